@@ -1,0 +1,177 @@
+package wire
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// EDE is an extended DNS error (RFC 8914).
+type EDE struct {
+	Code uint16
+	Text string // EXTRA-TEXT, UTF-8; may be empty
+}
+
+// Info codes of RFC 8914 section 4 that Rempart gives.
+const (
+	EDEStale           uint16 = 3
+	EDEForged          uint16 = 4
+	EDECachedError     uint16 = 13
+	EDENotReady        uint16 = 14
+	EDEBlocked         uint16 = 15 // Mark 0; 16 Censored and 17 Filtered follow
+	EDEProhibited      uint16 = 18
+	EDEStaleNXDomain   uint16 = 19
+	EDENotAuthority    uint16 = 20
+	EDENotSupported    uint16 = 21
+	EDENoReachable     uint16 = 22
+	EDENetworkError    uint16 = 23
+	EDEInvalidData     uint16 = 24
+	optFixedLen               = 11 // root owner, type, class, TTL and data length of an OPT
+	optionHeaderLen           = 4
+	edeFixedLen               = optionHeaderLen + 2
+	keepaliveOptionLen        = optionHeaderLen + 2
+)
+
+// Begin starts the answer in q.Out: the header with ID, opcode, RD and CD as asked, RA set, the
+// rcode's low bits, and the question as it came, its case kept (RFC 1035 section 4.1.1; CD is
+// copied by RFC 4035 section 3.2.2). A question that could not be read is left out.
+func (q *Query) Begin(rcode int) {
+	q.Out = append(q.Out[:0], q.Packet[:q.BodyAt]...)
+	flags := q.Flags&(opcodeMask|FlagRD|FlagCD) | FlagQR | FlagRA | uint16(rcode)&rcodeMask
+	SetFlags(q.Out, flags)
+	questions := 0
+	if q.BodyAt > HeaderLen {
+		questions = 1
+	}
+	SetCount(q.Out, SectionQuestion, questions)
+	SetCount(q.Out, SectionAnswer, 0)
+	SetCount(q.Out, SectionAuthority, 0)
+	SetCount(q.Out, SectionAdditional, 0)
+	q.Outcome = Answered
+}
+
+// addHeader appends the fixed part of a record owned by the question's name and counts it.
+func (q *Query) addHeader(section int, typ uint16, ttl uint32, dataLen int) {
+	q.Out = append(q.Out, 0xc0, HeaderLen) // a pointer to the question's name
+	q.Out = binary.BigEndian.AppendUint16(q.Out, typ)
+	q.Out = binary.BigEndian.AppendUint16(q.Out, q.Class)
+	q.Out = binary.BigEndian.AppendUint32(q.Out, ttl)
+	q.Out = binary.BigEndian.AppendUint16(q.Out, uint16(dataLen))
+	SetCount(q.Out, section, Count(q.Out, section)+1)
+}
+
+// AddAddress adds an A or AAAA record of the question's name, by the kind of addr.
+func (q *Query) AddAddress(ttl uint32, addr netip.Addr) {
+	if addr.Is4() {
+		a := addr.As4()
+		q.addHeader(SectionAnswer, TypeA, ttl, len(a))
+		q.Out = append(q.Out, a[:]...)
+		return
+	}
+	a := addr.As16()
+	q.addHeader(SectionAnswer, TypeAAAA, ttl, len(a))
+	q.Out = append(q.Out, a[:]...)
+}
+
+// AddData adds a record of the question's name with data as it stands on the wire.
+func (q *Query) AddData(section int, typ uint16, ttl uint32, data []byte) {
+	q.addHeader(section, typ, ttl, len(data))
+	q.Out = append(q.Out, data...)
+}
+
+// AddSOA adds to the authority section the SOA that makes a negative answer cacheable for ttl
+// seconds (RFC 2308 section 5), owned by the question's name from its octet zoneAt on (0: the name itself).
+func (q *Query) AddSOA(ttl uint32, zoneAt int) {
+	q.Out = binary.BigEndian.AppendUint16(q.Out, 0xc000|uint16(HeaderLen+zoneAt))
+	q.Out = binary.BigEndian.AppendUint16(q.Out, TypeSOA)
+	q.Out = binary.BigEndian.AppendUint16(q.Out, q.Class)
+	q.Out = binary.BigEndian.AppendUint32(q.Out, ttl)
+	const fixed = 20
+	const names = "\x09localhost\x00\x06nobody\x07invalid\x00" // as RFC 6303 section 3 and RFC 2606 let it
+	q.Out = binary.BigEndian.AppendUint16(q.Out, uint16(len(names)+fixed))
+	q.Out = append(q.Out, names...)
+	for _, v := range [...]uint32{1, 3600, 1200, 604800, ttl} {
+		q.Out = binary.BigEndian.AppendUint32(q.Out, v)
+	}
+	SetCount(q.Out, SectionAuthority, Count(q.Out, SectionAuthority)+1)
+}
+
+// Finish ends the answer: an OPT exactly when the query had one, with the extended errors
+// that fit, and truncation when the records do not. rcode is the whole rcode, extended bits
+// included. A stream client that sent edns-tcp-keepalive gets q.Idle back (RFC 7828).
+// EXTRA-TEXT goes before a whole error does, and errors before records do.
+func (q *Query) Finish(rcode int, errs ...EDE) {
+	q.Rcode = rcode
+	limit := q.Limit()
+	if !q.EDNS {
+		if len(q.Out) > limit {
+			q.truncate()
+		}
+		return
+	}
+	fixed := optFixedLen
+	keepalive := q.Keepalive && q.Transport != UDP
+	if keepalive {
+		fixed += keepaliveOptionLen
+	}
+	if len(q.Out)+fixed > limit {
+		q.truncate()
+	}
+	room := limit - len(q.Out) - fixed
+	q.Out = append(q.Out, 0, byte(TypeOPT>>8), byte(TypeOPT), byte(UDPLimit>>8), byte(UDPLimit&0xff),
+		byte(rcode>>4), 0, 0, 0, 0, 0)
+	lengthAt := len(q.Out) - 2
+	if q.DO {
+		q.Out[lengthAt-2] = 0x80
+	}
+	if keepalive {
+		q.Out = binary.BigEndian.AppendUint16(q.Out, OptionKeepalive)
+		q.Out = append(q.Out, 0, 2)
+		q.Out = binary.BigEndian.AppendUint16(q.Out, q.Idle)
+	}
+	q.addErrors(room, errs)
+	binary.BigEndian.PutUint16(q.Out[lengthAt:], uint16(len(q.Out)-lengthAt-2))
+	SetCount(q.Out, SectionAdditional, Count(q.Out, SectionAdditional)+1)
+}
+
+// addErrors appends the options of errs that fit in room octets.
+func (q *Query) addErrors(room int, errs []EDE) {
+	bare := 0
+	for i := range errs {
+		if bare+edeFixedLen > room {
+			errs = errs[:i]
+			break
+		}
+		bare += edeFixedLen
+	}
+	for i := range errs {
+		text := errs[i].Text
+		if bare+len(text) > room {
+			text = ""
+		}
+		bare += len(text)
+		q.Out = binary.BigEndian.AppendUint16(q.Out, OptionEDE)
+		q.Out = binary.BigEndian.AppendUint16(q.Out, uint16(2+len(text)))
+		q.Out = binary.BigEndian.AppendUint16(q.Out, errs[i].Code)
+		q.Out = append(q.Out, text...)
+	}
+}
+
+// Room is how many octets of EXTRA-TEXT one extended error can carry in the answer as begun so far.
+func (q *Query) Room() int {
+	return q.Limit() - len(q.Out) - optFixedLen - edeFixedLen
+}
+
+// truncate cuts the answer back to its question and sets TC (RFC 2181 section 9).
+func (q *Query) truncate() {
+	q.Out = q.Out[:q.BodyAt]
+	SetFlags(q.Out, Flags(q.Out)&^FlagAD|FlagTC)
+	SetCount(q.Out, SectionAnswer, 0)
+	SetCount(q.Out, SectionAuthority, 0)
+	SetCount(q.Out, SectionAdditional, 0)
+}
+
+// Fail answers with nothing but an rcode, and an extended error where errs has one.
+func (q *Query) Fail(rcode int, errs ...EDE) {
+	q.Begin(rcode)
+	q.Finish(rcode, errs...)
+}

@@ -1,0 +1,230 @@
+package wire
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// UDPLimit is the largest UDP answer sent and the size advertised: it crosses any IPv6
+// link whole (RFC 9715; the value of the DNS flag day 2020).
+const UDPLimit = 1232
+
+// MinUDP is what a client without EDNS takes (RFC 1035 section 4.2.1).
+const MinUDP = 512
+
+// MaxMessage is the largest message a stream transport frames (RFC 1035 section 4.2.2).
+const MaxMessage = 65535
+
+// EDNS option codes Rempart knows (RFC 6891 section 9).
+const (
+	OptionECS       uint16 = 8
+	OptionKeepalive uint16 = 11
+	OptionEDE       uint16 = 15
+)
+
+// Transport is how a query came.
+type Transport uint8
+
+const (
+	UDP Transport = iota
+	TCP
+	Transports // how many there are
+)
+
+func (t Transport) String() string {
+	return [...]string{"udp", "tcp"}[t]
+}
+
+// Outcome is what became of a query.
+type Outcome uint8
+
+const (
+	Pending  Outcome = iota // not decided yet
+	Answered                // Out holds the answer
+	Slow                    // to be continued on the slow path
+	Dropped                 // no answer: it was no query
+)
+
+// Query is one query on its way through: its packet, its answer, where it came from and
+// what became of it. Whoever received it owns it, and reuses it; nothing keeps a
+// reference after its answer was sent. It is used by one goroutine at a time.
+type Query struct {
+	// Set by the listener.
+	Packet    []byte     // as received
+	Out       []byte     // the answer; its capacity is reused
+	Client    netip.Addr // who asked: never logged, never kept
+	Transport Transport
+	Idle      uint16 // of a stream: how long it may stay idle, in units of 100 ms
+
+	// Set by the resolver.
+	Outcome Outcome
+	Rcode   int   // of the answer, extended bits included
+	Renew   bool  // answered from the cache, and worth renewing there
+	Verdict uint8 // the blocklist's action for it, for counting
+	Asked   int64 // when Fast first saw it, in nanoseconds of the resolver's clock
+
+	// Set by Parse.
+	Type       uint16
+	Class      uint16
+	Opcode     uint8
+	Flags      uint16 // of the header
+	EDNS       bool   // an OPT was there
+	DO         bool   // DNSSEC answer OK (RFC 3225)
+	Version    uint8  // of EDNS
+	Structured bool   // the client signals structured DNS errors
+	Keepalive  bool   // it sent an edns-tcp-keepalive option (RFC 7828)
+	Size       uint16 // largest UDP payload it takes; MinUDP without EDNS
+	BodyAt     int    // offset just past the question; HeaderLen if none could be read
+	nameLen    int
+	name       [MaxName]byte
+}
+
+// Name is the question's name in canonical form, valid until the query is reused.
+func (q *Query) Name() []byte { return q.name[:q.nameLen] }
+
+// Has reports whether a header flag is set in the query.
+func (q *Query) Has(flag uint16) bool { return q.Flags&flag != 0 }
+
+// Shape is what Parse found.
+type Shape uint8
+
+const (
+	Common    Shape = iota // one question of class IN or CH, an OPT or none: everything is known
+	Uncommon               // sound as far as seen, but with records that take the complete decoder
+	NotAQuery              // too short, or an answer: never to be answered (RFC 8906 section 2)
+	BadFormat              // FORMERR
+	BadOpcode              // NOTIMP
+	BadEDNS                // BADVERS (RFC 6891 section 6.1.3)
+)
+
+// Parse reads q.Packet into q's facts. structured is the EDNS option code by which clients
+// signal structured DNS errors, 0 for none. It allocates nothing, and whatever it calls
+// Common, the complete decoder reads with equal facts.
+func (q *Query) Parse(structured uint16) Shape {
+	q.Outcome, q.Rcode, q.Renew, q.Verdict = Pending, 0, false, 0
+	q.Type, q.Class, q.nameLen, q.BodyAt = 0, 0, 0, HeaderLen
+	q.EDNS, q.DO, q.Structured, q.Keepalive, q.Version, q.Size = false, false, false, false, 0, MinUDP
+	msg := q.Packet
+	if len(msg) < HeaderLen {
+		return NotAQuery
+	}
+	q.Flags = Flags(msg)
+	if q.Has(FlagQR) {
+		return NotAQuery
+	}
+	q.Opcode = uint8(q.Flags & opcodeMask >> opcodeShift)
+	if q.Opcode != 0 {
+		q.parseAdditional(structured) // only to know whether an OPT was there
+		return BadOpcode
+	}
+	// RFC 9619: a query has one question. Answers and authority have no place in it.
+	questions := Count(msg, SectionQuestion)
+	if questions != 1 || !q.parseQuestion() || Count(msg, SectionAnswer) != 0 || Count(msg, SectionAuthority) != 0 {
+		q.parseAdditional(structured)
+		return BadFormat
+	}
+	if Count(msg, SectionAdditional) == 0 {
+		if q.BodyAt != len(msg) {
+			return BadFormat
+		}
+		return Common
+	}
+	return q.parseAdditional(structured)
+}
+
+// parseQuestion reads the one question: canonical name, type, class and BodyAt.
+func (q *Query) parseQuestion() bool {
+	msg := q.Packet
+	off := HeaderLen
+	for {
+		if off >= len(msg) {
+			return false
+		}
+		n := int(msg[off])
+		// A pointer here could only lead into the header: no question is compressed.
+		if n > MaxLabel || off+1+n > len(msg) || off-HeaderLen+1+n > MaxName {
+			return false
+		}
+		at := off - HeaderLen
+		q.name[at] = byte(n)
+		for i, c := range msg[off+1 : off+1+n] {
+			q.name[at+1+i] = Lower(c)
+		}
+		off += 1 + n
+		if n == 0 {
+			break
+		}
+	}
+	if off+questionTail > len(msg) {
+		return false
+	}
+	q.nameLen = off - HeaderLen
+	q.Type = binary.BigEndian.Uint16(msg[off:])
+	q.Class = binary.BigEndian.Uint16(msg[off+2:])
+	q.BodyAt = off + questionTail
+	return true
+}
+
+// parseAdditional reads the records after the question, of which a query has an OPT or none.
+func (q *Query) parseAdditional(structured uint16) Shape {
+	r := ReadRecords(q.Packet)
+	shape := Common
+	var rr Record
+	for r.Next(&rr) {
+		switch {
+		case rr.Type != TypeOPT:
+			if shape == Common {
+				shape = Uncommon // TSIG, SIG(0), or something of no use here
+			}
+		case q.EDNS || rr.Section != SectionAdditional || q.Packet[rr.Name] != 0:
+			q.EDNS = true
+			shape = BadFormat // a second one, a misplaced one, or not at the root (RFC 6891 section 6.1.1)
+		default:
+			q.EDNS = true
+			q.DO = rr.TTL&(1<<15) != 0
+			q.Version = uint8(rr.TTL >> 16)
+			q.Size = max(rr.Class, MinUDP) // RFC 6891 section 6.2.3: below 512 is 512
+			if !q.parseOptions(q.Packet[rr.Data:rr.End], structured) {
+				shape = BadFormat
+			}
+		}
+	}
+	if r.Malformed() || r.Offset() != len(q.Packet) {
+		return BadFormat
+	}
+	if shape != BadFormat && q.Version != 0 {
+		return BadEDNS
+	}
+	return shape
+}
+
+// parseOptions walks an OPT's options; false if their framing is broken. What an option that
+// goes no further says is not judged.
+func (q *Query) parseOptions(data []byte, structured uint16) bool {
+	for len(data) > 0 {
+		if len(data) < 4 {
+			return false
+		}
+		code := binary.BigEndian.Uint16(data)
+		n := int(binary.BigEndian.Uint16(data[2:]))
+		if 4+n > len(data) {
+			return false
+		}
+		switch {
+		case code == OptionKeepalive:
+			q.Keepalive = true
+		case code == structured && structured != 0 && n == 0:
+			q.Structured = true
+		}
+		data = data[4+n:]
+	}
+	return true
+}
+
+// Limit is the largest answer this client can be sent, in octets.
+func (q *Query) Limit() int {
+	if q.Transport != UDP {
+		return MaxMessage
+	}
+	return min(int(q.Size), UDPLimit)
+}
