@@ -1,0 +1,335 @@
+package blocklist
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func wireName(t testing.TB, text string) []byte {
+	t.Helper()
+	name, err := AppendName(nil, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// source builds one source's input from lines: "name", "=name" (exact), "*.name" (below),
+// "@name" (except subtree), "@=name" (except exact), "+name" (allow), "-name" ($badfilter).
+func source(t testing.TB, label string, lines ...string) *Input {
+	t.Helper()
+	b := NewBuilder()
+	for _, line := range lines {
+		l := Listing{Scope: Subtree}
+		text := line
+		if rest, ok := strings.CutPrefix(text, "-"); ok {
+			b.Cancel(wireName(t, rest), Subtree)
+			continue
+		}
+		if rest, ok := strings.CutPrefix(text, "phishing:"); ok {
+			l.Category, text = Phishing, rest
+		}
+		if rest, ok := strings.CutPrefix(text, "@"); ok {
+			l.Decision, text = Except, rest
+		}
+		if rest, ok := strings.CutPrefix(text, "+"); ok {
+			l.Decision, text = Allow, rest
+		}
+		if rest, ok := strings.CutPrefix(text, "="); ok {
+			l.Scope, text = Exact, rest
+		}
+		if rest, ok := strings.CutPrefix(text, "*."); ok {
+			l.Scope, text = Below, rest
+		}
+		l.Name = wireName(t, text)
+		if err := b.Add(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Input(Source{Name: label})
+}
+
+func compiled(t testing.TB, inputs ...*Input) *View {
+	t.Helper()
+	var buf bytes.Buffer
+	if err := Compile(&buf, Info{Version: 7, Created: time.Unix(1e9, 0), Content: 42}, inputs...); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(buf.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return NewView(s, nil)
+}
+
+func TestMatch(t *testing.T) {
+	v := compiled(t,
+		source(t, "a", "evil.test", "=exact.test", "*.below.test", "both.test", "phishing:=both.test",
+			"dropped.test", "-dropped.test", "wide.test", "@good.wide.test", "@=passthru.wide.test",
+			"gone.test", "@gone.test", "under.gone.test", "deep.evil.test"),
+		source(t, "b", "evil.test", "shared.wide.test", "good.wide.test"),
+		source(t, "allow", "+ok.evil.test", "+up.test"),
+		source(t, "c", "down.up.test"),
+	)
+	for _, tt := range []struct {
+		name, want string
+	}{
+		{"evil.test", "block evil.test [a b] holds"},
+		{"www.evil.test", "block evil.test [a b] holds"},
+		{"x.deep.evil.test", "block deep.evil.test [a]"},
+		{"notevil.test", "pass"},
+		{"test", "pass"},
+		{".", "pass"},
+		{"exact.test", "block exact.test [a]"},
+		{"www.exact.test", "pass"},
+		{"below.test", "pass"},
+		{"www.below.test", "block below.test [a]"},
+		{"both.test", "block both.test [a] phishing"},
+		{"www.both.test", "block both.test [a]"},
+		{"dropped.test", "pass"},
+		{"ok.evil.test", "allow ok.evil.test [allow]"},
+		{"www.ok.evil.test", "allow ok.evil.test [allow]"},
+		{"down.up.test", "allow up.test [allow]"},
+		{"wide.test", "block wide.test [a]"},
+		{"www.wide.test", "block wide.test [a]"},
+		{"good.wide.test", "block good.wide.test [b]"}, // a's exception does not unblock b
+		{"passthru.wide.test", "pass"},
+		{"www.passthru.wide.test", "block wide.test [a]"},
+		{"gone.test", "pass"},
+		{"under.gone.test", "pass"},
+	} {
+		name := wireName(t, tt.name)
+		got := describe(v, name, v.Match(name, AllCategories, 0))
+		if got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func describe(v *View, name []byte, verdict Verdict) string {
+	e, ok := v.Explain(name, verdict)
+	if !ok {
+		return "pass"
+	}
+	s := fmt.Sprintf("%s %s %v", verdict.Action, e.Name, e.Sources)
+	if verdict.Category != Malicious {
+		s += " " + verdict.Category.String()
+	}
+	if verdict.HoldsAllow {
+		s += " holds"
+	}
+	return s
+}
+
+func TestMatchTime(t *testing.T) {
+	b := NewBuilder()
+	for _, l := range []Listing{
+		{Name: wireName(t, "later.test"), Scope: Subtree, Start: 100},
+		{Name: wireName(t, "ends.test"), Scope: Subtree, Expiry: 100},
+		{Name: wireName(t, "window.test"), Scope: Subtree, Start: 50, Expiry: 100},
+	} {
+		if err := b.Add(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v := compiled(t, b.Input(Source{Name: "timed"}))
+	for _, tt := range []struct {
+		name   string
+		now    int64
+		action Action
+		until  int64
+	}{
+		{"later.test", 99, Pass, 100}, {"later.test", 100, BlockedBy, Forever},
+		{"ends.test", 99, BlockedBy, 100}, {"ends.test", 100, Pass, Forever},
+		{"window.test", 49, Pass, 50}, {"window.test", 50, BlockedBy, 100}, {"window.test", 100, Pass, Forever},
+	} {
+		got := v.Match(wireName(t, tt.name), AllCategories, tt.now)
+		if got.Action != tt.action || got.Until != tt.until {
+			t.Errorf("%s at %d: %v until %d, want %v until %d", tt.name, tt.now, got.Action, got.Until, tt.action, tt.until)
+		}
+	}
+}
+
+func TestMatchCategories(t *testing.T) {
+	v := compiled(t, source(t, "a", "phishing:p.test"))
+	name := wireName(t, "p.test")
+	if got := v.Match(name, 1<<Malware, 0); got.Action != Pass {
+		t.Errorf("a category that is not enforced blocks: %v", got)
+	}
+	if got := v.Match(name, 1<<Phishing, 0); got.Action != BlockedBy {
+		t.Errorf("an enforced category passes: %v", got)
+	}
+}
+
+// TestAgainstModel compares the set, compiled once and compiled again from its parts, with a
+// plain reading of the same listings.
+func TestAgainstModel(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	words := []string{"a", "b", "c", "d", "www", "mail", "shop"}
+	random := func() string {
+		n := 1 + rng.IntN(4)
+		parts := make([]string, n)
+		for i := range parts {
+			parts[i] = words[rng.IntN(len(words))]
+		}
+		return strings.Join(parts, ".")
+	}
+	for range 50 {
+		type claim struct {
+			scope    Scope
+			decision Decision
+		}
+		model := map[string][]claim{}
+		var inputs []*Input
+		for s := range 3 {
+			b := NewBuilder()
+			for range rng.IntN(60) {
+				name := random()
+				c := claim{[]Scope{Exact, Below, Subtree}[rng.IntN(3)], Block}
+				if s == 2 {
+					c.decision = Allow
+				}
+				model[name] = append(model[name], c)
+				if err := b.Add(Listing{Name: wireName(t, name), Scope: c.scope, Decision: c.decision}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			inputs = append(inputs, b.Input(Source{Name: fmt.Sprint(s)}))
+		}
+		want := func(name string) Action {
+			got := Pass
+			for at, need := name, Exact; ; need = Below {
+				for _, c := range model[at] {
+					if c.scope&need != 0 {
+						if c.decision == Allow {
+							return Allowed
+						}
+						got = BlockedBy
+					}
+				}
+				_, rest, ok := strings.Cut(at, ".")
+				if !ok {
+					return got
+				}
+				at = rest
+			}
+		}
+		var parts []*Input
+		for _, in := range inputs {
+			parts = append(parts, compiled(t, in).Snapshot().Input())
+		}
+		once, twice := compiled(t, inputs...), compiled(t, parts...)
+		if once.Snapshot().Checksum() != twice.Snapshot().Checksum() {
+			t.Fatal("the same listings compile to different bytes by way of their sources' copies")
+		}
+		for range 500 {
+			name := random()
+			if got := once.Match(wireName(t, name), AllCategories, 0).Action; got != want(name) {
+				t.Fatalf("%s: %v, want %v", name, got, want(name))
+			}
+		}
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	var buf bytes.Buffer
+	if err := Compile(&buf, Info{Version: 1}, source(t, "a", "evil.test", "worse.test")); err != nil {
+		t.Fatal(err)
+	}
+	good := buf.Bytes()
+	for i := range good {
+		bad := bytes.Clone(good)
+		bad[i] ^= 0x10
+		if _, err := Open(bad); !errors.Is(err, ErrSnapshot) {
+			t.Fatalf("octet %d altered: error %v", i, err)
+		}
+		if _, err := Open(good[:i]); !errors.Is(err, ErrSnapshot) {
+			t.Fatalf("cut to %d octets: error %v", i, err)
+		}
+	}
+	if _, err := Open(append(bytes.Clone(good), 0)); !errors.Is(err, ErrSnapshot) {
+		t.Errorf("an octet too many: error %v", err)
+	}
+}
+
+func TestEmptySnapshot(t *testing.T) {
+	v := compiled(t)
+	if got := v.Match(wireName(t, "any.test"), AllCategories, 0); got.Action != Pass {
+		t.Errorf("an empty set says %v", got)
+	}
+}
+
+func TestSnapshotTells(t *testing.T) {
+	fetched := time.Unix(1700000000, 0).UTC()
+	b := NewBuilder()
+	if err := b.Add(Listing{Name: wireName(t, "evil.test"), Scope: Subtree}); err != nil {
+		t.Fatal(err)
+	}
+	s := compiled(t, b.Input(Source{"list", fetched})).Snapshot()
+	if diff := cmp.Diff(Info{7, time.Unix(1e9, 0).UTC(), 42}, s.Info()); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]Source{{"list", fetched}}, s.Sources()); diff != "" {
+		t.Error(diff)
+	}
+	if s.Names() != 1 || s.Input().Len() != 1 {
+		t.Errorf("%d names, %d listings", s.Names(), s.Input().Len())
+	}
+}
+
+func TestSetRefusesLowerVersion(t *testing.T) {
+	v := compiled(t)
+	s := NewSet(v)
+	if err := s.Replace(compiled(t)); err == nil {
+		t.Error("the same version was put in force twice")
+	}
+	if s.View() != v {
+		t.Error("a refused view is in force")
+	}
+}
+
+func TestMatchDoesNotAllocate(t *testing.T) {
+	v := compiled(t, source(t, "a", "evil.test", "wide.test", "@good.wide.test"))
+	for _, text := range []string{"evil.test", "www.evil.test", "a.b.c.d.test", "good.wide.test"} {
+		name := wireName(t, text)
+		if n := testing.AllocsPerRun(100, func() { v.Match(name, AllCategories, 0) }); n != 0 {
+			t.Errorf("%s: %v allocations", text, n)
+		}
+	}
+}
+
+// FuzzOpen opens altered snapshots whose checksums were made right again: an error or a sound
+// snapshot, never a crash.
+func FuzzOpen(f *testing.F) {
+	var buf bytes.Buffer
+	if err := Compile(&buf, Info{Version: 1}, source(f, "a", "evil.test", "worse.test", "@ok.worse.test")); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(buf.Bytes(), 70, byte(3))
+	f.Fuzz(func(t *testing.T, data []byte, at int, with byte) {
+		data = bytes.Clone(data)
+		if at >= 0 && at < len(data) {
+			data[at] ^= with
+		}
+		resum(data)
+		s, err := Open(data)
+		if err != nil {
+			return
+		}
+		v := NewView(s, nil)
+		for _, text := range []string{"evil.test", "www.worse.test", "ok.worse.test", "x"} {
+			name := wireName(t, text)
+			v.Explain(name, v.Match(name, AllCategories, 1))
+		}
+		if err := Compile(&bytes.Buffer{}, Info{Version: 2}, s.Input()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,88 @@
+package blocklist
+
+import (
+	"time"
+
+	"rempart/internal/wire"
+)
+
+// Scope says which names a listing reaches: the name itself, the names below it, or both.
+type Scope uint8
+
+const (
+	Exact   Scope           = 1 << iota // the name itself
+	Below                               // every name below it, not itself (RPZ "*.name")
+	Subtree = Exact | Below             // the name and every name below it
+)
+
+// Category is the kind of threat a listing claims. Its number stands in snapshots and in
+// policies: never renumber one.
+type Category uint8
+
+const (
+	Malicious Category = iota // unspecified: a list that does not say
+	Malware
+	Phishing
+	Scam
+	categoryCount
+)
+
+// Categories is a set of categories, bit c for Category c: what a policy enforces.
+type Categories uint32
+
+// AllCategories holds every category, later ones included.
+const AllCategories Categories = ^Categories(0)
+
+// Decision is what a listing asks for.
+type Decision uint8
+
+const (
+	Block  Decision = iota // answer with the page
+	Except                 // the source's own exception: cancels that source's blocks of the names it reaches
+	Allow                  // the operator's: wins over every block, at any length
+)
+
+// Mark is the legal ground of a block, as the info code of an extended DNS error
+// (RFC 8914 section 4): who decided.
+type Mark uint8
+
+const (
+	Blocked  Mark = iota // 15: the operator's own decision, and feeds
+	Censored             // 16: an order from outside
+	Filtered             // 17: the subscriber's wish
+)
+
+// Listing is one source's claim about one name.
+type Listing struct {
+	Name     []byte // canonical wire form; borrowed for the call only
+	Scope    Scope
+	Category Category
+	Decision Decision
+	Mark     Mark
+	Start    int64 // Unix seconds from which it is in force; 0 is always
+	Expiry   int64 // Unix seconds from which it no longer is; 0 is never
+}
+
+// Source names where listings come from.
+type Source struct {
+	Name    string    // as the operator wrote it: a path, a URL, "built in"
+	Fetched time.Time // when its content was last known to be what the publisher publishes
+}
+
+// AppendName appends the canonical wire form of an ASCII name in text form to dst; rooms that
+// may not import wire read names through it. See wire.AppendName.
+func AppendName(dst []byte, text string) ([]byte, error) { return wire.AppendName(dst, text) }
+
+// NameText is the text form of a canonical wire name, without the trailing dot. See wire.Text.
+func NameText(name []byte) string { return wire.Text(name) }
+
+func (s Scope) String() string {
+	return [...]string{"none", "exact", "below", "subtree"}[s&Subtree]
+}
+
+func (c Category) String() string {
+	if c >= categoryCount {
+		return "unknown"
+	}
+	return [...]string{"malicious", "malware", "phishing", "scam"}[c]
+}
