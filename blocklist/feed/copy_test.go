@@ -1,0 +1,168 @@
+package feed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestCorruptCopies(t *testing.T) {
+	spoil := map[string]func(t *testing.T, path string){
+		"altered":   func(t *testing.T, path string) { alter(t, path) },
+		"cut":       func(t *testing.T, path string) { os.WriteFile(path, []byte("cut"), 0o600) },
+		"emptied":   func(t *testing.T, path string) { os.WriteFile(path, nil, 0o600) },
+		"removed":   func(t *testing.T, path string) { os.Remove(path) },
+		"a garbage": func(t *testing.T, path string) { os.WriteFile(path, bytes.Repeat([]byte{0xa5}, 8192), 0o600) },
+	}
+	files := map[string]string{
+		"snapshot": snapshotFile,
+		"copies":   listsFolder + "/*" + compiledSuffix,
+		"records":  listsFolder + "/*" + recordSuffix,
+		"bodies":   listsFolder + "/*" + bodySuffix,
+		"all":      listsFolder + "/*.[sj]*", // copies and records
+	}
+	for how, spoil := range spoil {
+		for what, pattern := range files {
+			t.Run(what+" "+how, func(t *testing.T) {
+				f := newFixture(t)
+				srv := newServer(t)
+				srv.say("u.example\n")
+				cfg := Config{Lists: []string{srv.URL, f.file("a.txt", "a.example\n")}}
+				f.once(cfg)
+				srv.Close() // the body that was kept must do
+				paths, err := filepath.Glob(filepath.Join(f.data, pattern))
+				if err != nil || len(paths) == 0 {
+					t.Fatal(paths, err)
+				}
+				for _, path := range paths {
+					spoil(t, path)
+				}
+				cfg.Lists = append(cfg.Lists, f.file("b.txt", "b.example\n")) // so that copies are needed
+				l := f.once(cfg)
+				for _, name := range []string{"u.example", "a.example", "b.example"} {
+					if !blocks(t, l, name) {
+						t.Errorf("%s is not blocked; status %+v", name, l.Status())
+					}
+				}
+				if v := l.Status().Version; v != 2 {
+					t.Errorf("version %d", v)
+				}
+			})
+		}
+	}
+}
+
+func alter(t *testing.T, path string) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 1
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReadOnly(t *testing.T) {
+	f := newFixture(t)
+	srv := newServer(t)
+	srv.say("u.example\n")
+	current, changed := f.file("a.txt", "a.example\n"), f.file("b.txt", "b.example\n")
+	cfg := Config{Lists: []string{srv.URL, current, changed}, ReadOnly: true}
+
+	check := func(want ListStatus, blocked ...string) {
+		t.Helper()
+		before, asked := tree(t, f.data), srv.requests.Load()
+		l := f.start(cfg)
+		for _, name := range blocked {
+			if !blocks(t, l, name) {
+				t.Errorf("%s is not blocked", name)
+			}
+		}
+		got := l.Status().Lists[0]
+		got.Name, got.Fetched, got.Refused = "", time.Time{}, nil
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
+		}
+		if diff := cmp.Diff(before, tree(t, f.data)); diff != "" || srv.requests.Load() != asked {
+			t.Errorf("not read-only: %d requests, (-before +after)\n%s", srv.requests.Load()-asked, diff)
+		}
+	}
+	check(ListStatus{Kind: KindURL, Result: Waiting}, "a.example", "b.example")
+
+	cfg.ReadOnly = false
+	server := f.start(cfg)
+	f.run(server) // holds the lock
+	cfg.ReadOnly = true
+	check(ListStatus{Kind: KindURL, Result: OK, Entries: 1}, "u.example", "a.example", "b.example")
+
+	cfg.Lists = append(cfg.Lists, f.file("c.txt", "c.example\n"))
+	check(ListStatus{Kind: KindURL, Result: OK, Entries: 1}, "u.example", "a.example", "b.example", "c.example")
+
+	for _, pattern := range []string{"*" + compiledSuffix, "*" + recordSuffix} {
+		paths, _ := filepath.Glob(filepath.Join(f.data, listsFolder, pattern))
+		for _, path := range paths {
+			os.WriteFile(path, []byte("garbage"), 0o600)
+		}
+		check(ListStatus{Kind: KindURL, Result: OK, Entries: 1, Parses: 1}, "u.example", "a.example", "b.example", "c.example")
+	}
+}
+
+// tree is every file of a folder with its content.
+func tree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			b, _ := os.ReadFile(path)
+			files[path] = string(b)
+		}
+		return nil
+	})
+	return files
+}
+
+func TestFind(t *testing.T) {
+	f := newFixture(t)
+	srv := newServer(t)
+	srv.say(pack(t, "# list\n0.0.0.0 x.example a.example # two\n||b.example^\n"+strings.Repeat("y", 2*maxLine)+"\nsub.b.example\x07\nsub.b.example # here\x07\n@@||c.example^"))
+	allow := f.file("allow.txt", "c.example\n")
+	l := f.once(Config{Lists: []string{srv.URL}, Allow: allow})
+	srv.Close()
+	tests := []struct {
+		source, name string
+		line         int
+		text         string
+	}{
+		{srv.URL, "a.example", 2, "0.0.0.0 x.example a.example # two"},
+		{srv.URL, "b.example", 3, "||b.example^"},
+		{srv.URL, "other.b.example", 3, "||b.example^"},
+		{srv.URL, "www.sub.b.example", 6, "sub.b.example # here"},
+		{allow, "c.example", 1, "c.example"},
+		{srv.URL, "www.a.example", 0, ""},
+		{srv.URL, "c.example", 0, ""},
+		{srv.URL, "xb.example", 0, ""},
+		{"elsewhere", "a.example", 0, ""},
+	}
+	for _, tt := range tests {
+		name, _ := Name(tt.name)
+		line, text, err := l.Find(t.Context(), tt.source, name)
+		if line != tt.line || strings.TrimSpace(text) != tt.text || (tt.line == 0) != errors.Is(err, ErrNotFound) {
+			t.Errorf("Find(%s, %s) = %d, %q, %v; want %d, %q", tt.source, tt.name, line, text, err, tt.line, tt.text)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	name, _ := Name("a.example")
+	if _, _, err := l.Find(ctx, srv.URL, name); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}

@@ -1,0 +1,229 @@
+package feed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/durable"
+)
+
+// Config says which lists there are and where their copies are kept.
+type Config struct {
+	Lists    []string                                                          // paths of files, http and https URLs
+	Allow    string                                                            // path of the operator's allow list; "" for none
+	BuiltIn  []blocklist.Listing                                               // listings of the program itself, as the source "built in"
+	Dir      string                                                            // the data folder, this process's alone
+	Refresh  time.Duration                                                     // how often a URL is asked again, and a file looked at even if nothing was seen to happen; 0 is an hour
+	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: net.Dialer
+	Log      *slog.Logger                                                      // nil: none
+	ReadOnly bool                                                              // write nothing, fetch nothing: use the copies in Dir, and read files that have none
+}
+
+const (
+	builtInName    = "built in"
+	defaultRefresh = time.Hour
+	snapshotFile   = "set.snapshot"
+	versionFile    = "version"
+	listsFolder    = "lists"
+)
+
+// timing holds the delays a test shortens.
+type timing struct {
+	start      time.Duration // what fetching may delay Start, in all
+	fetch      time.Duration // of one fetch, from the dial to the last octet
+	backoff    time.Duration // after the first failure; doubles with each further one
+	quiet      time.Duration // how long a file must have been left alone before it is read
+	unquiet    time.Duration // how long reading it may be put off by further changes
+	writeAgain time.Duration // after the set could not be written
+}
+
+// Lists keeps the configured lists up to date and the set compiled from them in force. Start,
+// then Run, are called by one goroutine, the writer; all other methods are safe from any.
+type Lists struct {
+	cfg    Config
+	log    *slog.Logger
+	timing timing
+	fetch  fetcher
+	set    *blocklist.Set
+	reload chan struct{}
+	status atomic.Pointer[Status]
+
+	// The writer's own.
+	lists    []*list // the allow list first
+	store    store
+	counter  *durable.Counter
+	unlock   func()
+	results  chan download
+	setErr   error     // why the set in force is not of the newest content
+	setAgain time.Time // when to try again
+}
+
+// New checks the configuration. The set it creates is empty until Start.
+func New(cfg Config) (*Lists, error) {
+	if cfg.Refresh <= 0 {
+		cfg.Refresh = defaultRefresh
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Dir == "" {
+		return nil, errors.New("lists: no data folder is configured")
+	}
+	lists, err := configured(cfg)
+	if err != nil {
+		return nil, err
+	}
+	set, err := emptySet()
+	if err != nil {
+		return nil, err
+	}
+	l := &Lists{
+		cfg: cfg, log: cfg.Log, set: set, lists: lists,
+		timing: timing{
+			start: 5 * time.Second, fetch: 10 * time.Minute, backoff: 10 * time.Second,
+			quiet: 250 * time.Millisecond, unquiet: 2 * time.Second, writeAgain: time.Minute,
+		},
+		fetch:   newFetcher(cfg.Dial),
+		store:   store{dir: filepath.Join(cfg.Dir, listsFolder)},
+		reload:  make(chan struct{}, 1),
+		results: make(chan download, len(lists)),
+	}
+	l.report()
+	return l, nil
+}
+
+// emptySet is version 0: nothing is listed.
+func emptySet() (*blocklist.Set, error) {
+	var b bytes.Buffer
+	if err := blocklist.Compile(&b, blocklist.Info{}); err != nil {
+		return nil, err
+	}
+	s, err := blocklist.Open(b.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	return blocklist.NewSet(blocklist.NewView(s, nil)), nil
+}
+
+// Set is what the lists are published to: one set for the life of Lists, empty before Start.
+func (l *Lists) Set() *blocklist.Set { return l.set }
+
+// Reload has every list looked at again, soon, by Run. It does not wait.
+func (l *Lists) Reload() {
+	select {
+	case l.reload <- struct{}{}:
+	default: // one is pending already
+	}
+}
+
+// Start puts files and last good copies in force. A URL without a copy is fetched first, which
+// delays Start by at most five seconds; if that is not enough, Run goes on. A list that cannot be
+// had never fails Start: Status tells. An error means that the data folder cannot be used.
+// After Start, Run must be called: it gives the folder back.
+func (l *Lists) Start(ctx context.Context) error {
+	if l.cfg.ReadOnly {
+		return l.startReadOnly()
+	}
+	if err := l.takeFolder(); err != nil {
+		return fmt.Errorf("data folder %s cannot be used: %w", l.cfg.Dir, err)
+	}
+	for _, li := range l.lists {
+		l.loadCopy(li)
+		if li.kind != KindURL {
+			l.refreshFile(li)
+		} else if li.copy != nil && !li.current() && !l.parseBodyAgain(li) {
+			li.next = time.Time{} // the old copy serves until it was fetched again
+		}
+	}
+	l.fetchMissing(ctx)
+	if err := l.publish(); err != nil {
+		l.log.Error("the set could not be written; the last one stays in force", "err", err)
+		l.fallBack()
+	}
+	l.report()
+	return nil
+}
+
+func (l *Lists) takeFolder() error {
+	err := os.MkdirAll(l.store.dir, 0o750)
+	if err == nil {
+		err = errors.Join(writable(l.cfg.Dir), writable(l.store.dir))
+	}
+	if err != nil {
+		return fmt.Errorf("%w: make it a folder this user may write to, or configure another", err)
+	}
+	unlock, err := durable.Lock(l.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	if l.counter, err = durable.OpenCounter(filepath.Join(l.cfg.Dir, versionFile)); err != nil {
+		unlock()
+		return err
+	}
+	l.unlock = unlock
+	for _, err := range []error{durable.Clean(l.cfg.Dir), durable.Clean(l.store.dir), l.store.clean()} {
+		if err != nil {
+			l.log.Warn("leftovers of an earlier run stay", "err", err)
+		}
+	}
+	return nil
+}
+
+// writable tries. Only a lasting refusal counts: a full disk may have room again later.
+func writable(dir string) error {
+	f, err := os.CreateTemp(dir, ".try.*")
+	if err != nil {
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+			return err
+		}
+		return nil
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// fetchMissing fetches the URLs that have no copy, side by side, for as long as Start may take.
+func (l *Lists) fetchMissing(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, l.timing.start)
+	defer cancel()
+	slots := make(chan struct{}, maxFetches)
+	n := 0
+	for _, li := range l.lists {
+		if li.kind == KindURL && li.copy == nil {
+			n++
+			go l.downloading(ctx, slots, li)()
+		}
+	}
+	for range n { // every download ends with a result
+		r := <-l.results
+		if r.err != nil && ctx.Err() != nil {
+			r.list.busy = false // not its failure: Run gives it the time it needs
+			continue
+		}
+		l.ingest(r)
+	}
+}
+
+// fallBack puts the snapshot of an earlier run in force, whatever it was made from.
+func (l *Lists) fallBack() {
+	if l.set.View().Version() > 0 {
+		return
+	}
+	view, err := l.openSnapshot()
+	if err == nil {
+		err = l.set.Replace(view)
+	}
+	if err != nil {
+		l.log.Error("nothing is in force", "err", err)
+	}
+}

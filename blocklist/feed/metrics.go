@@ -1,0 +1,44 @@
+package feed
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Collector exposes how the lists stand. Labels are the lists as configured and fixed words.
+func (l *Lists) Collector() prometheus.Collector {
+	d := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("rempart_list"+name, help, labels, nil)
+	}
+	return &collector{
+		l:       l,
+		entries: d("_entries", "Listings of the list that are in force.", "list"),
+		refused: d("_refused_lines", "Lines of the list that were not taken, by reason.", "list", "reason"),
+		result:  d("s", "Lists by how their last attempt ended: ok, stale (the last good copy is in force), failed (there is none), waiting.", "result"),
+		fetched: d("_fetched_timestamp_seconds", "When the list's content in force was last known to be the publisher's.", "list"),
+	}
+}
+
+type collector struct {
+	l                                 *Lists
+	entries, refused, result, fetched *prometheus.Desc
+}
+
+func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	results := map[Result]int{OK: 0, Stale: 0, Failed: 0, Waiting: 0}
+	for _, s := range c.l.Status().Lists {
+		results[s.Result]++
+		gauge(c.entries, float64(s.Entries), s.Name)
+		for reason, n := range s.Refused {
+			gauge(c.refused, float64(n), s.Name, reason)
+		}
+		if !s.Fetched.IsZero() {
+			gauge(c.fetched, float64(s.Fetched.Unix()), s.Name)
+		}
+	}
+	for r, n := range results {
+		gauge(c.result, float64(n), string(r))
+	}
+}

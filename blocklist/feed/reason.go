@@ -1,0 +1,77 @@
+package feed
+
+// Reason is why a line, or a name in it, was refused. Its String is fit for a metric label,
+// and as an error it is what Name returns.
+type Reason uint8
+
+const (
+	accepted    Reason = iota
+	NotAName           // octets no host name has, an empty label, an e-mail address
+	Address            // an IP address or a network, also in octal or hexadecimal, or a numeric top-level domain
+	SingleLabel        // a top-level domain or a host of the local network
+	LocalName          // localhost and its kin
+	TooLong            // a label over 63 octets, a name over 255 (RFC 1035 section 2.3.4)
+	Punycode           // an "xn--" label that encodes nothing, or Unicode that no name may hold (RFC 5891)
+	URLPath            // a path, query or fragment: what is bad is the page, not its host
+	Wildcard           // a "*" elsewhere than as the first label
+	Pattern            // a rule that matches a part of addresses, "||name" without "^"
+	Regex              // a regular expression
+	Cosmetic           // a rule that hides parts of pages
+	Modifier           // a rule with a "$modifier" under which it is no whole-host block
+	Redirect           // data or a server of its own for the name: an answer changed, not blocked
+	Trigger            // an RPZ rule on something else than the name asked for
+	UnknownForm        // a line of no form known here
+	LineTooLong        // a line longer than maxLine octets
+	reasonCount
+)
+
+var reasonTexts = [reasonCount]string{
+	"accepted", "not-a-name", "address", "single-label", "local-name", "too-long", "punycode", "url-path",
+	"wildcard-inside", "pattern", "regex", "cosmetic", "modifier", "redirect", "rpz-trigger",
+	"unknown-form", "line-too-long",
+}
+
+// String is the reason in kebab-case.
+func (r Reason) String() string {
+	if r >= reasonCount {
+		return "unknown"
+	}
+	return reasonTexts[r]
+}
+
+// Error is String: a Reason is an error by itself.
+func (r Reason) Error() string { return r.String() }
+
+// Refusals counts what was refused, by Reason.
+type Refusals [reasonCount]int
+
+// Total is the number of refusals of all reasons.
+func (r Refusals) Total() int {
+	n := 0
+	for _, c := range r {
+		n += c
+	}
+	return n
+}
+
+// Map holds the reasons that occurred, by their String.
+func (r Refusals) Map() map[string]int {
+	m := map[string]int{}
+	for reason, n := range r {
+		if n > 0 {
+			m[Reason(reason).String()] = n
+		}
+	}
+	return m
+}
+
+// most is the most frequent reason.
+func (r Refusals) most() Reason {
+	top := accepted
+	for reason, n := range r {
+		if n > r[top] {
+			top = Reason(reason)
+		}
+	}
+	return top
+}

@@ -1,0 +1,114 @@
+package feed
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"time"
+)
+
+// Result is how a list stands.
+type Result string
+
+const (
+	OK      Result = "ok"      // what is in force is what the list says, as far as is known
+	Stale   Result = "stale"   // the last attempt failed; the last good copy is in force
+	Failed  Result = "failed"  // the last attempt failed, and there is no copy
+	Waiting Result = "waiting" // there is no copy, and no attempt has ended yet
+)
+
+// Status is how lists and set stand. It never changes once returned.
+type Status struct {
+	Lists   []ListStatus // the allow list first
+	Version uint64       // of the set in force; 0 for none
+	Names   int          // in the set in force
+	Err     string       // why the set in force is not of the newest content, "" if it is
+	Waiting string       // a sentence if a URL has never been fetched, "" if every list that can keep one has a copy
+}
+
+// ListStatus is how one list stands.
+type ListStatus struct {
+	Name    string // as configured, without passwords and queries
+	Kind    Kind
+	Entries int            // listings in force, its own exceptions included
+	Refused map[string]int // by Reason, of the content in force
+	Fetched time.Time      // when the content in force was last known to be the publisher's; zero for none
+	Parses  int            // how often content was parsed since New
+	Result  Result
+	Err     string // of the last attempt
+}
+
+// Status is how things stand now. The result is the caller's to read, not to change.
+func (l *Lists) Status() Status { return *l.status.Load() }
+
+// report makes what the writer knows readable.
+func (l *Lists) report() {
+	view := l.set.View()
+	s := &Status{Version: view.Version(), Names: view.Snapshot().Names()}
+	if l.setErr != nil {
+		s.Err = l.setErr.Error()
+	}
+	missing := 0
+	for _, li := range l.lists {
+		st := ListStatus{Name: li.name, Kind: li.kind, Result: li.result, Parses: li.parses}
+		if li.err != nil {
+			st.Err = li.err.Error()
+		}
+		if li.copy != nil {
+			st.Entries, st.Fetched, st.Refused = li.copy.Entries, li.copy.Fetched, maps.Clone(li.copy.Refused)
+		} else if li.kind == KindURL {
+			if missing++; missing == 1 {
+				s.Waiting = fmt.Sprintf("The list %s has not been fetched yet", li.name)
+				if st.Err != "" {
+					s.Waiting += ": " + st.Err
+				}
+			}
+		}
+		s.Lists = append(s.Lists, st)
+	}
+	if missing > 1 {
+		s.Waiting += fmt.Sprintf(" (and %d more)", missing-1)
+	}
+	l.status.Store(s)
+}
+
+// settle notes how an attempt on li ended and when the next is due, and logs a change of state.
+func (l *Lists) settle(li *list, now time.Time, err error) {
+	before := li.result
+	li.err = err
+	switch {
+	case err == nil:
+		li.result, li.failures = OK, 0
+		li.next = now.Add(jitter(l.cfg.Refresh))
+	default:
+		li.result = Failed
+		if li.copy != nil {
+			li.result = Stale
+		}
+		li.failures++
+		li.next = now.Add(jitter(backoff(l.timing.backoff, l.cfg.Refresh, li.failures)))
+	}
+	switch {
+	case li.result == before:
+	case li.result == Stale:
+		l.log.Warn("list cannot be renewed; its last good copy stays in force", "list", li.name, "err", err, "fetched", li.copy.Fetched)
+	case li.result == Failed:
+		l.log.Error("list cannot be had, and there is no copy of it", "list", li.name, "err", err)
+	case before == Stale || before == Failed:
+		l.log.Info("list is up to date again", "list", li.name)
+	}
+}
+
+// backoff is first after one failure and doubles with each further one, up to most.
+func backoff(first, most time.Duration, failures int) time.Duration {
+	d := first
+	for ; failures > 1 && d < most; failures-- {
+		d *= 2
+	}
+	return min(d, most)
+}
+
+// jitter spreads d by a tenth either way, so that a fleet does not ask at the same instant.
+func jitter(d time.Duration) time.Duration {
+	return d - d/10 + rand.N(d/5+1)
+}

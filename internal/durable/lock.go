@@ -1,0 +1,32 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// ErrLocked is what Lock wraps when another process holds the folder.
+var ErrLocked = errors.New("in use by another process")
+
+// Lock takes dir for this process alone until unlock is called or the process ends, whatever
+// ends it. The lock is held on the file "lock" in dir, which stays: removing it would let two
+// processes hold locks of the same name. Systems without flock take no lock.
+func Lock(dir string) (unlock func(), err error) {
+	path := filepath.Join(dir, "lock")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock folder: %w", err)
+	}
+	taken, err := lockFile(f)
+	switch {
+	case err != nil:
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	case !taken:
+		f.Close()
+		return nil, fmt.Errorf("folder %s is %w: stop that one, or give this one a folder of its own", dir, ErrLocked)
+	}
+	return func() { f.Close() }, nil
+}

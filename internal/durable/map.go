@@ -1,0 +1,60 @@
+package durable
+
+import (
+	"fmt"
+	"os"
+	"sync"
+)
+
+// Mapping is a file's content, read-only, shared with the page cache where the system can
+// map files. It stays what it was at Map when the file is replaced or removed.
+type Mapping struct {
+	data  []byte
+	close sync.Once
+}
+
+// Map maps the regular file at path. The caller closes the Mapping when nothing reads its
+// Data any more.
+func Map(path string) (*Mapping, error) {
+	info, err := os.Stat(path) // before opening: opening a pipe would wait for its other end
+	if err != nil {
+		return nil, fmt.Errorf("map: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("map %s: not a regular file", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("map: %w", err)
+	}
+	defer f.Close()
+	if info, err = f.Stat(); err != nil {
+		return nil, fmt.Errorf("map: %w", err)
+	}
+	size := info.Size()
+	if size == 0 { // no system maps an empty range
+		return &Mapping{}, nil
+	}
+	if int64(int(size)) != size {
+		return nil, fmt.Errorf("map %s: %d octets do not fit this machine's addresses", path, size)
+	}
+	data, err := mapFile(f, int(size))
+	if err != nil {
+		return nil, fmt.Errorf("map %s: %w", path, err)
+	}
+	return &Mapping{data: data}, nil
+}
+
+// Data is the content. It must not be written to, nor read after Close: either is a fault
+// the process does not survive.
+func (m *Mapping) Data() []byte { return m.data }
+
+// Close gives the memory back. It may be called from any goroutine, and more than once.
+func (m *Mapping) Close() {
+	m.close.Do(func() {
+		if m.data != nil {
+			unmapFile(m.data)
+			m.data = nil
+		}
+	})
+}

@@ -1,0 +1,93 @@
+// Package durable keeps files that survive a crash: written beside, synced, renamed over,
+// and mapped for reading. A file under its care is never truncated nor written in place,
+// so whoever reads or maps one keeps what it opened.
+package durable
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A temporary file is named ".<name>.<random>.rempart-tmp", so that Clean cannot take a
+// file of someone else for a leftover.
+const tempSuffix = ".rempart-tmp"
+
+// WriteFile replaces the file at path by what write writes: into a temporary file of the
+// same folder, synced, renamed over path, and the folder synced. When it returns nil the new
+// content outlives a crash; on any error, one of write included, path holds what it held
+// before and the temporary file is gone. The one exception is an error of the last step, the
+// sync of the folder: the new content is in place, but a crash may still bring the old back.
+// The writer given to write is buffered and must not be used after write returns. The file is
+// readable by its owner only.
+func WriteFile(path string, write func(io.Writer) error) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write %s: %w", path, err)
+		}
+	}()
+	dir, base := filepath.Split(path)
+	if dir == "" {
+		dir = "."
+	}
+	f, err := os.CreateTemp(dir, "."+base+".*"+tempSuffix) // mode 0600
+	if err != nil {
+		return err
+	}
+	renamed := false
+	defer func() { // also when write panics
+		if !renamed {
+			err = errors.Join(err, ignoreClosed(f.Close()), os.Remove(f.Name()))
+		}
+	}()
+	buf := bufio.NewWriterSize(f, 256<<10)
+	if err := write(buf); err != nil {
+		return err
+	}
+	if err := buf.Flush(); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil { // some file systems report a full disk only here
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	renamed = true
+	return syncDir(dir)
+}
+
+// Clean removes the temporary files a crash has left in dir. Only the process that holds the
+// folder's Lock may call it: a temporary file of a running WriteFile looks the same.
+func Clean(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("clean: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		name := e.Name()
+		if !e.Type().IsRegular() || !strings.HasPrefix(name, ".") || !strings.HasSuffix(name, tempSuffix) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("clean: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
