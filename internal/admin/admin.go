@@ -1,0 +1,35 @@
+// Package admin serves what operators and their machines look at: figures, whether the process
+// lives, and whether it should be sent queries.
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// New returns the handler of /metrics, /livez and /readyz. ready says why the process is not
+// ready, in a sentence, or nothing. No answer holds a client's address.
+func New(gatherer prometheus.Gatherer, ready func() (why string)) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "alive") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if why := ready(); why != "" {
+			say(w, http.StatusServiceUnavailable, "not ready: "+why)
+			return
+		}
+		say(w, http.StatusOK, "ready")
+	})
+	return mux
+}
+
+func say(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	fmt.Fprintln(w, strings.TrimSpace(text))
+}

@@ -1,0 +1,188 @@
+// Package config reads Rempart's settings from the environment, once, at start. It knows none of
+// Rempart's other rooms: cmd copies the values to where they belong.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// Prefix begins the name of every variable.
+const Prefix = "REMPART_"
+
+// Config is every setting. The doc tags are the README's table, which a test keeps equal.
+type Config struct {
+	Listen           Addrs         `env:"LISTEN" envDefault:"127.0.0.1:5300" doc:"Addresses to answer DNS on, over UDP and TCP, separated by commas. An empty host (\":53\") is every address, IPv4 and IPv6."`
+	Upstreams        List          `env:"UPSTREAMS" doc:"Resolvers to forward to, in order of preference: \"udp://192.0.2.1\", \"tcp://192.0.2.1:53\", \"tls://192.0.2.1:853#name.example\". Empty: the name servers of /etc/resolv.conf."`
+	Lists            List          `env:"LISTS" doc:"Lists of names to block: paths or http(s) URLs, separated by commas. The format of each line is found out."`
+	Allow            string        `env:"ALLOW" doc:"Path of a list of names never to block, whatever lists say."`
+	PageIPv4         Addr          `env:"PAGE_IPV4" envDefault:"127.0.0.1" doc:"IPv4 address of the warning page, the answer to A of a blocked name; \"none\" for no data."`
+	PageIPv6         Addr          `env:"PAGE_IPV6" envDefault:"::1" doc:"IPv6 address of the warning page, the answer to AAAA of a blocked name; \"none\" for no data."`
+	PageListen       Addrs         `env:"PAGE_LISTEN" envDefault:"127.0.0.1:8080" doc:"Addresses to serve the warning page on, over HTTP; \"none\" for no page."`
+	MetricsListen    Addrs         `env:"METRICS_LISTEN" envDefault:"127.0.0.1:9253" doc:"Addresses to serve /metrics, /livez and /readyz on; \"none\" for none."`
+	DataDir          string        `env:"DATA_DIR" doc:"Folder for the set, its version and the last good copy of each list. Empty: systemd's state folder, else rempart under the user's state folder (~/.local/state)."`
+	CacheBytes       Bytes         `env:"CACHE_BYTES" envDefault:"64MiB" doc:"Memory for cached answers, with or without a unit (kB, MB, GB, KiB, MiB, GiB); 1 MiB at least."`
+	BlockTTL         time.Duration `env:"BLOCK_TTL" envDefault:"30s" doc:"How long clients may keep a blocked answer, and so how soon an unblocking is felt: 1 s to 1 h."`
+	BlockAnswer      BlockAnswer   `env:"BLOCK_ANSWER" envDefault:"page" doc:"What a blocked name gets: \"page\" (the page's addresses), \"nxdomain\", \"nodata\", \"refused\" or \"null\" (0.0.0.0 and ::)."`
+	Clients          Prefixes      `env:"CLIENTS" envDefault:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,fc00::/7,fe80::/10" doc:"Who may ask: prefixes, separated by commas. Others get REFUSED."`
+	Forward          Forwards      `env:"FORWARD" doc:"Zones with resolvers of their own, as zone=upstream pairs separated by commas (\"home.arpa=udp://192.168.1.1\"): local zones, private reverse zones. Empty: names of special use never leave."`
+	Mode             Mode          `env:"MODE" envDefault:"enforce" doc:"\"enforce\", or \"observe\": answer as if unfiltered, and count what would have been blocked."`
+	Refresh          time.Duration `env:"REFRESH" envDefault:"1h" doc:"How often lists are looked at again, beside when a file changes: 1 min to 7 days."`
+	StructuredOption uint16        `env:"STRUCTURED_OPTION" envDefault:"65001" doc:"Code of the empty EDNS option by which a client asks for structured errors (draft-ietf-dnsop-structured-dns-error has none assigned yet); 0 for none."`
+	Contact          string        `env:"CONTACT" doc:"URI (mailto:, tel:, https:) told in structured errors and on the page: where to say that a block is wrong."`
+	Organisation     string        `env:"ORGANISATION" envDefault:"Rempart" doc:"Who runs this filter, told in structured errors and on the page."`
+}
+
+// Load reads the environment. Its error names each bad variable, its value, and what would be right.
+func Load() (*Config, error) { return load(env.ToMap(os.Environ())) }
+
+func load(environ map[string]string) (*Config, error) {
+	var c Config
+	err := env.ParseWithOptions(&c, env.Options{Prefix: Prefix, Environment: environ})
+	var errs []error
+	if aggregate := (env.AggregateError{}); errors.As(err, &aggregate) {
+		for _, e := range aggregate.Errors {
+			errs = append(errs, explain(e, environ))
+		}
+	} else if err != nil {
+		errs = append(errs, err)
+	}
+	errs = append(errs, c.check(environ)...)
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	if c.DataDir == "" {
+		if c.DataDir, err = defaultDataDir(environ); err != nil {
+			return nil, err
+		}
+	}
+	return &c, nil
+}
+
+// Bad is the error of a variable whose value does not do. right says what would.
+func Bad(variable, value, right string) error {
+	return fmt.Errorf("%s=%q: %s", Prefix+variable, value, right)
+}
+
+// explain turns the library's error, which names a struct's field, into one about the variable.
+func explain(err error, environ map[string]string) error {
+	var parse env.ParseError
+	if !errors.As(err, &parse) {
+		return err
+	}
+	field, ok := reflect.TypeFor[Config]().FieldByName(parse.Name)
+	if !ok {
+		return err
+	}
+	variable := field.Tag.Get("env")
+	why := parse.Err.Error()
+	switch field.Type {
+	case reflect.TypeFor[time.Duration]():
+		why = "not a duration: write it like 30s, 5m or 1h"
+	case reflect.TypeFor[uint16]():
+		why = "not a number from 0 to 65535"
+	}
+	return Bad(variable, environ[Prefix+variable], why)
+}
+
+// check is what the types alone do not say.
+func (c *Config) check(environ map[string]string) (errs []error) {
+	bad := func(variable, right string) {
+		errs = append(errs, Bad(variable, environ[Prefix+variable], right))
+	}
+	if c.BlockTTL != 0 && (c.BlockTTL < time.Second || c.BlockTTL > time.Hour) {
+		bad("BLOCK_TTL", "from 1s to 1h")
+	}
+	if c.Refresh != 0 && (c.Refresh < time.Minute || c.Refresh > 7*24*time.Hour) {
+		bad("REFRESH", "from 1m to 168h")
+	}
+	if c.CacheBytes != 0 && c.CacheBytes < 1<<20 {
+		bad("CACHE_BYTES", "1MiB at least")
+	}
+	if c.PageIPv4.IsValid() && !c.PageIPv4.Is4() {
+		bad("PAGE_IPV4", `an IPv4 address like 192.0.2.1, or "none"`)
+	}
+	if c.PageIPv6.IsValid() && (c.PageIPv6.Is4() || c.PageIPv6.Is4In6() || c.PageIPv6.Zone() != "") {
+		bad("PAGE_IPV6", `an IPv6 address like 2001:db8::1, or "none"`)
+	}
+	if len(c.Listen) == 0 {
+		bad("LISTEN", "at least one address, like 127.0.0.1:5300 or :53")
+	}
+	if c.Contact != "" && !strings.HasPrefix(c.Contact, "mailto:") && !strings.HasPrefix(c.Contact, "tel:") && !strings.HasPrefix(c.Contact, "https://") {
+		bad("CONTACT", "a URI like mailto:abuse@isp.example, tel:+33123456789 or https://isp.example/appeal")
+	}
+	if len(c.Contact) > 200 || len(c.Organisation) > 100 {
+		bad("CONTACT", "at most 200 octets, and at most 100 of "+Prefix+"ORGANISATION: both must fit a DNS answer")
+	}
+	return errs
+}
+
+// defaultDataDir is where a program of this kind keeps its state.
+func defaultDataDir(environ map[string]string) (string, error) {
+	if dir := environ["STATE_DIRECTORY"]; dir != "" {
+		dir, _, _ = strings.Cut(dir, ":") // systemd.exec(5): several are separated so
+		return dir, nil
+	}
+	if dir := environ["XDG_STATE_HOME"]; filepath.IsAbs(dir) {
+		return filepath.Join(dir, "rempart"), nil
+	}
+	if home := environ["HOME"]; home != "" {
+		return filepath.Join(home, ".local", "state", "rempart"), nil
+	}
+	return "", Bad("DATA_DIR", "", "no home folder to keep state in: set it to a folder this user can write to")
+}
+
+// Unknown lists the variables of the environment that begin as Rempart's do and are none of them: most
+// often misspelt ones.
+func Unknown() (names []string) {
+	known := map[string]bool{}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		known[Prefix+f.Tag.Get("env")] = true
+	}
+	for name := range env.ToMap(os.Environ()) {
+		if strings.HasPrefix(name, Prefix) && !known[name] {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Table is the README's table of variables, in Markdown.
+func Table() string {
+	var b strings.Builder
+	b.WriteString("| variable | default | meaning |\n|---|---|---|\n")
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		def := f.Tag.Get("envDefault")
+		if def != "" {
+			def = "`" + strings.ReplaceAll(def, ",", "`, `") + "`"
+		}
+		fmt.Fprintf(&b, "| `%s%s` | %s | %s |\n", Prefix, f.Tag.Get("env"), def, f.Tag.Get("doc"))
+	}
+	return b.String()
+}
+
+// none is how a value is switched off where empty means the default.
+const none = "none"
+
+// Addr is an address, not valid for "none".
+type Addr struct{ netip.Addr }
+
+// UnmarshalText reads it.
+func (a *Addr) UnmarshalText(text []byte) (err error) {
+	if string(text) == none || len(text) == 0 {
+		*a = Addr{}
+		return nil
+	}
+	if a.Addr, err = netip.ParseAddr(string(text)); err != nil {
+		return errors.New(`not an IP address, nor "none"`)
+	}
+	return nil
+}

@@ -1,0 +1,80 @@
+package config
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestDefaults(t *testing.T) {
+	c, err := load(map[string]string{"HOME": "/home/someone"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := c.Listen, (Addrs{netip.MustParseAddrPort("127.0.0.1:5300")}); !cmp.Equal(got, want, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })) {
+		t.Errorf("listen %v", got)
+	}
+	if c.CacheBytes != 64<<20 || c.BlockTTL != 30*time.Second || c.Mode == Observe || len(c.Clients) != 8 || c.DataDir != "/home/someone/.local/state/rempart" {
+		t.Errorf("defaults %+v", c)
+	}
+}
+
+func TestBadValuesSayVariableValueAndRight(t *testing.T) {
+	for _, tt := range []struct{ variable, value, right string }{
+		{"LISTEN", "localhost", "127.0.0.1:5300"},
+		{"LISTEN", ":http", ":53"},
+		{"LISTEN", "none", "at least one address"},
+		{"BLOCK_TTL", "soon", "30s"},
+		{"BLOCK_TTL", "2h", "1h"},
+		{"CACHE_BYTES", "lots", "64MiB"},
+		{"CACHE_BYTES", "1k", "64MiB"},
+		{"CACHE_BYTES", "1000", "1MiB"},
+		{"CLIENTS", "everyone", "192.168.0.0/16"},
+		{"FORWARD", "home.arpa", "home.arpa=udp://"},
+		{"MODE", "watch", "observe"},
+		{"BLOCK_ANSWER", "drop", "nxdomain"},
+		{"PAGE_IPV4", "::1", "192.0.2.1"},
+		{"PAGE_IPV6", "127.0.0.1", "2001:db8::1"},
+		{"PAGE_IPV4", "page.example", "IP address"},
+		{"REFRESH", "1s", "1m"},
+		{"STRUCTURED_OPTION", "70000", "65535"},
+		{"CONTACT", "me", "mailto:"},
+	} {
+		_, err := load(map[string]string{"HOME": "/h", Prefix + tt.variable: tt.value})
+		if err == nil {
+			t.Errorf("%s=%s is taken", tt.variable, tt.value)
+			continue
+		}
+		for _, part := range []string{Prefix + tt.variable, tt.value, tt.right} {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%s=%q: %q does not say %q", tt.variable, tt.value, err, part)
+			}
+		}
+	}
+}
+
+func TestAllBadValuesAreSaidAtOnce(t *testing.T) {
+	_, err := load(map[string]string{"HOME": "/h", "REMPART_MODE": "x", "REMPART_LISTEN": "y"})
+	if err == nil || !strings.Contains(err.Error(), "REMPART_MODE") || !strings.Contains(err.Error(), "REMPART_LISTEN") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestValues(t *testing.T) {
+	c, err := load(map[string]string{
+		"REMPART_LISTEN": ":53, [::1]:5300", "REMPART_LISTS": " a , b,", "REMPART_FORWARD": "home.arpa=udp://192.168.1.1",
+		"REMPART_CACHE_BYTES": "2 GB", "REMPART_PAGE_IPV6": "none", "REMPART_METRICS_LISTEN": "none", "REMPART_DATA_DIR": "d",
+		"REMPART_CLIENTS": "192.0.2.7, 2001:db8::1/32",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Listen) != 3 || !cmp.Equal(c.Lists, List{"a", "b"}) || c.CacheBytes != 2e9 || c.PageIPv6.IsValid() || c.MetricsListen != nil ||
+		!cmp.Equal(c.Forward, Forwards{{"home.arpa", "udp://192.168.1.1"}}) || c.DataDir != "d" ||
+		c.Clients[0].String() != "192.0.2.7/32" || c.Clients[1].String() != "2001:db8::/32" {
+		t.Errorf("%+v", c)
+	}
+}

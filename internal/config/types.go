@@ -1,0 +1,158 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// List is values separated by commas; white space around them and empty ones do not count.
+type List []string
+
+// UnmarshalText reads it.
+func (l *List) UnmarshalText(text []byte) error {
+	*l = nil
+	for _, item := range strings.Split(string(text), ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			*l = append(*l, item)
+		}
+	}
+	return nil
+}
+
+// Addrs are addresses with ports; an empty host was two, the wildcards of both families.
+type Addrs []netip.AddrPort
+
+// UnmarshalText reads them.
+func (a *Addrs) UnmarshalText(text []byte) error {
+	*a = nil
+	if string(text) == none {
+		return nil
+	}
+	var items List
+	_ = items.UnmarshalText(text)
+	for _, item := range items {
+		if port, ok := strings.CutPrefix(item, ":"); ok {
+			n, err := strconv.ParseUint(port, 10, 16)
+			if err != nil {
+				return fmt.Errorf("%q is not a port: write :53 or 192.0.2.1:53", item)
+			}
+			*a = append(*a, netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(n)),
+				netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(n)))
+			continue
+		}
+		ap, err := netip.ParseAddrPort(item)
+		if err != nil {
+			return fmt.Errorf("%q is not an address with a port: write 127.0.0.1:5300, [::1]:5300 or :53", item)
+		}
+		*a = append(*a, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+	}
+	return nil
+}
+
+// Prefixes are address prefixes; an address alone is itself.
+type Prefixes []netip.Prefix
+
+// UnmarshalText reads them.
+func (p *Prefixes) UnmarshalText(text []byte) error {
+	*p = nil
+	var items List
+	_ = items.UnmarshalText(text)
+	for _, item := range items {
+		if addr, err := netip.ParseAddr(item); err == nil {
+			*p = append(*p, netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()))
+			continue
+		}
+		prefix, err := netip.ParsePrefix(item)
+		if err != nil {
+			return fmt.Errorf("%q is not a prefix: write 192.168.0.0/16 or 2001:db8::/32", item)
+		}
+		*p = append(*p, prefix.Masked())
+	}
+	if len(*p) == 0 {
+		return errors.New("nobody could ask: name a prefix at least, like 192.168.0.0/16")
+	}
+	return nil
+}
+
+// Forward is a zone and the upstream its names go to.
+type Forward struct{ Zone, Upstream string }
+
+// Forwards are such pairs; a zone may come several times, with an upstream each.
+type Forwards []Forward
+
+// UnmarshalText reads them.
+func (f *Forwards) UnmarshalText(text []byte) error {
+	*f = nil
+	var items List
+	_ = items.UnmarshalText(text)
+	for _, item := range items {
+		zone, upstream, ok := strings.Cut(item, "=")
+		if !ok || zone == "" || upstream == "" {
+			return fmt.Errorf("%q is not a pair: write home.arpa=udp://192.168.1.1", item)
+		}
+		*f = append(*f, Forward{strings.TrimSpace(zone), strings.TrimSpace(upstream)})
+	}
+	return nil
+}
+
+// Bytes is a quantity of memory or disk.
+type Bytes int64
+
+// UnmarshalText reads a number with or without a unit.
+func (b *Bytes) UnmarshalText(text []byte) error {
+	units := []struct {
+		suffix string
+		factor int64
+	}{
+		{"kib", 1 << 10}, {"mib", 1 << 20}, {"gib", 1 << 30}, {"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"b", 1}, {"", 1},
+	}
+	s := strings.ToLower(strings.TrimSpace(string(text)))
+	for _, u := range units {
+		digits, ok := strings.CutSuffix(s, u.suffix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
+		if err != nil || n < 0 || n > (1<<62)/u.factor {
+			break
+		}
+		*b = Bytes(n * u.factor)
+		return nil
+	}
+	return errors.New("not a quantity: write it like 67108864, 64MiB or 1GB")
+}
+
+// Mode is whether blocks are answered as such.
+type Mode bool
+
+// Observe only counts.
+const Observe Mode = true
+
+// UnmarshalText reads it.
+func (m *Mode) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "enforce", "":
+		*m = false
+	case "observe":
+		*m = Observe
+	default:
+		return errors.New(`either "enforce" or "observe"`)
+	}
+	return nil
+}
+
+// BlockAnswer is how a block is answered.
+type BlockAnswer string
+
+// UnmarshalText reads it.
+func (b *BlockAnswer) UnmarshalText(text []byte) error {
+	switch s := BlockAnswer(text); s {
+	case "page", "nxdomain", "nodata", "refused", "null":
+		*b = s
+		return nil
+	}
+	return errors.New(`one of "page", "nxdomain", "nodata", "refused" and "null"`)
+}
