@@ -1,0 +1,209 @@
+// Package dnstest has what tests of several rooms need: a scriptable upstream on
+// loopback and a small client. Only tests import it.
+package dnstest
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// TLSName is the host name every Upstream's certificate holds, beside its address.
+const TLSName = "upstream.test"
+
+// Upstream is a fake upstream resolver on loopback: UDP and TCP on one port, TLS on
+// another. It ends with its test. Its methods may be called from any goroutine.
+type Upstream struct {
+	Addr    netip.AddrPort // UDP and TCP
+	TLSAddr netip.AddrPort // TLS, ALPN "dot"
+	Roots   *x509.CertPool // holds the authority that signed its certificate
+
+	mu       sync.Mutex
+	handler  Handler
+	seen     []*Query
+	open     map[net.Conn]bool
+	accepted int
+	closed   bool
+	work     sync.WaitGroup // its loops, and handlers still running
+}
+
+// NewUpstream starts an upstream that answers as h says; nil is Answer("@ 300 IN A 192.0.2.1").
+func NewUpstream(t testing.TB, h Handler) *Upstream {
+	t.Helper()
+	if h == nil {
+		h = Answer("@ 300 IN A 192.0.2.1")
+	}
+	u := &Upstream{handler: h, open: map[net.Conn]bool{}}
+	stream, packet := listenBoth(t)
+	u.Addr = stream.Addr().(*net.TCPAddr).AddrPort()
+	secure, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("dnstest: listening for TLS: %v", err)
+	}
+	u.TLSAddr = secure.Addr().(*net.TCPAddr).AddrPort()
+	cert, roots := authority(t)
+	u.Roots = roots
+	config := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"dot"}}
+
+	u.work.Go(func() { u.datagrams(packet) })
+	u.work.Go(func() { u.streams(stream, "tcp", nil) })
+	u.work.Go(func() { u.streams(secure, "tls", config) })
+	t.Cleanup(func() {
+		packet.Close()
+		stream.Close()
+		secure.Close()
+		u.mu.Lock()
+		u.closed = true
+		u.mu.Unlock()
+		u.CloseStreams()
+		u.work.Wait()
+	})
+	return u
+}
+
+// listenBoth takes one port for both UDP and TCP.
+func listenBoth(t testing.TB) (net.Listener, net.PacketConn) {
+	t.Helper()
+	var last error
+	for range 20 {
+		stream, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatalf("dnstest: listening on TCP: %v", err)
+		}
+		packet, err := net.ListenPacket("udp", stream.Addr().String())
+		if err == nil {
+			return stream, packet
+		}
+		last = err
+		stream.Close()
+	}
+	t.Fatalf("dnstest: listening on UDP: %v", last)
+	return nil, nil
+}
+
+// datagrams reads queries from c until it is closed.
+func (u *Upstream) datagrams(c net.PacketConn) {
+	buf := make([]byte, dns.MaxMsgSize)
+	for {
+		n, from, err := c.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		u.query("udp", buf[:n], nil, func(b []byte) { c.WriteTo(b, from) })
+	}
+}
+
+// streams accepts connections from l until it is closed.
+func (u *Upstream) streams(l net.Listener, network string, secure *tls.Config) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		if secure != nil {
+			c = tls.Server(c, secure)
+		}
+		u.mu.Lock()
+		u.accepted++
+		u.open[c] = true
+		if u.closed {
+			c.Close()
+		}
+		u.mu.Unlock()
+		u.work.Go(func() { u.stream(c, network) })
+	}
+}
+
+// stream reads framed queries from c until it is closed.
+func (u *Upstream) stream(c net.Conn, network string) {
+	defer func() {
+		c.Close()
+		u.mu.Lock()
+		delete(u.open, c)
+		u.mu.Unlock()
+	}()
+	send := func(b []byte) {
+		c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...))
+	}
+	for {
+		packed, err := readFrame(c)
+		if err != nil {
+			return
+		}
+		u.query(network, packed, func() { c.Close() }, send)
+	}
+}
+
+// query hands one query to the handler, in a goroutine of its own: the next is read meanwhile.
+// What cannot be unpacked is answered nothing.
+func (u *Upstream) query(network string, packed []byte, end func(), send func([]byte)) {
+	q := &Query{Msg: new(dns.Msg), Size: len(packed), Network: network, At: time.Now(), end: end, send: send}
+	if q.Msg.Unpack(packed) != nil {
+		return
+	}
+	u.mu.Lock()
+	u.seen = append(u.seen, q)
+	h := u.handler
+	u.mu.Unlock()
+	u.work.Go(func() { h(q) })
+}
+
+// Handle replaces the handler.
+func (u *Upstream) Handle(h Handler) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.handler = h
+}
+
+// Queries counts the queries that came, whatever became of them: over the networks named
+// ("udp", "tcp", "tls"), or over all.
+func (u *Upstream) Queries(networks ...string) int {
+	only := strings.Join(networks, " ")
+	n := 0
+	for _, q := range u.Seen() {
+		if only == "" || strings.Contains(only, q.Network) {
+			n++
+		}
+	}
+	return n
+}
+
+// Seen is every query so far, in the order they came.
+func (u *Upstream) Seen() []*Query {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.seen[:len(u.seen):len(u.seen)]
+}
+
+// Last is the query that came last, nil before the first.
+func (u *Upstream) Last() *Query {
+	seen := u.Seen()
+	if len(seen) == 0 {
+		return nil
+	}
+	return seen[len(seen)-1]
+}
+
+// Streams counts the TCP and TLS connections accepted so far.
+func (u *Upstream) Streams() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.accepted
+}
+
+// CloseStreams closes every open connection, as a server that restarts does.
+func (u *Upstream) CloseStreams() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for c := range u.open {
+		c.Close()
+	}
+}

@@ -1,0 +1,172 @@
+package upstream
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+
+	"rempart/internal/wire"
+)
+
+// Transport is how an upstream is spoken to.
+type Transport uint8
+
+const (
+	UDP Transport = iota // and TCP on truncation (RFC 7766 section 5)
+	TCP
+	TLS // RFC 7858, the certificate always verified
+)
+
+func (t Transport) String() string { return [...]string{"udp", "tcp", "tls"}[t] }
+
+// Endpoint is where an upstream is reached. ParseEndpoint makes one.
+type Endpoint struct {
+	Transport Transport
+	Addr      netip.AddrPort
+	Name      string // of TLS: the host name its certificate must hold; "" for its address
+}
+
+const (
+	plainPort   = 53
+	tlsPort     = 853
+	maxEndpoint = 512 // octets of an endpoint in text form: a host name, an address, a zone id and more
+)
+
+// ParseEndpoint reads "udp://192.0.2.1", "udp://[2001:db8::1]:5353", "tcp://…" or
+// "tls://9.9.9.9:853#dns.quad9.net"; a bare address, with a port or without, is UDP. The
+// default port is 53, of TLS 853. The host is an address: to resolve a name an upstream
+// would be needed first.
+func ParseEndpoint(s string) (Endpoint, error) {
+	fail := func(format string, args ...any) (Endpoint, error) {
+		return Endpoint{}, fmt.Errorf("upstream %.80q: %w", s, fmt.Errorf(format, args...))
+	}
+	if len(s) > maxEndpoint {
+		return fail("longer than %d octets", maxEndpoint)
+	}
+	e := Endpoint{}
+	host := s
+	if scheme, rest, found := strings.Cut(s, "://"); found {
+		switch strings.ToLower(scheme) {
+		case "udp":
+		case "tcp":
+			e.Transport = TCP
+		case "tls":
+			e.Transport = TLS
+		default:
+			return fail("the transport %q is not known: udp, tcp or tls", scheme)
+		}
+		host = rest
+	}
+	host, name, named := strings.Cut(host, "#")
+	if named {
+		if e.Transport != TLS {
+			return fail("#name says whose certificate to expect, of which only tls has one")
+		}
+		if !hostName(name) {
+			return fail("%q is not a host name", name)
+		}
+		e.Name = strings.ToLower(name)
+	}
+	addr, err := parseAddr(host, map[bool]uint16{false: plainPort, true: tlsPort}[e.Transport == TLS])
+	if err != nil {
+		return fail("%w", err)
+	}
+	e.Addr = addr
+	return e, nil
+}
+
+// parseAddr reads an address with a port or without.
+func parseAddr(host string, port uint16) (netip.AddrPort, error) {
+	bare := host
+	if strings.HasPrefix(bare, "[") && strings.HasSuffix(bare, "]") {
+		bare = bare[1 : len(bare)-1]
+	}
+	var at netip.AddrPort
+	if addr, err := netip.ParseAddr(bare); err == nil {
+		at = netip.AddrPortFrom(addr, port)
+	} else if at, err = netip.ParseAddrPort(host); err != nil {
+		return at, errors.New("the host must be an IP address (an IPv6 one with a port in brackets): " +
+			"a host name could only be resolved by asking an upstream; for TLS give its name after #, as in tls://192.0.2.1#dns.example")
+	}
+	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	switch addr := at.Addr(); {
+	case at.Port() == 0:
+		return at, errors.New("port 0 cannot be reached")
+	case addr.IsUnspecified() || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return at, fmt.Errorf("%v is not the address of one host", addr)
+	}
+	return at, nil
+}
+
+// hostName reports whether s can stand in a certificate: letters, digits, hyphens and dots.
+func hostName(s string) bool {
+	for _, c := range []byte(s) {
+		c = wire.Lower(c)
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' {
+			return false
+		}
+	}
+	_, err := wire.AppendName(nil, s)
+	return err == nil && s != "" && s != "." && !strings.HasSuffix(s, ".")
+}
+
+// String gives the endpoint back in the form ParseEndpoint reads, the port left out where it
+// is the default.
+func (e Endpoint) String() string {
+	host := e.Addr.String()
+	if port := e.Addr.Port(); e.Transport == TLS && port == tlsPort || e.Transport != TLS && port == plainPort {
+		host = e.Addr.Addr().String()
+		if e.Addr.Addr().Is6() {
+			host = "[" + host + "]"
+		}
+	}
+	if e.Name != "" {
+		host += "#" + e.Name
+	}
+	return e.Transport.String() + "://" + host
+}
+
+// maxResolvConf bounds a resolv.conf: the real ones have a few hundred octets.
+const maxResolvConf = 64 << 10
+
+// ResolvConf reads the nameserver lines of a resolv.conf as UDP endpoints, each once, in their
+// order; other lines mean nothing here. A line whose address cannot be used is left out and named
+// in the error, which the endpoints accompany: the sound ones are still of use.
+func ResolvConf(r io.Reader) ([]Endpoint, error) {
+	var out []Endpoint
+	var errs []error
+	seen := map[Endpoint]bool{}
+	lines := bufio.NewScanner(io.LimitReader(r, maxResolvConf+1))
+	read := 0
+	for lines.Scan() {
+		read += len(lines.Bytes()) + 1
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 2 || fields[0] != "nameserver" {
+			continue
+		}
+		addr, err := netip.ParseAddr(fields[1])
+		if err != nil {
+			errs = append(errs, fmt.Errorf("resolv.conf: nameserver %.80q is not an address", fields[1]))
+			continue
+		}
+		at, err := parseAddr(addr.String(), plainPort)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("resolv.conf: nameserver: %w", err))
+			continue
+		}
+		if e := (Endpoint{Addr: at}); !seen[e] {
+			seen[e] = true
+			out = append(out, e)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		errs = append(errs, fmt.Errorf("resolv.conf: %w", err))
+	}
+	if read > maxResolvConf {
+		errs = append(errs, fmt.Errorf("resolv.conf: longer than %d octets", maxResolvConf))
+	}
+	return out, errors.Join(errs...)
+}

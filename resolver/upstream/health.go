@@ -1,0 +1,154 @@
+package upstream
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	firstPatience = 200 * time.Millisecond // before anything is known of an upstream's latency
+	minPatience   = 50 * time.Millisecond
+	maxPatience   = 250 * time.Millisecond // what a dead upstream costs the client that finds it out
+	maxSilence    = 2 * time.Second
+	minHedge      = 10 * time.Millisecond
+	hedgeSamples  = 10 // answers until the estimate of the 95th percentile is believed
+	maxStrikes    = 8  // answers in a row with an error of the upstream's own
+)
+
+// latency estimates how long an upstream takes, in constant space.
+type latency struct {
+	mean, p95 time.Duration
+	samples   int
+}
+
+// add takes in one answer.
+func (l *latency) add(rtt time.Duration) {
+	if l.samples == 0 {
+		l.mean, l.p95 = rtt, 2*rtt
+	} else {
+		l.mean += (rtt - l.mean) / 8 // as TCP smooths it (RFC 6298)
+		l.above(rtt > l.p95)
+	}
+	l.samples++
+}
+
+// above moves the estimate of the 95th percentile by one observation: it rests where one in
+// twenty lies above it.
+func (l *latency) above(yes bool) {
+	if yes {
+		l.p95 += l.p95 * 19 / 200
+	} else {
+		l.p95 -= l.p95 / 200
+	}
+	l.p95 = min(max(l.p95, time.Microsecond), maxSilence)
+}
+
+// health is what traffic says of one upstream. Its methods may be called concurrently.
+type health struct {
+	fixed time.Duration // patience whatever the latency, and no hedging; 0: as learned
+
+	mu      sync.Mutex
+	latency latency
+	heard   time.Time // its last answer, of whatever kind
+	good    time.Time // its last answer that was of use
+	down    bool
+	strikes int
+	wake    chan struct{} // capacity 1: it went down
+}
+
+// patience is how long a client waits on this upstream alone.
+func (h *health) patience() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.patienceLocked()
+}
+
+func (h *health) patienceLocked() time.Duration {
+	if h.fixed > 0 {
+		return h.fixed
+	}
+	if h.latency.samples == 0 {
+		return firstPatience
+	}
+	return min(max(3*h.latency.p95, minPatience), maxPatience)
+}
+
+// silence is how long it may leave a question unanswered, with nothing else heard from it,
+// until it is held to be down: the client's patience, or more where it is always slow.
+func (h *health) silence() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	patience := h.patienceLocked()
+	if 2*h.latency.mean > patience {
+		return min(max(4*h.latency.mean, patience), maxSilence)
+	}
+	return patience
+}
+
+// hedgeAfter is when a question is worth sending to a second upstream; known is false while
+// too little was heard to say.
+func (h *health) hedgeAfter() (after time.Duration, known bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return max(h.latency.p95, minHedge), h.latency.samples >= hedgeSamples && h.fixed == 0
+}
+
+// answered notes a sound answer: useful, or with an error of the upstream's own. It reports
+// whether that one error too many brought it down.
+func (h *health) answered(rtt time.Duration, useful bool) (fell bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.latency.add(rtt)
+	h.heard = time.Now()
+	if useful {
+		h.good, h.down, h.strikes = h.heard, false, 0
+		return false
+	}
+	h.strikes++
+	return h.strikes >= maxStrikes && h.fallLocked()
+}
+
+// revived notes that a probe was answered: the upstream is used again.
+func (h *health) revived() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.heard = time.Now()
+	h.good, h.down, h.strikes = h.heard, false, 0
+}
+
+// failed notes a failure to answer what was sent at sent, found out now. It counts if nothing
+// was heard since: one name that is slow to resolve, or one lost packet under load, says nothing.
+func (h *health) failed(sent time.Time) (fell bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.heard.After(sent) && h.fallLocked()
+}
+
+func (h *health) fallLocked() bool {
+	if h.down {
+		return false
+	}
+	h.down, h.strikes = true, 0
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// outlasted notes that an attempt was given up after elapsed: all it says of the latency is
+// that it would have been longer.
+func (h *health) outlasted(elapsed time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.latency.samples > 0 && elapsed > h.latency.p95 {
+		h.latency.above(true)
+	}
+}
+
+// state is whether it is down, when it was last good, and when last heard.
+func (h *health) state() (down bool, good, heard time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.down, h.good, h.heard
+}

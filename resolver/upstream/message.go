@@ -1,0 +1,212 @@
+package upstream
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+
+	"rempart/internal/wire"
+)
+
+// Question is what an upstream is asked.
+type Question struct {
+	Name        []byte // canonical wire form; only read, and not after Exchange returned
+	Type, Class uint16
+	DO, CD      bool
+}
+
+const (
+	optionPadding = 12  // RFC 7830
+	padBlock      = 128 // octets a query over TLS is padded to (RFC 8467 section 4.1)
+	optLen        = 11  // an OPT without options
+	optionLen     = 4   // the header of an option
+)
+
+// form is how one query is put, beside the question itself.
+type form struct {
+	edns, pad, mix bool // with an OPT; padded; in random case (0x20)
+}
+
+// appendQuery appends the whole query: one question, an OPT or none, never a client subnet.
+// AD asks for the AD bit without the signatures (RFC 6840 section 5.7).
+func appendQuery(dst []byte, q *Question, id uint16, f form) []byte {
+	flags := wire.FlagRD | wire.FlagAD
+	if q.CD {
+		flags |= wire.FlagCD
+	}
+	start := len(dst)
+	dst = binary.BigEndian.AppendUint16(dst, id)
+	dst = binary.BigEndian.AppendUint16(dst, flags)
+	dst = append(dst, 0, 1, 0, 0, 0, 0, 0, 0)
+	name := len(dst)
+	dst = append(dst, q.Name...)
+	if f.mix {
+		mixCase(dst[name:])
+	}
+	dst = binary.BigEndian.AppendUint16(dst, q.Type)
+	dst = binary.BigEndian.AppendUint16(dst, q.Class)
+	if !f.edns {
+		return dst
+	}
+	wire.SetCount(dst[start:], wire.SectionAdditional, 1)
+	do := byte(0)
+	if q.DO {
+		do = 0x80
+	}
+	dst = append(dst, 0, 0, byte(wire.TypeOPT), wire.UDPLimit>>8, wire.UDPLimit&0xff, 0, 0, do, 0)
+	if !f.pad {
+		return append(dst, 0, 0)
+	}
+	fixed := len(dst) - start + 2 + optionLen
+	padding := (padBlock - fixed%padBlock) % padBlock
+	dst = binary.BigEndian.AppendUint16(dst, uint16(optionLen+padding))
+	dst = binary.BigEndian.AppendUint16(dst, optionPadding)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(padding))
+	return append(dst, make([]byte, padding)...)
+}
+
+// maxQuery is the longest query appendQuery makes, framing of a stream included.
+const maxQuery = 2 + (wire.HeaderLen+wire.MaxName+4+optLen+optionLen+padBlock-1)/padBlock*padBlock
+
+// randomID is an ID nobody can foretell (RFC 5452 section 4.3).
+func randomID() uint16 {
+	var b [2]byte
+	rand.Read(b[:])
+	return binary.BigEndian.Uint16(b[:])
+}
+
+// mixCase gives every letter of a canonical name a random case, which an answer must echo
+// (draft-vixie-dnsext-dns0x20): up to one more bit a letter for a spoofer to guess.
+func mixCase(name []byte) {
+	var bits [wire.MaxName/8 + 1]byte
+	rand.Read(bits[:])
+	for i, c := range name {
+		// Length octets are at most 63 and so never letters.
+		if 'a' <= c && c <= 'z' && bits[i/8]>>(i%8)&1 != 0 {
+			name[i] = c - ('a' - 'A')
+		}
+	}
+}
+
+// match says how far a message answers a query.
+type match uint8
+
+const (
+	foreign match = iota // not an answer to it at all
+	recased              // its question is the one asked but for the case
+	bare                 // the right ID and FORMERR or NOTIMP, without a question (RFC 1035 leaves it open)
+	exact
+)
+
+// compare judges msg, any octets, as an answer to sent, a query of appendQuery.
+func compare(msg, sent []byte) match {
+	if len(msg) < wire.HeaderLen || wire.ID(msg) != wire.ID(sent) {
+		return foreign
+	}
+	const opcode = 0xf << 11
+	flags := wire.Flags(msg)
+	if flags&wire.FlagQR == 0 || flags&opcode != 0 {
+		return foreign
+	}
+	rcode := wire.Rcode(msg)
+	if wire.Count(msg, wire.SectionQuestion) == 0 && (rcode == wire.FormErr || rcode == wire.NotImp) {
+		return bare
+	}
+	question := sent[wire.HeaderLen:questionEnd(sent)]
+	if wire.Count(msg, wire.SectionQuestion) != 1 || len(msg) < wire.HeaderLen+len(question) {
+		return foreign
+	}
+	got := msg[wire.HeaderLen : wire.HeaderLen+len(question)]
+	if bytes.Equal(got, question) {
+		return exact
+	}
+	tail := len(question) - 4 // type and class are compared as they are
+	if !bytes.Equal(got[tail:], question[tail:]) {
+		return foreign
+	}
+	for i, c := range got[:tail] {
+		if wire.Lower(c) != wire.Lower(question[i]) {
+			return foreign
+		}
+	}
+	return recased
+}
+
+// questionEnd is the offset just past the question of a query of appendQuery.
+func questionEnd(sent []byte) int {
+	return wire.HeaderLen + wire.NameLen(sent[wire.HeaderLen:]) + 4
+}
+
+// reply is a sound answer to the question asked.
+type reply struct {
+	packed []byte // the caller's own; the question in canonical case, nothing behind the last record
+	rcode  int    // the whole one, extended bits included
+	edns   bool   // it has an OPT
+	dnssec bool   // an extended error says that validation failed
+}
+
+var errMalformed = errors.New("malformed answer")
+
+// read takes in msg, which compare found to answer q; msg is kept, and changed.
+func read(msg []byte, q *Question) (reply, error) {
+	r := reply{packed: msg, rcode: wire.Rcode(msg)}
+	copy(msg[wire.HeaderLen:], q.Name)
+	records := wire.ReadRecords(msg)
+	var rr wire.Record
+	for records.Next(&rr) {
+		if rr.Type != wire.TypeOPT || rr.Section != wire.SectionAdditional {
+			continue
+		}
+		if r.edns {
+			return r, errMalformed // RFC 6891 section 6.1.1: one at most
+		}
+		r.edns = true
+		r.rcode |= int(rr.TTL>>24) << 4
+		r.dnssec = saysBogus(msg[rr.Data:rr.End])
+	}
+	if records.Malformed() {
+		return r, errMalformed
+	}
+	r.packed = msg[:records.Offset()]
+	return r, nil
+}
+
+// saysBogus reports whether the options of an OPT hold an extended error of a DNSSEC kind
+// (RFC 8914 section 4): unsupported algorithm or digest, bogus, and signatures and keys wanting.
+func saysBogus(data []byte) bool {
+	for len(data) >= optionLen {
+		code := binary.BigEndian.Uint16(data)
+		n := int(binary.BigEndian.Uint16(data[2:]))
+		if optionLen+n > len(data) {
+			return false
+		}
+		if code == wire.OptionEDE && n >= 2 {
+			info := binary.BigEndian.Uint16(data[optionLen:])
+			if info == 1 || info == 2 || 5 <= info && info <= 12 {
+				return true
+			}
+		}
+		data = data[optionLen+n:]
+	}
+	return false
+}
+
+// rcodeYXDomain is a DNAME that makes the name too long: as final as NXDOMAIN (RFC 6672 section 2.2).
+const rcodeYXDomain = 6
+
+// final reports whether no other upstream needs to be asked.
+func (r *reply) final() bool {
+	switch r.rcode {
+	case wire.Success, wire.NXDomain, rcodeYXDomain:
+		return true
+	case wire.ServFail:
+		return r.dnssec
+	}
+	return false
+}
+
+// lacksEDNS reports whether the upstream did not understand the OPT (RFC 6891 section 7).
+func (r *reply) lacksEDNS() bool {
+	return !r.edns && (r.rcode == wire.FormErr || r.rcode == wire.NotImp)
+}

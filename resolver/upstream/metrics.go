@@ -1,0 +1,68 @@
+package upstream
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Collector exposes the pool's figures. zone, in text form, tells the pools of one process
+// apart: "." is the one for every name without a zone of its own.
+func (p *Pool) Collector(zone string) prometheus.Collector {
+	d := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("rempart_upstream_"+name, help, labels, prometheus.Labels{"zone": zone})
+	}
+	return &collector{
+		p:          p,
+		healthy:    d("healthy", "1 if the upstream is asked without waiting for another to fail.", "upstream"),
+		looping:    d("looping", "1 if the upstream leads back to this process, and is refused.", "upstream"),
+		queries:    d("queries_total", "Attempts sent to the upstream, retries and hedges included.", "upstream"),
+		failures:   d("failures_total", "Attempts that failed, by kind.", "upstream", "kind"),
+		retries:    d("retries_total", "Attempts sent because another had failed.", "upstream"),
+		hedges:     d("hedges_total", "Attempts sent because another was slow.", "upstream"),
+		foreign:    d("foreign_answers_total", "Messages that answer no question asked: spoofed or too late.", "upstream"),
+		rtt:        d("rtt_seconds", "Smoothed round-trip time.", "upstream"),
+		p95:        d("rtt_p95_seconds", "Estimated 95th percentile of the round-trip time, after which a hedge is sent.", "upstream"),
+		questions:  d("questions_total", "Questions asked of the upstreams together."),
+		unanswered: d("unanswered_total", "Questions that no upstream answered."),
+		shed:       d("shed_total", "Questions refused because too many were under way."),
+		denied:     d("denied_total", "Retries and hedges not sent because they would have been more than a tenth of all questions."),
+		inFlight:   d("in_flight", "Questions under way now."),
+	}
+}
+
+type collector struct {
+	p                                                                       *Pool
+	healthy, looping, queries, failures, retries, hedges, foreign, rtt, p95 *prometheus.Desc
+	questions, unanswered, shed, denied, inFlight                           *prometheus.Desc
+}
+
+func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	send := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, t, v, labels...)
+	}
+	s := c.p.Stats()
+	for _, u := range s.Upstreams {
+		send(c.healthy, prometheus.GaugeValue, flag(u.Healthy), u.Upstream)
+		send(c.looping, prometheus.GaugeValue, flag(u.Looping), u.Upstream)
+		send(c.queries, prometheus.CounterValue, float64(u.Queries), u.Upstream)
+		send(c.retries, prometheus.CounterValue, float64(u.Retries), u.Upstream)
+		send(c.hedges, prometheus.CounterValue, float64(u.Hedges), u.Upstream)
+		send(c.foreign, prometheus.CounterValue, float64(u.Foreign), u.Upstream)
+		send(c.rtt, prometheus.GaugeValue, u.RTT.Seconds(), u.Upstream)
+		send(c.p95, prometheus.GaugeValue, u.P95.Seconds(), u.Upstream)
+		for kind, n := range u.Failures {
+			send(c.failures, prometheus.CounterValue, float64(n), u.Upstream, Failure(kind).String())
+		}
+	}
+	send(c.questions, prometheus.CounterValue, float64(s.Queries))
+	send(c.unanswered, prometheus.CounterValue, float64(s.Unanswered))
+	send(c.shed, prometheus.CounterValue, float64(s.Shed))
+	send(c.denied, prometheus.CounterValue, float64(s.Denied))
+	send(c.inFlight, prometheus.GaugeValue, float64(s.InFlight))
+}
+
+func flag(on bool) float64 {
+	if on {
+		return 1
+	}
+	return 0
+}

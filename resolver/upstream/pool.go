@@ -1,0 +1,222 @@
+package upstream
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rempart/internal/wire"
+)
+
+var (
+	ErrUnreachable = errors.New("no upstream answered")
+	ErrLoop        = errors.New("every upstream leads back to this resolver")
+	ErrBusy        = errors.New("too many questions in flight upstream")
+)
+
+const (
+	// MaxInFlight is how many exchanges a pool has in hand; the next is shed with ErrBusy.
+	MaxInFlight = 4096
+
+	defaultTimeout = 5 * time.Second
+	maxEndpoints   = 64
+	maxIdentity    = 255 // octets a TXT string has room for
+)
+
+// Config is what a Pool is made of.
+type Config struct {
+	Endpoints []Endpoint     // in order of preference, at least one
+	Identity  string         // of this process, random: an upstream that gives it back is this process; "" checks nothing
+	RootCAs   *x509.CertPool // for TLS; nil: the system's
+	Timeout   time.Duration  // of a whole exchange whose context has no earlier deadline; 0: 5 s
+	Log       *slog.Logger   // nil: nothing is logged
+
+	open     func(Endpoint) exchanger // for tests without sockets; nil: newTransport
+	patience time.Duration            // for tests with sockets, where a slow machine is no dead upstream; 0: as learned
+}
+
+// Answer is what came back.
+type Answer struct {
+	// Packed is the whole message as received, but for its question, which is in canonical lower
+	// case, and octets behind its last record, which are cut off. The caller owns it. Its rcode
+	// may be an error every upstream agreed on; its records are framed soundly, no more.
+	Packed []byte
+	// Authenticated is set if it came over TLS or from a loopback address: its AD bit was not
+	// changed on the way.
+	Authenticated bool
+}
+
+// Pool exchanges questions with a fixed list of upstreams. All its methods may be called
+// concurrently. Without Run it works, but an upstream that went down stays out until it
+// happens to answer again, and no loop is found out.
+type Pool struct {
+	members  []*member
+	identity string
+	timeout  time.Duration
+	log      *slog.Logger
+	group    *group
+	budget   budget
+
+	inFlight   atomic.Int64
+	shed       atomic.Uint64
+	denied     atomic.Uint64
+	unanswered atomic.Uint64
+
+	mu     sync.Mutex
+	probes map[string]sighting // loop probes sent, by canonical name
+}
+
+// member is one upstream of a pool.
+type member struct {
+	endpoint Endpoint
+	name     string // endpoint's text form
+	via      exchanger
+	trusted  bool // its AD bit cannot be changed on the way
+	health   health
+	looping  atomic.Bool
+	changed  chan struct{} // capacity 1: it was down, and is up again
+	counters counters
+}
+
+// New makes a pool. It opens nothing yet.
+func New(c Config) (*Pool, error) {
+	if len(c.Endpoints) == 0 || len(c.Endpoints) > maxEndpoints {
+		return nil, fmt.Errorf("upstream: %d upstreams are configured, 1 to %d are possible", len(c.Endpoints), maxEndpoints)
+	}
+	if len(c.Identity) > maxIdentity {
+		return nil, fmt.Errorf("upstream: the identity is longer than %d octets", maxIdentity)
+	}
+	if c.Timeout < 0 {
+		return nil, fmt.Errorf("upstream: the timeout %v is negative", c.Timeout)
+	}
+	p := &Pool{identity: c.Identity, timeout: c.Timeout, log: c.Log, group: newGroup(), probes: map[string]sighting{}}
+	if p.timeout == 0 {
+		p.timeout = defaultTimeout
+	}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	for _, e := range c.Endpoints {
+		if !e.Addr.IsValid() {
+			return nil, fmt.Errorf("upstream: endpoint %v has no address", e)
+		}
+		m := &member{endpoint: e, name: e.String(), trusted: e.Transport == TLS || e.Addr.Addr().IsLoopback()}
+		m.health.fixed = c.patience
+		m.changed = make(chan struct{}, 1)
+		m.health.wake = make(chan struct{}, 1)
+		if c.open != nil {
+			m.via = c.open(e)
+		} else {
+			m.via = newTransport(e, c.RootCAs, p.group, func() bool { return p.spend(m) }, &m.counters.foreign)
+		}
+		p.members = append(p.members, m)
+	}
+	return p, nil
+}
+
+// Exchange asks q of the first upstream that is well, of others when that one fails or is slow,
+// and returns the first answer that settles the question. If all say SERVFAIL, REFUSED or the
+// like, that is the answer. The errors are ErrUnreachable (nothing of use came in time), ErrLoop,
+// ErrBusy, and context.Canceled when ctx was cancelled.
+func (p *Pool) Exchange(ctx context.Context, q Question) (Answer, error) {
+	if n := wire.NameLen(q.Name); n == 0 || n != len(q.Name) {
+		return Answer{}, fmt.Errorf("upstream: %w", wire.ErrName)
+	}
+	defer p.inFlight.Add(-1)
+	if p.inFlight.Add(1) > MaxInFlight {
+		p.shed.Add(1)
+		return Answer{}, ErrBusy
+	}
+	lanes := p.order()
+	if len(lanes) == 0 {
+		return Answer{}, ErrLoop
+	}
+	p.budget.earn()
+	// Attempts may outlive this call by a moment, and only then let go of the name.
+	q.Name = slices.Clone(q.Name)
+	a, err := newRace(p, q, lanes).run(ctx)
+	if err != nil {
+		p.unanswered.Add(1)
+	}
+	return a, err
+}
+
+// order is who is asked: those that are well as configured, then those that are down, the most
+// recently good first. Those that lead back here are never asked.
+func (p *Pool) order() []lane {
+	lanes := make([]lane, 0, len(p.members))
+	var down []lane
+	for _, m := range p.members {
+		if m.looping.Load() {
+			continue
+		}
+		l := lane{member: m}
+		l.down, l.good, _ = m.health.state()
+		if l.down {
+			down = append(down, l)
+		} else {
+			lanes = append(lanes, l)
+		}
+	}
+	slices.SortStableFunc(down, func(a, b lane) int { return b.good.Compare(a.good) })
+	return append(lanes, down...)
+}
+
+// spend takes leave to send a question to m again.
+func (p *Pool) spend(m *member) bool {
+	if !p.budget.take(0) {
+		p.denied.Add(1)
+		return false
+	}
+	m.counters.retries.Add(1)
+	return true
+}
+
+// ask makes one attempt at m, and notes what it says of m's health.
+func (p *Pool) ask(ctx context.Context, m *member, q *Question, sent time.Time) (reply, error) {
+	m.counters.queries.Add(1)
+	m.counters.inFlight.Add(1)
+	defer m.counters.inFlight.Add(-1)
+	r, err := m.via.exchange(ctx, q)
+	elapsed := time.Since(sent)
+	switch {
+	case err == nil:
+		if !r.final() {
+			m.counters.failures[Rcode].Add(1)
+		}
+		if m.health.answered(elapsed, r.final()) {
+			m.via.retire()
+		}
+	case ctx.Err() != nil:
+		// Given up on, by the clock or because another was faster.
+		m.health.outlasted(elapsed)
+		_, _, heard := m.health.state()
+		if elapsed >= m.health.silence() && !heard.After(sent) || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+			m.counters.failures[Timeout].Add(1)
+			p.silent(m, sent)
+		}
+	case errors.Is(err, net.ErrClosed) && p.group.ctx.Err() != nil:
+		// The pool is ending.
+	default:
+		kind := kindOf(err)
+		m.counters.failures[kind].Add(1)
+		if kind != Overload && m.health.failed(sent) {
+			m.via.retire()
+		}
+	}
+	return r, err
+}
+
+// silent notes that m left a question sent at sent unanswered for as long as it may.
+func (p *Pool) silent(m *member, sent time.Time) {
+	if m.health.failed(sent) {
+		m.via.retire()
+	}
+}

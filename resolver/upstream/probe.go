@@ -1,0 +1,117 @@
+package upstream
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"rempart/internal/wire"
+)
+
+const (
+	probeTimeout = 2 * time.Second
+	firstProbe   = 20 * time.Millisecond  // after an upstream went down: most alarms are one lost packet
+	minBackoff   = 500 * time.Millisecond // after the first probe left unanswered
+	maxBackoff   = 30 * time.Second
+	stableAfter  = time.Minute // up for so long, an upstream is believed again
+)
+
+// Run looks after the upstreams until ctx ends: it probes those that are down until they answer,
+// and finds out those that lead back here. When it returns, every goroutine that it or Exchange
+// started has ended, every connection is closed, and Exchange only gives errors. It is called once.
+func (p *Pool) Run(ctx context.Context) error {
+	var keepers sync.WaitGroup
+	for _, m := range p.members {
+		keepers.Go(func() { p.keepUp(ctx, m) })
+		keepers.Go(func() { p.keepFromLooping(ctx, m) })
+	}
+	<-ctx.Done()
+	keepers.Wait()
+	p.group.end()
+	return nil
+}
+
+// keepUp probes one upstream whenever it is down.
+func (p *Pool) keepUp(ctx context.Context, m *member) {
+	var revived time.Time
+	backoff := time.Duration(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.health.wake:
+		}
+		if time.Since(revived) > stableAfter {
+			backoff = 0
+		} else {
+			backoff = longer(backoff)
+		}
+		backoff = p.revive(ctx, m, backoff)
+		revived = time.Now()
+		select {
+		case m.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// revive probes m, ever less often, until it is up again. The first probe follows backoff, or
+// soon if that is 0; the backoff it ends with is returned.
+func (p *Pool) revive(ctx context.Context, m *member, backoff time.Duration) time.Duration {
+	for logged := false; ; {
+		if !sleep(ctx, jitter(max(backoff, firstProbe))) {
+			return backoff
+		}
+		err := p.probe(ctx, m)
+		if down, _, _ := m.health.state(); !down {
+			if logged {
+				p.log.Info("upstream answers again", "upstream", m.name)
+			}
+			return backoff
+		}
+		if !logged && ctx.Err() == nil {
+			logged = true
+			p.log.Warn("upstream does not answer: it is left out until it does", "upstream", m.name, "error", err)
+		}
+		backoff = longer(backoff)
+	}
+}
+
+// probe asks m for the name servers of the root: any resolver that works at all knows them.
+func (p *Pool) probe(ctx context.Context, m *member) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	r, err := m.via.exchange(ctx, &Question{Name: []byte{0}, Type: wire.TypeNS, Class: wire.ClassIN})
+	if err != nil {
+		m.via.retire()
+		return err
+	}
+	if !r.final() {
+		return rcodeError(r.rcode)
+	}
+	m.health.revived()
+	return nil
+}
+
+// longer is the backoff after another failure.
+func longer(backoff time.Duration) time.Duration {
+	return min(max(2*backoff, minBackoff), maxBackoff)
+}
+
+// jitter is d give or take a quarter, so that many processes do not act in step.
+func jitter(d time.Duration) time.Duration {
+	return d*3/4 + rand.N(d/2+1)
+}
+
+// sleep waits for d; false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

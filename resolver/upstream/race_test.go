@@ -1,0 +1,444 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rempart/internal/wire"
+)
+
+// fake is an upstream in memory: it answers after what delay says, and never if that is
+// negative. It runs under virtual time.
+type fake struct {
+	mu      sync.Mutex
+	delay   func() time.Duration
+	rcode   int
+	err     error // instead of an answer
+	asked   int   // questions, probes not counted
+	probed  int
+	heard   func(*Question) // called with every question; may be nil
+	current atomic.Int64
+}
+
+const never = time.Duration(-1)
+
+func after(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
+
+func (f *fake) set(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.delay = after(d)
+}
+
+func (f *fake) counts() (asked, probed int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked, f.probed
+}
+
+func (f *fake) retire() {}
+
+func (f *fake) exchange(ctx context.Context, q *Question) (reply, error) {
+	f.current.Add(1)
+	defer f.current.Add(-1)
+	f.mu.Lock()
+	if q.Type == wire.TypeA {
+		f.asked++
+	} else {
+		f.probed++
+	}
+	d, rcode, err, heard := f.delay(), f.rcode, f.err, f.heard
+	f.mu.Unlock()
+	if heard != nil {
+		heard(q)
+	}
+	if d < 0 {
+		<-ctx.Done()
+		return reply{}, context.Cause(ctx)
+	}
+	if !sleep(ctx, d) {
+		return reply{}, context.Cause(ctx)
+	}
+	if err != nil {
+		return reply{}, err
+	}
+	packed := appendQuery(nil, q, 1, form{})
+	wire.SetFlags(packed, wire.FlagQR|uint16(rcode))
+	return read(packed, q)
+}
+
+// scene is a pool over fakes, in a bubble of virtual time. Run runs until the test ends.
+func scene(t *testing.T, fakes []*fake, f func(t *testing.T, p *Pool)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		var c Config
+		byAddr := map[string]*fake{}
+		for i, fake := range fakes {
+			e, err := ParseEndpoint(fmt.Sprintf("192.0.2.%d", i+1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Endpoints = append(c.Endpoints, e)
+			byAddr[e.String()] = fake
+		}
+		c.open = func(e Endpoint) exchanger { return byAddr[e.String()] }
+		p, err := New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); p.Run(ctx) }()
+		f(t, p)
+		cancel()
+		<-ended
+		for i, fake := range fakes {
+			if n := fake.current.Load(); n != 0 {
+				t.Errorf("%d attempts at upstream %d outlived the pool", n, i+1)
+			}
+		}
+		for _, s := range p.Stats().Upstreams {
+			if s.InFlight != 0 {
+				t.Errorf("in flight at the end: %+v", s)
+			}
+		}
+	})
+}
+
+// ask asks once and returns how long it took.
+func ask(t *testing.T, p *Pool) time.Duration {
+	t.Helper()
+	start := time.Now()
+	if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); err != nil {
+		t.Errorf("after %v: %v", time.Since(start), err)
+	}
+	return time.Since(start)
+}
+
+func TestDeadFirstUpstream(t *testing.T) {
+	for _, warm := range []int{0, 1, 50} {
+		t.Run(fmt.Sprintf("after %d answers", warm), func(t *testing.T) {
+			first, second := &fake{delay: after(20 * time.Millisecond)}, &fake{delay: after(20 * time.Millisecond)}
+			scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
+				for range warm {
+					ask(t, p)
+				}
+				first.set(never)
+				if took := ask(t, p); took >= 300*time.Millisecond {
+					t.Errorf("the first client waited %v", took)
+				}
+				time.Sleep(300 * time.Millisecond) // a hedge may have answered before the silence says enough
+				before, _ := first.counts()
+				for range 100 {
+					if took := ask(t, p); took != 20*time.Millisecond {
+						t.Fatalf("a later client waited %v", took)
+					}
+				}
+				if n, _ := first.counts(); n != before {
+					t.Errorf("%d later clients asked the dead upstream", n-before)
+				}
+				if p.Stats().Upstreams[0].Healthy || !p.Stats().Upstreams[1].Healthy {
+					t.Errorf("health: %+v", p.Stats().Upstreams)
+				}
+			})
+		})
+	}
+}
+
+func TestDeathUnderLoad(t *testing.T) {
+	first, second := &fake{delay: after(20 * time.Millisecond)}, &fake{delay: after(20 * time.Millisecond)}
+	scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
+		for range 2000 {
+			ask(t, p)
+		}
+		first.set(never)
+		var clients sync.WaitGroup
+		start := time.Now()
+		for range 500 { // one every 2 ms
+			clients.Go(func() {
+				began := time.Since(start)
+				if took := ask(t, p); took >= 300*time.Millisecond || began > 300*time.Millisecond && took > 20*time.Millisecond {
+					t.Errorf("a client %v after the death waited %v", began, took)
+				}
+			})
+			time.Sleep(2 * time.Millisecond)
+		}
+		clients.Wait()
+	})
+}
+
+func TestRecovery(t *testing.T) {
+	first, second := &fake{delay: after(never)}, &fake{delay: after(20 * time.Millisecond)}
+	scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
+		ask(t, p)
+		time.Sleep(10 * time.Minute)
+		if _, probed := first.counts(); probed < 10 || probed > 80 {
+			t.Errorf("%d probes in ten minutes", probed)
+		}
+		first.set(10 * time.Millisecond)
+		time.Sleep(2 * maxBackoff)
+		before, _ := first.counts()
+		if took := ask(t, p); took != 10*time.Millisecond {
+			t.Errorf("after the recovery a client waited %v", took)
+		}
+		if n, _ := first.counts(); n != before+1 {
+			t.Error("the first upstream is not used again")
+		}
+	})
+}
+
+func TestOneLostPacketIsNoDeath(t *testing.T) {
+	first, second := &fake{delay: after(20 * time.Millisecond)}, &fake{delay: after(20 * time.Millisecond)}
+	scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
+		for range 20 {
+			ask(t, p)
+		}
+		first.set(never)
+		ask(t, p)
+		first.set(20 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond)
+		if !p.Stats().Upstreams[0].Healthy {
+			t.Error("the first upstream is still out")
+		}
+	})
+}
+
+func TestSlowNameIsNoDeath(t *testing.T) {
+	// Names that take long everywhere, among others that do not.
+	slow := atomic.Bool{}
+	delay := func() time.Duration {
+		if slow.CompareAndSwap(true, false) {
+			return 1500 * time.Millisecond
+		}
+		return 20 * time.Millisecond
+	}
+	only := &fake{delay: delay}
+	scene(t, []*fake{only}, func(t *testing.T, p *Pool) {
+		for range 200 {
+			ask(t, p)
+		}
+		var clients sync.WaitGroup
+		for range 100 {
+			clients.Go(func() { ask(t, p) })
+			time.Sleep(5 * time.Millisecond)
+			slow.Store(rand.N(10) == 0)
+			if !p.Stats().Upstreams[0].Healthy {
+				t.Fatal("a slow name brought the upstream down")
+			}
+		}
+		clients.Wait()
+	})
+}
+
+func TestAllDown(t *testing.T) {
+	fakes := []*fake{{delay: after(20 * time.Millisecond)}, {delay: after(20 * time.Millisecond)}, {delay: after(20 * time.Millisecond)}}
+	scene(t, fakes, func(t *testing.T, p *Pool) {
+		ask(t, p)
+		for _, f := range fakes {
+			f.set(never)
+		}
+		for range 3 {
+			start := time.Now()
+			_, err := p.Exchange(t.Context(), question(t, "www.example.org"))
+			if !errors.Is(err, ErrUnreachable) || time.Since(start) != defaultTimeout {
+				t.Errorf("after %v: %v", time.Since(start), err)
+			}
+		}
+		for i, f := range fakes {
+			if n, _ := f.counts(); n < 2 {
+				t.Errorf("upstream %d was asked %d times", i+1, n)
+			}
+		}
+		if s := p.Stats(); s.Upstreams[0].Failures[Timeout] == 0 || s.Unanswered != 3 {
+			t.Errorf("%+v", s)
+		}
+		fakes[2].set(10 * time.Millisecond)
+		if took := ask(t, p); took >= time.Second {
+			t.Errorf("with one back, a client waited %v", took)
+		}
+	})
+}
+
+func TestHedging(t *testing.T) {
+	for name, fakes := range map[string][]*fake{
+		"to the next":     {{}, {delay: after(5 * time.Millisecond)}},
+		"to the only one": {{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := fakes[0]
+			n := 0
+			first.delay = func() time.Duration { // every 40th answer is slow
+				if n++; n%40 == 0 {
+					return 200 * time.Millisecond
+				}
+				return 20 * time.Millisecond
+			}
+			scene(t, fakes, func(t *testing.T, p *Pool) {
+				for range 1000 {
+					ask(t, p)
+				}
+				var worst time.Duration
+				for range 400 {
+					worst = max(worst, ask(t, p))
+				}
+				if worst >= 100*time.Millisecond {
+					t.Errorf("the slowest answer took %v", worst)
+				}
+				hedges := uint64(0)
+				for _, s := range p.Stats().Upstreams {
+					hedges += s.Hedges
+				}
+				if hedges < 20 || hedges > 240 {
+					t.Errorf("%d hedges in 1400 queries", hedges)
+				}
+			})
+		})
+	}
+}
+
+func TestBudget(t *testing.T) {
+	// Whatever happens, no more than 10 % past the first 100.
+	slow := func() time.Duration { return rand.N(400 * time.Millisecond) }
+	for name, fakes := range map[string][]*fake{
+		"wildly slow": {{delay: slow}, {delay: slow}},
+		"all dead":    {{delay: after(never)}, {delay: after(never)}},
+		"all refuse":  {{rcode: wire.Refused, delay: after(time.Millisecond)}, {rcode: wire.Refused, delay: after(time.Millisecond)}},
+		"unreachable": {{err: syscall.ECONNREFUSED, delay: after(0)}, {err: syscall.ECONNREFUSED, delay: after(0)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scene(t, fakes, func(t *testing.T, p *Pool) {
+				const queries = 3000
+				var clients sync.WaitGroup
+				for range queries {
+					clients.Go(func() { p.Exchange(t.Context(), question(t, "www.example.org")) })
+					time.Sleep(3 * time.Millisecond)
+				}
+				clients.Wait()
+				asked := 0
+				for _, f := range fakes {
+					n, _ := f.counts()
+					asked += n
+				}
+				const most = queries + 2*maxTries*freeQueries + (queries-freeQueries)/10
+				if asked < queries || asked > most {
+					t.Errorf("%d questions were sent for %d asked", asked, queries)
+				}
+				// Those that only refuse go down, and no answer is sought from them then.
+				if p.Stats().Denied == 0 && fakes[0].rcode == 0 {
+					t.Error("nothing was denied")
+				}
+			})
+		})
+	}
+}
+
+func TestRepeatedErrorsBringDown(t *testing.T) {
+	first, second := &fake{rcode: wire.Refused, delay: after(time.Millisecond)}, &fake{delay: after(20 * time.Millisecond)}
+	scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
+		for range 2 * maxStrikes {
+			ask(t, p)
+		}
+		if n, _ := first.counts(); n != maxStrikes {
+			t.Errorf("the upstream that refuses was asked %d times, want %d", n, maxStrikes)
+		}
+	})
+}
+
+func TestErrorInHandIsNotHeldBackByTheDead(t *testing.T) {
+	first, second := &fake{rcode: wire.ServFail, delay: after(time.Millisecond)}, &fake{delay: after(never)}
+	scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
+		if took := ask(t, p); took > 2*time.Second {
+			t.Errorf("SERVFAIL came after %v", took)
+		}
+		if took := ask(t, p); took != time.Millisecond {
+			t.Errorf("with the second known to be down, SERVFAIL came after %v", took)
+		}
+	})
+}
+
+func TestRunFindsLoops(t *testing.T) {
+	var pool atomic.Pointer[Pool]
+	first, second := &fake{delay: after(time.Millisecond)}, &fake{delay: after(20 * time.Millisecond)}
+	first.heard = func(q *Question) {
+		if q.Type == wire.TypeTXT && !pool.Load().Sighted(q.Name) {
+			t.Errorf("the probe %q is not known", q.Name)
+		}
+	}
+	scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
+		pool.Store(p)
+		time.Sleep(2 * firstCheck)
+		if s := p.Stats().Upstreams; !s[0].Looping || s[0].Healthy || s[1].Looping {
+			t.Errorf("%+v", s)
+		}
+		if took := ask(t, p); took != 20*time.Millisecond {
+			t.Errorf("answered after %v, by the upstream that leads back", took)
+		}
+		first.mu.Lock()
+		first.heard = nil
+		first.mu.Unlock()
+		time.Sleep(time.Minute)
+		if p.Stats().Upstreams[0].Looping {
+			t.Error("still refused when it no longer leads back")
+		}
+	})
+}
+
+func TestBusy(t *testing.T) {
+	scene(t, []*fake{{delay: after(time.Second)}}, func(t *testing.T, p *Pool) {
+		var clients sync.WaitGroup
+		for range MaxInFlight {
+			clients.Go(func() { ask(t, p) })
+		}
+		time.Sleep(time.Millisecond)
+		if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrBusy) {
+			t.Errorf("error %v, want ErrBusy", err)
+		}
+		clients.Wait()
+		ask(t, p)
+		if s := p.Stats(); s.Shed != 1 || s.InFlight != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestDeadlineOfTheContext(t *testing.T) {
+	scene(t, []*fake{{delay: after(never)}}, func(t *testing.T, p *Pool) {
+		ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		_, err := p.Exchange(ctx, question(t, "www.example.org"))
+		if !errors.Is(err, ErrUnreachable) || time.Since(start) != 700*time.Millisecond {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+	})
+}
+
+func TestNewRefuses(t *testing.T) {
+	for name, c := range map[string]Config{
+		"no upstream":      {},
+		"too many":         {Endpoints: make([]Endpoint, maxEndpoints+1)},
+		"no address":       {Endpoints: make([]Endpoint, 1)},
+		"negative timeout": {Endpoints: make([]Endpoint, 1), Timeout: -1},
+	} {
+		if _, err := New(c); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestExchangeRefusesMalformedNames(t *testing.T) {
+	p := newPool(t, nil, "192.0.2.1")
+	for _, name := range [][]byte{nil, {3, 'a'}, {0, 0}, {0xc0, 12}} {
+		if _, err := p.Exchange(t.Context(), Question{Name: name, Type: 1, Class: 1}); !errors.Is(err, wire.ErrName) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,427 @@
+package upstream
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"rempart/internal/dnstest"
+	"rempart/internal/wire"
+)
+
+// newPool is a pool of endpoints in text form, that ends with the test.
+func newPool(t testing.TB, roots *x509.CertPool, endpoints ...string) *Pool {
+	t.Helper()
+	c := Config{RootCAs: roots, Identity: "0123456789abcdef", patience: defaultTimeout}
+	for _, s := range endpoints {
+		e, err := ParseEndpoint(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Endpoints = append(c.Endpoints, e)
+	}
+	p, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.group.end)
+	return p
+}
+
+func overUDP(u *dnstest.Upstream) string { return "udp://" + u.Addr.String() }
+func overTCP(u *dnstest.Upstream) string { return "tcp://" + u.Addr.String() }
+func overTLS(u *dnstest.Upstream) string {
+	return "tls://" + u.TLSAddr.String() + "#" + dnstest.TLSName
+}
+
+func question(t testing.TB, name string) Question {
+	return Question{Name: wireName(t, name), Type: wire.TypeA, Class: wire.ClassIN}
+}
+
+// exchange asks for name and unpacks the answer.
+func exchange(t testing.TB, p *Pool, name string) (*dns.Msg, Answer) {
+	t.Helper()
+	a, err := p.Exchange(t.Context(), question(t, name))
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	m := new(dns.Msg)
+	if err := m.Unpack(a.Packed); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	if got := m.Question[0].Name; got != name+"." {
+		t.Errorf("the question came back as %q, want %q", got, name+".")
+	}
+	return m, a
+}
+
+func TestTransports(t *testing.T) {
+	u := dnstest.NewUpstream(t, nil)
+	for _, tt := range []struct{ network, endpoint string }{
+		{"udp", overUDP(u)}, {"tcp", overTCP(u)}, {"tls", overTLS(u)}, {"tls", "tls://" + u.TLSAddr.String()},
+	} {
+		t.Run(tt.endpoint, func(t *testing.T) {
+			p := newPool(t, u.Roots, tt.endpoint)
+			before := u.Queries(tt.network)
+			m, a := exchange(t, p, "www.example.org")
+			if len(m.Answer) != 1 || !a.Authenticated {
+				t.Errorf("authenticated %v, answer %v", a.Authenticated, m.Answer)
+			}
+			last := u.Last()
+			if u.Queries(tt.network) != before+1 || last.Network != tt.network {
+				t.Errorf("asked over %s", last.Network)
+			}
+			if tt.network == "tls" && last.Size%128 != 0 {
+				t.Errorf("a query of %d octets over TLS is not padded", last.Size)
+			}
+			if last.Msg.IsEdns0() == nil || !last.Msg.AuthenticatedData {
+				t.Errorf("query:\n%v", last.Msg)
+			}
+		})
+	}
+}
+
+func TestTruncation(t *testing.T) {
+	u := dnstest.NewUpstream(t, dnstest.Truncate(dnstest.Answer("@ 300 IN A 192.0.2.7")))
+	m, _ := exchange(t, newPool(t, nil, overUDP(u)), "www.example.org")
+	if len(m.Answer) != 1 || m.Truncated {
+		t.Errorf("answer:\n%v", m)
+	}
+	if u.Queries("udp") != 1 || u.Queries("tcp") != 1 {
+		t.Errorf("%d queries over UDP, %d over TCP", u.Queries("udp"), u.Queries("tcp"))
+	}
+}
+
+func TestTruncationWithoutTCPFails(t *testing.T) {
+	u := dnstest.NewUpstream(t, dnstest.Truncate(dnstest.Close()))
+	p := newPool(t, nil, overUDP(u))
+	a, err := p.Exchange(t.Context(), question(t, "www.example.org"))
+	if !errors.Is(err, ErrUnreachable) {
+		t.Errorf("answer %v, error %v", a, err)
+	}
+}
+
+func TestSpoofedAnswersAreWaitedOut(t *testing.T) {
+	u := dnstest.NewUpstream(t, dnstest.Spoof(dnstest.Answer("@ 300 IN A 192.0.2.7")))
+	p := newPool(t, nil, overUDP(u))
+	m, _ := exchange(t, p, "www.example.org")
+	if m.Rcode != dns.RcodeSuccess || len(m.Answer) != 1 {
+		t.Errorf("a forged answer was taken:\n%v", m)
+	}
+	if got := p.Stats().Upstreams[0].Foreign; got < 3 {
+		t.Errorf("%d forged answers counted, want 3", got)
+	}
+}
+
+func TestFloodOfForgedAnswersGoesToTCP(t *testing.T) {
+	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
+		for i := uint16(1); q.Network == "udp" && i <= 40; i++ {
+			m := q.Reply(dns.RcodeNameError)
+			m.Id += i
+			q.Send(m)
+		}
+		if q.Network == "tcp" {
+			q.Send(q.Reply(dns.RcodeSuccess))
+		}
+	})
+	if m, _ := exchange(t, newPool(t, nil, overUDP(u)), "www.example.org"); m.Rcode != dns.RcodeSuccess {
+		t.Errorf("answer:\n%v", m)
+	}
+}
+
+func TestCaseNotEchoed(t *testing.T) {
+	u := dnstest.NewUpstream(t, dnstest.LowerCase(dnstest.Answer("@ 300 IN A 192.0.2.7")))
+	p := newPool(t, nil, overUDP(u))
+	const name = "a-long-enough-name-to-be-mixed.example.org"
+	exchange(t, p, name)
+	if u.Queries("udp") != 1 || u.Queries("tcp") != 1 {
+		t.Fatalf("%d queries over UDP, %d over TCP; want one each", u.Queries("udp"), u.Queries("tcp"))
+	}
+	exchange(t, p, name)
+	if u.Queries("udp") != 2 || u.Queries("tcp") != 1 {
+		t.Errorf("%d queries over UDP, %d over TCP; want the second over UDP alone", u.Queries("udp"), u.Queries("tcp"))
+	}
+	if got := u.Last().Msg.Question[0].Name; got != name+"." {
+		t.Errorf("asked for %q: 0x20 was not given up", got)
+	}
+}
+
+func TestOneForgedCaseKeeps0x20(t *testing.T) {
+	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
+		if q.Network == "udp" {
+			dnstest.LowerCase(dnstest.Answer())(q)
+			return
+		}
+		dnstest.Answer()(q)
+	})
+	p := newPool(t, nil, overUDP(u))
+	const name = "a-long-enough-name-to-be-mixed.example.org"
+	for range caseStrikes - 1 {
+		exchange(t, p, name)
+	}
+	if p.members[0].via.(*transport).noMix.active() {
+		t.Error("0x20 was given up although TCP echoes the case")
+	}
+	exchange(t, p, name)
+	exchange(t, p, name)
+	if got := u.Queries("tcp"); got != caseStrikes {
+		t.Errorf("%d queries over TCP, want %d", got, caseStrikes)
+	}
+}
+
+func TestWithoutEDNS(t *testing.T) {
+	for _, handler := range []dnstest.Handler{
+		dnstest.NoEDNS(dnstest.Answer("@ 300 IN A 192.0.2.7")),
+		func(q *dnstest.Query) { // as some old servers do: a header alone
+			if q.Msg.IsEdns0() == nil {
+				dnstest.Answer("@ 300 IN A 192.0.2.7")(q)
+				return
+			}
+			m := new(dns.Msg).SetRcode(q.Msg, dns.RcodeNotImplemented)
+			m.Question = nil
+			q.Send(m)
+		},
+	} {
+		u := dnstest.NewUpstream(t, handler)
+		p := newPool(t, nil, overUDP(u))
+		for i, want := range []int{2, 3} { // the second question is put without at once
+			if m, _ := exchange(t, p, "www.example.org"); len(m.Answer) != 1 {
+				t.Errorf("answer:\n%v", m)
+			}
+			if got := u.Queries(); got != want {
+				t.Errorf("%d queries after question %d, want %d", got, i+1, want)
+			}
+		}
+		q := question(t, "www.example.org")
+		q.DO = true
+		p.Exchange(t.Context(), q)
+		if u.Last().Msg.IsEdns0() == nil {
+			t.Error("a question for DNSSEC records was put without EDNS")
+		}
+	}
+}
+
+func TestRcodes(t *testing.T) {
+	tests := []struct {
+		name          string
+		first, second dnstest.Handler
+		want, asked   int // rcode, queries to the second
+	}{
+		{"REFUSED: the next", dnstest.Rcode(5), dnstest.Rcode(3), 3, 1},
+		{"SERVFAIL: the next", dnstest.Rcode(2), dnstest.Rcode(0), 0, 1},
+		{"SERVFAIL, bogus: final", dnstest.Rcode(2, 6), dnstest.Rcode(0), 2, 0},
+		{"NXDOMAIN: final", dnstest.Rcode(3), dnstest.Rcode(0), 3, 0},
+		{"all fail: SERVFAIL before REFUSED", dnstest.Rcode(5), dnstest.Rcode(2), 2, 1},
+		{"all refuse", dnstest.Rcode(5), dnstest.Rcode(5), 5, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a, b := dnstest.NewUpstream(t, tt.first), dnstest.NewUpstream(t, tt.second)
+			p := newPool(t, nil, overUDP(a), overUDP(b))
+			if m, _ := exchange(t, p, "www.example.org"); m.Rcode != tt.want {
+				t.Errorf("rcode %d, want %d", m.Rcode, tt.want)
+			}
+			if got := b.Queries(); got != tt.asked {
+				t.Errorf("the second was asked %d times, want %d", got, tt.asked)
+			}
+			if !p.Stats().Upstreams[0].Healthy {
+				t.Error("one error made the first unhealthy")
+			}
+		})
+	}
+}
+
+func TestRefusedPortFailsOverAtOnce(t *testing.T) {
+	u := dnstest.NewUpstream(t, nil)
+	for _, first := range []string{"udp://127.0.0.1:1", "tcp://127.0.0.1:1", "tls://127.0.0.1:1"} {
+		p := newPool(t, u.Roots, first, overUDP(u))
+		for range 3 {
+			exchange(t, p, "www.example.org")
+		}
+		s := p.Stats()
+		if first := s.Upstreams[0]; first.Healthy || first.Queries != 1 || first.Failures[Unreachable] != 1 {
+			t.Errorf("first upstream: %+v", first)
+		}
+		if second := s.Upstreams[1]; second.Retries != 1 {
+			t.Errorf("second upstream: %+v", second)
+		}
+	}
+}
+
+func TestUntrustedCertificate(t *testing.T) {
+	u := dnstest.NewUpstream(t, nil)
+	for name, p := range map[string]*Pool{
+		"unknown authority": newPool(t, x509.NewCertPool(), overTLS(u)),
+		"another name":      newPool(t, u.Roots, "tls://"+u.TLSAddr.String()+"#other.test"),
+	} {
+		if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := p.Stats().Upstreams[0].Failures[Untrusted]; got != 1 {
+			t.Errorf("%s: %d counted as untrusted", name, got)
+		}
+	}
+	if u.Queries() != 0 {
+		t.Error("a query was sent to an upstream that could not be trusted")
+	}
+}
+
+func TestPipelining(t *testing.T) {
+	const n = 50
+	u := dnstest.NewUpstream(t, nil)
+	for _, endpoint := range []string{overTCP(u), overTLS(u)} {
+		streams := u.Streams()
+		var mu sync.Mutex
+		var held []*dnstest.Query
+		u.Handle(func(q *dnstest.Query) { // answers once all have come, the last first
+			mu.Lock()
+			defer mu.Unlock()
+			held = append(held, q)
+			for i := len(held) - 1; len(held) >= n && i >= 0; i-- {
+				dnstest.Answer("@ 300 IN A 192.0.2.1")(held[i])
+			}
+		})
+		p := newPool(t, u.Roots, endpoint)
+		var all sync.WaitGroup
+		for i := range n {
+			all.Go(func() {
+				name := fmt.Sprintf("n%d.example.org", i)
+				a, err := p.Exchange(t.Context(), question(t, name))
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+					return
+				}
+				m := new(dns.Msg)
+				if err := m.Unpack(a.Packed); err != nil || len(m.Answer) != 1 || m.Answer[0].Header().Name != name+"." {
+					t.Errorf("%s: answered with %v, %v", name, m.Answer, err)
+				}
+			})
+		}
+		all.Wait()
+		if got := u.Streams() - streams; got > 2 {
+			t.Errorf("%s: %d connections", endpoint, got)
+		}
+	}
+}
+
+func TestDeadConnectionIsReplaced(t *testing.T) {
+	var mu sync.Mutex
+	seen := 0
+	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
+		mu.Lock()
+		seen++
+		n := seen
+		mu.Unlock()
+		if n == 2 {
+			q.Close()
+			return
+		}
+		dnstest.Answer()(q)
+	})
+	p := newPool(t, nil, overTCP(u))
+	for range 3 {
+		exchange(t, p, "www.example.org")
+	}
+	if got := u.Streams(); got != 2 {
+		t.Errorf("%d connections, want 2", got)
+	}
+	if s := p.Stats().Upstreams[0]; s.Retries != 1 || !s.Healthy {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestMalformedStreams(t *testing.T) {
+	for name, raw := range map[string][]byte{
+		"too short": []byte("abc"),
+		"a header":  make([]byte, wire.HeaderLen),
+	} {
+		u := dnstest.NewUpstream(t, func(q *dnstest.Query) { q.SendRaw(raw); q.Close() })
+		p := newPool(t, nil, overTCP(u))
+		if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestCancelledContext(t *testing.T) {
+	u := dnstest.NewUpstream(t, dnstest.Drop())
+	for _, endpoint := range []string{overUDP(u), overTCP(u), overTLS(u)} {
+		p := newPool(t, u.Roots, endpoint)
+		ctx, cancel := context.WithCancel(t.Context())
+		stop := time.AfterFunc(20*time.Millisecond, cancel)
+		if _, err := p.Exchange(ctx, question(t, "www.example.org")); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", endpoint, err)
+		}
+		stop.Stop()
+	}
+}
+
+func TestRunEndsEverything(t *testing.T) {
+	u := dnstest.NewUpstream(t, nil)
+	p := newPool(t, u.Roots, overTLS(u), overTCP(u))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- p.Run(ctx) }()
+	exchange(t, p, "www.example.org")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+func TestLoops(t *testing.T) {
+	var pool atomic.Pointer[Pool]
+	tests := map[string]dnstest.Handler{
+		"this very process": func(q *dnstest.Query) {
+			if q.Msg.Question[0].Qclass == dns.ClassCHAOS {
+				dnstest.Answer(`@ 0 CH TXT "0123456789abcdef"`)(q)
+				return
+			}
+			dnstest.Answer()(q)
+		},
+		"by way of another": func(q *dnstest.Query) {
+			if name := q.Msg.Question[0].Name; strings.HasSuffix(strings.ToLower(name), ".loop.rempart.test.") {
+				if !pool.Load().Sighted(wireName(t, name)) {
+					t.Errorf("the probe %s is not known", name)
+				}
+			}
+			dnstest.Rcode(dns.RcodeNameError)(q)
+		},
+	}
+	for name, handler := range tests {
+		t.Run(name, func(t *testing.T) {
+			u := dnstest.NewUpstream(t, handler)
+			p := newPool(t, nil, overUDP(u))
+			pool.Store(p)
+			m := p.members[0]
+			if got := p.checkLoop(t.Context(), m); got != isLoop || !p.Stats().Upstreams[0].Looping {
+				t.Fatalf("not found out: %d, %+v", got, p.Stats().Upstreams[0])
+			}
+			if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrLoop) {
+				t.Errorf("error %v, want ErrLoop", err)
+			}
+			// Another instance behind it is fine.
+			u.Handle(dnstest.Answer(`@ 0 CH TXT "fedcba9876543210"`))
+			if got := p.checkLoop(t.Context(), m); got != noLoop {
+				t.Errorf("checked again: %d", got)
+			}
+			if p.Stats().Upstreams[0].Looping {
+				t.Error("still refused when it no longer leads back")
+			}
+		})
+	}
+	if pool.Load().Sighted(wireName(t, "0123456789abcdef.loop.rempart.test")) {
+		t.Error("a name nobody sent was taken for a probe")
+	}
+}

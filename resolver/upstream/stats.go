@@ -1,0 +1,102 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// Failure is how an attempt at an upstream failed.
+type Failure uint8
+
+const (
+	Timeout     Failure = iota // nothing came in time
+	Unreachable                // the network or the host refused, or closed the connection
+	Untrusted                  // TLS could not be agreed on, or the certificate is not the one expected
+	Malformed                  // it answered something that is no sound answer
+	Overload                   // too much is in flight to it already
+	Rcode                      // it answered with an error of its own: SERVFAIL, REFUSED and the like
+	Failures                   // how many there are
+)
+
+func (f Failure) String() string {
+	return [...]string{"timeout", "unreachable", "untrusted", "malformed", "overload", "rcode"}[f]
+}
+
+// kindOf sorts an error of an exchanger.
+func kindOf(err error) Failure {
+	switch {
+	case errors.Is(err, errFull):
+		return Overload
+	case errors.Is(err, errMalformed):
+		return Malformed
+	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
+		return Timeout
+	case errors.Is(err, errHandshake):
+		return Untrusted
+	}
+	return Unreachable
+}
+
+// counters are one upstream's.
+type counters struct {
+	queries  atomic.Uint64
+	retries  atomic.Uint64
+	hedges   atomic.Uint64
+	foreign  atomic.Uint64
+	inFlight atomic.Int64
+	failures [Failures]atomic.Uint64
+}
+
+// Stat is the state of one upstream and what it did since the start.
+type Stat struct {
+	Upstream  string // as configured
+	Healthy   bool   // asked without waiting for another to fail
+	Looping   bool   // found to lead back here, and refused
+	Queries   uint64 // attempts, retries and hedges included, probes not
+	Retries   uint64 // sent because another attempt had failed
+	Hedges    uint64 // sent because another attempt was slow
+	Foreign   uint64 // messages from it, or forged, that answer no question asked: spoofed or too late
+	Failures  [Failures]uint64
+	InFlight  int64
+	RTT, P95  time.Duration // smoothed mean and 95th percentile; 0 before the first answer
+	Reachable time.Time     // its last good answer; zero before the first
+}
+
+// Stats is a Pool's. The figures are read one after the other: they need not add up.
+type Stats struct {
+	Upstreams  []Stat // in order of preference
+	Queries    uint64 // questions taken on
+	Unanswered uint64 // of those, ended with an error
+	Shed       uint64 // refused with ErrBusy
+	Denied     uint64 // retries and hedges not sent because the budget was used up
+	InFlight   int64
+}
+
+// Stats is the state of the pool now.
+func (p *Pool) Stats() Stats {
+	s := Stats{
+		Queries: p.budget.queries.Load(), Unanswered: p.unanswered.Load(),
+		Shed: p.shed.Load(), Denied: p.denied.Load(), InFlight: p.inFlight.Load(),
+	}
+	for _, m := range p.members {
+		c := &m.counters
+		stat := Stat{
+			Upstream: m.name, Looping: m.looping.Load(),
+			Queries: c.queries.Load(), Retries: c.retries.Load(), Hedges: c.hedges.Load(),
+			Foreign: c.foreign.Load(), InFlight: c.inFlight.Load(),
+		}
+		for i := range c.failures {
+			stat.Failures[i] = c.failures[i].Load()
+		}
+		m.health.mu.Lock()
+		stat.Healthy = !m.health.down && !stat.Looping
+		stat.Reachable = m.health.good
+		stat.RTT, stat.P95 = m.health.latency.mean, m.health.latency.p95
+		m.health.mu.Unlock()
+		s.Upstreams = append(s.Upstreams, stat)
+	}
+	return s
+}

@@ -1,0 +1,77 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rempart/internal/wire"
+)
+
+const (
+	receiveLen = 4096 // octets taken of a datagram; more than was advertised is cut, and asked for over TCP
+	maxForeign = 20   // datagrams that are no answer to a query, until it is asked over TCP instead
+)
+
+// datagrams asks one upstream over UDP, each query from a socket of its own: the kernel
+// chooses the port at random and lets nothing in from another source (RFC 5452 section 9.2).
+type datagrams struct {
+	addr    string
+	foreign *atomic.Uint64 // counts datagrams that were no answer to the question
+	buffers sync.Pool
+}
+
+func newDatagrams(addr string, foreign *atomic.Uint64) *datagrams {
+	return &datagrams{addr: addr, foreign: foreign, buffers: sync.Pool{New: func() any { return new([receiveLen]byte) }}}
+}
+
+// ask sends q and waits for its answer until ctx ends. errTruncated, errRecased and errFlooded
+// say that TCP has to be used.
+func (d *datagrams) ask(ctx context.Context, q *Question, f form) (reply, error) {
+	if err := ctx.Err(); err != nil {
+		return reply{}, err
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "udp", d.addr)
+	if err != nil {
+		return reply{}, fmt.Errorf("opening a UDP socket: %w", err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	var space [maxQuery]byte
+	sent := appendQuery(space[:0], q, randomID(), f)
+	if _, err := conn.Write(sent); err != nil {
+		return reply{}, fmt.Errorf("sending over UDP: %w", err)
+	}
+	buf := d.buffers.Get().(*[receiveLen]byte)
+	defer d.buffers.Put(buf)
+	for range maxForeign {
+		n, err := conn.Read(buf[:])
+		if err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = context.Cause(ctx)
+			}
+			return reply{}, fmt.Errorf("waiting over UDP: %w", err)
+		}
+		switch m := compare(buf[:n], sent); {
+		case m == foreign:
+			d.foreign.Add(1)
+		case m == bare:
+			return reply{rcode: wire.Rcode(buf[:n])}, nil
+		case m == recased && f.mix:
+			d.foreign.Add(1)
+			return reply{}, errRecased
+		case wire.Flags(buf[:n])&wire.FlagTC != 0 || n == len(buf):
+			return reply{}, errTruncated
+		default:
+			return read(append([]byte(nil), buf[:n]...), q)
+		}
+	}
+	return reply{}, errFlooded
+}
