@@ -1,0 +1,146 @@
+package resolver
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/wire"
+)
+
+// blockedAnswer is how a block is answered, made ready at start.
+type blockedAnswer struct {
+	style      Style
+	ipv4, ipv6 netip.Addr
+	ttl        uint32
+	option     uint16
+	full       []string // EXTRA-TEXT by category, all fields
+	short      []string // the same without justification and organisation
+	name       []string // of the category
+}
+
+// categories is how many a table by category holds; later ones share its last row.
+const categories = 8
+
+func newBlockedAnswer(c Config) (blockedAnswer, error) {
+	if c.BlockTTL == 0 {
+		c.BlockTTL = defaultBlockTTL
+	}
+	b := blockedAnswer{style: c.Style, ttl: uint32(c.BlockTTL / time.Second), option: c.StructuredOption}
+	switch {
+	case c.Style > Null:
+		return b, fmt.Errorf("no such way to answer a block: %d", c.Style)
+	case c.PageIPv4.IsValid() && !c.PageIPv4.Is4():
+		return b, fmt.Errorf("the page's IPv4 address is %s", c.PageIPv4)
+	case c.PageIPv6.IsValid() && !c.PageIPv6.Is6():
+		return b, fmt.Errorf("the page's IPv6 address is %s", c.PageIPv6)
+	}
+	b.ipv4, b.ipv6 = c.PageIPv4, c.PageIPv6
+	if c.Style == Null {
+		b.ipv4, b.ipv6 = netip.IPv4Unspecified(), netip.IPv6Unspecified()
+	}
+	for i := range categories {
+		category := blocklist.Category(i)
+		full, short, err := structured(category, c.Contact, c.Organisation)
+		if err != nil {
+			return b, err
+		}
+		b.full, b.short = append(b.full, full), append(b.short, short)
+		b.name = append(b.name, category.String())
+	}
+	return b, nil
+}
+
+// structuredError is the JSON object of draft-ietf-dnsop-structured-dns-error section 4.
+type structuredError struct {
+	Contact       []string `json:"c,omitempty"`
+	Justification string   `json:"j,omitempty"`
+	SubError      int      `json:"s,omitempty"`
+	Organisation  string   `json:"o,omitempty"`
+	Language      string   `json:"l,omitempty"`
+}
+
+func structured(category blocklist.Category, contact, organisation string) (full, short string, err error) {
+	e := structuredError{SubError: map[blocklist.Category]int{blocklist.Malware: 1, blocklist.Phishing: 2}[category]}
+	if contact != "" {
+		e.Contact = []string{contact}
+	}
+	s, err := json.Marshal(e)
+	if err != nil {
+		return "", "", fmt.Errorf("writing a structured error: %w", err)
+	}
+	e.Justification = map[blocklist.Category]string{
+		blocklist.Malware:  "Ce nom diffuse des logiciels malveillants.",
+		blocklist.Phishing: "Ce nom sert à l'hameçonnage.",
+		blocklist.Scam:     "Ce nom sert à des escroqueries.",
+	}[category]
+	if e.Justification == "" {
+		e.Justification = "Ce nom est signalé comme malveillant."
+	}
+	e.Organisation, e.Language = organisation, "fr"
+	f, err := json.Marshal(e)
+	if err != nil {
+		return "", "", fmt.Errorf("writing a structured error: %w", err)
+	}
+	return string(f), string(s), nil
+}
+
+// block answers q as verdict says. It is unsigned, whatever DO and CD ask for, and has a short life, so
+// that an unblocking is soon felt.
+func (r *Resolver) block(q *wire.Query, v blocklist.Verdict) {
+	b := &r.blocked
+	category := min(int(v.Category), categories-1)
+	mark := wire.EDEBlocked + uint16(v.Mark)
+	if q.Structured {
+		// No forged answer for a client that can be told in words, and so never EDE 4.
+		rcode := b.deny(q, v)
+		text := b.full[category]
+		if len(text) > q.Room() {
+			text = b.short[category]
+		}
+		q.Finish(rcode, wire.EDE{Code: mark, Text: text})
+		return
+	}
+	addr := netip.Addr{}
+	switch q.Type {
+	case wire.TypeA:
+		addr = b.ipv4
+	case wire.TypeAAAA:
+		addr = b.ipv6
+	}
+	reason := wire.EDE{Code: mark, Text: b.name[category]}
+	switch {
+	case b.style == Refused:
+		q.Fail(wire.Refused, reason)
+	case b.style == NXDomain:
+		rcode := b.deny(q, v)
+		q.Finish(rcode, reason)
+	case addr.IsValid() && b.style != NoData:
+		q.Begin(wire.Success)
+		q.AddAddress(b.ttl, addr)
+		q.Finish(wire.Success, wire.EDE{Code: wire.EDEForged}, reason)
+	default:
+		// Every other type has no data, so that no HTTPS record, mail exchanger or key leads round the page.
+		q.Begin(wire.Success)
+		q.AddSOA(b.ttl, int(v.At))
+		if b.style == NoData {
+			q.Finish(wire.Success, reason)
+			return
+		}
+		q.Finish(wire.Success, wire.EDE{Code: wire.EDEForged}, reason)
+	}
+}
+
+// deny begins a negative answer: NXDOMAIN where everything at and below the name is blocked, and NODATA
+// where it is not, since NXDOMAIN would deny that too (RFC 8020).
+func (b *blockedAnswer) deny(q *wire.Query, v blocklist.Verdict) (rcode int) {
+	rcode = wire.NXDomain
+	if v.Scope&blocklist.Below == 0 || v.HoldsAllow {
+		rcode = wire.Success
+	}
+	q.Begin(rcode)
+	q.AddSOA(b.ttl, int(v.At))
+	return rcode
+}

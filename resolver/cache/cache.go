@@ -1,0 +1,206 @@
+// Package cache holds packed answers and ages them. It is a set-associative table with CLOCK
+// eviction, bounded by octets: a lookup reads one cache line of the table, takes no lock and
+// allocates nothing; storing locks a stripe of the table for a moment.
+package cache
+
+import (
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+
+	"rempart/internal/wire"
+)
+
+const (
+	ways       = 7   // slots of a bucket: with their tags they fill one cache line
+	stripes    = 256 // locks for storing
+	meanEntry  = 512 // octets, for the number of slots
+	minBuckets = 64
+	// MinBytes is the smallest bound New takes: room for a few answers of any size.
+	MinBytes = 1 << 20
+)
+
+// bucket is one cache line. A tag is eight bits of the hash of its slot's key, so that few slots
+// that do not match are looked into.
+type bucket struct {
+	tags  atomic.Uint64 // octet i belongs to slots[i]
+	slots [ways]atomic.Pointer[Entry]
+}
+
+// Cache is a bounded store of answers, safe for concurrent use.
+type Cache struct {
+	seed    maphash.Seed
+	buckets []bucket
+	limit   int64
+	used    atomic.Int64 // octets of the entries held
+	entries atomic.Int64
+	evicted atomic.Uint64
+	hand    atomic.Uint64 // the bucket the eviction clock points at
+	locks   [stripes]sync.Mutex
+}
+
+// New returns an empty cache that holds at most limit octets of answers.
+func New(limit int64) (*Cache, error) {
+	if limit < MinBytes {
+		return nil, fmt.Errorf("a cache of %d octets is too small: %d is the least", limit, MinBytes)
+	}
+	return &Cache{
+		seed:    maphash.MakeSeed(),
+		buckets: make([]bucket, max(minBuckets, limit/meanEntry/ways)),
+		limit:   limit,
+	}, nil
+}
+
+// Stats is what the cache holds.
+type Stats struct {
+	Bytes, Limit, Entries int64
+	Evicted               uint64
+}
+
+// Stats sums it up.
+func (c *Cache) Stats() Stats {
+	return Stats{c.used.Load(), c.limit, c.entries.Load(), c.evicted.Load()}
+}
+
+// Hash is the key's place in this cache: seeded per process, so that nobody outside can aim for one bucket.
+func (c *Cache) Hash(key *Key) uint64 {
+	h := maphash.Bytes(c.seed, key.Name)
+	rest := uint64(key.Type)<<16 | uint64(key.Class)
+	if key.DO {
+		rest |= 1 << 32
+	}
+	if key.CD {
+		rest |= 1 << 33
+	}
+	// A multiplication by an odd constant and a fold spread type and flags over the bits.
+	h ^= rest * 0x9e3779b97f4a7c15
+	return h ^ h>>29
+}
+
+func (c *Cache) bucket(hash uint64) (int, *bucket) {
+	i := int(hash % uint64(len(c.buckets)))
+	return i, &c.buckets[i]
+}
+
+func tagOf(hash uint64) uint64 { return hash>>56 | 1 } // 0 is an empty slot's
+
+// Get returns the entry of key, fresh or not, or nil. It takes no lock and allocates nothing.
+func (c *Cache) Get(key *Key) *Entry {
+	hash := c.Hash(key)
+	_, b := c.bucket(hash)
+	tags, tag := b.tags.Load(), tagOf(hash)
+	for i := range b.slots {
+		if tags>>(8*i)&0xff != tag {
+			continue
+		}
+		if e := b.slots[i].Load(); e != nil && e.matches(hash, key) {
+			if n := e.uses.Load(); n < maxUses {
+				e.uses.Store(n + 1) // a lost count is only a little less luck with the clock
+			}
+			return e
+		}
+	}
+	return nil
+}
+
+// Put stores an entry in place of the one of the same key, if there is one. A failure does
+// not take the place of an answer that can still be served stale at now: it marks that answer.
+func (c *Cache) Put(e *Entry, now int64) {
+	key := e.key()
+	e.hash = c.Hash(&key)
+	at, b := c.bucket(e.hash)
+	lock := &c.locks[at%stripes]
+	lock.Lock()
+	slot := -1
+	for i := range b.slots {
+		if old := b.slots[i].Load(); old != nil && old.matches(e.hash, &key) {
+			slot = i
+			if !e.answers() && old.answers() && old.Stale(now) {
+				old.MarkFailed(now)
+				lock.Unlock()
+				return
+			}
+			break
+		}
+	}
+	if slot < 0 {
+		slot = c.victim(b, now)
+	}
+	c.replace(b, slot, e)
+	lock.Unlock()
+	if c.used.Load() > c.limit {
+		c.shrink(now)
+	}
+}
+
+// replace puts e, or nothing, in a slot whose stripe is locked.
+func (c *Cache) replace(b *bucket, slot int, e *Entry) {
+	tag, size := uint64(0), int64(0)
+	if e != nil {
+		tag, size = tagOf(e.hash), e.size()
+		c.entries.Add(1)
+	}
+	if old := b.slots[slot].Load(); old != nil {
+		size -= old.size()
+		c.entries.Add(-1)
+	}
+	b.slots[slot].Store(e)
+	shift := 8 * slot
+	b.tags.Store(b.tags.Load()&^(0xff<<shift) | tag<<shift)
+	c.used.Add(size)
+}
+
+// victim is the slot of a bucket to be filled next: an empty one, a dead one, or by the clock.
+func (c *Cache) victim(b *bucket, now int64) int {
+	for i := range b.slots {
+		if e := b.slots[i].Load(); e == nil || !e.Fresh(now) && !e.Stale(now) {
+			return i
+		}
+	}
+	c.evicted.Add(1)
+	for {
+		for i := range b.slots {
+			if !b.slots[i].Load().spare() {
+				return i
+			}
+		}
+	}
+}
+
+// shrink moves the clock's hand over the table, evicting what was not used since it last came by,
+// until the bound is kept. Two rounds always suffice but for entries stored meanwhile.
+func (c *Cache) shrink(now int64) {
+	for range (maxUses + 1) * len(c.buckets) {
+		if c.used.Load() <= c.limit {
+			return
+		}
+		at := int(c.hand.Add(1) % uint64(len(c.buckets)))
+		b, lock := &c.buckets[at], &c.locks[at%stripes]
+		lock.Lock()
+		for i := range b.slots {
+			e := b.slots[i].Load()
+			if e != nil && (!e.Fresh(now) && !e.Stale(now) || !e.spare()) {
+				c.replace(b, i, nil)
+				c.evicted.Add(1)
+			}
+		}
+		lock.Unlock()
+	}
+}
+
+// spare takes one use off an entry; false if it had none left.
+func (e *Entry) spare() bool {
+	n := e.uses.Load()
+	if n > 0 {
+		e.uses.Store(n - 1)
+	}
+	return n > 0
+}
+
+func (e *Entry) key() Key {
+	return Key{Name: e.data[:e.name], Type: e.typ, Class: e.class, DO: e.bits&doBit != 0, CD: e.bits&cdBit != 0}
+}
+
+// answers reports whether the entry is an answer, rather than a failure to get one.
+func (e *Entry) answers() bool { return e.rcode == wire.Success || e.rcode == wire.NXDomain }

@@ -1,0 +1,260 @@
+package cache
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
+
+	"rempart/internal/wire"
+)
+
+func key(t testing.TB, name string) Key {
+	t.Helper()
+	n, err := wire.AppendName(nil, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Key{Name: n, Type: wire.TypeA, Class: wire.ClassIN}
+}
+
+// message packs an answer about name from records in zone-file form; "?" stands before authority ones.
+func message(t testing.TB, name string, rrs ...string) []byte {
+	t.Helper()
+	m := new(dns.Msg)
+	m.SetQuestion(name+".", dns.TypeA)
+	m.Response, m.Compress = true, true
+	for _, s := range rrs {
+		authority := s[0] == '?'
+		if authority {
+			s = s[1:]
+		}
+		rr, err := dns.NewRR(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if authority {
+			m.Ns = append(m.Ns, rr)
+		} else {
+			m.Answer = append(m.Answer, rr)
+		}
+	}
+	m.SetEdns0(1232, false)
+	b, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func entry(t testing.TB, name string, now int64, rrs ...string) *Entry {
+	t.Helper()
+	if rrs == nil {
+		rrs = []string{name + ". 300 IN A 192.0.2.1"}
+	}
+	e, err := NewEntry(key(t, name), message(t, name, rrs...), false, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func newCache(t testing.TB, limit int64) *Cache {
+	t.Helper()
+	c, err := New(limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestGetComparesTheWholeKey(t *testing.T) {
+	c := newCache(t, MinBytes)
+	c.Put(entry(t, "example.com", 0), 0)
+	k := key(t, "example.com")
+	if c.Get(&k) == nil {
+		t.Fatal("not found")
+	}
+	for _, change := range []func(*Key){
+		func(k *Key) { k.Type = wire.TypeAAAA }, func(k *Key) { k.Class = wire.ClassCH },
+		func(k *Key) { k.DO = true }, func(k *Key) { k.CD = true }, func(k *Key) { k.Name = key(t, "example.org").Name },
+	} {
+		other := key(t, "example.com")
+		change(&other)
+		if c.Get(&other) != nil {
+			t.Errorf("%+v found another key's entry", other)
+		}
+	}
+}
+
+func TestPutReplaces(t *testing.T) {
+	c := newCache(t, MinBytes)
+	for i := range 100 {
+		c.Put(entry(t, "example.com", int64(i)), int64(i))
+	}
+	if s := c.Stats(); s.Entries != 1 || s.Evicted != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestFailureDoesNotReplaceAnAnswer(t *testing.T) {
+	c := newCache(t, MinBytes)
+	e := entry(t, "example.com", 0)
+	c.Put(e, 0)
+	k := key(t, "example.com")
+	c.Put(Failure(k, 400), 400)
+	if got := c.Get(&k); got != e || !e.Failed(401) || e.Failed(400+recheck) {
+		t.Error("the answer that can be served stale is gone, or not marked")
+	}
+	c.Put(Failure(k, 300+staleFor), 300+staleFor)
+	if got := c.Get(&k); got == e {
+		t.Error("an answer too old to be served stale stays")
+	}
+}
+
+func TestBoundIsKept(t *testing.T) {
+	c := newCache(t, MinBytes)
+	for i := range 20_000 {
+		c.Put(entry(t, fmt.Sprintf("n%d.example", i), 0), 0)
+		if i%100 == 0 {
+			if s := c.Stats(); s.Bytes > s.Limit {
+				t.Fatalf("%d octets of %d", s.Bytes, s.Limit)
+			}
+		}
+	}
+	s := c.Stats()
+	held := int64(0)
+	entries := int64(0)
+	for i := range c.buckets {
+		for j := range c.buckets[i].slots {
+			if e := c.buckets[i].slots[j].Load(); e != nil {
+				held += e.size()
+				entries++
+			}
+		}
+	}
+	if held != s.Bytes || entries != s.Entries || s.Evicted != 20_000-uint64(entries) {
+		t.Errorf("%+v, but %d octets in %d entries are there", s, held, entries)
+	}
+	if s.Entries < 1000 {
+		t.Errorf("only %d entries fit %d octets", s.Entries, s.Limit)
+	}
+}
+
+func TestWhatIsUsedStays(t *testing.T) {
+	c := newCache(t, MinBytes)
+	k := key(t, "popular.example")
+	c.Put(entry(t, "popular.example", 0), 0)
+	for i := range 20_000 {
+		if c.Get(&k) == nil {
+			t.Fatalf("evicted after %d others, though asked for all the time", i)
+		}
+		c.Put(entry(t, fmt.Sprintf("n%d.example", i), 0), 0)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	c := newCache(t, MinBytes)
+	var all sync.WaitGroup
+	for w := range 4 {
+		all.Go(func() {
+			for i := range 3000 {
+				name := fmt.Sprintf("n%d.example", (i*7+w)%700)
+				k := key(t, name)
+				if e := c.Get(&k); e != nil && string(e.key().Name) != string(k.Name) {
+					t.Errorf("%s gives another's answer", name)
+				}
+				c.Put(entry(t, name, int64(i)), int64(i))
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestEntryAnswer(t *testing.T) {
+	e := entry(t, "www.example.com", 0,
+		"www.example.com. 300 IN CNAME cdn.example.net.", "cdn.example.net. 60 IN A 192.0.2.1", "?example.net. 90000 IN NS ns.example.net.")
+	if e.expires != 60 {
+		t.Errorf("lives until %d", e.expires)
+	}
+	m := new(dns.Msg).SetQuestion("wWw.example.com.", dns.TypeA)
+	packed, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := wire.Query{Packet: packed, Client: netip.MustParseAddr("::1")}
+	q.Parse(0)
+	for _, tt := range []struct {
+		now   int64
+		stale bool
+		want  []uint32
+	}{{0, false, []uint32{300, 60, 86400}}, {45, false, []uint32{255, 15, 86400}}, {100, true, []uint32{30, 30, 30}}} {
+		e.Answer(&q, tt.now, tt.stale)
+		q.Finish(e.Rcode())
+		var a dns.Msg
+		if err := a.Unpack(q.Out); err != nil {
+			t.Fatal(err)
+		}
+		var ttls []uint32
+		for _, rr := range append(a.Answer, a.Ns...) {
+			ttls = append(ttls, rr.Header().Ttl)
+		}
+		if diff := cmp.Diff(tt.want, ttls); diff != "" || a.Question[0].Name != "wWw.example.com." {
+			t.Errorf("at %d: %s %v", tt.now, diff, &a)
+		}
+	}
+	var targets []string
+	for rest := e.TargetBytes(); len(rest) > 0; {
+		n := wire.NameLen(rest)
+		targets, rest = append(targets, wire.Text(rest[:n])), rest[n:]
+	}
+	if diff := cmp.Diff([]string{"cdn.example.net"}, targets); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestGetDoesNotAllocate(t *testing.T) {
+	c := newCache(t, MinBytes)
+	c.Put(entry(t, "example.com", 0), 0)
+	hit, miss := key(t, "example.com"), key(t, "example.org")
+	if n := testing.AllocsPerRun(100, func() { c.Get(&hit); c.Get(&miss) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// FuzzNewEntry packs anything an upstream might send: an error, or an entry whose answer unpacks if the
+// message did.
+func FuzzNewEntry(f *testing.F) {
+	f.Add(message(f, "example.com", "example.com. 300 IN A 192.0.2.1"))
+	f.Add(message(f, "example.com", "example.com. 300 IN CNAME a.b.", "a.b. 3 IN HTTPS 0 c.d.", "?b. 9 IN SOA a. b. 1 2 3 4 5"))
+	k := key(f, "example.com")
+	query, err := new(dns.Msg).SetQuestion("example.com.", dns.TypeA).Pack()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		e, err := NewEntry(k, msg, true, 0)
+		if err != nil {
+			return
+		}
+		q := wire.Query{Packet: query, Transport: wire.TCP}
+		q.Parse(0)
+		e.Answer(&q, 0, false)
+		body := bytes.Clone(q.Out[q.BodyAt:])
+		q.Finish(e.Rcode(), e.Errors()...)
+		var a, original dns.Msg
+		if original.Unpack(msg) != nil || len(original.Question) != 1 || original.Question[0].Name != "example.com." {
+			return // what the upstream sent was not sound in ways that do not concern us
+		}
+		if !bytes.HasPrefix(msg[q.BodyAt:], body) {
+			return // aging a TTL may alter a name, if a compression pointer leads into it: its sender's doing
+		}
+		if err := a.Unpack(q.Out); err != nil {
+			t.Fatalf("a sound message makes an answer that does not unpack: %v", err)
+		}
+	})
+}

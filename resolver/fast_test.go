@@ -1,0 +1,101 @@
+package resolver
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"rempart/internal/wire"
+)
+
+// fastBatch makes a batch of packed queries.
+func fastBatch(t testing.TB, msgs ...*dns.Msg) []wire.Query {
+	t.Helper()
+	batch := make([]wire.Query, len(msgs))
+	for i, m := range msgs {
+		packed, err := m.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch[i] = wire.Query{Packet: packed, Client: netip.MustParseAddr("127.0.0.99"), Out: make([]byte, 0, 2048)}
+	}
+	return batch
+}
+
+// TestFastDoesNotAllocate is run without the race detector, which allocates on its own.
+func TestFastDoesNotAllocate(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	b := newBench(t, nil, "evil.example")
+	for _, tt := range []struct {
+		name    string
+		query   *dns.Msg
+		outcome wire.Outcome
+	}{
+		{"hit", query(t, "www.example.com", "A", "+do"), wire.Answered},
+		{"block", query(t, "www.evil.example", "A", "+edns"), wire.Answered},
+		{"structured block", query(t, "www.evil.example", "A", "+sde"), wire.Answered},
+		{"miss", query(t, "not.cached.example", "A", "+edns"), wire.Slow},
+		{"special use", query(t, "printer.local", "A"), wire.Answered},
+		{"reverse", query(t, "1.0.0.10.in-addr.arpa", "PTR"), wire.Answered},
+		{"refused", query(t, "example.com", "AXFR"), wire.Answered},
+	} {
+		if tt.name == "hit" {
+			warm := fastBatch(t, tt.query)
+			b.w.Fast(warm)
+			b.r.Slow(context.Background(), &warm[0])
+		}
+		batch := fastBatch(t, tt.query, tt.query, tt.query)
+		if n := testing.AllocsPerRun(100, func() { b.w.Fast(batch) }); n != 0 {
+			t.Errorf("%s: %v allocations", tt.name, n)
+		}
+		if batch[0].Outcome != tt.outcome {
+			t.Errorf("%s: outcome %d, want %d", tt.name, batch[0].Outcome, tt.outcome)
+		}
+	}
+}
+
+// FuzzFast holds every answer to what a client may rely on, whatever it sent.
+func FuzzFast(f *testing.F) {
+	for _, m := range []*dns.Msg{
+		query(f, "www.evil.example", "A", "+sde"), query(f, "example.com", "ANY"), query(f, "x.test", "HTTPS", "+do"),
+		query(f, "1.0.0.10.in-addr.arpa", "PTR"), query(f, ".", "NS", "+edns"),
+	} {
+		packed, err := m.Pack()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(packed)
+	}
+	b := newBench(f, nil, "evil.example", "test", "=exact.example")
+	f.Fuzz(func(t *testing.T, packet []byte) {
+		if len(packet) > wire.MaxMessage {
+			return
+		}
+		batch := []wire.Query{{Packet: packet, Client: netip.MustParseAddr("127.0.0.99")}}
+		b.w.Fast(batch)
+		q := &batch[0]
+		if q.Outcome == wire.Slow {
+			b.r.Slow(context.Background(), q)
+		}
+		if q.Outcome != wire.Answered {
+			if len(packet) >= wire.HeaderLen && packet[2]&0x80 == 0 {
+				t.Fatalf("a query was left without an answer: outcome %d", q.Outcome)
+			}
+			return
+		}
+		if len(q.Out) > q.Limit() {
+			t.Fatalf("%d octets for a client that takes %d", len(q.Out), q.Limit())
+		}
+		var a dns.Msg
+		if err := a.Unpack(q.Out); err != nil {
+			t.Fatalf("the answer does not unpack: %v\n% x", err, q.Out)
+		}
+		if !a.Response || a.Id != wire.ID(packet) || a.Authoritative || (a.IsEdns0() != nil) != q.EDNS {
+			t.Fatalf("answer %v", &a)
+		}
+	})
+}

@@ -1,0 +1,111 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"rempart/internal/wire"
+	"rempart/resolver/cache"
+	"rempart/resolver/upstream"
+)
+
+// maxFlights bounds the questions asked upstream at a time.
+const maxFlights = 8192
+
+// flights are the questions being asked upstream now, so that equal ones are asked once.
+type flights struct {
+	mu      sync.Mutex
+	byKey   map[flightKey]*flight
+	running sync.WaitGroup
+	ctx     context.Context
+	cancel  context.CancelFunc
+}
+
+type flightKey struct {
+	name        string
+	typ, class  uint16
+	do, checked bool
+}
+
+// flight is one question: entry is set, never nil, when done is closed.
+type flight struct {
+	done  chan struct{}
+	entry *cache.Entry
+}
+
+func (f *flights) init() {
+	f.byKey = map[flightKey]*flight{}
+	f.ctx, f.cancel = context.WithCancel(context.Background())
+}
+
+// close ends what is under way and waits for it.
+func (f *flights) close() {
+	f.cancel()
+	f.running.Wait()
+}
+
+// join returns the flight of key, beginning it with fetch if there is none; nil when there
+// are too many. It belongs to no client: it goes on when the one that began it has left.
+func (f *flights) join(key cache.Key, fetch func(context.Context, cache.Key) *cache.Entry, c *counts) *flight {
+	k := flightKey{string(key.Name), key.Type, key.Class, key.DO, key.CD}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fl := f.byKey[k]; fl != nil {
+		c.coalesced.Add(1)
+		return fl
+	}
+	if len(f.byKey) >= maxFlights {
+		return nil
+	}
+	fl := &flight{done: make(chan struct{})}
+	f.byKey[k] = fl
+	key.Name = []byte(k.name)
+	f.running.Go(func() {
+		ctx, cancel := context.WithTimeout(f.ctx, patience)
+		defer cancel()
+		fl.entry = fetch(ctx, key)
+		f.mu.Lock()
+		delete(f.byKey, k)
+		f.mu.Unlock()
+		close(fl.done)
+	})
+	return fl
+}
+
+// fetch asks upstream and stores what it says: an answer, or for a short while that there is none
+// (RFC 9520).
+func (r *Resolver) fetch(ctx context.Context, key cache.Key) *cache.Entry {
+	a, err := r.exchanger(key.Name).Exchange(ctx, upstream.Question{
+		Name: key.Name, Type: key.Type, Class: key.Class, DO: key.DO, CD: key.CD,
+	})
+	now := r.now().mono
+	var e *cache.Entry
+	if err == nil {
+		e, err = cache.NewEntry(key, a.Packed, a.Authenticated, now)
+	}
+	if err != nil {
+		e = cache.Failure(key, now, failureOf(err)...)
+		if errors.Is(err, upstream.ErrBusy) {
+			return e // our own want of room says nothing of the name
+		}
+	}
+	if e.Keepable() {
+		r.cache.Put(e, now)
+	}
+	return e
+}
+
+// failureOf tells clients why there is no answer.
+func failureOf(err error) []wire.EDE {
+	switch {
+	case errors.Is(err, cache.ErrAnswer):
+		return []wire.EDE{{Code: wire.EDEInvalidData}}
+	case errors.Is(err, upstream.ErrBusy):
+		return []wire.EDE{{Code: wire.EDENetworkError, Text: "overloaded"}}
+	case errors.Is(err, upstream.ErrLoop):
+		return []wire.EDE{{Code: wire.EDENetworkError, Text: "upstream leads back here"}}
+	default:
+		return []wire.EDE{{Code: wire.EDENoReachable}}
+	}
+}

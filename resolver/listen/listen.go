@@ -1,0 +1,225 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"rempart/internal/wire"
+)
+
+// Handler answers queries. Fast is called by one loop at a time per Handler for UDP, concurrently for
+// streams; Slow and Shed concurrently.
+type Handler interface {
+	// Fast takes each query of a batch as far as it gets without waiting.
+	Fast(batch []wire.Query)
+	// Slow continues one that Fast left; it may wait, and returns soon after ctx ends.
+	Slow(ctx context.Context, q *wire.Query)
+	// Shed answers one for which there is no room.
+	Shed(q *wire.Query)
+}
+
+// Config is what a Server is made of.
+type Config struct {
+	Addrs      []netip.AddrPort // each served over UDP and TCP
+	Packets    []net.PacketConn // sockets handed over by a supervisor, already bound
+	Streams    []net.Listener   // the same, listening
+	NewHandler func() Handler   // called once a UDP worker, and once for streams
+	Workers    int              // UDP workers an address; default one a core
+	MaxSlow    int              // queries on the slow path at a time; default 10,000
+	Drain      time.Duration    // how long Run waits for them at the end; default 5 s
+	Log        *slog.Logger
+}
+
+const (
+	defaultMaxSlow = 10_000
+	defaultDrain   = 5 * time.Second
+)
+
+// Server holds the sockets.
+type Server struct {
+	workers []*udpWorker
+	streams *streamServer
+	pool    *pool
+	drain   time.Duration
+}
+
+// ErrTaken is wrapped by New's error when an address is in use.
+var ErrTaken = errors.New("the address is taken")
+
+// New binds every socket, so that an address that cannot be had is known at once; Run serves them.
+// A port of 0 is chosen once and shared by UDP and TCP.
+func New(c Config) (_ *Server, err error) {
+	if c.Workers == 0 {
+		c.Workers = runtime.GOMAXPROCS(0)
+	}
+	if c.MaxSlow == 0 {
+		c.MaxSlow = defaultMaxSlow
+	}
+	if c.Drain == 0 {
+		c.Drain = defaultDrain
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{pool: newPool(c.MaxSlow), drain: c.Drain}
+	s.streams = newStreamServer(c.NewHandler(), s.pool, c.Log)
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	for _, conn := range c.Packets {
+		if err := s.addPacket(conn, c); err != nil {
+			return nil, err
+		}
+	}
+	s.streams.listeners = append(s.streams.listeners, c.Streams...)
+	for _, addr := range c.Addrs {
+		if err := s.bind(addr, c); err != nil {
+			return nil, err
+		}
+	}
+	if len(s.workers) == 0 && len(s.streams.listeners) == 0 {
+		return nil, errors.New("no address to listen on")
+	}
+	return s, nil
+}
+
+// bind opens an address's TCP listener, whose port UDP shares, and its UDP sockets.
+func (s *Server) bind(addr netip.AddrPort, c Config) error {
+	lc := net.ListenConfig{Control: controlStream}
+	l, err := lc.Listen(context.Background(), network("tcp", addr), addr.String())
+	if err != nil {
+		return explain("TCP", addr, err)
+	}
+	s.streams.listeners = append(s.streams.listeners, l)
+	addr = netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port))
+	workers := c.Workers
+	if !reusePort {
+		workers = 1
+	}
+	for range workers {
+		lc := net.ListenConfig{Control: controlPacket}
+		conn, err := lc.ListenPacket(context.Background(), network("udp", addr), addr.String())
+		if err != nil {
+			return explain("UDP", addr, err)
+		}
+		if err := s.addWorker(conn, addr.Addr().IsUnspecified(), c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addPacket serves a socket that was handed over, by as many workers as a core of their own has.
+func (s *Server) addPacket(conn net.PacketConn, c Config) error {
+	addr, ok := conn.LocalAddr().(*net.UDPAddr)
+	if !ok {
+		return fmt.Errorf("the socket handed over is not a UDP socket: %s", conn.LocalAddr())
+	}
+	return s.addWorker(conn, addr.IP.IsUnspecified(), c)
+}
+
+func (s *Server) addWorker(conn net.PacketConn, wildcard bool, c Config) error {
+	w, err := newUDPWorker(conn.(*net.UDPConn), wildcard, c.NewHandler(), s.pool)
+	if err != nil {
+		conn.Close()
+		return fmt.Errorf("preparing the UDP socket of %s: %w", conn.LocalAddr(), err)
+	}
+	s.workers = append(s.workers, w)
+	return nil
+}
+
+// network keeps IPv4 and IPv6 apart, so that both wildcards can be bound.
+func network(proto string, addr netip.AddrPort) string {
+	if addr.Addr().Is4() {
+		return proto + "4"
+	}
+	return proto + "6"
+}
+
+// explain says what to do about an address that cannot be had.
+func explain(proto string, addr netip.AddrPort, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w: another program already answers on %s over %s; stop it, or set REMPART_LISTEN to another address or port",
+			ErrTaken, addr, proto)
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return fmt.Errorf("this user may not listen on %s over %s: give the program CAP_NET_BIND_SERVICE, or set REMPART_LISTEN to a port from 1024 on: %w",
+			addr, proto, err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("this machine has no address %s (set REMPART_LISTEN to one it has): %w", addr.Addr(), err)
+	}
+	return fmt.Errorf("listening on %s over %s: %w", addr, proto, err)
+}
+
+// Addrs are the addresses served, each once.
+func (s *Server) Addrs() (addrs []netip.AddrPort) {
+	seen := map[netip.AddrPort]bool{}
+	add := func(a net.Addr) {
+		ap, err := netip.ParseAddrPort(a.String())
+		if err == nil && !seen[ap] {
+			seen[ap] = true
+			addrs = append(addrs, ap)
+		}
+	}
+	for _, l := range s.streams.listeners {
+		add(l.Addr())
+	}
+	for _, w := range s.workers {
+		add(w.conn.LocalAddr())
+	}
+	return addrs
+}
+
+// Run serves until ctx ends, then answers what is under way, for the drain time at most, and returns.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.close()
+	slow, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	s.pool.ctx = slow
+	var packets, streams sync.WaitGroup
+	for _, w := range s.workers {
+		packets.Go(w.run)
+	}
+	streams.Go(func() { s.streams.run(ctx) })
+	<-ctx.Done()
+	for _, w := range s.workers {
+		w.stop()
+	}
+	s.streams.stop()
+	// A loop hands queries over until it ends: only then is the pool's work all there will be.
+	packets.Wait()
+	ended := make(chan struct{})
+	go func() {
+		streams.Wait()
+		s.pool.wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(s.drain):
+	}
+	cancel()
+	s.streams.hangUp()
+	<-ended
+	return nil
+}
+
+func (s *Server) close() {
+	for _, w := range s.workers {
+		w.conn.Close()
+	}
+	for _, l := range s.streams.listeners {
+		l.Close()
+	}
+}

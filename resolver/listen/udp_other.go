@@ -1,0 +1,109 @@
+//go:build !linux
+
+package listen
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"rempart/internal/wire"
+)
+
+const (
+	reusePort  = false
+	packetSize = 4096
+	answerSize = 2048
+)
+
+// udpWorker is one loop over one socket, one query a batch. On a wildcard address the answer leaves
+// from the address the system chooses: listen on the addresses themselves where there are several.
+type udpWorker struct {
+	conn         *net.UDPConn
+	handler      Handler
+	pool         *pool
+	copies       sync.Pool // of *slowQuery
+	sendFailures atomic.Uint64
+}
+
+func newUDPWorker(conn *net.UDPConn, _ bool, h Handler, p *pool) (*udpWorker, error) {
+	w := &udpWorker{conn: conn, handler: h, pool: p}
+	w.copies.New = func() any { return &slowQuery{} }
+	return w, nil
+}
+
+// run receives and answers until the socket's deadline passes or it is closed.
+func (w *udpWorker) run() {
+	batch := make([]wire.Query, 1)
+	q := &batch[0]
+	q.Out = make([]byte, 0, answerSize)
+	packet := make([]byte, packetSize)
+	for {
+		n, peer, err := w.conn.ReadFromUDPAddrPort(packet)
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil || peer.Port() == 0 {
+			continue
+		}
+		q.Packet, q.Transport, q.Client = packet[:n], wire.UDP, peer.Addr().Unmap()
+		w.handler.Fast(batch)
+		if q.Outcome == wire.Slow && !w.handOver(q, peer) {
+			w.handler.Shed(q)
+		}
+		if q.Outcome == wire.Answered {
+			w.send(q.Out, peer)
+			if q.Renew {
+				w.handOver(q, peer)
+			}
+		}
+	}
+}
+
+// stop makes run return after the query it is at.
+func (w *udpWorker) stop() { _ = w.conn.SetReadDeadline(time.Unix(1, 0)) }
+
+func (w *udpWorker) send(answer []byte, peer netip.AddrPort) {
+	if _, err := w.conn.WriteToUDPAddrPort(answer, peer); err != nil {
+		w.sendFailures.Add(1)
+	}
+}
+
+// slowQuery is a query that left its batch, with room of its own.
+type slowQuery struct {
+	wire.Query
+	packet []byte
+}
+
+// handOver copies a query to the slow path; false if there is no room.
+func (w *udpWorker) handOver(q *wire.Query, peer netip.AddrPort) bool {
+	s := w.copies.Get().(*slowQuery)
+	out := s.Out
+	s.packet = append(s.packet[:0], q.Packet...)
+	s.Query = *q
+	s.Packet, s.Out = s.packet, out[:0]
+	ok := w.pool.run(func(ctx context.Context) {
+		renew := s.Renew
+		w.handler.Slow(ctx, &s.Query)
+		if s.Outcome == wire.Answered && !renew && len(s.Out) > 0 {
+			w.send(s.Out, peer)
+		}
+		w.copies.Put(s)
+	})
+	if !ok {
+		w.copies.Put(s)
+	}
+	return ok
+}
+
+// drops is not known on this system.
+func (w *udpWorker) drops() uint64 { return 0 }
+
+func controlPacket(_, _ string, _ syscall.RawConn) error { return nil }
+func controlStream(_, _ string, _ syscall.RawConn) error { return nil }

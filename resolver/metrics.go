@@ -1,0 +1,189 @@
+package resolver
+
+import (
+	"strconv"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rempart/blocklist"
+	"rempart/internal/wire"
+)
+
+// rcodes is how many rcodes are counted apart; higher ones share the last place.
+const rcodes = 24
+
+// latencyBounds are the histogram's, in nanoseconds.
+var latencyBounds = [...]int64{1e4, 2.5e4, 5e4, 1e5, 2.5e5, 5e5, 1e6, 2.5e6, 5e6, 1e7, 2.5e7, 5e7, 1e8, 2.5e8, 5e8, 1e9, 2.5e9, 5e9}
+
+// counts are one worker's figures: written by it, summed when scraped.
+type counts struct {
+	queries    [wire.Transports][blocklist.Actions][rcodes]atomic.Uint64
+	buckets    [len(latencyBounds) + 1]atomic.Uint64
+	latencySum atomic.Int64 // nanoseconds
+	shed       atomic.Uint64
+	stale      atomic.Uint64
+	renewed    atomic.Uint64
+	coalesced  atomic.Uint64
+	_          [64]byte // no other worker's counters in the last cache line
+}
+
+func (c *counts) answered(q *wire.Query) {
+	c.queries[q.Transport][q.Verdict][min(q.Rcode, rcodes-1)].Add(1)
+}
+
+// latency observes the answered ones of a batch, which all took as long.
+func (c *counts) latency(nano int64, batch []wire.Query) {
+	n := 0
+	for i := range batch {
+		if batch[i].Outcome == wire.Answered {
+			n++
+		}
+	}
+	c.observe(nano, n)
+}
+
+func (c *counts) observe(nano int64, n int) {
+	i := 0
+	for i < len(latencyBounds) && nano > latencyBounds[i] {
+		i++
+	}
+	c.buckets[i].Add(uint64(n))
+	c.latencySum.Add(nano * int64(n))
+}
+
+// Collector exposes the resolver's figures, and its cache's. No label comes from a query.
+func (r *Resolver) Collector() prometheus.Collector { return &collector{r, newDescs()} }
+
+type collector struct {
+	r *Resolver
+	descs
+}
+
+type descs struct {
+	queries, latency, shed, stale, renewed, coalesced       *prometheus.Desc
+	cacheBytes, cacheLimit, cacheEntries, cacheEvicted      *prometheus.Desc
+	setNames, setBytes, setVersion, setCreated, setObserved *prometheus.Desc
+}
+
+func newDescs() descs {
+	d := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("rempart_"+name, help, labels, nil)
+	}
+	return descs{
+		queries:      d("queries_total", "Queries answered, by transport, verdict (pass, allow, block) and rcode.", "transport", "verdict", "rcode"),
+		latency:      d("query_duration_seconds", "Time from reading a query to its answer."),
+		shed:         d("queries_shed_total", "Queries answered SERVFAIL for want of room on the slow path."),
+		stale:        d("stale_answers_total", "Answers given stale because upstreams failed or were slow."),
+		renewed:      d("cache_renewals_total", "Answers renewed before their end because they are asked for often."),
+		coalesced:    d("queries_coalesced_total", "Queries that waited for an equal one already asked upstream."),
+		cacheBytes:   d("cache_bytes", "Octets of answers held in the cache."),
+		cacheLimit:   d("cache_limit_bytes", "Octets of answers the cache may hold."),
+		cacheEntries: d("cache_entries", "Answers held in the cache."),
+		cacheEvicted: d("cache_evictions_total", "Answers evicted from the cache to make room."),
+		setNames:     d("set_names", "Names in the set."),
+		setBytes:     d("set_bytes", "Octets of the set's snapshot."),
+		setVersion:   d("set_version", "Version of the set in force."),
+		setCreated:   d("set_created_timestamp_seconds", "When the set in force was compiled."),
+		setObserved:  d("observe_mode", "1 if blocks are counted but not answered."),
+	}
+}
+
+func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	c.r.mu.Lock()
+	all := c.r.counts
+	c.r.mu.Unlock()
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge := func(d *prometheus.Desc, v float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+	}
+	c.collectQueries(all, counter)
+	c.collectLatency(all, ch)
+	sum := func(field func(*counts) *atomic.Uint64) (n uint64) {
+		for _, w := range all {
+			n += field(w).Load()
+		}
+		return n
+	}
+	counter(c.shed, sum(func(w *counts) *atomic.Uint64 { return &w.shed }))
+	counter(c.stale, sum(func(w *counts) *atomic.Uint64 { return &w.stale }))
+	counter(c.renewed, sum(func(w *counts) *atomic.Uint64 { return &w.renewed }))
+	counter(c.coalesced, sum(func(w *counts) *atomic.Uint64 { return &w.coalesced }))
+
+	s := c.r.cache.Stats()
+	gauge(c.cacheBytes, float64(s.Bytes))
+	gauge(c.cacheLimit, float64(s.Limit))
+	gauge(c.cacheEntries, float64(s.Entries))
+	counter(c.cacheEvicted, s.Evicted)
+
+	set := c.r.set.View().Stats()
+	gauge(c.setNames, float64(set.Names))
+	gauge(c.setBytes, float64(set.Bytes))
+	gauge(c.setVersion, float64(set.Version))
+	gauge(c.setCreated, float64(set.Created.Unix()))
+	observe := 0.0
+	if c.r.observe {
+		observe = 1
+	}
+	gauge(c.setObserved, observe)
+}
+
+func (c *collector) collectQueries(all []*counts, counter func(*prometheus.Desc, uint64, ...string)) {
+	for t := range wire.Transports {
+		for a := range blocklist.Actions {
+			for rc := range rcodes {
+				n := uint64(0)
+				for _, w := range all {
+					n += w.queries[t][a][rc].Load()
+				}
+				// The common ones are there from the start, so that a rate has something to begin from.
+				if n > 0 || rc == wire.Success && a != blocklist.Allowed {
+					counter(c.queries, n, t.String(), a.String(), rcodeName(rc))
+				}
+			}
+		}
+	}
+}
+
+func (c *collector) collectLatency(all []*counts, ch chan<- prometheus.Metric) {
+	buckets := make(map[float64]uint64, len(latencyBounds))
+	total, sum := uint64(0), int64(0)
+	for i := range len(latencyBounds) + 1 {
+		for _, w := range all {
+			total += w.buckets[i].Load()
+		}
+		if i < len(latencyBounds) {
+			buckets[float64(latencyBounds[i])/1e9] = total
+		}
+	}
+	for _, w := range all {
+		sum += w.latencySum.Load()
+	}
+	ch <- prometheus.MustNewConstHistogram(c.latency, total, float64(sum)/1e9, buckets)
+}
+
+func rcodeName(rc int) string {
+	switch rc {
+	case wire.Success:
+		return "NOERROR"
+	case wire.FormErr:
+		return "FORMERR"
+	case wire.ServFail:
+		return "SERVFAIL"
+	case wire.NXDomain:
+		return "NXDOMAIN"
+	case wire.NotImp:
+		return "NOTIMP"
+	case wire.Refused:
+		return "REFUSED"
+	case wire.NotAuth:
+		return "NOTAUTH"
+	case wire.BadVers:
+		return "BADVERS"
+	}
+	return "RCODE" + strconv.Itoa(rc)
+}

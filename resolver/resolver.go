@@ -1,0 +1,176 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/wire"
+	"rempart/resolver/cache"
+	"rempart/resolver/upstream"
+)
+
+// Exchanger asks upstream resolvers; *upstream.Pool is one.
+type Exchanger interface {
+	Exchange(ctx context.Context, q upstream.Question) (upstream.Answer, error)
+	// Sighted is told of a query for one of the names upstreams are probed with for loops.
+	Sighted(name []byte) bool
+}
+
+// Zone is a zone whose names go to upstreams of their own, special-use or not.
+type Zone struct {
+	Name      []byte // canonical
+	Upstreams Exchanger
+}
+
+// Style is how a block is answered to a client that does not signal structured errors.
+type Style uint8
+
+const (
+	Page     Style = iota // the page's addresses
+	NXDomain              // but never for an exact entry or one that holds an allow: NODATA then
+	NoData
+	Refused
+	Null // 0.0.0.0 and ::
+)
+
+// Config is what a Resolver is made of. The zero value of a setting is its default.
+type Config struct {
+	Set       *blocklist.Set
+	Cache     *cache.Cache
+	Upstreams Exchanger
+	Forward   []Zone
+
+	Enforced blocklist.Categories // zero enforces all
+	Observe  bool                 // answer as if unfiltered, and count what would have been blocked
+	Clients  []netip.Prefix       // who may ask; empty: everyone
+	Identity string               // this process's, by which upstreams' loops are found
+
+	Style            Style
+	PageIPv4         netip.Addr // not valid: A of a blocked name has no data
+	PageIPv6         netip.Addr
+	BlockTTL         time.Duration // of a blocked answer; default 30 s
+	StructuredOption uint16        // EDNS option code by which clients signal structured errors; 0 for none
+	Contact          string        // URI told in structured errors: where to appeal
+	Organisation     string        // told in structured errors
+}
+
+const (
+	defaultBlockTTL = 30 * time.Second
+	patience        = 5 * time.Second         // of a client, for an answer from upstream
+	stalePatience   = 1800 * time.Millisecond // the same where a stale answer is at hand (RFC 8767 section 5)
+	probeZone       = "loop.rempart.test"     // see upstream: names by which loops are found
+	instanceName    = "instance.rempart"      // CHAOS TXT: Config.Identity
+)
+
+// Resolver answers queries. It is safe for concurrent use; each listening loop has its own Worker.
+type Resolver struct {
+	set       *blocklist.Set
+	cache     *cache.Cache
+	upstreams Exchanger
+	zones     []Zone // longest first
+	clients   []netip.Prefix
+	enforced  blocklist.Categories
+	observe   bool
+	identity  []byte // as TXT data
+	instance  []byte // canonical instanceName
+	probes    []byte // canonical probeZone
+	blocked   blockedAnswer
+	special   map[string]specialUse
+	epoch     time.Time
+
+	flights flights
+	slow    *counts // of Slow
+	mu      sync.Mutex
+	counts  []*counts // of every worker, and slow
+}
+
+// New checks c and returns a resolver. Close it after the last query was answered.
+func New(c Config) (*Resolver, error) {
+	if c.Set == nil || c.Cache == nil || c.Upstreams == nil {
+		return nil, errors.New("a resolver needs a set, a cache and upstreams")
+	}
+	if len(c.Identity) > 255 {
+		return nil, fmt.Errorf("an identity of %d octets does not fit a TXT string", len(c.Identity))
+	}
+	if c.Enforced == 0 {
+		c.Enforced = blocklist.AllCategories
+	}
+	blocked, err := newBlockedAnswer(c)
+	if err != nil {
+		return nil, err
+	}
+	r := &Resolver{
+		set: c.Set, cache: c.Cache, upstreams: c.Upstreams, zones: slices.Clone(c.Forward),
+		clients: c.Clients, enforced: c.Enforced, observe: c.Observe,
+		identity: append([]byte{byte(len(c.Identity))}, c.Identity...),
+		blocked:  blocked, special: specialUses(), epoch: time.Now(), slow: &counts{},
+	}
+	for _, z := range []struct {
+		dst  *[]byte
+		text string
+	}{{&r.instance, instanceName}, {&r.probes, probeZone}} {
+		if *z.dst, err = wire.AppendName(nil, z.text); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(r.zones, func(a, b Zone) int { return wire.Labels(b.Name) - wire.Labels(a.Name) })
+	r.flights.init()
+	r.counts = []*counts{r.slow}
+	return r, nil
+}
+
+// Close waits for every exchange under way to end.
+func (r *Resolver) Close() { r.flights.close() }
+
+// clock is one reading of the time, made once a batch.
+type clock struct {
+	unix int64 // seconds, for starts and expiries of entries
+	mono int64 // seconds since the resolver was made, for TTLs: it never goes back
+	nano int64 // the same in nanoseconds, for latencies
+}
+
+func (r *Resolver) now() clock {
+	t := time.Now()
+	d := t.Sub(r.epoch)
+	return clock{t.Unix(), int64(d / time.Second), int64(d)}
+}
+
+// zone is the configured zone that holds name, or nil.
+func (r *Resolver) zone(name []byte) *Zone {
+	for i := range r.zones {
+		if wire.InZone(name, r.zones[i].Name) {
+			return &r.zones[i]
+		}
+	}
+	return nil
+}
+
+// exchanger is who is asked about name.
+func (r *Resolver) exchanger(name []byte) Exchanger {
+	if z := r.zone(name); z != nil {
+		return z.Upstreams
+	}
+	return r.upstreams
+}
+
+// Worker is one listening loop's part of a resolver: it has its own counters, so that cores do not
+// share cache lines. Its methods may be called concurrently, as streams do.
+type Worker struct {
+	*Resolver
+	counts *counts
+}
+
+// NewWorker returns a worker; make one a loop, they are never freed.
+func (r *Resolver) NewWorker() *Worker {
+	w := &Worker{r, &counts{}}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counts = append(r.counts, w.counts)
+	return w
+}

@@ -1,0 +1,510 @@
+package resolver
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"rempart/blocklist"
+	"rempart/internal/wire"
+	"rempart/resolver/cache"
+	"rempart/resolver/upstream"
+)
+
+const signal = 65001
+
+// fakeUpstreams answers from a function, counting. It is the one fake of these tests: sockets do not
+// work under virtual time, and its real counterpart has tests of its own.
+type fakeUpstreams struct {
+	mu       sync.Mutex
+	asked    []string
+	sighted  []string
+	answer   func(ctx context.Context, q upstream.Question) (*dns.Msg, error)
+	untrusty bool
+}
+
+func (f *fakeUpstreams) Exchange(ctx context.Context, q upstream.Question) (upstream.Answer, error) {
+	f.mu.Lock()
+	f.asked = append(f.asked, wire.Text(q.Name)+" "+dns.TypeToString[q.Type])
+	answer := f.answer
+	f.mu.Unlock()
+	m, err := answer(ctx, q)
+	if err != nil {
+		return upstream.Answer{}, err
+	}
+	m.Response = true
+	if len(m.Question) == 0 {
+		m.Question = []dns.Question{{Name: wire.Text(q.Name) + ".", Qtype: q.Type, Qclass: q.Class}}
+	}
+	packed, err := m.Pack()
+	return upstream.Answer{Packed: packed, Authenticated: !f.untrusty}, err
+}
+
+func (f *fakeUpstreams) Sighted(name []byte) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sighted = append(f.sighted, wire.Text(name))
+	return true
+}
+
+func (f *fakeUpstreams) set(answer func(context.Context, upstream.Question) (*dns.Msg, error)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.answer = answer
+}
+
+func (f *fakeUpstreams) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.asked)
+}
+
+// records answers with resource records in zone-file form.
+func records(rrs ...string) func(context.Context, upstream.Question) (*dns.Msg, error) {
+	return func(context.Context, upstream.Question) (*dns.Msg, error) {
+		m := new(dns.Msg)
+		for _, s := range rrs {
+			rr, err := dns.NewRR(s)
+			if err != nil {
+				return nil, err
+			}
+			if rr.Header().Rrtype == dns.TypeSOA {
+				m.Ns = append(m.Ns, rr)
+			} else {
+				m.Answer = append(m.Answer, rr)
+			}
+		}
+		return m, nil
+	}
+}
+
+func rcode(rc int, rrs ...string) func(context.Context, upstream.Question) (*dns.Msg, error) {
+	return func(ctx context.Context, q upstream.Question) (*dns.Msg, error) {
+		m, err := records(rrs...)(ctx, q)
+		if err == nil {
+			m.Rcode = rc
+		}
+		return m, err
+	}
+}
+
+func failing(err error) func(context.Context, upstream.Question) (*dns.Msg, error) {
+	return func(context.Context, upstream.Question) (*dns.Msg, error) { return nil, err }
+}
+
+// view compiles a set of that version: "name" blocks the subtree as phishing, "=name" the name
+// itself, "+name" allows.
+func view(t testing.TB, version uint64, lines ...string) *blocklist.View {
+	t.Helper()
+	b := blocklist.NewBuilder()
+	for _, line := range lines {
+		l := blocklist.Listing{Scope: blocklist.Subtree, Category: blocklist.Phishing}
+		if rest, ok := strings.CutPrefix(line, "+"); ok {
+			l.Decision, line = blocklist.Allow, rest
+		}
+		if rest, ok := strings.CutPrefix(line, "="); ok {
+			l.Scope, line = blocklist.Exact, rest
+		}
+		var err error
+		if l.Name, err = blocklist.AppendName(nil, line); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Add(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var buf bytes.Buffer
+	if err := blocklist.Compile(&buf, blocklist.Info{Version: version}, b.Input(blocklist.Source{Name: "test"})); err != nil {
+		t.Fatal(err)
+	}
+	s, err := blocklist.Open(buf.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blocklist.NewView(s, nil)
+}
+
+// bench is a resolver with what surrounds it.
+type bench struct {
+	t   testing.TB
+	up  *fakeUpstreams
+	set *blocklist.Set
+	r   *Resolver
+	w   *Worker
+}
+
+func newBench(t testing.TB, change func(*Config), lines ...string) *bench {
+	t.Helper()
+	b := &bench{t: t, up: &fakeUpstreams{answer: records("example.com. 300 IN A 192.0.2.1")}, set: blocklist.NewSet(view(t, 1, lines...))}
+	store, err := cache.New(cache.MinBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Config{
+		Set: b.set, Cache: store, Upstreams: b.up, StructuredOption: signal, Identity: "0123abcd",
+		PageIPv4: netip.MustParseAddr("192.0.2.66"), PageIPv6: netip.MustParseAddr("2001:db8::66"),
+		Contact: "mailto:abuse@isp.example", Organisation: "Example",
+	}
+	if change != nil {
+		change(&c)
+	}
+	if b.r, err = New(c); err != nil {
+		t.Fatal(err)
+	}
+	b.w = b.r.NewWorker()
+	t.Cleanup(b.r.Close)
+	return b
+}
+
+// query makes a packed query of a name, a type, and "+edns", "+do", "+ad", "+cd", "+sde", "-rd".
+func query(t testing.TB, name, typ string, options ...string) *dns.Msg {
+	t.Helper()
+	m := new(dns.Msg)
+	qtype, ok := dns.StringToType[typ]
+	if !ok {
+		t.Fatalf("no type %s", typ)
+	}
+	m.SetQuestion(dns.Fqdn(name), qtype)
+	for _, o := range options {
+		switch o {
+		case "+edns":
+			m.SetEdns0(1232, false)
+		case "+do":
+			m.SetEdns0(1232, true)
+		case "+sde":
+			m.SetEdns0(1232, false)
+			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_LOCAL{Code: signal})
+		case "+ad":
+			m.AuthenticatedData = true
+		case "+cd":
+			m.CheckingDisabled = true
+		case "-rd":
+			m.RecursionDesired = false
+		default:
+			t.Fatalf("no option %s", o)
+		}
+	}
+	return m
+}
+
+// ask takes a query all the way, and returns the answer, or nil if it gets none, and whether Fast gave it.
+func (b *bench) ask(m *dns.Msg) (answer *dns.Msg, fast bool) {
+	b.t.Helper()
+	packed, err := m.Pack()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return b.askPacked(packed)
+}
+
+func (b *bench) askPacked(packed []byte) (*dns.Msg, bool) {
+	b.t.Helper()
+	batch := []wire.Query{{Packet: packed, Client: netip.MustParseAddr("127.0.0.99")}}
+	b.w.Fast(batch)
+	q := &batch[0]
+	fast := q.Outcome == wire.Answered
+	if q.Outcome == wire.Slow {
+		b.r.Slow(context.Background(), q)
+	} else if q.Renew {
+		renewal := *q
+		b.r.Slow(context.Background(), &renewal)
+	}
+	if q.Outcome != wire.Answered {
+		return nil, fast
+	}
+	a := new(dns.Msg)
+	if err := a.Unpack(q.Out); err != nil {
+		b.t.Fatalf("the answer does not unpack: %v", err)
+	}
+	return a, fast
+}
+
+// brief is an answer on a line: rcode, records, extended errors.
+func brief(a *dns.Msg) string {
+	if a == nil {
+		return "nothing"
+	}
+	parts := []string{dns.RcodeToString[a.Rcode]}
+	if a.Truncated {
+		parts = append(parts, "tc")
+	}
+	if a.AuthenticatedData {
+		parts = append(parts, "ad")
+	}
+	for _, rr := range a.Answer {
+		parts = append(parts, strings.Join(strings.Fields(rr.String()), " "))
+	}
+	for _, rr := range a.Ns {
+		h := rr.Header()
+		parts = append(parts, h.Name+" "+dns.TypeToString[h.Rrtype])
+	}
+	if o := a.IsEdns0(); o != nil {
+		parts = append(parts, "opt")
+		for _, x := range o.Option {
+			if e, ok := x.(*dns.EDNS0_EDE); ok {
+				parts = append(parts, dns.ExtendedErrorCodeToString[e.InfoCode])
+			}
+		}
+	}
+	return strings.Join(parts, " | ")
+}
+
+func TestBlockedAnswer(t *testing.T) {
+	lines := []string{"evil.example", "=exact.example", "held.example", "+ok.held.example"}
+	for _, tt := range []struct {
+		name  string
+		style Style
+		query *dns.Msg
+		want  string
+	}{
+		{"A", Page, query(t, "evil.example", "A"), "NOERROR | evil.example. 30 IN A 192.0.2.66"},
+		{"A below", Page, query(t, "WWW.evil.example", "A"), "NOERROR | WWW.evil.example. 30 IN A 192.0.2.66"},
+		{"AAAA with EDNS", Page, query(t, "evil.example", "AAAA", "+edns"), "NOERROR | evil.example. 30 IN AAAA 2001:db8::66 | opt | Forged Answer | Blocked"},
+		{"DO and CD change nothing", Page, query(t, "evil.example", "A", "+do", "+cd", "+ad"), "NOERROR | evil.example. 30 IN A 192.0.2.66 | opt | Forged Answer | Blocked"},
+		{"HTTPS", Page, query(t, "www.evil.example", "HTTPS", "+edns"), "NOERROR | evil.example. SOA | opt | Forged Answer | Blocked"},
+		{"MX", Page, query(t, "evil.example", "MX"), "NOERROR | evil.example. SOA"},
+		{"ANY", Page, query(t, "evil.example", "ANY"), "NOERROR | evil.example. SOA"},
+		{"DS is not blocked", Page, query(t, "evil.example", "DS"), "NOERROR | example.com. 300 IN A 192.0.2.1"},
+		{"DNSKEY is not blocked", Page, query(t, "evil.example", "DNSKEY"), "NOERROR | example.com. 300 IN A 192.0.2.1"},
+		{"no recursion desired", Page, query(t, "evil.example", "A", "-rd"), "NOERROR | evil.example. 30 IN A 192.0.2.66"},
+		{"structured", Page, query(t, "www.evil.example", "A", "+sde"), "NXDOMAIN | evil.example. SOA | opt | Blocked"},
+		{"structured, exact", Page, query(t, "exact.example", "A", "+sde"), "NOERROR | exact.example. SOA | opt | Blocked"},
+		{"structured, holds an allow", Page, query(t, "held.example", "A", "+sde"), "NOERROR | held.example. SOA | opt | Blocked"},
+		{"allowed below a block", Page, query(t, "www.ok.held.example", "A"), "NOERROR | example.com. 300 IN A 192.0.2.1"},
+		{"NXDOMAIN", NXDomain, query(t, "evil.example", "A", "+edns"), "NXDOMAIN | evil.example. SOA | opt | Blocked"},
+		{"NXDOMAIN, exact", NXDomain, query(t, "exact.example", "A", "+edns"), "NOERROR | exact.example. SOA | opt | Blocked"},
+		{"NODATA", NoData, query(t, "evil.example", "A", "+edns"), "NOERROR | evil.example. SOA | opt | Blocked"},
+		{"REFUSED", Refused, query(t, "evil.example", "A", "+edns"), "REFUSED | opt | Blocked"},
+		{"null A", Null, query(t, "evil.example", "A", "+edns"), "NOERROR | evil.example. 30 IN A 0.0.0.0 | opt | Forged Answer | Blocked"},
+		{"null AAAA", Null, query(t, "evil.example", "AAAA"), "NOERROR | evil.example. 30 IN AAAA ::"},
+	} {
+		b := newBench(t, func(c *Config) { c.Style = tt.style }, lines...)
+		a, _ := b.ask(tt.query)
+		if got := brief(a); got != tt.want {
+			t.Errorf("%s:\n got %s\nwant %s", tt.name, got, tt.want)
+		}
+		if a != nil && (a.Authoritative || a.AuthenticatedData || !a.RecursionAvailable || a.CheckingDisabled != tt.query.CheckingDisabled) {
+			t.Errorf("%s: flags of %v", tt.name, a.MsgHdr)
+		}
+	}
+}
+
+func TestStructuredErrorIsJSON(t *testing.T) {
+	b := newBench(t, nil, "evil.example")
+	a, _ := b.ask(query(t, "evil.example", "A", "+sde"))
+	ede := a.IsEdns0().Option[0].(*dns.EDNS0_EDE)
+	var got structuredError
+	if err := json.Unmarshal([]byte(ede.ExtraText), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.SubError != 2 || got.Contact[0] != "mailto:abuse@isp.example" || got.Organisation != "Example" || got.Justification == "" || got.Language != "fr" {
+		t.Errorf("%+v", got)
+	}
+	// A long name in a small answer: justification and organisation go first, then the text, never the error.
+	for _, tt := range []struct {
+		label int
+		size  uint16
+		want  string
+	}{{40, 1232, "cjol"}, {40, 500, "c"}, {58, 500, ""}} {
+		b := newBench(t, func(c *Config) {
+			c.Contact, c.Organisation = "mailto:"+strings.Repeat("a", 140)+"@isp.example", strings.Repeat("o", 100)
+		}, "evil.example")
+		m := query(t, strings.Repeat(strings.Repeat("a", tt.label)+".", 4)+"evil.example", "A", "+sde")
+		m.IsEdns0().SetUDPSize(tt.size)
+		packed, err := m.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch := []wire.Query{{Packet: packed}}
+		b.w.Fast(batch)
+		a := new(dns.Msg)
+		if err := a.Unpack(batch[0].Out); err != nil {
+			t.Fatal(err)
+		}
+		if a.Truncated || len(a.IsEdns0().Option) != 1 || len(batch[0].Out) > max(int(tt.size), 512) {
+			t.Errorf("%d octets in %d: %v", len(batch[0].Out), tt.size, a)
+			continue
+		}
+		text, got := a.IsEdns0().Option[0].(*dns.EDNS0_EDE).ExtraText, ""
+		for _, field := range []string{"c", "j", "o", "l"} {
+			if strings.Contains(text, `"`+field+`":`) {
+				got += field
+			}
+		}
+		if got != tt.want || text != "" && !json.Valid([]byte(text)) {
+			t.Errorf("labels of %d in %d octets: fields %q, want %q: %s", tt.label, tt.size, got, tt.want, text)
+		}
+	}
+}
+
+func TestProtocol(t *testing.T) {
+	raw := func(change func(*dns.Msg)) []byte {
+		m := query(t, "example.com", "A")
+		change(m)
+		b, err := m.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	b := newBench(t, nil)
+	for _, tt := range []struct {
+		name   string
+		packet []byte
+		want   string
+	}{
+		{"opcode 15", raw(func(m *dns.Msg) { m.Opcode = 15 }), "NOTIMP"},
+		{"UPDATE with EDNS", raw(func(m *dns.Msg) { m.Opcode = dns.OpcodeUpdate; m.SetEdns0(1232, false) }), "NOTIMP | opt"},
+		{"an answer", raw(func(m *dns.Msg) { m.Response = true }), "nothing"},
+		{"no question", raw(func(m *dns.Msg) { m.Question = nil }), "FORMERR"},
+		{"EDNS version 1", raw(func(m *dns.Msg) { m.SetEdns0(1232, true); m.IsEdns0().SetVersion(1) }), "BADSIG | opt"}, // 16, by its other name,
+		{"ANY", raw(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeANY }), `NOERROR | example.com. 3600 IN HINFO "RFC8482" ""`},
+		{"AXFR", raw(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeAXFR }), "REFUSED"},
+		{"IXFR", raw(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeIXFR }), "REFUSED"},
+		{"MAILB", raw(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeMAILB }), "NOTIMP"},
+		{"type 0", raw(func(m *dns.Msg) { m.Question[0].Qtype = 0 }), "FORMERR"},
+		{"class ANY", raw(func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassANY }), "REFUSED"},
+		{"CHAOS version", raw(func(m *dns.Msg) {
+			m.Question[0] = dns.Question{Name: "version.bind.", Qtype: dns.TypeTXT, Qclass: dns.ClassCHAOS}
+		}), `NOERROR | version.bind. 0 CH TXT "Rempart"`},
+		{"CHAOS instance", raw(func(m *dns.Msg) {
+			m.Question[0] = dns.Question{Name: "instance.rempart.", Qtype: dns.TypeTXT, Qclass: dns.ClassCHAOS}
+		}), `NOERROR | instance.rempart. 0 CH TXT "0123abcd"`},
+		{"CHAOS hostname", raw(func(m *dns.Msg) {
+			m.Question[0] = dns.Question{Name: "hostname.bind.", Qtype: dns.TypeTXT, Qclass: dns.ClassCHAOS}
+		}), "REFUSED"},
+		{"no recursion desired", raw(func(m *dns.Msg) { m.RecursionDesired = false; m.SetEdns0(1232, false) }), "REFUSED | opt | Not Authoritative"},
+		{"TSIG of an unknown key", raw(func(m *dns.Msg) { m.SetTsig("key.", dns.HmacSHA256, 300, 1) }), "NOTAUTH"},
+		{"an unknown record beside", raw(func(m *dns.Msg) { m.Extra = []dns.RR{&dns.NULL{Hdr: dns.RR_Header{Name: ".", Rrtype: 65280}}} }), "NOERROR | example.com. 300 IN A 192.0.2.1"},
+		{"an unknown type", raw(func(m *dns.Msg) { m.Question[0].Qtype = 65280 }), "NOERROR | example.com. 300 IN A 192.0.2.1"},
+	} {
+		a, _ := b.askPacked(tt.packet)
+		if got := brief(a); got != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestClientsNotServed(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.Clients = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} }, "evil.example")
+	a, _ := b.ask(query(t, "evil.example", "A", "+edns"))
+	if got := brief(a); got != "REFUSED | opt | Prohibited" {
+		t.Error(got)
+	}
+}
+
+func TestSpecialUse(t *testing.T) {
+	home := &fakeUpstreams{answer: records("printer.home.arpa. 60 IN A 192.168.1.9")}
+	zone, _ := wire.AppendName(nil, "home.arpa")
+	corp, _ := wire.AppendName(nil, "168.192.in-addr.arpa")
+	b := newBench(t, func(c *Config) { c.Forward = []Zone{{zone, home}, {corp, home}} }, "phishing.test", "bad.invalid")
+	for _, tt := range []struct{ name, typ, want string }{
+		{"localhost", "A", "NOERROR | localhost. 10800 IN A 127.0.0.1"},
+		{"app.localhost", "AAAA", "NOERROR | app.localhost. 10800 IN AAAA ::1"},
+		{"localhost", "MX", "NOERROR | localhost. SOA"},
+		{"phishing.test", "A", "NOERROR | phishing.test. 30 IN A 192.0.2.66"},
+		{"bad.invalid", "A", "NOERROR | bad.invalid. 30 IN A 192.0.2.66"},
+		{"other.test", "A", "NXDOMAIN | test. SOA"},
+		{"x.invalid", "A", "NXDOMAIN | invalid. SOA"},
+		{"secret.onion", "A", "NXDOMAIN | onion. SOA"},
+		{"printer.local", "A", "NXDOMAIN | local. SOA"},
+		{"_dns.resolver.arpa", "SVCB", "NOERROR | resolver.arpa. SOA"},
+		{"1.0.0.10.in-addr.arpa", "PTR", "NXDOMAIN | 10.in-addr.arpa. SOA"},
+		{"1.1.16.172.in-addr.arpa", "PTR", "NXDOMAIN | 16.172.in-addr.arpa. SOA"},
+		{"1.0.64.100.in-addr.arpa", "PTR", "NXDOMAIN | 64.100.in-addr.arpa. SOA"},
+		{"10.in-addr.arpa", "NS", "NOERROR | 10.in-addr.arpa. SOA"},
+		{"1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa", "PTR", "NXDOMAIN | d.f.ip6.arpa. SOA"},
+		{"printer.home.arpa", "A", "NOERROR | printer.home.arpa. 60 IN A 192.168.1.9"},
+	} {
+		a, _ := b.ask(query(t, tt.name, tt.typ))
+		if got := brief(a); got != tt.want {
+			t.Errorf("%s %s: got %s, want %s", tt.name, tt.typ, got, tt.want)
+		}
+	}
+	if n := b.up.count(); n != 0 {
+		t.Errorf("%d names of special use left: %v", n, b.up.asked)
+	}
+	b.ask(query(t, "9.1.168.192.in-addr.arpa", "PTR"))
+	if home.count() != 2 {
+		t.Errorf("the zone's own upstream was asked %v", home.asked)
+	}
+	b.ask(query(t, "8.8.8.8.in-addr.arpa", "PTR"))
+	if b.up.count() != 1 {
+		t.Errorf("a public reverse name was not forwarded")
+	}
+}
+
+func TestOwnProbeIsSighted(t *testing.T) {
+	b := newBench(t, nil)
+	a, _ := b.ask(query(t, "0123456789abcdef.loop.rempart.test", "TXT"))
+	if brief(a) != "NXDOMAIN | test. SOA" || len(b.up.sighted) != 1 {
+		t.Errorf("%s, sighted %v", brief(a), b.up.sighted)
+	}
+}
+
+func TestAuthenticatedDataOnlyWhenAskedFor(t *testing.T) {
+	for _, tt := range []struct {
+		options  []string
+		untrusty bool
+		want     bool
+	}{
+		{nil, false, false}, {[]string{"+ad"}, false, true}, {[]string{"+do"}, false, true}, {[]string{"+ad"}, true, false},
+	} {
+		b := newBench(t, nil)
+		b.up.untrusty = tt.untrusty
+		b.up.set(func(ctx context.Context, q upstream.Question) (*dns.Msg, error) {
+			m, err := records("example.com. 300 IN A 192.0.2.1")(ctx, q)
+			m.AuthenticatedData = true
+			return m, err
+		})
+		for range 2 { // from upstream, and from the cache
+			a, _ := b.ask(query(t, "example.com", "A", tt.options...))
+			if a.AuthenticatedData != tt.want {
+				t.Errorf("%v, untrusted %v: AD %v", tt.options, tt.untrusty, a.AuthenticatedData)
+			}
+		}
+	}
+}
+
+func TestObserveModeCountsAndAnswers(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.Observe = true }, "example.com")
+	a, _ := b.ask(query(t, "example.com", "A"))
+	if brief(a) != "NOERROR | example.com. 300 IN A 192.0.2.1" {
+		t.Error(brief(a))
+	}
+	b.ask(query(t, "example.com", "A"))
+	n := b.w.counts.queries[wire.UDP][blocklist.BlockedBy][0].Load() + b.r.slow.queries[wire.UDP][blocklist.BlockedBy][0].Load()
+	if n != 2 {
+		t.Errorf("%d queries counted as blocks", n)
+	}
+}
+
+func TestShedIsSaid(t *testing.T) {
+	b := newBench(t, nil)
+	packed, _ := query(t, "example.com", "A", "+edns").Pack()
+	q := wire.Query{Packet: packed}
+	q.Parse(signal)
+	b.r.Shed(&q)
+	a := new(dns.Msg)
+	if err := a.Unpack(q.Out); err != nil || brief(a) != "SERVFAIL | opt | Network Error" {
+		t.Errorf("%v %s", err, brief(a))
+	}
+	if b.r.slow.shed.Load() != 1 {
+		t.Error("not counted")
+	}
+}
+
+func TestTimeToLive(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.BlockTTL = 90 * time.Second }, "evil.example")
+	a, _ := b.ask(query(t, "evil.example", "A"))
+	if a.Answer[0].Header().Ttl != 90 {
+		t.Error(a)
+	}
+}

@@ -1,0 +1,116 @@
+package resolver
+
+import (
+	"context"
+	"time"
+
+	"rempart/internal/wire"
+	"rempart/resolver/cache"
+)
+
+// Slow continues a query that Fast left, until it is answered: it may wait for an upstream, within
+// ctx and a client's patience. A query that was answered and is worth renewing is renewed without an answer.
+// It is safe for concurrent use; q is the caller's again when it returns.
+func (r *Resolver) Slow(ctx context.Context, q *wire.Query) {
+	if q.Renew {
+		r.renew(ctx, q)
+		return
+	}
+	r.proceed(ctx, q)
+	if q.Outcome == wire.Answered {
+		r.slow.answered(q)
+		r.slow.observe(r.now().nano-q.Asked, 1)
+	}
+}
+
+// Shed answers a query for which there is no room on the slow path: said, counted, cached nowhere.
+func (r *Resolver) Shed(q *wire.Query) {
+	q.Fail(wire.ServFail, wire.EDE{Code: wire.EDENetworkError, Text: "overloaded"})
+	r.slow.shed.Add(1)
+	r.slow.answered(q)
+}
+
+// proceed is the slow path's steps, top to bottom.
+func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
+	if len(q.Packet) > q.BodyAt && !r.understand(q) {
+		return
+	}
+	now, view := r.now(), r.set.View()
+	r.decide(q, wire.Common, view, now) // the complete order again: a block may have come meanwhile
+	if q.Outcome != wire.Slow {
+		return
+	}
+	if wire.InZone(q.Name(), r.probes) && r.zone(q.Name()) == nil {
+		r.answerProbe(q)
+		return
+	}
+	key := keyOf(q)
+	old := r.cache.Get(&key)
+	if old != nil && !old.Stale(now.mono) {
+		old = nil
+	}
+	e := r.await(ctx, key, old)
+	now, view = r.now(), r.set.View() // the world moved on while we waited
+	verdict := view.Match(q.Name(), r.enforced, now.unix)
+	q.Verdict = uint8(verdict.Action)
+	if r.blocks(q, verdict) {
+		r.block(q, verdict)
+		return
+	}
+	r.answer(q, e, e == old && !e.Fresh(now.mono), verdict, view, now)
+}
+
+// await asks upstream for key, together with whoever asks the same now, and returns the answer; or
+// the stale one at hand, when that takes too long or fails; or the failure.
+func (r *Resolver) await(ctx context.Context, key cache.Key, old *cache.Entry) *cache.Entry {
+	limit := patience
+	if old != nil {
+		limit = stalePatience
+	}
+	f := r.flights.join(key, r.fetch, r.slow)
+	if f == nil {
+		r.slow.shed.Add(1)
+		return r.orStale(old, cache.Failure(key, r.now().mono, wire.EDE{Code: wire.EDENetworkError, Text: "overloaded"}))
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-f.done:
+		return r.orStale(old, f.entry)
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return r.orStale(old, cache.Failure(key, r.now().mono, wire.EDE{Code: wire.EDENoReachable}))
+}
+
+// orStale is got if it is an answer, else the stale one if there is one, else got.
+func (r *Resolver) orStale(old, got *cache.Entry) *cache.Entry {
+	if old == nil || got.Rcode() == wire.Success || got.Rcode() == wire.NXDomain {
+		return got
+	}
+	r.slow.stale.Add(1)
+	return old
+}
+
+// renew fetches an answer that is still good, so that the next client finds a fresh one.
+func (r *Resolver) renew(ctx context.Context, q *wire.Query) {
+	r.slow.renewed.Add(1)
+	f := r.flights.join(keyOf(q), r.fetch, r.slow)
+	if f == nil {
+		return
+	}
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+	}
+}
+
+// answerProbe answers a query for a name upstreams are probed with. If it was ours, the upstream
+// that sent it back is out from now on.
+func (r *Resolver) answerProbe(q *wire.Query) {
+	r.upstreams.Sighted(q.Name())
+	for i := range r.zones {
+		r.zones[i].Upstreams.Sighted(q.Name())
+	}
+	r.answerSpecial(q, judgedFirst)
+}

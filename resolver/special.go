@@ -1,0 +1,177 @@
+package resolver
+
+import (
+	"net/netip"
+
+	"rempart/internal/wire"
+)
+
+// specialUse is what becomes of a name that never leaves for an upstream, unless a
+// configured zone holds it.
+type specialUse uint8
+
+const (
+	ordinary    specialUse = iota
+	judgedFirst            // .test and .invalid: the set is asked first, so that test names can be listed
+	denied                 // nothing below it exists
+	empty                  // everything in it has no data
+	loopback               // localhost
+)
+
+// specialUses are the zones by canonical name.
+func specialUses() map[string]specialUse {
+	zones := map[string]specialUse{}
+	add := func(use specialUse, names ...string) {
+		for _, text := range names {
+			name, err := wire.AppendName(nil, text)
+			if err != nil {
+				panic(err) // a constant below is misspelt
+			}
+			zones[string(name)] = use
+		}
+	}
+	add(judgedFirst, "test", "invalid") // RFC 6761 sections 6.2 and 6.4
+	add(loopback, "localhost")          // RFC 6761 section 6.3
+	add(denied,
+		"onion",     // RFC 7686
+		"local",     // RFC 6762 section 22.1
+		"alt",       // RFC 9476
+		"internal",  // reserved for private use by ICANN in 2024
+		"home.arpa", // RFC 8375
+	)
+	add(empty, "resolver.arpa") // RFC 9462 section 6.4: a resolver without designated ones
+	// Locally served reverse zones: RFC 6303 section 4, RFC 7793.
+	add(denied,
+		"0.in-addr.arpa", "10.in-addr.arpa", "127.in-addr.arpa", "254.169.in-addr.arpa", "168.192.in-addr.arpa",
+		"2.0.192.in-addr.arpa", "100.51.198.in-addr.arpa", "113.0.203.in-addr.arpa",
+		"255.255.255.255.in-addr.arpa",
+		"0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa",
+		"1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa",
+		"d.f.ip6.arpa", "c.f.ip6.arpa", "8.e.f.ip6.arpa", "9.e.f.ip6.arpa", "a.e.f.ip6.arpa", "b.e.f.ip6.arpa",
+		"8.b.d.0.1.0.0.2.ip6.arpa")
+	for i := 16; i < 32; i++ {
+		add(denied, decimal(i)+".172.in-addr.arpa")
+	}
+	for i := 64; i < 128; i++ {
+		add(denied, decimal(i)+".100.in-addr.arpa")
+	}
+	return zones
+}
+
+func decimal(i int) string {
+	b := []byte{'0' + byte(i/100), '0' + byte(i/10%10), '0' + byte(i%10)}
+	for len(b) > 1 && b[0] == '0' {
+		b = b[1:]
+	}
+	return string(b)
+}
+
+// specialUse finds the special-use zone of name, if no configured zone is at least as close.
+func (r *Resolver) specialUse(name []byte) specialUse {
+	last := lastLabel(name)
+	switch string(name[last:]) {
+	case "\x04arpa\x00", "\x04test\x00", "\x07invalid\x00", "\x09localhost\x00", "\x05onion\x00", "\x05local\x00",
+		"\x03alt\x00", "\x08internal\x00":
+	default:
+		return ordinary
+	}
+	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
+		if use, ok := r.special[string(name[at:])]; ok {
+			if z := r.zone(name); z != nil {
+				return ordinary
+			}
+			return use
+		}
+	}
+	return ordinary
+}
+
+// lastLabel is where the last label before the root begins; 0 for the root.
+func lastLabel(name []byte) int {
+	last := 0
+	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
+		last = at
+	}
+	return last
+}
+
+const (
+	specialTTL   = 10800 // RFC 6303 section 3
+	loopbackTTL  = 10800
+	anyTTL       = 3600
+	chaosVersion = "\x07Rempart"
+)
+
+// answerSpecial gives a special-use name's answer.
+func (r *Resolver) answerSpecial(q *wire.Query, use specialUse) {
+	zoneAt := r.apex(q.Name())
+	switch {
+	case use == loopback && q.Type == wire.TypeA:
+		q.Begin(wire.Success)
+		q.AddAddress(loopbackTTL, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	case use == loopback && q.Type == wire.TypeAAAA:
+		q.Begin(wire.Success)
+		q.AddAddress(loopbackTTL, netip.IPv6Loopback())
+	case use == loopback, use == empty, zoneAt == 0: // the apex exists
+		q.Begin(wire.Success)
+		q.AddSOA(specialTTL, zoneAt)
+	default:
+		q.Begin(wire.NXDomain)
+		q.AddSOA(specialTTL, zoneAt)
+		q.Finish(wire.NXDomain)
+		return
+	}
+	q.Finish(wire.Success)
+}
+
+// apex is where in a special-use name its zone begins.
+func (r *Resolver) apex(name []byte) int {
+	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
+		if _, ok := r.special[string(name[at:])]; ok {
+			return at
+		}
+	}
+	return 0
+}
+
+// otherClass answers what is not of class IN: CHAOS says which program this is, and nothing more of
+// where it runs; nothing is forwarded.
+func (r *Resolver) otherClass(q *wire.Query) {
+	if q.Class == wire.ClassCH && q.Type == wire.TypeTXT {
+		switch name := q.Name(); {
+		case string(name) == "\x07version\x04bind\x00", string(name) == "\x07version\x06server\x00":
+			q.Begin(wire.Success)
+			q.AddData(wire.SectionAnswer, wire.TypeTXT, 0, []byte(chaosVersion))
+			q.Finish(wire.Success)
+			return
+		case string(name) == string(r.instance):
+			q.Begin(wire.Success)
+			q.AddData(wire.SectionAnswer, wire.TypeTXT, 0, r.identity)
+			q.Finish(wire.Success)
+			return
+		}
+	}
+	q.Fail(wire.Refused)
+}
+
+// metaType answers types that ask for no data of a name (RFC 6895 section 3.1); false for the others.
+func (r *Resolver) metaType(q *wire.Query) bool {
+	switch q.Type {
+	case 0, wire.TypeOPT:
+		q.Fail(wire.FormErr)
+	case wire.TypeAXFR, wire.TypeIXFR:
+		q.Fail(wire.Refused) // no zone is transferred from here
+	case wire.TypeTKEY, wire.TypeTSIG, wire.TypeMAILA, wire.TypeMAILB:
+		q.Fail(wire.NotImp)
+	default:
+		return false
+	}
+	return true
+}
+
+// answerANY gives the small answer of RFC 8482 section 4.2, asking nobody.
+func (r *Resolver) answerANY(q *wire.Query) {
+	q.Begin(wire.Success)
+	q.AddData(wire.SectionAnswer, wire.TypeHINFO, anyTTL, []byte("\x07RFC8482\x00"))
+	q.Finish(wire.Success)
+}

@@ -1,0 +1,316 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"rempart/resolver/upstream"
+)
+
+var errDown = errors.New("nothing answers")
+
+// within runs a scenario under virtual time.
+func within(t *testing.T, change func(*Config), lines []string, scenario func(t *testing.T, b *bench)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, change, lines...)
+		scenario(t, b)
+		b.r.Close()
+	})
+}
+
+// want asks and compares.
+func (b *bench) want(what string, m *dns.Msg, want string) {
+	b.t.Helper()
+	a, _ := b.ask(m)
+	if got := brief(a); got != want {
+		b.t.Errorf("%s:\n got %s\nwant %s", what, got, want)
+	}
+}
+
+func TestCacheAgesAndEnds(t *testing.T) {
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		m := query(t, "example.com", "A")
+		b.want("first", m, "NOERROR | example.com. 300 IN A 192.0.2.1")
+		time.Sleep(100 * time.Second)
+		b.want("aged", m, "NOERROR | example.com. 200 IN A 192.0.2.1")
+		if b.up.count() != 1 {
+			t.Fatalf("asked %v", b.up.asked)
+		}
+		time.Sleep(200 * time.Second)
+		b.want("ended", m, "NOERROR | example.com. 300 IN A 192.0.2.1")
+		if b.up.count() != 2 {
+			t.Fatalf("asked %v", b.up.asked)
+		}
+		b.want("another key", query(t, "example.com", "A", "+do"), "NOERROR | example.com. 300 IN A 192.0.2.1 | opt")
+		b.want("another key", query(t, "example.com", "A", "+cd"), "NOERROR | example.com. 300 IN A 192.0.2.1")
+		if b.up.count() != 4 {
+			t.Fatalf("DO and CD share an answer: %v", b.up.asked)
+		}
+	})
+}
+
+func TestNegativeAnswersLiveAsTheirSOASays(t *testing.T) {
+	const soa = "example.com. 3600 IN SOA ns.example.com. host.example.com. 1 2 3 4 60"
+	for _, rc := range []int{dns.RcodeNameError, dns.RcodeSuccess} {
+		within(t, nil, nil, func(t *testing.T, b *bench) {
+			b.up.set(rcode(rc, soa))
+			m := query(t, "no.example.com", "A")
+			b.ask(m)
+			time.Sleep(20 * time.Second)
+			a, fast := b.ask(m)
+			if !fast || a.Rcode != rc || a.Ns[0].Header().Ttl != 40 {
+				t.Errorf("fast %v: %v", fast, a)
+			}
+			time.Sleep(40 * time.Second)
+			if _, fast := b.ask(m); fast {
+				t.Error("kept for longer than the SOA's minimum")
+			}
+		})
+	}
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.up.set(rcode(dns.RcodeNameError))
+		b.ask(query(t, "no.example.com", "A"))
+		if _, fast := b.ask(query(t, "no.example.com", "A")); fast {
+			t.Error("a negative answer without an SOA was cached (RFC 2308 section 5)")
+		}
+	})
+}
+
+func TestStaleWhenUpstreamFails(t *testing.T) {
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		m := query(t, "example.com", "A", "+edns")
+		b.ask(m)
+		time.Sleep(time.Hour)
+		b.up.set(failing(errDown))
+		b.want("the first client", m, "NOERROR | example.com. 30 IN A 192.0.2.1 | opt | Stale Answer")
+		n := b.up.count()
+		a, fast := b.ask(m)
+		if !fast || b.up.count() != n {
+			t.Errorf("a failed renewal was tried again at once: fast %v, asked %d times after %d: %s", fast, b.up.count(), n, brief(a))
+		}
+		time.Sleep(31 * time.Second)
+		b.up.set(records("example.com. 300 IN A 192.0.2.2"))
+		b.want("when it answers again", m, "NOERROR | example.com. 300 IN A 192.0.2.2 | opt")
+	})
+}
+
+func TestStaleAfterClientTimer(t *testing.T) {
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.up.set(rcode(dns.RcodeNameError, "com. 900 IN SOA a.example. b.example. 1 2 3 4 300"))
+		m := query(t, "gone.com", "A", "+edns")
+		b.ask(m)
+		time.Sleep(time.Hour)
+		b.up.set(func(ctx context.Context, q upstream.Question) (*dns.Msg, error) {
+			select {
+			case <-time.After(3 * time.Second):
+				return records("gone.com. 300 IN A 192.0.2.9")(ctx, q)
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		})
+		start := time.Now()
+		a, _ := b.ask(m)
+		if waited := time.Since(start); waited != stalePatience || brief(a) != "NXDOMAIN | com. SOA | opt | Stale NXDOMAIN Answer" {
+			t.Errorf("after %v: %s", waited, brief(a))
+		}
+		time.Sleep(2 * time.Second)
+		a, fast := b.ask(m)
+		if !fast || brief(a) != "NOERROR | gone.com. 300 IN A 192.0.2.9 | opt" {
+			t.Errorf("the slow answer was not kept: fast %v, %s", fast, brief(a))
+		}
+	})
+}
+
+func TestStaleEndsAfterADay(t *testing.T) {
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		m := query(t, "example.com", "A", "+edns")
+		b.ask(m)
+		time.Sleep(25 * time.Hour)
+		b.up.set(failing(errDown))
+		b.want("too old", m, "SERVFAIL | opt | No Reachable Authority")
+	})
+}
+
+func TestFailuresAreCachedBriefly(t *testing.T) {
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.up.set(failing(errDown))
+		m := query(t, "example.com", "A", "+edns")
+		b.want("failure", m, "SERVFAIL | opt | No Reachable Authority")
+		b.want("again", m, "SERVFAIL | opt | No Reachable Authority")
+		if b.up.count() != 1 {
+			t.Errorf("asked %d times within five seconds (RFC 9520)", b.up.count())
+		}
+		b.up.set(records("example.com. 300 IN A 192.0.2.1"))
+		time.Sleep(5 * time.Second)
+		b.want("later", m, "NOERROR | example.com. 300 IN A 192.0.2.1 | opt")
+	})
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.up.set(failing(upstream.ErrBusy))
+		m := query(t, "example.com", "A")
+		b.ask(m)
+		b.ask(m)
+		if b.up.count() != 2 {
+			t.Error("want of room was cached as a failure of the name")
+		}
+	})
+}
+
+func TestUpstreamFailureKeepsItsErrors(t *testing.T) {
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.up.set(func(context.Context, upstream.Question) (*dns.Msg, error) {
+			m := new(dns.Msg)
+			m.Rcode = dns.RcodeServerFailure
+			m.SetEdns0(1232, false)
+			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus})
+			return m, nil
+		})
+		b.want("bogus", query(t, "bogus.example", "A", "+edns"), "SERVFAIL | opt | DNSSEC Bogus")
+		b.want("bogus, cached", query(t, "bogus.example", "A", "+edns"), "SERVFAIL | opt | DNSSEC Bogus")
+	})
+}
+
+func TestEqualQuestionsAreAskedOnce(t *testing.T) {
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		release := make(chan struct{})
+		b.up.set(func(ctx context.Context, q upstream.Question) (*dns.Msg, error) {
+			<-release
+			return records("example.com. 0 IN A 192.0.2.1")(ctx, q)
+		})
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() {
+				b.want("each", query(t, "example.com", "A"), "NOERROR | example.com. 0 IN A 192.0.2.1")
+			})
+		}
+		synctest.Wait()
+		close(release)
+		all.Wait()
+		if b.up.count() != 1 || b.r.slow.coalesced.Load() != 49 {
+			t.Errorf("asked %d times, %d coalesced", b.up.count(), b.r.slow.coalesced.Load())
+		}
+	})
+}
+
+func TestPopularNamesAreRenewed(t *testing.T) {
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		m := query(t, "example.com", "A")
+		for range 4 {
+			b.ask(m)
+		}
+		time.Sleep(280 * time.Second)
+		a, fast := b.ask(m) // ask renews, as a listener does
+		if !fast || a.Answer[0].Header().Ttl != 20 || b.up.count() != 2 {
+			t.Fatalf("fast %v, asked %d times: %v", fast, b.up.count(), a)
+		}
+		time.Sleep(100 * time.Second)
+		if a, fast := b.ask(m); !fast || a.Answer[0].Header().Ttl != 200 {
+			t.Errorf("not renewed: fast %v, %v", fast, a)
+		}
+	})
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		m := query(t, "example.com", "A")
+		b.ask(m)
+		time.Sleep(280 * time.Second)
+		b.ask(m)
+		if b.up.count() != 1 {
+			t.Error("a name hardly asked for was renewed")
+		}
+	})
+}
+
+func TestTargetsAreJudged(t *testing.T) {
+	const chain = "www.shop.example. 300 IN CNAME Evil.example."
+	const end = "evil.example. 300 IN A 198.51.100.7"
+	const page = "NOERROR | www.shop.example. 30 IN A 192.0.2.66"
+	m := func() *dns.Msg { return query(t, "www.shop.example", "A") }
+
+	within(t, nil, []string{"evil.example"}, func(t *testing.T, b *bench) {
+		b.up.set(records(chain, end))
+		b.want("from upstream", m(), page)
+		b.want("from the cache", m(), page)
+		b.want("its HTTPS record", query(t, "www.shop.example", "HTTPS", "+sde"), "NOERROR | www.shop.example. SOA | opt | Blocked")
+		time.Sleep(time.Hour)
+		b.up.set(failing(errDown))
+		b.want("stale", m(), page)
+	})
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.up.set(records(chain, end))
+		if a, _ := b.ask(m()); len(a.Answer) != 2 {
+			t.Fatal(a)
+		}
+		if err := b.set.Replace(view(t, 2, "evil.example")); err != nil {
+			t.Fatal(err)
+		}
+		b.want("a block after it was cached", m(), page)
+		if err := b.set.Replace(view(t, 3)); err != nil {
+			t.Fatal(err)
+		}
+		if a, fast := b.ask(m()); !fast || len(a.Answer) != 2 {
+			t.Errorf("unblocked, and not answered from the cache: %v", a)
+		}
+	})
+	within(t, nil, []string{"evil.example", "+www.shop.example"}, func(t *testing.T, b *bench) {
+		b.up.set(records(chain, end))
+		if a, _ := b.ask(m()); len(a.Answer) != 2 {
+			t.Errorf("an allow on the question does not pass the whole answer: %v", a)
+		}
+	})
+	within(t, nil, []string{"evil.example", "+cdn.example"}, func(t *testing.T, b *bench) {
+		b.up.set(records("www.shop.example. 300 IN CNAME cdn.example.", "cdn.example. 300 IN CNAME evil.example.", end))
+		b.want("an allow on one target does not pass another", m(), page)
+	})
+	within(t, nil, []string{"evil.example"}, func(t *testing.T, b *bench) {
+		b.up.set(records("shop.example. 300 IN HTTPS 0 evil.example."))
+		b.want("a target of HTTPS", query(t, "shop.example", "HTTPS"), "NOERROR | shop.example. SOA")
+	})
+}
+
+func TestBlockDefeatsCache(t *testing.T) {
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		m := query(t, "example.com", "A")
+		b.ask(m)
+		if err := b.set.Replace(view(t, 2, "example.com")); err != nil {
+			t.Fatal(err)
+		}
+		b.want("blocked since", m, "NOERROR | example.com. 30 IN A 192.0.2.66")
+	})
+}
+
+func TestBlockWhileWaiting(t *testing.T) {
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.up.set(func(ctx context.Context, q upstream.Question) (*dns.Msg, error) {
+			time.Sleep(time.Second)
+			return records("example.com. 300 IN A 192.0.2.1")(ctx, q)
+		})
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() { b.want("waiting", query(t, "example.com", "A"), "NOERROR | example.com. 30 IN A 192.0.2.66") })
+		}
+		synctest.Wait()
+		if err := b.set.Replace(view(t, 2, "example.com")); err != nil {
+			t.Fatal(err)
+		}
+		all.Wait()
+	})
+}
+
+func TestClientPatienceEnds(t *testing.T) {
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.up.set(func(ctx context.Context, _ upstream.Question) (*dns.Msg, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		start := time.Now()
+		b.want("no answer", query(t, "example.com", "A", "+edns"), "SERVFAIL | opt | No Reachable Authority")
+		if waited := time.Since(start); waited > patience {
+			t.Errorf("waited %v", waited)
+		}
+	})
+}

@@ -1,0 +1,51 @@
+package resolver
+
+import (
+	"github.com/miekg/dns"
+
+	"rempart/internal/wire"
+)
+
+// understand reads in full what Parse would not: a query with records beside its OPT. It answers those
+// that are malformed or signed, and reports whether q may go on as a common query.
+func (r *Resolver) understand(q *wire.Query) bool {
+	if shape := q.Parse(r.blocked.option); shape != wire.Uncommon {
+		return true
+	}
+	var m dns.Msg
+	if err := m.Unpack(q.Packet); err != nil {
+		q.Fail(wire.FormErr)
+		return false
+	}
+	if last := len(m.Extra) - 1; last >= 0 {
+		if t, ok := m.Extra[last].(*dns.TSIG); ok {
+			r.refuseSignature(q, &m, t)
+			return false
+		}
+	}
+	return true // records of no meaning here, or SIG(0), which nobody asked us to check
+}
+
+// refuseSignature answers a query signed with a key we do not have: there are none (RFC 8945 section 5.2.1).
+func (r *Resolver) refuseSignature(q *wire.Query, m *dns.Msg, t *dns.TSIG) {
+	if !r.allowed(q) {
+		q.Fail(wire.Refused, wire.EDE{Code: wire.EDEProhibited})
+		return
+	}
+	a := new(dns.Msg)
+	a.SetRcode(m, dns.RcodeNotAuth)
+	a.RecursionAvailable = true
+	if opt := m.IsEdns0(); opt != nil {
+		a.SetEdns0(wire.UDPLimit, opt.Do())
+	}
+	a.Extra = append(a.Extra, &dns.TSIG{
+		Hdr:       dns.RR_Header{Name: t.Hdr.Name, Rrtype: dns.TypeTSIG, Class: dns.ClassANY},
+		Algorithm: t.Algorithm, TimeSigned: t.TimeSigned, Fudge: t.Fudge, OrigId: t.OrigId, Error: dns.RcodeBadKey,
+	})
+	packed, err := a.PackBuffer(q.Out[:0])
+	if err != nil || len(packed) > q.Limit() {
+		q.Fail(wire.NotAuth)
+		return
+	}
+	q.Out, q.Outcome, q.Rcode = packed, wire.Answered, dns.RcodeNotAuth
+}
