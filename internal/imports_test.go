@@ -1,0 +1,138 @@
+// Package internal holds the tests that are about the tree as a whole.
+package internal
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "rempart"
+
+// rooms says which of our rooms each room may import. What is not listed imports none of ours, but cmd,
+// which wires everything together.
+var rooms = map[string]struct {
+	may []string
+	why string
+}{
+	"internal/wire":     {nil, "everything stands on wire: it can stand on nothing"},
+	"internal/config":   {nil, "settings are values; cmd copies them to where they belong, so that no room reads the environment"},
+	"internal/durable":  {nil, "files know nothing of what is in them"},
+	"resolver/listen":   {[]string{"internal/wire"}, "sockets and framing call a Handler they define: any resolver can stand behind it"},
+	"resolver":          {[]string{"blocklist", "internal/wire", "resolver/cache", "resolver/upstream"}, "the way of a query knows no feed, page, push or file"},
+	"resolver/cache":    {[]string{"internal/wire"}, "it holds packed answers, whatever is thought of their names"},
+	"resolver/upstream": {[]string{"internal/wire"}, "exchanging does not depend on what is asked"},
+	"blocklist":         {[]string{"internal/wire"}, "the set does no I/O: it is the same on an edge, in control, in a test"},
+	"blocklist/feed":    {[]string{"blocklist", "blocklist/guard", "internal/durable"}, "feeds arrive through a dialer they are given, and leave as a set"},
+	"internal/web":      {[]string{"blocklist"}, "the page only asks the set"},
+	"internal/admin":    {[]string{"blocklist"}, "what else it tells arrives as a function"},
+	"internal/dnstest":  {nil, "tests of any room use it"},
+}
+
+// outside says who may import what is not ours and not of the standard library, where that is restricted.
+var outside = map[string]struct {
+	may []string
+	why string
+}{
+	"github.com/miekg/dns": {[]string{"resolver/uncommon.go", "internal/dnstest/"},
+		"decoded messages allocate: only the complete decoder on the slow path, and tests, use them"},
+	"github.com/prometheus/client_golang": {[]string{"resolver/metrics.go", "resolver/listen/metrics.go", "resolver/upstream/metrics.go",
+		"blocklist/feed/metrics.go", "internal/admin/", "cmd/"}, "figures are collected in one file a room; blocklist and cache only have Stats"},
+	"github.com/spf13/cobra":  {[]string{"cmd/"}, "commands are wiring"},
+	"github.com/caarlos0/env": {[]string{"internal/config/"}, "the environment is read in one place"},
+	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
+	"net/http":                {[]string{"blocklist/feed/", "internal/web/", "internal/admin/", "cmd/"}, "the resolver knows no HTTP"},
+	"os":                      {[]string{"blocklist/feed/", "internal/config/", "internal/durable/", "resolver/listen/", "resolver/upstream/", "cmd/"}, "the set and the resolver do no I/O"},
+}
+
+func TestImportRules(t *testing.T) {
+	eachFile(t, func(file string, f *ast.File, fset *token.FileSet) {
+		room := path.Dir(file)
+		for _, spec := range f.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if of, ours := strings.CutPrefix(imported, module+"/"); ours {
+				rule, known := rooms[room]
+				switch {
+				case strings.HasPrefix(room, "cmd/") || room == "bench":
+				case !known:
+					t.Errorf("%s: the room %s is not in the rules: say there what it may import, and why", file, room)
+				case !slices.Contains(rule.may, of):
+					t.Errorf("%s imports %s: %s", fset.Position(spec.Pos()), of, rule.why)
+				}
+				continue
+			}
+			for restricted, rule := range outside {
+				if imported != restricted && !strings.HasPrefix(imported, restricted+"/") {
+					continue
+				}
+				if !slices.ContainsFunc(rule.may, func(p string) bool { return strings.HasPrefix(file, p) }) {
+					t.Errorf("%s imports %s: %s", fset.Position(spec.Pos()), imported, rule.why)
+				}
+			}
+		}
+	})
+}
+
+// TestNoInit keeps registration visible: nothing happens because a package was imported.
+func TestNoInit(t *testing.T) {
+	eachFile(t, func(file string, f *ast.File, fset *token.FileSet) {
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
+				t.Errorf("%s: func init", fset.Position(fn.Pos()))
+			}
+		}
+	})
+}
+
+// TestTopLevel keeps the top level to what a newcomer expects there.
+func TestTopLevel(t *testing.T) {
+	allowed := []string{"cmd", "resolver", "blocklist", "internal", "bench", "deploy", "go.mod", "go.sum", "README.md", "LICENSE", "CHANGELOG.md"}
+	entries, err := filepath.Glob(filepath.Join("..", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if name := filepath.Base(e); !strings.HasPrefix(name, ".") && !slices.Contains(allowed, name) {
+			t.Errorf("%s does not belong at the top level", name)
+		}
+	}
+}
+
+// eachFile parses every Go file that is no test; file is its path from the module's root.
+func eachFile(t *testing.T, visit func(file string, f *ast.File, fset *token.FileSet)) {
+	t.Helper()
+	seen := 0
+	err := filepath.WalkDir("..", func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(p, ".go") || strings.HasSuffix(p, "_test.go") {
+			return err
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, p, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel("..", p)
+		if err != nil {
+			return err
+		}
+		seen++
+		visit(filepath.ToSlash(rel), f, fset)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seen < 10 {
+		t.Fatalf("only %d files were read", seen)
+	}
+}
