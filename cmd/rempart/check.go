@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rempart/blocklist"
+	"rempart/blocklist/feed"
+	"rempart/internal/config"
+)
+
+func checkCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check [NAME…]",
+		Short: "Say whether names are blocked, and by which list",
+		Long: `Say of each NAME, or of each line of standard input, whether it is blocked, by which entry, and on
+which line of which list. It reads the lists as the running server last kept them, and changes nothing.
+
+Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error.`,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			c, err := config.Load()
+			if err != nil {
+				return err
+			}
+			lists, err := newLists(c, slog.New(slog.DiscardHandler), true, nil)
+			if err != nil {
+				return err
+			}
+			if err := lists.Start(cmd.Context()); err != nil {
+				return err
+			}
+			k := &checker{cmd: cmd, lists: lists, view: lists.Set().View(), asJSON: asJSON}
+			return k.all(names)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a name")
+	return cmd
+}
+
+// checker says verdicts.
+type checker struct {
+	cmd     *cobra.Command
+	lists   *feed.Lists
+	view    *blocklist.View
+	asJSON  bool
+	blocked bool
+	failed  bool
+}
+
+// checked is what is said of one name.
+type checked struct {
+	Name     string  `json:"name"`
+	Verdict  string  `json:"verdict"` // pass, allow, block, error
+	Entry    string  `json:"entry,omitempty"`
+	Scope    string  `json:"scope,omitempty"`
+	Category string  `json:"category,omitempty"`
+	Lists    []found `json:"lists,omitempty"`
+	Error    string  `json:"error,omitempty"`
+}
+
+// found is one list that makes the deciding claim.
+type found struct {
+	List string `json:"list"`
+	Line int    `json:"line,omitempty"`
+	Text string `json:"text,omitempty"`
+}
+
+func (k *checker) all(names []string) error {
+	for _, n := range names {
+		if err := k.one(n); err != nil {
+			return err
+		}
+	}
+	if len(names) == 0 {
+		lines := bufio.NewScanner(k.cmd.InOrStdin())
+		for lines.Scan() {
+			if lines.Text() == "" {
+				continue
+			}
+			if err := k.one(lines.Text()); err != nil {
+				return err
+			}
+		}
+		if err := lines.Err(); err != nil {
+			return fmt.Errorf("reading names: %w", err)
+		}
+	}
+	switch {
+	case k.failed:
+		return exitFailure
+	case k.blocked:
+		return exitBlocked
+	}
+	return nil
+}
+
+// one judges a name and says so.
+func (k *checker) one(text string) error {
+	c := checked{Name: text, Verdict: blocklist.Pass.String()}
+	name, err := feed.Name(text)
+	if err != nil {
+		c.Verdict, c.Error, k.failed = "error", err.Error(), true
+		return k.say(c)
+	}
+	c.Name = blocklist.NameText(name)
+	verdict := k.view.Match(name, blocklist.AllCategories, time.Now().Unix())
+	c.Verdict = verdict.Action.String()
+	k.blocked = k.blocked || verdict.Action == blocklist.BlockedBy
+	if entry, ok := k.view.Explain(name, verdict); ok {
+		c.Entry, c.Scope = entry.Name, entry.Scope.String()
+		if verdict.Action == blocklist.BlockedBy {
+			c.Category = entry.Category.String()
+		}
+		for _, source := range entry.Sources {
+			f := found{List: source}
+			// A list that changed since, or the built-in one, has no line to show.
+			if line, text, err := k.lists.Find(k.cmd.Context(), source, name); err == nil {
+				f.Line, f.Text = line, text
+			} else if errors.Is(err, k.cmd.Context().Err()) {
+				return err
+			}
+			c.Lists = append(c.Lists, f)
+		}
+	}
+	return k.say(c)
+}
+
+func (k *checker) say(c checked) error {
+	out := k.cmd.OutOrStdout()
+	if k.asJSON {
+		return json.NewEncoder(out).Encode(c)
+	}
+	return c.write(out)
+}
+
+func (c checked) write(out io.Writer) (err error) {
+	switch c.Verdict {
+	case "error":
+		_, err = fmt.Fprintf(out, "%s: not checked: %s\n", c.Name, c.Error)
+	case "pass":
+		_, err = fmt.Fprintf(out, "%s: passes\n", c.Name)
+	case "allow":
+		_, err = fmt.Fprintf(out, "%s: allowed, by %s\n", c.Name, c.reach())
+	default:
+		_, err = fmt.Fprintf(out, "%s: blocked (%s), by %s\n", c.Name, c.Category, c.reach())
+	}
+	for _, f := range c.Lists {
+		if err != nil {
+			return err
+		}
+		if f.Line == 0 {
+			_, err = fmt.Fprintf(out, "  %s\n", f.List)
+		} else {
+			_, err = fmt.Fprintf(out, "  %s:%d: %s\n", f.List, f.Line, f.Text)
+		}
+	}
+	return err
+}
+
+func (c checked) reach() string {
+	switch c.Scope {
+	case blocklist.Exact.String():
+		return c.Entry + " itself"
+	case blocklist.Below.String():
+		return "everything below " + c.Entry
+	}
+	return c.Entry + " and everything below it"
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/blocklist/feed"
+	"rempart/internal/config"
+	"rempart/resolver"
+	"rempart/resolver/listen"
+)
+
+// greet says where Rempart listens, what it blocks by which lists, and one command to try.
+func greet(w io.Writer, s *server, sockets *listen.Server) {
+	addrs := sockets.Addrs()
+	status := s.lists.Status()
+	line := func(label, format string, args ...any) {
+		fmt.Fprintf(w, "  %-10s %s\n", label, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(w, "Rempart %s answers DNS on %s, over UDP and TCP.\n", version(), join(addrs))
+	verb := "blocking"
+	if s.config.Mode == config.Observe {
+		verb = "observing"
+	}
+	line(verb, "%s in version %d of the set", count(status.Names, "name"), status.Version)
+	line("", "built in: malware.test, phishing.test")
+	for _, l := range status.Lists {
+		line("", "%s", listLine(l, time.Now()))
+	}
+	if status.Waiting != "" {
+		line("", "%s", status.Waiting)
+	}
+	var up []string
+	for _, st := range s.forward.main.Stats().Upstreams {
+		up = append(up, st.Upstream)
+	}
+	line("upstreams", "%s", strings.Join(up, ", "))
+	for _, z := range s.forward.zones {
+		line("", "%s has its own", zoneText(z))
+	}
+	if len(s.config.PageListen) > 0 {
+		line("page", "http://%s/", join(s.config.PageListen))
+		if pageMissed(s.config) {
+			line("", "browsers look for it on port 80 of %s: lead that here, or listen there, for them to see it", pageAddresses(s.config))
+		}
+	}
+	if len(s.config.MetricsListen) > 0 {
+		line("figures", "http://%s/metrics", join(s.config.MetricsListen))
+	}
+	line("try", "%s", tryCommand(addrs))
+}
+
+// listLine tells how a list stands.
+func listLine(l feed.ListStatus, now time.Time) string {
+	switch {
+	case l.Result == feed.Failed, l.Result == feed.Waiting:
+		return fmt.Sprintf("%s: not loaded: %s", l.Name, l.Err)
+	case l.Result == feed.Stale:
+		return fmt.Sprintf("%s: %s, its last good content, %s old: %s", l.Name, count(l.Entries, "entry"), age(now.Sub(l.Fetched)), l.Err)
+	}
+	refused := 0
+	for _, n := range l.Refused {
+		refused += n
+	}
+	s := fmt.Sprintf("%s: %s, %s old", l.Name, count(l.Entries, "entry"), age(now.Sub(l.Fetched)))
+	if refused > 0 {
+		s += fmt.Sprintf(" (%s not taken)", count(refused, "line"))
+	}
+	return s
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	if stem, ok := strings.CutSuffix(noun, "y"); ok {
+		return fmt.Sprintf("%d %sies", n, stem)
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// age is a duration as people say it.
+func age(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return count(max(0, int(d/time.Second)), "second")
+	case d < 2*time.Hour:
+		return count(int(d/time.Minute), "minute")
+	case d < 48*time.Hour:
+		return count(int(d/time.Hour), "hour")
+	}
+	return count(int(d/(24*time.Hour)), "day")
+}
+
+func join(addrs []netip.AddrPort) string {
+	var s []string
+	for _, a := range addrs {
+		s = append(s, a.String())
+	}
+	return strings.Join(s, ", ")
+}
+
+// pageMissed reports whether a browser sent to the page's address would not find it there.
+func pageMissed(c *config.Config) bool {
+	for _, a := range c.PageListen {
+		if a.Port() == 80 {
+			return false
+		}
+	}
+	return c.BlockAnswer == "page"
+}
+
+func pageAddresses(c *config.Config) string {
+	var s []string
+	for _, a := range []config.Addr{c.PageIPv4, c.PageIPv6} {
+		if a.IsValid() {
+			s = append(s, a.String())
+		}
+	}
+	if len(s) == 0 {
+		return "no address"
+	}
+	return strings.Join(s, " and ")
+}
+
+func tryCommand(addrs []netip.AddrPort) string {
+	if len(addrs) == 0 {
+		return "dig phishing.test"
+	}
+	a := addrs[0]
+	host := a.Addr()
+	if host.IsUnspecified() {
+		host = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	if a.Port() == 53 {
+		return fmt.Sprintf("dig @%s phishing.test", host)
+	}
+	return fmt.Sprintf("dig @%s -p %d phishing.test", host, a.Port())
+}
+
+func zoneText(z resolver.Zone) string { return blocklist.NameText(z.Name) }

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"rempart/blocklist/feed"
+	"rempart/internal/admin"
+	"rempart/internal/config"
+	"rempart/internal/web"
+	"rempart/resolver"
+	"rempart/resolver/cache"
+	"rempart/resolver/listen"
+)
+
+func serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Answer DNS (what rempart does without a subcommand)",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load()
+			if err != nil {
+				return err
+			}
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			for _, name := range config.Unknown() {
+				log.Warn("this variable is none of Rempart's, and was not read: is it misspelt?", "variable", name)
+			}
+			// From the first moment on, so that a signal while lists load ends the program in order.
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			s, err := newServer(c, log)
+			if err != nil {
+				return err
+			}
+			return s.run(ctx, cmd)
+		},
+	}
+}
+
+// server is everything that serves.
+type server struct {
+	config   *config.Config
+	log      *slog.Logger
+	forward  *forwarding
+	lists    *feed.Lists
+	resolver *resolver.Resolver
+	registry *prometheus.Registry
+	page     *web.Page
+	ending   atomic.Bool
+}
+
+// newServer makes the parts; nothing runs and no socket is open yet.
+func newServer(c *config.Config, log *slog.Logger) (*server, error) {
+	s := &server{config: c, log: log, registry: prometheus.NewRegistry()}
+	var err error
+	if s.forward, err = newForwarding(c, log); err != nil {
+		return nil, err
+	}
+	if s.lists, err = newLists(c, log, false, s.forward.main); err != nil {
+		return nil, err
+	}
+	answers, err := cache.New(int64(c.CacheBytes))
+	if err != nil {
+		return nil, err
+	}
+	s.resolver, err = resolver.New(resolver.Config{
+		Set: s.lists.Set(), Cache: answers, Upstreams: s.forward.main, Forward: s.forward.zones,
+		Observe: c.Mode == config.Observe, Clients: c.Clients, Identity: s.forward.identity,
+		Style: style(c.BlockAnswer), PageIPv4: c.PageIPv4.Addr, PageIPv6: c.PageIPv6.Addr, BlockTTL: c.BlockTTL,
+		StructuredOption: c.StructuredOption, Contact: c.Contact, Organisation: c.Organisation,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.page, err = web.New(web.Config{View: s.lists.Set().View, Contact: c.Contact, Organisation: c.Organisation})
+	if err != nil {
+		return nil, err
+	}
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		s.resolver.Collector(), s.lists.Collector())
+	for i, p := range s.forward.pools {
+		zone := "."
+		if i > 0 {
+			zone = zoneText(s.forward.zones[i-1])
+		}
+		s.registry.MustRegister(p.Collector(zone))
+	}
+	return s, nil
+}
+
+// run serves until ctx ends: lists first, so that no query is answered before they are in force.
+func (s *server) run(ctx context.Context, cmd *cobra.Command) error {
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var below errgroup.Group // what answers stand on: it ends last
+	for _, p := range s.forward.pools {
+		below.Go(func() error { return p.Run(background) })
+	}
+	defer func() {
+		s.resolver.Close()
+		cancel()
+		_ = below.Wait() // its errors are the end of background
+	}()
+	if err := s.lists.Start(ctx); err != nil {
+		return fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
+	}
+	below.Go(func() error { return s.lists.Run(background) })
+	if ctx.Err() != nil {
+		return nil
+	}
+	sockets, err := s.listen()
+	if err != nil {
+		return err
+	}
+	s.registry.MustRegister(sockets.Collector())
+	above, ctx := errgroup.WithContext(ctx)
+	above.Go(func() error { return sockets.Run(ctx) })
+	if err := s.serveHTTP(ctx, above); err != nil {
+		s.log.Error("a web listener is missing; DNS is answered all the same", "error", err)
+	}
+	above.Go(func() error { return s.signals(ctx) })
+	greet(cmd.OutOrStdout(), s, sockets)
+	notify(s.log, daemon.SdNotifyReady)
+	<-ctx.Done()
+	s.ending.Store(true)
+	notify(s.log, daemon.SdNotifyStopping)
+	if err := above.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	s.log.Info("ended in order")
+	return nil
+}
+
+// listen opens the DNS sockets, or takes over the supervisor's.
+func (s *server) listen() (*listen.Server, error) {
+	lc := listen.Config{
+		Addrs: s.config.Listen, Log: s.log,
+		NewHandler: func() listen.Handler { return s.resolver.NewWorker() },
+	}
+	packets, streams, err := activated()
+	if err != nil {
+		return nil, err
+	}
+	if len(packets)+len(streams) > 0 {
+		lc.Addrs, lc.Packets, lc.Streams = nil, packets, streams
+	}
+	return listen.New(lc)
+}
+
+// serveHTTP begins the page and the figures. DNS does not depend on them.
+func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
+	var errs []error
+	for _, addr := range s.config.PageListen {
+		errs = append(errs, serveHTTP(ctx, g, addr, s.page, "REMPART_PAGE_LISTEN"))
+	}
+	figures := admin.New(s.registry, s.notReady)
+	for _, addr := range s.config.MetricsListen {
+		errs = append(errs, serveHTTP(ctx, g, addr, figures, "REMPART_METRICS_LISTEN"))
+	}
+	return errors.Join(errs...)
+}
+
+// notReady says why queries should not be sent here, or nothing.
+func (s *server) notReady() string {
+	if s.ending.Load() {
+		return "shutting down"
+	}
+	if w := s.lists.Status().Waiting; w != "" {
+		return w + "; until then answers go out unfiltered by it"
+	}
+	return ""
+}
+
+// signals reloads the lists on SIGHUP.
+func (s *server) signals(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-hangup:
+			s.log.Info("looking at every list again, as asked by SIGHUP")
+			s.lists.Reload()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func notify(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("systemd could not be told", "state", state, "error", err)
+	}
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sync/errgroup"
+)
+
+// activated are the sockets systemd opened for us (sd_listen_fds(3)), datagram and stream ones.
+func activated() (packets []net.PacketConn, streams []net.Listener, err error) {
+	for _, f := range activation.Files(true) {
+		if p, err := net.FilePacketConn(f); err == nil {
+			packets = append(packets, p)
+		} else if l, err := net.FileListener(f); err == nil {
+			streams = append(streams, l)
+		} else {
+			return nil, nil, fmt.Errorf("the socket %s that systemd handed over is neither UDP nor TCP: %w", f.Name(), err)
+		}
+		f.Close() // both made a copy
+	}
+	return packets, streams, nil
+}
+
+const httpTimeout = 10 * time.Second
+
+// serveHTTP serves h on addr until ctx ends, with bounds on what a client may take.
+func serveHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h http.Handler, variable string) error {
+	l, err := net.Listen("tcp", addr.String())
+	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("another program already serves on %s; stop it, or set %s to another address, or to \"none\"", addr, variable)
+		}
+		return fmt.Errorf("serving on %s (%s): %w", addr, variable, err)
+	}
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout, IdleTimeout: httpTimeout,
+		MaxHeaderBytes: 16 << 10,
+		ErrorLog:       log.New(io.Discard, "", 0), // the library's holds clients' addresses: none may be kept
+	}
+	g.Go(func() error {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving on %s: %w", addr, err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if s.Shutdown(end) != nil {
+			s.Close()
+		}
+		return nil
+	})
+	return nil
+}
