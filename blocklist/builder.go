@@ -55,7 +55,7 @@ func (b *Builder) Len() int { return len(b.listings) }
 // Add takes a listing in, copying its name, which is a sound canonical name. Its error is ErrFull.
 func (b *Builder) Add(l Listing) error {
 	name := l.Name[:len(l.Name)-1]
-	if len(b.names)+len(name) > math.MaxUint32 {
+	if uint64(len(b.names)+len(name)) > math.MaxUint32 {
 		return ErrFull
 	}
 	id, ok := b.claim(claim{l.Decision, l.Scope, l.Category, l.Mark, l.Start, l.Expiry})

@@ -132,7 +132,7 @@ func (c *compiler) write() error {
 			buf = append(buf, g.name...)
 			buf = binary.AppendUvarint(buf, uint64(c.fact(f)))
 		}
-		if c.out.size+len(buf) > math.MaxUint32 {
+		if uint64(c.out.size+len(buf)) > math.MaxUint32 {
 			return ErrFull
 		}
 		c.out.write(buf)

@@ -67,11 +67,11 @@ func wholeHost(pattern []byte) (host []byte, scope blocklist.Scope, why Reason) 
 		why = Address
 	case isCosmetic(host):
 		why = Cosmetic
-	case bytes.IndexAny(host, "/?=&") >= 0:
+	case bytes.ContainsAny(host, "/?=&"):
 		why = URLPath
 	case bytes.IndexByte(host, '*') >= 0:
 		why = Wildcard
-	case !anchored, bytes.IndexAny(host, "^|:,") >= 0:
+	case !anchored, bytes.ContainsAny(host, "^|:,"):
 		why = Pattern
 	}
 	return host, scope, why

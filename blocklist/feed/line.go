@@ -165,7 +165,7 @@ func (p *parser) url(w []byte) {
 		p.refuse(Wildcard)
 	case !isScheme(scheme):
 		p.refuse(UnknownForm)
-	case bytes.IndexAny(rest, "^$|") >= 0 && len(page) == 0:
+	case bytes.ContainsAny(rest, "^$|") && len(page) == 0:
 		p.refuse(Pattern)
 	case len(page) > 1 || len(page) == 1 && page[0] != '/':
 		p.refuse(URLPath)
@@ -268,7 +268,7 @@ func slashed(line []byte) Reason {
 	if i := bytes.LastIndexByte(line, '$'); i > 0 && line[i-1] == '/' {
 		body = line[:i]
 	}
-	if len(body) > 1 && body[len(body)-1] == '/' && bytes.IndexAny(body, `\^$*+?()[]{}|`) >= 0 {
+	if len(body) > 1 && body[len(body)-1] == '/' && bytes.ContainsAny(body, `\^$*+?()[]{}|`) {
 		return Regex
 	}
 	return URLPath
@@ -276,7 +276,7 @@ func slashed(line []byte) Reason {
 
 // notAName finds the reason that says most about a text that is no name.
 func notAName(w []byte) Reason {
-	has := func(chars string) bool { return bytes.IndexAny(w, chars) >= 0 }
+	has := func(chars string) bool { return bytes.ContainsAny(w, chars) }
 	switch {
 	case len(w) == 0:
 		return NotAName

@@ -1,0 +1,100 @@
+// Package bench measures: workloads for Go benchmarks and for load from outside. Its results are in README.md.
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+
+	"rempart/blocklist"
+)
+
+// Variables that name real data: files of one name a line, gzip or not. Where they are not set, names
+// are made up, of the same lengths and depths, always the same ones.
+const (
+	ThreatNames  = "REMPART_BENCH_THREATS" // names to block
+	PopularNames = "REMPART_BENCH_POPULAR" // names people ask for, in rank order
+)
+
+// Blocked returns n distinct names to block, spread over the whole of the real data.
+func Blocked(n int) ([]string, error) { return load(ThreatNames, n, true, "threat") }
+
+// Popular returns n distinct names to ask for, the first of the real data.
+func Popular(n int) ([]string, error) { return load(PopularNames, n, false, "site") }
+
+func load(variable string, n int, spread bool, word string) ([]string, error) {
+	path := os.Getenv(variable)
+	if path == "" {
+		return madeUp(n, word), nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", variable, err)
+	}
+	defer f.Close()
+	var r io.Reader = bufio.NewReader(f)
+	if strings.HasSuffix(path, ".gz") {
+		if r, err = gzip.NewReader(r); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", variable, path, err)
+		}
+	}
+	var all []string
+	lines := bufio.NewScanner(r)
+	for lines.Scan() && (spread || len(all) < n) {
+		if strings.Contains(lines.Text(), ".") {
+			all = append(all, lines.Text())
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %s: %w", variable, path, err)
+	}
+	if len(all) < n {
+		return nil, fmt.Errorf("%s: %s holds %d names, %d are needed", variable, path, len(all), n)
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:n:n], nil
+}
+
+// madeUp names have two labels mostly, three sometimes, and about twenty octets.
+func madeUp(n int, word string) []string {
+	rng := rand.New(rand.NewPCG(42, uint64(len(word))))
+	tlds := []string{"com", "net", "fr", "top", "xyz", "info", "ru", "shop"}
+	names := make([]string, n)
+	for i := range names {
+		name := fmt.Sprintf("%s%x.%s", word, uint32(i)*2654435761, tlds[rng.IntN(len(tlds))])
+		if rng.IntN(3) == 0 {
+			name = "login." + name
+		}
+		names[i] = name
+	}
+	return names
+}
+
+// View compiles names, each with all below it, into a set.
+func View(names []string) (*blocklist.View, error) {
+	b := blocklist.NewBuilder()
+	for _, text := range names {
+		name, err := blocklist.AppendName(nil, text)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.Add(blocklist.Listing{Name: name, Scope: blocklist.Subtree}); err != nil {
+			return nil, err
+		}
+	}
+	var buf bytes.Buffer
+	if err := blocklist.Compile(&buf, blocklist.Info{Version: 1}, b.Input(blocklist.Source{Name: "bench"})); err != nil {
+		return nil, err
+	}
+	s, err := blocklist.Open(buf.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	return blocklist.NewView(s, nil), nil
+}
