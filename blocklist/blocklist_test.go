@@ -97,11 +97,11 @@ func TestMatch(t *testing.T) {
 		{"ok.evil.test", "allow ok.evil.test [allow]"},
 		{"www.ok.evil.test", "allow ok.evil.test [allow]"},
 		{"down.up.test", "allow up.test [allow]"},
-		{"wide.test", "block wide.test [a]"},
-		{"www.wide.test", "block wide.test [a]"},
+		{"wide.test", "block wide.test [a] holds"},
+		{"www.wide.test", "block wide.test [a] holds"},
 		{"good.wide.test", "block good.wide.test [b]"}, // a's exception does not unblock b
 		{"passthru.wide.test", "pass"},
-		{"www.passthru.wide.test", "block wide.test [a]"},
+		{"www.passthru.wide.test", "block wide.test [a] holds"},
 		{"gone.test", "pass"},
 		{"under.gone.test", "pass"},
 	} {
@@ -110,6 +110,37 @@ func TestMatch(t *testing.T) {
 		if got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
+	}
+}
+
+// TestExceptionsCancelTheirOwnSourceOnly holds however many exceptions reach a name.
+func TestExceptionsCancelTheirOwnSourceOnly(t *testing.T) {
+	inputs := []*Input{source(t, "plain", "evil.test")}
+	deep := "evil.test"
+	lines := []string{"evil.test"}
+	for i := range 20 {
+		deep = fmt.Sprintf("l%d.%s", i, deep)
+		lines = append(lines, "@"+deep)
+	}
+	inputs = append(inputs, source(t, "deep", lines...))
+	for i := range 20 {
+		inputs = append(inputs, source(t, fmt.Sprint(i), "evil.test", "@"+deep))
+	}
+	v := compiled(t, inputs...)
+	name := wireName(t, deep)
+	if got := v.Match(name, AllCategories, 0); got.Action != BlockedBy {
+		t.Errorf("%s: %v, though one source blocks it without exception", deep, got.Action)
+	}
+	v = compiled(t, inputs[1])
+	if got := v.Match(name, AllCategories, 0); got.Action != Pass {
+		t.Errorf("%s: %v by the source that excepts it", deep, got.Action)
+	}
+}
+
+func TestCancelIsOfOneScope(t *testing.T) {
+	v := compiled(t, source(t, "a", "=evil.test", "-evil.test"))
+	if got := v.Match(wireName(t, "evil.test"), AllCategories, 0); got.Action != BlockedBy {
+		t.Error("cancelling the subtree cancelled the exact listing")
 	}
 }
 
@@ -122,7 +153,7 @@ func describe(v *View, name []byte, verdict Verdict) string {
 	if verdict.Category != Malicious {
 		s += " " + verdict.Category.String()
 	}
-	if verdict.HoldsAllow {
+	if verdict.HoldsPass {
 		s += " holds"
 	}
 	return s

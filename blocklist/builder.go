@@ -21,7 +21,7 @@ type Builder struct {
 	claims   []claim
 	claimOf  map[claim]uint32
 	excepted bool
-	canceled map[string]Scope // by name: the scopes dropped from it
+	canceled map[string]uint8 // by name: bit s for a scope s whose blocks are dropped
 }
 
 // builtListing is one listing: where its name stands in Builder.names, and which claim it makes.
@@ -46,7 +46,7 @@ const maxClaims = math.MaxUint16
 
 // NewBuilder returns an empty builder.
 func NewBuilder() *Builder {
-	return &Builder{claimOf: map[claim]uint32{}, canceled: map[string]Scope{}}
+	return &Builder{claimOf: map[claim]uint32{}, canceled: map[string]uint8{}}
 }
 
 // Len is the number of listings added, repeated and cancelled ones included.
@@ -70,7 +70,7 @@ func (b *Builder) Add(l Listing) error {
 
 // Cancel drops the source's block of exactly that name and scope, wherever it stands ($badfilter).
 func (b *Builder) Cancel(name []byte, scope Scope) {
-	b.canceled[string(name[:len(name)-1])] |= scope
+	b.canceled[string(name[:len(name)-1])] |= 1 << scope
 }
 
 // claim interns c.
@@ -105,7 +105,7 @@ func (b *Builder) Input(src Source) *Input {
 	if len(b.canceled) > 0 {
 		b.listings = slices.DeleteFunc(b.listings, func(l builtListing) bool {
 			c := b.claims[l.claim]
-			return c.Decision == Block && b.canceled[string(b.name(l))]&c.Scope == c.Scope
+			return c.Decision == Block && b.canceled[string(b.name(l))]&(1<<c.Scope) != 0
 		})
 	}
 	if b.excepted {

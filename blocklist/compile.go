@@ -49,9 +49,9 @@ type compiler struct {
 	inputs  []mergedInput
 	sources []Source
 
-	names      int             // distinct ones
-	depth      int             // most labels of a name
-	aboveAllow map[string]bool // proper ancestors of allowed names
+	names     int             // distinct ones
+	depth     int             // most labels of a name
+	abovePass map[string]bool // proper ancestors of allowed and excepted names
 
 	index    []uint32
 	filter   *bloom.BloomFilter
@@ -70,8 +70,8 @@ type mergedInput struct {
 // fact is a claim as a record holds it: with its set of sources, interned.
 type fact struct {
 	claim
-	set        uint32
-	holdsAllow bool // a name below is allowed: RFC 8020 forbids NXDOMAIN here
+	set       uint32
+	holdsPass bool // a name below passes: RFC 8020 forbids NXDOMAIN here
 }
 
 func (c *compiler) addInput(in *Input) error {
@@ -92,18 +92,18 @@ func (c *compiler) addInput(in *Input) error {
 }
 
 // survey is the first walk: it counts names, so that filter and index get their size, and
-// finds what stands above an allowed name.
+// finds what stands above a name that passes.
 func (c *compiler) survey() {
-	c.aboveAllow = map[string]bool{}
+	c.abovePass = map[string]bool{}
 	for g := newMerge(c.inputs); g.next(); {
 		c.names++
 		c.depth = max(c.depth, labels(g.name))
 		for _, cl := range g.claims {
-			if cl.Decision != Allow {
+			if cl.Decision == Block {
 				continue
 			}
 			for s := parent(g.name); len(s) > 0; s = parent(s) {
-				c.aboveAllow[string(s)] = true
+				c.abovePass[string(s)] = true
 			}
 		}
 	}
@@ -161,7 +161,7 @@ func (c *compiler) entry(g *merge) []fact {
 			cmp.Compare(x.Start, y.Start), cmp.Compare(x.Expiry, y.Expiry),
 		)
 	})
-	holds := len(c.aboveAllow) > 0 && c.aboveAllow[string(g.name)]
+	holds := len(c.abovePass) > 0 && c.abovePass[string(g.name)]
 	g.facts = g.facts[:0]
 	for i := 0; i < len(claims); {
 		sources := claims[i].sources

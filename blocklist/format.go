@@ -133,7 +133,7 @@ func (s *sectionWriter) facts(facts []fact) {
 	var b []byte
 	for _, f := range facts {
 		holds := byte(0)
-		if f.holdsAllow {
+		if f.holdsPass {
 			holds = 1
 		}
 		b = append(b, byte(f.Decision), byte(f.Scope), byte(f.Category), byte(f.Mark), holds, 0, 0, 0)

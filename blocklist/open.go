@@ -141,7 +141,7 @@ func (s *Snapshot) readFacts(sections [sectionCount][]byte) error {
 				Decision(b[0]), Scope(b[1]), Category(b[2]), Mark(b[3]),
 				int64(le.Uint64(b[16:])), int64(le.Uint64(b[24:])),
 			},
-			set: uint32(le.Uint64(b[8:])), holdsAllow: b[4] == 1,
+			set: uint32(le.Uint64(b[8:])), holdsPass: b[4] == 1,
 		}
 		if int(f.set) >= len(s.sets) {
 			return fmt.Errorf("a fact names sources that are not there")
@@ -168,7 +168,14 @@ func (s *Snapshot) check() error {
 	if int(s.index[len(s.index)-1]) != len(s.names) || s.index[0] != 0 {
 		return fmt.Errorf("its index does not cover its names")
 	}
+	bucket := 0
 	for at := 0; at < len(s.names); {
+		for bucket < len(s.index) && int(s.index[bucket]) <= at {
+			if int(s.index[bucket]) != at {
+				return fmt.Errorf("bucket %d begins inside a record", bucket)
+			}
+			bucket++
+		}
 		name, f, next := record(s.names, at)
 		if next == 0 || int(f) >= len(s.facts) || !sound(name) {
 			return fmt.Errorf("record %d is malformed", s.records)

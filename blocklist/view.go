@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -27,14 +28,14 @@ const Forever int64 = math.MaxInt64
 
 // Verdict is what a view says of a name: plain numbers, meaningful with the view that gave it.
 type Verdict struct {
-	Action     Action
-	Scope      Scope
-	Category   Category
-	Mark       Mark
-	HoldsAllow bool   // the deciding subtree holds an allowed name
-	At         uint8  // octet of the judged name at which the deciding entry's name begins
-	fact       uint32 // the deciding record's
-	Until      int64  // Unix seconds at which time alone may change it
+	Action    Action
+	Scope     Scope
+	Category  Category
+	Mark      Mark
+	HoldsPass bool   // the deciding subtree holds a name that passes: by an allow, or its source's exception
+	At        uint8  // octet of the judged name at which the deciding entry's name begins
+	fact      uint32 // the deciding record's
+	Until     int64  // Unix seconds at which time alone may change it
 }
 
 // View is a state of the set: immutable, safe for concurrent use.
@@ -89,7 +90,7 @@ type matching struct {
 	enforced Categories
 	now      int64
 	verdict  Verdict
-	excepted [4]uint16 // sources whose own exceptions reach the name
+	excepted [16]uint16 // distinct sources whose own exceptions reach the name; more are as good as none
 	excepts  int
 }
 
@@ -104,6 +105,9 @@ func (m *matching) judge(s *Snapshot, hash uint64, suffix []byte, at int) (final
 	end := int(s.index[bucket+1])
 	for p := int(s.index[bucket]); p < end; {
 		name, id, next := record(s.names, p)
+		if next == 0 {
+			break
+		}
 		p = next
 		if string(name) != string(suffix) {
 			continue
@@ -127,7 +131,7 @@ func (m *matching) judge(s *Snapshot, hash uint64, suffix []byte, at int) (final
 
 func (m *matching) decide(a Action, f *fact, id uint32, at int) {
 	until := m.verdict.Until
-	m.verdict = Verdict{a, f.Scope, f.Category, f.Mark, f.holdsAllow, uint8(at), id, until}
+	m.verdict = Verdict{a, f.Scope, f.Category, f.Mark, f.holdsPass, uint8(at), id, until}
 }
 
 // inForce reports whether a fact counts now, and notes when that changes.
@@ -148,7 +152,7 @@ func (m *matching) inForce(f *fact) bool {
 
 func (m *matching) except(sources []uint16) {
 	for _, s := range sources {
-		if m.excepts < len(m.excepted) {
+		if m.excepts < len(m.excepted) && !slices.Contains(m.excepted[:m.excepts], s) {
 			m.excepted[m.excepts] = s
 			m.excepts++
 		}
@@ -157,20 +161,10 @@ func (m *matching) except(sources []uint16) {
 
 // cancelled reports whether every source of a block has an exception of its own for the name.
 func (m *matching) cancelled(sources []uint16) bool {
-	if m.excepts == 0 {
-		return false
-	}
-	if m.excepts == len(m.excepted) {
-		return true // too many to tell apart: towards answering
-	}
-sources:
 	for _, s := range sources {
-		for _, e := range m.excepted[:m.excepts] {
-			if s == e {
-				continue sources
-			}
+		if !slices.Contains(m.excepted[:m.excepts], s) {
+			return false
 		}
-		return false
 	}
 	return true
 }

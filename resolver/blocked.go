@@ -137,7 +137,7 @@ func (r *Resolver) block(q *wire.Query, v blocklist.Verdict) {
 // where it is not, since NXDOMAIN would deny that too (RFC 8020).
 func (b *blockedAnswer) deny(q *wire.Query, v blocklist.Verdict) (rcode int) {
 	rcode = wire.NXDomain
-	if v.Scope&blocklist.Below == 0 || v.HoldsAllow {
+	if v.Scope&blocklist.Below == 0 || v.HoldsPass {
 		rcode = wire.Success
 	}
 	q.Begin(rcode)

@@ -1,6 +1,8 @@
 package resolver
 
 import (
+	"net/netip"
+
 	"rempart/blocklist"
 	"rempart/internal/wire"
 	"rempart/resolver/cache"
@@ -14,7 +16,7 @@ func (w *Worker) Fast(batch []wire.Query) {
 		q := &batch[i]
 		q.Asked = now.nano
 		shape := q.Parse(w.blocked.option)
-		if shape == wire.Uncommon {
+		if shape == wire.Uncommon && w.Serves(q.Client) {
 			q.Outcome = wire.Slow
 			continue
 		}
@@ -40,7 +42,7 @@ func (r *Resolver) decide(q *wire.Query, shape wire.Shape, view *blocklist.View,
 		q.Fail(wire.NotImp)
 		return
 	}
-	if !r.allowed(q) {
+	if !r.Serves(q.Client) {
 		q.Fail(wire.Refused, wire.EDE{Code: wire.EDEProhibited})
 		return
 	}
@@ -55,22 +57,19 @@ func (r *Resolver) decide(q *wire.Query, shape wire.Shape, view *blocklist.View,
 	if r.metaType(q) {
 		return
 	}
-	use := r.specialUse(q.Name())
-	if use != ordinary && use != judgedFirst {
+	use := r.specialUse(q)
+	switch use {
+	case ordinary, judgedFirst, probed:
+	default:
 		r.answerSpecial(q, use)
 		return
 	}
-	verdict := view.Match(q.Name(), r.enforced, now.unix)
-	q.Verdict = uint8(verdict.Action)
-	if r.blocks(q, verdict) {
+	verdict := r.match(q, view, now)
+	if r.blocks(verdict) {
 		r.block(q, verdict)
 		return
 	}
 	if use == judgedFirst {
-		if wire.InZone(q.Name(), r.probes) {
-			q.Outcome = wire.Slow // perhaps one of our own probes, come back
-			return
-		}
 		r.answerSpecial(q, use)
 		return
 	}
@@ -83,19 +82,35 @@ func (r *Resolver) decide(q *wire.Query, shape wire.Shape, view *blocklist.View,
 		r.answerANY(q)
 		return
 	}
+	if use == probed {
+		q.Outcome = wire.Slow // perhaps one of our own probes, come back
+		return
+	}
 	r.fromCache(q, verdict, view, now)
 }
 
-// blocks reports whether a verdict is to be answered as a block. DS and DNSKEY never are: they belong to
-// the chain of trust of other names.
-func (r *Resolver) blocks(q *wire.Query, v blocklist.Verdict) bool {
-	return v.Action == blocklist.BlockedBy && !r.observe && q.Type != wire.TypeDS && q.Type != wire.TypeDNSKEY
+// match is the view's verdict on the question, noted for counting. DS and DNSKEY are never blocked:
+// they belong to the chain of trust of other names.
+func (r *Resolver) match(q *wire.Query, view *blocklist.View, now clock) blocklist.Verdict {
+	if chainOfTrust(q.Type) {
+		return blocklist.Verdict{Until: blocklist.Forever}
+	}
+	v := view.Match(q.Name(), r.enforced, now.unix)
+	q.Verdict = uint8(v.Action)
+	return v
 }
 
-// allowed reports whether the client may ask.
-func (r *Resolver) allowed(q *wire.Query) bool {
+func chainOfTrust(typ uint16) bool { return typ == wire.TypeDS || typ == wire.TypeDNSKEY }
+
+// blocks reports whether a verdict is to be answered as a block.
+func (r *Resolver) blocks(v blocklist.Verdict) bool {
+	return v.Action == blocklist.BlockedBy && !r.observe
+}
+
+// Serves reports whether a client may ask.
+func (r *Resolver) Serves(client netip.Addr) bool {
 	for _, p := range r.clients {
-		if p.Contains(q.Client) {
+		if p.Contains(client) {
 			return true
 		}
 	}
@@ -122,11 +137,11 @@ func keyOf(q *wire.Query) cache.Key {
 
 // answer gives what an entry holds, if its targets pass under view; verdict is the question's.
 func (r *Resolver) answer(q *wire.Query, e *cache.Entry, stale bool, verdict blocklist.Verdict, view *blocklist.View, now clock) {
-	if verdict.Action != blocklist.Allowed {
+	if verdict.Action != blocklist.Allowed && !chainOfTrust(q.Type) {
 		if target := r.judge(e, view, now); target.Action == blocklist.BlockedBy {
 			q.Verdict = uint8(blocklist.BlockedBy)
 			if !r.observe {
-				target.At, target.HoldsAllow = 0, true // the question itself is not listed: only its data is denied
+				target.At, target.HoldsPass = 0, true // the question itself is not listed: only its data is denied
 				r.block(q, target)
 				return
 			}
@@ -136,6 +151,7 @@ func (r *Resolver) answer(q *wire.Query, e *cache.Entry, stale bool, verdict blo
 	var errs [3]wire.EDE
 	n := 0
 	if stale {
+		r.slow.stale.Add(1)
 		errs[n].Code = wire.EDEStale
 		if e.Rcode() == wire.NXDomain {
 			errs[n].Code = wire.EDEStaleNXDomain

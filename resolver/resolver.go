@@ -64,7 +64,6 @@ const (
 	defaultBlockTTL = 30 * time.Second
 	patience        = 5 * time.Second         // of a client, for an answer from upstream
 	stalePatience   = 1800 * time.Millisecond // the same where a stale answer is at hand (RFC 8767 section 5)
-	probeZone       = "loop.rempart.test"     // see upstream: names by which loops are found
 	instanceName    = "instance.rempart"      // CHAOS TXT: Config.Identity
 )
 
@@ -79,7 +78,6 @@ type Resolver struct {
 	observe   bool
 	identity  []byte // as TXT data
 	instance  []byte // canonical instanceName
-	probes    []byte // canonical probeZone
 	blocked   blockedAnswer
 	special   map[string]specialUse
 	epoch     time.Time
@@ -111,13 +109,8 @@ func New(c Config) (*Resolver, error) {
 		identity: append([]byte{byte(len(c.Identity))}, c.Identity...),
 		blocked:  blocked, special: specialUses(), epoch: time.Now(), slow: &counts{},
 	}
-	for _, z := range []struct {
-		dst  *[]byte
-		text string
-	}{{&r.instance, instanceName}, {&r.probes, probeZone}} {
-		if *z.dst, err = wire.AppendName(nil, z.text); err != nil {
-			return nil, err
-		}
+	if r.instance, err = wire.AppendName(nil, instanceName); err != nil {
+		return nil, err
 	}
 	slices.SortFunc(r.zones, func(a, b Zone) int { return wire.Labels(b.Name) - wire.Labels(a.Name) })
 	r.flights.init()

@@ -28,6 +28,7 @@ type fakeUpstreams struct {
 	sighted  []string
 	answer   func(ctx context.Context, q upstream.Question) (*dns.Msg, error)
 	untrusty bool
+	ours     bool // what Sighted says
 }
 
 func (f *fakeUpstreams) Exchange(ctx context.Context, q upstream.Question) (upstream.Answer, error) {
@@ -51,7 +52,7 @@ func (f *fakeUpstreams) Sighted(name []byte) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.sighted = append(f.sighted, wire.Text(name))
-	return true
+	return f.ours
 }
 
 func (f *fakeUpstreams) set(answer func(context.Context, upstream.Question) (*dns.Msg, error)) {
@@ -66,11 +67,14 @@ func (f *fakeUpstreams) count() int {
 	return len(f.asked)
 }
 
-// records answers with resource records in zone-file form.
+// records answers with resource records in zone-file form, in which "@" owns what the question's name does.
 func records(rrs ...string) func(context.Context, upstream.Question) (*dns.Msg, error) {
-	return func(context.Context, upstream.Question) (*dns.Msg, error) {
+	return func(_ context.Context, q upstream.Question) (*dns.Msg, error) {
 		m := new(dns.Msg)
 		for _, s := range rrs {
+			if rest, ok := strings.CutPrefix(s, "@ "); ok {
+				s = wire.Text(q.Name) + ". " + rest
+			}
 			rr, err := dns.NewRR(s)
 			if err != nil {
 				return nil, err
@@ -142,7 +146,7 @@ type bench struct {
 
 func newBench(t testing.TB, change func(*Config), lines ...string) *bench {
 	t.Helper()
-	b := &bench{t: t, up: &fakeUpstreams{answer: records("example.com. 300 IN A 192.0.2.1")}, set: blocklist.NewSet(view(t, 1, lines...))}
+	b := &bench{t: t, up: &fakeUpstreams{answer: records("@ 300 IN A 192.0.2.1")}, set: blocklist.NewSet(view(t, 1, lines...))}
 	store, err := cache.New(cache.MinBytes)
 	if err != nil {
 		t.Fatal(err)
@@ -271,13 +275,13 @@ func TestBlockedAnswer(t *testing.T) {
 		{"HTTPS", Page, query(t, "www.evil.example", "HTTPS", "+edns"), "NOERROR | evil.example. SOA | opt | Forged Answer | Blocked"},
 		{"MX", Page, query(t, "evil.example", "MX"), "NOERROR | evil.example. SOA"},
 		{"ANY", Page, query(t, "evil.example", "ANY"), "NOERROR | evil.example. SOA"},
-		{"DS is not blocked", Page, query(t, "evil.example", "DS"), "NOERROR | example.com. 300 IN A 192.0.2.1"},
-		{"DNSKEY is not blocked", Page, query(t, "evil.example", "DNSKEY"), "NOERROR | example.com. 300 IN A 192.0.2.1"},
+		{"DS is not blocked", Page, query(t, "evil.example", "DS"), "NOERROR | evil.example. 300 IN A 192.0.2.1"},
+		{"DNSKEY is not blocked", Page, query(t, "evil.example", "DNSKEY"), "NOERROR | evil.example. 300 IN A 192.0.2.1"},
 		{"no recursion desired", Page, query(t, "evil.example", "A", "-rd"), "NOERROR | evil.example. 30 IN A 192.0.2.66"},
 		{"structured", Page, query(t, "www.evil.example", "A", "+sde"), "NXDOMAIN | evil.example. SOA | opt | Blocked"},
 		{"structured, exact", Page, query(t, "exact.example", "A", "+sde"), "NOERROR | exact.example. SOA | opt | Blocked"},
 		{"structured, holds an allow", Page, query(t, "held.example", "A", "+sde"), "NOERROR | held.example. SOA | opt | Blocked"},
-		{"allowed below a block", Page, query(t, "www.ok.held.example", "A"), "NOERROR | example.com. 300 IN A 192.0.2.1"},
+		{"allowed below a block", Page, query(t, "www.ok.held.example", "A"), "NOERROR | www.ok.held.example. 300 IN A 192.0.2.1"},
 		{"NXDOMAIN", NXDomain, query(t, "evil.example", "A", "+edns"), "NXDOMAIN | evil.example. SOA | opt | Blocked"},
 		{"NXDOMAIN, exact", NXDomain, query(t, "exact.example", "A", "+edns"), "NOERROR | exact.example. SOA | opt | Blocked"},
 		{"NODATA", NoData, query(t, "evil.example", "A", "+edns"), "NOERROR | evil.example. SOA | opt | Blocked"},
@@ -401,7 +405,7 @@ func TestClientsNotServed(t *testing.T) {
 }
 
 func TestSpecialUse(t *testing.T) {
-	home := &fakeUpstreams{answer: records("printer.home.arpa. 60 IN A 192.168.1.9")}
+	home := &fakeUpstreams{answer: records("@ 60 IN A 192.168.1.9")}
 	zone, _ := wire.AppendName(nil, "home.arpa")
 	corp, _ := wire.AppendName(nil, "168.192.in-addr.arpa")
 	b := newBench(t, func(c *Config) { c.Forward = []Zone{{zone, home}, {corp, home}} }, "phishing.test", "bad.invalid")
@@ -431,8 +435,9 @@ func TestSpecialUse(t *testing.T) {
 	if n := b.up.count(); n != 0 {
 		t.Errorf("%d names of special use left: %v", n, b.up.asked)
 	}
+	b.want("the DS of home.arpa is its parent's", query(t, "home.arpa", "DS"), "NOERROR | home.arpa. 60 IN A 192.168.1.9")
 	b.ask(query(t, "9.1.168.192.in-addr.arpa", "PTR"))
-	if home.count() != 2 {
+	if home.count() != 3 {
 		t.Errorf("the zone's own upstream was asked %v", home.asked)
 	}
 	b.ask(query(t, "8.8.8.8.in-addr.arpa", "PTR"))
@@ -441,10 +446,33 @@ func TestSpecialUse(t *testing.T) {
 	}
 }
 
+// TestWiderZoneKeepsSpecialUse: a configured zone opens special-use names at or below itself only.
+func TestWiderZoneKeepsSpecialUse(t *testing.T) {
+	all := &fakeUpstreams{answer: records("@ 60 IN A 192.168.1.9")}
+	arpa, _ := wire.AppendName(nil, "arpa")
+	b := newBench(t, func(c *Config) { c.Forward = []Zone{{arpa, all}, {[]byte{0}, all}} })
+	b.want("reverse", query(t, "1.1.168.192.in-addr.arpa", "PTR"), "NXDOMAIN | 168.192.in-addr.arpa. SOA")
+	b.want("onion", query(t, "x.onion", "A"), "NXDOMAIN | onion. SOA")
+	if all.count() != 0 {
+		t.Errorf("left for %v", all.asked)
+	}
+	b.want("ordinary", query(t, "example.com", "A"), "NOERROR | example.com. 60 IN A 192.168.1.9")
+	b.ask(query(t, "home.arpa", "DS"))
+	if all.count() != 2 {
+		t.Error("the DS of home.arpa was not forwarded")
+	}
+}
+
 func TestOwnProbeIsSighted(t *testing.T) {
 	b := newBench(t, nil)
-	a, _ := b.ask(query(t, "0123456789abcdef.loop.rempart.test", "TXT"))
-	if brief(a) != "NXDOMAIN | test. SOA" || len(b.up.sighted) != 1 {
+	probe := query(t, "0123456789abcdef."+upstream.ProbeZone, "TXT")
+	a, _ := b.ask(probe)
+	if b.up.count() != 1 {
+		t.Errorf("another's probe was not forwarded: %s", brief(a))
+	}
+	b.up.ours = true
+	a, _ = b.ask(probe)
+	if brief(a) != "NXDOMAIN | loop.rempart.example. SOA" || len(b.up.sighted) != 2 || b.up.count() != 1 {
 		t.Errorf("%s, sighted %v", brief(a), b.up.sighted)
 	}
 }
@@ -483,6 +511,43 @@ func TestObserveModeCountsAndAnswers(t *testing.T) {
 	n := b.w.counts.queries[wire.UDP][blocklist.BlockedBy][0].Load() + b.r.slow.queries[wire.UDP][blocklist.BlockedBy][0].Load()
 	if n != 2 {
 		t.Errorf("%d queries counted as blocks", n)
+	}
+}
+
+func TestUncommonQueriesOfStrangersAreRefusedAtOnce(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.Clients = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
+	m := query(t, "example.com", "A")
+	m.Extra = []dns.RR{&dns.NULL{Hdr: dns.RR_Header{Name: ".", Rrtype: 65280}}}
+	if a, fast := b.ask(m); !fast || brief(a) != "REFUSED" {
+		t.Errorf("fast %v: %s", fast, brief(a))
+	}
+}
+
+func TestUpstreamRcodesAreNotTheClients(t *testing.T) {
+	for rc, want := range map[int]string{dns.RcodeRefused: "SERVFAIL", dns.RcodeFormatError: "SERVFAIL", dns.RcodeNotAuth: "SERVFAIL",
+		dns.RcodeYXDomain: "YXDOMAIN", dns.RcodeNameError: "NXDOMAIN"} {
+		b := newBench(t, nil)
+		b.up.set(rcode(rc))
+		b.want(dns.RcodeToString[rc], query(t, "example.com", "A"), want)
+	}
+}
+
+func TestAnswersAreCutBeforeTheyAreTruncated(t *testing.T) {
+	b := newBench(t, nil)
+	b.up.set(func(_ context.Context, q upstream.Question) (*dns.Msg, error) {
+		m := new(dns.Msg)
+		m.Compress = true
+		mx, _ := dns.NewRR(wire.Text(q.Name) + ". 300 IN MX 1 mx.example.com.")
+		m.Answer = []dns.RR{mx}
+		for range 40 {
+			a, _ := dns.NewRR("mx.example.com. 300 IN A 192.0.2.1")
+			m.Extra = append(m.Extra, a)
+		}
+		return m, nil
+	})
+	a, _ := b.ask(query(t, "example.com", "MX"))
+	if a.Truncated || len(a.Answer) != 1 || len(a.Extra) != 0 {
+		t.Errorf("additional records drove the answer out: %v", a)
 	}
 }
 

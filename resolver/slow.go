@@ -25,6 +25,9 @@ func (r *Resolver) Slow(ctx context.Context, q *wire.Query) {
 
 // Shed answers a query for which there is no room on the slow path: said, counted, cached nowhere.
 func (r *Resolver) Shed(q *wire.Query) {
+	if r.ownProbe(q) { // a loop fills the slow path: just then its probe must be seen
+		return
+	}
 	q.Fail(wire.ServFail, wire.EDE{Code: wire.EDENetworkError, Text: "overloaded"})
 	r.slow.shed.Add(1)
 	r.slow.answered(q)
@@ -40,8 +43,7 @@ func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
 	if q.Outcome != wire.Slow {
 		return
 	}
-	if wire.InZone(q.Name(), r.probes) && r.zone(q.Name()) == nil {
-		r.answerProbe(q)
+	if r.ownProbe(q) {
 		return
 	}
 	key := keyOf(q)
@@ -51,9 +53,8 @@ func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
 	}
 	e := r.await(ctx, key, old)
 	now, view = r.now(), r.set.View() // the world moved on while we waited
-	verdict := view.Match(q.Name(), r.enforced, now.unix)
-	q.Verdict = uint8(verdict.Action)
-	if r.blocks(q, verdict) {
+	verdict := r.match(q, view, now)
+	if r.blocks(verdict) {
 		r.block(q, verdict)
 		return
 	}
@@ -88,7 +89,6 @@ func (r *Resolver) orStale(old, got *cache.Entry) *cache.Entry {
 	if old == nil || got.Rcode() == wire.Success || got.Rcode() == wire.NXDomain {
 		return got
 	}
-	r.slow.stale.Add(1)
 	return old
 }
 
@@ -105,12 +105,18 @@ func (r *Resolver) renew(ctx context.Context, q *wire.Query) {
 	}
 }
 
-// answerProbe answers a query for a name upstreams are probed with. If it was ours, the upstream
-// that sent it back is out from now on.
-func (r *Resolver) answerProbe(q *wire.Query) {
-	r.upstreams.Sighted(q.Name())
-	for i := range r.zones {
-		r.zones[i].Upstreams.Sighted(q.Name())
+// ownProbe answers a query for a name this process probed an upstream with: that upstream led it
+// back here, and is out from now on. Another process's probe goes on like any query.
+func (r *Resolver) ownProbe(q *wire.Query) bool {
+	if r.specialUse(q) != probed {
+		return false
 	}
-	r.answerSpecial(q, judgedFirst)
+	ours := r.upstreams.Sighted(q.Name())
+	for i := range r.zones {
+		ours = r.zones[i].Upstreams.Sighted(q.Name()) || ours
+	}
+	if ours {
+		r.answerSpecial(q, denied)
+	}
+	return ours
 }

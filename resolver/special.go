@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"rempart/internal/wire"
+	"rempart/resolver/upstream"
 )
 
 // specialUse is what becomes of a name that never leaves for an upstream, unless a
@@ -16,6 +17,7 @@ const (
 	denied                 // nothing below it exists
 	empty                  // everything in it has no data
 	loopback               // localhost
+	probed                 // upstreams are probed with names in it, to find loops; others' are forwarded
 )
 
 // specialUses are the zones by canonical name.
@@ -39,6 +41,7 @@ func specialUses() map[string]specialUse {
 		"internal",  // reserved for private use by ICANN in 2024
 		"home.arpa", // RFC 8375
 	)
+	add(probed, upstream.ProbeZone)
 	add(empty, "resolver.arpa") // RFC 9462 section 6.4: a resolver without designated ones
 	// Locally served reverse zones: RFC 6303 section 4, RFC 7793.
 	add(denied,
@@ -66,25 +69,32 @@ func decimal(i int) string {
 	return string(b)
 }
 
-// specialUse finds the special-use zone of name, if no configured zone is at least as close.
-func (r *Resolver) specialUse(name []byte) specialUse {
-	last := lastLabel(name)
-	switch string(name[last:]) {
+// specialUse finds the special-use zone of the question's name, unless a configured zone stands at it or below.
+func (r *Resolver) specialUse(q *wire.Query) specialUse {
+	name := q.Name()
+	switch string(name[lastLabel(name):]) {
 	case "\x04arpa\x00", "\x04test\x00", "\x07invalid\x00", "\x09localhost\x00", "\x05onion\x00", "\x05local\x00",
-		"\x03alt\x00", "\x08internal\x00":
+		"\x03alt\x00", "\x08internal\x00", "\x07example\x00":
 	default:
 		return ordinary
 	}
 	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
-		if use, ok := r.special[string(name[at:])]; ok {
-			if z := r.zone(name); z != nil {
-				return ordinary
-			}
-			return use
+		use, ok := r.special[string(name[at:])]
+		if !ok {
+			continue
 		}
+		if z := r.zone(name); z != nil && len(z.Name) >= len(name)-at {
+			return ordinary
+		}
+		if at == 0 && q.Type == wire.TypeDS && string(name) == homeARPA {
+			return ordinary // RFC 8375 section 4: its parent proves that it is not signed
+		}
+		return use
 	}
 	return ordinary
 }
+
+const homeARPA = "\x04home\x04arpa\x00"
 
 // lastLabel is where the last label before the root begins; 0 for the root.
 func lastLabel(name []byte) int {

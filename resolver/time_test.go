@@ -147,7 +147,7 @@ func TestFailuresAreCachedBriefly(t *testing.T) {
 		if b.up.count() != 1 {
 			t.Errorf("asked %d times within five seconds (RFC 9520)", b.up.count())
 		}
-		b.up.set(records("example.com. 300 IN A 192.0.2.1"))
+		b.up.set(records("@ 300 IN A 192.0.2.1"))
 		time.Sleep(5 * time.Second)
 		b.want("later", m, "NOERROR | example.com. 300 IN A 192.0.2.1 | opt")
 	})
@@ -225,6 +225,24 @@ func TestPopularNamesAreRenewed(t *testing.T) {
 	})
 }
 
+func TestFailingRenewalIsNotRepeated(t *testing.T) {
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		m := query(t, "example.com", "A")
+		for range 4 {
+			b.ask(m)
+		}
+		time.Sleep(280 * time.Second)
+		b.up.set(rcode(dns.RcodeServerFailure))
+		for range 500 {
+			b.ask(m)
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n := b.up.count(); n != 2 {
+			t.Errorf("asked %d times within five seconds", n-1)
+		}
+	})
+}
+
 func TestTargetsAreJudged(t *testing.T) {
 	const chain = "www.shop.example. 300 IN CNAME Evil.example."
 	const end = "evil.example. 300 IN A 198.51.100.7"
@@ -267,6 +285,24 @@ func TestTargetsAreJudged(t *testing.T) {
 		b.want("an allow on one target does not pass another", m(), page)
 	})
 	within(t, nil, []string{"evil.example"}, func(t *testing.T, b *bench) {
+		b.up.set(records(end, chain))
+		b.want("records in another order", m(), page)
+		b.up.set(records(chain))
+		if a, _ := b.ask(query(t, "www.shop.example", "DS")); len(a.Answer) != 1 {
+			t.Errorf("DS was blocked by its alias: %v", a)
+		}
+	})
+	within(t, nil, []string{"=evil.example"}, func(t *testing.T, b *bench) {
+		b.up.set(records("shop.example. 300 IN DNAME evil.example.", "www.shop.example. 300 IN CNAME www.evil.example.", "www.evil.example. 300 IN A 192.0.2.1"))
+		if a, _ := b.ask(m()); len(a.Answer) != 3 {
+			t.Errorf("blocked by a DNAME's target, which nobody visits: %v", a)
+		}
+	})
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.up.set(records("@ 300 IN A 192.0.2.1", "foreign.example. 300 IN A 192.0.2.2"))
+		b.want("a record that does not belong", query(t, "example.com", "A"), "NOERROR | example.com. 300 IN A 192.0.2.1")
+	})
+	within(t, nil, []string{"evil.example"}, func(t *testing.T, b *bench) {
 		b.up.set(records("shop.example. 300 IN HTTPS 0 evil.example."))
 		b.want("a target of HTTPS", query(t, "shop.example", "HTTPS"), "NOERROR | shop.example. SOA")
 	})
@@ -287,7 +323,7 @@ func TestBlockWhileWaiting(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		b.up.set(func(ctx context.Context, q upstream.Question) (*dns.Msg, error) {
 			time.Sleep(time.Second)
-			return records("example.com. 300 IN A 192.0.2.1")(ctx, q)
+			return records("@ 300 IN A 192.0.2.1")(ctx, q)
 		})
 		var all sync.WaitGroup
 		for range 3 {

@@ -28,10 +28,6 @@ func (r *Resolver) understand(q *wire.Query) bool {
 
 // refuseSignature answers a query signed with a key we do not have: there are none (RFC 8945 section 5.2.1).
 func (r *Resolver) refuseSignature(q *wire.Query, m *dns.Msg, t *dns.TSIG) {
-	if !r.allowed(q) {
-		q.Fail(wire.Refused, wire.EDE{Code: wire.EDEProhibited})
-		return
-	}
 	a := new(dns.Msg)
 	a.SetRcode(m, dns.RcodeNotAuth)
 	a.RecursionAvailable = true

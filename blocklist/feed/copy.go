@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"rempart/blocklist"
@@ -52,9 +53,16 @@ func (s store) compiled(key string, rec *record) string {
 
 // clean removes bodies that an earlier run fetched and did not come to parse.
 func (s store) clean() error {
-	left, err := filepath.Glob(filepath.Join(s.dir, "*"+newBodySuffix))
-	for _, path := range left {
-		err = errors.Join(err, os.Remove(path))
+	return s.remove(func(name string) bool { return strings.HasSuffix(name, newBodySuffix) })
+}
+
+// remove removes the files whose names match.
+func (s store) remove(matches func(name string) bool) error {
+	files, err := os.ReadDir(s.dir)
+	for _, f := range files {
+		if matches(f.Name()) {
+			err = errors.Join(err, os.Remove(filepath.Join(s.dir, f.Name())))
+		}
 	}
 	return err
 }
@@ -103,13 +111,9 @@ func (s store) save(key string, input *blocklist.Input, rec *record) error {
 	if err := s.saveRecord(key, rec); err != nil {
 		return err
 	}
-	old, err := filepath.Glob(s.path(key, ".*"+compiledSuffix))
-	for _, o := range old {
-		if o != path {
-			err = errors.Join(err, os.Remove(o))
-		}
-	}
-	return err
+	return s.remove(func(name string) bool {
+		return strings.HasPrefix(name, key+".") && strings.HasSuffix(name, compiledSuffix) && name != filepath.Base(path)
+	})
 }
 
 // open maps a copy and checks that it is the one rec speaks of. Closing the mapping is the

@@ -204,24 +204,34 @@ func (l *Lists) fetchMissing(ctx context.Context) {
 			go l.downloading(ctx, slots, li)()
 		}
 	}
+	var late []download
 	for range n { // every download ends with a result
 		r := <-l.results
-		if r.err != nil && ctx.Err() != nil {
+		switch {
+		case ctx.Err() == nil:
+			l.ingest(r)
+		case r.err != nil:
 			r.list.busy = false // not its failure: Run gives it the time it needs
-			continue
+		default:
+			late = append(late, r) // it came, but parsing it would delay Start further
 		}
-		l.ingest(r)
+	}
+	for _, r := range late {
+		l.results <- r // Run's to take in; there is room for one of each list
 	}
 }
 
-// fallBack puts the snapshot of an earlier run in force, whatever it was made from.
+// fallBack puts the snapshot of an earlier run in force, whatever it was made from; or, where there is
+// none, what can be compiled in memory: blocking by something beats blocking by nothing.
 func (l *Lists) fallBack() {
 	if l.set.View().Version() > 0 {
 		return
 	}
 	view, err := l.openSnapshot()
-	if err == nil {
+	if err == nil && view.Version() > 0 {
 		err = l.set.Replace(view)
+	} else {
+		err = l.withGoodCopies(l.compileInMemory)
 	}
 	if err != nil {
 		l.log.Error("nothing is in force", "err", err)

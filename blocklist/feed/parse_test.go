@@ -249,8 +249,9 @@ func TestLines(t *testing.T) {
 		{"1008691.com CNAME . ; Malware download (2020-10-21), see https://urlhaus.abuse.ch/host/1008691.com/", "=1008691.com"}, // urlhaus
 		{"example.com. 300 IN CNAME *.", "=example.com"},
 		{"example.com IN 1h cname rpz-drop.", "=example.com"},
-		{"example.com A 192.0.2.1", "=example.com"},
+		{"example.com A 192.0.2.1", "!redirect"},
 		{"example.com AAAA ::", "=example.com"},
+		{"example.com A 0.0.0.0", "=example.com"},
 		{"example.com CNAME rpz-passthru.", "@=example.com"},
 		{"*.example.com CNAME rpz-passthru.", "@*.example.com"},
 		{"example.com CNAME example.com.", "@=example.com"},

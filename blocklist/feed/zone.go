@@ -108,6 +108,10 @@ func (p *parser) record(indented bool, line []byte) bool {
 		if _, err := netip.ParseAddr(string(target)); err != nil {
 			return false
 		}
+		if !isSink(target) {
+			p.refuse(Redirect) // local data: it leads somewhere, and is no block
+			break
+		}
 		p.policy(owner, []byte("."))
 	default:
 		return false

@@ -24,7 +24,7 @@ func checkCommand() *cobra.Command {
 		Long: `Say of each NAME, or of each line of standard input, whether it is blocked, by which entry, and on
 which line of which list. It reads the lists as the running server last kept them, and changes nothing.
 
-Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error.`,
+Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error: a list that cannot be read is one.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			c, err := config.Load()
 			if err != nil {
@@ -38,6 +38,12 @@ Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error.`,
 				return err
 			}
 			k := &checker{cmd: cmd, lists: lists, view: lists.Set().View(), asJSON: asJSON}
+			for _, l := range lists.Status().Lists {
+				if l.Result == feed.Failed || l.Result == feed.Waiting {
+					fmt.Fprintf(cmd.ErrOrStderr(), "rempart: %s could not be read, and names are checked without it: %s\n", l.Name, l.Err)
+					k.partial = true
+				}
+			}
 			return k.all(names)
 		},
 	}
@@ -53,6 +59,7 @@ type checker struct {
 	asJSON  bool
 	blocked bool
 	failed  bool
+	partial bool // a list is missing: a pass is not certain
 }
 
 // checked is what is said of one name.
@@ -98,6 +105,8 @@ func (k *checker) all(names []string) error {
 		return exitFailure
 	case k.blocked:
 		return exitBlocked
+	case k.partial:
+		return exitFailure
 	}
 	return nil
 }
@@ -107,7 +116,7 @@ func (k *checker) one(text string) error {
 	c := checked{Name: text, Verdict: blocklist.Pass.String()}
 	name, err := feed.Name(text)
 	if err != nil {
-		c.Verdict, c.Error, k.failed = "error", err.Error(), true
+		c.Verdict, c.Error, k.failed = "error", "it is no name that can be listed ("+err.Error()+")", true
 		return k.say(c)
 	}
 	c.Name = blocklist.NameText(name)

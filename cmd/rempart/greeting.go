@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,9 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	}
 	line(verb, "%s in version %d of the set", count(status.Names, "name"), status.Version)
 	line("", "built in: malware.test, phishing.test")
+	if status.Err != "" {
+		line("", "the newest content is not in force: %s", status.Err)
+	}
 	for _, l := range status.Lists {
 		line("", "%s", listLine(l, time.Now()))
 	}
@@ -42,14 +46,17 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	for _, z := range s.forward.zones {
 		line("", "%s has its own", zoneText(z))
 	}
-	if len(s.config.PageListen) > 0 {
-		line("page", "http://%s/", join(s.config.PageListen))
+	if len(s.pageAt) > 0 {
+		line("page", "%s", urls(s.pageAt, "/"))
+		if leadsAstray(s.config) {
+			line("", "it is answered as %s, which is each client's own machine: set REMPART_PAGE_IPV4 and REMPART_PAGE_IPV6", pageAddresses(s.config))
+		}
 		if pageMissed(s.config) {
 			line("", "browsers look for it on port 80 of %s: lead that here, or listen there, for them to see it", pageAddresses(s.config))
 		}
 	}
-	if len(s.config.MetricsListen) > 0 {
-		line("figures", "http://%s/metrics", join(s.config.MetricsListen))
+	if len(s.figureAt) > 0 {
+		line("figures", "%s", urls(s.figureAt, "/metrics"))
 	}
 	line("try", "%s", tryCommand(addrs))
 }
@@ -57,6 +64,8 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 // listLine tells how a list stands.
 func listLine(l feed.ListStatus, now time.Time) string {
 	switch {
+	case l.Result == feed.Waiting && l.Err == "":
+		return l.Name + ": being fetched"
 	case l.Result == feed.Failed, l.Result == feed.Waiting:
 		return fmt.Sprintf("%s: not loaded: %s", l.Name, l.Err)
 	case l.Result == feed.Stale:
@@ -102,6 +111,20 @@ func join(addrs []netip.AddrPort) string {
 		s = append(s, a.String())
 	}
 	return strings.Join(s, ", ")
+}
+
+func urls(addrs []netip.AddrPort, path string) string {
+	var s []string
+	for _, a := range addrs {
+		s = append(s, "http://"+a.String()+path)
+	}
+	return strings.Join(s, ", ")
+}
+
+// leadsAstray reports whether clients on other machines are served, and told that the page is on their own.
+func leadsAstray(c *config.Config) bool {
+	own := c.PageIPv4.IsValid() && c.PageIPv4.IsLoopback() || c.PageIPv6.IsValid() && c.PageIPv6.IsLoopback()
+	return own && c.BlockAnswer == "page" && slices.ContainsFunc(c.Listen, func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() })
 }
 
 // pageMissed reports whether a browser sent to the page's address would not find it there.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"sync/atomic"
@@ -42,11 +44,14 @@ func serveCommand() *cobra.Command {
 			// From the first moment on, so that a signal while lists load ends the program in order.
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, syscall.SIGHUP)
+			defer signal.Stop(hangup)
 			s, err := newServer(c, log)
 			if err != nil {
 				return err
 			}
-			return s.run(ctx, cmd)
+			return s.run(ctx, cmd, hangup)
 		},
 	}
 }
@@ -60,6 +65,8 @@ type server struct {
 	resolver *resolver.Resolver
 	registry *prometheus.Registry
 	page     *web.Page
+	pageAt   []netip.AddrPort // where the page is served, once it is
+	figureAt []netip.AddrPort // the same of the figures
 	ending   atomic.Bool
 }
 
@@ -103,7 +110,7 @@ func newServer(c *config.Config, log *slog.Logger) (*server, error) {
 }
 
 // run serves until ctx ends: lists first, so that no query is answered before they are in force.
-func (s *server) run(ctx context.Context, cmd *cobra.Command) error {
+func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.Signal) error {
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var below errgroup.Group // what answers stand on: it ends last
@@ -132,7 +139,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command) error {
 	if err := s.serveHTTP(ctx, above); err != nil {
 		s.log.Error("a web listener is missing; DNS is answered all the same", "error", err)
 	}
-	above.Go(func() error { return s.signals(ctx) })
+	above.Go(func() error { return s.reloads(ctx, hangup) })
 	greet(cmd.OutOrStdout(), s, sockets)
 	notify(s.log, daemon.SdNotifyReady)
 	<-ctx.Done()
@@ -148,7 +155,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command) error {
 // listen opens the DNS sockets, or takes over the supervisor's.
 func (s *server) listen() (*listen.Server, error) {
 	lc := listen.Config{
-		Addrs: s.config.Listen, Log: s.log,
+		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves,
 		NewHandler: func() listen.Handler { return s.resolver.NewWorker() },
 	}
 	packets, streams, err := activated()
@@ -164,13 +171,18 @@ func (s *server) listen() (*listen.Server, error) {
 // serveHTTP begins the page and the figures. DNS does not depend on them.
 func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 	var errs []error
-	for _, addr := range s.config.PageListen {
-		errs = append(errs, serveHTTP(ctx, g, addr, s.page, "REMPART_PAGE_LISTEN"))
+	serve := func(at *[]netip.AddrPort, addrs []netip.AddrPort, h http.Handler, variable string) {
+		for _, addr := range addrs {
+			addr, err := serveHTTP(ctx, g, addr, h, variable, s.log)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			*at = append(*at, addr)
+		}
 	}
-	figures := admin.New(s.registry, s.notReady)
-	for _, addr := range s.config.MetricsListen {
-		errs = append(errs, serveHTTP(ctx, g, addr, figures, "REMPART_METRICS_LISTEN"))
-	}
+	serve(&s.pageAt, s.config.PageListen, s.page, "REMPART_PAGE_LISTEN")
+	serve(&s.figureAt, s.config.MetricsListen, admin.New(s.registry, s.notReady), "REMPART_METRICS_LISTEN")
 	return errors.Join(errs...)
 }
 
@@ -179,17 +191,18 @@ func (s *server) notReady() string {
 	if s.ending.Load() {
 		return "shutting down"
 	}
-	if w := s.lists.Status().Waiting; w != "" {
-		return w + "; until then answers go out unfiltered by it"
+	status := s.lists.Status()
+	if status.Version == 0 {
+		return "no set is in force, and answers go out unfiltered: " + status.Err
+	}
+	if status.Waiting != "" {
+		return status.Waiting + "; until then answers go out unfiltered by it"
 	}
 	return ""
 }
 
-// signals reloads the lists on SIGHUP.
-func (s *server) signals(ctx context.Context) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+// reloads has the lists looked at again on SIGHUP.
+func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 	for {
 		select {
 		case <-hangup:

@@ -20,28 +20,30 @@ import (
 // builtIn are the names that let anybody see a block, with no list and no network.
 func builtIn() ([]blocklist.Listing, error) {
 	var listings []blocklist.Listing
-	for text, category := range map[string]blocklist.Category{
-		"malware.test": blocklist.Malware, "phishing.test": blocklist.Phishing,
-	} {
-		name, err := feed.Name(text)
+	for _, t := range []struct {
+		text     string
+		category blocklist.Category
+	}{{"malware.test", blocklist.Malware}, {"phishing.test", blocklist.Phishing}} {
+		name, err := feed.Name(t.text)
 		if err != nil {
 			return nil, err
 		}
-		listings = append(listings, blocklist.Listing{Name: name, Scope: blocklist.Subtree, Category: category})
+		listings = append(listings, blocklist.Listing{Name: name, Scope: blocklist.Subtree, Category: t.category})
 	}
 	return listings, nil
 }
 
 const resolvConf = "/etc/resolv.conf"
 
-// endpoints are the configured upstreams, or the system's, but for those that are this very process.
-func endpoints(c *config.Config) ([]upstream.Endpoint, error) {
+// endpoints are the configured upstreams, or the system's by the file at path, but for those that are this
+// very process.
+func endpoints(c *config.Config, path string) ([]upstream.Endpoint, error) {
 	if len(c.Upstreams) > 0 {
 		return parseEndpoints("UPSTREAMS", c.Upstreams)
 	}
-	f, err := os.Open(resolvConf)
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no resolver to forward to: there is no %s; set REMPART_UPSTREAMS, to tls://192.0.2.1#name.example for example", resolvConf)
+		return nil, fmt.Errorf("no resolver to forward to: there is no %s; set REMPART_UPSTREAMS, to tls://192.0.2.1#name.example for example", path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the system's resolvers: %w; set REMPART_UPSTREAMS instead", err)
@@ -49,7 +51,7 @@ func endpoints(c *config.Config) ([]upstream.Endpoint, error) {
 	defer f.Close()
 	all, err := upstream.ResolvConf(f) // what lines are sound, and an error about those that are not
 	if err != nil && len(all) == 0 {
-		return nil, fmt.Errorf("reading %s: %w; set REMPART_UPSTREAMS instead", resolvConf, err)
+		return nil, fmt.Errorf("reading %s: %w; set REMPART_UPSTREAMS instead", path, err)
 	}
 	var others []upstream.Endpoint
 	for _, e := range all {
@@ -59,10 +61,10 @@ func endpoints(c *config.Config) ([]upstream.Endpoint, error) {
 	}
 	if len(all) > 0 && len(others) == 0 {
 		return nil, fmt.Errorf("%s leads back here: its only name server, %s, is where Rempart itself answers; set REMPART_UPSTREAMS to the resolvers to forward to",
-			resolvConf, all[0])
+			path, all[0])
 	}
 	if len(others) == 0 {
-		return nil, fmt.Errorf("no resolver to forward to: %s names none; set REMPART_UPSTREAMS", resolvConf)
+		return nil, fmt.Errorf("no resolver to forward to: %s names none; set REMPART_UPSTREAMS", path)
 	}
 	return others, nil
 }
@@ -101,7 +103,7 @@ func newForwarding(c *config.Config, log *slog.Logger) (*forwarding, error) {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
 	f := &forwarding{identity: hex.EncodeToString(id[:])}
-	list, err := endpoints(c)
+	list, err := endpoints(c, resolvConf)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +156,11 @@ func newLists(c *config.Config, log *slog.Logger, readOnly bool, main *upstream.
 	if main != nil {
 		fc.Dial = main.DialContext
 	}
-	return feed.New(fc)
+	l, err := feed.New(fc)
+	if err != nil {
+		return nil, fmt.Errorf("REMPART_LISTS: %w", err) // whose value may hold a secret
+	}
+	return l, nil
 }
 
 func style(b config.BlockAnswer) resolver.Style {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -33,15 +34,21 @@ func activated() (packets []net.PacketConn, streams []net.Listener, err error) {
 
 const httpTimeout = 10 * time.Second
 
-// serveHTTP serves h on addr until ctx ends, with bounds on what a client may take.
-func serveHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h http.Handler, variable string) error {
-	l, err := net.Listen("tcp", addr.String())
+// serveHTTP serves h on addr until ctx ends, with bounds on what a client may take. It returns the address
+// served, whose port was chosen if addr has none.
+func serveHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h http.Handler, variable string, say *slog.Logger) (netip.AddrPort, error) {
+	network := "tcp6" // and not IPv4 beside: both wildcards can be asked for
+	if addr.Addr().Is4() {
+		network = "tcp4"
+	}
+	l, err := net.Listen(network, addr.String())
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("another program already serves on %s; stop it, or set %s to another address, or to \"none\"", addr, variable)
+			return addr, fmt.Errorf("another program already serves on %s; stop it, or set %s to another address, or to \"none\"", addr, variable)
 		}
-		return fmt.Errorf("serving on %s (%s): %w", addr, variable, err)
+		return addr, fmt.Errorf("serving on %s (%s): %w", addr, variable, err)
 	}
+	addr = netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port))
 	s := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout, IdleTimeout: httpTimeout,
@@ -50,7 +57,7 @@ func serveHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h ht
 	}
 	g.Go(func() error {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serving on %s: %w", addr, err)
+			say.Error("a web listener has ended; DNS is answered all the same", "address", addr, "error", err)
 		}
 		return nil
 	})
@@ -63,5 +70,5 @@ func serveHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h ht
 		}
 		return nil
 	})
-	return nil
+	return addr, nil
 }

@@ -55,7 +55,9 @@ func load(environ map[string]string) (*Config, error) {
 	} else if err != nil {
 		errs = append(errs, err)
 	}
-	errs = append(errs, c.check(environ)...)
+	if len(errs) == 0 {
+		errs = c.check(environ)
+	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
@@ -98,13 +100,13 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 	bad := func(variable, right string) {
 		errs = append(errs, Bad(variable, environ[Prefix+variable], right))
 	}
-	if c.BlockTTL != 0 && (c.BlockTTL < time.Second || c.BlockTTL > time.Hour) {
+	if c.BlockTTL < time.Second || c.BlockTTL > time.Hour {
 		bad("BLOCK_TTL", "from 1s to 1h")
 	}
-	if c.Refresh != 0 && (c.Refresh < time.Minute || c.Refresh > 7*24*time.Hour) {
+	if c.Refresh < time.Minute || c.Refresh > 7*24*time.Hour {
 		bad("REFRESH", "from 1m to 168h")
 	}
-	if c.CacheBytes != 0 && c.CacheBytes < 1<<20 {
+	if c.CacheBytes < 1<<20 {
 		bad("CACHE_BYTES", "1MiB at least")
 	}
 	if c.PageIPv4.IsValid() && !c.PageIPv4.Is4() {

@@ -70,6 +70,7 @@ type content struct {
 	Name    string // the blocked name, empty if the name asked for is not blocked
 	Kind    kind
 	Contact template.URL
+	Address string // Contact as people say it
 	By      string
 }
 
@@ -82,6 +83,7 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := content{texts: translations[lang], Style: template.CSS(pageCSS), By: p.config.Organisation}
 	if p.config.Contact != "" {
 		c.Contact = template.URL(p.config.Contact) // checked to be mailto:, tel: or https: when it was read
+		c.Address = strings.TrimPrefix(strings.TrimPrefix(p.config.Contact, "mailto:"), "tel:")
 	}
 	if name, category, ok := p.blocked(r.Host); ok {
 		c.Name = name

@@ -93,7 +93,7 @@ func TestPageForOtherHosts(t *testing.T) {
 	p := testPage(t, "")
 	for _, host := range []string{"ok.example", "127.0.0.1:8080", "[::1]:8080", "", `<script>alert(1)</script>`, strings.Repeat("a.", 400)} {
 		res, body := get(p, http.MethodGet, host, "/", "en")
-		if res.StatusCode != http.StatusForbidden || !strings.Contains(body, "not blocked") || strings.Contains(body, "<script") {
+		if res.StatusCode != http.StatusForbidden || !strings.Contains(body, "not on our lists") || strings.Contains(body, "<script") {
 			t.Errorf("%q: %d %s", host, res.StatusCode, body)
 		}
 	}

@@ -36,7 +36,7 @@ var translations = map[string]texts{
 		Wrong:      "Ce blocage est une erreur ?", WrongAdvice: "Dites-le-nous :",
 		WrongNobody: "Dites-le à qui gère votre accès à Internet : il peut autoriser cette adresse.",
 		Privacy:     "Cette page ne dépose aucun cookie et ne garde rien de votre visite.",
-		NotBlocked:  "Cette adresse n’est pas bloquée", NotBlockedText: "Vous êtes sur la page d’avertissement de Rempart. L’adresse demandée n’est pas, ou n’est plus, bloquée : réessayez dans une minute.",
+		NotBlocked:  "Cette adresse n’est pas sur nos listes", NotBlockedText: "Vous êtes sur la page d’avertissement de Rempart. Ou bien l’adresse demandée n’est plus bloquée : réessayez dans une minute. Ou bien elle mène à une autre, qui l’est : elle reste alors inaccessible.",
 		RunBy: "Filtre géré par",
 		kinds: map[blocklist.Category]kind{
 			blocklist.Malicious: {"site malveillant", "Il est signalé comme dangereux pour vous ou pour votre appareil."},
@@ -59,7 +59,7 @@ var translations = map[string]texts{
 		Wrong:      "Is this block a mistake?", WrongAdvice: "Tell us:",
 		WrongNobody: "Tell whoever runs your Internet access: they can allow this address.",
 		Privacy:     "This page sets no cookie and keeps nothing of your visit.",
-		NotBlocked:  "This address is not blocked", NotBlockedText: "You are on Rempart’s warning page. The address asked for is not blocked, or no longer is: try again in a minute.",
+		NotBlocked:  "This address is not on our lists", NotBlockedText: "You are on Rempart’s warning page. Either the address asked for is no longer blocked: try again in a minute. Or it leads to another one that is blocked: then it stays out of reach.",
 		RunBy: "Filter run by",
 		kinds: map[blocklist.Category]kind{
 			blocklist.Malicious: {"malicious site", "It is reported as dangerous to you or your device."},

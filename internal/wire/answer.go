@@ -104,7 +104,7 @@ func (q *Query) Finish(rcode int, errs ...EDE) {
 	limit := q.Limit()
 	if !q.EDNS {
 		if len(q.Out) > limit {
-			q.truncate()
+			q.Truncate()
 		}
 		return
 	}
@@ -114,7 +114,7 @@ func (q *Query) Finish(rcode int, errs ...EDE) {
 		fixed += keepaliveOptionLen
 	}
 	if len(q.Out)+fixed > limit {
-		q.truncate()
+		q.Truncate()
 	}
 	room := limit - len(q.Out) - fixed
 	q.Out = append(q.Out, 0, byte(TypeOPT>>8), byte(TypeOPT), byte(UDPLimit>>8), byte(UDPLimit&0xff),
@@ -161,8 +161,8 @@ func (q *Query) Room() int {
 	return q.Limit() - len(q.Out) - optFixedLen - edeFixedLen
 }
 
-// truncate cuts the answer back to its question and sets TC (RFC 2181 section 9).
-func (q *Query) truncate() {
+// Truncate cuts the answer back to its question and sets TC (RFC 2181 section 9).
+func (q *Query) Truncate() {
 	q.Out = q.Out[:q.BodyAt]
 	SetFlags(q.Out, Flags(q.Out)&^FlagAD|FlagTC)
 	SetCount(q.Out, SectionAnswer, 0)

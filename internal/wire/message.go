@@ -31,6 +31,7 @@ const (
 	NXDomain = 3
 	NotImp   = 4
 	Refused  = 5
+	YXDomain = 6
 	NotAuth  = 9
 	BadVers  = 16
 )
@@ -48,6 +49,7 @@ const (
 	TypeDNAME  uint16 = 39
 	TypeOPT    uint16 = 41
 	TypeDS     uint16 = 43
+	TypeRRSIG  uint16 = 46
 	TypeDNSKEY uint16 = 48
 	TypeSVCB   uint16 = 64
 	TypeHTTPS  uint16 = 65

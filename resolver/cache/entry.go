@@ -17,6 +17,8 @@ const (
 	staleTTL       = 30    // of a record served stale (RFC 8767 section 5.2)
 	staleFor       = 86400 // how long past its end an answer may be served stale
 	recheck        = 30    // how long a failed renewal is not tried again (RFC 8767 section 5)
+	renewAgain     = 5     // how long a renewal that was asked for is waited for
+	optLen         = 11    // octets of an OPT without options
 )
 
 // ErrAnswer is returned for an upstream's message that cannot be walked.
@@ -40,6 +42,7 @@ type Entry struct {
 	name    uint8  // length of the name in data
 	bodyEnd uint16
 	counts  [3]uint16 // records of answer, authority, additional
+	ends    [2]uint16 // where in the body answer and authority end
 	rcode   uint16
 	typ     uint16
 	class   uint16
@@ -53,7 +56,7 @@ type Entry struct {
 	judged      atomic.Uint64 // the version of the set under which every target passed
 	failedUntil atomic.Int64  // a renewal failed: not tried before
 	uses        atomic.Uint32 // since it was stored or the clock hand passed, up to maxUses
-	renewing    atomic.Bool
+	renewAt     atomic.Int64  // a renewal was asked for: not again before
 }
 
 const (
@@ -66,7 +69,8 @@ const (
 const maxUses = 3
 
 // NewEntry packs an upstream's message, whose question is key's, stored at now. authenticated
-// says whether its AD bit may be believed. Its OPT goes, and what stands behind it.
+// says whether its AD bit may be believed. Its OPT goes, and what stands behind it; so does what stands
+// behind an answer record that does not belong to the question.
 func NewEntry(key Key, msg []byte, authenticated bool, now int64) (*Entry, error) {
 	bodyAt := wire.HeaderLen + len(key.Name) + 4
 	if len(msg) < bodyAt || len(msg) > wire.MaxMessage || wire.Count(msg, wire.SectionQuestion) != 1 ||
@@ -79,6 +83,9 @@ func NewEntry(key Key, msg []byte, authenticated bool, now int64) (*Entry, error
 		e.bits |= adBit
 	}
 	p := packing{key: key, msg: msg, bodyAt: bodyAt, end: len(msg), ttl: maxTTL}
+	if err := p.follow(); err != nil {
+		return nil, err
+	}
 	if err := p.walk(e); err != nil {
 		return nil, err
 	}
@@ -116,12 +123,82 @@ type packing struct {
 	key      Key
 	msg      []byte
 	bodyAt   int
-	end      int    // where the body ends: at the OPT, if there is one
-	ttl      uint32 // the lowest of the answer's records
+	end      int    // where the body ends: at the OPT, or at a record that does not belong
+	ttl      uint32 // the lowest of all records
 	negative uint32 // what the SOA allows a negative answer
 	soa      bool
-	answered bool // a record of the asked type is there
-	targets  []byte
+	answered bool   // a record of the asked type is there
+	targets  []byte // the names CNAME records lead to, then those of SVCB and HTTPS
+	chain    int    // octets of targets that are CNAMEs'
+}
+
+// maxChain bounds the CNAME records followed in one answer.
+const maxChain = 32
+
+// follow finds the names the question's leads to by CNAME, in whatever order the records stand.
+func (p *packing) follow() error {
+	at := p.key.Name
+	for range maxChain {
+		next, err := p.alias(at)
+		if err != nil {
+			return err
+		}
+		if next == nil {
+			break
+		}
+		begin := len(p.targets)
+		p.targets = append(p.targets, next...)
+		at = p.targets[begin:]
+	}
+	p.chain = len(p.targets)
+	return nil
+}
+
+// alias is the target of name's CNAME in the answer, nil if it has none.
+func (p *packing) alias(name []byte) ([]byte, error) {
+	r := wire.ReadRecords(p.msg)
+	var rr wire.Record
+	var owner, target [wire.MaxName]byte
+	for r.Next(&rr) && rr.Section == wire.SectionAnswer {
+		if rr.Type != wire.TypeCNAME {
+			continue
+		}
+		of, _, ok := wire.ExpandName(owner[:0], p.msg, rr.Name)
+		if !ok {
+			return nil, ErrAnswer
+		}
+		if string(of) != string(name) {
+			continue
+		}
+		to, next, ok := wire.ExpandName(target[:0], p.msg, rr.Data)
+		if !ok || next != rr.End {
+			return nil, ErrAnswer
+		}
+		return to, nil
+	}
+	return nil, nil
+}
+
+// belongs reports whether an answer record speaks of the question's name, of one it leads to, or, as
+// DNAME and its signature do, of one above.
+func (p *packing) belongs(rr *wire.Record) (bool, error) {
+	var buf [wire.MaxName]byte
+	owner, _, ok := wire.ExpandName(buf[:0], p.msg, rr.Name)
+	if !ok {
+		return false, ErrAnswer
+	}
+	above := rr.Type == wire.TypeDNAME || rr.Type == wire.TypeRRSIG
+	name := p.key.Name
+	for rest := p.targets[:p.chain]; ; {
+		if string(owner) == string(name) || above && wire.InZone(name, owner) {
+			return true, nil
+		}
+		n := wire.NameLen(rest)
+		if n == 0 {
+			return false, nil
+		}
+		name, rest = rest[:n], rest[n:]
+	}
 }
 
 // walk reads every record once: TTLs, targets, the SOA, extended errors.
@@ -130,51 +207,76 @@ func (p *packing) walk(e *Entry) error {
 	var rr wire.Record
 	for r.Next(&rr) {
 		if rr.Type == wire.TypeOPT {
-			p.end = min(p.end, rr.Name)
-			e.rcode |= uint16(rr.TTL>>24) << 4
+			p.cut(&rr)
+			if rr.TTL>>24 != 0 {
+				e.rcode = wire.ServFail // an extended rcode, about our own query
+			}
 			e.errs = readErrors(p.msg[rr.Data:rr.End])
 			continue
 		}
 		if p.end != len(p.msg) {
-			continue // behind the OPT: of additional records, none is owed
+			continue // what was cut off, up to an OPT
 		}
-		if rr.TTL > 1<<31-1 {
-			rr.TTL = 0 // RFC 2181 section 8
-		}
-		switch rr.Section {
-		case wire.SectionAnswer:
-			p.ttl = min(p.ttl, rr.TTL)
-			p.answered = p.answered || rr.Type == p.key.Type
-			if err := p.target(&rr); err != nil {
+		if rr.Section == wire.SectionAnswer {
+			ok, err := p.belongs(&rr)
+			if err != nil {
 				return err
 			}
-		case wire.SectionAuthority:
-			if rr.Type == wire.TypeSOA && rr.End-rr.Data >= 4 {
-				p.soa = true
-				p.negative = min(rr.TTL, binary.BigEndian.Uint32(p.msg[rr.End-4:]), maxNegativeTTL)
+			if !ok {
+				p.cut(&rr) // taking it out of the middle would break the compression of what follows
+				continue
 			}
 		}
-		e.counts[rr.Section-1]++
-		e.ttls = append(e.ttls, uint16(rr.TTLAt-p.bodyAt))
+		if err := p.keep(e, &rr); err != nil {
+			return err
+		}
 	}
 	if r.Malformed() {
 		return ErrAnswer
 	}
+	if e.rcode != wire.Success && e.rcode != wire.NXDomain && e.rcode != wire.YXDomain {
+		e.rcode = wire.ServFail // REFUSED or FORMERR would speak of the client's query; they speak of ours
+	}
 	return nil
 }
 
-// target keeps the name a record leads to, to be judged: CNAME, DNAME, SVCB, HTTPS.
-func (p *packing) target(rr *wire.Record) error {
-	at := rr.Data
-	switch rr.Type {
-	case wire.TypeCNAME, wire.TypeDNAME:
-	case wire.TypeSVCB, wire.TypeHTTPS:
-		at += 2 // the priority
-	default:
-		return nil
+// cut ends the body where rr begins.
+func (p *packing) cut(rr *wire.Record) { p.end = min(p.end, rr.Name) }
+
+// keep takes a record into the entry.
+func (p *packing) keep(e *Entry, rr *wire.Record) error {
+	if rr.TTL > 1<<31-1 {
+		rr.TTL = 0 // RFC 2181 section 8
 	}
+	p.ttl = min(p.ttl, rr.TTL)
+	switch rr.Section {
+	case wire.SectionAnswer:
+		p.answered = p.answered || rr.Type == p.key.Type
+		e.ends[0] = uint16(rr.End - p.bodyAt)
+		if rr.Type == wire.TypeSVCB || rr.Type == wire.TypeHTTPS {
+			if err := p.service(rr); err != nil {
+				return err
+			}
+		}
+	case wire.SectionAuthority:
+		if rr.Type == wire.TypeSOA && rr.End-rr.Data >= 4 {
+			p.soa = true
+			p.negative = min(rr.TTL, binary.BigEndian.Uint32(p.msg[rr.End-4:]), maxNegativeTTL)
+		}
+	}
+	if rr.Section <= wire.SectionAuthority {
+		e.ends[1] = uint16(rr.End - p.bodyAt)
+	}
+	e.counts[rr.Section-1]++
+	e.ttls = append(e.ttls, uint16(rr.TTLAt-p.bodyAt))
+	return nil
+}
+
+// service keeps the name a SVCB or HTTPS record leads to, to be judged like an alias.
+func (p *packing) service(rr *wire.Record) error {
+	const priority = 2
 	var buf [wire.MaxName]byte
-	name, next, ok := wire.ExpandName(buf[:0], p.msg, at)
+	name, next, ok := wire.ExpandName(buf[:0], p.msg, rr.Data+priority)
 	if !ok || next > rr.End {
 		return ErrAnswer
 	}
@@ -262,10 +364,7 @@ func (e *Entry) Stale(now int64) bool {
 func (e *Entry) Failed(now int64) bool { return now < e.failedUntil.Load() }
 
 // MarkFailed notes that renewing it failed at now.
-func (e *Entry) MarkFailed(now int64) {
-	e.failedUntil.Store(now + recheck)
-	e.renewing.Store(false)
-}
+func (e *Entry) MarkFailed(now int64) { e.failedUntil.Store(now + recheck) }
 
 // Judged reports whether all targets passed under that version of the set.
 func (e *Entry) Judged(version uint64) bool { return e.judged.Load() == version }
@@ -286,13 +385,21 @@ func (e *Entry) Answer(q *wire.Query, now int64, stale bool) {
 	if e.Authenticated() && (q.DO || q.Has(wire.FlagAD)) {
 		wire.SetFlags(q.Out, wire.Flags(q.Out)|wire.FlagAD) // RFC 6840 sections 5.7 and 5.8
 	}
+	body, counts := e.fitting(q)
+	if body == nil {
+		q.Truncate()
+		return
+	}
 	base := len(q.Out)
-	q.Out = append(q.Out, e.data[e.name:e.bodyEnd]...)
-	for i, n := range e.counts {
+	q.Out = append(q.Out, body...)
+	for i, n := range counts {
 		wire.SetCount(q.Out, wire.SectionAnswer+i, int(n))
 	}
 	age, left := uint32(now-e.stored), uint32(max(0, e.expires-now))
 	for _, off := range e.ttls {
+		if int(off) >= len(body) {
+			break
+		}
 		field := q.Out[base+int(off):]
 		ttl := binary.BigEndian.Uint32(field)
 		switch {
@@ -307,12 +414,34 @@ func (e *Entry) Answer(q *wire.Query, now int64, stale bool) {
 	}
 }
 
-// Renew reports whether the entry, used at now, is asked for often and near its end, so that
-// it should be renewed before: true once, until it was.
+// fitting is what of the body q's client takes: all, or without records that are not owed; nil if even
+// that is too large (RFC 2181 section 9).
+func (e *Entry) fitting(q *wire.Query) (body []byte, counts [3]uint16) {
+	room := q.Limit() - len(q.Out)
+	if q.EDNS {
+		room -= optLen
+	}
+	body, counts = e.data[e.name:e.bodyEnd], e.counts
+	if len(body) > room {
+		body, counts[2] = body[:e.ends[1]], 0
+	}
+	// Authority proves a negative answer, and with DNSSEC a wildcard's.
+	if len(body) > room && e.bits&(negativeBit|doBit) == 0 && e.rcode == wire.Success {
+		body, counts[1] = body[:e.ends[0]], 0
+	}
+	if len(body) > room {
+		return nil, counts
+	}
+	return body, counts
+}
+
+// Renew reports whether the entry, used at now, is asked for often and near its end, so that it should
+// be renewed before: true once, and again when that came to nothing.
 func (e *Entry) Renew(now int64) bool {
 	life, left := e.expires-e.stored, e.expires-now
-	if life < 10 || left <= 0 || left > max(life/10, 2) || e.uses.Load() < maxUses {
+	if life < 10 || left <= 0 || left > max(life/10, 2) || e.uses.Load() < maxUses || e.Failed(now) {
 		return false
 	}
-	return e.renewing.CompareAndSwap(false, true)
+	at := e.renewAt.Load()
+	return at <= now && e.renewAt.CompareAndSwap(at, now+renewAgain)
 }

@@ -28,13 +28,14 @@ type Handler interface {
 
 // Config is what a Server is made of.
 type Config struct {
-	Addrs      []netip.AddrPort // each served over UDP and TCP
-	Packets    []net.PacketConn // sockets handed over by a supervisor, already bound
-	Streams    []net.Listener   // the same, listening
-	NewHandler func() Handler   // called once a UDP worker, and once for streams
-	Workers    int              // UDP workers an address; default one a core
-	MaxSlow    int              // queries on the slow path at a time; default 10,000
-	Drain      time.Duration    // how long Run waits for them at the end; default 5 s
+	Addrs      []netip.AddrPort             // each served over UDP and TCP
+	Packets    []net.PacketConn             // sockets handed over by a supervisor, already bound
+	Streams    []net.Listener               // the same, listening
+	NewHandler func() Handler               // called once a UDP worker, and once for streams
+	Serves     func(client netip.Addr) bool // who may ask, and so gets a share of the connections; nil: everyone
+	Workers    int                          // UDP workers an address; default one a core
+	MaxSlow    int                          // queries on the slow path at a time; default 10,000
+	Drain      time.Duration                // how long Run waits for them at the end; default 5 s
 	Log        *slog.Logger
 }
 
@@ -69,8 +70,11 @@ func New(c Config) (_ *Server, err error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Serves == nil {
+		c.Serves = func(netip.Addr) bool { return true }
+	}
 	s := &Server{pool: newPool(c.MaxSlow), drain: c.Drain}
-	s.streams = newStreamServer(c.NewHandler(), s.pool, c.Log)
+	s.streams = newStreamServer(c.NewHandler(), s.pool, c.Serves, c.Log)
 	defer func() {
 		if err != nil {
 			s.close()
@@ -83,7 +87,12 @@ func New(c Config) (_ *Server, err error) {
 	}
 	s.streams.listeners = append(s.streams.listeners, c.Streams...)
 	for _, addr := range c.Addrs {
-		if err := s.bind(addr, c); err != nil {
+		err := s.bind(addr, c)
+		if errors.Is(err, syscall.EAFNOSUPPORT) && addr.Addr() == netip.IPv6Unspecified() && len(c.Addrs) > 1 {
+			c.Log.Warn("this machine has no IPv6: not listening there", "address", addr)
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -75,17 +75,8 @@ func newUDPWorker(conn *net.UDPConn, wildcard bool, h Handler, p *pool) (*udpWor
 		packets: make([]byte, batchSize*packetSize),
 	}
 	w.copies.New = func() any { return &slowQuery{} }
-	if wildcard {
-		err := raw.Control(func(fd uintptr) {
-			// One of the two, by the socket's family: an IPv6 socket that takes IPv4 too would give both
-			// for one query, and refuse both for its answer.
-			if unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1) != nil {
-				_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
+	if err := raw.Control(tune); err != nil {
+		return nil, err
 	}
 	for i := range w.queries {
 		w.queries[i].Out = make([]byte, 0, answerSize)
@@ -114,6 +105,7 @@ func (w *udpWorker) run() {
 	for {
 		n, err := w.receiveBatch()
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+			w.drain()
 			return
 		}
 		if n == 0 {
@@ -125,11 +117,29 @@ func (w *udpWorker) run() {
 	}
 }
 
+// drain answers what had come before the socket was stopped, without waiting for more.
+func (w *udpWorker) drain() {
+	for {
+		n, err := w.collect(func(receive func(fd uintptr) bool) error {
+			return w.raw.Control(func(fd uintptr) { receive(fd) })
+		})
+		if err != nil || n == 0 {
+			return
+		}
+		batch := w.queries[:n]
+		w.handler.Fast(batch)
+		w.answer(batch)
+	}
+}
+
 // stop makes run return after the batch it is at.
 func (w *udpWorker) stop() { _ = w.conn.SetReadDeadline(time.Unix(1, 0)) }
 
 // receiveBatch fills queries with what has come, waiting for one at least.
-func (w *udpWorker) receiveBatch() (int, error) {
+func (w *udpWorker) receiveBatch() (int, error) { return w.collect(w.raw.Read) }
+
+// collect is receiveBatch by way of read, which runs the system call, and may wait and run it again.
+func (w *udpWorker) collect(read func(func(fd uintptr) bool) error) (int, error) {
 	for i := range w.in {
 		h := &w.in[i].hdr
 		h.Namelen = unix.SizeofSockaddrInet6
@@ -138,7 +148,7 @@ func (w *udpWorker) receiveBatch() (int, error) {
 			h.SetControllen(controlSize)
 		}
 	}
-	if err := w.raw.Read(w.receive); err != nil {
+	if err := read(w.receive); err != nil {
 		return 0, err
 	}
 	if w.errno != 0 {
@@ -317,6 +327,24 @@ func (w *udpWorker) drops() (n uint64) {
 	return n
 }
 
+// tune sets up a socket, our own or one handed over, as far as the kernel lets it: options of the other
+// family fail, and a smaller receive queue only shows in the figures.
+func tune(fd uintptr) {
+	set := func(level, opt, value int) error { return unix.SetsockoptInt(int(fd), level, opt, value) }
+	if set(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveRoom) != nil {
+		_ = set(unix.SOL_SOCKET, unix.SO_RCVBUF, receiveRoom)
+	}
+	// Where the answer is to leave from is known from where the query was sent to. One message tells it: an
+	// IPv6 socket that takes IPv4 too tells of both kinds in IPv6's.
+	if set(unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1) != nil {
+		_ = set(unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+	}
+	// RFC 9715 section 3.1: answers leave with DF set and are never fragmented; what the path's
+	// size is said to be, which anybody can forge, is not believed.
+	_ = set(unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
+	_ = set(unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE)
+}
+
 // controlPacket sets a UDP socket up before it is bound.
 func controlPacket(network, _ string, c syscall.RawConn) error {
 	var err error
@@ -327,16 +355,8 @@ func controlPacket(network, _ string, c syscall.RawConn) error {
 	}
 	ctl := c.Control(func(fd uintptr) {
 		set(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveRoom) != nil {
-			set(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveRoom)
-		}
-		// RFC 9715 section 3.1: answers leave with DF set and are never fragmented; what the path's
-		// size is said to be, which anybody can forge, is not believed.
-		if network == "udp4" {
-			set(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
-		} else {
+		if network == "udp6" {
 			set(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
-			set(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE)
 		}
 	})
 	return errors.Join(ctl, err)

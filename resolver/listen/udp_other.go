@@ -52,7 +52,7 @@ func (w *udpWorker) run() {
 		if err != nil || peer.Port() == 0 {
 			continue
 		}
-		q.Packet, q.Transport, q.Client = packet[:n], wire.UDP, peer.Addr().Unmap()
+		q.Packet, q.Transport, q.Client = packet[:n], wire.UDP, peer.Addr().Unmap().WithZone("")
 		w.handler.Fast(batch)
 		if q.Outcome == wire.Slow && !w.handOver(q, peer) {
 			w.handler.Shed(q)

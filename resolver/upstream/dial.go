@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"rempart/internal/wire"
 )
@@ -26,9 +27,28 @@ func (p *Pool) DialContext(ctx context.Context, network, address string) (net.Co
 	if err != nil {
 		return nil, fmt.Errorf("looking up %s: %w", host, err)
 	}
+	return dialEach(ctx, addrs, func(ctx context.Context, a netip.Addr) (net.Conn, error) {
+		return d.DialContext(ctx, network, net.JoinHostPort(a.String(), port))
+	})
+}
+
+const (
+	maxAddresses = 8               // of an answer are tried
+	maxDial      = 5 * time.Second // spent on one of them
+)
+
+// dialEach connects to the first of addrs that takes the connection. Each has an equal share of
+// the time left, and maxDial at most: a dead one must not use up what the others need.
+func dialEach(ctx context.Context, addrs []netip.Addr, dial func(context.Context, netip.Addr) (net.Conn, error)) (net.Conn, error) {
 	var errs []error
-	for _, a := range addrs {
-		conn, err := d.DialContext(ctx, network, net.JoinHostPort(a.String(), port))
+	for i, a := range addrs {
+		share := maxDial
+		if end, limited := ctx.Deadline(); limited {
+			share = min(share, time.Until(end)/time.Duration(len(addrs)-i))
+		}
+		attempt, cancel := context.WithTimeout(ctx, share)
+		conn, err := dial(attempt, a)
+		cancel()
 		if err == nil {
 			return conn, nil
 		}
@@ -39,28 +59,42 @@ func (p *Pool) DialContext(ctx context.Context, network, address string) (net.Co
 	return nil, errors.Join(errs...)
 }
 
-// maxAddresses bounds what of an answer is tried.
-const maxAddresses = 8
-
-// lookup returns the addresses of host, IPv4 first: a machine with IPv6 only fails those at once.
-func (p *Pool) lookup(ctx context.Context, host string) (addrs []netip.Addr, err error) {
+// lookup returns the addresses of host in the order they are to be tried.
+func (p *Pool) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	name, err := wire.AppendName(nil, strings.TrimSuffix(host, "."))
 	if err != nil {
 		return nil, err
 	}
+	var families [2][]netip.Addr
 	var errs []error
-	for _, typ := range []uint16{wire.TypeA, wire.TypeAAAA} {
+	for i, typ := range [...]uint16{wire.TypeAAAA, wire.TypeA} {
 		a, err := p.Exchange(ctx, Question{Name: name, Type: typ, Class: wire.ClassIN})
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		addrs = append(addrs, addressesOf(a.Packed, typ)...)
+		families[i] = addressesOf(a.Packed, typ)
 	}
+	addrs := interleave(families[0], families[1])
 	if len(addrs) == 0 {
 		return nil, errors.Join(append(errs, errors.New("it has no address"))...)
 	}
 	return addrs[:min(len(addrs), maxAddresses)], nil
+}
+
+// interleave takes from a and b in turn, a first: where one family of addresses does not work the
+// other is tried next (RFC 8305 section 4, without the race).
+func interleave(a, b []netip.Addr) []netip.Addr {
+	out := make([]netip.Addr, 0, len(a)+len(b))
+	for i := range max(len(a), len(b)) {
+		if i < len(a) {
+			out = append(out, a[i])
+		}
+		if i < len(b) {
+			out = append(out, b[i])
+		}
+	}
+	return out
 }
 
 // addressesOf reads the addresses of an answer.

@@ -43,6 +43,15 @@ func (l *latency) above(yes bool) {
 	l.p95 = min(max(l.p95, time.Microsecond), maxSilence)
 }
 
+// merit is what an answer says of the upstream that gave it.
+type merit uint8
+
+const (
+	useless merit = iota // it has an error of the upstream's own
+	neutral              // it only says that the upstream is there
+	useful
+)
+
 // health is what traffic says of one upstream. Its methods may be called concurrently.
 type health struct {
 	fixed time.Duration // patience whatever the latency, and no hedging; 0: as learned
@@ -93,19 +102,21 @@ func (h *health) hedgeAfter() (after time.Duration, known bool) {
 	return max(h.latency.p95, minHedge), h.latency.samples >= hedgeSamples && h.fixed == 0
 }
 
-// answered notes a sound answer: useful, or with an error of the upstream's own. It reports
-// whether that one error too many brought it down.
-func (h *health) answered(rtt time.Duration, useful bool) (fell bool) {
+// answered notes a sound answer. It reports whether one useless answer too many brought the
+// upstream down.
+func (h *health) answered(rtt time.Duration, worth merit) (fell bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.latency.add(rtt)
 	h.heard = time.Now()
-	if useful {
+	switch worth {
+	case useful:
 		h.good, h.down, h.strikes = h.heard, false, 0
-		return false
+	case useless:
+		h.strikes++
+		return h.strikes >= maxStrikes && h.fallLocked()
 	}
-	h.strikes++
-	return h.strikes >= maxStrikes && h.fallLocked()
+	return false
 }
 
 // revived notes that a probe was answered: the upstream is used again.

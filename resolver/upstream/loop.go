@@ -5,24 +5,27 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"sync"
 	"time"
 
 	"rempart/internal/wire"
 )
 
-// The questions by which a resolver finds itself behind an upstream, in canonical wire form.
-const (
-	instanceName = "\x08instance\x07rempart\x00"     // CH TXT: the identity of whoever answers
-	loopZone     = "\x04loop\x07rempart\x04test\x00" // IN TXT below it: a name nobody else asks for
-)
+// ProbeZone is the zone, in text form, of the names upstreams are probed with to find loops. Names
+// below it go on to the upstreams like any other, unless Sighted knows one. Resolvers on the way pass
+// them on too: example names mean nothing special to them (RFC 6761 section 6.5), as .test ones may.
+const ProbeZone = "loop.rempart.example"
+
+// instanceName, in wire form, is asked of class CH for the identity of whoever answers.
+const instanceName = "\x08instance\x07rempart\x00"
 
 const (
 	firstCheck    = 500 * time.Millisecond // the listeners have to stand, or it finds nothing
 	checkTimeout  = 5 * time.Second
 	checkInterval = 5 * time.Minute
-	minRecheck    = 5 * time.Second  // of a check without a result
-	maxRecheck    = 30 * time.Minute // of an upstream that leads back here
-	probeMemory   = 10 * time.Minute // how late a probe may come back and still be known
+	minRecheck    = time.Second      // of a check without a result, or of an upstream that leads back here
+	maxRecheck    = 30 * time.Minute // of the latter
+	probeMemory   = time.Minute      // how late a probe may come back and still be known: others see its name too
 )
 
 // sighting is a loop probe, by whose name a query that came back is known.
@@ -35,30 +38,39 @@ type sighting struct {
 // keepFromLooping checks one upstream soon, then every few minutes, and after it was down: it
 // may not be who it was.
 func (p *Pool) keepFromLooping(ctx context.Context, m *member) {
-	check := time.NewTimer(jitter(firstCheck))
+	check := time.NewTimer(checkInterval)
 	defer check.Stop()
+	var due time.Time
+	checkIn := func(d time.Duration) {
+		d = jitter(d)
+		due = time.Now().Add(d)
+		check.Reset(d)
+	}
+	checkIn(firstCheck)
 	backoff := time.Duration(0)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-m.changed:
-			check.Reset(jitter(firstCheck))
+			// Never later than it was due: a loop itself may have the upstream go up and down.
+			if time.Until(due) > 2*firstCheck {
+				checkIn(firstCheck)
+			}
 			continue
 		case <-check.C:
 		}
-		next := checkInterval
 		switch p.checkLoop(ctx, m) {
 		case noLoop:
 			backoff = 0
+			checkIn(checkInterval)
 		case isLoop:
 			backoff = min(max(2*backoff, minRecheck), maxRecheck)
-			next = backoff
+			checkIn(backoff)
 		case unknown:
 			backoff = min(max(2*backoff, minRecheck), checkInterval)
-			next = backoff
+			checkIn(backoff)
 		}
-		check.Reset(jitter(next))
 	}
 }
 
@@ -66,33 +78,48 @@ func (p *Pool) keepFromLooping(ctx context.Context, m *member) {
 type loopState uint8
 
 const (
-	unknown loopState = iota // no answer
+	unknown loopState = iota // no answer, or one that proves nothing
 	noLoop
 	isLoop
 )
 
 // checkLoop finds out whether m leads back to this process, at once or through others, and
-// refuses it then.
+// refuses it then. It asks m whatever its health: where every query goes round, nothing but the
+// probe comes back from m. What m fails to answer is not held against it.
 func (p *Pool) checkLoop(ctx context.Context, m *member) loopState {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	if p.isSelf(ctx, m) {
+	name := p.newProbe(m)
+	self := false
+	var asking sync.WaitGroup
+	asking.Go(func() { self = p.isSelf(ctx, m) }) // beside the probe, which need not wait for it
+	r, err := m.via.exchange(ctx, &Question{Name: name, Type: wire.TypeTXT, Class: wire.ClassIN})
+	asking.Wait()
+	if self {
 		p.refuse(m, "it is this resolver itself")
 		return isLoop
 	}
-	name := p.newProbe(m)
-	_, err := m.via.exchange(ctx, &Question{Name: name, Type: wire.TypeTXT, Class: wire.ClassIN})
-	switch {
-	case p.cameBack(name):
-		return isLoop // Sighted has refused it
-	case err != nil:
-		return unknown
-	}
-	// It has been answered, and not by way of here.
-	if m.looping.CompareAndSwap(true, false) {
+	// SERVFAIL is how others say that they had no answer: no proof that the probe did not go round.
+	return p.conclude(m, name, err == nil && r.rcode != wire.ServFail)
+}
+
+// conclude says what became of the probe name sent to m. If it was answered and not by way of here,
+// m is used again.
+func (p *Pool) conclude(m *member, name []byte, answered bool) loopState {
+	p.mu.Lock() // a sighting comes wholly before this, or refuses m after it
+	back := p.probes[string(name)].back
+	cleared := !back && answered && m.looping.CompareAndSwap(true, false)
+	p.mu.Unlock()
+	if cleared {
 		p.log.Info("upstream no longer leads back to this resolver: it is used again", "upstream", m.name)
 	}
-	return noLoop
+	switch {
+	case back:
+		return isLoop // Sighted has refused it
+	case answered:
+		return noLoop
+	}
+	return unknown
 }
 
 // isSelf asks m who it is. Silence and errors say nothing: many resolvers refuse the class.
@@ -126,8 +153,10 @@ func hasText(msg []byte, text string) bool {
 func (p *Pool) newProbe(m *member) []byte {
 	var random [8]byte
 	rand.Read(random[:])
-	label := hex.AppendEncode(nil, random[:])
-	name := append(append([]byte{byte(len(label))}, label...), loopZone...)
+	name, err := wire.AppendName(nil, hex.EncodeToString(random[:])+"."+ProbeZone)
+	if err != nil {
+		panic(err) // ProbeZone is misspelt
+	}
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,12 +169,14 @@ func (p *Pool) newProbe(m *member) []byte {
 	return name
 }
 
-// Sighted is told of a query's name under loop.rempart.test., in canonical wire form, and reports
-// whether it is a probe of this pool: then the upstream it was sent to leads back here, and is
-// refused from now on. Such a query must not be forwarded.
+// Sighted is told of a query's name below ProbeZone, in canonical wire form, and reports whether it
+// is a probe of this pool, under way or sent not long ago: then the upstream it was sent to leads
+// back here, and is refused from now on. Such a query must not be forwarded. Any other name must:
+// it may be the probe of another process, which only its coming back tells of a loop.
 func (p *Pool) Sighted(name []byte) bool {
 	p.mu.Lock()
 	s, known := p.probes[string(name)]
+	known = known && time.Since(s.sent) <= probeMemory
 	if known {
 		s.back = true
 		p.probes[string(name)] = s
@@ -155,13 +186,6 @@ func (p *Pool) Sighted(name []byte) bool {
 		p.refuse(s.member, "a query sent to it came back")
 	}
 	return known
-}
-
-// cameBack reports whether the probe name was sighted.
-func (p *Pool) cameBack(name []byte) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.probes[string(name)].back
 }
 
 // refuse takes m out of use until a check finds it clean.

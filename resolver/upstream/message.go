@@ -95,7 +95,7 @@ type match uint8
 const (
 	foreign match = iota // not an answer to it at all
 	recased              // its question is the one asked but for the case
-	bare                 // the right ID and FORMERR or NOTIMP, without a question (RFC 1035 leaves it open)
+	bare                 // the right ID and FORMERR or NOTIMP, without a question (RFC 1035 leaves it open): restore
 	exact
 )
 
@@ -140,10 +140,11 @@ func questionEnd(sent []byte) int {
 
 // reply is a sound answer to the question asked.
 type reply struct {
-	packed []byte // the caller's own; the question in canonical case, nothing behind the last record
-	rcode  int    // the whole one, extended bits included
-	edns   bool   // it has an OPT
-	dnssec bool   // an extended error says that validation failed
+	packed   []byte // the caller's own; the question in canonical case, nothing behind the last record
+	rcode    int    // the whole one, extended bits included
+	edns     bool   // it has an OPT
+	dnssec   bool   // an extended error says that validation failed
+	stripped bool   // DNSSEC records were wanted, but could not be asked for
 }
 
 var errMalformed = errors.New("malformed answer")
@@ -170,6 +171,14 @@ func read(msg []byte, q *Question) (reply, error) {
 	}
 	r.packed = msg[:records.Offset()]
 	return r, nil
+}
+
+// restore makes the answer to q of msg, which compare found bare: its header, and the question
+// it left out. Whatever else msg has is dropped.
+func restore(msg []byte, q *Question) reply {
+	packed := appendQuery(make([]byte, 0, wire.HeaderLen+len(q.Name)+4), q, wire.ID(msg), form{})
+	wire.SetFlags(packed, wire.Flags(msg)&^(wire.FlagTC|wire.FlagAD))
+	return reply{packed: packed, rcode: wire.Rcode(msg)}
 }
 
 // saysBogus reports whether the options of an OPT hold an extended error of a DNSSEC kind
@@ -206,7 +215,20 @@ func (r *reply) final() bool {
 	return false
 }
 
-// lacksEDNS reports whether the upstream did not understand the OPT (RFC 6891 section 7).
-func (r *reply) lacksEDNS() bool {
-	return !r.edns && (r.rcode == wire.FormErr || r.rcode == wire.NotImp)
+// declines reports whether the upstream did not understand what was asked, or how.
+func (r *reply) declines() bool { return r.rcode == wire.FormErr || r.rcode == wire.NotImp }
+
+// lacksEDNS reports whether it may have been the OPT that it did not understand (RFC 6891 section 7).
+func (r *reply) lacksEDNS() bool { return !r.edns && r.declines() }
+
+// merit is what r, an answer to q, says of the upstream it came from. Many home routers decline
+// all types but a few, and are well.
+func (r *reply) merit(q *Question) merit {
+	switch {
+	case r.final():
+		return useful
+	case r.declines() && q.Type != wire.TypeA && q.Type != wire.TypeAAAA:
+		return neutral
+	}
+	return useless
 }

@@ -183,7 +183,7 @@ func (p *pipe) read(conn net.Conn) error {
 // receive takes in a message that answers q.
 func receive(msg []byte, m match, q *Question) outcome {
 	if m == bare {
-		return outcome{reply: reply{rcode: wire.Rcode(msg)}, echoed: true}
+		return outcome{reply: restore(msg, q), echoed: true}
 	}
 	if wire.Flags(msg)&wire.FlagTC != 0 {
 		return outcome{err: fmt.Errorf("%w: truncated over TCP", errMalformed)}

@@ -46,10 +46,12 @@ type Config struct {
 type Answer struct {
 	// Packed is the whole message as received, but for its question, which is in canonical lower
 	// case, and octets behind its last record, which are cut off. The caller owns it. Its rcode
-	// may be an error every upstream agreed on; its records are framed soundly, no more.
+	// may be an error every upstream agreed on; its records are framed soundly, no more. An error
+	// that came without its question has it here.
 	Packed []byte
 	// Authenticated is set if it came over TLS or from a loopback address: its AD bit was not
-	// changed on the way.
+	// changed on the way. It is not if DNSSEC records were wanted of an upstream without EDNS, which
+	// cannot be asked for them: the answer is without.
 	Authenticated bool
 }
 
@@ -191,7 +193,7 @@ func (p *Pool) ask(ctx context.Context, m *member, q *Question, sent time.Time) 
 		if !r.final() {
 			m.counters.failures[Rcode].Add(1)
 		}
-		if m.health.answered(elapsed, r.final()) {
+		if m.health.answered(elapsed, r.merit(q)) {
 			m.via.retire()
 		}
 	case ctx.Err() != nil:

@@ -261,7 +261,7 @@ func (r *race) finish() {
 }
 
 func (r *race) answer(res *result) Answer {
-	return Answer{Packed: res.reply.packed, Authenticated: r.lanes[res.lane].member.trusted}
+	return Answer{Packed: res.reply.packed, Authenticated: r.lanes[res.lane].member.trusted && !res.reply.stripped}
 }
 
 // giveUp ends every attempt and returns the best that was heard.

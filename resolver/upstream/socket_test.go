@@ -5,9 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -134,78 +132,6 @@ func TestFloodOfForgedAnswersGoesToTCP(t *testing.T) {
 	})
 	if m, _ := exchange(t, newPool(t, nil, overUDP(u)), "www.example.org"); m.Rcode != dns.RcodeSuccess {
 		t.Errorf("answer:\n%v", m)
-	}
-}
-
-func TestCaseNotEchoed(t *testing.T) {
-	u := dnstest.NewUpstream(t, dnstest.LowerCase(dnstest.Answer("@ 300 IN A 192.0.2.7")))
-	p := newPool(t, nil, overUDP(u))
-	const name = "a-long-enough-name-to-be-mixed.example.org"
-	exchange(t, p, name)
-	if u.Queries("udp") != 1 || u.Queries("tcp") != 1 {
-		t.Fatalf("%d queries over UDP, %d over TCP; want one each", u.Queries("udp"), u.Queries("tcp"))
-	}
-	exchange(t, p, name)
-	if u.Queries("udp") != 2 || u.Queries("tcp") != 1 {
-		t.Errorf("%d queries over UDP, %d over TCP; want the second over UDP alone", u.Queries("udp"), u.Queries("tcp"))
-	}
-	if got := u.Last().Msg.Question[0].Name; got != name+"." {
-		t.Errorf("asked for %q: 0x20 was not given up", got)
-	}
-}
-
-func TestOneForgedCaseKeeps0x20(t *testing.T) {
-	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
-		if q.Network == "udp" {
-			dnstest.LowerCase(dnstest.Answer())(q)
-			return
-		}
-		dnstest.Answer()(q)
-	})
-	p := newPool(t, nil, overUDP(u))
-	const name = "a-long-enough-name-to-be-mixed.example.org"
-	for range caseStrikes - 1 {
-		exchange(t, p, name)
-	}
-	if p.members[0].via.(*transport).noMix.active() {
-		t.Error("0x20 was given up although TCP echoes the case")
-	}
-	exchange(t, p, name)
-	exchange(t, p, name)
-	if got := u.Queries("tcp"); got != caseStrikes {
-		t.Errorf("%d queries over TCP, want %d", got, caseStrikes)
-	}
-}
-
-func TestWithoutEDNS(t *testing.T) {
-	for _, handler := range []dnstest.Handler{
-		dnstest.NoEDNS(dnstest.Answer("@ 300 IN A 192.0.2.7")),
-		func(q *dnstest.Query) { // as some old servers do: a header alone
-			if q.Msg.IsEdns0() == nil {
-				dnstest.Answer("@ 300 IN A 192.0.2.7")(q)
-				return
-			}
-			m := new(dns.Msg).SetRcode(q.Msg, dns.RcodeNotImplemented)
-			m.Question = nil
-			q.Send(m)
-		},
-	} {
-		u := dnstest.NewUpstream(t, handler)
-		p := newPool(t, nil, overUDP(u))
-		for i, want := range []int{2, 3} { // the second question is put without at once
-			if m, _ := exchange(t, p, "www.example.org"); len(m.Answer) != 1 {
-				t.Errorf("answer:\n%v", m)
-			}
-			if got := u.Queries(); got != want {
-				t.Errorf("%d queries after question %d, want %d", got, i+1, want)
-			}
-		}
-		q := question(t, "www.example.org")
-		q.DO = true
-		p.Exchange(t.Context(), q)
-		if u.Last().Msg.IsEdns0() == nil {
-			t.Error("a question for DNSSEC records was put without EDNS")
-		}
 	}
 }
 
@@ -377,51 +303,5 @@ func TestRunEndsEverything(t *testing.T) {
 	}
 	if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("after the end: %v", err)
-	}
-}
-
-func TestLoops(t *testing.T) {
-	var pool atomic.Pointer[Pool]
-	tests := map[string]dnstest.Handler{
-		"this very process": func(q *dnstest.Query) {
-			if q.Msg.Question[0].Qclass == dns.ClassCHAOS {
-				dnstest.Answer(`@ 0 CH TXT "0123456789abcdef"`)(q)
-				return
-			}
-			dnstest.Answer()(q)
-		},
-		"by way of another": func(q *dnstest.Query) {
-			if name := q.Msg.Question[0].Name; strings.HasSuffix(strings.ToLower(name), ".loop.rempart.test.") {
-				if !pool.Load().Sighted(wireName(t, name)) {
-					t.Errorf("the probe %s is not known", name)
-				}
-			}
-			dnstest.Rcode(dns.RcodeNameError)(q)
-		},
-	}
-	for name, handler := range tests {
-		t.Run(name, func(t *testing.T) {
-			u := dnstest.NewUpstream(t, handler)
-			p := newPool(t, nil, overUDP(u))
-			pool.Store(p)
-			m := p.members[0]
-			if got := p.checkLoop(t.Context(), m); got != isLoop || !p.Stats().Upstreams[0].Looping {
-				t.Fatalf("not found out: %d, %+v", got, p.Stats().Upstreams[0])
-			}
-			if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrLoop) {
-				t.Errorf("error %v, want ErrLoop", err)
-			}
-			// Another instance behind it is fine.
-			u.Handle(dnstest.Answer(`@ 0 CH TXT "fedcba9876543210"`))
-			if got := p.checkLoop(t.Context(), m); got != noLoop {
-				t.Errorf("checked again: %d", got)
-			}
-			if p.Stats().Upstreams[0].Looping {
-				t.Error("still refused when it no longer leads back")
-			}
-		})
-	}
-	if pool.Load().Sighted(wireName(t, "0123456789abcdef.loop.rempart.test")) {
-		t.Error("a name nobody sent was taken for a probe")
 	}
 }

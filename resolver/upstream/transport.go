@@ -20,7 +20,7 @@ type exchanger interface {
 
 const (
 	quirkMemory  = 15 * time.Minute // what an upstream lacks is tried again after this long
-	caseStrikes  = 3                // unechoed cases over UDP, echoed over TCP, until 0x20 is given up
+	caseStrikes  = 3                // unechoed cases over UDP, that TCP does not confirm, until 0x20 is given up
 	dialTimeout  = 3 * time.Second  // TCP and TLS handshakes together
 	sessionsKept = 4                // TLS sessions for resumption
 )
@@ -46,7 +46,7 @@ type transport struct {
 	datagrams *datagrams // nil but for UDP
 	stream    *stream
 
-	noEDNS  quirk // answers FORMERR to an OPT
+	noEDNS  quirk // answers FORMERR or NOTIMP to an OPT, and otherwise without
 	noMix   quirk // does not echo the case of a question
 	strikes atomic.Int32
 }
@@ -91,20 +91,23 @@ func dialer(e Endpoint, roots *x509.CertPool) func(context.Context) (net.Conn, e
 
 func (t *transport) retire() { t.stream.retire() }
 
-// exchange asks, and asks again without EDNS where the upstream does not understand it. A
-// question for DNSSEC records keeps it: without, the answer would not be to the question.
+// exchange asks, and asks again without EDNS where the upstream may not understand it. A question
+// for DNSSEC records is always tried with EDNS first: what is believed may have been forged, and
+// without EDNS they cannot be asked for.
 func (t *transport) exchange(ctx context.Context, q *Question) (reply, error) {
 	edns := q.DO || !t.noEDNS.active()
 	r, err := t.ask(ctx, q, edns)
-	if err == nil && edns && !q.DO && r.lacksEDNS() {
-		if r, err = t.ask(ctx, q, false); err == nil {
-			t.noEDNS.believe()
-		}
+	if err != nil || !edns || !r.lacksEDNS() {
+		return r, err
 	}
-	if err == nil && r.packed == nil {
-		err = fmt.Errorf("%w: no question", errMalformed)
+	if r, err = t.ask(ctx, q, false); err != nil {
+		return r, err
 	}
-	return r, err
+	r.stripped = q.DO
+	if !r.declines() { // else it is the question that it does not understand
+		t.noEDNS.believe()
+	}
+	return r, nil
 }
 
 // ask asks once, over TCP if UDP will not do.
@@ -120,14 +123,24 @@ func (t *transport) ask(ctx context.Context, q *Question, edns bool) (reply, err
 		return r, why
 	}
 	r, echoed, err := t.stream.ask(ctx, q, f)
-	if err != nil {
-		return r, fmt.Errorf("%w; over TCP: %w", why, err)
+	gaveUp := recased && t.recased(err == nil && !echoed)
+	switch {
+	case err == nil:
+		return r, nil
+	case gaveUp && ctx.Err() == nil:
+		return t.datagrams.ask(ctx, q, form{edns: edns})
 	}
-	// Where TCP echoes the case the answer over UDP may have been forged: it takes several to
-	// make Rempart give up a protection.
-	if recased && (!echoed || t.strikes.Add(1) >= caseStrikes) {
-		t.strikes.Store(0)
-		t.noMix.believe()
+	return r, fmt.Errorf("%w; over TCP: %w", why, err)
+}
+
+// recased notes that the case of a question did not come back over UDP; certain says that TCP
+// does not echo it either. Where TCP does, or cannot be had, the answer may have been forged: it
+// takes several to make Rempart give up a protection. It reports whether this one did.
+func (t *transport) recased(certain bool) (gaveUp bool) {
+	if !certain && t.strikes.Add(1) < caseStrikes {
+		return false
 	}
-	return r, nil
+	t.strikes.Store(0)
+	t.noMix.believe()
+	return true
 }

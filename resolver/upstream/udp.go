@@ -63,7 +63,7 @@ func (d *datagrams) ask(ctx context.Context, q *Question, f form) (reply, error)
 		case m == foreign:
 			d.foreign.Add(1)
 		case m == bare:
-			return reply{rcode: wire.Rcode(buf[:n])}, nil
+			return restore(buf[:n], q), nil
 		case m == recased && f.mix:
 			d.foreign.Add(1)
 			return reply{}, errRecased

@@ -1,0 +1,51 @@
+//go:build linux && !race
+
+package listen
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+)
+
+// TestBatchAllocatesNothing takes a worker through receiving, answering and sending by hand.
+func TestBatchAllocatesNothing(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
+		s, err := New(Config{
+			Addrs: []netip.AddrPort{netip.MustParseAddrPort(addr)}, Workers: 1,
+			NewHandler: func() Handler { return &fakeHandler{} },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.close()
+		const batch = 10
+		w := s.workers[0]
+		c := dial(t, "udp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), s.Addrs()[0].Port()).String()).(*net.UDPConn)
+		packet, buf := query(t, 1, "a.example"), make([]byte, 4096)
+		allocs := testing.AllocsPerRun(100, func() {
+			for range batch {
+				if _, err := c.Write(packet); err != nil {
+					t.Error(err)
+				}
+			}
+			n, err := w.receiveBatch()
+			if err != nil || n != batch {
+				t.Errorf("a batch of %d, %v", n, err)
+			}
+			for i := range w.queries[:n] {
+				w.queries[i].Parse(0)
+				answer(&w.queries[i])
+			}
+			w.answer(w.queries[:n])
+			for range batch {
+				if _, err := c.Read(buf); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		if allocs != 0 {
+			t.Errorf("%s: %v allocations a batch", addr, allocs)
+		}
+	}
+}

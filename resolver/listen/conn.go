@@ -1,0 +1,247 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rempart/internal/wire"
+)
+
+const (
+	frameHeader  = 2   // the length before each message (RFC 1035 section 4.2.2)
+	streamBatch  = 16  // queries given to Fast at once
+	maxPipelined = 128 // queries of one connection on the slow path, and answers not yet taken: beyond, it is not read from
+	packetRoom   = 4096
+	keptRoom     = 8192 // a buffer that grew beyond is not kept for the connection's next query
+)
+
+// stream is one connection. Its reader calls Fast on what has come and writes those answers at once;
+// slow ones are written when they are ready, in any order (RFC 7766 section 7).
+type stream struct {
+	server   *streamServer
+	conn     net.Conn
+	client   netip.Addr
+	group    netip.Prefix
+	stranger bool // may not ask: gets its REFUSED, and is hung up on
+	stopping atomic.Bool
+	slots    chan struct{} // one is taken by each query on the slow path, until its answer is written
+	slow     sync.WaitGroup
+	writing  sync.Mutex
+
+	mu       sync.Mutex
+	ready    [][]byte // framed answers of the slow path, not yet written
+	flushing bool     // somebody is writing them
+}
+
+// run reads until the client leaves, is idle for too long, or sends what is no query.
+func (st *stream) run() {
+	defer st.conn.Close()
+	defer st.slow.Wait()
+	buf := make([]byte, 0, packetRoom)
+	batch := make([]wire.Query, 0, streamBatch)
+	for {
+		idle := st.idle()
+		// The time for a message to come whole counts from here: a client that dribbles is cut off.
+		_ = st.conn.SetReadDeadline(time.Now().Add(idle))
+		ok := true
+		if buf, ok = st.fill(buf); !ok {
+			return
+		}
+		used := 0
+		batch, used = st.frames(batch[:0], buf, idle)
+		st.server.handler.Fast(batch)
+		if !st.answer(batch) || st.stranger {
+			return
+		}
+		buf = st.shrink(append(buf[:0], buf[used:]...))
+		for i := range batch {
+			if cap(batch[i].Out) > keptRoom {
+				batch[i].Out = nil
+			}
+		}
+	}
+}
+
+// shrink gives back room that a long message needed.
+func (st *stream) shrink(buf []byte) []byte {
+	if cap(buf) <= keptRoom || len(buf) > packetRoom {
+		return buf
+	}
+	return append(make([]byte, 0, packetRoom), buf...)
+}
+
+func (st *stream) idle() time.Duration {
+	if st.stranger {
+		return min(strangerTimeout, st.server.limits.idle)
+	}
+	return st.server.idle()
+}
+
+// fill reads until buf begins with a whole message.
+func (st *stream) fill(buf []byte) ([]byte, bool) {
+	for {
+		if len(buf) >= frameHeader {
+			need := frameHeader + int(buf[0])<<8 + int(buf[1])
+			if len(buf) >= need {
+				return buf, true
+			}
+			if need > cap(buf) {
+				buf = append(make([]byte, 0, need), buf...)
+			}
+		}
+		if st.stopping.Load() {
+			return buf, false // what came whole was answered
+		}
+		n, err := st.conn.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err != nil {
+			if n == 0 && len(buf) == 0 && errors.Is(err, os.ErrDeadlineExceeded) && st.busy() {
+				// Idle means that nothing is owed: it waits for its answers (RFC 7766 section 6.2.3).
+				_ = st.conn.SetReadDeadline(time.Now().Add(st.idle()))
+				continue
+			}
+			return buf, false
+		}
+	}
+}
+
+func (st *stream) busy() bool { return len(st.slots) > 0 }
+
+// frames makes queries of the whole messages at the start of buf, up to a batch; used is their length.
+func (st *stream) frames(batch []wire.Query, buf []byte, idle time.Duration) (_ []wire.Query, used int) {
+	for len(batch) < cap(batch) && len(buf)-used >= frameHeader {
+		n := int(buf[used])<<8 + int(buf[used+1])
+		if len(buf)-used < frameHeader+n {
+			break
+		}
+		batch = batch[:len(batch)+1]
+		q := &batch[len(batch)-1]
+		q.Packet = buf[used+frameHeader:][:n]
+		q.Client, q.Transport, q.Idle = st.client, wire.TCP, uint16(idle/(100*time.Millisecond))
+		used += frameHeader + n
+	}
+	return batch, used
+}
+
+// answer writes what a batch's queries have, then hands the slow ones over; false ends the connection.
+func (st *stream) answer(batch []wire.Query) bool {
+	sound := true
+	var out []byte
+	for i := range batch {
+		switch q := &batch[i]; q.Outcome {
+		case wire.Dropped:
+			sound = false // what sends no queries is no DNS client
+		case wire.Answered:
+			out = frame(out, q.Out)
+		}
+	}
+	if !st.write(out) {
+		return false
+	}
+	for i := range batch {
+		q := &batch[i]
+		switch {
+		case q.Outcome == wire.Answered && q.Renew:
+			st.handOver(q) // without room it is not renewed now
+		case q.Outcome == wire.Slow && !st.handOver(q):
+			st.server.handler.Shed(q)
+			if !st.write(frame(nil, q.Out)) {
+				return false
+			}
+		}
+	}
+	return sound
+}
+
+func frame(out, answer []byte) []byte {
+	out = append(out, byte(len(answer)>>8), byte(len(answer)))
+	return append(out, answer...)
+}
+
+// write sends whole frames; false if the client does not take them.
+func (st *stream) write(frames []byte) bool {
+	if len(frames) == 0 {
+		return true
+	}
+	st.writing.Lock()
+	defer st.writing.Unlock()
+	_ = st.conn.SetWriteDeadline(time.Now().Add(st.server.limits.idle))
+	if _, err := st.conn.Write(frames); err != nil {
+		if c, ok := st.conn.(*net.TCPConn); ok {
+			_ = c.SetLinger(0) // or the kernel would keep for it, for minutes, what it does not take
+		}
+		st.conn.Close()
+		return false
+	}
+	return true
+}
+
+// handOver copies a query to the slow path, waiting while this connection has its share there; false if
+// there is no room at all.
+func (st *stream) handOver(q *wire.Query) bool {
+	st.slots <- struct{}{}
+	copied := *q
+	copied.Packet = append([]byte(nil), q.Packet...)
+	copied.Out = nil
+	st.slow.Add(1)
+	ok := st.server.pool.run(func(ctx context.Context) {
+		renew := copied.Renew
+		st.server.handler.Slow(ctx, &copied)
+		if copied.Outcome == wire.Answered && !renew && len(copied.Out) > 0 {
+			st.post(frame(make([]byte, 0, frameHeader+len(copied.Out)), copied.Out))
+			return
+		}
+		st.done(1)
+	})
+	if !ok {
+		st.done(1)
+	}
+	return ok
+}
+
+// done gives back the slots of n queries.
+func (st *stream) done(n int) {
+	for range n {
+		<-st.slots
+		st.slow.Done()
+	}
+}
+
+// post has a framed answer written by a goroutine of the connection's: a client that takes none
+// holds up nobody else's place on the slow path.
+func (st *stream) post(framed []byte) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.ready = append(st.ready, framed)
+	if !st.flushing {
+		st.flushing = true
+		go st.flush() // run waits for it: each answer holds a slot until it is written
+	}
+}
+
+// flush writes what is ready until nothing is.
+func (st *stream) flush() {
+	for {
+		st.mu.Lock()
+		frames := st.ready
+		st.ready = nil
+		if len(frames) == 0 {
+			st.flushing = false
+			st.mu.Unlock()
+			return
+		}
+		st.mu.Unlock()
+		var out []byte
+		for _, f := range frames {
+			out = append(out, f...)
+		}
+		st.write(out)
+		st.done(len(frames))
+	}
+}

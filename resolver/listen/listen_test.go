@@ -1,0 +1,396 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rempart/internal/wire"
+)
+
+// deadline bounds every wait of these tests.
+const deadline = 10 * time.Second
+
+// fakeHandler answers by the question's first label: one that begins with "slow" on the slow path,
+// where it waits for the gate, "renew" at once and then again there, any other at once.
+type fakeHandler struct {
+	gate    func(ctx context.Context, label string) // what Slow waits for; nil: nothing
+	sheds   atomic.Int64
+	renewed atomic.Int64
+	largest atomic.Int64 // batch
+}
+
+func (h *fakeHandler) Fast(batch []wire.Query) {
+	h.largest.Store(max(h.largest.Load(), int64(len(batch))))
+	for i := range batch {
+		q := &batch[i]
+		if q.Parse(0) == wire.NotAQuery {
+			q.Outcome = wire.Dropped
+			continue
+		}
+		if strings.HasPrefix(label(q), "slow") {
+			q.Outcome = wire.Slow
+			continue
+		}
+		answer(q)
+		q.Renew = label(q) == "renew"
+	}
+}
+
+func (h *fakeHandler) Slow(ctx context.Context, q *wire.Query) {
+	if q.Renew {
+		h.renewed.Add(1)
+		answer(q)
+		return
+	}
+	if h.gate != nil {
+		h.gate(ctx, label(q))
+	}
+	answer(q)
+}
+
+func (h *fakeHandler) Shed(q *wire.Query) {
+	h.sheds.Add(1)
+	q.Fail(wire.ServFail)
+}
+
+// answer answers with the address that the query says it came from.
+func answer(q *wire.Query) {
+	q.Begin(wire.Success)
+	if q.Type == wire.TypeA {
+		q.AddAddress(1, q.Client)
+	}
+	q.Finish(wire.Success)
+}
+
+func label(q *wire.Query) string {
+	name := q.Name()
+	if len(name) == 0 {
+		return ""
+	}
+	return string(name[1 : 1+name[0]])
+}
+
+// gates let through one label at a time, whatever order they wait in.
+type gates struct {
+	mu   sync.Mutex
+	open map[string]chan struct{}
+}
+
+func (g *gates) of(label string) chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open == nil {
+		g.open = map[string]chan struct{}{}
+	}
+	if g.open[label] == nil {
+		g.open[label] = make(chan struct{})
+	}
+	return g.open[label]
+}
+
+func (g *gates) wait(ctx context.Context, label string) {
+	select {
+	case <-g.of(label):
+	case <-ctx.Done():
+	}
+}
+
+func (g *gates) release(label string) { close(g.of(label)) }
+
+// serve runs a server until stop, or the end of the test. change is made before it runs.
+func serve(t testing.TB, h Handler, c Config, change func(*Server)) (s *Server, stop func()) {
+	t.Helper()
+	if len(c.Addrs)+len(c.Packets)+len(c.Streams) == 0 {
+		c.Addrs = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
+	}
+	c.NewHandler = func() Handler { return h }
+	s, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(s)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		case <-time.After(deadline):
+			t.Error("Run does not return")
+		}
+	})
+	t.Cleanup(stop)
+	return s, stop
+}
+
+func addrOf(s *Server) string { return s.Addrs()[0].String() }
+
+func dial(t testing.TB, network, addr string) net.Conn {
+	t.Helper()
+	c, err := net.Dial(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(deadline)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// query packs a question for A of name with an ID.
+func query(t testing.TB, id uint16, name string) []byte {
+	t.Helper()
+	m := new(dns.Msg).SetQuestion(name+".", dns.TypeA)
+	m.Id = id
+	packed, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return packed
+}
+
+func unpack(t testing.TB, packed []byte) *dns.Msg {
+	t.Helper()
+	m := new(dns.Msg)
+	if err := m.Unpack(packed); err != nil {
+		t.Fatalf("the answer does not unpack: %v", err)
+	}
+	return m
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(deadline); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// figure reads one of the collector's figures.
+func figure(t testing.TB, s *Server, name string) float64 {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(s.Collector())
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			m := f.GetMetric()[0]
+			return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("no figure is named %s", name)
+	return 0
+}
+
+func TestTakenAddressIsTold(t *testing.T) {
+	stream, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	other, err := net.Listen("tcp4", "127.0.0.1:0") // a port free over TCP, and so taken over UDP alone
+	if err != nil {
+		t.Fatal(err)
+	}
+	packet, err := net.ListenPacket("udp4", other.Addr().String())
+	other.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packet.Close()
+	for proto, addr := range map[string]net.Addr{"TCP": stream.Addr(), "UDP": packet.LocalAddr()} {
+		_, err := New(Config{
+			Addrs:      []netip.AddrPort{netip.MustParseAddrPort(addr.String())},
+			NewHandler: func() Handler { return &fakeHandler{} },
+		})
+		if !errors.Is(err, ErrTaken) {
+			t.Errorf("%s: %v, want ErrTaken", proto, err)
+			continue
+		}
+		for _, said := range []string{addr.String(), proto, "REMPART_LISTEN"} {
+			if !strings.Contains(err.Error(), said) {
+				t.Errorf("%s: the error does not say %q: %v", proto, said, err)
+			}
+		}
+	}
+	if _, err := New(Config{
+		Addrs:      []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")},
+		NewHandler: func() Handler { return &fakeHandler{} },
+	}); err == nil || !strings.Contains(err.Error(), "192.0.2.1") || !strings.Contains(err.Error(), "REMPART_LISTEN") {
+		t.Errorf("an address of another machine: %v", err)
+	}
+}
+
+func TestAddressIsFreeAfterAFailedNew(t *testing.T) {
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	free, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := netip.MustParseAddrPort(free.Addr().String())
+	free.Close()
+	_, err = New(Config{
+		Addrs:      []netip.AddrPort{first, netip.MustParseAddrPort(taken.Addr().String())},
+		NewHandler: func() Handler { return &fakeHandler{} },
+	})
+	if err == nil {
+		t.Fatal("a taken address was accepted")
+	}
+	again, err := net.Listen("tcp4", first.String())
+	if err != nil {
+		t.Fatalf("the address bound before the error is not free: %v", err)
+	}
+	again.Close()
+}
+
+func TestNothingToListenOn(t *testing.T) {
+	if _, err := New(Config{NewHandler: func() Handler { return &fakeHandler{} }}); err == nil {
+		t.Error("a server without an address was made")
+	}
+}
+
+func TestSocketsHandedOver(t *testing.T) {
+	packet, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ := serve(t, &fakeHandler{}, Config{Packets: []net.PacketConn{packet}, Streams: []net.Listener{stream}}, nil)
+	if got := len(s.Addrs()); got != 2 {
+		t.Errorf("%d addresses served, want 2", got)
+	}
+	c := dial(t, "udp", packet.LocalAddr().String())
+	for i := range uint16(10) {
+		if m := ask(t, c, i, "a.example"); m.Id != i {
+			t.Errorf("ID %d answered as %d", i, m.Id)
+		}
+	}
+	tcp := dial(t, "tcp", stream.Addr().String())
+	writeFrames(t, tcp, query(t, 7, "a.example"))
+	if m := readFrame(t, tcp); m.Id != 7 {
+		t.Errorf("over TCP: ID %d", m.Id)
+	}
+}
+
+func TestDrain(t *testing.T) {
+	var g gates
+	h := &fakeHandler{gate: g.wait}
+	s, stop := serve(t, h, Config{}, nil)
+	udp, tcp := dial(t, "udp", addrOf(s)), dial(t, "tcp", addrOf(s))
+	if _, err := udp.Write(query(t, 1, "slow1.example")); err != nil {
+		t.Fatal(err)
+	}
+	writeFrames(t, tcp, query(t, 2, "slow2.example"))
+	eventually(t, "both on the slow path", func() bool { return figure(t, s, "rempart_slow_queries") == 2 })
+	ended := make(chan struct{})
+	go func() { stop(); close(ended) }()
+	eventually(t, "no connection is taken any more", func() bool {
+		c, err := net.DialTimeout("tcp", addrOf(s), deadline)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	select {
+	case <-ended:
+		t.Fatal("Run returned with two queries unanswered")
+	default:
+	}
+	g.release("slow1")
+	g.release("slow2")
+	if m := unpack(t, readDatagram(t, udp)); m.Id != 1 || len(m.Answer) != 1 {
+		t.Errorf("over UDP: %v", m)
+	}
+	if m := readFrame(t, tcp); m.Id != 2 || len(m.Answer) != 1 {
+		t.Errorf("over TCP: %v", m)
+	}
+	<-ended
+}
+
+// TestDrainIsBounded has a query whose answer never comes: its context ends with the drain time.
+func TestDrainIsBounded(t *testing.T) {
+	cut := make(chan error, 2)
+	h := &fakeHandler{gate: func(ctx context.Context, _ string) {
+		<-ctx.Done()
+		cut <- ctx.Err()
+	}}
+	s, stop := serve(t, h, Config{Drain: 20 * time.Millisecond}, nil)
+	udp, tcp := dial(t, "udp", addrOf(s)), dial(t, "tcp", addrOf(s))
+	if _, err := udp.Write(query(t, 1, "slow.example")); err != nil {
+		t.Fatal(err)
+	}
+	writeFrames(t, tcp, query(t, 1, "slow.example"))
+	eventually(t, "both on the slow path", func() bool { return figure(t, s, "rempart_slow_queries") == 2 })
+	stop()
+	for range 2 {
+		if err := <-cut; !errors.Is(err, context.Canceled) {
+			t.Errorf("Slow's context: %v", err)
+		}
+	}
+}
+
+// TestPoolFull fills the slow path: the next query is shed, over either transport, and those that
+// only renew an answer are let go.
+func TestPoolFull(t *testing.T) {
+	var g gates
+	h := &fakeHandler{gate: g.wait}
+	s, _ := serve(t, h, Config{MaxSlow: 1}, nil)
+	udp, tcp := dial(t, "udp", addrOf(s)), dial(t, "tcp", addrOf(s))
+	if _, err := udp.Write(query(t, 1, "slow1.example")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the slow path is full", func() bool { return figure(t, s, "rempart_slow_queries") == 1 })
+	if m := ask(t, udp, 2, "slow2.example"); m.Id != 2 || m.Rcode != dns.RcodeServerFailure {
+		t.Errorf("over UDP, without room: %v", m)
+	}
+	writeFrames(t, tcp, query(t, 3, "slow3.example"))
+	if m := readFrame(t, tcp); m.Id != 3 || m.Rcode != dns.RcodeServerFailure {
+		t.Errorf("over TCP, without room: %v", m)
+	}
+	if m := ask(t, udp, 4, "renew.example"); m.Id != 4 || m.Rcode != dns.RcodeSuccess {
+		t.Errorf("a renewal without room: %v", m)
+	}
+	if got := h.sheds.Load(); got != 2 {
+		t.Errorf("shed %d, want 2", got)
+	}
+	g.release("slow1")
+	if m := unpack(t, readDatagram(t, udp)); m.Id != 1 || m.Rcode != dns.RcodeSuccess {
+		t.Errorf("the one there was room for: %v", m)
+	}
+	eventually(t, "there is room again", func() bool { return figure(t, s, "rempart_slow_queries") == 0 })
+	if m := ask(t, udp, 5, "renew.example"); m.Id != 5 {
+		t.Errorf("a renewal with room: %v", m)
+	}
+	eventually(t, "it is renewed", func() bool { return h.renewed.Load() == 1 })
+	if m := ask(t, udp, 6, "a.example"); m.Id != 6 {
+		t.Errorf("the renewal was answered: %v", m)
+	}
+}

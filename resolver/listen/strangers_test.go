@@ -1,0 +1,66 @@
+package listen
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"rempart/internal/dnstest"
+)
+
+// TestStrangersTakeNoPlace: connections of those who may not ask are few, short, and not counted with
+// the others.
+func TestStrangersTakeNoPlace(t *testing.T) {
+	stranger := netip.MustParseAddr("127.0.0.66")
+	s, _ := serve(t, &fakeHandler{}, Config{Serves: func(a netip.Addr) bool { return a != stranger }}, func(s *Server) {
+		s.streams.limits.conns = 2
+	})
+	addr := s.Addrs()[0].String()
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: stranger.AsSlice()}}
+	open := func() net.Conn {
+		c, err := from.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		return c
+	}
+	idle := make([]net.Conn, maxStrangers)
+	for i := range idle {
+		idle[i] = open()
+	}
+	if _, err := dnstest.ExchangePacked("tcp", addr, query(t, 1, "a.example")); err != nil {
+		t.Errorf("one who may ask is not served: %v", err)
+	}
+	for s.streams.count() < maxStrangers { // every one of them was accepted
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := open().Read(make([]byte, 1)); err == nil {
+		t.Error("one stranger too many was served")
+	}
+	packet := query(t, 2, "a.example")
+	if _, err := idle[0].Write(append([]byte{0, byte(len(packet))}, packet...)); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(idle[0]); err != nil || len(b) < 14 {
+		t.Errorf("a stranger's query got %d octets and %v, want its answer and the end", len(b), err)
+	}
+	if _, err := idle[1].Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("an idle stranger is not hung up on: %v", err)
+	}
+}
+
+// TestLargeAnswersAreNotKept: what an idle connection holds does not depend on what it was sent.
+func TestLargeAnswersAreNotKept(t *testing.T) {
+	st := &stream{}
+	buf := make([]byte, 0, 60000)
+	if got := st.shrink(buf[:10]); cap(got) > keptRoom || len(got) != 10 {
+		t.Errorf("kept %d octets for %d", cap(got), len(got))
+	}
+	if got := st.shrink(buf[:9000]); len(got) != 9000 {
+		t.Errorf("lost %d octets that were read", 9000-len(got))
+	}
+}

@@ -1,0 +1,326 @@
+package listen
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// framed puts each message behind its length.
+func framed(messages ...[]byte) (out []byte) {
+	for _, m := range messages {
+		out = frame(out, m)
+	}
+	return out
+}
+
+func writeFrames(t testing.TB, c net.Conn, messages ...[]byte) {
+	t.Helper()
+	if _, err := c.Write(framed(messages...)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readFrame(t testing.TB, c net.Conn) *dns.Msg {
+	t.Helper()
+	var size [frameHeader]byte
+	if _, err := io.ReadFull(c, size[:]); err != nil {
+		t.Fatalf("waiting for an answer: %v", err)
+	}
+	packed := make([]byte, binary.BigEndian.Uint16(size[:]))
+	if _, err := io.ReadFull(c, packed); err != nil {
+		t.Fatalf("an answer is cut short: %v", err)
+	}
+	return unpack(t, packed)
+}
+
+// closed waits for the server to hang up; that it sends something instead is an error.
+func closed(t testing.TB, c net.Conn) {
+	t.Helper()
+	n, err := c.Read(make([]byte, 1))
+	if n > 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection was not closed: %d octets, %v", n, err)
+	}
+}
+
+func TestPipelining(t *testing.T) {
+	const many = 500
+	h := &fakeHandler{}
+	s, _ := serve(t, h, Config{}, nil)
+	c := dial(t, "tcp", addrOf(s))
+	var messages [][]byte
+	for i := range uint16(many) {
+		messages = append(messages, query(t, i, "a.example"))
+	}
+	go c.Write(framed(messages...)) // beside the reading: neither side's buffers need hold all
+	for i := range uint16(many) {
+		if m := readFrame(t, c); m.Id != i || len(m.Answer) != 1 {
+			t.Fatalf("answer %d: %v", i, m)
+		}
+	}
+	if h.largest.Load() < 2 || h.largest.Load() > streamBatch {
+		t.Errorf("the largest batch was %d", h.largest.Load())
+	}
+}
+
+// TestFramesSplitAnywhere cuts two messages and the start of a third at every octet.
+func TestFramesSplitAnywhere(t *testing.T) {
+	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
+	two := framed(query(t, 1, "a.example"), query(t, 2, "b.example"))
+	for cut := 1; cut < len(two); cut++ {
+		c := dial(t, "tcp", addrOf(s))
+		if err := c.(*net.TCPConn).SetNoDelay(true); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write(two[:cut]); err != nil {
+			t.Fatal(err)
+		}
+		first := 0
+		if cut >= len(two)/2 { // the first message is whole: the second part is sent when it was answered
+			first = 1
+			if m := readFrame(t, c); m.Id != 1 {
+				t.Fatalf("cut at %d: %v", cut, m)
+			}
+		}
+		if _, err := c.Write(two[cut:]); err != nil {
+			t.Fatal(err)
+		}
+		for id := first + 1; id <= 2; id++ {
+			if m := readFrame(t, c); m.Id != uint16(id) {
+				t.Fatalf("cut at %d: %v", cut, m)
+			}
+		}
+		c.Close()
+	}
+}
+
+func TestOctetByOctet(t *testing.T) {
+	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
+	c := dial(t, "tcp", addrOf(s))
+	_ = c.(*net.TCPConn).SetNoDelay(true)
+	for _, b := range framed(query(t, 1, "a.example"), query(t, 2, "b.example")) {
+		if _, err := c.Write([]byte{b}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id := range uint16(2) {
+		if m := readFrame(t, c); m.Id != id+1 {
+			t.Errorf("answer %d: %v", id, m)
+		}
+	}
+}
+
+// TestLargestFrame sends a message of 65,535 octets, which needs more room than others, and then
+// another.
+func TestLargestFrame(t *testing.T) {
+	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
+	c := dial(t, "tcp", addrOf(s))
+	large := append(query(t, 1, "a.example"), make([]byte, 65535)...)[:65535]
+	writeFrames(t, c, large, query(t, 2, "a.example"))
+	for id := range uint16(2) {
+		if m := readFrame(t, c); m.Id != id+1 {
+			t.Errorf("answer %d: %v", id, m)
+		}
+	}
+}
+
+func TestStreamAnswersInAnyOrder(t *testing.T) {
+	var g gates
+	s, _ := serve(t, &fakeHandler{gate: g.wait}, Config{}, nil)
+	c := dial(t, "tcp", addrOf(s))
+	writeFrames(t, c, query(t, 1, "slow1.example"), query(t, 2, "slow2.example"), query(t, 3, "fast.example"))
+	for _, step := range []struct {
+		release string
+		want    uint16
+	}{{"fast", 3}, {"slow2", 2}, {"slow1", 1}} {
+		g.release(step.release)
+		if m := readFrame(t, c); m.Id != step.want {
+			t.Errorf("after %s was let through, ID %d was answered", step.release, m.Id)
+		}
+	}
+}
+
+// TestShareOfTheSlowPath pipelines more slow queries than one connection may have there: it is not
+// read from meanwhile, and every one is answered.
+func TestShareOfTheSlowPath(t *testing.T) {
+	const many = maxPipelined + 50
+	var g gates
+	s, _ := serve(t, &fakeHandler{gate: g.wait}, Config{}, nil)
+	c := dial(t, "tcp", addrOf(s))
+	for i := range uint16(many) {
+		writeFrames(t, c, query(t, i, "slow.example"))
+	}
+	eventually(t, "the share is used up", func() bool { return figure(t, s, "rempart_slow_queries") == maxPipelined })
+	other := dial(t, "tcp", addrOf(s))
+	writeFrames(t, other, query(t, 1, "a.example"))
+	if m := readFrame(t, other); m.Id != 1 {
+		t.Errorf("another connection: %v", m)
+	}
+	if got := figure(t, s, "rempart_slow_queries"); got != maxPipelined {
+		t.Errorf("%v queries of one connection on the slow path, want %d", got, maxPipelined)
+	}
+	g.release("slow")
+	seen := map[uint16]bool{}
+	for range many {
+		seen[readFrame(t, c).Id] = true
+	}
+	if len(seen) != many {
+		t.Errorf("%d of %d answered", len(seen), many)
+	}
+}
+
+// TestHalfClosed sends a query and ends its side: the answer still comes.
+func TestHalfClosed(t *testing.T) {
+	var g gates
+	s, _ := serve(t, &fakeHandler{gate: g.wait}, Config{}, nil)
+	c := dial(t, "tcp", addrOf(s))
+	writeFrames(t, c, query(t, 1, "slow.example"))
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is on the slow path", func() bool { return figure(t, s, "rempart_slow_queries") == 1 })
+	g.release("slow")
+	if m := readFrame(t, c); m.Id != 1 {
+		t.Errorf("answer: %v", m)
+	}
+	closed(t, c)
+}
+
+func shortIdle(d time.Duration) func(*Server) {
+	return func(s *Server) { s.streams.limits.idle = d }
+}
+
+func TestIdleConnectionsAreClosed(t *testing.T) {
+	s, _ := serve(t, &fakeHandler{}, Config{}, shortIdle(50*time.Millisecond))
+	silent := dial(t, "tcp", addrOf(s))
+	closed(t, silent)
+	used := dial(t, "tcp", addrOf(s))
+	writeFrames(t, used, query(t, 1, "a.example"))
+	readFrame(t, used)
+	closed(t, used)
+	eventually(t, "none is open", func() bool { return figure(t, s, "rempart_tcp_connections") == 0 })
+}
+
+// TestOwedAnswersKeepAConnection waits for its answer for longer than it may be idle.
+func TestOwedAnswersKeepAConnection(t *testing.T) {
+	const idle = 30 * time.Millisecond
+	var g gates
+	s, _ := serve(t, &fakeHandler{gate: g.wait}, Config{}, shortIdle(idle))
+	c := dial(t, "tcp", addrOf(s))
+	writeFrames(t, c, query(t, 1, "slow.example"))
+	eventually(t, "it is on the slow path", func() bool { return figure(t, s, "rempart_slow_queries") == 1 })
+	time.Sleep(5 * idle) // what is tested is that this much time changes nothing
+	g.release("slow")
+	if m := readFrame(t, c); m.Id != 1 {
+		t.Errorf("answer: %v", m)
+	}
+	closed(t, c)
+}
+
+// TestDribblingClientIsCutOff sends an octet now and then: a query has to come whole in time.
+func TestDribblingClientIsCutOff(t *testing.T) {
+	s, _ := serve(t, &fakeHandler{}, Config{}, shortIdle(100*time.Millisecond))
+	c := dial(t, "tcp", addrOf(s))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		large := frame(nil, make([]byte, 65535))
+		for _, b := range large {
+			if _, err := c.Write([]byte{b}); err != nil {
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	closed(t, c)
+	c.Close()
+	<-ended
+}
+
+func TestNoDNSClientIsHungUpOn(t *testing.T) {
+	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
+	response := query(t, 9, "a.example")
+	response[2] |= 0x80
+	for what, octets := range map[string][]byte{
+		"an answer":        framed(response),
+		"an empty message": {0, 0},
+		"half a header":    framed(make([]byte, 6)),
+		"a TLS handshake":  framed([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}),
+	} {
+		c := dial(t, "tcp", addrOf(s))
+		if _, err := c.Write(octets); err != nil {
+			t.Fatal(err)
+		}
+		t.Log(what)
+		closed(t, c)
+	}
+	c := dial(t, "tcp", addrOf(s)) // what was a query before that is answered
+	writeFrames(t, c, query(t, 1, "a.example"), response, query(t, 2, "a.example"))
+	if m := readFrame(t, c); m.Id != 1 {
+		t.Errorf("answer: %v", m)
+	}
+}
+
+func TestConnectionsPerClientAreBounded(t *testing.T) {
+	s, _ := serve(t, &fakeHandler{}, Config{}, func(s *Server) {
+		s.streams.limits.perClient, s.streams.limits.conns = 2, 4
+	})
+	from := func(addr string) net.Conn {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addr)}}
+		c, err := d.Dial("tcp4", addrOf(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		_ = c.SetDeadline(time.Now().Add(deadline))
+		return c
+	}
+	served := func(c net.Conn) {
+		t.Helper()
+		writeFrames(t, c, query(t, 1, "a.example"))
+		readFrame(t, c)
+	}
+	first := from("127.0.0.1")
+	served(first)
+	served(from("127.0.0.1"))
+	closed(t, from("127.0.0.1"))
+	served(from("127.0.0.2"))
+	served(from("127.0.0.3"))
+	closed(t, from("127.0.0.4")) // the fifth in all
+	if got := figure(t, s, "rempart_tcp_connections_refused_total"); got != 2 {
+		t.Errorf("%v connections refused, want 2", got)
+	}
+	first.Close()
+	eventually(t, "the first has ended", func() bool { return figure(t, s, "rempart_tcp_connections") == 3 })
+	served(from("127.0.0.1"))
+}
+
+// TestClientThatDoesNotRead is hung up on once its answers fill every buffer.
+func TestClientThatDoesNotRead(t *testing.T) {
+	s, _ := serve(t, &fakeHandler{}, Config{}, shortIdle(200*time.Millisecond))
+	c := dial(t, "tcp", addrOf(s))
+	_ = c.(*net.TCPConn).SetReadBuffer(4096)
+	var batch []byte
+	for i := range uint16(1000) {
+		batch = frame(batch, query(t, i, "a.example"))
+	}
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for {
+			if _, err := c.Write(batch); err != nil {
+				return
+			}
+		}
+	})
+	eventually(t, "it is taken", func() bool { return figure(t, s, "rempart_tcp_connections") == 1 })
+	eventually(t, "it is hung up on", func() bool { return figure(t, s, "rempart_tcp_connections") == 0 })
+	c.Close()
+	writing.Wait()
+}

@@ -1,0 +1,239 @@
+package listen
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// ask sends one query over a datagram socket and reads one answer.
+func ask(t testing.TB, c net.Conn, id uint16, name string) *dns.Msg {
+	t.Helper()
+	if _, err := c.Write(query(t, id, name)); err != nil {
+		t.Fatal(err)
+	}
+	return unpack(t, readDatagram(t, c))
+}
+
+func readDatagram(t testing.TB, c net.Conn) []byte {
+	t.Helper()
+	buf := make([]byte, 4096)
+	n, err := c.Read(buf)
+	if err != nil {
+		t.Fatalf("waiting for an answer: %v", err)
+	}
+	return buf[:n]
+}
+
+// TestBurst queues several batches before the first is read: all are answered, each once.
+func TestBurst(t *testing.T) {
+	const burst = 1000
+	h := &fakeHandler{}
+	var c net.Conn
+	serve(t, h, Config{Workers: 1}, func(s *Server) {
+		c = dial(t, "udp", addrOf(s))
+		_ = c.(*net.UDPConn).SetReadBuffer(1 << 20)
+		for i := range uint16(burst) {
+			if _, err := c.Write(query(t, i, "a.example")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	seen := map[uint16]bool{}
+	for range burst {
+		seen[unpack(t, readDatagram(t, c)).Id] = true
+	}
+	if len(seen) != burst {
+		t.Errorf("%d of %d answered", len(seen), burst)
+	}
+	if reusePort && h.largest.Load() < 2 {
+		t.Errorf("the largest batch was %d", h.largest.Load())
+	}
+}
+
+func TestManyWorkers(t *testing.T) {
+	s, _ := serve(t, &fakeHandler{}, Config{Workers: 3}, nil)
+	for i := range uint16(30) { // each socket another port, so that the kernel spreads them
+		if m := ask(t, dial(t, "udp", addrOf(s)), i, "a.example"); m.Id != i {
+			t.Errorf("ID %d answered as %d", i, m.Id)
+		}
+	}
+}
+
+func ipv6(t testing.TB) {
+	t.Helper()
+	c, err := net.ListenPacket("udp6", "[::1]:0")
+	if err != nil {
+		t.Skipf("this machine has no IPv6 loopback: %v", err)
+	}
+	c.Close()
+}
+
+func TestIPv6(t *testing.T) {
+	ipv6(t)
+	s, _ := serve(t, &fakeHandler{}, Config{Addrs: []netip.AddrPort{netip.MustParseAddrPort("[::1]:0")}}, nil)
+	m := ask(t, dial(t, "udp", addrOf(s)), 1, "a.example")
+	if m.Id != 1 {
+		t.Errorf("over UDP: %v", m)
+	}
+	tcp := dial(t, "tcp", addrOf(s))
+	writeFrames(t, tcp, query(t, 2, "a.example"))
+	if m := readFrame(t, tcp); m.Id != 2 {
+		t.Errorf("over TCP: %v", m)
+	}
+}
+
+// TestWildcard asks a wildcard's every address: the answer comes from the one that was asked, on
+// the fast path and on the slow one.
+func TestWildcard(t *testing.T) {
+	ipv6(t)
+	handed, err := net.ListenPacket("udp", ":0") // both families on one socket, as systemd gives it
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ := serve(t, &fakeHandler{}, Config{
+		Addrs:   []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:0"), netip.MustParseAddrPort("[::]:0")},
+		Packets: []net.PacketConn{handed},
+	}, nil)
+	addrs := s.Addrs()
+	v4, v6, both := addrs[0].Port(), addrs[1].Port(), netip.MustParseAddrPort(handed.LocalAddr().String()).Port()
+	for _, to := range []netip.AddrPort{
+		netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), v4),
+		netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), v4),
+		netip.AddrPortFrom(netip.IPv6Loopback(), v6),
+		netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), both),
+		netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), both),
+		netip.AddrPortFrom(netip.IPv6Loopback(), both),
+	} {
+		client, network := netip.MustParseAddr("127.0.0.9"), "udp4"
+		if to.Addr().Is6() {
+			client, network = netip.IPv6Loopback(), "udp6"
+		}
+		// Not connected, or the kernel would hide an answer from elsewhere.
+		c, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(netip.AddrPortFrom(client, 0)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for _, name := range []string{"a.example", "slow.example", "renew.example"} {
+			if err := c.SetDeadline(time.Now().Add(deadline)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.WriteToUDPAddrPort(query(t, 1, name), to); err != nil {
+				t.Fatal(err)
+			}
+			buf := make([]byte, 4096)
+			n, from, err := c.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				t.Errorf("%s of %s: %v", name, to, err)
+				continue
+			}
+			if from != to {
+				t.Errorf("%s of %s: answered from %s", name, to, from)
+			}
+			m := unpack(t, buf[:n])
+			if a, ok := m.Answer[0].(*dns.A); client.Is4() && (!ok || a.A.String() != client.String()) {
+				t.Errorf("%s of %s: the handler was told another client: %v", name, to, m.Answer)
+			}
+		}
+	}
+}
+
+// TestSlowAnswersInAnyOrder lets the second query through before the first.
+func TestSlowAnswersInAnyOrder(t *testing.T) {
+	var g gates
+	s, _ := serve(t, &fakeHandler{gate: g.wait}, Config{}, nil)
+	c := dial(t, "udp", addrOf(s))
+	for i, name := range []string{"slow1.example", "slow2.example", "fast.example"} {
+		if _, err := c.Write(query(t, uint16(1+i), name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, step := range []struct {
+		release string
+		want    uint16
+	}{{"fast", 3}, {"slow2", 2}, {"slow1", 1}} {
+		g.release(step.release)
+		if m := unpack(t, readDatagram(t, c)); m.Id != step.want {
+			t.Errorf("after %s was let through, ID %d was answered", step.release, m.Id)
+		}
+	}
+}
+
+// TestNoQueryNoAnswer sends what is no query, or no more of one than fits: nothing comes back but
+// the answers owed, and the socket lives on.
+func TestNoQueryNoAnswer(t *testing.T) {
+	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
+	c := dial(t, "udp", addrOf(s))
+	response := query(t, 9, "a.example")
+	response[2] |= 0x80
+	for _, packet := range [][]byte{{}, {1}, make([]byte, 11), response} {
+		if _, err := c.Write(packet); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m := ask(t, c, 1, "a.example"); m.Id != 1 {
+		t.Errorf("ID %d answered first", m.Id)
+	}
+	if _, err := c.Write(append(query(t, 2, "a.example"), make([]byte, 20000)...)); err != nil {
+		t.Fatal(err)
+	}
+	if m := unpack(t, readDatagram(t, c)); m.Id != 2 {
+		t.Errorf("a query of 20,000 octets: %v", m)
+	}
+	if got := figure(t, s, "rempart_udp_send_failures_total"); got != 0 {
+		t.Errorf("%v answers failed", got)
+	}
+}
+
+// TestKernelDropsAreCounted overfills the receive queue of a server that does not read yet.
+func TestKernelDropsAreCounted(t *testing.T) {
+	if !reusePort {
+		t.Skip("this system does not tell what it drops")
+	}
+	s, _ := serve(t, &fakeHandler{}, Config{Workers: 1}, func(s *Server) {
+		c := dial(t, "udp", addrOf(s))
+		packet := query(t, 1, "a.example")
+		for i := 0; figure(t, s, "rempart_udp_receive_drops_total") == 0; i++ {
+			if i == 100 {
+				t.Fatal("no drop was counted")
+			}
+			for range 1000 {
+				if _, err := c.Write(packet); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		c.Close()
+	})
+	c := dial(t, "udp", addrOf(s))
+	eventually(t, "the queue is worked off, and a query answered", func() bool {
+		if _, err := c.Write(query(t, 2, "a.example")); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		_, err := c.Read(make([]byte, 4096))
+		return err == nil
+	})
+}
+
+func TestFigures(t *testing.T) {
+	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
+	tcp := dial(t, "tcp", addrOf(s))
+	writeFrames(t, tcp, query(t, 1, "a.example"))
+	readFrame(t, tcp)
+	for name, want := range map[string]float64{
+		"rempart_udp_receive_drops_total":       0,
+		"rempart_udp_send_failures_total":       0,
+		"rempart_slow_queries":                  0,
+		"rempart_tcp_connections":               1,
+		"rempart_tcp_connections_refused_total": 0,
+	} {
+		if got := figure(t, s, name); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,251 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"rempart/internal/dnstest"
+	"rempart/internal/wire"
+)
+
+func TestLoops(t *testing.T) {
+	var pool atomic.Pointer[Pool]
+	tests := map[string]dnstest.Handler{
+		"this very process": func(q *dnstest.Query) {
+			if q.Msg.Question[0].Qclass == dns.ClassCHAOS {
+				dnstest.Answer(`@ 0 CH TXT "0123456789abcdef"`)(q)
+				return
+			}
+			dnstest.Answer()(q)
+		},
+		"by way of another": func(q *dnstest.Query) {
+			if name := q.Msg.Question[0].Name; strings.HasSuffix(strings.ToLower(name), "."+ProbeZone+".") {
+				if !pool.Load().Sighted(wireName(t, name)) {
+					t.Errorf("the probe %s is not known", name)
+				}
+			}
+			dnstest.Rcode(dns.RcodeNameError)(q)
+		},
+	}
+	for name, handler := range tests {
+		t.Run(name, func(t *testing.T) {
+			u := dnstest.NewUpstream(t, handler)
+			p := newPool(t, nil, overUDP(u))
+			pool.Store(p)
+			m := p.members[0]
+			if got := p.checkLoop(t.Context(), m); got != isLoop || !p.Stats().Upstreams[0].Looping {
+				t.Fatalf("not found out: %d, %+v", got, p.Stats().Upstreams[0])
+			}
+			if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrLoop) {
+				t.Errorf("error %v, want ErrLoop", err)
+			}
+			// Another instance behind it is fine.
+			u.Handle(dnstest.Answer(`@ 0 CH TXT "fedcba9876543210"`))
+			if got := p.checkLoop(t.Context(), m); got != noLoop {
+				t.Errorf("checked again: %d", got)
+			}
+			if p.Stats().Upstreams[0].Looping {
+				t.Error("still refused when it no longer leads back")
+			}
+		})
+	}
+	if pool.Load().Sighted(wireName(t, "0123456789abcdef."+ProbeZone)) {
+		t.Error("a name nobody sent was taken for a probe")
+	}
+}
+
+// isProbe reports whether q is a loop probe, below the zone the resolver knows them by.
+func isProbe(t testing.TB, q *Question) bool {
+	zone := wireName(t, ProbeZone)
+	return q.Class == wire.ClassIN && len(q.Name) > len(zone) && strings.HasSuffix(string(q.Name), string(zone))
+}
+
+func TestRunFindsLoops(t *testing.T) {
+	var pool atomic.Pointer[Pool]
+	first, second := &fake{delay: after(time.Millisecond)}, &fake{delay: after(20 * time.Millisecond)}
+	first.heard = func(q *Question) {
+		if isProbe(t, q) && !pool.Load().Sighted(q.Name) {
+			t.Errorf("the probe %q is not known", q.Name)
+		}
+	}
+	scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
+		pool.Store(p)
+		time.Sleep(2 * firstCheck)
+		if s := p.Stats().Upstreams; !s[0].Looping || s[0].Healthy || s[1].Looping {
+			t.Errorf("%+v", s)
+		}
+		if took := ask(t, p); took != 20*time.Millisecond {
+			t.Errorf("answered after %v, by the upstream that leads back", took)
+		}
+		first.mu.Lock()
+		first.heard = nil
+		first.mu.Unlock()
+		time.Sleep(time.Minute)
+		if p.Stats().Upstreams[0].Looping {
+			t.Error("still refused when it no longer leads back")
+		}
+	})
+}
+
+// Where every query goes round nothing is ever answered, so the upstream goes down, and may come
+// up and go down again. Its probe leaves all the same, and soon.
+func TestLoopIsFoundWhereNothingIsAnswered(t *testing.T) {
+	var pool atomic.Pointer[Pool]
+	only := &fake{delay: after(never)}
+	only.heard = func(q *Question) {
+		if isProbe(t, q) {
+			pool.Load().Sighted(q.Name)
+		}
+	}
+	scene(t, []*fake{only}, func(t *testing.T, p *Pool) {
+		pool.Store(p)
+		var client sync.WaitGroup
+		client.Go(func() {
+			if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
+				t.Errorf("error %v, want ErrUnreachable", err)
+			}
+		})
+		for range 10 {
+			time.Sleep(100 * time.Millisecond)
+			select {
+			case p.members[0].changed <- struct{}{}:
+			default:
+			}
+		}
+		if down, _, _ := p.members[0].health.state(); !down {
+			t.Error("the upstream is not down: nothing is tested")
+		}
+		if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrLoop) {
+			t.Errorf("a second after Run: error %v, want ErrLoop", err)
+		}
+		client.Wait()
+	})
+}
+
+// What is no answer to the probe proves nothing, in either way.
+func TestLoopIsNotDisprovedByFailure(t *testing.T) {
+	for name, upstream := range map[string]*fake{
+		"SERVFAIL": {delay: after(time.Millisecond), rcode: wire.ServFail},
+		"silence":  {delay: after(never)},
+		"an error": {delay: after(0), err: os.ErrPermission},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scene(t, []*fake{upstream}, func(t *testing.T, p *Pool) {
+				m := p.members[0]
+				if got := p.checkLoop(t.Context(), m); got != unknown || m.looping.Load() {
+					t.Errorf("state %d, looping %v", got, m.looping.Load())
+				}
+				if s := p.Stats().Upstreams[0]; !s.Healthy {
+					t.Errorf("a check made it unhealthy: %+v", s)
+				}
+				m.looping.Store(true)
+				if got := p.checkLoop(t.Context(), m); got != unknown || !m.looping.Load() {
+					t.Errorf("once found: state %d, looping %v", got, m.looping.Load())
+				}
+			})
+		})
+	}
+}
+
+func TestProbesAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, nil, "192.0.2.1")
+		name := p.newProbe(p.members[0])
+		time.Sleep(probeMemory + time.Second)
+		if p.Sighted(name) || p.Stats().Upstreams[0].Looping {
+			t.Error("the name of an old probe, which others have seen, still refuses an upstream")
+		}
+		name = p.newProbe(p.members[0])
+		time.Sleep(2 * checkTimeout)
+		if !p.Sighted(name) || !p.Stats().Upstreams[0].Looping {
+			t.Error("a probe that came back late is not known")
+		}
+		if len(p.probes) != 1 {
+			t.Errorf("%d probes are remembered, want 1", len(p.probes))
+		}
+	})
+}
+
+// A probe must come back through resolvers that know what special names are.
+func TestLoopThroughUnbound(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts another server")
+	}
+	program, err := exec.LookPath("unbound")
+	if err != nil {
+		t.Skip(err)
+	}
+	var pool atomic.Pointer[Pool]
+	here := dnstest.NewUpstream(t, func(q *dnstest.Query) { // as the resolver does
+		name := wireName(t, q.Msg.Question[0].Name)
+		if isProbe(t, &Question{Name: name, Class: q.Msg.Question[0].Qclass}) && pool.Load().Sighted(name) {
+			dnstest.Rcode(dns.RcodeNameError)(q)
+			return
+		}
+		dnstest.Answer("@ 300 IN A 192.0.2.1")(q)
+	})
+	p := newPool(t, nil, "udp://"+startUnbound(t, program, here.Addr).String())
+	pool.Store(p)
+	dnstest.Eventually(t, "Unbound answers", func() bool {
+		_, err := p.Exchange(t.Context(), question(t, "www.example.org"))
+		return err == nil
+	})
+	if got := p.checkLoop(t.Context(), p.members[0]); got != isLoop {
+		t.Errorf("a loop through Unbound is not found: %d", got)
+	}
+}
+
+// startUnbound starts an Unbound that forwards everything to upstream, and ends with the test.
+func startUnbound(t *testing.T, program string, upstream netip.AddrPort) netip.AddrPort {
+	t.Helper()
+	// A port that is ours on another address of loopback: nobody is given it meanwhile.
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), dnstest.NewUpstream(t, nil).Addr.Port())
+	dir := t.TempDir()
+	file := filepath.Join(dir, "unbound.conf")
+	conf := fmt.Sprintf(`server:
+	interface: %v@%d
+	do-daemonize: no
+	use-syslog: no
+	username: ""
+	chroot: ""
+	directory: %q
+	pidfile: ""
+	num-threads: 1
+	module-config: "iterator"
+	do-not-query-localhost: no
+	access-control: 127.0.0.0/8 allow
+remote-control:
+	control-enable: no
+forward-zone:
+	name: "."
+	forward-addr: %v@%d
+`, at.Addr(), at.Port(), dir, upstream.Addr(), upstream.Port())
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, "-c", file)
+	var wrote strings.Builder
+	cmd.Stdout, cmd.Stderr = &wrote, &wrote
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Wait() // an error: it was killed when the context ended
+		if t.Failed() {
+			t.Logf("unbound wrote:\n%s", wrote.String())
+		}
+	})
+	return at
+}

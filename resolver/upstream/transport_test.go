@@ -1,0 +1,238 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
+
+	"rempart/internal/dnstest"
+	"rempart/internal/wire"
+)
+
+func TestCaseNotEchoed(t *testing.T) {
+	u := dnstest.NewUpstream(t, dnstest.LowerCase(dnstest.Answer("@ 300 IN A 192.0.2.7")))
+	p := newPool(t, nil, overUDP(u))
+	const name = "a-long-enough-name-to-be-mixed.example.org"
+	exchange(t, p, name)
+	if u.Queries("udp") != 1 || u.Queries("tcp") != 1 {
+		t.Fatalf("%d queries over UDP, %d over TCP; want one each", u.Queries("udp"), u.Queries("tcp"))
+	}
+	exchange(t, p, name)
+	if u.Queries("udp") != 2 || u.Queries("tcp") != 1 {
+		t.Errorf("%d queries over UDP, %d over TCP; want the second over UDP alone", u.Queries("udp"), u.Queries("tcp"))
+	}
+	if got := u.Last().Msg.Question[0].Name; got != name+"." {
+		t.Errorf("asked for %q: 0x20 was not given up", got)
+	}
+}
+
+func TestOneForgedCaseKeeps0x20(t *testing.T) {
+	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
+		if q.Network == "udp" {
+			dnstest.LowerCase(dnstest.Answer())(q)
+			return
+		}
+		dnstest.Answer()(q)
+	})
+	p := newPool(t, nil, overUDP(u))
+	const name = "a-long-enough-name-to-be-mixed.example.org"
+	for range caseStrikes - 1 {
+		exchange(t, p, name)
+	}
+	if p.members[0].via.(*transport).noMix.active() {
+		t.Error("0x20 was given up although TCP echoes the case")
+	}
+	exchange(t, p, name)
+	exchange(t, p, name)
+	if got := u.Queries("tcp"); got != caseStrikes {
+		t.Errorf("%d queries over TCP, want %d", got, caseStrikes)
+	}
+}
+
+// An upstream may fold the case and have no TCP at all, here refused.
+func TestCaseNotEchoedWithoutTCP(t *testing.T) {
+	addr := udpOnly(t, func(m *dns.Msg) *dns.Msg {
+		r := new(dns.Msg).SetReply(m)
+		r.Question[0].Name = dns.CanonicalName(r.Question[0].Name)
+		return r
+	})
+	p := newPool(t, nil, "udp://"+addr)
+	const name = "a-long-enough-name-to-be-mixed.example.org"
+	for i := 1; i < caseStrikes; i++ {
+		if _, err := p.Exchange(t.Context(), question(t, name)); !errors.Is(err, ErrUnreachable) {
+			t.Errorf("after %d answers that may be forged: %v", i, err)
+		}
+		if p.members[0].via.(*transport).noMix.active() {
+			t.Errorf("0x20 was given up after %d strikes", i)
+		}
+	}
+	for range 3 {
+		exchange(t, p, name)
+	}
+	if !p.Stats().Upstreams[0].Healthy {
+		t.Error("the upstream is still held to be down")
+	}
+}
+
+// TCP that nothing comes of, and whose asker is gone before it fails, is no TCP either.
+func TestCaseNotEchoedWithSilentTCP(t *testing.T) {
+	var giveUp atomic.Pointer[context.CancelFunc]
+	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
+		if q.Network == "udp" {
+			dnstest.LowerCase(dnstest.Answer())(q)
+			return
+		}
+		(*giveUp.Load())()
+	})
+	p := newPool(t, nil, overUDP(u))
+	via := p.members[0].via.(*transport)
+	q := question(t, "a-long-enough-name-to-be-mixed.example.org")
+	for i := range caseStrikes {
+		if via.noMix.active() {
+			t.Errorf("0x20 was given up after %d strikes", i)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		giveUp.Store(&cancel)
+		if _, err := via.exchange(ctx, &q); !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+		cancel()
+	}
+	exchange(t, p, "a-long-enough-name-to-be-mixed.example.org")
+}
+
+// udpOnly answers over UDP, on a port that refuses TCP.
+func udpOnly(t *testing.T, answer func(*dns.Msg) *dns.Msg) string {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() { conn.Close(); <-done })
+	go func() {
+		defer close(done)
+		var buf [4096]byte
+		for {
+			n, from, err := conn.ReadFrom(buf[:])
+			if err != nil {
+				return
+			}
+			m := new(dns.Msg)
+			if m.Unpack(buf[:n]) != nil {
+				continue
+			}
+			if packed, err := answer(m).Pack(); err == nil {
+				conn.WriteTo(packed, from)
+			}
+		}
+	}()
+	return conn.LocalAddr().String()
+}
+
+func TestWithoutEDNS(t *testing.T) {
+	for _, handler := range []dnstest.Handler{
+		dnstest.NoEDNS(dnstest.Answer("@ 300 IN A 192.0.2.7")),
+		func(q *dnstest.Query) { // as some old servers do: a header alone
+			if q.Msg.IsEdns0() == nil {
+				dnstest.Answer("@ 300 IN A 192.0.2.7")(q)
+				return
+			}
+			m := new(dns.Msg).SetRcode(q.Msg, dns.RcodeNotImplemented)
+			m.Question = nil
+			q.Send(m)
+		},
+	} {
+		u := dnstest.NewUpstream(t, handler)
+		p := newPool(t, nil, overUDP(u))
+		for i, want := range []int{2, 3} { // the second question is put without at once
+			if m, _ := exchange(t, p, "www.example.org"); len(m.Answer) != 1 {
+				t.Errorf("answer:\n%v", m)
+			}
+			if got := u.Queries(); got != want {
+				t.Errorf("%d queries after question %d, want %d", got, i+1, want)
+			}
+		}
+		q := question(t, "www.example.org")
+		q.DO = true
+		a, err := p.Exchange(t.Context(), q)
+		if err != nil || wire.Rcode(a.Packed) != wire.Success || a.Authenticated {
+			t.Errorf("a question for DNSSEC records: %v, authenticated %v, answer %q", err, a.Authenticated, a.Packed)
+		}
+		if got := u.Queries(); got != 5 {
+			t.Errorf("%d queries, want the last question put with EDNS and then without", got)
+		}
+	}
+}
+
+// Home routers decline a type they do not know with a header alone, or with the question, and
+// without an OPT: it says nothing of EDNS, and nothing of how they are.
+func TestDeclinedTypes(t *testing.T) {
+	for _, rcode := range []int{dns.RcodeFormatError, dns.RcodeNotImplemented} {
+		for _, alone := range []bool{true, false} {
+			for _, network := range []string{"udp", "tcp"} {
+				u := dnstest.NewUpstream(t, declineHTTPS(rcode, alone))
+				p := newPool(t, nil, network+"://"+u.Addr.String())
+				q := question(t, "www.example.org")
+				q.Type = wire.TypeHTTPS
+				for i := range 2 * maxStrikes {
+					q.DO = i%2 == 0
+					a, err := p.Exchange(t.Context(), q)
+					if err != nil {
+						t.Fatalf("%s over %s, header alone %v: %v", dns.RcodeToString[rcode], network, alone, err)
+					}
+					m := new(dns.Msg)
+					if err := m.Unpack(a.Packed); err != nil {
+						t.Fatal(err)
+					}
+					want := []dns.Question{{Name: "www.example.org.", Qtype: dns.TypeHTTPS, Qclass: dns.ClassINET}}
+					if diff := cmp.Diff(want, m.Question); m.Rcode != rcode || !m.Response || diff != "" {
+						t.Fatalf("answer:\n%v\nquestion (-want +got):\n%s", m, diff)
+					}
+				}
+				if s := p.Stats().Upstreams[0]; !s.Healthy || s.Failures[Malformed] != 0 || s.Failures[Rcode] != 2*maxStrikes {
+					t.Errorf("%+v", s)
+				}
+				exchange(t, p, "www.example.org")
+				if u.Last().Msg.IsEdns0() == nil {
+					t.Error("EDNS was given up for a type that is not known")
+				}
+			}
+		}
+	}
+}
+
+// declineHTTPS answers questions for HTTPS records with rcode, by a header alone or with the
+// question, and others as it should.
+func declineHTTPS(rcode int, alone bool) dnstest.Handler {
+	return func(q *dnstest.Query) {
+		if q.Msg.Question[0].Qtype != dns.TypeHTTPS {
+			dnstest.Answer()(q)
+			return
+		}
+		m := new(dns.Msg).SetRcode(q.Msg, rcode)
+		if alone {
+			m.Question = nil
+		}
+		q.Send(m)
+	}
+}
+
+// Who declines everything, the kinds of question every resolver knows among it, is not well.
+func TestDeclinesEverything(t *testing.T) {
+	first, second := &fake{rcode: wire.NotImp, delay: after(time.Millisecond)}, &fake{delay: after(20 * time.Millisecond)}
+	scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
+		for range 2 * maxStrikes {
+			ask(t, p)
+		}
+		if n, _ := first.counts(); n != maxStrikes {
+			t.Errorf("the upstream that declines was asked %d times, want %d", n, maxStrikes)
+		}
+	})
+}
