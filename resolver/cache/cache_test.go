@@ -217,6 +217,41 @@ func TestEntryAnswer(t *testing.T) {
 	}
 }
 
+// TestAskedCaseIsNotKept: an upstream may spell the question's name out as it was asked, in random case.
+func TestAskedCaseIsNotKept(t *testing.T) {
+	m := new(dns.Msg).SetQuestion("example.com.", dns.TypeA)
+	m.Response = true
+	for _, s := range []string{"exAMple.CoM. 300 IN CNAME CDN.example.net.", "CDN.example.net. 300 IN A 192.0.2.1"} {
+		rr, err := dns.NewRR(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Answer = append(m.Answer, rr)
+	}
+	packed, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := NewEntry(key(t, "example.com"), packed, false, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query, err := new(dns.Msg).SetQuestion("example.com.", dns.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := wire.Query{Packet: query}
+	q.Parse(0)
+	e.Answer(&q, 0, false)
+	var a dns.Msg
+	if err := a.Unpack(q.Out); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.Answer[0].Header().Name; got != "example.com." {
+		t.Errorf("owner %s", got)
+	}
+}
+
 func TestGetDoesNotAllocate(t *testing.T) {
 	c := newCache(t, MinBytes)
 	c.Put(entry(t, "example.com", 0), 0)
@@ -250,7 +285,7 @@ func FuzzNewEntry(f *testing.F) {
 		if original.Unpack(msg) != nil || len(original.Question) != 1 || original.Question[0].Name != "example.com." {
 			return // what the upstream sent was not sound in ways that do not concern us
 		}
-		if !bytes.HasPrefix(msg[q.BodyAt:], body) {
+		if !bytes.EqualFold(msg[q.BodyAt:][:min(len(body), len(msg)-q.BodyAt)], body) {
 			return // aging a TTL may alter a name, if a compression pointer leads into it: its sender's doing
 		}
 		if err := a.Unpack(q.Out); err != nil {

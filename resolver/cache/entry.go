@@ -93,9 +93,23 @@ func NewEntry(key Key, msg []byte, authenticated bool, now int64) (*Entry, error
 	e.data = append(e.data, key.Name...)
 	e.data = append(e.data, msg[bodyAt:p.end]...)
 	e.bodyEnd = uint16(len(e.data))
+	for _, at := range p.spelt {
+		lowerLabels(e.data[len(key.Name)+at-bodyAt:])
+	}
 	e.data = append(e.data, p.targets...)
 	e.expires = now + int64(p.lifetime(e))
 	return e, nil
+}
+
+// lowerLabels puts the labels at the start of b in lower case, up to the root or a pointer.
+func lowerLabels(b []byte) {
+	for len(b) > 0 && b[0] != 0 && b[0] <= wire.MaxLabel {
+		n := 1 + int(b[0])
+		for i := 1; i < n && i < len(b); i++ {
+			b[i] = wire.Lower(b[i])
+		}
+		b = b[min(n, len(b)):]
+	}
 }
 
 // Failure is what a question that no upstream answered is cached as, for a short while (RFC 9520).
@@ -128,6 +142,7 @@ type packing struct {
 	negative uint32 // what the SOA allows a negative answer
 	soa      bool
 	answered bool   // a record of the asked type is there
+	spelt    []int  // where records spell the question's name out, in the case it was asked in for safety
 	targets  []byte // the names CNAME records lead to, then those of SVCB and HTTPS
 	chain    int    // octets of targets that are CNAMEs'
 }
@@ -190,7 +205,11 @@ func (p *packing) belongs(rr *wire.Record) (bool, error) {
 	above := rr.Type == wire.TypeDNAME || rr.Type == wire.TypeRRSIG
 	name := p.key.Name
 	for rest := p.targets[:p.chain]; ; {
-		if string(owner) == string(name) || above && wire.InZone(name, owner) {
+		if string(owner) == string(name) {
+			p.spelt = append(p.spelt, rr.Name)
+			return true, nil
+		}
+		if above && wire.InZone(name, owner) {
 			return true, nil
 		}
 		n := wire.NameLen(rest)

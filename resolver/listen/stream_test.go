@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"testing"
@@ -300,6 +301,33 @@ func TestConnectionsPerClientAreBounded(t *testing.T) {
 	first.Close()
 	eventually(t, "the first has ended", func() bool { return figure(t, s, "rempart_tcp_connections") == 3 })
 	served(from("127.0.0.1"))
+}
+
+// TestStrangers, who may not ask, get one answer, and take no place from those who may.
+func TestStrangers(t *testing.T) {
+	stranger := netip.MustParseAddr("127.0.0.9")
+	s, _ := serve(t, &fakeHandler{}, Config{Serves: func(c netip.Addr) bool { return c != stranger }}, func(s *Server) {
+		s.streams.limits.perClient, s.streams.limits.conns = 1, 1
+	})
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: stranger.AsSlice()}}
+	for range 3 {
+		c, err := d.Dial("tcp4", addrOf(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(deadline))
+		writeFrames(t, c, query(t, 1, "a.example"))
+		if m := readFrame(t, c); m.Id != 1 {
+			t.Errorf("answer: %v", m)
+		}
+		closed(t, c)
+	}
+	c := dial(t, "tcp", addrOf(s))
+	writeFrames(t, c, query(t, 1, "a.example"))
+	if m := readFrame(t, c); m.Id != 1 {
+		t.Errorf("answer: %v", m)
+	}
 }
 
 // TestClientThatDoesNotRead is hung up on once its answers fill every buffer.

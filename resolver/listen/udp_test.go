@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"testing"
@@ -51,6 +52,40 @@ func TestBurst(t *testing.T) {
 	}
 	if reusePort && h.largest.Load() < 2 {
 		t.Errorf("the largest batch was %d", h.largest.Load())
+	}
+}
+
+// TestWhatHadComeIsAnswered ends a server before it read the first of several batches.
+func TestWhatHadComeIsAnswered(t *testing.T) {
+	if !reusePort {
+		t.Skip("on this system the one batch under way is answered")
+	}
+	const burst = 300
+	s, err := New(Config{
+		Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Workers: 1,
+		NewHandler: func() Handler { return &fakeHandler{} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := dial(t, "udp", addrOf(s))
+	_ = c.(*net.UDPConn).SetReadBuffer(1 << 20)
+	for i := range uint16(burst) {
+		if _, err := c.Write(query(t, i, []string{"a.example", "slow.example"}[i%2])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[uint16]bool{}
+	for range burst {
+		seen[unpack(t, readDatagram(t, c)).Id] = true
+	}
+	if len(seen) != burst {
+		t.Errorf("%d of %d answered", len(seen), burst)
 	}
 }
 

@@ -1,0 +1,213 @@
+package dnstest
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// unbound starts Unbound on loopback with config beside what every one of them needs, and waits until it
+// answers. It returns the address of UDP and TCP.
+func (p *peers) unbound(t *testing.T, config string) string {
+	t.Helper()
+	stream, packet := listenBoth(t)
+	addr := stream.Addr().String()
+	stream.Close()
+	packet.Close()
+	file := filepath.Join(p.dir, "unbound.conf")
+	text := fmt.Sprintf(`server:
+  username: ""
+  chroot: ""
+  directory: %q
+  pidfile: ""
+  use-syslog: no
+  num-threads: 1
+  do-ip6: no
+  do-not-query-localhost: no
+  interface: %s
+  local-zone: "ready.invalid." static
+  local-data: "ready.invalid. A 192.0.2.2"
+remote-control:
+  control-enable: no
+server:
+%s`, p.dir, strings.Replace(addr, ":", "@", 1), config)
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var said output
+	cmd := exec.Command("unbound", "-d", "-c", file)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(programPatience):
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+		if t.Failed() {
+			t.Logf("unbound wrote:\n%s", said.String())
+		}
+	})
+	ready, err := new(dns.Msg).SetQuestion("ready.invalid.", dns.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, "unbound answers", func() bool {
+		select {
+		case <-ended:
+			t.Fatalf("unbound ended at its start:\n%s", said.String())
+		default:
+		}
+		_, err := ExchangePacked("udp", addr, ready)
+		return err == nil
+	})
+	return addr
+}
+
+// testUnboundUpstream forwards to Unbound over every transport.
+func testUnboundUpstream(t *testing.T, p *peers) {
+	cert, key := filepath.Join(p.dir, "cert.pem"), filepath.Join(p.dir, "key.pem")
+	selfSigned(t, cert, key)
+	secure, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, tlsPort, _ := net.SplitHostPort(secure.Addr().String())
+	secure.Close()
+	addr := p.unbound(t, fmt.Sprintf(`  module-config: "iterator"
+  interface: 127.0.0.1@%s
+  tls-port: %s
+  tls-service-key: %q
+  tls-service-pem: %q
+  local-zone: "." static
+  local-data: ". 3600 IN NS ns.good.example."
+  local-data: "good.example. 60 IN A %s"
+  local-data: "good.example. 60 IN AAAA 2001:db8::1"
+  local-data: "alias.example. 60 IN CNAME www.bad.example."
+`, tlsPort, tlsPort, key, cert, originAddr))
+	for _, upstream := range []string{"udp://" + addr, "tcp://" + addr, "tls://127.0.0.1:" + tlsPort + "#" + TLSName, "tls://127.0.0.1:" + tlsPort} {
+		r := p.rempart(t, "REMPART_UPSTREAMS="+upstream, "SSL_CERT_FILE="+cert)
+		for _, tt := range []struct {
+			name  string
+			typ   uint16
+			rcode int
+			want  string
+		}{
+			{"good.example.", dns.TypeA, dns.RcodeSuccess, originAddr},
+			{"good.example.", dns.TypeAAAA, dns.RcodeSuccess, "2001:db8::1"},
+			{"good.example.", dns.TypeTXT, dns.RcodeSuccess, ""},
+			{"missing.example.", dns.TypeA, dns.RcodeNameError, ""},
+			{"www.bad.example.", dns.TypeA, dns.RcodeSuccess, pageAddr},
+			{"alias.example.", dns.TypeA, dns.RcodeSuccess, pageAddr},
+		} {
+			for _, network := range []string{"udp", "tcp"} { // from Unbound, and from the cache
+				m := Exchange(t, network, r.DNS, new(dns.Msg).SetQuestion(tt.name, tt.typ))
+				got := ""
+				if len(m.Answer) == 1 {
+					fields := strings.Fields(m.Answer[0].String())
+					got = fields[len(fields)-1]
+				}
+				if m.Rcode != tt.rcode || got != tt.want {
+					t.Errorf("%s by %s over %s:\n%v", tt.name, upstream, network, m)
+				}
+			}
+		}
+	}
+
+	// A certificate of another name is not taken, and nothing falls back to what anybody can read.
+	r := p.rempart(t, "REMPART_UPSTREAMS=tls://127.0.0.1:"+tlsPort+"#other.test", "SSL_CERT_FILE="+cert)
+	if m := Exchange(t, "udp", r.DNS, new(dns.Msg).SetQuestion("good.example.", dns.TypeA)); m.Rcode != dns.RcodeServerFailure {
+		t.Errorf("with a certificate of another name:\n%v", m)
+	}
+}
+
+// selfSigned writes a certificate of TLSName and 127.0.0.1, and its key.
+func selfSigned(t *testing.T, certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: TLSName},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		DNSNames: []string{TLSName}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	certDER, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{
+		certFile: {Type: "CERTIFICATE", Bytes: certDER}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER},
+	} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// testUnboundDownstream has Unbound forward to the program and validate what it gets: a blocked name of a
+// signed zone is SERVFAIL there, as the README says.
+func testUnboundDownstream(t *testing.T, p *peers) {
+	z := newSignedZone(t)
+	u := NewUpstream(t, z.answer)
+	r := p.rempart(t, "REMPART_UPSTREAMS=udp://"+u.Addr.String())
+	addr := p.unbound(t, fmt.Sprintf(`  module-config: "validator iterator"
+  trust-anchor: "%s"
+forward-zone:
+  name: "."
+  forward-addr: %s
+`, strings.Join(strings.Fields(z.key.String()), " "), strings.Replace(r.DNS, ":", "@", 1)))
+	for _, tt := range []struct {
+		name  string
+		rcode int
+		want  string // the address
+		ad    bool
+	}{
+		{"good.example.", dns.RcodeSuccess, originAddr, false},
+		{"bad.example.", dns.RcodeSuccess, pageAddr, false},
+		{"www.bad.example.", dns.RcodeSuccess, pageAddr, false},
+		{"www.signed.example.", dns.RcodeSuccess, originAddr, true},
+		{"bad.signed.example.", dns.RcodeServerFailure, "", false},
+	} {
+		m := new(dns.Msg).SetQuestion(tt.name, dns.TypeA)
+		m.SetEdns0(1232, true)
+		m = Exchange(t, "udp", addr, m)
+		got := ""
+		if len(m.Answer) > 0 {
+			if a, ok := m.Answer[0].(*dns.A); ok {
+				got = a.A.String()
+			}
+		}
+		if m.Rcode != tt.rcode || got != tt.want || m.AuthenticatedData != tt.ad {
+			t.Errorf("%s:\n%v", tt.name, m)
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package dnstest
+
+import (
+	"bytes"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// programPatience is how long a Program may take to start, to end, and to do what is waited for.
+const programPatience = 20 * time.Second
+
+// Program is Rempart as a process of its own. It ends with its test, in order, which is checked.
+// Its methods may be called from any goroutine.
+type Program struct {
+	DNS     string // the first address it answers DNS on, over UDP and TCP
+	Page    string // host and port of the warning page, "" for none
+	Figures string // host and port of /metrics, /livez and /readyz, "" for none
+	DataDir string
+
+	cmd            *exec.Cmd
+	stdout, stderr output
+	ended          chan struct{} // closed when it has
+	err            error         // of its end; read after ended
+	checked        bool          // somebody looked at how it ended
+	mu             sync.Mutex
+}
+
+// output collects what a process writes.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+var (
+	greetingDNS     = regexp.MustCompile(`answers DNS on ([^\s,]+)`)
+	greetingPage    = regexp.MustCompile(`(?m)^ +page +http://([^\s,]+)/$`)
+	greetingFigures = regexp.MustCompile(`(?m)^ +figures +http://([^\s,]+)/metrics$`)
+	greetingEnd     = regexp.MustCompile(`(?m)^ +try .+\n`)
+)
+
+// StartProgram runs cmd, which is Rempart or becomes it, and waits until it greets. It listens on ports of
+// its own choice on loopback and keeps its data in a folder of its own unless env, of variables as
+// "NAME=value", says otherwise; nothing of the caller's environment but PATH reaches it.
+func StartProgram(t testing.TB, cmd *exec.Cmd, env ...string) *Program {
+	t.Helper()
+	p := LaunchProgram(t, cmd, env...)
+	end := time.After(programPatience)
+	for !greetingEnd.MatchString(p.Stdout()) {
+		select {
+		case <-p.ended:
+			t.Fatalf("dnstest: rempart ended at its start: %v\n%s%s", p.err, p.Stdout(), p.Stderr())
+		case <-end:
+			t.Fatalf("dnstest: rempart does not greet\n%s%s", p.Stdout(), p.Stderr())
+		case <-time.After(time.Millisecond):
+		}
+	}
+	p.DNS = first(greetingDNS, p.Stdout())
+	p.Page = first(greetingPage, p.Stdout())
+	p.Figures = first(greetingFigures, p.Stdout())
+	return p
+}
+
+// LaunchProgram is StartProgram without waiting: the addresses are not known.
+func LaunchProgram(t testing.TB, cmd *exec.Cmd, env ...string) *Program {
+	t.Helper()
+	p := &Program{cmd: cmd, ended: make(chan struct{})}
+	home := t.TempDir()
+	given := slices.DeleteFunc(cmd.Environ(), func(v string) bool { return !strings.HasPrefix(v, "PATH=") })
+	cmd.Env = slices.Concat(given, []string{
+		"HOME=" + home, "REMPART_DATA_DIR=" + home,
+		"REMPART_LISTEN=127.0.0.1:0", "REMPART_PAGE_LISTEN=127.0.0.1:0", "REMPART_METRICS_LISTEN=127.0.0.1:0",
+	}, env)
+	for _, v := range cmd.Env {
+		if dir, ok := strings.CutPrefix(v, "REMPART_DATA_DIR="); ok {
+			p.DataDir = dir // the last one counts, as it does for the process
+		}
+	}
+	cmd.Stdout, cmd.Stderr = &p.stdout, &p.stderr
+	cmd.WaitDelay = programPatience
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("dnstest: starting rempart: %v", err)
+	}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		if !p.looked() {
+			if code := p.Stop(t); code != 0 {
+				t.Errorf("rempart ended with exit code %d", code)
+			}
+		}
+		if t.Failed() {
+			t.Logf("rempart wrote:\n%s%s", p.Stdout(), p.Stderr())
+		}
+	})
+	return p
+}
+
+func first(re *regexp.Regexp, text string) string {
+	if m := re.FindStringSubmatch(text); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// Stdout and Stderr are what it has written so far.
+func (p *Program) Stdout() string { return p.stdout.String() }
+func (p *Program) Stderr() string { return p.stderr.String() }
+
+// Signal sends it a signal.
+func (p *Program) Signal(t testing.TB, sig syscall.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		t.Fatalf("dnstest: sending %v: %v", sig, err)
+	}
+}
+
+// Stop asks it to end with SIGTERM, unless it has, and returns its exit code.
+func (p *Program) Stop(t testing.TB) int {
+	t.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // an error: it has ended
+	return p.Wait(t)
+}
+
+// Wait waits for it to end and returns its exit code.
+func (p *Program) Wait(t testing.TB) int {
+	t.Helper()
+	p.mu.Lock()
+	p.checked = true
+	p.mu.Unlock()
+	select {
+	case <-p.ended:
+	case <-time.After(programPatience):
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // the runtime tells where each goroutine stands
+		select {
+		case <-p.ended:
+		case <-time.After(time.Second):
+			_ = p.cmd.Process.Kill()
+			<-p.ended
+		}
+		t.Errorf("dnstest: rempart does not end")
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func (p *Program) looked() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.checked
+}
+
+// Eventually waits until ok, and fails the test if that takes too long.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(programPatience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("dnstest: never: %s", what)
+		}
+	}
+}
