@@ -1,0 +1,198 @@
+package main
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rempart/internal/config"
+	"rempart/internal/dnstest"
+)
+
+// refused runs the program, which must not start, and returns what it says of that.
+func refused(t *testing.T, env ...string) string {
+	t.Helper()
+	p := dnstest.LaunchProgram(t, exec.Command("rempart"), env...)
+	if code := p.Wait(t); code != int(exitFailure) {
+		t.Errorf("exit code %d, want %d", code, exitFailure)
+	}
+	if out := p.Stdout(); out != "" {
+		t.Errorf("it greeted:\n%s", out)
+	}
+	return p.Stderr()
+}
+
+// TestErrorsAtStart has what keeps the program from starting: the error says what is wrong, of which
+// variable, and what would be right.
+func TestErrorsAtStart(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	write(t, file, "no folder")
+	stream, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	taken := stream.Addr().String()
+	for name, tt := range map[string]struct {
+		env  []string
+		said []string
+	}{
+		"upstream": {[]string{"REMPART_UPSTREAMS=https://192.0.2.1"},
+			[]string{"REMPART_UPSTREAMS", "https://192.0.2.1", "udp, tcp or tls"}},
+		"upstream that is a name": {[]string{"REMPART_UPSTREAMS=tls://dns.example"},
+			[]string{"REMPART_UPSTREAMS", "tls://dns.example", "tls://192.0.2.1#dns.example"}},
+		"forward": {[]string{"REMPART_FORWARD=a..b=udp://192.0.2.1"},
+			[]string{"REMPART_FORWARD", "a..b", "empty label"}},
+		"list": {[]string{"REMPART_LISTS=gopher://lists.example/"}, []string{"REMPART_LISTS", "http"}},
+		"several": {[]string{"REMPART_CACHE_BYTES=1", "REMPART_BLOCK_TTL=0.1s"},
+			[]string{`REMPART_CACHE_BYTES="1"`, `REMPART_BLOCK_TTL="0.1s"`, "from 1s to 1h"}},
+		"taken port": {[]string{"REMPART_LISTEN=" + taken},
+			[]string{taken, "taken", "REMPART_LISTEN"}},
+		"address of another machine": {[]string{"REMPART_LISTEN=192.0.2.1:5300"},
+			[]string{"192.0.2.1", "REMPART_LISTEN"}},
+		"data folder": {[]string{"REMPART_DATA_DIR=" + filepath.Join(file, "data")},
+			[]string{filepath.Join(file, "data"), "cannot be used", "REMPART_DATA_DIR"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := refused(t, append([]string{"REMPART_UPSTREAMS=udp://127.0.0.1:9"}, tt.env...)...)
+			for _, want := range tt.said {
+				if !strings.Contains(text, want) {
+					t.Errorf("it does not say %q:\n%s", want, text)
+				}
+			}
+		})
+	}
+}
+
+// TestOneInstance starts a second one on the data folder of the first, which is not disturbed.
+func TestOneInstance(t *testing.T) {
+	t.Parallel()
+	u := dnstest.NewUpstream(t, nil)
+	p := start(t, upstreams(u))
+	text := refused(t, upstreams(u), "REMPART_DATA_DIR="+p.DataDir)
+	for _, want := range []string{p.DataDir, "in use by another process", "REMPART_DATA_DIR"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("it does not say %q:\n%s", want, text)
+		}
+	}
+	if got := address(ask(t, p, "good.example")); got != origin {
+		t.Errorf("the first: %s", got)
+	}
+	p.Stop(t)
+	if got := address(ask(t, start(t, upstreams(u), "REMPART_DATA_DIR="+p.DataDir), "good.example")); got != origin {
+		t.Errorf("one after the first has ended: %s", got)
+	}
+}
+
+// TestWebListenerTaken answers DNS all the same, and says what is missing.
+func TestWebListenerTaken(t *testing.T) {
+	t.Parallel()
+	u := dnstest.NewUpstream(t, nil)
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	addr := taken.Addr().String()
+	p := start(t, upstreams(u), "REMPART_PAGE_LISTEN="+addr, "REMPART_METRICS_LISTEN="+addr)
+	if got := address(ask(t, p, "good.example")); got != origin {
+		t.Errorf("a query: %s", got)
+	}
+	for _, want := range []string{addr, "REMPART_PAGE_LISTEN", "REMPART_METRICS_LISTEN"} {
+		if !strings.Contains(p.Stderr(), want) {
+			t.Errorf("it does not say %q:\n%s", want, p.Stderr())
+		}
+	}
+	if p.Page != "" || p.Figures != "" {
+		t.Errorf("the greeting tells of listeners that are not there:\n%s", p.Stdout())
+	}
+}
+
+// TestNoWebListener serves DNS alone.
+func TestNoWebListener(t *testing.T) {
+	t.Parallel()
+	u := dnstest.NewUpstream(t, nil)
+	p := start(t, upstreams(u), "REMPART_PAGE_LISTEN=none", "REMPART_METRICS_LISTEN=none")
+	if p.Page != "" || p.Figures != "" {
+		t.Errorf("greeting:\n%s", p.Stdout())
+	}
+	if got := address(ask(t, p, "phishing.test")); got != page {
+		t.Errorf("a blocked name: %s", got)
+	}
+}
+
+// TestMisspeltVariable is told by name.
+func TestMisspeltVariable(t *testing.T) {
+	t.Parallel()
+	u := dnstest.NewUpstream(t, nil)
+	p := start(t, upstreams(u), "REMPART_UPSTREAM=udp://192.0.2.1", "REMPART_LISTEN_ON=:53")
+	for _, want := range []string{"variable=REMPART_UPSTREAM\n", "variable=REMPART_LISTEN_ON\n"} {
+		if !strings.Contains(p.Stderr(), want) {
+			t.Errorf("%q is not told:\n%s", want, p.Stderr())
+		}
+	}
+}
+
+func TestSystemResolvers(t *testing.T) {
+	for name, tt := range map[string]struct {
+		text   string
+		listen string
+		want   []string
+		err    []string
+	}{
+		"two": {text: "search example\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n", listen: "127.0.0.1:53",
+			want: []string{"udp://192.0.2.1", "udp://[2001:db8::1]"}},
+		"itself among others": {text: "nameserver 127.0.0.1\nnameserver 192.0.2.1\n", listen: "127.0.0.1:53",
+			want: []string{"udp://192.0.2.1"}},
+		"itself alone": {text: "nameserver 127.0.0.1\n", listen: "127.0.0.1:53",
+			err: []string{"leads back here", "127.0.0.1", "REMPART_UPSTREAMS"}},
+		"itself on every address": {text: "nameserver 127.0.0.53\nnameserver ::1\n", listen: ":53",
+			err: []string{"leads back here", "REMPART_UPSTREAMS"}},
+		"itself on another port": {text: "nameserver 127.0.0.1\n", listen: "127.0.0.1:5300",
+			want: []string{"udp://127.0.0.1"}},
+		"none": {text: "# nothing\n", listen: "127.0.0.1:53", err: []string{"names none", "REMPART_UPSTREAMS"}},
+		"one that cannot be used": {text: "nameserver dns.example\nnameserver 192.0.2.1\n", listen: "127.0.0.1:53",
+			want: []string{"udp://192.0.2.1"}},
+		"none that can": {text: "nameserver dns.example\n", listen: "127.0.0.1:53", err: []string{"dns.example", "REMPART_UPSTREAMS"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "resolv.conf")
+			if err := os.WriteFile(path, []byte(tt.text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			var c config.Config
+			if err := c.Listen.UnmarshalText([]byte(tt.listen)); err != nil {
+				t.Fatal(err)
+			}
+			list, err := endpoints(&c, path)
+			var got []string
+			for _, e := range list {
+				got = append(got, e.String())
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("endpoints (-want +got):\n%s", diff)
+			}
+			if (err != nil) != (tt.err != nil) {
+				t.Fatalf("error: %v", err)
+			}
+			for _, want := range tt.err {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("the error does not say %q: %v", want, err)
+				}
+			}
+		})
+	}
+	c := config.Config{Listen: config.Addrs{netip.MustParseAddrPort("127.0.0.1:53")}}
+	missing := filepath.Join(t.TempDir(), "resolv.conf")
+	if _, err := endpoints(&c, missing); err == nil ||
+		!strings.Contains(err.Error(), missing) || !strings.Contains(err.Error(), "REMPART_UPSTREAMS") {
+		t.Errorf("without a resolv.conf: %v", err)
+	}
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"rempart/internal/dnstest"
+)
+
+// TestLastGoodCopies restarts the program with its file and its publisher gone: what they said last
+// is in force, and that it is old is told.
+func TestLastGoodCopies(t *testing.T) {
+	t.Parallel()
+	u := dnstest.NewUpstream(t, nil)
+	publisher := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "fetched.example")
+	}))
+	t.Cleanup(publisher.Close) // after the program has ended
+	list := filepath.Join(t.TempDir(), "list.txt")
+	write(t, list, "kept.example")
+	env := []string{
+		upstreams(u), "REMPART_DATA_DIR=" + t.TempDir(),
+		"REMPART_LISTS=" + list + "," + publisher.URL + "/list.txt?token=secret",
+	}
+	blocked := func(p *dnstest.Program) {
+		t.Helper()
+		for _, name := range []string{"kept.example", "fetched.example"} {
+			if got := address(ask(t, p, name)); got != page {
+				t.Errorf("%s: %s", name, got)
+			}
+		}
+		if code, body := get(t, p, "/readyz"); code != http.StatusOK {
+			t.Errorf("/readyz: %d %s", code, body)
+		}
+		if said := p.Stdout() + p.Stderr(); strings.Contains(said, "secret") {
+			t.Errorf("the URL's query is told:\n%s", said)
+		}
+	}
+	p := start(t, env...)
+	blocked(p)
+	if code := p.Stop(t); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	publisher.Close()
+	if err := os.Remove(list); err != nil {
+		t.Fatal(err)
+	}
+	p = start(t, env...)
+	blocked(p)
+	if !strings.Contains(p.Stdout(), list+": 1 entry, its last good content") {
+		t.Errorf("the greeting does not say that the list is old:\n%s", p.Stdout())
+	}
+	if code := p.Stop(t); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+
+	// The snapshot is damaged: it is made again from the copies.
+	snapshot := filepath.Join(p.DataDir, "set.snapshot")
+	b, err := os.ReadFile(snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 1
+	if err := os.WriteFile(snapshot, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p = start(t, env...)
+	blocked(p)
+	if !strings.Contains(p.Stderr(), "snapshot is refused") {
+		t.Errorf("that the snapshot was damaged is not told:\n%s", p.Stderr())
+	}
+}
+
+// TestPublisherThatNeverAnswers must not keep the program from answering.
+func TestPublisherThatNeverAnswers(t *testing.T) {
+	t.Parallel()
+	u := dnstest.NewUpstream(t, nil)
+	asked := make(chan struct{}, 10)
+	publisher := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		<-r.Context().Done()
+	}))
+	t.Cleanup(publisher.Close) // after the program has ended
+	began := time.Now()
+	p := start(t, upstreams(u), "REMPART_LISTS="+publisher.URL+"/list.txt")
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v until queries were answered", took)
+	}
+	<-asked
+	if got := address(ask(t, p, "good.example")); got != origin {
+		t.Errorf("a query meanwhile: %s", got)
+	}
+	if got := address(ask(t, p, "phishing.test")); got != page {
+		t.Errorf("a built-in name meanwhile: %s", got)
+	}
+	code, body := get(t, p, "/readyz")
+	if code != http.StatusServiceUnavailable || !strings.Contains(body, publisher.URL+"/list.txt") || !strings.Contains(body, "not been fetched") {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	if !strings.Contains(p.Stdout(), "not been fetched") {
+		t.Errorf("the greeting does not say what is waited for:\n%s", p.Stdout())
+	}
+	if code, _ := get(t, p, "/livez"); code != http.StatusOK {
+		t.Errorf("/livez: %d", code)
+	}
+}
+
+// TestPublisherThatComesBack is down at the start, and then is not.
+func TestPublisherThatComesBack(t *testing.T) {
+	t.Parallel()
+	u := dnstest.NewUpstream(t, nil)
+	up := make(chan struct{})
+	publisher := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		select {
+		case <-up:
+			fmt.Fprintln(w, "fetched.example")
+		default:
+			http.Error(w, "not now", http.StatusServiceUnavailable)
+		}
+	}))
+	t.Cleanup(publisher.Close) // after the program has ended
+	p := start(t, upstreams(u), "REMPART_LISTS="+publisher.URL+"/list.txt")
+	if code, body := get(t, p, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "503") {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	close(up)
+	p.Signal(t, syscall.SIGHUP) // or it would wait ten seconds
+	dnstest.Eventually(t, "the list is in force", func() bool { return address(ask(t, p, "fetched.example")) == page })
+	dnstest.Eventually(t, "it is ready", func() bool {
+		code, _ := get(t, p, "/readyz")
+		return code == http.StatusOK
+	})
+}
+
+// TestMissingList does not keep the program from starting, and is told; once there it is read.
+func TestMissingList(t *testing.T) {
+	t.Parallel()
+	u := dnstest.NewUpstream(t, nil)
+	dir := t.TempDir()
+	missing, allow := filepath.Join(dir, "later", "list.txt"), filepath.Join(dir, "allow.txt")
+	write(t, allow, "fine.bad.example")
+	p := start(t, upstreams(u), "REMPART_LISTS="+missing, "REMPART_ALLOW="+allow)
+	for what, said := range map[string]string{"the greeting": p.Stdout(), "the log": p.Stderr()} {
+		if !strings.Contains(said, missing) || !strings.Contains(said, "no such file") {
+			t.Errorf("%s does not say which list is missing, and why:\n%s", what, said)
+		}
+	}
+	if got := address(ask(t, p, "www.bad.example")); got != origin {
+		t.Errorf("before there is a list: %s", got)
+	}
+	if err := os.Mkdir(filepath.Dir(missing), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, missing, "*.bad.example")
+	dnstest.Eventually(t, "the list is read, as soon as it is there", func() bool {
+		return address(ask(t, p, "www.bad.example")) == page
+	})
+	if got := address(ask(t, p, "fine.bad.example")); got != origin {
+		t.Errorf("an allowed name below it: %s", got)
+	}
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"rempart/internal/dnstest"
+)
+
+// TestMain makes the test binary, run under the name rempart, the program: with the race detector when
+// the tests have it.
+func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"rempart": main}) }
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: filepath.Join("testdata", "script"), RequireExplicitExec: true})
+}
+
+// start runs the program until the test ends, and checks that it ends in order.
+func start(t *testing.T, env ...string) *dnstest.Program {
+	t.Helper()
+	return dnstest.StartProgram(t, exec.Command("rempart"), env...)
+}
+
+func upstreams(u *dnstest.Upstream) string { return "REMPART_UPSTREAMS=udp://" + u.Addr.String() }
+
+// question asks for A of name with EDNS, so that extended errors come back.
+func question(name string) *dns.Msg {
+	m := new(dns.Msg).SetQuestion(dns.Fqdn(name), dns.TypeA)
+	m.SetEdns0(1232, false)
+	return m
+}
+
+func ask(t testing.TB, p *dnstest.Program, name string) *dns.Msg {
+	t.Helper()
+	return dnstest.Exchange(t, "udp", p.DNS, question(name))
+}
+
+// get fetches a path from where the figures are.
+func get(t testing.TB, p *dnstest.Program, path string) (code int, body string) {
+	t.Helper()
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	resp, err := c.Get("http://" + p.Figures + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// page is the address a blocked name gets, origin the one an Upstream gives.
+const (
+	page   = "127.0.0.1"
+	origin = "192.0.2.1"
+)
+
+// address is the one A record of an answer, or what else it is.
+func address(m *dns.Msg) string {
+	if m.Rcode == dns.RcodeSuccess && len(m.Answer) == 1 {
+		if a, ok := m.Answer[0].(*dns.A); ok {
+			return a.A.String()
+		}
+	}
+	return dns.RcodeToString[m.Rcode]
+}
+
+// errorsOf are an answer's extended errors.
+func errorsOf(m *dns.Msg) (codes []uint16) {
+	if opt := m.IsEdns0(); opt != nil {
+		for _, o := range opt.Option {
+			if e, ok := o.(*dns.EDNS0_EDE); ok {
+				codes = append(codes, e.InfoCode)
+			}
+		}
+	}
+	return codes
+}
+
+// write puts lines into a file as lists are renewed: renamed over.
+func write(t testing.TB, path string, lines ...string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// freePort is a port that nothing listens on now, over UDP nor TCP.
+func freePort(t testing.TB) string {
+	t.Helper()
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.ListenPacket("udp", l.Addr().String())
+		l.Close()
+		if err == nil {
+			c.Close()
+			_, port, _ := net.SplitHostPort(l.Addr().String())
+			return port
+		}
+	}
+	t.Fatal("no port is free over both UDP and TCP")
+	return ""
+}

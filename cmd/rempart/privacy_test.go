@@ -1,0 +1,136 @@
+package main
+
+import (
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"rempart/internal/dnstest"
+)
+
+// TestPrivacy does as a client of a certain address would, in every way it can, and then looks
+// for that address, and for what it asked, wherever the program writes.
+func TestPrivacy(t *testing.T) {
+	t.Parallel()
+	const client = "127.0.0.99"
+	const benign = "nobodys-business"
+	local := net.ParseIP(client)
+	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
+		switch name := strings.ToLower(q.Msg.Question[0].Name); {
+		case strings.HasPrefix(name, "servfail."):
+			q.Send(q.Reply(dns.RcodeServerFailure))
+		case strings.HasPrefix(name, "broken."):
+			q.SendRaw([]byte{0, 1, 2, 3})
+			q.Close()
+		case strings.HasPrefix(name, "forged."):
+			dnstest.Spoof(dnstest.Answer("@ 300 IN A " + origin))(q)
+		default:
+			dnstest.Answer("@ 300 IN A " + origin)(q)
+		}
+	})
+	list := filepath.Join(t.TempDir(), "list.txt")
+	write(t, list, "bad.example")
+	p := start(t, upstreams(u), "REMPART_LISTS="+list)
+
+	udp := &net.Dialer{LocalAddr: &net.UDPAddr{IP: local}, Timeout: 10 * time.Second}
+	tcp := &net.Dialer{LocalAddr: &net.TCPAddr{IP: local}, Timeout: 10 * time.Second}
+	for _, d := range []struct {
+		network string
+		dialer  *net.Dialer
+	}{{"udp", udp}, {"tcp", tcp}} {
+		c := &dns.Client{Net: d.network, Dialer: d.dialer, Timeout: 10 * time.Second}
+		for _, name := range []string{"", "servfail.", "broken.", "forged."} {
+			if name == "broken." && d.network == "tcp" {
+				continue // five seconds pass until it is given up
+			}
+			m := question(name + benign + "-" + d.network + ".example")
+			m.Extra[0].(*dns.OPT).Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 32, Address: local}}
+			if _, _, err := c.Exchange(m, p.DNS); err != nil {
+				t.Errorf("%s%s: %v", name, d.network, err)
+			}
+		}
+		for _, name := range []string{"bad.example", "phishing.test", "x.onion"} {
+			if _, _, err := c.Exchange(question(name), p.DNS); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		conn, err := d.dialer.Dial(d.network, p.DNS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = conn.Write([]byte("\x00\x10no query at all."))
+		conn.Close()
+	}
+	var read strings.Builder
+	web := &http.Client{Transport: &http.Transport{DialContext: tcp.DialContext, DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	for _, url := range []string{"http://" + p.Page + "/" + benign, "http://" + p.Figures + "/metrics", "http://" + p.Figures + "/readyz"} {
+		req, err := http.NewRequest(http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Forwarded-For", client)
+		if strings.Contains(url, p.Page) {
+			req.Host = benign + ".example"
+		}
+		resp, err := web.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		read.Write(body)
+	}
+	for _, at := range []string{p.Page, p.Figures} { // what an HTTP server complains of
+		conn, err := tcp.Dial("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = conn.Write([]byte("\x16\x03\x01 no HTTP either\r\n\r\n"))
+		_, _ = io.Copy(io.Discard, conn)
+		conn.Close()
+	}
+	for _, q := range u.Seen() { // upstream may learn the question, never who asked
+		for _, rr := range q.Msg.Extra {
+			if strings.Contains(rr.String(), client) {
+				t.Errorf("upstream was told of the client: %v", rr)
+			}
+		}
+	}
+	if code := p.Stop(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+
+	sinks := map[string]string{"standard output": p.Stdout(), "standard error": p.Stderr(), "an HTTP answer": read.String()}
+	err := filepath.WalkDir(p.DataDir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		sinks[path] = string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(sinks) < 6 {
+		t.Errorf("only %d places were looked at", len(sinks))
+	}
+	for where, text := range sinks {
+		for _, secret := range []string{client, string(local.To4()), benign} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%q is in %s", secret, where)
+			}
+		}
+	}
+}

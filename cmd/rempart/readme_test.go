@@ -1,0 +1,227 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"rempart/internal/dnstest"
+)
+
+// readme is the README's text; without one the test is skipped.
+func readme(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("there is no README.md")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestReadme does what the README shows, and gets what it says.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	runTranscripts(t, readme(t))
+}
+
+// TestTranscripts does the same with a text that has every form a transcript can have.
+func TestTranscripts(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile(filepath.Join("testdata", "transcripts.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	runTranscripts(t, string(b))
+}
+
+// step is a command and the output shown of it.
+type step struct {
+	line    int // in the document
+	command string
+	want    string
+}
+
+// transcripts are the steps of a document's fenced blocks of the language console: lines that begin with
+// "$ " are commands, continued on the next line after a backslash; the lines between are output.
+func transcripts(text string) (steps []step) {
+	const fence = "```"
+	inside, more := false, false
+	for i, line := range strings.Split(text, "\n") {
+		switch {
+		case !inside:
+			inside, more = strings.TrimSpace(line) == fence+"console", false
+			if inside {
+				steps = append(steps, step{line: i + 1}) // what comes before a command is its output
+			}
+		case strings.HasPrefix(line, fence):
+			inside = false
+		case more:
+			last := &steps[len(steps)-1]
+			last.command += "\n" + line
+			more = strings.HasSuffix(line, `\`)
+		case strings.HasPrefix(line, "$ "):
+			steps = append(steps, step{line: i + 1, command: line[2:]})
+			more = strings.HasSuffix(line, `\`)
+		default:
+			steps[len(steps)-1].want += strings.TrimRight(line, " ") + "\n"
+		}
+	}
+	return steps
+}
+
+// outputPattern matches output as it is shown: "…" is anything up to the end of the line, and alone on a
+// line any lines. Empty lines at the end are not looked at.
+func outputPattern(want string) *regexp.Regexp {
+	var b strings.Builder
+	for line := range strings.Lines(strings.TrimRight(want, "\n") + "\n") {
+		if strings.TrimSpace(line) == "…" {
+			b.WriteString(`(?:.*\n)*`)
+			continue
+		}
+		b.WriteString(strings.ReplaceAll(regexp.QuoteMeta(line), "…", ".*"))
+	}
+	return regexp.MustCompile(`\A` + b.String() + `\n*\z`)
+}
+
+var (
+	serveStep = regexp.MustCompile(`\A((?:[A-Z_0-9]+=\S*\s+)*)(?:\./)?rempart(?:\s+serve)?(?:\s*&)?\s*\z`)
+	firstWord = regexp.MustCompile(`\A(?:[A-Z_0-9]+=\S*\s+)*(\S+)`)
+	defaults  = regexp.MustCompile(`\b(5300|8080|9253)\b`)
+)
+
+// session is a shell in which a document's commands are run, one after the other, with a server beside it.
+type session struct {
+	t        *testing.T
+	dir      string
+	upstream *dnstest.Upstream
+	server   *dnstest.Program
+}
+
+func runTranscripts(t *testing.T, text string) {
+	steps := transcripts(text)
+	if len(steps) == 0 {
+		t.Fatal("it has no transcript: a fenced block of the language console")
+	}
+	s := &session{t: t, dir: t.TempDir(), upstream: dnstest.NewUpstream(t, nil)}
+	path, err := exec.LookPath("rempart")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(path, filepath.Join(s.dir, "rempart")); err != nil { // for ./rempart
+		t.Fatal(err)
+	}
+	for _, st := range steps {
+		if st.command == "" {
+			if st.want != "" {
+				t.Errorf("line %d: output before the first command", st.line)
+			}
+			continue
+		}
+		if !s.has(st) {
+			continue
+		}
+		got := s.run(st)
+		want := s.local(st.want)
+		if !outputPattern(want).MatchString(got) {
+			t.Errorf("line %d: $ %s\nshown:\n%s\nis:\n%s", st.line, st.command, want, got)
+		}
+	}
+}
+
+// has reports whether the command's program is at hand.
+func (s *session) has(st step) bool {
+	program := firstWord.FindStringSubmatch(st.command)
+	if program == nil || strings.HasPrefix(program[1], "./") {
+		return true
+	}
+	_, err := exec.LookPath(program[1])
+	if err == nil {
+		return true
+	}
+	if os.Getenv("REMPART_INTEROP") == "require" {
+		s.t.Errorf("line %d: %v", st.line, err)
+	} else {
+		s.t.Logf("line %d is not tried: %v", st.line, err)
+	}
+	return false
+}
+
+// run runs one command and returns what it writes, whatever its exit code: the output shows an error.
+func (s *session) run(st step) string {
+	if m := serveStep.FindStringSubmatch(st.command); m != nil {
+		return s.serve(m[1])
+	}
+	if s.server == nil {
+		s.serve("")
+	}
+	cmd := exec.CommandContext(s.t.Context(), "sh", "-c", s.local(st.command))
+	cmd.Dir, cmd.WaitDelay = s.dir, time.Second
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + s.server.DataDir, "REMPART_DATA_DIR=" + s.server.DataDir, upstreams(s.upstream),
+	}
+	end := time.AfterFunc(20*time.Second, func() { _ = cmd.Cancel() })
+	defer end.Stop()
+	out, err := cmd.CombinedOutput()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		s.t.Errorf("line %d: %v", st.line, err)
+	}
+	var b strings.Builder
+	for line := range strings.Lines(string(out)) {
+		b.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+	return strings.TrimRight(b.String(), "\n") + "\n"
+}
+
+// serve starts the server, by a shell that sets variables and becomes it, and returns its greeting.
+func (s *session) serve(variables string) string {
+	if s.server != nil {
+		if code := s.server.Stop(s.t); code != 0 {
+			s.t.Errorf("the server ended with exit code %d", code)
+		}
+	}
+	script := "exec rempart"
+	for _, v := range strings.Fields(variables) {
+		script = "export " + v + "; " + script
+	}
+	cmd := exec.Command("sh", "-c", script)
+	cmd.Dir = s.dir
+	s.server = dnstest.StartProgram(s.t, cmd, upstreams(s.upstream))
+	return s.server.Stdout()
+}
+
+// local puts the ports of the running server in the place of the default ones.
+func (s *session) local(text string) string {
+	ports := map[string]string{"5300": s.server.DNS, "8080": s.server.Page, "9253": s.server.Figures}
+	return defaults.ReplaceAllStringFunc(text, func(port string) string {
+		if _, mine, err := net.SplitHostPort(ports[port]); err == nil {
+			return mine
+		}
+		return port
+	})
+}
+
+// TestReadmeFigures looks for each figure the README names.
+func TestReadmeFigures(t *testing.T) {
+	t.Parallel()
+	text := readme(t)
+	u := dnstest.NewUpstream(t, nil)
+	list := filepath.Join(t.TempDir(), "list.txt")
+	write(t, list, "bad.example", "not a line of a list ???")
+	p := start(t, upstreams(u), "REMPART_LISTS="+list)
+	_, figures := get(t, p, "/metrics")
+	for _, name := range regexp.MustCompile(`\brempart_[a-z0-9_]+\b`).FindAllString(text, -1) {
+		if !regexp.MustCompile(`(?m)^(# TYPE )?` + name + `[{ ]`).MatchString(figures) { // a histogram's own name is only there
+			t.Errorf("the README names %s, which /metrics does not have", name)
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"rempart/internal/dnstest"
+)
+
+// TestSocketActivation hands the program its sockets as systemd does (sd_listen_fds(3)): from the
+// third descriptor on, meant for its process id, which a shell that becomes it knows.
+func TestSocketActivation(t *testing.T) {
+	t.Parallel()
+	u := dnstest.NewUpstream(t, nil)
+	packet, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packet.Close()
+	stream, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	cmd := exec.Command("sh", "-c", "export LISTEN_PID=$$; exec rempart")
+	for _, socket := range []interface{ File() (*os.File, error) }{packet, stream} {
+		f, err := socket.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+	}
+	// Of the addresses that are configured none is bound: this one would be refused.
+	dnstest.StartProgram(t, cmd, upstreams(u), "LISTEN_FDS=2", "REMPART_LISTEN=192.0.2.1:53")
+	for network, addr := range map[string]net.Addr{"udp": packet.LocalAddr(), "tcp": stream.Addr()} {
+		for name, want := range map[string]string{"good.example": origin, "phishing.test": page} {
+			if got := address(dnstest.Exchange(t, network, addr.String(), question(name))); got != want {
+				t.Errorf("%s over %s: %s, want %s", name, network, got, want)
+			}
+		}
+	}
+}
+
+// TestNotify tells the supervisor when it is ready, and when it ends (sd_notify(3)).
+func TestNotify(t *testing.T) {
+	t.Parallel()
+	u := dnstest.NewUpstream(t, nil)
+	path := filepath.Join(t.TempDir(), "notify")
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	next := func() string {
+		t.Helper()
+		if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 256)
+		n, err := c.Read(buf)
+		if err != nil {
+			t.Fatalf("the supervisor is told nothing: %v", err)
+		}
+		return string(buf[:n])
+	}
+	p := start(t, upstreams(u), "NOTIFY_SOCKET="+path)
+	if got := next(); got != "READY=1" {
+		t.Errorf("first %q", got)
+	}
+	if got := address(ask(t, p, "good.example")); got != origin {
+		t.Errorf("a query once it is ready: %s", got)
+	}
+	p.Stop(t)
+	if got := next(); got != "STOPPING=1" {
+		t.Errorf("then %q", got)
+	}
+	if err := c.SetReadDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 256)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("more was told: %d octets, %v", n, err)
+	}
+}
