@@ -2,7 +2,10 @@
 // the load generator dnsperf (Debian's package of that name) on another, and prints queries per
 // second and the server's CPU time a query, as the median of several runs.
 //
-//	go build -o /tmp/rempart ./cmd/rempart && go run ./bench/dnsperf -rempart /tmp/rempart
+// With -echo, a program that answers every query with itself is measured first: the floor.
+//
+//	go build -o /tmp/rempart ./cmd/rempart && go build -o /tmp/echo ./bench/echo
+//	go run ./bench/dnsperf -rempart /tmp/rempart -echo /tmp/echo
 package main
 
 import (
@@ -30,6 +33,7 @@ import (
 
 type options struct {
 	program string
+	echo    string
 	seconds int
 	runs    int
 	listed  int
@@ -39,6 +43,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.program, "rempart", "", "the program to measure")
+	flag.StringVar(&o.echo, "echo", "", "the program of bench/echo, measured first")
 	flag.IntVar(&o.seconds, "seconds", 10, "length of a run, 30 at most")
 	flag.IntVar(&o.runs, "runs", 3, "runs of each load, 20 at most")
 	flag.IntVar(&o.listed, "listed", 1_000_000, "names on the list")
@@ -95,6 +100,11 @@ func run(o options) error {
 	defer s.stop()
 	fmt.Printf("%d names listed: answering after %.2f s, resident %d MB, peak %d MB\n\n", o.listed, s.ready.Seconds(), s.memory("VmRSS"), s.memory("VmHWM"))
 	fmt.Printf("| load | queries/s | CPU µs a query | lost |\n|---|---|---|---|\n")
+	if o.echo != "" {
+		if err := measureEcho(o, loads[1].file); err != nil {
+			return err
+		}
+	}
 	if err := s.warm(loads[0].file); err != nil {
 		return err
 	}
@@ -151,9 +161,9 @@ func start(o options, dir, list, upstream string) (*server, error) {
 	s := &server{addr: probe.LocalAddr().String()}
 	probe.Close()
 	s.cmd = exec.Command("taskset", "-c", "0", o.program)
-	s.cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "REMPART_LISTEN="+s.addr, "REMPART_UPSTREAMS=udp://"+upstream, "REMPART_LISTS="+list,
+	environ := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "REMPART_") })
+	s.cmd.Env = append(environ, "GOMAXPROCS=1", "REMPART_LISTEN="+s.addr, "REMPART_UPSTREAMS=udp://"+upstream, "REMPART_LISTS="+list,
 		"REMPART_DATA_DIR="+filepath.Join(dir, "data"), "REMPART_PAGE_LISTEN=none", "REMPART_METRICS_LISTEN=none", "REMPART_PAGE_IPV4=192.0.2.66")
-	s.cmd.Stderr = os.Stderr
 	began := time.Now()
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
@@ -168,6 +178,24 @@ func start(o options, dir, list, upstream string) (*server, error) {
 	}
 	s.stop()
 	return nil, errors.New("rempart did not answer within a minute")
+}
+
+// measureEcho measures the floor: the same sockets, and nothing done with a query.
+func measureEcho(o options, file string) error {
+	probe, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	s := &server{addr: probe.LocalAddr().String()}
+	probe.Close()
+	s.cmd = exec.Command("taskset", "-c", "0", o.echo, s.addr)
+	s.cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	defer s.stop()
+	time.Sleep(200 * time.Millisecond)
+	return s.measure(o, "echo (the sockets alone)", file)
 }
 
 func (s *server) stop() {
