@@ -141,8 +141,8 @@ func (c *compiler) write() error {
 		c.index[bucket] = uint32(c.out.size)
 	}
 	c.out.end()
-	c.out.words32(c.index)
-	c.out.words64(c.filter.BitSet().Words())
+	writeWords(&c.out, c.index, 4, binary.LittleEndian.PutUint32)
+	writeWords(&c.out, c.filter.BitSet().Words(), 8, binary.LittleEndian.PutUint64)
 	c.out.facts(c.factList)
 	c.out.sets(c.setList)
 	c.out.sources(c.sources)

@@ -101,29 +101,16 @@ func (s *sectionWriter) header(info Info, names, depth int) {
 	s.write(b[:headerLen])
 }
 
-func (s *sectionWriter) words32(words []uint32) {
+// writeWords writes a section of words, each encoded by put in size octets.
+func writeWords[W uint32 | uint64](s *sectionWriter, words []W, size int, put func([]byte, W)) {
 	s.begin()
 	var buf [4096]byte
 	for len(words) > 0 {
-		n := min(len(words), len(buf)/4)
+		n := min(len(words), len(buf)/size)
 		for i, w := range words[:n] {
-			binary.LittleEndian.PutUint32(buf[4*i:], w)
+			put(buf[size*i:], w)
 		}
-		s.write(buf[:4*n])
-		words = words[n:]
-	}
-	s.end()
-}
-
-func (s *sectionWriter) words64(words []uint64) {
-	s.begin()
-	var buf [4096]byte
-	for len(words) > 0 {
-		n := min(len(words), len(buf)/8)
-		for i, w := range words[:n] {
-			binary.LittleEndian.PutUint64(buf[8*i:], w)
-		}
-		s.write(buf[:8*n])
+		s.write(buf[:size*n])
 		words = words[n:]
 	}
 	s.end()

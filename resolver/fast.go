@@ -125,6 +125,7 @@ func (r *Resolver) fromCache(q *wire.Query, verdict blocklist.Verdict, view *blo
 		q.Outcome = wire.Slow
 		return
 	}
+	q.Cached = true
 	r.answer(q, e, !e.Fresh(now.mono), verdict, view, now)
 	if q.Verdict == uint8(verdict.Action) && e.Renew(now.mono) {
 		q.Renew = true

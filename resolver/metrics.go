@@ -21,6 +21,8 @@ type counts struct {
 	queries    [wire.Transports][blocklist.Actions][rcodes]atomic.Uint64
 	buckets    [len(latencyBounds) + 1]atomic.Uint64
 	latencySum atomic.Int64 // nanoseconds
+	hits       atomic.Uint64
+	misses     atomic.Uint64
 	shed       atomic.Uint64
 	stale      atomic.Uint64
 	renewed    atomic.Uint64
@@ -29,6 +31,9 @@ type counts struct {
 }
 
 func (c *counts) answered(q *wire.Query) {
+	if q.Cached {
+		c.hits.Add(1)
+	}
 	c.queries[q.Transport][q.Verdict][min(q.Rcode, rcodes-1)].Add(1)
 }
 
@@ -62,6 +67,7 @@ type collector struct {
 
 type descs struct {
 	queries, latency, shed, stale, renewed, coalesced       *prometheus.Desc
+	cacheHits, cacheMisses                                  *prometheus.Desc
 	cacheBytes, cacheLimit, cacheEntries, cacheEvicted      *prometheus.Desc
 	setNames, setBytes, setVersion, setCreated, setObserved *prometheus.Desc
 }
@@ -77,6 +83,8 @@ func newDescs() descs {
 		stale:        d("stale_answers_total", "Answers given stale because upstreams failed or were slow."),
 		renewed:      d("cache_renewals_total", "Answers renewed before their end because they are asked for often."),
 		coalesced:    d("queries_coalesced_total", "Queries that waited for an equal one already asked upstream."),
+		cacheHits:    d("cache_hits_total", "Queries answered from the cache, stale ones included."),
+		cacheMisses:  d("cache_misses_total", "Queries that the cache had no answer to, and upstreams were asked for."),
 		cacheBytes:   d("cache_bytes", "Octets of answers held in the cache."),
 		cacheLimit:   d("cache_limit_bytes", "Octets of answers the cache may hold."),
 		cacheEntries: d("cache_entries", "Answers held in the cache."),
@@ -114,6 +122,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(c.renewed, sum(func(w *counts) *atomic.Uint64 { return &w.renewed }))
 	counter(c.coalesced, sum(func(w *counts) *atomic.Uint64 { return &w.coalesced }))
 
+	counter(c.cacheHits, sum(func(w *counts) *atomic.Uint64 { return &w.hits }))
+	counter(c.cacheMisses, sum(func(w *counts) *atomic.Uint64 { return &w.misses }))
 	s := c.r.cache.Stats()
 	gauge(c.cacheBytes, float64(s.Bytes))
 	gauge(c.cacheLimit, float64(s.Limit))

@@ -551,6 +551,17 @@ func TestAnswersAreCutBeforeTheyAreTruncated(t *testing.T) {
 	}
 }
 
+func TestHitsAndMissesAreCounted(t *testing.T) {
+	b := newBench(t, nil, "evil.example")
+	for range 3 {
+		b.ask(query(t, "example.com", "A"))
+	}
+	b.ask(query(t, "evil.example", "A"))
+	if hits, misses := b.w.counts.hits.Load(), b.r.slow.misses.Load(); hits != 2 || misses != 1 {
+		t.Errorf("%d hits and %d misses, want 2 and 1", hits, misses)
+	}
+}
+
 func TestShedIsSaid(t *testing.T) {
 	b := newBench(t, nil)
 	packed, _ := query(t, "example.com", "A", "+edns").Pack()

@@ -46,6 +46,7 @@ func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
 	if r.ownProbe(q) {
 		return
 	}
+	r.slow.misses.Add(1)
 	key := keyOf(q)
 	old := r.cache.Get(&key)
 	if old != nil && !old.Stale(now.mono) {

@@ -115,6 +115,9 @@ func (k *checker) all(names []string) error {
 func (k *checker) one(text string) error {
 	c := checked{Name: text, Verdict: blocklist.Pass.String()}
 	name, err := feed.Name(text)
+	if errors.Is(err, feed.SingleLabel) || errors.Is(err, feed.LocalName) {
+		name, err = blocklist.AppendName(nil, text) // no list can hold it, and people ask all the same
+	}
 	if err != nil {
 		c.Verdict, c.Error, k.failed = "error", "it is no name that can be listed ("+err.Error()+")", true
 		return k.say(c)

@@ -59,7 +59,8 @@ type Query struct {
 	// Set by the resolver.
 	Outcome Outcome
 	Rcode   int   // of the answer, extended bits included
-	Renew   bool  // answered from the cache, and worth renewing there
+	Cached  bool  // answered from the cache
+	Renew   bool  // the same, and worth renewing there
 	Verdict uint8 // the blocklist's action for it, for counting
 	Asked   int64 // when Fast first saw it, in nanoseconds of the resolver's clock
 
@@ -101,7 +102,7 @@ const (
 // signal structured DNS errors, 0 for none. It allocates nothing, and whatever it calls
 // Common, the complete decoder reads with equal facts.
 func (q *Query) Parse(structured uint16) Shape {
-	q.Outcome, q.Rcode, q.Renew, q.Verdict = Pending, 0, false, 0
+	q.Outcome, q.Rcode, q.Cached, q.Renew, q.Verdict = Pending, 0, false, false, 0
 	q.Type, q.Class, q.nameLen, q.BodyAt = 0, 0, 0, HeaderLen
 	q.EDNS, q.DO, q.Structured, q.Keepalive, q.Version, q.Size = false, false, false, false, 0, MinUDP
 	msg := q.Packet

@@ -42,6 +42,7 @@ type Config struct {
 const (
 	defaultMaxSlow = 10_000
 	defaultDrain   = 5 * time.Second
+	portTries      = 10
 )
 
 // Server holds the sockets.
@@ -88,6 +89,9 @@ func New(c Config) (_ *Server, err error) {
 	s.streams.listeners = append(s.streams.listeners, c.Streams...)
 	for _, addr := range c.Addrs {
 		err := s.bind(addr, c)
+		for tries := 1; addr.Port() == 0 && errors.Is(err, ErrTaken) && tries < portTries; tries++ {
+			err = s.bind(addr, c) // the port that TCP was given is taken over UDP: another will do
+		}
 		if errors.Is(err, syscall.EAFNOSUPPORT) && addr.Addr() == netip.IPv6Unspecified() && len(c.Addrs) > 1 {
 			c.Log.Warn("this machine has no IPv6: not listening there", "address", addr)
 			continue
@@ -103,13 +107,17 @@ func New(c Config) (_ *Server, err error) {
 }
 
 // bind opens an address's TCP listener, whose port UDP shares, and its UDP sockets.
-func (s *Server) bind(addr netip.AddrPort, c Config) error {
+func (s *Server) bind(addr netip.AddrPort, c Config) (err error) {
 	lc := net.ListenConfig{Control: controlStream}
 	l, err := lc.Listen(context.Background(), network("tcp", addr), addr.String())
 	if err != nil {
 		return explain("TCP", addr, err)
 	}
-	s.streams.listeners = append(s.streams.listeners, l)
+	defer func() {
+		if err != nil {
+			l.Close()
+		}
+	}()
 	addr = netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port))
 	workers := c.Workers
 	if !reusePort {
@@ -125,10 +133,11 @@ func (s *Server) bind(addr netip.AddrPort, c Config) error {
 			return err
 		}
 	}
+	s.streams.listeners = append(s.streams.listeners, l)
 	return nil
 }
 
-// addPacket serves a socket that was handed over, by as many workers as a core of their own has.
+// addPacket serves a socket that was handed over, by one worker: its read lock lets in no more.
 func (s *Server) addPacket(conn net.PacketConn, c Config) error {
 	addr, ok := conn.LocalAddr().(*net.UDPAddr)
 	if !ok {
