@@ -36,7 +36,7 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 		line("", "%s", listLine(l, time.Now()))
 	}
 	if status.Waiting != "" {
-		line("", "%s", status.Waiting)
+		line("", "until every list was fetched once, answers go out without the rest, and /readyz says 503")
 	}
 	var up []string
 	for _, st := range s.forward.main.Stats().Upstreams {

@@ -104,7 +104,7 @@ func TestPublisherThatNeverAnswers(t *testing.T) {
 	if code != http.StatusServiceUnavailable || !strings.Contains(body, publisher.URL+"/list.txt") || !strings.Contains(body, "not been fetched") {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
-	if !strings.Contains(p.Stdout(), "not been fetched") {
+	if !strings.Contains(p.Stdout(), "until every list was fetched once") {
 		t.Errorf("the greeting does not say what is waited for:\n%s", p.Stdout())
 	}
 	if code, _ := get(t, p, "/livez"); code != http.StatusOK {

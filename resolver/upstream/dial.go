@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ const (
 // dialEach connects to the first of addrs that takes the connection. Each has an equal share of
 // the time left, and maxDial at most: a dead one must not use up what the others need.
 func dialEach(ctx context.Context, addrs []netip.Addr, dial func(context.Context, netip.Addr) (net.Conn, error)) (net.Conn, error) {
-	var errs []error
+	var failure error // the first address's
 	for i, a := range addrs {
 		share := maxDial
 		if end, limited := ctx.Deadline(); limited {
@@ -52,11 +53,11 @@ func dialEach(ctx context.Context, addrs []netip.Addr, dial func(context.Context
 		if err == nil {
 			return conn, nil
 		}
-		if errs = append(errs, err); ctx.Err() != nil {
+		if failure = cmp.Or(failure, err); ctx.Err() != nil {
 			break
 		}
 	}
-	return nil, errors.Join(errs...)
+	return nil, failure
 }
 
 // lookup returns the addresses of host in the order they are to be tried.
@@ -66,18 +67,18 @@ func (p *Pool) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 		return nil, err
 	}
 	var families [2][]netip.Addr
-	var errs []error
+	var failure error // the first: the second most often says the same
 	for i, typ := range [...]uint16{wire.TypeAAAA, wire.TypeA} {
 		a, err := p.Exchange(ctx, Question{Name: name, Type: typ, Class: wire.ClassIN})
 		if err != nil {
-			errs = append(errs, err)
+			failure = cmp.Or(failure, err)
 			continue
 		}
 		families[i] = addressesOf(a.Packed, typ)
 	}
 	addrs := interleave(families[0], families[1])
 	if len(addrs) == 0 {
-		return nil, errors.Join(append(errs, errors.New("it has no address"))...)
+		return nil, cmp.Or(failure, errors.New("it has no address"))
 	}
 	return addrs[:min(len(addrs), maxAddresses)], nil
 }
