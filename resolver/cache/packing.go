@@ -1,0 +1,223 @@
+package cache
+
+import (
+	"encoding/binary"
+
+	"rempart/internal/wire"
+)
+
+// packing is one upstream message on its way into an entry.
+type packing struct {
+	key      Key
+	msg      []byte
+	bodyAt   int
+	end      int    // where the body ends: at the OPT, or at a record that does not belong
+	ttl      uint32 // the lowest of all records
+	negative uint32 // what the SOA allows a negative answer
+	soa      bool
+	answered bool   // a record of the asked type is there
+	spelt    []int  // where records spell the question's name out, in the case it was asked in for safety
+	targets  []byte // the names CNAME records lead to, then those of SVCB and HTTPS
+	chain    int    // octets of targets that are CNAMEs'
+}
+
+// maxChain bounds the CNAME records followed in one answer.
+const maxChain = 32
+
+// follow finds the names the question's leads to by CNAME, in whatever order the records stand.
+func (p *packing) follow() error {
+	at := p.key.Name
+	for range maxChain {
+		next, err := p.alias(at)
+		if err != nil {
+			return err
+		}
+		if next == nil {
+			break
+		}
+		begin := len(p.targets)
+		p.targets = append(p.targets, next...)
+		at = p.targets[begin:]
+	}
+	p.chain = len(p.targets)
+	return nil
+}
+
+// alias is the target of name's CNAME in the answer, nil if it has none.
+func (p *packing) alias(name []byte) ([]byte, error) {
+	r := wire.ReadRecords(p.msg)
+	var rr wire.Record
+	var owner, target [wire.MaxName]byte
+	for r.Next(&rr) && rr.Section == wire.SectionAnswer {
+		if rr.Type != wire.TypeCNAME {
+			continue
+		}
+		of, _, ok := wire.ExpandName(owner[:0], p.msg, rr.Name)
+		if !ok {
+			return nil, ErrAnswer
+		}
+		if string(of) != string(name) {
+			continue
+		}
+		to, next, ok := wire.ExpandName(target[:0], p.msg, rr.Data)
+		if !ok || next != rr.End {
+			return nil, ErrAnswer
+		}
+		return to, nil
+	}
+	return nil, nil
+}
+
+// belongs reports whether an answer record speaks of the question's name, of one it leads to, or, as
+// DNAME and its signature do, of one above.
+func (p *packing) belongs(rr *wire.Record) (bool, error) {
+	var buf [wire.MaxName]byte
+	owner, _, ok := wire.ExpandName(buf[:0], p.msg, rr.Name)
+	if !ok {
+		return false, ErrAnswer
+	}
+	above := rr.Type == wire.TypeDNAME || rr.Type == wire.TypeRRSIG
+	name := p.key.Name
+	for rest := p.targets[:p.chain]; ; {
+		if string(owner) == string(name) {
+			p.spelt = append(p.spelt, rr.Name)
+			return true, nil
+		}
+		if above && wire.InZone(name, owner) {
+			return true, nil
+		}
+		n := wire.NameLen(rest)
+		if n == 0 {
+			return false, nil
+		}
+		name, rest = rest[:n], rest[n:]
+	}
+}
+
+// walk reads every record once: TTLs, targets, the SOA, extended errors.
+func (p *packing) walk(e *Entry) error {
+	r := wire.ReadRecords(p.msg)
+	var rr wire.Record
+	for r.Next(&rr) {
+		if rr.Type == wire.TypeOPT {
+			p.cut(&rr)
+			if rr.TTL>>24 != 0 {
+				e.rcode = wire.ServFail // an extended rcode, about our own query
+			}
+			e.errs = readErrors(p.msg[rr.Data:rr.End])
+			continue
+		}
+		if p.end != len(p.msg) {
+			continue // what was cut off, up to an OPT
+		}
+		if rr.Section == wire.SectionAnswer {
+			ok, err := p.belongs(&rr)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				p.cut(&rr) // taking it out of the middle would break the compression of what follows
+				continue
+			}
+		}
+		if err := p.keep(e, &rr); err != nil {
+			return err
+		}
+	}
+	if r.Malformed() {
+		return ErrAnswer
+	}
+	if e.rcode != wire.Success && e.rcode != wire.NXDomain && e.rcode != wire.YXDomain {
+		e.rcode = wire.ServFail // REFUSED or FORMERR would speak of the client's query; they speak of ours
+	}
+	return nil
+}
+
+// cut ends the body where rr begins.
+func (p *packing) cut(rr *wire.Record) { p.end = min(p.end, rr.Name) }
+
+// keep takes a record into the entry.
+func (p *packing) keep(e *Entry, rr *wire.Record) error {
+	if rr.TTL > 1<<31-1 {
+		rr.TTL = 0 // RFC 2181 section 8
+	}
+	p.ttl = min(p.ttl, rr.TTL)
+	switch rr.Section {
+	case wire.SectionAnswer:
+		p.answered = p.answered || rr.Type == p.key.Type
+		e.ends[0] = uint16(rr.End - p.bodyAt)
+		if rr.Type == wire.TypeSVCB || rr.Type == wire.TypeHTTPS {
+			if err := p.service(rr); err != nil {
+				return err
+			}
+		}
+	case wire.SectionAuthority:
+		if rr.Type == wire.TypeSOA && rr.End-rr.Data >= 4 {
+			p.soa = true
+			p.negative = min(rr.TTL, binary.BigEndian.Uint32(p.msg[rr.End-4:]), maxNegativeTTL)
+		}
+	}
+	if rr.Section <= wire.SectionAuthority {
+		e.ends[1] = uint16(rr.End - p.bodyAt)
+	}
+	e.counts[rr.Section-1]++
+	e.ttls = append(e.ttls, uint16(rr.TTLAt-p.bodyAt))
+	return nil
+}
+
+// service keeps the name a SVCB or HTTPS record leads to, to be judged like an alias.
+func (p *packing) service(rr *wire.Record) error {
+	const priority = 2
+	var buf [wire.MaxName]byte
+	name, next, ok := wire.ExpandName(buf[:0], p.msg, rr.Data+priority)
+	if !ok || next > rr.End {
+		return ErrAnswer
+	}
+	if len(name) > 1 { // a root target means the owner itself (RFC 9460 section 2.5)
+		p.targets = append(p.targets, name...)
+	}
+	return nil
+}
+
+// lifetime is for how many seconds the answer may be given as it is.
+func (p *packing) lifetime(e *Entry) uint32 {
+	switch {
+	case e.rcode == wire.Success && p.answered:
+		return p.ttl
+	case e.rcode == wire.Success || e.rcode == wire.NXDomain:
+		if !p.soa {
+			return 0 // RFC 2308 section 5: without an SOA it should not be cached
+		}
+		e.bits |= negativeBit
+		return min(p.ttl, p.negative)
+	default:
+		return failureTTL
+	}
+}
+
+// readErrors copies the extended errors out of an OPT's options: two at most, text bounded.
+func readErrors(options []byte) (errs []wire.EDE) {
+	for len(options) >= 4 && len(errs) < 2 {
+		code, n := binary.BigEndian.Uint16(options), int(binary.BigEndian.Uint16(options[2:]))
+		if 4+n > len(options) {
+			break
+		}
+		if code == wire.OptionEDE && n >= 2 {
+			text := options[6 : 4+n]
+			errs = append(errs, wire.EDE{Code: binary.BigEndian.Uint16(options[4:]), Text: string(text[:min(len(text), 255)])})
+		}
+		options = options[4+n:]
+	}
+	return errs
+}
+
+// lowerLabels puts the labels at the start of b in lower case, up to the root or a pointer.
+func lowerLabels(b []byte) {
+	for len(b) > 0 && b[0] != 0 && b[0] <= wire.MaxLabel {
+		n := 1 + int(b[0])
+		for i := 1; i < n && i < len(b); i++ {
+			b[i] = wire.Lower(b[i])
+		}
+		b = b[min(n, len(b)):]
+	}
+}
