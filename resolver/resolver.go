@@ -62,7 +62,7 @@ type Config struct {
 
 const (
 	defaultBlockTTL = 30 * time.Second
-	patience        = 5 * time.Second         // of a client, for an answer from upstream
+	patience        = 4 * time.Second         // for an answer from upstream: a stub's ends at 5 s, and it should hear why
 	stalePatience   = 1800 * time.Millisecond // the same where a stale answer is at hand (RFC 8767 section 5)
 	instanceName    = "instance.rempart"      // CHAOS TXT: Config.Identity
 )

@@ -85,9 +85,9 @@ func (r *Resolver) await(ctx context.Context, key cache.Key, old *cache.Entry) *
 	return r.orStale(old, cache.Failure(key, r.now().mono, wire.EDE{Code: wire.EDENoReachable}))
 }
 
-// orStale is got if it is an answer, else the stale one if there is one, else got.
+// orStale is got if it is an answer or says that the name is bogus, else the stale one if there is one, else got.
 func (r *Resolver) orStale(old, got *cache.Entry) *cache.Entry {
-	if old == nil || got.Rcode() == wire.Success || got.Rcode() == wire.NXDomain {
+	if old == nil || got.Rcode() == wire.Success || got.Rcode() == wire.NXDomain || got.Bogus() {
 		return got
 	}
 	return old

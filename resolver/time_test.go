@@ -176,6 +176,24 @@ func TestUpstreamFailureKeepsItsErrors(t *testing.T) {
 	})
 }
 
+// TestStaleDataDoesNotHideThatANameIsBogus: what validation refuses now, it is not answered from before.
+func TestStaleDataDoesNotHideThatANameIsBogus(t *testing.T) {
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		m := query(t, "example.com", "A", "+edns")
+		b.ask(m)
+		time.Sleep(time.Hour)
+		b.up.set(func(context.Context, upstream.Question) (*dns.Msg, error) {
+			m := new(dns.Msg)
+			m.Rcode = dns.RcodeServerFailure
+			m.SetEdns0(1232, false)
+			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus})
+			return m, nil
+		})
+		b.want("bogus", m, "SERVFAIL | opt | DNSSEC Bogus")
+		b.want("bogus, cached", m, "SERVFAIL | opt | DNSSEC Bogus")
+	})
+}
+
 func TestEqualQuestionsAreAskedOnce(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		release := make(chan struct{})

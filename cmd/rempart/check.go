@@ -22,7 +22,8 @@ func checkCommand() *cobra.Command {
 		Use:   "check [NAME…]",
 		Short: "Say whether names are blocked, and by which list",
 		Long: `Say of each NAME, or of each line of standard input, whether it is blocked, by which entry, and on
-which line of which list. It reads the lists as the running server last kept them, and changes nothing.
+which line of which list. It changes nothing. It reads the lists that the environment names, as the server
+last kept them in the data folder: run it with the server's settings, as a user who may read that folder.
 
 Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error: a list that cannot be read is one.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -43,6 +44,9 @@ Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error: a list th
 					fmt.Fprintf(cmd.ErrOrStderr(), "rempart: %s could not be read, and names are checked without it: %s\n", l.Name, l.Err)
 					k.partial = true
 				}
+			}
+			if len(c.Lists) == 0 {
+				fmt.Fprintln(cmd.ErrOrStderr(), "rempart: REMPART_LISTS is not set here: names are checked against the built-in ones only")
 			}
 			return k.all(names)
 		},

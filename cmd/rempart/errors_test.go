@@ -95,17 +95,20 @@ func TestOneInstance(t *testing.T) {
 func TestWebListenerTaken(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
-	taken, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var addrs []string
+	for range 2 {
+		taken, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer taken.Close()
+		addrs = append(addrs, taken.Addr().String())
 	}
-	defer taken.Close()
-	addr := taken.Addr().String()
-	p := start(t, upstreams(u), "REMPART_PAGE_LISTEN="+addr, "REMPART_METRICS_LISTEN="+addr)
+	p := start(t, upstreams(u), "REMPART_PAGE_LISTEN="+addrs[0], "REMPART_METRICS_LISTEN="+addrs[1])
 	if got := address(ask(t, p, "good.example")); got != origin {
 		t.Errorf("a query: %s", got)
 	}
-	for _, want := range []string{addr, "REMPART_PAGE_LISTEN", "REMPART_METRICS_LISTEN"} {
+	for _, want := range append(addrs, "REMPART_PAGE_LISTEN", "REMPART_METRICS_LISTEN") {
 		if !strings.Contains(p.Stderr(), want) {
 			t.Errorf("it does not say %q:\n%s", want, p.Stderr())
 		}

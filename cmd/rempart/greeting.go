@@ -27,7 +27,7 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	if s.config.Mode == config.Observe {
 		verb = "observing"
 	}
-	line(verb, "%s in version %d of the set", count(status.Names, "name"), status.Version)
+	line(verb, "by a set of %s, version %d", count(status.Names, "name"), status.Version)
 	line("", "built in: malware.test, phishing.test")
 	if status.Err != "" {
 		line("", "the newest content is not in force: %s", status.Err)
@@ -70,6 +70,9 @@ func listLine(l feed.ListStatus, now time.Time) string {
 		return fmt.Sprintf("%s: not loaded: %s", l.Name, l.Err)
 	case l.Result == feed.Stale:
 		return fmt.Sprintf("%s: %s, its last good content, %s old: %s", l.Name, count(l.Entries, "entry"), age(now.Sub(l.Fetched)), l.Err)
+	}
+	if l.Kind == feed.KindAllow {
+		return fmt.Sprintf("%s: %s never blocked, %s old", l.Name, count(l.Entries, "entry"), age(now.Sub(l.Fetched)))
 	}
 	refused := 0
 	for _, n := range l.Refused {

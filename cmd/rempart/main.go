@@ -28,8 +28,9 @@ const (
 func run() int {
 	serve := serveCommand()
 	root := &cobra.Command{
-		Use:   "rempart",
-		Short: "A DNS protective filter",
+		Use:     "rempart",
+		Version: version(),
+		Short:   "A DNS protective filter",
 		Long: `Rempart is a DNS protective filter: it forwards queries to resolvers you choose, checks every
 name against lists of malicious ones, and answers a match with the address of a page that says why.
 

@@ -29,7 +29,7 @@ func TestServe(t *testing.T) {
 	greeting := p.Stdout()
 	for _, said := range []string{
 		p.DNS, "http://" + p.Page + "/", "http://" + p.Figures + "/metrics", "udp://" + u.Addr.String(),
-		list + ": 2 entries", "built in: malware.test, phishing.test", "blocking   4 names",
+		list + ": 2 entries", "built in: malware.test, phishing.test", "by a set of 4 names",
 	} {
 		if !strings.Contains(greeting, said) {
 			t.Errorf("the greeting does not say %q:\n%s", said, greeting)

@@ -117,6 +117,9 @@ func newForwarding(c *config.Config, log *slog.Logger) (*forwarding, error) {
 		if err != nil {
 			return nil, config.Bad("FORWARD", z.Zone+"="+z.Upstream, err.Error())
 		}
+		if len(name) == 1 {
+			return nil, config.Bad("FORWARD", z.Zone+"="+z.Upstream, "name a zone below the root: the root's resolvers are those of REMPART_UPSTREAMS")
+		}
 		one, err := parseEndpoints("FORWARD", []string{z.Upstream})
 		if err != nil {
 			return nil, err

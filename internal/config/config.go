@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -114,6 +115,11 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 	}
 	if c.PageIPv6.IsValid() && (c.PageIPv6.Is4() || c.PageIPv6.Is4In6() || c.PageIPv6.Zone() != "") {
 		bad("PAGE_IPV6", `an IPv6 address like 2001:db8::1, or "none"`)
+	}
+	for _, addr := range c.MetricsListen {
+		if addr.Port() != 0 && slices.Contains(c.PageListen, addr) {
+			bad("METRICS_LISTEN", addr.String()+" is where the page is served (REMPART_PAGE_LISTEN): each needs an address or a port of its own")
+		}
 	}
 	if len(c.Listen) == 0 {
 		bad("LISTEN", "at least one address, like 127.0.0.1:5300 or :53")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -48,6 +49,11 @@ func (a *Addrs) UnmarshalText(text []byte) error {
 			return fmt.Errorf("%q is not an address with a port: write 127.0.0.1:5300, [::1]:5300 or :53", item)
 		}
 		*a = append(*a, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+	}
+	for i, addr := range *a {
+		if addr.Port() != 0 && slices.Contains((*a)[:i], addr) {
+			return fmt.Errorf("%s is named twice", addr)
+		}
 	}
 	return nil
 }

@@ -105,7 +105,8 @@ func (c *Cache) Get(key *Key) *Entry {
 }
 
 // Put stores an entry in place of the one of the same key, if there is one. A failure does
-// not take the place of an answer that can still be served stale at now: it marks that answer.
+// not take the place of an answer that can still be served stale at now: it marks that answer. That a
+// name is bogus does.
 func (c *Cache) Put(e *Entry, now int64) {
 	key := e.key()
 	e.hash = c.Hash(&key)
@@ -116,7 +117,7 @@ func (c *Cache) Put(e *Entry, now int64) {
 	for i := range b.slots {
 		if old := b.slots[i].Load(); old != nil && old.matches(e.hash, &key) {
 			slot = i
-			if !e.answers() && old.answers() && old.Stale(now) {
+			if !e.answers() && !e.Bogus() && old.answers() && old.Stale(now) {
 				old.MarkFailed(now)
 				lock.Unlock()
 				return

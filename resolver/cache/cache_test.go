@@ -192,7 +192,7 @@ func TestEntryAnswer(t *testing.T) {
 		now   int64
 		stale bool
 		want  []uint32
-	}{{0, false, []uint32{300, 60, 86400}}, {45, false, []uint32{255, 15, 86400}}, {100, true, []uint32{30, 30, 30}}} {
+	}{{0, false, []uint32{300, 60, 86400}}, {45, false, []uint32{255, 15, 86355}}, {100, true, []uint32{30, 30, 30}}} {
 		e.Answer(&q, tt.now, tt.stale)
 		q.Finish(e.Rcode())
 		var a dns.Msg
@@ -249,6 +249,24 @@ func TestAskedCaseIsNotKept(t *testing.T) {
 	}
 	if got := a.Answer[0].Header().Name; got != "example.com." {
 		t.Errorf("owner %s", got)
+	}
+}
+
+func TestTTLWithTheTopBitIsZero(t *testing.T) {
+	e := entry(t, "example.com", 0, "example.com. 4294967295 IN A 192.0.2.1")
+	if e.Keepable() {
+		t.Error("it is kept (RFC 2181 section 8)")
+	}
+	query, err := new(dns.Msg).SetQuestion("example.com.", dns.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := wire.Query{Packet: query}
+	q.Parse(0)
+	e.Answer(&q, 0, false)
+	var a dns.Msg
+	if err := a.Unpack(q.Out); err != nil || a.Answer[0].Header().Ttl != 0 {
+		t.Errorf("%v %v", err, &a)
 	}
 }
 

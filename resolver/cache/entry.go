@@ -3,6 +3,7 @@ package cache
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -68,7 +69,7 @@ const (
 
 const maxUses = 3
 
-// NewEntry packs an upstream's message, whose question is key's, stored at now. authenticated
+// NewEntry packs an upstream's message, which it may write to, whose question is key's, stored at now. authenticated
 // says whether its AD bit may be believed. Its OPT goes, and what stands behind it; so does what stands
 // behind an answer record that does not belong to the question.
 func NewEntry(key Key, msg []byte, authenticated bool, now int64) (*Entry, error) {
@@ -149,6 +150,13 @@ func (e *Entry) Rcode() int { return int(e.rcode) }
 // Errors are the upstream's extended errors, or those given to Failure.
 func (e *Entry) Errors() []wire.EDE { return e.errs }
 
+// Bogus reports whether an upstream failed to validate the name: older data must not hide that.
+func (e *Entry) Bogus() bool {
+	return e.rcode == wire.ServFail && slices.ContainsFunc(e.errs, func(x wire.EDE) bool {
+		return x.Code == 1 || x.Code == 2 || 5 <= x.Code && x.Code <= 12 // the DNSSEC ones of RFC 8914 section 4
+	})
+}
+
 // Authenticated reports whether AD may be given.
 func (e *Entry) Authenticated() bool { return e.bits&adBit != 0 }
 
@@ -204,14 +212,14 @@ func (e *Entry) Answer(q *wire.Query, now int64, stale bool) {
 			break
 		}
 		field := q.Out[base+int(off):]
-		ttl := binary.BigEndian.Uint32(field)
+		ttl := min(binary.BigEndian.Uint32(field), maxTTL)
 		switch {
 		case stale:
 			ttl = staleTTL
 		case ttl <= age, e.bits&negativeBit != 0:
 			ttl = left // no longer, and of a negative answer no shorter, than the whole
 		default:
-			ttl = min(ttl-age, maxTTL)
+			ttl -= age
 		}
 		binary.BigEndian.PutUint32(field, ttl)
 	}

@@ -140,6 +140,7 @@ func (p *packing) cut(rr *wire.Record) { p.end = min(p.end, rr.Name) }
 func (p *packing) keep(e *Entry, rr *wire.Record) error {
 	if rr.TTL > 1<<31-1 {
 		rr.TTL = 0 // RFC 2181 section 8
+		binary.BigEndian.PutUint32(p.msg[rr.TTLAt:], 0)
 	}
 	p.ttl = min(p.ttl, rr.TTL)
 	switch rr.Section {

@@ -3,6 +3,7 @@ package listen
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -18,6 +19,8 @@ const (
 	streamBatch  = 16  // queries given to Fast at once
 	maxPipelined = 128 // queries of one connection on the slow path, and answers not yet taken: beyond, it is not read from
 	packetRoom   = 4096
+	drainRead    = 50 * time.Millisecond // for what a client sent before it knew that the connection ends
+	drainBytes   = 1 << 20
 	keptRoom     = 8192 // a buffer that grew beyond is not kept for the connection's next query
 )
 
@@ -41,14 +44,14 @@ type stream struct {
 
 // run reads until the client leaves, is idle for too long, or sends what is no query.
 func (st *stream) run() {
-	defer st.conn.Close()
+	defer st.close()
 	defer st.slow.Wait()
 	buf := make([]byte, 0, packetRoom)
 	batch := make([]wire.Query, 0, streamBatch)
 	for {
 		idle := st.idle()
 		// The time for a message to come whole counts from here: a client that dribbles is cut off.
-		_ = st.conn.SetReadDeadline(time.Now().Add(idle))
+		st.allow(idle)
 		ok := true
 		if buf, ok = st.fill(buf); !ok {
 			return
@@ -66,6 +69,32 @@ func (st *stream) run() {
 			}
 		}
 	}
+}
+
+// allow sets how long the client may take from now on; once the server stops, only for what is under way already.
+func (st *stream) allow(d time.Duration) {
+	for _, d := range []time.Duration{d, drainRead} {
+		_ = st.conn.SetReadDeadline(time.Now().Add(d))
+		if !st.stopping.Load() { // asked after, so that stop's own deadline is not undone
+			return
+		}
+	}
+}
+
+// stop lets the client finish what it is sending, and no more.
+func (st *stream) stop() {
+	st.stopping.Store(true)
+	_ = st.conn.SetReadDeadline(time.Now().Add(drainRead))
+}
+
+// close ends the connection. What was not read is read and dropped first: closing over it would take back
+// answers the client has not read yet.
+func (st *stream) close() {
+	if c, ok := st.conn.(*net.TCPConn); ok && c.CloseWrite() == nil {
+		_ = c.SetReadDeadline(time.Now().Add(drainRead))
+		_, _ = io.CopyN(io.Discard, c, drainBytes)
+	}
+	st.conn.Close()
 }
 
 // shrink gives back room that a long message needed.
@@ -95,15 +124,12 @@ func (st *stream) fill(buf []byte) ([]byte, bool) {
 				buf = append(make([]byte, 0, need), buf...)
 			}
 		}
-		if st.stopping.Load() {
-			return buf, false // what came whole was answered
-		}
 		n, err := st.conn.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		if err != nil {
-			if n == 0 && len(buf) == 0 && errors.Is(err, os.ErrDeadlineExceeded) && st.busy() {
+			if n == 0 && len(buf) == 0 && errors.Is(err, os.ErrDeadlineExceeded) && st.busy() && !st.stopping.Load() {
 				// Idle means that nothing is owed: it waits for its answers (RFC 7766 section 6.2.3).
-				_ = st.conn.SetReadDeadline(time.Now().Add(st.idle()))
+				st.allow(st.idle())
 				continue
 			}
 			return buf, false

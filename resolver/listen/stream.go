@@ -165,8 +165,7 @@ func (s *streamServer) stop() {
 	defer s.mu.Unlock()
 	s.stopped = true
 	for st := range s.open {
-		st.stopping.Store(true)
-		_ = st.conn.SetReadDeadline(time.Unix(1, 0))
+		st.stop()
 	}
 }
 

@@ -109,6 +109,9 @@ func New(c Config) (*Pool, error) {
 		if !e.Addr.IsValid() {
 			return nil, fmt.Errorf("upstream: endpoint %v has no address", e)
 		}
+		if slices.ContainsFunc(p.members, func(m *member) bool { return m.endpoint == e }) {
+			continue // the same twice is one
+		}
 		m := &member{endpoint: e, name: e.String(), trusted: e.Transport == TLS || e.Addr.Addr().IsLoopback()}
 		m.health.fixed = c.patience
 		m.changed = make(chan struct{}, 1)

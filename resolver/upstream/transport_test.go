@@ -15,6 +15,21 @@ import (
 	"rempart/internal/wire"
 )
 
+// TestTheSameUpstreamTwiceIsOne keeps figures apart by upstream.
+func TestTheSameUpstreamTwiceIsOne(t *testing.T) {
+	e, err := ParseEndpoint("udp://192.0.2.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := New(Config{Endpoints: []Endpoint{e, e}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(p.Stats().Upstreams); n != 1 {
+		t.Errorf("%d upstreams", n)
+	}
+}
+
 func TestCaseNotEchoed(t *testing.T) {
 	u := dnstest.NewUpstream(t, dnstest.LowerCase(dnstest.Answer("@ 300 IN A 192.0.2.7")))
 	p := newPool(t, nil, overUDP(u))
