@@ -102,6 +102,7 @@ func run(o options) error {
 		if s, err = start(o, dir, list, upstream); err != nil {
 			return err
 		}
+		time.Sleep(time.Second) // what reading took is given back meanwhile
 		fmt.Printf("%d names from %s: answering after %.2f s, resident %d MB, peak %d MB\n", o.listed, from, s.ready.Seconds(), s.memory("VmRSS"), s.memory("VmHWM"))
 	}
 	defer func() { s.stop() }()

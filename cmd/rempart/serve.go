@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 
@@ -142,6 +143,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	above.Go(func() error { return s.reloads(ctx, hangup) })
 	greet(cmd.OutOrStdout(), s, sockets)
 	notify(s.log, daemon.SdNotifyReady)
+	debug.FreeOSMemory() // reading lists took many times what is kept of them
 	<-ctx.Done()
 	s.ending.Store(true)
 	notify(s.log, daemon.SdNotifyStopping)
