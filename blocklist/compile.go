@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/bits-and-blooms/bloom/v3"
+
+	"rempart/internal/wire"
 )
 
 // Info is what a snapshot says of itself.
@@ -97,7 +99,7 @@ func (c *compiler) survey() {
 	c.abovePass = map[string]bool{}
 	for g := newMerge(c.inputs); g.next(); {
 		c.names++
-		c.depth = max(c.depth, labels(g.name))
+		c.depth = max(c.depth, wire.Labels(g.name))
 		for _, cl := range g.claims {
 			if cl.Decision == Block {
 				continue
@@ -291,13 +293,4 @@ func (h *head) before(o *head) bool {
 func scale(hash, n uint64) uint64 {
 	hi, _ := bits.Mul64(hash, n)
 	return hi
-}
-
-// labels counts the labels of a name without its root.
-func labels(name []byte) int {
-	n := 0
-	for ; len(name) > 0; name = parent(name) {
-		n++
-	}
-	return n
 }

@@ -30,12 +30,11 @@ type Snapshot struct {
 
 // Info, Checksum, Size, Names and Sources tell what the snapshot is. Checksum covers all its
 // octets, Size counts them, Names counts distinct names.
-func (s *Snapshot) Info() Info         { return s.info }
-func (s *Snapshot) Checksum() uint64   { return s.checksum }
-func (s *Snapshot) Size() int          { return s.size }
-func (s *Snapshot) Names() int         { return s.count }
-func (s *Snapshot) Sources() []Source  { return s.sources }
-func (s *Snapshot) FilterBits() uint64 { return s.lines * lineBits }
+func (s *Snapshot) Info() Info        { return s.info }
+func (s *Snapshot) Checksum() uint64  { return s.checksum }
+func (s *Snapshot) Size() int         { return s.size }
+func (s *Snapshot) Names() int        { return s.count }
+func (s *Snapshot) Sources() []Source { return s.sources }
 
 // Open checks data, every checksum and table of it, and borrows it. Any error wraps ErrSnapshot.
 func Open(data []byte) (*Snapshot, error) {

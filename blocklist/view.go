@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+
+	"rempart/internal/wire"
 )
 
 // Action is what a verdict asks for.
@@ -66,7 +68,7 @@ func (v *View) Version() uint64 { return v.snapshot.info.Version }
 func (v *View) Match(name []byte, enforced Categories, now int64) Verdict {
 	s := v.snapshot
 	m := matching{enforced: enforced, now: now, verdict: Verdict{Until: Forever}}
-	rest := labels(name[:len(name)-1])
+	rest := wire.Labels(name)
 	for at := 0; rest > 0; at, rest = at+1+int(name[at]), rest-1 {
 		if rest > s.depth {
 			continue

@@ -57,11 +57,11 @@ func (r *Resolver) decide(q *wire.Query, shape wire.Shape, view *blocklist.View,
 	if r.metaType(q) {
 		return
 	}
-	use := r.specialUse(q)
+	use, zoneAt := r.specialUse(q)
 	switch use {
 	case ordinary, judgedFirst, probed:
 	default:
-		r.answerSpecial(q, use)
+		r.answerSpecial(q, use, zoneAt)
 		return
 	}
 	verdict := r.match(q, view, now)
@@ -70,7 +70,7 @@ func (r *Resolver) decide(q *wire.Query, shape wire.Shape, view *blocklist.View,
 		return
 	}
 	if use == judgedFirst {
-		r.answerSpecial(q, use)
+		r.answerSpecial(q, use, zoneAt)
 		return
 	}
 	if !q.Has(wire.FlagRD) {

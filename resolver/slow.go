@@ -35,7 +35,7 @@ func (r *Resolver) Shed(q *wire.Query) {
 
 // proceed is the slow path's steps, top to bottom.
 func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
-	if len(q.Packet) > q.BodyAt && !r.understand(q) {
+	if q.Shape == wire.Uncommon && !r.understand(q) {
 		return
 	}
 	now, view := r.now(), r.set.View()
@@ -109,7 +109,8 @@ func (r *Resolver) renew(ctx context.Context, q *wire.Query) {
 // ownProbe answers a query for a name this process probed an upstream with: that upstream led it
 // back here, and is out from now on. Another process's probe goes on like any query.
 func (r *Resolver) ownProbe(q *wire.Query) bool {
-	if r.specialUse(q) != probed {
+	use, zoneAt := r.specialUse(q)
+	if use != probed {
 		return false
 	}
 	ours := r.upstreams.Sighted(q.Name())
@@ -117,7 +118,7 @@ func (r *Resolver) ownProbe(q *wire.Query) bool {
 		ours = r.zones[i].Upstreams.Sighted(q.Name()) || ours
 	}
 	if ours {
-		r.answerSpecial(q, denied)
+		r.answerSpecial(q, denied, zoneAt)
 	}
 	return ours
 }

@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"net/netip"
+	"strconv"
 
 	"rempart/internal/wire"
 	"rempart/resolver/upstream"
@@ -53,30 +54,23 @@ func specialUses() map[string]specialUse {
 		"d.f.ip6.arpa", "c.f.ip6.arpa", "8.e.f.ip6.arpa", "9.e.f.ip6.arpa", "a.e.f.ip6.arpa", "b.e.f.ip6.arpa",
 		"8.b.d.0.1.0.0.2.ip6.arpa")
 	for i := 16; i < 32; i++ {
-		add(denied, decimal(i)+".172.in-addr.arpa")
+		add(denied, strconv.Itoa(i)+".172.in-addr.arpa")
 	}
 	for i := 64; i < 128; i++ {
-		add(denied, decimal(i)+".100.in-addr.arpa")
+		add(denied, strconv.Itoa(i)+".100.in-addr.arpa")
 	}
 	return zones
 }
 
-func decimal(i int) string {
-	b := []byte{'0' + byte(i/100), '0' + byte(i/10%10), '0' + byte(i%10)}
-	for len(b) > 1 && b[0] == '0' {
-		b = b[1:]
-	}
-	return string(b)
-}
-
-// specialUse finds the special-use zone of the question's name, unless a configured zone stands at it or below.
-func (r *Resolver) specialUse(q *wire.Query) specialUse {
+// specialUse finds the special-use zone of the question's name, and the octet of the name at which it begins,
+// unless a configured zone stands at it or below.
+func (r *Resolver) specialUse(q *wire.Query) (use specialUse, zoneAt int) {
 	name := q.Name()
 	switch string(name[lastLabel(name):]) {
 	case "\x04arpa\x00", "\x04test\x00", "\x07invalid\x00", "\x09localhost\x00", "\x05onion\x00", "\x05local\x00",
 		"\x03alt\x00", "\x08internal\x00", "\x07example\x00":
 	default:
-		return ordinary
+		return ordinary, 0
 	}
 	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
 		use, ok := r.special[string(name[at:])]
@@ -84,14 +78,14 @@ func (r *Resolver) specialUse(q *wire.Query) specialUse {
 			continue
 		}
 		if z := r.zone(name); z != nil && len(z.Name) >= len(name)-at {
-			return ordinary
+			return ordinary, 0
 		}
 		if at == 0 && q.Type == wire.TypeDS && string(name) == homeARPA {
-			return ordinary // RFC 8375 section 4: its parent proves that it is not signed
+			return ordinary, 0 // RFC 8375 section 4: its parent proves that it is not signed
 		}
-		return use
+		return use, at
 	}
-	return ordinary
+	return ordinary, 0
 }
 
 const homeARPA = "\x04home\x04arpa\x00"
@@ -112,9 +106,8 @@ const (
 	chaosVersion = "\x07Rempart"
 )
 
-// answerSpecial gives a special-use name's answer.
-func (r *Resolver) answerSpecial(q *wire.Query, use specialUse) {
-	zoneAt := r.apex(q.Name())
+// answerSpecial gives the answer of a name in a special-use zone that begins at octet zoneAt of it.
+func (r *Resolver) answerSpecial(q *wire.Query, use specialUse, zoneAt int) {
 	switch {
 	case use == loopback && q.Type == wire.TypeA:
 		q.Begin(wire.Success)
@@ -132,16 +125,6 @@ func (r *Resolver) answerSpecial(q *wire.Query, use specialUse) {
 		return
 	}
 	q.Finish(wire.Success)
-}
-
-// apex is where in a special-use name its zone begins.
-func (r *Resolver) apex(name []byte) int {
-	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
-		if _, ok := r.special[string(name[at:])]; ok {
-			return at
-		}
-	}
-	return 0
 }
 
 // otherClass answers what is not of class IN: CHAOS says which program this is, and nothing more of

@@ -162,15 +162,18 @@ func TestFailuresAreCachedBriefly(t *testing.T) {
 	})
 }
 
+// bogus answers as an upstream does for which validation failed.
+func bogus(context.Context, upstream.Question) (*dns.Msg, error) {
+	m := new(dns.Msg)
+	m.Rcode = dns.RcodeServerFailure
+	m.SetEdns0(1232, false)
+	m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus})
+	return m, nil
+}
+
 func TestUpstreamFailureKeepsItsErrors(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
-		b.up.set(func(context.Context, upstream.Question) (*dns.Msg, error) {
-			m := new(dns.Msg)
-			m.Rcode = dns.RcodeServerFailure
-			m.SetEdns0(1232, false)
-			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus})
-			return m, nil
-		})
+		b.up.set(bogus)
 		b.want("bogus", query(t, "bogus.example", "A", "+edns"), "SERVFAIL | opt | DNSSEC Bogus")
 		b.want("bogus, cached", query(t, "bogus.example", "A", "+edns"), "SERVFAIL | opt | DNSSEC Bogus")
 	})
@@ -182,13 +185,7 @@ func TestStaleDataDoesNotHideThatANameIsBogus(t *testing.T) {
 		m := query(t, "example.com", "A", "+edns")
 		b.ask(m)
 		time.Sleep(time.Hour)
-		b.up.set(func(context.Context, upstream.Question) (*dns.Msg, error) {
-			m := new(dns.Msg)
-			m.Rcode = dns.RcodeServerFailure
-			m.SetEdns0(1232, false)
-			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus})
-			return m, nil
-		})
+		b.up.set(bogus)
 		b.want("bogus", m, "SERVFAIL | opt | DNSSEC Bogus")
 		b.want("bogus, cached", m, "SERVFAIL | opt | DNSSEC Bogus")
 	})

@@ -9,9 +9,6 @@ import (
 // understand reads in full what Parse would not: a query with records beside its OPT. It answers those
 // that are malformed or signed, and reports whether q may go on as a common query.
 func (r *Resolver) understand(q *wire.Query) bool {
-	if shape := q.Parse(r.blocked.option); shape != wire.Uncommon {
-		return true
-	}
 	var m dns.Msg
 	if err := m.Unpack(q.Packet); err != nil {
 		q.Fail(wire.FormErr)

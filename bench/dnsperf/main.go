@@ -154,6 +154,15 @@ func answerAll() (addr string, stop func(), err error) {
 	return conn.LocalAddr().String(), func() { _ = s.Shutdown() }, nil
 }
 
+// freeAddr is an address on loopback that nobody answers on now.
+func freeAddr() (string, error) {
+	probe, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return probe.LocalAddr().String(), probe.Close()
+}
+
 // server is the program under measure, pinned to core 0.
 type server struct {
 	cmd   *exec.Cmd
@@ -162,12 +171,11 @@ type server struct {
 }
 
 func start(o options, dir, list, upstream string) (*server, error) {
-	probe, err := net.ListenPacket("udp", "127.0.0.1:0")
+	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	s := &server{addr: probe.LocalAddr().String()}
-	probe.Close()
+	s := &server{addr: addr}
 	s.cmd = exec.Command("taskset", "-c", "0", o.program)
 	environ := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "REMPART_") })
 	s.cmd.Env = append(environ, "GOMAXPROCS=1", "REMPART_LISTEN="+s.addr, "REMPART_UPSTREAMS=udp://"+upstream, "REMPART_LISTS="+list,
@@ -190,12 +198,11 @@ func start(o options, dir, list, upstream string) (*server, error) {
 
 // measureEcho measures the floor: the same sockets, and nothing done with a query.
 func measureEcho(o options, file string) error {
-	probe, err := net.ListenPacket("udp", "127.0.0.1:0")
+	addr, err := freeAddr()
 	if err != nil {
 		return err
 	}
-	s := &server{addr: probe.LocalAddr().String()}
-	probe.Close()
+	s := &server{addr: addr}
 	s.cmd = exec.Command("taskset", "-c", "0", o.echo, s.addr)
 	s.cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	if err := s.cmd.Start(); err != nil {

@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -105,15 +104,11 @@ func New(cfg Config) (*Lists, error) {
 
 // emptySet is version 0: nothing is listed.
 func emptySet() (*blocklist.Set, error) {
-	var b bytes.Buffer
-	if err := blocklist.Compile(&b, blocklist.Info{}); err != nil {
-		return nil, err
-	}
-	s, err := blocklist.Open(b.Bytes())
+	view, err := viewInMemory(blocklist.Info{})
 	if err != nil {
 		return nil, err
 	}
-	return blocklist.NewSet(blocklist.NewView(s, nil)), nil
+	return blocklist.NewSet(view), nil
 }
 
 // Set is what the lists are published to: one set for the life of Lists, empty before Start.

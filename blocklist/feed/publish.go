@@ -194,13 +194,21 @@ func (l *Lists) compileInMemory() error {
 	if err != nil {
 		return err
 	}
-	var b bytes.Buffer
-	if err := blocklist.Compile(&b, blocklist.Info{Version: version, Created: time.Now()}, inputs...); err != nil {
+	if view, err = viewInMemory(blocklist.Info{Version: version, Created: time.Now()}, inputs...); err != nil {
 		return err
+	}
+	return l.set.Replace(view)
+}
+
+// viewInMemory compiles inputs without a file.
+func viewInMemory(info blocklist.Info, inputs ...*blocklist.Input) (*blocklist.View, error) {
+	var b bytes.Buffer
+	if err := blocklist.Compile(&b, info, inputs...); err != nil {
+		return nil, err
 	}
 	snapshot, err := blocklist.Open(b.Bytes())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return l.set.Replace(blocklist.NewView(snapshot, nil))
+	return blocklist.NewView(snapshot, nil), nil
 }

@@ -13,23 +13,32 @@ type EDE struct {
 
 // Info codes of RFC 8914 section 4 that Rempart gives.
 const (
-	EDEStale           uint16 = 3
-	EDEForged          uint16 = 4
-	EDECachedError     uint16 = 13
-	EDENotReady        uint16 = 14
-	EDEBlocked         uint16 = 15 // Mark 0; 16 Censored and 17 Filtered follow
-	EDEProhibited      uint16 = 18
-	EDEStaleNXDomain   uint16 = 19
-	EDENotAuthority    uint16 = 20
-	EDENotSupported    uint16 = 21
-	EDENoReachable     uint16 = 22
-	EDENetworkError    uint16 = 23
-	EDEInvalidData     uint16 = 24
-	optFixedLen               = 11 // root owner, type, class, TTL and data length of an OPT
-	optionHeaderLen           = 4
-	edeFixedLen               = optionHeaderLen + 2
-	keepaliveOptionLen        = optionHeaderLen + 2
+	EDEStale         uint16 = 3
+	EDEForged        uint16 = 4
+	EDEBlocked       uint16 = 15 // Mark 0; 16 Censored and 17 Filtered follow
+	EDEProhibited    uint16 = 18
+	EDEStaleNXDomain uint16 = 19
+	EDENotAuthority  uint16 = 20
+	EDENoReachable   uint16 = 22
+	EDENetworkError  uint16 = 23
+	EDEInvalidData   uint16 = 24
+
+	edeFixedLen        = OptionLen + 2
+	keepaliveOptionLen = OptionLen + 2
 )
+
+// DNSSEC reports whether the error says that DNSSEC validation failed: unsupported algorithm or
+// digest, bogus, and signatures and keys wanting (RFC 8914 section 4).
+func (e EDE) DNSSEC() bool { return e.Code == 1 || e.Code == 2 || 5 <= e.Code && e.Code <= 12 }
+
+// ReadEDE reads an extended error from the value of its option; the text is cut at maxText octets.
+func ReadEDE(value []byte, maxText int) (e EDE, ok bool) {
+	if len(value) < 2 {
+		return EDE{}, false
+	}
+	text := value[2:]
+	return EDE{Code: binary.BigEndian.Uint16(value), Text: string(text[:min(len(text), maxText)])}, true
+}
 
 // Begin starts the answer in q.Out: the header with ID, opcode, RD and CD as asked, RA set, the
 // rcode's low bits, and the question as it came, its case kept (RFC 1035 section 4.1.1; CD is
@@ -108,7 +117,7 @@ func (q *Query) Finish(rcode int, errs ...EDE) {
 		}
 		return
 	}
-	fixed := optFixedLen
+	fixed := OPTLen
 	keepalive := q.Keepalive && q.Transport != UDP
 	if keepalive {
 		fixed += keepaliveOptionLen
@@ -158,7 +167,7 @@ func (q *Query) addErrors(room int, errs []EDE) {
 
 // Room is how many octets of EXTRA-TEXT one extended error can carry in the answer as begun so far.
 func (q *Query) Room() int {
-	return q.Limit() - len(q.Out) - optFixedLen - edeFixedLen
+	return q.Limit() - len(q.Out) - OPTLen - edeFixedLen
 }
 
 // Truncate cuts the answer back to its question and sets TC (RFC 2181 section 9).

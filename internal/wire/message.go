@@ -42,7 +42,6 @@ const (
 	TypeNS     uint16 = 2
 	TypeCNAME  uint16 = 5
 	TypeSOA    uint16 = 6
-	TypePTR    uint16 = 12
 	TypeHINFO  uint16 = 13
 	TypeTXT    uint16 = 16
 	TypeAAAA   uint16 = 28
@@ -61,10 +60,8 @@ const (
 	TypeMAILA  uint16 = 254
 	TypeANY    uint16 = 255
 
-	ClassIN   uint16 = 1
-	ClassCH   uint16 = 3
-	ClassNONE uint16 = 254
-	ClassANY  uint16 = 255
+	ClassIN uint16 = 1
+	ClassCH uint16 = 3
 )
 
 // Sections of a message, as indices of Counts.

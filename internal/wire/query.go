@@ -22,6 +22,12 @@ const (
 	OptionEDE       uint16 = 15
 )
 
+// Lengths of the parts of an OPT, in octets.
+const (
+	OPTLen    = 11 // an OPT without options: root owner, type, class, TTL and data length
+	OptionLen = 4  // the code and length before an option's value
+)
+
 // Transport is how a query came.
 type Transport uint8
 
@@ -65,6 +71,7 @@ type Query struct {
 	Asked   int64 // when Fast first saw it, in nanoseconds of the resolver's clock
 
 	// Set by Parse.
+	Shape      Shape
 	Type       uint16
 	Class      uint16
 	Opcode     uint8
@@ -100,8 +107,13 @@ const (
 
 // Parse reads q.Packet into q's facts. structured is the EDNS option code by which clients
 // signal structured DNS errors, 0 for none. It allocates nothing, and whatever it calls
-// Common, the complete decoder reads with equal facts.
+// Common, the complete decoder reads with equal facts. The shape is kept in q.Shape.
 func (q *Query) Parse(structured uint16) Shape {
+	q.Shape = q.parse(structured)
+	return q.Shape
+}
+
+func (q *Query) parse(structured uint16) Shape {
 	q.Outcome, q.Rcode, q.Cached, q.Renew, q.Verdict = Pending, 0, false, false, 0
 	q.Type, q.Class, q.nameLen, q.BodyAt = 0, 0, 0, HeaderLen
 	q.EDNS, q.DO, q.Structured, q.Keepalive, q.Version, q.Size = false, false, false, false, 0, MinUDP
@@ -203,23 +215,32 @@ func (q *Query) parseAdditional(structured uint16) Shape {
 // goes no further says is not judged.
 func (q *Query) parseOptions(data []byte, structured uint16) bool {
 	for len(data) > 0 {
-		if len(data) < 4 {
-			return false
-		}
-		code := binary.BigEndian.Uint16(data)
-		n := int(binary.BigEndian.Uint16(data[2:]))
-		if 4+n > len(data) {
+		code, value, rest, ok := NextOption(data)
+		if !ok {
 			return false
 		}
 		switch {
 		case code == OptionKeepalive:
 			q.Keepalive = true
-		case code == structured && structured != 0 && n == 0:
+		case code == structured && structured != 0 && len(value) == 0:
 			q.Structured = true
 		}
-		data = data[4+n:]
+		data = rest
 	}
 	return true
+}
+
+// NextOption reads the EDNS option at the start of an OPT's data (RFC 6891 section 6.1.2): its code,
+// its value and what follows it. ok is false where there is none that is whole.
+func NextOption(data []byte) (code uint16, value, rest []byte, ok bool) {
+	if len(data) < OptionLen {
+		return 0, nil, nil, false
+	}
+	end := OptionLen + int(binary.BigEndian.Uint16(data[2:]))
+	if end > len(data) {
+		return 0, nil, nil, false
+	}
+	return binary.BigEndian.Uint16(data), data[OptionLen:end], data[end:], true
 }
 
 // Limit is the largest answer this client can be sent, in octets.

@@ -19,7 +19,6 @@ const (
 	staleFor       = 86400 // how long past its end an answer may be served stale
 	recheck        = 30    // how long a failed renewal is not tried again (RFC 8767 section 5)
 	renewAgain     = 5     // how long a renewal that was asked for is waited for
-	optLen         = 11    // octets of an OPT without options
 )
 
 // ErrAnswer is returned for an upstream's message that cannot be walked.
@@ -79,7 +78,7 @@ func NewEntry(key Key, msg []byte, authenticated bool, now int64) (*Entry, error
 		return nil, ErrAnswer
 	}
 	e := &Entry{name: uint8(len(key.Name)), typ: key.Type, class: key.Class, rcode: uint16(wire.Rcode(msg)), stored: now}
-	e.setBits(key)
+	e.bits = key.bits()
 	if authenticated && wire.Flags(msg)&wire.FlagAD != 0 {
 		e.bits |= adBit
 	}
@@ -109,29 +108,24 @@ func Failure(key Key, now int64, errs ...wire.EDE) *Entry {
 		data: append([]byte(nil), key.Name...), bodyEnd: uint16(len(key.Name)),
 		stored: now, expires: now + failureTTL, errs: errs,
 	}
-	e.setBits(key)
+	e.bits = key.bits()
 	return e
 }
 
-func (e *Entry) setBits(key Key) {
-	if key.DO {
-		e.bits |= doBit
+// bits are the key's flags as an entry holds them.
+func (k *Key) bits() (bits uint8) {
+	if k.DO {
+		bits |= doBit
 	}
-	if key.CD {
-		e.bits |= cdBit
+	if k.CD {
+		bits |= cdBit
 	}
+	return bits
 }
 
 // matches compares the key in full.
 func (e *Entry) matches(hash uint64, key *Key) bool {
-	bits := uint8(0)
-	if key.DO {
-		bits |= doBit
-	}
-	if key.CD {
-		bits |= cdBit
-	}
-	return e.hash == hash && e.typ == key.Type && e.class == key.Class && e.bits&(doBit|cdBit) == bits &&
+	return e.hash == hash && e.typ == key.Type && e.class == key.Class && e.bits&(doBit|cdBit) == key.bits() &&
 		string(e.data[:e.name]) == string(key.Name)
 }
 
@@ -152,9 +146,7 @@ func (e *Entry) Errors() []wire.EDE { return e.errs }
 
 // Bogus reports whether an upstream failed to validate the name: older data must not hide that.
 func (e *Entry) Bogus() bool {
-	return e.rcode == wire.ServFail && slices.ContainsFunc(e.errs, func(x wire.EDE) bool {
-		return x.Code == 1 || x.Code == 2 || 5 <= x.Code && x.Code <= 12 // the DNSSEC ones of RFC 8914 section 4
-	})
+	return e.rcode == wire.ServFail && slices.ContainsFunc(e.errs, wire.EDE.DNSSEC)
 }
 
 // Authenticated reports whether AD may be given.
@@ -230,7 +222,7 @@ func (e *Entry) Answer(q *wire.Query, now int64, stale bool) {
 func (e *Entry) fitting(q *wire.Query) (body []byte, counts [3]uint16) {
 	room := q.Limit() - len(q.Out)
 	if q.EDNS {
-		room -= optLen
+		room -= wire.OPTLen
 	}
 	body, counts = e.data[e.name:e.bodyEnd], e.counts
 	if len(body) > room {

@@ -196,18 +196,22 @@ func (p *packing) lifetime(e *Entry) uint32 {
 	}
 }
 
+// maxText bounds what is kept of an upstream's EXTRA-TEXT, in octets.
+const maxText = 255
+
 // readErrors copies the extended errors out of an OPT's options: two at most, text bounded.
 func readErrors(options []byte) (errs []wire.EDE) {
-	for len(options) >= 4 && len(errs) < 2 {
-		code, n := binary.BigEndian.Uint16(options), int(binary.BigEndian.Uint16(options[2:]))
-		if 4+n > len(options) {
+	for len(errs) < 2 {
+		code, value, rest, ok := wire.NextOption(options)
+		if !ok {
 			break
 		}
-		if code == wire.OptionEDE && n >= 2 {
-			text := options[6 : 4+n]
-			errs = append(errs, wire.EDE{Code: binary.BigEndian.Uint16(options[4:]), Text: string(text[:min(len(text), 255)])})
+		if code == wire.OptionEDE {
+			if e, ok := wire.ReadEDE(value, maxText); ok {
+				errs = append(errs, e)
+			}
 		}
-		options = options[4+n:]
+		options = rest
 	}
 	return errs
 }

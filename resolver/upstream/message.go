@@ -19,8 +19,6 @@ type Question struct {
 const (
 	optionPadding = 12  // RFC 7830
 	padBlock      = 128 // octets a query over TLS is padded to (RFC 8467 section 4.1)
-	optLen        = 11  // an OPT without options
-	optionLen     = 4   // the header of an option
 )
 
 // form is how one query is put, beside the question itself.
@@ -58,16 +56,16 @@ func appendQuery(dst []byte, q *Question, id uint16, f form) []byte {
 	if !f.pad {
 		return append(dst, 0, 0)
 	}
-	fixed := len(dst) - start + 2 + optionLen
+	fixed := len(dst) - start + 2 + wire.OptionLen
 	padding := (padBlock - fixed%padBlock) % padBlock
-	dst = binary.BigEndian.AppendUint16(dst, uint16(optionLen+padding))
+	dst = binary.BigEndian.AppendUint16(dst, uint16(wire.OptionLen+padding))
 	dst = binary.BigEndian.AppendUint16(dst, optionPadding)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(padding))
 	return append(dst, make([]byte, padding)...)
 }
 
 // maxQuery is the longest query appendQuery makes, framing of a stream included.
-const maxQuery = 2 + (wire.HeaderLen+wire.MaxName+4+optLen+optionLen+padBlock-1)/padBlock*padBlock
+const maxQuery = 2 + (wire.HeaderLen+wire.MaxName+4+wire.OPTLen+wire.OptionLen+padBlock-1)/padBlock*padBlock
 
 // randomID is an ID nobody can foretell (RFC 5452 section 4.3).
 func randomID() uint16 {
@@ -182,32 +180,27 @@ func restore(msg []byte, q *Question) reply {
 }
 
 // saysBogus reports whether the options of an OPT hold an extended error of a DNSSEC kind
-// (RFC 8914 section 4): unsupported algorithm or digest, bogus, and signatures and keys wanting.
+// (RFC 8914 section 4).
 func saysBogus(data []byte) bool {
-	for len(data) >= optionLen {
-		code := binary.BigEndian.Uint16(data)
-		n := int(binary.BigEndian.Uint16(data[2:]))
-		if optionLen+n > len(data) {
-			return false
+	for {
+		code, value, rest, ok := wire.NextOption(data)
+		if !ok {
+			break
 		}
-		if code == wire.OptionEDE && n >= 2 {
-			info := binary.BigEndian.Uint16(data[optionLen:])
-			if info == 1 || info == 2 || 5 <= info && info <= 12 {
+		if code == wire.OptionEDE {
+			if e, ok := wire.ReadEDE(value, 0); ok && e.DNSSEC() {
 				return true
 			}
 		}
-		data = data[optionLen+n:]
+		data = rest
 	}
 	return false
 }
 
-// rcodeYXDomain is a DNAME that makes the name too long: as final as NXDOMAIN (RFC 6672 section 2.2).
-const rcodeYXDomain = 6
-
 // final reports whether no other upstream needs to be asked.
 func (r *reply) final() bool {
 	switch r.rcode {
-	case wire.Success, wire.NXDomain, rcodeYXDomain:
+	case wire.Success, wire.NXDomain, wire.YXDomain: // a DNAME that makes the name too long (RFC 6672 section 2.2)
 		return true
 	case wire.ServFail:
 		return r.dnssec
