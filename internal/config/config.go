@@ -150,12 +150,14 @@ func defaultDataDir(environ map[string]string) (string, error) {
 
 // Unknown lists the variables of the environment that begin as Rempart's do and are none of them: most
 // often misspelt ones.
-func Unknown() (names []string) {
+func Unknown() []string { return unknown(env.ToMap(os.Environ())) }
+
+func unknown(environ map[string]string) (names []string) {
 	known := map[string]bool{}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
 		known[Prefix+f.Tag.Get("env")] = true
 	}
-	for name := range env.ToMap(os.Environ()) {
+	for name := range environ {
 		if strings.HasPrefix(name, Prefix) && !known[name] {
 			names = append(names, name)
 		}
