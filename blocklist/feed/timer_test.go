@@ -1,0 +1,23 @@
+package feed
+
+import (
+	"testing"
+	"time"
+)
+
+// TestTimer: a URL is asked again, and a file whose change nobody told of is looked at again, by the clock alone.
+func TestTimer(t *testing.T) {
+	f := newFixture(t)
+	srv := newServer(t)
+	srv.say("a.example\n")
+	path := f.file("list.txt", "old.example\n")
+	l := f.start(Config{Lists: []string{srv.URL, path}, Refresh: 50 * time.Millisecond})
+	f.run(l)
+	if !blocks(t, l, "a.example") || !blocks(t, l, "old.example") || blocks(t, l, "b.example") {
+		t.Fatal("the start is not as the lists say")
+	}
+	srv.say("b.example\n")
+	eventually(t, "the URL's new content", func() bool { return blocks(t, l, "b.example") && !blocks(t, l, "a.example") })
+	f.file("list.txt", "newer.example\n")
+	eventually(t, "the file's new content", func() bool { return blocks(t, l, "newer.example") })
+}
