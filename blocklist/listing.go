@@ -1,6 +1,8 @@
 package blocklist
 
 import (
+	"net/netip"
+	"slices"
 	"time"
 
 	"rempart/internal/wire"
@@ -20,10 +22,12 @@ const (
 type Category uint8
 
 const (
-	Malicious Category = iota // unspecified: a list that does not say
-	Malware
-	Phishing
-	Scam
+	Malicious   Category = iota // unspecified: a list that does not say
+	Malware                     // spreads or steers malicious software
+	Phishing                    // passes itself off as another to take credentials or money
+	Scam                        // deceives to take money: false shops, investments, support
+	Botnet                      // steers machines that were taken over (command and control)
+	Stalkerware                 // watches over somebody without their consent
 	categoryCount
 )
 
@@ -52,13 +56,15 @@ const (
 	Filtered             // 17: the subscriber's wish
 )
 
-// Listing is one source's claim about one name.
+// Listing is one source's claim about one name or, from RPZ response-IP only, one address prefix.
 type Listing struct {
-	Name     []byte // canonical wire form; borrowed for the call only
+	Name     []byte       // canonical wire form; borrowed for the call only
+	Prefix   netip.Prefix // valid instead of Name for a prefix of addresses that answers must not hold
 	Scope    Scope
 	Category Category
 	Decision Decision
 	Mark     Mark
+	Since    int64 // Unix seconds at which the source first listed it, kept to the day; 0 is unknown
 	Start    int64 // Unix seconds from which it is in force; 0 is always
 	Expiry   int64 // Unix seconds from which it no longer is; 0 is never
 }
@@ -84,5 +90,23 @@ func (c Category) String() string {
 	if c >= categoryCount {
 		return "unknown"
 	}
-	return [...]string{"malicious", "malware", "phishing", "scam"}[c]
+	return categoryNames[c]
+}
+
+var categoryNames = [categoryCount]string{"malicious", "malware", "phishing", "scam", "botnet", "stalkerware"}
+
+// ParseCategory is the category of that name, as String writes it.
+func ParseCategory(text string) (Category, bool) {
+	i := slices.Index(categoryNames[:], text)
+	return Category(max(i, 0)), i >= 0
+}
+
+// ParseScope is the scope of that name, as String writes it.
+func ParseScope(text string) (Scope, bool) {
+	for _, s := range []Scope{Exact, Below, Subtree} {
+		if s.String() == text {
+			return s, true
+		}
+	}
+	return 0, false
 }

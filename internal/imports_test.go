@@ -30,6 +30,7 @@ var rooms = map[string]struct {
 	"resolver/cache":    {[]string{"internal/wire"}, "it holds packed answers, whatever is thought of their names"},
 	"resolver/upstream": {[]string{"internal/wire"}, "exchanging does not depend on what is asked"},
 	"blocklist":         {[]string{"internal/wire"}, "the set does no I/O: it is the same on an edge, in control, in a test"},
+	"blocklist/guard":   {[]string{"blocklist"}, "guards are pure checks: feeds and pushes pass the same ones"},
 	"blocklist/feed":    {[]string{"blocklist", "blocklist/guard", "internal/durable"}, "feeds arrive through a dialer they are given, and leave as a set"},
 	"internal/web":      {[]string{"blocklist"}, "the page only asks the set"},
 	"internal/admin":    {[]string{"blocklist"}, "what else it tells arrives as a function"},

@@ -72,9 +72,11 @@ func structured(category blocklist.Category, contact, organisation string) (full
 		return "", "", fmt.Errorf("writing a structured error: %w", err)
 	}
 	e.Justification = map[blocklist.Category]string{
-		blocklist.Malware:  "Ce nom diffuse des logiciels malveillants.",
-		blocklist.Phishing: "Ce nom sert à l'hameçonnage.",
-		blocklist.Scam:     "Ce nom sert à des escroqueries.",
+		blocklist.Malware:     "Ce nom diffuse des logiciels malveillants.",
+		blocklist.Phishing:    "Ce nom sert à l'hameçonnage.",
+		blocklist.Scam:        "Ce nom sert à des escroqueries.",
+		blocklist.Botnet:      "Ce nom sert à commander des machines piratées.",
+		blocklist.Stalkerware: "Ce nom sert à espionner des personnes.",
 	}[category]
 	if e.Justification == "" {
 		e.Justification = "Ce nom est signalé comme malveillant."

@@ -39,10 +39,12 @@ var translations = map[string]texts{
 		NotBlocked:  "Cette adresse n’est pas sur nos listes", NotBlockedText: "Vous êtes sur la page d’avertissement de Rempart. Ou bien l’adresse demandée n’est plus bloquée : réessayez dans une minute. Ou bien elle mène à une autre, qui l’est : elle reste alors inaccessible.",
 		RunBy: "Filtre géré par",
 		kinds: map[blocklist.Category]kind{
-			blocklist.Malicious: {"site malveillant", "Il est signalé comme dangereux pour vous ou pour votre appareil."},
-			blocklist.Malware:   {"logiciel malveillant", "Il sert à installer sur votre appareil un logiciel qui vole, espionne ou détruit."},
-			blocklist.Phishing:  {"hameçonnage", "Il imite un site connu pour voler vos mots de passe ou vos données bancaires."},
-			blocklist.Scam:      {"escroquerie", "Il sert à vous soutirer de l’argent : faux vendeur, faux placement, faux support."},
+			blocklist.Malicious:   {"site malveillant", "Il est signalé comme dangereux pour vous ou pour votre appareil."},
+			blocklist.Malware:     {"logiciel malveillant", "Il sert à installer sur votre appareil un logiciel qui vole, espionne ou détruit."},
+			blocklist.Phishing:    {"hameçonnage", "Il imite un site connu pour voler vos mots de passe ou vos données bancaires."},
+			blocklist.Scam:        {"escroquerie", "Il sert à vous soutirer de l’argent : faux vendeur, faux placement, faux support."},
+			blocklist.Botnet:      {"réseau de machines piratées", "Il sert à commander à distance des appareils piratés, peut-être le vôtre : faites-le examiner."},
+			blocklist.Stalkerware: {"logiciel espion", "Il sert à surveiller quelqu’un à son insu. Si vous pensez l’être, cherchez de l’aide depuis un autre appareil."},
 		},
 	},
 	"en": {
@@ -62,10 +64,12 @@ var translations = map[string]texts{
 		NotBlocked:  "This address is not on our lists", NotBlockedText: "You are on Rempart’s warning page. Either the address asked for is no longer blocked: try again in a minute. Or it leads to another one that is blocked: then it stays out of reach.",
 		RunBy: "Filter run by",
 		kinds: map[blocklist.Category]kind{
-			blocklist.Malicious: {"malicious site", "It is reported as dangerous to you or your device."},
-			blocklist.Malware:   {"malware", "It is used to install software on your device that steals, spies or destroys."},
-			blocklist.Phishing:  {"phishing", "It imitates a site you know to steal your passwords or bank details."},
-			blocklist.Scam:      {"scam", "It is used to get money out of you: a fake shop, investment or support desk."},
+			blocklist.Malicious:   {"malicious site", "It is reported as dangerous to you or your device."},
+			blocklist.Malware:     {"malware", "It is used to install software on your device that steals, spies or destroys."},
+			blocklist.Phishing:    {"phishing", "It imitates a site you know to steal your passwords or bank details."},
+			blocklist.Scam:        {"scam", "It is used to get money out of you: a fake shop, investment or support desk."},
+			blocklist.Botnet:      {"botnet", "It is used to steer devices that were taken over, perhaps yours: have it looked at."},
+			blocklist.Stalkerware: {"stalkerware", "It is used to watch over somebody without their knowledge. If that may be you, look for help from another device."},
 		},
 	},
 }
