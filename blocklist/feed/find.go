@@ -49,11 +49,15 @@ func (l *Lists) Find(ctx context.Context, source string, name []byte) (line int,
 
 func find(ctx context.Context, f io.ReadSeeker, name []byte, allow bool) (int, string, error) {
 	s := &finding{name: name}
-	if _, err := Parse(&cancellable{ctx, f}, s.as(allow)); err != nil {
+	stats, err := Parse(&cancellable{ctx, f}, Options{}, s.as(allow))
+	if err != nil {
 		return 0, "", err
 	}
 	if s.line == 0 {
 		return 0, "", ErrNotFound
+	}
+	if !stats.Format.ByLine() {
+		return s.line, fmt.Sprintf("entry %d", s.line), nil
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return 0, "", err

@@ -7,20 +7,27 @@ import (
 	"rempart/blocklist"
 )
 
-// entry reads one line.
-func (p *parser) entry(raw []byte) {
+// meaning is what a line says once white space and comments are off; nil if nothing.
+func (p *parser) meaning(raw []byte) []byte {
 	line := trim(raw)
-	if len(line) == 0 {
-		return
-	}
-	if p.zone.inSOA > 0 {
+	switch {
+	case len(line) == 0:
+		return nil
+	case p.zone.inSOA > 0:
 		p.zone.continueSOA(line)
+		return nil
+	case isComment(line):
+		return nil
+	}
+	return cutComment(line)
+}
+
+// entry reads one line of any form.
+func (p *parser) entry(raw []byte) {
+	line := p.meaning(raw)
+	if line == nil {
 		return
 	}
-	if isComment(line) {
-		return
-	}
-	line = cutComment(line)
 	switch c := line[0]; {
 	case c == '|', c == '@' && len(line) > 1 && !isBlank(line[1]): // "@ " owns a zone's first record
 		p.adblock(line)
@@ -61,17 +68,11 @@ func isComment(line []byte) bool {
 // cutComment takes an inline comment off: a mark after white space. A "#" inside a word is
 // a part of it (a fragment, a cosmetic rule).
 func cutComment(line []byte) []byte {
-	for i := 1; i < len(line); i++ {
-		if !isBlank(line[i-1]) {
+	for i, c := range line {
+		if c != '#' && c != ';' && c != '/' || i == 0 || !isBlank(line[i-1]) {
 			continue
 		}
-		switch line[i] {
-		case '/':
-			if i+1 == len(line) || line[i+1] != '/' {
-				continue
-			}
-			fallthrough
-		case '#', ';':
+		if c != '/' || i+1 < len(line) && line[i+1] == '/' {
 			return trim(line[:i])
 		}
 	}
@@ -82,11 +83,7 @@ func cutComment(line []byte) []byte {
 func (p *parser) fields(indented bool, line, word, rest []byte) {
 	switch {
 	case isSink(word):
-		for len(rest) > 0 {
-			var name []byte
-			name, rest = cutField(rest)
-			p.add(name, blocklist.Exact, blocklist.Block)
-		}
+		p.hosts(rest)
 	case isAddress(word):
 		p.refuse(Redirect) // a hosts file that answers with a host's own address blocks nothing
 	case hasPrefixFold(word, "local-zone:"):
@@ -99,25 +96,41 @@ func (p *parser) fields(indented bool, line, word, rest []byte) {
 	}
 }
 
+// hosts reads the names a hosts file gives to an address.
+func (p *parser) hosts(names []byte) {
+	for len(names) > 0 {
+		var name []byte
+		name, names = cutField(names)
+		p.add(name, blocklist.Exact, blocklist.Block)
+	}
+}
+
 // word reads a line of one word.
 func (p *parser) word(w []byte) {
-	name, why := appendName(p.name[:0], w)
-	switch {
-	case why == accepted:
-		p.list(name, blocklist.Subtree, blocklist.Block)
-		return
-	case why != NotAName:
-		p.refuse(why)
-		return
-	}
 	switch {
 	case isDnsmasq(w):
 		p.dnsmasq(w)
 	case string(w) == "server:": // heads the local-zone lines of an unbound file
+	default:
+		p.indicator(w, blocklist.Subtree)
+	}
+}
+
+// indicator reads a word that stands for a host or a page: a name of the given scope, a URL, or
+// either as people write it.
+func (p *parser) indicator(w []byte, scope blocklist.Scope) {
+	name, why := appendName(p.name[:0], w)
+	switch {
+	case why == accepted:
+		p.list(name, scope, blocklist.Block)
+	case why != NotAName:
+		p.refuse(why)
+	case len(w) == 0:
+		p.refuse(NotAName)
 	case bytes.Contains(w, []byte("://")):
 		p.url(w)
 	case bytes.Contains(w, []byte("[.]")):
-		p.defanged(refang(w))
+		p.defanged(refang(w), scope)
 	case w[0] == '.' && len(w) > 1 && w[1] != '.':
 		p.add(w[1:], blocklist.Subtree, blocklist.Block)
 	case bytes.HasPrefix(w, []byte("*.")):
@@ -128,75 +141,27 @@ func (p *parser) word(w []byte) {
 }
 
 // defanged reads a word whose dots were written "[.]".
-func (p *parser) defanged(w []byte) {
+func (p *parser) defanged(w []byte, scope blocklist.Scope) {
 	if name, why := appendName(p.name[:0], w); why == accepted {
-		p.list(name, blocklist.Subtree, blocklist.Block)
+		p.list(name, scope, blocklist.Block)
 		return
 	}
 	p.host(w)
 }
 
-// host reads "host:port" and "host/": they name a host, and no name below it.
+// host reads "host:port", "host/" and "host/page": a host, and no name below it, or a page of it.
 func (p *parser) host(w []byte) {
-	if isAddress(w) {
+	host, page := cutPage(w)
+	switch why := notAName(w); {
+	case why == Address:
 		p.refuse(Address)
-		return
-	}
-	host := cutPort(bytes.TrimSuffix(w, []byte("/")))
-	if len(host) == len(w) {
-		p.refuse(notAName(w))
-		return
-	}
-	p.add(host, blocklist.Exact, blocklist.Block)
-}
-
-// url reads "scheme://host": a host if nothing follows it, refused if a page does.
-func (p *parser) url(w []byte) {
-	scheme, rest, _ := bytes.Cut(w, []byte("://"))
-	rest = refang(rest)
-	host, page := rest, []byte(nil)
-	if i := bytes.IndexAny(rest, "/?#"); i >= 0 {
-		host, page = rest[:i], rest[i:]
-	}
-	switch {
-	case isAddress(cutPort(host)):
-		p.refuse(Address)
-	case bytes.IndexByte(scheme, '*') >= 0 || bytes.IndexByte(host, '*') >= 0:
-		p.refuse(Wildcard)
-	case !isScheme(scheme):
-		p.refuse(UnknownForm)
-	case bytes.ContainsAny(rest, "^$|") && len(page) == 0:
-		p.refuse(Pattern)
-	case len(page) > 1 || len(page) == 1 && page[0] != '/':
-		p.refuse(URLPath)
+	case len(page) == 1 && page[0] == '/', len(page) > 0 && why == URLPath && p.opt.DeepURLs:
+		p.site(host)
+	case len(page) == 0 && len(cutPort(w)) < len(w):
+		p.add(cutPort(w), blocklist.Exact, blocklist.Block)
 	default:
-		p.add(cutPort(host), blocklist.Exact, blocklist.Block)
+		p.refuse(why)
 	}
-}
-
-func isScheme(s []byte) bool {
-	for _, known := range []string{"http", "https", "hxxp", "hxxps", "ftp"} {
-		if equalFold(s, known) {
-			return true
-		}
-	}
-	return false
-}
-
-func refang(w []byte) []byte { return bytes.ReplaceAll(w, []byte("[.]"), []byte(".")) }
-
-// cutPort takes ":port" off.
-func cutPort(host []byte) []byte {
-	i := bytes.LastIndexByte(host, ':')
-	if i <= 0 || i == len(host)-1 || len(host)-i > len(":65535") {
-		return host
-	}
-	for _, c := range host[i+1:] {
-		if c < '0' || c > '9' {
-			return host
-		}
-	}
-	return host[:i]
 }
 
 // isSink reports whether a hosts file that gives this address to a name blocks the name: the

@@ -112,7 +112,7 @@ func parseFile(li *list, path string, fetched time.Time) (*blocklist.Input, reco
 		sink = Allowing(into)
 	}
 	body := io.TeeReader(&bounded{r: f, left: maxBody}, hash)
-	stats, err := Parse(body, sink)
+	stats, err := Parse(body, Options{}, sink)
 	if err == nil {
 		err = into.err
 	}

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -44,6 +45,55 @@ func Name(text string) ([]byte, error) {
 // appendName is Name on octets: it appends the wire form to dst. On a refusal the result is dst,
 // as it came.
 func appendName(dst, text []byte) ([]byte, Reason) {
+	if out, ok := appendPlain(dst, text); ok {
+		return out, accepted
+	}
+	return appendChecked(dst, text)
+}
+
+// appendPlain is appendName for what nearly all names are: host octets only, no A-label. It reports
+// false where it does not know, and leaves it to appendChecked to say why.
+func appendPlain(dst, text []byte) ([]byte, bool) {
+	if n := len(text); n > 0 && text[n-1] == '.' {
+		text = text[:n-1]
+	}
+	if len(text)+2 > maxWire {
+		return dst, false
+	}
+	start := len(dst)
+	dst = slices.Grow(dst, maxWire)
+	out := dst[start : start+len(text)+2]
+	label := 0 // where the length of the label being read goes
+	for i, c := range text {
+		o := hostOctet[c]
+		if o > '.' || o == '-' {
+			out[i+1] = o
+			continue
+		}
+		if o == 0 || !closePlain(out[label:i+1]) {
+			return dst, false
+		}
+		label = i + 1
+	}
+	last := out[label : len(text)+1]
+	if label == 0 || !closePlain(last) || checkLast(out[:label], last[1:]) != accepted {
+		return dst, false
+	}
+	out[len(text)+1] = 0
+	return dst[:start+len(out)], true
+}
+
+// closePlain writes the length of a label before it, unless it is none, too long, or may be an A-label.
+func closePlain(label []byte) bool {
+	n := len(label) - 1
+	if n < 1 || n > maxLabel || n > 3 && label[1] == 'x' && label[2] == 'n' && label[3] == '-' && label[4] == '-' {
+		return false
+	}
+	label[0] = byte(n)
+	return true
+}
+
+func appendChecked(dst, text []byte) ([]byte, Reason) {
 	if n := len(text); n > 0 && text[n-1] == '.' {
 		text = text[:n-1]
 	}

@@ -3,7 +3,6 @@ package feed
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -22,10 +21,13 @@ var ErrNotAList = errors.New("not a list of names")
 // ErrTooLarge is what wraps the refusal of a list that is longer than its bound.
 var ErrTooLarge = errors.New("too large")
 
-// Sink takes what Parse reads. Lines are counted from 1. Names are canonical wire names of two
-// labels at least, borrowed for the call only. The calls come from the goroutine of Parse.
+// Sink takes what Parse reads. Lines are counted from 1, in the decompressed content; of a JSON form
+// the entries are counted instead: the objects and strings that may list something. Names are canonical
+// wire names of two labels at least, borrowed for the call only. The calls come from the goroutine
+// of Parse.
 type Sink interface {
-	// Add takes a listing: a name, its scope, and Block or Except.
+	// Add takes a listing: a name, its scope, and Block or Except; or, of a policy zone, a prefix
+	// of globally routed addresses to block, of 24 bits (IPv4) or 48 bits (IPv6) at least.
 	Add(line int, l blocklist.Listing)
 	// Cancel takes a $badfilter rule: the list's own block of exactly that name and scope is void.
 	Cancel(line int, name []byte, scope blocklist.Scope)
@@ -35,88 +37,123 @@ type Sink interface {
 
 // Stats counts what Parse read.
 type Stats struct {
-	Lines    int // comments and empty ones included
+	Format   Format // as found out; of an archive, of its last file
+	Lines    int    // comments and empty ones included; of a JSON form, entries
 	Listings int
 	Cancels  int
 	Refused  Refusals
 }
 
-// Parse reads a list, gzip-compressed or not, into sink. Each line is read by itself, so that forms
-// may be mixed in one list: names, hosts, adblock rules, RPZ records, URLs, dnsmasq and
-// unbound settings. Memory is bounded whatever r gives. On an error, what sink already took is
-// a part of a list and must not be used. The error wraps ErrNotAList, ErrTooLarge, or is r's.
-func Parse(r io.Reader, sink Sink) (Stats, error) { return parse(r, sink, maxPlain) }
+// Options say how a list is to be read. The zero value reads any format.
+type Options struct {
+	Format Format // FormatAuto if empty
+	// SharedHost reports whether a host, a canonical wire name borrowed for the call, carries many
+	// sites of different people, so that a URL on it does not speak for it. Nil: no host is known to.
+	SharedHost func(name []byte) bool
+	// DeepURLs lists the host of a URL that names a page, too, unless it is shared.
+	DeepURLs bool
+}
 
-func parse(r io.Reader, sink Sink, limit int64) (Stats, error) {
-	br, err := plainText(r, limit)
+// Parse reads a list into sink, compressed (gzip, zstd, bzip2, twice at most) or not. With FormatAuto, JSON
+// and CSV are known by how they begin, and all else is read line by line, so that forms may be mixed
+// in one list: names, hosts, adblock rules, RPZ records, URLs, dnsmasq and unbound settings. Of a
+// zip archive, which needs r to be an io.ReaderAt and io.Seeker too, each file is read in turn as a
+// list of its own. Memory is bounded whatever r gives. On an error, what sink already took is a part
+// of a list and must not be used. The error wraps ErrNotAList, ErrTooLarge, or is r's.
+func Parse(r io.Reader, opt Options, sink Sink) (Stats, error) { return parse(r, opt, sink, maxPlain) }
+
+func parse(r io.Reader, opt Options, sink Sink, limit int64) (Stats, error) {
+	format, err := ParseFormat(string(opt.Format))
 	if err != nil {
-		return Stats{}, fmt.Errorf("decompress list: %w", err)
+		return Stats{}, err
 	}
-	p := &parser{sink: sink, name: make([]byte, 0, maxWire+1)}
-	if err := p.lines(br); err != nil {
+	p := &parser{opt: opt, sink: sink, name: make([]byte, 0, maxWire+1)}
+	p.stats.Format = format
+	if err := p.contents(r, limit); err != nil {
 		return p.stats, fmt.Errorf("read list: %w", err)
 	}
 	if n := p.stats.Refused.Total(); n > 0 && p.stats.Listings+p.stats.Cancels == 0 {
-		return p.stats, fmt.Errorf("%w: of %d lines none lists a name, most are refused as %s",
-			ErrNotAList, p.stats.Lines, p.stats.Refused.most())
+		return p.stats, fmt.Errorf("%w: of %d %s none lists a name, most are refused as %s",
+			ErrNotAList, p.stats.Lines, p.stats.Format.unit(), p.stats.Refused.most())
 	}
 	return p.stats, nil
 }
 
-// plainText reads r decompressed if it is compressed, up to limit octets.
-func plainText(r io.Reader, limit int64) (*bufio.Reader, error) {
-	br := bufio.NewReader(r)
-	r = br
-	if magic, _ := br.Peek(2); string(magic) == "\x1f\x8b" {
-		zr, err := gzip.NewReader(br)
-		if err != nil {
-			return nil, err
-		}
-		r = zr
-	}
-	return bufio.NewReaderSize(&bounded{r: r, left: limit}, maxLine), nil
-}
-
-// bounded fails with ErrTooLarge where a reader goes past its bound.
-type bounded struct {
-	r    io.Reader
-	left int64
-}
-
-func (b *bounded) Read(p []byte) (int, error) {
-	if int64(len(p)) > b.left+1 {
-		p = p[:b.left+1]
-	}
-	n, err := b.r.Read(p)
-	if int64(n) > b.left {
-		return int(b.left), ErrTooLarge
-	}
-	b.left -= int64(n)
-	return n, err
-}
-
 // parser is one Parse under way.
 type parser struct {
+	opt   Options
 	sink  Sink
 	stats Stats
-	begun bool   // a line that is not blank was seen
+	line  int    // of what is being read, for the sink
+	claim claim  // what the row or object being read says beside its names
 	name  []byte // scratch
+	// Of the content being read, which an archive has several of:
+	begun bool // a line that is not blank was seen
+	start int  // Stats.Lines before it
 	zone  zone
+	table table
 }
 
-func (p *parser) lines(r *bufio.Reader) error {
+// contents reads all that r holds.
+func (p *parser) contents(r io.Reader, limit int64) error {
+	u, err := unpack(r, limit)
+	if err != nil {
+		return err
+	}
+	defer u.close()
+	asked := p.stats.Format
+	for {
+		content, err := u.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		p.begun, p.start, p.zone, p.table = false, p.stats.Lines, zone{}, table{}
+		p.stats.Format = asked
+		if asked == FormatAuto {
+			p.stats.Format = sniff(content)
+		}
+		if err := p.content(content); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *parser) content(r *bufio.Reader) error {
+	switch p.stats.Format {
+	case FormatJSON, FormatMISP, FormatSTIX, FormatTAXII:
+		return p.documents(r)
+	case FormatCSV:
+		err := p.lines(r, p.row, false)
+		p.endTable()
+		return err
+	case FormatAuto:
+		return p.lines(r, p.entry, true)
+	}
+	plain := p.stats.Format == FormatDomains || p.stats.Format == FormatWildcards
+	return p.lines(r, p.only, plain)
+}
+
+// lines gives each line to read. If plain is set, a line that is a name and no more lists the
+// name and all below it, and read is not asked.
+func (p *parser) lines(r *bufio.Reader, read func(line []byte), plain bool) error {
 	for {
 		line, err := r.ReadSlice('\n')
 		if len(line) == 0 && err == io.EOF {
 			return nil
 		}
 		p.stats.Lines++
-		if errors.Is(err, bufio.ErrBufferFull) {
+		p.line = p.stats.Lines
+		switch {
+		case plain && p.plainLine(line):
+		case errors.Is(err, bufio.ErrBufferFull):
 			p.refuse(LineTooLong)
 			for errors.Is(err, bufio.ErrBufferFull) {
 				_, err = r.ReadSlice('\n')
 			}
-		} else if page := p.physicalLine(line); page {
+		case p.physicalLine(line, read):
 			return fmt.Errorf("%w: it begins like a page", ErrNotAList)
 		}
 		if err == io.EOF {
@@ -128,12 +165,31 @@ func (p *parser) lines(r *bufio.Reader) error {
 	}
 }
 
+// plainLine lists the name that is all of a line. It reports false if the line is anything else.
+func (p *parser) plainLine(line []byte) bool {
+	if n := len(line); n > 0 && line[n-1] == '\n' {
+		line = line[:n-1]
+	}
+	if n := len(line); n > 0 && line[n-1] == '\r' {
+		line = line[:n-1]
+	}
+	if p.zone.inSOA > 0 {
+		return false
+	}
+	name, ok := appendPlain(p.name[:0], line)
+	if ok {
+		p.begun = true
+		p.list(name, blocklist.Subtree, blocklist.Block)
+	}
+	return ok
+}
+
 // physicalLine reads one line as it stands in the file, its end included. A bare CR ends a line
 // too, without being counted as one. It reports whether the list begins as an HTML page does.
-func (p *parser) physicalLine(line []byte) (page bool) {
-	line = bytes.TrimRight(line, "\r\n")
-	if p.stats.Lines == 1 {
-		line = bytes.TrimPrefix(line, []byte("\ufeff"))
+func (p *parser) physicalLine(line []byte, read func(line []byte)) (page bool) {
+	line = trimEnd(line)
+	if p.stats.Lines == p.start+1 {
+		line = bytes.TrimPrefix(line, byteOrderMark)
 	}
 	if !p.begun {
 		if start := trim(line); len(start) > 0 {
@@ -146,12 +202,20 @@ func (p *parser) physicalLine(line []byte) (page bool) {
 	for {
 		i := bytes.IndexByte(line, '\r')
 		if i < 0 {
-			p.entry(line)
+			read(line)
 			return false
 		}
-		p.entry(line[:i])
+		read(line[:i])
 		line = line[i+1:]
 	}
+}
+
+// trimEnd takes the end of a line off.
+func trimEnd(line []byte) []byte {
+	for n := len(line); n > 0 && (line[n-1] == '\n' || line[n-1] == '\r'); n-- {
+		line = line[:n-1]
+	}
+	return line
 }
 
 // add reads text as a name and lists it.
@@ -166,12 +230,15 @@ func (p *parser) add(text []byte, scope blocklist.Scope, decision blocklist.Deci
 
 func (p *parser) list(name []byte, scope blocklist.Scope, decision blocklist.Decision) {
 	p.stats.Listings++
-	p.sink.Add(p.stats.Lines, blocklist.Listing{Name: name, Scope: scope, Decision: decision})
+	p.sink.Add(p.line, blocklist.Listing{
+		Name: name, Scope: scope, Decision: decision, Category: p.claim.category(),
+		Since: p.claim.since, Start: p.claim.start, Expiry: p.claim.expiry,
+	})
 }
 
 func (p *parser) refuse(why Reason) {
 	p.stats.Refused[why]++
-	p.sink.Refuse(p.stats.Lines, why)
+	p.sink.Refuse(p.line, why)
 }
 
 // refuseText refuses text that appendName refused, with the closer reason its octets tell.
@@ -189,6 +256,10 @@ func Allowing(sink Sink) Sink { return allowing{sink} }
 type allowing struct{ Sink }
 
 func (a allowing) Add(line int, l blocklist.Listing) {
+	if l.Prefix.IsValid() {
+		a.Refuse(line, PassedAddress)
+		return
+	}
 	l.Decision = blocklist.Allow
 	a.Sink.Add(line, l)
 }

@@ -29,6 +29,11 @@ func scoped(name []byte, scope blocklist.Scope) string {
 }
 
 func (s *transcript) Add(_ int, l blocklist.Listing) {
+	if l.Prefix.IsValid() {
+		checkPrefix(s.t, l)
+		s.lines = append(s.lines, l.Prefix.String())
+		return
+	}
 	checkName(s.t, l.Name)
 	mark := map[blocklist.Decision]string{blocklist.Block: "", blocklist.Except: "@", blocklist.Allow: "+"}[l.Decision]
 	s.lines = append(s.lines, mark+scoped(l.Name, l.Scope))
@@ -41,10 +46,27 @@ func (s *transcript) Cancel(_ int, name []byte, scope blocklist.Scope) {
 
 func (s *transcript) Refuse(_ int, why Reason) { s.lines = append(s.lines, "!"+why.String()) }
 
+// checkPrefix fails t if a listing is not of addresses that may be blocked, and of those only.
+func checkPrefix(t testing.TB, l blocklist.Listing) {
+	t.Helper()
+	least := minBits4
+	if l.Prefix.Addr().Is6() {
+		least = minBits6
+	}
+	if l.Name != nil || l.Prefix != l.Prefix.Masked() || l.Prefix.Bits() < least || !isGlobal(l.Prefix) {
+		t.Errorf("listing of addresses %v, name %q", l.Prefix, l.Name)
+	}
+}
+
 func read(t *testing.T, list string) []string {
 	t.Helper()
+	return readAs(t, Options{}, list)
+}
+
+func readAs(t *testing.T, opt Options, list string) []string {
+	t.Helper()
 	s := &transcript{t: t}
-	if _, err := Parse(strings.NewReader(list), s); err != nil && !errors.Is(err, ErrNotAList) {
+	if _, err := Parse(strings.NewReader(list), opt, s); err != nil && !errors.Is(err, ErrNotAList) {
 		t.Errorf("%.60q: %v", list, err)
 	}
 	return s.lines
@@ -257,7 +279,7 @@ func TestLines(t *testing.T) {
 		{"example.com CNAME example.com.", "@=example.com"},
 		{"example.com CNAME rpz-tcp-only.", "!redirect"},
 		{"www.google.com CNAME forcesafesearch.google.com.", "!redirect"},
-		{"24.0.2.0.192.rpz-ip CNAME .", "!rpz-trigger"},
+		{"24.0.2.0.192.rpz-ip CNAME .", "!not-global"},
 		{"ns.example.com.rpz-nsdname CNAME .", "!rpz-trigger"},
 		{"24.0.2.0.192.rpz-client-ip CNAME rpz-drop.", "!rpz-trigger"},
 		{"*.fe CNAME .", "!single-label"}, // oznu-bind-zones
@@ -303,7 +325,7 @@ func TestLists(t *testing.T) {
 		{
 			"zone as transferred",
 			"rpz.example.\t60\tIN\tSOA\tns. h. 1 2 3 4 5\nrpz.example. 60 IN NS localhost.\nevil.test.rpz.example. 60 IN CNAME .\n32.1.2.0.192.rpz-ip.rpz.example. 60 IN CNAME .\n",
-			[]string{"=evil.test", "!rpz-trigger"},
+			[]string{"=evil.test", "!not-global"},
 		},
 		{
 			"SOA over several lines",
@@ -325,7 +347,7 @@ func TestLists(t *testing.T) {
 func TestAllowing(t *testing.T) {
 	s := &transcript{t: t}
 	list := "a.example\n@@||b.example^\n0.0.0.0 c.example\nd.example CNAME rpz-passthru.\nlocalhost\n||a.example^$badfilter"
-	if _, err := Parse(strings.NewReader(list), Allowing(s)); err != nil {
+	if _, err := Parse(strings.NewReader(list), Options{}, Allowing(s)); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"+a.example", "+b.example", "+=c.example", "+=d.example", "!local-name", "-a.example"}
@@ -343,18 +365,18 @@ func TestNotAList(t *testing.T) {
 		"page":      "\n  <!DOCTYPE html>\n<html>\nexample.com\n</html>",
 		"page, BOM": "\ufeff<html>",
 		"UTF-16":    utf16,
-		"JSON":      "{\n  \"deny\": [\n \"example.com\"\n ]\n}",
+		"JSON":      "{\n  \"error\": \"not found: example.com\"\n}",
 		"error":     "404 Not Found\n",
 		"addresses": "192.0.2.1\n192.0.2.2\n",
 		"binary":    "\x7fELF\x02\x01\x01\x00\x00\n\x00\x00\xff\xfe\n",
 	} {
-		_, err := Parse(strings.NewReader(list), &transcript{t: t})
+		_, err := Parse(strings.NewReader(list), Options{}, &transcript{t: t})
 		if !errors.Is(err, ErrNotAList) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
 	for _, list := range []string{"", "# nothing yet\n", "\n\n"} {
-		if stats, err := Parse(strings.NewReader(list), &transcript{t: t}); err != nil || stats.Listings != 0 {
+		if stats, err := Parse(strings.NewReader(list), Options{}, &transcript{t: t}); err != nil || stats.Listings != 0 {
 			t.Errorf("%q: %+v, %v", list, stats, err)
 		}
 	}
@@ -377,15 +399,15 @@ func TestGzip(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	for name, list := range map[string]string{"cut": packed[:len(packed)-9], "header only": packed[:4], "garbage": "\x1f\x8bgarbage"} {
-		if _, err := Parse(strings.NewReader(list), &transcript{t: t}); err == nil {
+		if _, err := Parse(strings.NewReader(list), Options{}, &transcript{t: t}); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
 	bomb := pack(t, strings.Repeat("a.example\n", 100_000))
-	if _, err := parse(strings.NewReader(bomb), &transcript{t: t}, 999_999); !errors.Is(err, ErrTooLarge) {
+	if _, err := parse(strings.NewReader(bomb), Options{}, &transcript{t: t}, 999_999); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("bomb: error %v", err)
 	}
-	if _, err := parse(strings.NewReader(bomb), &transcript{t: t}, 1_000_000); err != nil {
+	if _, err := parse(strings.NewReader(bomb), Options{}, &transcript{t: t}, 1_000_000); err != nil {
 		t.Errorf("exactly as long as the limit: %v", err)
 	}
 }
@@ -393,21 +415,21 @@ func TestGzip(t *testing.T) {
 func TestReadErrors(t *testing.T) {
 	broken := errors.New("broken")
 	r := io.MultiReader(strings.NewReader("a.example\n"), iotest.ErrReader(broken))
-	if _, err := Parse(r, &transcript{t: t}); !errors.Is(err, broken) {
+	if _, err := Parse(r, Options{}, &transcript{t: t}); !errors.Is(err, broken) {
 		t.Errorf("error %v", err)
 	}
 	s := &transcript{t: t}
-	if _, err := Parse(iotest.OneByteReader(strings.NewReader("a.example\nb.example")), s); err != nil || len(s.lines) != 2 {
+	if _, err := Parse(iotest.OneByteReader(strings.NewReader("a.example\nb.example")), Options{}, s); err != nil || len(s.lines) != 2 {
 		t.Errorf("%v, %v", s.lines, err)
 	}
 }
 
 func TestStats(t *testing.T) {
-	stats, err := Parse(strings.NewReader("# c\n0.0.0.0 a.example localhost 10.0.0.1\n||b.example^$badfilter\n\nc.example"), &transcript{t: t})
+	stats, err := Parse(strings.NewReader("# c\n0.0.0.0 a.example localhost 10.0.0.1\n||b.example^$badfilter\n\nc.example"), Options{}, &transcript{t: t})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Stats{Lines: 5, Listings: 2, Cancels: 1}
+	want := Stats{Format: FormatAuto, Lines: 5, Listings: 2, Cancels: 1}
 	want.Refused[LocalName], want.Refused[Address] = 1, 1
 	if diff := cmp.Diff(want, stats); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -427,7 +449,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, list []byte) {
-		parse(bytes.NewReader(list), &transcript{t: t}, 1<<20)
+		parse(bytes.NewReader(list), Options{}, &transcript{t: t}, 1<<20)
 	})
 }
 
@@ -451,7 +473,7 @@ func BenchmarkParse(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				var c counting
-				if _, err := Parse(strings.NewReader(list.String()), &c); err != nil || c.n != names {
+				if _, err := Parse(strings.NewReader(list.String()), Options{}, &c); err != nil || c.n != names {
 					b.Fatal(c.n, err)
 				}
 			}

@@ -42,7 +42,7 @@ func (n names) covers(name string) bool {
 func parseReal(t *testing.T, name string) (names, Stats) {
 	t.Helper()
 	n := names{}
-	stats, err := Parse(realFeed(t, name), n)
+	stats, err := Parse(realFeed(t, name), Options{}, n)
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
@@ -138,7 +138,7 @@ func TestStalkerwareForms(t *testing.T) {
 		}
 	}
 	csv := names{}
-	if _, err := Parse(strings.NewReader(column.String()), csv); err != nil {
+	if _, err := Parse(strings.NewReader(column.String()), Options{}, csv); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(csv, quad9); diff != "" {
@@ -165,7 +165,7 @@ func TestEveryRealFeed(t *testing.T) {
 		}
 		defer f.Close()
 		s := &soundness{t: t}
-		stats, err := Parse(f, s)
+		stats, err := Parse(f, Options{}, s)
 		t.Logf("%s: %d lines, %d listings, %d cancelled, refused %v, %v", strings.TrimPrefix(path, root+"/"),
 			stats.Lines, stats.Listings, stats.Cancels, stats.Refused.Map(), err)
 		return nil

@@ -160,15 +160,14 @@ func (p *parser) policy(owner, target []byte) {
 		p.refuse(NotAName)
 		return
 	}
-	last := name[bytes.LastIndexByte(name, '.')+1:]
-	if hasPrefixFold(last, "rpz-") {
-		p.refuse(Trigger)
+	if before, kind, ok := addressTrigger(name); ok {
+		p.addressPolicy(before, kind, target)
 		return
 	}
 	decision := blocklist.Block
 	switch {
-	case string(target) == ".", string(target) == "*.", equalFold(target, "rpz-drop."):
-	case equalFold(target, "rpz-passthru."), bytes.EqualFold(bytes.TrimSuffix(target, []byte(".")), name):
+	case isBlockAction(target):
+	case isPassAction(target), bytes.EqualFold(bytes.TrimSuffix(target, []byte(".")), name):
 		decision = blocklist.Except // a CNAME to the name itself is how passthru was first written
 	default: // another name to answer with, or rpz-tcp-only
 		p.refuse(Redirect)

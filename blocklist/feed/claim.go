@@ -1,0 +1,360 @@
+package feed
+
+import (
+	"bytes"
+	"math/bits"
+	"time"
+
+	"rempart/blocklist"
+)
+
+// claim is what a row or an object says: of whom, and beside it. Texts are borrowed.
+type claim struct {
+	texts      [roleCount][]byte // of the roles that keep one, the first that is not empty
+	categories blocklist.Categories
+	fallback   blocklist.Categories // what a column's being there says, where nothing says more
+	withheld   bool                 // see NotToBlock
+	badTime    bool
+	observed   bool // a MISP attribute, which speaks of what was seen unless to_ids says more
+	since      int64
+	start      int64
+	expiry     int64
+}
+
+// role is what a column or key says of an indicator.
+type role uint8
+
+const (
+	noRole role = iota
+	domainRole
+	hostRole
+	urlRole
+	valueRole   // an indicator of a kind that another column tells
+	nameRole    // the same, where there is none; else it may be a title
+	kindRole    // that kind, or a category
+	patternRole // of STIX
+	patternKindRole
+	idRole
+	threatRole    // a category, a tag
+	familyRole    // of malware
+	phishRole     // only phishing lists have it
+	sinceRole     // first seen
+	writtenRole   // when the entry was made: a first sight where none is given
+	modifiedRole  // when it was last changed
+	startRole     // valid from
+	expiryRole    // valid until
+	toBlockRole   // to_ids, verified: false withholds
+	withdrawnRole // revoked: true withholds
+	labelRole     // 0 or benign withholds, else a category
+	roleCount
+)
+
+// roles knows columns and keys by their names, folded by foldKey.
+var roles = map[string]role{
+	"domain": domainRole, "domains": domainRole, "domainname": domainRole, "domainaddress": domainRole, "fqdn": domainRole,
+	"host": hostRole, "hosts": hostRole, "hostname": hostRole, "hostnames": hostRole,
+	"url": urlRole, "urls": urlRole, "uri": urlRole,
+	"indicator": valueRole, "indicators": valueRole, "ioc": valueRole, "iocs": valueRole, "iocvalue": valueRole, "atomvalue": valueRole,
+	"value": valueRole, "name": nameRole, "names": nameRole, "observable": valueRole,
+	"type": kindRole, "ioctype": kindRole, "atomtype": kindRole, "indicatortype": kindRole,
+	"pattern": patternRole, "patterntype": patternKindRole, "id": idRole,
+	"threat": threatRole, "threattype": threatRole, "threattypes": threatRole, "category": threatRole,
+	"categories": threatRole, "tag": threatRole, "tags": threatRole, "classification": threatRole, "indicatorthreattype": threatRole,
+	"indicatortypes": threatRole, "labels": threatRole, "label": labelRole,
+	"malware": familyRole, "malwarefamily": familyRole, "malwareprintable": familyRole,
+	"phishid": phishRole, "phishdetailurl": phishRole,
+	"firstseen": sinceRole, "firstseenutc": sinceRole, "firstseenat": sinceRole, "dateadded": sinceRole, "submissiontime": sinceRole,
+	"insertdate": sinceRole, "firstreporteddatetime": sinceRole,
+	"created": writtenRole, "added": writtenRole, "date": writtenRole, "timestamp": writtenRole, "modified": modifiedRole,
+	"validfrom":  startRole,
+	"validuntil": expiryRole, "expiry": expiryRole, "expires": expiryRole, "expiration": expiryRole, "expirationdate": expiryRole,
+	"deletedate": expiryRole, "indicatorexpirationdatetime": expiryRole,
+	"toids": toBlockRole, "verified": toBlockRole, "revoked": withdrawnRole, "deleted": withdrawnRole,
+}
+
+const maxKey = 64
+
+// foldKey is a column's or key's name in lower case, without what stands between its words.
+func foldKey(name []byte) string {
+	var folded [maxKey]byte
+	n := 0
+	for _, c := range trim(name) {
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		case c == ' ', c == '_', c == '-':
+			continue
+		}
+		if n == len(folded) {
+			return ""
+		}
+		folded[n] = c
+		n++
+	}
+	return string(folded[:n])
+}
+
+// set takes what a column or key of that role says.
+func (c *claim) set(r role, text []byte) {
+	if text = trim(text); len(text) == 0 {
+		return
+	}
+	switch r {
+	case noRole:
+	case threatRole, labelRole:
+		c.threat(text, r == labelRole)
+	case familyRole:
+		c.fallback |= 1 << blocklist.Malware
+	case phishRole:
+		c.fallback |= 1 << blocklist.Phishing
+	case toBlockRole:
+		c.withheld = c.withheld || !isTrue(text)
+		c.texts[r] = text
+	case withdrawnRole:
+		c.withheld = c.withheld || isTrue(text)
+	default:
+		if c.texts[r] == nil {
+			c.texts[r] = text
+		}
+	}
+}
+
+// settle reads the times, once all is set.
+func (c *claim) settle() {
+	written, _ := timeOf(c.texts[writtenRole])
+	modified, _ := timeOf(c.texts[modifiedRole])
+	c.since, _ = timeOf(c.texts[sinceRole])
+	var ok bool
+	if c.start, ok = timeOf(c.texts[startRole]); !ok {
+		c.badTime = true
+	}
+	if c.expiry, ok = timeOf(c.texts[expiryRole]); !ok {
+		c.badTime = true
+	}
+	switch {
+	case c.since != 0:
+	case written != 0:
+		c.since = written
+	default:
+		c.since = c.start
+	}
+	const day = 24 * 60 * 60
+	c.since -= c.since % day
+	if c.start <= max(written, modified) {
+		c.start = 0 // it was in force when this was written
+	}
+}
+
+func (c *claim) category() blocklist.Category {
+	set := c.categories
+	if set == 0 {
+		set = c.fallback
+	}
+	if bits.OnesCount32(uint32(set)) != 1 {
+		return blocklist.Malicious
+	}
+	return blocklist.Category(bits.TrailingZeros32(uint32(set)))
+}
+
+// threats are the words that tell a category.
+var threats = []struct {
+	word     string
+	category blocklist.Category
+}{
+	{"phish", blocklist.Phishing},
+	{"stalkerware", blocklist.Stalkerware}, {"spouseware", blocklist.Stalkerware},
+	{"botnet", blocklist.Botnet}, {"command and control", blocklist.Botnet}, {"command-and-control", blocklist.Botnet}, {"c&c", blocklist.Botnet},
+	{"scam", blocklist.Scam}, {"fraud", blocklist.Scam},
+	{"malware", blocklist.Malware}, {"ransomware", blocklist.Malware}, {"trojan", blocklist.Malware}, {"payload", blocklist.Malware},
+}
+
+// threat takes a category in the publisher's words. Where they tell several, none counts.
+func (c *claim) threat(text []byte, label bool) {
+	lower := bytes.ToLower(text[:min(len(text), 1024)])
+	switch string(lower) {
+	case "benign", "legitimate", "clean", "allowlisted", "whitelisted":
+		c.withheld = true
+	case "0", "false", "no":
+		c.withheld = c.withheld || label
+	}
+	for _, t := range threats {
+		if bytes.Contains(lower, []byte(t.word)) {
+			c.categories |= 1 << t.category
+		}
+	}
+}
+
+func isTrue(text []byte) bool {
+	return equalFold(text, "true") || equalFold(text, "yes") || equalFold(text, "y") || string(text) == "1"
+}
+
+// kind is how an indicator is to be read.
+type kind uint8
+
+const (
+	untold kind = iota // as what it looks like
+	domainKind
+	hostKind
+	urlKind
+	addressKind
+	otherKind
+)
+
+var kinds = map[string]kind{
+	"": untold, "domain": domainKind, "domains": domainKind, "domainname": domainKind, "fqdn": domainKind, "domain|ip": domainKind,
+	"host": hostKind, "hostname": hostKind, "hostname|port": hostKind,
+	"url": urlKind, "urls": urlKind, "uri": urlKind,
+	"ip": addressKind, "ipv4": addressKind, "ipv6": addressKind, "ipaddress": addressKind, "ip:port": addressKind, "ipsrc": addressKind,
+	"ipdst": addressKind, "ipsrc|port": addressKind, "ipdst|port": addressKind, "ipv4addr": addressKind, "ipv6addr": addressKind,
+	"cidr": addressKind, "ipv4cidr": addressKind,
+}
+
+// kind reads the kind column, which some use for the category.
+func (c *claim) kind() kind {
+	if k, ok := kinds[foldKey(c.texts[kindRole])]; ok {
+		return k
+	}
+	before := c.categories
+	if !c.observed {
+		c.threat(c.texts[kindRole], false)
+	}
+	if c.categories != before {
+		return untold
+	}
+	return otherKind
+}
+
+// named reports whether the claim says of whom it is, otherwise than by what may be a title.
+func (c *claim) named() bool {
+	return c.texts[domainRole] != nil || c.texts[hostRole] != nil || c.texts[urlRole] != nil || c.texts[valueRole] != nil
+}
+
+// indicators reads the claim that p.claim is, and lists or refuses what it is of. A URL goes before
+// its host's name: the name alone would say more than the URL.
+func (p *parser) indicators() {
+	c := &p.claim
+	k := c.kind()
+	value := c.texts[valueRole]
+	if value == nil {
+		value = c.texts[nameRole]
+	}
+	if c.texts[urlRole] != nil || c.texts[domainRole] != nil || c.texts[hostRole] != nil {
+		k = untold
+	}
+	if c.observed && c.texts[toBlockRole] == nil {
+		c.withheld = true
+	}
+	c.settle()
+	switch {
+	case !c.named() && value == nil:
+		p.refuse(UnknownForm)
+	case k == otherKind:
+		p.refuse(OtherIndicator)
+	case k == addressKind:
+		p.refuse(Address)
+	case c.withheld:
+		p.refuse(NotToBlock)
+	case c.badTime:
+		p.refuse(BadTime)
+	case c.texts[urlRole] != nil:
+		p.url(c.texts[urlRole])
+	case c.texts[domainRole] != nil:
+		p.indicator(c.texts[domainRole], blocklist.Subtree)
+	case c.texts[hostRole] != nil:
+		p.indicator(c.texts[hostRole], blocklist.Exact)
+	case k == urlKind:
+		p.url(value)
+	case k == hostKind:
+		p.indicator(firstHalf(value), blocklist.Exact)
+	case k == domainKind:
+		p.indicator(firstHalf(value), blocklist.Subtree)
+	default:
+		p.indicator(value, blocklist.Subtree)
+	}
+}
+
+// firstHalf is the name of MISP's "name|address" and "name|port".
+func firstHalf(value []byte) []byte {
+	name, _, _ := bytes.Cut(value, []byte("|"))
+	return trim(name)
+}
+
+// timeOf is a time in Unix seconds: RFC 3339 or near it, a date, or Unix seconds or milliseconds.
+// No text is 0, and so is "null". It reports false if the text is neither.
+func timeOf(text []byte) (int64, bool) {
+	if len(text) == 0 || equalFold(text, "null") || equalFold(text, "none") || string(text) == "0" {
+		return 0, true
+	}
+	if whole, _, _ := bytes.Cut(text, []byte(".")); len(whole) >= 9 && len(whole) <= 13 {
+		if n, ok := number(whole); ok {
+			if len(whole) == 13 {
+				n /= 1000
+			}
+			return n, len(whole) != 12
+		}
+	}
+	return civilTime(text)
+}
+
+// civilTime reads "2006-01-02", then if at all "T15:04:05", a fraction, and a zone; UTC if none.
+func civilTime(text []byte) (int64, bool) {
+	if len(text) < len("2006-01-02") || len(text) > 40 {
+		return 0, false
+	}
+	shape := "2006-01-02T15:04:05"
+	if len(text) < len(shape) {
+		shape = shape[:10]
+	}
+	stamp := []byte(string(text[:len(shape)]))
+	if len(stamp) > 10 && stamp[10] == ' ' {
+		stamp[10] = 'T'
+	}
+	at, err := time.Parse(shape, string(stamp))
+	if err != nil || at.Unix() <= 0 {
+		return 0, false
+	}
+	rest := text[len(shape):]
+	if len(shape) == 10 {
+		return at.Unix(), len(rest) == 0
+	}
+	if len(rest) > 0 && rest[0] == '.' {
+		rest = bytes.TrimLeft(rest[1:], "0123456789")
+	}
+	offset, ok := zoneOffset(trim(rest))
+	return at.Unix() - offset, ok
+}
+
+// zoneOffset reads "", "Z", "UTC", "+01:00" and "+0100", as seconds east.
+func zoneOffset(text []byte) (int64, bool) {
+	switch string(text) {
+	case "", "Z", "z", "UTC", "GMT", "(UTC)":
+		return 0, true
+	}
+	digits := bytes.ReplaceAll(text[1:], []byte(":"), nil)
+	n, ok := number(digits)
+	if !ok || len(digits) != 4 || n%100 > 59 || n/100 > 14 {
+		return 0, false
+	}
+	offset := (n/100*60 + n%100) * 60
+	switch text[0] {
+	case '+':
+		return offset, true
+	case '-':
+		return -offset, true
+	}
+	return 0, false
+}
+
+func number(digits []byte) (int64, bool) {
+	if len(digits) == 0 || len(digits) > 13 {
+		return 0, false
+	}
+	var n int64
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = 10*n + int64(c-'0')
+	}
+	return n, true
+}

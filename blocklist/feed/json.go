@@ -1,0 +1,291 @@
+package feed
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"rempart/blocklist"
+)
+
+// The JSON forms are read as a stream of tokens, one document after the other, and are told apart by
+// their keys where they occur. Three things may list: an object in an array (a row of PhishTank or
+// CERT.PL, a MISP attribute, a STIX indicator), an object that is a whole document, and a string in an
+// array that stands by itself or under a key known to hold names. What stands within an object that may
+// list belongs to it, and lists only under the keys of holders.
+
+// holders are the keys under which an object in an array holds further ones.
+var holders = map[string]bool{
+	"event": true, "response": true, "object": true, "objects": true, "attribute": true, "attributes": true,
+	"indicators": true, "iocs": true, "data": true, "results": true, "items": true, "entries": true,
+}
+
+// asides are the keys, of MISP and STIX, under which nothing stands that may list.
+var asides = map[string]bool{
+	"galaxy": true, "galaxycluster": true, "relatedevent": true, "shadowattribute": true, "eventreport": true, "org": true, "orgc": true,
+	"sharinggroup": true, "objectreference": true, "externalreferences": true, "references": true,
+}
+
+// blockKeys and allowKeys are the keys of arrays of names.
+var (
+	blockKeys = map[string]bool{
+		"domains": true, "domain": true, "hosts": true, "hostnames": true, "fqdn": true, "names": true, "urls": true, "url": true,
+		"deny": true, "denysub": true, "denied": true, "denylist": true, "deniedremotedomains": true, "block": true, "blocked": true,
+		"blocklist": true, "blacklist": true, "malicious": true, "phishing": true, "malware": true, "scam": true,
+		"indicators": true, "iocs": true, "data": true, "results": true, "items": true, "entries": true,
+	}
+	allowKeys = map[string]bool{
+		"allow": true, "allowed": true, "allowlist": true, "whitelist": true, "exceptions": true,
+	}
+)
+
+// place is where in a document a value stands.
+type place struct {
+	key    string // folded, of the object that holds the value or the array it is in; empty for a document
+	entry  bool   // within an object that may list
+	inList bool   // an element of an array
+}
+
+// unnamed stands for a key that folds to nothing. No folded key has a hyphen.
+const unnamed = "-"
+
+// top reports whether the value is a document, or in an array that is one.
+func (at place) top() bool { return at.key == "" }
+
+// documents reads JSON documents up to the end.
+func (p *parser) documents(r *bufio.Reader) error {
+	if head, _ := r.Peek(len(byteOrderMark)); string(head) == string(byteOrderMark) {
+		r.Discard(len(byteOrderMark))
+	}
+	d := json.NewDecoder(&clip{r: r})
+	d.UseNumber()
+	w := &walk{p: p, d: d}
+	for {
+		before := p.stats.Lines
+		err := w.value(place{})
+		if err == io.EOF {
+			return nil
+		}
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("JSON is cut short: %w", err)
+		}
+		if err != nil {
+			return err
+		}
+		if p.stats.Lines == before && !w.known {
+			w.count()
+			p.refuse(UnknownForm)
+		}
+		w.known = false
+	}
+}
+
+// walk is one stream of documents being read.
+type walk struct {
+	p     *parser
+	d     *json.Decoder
+	known bool // the document has the keys of a list, be it an empty one
+}
+
+// count counts an entry.
+func (w *walk) count() {
+	w.p.stats.Lines++
+	w.p.line = w.p.stats.Lines
+}
+
+// value reads the next value.
+func (w *walk) value(at place) error {
+	token, err := w.d.Token()
+	if err != nil {
+		return err
+	}
+	switch t := token.(type) {
+	case json.Delim:
+		if t == '[' {
+			return inside(w.array(at))
+		}
+		return inside(w.object(at))
+	case string:
+		if at.inList {
+			w.text(t, at)
+		}
+	}
+	return nil
+}
+
+// inside is err, of a document that has begun.
+func inside(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (w *walk) array(at place) error {
+	if at.inList { // rows of cells: which is the name is not said
+		w.count()
+		w.p.refuse(UnknownForm)
+		return w.threats(nil, noRole, 1)
+	}
+	w.known = w.known || at.top() || blockKeys[at.key] || allowKeys[at.key] || holders[at.key]
+	at.inList = true
+	for w.d.More() {
+		if err := w.value(at); err != nil {
+			return err
+		}
+	}
+	_, err := w.d.Token()
+	return err
+}
+
+// text reads a string of an array.
+func (w *walk) text(s string, at place) {
+	w.count()
+	p := w.p
+	name := trim([]byte(s))
+	switch {
+	case p.stats.Format == FormatMISP || p.stats.Format == FormatSTIX || p.stats.Format == FormatTAXII:
+		p.refuse(UnknownForm)
+	case at.top(), blockKeys[at.key]:
+		scope := blocklist.Subtree
+		if roles[at.key] == hostRole {
+			scope = blocklist.Exact
+		}
+		p.claim.threat([]byte(at.key), false)
+		p.indicator(name, scope)
+		p.claim = claim{}
+	case allowKeys[at.key]: // of the name alone: such lists name the hosts of others' sites, and block some of those
+		if len(name) > 1 && name[0] == '*' {
+			p.refuse(Wildcard)
+			return
+		}
+		p.add(name, blocklist.Exact, blocklist.Except)
+	default:
+		p.refuse(UnknownForm)
+	}
+}
+
+// object reads an object, and what it claims.
+func (w *walk) object(at place) error {
+	c := claim{observed: at.inList && (at.key == "attribute" || at.key == "attributes" || at.key == "object" || at.key == "event")}
+	before, keys := w.p.stats.Lines, 0
+	for ; w.d.More(); keys++ {
+		token, err := w.d.Token()
+		if err != nil {
+			return err
+		}
+		name, _ := token.(string)
+		if err := w.member(&c, foldKey([]byte(name)), at.entry || at.inList); err != nil {
+			return err
+		}
+	}
+	if _, err := w.d.Token(); err != nil {
+		return err
+	}
+	holds := w.p.stats.Lines > before
+	switch {
+	case at.top() && keys == 0: // a TAXII envelope of nothing
+		w.known = true
+	case !at.top() && !at.inList:
+	case c.named(), c.texts[patternRole] != nil, !holds && (at.inList || c.texts[nameRole] != nil):
+		w.claim(c)
+	}
+	return nil
+}
+
+// member reads what stands under a key of an object, which is or is within an entry, or is not.
+func (w *walk) member(c *claim, key string, entry bool) error {
+	token, err := w.d.Token()
+	if err != nil {
+		return err
+	}
+	r := roles[key]
+	delim, ok := token.(json.Delim)
+	if key == "" {
+		key = unnamed
+	}
+	at := place{key: key, entry: entry}
+	switch {
+	case !ok:
+		w.known = w.known || key == "more"
+		c.set(r, scalar(token))
+		return nil
+	case r == threatRole, r == labelRole:
+		return w.threats(c, r, 1)
+	case asides[key], entry && !holders[key] && (delim != '[' || r != domainRole && r != hostRole && r != urlRole):
+		return w.threats(nil, noRole, 1)
+	case delim == '[':
+		return w.array(at)
+	}
+	return w.object(at)
+}
+
+// threats takes the strings up to the end of an open array or object for categories, those that MISP
+// writes as objects included. With no claim to tell of them it passes over all.
+func (w *walk) threats(c *claim, r role, depth int) error {
+	for depth > 0 {
+		token, err := w.d.Token()
+		if err != nil {
+			return err
+		}
+		switch t := token.(type) {
+		case json.Delim:
+			if t == '[' || t == '{' {
+				depth++
+			} else {
+				depth--
+			}
+		case string:
+			if c != nil {
+				c.set(r, []byte(t))
+			}
+		}
+	}
+	return nil
+}
+
+func scalar(token json.Token) []byte {
+	switch t := token.(type) {
+	case string:
+		return []byte(t)
+	case json.Number:
+		return []byte(t)
+	case bool:
+		if t {
+			return []byte("true")
+		}
+		return []byte("false")
+	}
+	return nil
+}
+
+// claim reads what an object claims, if the list's format has such objects.
+func (w *walk) claim(c claim) {
+	w.count()
+	p := w.p
+	p.claim = c
+	stix := c.isSTIX()
+	switch p.stats.Format {
+	case FormatMISP:
+		if !c.observed {
+			p.refuse(UnknownForm)
+			break
+		}
+		p.indicators()
+	case FormatSTIX, FormatTAXII:
+		if !stix {
+			p.refuse(UnknownForm)
+			break
+		}
+		p.stix()
+	default:
+		if stix {
+			p.stix()
+		} else {
+			p.indicators()
+		}
+	}
+	p.claim = claim{}
+}

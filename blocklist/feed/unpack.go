@@ -1,0 +1,253 @@
+package feed
+
+import (
+	"archive/zip"
+	"bufio"
+	"bytes"
+	"compress/bzip2"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	maxLayers    = 2       // compressions one within the other
+	maxFiles     = 4096    // of a zip archive
+	maxDirectory = 2 << 20 // octets of a zip archive's directory
+	zstdWindow   = 8 << 20 // octets; what RFC 8878 section 3.1.1.1.2 asks decoders to support
+)
+
+// unpacker yields the contents of a list: one, or one for each file of a zip archive. What is
+// compressed, as its first octets tell, is decompressed.
+type unpacker struct {
+	plain  *bufio.Reader // the only content, nil once yielded
+	files  []*zip.File   // not yet yielded
+	left   [maxLayers + 1]int64
+	closes []func() // what the content yielded last holds open
+}
+
+// unpack opens r. No layer may give more than limit octets, over all files. Memory is bounded.
+func unpack(r io.Reader, limit int64) (*unpacker, error) {
+	u := &unpacker{}
+	for i := range u.left {
+		u.left[i] = limit
+	}
+	br := u.bound(r, 0)
+	if isZip(br) {
+		files, err := zipFiles(r)
+		u.files = files
+		return u, err
+	}
+	plain, err := u.layers(br, 0)
+	u.plain = plain
+	return u, err
+}
+
+// next is the next content, valid until next or close is called; io.EOF after the last.
+func (u *unpacker) next() (*bufio.Reader, error) {
+	if r := u.plain; r != nil {
+		u.plain = nil
+		return r, nil
+	}
+	u.close()
+	if len(u.files) == 0 {
+		return nil, io.EOF
+	}
+	file := u.files[0]
+	u.files = u.files[1:]
+	r, err := file.Open()
+	if err != nil {
+		return nil, fmt.Errorf("%.100q in a zip archive: %w", file.Name, err)
+	}
+	u.closes = append(u.closes, func() { r.Close() })
+	return u.layers(u.bound(r, 1), 1)
+}
+
+func (u *unpacker) close() {
+	for _, c := range u.closes {
+		c()
+	}
+	u.closes = nil
+}
+
+func (u *unpacker) bound(r io.Reader, layer int) *bufio.Reader {
+	return bufio.NewReaderSize(&meter{r, &u.left[layer]}, maxLine)
+}
+
+// layers takes the compressions off br, which stands below the given number of them.
+func (u *unpacker) layers(br *bufio.Reader, layer int) (*bufio.Reader, error) {
+	for {
+		r, err := u.decompressor(br)
+		if err != nil {
+			return nil, fmt.Errorf("decompress: %w", err)
+		}
+		if r == nil {
+			return br, nil
+		}
+		if layer++; layer > maxLayers {
+			return nil, errors.New("compressed more than twice; unpack it first")
+		}
+		br = u.bound(r, layer)
+	}
+}
+
+// decompressor is nil if what br holds is not compressed.
+func (u *unpacker) decompressor(br *bufio.Reader) (io.Reader, error) {
+	head, _ := br.Peek(10)
+	switch {
+	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
+		return gzip.NewReader(br)
+	case isZstd(head):
+		d, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdWindow))
+		if err != nil {
+			return nil, err
+		}
+		u.closes = append(u.closes, d.Close)
+		return d, nil
+	case isBzip2(head):
+		return bzip2.NewReader(br), nil
+	case isZip(br):
+		return nil, errors.New("a zip archive within another archive; unpack it first")
+	}
+	return nil, nil
+}
+
+// isZstd knows frames and skippable frames (RFC 8878 sections 3.1.1 and 3.1.2).
+func isZstd(head []byte) bool {
+	return bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")) ||
+		len(head) >= 4 && head[0]&0xf0 == 0x50 && string(head[1:4]) == "\x2a\x4d\x18"
+}
+
+// isBzip2 asks for the first block's mark too: "BZh9" may begin a name.
+func isBzip2(head []byte) bool {
+	if len(head) < 10 || string(head[:3]) != "BZh" || head[3] < '1' || head[3] > '9' {
+		return false
+	}
+	mark := string(head[4:10])
+	return mark == "\x31\x41\x59\x26\x53\x59" || mark == "\x17\x72\x45\x38\x50\x90"
+}
+
+func isZip(br *bufio.Reader) bool {
+	head, _ := br.Peek(4)
+	return string(head) == "PK\x03\x04" || string(head) == "PK\x05\x06"
+}
+
+// zipFiles lists the regular files of the archive that all of r is.
+func zipFiles(r io.Reader) ([]*zip.File, error) {
+	at, isAt := r.(io.ReaderAt)
+	seeker, isSeeker := r.(io.Seeker)
+	if !isAt || !isSeeker {
+		return nil, errors.New("a zip archive can be read from a file only; unpack it first, or publish it gzip-compressed")
+	}
+	size, err := seeker.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	directory := &directoryReader{r: at, left: maxDirectory}
+	archive, err := zip.NewReader(directory, size)
+	if err != nil {
+		return nil, fmt.Errorf("open zip archive: %w", err)
+	}
+	directory.open = true
+	var files []*zip.File
+	for _, f := range archive.File {
+		if f.Mode().IsRegular() {
+			files = append(files, f)
+		}
+	}
+	if len(files) > maxFiles {
+		return nil, fmt.Errorf("zip archive of %d files, %d at most are read: %w", len(files), maxFiles, ErrTooLarge)
+	}
+	return files, nil
+}
+
+// directoryReader bounds what is read until open is set: archive/zip reads and keeps an archive's
+// whole directory.
+type directoryReader struct {
+	r    io.ReaderAt
+	left int
+	open bool
+}
+
+func (d *directoryReader) ReadAt(p []byte, off int64) (int, error) {
+	if !d.open {
+		if d.left -= len(p); d.left < 0 {
+			return 0, fmt.Errorf("directory of a zip archive: %w", ErrTooLarge)
+		}
+	}
+	return d.r.ReadAt(p, off)
+}
+
+// plainText reads all contents of r one after the other, each begun on a line of its own, so that lines
+// have the numbers Parse gives them.
+func plainText(r io.Reader, limit int64) (*bufio.Reader, error) {
+	u, err := unpack(r, limit)
+	if err != nil {
+		return nil, err
+	}
+	return bufio.NewReaderSize(&joined{u: u, last: '\n'}, maxLine), nil
+}
+
+type joined struct {
+	u    *unpacker
+	r    io.Reader // nil between contents
+	last byte      // that was read
+}
+
+func (j *joined) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		if j.r == nil {
+			r, err := j.u.next()
+			if err != nil {
+				return 0, err
+			}
+			j.r = r
+			if j.last != '\n' {
+				p[0], j.last = '\n', '\n'
+				return 1, nil
+			}
+		}
+		n, err := j.r.Read(p)
+		if n > 0 {
+			j.last = p[n-1]
+		}
+		if err == io.EOF {
+			j.r, err = nil, nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// meter fails with ErrTooLarge where a reader goes past what is left of a bound.
+type meter struct {
+	r    io.Reader
+	left *int64
+}
+
+func (m meter) Read(p []byte) (int, error) {
+	if int64(len(p)) > *m.left+1 {
+		p = p[:*m.left+1]
+	}
+	n, err := m.r.Read(p)
+	if int64(n) > *m.left {
+		return int(*m.left), ErrTooLarge
+	}
+	*m.left -= int64(n)
+	return n, err
+}
+
+// bounded is a meter with a bound of its own.
+type bounded struct {
+	r    io.Reader
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) { return meter{b.r, &b.left}.Read(p) }
