@@ -63,11 +63,12 @@ func appendPlain(dst, text []byte) ([]byte, bool) {
 	start := len(dst)
 	dst = slices.Grow(dst, maxWire)
 	out := dst[start : start+len(text)+2]
+	lower := out[1 : 1+len(text)]
 	label := 0 // where the length of the label being read goes
 	for i, c := range text {
 		o := hostOctet[c]
+		lower[i] = o
 		if o > '.' || o == '-' {
-			out[i+1] = o
 			continue
 		}
 		if o == 0 || !closePlain(out[label:i+1]) {

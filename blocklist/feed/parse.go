@@ -90,6 +90,7 @@ type parser struct {
 	// Of the content being read, which an archive has several of:
 	begun bool // a line that is not blank was seen
 	start int  // Stats.Lines before it
+	usual usual
 	zone  zone
 	table table
 }
@@ -110,7 +111,7 @@ func (p *parser) contents(r io.Reader, limit int64) error {
 		if err != nil {
 			return err
 		}
-		p.begun, p.start, p.zone, p.table = false, p.stats.Lines, zone{}, table{}
+		p.begun, p.start, p.usual, p.zone, p.table = false, p.stats.Lines, usual{}, zone{}, table{}
 		p.stats.Format = asked
 		if asked == FormatAuto {
 			p.stats.Format = sniff(content)
@@ -122,23 +123,28 @@ func (p *parser) contents(r io.Reader, limit int64) error {
 }
 
 func (p *parser) content(r *bufio.Reader) error {
-	switch p.stats.Format {
+	switch f := p.stats.Format; f {
 	case FormatJSON, FormatMISP, FormatSTIX, FormatTAXII:
 		return p.documents(r)
 	case FormatCSV:
-		err := p.lines(r, p.row, false)
+		err := p.lines(r, p.row)
 		p.endTable()
 		return err
 	case FormatAuto:
-		return p.lines(r, p.entry, true)
+		p.usual = usual{names: blocklist.Subtree, hosts: true, adblock: true}
+		return p.lines(r, p.entry)
+	case FormatHosts:
+		p.usual = usual{names: blocklist.Exact, hosts: true}
+	case FormatDomains, FormatWildcards:
+		p.usual = usual{names: blocklist.Subtree}
+	case FormatAdblock:
+		p.usual = usual{adblock: true}
 	}
-	plain := p.stats.Format == FormatDomains || p.stats.Format == FormatWildcards
-	return p.lines(r, p.only, plain)
+	return p.lines(r, p.only)
 }
 
-// lines gives each line to read. If plain is set, a line that is a name and no more lists the
-// name and all below it, and read is not asked.
-func (p *parser) lines(r *bufio.Reader, read func(line []byte), plain bool) error {
+// lines gives each line to read, unless it is a usual one.
+func (p *parser) lines(r *bufio.Reader, read func(line []byte)) error {
 	for {
 		line, err := r.ReadSlice('\n')
 		if len(line) == 0 && err == io.EOF {
@@ -147,7 +153,7 @@ func (p *parser) lines(r *bufio.Reader, read func(line []byte), plain bool) erro
 		p.stats.Lines++
 		p.line = p.stats.Lines
 		switch {
-		case plain && p.plainLine(line):
+		case p.usualLine(line):
 		case errors.Is(err, bufio.ErrBufferFull):
 			p.refuse(LineTooLong)
 			for errors.Is(err, bufio.ErrBufferFull) {
@@ -165,23 +171,51 @@ func (p *parser) lines(r *bufio.Reader, read func(line []byte), plain bool) erro
 	}
 }
 
-// plainLine lists the name that is all of a line. It reports false if the line is anything else.
-func (p *parser) plainLine(line []byte) bool {
-	if n := len(line); n > 0 && line[n-1] == '\n' {
-		line = line[:n-1]
+// usual says which lines of a format are so plain, and so frequent, that they are read at once.
+type usual struct {
+	names   blocklist.Scope // of a name alone, 0 if it is not usual
+	hosts   bool            // "0.0.0.0 name"
+	adblock bool            // "||name^"
+}
+
+// usualLine lists the name of a usual line. It reports false for any other, having done nothing; what
+// it lists, reading the line step by step lists too.
+func (p *parser) usualLine(line []byte) bool {
+	line = trimEnd(line)
+	if len(line) < 4 || p.zone.inSOA > 0 {
+		return false
 	}
-	if n := len(line); n > 0 && line[n-1] == '\r' {
-		line = line[:n-1]
+	scope := p.usual.names
+	switch line[0] {
+	case '0', '1':
+		if name, ok := cutSink(line); ok && p.usual.hosts {
+			line, scope = name, blocklist.Exact
+		}
+	case '|':
+		if !p.usual.adblock || line[1] != '|' || line[len(line)-1] != '^' {
+			return false
+		}
+		line, scope = line[2:len(line)-1], blocklist.Subtree
 	}
-	if p.zone.inSOA > 0 {
+	if scope == 0 {
 		return false
 	}
 	name, ok := appendPlain(p.name[:0], line)
 	if ok {
 		p.begun = true
-		p.list(name, blocklist.Subtree, blocklist.Block)
+		p.list(name, scope, blocklist.Block)
 	}
 	return ok
+}
+
+// cutSink takes the address nearly all hosts files give off a line.
+func cutSink(line []byte) (rest []byte, ok bool) {
+	for _, sink := range []string{"0.0.0.0", "127.0.0.1"} {
+		if n := len(sink); len(line) > n && string(line[:n]) == sink && isBlank(line[n]) {
+			return line[n+1:], true
+		}
+	}
+	return line, false
 }
 
 // physicalLine reads one line as it stands in the file, its end included. A bare CR ends a line
