@@ -19,7 +19,7 @@ type Config struct {
 	Essential    io.Reader    // more essential names, in the form of essential.txt; may be nil
 	Own          []string     // names of this very service: its page, its upstreams, the hosts of its feeds; ASCII
 	OwnAddresses []netip.Addr // and its addresses
-	Popular      io.Reader    // a popularity list instead of the shipped one (see README.md for its form); nil: the shipped one
+	Popular      io.Reader    // a popularity list instead of the shipped one: lines of "rank,name", or names in rank order, gzip or not; may be nil
 	Bound        int          // the last rank that is popular; 0 is DefaultBound
 }
 
@@ -71,8 +71,9 @@ func New(c Config) (*Guards, error) {
 // Stats tells what the lists held.
 func (g *Guards) Stats() Stats { return g.stats }
 
-// Check judges a listing; the first guard that objects decides. Only blocks are judged: an exception
-// and an allow make the set smaller. It does not allocate but for children of wildcard public
+// Check judges a listing; the first guard that objects decides, but for a hold, which yields to a refusal by
+// a later one: a person who lets it go has not been asked about that. Only blocks are judged: an exception and
+// an allow make the set smaller. It does not allocate but for children of wildcard public
 // suffixes. The listing is borrowed for the call only.
 func (g *Guards) Check(l blocklist.Listing) Finding {
 	if l.Decision != blocklist.Block {
@@ -89,11 +90,15 @@ func (g *Guards) Check(l blocklist.Listing) Finding {
 		return Finding{Outcome: Refuse, Guard: Name, why: noScope}
 	}
 	n := g.look(l.Name)
-	if f := g.checkSuffix(l.Name, n, below); f.Outcome != Pass {
-		return f
+	held := checkSuffix(l.Name, n, below)
+	if held.Outcome == Refuse {
+		return held
 	}
 	if f := checkEssential(n, exact, below); f.Outcome != Pass {
 		return f
+	}
+	if held.Outcome == Hold {
+		return held
 	}
 	return g.checkPopular(n, below)
 }
@@ -130,7 +135,7 @@ func (g *Guards) look(name []byte) known {
 	return n
 }
 
-func (g *Guards) checkSuffix(name []byte, n known, below bool) Finding {
+func checkSuffix(name []byte, n known, below bool) Finding {
 	f := Finding{Outcome: Refuse, Guard: PublicSuffix}
 	switch {
 	case n.itself&isSuffix != 0:

@@ -35,8 +35,8 @@ func wireName(t testing.TB, text string) []byte {
 
 func TestCheck(t *testing.T) {
 	g := newGuards(t, Config{
-		Essential: strings.NewReader("hospital.example # all of it\n=pages.example\r\n\nlogin.pages.example\n"),
-		Own:       []string{"page.rempart.example", "feeds.github.io"},
+		Essential: strings.NewReader("hospital.example # all of it\n=pages.example\r\n\nlogin.pages.example\n=typeform.com\n"),
+		Own:       []string{"page.rempart.example", "feeds.github.io", "me.code.run"},
 		Popular:   strings.NewReader("1,top.example\n10000,last.example\n10001,next.example\n5,a.b.deep.example\n9,com\n20000,shop.example\n7,blogspot.com\n"),
 	})
 	long := strings.Repeat("a.", 125) + "aa"
@@ -98,6 +98,10 @@ func TestCheck(t *testing.T) {
 		{"rempart.example", blocklist.Exact, "pass none"},
 		{"a.rempart.example", blocklist.Subtree, "pass none"},
 		{"feeds.github.io", blocklist.Exact, "refuse essential"},
+
+		{"me.code.run", blocklist.Subtree, "refuse essential"},
+		{"you.code.run", blocklist.Subtree, "hold public-suffix"},
+		{"typeform.com", blocklist.Subtree, "refuse essential"},
 
 		{"top.example", blocklist.Exact, "hold popular"},
 		{"top.example", blocklist.Below, "hold popular"},
