@@ -145,9 +145,11 @@ func eachLine(r io.Reader, max int, f func(number int, line string) error) error
 		if err != nil && err != io.EOF {
 			return fmt.Errorf("reading it: %w", err)
 		}
-		whole, full := buf[:kept+n], kept+n == len(buf)
-		end := bytes.LastIndexByte(whole, '\n') + 1
-		if err == io.EOF || end == 0 && full {
+		whole, end := buf[:kept+n], 0 // end is that of the last whole line
+		if i := bytes.LastIndexByte(whole[kept:], '\n'); i >= 0 {
+			end = kept + i + 1
+		}
+		if err == io.EOF || end == 0 && len(whole) == len(buf) {
 			end = len(whole)
 		}
 		for line := range strings.Lines(string(whole[:end])) { // a string of many lines: one for each would cost more than reading it
