@@ -35,6 +35,8 @@ var rooms = map[string]struct {
 	"internal/web":      {[]string{"blocklist"}, "the page only asks the set"},
 	"internal/admin":    {[]string{"blocklist"}, "what else it tells arrives as a function"},
 	"internal/dnstest":  {nil, "tests of any room use it"},
+
+	"blocklist/guard/generate": {nil, "it makes the lists that guard ships, and is no part of the program"},
 }
 
 // outside says who may import what is not ours and not of the standard library, where that is restricted.
@@ -50,7 +52,7 @@ var outside = map[string]struct {
 	"github.com/caarlos0/env": {[]string{"internal/config/"}, "the environment is read in one place"},
 	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
 	"net/http":                {[]string{"blocklist/feed/", "internal/web/", "internal/admin/", "cmd/"}, "the resolver knows no HTTP"},
-	"os":                      {[]string{"blocklist/feed/", "internal/config/", "internal/durable/", "internal/dnstest/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
+	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/dnstest/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
 
 func TestImportRules(t *testing.T) {

@@ -1,0 +1,130 @@
+package guard
+
+import (
+	"fmt"
+
+	"rempart/blocklist"
+)
+
+// Outcome is what a guard decides.
+type Outcome uint8
+
+const (
+	Pass   Outcome = iota
+	Refuse         // it must not count
+	Hold           // it must not count until a person says so
+)
+
+// Guard is the check that decided.
+type Guard uint8
+
+const (
+	None         Guard = iota // none objected
+	Name                      // it is no name that can be listed
+	Address                   // the prefix is too wide, not public, or this service's own
+	PublicSuffix              // names below it belong to people who have nothing to do with each other
+	Essential                 // what must always be reached, and this service itself
+	Popular                   // what very many people use
+	Mass                      // a feed shrank or grew out of proportion
+	GuardCount                // how many there are, None included
+)
+
+// Finding is what the guards say of one listing or one change; its zero value is that nobody objects.
+// It holds numbers only, so that it costs nothing until Explain is called.
+type Finding struct {
+	Outcome Outcome
+	Guard   Guard
+	why     reason
+	at      uint8 // where the name's ancestor that decided begins, in octets of the name
+	a, b    int   // rank and bound; counts before and after
+}
+
+// reason is what a guard found.
+type reason uint8
+
+const (
+	malformed reason = iota
+	badOctet
+	noScope
+	root
+	singleLabel
+	numeric
+	localhost
+	tooWide
+	notPublic
+	ownAddress
+	suffix
+	suffixBelow
+	suffixesBelow
+	wildcardSuffix
+	protected
+	protectedBelow
+	ownName
+	popular
+	popularBelow
+	shrank
+	grew
+)
+
+var reasonTexts = [...]string{
+	malformed:      "it is not a domain name within the lengths of RFC 1035",
+	badOctet:       "it holds an octet that no host name has, or a capital letter",
+	noScope:        "its scope reaches nothing",
+	root:           "it is the root: everything is below it",
+	singleLabel:    "it is a top-level domain",
+	numeric:        "its last label is a number: it is an address, or nothing",
+	localhost:      "it is localhost, or below it",
+	tooWide:        "the prefix is no address prefix of /24 to /32 (IPv4) or /48 to /128 (IPv6)",
+	notPublic:      "it holds addresses that are not public",
+	ownAddress:     "it holds an address of this service",
+	suffix:         "it is a public suffix: names below it belong to people who have nothing to do with each other",
+	suffixBelow:    "a public suffix is below it: a person should look",
+	suffixesBelow:  "every name right below it is a public suffix",
+	wildcardSuffix: "it is a public suffix by a wildcard only: it may be one person's, a person should look",
+	protected:      "%s is essential",
+	protectedBelow: "an essential name is below it",
+	ownName:        "this service is called that, or uses it",
+	popular:        "it is among the first %d in popularity, and the bound is %d: a person should look",
+	popularBelow:   "a name among the first %[2]d in popularity is below it: a person should look",
+	shrank:         "it shrank from %d to %d listings",
+	grew:           "it grew from %d to %d listings",
+}
+
+// Explain is the reason for people, in a sentence about name, the one that was checked; nil where
+// no name was.
+func (f Finding) Explain(name []byte) string {
+	if f.Outcome == Pass {
+		return "nothing speaks against it"
+	}
+	text := reasonTexts[f.why]
+	switch f.why {
+	case protected:
+		if int(f.at) >= len(name) {
+			return fmt.Sprintf(text, "it")
+		}
+		return fmt.Sprintf(text, blocklist.NameText(name[f.at:]))
+	case popular, popularBelow, shrank, grew:
+		return fmt.Sprintf(text, f.a, f.b)
+	}
+	return text
+}
+
+func (o Outcome) String() string {
+	switch o {
+	case Pass:
+		return "pass"
+	case Refuse:
+		return "refuse"
+	case Hold:
+		return "hold"
+	}
+	return "unknown"
+}
+
+// String is the guard's name, fit for a metric label.
+func (g Guard) String() string {
+	if g >= GuardCount {
+		return "unknown"
+	}
+	return [GuardCount]string{"none", "name", "address", "public-suffix", "essential", "popular", "mass-change"}[g]
+}

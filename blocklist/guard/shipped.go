@@ -1,0 +1,65 @@
+package guard
+
+import (
+	_ "embed"
+	"io"
+	"strings"
+
+	"rempart/blocklist"
+)
+
+//go:generate go run ./generate -lists ../../../misp-warninglists
+
+// The shipped lists; README.md says where they come from.
+var (
+	//go:embed essential.txt
+	essentialText string
+	//go:embed suffixes.txt
+	suffixesText string
+	//go:embed shared.txt
+	sharedText string
+	//go:embed popular.csv.gz
+	popularGzip string
+)
+
+// shippedNames is about how many names the shipped lists hold, with the names above them.
+const shippedNames = 40_000
+
+func shippedPopular() io.Reader { return strings.NewReader(popularGzip) }
+
+// readShipped reads the shipped lists but the popularity list.
+func (g *Guards) readShipped() error {
+	if err := g.readEssential(strings.NewReader(essentialText)); err != nil {
+		return err
+	}
+	for text := range strings.Lines(suffixesText) {
+		text, wildcard := strings.CutPrefix(strings.TrimSpace(text), "*.")
+		f := isSuffix
+		if wildcard {
+			f = isWildcard
+		}
+		if err := g.addShipped(text, f, holdsSuffix); err != nil {
+			return err
+		}
+	}
+	for text := range strings.Lines(sharedText) {
+		if err := g.addShipped(strings.TrimSpace(text), isShared, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addShipped adds a fact of a name, and one of those above it.
+func (g *Guards) addShipped(text string, of, above fact) error {
+	var buf [maxName]byte
+	name, err := blocklist.AppendName(buf[:0], text)
+	if err != nil {
+		return err
+	}
+	g.names.add(name, of)
+	if above != 0 {
+		g.names.addAbove(name, above)
+	}
+	return nil
+}
