@@ -31,10 +31,7 @@ func (oneAddress) Sighted([]byte) bool { return false }
 // BenchmarkFast answers queries in batches of 32 from 10,000 cached or blocked names, a million being
 // listed. One operation is one query.
 func BenchmarkFast(b *testing.B) {
-	v, err := million()
-	if err != nil {
-		b.Fatal(err)
-	}
+	v := shared(b).view
 	store, err := cache.New(64 << 20)
 	if err != nil {
 		b.Fatal(err)

@@ -1,74 +1,225 @@
 package bench
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
+
+	"github.com/bits-and-blooms/bloom/v3"
+	"github.com/cespare/xxhash/v2"
 
 	"rempart/blocklist"
 )
 
-// million is the set of a million names that benchmarks share, compiled once.
-var million = sync.OnceValues(func() (*blocklist.View, error) {
-	names, err := Blocked(1_000_000)
-	if err != nil {
-		return nil, err
+// Listed says how many names the sets of the benchmarks list: a million, unless REMPART_BENCH_LISTED says another number.
+const Listed = "REMPART_BENCH_LISTED"
+
+// listed is the set that benchmarks share, compiled once, and its names.
+var listed = sync.OnceValues(func() (set, error) {
+	n := 1_000_000
+	if text := os.Getenv(Listed); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil {
+			return set{}, fmt.Errorf("%s: %w", Listed, err)
+		}
 	}
-	return View(names)
+	names, err := Blocked(n)
+	if err != nil {
+		return set{}, err
+	}
+	view, err := View(names)
+	return set{view, names}, err
 })
 
-func wireNames(b *testing.B, names []string, err error) [][]byte {
+type set struct {
+	view  *blocklist.View
+	names []string
+}
+
+func shared(b testing.TB) set {
+	b.Helper()
+	s, err := listed()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+func wireNames(b testing.TB, names []string, err error) [][]byte {
 	b.Helper()
 	if err != nil {
 		b.Fatal(err)
 	}
-	out := make([][]byte, len(names))
-	for i, n := range names {
-		if out[i], err = blocklist.AppendName(nil, n); err != nil {
-			b.Fatal(err)
-		}
+	out, err := Wire(names)
+	if err != nil {
+		b.Fatal(err)
 	}
 	return out
 }
 
-// BenchmarkMatch judges names against a million, in an order that no cache foresees.
-func BenchmarkMatch(b *testing.B) {
-	v, err := million()
-	if err != nil {
-		b.Fatal(err)
+// popularNames are names people ask for, each alone and with a label before, in an order that no cache foresees.
+func popularNames(b testing.TB, before string) [][]byte {
+	names, err := Popular(100_000)
+	if err == nil {
+		names = append([]string(nil), names...)
+		rng := rand.New(rand.NewPCG(3, 3))
+		rng.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+		for i := range names {
+			names[i] = before + names[i]
+		}
 	}
-	b.Logf("%d octets a name in %d", v.Stats().Bytes/v.Stats().Names, v.Stats().Names)
-	run := func(name string, names [][]byte, want blocklist.Action) {
+	return wireNames(b, names, err)
+}
+
+// unlisted keeps the names that pass.
+func unlisted(v *blocklist.View, names [][]byte) [][]byte {
+	kept := names[:0:0]
+	for _, n := range names {
+		if v.Match(n, blocklist.AllCategories, 1).Action == blocklist.Pass {
+			kept = append(kept, n)
+		}
+	}
+	return kept
+}
+
+// BenchmarkMatch judges names one at a time, and in batches whose memory reads overlap.
+func BenchmarkMatch(b *testing.B) {
+	s := shared(b)
+	b.Logf("%.2f octets a name in %d", float64(s.view.Stats().Bytes)/float64(s.view.Stats().Names), s.view.Stats().Names)
+	run := func(name string, names [][]byte) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
-			other := 0
-			for i := 0; b.Loop(); i++ {
-				if v.Match(names[i%len(names)], blocklist.AllCategories, 1).Action != want {
-					other++
+			for i := 0; b.Loop(); {
+				s.view.Match(names[i], blocklist.AllCategories, 1)
+				if i++; i == len(names) {
+					i = 0
 				}
 			}
-			if want == blocklist.BlockedBy && other > 0 {
-				b.Errorf("%d listed names passed", other)
+		})
+		b.Run(name+", batches of 32", func(b *testing.B) {
+			b.ReportAllocs()
+			var verdicts [32]blocklist.Verdict
+			for i, n := 0, 0; n < b.N; n += 32 {
+				s.view.MatchBatch(names[i:i+32], blocklist.AllCategories, 1, verdicts[:])
+				if i += 32; i+32 > len(names) {
+					i = 0
+				}
 			}
 		})
 	}
-	blocked, err := Blocked(1_000_000)
-	run("listed", wireNames(b, blocked, err), blocklist.BlockedBy)
-	popular, err := Popular(100_000)
-	plain := wireNames(b, popular, err)
-	run("popular", plain, blocklist.Pass)
-	www := make([]string, len(popular))
-	for i, n := range popular {
-		www[i] = "www." + n
-	}
-	run("popular with www", wireNames(b, www, nil), blocklist.Pass)
+	run("listed", wireNames(b, s.names, nil))
+	run("popular", unlisted(s.view, popularNames(b, "")))
+	run("three labels", unlisted(s.view, popularNames(b, "www.")))
 }
 
-// BenchmarkCompile turns a million names into a snapshot and opens it.
-func BenchmarkCompile(b *testing.B) {
-	names, err := Blocked(1_000_000)
-	if err != nil {
-		b.Fatal(err)
+// BenchmarkFilter measures the filter against the library's own use of it, and against none: names of three labels, not listed.
+func BenchmarkFilter(b *testing.B) {
+	s := shared(b)
+	names := unlisted(s.view, popularNames(b, "www."))
+	locations := func(name []byte) [6]uint64 {
+		h := xxhash.Sum64(name)
+		var locs [6]uint64
+		for i := range locs {
+			locs[i] = h + uint64(i)*(h>>32|1)
+		}
+		return locs
 	}
+	plain := bloom.New(uint(12*len(s.names)), 6)
+	for _, n := range wireNames(b, s.names, nil) {
+		locs := locations(n)
+		for _, l := range locs {
+			plain.BitSet().Set(uint(l % uint64(plain.Cap())))
+		}
+	}
+	run := func(what string, passes func(name []byte) bool) {
+		b.Run(what, func(b *testing.B) {
+			maybe := 0
+			i := 0
+			for b.Loop() {
+				if passes(names[i]) {
+					maybe++
+				}
+				if i++; i == len(names) {
+					i = 0
+				}
+			}
+			b.ReportMetric(100*float64(maybe)/float64(b.N), "%maybe")
+		})
+	}
+	run("a line a name", s.view.Snapshot().MayHold)
+	run("the library's spread", func(name []byte) bool {
+		for ; name[0] != 0; name = name[1+name[0]:] {
+			if locs := locations(name); plain.TestLocations(locs[:]) {
+				return true
+			}
+		}
+		return false
+	})
+	run("none", func(name []byte) bool {
+		for ; name[0] != 0; name = name[1+name[0]:] {
+			if len(s.view.Claims(name)) > 0 {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// TestNoFalsePositive asks for names that are not listed, popular and made up: 20 million where REMPART_BENCH_LISTED says so, fewer otherwise.
+func TestNoFalsePositive(t *testing.T) {
+	count := 200_000
+	if os.Getenv(Listed) != "" {
+		count = 20_000_000
+	}
+	names, err := Blocked(100_000)
+	if os.Getenv(Listed) != "" {
+		names = shared(t).names
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	view, err := View(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is := make(map[string]bool, len(names))
+	for _, n := range names {
+		is[n] = true
+	}
+	popular, err := Popular(50_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(5, 5))
+	for i := range count {
+		name := fmt.Sprintf("%s%x.%s", []string{"www.", "", "a.b."}[i%3], rng.Uint32(), []string{"com", "fr", "github.io"}[rng.IntN(3)])
+		if i%2 == 0 {
+			name = []string{"", "www.", "cdn.a."}[i/2%3] + popular[rng.IntN(len(popular))]
+		}
+		wire, err := blocklist.AppendName(nil, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := view.Match(wire, blocklist.AllCategories, 1).Action
+		want := blocklist.Pass
+		for at := name; at != ""; _, at, _ = strings.Cut(at, ".") {
+			if is[at] {
+				want = blocklist.BlockedBy
+			}
+		}
+		if got != want {
+			t.Fatalf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
+
+// BenchmarkCompile turns the listed names into a snapshot and opens it.
+func BenchmarkCompile(b *testing.B) {
+	names := shared(b).names
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := View(names); err != nil {

@@ -21,7 +21,8 @@ const (
 	PopularNames = "REMPART_BENCH_POPULAR" // names people ask for, in rank order
 )
 
-// Blocked returns n distinct names to block, spread over the whole of the real data.
+// Blocked returns n distinct names to block, spread over the whole of the real data; where that is less, names below its names
+// are added, as feeds have them.
 func Blocked(n int) ([]string, error) { return load(ThreatNames, n, true, "threat") }
 
 // Popular returns n distinct names to ask for, the first of the real data.
@@ -53,12 +54,33 @@ func load(variable string, n int, spread bool, word string) ([]string, error) {
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", variable, path, err)
 	}
-	if len(all) < n {
-		return nil, fmt.Errorf("%s: %s holds %d names, %d are needed", variable, path, len(all), n)
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s: %s holds no names", variable, path)
+	}
+	for labels, i := []string{"login", "www2", "secure", "cdn7", "fr"}, 0; len(all) < n; i++ {
+		all = append(all, labels[i%len(labels)]+"."+all[i])
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
 	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all[:n:n], nil
+}
+
+// Wire are names in wire form, one after the other in memory: a server has the name it judges near.
+func Wire(names []string) ([][]byte, error) {
+	size := 0
+	for _, n := range names {
+		size += len(n) + 2
+	}
+	all, out := make([]byte, 0, size), make([][]byte, len(names))
+	for i, n := range names {
+		begin := len(all)
+		var err error
+		if all, err = blocklist.AppendName(all, n); err != nil {
+			return nil, err
+		}
+		out[i] = all[begin:len(all):len(all)]
+	}
+	return out, nil
 }
 
 // madeUp names have two labels mostly, three sometimes, and about twenty octets.
@@ -79,9 +101,10 @@ func madeUp(n int, word string) []string {
 // View compiles names, each with all below it, into a set.
 func View(names []string) (*blocklist.View, error) {
 	b := blocklist.NewBuilder()
+	var name []byte
 	for _, text := range names {
-		name, err := blocklist.AppendName(nil, text)
-		if err != nil {
+		var err error
+		if name, err = blocklist.AppendName(name[:0], text); err != nil {
 			return nil, err
 		}
 		if err := b.Add(blocklist.Listing{Name: name, Scope: blocklist.Subtree}); err != nil {

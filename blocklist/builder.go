@@ -3,6 +3,7 @@ package blocklist
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"math"
 	"slices"
@@ -10,172 +11,231 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// ErrFull is returned when a source or a snapshot outgrows the 32-bit offsets of the format.
-var ErrFull = errors.New("more than 4 GiB of names")
+// ErrFull is returned when a source or a snapshot outgrows what the format can count.
+var ErrFull = errors.New("more than the format can hold")
 
-// Builder gathers one source's listings and applies that source's own exceptions. It is
-// not safe for concurrent use.
+const (
+	buildBuckets = 256     // by the first octet of the name's hash
+	buildChunk   = 4 << 10 // octets gathered at a time, of one bucket
+	buildHead    = 5       // of a record: the claim's number, the key's length
+)
+
+// Builder gathers one source's listings in the order of their names' hashes, roughly: each in the bucket
+// of its hash, so that sorting and walking stay within a processor's cache. It takes the octets of the names
+// and five more each, and is not safe for concurrent use.
 type Builder struct {
-	names    []byte // of each listing in turn: its name, without the root
-	listings []builtListing
-	claims   []claim
-	claimOf  map[claim]uint32
-	excepted bool
-	canceled map[string]uint8 // by name: bit s for a scope s whose blocks are dropped
+	buckets    [buildBuckets][][]byte // chunks of records: claim's number, length, key
+	free       [][]byte
+	size, held int
+	claims     []builtClaim
+	claimOf    map[builtClaim]uint32
+	last       uint32 // the claim of the listing before, most often the next one's too
+	exceptions Exceptions
+	key        [prefixKeyLen]byte
 }
 
-// builtListing is one listing: where its name stands in Builder.names, and which claim it makes.
-type builtListing struct {
-	hash  uint64
-	name  uint32
-	size  uint8
-	claim uint16
+// builtClaim is what is interned of a listing.
+type builtClaim struct {
+	claim
+	since day
 }
-
-// claim is all of a listing but its name; few distinct ones occur in a source.
-type claim struct {
-	Decision Decision
-	Scope    Scope
-	Category Category
-	Mark     Mark
-	Start    int64
-	Expiry   int64
-}
-
-const maxClaims = math.MaxUint16
 
 // NewBuilder returns an empty builder.
 func NewBuilder() *Builder {
-	return &Builder{claimOf: map[claim]uint32{}, canceled: map[string]uint8{}}
+	return &Builder{claimOf: map[builtClaim]uint32{}}
 }
 
-// Len is the number of listings added, repeated and cancelled ones included.
-func (b *Builder) Len() int { return len(b.listings) }
+// Len is the number of listings held, repeated ones included; Size is the octets of memory they take.
+func (b *Builder) Len() int  { return b.held }
+func (b *Builder) Size() int { return b.size }
 
 // Add takes a listing in, copying its name, which is a sound canonical name. Its error is ErrFull.
 func (b *Builder) Add(l Listing) error {
-	name := l.Name[:len(l.Name)-1]
-	if uint64(len(b.names)+len(name)) > math.MaxUint32 {
-		return ErrFull
+	var key []byte
+	if l.Prefix.IsValid() {
+		key = appendPrefix(b.key[:0], l.Prefix)
+	} else {
+		key = l.Name[:len(l.Name)-1]
 	}
-	id, ok := b.claim(claim{l.Decision, l.Scope, l.Category, l.Mark, l.Start, l.Expiry})
-	if !ok {
-		return ErrFull
+	if l.Decision == Except {
+		return b.exceptions.except(key, l.Scope)
 	}
-	b.excepted = b.excepted || l.Decision == Except
-	b.listings = append(b.listings, builtListing{xxhash.Sum64(name), uint32(len(b.names)), uint8(len(name)), uint16(id)})
-	b.names = append(b.names, name...)
+	id, err := b.claim(builtClaim{
+		claim{l.Decision, l.Scope, l.Category, l.Mark, l.Start, l.Expiry, l.ID}, dayOf(l.Since),
+	})
+	if err != nil {
+		return err
+	}
+	b.put(xxhash.Sum64(key), id, key)
 	return nil
 }
 
-// Cancel drops the source's block of exactly that name and scope, wherever it stands ($badfilter).
-func (b *Builder) Cancel(name []byte, scope Scope) {
-	b.canceled[string(name[:len(name)-1])] |= 1 << scope
+func (b *Builder) put(hash uint64, id uint32, key []byte) {
+	bucket := &b.buckets[hash>>56]
+	last := len(*bucket) - 1
+	if last < 0 || cap((*bucket)[last])-len((*bucket)[last]) < buildHead+len(key) {
+		var chunk []byte
+		if n := len(b.free); n > 0 {
+			chunk, b.free = b.free[n-1], b.free[:n-1]
+		} else {
+			chunk = make([]byte, 0, buildChunk)
+		}
+		*bucket = append(*bucket, chunk)
+		last++
+		b.size += buildChunk
+	}
+	c := binary.LittleEndian.AppendUint32((*bucket)[last], id)
+	(*bucket)[last] = append(append(c, byte(len(key))), key...)
+	b.held++
 }
 
+// Cancel drops the source's block of exactly that name and scope, wherever it stands ($badfilter).
+func (b *Builder) Cancel(name []byte, scope Scope) error {
+	return b.exceptions.cancel(name[:len(name)-1], scope)
+}
+
+// Exceptions are the source's own, gathered since the builder was made. They stay the builder's.
+func (b *Builder) Exceptions() *Exceptions { return &b.exceptions }
+
 // claim interns c.
-func (b *Builder) claim(c claim) (uint32, bool) {
+func (b *Builder) claim(c builtClaim) (uint32, error) {
+	if int(b.last) < len(b.claims) && b.claims[b.last] == c {
+		return b.last, nil
+	}
 	id, ok := b.claimOf[c]
 	if !ok {
-		if len(b.claims) >= maxClaims {
-			return 0, false
+		if len(b.claims) == math.MaxInt32 {
+			return 0, ErrFull
 		}
 		id = uint32(len(b.claims))
 		b.claims = append(b.claims, c)
 		b.claimOf[c] = id
 	}
-	return id, true
+	b.last = id
+	return id, nil
 }
 
-// Input sorts what was added, applies cancellations and the source's own exceptions, and
-// returns it for Compile. The builder is used up.
+// Input is what was added, for Compile, under a source's name; the source's exceptions are not applied: they go
+// to Compile apart. The builder must be left alone for as long as the input is used.
 func (b *Builder) Input(src Source) *Input {
-	slices.SortFunc(b.listings, func(x, y builtListing) int {
-		if c := cmp.Compare(x.hash, y.hash); c != 0 {
-			return c
-		}
-		if c := bytes.Compare(b.name(x), b.name(y)); c != 0 {
-			return c
-		}
-		return cmp.Compare(x.claim, y.claim)
-	})
-	b.listings = slices.CompactFunc(b.listings, func(x, y builtListing) bool {
-		return x.hash == y.hash && x.claim == y.claim && bytes.Equal(b.name(x), b.name(y))
-	})
-	if len(b.canceled) > 0 {
-		b.listings = slices.DeleteFunc(b.listings, func(l builtListing) bool {
-			c := b.claims[l.claim]
-			return c.Decision == Block && b.canceled[string(b.name(l))]&(1<<c.Scope) != 0
-		})
+	claims := make([]sourcedClaim, len(b.claims))
+	for i, c := range b.claims {
+		claims[i] = sourcedClaim{c.claim, c.since, []uint16{0}}
 	}
-	if b.excepted {
-		b.applyExceptions()
+	return &Input{
+		sources: []Source{src}, claims: claims, size: b.held,
+		walk: func() cursor { return &builderCursor{b: b} },
 	}
-	return b.input(src)
 }
 
-func (b *Builder) name(l builtListing) []byte { return b.names[l.name : l.name+uint32(l.size)] }
-
-// applyExceptions takes out of each block what the source's own exceptions reach, and keeps
-// of the exceptions those that a block of a shorter name still reaches.
-func (b *Builder) applyExceptions() {
-	excepts := map[string]Scope{}
-	for _, l := range b.listings {
-		if c := b.claims[l.claim]; c.Decision == Except {
-			excepts[string(b.name(l))] |= c.Scope
+// Reset forgets the listings and keeps their memory for the next; exceptions stay. No input made before may be used any more.
+func (b *Builder) Reset() {
+	for i, chunks := range b.buckets {
+		for _, c := range chunks {
+			b.free = append(b.free, c[:0])
 		}
+		b.buckets[i] = nil
 	}
-	blocks := map[string]bool{} // the blocked ancestors, and only those, of exceptions
-	for name := range excepts {
-		for s := parent([]byte(name)); len(s) > 0; s = parent(s) {
-			blocks[string(s)] = false
-		}
-	}
-	kept := b.listings[:0]
-	for _, l := range b.listings {
-		c := b.claims[l.claim]
-		name := b.name(l)
-		if c.Decision == Block {
-			left := c.Scope &^ excepts[string(name)]
-			for s := parent(name); len(s) > 0 && left != 0; s = parent(s) {
-				if excepts[string(s)]&Below != 0 {
-					left = 0
-				}
-			}
-			if left == 0 {
-				continue
-			}
-			if left != c.Scope {
-				c.Scope = left
-				id, ok := b.claim(c)
-				if !ok {
-					continue // fail towards answering: the block goes, not the exception
-				}
-				l.claim = uint16(id)
-			}
-			if _, ok := blocks[string(name)]; ok && left&Below != 0 {
-				blocks[string(name)] = true
-			}
-		}
-		kept = append(kept, l)
-	}
-	b.listings = slices.DeleteFunc(kept, func(l builtListing) bool {
-		if b.claims[l.claim].Decision != Except {
-			return false
-		}
-		for s := parent(b.name(l)); len(s) > 0; s = parent(s) {
-			if blocks[string(s)] {
-				return false
-			}
-		}
-		return true
-	})
+	b.size, b.held = 0, 0
 }
 
-// parent is the name without its first label; both are without the root.
-func parent(name []byte) []byte {
-	if len(name) == 0 {
-		return nil
+// Clear forgets everything, for another source, and keeps the memory.
+func (b *Builder) Clear() {
+	b.Reset()
+	b.claims, b.last, b.exceptions = nil, 0, Exceptions{}
+	clear(b.claimOf)
+}
+
+// builderCursor walks a builder, sorting bucket after bucket.
+type builderCursor struct {
+	b      *Builder
+	bucket int
+	items  []builtItem // of the bucket, sorted
+	spare  []builtItem
+	at     int
+}
+
+// builtItem is one record of a bucket.
+type builtItem struct {
+	hash uint64
+	rec  []byte // from the claim's number on
+}
+
+func (i builtItem) claim() uint32 { return binary.LittleEndian.Uint32(i.rec) }
+func (i builtItem) key() []byte   { return i.rec[buildHead : buildHead+int(i.rec[buildHead-1])] }
+
+func (i builtItem) compare(o builtItem) int {
+	if c := cmp.Compare(i.hash, o.hash); c != 0 {
+		return c
 	}
-	return name[1+int(name[0]):]
+	if c := bytes.Compare(i.key(), o.key()); c != 0 {
+		return c
+	}
+	return cmp.Compare(i.claim(), o.claim())
+}
+
+func (c *builderCursor) next() (uint64, []byte, uint32, bool) {
+	for {
+		for c.at == len(c.items) {
+			if c.bucket == buildBuckets {
+				return 0, nil, 0, false
+			}
+			c.gather()
+			c.bucket++
+			c.at = 0
+		}
+		i := c.at
+		c.at++
+		if i > 0 && c.items[i].hash == c.items[i-1].hash && c.items[i].compare(c.items[i-1]) == 0 {
+			continue // listed twice
+		}
+		return c.items[i].hash, c.items[i].key(), c.items[i].claim(), true
+	}
+}
+
+func (c *builderCursor) err() error { return nil }
+
+// gather reads the next bucket and sorts it: by the second octet of the hash first, by all of it within those.
+func (c *builderCursor) gather() {
+	c.items = c.items[:0]
+	var counts [257]int
+	for _, chunk := range c.b.buckets[c.bucket] {
+		for len(chunk) > 0 {
+			n := buildHead + int(chunk[buildHead-1])
+			hash := xxhash.Sum64(chunk[buildHead:n])
+			c.items = append(c.items, builtItem{hash, chunk[:n]})
+			counts[hash>>48&0xff+1]++
+			chunk = chunk[n:]
+		}
+	}
+	for i := range 256 {
+		counts[i+1] += counts[i]
+	}
+	c.spare = slices.Grow(c.spare[:0], len(c.items))[:len(c.items)]
+	starts := counts
+	for _, it := range c.items {
+		group := it.hash >> 48 & 0xff
+		c.spare[starts[group]] = it
+		starts[group]++
+	}
+	c.items, c.spare = c.spare, c.items
+	for i := range 256 {
+		sortItems(c.items[counts[i]:counts[i+1]])
+	}
+}
+
+// sortItems sorts the few items of a group by insertion, and many as the library does.
+func sortItems(items []builtItem) {
+	if len(items) > 64 {
+		slices.SortFunc(items, builtItem.compare)
+		return
+	}
+	for i := 1; i < len(items); i++ {
+		it := items[i]
+		j := i
+		for ; j > 0 && (it.hash < items[j-1].hash || it.hash == items[j-1].hash && it.compare(items[j-1]) < 0); j-- {
+			items[j] = items[j-1]
+		}
+		items[j] = it
+	}
 }

@@ -1,138 +1,247 @@
 package blocklist
 
 import (
-	"bytes"
-	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
-	"math/bits"
 	"slices"
 	"time"
 
-	"github.com/bits-and-blooms/bloom/v3"
-
-	"rempart/internal/wire"
+	"github.com/cespare/xxhash/v2"
 )
 
 // Info is what a snapshot says of itself.
 type Info struct {
 	Version uint64    // of the set; never reused, never lower
 	Created time.Time // to the second
+	Expiry  time.Time // to the second: when it should have been replaced; zero is never
 	Content uint64    // the caller's fingerprint of what it was made from
+	Base    uint64    // of an overlay: the checksum of the snapshot it is over; 0 of a snapshot
 }
 
 // Compile merges inputs into the bytes of a snapshot on w. Claims of several sources about a
-// name become one record each where they agree, with the union of their sources. It walks
-// inputs twice, and holds in memory the filter and the index only: about 2.5 octets a name.
+// name become one record each where they agree, with the union of their sources; sources of one name are
+// one source. It walks inputs twice, and holds in memory the filter and the index only: about 3 octets a name.
 func Compile(w io.Writer, info Info, inputs ...*Input) error {
-	c := &compiler{
-		out:   sectionWriter{w: w},
-		info:  info,
-		facts: map[fact]uint32{},
-		sets:  map[string]uint32{},
+	c := newCompiler(w, info)
+	return c.run(inputs)
+}
+
+// Copy is one list's content on its way to a copy of it.
+type Copy struct {
+	Info       Info
+	Inputs     []*Input    // its listings, in any number of parts
+	Exceptions *Exceptions // the list's own; nil for none
+	Before     *Input      // its content before, for since when it lists what; nil for none
+	Seen       time.Time   // since when it lists what neither it nor Before dates
+}
+
+// Write writes the copy: a snapshot to be merged into others by way of OpenInput, without the tables that queries need.
+func (cp Copy) Write(w io.Writer) error {
+	c := newCompiler(w, cp.Info)
+	c.copyOnly, c.exceptions, c.seen = true, cp.Exceptions, dayOf(unix(cp.Seen))
+	inputs := cp.Inputs
+	if cp.Exceptions != nil && len(cp.Exceptions.scopes) > 0 && len(inputs) > 0 {
+		excepts, err := cp.Exceptions.input(inputs[0].sources[0])
+		if err != nil {
+			return err
+		}
+		inputs = append(slices.Clone(inputs), excepts)
 	}
-	for _, in := range inputs {
-		if err := c.addInput(in); err != nil {
+	if cp.Before != nil {
+		if err := c.addInput(cp.Before, mergedInput{renews: true}); err != nil {
 			return fmt.Errorf("compiling the set: %w", err)
 		}
 	}
-	c.survey()
-	if err := c.write(); err != nil {
+	return c.run(inputs)
+}
+
+func newCompiler(w io.Writer, info Info) *compiler {
+	return &compiler{out: sectionWriter{w: w}, info: info, facts: map[fact]uint32{}, sets: map[string]uint32{}, ids: map[string]uint32{}}
+}
+
+type compiler struct {
+	out        sectionWriter
+	info       Info
+	copyOnly   bool
+	keepGone   bool
+	exceptions *Exceptions
+	seen       day
+	inputs     []mergedInput
+	sources    []Source
+	quorum     quorum
+
+	names  int    // distinct ones
+	labels uint64 // how many labels names have, as a mask
+	above  []uint64
+	crowds crowds
+
+	records  uint64
+	index    []uint32
+	filter   filter
+	prefixes []keyed
+	facts    map[fact]uint32
+	factList []fact
+	sets     map[string]uint32
+	setList  [][]uint16
+	ids      map[string]uint32
+	idList   []string
+}
+
+func (c *compiler) run(inputs []*Input) error {
+	for _, in := range inputs {
+		if err := c.addInput(in, mergedInput{}); err != nil {
+			return fmt.Errorf("compiling the set: %w", err)
+		}
+	}
+	c.quorum = newQuorum(c.sources)
+	err := c.survey()
+	if err == nil {
+		err = c.write()
+	}
+	if err != nil {
 		return fmt.Errorf("compiling the set: %w", err)
 	}
 	return nil
 }
 
-type compiler struct {
-	out     sectionWriter
-	info    Info
-	inputs  []mergedInput
-	sources []Source
-
-	names     int             // distinct ones
-	depth     int             // most labels of a name
-	abovePass map[string]bool // proper ancestors of allowed and excepted names
-
-	index    []uint32
-	filter   *bloom.BloomFilter
-	facts    map[fact]uint32
-	factList []fact
-	sets     map[string]uint32
-	setList  [][]uint16
-}
-
-// mergedInput is an input with its sources renumbered for the whole.
-type mergedInput struct {
-	*Input
-	claims []sourcedClaim
-}
-
-// fact is a claim as a record holds it: with its set of sources, interned.
-type fact struct {
-	claim
-	set       uint32
-	holdsPass bool // a name below passes: RFC 8020 forbids NXDOMAIN here
-}
-
-func (c *compiler) addInput(in *Input) error {
-	base := len(c.sources)
-	if base+len(in.sources) > math.MaxUint16 {
-		return fmt.Errorf("%d sources are more than %d", base+len(in.sources), math.MaxUint16)
-	}
-	c.sources = append(c.sources, in.sources...)
-	claims := make([]sourcedClaim, len(in.claims))
-	for i, cl := range in.claims {
-		claims[i].claim = cl.claim
-		for _, s := range cl.sources {
-			claims[i].sources = append(claims[i].sources, uint16(base)+s)
+// addInput takes in one input, as the last.
+func (c *compiler) addInput(in *Input, as mergedInput) error {
+	number := make([]uint16, len(in.sources))
+	for i, src := range in.sources {
+		at := slices.IndexFunc(c.sources, func(s Source) bool { return s.Name == src.Name })
+		switch {
+		case at >= 0 && src.Fetched.After(c.sources[at].Fetched):
+			c.sources[at].Fetched = src.Fetched
+		case at < 0:
+			if at = len(c.sources); at == math.MaxUint16 {
+				return fmt.Errorf("more than %d sources", math.MaxUint16)
+			}
+			c.sources = append(c.sources, src)
 		}
+		number[i] = uint16(at)
 	}
-	c.inputs = append(c.inputs, mergedInput{in, claims})
+	as.Input = in
+	as.claims = make([]sourcedClaim, len(in.claims))
+	as.factOf = make([]uint32, len(in.claims))
+	for i, cl := range in.claims {
+		as.claims[i] = cl
+		as.claims[i].sources = make([]uint16, 0, len(cl.sources))
+		for _, s := range cl.sources {
+			as.claims[i].sources = append(as.claims[i].sources, number[s])
+		}
+		slices.Sort(as.claims[i].sources)
+		as.claims[i].sources = slices.Compact(as.claims[i].sources)
+	}
+	c.inputs = append(c.inputs, as)
 	return nil
 }
 
-// survey is the first walk: it counts names, so that filter and index get their size, and
-// finds what stands above a name that passes.
-func (c *compiler) survey() {
-	c.abovePass = map[string]bool{}
-	for g := newMerge(c.inputs); g.next(); {
+// survey is the first walk: it counts names, so that filter and index get their size, finds what stands above a
+// name that passes, and which parents are crowded.
+func (c *compiler) survey() error {
+	if !c.copyOnly {
+		total := 0
+		for _, in := range c.inputs {
+			total += in.size
+		}
+		c.crowds = newCrowds(total)
+	}
+	above := map[uint64]struct{}{}
+	m := newMerge(c.inputs, c.keepGone)
+	for m.next() {
+		if !isName(m.key) {
+			continue
+		}
 		c.names++
-		c.depth = max(c.depth, wire.Labels(g.name))
-		for _, cl := range g.claims {
-			if cl.Decision == Block {
-				continue
-			}
-			for s := parent(g.name); len(s) > 0; s = parent(s) {
-				c.abovePass[string(s)] = true
+		labels := labelsOf(m.key)
+		c.labels |= labelBit(labels)
+		if c.copyOnly {
+			continue
+		}
+		c.crowds.add(m.key, labels)
+		if m.passes() {
+			for s := parent(m.key); len(s) > 0; s = parent(s) {
+				above[xxhash.Sum64(s)] = struct{}{}
 			}
 		}
 	}
+	for h := range above {
+		c.above = append(c.above, h)
+	}
+	slices.Sort(c.above)
+	return m.error
+}
+
+// passes reports whether a claim about the name lets it, or something below it, pass.
+func (m *merge) passes() bool {
+	if m.single != nil {
+		d := m.single.in.claims[m.claim].Decision
+		return d == Allow || d == Except
+	}
+	return slices.ContainsFunc(m.claims, func(c sourcedClaim) bool { return c.Decision == Allow || c.Decision == Except })
+}
+
+func labelsOf(key []byte) (n int) {
+	for len(key) > 0 {
+		key = parent(key)
+		n++
+	}
+	return n
 }
 
 // write is the second walk.
 func (c *compiler) write() error {
-	c.index = make([]uint32, bucketCount(c.names)+1)
-	lines := filterLines(c.names)
-	c.filter = bloom.FromWithM(make([]uint64, lines*lineBits/64), uint(lines*lineBits), filterHashes)
-	c.out.header(c.info, c.names, c.depth)
-
+	if !c.copyOnly {
+		c.index = make([]uint32, bucketCount(c.names)+1)
+		c.filter = newFilter(make([]uint64, filterLines(c.names)*lineBits/64))
+	}
+	c.out.header(c.info, c.names, c.labels)
 	c.out.begin()
-	bucket, buckets := 0, uint64(len(c.index)-1)
+	if err := c.writeNames(); err != nil {
+		return err
+	}
+	c.out.end()
+	writeWords(&c.out, c.index, 4, binary.LittleEndian.PutUint32)
+	var words []uint64
+	if c.filter.bloom != nil {
+		words = c.filter.bloom.BitSet().Words()
+	}
+	writeWords(&c.out, words, 8, binary.LittleEndian.PutUint64)
+	c.out.facts(c.factList)
+	c.out.sets(c.setList)
+	c.out.sources(c.sources)
+	c.out.ids(c.idList)
+	c.out.prefixes(c.prefixes)
+	writeWords(&c.out, c.above, 8, binary.LittleEndian.PutUint64)
+	return c.out.trailer(c.records)
+}
+
+func (c *compiler) writeNames() error {
+	bucket, buckets := 0, uint64(max(0, len(c.index)-1))
 	var buf []byte
-	for g := newMerge(c.inputs); g.next(); {
-		for b := int(scale(g.hash, buckets)); bucket <= b; bucket++ {
-			c.index[bucket] = uint32(c.out.size)
+	m := newMerge(c.inputs, c.keepGone)
+	for m.next() {
+		if !isName(m.key) {
+			for _, f := range c.factsOf(m) {
+				c.records++
+				c.prefixes = append(c.prefixes, keyed{m.hash, slices.Clone(m.key), f})
+			}
+			continue
 		}
-		for _, loc := range filterLocations(g.hash, uint64(lines)) {
-			c.filter.BitSet().Set(uint(loc))
+		if !c.copyOnly {
+			for b := int(scale(m.hash, buckets)); bucket <= b; bucket++ {
+				c.index[bucket] = uint32(c.out.size)
+			}
+			c.filter.add(m.key, m.hash, c.crowds)
 		}
 		buf = buf[:0]
-		for _, f := range c.entry(g) {
-			buf = append(buf, byte(len(g.name)))
-			buf = append(buf, g.name...)
-			buf = binary.AppendUvarint(buf, uint64(c.fact(f)))
+		for _, f := range c.factsOf(m) {
+			c.records++
+			buf = append(buf, byte(len(m.key)))
+			buf = append(buf, m.key...)
+			buf = binary.AppendUvarint(buf, uint64(f))
 		}
 		if uint64(c.out.size+len(buf)) > math.MaxUint32 {
 			return ErrFull
@@ -142,52 +251,50 @@ func (c *compiler) write() error {
 	for ; bucket < len(c.index); bucket++ {
 		c.index[bucket] = uint32(c.out.size)
 	}
-	c.out.end()
-	writeWords(&c.out, c.index, 4, binary.LittleEndian.PutUint32)
-	writeWords(&c.out, c.filter.BitSet().Words(), 8, binary.LittleEndian.PutUint64)
-	c.out.facts(c.factList)
-	c.out.sets(c.setList)
-	c.out.sources(c.sources)
-	return c.out.trailer()
+	return m.error
 }
 
-// entry is what the set holds of one name: allows first, exceptions, then blocks, exact before
-// wider scopes, so that the first block that reaches a name is the one that decides.
-func (c *compiler) entry(g *merge) []fact {
-	claims := g.claims
-	slices.SortFunc(claims, func(x, y sourcedClaim) int {
-		return cmp.Or(
-			-cmp.Compare(x.Decision, y.Decision),
-			cmp.Compare(x.Scope&Below, y.Scope&Below), cmp.Compare(y.Scope, x.Scope),
-			cmp.Compare(x.Category, y.Category), cmp.Compare(x.Mark, y.Mark),
-			cmp.Compare(x.Start, y.Start), cmp.Compare(x.Expiry, y.Expiry),
-		)
-	})
-	holds := len(c.abovePass) > 0 && c.abovePass[string(g.name)]
-	g.facts = g.facts[:0]
-	for i := 0; i < len(claims); {
-		sources := claims[i].sources
-		j := i + 1
-		if j < len(claims) && claims[j].claim == claims[i].claim {
-			sources = slices.Clone(sources)
-			for ; j < len(claims) && claims[j].claim == claims[i].claim; j++ {
-				sources = append(sources, claims[j].sources...)
-			}
-			slices.Sort(sources)
-			sources = slices.Compact(sources)
+// factsOf are the facts of an entry, in its order; what has no force comes last.
+func (c *compiler) factsOf(m *merge) []uint32 {
+	plain := m.single != nil && len(m.since) == 0 && !c.copyOnly
+	if plain {
+		if f := m.single.in.factOf[m.claim]; f > 0 {
+			m.facts = append(m.facts[:0], f-1)
+			return m.facts
 		}
-		g.facts = append(g.facts, fact{claims[i].claim, c.set(sources), holds})
-		i = j
 	}
-	return g.facts
+	entry := m.entry(c.exceptions)
+	m.facts = m.facts[:0]
+	for _, force := range []bool{true, false} {
+		for i, cl := range entry {
+			if c.quorum.mutes(entry, i) == force {
+				continue
+			}
+			if c.copyOnly && cl.since == 0 {
+				cl.since = c.seen
+			}
+			m.facts = append(m.facts, c.fact(fact{cl.claim, cl.since, !force, c.set(cl.sources)}))
+		}
+	}
+	if plain && len(m.facts) == 1 {
+		m.single.in.factOf[m.claim] = m.facts[0] + 1
+	}
+	return m.facts
 }
 
 func (c *compiler) fact(f fact) uint32 {
+	if n := len(c.factList); n > 0 && c.factList[n-1] == f {
+		return uint32(n - 1)
+	}
 	id, ok := c.facts[f]
 	if !ok {
 		id = uint32(len(c.factList))
 		c.facts[f] = id
 		c.factList = append(c.factList, f)
+		if _, known := c.ids[f.ID]; f.ID != "" && !known {
+			c.idList = append(c.idList, f.ID)
+			c.ids[f.ID] = uint32(len(c.idList))
+		}
 	}
 	return id
 }
@@ -205,92 +312,4 @@ func (c *compiler) set(sources []uint16) uint32 {
 		c.setList = append(c.setList, slices.Clone(sources))
 	}
 	return id
-}
-
-// merge walks inputs together, name by name.
-type merge struct {
-	hash   uint64
-	name   []byte
-	claims []sourcedClaim // of all inputs about name
-	facts  []fact         // scratch of compiler.entry
-
-	heads []head // a heap, the lowest (hash, name) first
-}
-
-// head is one input with the listing it stands at.
-type head struct {
-	cursor
-	claims []sourcedClaim
-	hash   uint64
-	name   []byte
-	claim  uint32
-}
-
-func newMerge(inputs []mergedInput) *merge {
-	m := &merge{}
-	for _, in := range inputs {
-		h := head{cursor: in.walk(), claims: in.claims}
-		if h.advance() {
-			m.heads = append(m.heads, h)
-		}
-	}
-	for i := len(m.heads)/2 - 1; i >= 0; i-- {
-		m.sink(i)
-	}
-	return m
-}
-
-func (h *head) advance() (ok bool) {
-	h.hash, h.name, h.claim, ok = h.next()
-	return ok
-}
-
-func (m *merge) next() bool {
-	if len(m.heads) == 0 {
-		return false
-	}
-	m.hash = m.heads[0].hash
-	m.name = append(m.name[:0], m.heads[0].name...)
-	m.claims = m.claims[:0]
-	for len(m.heads) > 0 && m.heads[0].hash == m.hash && bytes.Equal(m.heads[0].name, m.name) {
-		h := &m.heads[0]
-		m.claims = append(m.claims, h.claims[h.claim])
-		if !h.advance() {
-			last := len(m.heads) - 1
-			m.heads[0] = m.heads[last]
-			m.heads = m.heads[:last]
-		}
-		m.sink(0)
-	}
-	return true
-}
-
-// sink restores the heap's order from i down.
-func (m *merge) sink(i int) {
-	for {
-		low := i
-		for child := 2*i + 1; child <= 2*i+2 && child < len(m.heads); child++ {
-			if m.heads[child].before(&m.heads[low]) {
-				low = child
-			}
-		}
-		if low == i {
-			return
-		}
-		m.heads[i], m.heads[low] = m.heads[low], m.heads[i]
-		i = low
-	}
-}
-
-func (h *head) before(o *head) bool {
-	if h.hash != o.hash {
-		return h.hash < o.hash
-	}
-	return bytes.Compare(h.name, o.name) < 0
-}
-
-// scale maps a hash to [0, n), keeping order: buckets follow one another as hashes do.
-func scale(hash, n uint64) uint64 {
-	hi, _ := bits.Mul64(hash, n)
-	return hi
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -12,24 +13,31 @@ import (
 
 // A snapshot is, all little-endian:
 //
-//	header   64 octets: magic, format, depth, version, created, content, names
-//	names    of each record in turn: length, name without the root, fact number (uvarint),
-//	         ordered by the name's hash
-//	index    of each bucket of hashes: where its first record stands in names; one more at the end
-//	filter   the bloom filter's words
-//	facts    32 octets each
-//	sets     of each set of sources: its size, then its members, 16 bits each
-//	sources  of each: name (length and octets), fetched
-//	trailer  offset, length and checksum of each section, checksum of all before, magic
+//	header    72 octets: magic, format, version, created, expiry, content, base, names, mask of numbers of labels
+//	names     of each record in turn: length, name without the root, fact number (uvarint),
+//	          ordered by the name's hash
+//	index     of each bucket of hashes: where its first record stands in names; one more at the end
+//	filter    the bloom filter's words
+//	facts     32 octets each: what is claimed, since when, and the set of sources that claim it
+//	sets      of each set of sources: its size, then its members, 16 bits each
+//	sources   of each: name (length and octets), fetched, weight, quorum
+//	ids       of decisions: length and octets each
+//	prefixes  of addresses: family, length in bits, address, fact number, in that order
+//	above     hashes of the names that have a name below them that passes, ascending
+//	trailer   offset, length and checksum of each section, number of records, checksum of header and
+//	          trailer and so of the whole, magic
 //
-// Sections begin at multiples of 64. A file cut short has no trailer, and is refused.
+// Sections begin at multiples of 64, after zeros. A file cut short has no trailer, and is refused. A list's copy is
+// the same without index, filter and above.
 const (
-	formatVersion = 1
+	formatVersion = 2
 	magic         = "REMPARTS"
-	headerLen     = 64
+	headerLen     = 72
 	alignment     = 64
 	factLen       = 32
-	trailerLen    = sectionCount*24 + 8 + len(magic)
+	prefixLen     = 24
+	tableLen      = sectionCount*24 + 8
+	trailerLen    = tableLen + 8 + len(magic)
 )
 
 // The sections, in order.
@@ -40,11 +48,17 @@ const (
 	sectionFacts
 	sectionSets
 	sectionSources
+	sectionIDs
+	sectionPrefixes
+	sectionAbove
 	sectionCount
 )
 
 // ErrSnapshot is what every refusal of a snapshot's bytes wraps.
 var ErrSnapshot = errors.New("not a sound snapshot")
+
+// errDamaged is met where a record is not what the format lets it be.
+var errDamaged = errors.New("it is damaged: its content does not match its checksum")
 
 // extent is where a section stands.
 type extent struct{ offset, length, checksum uint64 }
@@ -56,29 +70,39 @@ type sectionWriter struct {
 	at       uint64 // octets written in all
 	size     int    // of them in the current section
 	digest   xxhash.Digest
-	whole    xxhash.Digest
+	head     []byte
 	sections []extent
+	buf      []byte
 }
 
+const writeBuffer = 64 << 10
+
 func (s *sectionWriter) write(b []byte) {
-	if s.err == nil {
-		_, s.err = s.w.Write(b)
+	if len(s.buf)+len(b) > writeBuffer {
+		s.flush()
 	}
-	s.digest.Write(b)
-	s.whole.Write(b)
+	s.buf = append(s.buf, b...)
 	s.at += uint64(len(b))
 	s.size += len(b)
 }
 
-func (s *sectionWriter) begin() {
-	if pad := -s.at % alignment; pad > 0 {
-		s.write(make([]byte, pad))
+func (s *sectionWriter) flush() {
+	s.digest.Write(s.buf)
+	if s.err == nil {
+		_, s.err = s.w.Write(s.buf)
 	}
+	s.buf = s.buf[:0]
+}
+
+func (s *sectionWriter) begin() {
+	s.write(make([]byte, -s.at%alignment))
+	s.flush()
 	s.digest.Reset()
 	s.size = 0
 }
 
 func (s *sectionWriter) end() {
+	s.flush()
 	s.sections = append(s.sections, extent{s.at - uint64(s.size), uint64(s.size), s.digest.Sum64()})
 }
 
@@ -88,17 +112,17 @@ func (s *sectionWriter) section(b []byte) {
 	s.end()
 }
 
-func (s *sectionWriter) header(info Info, names, depth int) {
-	s.digest.Reset()
-	s.whole.Reset()
+func (s *sectionWriter) header(info Info, names int, labels uint64) {
 	b := append(make([]byte, 0, headerLen), magic...)
-	b = binary.LittleEndian.AppendUint32(b, formatVersion)
-	b = binary.LittleEndian.AppendUint32(b, uint32(depth))
+	b = binary.LittleEndian.AppendUint64(b, formatVersion)
 	b = binary.LittleEndian.AppendUint64(b, info.Version)
 	b = binary.LittleEndian.AppendUint64(b, uint64(info.Created.Unix()))
+	b = binary.LittleEndian.AppendUint64(b, uint64(unix(info.Expiry)))
 	b = binary.LittleEndian.AppendUint64(b, info.Content)
+	b = binary.LittleEndian.AppendUint64(b, info.Base)
 	b = binary.LittleEndian.AppendUint64(b, uint64(names))
-	s.write(b[:headerLen])
+	s.head = binary.LittleEndian.AppendUint64(b, labels)
+	s.write(s.head)
 }
 
 // writeWords writes a section of words, each encoded by put in size octets.
@@ -116,15 +140,24 @@ func writeWords[W uint32 | uint64](s *sectionWriter, words []W, size int, put fu
 	s.end()
 }
 
+// facts are numbered ids: the first distinct ID is 1, as compiler.fact met them.
 func (s *sectionWriter) facts(facts []fact) {
 	var b []byte
+	ids := map[string]uint32{"": 0}
 	for _, f := range facts {
-		holds := byte(0)
-		if f.holdsPass {
-			holds = 1
+		id, ok := ids[f.ID]
+		if !ok {
+			id = uint32(len(ids))
+			ids[f.ID] = id
 		}
-		b = append(b, byte(f.Decision), byte(f.Scope), byte(f.Category), byte(f.Mark), holds, 0, 0, 0)
-		b = binary.LittleEndian.AppendUint64(b, uint64(f.set))
+		muted := byte(0)
+		if f.muted {
+			muted = 1
+		}
+		b = append(b, byte(f.Decision), byte(f.Scope), byte(f.Category), byte(f.Mark), muted, 0)
+		b = binary.LittleEndian.AppendUint16(b, uint16(f.since))
+		b = binary.LittleEndian.AppendUint32(b, f.set)
+		b = binary.LittleEndian.AppendUint32(b, id)
 		b = binary.LittleEndian.AppendUint64(b, uint64(f.Start))
 		b = binary.LittleEndian.AppendUint64(b, uint64(f.Expiry))
 	}
@@ -145,14 +178,39 @@ func (s *sectionWriter) sets(sets [][]uint16) {
 func (s *sectionWriter) sources(sources []Source) {
 	var b []byte
 	for _, src := range sources {
-		b = binary.AppendUvarint(b, uint64(len(src.Name)))
-		b = append(b, src.Name...)
+		b = appendText(b, src.Name)
 		b = binary.AppendVarint(b, unix(src.Fetched))
+		b = binary.AppendUvarint(b, uint64(max(0, src.Weight)))
+		b = binary.AppendUvarint(b, uint64(max(0, src.Quorum)))
 	}
 	s.section(b)
 }
 
-func (s *sectionWriter) trailer() error {
+func (s *sectionWriter) ids(ids []string) {
+	var b []byte
+	for _, id := range ids {
+		b = appendText(b, id)
+	}
+	s.section(b)
+}
+
+func appendText(b []byte, text string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
+}
+
+// prefixes are written in the order of their keys, so that they are searched by halves.
+func (s *sectionWriter) prefixes(prefixes []keyed) {
+	slices.SortStableFunc(prefixes, func(x, y keyed) int { return slices.Compare(x.key, y.key) })
+	var b []byte
+	for _, p := range prefixes {
+		b = append(b, p.key[1:]...)
+		b = append(b, 0, 0)
+		b = binary.LittleEndian.AppendUint32(b, p.claim)
+	}
+	s.section(b)
+}
+
+func (s *sectionWriter) trailer(records uint64) error {
 	s.begin()
 	var b []byte
 	for _, e := range s.sections {
@@ -160,10 +218,20 @@ func (s *sectionWriter) trailer() error {
 		b = binary.LittleEndian.AppendUint64(b, e.length)
 		b = binary.LittleEndian.AppendUint64(b, e.checksum)
 	}
-	s.write(b)
-	b = binary.LittleEndian.AppendUint64(nil, s.whole.Sum64())
-	s.write(append(b, magic...))
+	b = binary.LittleEndian.AppendUint64(b, records)
+	sum := wholeSum(s.head, b)
+	s.write(append(binary.LittleEndian.AppendUint64(b, sum), magic...))
+	s.flush()
 	return s.err
+}
+
+// wholeSum covers a snapshot: its sections by their own checksums.
+func wholeSum(header, table []byte) uint64 {
+	var d xxhash.Digest
+	d.Reset()
+	d.Write(header)
+	d.Write(table)
+	return d.Sum64()
 }
 
 // unix and fromUnix keep "never" apart from 1970.

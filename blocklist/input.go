@@ -1,65 +1,61 @@
 package blocklist
 
-import "github.com/cespare/xxhash/v2"
+import (
+	"bytes"
+	"cmp"
+
+	"github.com/cespare/xxhash/v2"
+)
 
 // Input is what Compile merges: the listings of one or more sources, in the order of their
 // names' hashes. It can be walked any number of times, by one goroutine at a time.
 type Input struct {
-	sources []Source
-	claims  []sourcedClaim
-	size    int
+	sources  []Source
+	claims   []sourcedClaim
+	size     int
+	checksum uint64
 	walk    func() cursor
 }
 
-// sourcedClaim is a claim with the sources, as indices of Input.sources, that make it.
-type sourcedClaim struct {
-	claim
-	sources []uint16
-}
-
-// cursor yields listings ordered by (hash, name); name is without the root and borrowed
-// until the next call.
+// cursor yields listings ordered by (hash, key). key is a name without the root, or an address prefix's; it is borrowed
+// until the next call. claim is an index of the input's claims. After the last, err tells whether
+// there were more that could not be read.
 type cursor interface {
-	next() (hash uint64, name []byte, claim uint32, ok bool)
+	next() (hash uint64, key []byte, claim uint32, ok bool)
+	err() error
 }
 
-// Len is the number of listings, each claim of a name counted.
+// Len is the number of listings, each claim of a name counted; those listed twice may be counted twice.
 func (in *Input) Len() int { return in.size }
 
-func (b *Builder) input(src Source) *Input {
-	claims := make([]sourcedClaim, len(b.claims))
-	for i, c := range b.claims {
-		claims[i] = sourcedClaim{c, []uint16{0}}
-	}
-	return &Input{
-		sources: []Source{src}, claims: claims, size: len(b.listings),
-		walk: func() cursor { return &builderCursor{b: b} },
-	}
+// Checksum is that of the snapshot or copy it was opened from; 0 for what was not.
+func (in *Input) Checksum() uint64 { return in.checksum }
+
+// As is the input, of one source, under what is said of that source now. The input stays as it is.
+func (in *Input) As(src Source) *Input {
+	of := *in
+	of.sources = []Source{src}
+	return &of
 }
 
-type builderCursor struct {
-	b  *Builder
-	at int
-}
-
-func (c *builderCursor) next() (uint64, []byte, uint32, bool) {
-	if c.at == len(c.b.listings) {
-		return 0, nil, 0, false
+// claims are a snapshot's facts as claims.
+func (t *tables) claims() []sourcedClaim {
+	claims := make([]sourcedClaim, t.factCount())
+	for i := range claims {
+		if f, ok := t.fact(uint32(i)); ok {
+			claims[i] = sourcedClaim{f.claim, f.since, t.sources(f.set)}
+		}
 	}
-	l := c.b.listings[c.at]
-	c.at++
-	return l.hash, c.b.name(l), uint32(l.claim), true
+	return claims
 }
 
 // Input is the snapshot's content, to be merged into another. The snapshot's bytes stay borrowed.
 func (s *Snapshot) Input() *Input {
-	claims := make([]sourcedClaim, len(s.facts))
-	for i, f := range s.facts {
-		claims[i] = sourcedClaim{f.claim, s.sets[f.set]}
-	}
 	return &Input{
-		sources: s.sources, claims: claims, size: s.records,
-		walk: func() cursor { return &snapshotCursor{names: s.names} },
+		sources: s.sourceList, claims: s.claims(), size: s.records,
+		walk: func() cursor {
+			return &withPrefixes{cursor: &snapshotCursor{names: s.names}, prefixes: s.prefixesByHash()}
+		},
 	}
 }
 
@@ -75,4 +71,67 @@ func (c *snapshotCursor) next() (uint64, []byte, uint32, bool) {
 	}
 	c.at = next
 	return xxhash.Sum64(name), name, fact, true
+}
+
+func (c *snapshotCursor) err() error {
+	if c.at != len(c.names) {
+		return errDamaged
+	}
+	return nil
+}
+
+// keyed is a record outside of the names: an address prefix, or one made by hand.
+type keyed struct {
+	hash  uint64
+	key   []byte
+	claim uint32
+}
+
+func (k keyed) compare(o keyed) int {
+	if c := cmp.Compare(k.hash, o.hash); c != 0 {
+		return c
+	}
+	return bytes.Compare(k.key, o.key)
+}
+
+// keyedCursor walks records in memory.
+type keyedCursor struct {
+	records []keyed
+	at      int
+}
+
+func (c *keyedCursor) next() (uint64, []byte, uint32, bool) {
+	if c.at == len(c.records) {
+		return 0, nil, 0, false
+	}
+	r := &c.records[c.at]
+	c.at++
+	return r.hash, r.key, r.claim, true
+}
+
+func (c *keyedCursor) err() error { return nil }
+
+// withPrefixes walks names and, where their keys' hashes belong, address prefixes.
+type withPrefixes struct {
+	cursor
+	prefixes []keyed
+	waiting  keyed // the name that comes after the prefixes before it
+	have     bool
+}
+
+func (c *withPrefixes) next() (uint64, []byte, uint32, bool) {
+	if len(c.prefixes) == 0 && !c.have {
+		return c.cursor.next()
+	}
+	if !c.have {
+		c.waiting.hash, c.waiting.key, c.waiting.claim, c.have = c.cursor.next()
+	}
+	if len(c.prefixes) > 0 && (!c.have || c.prefixes[0].compare(c.waiting) < 0) {
+		p := c.prefixes[0]
+		c.prefixes = c.prefixes[1:]
+		return p.hash, p.key, p.claim, true
+	}
+	have := c.have
+	c.have = false
+	return c.waiting.hash, c.waiting.key, c.waiting.claim, have
 }

@@ -44,6 +44,8 @@ const (
 	Block  Decision = iota // answer with the page
 	Except                 // the source's own exception: cancels that source's blocks of the names it reaches
 	Allow                  // the operator's: wins over every block, at any length
+	gone                   // of an overlay: nothing is claimed of the name any more
+	decisionCount
 )
 
 // Mark is the legal ground of a block, as the info code of an extended DNS error
@@ -64,15 +66,18 @@ type Listing struct {
 	Category Category
 	Decision Decision
 	Mark     Mark
-	Since    int64 // Unix seconds at which the source first listed it, kept to the day; 0 is unknown
-	Start    int64 // Unix seconds from which it is in force; 0 is always
-	Expiry   int64 // Unix seconds from which it no longer is; 0 is never
+	Since    int64  // Unix seconds at which the source first listed it, kept to the day; 0 is unknown
+	Start    int64  // Unix seconds from which it is in force; 0 is always
+	Expiry   int64  // Unix seconds from which it no longer is; 0 is never
+	ID       string // of the decision behind it, where there is one
 }
 
 // Source names where listings come from.
 type Source struct {
 	Name    string    // as the operator wrote it: a path, a URL, "built in"
 	Fetched time.Time // when its content was last known to be what the publisher publishes
+	Weight  int       // how much its word counts where others want more than one's own; 0 is 1
+	Quorum  int       // how much the sources that list a name must weigh together for its word to count; 0 is 1
 }
 
 // AppendName appends the canonical wire form of an ASCII name in text form to dst; rooms that

@@ -2,183 +2,80 @@ package blocklist
 
 import (
 	"fmt"
-	"math"
 	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-
-	"rempart/internal/wire"
 )
 
-// Action is what a verdict asks for.
-type Action uint8
-
-const (
-	Pass      Action = iota // nothing reaches the name
-	Allowed                 // the operator's allow does
-	BlockedBy               // a block does
-	Actions                 // how many there are
-)
-
-func (a Action) String() string { return [...]string{"pass", "allow", "block"}[a] }
-
-// Forever is a Verdict's Until when nothing will change it.
-const Forever int64 = math.MaxInt64
-
-// Verdict is what a view says of a name: plain numbers, meaningful with the view that gave it.
-type Verdict struct {
-	Action    Action
-	Scope     Scope
-	Category  Category
-	Mark      Mark
-	HoldsPass bool   // the deciding subtree holds a name that passes: by an allow, or its source's exception
-	At        uint8  // octet of the judged name at which the deciding entry's name begins
-	fact      uint32 // the deciding record's
-	Until     int64  // Unix seconds at which time alone may change it
-}
-
-// View is a state of the set: immutable, safe for concurrent use.
+// View is a state of the set: a snapshot, and the difference since. It is immutable and safe for concurrent use.
 type View struct {
-	snapshot *Snapshot
+	base    *Snapshot
+	over    *Snapshot // what it holds of a name replaces what base holds; nil for nothing
+	version uint64
+	names   int // distinct
+	hold    *hold
+	twins   []int // by source of over: the same source's number in base, -1 for none
 }
+
+// hold stands for the bytes of a snapshot; every view on it keeps it.
+type hold struct{ of *Snapshot }
 
 // NewView returns the view of a snapshot. release, which may be nil, is run some time after the last
-// holder of the view let go of it: the snapshot's bytes may go then.
+// holder of the view, or of one made of it, let go: the snapshot's bytes may go then.
 func NewView(s *Snapshot, release func()) *View {
-	v := &View{s}
+	v := &View{base: s, version: s.info.Version, names: s.count, hold: &hold{s}}
 	if release != nil {
-		runtime.AddCleanup(v, func(f func()) { f() }, release)
+		runtime.AddCleanup(v.hold, func(f func()) { f() }, release)
 	}
 	return v
 }
 
 // Snapshot is what the view was made of. It must not be used once the view was let go.
-func (v *View) Snapshot() *Snapshot { return v.snapshot }
+func (v *View) Snapshot() *Snapshot { return v.base }
+
+// Info is what the view says of itself: the overlay's word, where there is one.
+func (v *View) Info() Info {
+	if v.over != nil {
+		return v.over.info
+	}
+	return v.base.info
+}
 
 // Version is the number of this state.
-func (v *View) Version() uint64 { return v.snapshot.info.Version }
+func (v *View) Version() uint64 { return v.version }
 
-// Match judges a canonical name at now (Unix seconds) under a policy that enforces those
-// categories. It walks the name's suffixes from the longest: an allow that reaches the name wins
-// at any length; among blocks the longest decides, at equal length an exact one.
-// It allocates nothing.
-func (v *View) Match(name []byte, enforced Categories, now int64) Verdict {
-	s := v.snapshot
-	m := matching{enforced: enforced, now: now, verdict: Verdict{Until: Forever}}
-	rest := wire.Labels(name)
-	for at := 0; rest > 0; at, rest = at+1+int(name[at]), rest-1 {
-		if rest > s.depth {
-			continue
-		}
-		suffix := name[at : len(name)-1]
-		hash := xxhash.Sum64(suffix)
-		locs := filterLocations(hash, s.lines)
-		if !s.filter.TestLocations(locs[:]) {
-			continue
-		}
-		if m.judge(s, hash, suffix, at) {
-			break
-		}
+// holdsPass reports whether a name below the one of that hash passes.
+func (v *View) holdsPass(hash uint64) bool {
+	if _, ok := slices.BinarySearch(v.base.above, hash); ok || v.over == nil {
+		return ok
 	}
-	runtime.KeepAlive(v) // the snapshot's bytes are gone once nobody holds the view
-	return m.verdict
+	_, ok := slices.BinarySearch(v.over.above, hash)
+	return ok
 }
 
-// matching is one Match under way.
-type matching struct {
-	enforced Categories
-	now      int64
-	verdict  Verdict
-	excepted [16]uint16 // distinct sources whose own exceptions reach the name; more are as good as none
-	excepts  int
-}
-
-// judge weighs what the snapshot holds of suffix, which begins at octet at of the name. It
-// reports whether the verdict is final.
-func (m *matching) judge(s *Snapshot, hash uint64, suffix []byte, at int) (final bool) {
-	need := Below
-	if at == 0 {
-		need = Exact
+// sameSource reports whether a source, of the overlay or not, is the other kind's of that number.
+func (v *View) sameSource(source uint16, over bool, other uint16) bool {
+	if !over {
+		source, other = other, source
 	}
-	bucket := scale(hash, uint64(len(s.index)-1))
-	end := int(s.index[bucket+1])
-	for p := int(s.index[bucket]); p < end; {
-		name, id, next := record(s.names, p)
-		if next == 0 {
-			break
-		}
-		p = next
-		if string(name) != string(suffix) {
-			continue
-		}
-		f := &s.facts[id]
-		if f.Scope&need == 0 || !m.inForce(f) {
-			continue
-		}
-		switch {
-		case f.Decision == Allow:
-			m.decide(Allowed, f, id, at)
-			return true
-		case f.Decision == Except:
-			m.except(s.sets[f.set])
-		case m.verdict.Action == Pass && m.enforced&(1<<f.Category) != 0 && !m.cancelled(s.sets[f.set]):
-			m.decide(BlockedBy, f, id, at)
-		}
-	}
-	return false
-}
-
-func (m *matching) decide(a Action, f *fact, id uint32, at int) {
-	until := m.verdict.Until
-	m.verdict = Verdict{a, f.Scope, f.Category, f.Mark, f.holdsPass, uint8(at), id, until}
-}
-
-// inForce reports whether a fact counts now, and notes when that changes.
-func (m *matching) inForce(f *fact) bool {
-	if f.Start > m.now {
-		m.verdict.Until = min(m.verdict.Until, f.Start)
-		return false
-	}
-	if f.Expiry == 0 {
-		return true
-	}
-	if f.Expiry <= m.now {
-		return false
-	}
-	m.verdict.Until = min(m.verdict.Until, f.Expiry)
-	return true
-}
-
-func (m *matching) except(sources []uint16) {
-	for _, s := range sources {
-		if m.excepts < len(m.excepted) && !slices.Contains(m.excepted[:m.excepts], s) {
-			m.excepted[m.excepts] = s
-			m.excepts++
-		}
-	}
-}
-
-// cancelled reports whether every source of a block has an exception of its own for the name.
-func (m *matching) cancelled(sources []uint16) bool {
-	for _, s := range sources {
-		if !slices.Contains(m.excepted[:m.excepts], s) {
-			return false
-		}
-	}
-	return true
+	return v.twins[source] == int(other)
 }
 
 // Entry is what decided a verdict, for people to read.
 type Entry struct {
-	Name     string // text form
+	Name     string // text form; of an address, the prefix
 	Scope    Scope
 	Category Category
 	Mark     Mark
+	Since    int64 // Unix seconds, to the day: the first source's; 0 for unknown
 	Start    int64 // Unix seconds, 0 for always
 	Expiry   int64 // Unix seconds, 0 for never
+	ID       string
+	Decision Decision
+	Counts   bool // whether enough of its sources agree
 	Sources  []string
 }
 
@@ -187,16 +84,81 @@ func (v *View) Explain(name []byte, verdict Verdict) (Entry, bool) {
 	if verdict.Action == Pass {
 		return Entry{}, false
 	}
-	s := v.snapshot
-	f := s.facts[verdict.fact]
-	e := Entry{
-		Name: NameText(name[verdict.At:]), Scope: f.Scope, Category: f.Category, Mark: f.Mark,
-		Start: f.Start, Expiry: f.Expiry,
+	s := v.base
+	if verdict.over {
+		s = v.over
 	}
-	for _, src := range s.sets[f.set] {
-		e.Sources = append(e.Sources, s.sources[src].Name)
+	f, _ := s.fact(verdict.fact)
+	e := s.entry(f)
+	if len(name) > 0 {
+		e.Name = NameText(name[verdict.At:])
 	}
 	return e, true
+}
+
+// Claims are all that the view holds of a canonical name itself, in force or not.
+func (v *View) Claims(name []byte) []Entry {
+	key := name[:len(name)-1]
+	var entries []Entry
+	s, ids := v.lookup(key)
+	for _, id := range ids {
+		f, ok := s.fact(id)
+		if !ok || f.Decision == gone {
+			continue
+		}
+		e := s.entry(f)
+		e.Name = NameText(name)
+		entries = append(entries, e)
+	}
+	runtime.KeepAlive(v)
+	return entries
+}
+
+// lookup finds the facts of a key, and in which snapshot they stand: what the overlay holds is all there is.
+func (v *View) lookup(key []byte) (*Snapshot, []uint32) {
+	if v.over != nil {
+		if ids := v.over.lookup(key); len(ids) > 0 {
+			return v.over, ids
+		}
+	}
+	return v.base, v.base.lookup(key)
+}
+
+// lookup finds the facts of a key.
+func (s *Snapshot) lookup(key []byte) (ids []uint32) {
+	if p, ok := prefixOf(key); ok {
+		for i := s.search(p); i < len(s.prefixData)/prefixLen; i++ {
+			q, id := s.prefix(i)
+			if q != p {
+				break
+			}
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	at, end := s.bucket(xxhash.Sum64(key))
+	for at < end {
+		name, id, next := record(s.names, at)
+		if next == 0 {
+			break
+		}
+		if at = next; string(name) == string(key) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// entry tells a fact in words.
+func (t *tables) entry(f fact) Entry {
+	e := Entry{
+		Scope: f.Scope, Category: f.Category, Mark: f.Mark, Since: f.since.unix(), Start: f.Start, Expiry: f.Expiry,
+		ID: f.ID, Decision: f.Decision, Counts: !f.muted,
+	}
+	for _, src := range t.sources(f.set) {
+		e.Sources = append(e.Sources, t.sourceList[src].Name)
+	}
+	return e
 }
 
 // Set is the set of malicious names as it is now: readers load one pointer, one writer replaces it.
@@ -226,6 +188,7 @@ func (s *Set) Replace(v *View) error {
 // Stats is what a view holds.
 type Stats struct {
 	Names   int // distinct
+	Overlay int // entries that differ from the snapshot's
 	Bytes   int // of the snapshot
 	Version uint64
 	Created time.Time
@@ -233,6 +196,10 @@ type Stats struct {
 
 // Stats tells it.
 func (v *View) Stats() Stats {
-	s := v.snapshot
-	return Stats{s.count, s.size, s.info.Version, s.info.Created}
+	st := Stats{Names: v.names, Bytes: v.base.size, Version: v.version, Created: v.base.info.Created}
+	if v.over != nil {
+		st.Overlay = v.over.records
+		st.Created = v.over.info.Created
+	}
+	return st
 }

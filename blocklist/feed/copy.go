@@ -1,13 +1,17 @@
 package feed
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math/bits"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,18 +29,21 @@ const (
 	recordSuffix   = ".json" // what the copy is of
 	bodySuffix     = ".body" // a URL's content, as it came
 	newBodySuffix  = ".new"  // the same, not yet parsed
+	heldSuffix     = ".held" // what was not taken of it, a JSON object a line
 )
 
 // record says what a copy was made from. It is written after the copy.
 type record struct {
 	Source     string         `json:"source"`
 	Parser     int            `json:"parser"`
+	Settings   uint64         `json:"settings,string"` // fingerprint of how the list was to be taken in
 	Checksum   uint64         `json:"checksum,string"` // of the copy
 	Body       uint64         `json:"body,string"`     // hash of the content
 	Entries    int            `json:"entries"`
-	Refused    map[string]int `json:"refused"`
-	Fetched    time.Time      `json:"fetched"` // when the content was last known to be the publisher's
-	File       fileState      `json:"file"`    // of a file
+	Refused    map[string]int `json:"refused"`        // lines that were not understood, by Reason
+	Held       map[string]int `json:"held,omitempty"` // listings the guards did not let count, by outcome and guard
+	Fetched    time.Time      `json:"fetched"`        // when the content was last known to be the publisher's
+	File       fileState      `json:"file"`           // of a file
 	validators                // of a URL
 }
 
@@ -48,13 +55,26 @@ func (s store) path(key, suffix string) string { return filepath.Join(s.dir, key
 // compiled is the path of the copy that rec speaks of. Another content has another path, so that
 // a record has its copy until the next record is written.
 func (s store) compiled(key string, rec *record) string {
-	return s.path(key, fmt.Sprintf(".%016x%s", rec.Body, compiledSuffix))
+	return s.path(key, fmt.Sprintf(".%016x%s", rec.Body^bits.RotateLeft64(rec.Settings, 17)^uint64(rec.Parser), compiledSuffix))
 }
 
-// clean removes bodies that an earlier run fetched and did not come to parse.
-func (s store) clean() error {
-	return s.remove(func(name string) bool { return strings.HasSuffix(name, newBodySuffix) })
+// clean removes what an earlier run fetched and did not come to parse, and what was kept of lists that have not been
+// configured for a while.
+func (s store) clean(lists []*list) error {
+	return s.remove(func(name string) bool {
+		if strings.HasSuffix(name, newBodySuffix) {
+			return true
+		}
+		if slices.ContainsFunc(lists, func(li *list) bool { return strings.HasPrefix(name, li.key+".") }) {
+			return false
+		}
+		info, err := os.Stat(filepath.Join(s.dir, name))
+		return err == nil && time.Since(info.ModTime()) > forgetAfter
+	})
 }
+
+// forgetAfter is how long the copy of a list outlives its configuration.
+const forgetAfter = 7 * 24 * time.Hour
 
 // remove removes the files whose names match.
 func (s store) remove(matches func(name string) bool) error {
@@ -93,54 +113,105 @@ func (s store) saveRecord(key string, rec *record) error {
 	})
 }
 
-// save writes a copy, completes rec with its checksum and writes that.
-func (s store) save(key string, input *blocklist.Input, rec *record) error {
+// writeCopy writes a copy and completes rec with what it holds.
+func (s store) writeCopy(key string, rec *record, cp blocklist.Copy) error {
 	path := s.compiled(key, rec)
-	err := durable.WriteFile(path, func(w io.Writer) error {
-		return blocklist.Compile(w, blocklist.Info{Created: rec.Fetched, Content: rec.Body}, input)
-	})
+	if err := durable.WriteFile(path, cp.Write); err != nil {
+		return err
+	}
+	input, closeInput, err := openInput(path)
 	if err != nil {
 		return err
 	}
-	snapshot, m, err := openMapped(path)
-	if err != nil {
-		return err
-	}
-	rec.Checksum = snapshot.Checksum()
-	m.Close()
-	if err := s.saveRecord(key, rec); err != nil {
-		return err
-	}
-	return s.remove(func(name string) bool {
-		return strings.HasPrefix(name, key+".") && strings.HasSuffix(name, compiledSuffix) && name != filepath.Base(path)
-	})
+	rec.Entries, rec.Checksum = input.Len(), input.Checksum()
+	closeInput()
+	return nil
 }
 
-// open maps a copy and checks that it is the one rec speaks of. Closing the mapping is the
-// caller's, when nothing reads the snapshot any more.
-func (s store) open(key string, rec *record) (*blocklist.Snapshot, *durable.Mapping, error) {
-	snapshot, m, err := openMapped(s.compiled(key, rec))
+// dropCopy removes a copy that is not to be kept, unless it is the one that is.
+func (s store) dropCopy(li *list, rec *record) error {
+	path := s.compiled(li.key, rec)
+	if li.copy != nil && path == s.compiled(li.key, li.copy) {
+		return nil
+	}
+	return os.Remove(path)
+}
+
+// prune removes the copies that are neither kept nor part of the set in force.
+func (s store) prune(lists []*list) error {
+	wanted := map[string]bool{}
+	for _, li := range lists {
+		for _, rec := range []*record{li.copy, li.published} {
+			if rec != nil {
+				wanted[filepath.Base(s.compiled(li.key, rec))] = true
+			}
+		}
+	}
+	return s.remove(func(name string) bool { return strings.HasSuffix(name, compiledSuffix) && !wanted[name] })
+}
+
+// open opens a copy to be merged and checks that it is the one rec speaks of. close is the
+// caller's, when nothing reads the input any more.
+func (s store) open(key string, rec *record) (*blocklist.Input, func(), error) {
+	input, closeInput, err := openInput(s.compiled(key, rec))
 	if err != nil {
 		return nil, nil, err
 	}
-	if snapshot.Checksum() != rec.Checksum {
-		m.Close()
+	if input.Checksum() != rec.Checksum {
+		closeInput()
 		return nil, nil, fmt.Errorf("%w: the copy is not the one on record", blocklist.ErrSnapshot)
 	}
-	return snapshot, m, nil
+	return input, closeInput, nil
 }
 
-func openMapped(path string) (*blocklist.Snapshot, *durable.Mapping, error) {
-	m, err := durable.Map(path)
+// openInput opens a snapshot or a copy to be read in pieces.
+func openInput(path string) (*blocklist.Input, func(), error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	snapshot, err := blocklist.Open(m.Data())
-	if err != nil {
-		m.Close()
-		return nil, nil, fmt.Errorf("open %s: %w", path, err)
+	info, err := f.Stat()
+	if err == nil {
+		var input *blocklist.Input
+		if input, err = blocklist.OpenInput(f, info.Size()); err == nil {
+			return input, func() { f.Close() }, nil
+		}
 	}
-	return snapshot, m, nil
+	f.Close()
+	return nil, nil, fmt.Errorf("open %s: %w", path, err)
+}
+
+// runs are parts of a list too long to be gathered in memory. Their files have no name: they are gone with the process.
+type runs struct {
+	dir    string
+	inputs []*blocklist.Input
+}
+
+func (r *runs) add(input *blocklist.Input) error {
+	f, err := os.CreateTemp(r.dir, ".run.*"+newBodySuffix)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	w := bufio.NewWriterSize(f, 256<<10)
+	err = blocklist.Copy{Inputs: []*blocklist.Input{input}}.Write(w)
+	if err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	size, err := f.Seek(0, io.SeekCurrent)
+	if err == nil {
+		input, err = blocklist.OpenInput(f, size)
+	}
+	if err == nil {
+		runtime.AddCleanup(input, func(f *os.File) { f.Close() }, f)
+		r.inputs = append(r.inputs, input)
+	}
+	return err
 }
 
 // loadCopy finds the copy an earlier run left of li.
@@ -149,7 +220,7 @@ func (l *Lists) loadCopy(li *list) {
 	if err == nil {
 		li.copy, li.result = rec, OK
 		if since := time.Since(rec.Fetched); since >= 0 && li.kind == KindURL {
-			li.next = rec.Fetched.Add(jitter(l.cfg.Refresh)) // restarts must not have it fetched more often
+			li.next = rec.Fetched.Add(jitter(l.interval(li))) // restarts must not have it fetched more often
 		}
 		return
 	}
@@ -186,16 +257,16 @@ func (l *Lists) parseBodyAgain(li *list) bool {
 	if li.copy != nil {
 		known = *li.copy
 	}
-	input, rec, err := parseFile(li, l.store.path(li.key, bodySuffix), known.Fetched)
-	if err == nil && rec.Body == known.Body {
-		rec.validators = known.validators
+	t, err := l.takeIn(li, l.store.path(li.key, bodySuffix), known.Fetched)
+	if err == nil && t.record.Body == known.Body {
+		t.record.validators = known.validators
 	}
 	switch {
 	case err != nil:
 	case l.cfg.ReadOnly:
-		li.memory, li.copy = input, &rec
+		li.memory, li.copy = &t, &t.record
 	default:
-		err = l.keep(li, input, rec)
+		err = l.keep(li, t)
 	}
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {

@@ -143,7 +143,7 @@ type download struct {
 func (l *Lists) downloading(ctx context.Context, slots chan struct{}, li *list) func() {
 	li.busy = true
 	known := validators{}
-	if li.current() {
+	if current, err := l.current(li); err == nil && current {
 		known = li.copy.validators
 	}
 	return func() { l.download(ctx, slots, li, known) }
@@ -179,7 +179,11 @@ func (l *Lists) takeBody(li *list, got fetched) error {
 	if got.same && li.copy == nil {
 		return errors.New("its copy was lost while the server was asked whether it changed")
 	}
-	if got.same || li.current() && got.body == li.copy.Body {
+	current, err := l.current(li)
+	if err != nil {
+		return err
+	}
+	if got.same || current && got.body == li.copy.Body {
 		li.copy.Fetched = got.at
 		if !got.same {
 			li.copy.validators = got.known
@@ -189,13 +193,13 @@ func (l *Lists) takeBody(li *list, got fetched) error {
 		}
 		return l.store.saveRecord(li.key, li.copy)
 	}
-	input, rec, err := parseFile(li, path, got.at)
+	t, err := l.takeIn(li, path, got.at)
 	if err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
-	rec.validators = got.known
+	t.record.validators = got.known
 	if err := os.Rename(path, l.store.path(li.key, bodySuffix)); err != nil { // keep syncs the folder
 		return err
 	}
-	return l.keep(li, input, rec)
+	return l.keep(li, t)
 }

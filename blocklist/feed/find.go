@@ -38,7 +38,11 @@ func (l *Lists) Find(ctx context.Context, source string, name []byte) (line int,
 			return 0, "", fmt.Errorf("find in %s: %w", source, err)
 		}
 		defer f.Close()
-		line, text, err = find(ctx, f, name, li.kind == KindAllow)
+		opt, err := l.options(li)
+		if err != nil {
+			return 0, "", err
+		}
+		line, text, err = find(ctx, f, name, li, opt)
 		if err != nil {
 			return 0, "", fmt.Errorf("find in %s: %w", source, err)
 		}
@@ -47,9 +51,9 @@ func (l *Lists) Find(ctx context.Context, source string, name []byte) (line int,
 	return 0, "", fmt.Errorf("find in %s: %w", source, ErrNotFound)
 }
 
-func find(ctx context.Context, f io.ReadSeeker, name []byte, allow bool) (int, string, error) {
+func find(ctx context.Context, f io.ReadSeeker, name []byte, li *list, opt Options) (int, string, error) {
 	s := &finding{name: name}
-	stats, err := Parse(&cancellable{ctx, f}, Options{}, s.as(allow))
+	stats, err := Parse(&cancellable{ctx, f}, opt, s.as(li.kind == KindAllow))
 	if err != nil {
 		return 0, "", err
 	}

@@ -9,9 +9,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"rempart/blocklist"
 	"rempart/internal/durable"
@@ -20,9 +24,12 @@ import (
 // Config says which lists there are and where their copies are kept.
 type Config struct {
 	Lists    []string                                                          // paths of files, http and https URLs
+	Feeds    []Feed                                                            // the same with what is asked of each; see ReadFeeds
 	Allow    string                                                            // path of the operator's allow list; "" for none
 	BuiltIn  []blocklist.Listing                                               // listings of the program itself, as the source "built in"
 	Dir      string                                                            // the data folder, this process's alone
+	Guard    GuardConfig                                                       // what the guards go by
+	Progress func(Progress)                                                    // called now and then while files are read, from any goroutine; nil: not
 	Refresh  time.Duration                                                     // how often a URL is asked again, and a file looked at even if nothing was seen to happen; 0 is an hour
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: net.Dialer
 	Log      *slog.Logger                                                      // nil: none
@@ -33,6 +40,9 @@ const (
 	builtInName    = "built in"
 	defaultRefresh = time.Hour
 	snapshotFile   = "set.snapshot"
+	overlayFile    = "set.overlay"  // what changed since the snapshot
+	previousFile   = "set.previous" // the snapshot before
+	mergedFile     = "set.merged"   // the next snapshot, while it is made
 	versionFile    = "version"
 	listsFolder    = "lists"
 )
@@ -58,14 +68,24 @@ type Lists struct {
 	reload chan struct{}
 	status atomic.Pointer[Status]
 
+	guarding *guarding
+
 	// The writer's own.
 	lists    []*list // the allow list first
 	store    store
 	counter  *durable.Counter
 	unlock   func()
 	results  chan download
-	setErr   error     // why the set in force is not of the newest content
-	setAgain time.Time // when to try again
+	setErr   error            // why the set in force is not of the newest content
+	setAgain time.Time        // when to try again
+	content  uint64           // fingerprint of what the set in force was made of
+	mapping  *durable.Mapping // of the set in force
+	damaged  bool             // the snapshot on disk is not to be built upon
+	merging  *merge           // under way, nil for none
+
+	background sync.WaitGroup // what the writer has done beside it
+	merged     chan *merge
+	verified   chan error
 }
 
 // New checks the configuration. The set it creates is empty until Start.
@@ -93,11 +113,16 @@ func New(cfg Config) (*Lists, error) {
 			start: 5 * time.Second, fetch: 10 * time.Minute, backoff: 10 * time.Second,
 			quiet: 250 * time.Millisecond, unquiet: 2 * time.Second, writeAgain: time.Minute,
 		},
-		fetch:   newFetcher(cfg.Dial),
-		store:   store{dir: filepath.Join(cfg.Dir, listsFolder)},
-		reload:  make(chan struct{}, 1),
-		results: make(chan download, len(lists)),
+		fetch:    newFetcher(cfg.Dial),
+		store:    store{dir: filepath.Join(cfg.Dir, listsFolder)},
+		reload:   make(chan struct{}, 1),
+		results:  make(chan download, len(lists)),
+		guarding: &guarding{cfg: cfg.Guard}, merged: make(chan *merge, 1), verified: make(chan error, 1),
 	}
+	if _, err := l.guarding.get(); err != nil {
+		return nil, err
+	}
+	l.guarding.letGo()
 	l.report()
 	return l, nil
 }
@@ -133,21 +158,44 @@ func (l *Lists) Start(ctx context.Context) error {
 	if err := l.takeFolder(); err != nil {
 		return fmt.Errorf("data folder %s cannot be used: %w", l.cfg.Dir, err)
 	}
+	var files []*list
 	for _, li := range l.lists {
 		l.loadCopy(li)
 		if li.kind != KindURL {
-			l.refreshFile(li)
-		} else if li.copy != nil && !li.current() && !l.parseBodyAgain(li) {
+			files = append(files, li)
+		} else if current, err := l.current(li); li.copy != nil && (err != nil || !current) && !l.parseBodyAgain(li) {
 			li.next = time.Time{} // the old copy serves until it was fetched again
 		}
 	}
+	l.refreshFiles(files)
 	l.fetchMissing(ctx)
-	if err := l.publish(); err != nil {
+	l.guarding.letGo()
+	if err := l.publish(); errors.Is(err, errRestored) {
+		l.setAgain = time.Time{}
+	} else if err != nil {
 		l.log.Error("the set could not be written; the last one stays in force", "err", err)
 		l.fallBack()
 	}
 	l.report()
 	return nil
+}
+
+// refreshFiles brings the copies of files up to date, as many at a time as there are cores.
+func (l *Lists) refreshFiles(files []*list) {
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	errs := make([]error, len(files))
+	now := time.Now()
+	for i, li := range files {
+		g.Go(func() error {
+			errs[i] = l.readFile(li, now)
+			return nil
+		})
+	}
+	_ = g.Wait() // each list has an error of its own
+	for i, li := range files {
+		l.settle(li, now, errs[i])
+	}
 }
 
 func (l *Lists) takeFolder() error {
@@ -167,7 +215,7 @@ func (l *Lists) takeFolder() error {
 		return err
 	}
 	l.unlock = unlock
-	for _, err := range []error{durable.Clean(l.cfg.Dir), durable.Clean(l.store.dir), l.store.clean()} {
+	for _, err := range []error{durable.Clean(l.cfg.Dir), durable.Clean(l.store.dir), l.store.clean(l.lists)} {
 		if err != nil {
 			l.log.Warn("leftovers of an earlier run stay", "err", err)
 		}
@@ -222,7 +270,7 @@ func (l *Lists) fallBack() {
 	if l.set.View().Version() > 0 {
 		return
 	}
-	view, err := l.openSnapshot()
+	view, err := l.openSet()
 	if err == nil && view.Version() > 0 {
 		err = l.set.Replace(view)
 	} else {

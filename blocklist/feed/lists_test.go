@@ -395,8 +395,8 @@ func TestSetThatCannotBeWritten(t *testing.T) {
 	path := f.file("a.txt", "a.example\n")
 	l := f.start(Config{Lists: []string{path}})
 	f.run(l)
-	// A folder in the snapshot's place cannot be renamed over.
-	snapshot := filepath.Join(f.data, snapshotFile)
+	// A folder in the overlay's place cannot be renamed over.
+	snapshot := filepath.Join(f.data, overlayFile)
 	os.Remove(snapshot)
 	os.MkdirAll(filepath.Join(snapshot, "in the way"), 0o700)
 	f.file("a.txt", "b.example\n")

@@ -1,11 +1,11 @@
 package feed
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -46,26 +46,44 @@ type badCopy struct {
 }
 
 func (e *badCopy) Error() string { return fmt.Sprintf("copy of %s: %v", e.list.name, e.err) }
+func (e *badCopy) Unwrap() error { return e.err }
 
 func (l *Lists) publishOnce() error {
-	content := l.fingerprint()
+	now := time.Now()
+	content := l.fingerprint(now)
 	have := l.set.View()
-	if have.Version() > 0 && have.Snapshot().Info().Content == content {
-		return nil
-	}
 	above := have.Version()
-	if above == 0 { // just started: what the last run left may be what is wanted
-		view, err := l.openSnapshot()
+	switch {
+	case above > 0 && l.content == content:
+		return nil
+	case above > 0:
+		if done, err := l.amend(content, now); done || err != nil {
+			return err
+		}
+	default: // just started: what the last run left may be what is wanted
+		view, err := l.openSet()
 		switch {
-		case err == nil && view.Snapshot().Info().Content == content && view.Version() > 0:
-			return l.set.Replace(view)
+		case err == nil && view.Info().Content == content && view.Version() > 0:
+			l.verifyLater(view)
+			return l.putInForce(view, content, now)
 		case err == nil:
 			above = view.Version()
 		case !errors.Is(err, fs.ErrNotExist):
 			l.log.Error("the snapshot is refused; it is compiled again", "err", err)
+			if l.restorePrevious() {
+				return errRestored
+			}
 		}
 	}
-	inputs, closeInputs, err := l.inputs()
+	return l.compile(content, above, now)
+}
+
+// errRestored is not logged as one: there is a set, and a better one will be.
+var errRestored = errors.New("the snapshot was damaged; the one before it is in force until it is compiled again")
+
+// compile makes the set's snapshot of all copies.
+func (l *Lists) compile(content, above uint64, now time.Time) error {
+	inputs, closeInputs, err := l.inputs(now)
 	defer closeInputs()
 	if err != nil {
 		return err
@@ -74,141 +92,217 @@ func (l *Lists) publishOnce() error {
 	if err != nil {
 		return err
 	}
-	info := blocklist.Info{Version: version, Created: time.Now(), Content: content}
-	err = durable.WriteFile(l.snapshotPath(), func(w io.Writer) error {
+	l.keepPrevious()
+	info := blocklist.Info{Version: version, Created: now, Content: content}
+	err = durable.WriteFile(l.path(snapshotFile), func(w io.Writer) error {
 		return blocklist.Compile(w, info, inputs...)
 	})
 	if err != nil {
-		return err
+		return l.whichCopy(err, now)
 	}
-	view, err := l.openSnapshot()
+	view, mapping, err := l.openSnapshot(snapshotFile)
 	if err != nil {
 		return err
 	}
+	l.useMapping(mapping)
+	l.abandonMerge()
+	return l.putInForce(view, content, now)
+}
+
+// putInForce exchanges the set's pointer, and notes what it was made of.
+func (l *Lists) putInForce(view *blocklist.View, content uint64, now time.Time) error {
 	if err := l.set.Replace(view); err != nil {
 		return err
 	}
-	l.log.Info("set in force", "version", version, "names", view.Snapshot().Names())
+	l.content = content
+	for _, li := range l.lists {
+		li.published = li.inForce(now)
+	}
+	if err := l.store.prune(l.lists); err != nil {
+		l.log.Warn("copies that are not needed any more stay", "err", err)
+	}
+	st := view.Stats()
+	l.log.Info("set in force", "version", st.Version, "names", st.Names, "overlay", st.Overlay)
 	return nil
 }
 
-func (l *Lists) snapshotPath() string { return filepath.Join(l.cfg.Dir, snapshotFile) }
+// whichCopy finds, after a compilation failed on damage, whose copy it was.
+func (l *Lists) whichCopy(err error, now time.Time) error {
+	if !errors.Is(err, blocklist.ErrSnapshot) {
+		return err
+	}
+	for _, li := range l.lists {
+		rec := li.inForce(now)
+		if rec == nil || li.memory != nil {
+			continue
+		}
+		input, closeInput, openErr := l.store.open(li.key, rec)
+		if openErr == nil {
+			openErr = blocklist.Diff(input, input, func(blocklist.Change) bool { return true })
+			closeInput()
+		}
+		if openErr != nil {
+			return &badCopy{li, openErr}
+		}
+	}
+	return err
+}
 
-// openSnapshot maps the snapshot in the data folder; the mapping goes with the view.
-func (l *Lists) openSnapshot() (*blocklist.View, error) {
-	snapshot, m, err := openMapped(l.snapshotPath())
+func (l *Lists) path(file string) string { return filepath.Join(l.cfg.Dir, file) }
+
+// openSet opens what an earlier run left: the snapshot, under its overlay if there is one.
+func (l *Lists) openSet() (*blocklist.View, error) {
+	view, mapping, err := l.openSnapshot(snapshotFile)
 	if err != nil {
 		return nil, err
 	}
-	return blocklist.NewView(snapshot, m.Close), nil
+	l.useMapping(mapping)
+	over, err := os.ReadFile(l.path(overlayFile))
+	if err != nil {
+		return view, nil
+	}
+	if with, err := view.Under(over); err == nil {
+		return with, nil
+	}
+	return view, nil // of another snapshot: what it changed is compiled again
+}
+
+// openSnapshot maps a snapshot in the data folder; the mapping goes with the last view of it.
+func (l *Lists) openSnapshot(file string) (*blocklist.View, *durable.Mapping, error) {
+	m, err := durable.Map(l.path(file))
+	if err != nil {
+		return nil, nil, err
+	}
+	snapshot, err := blocklist.Open(m.Data())
+	if err != nil {
+		m.Close()
+		return nil, nil, fmt.Errorf("open %s: %w", l.path(file), err)
+	}
+	return blocklist.NewView(snapshot, m.Close), m, nil
+}
+
+// useMapping notes which mapping the set in force reads. The pages of the one before go at once: its last readers read them again if they must.
+func (l *Lists) useMapping(m *durable.Mapping) {
+	if l.mapping != nil {
+		l.mapping.Evict()
+	}
+	l.mapping = m
+}
+
+// keepPrevious keeps the snapshot that is about to be replaced.
+func (l *Lists) keepPrevious() {
+	if view := l.set.View(); view.Version() == 0 || l.damaged {
+		return // it was not in force: nothing says that it is good
+	}
+	err := errors.Join(ignoreMissing(os.Remove(l.path(previousFile))), os.Link(l.path(snapshotFile), l.path(previousFile)))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.log.Warn("the snapshot before the next is not kept", "err", err)
+	}
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// restorePrevious puts the snapshot before the last one in force, if there is one and it is sound.
+func (l *Lists) restorePrevious() bool {
+	view, mapping, err := l.openSnapshot(previousFile)
+	if err == nil {
+		err = view.Snapshot().Verify()
+	}
+	version, numberErr := uint64(0), error(nil)
+	if err == nil {
+		version, numberErr = l.counter.Next(max(view.Version(), l.set.View().Version()))
+		err = numberErr
+	}
+	if err == nil {
+		view, err = view.With(blocklist.Info{Version: version, Created: time.Now()}, nil)
+	}
+	if err == nil {
+		err = l.set.Replace(view)
+	}
+	if err != nil {
+		return false
+	}
+	l.useMapping(mapping)
+	l.content, l.damaged = 0, true
+	for _, li := range l.lists {
+		li.published = nil
+	}
+	l.log.Warn("the snapshot before the damaged one is in force", "version", version, "names", view.Stats().Names)
+	return true
+}
+
+// verifyLater reads the whole snapshot beside the queries. Run takes in what comes of it.
+func (l *Lists) verifyLater(view *blocklist.View) {
+	l.background.Go(func() {
+		l.verified <- view.Snapshot().Verify() // has room for one, and one is all there is
+	})
+}
+
+// afterVerify takes in what the check of the snapshot found.
+func (l *Lists) afterVerify(err error) {
+	if err == nil {
+		return
+	}
+	l.log.Error("the snapshot in force is damaged; it is compiled again", "err", err)
+	l.damaged, l.content, l.setAgain = true, 0, time.Time{}
+	l.restorePrevious()
 }
 
 // inputs opens all there is to compile. close is to be called in any case, and when nothing
 // reads the inputs any more.
-func (l *Lists) inputs() (inputs []*blocklist.Input, close func(), err error) {
-	var mappings []*durable.Mapping
+func (l *Lists) inputs(now time.Time) (inputs []*blocklist.Input, close func(), err error) {
+	var closers []func()
 	close = func() {
-		for _, m := range mappings {
-			m.Close()
+		for _, c := range closers {
+			c()
 		}
 	}
-	if len(l.cfg.BuiltIn) > 0 {
-		b := blocklist.NewBuilder()
-		for _, x := range l.cfg.BuiltIn {
-			if err := b.Add(x); err != nil {
-				return nil, close, err
-			}
-		}
-		inputs = append(inputs, b.Input(blocklist.Source{Name: builtInName}))
+	builtIn, err := l.builtIn()
+	if err != nil {
+		return nil, close, err
 	}
+	inputs = append(inputs, builtIn)
 	for _, li := range l.lists {
-		switch {
-		case li.memory != nil:
-			inputs = append(inputs, li.memory)
-		case li.copy != nil:
-			snapshot, m, err := l.store.open(li.key, li.copy)
-			if errors.Is(err, blocklist.ErrSnapshot) || errors.Is(err, fs.ErrNotExist) {
-				err = &badCopy{li, err}
-			}
-			if err != nil {
-				return nil, close, err
-			}
-			mappings = append(mappings, m)
-			inputs = append(inputs, snapshot.Input())
+		rec := li.inForce(now)
+		if rec == nil {
+			continue
 		}
+		input, closeInput, err := l.input(li, rec)
+		if err != nil {
+			return nil, close, err
+		}
+		closers = append(closers, closeInput)
+		inputs = append(inputs, input)
 	}
 	return inputs, close, nil
 }
 
-// startReadOnly is Start without a trace: what no current copy holds is parsed into memory.
-func (l *Lists) startReadOnly() error {
-	for _, li := range l.lists {
-		l.loadCopy(li)
-		if li.kind == KindURL {
-			if li.copy != nil && !li.current() {
-				l.parseBodyAgain(li)
-			}
-			continue
-		}
-		l.settle(li, time.Now(), l.readFileInMemory(li))
+// input opens the copy of li that rec speaks of.
+func (l *Lists) input(li *list, rec *record) (*blocklist.Input, func(), error) {
+	if li.memory != nil {
+		return li.memory.input.As(li.asSource(rec)), func() {}, nil
 	}
-	err := l.withGoodCopies(l.compileInMemory)
-	l.setErr = err
-	l.report()
-	return err
+	input, closeInput, err := l.store.open(li.key, rec)
+	if errors.Is(err, blocklist.ErrSnapshot) || errors.Is(err, fs.ErrNotExist) {
+		err = &badCopy{li, err}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return input.As(li.asSource(rec)), closeInput, nil
 }
 
-func (l *Lists) readFileInMemory(li *list) error {
-	now := time.Now()
-	state, err := fileStateOf(li.source, now)
-	if err != nil {
-		return err
-	}
-	if li.current() {
-		if state.known() && li.copy.File == state {
-			return nil
-		}
-		if body, err := hashFile(li.source); err != nil || body == li.copy.Body {
-			return err
+func (l *Lists) builtIn() (*blocklist.Input, error) {
+	b := blocklist.NewBuilder()
+	for _, x := range l.cfg.BuiltIn {
+		if err := b.Add(x); err != nil {
+			return nil, err
 		}
 	}
-	input, rec, err := parseFile(li, li.source, now)
-	if err != nil {
-		return err
-	}
-	li.memory, li.copy = input, &rec
-	return nil
-}
-
-func (l *Lists) compileInMemory() error {
-	version := uint64(1)
-	view, err := l.openSnapshot()
-	if err == nil {
-		if view.Snapshot().Info().Content == l.fingerprint() && view.Version() > 0 {
-			return l.set.Replace(view)
-		}
-		version = view.Version() + 1 // what a server would make of it next
-	}
-	inputs, closeInputs, err := l.inputs()
-	defer closeInputs()
-	if err != nil {
-		return err
-	}
-	if view, err = viewInMemory(blocklist.Info{Version: version, Created: time.Now()}, inputs...); err != nil {
-		return err
-	}
-	return l.set.Replace(view)
-}
-
-// viewInMemory compiles inputs without a file.
-func viewInMemory(info blocklist.Info, inputs ...*blocklist.Input) (*blocklist.View, error) {
-	var b bytes.Buffer
-	if err := blocklist.Compile(&b, info, inputs...); err != nil {
-		return nil, err
-	}
-	snapshot, err := blocklist.Open(b.Bytes())
-	if err != nil {
-		return nil, err
-	}
-	return blocklist.NewView(snapshot, nil), nil
+	return b.Input(blocklist.Source{Name: builtInName}), nil
 }

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ func (l *Lists) Run(ctx context.Context) error {
 	defer fetches.Wait()
 	fetching, cancel := context.WithCancel(ctx)
 	defer cancel() // before Wait
+	defer l.background.Wait()
 	slots := make(chan struct{}, maxFetches)
 
 	timer := time.NewTimer(0)
@@ -35,6 +37,7 @@ func (l *Lists) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-l.reload:
+			l.guarding.changed()
 			for _, li := range l.lists {
 				li.next = time.Time{}
 			}
@@ -53,6 +56,10 @@ func (l *Lists) Run(ctx context.Context) error {
 			}
 		case r := <-l.results:
 			l.ingest(r)
+		case err := <-l.verified:
+			l.afterVerify(err)
+		case m := <-l.merged:
+			l.afterMerge(m)
 		case <-timer.C:
 		}
 		now := time.Now()
@@ -60,6 +67,9 @@ func (l *Lists) Run(ctx context.Context) error {
 			changing.seen(now, l.timing)
 		}
 		changed := changing.over(now)
+		if changed {
+			l.guarding.changed()
+		}
 		for _, li := range l.lists {
 			switch {
 			case li.busy:
@@ -73,6 +83,7 @@ func (l *Lists) Run(ctx context.Context) error {
 		}
 		if len(l.results) == 0 { // or it would be compiled once more at once
 			l.publishDue(now)
+			l.rest()
 		}
 		l.report()
 		timer.Reset(time.Until(l.nextDue(changing)))
@@ -106,6 +117,9 @@ func (l *Lists) nextDue(c change) time.Time {
 		if !li.busy {
 			earliest(li.next)
 		}
+		if age := li.feed.MaxAge; age > 0 && li.published != nil {
+			earliest(li.copy.Fetched.Add(age)) // from then on it does not count
+		}
 	}
 	if l.setErr != nil {
 		earliest(l.setAgain)
@@ -114,6 +128,13 @@ func (l *Lists) nextDue(c change) time.Time {
 		earliest(c.read)
 	}
 	return due
+}
+
+// rest gives back what reading lists took, once nothing is left to read.
+func (l *Lists) rest() {
+	if l.guarding.letGo() {
+		debug.FreeOSMemory()
+	}
 }
 
 // change is a burst of changes to files: they are read once it is over.

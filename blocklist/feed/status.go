@@ -31,7 +31,10 @@ type ListStatus struct {
 	Name    string // as configured, without passwords and queries
 	Kind    Kind
 	Entries int            // listings in force, its own exceptions included
-	Refused map[string]int // by Reason, of the content in force
+	Refused map[string]int // lines not understood, by Reason, of the content in force
+	Held    map[string]int // listings the guards did not let count, by outcome and guard ("hold popular")
+	Feed    Feed           // what is asked of it; URL, path and TSIG are left out
+	TooOld  bool           // it could not be renewed for so long that nothing it lists counts
 	Fetched time.Time      // when the content in force was last known to be the publisher's; zero for none
 	Parses  int            // how often content was parsed since New
 	Result  Result
@@ -43,19 +46,21 @@ func (l *Lists) Status() Status { return *l.status.Load() }
 
 // report makes what the writer knows readable.
 func (l *Lists) report() {
-	view := l.set.View()
-	s := &Status{Version: view.Version(), Names: view.Snapshot().Names()}
+	view, now := l.set.View(), time.Now()
+	s := &Status{Version: view.Version(), Names: view.Stats().Names}
 	if l.setErr != nil {
 		s.Err = l.setErr.Error()
 	}
 	missing := 0
 	for _, li := range l.lists {
-		st := ListStatus{Name: li.name, Kind: li.kind, Result: li.result, Parses: li.parses}
+		st := ListStatus{Name: li.name, Kind: li.kind, Result: li.result, Parses: li.parses, Feed: li.feed, TooOld: li.tooOld(now)}
+		st.Feed.URL, st.Feed.Path, st.Feed.TSIG = "", "", ""
 		if li.err != nil {
 			st.Err = li.err.Error()
 		}
 		if li.copy != nil {
 			st.Entries, st.Fetched, st.Refused = li.copy.Entries, li.copy.Fetched, maps.Clone(li.copy.Refused)
+			st.Held = maps.Clone(li.copy.Held)
 		} else if li.kind == KindURL {
 			if missing++; missing == 1 {
 				s.Waiting = fmt.Sprintf("The list %s has not been fetched yet", li.name)
@@ -72,6 +77,14 @@ func (l *Lists) report() {
 	l.status.Store(s)
 }
 
+// interval is how often a list is asked again.
+func (l *Lists) interval(li *list) time.Duration {
+	if li.feed.Interval > 0 {
+		return li.feed.Interval
+	}
+	return l.cfg.Refresh
+}
+
 // settle notes how an attempt on li ended and when the next is due, and logs a change of state.
 func (l *Lists) settle(li *list, now time.Time, err error) {
 	before := li.result
@@ -79,14 +92,14 @@ func (l *Lists) settle(li *list, now time.Time, err error) {
 	switch {
 	case err == nil:
 		li.result, li.failures = OK, 0
-		li.next = now.Add(jitter(l.cfg.Refresh))
+		li.next = now.Add(jitter(l.interval(li)))
 	default:
 		li.result = Failed
 		if li.copy != nil {
 			li.result = Stale
 		}
 		li.failures++
-		li.next = now.Add(jitter(backoff(l.timing.backoff, l.cfg.Refresh, li.failures)))
+		li.next = now.Add(jitter(backoff(l.timing.backoff, l.interval(li), li.failures)))
 	}
 	switch {
 	case li.result == before:

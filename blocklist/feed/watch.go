@@ -20,8 +20,14 @@ type watch struct {
 // newWatch watches nothing before add.
 func (l *Lists) newWatch() *watch {
 	w := &watch{log: l.log}
+	files := l.cfg.Guard.paths()
 	for _, li := range l.lists {
-		if folder := filepath.Dir(li.source); li.kind != KindURL && !slices.Contains(w.folders, folder) {
+		if li.kind != KindURL {
+			files = append(files, li.source)
+		}
+	}
+	for _, file := range files {
+		if folder := filepath.Dir(file); !slices.Contains(w.folders, folder) {
 			w.folders = append(w.folders, folder)
 		}
 	}

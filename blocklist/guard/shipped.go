@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 
+	"github.com/cespare/xxhash/v2"
+
 	"rempart/blocklist"
 )
 
@@ -21,6 +23,18 @@ var (
 	//go:embed popular.csv.gz
 	popularGzip string
 )
+
+// Revision changes whenever what is shipped does, or what is decided by it: what was let through before is then judged again.
+func Revision() uint64 {
+	d := xxhash.New()
+	for _, text := range []string{essentialText, suffixesText, sharedText, popularGzip} {
+		_, _ = d.WriteString(text) // never fails
+	}
+	return d.Sum64() + checksRevision
+}
+
+// checksRevision is raised when the checks themselves change.
+const checksRevision = 1
 
 // shippedNames is about how many names the shipped lists hold, with the names above them.
 const shippedNames = 40_000

@@ -49,6 +49,14 @@ func Map(path string) (*Mapping, error) {
 // the process does not survive.
 func (m *Mapping) Data() []byte { return m.data }
 
+// Evict takes the mapping's pages off the process's memory; whoever reads one again has it read from the file. It may be called while
+// Data is being read.
+func (m *Mapping) Evict() {
+	if len(m.data) > 0 {
+		evict(m.data)
+	}
+}
+
 // Close gives the memory back. It may be called from any goroutine, and more than once.
 func (m *Mapping) Close() {
 	m.close.Do(func() {

@@ -16,6 +16,9 @@ func mapFile(f *os.File, size int) ([]byte, error) {
 // unmapFile cannot fail on what mapFile returned.
 func unmapFile(data []byte) { _ = unix.Munmap(data) }
 
+// evict is a hint: what the system does not do costs memory only.
+func evict(data []byte) { _ = unix.Madvise(data, unix.MADV_DONTNEED) }
+
 // lockFile takes the exclusive lock of an open file; the system drops it with the process.
 func lockFile(f *os.File) (taken bool, err error) {
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)

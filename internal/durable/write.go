@@ -65,6 +65,14 @@ func WriteFile(path string, write func(io.Writer) error) (err error) {
 	return syncDir(dir)
 }
 
+// Rename renames a file that WriteFile wrote over another of the same folder, and syncs the folder.
+func Rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return fmt.Errorf("rename: %w", err)
+	}
+	return syncDir(filepath.Dir(to))
+}
+
 // Clean removes the temporary files a crash has left in dir. Only the process that holds the
 // folder's Lock may call it: a temporary file of a running WriteFile looks the same.
 func Clean(dir string) error {

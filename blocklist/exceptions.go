@@ -1,0 +1,75 @@
+package blocklist
+
+import "fmt"
+
+// maxExceptions bounds what one source may except: they are held in memory while it is read.
+const maxExceptions = 1 << 20
+
+// Exceptions are what one source says it does not mean to block: its own exceptions, and the rules it voids.
+// They reach that source's blocks only.
+type Exceptions struct {
+	scopes   map[string]Scope // what of each name, and below it, is excepted
+	canceled map[string]uint8 // by name: bit s for a scope s whose blocks are dropped
+}
+
+func (e *Exceptions) except(key []byte, scope Scope) error {
+	if e.scopes == nil {
+		e.scopes = map[string]Scope{}
+	}
+	e.scopes[string(key)] |= scope
+	return e.check()
+}
+
+func (e *Exceptions) cancel(key []byte, scope Scope) error {
+	if e.canceled == nil {
+		e.canceled = map[string]uint8{}
+	}
+	e.canceled[string(key)] |= 1 << scope
+	return e.check()
+}
+
+func (e *Exceptions) check() error {
+	if len(e.scopes)+len(e.canceled) > maxExceptions {
+		return fmt.Errorf("more than %d exceptions in one list", maxExceptions)
+	}
+	return nil
+}
+
+// left is what remains of the scope of a block of key.
+func (e *Exceptions) left(key []byte, scope Scope) Scope {
+	if e == nil || len(e.scopes)+len(e.canceled) == 0 || !isName(key) {
+		return scope
+	}
+	if e.canceled[string(key)]&(1<<scope) != 0 {
+		return 0
+	}
+	scope &^= e.scopes[string(key)]
+	for s := parent(key); len(s) > 0 && scope != 0; s = parent(s) {
+		if e.scopes[string(s)]&Below != 0 {
+			return 0
+		}
+	}
+	return scope
+}
+
+// input are the exceptions as listings: where a block of a shorter name still reaches, they pass what it reaches.
+func (e *Exceptions) input(src Source) (*Input, error) {
+	b := NewBuilder()
+	for key, scope := range e.scopes {
+		name := append([]byte(key), 0)
+		id, err := b.claim(builtClaim{claim: claim{Decision: Except, Scope: scope}})
+		if err != nil {
+			return nil, err
+		}
+		b.put(hashOf(name), id, name[:len(name)-1])
+	}
+	return b.Input(src), nil
+}
+
+// parent is the name without its first label; both are without the root.
+func parent(name []byte) []byte {
+	if len(name) == 0 {
+		return nil
+	}
+	return name[1+int(name[0]):]
+}

@@ -1,0 +1,176 @@
+package feed
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/cespare/xxhash/v2"
+
+	"rempart/blocklist"
+	"rempart/blocklist/guard"
+)
+
+// GuardConfig is what the guards go by beside the lists shipped with them. Paths are "" for none.
+type GuardConfig struct {
+	Essential    string       // more names that must never be blocked; see blocklist/guard
+	Popular      string       // a popularity list instead of the shipped one
+	Bound        int          // the last rank that is popular; 0: guard.DefaultBound
+	Released     string       // what a person released: a held name a line, "list:NAME" for a list that may change out of proportion
+	Own          []string     // names of this service
+	OwnAddresses []netip.Addr // and its addresses
+}
+
+func (c GuardConfig) paths() (paths []string) {
+	for _, p := range []string{c.Essential, c.Popular, c.Released} {
+		if p != "" {
+			paths = append(paths, p)
+		}
+	}
+	return paths
+}
+
+// guards are the guards, and what a person released of what they hold.
+type guards struct {
+	*guard.Guards
+	names map[string]bool // wire names that count though they are held
+	lists map[string]bool
+}
+
+// guarding has the guards at hand while lists are read, and lets them go after. It is safe for concurrent use.
+type guarding struct {
+	cfg GuardConfig
+
+	mu    sync.Mutex
+	sum   uint64 // of all that guards go by
+	known bool
+	last  *guards // nil when let go
+}
+
+// settings is a fingerprint of all that decides what is made of a list's content.
+func (g *guarding) settings(li *list) (uint64, error) {
+	if li.kind == KindAllow {
+		return 0, nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.known {
+		if err := g.fingerprint(); err != nil {
+			return 0, err
+		}
+	}
+	f := li.feed
+	return xxhash.Sum64String(fmt.Sprintf("%x %s %d %d %t", g.sum, f.Format, f.Category, f.Scope, f.DeepURLs)), nil
+}
+
+func (g *guarding) fingerprint() error {
+	hash := xxhash.New()
+	fmt.Fprintf(hash, "%d %d %q %v", guard.Revision(), g.cfg.Bound, g.cfg.Own, g.cfg.OwnAddresses)
+	for _, path := range g.cfg.paths() {
+		sum, err := hashFile(path)
+		if err != nil {
+			return fmt.Errorf("what the guards go by: %w", err)
+		}
+		fmt.Fprintf(hash, " %x", sum)
+	}
+	g.sum, g.known = hash.Sum64(), true
+	return nil
+}
+
+// changed forgets what files said, so that they are read again.
+func (g *guarding) changed() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.cfg.paths()) > 0 {
+		g.known, g.last = false, nil
+	}
+}
+
+// letGo gives the guards' memory back until they are needed again; it reports whether there was any.
+func (g *guarding) letGo() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	had := g.last != nil
+	g.last = nil
+	return had
+}
+
+// get are the guards.
+func (g *guarding) get() (*guards, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.last != nil {
+		return g.last, nil
+	}
+	cfg := guard.Config{Own: g.cfg.Own, OwnAddresses: g.cfg.OwnAddresses, Bound: g.cfg.Bound}
+	for _, file := range []struct {
+		path string
+		to   *io.Reader
+	}{{g.cfg.Essential, &cfg.Essential}, {g.cfg.Popular, &cfg.Popular}} {
+		if file.path == "" {
+			continue
+		}
+		f, err := os.Open(file.path)
+		if err != nil {
+			return nil, fmt.Errorf("what the guards go by: %w", err)
+		}
+		defer f.Close()
+		*file.to = bufio.NewReader(&bounded{r: f, left: maxBody})
+	}
+	made, err := guard.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	all := &guards{Guards: made}
+	if all.names, all.lists, err = readReleased(g.cfg.Released); err != nil {
+		return nil, err
+	}
+	g.last = all
+	return all, nil
+}
+
+// releasedList reports whether a list may change out of proportion.
+func (g *guarding) releasedList(name string) bool {
+	all, err := g.get()
+	return err == nil && all.lists[name]
+}
+
+// maxReleased bounds the file of what a person released, in octets.
+const maxReleased = 16 << 20
+
+func readReleased(path string) (names, lists map[string]bool, err error) {
+	names, lists = map[string]bool{}, map[string]bool{}
+	if path == "" {
+		return names, lists, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("released names: %w", err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(&bounded{r: f, left: maxReleased})
+	for n := 1; lines.Scan(); n++ {
+		text, _, _ := strings.Cut(lines.Text(), "#")
+		text = strings.TrimSpace(text)
+		if list, ok := strings.CutPrefix(text, "list:"); ok {
+			lists[strings.TrimSpace(list)] = true
+		} else if text != "" {
+			name, err := Name(text)
+			if err != nil {
+				return nil, nil, fmt.Errorf("released names: %s, line %d: %q is no name that can be listed (%w)", path, n, text, err)
+			}
+			names[string(name)] = true
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, nil, fmt.Errorf("released names: %s: %w", path, err)
+	}
+	return names, lists, nil
+}
+
+// released reports whether a held name counts all the same.
+func (g *guards) released(l blocklist.Listing) bool { return l.Name != nil && g.names[string(l.Name)] }

@@ -1,0 +1,340 @@
+package feed
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"rempart/blocklist"
+	"rempart/blocklist/guard"
+)
+
+// runLimit is how many octets of listings are gathered in memory before they are put on disk as a run, to be
+// merged with the others at the end.
+const runLimit = 32 << 20
+
+// intake takes one list in: it is the Sink that passes listings through the guards into a builder.
+type intake struct {
+	list    *list
+	guards  *guards // nil for an allow list: what an operator allows is not judged
+	builder *blocklist.Builder
+	runs    *runs
+	source  blocklist.Source
+	held    held
+	now     int64
+	err     error // the first
+}
+
+// Add takes what the list says, with what its configuration says of it, if no guard objects.
+func (in *intake) Add(line int, l blocklist.Listing) {
+	if in.err != nil {
+		return
+	}
+	if li := in.list; li.kind == KindAllow {
+		l.Decision = blocklist.Allow
+	} else if l.Decision == blocklist.Block {
+		if l.Category == blocklist.Malicious {
+			l.Category = li.feed.Category
+		}
+		if li.feed.Scope != 0 && !l.Prefix.IsValid() {
+			l.Scope = li.feed.Scope
+		}
+		if l.Expiry != 0 && l.Expiry <= in.now {
+			return // it would never be in force
+		}
+		if in.guards != nil && !in.held.pass(in.guards, line, l) {
+			return
+		}
+	}
+	if in.err = in.builder.Add(l); in.err == nil && in.builder.Size() >= runLimit && in.runs.dir != "" {
+		in.err = in.runs.add(in.builder.Input(in.source))
+		in.builder.Reset()
+	}
+}
+
+// Cancel voids a rule of the list.
+func (in *intake) Cancel(_ int, name []byte, scope blocklist.Scope) {
+	if err := in.builder.Cancel(name, scope); in.err == nil {
+		in.err = err
+	}
+}
+
+// Refuse keeps some of what was not understood, for people to see.
+func (in *intake) Refuse(line int, why Reason) { in.held.refused(line, why) }
+
+// taken is a list as it was taken in.
+type taken struct {
+	record record
+	input  *blocklist.Input // in memory, where nothing may be written
+	held   held
+}
+
+// takeIn reads the file at path as the content of li, and writes the copy of it beside the one there is. It may run beside the same
+// of other lists.
+func (l *Lists) takeIn(li *list, path string, fetched time.Time) (taken, error) {
+	in, stats, err := l.intake(li, path, fetched)
+	if err != nil {
+		return taken{}, err
+	}
+	body, err := hashFile(path)
+	if err != nil {
+		return taken{}, err
+	}
+	settings, err := l.guarding.settings(li)
+	if err != nil {
+		return taken{}, err
+	}
+	before, closeBefore := l.contentBefore(li)
+	defer closeBefore()
+	t := taken{held: in.held, record: record{
+		Source: li.name, Parser: parserRevision, Settings: settings, Body: body, Fetched: fetched,
+		Refused: stats.Refused.Map(), Held: in.held.counts(),
+	}}
+	cp := blocklist.Copy{
+		Info:   blocklist.Info{Created: fetched, Content: body},
+		Inputs: append(in.runs.inputs, in.builder.Input(in.source)), Exceptions: in.builder.Exceptions(), Before: before, Seen: fetched,
+	}
+	if l.cfg.ReadOnly {
+		var b bytes.Buffer
+		if err := cp.Write(&b); err != nil {
+			return taken{}, err
+		}
+		t.input, err = blocklist.OpenInput(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	} else {
+		err = l.store.writeCopy(li.key, &t.record, cp)
+	}
+	if err == nil && t.input != nil {
+		t.record.Entries, t.record.Checksum = t.input.Len(), t.input.Checksum()
+	}
+	if err == nil {
+		if err = li.plausible(t, l.guarding); err != nil && !l.cfg.ReadOnly {
+			err = errors.Join(err, l.store.dropCopy(li, &t.record))
+		}
+	}
+	return t, err
+}
+
+// intake parses the file at path through the guards. The runs of what it returns are closed.
+func (l *Lists) intake(li *list, path string, fetched time.Time) (in *intake, stats Stats, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, stats, err
+	}
+	defer f.Close()
+	li.parses++
+	in = &intake{
+		list: li, builder: blocklist.NewBuilder(), runs: &runs{}, now: time.Now().Unix(),
+		source: blocklist.Source{Name: li.name, Fetched: fetched},
+	}
+	opt, err := l.options(li)
+	if err != nil {
+		return nil, stats, err
+	}
+	if li.kind != KindAllow {
+		if in.guards, err = l.guarding.get(); err != nil {
+			return nil, stats, err
+		}
+	}
+	if !l.cfg.ReadOnly {
+		in.runs.dir = l.store.dir
+	}
+	stats, err = Parse(&counted{file: f, report: l.cfg.Progress, list: li.name}, opt, in)
+	return in, stats, errors.Join(err, in.err)
+}
+
+// options say how the list is to be read.
+func (l *Lists) options(li *list) (Options, error) {
+	opt := Options{Format: li.feed.Format, DeepURLs: li.feed.DeepURLs}
+	if li.kind == KindAllow {
+		return opt, nil
+	}
+	guards, err := l.guarding.get()
+	if err == nil {
+		opt.SharedHost = guards.SharedHost
+	}
+	return opt, err
+}
+
+// errEmptied refuses the content of a list that had names and has none.
+var errEmptied = errors.New("it lists nothing any more; take it out of the configuration if that is meant")
+
+// plausible refuses a content that changed out of proportion, unless a person released the list.
+func (li *list) plausible(t taken, g *guarding) error {
+	if li.kind == KindAllow || li.copy == nil || g.releasedList(li.name) {
+		return nil
+	}
+	if t.record.Entries == 0 && li.copy.Entries > 0 {
+		return errEmptied
+	}
+	// What settings change is meant.
+	if li.copy.Settings != t.record.Settings || li.copy.Parser != t.record.Parser {
+		return nil
+	}
+	if f := guard.MassChange(li.copy.Entries, t.record.Entries, guard.Bounds{}); f.Outcome != guard.Pass {
+		return &massChange{f.Explain(nil), li.name}
+	}
+	return nil
+}
+
+// massChange is the error of a list held whole.
+type massChange struct{ why, list string }
+
+func (e *massChange) Error() string {
+	return fmt.Sprintf("held: %s; its last good copy stays in force until the list is back in proportion, or the line \"list:%s\" stands in the file of released names", e.why, e.list)
+}
+
+// counted tells how far a file was read.
+type counted struct {
+	file   *os.File
+	report func(Progress)
+	list   string
+	done   int64
+	last   time.Time
+}
+
+// Progress is how far the reading of a list is.
+type Progress struct {
+	List        string
+	Done, Total int64 // octets of the file
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.file.Read(p)
+	c.done += int64(n)
+	if c.report == nil {
+		return n, err
+	}
+	if now := time.Now(); now.Sub(c.last) > 100*time.Millisecond || errors.Is(err, io.EOF) {
+		c.last = now
+		if info, statErr := c.file.Stat(); statErr == nil {
+			c.report(Progress{c.list, min(c.done, info.Size()), info.Size()})
+		}
+	}
+	return n, err
+}
+
+func (c *counted) ReadAt(p []byte, off int64) (int, error)   { return c.file.ReadAt(p, off) }
+func (c *counted) Seek(off int64, whence int) (int64, error) { return c.file.Seek(off, whence) }
+
+func hashFile(path string) (uint64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	hash := xxhash.New()
+	if _, err := io.Copy(hash, &bounded{r: f, left: maxBody}); err != nil {
+		return 0, err
+	}
+	return hash.Sum64(), nil
+}
+
+// refreshFile brings the copy of a file up to date with it.
+func (l *Lists) refreshFile(li *list) {
+	now := time.Now()
+	err := l.readFile(li, now)
+	l.settle(li, now, err)
+}
+
+func (l *Lists) readFile(li *list, now time.Time) error {
+	state, err := fileStateOf(li.source, now)
+	if err != nil {
+		return err
+	}
+	current, err := l.current(li)
+	if err != nil {
+		return err
+	}
+	if current && state.known() && li.copy.File == state {
+		li.copy.Fetched = now
+		return nil
+	}
+	if current {
+		if body, err := hashFile(li.source); err != nil {
+			return err
+		} else if body == li.copy.Body {
+			li.copy.File, li.copy.Fetched = state, now
+			return l.store.saveRecord(li.key, li.copy)
+		}
+	}
+	t, err := l.takeIn(li, li.source, now)
+	if err != nil {
+		return err
+	}
+	t.record.File = state // as it was before reading: a change since is seen next time
+	return l.keep(li, t)
+}
+
+// current reports whether the list's copy was made by this version of the parser, and as the list is configured.
+func (l *Lists) current(li *list) (bool, error) {
+	settings, err := l.guarding.settings(li)
+	return li.copy != nil && li.copy.Parser == parserRevision && li.copy.Settings == settings, err
+}
+
+// keep makes what was taken in the last good copy of li. The one before stays on disk until the set is made of the new one.
+func (l *Lists) keep(li *list, t taken) error {
+	if err := l.store.saveHeld(li.key, t.held.entries); err != nil {
+		return err
+	}
+	if err := l.store.saveRecord(li.key, &t.record); err != nil {
+		return err
+	}
+	li.copy = &t.record
+	l.log.Info("list loaded", "list", li.name, "entries", t.record.Entries, "refused", sum(t.record.Refused), "held", sum(t.record.Held))
+	return nil
+}
+
+// contentBefore is the last good copy, for since when it lists what; nil if it cannot be had.
+func (l *Lists) contentBefore(li *list) (*blocklist.Input, func()) {
+	if li.copy == nil {
+		return nil, func() {}
+	}
+	input, closeInput, err := l.store.open(li.key, li.copy)
+	if err != nil {
+		return nil, func() {}
+	}
+	return input, closeInput
+}
+
+func sum(counts map[string]int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
+// fileState tells one content of a file from another without reading it.
+type fileState struct {
+	Size    int64
+	ModTime int64 // Unix nanoseconds; 0 when too fresh to tell a further change by
+	Inode   uint64
+}
+
+func (s fileState) known() bool { return s.ModTime != 0 }
+
+// fresh is how old a time stamp must be before two changes cannot share it.
+const fresh = 2 * time.Second
+
+func fileStateOf(path string, now time.Time) (fileState, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fileState{}, err
+	}
+	switch {
+	case !info.Mode().IsRegular():
+		return fileState{}, &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
+	case info.Size() > maxBody:
+		return fileState{}, fmt.Errorf("%s: %d octets: %w", path, info.Size(), ErrTooLarge)
+	}
+	s := fileState{Size: info.Size(), ModTime: info.ModTime().UnixNano(), Inode: inode(info)}
+	if now.Sub(info.ModTime()) < fresh {
+		s.ModTime = 0
+	}
+	return s, nil
+}

@@ -1,0 +1,372 @@
+package blocklist
+
+import (
+	"math"
+	"math/bits"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sort"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// Action is what a verdict asks for.
+type Action uint8
+
+const (
+	Pass      Action = iota // nothing reaches the name
+	Allowed                 // the operator's allow does
+	BlockedBy               // a block does
+	Actions                 // how many there are
+)
+
+func (a Action) String() string { return [...]string{"pass", "allow", "block"}[a] }
+
+// Forever is a Verdict's Until when nothing will change it.
+const Forever int64 = math.MaxInt64
+
+// Verdict is what a view says of a name: plain numbers, meaningful with the view that gave it.
+type Verdict struct {
+	Action    Action
+	Scope     Scope
+	Category  Category
+	Mark      Mark
+	HoldsPass bool   // the deciding subtree holds a name that passes: by an allow, or its source's exception
+	over      bool   // the deciding record is the overlay's
+	At        uint8  // octet of the judged name at which the deciding entry's name begins
+	fact      uint32 // the deciding record's
+	Until     int64  // Unix seconds at which time alone may change it
+}
+
+// Match judges a canonical name at now (Unix seconds) under a policy that enforces those
+// categories. It walks the name's suffixes from the longest: an allow that reaches the name wins
+// at any length; among blocks the longest decides, at equal length an exact one.
+// It allocates nothing.
+func (v *View) Match(name []byte, enforced Categories, now int64) Verdict {
+	key := name[:len(name)-1]
+	var p path
+	p.read(key)
+	verdict := Verdict{Until: Forever}
+	var near, base, over uint64
+	if p.labels >= 2 {
+		hash := xxhash.Sum64(p.suffix(key, 2))
+		whole := hash
+		if p.labels > 2 {
+			whole = xxhash.Sum64(key)
+		}
+		// The name is either next to nothing's, or listed itself: what that costs is read while the filter's line comes.
+		near = uint64(v.base.index[scale(whole, uint64(len(v.base.index)-1))])
+		base = v.base.maybeFrom(key, &p, hash)
+	} else {
+		base = v.base.maybeTop(key, &p)
+	}
+	if v.over != nil {
+		over = v.over.maybe(key, &p)
+	}
+	if base|over != 0 {
+		m := matching{view: v, key: key, path: &p, enforced: enforced, now: now, verdict: verdict}
+		m.suffixes(base, over)
+		verdict = m.verdict
+	}
+	runtime.KeepAlive(near)
+	runtime.KeepAlive(v) // the snapshot's bytes are gone once nobody holds the view
+	return verdict
+}
+
+// batch is how many names MatchBatch works on at a time: about as many memory reads as a core has under way.
+const batch = 32
+
+// MatchBatch is Match for names[i] into verdicts[i], which is as long. The reads of memory of different names overlap.
+func (v *View) MatchBatch(names [][]byte, enforced Categories, now int64, verdicts []Verdict) {
+	for len(names) > 0 {
+		n := min(len(names), batch)
+		v.matchSome(names[:n], enforced, now, verdicts[:n])
+		names, verdicts = names[n:], verdicts[n:]
+	}
+	runtime.KeepAlive(v)
+}
+
+// matchSome goes through the names once for each step of Match that reads memory: a loop that does little else has many reads under way.
+func (v *View) matchSome(names [][]byte, enforced Categories, now int64, verdicts []Verdict) {
+	var paths [batch]path
+	var hashes [batch]uint64 // of the last two labels, then of the suffix that may be listed
+	var masks [batch]uint64
+	for i, name := range names {
+		p := &paths[i]
+		if p.read(name); p.labels >= 2 {
+			hashes[i] = xxhash.Sum64(p.suffix(name[:len(name)-1], 2))
+		}
+	}
+	near := v.base.nearFilter(hashes[:len(names)])
+	maybe := 0 // of which the first are suffixes that may be listed
+	for i, name := range names {
+		key, p := name[:len(name)-1], &paths[i]
+		if p.labels >= 2 {
+			masks[i] = v.base.maybeFrom(key, p, hashes[i])
+		} else {
+			masks[i] = v.base.maybeTop(key, p)
+		}
+		if n := bits.Len64(masks[i]) - 1; n >= 0 {
+			hashes[maybe] = xxhash.Sum64(p.suffix(key, min(n, p.labels)))
+			maybe++
+		}
+	}
+	near += v.base.nearNames(hashes[:maybe])
+	runtime.KeepAlive(near)
+	for i, name := range names {
+		key := name[:len(name)-1]
+		var over uint64
+		if v.over != nil {
+			over = v.over.maybe(key, &paths[i])
+		}
+		verdicts[i] = Verdict{Until: Forever}
+		if masks[i]|over != 0 {
+			m := matching{view: v, key: key, path: &paths[i], enforced: enforced, now: now, verdict: verdicts[i]}
+			m.suffixes(masks[i], over)
+			verdicts[i] = m.verdict
+		}
+	}
+}
+
+// nearFilter reads the filter's lines of hashes ahead. The sum means nothing: it is for the compiler to keep the reads.
+func (s *Snapshot) nearFilter(hashes []uint64) (near uint64) {
+	words := s.filter.bloom.BitSet().Words()
+	for _, h := range hashes {
+		if i := scale(h, s.filter.lines) * (lineBits / 64); i < uint64(len(words)) {
+			near += words[i]
+		}
+	}
+	return near
+}
+
+// nearNames reads the records of hashes ahead.
+func (s *Snapshot) nearNames(hashes []uint64) (near uint64) {
+	var at [batch]uint32
+	buckets := uint64(len(s.index) - 1)
+	for i, h := range hashes {
+		at[i] = s.index[scale(h, buckets)]
+	}
+	for i := range hashes {
+		if p := uint64(at[i]) + lineBits/8; p < uint64(len(s.names)) {
+			near += uint64(s.names[p]) + uint64(s.names[at[i]])
+		}
+	}
+	return near
+}
+
+// bucket is where the records of a hash stand in names.
+func (s *Snapshot) bucket(hash uint64) (at, end int) {
+	b := scale(hash, uint64(len(s.index)-1))
+	return int(s.index[b]), min(int(s.index[b+1]), len(s.names))
+}
+
+// matching is one Match under way.
+type matching struct {
+	view     *View
+	key      []byte
+	path     *path
+	enforced Categories
+	now      int64
+	verdict  Verdict
+	excepted [16]exceptedSource // distinct sources whose own exceptions reach the name; more are as good as none
+	excepts  int
+}
+
+// exceptedSource is a source, numbered as the snapshot or the overlay does.
+type exceptedSource struct {
+	source uint16
+	over   bool
+}
+
+// suffixes judges the suffixes that may be listed, given as masks of numbers of labels, from the longest.
+func (m *matching) suffixes(base, over uint64) {
+	all := base | over
+	if all&(1<<lastBit) != 0 {
+		for n := m.path.labels; n >= lastBit; n-- {
+			if m.judge(n, base&(1<<lastBit) != 0, over&(1<<lastBit) != 0) {
+				return
+			}
+		}
+		all &^= 1 << lastBit
+	}
+	for all != 0 {
+		n := bits.Len64(all) - 1
+		bit := uint64(1) << n
+		if m.judge(n, base&bit != 0, over&bit != 0) {
+			return
+		}
+		all &^= bit
+	}
+}
+
+// judge weighs what is held of the last n labels. What the overlay holds of a name is all there is of it.
+func (m *matching) judge(n int, base, over bool) (final bool) {
+	suffix := m.path.suffix(m.key, n)
+	hash := xxhash.Sum64(suffix)
+	if over {
+		if found, final := m.records(m.view.over, true, suffix, hash, n); found {
+			return final
+		}
+	}
+	if base {
+		_, final = m.records(m.view.base, false, suffix, hash, n)
+	}
+	return final
+}
+
+// records weighs the records of a name in one snapshot. It reports whether there is any, and whether the verdict is final.
+func (m *matching) records(s *Snapshot, over bool, suffix []byte, hash uint64, n int) (found, final bool) {
+	need := Below
+	if n == m.path.labels {
+		need = Exact
+	}
+	p, end := s.bucket(hash)
+	for p < end {
+		name, id, next := record(s.names, p)
+		if next == 0 {
+			break
+		}
+		p = next
+		if string(name) != string(suffix) {
+			if found {
+				break
+			}
+			continue
+		}
+		found = true
+		if f, ok := s.fact(id); ok && f.Scope&need != 0 && m.weigh(s, over, &f) {
+			holds := f.Decision == Block && m.view.holdsPass(hash)
+			m.decide(&f, id, over, int(m.path.start[m.path.labels-n]), holds)
+			if f.Decision == Allow {
+				return true, true
+			}
+		}
+	}
+	return found, false
+}
+
+// weigh reports whether a fact that reaches the name decides it, unless an allow comes later.
+func (m *matching) weigh(s *Snapshot, over bool, f *fact) bool {
+	if f.muted || f.Decision == gone || !m.inForce(f) {
+		return false
+	}
+	switch f.Decision {
+	case Allow:
+		return true
+	case Except:
+		m.except(s.sources(f.set), over)
+		return false
+	}
+	return m.verdict.Action == Pass && m.enforced&(1<<f.Category) != 0 && !m.cancelled(s.sources(f.set), over)
+}
+
+func (m *matching) decide(f *fact, id uint32, over bool, at int, holds bool) {
+	a := BlockedBy
+	if f.Decision == Allow {
+		a = Allowed
+	}
+	m.verdict = Verdict{a, f.Scope, f.Category, f.Mark, holds, over, uint8(at), id, m.verdict.Until}
+}
+
+// inForce reports whether a fact counts now, and notes when that changes.
+func (m *matching) inForce(f *fact) bool {
+	if f.Start > m.now {
+		m.verdict.Until = min(m.verdict.Until, f.Start)
+		return false
+	}
+	if f.Expiry == 0 {
+		return true
+	}
+	if f.Expiry <= m.now {
+		return false
+	}
+	m.verdict.Until = min(m.verdict.Until, f.Expiry)
+	return true
+}
+
+func (m *matching) except(sources []uint16, over bool) {
+	for _, s := range sources {
+		if m.excepts < len(m.excepted) && !m.hasExcept(s, over) {
+			m.excepted[m.excepts] = exceptedSource{s, over}
+			m.excepts++
+		}
+	}
+}
+
+// hasExcept reports whether a source has an exception of its own for the name.
+func (m *matching) hasExcept(source uint16, over bool) bool {
+	for _, e := range m.excepted[:m.excepts] {
+		if e.over == over && e.source == source || e.over != over && m.view.sameSource(source, over, e.source) {
+			return true
+		}
+	}
+	return false
+}
+
+// cancelled reports whether every source of a block has an exception of its own for the name.
+func (m *matching) cancelled(sources []uint16, over bool) bool {
+	if m.excepts == 0 {
+		return false
+	}
+	for _, s := range sources {
+		if !m.hasExcept(s, over) {
+			return false
+		}
+	}
+	return true
+}
+
+// MatchAddr judges an address in an answer, as Match does a name. The zone of an address does not count.
+func (v *View) MatchAddr(addr netip.Addr, enforced Categories, now int64) Verdict {
+	addr = addr.Unmap().WithZone("")
+	m := matching{view: v, enforced: enforced, now: now, verdict: Verdict{Until: Forever}}
+	if v.over != nil {
+		m.addr(v.over, true, addr)
+	}
+	if m.verdict.Action == Pass {
+		m.addr(v.base, false, addr)
+	}
+	runtime.KeepAlive(v)
+	return m.verdict
+}
+
+// addr weighs the prefixes of one snapshot that hold an address, from the longest.
+func (m *matching) addr(s *Snapshot, over bool, addr netip.Addr) {
+	for _, length := range s.bits {
+		if length.Addr().Is4() != addr.Is4() {
+			continue
+		}
+		p, err := addr.Prefix(length.Bits())
+		if err != nil || !over && m.view.over != nil && m.view.over.holds(p) {
+			continue
+		}
+		for i := s.search(p); i < len(s.prefixData)/prefixLen; i++ {
+			q, id := s.prefix(i)
+			if q != p {
+				break
+			}
+			if f, ok := s.fact(id); ok && m.weigh(s, over, &f) {
+				m.decide(&f, id, over, 0, true)
+				return
+			}
+		}
+	}
+}
+
+// search is the number of the first record that is not before p.
+func (t *tables) search(p netip.Prefix) int {
+	key := appendPrefix(make([]byte, 0, prefixKeyLen), p)
+	return sort.Search(len(t.prefixData)/prefixLen, func(i int) bool {
+		return slices.Compare(t.prefixData[i*prefixLen:][:prefixKeyLen-1], key[1:]) >= 0
+	})
+}
+
+func (t *tables) holds(p netip.Prefix) bool {
+	i := t.search(p)
+	if i == len(t.prefixData)/prefixLen {
+		return false
+	}
+	q, _ := t.prefix(i)
+	return q == p
+}

@@ -1,0 +1,170 @@
+package blocklist
+
+import (
+	"bytes"
+	"slices"
+)
+
+// mergedInput is an input with its sources renumbered for the whole.
+type mergedInput struct {
+	*Input
+	claims  []sourcedClaim
+	factOf  []uint32 // by claim: the fact of an entry of that claim alone, one up; 0 while unknown
+	renews  bool     // it tells since when names are listed, and lists none itself
+	replace bool     // of a name it holds, no later input counts
+}
+
+// merge walks inputs together, name by name.
+type merge struct {
+	hash     uint64
+	key      []byte
+	single   *head          // the input that alone has the name, with one claim; nil if there are more
+	claim    uint32         // of single
+	claims   []sourcedClaim // of all inputs about the name, if there are more
+	since    []sourcedClaim // what the renewed input says of it
+	facts    []uint32       // scratch of compiler.factsOf
+	keepGone bool           // names of which nothing is claimed any more count too
+	error    error
+
+	heads  []*head // a heap, the lowest (hash, name, number) first
+	copied []byte
+}
+
+// head is one input with the listing it stands at.
+type head struct {
+	cursor
+	in     *mergedInput
+	number int
+	hash   uint64
+	key    []byte
+	claim  uint32
+}
+
+func newMerge(inputs []mergedInput, keepGone bool) *merge {
+	m := &merge{keepGone: keepGone}
+	for i := range inputs {
+		h := &head{cursor: inputs[i].walk(), in: &inputs[i], number: i}
+		if m.advance(h) {
+			m.heads = append(m.heads, h)
+		}
+	}
+	for i := len(m.heads)/2 - 1; i >= 0; i-- {
+		m.sink(i)
+	}
+	return m
+}
+
+func (m *merge) advance(h *head) (ok bool) {
+	h.hash, h.key, h.claim, ok = h.next()
+	if ok && int(h.claim) >= len(h.in.claims) {
+		ok, m.error = false, errDamaged
+	}
+	if !ok && m.error == nil {
+		m.error = h.err()
+	}
+	return ok
+}
+
+// next stands at the next name that is listed; false after the last, or at an error.
+func (m *merge) next() bool {
+	for m.error == nil && len(m.heads) > 0 {
+		if m.gather() {
+			return m.error == nil
+		}
+	}
+	return false
+}
+
+// gather takes all there is of the lowest name; false if nothing lists it.
+func (m *merge) gather() bool {
+	first := m.heads[0]
+	m.hash = first.hash
+	m.copied = append(m.copied[:0], first.key...)
+	m.key = m.copied
+	m.single, m.claims, m.since = nil, m.claims[:0], m.since[:0]
+	listed, hidden := 0, 0
+	var one *head
+	for len(m.heads) > 0 && m.heads[0].hash == m.hash && bytes.Equal(m.heads[0].key, m.key) {
+		h := m.heads[0]
+		switch {
+		case h.in.renews:
+			m.since = append(m.since, h.in.claims[h.claim])
+		case hidden > 0 && h.number >= hidden:
+		default:
+			if h.in.replace {
+				hidden = h.number + 1
+			}
+			if listed++; listed == 1 {
+				one, m.claim = h, h.claim
+			} else {
+				if listed == 2 {
+					m.claims = append(m.claims, one.in.claims[m.claim])
+				}
+				m.claims = append(m.claims, h.in.claims[h.claim])
+			}
+		}
+		if !m.advance(h) {
+			last := len(m.heads) - 1
+			m.heads[0] = m.heads[last]
+			m.heads = m.heads[:last]
+		}
+		m.sink(0)
+	}
+	if listed == 1 {
+		m.single = one
+		if !m.keepGone && one.in.claims[m.claim].Decision == gone {
+			return false
+		}
+	}
+	return listed > 0
+}
+
+// entry are the claims about the name, equal ones made one, with since when each is made.
+func (m *merge) entry(e *Exceptions) []sourcedClaim {
+	if m.single != nil {
+		m.claims = append(m.claims[:0], m.single.in.claims[m.claim])
+	}
+	kept := m.claims[:0]
+	for _, c := range m.claims {
+		if c.Decision == Block {
+			if c.Scope = e.left(m.key, c.Scope); c.Scope == 0 {
+				continue
+			}
+		}
+		kept = append(kept, c)
+	}
+	entry := entryOf(kept)
+	for i := range entry {
+		if j := slices.IndexFunc(m.since, func(o sourcedClaim) bool { return o.claim == entry[i].claim }); j >= 0 {
+			entry[i].since = earlier(entry[i].since, m.since[j].since)
+		}
+	}
+	return entry
+}
+
+// sink restores the heap's order from i down.
+func (m *merge) sink(i int) {
+	for {
+		low := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(m.heads); child++ {
+			if m.heads[child].before(m.heads[low]) {
+				low = child
+			}
+		}
+		if low == i {
+			return
+		}
+		m.heads[i], m.heads[low] = m.heads[low], m.heads[i]
+		i = low
+	}
+}
+
+func (h *head) before(o *head) bool {
+	if h.hash != o.hash {
+		return h.hash < o.hash
+	}
+	if c := bytes.Compare(h.key, o.key); c != 0 {
+		return c < 0
+	}
+	return h.number < o.number
+}

@@ -1,0 +1,325 @@
+package blocklist
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// Change is one difference between two states of the set: a source lists something, or withdraws what it listed.
+type Change struct {
+	Source   Source
+	Listing  Listing // its Since does not count when it is withdrawn; its Name is borrowed for the call only
+	Withdraw bool
+}
+
+// With returns the view after changes, as the state info speaks of: the same snapshot, under an overlay that holds all that
+// is claimed of each name that changed since the snapshot. It takes as long, and as much memory, as the overlay has entries.
+func (v *View) With(info Info, changes []Change) (*View, error) {
+	ed := newEditing(v)
+	for _, c := range changes {
+		if err := ed.apply(c); err != nil {
+			return nil, fmt.Errorf("changing the set: %w", err)
+		}
+	}
+	var buf bytes.Buffer
+	info.Base = v.base.checksum
+	c := newCompiler(&buf, info)
+	c.keepGone = true
+	err := c.addInput(ed.input(), mergedInput{replace: true})
+	if err == nil && v.over != nil {
+		err = c.addInput(v.over.Input(), mergedInput{})
+	}
+	if err == nil {
+		err = c.run(nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("changing the set: %w", err)
+	}
+	return v.under(buf.Bytes())
+}
+
+// Overlay is the bytes of what differs from the snapshot, for Under to put over it again; nil for nothing.
+func (v *View) Overlay() []byte {
+	if v.over == nil {
+		return nil
+	}
+	return v.over.data
+}
+
+// Under returns the view with that overlay over its snapshot instead of its own; data is borrowed. An error, that it was made for another
+// snapshot among them, wraps ErrSnapshot.
+func (v *View) Under(data []byte) (*View, error) {
+	n, err := v.under(data)
+	if err == nil {
+		err = n.over.Verify()
+	}
+	if err == nil && n.over.info.Base != v.base.checksum {
+		err = fmt.Errorf("%w: the overlay is of another one", ErrSnapshot)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+func (v *View) under(data []byte) (*View, error) {
+	over, err := Open(data)
+	if err != nil {
+		return nil, err
+	}
+	n := &View{base: v.base, over: over, version: over.info.Version, hold: v.hold}
+	for _, src := range over.sourceList {
+		n.twins = append(n.twins, slices.IndexFunc(v.base.sourceList, func(s Source) bool { return s.Name == src.Name }))
+	}
+	n.names = v.base.count + over.changed(v.base)
+	return n, nil
+}
+
+// changed is by how many names an overlay makes its base more.
+func (s *Snapshot) changed(base *Snapshot) (n int) {
+	for at := 0; ; {
+		name, id, next := record(s.names, at)
+		if next == 0 {
+			return n
+		}
+		f, _ := s.fact(id)
+		_, _, again := record(s.names, next)
+		if again > 0 && bytes.HasPrefix(s.names[next+1:], name) && int(s.names[next]) == len(name) {
+			at = next // another record of this name follows: the last one counts
+			continue
+		}
+		at = next
+		switch was := len(base.lookup(name)) > 0; {
+		case f.Decision == gone && was:
+			n--
+		case f.Decision != gone && !was:
+			n++
+		}
+	}
+}
+
+// Compact writes the view as one snapshot, overlay merged in. The view can be used meanwhile.
+func (v *View) Compact(w io.Writer, info Info) error {
+	c := newCompiler(w, info)
+	if v.over != nil {
+		if err := c.addInput(v.over.Input(), mergedInput{replace: true}); err != nil {
+			return err
+		}
+	}
+	return c.run([]*Input{v.base.Input()})
+}
+
+// editing is a With under way.
+type editing struct {
+	view    *View
+	sources []Source
+	entries map[string][]sourcedClaim // by key, as they will be
+}
+
+func newEditing(v *View) *editing {
+	ed := &editing{view: v, entries: map[string][]sourcedClaim{}}
+	for _, src := range v.base.sourceList {
+		ed.number(src)
+	}
+	return ed
+}
+
+// number is the source's among those of the overlay; what is said of it last counts.
+func (ed *editing) number(src Source) uint16 {
+	i := slices.IndexFunc(ed.sources, func(s Source) bool { return s.Name == src.Name })
+	if i < 0 {
+		i = len(ed.sources)
+		ed.sources = append(ed.sources, src)
+	}
+	return uint16(i)
+}
+
+func (ed *editing) apply(c Change) error {
+	var key []byte
+	if l := &c.Listing; l.Prefix.IsValid() {
+		key = appendPrefix(nil, l.Prefix)
+	} else {
+		key = l.Name[:len(l.Name)-1]
+	}
+	if len(ed.sources) > 1<<15 {
+		return ErrFull
+	}
+	entry, ok := ed.entries[string(key)]
+	if !ok {
+		entry = ed.current(key)
+	}
+	l := c.Listing
+	cl := claim{l.Decision, l.Scope, l.Category, l.Mark, l.Start, l.Expiry, l.ID}
+	src := ed.number(c.Source)
+	at := slices.IndexFunc(entry, func(s sourcedClaim) bool { return s.claim == cl })
+	switch {
+	case c.Withdraw && at >= 0:
+		entry[at].sources = slices.DeleteFunc(entry[at].sources, func(s uint16) bool { return s == src })
+		if len(entry[at].sources) == 0 {
+			entry = slices.Delete(entry, at, at+1)
+		}
+	case !c.Withdraw && at < 0:
+		entry = append(entry, sourcedClaim{cl, dayOf(l.Since), []uint16{src}})
+	case !c.Withdraw && !slices.Contains(entry[at].sources, src):
+		entry[at].sources = append(entry[at].sources, src)
+		slices.Sort(entry[at].sources)
+		entry[at].since = earlier(entry[at].since, dayOf(l.Since))
+	}
+	ed.entries[string(key)] = entry
+	return nil
+}
+
+// current is what the view claims of a key.
+func (ed *editing) current(key []byte) (entry []sourcedClaim) {
+	s, ids := ed.view.lookup(key)
+	for _, id := range ids {
+		f, ok := s.fact(id)
+		if !ok || f.Decision == gone {
+			continue
+		}
+		c := sourcedClaim{claim: f.claim, since: f.since}
+		for _, src := range s.sources(f.set) {
+			c.sources = append(c.sources, ed.number(s.sourceList[src]))
+		}
+		slices.Sort(c.sources)
+		entry = append(entry, c)
+	}
+	return entry
+}
+
+// input are the entries as they will be; one of nothing hides what the snapshot holds.
+func (ed *editing) input() *Input {
+	in := &Input{sources: ed.sources}
+	var records []keyed
+	for key, entry := range ed.entries {
+		if len(entry) == 0 {
+			entry = []sourcedClaim{{claim: claim{Decision: gone}}}
+		}
+		hash := xxhash.Sum64String(key)
+		for _, c := range entry {
+			records = append(records, keyed{hash, []byte(key), uint32(len(in.claims))})
+			in.claims = append(in.claims, c)
+		}
+	}
+	slices.SortStableFunc(records, keyed.compare)
+	in.size = len(records)
+	in.walk = func() cursor { return &keyedCursor{records: records} }
+	return in
+}
+
+// Diff emits what changed from one content of sources to the next, dates apart, until emit returns false.
+// What it emits is borrowed for the call. It reads both in pieces.
+func Diff(before, after *Input, emit func(Change) bool) error {
+	b, a := newGroups(before), newGroups(after)
+	for {
+		switch order := b.compare(a); {
+		case !b.ok && !a.ok:
+			if b.cursor.err() != nil {
+				return b.cursor.err()
+			}
+			return a.cursor.err()
+		case order == 0:
+			if !emitChanges(b, a, emit) {
+				return nil
+			}
+			b.next()
+			a.next()
+		case order < 0:
+			if !b.emit(b.claims, true, emit) {
+				return nil
+			}
+			b.next()
+		default:
+			if !a.emit(a.claims, false, emit) {
+				return nil
+			}
+			a.next()
+		}
+	}
+}
+
+// emitChanges emits how the claims of one name differ.
+func emitChanges(b, a *groups, emit func(Change) bool) bool {
+	missing := func(from, in []sourcedClaim) (out []sourcedClaim) {
+		for _, c := range from {
+			if !slices.ContainsFunc(in, func(o sourcedClaim) bool { return o.claim == c.claim }) {
+				out = append(out, c)
+			}
+		}
+		return out
+	}
+	if len(b.claims) == 1 && len(a.claims) == 1 && b.claims[0].claim == a.claims[0].claim {
+		return true
+	}
+	return b.emit(missing(b.claims, a.claims), true, emit) && a.emit(missing(a.claims, b.claims), false, emit)
+}
+
+// groups walks an input name by name.
+type groups struct {
+	in     *Input
+	cursor cursor
+	hash   uint64
+	key    []byte
+	claims []sourcedClaim
+	ok     bool
+	ahead  keyed
+	more   bool
+}
+
+func newGroups(in *Input) *groups {
+	g := &groups{in: in, cursor: in.walk()}
+	g.read()
+	g.next()
+	return g
+}
+
+func (g *groups) read() {
+	g.ahead.hash, g.ahead.key, g.ahead.claim, g.more = g.cursor.next()
+	g.more = g.more && int(g.ahead.claim) < len(g.in.claims)
+}
+
+func (g *groups) next() {
+	if g.ok = g.more; !g.ok {
+		return
+	}
+	g.hash, g.key, g.claims = g.ahead.hash, append(g.key[:0], g.ahead.key...), g.claims[:0]
+	for g.more && g.ahead.hash == g.hash && bytes.Equal(g.ahead.key, g.key) {
+		g.claims = append(g.claims, g.in.claims[g.ahead.claim])
+		g.read()
+	}
+}
+
+// compare orders two groups; one that is over comes last.
+func (g *groups) compare(o *groups) int {
+	switch {
+	case !g.ok:
+		return 1
+	case !o.ok:
+		return -1
+	}
+	return keyed{hash: g.hash, key: g.key}.compare(keyed{hash: o.hash, key: o.key})
+}
+
+func (g *groups) emit(claims []sourcedClaim, withdraw bool, emit func(Change) bool) bool {
+	for _, c := range claims {
+		l := Listing{
+			Decision: c.Decision, Scope: c.Scope, Category: c.Category, Mark: c.Mark,
+			Since: c.since.unix(), Start: c.Start, Expiry: c.Expiry, ID: c.ID,
+		}
+		if p, ok := prefixOf(g.key); ok {
+			l.Prefix = p
+		} else {
+			l.Name = append(g.key[:len(g.key):len(g.key)], 0)
+		}
+		for _, src := range c.sources {
+			if !emit(Change{g.in.sources[src], l, withdraw}) {
+				return false
+			}
+		}
+	}
+	return true
+}
