@@ -505,8 +505,13 @@ func (c *counting) Refuse(int, Reason)                  {}
 
 func BenchmarkParse(b *testing.B) {
 	const names = 100_000
-	forms := map[string]string{"plain": "%s\n", "hosts": "0.0.0.0 %s\n", "adblock": "||%s^\n", "rpz": "%s CNAME .\n"}
-	for _, form := range []string{"plain", "hosts", "adblock", "rpz"} {
+	forms := map[string]string{"plain": "%s\n", "hosts": "0.0.0.0 %s\n", "adblock": "||%s^\n", "rpz": "%s CNAME .\n",
+		"csv": "\"1\",\"%s\",\"x\"\n", "json": "{\"id\":1,\"domain\":\"%s\",\"tags\":[\"x\"]}\n"}
+	for _, form := range []string{"plain", "hosts", "adblock", "rpz", "csv", "json"} {
+		opt := Options{}
+		if form == "csv" {
+			opt.Format = FormatCSV
+		}
 		b.Run(form, func(b *testing.B) {
 			var list strings.Builder
 			for i := range names {
@@ -516,7 +521,7 @@ func BenchmarkParse(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				var c counting
-				if _, err := Parse(strings.NewReader(list.String()), Options{}, &c); err != nil || c.n != names {
+				if _, err := Parse(strings.NewReader(list.String()), opt, &c); err != nil || c.n != names {
 					b.Fatal(c.n, err)
 				}
 			}
