@@ -149,12 +149,15 @@ func (w *walk) text(s string, at place) {
 	case p.stats.Format == FormatMISP || p.stats.Format == FormatSTIX || p.stats.Format == FormatTAXII:
 		p.refuse(UnknownForm)
 	case at.top(), blockKeys[at.key]:
-		scope := blocklist.Subtree
-		if roles[at.key] == hostRole {
-			scope = blocklist.Exact
-		}
 		p.claim.threat([]byte(at.key), false)
-		p.indicator(name, scope)
+		switch roles[at.key] {
+		case urlRole:
+			p.url(name)
+		case hostRole:
+			p.indicator(name, blocklist.Exact)
+		default:
+			p.indicator(name, blocklist.Subtree)
+		}
 		p.claim = claim{}
 	case allowKeys[at.key]: // of the name alone: such lists name the hosts of others' sites, and block some of those
 		if len(name) > 1 && name[0] == '*' {

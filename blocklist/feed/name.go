@@ -94,6 +94,7 @@ func closePlain(label []byte) bool {
 	return true
 }
 
+// appendChecked is appendName step by step.
 func appendChecked(dst, text []byte) ([]byte, Reason) {
 	if n := len(text); n > 0 && text[n-1] == '.' {
 		text = text[:n-1]

@@ -98,10 +98,10 @@ type parser struct {
 // contents reads all that r holds.
 func (p *parser) contents(r io.Reader, limit int64) error {
 	u, err := unpack(r, limit)
+	defer u.close()
 	if err != nil {
 		return err
 	}
-	defer u.close()
 	asked := p.stats.Format
 	for {
 		content, err := u.next()

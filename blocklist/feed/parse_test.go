@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"errors"
@@ -445,12 +446,54 @@ func FuzzParse(f *testing.F) {
 		"$ORIGIN rpz.example.\n@ SOA a. b. (\n1 )\nevil.test CNAME .\n  CNAME *.\n$ORIGIN .\n*.x.rpz.example CNAME rpz-passthru.\n",
 		"address=/a.example/#\nlocal-zone: \"b.example.\" always_null\nhxxp://c[.]example:80/\n[[.].]\n",
 		"\ufeffdiscörd.com\rxn--kr.com\n\xff\xfe\x00\n://[::1]\n/x/\n@\n|\n$\n\x1f\x8b",
+		"24.0.216.184.93.rpz-ip CNAME .\n48.zz.2800.2606.rpz-ip A 0.0.0.0\nx.rpz-nsdname CNAME .\n",
+		"# id,url,type,valid_until\n\"1\",\"http://a.example/\",\"url\",\"2030-01-01\"\n2,\"b\nc\",domain,\n",
+		`{"allow":["a.example"],"deny":["b.example"],"data":[{"domain":"c.example","tags":["phishing"],"deletedate":null}]}`,
+		`{"Event":{"Object":[{"Attribute":[{"type":"domain|ip","value":"a.example|192.0.2.1","to_ids":true,"timestamp":"1513893921"}]}]}}`,
+		`{"objects":[{"type":"indicator","id":"indicator--1","pattern":"[domain-name:value IN ('a.example','b') OR url:value='http:\/\/c.example']"}]}`,
+		"PK\x05\x06", "BZh91AY&SY", "\x28\xb5\x2f\xfd", pack(f, "a.example\n"), packZip(f, "a.example", "[\"b.example\"]"), bzipped,
 	} {
-		f.Add([]byte(s))
+		for i := range Formats() {
+			f.Add(byte(i), i%2 == 0, []byte(s))
+		}
 	}
-	f.Fuzz(func(t *testing.T, list []byte) {
-		parse(bytes.NewReader(list), Options{}, &transcript{t: t}, 1<<20)
+	f.Fuzz(func(t *testing.T, format byte, deep bool, list []byte) {
+		formats := Formats()
+		opt := Options{Format: formats[int(format)%len(formats)], DeepURLs: deep, SharedHost: func(name []byte) bool {
+			checkName(t, name)
+			return len(name)%5 == 0
+		}}
+		s := &transcript{t: t}
+		stats, err := parse(bytes.NewReader(list), opt, s, 1<<20)
+		if n := stats.Listings + stats.Cancels + stats.Refused.Total(); n != len(s.lines) {
+			t.Errorf("%d counted, %d to the sink", n, len(s.lines))
+		}
+		if err == nil && opt.Format == FormatAuto && stats.Format == FormatAuto && bytes.Equal(plainOf(list), list) {
+			checkUsual(t, list, opt, s.lines)
+		}
 	})
+}
+
+// plainOf is a list as unpacked; nil if it cannot be.
+func plainOf(list []byte) []byte {
+	r, err := plainText(bytes.NewReader(list), 1<<20)
+	if err != nil {
+		return nil
+	}
+	text, _ := io.ReadAll(r)
+	return text
+}
+
+// checkUsual fails t if a list read step by step throughout is not read as want.
+func checkUsual(t *testing.T, list []byte, opt Options, want []string) {
+	s := &transcript{t: t}
+	p := &parser{opt: opt, sink: s, name: make([]byte, 0, maxWire+1)}
+	if err := p.lines(bufio.NewReaderSize(bytes.NewReader(list), maxLine), p.entry); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(want, s.lines); diff != "" {
+		t.Errorf("(-at once +step by step)\n%s", diff)
+	}
 }
 
 // counting is the cheapest sink.
@@ -462,8 +505,13 @@ func (c *counting) Refuse(int, Reason)                  {}
 
 func BenchmarkParse(b *testing.B) {
 	const names = 100_000
-	forms := map[string]string{"plain": "%s\n", "hosts": "0.0.0.0 %s\n", "adblock": "||%s^\n", "rpz": "%s CNAME .\n"}
-	for _, form := range []string{"plain", "hosts", "adblock", "rpz"} {
+	forms := map[string]string{"plain": "%s\n", "hosts": "0.0.0.0 %s\n", "adblock": "||%s^\n", "rpz": "%s CNAME .\n",
+		"csv": "\"1\",\"%s\",\"x\"\n", "json": "{\"id\":1,\"domain\":\"%s\",\"tags\":[\"x\"]}\n"}
+	for _, form := range []string{"plain", "hosts", "adblock", "rpz", "csv", "json"} {
+		opt := Options{}
+		if form == "csv" {
+			opt.Format = FormatCSV
+		}
 		b.Run(form, func(b *testing.B) {
 			var list strings.Builder
 			for i := range names {
@@ -473,7 +521,7 @@ func BenchmarkParse(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				var c counting
-				if _, err := Parse(strings.NewReader(list.String()), Options{}, &c); err != nil || c.n != names {
+				if _, err := Parse(strings.NewReader(list.String()), opt, &c); err != nil || c.n != names {
 					b.Fatal(c.n, err)
 				}
 			}

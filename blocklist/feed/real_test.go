@@ -1,7 +1,10 @@
 package feed
 
 import (
-	"bufio"
+	"archive/tar"
+	"compress/gzip"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -129,20 +132,161 @@ func TestStalkerwareForms(t *testing.T) {
 	if _, ok := quad9["github.com"]; ok || stats.Refused[URLPath] != 2 {
 		t.Errorf("two pages on github.com were not refused as such: %v", stats.Refused.Map())
 	}
-	// The CSV form holds the same names; its column of names is a plain list.
-	var column strings.Builder
-	lines := bufio.NewScanner(realFeed(t, dir+"network.csv"))
-	for lines.Scan() {
-		if fields := strings.Split(lines.Text(), ","); fields[0] == "domain" {
-			column.WriteString(fields[1] + "\r\n")
+	csv, stats := parseReal(t, dir+"network.csv")
+	if diff := cmp.Diff(csv, quad9); diff != "" || stats.Refused[URLPath] != 2 {
+		t.Errorf("(-csv +quad9)\n%s", diff)
+	}
+	misp, _ := parseReal(t, dir+"misp_event.json")
+	tinycheck, _ := parseReal(t, dir+"indicators-for-tinycheck.json")
+	for name := range hosts {
+		for form, names := range map[string]names{"csv": csv, "misp": misp, "tinycheck": tinycheck} {
+			if _, ok := names[name]; !ok {
+				t.Errorf("hosts has %s, %s has not", name, form)
+			}
 		}
 	}
-	csv := names{}
-	if _, err := Parse(strings.NewReader(column.String()), Options{}, csv); err != nil {
+	for name := range full { // what applications talk to and where they are sold; the event leaves one out
+		if _, ok := misp[name]; !ok && name != "www.familyorbit.net" {
+			t.Errorf("hosts_full has %s, misp has not", name)
+		}
+	}
+}
+
+// TestPublishersOwnPlainForm compares structured feeds with the plain lists their publishers make of them.
+func TestPublishersOwnPlainForm(t *testing.T) {
+	for structured, plain := range map[string]string{
+		"amnesty-stix2/2021-07-18_nso_pegasus.stix2": "amnesty-stix2/2021-07-18_nso_domains.txt",
+		"blackbook/blackbook.csv":                    "blackbook/blackbook.txt",
+		"discord-phishing/domain-list.json.gz":       "discord-phishing/txt_domain-list.txt",
+		"ph00lt0/little-snitch-blocklist.lsrules":    "ph00lt0/domains.txt",
+	} {
+		got, _ := parseReal(t, structured)
+		want, _ := parseReal(t, plain)
+		for _, name := range []string{"bloxassets.com", "twitch-gives.com"} { // each in one of Discord's two only
+			delete(got, name)
+			delete(want, name)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-plain +got)\n%s", structured, diff)
+		}
+	}
+	// The names and URLs of one CSV file stand in two lists.
+	const orange = "orange-cyberdefense/OCD-Datalake-russia-ukraine_IOCs-"
+	all, _ := parseReal(t, orange+"ALL.csv")
+	apart, _ := parseReal(t, orange+"DOMAINS.txt")
+	urls, _ := parseReal(t, orange+"URLS.txt")
+	for name, scope := range urls {
+		apart[name] |= scope
+	}
+	if diff := cmp.Diff(apart, all); diff != "" {
+		t.Errorf("(-apart +all)\n%s", diff)
+	}
+}
+
+// TestStructuredFeeds holds how much of each feed is listed, and how much of it is refused as what.
+func TestStructuredFeeds(t *testing.T) {
+	tests := []struct {
+		path     string
+		format   Format
+		listings int
+		refused  map[string]int
+	}{
+		{"polkadot-phishing/all.json", FormatJSON, 54887, map[string]int{"address": 4, "url-path": 2, "wildcard-inside": 1}},
+		{"phishtank-csv-2024/verified_online.csv", FormatCSV, 355, map[string]int{"address": 4, "url-path": 708}},
+		{"native-samples/urlhaus_csv_2026_header.csv", FormatCSV, 1, map[string]int{}},
+		{"native-samples/urlhaus_2022.rpz", FormatRPZ, 4, map[string]int{}},
+		{"amnesty-stix2/2018-08-01_nso_indicators.csv", FormatCSV, 604, map[string]int{}},
+		{"amnesty-stix2/2023-03-29_android_campaign_malware.stix2.gz", FormatSTIX, 2183, map[string]int{"pattern": 4}},
+		{"stix21-oasis/examples_threat-reports_poisonivy.json", FormatSTIX, 24, map[string]int{"not-a-name": 1, "pattern": 42}},
+		{"misp-events/tests_mispevent_testfiles_existing_event.json", FormatMISP, 19, map[string]int{"address": 12, "other-indicator": 91}},
+		{"intelmq-fixtures/intelmq/tests/bots/parsers/alienvault/test_parser_otx.data", FormatJSON, 19,
+			map[string]int{"address": 11, "other-indicator": 60, "url-path": 5}},
+		{"intelmq-fixtures/intelmq/tests/bots/parsers/github_feed/example_ioc_strangereal_intel.json", FormatJSON, 1,
+			map[string]int{"address": 2, "single-label": 1, "too-long": 1}},
+		{"intelmq-fixtures/intelmq/tests/bots/parsers/bambenek/dga-feed.txt", FormatCSV, 1, map[string]int{}},
+		{"../guard/tranco-100k-2026/data_openphish.csv", FormatCSV, 100, map[string]int{"url-path": 200}},
+		{"../guard/tranco-100k-2026/data_urlhaus.csv", FormatCSV, 14, map[string]int{"address": 12931, "url-path": 8973}},
+		{"adguard-urlfilter/testdata_requests.json.zip", FormatJSON, 165, map[string]int{"address": 2, "url-path": 30357}},
+	}
+	for _, tt := range tests {
+		for _, f := range []Format{tt.format, FormatAuto} {
+			s := &soundness{t: t}
+			stats, err := Parse(realFeed(t, tt.path), Options{Format: f}, s)
+			t.Logf("%s as %s: %d listings, refused %v", tt.path, f, stats.Listings, stats.Refused.Map())
+			if f == FormatAuto && strings.Contains(tt.path, "bambenek") {
+				continue // has no header
+			}
+			if err != nil {
+				t.Errorf("%s as %s: %v", tt.path, f, err)
+			}
+			if diff := cmp.Diff(tt.refused, stats.Refused.Map()); diff != "" || stats.Listings != tt.listings {
+				t.Errorf("%s as %s: %d listings, want %d; refused (-want +got)\n%s", tt.path, f, stats.Listings, tt.listings, diff)
+			}
+		}
+	}
+}
+
+// TestDailyFiles reads four years of daily CSV files, each a list of its own.
+func TestDailyFiles(t *testing.T) {
+	gz, err := gzip.NewReader(realFeed(t, "redflag-daily-fr/redflag-daily-csv-2022-2026.tar.gz"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(csv, quad9); diff != "" {
-		t.Errorf("(-csv +quad9)\n%s", diff)
+	all, files, refused := names{}, 0, Refusals{}
+	for archive := tar.NewReader(gz); ; {
+		h, err := archive.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(h.Name, ".csv") {
+			continue
+		}
+		stats, err := Parse(archive, Options{}, all)
+		if err != nil || stats.Format != FormatCSV {
+			t.Fatalf("%s: read as %s, %v", h.Name, stats.Format, err)
+		}
+		files++
+		for why, n := range stats.Refused {
+			refused[why] += n
+		}
+	}
+	if files != 1620 || len(all) != 42479 || refused.Total() != 2 { // a wildcard, and an A-label that encodes nothing
+		t.Errorf("%d files, %d names, refused %v", files, len(all), refused.Map())
+	}
+}
+
+// TestUglyLines reads odd lines met in real feeds, by what is odd about each.
+func TestUglyLines(t *testing.T) {
+	lists := map[string]bool{ // the others must not block anything
+		"adb_modifier": true, "defanged": true, "hosts_line_without_ip": true, "inline_comment": true, "leading_ws": true, "surrounding_space": true,
+		"trailing_dot": true, "trailing_ws": true, "underscore": true, "unicode_name": true, "uppercase": true, "url": true, "wild_prefix": true,
+	}
+	content, err := io.ReadAll(realFeed(t, "../guard/ugly-lines.tsv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocked := map[string]int{}
+	for _, row := range strings.Split(string(content), "\n")[1:] {
+		fields := strings.SplitN(row, "\t", 6)
+		if len(fields) < 6 {
+			continue
+		}
+		n := names{}
+		if _, err := Parse(strings.NewReader(fields[5]), Options{}, n); err != nil && !errors.Is(err, ErrNotAList) {
+			t.Errorf("%s: %v", fields[5], err)
+		}
+		blocked[fields[0]] += len(n)
+		if len(n) > 0 && !lists[fields[0]] {
+			t.Errorf("%s: %q blocks %v", fields[0], fields[5], n)
+		}
+	}
+	for quirk := range lists {
+		if blocked[quirk] == 0 {
+			t.Errorf("no line with %s blocks anything", quirk)
+		}
 	}
 }
 
@@ -182,7 +326,9 @@ type soundness struct {
 }
 
 func (s *soundness) Add(_ int, l blocklist.Listing) {
-	if s.n++; s.n%100 == 0 {
+	if l.Prefix.IsValid() {
+		checkPrefix(s.t, l)
+	} else if s.n++; s.n%100 == 0 {
 		checkName(s.t, l.Name)
 	}
 }

@@ -74,7 +74,7 @@ func (u *unpacker) close() {
 }
 
 func (u *unpacker) bound(r io.Reader, layer int) *bufio.Reader {
-	return bufio.NewReaderSize(&meter{r, &u.left[layer]}, maxLine)
+	return bufio.NewReaderSize(&meter{r: r, left: &u.left[layer]}, maxLine)
 }
 
 // layers takes the compressions off br, which stands below the given number of them.
@@ -226,21 +226,27 @@ func (j *joined) Read(p []byte) (int, error) {
 	}
 }
 
-// meter fails with ErrTooLarge where a reader goes past what is left of a bound.
+// meter fails with ErrTooLarge where a reader goes past what is left of a bound. Its first error stays:
+// a bufio.Reader forgets one it met while peeking.
 type meter struct {
 	r    io.Reader
 	left *int64
+	err  error
 }
 
-func (m meter) Read(p []byte) (int, error) {
+func (m *meter) Read(p []byte) (int, error) {
+	if m.err != nil {
+		return 0, m.err
+	}
 	if int64(len(p)) > *m.left+1 {
 		p = p[:*m.left+1]
 	}
 	n, err := m.r.Read(p)
 	if int64(n) > *m.left {
-		return int(*m.left), ErrTooLarge
+		n, err = int(*m.left), ErrTooLarge
 	}
 	*m.left -= int64(n)
+	m.err = err
 	return n, err
 }
 
@@ -248,6 +254,12 @@ func (m meter) Read(p []byte) (int, error) {
 type bounded struct {
 	r    io.Reader
 	left int64
+	err  error
 }
 
-func (b *bounded) Read(p []byte) (int, error) { return meter{b.r, &b.left}.Read(p) }
+func (b *bounded) Read(p []byte) (int, error) {
+	m := meter{b.r, &b.left, b.err}
+	n, err := m.Read(p)
+	b.err = m.err
+	return n, err
+}
