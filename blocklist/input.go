@@ -14,7 +14,7 @@ type Input struct {
 	claims   []sourcedClaim
 	size     int
 	checksum uint64
-	walk    func() cursor
+	walk     func() cursor
 }
 
 // cursor yields listings ordered by (hash, key). key is a name without the root, or an address prefix's; it is borrowed
