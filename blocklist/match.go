@@ -331,6 +331,11 @@ func (v *View) MatchAddr(addr netip.Addr, enforced Categories, now int64) Verdic
 	return m.verdict
 }
 
+// HoldsPrefixes reports whether MatchAddr can say anything but pass.
+func (v *View) HoldsPrefixes() bool {
+	return len(v.base.bits) > 0 || v.over != nil && len(v.over.bits) > 0
+}
+
 // addr weighs the prefixes of one snapshot that hold an address, from the longest.
 func (m *matching) addr(s *Snapshot, over bool, addr netip.Addr) {
 	for _, length := range s.bits {

@@ -163,10 +163,11 @@ func (r *Resolver) answer(q *wire.Query, e *cache.Entry, stale bool, verdict blo
 	q.Finish(e.Rcode(), errs[:n]...)
 }
 
-// judge matches every target of an answer, unless all passed under this view before. A pass that time
-// may change is not noted.
+// judge matches every target of an answer, and the addresses in it, unless all passed under this view before. A pass
+// that time may change is not noted.
 func (r *Resolver) judge(e *cache.Entry, view *blocklist.View, now clock) blocklist.Verdict {
-	if !e.HasTargets() || e.Judged(view.Version()) {
+	addresses := view.HoldsPrefixes()
+	if !e.HasTargets() && !addresses || e.Judged(view.Version()) {
 		return blocklist.Verdict{}
 	}
 	lasting := true
@@ -182,8 +183,19 @@ func (r *Resolver) judge(e *cache.Entry, view *blocklist.View, now clock) blockl
 		lasting = lasting && v.Until == blocklist.Forever
 		rest = rest[n:]
 	}
-	if lasting {
+	blocked := blocklist.Verdict{}
+	if addresses {
+		e.EachAddress(func(addr netip.Addr) bool {
+			v := view.MatchAddr(addr, r.enforced, now.unix)
+			lasting = lasting && v.Until == blocklist.Forever
+			if v.Action == blocklist.BlockedBy {
+				blocked = v
+			}
+			return v.Action != blocklist.BlockedBy
+		})
+	}
+	if lasting && blocked.Action == blocklist.Pass {
 		e.MarkJudged(view.Version())
 	}
-	return blocklist.Verdict{}
+	return blocked
 }

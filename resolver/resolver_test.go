@@ -117,8 +117,10 @@ func view(t testing.TB, version uint64, lines ...string) *blocklist.View {
 			l.Scope, line = blocklist.Exact, rest
 		}
 		var err error
-		if l.Name, err = blocklist.AppendName(nil, line); err != nil {
-			t.Fatal(err)
+		if l.Prefix, err = netip.ParsePrefix(line); err != nil {
+			if l.Name, err = blocklist.AppendName(nil, line); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if err := b.Add(l); err != nil {
 			t.Fatal(err)

@@ -323,6 +323,39 @@ func TestTargetsAreJudged(t *testing.T) {
 	})
 }
 
+// TestAddressesAreJudged is response-IP (draft-vixie-dnsop-dns-rpz section 4.3): an answer that holds a listed address is replaced.
+func TestAddressesAreJudged(t *testing.T) {
+	const page = "NOERROR | shop.example. 30 IN A 192.0.2.66"
+	m := func() *dns.Msg { return query(t, "shop.example", "A") }
+	within(t, nil, []string{"198.51.100.0/24", "2001:db8:1::/48"}, func(t *testing.T, b *bench) {
+		b.up.set(records("shop.example. 300 IN A 203.0.113.1", "shop.example. 300 IN A 198.51.100.7"))
+		b.want("from upstream", m(), page)
+		b.want("from the cache", m(), page)
+		b.up.set(records("six.example. 300 IN AAAA 2001:db8:1:2::3"))
+		b.want("IPv6", query(t, "six.example", "AAAA"), "NOERROR | six.example. 30 IN AAAA 2001:db8::66")
+		b.up.set(records(`hint.example. 300 IN HTTPS 1 . alpn=h2 ipv4hint=203.0.113.9,198.51.100.9`))
+		b.want("a hint", query(t, "hint.example", "HTTPS"), "NOERROR | hint.example. SOA")
+		b.up.set(records("far.example. 300 IN CNAME near.example.", "near.example. 300 IN A 198.51.100.200"))
+		b.want("behind an alias", query(t, "far.example", "A"), "NOERROR | far.example. 30 IN A 192.0.2.66")
+	})
+	within(t, nil, []string{"198.51.100.0/24", "+shop.example"}, func(t *testing.T, b *bench) {
+		b.up.set(records("shop.example. 300 IN A 198.51.100.7"))
+		b.want("the question is allowed", m(), "NOERROR | shop.example. 300 IN A 198.51.100.7")
+	})
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.up.set(records("shop.example. 300 IN A 198.51.100.7"))
+		b.want("not listed", m(), "NOERROR | shop.example. 300 IN A 198.51.100.7")
+		if err := b.set.Replace(view(t, 2, "198.51.100.0/24")); err != nil {
+			t.Fatal(err)
+		}
+		b.want("listed after it was cached", m(), page)
+		if err := b.set.Replace(view(t, 3, "198.51.101.0/24")); err != nil {
+			t.Fatal(err)
+		}
+		b.want("not listed any more", m(), "NOERROR | shop.example. 300 IN A 198.51.100.7")
+	})
+}
+
 func TestBlockDefeatsCache(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		m := query(t, "example.com", "A")
