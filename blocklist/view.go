@@ -96,6 +96,21 @@ func (v *View) Explain(name []byte, verdict Verdict) (Entry, bool) {
 	return e, true
 }
 
+// Entries is how many distinct claims the view holds, and EntryNumber which of them, from 0, decided a verdict it gave.
+func (v *View) Entries() int {
+	if v.over == nil {
+		return v.base.factCount()
+	}
+	return v.base.factCount() + v.over.factCount()
+}
+
+func (v *View) EntryNumber(verdict Verdict) int {
+	if verdict.over {
+		return v.base.factCount() + int(verdict.fact)
+	}
+	return int(verdict.fact)
+}
+
 // Claims are all that the view holds of a canonical name itself, in force or not.
 func (v *View) Claims(name []byte) []Entry {
 	key := name[:len(name)-1]

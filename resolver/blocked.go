@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"rempart/blocklist"
@@ -12,13 +13,13 @@ import (
 
 // blockedAnswer is how a block is answered, made ready at start.
 type blockedAnswer struct {
-	style      Style
-	ipv4, ipv6 netip.Addr
-	ttl        uint32
-	option     uint16
-	full       []string // EXTRA-TEXT by category, all fields
-	short      []string // the same without justification and organisation
-	name       []string // of the category
+	style                 Style
+	ipv4, ipv6            netip.Addr
+	ttl                   uint32
+	option                uint16
+	sources               bool // whether reasons name the lists
+	contact, organisation string
+	texts                 []reasonTexts // by category
 }
 
 // categories is how many a table by category holds; later ones share its last row.
@@ -28,7 +29,8 @@ func newBlockedAnswer(c Config) (blockedAnswer, error) {
 	if c.BlockTTL == 0 {
 		c.BlockTTL = defaultBlockTTL
 	}
-	b := blockedAnswer{style: c.Style, ttl: uint32(c.BlockTTL / time.Second), option: c.StructuredOption}
+	b := blockedAnswer{style: c.Style, ttl: uint32(c.BlockTTL / time.Second), option: c.StructuredOption,
+		sources: c.TellSources, contact: c.Contact, organisation: c.Organisation}
 	switch {
 	case c.Style > Null:
 		return b, fmt.Errorf("no such way to answer a block: %d", c.Style)
@@ -43,12 +45,11 @@ func newBlockedAnswer(c Config) (blockedAnswer, error) {
 	}
 	for i := range categories {
 		category := blocklist.Category(i)
-		full, short, err := structured(category, c.Contact, c.Organisation)
+		full, short, err := structured(category, c.Contact, c.Organisation, "")
 		if err != nil {
 			return b, err
 		}
-		b.full, b.short = append(b.full, full), append(b.short, short)
-		b.name = append(b.name, category.String())
+		b.texts = append(b.texts, reasonTexts{category.String(), full, short})
 	}
 	return b, nil
 }
@@ -62,7 +63,7 @@ type structuredError struct {
 	Language      string   `json:"l,omitempty"`
 }
 
-func structured(category blocklist.Category, contact, organisation string) (full, short string, err error) {
+func structured(category blocklist.Category, contact, organisation, listed string) (full, short string, err error) {
 	e := structuredError{SubError: map[blocklist.Category]int{blocklist.Malware: 1, blocklist.Phishing: 2}[category]}
 	if contact != "" {
 		e.Contact = []string{contact}
@@ -81,6 +82,9 @@ func structured(category blocklist.Category, contact, organisation string) (full
 	if e.Justification == "" {
 		e.Justification = "Ce nom est signalé comme malveillant."
 	}
+	if listed != "" {
+		e.Justification = strings.TrimSuffix(e.Justification, ".") + listed + "."
+	}
 	e.Organisation, e.Language = organisation, "fr"
 	f, err := json.Marshal(e)
 	if err != nil {
@@ -91,16 +95,16 @@ func structured(category blocklist.Category, contact, organisation string) (full
 
 // block answers q as verdict says. It is unsigned, whatever DO and CD ask for, and has a short life, so
 // that an unblocking is soon felt.
-func (r *Resolver) block(q *wire.Query, v blocklist.Verdict) {
+func (r *Resolver) block(q *wire.Query, view *blocklist.View, v blocklist.Verdict) {
 	b := &r.blocked
-	category := min(int(v.Category), categories-1)
+	texts := r.reason(view, v)
 	mark := wire.EDEBlocked + uint16(v.Mark)
 	if q.Structured {
 		// No forged answer for a client that can be told in words, and so never EDE 4.
 		rcode := b.deny(q, v)
-		text := b.full[category]
+		text := texts.full
 		if len(text) > q.Room() {
-			text = b.short[category]
+			text = texts.short
 		}
 		q.Finish(rcode, wire.EDE{Code: mark, Text: text})
 		return
@@ -112,7 +116,7 @@ func (r *Resolver) block(q *wire.Query, v blocklist.Verdict) {
 	case wire.TypeAAAA:
 		addr = b.ipv6
 	}
-	reason := wire.EDE{Code: mark, Text: b.name[category]}
+	reason := wire.EDE{Code: mark, Text: texts.plain}
 	switch {
 	case b.style == Refused:
 		q.Fail(wire.Refused, reason)

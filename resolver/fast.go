@@ -66,7 +66,7 @@ func (r *Resolver) decide(q *wire.Query, shape wire.Shape, view *blocklist.View,
 	}
 	verdict := r.match(q, view, now)
 	if r.blocks(verdict) {
-		r.block(q, verdict)
+		r.block(q, view, verdict)
 		return
 	}
 	if use == judgedFirst {
@@ -143,7 +143,7 @@ func (r *Resolver) answer(q *wire.Query, e *cache.Entry, stale bool, verdict blo
 			q.Verdict = uint8(blocklist.BlockedBy)
 			if !r.observe {
 				target.At, target.HoldsPass = 0, true // the question itself is not listed: only its data is denied
-				r.block(q, target)
+				r.block(q, view, target)
 				return
 			}
 		}

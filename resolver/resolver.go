@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rempart/blocklist"
@@ -56,6 +57,7 @@ type Config struct {
 	PageIPv6         netip.Addr
 	BlockTTL         time.Duration // of a blocked answer; default 30 s
 	StructuredOption uint16        // EDNS option code by which clients signal structured errors; 0 for none
+	TellSources      bool          // name the lists behind a block, and since when they list it, in extended errors
 	Contact          string        // URI told in structured errors: where to appeal
 	Organisation     string        // told in structured errors
 }
@@ -74,6 +76,7 @@ type Resolver struct {
 	upstreams Exchanger
 	zones     []Zone // longest first
 	clients   []netip.Prefix
+	reasons   atomic.Pointer[reasons]
 	enforced  blocklist.Categories
 	observe   bool
 	identity  []byte // as TXT data

@@ -302,6 +302,44 @@ func TestBlockedAnswer(t *testing.T) {
 	}
 }
 
+func TestReasonNamesTheLists(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.TellSources = true })
+	builder := blocklist.NewBuilder()
+	name, err := blocklist.AppendName(nil, "evil.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	day := time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC).Unix()
+	if err := builder.Add(blocklist.Listing{Name: name, Scope: blocklist.Subtree, Category: blocklist.Phishing, Since: day}); err != nil {
+		t.Fatal(err)
+	}
+	var buf bytes.Buffer
+	if err := blocklist.Compile(&buf, blocklist.Info{Version: 9}, builder.Input(blocklist.Source{Name: "CERT.PL"})); err != nil {
+		t.Fatal(err)
+	}
+	s, err := blocklist.Open(buf.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.set.Replace(blocklist.NewView(s, nil)); err != nil {
+		t.Fatal(err)
+	}
+	for _, flag := range []string{"+edns", "+sde"} {
+		batch := fastBatch(t, query(t, "www.evil.example", "A", flag))
+		b.w.Fast(batch)
+		want := "phishing: CERT.PL since 2026-08-01"
+		if flag == "+sde" {
+			want = "(CERT.PL depuis le 2026-08-01)."
+		}
+		if !strings.Contains(string(batch[0].Out), want) {
+			t.Errorf("%s: the answer does not say %q: %q", flag, want, batch[0].Out)
+		}
+		if n := testing.AllocsPerRun(10, func() { b.w.Fast(batch) }); n != 0 && !raceEnabled {
+			t.Errorf("%s: %v allocations", flag, n)
+		}
+	}
+}
+
 func TestStructuredErrorIsJSON(t *testing.T) {
 	b := newBench(t, nil, "evil.example")
 	a, _ := b.ask(query(t, "evil.example", "A", "+sde"))

@@ -56,7 +56,7 @@ func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
 	now, view = r.now(), r.set.View() // the world moved on while we waited
 	verdict := r.match(q, view, now)
 	if r.blocks(verdict) {
-		r.block(q, verdict)
+		r.block(q, view, verdict)
 		return
 	}
 	r.answer(q, e, e == old && !e.Fresh(now.mono), verdict, view, now)
