@@ -96,7 +96,10 @@ func (c *compiler) run(inputs []*Input) error {
 		}
 	}
 	c.quorum = newQuorum(c.sources)
-	err := c.survey()
+	err := error(nil)
+	if !c.copyOnly { // which has nothing whose size must be known before
+		err = c.survey()
+	}
 	if err == nil {
 		err = c.write()
 	}
@@ -141,13 +144,11 @@ func (c *compiler) addInput(in *Input, as mergedInput) error {
 // survey is the first walk: it counts names, so that filter and index get their size, finds what stands above a
 // name that passes, and which parents are crowded.
 func (c *compiler) survey() error {
-	if !c.copyOnly {
-		total := 0
-		for _, in := range c.inputs {
-			total += in.size
-		}
-		c.crowds = newCrowds(total)
+	total := 0
+	for _, in := range c.inputs {
+		total += in.size
 	}
+	c.crowds = newCrowds(total)
 	above := map[uint64]struct{}{}
 	m := newMerge(c.inputs, c.keepGone)
 	for m.next() {
@@ -157,9 +158,6 @@ func (c *compiler) survey() error {
 		c.names++
 		labels := labelsOf(m.key)
 		c.labels |= labelBit(labels)
-		if c.copyOnly {
-			continue
-		}
 		c.crowds.add(m.key, labels)
 		if m.passes() {
 			for s := parent(m.key); len(s) > 0; s = parent(s) {

@@ -12,6 +12,9 @@ type Exceptions struct {
 	canceled map[string]uint8 // by name: bit s for a scope s whose blocks are dropped
 }
 
+// Len is how many there are.
+func (e *Exceptions) Len() int { return len(e.scopes) + len(e.canceled) }
+
 func (e *Exceptions) except(key []byte, scope Scope) error {
 	if e.scopes == nil {
 		e.scopes = map[string]Scope{}
@@ -29,7 +32,7 @@ func (e *Exceptions) cancel(key []byte, scope Scope) error {
 }
 
 func (e *Exceptions) check() error {
-	if len(e.scopes)+len(e.canceled) > maxExceptions {
+	if e.Len() > maxExceptions {
 		return fmt.Errorf("more than %d exceptions in one list", maxExceptions)
 	}
 	return nil
@@ -37,7 +40,7 @@ func (e *Exceptions) check() error {
 
 // left is what remains of the scope of a block of key.
 func (e *Exceptions) left(key []byte, scope Scope) Scope {
-	if e == nil || len(e.scopes)+len(e.canceled) == 0 || !isName(key) {
+	if e == nil || e.Len() == 0 || !isName(key) {
 		return scope
 	}
 	if e.canceled[string(key)]&(1<<scope) != 0 {

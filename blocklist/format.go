@@ -28,7 +28,7 @@ import (
 //	          trailer and so of the whole, magic
 //
 // Sections begin at multiples of 64, after zeros. A file cut short has no trailer, and is refused. A list's copy is
-// the same without index, filter and above.
+// the same without index, filter and above, and does not count its names.
 const (
 	formatVersion = 2
 	magic         = "REMPARTS"

@@ -63,7 +63,7 @@ func (l *Lists) writeOverlay(view *blocklist.View) error {
 func (l *Lists) changes(now time.Time) (changes []blocklist.Change, few bool, err error) {
 	for _, li := range l.lists {
 		from, to := li.published, li.inForce(now)
-		if from == to || from != nil && to != nil && from.Checksum == to.Checksum {
+		if from == to || from != nil && to != nil && from.identity() == to.identity() {
 			continue
 		}
 		before, closeBefore, err := l.inputOrNone(li, from)

@@ -47,6 +47,11 @@ type record struct {
 	validators                // of a URL
 }
 
+// identity stands for the listings the record speaks of: what they were made from, and how.
+func (r *record) identity() uint64 {
+	return r.Body ^ bits.RotateLeft64(r.Settings, 17) ^ uint64(r.Parser)
+}
+
 // store keeps the copies of lists in a folder.
 type store struct{ dir string }
 
@@ -55,7 +60,7 @@ func (s store) path(key, suffix string) string { return filepath.Join(s.dir, key
 // compiled is the path of the copy that rec speaks of. Another content has another path, so that
 // a record has its copy until the next record is written.
 func (s store) compiled(key string, rec *record) string {
-	return s.path(key, fmt.Sprintf(".%016x%s", rec.Body^bits.RotateLeft64(rec.Settings, 17)^uint64(rec.Parser), compiledSuffix))
+	return s.path(key, fmt.Sprintf(".%016x%s", rec.identity(), compiledSuffix))
 }
 
 // clean removes what an earlier run fetched and did not come to parse, and what was kept of lists that have not been

@@ -101,6 +101,10 @@ func TestReadOnly(t *testing.T) {
 	cfg.ReadOnly = false
 	server := f.start(cfg)
 	f.run(server) // holds the lock
+	eventually(t, "the copies", func() bool {
+		records, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+recordSuffix))
+		return len(records) == 3
+	})
 	cfg.ReadOnly = true
 	check(ListStatus{Kind: KindURL, Result: OK, Entries: 1}, "u.example", "a.example", "b.example")
 

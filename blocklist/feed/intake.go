@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -15,9 +16,13 @@ import (
 	"rempart/blocklist/guard"
 )
 
-// runLimit is how many octets of listings are gathered in memory before they are put on disk as a run, to be
-// merged with the others at the end.
-const runLimit = 32 << 20
+const (
+	// runLimit is how many octets of listings are gathered in memory before they are put on disk as a run, to be
+	// merged with the others at the end.
+	runLimit = 16 << 20
+	// pendingLimit is how many octets of listings may wait in memory, until a first set was made of them, to be written as copies.
+	pendingLimit = 40 << 20
+)
 
 // intake takes one list in: it is the Sink that passes listings through the guards into a builder.
 type intake struct {
@@ -25,6 +30,8 @@ type intake struct {
 	guards  *guards // nil for an allow list: what an operator allows is not judged
 	builder *blocklist.Builder
 	runs    *runs
+	limit   int // of the builder's size
+	since   int64
 	source  blocklist.Source
 	held    held
 	now     int64
@@ -48,11 +55,14 @@ func (in *intake) Add(line int, l blocklist.Listing) {
 		if l.Expiry != 0 && l.Expiry <= in.now {
 			return // it would never be in force
 		}
+		if l.Since == 0 {
+			l.Since = in.since
+		}
 		if in.guards != nil && !in.held.pass(in.guards, line, l) {
 			return
 		}
 	}
-	if in.err = in.builder.Add(l); in.err == nil && in.builder.Size() >= runLimit && in.runs.dir != "" {
+	if in.err = in.builder.Add(l); in.err == nil && in.builder.Size() >= in.limit && in.runs.dir != "" {
 		in.err = in.runs.add(in.builder.Input(in.source))
 		in.builder.Reset()
 	}
@@ -70,14 +80,16 @@ func (in *intake) Refuse(line int, why Reason) { in.held.refused(line, why) }
 
 // taken is a list as it was taken in.
 type taken struct {
-	record record
-	input  *blocklist.Input // in memory, where nothing may be written
-	held   held
+	record  record
+	input   *blocklist.Input // in memory, where nothing may be written
+	pending *blocklist.Copy  // in memory, to be written when a first set was made of it
+	held    held
 }
 
 // takeIn reads the file at path as the content of li, and writes the copy of it beside the one there is. It may run beside the same
 // of other lists.
 func (l *Lists) takeIn(li *list, path string, fetched time.Time) (taken, error) {
+	defer l.thrift.begin()()
 	in, stats, err := l.intake(li, path, fetched)
 	if err != nil {
 		return taken{}, err
@@ -90,16 +102,21 @@ func (l *Lists) takeIn(li *list, path string, fetched time.Time) (taken, error) 
 	if err != nil {
 		return taken{}, err
 	}
-	before, closeBefore := l.contentBefore(li)
-	defer closeBefore()
 	t := taken{held: in.held, record: record{
 		Source: li.name, Parser: parserRevision, Settings: settings, Body: body, Fetched: fetched,
 		Refused: stats.Refused.Map(), Held: in.held.counts(),
 	}}
 	cp := blocklist.Copy{
 		Info:   blocklist.Info{Created: fetched, Content: body},
-		Inputs: append(in.runs.inputs, in.builder.Input(in.source)), Exceptions: in.builder.Exceptions(), Before: before, Seen: fetched,
+		Inputs: append(in.runs.inputs, in.builder.Input(in.source)), Exceptions: in.builder.Exceptions(), Seen: fetched,
 	}
+	if l.mayWait(li, in) {
+		t.pending, t.record.Entries = &cp, in.builder.Len()
+		return t, nil
+	}
+	before, closeBefore := l.contentBefore(li)
+	defer closeBefore()
+	cp.Before = before
 	if l.cfg.ReadOnly {
 		var b bytes.Buffer
 		if err := cp.Write(&b); err != nil {
@@ -120,6 +137,45 @@ func (l *Lists) takeIn(li *list, path string, fetched time.Time) (taken, error) 
 	return t, err
 }
 
+// mayWait reports whether a list's copy may be written after the set: as nothing is in force yet, that must not wait for disks.
+func (l *Lists) mayWait(li *list, in *intake) bool {
+	if l.cfg.ReadOnly || l.set.View().Version() > 0 || li.copy != nil || len(in.runs.inputs) > 0 || in.builder.Exceptions().Len() > 0 {
+		return false
+	}
+	size := int64(in.builder.Size())
+	if l.pending.Add(size) > pendingLimit {
+		l.pending.Add(-size)
+		return false
+	}
+	return true
+}
+
+// savePending writes the copies that had to wait.
+func (l *Lists) savePending() {
+	for _, li := range l.lists {
+		if li.pending == nil || li.pending.pending == nil {
+			continue
+		}
+		t := li.pending
+		li.pending = nil
+		err := l.store.writeCopy(li.key, &t.record, *t.pending)
+		if err == nil {
+			t.pending = nil
+			err = l.keep(li, *t)
+		}
+		if err != nil {
+			l.log.Error("a list's copy could not be written; it is read again at the next start", "list", li.name, "err", err)
+			continue
+		}
+		if li.published != nil {
+			li.published = li.copy
+		}
+	}
+	if l.pending.Swap(0) > 0 {
+		debug.FreeOSMemory()
+	}
+}
+
 // intake parses the file at path through the guards. The runs of what it returns are closed.
 func (l *Lists) intake(li *list, path string, fetched time.Time) (in *intake, stats Stats, err error) {
 	f, err := os.Open(path)
@@ -129,8 +185,14 @@ func (l *Lists) intake(li *list, path string, fetched time.Time) (in *intake, st
 	defer f.Close()
 	li.parses++
 	in = &intake{
-		list: li, builder: blocklist.NewBuilder(), runs: &runs{}, now: time.Now().Unix(),
+		list: li, builder: blocklist.NewBuilder(), runs: &runs{}, limit: runLimit, now: time.Now().Unix(),
 		source: blocklist.Source{Name: li.name, Fetched: fetched},
+	}
+	if li.copy == nil { // nothing says since when it lists what
+		in.since = fetched.Unix()
+		if l.set.View().Version() == 0 {
+			in.limit = pendingLimit
+		}
 	}
 	opt, err := l.options(li)
 	if err != nil {
@@ -279,6 +341,10 @@ func (l *Lists) current(li *list) (bool, error) {
 
 // keep makes what was taken in the last good copy of li. The one before stays on disk until the set is made of the new one.
 func (l *Lists) keep(li *list, t taken) error {
+	if t.pending != nil {
+		li.copy, li.pending = &t.record, &t
+		return nil
+	}
 	if err := l.store.saveHeld(li.key, t.held.entries); err != nil {
 		return err
 	}

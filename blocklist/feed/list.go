@@ -35,6 +35,7 @@ type list struct {
 	copy      *record // of its last good copy, nil if there is none
 	published *record // of the copy the set in force was made of, nil if it was made without the list
 	memory    *taken  // read-only use: what was parsed without leaving a copy
+	pending   *taken  // what is to be written as the copy that record copy speaks of
 
 	result   Result
 	err      error
@@ -119,7 +120,7 @@ func (l *Lists) fingerprint(now time.Time) uint64 {
 	}
 	for _, li := range l.lists {
 		if rec := li.inForce(now); rec != nil {
-			fmt.Fprintf(&b, "%s %s %d %d %x\n", li.kind, li.key, li.feed.Weight, li.feed.Quorum, rec.Checksum)
+			fmt.Fprintf(&b, "%s %s %d %d %x\n", li.kind, li.key, li.feed.Weight, li.feed.Quorum, rec.identity())
 		}
 	}
 	return xxhash.Sum64(b.Bytes())

@@ -80,6 +80,8 @@ type Lists struct {
 	setAgain time.Time        // when to try again
 	content  uint64           // fingerprint of what the set in force was made of
 	mapping  *durable.Mapping // of the set in force
+	pending  atomic.Int64     // octets of listings that wait to be written as copies
+	thrift   thrift
 	damaged  bool             // the snapshot on disk is not to be built upon
 	merging  *merge           // under way, nil for none
 

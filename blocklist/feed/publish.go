@@ -49,6 +49,7 @@ func (e *badCopy) Error() string { return fmt.Sprintf("copy of %s: %v", e.list.n
 func (e *badCopy) Unwrap() error { return e.err }
 
 func (l *Lists) publishOnce() error {
+	defer l.thrift.begin()()
 	now := time.Now()
 	content := l.fingerprint(now)
 	have := l.set.View()
@@ -133,7 +134,7 @@ func (l *Lists) whichCopy(err error, now time.Time) error {
 	}
 	for _, li := range l.lists {
 		rec := li.inForce(now)
-		if rec == nil || li.memory != nil {
+		if rec == nil || li.memory != nil || li.pending != nil {
 			continue
 		}
 		input, closeInput, openErr := l.store.open(li.key, rec)
@@ -284,8 +285,11 @@ func (l *Lists) inputs(now time.Time) (inputs []*blocklist.Input, close func(), 
 
 // input opens the copy of li that rec speaks of.
 func (l *Lists) input(li *list, rec *record) (*blocklist.Input, func(), error) {
-	if li.memory != nil {
+	switch {
+	case li.memory != nil:
 		return li.memory.input.As(li.asSource(rec)), func() {}, nil
+	case li.pending != nil && rec == li.copy:
+		return li.pending.pending.Inputs[0].As(li.asSource(rec)), func() {}, nil
 	}
 	input, closeInput, err := l.store.open(li.key, rec)
 	if errors.Is(err, blocklist.ErrSnapshot) || errors.Is(err, fs.ErrNotExist) {

@@ -19,6 +19,7 @@ func (l *Lists) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
+	l.savePending()
 	watch := l.newWatch()
 	defer watch.close()
 	events, errs := watch.channels()

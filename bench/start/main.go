@@ -1,0 +1,220 @@
+// Command start measures how a whole rempart comes up and takes a change in: it starts the program from text lists alone, again from
+// what that left in its data folder, and then has one name in a hundred replaced while it serves. Each time it asks for
+// a listed name until it is blocked.
+//
+//	go build -o /tmp/rempart ./cmd/rempart && go run ./bench/start -rempart /tmp/rempart
+//
+// Real names are taken as package bench says. Linux only: memory is read from /proc.
+package main
+
+import (
+	"bufio"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"rempart/bench"
+)
+
+type options struct {
+	program string
+	cpus    string
+	lists   int
+	sizes   []int
+}
+
+func main() {
+	var o options
+	sizes := flag.String("listed", "1000000", "how many names, separated by commas")
+	flag.StringVar(&o.program, "rempart", "", "the program to measure")
+	flag.StringVar(&o.cpus, "cpus", "0", "the cores it may use, as taskset names them")
+	flag.IntVar(&o.lists, "lists", 1, "how many lists the names are in, the first of them holding nearly half")
+	flag.Parse()
+	for text := range strings.SplitSeq(*sizes, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1000 || o.lists < 1 {
+			fmt.Fprintln(os.Stderr, "start: -listed takes numbers from 1000, -lists from 1")
+			os.Exit(2)
+		}
+		o.sizes = append(o.sizes, n)
+	}
+	fmt.Println("| names | what | first blocked answer after | resident then | peak | at rest |\n|---|---|---|---|---|---|")
+	for _, n := range o.sizes {
+		if err := measure(o, n); err != nil {
+			fmt.Fprintln(os.Stderr, "start:", err)
+			os.Exit(1)
+		}
+	}
+}
+
+// measure goes through a life with n names.
+func measure(o options, n int) error {
+	dir, err := os.MkdirTemp("", "rempart-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	names, err := bench.Blocked(n + n/100)
+	if err != nil {
+		return err
+	}
+	fresh := names[n:]
+	lists, err := writeLists(dir, names[:n], o.lists)
+	if err != nil {
+		return err
+	}
+	last := names[n-1] // of the last list: blocked when everything is
+	for _, from := range []string{fmt.Sprintf("from %d text lists", o.lists), "from the snapshot"} {
+		s, err := launch(o, dir, lists)
+		if err != nil {
+			return err
+		}
+		if err := s.until(last); err != nil {
+			return errors.Join(err, s.stop())
+		}
+		s.report(n, from)
+		if from == "from the snapshot" {
+			err = s.change(n, lists[len(lists)-1], fresh)
+		}
+		if err := errors.Join(err, s.stop()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeLists spreads names over lists: nearly half in the first, the others of equal length.
+func writeLists(dir string, names []string, lists int) (paths []string, err error) {
+	for i := range lists {
+		share := len(names) / (lists - i)
+		if i == 0 && lists > 1 {
+			share = len(names) * 2 / 5
+		}
+		path := filepath.Join(dir, fmt.Sprintf("list%d.txt", i))
+		if err := writeLines(path, names[:share]); err != nil {
+			return nil, err
+		}
+		paths, names = append(paths, path), names[share:]
+	}
+	return paths, nil
+}
+
+func writeLines(path string, names []string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(f)
+	for _, n := range names {
+		fmt.Fprintln(w, n)
+	}
+	old := time.Now().Add(-time.Hour) // or its time stamp would be too fresh to be trusted at the next start
+	return errors.Join(w.Flush(), f.Close(), os.Chtimes(path, old, old))
+}
+
+// server is the program under measure.
+type server struct {
+	cmd   *exec.Cmd
+	addr  string
+	began time.Time
+	ready time.Duration
+}
+
+func launch(o options, dir string, lists []string) (*server, error) {
+	probe, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &server{addr: probe.LocalAddr().String()}
+	if err := probe.Close(); err != nil {
+		return nil, err
+	}
+	s.cmd = exec.Command("taskset", "-c", o.cpus, o.program)
+	environ := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "REMPART_") })
+	s.cmd.Env = append(environ, fmt.Sprintf("GOMAXPROCS=%d", 1+strings.Count(o.cpus, ",")), "REMPART_LISTEN="+s.addr, "REMPART_UPSTREAMS=udp://127.0.0.1:9",
+		"REMPART_LISTS="+strings.Join(lists, ","), "REMPART_DATA_DIR="+filepath.Join(dir, "data"), "REMPART_PAGE_LISTEN=none",
+		"REMPART_METRICS_LISTEN=none", "REMPART_PAGE_IPV4=192.0.2.66")
+	s.began = time.Now()
+	return s, s.cmd.Start()
+}
+
+// until asks for a name until it is blocked.
+func (s *server) until(name string) error {
+	c := dns.Client{Timeout: 100 * time.Millisecond}
+	m := new(dns.Msg).SetQuestion(dns.Fqdn(name), dns.TypeA)
+	for time.Since(s.began) < 2*time.Minute {
+		if a, _, err := c.Exchange(m, s.addr); err == nil && len(a.Answer) == 1 {
+			s.ready = time.Since(s.began)
+			return nil
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return fmt.Errorf("%s was not blocked within two minutes", name)
+}
+
+// report prints a line; at rest is two seconds later, when every page of the set was read for its checksum.
+func (s *server) report(n int, what string) {
+	then := s.memory("VmRSS")
+	time.Sleep(2 * time.Second)
+	fmt.Printf("| %d | %s | %.3f s | %d MB | %d MB | %d MB |\n", n, what, s.ready.Seconds(), then, s.memory("VmHWM"), s.memory("VmRSS"))
+}
+
+// change has names of a list replaced, and measures what that takes.
+func (s *server) change(n int, list string, fresh []string) error {
+	text, err := os.ReadFile(list)
+	if err != nil {
+		return err
+	}
+	lines := strings.SplitN(string(text), "\n", len(fresh)+1)
+	s.began = time.Now()
+	rest := s.memory("VmRSS")
+	// The peak begins anew.
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.cmd.Process.Pid), []byte("5"), 0o644); err != nil {
+		return err
+	}
+	temp := list + ".new"
+	if err := os.WriteFile(temp, []byte(strings.Join(fresh, "\n")+"\n"+lines[len(fresh)]), 0o644); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, list); err != nil {
+		return err
+	}
+	if err := s.until(fresh[0]); err != nil {
+		return err
+	}
+	s.report(n, fmt.Sprintf("one in a hundred replaced (peak: +%d MB over what it was)", s.memory("VmHWM")-rest))
+	return nil
+}
+
+func (s *server) stop() error {
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return s.cmd.Wait()
+}
+
+// memory reads a figure of the process's status, in MB.
+func (s *server) memory(field string) int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == field+":" {
+			kb, _ := strconv.Atoi(f[1])
+			return kb / 1000
+		}
+	}
+	return 0
+}

@@ -1,0 +1,33 @@
+package feed
+
+import (
+	"runtime/debug"
+	"sync"
+)
+
+// readingGC is the collector's GOGC while lists are read: most of the heap is listings then, which it need not look into, and
+// which must not take twice their room.
+const readingGC = 25
+
+// thrift keeps memory short while at least one list is read.
+type thrift struct {
+	mu      sync.Mutex
+	readers int
+	usual   int
+}
+
+// begin returns what is to be called at the end.
+func (t *thrift) begin() (end func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.readers++; t.readers == 1 {
+		t.usual = debug.SetGCPercent(readingGC)
+	}
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.readers--; t.readers == 0 {
+			debug.SetGCPercent(t.usual)
+		}
+	}
+}
