@@ -46,7 +46,7 @@ func (l *Lists) amend(content uint64, now time.Time) (done bool, err error) {
 	if err := l.putInForce(view, content, now); err != nil {
 		return false, err
 	}
-	if view.Stats().Overlay > mergeAt && l.merging == nil {
+	if view.Stats().Overlay > l.limits.merge && l.merging == nil {
 		return true, l.mergeLater(content)
 	}
 	return true, nil
@@ -75,7 +75,7 @@ func (l *Lists) changes(now time.Time) (changes []blocklist.Change, few bool, er
 			err = blocklist.Diff(before, after, func(c blocklist.Change) bool {
 				c.Listing.Name = bytes.Clone(c.Listing.Name)
 				changes = append(changes, c)
-				return len(changes) <= maxAmend
+				return len(changes) <= l.limits.amend
 			})
 			closeAfter()
 		}
@@ -83,7 +83,7 @@ func (l *Lists) changes(now time.Time) (changes []blocklist.Change, few bool, er
 		if errors.Is(err, blocklist.ErrSnapshot) {
 			err = l.whichCopy(err, now)
 		}
-		if err != nil || len(changes) > maxAmend {
+		if err != nil || len(changes) > l.limits.amend {
 			return nil, false, err
 		}
 	}

@@ -185,13 +185,13 @@ func (l *Lists) intake(li *list, path string, fetched time.Time) (in *intake, st
 	defer f.Close()
 	li.parses++
 	in = &intake{
-		list: li, builder: blocklist.NewBuilder(), runs: &runs{}, limit: runLimit, now: time.Now().Unix(),
+		list: li, builder: blocklist.NewBuilder(), runs: &runs{}, limit: l.limits.run, now: time.Now().Unix(),
 		source: blocklist.Source{Name: li.name, Fetched: fetched},
 	}
 	if li.copy == nil { // nothing says since when it lists what
 		in.since = fetched.Unix()
 		if l.set.View().Version() == 0 {
-			in.limit = pendingLimit
+			in.limit = max(in.limit, pendingLimit)
 		}
 	}
 	opt, err := l.options(li)

@@ -107,6 +107,10 @@ func (l *Lists) compile(content, above uint64, now time.Time) error {
 	}
 	l.useMapping(mapping)
 	l.abandonMerge()
+	l.damaged = false
+	if err := ignoreMissing(os.Remove(l.path(overlayFile))); err != nil {
+		l.log.Warn("the overlay of an earlier snapshot stays; nothing reads it", "err", err)
+	}
 	return l.putInForce(view, content, now)
 }
 

@@ -9,8 +9,10 @@ import (
 // Mapping is a file's content, read-only, shared with the page cache where the system can
 // map files. It stays what it was at Map when the file is replaced or removed.
 type Mapping struct {
-	data  []byte
-	close sync.Once
+	data []byte
+
+	mu     sync.Mutex // of what may come at the same time: Evict and Close
+	closed bool
 }
 
 // Map maps the regular file at path. The caller closes the Mapping when nothing reads its
@@ -50,19 +52,22 @@ func Map(path string) (*Mapping, error) {
 func (m *Mapping) Data() []byte { return m.data }
 
 // Evict takes the mapping's pages off the process's memory; whoever reads one again has it read from the file. It may be called while
-// Data is being read.
+// Data is being read; after Close it does nothing.
 func (m *Mapping) Evict() {
-	if len(m.data) > 0 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.closed && len(m.data) > 0 {
 		evict(m.data)
 	}
 }
 
 // Close gives the memory back. It may be called from any goroutine, and more than once.
 func (m *Mapping) Close() {
-	m.close.Do(func() {
-		if m.data != nil {
-			unmapFile(m.data)
-			m.data = nil
-		}
-	})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.closed && m.data != nil {
+		unmapFile(m.data)
+		m.data = nil
+	}
+	m.closed = true
 }

@@ -1,0 +1,153 @@
+package feed
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rempart/blocklist"
+)
+
+// TestSmallChangesAreAmended keeps the snapshot and puts what changed over it, across restarts.
+func TestSmallChangesAreAmended(t *testing.T) {
+	f := newFixture(t)
+	allow := f.file("allow.txt", "")
+	cfg := Config{Lists: []string{f.file("a.txt", names1("n", 500))}, Allow: allow}
+	l := f.start(cfg)
+	stop := f.run(l)
+	snapshot := l.Set().View().Snapshot().Checksum()
+	f.file("a.txt", names1("n", 490)+"new.example\n")
+	eventually(t, "the new name", func() bool { return blocks(t, l, "new.example") && !blocks(t, l, "n495.example") })
+	f.file("allow.txt", "n1.example\n")
+	eventually(t, "the allowed name", func() bool { return action(t, l, "www.n1.example") == blocklist.Allow })
+	if got := l.Set().View(); got.Snapshot().Checksum() != snapshot || got.Stats().Overlay != 13 || got.Stats().Names != 491 {
+		t.Errorf("%+v", got.Stats())
+	}
+	version := l.Set().View().Version()
+	stop()
+
+	l = f.once(cfg)
+	if s := l.Status(); s.Version != version || !blocks(t, l, "new.example") || blocks(t, l, "n495.example") || blocks(t, l, "n1.example") {
+		t.Errorf("after a restart: %+v", s)
+	}
+	for _, s := range l.Status().Lists {
+		if s.Parses != 0 {
+			t.Errorf("%s was parsed again", s.Name)
+		}
+	}
+	// An overlay that is damaged, or another snapshot's, is made again.
+	for _, content := range []string{"garbage", ""} {
+		if err := os.WriteFile(filepath.Join(f.data, overlayFile), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l = f.once(cfg)
+		if !blocks(t, l, "new.example") || blocks(t, l, "n495.example") || l.Status().Version < version {
+			t.Errorf("after a damaged overlay: %+v", l.Status())
+		}
+		version = l.Status().Version
+	}
+}
+
+// TestOverlayIsMerged has overlays merged into new snapshots while changes go on.
+func TestOverlayIsMerged(t *testing.T) {
+	f := newFixture(t)
+	list := f.file("a.txt", names1("n", 100))
+	cfg := Config{Lists: []string{list}}
+	l := f.new(cfg)
+	l.limits.merge = 5
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stop := f.run(l)
+	first := l.Set().View().Snapshot().Checksum()
+	for i := range 30 {
+		f.file("a.txt", names1("n", 100)+names1("m", i+1))
+		l.Reload()
+		eventually(t, "a change", func() bool { return blocks(t, l, fmt.Sprintf("m%d.example", i)) })
+	}
+	eventually(t, "a merge", func() bool { return strings.Contains(f.log.String(), "overlay merged") })
+	eventually(t, "little over it", func() bool { return l.Set().View().Stats().Overlay <= 6 })
+	if l.Set().View().Snapshot().Checksum() == first {
+		t.Error("the snapshot is the first one still")
+	}
+	version := l.Set().View().Version()
+	stop()
+	l = f.once(cfg)
+	for i := range 30 {
+		if !blocks(t, l, fmt.Sprintf("m%d.example", i)) {
+			t.Fatalf("m%d.example is lost", i)
+		}
+	}
+	if s := l.Status(); s.Version < version || s.Names != 130 {
+		t.Errorf("version %d after %d, %d names", s.Version, version, s.Names)
+	}
+}
+
+// TestPreviousComesBack damages the snapshot: at its ends, which opening it finds, and within, which reading it whole does.
+func TestPreviousComesBack(t *testing.T) {
+	for _, where := range []string{"header", "trailer", "names"} {
+		t.Run(where, func(t *testing.T) {
+			f := newFixture(t)
+			cfg := Config{Lists: []string{f.file("a.txt", names1("n", 3000))}}
+			l := f.new(cfg)
+			l.limits.amend = 0
+			if err := l.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			stop := f.run(l)
+			f.file("a.txt", names1("n", 3001))
+			eventually(t, "the second set", func() bool { return blocks(t, l, "n3000.example") })
+			version := l.Set().View().Version()
+			stop()
+
+			path := filepath.Join(f.data, snapshotFile)
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := map[string]int{"header": 20, "trailer": len(data) - 30, "names": 4000}[where]
+			data[at] ^= 1
+			if err := os.Remove(path); err != nil { // mapped files are never written in place
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			l = f.start(cfg)
+			if !blocks(t, l, "n0.example") {
+				t.Error("nothing is in force after Start")
+			}
+			f.run(l)
+			eventually(t, "a sound set", func() bool {
+				return l.Status().Version > version && l.Status().Err == "" && blocks(t, l, "n3000.example")
+			})
+			if n := strings.Count(f.log.String(), "damaged"); n == 0 || n > 4 {
+				t.Errorf("damage was logged %d times", n)
+			}
+			if err := l.Set().View().Snapshot().Verify(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestListsTooLongForMemory are gathered in runs.
+func TestListsTooLongForMemory(t *testing.T) {
+	f := newFixture(t)
+	cfg := Config{Lists: []string{f.file("a.txt", "@@||n7.example^\n||n8.example^$badfilter\n"+names1("n", 20_000)+names1("n", 20_000))}}
+	l := f.new(cfg)
+	l.limits.run = 1 << 20
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.run(l)
+	f.file("a.txt", names1("n", 19_000))
+	eventually(t, "the second content", func() bool { return !blocks(t, l, "n19999.example") })
+	eventually(t, "the status", func() bool { s := l.Status(); return s.Names == 19_000 && s.Lists[0].Entries == 19_000 })
+	left, err := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+newBodySuffix))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}

@@ -1,0 +1,153 @@
+package feed
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rempart/blocklist"
+)
+
+func TestReadFeeds(t *testing.T) {
+	const file = `
+# The feeds of a test.
+[[feed]]
+name = "CERT.PL"
+url = "https://hole.cert.pl/domains/v2/domains.json"
+format = "json"
+category = "phishing"
+weight = 3
+interval = "15m"
+max_age = "7d"
+licence = "CC BY-NC-SA"
+
+[[feed]]
+name = "local"
+path = "lists/local.txt"
+scope = "exact"
+quorum = 2
+deep_urls = true
+`
+	got, err := ReadFeeds(strings.NewReader(file), "/etc/rempart")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Feed{
+		{
+			Name: "CERT.PL", URL: "https://hole.cert.pl/domains/v2/domains.json", Format: FormatJSON, Category: blocklist.Phishing,
+			Weight: 3, Interval: 15 * time.Minute, MaxAge: 7 * 24 * time.Hour, Licence: "CC BY-NC-SA",
+		},
+		{Name: "local", Path: "/etc/rempart/lists/local.txt", Format: FormatAuto, Scope: blocklist.Exact, Quorum: 2, DeepURLs: true},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestReadFeedsRefuses(t *testing.T) {
+	const sound = "[[feed]]\nname = \"a\"\nurl = \"https://a.example/l.txt?token=hunter2\"\n"
+	for name, tt := range map[string]struct{ file, want string }{
+		"an unknown key":      {sound + "colour = \"red\"\n", "line 4"},
+		"an unknown table":    {"[[feeds]]\nname = \"a\"\n", "line 1"},
+		"no TOML":             {"[[feed]]\nname = a b\n", "line 2"},
+		"no name":             {"[[feed]]\npath = \"x\"\n", "feed 1: give it a name"},
+		"the same name":       {sound + sound, "another feed has that name"},
+		"the same origin":     {sound + strings.Replace(sound, `"a"`, `"b"`, 1), `it is read from where "a" is`},
+		"no origin":           {"[[feed]]\nname = \"a\"\n", "neither a path nor a URL"},
+		"two origins":         {sound + "path = \"x\"\n", "both a path and a URL"},
+		"another scheme":      {strings.Replace(sound, "https", "gopher", 1), "http or https"},
+		"an unknown format":   {sound + "format = \"xml\"\n", "xml"},
+		"an unknown category": {sound + "category = \"rude\"\n", "malware"},
+		"an unknown scope":    {sound + "scope = \"all\"\n", "subtree"},
+		"a short interval":    {sound + "interval = \"1s\"\n", "1m"},
+		"a long interval":     {sound + "interval = \"8d\"\n", "interval"},
+		"a negative age":      {sound + "max_age = \"-1h\"\n", "max_age"},
+		"a weight":            {sound + "weight = 100000\n", "weight"},
+		"a wrong type":        {sound + "quorum = \"two\"\n", "line 4"},
+	} {
+		_, err := ReadFeeds(strings.NewReader(tt.file), "")
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: the error holds a secret: %v", name, err)
+		}
+	}
+}
+
+// TestFeedSettings are what a feed's table says of its listings.
+func TestFeedSettings(t *testing.T) {
+	f := newFixture(t)
+	l := f.once(Config{Feeds: []Feed{
+		{Name: "exact", Path: f.file("a.txt", "a.example\n"), Scope: blocklist.Exact, Category: blocklist.Botnet},
+		{Name: "hosts only", Path: f.file("h.txt", "0.0.0.0 h.example\n||no.example^\n"), Format: FormatHosts},
+	}})
+	for name, want := range map[string]bool{"a.example": true, "www.a.example": false, "h.example": true, "no.example": false} {
+		if blocks(t, l, name) != want {
+			t.Errorf("%s blocked: %t", name, !want)
+		}
+	}
+	name, _ := Name("a.example")
+	view := l.Set().View()
+	e, ok := view.Explain(name, view.Match(name, blocklist.AllCategories, time.Now().Unix()))
+	if !ok || e.Category != blocklist.Botnet || len(e.Sources) != 1 || e.Sources[0] != "exact" || time.Since(time.Unix(e.Since, 0)) > 25*time.Hour {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestQuorum(t *testing.T) {
+	f := newFixture(t)
+	a, b := f.file("a.txt", "one.example\ntwo.example\n"), f.file("b.txt", "two.example\n")
+	feeds := []Feed{{Name: "a", Path: a, Quorum: 2}, {Name: "b", Path: b, Quorum: 3}, {Name: "c", Path: f.file("c.txt", "c.example\n"), Weight: 2}}
+	l := f.start(Config{Feeds: feeds})
+	f.run(l)
+	check := func(want map[string]bool) {
+		t.Helper()
+		for name, want := range want {
+			if blocks(t, l, name) != want {
+				t.Errorf("%s blocked: %t", name, !want)
+			}
+		}
+	}
+	check(map[string]bool{"one.example": false, "two.example": true, "c.example": true})
+	f.file("c.txt", "c.example\none.example\n") // its word counts for two
+	l.Reload()
+	eventually(t, "the quorum of one.example", func() bool { return blocks(t, l, "one.example") })
+	f.file("b.txt", "nothing.example\n")
+	l.Reload()
+	eventually(t, "the end of that of two.example", func() bool { return !blocks(t, l, "two.example") })
+	check(map[string]bool{"one.example": true, "c.example": true, "nothing.example": false})
+	name, _ := Name("two.example")
+	claims := l.Set().View().Claims(name)
+	if len(claims) != 1 || claims[0].Counts || claims[0].Sources[0] != "a" {
+		t.Errorf("what is held of a name whose quorum is not met: %+v", claims)
+	}
+}
+
+// TestTooOld has a feed that cannot be renewed lose its force, and get it back.
+func TestTooOld(t *testing.T) {
+	f := newFixture(t)
+	srv := newServer(t)
+	srv.say("old.example\n")
+	l := f.new(Config{
+		Feeds:   []Feed{{Name: "old", URL: srv.URL, MaxAge: 2 * time.Second, Interval: 100 * time.Millisecond}},
+		BuiltIn: []blocklist.Listing{{Name: []byte("\x05built\x02in\x00"), Scope: blocklist.Subtree}},
+	})
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.run(l)
+	if !blocks(t, l, "old.example") {
+		t.Fatal("not blocked at first")
+	}
+	srv.do(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusInternalServerError) })
+	eventually(t, "the end of its force", func() bool { return !blocks(t, l, "old.example") && l.Status().Lists[0].TooOld })
+	if !blocks(t, l, "built.in") {
+		t.Error("something else lost its force")
+	}
+	srv.say("old.example\n")
+	eventually(t, "its force again", func() bool { return blocks(t, l, "old.example") })
+}

@@ -1,0 +1,123 @@
+package feed
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// heldOf is what was not taken, by name.
+func heldOf(t *testing.T, l *Lists) map[string]string {
+	t.Helper()
+	got := map[string]string{}
+	err := l.Held(func(h Held) error {
+		if h.Name != "" {
+			got[h.Name] = h.Outcome + " " + h.Guard
+		}
+		if h.List == "" || h.Line == 0 {
+			t.Errorf("%+v says not where it stands", h)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+const risky = "evil.example\ngithub.io\nevil.github.io\nimpots.gouv.fr\nwikipedia.org\n0.0.0.0 co.uk\n*.google.com\nnot a name at all\n"
+
+func TestGuards(t *testing.T) {
+	f := newFixture(t)
+	released := f.file("released.txt", "# none yet\n")
+	cfg := Config{Lists: []string{f.file("a.txt", risky)}, Guard: GuardConfig{Released: released, Own: []string{"page.example"}}}
+	l := f.start(cfg)
+	stop := f.run(l)
+	for name, want := range map[string]bool{
+		"evil.example": true, "evil.github.io": true, "github.io": false, "good.github.io": false,
+		"impots.gouv.fr": false, "wikipedia.org": false, "co.uk": false, "maps.google.com": false,
+	} {
+		if blocks(t, l, name) != want {
+			t.Errorf("%s blocked: %t", name, !want)
+		}
+	}
+	want := map[string]string{
+		"github.io": "refuse public-suffix", "co.uk": "refuse public-suffix", "impots.gouv.fr": "refuse essential",
+		"wikipedia.org": "hold popular", "google.com": "refuse essential",
+	}
+	eventually(t, "what is held", func() bool { return cmp.Equal(want, heldOf(t, l)) })
+	if s := l.Status().Lists[0]; s.Entries != 2 || s.Held["hold popular"] != 1 || s.Held["refuse essential"] != 2 {
+		t.Errorf("%+v", s)
+	}
+
+	f.file("released.txt", "wikipedia.org # seen, and meant\nimpots.gouv.fr\n")
+	eventually(t, "the released name", func() bool { return blocks(t, l, "wikipedia.org") })
+	if blocks(t, l, "impots.gouv.fr") {
+		t.Error("a refusal was released")
+	}
+	stop()
+	l = f.once(Config{Lists: cfg.Lists}) // other guards: what they let through before is judged again
+	if blocks(t, l, "wikipedia.org") {
+		t.Error("the release outlives its file")
+	}
+	l = f.start(Config{Lists: cfg.Lists, ReadOnly: true})
+	if diff := cmp.Diff(want, heldOf(t, l)); diff != "" {
+		t.Errorf("read-only (-want +got)\n%s", diff)
+	}
+}
+
+func TestGuardFiles(t *testing.T) {
+	f := newFixture(t)
+	g := GuardConfig{
+		Essential: f.file("essential.txt", "precious.example\n"), Popular: f.file("popular.csv", "1,liked.example\n2,known.example\n"), Bound: 1,
+	}
+	l := f.once(Config{Lists: []string{f.file("a.txt", "www.precious.example\nliked.example\nknown.example\n")}, Guard: g})
+	want := map[string]string{"www.precious.example": "refuse essential", "liked.example": "hold popular"}
+	if diff := cmp.Diff(want, heldOf(t, l)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	for _, bad := range []GuardConfig{
+		{Essential: "/nowhere"}, {Popular: f.file("empty.csv", "")}, {Released: f.file("bad.txt", "http://x/\n")}, {Popular: f.dir},
+	} {
+		if _, err := New(Config{Dir: f.data, Guard: bad}); err == nil {
+			t.Errorf("%+v was taken", bad)
+		}
+	}
+	os.Remove(g.Essential)
+	if _, err := New(Config{Dir: f.data, Guard: g}); err == nil {
+		t.Error("a list of essential names that is gone was taken for an empty one")
+	}
+}
+
+func names1(prefix string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "%s%d.example\n", prefix, i)
+	}
+	return b.String()
+}
+
+func TestMassChange(t *testing.T) {
+	f := newFixture(t)
+	path := f.file("a.txt", names1("n", 2000))
+	released := f.file("released.txt", "")
+	l := f.start(Config{Feeds: []Feed{{Name: "big", Path: path}}, Guard: GuardConfig{Released: released}})
+	f.run(l)
+	f.file("a.txt", names1("n", 100))
+	eventually(t, "the hold", func() bool { return l.Status().Lists[0].Result == Stale })
+	if s := l.Status().Lists[0]; !strings.Contains(s.Err, "shrank from 2000 to 100") || !strings.Contains(s.Err, "list:big") || s.Entries != 2000 {
+		t.Errorf("%+v", s)
+	}
+	if !blocks(t, l, "n1999.example") {
+		t.Error("the last good copy is not in force")
+	}
+	f.file("a.txt", names1("n", 20_000))
+	l.Reload()
+	eventually(t, "growth to be held too", func() bool { return strings.Contains(l.Status().Lists[0].Err, "grew") })
+	f.file("a.txt", names1("n", 100))
+	f.file("released.txt", "list:big\n")
+	eventually(t, "the release", func() bool { return l.Status().Lists[0].Entries == 100 && !blocks(t, l, "n1999.example") })
+}
