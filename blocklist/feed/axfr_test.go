@@ -317,7 +317,8 @@ func TestTransferEndsWithItsContext(t *testing.T) {
 
 // TestDifferenceIsBounded has one that adds without end.
 func TestDifferenceIsBounded(t *testing.T) {
-	d := difference{held: 1, at: 1, deleted: map[string]struct{}{}, added: map[string]struct{}{}}
+	d := newDifference(1)
+	d.most = 1 << 20
 	for _, text := range []string{soa(2), soa(1), soa(2)} {
 		if _, err := d.take(rrOf(t, text)); err != nil {
 			t.Fatal(err)
@@ -329,7 +330,7 @@ func TestDifferenceIsBounded(t *testing.T) {
 		if errors.Is(err, ErrTooLarge) {
 			break
 		}
-		if err != nil || i > maxDifference/len(long) {
+		if err != nil || i > d.most/len(long) {
 			t.Fatalf("%d records: %v", i, err)
 		}
 	}

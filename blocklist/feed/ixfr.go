@@ -35,7 +35,7 @@ func (f fetcher) incremental(ctx context.Context, p primary, held uint32, before
 		return fetched{}, err
 	}
 	defer old.Close()
-	d := difference{held: held, at: held, deleted: map[string]struct{}{}, added: map[string]struct{}{}}
+	d := newDifference(held)
 	q := new(dns.Msg).SetIxfr(p.zone, held, ".", ".")
 	if err := f.exchange(ctx, p, q, d.take); err != nil {
 		return fetched{}, fmt.Errorf("IXFR: %w", err)
@@ -57,7 +57,12 @@ type difference struct {
 	adding  bool     // in its second half
 	deleted map[string]struct{}
 	added   map[string]struct{}
-	cost    int
+	cost    int // octets
+	most    int
+}
+
+func newDifference(held uint32) *difference {
+	return &difference{held: held, at: held, deleted: map[string]struct{}{}, added: map[string]struct{}{}, most: maxDifference}
 }
 
 // take takes the next record of an answer and reports whether it is the last.
@@ -108,7 +113,7 @@ func (d *difference) move(rr dns.RR, out, in map[string]struct{}) error {
 	if _, ok := in[line]; ok {
 		return nil
 	}
-	if d.cost += len(line) + recordCost; d.cost > maxDifference {
+	if d.cost += len(line) + recordCost; d.cost > d.most {
 		return fmt.Errorf("the difference: %w", ErrTooLarge)
 	}
 	in[line] = struct{}{}

@@ -51,7 +51,7 @@ func (f fetcher) events(ctx context.Context, u *url.URL, known validators, befor
 	if resp.StatusCode == http.StatusNotModified {
 		return fetched{same: true, at: time.Now(), known: known}, nil
 	}
-	listed, err := readManifest(resp.Body)
+	listed, err := readManifest(&bounded{r: resp.Body, left: min(f.limit, maxManifest)})
 	if err != nil {
 		return fetched{}, fmt.Errorf("manifest: %w", err)
 	}
@@ -85,7 +85,7 @@ func inFolder(u *url.URL, file string) string {
 
 // readManifest reads when each event, by its UUID, was last changed: Unix seconds.
 func readManifest(r io.Reader) (map[string]int64, error) {
-	v := newValues(&bounded{r: r, left: maxManifest}, maxEntry)
+	v := newValues(r, maxEntry)
 	if ok, err := v.open('{'); err != nil || !ok {
 		return nil, errors.Join(errors.New("it is not a MISP manifest"), err)
 	}

@@ -287,6 +287,7 @@ func TestMISPFeedThatFails(t *testing.T) {
 			if tt.want == "deadline" {
 				f.f.part = 100 * time.Millisecond
 			}
+			f.f.limit = 4 << 20
 			srv.do(tt.handler)
 			f.fails(tt.want)
 			f.listed(blocked("a.example"))

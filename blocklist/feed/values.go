@@ -12,6 +12,7 @@ type values struct {
 	r    io.Reader
 	read int64
 	most int64
+	err  error // of r, for good: More passes over errors
 }
 
 func newValues(r io.Reader, most int64) *values {
@@ -22,12 +23,16 @@ func newValues(r io.Reader, most int64) *values {
 
 // Read is the decoder's: it reads ahead of its offset as far as the value it is at.
 func (v *values) Read(p []byte) (int, error) {
+	if v.err != nil {
+		return 0, v.err
+	}
 	left := v.most - (v.read - v.InputOffset())
 	if left <= 0 {
 		return 0, ErrTooLarge
 	}
 	n, err := v.r.Read(p[:min(int64(len(p)), left)])
 	v.read += int64(n)
+	v.err = err
 	return n, err
 }
 
