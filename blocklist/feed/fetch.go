@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -24,10 +25,12 @@ const (
 	maxValidator = 1 << 10  // octets of an ETag that are kept
 )
 
-// fetcher gets lists over HTTP.
+// fetcher gets lists. It may be used from any goroutine.
 type fetcher struct {
 	client *http.Client
-	limit  int64 // octets of a body
+	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
+	limit  int64         // octets of a body
+	part   time.Duration // of one MISP event, or one message of a zone transfer
 }
 
 func newFetcher(dial func(ctx context.Context, network, addr string) (net.Conn, error)) fetcher {
@@ -35,7 +38,9 @@ func newFetcher(dial func(ctx context.Context, network, addr string) (net.Conn, 
 		dial = (&net.Dialer{Timeout: 15 * time.Second}).DialContext
 	}
 	return fetcher{
+		dial:  dial,
 		limit: maxBody,
+		part:  time.Minute,
 		client: &http.Client{
 			CheckRedirect: checkRedirect,
 			Transport: &http.Transport{
@@ -44,7 +49,8 @@ func newFetcher(dial func(ctx context.Context, network, addr string) (net.Conn, 
 				ResponseHeaderTimeout:  time.Minute,
 				MaxResponseHeaderBytes: maxHeader,
 				ForceAttemptHTTP2:      true,
-				DisableKeepAlives:      true, // an hour passes until the next
+				MaxIdleConnsPerHost:    maxEventFetches,
+				IdleConnTimeout:        10 * time.Second, // events and pages follow each other at once; an hour passes until the next list
 			},
 		},
 	}
@@ -65,62 +71,134 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 
 // fetched is a successful answer.
 type fetched struct {
-	same  bool // 304: what is known is still it
-	body  uint64
-	known validators
-	at    time.Time
+	same   bool   // what is known is still it: nothing was written
+	body   uint64 // hash of what was written
+	known  validators
+	at     time.Time
+	missed int // MISP events that could not be had; the next fetch tries again
 }
 
-// validators are what a server said of a content, for it to tell whether it changed
-// (RFC 9110 section 8.8). The zero value asks without conditions.
+// validators are what a server said of a content, for it to tell whether it changed. The zero value
+// asks for all, without conditions.
 type validators struct {
-	ETag         string `json:"etag,omitempty"`
-	LastModified string `json:"last_modified,omitempty"`
+	ETag         string `json:"etag,omitempty"`          // RFC 9110 section 8.8
+	LastModified string `json:"last_modified,omitempty"` // the same
+	Serial       string `json:"serial,omitempty"`        // of a zone, decimal
+	AddedLast    string `json:"added_last,omitempty"`    // when the newest object was added to a TAXII collection, as its server writes it
+	Complete     int64  `json:"complete,omitempty"`      // when a TAXII collection was last fetched in full, Unix seconds
+}
+
+// conditions asks for a content only if it is not the one v is of.
+func (v validators) conditions() http.Header {
+	h := http.Header{}
+	if v.ETag != "" {
+		h.Set("If-None-Match", v.ETag)
+	}
+	if v.LastModified != "" {
+		h.Set("If-Modified-Since", v.LastModified)
+	}
+	return h
+}
+
+func validatorsOf(resp *http.Response) validators {
+	return validators{ETag: validator(resp, "ETag"), LastModified: validator(resp, "Last-Modified")}
 }
 
 // get fetches source into the file at path unless it is still what known says.
-// Errors never hold the source's password or query.
 func (f fetcher) get(ctx context.Context, source string, known validators, path string) (fetched, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, source, nil)
+	resp, err := f.open(ctx, source, known.conditions())
 	if err != nil {
-		return fetched{}, errors.New("not a URL to fetch")
-	}
-	req.Header.Set("User-Agent", "rempart")
-	if known.ETag != "" {
-		req.Header.Set("If-None-Match", known.ETag)
-	}
-	if known.LastModified != "" {
-		req.Header.Set("If-Modified-Since", known.LastModified)
-	}
-	resp, err := f.client.Do(req)
-	if err != nil {
-		if ue := (*url.Error)(nil); errors.As(err, &ue) {
-			err = ue.Err // the outer one quotes the URL
-		}
-		return fetched{}, fmt.Errorf("fetch: %w", err)
+		return fetched{}, err
 	}
 	defer resp.Body.Close()
-	switch {
-	case resp.StatusCode == http.StatusNotModified && known != validators{}:
-		return fetched{same: true, at: time.Now()}, nil
-	case resp.StatusCode != http.StatusOK:
-		return fetched{}, fmt.Errorf("fetch: the server answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
-	case resp.ContentLength > f.limit:
+	if resp.StatusCode == http.StatusNotModified {
+		return fetched{same: true, at: time.Now(), known: known}, nil
+	}
+	if resp.ContentLength > f.limit {
 		return fetched{}, fmt.Errorf("fetch: %d octets: %w", resp.ContentLength, ErrTooLarge)
 	}
 	// The transport asks for gzip and undoes it: the bound is on what comes out.
-	hash := xxhash.New()
-	err = durable.WriteFile(path, func(w io.Writer) error {
-		_, err := io.Copy(io.MultiWriter(w, hash), &bounded{r: resp.Body, left: f.limit})
+	sum, err := f.writeBody(path, func(w io.Writer) error {
+		_, err := io.Copy(w, resp.Body)
 		return err
 	})
 	if err != nil {
 		return fetched{}, fmt.Errorf("fetch: %w", err)
 	}
-	return fetched{
-		body: hash.Sum64(), at: time.Now(),
-		known: validators{ETag: validator(resp, "ETag"), LastModified: validator(resp, "Last-Modified")},
-	}, nil
+	return fetched{body: sum, at: time.Now(), known: validatorsOf(resp)}, nil
+}
+
+// open asks for source. The answer is 200, or 304 if header holds conditions; any other is an error, a
+// *statusError. Closing its body is the caller's. Errors never hold the source's password or query.
+func (f fetcher) open(ctx context.Context, source string, header http.Header) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, source, nil)
+	if err != nil {
+		return nil, errors.New("not a URL to fetch") // err quotes it
+	}
+	req.Header = header
+	conditional := header.Get("If-None-Match")+header.Get("If-Modified-Since") != ""
+	req.Header.Set("User-Agent", "rempart")
+	resp, err := f.client.Do(req)
+	if err != nil {
+		if ue := (*url.Error)(nil); errors.As(err, &ue) {
+			err = ue.Err // the outer one quotes the URL
+		}
+		return nil, fmt.Errorf("fetch: %w", discreet(err, req.URL))
+	}
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNotModified && conditional {
+		return resp, nil
+	}
+	resp.Body.Close()
+	return nil, fmt.Errorf("fetch: %w", &statusError{resp.StatusCode})
+}
+
+// statusError is an answer that is no success.
+type statusError struct{ code int }
+
+func (e *statusError) Error() string {
+	return fmt.Sprintf("the server answered %d %s", e.code, http.StatusText(e.code))
+}
+
+// discreet is err, or one that says less if err quotes what source keeps secret: a server may send
+// back what it was asked.
+func discreet(err error, source *url.URL) error {
+	secrets := []string{source.RawQuery}
+	if password, ok := source.User.Password(); ok {
+		secrets = append(secrets, password, source.User.String())
+	}
+	for _, values := range source.Query() {
+		for _, v := range values {
+			secrets = append(secrets, v, url.QueryEscape(v))
+		}
+	}
+	for _, secret := range secrets {
+		if len(secret) > 3 && strings.Contains(err.Error(), secret) {
+			return errors.New("it failed with a message that repeats a secret of the URL, and is not shown")
+		}
+	}
+	return err
+}
+
+// writeBody replaces the file at path by what write writes, and returns its hash.
+func (f fetcher) writeBody(path string, write func(io.Writer) error) (uint64, error) {
+	hash := xxhash.New()
+	err := durable.WriteFile(path, func(w io.Writer) error {
+		return write(&capped{w: io.MultiWriter(w, hash), left: f.limit})
+	})
+	return hash.Sum64(), err
+}
+
+// capped fails with ErrTooLarge where a writer goes past its bound.
+type capped struct {
+	w    io.Writer
+	left int64
+}
+
+func (c *capped) Write(p []byte) (int, error) {
+	if c.left -= int64(len(p)); c.left < 0 {
+		return 0, ErrTooLarge
+	}
+	return c.w.Write(p)
 }
 
 func validator(resp *http.Response, header string) string {
