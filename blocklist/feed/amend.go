@@ -98,8 +98,8 @@ func (l *Lists) inputOrNone(li *list, rec *record) (*blocklist.Input, func(), er
 	return l.input(li, rec)
 }
 
-// merge is an overlay being merged into the next snapshot, beside everything else.
-type merge struct {
+// merging is an overlay being merged into the next snapshot, beside everything else.
+type merging struct {
 	content uint64
 	since   []blocklist.Change // put in force since it began
 	failed  error
@@ -112,7 +112,7 @@ func (l *Lists) mergeLater(content uint64) error {
 	if err != nil {
 		return err
 	}
-	m := &merge{content: content}
+	m := &merging{content: content}
 	l.merging = m
 	info := blocklist.Info{Version: version, Created: time.Now(), Content: content}
 	l.background.Go(func() {
@@ -126,7 +126,7 @@ func (l *Lists) mergeLater(content uint64) error {
 func (l *Lists) abandonMerge() { l.merging = nil }
 
 // afterMerge puts a merged snapshot in force, under what changed while it was written.
-func (l *Lists) afterMerge(m *merge) {
+func (l *Lists) afterMerge(m *merging) {
 	err := m.failed
 	if l.merging == m && err == nil {
 		err = l.useMerged(m)
@@ -141,7 +141,7 @@ func (l *Lists) afterMerge(m *merge) {
 	}
 }
 
-func (l *Lists) useMerged(m *merge) error {
+func (l *Lists) useMerged(m *merging) error {
 	l.keepPrevious()
 	if err := durable.Rename(l.path(mergedFile), l.path(snapshotFile)); err != nil {
 		return err

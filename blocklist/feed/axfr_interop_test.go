@@ -80,8 +80,8 @@ zone "rpz.example" { type primary; file "zone"; allow-update { key "transfer.exa
 	return addr
 }
 
-// update sends a dynamic update (RFC 2136).
-func update(t *testing.T, addr string, remove, insert []string) {
+// nsupdate sends a dynamic update (RFC 2136).
+func nsupdate(t *testing.T, addr string, remove, insert []string) {
 	t.Helper()
 	m := new(dns.Msg).SetUpdate(testZone)
 	for _, text := range remove {
@@ -120,8 +120,8 @@ func TestTransferFromBIND(t *testing.T) {
 	}
 	f.must(true)
 
-	update(t, addr, []string{"n0.example CNAME .", "*.n0.example CNAME ."}, []string{"new.example CNAME .", "kept.example CNAME rpz-passthru."})
-	update(t, addr, []string{"new.example CNAME ."}, []string{"newer.example CNAME ."})
+	nsupdate(t, addr, []string{"n0.example CNAME .", "*.n0.example CNAME ."}, []string{"new.example CNAME .", "kept.example CNAME rpz-passthru."})
+	nsupdate(t, addr, []string{"new.example CNAME ."}, []string{"newer.example CNAME ."})
 	if serial, err := f.f.serial(t.Context(), mustPrimary(t, f.from)); err != nil || serial != 3 {
 		t.Fatalf("serial %d, %v", serial, err)
 	}

@@ -168,8 +168,14 @@ func (f Feed) origin() (kind Kind, name string, err error) {
 		return KindFile, f.Path, nil
 	}
 	u, err := url.Parse(f.URL)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return "", "", errors.New("it is neither a path nor an http or https URL")
+	if err != nil {
+		return "", "", errors.New("it is neither a path nor a URL")
+	}
+	if err := f.from().check(); err != nil {
+		return "", "", err
 	}
 	return KindURL, redacted(u), nil
 }
+
+// from is where a feed with a URL is fetched from.
+func (f Feed) from() Origin { return Origin{URL: f.URL, Format: f.Format, TSIG: f.TSIG} }

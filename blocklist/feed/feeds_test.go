@@ -58,7 +58,7 @@ func TestReadFeedsRefuses(t *testing.T) {
 		"the same origin":     {sound + strings.Replace(sound, `"a"`, `"b"`, 1), `it is read from where "a" is`},
 		"no origin":           {"[[feed]]\nname = \"a\"\n", "neither a path nor a URL"},
 		"two origins":         {sound + "path = \"x\"\n", "both a path and a URL"},
-		"another scheme":      {strings.Replace(sound, "https", "gopher", 1), "http or https"},
+		"another scheme":      {strings.Replace(sound, "https", "gopher", 1), "neither http, https nor axfr"},
 		"an unknown format":   {sound + "format = \"xml\"\n", "xml"},
 		"an unknown category": {sound + "category = \"rude\"\n", "malware"},
 		"an unknown scope":    {sound + "scope = \"all\"\n", "subtree"},

@@ -220,14 +220,14 @@ type download struct {
 // one result, whatever happens, and reads of li what never changes.
 func (l *Lists) downloading(ctx context.Context, slots chan struct{}, li *list) func() {
 	li.busy = true
-	known := validators{}
+	known, before := validators{}, ""
 	if current, err := l.current(li); err == nil && current {
-		known = li.copy.validators
+		known, before = li.copy.validators, l.store.path(li.key, bodySuffix)
 	}
-	return func() { l.download(ctx, slots, li, known) }
+	return func() { l.download(ctx, slots, li, known, before) }
 }
 
-func (l *Lists) download(ctx context.Context, slots chan struct{}, li *list, known validators) {
+func (l *Lists) download(ctx context.Context, slots chan struct{}, li *list, known validators, before string) {
 	r := download{list: li}
 	defer func() { l.results <- r }() // has room for every list
 	select {
@@ -239,7 +239,7 @@ func (l *Lists) download(ctx context.Context, slots chan struct{}, li *list, kno
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.timing.fetch)
 	defer cancel()
-	r.got, r.err = l.fetch.get(ctx, li.source, known, l.store.path(li.key, newBodySuffix))
+	r.got, r.err = l.fetch.fetch(ctx, li.feed.from(), known, before, l.store.path(li.key, newBodySuffix))
 }
 
 // ingest takes in what came of fetching a list.
@@ -254,6 +254,9 @@ func (l *Lists) ingest(r download) {
 
 func (l *Lists) takeBody(li *list, got fetched) error {
 	path := l.store.path(li.key, newBodySuffix)
+	if got.missed > 0 {
+		l.log.Warn("some of a list could not be had; what was known of that stays", "list", li.name, "events", got.missed)
+	}
 	if got.same && li.copy == nil {
 		return errors.New("its copy was lost while the server was asked whether it changed")
 	}
@@ -263,8 +266,8 @@ func (l *Lists) takeBody(li *list, got fetched) error {
 	}
 	if got.same || current && got.body == li.copy.Body {
 		li.copy.Fetched = got.at
+		li.copy.validators = got.known
 		if !got.same {
-			li.copy.validators = got.known
 			if err := os.Remove(path); err != nil {
 				return err
 			}

@@ -43,8 +43,8 @@ func hostileServer(t *testing.T, serve func(net.Conn)) string {
 	return "http://" + l.Addr().String()
 }
 
-// repeat writes text until the client has enough.
-func repeat(w io.Writer, text string) {
+// repeatTo writes text until the client has enough.
+func repeatTo(w io.Writer, text string) {
 	for {
 		if _, err := io.WriteString(w, text); err != nil {
 			return
@@ -80,10 +80,10 @@ func TestHostileHTTP(t *testing.T) {
 			}
 		}, "deadline"},
 		{"nothing", func(c net.Conn) { io.Copy(io.Discard, c) }, "deadline"},
-		{"headers without end", func(c net.Conn) { io.WriteString(c, head); repeat(c, "X-More: "+strings.Repeat("x", 1000)+"\r\n") }, "exceeded"},
-		{"a header without end", func(c net.Conn) { io.WriteString(c, head+"X-More: "); repeat(c, "xxxxxxxxxxxxxxxx") }, "exceeded"},
-		{"a status line without end", func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 "); repeat(c, "xxxxxxxxxxxxxxxx") }, "exceeded"},
-		{"provisional answers without end", func(c net.Conn) { repeat(c, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n") }, "exceeded"},
+		{"headers without end", func(c net.Conn) { io.WriteString(c, head); repeatTo(c, "X-More: "+strings.Repeat("x", 1000)+"\r\n") }, "exceeded"},
+		{"a header without end", func(c net.Conn) { io.WriteString(c, head+"X-More: "); repeatTo(c, "xxxxxxxxxxxxxxxx") }, "exceeded"},
+		{"a status line without end", func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 "); repeatTo(c, "xxxxxxxxxxxxxxxx") }, "exceeded"},
+		{"provisional answers without end", func(c net.Conn) { repeatTo(c, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n") }, "exceeded"},
 		{"no HTTP", func(c net.Conn) { io.WriteString(c, "220 mail.example ESMTP\r\n") }, "malformed"},
 		{"repeats the query", func(c net.Conn) { io.WriteString(c, "HTTP/1.1 token=SECRET\r\n\r\n") }, "repeats a secret"},
 		{"leads to a broken place", func(c net.Conn) {
@@ -103,17 +103,17 @@ func TestHostileHTTP(t *testing.T) {
 		}, "chunk"},
 		{"tiny chunks without end", func(c net.Conn) {
 			io.WriteString(c, head+"Transfer-Encoding: chunked\r\n\r\n")
-			repeat(c, "1;"+strings.Repeat("x", 1000)+"\r\nx\r\n")
+			repeatTo(c, "1;"+strings.Repeat("x", 1000)+"\r\nx\r\n")
 		}, "chunked"},
 		{"trailers without end", func(c net.Conn) {
 			io.WriteString(c, head+"Transfer-Encoding: chunked\r\n\r\na\r\nx.example\n\r\n0\r\n")
-			repeat(c, "X-More: "+strings.Repeat("x", 1000)+"\r\n")
+			repeatTo(c, "X-More: "+strings.Repeat("x", 1000)+"\r\n")
 		}, "trailer"},
-		{"a body without end", func(c net.Conn) { io.WriteString(c, head+"\r\n"); repeat(c, "x.example\n") }, "too large"},
+		{"a body without end", func(c net.Conn) { io.WriteString(c, head+"\r\n"); repeatTo(c, "x.example\n") }, "too large"},
 		{"a gzip bomb", func(c net.Conn) {
 			io.WriteString(c, head+"Content-Encoding: gzip\r\n\r\n")
 			z := gzip.NewWriter(c)
-			repeat(z, strings.Repeat("x.example\n", 1000))
+			repeatTo(z, strings.Repeat("x.example\n", 1000))
 		}, "too large"},
 		{"another switch of protocol", func(c net.Conn) {
 			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")

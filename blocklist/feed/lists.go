@@ -86,11 +86,11 @@ type Lists struct {
 	mapping  *durable.Mapping // of the set in force
 	pending  atomic.Int64     // octets of listings that wait to be written as copies
 	thrift   thrift
-	damaged  bool   // the snapshot on disk is not to be built upon
-	merging  *merge // under way, nil for none
+	damaged  bool     // the snapshot on disk is not to be built upon
+	merging  *merging // under way, nil for none
 
 	background sync.WaitGroup // what the writer has done beside it
-	merged     chan *merge
+	merged     chan *merging
 	verified   chan error
 }
 
@@ -123,7 +123,7 @@ func New(cfg Config) (*Lists, error) {
 		store:    store{dir: filepath.Join(cfg.Dir, listsFolder)},
 		reload:   make(chan struct{}, 1),
 		results:  make(chan download, len(lists)),
-		guarding: &guarding{cfg: cfg.Guard}, merged: make(chan *merge, 1), verified: make(chan error, 1),
+		guarding: &guarding{cfg: cfg.Guard}, merged: make(chan *merging, 1), verified: make(chan error, 1),
 	}
 	if len(cfg.Guard.paths()) > 0 { // what is shipped is known to be good
 		if _, err := l.guarding.get(); err != nil {

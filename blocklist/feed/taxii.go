@@ -145,7 +145,7 @@ func (p *paging) page(ctx context.Context, since, next string) (e envelope, adde
 		return envelope{}, "", taxiiHint(err)
 	}
 	defer resp.Body.Close()
-	e, err = readEnvelope(meter{resp.Body, &p.left}, p.spool.add)
+	e, err = readEnvelope(&meter{r: resp.Body, left: &p.left}, p.spool.add)
 	return e, resp.Header.Get("X-TAXII-Date-Added-Last"), err
 }
 
