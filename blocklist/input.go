@@ -3,6 +3,7 @@ package blocklist
 import (
 	"bytes"
 	"cmp"
+	"fmt"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -75,7 +76,7 @@ func (c *snapshotCursor) next() (uint64, []byte, uint32, bool) {
 
 func (c *snapshotCursor) err() error {
 	if c.at != len(c.names) {
-		return errDamaged
+		return fmt.Errorf("%w: %w", ErrSnapshot, errDamaged)
 	}
 	return nil
 }

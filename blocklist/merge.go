@@ -2,6 +2,7 @@ package blocklist
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 )
 
@@ -56,8 +57,8 @@ func newMerge(inputs []mergedInput, keepGone bool) *merge {
 
 func (m *merge) advance(h *head) (ok bool) {
 	h.hash, h.key, h.claim, ok = h.next()
-	if ok && int(h.claim) >= len(h.in.claims) {
-		ok, m.error = false, errDamaged
+	if ok && (int(h.claim) >= len(h.in.claims) || !sound(h.key)) {
+		ok, m.error = false, fmt.Errorf("%w: %w", ErrSnapshot, errDamaged)
 	}
 	if !ok && m.error == nil {
 		m.error = h.err()
@@ -117,6 +118,19 @@ func (m *merge) gather() bool {
 		}
 	}
 	return listed > 0
+}
+
+// sound reports whether a key is a name without its root made of whole labels, or a prefix of addresses.
+func sound(key []byte) bool {
+	if !isName(key) {
+		p, ok := prefixOf(key)
+		return ok && p.IsValid()
+	}
+	at := 0
+	for at < len(key) && key[at] != 0 && key[at] < 64 {
+		at += 1 + int(key[at])
+	}
+	return at == len(key)
 }
 
 // entry are the claims about the name, equal ones made one, with since when each is made.

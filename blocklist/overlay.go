@@ -2,6 +2,7 @@ package blocklist
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -218,10 +219,7 @@ func Diff(before, after *Input, emit func(Change) bool) error {
 	for {
 		switch order := b.compare(a); {
 		case !b.ok && !a.ok:
-			if b.cursor.err() != nil {
-				return b.cursor.err()
-			}
-			return a.cursor.err()
+			return errors.Join(b.err(), a.err())
 		case order == 0:
 			if !emitChanges(b, a, emit) {
 				return nil
@@ -268,6 +266,8 @@ type groups struct {
 	ok     bool
 	ahead  keyed
 	more   bool
+
+	damaged bool
 }
 
 func newGroups(in *Input) *groups {
@@ -279,7 +279,16 @@ func newGroups(in *Input) *groups {
 
 func (g *groups) read() {
 	g.ahead.hash, g.ahead.key, g.ahead.claim, g.more = g.cursor.next()
-	g.more = g.more && int(g.ahead.claim) < len(g.in.claims)
+	if g.more && (int(g.ahead.claim) >= len(g.in.claims) || !sound(g.ahead.key)) {
+		g.more, g.damaged = false, true
+	}
+}
+
+func (g *groups) err() error {
+	if g.damaged {
+		return fmt.Errorf("%w: %w", ErrSnapshot, errDamaged)
+	}
+	return g.cursor.err()
 }
 
 func (g *groups) next() {

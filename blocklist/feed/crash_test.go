@@ -1,0 +1,177 @@
+package feed
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+)
+
+// The life that TestKill ends: a process of its own, that says each version it put in force.
+const (
+	lifeFolder = "REMPART_TEST_LIFE" // its folder
+	lifeWords  = "in force "
+)
+
+// TestMain is the life where it is asked for, and the tests where not.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(lifeFolder); dir != "" {
+		if err := live(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// live rewrites a list and has the set made of it, one way and the other, until it is killed.
+func live(dir string) error {
+	list := filepath.Join(dir, "list.txt")
+	cfg := Config{Lists: []string{list}, Dir: filepath.Join(dir, "data")}
+	for i := 0; ; i++ {
+		if err := os.WriteFile(list, []byte(names1("kept", 3000)+names1(fmt.Sprintf("new%d-", os.Getpid()+i), 1+i%50)), 0o600); err != nil {
+			return err
+		}
+		l, err := New(cfg)
+		if err != nil {
+			return err
+		}
+		if i%2 == 1 {
+			l.limits.amend = 0
+		}
+		if err := l.Start(context.Background()); err != nil {
+			return err
+		}
+		l.savePending()
+		for j := range 3 {
+			text := names1("kept", 3000) + names1(fmt.Sprintf("more%d-", i), 1+j*10)
+			if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
+				return err
+			}
+			l.refreshFile(l.lists[0])
+			if err := l.publish(); err != nil {
+				return err
+			}
+			fmt.Println(lifeWords, l.Set().View().Version())
+		}
+		l.unlock()
+	}
+}
+
+// TestKill kills a process that makes sets, at any point: what it leaves opens, is whole, and is no older than what it said was in force.
+func TestKill(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	said := uint64(0)
+	for round := range 25 {
+		cmd := exec.Command(self)
+		cmd.Env = append(os.Environ(), lifeFolder+"="+dir)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for n := rand.IntN(6); n >= 0 && lines.Scan(); n-- {
+			fmt.Sscan(strings.TrimPrefix(lines.Text(), lifeWords), &said)
+		}
+		time.Sleep(time.Duration(rand.IntN(30)) * time.Millisecond)
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		for lines.Scan() { // what it said before it was killed
+			fmt.Sscan(strings.TrimPrefix(lines.Text(), lifeWords), &said)
+		}
+		if err := cmd.Wait(); err == nil || errors.Is(err, exec.ErrWaitDelay) {
+			t.Fatalf("round %d: it ended by itself: %v", round, err)
+		}
+		checkLeft(t, filepath.Join(dir, "data"), said)
+	}
+}
+
+// checkLeft opens what a killed process left, as the next start does.
+func checkLeft(t *testing.T, data string, said uint64) {
+	t.Helper()
+	l, err := New(Config{Dir: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	view, err := l.openSet()
+	if err != nil {
+		t.Fatalf("version %d was in force, and nothing opens: %v", said, err)
+	}
+	if err := view.Snapshot().Verify(); err != nil {
+		t.Fatal(err)
+	}
+	if view.Version() < said {
+		t.Fatalf("version %d was in force, %d is left", said, view.Version())
+	}
+	for i := range 3000 {
+		name, _ := Name(fmt.Sprintf("kept%d.example", i))
+		if view.Match(name, blocklist.AllCategories, 1).Action != blocklist.BlockedBy {
+			t.Fatalf("kept%d.example is lost from version %d", i, view.Version())
+		}
+	}
+}
+
+// TestFullDisk fills the data folder: the set in force stays, on disk as well, and the next one is made when there is room again.
+func TestFullDisk(t *testing.T) {
+	f := newFixture(t)
+	small(t, f.data, 512<<10)
+	cfg := Config{Lists: []string{f.file("a.txt", names1("n", 1000))}}
+	l := f.start(cfg)
+	stop := f.run(l)
+	eventually(t, "the copy", func() bool {
+		records, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+recordSuffix))
+		return len(records) == 1
+	})
+	filler := filepath.Join(f.data, "filler")
+	fill(t, filler)
+	f.file("a.txt", names1("m", 2000))
+	l.Reload()
+	eventually(t, "the failure", func() bool { s := l.Status(); return s.Err != "" || s.Lists[0].Err != "" })
+	if !blocks(t, l, "n999.example") {
+		t.Error("the set in force is gone")
+	}
+	view, err := l.openSet()
+	if err != nil || view.Snapshot().Verify() != nil {
+		t.Errorf("the snapshot on disk: %v", err)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the next set", func() bool { return blocks(t, l, "m1999.example") })
+	stop()
+	if l = f.once(cfg); !blocks(t, l, "m1999.example") {
+		t.Error("lost by a restart")
+	}
+}
+
+// fill writes a file until the disk is full.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for chunk := make([]byte, 4096); err == nil; {
+		_, err = file.Write(chunk)
+	}
+}

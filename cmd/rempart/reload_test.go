@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"rempart/internal/dnstest"
+)
+
+// TestHundredReloadsUnderLoad changes a list a hundred times, by a little and by much in turn, while queries are answered: none is lost, and
+// each new name is blocked.
+func TestHundredReloadsUnderLoad(t *testing.T) {
+	t.Parallel()
+	u := dnstest.NewUpstream(t, nil)
+	list := filepath.Join(t.TempDir(), "list.txt")
+	many := make([]string, 30_000) // more than is put over a snapshot: it is compiled anew
+	for i := range many {
+		many[i] = fmt.Sprintf("many%d.example", i)
+	}
+	write(t, list, append(many, "new.example")...)
+	p := start(t, upstreams(u), "REMPART_LISTS="+list)
+	var stop atomic.Bool
+	answered := load(t, p, &stop)
+	for i := range 100 {
+		fresh := fmt.Sprintf("new%d.example", i)
+		if i%10 == 0 {
+			for j := range many {
+				many[j] = fmt.Sprintf("many%d-%d.example", i, j)
+			}
+		}
+		write(t, list, append(many[:len(many):len(many)], fresh, "new.example")...)
+		p.Signal(t, syscall.SIGHUP)
+		dnstest.Eventually(t, fresh+" is blocked", func() bool { return t.Failed() || address(ask(t, p, fresh)) == page })
+		if t.Failed() {
+			break
+		}
+	}
+	stop.Store(true)
+	t.Logf("%d queries answered meanwhile", answered())
+}
