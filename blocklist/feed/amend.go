@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/blocklist/guard"
 	"rempart/internal/durable"
 )
 
@@ -20,20 +21,16 @@ const (
 )
 
 // amend brings the set up to date by what changed since, if that is little. It reports whether it did.
-func (l *Lists) amend(content uint64, now time.Time) (done bool, err error) {
-	if l.damaged {
+func (l *Lists) amend(c changes, content uint64, now time.Time) (done bool, err error) {
+	if l.damaged || !c.few {
 		return false, nil
-	}
-	changes, few, err := l.changes(now)
-	if err != nil || !few {
-		return false, err
 	}
 	have := l.set.View()
 	version, err := l.counter.Next(have.Version())
 	if err != nil {
 		return false, err
 	}
-	view, err := have.With(blocklist.Info{Version: version, Created: now, Content: content}, changes)
+	view, err := have.With(l.info(version, content, now), c.all)
 	if err != nil {
 		return false, err
 	}
@@ -41,7 +38,7 @@ func (l *Lists) amend(content uint64, now time.Time) (done bool, err error) {
 		return false, err
 	}
 	if l.merging != nil {
-		l.merging.since = append(l.merging.since, changes...)
+		l.merging.since = append(l.merging.since, c.all...)
 	}
 	if err := l.putInForce(view, content, now); err != nil {
 		return false, err
@@ -59,8 +56,16 @@ func (l *Lists) writeOverlay(view *blocklist.View) error {
 	})
 }
 
-// changes are the differences between what the set in force was made of and what the lists hold; few is false if there are too many.
-func (l *Lists) changes(now time.Time) (changes []blocklist.Change, few bool, err error) {
+// changes are the differences between what the set in force was made of and what the lists hold.
+type changes struct {
+	all            []blocklist.Change // if there are few
+	few            bool
+	added, removed int // listings, but for those of lists that are new to the set, or too old for it
+}
+
+// changes finds them. It reads the lists that changed, before and after.
+func (l *Lists) changes(now time.Time) (c changes, err error) {
+	c.few = true
 	for _, li := range l.lists {
 		from, to := li.published, li.inForce(now)
 		if from == to || from != nil && to != nil && from.identity() == to.identity() {
@@ -68,14 +73,15 @@ func (l *Lists) changes(now time.Time) (changes []blocklist.Change, few bool, er
 		}
 		before, closeBefore, err := l.inputOrNone(li, from)
 		if err != nil {
-			return nil, false, nil // what it was is gone: all is compiled again
+			c.few = false // what it was is gone: all is compiled again
+			continue
 		}
 		after, closeAfter, err := l.inputOrNone(li, to)
 		if err == nil {
-			err = blocklist.Diff(before, after, func(c blocklist.Change) bool {
-				c.Listing.Name = bytes.Clone(c.Listing.Name)
-				changes = append(changes, c)
-				return len(changes) <= l.limits.amend
+			counts := from != nil && to != nil && li.kind != KindAllow && !l.guarding.releasedList(li.name)
+			err = blocklist.Diff(before, after, func(change blocklist.Change) bool {
+				c.note(change, counts, l.limits.amend)
+				return true
 			})
 			closeAfter()
 		}
@@ -83,11 +89,45 @@ func (l *Lists) changes(now time.Time) (changes []blocklist.Change, few bool, er
 		if errors.Is(err, blocklist.ErrSnapshot) {
 			err = l.whichCopy(err, now)
 		}
-		if err != nil || len(changes) > l.limits.amend {
-			return nil, false, err
+		if err != nil {
+			return c, err
 		}
 	}
-	return changes, true, nil
+	return c, nil
+}
+
+// note takes in one change, which counts for the guard or not.
+func (c *changes) note(change blocklist.Change, counts bool, most int) {
+	switch {
+	case !counts:
+	case change.Withdraw:
+		c.removed++
+	default:
+		c.added++
+	}
+	if c.few = c.few && len(c.all) < most; !c.few {
+		c.all = nil
+		return
+	}
+	change.Listing.Name = bytes.Clone(change.Listing.Name)
+	c.all = append(c.all, change)
+}
+
+// everyList stands, in the file of released names, for the set as a whole.
+const everyList = "*"
+
+// check refuses changes that make another set of it, unless a person released that.
+func (c changes) check(l *Lists) error {
+	if l.guarding.releasedList(everyList) {
+		return nil
+	}
+	have := l.set.View().Stats().Names
+	for _, after := range []int{have - c.removed, have + c.added} {
+		if f := guard.MassChange(have, max(0, after), guard.Bounds{}); f.Outcome != guard.Pass {
+			return &massChange{"the set as a whole: " + f.Explain(nil), everyList}
+		}
+	}
+	return nil
 }
 
 // inputOrNone opens a copy; of none, there is nothing in it.
@@ -114,7 +154,7 @@ func (l *Lists) mergeLater(content uint64) error {
 	}
 	m := &merging{content: content}
 	l.merging = m
-	info := blocklist.Info{Version: version, Created: time.Now(), Content: content}
+	info := l.info(version, content, time.Now())
 	l.background.Go(func() {
 		m.failed = durable.WriteFile(l.path(mergedFile), func(w io.Writer) error { return view.Compact(w, info) })
 		l.merged <- m
@@ -156,7 +196,7 @@ func (l *Lists) useMerged(m *merging) error {
 		if err != nil {
 			return err
 		}
-		if view, err = view.With(blocklist.Info{Version: version, Created: now, Content: l.content}, m.since); err != nil {
+		if view, err = view.With(l.info(version, l.content, now), m.since); err != nil {
 			return err
 		}
 		if err := l.writeOverlay(view); err != nil {

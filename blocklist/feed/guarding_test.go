@@ -121,3 +121,24 @@ func TestMassChange(t *testing.T) {
 	f.file("released.txt", "list:big\n")
 	eventually(t, "the release", func() bool { return l.Status().Lists[0].Entries == 100 && !blocks(t, l, "n1999.example") })
 }
+
+// TestSetThatChangesAsAWhole holds a set of which too much would go, though each list keeps its size.
+func TestSetThatChangesAsAWhole(t *testing.T) {
+	f := newFixture(t)
+	released := f.file("released.txt", "")
+	cfg := Config{Lists: []string{f.file("a.txt", names1("a", 1500)), f.file("b.txt", names1("b", 1500))}, Guard: GuardConfig{Released: released}}
+	l := f.start(cfg)
+	f.run(l)
+	f.file("a.txt", names1("c", 1500))
+	eventually(t, "half of it replaced", func() bool { return blocks(t, l, "c1.example") && !blocks(t, l, "a1.example") })
+	f.file("a.txt", names1("d", 1500))
+	f.file("b.txt", names1("e", 1500))
+	eventually(t, "the hold", func() bool { return strings.Contains(l.Status().Err, "the set as a whole") })
+	if !blocks(t, l, "b1.example") || blocks(t, l, "e1.example") {
+		t.Error("it is in force")
+	}
+	f.file("released.txt", "list:*\n")
+	eventually(t, "the release", func() bool {
+		return blocks(t, l, "d1.example") && blocks(t, l, "e1.example") && !blocks(t, l, "b1.example")
+	})
+}

@@ -58,7 +58,14 @@ func (l *Lists) publishOnce() error {
 	case above > 0 && l.content == content:
 		return nil
 	case above > 0:
-		if done, err := l.amend(content, now); done || err != nil {
+		c, err := l.changes(now)
+		if err == nil && !l.damaged {
+			err = c.check(l)
+		}
+		if err != nil {
+			return err
+		}
+		if done, err := l.amend(c, content, now); done || err != nil {
 			return err
 		}
 	default: // just started: what the last run left may be what is wanted
@@ -94,7 +101,7 @@ func (l *Lists) compile(content, above uint64, now time.Time) error {
 		return err
 	}
 	l.keepPrevious()
-	info := blocklist.Info{Version: version, Created: now, Content: content}
+	info := l.info(version, content, now)
 	err = durable.WriteFile(l.path(snapshotFile), func(w io.Writer) error {
 		return blocklist.Compile(w, info, inputs...)
 	})
@@ -112,6 +119,21 @@ func (l *Lists) compile(content, above uint64, now time.Time) error {
 		l.log.Warn("the overlay of an earlier snapshot stays; nothing reads it", "err", err)
 	}
 	return l.putInForce(view, content, now)
+}
+
+// info is what a state of the set says of itself. It expires when the first list in it is too old to count.
+func (l *Lists) info(version, content uint64, now time.Time) blocklist.Info {
+	info := blocklist.Info{Version: version, Created: now, Content: content}
+	for _, li := range l.lists {
+		rec := li.inForce(now)
+		if rec == nil || li.feed.MaxAge == 0 {
+			continue
+		}
+		if end := rec.Fetched.Add(li.feed.MaxAge); info.Expiry.IsZero() || end.Before(info.Expiry) {
+			info.Expiry = end
+		}
+	}
+	return info
 }
 
 // putInForce exchanges the set's pointer, and notes what it was made of.
