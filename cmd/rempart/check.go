@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
-	"rempart/internal/config"
 )
 
 func checkCommand() *cobra.Command {
@@ -22,32 +20,16 @@ func checkCommand() *cobra.Command {
 		Use:   "check [NAME…]",
 		Short: "Say whether names are blocked, and by which list",
 		Long: `Say of each NAME, or of each line of standard input, whether it is blocked, by which entry, and on
-which line of which list. It changes nothing. It reads the lists that the environment names, as the server
-last kept them in the data folder: run it with the server's settings, as a user who may read that folder.
+which line of which list. ` + readsOnly + `
 
 Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error: a list that cannot be read is one.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			c, err := config.Load()
+			in, err := inspect(cmd)
 			if err != nil {
 				return err
 			}
-			lists, err := newLists(c, slog.New(slog.DiscardHandler), true, nil)
-			if err != nil {
-				return err
-			}
-			if err := lists.Start(cmd.Context()); err != nil {
-				return err
-			}
-			k := &checker{cmd: cmd, lists: lists, view: lists.Set().View(), asJSON: asJSON}
-			for _, l := range lists.Status().Lists {
-				if l.Result == feed.Failed || l.Result == feed.Waiting {
-					fmt.Fprintf(cmd.ErrOrStderr(), "rempart: %s could not be read, and names are checked without it: %s\n", l.Name, l.Err)
-					k.partial = true
-				}
-			}
-			if len(c.Lists) == 0 {
-				fmt.Fprintln(cmd.ErrOrStderr(), "rempart: REMPART_LISTS is not set here: names are checked against the built-in ones only")
-			}
+			in.warn(cmd, "names are checked")
+			k := &checker{inspection: in, cmd: cmd, view: in.lists.Set().View(), asJSON: asJSON}
 			return k.all(names)
 		},
 	}
@@ -57,13 +39,12 @@ Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error: a list th
 
 // checker says verdicts.
 type checker struct {
+	*inspection
 	cmd     *cobra.Command
-	lists   *feed.Lists
 	view    *blocklist.View
 	asJSON  bool
 	blocked bool
 	failed  bool
-	partial bool // a list is missing: a pass is not certain
 }
 
 // checked is what is said of one name.
@@ -109,10 +90,8 @@ func (k *checker) all(names []string) error {
 		return exitFailure
 	case k.blocked:
 		return exitBlocked
-	case k.partial:
-		return exitFailure
 	}
-	return nil
+	return k.code() // where a list is missing, a pass is not certain
 }
 
 // one judges a name and says so.
