@@ -56,8 +56,13 @@ func (in *inspection) warn(cmd *cobra.Command, consequence string) {
 			fmt.Fprintf(cmd.ErrOrStderr(), "rempart: %s could not be read, and %s without it: %s\n", l.Name, consequence, whyMissing(l))
 		}
 	}
+	in.warnNone(cmd, consequence+" with the built-in names only")
+}
+
+// warnNone says that no list is configured, if none is.
+func (in *inspection) warnNone(cmd *cobra.Command, consequence string) {
 	if len(in.config.Lists) == 0 && in.config.Feeds == "" {
-		fmt.Fprintf(cmd.ErrOrStderr(), "rempart: neither REMPART_LISTS nor REMPART_FEEDS is set here: %s with the built-in names only\n", consequence)
+		fmt.Fprintf(cmd.ErrOrStderr(), "rempart: neither REMPART_LISTS nor REMPART_FEEDS is set here: %s\n", consequence)
 	}
 }
 
