@@ -42,7 +42,7 @@ the README has the table.`,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serve, checkCommand(), feedsCommand(), heldCommand(), versionCommand())
+	root.AddCommand(serve, checkCommand(), compileCommand(), feedsCommand(), heldCommand(), versionCommand())
 	err := root.ExecuteContext(context.Background())
 	code := exitCode(0)
 	switch {
