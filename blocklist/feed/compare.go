@@ -57,19 +57,39 @@ func Compare(before, after *blocklist.View, each func(Difference) error) error {
 	return comparePrefixes(b.prefixes, a.prefixes, each)
 }
 
+// Lists are the lists that say something new of it, and those that do not say any more what they said; a list once for each thing.
+func (d Difference) Lists() (says, said []string) {
+	return saidOnlyIn(d.After, d.Before), saidOnlyIn(d.Before, d.After)
+}
+
+func saidOnlyIn(in, other []blocklist.Entry) (lists []string) {
+	for _, e := range in {
+		for _, source := range e.Sources {
+			if !slices.ContainsFunc(other, func(o blocklist.Entry) bool { return sameClaim(o, e) && slices.Contains(o.Sources, source) }) {
+				lists = append(lists, source)
+			}
+		}
+	}
+	return lists
+}
+
 // equalEntries reports whether nothing differs but dates. Entries of a name stand in an order that depends on what they claim, sources in
 // one that depends on the snapshot.
 func equalEntries(before, after []blocklist.Entry) bool {
-	return slices.EqualFunc(before, after, SameEntry)
+	return slices.EqualFunc(before, after, sameEntry)
 }
 
-// SameEntry reports whether two entries of a name claim the same with the same force, by the same lists, whenever they began.
-func SameEntry(b, a blocklist.Entry) bool {
-	if b.Scope != a.Scope || b.Category != a.Category || b.Mark != a.Mark || b.Decision != a.Decision || b.Counts != a.Counts ||
-		b.Start != a.Start || b.Expiry != a.Expiry || b.ID != a.ID || len(b.Sources) != len(a.Sources) {
+// sameEntry reports whether two entries of a name claim the same with the same force, by the same lists, whenever they began.
+func sameEntry(b, a blocklist.Entry) bool {
+	if !sameClaim(b, a) || b.Counts != a.Counts || len(b.Sources) != len(a.Sources) {
 		return false
 	}
 	return slices.Equal(b.Sources, a.Sources) || slices.Equal(slices.Sorted(slices.Values(b.Sources)), slices.Sorted(slices.Values(a.Sources)))
+}
+
+func sameClaim(b, a blocklist.Entry) bool {
+	return b.Scope == a.Scope && b.Category == a.Category && b.Mark == a.Mark && b.Decision == a.Decision &&
+		b.Start == a.Start && b.Expiry == a.Expiry && b.ID == a.ID
 }
 
 // side is one of two states being compared.
@@ -132,7 +152,7 @@ func (s *side) addPrefix(c blocklist.Change) {
 	}
 	entries := s.prefixes[l.Prefix]
 	for i, o := range entries {
-		if o.Sources = nil; SameEntry(o, e) {
+		if sameClaim(o, e) {
 			entries[i].Sources = append(entries[i].Sources, c.Source.Name)
 			return
 		}

@@ -72,6 +72,15 @@ func TestCompare(t *testing.T) {
 	if diff := cmp.Diff(want, differences(t, after, muted)); diff != "" {
 		t.Errorf("with a quorum (-want +got):\n%s", diff)
 	}
+	err := Compare(before, after, func(d Difference) error {
+		if says, said := d.Lists(); d.Name == "two.example" && (says != nil || !slices.Equal(said, []string{"first"})) {
+			t.Errorf("%s: %q say, %q said", d.Name, says, said)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
 	stop := errors.New("stop")
 	if err := Compare(before, after, func(Difference) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("told to stop: %v", err)

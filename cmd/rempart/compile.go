@@ -29,11 +29,14 @@ Exit code: 0, or 2 if a list cannot be had (the snapshot is written without it),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			began := time.Now()
-			in, err := inspect(cmd)
+			in, err := prepare(cmd)
 			if err != nil {
 				return err
 			}
 			if err := ofNoServer(path, in.config.DataDir); err != nil {
+				return err
+			}
+			if err := in.start(cmd); err != nil {
 				return err
 			}
 			in.warn(cmd, "the set is made")

@@ -19,6 +19,7 @@ last kept them in the data folder: run it with the server's settings, as a user 
 // would make of them now.
 type inspection struct {
 	config  *config.Config
+	reading *progress
 	lists   *feed.Lists
 	status  feed.Status
 	partial bool // a list cannot be had
@@ -26,24 +27,33 @@ type inspection struct {
 
 // inspect reads the environment and the lists.
 func inspect(cmd *cobra.Command) (*inspection, error) {
+	in, err := prepare(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return in, in.start(cmd)
+}
+
+// prepare reads the environment, and the lists not yet.
+func prepare(cmd *cobra.Command) (*inspection, error) {
 	c, err := config.Load()
 	if err != nil {
 		return nil, err
 	}
-	reading := newProgress(cmd.ErrOrStderr())
-	defer reading.end()
-	lists, err := newLists(c, listsOptions{log: slog.New(slog.DiscardHandler), progress: reading.report(), readOnly: true})
-	if err != nil {
-		return nil, err
-	}
-	if err := lists.Start(cmd.Context()); err != nil {
-		return nil, err
-	}
-	in := &inspection{config: c, lists: lists, status: lists.Status()}
+	in := &inspection{config: c, reading: newProgress(cmd.ErrOrStderr())}
+	in.lists, err = newLists(c, listsOptions{log: slog.New(slog.DiscardHandler), progress: in.reading.report(), readOnly: true})
+	return in, err
+}
+
+// start reads the lists.
+func (in *inspection) start(cmd *cobra.Command) error {
+	err := in.lists.Start(cmd.Context())
+	in.reading.end()
+	in.status = in.lists.Status()
 	for _, l := range in.status.Lists {
 		in.partial = in.partial || missing(l)
 	}
-	return in, nil
+	return err
 }
 
 // missing reports whether a list cannot be had.
