@@ -15,7 +15,7 @@ import (
 )
 
 func checkCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, withWhy bool
 	cmd := &cobra.Command{
 		Use:   "check [NAME…]",
 		Short: "Say whether names are blocked, and by which list",
@@ -29,11 +29,12 @@ Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error: a list th
 				return err
 			}
 			in.warn(cmd, "names are checked")
-			k := &checker{inspection: in, cmd: cmd, view: in.lists.Set().View(), asJSON: asJSON}
+			k := &checker{inspection: in, cmd: cmd, view: in.lists.Set().View(), asJSON: asJSON, withWhy: withWhy}
 			return k.all(names)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a name")
+	cmd.Flags().BoolVar(&withWhy, "why", false, "with all that is known of the name: what each list says of it and of names above it, what the guards say")
 	return cmd
 }
 
@@ -43,6 +44,7 @@ type checker struct {
 	cmd     *cobra.Command
 	view    *blocklist.View
 	asJSON  bool
+	withWhy bool
 	blocked bool
 	failed  bool
 }
@@ -56,6 +58,7 @@ type checked struct {
 	Category string  `json:"category,omitempty"`
 	Lists    []found `json:"lists,omitempty"`
 	Error    string  `json:"error,omitempty"`
+	Why      *why    `json:"why,omitempty"`
 }
 
 // found is one list that makes the deciding claim.
@@ -125,6 +128,11 @@ func (k *checker) one(text string) error {
 			c.Lists = append(c.Lists, f)
 		}
 	}
+	if k.withWhy {
+		if c.Why, err = k.why(name); err != nil {
+			return err
+		}
+	}
 	return k.say(c)
 }
 
@@ -147,17 +155,27 @@ func (c checked) write(out io.Writer) (err error) {
 	default:
 		_, err = fmt.Fprintf(out, "%s: blocked (%s), by %s\n", c.Name, c.Category, c.reach())
 	}
-	for _, f := range c.Lists {
+	lists := c.Lists
+	if c.Why != nil {
+		lists = nil // they stand below, with what they say
+	}
+	for _, f := range lists {
 		if err != nil {
 			return err
 		}
-		if f.Line == 0 {
-			_, err = fmt.Fprintf(out, "  %s\n", f.List)
-		} else {
-			_, err = fmt.Fprintf(out, "  %s:%d: %s\n", f.List, f.Line, f.Text)
-		}
+		_, err = fmt.Fprintf(out, "  %s\n", f)
+	}
+	if err == nil && c.Why != nil {
+		err = c.Why.write(out)
 	}
 	return err
+}
+
+func (f found) String() string {
+	if f.Line == 0 {
+		return f.List
+	}
+	return fmt.Sprintf("%s:%d: %s", f.List, f.Line, f.Text)
 }
 
 func (c checked) reach() string {
