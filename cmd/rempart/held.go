@@ -132,9 +132,9 @@ type heldCounts struct {
 }
 
 // heldTotals counts over all lists, what is not kept included.
-func (in *inspection) heldTotals() heldCounts {
+func heldTotals(status feed.Status) heldCounts {
 	c := heldCounts{map[string]int{}, map[string]int{}, map[string]int{}, map[string]string{}}
-	for _, l := range in.status.Lists {
+	for _, l := range status.Lists {
 		for what, n := range l.Held {
 			if by, ok := strings.CutPrefix(what, guard.Hold.String()+" "); ok {
 				c.Held[by] += n
@@ -153,7 +153,7 @@ func (in *inspection) heldTotals() heldCounts {
 }
 
 func (h *heldReport) summary() error {
-	c := h.heldTotals()
+	c := heldTotals(h.status)
 	if h.asJSON {
 		return json.NewEncoder(h.out).Encode(c)
 	}

@@ -216,7 +216,7 @@ func TestReadmeFigures(t *testing.T) {
 	text := readme(t)
 	u := dnstest.NewUpstream(t, nil)
 	list := filepath.Join(t.TempDir(), "list.txt")
-	write(t, list, "bad.example", "not a line of a list ???")
+	write(t, list, "bad.example", "not a line of a list ???", "pages.dev")
 	p := start(t, upstreams(u), "REMPART_LISTS="+list)
 	_, figures := get(t, p, "/metrics")
 	for _, name := range regexp.MustCompile(`\brempart_[a-z0-9_]+\b`).FindAllString(text, -1) {
