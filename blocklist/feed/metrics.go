@@ -1,6 +1,10 @@
 package feed
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Collector exposes how the lists stand. Labels are the lists as configured and fixed words.
 func (l *Lists) Collector() prometheus.Collector {
@@ -11,14 +15,16 @@ func (l *Lists) Collector() prometheus.Collector {
 		l:       l,
 		entries: d("_entries", "Listings of the list that are in force.", "list"),
 		refused: d("_refused_lines", "Lines of the list that were not taken, by reason.", "list", "reason"),
+		held:    d("_held", "Listings of the list that guards did not let count, by outcome (refuse, hold) and guard.", "list", "outcome", "guard"),
 		result:  d("s", "Lists by how their last attempt ended: ok, stale (the last good copy is in force), failed (there is none), waiting.", "result"),
 		fetched: d("_fetched_timestamp_seconds", "When the list's content in force was last known to be the publisher's.", "list"),
+		overlay: prometheus.NewDesc("rempart_set_overlay_entries", "Entries of the set in force that differ from its snapshot.", nil, nil),
 	}
 }
 
 type collector struct {
-	l                                 *Lists
-	entries, refused, result, fetched *prometheus.Desc
+	l                                                *Lists
+	entries, refused, held, result, fetched, overlay *prometheus.Desc
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
@@ -34,10 +40,15 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		for reason, n := range s.Refused {
 			gauge(c.refused, float64(n), s.Name, reason)
 		}
+		for by, n := range s.Held {
+			outcome, guard, _ := strings.Cut(by, " ")
+			gauge(c.held, float64(n), s.Name, outcome, guard)
+		}
 		if !s.Fetched.IsZero() {
 			gauge(c.fetched, float64(s.Fetched.Unix()), s.Name)
 		}
 	}
+	gauge(c.overlay, float64(c.l.Set().View().Stats().Overlay))
 	for r, n := range results {
 		gauge(c.result, float64(n), string(r))
 	}

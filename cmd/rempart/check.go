@@ -6,64 +6,47 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
-	"rempart/internal/config"
 )
 
 func checkCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, withWhy bool
 	cmd := &cobra.Command{
 		Use:   "check [NAME…]",
 		Short: "Say whether names are blocked, and by which list",
 		Long: `Say of each NAME, or of each line of standard input, whether it is blocked, by which entry, and on
-which line of which list. It changes nothing. It reads the lists that the environment names, as the server
-last kept them in the data folder: run it with the server's settings, as a user who may read that folder.
+which line of which list. ` + readsOnly + `
 
 Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error: a list that cannot be read is one.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			c, err := config.Load()
+			in, err := inspect(cmd)
 			if err != nil {
 				return err
 			}
-			lists, err := newLists(c, slog.New(slog.DiscardHandler), true, nil)
-			if err != nil {
-				return err
-			}
-			if err := lists.Start(cmd.Context()); err != nil {
-				return err
-			}
-			k := &checker{cmd: cmd, lists: lists, view: lists.Set().View(), asJSON: asJSON}
-			for _, l := range lists.Status().Lists {
-				if l.Result == feed.Failed || l.Result == feed.Waiting {
-					fmt.Fprintf(cmd.ErrOrStderr(), "rempart: %s could not be read, and names are checked without it: %s\n", l.Name, l.Err)
-					k.partial = true
-				}
-			}
-			if len(c.Lists) == 0 {
-				fmt.Fprintln(cmd.ErrOrStderr(), "rempart: REMPART_LISTS is not set here: names are checked against the built-in ones only")
-			}
+			in.warn(cmd, "names are checked")
+			k := &checker{inspection: in, cmd: cmd, view: in.lists.Set().View(), asJSON: asJSON, withWhy: withWhy}
 			return k.all(names)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a name")
+	cmd.Flags().BoolVar(&withWhy, "why", false, "with all that is known of the name: what each list says of it and of names above it, what the guards say")
 	return cmd
 }
 
 // checker says verdicts.
 type checker struct {
+	*inspection
 	cmd     *cobra.Command
-	lists   *feed.Lists
 	view    *blocklist.View
 	asJSON  bool
+	withWhy bool
 	blocked bool
 	failed  bool
-	partial bool // a list is missing: a pass is not certain
 }
 
 // checked is what is said of one name.
@@ -75,6 +58,7 @@ type checked struct {
 	Category string  `json:"category,omitempty"`
 	Lists    []found `json:"lists,omitempty"`
 	Error    string  `json:"error,omitempty"`
+	Why      *why    `json:"why,omitempty"`
 }
 
 // found is one list that makes the deciding claim.
@@ -109,10 +93,8 @@ func (k *checker) all(names []string) error {
 		return exitFailure
 	case k.blocked:
 		return exitBlocked
-	case k.partial:
-		return exitFailure
 	}
-	return nil
+	return k.code() // where a list is missing, a pass is not certain
 }
 
 // one judges a name and says so.
@@ -146,6 +128,11 @@ func (k *checker) one(text string) error {
 			c.Lists = append(c.Lists, f)
 		}
 	}
+	if k.withWhy {
+		if c.Why, err = k.why(name); err != nil {
+			return err
+		}
+	}
 	return k.say(c)
 }
 
@@ -168,17 +155,27 @@ func (c checked) write(out io.Writer) (err error) {
 	default:
 		_, err = fmt.Fprintf(out, "%s: blocked (%s), by %s\n", c.Name, c.Category, c.reach())
 	}
-	for _, f := range c.Lists {
+	lists := c.Lists
+	if c.Why != nil {
+		lists = nil // they stand below, with what they say
+	}
+	for _, f := range lists {
 		if err != nil {
 			return err
 		}
-		if f.Line == 0 {
-			_, err = fmt.Fprintf(out, "  %s\n", f.List)
-		} else {
-			_, err = fmt.Fprintf(out, "  %s:%d: %s\n", f.List, f.Line, f.Text)
-		}
+		_, err = fmt.Fprintf(out, "  %s\n", f)
+	}
+	if err == nil && c.Why != nil {
+		err = c.Why.write(out)
 	}
 	return err
+}
+
+func (f found) String() string {
+	if f.Line == 0 {
+		return f.List
+	}
+	return fmt.Sprintf("%s:%d: %s", f.List, f.Line, f.Text)
 }
 
 func (c checked) reach() string {

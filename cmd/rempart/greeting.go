@@ -35,6 +35,9 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	for _, l := range status.Lists {
 		line("", "%s", listLine(l, time.Now()))
 	}
+	if text := guardsLine(status); text != "" {
+		line("guards", "%s", text)
+	}
 	if status.Waiting != "" {
 		line("", "until every list was fetched once, answers go out without the rest, and /readyz says 503")
 	}
@@ -61,6 +64,21 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	line("try", "%s", tryCommand(addrs))
 }
 
+// guardsLine tells how much the guards did not let count, "" for nothing.
+func guardsLine(status feed.Status) string {
+	c := heldTotals(status)
+	held, refused := total(c.Held), total(c.Refused)
+	switch {
+	case held+refused == 0:
+		return ""
+	case refused == 0:
+		return count(held, "listing") + " held: rempart held tells which, and why"
+	case held == 0:
+		return count(refused, "listing") + " refused: rempart held tells which, and why"
+	}
+	return fmt.Sprintf("%s held, %d refused: rempart held tells which, and why", count(held, "listing"), refused)
+}
+
 // listLine tells how a list stands.
 func listLine(l feed.ListStatus, now time.Time) string {
 	switch {
@@ -68,6 +86,8 @@ func listLine(l feed.ListStatus, now time.Time) string {
 		return l.Name + ": being fetched"
 	case l.Result == feed.Failed, l.Result == feed.Waiting:
 		return fmt.Sprintf("%s: not loaded: %s", l.Name, l.Err)
+	case l.TooOld:
+		return fmt.Sprintf("%s: nothing of it counts, for it is %s old: %s", l.Name, age(now.Sub(l.Fetched)), l.Err)
 	case l.Result == feed.Stale:
 		return fmt.Sprintf("%s: %s, its last good content, %s old: %s", l.Name, count(l.Entries, "entry"), age(now.Sub(l.Fetched)), l.Err)
 	}

@@ -21,6 +21,7 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 // Exit codes that scripts can trust.
 const (
 	exitBlocked exitCode = 1 // of check
+	exitDiffers exitCode = 1 // of diff
 	exitFailure exitCode = 2
 )
 
@@ -42,7 +43,7 @@ the README has the table.`,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serve, checkCommand(), versionCommand())
+	root.AddCommand(serve, checkCommand(), compileCommand(), diffCommand(), feedsCommand(), heldCommand(), versionCommand())
 	err := root.ExecuteContext(context.Background())
 	code := exitCode(0)
 	switch {

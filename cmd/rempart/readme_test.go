@@ -210,13 +210,31 @@ func (s *session) local(text string) string {
 	})
 }
 
+// TestReadmeFeeds reads the README's example of a feeds file, and the household's own.
+func TestReadmeFeeds(t *testing.T) {
+	t.Parallel()
+	_, rest, found := strings.Cut(readme(t), "```toml\n")
+	example, _, closed := strings.Cut(rest, "```")
+	if !found || !closed {
+		t.Fatal("the README has no example of a feeds file: a fenced block of the language toml")
+	}
+	file := filepath.Join(t.TempDir(), "feeds.toml")
+	write(t, file, example)
+	for path, want := range map[string]int{file: 3, filepath.Join("..", "..", "deploy", "feeds.toml"): 6} {
+		feeds, err := readFeeds(path)
+		if err != nil || len(feeds) != want {
+			t.Errorf("%d feeds, want %d: %v", len(feeds), want, err)
+		}
+	}
+}
+
 // TestReadmeFigures looks for each figure the README names.
 func TestReadmeFigures(t *testing.T) {
 	t.Parallel()
 	text := readme(t)
 	u := dnstest.NewUpstream(t, nil)
 	list := filepath.Join(t.TempDir(), "list.txt")
-	write(t, list, "bad.example", "not a line of a list ???")
+	write(t, list, "bad.example", "not a line of a list ???", "pages.dev")
 	p := start(t, upstreams(u), "REMPART_LISTS="+list)
 	_, figures := get(t, p, "/metrics")
 	for _, name := range regexp.MustCompile(`\brempart_[a-z0-9_]+\b`).FindAllString(text, -1) {

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,7 +39,8 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			reading := newProgress(cmd.ErrOrStderr())
+			log := slog.New(slog.NewTextHandler(reading, nil))
 			for _, name := range config.Unknown() {
 				log.Warn("this variable is none of Rempart's, and was not read: is it misspelt?", "variable", name)
 			}
@@ -48,7 +50,7 @@ func serveCommand() *cobra.Command {
 			hangup := make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)
 			defer signal.Stop(hangup)
-			s, err := newServer(c, log)
+			s, err := newServer(c, log, reading)
 			if err != nil {
 				return err
 			}
@@ -61,8 +63,10 @@ func serveCommand() *cobra.Command {
 type server struct {
 	config   *config.Config
 	log      *slog.Logger
+	reading  *progress // until it greets
 	forward  *forwarding
 	lists    *feed.Lists
+	feeds    *feedsFile
 	resolver *resolver.Resolver
 	registry *prometheus.Registry
 	page     *web.Page
@@ -72,13 +76,16 @@ type server struct {
 }
 
 // newServer makes the parts; nothing runs and no socket is open yet.
-func newServer(c *config.Config, log *slog.Logger) (*server, error) {
-	s := &server{config: c, log: log, registry: prometheus.NewRegistry()}
+func newServer(c *config.Config, log *slog.Logger, reading *progress) (*server, error) {
+	s := &server{config: c, log: log, reading: reading, registry: prometheus.NewRegistry()}
 	var err error
 	if s.forward, err = newForwarding(c, log); err != nil {
 		return nil, err
 	}
-	if s.lists, err = newLists(c, log, false, s.forward.main); err != nil {
+	if s.lists, err = newLists(c, listsOptions{log: log, dial: s.forward.main.DialContext, progress: reading.report()}); err != nil {
+		return nil, err
+	}
+	if s.feeds, err = newFeedsFile(c.Feeds, log); err != nil {
 		return nil, err
 	}
 	answers, err := cache.New(int64(c.CacheBytes))
@@ -123,7 +130,9 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 		cancel()
 		_ = below.Wait() // its errors are the end of background
 	}()
-	if err := s.lists.Start(ctx); err != nil {
+	err := s.lists.Start(ctx)
+	s.reading.end()
+	if err != nil {
 		return fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
 	}
 	below.Go(func() error { return s.lists.Run(background) })
@@ -203,16 +212,20 @@ func (s *server) notReady() string {
 	return ""
 }
 
-// reloads has the lists looked at again on SIGHUP.
+// reloads has the lists looked at again on SIGHUP, and the feeds file now and then as well.
 func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
+	ticker := time.NewTicker(feedsFileEvery)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-hangup:
 			s.log.Info("looking at every list again, as asked by SIGHUP")
 			s.lists.Reload()
+		case <-ticker.C:
 		case <-ctx.Done():
 			return nil
 		}
+		s.feeds.look()
 	}
 }
 

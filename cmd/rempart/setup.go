@@ -147,25 +147,6 @@ func (f *forwarding) pool(list []upstream.Endpoint, log *slog.Logger) (*upstream
 	return p, err
 }
 
-// newLists are the configured lists; dial reaches their publishers.
-func newLists(c *config.Config, log *slog.Logger, readOnly bool, main *upstream.Pool) (*feed.Lists, error) {
-	listings, err := builtIn()
-	if err != nil {
-		return nil, err
-	}
-	fc := feed.Config{
-		Lists: c.Lists, Allow: c.Allow, BuiltIn: listings, Dir: c.DataDir, Refresh: c.Refresh, Log: log, ReadOnly: readOnly,
-	}
-	if main != nil {
-		fc.Dial = main.DialContext
-	}
-	l, err := feed.New(fc)
-	if err != nil {
-		return nil, fmt.Errorf("REMPART_LISTS: %w", err) // whose value may hold a secret
-	}
-	return l, nil
-}
-
 func style(b config.BlockAnswer) resolver.Style {
 	return map[config.BlockAnswer]resolver.Style{
 		"page": resolver.Page, "nxdomain": resolver.NXDomain, "nodata": resolver.NoData,

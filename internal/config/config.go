@@ -24,7 +24,12 @@ type Config struct {
 	Listen           Addrs         `env:"LISTEN" envDefault:"127.0.0.1:5300" doc:"Addresses to answer DNS on, over UDP and TCP, separated by commas. An empty host (\":53\") is every address, IPv4 and IPv6."`
 	Upstreams        List          `env:"UPSTREAMS" doc:"Resolvers to forward to, in order of preference: \"udp://192.0.2.1\", \"tcp://192.0.2.1:53\", \"tls://192.0.2.1:853#name.example\". Empty: the name servers of /etc/resolv.conf."`
 	Lists            List          `env:"LISTS" doc:"Lists of names to block: paths or http(s) URLs, separated by commas. The format of each line is found out."`
+	Feeds            string        `env:"FEEDS" doc:"Path of a feeds file: lists with a name, a format, a category, a weight and more each, in TOML."`
 	Allow            string        `env:"ALLOW" doc:"Path of a list of names never to block, whatever lists say."`
+	Essential        string        `env:"ESSENTIAL" doc:"Path of more names that no list may block, beside those shipped: a name a line, with all below it; \"=name\" for itself alone."`
+	Popular          string        `env:"POPULAR" doc:"Path of a popularity list instead of the shipped one: \"rank,name\" a line, or names in the order of their ranks; gzip or not."`
+	PopularBound     int           `env:"POPULAR_BOUND" envDefault:"10000" doc:"The last rank that is popular, from 1 on: listings of popular names are held. The higher, the more is held."`
+	Released         string        `env:"RELEASED" doc:"Path of what a person released: a held name a line; \"list:NAME\" for a list that may change out of proportion."`
 	PageIPv4         Addr          `env:"PAGE_IPV4" envDefault:"127.0.0.1" doc:"IPv4 address of the warning page, the answer to A of a blocked name; \"none\" for no data."`
 	PageIPv6         Addr          `env:"PAGE_IPV6" envDefault:"::1" doc:"IPv6 address of the warning page, the answer to AAAA of a blocked name; \"none\" for no data."`
 	PageListen       Addrs         `env:"PAGE_LISTEN" envDefault:"127.0.0.1:8080" doc:"Addresses to serve the warning page on, over HTTP; \"none\" for no page."`
@@ -92,9 +97,14 @@ func explain(err error, environ map[string]string) error {
 		why = "not a duration: write it like 30s, 5m or 1h"
 	case reflect.TypeFor[uint16]():
 		why = "not a number from 0 to 65535"
+	case reflect.TypeFor[int]():
+		why = "not a number: write it like 10000"
 	}
 	return Bad(variable, environ[Prefix+variable], why)
 }
+
+// maxRank is the most a popularity list can rank.
+const maxRank = 5_000_000
 
 // check is what the types alone do not say.
 func (c *Config) check(environ map[string]string) (errs []error) {
@@ -109,6 +119,9 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 	}
 	if c.CacheBytes < 1<<20 {
 		bad("CACHE_BYTES", "1MiB at least")
+	}
+	if c.PopularBound < 1 || c.PopularBound > maxRank {
+		bad("POPULAR_BOUND", fmt.Sprintf("from 1 to %d, the last rank whose names are held; the higher, the more is", maxRank))
 	}
 	if c.PageIPv4.IsValid() && !c.PageIPv4.Is4() {
 		bad("PAGE_IPV4", `an IPv4 address like 192.0.2.1, or "none"`)

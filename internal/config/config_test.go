@@ -17,7 +17,7 @@ func TestDefaults(t *testing.T) {
 	if got, want := c.Listen, (Addrs{netip.MustParseAddrPort("127.0.0.1:5300")}); !cmp.Equal(got, want, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })) {
 		t.Errorf("listen %v", got)
 	}
-	if c.CacheBytes != 64<<20 || c.BlockTTL != 30*time.Second || c.Mode == Observe || len(c.Clients) != 8 || c.DataDir != "/home/someone/.local/state/rempart" {
+	if c.CacheBytes != 64<<20 || c.BlockTTL != 30*time.Second || c.Mode == Observe || len(c.Clients) != 8 || c.PopularBound != 10000 || c.DataDir != "/home/someone/.local/state/rempart" {
 		t.Errorf("defaults %+v", c)
 	}
 }
@@ -45,6 +45,10 @@ func TestBadValuesSayVariableValueAndRight(t *testing.T) {
 		{"REFRESH", "1s", "1m"},
 		{"STRUCTURED_OPTION", "70000", "65535"},
 		{"CONTACT", "me", "mailto:"},
+		{"POPULAR_BOUND", "0", "from 1 to"},
+		{"POPULAR_BOUND", "-5", "from 1 to"},
+		{"POPULAR_BOUND", "all", "10000"},
+		{"POPULAR_BOUND", "6000000", "5000000"},
 	} {
 		_, err := load(map[string]string{"HOME": "/h", Prefix + tt.variable: tt.value})
 		if err == nil {

@@ -25,7 +25,7 @@ func TestHousehold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Lists) != 6 || len(c.Upstreams) != 1 || len(c.Forward) != 2 || len(c.Listen) != 2 || c.Allow == "" {
+	if c.Feeds == "" || c.Released == "" || len(c.Lists) != 0 || len(c.Upstreams) != 1 || len(c.Forward) != 2 || len(c.Listen) != 2 || c.Allow == "" {
 		t.Errorf("%+v", c)
 	}
 	if names := unknown(environ); len(names) > 0 {

@@ -1,0 +1,184 @@
+package feed
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"rempart/blocklist"
+	"rempart/internal/durable"
+)
+
+// Difference is a name, or a prefix of addresses, of which two states of the set hold something else.
+type Difference struct {
+	Name          string            // in text form; of a prefix, that
+	Before, After []blocklist.Entry // since when something is listed does not count; empty for nothing
+}
+
+// Compare calls each for all that differs between two states of the set, in no order that means anything, until it returns an error,
+// which it returns. What enough lists agree upon is part of what is compared; of prefixes it is not. An overlay is first merged into its
+// snapshot in a temporary file. Memory is needed for the prefixes only.
+func Compare(before, after *blocklist.View, each func(Difference) error) error {
+	b, err := newSide(before)
+	if err != nil {
+		return fmt.Errorf("compare sets: %w", err)
+	}
+	a, err := newSide(after)
+	if err != nil {
+		return fmt.Errorf("compare sets: %w", err)
+	}
+	err = a.walk(func(name []byte) error {
+		d := Difference{Before: b.view.Claims(name), After: a.view.Claims(name)}
+		if equalEntries(d.Before, d.After) {
+			return nil
+		}
+		d.Name = blocklist.NameText(name)
+		return each(d)
+	})
+	if err != nil {
+		return err
+	}
+	err = b.walk(func(name []byte) error {
+		if len(a.view.Claims(name)) > 0 {
+			return nil // was compared
+		}
+		return each(Difference{Name: blocklist.NameText(name), Before: b.view.Claims(name)})
+	})
+	if err != nil {
+		return err
+	}
+	runtime.KeepAlive(before)
+	runtime.KeepAlive(after)
+	return comparePrefixes(b.prefixes, a.prefixes, each)
+}
+
+// Lists are the lists that say something new of it, and those that do not say any more what they said; a list once for each thing.
+func (d Difference) Lists() (says, said []string) {
+	return saidOnlyIn(d.After, d.Before), saidOnlyIn(d.Before, d.After)
+}
+
+func saidOnlyIn(in, other []blocklist.Entry) (lists []string) {
+	for _, e := range in {
+		for _, source := range e.Sources {
+			if !slices.ContainsFunc(other, func(o blocklist.Entry) bool { return sameClaim(o, e) && slices.Contains(o.Sources, source) }) {
+				lists = append(lists, source)
+			}
+		}
+	}
+	return lists
+}
+
+// equalEntries reports whether nothing differs but dates. Entries of a name stand in an order that depends on what they claim, sources in
+// one that depends on the snapshot.
+func equalEntries(before, after []blocklist.Entry) bool {
+	return slices.EqualFunc(before, after, sameEntry)
+}
+
+// sameEntry reports whether two entries of a name claim the same with the same force, by the same lists, whenever they began.
+func sameEntry(b, a blocklist.Entry) bool {
+	if !sameClaim(b, a) || b.Counts != a.Counts || len(b.Sources) != len(a.Sources) {
+		return false
+	}
+	return slices.Equal(b.Sources, a.Sources) || slices.Equal(slices.Sorted(slices.Values(b.Sources)), slices.Sorted(slices.Values(a.Sources)))
+}
+
+func sameClaim(b, a blocklist.Entry) bool {
+	return b.Scope == a.Scope && b.Category == a.Category && b.Mark == a.Mark && b.Decision == a.Decision &&
+		b.Start == a.Start && b.Expiry == a.Expiry && b.ID == a.ID
+}
+
+// side is one of two states being compared.
+type side struct {
+	view     *blocklist.View // without an overlay
+	prefixes map[netip.Prefix][]blocklist.Entry
+}
+
+func newSide(view *blocklist.View) (*side, error) {
+	flat, err := flatten(view)
+	return &side{flat, map[netip.Prefix][]blocklist.Entry{}}, err
+}
+
+// flatten is a view with its overlay merged in.
+func flatten(view *blocklist.View) (*blocklist.View, error) {
+	if view.Overlay() == nil {
+		return view, nil
+	}
+	dir, err := os.MkdirTemp("", "rempart-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir) // the mapping outlives the name
+	path := filepath.Join(dir, "set")
+	err = durable.WriteFile(path, func(w io.Writer) error { return view.Compact(w, blocklist.Info{Version: view.Version()}) })
+	if err != nil {
+		return nil, err
+	}
+	return OpenSnapshot(path)
+}
+
+// walk calls each once for each name, and gathers prefixes.
+func (s *side) walk(each func(name []byte) error) error {
+	var last []byte
+	var failed error
+	nothing := blocklist.NewBuilder().Input(blocklist.Source{})
+	err := blocklist.Diff(nothing, s.view.Snapshot().Input(), func(c blocklist.Change) bool {
+		l := c.Listing
+		switch {
+		case l.Prefix.IsValid():
+			s.addPrefix(c)
+		case !bytes.Equal(l.Name, last): // claims of a name follow each other
+			last = append(last[:0], l.Name...)
+			failed = each(last)
+		}
+		return failed == nil
+	})
+	runtime.KeepAlive(s.view)
+	if failed != nil {
+		return failed
+	}
+	return err
+}
+
+func (s *side) addPrefix(c blocklist.Change) {
+	l := c.Listing
+	e := blocklist.Entry{
+		Name: l.Prefix.String(), Scope: l.Scope, Category: l.Category, Mark: l.Mark, Since: l.Since, Start: l.Start, Expiry: l.Expiry,
+		ID: l.ID, Decision: l.Decision, Counts: true,
+	}
+	entries := s.prefixes[l.Prefix]
+	for i, o := range entries {
+		if sameClaim(o, e) {
+			entries[i].Sources = append(entries[i].Sources, c.Source.Name)
+			return
+		}
+	}
+	e.Sources = []string{c.Source.Name}
+	s.prefixes[l.Prefix] = append(entries, e)
+}
+
+func comparePrefixes(before, after map[netip.Prefix][]blocklist.Entry, each func(Difference) error) error {
+	var all []netip.Prefix
+	for p := range before {
+		all = append(all, p)
+	}
+	for p := range after {
+		if before[p] == nil {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, netip.Prefix.Compare)
+	for _, p := range all {
+		if equalEntries(before[p], after[p]) {
+			continue
+		}
+		if err := each(Difference{p.String(), before[p], after[p]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

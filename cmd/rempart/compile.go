@@ -1,0 +1,134 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rempart/blocklist"
+	"rempart/internal/durable"
+)
+
+func compileCommand() *cobra.Command {
+	var asJSON bool
+	var path string
+	cmd := &cobra.Command{
+		Use:   "compile [-o FILE]",
+		Short: "Write the set of the configured lists as a snapshot",
+		Long: `Make the set of the configured lists as the server would, and write it as a snapshot to FILE, which is
+replaced as a whole or not at all. The data folder is read only; FILE cannot be in it, nor in another server's.
+` + readsOnly + `
+
+Exit code: 0, or 2 if a list cannot be had (the snapshot is written without it), or on another error.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			began := time.Now()
+			in, err := prepare(cmd)
+			if err != nil {
+				return err
+			}
+			if err := ofNoServer(path, in.config.DataDir); err != nil {
+				return err
+			}
+			if err := in.start(cmd); err != nil {
+				return err
+			}
+			in.warn(cmd, "the set is made")
+			c, err := writeSnapshot(path, in.lists.Set().View())
+			if err != nil {
+				return err
+			}
+			c.Seconds = time.Since(began).Seconds()
+			if asJSON {
+				err = json.NewEncoder(cmd.OutOrStdout()).Encode(c)
+			} else {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, version %d, %d octets (%.1f a name), in %.1f s\n",
+					c.File, count(c.Names, "name"), c.Version, c.Octets, c.PerName, c.Seconds)
+			}
+			if err != nil {
+				return err
+			}
+			return in.code()
+		},
+	}
+	cmd.Flags().StringVarP(&path, "output", "o", "set.snapshot", "the file to write")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "say it as a JSON object")
+	return cmd
+}
+
+// compiled says what was written.
+type compiled struct {
+	File    string  `json:"file"`
+	Version uint64  `json:"version"`
+	Names   int     `json:"names"`
+	Octets  int64   `json:"octets"`
+	PerName float64 `json:"octets_a_name"`
+	Seconds float64 `json:"seconds"` // with reading the lists
+}
+
+// writeSnapshot writes a view, its overlay merged in.
+func writeSnapshot(path string, view *blocklist.View) (compiled, error) {
+	st := view.Stats()
+	c := compiled{File: path, Version: st.Version, Names: st.Names}
+	err := durable.WriteFile(path, func(w io.Writer) error {
+		out := &counting{Writer: w}
+		err := view.Compact(out, blocklist.Info{Version: st.Version, Created: st.Created, Content: view.Info().Content})
+		c.Octets = out.octets
+		return err
+	})
+	if st.Names > 0 {
+		c.PerName = float64(c.Octets) / float64(st.Names)
+	}
+	return c, err
+}
+
+// counting counts what is written.
+type counting struct {
+	io.Writer
+	octets int64
+}
+
+func (c *counting) Write(p []byte) (int, error) {
+	n, err := c.Writer.Write(p)
+	c.octets += int64(n)
+	return n, err
+}
+
+// ofNoServer refuses a file in the data folder, or in one that a running server holds.
+func ofNoServer(path, dataDir string) error {
+	folder, data := resolved(filepath.Dir(path)), resolved(dataDir)
+	for at := folder; ; at = filepath.Dir(at) {
+		if at == data {
+			return fmt.Errorf("%s is in the data folder %s, which is the server's alone: name a file elsewhere with -o", path, dataDir)
+		}
+		if at == filepath.Dir(at) {
+			break
+		}
+	}
+	if _, err := os.Stat(filepath.Join(folder, "lock")); err != nil {
+		return nil
+	}
+	unlock, err := durable.Lock(folder)
+	if errors.Is(err, durable.ErrLocked) {
+		return fmt.Errorf("%s is in the data folder of a running server: name a file elsewhere with -o", path)
+	}
+	if err == nil {
+		unlock()
+	}
+	return nil // whatever else it is, it is no server's
+}
+
+// resolved is an absolute path without symbolic links, as far as it is there.
+func resolved(path string) string {
+	path = absolute(path)
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
+}

@@ -1,0 +1,22 @@
+package main
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rempart/internal/dnstest"
+)
+
+// TestCompileKeepsOff does not write into the data folder of a running server, even of another one's settings.
+func TestCompileKeepsOff(t *testing.T) {
+	t.Parallel()
+	p := start(t, upstreams(dnstest.NewUpstream(t, nil)))
+	cmd := exec.Command("rempart", "compile", "-o", filepath.Join(p.DataDir, "set.snapshot"))
+	cmd.Env = append(cmd.Environ(), "REMPART_DATA_DIR="+t.TempDir())
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "in the data folder of a running server") {
+		t.Errorf("%v: %s", err, out)
+	}
+}

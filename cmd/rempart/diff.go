@@ -1,0 +1,239 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rempart/blocklist"
+	"rempart/blocklist/feed"
+)
+
+func diffCommand() *cobra.Command {
+	var asJSON bool
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "diff [OLD [NEW]]",
+		Short: "Say what would change in the set, before it does",
+		Long: `Compare two states of the set, name by name, and say which popular names the second one blocks that the first
+one does not. OLD and NEW are snapshots, as compile writes them. Without NEW it is the set that the server would make of the
+configured lists as they are now; without OLD it is the set in the data folder.
+` + readsOnly + `
+
+"+" is a name that is added, "-" one that is removed, "~" one of which something else is listed.
+
+Exit code: 0 if nothing differs, 1 if something does, 2 on an error: a list that cannot be had is one.`,
+		Args: cobra.MaximumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if limit < 0 {
+				return errors.New("--limit is the number of names to show, 0 for all")
+			}
+			if asJSON && !cmd.Flags().Changed("limit") {
+				limit = 0
+			}
+			in, err := prepare(cmd)
+			if err != nil {
+				return err
+			}
+			before, after, err := in.states(cmd, args)
+			if err != nil {
+				return err
+			}
+			out := bufio.NewWriter(cmd.OutOrStdout())
+			d := &differ{inspection: in, out: out, limit: limit, before: before, after: after, byList: map[string]*listChange{}}
+			if asJSON {
+				d.enc = json.NewEncoder(out)
+			}
+			if err := errors.Join(d.run(time.Now()), out.Flush()); err != nil {
+				return err
+			}
+			if in.partial {
+				return exitFailure
+			}
+			if d.Added+d.Removed+d.Changed > 0 {
+				return exitDiffers
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a change, all of them unless --limit is given, then a summary")
+	cmd.Flags().IntVar(&limit, "limit", 20, "how many names to show of those added, removed and changed; 0 for all")
+	return cmd
+}
+
+// states are the two that are compared.
+func (in *inspection) states(cmd *cobra.Command, args []string) (before, after *blocklist.View, err error) {
+	if len(args) > 0 {
+		before, err = feed.OpenSnapshot(args[0])
+	} else if before, err = in.lists.Kept(); errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("there is no set in the data folder %s yet; name a snapshot to compare with", in.config.DataDir)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(args) == 2 {
+		after, err = feed.OpenSnapshot(args[1])
+		return before, after, err
+	}
+	if err := in.start(cmd); err != nil {
+		return nil, nil, err
+	}
+	in.warn(cmd, "sets are compared")
+	return before, in.lists.Set().View(), nil
+}
+
+// differ says differences, and counts them.
+type differ struct {
+	*inspection
+	out           io.Writer
+	enc           *json.Encoder // nil for text
+	limit         int
+	before, after *blocklist.View
+	byList        map[string]*listChange
+
+	Added, Removed, Changed, Popular int
+}
+
+// listChange counts what a list says and does not say any more.
+type listChange struct {
+	Added   int `json:"added"`
+	Removed int `json:"removed"`
+}
+
+// changeJSON is one change.
+type changeJSON struct {
+	Change string    `json:"change"` // added, removed, changed
+	Name   string    `json:"name"`
+	Before []claimed `json:"before,omitempty"`
+	After  []claimed `json:"after,omitempty"`
+}
+
+// popularJSON is one popular name that would be blocked.
+type popularJSON struct {
+	Change   string   `json:"change"` // popular
+	Name     string   `json:"name"`
+	Rank     int      `json:"rank"`
+	Entry    string   `json:"entry"`
+	Scope    string   `json:"scope"`
+	Category string   `json:"category"`
+	Lists    []string `json:"lists"`
+}
+
+// diffSummary is what --json ends with.
+type diffSummary struct {
+	Old     setJSON                `json:"old"`
+	New     setJSON                `json:"new"`
+	Added   int                    `json:"added"`
+	Removed int                    `json:"removed"`
+	Changed int                    `json:"changed"`
+	Popular int                    `json:"popular"`
+	Lists   map[string]*listChange `json:"lists"`
+}
+
+func (d *differ) run(now time.Time) error {
+	if err := feed.Compare(d.before, d.after, d.one); err != nil {
+		return err
+	}
+	if err := d.lists.EachPopular(func(rank int, name []byte) error { return d.popular(rank, name, now) }); err != nil {
+		return err
+	}
+	return d.summary()
+}
+
+// one says one difference, if not as many of its kind were said already.
+func (d *differ) one(diff feed.Difference) error {
+	says, said := diff.Lists()
+	for _, list := range says {
+		d.of(list).Added++
+	}
+	for _, list := range said {
+		d.of(list).Removed++
+	}
+	kind, sign, n := "changed", "~", &d.Changed
+	switch {
+	case len(diff.Before) == 0:
+		kind, sign, n = "added", "+", &d.Added
+	case len(diff.After) == 0:
+		kind, sign, n = "removed", "-", &d.Removed
+	}
+	if *n++; d.limit > 0 && *n > d.limit {
+		return nil
+	}
+	before, after := claimsOf(diff.Before), claimsOf(diff.After)
+	if d.enc != nil {
+		return d.enc.Encode(changeJSON{kind, diff.Name, before, after})
+	}
+	text := allOf(before) + " -> " + allOf(after)
+	if kind != "changed" {
+		text = allOf(append(before, after...))
+	}
+	_, err := fmt.Fprintf(d.out, "%s %s: %s\n", sign, diff.Name, text)
+	return err
+}
+
+func allOf(claims []claimed) string {
+	var texts []string
+	for _, c := range claims {
+		texts = append(texts, c.String())
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (d *differ) of(list string) *listChange {
+	if d.byList[list] == nil {
+		d.byList[list] = &listChange{}
+	}
+	return d.byList[list]
+}
+
+// popular says of a name of the popularity list if it would be blocked, and is not.
+func (d *differ) popular(rank int, name []byte, now time.Time) error {
+	verdict := d.after.Match(name, blocklist.AllCategories, now.Unix())
+	if verdict.Action != blocklist.BlockedBy ||
+		d.before.Match(name, blocklist.AllCategories, now.Unix()).Action == blocklist.BlockedBy {
+		return nil
+	}
+	d.Popular++
+	e, _ := d.after.Explain(name, verdict)
+	if d.enc != nil {
+		return d.enc.Encode(popularJSON{"popular", blocklist.NameText(name), rank, e.Name, e.Scope.String(), e.Category.String(), e.Sources})
+	}
+	_, err := fmt.Fprintf(d.out, "! %s, of rank %d in popularity, would be blocked: %s: %s\n", blocklist.NameText(name), rank, e.Name, claimOf(e))
+	return err
+}
+
+func (d *differ) summary() error {
+	before, after := d.before.Stats(), d.after.Stats()
+	if d.enc != nil {
+		return d.enc.Encode(diffSummary{
+			setJSON{before.Version, before.Names}, setJSON{after.Version, after.Names}, d.Added, d.Removed, d.Changed, d.Popular, d.byList,
+		})
+	}
+	if d.Added+d.Removed+d.Changed == 0 {
+		_, err := fmt.Fprintf(d.out, "nothing differs: %s\n", count(after.Names, "name"))
+		return err
+	}
+	var b strings.Builder
+	if d.limit > 0 && max(d.Added, d.Removed, d.Changed) > d.limit {
+		fmt.Fprintf(&b, "  the first %d of each are shown; --limit 0 shows all\n", d.limit)
+	}
+	for _, list := range slices.Sorted(maps.Keys(d.byList)) {
+		fmt.Fprintf(&b, "%s: %d added, %d removed\n", list, d.byList[list].Added, d.byList[list].Removed)
+	}
+	fmt.Fprintf(&b, "%d added, %d removed, %d changed: from %s to %s\n",
+		d.Added, d.Removed, d.Changed, count(before.Names, "name"), count(after.Names, "name"))
+	if d.Popular > 0 {
+		fmt.Fprintf(&b, "%s of the popularity list would be blocked that %s not now\n", count(d.Popular, "name"), map[bool]string{true: "is", false: "are"}[d.Popular == 1])
+	}
+	_, err := io.WriteString(d.out, b.String())
+	return err
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"rempart/blocklist"
+)
+
+// claimed is an entry of the set for --json.
+type claimed struct {
+	Decision string   `json:"decision"` // block, allow, except
+	Scope    string   `json:"scope"`
+	Category string   `json:"category,omitempty"`
+	Since    string   `json:"since,omitempty"` // dates
+	Start    string   `json:"start,omitempty"`
+	Expiry   string   `json:"expiry,omitempty"`
+	ID       string   `json:"id,omitempty"`
+	Counts   bool     `json:"counts"` // whether enough lists agree
+	Lists    []string `json:"lists"`
+}
+
+func claimOf(e blocklist.Entry) claimed {
+	c := claimed{
+		Decision: decisionText(e.Decision), Scope: e.Scope.String(), Since: day(e.Since), Start: day(e.Start), Expiry: day(e.Expiry),
+		ID: e.ID, Counts: e.Counts, Lists: slices.Sorted(slices.Values(e.Sources)),
+	}
+	if e.Decision == blocklist.Block {
+		c.Category = e.Category.String()
+	}
+	return c
+}
+
+func claimsOf(entries []blocklist.Entry) []claimed {
+	claims := make([]claimed, 0, len(entries))
+	for _, e := range entries {
+		claims = append(claims, claimOf(e))
+	}
+	return claims
+}
+
+func decisionText(d blocklist.Decision) string {
+	switch d {
+	case blocklist.Allow:
+		return "allow"
+	case blocklist.Except:
+		return "except"
+	}
+	return "block"
+}
+
+// what is what a claim says, without whose it is: "phishing, with all below, until 2027-01-02".
+func (c claimed) what() string {
+	words := []string{c.Category}
+	switch c.Decision {
+	case "allow":
+		words[0] = "allowed"
+	case "except":
+		words[0] = "excepted from its list's blocks"
+	}
+	words = append(words, map[string]string{
+		blocklist.Exact.String(): "itself", blocklist.Below.String(): "only what is below", blocklist.Subtree.String(): "with all below",
+	}[c.Scope])
+	if c.Start != "" {
+		words = append(words, "from "+c.Start)
+	}
+	if c.Expiry != "" {
+		words = append(words, "until "+c.Expiry)
+	}
+	if c.ID != "" {
+		words = append(words, "decision "+c.ID)
+	}
+	if !c.Counts {
+		words = append(words, "without force: too few lists agree")
+	}
+	return strings.Join(words, ", ")
+}
+
+func (c claimed) String() string {
+	return fmt.Sprintf("%s (%s)", c.what(), strings.Join(c.Lists, ", "))
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rempart/blocklist/feed"
+	"rempart/blocklist/guard"
+)
+
+func feedsCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "feeds",
+		Short: "Say how each list and feed stands",
+		Long: `Say of each list and feed when it was last fetched, how many entries of it count, how many of its lines were not
+understood, how many the guards refused or hold, and what went wrong.
+` + readsOnly + `
+
+Exit code: 0, or 2 if a list cannot be had, or on another error.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			in, err := inspect(cmd)
+			if err != nil {
+				return err
+			}
+			in.warnNone(cmd, "there are the built-in names only")
+			if asJSON {
+				err = in.feedsJSON(cmd.OutOrStdout())
+			} else {
+				err = in.feedsTable(cmd.OutOrStdout(), time.Now())
+			}
+			if err != nil {
+				return err
+			}
+			return in.code()
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a list, then one of the set")
+	return cmd
+}
+
+// nameWidth is how much of a line of the table a list's name has; a longer one has a line of its own.
+const nameWidth = 36
+
+func (in *inspection) feedsTable(out io.Writer, now time.Time) error {
+	var b strings.Builder
+	row := func(name, fetched, age, entries, refused, held, result string) {
+		if len(name) > nameWidth {
+			fmt.Fprintln(&b, name)
+			name = ""
+		}
+		fmt.Fprintf(&b, "%-*s  %-16s  %4s  %9s  %8s  %7s  %s\n", nameWidth, name, fetched, age, entries, refused, held, result)
+	}
+	if len(in.status.Lists) > 0 {
+		row("LIST", "FETCHED (UTC)", "AGE", "ENTRIES", "REFUSED", "HELD", "RESULT")
+	}
+	for _, l := range in.status.Lists {
+		fetched, old := "never", ""
+		if !l.Fetched.IsZero() {
+			fetched, old = l.Fetched.UTC().Format("2006-01-02 15:04"), shortAge(now.Sub(l.Fetched))
+		}
+		row(l.Name, fetched, old, fmt.Sprint(l.Entries), fmt.Sprint(total(l.Refused)), fmt.Sprint(total(l.Held)), resultOf(l))
+		for _, line := range feedDetails(l) {
+			fmt.Fprintf(&b, "    %s\n", line)
+		}
+	}
+	if len(in.status.Lists) > 0 {
+		fmt.Fprintln(&b)
+	}
+	fmt.Fprintf(&b, "%s, version %d\n", count(in.status.Names, "name"), in.status.Version)
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+func resultOf(l feed.ListStatus) string {
+	if l.TooOld {
+		return "too old"
+	}
+	return string(l.Result)
+}
+
+// guardWords says outcomes as people do.
+var guardWords = strings.NewReplacer(" "+guard.Refuse.String()+" ", " refused by ", " "+guard.Hold.String()+" ", " held by ")
+
+// feedDetails are what is asked of a list, what of it does not count, and what went wrong.
+func feedDetails(l feed.ListStatus) (lines []string) {
+	asked := []string{string(l.Kind)}
+	if l.Kind != feed.KindAllow {
+		asked = append(asked, string(formatOf(l)), l.Feed.Category.String())
+	}
+	if l.Feed.Weight > 0 {
+		asked = append(asked, fmt.Sprintf("weight %d", l.Feed.Weight))
+	}
+	if l.Feed.Quorum > 0 {
+		asked = append(asked, fmt.Sprintf("quorum %d", l.Feed.Quorum))
+	}
+	if l.Feed.Licence != "" {
+		asked = append(asked, "licence "+l.Feed.Licence)
+	}
+	lines = append(lines, strings.Join(asked, ", "))
+	if len(l.Refused) > 0 {
+		lines = append(lines, "not understood: "+counts(l.Refused))
+	}
+	if len(l.Held) > 0 {
+		lines = append(lines, "guards: "+guardWords.Replace(counts(l.Held)))
+	}
+	switch {
+	case l.TooOld:
+		lines = append(lines, fmt.Sprintf("nothing of it counts: it could not be renewed for longer than its max_age, %s", l.Feed.MaxAge))
+	case l.Err == "" && missing(l):
+		lines = append(lines, whyMissing(l))
+	}
+	if l.Err != "" {
+		lines = append(lines, l.Err)
+	}
+	return lines
+}
+
+// listJSON is what is said of one list.
+type listJSON struct {
+	List     string         `json:"list"`
+	Kind     feed.Kind      `json:"kind"`
+	Format   feed.Format    `json:"format,omitempty"`
+	Category string         `json:"category,omitempty"`
+	Weight   int            `json:"weight,omitempty"`
+	Quorum   int            `json:"quorum,omitempty"`
+	Licence  string         `json:"licence,omitempty"`
+	Fetched  *time.Time     `json:"fetched,omitempty"`
+	Entries  int            `json:"entries"`
+	Refused  map[string]int `json:"refused,omitempty"` // lines, by reason
+	Held     map[string]int `json:"held,omitempty"`    // listings, by outcome and guard
+	Result   feed.Result    `json:"result"`
+	TooOld   bool           `json:"too_old,omitempty"`
+	Error    string         `json:"error,omitempty"`
+}
+
+// setJSON is what is said of the set.
+type setJSON struct {
+	Version uint64 `json:"version"`
+	Names   int    `json:"names"`
+}
+
+func (in *inspection) feedsJSON(out io.Writer) error {
+	enc := json.NewEncoder(out)
+	for _, l := range in.status.Lists {
+		j := listJSON{
+			List: l.Name, Kind: l.Kind, Weight: l.Feed.Weight, Quorum: l.Feed.Quorum, Licence: l.Feed.Licence,
+			Entries: l.Entries, Refused: l.Refused, Held: l.Held, Result: l.Result, TooOld: l.TooOld, Error: l.Err,
+		}
+		if l.Kind != feed.KindAllow {
+			j.Format, j.Category = formatOf(l), l.Feed.Category.String()
+		}
+		if !l.Fetched.IsZero() {
+			fetched := l.Fetched.UTC().Truncate(time.Second)
+			j.Fetched = &fetched
+		}
+		if err := enc.Encode(j); err != nil {
+			return err
+		}
+	}
+	return enc.Encode(setJSON{in.status.Version, in.status.Names})
+}
+
+func formatOf(l feed.ListStatus) feed.Format {
+	if l.Feed.Format == "" {
+		return feed.FormatAuto
+	}
+	return l.Feed.Format
+}
+
+func total(counts map[string]int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
+// counts are the keys and how many there are of each, the most first.
+func counts(m map[string]int) string {
+	keys := slices.SortedFunc(maps.Keys(m), func(a, b string) int {
+		if m[a] != m[b] {
+			return m[b] - m[a]
+		}
+		return strings.Compare(a, b)
+	})
+	for i, k := range keys {
+		keys[i] = fmt.Sprintf("%d %s", m[k], k)
+	}
+	return strings.Join(keys, ", ")
+}
+
+// shortAge is a duration for a column.
+func shortAge(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", max(0, int(d/time.Second)))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dd", d/(24*time.Hour))
+}

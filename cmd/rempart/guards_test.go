@@ -1,0 +1,45 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rempart/internal/dnstest"
+)
+
+// TestGuards has what guards refuse and hold answered as usual, and told by the greeting and the figures; what a person releases
+// counts at once.
+func TestGuards(t *testing.T) {
+	t.Parallel()
+	u := dnstest.NewUpstream(t, nil)
+	dir := t.TempDir()
+	list, popular, released := filepath.Join(dir, "list.txt"), filepath.Join(dir, "popular.txt"), filepath.Join(dir, "released.txt")
+	write(t, list, "bad.example", "popular.example", "pages.dev")
+	write(t, popular, "1,popular.example")
+	write(t, released, "# nothing yet")
+	p := start(t, upstreams(u), "REMPART_LISTS="+list, "REMPART_POPULAR="+popular, "REMPART_RELEASED="+released)
+	for name, want := range map[string]string{"bad.example": page, "popular.example": origin, "pages.dev": origin} {
+		if got := address(ask(t, p, name)); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	if want := "  guards     1 listing held, 1 refused: rempart held tells which, and why\n"; !strings.Contains(p.Stdout(), want) {
+		t.Errorf("the greeting does not say %q:\n%s", want, p.Stdout())
+	}
+	_, figures := get(t, p, "/metrics")
+	for _, want := range []string{
+		`rempart_list_held{guard="popular",list="` + list + `",outcome="hold"} 1`,
+		`rempart_list_held{guard="public-suffix",list="` + list + `",outcome="refuse"} 1`,
+		"rempart_set_overlay_entries 0",
+	} {
+		if !strings.Contains(figures, want+"\n") {
+			t.Errorf("/metrics does not have %s", want)
+		}
+	}
+	write(t, released, "popular.example")
+	dnstest.Eventually(t, "what was released counts", func() bool { return address(ask(t, p, "popular.example")) == page })
+	if got := address(ask(t, p, "pages.dev")); got != origin {
+		t.Errorf("what is refused: %s", got)
+	}
+}

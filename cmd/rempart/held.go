@@ -1,0 +1,180 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"rempart/blocklist/feed"
+	"rempart/blocklist/guard"
+)
+
+func heldCommand() *cobra.Command {
+	var asJSON, all bool
+	cmd := &cobra.Command{
+		Use:   "held",
+		Short: "Say what the guards refuse or hold, and why",
+		Long: `Say, list by list, which listings the guards refuse or hold, and why: the most popular names first.
+What is refused never counts. What is held counts once a person has put the name into the file of
+REMPART_RELEASED. Of each list and guard the first two thousand are kept; the rest is counted.
+` + readsOnly + `
+
+Exit code: 0, or 2 if a list cannot be had, or on another error.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			in, err := inspect(cmd)
+			if err != nil {
+				return err
+			}
+			in.warn(cmd, "what is held is said")
+			h := &heldReport{inspection: in, out: cmd.OutOrStdout(), asJSON: asJSON, all: all}
+			if err := h.write(); err != nil {
+				return err
+			}
+			return in.code()
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a listing, then one with the counts")
+	cmd.Flags().BoolVar(&all, "all", false, "with the lines that were not understood: the first fifty of each list and reason")
+	return cmd
+}
+
+// heldReport says what is not taken of lists.
+type heldReport struct {
+	*inspection
+	out    io.Writer
+	asJSON bool
+	all    bool
+	list   string // whose are pending
+	some   []feed.Held
+}
+
+// write says it list by list: what is kept of one fits memory.
+func (h *heldReport) write() error {
+	err := h.lists.Held(func(e feed.Held) error {
+		if e.List != h.list {
+			if err := h.flush(); err != nil {
+				return err
+			}
+			h.list = e.List
+		}
+		if h.all || byGuard(e) {
+			h.some = append(h.some, e)
+		}
+		return nil
+	})
+	if err == nil {
+		err = h.flush()
+	}
+	if err != nil {
+		return err
+	}
+	return h.summary()
+}
+
+// byGuard reports whether a guard decided, rather than that a line was not understood.
+func byGuard(e feed.Held) bool { return e.Name != "" }
+
+// flush writes what is pending: by rank, then names without one, then lines that were not understood, in the list's order.
+func (h *heldReport) flush() error {
+	rank := func(e feed.Held) int {
+		switch {
+		case !byGuard(e):
+			return math.MaxInt
+		case e.Rank == 0:
+			return math.MaxInt - 1
+		}
+		return e.Rank
+	}
+	slices.SortStableFunc(h.some, func(a, b feed.Held) int { return cmp.Compare(rank(a), rank(b)) })
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	if len(h.some) > 0 && !h.asJSON {
+		fmt.Fprintln(&b, h.list)
+	}
+	for _, e := range h.some {
+		if h.asJSON {
+			if err := enc.Encode(e); err != nil {
+				return err
+			}
+		} else {
+			fmt.Fprintf(&b, "  %s\n", heldLine(e))
+		}
+	}
+	h.some = h.some[:0]
+	_, err := io.WriteString(h.out, b.String())
+	return err
+}
+
+func heldLine(e feed.Held) string {
+	if !byGuard(e) {
+		return fmt.Sprintf("line %d: not understood (%s)", e.Line, e.Guard)
+	}
+	outcome := "held"
+	if e.Outcome == guard.Refuse.String() {
+		outcome = "refused"
+	}
+	return fmt.Sprintf("%s, line %d: %s by guard %s: %s", e.Name, e.Line, outcome, e.Guard, e.Why)
+}
+
+// heldCounts is what --json ends with.
+type heldCounts struct {
+	Refused       map[string]int    `json:"refused"`        // listings, by guard
+	Held          map[string]int    `json:"held"`           // the same
+	NotUnderstood map[string]int    `json:"not_understood"` // lines, by reason
+	NotInForce    map[string]string `json:"not_in_force,omitempty"`
+}
+
+// heldTotals counts over all lists, what is not kept included.
+func heldTotals(status feed.Status) heldCounts {
+	c := heldCounts{map[string]int{}, map[string]int{}, map[string]int{}, map[string]string{}}
+	for _, l := range status.Lists {
+		for what, n := range l.Held {
+			if by, ok := strings.CutPrefix(what, guard.Hold.String()+" "); ok {
+				c.Held[by] += n
+			} else if by, ok := strings.CutPrefix(what, guard.Refuse.String()+" "); ok {
+				c.Refused[by] += n
+			}
+		}
+		for reason, n := range l.Refused {
+			c.NotUnderstood[reason] += n
+		}
+		if l.Result == feed.Stale {
+			c.NotInForce[l.Name] = l.Err
+		}
+	}
+	return c
+}
+
+func (h *heldReport) summary() error {
+	c := heldTotals(h.status)
+	if h.asJSON {
+		return json.NewEncoder(h.out).Encode(c)
+	}
+	var b strings.Builder
+	for _, l := range h.status.Lists {
+		if why := c.NotInForce[l.Name]; why != "" {
+			fmt.Fprintf(&b, "%s: its newest content is not in force: %s\n", l.Name, why)
+		}
+	}
+	if n := total(c.Held); n > 0 {
+		fmt.Fprintf(&b, "held: %s\n  to have a held name count, put it into the file of REMPART_RELEASED, a name a line\n", counts(c.Held))
+	}
+	if n := total(c.Refused); n > 0 {
+		fmt.Fprintf(&b, "refused: %s\n  a refusal is final: tell the list's publisher\n", counts(c.Refused))
+	}
+	if n := total(c.NotUnderstood); n > 0 && h.all {
+		fmt.Fprintf(&b, "not understood: %s\n", counts(c.NotUnderstood))
+	}
+	if b.Len() == 0 {
+		fmt.Fprintln(&b, "the guards refuse and hold nothing")
+	}
+	_, err := io.WriteString(h.out, b.String())
+	return err
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rempart/blocklist/feed"
+	"rempart/internal/config"
+)
+
+// readsOnly is what help texts say of commands that inspect.
+const readsOnly = `It changes nothing. It reads the lists and feeds that the environment names, as the server
+last kept them in the data folder: run it with the server's settings, as a user who may read that folder.`
+
+// inspection is what a command that changes nothing works on: the lists as the server has them, and the set it
+// would make of them now.
+type inspection struct {
+	config  *config.Config
+	reading *progress
+	lists   *feed.Lists
+	status  feed.Status
+	partial bool // a list cannot be had
+}
+
+// inspect reads the environment and the lists.
+func inspect(cmd *cobra.Command) (*inspection, error) {
+	in, err := prepare(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return in, in.start(cmd)
+}
+
+// prepare reads the environment, and the lists not yet.
+func prepare(cmd *cobra.Command) (*inspection, error) {
+	c, err := config.Load()
+	if err != nil {
+		return nil, err
+	}
+	in := &inspection{config: c, reading: newProgress(cmd.ErrOrStderr())}
+	in.lists, err = newLists(c, listsOptions{log: slog.New(slog.DiscardHandler), progress: in.reading.report(), readOnly: true})
+	return in, err
+}
+
+// start reads the lists.
+func (in *inspection) start(cmd *cobra.Command) error {
+	err := in.lists.Start(cmd.Context())
+	in.reading.end()
+	in.status = in.lists.Status()
+	for _, l := range in.status.Lists {
+		in.partial = in.partial || missing(l)
+	}
+	return err
+}
+
+// missing reports whether a list cannot be had.
+func missing(l feed.ListStatus) bool { return l.Result == feed.Failed || l.Result == feed.Waiting }
+
+// warn says which lists cannot be had, and what is done without them.
+func (in *inspection) warn(cmd *cobra.Command, consequence string) {
+	for _, l := range in.status.Lists {
+		if missing(l) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "rempart: %s could not be read, and %s without it: %s\n", l.Name, consequence, whyMissing(l))
+		}
+	}
+	in.warnNone(cmd, consequence+" with the built-in names only")
+}
+
+// warnNone says that no list is configured, if none is.
+func (in *inspection) warnNone(cmd *cobra.Command, consequence string) {
+	if len(in.config.Lists) == 0 && in.config.Feeds == "" {
+		fmt.Fprintf(cmd.ErrOrStderr(), "rempart: neither REMPART_LISTS nor REMPART_FEEDS is set here: %s\n", consequence)
+	}
+}
+
+func whyMissing(l feed.ListStatus) string {
+	if l.Err == "" {
+		return "the server has not fetched it yet"
+	}
+	return l.Err
+}
+
+// code is how a command that needs every list ends.
+func (in *inspection) code() error {
+	if in.partial {
+		return exitFailure
+	}
+	return nil
+}
+
+// day is a time as a date, "" for none.
+func day(unix int64) string {
+	if unix == 0 {
+		return ""
+	}
+	return time.Unix(unix, 0).UTC().Format(time.DateOnly)
+}

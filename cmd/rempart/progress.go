@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"rempart/blocklist/feed"
+)
+
+// progressDelay is how long reading lists may take before it is said how far it is.
+const progressDelay = 500 * time.Millisecond
+
+// progress keeps one line at the end of a terminal that says how far the reading of lists is. What else is written there goes
+// through it, above the line. On what is no terminal, it only hands on what is written. It is safe for concurrent use.
+type progress struct {
+	out      io.Writer
+	terminal bool
+	delay    time.Duration
+
+	mu    sync.Mutex
+	began time.Time
+	files map[string]feed.Progress // by list
+	shown bool
+	over  bool
+}
+
+func newProgress(out io.Writer) *progress {
+	f, ok := out.(*os.File)
+	return &progress{
+		out: out, terminal: ok && term.IsTerminal(int(f.Fd())), delay: progressDelay, began: time.Now(), files: map[string]feed.Progress{},
+	}
+}
+
+// report is for feed.Config.Progress; nil where nobody would see the line.
+func (p *progress) report() func(feed.Progress) {
+	if !p.terminal {
+		return nil
+	}
+	return p.show
+}
+
+func (p *progress) show(read feed.Progress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return
+	}
+	p.files[read.List] = read
+	if time.Since(p.began) < p.delay {
+		return
+	}
+	var done, total int64
+	for _, f := range p.files {
+		done, total = done+f.Done, total+f.Total
+	}
+	if total == 0 {
+		return
+	}
+	fmt.Fprintf(p.out, "\r%sreading lists: %s of %s, %d %%", eraseLine, octets(done), octets(total), done*100/total)
+	p.shown = true
+}
+
+// Write writes above the line.
+func (p *progress) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wipe()
+	return p.out.Write(b)
+}
+
+// end wipes the line; there is none any more.
+func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wipe()
+	p.over = true
+}
+
+// eraseLine erases from the cursor to the end of the line (ECMA-48, EL).
+const eraseLine = "\x1b[K"
+
+func (p *progress) wipe() {
+	if p.shown {
+		fmt.Fprint(p.out, "\r"+eraseLine)
+		p.shown = false
+	}
+}
+
+// octets is a quantity as people read it.
+func octets(n int64) string {
+	switch {
+	case n < 10_000:
+		return fmt.Sprintf("%d B", n)
+	case n < 10_000_000:
+		return fmt.Sprintf("%d kB", n/1000)
+	}
+	return fmt.Sprintf("%d MB", n/1_000_000)
+}

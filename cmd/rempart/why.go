@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"rempart/blocklist"
+	"rempart/blocklist/feed"
+	"rempart/blocklist/guard"
+)
+
+// why is all that is known of a name.
+type why struct {
+	Claims  []listedClaim `json:"claims"`         // about the name and those above it, from the longest on
+	Guards  []judged      `json:"guards"`         // what they say of the name now, were it listed
+	Held    []feed.Held   `json:"held,omitempty"` // what they did not let count when lists were read
+	Rank    int           `json:"rank,omitempty"` // in the popularity list
+	Below   []rankedName  `json:"popular_below,omitempty"`
+	BelowIn int           `json:"popular_below_count"` // Below holds the first of them only
+}
+
+// listedClaim is a claim with the name it is of, and where it stands in each list.
+type listedClaim struct {
+	Name string `json:"name"`
+	claimed
+	Weight int     `json:"weight"` // of the lists that list the name, together
+	Quorum int     `json:"quorum"` // what this claim needs
+	Lines  []found `json:"lines"`
+}
+
+// judged is what the guards say of a listing of the name with that scope.
+type judged struct {
+	Scope    string `json:"scope"`
+	Outcome  string `json:"outcome"`
+	Guard    string `json:"guard,omitempty"`
+	Why      string `json:"why,omitempty"`
+	Released bool   `json:"released,omitempty"`
+}
+
+// rankedName is a name of the popularity list.
+type rankedName struct {
+	Rank int    `json:"rank"`
+	Name string `json:"name"`
+}
+
+// maxBelow is how many popular names below one are told.
+const maxBelow = 100
+
+func (k *checker) why(name []byte) (*why, error) {
+	w := &why{Claims: []listedClaim{}}
+	for i := 0; name[i] != 0; i += 1 + int(name[i]) {
+		w.Claims = append(w.Claims, k.claims(name[i:])...)
+	}
+	if err := k.addLines(name, w.Claims); err != nil {
+		return nil, err
+	}
+	for _, scope := range []blocklist.Scope{blocklist.Subtree, blocklist.Exact} {
+		f, released, err := k.lists.Judge(blocklist.Listing{Name: name, Scope: scope})
+		if err != nil {
+			return nil, err
+		}
+		j := judged{Scope: scope.String(), Outcome: f.Outcome.String(), Released: released}
+		if f.Outcome != guard.Pass {
+			j.Guard, j.Why = f.Guard.String(), f.Explain(name)
+		}
+		w.Guards = append(w.Guards, j)
+	}
+	text := blocklist.NameText(name)
+	err := k.lists.Held(func(e feed.Held) error {
+		if byGuard(e) && (e.Name == text || strings.HasSuffix(text, "."+e.Name)) {
+			w.Held = append(w.Held, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return w, k.lists.EachPopular(func(rank int, n []byte) error {
+		w.popular(rank, n, name, text)
+		return nil
+	})
+}
+
+// popular notes a name of the popularity list if it is the one asked for, or below it.
+func (w *why) popular(rank int, popular, name []byte, text string) {
+	if !bytes.HasSuffix(popular, name) {
+		return
+	}
+	below := blocklist.NameText(popular)
+	switch {
+	case below == text:
+		w.Rank = rank
+	case strings.HasSuffix(below, "."+text):
+		if w.BelowIn++; w.BelowIn <= maxBelow {
+			w.Below = append(w.Below, rankedName{rank, below})
+		}
+	}
+}
+
+// claims are those about one name.
+func (k *checker) claims(name []byte) (claims []listedClaim) {
+	entries := k.view.Claims(name)
+	weight := k.weight(entries)
+	for _, e := range entries {
+		c := listedClaim{Name: e.Name, claimed: claimOf(e), Weight: weight, Quorum: k.quorum(e)}
+		for _, list := range c.Lists {
+			c.Lines = append(c.Lines, found{List: list})
+		}
+		claims = append(claims, c)
+	}
+	return claims
+}
+
+// weight is how much the lists that block a name weigh together.
+func (k *checker) weight(entries []blocklist.Entry) (weight int) {
+	var lists []string
+	for _, e := range entries {
+		if e.Decision == blocklist.Block {
+			lists = append(lists, e.Sources...)
+		}
+	}
+	slices.Sort(lists)
+	for _, list := range slices.Compact(lists) {
+		weight += max(1, k.feed(list).Weight)
+	}
+	return weight
+}
+
+// quorum is what the least demanding list of a claim asks for.
+func (k *checker) quorum(e blocklist.Entry) int {
+	least := 0
+	for _, list := range e.Sources {
+		if q := max(1, k.feed(list).Quorum); least == 0 || q < least {
+			least = q
+		}
+	}
+	return least
+}
+
+func (k *checker) feed(list string) feed.Feed {
+	for _, l := range k.status.Lists {
+		if l.Name == list {
+			return l.Feed
+		}
+	}
+	return feed.Feed{}
+}
+
+// addLines looks up where claims stand, reading each list once. A list that changed since, or the built-in one, has
+// no line to show.
+func (k *checker) addLines(name []byte, claims []listedClaim) error {
+	read := map[string][]feed.Line{}
+	for _, c := range claims {
+		for i := range c.Lines {
+			at := &c.Lines[i]
+			lines, known := read[at.List]
+			if !known {
+				var err error
+				lines, err = k.lists.Lines(k.cmd.Context(), at.List, name)
+				if stopped := k.cmd.Context().Err(); stopped != nil && errors.Is(err, stopped) {
+					return err
+				}
+				read[at.List] = lines
+			}
+			for _, line := range lines {
+				if line.Name == c.Name {
+					at.Line, at.Text = line.Number, line.Text
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (w *why) write(out io.Writer) error {
+	var b strings.Builder
+	if len(w.Claims) == 0 {
+		fmt.Fprintln(&b, "  no list says anything of it")
+	}
+	for _, c := range w.Claims {
+		text := c.what()
+		if c.Since != "" {
+			text += ", since " + c.Since
+		}
+		if c.Quorum > 1 {
+			text += fmt.Sprintf(" (its lists weigh %d of the %d it needs)", c.Weight, c.Quorum)
+		}
+		fmt.Fprintf(&b, "  %s: %s\n", c.Name, text)
+		for _, f := range c.Lines {
+			fmt.Fprintf(&b, "    %s\n", f)
+		}
+	}
+	fmt.Fprintf(&b, "  guards: %s\n", w.guards())
+	for _, e := range w.Held {
+		fmt.Fprintf(&b, "  %s: %s\n", e.List, heldLine(e))
+	}
+	if w.Rank > 0 {
+		fmt.Fprintf(&b, "  it is of rank %d in popularity\n", w.Rank)
+	}
+	if w.BelowIn > 0 {
+		fmt.Fprintf(&b, "  below it, %s of the popularity list: %s\n", count(w.BelowIn, "name"), w.below(5))
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// guards is what they say, once where the scope makes no difference.
+func (w *why) guards() string {
+	subtree, exact := w.Guards[0], w.Guards[1]
+	switch {
+	case subtree.Why == exact.Why:
+		return subtree.text()
+	case exact.Outcome == guard.Pass.String():
+		return "with all below: " + subtree.text()
+	}
+	return "with all below: " + subtree.text() + "; itself: " + exact.text()
+}
+
+func (j judged) text() string {
+	switch {
+	case j.Outcome == guard.Pass.String():
+		return "nothing speaks against listing it"
+	case j.Released:
+		return fmt.Sprintf("%s would hold it (%s), but a person released it", j.Guard, j.Why)
+	case j.Outcome == guard.Hold.String():
+		return fmt.Sprintf("%s holds it: %s", j.Guard, j.Why)
+	}
+	return fmt.Sprintf("%s refuses it: %s", j.Guard, j.Why)
+}
+
+// below are the first n popular names below.
+func (w *why) below(n int) string {
+	var names []string
+	for _, r := range w.Below[:min(n, len(w.Below))] {
+		names = append(names, fmt.Sprintf("%s (%d)", r.Name, r.Rank))
+	}
+	if w.BelowIn > n {
+		names = append(names, "…")
+	}
+	return strings.Join(names, ", ")
+}
