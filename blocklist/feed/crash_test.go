@@ -134,7 +134,7 @@ func checkLeft(t *testing.T, data string, said uint64) {
 func TestFullDisk(t *testing.T) {
 	f := newFixture(t)
 	small(t, f.data, 512<<10)
-	cfg := Config{Lists: []string{f.file("a.txt", names1("n", 1000))}}
+	cfg := Config{Lists: []string{f.file("a.txt", names1("n", 900))}} // too few for the guard against mass changes
 	l := f.start(cfg)
 	stop := f.run(l)
 	eventually(t, "the copy", func() bool {
@@ -143,10 +143,10 @@ func TestFullDisk(t *testing.T) {
 	})
 	filler := filepath.Join(f.data, "filler")
 	fill(t, filler)
-	f.file("a.txt", names1("m", 2000))
+	f.file("a.txt", names1("m", 900))
 	l.Reload()
 	eventually(t, "the failure", func() bool { s := l.Status(); return s.Err != "" || s.Lists[0].Err != "" })
-	if !blocks(t, l, "n999.example") {
+	if !blocks(t, l, "n899.example") {
 		t.Error("the set in force is gone")
 	}
 	view, err := l.openSet()
@@ -156,9 +156,9 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the next set", func() bool { return blocks(t, l, "m1999.example") })
+	eventually(t, "the next set", func() bool { return blocks(t, l, "m899.example") })
 	stop()
-	if l = f.once(cfg); !blocks(t, l, "m1999.example") {
+	if l = f.once(cfg); !blocks(t, l, "m899.example") {
 		t.Error("lost by a restart")
 	}
 }

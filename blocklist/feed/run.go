@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -98,11 +99,16 @@ func (l *Lists) publishDue(now time.Time) {
 		return
 	}
 	err := l.publish()
+	mass := (*massChange)(nil)
 	switch {
+	case errors.As(err, &mass):
+		if !failed {
+			l.log.Error("the set is held; the last one stays in force", "err", err)
+		}
 	case err != nil && !failed:
 		l.log.Error("the set could not be written; the last one stays in force", "err", err)
 	case err == nil && failed:
-		l.log.Info("the set could be written again")
+		l.log.Info("the set is of the newest content again")
 	}
 }
 
