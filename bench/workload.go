@@ -3,15 +3,16 @@ package bench
 
 import (
 	"bufio"
-	"bytes"
 	"compress/gzip"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"rempart/blocklist"
+	"rempart/internal/durable"
 )
 
 // Variables that name real data: files of one name a line, gzip or not. Where they are not set, names
@@ -98,7 +99,8 @@ func madeUp(n int, word string) []string {
 	return names
 }
 
-// View compiles names, each with all below it, into a set.
+// View compiles names, each with all below it, into a set that is mapped from a file of the temporary folder, as the program's is. The file
+// is gone with the process.
 func View(names []string) (*blocklist.View, error) {
 	b := blocklist.NewBuilder()
 	var name []byte
@@ -111,13 +113,25 @@ func View(names []string) (*blocklist.View, error) {
 			return nil, err
 		}
 	}
-	var buf bytes.Buffer
-	if err := blocklist.Compile(&buf, blocklist.Info{Version: 1}, b.Input(blocklist.Source{Name: "bench"})); err != nil {
-		return nil, err
-	}
-	s, err := blocklist.Open(buf.Bytes())
+	dir, err := os.MkdirTemp("", "rempart-bench")
 	if err != nil {
 		return nil, err
 	}
-	return blocklist.NewView(s, nil), nil
+	defer os.RemoveAll(dir) // the mapping stays
+	path := filepath.Join(dir, "set.snapshot")
+	err = durable.WriteFile(path, func(w io.Writer) error {
+		return blocklist.Compile(w, blocklist.Info{Version: 1}, b.Input(blocklist.Source{Name: "bench"}))
+	})
+	if err != nil {
+		return nil, err
+	}
+	m, err := durable.Map(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := blocklist.Open(m.Data())
+	if err != nil {
+		return nil, err
+	}
+	return blocklist.NewView(s, m.Close), nil
 }

@@ -290,6 +290,35 @@ func TestAgainstModel(t *testing.T) {
 	}
 }
 
+// TestEveryListedNameIsFound looks for names of many shapes, below crowded parents and not: whatever bits are in the filter by chance,
+// none may be missed.
+func TestEveryListedNameIsFound(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	for range 20 {
+		b := NewBuilder()
+		var names [][]byte
+		for range 3000 {
+			text := []string{"com", "io"}[rng.IntN(2)]
+			for range rng.IntN(6) {
+				text = fmt.Sprintf("%x.%s", rng.IntN(1+rng.IntN(40)), text)
+			}
+			name := wireName(t, text)
+			names = append(names, name)
+			if err := b.Add(Listing{Name: name, Scope: Exact}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		v := compiled(t, b.Input(Source{Name: "a"}))
+		verdicts := make([]Verdict, len(names))
+		v.MatchBatch(names, AllCategories, 1, verdicts)
+		for i, name := range names {
+			if v.Match(name, AllCategories, 1).Action != BlockedBy || verdicts[i].Action != BlockedBy {
+				t.Fatalf("%s is missed", NameText(name))
+			}
+		}
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	var buf bytes.Buffer
 	if err := Compile(&buf, Info{Version: 1}, source(t, "a", "evil.test", "worse.test")); err != nil {

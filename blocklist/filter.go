@@ -8,11 +8,13 @@ import (
 )
 
 // The filter is a bloom filter of whole cache lines. A name's bits stand in the line of its last two
-// labels, so that one memory read answers for all suffixes of a name. A parent that many listed names have
-// (github.io) would fill its line: then it is marked as crowded there, and what lies below it stands in the lines of three
+// labels, so that one memory read answers for all suffixes of a name. Two labels that listed names stand below are marked
+// there as a parent, so that of most names no more than those two labels are hashed. A parent that many listed names have
+// (github.io) would fill its line: then it is marked as crowded too, and what lies below it stands in the lines of three
 // labels, and so on.
 const (
 	lineBits     = 512 // a cache line
+	lineWords    = lineBits / 64
 	bitsPerName  = 12
 	filterHashes = 6 // 9 bits each of a mix of the name's hash
 	crowdedFrom  = 8 // names below a parent from which it is
@@ -24,6 +26,7 @@ func filterLines(names int) int { return max(1, (names*bitsPerName+lineBits-1)/l
 // Odd multipliers that spread a hash anew: a line is chosen by its high bits, which must not choose the bits too.
 const (
 	mixName    = 0x9e3779b97f4a7c15
+	mixParent  = 0xd6e8feb86659fd93
 	mixCrowded = 0xc2b2ae3d27d4eb4f
 )
 
@@ -31,33 +34,44 @@ const (
 type filter struct {
 	lines uint64
 	bloom *bloom.BloomFilter
+	words []uint64 // the bloom filter's own
 }
 
 func newFilter(words []uint64) filter {
-	return filter{uint64(len(words)) * 64 / lineBits, bloom.FromWithM(words, uint(len(words)*64), filterHashes)}
+	f := filter{uint64(len(words)) * 64 / lineBits, bloom.FromWithM(words, uint(len(words)*64), filterHashes), nil}
+	f.words = f.bloom.BitSet().Words()[:f.lines*lineWords]
+	return f
 }
 
-// line is the first bit of the line of a hash.
-func (f *filter) line(hash uint64) uint64 { return scale(hash, f.lines) * lineBits }
-
-// has reports whether the bits of hash, spread by mix, are all set in line.
-func (f *filter) has(line, hash, mix uint64) bool {
-	b := f.bloom.BitSet()
-	g := hash * mix >> 10
-	for range filterHashes {
-		if !b.Test(uint(line + g&(lineBits-1))) {
-			return false
-		}
-		g >>= 9
-	}
-	return true
+// line is the line of a hash, empty if there is none.
+func (f *filter) line(hash uint64) *[lineWords]uint64 {
+	at := scale(hash, f.lines) * lineWords
+	return (*[lineWords]uint64)(f.words[at:])
 }
 
-func (f *filter) set(line, hash, mix uint64) {
-	b := f.bloom.BitSet()
+// has reports whether the bits of hash, spread by mix, are all set in a line. It looks at all of them: to stop at
+// the first that is not costs more, as no processor foresees which that is.
+func has(line *[lineWords]uint64, hash, mix uint64) bool {
+	g := hash * mix >> 10
+	all := line[g>>6&7] >> (g & 63)
+	g >>= 9
+	all &= line[g>>6&7] >> (g & 63)
+	g >>= 9
+	all &= line[g>>6&7] >> (g & 63)
+	g >>= 9
+	all &= line[g>>6&7] >> (g & 63)
+	g >>= 9
+	all &= line[g>>6&7] >> (g & 63)
+	g >>= 9
+	all &= line[g>>6&7] >> (g & 63)
+	return all&1 != 0
+}
+
+// set sets the bits that has looks at.
+func set(line *[lineWords]uint64, hash, mix uint64) {
 	g := hash * mix >> 10
 	for range filterHashes {
-		b.Set(uint(line + g&(lineBits-1)))
+		line[g>>6&7] |= 1 << (g & 63)
 		g >>= 9
 	}
 }
@@ -84,37 +98,49 @@ func (f *filter) add(key []byte, hash uint64, c crowds) {
 	var p path
 	p.read(key)
 	if p.labels <= 2 {
-		f.set(f.line(hash), hash, mixName)
+		set(f.line(hash), hash, mixName)
 		return
 	}
-	h := xxhash.Sum64(p.suffix(key, 2))
+	h := p.hash
 	line := f.line(h)
+	set(line, h, mixParent)
 	for n := 2; n < p.labels && c.crowded(h); n++ {
-		f.set(line, h, mixCrowded)
+		set(line, h, mixCrowded)
 		h = xxhash.Sum64(p.suffix(key, n+1))
 		line = f.line(h)
 	}
-	f.set(line, hash, mixName)
+	set(line, hash, mixName)
 }
 
 // path is where the labels of a name begin.
 type path struct {
 	labels int
+	hash   uint64     // of the last two labels, if there are as many
 	start  [128]uint8 // of each label in turn
 }
 
-// read finds the labels of a name, with its root or without.
-func (p *path) read(name []byte) {
+// read finds the labels of a name without its root.
+func (p *path) read(key []byte) {
 	n := 0
-	for at := 0; at < len(name) && name[at] != 0 && n < len(p.start); at += 1 + int(name[at]) {
-		p.start[n] = uint8(at)
+	for at := 0; at < len(key) && n < len(p.start); at += 1 + int(key[at]) {
+		p.start[n&127] = uint8(at)
 		n++
 	}
-	p.labels = n
+	if p.labels = n; n >= 2 {
+		p.hash = xxhash.Sum64(key[p.start[n-2]:])
+	}
 }
 
 // suffix is the last n labels of key, which is without its root.
 func (p *path) suffix(key []byte, n int) []byte { return key[p.start[p.labels-n]:] }
+
+// suffixHash is the hash of the last n labels.
+func (p *path) suffixHash(key []byte, n int) uint64 {
+	if n == 2 {
+		return p.hash
+	}
+	return xxhash.Sum64(p.suffix(key, n))
+}
 
 // lastBit stands, in a mask of numbers of labels, for all that do not fit.
 const lastBit = 63
@@ -134,7 +160,7 @@ func (s *Snapshot) maybe(key []byte, p *path) uint64 {
 	if p.labels < 2 {
 		return s.maybeTop(key, p)
 	}
-	return s.maybeFrom(key, p, xxhash.Sum64(p.suffix(key, 2)))
+	return s.maybeFrom(key, p)
 }
 
 // MayHold reports whether the filter lets a suffix of a canonical name through to the exact names. Verdicts do not depend on it: it is
@@ -151,32 +177,51 @@ func (s *Snapshot) maybeTop(key []byte, p *path) uint64 {
 	if p.labels == 0 || s.labels&labelBit(1) == 0 {
 		return 0
 	}
-	if h := xxhash.Sum64(p.suffix(key, 1)); s.filter.has(s.filter.line(h), h, mixName) {
+	if h := xxhash.Sum64(p.suffix(key, 1)); has(s.filter.line(h), h, mixName) {
 		return labelBit(1)
 	}
 	return 0
 }
 
-// maybeFrom is maybe for a name of two labels and more, whose last two have that hash.
-func (s *Snapshot) maybeFrom(key []byte, p *path, hash uint64) (mask uint64) {
+// maybeFrom is maybe for a name of two labels and more.
+func (s *Snapshot) maybeFrom(key []byte, p *path) (mask uint64) {
+	line := s.filter.line(p.hash)
+	if s.labels&labelBit(2) != 0 && has(line, p.hash, mixName) {
+		mask = labelBit(2)
+	}
 	if s.labels&labelBit(1) != 0 {
-		mask = s.maybeTop(key, p)
+		mask |= s.maybeTop(key, p)
 	}
-	line := s.filter.line(hash)
-	crowded := true // the suffix before: below it only may this one be
-	for n := 2; ; n++ {
-		if s.labels&labelBit(n) != 0 && s.filter.has(line, hash, mixName) {
-			mask |= labelBit(n)
+	if p.labels > 2 && has(line, p.hash, mixParent) {
+		mask |= s.maybeBelow(key, p)
+	}
+	return mask
+}
+
+// maybeBelow is maybe for the suffixes of three labels and more. Like any bits of a bloom filter, those that mark a crowded parent may
+// be there by chance: so a name is looked for in the line it would stand in if they were not, too.
+func (s *Snapshot) maybeBelow(key []byte, p *path) (mask uint64) {
+	var lines [4]*[lineWords]uint64 // where the name may stand
+	lines[0] = s.filter.line(p.hash)
+	found, crowded := 1, true
+	hash := p.hash
+	for n := 3; n <= p.labels && n <= s.deepest; n++ {
+		crowded = crowded && has(lines[found-1], hash, mixCrowded)
+		if crowded && found == len(lines) {
+			return mask | ^uint64(0)<<min(n, lastBit) // too many to look at them all
 		}
-		if n >= p.labels || n >= s.deepest {
-			return mask
-		}
-		crowded = crowded && s.filter.has(line, hash, mixCrowded)
-		hash = xxhash.Sum64(p.suffix(key, n+1))
+		hash = xxhash.Sum64(p.suffix(key, n))
 		if crowded {
-			line = s.filter.line(hash)
+			lines[found] = s.filter.line(hash)
+			found++
+		}
+		for _, line := range lines[:found] {
+			if s.labels&labelBit(n) != 0 && has(line, hash, mixName) {
+				mask |= labelBit(n)
+			}
 		}
 	}
+	return mask
 }
 
 // scale maps a hash to [0, n), keeping order: buckets follow one another as hashes do.

@@ -7,8 +7,6 @@ import (
 	"runtime"
 	"slices"
 	"sort"
-
-	"github.com/cespare/xxhash/v2"
 )
 
 // Action is what a verdict asks for.
@@ -48,19 +46,8 @@ func (v *View) Match(name []byte, enforced Categories, now int64) Verdict {
 	var p path
 	p.read(key)
 	verdict := Verdict{Until: Forever}
-	var near, base, over uint64
-	if p.labels >= 2 {
-		hash := xxhash.Sum64(p.suffix(key, 2))
-		whole := hash
-		if p.labels > 2 {
-			whole = xxhash.Sum64(key)
-		}
-		// The name is either next to nothing's, or listed itself: what that costs is read while the filter's line comes.
-		near = uint64(v.base.index[scale(whole, uint64(len(v.base.index)-1))])
-		base = v.base.maybeFrom(key, &p, hash)
-	} else {
-		base = v.base.maybeTop(key, &p)
-	}
+	var base, over uint64
+	base = v.base.maybe(key, &p)
 	if v.over != nil {
 		over = v.over.maybe(key, &p)
 	}
@@ -69,7 +56,6 @@ func (v *View) Match(name []byte, enforced Categories, now int64) Verdict {
 		m.suffixes(base, over)
 		verdict = m.verdict
 	}
-	runtime.KeepAlive(near)
 	runtime.KeepAlive(v) // the snapshot's bytes are gone once nobody holds the view
 	return verdict
 }
@@ -90,25 +76,21 @@ func (v *View) MatchBatch(names [][]byte, enforced Categories, now int64, verdic
 // matchSome goes through the names once for each step of Match that reads memory: a loop that does little else has many reads under way.
 func (v *View) matchSome(names [][]byte, enforced Categories, now int64, verdicts []Verdict) {
 	var paths [batch]path
-	var hashes [batch]uint64 // of the last two labels, then of the suffix that may be listed
 	var masks [batch]uint64
+	var hashes [batch]uint64 // of the suffixes that may be listed
 	for i, name := range names {
-		p := &paths[i]
-		if p.read(name); p.labels >= 2 {
-			hashes[i] = xxhash.Sum64(p.suffix(name[:len(name)-1], 2))
-		}
+		paths[i].read(name[:len(name)-1])
 	}
-	near := v.base.nearFilter(hashes[:len(names)])
-	maybe := 0 // of which the first are suffixes that may be listed
+	near := uint64(0)
+	for i := range names {
+		near += v.base.filter.line(paths[i].hash)[0]
+	}
+	maybe := 0
 	for i, name := range names {
 		key, p := name[:len(name)-1], &paths[i]
-		if p.labels >= 2 {
-			masks[i] = v.base.maybeFrom(key, p, hashes[i])
-		} else {
-			masks[i] = v.base.maybeTop(key, p)
-		}
+		masks[i] = v.base.maybe(key, p)
 		if n := bits.Len64(masks[i]) - 1; n >= 0 {
-			hashes[maybe] = xxhash.Sum64(p.suffix(key, min(n, p.labels)))
+			hashes[maybe] = p.suffixHash(key, min(n, p.labels))
 			maybe++
 		}
 	}
@@ -129,18 +111,7 @@ func (v *View) matchSome(names [][]byte, enforced Categories, now int64, verdict
 	}
 }
 
-// nearFilter reads the filter's lines of hashes ahead. The sum means nothing: it is for the compiler to keep the reads.
-func (s *Snapshot) nearFilter(hashes []uint64) (near uint64) {
-	words := s.filter.bloom.BitSet().Words()
-	for _, h := range hashes {
-		if i := scale(h, s.filter.lines) * (lineBits / 64); i < uint64(len(words)) {
-			near += words[i]
-		}
-	}
-	return near
-}
-
-// nearNames reads the records of hashes ahead.
+// nearNames reads the records of hashes ahead. The sum means nothing: it is for the compiler to keep the reads.
 func (s *Snapshot) nearNames(hashes []uint64) (near uint64) {
 	var at [batch]uint32
 	buckets := uint64(len(s.index) - 1)
@@ -181,7 +152,7 @@ type exceptedSource struct {
 
 // suffixes judges the suffixes that may be listed, given as masks of numbers of labels, from the longest.
 func (m *matching) suffixes(base, over uint64) {
-	all := base | over
+	all := (base | over) & (labelBit(m.path.labels)<<1 - 1)
 	if all&(1<<lastBit) != 0 {
 		for n := m.path.labels; n >= lastBit; n-- {
 			if m.judge(n, base&(1<<lastBit) != 0, over&(1<<lastBit) != 0) {
@@ -203,7 +174,7 @@ func (m *matching) suffixes(base, over uint64) {
 // judge weighs what is held of the last n labels. What the overlay holds of a name is all there is of it.
 func (m *matching) judge(n int, base, over bool) (final bool) {
 	suffix := m.path.suffix(m.key, n)
-	hash := xxhash.Sum64(suffix)
+	hash := m.path.suffixHash(m.key, n)
 	if over {
 		if found, final := m.records(m.view.over, true, suffix, hash, n); found {
 			return final
@@ -222,6 +193,9 @@ func (m *matching) records(s *Snapshot, over bool, suffix []byte, hash uint64, n
 		need = Exact
 	}
 	p, end := s.bucket(hash)
+	if next := p + lineBits/8; next < end { // both cache lines of most buckets are read at a time, and not one after the other
+		runtime.KeepAlive(s.names[next])
+	}
 	for p < end {
 		name, id, next := record(s.names, p)
 		if next == 0 {
@@ -238,13 +212,16 @@ func (m *matching) records(s *Snapshot, over bool, suffix []byte, hash uint64, n
 		if f, ok := s.fact(id); ok && f.Scope&need != 0 && m.weigh(s, over, &f) {
 			holds := f.Decision == Block && m.view.holdsPass(hash)
 			m.decide(&f, id, over, int(m.path.start[m.path.labels-n]), holds)
-			if f.Decision == Allow {
-				return true, true
+			if f.Decision == Allow || !m.view.allows() {
+				return true, true // nothing shorter can change it
 			}
 		}
 	}
 	return found, false
 }
+
+// allows reports whether there is an allow at all.
+func (v *View) allows() bool { return v.base.allows || v.over != nil && v.over.allows }
 
 // weigh reports whether a fact that reaches the name decides it, unless an allow comes later.
 func (m *matching) weigh(s *Snapshot, over bool, f *fact) bool {

@@ -37,6 +37,7 @@ type tables struct {
 	sourceList []Source
 	ids        []string
 	prefixData []byte
+	allows     bool           // some fact is an allow
 	bits       []netip.Prefix // the families and lengths that occur, longest first, each of the zero address
 }
 
@@ -244,6 +245,7 @@ func (t *tables) check() error {
 		if !ok || int(f.set) >= len(t.sets) || f.Decision >= decisionCount || f.Scope > Subtree || f.Category >= 32 {
 			return fmt.Errorf("fact %d is malformed", i)
 		}
+		t.allows = t.allows || f.Decision == Allow
 	}
 	for _, set := range t.sets {
 		for _, m := range set {
