@@ -96,7 +96,7 @@ func newServer(c *config.Config, log *slog.Logger, reading *progress) (*server, 
 		Set: s.lists.Set(), Cache: answers, Upstreams: s.forward.main, Forward: s.forward.zones,
 		Observe: c.Mode == config.Observe, Clients: c.Clients, Identity: s.forward.identity,
 		Style: style(c.BlockAnswer), PageIPv4: c.PageIPv4.Addr, PageIPv6: c.PageIPv6.Addr, BlockTTL: c.BlockTTL,
-		StructuredOption: c.StructuredOption, Contact: c.Contact, Organisation: c.Organisation,
+		StructuredOption: c.StructuredOption, TellSources: c.Reason == config.TellLists, Contact: c.Contact, Organisation: c.Organisation,
 	})
 	if err != nil {
 		return nil, err

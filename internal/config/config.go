@@ -43,6 +43,7 @@ type Config struct {
 	Mode             Mode          `env:"MODE" envDefault:"enforce" doc:"\"enforce\", or \"observe\": answer as if unfiltered, and count what would have been blocked."`
 	Refresh          time.Duration `env:"REFRESH" envDefault:"1h" doc:"How often lists are looked at again, beside when a file changes: 1 min to 7 days."`
 	StructuredOption uint16        `env:"STRUCTURED_OPTION" envDefault:"65001" doc:"Code of the empty EDNS option by which a client asks for structured errors (draft-ietf-dnsop-structured-dns-error has none assigned yet); 0 for none."`
+	Reason           Reason        `env:"REASON" envDefault:"category" doc:"What a blocked answer says of itself in its extended error: \"category\", or \"lists\": also which lists name it, and since when."`
 	Contact          string        `env:"CONTACT" doc:"URI (mailto:, tel:, https:) told in structured errors and on the page: where to say that a block is wrong."`
 	Organisation     string        `env:"ORGANISATION" envDefault:"Rempart" doc:"Who runs this filter, told in structured errors and on the page."`
 }

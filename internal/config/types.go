@@ -162,3 +162,22 @@ func (b *BlockAnswer) UnmarshalText(text []byte) error {
 	}
 	return errors.New(`one of "page", "nxdomain", "nodata", "refused" and "null"`)
 }
+
+// Reason is what a block says of itself.
+type Reason bool
+
+// TellLists names the lists behind it.
+const TellLists Reason = true
+
+// UnmarshalText reads it.
+func (r *Reason) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "category", "":
+		*r = false
+	case "lists":
+		*r = TellLists
+	default:
+		return errors.New(`either "category" or "lists"`)
+	}
+	return nil
+}
