@@ -65,12 +65,15 @@ func measure(o options, n int) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	names, err := bench.Blocked(n + n/100)
+	names, err := bench.Blocked(n)
 	if err != nil {
 		return err
 	}
-	fresh := names[n:]
-	lists, err := writeLists(dir, names[:n], o.lists)
+	fresh := make([]string, n/100) // below nothing that is listed
+	for i := range fresh {
+		fresh[i] = fmt.Sprintf("fresh-%x.example", uint32(i)*2654435761)
+	}
+	lists, err := writeLists(dir, names, o.lists)
 	if err != nil {
 		return err
 	}

@@ -156,7 +156,7 @@ func (l *Lists) mergeLater(content uint64) error {
 	l.merging = m
 	info := l.info(version, content, time.Now())
 	l.background.Go(func() {
-		m.failed = durable.WriteFile(l.path(mergedFile), func(w io.Writer) error { return view.Compact(w, info) })
+		m.failed = durable.WriteFile(l.path(mergedFile), func(w io.Writer) error { return view.Compact(l.unlessEnding(w), info) })
 		l.merged <- m
 	})
 	return nil

@@ -89,7 +89,8 @@ type Lists struct {
 	damaged  bool     // the snapshot on disk is not to be built upon
 	merging  *merging // under way, nil for none
 
-	background sync.WaitGroup // what the writer has done beside it
+	ctx        context.Context // of Start, then of Run
+	background sync.WaitGroup  // what the writer has done beside it
 	merged     chan *merging
 	verified   chan error
 }
@@ -160,6 +161,7 @@ func (l *Lists) Reload() {
 // had never fails Start: Status tells. An error means that the data folder cannot be used.
 // After Start, Run must be called: it gives the folder back.
 func (l *Lists) Start(ctx context.Context) error {
+	l.ctx = ctx
 	if l.cfg.ReadOnly {
 		return l.startReadOnly()
 	}
@@ -180,7 +182,7 @@ func (l *Lists) Start(ctx context.Context) error {
 	l.guarding.letGo()
 	if err := l.publish(); errors.Is(err, errRestored) {
 		l.setAgain = time.Time{}
-	} else if err != nil {
+	} else if err != nil && ctx.Err() == nil {
 		l.log.Error("the set could not be written; the last one stays in force", "err", err)
 		l.fallBack()
 	}

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -103,7 +104,7 @@ func (l *Lists) compile(content, above uint64, now time.Time) error {
 	l.keepPrevious()
 	info := l.info(version, content, now)
 	err = durable.WriteFile(l.path(snapshotFile), func(w io.Writer) error {
-		return blocklist.Compile(w, info, inputs...)
+		return blocklist.Compile(l.unlessEnding(w), info, inputs...)
 	})
 	if err != nil {
 		return l.whichCopy(err, now)
@@ -119,6 +120,21 @@ func (l *Lists) compile(content, above uint64, now time.Time) error {
 		l.log.Warn("the overlay of an earlier snapshot stays; nothing reads it", "err", err)
 	}
 	return l.putInForce(view, content, now)
+}
+
+// unlessEnding is w until the program is told to end: nobody waits for a set that takes seconds to write then.
+func (l *Lists) unlessEnding(w io.Writer) io.Writer { return &endable{w, l.ctx} }
+
+type endable struct {
+	w   io.Writer
+	ctx context.Context
+}
+
+func (e *endable) Write(p []byte) (int, error) {
+	if err := e.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return e.w.Write(p)
 }
 
 // info is what a state of the set says of itself. It expires when the first list in it is too old to count.

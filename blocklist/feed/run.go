@@ -20,6 +20,7 @@ func (l *Lists) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
+	l.ctx = ctx
 	l.savePending()
 	watch := l.newWatch()
 	defer watch.close()
@@ -101,6 +102,7 @@ func (l *Lists) publishDue(now time.Time) {
 	err := l.publish()
 	mass := (*massChange)(nil)
 	switch {
+	case l.ctx.Err() != nil:
 	case errors.As(err, &mass):
 		if !failed {
 			l.log.Error("the set is held; the last one stays in force", "err", err)
