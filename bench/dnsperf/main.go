@@ -9,7 +9,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"flag"
@@ -74,7 +73,7 @@ func run(o options) error {
 		return err
 	}
 	list := filepath.Join(dir, "list.txt")
-	if err := writeLines(list, blocked, ""); err != nil {
+	if err := bench.WriteLines(list, blocked, ""); err != nil {
 		return err
 	}
 	loads := []struct{ name, file string }{
@@ -84,7 +83,7 @@ func run(o options) error {
 	shuffled := slices.Clone(blocked)
 	rand.New(rand.NewPCG(7, 7)).Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 	for i, names := range [][]string{popular, blocked[:min(o.hot, len(blocked))], shuffled} {
-		if err := writeLines(loads[i].file, names, " A"); err != nil {
+		if err := bench.WriteLines(loads[i].file, names, " A"); err != nil {
 			return err
 		}
 	}
@@ -103,7 +102,7 @@ func run(o options) error {
 			return err
 		}
 		time.Sleep(time.Second) // what reading took is given back meanwhile
-		fmt.Printf("%d names from %s: answering after %.2f s, resident %d MB, peak %d MB\n", o.listed, from, s.ready.Seconds(), s.memory("VmRSS"), s.memory("VmHWM"))
+		fmt.Printf("%d names from %s: answering after %.2f s, resident %d MB, peak %d MB\n", o.listed, from, s.ready.Seconds(), bench.Memory(s.cmd.Process.Pid, "VmRSS"), bench.Memory(s.cmd.Process.Pid, "VmHWM"))
 	}
 	defer func() { s.stop() }()
 	fmt.Println()
@@ -121,20 +120,8 @@ func run(o options) error {
 			return err
 		}
 	}
-	fmt.Printf("\nresident %d MB at the end\n", s.memory("VmRSS"))
+	fmt.Printf("\nresident %d MB at the end\n", bench.Memory(s.cmd.Process.Pid, "VmRSS"))
 	return nil
-}
-
-func writeLines(path string, names []string, suffix string) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	w := bufio.NewWriter(f)
-	for _, n := range names {
-		fmt.Fprintf(w, "%s%s\n", n, suffix)
-	}
-	return errors.Join(w.Flush(), f.Close())
 }
 
 // answerAll is an upstream on loopback that knows one address for every name.
@@ -154,15 +141,6 @@ func answerAll() (addr string, stop func(), err error) {
 	return conn.LocalAddr().String(), func() { _ = s.Shutdown() }, nil
 }
 
-// freeAddr is an address on loopback that nobody answers on now.
-func freeAddr() (string, error) {
-	probe, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return probe.LocalAddr().String(), probe.Close()
-}
-
 // server is the program under measure, pinned to core 0.
 type server struct {
 	cmd   *exec.Cmd
@@ -171,14 +149,13 @@ type server struct {
 }
 
 func start(o options, dir, list, upstream string) (*server, error) {
-	addr, err := freeAddr()
+	addr, err := bench.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
 	s := &server{addr: addr}
 	s.cmd = exec.Command("taskset", "-c", "0", o.program)
-	environ := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "REMPART_") })
-	s.cmd.Env = append(environ, "GOMAXPROCS=1", "REMPART_LISTEN="+s.addr, "REMPART_UPSTREAMS=udp://"+upstream, "REMPART_LISTS="+list,
+	s.cmd.Env = bench.Environ("GOMAXPROCS=1", "REMPART_LISTEN="+s.addr, "REMPART_UPSTREAMS=udp://"+upstream, "REMPART_LISTS="+list,
 		"REMPART_DATA_DIR="+filepath.Join(dir, "data"), "REMPART_PAGE_LISTEN=none", "REMPART_METRICS_LISTEN=none", "REMPART_PAGE_IPV4=192.0.2.66")
 	began := time.Now()
 	if err := s.cmd.Start(); err != nil {
@@ -198,7 +175,7 @@ func start(o options, dir, list, upstream string) (*server, error) {
 
 // measureEcho measures the floor: the same sockets, and nothing done with a query.
 func measureEcho(o options, file string) error {
-	addr, err := freeAddr()
+	addr, err := bench.FreeAddr()
 	if err != nil {
 		return err
 	}
@@ -216,21 +193,6 @@ func measureEcho(o options, file string) error {
 func (s *server) stop() {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
 	_ = s.cmd.Wait()
-}
-
-// memory reads a figure of the process's status, in MB.
-func (s *server) memory(field string) int {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == field+":" {
-			kb, _ := strconv.Atoi(f[1])
-			return kb / 1000
-		}
-	}
-	return 0
 }
 
 // cpu is the process's time on the processor, user and system, at the kernel's 100 ticks a second.

@@ -8,15 +8,12 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -105,25 +102,13 @@ func writeLists(dir string, names []string, lists int) (paths []string, err erro
 			share = len(names) * 2 / 5
 		}
 		path := filepath.Join(dir, fmt.Sprintf("list%d.txt", i))
-		if err := writeLines(path, names[:share]); err != nil {
+		old := time.Now().Add(-time.Hour) // or its time stamp would be too fresh to be trusted at the next start
+		if err := errors.Join(bench.WriteLines(path, names[:share], ""), os.Chtimes(path, old, old)); err != nil {
 			return nil, err
 		}
 		paths, names = append(paths, path), names[share:]
 	}
 	return paths, nil
-}
-
-func writeLines(path string, names []string) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	w := bufio.NewWriter(f)
-	for _, n := range names {
-		fmt.Fprintln(w, n)
-	}
-	old := time.Now().Add(-time.Hour) // or its time stamp would be too fresh to be trusted at the next start
-	return errors.Join(w.Flush(), f.Close(), os.Chtimes(path, old, old))
 }
 
 // server is the program under measure.
@@ -135,17 +120,13 @@ type server struct {
 }
 
 func launch(o options, dir string, lists []string) (*server, error) {
-	probe, err := net.ListenPacket("udp", "127.0.0.1:0")
+	addr, err := bench.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
-	s := &server{addr: probe.LocalAddr().String()}
-	if err := probe.Close(); err != nil {
-		return nil, err
-	}
+	s := &server{addr: addr}
 	s.cmd = exec.Command("taskset", "-c", o.cpus, o.program)
-	environ := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "REMPART_") })
-	s.cmd.Env = append(environ, fmt.Sprintf("GOMAXPROCS=%d", 1+strings.Count(o.cpus, ",")), "REMPART_LISTEN="+s.addr, "REMPART_UPSTREAMS=udp://127.0.0.1:9",
+	s.cmd.Env = bench.Environ(fmt.Sprintf("GOMAXPROCS=%d", 1+strings.Count(o.cpus, ",")), "REMPART_LISTEN="+s.addr, "REMPART_UPSTREAMS=udp://127.0.0.1:9",
 		"REMPART_LISTS="+strings.Join(lists, ","), "REMPART_DATA_DIR="+filepath.Join(dir, "data"), "REMPART_PAGE_LISTEN=none",
 		"REMPART_METRICS_LISTEN=none", "REMPART_PAGE_IPV4=192.0.2.66")
 	s.began = time.Now()
@@ -168,9 +149,9 @@ func (s *server) until(name string) error {
 
 // report prints a line; at rest is two seconds later, when every page of the set was read for its checksum.
 func (s *server) report(n int, what string) {
-	then := s.memory("VmRSS")
+	then := bench.Memory(s.cmd.Process.Pid, "VmRSS")
 	time.Sleep(2 * time.Second)
-	fmt.Printf("| %d | %s | %.3f s | %d MB | %d MB | %d MB |\n", n, what, s.ready.Seconds(), then, s.memory("VmHWM"), s.memory("VmRSS"))
+	fmt.Printf("| %d | %s | %.3f s | %d MB | %d MB | %d MB |\n", n, what, s.ready.Seconds(), then, bench.Memory(s.cmd.Process.Pid, "VmHWM"), bench.Memory(s.cmd.Process.Pid, "VmRSS"))
 }
 
 // change has names of a list replaced, and measures what that takes.
@@ -181,7 +162,7 @@ func (s *server) change(n int, list string, fresh []string) error {
 	}
 	lines := strings.SplitN(string(text), "\n", len(fresh)+1)
 	s.began = time.Now()
-	rest := s.memory("VmRSS")
+	rest := bench.Memory(s.cmd.Process.Pid, "VmRSS")
 	// The peak begins anew.
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.cmd.Process.Pid), []byte("5"), 0o644); err != nil {
 		return err
@@ -196,7 +177,7 @@ func (s *server) change(n int, list string, fresh []string) error {
 	if err := s.until(fresh[0]); err != nil {
 		return err
 	}
-	s.report(n, fmt.Sprintf("one in a hundred replaced (peak: +%d MB over what it was)", s.memory("VmHWM")-rest))
+	s.report(n, fmt.Sprintf("one in a hundred replaced (peak: +%d MB over what it was)", bench.Memory(s.cmd.Process.Pid, "VmHWM")-rest))
 	return nil
 }
 
@@ -205,19 +186,4 @@ func (s *server) stop() error {
 		return err
 	}
 	return s.cmd.Wait()
-}
-
-// memory reads a figure of the process's status, in MB.
-func (s *server) memory(field string) int {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == field+":" {
-			kb, _ := strconv.Atoi(f[1])
-			return kb / 1000
-		}
-	}
-	return 0
 }

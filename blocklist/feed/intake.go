@@ -305,25 +305,16 @@ func (l *Lists) refreshFile(li *list) {
 }
 
 func (l *Lists) readFile(li *list, now time.Time) error {
-	state, err := fileStateOf(li.source, now)
-	if err != nil {
+	state, same, err := l.sameFile(li, now)
+	switch {
+	case err != nil:
 		return err
-	}
-	current, err := l.current(li)
-	if err != nil {
-		return err
-	}
-	if current && state.known() && li.copy.File == state {
+	case same && li.copy.File == state && state.known():
 		li.copy.Fetched = now
 		return nil
-	}
-	if current {
-		if body, err := hashFile(li.source); err != nil {
-			return err
-		} else if body == li.copy.Body {
-			li.copy.File, li.copy.Fetched = state, now
-			return l.store.saveRecord(li.key, li.copy)
-		}
+	case same:
+		li.copy.File, li.copy.Fetched = state, now
+		return l.store.saveRecord(li.key, li.copy)
 	}
 	t, err := l.takeIn(li, li.source, now)
 	if err != nil {
@@ -331,6 +322,22 @@ func (l *Lists) readFile(li *list, now time.Time) error {
 	}
 	t.record.File = state // as it was before reading: a change since is seen next time
 	return l.keep(li, t)
+}
+
+// sameFile reports whether the copy of a file is of its content, and as the list is configured. state is the file's.
+func (l *Lists) sameFile(li *list, now time.Time) (state fileState, same bool, err error) {
+	if state, err = fileStateOf(li.source, now); err != nil {
+		return state, false, err
+	}
+	current, err := l.current(li)
+	if err != nil || !current {
+		return state, false, err
+	}
+	if state.known() && li.copy.File == state {
+		return state, true, nil
+	}
+	body, err := hashFile(li.source)
+	return state, err == nil && body == li.copy.Body, err
 }
 
 // current reports whether the list's copy was made by this version of the parser, and as the list is configured.

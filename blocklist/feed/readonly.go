@@ -28,21 +28,8 @@ func (l *Lists) startReadOnly() error {
 
 func (l *Lists) readFileInMemory(li *list) error {
 	now := time.Now()
-	state, err := fileStateOf(li.source, now)
-	if err != nil {
+	if _, same, err := l.sameFile(li, now); err != nil || same {
 		return err
-	}
-	current, err := l.current(li)
-	if err != nil {
-		return err
-	}
-	if current {
-		if state.known() && li.copy.File == state {
-			return nil
-		}
-		if body, err := hashFile(li.source); err != nil || body == li.copy.Body {
-			return err
-		}
 	}
 	t, err := l.takeIn(li, li.source, now)
 	if err != nil {

@@ -126,7 +126,7 @@ func (l *Lists) nextDue(c change) time.Time {
 		if !li.busy {
 			earliest(li.next)
 		}
-		if age := li.feed.MaxAge; age > 0 && li.published != nil {
+		if age := li.feed.MaxAge; age > 0 && li.published != nil && l.setErr == nil {
 			earliest(li.copy.Fetched.Add(age)) // from then on it does not count
 		}
 	}
