@@ -75,8 +75,11 @@ func TestKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	said := uint64(0)
-	for round := range 25 {
+	said, rounds := uint64(0), 25
+	if raceEnabled {
+		rounds = 3
+	}
+	for round := range rounds {
 		cmd := exec.Command(self)
 		cmd.Env = append(os.Environ(), lifeFolder+"="+dir)
 		cmd.Stderr = os.Stderr

@@ -116,6 +116,7 @@ func (r *repeating) Read(p []byte) (int, error) {
 }
 
 func TestHostileJSON(t *testing.T) {
+	notUnderRace(t)
 	between := func(before string, middle io.Reader, after string) io.Reader {
 		return io.MultiReader(strings.NewReader(before), middle, strings.NewReader(after))
 	}

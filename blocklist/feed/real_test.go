@@ -185,6 +185,7 @@ func TestPublishersOwnPlainForm(t *testing.T) {
 
 // TestStructuredFeeds holds how much of each feed is listed, and how much of it is refused as what.
 func TestStructuredFeeds(t *testing.T) {
+	notUnderRace(t)
 	tests := []struct {
 		path     string
 		format   Format
@@ -292,6 +293,7 @@ func TestUglyLines(t *testing.T) {
 
 // TestEveryRealFeed reads whatever is there: nothing may panic, and every name must be sound.
 func TestEveryRealFeed(t *testing.T) {
+	notUnderRace(t)
 	if testing.Short() {
 		t.Skip("reads some 60 MB")
 	}

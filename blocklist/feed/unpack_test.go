@@ -75,6 +75,7 @@ func TestCompressions(t *testing.T) {
 }
 
 func TestHostileCompressions(t *testing.T) {
+	notUnderRace(t)
 	thrice := pack(t, pack(t, pack(t, "a.example")))
 	damaged := []byte(packZip(t, strings.Repeat("a.example\n", 100)))
 	damaged[60] ^= 0xff

@@ -24,7 +24,11 @@ func TestHundredReloadsUnderLoad(t *testing.T) {
 	p := start(t, upstreams(u), "REMPART_LISTS="+list)
 	var stop atomic.Bool
 	answered := load(t, p, &stop)
-	for i := range 100 {
+	reloads := 100
+	if raceEnabled {
+		reloads = 20
+	}
+	for i := range reloads {
 		fresh := fmt.Sprintf("new%d.example", i)
 		if i%10 == 0 {
 			for j := range len(many) * 2 / 5 { // more would be held as a mass change
