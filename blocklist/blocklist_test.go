@@ -178,6 +178,44 @@ func describe(v *View, name []byte, verdict Verdict) string {
 	return s
 }
 
+// TestMatchAddr judges addresses by the longest prefix, wherever it stands, and by an allow at any length.
+func TestMatchAddr(t *testing.T) {
+	input := func(src string, listings ...Listing) *Input {
+		b := NewBuilder()
+		for _, l := range listings {
+			if err := b.Add(l); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return b.Input(Source{Name: src})
+	}
+	wide, one := netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("198.51.100.7/32")
+	addr, other := netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("::ffff:198.51.100.8")
+	base := compiled(t, input("a", Listing{Prefix: one, Category: Malware}))
+	v, err := base.With(Info{Version: 8}, []Change{{Source: Source{Name: "b"}, Listing: Listing{Prefix: wide, Category: Phishing}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []*View{v, compiled(t, input("a", Listing{Prefix: one, Category: Malware}), input("b", Listing{Prefix: wide, Category: Phishing}))} {
+		if a, b := v.MatchAddr(addr, AllCategories, 1), v.MatchAddr(other, AllCategories, 1); a.Category != Malware || b.Category != Phishing {
+			t.Errorf("%+v, %+v", a, b)
+		}
+	}
+	v = compiled(t, input("a", Listing{Prefix: one}), input("operator", Listing{Prefix: wide, Decision: Allow}))
+	if got := v.MatchAddr(addr, AllCategories, 1); got.Action != Allowed {
+		t.Errorf("an allow of a shorter prefix does not win: %+v", got)
+	}
+}
+
+// TestHoldsPassByAnAllowBelow must not be answered NXDOMAIN, though the name itself is blocked.
+func TestHoldsPassByAnAllowBelow(t *testing.T) {
+	v := compiled(t, source(t, "a", "evil.test"), source(t, "operator", "+*.evil.test"))
+	name := wireName(t, "evil.test")
+	if got := v.Match(name, AllCategories, 1); got.Action != BlockedBy || !got.HoldsPass {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestMatchTime(t *testing.T) {
 	b := NewBuilder()
 	for _, l := range []Listing{

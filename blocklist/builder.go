@@ -53,7 +53,7 @@ func (b *Builder) Size() int { return b.size }
 func (b *Builder) Add(l Listing) error {
 	var key []byte
 	if l.Prefix.IsValid() {
-		key = appendPrefix(b.key[:0], l.Prefix)
+		key, l.Scope = appendPrefix(b.key[:0], l.Prefix), Exact
 	} else {
 		key = l.Name[:len(l.Name)-1]
 	}

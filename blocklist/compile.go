@@ -163,6 +163,9 @@ func (c *compiler) survey() error {
 			for s := parent(m.key); len(s) > 0; s = parent(s) {
 				above[xxhash.Sum64(s)] = struct{}{}
 			}
+			if m.allowsBelow() {
+				above[m.hash] = struct{}{}
+			}
 		}
 	}
 	for h := range above {
@@ -179,6 +182,15 @@ func (m *merge) passes() bool {
 		return d == Allow || d == Except
 	}
 	return slices.ContainsFunc(m.claims, func(c sourcedClaim) bool { return c.Decision == Allow || c.Decision == Except })
+}
+
+// allowsBelow reports whether what is below the name is allowed, whatever the name itself is.
+func (m *merge) allowsBelow() bool {
+	allows := func(c sourcedClaim) bool { return c.Decision == Allow && c.Scope&Below != 0 }
+	if m.single != nil {
+		return allows(m.single.in.claims[m.claim])
+	}
+	return slices.ContainsFunc(m.claims, allows)
 }
 
 func labelsOf(key []byte) (n int) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -36,6 +37,10 @@ func (in *Input) Checksum() uint64 { return in.checksum }
 func (in *Input) As(src Source) *Input {
 	of := *in
 	of.sources = []Source{src}
+	of.claims = slices.Clone(in.claims)
+	for i := range of.claims {
+		of.claims[i].sources = []uint16{0}
+	}
 	return &of
 }
 

@@ -61,7 +61,7 @@ const (
 // Listing is one source's claim about one name or, from RPZ response-IP only, one address prefix.
 type Listing struct {
 	Name     []byte       // canonical wire form; borrowed for the call only
-	Prefix   netip.Prefix // valid instead of Name for a prefix of addresses that answers must not hold
+	Prefix   netip.Prefix // valid instead of Name for a prefix of addresses that answers must not hold; Scope does not count then
 	Scope    Scope
 	Category Category
 	Decision Decision

@@ -294,46 +294,54 @@ func (m *matching) cancelled(sources []uint16, over bool) bool {
 	return true
 }
 
-// MatchAddr judges an address in an answer, as Match does a name. The zone of an address does not count.
+// MatchAddr judges an address in an answer, as Match does a name: prefixes from the longest. The zone of an address does not count.
 func (v *View) MatchAddr(addr netip.Addr, enforced Categories, now int64) Verdict {
 	addr = addr.Unmap().WithZone("")
 	m := matching{view: v, enforced: enforced, now: now, verdict: Verdict{Until: Forever}}
-	if v.over != nil {
-		m.addr(v.over, true, addr)
-	}
-	if m.verdict.Action == Pass {
-		m.addr(v.base, false, addr)
+	for bits := addr.BitLen(); bits >= 0; bits-- {
+		p, err := addr.Prefix(bits)
+		if err != nil {
+			break
+		}
+		over := v.over != nil && v.over.hasLength(p) && v.over.holds(p)
+		if over && m.prefix(v.over, true, p) || !over && v.base.hasLength(p) && m.prefix(v.base, false, p) {
+			break
+		}
 	}
 	runtime.KeepAlive(v)
 	return m.verdict
 }
 
-// HoldsPrefixes reports whether MatchAddr can say anything but pass.
-func (v *View) HoldsPrefixes() bool {
-	return len(v.base.bits) > 0 || v.over != nil && len(v.over.bits) > 0
-}
-
-// addr weighs the prefixes of one snapshot that hold an address, from the longest.
-func (m *matching) addr(s *Snapshot, over bool, addr netip.Addr) {
-	for _, length := range s.bits {
-		if length.Addr().Is4() != addr.Is4() {
-			continue
+// prefix weighs the records of one prefix. It reports whether the verdict is final.
+func (m *matching) prefix(s *Snapshot, over bool, p netip.Prefix) (final bool) {
+	for i := s.search(p); i < len(s.prefixData)/prefixLen; i++ {
+		q, id := s.prefix(i)
+		if q != p {
+			break
 		}
-		p, err := addr.Prefix(length.Bits())
-		if err != nil || !over && m.view.over != nil && m.view.over.holds(p) {
-			continue
-		}
-		for i := s.search(p); i < len(s.prefixData)/prefixLen; i++ {
-			q, id := s.prefix(i)
-			if q != p {
-				break
-			}
-			if f, ok := s.fact(id); ok && m.weigh(s, over, &f) {
-				m.decide(&f, id, over, 0, true)
-				return
+		if f, ok := s.fact(id); ok && m.weigh(s, over, &f) {
+			m.decide(&f, id, over, 0, true)
+			if f.Decision == Allow || !m.view.allows() {
+				return true
 			}
 		}
 	}
+	return false
+}
+
+// hasLength reports whether some prefix is of p's family and length.
+func (t *tables) hasLength(p netip.Prefix) bool {
+	for _, length := range t.bits {
+		if length.Bits() == p.Bits() && length.Addr().Is4() == p.Addr().Is4() {
+			return true
+		}
+	}
+	return false
+}
+
+// HoldsPrefixes reports whether MatchAddr can say anything but pass.
+func (v *View) HoldsPrefixes() bool {
+	return len(v.base.bits) > 0 || v.over != nil && len(v.over.bits) > 0
 }
 
 // search is the number of the first record that is not before p.

@@ -135,7 +135,7 @@ func (t *tables) read(r Octets, size int64) (sections [sectionCount]extent, err 
 	if sections, err = readSections(trailer[:tableLen], uint64(size)-uint64(trailerLen)); err != nil {
 		return sections, err
 	}
-	if t.count < 0 || t.records < 0 || uint64(t.count)*3 > sections[sectionNames].length || uint64(t.records)*2 > uint64(size) {
+	if t.count < 0 || t.records < 0 || uint64(t.count) > sections[sectionNames].length/2 || uint64(t.records) > uint64(size)/2 {
 		return sections, fmt.Errorf("it counts more names than it holds")
 	}
 	return sections, t.readTables(r, sections)
@@ -248,9 +248,9 @@ func (t *tables) check() error {
 		t.allows = t.allows || f.Decision == Allow
 	}
 	for _, set := range t.sets {
-		for _, m := range set {
-			if int(m) >= len(t.sourceList) {
-				return fmt.Errorf("a set names a source that is not there")
+		for i, m := range set {
+			if int(m) >= len(t.sourceList) || i > 0 && m <= set[i-1] {
+				return fmt.Errorf("a set names a source that is not there, or one twice")
 			}
 		}
 	}

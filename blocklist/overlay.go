@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
@@ -20,6 +21,7 @@ type Change struct {
 // With returns the view after changes, as the state info speaks of: the same snapshot, under an overlay that holds all that
 // is claimed of each name that changed since the snapshot. It takes as long, and as much memory, as the overlay has entries.
 func (v *View) With(info Info, changes []Change) (*View, error) {
+	defer runtime.KeepAlive(v)
 	ed := newEditing(v)
 	for _, c := range changes {
 		if err := ed.apply(c); err != nil {
@@ -105,6 +107,7 @@ func (s *Snapshot) changed(base *Snapshot) (n int) {
 
 // Compact writes the view as one snapshot, overlay merged in. The view can be used meanwhile.
 func (v *View) Compact(w io.Writer, info Info) error {
+	defer runtime.KeepAlive(v) // or what its inputs borrow may go
 	c := newCompiler(w, info)
 	if v.over != nil {
 		if err := c.addInput(v.over.Input(), mergedInput{replace: true}); err != nil {
@@ -129,7 +132,8 @@ func newEditing(v *View) *editing {
 	return ed
 }
 
-// number is the source's among those of the overlay; what is said of it last counts.
+// number is the source's among those of the overlay. Its weight and quorum are what the set was compiled with: another one of either
+// takes another compilation.
 func (ed *editing) number(src Source) uint16 {
 	i := slices.IndexFunc(ed.sources, func(s Source) bool { return s.Name == src.Name })
 	if i < 0 {
@@ -142,7 +146,7 @@ func (ed *editing) number(src Source) uint16 {
 func (ed *editing) apply(c Change) error {
 	var key []byte
 	if l := &c.Listing; l.Prefix.IsValid() {
-		key = appendPrefix(nil, l.Prefix)
+		key, l.Scope = appendPrefix(nil, l.Prefix), Exact
 	} else {
 		key = l.Name[:len(l.Name)-1]
 	}
@@ -156,6 +160,7 @@ func (ed *editing) apply(c Change) error {
 	l := c.Listing
 	cl := claim{l.Decision, l.Scope, l.Category, l.Mark, l.Start, l.Expiry, l.ID}
 	src := ed.number(c.Source)
+	ed.sources[src].Fetched = c.Source.Fetched
 	at := slices.IndexFunc(entry, func(s sourcedClaim) bool { return s.claim == cl })
 	switch {
 	case c.Withdraw && at >= 0:

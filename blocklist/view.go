@@ -93,6 +93,7 @@ func (v *View) Explain(name []byte, verdict Verdict) (Entry, bool) {
 	if len(name) > 0 {
 		e.Name = NameText(name[verdict.At:])
 	}
+	runtime.KeepAlive(v)
 	return e, true
 }
 

@@ -87,7 +87,10 @@ func (l *Lists) changes(now time.Time) (c changes, err error) {
 		}
 		closeBefore()
 		if errors.Is(err, blocklist.ErrSnapshot) {
-			err = l.whichCopy(err, now)
+			bad := (*badCopy)(nil)
+			if err = l.whichCopy(err, now); !errors.As(err, &bad) { // the copy before is damaged, which nothing else needs
+				c.few, err = false, nil
+			}
 		}
 		if err != nil {
 			return c, err
@@ -181,18 +184,14 @@ func (l *Lists) afterMerge(m *merging) {
 	}
 }
 
+// useMerged opens the merged snapshot, puts over it what changed since it was begun, and only then has it replace the one there is.
 func (l *Lists) useMerged(m *merging) error {
-	l.keepPrevious()
-	if err := durable.Rename(l.path(mergedFile), l.path(snapshotFile)); err != nil {
-		return err
-	}
-	view, mapping, err := l.openSnapshot(snapshotFile)
+	view, mapping, err := l.openSnapshot(mergedFile)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	if len(m.since) > 0 {
-		version, err := l.counter.Next(l.set.View().Version())
+	if now, have := time.Now(), l.set.View().Version(); have >= view.Version() {
+		version, err := l.counter.Next(have)
 		if err != nil {
 			return err
 		}
@@ -203,6 +202,10 @@ func (l *Lists) useMerged(m *merging) error {
 			return err
 		}
 	} else if err := ignoreMissing(os.Remove(l.path(overlayFile))); err != nil {
+		return err
+	}
+	l.keepPrevious()
+	if err := durable.Rename(l.path(mergedFile), l.path(snapshotFile)); err != nil {
 		return err
 	}
 	if err := l.set.Replace(view); err != nil {

@@ -151,3 +151,60 @@ func TestListsTooLongForMemory(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
+
+// TestDamagedCopyDoesNotStopRenewal damages the copy of a list, which then changes.
+func TestDamagedCopyDoesNotStopRenewal(t *testing.T) {
+	f := newFixture(t)
+	cfg := Config{Lists: []string{f.file("a.txt", names1("n", 2000))}}
+	f.once(cfg)
+	paths, err := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+compiledSuffix))
+	if err != nil || len(paths) != 1 {
+		t.Fatal(paths, err)
+	}
+	alter(t, paths[0])
+	l := f.start(cfg)
+	f.run(l)
+	f.file("a.txt", names1("n", 2001))
+	l.Reload()
+	eventually(t, "the new content", func() bool { return blocks(t, l, "n2000.example") })
+}
+
+// TestFallenBackSetIsNotBuiltUpon starts without a way to number a set: what an earlier run left is in force, and gone when there is one again.
+func TestFallenBackSetIsNotBuiltUpon(t *testing.T) {
+	f := newFixture(t)
+	f.once(Config{Lists: []string{f.file("a.txt", "a.example\n")}})
+	l := f.new(Config{Lists: []string{f.file("b.txt", "b.example\n")}})
+	if err := l.takeFolder(); err != nil {
+		t.Fatal(err)
+	}
+	defer l.unlock()
+	l.refreshFiles(l.lists)
+	l.fallBack()
+	if !blocks(t, l, "a.example") {
+		t.Fatal("nothing to fall back to")
+	}
+	if err := l.publish(); err != nil {
+		t.Fatal(err)
+	}
+	if blocks(t, l, "a.example") || !blocks(t, l, "b.example") {
+		t.Error("what the earlier run listed stays")
+	}
+}
+
+// TestCopiesDoNotPileUp has contents come while the set is held.
+func TestCopiesDoNotPileUp(t *testing.T) {
+	f := newFixture(t)
+	cfg := Config{Lists: []string{f.file("a.txt", names1("a", 1500)), f.file("b.txt", names1("b", 1500))}}
+	l := f.start(cfg)
+	f.run(l)
+	for i := range 5 {
+		f.file("a.txt", names1(fmt.Sprintf("c%d-", i), 1500))
+		f.file("b.txt", names1(fmt.Sprintf("d%d-", i), 1500))
+		l.Reload()
+		eventually(t, "the content", func() bool { return strings.Count(f.log.String(), "list loaded") >= 2*i+4 })
+	}
+	eventually(t, "few copies", func() bool {
+		paths, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+compiledSuffix))
+		return len(paths) <= 4
+	})
+}

@@ -37,6 +37,7 @@ type record struct {
 	Source     string         `json:"source"`
 	Parser     int            `json:"parser"`
 	Settings   uint64         `json:"settings,string"` // fingerprint of how the list was to be taken in
+	Form       uint64         `json:"form,string"`     // the same without the guards
 	Checksum   uint64         `json:"checksum,string"` // of the copy
 	Body       uint64         `json:"body,string"`     // hash of the content
 	Entries    int            `json:"entries"`

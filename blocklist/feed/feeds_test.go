@@ -2,6 +2,7 @@ package feed
 
 import (
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -150,4 +151,21 @@ func TestTooOld(t *testing.T) {
 	}
 	srv.say("old.example\n")
 	eventually(t, "its force again", func() bool { return blocks(t, l, "old.example") })
+}
+
+// TestResponseIP takes a policy zone's address triggers all the way into the set.
+func TestResponseIP(t *testing.T) {
+	f := newFixture(t)
+	l := f.once(Config{Lists: []string{f.file("rpz.zone", "$ORIGIN rpz.example.\n@ SOA a. b. 1 2 3 4 5\nevil.example CNAME .\n24.0.113.82.45.rpz-ip CNAME .\n32.7.113.82.45.rpz-ip CNAME .\n")}})
+	view := l.Set().View()
+	for text, want := range map[string]blocklist.Action{
+		"45.82.113.7": blocklist.BlockedBy, "45.82.113.200": blocklist.BlockedBy, "45.82.114.7": blocklist.Pass,
+	} {
+		if got := view.MatchAddr(netip.MustParseAddr(text), blocklist.AllCategories, 1).Action; got != want {
+			t.Errorf("%s: %v, want %v; %+v", text, got, want, l.Status().Lists)
+		}
+	}
+	if !blocks(t, l, "evil.example") || !view.HoldsPrefixes() {
+		t.Errorf("%+v", l.Status())
+	}
 }

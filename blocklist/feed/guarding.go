@@ -63,8 +63,7 @@ func (g *guarding) settings(li *list) (uint64, error) {
 			return 0, err
 		}
 	}
-	f := li.feed
-	return xxhash.Sum64String(fmt.Sprintf("%x %s %d %d %t", g.sum, f.Format, f.Category, f.Scope, f.DeepURLs)), nil
+	return xxhash.Sum64String(fmt.Sprintf("%x %x", g.sum, li.form())), nil
 }
 
 func (g *guarding) fingerprint() error {

@@ -103,7 +103,7 @@ func (l *Lists) takeIn(li *list, path string, fetched time.Time) (taken, error) 
 		return taken{}, err
 	}
 	t := taken{held: in.held, record: record{
-		Source: li.name, Parser: parserRevision, Settings: settings, Body: body, Fetched: fetched,
+		Source: li.name, Parser: parserRevision, Settings: settings, Form: li.form(), Body: body, Fetched: fetched,
 		Refused: stats.Refused.Map(), Held: in.held.counts(),
 	}}
 	cp := blocklist.Copy{
@@ -117,14 +117,10 @@ func (l *Lists) takeIn(li *list, path string, fetched time.Time) (taken, error) 
 	before, closeBefore := l.contentBefore(li)
 	defer closeBefore()
 	cp.Before = before
-	if l.cfg.ReadOnly {
-		var b bytes.Buffer
-		if err := cp.Write(&b); err != nil {
-			return taken{}, err
-		}
-		t.input, err = blocklist.OpenInput(bytes.NewReader(b.Bytes()), int64(b.Len()))
-	} else {
-		err = l.store.writeCopy(li.key, &t.record, cp)
+	err = l.write(li, &t, cp)
+	if errors.Is(err, blocklist.ErrSnapshot) && cp.Before != nil { // then since when is lost, and nothing else
+		cp.Before = nil
+		err = l.write(li, &t, cp)
 	}
 	if err == nil && t.input != nil {
 		t.record.Entries, t.record.Checksum = t.input.Len(), t.input.Checksum()
@@ -135,6 +131,19 @@ func (l *Lists) takeIn(li *list, path string, fetched time.Time) (taken, error) 
 		}
 	}
 	return t, err
+}
+
+// write writes a copy, to memory where nothing may be written.
+func (l *Lists) write(li *list, t *taken, cp blocklist.Copy) (err error) {
+	if !l.cfg.ReadOnly {
+		return l.store.writeCopy(li.key, &t.record, cp)
+	}
+	var b bytes.Buffer
+	if err := cp.Write(&b); err != nil {
+		return err
+	}
+	t.input, err = blocklist.OpenInput(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	return err
 }
 
 // mayWait reports whether a list's copy may be written after the set: as nothing is in force yet, that must not wait for disks.
@@ -234,14 +243,21 @@ func (li *list) plausible(t taken, g *guarding) error {
 	if t.record.Entries == 0 && li.copy.Entries > 0 {
 		return errEmptied
 	}
-	// What settings change is meant.
-	if li.copy.Settings != t.record.Settings || li.copy.Parser != t.record.Parser {
+	// What a change of its settings does is meant. What guards keep out is counted, so that a change of theirs is none of the list's.
+	if li.copy.Form != t.record.Form || li.copy.Parser != t.record.Parser {
 		return nil
 	}
-	if f := guard.MassChange(li.copy.Entries, t.record.Entries, guard.Bounds{}); f.Outcome != guard.Pass {
+	size := func(r *record) int { return r.Entries + sum(r.Held) }
+	if f := guard.MassChange(size(li.copy), size(&t.record), guard.Bounds{}); f.Outcome != guard.Pass {
 		return &massChange{f.Explain(nil), li.name}
 	}
 	return nil
+}
+
+// form is a fingerprint of how the list is to be read, guards apart.
+func (li *list) form() uint64 {
+	f := li.feed
+	return xxhash.Sum64String(fmt.Sprintf("%s %d %d %t", f.Format, f.Category, f.Scope, f.DeepURLs))
 }
 
 // massChange is the error of a list held whole.

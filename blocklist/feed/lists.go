@@ -120,7 +120,7 @@ func New(cfg Config) (*Lists, error) {
 			start: 5 * time.Second, fetch: 10 * time.Minute, backoff: 10 * time.Second,
 			quiet: 250 * time.Millisecond, unquiet: 2 * time.Second, writeAgain: time.Minute,
 		},
-		fetch: newFetcher(cfg.Dial), limits: limits{amend: maxAmend, merge: mergeAt, run: runLimit},
+		fetch: newFetcher(cfg.Dial), ctx: context.Background(), limits: limits{amend: maxAmend, merge: mergeAt, run: runLimit},
 		store:    store{dir: filepath.Join(cfg.Dir, listsFolder)},
 		reload:   make(chan struct{}, 1),
 		results:  make(chan download, len(lists)),
@@ -280,6 +280,7 @@ func (l *Lists) fallBack() {
 	if l.set.View().Version() > 0 {
 		return
 	}
+	l.damaged = true // nobody knows what it was made of: the next set is not built upon it
 	view, err := l.openSet()
 	if err == nil && view.Version() > 0 {
 		err = l.set.Replace(view)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"rempart/blocklist"
@@ -21,8 +22,15 @@ func (l *Lists) publish() error {
 	l.setErr = err
 	if err != nil {
 		l.setAgain = time.Now().Add(jitter(l.timing.writeAgain))
+		l.prune() // however long this lasts, no more than two copies of a list are kept
 	}
 	return err
+}
+
+func (l *Lists) prune() {
+	if err := l.store.prune(l.lists); err != nil {
+		l.log.Warn("copies that are not needed any more stay", "err", err)
+	}
 }
 
 // withGoodCopies has compile compile, and again each time it met a bad copy: each time that copy is
@@ -161,9 +169,7 @@ func (l *Lists) putInForce(view *blocklist.View, content uint64, now time.Time) 
 	for _, li := range l.lists {
 		li.published = li.inForce(now)
 	}
-	if err := l.store.prune(l.lists); err != nil {
-		l.log.Warn("copies that are not needed any more stay", "err", err)
-	}
+	l.prune()
 	st := view.Stats()
 	l.log.Info("set in force", "version", st.Version, "names", st.Names, "overlay", st.Overlay)
 	return nil
@@ -282,7 +288,9 @@ func (l *Lists) restorePrevious() bool {
 // verifyLater reads the whole snapshot beside the queries. Run takes in what comes of it.
 func (l *Lists) verifyLater(view *blocklist.View) {
 	l.background.Go(func() {
-		l.verified <- view.Snapshot().Verify() // has room for one, and one is all there is
+		err := view.Snapshot().Verify()
+		runtime.KeepAlive(view) // or its mapping may go while it is read
+		l.verified <- err       // has room for one, and one is all there is
 	})
 }
 
