@@ -65,6 +65,9 @@ func (l *Lists) Run(ctx context.Context) error {
 			l.afterMerge(m)
 		case <-timer.C:
 		}
+		if ctx.Err() != nil { // of several that were ready, select may have taken another
+			return nil
+		}
 		now := time.Now()
 		if watch.add() {
 			changing.seen(now, l.timing)

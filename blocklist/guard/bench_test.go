@@ -26,7 +26,7 @@ func threats(b *testing.B) (names [][]byte) {
 		})
 	}
 	for i := len(texts); i < count; i++ {
-		texts = append(texts, fmt.Sprintf("sub%d.made-up-%d.example", i%7, i*2654435761%999983))
+		texts = append(texts, fmt.Sprintf("sub%d.made-up-%d.example", i%7, uint32(i)*2654435761%999983))
 	}
 	rand.New(rand.NewPCG(1, 1)).Shuffle(len(texts), func(i, j int) { texts[i], texts[j] = texts[j], texts[i] })
 	all := make([]byte, 0, count*64)

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"strings"
 	"testing"
@@ -204,7 +205,7 @@ func TestMassChange(t *testing.T) {
 		{1000, 4001, Bounds{}, "it grew from 1000 to 4001 listings"},
 		{20, 1, Bounds{Least: 10, Shrink: 10}, "it shrank from 20 to 1 listings"},
 		{1000, 4001, Bounds{Grow: 10}, ""},
-		{1 << 62, 1<<63 - 1, Bounds{}, ""},
+		{math.MaxInt / 2, math.MaxInt, Bounds{}, ""},
 		{-1, -1, Bounds{}, ""},
 	} {
 		f := MassChange(tt.before, tt.after, tt.bounds)

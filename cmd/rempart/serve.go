@@ -46,7 +46,10 @@ func serveCommand() *cobra.Command {
 			}
 			// From the first moment on, so that a signal while lists load ends the program in order.
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
-			defer stop()
+			defer func() { // told to end a second time while it ends, it ends in order all the same
+				signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
+				stop()
+			}()
 			hangup := make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)
 			defer signal.Stop(hangup)
