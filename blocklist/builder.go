@@ -139,13 +139,6 @@ func (b *Builder) Reset() {
 	b.size, b.held = 0, 0
 }
 
-// Clear forgets everything, for another source, and keeps the memory.
-func (b *Builder) Clear() {
-	b.Reset()
-	b.claims, b.last, b.exceptions = nil, 0, Exceptions{}
-	clear(b.claimOf)
-}
-
 // builderCursor walks a builder, sorting bucket after bucket.
 type builderCursor struct {
 	b      *Builder

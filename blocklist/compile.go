@@ -214,12 +214,8 @@ func (c *compiler) write() error {
 	}
 	c.out.end()
 	writeWords(&c.out, c.index, 4, binary.LittleEndian.PutUint32)
-	var words []uint64
-	if c.filter.bloom != nil {
-		words = c.filter.bloom.BitSet().Words()
-	}
-	writeWords(&c.out, words, 8, binary.LittleEndian.PutUint64)
-	c.out.facts(c.factList)
+	writeWords(&c.out, c.filter.words, 8, binary.LittleEndian.PutUint64)
+	c.out.facts(c.factList, c.ids)
 	c.out.sets(c.setList)
 	c.out.sources(c.sources)
 	c.out.ids(c.idList)

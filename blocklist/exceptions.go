@@ -1,6 +1,10 @@
 package blocklist
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+)
 
 // maxExceptions bounds what one source may except: they are held in memory while it is read.
 const maxExceptions = 1 << 20
@@ -59,12 +63,11 @@ func (e *Exceptions) left(key []byte, scope Scope) Scope {
 func (e *Exceptions) input(src Source) (*Input, error) {
 	b := NewBuilder()
 	for key, scope := range e.scopes {
-		name := append([]byte(key), 0)
 		id, err := b.claim(builtClaim{claim: claim{Decision: Except, Scope: scope}})
 		if err != nil {
 			return nil, err
 		}
-		b.put(hashOf(name), id, name[:len(name)-1])
+		b.put(xxhash.Sum64String(key), id, []byte(key))
 	}
 	return b.Input(src), nil
 }

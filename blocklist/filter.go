@@ -33,14 +33,12 @@ const (
 // filter tests and sets bits in place.
 type filter struct {
 	lines uint64
-	bloom *bloom.BloomFilter
-	words []uint64 // the bloom filter's own
+	words []uint64 // the library's, in place: which bits of them are a name's, and that they are read a line at a time, is ours
 }
 
 func newFilter(words []uint64) filter {
-	f := filter{uint64(len(words)) * 64 / lineBits, bloom.FromWithM(words, uint(len(words)*64), filterHashes), nil}
-	f.words = f.bloom.BitSet().Words()[:f.lines*lineWords]
-	return f
+	lines := uint64(len(words)) / lineWords
+	return filter{lines, bloom.FromWithM(words, uint(len(words)*64), filterHashes).BitSet().Words()[:lines*lineWords]}
 }
 
 // line is the line of a hash, empty if there is none.
@@ -229,9 +227,6 @@ func scale(hash, n uint64) uint64 {
 	hi, _ := bits.Mul64(hash, n)
 	return hi
 }
-
-// hashOf is the hash of a canonical name.
-func hashOf(name []byte) uint64 { return xxhash.Sum64(name[:len(name)-1]) }
 
 // bucketNames is how many names an index bucket holds in the mean: fewer make the index
 // larger, more make a lookup longer.

@@ -140,16 +140,10 @@ func writeWords[W uint32 | uint64](s *sectionWriter, words []W, size int, put fu
 	s.end()
 }
 
-// facts are numbered ids: the first distinct ID is 1, as compiler.fact met them.
-func (s *sectionWriter) facts(facts []fact) {
+// facts name their decisions' ids by number, from 1.
+func (s *sectionWriter) facts(facts []fact, ids map[string]uint32) {
 	var b []byte
-	ids := map[string]uint32{"": 0}
 	for _, f := range facts {
-		id, ok := ids[f.ID]
-		if !ok {
-			id = uint32(len(ids))
-			ids[f.ID] = id
-		}
 		muted := byte(0)
 		if f.muted {
 			muted = 1
@@ -157,7 +151,7 @@ func (s *sectionWriter) facts(facts []fact) {
 		b = append(b, byte(f.Decision), byte(f.Scope), byte(f.Category), byte(f.Mark), muted, 0)
 		b = binary.LittleEndian.AppendUint16(b, uint16(f.since))
 		b = binary.LittleEndian.AppendUint32(b, f.set)
-		b = binary.LittleEndian.AppendUint32(b, id)
+		b = binary.LittleEndian.AppendUint32(b, ids[f.ID])
 		b = binary.LittleEndian.AppendUint64(b, uint64(f.Start))
 		b = binary.LittleEndian.AppendUint64(b, uint64(f.Expiry))
 	}

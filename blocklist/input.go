@@ -44,6 +44,15 @@ func (in *Input) As(src Source) *Input {
 	return &of
 }
 
+// Verify reads all of the input's names, as a walk does. Its error wraps ErrSnapshot.
+func (in *Input) Verify() error {
+	g := newGroups(in)
+	for g.ok {
+		g.next()
+	}
+	return g.err()
+}
+
 // claims are a snapshot's facts as claims.
 func (t *tables) claims() []sourcedClaim {
 	claims := make([]sourcedClaim, t.factCount())

@@ -143,9 +143,8 @@ func (l *Lists) inputOrNone(li *list, rec *record) (*blocklist.Input, func(), er
 
 // merging is an overlay being merged into the next snapshot, beside everything else.
 type merging struct {
-	content uint64
-	since   []blocklist.Change // put in force since it began
-	failed  error
+	since  []blocklist.Change // put in force since it began
+	failed error
 }
 
 // mergeLater has the view in force written as one snapshot. Run takes in what comes of it.
@@ -155,7 +154,7 @@ func (l *Lists) mergeLater(content uint64) error {
 	if err != nil {
 		return err
 	}
-	m := &merging{content: content}
+	m := &merging{}
 	l.merging = m
 	info := l.info(version, content, time.Now())
 	l.background.Go(func() {

@@ -23,37 +23,20 @@ const (
 	testTSIG   = "hmac-sha256:transfer.example:" + testSecret
 )
 
-// startPrimary answers each query over TCP as serve does, and returns "axfr://host:port/zone". It waits
-// for what it started.
+// startPrimary answers each query over TCP as serve does, and returns "axfr://host:port/zone".
 func startPrimary(t *testing.T, serve func(conn net.Conn, q *dns.Msg)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
+	return "axfr://" + serveConns(t, func(conn net.Conn) {
+		buf := make([]byte, dns.MaxMsgSize)
 		for {
-			conn, err := l.Accept()
-			if err != nil {
+			packed, err := readMessage(conn, buf)
+			q := new(dns.Msg)
+			if err != nil || q.Unpack(packed) != nil {
 				return
 			}
-			serving.Go(func() {
-				defer conn.Close()
-				buf := make([]byte, dns.MaxMsgSize)
-				for {
-					packed, err := readMessage(conn, buf)
-					q := new(dns.Msg)
-					if err != nil || q.Unpack(packed) != nil {
-						return
-					}
-					serve(conn, q)
-				}
-			})
+			serve(conn, q)
 		}
-	})
-	t.Cleanup(func() { l.Close(); serving.Wait() })
-	return "axfr://" + l.Addr().String() + "/rpz.example"
+	}) + "/rpz.example"
 }
 
 func send(w io.Writer, packed []byte) error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -25,53 +26,69 @@ const maxShown = 512
 // is the list's name as in Status. text is the line as it stands, cut if long, fit to print. It
 // takes as long as reading the whole list.
 func (l *Lists) Find(ctx context.Context, source string, name []byte) (line int, text string, err error) {
-	for _, li := range l.lists {
-		if li.name != source {
-			continue
+	s := &finding{name: name}
+	k, err := l.readAgain(ctx, source, func(li *list) Sink { return s.as(li.kind == KindAllow) })
+	if err == nil {
+		defer k.file.Close()
+		if s.line == 0 {
+			err = ErrNotFound
+		} else {
+			text, err = k.text(s.line)
 		}
-		path := li.source
-		if li.kind == KindURL {
-			path = l.store.path(li.key, bodySuffix)
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			return 0, "", fmt.Errorf("find in %s: %w", source, err)
-		}
-		defer f.Close()
-		opt, err := l.options(li)
-		if err != nil {
-			return 0, "", err
-		}
-		line, text, err = find(ctx, f, name, li, opt)
-		if err != nil {
-			return 0, "", fmt.Errorf("find in %s: %w", source, err)
-		}
-		return line, text, nil
 	}
-	return 0, "", fmt.Errorf("find in %s: %w", source, ErrNotFound)
+	if err != nil {
+		return 0, "", fmt.Errorf("find in %s: %w", source, err)
+	}
+	return s.line, text, nil
 }
 
-func find(ctx context.Context, f io.ReadSeeker, name []byte, li *list, opt Options) (int, string, error) {
-	s := &finding{name: name}
-	stats, err := Parse(&cancellable{ctx, f}, opt, s.as(li.kind == KindAllow))
+// kept is the content of a list, as it was last kept, read again.
+type kept struct {
+	ctx   context.Context
+	file  *os.File
+	stats Stats
+}
+
+// readAgain parses what was kept of a list into the sink made for it. The file is the caller's to close.
+func (l *Lists) readAgain(ctx context.Context, source string, sink func(*list) Sink) (*kept, error) {
+	i := slices.IndexFunc(l.lists, func(li *list) bool { return li.name == source })
+	if i < 0 {
+		return nil, ErrNotFound
+	}
+	li := l.lists[i]
+	opt, err := l.options(li)
 	if err != nil {
-		return 0, "", err
+		return nil, err
 	}
-	if s.line == 0 {
-		return 0, "", ErrNotFound
+	path := li.source
+	if li.kind == KindURL {
+		path = l.store.path(li.key, bodySuffix)
 	}
-	if !stats.Format.ByLine() {
-		return s.line, fmt.Sprintf("entry %d", s.line), nil
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return 0, "", err
-	}
-	r, err := plainText(&cancellable{ctx, f}, maxPlain)
+	f, err := os.Open(path)
 	if err != nil {
-		return 0, "", err
+		return nil, err
 	}
-	text, err := lineOf(r, s.line)
-	return s.line, text, err
+	stats, err := Parse(&cancellable{ctx, f}, opt, sink(li))
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &kept{ctx, f, stats}, nil
+}
+
+// text is line n as it stands, unpacked, or which entry it is.
+func (k *kept) text(n int) (string, error) {
+	if !k.stats.Format.ByLine() {
+		return fmt.Sprintf("entry %d", n), nil
+	}
+	if _, err := k.file.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	r, err := plainText(&cancellable{k.ctx, k.file}, maxPlain)
+	if err != nil {
+		return "", err
+	}
+	return lineOf(r, n)
 }
 
 // lineOf returns line n as text fit to print.
@@ -124,18 +141,24 @@ func (s *finding) Refuse(int, Reason)                  {}
 
 // reaches reports whether l is of name or, if its scope says so, of a name above it.
 func reaches(l blocklist.Listing, name []byte) bool {
-	if len(l.Name) > len(name) {
+	need := blocklist.Below
+	if len(l.Name) == len(name) {
+		need = blocklist.Exact
+	}
+	return l.Scope&need != 0 && covers(l.Name, name)
+}
+
+// covers reports whether name above is name below, or a name above it; both are wire names.
+func covers(above, below []byte) bool {
+	at := len(below) - len(above)
+	if at < 0 || !bytes.HasSuffix(below, above) {
 		return false
 	}
-	if len(l.Name) == len(name) {
-		return l.Scope&blocklist.Exact != 0 && bytes.Equal(l.Name, name)
+	i := 0
+	for i < at {
+		i += 1 + int(below[i])
 	}
-	for i := 0; i < len(name); i += 1 + int(name[i]) {
-		if len(name)-i == len(l.Name) {
-			return l.Scope&blocklist.Below != 0 && bytes.Equal(l.Name, name[i:])
-		}
-	}
-	return false
+	return i == at
 }
 
 // cancellable ends a read with its context.

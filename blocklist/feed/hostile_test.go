@@ -17,8 +17,9 @@ import (
 	"time"
 )
 
-// hostileServer answers each connection as serve does, octet by octet. It returns the server's URL.
-func hostileServer(t *testing.T, serve func(net.Conn)) string {
+// serveConns has handle, which need not close it, take each connection to an address on loopback, which is returned. The test waits
+// for what was started.
+func serveConns(t *testing.T, handle func(net.Conn)) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -33,14 +34,22 @@ func hostileServer(t *testing.T, serve func(net.Conn)) string {
 			}
 			serving.Go(func() {
 				defer conn.Close()
-				if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-					serve(conn)
-				}
+				handle(conn)
 			})
 		}
 	})
 	t.Cleanup(func() { l.Close(); serving.Wait() })
-	return "http://" + l.Addr().String()
+	return l.Addr().String()
+}
+
+// hostileServer answers each connection as serve does, octet by octet. It returns the server's URL.
+func hostileServer(t *testing.T, serve func(net.Conn)) string {
+	t.Helper()
+	return "http://" + serveConns(t, func(conn net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			serve(conn)
+		}
+	})
 }
 
 // repeatTo writes text until the client has enough.

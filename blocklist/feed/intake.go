@@ -80,10 +80,10 @@ func (in *intake) Refuse(line int, why Reason) { in.held.refused(line, why) }
 
 // taken is a list as it was taken in.
 type taken struct {
-	record  record
-	input   *blocklist.Input // in memory, where nothing may be written
-	pending *blocklist.Copy  // in memory, to be written when a first set was made of it
-	held    held
+	record    record
+	input     *blocklist.Input // in memory, where nothing may be written
+	unwritten *blocklist.Copy  // in memory, to be written when a first set was made of it
+	held      held
 }
 
 // takeIn reads the file at path as the content of li, and writes the copy of it beside the one there is. It may run beside the same
@@ -111,7 +111,7 @@ func (l *Lists) takeIn(li *list, path string, fetched time.Time) (taken, error) 
 		Inputs: append(in.runs.inputs, in.builder.Input(in.source)), Exceptions: in.builder.Exceptions(), Seen: fetched,
 	}
 	if l.mayWait(li, in) {
-		t.pending, t.record.Entries = &cp, in.builder.Len()
+		t.unwritten, t.record.Entries = &cp, in.builder.Len()
 		return t, nil
 	}
 	before, closeBefore := l.contentBefore(li)
@@ -162,14 +162,14 @@ func (l *Lists) mayWait(li *list, in *intake) bool {
 // savePending writes the copies that had to wait.
 func (l *Lists) savePending() {
 	for _, li := range l.lists {
-		if li.pending == nil || li.pending.pending == nil {
+		if li.pending == nil {
 			continue
 		}
 		t := li.pending
 		li.pending = nil
-		err := l.store.writeCopy(li.key, &t.record, *t.pending)
+		err := l.store.writeCopy(li.key, &t.record, *t.unwritten)
 		if err == nil {
-			t.pending = nil
+			t.unwritten = nil
 			err = l.keep(li, *t)
 		}
 		if err != nil {
@@ -185,7 +185,7 @@ func (l *Lists) savePending() {
 	}
 }
 
-// intake parses the file at path through the guards. The runs of what it returns are closed.
+// intake parses the file at path through the guards.
 func (l *Lists) intake(li *list, path string, fetched time.Time) (in *intake, stats Stats, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -364,7 +364,7 @@ func (l *Lists) current(li *list) (bool, error) {
 
 // keep makes what was taken in the last good copy of li. The one before stays on disk until the set is made of the new one.
 func (l *Lists) keep(li *list, t taken) error {
-	if t.pending != nil {
+	if t.unwritten != nil {
 		li.copy, li.pending = &t.record, &t
 		return nil
 	}

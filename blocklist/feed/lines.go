@@ -1,11 +1,8 @@
 package feed
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"os"
 
 	"rempart/blocklist"
 )
@@ -21,65 +18,25 @@ type Line struct {
 // of each such name, whatever it says, from the longest on. source is the list's name as in Status. It takes as long as reading the whole list, and
 // once more.
 func (l *Lists) Lines(ctx context.Context, source string, name []byte) ([]Line, error) {
-	for _, li := range l.lists {
-		if li.name != source {
-			continue
-		}
-		lines, err := l.linesOf(ctx, li, name)
-		if err != nil {
-			return nil, fmt.Errorf("find in %s: %w", source, err)
-		}
-		return lines, nil
-	}
-	return nil, fmt.Errorf("find in %s: %w", source, ErrNotFound)
-}
-
-func (l *Lists) linesOf(ctx context.Context, li *list, name []byte) ([]Line, error) {
-	path := li.source
-	if li.kind == KindURL {
-		path = l.store.path(li.key, bodySuffix)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	opt, err := l.options(li)
-	if err != nil {
-		return nil, err
-	}
 	s := &suffixLines{name: name, lines: map[int]int{}}
-	stats, err := Parse(&cancellable{ctx, f}, opt, s)
+	k, err := l.readAgain(ctx, source, func(*list) Sink { return s })
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("find in %s: %w", source, err)
 	}
+	defer k.file.Close()
 	var lines []Line
 	for i := 0; i < len(name)-1; i += 1 + int(name[i]) {
 		n, ok := s.lines[i]
 		if !ok {
 			continue
 		}
-		text := fmt.Sprintf("entry %d", n)
-		if stats.Format.ByLine() {
-			if text, err = textOf(ctx, f, n); err != nil {
-				return nil, err
-			}
+		text, err := k.text(n)
+		if err != nil {
+			return nil, fmt.Errorf("find in %s: %w", source, err)
 		}
 		lines = append(lines, Line{blocklist.NameText(name[i:]), n, text})
 	}
 	return lines, nil
-}
-
-// textOf is line n of a list, unpacked.
-func textOf(ctx context.Context, f io.ReadSeeker, n int) (string, error) {
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return "", err
-	}
-	r, err := plainText(&cancellable{ctx, f}, maxPlain)
-	if err != nil {
-		return "", err
-	}
-	return lineOf(r, n)
 }
 
 // suffixLines is a Sink that notes which lines are about a name or one above it.
@@ -98,16 +55,3 @@ func (s *suffixLines) Add(line int, l blocklist.Listing) {
 
 func (s *suffixLines) Cancel(int, []byte, blocklist.Scope) {}
 func (s *suffixLines) Refuse(int, Reason)                  {}
-
-// covers reports whether name above is name below, or a name above it; both are wire names.
-func covers(above, below []byte) bool {
-	at := len(below) - len(above)
-	if at < 0 || !bytes.HasSuffix(below, above) {
-		return false
-	}
-	i := 0
-	for i < at {
-		i += 1 + int(below[i])
-	}
-	return i == at
-}

@@ -187,7 +187,7 @@ func (l *Lists) whichCopy(err error, now time.Time) error {
 		}
 		input, closeInput, openErr := l.store.open(li.key, rec)
 		if openErr == nil {
-			openErr = blocklist.Diff(input, input, func(blocklist.Change) bool { return true })
+			openErr = input.Verify()
 			closeInput()
 		}
 		if openErr != nil {
@@ -262,10 +262,9 @@ func (l *Lists) restorePrevious() bool {
 	if err == nil {
 		err = view.Snapshot().Verify()
 	}
-	version, numberErr := uint64(0), error(nil)
+	version := uint64(0)
 	if err == nil {
-		version, numberErr = l.counter.Next(max(view.Version(), l.set.View().Version()))
-		err = numberErr
+		version, err = l.counter.Next(max(view.Version(), l.set.View().Version()))
 	}
 	if err == nil {
 		view, err = view.With(blocklist.Info{Version: version, Created: time.Now()}, nil)
@@ -339,7 +338,7 @@ func (l *Lists) input(li *list, rec *record) (*blocklist.Input, func(), error) {
 	case li.memory != nil:
 		return li.memory.input.As(li.asSource(rec)), func() {}, nil
 	case li.pending != nil && rec == li.copy:
-		return li.pending.pending.Inputs[0].As(li.asSource(rec)), func() {}, nil
+		return li.pending.unwritten.Inputs[0].As(li.asSource(rec)), func() {}, nil
 	}
 	input, closeInput, err := l.store.open(li.key, rec)
 	if errors.Is(err, blocklist.ErrSnapshot) || errors.Is(err, fs.ErrNotExist) {

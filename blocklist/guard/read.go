@@ -51,28 +51,12 @@ func (g *Guards) readEssential(r io.Reader) error {
 // line's; gzip or not. Lines that are neither are counted and passed over. A list without names, or
 // with more bad lines than names, is an error.
 func (g *Guards) readPopular(r io.Reader) error {
-	r, err := unpacked(r)
-	if err != nil {
-		return err
-	}
 	var buf [maxName]byte
-	lines := 0
-	err = eachLine(r, maxPopular, func(_ int, line string) error {
-		line = strings.TrimSpace(line)
-		if len(line) == 0 || line[0] == '#' {
-			return nil
-		}
-		if lines++; lines > maxPopularLines {
-			return fmt.Errorf("%w: more than %d names", errTooLarge, maxPopularLines)
-		}
-		rank, text, ok := splitRank(line, lines)
-		if !ok {
-			g.stats.BadPopular++
-			return nil
-		}
+	bad := func() { g.stats.BadPopular++ }
+	err := eachRanked(r, bad, func(rank int, text string) error {
 		name, why, ok := readName(buf[:0], text)
 		if !ok && why != singleLabel { // lists of names that were asked for hold top-level domains
-			g.stats.BadPopular++
+			bad()
 			return nil
 		}
 		if g.names.add(name, fact(rank)<<rankShift).rank() == 0 {
@@ -92,6 +76,30 @@ func (g *Guards) readPopular(r io.Reader) error {
 		return fmt.Errorf("it holds %d names, but %d lines that are none: is it a popularity list?", g.stats.Popular, g.stats.BadPopular)
 	}
 	return nil
+}
+
+// eachRanked calls each for the lines of a popularity list, with their ranks, and bad for those that have none.
+func eachRanked(r io.Reader, bad func(), each func(rank int, text string) error) error {
+	r, err := unpacked(r)
+	if err != nil {
+		return err
+	}
+	lines := 0
+	return eachLine(r, maxPopular, func(_ int, line string) error {
+		line = strings.TrimSpace(line)
+		if len(line) == 0 || line[0] == '#' {
+			return nil
+		}
+		if lines++; lines > maxPopularLines {
+			return fmt.Errorf("%w: more than %d names", errTooLarge, maxPopularLines)
+		}
+		rank, text, ok := splitRank(line, lines)
+		if !ok {
+			bad()
+			return nil
+		}
+		return each(rank, text)
+	})
 }
 
 // splitRank parts the rank from the name of a line; byDefault is the rank of a line without one.
