@@ -300,6 +300,7 @@ func (l *Lists) afterVerify(err error) {
 	}
 	l.log.Error("the snapshot in force is damaged; it is compiled again", "err", err)
 	l.damaged, l.content, l.setAgain = true, 0, time.Time{}
+	l.abandonMerge() // it reads the damaged one
 	l.restorePrevious()
 }
 
