@@ -110,27 +110,40 @@ func (f *filter) add(key []byte, hash uint64, c crowds) {
 	set(line, hash, mixName)
 }
 
-// path is where the labels of a name begin.
+// path is what a name's labels are like.
 type path struct {
 	labels int
-	hash   uint64     // of the last two labels, if there are as many
-	start  [128]uint8 // of each label in turn
+	last   int    // where the last two labels begin; of fewer, the first
+	hash   uint64 // of the last two labels, if there are as many
 }
 
-// read finds the labels of a name without its root.
+// read walks the labels of a name without its root.
 func (p *path) read(key []byte) {
-	n := 0
-	for at := 0; at < len(key) && n < len(p.start); at += 1 + int(key[at]) {
-		p.start[n&127] = uint8(at)
-		n++
+	labels, last, end := 0, 0, 0
+	for at := 0; at < len(key); at += 1 + int(key[at]) {
+		last, end = end, at
+		labels++
 	}
-	if p.labels = n; n >= 2 {
-		p.hash = xxhash.Sum64(key[p.start[n-2]:])
+	p.labels, p.last = labels, last
+	if labels >= 2 {
+		p.hash = xxhash.Sum64(key[last:])
 	}
 }
 
-// suffix is the last n labels of key, which is without its root.
-func (p *path) suffix(key []byte, n int) []byte { return key[p.start[p.labels-n]:] }
+// start is where the last n labels of key, which is without its root, begin.
+func (p *path) start(key []byte, n int) int {
+	if n == 2 {
+		return p.last
+	}
+	at := 0
+	for range p.labels - n {
+		at += 1 + int(key[at])
+	}
+	return at
+}
+
+// suffix is the last n labels of key.
+func (p *path) suffix(key []byte, n int) []byte { return key[p.start(key, n):] }
 
 // suffixHash is the hash of the last n labels.
 func (p *path) suffixHash(key []byte, n int) uint64 {
@@ -145,12 +158,15 @@ const lastBit = 63
 
 func labelBit(labels int) uint64 { return 1 << min(labels, lastBit) }
 
+// maxLabels is how many labels a name has at most, the root not counted.
+const maxLabels = 127
+
 // deepest is the highest number of labels in a mask.
 func deepest(mask uint64) int {
 	if n := bits.Len64(mask) - 1; n < lastBit {
 		return max(n, 0)
 	}
-	return len(path{}.start)
+	return maxLabels
 }
 
 // maybe returns, as a mask of numbers of labels, which suffixes of a name may be in the snapshot; key is the name without its root.

@@ -65,6 +65,10 @@ const batch = 32
 
 // MatchBatch is Match for names[i] into verdicts[i], which is as long. The reads of memory of different names overlap.
 func (v *View) MatchBatch(names [][]byte, enforced Categories, now int64, verdicts []Verdict) {
+	if len(names) == 1 {
+		verdicts[0] = v.Match(names[0], enforced, now) // nothing would overlap
+		return
+	}
 	for len(names) > 0 {
 		n := min(len(names), batch)
 		v.matchSome(names[:n], enforced, now, verdicts[:n])
@@ -211,7 +215,7 @@ func (m *matching) records(s *Snapshot, over bool, suffix []byte, hash uint64, n
 		found = true
 		if f, ok := s.fact(id); ok && f.Scope&need != 0 && m.weigh(s, over, &f) {
 			holds := f.Decision == Block && m.view.holdsPass(hash)
-			m.decide(&f, id, over, int(m.path.start[m.path.labels-n]), holds)
+			m.decide(&f, id, over, m.path.start(m.key, n), holds)
 			if f.Decision == Allow || !m.view.allows() {
 				return true, true // nothing shorter can change it
 			}

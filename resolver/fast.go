@@ -8,94 +8,143 @@ import (
 	"rempart/resolver/cache"
 )
 
+// chunk is how many queries are worked on at a time: about as many reads of memory as a core has under way.
+const chunk = 32
+
 // Fast takes each query of a batch as far as it gets without waiting: answered, dropped, or
 // left to Slow. It reads the clock and the set once a batch, never blocks and allocates nothing.
 func (w *Worker) Fast(batch []wire.Query) {
 	now, view := w.now(), w.set.View()
-	for i := range batch {
-		q := &batch[i]
+	for rest := batch; len(rest) > 0; {
+		n := min(len(rest), chunk)
+		w.decideAll(rest[:n], view, now)
+		rest = rest[n:]
+	}
+	w.counts.batch(w.now().nano-now.nano, batch)
+}
+
+// decideAll takes a chunk of queries through the steps of decide, each step for all before the next: so the reads of memory that a step
+// waits for overlap.
+func (w *Worker) decideAll(queries []wire.Query, view *blocklist.View, now clock) {
+	var (
+		open     [chunk]*wire.Query
+		uses     [chunk]specialUse
+		names    [chunk][]byte
+		verdicts [chunk]blocklist.Verdict
+		keys     [chunk]cache.Key
+	)
+	n := 0
+	for i := range queries {
+		q := &queries[i]
 		q.Asked = now.nano
 		shape := q.Parse(w.blocked.option)
 		if shape == wire.Uncommon && w.Serves(q.Client) {
 			q.Outcome = wire.Slow
 			continue
 		}
-		w.decide(q, shape, view, now)
-		if q.Outcome == wire.Answered {
-			w.counts.answered(q)
+		if use, judged := w.begin(q, shape); judged {
+			open[n], uses[n], names[n] = q, use, q.Name()
+			n++
 		}
 	}
-	w.counts.latency(w.now().nano-now.nano, batch)
+	view.MatchBatch(names[:n], w.enforced, now.unix, verdicts[:n])
+	left := 0
+	for i, q := range open[:n] {
+		v := w.noted(q, verdicts[i])
+		if w.settle(q, uses[i], view, v) {
+			continue
+		}
+		open[left], verdicts[left], keys[left] = q, v, keyOf(q)
+		left++
+	}
+	w.cache.Near(keys[:left])
+	for i, q := range open[:left] {
+		w.fromCache(q, &keys[i], verdicts[i], view, now)
+	}
 }
 
-// decide is the order in which a query is judged, top to bottom: the first step that has an
-// answer gives it.
+// decide is the order in which a query is judged: the first step that has an answer gives it.
 func (r *Resolver) decide(q *wire.Query, shape wire.Shape, view *blocklist.View, now clock) {
+	use, judged := r.begin(q, shape)
+	if !judged {
+		return
+	}
+	v := r.match(q, view, now)
+	if r.settle(q, use, view, v) {
+		return
+	}
+	key := keyOf(q)
+	r.fromCache(q, &key, v, view, now)
+}
+
+// begin answers what no verdict is needed for, top to bottom; judged says that one is.
+func (r *Resolver) begin(q *wire.Query, shape wire.Shape) (use specialUse, judged bool) {
 	switch shape {
 	case wire.NotAQuery:
 		q.Outcome = wire.Dropped
-		return
+		return use, false
 	case wire.BadFormat:
 		q.Fail(wire.FormErr)
-		return
+		return use, false
 	case wire.BadOpcode:
 		q.Fail(wire.NotImp)
-		return
+		return use, false
 	}
 	if !r.Serves(q.Client) {
 		q.Fail(wire.Refused, wire.EDE{Code: wire.EDEProhibited})
-		return
+		return use, false
 	}
 	if shape == wire.BadEDNS {
 		q.Fail(wire.BadVers)
-		return
+		return use, false
 	}
 	if q.Class != wire.ClassIN {
 		r.otherClass(q)
-		return
+		return use, false
 	}
 	if r.metaType(q) {
-		return
+		return use, false
 	}
 	use, zoneAt := r.specialUse(q)
 	switch use {
 	case ordinary, judgedFirst, probed:
-	default:
-		r.answerSpecial(q, use, zoneAt)
-		return
+		return use, true
 	}
-	verdict := r.match(q, view, now)
-	if r.blocks(verdict) {
-		r.block(q, view, verdict)
-		return
-	}
-	if use == judgedFirst {
-		r.answerSpecial(q, use, zoneAt)
-		return
-	}
-	if !q.Has(wire.FlagRD) {
-		// Nothing here is authoritative, and what others asked for is nobody's business.
-		q.Fail(wire.Refused, wire.EDE{Code: wire.EDENotAuthority})
-		return
-	}
-	if q.Type == wire.TypeANY {
-		r.answerANY(q)
-		return
-	}
-	if use == probed {
-		q.Outcome = wire.Slow // perhaps one of our own probes, come back
-		return
-	}
-	r.fromCache(q, verdict, view, now)
+	r.answerSpecial(q, use, zoneAt)
+	return use, false
 }
 
-// match is the view's verdict on the question, noted for counting. DS and DNSKEY are never blocked:
-// they belong to the chain of trust of other names.
+// settle answers what the verdict and the query's own facts decide; false leaves it to the cache.
+func (r *Resolver) settle(q *wire.Query, use specialUse, view *blocklist.View, v blocklist.Verdict) bool {
+	switch {
+	case r.blocks(v):
+		r.block(q, view, v)
+	case use == judgedFirst:
+		r.answerSpecial(q, use, lastLabel(q.Name()))
+	case !q.Has(wire.FlagRD):
+		// Nothing here is authoritative, and what others asked for is nobody's business.
+		q.Fail(wire.Refused, wire.EDE{Code: wire.EDENotAuthority})
+	case q.Type == wire.TypeANY:
+		r.answerANY(q)
+	case use == probed:
+		q.Outcome = wire.Slow // perhaps one of our own probes, come back
+	default:
+		return false
+	}
+	return true
+}
+
+// match is the view's verdict on the question, noted.
 func (r *Resolver) match(q *wire.Query, view *blocklist.View, now clock) blocklist.Verdict {
+	return r.noted(q, view.Match(q.Name(), r.enforced, now.unix))
+}
+
+// noted is a verdict on the question, noted for counting. DS and DNSKEY are never blocked:
+// they belong to the chain of trust of other names.
+func (r *Resolver) noted(q *wire.Query, v blocklist.Verdict) blocklist.Verdict {
 	if chainOfTrust(q.Type) {
 		return blocklist.Verdict{Until: blocklist.Forever}
 	}
-	v := view.Match(q.Name(), r.enforced, now.unix)
 	q.Verdict = uint8(v.Action)
 	return v
 }
@@ -118,9 +167,8 @@ func (r *Resolver) Serves(client netip.Addr) bool {
 }
 
 // fromCache answers from the cache, or leaves the query to Slow.
-func (r *Resolver) fromCache(q *wire.Query, verdict blocklist.Verdict, view *blocklist.View, now clock) {
-	key := keyOf(q)
-	e := r.cache.Get(&key)
+func (r *Resolver) fromCache(q *wire.Query, key *cache.Key, verdict blocklist.Verdict, view *blocklist.View, now clock) {
+	e := r.cache.Get(key)
 	if e == nil || !e.Fresh(now.mono) && !(e.Failed(now.mono) && e.Stale(now.mono)) {
 		q.Outcome = wire.Slow
 		return

@@ -34,20 +34,46 @@ func (c *counts) answered(q *wire.Query) {
 	if q.Cached {
 		c.hits.Add(1)
 	}
-	c.queries[q.Transport][q.Verdict][min(q.Rcode, rcodes-1)].Add(1)
+	c.kind(q).Add(1)
 }
 
-// latency observes the answered ones of a batch, which all took as long.
-func (c *counts) latency(nano int64, batch []wire.Query) {
-	n := 0
+// kind counts the answers like q's.
+func (c *counts) kind(q *wire.Query) *atomic.Uint64 {
+	return &c.queries[q.Transport][q.Verdict][min(q.Rcode, rcodes-1)]
+}
+
+// batch counts the answered ones of a batch, which all took as long. Most are of one kind: those are added up first.
+func (c *counts) batch(nano int64, batch []wire.Query) {
+	var kind *atomic.Uint64
+	answered, hits, alike := 0, 0, uint64(0)
 	for i := range batch {
-		if batch[i].Outcome == wire.Answered {
-			n++
+		q := &batch[i]
+		if q.Outcome != wire.Answered {
+			continue
 		}
+		answered++
+		if q.Cached {
+			hits++
+		}
+		if k := c.kind(q); k != kind {
+			if kind != nil {
+				kind.Add(alike)
+			}
+			kind, alike = k, 0
+		}
+		alike++
 	}
-	c.observe(nano, n)
+	if answered == 0 {
+		return
+	}
+	kind.Add(alike)
+	if hits > 0 {
+		c.hits.Add(uint64(hits))
+	}
+	c.observe(nano, answered)
 }
 
+// observe notes how long n answers took each.
 func (c *counts) observe(nano int64, n int) {
 	i := 0
 	for i < len(latencyBounds) && nano > latencyBounds[i] {

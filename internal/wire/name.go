@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -121,6 +122,26 @@ func Lower(c byte) byte {
 		return c + ('a' - 'A')
 	}
 	return c
+}
+
+// lowerName copies a wire-format name, as long as dst, in lower case. Lengths of labels are below the letters, and so stay.
+func lowerName(dst, name []byte) {
+	name = name[:len(dst)]
+	i := 0
+	for ; i+8 <= len(dst); i += 8 {
+		binary.LittleEndian.PutUint64(dst[i:], lower8(binary.LittleEndian.Uint64(name[i:])))
+	}
+	for ; i < len(dst); i++ {
+		dst[i] = Lower(name[i])
+	}
+}
+
+// lower8 is Lower of eight octets at once: in each, bit 7 of a sum tells whether it is at or past a letter.
+func lower8(w uint64) uint64 {
+	const each = 0x0101010101010101
+	low := w &^ (0x80 * each)
+	fromA, pastZ := low+(0x80-'A')*each, low+(0x80-'Z'-1)*each
+	return w | (fromA&^pastZ&^w&(0x80*each))>>2
 }
 
 // NameLen is the length in octets, root included, of the uncompressed wire-format name

@@ -155,13 +155,8 @@ func (q *Query) parseQuestion() bool {
 		}
 		n := int(msg[off])
 		// A pointer here could only lead into the header: no question is compressed.
-		if n > MaxLabel || off+1+n > len(msg) || off-HeaderLen+1+n > MaxName {
+		if n > MaxLabel || off-HeaderLen+1+n > MaxName {
 			return false
-		}
-		at := off - HeaderLen
-		q.name[at] = byte(n)
-		for i, c := range msg[off+1 : off+1+n] {
-			q.name[at+1+i] = Lower(c)
 		}
 		off += 1 + n
 		if n == 0 {
@@ -172,6 +167,7 @@ func (q *Query) parseQuestion() bool {
 		return false
 	}
 	q.nameLen = off - HeaderLen
+	lowerName(q.name[:q.nameLen], msg[HeaderLen:off])
 	q.Type = binary.BigEndian.Uint16(msg[off:])
 	q.Class = binary.BigEndian.Uint16(msg[off+2:])
 	q.BodyAt = off + questionTail

@@ -6,6 +6,8 @@ package cache
 import (
 	"fmt"
 	"hash/maphash"
+	"math/bits"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -79,15 +81,56 @@ func (c *Cache) Hash(key *Key) uint64 {
 }
 
 func (c *Cache) bucket(hash uint64) (int, *bucket) {
-	i := int(hash % uint64(len(c.buckets)))
-	return i, &c.buckets[i]
+	i, _ := bits.Mul64(hash, uint64(len(c.buckets)))
+	return int(i), &c.buckets[i]
 }
 
-func tagOf(hash uint64) uint64 { return hash>>56 | 1 } // 0 is an empty slot's
+func tagOf(hash uint64) uint64 { return hash&0xff | 1 } // 0 is an empty slot's
+
+// Near has the processor read ahead what Get will look at for each of a batch of keys, and notes their hashes in them: each step is done
+// for all keys before the next, so that the reads overlap. It changes nothing Get returns.
+func (c *Cache) Near(keys []Key) {
+	for i := range keys {
+		keys[i].hash = c.Hash(&keys[i])
+	}
+	if len(keys) < 2 {
+		return // nothing would overlap
+	}
+	near := uint64(0) // means nothing: it is for the compiler to keep the reads
+	for i := range keys {
+		_, b := c.bucket(keys[i].hash)
+		near += b.tags.Load()
+	}
+	for i := range keys {
+		if e := c.likely(keys[i].hash); e != nil {
+			near += e.hash + uint64(e.uses.Load())
+		}
+	}
+	for i := range keys {
+		if e := c.likely(keys[i].hash); e != nil {
+			near += uint64(e.data[0])
+		}
+	}
+	runtime.KeepAlive(near)
+}
+
+// likely is the first entry with the tag of hash: mostly the one Get returns.
+func (c *Cache) likely(hash uint64) *Entry {
+	_, b := c.bucket(hash)
+	for i, tags := 0, b.tags.Load(); i < ways; i, tags = i+1, tags>>8 {
+		if tags&0xff == tagOf(hash) {
+			return b.slots[i].Load()
+		}
+	}
+	return nil
+}
 
 // Get returns the entry of key, fresh or not, or nil. It takes no lock and allocates nothing.
 func (c *Cache) Get(key *Key) *Entry {
-	hash := c.Hash(key)
+	hash := key.hash
+	if hash == 0 {
+		hash = c.Hash(key)
+	}
 	_, b := c.bucket(hash)
 	tags, tag := b.tags.Load(), tagOf(hash)
 	for i := range b.slots {

@@ -31,6 +31,7 @@ type Key struct {
 	Class uint16
 	DO    bool
 	CD    bool
+	hash  uint64 // 0 before Near
 }
 
 // Entry is one packed answer: immutable but for its marks, safe for concurrent use. Times
