@@ -3,6 +3,7 @@
 package listen
 
 import (
+	"io"
 	"net"
 	"net/netip"
 	"testing"
@@ -47,5 +48,24 @@ func TestBatchAllocatesNothing(t *testing.T) {
 		if allocs != 0 {
 			t.Errorf("%s: %v allocations a batch", addr, allocs)
 		}
+	}
+}
+
+// TestStreamAllocatesNothing asks and is answered over a kept connection.
+func TestStreamAllocatesNothing(t *testing.T) {
+	s, _ := serve(t, &fakeHandler{}, Config{Workers: 1}, nil)
+	c := dial(t, "tcp", addrOf(s))
+	frames := framed(query(t, 1, "a.example"), query(t, 2, "b.example"))
+	answers := make([]byte, len(frames)+2*len("\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x01\x00\x04\x7f\x00\x00\x01"))
+	allocs := testing.AllocsPerRun(100, func() {
+		if _, err := c.Write(frames); err != nil {
+			t.Error(err)
+		}
+		if _, err := io.ReadFull(c, answers); err != nil {
+			t.Error(err)
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations for two queries", allocs)
 	}
 }

@@ -35,7 +35,11 @@ type stream struct {
 	stopping atomic.Bool
 	slots    chan struct{} // one is taken by each query on the slow path, until its answer is written
 	slow     sync.WaitGroup
-	writing  sync.Mutex
+	readBy   limit  // of the reader
+	out      []byte // the reader's, for the answers of a batch
+
+	writing sync.Mutex
+	writeBy limit
 
 	mu       sync.Mutex
 	ready    [][]byte // framed answers of the slow path, not yet written
@@ -62,7 +66,7 @@ func (st *stream) run() {
 		if !st.answer(batch) || st.stranger {
 			return
 		}
-		buf = st.shrink(append(buf[:0], buf[used:]...))
+		buf, st.out = st.shrink(append(buf[:0], buf[used:]...)), st.shrink(st.out[:0])
 		for i := range batch {
 			if cap(batch[i].Out) > keptRoom {
 				batch[i].Out = nil
@@ -71,13 +75,26 @@ func (st *stream) run() {
 	}
 }
 
+// limit is when a connection's reads or writes end. It is moved only when that is worth telling the runtime, which costs more
+// than answering a query: so it may be later, by a sixteenth, than asked for.
+type limit struct {
+	moved time.Time
+	by    time.Duration
+}
+
+// move has set set it to that long from now.
+func (l *limit) move(by time.Duration, set func(time.Time) error) {
+	if now := time.Now(); by != l.by || now.Sub(l.moved) > by/16 {
+		l.moved, l.by = now, by
+		_ = set(now.Add(by + by/16))
+	}
+}
+
 // allow sets how long the client may take from now on; once the server stops, only for what is under way already.
 func (st *stream) allow(d time.Duration) {
-	for _, d := range []time.Duration{d, drainRead} {
-		_ = st.conn.SetReadDeadline(time.Now().Add(d))
-		if !st.stopping.Load() { // asked after, so that stop's own deadline is not undone
-			return
-		}
+	st.readBy.move(d, st.conn.SetReadDeadline)
+	if st.stopping.Load() { // asked after, so that stop's own deadline is not undone
+		_ = st.conn.SetReadDeadline(time.Now().Add(drainRead))
 	}
 }
 
@@ -157,8 +174,7 @@ func (st *stream) frames(batch []wire.Query, buf []byte, idle time.Duration) (_ 
 
 // answer writes what a batch's queries have, then hands the slow ones over; false ends the connection.
 func (st *stream) answer(batch []wire.Query) bool {
-	sound := true
-	var out []byte
+	sound, out := true, st.out[:0]
 	for i := range batch {
 		switch q := &batch[i]; q.Outcome {
 		case wire.Dropped:
@@ -167,6 +183,7 @@ func (st *stream) answer(batch []wire.Query) bool {
 			out = frame(out, q.Out)
 		}
 	}
+	st.out = out
 	if !st.write(out) {
 		return false
 	}
@@ -197,7 +214,7 @@ func (st *stream) write(frames []byte) bool {
 	}
 	st.writing.Lock()
 	defer st.writing.Unlock()
-	_ = st.conn.SetWriteDeadline(time.Now().Add(st.server.limits.idle))
+	st.writeBy.move(st.server.limits.idle, st.conn.SetWriteDeadline)
 	if _, err := st.conn.Write(frames); err != nil {
 		if c, ok := st.conn.(*net.TCPConn); ok {
 			_ = c.SetLinger(0) // or the kernel would keep for it, for minutes, what it does not take

@@ -32,8 +32,8 @@ type udpWorker struct {
 	sendFailures atomic.Uint64
 }
 
-func newUDPWorker(conn *net.UDPConn, _ bool, h Handler, p *pool) (*udpWorker, error) {
-	w := &udpWorker{conn: conn, handler: h, pool: p}
+func newUDPWorker(conn *net.UDPConn, _ bool, c Config, p *pool, _ *seats) (*udpWorker, error) {
+	w := &udpWorker{conn: conn, handler: c.NewHandler(), pool: p}
 	w.copies.New = func() any { return &slowQuery{} }
 	return w, nil
 }

@@ -1,0 +1,160 @@
+package listen
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"rempart/internal/wire"
+)
+
+const (
+	batchSize  = 64
+	packetSize = 4096 // a longer query is cut, and so answered FORMERR
+	// answerSize is what an answer's buffer begins with: the largest that is sent, and room for a cached
+	// one to be laid out before it is found too large.
+	answerSize  = 2048
+	controlSize = 64 // room for one packet-info message
+	// apart keeps buffers of a batch from beginning a power of two apart: then all would share a few lines of the processor's caches.
+	apart = 64 + 128
+)
+
+// mmsghdr is the kernel's struct of recvmmsg(2): a header and the length of what came.
+type mmsghdr struct {
+	hdr unix.Msghdr
+	len uint32
+}
+
+// messages are the datagrams of one batch as the kernel takes them: those that came, and the answers.
+type messages struct {
+	in, out  [batchSize]mmsghdr
+	inVec    [batchSize]unix.Iovec
+	outVec   [batchSize]unix.Iovec
+	peers    [batchSize]unix.RawSockaddrInet6 // large enough for either family
+	controls [batchSize][controlSize]byte
+	packets  []byte
+	wildcard bool // the address asked is told with each, and answered from
+	used     int  // of in, by what came last
+	ready    int  // of out
+}
+
+func newMessages(wildcard bool) *messages {
+	m := &messages{wildcard: wildcard, packets: make([]byte, batchSize*(packetSize+apart)), used: batchSize}
+	for i := range m.in {
+		m.inVec[i].Base = &m.packets[i*(packetSize+apart)]
+		m.inVec[i].SetLen(packetSize)
+		in, out := &m.in[i].hdr, &m.out[i].hdr
+		in.Name = (*byte)(unsafe.Pointer(&m.peers[i]))
+		in.Iov, out.Iov = &m.inVec[i], &m.outVec[i]
+		in.SetIovlen(1)
+		out.SetIovlen(1)
+	}
+	return m
+}
+
+// prepare makes the headers that were filled last ready to be filled again.
+func (m *messages) prepare() {
+	for i := range m.in[:m.used] {
+		h := &m.in[i].hdr
+		h.Namelen = unix.SizeofSockaddrInet6
+		if m.wildcard {
+			h.Control = &m.controls[i][0]
+			h.SetControllen(controlSize)
+		}
+	}
+	m.used = 0
+}
+
+// receive takes what has come, without waiting.
+func (m *messages) receive(fd uintptr) (int, syscall.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&m.in)), batchSize, unix.MSG_DONTWAIT, 0, 0)
+	return m.received(n, errno)
+}
+
+// await waits in the kernel, as long as the socket's receive timeout, until one has come, and takes what has. Go's scheduler is not told of
+// the wait, which would have its monitor take the processor away and wake all the time; when the collector wants the thread, its signal ends the wait.
+func (m *messages) await(fd uintptr) (int, syscall.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&m.in)), batchSize, unix.MSG_WAITFORONE, 0, 0)
+	return m.received(n, errno)
+}
+
+func (m *messages) received(n uintptr, errno syscall.Errno) (int, syscall.Errno) {
+	if errno != 0 {
+		return 0, errno
+	}
+	m.used = int(n)
+	return m.used, 0
+}
+
+// query makes q what came as message i.
+func (m *messages) query(q *wire.Query, i int) {
+	q.Packet = m.packets[i*(packetSize+apart):][:m.in[i].len]
+	var port uint16
+	q.Client, port = peer(&m.peers[i])
+	if port == 0 {
+		q.Packet = nil // nobody can be answered there: no query to the handler
+	}
+}
+
+// peer reads a socket address of either family.
+func peer(sa *unix.RawSockaddrInet6) (netip.Addr, uint16) {
+	if sa.Family == unix.AF_INET {
+		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+		return netip.AddrFrom4(v4.Addr), hostOrder(v4.Port)
+	}
+	return netip.AddrFrom16(sa.Addr).Unmap(), hostOrder(sa.Port)
+}
+
+func hostOrder(port uint16) uint16 {
+	return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&port))[:])
+}
+
+// answer adds out as the answer to message i, to go back to where that came from, leaving from the address it was sent to.
+func (m *messages) answer(i int, out []byte) {
+	n := m.ready
+	m.ready++
+	m.outVec[n].Base = &out[0]
+	m.outVec[n].SetLen(len(out))
+	h, in := &m.out[n].hdr, &m.in[i].hdr
+	h.Name, h.Namelen = in.Name, in.Namelen
+	if !m.wildcard {
+		return
+	}
+	h.Control = nil
+	h.SetControllen(0)
+	if in.Controllen > 0 {
+		answerFrom(m.controls[i][:in.Controllen])
+		h.Control, h.Controllen = in.Control, in.Controllen
+	}
+}
+
+// answerFrom turns the packet info that was received into one to send with: the address stays, the
+// interface is the routing's to choose, but for link-local ones, which mean nothing without.
+func answerFrom(control []byte) {
+	if len(control) < unix.SizeofCmsghdr {
+		return
+	}
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
+	data := control[unix.CmsgLen(0):]
+	switch {
+	case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
+		(*unix.Inet4Pktinfo)(unsafe.Pointer(&data[0])).Ifindex = 0
+	case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
+		info := (*unix.Inet6Pktinfo)(unsafe.Pointer(&data[0]))
+		if !netip.AddrFrom16(info.Addr).IsLinkLocalUnicast() {
+			info.Ifindex = 0
+		}
+	}
+}
+
+// send gives the kernel the answers from number at on, and returns how many it took.
+func (m *messages) send(fd uintptr, at int) (int, syscall.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&m.out[at])), uintptr(m.ready-at), unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}

@@ -1,0 +1,84 @@
+package listen
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const receiveRoom = 4 << 20 // octets of the kernel's receive queue asked for
+
+// tune sets up a socket, our own or one handed over, as far as the kernel lets it: options of the other
+// family fail, and a smaller receive queue only shows in the figures. Its error is of what the worker relies on.
+func tune(fd uintptr, spin time.Duration) error {
+	set := func(level, opt, value int) error { return unix.SetsockoptInt(int(fd), level, opt, value) }
+	if set(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveRoom) != nil {
+		_ = set(unix.SOL_SOCKET, unix.SO_RCVBUF, receiveRoom)
+	}
+	// Where the answer is to leave from is known from where the query was sent to. One message tells it: an
+	// IPv6 socket that takes IPv4 too tells of both kinds in IPv6's.
+	if set(unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1) != nil {
+		_ = set(unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+	}
+	// RFC 9715 section 3.1: answers leave with DF set and are never fragmented; what the path's
+	// size is said to be, which anybody can forge, is not believed.
+	_ = set(unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
+	_ = set(unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE)
+	if spin > 0 {
+		// Where the kernel lets it, asking the socket asks its device too.
+		_ = set(unix.SOL_SOCKET, unix.SO_BUSY_POLL, int(spin.Microseconds()))
+	}
+	// A worker that waits in the kernel does so for a while only. What must not wait says so itself.
+	timeout := unix.NsecToTimeval(kernelWait.Nanoseconds())
+	return errors.Join(
+		os.NewSyscallError("setsockopt", unix.SetsockoptTimeval(int(fd), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout)),
+		os.NewSyscallError("fcntl", unix.SetNonblock(int(fd), false)))
+}
+
+// controlPacket sets a UDP socket up before it is bound.
+func controlPacket(network, _ string, c syscall.RawConn) error {
+	var err error
+	set := func(fd uintptr, level, opt, value int) {
+		if err == nil {
+			err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), level, opt, value))
+		}
+	}
+	ctl := c.Control(func(fd uintptr) {
+		set(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		if network == "udp6" {
+			set(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+		}
+	})
+	return errors.Join(ctl, err)
+}
+
+// controlStream lets both wildcards be bound.
+func controlStream(network, _ string, c syscall.RawConn) error {
+	if network != "tcp6" {
+		return nil
+	}
+	var err error
+	ctl := c.Control(func(fd uintptr) {
+		err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1))
+	})
+	return errors.Join(ctl, err)
+}
+
+// drops is how many queries the kernel dropped because the socket's queue was full.
+func (w *udpWorker) drops() (n uint64) {
+	const memInfoDrops = 8 // SK_MEMINFO_DROPS of linux/sock_diag.h
+	_ = w.raw.Control(func(fd uintptr) {
+		var info [memInfoDrops + 1]uint32
+		size := uint32(unsafe.Sizeof(info))
+		_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
+			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+		if errno == 0 && size == uint32(unsafe.Sizeof(info)) {
+			n = uint64(info[memInfoDrops])
+		}
+	})
+	return n
+}
