@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // What the commands that measure a whole program share.
@@ -26,13 +28,24 @@ func WriteLines(path string, names []string, suffix string) error {
 	return errors.Join(w.Flush(), f.Close())
 }
 
-// FreeAddr is an address on loopback that nobody answers on now.
+// FreeAddr is an address on loopback that nobody answers on now, neither over UDP nor over TCP.
 func FreeAddr() (string, error) {
-	probe, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	const tries = 20
+	var last error
+	for range tries {
+		packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			return "", err
+		}
+		addr := packets.LocalAddr().String()
+		stream, err := net.Listen("tcp", addr)
+		if err != nil { // taken over TCP only: another port
+			last = errors.Join(err, packets.Close())
+			continue
+		}
+		return addr, errors.Join(stream.Close(), packets.Close())
 	}
-	return probe.LocalAddr().String(), probe.Close()
+	return "", fmt.Errorf("no port is free over both UDP and TCP: %w", last)
 }
 
 // Environ is this process's environment without Rempart's settings, and with those given.
@@ -54,4 +67,41 @@ func Memory(pid int, field string) int {
 		}
 	}
 	return 0
+}
+
+// CPU is the time a process was on a processor, user's and system's, all threads together. Threads that ended are
+// not in it. precise is by the scheduler's count of nanoseconds, ticks by the hundredths of a second of the process's status.
+func CPU(pid int) (precise, ticks time.Duration, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	// The name, in parentheses, may hold anything; the fields are counted behind it.
+	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	if len(fields) < 13 {
+		return 0, 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	}
+	user, err1 := strconv.Atoi(fields[11])
+	system, err2 := strconv.Atoi(fields[12])
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, 0, err
+	}
+	ticks = time.Duration(user+system) * 10 * time.Millisecond
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil || len(threads) == 0 {
+		return ticks, ticks, err // a kernel without it
+	}
+	for _, t := range threads {
+		b, err := os.ReadFile(t)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // ended meanwhile
+		}
+		first, _, _ := strings.Cut(string(b), " ")
+		n, err2 := strconv.ParseInt(first, 10, 64)
+		if err := errors.Join(err, err2); err != nil {
+			return 0, 0, err
+		}
+		precise += time.Duration(n)
+	}
+	return precise, ticks, nil
 }

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// generator runs dnsperf.
+type generator struct {
+	path string
+	dir  string // for what it says
+}
+
+// Over UDP and TCP alike: ten sockets, two hundred queries under way, a query lost after two seconds.
+var usual = []string{"-c", "10", "-T", "1", "-q", "200", "-t", "2"}
+
+// counts is what dnsperf says of a run.
+type counts struct {
+	Completed int
+	Lost      int
+	Others    int // answers other than NOERROR
+	Seconds   float64
+}
+
+// run sends the queries of a file to addr, on the cores given, and leaves what dnsperf says in a file.
+func (g generator) run(ctx context.Context, cores, addr, file string, args ...string) (output string, err error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", err
+	}
+	// A file, not a pipe: whoever read a pipe meanwhile would take time from those that are measured.
+	output = filepath.Join(g.dir, "dnsperf.output")
+	f, err := os.Create(output)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	var complaint bytes.Buffer
+	cmd := exec.CommandContext(ctx, "taskset", slices.Concat([]string{"-c", cores, g.path, "-s", host, "-p", port, "-d", file}, usual, args)...)
+	cmd.Stdout, cmd.Stderr = f, &complaint
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		return "", fmt.Errorf("running dnsperf: %w: %s", err, complaint.String())
+	}
+	return output, nil
+}
+
+// load is a run of which only the counts matter.
+func (g generator) load(ctx context.Context, cores, addr, file string, args ...string) (counts, error) {
+	output, err := g.run(ctx, cores, addr, file, args...)
+	if err != nil {
+		return counts{}, err
+	}
+	f, err := os.Open(output)
+	if err != nil {
+		return counts{}, err
+	}
+	defer f.Close()
+	c, _, err := readOutput(f)
+	return c, err
+}
+
+// timed is a run at a fixed rate, with the time that each query took.
+func (g generator) timed(ctx context.Context, addr, file string, rate, seconds int, args ...string) (delay, error) {
+	args = append([]string{"-v", "-Q", strconv.Itoa(rate), "-l", strconv.Itoa(seconds)}, args...)
+	output, err := g.run(ctx, loadCore, addr, file, args...)
+	if err != nil {
+		return delay{}, err
+	}
+	f, err := os.Open(output)
+	if err != nil {
+		return delay{}, err
+	}
+	defer f.Close()
+	c, times, err := readOutput(f)
+	if err != nil {
+		return delay{}, err
+	}
+	return delayOf(c, times), nil
+}
+
+var (
+	countLine = regexp.MustCompile(`^\s*Queries (completed|lost):\s+(\d+)`)
+	timeLine  = regexp.MustCompile(`^\s*Run time \(s\):\s+([\d.]+)`)
+	codesLine = regexp.MustCompile(`^\s*Response codes:`)
+	oneCode   = regexp.MustCompile(`([A-Z]+\d*) (\d+) \(`)
+)
+
+// readOutput reads what dnsperf wrote: its statistics and, of queries told one by one (-v), the time each answered one took. It holds one line
+// at a time.
+func readOutput(r io.Reader) (c counts, times []time.Duration, err error) {
+	const longestLine = 4096
+	complete := false
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, longestLine), longestLine)
+	for lines.Scan() {
+		line := lines.Bytes()
+		if bytes.HasPrefix(line, []byte("> ")) {
+			t, lost, err := readQuery(string(line))
+			if err != nil {
+				return c, nil, err
+			}
+			if !lost {
+				times = append(times, t)
+			}
+			continue
+		}
+		if m := countLine.FindSubmatch(line); m != nil {
+			n, err := strconv.Atoi(string(m[2]))
+			if err != nil {
+				return c, nil, fmt.Errorf("dnsperf's counts: %w", err)
+			}
+			if string(m[1]) == "completed" {
+				c.Completed = n
+			} else {
+				c.Lost = n
+			}
+		} else if m := timeLine.FindSubmatch(line); m != nil {
+			if c.Seconds, err = strconv.ParseFloat(string(m[1]), 64); err != nil {
+				return c, nil, fmt.Errorf("dnsperf's run time: %w", err)
+			}
+			complete = true
+		} else if codesLine.Match(line) {
+			for _, m := range oneCode.FindAllSubmatch(line, -1) {
+				if n, err := strconv.Atoi(string(m[2])); err == nil && string(m[1]) != "NOERROR" {
+					c.Others += n
+				}
+			}
+		}
+	}
+	switch {
+	case lines.Err() != nil:
+		return c, nil, fmt.Errorf("reading dnsperf's output: %w", lines.Err())
+	case !complete || c.Completed == 0:
+		return c, nil, errors.New("dnsperf completed no query")
+	}
+	return c, times, nil
+}
+
+// readQuery reads what dnsperf tells of one query: "> NOERROR www.example.com A 0.000104"; or, of one lost, "> T www.example.com A".
+func readQuery(line string) (t time.Duration, lost bool, err error) {
+	fields := strings.Fields(line)
+	if len(fields) > 1 && fields[1] == "T" {
+		return 0, true, nil
+	}
+	if len(fields) < 5 {
+		return 0, false, fmt.Errorf("dnsperf tells of a query in a way that is not known: %q", line)
+	}
+	seconds, err := strconv.ParseFloat(fields[len(fields)-1], 64)
+	if err != nil {
+		return 0, false, fmt.Errorf("dnsperf's time of a query: %w", err)
+	}
+	return time.Duration(math.Round(seconds * 1e9)), false, nil
+}
+
+// delay is how long the queries of a run took.
+type delay struct {
+	P50, P99, P999 time.Duration
+	Completed      int
+	Lost           int
+	Seconds        float64
+}
+
+func delayOf(c counts, times []time.Duration) delay {
+	slices.Sort(times)
+	return delay{percentile(times, 50), percentile(times, 99), percentile(times, 99.9), c.Completed, c.Lost, c.Seconds}
+}
+
+// percentile is the least of the sorted times that p percent of all do not exceed; 0 of none.
+func percentile(sorted []time.Duration, p float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	rank := int(math.Ceil(p / 100 * float64(len(sorted))))
+	return sorted[min(max(rank, 1), len(sorted))-1]
+}

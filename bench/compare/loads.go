@@ -1,0 +1,156 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"rempart/bench"
+	"rempart/blocklist"
+	"rempart/blocklist/guard"
+)
+
+// The loads, as tables call them.
+const (
+	distinct = "blocked, all distinct" // every listed name, in no order, once
+	blocked  = "blocked"               // hot listed names, in turn
+	cached   = "cached"                // hot popular names, in turn
+	mixed    = "mixed"                 // 95 % cached, 3 % blocked, 2 % names never asked before
+)
+
+const (
+	hot         = 10_000  // names of the blocked and of the cached load
+	fastest     = 200_000 // queries/s that nothing here exceeds: the length of a mixed load
+	longestName = 200     // octets of text: room for the policy zone's name and for a label before it
+)
+
+// loads makes the queries.
+type loads struct {
+	dir     string
+	names   []string // on the list
+	popular []string // not on the list, nor below a name that is
+	made    int      // names made up so far, so that none is made twice
+	rng     *rand.Rand
+}
+
+// newLoads chooses the names and writes the loads that stay the same.
+func newLoads(dir string, listed int) (*loads, error) {
+	l := &loads{dir: dir, rng: rand.New(rand.NewPCG(7, 7))}
+	names, err := bench.Blocked(listed)
+	if err != nil {
+		return nil, err
+	}
+	if l.names, err = acceptable(names); err != nil {
+		return nil, err
+	}
+	on := make(map[string]bool, len(l.names))
+	for _, n := range l.names {
+		on[n] = true
+	}
+	popular, err := bench.Popular(2 * hot)
+	if err != nil {
+		return nil, err
+	}
+	l.popular = slices.DeleteFunc(popular, func(n string) bool { return !plain(n) || below(on, n) })
+	if len(l.names) < hot || len(l.popular) < hot {
+		return nil, fmt.Errorf("%d names to block and %d to ask for are left of the workload: it takes %d of each", len(l.names), len(l.popular), hot)
+	}
+	l.popular = l.popular[:hot]
+	shuffled := slices.Clone(l.names)
+	l.rng.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+	for load, names := range map[string][]string{distinct: shuffled, blocked: l.names[:hot], cached: l.popular} {
+		if err := bench.WriteLines(l.path(load), names, " A"); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// acceptable are the names that every server can be given: plain ones, and none that Rempart's guards would not take from a list, so that all
+// have the same to do.
+func acceptable(names []string) ([]string, error) {
+	guards, err := guard.New(guard.Config{})
+	if err != nil {
+		return nil, err
+	}
+	var wire []byte
+	return slices.DeleteFunc(names, func(n string) bool {
+		if !plain(n) {
+			return true
+		}
+		if wire, err = blocklist.AppendName(wire[:0], n); err != nil {
+			return true
+		}
+		return guards.Check(blocklist.Listing{Name: wire, Scope: blocklist.Subtree}).Outcome != guard.Pass
+	}), nil
+}
+
+// special are the top-level names that servers answer themselves, each its own choice of them (RFC 6761 and its like).
+var special = []string{"alt", "arpa", "example", "internal", "invalid", "lan", "local", "localhost", "onion", "test"}
+
+// plain is a name that is written the same in every server's configuration, and is of no special use.
+func plain(name string) bool {
+	top := name[strings.LastIndexByte(name, '.')+1:]
+	return len(name) <= longestName && len(top) < len(name) && !slices.Contains(special, top) &&
+		!strings.ContainsFunc(name, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '.' && r != '-' && r != '_'
+		})
+}
+
+// below reports whether a name is listed, or one above it.
+func below(on map[string]bool, name string) bool {
+	for {
+		if on[name] {
+			return true
+		}
+		_, parent, ok := strings.Cut(name, ".")
+		if !ok {
+			return false
+		}
+		name = parent
+	}
+}
+
+// list and zone are where the list is, a name a line and as a response policy zone: in a folder that nothing else is written to, since it
+// may be watched.
+func (l *loads) list() string { return filepath.Join(l.dir, listFolder, "list.txt") }
+func (l *loads) zone() string { return filepath.Join(l.dir, listFolder, "list.rpz") }
+
+const listFolder = "list"
+
+func (l *loads) writeLists() error {
+	return errors.Join(os.MkdirAll(filepath.Dir(l.list()), 0o755), bench.WriteLines(l.list(), l.names, ""), writeZone(l.zone(), l.names))
+}
+
+func (l *loads) path(load string) string {
+	return filepath.Join(l.dir, strings.ReplaceAll(load, ", ", "-")+".queries")
+}
+
+// file is the load's file of queries, one a line. The mixed load is made anew each time: the file is good until the next call, and long
+// enough for so many seconds.
+func (l *loads) file(load string, seconds int) (string, error) {
+	path := l.path(load)
+	if load != mixed {
+		return path, nil
+	}
+	queries := make([]string, seconds*fastest)
+	for i := range queries {
+		switch p := l.rng.IntN(100); {
+		case p < 95:
+			queries[i] = l.popular[l.rng.IntN(hot)]
+		case p < 98:
+			queries[i] = l.names[l.rng.IntN(hot)]
+		default:
+			l.made++
+			queries[i] = fmt.Sprintf("m%x.%s", l.made, l.popular[l.made%hot])
+		}
+	}
+	return path, bench.WriteLines(path, queries, " A")
+}
+
+// once reports whether a load's file is gone through once at most.
+func once(load string) bool { return load == distinct || load == mixed }

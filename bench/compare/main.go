@@ -1,0 +1,286 @@
+// Command compare measures Rempart beside other DNS servers: all block the same list, forward to the same upstream and run on one core, one at
+// a time, while dnsperf asks them from another. It installs nothing, and writes what came out as one page.
+//
+//	go run ./bench/compare                                  # everything: about an hour
+//	go run ./bench/compare -parts throughput -rounds 1 -servers rempart,unbound,echo -out /dev/stdout
+//
+// Real names are taken as package bench says. Linux only.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"rempart/bench"
+)
+
+// The parts, in the order in which they are measured.
+const (
+	partThroughput = "throughput"
+	partLatency    = "latency"
+	partTCP        = "tcp"
+	partCores      = "cores"
+	partSwap       = "swap"
+	partCollector  = "collector"
+)
+
+var allParts = []string{partThroughput, partLatency, partTCP, partCores, partSwap, partCollector}
+
+type options struct {
+	listed  int
+	servers []peer
+	parts   []string
+	rounds  int
+	seconds int // of a run
+	collect int // of the part about the collector
+	out     string
+	keep    string
+}
+
+// programs is the folder of what is built here.
+const programs = "bin"
+
+// session is one call of the command.
+type session struct {
+	options
+	dir       string
+	setup     setup
+	loads     *loads
+	generator generator
+	fleet     fleet
+	results   results
+}
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == upstreamCommand {
+		if err := serveUpstream(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "compare: the upstream:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	o, err := readFlags()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "compare:", err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := compare(ctx, o); err != nil {
+		if ctx.Err() != nil {
+			err = errors.New("interrupted")
+		}
+		fmt.Fprintln(os.Stderr, "compare:", err)
+		os.Exit(1)
+	}
+}
+
+func readFlags() (o options, err error) {
+	servers := flag.String("servers", strings.Join(allPeers(), ","), "the servers to measure")
+	parts := flag.String("parts", strings.Join(allParts, ","), "what to measure")
+	flag.IntVar(&o.listed, "listed", 1_000_000, "names on the list, 20,000 to 10,000,000")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds, 1 to 20")
+	flag.IntVar(&o.seconds, "seconds", 5, "length of a run, 1 to 30")
+	flag.IntVar(&o.collect, "collector", 60, "seconds of load in the part about the garbage collector, 1 to 600")
+	flag.StringVar(&o.out, "out", filepath.Join("bench", "RESULTS.md"), "where to write the page")
+	flag.StringVar(&o.keep, "keep", "", "a folder to keep the servers' configurations in, and what they said")
+	flag.Parse()
+	for _, f := range []struct {
+		name               string
+		value, least, most int
+	}{{"listed", o.listed, 2 * hot, 10_000_000}, {"rounds", o.rounds, 1, 20}, {"seconds", o.seconds, 1, 30}, {"collector", o.collect, 1, 600}} {
+		if f.value < f.least || f.value > f.most {
+			return o, fmt.Errorf("-%s takes a number from %d to %d", f.name, f.least, f.most)
+		}
+	}
+	if flag.NArg() > 0 {
+		return o, fmt.Errorf("%q is no flag", flag.Arg(0))
+	}
+	o.parts = strings.Split(*parts, ",")
+	for _, p := range o.parts {
+		if !slices.Contains(allParts, p) {
+			return o, fmt.Errorf("-parts: there is no %q; there are %s", p, strings.Join(allParts, ","))
+		}
+	}
+	o.servers, err = chosen(strings.Split(*servers, ","))
+	return o, err
+}
+
+// wants reports whether a part is to be measured.
+func (o options) wants(parts ...string) bool {
+	return slices.ContainsFunc(parts, func(p string) bool { return slices.Contains(o.parts, p) })
+}
+
+// say tells how far it is.
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
+}
+
+// compare makes what is needed, measures, and writes the page. Whatever it started has ended when it returns.
+func compare(ctx context.Context, o options) (err error) {
+	if runtime.GOOS != "linux" || runtime.NumCPU() < 2 {
+		return errors.New("measuring takes Linux and two cores")
+	}
+	paths, err := find(o.servers)
+	if err != nil {
+		return err
+	}
+	s := &session{options: o}
+	if s.dir, err = os.MkdirTemp("", "rempart-compare"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
+	shared := s.dir
+	if memory, err := os.MkdirTemp("/dev/shm", "rempart-compare"); err == nil {
+		defer os.RemoveAll(memory)
+		shared = memory
+	}
+	if err := build(ctx, filepath.Join(s.dir, programs), paths); err != nil {
+		return err
+	}
+	if err := s.prepareLoads(); err != nil {
+		return err
+	}
+	s.generator = generator{paths[loadGenerator], s.dir}
+	up, addr, err := launchUpstream(s.dir)
+	if err != nil {
+		return err
+	}
+	s.fleet.running = append(s.fleet.running, up)
+	defer s.fleet.end()
+	if err := up.waitUntil(ctx, 10*time.Second, func() error { _, err := upstreamAsked(addr); return err }); err != nil {
+		return err
+	}
+	s.setup = setup{dir: s.dir, shared: shared, list: s.loads.list(), zone: s.loads.zone(), upstream: addr, paths: paths}
+	s.describe(ctx)
+	err = s.all(ctx)
+	if o.keep != "" {
+		err = errors.Join(err, s.keepFiles())
+	}
+	if err != nil {
+		return err
+	}
+	if err := writePage(o.out, s.results); err != nil {
+		return err
+	}
+	say("written to %s", o.out)
+	return nil
+}
+
+// prepareLoads writes the list in both its forms, and the loads.
+func (s *session) prepareLoads() (err error) {
+	if s.loads, err = newLoads(s.dir, s.listed); err != nil {
+		return err
+	}
+	say("%d names listed", len(s.loads.names))
+	return s.loads.writeLists()
+}
+
+// all measures what was asked for. What runs beside each other is paused while another is measured.
+func (s *session) all(ctx context.Context) error {
+	if s.wants(partThroughput, partLatency, partTCP) {
+		servers, err := s.startAll(ctx)
+		if err != nil {
+			return err
+		}
+		if s.wants(partThroughput) {
+			if err := s.throughput(ctx, servers); err != nil {
+				return err
+			}
+		}
+		if s.wants(partLatency) {
+			if err := s.latency(ctx, servers); err != nil {
+				return err
+			}
+		}
+		if s.wants(partTCP) {
+			if err := s.tcp(ctx, servers); err != nil {
+				return err
+			}
+		}
+		s.fleet.endServers()
+	}
+	for _, p := range []struct {
+		name string
+		do   func(context.Context) error
+	}{{partCores, s.twoCores}, {partSwap, s.swap}, {partCollector, s.collector}} {
+		if !s.wants(p.name) {
+			continue
+		}
+		if err := p.do(ctx); err != nil {
+			return err
+		}
+		s.fleet.endServers()
+	}
+	return nil
+}
+
+// startAll starts what takes part, one after the other.
+func (s *session) startAll(ctx context.Context) (servers []*server, err error) {
+	for _, p := range s.servers {
+		if !s.wants(partThroughput, partLatency) && p.key != rempart && p.key != unbound {
+			continue // TCP alone
+		}
+		sv, err := s.start(ctx, p, p.key, serverCore)
+		if err != nil {
+			return nil, err
+		}
+		servers = append(servers, sv)
+	}
+	return servers, nil
+}
+
+// rempart is the peer that is measured alone, too.
+func (s *session) rempart() peer { return peers[0] }
+
+// describe notes what is measured, on what.
+func (s *session) describe(ctx context.Context) {
+	s.results = results{
+		Date: time.Now(), Machine: thisMachine(), Command: "go run ./bench/compare " + strings.Join(os.Args[1:], " "),
+		Listed: len(s.loads.names), Rounds: s.rounds, Seconds: s.seconds, Generator: "dnsperf " + versionOf(ctx, peer{program: loadGenerator, ask: []string{"-h"}}, s.setup.paths),
+	}
+	s.results.Names = "made up"
+	if os.Getenv(bench.ThreatNames) != "" && os.Getenv(bench.PopularNames) != "" {
+		s.results.Names = "real"
+	}
+	for _, p := range s.servers {
+		s.results.Servers = append(s.results.Servers, described{p.key, p.name, versionOf(ctx, p, s.setup.paths), p.settings})
+	}
+}
+
+// keepFiles copies each server's configuration, and what it said, to where they are wanted.
+func (s *session) keepFiles() error {
+	files, err := filepath.Glob(filepath.Join(s.dir, "*", "*"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		of := filepath.Base(filepath.Dir(file))
+		info, err := os.Stat(file)
+		if err != nil {
+			return err
+		}
+		if of == programs || of == listFolder || !info.Mode().IsRegular() {
+			continue
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(s.keep, of)
+		if err := errors.Join(os.MkdirAll(to, 0o755), os.WriteFile(filepath.Join(to, filepath.Base(file)), b, 0o644)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

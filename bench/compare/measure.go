@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"rempart/bench"
+)
+
+// run is what one run of a load showed.
+type run struct {
+	counts
+	CPU       time.Duration // of the server
+	Forwarded uint32        // queries that the upstream had meanwhile
+}
+
+func (r run) cost() float64     { return float64(r.CPU.Nanoseconds()) / 1000 / float64(r.Completed) } // µs a query
+func (r run) rate() float64     { return float64(r.Completed) / r.Seconds }
+func (r run) capacity() float64 { return float64(r.Completed) / r.CPU.Seconds() } // queries a second of CPU
+
+// cell is a place in a table.
+type cell struct{ Load, Server string }
+
+// measure has one server answer one load as fast as it can.
+func (s *session) measure(ctx context.Context, sv *server, load, cores string, args ...string) (r run, err error) {
+	file, err := s.loads.file(load, s.seconds)
+	if err != nil {
+		return r, err
+	}
+	if err := sv.resume(); err != nil {
+		return r, err
+	}
+	if err := sv.fresh(ctx, s, load); err != nil {
+		return r, err
+	}
+	asked, err := upstreamAsked(s.setup.upstream)
+	if err != nil {
+		return r, err
+	}
+	precise, ticks, err := bench.CPU(sv.pid())
+	if err != nil {
+		return r, err
+	}
+	args = append([]string{"-l", strconv.Itoa(s.seconds)}, args...)
+	if once(load) {
+		args = append(args, "-n", "1")
+	}
+	if r.counts, err = s.generator.load(ctx, cores, sv.addr, file, args...); err != nil {
+		return r, s.why(sv, err)
+	}
+	preciseAfter, ticksAfter, err := bench.CPU(sv.pid())
+	if err != nil {
+		return r, s.why(sv, err)
+	}
+	r.CPU = preciseAfter - precise
+	s.results.CPUError = max(s.results.CPUError, disagreement(r.CPU, ticksAfter-ticks))
+	after, err := upstreamAsked(s.setup.upstream)
+	if err != nil {
+		return r, err
+	}
+	r.Forwarded = after - asked
+	return r, sv.pause()
+}
+
+// why is an error of the load generator, or of the server that ended under it.
+func (s *session) why(sv *server, err error) error {
+	if !sv.runs() {
+		return sv.ended()
+	}
+	return fmt.Errorf("%s: %w", sv.peer.name, err)
+}
+
+// disagreement is by which part two clocks of CPU time differ beyond what the coarser cannot show.
+func disagreement(precise, ticks time.Duration) float64 {
+	const tick = 20 * time.Millisecond // user and system time are both rounded
+	off := (precise - ticks).Abs() - tick
+	if off <= 0 || precise <= 0 {
+		return 0
+	}
+	return float64(off) / float64(precise)
+}
+
+// rotated are the servers in the order of a round: each is first once, so that what drifts meets all alike.
+func rotated(servers []*server, round int) []*server {
+	at := round % len(servers)
+	return slices.Concat(servers[at:], servers[:at])
+}
+
+// loadsOfThroughput and loadsOfLatency are measured in this order.
+var (
+	loadsOfThroughput = []string{distinct, blocked, cached, mixed}
+	loadsOfLatency    = []string{cached, blocked, mixed}
+)
+
+// throughput measures all servers under all loads, in rounds.
+func (s *session) throughput(ctx context.Context, servers []*server) error {
+	s.results.Throughput = map[cell][]run{}
+	for round := range s.rounds {
+		for _, load := range loadsOfThroughput {
+			for _, sv := range rotated(servers, round) {
+				r, err := s.measure(ctx, sv, load, loadCore)
+				if err != nil {
+					return err
+				}
+				at := cell{load, sv.key}
+				s.results.Throughput[at] = append(s.results.Throughput[at], r)
+				say("throughput, round %d of %d, %s, %s: %.2f µs a query, %.0f queries/s, %d lost, %d other than NOERROR, %d forwarded",
+					round+1, s.rounds, load, sv.peer.name, r.cost(), r.rate(), r.Lost, r.Others, r.Forwarded)
+			}
+		}
+	}
+	return nil
+}
+
+// steady is the rate at which latency is measured, queries/s.
+const steady = 20_000
+
+// latency measures how long all servers take at a steady rate, in rounds.
+func (s *session) latency(ctx context.Context, servers []*server) error {
+	s.results.Latency = map[cell][]delay{}
+	for round := range s.rounds {
+		for _, load := range loadsOfLatency {
+			for _, sv := range rotated(servers, round) {
+				d, err := s.time(ctx, sv, load)
+				if err != nil {
+					return err
+				}
+				at := cell{load, sv.key}
+				s.results.Latency[at] = append(s.results.Latency[at], d)
+				say("latency, round %d of %d, %s, %s: %v, %v, %v; %d lost", round+1, s.rounds, load, sv.peer.name, d.P50, d.P99, d.P999, d.Lost)
+			}
+		}
+	}
+	return nil
+}
+
+// time has one server answer one load at the steady rate.
+func (s *session) time(ctx context.Context, sv *server, load string) (d delay, err error) {
+	file, err := s.loads.file(load, s.seconds)
+	if err != nil {
+		return d, err
+	}
+	if err := sv.resume(); err != nil {
+		return d, err
+	}
+	if err := sv.fresh(ctx, s, load); err != nil {
+		return d, err
+	}
+	if d, err = s.generator.timed(ctx, sv.addr, file, steady, s.seconds); err != nil {
+		return d, s.why(sv, err)
+	}
+	return d, sv.pause()
+}
+
+// tcp measures queries over TCP, of those servers that are held against each other.
+func (s *session) tcp(ctx context.Context, servers []*server) error {
+	servers = slices.DeleteFunc(slices.Clone(servers), func(sv *server) bool { return sv.key != rempart && sv.key != unbound })
+	if len(servers) == 0 {
+		return nil
+	}
+	s.results.TCP = map[cell][]run{}
+	for round := range s.rounds {
+		for _, load := range []string{cached, blocked} {
+			for _, sv := range rotated(servers, round) {
+				r, err := s.measure(ctx, sv, load, loadCore, "-m", "tcp")
+				if err != nil {
+					return err
+				}
+				at := cell{load, sv.key}
+				s.results.TCP[at] = append(s.results.TCP[at], r)
+				say("TCP, round %d of %d, %s, %s: %.2f µs a query, %.0f queries/s, %d lost", round+1, s.rounds, load, sv.peer.name, r.cost(), r.rate(), r.Lost)
+			}
+		}
+	}
+	return nil
+}

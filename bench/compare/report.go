@@ -1,0 +1,261 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// writePage writes the page of what was measured.
+func writePage(path string, r results) error {
+	var page bytes.Buffer
+	r.write(&page)
+	if err := os.WriteFile(path, page.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("writing the page: %w", err)
+	}
+	return nil
+}
+
+// write writes the page. A part that was not measured is not in it.
+func (r results) write(w io.Writer) {
+	fmt.Fprintf(w, "# Beside other servers\n\nWritten on %s by\n\n```sh\n%s\n```\n\n", r.Date.Format(time.DateOnly), strings.TrimSpace(r.Command))
+	fmt.Fprintf(w, "%s, %d cores, Linux %s, %s, %s. %s names on the list (%s). Rounds: %d, in each of which every server has its turn; runs of %d s.\n",
+		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Go, r.Generator, thousands(r.Listed), r.Names, r.Rounds, r.Seconds)
+	fmt.Fprintf(w, "Every server has one thread on core 0 and is alone on it: the others are stopped meanwhile. dnsperf and the upstream, which all forward to, are on core 1. "+
+		"CPU is the server's user and system time, the kernel's delivery of its answers included; of its two clocks the one in nanoseconds is told, which differed from the other by %.1f %% at most. "+
+		"Figures are medians of the rounds, with the least and the most in parentheses.\n", 100*r.CPUError)
+	r.writeBars(w)
+	r.writeThroughput(w)
+	r.writeLatency(w)
+	r.writeTCP(w)
+	r.writeCores(w)
+	r.writeSwaps(w)
+	r.writeCollections(w)
+	fmt.Fprintf(w, "\n## How each was set up\n\nAll loopback, no logs, no validation; a listed name is answered with %v, every other comes from the upstream.\n\n", landing)
+	for _, s := range r.Servers {
+		fmt.Fprintf(w, "- **%s**%s: %s\n", s.Name, prefixed(" ", s.Version), s.Settings)
+	}
+}
+
+func (r results) writeBars(w io.Writer) {
+	bars := r.bars()
+	if len(bars) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\n## What Rempart is held to\n\n| what | measured | bar | |\n|---|---|---|---|\n")
+	for _, b := range bars {
+		word := "at most"
+		if b.Least {
+			word = "at least"
+		}
+		fmt.Fprintf(w, "| %s | %s | %s %s | %s |\n", b.What, b.figure(b.Value), word, b.figure(b.Limit), b.outcome())
+	}
+}
+
+func (b bar) figure(v float64) string {
+	switch {
+	case b.Unit == "queries" || b.Unit == "µs" && math.Abs(v) >= 10:
+		return fmt.Sprintf("%.0f%s", v, prefixed(" ", b.Unit))
+	default:
+		return fmt.Sprintf("%.2f%s", v, prefixed(" ", b.Unit))
+	}
+}
+
+func (b bar) outcome() string {
+	switch {
+	case b.kept():
+		return "kept"
+	case b.Unit == "":
+		return fmt.Sprintf("missed by %.0f %%", 100*math.Abs(b.Value/b.Limit-1))
+	default:
+		return "missed by " + b.figure(math.Abs(b.Value-b.Limit))
+	}
+}
+
+func (r results) writeThroughput(w io.Writer) {
+	if r.Throughput == nil {
+		return
+	}
+	fmt.Fprintf(w, "\n## Throughput\n\nAs fast as it goes, UDP, ten sockets, 200 queries under way. CPU µs a query; queries/s. Blocked and cached are %s names each; "+
+		"mixed is 95 %% cached, 3 %% blocked and 2 %% names that were never asked before.\n\n", thousands(hot))
+	header(w, "server", loadsOfThroughput)
+	for _, s := range r.Servers {
+		fmt.Fprintf(w, "| %s |", s.Name)
+		for _, load := range loadsOfThroughput {
+			runs := r.Throughput[cell{load, s.Key}]
+			fmt.Fprintf(w, " %s; %s/s%s |", text(over(runs, run.cost), 2), thousands(int(over(runs, run.rate).Median)), flaws(runs))
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintf(w, "\n%s\n", r.forwarded())
+}
+
+// flaws tells what runs lost and what they answered wrongly, if anything.
+func flaws(runs []run) (text string) {
+	lost, others, sent := 0, 0, 0
+	for _, r := range runs {
+		lost, others, sent = lost+r.Lost, others+r.Others, sent+r.Completed+r.Lost
+	}
+	if lost > 0 {
+		text = fmt.Sprintf("; %s of %s lost", thousands(lost), thousands(sent))
+	}
+	if others > 0 {
+		text += fmt.Sprintf("; %s not NOERROR", thousands(others))
+	}
+	return text
+}
+
+// forwarded tells what the upstream saw of loads that it should see nothing of, and of the mixed one.
+func (r results) forwarded() string {
+	share := func(load, server string) float64 {
+		return 100 * over(r.Throughput[cell{load, server}], func(r run) float64 { return float64(r.Forwarded) / float64(r.Completed) }).Most
+	}
+	var seen, missing []string
+	for _, s := range r.Servers {
+		if s.Key == echo {
+			continue
+		}
+		for _, load := range []string{distinct, blocked, cached} {
+			if p := share(load, s.Key); p >= 0.01 {
+				seen = append(seen, fmt.Sprintf("%s forwarded %.2f %% of the load %q", s.Name, p, load))
+			}
+		}
+		missing = append(missing, fmt.Sprintf("%s %.1f", s.Name, share(mixed, s.Key)))
+	}
+	text := "Of the mixed load the upstream had, in per cent of the queries: " + strings.Join(missing, ", ") + "."
+	if len(seen) == 0 {
+		return text + " Of the others it had none, or less than one in ten thousand."
+	}
+	return text + " Of the others: " + strings.Join(seen, "; ") + "."
+}
+
+func (r results) writeLatency(w io.Writer) {
+	if r.Latency == nil {
+		return
+	}
+	fmt.Fprintf(w, "\n## Latency\n\nAt %s queries/s, UDP. p50 / p99 / p99.9 in µs, medians of the rounds.\n\n", thousands(steady))
+	header(w, "server", loadsOfLatency)
+	for _, s := range r.Servers {
+		fmt.Fprintf(w, "| %s |", s.Name)
+		for _, load := range loadsOfLatency {
+			fmt.Fprintf(w, " %s |", tails(r.Latency[cell{load, s.Key}]))
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+// tails are the medians of three percentiles, and what was lost or not sent in time.
+func tails(runs []delay) string {
+	text := fmt.Sprintf("%.0f / %.0f / %.0f", over(runs, delay.p50).Median, over(runs, delay.p99).Median, over(runs, delay.p999).Median)
+	if n := lost(runs); n > 0 {
+		text += fmt.Sprintf("; %s lost", thousands(n))
+	}
+	if rate := over(runs, func(d delay) float64 { return float64(d.Completed) / d.Seconds }).Median; rate < 0.99*steady {
+		text += fmt.Sprintf("; at %s/s only", thousands(int(rate)))
+	}
+	return text
+}
+
+func (r results) writeTCP(w io.Writer) {
+	if r.TCP == nil {
+		return
+	}
+	fmt.Fprint(w, "\n## TCP\n\nTen connections, 200 queries under way. CPU µs a query; queries a second of CPU.\n\n")
+	loads := []string{cached, blocked}
+	header(w, "server", loads)
+	for _, s := range r.Servers {
+		if len(r.TCP[cell{cached, s.Key}]) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "| %s |", s.Name)
+		for _, load := range loads {
+			runs := r.TCP[cell{load, s.Key}]
+			fmt.Fprintf(w, " %s; %s%s |", text(over(runs, run.cost), 2), thousands(int(over(runs, run.capacity).Median)), flaws(runs))
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+func (r results) writeCores(w io.Writer) {
+	if r.TwoCores == nil {
+		return
+	}
+	fmt.Fprint(w, "\n## Two cores\n\nRempart on core 0 with `GOMAXPROCS=1`, dnsperf on core 1; and on both with `GOMAXPROCS=2`, dnsperf on the same two. CPU µs a query; queries/s.\n\n")
+	loads := []string{blocked, cached}
+	header(w, "", loads)
+	for _, row := range []struct {
+		name string
+		runs map[string][]run
+	}{{"one core", r.OneCore}, {"two cores", r.TwoCores}} {
+		fmt.Fprintf(w, "| %s |", row.name)
+		for _, load := range loads {
+			runs := row.runs[load]
+			fmt.Fprintf(w, " %s; %s/s%s |", text(over(runs, run.cost), 2), thousands(int(over(runs, run.rate).Median)), flaws(runs))
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+func (r results) writeSwaps(w io.Writer) {
+	if r.Swaps == nil {
+		return
+	}
+	s := r.Swaps
+	fmt.Fprintf(w, "\n## The set replaced under load\n\nRempart, the cached load at %s queries/s; with swaps a second list of 1,000 names is replaced every second: "+
+		"%d times, by which %d sets came into force.\n\n", thousands(steady), s.Replaced, s.Versions)
+	header(w, "", []string{"p50 / p99 / p99.9, µs", "p99.9 (least to most)", "lost"})
+	for _, row := range []struct {
+		name string
+		runs []delay
+	}{{"without", s.Without}, {"with swaps", s.With}} {
+		tail := over(row.runs, delay.p999)
+		fmt.Fprintf(w, "| %s | %.0f / %.0f / %.0f | %.0f to %.0f | %d |\n", row.name, over(row.runs, delay.p50).Median, over(row.runs, delay.p99).Median,
+			tail.Median, tail.Least, tail.Most, lost(row.runs))
+	}
+}
+
+func (r results) writeCollections(w io.Writer) {
+	if r.Collections == nil {
+		return
+	}
+	c := r.Collections
+	fmt.Fprintf(w, "\n## The garbage collector\n\nRempart under %.0f s of the mixed load, %s queries, %s lost: ", c.Seconds, thousands(c.Completed), thousands(c.Lost))
+	if len(c.Pauses) == 0 {
+		fmt.Fprintln(w, "it did not run.")
+		return
+	}
+	pauses := spreadOf(each(c.Pauses, microseconds))
+	fmt.Fprintf(w, "it ran %d times. With the world stopped twice each time, a pause was %.0f µs in the median and %.0f µs at the longest (`GODEBUG=gctrace=1`).\n",
+		len(c.Pauses)/2, pauses.Median, slices.Max(each(c.Pauses, microseconds)))
+}
+
+func header(w io.Writer, first string, columns []string) {
+	fmt.Fprintf(w, "| %s | %s |\n|%s\n", first, strings.Join(columns, " | "), strings.Repeat("---|", len(columns)+1))
+}
+
+// text is a median with the least and the most.
+func text(s spread, digits int) string {
+	return fmt.Sprintf("%.*f (%.*f to %.*f)", digits, s.Median, digits, s.Least, digits, s.Most)
+}
+
+// thousands writes a number with commas.
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// prefixed is text behind a prefix, or nothing.
+func prefixed(prefix, text string) string {
+	if text == "" {
+		return ""
+	}
+	return prefix + text
+}

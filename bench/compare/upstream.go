@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/miekg/dns"
+
+	"rempart/bench"
+	"rempart/internal/wire"
+	"rempart/resolver/listen"
+)
+
+// upstreamCommand is the hidden argument by which the command runs itself as the upstream of all servers.
+const upstreamCommand = "serve-upstream"
+
+// countName is asked for to learn how many queries the upstream had: its address is the number.
+const countName = "count.upstream.invalid"
+
+// origin is what the upstream says of every name, landing what servers say of a listed one.
+var (
+	origin  = netip.AddrFrom4([4]byte{192, 0, 2, 1})
+	landing = netip.AddrFrom4([4]byte{192, 0, 2, 66})
+)
+
+const upstreamTTL = 3600 // seconds
+
+// upstream answers all A queries with one address, and everything else with no data.
+type upstream struct {
+	asked *atomic.Uint32
+	count []byte // countName in wire form
+}
+
+func (u upstream) Fast(batch []wire.Query) {
+	for i := range batch {
+		q := &batch[i]
+		if q.Outcome = wire.Dropped; q.Parse(0) != wire.Common {
+			continue
+		}
+		q.Begin(wire.Success)
+		switch {
+		case string(q.Name()) == string(u.count):
+			var n [4]byte
+			binary.BigEndian.PutUint32(n[:], u.asked.Load())
+			q.AddAddress(0, netip.AddrFrom4(n))
+		case q.Type == wire.TypeA:
+			u.asked.Add(1)
+			q.AddAddress(upstreamTTL, origin)
+		default:
+			u.asked.Add(1)
+			q.AddSOA(upstreamTTL, 0)
+		}
+		q.Finish(wire.Success)
+	}
+}
+
+func (upstream) Slow(context.Context, *wire.Query) {}
+func (upstream) Shed(*wire.Query)                  {}
+
+// serveUpstream is the child: it serves addr until it is told to end.
+func serveUpstream(addr string) error {
+	at, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return err
+	}
+	count, err := wire.AppendName(nil, countName)
+	if err != nil {
+		return err
+	}
+	var asked atomic.Uint32
+	s, err := listen.New(listen.Config{Addrs: []netip.AddrPort{at}, Workers: 1,
+		NewHandler: func() listen.Handler { return upstream{&asked, count} }})
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	return s.Run(ctx)
+}
+
+// upstreamAsked is how many queries the upstream at addr had so far, modulo 2^32.
+func upstreamAsked(addr string) (uint32, error) {
+	a, err := dns.Exchange(new(dns.Msg).SetQuestion(dns.Fqdn(countName), dns.TypeA), addr)
+	if err != nil {
+		return 0, fmt.Errorf("asking the upstream what it was asked: %w", err)
+	}
+	if len(a.Answer) == 1 {
+		if r, ok := a.Answer[0].(*dns.A); ok {
+			return binary.BigEndian.Uint32(r.A.To4()), nil
+		}
+	}
+	return 0, fmt.Errorf("the upstream does not say what it was asked: %v", a)
+}
+
+// launchUpstream runs this program again as the upstream, on the load generator's core.
+func launchUpstream(dir string) (*process, string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, "", err
+	}
+	addr, err := bench.FreeAddr()
+	if err != nil {
+		return nil, "", err
+	}
+	p, err := launch(program{name: "the upstream", path: self, args: []string{upstreamCommand, addr}, cores: loadCore, env: []string{"GOMAXPROCS=1"}, dir: dir})
+	return p, addr, err
+}
