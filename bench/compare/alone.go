@@ -26,7 +26,7 @@ func (s *session) twoCores(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	two, err := s.start(ctx, s.rempart(), "two-cores", bothCores, "GOMAXPROCS=2")
+	two, err := s.start(ctx, s.rempart(), "two-cores", bothCores)
 	if err != nil {
 		return err
 	}

@@ -185,7 +185,7 @@ func (r results) writeCores(w io.Writer) {
 	if r.TwoCores == nil {
 		return
 	}
-	fmt.Fprint(w, "\n## Two cores\n\nRempart on core 0 with `GOMAXPROCS=1`, dnsperf on core 1; and on both with `GOMAXPROCS=2`, dnsperf on the same two. CPU µs a query; queries/s.\n\n")
+	fmt.Fprint(w, "\n## Two cores\n\nRempart on core 0, dnsperf on core 1; and Rempart on both, dnsperf on the same two. CPU µs a query; queries/s.\n\n")
 	loads := []string{blocked, cached}
 	header(w, "", loads)
 	for _, row := range []struct {
