@@ -1,0 +1,97 @@
+package bench
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+
+	"rempart/internal/wire"
+	"rempart/resolver"
+)
+
+// Counted is how many queries RunLoad has counted.
+const Counted = 320 * BatchSize
+
+// fastLoad is what names are asked for, with or without EDNS, and what Fast has to make of it.
+type fastLoad struct {
+	name string
+	of   int
+	edns bool
+	want wire.Outcome
+}
+
+const (
+	ofListed = iota
+	ofCached
+	ofOther // neither
+)
+
+func fastLoads() []fastLoad {
+	return []fastLoad{
+		{"hit", ofCached, false, wire.Answered},
+		{"hit-edns", ofCached, true, wire.Answered},
+		{"block", ofListed, false, wire.Answered},
+		{"block-edns", ofListed, true, wire.Answered},
+		{"miss", ofOther, false, wire.Slow},
+	}
+}
+
+// RunLoad takes the load of that name through Fast: about a thousand names that come round, in batches of 32, where 10,000
+// names are listed and a thousand cached. It calls toggle before and after each call of Fast that is to be counted; nothing
+// between is random but the seed of the cache's hash.
+func RunLoad(name string, toggle func()) error {
+	loads := fastLoads()
+	i := slices.IndexFunc(loads, func(l fastLoad) bool { return l.name == name })
+	if i < 0 {
+		return fmt.Errorf("there is no load %q", name)
+	}
+	const names = 1024
+	listed, err := Blocked(10_000)
+	if err != nil {
+		return err
+	}
+	popular, err := Popular(2 * names)
+	if err != nil {
+		return err
+	}
+	view, err := View(listed)
+	if err != nil {
+		return err
+	}
+	r, err := Resolver(view)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	w := r.NewWorker()
+	cached, err := Queries(popular[:names], false)
+	if err != nil {
+		return err
+	}
+	Warm(r, w, cached)
+	of := [][]string{ofListed: listed[:names], ofCached: popular[:names], ofOther: popular[names:]}
+	packets, err := Queries(of[loads[i].of], loads[i].edns)
+	if err != nil {
+		return err
+	}
+	return loads[i].run(w, packets, toggle)
+}
+
+func (l fastLoad) run(w *resolver.Worker, packets [][]byte, toggle func()) error {
+	batch := Batch()
+	for at := 0; at < Counted; at += len(batch) {
+		for i := range batch {
+			batch[i].Packet = packets[(at+i)%len(packets)]
+		}
+		runtime.Gosched() // so that the scheduler has no cause to come between during the batch
+		toggle()
+		w.Fast(batch)
+		toggle()
+		for i := range batch {
+			if batch[i].Outcome != l.want {
+				return fmt.Errorf("%s: the outcome of a query was %d, not %d", l.name, batch[i].Outcome, l.want)
+			}
+		}
+	}
+	return nil
+}
