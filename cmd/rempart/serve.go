@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"syscall"
@@ -169,13 +168,8 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 
 // listen opens the DNS sockets, or takes over the supervisor's.
 func (s *server) listen() (*listen.Server, error) {
-	workers := runtime.GOMAXPROCS(0)
-	if os.Getenv("GOMAXPROCS") == "" {
-		// One more for all else: a UDP worker keeps one while it waits for the next query.
-		runtime.GOMAXPROCS(workers + 1)
-	}
 	lc := listen.Config{
-		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves, Workers: workers, Spin: s.config.BusyPoll,
+		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves, Spin: s.config.BusyPoll,
 		NewHandler: func() listen.Handler { return s.resolver.NewWorker() },
 	}
 	packets, streams, err := activated()

@@ -33,8 +33,8 @@ type Config struct {
 	Streams    []net.Listener               // the same, listening
 	NewHandler func() Handler               // called once a UDP worker, and once for streams
 	Serves     func(client netip.Addr) bool // who may ask, and so gets a share of the connections; nil: everyone
-	Workers    int                          // UDP workers an address; default one for each of GOMAXPROCS
-	Spin       time.Duration                // how long a UDP worker that was just asked goes on asking its socket before it sleeps; Linux only
+	Workers    int                          // UDP workers an address; default one a core
+	Spin       time.Duration                // how long a UDP worker goes on asking its socket before it sleeps; Linux only
 	MaxSlow    int                          // queries on the slow path at a time; default 10,000
 	Drain      time.Duration                // how long Run waits for them at the end; default 5 s
 	Log        *slog.Logger
@@ -51,7 +51,6 @@ type Server struct {
 	workers []*udpWorker
 	streams *streamServer
 	pool    *pool
-	seats   seats
 	drain   time.Duration
 }
 
@@ -77,7 +76,6 @@ func New(c Config) (_ *Server, err error) {
 		c.Serves = func(netip.Addr) bool { return true }
 	}
 	s := &Server{pool: newPool(c.MaxSlow), drain: c.Drain}
-	s.seats.free.Store(int32(runtime.GOMAXPROCS(0) - 1))
 	s.streams = newStreamServer(c.NewHandler(), s.pool, c.Serves, c.Log)
 	defer func() {
 		if err != nil {
@@ -150,7 +148,7 @@ func (s *Server) addPacket(conn net.PacketConn, c Config) error {
 }
 
 func (s *Server) addWorker(conn net.PacketConn, wildcard bool, c Config) error {
-	w, err := newUDPWorker(conn.(*net.UDPConn), wildcard, c, s.pool, &s.seats)
+	w, err := newUDPWorker(conn.(*net.UDPConn), wildcard, c, s.pool)
 	if err != nil {
 		conn.Close()
 		return fmt.Errorf("preparing the UDP socket of %s: %w", conn.LocalAddr(), err)

@@ -71,17 +71,6 @@ func (m *messages) prepare() {
 // receive takes what has come, without waiting.
 func (m *messages) receive(fd uintptr) (int, syscall.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&m.in)), batchSize, unix.MSG_DONTWAIT, 0, 0)
-	return m.received(n, errno)
-}
-
-// await waits in the kernel, as long as the socket's receive timeout, until one has come, and takes what has. Go's scheduler is not told of
-// the wait, which would have its monitor take the processor away and wake all the time; when the collector wants the thread, its signal ends the wait.
-func (m *messages) await(fd uintptr) (int, syscall.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&m.in)), batchSize, unix.MSG_WAITFORONE, 0, 0)
-	return m.received(n, errno)
-}
-
-func (m *messages) received(n uintptr, errno syscall.Errno) (int, syscall.Errno) {
 	if errno != 0 {
 		return 0, errno
 	}

@@ -32,19 +32,5 @@ func (p *pool) run(work func(context.Context)) bool {
 // wait waits for all work to end, once nobody calls run any more.
 func (p *pool) wait() { p.work.Wait() }
 
-// seats bound how many workers hold one of the processors Go runs on while they wait: one is left for all else, so with one alone nobody does.
-type seats struct{ free atomic.Int32 }
-
-func (s *seats) take() bool {
-	for {
-		free := s.free.Load()
-		if free <= 0 {
-			return false
-		}
-		if s.free.CompareAndSwap(free, free-1) {
-			return true
-		}
-	}
-}
-
-func (s *seats) leave() { s.free.Add(1) }
+// idle reports whether no work is under way.
+func (p *pool) idle() bool { return p.running.Load() == 0 }

@@ -13,8 +13,8 @@ import (
 const receiveRoom = 4 << 20 // octets of the kernel's receive queue asked for
 
 // tune sets up a socket, our own or one handed over, as far as the kernel lets it: options of the other
-// family fail, and a smaller receive queue only shows in the figures. Its error is of what the worker relies on.
-func tune(fd uintptr, spin time.Duration) error {
+// family fail, and a smaller receive queue only shows in the figures.
+func tune(fd uintptr, spin time.Duration) {
 	set := func(level, opt, value int) error { return unix.SetsockoptInt(int(fd), level, opt, value) }
 	if set(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveRoom) != nil {
 		_ = set(unix.SOL_SOCKET, unix.SO_RCVBUF, receiveRoom)
@@ -32,11 +32,6 @@ func tune(fd uintptr, spin time.Duration) error {
 		// Where the kernel lets it, asking the socket asks its device too.
 		_ = set(unix.SOL_SOCKET, unix.SO_BUSY_POLL, int(spin.Microseconds()))
 	}
-	// A worker that waits in the kernel does so for a while only. What must not wait says so itself.
-	timeout := unix.NsecToTimeval(kernelWait.Nanoseconds())
-	return errors.Join(
-		os.NewSyscallError("setsockopt", unix.SetsockoptTimeval(int(fd), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout)),
-		os.NewSyscallError("fcntl", unix.SetNonblock(int(fd), false)))
 }
 
 // controlPacket sets a UDP socket up before it is bound.

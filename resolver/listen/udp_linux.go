@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,11 +18,6 @@ import (
 
 const reusePort = true
 
-// A worker that was just asked waits for the next query in the kernel: its thread wakes at less cost than by way of Go's poller and
-// scheduler. While it waits it keeps its seat, one of the processors Go runs on; after kernelWait without a query it
-// leaves the waiting to the poller, which needs no thread while nobody asks.
-const kernelWait = 10 * time.Millisecond
-
 // udpWorker is one loop over one socket. The buffers are its own; slow queries are copied out.
 type udpWorker struct {
 	conn    *net.UDPConn
@@ -29,37 +25,31 @@ type udpWorker struct {
 	handler Handler
 	pool    *pool
 	copies  sync.Pool // of *slowQuery
-	seats   *seats
 	spin    time.Duration
 
 	queries []wire.Query
 	msgs    *messages
-	seated  bool // waits in the kernel
 
-	// The results of the system calls, which run inside a callback of the socket's.
+	// The results of the system calls, which run inside a callback of the poller.
 	errno syscall.Errno
 	count int
 	sent  int
-	await func(fd uintptr)      // waits in the kernel
 	take  func(fd uintptr)      // takes what has come
-	poll  func(fd uintptr) bool // the same, for the poller to repeat
+	poll  func(fd uintptr) bool // the same, and says whether to wait for more
 	send  func(fd uintptr) bool
 
-	stopping     atomic.Bool
 	sendFailures atomic.Uint64
 }
 
-func newUDPWorker(conn *net.UDPConn, wildcard bool, c Config, p *pool, seats *seats) (*udpWorker, error) {
+func newUDPWorker(conn *net.UDPConn, wildcard bool, c Config, p *pool) (*udpWorker, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	w := &udpWorker{conn: conn, raw: raw, handler: c.NewHandler(), pool: p, seats: seats, spin: c.Spin,
+	w := &udpWorker{conn: conn, raw: raw, handler: c.NewHandler(), pool: p, spin: c.Spin,
 		queries: make([]wire.Query, batchSize), msgs: newMessages(wildcard)}
 	w.copies.New = func() any { return &slowQuery{} }
-	var untuned error
-	err = raw.Control(func(fd uintptr) { untuned = tune(fd, c.Spin) })
-	if err := errors.Join(err, untuned); err != nil {
+	if err := raw.Control(func(fd uintptr) { tune(fd, c.Spin) }); err != nil {
 		return nil, err
 	}
 	answers := make([]byte, batchSize*(answerSize+apart))
@@ -67,10 +57,11 @@ func newUDPWorker(conn *net.UDPConn, wildcard bool, c Config, p *pool, seats *se
 		w.queries[i].Transport = wire.UDP
 		w.queries[i].Out = answers[i*(answerSize+apart):][:0:answerSize]
 	}
-	w.await = func(fd uintptr) { w.count, w.errno = w.msgs.await(fd) }
 	w.take = func(fd uintptr) { w.count, w.errno = w.msgs.receive(fd) }
 	w.poll = func(fd uintptr) bool {
-		w.take(fd)
+		if w.take(fd); w.errno == unix.EAGAIN && w.spin > 0 {
+			w.askAgain(fd)
+		}
 		return w.errno != unix.EAGAIN
 	}
 	w.send = func(fd uintptr) bool {
@@ -82,18 +73,18 @@ func newUDPWorker(conn *net.UDPConn, wildcard bool, c Config, p *pool, seats *se
 	return w, nil
 }
 
-// run receives, answers and sends batches until it is told to stop or the socket is closed.
+// run receives, answers and sends batches until the socket's deadline passes or it is closed.
 func (w *udpWorker) run() {
-	for !w.stopping.Load() {
+	for {
 		n, err := w.receiveBatch()
-		if errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+			w.drain()
 			return
 		}
 		if n > 0 {
 			w.handle(w.queries[:n])
 		}
 	}
-	w.drain()
 }
 
 // drain answers what had come before the socket was stopped, without waiting for more.
@@ -113,42 +104,22 @@ func (w *udpWorker) handle(batch []wire.Query) {
 }
 
 // stop makes run return after the batch it is at.
-func (w *udpWorker) stop() {
-	w.stopping.Store(true)
-	_ = w.conn.SetReadDeadline(time.Unix(1, 0))
-}
+func (w *udpWorker) stop() { _ = w.conn.SetReadDeadline(time.Unix(1, 0)) }
 
-// receiveBatch fills queries with what has come, waiting for a while for one at least. It may return none without an error.
+// receiveBatch fills queries with what has come, waiting for one at least.
 func (w *udpWorker) receiveBatch() (int, error) {
 	w.msgs.prepare()
-	w.count = 0
-	err := w.wait()
-	switch came := w.count > 0; {
-	case came && !w.seated:
-		w.seated = w.seats.take()
-	case !came && w.seated:
-		w.seats.leave()
-		w.seated = false
-	}
-	if err != nil {
+	if err := w.raw.Read(w.poll); err != nil {
 		return 0, err
 	}
-	return len(w.batch()), nil // of none, errno is of an earlier answer, reported by the kernel now
+	return len(w.batch()), nil // none if errno is of an earlier answer, reported by the kernel now
 }
 
-// wait receives in the way that suits how much there is to do.
-func (w *udpWorker) wait() error {
-	if !w.seated {
-		return w.raw.Read(w.poll)
+// askAgain asks the socket for a while before the poller has the thread sleep, unless there is other work for it.
+func (w *udpWorker) askAgain(fd uintptr) {
+	for began := time.Now(); w.errno == unix.EAGAIN && time.Since(began) < w.spin && w.pool.idle(); {
+		w.take(fd)
 	}
-	if w.spin > 0 {
-		for began := time.Now(); time.Since(began) < w.spin; {
-			if err := w.raw.Control(w.take); err != nil || w.errno != unix.EAGAIN {
-				return err
-			}
-		}
-	}
-	return w.raw.Control(w.await)
 }
 
 // batch are the queries that came.

@@ -32,7 +32,7 @@ type udpWorker struct {
 	sendFailures atomic.Uint64
 }
 
-func newUDPWorker(conn *net.UDPConn, _ bool, c Config, p *pool, _ *seats) (*udpWorker, error) {
+func newUDPWorker(conn *net.UDPConn, _ bool, c Config, p *pool) (*udpWorker, error) {
 	w := &udpWorker{conn: conn, handler: c.NewHandler(), pool: p}
 	w.copies.New = func() any { return &slowQuery{} }
 	return w, nil

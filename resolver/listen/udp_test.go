@@ -272,3 +272,17 @@ func TestFigures(t *testing.T) {
 		}
 	}
 }
+
+// TestBusyPoll asks workers that ask their socket again before they sleep: queries that come while they do, and after.
+func TestBusyPoll(t *testing.T) {
+	s, _ := serve(t, &fakeHandler{}, Config{Workers: 2, Spin: 2 * time.Millisecond}, nil)
+	c := dial(t, "udp", addrOf(s))
+	for i := range uint16(100) {
+		if m := ask(t, c, i, "a.example"); m.Id != i {
+			t.Errorf("ID %d answered as %d", i, m.Id)
+		}
+		if i%20 == 0 {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+}
