@@ -142,6 +142,17 @@ func (q *Query) parse(structured uint16) Shape {
 		}
 		return Common
 	}
+	if rr := msg[q.BodyAt:]; Count(msg, SectionAdditional) == 1 && len(rr) >= OPTLen && rr[0] == 0 && binary.BigEndian.Uint16(rr[1:]) == TypeOPT &&
+		int(binary.BigEndian.Uint16(rr[OPTLen-2:])) == len(rr)-OPTLen {
+		// An OPT and nothing else, as nearly all have it.
+		if !q.parseOPT(binary.BigEndian.Uint16(rr[3:]), binary.BigEndian.Uint32(rr[5:]), rr[OPTLen:], structured) {
+			return BadFormat
+		}
+		if q.Version != 0 {
+			return BadEDNS
+		}
+		return Common
+	}
 	return q.parseAdditional(structured)
 }
 
@@ -188,14 +199,8 @@ func (q *Query) parseAdditional(structured uint16) Shape {
 		case q.EDNS || rr.Section != SectionAdditional || q.Packet[rr.Name] != 0:
 			q.EDNS = true
 			shape = BadFormat // a second one, a misplaced one, or not at the root (RFC 6891 section 6.1.1)
-		default:
-			q.EDNS = true
-			q.DO = rr.TTL&(1<<15) != 0
-			q.Version = uint8(rr.TTL >> 16)
-			q.Size = max(rr.Class, MinUDP) // RFC 6891 section 6.2.3: below 512 is 512
-			if !q.parseOptions(q.Packet[rr.Data:rr.End], structured) {
-				shape = BadFormat
-			}
+		case !q.parseOPT(rr.Class, rr.TTL, q.Packet[rr.Data:rr.End], structured):
+			shape = BadFormat
 		}
 	}
 	if r.Malformed() || r.Offset() != len(q.Packet) {
@@ -205,6 +210,15 @@ func (q *Query) parseAdditional(structured uint16) Shape {
 		return BadEDNS
 	}
 	return shape
+}
+
+// parseOPT reads an OPT by its class, TTL and data (RFC 6891 section 6.1.3); false if its options are broken.
+func (q *Query) parseOPT(class uint16, ttl uint32, data []byte, structured uint16) bool {
+	q.EDNS = true
+	q.DO = ttl&(1<<15) != 0
+	q.Version = uint8(ttl >> 16)
+	q.Size = max(class, MinUDP) // RFC 6891 section 6.2.3: below 512 is 512
+	return q.parseOptions(data, structured)
 }
 
 // parseOptions walks an OPT's options; false if their framing is broken. What an option that

@@ -14,15 +14,17 @@ const receiveRoom = 4 << 20 // octets of the kernel's receive queue asked for
 
 // tune sets up a socket, our own or one handed over, as far as the kernel lets it: options of the other
 // family fail, and a smaller receive queue only shows in the figures.
-func tune(fd uintptr, spin time.Duration) {
+func tune(fd uintptr, wildcard bool, spin time.Duration) {
 	set := func(level, opt, value int) error { return unix.SetsockoptInt(int(fd), level, opt, value) }
 	if set(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveRoom) != nil {
 		_ = set(unix.SOL_SOCKET, unix.SO_RCVBUF, receiveRoom)
 	}
-	// Where the answer is to leave from is known from where the query was sent to. One message tells it: an
-	// IPv6 socket that takes IPv4 too tells of both kinds in IPv6's.
-	if set(unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1) != nil {
-		_ = set(unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+	if wildcard {
+		// Where the answer is to leave from is known from where the query was sent to. One message tells it: an
+		// IPv6 socket that takes IPv4 too tells of both kinds in IPv6's.
+		if set(unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1) != nil {
+			_ = set(unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+		}
 	}
 	// RFC 9715 section 3.1: answers leave with DF set and are never fragmented; what the path's
 	// size is said to be, which anybody can forge, is not believed.

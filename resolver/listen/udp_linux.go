@@ -49,7 +49,7 @@ func newUDPWorker(conn *net.UDPConn, wildcard bool, c Config, p *pool) (*udpWork
 	w := &udpWorker{conn: conn, raw: raw, handler: c.NewHandler(), pool: p, spin: c.Spin,
 		queries: make([]wire.Query, batchSize), msgs: newMessages(wildcard)}
 	w.copies.New = func() any { return &slowQuery{} }
-	if err := raw.Control(func(fd uintptr) { tune(fd, c.Spin) }); err != nil {
+	if err := raw.Control(func(fd uintptr) { tune(fd, wildcard, c.Spin) }); err != nil {
 		return nil, err
 	}
 	answers := make([]byte, batchSize*(answerSize+apart))

@@ -54,7 +54,7 @@ type transport struct {
 func newTransport(e Endpoint, roots *x509.CertPool, g *group, spend func() bool, foreign *atomic.Uint64) *transport {
 	t := &transport{stream: &stream{dial: dialer(e, roots), group: g, spend: spend, foreign: foreign, pad: e.Transport == TLS}}
 	if e.Transport == UDP {
-		t.datagrams = newDatagrams(e.Addr.String(), foreign)
+		t.datagrams = newDatagrams(e.Addr, foreign)
 	}
 	return t
 }
