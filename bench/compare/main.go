@@ -69,6 +69,15 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) == 3 && os.Args[1] == stillCommand {
+		length, err := time.ParseDuration(os.Args[2])
+		if err != nil || length > time.Minute {
+			fmt.Fprintf(os.Stderr, "compare: %q is no length of time up to a minute\n", os.Args[2])
+			os.Exit(2)
+		}
+		watchClock(length)
+		return
+	}
 	o, err := readFlags()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "compare:", err)
@@ -163,7 +172,17 @@ func compare(ctx context.Context, o options) (err error) {
 	}
 	s.setup = setup{dir: s.dir, shared: shared, list: s.loads.list(), zone: s.loads.zone(), upstream: addr, paths: paths}
 	s.describe(ctx)
+	if s.results.Stillness, err = measureStillness(ctx); err != nil {
+		return err
+	}
+	allBefore, stolenBefore, err := processorTime()
+	if err != nil {
+		return err
+	}
 	err = s.all(ctx)
+	if all, stolen, err := processorTime(); err == nil {
+		s.results.Stillness.Stolen = float64(stolen-stolenBefore) / float64(max(1, all-allBefore))
+	}
 	if o.keep != "" {
 		err = errors.Join(err, s.keepFiles())
 	}

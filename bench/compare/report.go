@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"slices"
 	"strings"
 	"time"
 )
@@ -29,6 +28,11 @@ func (r results) write(w io.Writer) {
 	fmt.Fprintf(w, "Every server has one thread on core 0 and is alone on it: the others are stopped meanwhile. dnsperf and the upstream, which all forward to, are on core 1. "+
 		"CPU is the server's user and system time, the kernel's delivery of its answers included; of its two clocks the one in nanoseconds is told, which differed from the other by %.1f %% at most. "+
 		"Figures are medians of the rounds, with the least and the most in parentheses.\n", 100*r.CPUError)
+	if st := r.Stillness; st != nil {
+		fmt.Fprintf(w, "\nHow still the machine was: with nothing else running, a program that only reads the clock on core 0 was held up for over %v %.1f times a second, for %.1f ms at the longest; "+
+			"and while all this was measured other machines on the same host had %.0f %% of the processors' time. No server answers while it is held up: read tails of latency and longest pauses with that.\n",
+			heldUp, float64(st.Times)/st.Seconds, float64(st.Longest.Microseconds())/1000, 100*st.Stolen)
+	}
 	r.writeBars(w)
 	r.writeThroughput(w)
 	r.writeLatency(w)
@@ -230,8 +234,14 @@ func (r results) writeCollections(w io.Writer) {
 		return
 	}
 	pauses := spreadOf(each(c.Pauses, microseconds))
-	fmt.Fprintf(w, "it ran %d times. With the world stopped twice each time, a pause was %.0f µs in the median and %.0f µs at the longest (`GODEBUG=gctrace=1`).\n",
-		len(c.Pauses)/2, pauses.Median, slices.Max(each(c.Pauses, microseconds)))
+	over := 0
+	for _, p := range c.Pauses {
+		if microseconds(p) > mostPause {
+			over++
+		}
+	}
+	fmt.Fprintf(w, "it ran %d times. With the world stopped twice each time, a pause was %.0f µs in the median and %.0f µs at the longest, and %d of %d were over %.0f µs (`GODEBUG=gctrace=1`).\n",
+		len(c.Pauses)/2, pauses.Median, pauses.Most, over, len(c.Pauses), mostPause)
 }
 
 func header(w io.Writer, first string, columns []string) {

@@ -16,6 +16,7 @@ type results struct {
 	Rounds    int
 	Seconds   int // of a run
 	Servers   []described
+	Stillness *stillness
 
 	Throughput  map[cell][]run // a run a round
 	Latency     map[cell][]delay
