@@ -39,12 +39,11 @@ type echo struct {
 func main() {
 	poller := flag.Bool("poller", false, "wait by way of Go's poller")
 	flag.Parse()
-	if err := run(flag.Arg(0), *poller); err != nil {
-		fmt.Fprintln(os.Stderr, "echo:", err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, "echo:", run(flag.Arg(0), *poller))
+	os.Exit(1)
 }
 
+// run echoes until it cannot any more.
 func run(addr string, poller bool) error {
 	conn, err := net.ListenPacket("udp4", addr)
 	if err != nil {
