@@ -91,6 +91,28 @@ func TestGetComparesTheWholeKey(t *testing.T) {
 	}
 }
 
+// TestNearChangesNothing looks keys up that were brought near together: some held, some not, in buckets that many share.
+func TestNearChangesNothing(t *testing.T) {
+	c := newCache(t, MinBytes)
+	var keys []Key
+	for i := range 1000 {
+		name := fmt.Sprintf("n%d.example", i)
+		if i%2 == 0 {
+			c.Put(entry(t, name, 0), 0)
+		}
+		keys = append(keys, key(t, name))
+	}
+	near := append([]Key(nil), keys...)
+	c.Near(near)
+	c.Near(near[:1])
+	c.Near(nil)
+	for i := range keys {
+		if got, want := c.Get(&near[i]), c.Get(&keys[i]); got != want || (got != nil) != (i%2 == 0) {
+			t.Errorf("key %d: %v, and %v without", i, got, want)
+		}
+	}
+}
+
 func TestPutReplaces(t *testing.T) {
 	c := newCache(t, MinBytes)
 	for i := range 100 {
