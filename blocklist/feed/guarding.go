@@ -98,6 +98,13 @@ func (g *guarding) letGo() bool {
 	return had
 }
 
+// held reports whether there is any.
+func (g *guarding) held() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.last != nil
+}
+
 // get are the guards.
 func (g *guarding) get() (*guards, error) {
 	g.mu.Lock()

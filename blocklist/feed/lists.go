@@ -86,8 +86,9 @@ type Lists struct {
 	mapping  *durable.Mapping // of the set in force
 	pending  atomic.Int64     // octets of listings that wait to be written as copies
 	thrift   thrift
-	damaged  bool     // the snapshot on disk is not to be built upon
-	merging  *merging // under way, nil for none
+	rested   time.Time // what reading took was given back then
+	damaged  bool      // the snapshot on disk is not to be built upon
+	merging  *merging  // under way, nil for none
 
 	ctx        context.Context // of Start, then of Run
 	background sync.WaitGroup  // what the writer has done beside it

@@ -89,7 +89,7 @@ func (l *Lists) Run(ctx context.Context) error {
 		}
 		if len(l.results) == 0 { // or it would be compiled once more at once
 			l.publishDue(now)
-			l.rest()
+			l.rest(now)
 		}
 		l.report()
 		timer.Reset(time.Until(l.nextDue(changing)))
@@ -139,14 +139,23 @@ func (l *Lists) nextDue(c change) time.Time {
 	if c.pending() {
 		earliest(c.read)
 	}
+	if l.guarding.held() {
+		earliest(l.rested.Add(restEvery))
+	}
 	return due
 }
 
+// restEvery is how often what reading lists takes is given back at most: lists that change all the time keep it.
+const restEvery = 10 * time.Second
+
 // rest gives back what reading lists took, once nothing is left to read.
-func (l *Lists) rest() {
-	if l.guarding.letGo() {
-		debug.FreeOSMemory()
+func (l *Lists) rest(now time.Time) {
+	if now.Sub(l.rested) < restEvery || !l.guarding.letGo() {
+		return
 	}
+	l.rested = now
+	defer l.thrift.begin()()
+	debug.FreeOSMemory()
 }
 
 // change is a burst of changes to files: they are read once it is over.

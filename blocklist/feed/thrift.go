@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"runtime"
 	"runtime/debug"
 	"sync"
 )
@@ -9,11 +10,13 @@ import (
 // which must not take twice their room.
 const readingGC = 25
 
-// thrift keeps memory short while at least one list is read.
+// thrift keeps memory short while at least one list is read, and queries answered meanwhile: Go's scheduler would let them wait, on its only
+// processor, for ten milliseconds at a time. With another one it is the system that shares the core between the two.
 type thrift struct {
-	mu      sync.Mutex
-	readers int
-	usual   int
+	mu         sync.Mutex
+	readers    int
+	usual      int
+	processors int
 }
 
 // begin returns what is to be called at the end.
@@ -22,12 +25,18 @@ func (t *thrift) begin() (end func()) {
 	defer t.mu.Unlock()
 	if t.readers++; t.readers == 1 {
 		t.usual = debug.SetGCPercent(readingGC)
+		if t.processors = runtime.GOMAXPROCS(0); t.processors == 1 {
+			runtime.GOMAXPROCS(2)
+		}
 	}
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if t.readers--; t.readers == 0 {
 			debug.SetGCPercent(t.usual)
+			if t.processors == 1 {
+				runtime.GOMAXPROCS(1)
+			}
 		}
 	}
 }
