@@ -75,8 +75,8 @@ func (st *stream) run() {
 	}
 }
 
-// limit is when a connection's reads or writes end. It is moved only when that is worth telling the runtime, which costs more
-// than answering a query: so it may be later, by a sixteenth, than asked for.
+// limit is when a connection's reads or writes end. The runtime's timer is not moved for each batch, but when it is a sixteenth old: so the end
+// may be later than asked for by as much.
 type limit struct {
 	moved time.Time
 	by    time.Duration
