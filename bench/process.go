@@ -48,9 +48,12 @@ func FreeAddr() (string, error) {
 	return "", fmt.Errorf("no port is free over both UDP and TCP: %w", last)
 }
 
-// Environ is this process's environment without Rempart's settings, and with those given.
+// Environ is this process's environment without Rempart's settings and those of Go's runtime, and with those given.
 func Environ(settings ...string) []string {
-	environ := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "REMPART_") })
+	others := []string{"REMPART_", "GOGC=", "GOMEMLIMIT=", "GOMAXPROCS=", "GODEBUG="}
+	environ := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return slices.ContainsFunc(others, func(begin string) bool { return strings.HasPrefix(v, begin) })
+	})
 	return append(environ, settings...)
 }
 
@@ -69,28 +72,14 @@ func Memory(pid int, field string) int {
 	return 0
 }
 
-// CPU is the time a process was on a processor, user's and system's, all threads together. Threads that ended are
-// not in it. precise is by the scheduler's count of nanoseconds, ticks by the hundredths of a second of the process's status.
-func CPU(pid int) (precise, ticks time.Duration, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	// The name, in parentheses, may hold anything; the fields are counted behind it.
-	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(fields) < 13 {
-		return 0, 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
-	}
-	user, err1 := strconv.Atoi(fields[11])
-	system, err2 := strconv.Atoi(fields[12])
-	if err := errors.Join(err1, err2); err != nil {
-		return 0, 0, err
-	}
-	ticks = time.Duration(user+system) * 10 * time.Millisecond
+// CPU is the time a process was on a processor, user's and system's, all threads together: by the scheduler's count of nanoseconds, in which
+// threads that ended are missing, or where the kernel keeps none by the hundredths of a second of the process's status.
+func CPU(pid int) (time.Duration, error) {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil || len(threads) == 0 {
-		return ticks, ticks, err // a kernel without it
+		return ticksOf(pid)
 	}
+	sum := time.Duration(0)
 	for _, t := range threads {
 		b, err := os.ReadFile(t)
 		if errors.Is(err, os.ErrNotExist) {
@@ -99,9 +88,24 @@ func CPU(pid int) (precise, ticks time.Duration, err error) {
 		first, _, _ := strings.Cut(string(b), " ")
 		n, err2 := strconv.ParseInt(first, 10, 64)
 		if err := errors.Join(err, err2); err != nil {
-			return 0, 0, err
+			return 0, err
 		}
-		precise += time.Duration(n)
+		sum += time.Duration(n)
 	}
-	return precise, ticks, nil
+	return sum, nil
+}
+
+func ticksOf(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The name, in parentheses, may hold anything; the fields are counted behind it.
+	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	}
+	user, err1 := strconv.Atoi(fields[11])
+	system, err2 := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2)
 }

@@ -83,7 +83,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "compare:", err)
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	if err := compare(ctx, o); err != nil {
 		if ctx.Err() != nil {
@@ -139,6 +139,9 @@ func say(format string, args ...any) {
 func compare(ctx context.Context, o options) (err error) {
 	if runtime.GOOS != "linux" || runtime.NumCPU() < 2 {
 		return errors.New("measuring takes Linux and two cores")
+	}
+	if _, err := os.Stat(filepath.Dir(o.out)); err != nil {
+		return fmt.Errorf("-out: %w", err)
 	}
 	paths, err := find(o.servers)
 	if err != nil {
@@ -270,7 +273,7 @@ func (s *session) describe(ctx context.Context) {
 	}
 	s.results.Names = "made up"
 	if os.Getenv(bench.ThreatNames) != "" && os.Getenv(bench.PopularNames) != "" {
-		s.results.Names = "real"
+		s.results.Names = "real, from the files that " + bench.ThreatNames + " and " + bench.PopularNames + " name"
 	}
 	for _, p := range s.servers {
 		s.results.Servers = append(s.results.Servers, described{p.key, p.name, versionOf(ctx, p, s.setup.paths), p.settings})

@@ -40,7 +40,7 @@ func (s *session) measure(ctx context.Context, sv *server, load, cores string, a
 	if err != nil {
 		return r, err
 	}
-	precise, ticks, err := bench.CPU(sv.pid())
+	before, err := bench.CPU(sv.pid())
 	if err != nil {
 		return r, err
 	}
@@ -51,12 +51,11 @@ func (s *session) measure(ctx context.Context, sv *server, load, cores string, a
 	if r.counts, err = s.generator.load(ctx, cores, sv.addr, file, args...); err != nil {
 		return r, s.why(sv, err)
 	}
-	preciseAfter, ticksAfter, err := bench.CPU(sv.pid())
+	now, err := bench.CPU(sv.pid())
 	if err != nil {
 		return r, s.why(sv, err)
 	}
-	r.CPU = preciseAfter - precise
-	s.results.CPUError = max(s.results.CPUError, disagreement(r.CPU, ticksAfter-ticks))
+	r.CPU = now - before
 	after, err := upstreamAsked(s.setup.upstream)
 	if err != nil {
 		return r, err
@@ -71,16 +70,6 @@ func (s *session) why(sv *server, err error) error {
 		return sv.ended()
 	}
 	return fmt.Errorf("%s: %w", sv.peer.name, err)
-}
-
-// disagreement is by which part two clocks of CPU time differ beyond what the coarser cannot show.
-func disagreement(precise, ticks time.Duration) float64 {
-	const tick = 20 * time.Millisecond // user and system time are both rounded
-	off := (precise - ticks).Abs() - tick
-	if off <= 0 || precise <= 0 {
-		return 0
-	}
-	return float64(off) / float64(precise)
 }
 
 // rotated are the servers in the order of a round: each is first once, so that what drifts meets all alike.

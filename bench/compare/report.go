@@ -26,8 +26,8 @@ func (r results) write(w io.Writer) {
 	fmt.Fprintf(w, "%s, %d cores, Linux %s, %s, %s. %s names on the list (%s). Rounds: %d, in each of which every server has its turn; runs of %d s.\n",
 		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Go, r.Generator, thousands(r.Listed), r.Names, r.Rounds, r.Seconds)
 	fmt.Fprintf(w, "Every server has one thread on core 0 and is alone on it: the others are stopped meanwhile. dnsperf and the upstream, which all forward to, are on core 1. "+
-		"CPU is the server's user and system time, the kernel's delivery of its answers included; of its two clocks the one in nanoseconds is told, which differed from the other by %.1f %% at most. "+
-		"Figures are medians of the rounds, with the least and the most in parentheses.\n", 100*r.CPUError)
+		"CPU is the server's user and system time, the kernel's delivery of its answers included. "+
+		"Figures are medians of the rounds, with the least and the most in parentheses.\n")
 	if st := r.Stillness; st != nil {
 		fmt.Fprintf(w, "\nHow still the machine was: with nothing else running, a program that only reads the clock on core 0 was held up for over %v %.1f times a second, for %.1f ms at the longest; "+
 			"and while all this was measured other machines on the same host had %.0f %% of the processors' time. No server answers while it is held up: read tails of latency and longest pauses with that.\n",
@@ -75,7 +75,7 @@ func (b bar) outcome() string {
 	case b.kept():
 		return "kept"
 	case b.Unit == "":
-		return fmt.Sprintf("missed by %.0f %%", 100*math.Abs(b.Value/b.Limit-1))
+		return fmt.Sprintf("missed by %.2g %%", 100*math.Abs(b.Value/b.Limit-1))
 	default:
 		return "missed by " + b.figure(math.Abs(b.Value-b.Limit))
 	}
@@ -86,7 +86,7 @@ func (r results) writeThroughput(w io.Writer) {
 		return
 	}
 	fmt.Fprintf(w, "\n## Throughput\n\nAs fast as it goes, UDP, ten sockets, 200 queries under way. CPU µs a query; queries/s. Blocked and cached are %s names each; "+
-		"mixed is 95 %% cached, 3 %% blocked and 2 %% names that were never asked before.\n\n", thousands(hot))
+		"mixed is 95 %% cached, 3 %% blocked and 2 %% names that were never asked before; of the distinct ones as many are asked as a run has time for.\n\n", thousands(hot))
 	header(w, "server", loadsOfThroughput)
 	for _, s := range r.Servers {
 		fmt.Fprintf(w, "| %s |", s.Name)
@@ -131,7 +131,7 @@ func (r results) forwarded() string {
 		}
 		missing = append(missing, fmt.Sprintf("%s %.1f", s.Name, share(mixed, s.Key)))
 	}
-	text := "Of the mixed load the upstream had, in per cent of the queries: " + strings.Join(missing, ", ") + "."
+	text := "Of the mixed load the upstream had, in per cent of the queries at most: " + strings.Join(missing, ", ") + "."
 	if len(seen) == 0 {
 		return text + " Of the others it had none, or less than one in ten thousand."
 	}
@@ -142,7 +142,8 @@ func (r results) writeLatency(w io.Writer) {
 	if r.Latency == nil {
 		return
 	}
-	fmt.Fprintf(w, "\n## Latency\n\nAt %s queries/s, UDP. p50 / p99 / p99.9 in µs, medians of the rounds.\n\n", thousands(steady))
+	fmt.Fprintf(w, "\n## Latency\n\nAt %s queries/s, UDP. p50 / p99 / p99.9 in µs, medians of the rounds. No more than 200 queries are under way, 10 ms of them: "+
+		"while a server is held up for longer dnsperf waits, so tails beyond 10 ms are told too short.\n\n", thousands(steady))
 	header(w, "server", loadsOfLatency)
 	for _, s := range r.Servers {
 		fmt.Fprintf(w, "| %s |", s.Name)
@@ -228,7 +229,7 @@ func (r results) writeCollections(w io.Writer) {
 		return
 	}
 	c := r.Collections
-	fmt.Fprintf(w, "\n## The garbage collector\n\nRempart under %.0f s of the mixed load, %s queries, %s lost: ", c.Seconds, thousands(c.Completed), thousands(c.Lost))
+	fmt.Fprintf(w, "\n## The garbage collector\n\nRempart under %.0f s of the mixed load, %s queries, %s lost, and what warmed it between runs: ", c.Seconds, thousands(c.Completed), thousands(c.Lost))
 	if len(c.Pauses) == 0 {
 		fmt.Fprintln(w, "it did not run.")
 		return

@@ -50,7 +50,7 @@ func little() results {
 		Date: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), Command: "go run ./bench/compare -parts throughput",
 		Machine: machine{"A CPU", 2, "6.18", "go1.26.8"}, Generator: "dnsperf 2.10.0", Names: "made up", Listed: 1_000_000, Rounds: 3, Seconds: 5,
 		Servers:    []described{{rempart, "Rempart", "1234", "one thread."}, {"bind9", "BIND", "9.18", "-n 1."}},
-		Throughput: map[cell][]run{}, CPUError: 0.004,
+		Throughput: map[cell][]run{},
 	}
 	for _, load := range loadsOfThroughput {
 		r.Throughput[cell{load, rempart}] = []run{costing(8), costing(9), costing(8.5)}

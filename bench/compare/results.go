@@ -25,8 +25,6 @@ type results struct {
 	TwoCores    map[string][]run
 	Swaps       *swaps
 	Collections *collections
-
-	CPUError float64 // by which part the two clocks of CPU time differed at most
 }
 
 // described is a server that took part.
