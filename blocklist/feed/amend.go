@@ -37,7 +37,7 @@ func (l *Lists) amend(c changes, content uint64, now time.Time) (done bool, err 
 	if err := l.writeOverlay(view); err != nil {
 		return false, err
 	}
-	if l.merging != nil {
+	if l.merging != nil && !l.merging.abandoned {
 		l.merging.since = append(l.merging.since, c.all...)
 	}
 	if err := l.putInForce(view, content, now); err != nil {
@@ -143,8 +143,9 @@ func (l *Lists) inputOrNone(li *list, rec *record) (*blocklist.Input, func(), er
 
 // merging is an overlay being merged into the next snapshot, beside everything else.
 type merging struct {
-	since  []blocklist.Change // put in force since it began
-	failed error
+	since     []blocklist.Change // put in force since it began
+	failed    error
+	abandoned bool // what it will write is out of date
 }
 
 // mergeLater has the view in force written as one snapshot. Run takes in what comes of it.
@@ -164,20 +165,22 @@ func (l *Lists) mergeLater(content uint64) error {
 	return nil
 }
 
-// abandonMerge forgets a merge under way: what it will write is out of date.
-func (l *Lists) abandonMerge() { l.merging = nil }
+// abandonMerge has what a merge under way will write thrown away. Another begins only when it has ended: both would write one file.
+func (l *Lists) abandonMerge() {
+	if l.merging != nil {
+		l.merging.abandoned, l.merging.since = true, nil
+	}
+}
 
 // afterMerge puts a merged snapshot in force, under what changed while it was written.
 func (l *Lists) afterMerge(m *merging) {
 	err := m.failed
-	if l.merging == m && err == nil {
+	if !m.abandoned && err == nil {
 		err = l.useMerged(m)
 	} else {
 		err = errors.Join(err, ignoreMissing(os.Remove(l.path(mergedFile))))
 	}
-	if l.merging == m {
-		l.merging = nil
-	}
+	l.merging = nil
 	if err != nil {
 		l.log.Error("the overlay could not be merged into a new snapshot; it stays in force as it is", "err", err)
 	}

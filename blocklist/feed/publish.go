@@ -58,14 +58,15 @@ func (e *badCopy) Error() string { return fmt.Sprintf("copy of %s: %v", e.list.n
 func (e *badCopy) Unwrap() error { return e.err }
 
 func (l *Lists) publishOnce() error {
-	defer l.thrift.begin()()
 	now := time.Now()
 	content := l.fingerprint(now)
 	have := l.set.View()
 	above := have.Version()
-	switch {
-	case above > 0 && l.content == content:
+	if above > 0 && l.content == content {
 		return nil
+	}
+	defer l.thrift.begin()()
+	switch {
 	case above > 0:
 		c, err := l.changes(now)
 		if err == nil && !l.damaged {

@@ -13,10 +13,10 @@ const readingGC = 25
 // thrift keeps memory short while at least one list is read, and queries answered meanwhile: Go's scheduler would let them wait, on its only
 // processor, for ten milliseconds at a time. With another one it is the system that shares the core between the two.
 type thrift struct {
-	mu         sync.Mutex
-	readers    int
-	usual      int
-	processors int
+	mu      sync.Mutex
+	readers int
+	usual   int
+	second  bool // a processor was added
 }
 
 // begin returns what is to be called at the end.
@@ -25,7 +25,7 @@ func (t *thrift) begin() (end func()) {
 	defer t.mu.Unlock()
 	if t.readers++; t.readers == 1 {
 		t.usual = debug.SetGCPercent(readingGC)
-		if t.processors = runtime.GOMAXPROCS(0); t.processors == 1 {
+		if t.second = runtime.GOMAXPROCS(0) == 1 && runtime.NumCPU() == 1; t.second {
 			runtime.GOMAXPROCS(2)
 		}
 	}
@@ -34,7 +34,7 @@ func (t *thrift) begin() (end func()) {
 		defer t.mu.Unlock()
 		if t.readers--; t.readers == 0 {
 			debug.SetGCPercent(t.usual)
-			if t.processors == 1 {
+			if t.second {
 				runtime.GOMAXPROCS(1)
 			}
 		}

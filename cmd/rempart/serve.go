@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"syscall"
@@ -133,6 +134,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 		cancel()
 		_ = below.Wait() // its errors are the end of background
 	}()
+	workers := runtime.GOMAXPROCS(0) // before lists are read, which may need one more
 	err := s.lists.Start(ctx)
 	s.reading.end()
 	if err != nil {
@@ -142,7 +144,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	if ctx.Err() != nil {
 		return nil
 	}
-	sockets, err := s.listen()
+	sockets, err := s.listen(workers)
 	if err != nil {
 		return err
 	}
@@ -166,10 +168,10 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	return nil
 }
 
-// listen opens the DNS sockets, or takes over the supervisor's.
-func (s *server) listen() (*listen.Server, error) {
+// listen opens the DNS sockets, that many UDP ones an address, or takes over the supervisor's.
+func (s *server) listen(workers int) (*listen.Server, error) {
 	lc := listen.Config{
-		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves, Spin: s.config.BusyPoll,
+		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves, Workers: workers, Spin: s.config.BusyPoll,
 		NewHandler: func() listen.Handler { return s.resolver.NewWorker() },
 	}
 	packets, streams, err := activated()

@@ -42,7 +42,7 @@ type Config struct {
 	Forward          Forwards      `env:"FORWARD" doc:"Zones with resolvers of their own, as zone=upstream pairs separated by commas (\"home.arpa=udp://192.168.1.1\"): local zones, private reverse zones. Empty: names of special use never leave."`
 	Mode             Mode          `env:"MODE" envDefault:"enforce" doc:"\"enforce\", or \"observe\": answer as if unfiltered, and count what would have been blocked."`
 	Refresh          time.Duration `env:"REFRESH" envDefault:"1h" doc:"How often lists are looked at again, beside when a file changes: 1 min to 7 days."`
-	BusyPoll         time.Duration `env:"BUSY_POLL" envDefault:"0s" doc:"How long a core that was just asked over UDP goes on asking for the next query before it sleeps, up to 1 ms: answers come sooner by a wake-up, and the core is busy while queries come. Linux only."`
+	BusyPoll         time.Duration `env:"BUSY_POLL" envDefault:"0s" doc:"How long a core that was just asked over UDP goes on asking for the next query before it sleeps, up to 1 ms: answers come sooner by a wake-up, and the core is busy while queries come. Not for a machine of one core. Linux only."`
 	StructuredOption uint16        `env:"STRUCTURED_OPTION" envDefault:"65001" doc:"Code of the empty EDNS option by which a client asks for structured errors (draft-ietf-dnsop-structured-dns-error has none assigned yet); 0 for none."`
 	Reason           Reason        `env:"REASON" envDefault:"category" doc:"What a blocked answer says of itself in its extended error: \"category\", or \"lists\": also which lists name it, and since when."`
 	Contact          string        `env:"CONTACT" doc:"URI (mailto:, tel:, https:) told in structured errors and on the page: where to say that a block is wrong."`

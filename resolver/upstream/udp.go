@@ -22,13 +22,13 @@ const (
 // datagrams asks one upstream over UDP, each query from a socket of its own: the kernel
 // chooses the port at random and lets nothing in from another source (RFC 5452 section 9.2).
 type datagrams struct {
-	addr    netip.AddrPort
+	addr    *net.UDPAddr
 	foreign *atomic.Uint64 // counts datagrams that were no answer to the question
 	buffers sync.Pool
 }
 
 func newDatagrams(addr netip.AddrPort, foreign *atomic.Uint64) *datagrams {
-	return &datagrams{addr: addr, foreign: foreign, buffers: sync.Pool{New: func() any { return new([receiveLen]byte) }}}
+	return &datagrams{addr: net.UDPAddrFromAddrPort(addr), foreign: foreign, buffers: sync.Pool{New: func() any { return new([receiveLen]byte) }}}
 }
 
 // ask sends q and waits for its answer until ctx ends. errTruncated, errRecased and errFlooded
@@ -37,7 +37,7 @@ func (d *datagrams) ask(ctx context.Context, q *Question, f form) (reply, error)
 	if err := ctx.Err(); err != nil {
 		return reply{}, err
 	}
-	conn, err := new(net.Dialer).DialUDP(ctx, "udp", netip.AddrPort{}, d.addr)
+	conn, err := net.DialUDP("udp", nil, d.addr)
 	if err != nil {
 		return reply{}, fmt.Errorf("opening a UDP socket: %w", err)
 	}
