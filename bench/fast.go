@@ -13,7 +13,7 @@ import (
 	"rempart/resolver/upstream"
 )
 
-// BatchSize is the number of queries that Fast is given at once, as much as a socket's worker receives.
+// BatchSize is the number of queries that Fast is given at once: as many as it works on at a time.
 const BatchSize = 32
 
 var client = netip.MustParseAddr("127.0.0.1")

@@ -36,59 +36,36 @@ type counts struct {
 	Seconds   float64
 }
 
-// run sends the queries of a file to addr, on the cores given, and leaves what dnsperf says in a file.
-func (g generator) run(ctx context.Context, cores, addr, file string, args ...string) (output string, err error) {
+// load sends the queries of a file to addr, on the cores given. times are of queries told one by one (-v).
+func (g generator) load(ctx context.Context, cores, addr, file string, args ...string) (c counts, times []time.Duration, err error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return "", err
+		return c, nil, err
 	}
 	// A file, not a pipe: whoever read a pipe meanwhile would take time from those that are measured.
-	output = filepath.Join(g.dir, "dnsperf.output")
-	f, err := os.Create(output)
+	output, err := os.Create(filepath.Join(g.dir, "dnsperf.output"))
 	if err != nil {
-		return "", err
+		return c, nil, err
 	}
-	defer f.Close()
+	defer output.Close()
 	var complaint bytes.Buffer
 	cmd := exec.CommandContext(ctx, "taskset", slices.Concat([]string{"-c", cores, g.path, "-s", host, "-p", port, "-d", file}, usual, args)...)
-	cmd.Stdout, cmd.Stderr = f, &complaint
+	cmd.Stdout, cmd.Stderr = output, &complaint
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
+			return c, nil, context.Cause(ctx)
 		}
-		return "", fmt.Errorf("running dnsperf: %w: %s", err, complaint.String())
+		return c, nil, fmt.Errorf("running dnsperf: %w: %s", err, complaint.String())
 	}
-	return output, nil
-}
-
-// load is a run of which only the counts matter.
-func (g generator) load(ctx context.Context, cores, addr, file string, args ...string) (counts, error) {
-	output, err := g.run(ctx, cores, addr, file, args...)
-	if err != nil {
-		return counts{}, err
+	if _, err := output.Seek(0, io.SeekStart); err != nil {
+		return c, nil, err
 	}
-	f, err := os.Open(output)
-	if err != nil {
-		return counts{}, err
-	}
-	defer f.Close()
-	c, _, err := readOutput(f)
-	return c, err
+	return readOutput(output)
 }
 
 // timed is a run at a fixed rate, with the time that each query took.
-func (g generator) timed(ctx context.Context, addr, file string, rate, seconds int, args ...string) (delay, error) {
-	args = append([]string{"-v", "-Q", strconv.Itoa(rate), "-l", strconv.Itoa(seconds)}, args...)
-	output, err := g.run(ctx, loadCore, addr, file, args...)
-	if err != nil {
-		return delay{}, err
-	}
-	f, err := os.Open(output)
-	if err != nil {
-		return delay{}, err
-	}
-	defer f.Close()
-	c, times, err := readOutput(f)
+func (g generator) timed(ctx context.Context, addr, file string, rate, seconds int) (delay, error) {
+	c, times, err := g.load(ctx, loadCore, addr, file, "-v", "-Q", strconv.Itoa(rate), "-l", strconv.Itoa(seconds))
 	if err != nil {
 		return delay{}, err
 	}

@@ -24,16 +24,21 @@ func (r run) capacity() float64 { return float64(r.Completed) / r.CPU.Seconds() 
 // cell is a place in a table.
 type cell struct{ Load, Server string }
 
-// measure has one server answer one load as fast as it can.
-func (s *session) measure(ctx context.Context, sv *server, load, cores string, args ...string) (r run, err error) {
-	file, err := s.loads.file(load, s.seconds)
-	if err != nil {
-		return r, err
+// ready has a server go on, and makes it fresh for a load, whose file is returned.
+func (s *session) ready(ctx context.Context, sv *server, load string) (file string, err error) {
+	if file, err = s.loads.file(load, s.seconds); err != nil {
+		return "", err
 	}
 	if err := sv.resume(); err != nil {
-		return r, err
+		return "", err
 	}
-	if err := sv.fresh(ctx, s, load); err != nil {
+	return file, sv.fresh(ctx, s, load)
+}
+
+// measure has one server answer one load as fast as it can.
+func (s *session) measure(ctx context.Context, sv *server, load, cores string, args ...string) (r run, err error) {
+	file, err := s.ready(ctx, sv, load)
+	if err != nil {
 		return r, err
 	}
 	asked, err := upstreamAsked(s.setup.upstream)
@@ -48,7 +53,7 @@ func (s *session) measure(ctx context.Context, sv *server, load, cores string, a
 	if once(load) {
 		args = append(args, "-n", "1")
 	}
-	if r.counts, err = s.generator.load(ctx, cores, sv.addr, file, args...); err != nil {
+	if r.counts, _, err = s.generator.load(ctx, cores, sv.addr, file, args...); err != nil {
 		return r, s.why(sv, err)
 	}
 	now, err := bench.CPU(sv.pid())
@@ -128,14 +133,8 @@ func (s *session) latency(ctx context.Context, servers []*server) error {
 
 // time has one server answer one load at the steady rate.
 func (s *session) time(ctx context.Context, sv *server, load string) (d delay, err error) {
-	file, err := s.loads.file(load, s.seconds)
+	file, err := s.ready(ctx, sv, load)
 	if err != nil {
-		return d, err
-	}
-	if err := sv.resume(); err != nil {
-		return d, err
-	}
-	if err := sv.fresh(ctx, s, load); err != nil {
 		return d, err
 	}
 	if d, err = s.generator.timed(ctx, sv.addr, file, steady, s.seconds); err != nil {

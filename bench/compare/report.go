@@ -87,16 +87,27 @@ func (r results) writeThroughput(w io.Writer) {
 	}
 	fmt.Fprintf(w, "\n## Throughput\n\nAs fast as it goes, UDP, ten sockets, 200 queries under way. CPU µs a query; queries/s. Blocked and cached are %s names each; "+
 		"mixed is 95 %% cached, 3 %% blocked and 2 %% names that were never asked before; of the distinct ones as many are asked as a run has time for.\n\n", thousands(hot))
-	header(w, "server", loadsOfThroughput)
-	for _, s := range r.Servers {
+	table(w, r.Servers, loadsOfThroughput, r.Throughput, costAndRate)
+	fmt.Fprintf(w, "\n%s\n", r.forwarded())
+}
+
+// table writes a row for each server that was measured under the first of the loads.
+func table[T any](w io.Writer, servers []described, loads []string, runs map[cell][]T, text func([]T) string) {
+	header(w, "server", loads)
+	for _, s := range servers {
+		if len(runs[cell{loads[0], s.Key}]) == 0 {
+			continue
+		}
 		fmt.Fprintf(w, "| %s |", s.Name)
-		for _, load := range loadsOfThroughput {
-			runs := r.Throughput[cell{load, s.Key}]
-			fmt.Fprintf(w, " %s; %s/s%s |", text(over(runs, run.cost), 2), thousands(int(over(runs, run.rate).Median)), flaws(runs))
+		for _, load := range loads {
+			fmt.Fprintf(w, " %s |", text(runs[cell{load, s.Key}]))
 		}
 		fmt.Fprintln(w)
 	}
-	fmt.Fprintf(w, "\n%s\n", r.forwarded())
+}
+
+func costAndRate(runs []run) string {
+	return fmt.Sprintf("%s; %s/s%s", text(over(runs, run.cost), 2), thousands(int(over(runs, run.rate).Median)), flaws(runs))
 }
 
 // flaws tells what runs lost and what they answered wrongly, if anything.
@@ -144,14 +155,7 @@ func (r results) writeLatency(w io.Writer) {
 	}
 	fmt.Fprintf(w, "\n## Latency\n\nAt %s queries/s, UDP. p50 / p99 / p99.9 in µs, medians of the rounds. No more than 200 queries are under way, 10 ms of them: "+
 		"while a server is held up for longer dnsperf waits, so tails beyond 10 ms are told too short.\n\n", thousands(steady))
-	header(w, "server", loadsOfLatency)
-	for _, s := range r.Servers {
-		fmt.Fprintf(w, "| %s |", s.Name)
-		for _, load := range loadsOfLatency {
-			fmt.Fprintf(w, " %s |", tails(r.Latency[cell{load, s.Key}]))
-		}
-		fmt.Fprintln(w)
-	}
+	table(w, r.Servers, loadsOfLatency, r.Latency, tails)
 }
 
 // tails are the medians of three percentiles, and what was lost or not sent in time.
@@ -171,19 +175,9 @@ func (r results) writeTCP(w io.Writer) {
 		return
 	}
 	fmt.Fprint(w, "\n## TCP\n\nTen connections, 200 queries under way. CPU µs a query; queries a second of CPU.\n\n")
-	loads := []string{cached, blocked}
-	header(w, "server", loads)
-	for _, s := range r.Servers {
-		if len(r.TCP[cell{cached, s.Key}]) == 0 {
-			continue
-		}
-		fmt.Fprintf(w, "| %s |", s.Name)
-		for _, load := range loads {
-			runs := r.TCP[cell{load, s.Key}]
-			fmt.Fprintf(w, " %s; %s%s |", text(over(runs, run.cost), 2), thousands(int(over(runs, run.capacity).Median)), flaws(runs))
-		}
-		fmt.Fprintln(w)
-	}
+	table(w, r.Servers, []string{cached, blocked}, r.TCP, func(runs []run) string {
+		return fmt.Sprintf("%s; %s%s", text(over(runs, run.cost), 2), thousands(int(over(runs, run.capacity).Median)), flaws(runs))
+	})
 }
 
 func (r results) writeCores(w io.Writer) {
@@ -199,8 +193,7 @@ func (r results) writeCores(w io.Writer) {
 	}{{"one core", r.OneCore}, {"two cores", r.TwoCores}} {
 		fmt.Fprintf(w, "| %s |", row.name)
 		for _, load := range loads {
-			runs := row.runs[load]
-			fmt.Fprintf(w, " %s; %s/s%s |", text(over(runs, run.cost), 2), thousands(int(over(runs, run.rate).Median)), flaws(runs))
+			fmt.Fprintf(w, " %s |", costAndRate(row.runs[load]))
 		}
 		fmt.Fprintln(w)
 	}

@@ -135,7 +135,7 @@ func (sv *server) fresh(ctx context.Context, s *session, load string) error {
 		}
 	}
 	for _, l := range warmed[load] {
-		if _, err := s.generator.load(ctx, loadCore, sv.addr, s.loads.path(l), "-n", "1", "-l", "20"); err != nil {
+		if _, _, err := s.generator.load(ctx, loadCore, sv.addr, s.loads.path(l), "-n", "1", "-l", "20"); err != nil {
 			return s.why(sv, fmt.Errorf("warming: %w", err))
 		}
 	}
