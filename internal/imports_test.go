@@ -22,19 +22,20 @@ var rooms = map[string]struct {
 	may []string
 	why string
 }{
-	"internal/wire":     {nil, "everything stands on wire: it can stand on nothing"},
-	"internal/config":   {nil, "settings are values; cmd copies them to where they belong, so that no room reads the environment"},
-	"internal/durable":  {nil, "files know nothing of what is in them"},
-	"resolver/listen":   {[]string{"internal/wire"}, "sockets and framing call a Handler they define: any resolver can stand behind it"},
-	"resolver":          {[]string{"blocklist", "internal/wire", "resolver/cache", "resolver/upstream"}, "the way of a query knows no feed, page, push or file"},
-	"resolver/cache":    {[]string{"internal/wire"}, "it holds packed answers, whatever is thought of their names"},
-	"resolver/upstream": {[]string{"internal/wire"}, "exchanging does not depend on what is asked"},
-	"blocklist":         {[]string{"internal/wire"}, "the set does no I/O: it is the same on an edge, in control, in a test"},
-	"blocklist/guard":   {[]string{"blocklist"}, "guards are pure checks: feeds and pushes pass the same ones"},
-	"blocklist/feed":    {[]string{"blocklist", "blocklist/guard", "internal/durable"}, "feeds arrive through a dialer they are given, and leave as a set"},
-	"internal/web":      {[]string{"blocklist"}, "the page only asks the set"},
-	"internal/admin":    {[]string{"blocklist"}, "what else it tells arrives as a function"},
-	"internal/dnstest":  {nil, "tests of any room use it"},
+	"internal/wire":           {nil, "everything stands on wire: it can stand on nothing"},
+	"internal/config":         {nil, "settings are values; cmd copies them to where they belong, so that no room reads the environment"},
+	"internal/durable":        {nil, "files know nothing of what is in them"},
+	"resolver/listen":         {[]string{"internal/wire"}, "sockets and framing call a Handler they define: any resolver can stand behind it"},
+	"resolver":                {[]string{"blocklist", "internal/wire", "resolver/cache", "resolver/upstream"}, "the way of a query knows no feed, page, push or file"},
+	"resolver/cache":          {[]string{"internal/wire"}, "it holds packed answers, whatever is thought of their names"},
+	"resolver/upstream":       {[]string{"internal/wire"}, "exchanging does not depend on what is asked"},
+	"blocklist":               {[]string{"internal/wire"}, "the set does no I/O: it is the same on an edge, in control, in a test"},
+	"blocklist/guard":         {[]string{"blocklist"}, "guards are pure checks: feeds and pushes pass the same ones"},
+	"blocklist/feed":          {[]string{"blocklist", "blocklist/guard", "internal/durable"}, "feeds arrive through a dialer they are given, and leave as a set"},
+	"internal/journal/stream": {[]string{"internal/durable"}, "it keeps octets: what records, keys and signatures mean is the journal's"},
+	"internal/web":            {[]string{"blocklist"}, "the page only asks the set"},
+	"internal/admin":          {[]string{"blocklist"}, "what else it tells arrives as a function"},
+	"internal/dnstest":        {nil, "tests of any room use it"},
 
 	"blocklist/guard/generate": {nil, "it makes the lists that guard ships, and is no part of the program"},
 }
@@ -50,9 +51,10 @@ var outside = map[string]struct {
 		"blocklist/feed/metrics.go", "internal/admin/", "cmd/"}, "figures are collected in one file a room; blocklist and cache only have Stats"},
 	"github.com/spf13/cobra":  {[]string{"cmd/"}, "commands are wiring"},
 	"github.com/caarlos0/env": {[]string{"internal/config/"}, "the environment is read in one place"},
-	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
+	"github.com/nats-io":      {[]string{"internal/journal/stream/"}, "what the journal is kept on is one room's business: all else knows records, objects and buckets"},
+	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/journal/stream/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
 	"net/http":                {[]string{"blocklist/feed/", "internal/web/", "internal/admin/", "cmd/"}, "the resolver knows no HTTP"},
-	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/dnstest/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
+	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/dnstest/", "internal/journal/stream/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
 
 func TestImportRules(t *testing.T) {

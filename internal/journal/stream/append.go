@@ -1,0 +1,153 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// maxReport bounds a node's report, in octets.
+const maxReport = 64 << 10
+
+// Append writes a record of a kind after the record of sequence after, 0 for the first, and returns its sequence, after+1.
+// When err is nil the record is on disk: on most servers' of a cluster. Errors are ErrBehind where another record follows
+// after, ErrFull, ErrUnknown, or others that say that nothing was written.
+func (s *Stream) Append(ctx context.Context, after uint64, kind string, data []byte) (sequence uint64, err error) {
+	t := token(kind)
+	if t == "" {
+		return 0, fmt.Errorf("append: %w", badName("kind", kind))
+	}
+	sequence, err = s.publish(ctx, &nats.Msg{Subject: journalSubject + t, Data: data},
+		jetstream.WithExpectStream(journalStream), jetstream.WithExpectLastSequence(after))
+	if err != nil {
+		return 0, fmt.Errorf("append after %d: %w", after, err)
+	}
+	return sequence, nil
+}
+
+// Beat publishes a heartbeat, which replaces the one before.
+func (s *Stream) Beat(ctx context.Context, data []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	if _, err := s.js.Publish(ctx, beatsSubject, data, jetstream.WithExpectStream(beatsStream)); err != nil {
+		return fmt.Errorf("heartbeat: %w", s.writeError(err))
+	}
+	return nil
+}
+
+// Audit writes an audit record, which is kept for ever.
+func (s *Stream) Audit(ctx context.Context, data []byte) error {
+	_, err := s.publish(ctx, &nats.Msg{Subject: auditSubject, Data: data}, jetstream.WithExpectStream(auditStream))
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	return nil
+}
+
+// Audits hands the audit records from a sequence on to each, in order, and returns after the last.
+func (s *Stream) Audits(ctx context.Context, from uint64, each func(Record) error) error {
+	for from = max(from, 1); ; {
+		began := from
+		err := s.batch(ctx, auditStream, query{Sequence: from}, func(m message) error {
+			from = m.sequence + 1
+			return each(Record{Sequence: m.sequence, Data: m.data})
+		})
+		if err != nil {
+			return fmt.Errorf("audit records from %d: %w", began, err)
+		}
+		if from == began {
+			return nil
+		}
+	}
+}
+
+// Reports hands what nodes report to each, until ctx ends. Reports that come faster than each takes them are lost.
+func (s *Stream) Reports(ctx context.Context, each func(node string, data []byte)) error {
+	arrived := make(chan *nats.Msg, 256)
+	sub, err := s.reports.ChanSubscribe(reportSubject+"*", arrived)
+	if err != nil {
+		return fmt.Errorf("reports: %w", closed(err))
+	}
+	defer sub.Unsubscribe()
+	changed := s.reports.StatusChanged(nats.CLOSED)
+	defer s.reports.RemoveStatusListener(changed)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+			return ErrClosed
+		case m := <-arrived:
+			if node, ok := untoken(m.Subject[len(reportSubject):]); ok && len(m.Data) <= maxReport {
+				each(node, m.Data)
+			}
+		}
+	}
+}
+
+// At is the record of a sequence, or ErrNone. Where an Append's outcome is unknown it may come a moment later; an Append after
+// the same sequence then fails with ErrBehind.
+func (s *Stream) At(ctx context.Context, sequence uint64) (Record, error) {
+	if sequence == 0 {
+		return Record{}, ErrNone
+	}
+	r, err := s.leader(ctx, query{Sequence: sequence})
+	if err != nil {
+		return Record{}, fmt.Errorf("record %d: %w", sequence, err)
+	}
+	return r, nil
+}
+
+// Last is the newest record of a kind, of all for "", or ErrNone.
+func (s *Stream) Last(ctx context.Context, kind string) (Record, error) {
+	subject, err := lastOf(kind)
+	if err != nil {
+		return Record{}, err
+	}
+	r, err := s.leader(ctx, query{Last: subject})
+	if err != nil {
+		return Record{}, fmt.Errorf("last record %s: %w", kind, err)
+	}
+	return r, nil
+}
+
+// leader asks the one server that writes the journal, where a direct get asks any that has a copy: a writer must not be told of
+// less than was acknowledged to it.
+func (s *Stream) leader(ctx context.Context, q query) (Record, error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return Record{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	answer, err := s.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+journalStream, body)
+	if err != nil {
+		return Record{}, closed(err)
+	}
+	var found struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *struct {
+			Subject  string    `json:"subject"`
+			Sequence uint64    `json:"seq"`
+			Data     []byte    `json:"data"`
+			Time     time.Time `json:"time"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(answer.Data, &found); err != nil {
+		return Record{}, fmt.Errorf("the server's answer: %w", err)
+	}
+	switch {
+	case found.Error != nil && found.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return Record{}, ErrNone
+	case found.Error != nil:
+		return Record{}, found.Error
+	case found.Message == nil:
+		return Record{}, errors.New("the server's answer holds no record")
+	}
+	return message{sequence: found.Message.Sequence, subject: found.Message.Subject, data: found.Message.Data}.record()
+}

@@ -1,0 +1,61 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// dial connects, for ever again when the connection is lost. What is published meanwhile fails: kept back, it would be written
+// after its writer had given up.
+func dial(url, credentials, rootCA string, log *slog.Logger, opts ...nats.Option) (*nats.Conn, error) {
+	all := []nats.Option{
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectJitter(250*time.Millisecond, 750*time.Millisecond),
+		nats.ReconnectBufSize(-1),
+		nats.IgnoreAuthErrorAbort(),
+		nats.PingInterval(10 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.Timeout(5 * time.Second),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Debug("journal: connection lost", "err", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Debug("journal: connected again", "server", nc.ConnectedUrlRedacted()) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("journal: connection", "err", err) }),
+	}
+	if credentials != "" {
+		all = append(all, nats.UserCredentials(credentials))
+	}
+	if rootCA != "" {
+		all = append(all, nats.RootCAs(rootCA))
+	}
+	return nats.Connect(url, append(all, opts...)...)
+}
+
+// openExternal connects to a cluster.
+func (s *Stream) openExternal(ctx context.Context) error {
+	c := s.cfg
+	if err := checkSync(ctx, c); err != nil {
+		return err
+	}
+	main, err := dial(c.URL, c.Credentials, c.RootCA, c.Log, nats.Name("rempart control"), nats.CustomInboxPrefix(controlInbox))
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", redact(c.URL), err)
+	}
+	if s.Reader, err = newReader(main, directGet, c.Log); err != nil {
+		return err
+	}
+	// Reports have a connection of their own: a flood of them must not delay acknowledgements.
+	s.reports, err = dial(c.URL, c.Credentials, c.RootCA, c.Log, nats.Name("rempart control, reports"))
+	if err != nil {
+		s.reports = main
+		return fmt.Errorf("connect to %s: %w", redact(c.URL), err)
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Reads are JetStream's direct gets, single and batched (NATS ADR-31), not consumers: a server keeps no state for a
+// reader, and a node needs no permission to create any. A consumer's creator chooses what subject it delivers to, so that
+// who may create one can publish anywhere.
+
+// query is what a direct get asks for.
+type query struct {
+	Sequence uint64 `json:"seq,omitempty"`          // at this sequence, or from it on
+	Last     string `json:"last_by_subj,omitempty"` // the newest of a subject
+	Next     string `json:"next_by_subj,omitempty"` // from Sequence on, of a subject
+	Batch    int    `json:"batch,omitempty"`        // that many, and then an end
+	MaxBytes int    `json:"max_bytes,omitempty"`    // bound on a batch, overrun by one message at most
+}
+
+// The bounds of a batch.
+const (
+	maxBatch      = 256
+	maxBatchBytes = 1 << 20
+)
+
+// message is what a direct get found.
+type message struct {
+	sequence uint64
+	subject  string
+	time     string
+	data     []byte
+}
+
+// headers that servers put on what a direct get finds, and on what they publish again.
+const (
+	sequenceHeader = "Nats-Sequence"
+	subjectHeader  = "Nats-Subject"
+	timeHeader     = "Nats-Time-Stamp"
+	statusHeader   = "Status"
+	descHeader     = "Description"
+)
+
+// get is the one message that q asks for, or ErrNone.
+func (r *Reader) get(ctx context.Context, stream string, q query) (message, error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return message{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	answer, err := r.nc.RequestWithContext(ctx, r.gets+stream, body)
+	if err != nil {
+		return message{}, fmt.Errorf("read %s: %w", stream, err)
+	}
+	m, _, err := parse(answer)
+	return m, err
+}
+
+// batch hands the messages that q asks for to each, in order; there may be none. What each keeps of a message it
+// may keep for ever.
+func (r *Reader) batch(ctx context.Context, stream string, q query, each func(message) error) error {
+	q.Batch, q.MaxBytes = maxBatch, maxBatchBytes
+	body, err := json.Marshal(q)
+	if err != nil {
+		return err
+	}
+	inbox := r.nc.NewInbox()
+	sub, err := r.nc.SubscribeSync(inbox)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", stream, err)
+	}
+	defer sub.Unsubscribe()
+	if err := r.nc.PublishRequest(r.gets+stream, inbox, body); err != nil {
+		return fmt.Errorf("read %s: %w", stream, err)
+	}
+	for {
+		answer, err := next(ctx, sub)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", stream, err)
+		}
+		m, end, err := parse(answer)
+		if end || errors.Is(err, ErrNone) {
+			return nil
+		}
+		if err == nil {
+			err = each(m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// next is the next message of a subscription, which comes soon or not at all.
+func next(ctx context.Context, sub *nats.Subscription) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return sub.NextMsgWithContext(ctx)
+}
+
+// parse reads an answer to a direct get; end says that it closes a batch.
+func parse(answer *nats.Msg) (m message, end bool, err error) {
+	switch status := answer.Header.Get(statusHeader); status {
+	case "":
+	case "204":
+		return message{}, true, nil
+	case "404":
+		return message{}, false, ErrNone
+	case "503":
+		return message{}, false, nats.ErrNoResponders
+	default:
+		return message{}, false, fmt.Errorf("the server answered %.20q: %.100q", status, answer.Header.Get(descHeader))
+	}
+	sequence, err := strconv.ParseUint(answer.Header.Get(sequenceHeader), 10, 64)
+	if err != nil {
+		return message{}, false, fmt.Errorf("the server's answer has no sequence: %w", err)
+	}
+	return message{
+		sequence: sequence,
+		subject:  answer.Header.Get(subjectHeader),
+		time:     answer.Header.Get(timeHeader),
+		data:     answer.Data,
+	}, false, nil
+}

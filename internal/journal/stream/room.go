@@ -1,0 +1,109 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// The disk is watched from both ends. A write is refused while less than a reserve is free, so that the store never meets
+// a full disk and reading goes on. Where others fill the disk all the same, the store fails and takes no more writes: it is closed
+// and opened again when there is room, which drops the record that was cut short, and which nobody was told is kept.
+
+// maxReserve bounds the room that is kept free, an eighth of the disk otherwise.
+const maxReserve = 64 << 20
+
+// room is an error when n octets more cannot be written.
+func (e *embedded) room(n int) error {
+	e.mu.Lock()
+	failed := e.failed
+	e.mu.Unlock()
+	if failed != nil {
+		return failed
+	}
+	free, total, err := space(e.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("journal's disk: %w", err)
+	}
+	reserve := min(maxReserve, total/8)
+	if free < reserve+2*uint64(n) {
+		return fmt.Errorf("%w: of %s, %d MB are left, and %d MB are kept free: make room there", ErrFull, e.cfg.Dir, free>>20, reserve>>20)
+	}
+	return nil
+}
+
+// suspect has the store looked at now.
+func (e *embedded) suspect() {
+	select {
+	case e.suspected <- struct{}{}:
+	default:
+	}
+}
+
+// watch looks at the store now and then, and when a write is not answered.
+func (e *embedded) watch(ctx context.Context) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.suspected:
+		case <-tick.C:
+		}
+		e.mend()
+	}
+}
+
+// mend starts the server anew if its store stopped for want of room and there is room.
+func (e *embedded) mend() {
+	e.mu.Lock()
+	s, failed := e.server, e.failed
+	e.mu.Unlock()
+	if s != nil && (failed == nil || !errors.Is(failed, ErrFull)) {
+		now := storeError(s)
+		if now == nil || failed != nil {
+			return
+		}
+		e.log.Error("the journal takes no writes", "err", now)
+		failed = now
+		e.mu.Lock()
+		e.failed = now
+		e.mu.Unlock()
+	}
+	if s != nil && !errors.Is(failed, ErrFull) {
+		return // a disk that fails is not helped by trying again: who runs it must look
+	}
+	free, total, err := space(e.cfg.Dir)
+	if err != nil || free < min(maxReserve, total/8) {
+		return
+	}
+	e.shutdown()
+	if err := e.start(); err != nil {
+		e.log.Error("the journal cannot be opened again, which is tried on", "err", err)
+		return
+	}
+	e.log.Info("the journal takes writes again")
+}
+
+// storeError says why a server's store takes no writes; nil when it does.
+func storeError(s *server.Server) error {
+	if !s.JetStreamEnabled() {
+		// It stops altogether where it met a full disk outside a record.
+		return fmt.Errorf("%w: the journal's store has stopped", ErrFull)
+	}
+	health := s.Healthz(&server.HealthzOptions{})
+	switch {
+	case health.Error == "":
+		return nil
+	case strings.Contains(health.Error, "no space left"), strings.Contains(health.Error, "quota exceeded"):
+		return fmt.Errorf("%w: %s", ErrFull, health.Error)
+	case strings.Contains(health.Error, "write error"):
+		return fmt.Errorf("the journal's disk fails: check it, then start again: %s", health.Error)
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Buckets of key-value pairs that Stream.Bucket gives.
+const (
+	Tokens   = "tokens"
+	Holds    = "holds"
+	Receipts = "receipts"
+)
+
+// setUp creates the streams and buckets that are missing and checks those that are there.
+func (s *Stream) setUp(ctx context.Context) error {
+	replicas := s.cfg.Replicas
+	if replicas == 0 && s.server == nil {
+		replicas = 3
+	}
+	for _, want := range streams(max(replicas, 1)) {
+		if err := s.ensure(ctx, want); err != nil {
+			return err
+		}
+	}
+	if s.server != nil {
+		if err := s.sweep(ctx); err != nil {
+			return err
+		}
+	}
+	s.buckets = map[string]*Bucket{}
+	for _, name := range []string{Tokens, Holds, Receipts} {
+		kv, err := s.js.KeyValue(ctx, bucketPrefix+name)
+		if err != nil {
+			return fmt.Errorf("bucket %s: %w", name, err)
+		}
+		s.buckets[name] = &Bucket{kv: kv, s: s, name: name}
+	}
+	return nil
+}
+
+// streams are what must be there.
+func streams(replicas int) []jetstream.StreamConfig {
+	log := func(name, description string, subjects ...string) jetstream.StreamConfig {
+		return jetstream.StreamConfig{
+			Name: name, Description: description, Subjects: subjects,
+			MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1, MaxConsumers: -1,
+			Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, Replicas: replicas,
+			DenyDelete: true, DenyPurge: true, AllowDirect: true, Duplicates: 2 * time.Minute,
+		}
+	}
+	journal := log(journalStream, "Rempart: signed change sets", journalSubject+">")
+	journal.RePublish = &jetstream.RePublish{Source: journalSubject + ">", Destination: newRecords, HeadersOnly: true}
+
+	// A heartbeat is worth nothing after a restart: it is kept in memory.
+	beats := log(beatsStream, "Rempart: the newest heartbeat", beatsSubject)
+	beats.Storage, beats.Discard, beats.MaxMsgs = jetstream.MemoryStorage, jetstream.DiscardOld, 1
+	beats.DenyDelete, beats.DenyPurge = false, false
+	beats.RePublish = &jetstream.RePublish{Source: beatsSubject, Destination: newBeats, HeadersOnly: true}
+
+	// The names, subjects and settings of JetStream's object stores and key-value buckets, so that its tools read them.
+	objects := log(objectStream, "Rempart: snapshots", "$O."+objectBucket+".C.>", "$O."+objectBucket+".M.>")
+	objects.AllowRollup, objects.DenyDelete, objects.DenyPurge = true, false, false
+
+	all := []jetstream.StreamConfig{journal, beats, log(auditStream, "Rempart: who did what", auditSubject), objects}
+	for _, name := range []string{Tokens, Holds, Receipts} {
+		bucket := log("KV_"+bucketPrefix+name, "Rempart: "+name, "$KV."+bucketPrefix+name+".>")
+		bucket.MaxMsgsPerSubject, bucket.AllowRollup, bucket.DenyPurge = 1, true, false
+		all = append(all, bucket)
+	}
+	return all
+}
+
+// ensure creates a stream, or checks the one of its name. It changes none: who made it otherwise had a reason.
+func (s *Stream) ensure(ctx context.Context, want jetstream.StreamConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	there, err := s.js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		there, err = s.js.CreateStream(ctx, want)
+	}
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", want.Name, err)
+	}
+	for _, wrong := range differences(want, there.CachedInfo().Config) {
+		err = errors.Join(err, fmt.Errorf("stream %s has %s", want.Name, wrong))
+	}
+	if err != nil {
+		return fmt.Errorf("%w\nwith these settings records could be lost or not be read: change them with `nats stream edit`", err)
+	}
+	return nil
+}
+
+// differences lists what would lose records or keep them from being read. Who wants more replicas or a bound on
+// a store's octets, beyond which nothing is written, is free to.
+func differences(want, has jetstream.StreamConfig) []string {
+	var all []string
+	check := func(ok bool, setting string, has, want any) {
+		if !ok {
+			all = append(all, fmt.Sprintf("%s %v, not %v", setting, has, want))
+		}
+	}
+	check(has.Storage == want.Storage, "storage", has.Storage, want.Storage)
+	check(has.Retention == want.Retention, "retention", has.Retention, want.Retention)
+	check(has.Discard == want.Discard, "discard", has.Discard, want.Discard)
+	check(has.MaxAge == 0, "max_age", has.MaxAge, 0)
+	check(has.MaxMsgs == want.MaxMsgs, "max_msgs", has.MaxMsgs, want.MaxMsgs)
+	check(has.MaxMsgsPerSubject == want.MaxMsgsPerSubject, "max_msgs_per_subject", has.MaxMsgsPerSubject, want.MaxMsgsPerSubject)
+	check(has.DenyDelete || !want.DenyDelete, "deny_delete", has.DenyDelete, want.DenyDelete)
+	check(has.DenyPurge || !want.DenyPurge, "deny_purge", has.DenyPurge, want.DenyPurge)
+	check(has.AllowRollup == want.AllowRollup, "allow_rollup_hdrs", has.AllowRollup, want.AllowRollup)
+	check(has.AllowDirect, "allow_direct", has.AllowDirect, true)
+	check(!has.AllowMsgTTL, "allow_msg_ttl", has.AllowMsgTTL, false)
+	check(!has.NoAck, "no_ack", has.NoAck, false)
+	check(has.Mirror == nil && len(has.Sources) == 0, "mirror or sources", "set", "none")
+	check(has.PersistMode == want.PersistMode, "persist_mode", has.PersistMode, want.PersistMode)
+	check(slices.Equal(has.Subjects, want.Subjects), "subjects", has.Subjects, want.Subjects)
+	check(samePublish(has.RePublish, want.RePublish), "republish", has.RePublish, want.RePublish)
+	return all
+}
+
+func samePublish(a, b *jetstream.RePublish) bool {
+	return (a == nil) == (b == nil) && (a == nil || *a == *b)
+}
