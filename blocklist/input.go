@@ -3,6 +3,7 @@ package blocklist
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -44,6 +45,38 @@ func (in *Input) As(src Source) *Input {
 	return &of
 }
 
+// Only is the input without the claims of sources whose names keep does not want. The input stays as it is.
+func (in *Input) Only(keep func(source string) bool) *Input {
+	of := *in
+	of.claims = slices.Clone(in.claims)
+	for i, c := range of.claims {
+		var kept []uint16
+		for _, s := range c.sources {
+			if keep(in.sources[s].Name) {
+				kept = append(kept, s)
+			}
+		}
+		of.claims[i].sources = kept
+	}
+	of.walk = func() cursor { return &onlyCursor{in.walk(), of.claims} }
+	return &of
+}
+
+// onlyCursor passes over claims of no source.
+type onlyCursor struct {
+	cursor
+	claims []sourcedClaim
+}
+
+func (c *onlyCursor) next() (hash uint64, key []byte, claim uint32, ok bool) {
+	for {
+		hash, key, claim, ok = c.cursor.next()
+		if !ok || int(claim) >= len(c.claims) || len(c.claims[claim].sources) > 0 {
+			return hash, key, claim, ok
+		}
+	}
+}
+
 // Verify reads all of the input's names, as a walk does. Its error wraps ErrSnapshot.
 func (in *Input) Verify() error {
 	g := newGroups(in)
@@ -72,6 +105,87 @@ func (s *Snapshot) Input() *Input {
 			return &withPrefixes{cursor: &snapshotCursor{names: s.names}, prefixes: s.prefixesByHash()}
 		},
 	}
+}
+
+// Input is the view's content, its overlay merged in, to be compared or merged. It keeps the view.
+func (v *View) Input() *Input {
+	base := v.base.Input()
+	walkBase := base.walk
+	if v.over == nil {
+		base.walk = func() cursor { return &overCursor{view: v, base: walkBase()} }
+		return base
+	}
+	over := v.over.Input()
+	in := &Input{sources: slices.Clone(base.sources), claims: slices.Clone(base.claims), size: base.size + over.size}
+	number := make([]uint16, len(over.sources))
+	for i, src := range over.sources {
+		if number[i] = uint16(max(0, v.twins[i])); v.twins[i] < 0 {
+			number[i] = uint16(len(in.sources))
+			in.sources = append(in.sources, src)
+		}
+	}
+	for _, c := range over.claims {
+		sources := make([]uint16, 0, len(c.sources))
+		for _, s := range c.sources {
+			sources = append(sources, number[s])
+		}
+		slices.Sort(sources)
+		in.claims = append(in.claims, sourcedClaim{c.claim, c.since, sources})
+	}
+	in.walk = func() cursor {
+		return &overCursor{view: v, base: walkBase(), over: over.walk(), claims: in.claims, first: uint32(len(base.claims))}
+	}
+	return in
+}
+
+// overCursor walks a snapshot and what lies over it: of a name that the overlay holds, nothing else counts.
+type overCursor struct {
+	view       *View // whose bytes both read
+	base, over cursor
+	claims     []sourcedClaim
+	first      uint32 // the number of the overlay's first claim
+
+	low, high         keyed // where base and over stand
+	haveLow, haveHigh bool
+	replaced          []byte // the name the overlay held last
+}
+
+func (c *overCursor) next() (uint64, []byte, uint32, bool) {
+	if c.over == nil {
+		return c.base.next()
+	}
+	for {
+		if !c.haveLow {
+			c.low.hash, c.low.key, c.low.claim, c.haveLow = c.base.next()
+		}
+		if !c.haveHigh {
+			c.high.hash, c.high.key, c.high.claim, c.haveHigh = c.over.next()
+		}
+		switch {
+		case !c.haveLow && !c.haveHigh:
+			return 0, nil, 0, false
+		case c.haveLow && (!c.haveHigh || c.low.compare(c.high) < 0):
+			c.haveLow = false
+			if bytes.Equal(c.low.key, c.replaced) && c.replaced != nil {
+				continue
+			}
+			return c.low.hash, c.low.key, c.low.claim, true
+		}
+		c.haveHigh = false
+		c.replaced = append(c.replaced[:0], c.high.key...)
+		id := c.first + c.high.claim
+		if uint64(id) < uint64(len(c.claims)) && c.claims[id].Decision == gone {
+			continue
+		}
+		return c.high.hash, c.high.key, id, true
+	}
+}
+
+func (c *overCursor) err() error {
+	if c.over == nil {
+		return c.base.err()
+	}
+	return errors.Join(c.base.err(), c.over.err())
 }
 
 type snapshotCursor struct {

@@ -217,7 +217,7 @@ func (ed *editing) input() *Input {
 	return in
 }
 
-// Diff emits what changed from one content of sources to the next, dates apart, until emit returns false.
+// Diff emits what changed from one content of sources to the next, dates apart, until emit returns false: a source is known by its name.
 // What it emits is borrowed for the call. It reads both in pieces.
 func Diff(before, after *Input, emit func(Change) bool) error {
 	b, a := newGroups(before), newGroups(after)
@@ -245,20 +245,44 @@ func Diff(before, after *Input, emit func(Change) bool) error {
 	}
 }
 
-// emitChanges emits how the claims of one name differ.
+// emitChanges emits how the claims of one name differ, source by source.
 func emitChanges(b, a *groups, emit func(Change) bool) bool {
-	missing := func(from, in []sourcedClaim) (out []sourcedClaim) {
-		for _, c := range from {
-			if !slices.ContainsFunc(in, func(o sourcedClaim) bool { return o.claim == c.claim }) {
-				out = append(out, c)
-			}
-		}
-		return out
-	}
-	if len(b.claims) == 1 && len(a.claims) == 1 && b.claims[0].claim == a.claims[0].claim {
+	if len(b.claims) == 1 && len(a.claims) == 1 && b.claims[0].claim == a.claims[0].claim && b.says(a, b.claims[0].sources, a.claims[0].sources) {
 		return true
 	}
-	return b.emit(missing(b.claims, a.claims), true, emit) && a.emit(missing(a.claims, b.claims), false, emit)
+	return b.emit(b.missing(a), true, emit) && a.emit(a.missing(b), false, emit)
+}
+
+// says reports whether sources, of g's numbering, are those of the other's.
+func (g *groups) says(o *groups, sources, others []uint16) bool {
+	return len(sources) == len(others) && !slices.ContainsFunc(sources, func(s uint16) bool { return !g.among(o, s, others) })
+}
+
+func (g *groups) among(o *groups, source uint16, others []uint16) bool {
+	name := g.in.sources[source].Name
+	return slices.ContainsFunc(others, func(s uint16) bool { return o.in.sources[s].Name == name })
+}
+
+// missing are the claims that the other does not make of the name, each with the sources there that do not.
+func (g *groups) missing(o *groups) (out []sourcedClaim) {
+	for _, c := range g.claims {
+		var also []uint16 // what makes the same claim there
+		for _, oc := range o.claims {
+			if oc.claim == c.claim {
+				also = append(also, oc.sources...)
+			}
+		}
+		only := sourcedClaim{claim: c.claim, since: c.since}
+		for _, s := range c.sources {
+			if !g.among(o, s, also) {
+				only.sources = append(only.sources, s)
+			}
+		}
+		if len(only.sources) > 0 {
+			out = append(out, only)
+		}
+	}
+	return out
 }
 
 // groups walks an input name by name.

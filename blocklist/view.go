@@ -18,6 +18,9 @@ type View struct {
 	names   int // distinct
 	hold    *hold
 	twins   []int // by source of over: the same source's number in base, -1 for none
+
+	suspended bool
+	revision  uint16
 }
 
 // hold stands for the bytes of a snapshot; every view on it keeps it.
@@ -46,6 +49,28 @@ func (v *View) Info() Info {
 
 // Version is the number of this state.
 func (v *View) Version() uint64 { return v.version }
+
+// Stamp differs between any two views that a Set held within a process: version and revision.
+func (v *View) Stamp() uint64 { return v.version<<16 | uint64(v.revision) }
+
+// Suspend returns the same view, as one that is to be enforced or not. Its verdicts are the same: who asks decides.
+func (v *View) Suspend(yes bool) *View {
+	n := *v
+	n.suspended = yes
+	return &n
+}
+
+// Suspended reports whether an operator suspended enforcement.
+func (v *View) Suspended() bool { return v.suspended }
+
+// Revise returns the same view as the next of that version: what is of this machine alone changed.
+func (v *View) Revise(after *View) *View {
+	n := *v
+	if n.revision = 0; after.version == n.version {
+		n.revision = after.revision + 1
+	}
+	return &n
+}
 
 // holdsPass reports whether a name below the one of that hash passes.
 func (v *View) holdsPass(hash uint64) bool {
@@ -192,9 +217,9 @@ func NewSet(v *View) *Set {
 // View is the set's state now. Load it once a batch.
 func (s *Set) View() *View { return s.view.Load() }
 
-// Replace puts v in force. It has one caller at a time; a version that is not higher is refused.
+// Replace puts v in force. It has one caller at a time; a version that is not higher is refused, but for the next revision of the same.
 func (s *Set) Replace(v *View) error {
-	if have := s.View(); have != nil && v.Version() <= have.Version() {
+	if have := s.View(); have != nil && v.Stamp() <= have.Stamp() {
 		return fmt.Errorf("version %d of the set does not follow version %d, which is in force", v.Version(), have.Version())
 	}
 	s.view.Store(v)

@@ -117,7 +117,7 @@ func (r *Resolver) begin(q *wire.Query, shape wire.Shape) (use specialUse, judge
 // settle answers what the verdict and the query's own facts decide; false leaves it to the cache.
 func (r *Resolver) settle(q *wire.Query, use specialUse, view *blocklist.View, v blocklist.Verdict) bool {
 	switch {
-	case r.blocks(v):
+	case r.blocks(view, v):
 		r.block(q, view, v)
 	case use == judgedFirst:
 		r.answerSpecial(q, use, lastLabel(q.Name()))
@@ -151,10 +151,13 @@ func (r *Resolver) noted(q *wire.Query, v blocklist.Verdict) blocklist.Verdict {
 
 func chainOfTrust(typ uint16) bool { return typ == wire.TypeDS || typ == wire.TypeDNSKEY }
 
-// blocks reports whether a verdict is to be answered as a block.
-func (r *Resolver) blocks(v blocklist.Verdict) bool {
-	return v.Action == blocklist.BlockedBy && !r.observe
+// blocks reports whether a verdict of view is to be answered as a block.
+func (r *Resolver) blocks(view *blocklist.View, v blocklist.Verdict) bool {
+	return v.Action == blocklist.BlockedBy && r.enforces(view)
 }
+
+// enforces reports whether blocks are answered as such: not where they are only observed, nor while an operator suspended that.
+func (r *Resolver) enforces(view *blocklist.View) bool { return !r.observe && !view.Suspended() }
 
 // Serves reports whether a client may ask.
 func (r *Resolver) Serves(client netip.Addr) bool {
@@ -189,7 +192,7 @@ func (r *Resolver) answer(q *wire.Query, e *cache.Entry, stale bool, verdict blo
 	if verdict.Action != blocklist.Allowed && !chainOfTrust(q.Type) {
 		if target := r.judge(e, view, now); target.Action == blocklist.BlockedBy {
 			q.Verdict = uint8(blocklist.BlockedBy)
-			if !r.observe {
+			if r.enforces(view) {
 				target.At, target.HoldsPass = 0, true // the question itself is not listed: only its data is denied
 				r.block(q, view, target)
 				return
@@ -215,7 +218,7 @@ func (r *Resolver) answer(q *wire.Query, e *cache.Entry, stale bool, verdict blo
 // that time may change is not noted.
 func (r *Resolver) judge(e *cache.Entry, view *blocklist.View, now clock) blocklist.Verdict {
 	addresses := view.HoldsPrefixes()
-	if !e.HasTargets() && !addresses || e.Judged(view.Version()) {
+	if !e.HasTargets() && !addresses || e.Judged(view.Stamp()) {
 		return blocklist.Verdict{}
 	}
 	lasting := true
@@ -243,7 +246,7 @@ func (r *Resolver) judge(e *cache.Entry, view *blocklist.View, now clock) blockl
 		})
 	}
 	if lasting && blocked.Action == blocklist.Pass {
-		e.MarkJudged(view.Version())
+		e.MarkJudged(view.Stamp())
 	}
 	return blocked
 }

@@ -25,7 +25,7 @@ const maxListed = 120
 // reasons are the texts of one view's entries, each made when it is first needed and then kept: of millions of
 // listed names few differ in what is claimed of them.
 type reasons struct {
-	version uint64
+	stamp uint64
 	texts   []atomic.Pointer[reasonTexts]
 }
 
@@ -38,8 +38,8 @@ func (r *Resolver) reason(view *blocklist.View, v blocklist.Verdict) *reasonText
 		return category
 	}
 	of := r.reasons.Load()
-	if of == nil || of.version != view.Version() {
-		of = &reasons{view.Version(), make([]atomic.Pointer[reasonTexts], entries)}
+	if of == nil || of.stamp != view.Stamp() {
+		of = &reasons{view.Stamp(), make([]atomic.Pointer[reasonTexts], entries)}
 		r.reasons.Store(of)
 	}
 	n := view.EntryNumber(v)

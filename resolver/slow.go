@@ -55,7 +55,7 @@ func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
 	e := r.await(ctx, key, old)
 	now, view = r.now(), r.set.View() // the world moved on while we waited
 	verdict := r.match(q, view, now)
-	if r.blocks(verdict) {
+	if r.blocks(view, verdict) {
 		r.block(q, view, verdict)
 		return
 	}
