@@ -33,6 +33,8 @@ var rooms = map[string]struct {
 	"blocklist/guard":         {[]string{"blocklist"}, "guards are pure checks: feeds and pushes pass the same ones"},
 	"blocklist/feed":          {[]string{"blocklist", "blocklist/guard", "internal/durable"}, "feeds arrive through a dialer they are given, and leave as a set"},
 	"internal/journal/stream": {[]string{"internal/durable"}, "it keeps octets: what records, keys and signatures mean is the journal's"},
+	"internal/journal":        {[]string{"blocklist", "internal/durable", "internal/journal/stream"}, "it changes a set, and knows neither HTTP nor who may ask for what"},
+	"internal/journal/mirror": {[]string{"internal/journal"}, "it carries signed octets, which it does not look into"},
 	"internal/web":            {[]string{"blocklist"}, "the page only asks the set"},
 	"internal/admin":          {[]string{"blocklist"}, "what else it tells arrives as a function"},
 	"internal/dnstest":        {nil, "tests of any room use it"},
@@ -52,9 +54,9 @@ var outside = map[string]struct {
 	"github.com/spf13/cobra":  {[]string{"cmd/"}, "commands are wiring"},
 	"github.com/caarlos0/env": {[]string{"internal/config/"}, "the environment is read in one place"},
 	"github.com/nats-io":      {[]string{"internal/journal/stream/"}, "what the journal is kept on is one room's business: all else knows records, objects and buckets"},
-	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/journal/stream/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
-	"net/http":                {[]string{"blocklist/feed/", "internal/web/", "internal/admin/", "cmd/"}, "the resolver knows no HTTP"},
-	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/dnstest/", "internal/journal/stream/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
+	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/journal/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
+	"net/http":                {[]string{"blocklist/feed/", "internal/journal/mirror/", "internal/web/", "internal/admin/", "cmd/"}, "the resolver knows no HTTP"},
+	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/dnstest/", "internal/journal/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
 
 func TestImportRules(t *testing.T) {

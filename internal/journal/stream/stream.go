@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -142,6 +143,14 @@ func (s *Stream) Close() error {
 		}
 	})
 	return nil
+}
+
+// Addr is where nodes connect to the embedded server; nil where it listens nowhere.
+func (s *Stream) Addr() net.Addr {
+	if s.server == nil || s.cfg.Listen == "" {
+		return nil
+	}
+	return s.server.addr()
 }
 
 // MaxRecord is the longest record, audit record or value that is taken, in octets.

@@ -1,0 +1,106 @@
+package journal
+
+import (
+	"bytes"
+	"net/netip"
+	"slices"
+	"time"
+
+	"rempart/blocklist"
+)
+
+func parsePrefix(text string) (netip.Prefix, error) { return netip.ParsePrefix(text) }
+
+// translate turns changes into what they do to a view, in their order. Changes of lists say exactly what is claimed or withdrawn. An
+// operator's replaces whatever operators said of that name and scope before; a withdrawal of no scope takes all they said of the name.
+// names are those it touches, for whoever keeps differences.
+func translate(view *blocklist.View, set *Set, changes []Change) (out []blocklist.Change, err error) {
+	sources := map[string]blocklist.Source{Operator: {Name: Operator}}
+	for _, s := range set.Sources {
+		src := blocklist.Source{Name: s.Name, Weight: s.Weight, Quorum: s.Quorum}
+		if s.Fetched > 0 {
+			src.Fetched = time.Unix(s.Fetched, 0)
+		}
+		sources[s.Name] = src
+	}
+	touched := map[string][]blocklist.Change{} // by name: what operators claim of it by now, made by this change set
+	for _, c := range changes {
+		l, err := c.listing()
+		if err != nil {
+			return nil, err
+		}
+		if c.Source != "" {
+			src, ok := sources[c.Source]
+			if !ok {
+				src = blocklist.Source{Name: c.Source}
+			}
+			out = append(out, blocklist.Change{Source: src, Listing: l, Withdraw: c.Do == Withdraw})
+			continue
+		}
+		held, seen := touched[string(l.Name)]
+		if !seen {
+			held = claimed(view, l.Name)
+		}
+		kept := held[:0:0]
+		for _, h := range held {
+			if h.Listing.Scope != l.Scope && !(c.Do == Withdraw && c.Scope == "") {
+				kept = append(kept, h)
+				continue
+			}
+			if same := h.Listing; c.Do != Withdraw && sameClaim(same, l) {
+				l.Since = same.Since // a renewal
+			}
+			h.Withdraw = true
+			out = append(out, h)
+		}
+		if c.Do != Withdraw {
+			n := blocklist.Change{Source: sources[Operator], Listing: l}
+			out, kept = append(out, n), append(kept, n)
+		}
+		touched[string(l.Name)] = kept
+	}
+	return out, nil
+}
+
+// claimed is what operators claim of a name in a view.
+func claimed(view *blocklist.View, name []byte) (held []blocklist.Change) {
+	for _, e := range view.Claims(name) {
+		if slices.Contains(e.Sources, Operator) {
+			held = append(held, blocklist.Change{Source: blocklist.Source{Name: Operator}, Listing: listingOf(e, name)})
+		}
+	}
+	return held
+}
+
+// listingOf is an entry as the listing that made it.
+func listingOf(e blocklist.Entry, name []byte) blocklist.Listing {
+	return blocklist.Listing{
+		Name: bytes.Clone(name), Scope: e.Scope, Category: e.Category, Decision: e.Decision, Mark: e.Mark,
+		Since: e.Since, Start: e.Start, Expiry: e.Expiry, ID: e.ID,
+	}
+}
+
+// sameClaim reports whether two listings of a name say the same of it, dates of first listing apart.
+func sameClaim(a, b blocklist.Listing) bool {
+	return a.Scope == b.Scope && a.Category == b.Category && a.Decision == b.Decision && a.Mark == b.Mark &&
+		a.Start == b.Start && a.Expiry == b.Expiry && a.ID == b.ID
+}
+
+// FromListing is a listing of a source as a change.
+func FromListing(c blocklist.Change) Change {
+	l := c.Listing
+	out := Change{
+		Do:    [...]Act{blocklist.Block: Block, blocklist.Except: Except, blocklist.Allow: Allow}[l.Decision],
+		Scope: l.Scope.String(), Category: l.Category.String(), Mark: MarkText(l.Mark), Decision: l.ID,
+		Start: l.Start, Expiry: l.Expiry, Source: c.Source.Name, Since: l.Since,
+	}
+	if l.Prefix.IsValid() {
+		out.Prefix = l.Prefix.String()
+	} else {
+		out.Name = blocklist.NameText(l.Name)
+	}
+	if c.Withdraw {
+		out.Was, out.Do = out.Do, Withdraw
+	}
+	return out
+}

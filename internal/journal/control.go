@@ -1,0 +1,201 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"rempart/blocklist"
+	"rempart/internal/journal/stream"
+)
+
+// ControlConfig says what a control publishes to, and as whom.
+type ControlConfig struct {
+	Stream  *stream.Stream
+	Key     *SecretKey // with the role control in the ring
+	Ring    []byte     // sealed: the one to be in force; an older one than the journal's does not matter
+	Trust   []PublicKey
+	Dir     string                                       // for the state in force and files while they are made
+	Above   uint64                                       // the journal's first version is higher
+	Epoch   bool                                         // begin a new epoch, above Above: after the journal was restored from an older backup
+	First   func(w io.Writer, info blocklist.Info) error // compiles the first snapshot of an empty journal; nil: of nothing
+	Changed func(before, after *blocklist.View, e Effect)
+	Log     *slog.Logger
+}
+
+// Control is the one who publishes: its stream, a follower of it that holds the state, and a publisher.
+type Control struct {
+	*Publisher
+	Stream *stream.Stream
+	state  *Follower
+	cfg    ControlConfig
+	end    uint64 // the journal's last version at the start
+}
+
+// NewControl checks keys and makes the parts.
+func NewControl(cfg ControlConfig) (*Control, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	ring, err := openRing(cfg.Ring, cfg.Trust)
+	if err != nil {
+		return nil, err
+	}
+	if k, ok := ring.keys[cfg.Key.ID()]; !ok || !k.may(RoleControl, time.Now().Unix()) {
+		return nil, fmt.Errorf("key %s has not the role %s now in key ring %d: have a root sign a ring in which it has (rempart keys)", cfg.Key.ID(), RoleControl, ring.Serial)
+	}
+	c := &Control{Stream: cfg.Stream, cfg: cfg}
+	c.state, err = NewFollower(FollowerConfig{
+		Dir: cfg.Dir, Source: FromStream(cfg.Stream.Reader, "control"), Trust: cfg.Trust, Node: Node{ID: "control", Control: true}, Log: cfg.Log,
+		Changed: func(before, after *blocklist.View, e Effect) {
+			c.Applied(e)
+			if cfg.Changed != nil {
+				cfg.Changed(before, after, e)
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.Publisher = NewPublisher(cfg.Stream, c.state, cfg.Key, cfg.Dir)
+	return c, nil
+}
+
+// ErrOlder says that the journal ends before what is in force.
+var ErrOlder = errors.New("the journal is older than what is in force: was it restored from an older backup?")
+
+// Start puts what is on disk in force and looks where the journal ends.
+func (c *Control) Start(ctx context.Context) error {
+	if err := c.state.Start(); err != nil {
+		return err
+	}
+	last, err := c.Stream.Last(ctx, "")
+	if err != nil && !errors.Is(err, stream.ErrNone) {
+		return err
+	}
+	st := c.state.State()
+	var end Record
+	if err == nil {
+		r, _, err := ReadRecord(last.Data)
+		if err != nil {
+			return fmt.Errorf("the journal's last record: %w", err)
+		}
+		end = *r
+	}
+	if older := end.Version < st.Version; older && !c.cfg.Epoch {
+		return fmt.Errorf("%w It ends at version %d, and version %d was in force here; to begin a new epoch from that, start once with --new-epoch and the highest version of any node",
+			ErrOlder, end.Version, st.Version)
+	}
+	c.end = end.Version
+	return nil
+}
+
+// Run publishes and follows until ctx ends. ready is called when others may publish.
+func (c *Control) Run(ctx context.Context, ready func()) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.state.Run(ctx) })
+	g.Go(func() error {
+		if err := c.begin(ctx); err != nil {
+			return err
+		}
+		ready()
+		return c.Publisher.Run(ctx)
+	})
+	return g.Wait()
+}
+
+// begin publishes what must come first: a journal's first snapshot, a newer key ring.
+func (c *Control) begin(ctx context.Context) error {
+	if err := c.state.reach(ctx, c.end); err != nil {
+		return err
+	}
+	st, err := c.state.State(), error(nil)
+	switch {
+	case c.cfg.Epoch:
+		_, err = c.Begin(ctx, st.Epoch+1, max(st.Version, c.cfg.Above)+1, c.cfg.Ring, func(w io.Writer) error {
+			return st.view.Compact(w, st.info())
+		})
+	case c.end == 0:
+		version := max(st.Version, c.cfg.Above) + 1
+		info := blocklist.Info{Version: version, Created: time.Now()}
+		_, err = c.Begin(ctx, st.Epoch+1, version, c.cfg.Ring, func(w io.Writer) error {
+			if c.cfg.First == nil {
+				return blocklist.Compile(w, info)
+			}
+			return c.cfg.First(w, info)
+		})
+	default:
+		_, err = c.SetRing(ctx, c.cfg.Ring)
+	}
+	return err
+}
+
+// SetRing publishes a key ring, unless it or a newer one is in force.
+func (c *Control) SetRing(ctx context.Context, sealed []byte) (Receipt, error) {
+	st := c.state.State()
+	ring, err := openRing(sealed, append(c.cfg.Trust, st.ring.roots...))
+	if err != nil || ring.Serial <= st.ring.Serial {
+		return Receipt{}, err
+	}
+	return c.Publish(ctx, Draft{Kind: RecordRing, By: "root", Body: sealed})
+}
+
+// State is where the journal stands, as far as it is in force here.
+func (c *Control) State() *State { return c.state.State() }
+
+// Follower follows the journal for control itself.
+func (c *Control) Follower() *Follower { return c.state }
+
+// Beat, Record, Newest and Object are the journal's, for those who read it from here.
+func (c *Control) Beat(ctx context.Context, after uint64) []byte { return c.state.Beat(ctx, after) }
+
+// Record is the record that made a version of this epoch.
+func (c *Control) Record(ctx context.Context, version uint64) ([]byte, error) {
+	st := c.state.State()
+	if version > st.Version || st.Version-version >= st.Sequence {
+		return nil, stream.ErrNone
+	}
+	r, err := c.Stream.At(ctx, st.Sequence-(st.Version-version)) // within an epoch both rise by one
+	if err != nil {
+		return nil, err
+	}
+	if head, _, err := ReadRecord(r.Data); err != nil || head.Version != version {
+		return nil, stream.ErrNone
+	}
+	return r.Data, nil
+}
+
+// Newest is the record of the newest snapshot.
+func (c *Control) Newest(ctx context.Context) (Entry, error) { return c.state.cfg.Source.Newest(ctx) }
+
+// Object is one by its name.
+func (c *Control) Object(ctx context.Context, name string) (io.ReadCloser, error) {
+	return c.Stream.Object(ctx, name)
+}
+
+// Each hands every record to each, oldest first, until the journal's end as it is now.
+func (c *Control) Each(ctx context.Context, each func(r *Record, body []byte) error) error {
+	end := c.state.State().Sequence
+	if end == 0 {
+		return nil
+	}
+	err := c.Stream.Follow(ctx, 0, func(r stream.Record) error {
+		head, body, err := ReadRecord(r.Data)
+		if err == nil {
+			err = each(head, body)
+		}
+		if err == nil && r.Sequence >= end {
+			err = io.EOF
+		}
+		return err
+	})
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}

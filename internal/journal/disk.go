@@ -1,0 +1,355 @@
+package journal
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"rempart/blocklist"
+	"rempart/internal/durable"
+)
+
+const (
+	stateName      = "state"          // where it stands, and on which snapshot
+	previousName   = "state.previous" // the same before the last snapshot
+	snapshotSuffix = ".snapshot"
+	overlaySuffix  = ".overlay"
+	tailPrefix     = "tail-" // and the version of the state it follows: the records since, as they came
+	tailNew        = ".new"
+	maxStateFile   = 64 << 20
+	maxObject      = 16 << 30
+	maxOverlay     = 512 << 20
+)
+
+// disk is what a follower keeps in its folder: a snapshot, where in the journal it stands, and the records since. All of it is checked
+// again when it is read. One goroutine uses it.
+type disk struct {
+	dir       string
+	tail      *os.File
+	size      int64    // of the tail that is whole
+	unwritten [][]byte // frames that could not be written yet
+}
+
+func openDisk(dir string) (*disk, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, err
+	}
+	return &disk{dir: dir}, durable.Clean(dir)
+}
+
+func (d *disk) path(name string) string { return filepath.Join(d.dir, name) }
+
+func (d *disk) objectPath(o Object, suffix string) string { return d.path(o.SHA256 + suffix) }
+
+// kept is what was found on disk: a state, and the records after it.
+type kept struct {
+	state *State
+	tail  []Entry
+	named string // the state's file
+}
+
+// load reads the newest state that is whole.
+func (d *disk) load(trust []PublicKey) (*kept, error) {
+	var errs []error
+	for _, name := range []string{stateName, previousName} {
+		k, err := d.loadState(name, trust)
+		if err == nil {
+			return k, errors.Join(errs...)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("%s: %w", d.path(name), err))
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (d *disk) loadState(name string, trust []PublicKey) (*kept, error) {
+	data, err := readFile(d.path(name), maxStateFile)
+	if err != nil {
+		return nil, err
+	}
+	var f stateFile
+	if err := json.Unmarshal(data, &f); err != nil {
+		return nil, err
+	}
+	st := &State{
+		Epoch: f.Epoch, Version: f.Version, Sequence: f.Sequence, Hash: f.Hash, Time: f.Time, Suspended: f.Suspended, Scoped: f.Scoped,
+	}
+	// It was checked when it came; roots may have been replaced by it since, so that its own are good too.
+	own, err := ownRoots(f.Ring)
+	if err != nil {
+		return nil, err
+	}
+	if st.ring, err = openRing(f.Ring, append(trust[:len(trust):len(trust)], own...)); err != nil {
+		return nil, err
+	}
+	if f.Snapshot == nil {
+		return nil, errors.New("it names no snapshot")
+	}
+	if st.view, err = d.open(f.Snapshot); err != nil {
+		return nil, err
+	}
+	k := &kept{state: st, named: name}
+	k.tail, err = d.readTail(f.Version)
+	return k, err
+}
+
+// ownRoots are the roots a ring names, of a ring that was checked before it was written.
+func ownRoots(sealed []byte) ([]PublicKey, error) {
+	s, err := Unseal(KindRing, sealed)
+	if err != nil {
+		return nil, err
+	}
+	var r Ring
+	if err := json.Unmarshal(s.Payload, &r); err != nil {
+		return nil, err
+	}
+	var roots []PublicKey
+	for _, text := range r.Roots {
+		k, err := ParsePublicKey(text)
+		if err != nil {
+			return nil, err
+		}
+		roots = append(roots, k)
+	}
+	return roots, nil
+}
+
+// open maps a snapshot, under its overlay. The mapping goes with the last view of it.
+func (d *disk) open(announced *Snapshot) (*blocklist.View, error) {
+	view, err := openView(d.objectPath(announced.Object, snapshotSuffix))
+	if err != nil || announced.Overlay == nil {
+		return view, err
+	}
+	data, err := readFile(d.objectPath(*announced.Overlay, overlaySuffix), maxOverlay)
+	if err != nil {
+		return nil, err
+	}
+	return view.Under(data)
+}
+
+func openView(path string) (*blocklist.View, error) {
+	m, err := durable.Map(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := blocklist.Open(m.Data())
+	if err != nil {
+		m.Close()
+		return nil, err
+	}
+	return blocklist.NewView(s, m.Close), nil
+}
+
+// fetch brings an object to disk, unless it is there, and checks that it is what was announced.
+func (d *disk) fetch(o Object, suffix string, open func(name string) (io.ReadCloser, error)) error {
+	if o.Size > maxObject {
+		return fmt.Errorf("an object of %d octets is not taken", o.Size)
+	}
+	path := d.objectPath(o, suffix)
+	if info, err := os.Stat(path); err == nil && info.Size() == o.Size {
+		return nil // it was checked before it got that name
+	}
+	r, err := open(o.SHA256 + suffix)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return durable.WriteFile(path, func(w io.Writer) error { return copyChecked(w, r, o) })
+}
+
+// copyChecked copies an object, and fails unless it is whole and what it is said to be.
+func copyChecked(w io.Writer, r io.Reader, o Object) error {
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(r, o.Size+1))
+	if err != nil {
+		return err
+	}
+	if n != o.Size || hex.EncodeToString(h.Sum(nil)) != o.SHA256 {
+		return fmt.Errorf("%w: the object is not the one that was announced", ErrSeal)
+	}
+	return nil
+}
+
+// begin keeps a state on a snapshot that is on disk, and the records since. Until it returns nil, what was there before stays.
+func (d *disk) begin(st *State, snapshot *Snapshot, since []Entry) error {
+	data, err := st.encode(snapshot)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(d.tailPath(st.Version)+tailNew, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o640)
+	if err != nil {
+		return err
+	}
+	n := &disk{dir: d.dir, tail: f}
+	for _, e := range since {
+		n.unwritten = append(n.unwritten, frame(e))
+	}
+	err = n.flush()
+	if err == nil {
+		err = durable.Rename(d.tailPath(st.Version)+tailNew, d.tailPath(st.Version))
+	}
+	if err == nil {
+		err = d.keepPrevious()
+	}
+	if err == nil {
+		err = durable.WriteFile(d.path(stateName), func(w io.Writer) error {
+			_, err := w.Write(data)
+			return err
+		})
+	}
+	if err != nil {
+		f.Close()
+		return err
+	}
+	d.closeTail()
+	*d = *n
+	return d.clean()
+}
+
+func (d *disk) keepPrevious() error {
+	err := os.Remove(d.path(previousName))
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = os.Link(d.path(stateName), d.path(previousName))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (d *disk) tailPath(version uint64) string {
+	return d.path(fmt.Sprintf("%s%d", tailPrefix, version))
+}
+
+// resume goes on with the tail of what was loaded, of which that many octets are good.
+func (d *disk) resume(version uint64, good int64) error {
+	f, err := os.OpenFile(d.tailPath(version), os.O_CREATE|os.O_WRONLY, 0o640)
+	if err != nil {
+		return err
+	}
+	if err := f.Truncate(good); err != nil {
+		f.Close()
+		return err
+	}
+	d.tail, d.size = f, good
+	return nil
+}
+
+// append keeps a record; it is on disk when append returns nil. What could not be written is written with the next.
+func (d *disk) append(e Entry) error {
+	d.unwritten = append(d.unwritten, frame(e))
+	return d.flush()
+}
+
+func (d *disk) flush() error {
+	if len(d.unwritten) == 0 {
+		return nil
+	}
+	if d.tail == nil {
+		return errors.New("no snapshot to begin from")
+	}
+	at := d.size
+	for _, f := range d.unwritten {
+		if _, err := d.tail.WriteAt(f, at); err != nil {
+			return err
+		}
+		at += int64(len(f))
+	}
+	if err := d.tail.Sync(); err != nil {
+		return err
+	}
+	d.size, d.unwritten = at, nil
+	return nil
+}
+
+const frameHead = 12 // the record's length, its sequence
+
+func frame(e Entry) []byte {
+	b := binary.LittleEndian.AppendUint32(make([]byte, 0, frameHead+len(e.Data)), uint32(len(e.Data)))
+	b = binary.LittleEndian.AppendUint64(b, e.Sequence)
+	return append(b, e.Data...)
+}
+
+// readTail reads the records that are whole; whoever takes them in checks each.
+func (d *disk) readTail(version uint64) ([]Entry, error) {
+	data, err := readFile(d.tailPath(version), 1<<31)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var entries []Entry
+	for len(data) >= frameHead {
+		n := int(binary.LittleEndian.Uint32(data))
+		if n > MaxRecord || n > len(data)-frameHead {
+			break
+		}
+		entries = append(entries, Entry{binary.LittleEndian.Uint64(data[4:]), data[frameHead : frameHead+n : frameHead+n]})
+		data = data[frameHead+n:]
+	}
+	return entries, nil
+}
+
+// clean removes what neither state speaks of.
+func (d *disk) clean() error {
+	wanted := map[string]bool{stateName: true, previousName: true}
+	for _, name := range []string{stateName, previousName} {
+		data, err := readFile(d.path(name), maxStateFile)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		var f stateFile
+		if err == nil {
+			err = json.Unmarshal(data, &f)
+		}
+		if err != nil {
+			return err
+		}
+		if f.Snapshot != nil {
+			wanted[f.Snapshot.Object.SHA256+snapshotSuffix] = true
+			if o := f.Snapshot.Overlay; o != nil {
+				wanted[o.SHA256+overlaySuffix] = true
+			}
+		}
+		wanted[fmt.Sprintf("%s%d", tailPrefix, f.Version)] = true
+	}
+	entries, err := os.ReadDir(d.dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if name := e.Name(); !wanted[name] && (strings.HasSuffix(name, snapshotSuffix) || strings.HasSuffix(name, overlaySuffix) || strings.HasPrefix(name, tailPrefix)) {
+			errs = append(errs, os.Remove(d.path(name)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d *disk) closeTail() {
+	if d.tail != nil {
+		d.tail.Close()
+		d.tail = nil
+	}
+}
+
+func readFile(path string, most int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > most {
+		return nil, fmt.Errorf("%s: not a file of at most %d octets", path, most)
+	}
+	return os.ReadFile(path)
+}

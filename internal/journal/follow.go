@@ -1,0 +1,574 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rempart/blocklist"
+)
+
+// Entry is a record where it is kept.
+type Entry struct {
+	Sequence uint64 // its place in a stream; 0 where there is none
+	Data     []byte
+}
+
+// Position is after which record to go on.
+type Position struct{ Version, Sequence uint64 }
+
+// Reader is told what a Source has. An error ends the following.
+type Reader interface {
+	Record(Entry) error
+	Heartbeat(data []byte) error
+}
+
+// Source is where a journal is read: a stream, a control's address, a mirror. It is trusted in nothing.
+type Source interface {
+	// Follow tells to of each record after a position, in order, as they come, and of heartbeats, until ctx ends, to or the source fails.
+	Follow(ctx context.Context, after Position, to Reader) error
+	// Newest is the newest record of a snapshot.
+	Newest(ctx context.Context) (Entry, error)
+	// Object is one by its name, to be closed.
+	Object(ctx context.Context, name string) (io.ReadCloser, error)
+	// Report tells control how this node stands. It may be lost.
+	Report(ctx context.Context, status []byte) error
+}
+
+// FollowerConfig says what is followed, by whom.
+type FollowerConfig struct {
+	Dir     string // for what is in force, this process's alone
+	Source  Source
+	Trust   []PublicKey // root keys
+	Node    Node
+	Figures func() (queries, blocked uint64)                    // since the start, for reports; may be nil
+	Changed func(before, after *blocklist.View, e Effect)       // after each record came into force, by the one goroutine; may be nil
+	Log     *slog.Logger                                        // nil: none
+	Refresh func(view *blocklist.View) (*blocklist.View, error) // puts what is of this machine alone over a view; may be nil
+}
+
+// Follower keeps a Set at the newest version of a journal. Start, then Run, are called by one goroutine; other methods are safe from any.
+type Follower struct {
+	cfg   FollowerConfig
+	log   *slog.Logger
+	set   *blocklist.Set
+	disk  *disk
+	state atomic.Pointer[State]
+
+	mu        sync.Mutex    // one writer at a time: Run, or Relocal
+	applied   chan struct{} // closed when something came into force
+	want      *wanted
+	wants     chan struct{}
+	gap       bool // records are missing before the next
+	beat      Heartbeat
+	beatData  []byte
+	beaten    chan struct{} // closed when one came
+	beatAt    time.Time     // by the monotonic clock: no wrong clock hides an age
+	begun     time.Time
+	problem   string
+	unwritten string
+	took      time.Duration // from control's time to in force, of the last record that came as news
+	counts    Counts
+	verify    sync.WaitGroup
+}
+
+// Counts are what a follower met.
+type Counts struct {
+	Records   uint64 // put in force
+	Refused   uint64 // records and heartbeats that were not rightly signed, in order or fresh
+	Snapshots uint64 // fetched
+}
+
+const (
+	retryLeast  = 200 * time.Millisecond
+	retryMost   = 15 * time.Second
+	reportEvery = 10 * time.Second
+	// freshOverlay is above how many entries of an overlay a snapshot of the same state is fetched.
+	freshOverlay = 20_000
+	// farBehind is how many records are replayed rather than a snapshot fetched.
+	farBehind = 2_000
+)
+
+// NewFollower returns a follower; its set is empty until Start.
+func NewFollower(cfg FollowerConfig) (*Follower, error) {
+	if cfg.Source == nil || cfg.Dir == "" || len(cfg.Trust) == 0 {
+		return nil, errors.New("a follower needs a folder, a source and a root key to trust")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	empty, err := emptyView()
+	if err != nil {
+		return nil, err
+	}
+	f := &Follower{cfg: cfg, log: cfg.Log, set: blocklist.NewSet(empty), applied: make(chan struct{}), wants: make(chan struct{}, 1), beaten: make(chan struct{}), begun: time.Now()}
+	f.state.Store(&State{view: empty})
+	return f, nil
+}
+
+func emptyView() (*blocklist.View, error) {
+	var b bytes.Buffer
+	if err := blocklist.Compile(&b, blocklist.Info{}); err != nil {
+		return nil, err
+	}
+	s, err := blocklist.Open(b.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	return blocklist.NewView(s, nil), nil
+}
+
+// Set is what is in force, one set for the follower's life; State, where it stands.
+func (f *Follower) Set() *blocklist.Set { return f.set }
+
+// State is where it stands.
+func (f *Follower) State() *State { return f.state.Load() }
+
+// View is the state's view, without what is of this machine alone.
+func (st *State) View() *blocklist.View { return st.view }
+
+// Ring is the sealed key ring in force; nil for none.
+func (st *State) Ring() []byte {
+	if st.ring == nil {
+		return nil
+	}
+	return st.ring.sealed
+}
+
+// Start puts in force what is on disk, without the source. An error means that the folder cannot be used.
+func (f *Follower) Start() error {
+	var err error
+	if f.disk, err = openDisk(f.cfg.Dir); err != nil {
+		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
+	}
+	k, err := f.disk.load(f.cfg.Trust)
+	if err != nil {
+		f.log.Error("what was in force could not be read whole", "err", err)
+	}
+	if k == nil {
+		return nil // Run begins with the newest snapshot
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	version := k.state.Version
+	st, err := k.state.settle(f.cfg.Node)
+	if err != nil {
+		f.log.Error("what was in force cannot be put in force again", "err", err)
+		return nil
+	}
+	good := int64(0)
+	for _, e := range k.tail {
+		c, err := st.check(e.Data, f.cfg.Trust)
+		if err == nil {
+			var n *State
+			if n, _, err = f.next(st, c, e); err == nil {
+				st = n
+			}
+		}
+		if err != nil {
+			f.log.Warn("a record on disk is not whole; it is asked for again", "after", st.Version, "err", err)
+			break
+		}
+		good += int64(frameHead + len(e.Data))
+	}
+	if err := f.disk.resume(version, good); err != nil {
+		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
+	}
+	f.verify.Go(func() { // it takes as long as it is large; damage hides a listing at most
+		if err := k.state.view.Snapshot().Verify(); err != nil {
+			f.trouble(fmt.Sprintf("the snapshot on disk is damaged: %v; it goes with the next", err))
+		}
+	})
+	return f.putInForce(st, Effect{All: true})
+}
+
+// next is the state after a checked record. What a snapshot holds is fetched beside, and put under what came since.
+func (f *Follower) next(st *State, c *checked, e Entry) (*State, *Effect, error) {
+	n, effect, err := st.next(c, e.Sequence, f.cfg.Node)
+	if err != nil {
+		return nil, nil, err
+	}
+	if f.want != nil {
+		f.want.since = append(f.want.since, e)
+	}
+	if s := c.Snapshot; s != nil && (!s.Same || st.view.Stats().Overlay > freshOverlay) {
+		w := &wanted{checked: c, entry: e, lacking: st.Version}
+		switch {
+		case s.Same && f.want == nil:
+			w.lacking = c.Version
+		case f.want != nil:
+			w.lacking = min(f.want.lacking, st.Version)
+		}
+		f.want = w
+		select {
+		case f.wants <- struct{}{}:
+		default:
+		}
+	}
+	return n, effect, nil
+}
+
+// wanted is a snapshot being fetched, and the records since.
+type wanted struct {
+	*checked
+	entry   Entry
+	since   []Entry
+	lacking uint64 // the last version that is in force without it, whole
+}
+
+// InForce is the newest version that is in force whole: a snapshot may still be on its way.
+func (f *Follower) InForce() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.inForce()
+}
+
+func (f *Follower) inForce() uint64 {
+	if v := f.State().Version; f.want == nil || f.want.lacking >= f.want.Version {
+		return v
+	}
+	return f.want.lacking
+}
+
+// Run follows until ctx ends. Whatever goes wrong, what is in force stays.
+func (f *Follower) Run(ctx context.Context) error {
+	var beside sync.WaitGroup
+	beside.Go(func() { f.report(ctx) })
+	beside.Go(func() { f.fetching(ctx) })
+	defer func() {
+		beside.Wait()
+		f.verify.Wait()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.disk.closeTail()
+	}()
+	wait := retryLeast
+	for ctx.Err() == nil {
+		begun := time.Now()
+		err := f.follow(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if f.State().Version > 0 || !f.cfg.Node.Control { // control itself waits for its own first record
+			f.trouble(err.Error())
+		}
+		if time.Since(begun) > retryMost {
+			wait = retryLeast
+		}
+		pause(ctx, wait+rand.N(wait))
+		wait = min(2*wait, retryMost)
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// follow brings the state up to the newest snapshot where that is needed, and follows from there until something fails.
+func (f *Follower) follow(ctx context.Context) error {
+	if f.needsNewest() {
+		if err := f.jump(ctx); err != nil {
+			return err
+		}
+	}
+	st := f.State()
+	err := f.cfg.Source.Follow(ctx, Position{st.Version, st.Sequence}, &following{f})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gap = f.gap || errors.Is(err, ErrGap)
+	if err == nil {
+		err = errors.New("the source ended")
+	}
+	return err
+}
+
+// needsNewest reports whether there is nothing to go on from, or a gap, or the last heartbeat speaks of another epoch or of a version far ahead.
+func (f *Follower) needsNewest() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := f.State()
+	return st.Version == 0 || f.gap || f.beat.Epoch > st.Epoch || f.beat.Version > st.Version+farBehind
+}
+
+// jump goes to the newest snapshot, if it is newer than what is in force: control signed that this is the state, whatever came between.
+func (f *Follower) jump(ctx context.Context) error {
+	e, err := f.cfg.Source.Newest(ctx)
+	if err != nil {
+		return fmt.Errorf("the newest snapshot: %w", err)
+	}
+	st := f.State()
+	r, _, err := ReadRecord(e.Data)
+	if err != nil {
+		return err
+	}
+	if r.Version <= st.Version || r.Epoch < st.Epoch {
+		f.mu.Lock()
+		f.gap = false
+		f.mu.Unlock()
+		return nil // replaying goes further
+	}
+	from := *st
+	if r.Epoch == st.Epoch {
+		from.Version, from.Hash = r.Version-1, r.Previous
+	}
+	c, err := from.check(e.Data, f.cfg.Trust)
+	if err != nil {
+		f.refuse()
+		return err
+	}
+	if c.Kind != RecordSnapshot {
+		return fmt.Errorf("record of version %d: %w: it is no snapshot", c.Version, ErrSeal)
+	}
+	if err := f.fetch(ctx, c.Snapshot); err != nil {
+		return fmt.Errorf("snapshot of version %d: %w", c.Version, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.want, f.gap = nil, false
+	return f.rebase(c, e, nil)
+}
+
+// fetching brings what snapshots are wanted, beside the records.
+func (f *Follower) fetching(ctx context.Context) {
+	for {
+		select {
+		case <-f.wants:
+		case <-ctx.Done():
+			return
+		}
+		for wait := retryLeast; ctx.Err() == nil; wait = min(2*wait, retryMost) {
+			err := f.fetchWanted(ctx)
+			if err == nil {
+				break
+			}
+			f.trouble(err.Error())
+			pause(ctx, wait+rand.N(wait))
+		}
+	}
+}
+
+func (f *Follower) fetchWanted(ctx context.Context) error {
+	f.mu.Lock()
+	w := f.want
+	f.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	if err := f.fetch(ctx, w.Snapshot); err != nil {
+		return fmt.Errorf("snapshot of version %d: %w", w.Version, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.want != w {
+		return nil // a newer one is wanted, and f.wants says so
+	}
+	if err := f.rebase(w.checked, w.entry, w.since); err != nil {
+		return fmt.Errorf("snapshot of version %d: %w", w.Version, err)
+	}
+	f.want = nil
+	return nil
+}
+
+func (f *Follower) fetch(ctx context.Context, s *Snapshot) error {
+	open := func(name string) (io.ReadCloser, error) { return f.cfg.Source.Object(ctx, name) }
+	if err := f.disk.fetch(s.Object, snapshotSuffix, open); err != nil {
+		return err
+	}
+	if s.Overlay == nil {
+		return nil
+	}
+	return f.disk.fetch(*s.Overlay, overlaySuffix, open)
+}
+
+// rebase puts a snapshot that was fetched in force, under the records since.
+func (f *Follower) rebase(c *checked, e Entry, since []Entry) error {
+	view, err := f.disk.open(c.Snapshot)
+	if err == nil {
+		err = view.Snapshot().Verify() // it came just now: its pages are at hand
+	}
+	if err != nil {
+		return err
+	}
+	base, err := begin(c, e.Sequence, view, f.cfg.Node)
+	if err != nil {
+		return err
+	}
+	st := base
+	for _, e := range since {
+		next, err := st.check(e.Data, f.cfg.Trust)
+		if err != nil {
+			return err
+		}
+		if st, _, err = st.next(next, e.Sequence, f.cfg.Node); err != nil {
+			return err
+		}
+	}
+	if err := f.disk.begin(base, c.Snapshot, since); err != nil {
+		return err
+	}
+	f.counts.Snapshots++
+	return f.putInForce(st, Effect{Record: c.Record, All: !c.Snapshot.Same})
+}
+
+// following takes in what a source tells.
+type following struct{ f *Follower }
+
+func (w *following) Record(e Entry) error {
+	f := w.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := f.State()
+	c, err := st.check(e.Data, f.cfg.Trust)
+	if err != nil {
+		f.counts.Refused++
+		f.gap = errors.Is(err, ErrGap)
+		return err
+	}
+	if c.Epoch != st.Epoch {
+		f.gap = true // the newest snapshot leads over it
+		return fmt.Errorf("record of version %d: epoch %d begins", c.Version, c.Epoch)
+	}
+	n, effect, err := f.next(st, c, e)
+	if err != nil {
+		f.counts.Refused++
+		return err
+	}
+	f.unwritten = ""
+	if err := f.disk.append(e); err != nil { // a full disk does not keep a block from the public
+		if f.unwritten = err.Error(); len(f.disk.unwritten) > 10_000 {
+			return fmt.Errorf("records cannot be written, and no more fit into memory: %w", err)
+		}
+		f.log.Error("a record is in force, but could not be written to disk; it is tried again", "version", n.Version, "err", err)
+	}
+	return f.putInForce(n, *effect)
+}
+
+// Heartbeat takes in control's word of which version is the newest. One that is not newer than the last is none.
+func (w *following) Heartbeat(data []byte) error {
+	f := w.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := f.State()
+	h, err := st.openHeartbeat(data)
+	if err != nil {
+		f.counts.Refused++
+		return nil // of a later key ring perhaps: records decide
+	}
+	if h.Time <= f.beat.Time {
+		return nil
+	}
+	f.beat, f.beatAt, f.beatData = h, time.Now(), data
+	close(f.beaten)
+	f.beaten = make(chan struct{})
+	switch {
+	case h.Epoch > st.Epoch:
+		return fmt.Errorf("epoch %d of the journal began", h.Epoch) // its first snapshot is next
+	case h.Epoch < st.Epoch || h.Version < st.Version && h.Time > st.Time:
+		f.note(fmt.Sprintf("control's newest version is %d, and %d is in force here: was it restored from an older backup? What is in force stays", h.Version, st.Version))
+	case h.Version == st.Version && h.Hash != st.Hash:
+		f.note(ErrFork.Error())
+	}
+	return nil
+}
+
+// Beat is the newest heartbeat as it came, once it speaks of a later version than after, or ctx ended.
+func (f *Follower) Beat(ctx context.Context, after uint64) []byte {
+	for {
+		f.mu.Lock()
+		data, version, beaten := f.beatData, f.beat.Version, f.beaten
+		f.mu.Unlock()
+		if version > after && data != nil {
+			return data
+		}
+		select {
+		case <-beaten:
+		case <-ctx.Done():
+			return data
+		}
+	}
+}
+
+// putInForce exchanges the set's view and tells who waits.
+func (f *Follower) putInForce(n *State, effect Effect) error {
+	before, after := f.set.View(), n.view
+	if f.cfg.Refresh != nil {
+		over, err := f.cfg.Refresh(after)
+		if err != nil {
+			return err
+		}
+		after = over.Suspend(n.Suspended)
+	}
+	if after.Stamp() <= before.Stamp() { // the same version, mapped anew
+		after = after.Revise(before)
+	}
+	if err := f.set.Replace(after); err != nil {
+		return err
+	}
+	f.state.Store(n)
+	f.problem = ""
+	if effect.Record.Version > 0 {
+		f.counts.Records++
+		f.took = max(0, time.Since(time.UnixMilli(n.Time)))
+	}
+	close(f.applied)
+	f.applied = make(chan struct{})
+	if f.cfg.Changed != nil {
+		f.cfg.Changed(before, after, effect)
+	}
+	return nil
+}
+
+// Refresh puts what is of this machine alone over the view again.
+func (f *Follower) Refresh() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.putInForce(f.State(), Effect{All: true})
+}
+
+// Wait waits until a version is in force here, whole.
+func (f *Follower) Wait(ctx context.Context, version uint64) error {
+	for {
+		f.mu.Lock()
+		done, applied := f.inForce() >= version, f.applied
+		f.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-applied:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (f *Follower) trouble(what string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.note(what)
+}
+
+// note logs a trouble once.
+func (f *Follower) note(what string) {
+	if f.problem != what {
+		f.problem = what
+		f.log.Warn("control's changes do not arrive; what is in force stays", "why", what)
+	}
+}
+
+func (f *Follower) refuse() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.counts.Refused++
+}

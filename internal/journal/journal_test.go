@@ -1,0 +1,323 @@
+package journal_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+	"rempart/internal/journal/mirror"
+	"rempart/internal/journal/stream"
+)
+
+// keys are one of each role, under one root.
+type keys struct {
+	root, control, author, second, approver, feeds, stranger *journal.SecretKey
+	ring                                                     journal.Ring
+	sealed                                                   []byte
+}
+
+func key(t testing.TB, name string) *journal.SecretKey {
+	t.Helper()
+	k, err := journal.NewKey(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func newKeys(t testing.TB) *keys {
+	k := &keys{
+		root: key(t, "root"), control: key(t, "control"), author: key(t, "desk"), second: key(t, "other"), approver: key(t, "boss"),
+		feeds: key(t, "feeds"), stranger: key(t, "stranger"),
+	}
+	k.ring = journal.Ring{Serial: 1, Roots: []string{k.root.String()}, Keys: []journal.RingKey{
+		{Key: k.control.String(), Roles: []journal.Role{journal.RoleControl}},
+		{Key: k.author.String(), Roles: []journal.Role{journal.RoleAuthor}},
+		{Key: k.second.String(), Roles: []journal.Role{journal.RoleAuthor}},
+		{Key: k.approver.String(), Roles: []journal.Role{journal.RoleApprover}},
+		{Key: k.feeds.String(), Roles: []journal.Role{journal.RoleFeeds}},
+	}}
+	k.seal(t)
+	return k
+}
+
+func (k *keys) seal(t testing.TB) {
+	t.Helper()
+	var err error
+	if k.sealed, err = k.ring.Seal(k.root); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (k *keys) trust() []journal.PublicKey { return []journal.PublicKey{k.root.PublicKey} }
+
+// set is a sealed change set.
+func (k *keys) set(t testing.TB, id string, changes ...journal.Change) []byte {
+	t.Helper()
+	payload, err := journal.Encode(&journal.Set{ID: id, Time: time.Now().Unix()}, changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return journal.Seal(journal.KindChanges, payload, k.author)
+}
+
+func block(name string) journal.Change {
+	return journal.Change{Do: journal.Block, Name: name, Category: "phishing", Reason: "seen in a mail"}
+}
+
+func logs(t testing.TB) *slog.Logger {
+	if tt, ok := t.(*testing.T); ok {
+		return slog.New(slog.NewTextHandler(tt.Output(), nil))
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
+// running runs a function until the test, or stop, ends it.
+func running(t testing.TB, run func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			t.Error(err)
+		}
+	}()
+	stop = func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return stop
+}
+
+// control is one under test.
+type control struct {
+	*journal.Control
+	stream *stream.Stream
+	stop   func()
+}
+
+func startControl(t testing.TB, k *keys, dir string, change func(*journal.ControlConfig)) *control {
+	t.Helper()
+	s, err := stream.Open(t.Context(), stream.Config{
+		Dir: filepath.Join(dir, "nats"), Listen: "127.0.0.1:0", Log: logs(t), Authenticate: func(_, secret string) bool { return secret == "node" },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	cfg := journal.ControlConfig{Stream: s, Key: k.control, Ring: k.sealed, Trust: k.trust(), Dir: filepath.Join(dir, "state"), Log: logs(t)}
+	if change != nil {
+		change(&cfg)
+	}
+	c, err := journal.NewControl(cfg)
+	if err == nil {
+		err = c.Start(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan struct{})
+	stop := running(t, func(ctx context.Context) error { return c.Run(ctx, func() { close(ready) }) })
+	select {
+	case <-ready:
+	case <-time.After(20 * time.Second):
+		t.Fatal("control does not get ready")
+	}
+	return &control{c, s, func() { stop(); s.Close() }}
+}
+
+func (c *control) publish(t testing.TB, d journal.Draft) journal.Receipt {
+	t.Helper()
+	r, err := c.Publish(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (c *control) push(t testing.TB, body []byte) journal.Receipt {
+	t.Helper()
+	return c.publish(t, journal.Draft{Kind: journal.RecordChanges, By: "desk", Body: body})
+}
+
+// edge is one under test.
+type edge struct {
+	*journal.Follower
+	stop func()
+}
+
+func startEdge(t testing.TB, k *keys, dir string, source journal.Source, node journal.Node) *edge {
+	t.Helper()
+	f, err := journal.NewFollower(journal.FollowerConfig{Dir: dir, Source: source, Trust: k.trust(), Node: node, Log: logs(t)})
+	if err == nil {
+		err = f.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &edge{f, running(t, f.Run)}
+}
+
+func (e *edge) reaches(t testing.TB, version uint64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := e.Wait(ctx, version); err != nil {
+		t.Fatalf("version %d is in force, not %d: %+v", e.InForce(), version, e.Health())
+	}
+}
+
+// judge is the verdict on a name.
+func judge(t testing.TB, v *blocklist.View, name string) blocklist.Action {
+	t.Helper()
+	wire, err := blocklist.AppendName(nil, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.Match(wire, blocklist.AllCategories, time.Now().Unix()).Action
+}
+
+func wantVerdict(t testing.TB, v *blocklist.View, name string, want blocklist.Action) {
+	t.Helper()
+	if got := judge(t, v, name); got != want {
+		t.Errorf("version %d: %s: %v, want %v", v.Version(), name, got, want)
+	}
+}
+
+// overHTTP is a source that asks control over HTTP.
+func overHTTP(t testing.TB, c *control) journal.Source {
+	t.Helper()
+	srv := httptest.NewServer(mirror.NewHandler(c, func(*http.Request, []byte) error { return nil }))
+	t.Cleanup(srv.Close)
+	client, err := mirror.NewClient(srv.URL, "", srv.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// overNATS is a source that asks control over its NATS port.
+func overNATS(t testing.TB, c *control, name string) journal.Source {
+	t.Helper()
+	r, err := stream.Connect(t.Context(), stream.NodeConfig{URL: "nats://" + c.stream.Addr().String(), Name: name, Secret: "node", Log: logs(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return journal.FromStream(r, name)
+}
+
+func TestPushReachesEveryEdge(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	edges := map[string]*edge{
+		"nats": startEdge(t, k, filepath.Join(dir, "e1"), overNATS(t, c, "e1"), journal.Node{ID: "e1", Country: "FR"}),
+		"http": startEdge(t, k, filepath.Join(dir, "e2"), overHTTP(t, c), journal.Node{ID: "e2", Country: "DE"}),
+	}
+	all := func(version uint64, name string, want blocklist.Action) {
+		t.Helper()
+		for at, e := range edges {
+			e.reaches(t, version)
+			t.Log(at)
+			wantVerdict(t, e.Set().View(), name, want)
+		}
+		wantVerdict(t, c.State().View(), name, want)
+	}
+	r := c.push(t, k.set(t, "one", block("bad.example")))
+	all(r.Version, "www.bad.example", blocklist.BlockedBy)
+	r = c.push(t, k.set(t, "two", journal.Change{Do: journal.Allow, Name: "good.bad.example", Scope: "exact"}))
+	all(r.Version, "good.bad.example", blocklist.Allowed)
+	r = c.push(t, k.set(t, "three", journal.Change{Do: journal.Withdraw, Name: "bad.example"}, journal.Change{Do: journal.Withdraw, Name: "good.bad.example"}))
+	all(r.Version, "www.bad.example", blocklist.Pass)
+
+	r = c.push(t, k.set(t, "four", journal.Change{Do: journal.Block, Name: "fr.example", Countries: []string{"FR"}}, block("all.example")))
+	all(r.Version, "all.example", blocklist.BlockedBy)
+	wantVerdict(t, edges["nats"].Set().View(), "fr.example", blocklist.BlockedBy)
+	wantVerdict(t, edges["http"].Set().View(), "fr.example", blocklist.Pass)
+	if _, err := c.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	late := startEdge(t, k, filepath.Join(dir, "e3"), overHTTP(t, c), journal.Node{ID: "e3", Country: "FR"})
+	late.reaches(t, c.State().Version)
+	wantVerdict(t, late.Set().View(), "fr.example", blocklist.BlockedBy)
+	wantVerdict(t, late.Set().View(), "all.example", blocklist.BlockedBy)
+
+	r = c.publish(t, journal.Draft{Kind: journal.RecordSuspend, By: "boss", Reason: "something is badly wrong"})
+	for _, e := range edges {
+		e.reaches(t, r.Version)
+		if !e.Set().View().Suspended() {
+			t.Error("an edge goes on enforcing")
+		}
+	}
+	r = c.publish(t, journal.Draft{Kind: journal.RecordResume, By: "boss"})
+	for _, e := range edges {
+		e.reaches(t, r.Version)
+		if e.Set().View().Suspended() {
+			t.Error("an edge does not enforce again")
+		}
+	}
+}
+
+// TestLoad has a set of many names published while others push: both are in force everywhere.
+func TestLoad(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	e := startEdge(t, k, filepath.Join(dir, "e1"), overNATS(t, c, "e1"), journal.Node{ID: "e1"})
+	load, pushed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(pushed)
+		<-load
+		c.push(t, k.set(t, "during", block("during.example")))
+	}()
+	r, err := c.PublishSnapshot(t.Context(), journal.Load{By: "lists", Compile: func(w io.Writer, st *journal.State) error {
+		close(load)
+		<-pushed
+		b := blocklist.NewBuilder()
+		for i := range 20_000 {
+			name, _ := blocklist.AppendName(nil, fmt.Sprintf("n%d.list.example", i))
+			if err := b.Add(blocklist.Listing{Name: name, Scope: blocklist.Subtree}); err != nil {
+				return err
+			}
+		}
+		return blocklist.Compile(w, blocklist.Info{Version: st.Version}, b.Input(blocklist.Source{Name: "a list"}), st.View().Input())
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := c.push(t, k.set(t, "after", block("after.example")))
+	if after.Version <= r.Version {
+		t.Errorf("version %d after %d", after.Version, r.Version)
+	}
+	e.reaches(t, after.Version)
+	for _, name := range []string{"n1.list.example", "n19999.list.example", "during.example", "after.example"} {
+		wantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)
+	}
+	e.stop()
+	again := startEdge(t, k, filepath.Join(dir, "e1"), offline{}, journal.Node{ID: "e1"})
+	if v := again.Set().View().Version(); v < after.Version {
+		t.Errorf("version %d after a restart without control, %d before", v, after.Version)
+	}
+	for _, name := range []string{"n1.list.example", "during.example", "after.example"} {
+		wantVerdict(t, again.Set().View(), name, blocklist.BlockedBy)
+	}
+}
+
+// offline is a control that cannot be reached.
+type offline struct{}
+
+func (offline) Follow(ctx context.Context, _ journal.Position, _ journal.Reader) error {
+	return fmt.Errorf("unreachable")
+}
+func (offline) Newest(context.Context) (journal.Entry, error) {
+	return journal.Entry{}, fmt.Errorf("unreachable")
+}
+func (offline) Object(context.Context, string) (io.ReadCloser, error) {
+	return nil, fmt.Errorf("unreachable")
+}
+func (offline) Report(context.Context, []byte) error { return fmt.Errorf("unreachable") }

@@ -1,0 +1,122 @@
+package journal
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+const (
+	maxKeyName  = 40
+	keyHashLen  = 8 // hexadecimal digits
+	secretBegin = "rempart-secret-key "
+)
+
+// PublicKey is an Ed25519 key under a name that people gave it. Its text form is "name+hash+key": the hash binds the two, so that
+// a line that was mistyped or mixed up is noticed.
+type PublicKey struct {
+	name string
+	key  ed25519.PublicKey
+}
+
+// SecretKey signs. Whoever has one can do what the ring lets it do.
+type SecretKey struct {
+	PublicKey
+	key ed25519.PrivateKey
+}
+
+// NewKey makes a key. name is of lower-case letters, digits and hyphens.
+func NewKey(name string) (*SecretKey, error) {
+	if err := checkKeyName(name); err != nil {
+		return nil, err
+	}
+	public, secret, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make a key: %w", err)
+	}
+	return &SecretKey{PublicKey{name, public}, secret}, nil
+}
+
+func checkKeyName(name string) error {
+	if name == "" || len(name) > maxKeyName || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" {
+		return fmt.Errorf("%.60q cannot name a key: lower-case letters, digits, dots and hyphens can, %d at most", name, maxKeyName)
+	}
+	return nil
+}
+
+// Name is what people call the key; ID, by which signatures and rings speak of it, is the name and a hash of the key.
+func (k PublicKey) Name() string { return k.name }
+
+// ID is unique to the key.
+func (k PublicKey) ID() string {
+	sum := sha256.Sum256(append([]byte("rempart key "+k.name+"\n"), k.key...))
+	return k.name + "+" + hex.EncodeToString(sum[:])[:keyHashLen]
+}
+
+func (k PublicKey) String() string { return k.ID() + "+" + base64.StdEncoding.EncodeToString(k.key) }
+
+// ParsePublicKey reads the text form.
+func ParsePublicKey(text string) (PublicKey, error) {
+	name, hash, raw, err := cutKey(text)
+	if err != nil {
+		return PublicKey{}, err
+	}
+	k := PublicKey{name, raw}
+	if k.ID() != name+"+"+hash {
+		return PublicKey{}, fmt.Errorf("key %.60q: name and key do not belong together: copy the whole line again", name)
+	}
+	return k, nil
+}
+
+func cutKey(text string) (name, hash string, raw []byte, err error) {
+	parts := strings.SplitN(strings.TrimSpace(text), "+", 3)
+	if len(parts) != 3 {
+		return "", "", nil, errors.New(`not a key: one reads "name+hash+key"`)
+	}
+	if err := checkKeyName(parts[0]); err != nil {
+		return "", "", nil, err
+	}
+	raw, err = base64.StdEncoding.Strict().DecodeString(parts[2])
+	if err != nil || len(raw) != ed25519.PublicKeySize {
+		return "", "", nil, fmt.Errorf("key %.60q: what follows its hash is not 32 octets in base64", parts[0])
+	}
+	return parts[0], parts[1], raw, nil
+}
+
+// Text is the secret key as a file holds it.
+func (k *SecretKey) Text() string {
+	return secretBegin + k.ID() + "+" + base64.StdEncoding.EncodeToString(k.key.Seed()) + "\n"
+}
+
+// ParseSecretKey reads Text. Its error quotes nothing of it.
+func ParseSecretKey(text string) (*SecretKey, error) {
+	body, ok := strings.CutPrefix(strings.TrimSpace(text), secretBegin)
+	if !ok {
+		return nil, errors.New(`not a secret key: such a file is one line that begins with "rempart-secret-key"`)
+	}
+	name, hash, seed, err := cutKey(body)
+	if err != nil {
+		return nil, errors.New("not a whole secret key: restore the file from where it was copied")
+	}
+	secret := ed25519.NewKeyFromSeed(seed)
+	k := &SecretKey{PublicKey{name, secret.Public().(ed25519.PublicKey)}, secret}
+	if k.ID() != name+"+"+hash {
+		return nil, errors.New("not a whole secret key: its name and hash do not belong to it")
+	}
+	return k, nil
+}
+
+// Sign signs the SHA-512 digest of a payload.
+func (k *SecretKey) Sign(kind Kind, digest []byte) Signature {
+	signature, err := k.key.Sign(nil, digest, &ed25519.Options{Hash: crypto.SHA512, Context: sealBegin + string(kind)})
+	if err != nil {
+		panic(err) // of a digest of another length only
+	}
+	return Signature{k.ID(), signature}
+}

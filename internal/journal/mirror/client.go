@@ -1,0 +1,195 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"rempart/internal/journal"
+)
+
+const (
+	waitFor     = 25 * time.Second // that a control holds its answer back
+	answerIn    = 15 * time.Second // more, until the head of an answer came
+	pollEvery   = 2 * time.Second  // a web server that does not hold back
+	objectStall = time.Minute      // without an octet of an object
+	maxHead     = 4 << 10
+)
+
+// Client reads a journal from a URL. It is a journal.Source.
+type Client struct {
+	base  *url.URL
+	token string
+	http  *http.Client
+}
+
+// NewClient returns a client of the journal below a URL; token, which may be empty, is sent along.
+func NewClient(base, token string, client *http.Client) (*Client, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.User != nil {
+		return nil, errors.New("not an https URL of a control or a mirror, like https://control.example/v1/journal")
+	}
+	return &Client{u, token, client}, nil
+}
+
+// errStatus is an answer that is none.
+type errStatus struct {
+	code int
+	what string
+}
+
+func (e *errStatus) Error() string {
+	hint := ""
+	switch e.code {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		hint = ": is REMPART_CONTROL_TOKEN one of a node, and not expired?"
+	case http.StatusNotFound:
+		hint = ": does the URL end in /v1/journal?"
+	}
+	return fmt.Sprintf("%s: %d %s%s", e.what, e.code, http.StatusText(e.code), hint)
+}
+
+func (c *Client) get(ctx context.Context, path, query string) (*http.Response, error) {
+	u := c.base.JoinPath(path)
+	u.RawQuery = query
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	return c.do(req)
+}
+
+func (c *Client) do(req *http.Request) (*http.Response, error) {
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode/100 != 2 {
+		resp.Body.Close()
+		return nil, &errStatus{resp.StatusCode, req.URL.Redacted()}
+	}
+	return resp, nil
+}
+
+// small gets what is short.
+func (c *Client) small(ctx context.Context, path, query string, most int64, patience time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	resp, err := c.get(ctx, path, query)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	if err == nil && int64(len(data)) > most {
+		err = fmt.Errorf("%s: more than %d octets", path, most)
+	}
+	return data, err
+}
+
+// Follow is journal.Source's.
+func (c *Client) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
+	at := after.Version
+	for {
+		asked := time.Now()
+		query := url.Values{"after": {strconv.FormatUint(at, 10)}, "wait": {strconv.Itoa(int(waitFor / time.Second))}}.Encode()
+		head, err := c.small(ctx, "head", query, maxHead, waitFor+answerIn)
+		if err != nil {
+			return err
+		}
+		newest, err := journal.PeekHeartbeat(head)
+		if err != nil {
+			return err
+		}
+		if err := to.Heartbeat(head); err != nil {
+			return err
+		}
+		news := newest.Version > at
+		for at < newest.Version {
+			data, err := c.small(ctx, "records/"+strconv.FormatUint(at+1, 10), "", journal.MaxRecord, time.Minute)
+			if missing := (*errStatus)(nil); errors.As(err, &missing) && missing.code == http.StatusNotFound {
+				return fmt.Errorf("%w: %w", journal.ErrGap, err)
+			}
+			if err == nil {
+				err = to.Record(journal.Entry{Data: data})
+			}
+			if err != nil {
+				return err
+			}
+			at++
+		}
+		if took := time.Since(asked); !news && took < pollEvery {
+			select {
+			case <-time.After(pollEvery - took):
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// Newest is journal.Source's.
+func (c *Client) Newest(ctx context.Context) (journal.Entry, error) {
+	data, err := c.small(ctx, "snapshot", "", journal.MaxRecord, time.Minute)
+	return journal.Entry{Data: data}, err
+}
+
+// Object is journal.Source's. It fails when no octet came for a minute.
+func (c *Client) Object(ctx context.Context, name string) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	timer := time.AfterFunc(objectStall, cancel)
+	resp, err := c.get(ctx, "objects/"+name, "")
+	if err != nil {
+		timer.Stop()
+		cancel()
+		return nil, err
+	}
+	return &guarded{resp.Body, timer, cancel}, nil
+}
+
+type guarded struct {
+	io.ReadCloser
+	timer  *time.Timer
+	cancel context.CancelFunc
+}
+
+func (g *guarded) Read(p []byte) (int, error) {
+	n, err := g.ReadCloser.Read(p)
+	g.timer.Reset(objectStall)
+	return n, err
+}
+
+func (g *guarded) Close() error {
+	g.timer.Stop()
+	defer g.cancel()
+	return g.ReadCloser.Close()
+}
+
+// Report is journal.Source's. A mirror that takes none is no failure.
+func (c *Client) Report(ctx context.Context, status []byte) error {
+	if !json.Valid(status) {
+		return errors.New("not a status")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base.JoinPath("status").String(), bytes.NewReader(status))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.do(req)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}

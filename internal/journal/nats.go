@@ -1,0 +1,67 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"golang.org/x/sync/errgroup"
+
+	"rempart/internal/journal/stream"
+)
+
+// FromStream is the journal as a stream's reader has it. node is whom it reports for.
+func FromStream(r *stream.Reader, node string) Source { return &streamed{r, node} }
+
+type streamed struct {
+	r    *stream.Reader
+	node string
+}
+
+func (s *streamed) Follow(ctx context.Context, after Position, to Reader) error {
+	from, err := s.begin(ctx, after)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return s.r.Follow(ctx, from, func(r stream.Record) error {
+			if from < after.Sequence || after.Sequence == 0 { // found by its version
+				if head, _, err := ReadRecord(r.Data); err == nil && head.Version <= after.Version {
+					return nil
+				}
+			}
+			return to.Record(Entry{r.Sequence, r.Data})
+		})
+	})
+	g.Go(func() error { return s.r.FollowBeats(ctx, to.Heartbeat) })
+	return g.Wait()
+}
+
+// begin is after which sequence to go on: where the stream is not the one the position was noted in, from its begin.
+func (s *streamed) begin(ctx context.Context, after Position) (uint64, error) {
+	r, err := s.r.At(ctx, after.Sequence)
+	if errors.Is(err, stream.ErrNone) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if head, _, err := ReadRecord(r.Data); err != nil || head.Version != after.Version {
+		return 0, nil
+	}
+	return after.Sequence, nil
+}
+
+func (s *streamed) Newest(ctx context.Context) (Entry, error) {
+	r, err := s.r.Last(ctx, string(RecordSnapshot))
+	return Entry{r.Sequence, r.Data}, err
+}
+
+func (s *streamed) Object(ctx context.Context, name string) (io.ReadCloser, error) {
+	return s.r.Object(ctx, name)
+}
+
+func (s *streamed) Report(ctx context.Context, status []byte) error {
+	return s.r.Report(ctx, s.node, status)
+}

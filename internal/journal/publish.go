@@ -1,0 +1,398 @@
+package journal
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/journal/stream"
+)
+
+// Log is where records are kept for good; *stream.Stream is one.
+type Log interface {
+	// Append keeps a record after the one of that sequence. It is kept for good when Append returns nil, and another one's came first where
+	// the error is stream.ErrBehind.
+	Append(ctx context.Context, after uint64, kind string, data []byte) (sequence uint64, err error)
+	Beat(ctx context.Context, data []byte) error
+	PutObject(ctx context.Context, name string, r io.Reader) error
+}
+
+// Publisher is control's hand on the journal: it numbers records, binds each to the one before, and signs them. Its methods are safe from
+// any goroutine.
+type Publisher struct {
+	log      Log
+	follower *Follower // of the same journal, as a Control node
+	key      *SecretKey
+	trust    []PublicKey
+	dir      string
+	logger   *slog.Logger
+
+	mu        sync.Mutex // one record at a time
+	snapshots sync.Mutex // one snapshot at a time
+
+	since struct {
+		sync.Mutex
+		keep    bool
+		changes []blocklist.Change // that came into force while a snapshot is written
+	}
+}
+
+const (
+	heartbeatEvery = 5 * time.Second
+	publishTries   = 5
+	// snapshotAt is how many entries of an overlay make a new snapshot worthwhile.
+	snapshotAt = 50_000
+	// snapshotRecords is after how many records one is due in any case.
+	snapshotRecords = 5_000
+)
+
+// NewPublisher returns the publisher of what follower follows. dir is for files while they are made.
+func NewPublisher(log Log, follower *Follower, key *SecretKey, dir string) *Publisher {
+	return &Publisher{log: log, follower: follower, key: key, trust: follower.cfg.Trust, dir: dir, logger: follower.log}
+}
+
+// Draft is what is to be published.
+type Draft struct {
+	Kind     RecordKind
+	By       string
+	Approved []string
+	Refused  []int
+	Set      string
+	Reason   string
+	Body     []byte
+}
+
+// Receipt says what a record became.
+type Receipt struct {
+	Version  uint64 `json:"version"`
+	Time     int64  `json:"time"` // Unix milliseconds
+	Sequence uint64 `json:"-"`
+}
+
+// ErrRefused is what wraps why a record must not be published: every edge would refuse it.
+var ErrRefused = errors.New("refused")
+
+// Publish appends a record. When it returns nil, the record is kept for good, and in force here.
+func (p *Publisher) Publish(ctx context.Context, d Draft) (Receipt, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.append(ctx, func(*State) (*Record, []byte, error) {
+		return &Record{Kind: d.Kind, By: d.By, Approved: d.Approved, Refused: d.Refused, Set: d.Set, Reason: d.Reason}, d.Body, nil
+	})
+}
+
+// append numbers, signs and keeps a record that build makes for the newest state.
+func (p *Publisher) append(ctx context.Context, build func(*State) (*Record, []byte, error)) (Receipt, error) {
+	for range publishTries {
+		st := p.follower.State()
+		r, body, err := build(st)
+		if err != nil {
+			return Receipt{}, err
+		}
+		if r.Epoch == 0 {
+			r.Epoch, r.Version, r.Previous = st.Epoch, st.Version+1, st.Hash
+		}
+		r.Time = max(time.Now().UnixMilli(), st.Time)
+		data, err := r.seal(p.key, body)
+		if err == nil {
+			err = st.admits(data, p.trust, p.follower.cfg.Node)
+		}
+		if err != nil {
+			return Receipt{}, fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+		sequence, err := p.log.Append(ctx, st.Sequence, string(r.Kind), data)
+		switch {
+		case err == nil, errors.Is(err, stream.ErrUnknown) && p.follower.holds(ctx, r.Version, hashOf(data)):
+			if err := p.follower.reach(ctx, r.Version); err != nil {
+				return Receipt{}, err
+			}
+			p.beat(ctx)
+			return Receipt{r.Version, r.Time, sequence}, nil
+		case errors.Is(err, stream.ErrBehind): // another control's came first
+			waiting, cancel := context.WithTimeout(ctx, 5*time.Second)
+			err = p.follower.reach(waiting, st.Version+1)
+			cancel()
+			if err != nil {
+				return Receipt{}, fmt.Errorf("another record came first, and did not arrive here: %w", err)
+			}
+		default:
+			return Receipt{}, fmt.Errorf("keep a record: %w", err)
+		}
+	}
+	return Receipt{}, errors.New("others publish all the time: try again")
+}
+
+// admits reports why a record could not follow, whoever gets it.
+func (st *State) admits(data []byte, trust []PublicKey, node Node) error {
+	c, err := st.check(data, trust)
+	if err != nil || c.Kind != RecordChanges {
+		return err
+	}
+	if all, _ := scoped(st.Scoped, c.set, c.changes, node); len(all) > maxScoped {
+		return fmt.Errorf("%w: more than %d changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScoped)
+	}
+	return nil
+}
+
+// beat signs a heartbeat for the newest state.
+func (p *Publisher) beat(ctx context.Context) {
+	st := p.follower.State()
+	if st.Version == 0 {
+		return
+	}
+	data, err := Heartbeat{st.Epoch, st.Version, st.Hash, time.Now().UnixMilli()}.seal(p.key)
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, heartbeatEvery)
+		err = p.log.Beat(ctx, data)
+		cancel()
+	}
+	if err != nil && ctx.Err() == nil {
+		p.logger.Warn("a heartbeat could not be published", "err", err)
+	}
+}
+
+// Run publishes heartbeats, and snapshots when they are due, until ctx ends.
+func (p *Publisher) Run(ctx context.Context) error {
+	ticker := time.NewTicker(heartbeatEvery)
+	defer ticker.Stop()
+	var last uint64 // version of the last snapshot made here
+	for {
+		p.mu.Lock()
+		p.beat(ctx)
+		p.mu.Unlock()
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+		st := p.follower.State()
+		if last == 0 {
+			last = st.Version
+		}
+		if st.view.Stats().Overlay > snapshotAt || st.Version > last+snapshotRecords {
+			r, err := p.Compact(ctx)
+			if err != nil {
+				p.logger.Error("a snapshot could not be published; the journal goes on without", "err", err)
+			}
+			last = max(r.Version, st.Version)
+		}
+	}
+}
+
+// Compact publishes the state as it is as a snapshot, which spares new edges the replay.
+func (p *Publisher) Compact(ctx context.Context) (Receipt, error) {
+	return p.PublishSnapshot(ctx, Load{Same: true, Compile: func(w io.Writer, st *State) error {
+		return st.view.Compact(w, st.info())
+	}})
+}
+
+// Load is a snapshot to be published.
+type Load struct {
+	Same     bool // it is the state as it is
+	By       string
+	Approved []string
+	Changes  *LargeSet
+	// Compile writes the state as it is to be. It may take its time: others publish meanwhile, and what they do is put over it.
+	Compile func(w io.Writer, st *State) error
+}
+
+// PublishSnapshot writes a snapshot, keeps it as an object and announces it.
+func (p *Publisher) PublishSnapshot(ctx context.Context, l Load) (Receipt, error) {
+	p.snapshots.Lock()
+	defer p.snapshots.Unlock()
+	st := p.gather()
+	defer p.gatherNoMore()
+	f, err := os.CreateTemp(p.dir, ".snapshot-*.tmp")
+	if err != nil {
+		return Receipt{}, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	object, err := writeHashed(f, func(w io.Writer) error { return l.Compile(w, st) })
+	if err != nil {
+		return Receipt{}, fmt.Errorf("write a snapshot: %w", err)
+	}
+	if err := p.put(ctx, f, object.SHA256+snapshotSuffix); err != nil {
+		return Receipt{}, err
+	}
+	view, err := openView(f.Name())
+	if err != nil {
+		return Receipt{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.announce(ctx, l, object, view)
+}
+
+// announce publishes the record of a snapshot, what came into force since it was begun over it.
+func (p *Publisher) announce(ctx context.Context, l Load, object Object, view *blocklist.View) (Receipt, error) {
+	return p.append(ctx, func(st *State) (*Record, []byte, error) { // anew if another control's record came first
+		s := &Snapshot{
+			Object: object, Same: l.Same, Changes: l.Changes, Names: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped,
+		}
+		if since := p.gathered(); len(since) > 0 {
+			over, err := view.With(blocklist.Info{Version: st.Version, Created: time.Now()}, since)
+			if err != nil {
+				return nil, nil, err
+			}
+			if s.Overlay, err = p.putOverlay(ctx, over); err != nil {
+				return nil, nil, err
+			}
+			s.Names = over.Stats().Names
+		}
+		return &Record{Kind: RecordSnapshot, By: l.By, Approved: l.Approved, Snapshot: s}, st.Ring(), nil
+	})
+}
+
+func (p *Publisher) putOverlay(ctx context.Context, view *blocklist.View) (*Object, error) {
+	f, err := os.CreateTemp(p.dir, ".overlay-*.tmp")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	o, err := writeHashed(f, func(w io.Writer) error {
+		_, err := w.Write(view.Overlay())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &o, p.put(ctx, f, o.SHA256+overlaySuffix)
+}
+
+// Begin publishes the first record of an epoch: a snapshot that nothing comes before, under a ring.
+func (p *Publisher) Begin(ctx context.Context, epoch, version uint64, ring []byte, compile func(w io.Writer) error) (Receipt, error) {
+	p.snapshots.Lock()
+	defer p.snapshots.Unlock()
+	f, err := os.CreateTemp(p.dir, ".snapshot-*.tmp")
+	if err != nil {
+		return Receipt{}, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	object, err := writeHashed(f, compile)
+	if err == nil {
+		err = p.put(ctx, f, object.SHA256+snapshotSuffix)
+	}
+	if err != nil {
+		return Receipt{}, fmt.Errorf("write the first snapshot: %w", err)
+	}
+	view, err := openView(f.Name())
+	if err != nil {
+		return Receipt{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.append(ctx, func(st *State) (*Record, []byte, error) {
+		s := &Snapshot{Object: object, Names: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped}
+		return &Record{Epoch: epoch, Version: version, Kind: RecordSnapshot, Previous: st.Hash, Snapshot: s}, ring, nil
+	})
+}
+
+// gather begins to keep what comes into force, and returns the state it begins from.
+func (p *Publisher) gather() *State {
+	p.mu.Lock() // or a record could come into force between the two
+	defer p.mu.Unlock()
+	p.since.Lock()
+	defer p.since.Unlock()
+	p.since.keep, p.since.changes = true, nil
+	return p.follower.State()
+}
+
+// gathered is what came since.
+func (p *Publisher) gathered() []blocklist.Change {
+	p.since.Lock()
+	defer p.since.Unlock()
+	return slices.Clone(p.since.changes)
+}
+
+func (p *Publisher) gatherNoMore() {
+	p.since.Lock()
+	defer p.since.Unlock()
+	p.since.keep, p.since.changes = false, nil
+}
+
+// Applied is to be told of every effect, by whoever made the follower.
+func (p *Publisher) Applied(e Effect) {
+	p.since.Lock()
+	defer p.since.Unlock()
+	if p.since.keep {
+		p.since.changes = append(p.since.changes, e.Applied...)
+	}
+}
+
+func (p *Publisher) put(ctx context.Context, f *os.File, name string) error {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if err := p.log.PutObject(ctx, name, f); err != nil {
+		return fmt.Errorf("keep %s: %w", name, err)
+	}
+	return nil
+}
+
+// writeHashed writes a file and says what object it is.
+func writeHashed(f *os.File, write func(io.Writer) error) (Object, error) {
+	h := sha256.New()
+	if err := write(io.MultiWriter(f, h)); err != nil {
+		return Object{}, err
+	}
+	size, err := f.Seek(0, io.SeekCurrent)
+	return Object{hex.EncodeToString(h.Sum(nil)), size}, err
+}
+
+// PutSet keeps what an author signed of a large change set, and returns the object it is.
+func (p *Publisher) PutSet(ctx context.Context, f *os.File) (Object, error) {
+	h := sha256.New()
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return Object{}, err
+	}
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return Object{}, err
+	}
+	o := Object{hex.EncodeToString(h.Sum(nil)), n}
+	return o, p.put(ctx, f, o.SHA256+SetSuffix)
+}
+
+// SetSuffix ends the names of objects that hold large change sets.
+const SetSuffix = ".set"
+
+// reach waits until a record came, be what it announces still on its way.
+func (f *Follower) reach(ctx context.Context, version uint64) error {
+	for {
+		f.mu.Lock()
+		done, applied := f.State().Version >= version, f.applied
+		f.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-applied:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// holds waits a while for a record whose appending ended nobody knows how, and reports whether it came to be.
+func (f *Follower) holds(ctx context.Context, version uint64, hash string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if f.reach(ctx, version) != nil {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.State().Version == version && f.State().Hash == hash
+}

@@ -1,0 +1,84 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Status is how a node stands, as it tells control. It holds nothing about who asks.
+type Status struct {
+	Node      string `json:"node"`
+	Epoch     uint64 `json:"epoch"`
+	Version   uint64 `json:"version"` // in force whole
+	Hash      string `json:"hash"`
+	Took      int64  `json:"took"` // milliseconds from control's time of that version to in force here
+	Suspended bool   `json:"suspended,omitempty"`
+	Queries   uint64 `json:"queries"` // since the start
+	Blocked   uint64 `json:"blocked"`
+	Problem   string `json:"problem,omitempty"`
+}
+
+// MaxStatus is how many octets a status has at most.
+const MaxStatus = 4 << 10
+
+// Health is how a follower stands, for its own metrics and readiness.
+type Health struct {
+	Status
+	Counts
+	Heartbeat   time.Duration // since the last that was new; since the start where none came
+	ControlTime time.Duration // by how much control's clock was ahead when it came
+	Newest      uint64        // version that control spoke of last
+	Unwritten   string        // why records in force are not on disk
+}
+
+// Health tells it.
+func (f *Follower) Health() Health {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := f.State()
+	h := Health{
+		Status: Status{
+			Node: f.cfg.Node.ID, Epoch: st.Epoch, Version: f.inForce(), Hash: st.Hash, Took: f.took.Milliseconds(),
+			Suspended: st.Suspended, Problem: f.problem,
+		},
+		Counts: f.counts, Newest: f.beat.Version, Unwritten: f.unwritten,
+	}
+	if f.cfg.Figures != nil {
+		h.Queries, h.Blocked = f.cfg.Figures()
+	}
+	if len(h.Problem) > 500 {
+		h.Problem = h.Problem[:500]
+	}
+	since := f.begun
+	if !f.beatAt.IsZero() {
+		since = f.beatAt
+		h.ControlTime = time.UnixMilli(f.beat.Time).Sub(f.beatAt)
+	}
+	h.Heartbeat = time.Since(since)
+	return h
+}
+
+// report tells control of each version as it comes into force, and now and then that this node is there.
+func (f *Follower) report(ctx context.Context) {
+	for ctx.Err() == nil {
+		f.mu.Lock()
+		applied := f.applied
+		if f.disk != nil && len(f.disk.unwritten) > 0 && f.disk.flush() == nil {
+			f.unwritten = ""
+		}
+		f.mu.Unlock()
+		if h := f.Health(); h.Status.Version > 0 {
+			if data, err := json.Marshal(h.Status); err == nil {
+				sending, cancel := context.WithTimeout(ctx, reportEvery)
+				_ = f.cfg.Source.Report(sending, data) // the next one tells more
+				cancel()
+			}
+		}
+		select {
+		case <-applied:
+		case <-time.After(reportEvery):
+		case <-ctx.Done():
+		}
+	}
+}
