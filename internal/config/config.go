@@ -47,6 +47,9 @@ type Config struct {
 	Reason           Reason        `env:"REASON" envDefault:"category" doc:"What a blocked answer says of itself in its extended error: \"category\", or \"lists\": also which lists name it, and since when."`
 	Contact          string        `env:"CONTACT" doc:"URI (mailto:, tel:, https:) told in structured errors and on the page: where to say that a block is wrong."`
 	Organisation     string        `env:"ORGANISATION" envDefault:"Rempart" doc:"Who runs this filter, told in structured errors and on the page."`
+
+	Edge
+	Operators
 }
 
 // Load reads the environment. Its error names each bad variable, its value, and what would be right.
@@ -148,6 +151,7 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 	if len(c.Contact) > 200 || len(c.Organisation) > 100 {
 		bad("CONTACT", "at most 200 octets, and at most 100 of "+Prefix+"ORGANISATION: both must fit a DNS answer")
 	}
+	c.checkControl(bad)
 	return errs
 }
 
@@ -173,7 +177,9 @@ func Unknown() []string { return unknown(env.ToMap(os.Environ())) }
 func unknown(environ map[string]string) (names []string) {
 	known := map[string]bool{}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
-		known[Prefix+f.Tag.Get("env")] = true
+		if !f.Anonymous {
+			known[Prefix+f.Tag.Get("env")] = true
+		}
 	}
 	for name := range environ {
 		if strings.HasPrefix(name, Prefix) && !known[name] {
@@ -188,6 +194,9 @@ func Table() string {
 	var b strings.Builder
 	b.WriteString("| variable | default | meaning |\n|---|---|---|\n")
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		if f.Anonymous { // its fields follow
+			continue
+		}
 		def := f.Tag.Get("envDefault")
 		if def != "" {
 			def = "`" + strings.ReplaceAll(def, ",", "`, `") + "`"

@@ -1,0 +1,164 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"rempart/internal/durable"
+)
+
+// The keys that a control has of its own, each in a file of its name.
+const (
+	RootKey    = "root"    // signs key rings and orders; better kept elsewhere
+	ControlKey = "control" // signs records
+	FeedsKey   = "feeds"   // signs what lists say
+	DeskKey    = "desk"    // signs for those who push with a token and no key of their own
+	ringFile   = "ring"
+	keySuffix  = ".key"
+)
+
+// Keys is a folder of keys and the ring that says what they may do.
+type Keys struct{ dir string }
+
+// OpenKeys returns the keys in dir. Where there is no ring it makes one, with a key of each kind, and says so in made.
+func OpenKeys(dir string) (k *Keys, made bool, err error) {
+	k = &Keys{dir}
+	_, err = os.Stat(k.path(ringFile))
+	if err == nil {
+		return k, false, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, fmt.Errorf("keys: %w", err)
+	}
+	if err := k.create(); err != nil {
+		return nil, false, fmt.Errorf("make keys in %s: %w", dir, err)
+	}
+	return k, true, nil
+}
+
+func (k *Keys) path(name string) string { return filepath.Join(k.dir, name) }
+
+// Path is where the secret key of a name is, or would be.
+func (k *Keys) Path(name string) string { return k.path(name + keySuffix) }
+
+func (k *Keys) create() error {
+	if err := os.MkdirAll(k.dir, 0o700); err != nil {
+		return err
+	}
+	ring := &Ring{Serial: 1}
+	var root *SecretKey
+	for _, n := range []struct {
+		name string
+		role Role
+	}{{RootKey, ""}, {ControlKey, RoleControl}, {FeedsKey, RoleFeeds}, {DeskKey, RoleAuthor}} {
+		key, err := k.New(n.name)
+		if err != nil {
+			return err
+		}
+		if n.role == "" {
+			root = key
+			ring.Roots = []string{key.String()}
+			continue
+		}
+		ring.Keys = append(ring.Keys, RingKey{Key: key.String(), Roles: []Role{n.role}})
+	}
+	sealed, err := ring.Seal(root)
+	if err != nil {
+		return err
+	}
+	return k.write(ringFile, sealed, 0o644) // last: it says that the others are there
+}
+
+// New makes a key and its file. A file that is there is kept, and an error.
+func (k *Keys) New(name string) (*SecretKey, error) {
+	key, err := NewKey(name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(k.Path(name)); !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is there already: it is not written over", k.Path(name))
+	}
+	return key, k.write(name+keySuffix, []byte(key.Text()), 0o600)
+}
+
+// Replace puts another key in the place of one.
+func (k *Keys) Replace(name string) (*SecretKey, error) {
+	key, err := NewKey(name)
+	if err != nil {
+		return nil, err
+	}
+	return key, k.write(name+keySuffix, []byte(key.Text()), 0o600)
+}
+
+func (k *Keys) write(name string, data []byte, mode fs.FileMode) error {
+	err := durable.WriteFile(k.path(name), func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return os.Chmod(k.path(name), mode)
+}
+
+// Secret reads a secret key of the folder.
+func (k *Keys) Secret(name string) (*SecretKey, error) { return ReadSecretKey(k.Path(name)) }
+
+// ReadSecretKey reads a file of one secret key.
+func ReadSecretKey(path string) (*SecretKey, error) {
+	data, err := readFile(path, 4<<10)
+	if err != nil {
+		return nil, fmt.Errorf("secret key: %w", err)
+	}
+	key, err := ParseSecretKey(string(data))
+	if err != nil {
+		return nil, fmt.Errorf("secret key %s: %w", path, err)
+	}
+	return key, nil
+}
+
+// Ring reads the key ring. In its own folder it is trusted by the roots that it names.
+func (k *Keys) Ring() (ring *Ring, sealed []byte, roots []PublicKey, err error) {
+	if sealed, err = readFile(k.path(ringFile), maxRing); err != nil {
+		return nil, nil, nil, fmt.Errorf("key ring: %w", err)
+	}
+	if roots, err = ownRoots(sealed); err == nil {
+		ring, err = OpenRing(sealed, roots)
+	}
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("%s: %w", k.path(ringFile), err)
+	}
+	return ring, sealed, roots, nil
+}
+
+// Change has the next ring be what edit makes of the one there is, signed by the root key in the folder. Control publishes it.
+func (k *Keys) Change(edit func(*Ring) error) error {
+	ring, _, roots, err := k.Ring()
+	if err != nil {
+		return err
+	}
+	root, err := k.Secret(RootKey)
+	if err != nil {
+		return fmt.Errorf("only a root key changes who may do what: put it back at %s for as long as that takes: %w", k.Path(RootKey), err)
+	}
+	if !slices.ContainsFunc(roots, func(r PublicKey) bool { return r.ID() == root.ID() }) {
+		return fmt.Errorf("%s is no root of this ring", root.ID())
+	}
+	if err := edit(ring); err != nil {
+		return err
+	}
+	ring.Serial++
+	sealed, err := ring.Seal(root)
+	if err == nil {
+		_, err = OpenRing(sealed, roots)
+	}
+	if err != nil {
+		return err
+	}
+	return k.write(ringFile, sealed, 0o644)
+}

@@ -1,0 +1,57 @@
+package journal
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Collector exports how the follower stands.
+func (f *Follower) Collector() prometheus.Collector {
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("rempart_journal_"+name, help, nil, nil)
+	}
+	return &collector{f, []figure{
+		{desc("version", "Version of the journal that is in force here, whole."), prometheus.GaugeValue, func(h Health) float64 { return float64(h.Version) }},
+		{desc("newest_version", "Version that control named last as its newest."), prometheus.GaugeValue, func(h Health) float64 { return float64(h.Newest) }},
+		{desc("epoch", "Epoch of the journal; it rises when one was begun anew."), prometheus.GaugeValue, func(h Health) float64 { return float64(h.Epoch) }},
+		{desc("heartbeat_age_seconds", "Time since control's last heartbeat that was new, by a clock that nobody sets."), prometheus.GaugeValue, func(h Health) float64 { return h.Heartbeat.Seconds() }},
+		{desc("clock_offset_seconds", "By how much control's clock was ahead of this one at its last heartbeat."), prometheus.GaugeValue, func(h Health) float64 { return h.ControlTime.Seconds() }},
+		{desc("in_force_seconds", "Time from control's signature under the last record to its being in force here."), prometheus.GaugeValue, func(h Health) float64 { return float64(h.Took) / 1000 }},
+		{desc("suspended", "1 while an operator suspended enforcement on all nodes."), prometheus.GaugeValue, func(h Health) float64 { return flag(h.Suspended) }},
+		{desc("trouble", "1 while changes do not arrive, or do not fit what is in force: the log says why."), prometheus.GaugeValue, func(h Health) float64 { return flag(h.Problem != "") }},
+		{desc("unwritten", "1 while records are in force that could not be written to disk."), prometheus.GaugeValue, func(h Health) float64 { return flag(h.Unwritten != "") }},
+		{desc("records_total", "Records put in force."), prometheus.CounterValue, func(h Health) float64 { return float64(h.Records) }},
+		{desc("refused_total", "Records and heartbeats that were not rightly signed, in order or fresh."), prometheus.CounterValue, func(h Health) float64 { return float64(h.Refused) }},
+		{desc("snapshots_total", "Snapshots fetched and put in force."), prometheus.CounterValue, func(h Health) float64 { return float64(h.Snapshots) }},
+	}}
+}
+
+type collector struct {
+	f       *Follower
+	figures []figure
+}
+
+type figure struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	of   func(Health) float64
+}
+
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, f := range c.figures {
+		ch <- f.desc
+	}
+}
+
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	h := c.f.Health()
+	for _, f := range c.figures {
+		ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(h))
+	}
+}
+
+func flag(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
