@@ -31,6 +31,9 @@ type cursor interface {
 // Len is the number of listings, each claim of a name counted; those listed twice may be counted twice.
 func (in *Input) Len() int { return in.size }
 
+// Sources are those its claims may be of.
+func (in *Input) Sources() []Source { return slices.Clone(in.sources) }
+
 // Checksum is that of the snapshot or copy it was opened from; 0 for what was not.
 func (in *Input) Checksum() uint64 { return in.checksum }
 

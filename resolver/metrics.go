@@ -95,7 +95,28 @@ type descs struct {
 	queries, latency, shed, stale, renewed, coalesced       *prometheus.Desc
 	cacheHits, cacheMisses                                  *prometheus.Desc
 	cacheBytes, cacheLimit, cacheEntries, cacheEvicted      *prometheus.Desc
-	setNames, setBytes, setVersion, setCreated, setObserved *prometheus.Desc
+	setNames, setBytes, setVersion, setCreated, setObserved, suspended *prometheus.Desc
+}
+
+// Totals are how many queries were answered, and how many of them were blocked, or would have been.
+func (r *Resolver) Totals() (queries, blocked uint64) {
+	r.mu.Lock()
+	all := r.counts
+	r.mu.Unlock()
+	for _, w := range all {
+		for t := range wire.Transports {
+			for a := range blocklist.Actions {
+				for rc := range rcodes {
+					n := w.queries[t][a][rc].Load()
+					queries += n
+					if a == blocklist.BlockedBy {
+						blocked += n
+					}
+				}
+			}
+		}
+	}
+	return queries, blocked
 }
 
 func newDescs() descs {
@@ -120,6 +141,7 @@ func newDescs() descs {
 		setVersion:   d("set_version", "Version of the set in force."),
 		setCreated:   d("set_created_timestamp_seconds", "When the set in force was compiled."),
 		setObserved:  d("observe_mode", "1 if blocks are counted but not answered."),
+		suspended:    d("suspended", "1 while an operator suspended enforcement: blocks are counted but not answered."),
 	}
 }
 
@@ -166,6 +188,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		observe = 1
 	}
 	gauge(c.setObserved, observe)
+	suspended := 0.0
+	if c.r.set.View().Suspended() {
+		suspended = 1
+	}
+	gauge(c.suspended, suspended)
 }
 
 func (c *collector) collectQueries(all []*counts, counter func(*prometheus.Desc, uint64, ...string)) {

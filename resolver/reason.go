@@ -26,7 +26,7 @@ const maxListed = 120
 // listed names few differ in what is claimed of them.
 type reasons struct {
 	stamp uint64
-	texts   []atomic.Pointer[reasonTexts]
+	texts []atomic.Pointer[reasonTexts]
 }
 
 // reason is what is told of the entry that decided a verdict under view.

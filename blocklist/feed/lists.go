@@ -33,6 +33,7 @@ type Config struct {
 	Refresh  time.Duration                                                     // how often a URL is asked again, and a file looked at even if nothing was seen to happen; 0 is an hour
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: net.Dialer
 	Log      *slog.Logger                                                      // nil: none
+	Changed  func()                                                            // called by the writer after another set came into force; must not wait; may be nil
 	ReadOnly bool                                                              // write nothing, fetch nothing: use the copies in Dir, and read files that have none
 }
 

@@ -172,6 +172,9 @@ func (l *Lists) putInForce(view *blocklist.View, content uint64, now time.Time) 
 	}
 	l.prune()
 	st := view.Stats()
+	if l.cfg.Changed != nil {
+		l.cfg.Changed()
+	}
 	l.log.Info("set in force", "version", st.Version, "names", st.Names, "overlay", st.Overlay)
 	return nil
 }

@@ -27,8 +27,13 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	if s.config.Mode == config.Observe {
 		verb = "observing"
 	}
-	line(verb, "by a set of %s, version %d", count(status.Names, "name"), status.Version)
-	line("", "built in: malware.test, phishing.test")
+	set := s.set().View().Stats()
+	line(verb, "by a set of %s, version %d", count(set.Names, "name"), set.Version)
+	if s.edge == nil || s.control != nil {
+		line("", "built in: malware.test, phishing.test")
+	} else {
+		line("control", "%s", s.config.Control)
+	}
 	if status.Err != "" {
 		line("", "the newest content is not in force: %s", status.Err)
 	}

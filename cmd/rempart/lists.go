@@ -25,11 +25,21 @@ type listsOptions struct {
 	log      *slog.Logger
 	dial     func(ctx context.Context, network, addr string) (net.Conn, error) // reaches publishers
 	progress func(feed.Progress)
+	changed  func() // after another set came into force
 	readOnly bool
 }
 
 // newLists are the configured lists and feeds, and the guards before them.
 func newLists(c *config.Config, opt listsOptions) (*feed.Lists, error) {
+	if c.Control != "" { // which brings the rest
+		l, err := feed.New(feed.Config{
+			Allow: c.Allow, Dir: filepath.Join(c.DataDir, "local"), Refresh: c.Refresh, Progress: opt.progress, Changed: opt.changed, Log: opt.log, ReadOnly: opt.readOnly,
+		})
+		if err != nil {
+			return nil, listsError(c, err)
+		}
+		return l, nil
+	}
 	listings, err := builtIn()
 	if err != nil {
 		return nil, err
@@ -43,7 +53,7 @@ func newLists(c *config.Config, opt listsOptions) (*feed.Lists, error) {
 	}
 	l, err := feed.New(feed.Config{
 		Lists: c.Lists, Feeds: feeds, Allow: c.Allow, BuiltIn: listings, Dir: c.DataDir, Refresh: c.Refresh,
-		Guard: guardConfig(c, feeds), Progress: opt.progress, Dial: opt.dial, Log: opt.log, ReadOnly: opt.readOnly,
+		Guard: guardConfig(c, feeds), Progress: opt.progress, Changed: opt.changed, Dial: opt.dial, Log: opt.log, ReadOnly: opt.readOnly,
 	})
 	if err != nil {
 		return nil, listsError(c, err)

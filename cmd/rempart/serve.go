@@ -42,9 +42,7 @@ func serveCommand() *cobra.Command {
 			}
 			reading := newProgress(cmd.ErrOrStderr())
 			log := slog.New(slog.NewTextHandler(reading, nil))
-			for _, name := range config.Unknown() {
-				log.Warn("this variable is none of Rempart's, and was not read: is it misspelt?", "variable", name)
-			}
+			warnUnknown(log)
 			// From the first moment on, so that a signal while lists load ends the program in order.
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer func() { // told to end a second time while it ends, it ends in order all the same
@@ -54,10 +52,11 @@ func serveCommand() *cobra.Command {
 			hangup := make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)
 			defer signal.Stop(hangup)
-			s, err := newServer(c, log, reading)
+			s, err := newServer(ctx, c, log, reading)
 			if err != nil {
 				return err
 			}
+			defer s.close()
 			return s.run(ctx, cmd, hangup)
 		},
 	}
@@ -70,6 +69,10 @@ type server struct {
 	reading  *progress // until it greets
 	forward  *forwarding
 	lists    *feed.Lists
+	changed  chan struct{} // word that the lists' set did, for the edge
+	publish  chan struct{} // the same for control
+	edge     *edge         // nil: the lists' set is in force itself
+	control  *controlling  // in the same process; nil for none
 	feeds    *feedsFile
 	resolver *resolver.Resolver
 	registry *prometheus.Registry
@@ -80,13 +83,13 @@ type server struct {
 }
 
 // newServer makes the parts; nothing runs and no socket is open yet.
-func newServer(c *config.Config, log *slog.Logger, reading *progress) (*server, error) {
-	s := &server{config: c, log: log, reading: reading, registry: prometheus.NewRegistry()}
+func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading *progress) (*server, error) {
+	s := &server{config: c, log: log, reading: reading, registry: prometheus.NewRegistry(), changed: make(chan struct{}, 1), publish: make(chan struct{}, 1)}
 	var err error
 	if s.forward, err = newForwarding(c, log); err != nil {
 		return nil, err
 	}
-	if s.lists, err = newLists(c, listsOptions{log: log, dial: s.forward.main.DialContext, progress: reading.report()}); err != nil {
+	if s.lists, err = newLists(c, listsOptions{log: log, dial: s.forward.main.DialContext, progress: reading.report(), changed: signalTo(s.changed, s.publish)}); err != nil {
 		return nil, err
 	}
 	if s.feeds, err = newFeedsFile(c.Feeds, log); err != nil {
@@ -96,8 +99,11 @@ func newServer(c *config.Config, log *slog.Logger, reading *progress) (*server, 
 	if err != nil {
 		return nil, err
 	}
+	if err := s.follow(ctx); err != nil {
+		return nil, err
+	}
 	s.resolver, err = resolver.New(resolver.Config{
-		Set: s.lists.Set(), Cache: answers, Upstreams: s.forward.main, Forward: s.forward.zones,
+		Set: s.set(), Cache: answers, Upstreams: s.forward.main, Forward: s.forward.zones,
 		Observe: c.Mode == config.Observe, Clients: c.Clients, Identity: s.forward.identity,
 		Style: style(c.BlockAnswer), PageIPv4: c.PageIPv4.Addr, PageIPv6: c.PageIPv6.Addr, BlockTTL: c.BlockTTL,
 		StructuredOption: c.StructuredOption, TellSources: c.Reason == config.TellLists, Contact: c.Contact, Organisation: c.Organisation,
@@ -105,12 +111,15 @@ func newServer(c *config.Config, log *slog.Logger, reading *progress) (*server, 
 	if err != nil {
 		return nil, err
 	}
-	s.page, err = web.New(web.Config{View: s.lists.Set().View, Contact: c.Contact, Organisation: c.Organisation})
+	s.page, err = web.New(web.Config{View: s.set().View, Contact: c.Contact, Organisation: c.Organisation})
 	if err != nil {
 		return nil, err
 	}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		s.resolver.Collector(), s.lists.Collector())
+	if s.edge != nil {
+		s.registry.MustRegister(s.edge.Collector())
+	}
 	for i, p := range s.forward.pools {
 		zone := "."
 		if i > 0 {
@@ -141,6 +150,17 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 		return fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
 	}
 	below.Go(func() error { return s.lists.Run(background) })
+	if s.control != nil {
+		below.Go(func() error { return s.control.run(background) })
+	}
+	if s.edge != nil {
+		if err := s.edge.Start(); err != nil {
+			return fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
+		}
+		below.Go(func() error { return s.edge.Run(background) })
+		below.Go(func() error { return s.refresh(background) })
+		s.edge.await(ctx)
+	}
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -208,6 +228,11 @@ func (s *server) notReady() string {
 		return "shutting down"
 	}
 	status := s.lists.Status()
+	if s.edge != nil {
+		if why := s.edge.notReady(s.config.ControlStale); why != "" || s.control == nil {
+			return why
+		}
+	}
 	if status.Version == 0 {
 		return "no set is in force, and answers go out unfiltered: " + status.Err
 	}
@@ -226,6 +251,9 @@ func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 		case <-hangup:
 			s.log.Info("looking at every list again, as asked by SIGHUP")
 			s.lists.Reload()
+			if s.control != nil {
+				s.control.reload(ctx)
+			}
 		case <-ticker.C:
 		case <-ctx.Done():
 			return nil

@@ -21,7 +21,7 @@ type ControlConfig struct {
 	Ring    []byte     // sealed: the one to be in force; an older one than the journal's does not matter
 	Trust   []PublicKey
 	Dir     string                                       // for the state in force and files while they are made
-	Above   uint64                                       // the journal's first version is higher
+	Above   func() uint64                                // the journal's first version, or a new epoch's, is higher; asked when it is due; may be nil
 	Epoch   bool                                         // begin a new epoch, above Above: after the journal was restored from an older backup
 	First   func(w io.Writer, info blocklist.Info) error // compiles the first snapshot of an empty journal; nil: of nothing
 	Changed func(before, after *blocklist.View, e Effect)
@@ -117,11 +117,11 @@ func (c *Control) begin(ctx context.Context) error {
 	st, err := c.state.State(), error(nil)
 	switch {
 	case c.cfg.Epoch:
-		_, err = c.Begin(ctx, st.Epoch+1, max(st.Version, c.cfg.Above)+1, c.cfg.Ring, func(w io.Writer) error {
+		_, err = c.Begin(ctx, st.Epoch+1, max(st.Version, c.above())+1, c.cfg.Ring, func(w io.Writer) error {
 			return st.view.Compact(w, st.info())
 		})
 	case c.end == 0:
-		version := max(st.Version, c.cfg.Above) + 1
+		version := max(st.Version, c.above()) + 1
 		info := blocklist.Info{Version: version, Created: time.Now()}
 		_, err = c.Begin(ctx, st.Epoch+1, version, c.cfg.Ring, func(w io.Writer) error {
 			if c.cfg.First == nil {
@@ -133,6 +133,13 @@ func (c *Control) begin(ctx context.Context) error {
 		_, err = c.SetRing(ctx, c.cfg.Ring)
 	}
 	return err
+}
+
+func (c *Control) above() uint64 {
+	if c.cfg.Above == nil {
+		return 0
+	}
+	return c.cfg.Above()
 }
 
 // SetRing publishes a key ring, unless it or a newer one is in force.

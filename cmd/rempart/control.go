@@ -1,0 +1,300 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"rempart/blocklist"
+	"rempart/blocklist/feed"
+	"rempart/internal/admin"
+	"rempart/internal/config"
+	"rempart/internal/journal"
+	"rempart/internal/journal/stream"
+)
+
+func controlCommand() *cobra.Command {
+	var above uint64
+	cmd := &cobra.Command{
+		Use:   "control",
+		Short: "Take operators' changes and lists, and publish them to every server",
+		Long: `Control takes what operators push and what lists say, signs it, keeps it in the journal, and publishes it to
+the servers whose REMPART_CONTROL names it. It answers no DNS queries itself.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load()
+			if err != nil {
+				return err
+			}
+			if c.Control != "" {
+				return config.Bad("CONTROL", c.Control, "not for a control: it publishes changes, and takes none")
+			}
+			reading := newProgress(cmd.ErrOrStderr())
+			log := slog.New(slog.NewTextHandler(reading, nil))
+			warnUnknown(log)
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, syscall.SIGHUP)
+			defer signal.Stop(hangup)
+			return runControl(ctx, cmd.OutOrStdout(), c, log, reading, hangup, above)
+		},
+	}
+	cmd.Flags().Uint64Var(&above, "new-epoch", 0,
+		"begin the journal anew above this version, the highest that any server has in force: after it was restored from an older backup")
+	return cmd
+}
+
+func warnUnknown(log *slog.Logger) {
+	for _, name := range config.Unknown() {
+		log.Warn("this variable is none of Rempart's, and was not read: is it misspelt?", "variable", name)
+	}
+}
+
+// runControl is a control alone in its process.
+func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.Logger, reading *progress, hangup <-chan os.Signal, above uint64) error {
+	changed := make(chan struct{}, 1)
+	dial := (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+	lists, err := newLists(c, listsOptions{log: log, dial: dial, progress: reading.report(), changed: signalTo(changed)})
+	if err != nil {
+		return err
+	}
+	k, err := newControlling(ctx, c, log, lists, changed, above)
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	err = lists.Start(ctx)
+	reading.end()
+	if err != nil {
+		return fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), lists.Collector())
+	k.register(registry)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return lists.Run(ctx) })
+	g.Go(func() error { return k.run(ctx) })
+	g.Go(func() error {
+		for {
+			select {
+			case <-hangup:
+				lists.Reload()
+				k.reload(ctx)
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	for _, addr := range c.MetricsListen {
+		if _, err := serveHTTP(ctx, g, addr, admin.New(registry, k.notReady), "REMPART_METRICS_LISTEN", log); err != nil {
+			log.Error("a web listener is missing", "error", err)
+		}
+	}
+	g.Go(func() error {
+		select {
+		case <-k.ready:
+			k.greet(out, lists)
+			notify(log, daemon.SdNotifyReady)
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	err = g.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return err
+}
+
+// signalTo returns a function that leaves word on channels with room for one, and does not wait.
+func signalTo(changed ...chan struct{}) func() {
+	return func() {
+		for _, c := range changed {
+			select {
+			case c <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// controlling is what publishes.
+type controlling struct {
+	config  *config.Config
+	log     *slog.Logger
+	keys    *journal.Keys
+	feeds   *journal.SecretKey
+	stream  *stream.Stream
+	control *journal.Control
+	lists   *feed.Lists
+	changed <-chan struct{} // the lists' set
+	ready   chan struct{}   // closed when others may publish
+}
+
+// newControlling opens keys and journal.
+func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lists *feed.Lists, changed <-chan struct{}, above uint64) (*controlling, error) {
+	k := &controlling{config: c, log: log, lists: lists, changed: changed, ready: make(chan struct{})}
+	if err := os.MkdirAll(c.DataDir, 0o750); err != nil {
+		return nil, fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
+	}
+	made := false
+	var err error
+	if k.keys, made, err = journal.OpenKeys(keysFolder(c)); err != nil {
+		return nil, err
+	}
+	if made {
+		log.Info("keys were made; root.key signs who may do what: keep it elsewhere, and here only while it is needed", "folder", keysFolder(c))
+	}
+	_, ring, roots, err := k.keys.Ring()
+	if err != nil {
+		return nil, err
+	}
+	key, err := k.keys.Secret(journal.ControlKey)
+	if err == nil {
+		k.feeds, err = k.keys.Secret(journal.FeedsKey)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if k.stream, err = stream.Open(ctx, k.streamConfig()); err != nil {
+		return nil, err
+	}
+	k.control, err = journal.NewControl(journal.ControlConfig{
+		Stream: k.stream, Key: key, Ring: ring, Trust: roots, Dir: filepath.Join(c.DataDir, "control"), Log: log,
+		Above: func() uint64 { return max(above, lists.Set().View().Version()) }, Epoch: above > 0,
+		First: func(w io.Writer, info blocklist.Info) error {
+			return blocklist.Compile(w, info, lists.Set().View().Input().Only(k.published))
+		},
+	})
+	if err == nil {
+		err = k.control.Start(ctx)
+	}
+	if err != nil {
+		k.close()
+		return nil, err
+	}
+	return k, nil
+}
+
+func keysFolder(c *config.Config) string {
+	if c.Keys != "" {
+		return c.Keys
+	}
+	return filepath.Join(c.DataDir, "keys")
+}
+
+func (k *controlling) streamConfig() stream.Config {
+	c := k.config
+	sc := stream.Config{Dir: filepath.Join(c.DataDir, "journal"), Listen: c.NATSListen, Log: k.log}
+	if c.NATSURL != "" {
+		sc.URL, sc.Credentials, sc.SystemCredentials, sc.Replicas, sc.RootCA = c.NATSURL, c.NATSCreds, c.NATSSystem, c.NATSReplicas, c.ControlCA
+	}
+	return sc
+}
+
+// published reports whether what a source says goes to all servers: what is never blocked on this machine does not.
+func (k *controlling) published(source string) bool { return source != k.config.Allow }
+
+func (k *controlling) close() {
+	if err := k.stream.Close(); err != nil {
+		k.log.Error("the journal was not closed in order", "err", err)
+	}
+}
+
+// run publishes until ctx ends.
+func (k *controlling) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return k.control.Run(ctx, func() { close(k.ready) }) })
+	g.Go(func() error { return k.publishLists(ctx) })
+	return g.Wait()
+}
+
+// publishLists publishes what lists say whenever that changed.
+func (k *controlling) publishLists(ctx context.Context) error {
+	select {
+	case <-k.ready:
+	case <-ctx.Done():
+		return nil
+	}
+	again := time.NewTimer(0)
+	defer again.Stop()
+	failed := false
+	for {
+		select {
+		case <-k.changed:
+		case <-again.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if k.lists.Set().View().Version() == 0 {
+			continue // not read yet: nothing is known of what they say
+		}
+		_, err := k.control.PublishLists(ctx, k.lists.Set().View(), k.published, k.feeds)
+		if err != nil && ctx.Err() == nil {
+			if !failed {
+				k.log.Error("what lists say could not be published; it is tried again", "err", err)
+			}
+			again.Reset(10 * time.Second)
+		}
+		failed = err != nil
+	}
+}
+
+// reload looks at the key ring again.
+func (k *controlling) reload(ctx context.Context) {
+	_, ring, _, err := k.keys.Ring()
+	if err == nil {
+		_, err = k.control.SetRing(ctx, ring)
+	}
+	if err != nil {
+		k.log.Error("the key ring stays as it is", "err", err)
+	}
+}
+
+func (k *controlling) register(r *prometheus.Registry) {
+	r.MustRegister(k.control.Follower().Collector())
+}
+
+// notReady says why nothing can be pushed here, or nothing.
+func (k *controlling) notReady() string {
+	select {
+	case <-k.ready:
+	default:
+		return "the journal is being read"
+	}
+	return ""
+}
+
+// greet says where what is, and what to do next.
+func (k *controlling) greet(w io.Writer, lists *feed.Lists) {
+	line := func(label, format string, args ...any) {
+		fmt.Fprintf(w, "  %-10s %s\n", label, fmt.Sprintf(format, args...))
+	}
+	st := k.control.State()
+	fmt.Fprintf(w, "Rempart %s controls a set of %s, version %d.\n", version(), count(st.View().Stats().Names, "name"), st.Version)
+	ring, _, _, err := k.keys.Ring()
+	if err == nil && len(ring.Roots) > 0 {
+		line("root key", "%s", ring.Roots[0])
+	}
+	if addr := k.stream.Addr(); addr != nil {
+		line("NATS", "%s", addr)
+	}
+	for _, l := range lists.Status().Lists {
+		line("list", "%s", listLine(l, time.Now()))
+	}
+}
