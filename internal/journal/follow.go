@@ -256,6 +256,10 @@ func (f *Follower) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
+		if errors.Is(err, errEpoch) {
+			f.log.Info("the journal was begun anew; its first snapshot is fetched")
+			continue
+		}
 		if f.State().Version > 0 || !f.cfg.Node.Control { // control itself waits for its own first record
 			f.trouble(err.Error())
 		}
@@ -267,6 +271,8 @@ func (f *Follower) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+var errEpoch = errors.New("an epoch of the journal began")
 
 func pause(ctx context.Context, d time.Duration) {
 	select {
@@ -437,7 +443,7 @@ func (w *following) Record(e Entry) error {
 	}
 	if c.Epoch != st.Epoch {
 		f.gap = true // the newest snapshot leads over it
-		return fmt.Errorf("record of version %d: epoch %d begins", c.Version, c.Epoch)
+		return errEpoch
 	}
 	n, effect, err := f.next(st, c, e)
 	if err != nil {
@@ -473,7 +479,7 @@ func (w *following) Heartbeat(data []byte) error {
 	f.beaten = make(chan struct{})
 	switch {
 	case h.Epoch > st.Epoch:
-		return fmt.Errorf("epoch %d of the journal began", h.Epoch) // its first snapshot is next
+		return errEpoch
 	case h.Epoch < st.Epoch || h.Version < st.Version && h.Time > st.Time:
 		f.note(fmt.Sprintf("control's newest version is %d, and %d is in force here: was it restored from an older backup? What is in force stays", h.Version, st.Version))
 	case h.Version == st.Version && h.Hash != st.Hash:

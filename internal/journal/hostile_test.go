@@ -1,0 +1,314 @@
+package journal_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+)
+
+// attack is a record that must not be taken.
+type attack struct {
+	kind string
+	data []byte
+}
+
+// forge makes records of a real one.
+type forge struct {
+	t      *testing.T
+	k      *keys
+	record *journal.Record // the one that would be next
+	body   []byte
+	all    []attack
+}
+
+func (f *forge) add(kind string, data []byte) { f.all = append(f.all, attack{kind, data}) }
+
+// sealed is the record with a change to it, signed by those keys.
+func (f *forge) sealed(change func(r *journal.Record), body []byte, signers ...*journal.SecretKey) []byte {
+	f.t.Helper()
+	r := *f.record
+	if change != nil {
+		change(&r)
+	}
+	head, err := json.Marshal(r)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return journal.Seal(journal.KindRecord, append(append(head, '\n'), body...), signers...)
+}
+
+// changes is a change set signed by those keys.
+func (f *forge) changes(set journal.Set, signer []*journal.SecretKey, changes ...journal.Change) []byte {
+	f.t.Helper()
+	if set.ID == "" {
+		set.ID = "forged"
+	}
+	if set.Time == 0 {
+		set.Time = f.record.Time / 1000
+	}
+	payload, err := journal.Encode(&set, changes)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return journal.Seal(journal.KindChanges, payload, signer...)
+}
+
+func (f *forge) make(genuine []byte, others ...[]byte) {
+	k, control := f.k, f.k.control
+	one := func(s ...*journal.SecretKey) []*journal.SecretKey { return s }
+	f.add("forged: by a stranger", f.sealed(nil, f.body, k.stranger))
+	impostor := key(f.t, "control") // of the same name
+	f.add("forged: by another key of that name", f.sealed(nil, f.body, impostor))
+	sig, err := journal.Unseal(journal.KindRecord, genuine)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	other := f.changes(journal.Set{}, one(k.author), block("forged.example"))
+	f.add("forged: another body under the same signature",
+		append(journal.SealHead(journal.KindRecord, sig.Signatures), append(bytes.SplitAfterN(sig.Payload, []byte("\n"), 2)[0], other...)...))
+	f.add("forged: a heartbeat as a record", bytes.Replace(genuine, []byte("record"), []byte("heartbeat"), 1))
+	f.add("unsigned: the record", f.sealed(nil, f.body))
+	f.add("unsigned: the change set", f.sealed(nil, f.changes(journal.Set{}, nil, block("forged.example")), control))
+	f.add("wrong role: a record by an author", f.sealed(nil, f.body, k.author))
+	f.add("wrong role: a record by an approver", f.sealed(nil, f.body, k.approver))
+	f.add("wrong role: a record by the root", f.sealed(nil, f.body, k.root))
+	for _, s := range one(k.approver, k.feeds, k.control, k.root, k.stranger) {
+		f.add("wrong role: a change set by "+s.Name(), f.sealed(nil, f.changes(journal.Set{}, one(s), block("forged.example")), control))
+	}
+	list := block("forged.example")
+	list.Source = "a list"
+	f.add("wrong role: a list's change set by an author", f.sealed(nil, f.changes(journal.Set{}, one(k.author), list), control))
+	f.add("wrong role: lists and operators mixed", f.sealed(nil, f.changes(journal.Set{}, one(k.author, k.feeds), list, block("forged.example")), control))
+	as := list
+	as.Source = journal.Operator
+	f.add("wrong role: a list that calls itself the operator", f.sealed(nil, f.changes(journal.Set{}, one(k.feeds), as), control))
+	now := f.record.Time / 1000
+	for what, set := range map[string]journal.Set{
+		"expired: by its own word":   {Time: now - 100, Expires: now - 1},
+		"expired: by its age":        {Time: now - int64(journal.MaxAge/time.Second) - 1},
+		"expired: not yet made":      {Time: now + 3600},
+		"expired: at that very time": {Time: now - 10, Expires: now},
+	} {
+		f.add(what, f.sealed(nil, f.changes(set, one(k.author), block("forged.example")), control))
+	}
+	for i, o := range others {
+		f.add(fmt.Sprintf("replayed or reordered: record %d", i), o)
+	}
+	for what, change := range map[string]func(*journal.Record){
+		"reordered: a version ahead":         func(r *journal.Record) { r.Version += 1 },
+		"reordered: another one before it":   func(r *journal.Record) { r.Previous = "00" + r.Previous[2:] },
+		"reordered: no one before it":        func(r *journal.Record) { r.Previous = "" },
+		"replayed: the version in force":     func(r *journal.Record) { r.Version -= 1 },
+		"replayed: an epoch before":          func(r *journal.Record) { r.Epoch = 0 },
+		"replayed: in an epoch of its own":   func(r *journal.Record) { r.Epoch++ },
+		"forged: of a kind nobody knows":     func(r *journal.Record) { r.Kind = "erase" },
+		"forged: refuses what is not there":  func(r *journal.Record) { r.Refused = []int{7} },
+		"forged: a snapshot without a ring":  func(r *journal.Record) { r.Kind = journal.RecordSnapshot },
+		"forged: version 0":                  func(r *journal.Record) { r.Version = 0 },
+		"forged: without a time":             func(r *journal.Record) { r.Time = 0 },
+		"forged: a ring that is a changeset": func(r *journal.Record) { r.Kind = journal.RecordRing },
+	} {
+		f.add(what, f.sealed(change, f.body, control))
+	}
+	ring := k.ring
+	ring.Serial = 9
+	ring.Keys = append(ring.Keys, journal.RingKey{Key: k.stranger.String(), Roles: []journal.Role{journal.RoleControl, journal.RoleAuthor}})
+	for _, s := range one(k.stranger, k.control, k.author) {
+		sealed, err := ring.Seal(s)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		f.add("wrong role: a key ring by "+s.Name(), f.sealed(func(r *journal.Record) { r.Kind = journal.RecordRing }, sealed, control))
+	}
+	old := k.ring
+	old.Keys = ring.Keys
+	sealed, err := old.Seal(k.root)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.add("replayed: a key ring of the same serial", f.sealed(func(r *journal.Record) { r.Kind = journal.RecordRing }, sealed, control))
+	for _, bad := range []string{`{"do":"block"}`, `{"do":"destroy","name":"x.example"}`, `{"do":"block","name":"x.example","unknown":1}`, `{`, `{"do":"block","name":"x.example","mark":"?"}`} {
+		payload := fmt.Sprintf(`{"id":"x","time":%d}`+"\n%s\n", now, bad)
+		f.add("forged: "+bad, f.sealed(nil, journal.Seal(journal.KindChanges, []byte(payload), k.author), control))
+	}
+	for n := range len(genuine) {
+		f.add("truncated", genuine[:n])
+	}
+	for range 2000 {
+		flipped := bytes.Clone(genuine)
+		flipped[rand.IntN(len(flipped))] ^= 1 << rand.IntN(8)
+		f.add("forged: a bit of it", flipped)
+	}
+	f.add("forged: longer", append(bytes.Clone(genuine), 0))
+}
+
+// TestNothingForgedIsTaken gives an edge every record an attacker could make who has some keys, but not control's together with an author's.
+func TestNothingForgedIsTaken(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	for i := range 3 {
+		c.push(t, k.set(t, fmt.Sprint("before", i), block(fmt.Sprintf("before%d.example", i))))
+	}
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	at := c.State().Version
+	e.reaches(t, at)
+	e.stop()
+	var others [][]byte
+	for v := at - 3; v <= at; v++ {
+		data, err := c.Record(t.Context(), v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		others = append(others, data)
+	}
+	c.push(t, k.set(t, "next", block("next.example")))
+	last := c.push(t, k.set(t, "after", block("after.example")))
+	genuine, err := c.Record(t.Context(), at+1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := c.Record(t.Context(), last.Version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, body, err := journal.ReadRecord(genuine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &forge{t: t, k: k, record: r, body: body}
+	f.make(genuine, append(others, after)...)
+
+	victim, err := journal.NewFollower(journal.FollowerConfig{Dir: filepath.Join(dir, "e"), Source: offline{}, Trust: k.trust(), Node: journal.Node{ID: "e"}})
+	if err == nil {
+		err = victim.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := victim.State().Version; v != at {
+		t.Fatalf("version %d, want %d", v, at)
+	}
+	view := victim.Set().View()
+	taken := map[string]int{}
+	for _, a := range f.all {
+		if err := victim.Feed(journal.Entry{Data: a.data}); err == nil || victim.Set().View() != view {
+			taken[a.kind]++
+			t.Errorf("taken: %s", a.kind)
+		}
+	}
+	beat := func(h journal.Heartbeat, s *journal.SecretKey) []byte {
+		payload, err := json.Marshal(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return journal.Seal(journal.KindHeartbeat, payload, s)
+	}
+	_ = victim.FeedHeartbeat(beat(journal.Heartbeat{Epoch: 9, Version: 99, Time: time.Now().UnixMilli()}, k.stranger))
+	if h := victim.Health(); h.Newest == 99 {
+		t.Error("a forged heartbeat counts")
+	}
+	t.Logf("forged, replayed, reordered, truncated, unsigned, expired, wrong-role records taken: %d of %d", len(taken), len(f.all))
+	if diff := cmp.Diff(map[string]int{}, taken); diff != "" {
+		t.Error(diff)
+	}
+	for _, data := range [][]byte{genuine, after} {
+		if err := victim.Feed(journal.Entry{Data: data}); err != nil {
+			t.Errorf("the genuine one: %v", err)
+		}
+	}
+	wantVerdict(t, victim.Set().View(), "after.example", blocklist.BlockedBy)
+	wantVerdict(t, victim.Set().View(), "forged.example", blocklist.Pass)
+}
+
+// TestThreshold has edges ask for two keys under more than one change.
+func TestThreshold(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	k.ring.Threshold = journal.Threshold{Changes: 1, Keys: 2}
+	k.seal(t)
+	c := startControl(t, k, dir, nil)
+	c.push(t, k.set(t, "small", block("one.example")))
+	payload, err := journal.Encode(&journal.Set{ID: "large", Time: time.Now().Unix()}, []journal.Change{block("a.example"), block("b.example")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, signers := range [][]*journal.SecretKey{{k.author}, {k.author, k.stranger}, {k.author, k.feeds}, {k.approver, k.control}} {
+		_, err := c.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, Body: journal.Seal(journal.KindChanges, payload, signers...)})
+		if !errors.Is(err, journal.ErrRefused) {
+			t.Errorf("%d signatures: %v", len(signers), err)
+		}
+	}
+	c.push(t, journal.Seal(journal.KindChanges, payload, k.author, k.approver))
+	wantVerdict(t, c.State().View(), "b.example", blocklist.BlockedBy)
+}
+
+// TestRingsChangeHands replaces control's key, and then the root.
+func TestRingsChangeHands(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	c.push(t, k.set(t, "before", block("before.example")))
+	c.stop()
+	next := key(t, "control2")
+	root := key(t, "root2")
+	k.ring.Serial, k.ring.Roots = 2, []string{root.String()}
+	k.ring.Keys = append(k.ring.Keys, journal.RingKey{Key: next.String(), Roles: []journal.Role{journal.RoleControl}})
+	k.seal(t) // by the root before, which every edge knows
+	c = startControl(t, k, dir, nil)
+	k.control = next
+	c.stop()
+	c = startControl(t, k, dir, nil)
+	r := c.push(t, k.set(t, "after", block("after.example")))
+	e.stop()
+	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, r.Version)
+	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
+}
+
+// TestOlderBackup restores control's disk from a backup older than what edges have in force.
+func TestOlderBackup(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, filepath.Join(dir, "c"), nil)
+	c.push(t, k.set(t, "one", block("one.example")))
+	c.stop()
+	copyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
+	c = startControl(t, k, filepath.Join(dir, "c"), nil)
+	r := c.push(t, k.set(t, "two", block("two.example")))
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, r.Version)
+	e.stop()
+	c.stop()
+
+	c = startControl(t, k, filepath.Join(dir, "backup"), nil)
+	c.push(t, k.set(t, "three", block("three.example"))) // of the version that another change had
+	c.push(t, k.set(t, "four", block("four.example")))
+	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	waitFor(t, "a trouble to be told", func() bool { return e.Health().Problem != "" })
+	if v := e.State().Version; v != r.Version {
+		t.Errorf("version %d, and %d before", v, r.Version)
+	}
+	wantVerdict(t, e.Set().View(), "two.example", blocklist.BlockedBy)
+	wantVerdict(t, e.Set().View(), "three.example", blocklist.Pass)
+	t.Log(e.Health().Problem)
+	e.stop()
+	c.stop()
+
+	c = startControl(t, k, filepath.Join(dir, "backup"), func(cfg *journal.ControlConfig) {
+		cfg.Epoch, cfg.Above = true, func() uint64 { return r.Version }
+	})
+	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, r.Version+1)
+	after := c.push(t, k.set(t, "five", block("five.example")))
+	e.reaches(t, after.Version)
+	wantVerdict(t, e.Set().View(), "four.example", blocklist.BlockedBy)
+	wantVerdict(t, e.Set().View(), "five.example", blocklist.BlockedBy)
+}
