@@ -43,7 +43,7 @@ the README has the table.`,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serve, checkCommand(), compileCommand(), controlCommand(), diffCommand(), feedsCommand(), heldCommand(), versionCommand())
+	root.AddCommand(serve, checkCommand(), compileCommand(), controlCommand(), diffCommand(), feedsCommand(), heldCommand(), keysCommand(), versionCommand())
 	err := root.ExecuteContext(context.Background())
 	code := exitCode(0)
 	switch {

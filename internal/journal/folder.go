@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"rempart/internal/durable"
 )
@@ -56,7 +57,7 @@ func (k *Keys) create() error {
 		name string
 		role Role
 	}{{RootKey, ""}, {ControlKey, RoleControl}, {FeedsKey, RoleFeeds}, {DeskKey, RoleAuthor}} {
-		key, err := k.New(n.name)
+		key, err := WriteNewKey(k.Path(n.name), n.name)
 		if err != nil {
 			return err
 		}
@@ -71,39 +72,52 @@ func (k *Keys) create() error {
 	if err != nil {
 		return err
 	}
-	return k.write(ringFile, sealed, 0o644) // last: it says that the others are there
+	return write(k.path(ringFile), sealed) // last: it says that the others are there
 }
 
-// New makes a key and its file. A file that is there is kept, and an error.
-func (k *Keys) New(name string) (*SecretKey, error) {
+// WriteNewKey makes a key and its file. A file that is there is kept, and an error.
+func WriteNewKey(path, name string) (*SecretKey, error) {
 	key, err := NewKey(name)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Lstat(k.Path(name)); !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is there already: it is not written over", k.Path(name))
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is there already: it is not written over", path)
 	}
-	return key, k.write(name+keySuffix, []byte(key.Text()), 0o600)
+	return key, write(path, []byte(key.Text()))
 }
 
-// Replace puts another key in the place of one.
-func (k *Keys) Replace(name string) (*SecretKey, error) {
+// Rotate puts another key in the place of one of the folder's and gives it the role, which the old one keeps for a while.
+func (k *Keys) Rotate(name string, role Role, overlap time.Duration) (*SecretKey, error) {
+	old, err := k.Secret(name)
+	if err != nil {
+		return nil, err
+	}
 	key, err := NewKey(name)
 	if err != nil {
 		return nil, err
 	}
-	return key, k.write(name+keySuffix, []byte(key.Text()), 0o600)
+	err = k.Change(func(ring *Ring) error {
+		for i := range ring.Keys {
+			if held := &ring.Keys[i]; held.Key == old.String() {
+				held.Until = time.Now().Add(overlap).Unix()
+			}
+		}
+		ring.Keys = append(ring.Keys, RingKey{Key: key.String(), Roles: []Role{role}})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return key, write(k.Path(name), []byte(key.Text()))
 }
 
-func (k *Keys) write(name string, data []byte, mode fs.FileMode) error {
-	err := durable.WriteFile(k.path(name), func(w io.Writer) error {
+// write puts a file in place, which its owner alone may read.
+func write(path string, data []byte) error {
+	return durable.WriteFile(path, func(w io.Writer) error {
 		_, err := w.Write(data)
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	return os.Chmod(k.path(name), mode)
 }
 
 // Secret reads a secret key of the folder.
@@ -160,5 +174,5 @@ func (k *Keys) Change(edit func(*Ring) error) error {
 	if err != nil {
 		return err
 	}
-	return k.write(ringFile, sealed, 0o644)
+	return write(k.path(ringFile), sealed)
 }

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rempart/internal/config"
+	"rempart/internal/journal"
+)
+
+func keysCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "keys",
+		Short: "Make, list and rotate the keys of control and of authors",
+		Long: `Keys sign what control publishes, and what authors ask it to. A key ring, which a root key signs, says which key may do what, and
+every server knows a root key: REMPART_CONTROL_KEY. These commands work on the folder of keys (REMPART_KEYS); a running control takes a
+changed ring in at SIGHUP.`,
+	}
+	cmd.AddCommand(keysInitCommand(), keysListCommand(), keysNewCommand(), keysGrantCommand(), keysRevokeCommand(), keysRotateCommand(), keysThresholdCommand())
+	return cmd
+}
+
+// openKeys are the keys of REMPART_KEYS.
+func openKeys() (k *journal.Keys, folder string, made bool, err error) {
+	c, err := config.Load()
+	if err != nil {
+		return nil, "", false, err
+	}
+	k, made, err = journal.OpenKeys(keysFolder(c))
+	return k, keysFolder(c), made, err
+}
+
+func keysInitCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "init", Short: "Make control's keys and a key ring, unless they are there", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			k, folder, made, err := openKeys()
+			if err != nil {
+				return err
+			}
+			_, _, roots, err := k.Ring()
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if !made {
+				fmt.Fprintf(out, "keys are in %s already\n", folder)
+			} else {
+				fmt.Fprintf(out, "keys were made in %s\n", folder)
+				fmt.Fprintf(out, "%s signs who may do what: keep it elsewhere, and put it back only while it is needed\n", k.Path(journal.RootKey))
+			}
+			fmt.Fprintf(out, "servers that follow this control need:\n  REMPART_CONTROL_KEY=%s\n", roots[0])
+			return nil
+		},
+	}
+}
+
+func keysListCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "Say which keys may do what", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			k, _, _, err := openKeys()
+			if err != nil {
+				return err
+			}
+			ring, _, roots, err := k.Ring()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(ring)
+			}
+			return writeRing(cmd.OutOrStdout(), ring, roots)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return cmd
+}
+
+func writeRing(w io.Writer, ring *journal.Ring, roots []journal.PublicKey) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, r := range roots {
+		fmt.Fprintf(tw, "root\t%s\n", r)
+	}
+	for _, k := range ring.Keys {
+		var roles []string
+		for _, r := range k.Roles {
+			roles = append(roles, string(r))
+		}
+		until := ""
+		if k.Until > 0 {
+			until = "until " + time.Unix(k.Until, 0).UTC().Format(time.RFC3339)
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\n", strings.Join(roles, ","), k.Key, until)
+	}
+	if t := ring.Threshold; t.Keys > 1 {
+		fmt.Fprintf(tw, "threshold\tmore than %d changes need %d keys\n", t.Changes, t.Keys)
+	}
+	return tw.Flush()
+}
+
+func keysNewCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "new FILE NAME", Short: "Make a key for an author or an approver, in a file of its own", Args: cobra.ExactArgs(2),
+		Long: `Make a key where it is to be used: the secret in FILE, the public key on standard output, for whoever has the root key to grant it a role.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := journal.WriteNewKey(args[0], args[1])
+			if err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), key)
+			}
+			return err
+		},
+	}
+}
+
+func keysGrantCommand() *cobra.Command {
+	var roles []string
+	var valid time.Duration
+	cmd := &cobra.Command{
+		Use: "grant KEY", Short: "Give a public key a role", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			public, err := journal.ParsePublicKey(args[0])
+			if err != nil {
+				return err
+			}
+			granted := journal.RingKey{Key: public.String()}
+			for _, r := range roles {
+				role := journal.Role(r)
+				if !slices.Contains([]journal.Role{journal.RoleAuthor, journal.RoleApprover, journal.RoleControl, journal.RoleFeeds}, role) {
+					return fmt.Errorf("--role %s: there are author, approver, control and feeds", r)
+				}
+				granted.Roles = append(granted.Roles, role)
+			}
+			if len(granted.Roles) == 0 {
+				return errors.New("--role: what it may sign: author, approver, control or feeds")
+			}
+			if valid > 0 {
+				granted.Until = time.Now().Add(valid).Unix()
+			}
+			return changeRing(cmd, func(ring *journal.Ring) error {
+				ring.Keys = append(without(ring.Keys, public.ID()), granted)
+				return nil
+			})
+		},
+	}
+	cmd.Flags().StringSliceVar(&roles, "role", nil, "author, approver, control or feeds; may be given several times")
+	cmd.Flags().DurationVar(&valid, "valid", 0, "for how long, like 8760h; 0 is until it is revoked")
+	return cmd
+}
+
+func keysRevokeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke ID", Short: "Take all roles from a key", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return changeRing(cmd, func(ring *journal.Ring) error {
+				left := without(ring.Keys, args[0])
+				if len(left) == len(ring.Keys) {
+					return fmt.Errorf("no key %q is in the ring: rempart keys list shows those that are, by name+hash", args[0])
+				}
+				ring.Keys = left
+				return nil
+			})
+		},
+	}
+}
+
+func keysRotateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "rotate control|feeds|desk", Short: "Put a new key in the place of one of control's own", Args: cobra.ExactArgs(1),
+		ValidArgs: []string{journal.ControlKey, journal.FeedsKey, journal.DeskKey},
+		Long: `Make a new key in the place of one of control's own and give it the same role. The old one keeps it for a week, so that what it signed
+just now is still taken. Control uses the new one from its next start on, once it has published the ring (SIGHUP).`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			role, ok := map[string]journal.Role{
+				journal.ControlKey: journal.RoleControl, journal.FeedsKey: journal.RoleFeeds, journal.DeskKey: journal.RoleAuthor,
+			}[args[0]]
+			if !ok {
+				return fmt.Errorf("%q: control's own keys are control, feeds and desk", args[0])
+			}
+			k, _, _, err := openKeys()
+			if err != nil {
+				return err
+			}
+			key, err := k.Rotate(args[0], role, 7*24*time.Hour)
+			if err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), key)
+			}
+			return err
+		},
+	}
+}
+
+func keysThresholdCommand() *cobra.Command {
+	var t journal.Threshold
+	cmd := &cobra.Command{
+		Use: "threshold", Short: "Ask for several keys under large change sets", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return changeRing(cmd, func(ring *journal.Ring) error {
+				ring.Threshold = t
+				return nil
+			})
+		},
+	}
+	cmd.Flags().IntVar(&t.Changes, "changes", 100, "change sets of more changes than that")
+	cmd.Flags().IntVar(&t.Keys, "keys", 2, "need the signatures of so many authors and approvers; 0 asks for no more than the author's")
+	return cmd
+}
+
+func changeRing(cmd *cobra.Command, edit func(*journal.Ring) error) error {
+	k, _, _, err := openKeys()
+	if err != nil {
+		return err
+	}
+	if err := k.Change(edit); err != nil {
+		return err
+	}
+	fmt.Fprintln(cmd.ErrOrStderr(), "the key ring was changed; a running control takes it in at SIGHUP")
+	return nil
+}
+
+// without are the keys but for the one of that ID.
+func without(keys []journal.RingKey, id string) (left []journal.RingKey) {
+	for _, rk := range keys {
+		if k, err := journal.ParsePublicKey(rk.Key); err != nil || k.ID() != id {
+			left = append(left, rk)
+		}
+	}
+	return left
+}
