@@ -15,10 +15,10 @@ import (
 const (
 	// gateWorkers is how many nodes' questions are answered at a time.
 	gateWorkers = 4
-	// gateQueue is how many more wait; a node whose question is dropped asks again.
-	gateQueue = 256
-	// gatePerNode is how many of one node's questions may be waiting or worked on.
-	gatePerNode = 4
+	// gateQueue is how many more wait.
+	gateQueue = 1024
+	// gatePerNode is how many of one node's questions may wait or be worked on.
+	gatePerNode = 16
 	// maxQuestion bounds a question, in octets.
 	maxQuestion = 1024
 )
@@ -83,13 +83,20 @@ func (g *gate) receive(m *nats.Msg) {
 	q.query.Batch = min(max(q.query.Batch, 0), maxBatch)
 	q.query.MaxBytes = maxBatchBytes
 	if !g.enter(node) {
+		g.refuse(q)
 		return
 	}
 	select {
 	case g.queue <- q:
 	default:
 		g.leave(node)
+		g.refuse(q)
 	}
+}
+
+// refuse has a node ask again later.
+func (g *gate) refuse(q question) {
+	g.nodes.PublishMsg(&nats.Msg{Subject: q.reply, Header: nats.Header{statusHeader: {"429"}, descHeader: {"too many questions"}}})
 }
 
 // enter counts a node's question, unless it has too many.
