@@ -32,7 +32,7 @@ func (s *Stream) Append(ctx context.Context, after uint64, kind string, data []b
 
 // Beat publishes a heartbeat, which replaces the one before.
 func (s *Stream) Beat(ctx context.Context, data []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	ctx, cancel := s.writing(ctx)
 	defer cancel()
 	if _, err := s.js.Publish(ctx, beatsSubject, data, jetstream.WithExpectStream(beatsStream)); err != nil {
 		return fmt.Errorf("heartbeat: %w", s.writeError(err))

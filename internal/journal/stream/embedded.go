@@ -54,7 +54,9 @@ type embedded struct {
 	mu     sync.Mutex // guards what follows
 	server *server.Server
 	nodes  *server.Account
-	failed error // why the store takes no writes
+	failed error           // why the store takes no writes
+	taking context.Context // ends when the store fails
+	fail   context.CancelFunc
 
 	suspected chan struct{} // holds one
 	stop      context.CancelFunc
@@ -130,6 +132,10 @@ func (e *embedded) ready(s *server.Server, log *serverLog) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.server, e.nodes, e.failed = s, nodes, nil
+	e.taking, e.fail = context.WithCancel(context.Background())
+	if e.cfg.Listen != "" {
+		e.cfg.Listen = s.Addr().String() // a next start takes the same port, where the system chose it
+	}
 	return nil
 }
 
@@ -149,7 +155,7 @@ func (e *embedded) options() (*server.Options, error) {
 		AuthTimeout:                5,
 		TLSTimeout:                 5,
 		WriteDeadline:              10 * time.Second,
-		PingInterval:               20 * time.Second,
+		PingInterval:               10 * time.Second,
 		NoFastProducerStall:        true, // a slow node is closed, not waited for
 		CustomClientAuthentication: e,
 
@@ -245,7 +251,7 @@ func (e *embedded) connect(user string, log *slog.Logger) (*nats.Conn, error) {
 func (e *embedded) addr() net.Addr {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.cfg.Listen == "" {
+	if e.cfg.Listen == "" || e.server == nil {
 		return nil
 	}
 	return e.server.Addr()
@@ -268,6 +274,7 @@ func (e *embedded) shutdown() {
 	if s != nil {
 		s.Shutdown()
 		s.WaitForShutdown()
+		e.fail()
 	}
 }
 

@@ -166,13 +166,23 @@ func (s *Stream) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.Pub
 	if err := s.room(len(m.Data)); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	ctx, cancel := s.writing(ctx)
 	defer cancel()
 	ack, err := s.js.PublishMsg(ctx, m, opts...)
 	if err != nil {
 		return 0, s.writeError(err)
 	}
 	return ack.Sequence, nil
+}
+
+// writing bounds a write: a store that fails does not answer what it has taken.
+func (s *Stream) writing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	if s.server == nil {
+		return ctx, cancel
+	}
+	stop := context.AfterFunc(s.server.takes(), cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // writeError says what a failed write means to who asked for it.

@@ -110,7 +110,7 @@ func ask(ctx context.Context, nc *nats.Conn, subject string, expected int) ([]se
 			wait = time.Until(end)
 		}
 		m, err := sub.NextMsg(max(min(wait, time.Until(end)), time.Millisecond))
-		if errors.Is(err, nats.ErrTimeout) || ctx.Err() != nil {
+		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) || ctx.Err() != nil {
 			break
 		}
 		if err != nil {
