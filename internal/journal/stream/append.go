@@ -51,19 +51,13 @@ func (s *Stream) Audit(ctx context.Context, data []byte) error {
 
 // Audits hands the audit records from a sequence on to each, in order, and returns after the last.
 func (s *Stream) Audits(ctx context.Context, from uint64, each func(Record) error) error {
-	for from = max(from, 1); ; {
-		began := from
-		err := s.batch(ctx, auditStream, query{Sequence: from}, func(m message) error {
-			from = m.sequence + 1
-			return each(Record{Sequence: m.sequence, Data: m.data})
-		})
-		if err != nil {
-			return fmt.Errorf("audit records from %d: %w", began, err)
-		}
-		if from == began {
-			return nil
-		}
+	err := s.all(ctx, auditStream, query{Sequence: max(from, 1)}, func(m message) error {
+		return each(Record{Sequence: m.sequence, Data: m.data})
+	})
+	if err != nil {
+		return fmt.Errorf("audit records from %d: %w", from, err)
 	}
+	return nil
 }
 
 // Reports hands what nodes report to each, until ctx ends. Reports that come faster than each takes them are lost.
@@ -83,7 +77,9 @@ func (s *Stream) Reports(ctx context.Context, each func(node string, data []byte
 		case <-changed:
 			return ErrClosed
 		case m := <-arrived:
-			if node, ok := untoken(m.Subject[len(reportSubject):]); ok && len(m.Data) <= maxReport {
+			// A report has no headers: what has is a server's answer, that a node had sent to another's subject.
+			node, ok := untoken(m.Subject[len(reportSubject):])
+			if ok && len(m.Data) <= maxReport && len(m.Header) == 0 {
 				each(node, m.Data)
 			}
 		}

@@ -18,6 +18,7 @@ func dial(url, credentials, rootCA string, log *slog.Logger, opts ...nats.Option
 		nats.ReconnectJitter(250*time.Millisecond, 750*time.Millisecond),
 		nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(),
+		nats.SyncQueueLen(2 * maxBatch), // room is made for as many at each subscription
 		nats.PingInterval(3 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.Timeout(5 * time.Second),
