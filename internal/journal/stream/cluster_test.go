@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,30 +48,35 @@ type cluster struct {
 	servers []*exec.Cmd
 }
 
-// newCluster starts servers, with what each says of syncing.
+// newCluster starts servers by the example's configuration, with what each says of syncing.
 func newCluster(t *testing.T, sync ...string) *cluster {
 	t.Helper()
+	example, err := os.ReadFile(filepath.Join("testdata", "cluster.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	c := &cluster{t: t, dir: t.TempDir(), servers: make([]*exec.Cmd, len(sync))}
 	routes := freePorts(t, 2*len(sync))
 	c.ports, routes = routes[:len(sync)], routes[len(sync):]
 	var urls []string
 	for _, port := range routes {
-		urls = append(urls, fmt.Sprintf("nats://127.0.0.1:%d", port))
+		urls = append(urls, fmt.Sprintf("%q", fmt.Sprintf("nats://127.0.0.1:%d", port)))
 	}
 	for i := range sync {
-		text := fmt.Sprintf(`
-server_name: s%d
-listen: "127.0.0.1:%d"
-ping_interval: "2s"
-log_file: %q
-jetstream { store_dir: %q, %s }
-cluster { name: test, listen: "127.0.0.1:%d", routes: [%s], ping_interval: "2s" }
-system_account: SYS
-accounts {
-  SYS { users: [ { user: admin, password: "adm:in" } ] }
-  APP { jetstream: enabled, users: [ { user: control, password: secret } ] }
-}
-`, i, c.ports[i], c.path(i, "log"), c.path(i, "store"), sync[i], routes[i], strings.Join(urls, ", "))
+		text := string(example)
+		for old, now := range map[string]string{
+			"server_name: s0":                  fmt.Sprintf("server_name: s%d\nping_interval: \"2s\"\nlog_file: %q", i, c.path(i, "log")),
+			`listen: "127.0.0.1:4222"`:         fmt.Sprintf("listen: \"127.0.0.1:%d\"", c.ports[i]),
+			`listen: "127.0.0.1:6222"`:         fmt.Sprintf("listen: \"127.0.0.1:%d\"\nping_interval: \"2s\"", routes[i]),
+			`"nats://127.0.0.1:6222"`:          strings.Join(urls, ", "),
+			`store_dir: "/var/lib/nats"`:       fmt.Sprintf("store_dir: %q", c.path(i, "store")),
+			"sync_interval: always # before a": sync[i] + " # before a",
+		} {
+			if !strings.Contains(text, old) {
+				t.Fatalf("the example has no %s", old)
+			}
+			text = strings.Replace(text, old, now, 1)
+		}
 		if err := os.WriteFile(c.path(i, "conf"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -111,12 +117,29 @@ func (c *cluster) kill(i int) {
 	}
 }
 
-func (c *cluster) config() Config {
+// url is the cluster's for a user.
+func (c *cluster) url(user, password string) string {
 	var urls []string
 	for _, port := range c.ports {
-		urls = append(urls, fmt.Sprintf("nats://control:secret@127.0.0.1:%d", port))
+		u := url.URL{Scheme: "nats", User: url.UserPassword(user, password), Host: fmt.Sprintf("127.0.0.1:%d", port)}
+		urls = append(urls, u.String())
 	}
-	return Config{URL: strings.Join(urls, ","), SystemCredentials: "admin:adm:in", Log: testLog(c.t)}
+	return strings.Join(urls, ",")
+}
+
+func (c *cluster) config() Config {
+	return Config{URL: c.url("control", "secret"), SystemCredentials: "admin:adm:in", Log: testLog(c.t)}
+}
+
+// node connects as a node.
+func (c *cluster) node() *Reader {
+	c.t.Helper()
+	r, err := Connect(c.t.Context(), NodeConfig{URL: c.url("edge1", secretOf("edge1")), Name: "edge1", Log: testLog(c.t)})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { r.Close() })
+	return r
 }
 
 // freePorts are ports that nobody listens on.
@@ -234,11 +257,7 @@ func TestCluster(t *testing.T) {
 	always := "sync_interval: always"
 	c := newCluster(t, always, always, always)
 	s := c.openSoon(c.config())
-	node, err := Connect(t.Context(), NodeConfig{URL: s.cfg.URL, Name: "node", Log: testLog(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer node.Close()
+	node := c.node()
 	followed := make(chan error, 1)
 	var mu sync.Mutex
 	seen := uint64(0)
@@ -301,22 +320,66 @@ func TestCluster(t *testing.T) {
 	}
 	collect(t, s.Reader, 0, int(p.acked))
 	t.Logf("%d records acknowledged, up to %d, none lost", p.n, p.acked)
+}
 
-	// The rest of what a cluster keeps.
-	if err := s.PutObject(t.Context(), "object", bytes.NewReader(payload(1))); err != nil {
+// TestClusterNode has a node of the example's configuration do what it may and try what it may not.
+func TestClusterNode(t *testing.T) {
+	ctx := t.Context()
+	always := "sync_interval: always"
+	c := newCluster(t, always, always, always)
+	s := c.openSoon(c.config())
+	node := c.node()
+	if s.MaxRecord() != maxPayload-headerRoom {
+		t.Errorf("MaxRecord is %d", s.MaxRecord())
+	}
+	appendOK(t, s, 0, "change", payload(1))
+	collect(t, node, 0, 1)
+	if got, err := node.Last(ctx, ""); err != nil || got.Sequence != 1 {
+		t.Errorf("Last = %d, %v", got.Sequence, err)
+	}
+	if err := s.PutObject(ctx, "object", bytes.NewReader(payload(1))); err != nil {
 		t.Error(err)
 	}
-	if got, err := readObject(t.Context(), node, "object"); err != nil || !bytes.Equal(got, payload(1)) {
+	if got, err := readObject(ctx, node, "object"); err != nil || !bytes.Equal(got, payload(1)) {
 		t.Errorf("object: %d octets, %v", len(got), err)
 	}
-	if _, err := s.Bucket(Holds).Put(t.Context(), "key", nil); err != nil {
+	if _, err := s.Bucket(Holds).Put(ctx, "key", nil); err != nil {
 		t.Error(err)
 	}
-	if err := s.Beat(t.Context(), []byte("beat")); err != nil {
+	if err := s.Beat(ctx, []byte("beat")); err != nil {
 		t.Error(err)
 	}
-	if last := s.MaxRecord(); last >= 1<<20 || last < 900_000 {
-		t.Errorf("MaxRecord is %d, of servers that take 1 MiB", last)
+	err := node.FollowBeats(ctx, func([]byte) error { return errEnough })
+	if !errors.Is(err, errEnough) {
+		t.Error(err)
+	}
+	type report struct{ node, data string }
+	reports := make(chan report, 1000)
+	go s.Reports(ctx, func(node string, data []byte) { reports <- report{node, string(data)} })
+	eventually(t, "a report", func() bool {
+		node.Report(ctx, "edge1", []byte("well"))
+		node.nc.Flush()
+		time.Sleep(10 * time.Millisecond)
+		return len(reports) > 0
+	})
+
+	before := states(t, s)
+	for _, subject := range []string{journalSubject + "change", auditSubject, "$KV." + bucketPrefix + Tokens + ".key", metaSubject + "x", newBeats,
+		"$JS.API.STREAM.DELETE." + journalStream, "$JS.API.CONSUMER.CREATE." + journalStream, "$JS.API.STREAM.PURGE." + objectStream, reportSubject + "victim"} {
+		node.nc.Publish(subject, []byte("{}"))
+		for _, stream := range append(readable, auditStream) {
+			node.nc.PublishRequest(directGet+stream, subject, []byte(`{"seq":1,"batch":10}`))
+		}
+	}
+	node.nc.Flush()
+	time.Sleep(300 * time.Millisecond)
+	for len(reports) > 0 {
+		if r := <-reports; r != (report{"edge1", "well"}) {
+			t.Errorf("report %+v", r)
+		}
+	}
+	if after := states(t, s); after != before {
+		t.Errorf("streams were\n%s and are\n%s", before, after)
 	}
 }
 

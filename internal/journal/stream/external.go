@@ -42,7 +42,7 @@ func dial(url, credentials, rootCA string, log *slog.Logger, opts ...nats.Option
 // openExternal connects to a cluster.
 func (s *Stream) openExternal(ctx context.Context) error {
 	c := s.cfg
-	if err := checkSync(ctx, c); err != nil {
+	if _, err := checkSync(ctx, c); err != nil {
 		return err
 	}
 	main, err := dial(c.URL, c.Credentials, c.RootCA, c.Log, nats.Name("rempart control"), nats.CustomInboxPrefix(controlInbox))

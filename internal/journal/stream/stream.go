@@ -100,6 +100,9 @@ func Open(ctx context.Context, c Config) (*Stream, error) {
 	if err == nil {
 		err = s.setUp(ctx)
 	}
+	if err == nil && s.server == nil {
+		err = s.checkSyncAgain(ctx)
+	}
 	if err != nil {
 		s.Close()
 		return nil, fmt.Errorf("open journal: %w", err)
