@@ -65,7 +65,7 @@ func (s *Stream) Reports(ctx context.Context, each func(node string, data []byte
 	arrived := make(chan *nats.Msg, 256)
 	sub, err := s.reports.ChanSubscribe(reportSubject+"*", arrived)
 	if err != nil {
-		return fmt.Errorf("reports: %w", closed(err))
+		return fmt.Errorf("reports: %w", plainer(err))
 	}
 	defer sub.Unsubscribe()
 	changed := s.reports.StatusChanged(nats.CLOSED)
@@ -123,7 +123,7 @@ func (s *Stream) leader(ctx context.Context, q query) (Record, error) {
 	defer cancel()
 	answer, err := s.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+journalStream, body)
 	if err != nil {
-		return Record{}, closed(err)
+		return Record{}, plainer(err)
 	}
 	var found struct {
 		Error   *jetstream.APIError `json:"error"`

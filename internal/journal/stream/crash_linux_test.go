@@ -1,8 +1,12 @@
 package stream
 
 import (
+	"bufio"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -50,4 +54,55 @@ func freeze(t *testing.T, p *os.Process, on bool) {
 	if err := p.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestSynced traces a process that appends: between a record's octets and the word that it is kept stands an fsync, each time.
+func TestSynced(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("strace is not installed")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	trace := filepath.Join(dir, "trace")
+	cmd := exec.Command(strace, "-D", "-f", "-y", "-e", "trace=fsync,fdatasync,pwrite64,write", "-e", "signal=none", "-o", trace, self)
+	cmd.Env = append(os.Environ(), lifeFolder+"="+filepath.Join(dir, "journal"))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for n := 0; n < 100 && lines.Scan(); n++ {
+	}
+	cmd.Process.Kill()
+	for lines.Scan() {
+	}
+	cmd.Wait()
+	calls, err := os.ReadFile(trace)
+	if err != nil {
+		t.Skip("no process can be traced here")
+	}
+	dirty, kept := false, 0
+	for line := range strings.Lines(string(calls)) {
+		switch {
+		case strings.Contains(line, "write") && strings.Contains(line, ".blk>"):
+			dirty = true
+		case strings.Contains(line, "fsync") && strings.Contains(line, ".blk>"):
+			dirty = false
+		case strings.Contains(line, `"`+lifeWords):
+			if kept++; dirty {
+				t.Errorf("record %d was acknowledged before it was synced", kept)
+			}
+		}
+	}
+	if kept < 50 {
+		t.Skipf("only %d records were traced", kept)
+	}
+	t.Logf("%d records, each synced before it was acknowledged", kept)
 }

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,9 +33,11 @@ const (
 
 const (
 	// maxPending bounds what waits for one slow connection, which is then closed.
-	maxPending = 2 * maxPayload
+	maxPending = 4 * maxPayload
 	// defaultNodes bounds the connections through Listen where Config does not.
 	defaultNodes = 1024
+	// sessionTime is how long a node stays connected before Authenticate is asked again.
+	sessionTime = time.Hour
 	// startTimeout bounds a start, whatever there is to recover.
 	startTimeout = 5 * time.Minute
 	// watchInterval is how often the store is looked at.
@@ -50,6 +51,8 @@ type embedded struct {
 	log    *slog.Logger
 	secret string // of the connections within the process
 	unlock func()
+
+	session time.Duration // of a node; changed by tests, before nodes connect
 
 	mu     sync.Mutex // guards what follows
 	server *server.Server
@@ -75,7 +78,7 @@ func startEmbedded(c Config) (*embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &embedded{cfg: c, log: c.Log, secret: rand.Text(), unlock: unlock, suspected: make(chan struct{}, 1)}
+	e := &embedded{cfg: c, log: c.Log, secret: rand.Text(), unlock: unlock, session: sessionTime, suspected: make(chan struct{}, 1)}
 	if err := e.start(); err != nil {
 		unlock()
 		return nil, err
@@ -218,7 +221,8 @@ func (e *embedded) Check(c server.ClientAuthentication) bool {
 	if node == "" || e.cfg.Authenticate == nil || !e.cfg.Authenticate(opts.Username, opts.Password) {
 		return false
 	}
-	c.RegisterUser(&server.User{Username: node, Account: nodes, Permissions: nodePermissions(node)})
+	c.RegisterUser(&server.User{Username: node, Account: nodes, Permissions: nodePermissions(node),
+		ConnectionDeadline: time.Now().Add(e.session)})
 	return true
 }
 
@@ -289,39 +293,4 @@ func writable(dir string) error {
 		return fmt.Errorf("journal's folder cannot be written: %w", err)
 	}
 	return nil
-}
-
-// serverLog passes the server's log lines on, and keeps the fatal one: the server expects its process to end there.
-type serverLog struct {
-	log *slog.Logger
-
-	mu  sync.Mutex
-	err error
-}
-
-func (l *serverLog) fatal() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.err
-}
-
-func (l *serverLog) Noticef(format string, v ...any) { l.line(slog.LevelDebug, format, v) }
-func (l *serverLog) Warnf(format string, v ...any)   { l.line(slog.LevelWarn, format, v) }
-func (l *serverLog) Errorf(format string, v ...any)  { l.line(slog.LevelWarn, format, v) }
-func (l *serverLog) Debugf(format string, v ...any)  { l.line(slog.LevelDebug, format, v) }
-func (l *serverLog) Tracef(format string, v ...any)  { l.line(slog.LevelDebug, format, v) }
-
-func (l *serverLog) Fatalf(format string, v ...any) {
-	l.line(slog.LevelWarn, format, v)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err == nil {
-		l.err = fmt.Errorf(format, v...)
-	}
-}
-
-func (l *serverLog) line(level slog.Level, format string, v []any) {
-	if l.log.Enabled(context.Background(), level) {
-		l.log.Log(context.Background(), level, "journal's server: "+strings.TrimSpace(fmt.Sprintf(format, v...)))
-	}
 }

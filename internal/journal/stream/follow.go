@@ -135,7 +135,7 @@ func (r *Reader) wait(subject string) (*waiter, error) {
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("follow %s: %w", subject, closed(err))
+		return nil, fmt.Errorf("follow %s: %w", subject, plainer(err))
 	}
 	w.sub = sub
 	w.changed = r.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)

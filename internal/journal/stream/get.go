@@ -57,7 +57,7 @@ func (r *Reader) get(ctx context.Context, stream string, q query) (message, erro
 	defer cancel()
 	answer, err := r.nc.RequestWithContext(ctx, r.gets+stream, body)
 	if err != nil {
-		return message{}, fmt.Errorf("read %s: %w", stream, err)
+		return message{}, fmt.Errorf("read %s: %w", stream, plainer(err))
 	}
 	m, _, err := parse(answer)
 	return m, err
@@ -74,16 +74,16 @@ func (r *Reader) batch(ctx context.Context, stream string, q query, each func(me
 	inbox := r.nc.NewInbox()
 	sub, err := r.nc.SubscribeSync(inbox)
 	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", stream, err)
+		return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
 	}
 	defer sub.Unsubscribe()
 	if err := r.nc.PublishRequest(r.gets+stream, inbox, body); err != nil {
-		return 0, fmt.Errorf("read %s: %w", stream, err)
+		return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
 	}
 	for {
 		answer, err := next(ctx, sub)
 		if err != nil {
-			return 0, fmt.Errorf("read %s: %w", stream, err)
+			return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
 		}
 		m, end, err := parse(answer)
 		switch {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,6 +83,44 @@ func TestAuthenticate(t *testing.T) {
 	if _, err := nc.Request("$JS.API.INFO", nil, 200*time.Millisecond); err == nil {
 		t.Error("a node with control's name has control's rights")
 	}
+}
+
+// TestSession has a node asked for its secret again: who was taken off the list is out in a while, who was not goes on.
+func TestSession(t *testing.T) {
+	c := testConfig(t)
+	var barred atomic.Bool
+	c.Authenticate = func(name, secret string) bool { return name == "good" || !barred.Load() }
+	s := open(t, c)
+	s.server.session = time.Second
+	good, bad := connect(t, s, "good"), connect(t, s, "bad")
+	eventually(t, "both", func() bool { return good.nc.IsConnected() && bad.nc.IsConnected() })
+	barred.Store(true)
+	eventually(t, "the bad one to be out", func() bool { return !bad.nc.IsConnected() })
+	appendOK(t, s, 0, "change", payload(1))
+	collect(t, good, 0, 1)
+	if _, err := bad.At(t.Context(), 1); err == nil {
+		t.Error("who was taken off the list reads")
+	}
+	barred.Store(false)
+	collect(t, bad, 0, 1)
+}
+
+// TestConnectLater connects to what is not there yet, or does not let the node in yet.
+func TestConnectLater(t *testing.T) {
+	c := testConfig(t)
+	var allowed atomic.Bool
+	c.Authenticate = func(string, string) bool { return allowed.Load() }
+	s := open(t, c)
+	appendOK(t, s, 0, "change", payload(1))
+	r := connect(t, s, "node") // it is refused
+	if _, err := r.Last(t.Context(), ""); !errors.Is(err, errNotConnected) {
+		t.Errorf("Last: %v", err)
+	}
+	if _, err := Connect(t.Context(), NodeConfig{URL: "nats://rempart.invalid:4222", Name: "node", Secret: "x", Log: testLog(t)}); err != nil {
+		t.Errorf("a server without an address: %v", err)
+	}
+	allowed.Store(true)
+	collect(t, r, 0, 1)
 }
 
 // TestHostilePublish has a node try to write, and to have others write for it.

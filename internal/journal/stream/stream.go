@@ -127,7 +127,11 @@ func (s *Stream) openEmbedded() (err error) {
 		return err
 	}
 	s.reports = nodes
-	s.gate, err = openGate(main, nodes)
+	reads, err := s.server.connect(controlUser, s.cfg.Log)
+	if err != nil {
+		return err
+	}
+	s.gate, err = openGate(reads, nodes)
 	return err
 }
 
@@ -166,6 +170,9 @@ func (s *Stream) room(n int) error {
 
 // publish writes a message and waits until it is kept.
 func (s *Stream) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (uint64, error) {
+	if s.nc.IsClosed() {
+		return 0, ErrClosed
+	}
 	if err := s.room(len(m.Data)); err != nil {
 		return 0, err
 	}
@@ -199,13 +206,11 @@ func (s *Stream) writeError(err error) error {
 		}
 		return fmt.Errorf("refused by the server: %w", err)
 	case errors.Is(err, nats.ErrReconnectBufExceeded):
-		return errors.New("not connected to the server: nothing was written")
+		return fmt.Errorf("%w: nothing was written", plainer(err))
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
 		// Nobody was there to take it, or the server stopped its store.
 		s.suspect()
 		return errors.New("no server keeps the stream at the moment: nothing was written")
-	case errors.Is(err, nats.ErrConnectionClosed):
-		return ErrClosed
 	}
 	s.suspect()
 	return fmt.Errorf("%w: %w", ErrUnknown, err)
