@@ -32,7 +32,7 @@ func (s *Stream) Append(ctx context.Context, after uint64, kind string, data []b
 
 // Beat publishes a heartbeat, which replaces the one before.
 func (s *Stream) Beat(ctx context.Context, data []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	ctx, cancel := s.writing(ctx)
 	defer cancel()
 	if _, err := s.js.Publish(ctx, beatsSubject, data, jetstream.WithExpectStream(beatsStream)); err != nil {
 		return fmt.Errorf("heartbeat: %w", s.writeError(err))
@@ -51,19 +51,13 @@ func (s *Stream) Audit(ctx context.Context, data []byte) error {
 
 // Audits hands the audit records from a sequence on to each, in order, and returns after the last.
 func (s *Stream) Audits(ctx context.Context, from uint64, each func(Record) error) error {
-	for from = max(from, 1); ; {
-		began := from
-		err := s.batch(ctx, auditStream, query{Sequence: from}, func(m message) error {
-			from = m.sequence + 1
-			return each(Record{Sequence: m.sequence, Data: m.data})
-		})
-		if err != nil {
-			return fmt.Errorf("audit records from %d: %w", began, err)
-		}
-		if from == began {
-			return nil
-		}
+	err := s.all(ctx, auditStream, query{Sequence: max(from, 1)}, func(m message) error {
+		return each(Record{Sequence: m.sequence, Data: m.data})
+	})
+	if err != nil {
+		return fmt.Errorf("audit records from %d: %w", from, err)
 	}
+	return nil
 }
 
 // Reports hands what nodes report to each, until ctx ends. Reports that come faster than each takes them are lost.
@@ -71,7 +65,7 @@ func (s *Stream) Reports(ctx context.Context, each func(node string, data []byte
 	arrived := make(chan *nats.Msg, 256)
 	sub, err := s.reports.ChanSubscribe(reportSubject+"*", arrived)
 	if err != nil {
-		return fmt.Errorf("reports: %w", closed(err))
+		return fmt.Errorf("reports: %w", plainer(err))
 	}
 	defer sub.Unsubscribe()
 	changed := s.reports.StatusChanged(nats.CLOSED)
@@ -83,7 +77,9 @@ func (s *Stream) Reports(ctx context.Context, each func(node string, data []byte
 		case <-changed:
 			return ErrClosed
 		case m := <-arrived:
-			if node, ok := untoken(m.Subject[len(reportSubject):]); ok && len(m.Data) <= maxReport {
+			// A report has no headers: what has is a server's answer, that a node had sent to another's subject.
+			node, ok := untoken(m.Subject[len(reportSubject):])
+			if ok && len(m.Data) <= maxReport && len(m.Header) == 0 {
 				each(node, m.Data)
 			}
 		}
@@ -127,7 +123,7 @@ func (s *Stream) leader(ctx context.Context, q query) (Record, error) {
 	defer cancel()
 	answer, err := s.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+journalStream, body)
 	if err != nil {
-		return Record{}, closed(err)
+		return Record{}, plainer(err)
 	}
 	var found struct {
 		Error   *jetstream.APIError `json:"error"`

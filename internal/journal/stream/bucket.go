@@ -110,7 +110,7 @@ func (b *Bucket) write(ctx context.Context, key string, value []byte, do func(co
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	ctx, cancel := b.s.writing(ctx)
 	defer cancel()
 	revision, err := do(ctx, t)
 	switch {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,9 +33,11 @@ const (
 
 const (
 	// maxPending bounds what waits for one slow connection, which is then closed.
-	maxPending = 2 * maxPayload
+	maxPending = 4 * maxPayload
 	// defaultNodes bounds the connections through Listen where Config does not.
 	defaultNodes = 1024
+	// sessionTime is how long a node stays connected before Authenticate is asked again.
+	sessionTime = time.Hour
 	// startTimeout bounds a start, whatever there is to recover.
 	startTimeout = 5 * time.Minute
 	// watchInterval is how often the store is looked at.
@@ -51,10 +52,14 @@ type embedded struct {
 	secret string // of the connections within the process
 	unlock func()
 
+	session time.Duration // of a node; changed by tests, before nodes connect
+
 	mu     sync.Mutex // guards what follows
 	server *server.Server
 	nodes  *server.Account
-	failed error // why the store takes no writes
+	failed error           // why the store takes no writes
+	taking context.Context // ends when the store fails
+	fail   context.CancelFunc
 
 	suspected chan struct{} // holds one
 	stop      context.CancelFunc
@@ -73,7 +78,7 @@ func startEmbedded(c Config) (*embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &embedded{cfg: c, log: c.Log, secret: rand.Text(), unlock: unlock, suspected: make(chan struct{}, 1)}
+	e := &embedded{cfg: c, log: c.Log, secret: rand.Text(), unlock: unlock, session: sessionTime, suspected: make(chan struct{}, 1)}
 	if err := e.start(); err != nil {
 		unlock()
 		return nil, err
@@ -130,6 +135,10 @@ func (e *embedded) ready(s *server.Server, log *serverLog) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.server, e.nodes, e.failed = s, nodes, nil
+	e.taking, e.fail = context.WithCancel(context.Background())
+	if e.cfg.Listen != "" {
+		e.cfg.Listen = s.Addr().String() // a next start takes the same port, where the system chose it
+	}
 	return nil
 }
 
@@ -149,7 +158,7 @@ func (e *embedded) options() (*server.Options, error) {
 		AuthTimeout:                5,
 		TLSTimeout:                 5,
 		WriteDeadline:              10 * time.Second,
-		PingInterval:               20 * time.Second,
+		PingInterval:               10 * time.Second,
 		NoFastProducerStall:        true, // a slow node is closed, not waited for
 		CustomClientAuthentication: e,
 
@@ -212,7 +221,8 @@ func (e *embedded) Check(c server.ClientAuthentication) bool {
 	if node == "" || e.cfg.Authenticate == nil || !e.cfg.Authenticate(opts.Username, opts.Password) {
 		return false
 	}
-	c.RegisterUser(&server.User{Username: node, Account: nodes, Permissions: nodePermissions(node)})
+	c.RegisterUser(&server.User{Username: node, Account: nodes, Permissions: nodePermissions(node),
+		ConnectionDeadline: time.Now().Add(e.session)})
 	return true
 }
 
@@ -245,7 +255,7 @@ func (e *embedded) connect(user string, log *slog.Logger) (*nats.Conn, error) {
 func (e *embedded) addr() net.Addr {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.cfg.Listen == "" {
+	if e.cfg.Listen == "" || e.server == nil {
 		return nil
 	}
 	return e.server.Addr()
@@ -268,6 +278,7 @@ func (e *embedded) shutdown() {
 	if s != nil {
 		s.Shutdown()
 		s.WaitForShutdown()
+		e.fail()
 	}
 }
 
@@ -282,39 +293,4 @@ func writable(dir string) error {
 		return fmt.Errorf("journal's folder cannot be written: %w", err)
 	}
 	return nil
-}
-
-// serverLog passes the server's log lines on, and keeps the fatal one: the server expects its process to end there.
-type serverLog struct {
-	log *slog.Logger
-
-	mu  sync.Mutex
-	err error
-}
-
-func (l *serverLog) fatal() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.err
-}
-
-func (l *serverLog) Noticef(format string, v ...any) { l.line(slog.LevelDebug, format, v) }
-func (l *serverLog) Warnf(format string, v ...any)   { l.line(slog.LevelWarn, format, v) }
-func (l *serverLog) Errorf(format string, v ...any)  { l.line(slog.LevelWarn, format, v) }
-func (l *serverLog) Debugf(format string, v ...any)  { l.line(slog.LevelDebug, format, v) }
-func (l *serverLog) Tracef(format string, v ...any)  { l.line(slog.LevelDebug, format, v) }
-
-func (l *serverLog) Fatalf(format string, v ...any) {
-	l.line(slog.LevelWarn, format, v)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err == nil {
-		l.err = fmt.Errorf(format, v...)
-	}
-}
-
-func (l *serverLog) line(level slog.Level, format string, v []any) {
-	if l.log.Enabled(context.Background(), level) {
-		l.log.Log(context.Background(), level, "journal's server: "+strings.TrimSpace(fmt.Sprintf(format, v...)))
-	}
 }

@@ -18,7 +18,8 @@ func dial(url, credentials, rootCA string, log *slog.Logger, opts ...nats.Option
 		nats.ReconnectJitter(250*time.Millisecond, 750*time.Millisecond),
 		nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(),
-		nats.PingInterval(10 * time.Second),
+		nats.SyncQueueLen(2 * maxBatch), // room is made for as many at each subscription
+		nats.PingInterval(3 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.Timeout(5 * time.Second),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
@@ -41,7 +42,7 @@ func dial(url, credentials, rootCA string, log *slog.Logger, opts ...nats.Option
 // openExternal connects to a cluster.
 func (s *Stream) openExternal(ctx context.Context) error {
 	c := s.cfg
-	if err := checkSync(ctx, c); err != nil {
+	if _, err := checkSync(ctx, c); err != nil {
 		return err
 	}
 	main, err := dial(c.URL, c.Credentials, c.RootCA, c.Log, nats.Name("rempart control"), nats.CustomInboxPrefix(controlInbox))

@@ -36,7 +36,7 @@ func (r *Reader) Follow(ctx context.Context, after uint64, each func(Record) err
 	var failed error // of each
 	for retry, missing := firstRetry, 0; ; {
 		began := after
-		err := r.batch(ctx, journalStream, query{Sequence: after + 1}, func(m message) error {
+		more, err := r.batch(ctx, journalStream, query{Sequence: after + 1}, func(m message) error {
 			if m.sequence != after+1 {
 				return fmt.Errorf("follow the journal: %w: %d came after %d", ErrLost, m.sequence, after)
 			}
@@ -61,9 +61,11 @@ func (r *Reader) Follow(ctx context.Context, after uint64, each func(Record) err
 				return err
 			}
 		}
-		switch {
-		case after > began: // there may be more
+		if after > began {
 			retry, missing = firstRetry, 0
+		}
+		switch {
+		case err == nil && more > 0 && after > began:
 		case err != nil || w.seen.Load() > after:
 			if err != nil {
 				r.log.Debug("journal: reading fails, and is tried again", "err", err)
@@ -73,7 +75,7 @@ func (r *Reader) Follow(ctx context.Context, after uint64, each func(Record) err
 			w.forget(after, retry)
 		default:
 			retry, missing = firstRetry, 0
-			w.wait(ctx, pollInterval)
+			w.wait(ctx, pollInterval) // what came meanwhile has woken it
 		}
 	}
 }
@@ -133,7 +135,7 @@ func (r *Reader) wait(subject string) (*waiter, error) {
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("follow %s: %w", subject, closed(err))
+		return nil, fmt.Errorf("follow %s: %w", subject, plainer(err))
 	}
 	w.sub = sub
 	w.changed = r.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)

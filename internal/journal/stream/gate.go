@@ -13,12 +13,13 @@ import (
 )
 
 const (
-	// gateWorkers is how many nodes' questions are answered at a time.
-	gateWorkers = 4
-	// gateQueue is how many more wait; a node whose question is dropped asks again.
-	gateQueue = 256
-	// gatePerNode is how many of one node's questions may be waiting or worked on.
-	gatePerNode = 4
+	// gateWorkers is how many nodes' questions are answered at a time: their answers, a batch and a message each, must fit
+	// in what may wait for one connection.
+	gateWorkers = 3
+	// gateQueue is how many more wait.
+	gateQueue = 1024
+	// gatePerNode is how many of one node's questions may wait or be worked on.
+	gatePerNode = 16
 	// maxQuestion bounds a question, in octets.
 	maxQuestion = 1024
 )
@@ -45,17 +46,16 @@ type question struct {
 // readable are the streams that nodes read.
 var readable = []string{journalStream, beatsStream, objectStream}
 
-// openGate begins to answer.
+// openGate begins to answer. It takes control, a connection to read by: what nodes read must not delay acknowledgements.
 func openGate(control, nodes *nats.Conn) (*gate, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	g := &gate{control: control, nodes: nodes, queue: make(chan question, gateQueue), ctx: ctx, stop: stop, busy: map[string]int{}}
 	sub, err := nodes.Subscribe(gateGet+"*.*", g.receive)
-	if err != nil {
-		stop()
-		return nil, fmt.Errorf("answer nodes: %w", err)
+	if err == nil {
+		err = sub.SetPendingLimits(gateQueue, gateQueue*maxQuestion)
 	}
-	if err := sub.SetPendingLimits(gateQueue, gateQueue*maxQuestion); err != nil {
-		stop()
+	if err != nil {
+		g.close()
 		return nil, fmt.Errorf("answer nodes: %w", err)
 	}
 	for range gateWorkers {
@@ -68,6 +68,7 @@ func openGate(control, nodes *nats.Conn) (*gate, error) {
 func (g *gate) close() {
 	g.stop()
 	g.workers.Wait()
+	g.control.Close()
 }
 
 // receive checks a question and queues it. What no node of ours asks gets no answer.
@@ -83,13 +84,20 @@ func (g *gate) receive(m *nats.Msg) {
 	q.query.Batch = min(max(q.query.Batch, 0), maxBatch)
 	q.query.MaxBytes = maxBatchBytes
 	if !g.enter(node) {
+		g.refuse(q)
 		return
 	}
 	select {
 	case g.queue <- q:
 	default:
 		g.leave(node)
+		g.refuse(q)
 	}
+}
+
+// refuse has a node ask again later.
+func (g *gate) refuse(q question) {
+	g.nodes.PublishMsg(&nats.Msg{Subject: q.reply, Header: nats.Header{statusHeader: {"429"}, descHeader: {"too many questions"}}})
 }
 
 // enter counts a node's question, unless it has too many.

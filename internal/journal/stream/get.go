@@ -42,6 +42,7 @@ const (
 	sequenceHeader = "Nats-Sequence"
 	subjectHeader  = "Nats-Subject"
 	timeHeader     = "Nats-Time-Stamp"
+	pendingHeader  = "Nats-Num-Pending"
 	statusHeader   = "Status"
 	descHeader     = "Description"
 )
@@ -56,42 +57,58 @@ func (r *Reader) get(ctx context.Context, stream string, q query) (message, erro
 	defer cancel()
 	answer, err := r.nc.RequestWithContext(ctx, r.gets+stream, body)
 	if err != nil {
-		return message{}, fmt.Errorf("read %s: %w", stream, err)
+		return message{}, fmt.Errorf("read %s: %w", stream, plainer(err))
 	}
 	m, _, err := parse(answer)
 	return m, err
 }
 
 // batch hands the messages that q asks for to each, in order; there may be none. What each keeps of a message it
-// may keep for ever.
-func (r *Reader) batch(ctx context.Context, stream string, q query, each func(message) error) error {
+// may keep for ever. It returns how many more there were after the batch.
+func (r *Reader) batch(ctx context.Context, stream string, q query, each func(message) error) (more uint64, err error) {
 	q.Batch, q.MaxBytes = maxBatch, maxBatchBytes
 	body, err := json.Marshal(q)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	inbox := r.nc.NewInbox()
 	sub, err := r.nc.SubscribeSync(inbox)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", stream, err)
+		return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
 	}
 	defer sub.Unsubscribe()
 	if err := r.nc.PublishRequest(r.gets+stream, inbox, body); err != nil {
-		return fmt.Errorf("read %s: %w", stream, err)
+		return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
 	}
 	for {
 		answer, err := next(ctx, sub)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", stream, err)
+			return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
 		}
 		m, end, err := parse(answer)
-		if end || errors.Is(err, ErrNone) {
-			return nil
-		}
-		if err == nil {
+		switch {
+		case end:
+			more, err := strconv.ParseUint(answer.Header.Get(pendingHeader), 10, 64)
+			return more, err
+		case errors.Is(err, ErrNone):
+			return 0, nil
+		case err == nil:
 			err = each(m)
 		}
 		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// all is batch, again and again up to the last message there is.
+func (r *Reader) all(ctx context.Context, stream string, q query, each func(message) error) error {
+	for {
+		more, err := r.batch(ctx, stream, q, func(m message) error {
+			q.Sequence = m.sequence + 1
+			return each(m)
+		})
+		if err != nil || more == 0 {
 			return err
 		}
 	}

@@ -163,23 +163,16 @@ func (s *Stream) Objects(ctx context.Context) ([]ObjectInfo, error) {
 
 // eachObject hands what is said of each object to f, and the message that says it.
 func (s *Stream) eachObject(ctx context.Context, f func(jetstream.ObjectInfo, message)) error {
-	for from := uint64(1); ; {
-		began := from
-		err := s.batch(ctx, objectStream, query{Sequence: from, Next: metaSubject + ">"}, func(m message) error {
-			from = m.sequence + 1
-			var info jetstream.ObjectInfo
-			if err := json.Unmarshal(m.data, &info); err != nil {
-				return fmt.Errorf("what is said of object %d cannot be read: %w", m.sequence, err)
-			}
-			if !info.Deleted {
-				f(info, m)
-			}
-			return nil
-		})
-		if err != nil || from == began {
-			return err
+	return s.all(ctx, objectStream, query{Sequence: 1, Next: metaSubject + ">"}, func(m message) error {
+		var info jetstream.ObjectInfo
+		if err := json.Unmarshal(m.data, &info); err != nil {
+			return fmt.Errorf("what is said of object %d cannot be read: %w", m.sequence, err)
 		}
-	}
+		if !info.Deleted {
+			f(info, m)
+		}
+		return nil
+	})
 }
 
 // objectInfo is what is said of an object, and the sequence of the message that says it.
@@ -259,7 +252,7 @@ func (o *object) more() error {
 		return io.EOF
 	}
 	began := o.from
-	err := o.r.batch(o.ctx, objectStream, query{Sequence: o.from, Next: o.subject}, func(m message) error {
+	_, err := o.r.batch(o.ctx, objectStream, query{Sequence: o.from, Next: o.subject}, func(m message) error {
 		if uint64(len(m.data)) > o.left {
 			return errors.New("it has more octets than is said of it")
 		}

@@ -131,7 +131,7 @@ func (r *Reader) Report(_ context.Context, node string, data []byte) error {
 		return fmt.Errorf("report of %d octets: no more than %d are taken", len(data), maxReport)
 	}
 	if err := r.reports.Publish(reportSubject+t, data); err != nil {
-		return fmt.Errorf("report: %w", closed(err))
+		return fmt.Errorf("report: %w", plainer(err))
 	}
 	return nil
 }
@@ -148,10 +148,16 @@ func (m message) record() (Record, error) {
 	return Record{Sequence: m.sequence, Kind: kind, Data: m.data}, nil
 }
 
-// closed is ErrClosed for what the client library says after Close.
-func closed(err error) error {
-	if errors.Is(err, nats.ErrConnectionClosed) {
+// errNotConnected says that no server can be reached at the moment.
+var errNotConnected = errors.New("not connected to a server")
+
+// plainer says what the client library does in words of this package, where they say more.
+func plainer(err error) error {
+	switch {
+	case errors.Is(err, nats.ErrConnectionClosed):
 		return ErrClosed
+	case errors.Is(err, nats.ErrReconnectBufExceeded):
+		return errNotConnected
 	}
 	return err
 }

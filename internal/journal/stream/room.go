@@ -36,6 +36,13 @@ func (e *embedded) room(n int) error {
 	return nil
 }
 
+// takes ends when the store that runs now takes no more writes.
+func (e *embedded) takes() context.Context {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.taking
+}
+
 // suspect has the store looked at now.
 func (e *embedded) suspect() {
 	select {
@@ -59,24 +66,24 @@ func (e *embedded) watch(ctx context.Context) {
 	}
 }
 
-// mend starts the server anew if its store stopped for want of room and there is room.
+// mend notes when the store has failed, and starts the server anew where that helps and there is room. A disk that fails is not
+// helped by trying again: what could not be synced may be gone, and who runs it must look.
 func (e *embedded) mend() {
 	e.mu.Lock()
 	s, failed := e.server, e.failed
 	e.mu.Unlock()
-	if s != nil && (failed == nil || !errors.Is(failed, ErrFull)) {
-		now := storeError(s)
-		if now == nil || failed != nil {
+	if failed == nil {
+		if failed = storeError(s); failed == nil {
 			return
 		}
-		e.log.Error("the journal takes no writes", "err", now)
-		failed = now
+		e.log.Error("the journal takes no writes", "err", failed)
 		e.mu.Lock()
-		e.failed = now
+		e.failed = failed
 		e.mu.Unlock()
+		e.fail()
 	}
-	if s != nil && !errors.Is(failed, ErrFull) {
-		return // a disk that fails is not helped by trying again: who runs it must look
+	if !errors.Is(failed, ErrFull) && !errors.Is(failed, errStopped) {
+		return
 	}
 	free, total, err := space(e.cfg.Dir)
 	if err != nil || free < min(maxReserve, total/8) {
@@ -90,16 +97,16 @@ func (e *embedded) mend() {
 	e.log.Info("the journal takes writes again")
 }
 
+// errStopped says that the server has closed its store, which it does where its folder is full or cannot be written.
+var errStopped = errors.New("the journal's store has stopped")
+
 // storeError says why a server's store takes no writes; nil when it does.
 func storeError(s *server.Server) error {
 	if !s.JetStreamEnabled() {
-		// It stops altogether where it met a full disk outside a record.
-		return fmt.Errorf("%w: the journal's store has stopped", ErrFull)
+		return errStopped
 	}
 	health := s.Healthz(&server.HealthzOptions{})
 	switch {
-	case health.Error == "":
-		return nil
 	case strings.Contains(health.Error, "no space left"), strings.Contains(health.Error, "quota exceeded"):
 		return fmt.Errorf("%w: %s", ErrFull, health.Error)
 	case strings.Contains(health.Error, "write error"):

@@ -101,6 +101,9 @@ func Open(ctx context.Context, c Config) (*Stream, error) {
 	if err == nil {
 		err = s.setUp(ctx)
 	}
+	if err == nil && s.server == nil {
+		err = s.checkSyncAgain(ctx)
+	}
 	if err != nil {
 		s.Close()
 		return nil, fmt.Errorf("open journal: %w", err)
@@ -125,7 +128,11 @@ func (s *Stream) openEmbedded() (err error) {
 		return err
 	}
 	s.reports = nodes
-	s.gate, err = openGate(main, nodes)
+	reads, err := s.server.connect(controlUser, s.cfg.Log)
+	if err != nil {
+		return err
+	}
+	s.gate, err = openGate(reads, nodes)
 	return err
 }
 
@@ -172,16 +179,29 @@ func (s *Stream) room(n int) error {
 
 // publish writes a message and waits until it is kept.
 func (s *Stream) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (uint64, error) {
+	if s.nc.IsClosed() {
+		return 0, ErrClosed
+	}
 	if err := s.room(len(m.Data)); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	ctx, cancel := s.writing(ctx)
 	defer cancel()
 	ack, err := s.js.PublishMsg(ctx, m, opts...)
 	if err != nil {
 		return 0, s.writeError(err)
 	}
 	return ack.Sequence, nil
+}
+
+// writing bounds a write: a store that fails does not answer what it has taken.
+func (s *Stream) writing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	if s.server == nil {
+		return ctx, cancel
+	}
+	stop := context.AfterFunc(s.server.takes(), cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // writeError says what a failed write means to who asked for it.
@@ -195,13 +215,11 @@ func (s *Stream) writeError(err error) error {
 		}
 		return fmt.Errorf("refused by the server: %w", err)
 	case errors.Is(err, nats.ErrReconnectBufExceeded):
-		return errors.New("not connected to the server: nothing was written")
+		return fmt.Errorf("%w: nothing was written", plainer(err))
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
 		// Nobody was there to take it, or the server stopped its store.
 		s.suspect()
 		return errors.New("no server keeps the stream at the moment: nothing was written")
-	case errors.Is(err, nats.ErrConnectionClosed):
-		return ErrClosed
 	}
 	s.suspect()
 	return fmt.Errorf("%w: %w", ErrUnknown, err)

@@ -505,8 +505,11 @@ func TestClosed(t *testing.T) {
 	if err := <-done; !errors.Is(err, ErrClosed) {
 		t.Errorf("Follow: %v", err)
 	}
-	if _, err := s.Append(t.Context(), 1, "change", nil); err == nil {
-		t.Error("appended to what is closed")
+	if _, err := s.Append(t.Context(), 1, "change", nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("Append: %v", err)
+	}
+	if _, err := s.At(t.Context(), 1); !errors.Is(err, ErrClosed) {
+		t.Errorf("At: %v", err)
 	}
 	if err := s.Follow(t.Context(), 0, nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("Follow: %v", err)

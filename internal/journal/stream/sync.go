@@ -22,28 +22,27 @@ const (
 
 // checkSync refuses a cluster one of whose servers acknowledges writes before they are on disk: JetStream's own default is to
 // sync every two minutes, and a cluster whose machines lose power together, or one of which comes back with an older disk, then
-// loses what it acknowledged. Only the system account may ask.
-func checkSync(ctx context.Context, c Config) error {
+// loses what it acknowledged. Only the system account may ask. It returns the names of the servers that answered; nil when they were not asked.
+func checkSync(ctx context.Context, c Config) (names []string, err error) {
 	if c.SystemCredentials == "" {
-		c.Log.Warn("journal: without credentials of the system account it is not known whether the servers sync every write before they " +
-			"acknowledge it: make sure that each has jetstream { sync_interval: always }")
-		return nil
+		return nil, nil
 	}
 	nc, err := dialSystem(c)
 	if err != nil {
-		return fmt.Errorf("connect to %s as the system account: %w", redact(c.URL), err)
+		return nil, fmt.Errorf("connect to %s as the system account: %w", redact(c.URL), err)
 	}
 	defer nc.Close()
 	expected, err := activeServers(ctx, nc)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	answers, err := ask(ctx, nc, "$SYS.REQ.SERVER.PING.VARZ", expected)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var lax []string
 	for _, a := range answers {
+		names = append(names, a.Server.Name)
 		if js := a.Data.JetStream.Config; js != nil && !js.SyncAlways {
 			lax = append(lax, fmt.Sprintf("%s (%s)", a.Server.Name, js.SyncInterval))
 		}
@@ -51,10 +50,43 @@ func checkSync(ctx context.Context, c Config) error {
 	slices.Sort(lax)
 	switch {
 	case len(lax) > 0:
-		return fmt.Errorf("these servers acknowledge writes before they are on disk, and sync at intervals: %s: "+
+		return nil, fmt.Errorf("these servers acknowledge writes before they are on disk, and sync at intervals: %s: "+
 			"set jetstream { sync_interval: always } in their configuration and restart them", strings.Join(lax, ", "))
 	case len(answers) < expected:
-		return fmt.Errorf("of %d servers only %d said whether they sync every write: open again when all answer", expected, len(answers))
+		return nil, fmt.Errorf("of %d servers only %d said whether they sync every write: open again when all answer", expected, len(answers))
+	}
+	return names, nil
+}
+
+// checkSyncAgain is checkSync for the servers that now keep the journal: some may have come after they were first asked. One that
+// is down cannot answer, which is said, and is no reason to be down as well.
+func (s *Stream) checkSyncAgain(ctx context.Context) error {
+	if s.cfg.SystemCredentials == "" {
+		s.log.Warn("journal: without credentials of the system account it is not known whether the servers sync every write before they " +
+			"acknowledge it: make sure that each has jetstream { sync_interval: always }")
+		return nil
+	}
+	asked, err := checkSync(ctx, s.cfg)
+	if err != nil {
+		return err
+	}
+	there, err := s.js.Stream(ctx, journalStream)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", journalStream, err)
+	}
+	info := there.CachedInfo().Cluster
+	if info == nil {
+		return nil
+	}
+	for _, peer := range info.Replicas {
+		switch {
+		case slices.Contains(asked, peer.Name):
+		case peer.Offline:
+			s.log.Warn("journal: a server is down, so that it is not known whether it syncs every write before it acknowledges it: "+
+				"make sure that it has jetstream { sync_interval: always }", "server", peer.Name)
+		default:
+			return fmt.Errorf("server %s, which keeps the journal, did not say whether it syncs every write: open again when it answers", peer.Name)
+		}
 	}
 	return nil
 }
@@ -110,7 +142,7 @@ func ask(ctx context.Context, nc *nats.Conn, subject string, expected int) ([]se
 			wait = time.Until(end)
 		}
 		m, err := sub.NextMsg(max(min(wait, time.Until(end)), time.Millisecond))
-		if errors.Is(err, nats.ErrTimeout) || ctx.Err() != nil {
+		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) || ctx.Err() != nil {
 			break
 		}
 		if err != nil {

@@ -1,0 +1,417 @@
+package stream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// serverConfig names the configuration file of a process that is a server of a cluster: the test binary, run again.
+const serverConfig = "REMPART_TEST_SERVER"
+
+// serve is such a server, as nats-server's own main is.
+func serve(config string) error {
+	opts, err := server.ProcessConfigFile(config)
+	if err != nil {
+		return err
+	}
+	s, err := server.NewServer(opts)
+	if err != nil {
+		return err
+	}
+	s.ConfigureLogger()
+	if err := server.Run(s); err != nil {
+		return err
+	}
+	s.WaitForShutdown()
+	return nil
+}
+
+// cluster is three servers, each a process.
+type cluster struct {
+	t       *testing.T
+	dir     string
+	ports   []int // for clients
+	servers []*exec.Cmd
+}
+
+// newCluster starts servers by the example's configuration, with what each says of syncing.
+func newCluster(t *testing.T, sync ...string) *cluster {
+	t.Helper()
+	example, err := os.ReadFile(filepath.Join("testdata", "cluster.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{t: t, dir: t.TempDir(), servers: make([]*exec.Cmd, len(sync))}
+	routes := freePorts(t, 2*len(sync))
+	c.ports, routes = routes[:len(sync)], routes[len(sync):]
+	var urls []string
+	for _, port := range routes {
+		urls = append(urls, fmt.Sprintf("%q", fmt.Sprintf("nats://127.0.0.1:%d", port)))
+	}
+	for i := range sync {
+		text := string(example)
+		for old, now := range map[string]string{
+			"server_name: s0":                  fmt.Sprintf("server_name: s%d\nping_interval: \"2s\"\nlog_file: %q", i, c.path(i, "log")),
+			`listen: "127.0.0.1:4222"`:         fmt.Sprintf("listen: \"127.0.0.1:%d\"", c.ports[i]),
+			`listen: "127.0.0.1:6222"`:         fmt.Sprintf("listen: \"127.0.0.1:%d\"\nping_interval: \"2s\"", routes[i]),
+			`"nats://127.0.0.1:6222"`:          strings.Join(urls, ", "),
+			`store_dir: "/var/lib/nats"`:       fmt.Sprintf("store_dir: %q", c.path(i, "store")),
+			"sync_interval: always # before a": sync[i] + " # before a",
+		} {
+			if !strings.Contains(text, old) {
+				t.Fatalf("the example has no %s", old)
+			}
+			text = strings.Replace(text, old, now, 1)
+		}
+		if err := os.WriteFile(c.path(i, "conf"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c.start(i)
+	}
+	t.Cleanup(func() {
+		for i := range c.servers {
+			c.kill(i)
+		}
+	})
+	return c
+}
+
+func (c *cluster) path(i int, what string) string {
+	return filepath.Join(c.dir, fmt.Sprintf("s%d.%s", i, what))
+}
+
+func (c *cluster) start(i int) {
+	self, err := os.Executable()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), serverConfig+"="+c.path(i, "conf"))
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.servers[i] = cmd
+}
+
+// kill ends a server as kill -9 does.
+func (c *cluster) kill(i int) {
+	if cmd := c.servers[i]; cmd != nil {
+		cmd.Process.Kill()
+		cmd.Wait()
+		c.servers[i] = nil
+	}
+}
+
+// url is the cluster's for a user.
+func (c *cluster) url(user, password string) string {
+	var urls []string
+	for _, port := range c.ports {
+		u := url.URL{Scheme: "nats", User: url.UserPassword(user, password), Host: fmt.Sprintf("127.0.0.1:%d", port)}
+		urls = append(urls, u.String())
+	}
+	return strings.Join(urls, ",")
+}
+
+func (c *cluster) config() Config {
+	return Config{URL: c.url("control", "secret"), SystemCredentials: "admin:adm:in", Log: testLog(c.t)}
+}
+
+// node connects as a node.
+func (c *cluster) node() *Reader {
+	c.t.Helper()
+	r, err := Connect(c.t.Context(), NodeConfig{URL: c.url("edge1", secretOf("edge1")), Name: "edge1", Log: testLog(c.t)})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { r.Close() })
+	return r
+}
+
+// freePorts are ports that nobody listens on.
+func freePorts(t *testing.T, n int) []int {
+	t.Helper()
+	var ports []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
+}
+
+// openSoon opens a Stream once the cluster has found itself.
+func (c *cluster) openSoon(config Config) *Stream {
+	c.t.Helper()
+	var s *Stream
+	eventually(c.t, "the cluster", func() bool {
+		var err error
+		if s, err = Open(c.t.Context(), config); err != nil {
+			c.t.Log(err)
+			time.Sleep(500 * time.Millisecond)
+		}
+		return err == nil
+	})
+	c.t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// leader is the number of the server that leads the journal.
+func (c *cluster) leader(s *Stream) int {
+	c.t.Helper()
+	n := -1
+	eventually(c.t, "a leader", func() bool {
+		ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
+		defer cancel()
+		there, err := s.js.Stream(ctx, journalStream)
+		if err != nil {
+			return false
+		}
+		_, err = fmt.Sscanf(there.CachedInfo().Cluster.Leader, "s%d", &n)
+		return err == nil
+	})
+	return n
+}
+
+// pusher appends without end and keeps count of what was acknowledged.
+type pusher struct {
+	s *Stream
+
+	mu    sync.Mutex
+	acked uint64 // the last of them
+	n     int    // how many
+	fault error
+}
+
+// run appends until ctx ends. Each record is the payload of its sequence, so that an own record of unknown outcome is found again.
+func (p *pusher) run(ctx context.Context) {
+	after := uint64(0)
+	for ctx.Err() == nil {
+		sequence, err := p.s.Append(ctx, after, "change", payload(after+1))
+		if err == nil {
+			after = sequence
+			p.note(sequence, nil)
+			continue
+		}
+		last, err := p.s.Last(ctx, "")
+		switch {
+		case err != nil:
+			time.Sleep(50 * time.Millisecond)
+		case last.Sequence < p.count():
+			p.note(0, fmt.Errorf("the last record is %d, %d was acknowledged", last.Sequence, p.count()))
+			return
+		case !bytes.Equal(last.Data, payload(last.Sequence)):
+			p.note(0, fmt.Errorf("record %d holds something else", last.Sequence))
+			return
+		default:
+			after = last.Sequence
+		}
+	}
+}
+
+func (p *pusher) note(sequence uint64, fault error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fault = fault; fault == nil {
+		p.acked = sequence
+		p.n++
+	}
+}
+
+func (p *pusher) count() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.acked
+}
+
+// more waits until so many more records were acknowledged.
+func (p *pusher) more(t *testing.T, n uint64) {
+	t.Helper()
+	from := p.count()
+	eventually(t, "more records", func() bool { return p.count() >= from+n })
+}
+
+// TestCluster pushes on while the leading server is killed, frozen and thawed, and all are killed: nothing that was acknowledged is lost,
+// and a node that follows gets all.
+func TestCluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
+	always := "sync_interval: always"
+	c := newCluster(t, always, always, always)
+	s := c.openSoon(c.config())
+	node := c.node()
+	followed := make(chan error, 1)
+	var mu sync.Mutex
+	seen := uint64(0)
+	go func() {
+		followed <- node.Follow(t.Context(), 0, func(r Record) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if r.Sequence != seen+1 || !bytes.Equal(r.Data, payload(r.Sequence)) {
+				return fmt.Errorf("record %d after %d, or with other octets", r.Sequence, seen)
+			}
+			seen = r.Sequence
+			return nil
+		})
+	}()
+	p := &pusher{s: s}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var pushing sync.WaitGroup
+	pushing.Go(func() { p.run(ctx) })
+	p.more(t, 50)
+
+	rounds := 1
+	if os.Getenv(longTests) != "" {
+		rounds = 10
+	}
+	for range rounds {
+		i := c.leader(s)
+		c.kill(i)
+		t.Logf("at %d s%d, which leads, was killed", p.count(), i)
+		p.more(t, 50)
+		c.start(i)
+		p.more(t, 50)
+
+		i = c.leader(s)
+		freeze(t, c.servers[i].Process, true)
+		t.Logf("at %d s%d, which leads, was frozen", p.count(), i)
+		p.more(t, 50)
+		freeze(t, c.servers[i].Process, false)
+		p.more(t, 50)
+
+		for i := range c.servers {
+			c.kill(i)
+		}
+		t.Logf("at %d all were killed", p.count())
+		for i := range c.servers {
+			c.start(i)
+		}
+		p.more(t, 50)
+	}
+	stop()
+	pushing.Wait()
+	if p.fault != nil {
+		t.Fatal(p.fault)
+	}
+	eventually(t, "what follows", func() bool { mu.Lock(); defer mu.Unlock(); return seen >= p.acked || len(followed) > 0 })
+	select {
+	case err := <-followed:
+		t.Errorf("following ended: %v", err)
+	default:
+	}
+	collect(t, s.Reader, 0, int(p.acked))
+	t.Logf("%d records acknowledged, up to %d, none lost", p.n, p.acked)
+}
+
+// TestClusterNode has a node of the example's configuration do what it may and try what it may not.
+func TestClusterNode(t *testing.T) {
+	ctx := t.Context()
+	always := "sync_interval: always"
+	c := newCluster(t, always, always, always)
+	s := c.openSoon(c.config())
+	node := c.node()
+	if s.MaxRecord() != maxPayload-headerRoom {
+		t.Errorf("MaxRecord is %d", s.MaxRecord())
+	}
+	appendOK(t, s, 0, "change", payload(1))
+	collect(t, node, 0, 1)
+	if got, err := node.Last(ctx, ""); err != nil || got.Sequence != 1 {
+		t.Errorf("Last = %d, %v", got.Sequence, err)
+	}
+	if err := s.PutObject(ctx, "object", bytes.NewReader(payload(1))); err != nil {
+		t.Error(err)
+	}
+	if got, err := readObject(ctx, node, "object"); err != nil || !bytes.Equal(got, payload(1)) {
+		t.Errorf("object: %d octets, %v", len(got), err)
+	}
+	if _, err := s.Bucket(Holds).Put(ctx, "key", nil); err != nil {
+		t.Error(err)
+	}
+	if err := s.Beat(ctx, []byte("beat")); err != nil {
+		t.Error(err)
+	}
+	err := node.FollowBeats(ctx, func([]byte) error { return errEnough })
+	if !errors.Is(err, errEnough) {
+		t.Error(err)
+	}
+	type report struct{ node, data string }
+	reports := make(chan report, 1000)
+	go s.Reports(ctx, func(node string, data []byte) { reports <- report{node, string(data)} })
+	eventually(t, "a report", func() bool {
+		node.Report(ctx, "edge1", []byte("well"))
+		node.nc.Flush()
+		time.Sleep(10 * time.Millisecond)
+		return len(reports) > 0
+	})
+
+	before := states(t, s)
+	for _, subject := range []string{journalSubject + "change", auditSubject, "$KV." + bucketPrefix + Tokens + ".key", metaSubject + "x", newBeats,
+		"$JS.API.STREAM.DELETE." + journalStream, "$JS.API.CONSUMER.CREATE." + journalStream, "$JS.API.STREAM.PURGE." + objectStream, reportSubject + "victim"} {
+		node.nc.Publish(subject, []byte("{}"))
+		for _, stream := range append(readable, auditStream) {
+			node.nc.PublishRequest(directGet+stream, subject, []byte(`{"seq":1,"batch":10}`))
+		}
+	}
+	node.nc.Flush()
+	time.Sleep(300 * time.Millisecond)
+	for len(reports) > 0 {
+		if r := <-reports; r != (report{"edge1", "well"}) {
+			t.Errorf("report %+v", r)
+		}
+	}
+	if after := states(t, s); after != before {
+		t.Errorf("streams were\n%s and are\n%s", before, after)
+	}
+}
+
+// TestSync refuses a cluster one of whose servers does not sync always, by the system account's word only.
+func TestSync(t *testing.T) {
+	c := newCluster(t, "sync_interval: always", `sync_interval: "10s"`, "max_file: 1G")
+	config := c.config()
+	for _, credentials := range []string{"admin:adm:in", "admin:guess", "control:secret", filepath.Join(c.dir, "none.creds")} {
+		config.SystemCredentials = credentials
+		eventually(t, "the refusal", func() bool {
+			s, err := Open(t.Context(), config)
+			if err == nil {
+				s.Close()
+				t.Fatalf("%s: opened", credentials)
+			}
+			t.Log(err)
+			if strings.Contains(err.Error(), "admin:") || strings.Contains(err.Error(), ":secret") {
+				t.Errorf("a password is told: %v", err)
+			}
+			return credentials != "admin:adm:in" ||
+				strings.Contains(err.Error(), "s1 (10s), s2 (2m0s)") && strings.Contains(err.Error(), "sync_interval: always")
+		})
+	}
+	var log bytes.Buffer
+	config.SystemCredentials = ""
+	config.Log = slog.New(slog.NewTextHandler(&log, nil))
+	c.openSoon(config)
+	if !strings.Contains(log.String(), "sync_interval: always") {
+		t.Errorf("the risk is not said: %s", log.String())
+	}
+	config.URL = "nats://control:secret@127.0.0.1:1"
+	if s, err := Open(t.Context(), config); err == nil || strings.Contains(err.Error(), "secret") || errors.Is(err, ErrUnknown) {
+		t.Errorf("%v, %v", s, err)
+	}
+}

@@ -1,0 +1,269 @@
+package stream
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The life that TestKill ends: a process of its own, that says each sequence it was told is kept.
+const (
+	lifeFolder = "REMPART_TEST_LIFE" // its folder
+	lifeWords  = "kept "
+)
+
+// longTests asks for the tests that take minutes.
+const longTests = "REMPART_LONG_TESTS"
+
+// TestMain is the life or a server of a cluster where they are asked for, and the tests where not.
+func TestMain(m *testing.M) {
+	if config := os.Getenv(serverConfig); config != "" {
+		if err := serve(config); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if dir := os.Getenv(lifeFolder); dir != "" {
+		if err := live(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// live appends until it is killed.
+func live(dir string) error {
+	ctx := context.Background()
+	s, err := Open(ctx, Config{Dir: dir})
+	if err != nil {
+		return err
+	}
+	last, err := s.Last(ctx, "")
+	if err != nil && !errors.Is(err, ErrNone) {
+		return err
+	}
+	for after := last.Sequence; ; {
+		if after, err = s.Append(ctx, after, "change", payload(after+1)); err != nil {
+			return err
+		}
+		fmt.Println(lifeWords, after)
+	}
+}
+
+// TestKill kills a process that appends, at any point: all it was told is kept is there.
+func TestKill(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rounds := 30
+	if os.Getenv(longTests) != "" {
+		rounds = 200
+	}
+	dir := filepath.Join(t.TempDir(), "journal")
+	said := uint64(0)
+	for round := range rounds {
+		cmd := exec.Command(self)
+		cmd.Env = append(os.Environ(), lifeFolder+"="+dir)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		hear := func() { fmt.Sscan(strings.TrimPrefix(lines.Text(), lifeWords), &said) }
+		for n := rand.IntN(30); n > 0 && lines.Scan(); n-- {
+			hear()
+		}
+		time.Sleep(time.Duration(rand.IntN(20_000)) * time.Microsecond)
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		for lines.Scan() { // what it said before it was killed
+			hear()
+		}
+		if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+			t.Fatalf("round %d: it ended by itself: %v", round, err)
+		}
+		if round%10 == 9 || round == rounds-1 {
+			s := open(t, Config{Dir: dir, Log: testLog(t)})
+			checkKept(t, s, said)
+			s.Close()
+		}
+	}
+	t.Logf("%d kills: %d records acknowledged, none lost", rounds, said)
+}
+
+// checkKept wants all records up to a sequence to be there, with the octets they were given.
+func checkKept(t *testing.T, s *Stream, said uint64) {
+	t.Helper()
+	if said > 0 {
+		collect(t, s.Reader, 0, int(said))
+	}
+	last, err := s.Last(t.Context(), "")
+	if errors.Is(err, ErrNone) {
+		err = nil
+	}
+	if err != nil || last.Sequence < said || last.Sequence > said+1 && said > 0 {
+		t.Fatalf("the last record is %d, %d was acknowledged: %v", last.Sequence, said, err)
+	}
+}
+
+// TestTorn cuts and spoils the end of what is on disk, as a machine that loses power in the middle of a write may.
+func TestTorn(t *testing.T) {
+	for name, spoil := range map[string]func(b []byte, whole int) []byte{
+		"a record half written":  func(b []byte, whole int) []byte { return b[:whole+(len(b)-whole)/2] },
+		"a record's head":        func(b []byte, whole int) []byte { return b[:whole+3] },
+		"zeros for a record":     func(b []byte, whole int) []byte { clear(b[whole:]); return b },
+		"an octet of it changed": func(b []byte, whole int) []byte { b[len(b)-1] ^= 1; return b },
+		"a record and rubbish":   func(b []byte, whole int) []byte { return append(b, make([]byte, 1000)...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := testConfig(t)
+			s := open(t, c)
+			for i := range uint64(20) {
+				appendOK(t, s, i, "change", payload(i+1))
+			}
+			blocks, err := filepath.Glob(filepath.Join(c.Dir, "jetstream", "*", "streams", journalStream, "msgs", "*.blk"))
+			if err != nil || len(blocks) != 1 {
+				t.Fatal(blocks, err)
+			}
+			whole, err := os.Stat(blocks[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			appendOK(t, s, 20, "change", bytes.Repeat([]byte("torn"), 100))
+			s.Close()
+			b, err := os.ReadFile(blocks[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(blocks[0], spoil(b, int(whole.Size())), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			// The index is written at an orderly end only.
+			if err := os.Remove(filepath.Join(filepath.Dir(blocks[0]), "index.db")); err != nil {
+				t.Fatal(err)
+			}
+			s = open(t, c)
+			collect(t, s.Reader, 0, 20)
+			last, err := s.Last(t.Context(), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("the last record is %d", last.Sequence)
+			appendOK(t, s, last.Sequence, "change", payload(last.Sequence+1))
+			s.Close()
+			s = open(t, c)
+			if got, err := s.At(t.Context(), last.Sequence+1); err != nil || !bytes.Equal(got.Data, payload(last.Sequence+1)) {
+				t.Errorf("what was written afterwards: %v", err)
+			}
+		})
+	}
+}
+
+// TestFullDisk fills the disk beside the journal: writes are refused while reading goes on, and go on when there is room.
+func TestFullDisk(t *testing.T) {
+	ctx := t.Context()
+	c := testConfig(t)
+	small(t, c.Dir, 32<<20)
+	s := open(t, c)
+	node := connect(t, s, "node")
+	n := uint64(0)
+	for ; n < 20; n++ {
+		appendOK(t, s, n, "change", payload(n+1))
+	}
+	filler := filepath.Join(c.Dir, "filler")
+	fill(t, filler)
+	_, err := s.Append(ctx, n, "change", payload(n+1))
+	if !errors.Is(err, ErrFull) {
+		t.Fatalf("append to a full disk: %v", err)
+	}
+	t.Log(err)
+	if err := s.Audit(ctx, nil); !errors.Is(err, ErrFull) {
+		t.Errorf("audit: %v", err)
+	}
+	if _, err := s.Bucket(Holds).Put(ctx, "key", nil); !errors.Is(err, ErrFull) {
+		t.Errorf("put: %v", err)
+	}
+	if err := s.PutObject(ctx, "object", strings.NewReader("x")); !errors.Is(err, ErrFull) {
+		t.Errorf("object: %v", err)
+	}
+	if err := s.Beat(ctx, []byte("still here")); err != nil {
+		t.Errorf("heartbeat: %v", err)
+	}
+	collect(t, node, 0, int(n))
+	os.Remove(filler)
+	appendOK(t, s, n, "change", payload(n+1))
+	s.Close()
+	checkKept(t, open(t, c), n+1)
+}
+
+// TestFullDiskMet has the store itself meet a full disk, where others fill it faster than room looks: the store stops, and is opened again.
+func TestFullDiskMet(t *testing.T) {
+	ctx := t.Context()
+	c := testConfig(t)
+	small(t, c.Dir, 32<<20)
+	s := open(t, c)
+	node := connect(t, s, "node")
+	n := uint64(0)
+	for ; n < 20; n++ {
+		appendOK(t, s, n, "change", payload(n+1))
+	}
+	filler := filepath.Join(c.Dir, "filler")
+	for round := range 3 {
+		fill(t, filler)
+		// As Append, but for the look at the disk.
+		short, cancel := s.writing(ctx)
+		_, err := s.js.Publish(short, journalSubject+"change", bytes.Repeat([]byte("x"), 1<<20))
+		cancel()
+		if err == nil {
+			t.Fatal("a full disk took a record")
+		}
+		eventually(t, "the failure", func() bool { return s.server.room(0) != nil })
+		t.Logf("round %d: %v; then %v", round, err, s.server.room(0))
+		if _, err := s.Append(ctx, n, "change", payload(n+1)); !errors.Is(err, ErrFull) {
+			t.Errorf("append: %v", err)
+		}
+		os.Remove(filler)
+		eventually(t, "the next record", func() bool {
+			_, err := s.Append(ctx, n, "change", payload(n+1))
+			if errors.Is(err, ErrUnknown) || errors.Is(err, ErrBehind) {
+				t.Fatalf("append: %v", err)
+			}
+			return err == nil
+		})
+		n++
+		collect(t, node, 0, int(n))
+	}
+	s.Close()
+	checkKept(t, open(t, c), n)
+}
+
+// fill writes a file until the disk is full.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for chunk := make([]byte, 4096); err == nil; {
+		_, err = file.Write(chunk)
+	}
+}

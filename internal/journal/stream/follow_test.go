@@ -1,0 +1,200 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// proxy stands between a node and a server; it can be cut, and it can go silent, which no end notices at once.
+type proxy struct {
+	l  net.Listener
+	to string
+
+	mu     sync.Mutex
+	conns  []net.Conn
+	silent bool
+	down   bool
+}
+
+func newProxy(t *testing.T, to string) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{l: l, to: to}
+	t.Cleanup(func() { l.Close(); p.cut() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go p.join(c)
+		}
+	}()
+	return p
+}
+
+func (p *proxy) join(c net.Conn) {
+	far, err := net.Dial("tcp", p.to)
+	p.mu.Lock()
+	refuse := err != nil || p.down
+	if !refuse {
+		p.conns = append(p.conns, c, far)
+	}
+	p.mu.Unlock()
+	if refuse {
+		c.Close()
+		return
+	}
+	pass := func(to, from net.Conn) {
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := from.Read(buf)
+			p.mu.Lock()
+			silent := p.silent
+			p.mu.Unlock()
+			if !silent {
+				to.Write(buf[:n])
+			}
+			if err != nil {
+				to.Close()
+				return
+			}
+		}
+	}
+	go pass(far, c)
+	pass(c, far)
+}
+
+// cut closes all connections.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		c.Close()
+	}
+	p.conns = nil
+}
+
+// set says whether new connections are refused, and whether octets are swallowed.
+func (p *proxy) set(down, silent bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down, p.silent = down, silent
+}
+
+// TestFollowThrough has a node follow while its connection is cut again and again and control restarts; Connect comes before there is anything to connect to.
+func TestFollowThrough(t *testing.T) {
+	c := testConfig(t)
+	s := open(t, c)
+	c.Listen = s.server.addr().String()
+	s.Close()
+	p := newProxy(t, c.Listen)
+	node, err := Connect(t.Context(), NodeConfig{URL: "nats://" + p.l.Addr().String(), Name: "node", Secret: secretOf("node"), Log: testLog(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	beats := make(chan string, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { node.FollowBeats(ctx, func(data []byte) error { beats <- string(data); return nil }) })
+	const n = 300
+	wg.Go(func() { collect(t, node, 0, n) })
+	for i := range uint64(n) {
+		switch {
+		case i%100 == 0: // at the first as well: nothing runs yet
+			s.Close()
+			s = open(t, c)
+		case i%30 == 0:
+			p.cut()
+		}
+		appendOK(t, s, i, "change", payload(i+1))
+	}
+	if err := s.Beat(t.Context(), []byte("the last")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the heartbeat", func() bool { return <-beats == "the last" })
+	cancel()
+	wg.Wait()
+}
+
+// TestFollowPrompt says that a record is there long before it is asked for by the clock.
+func TestFollowPrompt(t *testing.T) {
+	s := open(t, testConfig(t))
+	node := connect(t, s, "node")
+	arrived := make(chan uint64, 10)
+	go node.Follow(t.Context(), 0, func(r Record) error { arrived <- r.Sequence; return nil })
+	appendOK(t, s, 0, "change", nil)
+	<-arrived
+	var worst time.Duration
+	for i := range uint64(50) {
+		appendOK(t, s, i+1, "change", nil)
+		began := time.Now()
+		<-arrived
+		worst = max(worst, time.Since(began))
+	}
+	t.Logf("the latest of 50 came %v after its acknowledgement", worst)
+	if worst > pollInterval/2 {
+		t.Error("records wait for the clock")
+	}
+}
+
+// TestFollowLost ends following where records are gone.
+func TestFollowLost(t *testing.T) {
+	s := open(t, testConfig(t))
+	ctx := t.Context()
+	there, err := s.js.Stream(ctx, auditStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := s.Audit(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := there.Purge(ctx); err == nil {
+		t.Error("what is kept for ever can be purged")
+	}
+	if err := there.DeleteMsg(ctx, 2); err == nil {
+		t.Error("what is kept for ever can be deleted")
+	}
+	// A journal that someone made otherwise is refused, all of it named.
+	c := testConfig(t)
+	s = open(t, c)
+	config := streams(1)[0]
+	if err := s.js.DeleteStream(ctx, journalStream); err != nil {
+		t.Fatal(err)
+	}
+	config.MaxAge, config.DenyDelete = time.Hour, false
+	if _, err := s.js.CreateStream(ctx, config); err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(5) {
+		appendOK(t, s, i, "change", payload(i+1))
+	}
+	if there, err = s.js.Stream(ctx, journalStream); err != nil {
+		t.Fatal(err)
+	}
+	if err := there.DeleteMsg(ctx, 3); err != nil {
+		t.Fatal(err)
+	}
+	last := uint64(0)
+	err = s.Follow(ctx, 0, func(r Record) error { last = r.Sequence; return nil })
+	if !errors.Is(err, ErrLost) || last != 2 {
+		t.Errorf("up to %d: %v", last, err)
+	}
+	s.Close()
+	if _, err := Open(ctx, c); err == nil {
+		t.Error("opened a journal whose records age")
+	} else {
+		fmt.Fprintln(t.Output(), err)
+	}
+}

@@ -1,0 +1,65 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+)
+
+// serverLog passes the server's log lines on, and keeps the fatal one: the server expects its process to end there.
+type serverLog struct {
+	log *slog.Logger
+
+	mu       sync.Mutex
+	err      error
+	minute   time.Time
+	warnings int // in the minute
+}
+
+// maxWarnings bounds the warnings of a minute: a node can cause one by each message it sends.
+const maxWarnings = 30
+
+func (l *serverLog) fatal() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+func (l *serverLog) Noticef(format string, v ...any) { l.line(slog.LevelDebug, format, v) }
+func (l *serverLog) Warnf(format string, v ...any)   { l.line(slog.LevelWarn, format, v) }
+func (l *serverLog) Errorf(format string, v ...any)  { l.line(slog.LevelWarn, format, v) }
+func (l *serverLog) Debugf(format string, v ...any)  { l.line(slog.LevelDebug, format, v) }
+func (l *serverLog) Tracef(format string, v ...any)  { l.line(slog.LevelDebug, format, v) }
+
+func (l *serverLog) Fatalf(format string, v ...any) {
+	l.line(slog.LevelWarn, format, v)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.err = fmt.Errorf(format, v...)
+	}
+}
+
+func (l *serverLog) line(level slog.Level, format string, v []any) {
+	if !l.log.Enabled(context.Background(), level) || level >= slog.LevelWarn && !l.warn() {
+		return
+	}
+	l.log.Log(context.Background(), level, "journal's server: "+strings.TrimSpace(fmt.Sprintf(format, v...)))
+}
+
+// warn counts a warning and says whether it is to be logged.
+func (l *serverLog) warn() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); now.Sub(l.minute) >= time.Minute {
+		l.minute, l.warnings = now, 0
+	}
+	l.warnings++
+	if l.warnings == maxWarnings {
+		l.log.Warn("journal's server: it warns of more, which is left out for up to a minute")
+	}
+	return l.warnings < maxWarnings
+}
