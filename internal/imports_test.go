@@ -34,6 +34,7 @@ var rooms = map[string]struct {
 	"blocklist/feed":          {[]string{"blocklist", "blocklist/guard", "internal/durable"}, "feeds arrive through a dialer they are given, and leave as a set"},
 	"internal/journal/stream": {[]string{"internal/durable"}, "it keeps octets: what records, keys and signatures mean is the journal's"},
 	"internal/journal":        {[]string{"blocklist", "internal/durable", "internal/journal/stream"}, "it changes a set, and knows neither HTTP nor who may ask for what"},
+	"internal/pushapi":        {[]string{"blocklist", "blocklist/guard", "internal/journal", "internal/journal/stream"}, "it decides who may and what is valid; what becomes of it is the journal's"},
 	"internal/journal/mirror": {[]string{"internal/journal"}, "it carries signed octets, which it does not look into"},
 	"internal/web":            {[]string{"blocklist"}, "the page only asks the set"},
 	"internal/admin":          {[]string{"blocklist"}, "what else it tells arrives as a function"},
@@ -50,13 +51,13 @@ var outside = map[string]struct {
 	"github.com/miekg/dns": {[]string{"resolver/uncommon.go", "blocklist/feed/axfr.go", "blocklist/feed/ixfr.go", "blocklist/feed/tsig.go", "internal/dnstest/", "bench/"},
 		"decoded messages allocate: only the complete decoder on the slow path, zone transfers, which no query waits for, and tests use them"},
 	"github.com/prometheus/client_golang": {[]string{"resolver/metrics.go", "resolver/listen/metrics.go", "resolver/upstream/metrics.go",
-		"blocklist/feed/metrics.go", "internal/journal/metrics.go", "internal/admin/", "cmd/"}, "figures are collected in one file a room; blocklist and cache only have Stats"},
+		"blocklist/feed/metrics.go", "internal/journal/metrics.go", "internal/pushapi/metrics.go", "internal/admin/", "cmd/"}, "figures are collected in one file a room; blocklist and cache only have Stats"},
 	"github.com/spf13/cobra":  {[]string{"cmd/"}, "commands are wiring"},
 	"github.com/caarlos0/env": {[]string{"internal/config/"}, "the environment is read in one place"},
 	"github.com/nats-io":      {[]string{"internal/journal/stream/"}, "what the journal is kept on is one room's business: all else knows records, objects and buckets"},
-	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/journal/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
-	"net/http":                {[]string{"blocklist/feed/", "internal/journal/mirror/", "internal/web/", "internal/admin/", "cmd/"}, "the resolver knows no HTTP"},
-	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/dnstest/", "internal/journal/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
+	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/journal/", "internal/pushapi/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
+	"net/http":                {[]string{"blocklist/feed/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "cmd/"}, "the resolver knows no HTTP"},
+	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
 
 func TestImportRules(t *testing.T) {

@@ -1,7 +1,11 @@
 package journal
 
 import (
+	"bufio"
 	"bytes"
+	"fmt"
+	"io"
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -103,4 +107,67 @@ func FromListing(c blocklist.Change) Change {
 		out.Was, out.Do = out.Do, Withdraw
 	}
 	return out
+}
+
+// chunk is how many changes are put over a view at a time: memory stays bounded however many there are.
+const chunk = 50_000
+
+// Apply is a view after changes of a set, however many, read to their end.
+func Apply(view *blocklist.View, set *Set, changes iter.Seq2[Change, error]) (*blocklist.View, error) {
+	pending := make([]Change, 0, chunk)
+	flush := func() error {
+		if len(pending) == 0 {
+			return nil
+		}
+		here, err := translate(view, set, pending)
+		if err == nil {
+			view, err = view.With(view.Info(), here)
+		}
+		pending = pending[:0]
+		return err
+	}
+	for c, err := range changes {
+		if err != nil {
+			return nil, err
+		}
+		if pending = append(pending, c); len(pending) == chunk {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return view, flush()
+}
+
+// ReadChanges reads what follows a set's first line, a change a line, to its end.
+func ReadChanges(r *bufio.Reader) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		for {
+			line, err := ReadLine(r, MaxLine)
+			if err == io.EOF {
+				return
+			}
+			c := Change{}
+			if err == nil {
+				c, err = ParseChange(line)
+			}
+			if !yield(c, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// ReadLine reads a line of at most that many octets, without its end; it is the reader's until the next. A last line without an end counts.
+func ReadLine(r *bufio.Reader, most int) ([]byte, error) {
+	line, err := r.ReadSlice('\n')
+	switch {
+	case err == bufio.ErrBufferFull || len(line) > most+1:
+		return nil, fmt.Errorf("a line of more than %d octets", most)
+	case err == io.EOF && len(line) == 0:
+		return nil, io.EOF
+	case err != nil && err != io.EOF:
+		return nil, err
+	}
+	return bytes.TrimSuffix(line, []byte("\n")), nil
 }

@@ -365,6 +365,9 @@ func (p *Publisher) PutSet(ctx context.Context, f *os.File) (Object, error) {
 	return o, p.put(ctx, f, o.SHA256+SetSuffix)
 }
 
+// Seal signs something with control's key.
+func (p *Publisher) Seal(kind Kind, payload []byte) []byte { return Seal(kind, payload, p.key) }
+
 // SetSuffix ends the names of objects that hold large change sets.
 const SetSuffix = ".set"
 

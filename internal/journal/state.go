@@ -229,6 +229,33 @@ func (st *State) openHeartbeat(data []byte) (Heartbeat, error) {
 	return h, err
 }
 
+// Signers are the keys that signed something and have one of the roles at that time (Unix seconds), by the key ring in force.
+func (st *State) Signers(kind Kind, digest []byte, signatures []Signature, at int64, roles ...Role) []string {
+	if st.ring == nil {
+		return nil
+	}
+	return st.ring.signers(kind, digest, signatures, at, roles...)
+}
+
+// Threshold is what the key ring in force asks for under many changes.
+func (st *State) Threshold() Threshold {
+	if st.ring == nil {
+		return Threshold{}
+	}
+	return st.ring.Threshold
+}
+
+// Roots are the keys that may sign orders and the next key ring.
+func (st *State) Roots() []PublicKey {
+	if st.ring == nil {
+		return nil
+	}
+	return st.ring.roots
+}
+
+// Staged reports whether a node is in the share of nodes that a change set goes to first.
+func Staged(set, node string, of float64) bool { return share(set, node) < of }
+
 // PeekHeartbeat reads what a heartbeat says, whoever signed it.
 func PeekHeartbeat(data []byte) (Heartbeat, error) {
 	h, _, err := peekHeartbeat(data)

@@ -49,6 +49,15 @@ func (s *Stream) Audit(ctx context.Context, data []byte) error {
 	return nil
 }
 
+// LastAudit is the newest audit record, or ErrNone.
+func (s *Stream) LastAudit(ctx context.Context) ([]byte, error) {
+	m, err := s.get(ctx, auditStream, query{Last: auditSubject})
+	if err != nil {
+		return nil, fmt.Errorf("last audit record: %w", err)
+	}
+	return m.data, nil
+}
+
 // Audits hands the audit records from a sequence on to each, in order, and returns after the last.
 func (s *Stream) Audits(ctx context.Context, from uint64, each func(Record) error) error {
 	err := s.all(ctx, auditStream, query{Sequence: max(from, 1)}, func(m message) error {

@@ -1,0 +1,78 @@
+package journal_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+)
+
+// TestFleet has two hundred edges follow one control over NATS, each with a connection, a folder and a set of its own, and says how long a change
+// takes from being kept to being in force on each.
+func TestFleet(t *testing.T) {
+	edges, pushes := 200, 20
+	if testing.Short() {
+		edges, pushes = 40, 10
+	}
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	var mu sync.Mutex
+	kept := map[uint64]time.Time{}
+	arrived := map[uint64][]time.Time{}
+	var all []*journal.Follower
+	for i := range edges {
+		name := fmt.Sprintf("edge%d", i)
+		f, err := journal.NewFollower(journal.FollowerConfig{
+			Dir: filepath.Join(dir, name), Source: overNATS(t, c, name), Trust: k.trust(), Node: journal.Node{ID: name}, Log: logs(t),
+			Changed: func(_, _ *blocklist.View, e journal.Effect) {
+				now := time.Now()
+				mu.Lock()
+				defer mu.Unlock()
+				arrived[e.Record.Version] = append(arrived[e.Record.Version], now)
+			},
+		})
+		if err == nil {
+			err = f.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		running(t, f.Run)
+		all = append(all, f)
+	}
+	first := c.State().Version
+	for _, f := range all {
+		(&edge{Follower: f}).reaches(t, first)
+	}
+	var last uint64
+	for i := range pushes {
+		r := c.push(t, k.set(t, fmt.Sprint("push", i), block(fmt.Sprintf("n%d.example", i))))
+		mu.Lock()
+		kept[r.Version] = time.Now()
+		mu.Unlock()
+		last = r.Version
+		time.Sleep(500 * time.Millisecond)
+	}
+	for _, f := range all {
+		(&edge{Follower: f}).reaches(t, last)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	var took []time.Duration
+	for version, at := range kept {
+		if len(arrived[version]) != edges {
+			t.Errorf("version %d came to %d of %d edges", version, len(arrived[version]), edges)
+		}
+		for _, a := range arrived[version] {
+			took = append(took, max(0, a.Sub(at)))
+		}
+	}
+	slices.Sort(took)
+	t.Logf("%d changes on %d edges, from kept to in force: p50 %v, p99 %v, slowest %v", pushes, edges,
+		took[len(took)/2].Round(100*time.Microsecond), took[len(took)*99/100].Round(100*time.Microsecond), took[len(took)-1].Round(100*time.Microsecond))
+}

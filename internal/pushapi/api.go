@@ -1,0 +1,153 @@
+// Package pushapi is the operators' HTTP API: who may, is it valid, hand it to the journal.
+//
+// A change set goes through the guards, is signed by its author or by control's desk, and is published; or it is held until a second
+// person approves. Every call is in the audit trail, which names who called and never from where.
+package pushapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"golang.org/x/time/rate"
+
+	"rempart/blocklist/guard"
+	"rempart/internal/journal"
+	"rempart/internal/journal/stream"
+)
+
+// Config is what the API needs. The zero value of a limit is its default.
+type Config struct {
+	Control *journal.Control
+	Desk    *journal.SecretKey                // signs for who has a token and no key; an author in the key ring
+	Guards  func() (*guard.Guards, error)     // what changes are judged by
+	Name    func(text string) ([]byte, error) // the canonical wire form of a name as people write it
+	Dir     string                            // for uploads while they are read
+	Version string                            // of the program
+	Log     *slog.Logger                      // nil: none
+
+	MaxChanges int        // in one change set; 2,000,000
+	Rate       rate.Limit // calls a second by one token; 20
+	Burst      int        // of them at once; 50
+}
+
+const (
+	maxJSON     = 4 << 20
+	maxBulk     = 1 << 30
+	bulkStall   = 30 * time.Second // without an octet of an upload
+	maxRefusals = 1000             // that are told one by one
+)
+
+// API is the operators' API. Its methods are safe from any goroutine.
+type API struct {
+	cfg      Config
+	log      *slog.Logger
+	api      huma.API
+	handler  http.Handler
+	tokens   *stream.Bucket
+	holds    *stream.Bucket
+	receipts *stream.Bucket
+	limits   limits
+	audit    auditTrail
+	fleet    fleet
+	counts   counts
+	uploads  chan struct{} // held by each upload under way
+	reads    chan struct{} // held by each reading of the whole journal
+}
+
+// New returns the API; Run must be called for what happens by itself.
+func New(ctx context.Context, cfg Config) (*API, error) {
+	if cfg.Control == nil || cfg.Desk == nil || cfg.Guards == nil || cfg.Name == nil {
+		return nil, errors.New("the push API needs a control, a desk key, guards and names")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.MaxChanges == 0 {
+		cfg.MaxChanges = 2_000_000
+	}
+	if cfg.Rate == 0 {
+		cfg.Rate, cfg.Burst = 20, 50
+	}
+	s := cfg.Control.Stream
+	a := &API{
+		cfg: cfg, log: cfg.Log, tokens: s.Bucket(stream.Tokens), holds: s.Bucket(stream.Holds), receipts: s.Bucket(stream.Receipts),
+		limits: newLimits(cfg.Rate, cfg.Burst), uploads: make(chan struct{}, 2), reads: make(chan struct{}, 1),
+	}
+	a.fleet.init()
+	a.counts.init()
+	if err := a.audit.open(ctx, cfg.Control); err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	config := huma.DefaultConfig("Rempart push API", cfg.Version)
+	config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", nil // its page would load from elsewhere
+	config.Info.Description = "Operators block, allow and withdraw names here; every change is signed, numbered, and in force on every server within a second."
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"token":       {Type: "http", Scheme: "bearer", Description: "A token of rempart token."},
+		"certificate": {Type: "mutualTLS", Description: "A client certificate registered with rempart token --certificate."},
+	}
+	a.api = humago.New(mux, config)
+	a.api.UseMiddleware(a.authenticate)
+	a.register()
+	a.handler = mux
+	return a, nil
+}
+
+// Handler serves /v1/ and the API's document, /openapi.json and /openapi.yaml.
+func (a *API) Handler() http.Handler { return a.handler }
+
+// Server is an HTTP server for the handler, with limits on slow and large requests.
+func Server(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+}
+
+// Role is what somebody may ask for.
+type Role string
+
+// The roles.
+const (
+	Publisher Role = "publisher" // change sets, undo, suspend
+	Approver  Role = "approver"  // release of what is held, undo, suspend
+	Auditor   Role = "auditor"   // reads everything, the audit trail too
+	Node      Role = "node"      // follows the journal
+)
+
+var allRoles = []Role{Publisher, Approver, Auditor, Node}
+
+// may is who may call an operation: any of these roles.
+func may(roles ...Role) map[string]any { return map[string]any{"roles": roles} }
+
+var people = []Role{Publisher, Approver, Auditor}
+
+// problem is an error as RFC 9457 writes it. field is where in the request it is, "" for nowhere.
+func problem(status int, field, detail string) error {
+	if field == "" {
+		return huma.NewError(status, detail)
+	}
+	return huma.NewError(status, detail, &huma.ErrorDetail{Message: detail, Location: field})
+}
+
+// unavailable is the answer when the journal does not take what it should.
+func (a *API) unavailable(what string, err error) error {
+	a.log.Error(what, "err", err)
+	return problem(http.StatusServiceUnavailable, "", what+": nothing was changed that is not told; try again")
+}
+
+// register adds every operation.
+func (a *API) register() {
+	a.registerPush()
+	a.registerHolds()
+	a.registerStages()
+	a.registerNames()
+	a.registerFleet()
+	a.registerTokens()
+	a.registerAudit()
+}
+
+func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }

@@ -1,0 +1,211 @@
+package pushapi
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+)
+
+// Change is a change as people write it: names in any script, dates as RFC 3339.
+type Change struct {
+	Do        journal.Act `json:"do,omitempty" enum:"block,allow,withdraw" default:"block" doc:"What to do."`
+	Name      string      `json:"name" doc:"The name, in ASCII or Unicode." example:"login.bank.example"`
+	Scope     string      `json:"scope,omitempty" enum:"exact,subtree,below" doc:"Which names it reaches; subtree by default. Of a withdrawal, by default whatever there is."`
+	Category  string      `json:"category,omitempty" enum:"malicious,malware,phishing,scam,botnet,stalkerware"`
+	Reason    string      `json:"reason,omitempty" maxLength:"1000"`
+	Authority string      `json:"authority,omitempty" maxLength:"200" doc:"Who decided."`
+	Decision  string      `json:"decision,omitempty" maxLength:"100" doc:"The decision's number with the authority."`
+	Mark      string      `json:"mark,omitempty" enum:"blocked,censored,filtered" doc:"The legal ground: blocked by the operator's own decision (by default), censored by an order from outside, filtered by the subscriber's wish."`
+	Start     *time.Time  `json:"start,omitempty" doc:"From when on; at once by default."`
+	Expiry    *time.Time  `json:"expiry,omitempty" doc:"Until when; for ever by default."`
+	Countries []string    `json:"countries,omitempty" doc:"Where it counts; everywhere by default."`
+	Operators []string    `json:"operators,omitempty" doc:"With which operators it counts; with all by default."`
+}
+
+// signed is the change as an author signs it. Its error is a *journal.Field.
+func (c *Change) signed(name func(string) ([]byte, error)) (journal.Change, error) {
+	out := journal.Change{
+		Do: c.Do, Scope: c.Scope, Category: c.Category, Reason: c.Reason, Authority: c.Authority, Decision: c.Decision, Mark: c.Mark,
+		Countries: c.Countries, Operators: c.Operators,
+	}
+	if out.Do == "" {
+		out.Do = journal.Block
+	}
+	wire, err := name(c.Name)
+	if err != nil {
+		return out, &journal.Field{Name: "name", Why: err.Error()}
+	}
+	out.Name = blocklist.NameText(wire)
+	if c.Start != nil {
+		out.Start = c.Start.Unix()
+	}
+	if c.Expiry != nil {
+		out.Expiry = c.Expiry.Unix()
+	}
+	_, err = out.Listing()
+	return out, err
+}
+
+// Media types of change sets.
+const (
+	TypeJSON   = "application/json"     // a ChangeSet
+	TypeNDJSON = "application/x-ndjson" // a Change a line
+	TypeCSV    = "text/csv"             // the first line names the columns
+	TypeSigned = "application/vnd.rempart.changes"
+)
+
+// ReadChanges reads changes of an NDJSON or CSV type in bounded memory, and calls each with the number of the line: for one that cannot be
+// used, with why. Its error is that the upload as a whole cannot be read, or each's.
+func ReadChanges(r io.Reader, mediaType string, name func(string) ([]byte, error), each func(line int, c journal.Change, bad error) error) error {
+	if mediaType == TypeCSV {
+		return readCSV(r, name, each)
+	}
+	br := bufio.NewReaderSize(r, journal.MaxLine+2)
+	for line := 1; ; line++ {
+		text, err := journal.ReadLine(br, journal.MaxLine)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("line %d: %w", line, err)
+		}
+		if text = bytes.TrimSpace(text); len(text) == 0 {
+			continue
+		}
+		c, bad := parseLine(text, name)
+		if err := each(line, c, bad); err != nil {
+			return err
+		}
+	}
+}
+
+func parseLine(text []byte, name func(string) ([]byte, error)) (journal.Change, error) {
+	var c Change
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return journal.Change{Name: c.Name}, &journal.Field{Name: "line", Why: "not the JSON of a change: " + err.Error()}
+	}
+	if d.More() {
+		return journal.Change{Name: c.Name}, &journal.Field{Name: "line", Why: "more than one JSON value"}
+	}
+	out, err := c.signed(name)
+	if out.Name == "" {
+		out.Name = c.Name
+	}
+	return out, err
+}
+
+// columns are what the first line of a CSV upload may name; countries and operators are separated by spaces.
+var columns = []string{"do", "name", "scope", "category", "reason", "authority", "decision", "mark", "start", "expiry", "countries", "operators"}
+
+func readCSV(r io.Reader, name func(string) ([]byte, error), each func(int, journal.Change, error) error) error {
+	cr := csv.NewReader(&bounded{r: r})
+	cr.ReuseRecord, cr.TrimLeadingSpace = true, true
+	head, err := cr.Read()
+	if err != nil {
+		return fmt.Errorf("line 1: it should name the columns: %w", err)
+	}
+	head = slices.Clone(head)
+	for i, h := range head {
+		head[i] = strings.ToLower(strings.TrimSpace(strings.TrimPrefix(h, "\ufeff")))
+		if !slices.Contains(columns, head[i]) {
+			return fmt.Errorf("line 1: column %q: the first line names the columns, of %s", h, strings.Join(columns, ", "))
+		}
+	}
+	if !slices.Contains(head, "name") {
+		return errors.New(`line 1: no column is called "name"`)
+	}
+	for {
+		row, err := cr.Read()
+		line, _ := cr.FieldPos(0)
+		switch {
+		case err == io.EOF:
+			return nil
+		case errors.Is(err, csv.ErrFieldCount):
+			err = each(line, journal.Change{}, &journal.Field{Name: "line", Why: "not as many columns as the first line"})
+		case err != nil:
+			return err // where the next row begins is not known
+		default:
+			c, bad := csvChange(head, row)
+			out := journal.Change{Name: c.Name}
+			if bad == nil {
+				if out, bad = c.signed(name); out.Name == "" {
+					out.Name = c.Name
+				}
+			}
+			err = each(line, out, bad)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func csvChange(head, row []string) (c Change, err error) {
+	for i, cell := range row {
+		cell = strings.Clone(strings.TrimSpace(cell))
+		if cell == "" {
+			continue
+		}
+		switch head[i] {
+		case "do":
+			c.Do = journal.Act(cell)
+		case "name":
+			c.Name = cell
+		case "scope":
+			c.Scope = cell
+		case "category":
+			c.Category = cell
+		case "reason":
+			c.Reason = cell
+		case "authority":
+			c.Authority = cell
+		case "decision":
+			c.Decision = cell
+		case "mark":
+			c.Mark = cell
+		case "countries":
+			c.Countries = strings.Fields(cell)
+		case "operators":
+			c.Operators = strings.Fields(cell)
+		case "start", "expiry":
+			t, parse := time.Parse(time.RFC3339, cell)
+			if parse != nil {
+				err = &journal.Field{Name: head[i], Why: "a date like 2026-12-31T23:59:59Z"}
+			}
+			if head[i] == "start" {
+				c.Start = &t
+			} else {
+				c.Expiry = &t
+			}
+		}
+	}
+	return c, err
+}
+
+// bounded fails a row that does not end: a quote that is never closed would take in all that follows.
+type bounded struct {
+	r     io.Reader
+	since int
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p[:min(len(p), journal.MaxLine)])
+	if at := bytes.LastIndexByte(p[:n], '\n'); at >= 0 {
+		b.since = n - at - 1
+	} else if b.since += n; b.since > 2*journal.MaxLine {
+		return 0, fmt.Errorf("a line of more than %d octets", journal.MaxLine)
+	}
+	return n, err
+}

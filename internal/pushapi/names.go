@@ -1,0 +1,160 @@
+package pushapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+)
+
+// LogEntry is one act about a name, and who answers for it.
+type LogEntry struct {
+	Version   uint64    `json:"version"`
+	Time      time.Time `json:"time"`
+	By        string    `json:"by" doc:"Whose token, or lists."`
+	Approved  []string  `json:"approved,omitempty"`
+	ID        string    `json:"id" doc:"The change set's."`
+	Comment   string    `json:"comment,omitempty"`
+	Counts    bool      `json:"counts" doc:"False where a guard refused it."`
+	Do        string    `json:"do"`
+	Name      string    `json:"name"`
+	Scope     string    `json:"scope,omitempty"`
+	Category  string    `json:"category,omitempty"`
+	Reason    string    `json:"reason,omitempty"`
+	Authority string    `json:"authority,omitempty"`
+	Decision  string    `json:"decision,omitempty"`
+	Mark      string    `json:"mark,omitempty"`
+	Start     time.Time `json:"start,omitzero"`
+	Expiry    time.Time `json:"expiry,omitzero"`
+	Countries []string  `json:"countries,omitempty"`
+	Operators []string  `json:"operators,omitempty"`
+	List      string    `json:"list,omitempty" doc:"Which list says so, where one does."`
+}
+
+// Claim is what the set holds of a name, or of one above it.
+type Claim struct {
+	Name     string    `json:"name"`
+	Does     string    `json:"does" enum:"block,except,allow"`
+	Scope    string    `json:"scope"`
+	Category string    `json:"category,omitempty"`
+	Mark     string    `json:"mark,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
+	Start    time.Time `json:"start,omitzero"`
+	Expiry   time.Time `json:"expiry,omitzero"`
+	Decision string    `json:"decision,omitempty"`
+	Counts   bool      `json:"counts"`
+	Sources  []string  `json:"sources"`
+}
+
+// NameInfo is what is thought of a name now.
+type NameInfo struct {
+	Name    string  `json:"name"`
+	Verdict string  `json:"verdict" enum:"pass,allow,block"`
+	Version uint64  `json:"version"`
+	Claims  []Claim `json:"claims" doc:"The name's own first, then those of names above it."`
+}
+
+// maxLog is how many acts about a name are told.
+const maxLog = 10_000
+
+type nameInput struct {
+	Name string `path:"name" maxLength:"255"`
+}
+
+func (a *API) registerNames() {
+	huma.Register(a.api, huma.Operation{
+		OperationID: "name", Method: http.MethodGet, Path: "/v1/names/{name}", Summary: "Say what is thought of a name, and why", Metadata: may(people...),
+		Tags: []string{"names"}, Security: secured,
+	}, a.name)
+	huma.Register(a.api, huma.Operation{
+		OperationID: "log", Method: http.MethodGet, Path: "/v1/names/{name}/log", Summary: "Say every change that ever touched a name",
+		Description: "The oldest first: by whom, why, on whose authority, until when. It reads the whole journal.",
+		Metadata:    may(people...), Tags: []string{"names"}, Security: secured,
+	}, a.history)
+}
+
+func (a *API) canonical(text string) ([]byte, error) {
+	wire, err := a.cfg.Name(text)
+	if err != nil {
+		return nil, problem(http.StatusUnprocessableEntity, "path.name", err.Error())
+	}
+	return wire, nil
+}
+
+func (a *API) name(_ context.Context, in *nameInput) (*struct{ Body NameInfo }, error) {
+	wire, err := a.canonical(in.Name)
+	if err != nil {
+		return nil, err
+	}
+	view := a.cfg.Control.State().View()
+	out := &struct{ Body NameInfo }{NameInfo{
+		Name: blocklist.NameText(wire), Verdict: view.Match(wire, blocklist.AllCategories, time.Now().Unix()).Action.String(), Version: view.Version(), Claims: []Claim{},
+	}}
+	for rest := wire; len(rest) > 1; rest = rest[1+int(rest[0]):] {
+		for _, e := range view.Claims(rest) {
+			out.Body.Claims = append(out.Body.Claims, Claim{
+				Name: e.Name, Does: [...]string{blocklist.Block: "block", blocklist.Except: "except", blocklist.Allow: "allow"}[e.Decision],
+				Scope: e.Scope.String(), Category: e.Category.String(), Mark: journal.MarkText(e.Mark), Since: at(e.Since), Start: at(e.Start), Expiry: at(e.Expiry),
+				Decision: e.ID, Counts: e.Counts, Sources: e.Sources,
+			})
+		}
+	}
+	return out, nil
+}
+
+// at is a moment, zero for none.
+func at(unix int64) time.Time {
+	if unix == 0 {
+		return time.Time{}
+	}
+	return time.Unix(unix, 0).UTC()
+}
+
+func (a *API) history(ctx context.Context, in *nameInput) (*struct {
+	Body struct {
+		Name string     `json:"name"`
+		Log  []LogEntry `json:"log"`
+		More bool       `json:"more,omitempty" doc:"There is more than is told."`
+	}
+}, error) {
+	wire, err := a.canonical(in.Name)
+	if err != nil {
+		return nil, err
+	}
+	select { // it reads the whole journal: one at a time
+	case a.reads <- struct{}{}:
+		defer func() { <-a.reads }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	out := &struct {
+		Body struct {
+			Name string     `json:"name"`
+			Log  []LogEntry `json:"log"`
+			More bool       `json:"more,omitempty" doc:"There is more than is told."`
+		}
+	}{}
+	out.Body.Name, out.Body.Log = blocklist.NameText(wire), []LogEntry{}
+	err = a.cfg.Control.History(ctx, out.Body.Name, func(t journal.Told) error {
+		if len(out.Body.Log) == maxLog {
+			out.Body.More = true
+			return nil
+		}
+		c := t.Change
+		out.Body.Log = append(out.Body.Log, LogEntry{
+			Version: t.Record.Version, Time: time.UnixMilli(t.Record.Time).UTC(), By: t.Record.By, Approved: t.Record.Approved,
+			ID: t.Set.ID, Comment: t.Set.Comment, Counts: t.Counts, Do: string(c.Do), Name: c.Name, Scope: c.Scope, Category: c.Category,
+			Reason: c.Reason, Authority: c.Authority, Decision: c.Decision, Mark: c.Mark, Start: at(c.Start), Expiry: at(c.Expiry),
+			Countries: c.Countries, Operators: c.Operators, List: c.Source,
+		})
+		return nil
+	})
+	if err != nil {
+		return nil, a.unavailable("the journal cannot be read", err)
+	}
+	return out, nil
+}

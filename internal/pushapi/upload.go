@@ -1,0 +1,293 @@
+package pushapi
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha512"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"iter"
+	"os"
+
+	"rempart/blocklist"
+	"rempart/blocklist/guard"
+	"rempart/internal/journal"
+)
+
+// Refusal is why an entry of a change set does not count.
+type Refusal struct {
+	Line  int    `json:"line" doc:"Of the upload, or the place in the list of changes, from 1."`
+	Name  string `json:"name,omitempty"`
+	Guard string `json:"guard" doc:"The guard that refuses it, or the field that is wrong."`
+	Why   string `json:"why"`
+}
+
+// upload is a change set on its way in: what an author signs is in a file, so that its size does not matter.
+type upload struct {
+	set        *journal.Set
+	file       *os.File // the octets that are signed: the set's line, a line each change
+	out        *bufio.Writer
+	enc        *json.Encoder
+	digest     hash.Hash // of them
+	signatures []journal.Signature
+
+	lines    int   // changes in the file
+	accepted int   // those that count
+	skip     []int // those that do not, by their place in the file
+	refused  []Refusal
+	refusals int
+	held     []Refusal // what a person must look at first
+	holds    int
+	added    int // names that were not blocked
+	removed  int
+	scoped   bool // something counts for some nodes only
+}
+
+func newUpload(dir string, set *journal.Set) (*upload, error) {
+	f, err := os.CreateTemp(dir, ".upload-*.tmp")
+	if err != nil {
+		return nil, err
+	}
+	u := &upload{set: set, file: f, digest: sha512.New()}
+	u.out = bufio.NewWriterSize(io.MultiWriter(f, u.digest), 256<<10)
+	u.enc = json.NewEncoder(u.out)
+	u.enc.SetEscapeHTML(false)
+	return u, nil
+}
+
+func (u *upload) close() {
+	if u != nil && u.file != nil {
+		name := u.file.Name()
+		u.file.Close()
+		os.Remove(name)
+	}
+}
+
+// sum is the digest of what was written.
+func (u *upload) sum() ([]byte, error) {
+	if err := u.out.Flush(); err != nil {
+		return nil, err
+	}
+	return u.digest.Sum(nil), nil
+}
+
+// changes are those that count, read again.
+func (u *upload) changes() iter.Seq2[journal.Change, error] {
+	return func(yield func(journal.Change, error) bool) {
+		if _, err := u.file.Seek(0, io.SeekStart); err != nil {
+			yield(journal.Change{}, err)
+			return
+		}
+		r := bufio.NewReaderSize(u.file, journal.MaxLine+2)
+		if _, err := journal.ReadLine(r, journal.MaxLine); err != nil {
+			yield(journal.Change{}, err)
+			return
+		}
+		skip, at := u.skip, 0
+		for c, err := range journal.ReadChanges(r) {
+			skipped := len(skip) > 0 && skip[0] == at
+			if at++; skipped {
+				skip = skip[1:]
+				continue
+			}
+			if !yield(c, err) {
+				return
+			}
+		}
+	}
+}
+
+// payload is what is signed, of one that fits a record.
+func (u *upload) payload() ([]byte, error) {
+	if _, err := u.file.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(u.file, journal.MaxSet+1))
+}
+
+// small reports whether it fits a record.
+func (u *upload) small() bool {
+	info, err := u.file.Stat()
+	return err == nil && u.lines <= journal.MaxChanges && info.Size() <= journal.MaxSet
+}
+
+// judging is how the entries of an upload are judged: by the guards, and by the state they are to change.
+type judging struct {
+	view   *blocklist.View
+	guards *guard.Guards
+	now    int64
+	most   int
+}
+
+// errTooMany ends the reading of an upload.
+var errTooMany = errors.New("too many changes")
+
+// take judges a change. One that is refused still stands in what an author signed: signed says that.
+func (j *judging) take(u *upload, line int, c journal.Change, bad error, signed bool) error {
+	if u.lines+u.refusals >= j.most {
+		return fmt.Errorf("%w: %d at most in one change set", errTooMany, j.most)
+	}
+	refusal := j.judge(u, line, c, bad)
+	if refusal != nil {
+		if u.refusals++; len(u.refused) < maxRefusals {
+			u.refused = append(u.refused, *refusal)
+		}
+	}
+	if refusal == nil || signed {
+		if refusal != nil {
+			u.skip = append(u.skip, u.lines)
+		} else {
+			u.accepted++
+			u.scoped = u.scoped || !c.Everywhere()
+		}
+		u.lines++
+	}
+	if refusal == nil && !signed {
+		return u.enc.Encode(&c)
+	}
+	return nil
+}
+
+// judge says why an entry does not count, and notes what it holds up.
+func (j *judging) judge(u *upload, line int, c journal.Change, bad error) *Refusal {
+	if field := (*journal.Field)(nil); errors.As(bad, &field) {
+		return &Refusal{line, cut(c.Name), field.Name, field.Why}
+	} else if bad != nil {
+		return &Refusal{line, cut(c.Name), "line", bad.Error()}
+	}
+	l, err := c.Listing()
+	if err != nil {
+		return &Refusal{line, cut(c.Name), "line", err.Error()}
+	}
+	if l.Expiry != 0 && l.Expiry <= j.now {
+		return &Refusal{line, c.Name, "expiry", "it is over already"}
+	}
+	switch c.Do {
+	case journal.Withdraw:
+		if len(j.view.Claims(l.Name)) > 0 {
+			u.removed++
+		}
+		return nil
+	case journal.Allow: // what must not be blocked as a whole must not be unblocked as a whole either
+		l.Decision = blocklist.Block
+		if f := j.guards.Check(l); f.Guard == guard.PublicSuffix || f.Guard == guard.Name {
+			return &Refusal{line, c.Name, f.Guard.String(), "an allow of it would unblock names that have nothing to do with each other"}
+		}
+		return nil
+	}
+	switch f := j.guards.Check(l); f.Outcome {
+	case guard.Refuse:
+		return &Refusal{line, c.Name, f.Guard.String(), f.Explain(l.Name)}
+	case guard.Hold:
+		if u.holds++; len(u.held) < maxRefusals {
+			u.held = append(u.held, Refusal{line, c.Name, f.Guard.String(), f.Explain(l.Name)})
+		}
+	}
+	if v := j.view.Match(l.Name, blocklist.AllCategories, j.now); v.Action == blocklist.Pass {
+		u.added++
+	}
+	return nil
+}
+
+// mass holds what would make another set of it.
+func (j *judging) mass(u *upload) {
+	have := j.view.Stats().Names
+	for _, after := range []int{have + u.added, max(0, have-u.removed)} {
+		if f := guard.MassChange(have, after, guard.Bounds{}); f.Outcome != guard.Pass {
+			u.holds++
+			u.held = append(u.held, Refusal{Guard: f.Guard.String(), Why: "the set as a whole: " + f.Explain(nil)})
+		}
+	}
+}
+
+func cut(name string) string {
+	if len(name) > 300 {
+		return name[:300] + "…"
+	}
+	return name
+}
+
+// readSigned reads what an author signed, whole, and judges each change; signatures are checked by the caller, over the digest.
+func (j *judging) readSigned(r io.Reader, dir string) (*upload, error) {
+	br := bufio.NewReaderSize(r, journal.MaxLine+2)
+	var head []byte
+	for {
+		line, err := journal.ReadLine(br, 1000)
+		if err != nil {
+			return nil, fmt.Errorf("it ends among its signatures: %w", err)
+		}
+		if head = append(append(head, line...), '\n'); len(line) == 0 {
+			break
+		}
+		if len(head) > 16<<10 {
+			return nil, errors.New("it has no end of signatures")
+		}
+	}
+	s, err := journal.Unseal(journal.KindChanges, head)
+	if err != nil {
+		return nil, err
+	}
+	line, err := journal.ReadLine(br, journal.MaxLine)
+	if err != nil {
+		return nil, fmt.Errorf("its first line: %w", err)
+	}
+	first := bytes.Clone(line)
+	set, err := journal.ParseSet(first)
+	if err != nil {
+		return nil, err
+	}
+	u, err := newUpload(dir, set)
+	if err != nil {
+		return nil, err
+	}
+	u.signatures = s.Signatures
+	write := func(line []byte) error {
+		_, err := u.out.Write(append(line[:len(line):len(line)], '\n'))
+		return err
+	}
+	if err = write(first); err != nil {
+		return u, err
+	}
+	for n := 1; ; n++ {
+		line, err := journal.ReadLine(br, journal.MaxLine)
+		if err == io.EOF {
+			return u, nil
+		}
+		if err == nil {
+			err = write(line)
+		}
+		if err != nil {
+			return u, fmt.Errorf("change %d: %w", n, err)
+		}
+		c, err := journal.ParseChange(line)
+		if err != nil {
+			return u, fmt.Errorf("change %d: %w", n, err) // no edge would read on
+		}
+		if c.Source != "" {
+			return u, fmt.Errorf("change %d: source: what lists say is not pushed", n)
+		}
+		if err := j.take(u, n, c, nil, true); err != nil {
+			return u, err
+		}
+	}
+}
+
+// readAll judges changes that came as one JSON document.
+func (j *judging) readAll(u *upload, changes []Change, name func(string) ([]byte, error)) error {
+	if err := u.enc.Encode(u.set); err != nil {
+		return err
+	}
+	for i := range changes {
+		c, bad := changes[i].signed(name)
+		if c.Name == "" {
+			c.Name = changes[i].Name
+		}
+		if err := j.take(u, i+1, c, bad, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
