@@ -33,6 +33,7 @@ var rooms = map[string]struct {
 	"blocklist/guard":   {[]string{"blocklist"}, "guards are pure checks: feeds and pushes pass the same ones"},
 	"blocklist/feed":    {[]string{"blocklist", "blocklist/guard", "internal/durable"}, "feeds arrive through a dialer they are given, and leave as a set"},
 	"internal/web":      {[]string{"blocklist"}, "the page only asks the set"},
+	"internal/rpz":      {[]string{"blocklist"}, "policy zones are what the set says, whoever changes it"},
 	"internal/admin":    {[]string{"blocklist"}, "what else it tells arrives as a function"},
 	"internal/dnstest":  {nil, "tests of any room use it"},
 
@@ -44,13 +45,13 @@ var outside = map[string]struct {
 	may []string
 	why string
 }{
-	"github.com/miekg/dns": {[]string{"resolver/uncommon.go", "blocklist/feed/axfr.go", "blocklist/feed/ixfr.go", "blocklist/feed/tsig.go", "internal/dnstest/", "bench/"},
+	"github.com/miekg/dns": {[]string{"resolver/uncommon.go", "blocklist/feed/axfr.go", "blocklist/feed/ixfr.go", "blocklist/feed/tsig.go", "internal/rpz/", "internal/dnstest/", "bench/"},
 		"decoded messages allocate: only the complete decoder on the slow path, zone transfers, which no query waits for, and tests use them"},
 	"github.com/prometheus/client_golang": {[]string{"resolver/metrics.go", "resolver/listen/metrics.go", "resolver/upstream/metrics.go",
-		"blocklist/feed/metrics.go", "internal/admin/", "cmd/"}, "figures are collected in one file a room; blocklist and cache only have Stats"},
+		"blocklist/feed/metrics.go", "internal/rpz/metrics.go", "internal/admin/", "cmd/"}, "figures are collected in one file a room; blocklist and cache only have Stats"},
 	"github.com/spf13/cobra":  {[]string{"cmd/"}, "commands are wiring"},
 	"github.com/caarlos0/env": {[]string{"internal/config/"}, "the environment is read in one place"},
-	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
+	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/rpz/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
 	"net/http":                {[]string{"blocklist/feed/", "internal/web/", "internal/admin/", "cmd/"}, "the resolver knows no HTTP"},
 	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/dnstest/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
