@@ -49,6 +49,9 @@ func (b *builder) next(ctx context.Context, before *state, view *blocklist.View,
 	if before != nil && view.Version() <= before.view.Version() {
 		return before, nil
 	}
+	if before != nil {
+		at = max(at, before.at) // a clock that was set back brings nothing back
+	}
 	if before != nil && names != nil && b.due.known(at) {
 		if st := b.nearby(before, view, at, append(b.due.popped(at), names...)); st != nil {
 			return st, nil

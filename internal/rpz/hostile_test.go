@@ -187,7 +187,9 @@ func TestGarbage(t *testing.T) {
 // TestSlowReader does not read what it asked for.
 func TestSlowReader(t *testing.T) {
 	s := serve(t, manyNames(t, 200_000), nil)
+	s.mu.Lock()
 	s.limits.write = 50 * time.Millisecond
+	s.mu.Unlock()
 	packed, _, err := dns.TsigGenerate(axfr(), testSecret, "", false)
 	if err != nil {
 		t.Fatal(err)

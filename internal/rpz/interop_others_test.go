@@ -113,7 +113,7 @@ policy.add(function () return function (state, req) stub(state, req) end end) --
 policy.add(policy.rpz(policy.DENY, %q, true))
 `, p.port(), at(u.Addr.String()), zone))
 		p.start(t, "kresd", "-n", "-q", "-c", conf, p.dir)
-		return secondary{program: p, answers: Resolver{Addr: p.addr, Zones: []string{"blocked"}}, after: put}
+		return secondary{program: p, answers: Resolver{Addr: p.addr, Zones: []string{"blocked"}}, namesOnly: true, after: put}
 	})
 }
 

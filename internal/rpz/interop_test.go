@@ -77,6 +77,11 @@ func bigView(t testing.TB, size int) (*blocklist.View, [][]byte) {
 			t.Fatal(err)
 		}
 	}
+	for _, p := range []string{"203.0.113.0/24", "2001:db8:0:1::2/128", "2001:db8:5::/48"} {
+		if err := b.Add(blocklist.Listing{Prefix: netip.MustParsePrefix(p)}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var buf bytes.Buffer
 	err := blocklist.Compile(&buf, blocklist.Info{Version: 1}, b.Input(blocklist.Source{Name: "a"}), operator.Input(blocklist.Source{Name: "operator"}))
 	if err != nil {
@@ -214,8 +219,9 @@ func patience() time.Duration {
 // secondary is a resolver that follows the zone.
 type secondary struct {
 	*program
-	answers Resolver // how to understand it
-	after   func()   // done after a change, where it does not follow by itself
+	answers   Resolver // how to understand it
+	namesOnly bool     // it does not judge addresses
+	after     func()   // done after a change, where it does not follow by itself
 }
 
 // scenario has a resolver load the zone, follow a change, and judge as the set does all along.
@@ -227,8 +233,11 @@ func scenario(t *testing.T, change func(*Config), start func(*testing.T, *servin
 	}
 	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
 		addr := originAddr
-		if dns.CanonicalName(q.Msg.Question[0].Name) == testPage+"." {
+		switch dns.CanonicalName(q.Msg.Question[0].Name) {
+		case testPage + ".":
 			addr = pageAddr
+		case "address.test.":
+			addr = "203.0.113.7"
 		}
 		if q.Msg.Question[0].Qtype != dns.TypeA {
 			dnstest.Rcode(dns.RcodeSuccess)(q)
@@ -239,6 +248,9 @@ func scenario(t *testing.T, change func(*Config), start func(*testing.T, *servin
 	s := serve(t, view, change)
 	p := start(t, s, u)
 	p.agrees(t, s, sample, fmt.Sprintf("%d names loaded", interopSize()))
+	if blocked, err := p.answers.Blocked(t.Context(), wireOf("address.test")); err != nil || blocked == p.namesOnly {
+		t.Errorf("a name that leads to a blocked address: blocked %v, %v", blocked, err)
+	}
 
 	withdrawn := listing("a", "leaving.bad.test", blocklist.Subtree, blocklist.Block)
 	withdrawn.Withdraw = true

@@ -66,6 +66,7 @@ type Listeners struct {
 // Run looks through the set, then serves the zones, and follows Changed, until ctx ends. It returns when all it began has ended.
 func (s *Server) Run(ctx context.Context, l Listeners) error {
 	if len(l.TLS) > 0 && s.cfg.TLS == nil {
+		s.stop(l)
 		return errors.New("response policy zones: there are listeners for TLS, but no certificate")
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -125,8 +126,9 @@ func (s *Server) packets(ctx context.Context, c net.PacketConn) {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil {
-			continue // of one datagram, as an ICMP error that came back
+		if err != nil { // of one datagram most often, as an ICMP error that came back
+			sleep(ctx, acceptPause)
+			continue
 		}
 		_, _ = s.answer(ctx, buf[:n], addrOf(from), false, func(msg []byte) error {
 			_, err := c.WriteTo(msg, from)

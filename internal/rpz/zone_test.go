@@ -95,19 +95,19 @@ func texts(all map[string]rule) map[string]rule {
 // lookup finds what a resolver does with a name: the name itself first, then the longest wildcard. asDNS lets no wildcard reach past a name that
 // exists.
 func lookup(all map[string]rule, exists map[string]bool, name []byte, asDNS bool) rule {
-	key := string(name[:len(name)-1])
-	if r, ok := all[key]; ok {
+	own := string(name[:len(name)-1])
+	if r, ok := all[own]; ok {
 		return r
 	}
-	if asDNS && exists[key] {
+	if asDNS && exists[own] {
 		return none
 	}
 	for n := parent(name); ; n = parent(n) {
-		key := string(n[:len(n)-1])
-		if r, ok := all["\x01*"+key]; ok {
+		above := n[:len(n)-1]
+		if r, ok := all["\x01*"+string(above)]; ok {
 			return r
 		}
-		if asDNS && exists[key] || len(n) == 1 {
+		if asDNS && exists[string(above)] || len(n) == 1 {
 			return none
 		}
 	}
