@@ -323,6 +323,9 @@ func TestBIND(t *testing.T) {
 		return secondary{program: p, answers: Resolver{Addr: p.addr, Page: testPage, Zones: []string{testZoneName}}}
 	})
 	followed(t, s)
+	if said := p.said.String(); strings.Contains(said, "invalid") {
+		t.Errorf("named does not take a record:\n%s", said)
+	}
 }
 
 // named starts BIND. transport is what stands after the primary's key.
@@ -335,11 +338,10 @@ options {
 	listen-on port %s { 127.0.0.1; }; listen-on-v6 { none; };
 	recursion yes; dnssec-validation no; notify no; allow-transfer { none; };
 	forward only; forwarders port %d { 127.0.0.1; };
-	response-policy { zone %q max-policy-ttl 30; } qname-wait-recurse no min-update-interval 1;
+	response-policy { zone %q log no max-policy-ttl 30; } qname-wait-recurse no min-update-interval 1;
 	empty-zones-enable no;
 };
 controls { };
-logging { category rpz { null; }; };
 zone %q { type secondary; file "zone"; masterfile-format raw; primaries { %s port %s key %q %s; }; allow-notify { key %q; }; };
 `, strings.Join(more, "\n"), testKeyName, testSecret, p.dir, p.port(), u.Addr.Port(), testZoneName, testZoneName, host, port, testKeyName, transport, testKeyName))
 	p.start(t, "named", "-g", "-n", "1", "-c", conf)

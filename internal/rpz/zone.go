@@ -54,8 +54,8 @@ type record struct {
 }
 
 // The zone must make a resolver say of every name what Match says. Resolvers look for the name itself, then for the longest wildcard above it;
-// some as DNS does (RFC 4592 section 3.3.1: a wildcard does not reach past a name that exists, even one that exists only because something
-// stands below it), others whatever exists in between. Written so that both find the same:
+// some, as BIND, as DNS does (RFC 4592 section 3.3.1: a wildcard does not reach past a name that exists, even one that exists only because
+// something stands below it), others whatever exists in between. Written so that both find the same:
 //
 //   - A listed name has records where Match says something else of it, or of what is below it, than of what is below its
 //     parent. Both are then written, unless there is nothing to say and no wildcard above to stop.

@@ -95,11 +95,11 @@ func texts(all map[string]rule) map[string]rule {
 // lookup finds what a resolver does with a name: the name itself first, then the longest wildcard. asDNS lets no wildcard reach past a name that
 // exists.
 func lookup(all map[string]rule, exists map[string]bool, name []byte, asDNS bool) rule {
-	own := string(name[:len(name)-1])
-	if r, ok := all[own]; ok {
+	own := name[:len(name)-1]
+	if r, ok := all[string(own)]; ok {
 		return r
 	}
-	if asDNS && exists[own] {
+	if asDNS && exists[string(own)] {
 		return none
 	}
 	for n := parent(name); ; n = parent(n) {
