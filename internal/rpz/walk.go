@@ -34,8 +34,8 @@ func walk(view *blocklist.View, each func(name []byte) error) ([]netip.Prefix, i
 		}
 	}
 	err := walkSnapshot(view.Snapshot(), &prefixes, func(name []byte) error {
-		if over != nil && len(over.Claims(name)) > 0 {
-			return nil // was met in the overlay
+		if over != nil && (len(over.Claims(name)) > 0 || len(view.Claims(name)) == 0) {
+			return nil // was met in the overlay, or is gone
 		}
 		return each(name)
 	})
