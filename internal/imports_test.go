@@ -37,6 +37,7 @@ var rooms = map[string]struct {
 	"internal/pushapi":        {[]string{"blocklist", "blocklist/guard", "internal/journal", "internal/journal/stream"}, "it decides who may and what is valid; what becomes of it is the journal's"},
 	"internal/journal/mirror": {[]string{"internal/journal"}, "it carries signed octets, which it does not look into"},
 	"internal/web":            {[]string{"blocklist"}, "the page only asks the set"},
+	"internal/rpz":            {[]string{"blocklist"}, "policy zones are what the set says, whoever changes it"},
 	"internal/admin":          {[]string{"blocklist"}, "what else it tells arrives as a function"},
 	"internal/dnstest":        {nil, "tests of any room use it"},
 
@@ -48,14 +49,14 @@ var outside = map[string]struct {
 	may []string
 	why string
 }{
-	"github.com/miekg/dns": {[]string{"resolver/uncommon.go", "blocklist/feed/axfr.go", "blocklist/feed/ixfr.go", "blocklist/feed/tsig.go", "internal/dnstest/", "bench/"},
+	"github.com/miekg/dns": {[]string{"resolver/uncommon.go", "blocklist/feed/axfr.go", "blocklist/feed/ixfr.go", "blocklist/feed/tsig.go", "internal/rpz/", "internal/dnstest/", "bench/"},
 		"decoded messages allocate: only the complete decoder on the slow path, zone transfers, which no query waits for, and tests use them"},
 	"github.com/prometheus/client_golang": {[]string{"resolver/metrics.go", "resolver/listen/metrics.go", "resolver/upstream/metrics.go",
-		"blocklist/feed/metrics.go", "internal/journal/metrics.go", "internal/pushapi/metrics.go", "internal/admin/", "cmd/"}, "figures are collected in one file a room; blocklist and cache only have Stats"},
+		"blocklist/feed/metrics.go", "internal/journal/metrics.go", "internal/pushapi/metrics.go", "internal/rpz/metrics.go", "internal/admin/", "cmd/"}, "figures are collected in one file a room; blocklist and cache only have Stats"},
 	"github.com/spf13/cobra":  {[]string{"cmd/"}, "commands are wiring"},
 	"github.com/caarlos0/env": {[]string{"internal/config/"}, "the environment is read in one place"},
 	"github.com/nats-io":      {[]string{"internal/journal/stream/"}, "what the journal is kept on is one room's business: all else knows records, objects and buckets"},
-	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/journal/", "internal/pushapi/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
+	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
 	"net/http":                {[]string{"blocklist/feed/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "cmd/"}, "the resolver knows no HTTP"},
 	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }

@@ -1,0 +1,348 @@
+package rpz
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"rempart/blocklist"
+	"rempart/internal/dnstest"
+)
+
+// Other people's resolvers, as secondaries. What is not installed is skipped, or fails the test where REMPART_INTEROP is "require".
+
+const (
+	pageAddr   = "198.51.100.1"
+	originAddr = "192.0.2.1"
+)
+
+// scenarioViews: what is listed beside many names, and who is blocked before and after a change.
+var (
+	scenarioListings = []blocklist.Change{
+		listing("a", "exact.bad.test", blocklist.Exact, blocklist.Block),
+		listing("a", "below.bad.test", blocklist.Below, blocklist.Block),
+		listing("a", "tree.bad.test", blocklist.Subtree, blocklist.Block),
+		listing("a", "twice.deep.tree.bad.test", blocklist.Subtree, blocklist.Block),
+		listing("a", "leaving.bad.test", blocklist.Subtree, blocklist.Block),
+		listing("operator", "good.other.tree.bad.test", blocklist.Exact, blocklist.Allow),
+		listing("a", "allowed.test", blocklist.Subtree, blocklist.Block),
+		listing("operator", "allowed.test", blocklist.Subtree, blocklist.Allow),
+		listing("a", "later.allowed.test", blocklist.Subtree, blocklist.Block),
+	}
+	scenarioNames = strings.Fields(`exact.bad.test www.exact.bad.test below.bad.test www.below.bad.test a.b.below.bad.test
+		tree.bad.test www.tree.bad.test deep.tree.bad.test other.deep.tree.bad.test twice.deep.tree.bad.test x.twice.deep.tree.bad.test
+		good.other.tree.bad.test x.good.other.tree.bad.test other.tree.bad.test y.other.tree.bad.test
+		leaving.bad.test www.leaving.bad.test arriving.bad.test www.arriving.bad.test innocent.test bad.test
+		allowed.test www.allowed.test later.allowed.test x.later.allowed.test n0.d0.many.test www.n0.d0.many.test other.d0.many.test`)
+)
+
+// bigView is the scenario's listings and so many names more, real ones where there are any.
+func bigView(t testing.TB, size int) (*blocklist.View, [][]byte) {
+	t.Helper()
+	b := blocklist.NewBuilder()
+	var sample [][]byte
+	add := func(name []byte) {
+		if err := b.Add(blocklist.Listing{Name: name, Scope: blocklist.Subtree}); err != nil {
+			t.Fatal(err)
+		}
+		if b.Len()%(size/50) == 0 {
+			sample = append(sample, bytes.Clone(name))
+		}
+	}
+	realNames(t, size*7/10, add)
+	for i := 0; b.Len() < size; i++ {
+		add(wireOf(fmt.Sprintf("n%d.d%d.many.test", i, i%9973)))
+	}
+	operator := blocklist.NewBuilder()
+	for _, c := range scenarioListings {
+		of := b
+		if c.Source.Name == "operator" {
+			of = operator
+		}
+		if err := of.Add(c.Listing); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range []string{"203.0.113.0/24", "2001:db8:0:1::2/128", "2001:db8:5::/48"} {
+		if err := b.Add(blocklist.Listing{Prefix: netip.MustParsePrefix(p)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var buf bytes.Buffer
+	err := blocklist.Compile(&buf, blocklist.Info{Version: 1}, b.Input(blocklist.Source{Name: "a"}), operator.Input(blocklist.Source{Name: "operator"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := blocklist.Open(buf.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blocklist.NewView(s, nil), sample
+}
+
+// realNames adds some of the shared real names, if they are there.
+func realNames(t testing.TB, count int, add func([]byte)) {
+	f, err := os.Open("../../../shared/data/scale/threat-names-5041083.sorted.txt.gz")
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(z)
+	for i := 0; lines.Scan() && count > 0; i++ {
+		text := lines.Text()
+		if i%5 > 0 || !strings.Contains(text, ".") || strings.HasSuffix(text, ".onion") {
+			continue
+		}
+		if name, err := blocklist.AppendName(nil, text); err == nil {
+			add(name)
+			count--
+		}
+	}
+}
+
+// program starts a resolver, which ends with the test.
+type program struct {
+	dir  string
+	addr string // of its DNS
+	said output
+}
+
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// newProgram gives a program a folder and a free port.
+func newProgram(t *testing.T, name string) *program {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		if os.Getenv("REMPART_INTEROP") == "require" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	p := &program{dir: t.TempDir()}
+	stream, packet := listenBoth(t)
+	p.addr = stream.Addr().String()
+	stream.Close()
+	packet.Close()
+	return p
+}
+
+func (p *program) port() string {
+	_, port, _ := net.SplitHostPort(p.addr)
+	return port
+}
+
+func (p *program) write(t *testing.T, file, text string) string {
+	t.Helper()
+	path := filepath.Join(p.dir, file)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func (p *program) start(t *testing.T, name string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Dir = p.dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.dir, "LC_ALL=C"}
+	cmd.Stdout, cmd.Stderr = &p.said, &p.said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+		if t.Failed() {
+			said := p.said.String()
+			t.Logf("%s wrote:\n%s", name, said[max(0, len(said)-8000):])
+		}
+	})
+}
+
+// size is how many names the zone has.
+func interopSize() int {
+	if testing.Short() {
+		return 20_000
+	}
+	return 1_000_000
+}
+
+// patience is for a resolver to load them.
+func patience() time.Duration {
+	if testing.Short() {
+		return 20 * time.Second
+	}
+	return 3 * time.Minute
+}
+
+// secondary is a resolver that follows the zone.
+type secondary struct {
+	*program
+	answers   Resolver // how to understand it
+	namesOnly bool     // it does not judge addresses
+	after     func()   // done after a change, where it does not follow by itself
+}
+
+// scenario has a resolver load the zone, follow a change, and judge as the set does all along.
+func scenario(t *testing.T, change func(*Config), start func(*testing.T, *serving, *dnstest.Upstream) secondary) *serving {
+	t.Helper()
+	view, sample := bigView(t, interopSize())
+	for _, text := range scenarioNames {
+		sample = append(sample, wireOf(text))
+	}
+	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
+		addr := originAddr
+		switch dns.CanonicalName(q.Msg.Question[0].Name) {
+		case testPage + ".":
+			addr = pageAddr
+		case "address.test.":
+			addr = "203.0.113.7"
+		}
+		if q.Msg.Question[0].Qtype != dns.TypeA {
+			dnstest.Rcode(dns.RcodeSuccess)(q)
+			return
+		}
+		dnstest.Answer("@ 300 IN A " + addr)(q)
+	})
+	s := serve(t, view, change)
+	p := start(t, s, u)
+	p.agrees(t, s, sample, fmt.Sprintf("%d names loaded", interopSize()))
+	if blocked, err := p.answers.Blocked(t.Context(), wireOf("address.test")); err != nil || blocked == p.namesOnly {
+		t.Errorf("a name that leads to a blocked address: blocked %v, %v", blocked, err)
+	}
+
+	withdrawn := listing("a", "leaving.bad.test", blocklist.Subtree, blocklist.Block)
+	withdrawn.Withdraw = true
+	p.follow(t, s)(withdrawn, listing("operator", "arriving.bad.test", blocklist.Subtree, blocklist.Block))
+	p.agrees(t, s, sample, "a change")
+
+	// An allow below a block, and a block above what is listed: names that were not named change too.
+	p.follow(t, s)(listing("operator", "x.twice.deep.tree.bad.test", blocklist.Exact, blocklist.Allow), listing("a", "d0.many.test", blocklist.Subtree, blocklist.Block))
+	p.agrees(t, s, sample, "a change of what is below")
+	return s
+}
+
+// follow returns what changes the set.
+func (p secondary) follow(t *testing.T, s *serving) func(...blocklist.Change) {
+	return func(changes ...blocklist.Change) {
+		s.changed(t, changes...)
+		if p.after != nil {
+			p.after()
+		}
+	}
+}
+
+// agrees waits until the resolver judges a sample as the set does: some load a zone little by little.
+func (p secondary) agrees(t *testing.T, s *serving, sample [][]byte, what string) {
+	t.Helper()
+	set := ByView(s.view.Load(), blocklist.AllCategories, clock())
+	want, blocked, passed, err := Digest(t.Context(), slices.Values(sample), set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for time.Since(began) < patience() {
+		if got, _, _, err := Digest(t.Context(), slices.Values(sample), p.answers.Blocked); err == nil && got == want {
+			t.Logf("%s in %.2f s: %d blocked, %d passed, digest %.16s", what, time.Since(began).Seconds(), blocked, passed, got)
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	for _, name := range sample {
+		w, _ := set(t.Context(), name)
+		if g, err := p.answers.Blocked(t.Context(), name); w != g || err != nil {
+			t.Errorf("%s: blocked %v, want %v (%v)", blocklist.NameText(name), g, w, err)
+		}
+	}
+	t.Fatalf("never: %s", what)
+}
+
+// notifying tells p's address of new versions.
+func (p *program) notifying(key string) func(*Config) {
+	return func(c *Config) {
+		c.Secondaries = []Secondary{{Addr: netip.MustParseAddrPort(p.addr), Key: key}}
+	}
+}
+
+// followed checks that the change came by a difference, after it was told of.
+func followed(t *testing.T, s *serving) {
+	t.Helper()
+	if whole, differences := s.transferred(t, "axfr")+s.transferred(t, "axfr_for_ixfr"), s.transferred(t, "ixfr"); whole != 1 || differences < 2 {
+		t.Errorf("%v whole zones and %v differences were transferred", whole, differences)
+	}
+	if n := s.figure(t, "rempart_rpz_notifies_total", map[string]string{"result": "ok"}); n < 2 {
+		t.Errorf("%v notifications were answered", n)
+	}
+}
+
+func TestBIND(t *testing.T) {
+	p := newProgram(t, "named")
+	s := scenario(t, p.notifying(testKeyName), func(t *testing.T, s *serving, u *dnstest.Upstream) secondary {
+		p.named(t, s.addr, "", u)
+		return secondary{program: p, answers: Resolver{Addr: p.addr, Page: testPage, Zones: []string{testZoneName}}}
+	})
+	followed(t, s)
+	if said := p.said.String(); strings.Contains(said, "invalid") {
+		t.Errorf("named does not take a record:\n%s", said)
+	}
+}
+
+// named starts BIND. transport is what stands after the primary's key.
+func (p *program) named(t *testing.T, primary, transport string, u *dnstest.Upstream, more ...string) {
+	host, port, _ := net.SplitHostPort(primary)
+	conf := p.write(t, "named.conf", fmt.Sprintf(`%s
+key %q { algorithm hmac-sha256; secret %q; };
+options {
+	directory %q; pid-file none; session-keyfile none; lock-file none;
+	listen-on port %s { 127.0.0.1; }; listen-on-v6 { none; };
+	recursion yes; dnssec-validation no; notify no; allow-transfer { none; };
+	forward only; forwarders port %d { 127.0.0.1; };
+	response-policy { zone %q log no max-policy-ttl 30; } qname-wait-recurse no min-update-interval 1;
+	empty-zones-enable no;
+};
+controls { };
+zone %q { type secondary; file "zone"; masterfile-format raw; primaries { %s port %s key %q %s; }; allow-notify { key %q; }; };
+`, strings.Join(more, "\n"), testKeyName, testSecret, p.dir, p.port(), u.Addr.Port(), testZoneName, testZoneName, host, port, testKeyName, transport, testKeyName))
+	p.start(t, "named", "-g", "-n", "1", "-c", conf)
+}

@@ -1,0 +1,240 @@
+package rpz
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Bounds of connections. Secondaries are few; who is not one yet gets little time.
+const (
+	maxConns          = 512
+	maxConnsPerClient = 32
+	idleTimeout       = 5 * time.Minute // between queries of one who has a key (RFC 9103 section 7.4 lets connections be kept)
+	strangerTimeout   = 5 * time.Second // for the first query
+	acceptPause       = 50 * time.Millisecond
+)
+
+// limits are those of the bounds that a test lowers.
+type limits struct {
+	conns, perClient                int
+	idle, stranger, write, transfer time.Duration
+}
+
+var errNotAQuery = errors.New("not a query")
+
+// Server serves zones. Its methods may be called from any goroutine.
+type Server struct {
+	cfg       Config
+	keys      map[string]*key // by canonical wire name
+	zones     []*zone
+	notifiers []*notifier
+	state     atomic.Pointer[state]
+	pending   pending
+	slots     chan struct{}
+	limits    limits
+	metrics   metrics
+
+	// Of the goroutine of update.
+	builder *builder
+	told    [maxZones]bool // that something is left out
+	renewed time.Time
+
+	mu      sync.Mutex
+	open    map[net.Conn]netip.Addr
+	clients map[netip.Addr]int
+	stopped bool
+	conns   sync.WaitGroup
+}
+
+// Listeners are where secondaries come. Run closes them.
+type Listeners struct {
+	Packet []net.PacketConn // UDP, for SOA
+	Stream []net.Listener   // TCP
+	TLS    []net.Listener   // TCP, to speak TLS 1.3 on, usually port 9103 or 853
+}
+
+// Run looks through the set, then serves the zones, and follows Changed, until ctx ends. It returns when all it began has ended.
+func (s *Server) Run(ctx context.Context, l Listeners) error {
+	if len(l.TLS) > 0 && s.cfg.TLS == nil {
+		s.stop(l)
+		return errors.New("response policy zones: there are listeners for TLS, but no certificate")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.mu.Lock()
+	s.open, s.clients = map[net.Conn]netip.Addr{}, map[netip.Addr]int{}
+	s.mu.Unlock()
+	var loops sync.WaitGroup
+	for _, c := range l.Packet {
+		loops.Go(func() { s.packets(ctx, c) })
+	}
+	for _, n := range l.Stream {
+		loops.Go(func() { s.accept(ctx, n, nil) })
+	}
+	for _, n := range l.TLS {
+		loops.Go(func() { s.accept(ctx, n, s.tlsConfig()) })
+	}
+	for _, n := range s.notifiers {
+		loops.Go(func() { n.run(ctx) })
+	}
+	loops.Go(func() { s.update(ctx) })
+	<-ctx.Done()
+	s.stop(l)
+	loops.Wait()
+	s.conns.Wait()
+	return nil
+}
+
+// tlsConfig is what RFC 9103 sections 7.1 and 8.2 ask for. A client that names no protocol is served: its key tells who it is.
+func (s *Server) tlsConfig() *tls.Config {
+	c := s.cfg.TLS.Clone()
+	c.MinVersion = tls.VersionTLS13
+	c.NextProtos = []string{"dot"}
+	return c
+}
+
+func (s *Server) stop(l Listeners) {
+	for _, c := range l.Packet {
+		c.Close()
+	}
+	for _, n := range append(l.Stream[:len(l.Stream):len(l.Stream)], l.TLS...) {
+		n.Close()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+	for c := range s.open {
+		c.Close()
+	}
+}
+
+// packets answers queries over UDP, one after the other: what is answered there is short.
+func (s *Server) packets(ctx context.Context, c net.PacketConn) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, from, err := c.ReadFrom(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // of one datagram most often, as an ICMP error that came back
+			sleep(ctx, acceptPause)
+			continue
+		}
+		_, _ = s.answer(ctx, buf[:n], addrOf(from), false, func(msg []byte) error {
+			_, err := c.WriteTo(msg, from)
+			return err
+		})
+	}
+}
+
+func addrOf(a net.Addr) netip.Addr {
+	p, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return p.Addr().Unmap().WithZone("")
+}
+
+func (s *Server) accept(ctx context.Context, l net.Listener, secure *tls.Config) {
+	for {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			s.begin(ctx, conn, secure)
+		case errors.Is(err, net.ErrClosed):
+			return
+		default:
+			s.cfg.Log.Error("a connection for a zone transfer could not be accepted; raise the limit of open files if this goes on", slog.Any("error", err))
+			sleep(ctx, acceptPause)
+		}
+	}
+}
+
+// begin serves a connection, or hangs up on one too many.
+func (s *Server) begin(ctx context.Context, conn net.Conn, secure *tls.Config) {
+	from := addrOf(conn.RemoteAddr())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped || len(s.open) >= s.limits.conns || s.clients[from] >= s.limits.perClient {
+		s.metrics.refused[refusedConnections].Add(1)
+		conn.Close()
+		return
+	}
+	s.open[conn] = from
+	s.clients[from]++
+	s.conns.Go(func() {
+		defer s.finish(conn)
+		if secure == nil {
+			s.converse(ctx, conn, from)
+			return
+		}
+		s.converse(ctx, tls.Server(conn, secure), from)
+	})
+}
+
+func (s *Server) finish(conn net.Conn) {
+	conn.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	from := s.open[conn]
+	delete(s.open, conn)
+	if s.clients[from]--; s.clients[from] == 0 {
+		delete(s.clients, from)
+	}
+}
+
+// converse answers the queries of a connection in turn, until one does not come or is not of one who may ask.
+func (s *Server) converse(ctx context.Context, conn net.Conn, from netip.Addr) {
+	in := bufio.NewReader(conn)
+	patience := s.limits.stranger
+	for {
+		if conn.SetDeadline(time.Now().Add(patience)) != nil {
+			return
+		}
+		query, err := readMessage(in)
+		if err != nil {
+			return
+		}
+		var frame []byte
+		authentic, err := s.answer(ctx, query, from, true, func(msg []byte) error {
+			if err := conn.SetDeadline(time.Now().Add(s.limits.write)); err != nil {
+				return err
+			}
+			frame = append(binary.BigEndian.AppendUint16(frame[:0], uint16(len(msg))), msg...)
+			_, err := conn.Write(frame)
+			return err
+		})
+		if err != nil || !authentic {
+			return
+		}
+		patience = s.limits.idle
+	}
+}
+
+// readMessage reads a message with its length before it (RFC 1035 section 4.2.2).
+func readMessage(r io.Reader) ([]byte, error) {
+	var size [2]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return nil, err
+	}
+	msg := make([]byte, binary.BigEndian.Uint16(size[:]))
+	_, err := io.ReadFull(r, msg)
+	return msg, err
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,180 @@
+package rpz
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strconv"
+
+	"rempart/blocklist"
+)
+
+const maxPrefixes = 1 << 16 // of addresses; they are held in memory
+
+// walk calls each once for each name of which the view holds something, in no order that means anything, until it returns an error, which it
+// returns. The name is borrowed. It returns the prefixes of addresses of which the view holds something, and of how many more it does. Memory is
+// needed for those only.
+func walk(view *blocklist.View, each func(name []byte) error) ([]netip.Prefix, int, error) {
+	defer runtime.KeepAlive(view) // its octets are read here
+	prefixes := prefixSet{in: map[netip.Prefix]struct{}{}}
+	var over *blocklist.View
+	if data := view.Overlay(); data != nil {
+		s, err := blocklist.Open(data)
+		if err != nil {
+			return nil, 0, fmt.Errorf("walk the set: %w", err)
+		}
+		over = blocklist.NewView(s, nil)
+		if err := walkSnapshot(s, &prefixes, each); err != nil {
+			return nil, 0, err
+		}
+	}
+	err := walkSnapshot(view.Snapshot(), &prefixes, func(name []byte) error {
+		if over != nil && (len(over.Claims(name)) > 0 || len(view.Claims(name)) == 0) {
+			return nil // was met in the overlay, or is gone
+		}
+		return each(name)
+	})
+	return prefixes.sorted(), prefixes.more, err
+}
+
+// prefixSet gathers prefixes.
+type prefixSet struct {
+	in   map[netip.Prefix]struct{}
+	more int // those there was no room for
+}
+
+func (s *prefixSet) add(p netip.Prefix) {
+	if _, ok := s.in[p]; !ok && len(s.in) == maxPrefixes {
+		s.more++
+		return
+	}
+	s.in[p] = struct{}{}
+}
+
+// sorted are the prefixes by address, of one address the wider first.
+func (s *prefixSet) sorted() []netip.Prefix {
+	return slices.SortedFunc(maps.Keys(s.in), func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+}
+
+func walkSnapshot(s *blocklist.Snapshot, prefixes *prefixSet, each func(name []byte) error) error {
+	var last []byte
+	var failed error
+	nothing := blocklist.NewBuilder().Input(blocklist.Source{})
+	err := blocklist.Diff(nothing, s.Input(), func(c blocklist.Change) bool {
+		switch l := &c.Listing; {
+		case l.Prefix.IsValid():
+			prefixes.add(l.Prefix)
+		case !bytes.Equal(l.Name, last): // claims of a name follow each other
+			last = append(last[:0], l.Name...)
+			failed = each(last)
+		}
+		return failed == nil
+	})
+	return errors.Join(failed, err)
+}
+
+// addresses are the records of prefixes of addresses, which are sorted as walk returns them. Resolvers go by the longest prefix that
+// holds an address: each is judged by an address of its own that no longer one holds.
+func (z *zone) addresses(l look, prefixes []netip.Prefix) (all []record) {
+	for i, p := range prefixes {
+		addr, ok := ownAddress(p, prefixes[i+1:])
+		if !ok {
+			continue
+		}
+		v := l.view.MatchAddr(addr, z.categories, l.at)
+		*l.due = min(*l.due, v.Until)
+		r := none
+		switch {
+		case v.Action == blocklist.BlockedBy:
+			r = block
+		case v.Action == blocklist.Allowed && !z.noAllows || within(p, prefixes[:i]):
+			r = pass
+		}
+		if r != none {
+			all = append(all, record{addressOwner(p), r})
+		}
+	}
+	return all
+}
+
+// ownAddress is the first address of p that none of the prefixes after it holds.
+func ownAddress(p netip.Prefix, after []netip.Prefix) (netip.Addr, bool) {
+	addr := p.Addr()
+	for _, q := range after {
+		if !q.IsValid() || !p.Contains(q.Addr()) || addr.Less(q.Addr()) {
+			break
+		}
+		if q.Contains(addr) {
+			addr = lastOf(q).Next()
+		}
+	}
+	return addr, addr.IsValid() && p.Contains(addr)
+}
+
+func lastOf(p netip.Prefix) netip.Addr {
+	octets := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(octets)*8; i++ {
+		octets[i/8] |= 0x80 >> (i % 8)
+	}
+	addr, _ := netip.AddrFromSlice(octets)
+	return addr
+}
+
+// within reports whether one of the prefixes holds all of p.
+func within(p netip.Prefix, of []netip.Prefix) bool {
+	return slices.ContainsFunc(of, func(q netip.Prefix) bool { return q.Bits() <= p.Bits() && q.Contains(p.Addr()) })
+}
+
+// addressOwner is the owner of a prefix's record: its length, then the address backwards, in groups of 16 bits for IPv6, of which
+// the longest row of zeros is "zz" (draft-vixie-dnsop-dns-rpz section 4.1.1).
+func addressOwner(p netip.Prefix) string {
+	labels := []string{strconv.Itoa(p.Bits())}
+	octets := p.Addr().AsSlice()
+	if p.Addr().Is4() {
+		for i := len(octets) - 1; i >= 0; i-- {
+			labels = append(labels, strconv.Itoa(int(octets[i])))
+		}
+	} else {
+		labels = append(labels, groupsBackwards(octets)...)
+	}
+	var owner []byte
+	for _, label := range append(labels, "rpz-ip") {
+		owner = append(append(owner, byte(len(label))), label...)
+	}
+	return string(owner)
+}
+
+func groupsBackwards(octets []byte) (labels []string) {
+	var groups [8]uint16
+	for i := range groups {
+		groups[i] = uint16(octets[14-2*i])<<8 | uint16(octets[15-2*i])
+	}
+	// Of rows of zeros as long as each other the first of the address, which is the last here (RFC 5952 section 4.2.3): BIND takes no other form.
+	start, length := 0, 1
+	for i := 0; i < len(groups); i++ {
+		n := 0
+		for i+n < len(groups) && groups[i+n] == 0 {
+			n++
+		}
+		if n >= length && n > 1 {
+			start, length = i, n
+		}
+		i += n
+	}
+	for i := 0; i < len(groups); i++ {
+		if length > 1 && i == start {
+			labels = append(labels, "zz")
+			i += length - 1
+			continue
+		}
+		labels = append(labels, strconv.FormatUint(uint64(groups[i]), 16))
+	}
+	return labels
+}
