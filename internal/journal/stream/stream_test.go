@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -423,6 +424,11 @@ func TestOpenRefuses(t *testing.T) {
 		t.Errorf("a folder in use: %v", err)
 	}
 	s.Close()
+	used, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer used.Close()
 	for name, change := range map[string]func(*Config){
 		"no folder":              func(c *Config) { c.Dir = "" },
 		"a file for a folder":    func(c *Config) { c.Dir = "stream_test.go" },
@@ -430,7 +436,8 @@ func TestOpenRefuses(t *testing.T) {
 		"plain text in the open": func(c *Config) { c.Listen = "0.0.0.0:0" },
 		"plain text to all":      func(c *Config) { c.Listen = ":0" },
 		"no port":                func(c *Config) { c.Listen = "127.0.0.1" },
-		"a port in use":          func(c *Config) { c.Listen = "127.0.0.1:1x" },
+		"no number":              func(c *Config) { c.Listen = "127.0.0.1:1x" },
+		"a port in use":          func(c *Config) { c.Listen = used.Addr().String() },
 	} {
 		c := testConfig(t)
 		change(&c)
