@@ -96,7 +96,8 @@ func (s *Stream) Reports(ctx context.Context, each func(node string, data []byte
 }
 
 // At is the record of a sequence, or ErrNone. Where an Append's outcome is unknown it may come a moment later; an Append after
-// the same sequence then fails with ErrBehind.
+// the same sequence then fails with ErrBehind. A cluster's server that has just come to lead may not have read all it has:
+// who was told of more asks again.
 func (s *Stream) At(ctx context.Context, sequence uint64) (Record, error) {
 	if sequence == 0 {
 		return Record{}, ErrNone
@@ -108,7 +109,7 @@ func (s *Stream) At(ctx context.Context, sequence uint64) (Record, error) {
 	return r, nil
 }
 
-// Last is the newest record of a kind, of all for "", or ErrNone.
+// Last is the newest record of a kind, of all for "", or ErrNone; what is said of At holds.
 func (s *Stream) Last(ctx context.Context, kind string) (Record, error) {
 	subject, err := lastOf(kind)
 	if err != nil {
@@ -121,8 +122,8 @@ func (s *Stream) Last(ctx context.Context, kind string) (Record, error) {
 	return r, nil
 }
 
-// leader asks the one server that writes the journal, where a direct get asks any that has a copy: a writer must not be told of
-// less than was acknowledged to it.
+// leader asks the one server that writes the journal, where a direct get asks any that has a copy, which may lag
+// behind for longer.
 func (s *Stream) leader(ctx context.Context, q query) (Record, error) {
 	body, err := json.Marshal(q)
 	if err != nil {

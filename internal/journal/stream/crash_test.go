@@ -109,6 +109,43 @@ func TestKill(t *testing.T) {
 	t.Logf("%d kills: %d records acknowledged, none lost", rounds, said)
 }
 
+// TestKillFirst kills a process in its first moments, in which it makes the streams: what it leaves is no obstacle.
+func TestKillFirst(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for round := range 30 {
+		dir := filepath.Join(t.TempDir(), "journal")
+		cmd := exec.Command(self)
+		cmd.Env = append(os.Environ(), lifeFolder+"="+dir)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(round*3000+rand.IntN(3000)) * time.Microsecond)
+		cmd.Process.Kill()
+		cmd.Wait()
+		s := open(t, Config{Dir: dir, Log: testLog(t)})
+		if _, err := s.Last(t.Context(), ""); err != nil && !errors.Is(err, ErrNone) {
+			t.Errorf("round %d: %v", round, err)
+		}
+		s.Close()
+	}
+}
+
+// TestUnborn opens a folder in which a stream's making was cut short.
+func TestUnborn(t *testing.T) {
+	c := testConfig(t)
+	open(t, c).Close()
+	stream := filepath.Join(c.Dir, "jetstream", "$G", "streams", journalStream)
+	for _, name := range []string{"meta.sum", "msgs/index.db"} {
+		if err := os.Remove(filepath.Join(stream, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	appendOK(t, open(t, c), 0, "change", payload(1))
+}
+
 // checkKept wants all records up to a sequence to be there, with the octets they were given.
 func checkKept(t *testing.T, s *Stream, said uint64) {
 	t.Helper()
@@ -177,6 +214,37 @@ func TestTorn(t *testing.T) {
 	}
 }
 
+// TestDamaged refuses a folder in which a stream is that cannot be read: to make it anew would give its numbers twice.
+func TestDamaged(t *testing.T) {
+	for name, spoil := range map[string]func(path string) error{
+		"changed": func(path string) error { return os.WriteFile(path, []byte(`{"name":"REMPART_JOURNAL"}`), 0o600) },
+		"empty":   func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"gone":    os.Remove,
+	} {
+		for _, file := range []string{"meta.inf", "meta.sum"} {
+			t.Run(file+" "+name, func(t *testing.T) {
+				c := testConfig(t)
+				c.Dir = filepath.Join(c.Dir, "of [a*] kind")
+				s := open(t, c)
+				appendOK(t, s, 0, "change", payload(1))
+				s.Close()
+				if err := spoil(filepath.Join(c.Dir, "jetstream", "$G", "streams", journalStream, file)); err != nil {
+					t.Fatal(err)
+				}
+				s, err := Open(t.Context(), c)
+				if err != nil {
+					t.Log(err)
+					return
+				}
+				defer s.Close()
+				if got, err := s.At(t.Context(), 1); err != nil || !bytes.Equal(got.Data, payload(1)) {
+					t.Errorf("opened, and the record is gone: %v", err)
+				}
+			})
+		}
+	}
+}
+
 // TestFullDisk fills the disk beside the journal: writes are refused while reading goes on, and go on when there is room.
 func TestFullDisk(t *testing.T) {
 	ctx := t.Context()
@@ -208,6 +276,13 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("heartbeat: %v", err)
 	}
 	collect(t, node, 0, int(n))
+	// A start on a full disk reads as well.
+	s.Close()
+	s = open(t, c)
+	collect(t, s.Reader, 0, int(n))
+	if _, err := s.Append(ctx, n, "change", payload(n+1)); !errors.Is(err, ErrFull) {
+		t.Errorf("append after a start: %v", err)
+	}
 	os.Remove(filler)
 	appendOK(t, s, n, "change", payload(n+1))
 	s.Close()

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -98,6 +97,9 @@ func (e *embedded) start() error {
 	if err := writable(e.cfg.Dir); err != nil {
 		return err
 	}
+	if err := removeUnborn(e.cfg.Dir); err != nil {
+		return err
+	}
 	s, err := server.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("journal's server: %w", err)
@@ -115,12 +117,18 @@ func (e *embedded) start() error {
 
 // ready waits until the server serves, and opens it to nodes.
 func (e *embedded) ready(s *server.Server, log *serverLog) error {
-	up := s.ReadyForConnections(startTimeout)
+	up := false
+	for end := time.Now().Add(startTimeout); !up && log.fatal() == nil && time.Now().Before(end); {
+		up = s.ReadyForConnections(100 * time.Millisecond)
+	}
 	if err := log.fatal(); err != nil {
 		return fmt.Errorf("journal's server: %w", err)
 	}
 	if !up || !s.JetStreamEnabled() {
 		return fmt.Errorf("journal's server did not start on %s: its log says why", e.cfg.Dir)
+	}
+	if err := recovered(s, e.cfg.Dir); err != nil {
+		return err
 	}
 	nodes, err := s.RegisterAccount(nodesAccount)
 	if err != nil {
@@ -280,17 +288,4 @@ func (e *embedded) shutdown() {
 		s.WaitForShutdown()
 		e.fail()
 	}
-}
-
-// writable is an error when nothing can be written in dir, which nats-server would say less clearly.
-func writable(dir string) error {
-	path := filepath.Join(dir, ".writable")
-	err := os.WriteFile(path, nil, 0o600)
-	if err == nil {
-		err = os.Remove(path)
-	}
-	if err != nil {
-		return fmt.Errorf("journal's folder cannot be written: %w", err)
-	}
-	return nil
 }

@@ -18,7 +18,6 @@ type proxy struct {
 	mu     sync.Mutex
 	conns  []net.Conn
 	silent bool
-	down   bool
 }
 
 func newProxy(t *testing.T, to string) *proxy {
@@ -43,16 +42,13 @@ func newProxy(t *testing.T, to string) *proxy {
 
 func (p *proxy) join(c net.Conn) {
 	far, err := net.Dial("tcp", p.to)
-	p.mu.Lock()
-	refuse := err != nil || p.down
-	if !refuse {
-		p.conns = append(p.conns, c, far)
-	}
-	p.mu.Unlock()
-	if refuse {
+	if err != nil {
 		c.Close()
 		return
 	}
+	p.mu.Lock()
+	p.conns = append(p.conns, c, far)
+	p.mu.Unlock()
 	pass := func(to, from net.Conn) {
 		buf := make([]byte, 64<<10)
 		for {
@@ -83,11 +79,11 @@ func (p *proxy) cut() {
 	p.conns = nil
 }
 
-// set says whether new connections are refused, and whether octets are swallowed.
-func (p *proxy) set(down, silent bool) {
+// hush says whether octets are swallowed.
+func (p *proxy) hush(silent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.down, p.silent = down, silent
+	p.silent = silent
 }
 
 // TestFollowThrough has a node follow while its connection is cut again and again and control restarts; Connect comes before there is anything to connect to.
@@ -123,6 +119,32 @@ func TestFollowThrough(t *testing.T) {
 	}
 	eventually(t, "the heartbeat", func() bool { return <-beats == "the last" })
 	cancel()
+	wg.Wait()
+}
+
+// TestFollowSilent has a node's link go dead without either end being told: the node finds out, and goes on when it can.
+func TestFollowSilent(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes ten seconds")
+	}
+	s := open(t, testConfig(t))
+	p := newProxy(t, s.server.addr().String())
+	node, err := Connect(t.Context(), NodeConfig{URL: "nats://" + p.l.Addr().String(), Name: "node", Secret: secretOf("node"), Log: testLog(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	var wg sync.WaitGroup
+	wg.Go(func() { collect(t, node, 0, 10) })
+	for i := range uint64(5) {
+		appendOK(t, s, i, "change", payload(i+1))
+	}
+	p.hush(true)
+	for i := range uint64(5) {
+		appendOK(t, s, 5+i, "change", payload(5+i+1))
+	}
+	eventually(t, "the node to find out", func() bool { return !node.nc.IsConnected() })
+	p.hush(false)
 	wg.Wait()
 }
 

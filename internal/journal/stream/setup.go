@@ -29,8 +29,8 @@ func (s *Stream) setUp(ctx context.Context) error {
 		}
 	}
 	if s.server != nil {
-		if err := s.sweep(ctx); err != nil {
-			return err
+		if err := s.sweep(ctx); err != nil { // the next start tries again
+			s.log.Warn("journal: what killed writers left stays", "err", err)
 		}
 	}
 	s.buckets = map[string]*Bucket{}

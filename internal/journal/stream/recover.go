@@ -1,0 +1,93 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// writable is an error when nothing can be written in dir, which nats-server would say less clearly.
+func writable(dir string) error {
+	path := filepath.Join(dir, ".writable")
+	err := os.WriteFile(path, nil, 0o600)
+	if err == nil {
+		err = os.Remove(path)
+	}
+	if err != nil {
+		return fmt.Errorf("journal's folder cannot be written: %w", err)
+	}
+	return nil
+}
+
+// recovered is an error when a stream is in the folder that the server could not read. It would count as missing and be made
+// anew, and its numbers be given twice.
+func recovered(s *server.Server, dir string) error {
+	health := s.Healthz(&server.HealthzOptions{})
+	if strings.Contains(health.Error, "could not be recovered") {
+		return fmt.Errorf("journal's folder %s is damaged: restore it from a copy: %s", dir, health.Error)
+	}
+	return nil
+}
+
+// removeUnborn removes streams that a killed process had begun to make: without a complete description, and without a message.
+func removeUnborn(dir string) error {
+	streams := filepath.Join(dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams")
+	entries, err := os.ReadDir(streams)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("journal's folder: %w", err)
+	}
+	for _, entry := range entries {
+		stream := filepath.Join(streams, entry.Name())
+		born, err := described(stream)
+		if err == nil && !born {
+			born, err = filled(filepath.Join(stream, "msgs"))
+		}
+		if err != nil {
+			return fmt.Errorf("journal's folder: %w", err)
+		}
+		if born {
+			continue
+		}
+		if err := os.RemoveAll(stream); err != nil {
+			return fmt.Errorf("journal's folder: %w", err)
+		}
+	}
+	return nil
+}
+
+// described says whether a stream's folder holds its description and the description's checksum.
+func described(stream string) (bool, error) {
+	for _, name := range []string{server.JetStreamMetaFile, server.JetStreamMetaFileSum} {
+		info, err := os.Stat(filepath.Join(stream, name))
+		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// filled says whether a folder holds a file that is not empty.
+func filled(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	for _, entry := range entries {
+		info, err := entry.Info()
+		if err != nil || info.Size() > 0 {
+			return true, err
+		}
+	}
+	return false, err
+}
