@@ -7,9 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,10 +24,12 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
+	"rempart/blocklist/guard"
 	"rempart/internal/admin"
 	"rempart/internal/config"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
+	"rempart/internal/pushapi"
 )
 
 func controlCommand() *cobra.Command {
@@ -141,9 +146,13 @@ type controlling struct {
 	feeds   *journal.SecretKey
 	stream  *stream.Stream
 	control *journal.Control
+	api     atomic.Pointer[pushapi.API] // once there is one
+	rpz     *zones                      // nil for none
+	guards  *guard.Guards
 	lists   *feed.Lists
-	changed <-chan struct{} // the lists' set
-	ready   chan struct{}   // closed when others may publish
+	pushAt  []netip.AddrPort // where the API is served, once it is
+	changed <-chan struct{}  // the lists' set
+	ready   chan struct{}    // closed when others may publish
 }
 
 // newControlling opens keys and journal.
@@ -180,9 +189,19 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 		First: func(w io.Writer, info blocklist.Info) error {
 			return blocklist.Compile(w, info, lists.Set().View().Input().Only(k.published))
 		},
+		Changed: k.applied,
 	})
 	if err == nil {
+		k.rpz, err = newZones(c, log, func() *blocklist.View { return k.control.Follower().Set().View() })
+	}
+	if err == nil {
+		k.guards, err = newGuards(c)
+	}
+	if err == nil {
 		err = k.control.Start(ctx)
+	}
+	if err == nil {
+		err = k.openAPI(ctx)
 	}
 	if err != nil {
 		k.close()
@@ -200,7 +219,7 @@ func keysFolder(c *config.Config) string {
 
 func (k *controlling) streamConfig() stream.Config {
 	c := k.config
-	sc := stream.Config{Dir: filepath.Join(c.DataDir, "journal"), Listen: c.NATSListen, Log: k.log}
+	sc := stream.Config{Dir: filepath.Join(c.DataDir, "journal"), Listen: c.NATSListen, Log: k.log, Authenticate: k.nodeAllowed}
 	if c.NATSURL != "" {
 		sc.URL, sc.Credentials, sc.SystemCredentials, sc.Replicas, sc.RootCA = c.NATSURL, c.NATSCreds, c.NATSSystem, c.NATSReplicas, c.ControlCA
 	}
@@ -219,9 +238,33 @@ func (k *controlling) close() {
 // run publishes until ctx ends.
 func (k *controlling) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	if err := k.serveAPI(ctx, g); err != nil {
+		return err
+	}
 	g.Go(func() error { return k.control.Run(ctx, func() { close(k.ready) }) })
 	g.Go(func() error { return k.publishLists(ctx) })
+	g.Go(func() error { return k.api.Load().Run(ctx) })
+	if k.rpz != nil {
+		g.Go(func() error { return k.rpz.run(ctx, k.renew) })
+	}
 	return g.Wait()
+}
+
+// applied is told of every change as it comes into force at control.
+func (k *controlling) applied(before, after *blocklist.View, e journal.Effect) {
+	if api := k.api.Load(); api != nil {
+		api.Applied(e)
+	}
+	if k.rpz != nil {
+		k.rpz.changed(before, after, e)
+	}
+}
+
+// renew publishes a version without changes: zones change with versions only.
+func (k *controlling) renew(ctx context.Context) {
+	if _, err := k.control.Publish(ctx, journal.Draft{Kind: journal.RecordRenew, By: "time"}); err != nil && ctx.Err() == nil {
+		k.log.Warn("what time changed is in policy zones with the next change only", "err", err)
+	}
 }
 
 // publishLists publishes what lists say whenever that changed.
@@ -268,6 +311,15 @@ func (k *controlling) reload(ctx context.Context) {
 
 func (k *controlling) register(r *prometheus.Registry) {
 	r.MustRegister(k.control.Follower().Collector())
+	k.registerOwn(r)
+}
+
+// registerOwn registers what a server's own edge does not count already.
+func (k *controlling) registerOwn(r *prometheus.Registry) {
+	r.MustRegister(k.api.Load().Collector())
+	if k.rpz != nil {
+		r.MustRegister(k.rpz.server.Collector())
+	}
 }
 
 // notReady says why nothing can be pushed here, or nothing.
@@ -287,14 +339,26 @@ func (k *controlling) greet(w io.Writer, lists *feed.Lists) {
 	}
 	st := k.control.State()
 	fmt.Fprintf(w, "Rempart %s controls a set of %s, version %d.\n", version(), count(st.View().Stats().Names, "name"), st.Version)
+	k.greetOwn(line)
+	for _, l := range lists.Status().Lists {
+		line("list", "%s", listLine(l, time.Now()))
+	}
+}
+
+// greetOwn says where operators and servers reach it, once it is ready.
+func (k *controlling) greetOwn(line func(label, format string, args ...any)) {
 	ring, _, _, err := k.keys.Ring()
 	if err == nil && len(ring.Roots) > 0 {
 		line("root key", "%s", ring.Roots[0])
 	}
+	for _, addr := range k.pushAt {
+		line("API", "%s", k.url(addr)+"/openapi.json")
+		line("servers", "REMPART_CONTROL=%s, with a token of the role node", k.url(addr)+"/v1/journal")
+	}
 	if addr := k.stream.Addr(); addr != nil {
 		line("NATS", "%s", addr)
 	}
-	for _, l := range lists.Status().Lists {
-		line("list", "%s", listLine(l, time.Now()))
+	if k.rpz != nil {
+		line("zones", "%s on %s", k.rpz.names(), join(append(slices.Clone(k.config.RPZListen), k.config.RPZTLSListen...)))
 	}
 }

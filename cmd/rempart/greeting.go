@@ -66,6 +66,14 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	if len(s.figureAt) > 0 {
 		line("figures", "%s", urls(s.figureAt, "/metrics"))
 	}
+	if s.control != nil {
+		select {
+		case <-s.control.ready:
+			s.control.greetOwn(line)
+		default:
+			line("control", "is not ready yet: the log says when it is")
+		}
+	}
 	line("try", "%s", tryCommand(addrs))
 }
 

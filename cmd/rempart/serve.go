@@ -120,6 +120,9 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading 
 	if s.edge != nil {
 		s.registry.MustRegister(s.edge.Collector())
 	}
+	if s.control != nil {
+		s.control.registerOwn(s.registry)
+	}
 	for i, p := range s.forward.pools {
 		zone := "."
 		if i > 0 {

@@ -50,6 +50,7 @@ type Config struct {
 
 	Edge
 	Operators
+	RPZ
 }
 
 // Load reads the environment. Its error names each bad variable, its value, and what would be right.
@@ -152,6 +153,7 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 		bad("CONTACT", "at most 200 octets, and at most 100 of "+Prefix+"ORGANISATION: both must fit a DNS answer")
 	}
 	c.checkControl(bad)
+	c.checkRPZ(bad)
 	return errs
 }
 

@@ -21,6 +21,7 @@ const (
 	RecordSuspend  RecordKind = "suspend"  // nothing is enforced any more
 	RecordResume   RecordKind = "resume"   // until here
 	RecordAdvance  RecordKind = "advance"  // a staged change set goes on to all nodes
+	RecordRenew    RecordKind = "renew"    // nothing but a new version: listings came into force, or ran out
 )
 
 // MaxRecord is how many octets a record has at most.
@@ -181,7 +182,7 @@ func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 		err = c.readChanges(by, body)
 	case RecordSnapshot:
 		err = c.checkSnapshot(by)
-	case RecordRing, RecordSuspend, RecordResume, RecordAdvance:
+	case RecordRing, RecordSuspend, RecordResume, RecordAdvance, RecordRenew:
 	default:
 		err = fmt.Errorf("its kind %.40q is not known here: this program is too old for this journal, replace it by a newer one", r.Kind)
 	}

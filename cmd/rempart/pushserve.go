@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"rempart/blocklist/feed"
+	"rempart/blocklist/guard"
+	"rempart/internal/config"
+	"rempart/internal/journal"
+	"rempart/internal/journal/mirror"
+	"rempart/internal/pushapi"
+)
+
+// pushDefault is where a control serves its API where no address is configured.
+const pushDefault = "127.0.0.1:9254"
+
+// newGuards are those that pushes go through: the same as lists do.
+func newGuards(c *config.Config) (*guard.Guards, error) {
+	feeds, err := readFeeds(c.Feeds)
+	if err != nil {
+		return nil, err
+	}
+	names, addrs := own(c, feeds)
+	gc := guard.Config{Own: names, OwnAddresses: addrs, Bound: c.PopularBound}
+	for path, to := range map[string]*io.Reader{c.Essential: &gc.Essential, c.Popular: &gc.Popular} {
+		if path == "" {
+			continue
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, listsError(c, err)
+		}
+		defer f.Close()
+		*to = f
+	}
+	g, err := guard.New(gc)
+	if err != nil {
+		return nil, listsError(c, err)
+	}
+	return g, nil
+}
+
+// openAPI makes the operators' API.
+func (k *controlling) openAPI(ctx context.Context) error {
+	desk, err := k.keys.Secret(journal.DeskKey)
+	if err != nil {
+		return err
+	}
+	api, err := pushapi.New(ctx, pushapi.Config{
+		Control: k.control, Desk: desk, Guards: func() (*guard.Guards, error) { return k.guards, nil }, Name: feed.Name, Dir: k.config.DataDir,
+		Version: version(), Log: k.log,
+	})
+	if err == nil {
+		k.api.Store(api)
+	}
+	return err
+}
+
+// nodeAllowed says whether a node may follow the journal over NATS.
+func (k *controlling) nodeAllowed(_, secret string) bool {
+	api := k.api.Load()
+	if api == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, ok := api.Allowed(ctx, secret, nil, pushapi.Node)
+	return ok
+}
+
+// serveAPI begins to serve the API, and the journal beside it.
+func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
+	api := k.api.Load()
+	files := mirror.NewHandler(k.control, func(r *http.Request, status []byte) error { return api.Report(pushapi.Caller(r), status) })
+	mux := http.NewServeMux()
+	mux.Handle("/v1/journal/", api.Guarded(http.StripPrefix("/v1/journal", files), pushapi.Node, pushapi.Publisher, pushapi.Approver, pushapi.Auditor))
+	mux.Handle("/", api.Handler())
+	addrs := k.config.PushListen
+	if len(addrs) == 0 {
+		addrs = config.Addrs{netip.MustParseAddrPort(pushDefault)}
+	}
+	secure, err := k.serverTLS()
+	if err != nil {
+		return err
+	}
+	for _, addr := range addrs {
+		l, err := net.Listen("tcp", addr.String())
+		if err != nil {
+			return fmt.Errorf("the operators' API cannot be served on %s (REMPART_PUSH_LISTEN): %w", addr, err)
+		}
+		k.pushAt = append(k.pushAt, netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port)))
+		s := pushapi.Server(mux)
+		s.ErrorLog = log.New(io.Discard, "", 0) // the library's holds clients' addresses: none may be kept
+		if secure != nil {
+			s.TLSConfig = secure
+			l = tls.NewListener(l, secure)
+		}
+		g.Go(func() error {
+			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("the operators' API on %s: %w", addr, err)
+			}
+			return nil
+		})
+		g.Go(func() error {
+			<-ctx.Done()
+			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+			defer cancel()
+			if s.Shutdown(end) != nil { // long polls do not end by themselves
+				s.Close()
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+// serverTLS is REMPART_PUSH_CERT, nil for none. The files are read again when they changed.
+func (k *controlling) serverTLS() (*tls.Config, error) {
+	c := k.config
+	if c.PushCert == "" {
+		return nil, nil
+	}
+	certificate := &certificateFile{cert: c.PushCert, key: c.PushKey}
+	if _, err := certificate.get(nil); err != nil {
+		return nil, config.Bad("PUSH_CERT", c.PushCert, err.Error())
+	}
+	t := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}
+	if c.PushClientCA != "" {
+		pool, err := certificates(c.PushClientCA)
+		if err != nil {
+			return nil, config.Bad("PUSH_CLIENT_CA", c.PushClientCA, err.Error())
+		}
+		t.ClientCAs, t.ClientAuth = pool, tls.VerifyClientCertIfGiven
+	}
+	return t, nil
+}
+
+func (k *controlling) url(addr netip.AddrPort) string {
+	if k.config.PushCert != "" {
+		return "https://" + addr.String()
+	}
+	return "http://" + addr.String()
+}
