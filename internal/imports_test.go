@@ -35,7 +35,7 @@ var rooms = map[string]struct {
 	"internal/journal/stream": {[]string{"internal/durable"}, "it keeps octets: what records, keys and signatures mean is the journal's"},
 	"internal/journal":        {[]string{"blocklist", "internal/durable", "internal/journal/stream"}, "it changes a set, and knows neither HTTP nor who may ask for what"},
 	"internal/pushapi":        {[]string{"blocklist", "blocklist/guard", "internal/journal", "internal/journal/stream"}, "it decides who may and what is valid; what becomes of it is the journal's"},
-	"internal/journal/mirror": {[]string{"internal/journal"}, "it carries signed octets, which it does not look into"},
+	"internal/journal/mirror": {[]string{"internal/durable", "internal/journal"}, "it carries signed octets, which it does not look into"},
 	"internal/web":            {[]string{"blocklist"}, "the page only asks the set"},
 	"internal/rpz":            {[]string{"blocklist"}, "policy zones are what the set says, whoever changes it"},
 	"internal/admin":          {[]string{"blocklist"}, "what else it tells arrives as a function"},

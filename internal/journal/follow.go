@@ -237,6 +237,13 @@ func (f *Follower) inForce() uint64 {
 	return f.want.lacking
 }
 
+// fetches reports whether a snapshot is on its way.
+func (f *Follower) fetches() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.want != nil
+}
+
 // Run follows until ctx ends. Whatever goes wrong, what is in force stays.
 func (f *Follower) Run(ctx context.Context) error {
 	var beside sync.WaitGroup
