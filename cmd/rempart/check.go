@@ -29,7 +29,11 @@ Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error: a list th
 				return err
 			}
 			in.warn(cmd, "names are checked")
-			k := &checker{inspection: in, cmd: cmd, view: in.lists.Set().View(), asJSON: asJSON, withWhy: withWhy}
+			view, err := in.view()
+			if err != nil {
+				return err
+			}
+			k := &checker{inspection: in, cmd: cmd, view: view, asJSON: asJSON, withWhy: withWhy}
 			return k.all(names)
 		},
 	}

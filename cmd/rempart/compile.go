@@ -40,7 +40,11 @@ Exit code: 0, or 2 if a list cannot be had (the snapshot is written without it),
 				return err
 			}
 			in.warn(cmd, "the set is made")
-			c, err := writeSnapshot(path, in.lists.Set().View())
+			view, err := in.view()
+			if err != nil {
+				return err
+			}
+			c, err := writeSnapshot(path, view)
 			if err != nil {
 				return err
 			}

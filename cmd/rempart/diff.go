@@ -88,7 +88,8 @@ func (in *inspection) states(cmd *cobra.Command, args []string) (before, after *
 		return nil, nil, err
 	}
 	in.warn(cmd, "sets are compared")
-	return before, in.lists.Set().View(), nil
+	after, err = in.view()
+	return before, after, err
 }
 
 // differ says differences, and counts them.

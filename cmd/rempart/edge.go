@@ -61,7 +61,7 @@ func newEdge(c *config.Config, opt edgeOptions) (*edge, error) {
 // followSource is an edge of any source.
 func followSource(c *config.Config, source journal.Source, end func(), node string, roots []journal.PublicKey, opt edgeOptions) (*edge, error) {
 	f, err := journal.NewFollower(journal.FollowerConfig{
-		Dir: filepath.Join(c.DataDir, "edge"), Source: source, Trust: roots,
+		Dir: edgeFolder(c), Source: source, Trust: roots,
 		Node:    journal.Node{ID: node, Country: c.Country, Operator: c.Operator},
 		Figures: opt.figures, Refresh: allowedHere(opt.local.Set(), c.Allow), Log: opt.log,
 	})
@@ -71,6 +71,9 @@ func followSource(c *config.Config, source journal.Source, end func(), node stri
 	}
 	return &edge{f, end}, nil
 }
+
+// edgeFolder is where an edge keeps what came from control.
+func edgeFolder(c *config.Config) string { return filepath.Join(c.DataDir, "edge") }
 
 // allowedHere puts what is never blocked on this machine over a view.
 func allowedHere(local *blocklist.Set, list string) func(*blocklist.View) (*blocklist.View, error) {
@@ -112,6 +115,10 @@ func nodeName(c *config.Config) (string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
+	return newNodeName(c, path)
+}
+
+func newNodeName(c *config.Config, path string) (string, error) {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
 	name := "node-" + hex.EncodeToString(id[:])
@@ -219,6 +226,21 @@ func (s *server) follow(ctx context.Context) (err error) {
 	return err
 }
 
+// keepVersion has the data folder's counter continue from the journal: whoever goes back to lists of its own goes on from there.
+func (s *server) keepVersion() {
+	version := s.edge.State().Version
+	if version == 0 || s.control != nil { // lists in the same process count for themselves
+		return
+	}
+	counter, err := durable.OpenCounter(filepath.Join(s.config.DataDir, "version"))
+	if err == nil {
+		_, err = counter.Next(version)
+	}
+	if err != nil {
+		s.log.Warn("the version's counter was not brought up to the journal's", "err", err)
+	}
+}
+
 // refresh puts what is never blocked here over the set whenever that changed.
 func (s *server) refresh(ctx context.Context) error {
 	for {
@@ -236,6 +258,7 @@ func (s *server) refresh(ctx context.Context) error {
 func (s *server) close() {
 	if s.edge != nil {
 		s.edge.close()
+		s.keepVersion()
 	}
 	if s.control != nil {
 		s.control.close()

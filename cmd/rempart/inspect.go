@@ -1,14 +1,18 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"rempart/blocklist"
 	"rempart/blocklist/feed"
 	"rempart/internal/config"
+	"rempart/internal/journal"
 )
 
 // readsOnly is what help texts say of commands that inspect.
@@ -59,6 +63,38 @@ func (in *inspection) start(cmd *cobra.Command) error {
 // missing reports whether a list cannot be had.
 func missing(l feed.ListStatus) bool { return l.Result == feed.Failed || l.Result == feed.Waiting }
 
+// view is what a server of this configuration has in force, or would.
+func (in *inspection) view() (*blocklist.View, error) {
+	c := in.config
+	var roots []journal.PublicKey
+	var err error
+	switch {
+	case c.Control != "":
+		roots, err = rootKeys(c.ControlKey)
+	case len(c.PushListen) > 0:
+		var keys *journal.Keys
+		if keys, err = journal.ExistingKeys(keysFolder(c)); err == nil {
+			_, _, roots, err = keys.Ring()
+		}
+	default:
+		return in.lists.Set().View(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	node, err := nodeName(c)
+	if err != nil {
+		return nil, err
+	}
+	view, err := journal.Kept(journal.FollowerConfig{
+		Dir: edgeFolder(c), Trust: roots, Node: journal.Node{ID: node, Country: c.Country, Operator: c.Operator}, Refresh: allowedHere(in.lists.Set(), c.Allow),
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no set came from control yet: a server puts it into %s", edgeFolder(c))
+	}
+	return view, err
+}
+
 // warn says which lists cannot be had, and what is done without them.
 func (in *inspection) warn(cmd *cobra.Command, consequence string) {
 	for _, l := range in.status.Lists {
@@ -71,7 +107,7 @@ func (in *inspection) warn(cmd *cobra.Command, consequence string) {
 
 // warnNone says that no list is configured, if none is.
 func (in *inspection) warnNone(cmd *cobra.Command, consequence string) {
-	if len(in.config.Lists) == 0 && in.config.Feeds == "" {
+	if len(in.config.Lists) == 0 && in.config.Feeds == "" && in.config.Control == "" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "rempart: neither REMPART_LISTS nor REMPART_FEEDS is set here: %s\n", consequence)
 	}
 }

@@ -42,6 +42,15 @@ func OpenKeys(dir string) (k *Keys, made bool, err error) {
 	return k, true, nil
 }
 
+// ExistingKeys are the keys in dir, which it does not make.
+func ExistingKeys(dir string) (*Keys, error) {
+	k := &Keys{dir}
+	if _, err := os.Stat(k.path(ringFile)); err != nil {
+		return nil, fmt.Errorf("no keys were made yet: %w", err)
+	}
+	return k, nil
+}
+
 func (k *Keys) path(name string) string { return filepath.Join(k.dir, name) }
 
 // Path is where the secret key of a name is, or would be.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -157,13 +158,27 @@ func (f *Follower) Start() error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	version := k.state.Version
-	st, err := k.state.settle(f.cfg.Node)
+	st, good, err := f.replay(k)
 	if err != nil {
 		f.log.Error("what was in force cannot be put in force again", "err", err)
 		return nil
 	}
-	good := int64(0)
+	if err := f.disk.resume(k.state.Version, good); err != nil {
+		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
+	}
+	f.verify.Go(func() { // it takes as long as it is large; damage hides a listing at most
+		if err := k.state.view.Snapshot().Verify(); err != nil {
+			f.trouble(fmt.Sprintf("the snapshot on disk is damaged: %v; it goes with the next", err))
+		}
+	})
+	return f.putInForce(st, Effect{All: true})
+}
+
+// replay is what was kept, with the records after it, as far as they are whole: that many octets of them.
+func (f *Follower) replay(k *kept) (st *State, good int64, err error) {
+	if st, err = k.state.settle(f.cfg.Node); err != nil {
+		return nil, 0, err
+	}
 	for _, e := range k.tail {
 		c, err := st.check(e.Data, f.cfg.Trust)
 		if err == nil {
@@ -178,15 +193,28 @@ func (f *Follower) Start() error {
 		}
 		good += int64(frameHead + len(e.Data))
 	}
-	if err := f.disk.resume(version, good); err != nil {
-		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
-	}
-	f.verify.Go(func() { // it takes as long as it is large; damage hides a listing at most
-		if err := k.state.view.Snapshot().Verify(); err != nil {
-			f.trouble(fmt.Sprintf("the snapshot on disk is damaged: %v; it goes with the next", err))
+	return st, good, nil
+}
+
+// Kept is what a follower of that configuration last had in force, read from its folder while another process may be using that. It asks no source. Its error wraps
+// fs.ErrNotExist where there is nothing yet.
+func Kept(cfg FollowerConfig) (*blocklist.View, error) {
+	f := &Follower{cfg: cfg, log: slog.New(slog.DiscardHandler)}
+	k, err := (&disk{dir: cfg.Dir}).load(cfg.Trust)
+	if k == nil {
+		if err == nil {
+			err = fs.ErrNotExist
 		}
-	})
-	return f.putInForce(st, Effect{All: true})
+		return nil, fmt.Errorf("folder %s: %w", cfg.Dir, err)
+	}
+	st, _, err := f.replay(k)
+	if err == nil && cfg.Refresh != nil {
+		return cfg.Refresh(st.view)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return st.view, nil
 }
 
 // next is the state after a checked record. What a snapshot holds is fetched beside, and put under what came since.

@@ -68,7 +68,7 @@ func (f *Follower) report(ctx context.Context) {
 			f.unwritten = ""
 		}
 		f.mu.Unlock()
-		if h := f.Health(); h.Status.Version > 0 {
+		if h := f.Health(); h.Status.Version > 0 && !f.cfg.Node.Control {
 			if data, err := json.Marshal(h.Status); err == nil {
 				sending, cancel := context.WithTimeout(ctx, reportEvery)
 				_ = f.cfg.Source.Report(sending, data) // the next one tells more
