@@ -1,7 +1,16 @@
 package journal
 
+import "time"
+
 // Feed gives a follower a record as a source would.
 func (f *Follower) Feed(e Entry) error { return (&following{f}).Record(e) }
 
 // FeedHeartbeat gives it a heartbeat.
 func (f *Follower) FeedHeartbeat(data []byte) error { return (&following{f}).Heartbeat(data) }
+
+// SetWall gives a publisher another machine's clock.
+func (p *Publisher) SetWall(wall func() time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clock.wall = wall
+}

@@ -521,8 +521,8 @@ func (w *following) Heartbeat(data []byte) error {
 		f.counts.Refused++
 		return nil // of a later key ring perhaps: records decide
 	}
-	if h.Time <= f.beat.Time {
-		return nil
+	if h.Time <= f.beat.Time && (h.Epoch < f.beat.Epoch || h.Version <= f.beat.Version) {
+		return nil // heard before
 	}
 	f.beat, f.beatAt, f.beatData = h, time.Now(), data
 	close(f.beaten)
@@ -536,6 +536,13 @@ func (w *following) Heartbeat(data []byte) error {
 		f.note(ErrFork.Error())
 	}
 	return nil
+}
+
+// lastBeat is the newest heartbeat's time, in Unix milliseconds; 0 for none.
+func (f *Follower) lastBeat() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.beat.Time
 }
 
 // Beat is the newest heartbeat as it came, once it speaks of a later version than after, or ctx ended.

@@ -312,3 +312,38 @@ func TestOlderBackup(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "four.example", blocklist.BlockedBy)
 	wantVerdict(t, e.Set().View(), "five.example", blocklist.BlockedBy)
 }
+
+// TestClockWrongByADay has control's clock, and so each edge's beside it, be wrong by a day, either way, and then be set right.
+func TestClockWrongByADay(t *testing.T) {
+	for _, off := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
+		k, dir := newKeys(t), t.TempDir()
+		c := startControl(t, k, dir, nil)
+		e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+		c.SetWall(func() time.Time { return time.Now().Add(off) })
+		set := func(id, name string) []byte { // by an author whose clock is control's
+			payload, err := journal.Encode(&journal.Set{ID: id, Time: time.Now().Add(min(off, 0)).Unix()}, []journal.Change{block(name)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return journal.Seal(journal.KindChanges, payload, k.author)
+		}
+		r := c.push(t, set("wrong", "wrong.example"))
+		e.reaches(t, r.Version)
+		wantVerdict(t, e.Set().View(), "wrong.example", blocklist.BlockedBy)
+		waitFor(t, "a heartbeat", func() bool { return e.Health().Newest == r.Version })
+		h := e.Health()
+		t.Logf("%v: version %d, heartbeat %v old, offset %v", off, h.Status.Version, h.Heartbeat.Round(time.Millisecond), h.ControlTime.Round(time.Second))
+		if h.Heartbeat > time.Minute {
+			t.Error("a wrong clock makes heartbeats old")
+		}
+		c.stop()
+		c = startControl(t, k, dir, nil) // with the right clock
+		e.stop()
+		e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+		wantVerdict(t, e.Set().View(), "wrong.example", blocklist.BlockedBy) // at once, from disk
+		r = c.push(t, k.set(t, "right", block("right.example")))
+		e.reaches(t, r.Version)
+		waitFor(t, "a heartbeat", func() bool { return e.Health().Newest == r.Version })
+		wantVerdict(t, e.Set().View(), "right.example", blocklist.BlockedBy)
+	}
+}

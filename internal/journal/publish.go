@@ -29,6 +29,7 @@ type Publisher struct {
 	logger   *slog.Logger
 
 	mu        sync.Mutex // one record at a time
+	clock     clock
 	snapshots sync.Mutex // one snapshot at a time
 
 	since struct {
@@ -52,6 +53,27 @@ const (
 // NewPublisher returns the publisher of what follower follows. dir is for files while they are made.
 func NewPublisher(log *stream.Stream, follower *Follower, key *SecretKey, dir string) *Publisher {
 	return &Publisher{log: log, follower: follower, key: key, trust: follower.cfg.Trust, dir: dir, logger: follower.log}
+}
+
+// clock is control's: it never goes back behind what was signed, though the machine's does. Edges take nothing that is older than what they have.
+type clock struct {
+	wall  func() time.Time // nil: the machine's
+	floor int64            // Unix milliseconds, at since
+	since time.Time
+}
+
+// now is not before the last record and after the last heartbeat, in Unix milliseconds; from them it goes on while the machine's clock is behind.
+func (c *clock) now(record, beat int64) int64 {
+	wall := time.Now
+	if c.wall != nil {
+		wall = c.wall
+	}
+	now := max(wall().UnixMilli(), record, beat+1)
+	if !c.since.IsZero() {
+		now = max(now, c.floor+time.Since(c.since).Milliseconds())
+	}
+	c.floor, c.since = now, time.Now()
+	return now
 }
 
 // Draft is what is to be published.
@@ -95,7 +117,7 @@ func (p *Publisher) append(ctx context.Context, build func(*State) (*Record, []b
 		if r.Epoch == 0 {
 			r.Epoch, r.Version, r.Previous = st.Epoch, st.Version+1, st.Hash
 		}
-		r.Time = max(time.Now().UnixMilli(), st.Time)
+		r.Time = p.clock.now(st.Time, p.follower.lastBeat())
 		data, err := r.seal(p.key, body)
 		if err == nil {
 			err = st.admits(data, p.trust, p.follower.cfg.Node)
@@ -143,7 +165,7 @@ func (p *Publisher) beat(ctx context.Context) {
 	if st.Version == 0 {
 		return
 	}
-	data, err := Heartbeat{st.Epoch, st.Version, st.Hash, time.Now().UnixMilli()}.seal(p.key)
+	data, err := Heartbeat{st.Epoch, st.Version, st.Hash, p.clock.now(st.Time, p.follower.lastBeat())}.seal(p.key)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, HeartbeatEvery)
 		err = p.log.Beat(ctx, data)

@@ -57,7 +57,7 @@ func streams(replicas int) []jetstream.StreamConfig {
 	journal := log(journalStream, "Rempart: signed change sets", journalSubject+">")
 	journal.RePublish = &jetstream.RePublish{Source: journalSubject + ">", Destination: newRecords, HeadersOnly: true}
 
-	// A heartbeat is worth nothing after a restart: it is kept in memory.
+	// In memory: heartbeats go on while the disk is full.
 	beats := log(beatsStream, "Rempart: the newest heartbeat", beatsSubject)
 	beats.Storage, beats.Discard, beats.MaxMsgs = jetstream.MemoryStorage, jetstream.DiscardOld, 1
 	beats.DenyDelete, beats.DenyPurge = false, false
