@@ -92,9 +92,9 @@ type collector struct {
 }
 
 type descs struct {
-	queries, latency, shed, stale, renewed, coalesced       *prometheus.Desc
-	cacheHits, cacheMisses                                  *prometheus.Desc
-	cacheBytes, cacheLimit, cacheEntries, cacheEvicted      *prometheus.Desc
+	queries, latency, shed, stale, renewed, coalesced                  *prometheus.Desc
+	cacheHits, cacheMisses                                             *prometheus.Desc
+	cacheBytes, cacheLimit, cacheEntries, cacheEvicted                 *prometheus.Desc
 	setNames, setBytes, setVersion, setCreated, setObserved, suspended *prometheus.Desc
 }
 

@@ -188,7 +188,7 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 		Stream: k.stream, Key: key, Ring: ring, Trust: roots, Dir: filepath.Join(c.DataDir, "control"), Log: log,
 		Above: func() uint64 { return max(above, lists.Set().View().Version()) }, Epoch: above > 0,
 		First: func(w io.Writer, info blocklist.Info) error {
-			return blocklist.Compile(w, info, lists.Set().View().Input().Only(k.published))
+			return blocklist.Compile(w, info, lists.Set().View().Input().Only(k.published()))
 		},
 		Changed: k.applied,
 	})
@@ -227,8 +227,17 @@ func (k *controlling) streamConfig() stream.Config {
 	return sc
 }
 
-// published reports whether what a source says goes to all servers: what is never blocked on this machine does not.
-func (k *controlling) published(source string) bool { return source != k.config.Allow }
+// published tells which sources' word goes to all servers: not what is never blocked on this machine, nor, for the journal may hold it, what lists say
+// that could not be had since the start.
+func (k *controlling) published() func(source string) bool {
+	absent := map[string]bool{k.config.Allow: true}
+	for _, l := range k.lists.Status().Lists {
+		if l.Fetched.IsZero() {
+			absent[l.Name] = true
+		}
+	}
+	return func(source string) bool { return !absent[source] }
+}
 
 func (k *controlling) close() {
 	if err := k.stream.Close(); err != nil {
@@ -284,6 +293,9 @@ func (k *controlling) publishLists(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	if len(k.config.Lists) == 0 && k.config.Feeds == "" {
+		return nil // another control on the same journal may have them: what it holds of lists stays
+	}
 	again := time.NewTimer(0)
 	defer again.Stop()
 	failed := false
@@ -297,7 +309,7 @@ func (k *controlling) publishLists(ctx context.Context) error {
 		if k.lists.Set().View().Version() == 0 {
 			continue // not read yet: nothing is known of what they say
 		}
-		_, err := k.control.PublishLists(ctx, k.lists.Set().View(), k.published, k.feeds)
+		_, err := k.control.PublishLists(ctx, k.lists.Set().View(), k.published(), k.feeds)
 		if err != nil && ctx.Err() == nil {
 			if !failed {
 				k.log.Error("what lists say could not be published; it is tried again", "err", err)

@@ -12,7 +12,7 @@ import (
 )
 
 // PublishLists publishes what differs between what lists say now, a view, and what the journal holds of them: as a change set that key signs, or as a
-// snapshot where that is much. Sources that keep does not want are left out; what operators did is not touched. One goroutine calls it. What it returns is zero where
+// snapshot where that is much. What the journal holds of sources that keep does not want stays as it is, and so does what operators did. One goroutine calls it. What it returns is zero where
 // nothing differs.
 func (c *Control) PublishLists(ctx context.Context, view *blocklist.View, keep func(source string) bool, key *SecretKey) (Receipt, error) {
 	keep = notOperator(keep)
@@ -35,7 +35,7 @@ func (c *Control) PublishLists(ctx context.Context, view *blocklist.View, keep f
 		}
 	}
 	return c.PublishSnapshot(ctx, Load{By: "lists", Compile: func(w io.Writer, st *State) error {
-		return blocklist.Compile(w, st.info(), after, st.view.Input().Only(func(source string) bool { return source == Operator }))
+		return blocklist.Compile(w, st.info(), after, st.view.Input().Only(func(source string) bool { return !keep(source) }))
 	}})
 }
 
