@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +35,7 @@ import (
 )
 
 func controlCommand() *cobra.Command {
-	var above uint64
+	var again restart
 	cmd := &cobra.Command{
 		Use:   "control",
 		Short: "Take operators' changes and lists, and publish them to every server",
@@ -57,11 +58,13 @@ the servers whose REMPART_CONTROL names it. It answers no DNS queries itself.`,
 			hangup := make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)
 			defer signal.Stop(hangup)
-			return runControl(ctx, cmd.OutOrStdout(), c, log, reading, hangup, above)
+			return runControl(ctx, cmd.OutOrStdout(), c, log, reading, hangup, again)
 		},
 	}
-	cmd.Flags().Uint64Var(&above, "new-epoch", 0,
+	cmd.Flags().Uint64Var(&again.above, "new-epoch", 0,
 		"begin the journal anew above this version, the highest that any server has in force: after it was restored from an older backup")
+	cmd.Flags().StringVar(&again.from, "recover", "",
+		"first append what a copy of a server's folder \"edge\" holds and the journal lacks: after it was restored from an older backup")
 	return cmd
 }
 
@@ -71,15 +74,21 @@ func warnUnknown(log *slog.Logger) {
 	}
 }
 
+// restart is how a journal goes on that was restored from an older backup.
+type restart struct {
+	above uint64 // in a new epoch above that version; 0: in the same
+	from  string // with what a copy holds; "" for none
+}
+
 // runControl is a control alone in its process.
-func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.Logger, reading *progress, hangup <-chan os.Signal, above uint64) error {
+func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.Logger, reading *progress, hangup <-chan os.Signal, again restart) error {
 	changed := make(chan struct{}, 1)
 	dial := (&net.Dialer{Timeout: 10 * time.Second}).DialContext
 	lists, err := newLists(c, listsOptions{log: log, dial: dial, progress: reading.report(), changed: signalTo(changed)})
 	if err != nil {
 		return err
 	}
-	k, err := newControlling(ctx, c, log, lists, changed, above)
+	k, err := newControlling(ctx, c, log, lists, changed, again)
 	if err != nil {
 		return err
 	}
@@ -150,6 +159,7 @@ type controlling struct {
 	api     atomic.Pointer[pushapi.API] // once there is one
 	rpz     *zones                      // nil for none
 	guards  *guard.Guards
+	secure  *tls.Config // nil: without TLS
 	lists   *feed.Lists
 	pushAt  []netip.AddrPort // where the API is served, once it is
 	changed <-chan struct{}  // the lists' set
@@ -157,7 +167,7 @@ type controlling struct {
 }
 
 // newControlling opens keys and journal.
-func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lists *feed.Lists, changed <-chan struct{}, above uint64) (*controlling, error) {
+func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lists *feed.Lists, changed <-chan struct{}, again restart) (*controlling, error) {
 	k := &controlling{config: c, log: log, lists: lists, changed: changed, ready: make(chan struct{})}
 	if err := os.MkdirAll(c.DataDir, 0o750); err != nil {
 		return nil, fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
@@ -181,12 +191,15 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 	if err != nil {
 		return nil, err
 	}
+	if k.secure, err = k.serverTLS(); err != nil {
+		return nil, err
+	}
 	if k.stream, err = stream.Open(ctx, k.streamConfig()); err != nil {
 		return nil, err
 	}
 	k.control, err = journal.NewControl(journal.ControlConfig{
 		Stream: k.stream, Key: key, Ring: ring, Trust: roots, Dir: filepath.Join(c.DataDir, "control"), Log: log,
-		Above: func() uint64 { return max(above, lists.Set().View().Version()) }, Epoch: above > 0,
+		Above: func() uint64 { return max(again.above, lists.Set().View().Version()) }, Epoch: again.above > 0, Recover: again.from,
 		First: func(w io.Writer, info blocklist.Info) error {
 			return blocklist.Compile(w, info, lists.Set().View().Input().Only(k.published()))
 		},
@@ -221,6 +234,10 @@ func keysFolder(c *config.Config) string {
 func (k *controlling) streamConfig() stream.Config {
 	c := k.config
 	sc := stream.Config{Dir: filepath.Join(c.DataDir, "journal"), Listen: c.NATSListen, Log: k.log, Authenticate: k.nodeAllowed}
+	if k.secure != nil && c.NATSListen != "" {
+		sc.TLS = k.secure.Clone()
+		sc.TLS.ClientAuth, sc.TLS.NextProtos = tls.NoClientCert, nil // nodes have tokens
+	}
 	if c.NATSURL != "" {
 		sc.URL, sc.Credentials, sc.SystemCredentials, sc.Replicas, sc.RootCA = c.NATSURL, c.NATSCreds, c.NATSSystem, c.NATSReplicas, c.ControlCA
 	}

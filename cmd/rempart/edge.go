@@ -208,7 +208,7 @@ func (s *server) follow(ctx context.Context) (err error) {
 	case s.config.Control != "":
 		s.edge, err = newEdge(s.config, opt)
 	case len(s.config.PushListen) > 0:
-		if s.control, err = newControlling(ctx, s.config, s.log, s.lists, s.publish, 0); err != nil {
+		if s.control, err = newControlling(ctx, s.config, s.log, s.lists, s.publish, restart{}); err != nil {
 			return err
 		}
 		_, _, roots, err := s.control.keys.Ring()

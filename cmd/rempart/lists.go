@@ -33,7 +33,7 @@ type listsOptions struct {
 func newLists(c *config.Config, opt listsOptions) (*feed.Lists, error) {
 	if c.Control != "" { // which brings the rest
 		l, err := feed.New(feed.Config{
-			Allow: c.Allow, Dir: filepath.Join(c.DataDir, "local"), Refresh: c.Refresh, Progress: opt.progress, Changed: opt.changed, Log: opt.log, ReadOnly: opt.readOnly,
+			Allow: c.Allow, Dir: filepath.Join(c.DataDir, "local"), Refresh: c.Refresh, Progress: opt.progress, Changed: opt.changed, Log: opt.log.With("set", "never blocked here"), ReadOnly: opt.readOnly,
 		})
 		if err != nil {
 			return nil, listsError(c, err)

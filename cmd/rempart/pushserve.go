@@ -91,10 +91,6 @@ func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
 	if len(addrs) == 0 {
 		addrs = config.Addrs{netip.MustParseAddrPort(pushDefault)}
 	}
-	secure, err := k.serverTLS()
-	if err != nil {
-		return err
-	}
 	for _, addr := range addrs {
 		l, err := net.Listen("tcp", addr.String())
 		if err != nil {
@@ -103,12 +99,13 @@ func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
 		k.pushAt = append(k.pushAt, netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port)))
 		s := pushapi.Server(mux)
 		s.ErrorLog = log.New(io.Discard, "", 0) // the library's holds clients' addresses: none may be kept
-		if secure != nil {
-			s.TLSConfig = secure
-			l = tls.NewListener(l, secure)
+		serve := s.Serve
+		if k.secure != nil {
+			s.TLSConfig = k.secure.Clone()
+			serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
 		}
 		g.Go(func() error {
-			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("the operators' API on %s: %w", addr, err)
 			}
 			return nil

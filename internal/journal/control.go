@@ -23,6 +23,7 @@ type ControlConfig struct {
 	Dir     string                                       // for the state in force and files while they are made
 	Above   func() uint64                                // the journal's first version, or a new epoch's, is higher; asked when it is due; may be nil
 	Epoch   bool                                         // begin a new epoch, above Above: after the journal was restored from an older backup
+	Recover string                                       // folder of a follower: what it holds of the journal and the journal lacks is appended first; "" for none
 	First   func(w io.Writer, info blocklist.Info) error // compiles the first snapshot of an empty journal; nil: of nothing
 	Changed func(before, after *blocklist.View, e Effect)
 	Log     *slog.Logger
@@ -88,8 +89,8 @@ func (c *Control) Start(ctx context.Context) error {
 		end = *r
 	}
 	if older := end.Version < st.Version; older && !c.cfg.Epoch {
-		return fmt.Errorf("%w It ends at version %d, and version %d was in force here; to begin a new epoch from that, start once with --new-epoch and the highest version of any node",
-			ErrOlder, end.Version, st.Version)
+		return fmt.Errorf("%w It ends at version %d, and version %d was in force here; move %s aside and start once with --recover and its new name, or begin a new epoch (--new-epoch, with the highest version of any node)",
+			ErrOlder, end.Version, st.Version, c.cfg.Dir)
 	}
 	c.end = end.Version
 	return nil
@@ -113,6 +114,13 @@ func (c *Control) Run(ctx context.Context, ready func()) error {
 func (c *Control) begin(ctx context.Context) error {
 	if err := c.state.reach(ctx, c.end); err != nil {
 		return err
+	}
+	if c.cfg.Recover != "" && c.end > 0 {
+		n, err := c.recover(ctx, c.cfg.Recover)
+		if err != nil {
+			return err
+		}
+		c.cfg.Log.Info("records were recovered", "records", n, "version", c.state.State().Version)
 	}
 	st, err := c.state.State(), error(nil)
 	switch {

@@ -347,3 +347,38 @@ func TestClockWrongByADay(t *testing.T) {
 		wantVerdict(t, e.Set().View(), "right.example", blocklist.BlockedBy)
 	}
 }
+
+// TestRecover restores control's disk from an older backup, and what was pushed since from an edge.
+func TestRecover(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, filepath.Join(dir, "c"), nil)
+	c.push(t, k.set(t, "one", block("one.example")))
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, c.State().Version)
+	c.stop()
+	copyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
+	c = startControl(t, k, filepath.Join(dir, "c"), nil)
+	e.stop()
+	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	for _, id := range []string{"two", "three"} {
+		c.push(t, k.set(t, id, block(id+".example")))
+	}
+	r, err := c.Compact(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.reaches(t, r.Version)
+	e.stop()
+	c.stop()
+	c = startControl(t, k, filepath.Join(dir, "backup"), func(cfg *journal.ControlConfig) { cfg.Recover = filepath.Join(dir, "e") })
+	if v := c.State().Version; v != r.Version {
+		t.Fatalf("version %d, want %d", v, r.Version)
+	}
+	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	after := c.push(t, k.set(t, "four", block("four.example")))
+	e.reaches(t, after.Version)
+	for _, name := range []string{"one", "two", "three", "four"} {
+		wantVerdict(t, e.Set().View(), name+".example", blocklist.BlockedBy)
+		wantVerdict(t, c.State().View(), name+".example", blocklist.BlockedBy)
+	}
+}
