@@ -200,9 +200,12 @@ func (p *program) start(t *testing.T, name string, args ...string) {
 	})
 }
 
-// size is how many names the zone has.
+// longTests asks for the tests that take minutes.
+const longTests = "REMPART_LONG_TESTS"
+
+// interopSize is how many names the zone has.
 func interopSize() int {
-	if testing.Short() {
+	if os.Getenv(longTests) == "" {
 		return 20_000
 	}
 	return 1_000_000
@@ -210,7 +213,7 @@ func interopSize() int {
 
 // patience is for a resolver to load them.
 func patience() time.Duration {
-	if testing.Short() {
+	if os.Getenv(longTests) == "" {
 		return 20 * time.Second
 	}
 	return 3 * time.Minute
