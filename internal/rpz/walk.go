@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
-	"runtime"
 	"slices"
 	"strconv"
 
@@ -20,26 +18,21 @@ const maxPrefixes = 1 << 16 // of addresses; they are held in memory
 // returns. The name is borrowed. It returns the prefixes of addresses of which the view holds something, and of how many more it does. Memory is
 // needed for those only.
 func walk(view *blocklist.View, each func(name []byte) error) ([]netip.Prefix, int, error) {
-	defer runtime.KeepAlive(view) // its octets are read here
 	prefixes := prefixSet{in: map[netip.Prefix]struct{}{}}
-	var over *blocklist.View
-	if data := view.Overlay(); data != nil {
-		s, err := blocklist.Open(data)
-		if err != nil {
-			return nil, 0, fmt.Errorf("walk the set: %w", err)
+	var last []byte
+	var failed error
+	nothing := blocklist.NewBuilder().Input(blocklist.Source{})
+	err := blocklist.Diff(nothing, view.Input(), func(c blocklist.Change) bool {
+		switch l := &c.Listing; {
+		case l.Prefix.IsValid():
+			prefixes.add(l.Prefix)
+		case !bytes.Equal(l.Name, last): // claims of a name follow each other
+			last = append(last[:0], l.Name...)
+			failed = each(last)
 		}
-		over = blocklist.NewView(s, nil)
-		if err := walkSnapshot(s, &prefixes, each); err != nil {
-			return nil, 0, err
-		}
-	}
-	err := walkSnapshot(view.Snapshot(), &prefixes, func(name []byte) error {
-		if over != nil && (len(over.Claims(name)) > 0 || len(view.Claims(name)) == 0) {
-			return nil // was met in the overlay, or is gone
-		}
-		return each(name)
+		return failed == nil
 	})
-	return prefixes.sorted(), prefixes.more, err
+	return prefixes.sorted(), prefixes.more, errors.Join(failed, err)
 }
 
 // prefixSet gathers prefixes.
@@ -61,23 +54,6 @@ func (s *prefixSet) sorted() []netip.Prefix {
 	return slices.SortedFunc(maps.Keys(s.in), func(a, b netip.Prefix) int {
 		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 	})
-}
-
-func walkSnapshot(s *blocklist.Snapshot, prefixes *prefixSet, each func(name []byte) error) error {
-	var last []byte
-	var failed error
-	nothing := blocklist.NewBuilder().Input(blocklist.Source{})
-	err := blocklist.Diff(nothing, s.Input(), func(c blocklist.Change) bool {
-		switch l := &c.Listing; {
-		case l.Prefix.IsValid():
-			prefixes.add(l.Prefix)
-		case !bytes.Equal(l.Name, last): // claims of a name follow each other
-			last = append(last[:0], l.Name...)
-			failed = each(last)
-		}
-		return failed == nil
-	})
-	return errors.Join(failed, err)
 }
 
 // addresses are the records of prefixes of addresses, which are sorted as walk returns them. Resolvers go by the longest prefix that
