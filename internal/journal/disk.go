@@ -34,8 +34,10 @@ const (
 type disk struct {
 	dir       string
 	tail      *os.File
-	size      int64    // of the tail that is whole
-	unwritten [][]byte // frames that could not be written yet
+	size      int64     // of the tail that is whole
+	unwritten [][]byte  // frames that could not be written yet
+	waiting   int       // octets of those
+	base      *Snapshot // what the state on disk stands on
 }
 
 func openDisk(dir string) (*disk, error) {
@@ -51,9 +53,9 @@ func (d *disk) objectPath(o Object, suffix string) string { return d.path(o.SHA2
 
 // kept is what was found on disk: a state, and the records after it.
 type kept struct {
-	state *State
-	tail  []Entry
-	named string // the state's file
+	state    *State
+	snapshot *Snapshot
+	tail     []Entry
 }
 
 // load reads the newest state that is whole.
@@ -97,7 +99,7 @@ func (d *disk) loadState(name string, trust []PublicKey) (*kept, error) {
 	if st.view, err = d.open(f.Snapshot); err != nil {
 		return nil, err
 	}
-	k := &kept{state: st, named: name}
+	k := &kept{state: st, snapshot: f.Snapshot}
 	k.tail, err = d.readTail(f.Version)
 	return k, err
 }
@@ -189,7 +191,7 @@ func (d *disk) begin(st *State, snapshot *Snapshot, since []Entry) error {
 	if err != nil {
 		return err
 	}
-	n := &disk{dir: d.dir, tail: f}
+	n := &disk{dir: d.dir, tail: f, base: snapshot}
 	for _, e := range since {
 		n.unwritten = append(n.unwritten, frame(e))
 	}
@@ -230,6 +232,15 @@ func (d *disk) tailPath(version uint64) string {
 	return d.path(fmt.Sprintf("%s%d", tailPrefix, version))
 }
 
+// drop removes a snapshot that is damaged, so that it is fetched again.
+func (d *disk) drop(s *Snapshot) error {
+	err := os.Remove(d.objectPath(s.Object, snapshotSuffix))
+	if s.Overlay != nil {
+		err = errors.Join(err, os.Remove(d.objectPath(*s.Overlay, overlaySuffix)))
+	}
+	return err
+}
+
 // resume goes on with the tail of what was loaded, of which that many octets are good.
 func (d *disk) resume(version uint64, good int64) error {
 	f, err := os.OpenFile(d.tailPath(version), os.O_CREATE|os.O_WRONLY, 0o640)
@@ -247,6 +258,7 @@ func (d *disk) resume(version uint64, good int64) error {
 // append keeps a record; it is on disk when append returns nil. What could not be written is written with the next.
 func (d *disk) append(e Entry) error {
 	d.unwritten = append(d.unwritten, frame(e))
+	d.waiting += frameHead + len(e.Data)
 	return d.flush()
 }
 
@@ -267,7 +279,7 @@ func (d *disk) flush() error {
 	if err := d.tail.Sync(); err != nil {
 		return err
 	}
-	d.size, d.unwritten = at, nil
+	d.size, d.unwritten, d.waiting = at, nil, 0
 	return nil
 }
 

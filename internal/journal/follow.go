@@ -68,6 +68,7 @@ type Follower struct {
 	want      *wanted
 	wants     chan struct{}
 	gap       bool // records are missing before the next
+	damaged   atomic.Bool
 	beat      Heartbeat
 	beatData  []byte
 	beaten    chan struct{} // closed when one came
@@ -168,9 +169,12 @@ func (f *Follower) Start() error {
 	}
 	f.verify.Go(func() { // it takes as long as it is large; damage hides a listing at most
 		if err := k.state.view.Snapshot().Verify(); err != nil {
-			f.trouble(fmt.Sprintf("the snapshot on disk is damaged: %v; it goes with the next", err))
+			f.log.Error("the snapshot on disk is damaged; it is fetched again", "err", err)
+			f.damaged.Store(true)
+			f.wake()
 		}
 	})
+	f.disk.base = k.snapshot
 	return f.putInForce(st, Effect{All: true})
 }
 
@@ -224,7 +228,9 @@ func (f *Follower) next(st *State, c *checked, e Entry) (*State, *Effect, error)
 		return nil, nil, err
 	}
 	if f.want != nil {
-		f.want.since = append(f.want.since, e)
+		if f.want.since = append(f.want.since, e); len(f.want.since) > farBehind { // it does not come: the newest is as good
+			f.want, f.gap = nil, true
+		}
 	}
 	if s := c.Snapshot; s != nil && (!s.Same || st.view.Stats().Overlay > freshOverlay) {
 		w := &wanted{checked: c, entry: e, lacking: st.Version}
@@ -235,12 +241,17 @@ func (f *Follower) next(st *State, c *checked, e Entry) (*State, *Effect, error)
 			w.lacking = min(f.want.lacking, st.Version)
 		}
 		f.want = w
-		select {
-		case f.wants <- struct{}{}:
-		default:
-		}
+		f.wake()
 	}
 	return n, effect, nil
+}
+
+// wake has fetching look whether something is wanted.
+func (f *Follower) wake() {
+	select {
+	case f.wants <- struct{}{}:
+	default:
+	}
 }
 
 // wanted is a snapshot being fetched, and the records since.
@@ -400,6 +411,12 @@ func (f *Follower) fetching(ctx context.Context) {
 }
 
 func (f *Follower) fetchWanted(ctx context.Context) error {
+	if f.damaged.Load() {
+		if err := f.repair(ctx); err != nil {
+			return fmt.Errorf("the damaged snapshot: %w", err)
+		}
+		f.damaged.Store(false)
+	}
 	f.mu.Lock()
 	w := f.want
 	f.mu.Unlock()
@@ -419,6 +436,36 @@ func (f *Follower) fetchWanted(ctx context.Context) error {
 	}
 	f.want = nil
 	return nil
+}
+
+// repair fetches the snapshot on disk again, and puts it in force under the same records.
+func (f *Follower) repair(ctx context.Context) error {
+	f.mu.Lock()
+	base := f.disk.base
+	f.mu.Unlock()
+	if err := f.disk.drop(base); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := f.fetch(ctx, base); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.disk.base != base {
+		return nil // another one came meanwhile
+	}
+	k, err := f.disk.loadState(stateName, f.cfg.Trust)
+	if err != nil {
+		return err
+	}
+	st, _, err := f.replay(k)
+	if err != nil {
+		return err
+	}
+	if have := f.State().Version; st.Version < have {
+		return fmt.Errorf("version %d is on disk, and version %d in force", st.Version, have)
+	}
+	return f.putInForce(st, Effect{All: true})
 }
 
 func (f *Follower) fetch(ctx context.Context, s *Snapshot) error {
@@ -485,14 +532,17 @@ func (w *following) Record(e Entry) error {
 		f.counts.Refused++
 		return err
 	}
+	if f.gap {
+		return fmt.Errorf("%w: a snapshot that was announced does not come", ErrGap)
+	}
 	if err := f.keep(e, n.Version); err != nil {
 		return err
 	}
 	return f.putInForce(n, *effect)
 }
 
-// maxUnwritten is how many records wait in memory for a disk that takes none.
-const maxUnwritten = 10_000
+// maxUnwritten is how many octets of records wait in memory for a disk that takes none.
+const maxUnwritten = 64 << 20
 
 // keep writes a record to disk. A disk that takes none does not keep a block from the public: it is written later.
 func (f *Follower) keep(e Entry, version uint64) error {
@@ -501,7 +551,7 @@ func (f *Follower) keep(e Entry, version uint64) error {
 	case err == nil:
 		f.unwritten = ""
 		return nil
-	case len(f.disk.unwritten) > maxUnwritten:
+	case f.disk.waiting > maxUnwritten:
 		return fmt.Errorf("records cannot be written, and no more fit into memory: %w", err)
 	case f.unwritten == "":
 		f.log.Error("changes are in force but cannot be written to disk, and would be missing after a restart without control; it is tried again", "version", version, "err", err)

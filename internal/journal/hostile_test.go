@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -380,5 +381,49 @@ func TestRecover(t *testing.T) {
 	for _, name := range []string{"one", "two", "three", "four"} {
 		wantVerdict(t, e.Set().View(), name+".example", blocklist.BlockedBy)
 		wantVerdict(t, c.State().View(), name+".example", blocklist.BlockedBy)
+	}
+}
+
+// TestDamagedSnapshot alters the snapshot on an edge's disk: what is left of it is in force until it was fetched again.
+func TestDamagedSnapshot(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	var changes []journal.Change
+	for i := range 2000 {
+		changes = append(changes, block(fmt.Sprintf("n%d.example", i)))
+	}
+	c.push(t, k.set(t, "many", changes...))
+	if _, err := c.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	r := c.push(t, k.set(t, "after", block("after.example")))
+	e.reaches(t, r.Version)
+	e.stop()
+	snapshots, err := filepath.Glob(filepath.Join(dir, "e", "*.snapshot"))
+	if err != nil || len(snapshots) != 1 {
+		t.Fatalf("%q %v", snapshots, err)
+	}
+	data, err := os.ReadFile(snapshots[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(data, []byte("\x04n777\x07example"))
+	if at < 0 {
+		t.Fatal("the name is not in the snapshot")
+	}
+	data[at+1] = 'x'
+	if err := os.WriteFile(snapshots[0], data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	waitFor(t, "the snapshot to be repaired", func() bool { return judge(t, e.Set().View(), "n777.example") == blocklist.BlockedBy })
+	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
+	r = c.push(t, k.set(t, "last", block("last.example")))
+	e.reaches(t, r.Version)
+	e.stop()
+	e = startEdge(t, k, filepath.Join(dir, "e"), offline{}, journal.Node{ID: "e"})
+	for _, name := range []string{"n777.example", "after.example", "last.example"} {
+		wantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)
 	}
 }
