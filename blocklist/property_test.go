@@ -271,3 +271,75 @@ func TestDiffLeadsFromOneContentToTheNext(t *testing.T) {
 		}
 	})
 }
+
+// TestDiffTellsSourcesApart applies the difference of two views of several sources, under overlays, to the first: nothing differs then.
+func TestDiffTellsSourcesApart(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var views [2]*View
+		for i := range views {
+			var buf bytes.Buffer
+			var inputs []*Input
+			for _, source := range []string{"a", "b"} {
+				b := NewBuilder()
+				for range rapid.IntRange(0, 10).Draw(t, "listings") {
+					if err := b.Add(drawNamed(t)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				inputs = append(inputs, b.Input(Source{Name: source}))
+			}
+			if err := Compile(&buf, Info{Version: 1}, inputs...); err != nil {
+				t.Fatal(err)
+			}
+			views[i] = view(t, buf.Bytes())
+			var changes []Change
+			for range rapid.IntRange(0, 10).Draw(t, "changes") {
+				source := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "source")
+				changes = append(changes, Change{Source{Name: source}, drawNamed(t), rapid.Bool().Draw(t, "withdraw")})
+			}
+			var err error
+			if views[i], err = views[i].With(Info{Version: 2}, changes); err != nil {
+				t.Fatal(err)
+			}
+		}
+		differences := func(from, to *Input) (changes []Change) {
+			err := Diff(from, to, func(c Change) bool {
+				c.Listing.Name = bytes.Clone(c.Listing.Name)
+				changes = append(changes, c)
+				return true
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return changes
+		}
+		got, err := views[0].With(Info{Version: 3}, differences(views[0].Input(), views[1].Input()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := differences(got.Input(), views[1].Input()); len(left) > 0 {
+			t.Fatalf("still different: %+v", left)
+		}
+		only := func(source string) bool { return source != "b" }
+		for _, c := range differences(NewBuilder().Input(Source{}), got.Input().Only(only)) {
+			if c.Source.Name == "b" {
+				t.Fatalf("of a source that was left out: %+v", c)
+			}
+		}
+		half, err := views[0].With(Info{Version: 3}, differences(views[0].Input().Only(only), views[1].Input().Only(only)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range differences(half.Input(), views[1].Input()) {
+			if c.Source.Name != "b" {
+				t.Fatalf("still different: %+v", c)
+			}
+		}
+	})
+}
+
+func drawNamed(t *rapid.T) Listing {
+	name, l := drawListing(t)
+	l.Name, _ = AppendName(nil, name)
+	return l
+}

@@ -35,7 +35,7 @@ var rooms = map[string]struct {
 	"internal/journal/stream": {[]string{"internal/durable"}, "it keeps octets: what records, keys and signatures mean is the journal's"},
 	"internal/journal":        {[]string{"blocklist", "internal/durable", "internal/journal/stream"}, "it changes a set, and knows neither HTTP nor who may ask for what"},
 	"internal/pushapi":        {[]string{"blocklist", "blocklist/guard", "internal/journal", "internal/journal/stream"}, "it decides who may and what is valid; what becomes of it is the journal's"},
-	"internal/journal/mirror": {[]string{"internal/journal"}, "it carries signed octets, which it does not look into"},
+	"internal/journal/mirror": {[]string{"internal/durable", "internal/journal"}, "it carries signed octets, which it does not look into"},
 	"internal/web":            {[]string{"blocklist"}, "the page only asks the set"},
 	"internal/rpz":            {[]string{"blocklist"}, "policy zones are what the set says, whoever changes it"},
 	"internal/admin":          {[]string{"blocklist"}, "what else it tells arrives as a function"},
@@ -57,7 +57,7 @@ var outside = map[string]struct {
 	"github.com/caarlos0/env": {[]string{"internal/config/"}, "the environment is read in one place"},
 	"github.com/nats-io":      {[]string{"internal/journal/stream/"}, "what the journal is kept on is one room's business: all else knows records, objects and buckets"},
 	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
-	"net/http":                {[]string{"blocklist/feed/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "cmd/"}, "the resolver knows no HTTP"},
+	"net/http":                {[]string{"blocklist/feed/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "bench/", "cmd/"}, "the resolver knows no HTTP"},
 	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
 

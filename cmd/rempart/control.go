@@ -28,6 +28,7 @@ import (
 	"rempart/internal/admin"
 	"rempart/internal/config"
 	"rempart/internal/journal"
+	"rempart/internal/journal/mirror"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
 )
@@ -246,6 +247,15 @@ func (k *controlling) run(ctx context.Context) error {
 	g.Go(func() error { return k.api.Load().Run(ctx) })
 	if k.rpz != nil {
 		g.Go(func() error { return k.rpz.run(ctx, k.renew) })
+	}
+	if k.config.Mirror != "" {
+		folder, err := mirror.NewFolder(k.config.Mirror)
+		if err != nil {
+			return fmt.Errorf("%w (REMPART_MIRROR_DIR names it)", err)
+		}
+		g.Go(func() error {
+			return folder.Run(ctx, k.control, func(err error) { k.log.Error("the mirror's files are not up to date; it is tried again", "err", err) })
+		})
 	}
 	return g.Wait()
 }

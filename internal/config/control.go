@@ -27,6 +27,7 @@ type Operators struct {
 	PushCert     string `env:"PUSH_CERT" doc:"Path of the certificate chain of REMPART_PUSH_LISTEN, PEM. Without one it listens on loopback addresses only, without TLS."`
 	PushKey      string `env:"PUSH_KEY" doc:"Path of the key to REMPART_PUSH_CERT, PEM."`
 	PushClientCA string `env:"PUSH_CLIENT_CA" doc:"Path of PEM certificates that issue those of API clients (mTLS). Empty: tokens only."`
+	Mirror       string `env:"MIRROR_DIR" doc:"Folder in which control keeps the journal as files, for a web server or a CDN to hand on: its URL is then a REMPART_CONTROL. Empty: none."`
 	Keys         string `env:"KEYS" doc:"Folder of control's keys and key ring. Empty: keys in the data folder; made at the first start."`
 	NATSListen   string `env:"NATS_LISTEN" doc:"Address and port on which nodes reach the journal of this control over NATS. Empty: none. Beyond loopback it needs REMPART_PUSH_CERT."`
 	NATSURL      string `env:"NATS_URL" doc:"Servers of an external NATS cluster that keeps the journal, separated by commas. Empty: this process keeps it, in the data folder."`

@@ -237,6 +237,13 @@ func (f *Follower) inForce() uint64 {
 	return f.want.lacking
 }
 
+// fetches reports whether a snapshot is on its way.
+func (f *Follower) fetches() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.want != nil
+}
+
 // Run follows until ctx ends. Whatever goes wrong, what is in force stays.
 func (f *Follower) Run(ctx context.Context) error {
 	var beside sync.WaitGroup
@@ -450,14 +457,29 @@ func (w *following) Record(e Entry) error {
 		f.counts.Refused++
 		return err
 	}
-	f.unwritten = ""
-	if err := f.disk.append(e); err != nil { // a full disk does not keep a block from the public
-		if f.unwritten = err.Error(); len(f.disk.unwritten) > 10_000 {
-			return fmt.Errorf("records cannot be written, and no more fit into memory: %w", err)
-		}
-		f.log.Error("a record is in force, but could not be written to disk; it is tried again", "version", n.Version, "err", err)
+	if err := f.keep(e, n.Version); err != nil {
+		return err
 	}
 	return f.putInForce(n, *effect)
+}
+
+// maxUnwritten is how many records wait in memory for a disk that takes none.
+const maxUnwritten = 10_000
+
+// keep writes a record to disk. A disk that takes none does not keep a block from the public: it is written later.
+func (f *Follower) keep(e Entry, version uint64) error {
+	err := f.disk.append(e)
+	switch {
+	case err == nil:
+		f.unwritten = ""
+		return nil
+	case len(f.disk.unwritten) > maxUnwritten:
+		return fmt.Errorf("records cannot be written, and no more fit into memory: %w", err)
+	case f.unwritten == "":
+		f.log.Error("changes are in force but cannot be written to disk, and would be missing after a restart without control; it is tried again", "version", version, "err", err)
+	}
+	f.unwritten = err.Error()
+	return nil
 }
 
 // Heartbeat takes in control's word of which version is the newest. One that is not newer than the last is none.

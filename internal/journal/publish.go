@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,19 +18,10 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// Log is where records are kept for good; *stream.Stream is one.
-type Log interface {
-	// Append keeps a record after the one of that sequence. It is kept for good when Append returns nil, and another one's came first where
-	// the error is stream.ErrBehind.
-	Append(ctx context.Context, after uint64, kind string, data []byte) (sequence uint64, err error)
-	Beat(ctx context.Context, data []byte) error
-	PutObject(ctx context.Context, name string, r io.Reader) error
-}
-
 // Publisher is control's hand on the journal: it numbers records, binds each to the one before, and signs them. Its methods are safe from
 // any goroutine.
 type Publisher struct {
-	log      Log
+	log      *stream.Stream
 	follower *Follower // of the same journal, as a Control node
 	key      *SecretKey
 	trust    []PublicKey
@@ -46,9 +38,11 @@ type Publisher struct {
 	}
 }
 
+// HeartbeatEvery is how often control says which version is the newest, at least.
+const HeartbeatEvery = 5 * time.Second
+
 const (
-	heartbeatEvery = 5 * time.Second
-	publishTries   = 5
+	publishTries = 5
 	// snapshotAt is how many entries of an overlay make a new snapshot worthwhile.
 	snapshotAt = 50_000
 	// snapshotRecords is after how many records one is due in any case.
@@ -56,7 +50,7 @@ const (
 )
 
 // NewPublisher returns the publisher of what follower follows. dir is for files while they are made.
-func NewPublisher(log Log, follower *Follower, key *SecretKey, dir string) *Publisher {
+func NewPublisher(log *stream.Stream, follower *Follower, key *SecretKey, dir string) *Publisher {
 	return &Publisher{log: log, follower: follower, key: key, trust: follower.cfg.Trust, dir: dir, logger: follower.log}
 }
 
@@ -151,7 +145,7 @@ func (p *Publisher) beat(ctx context.Context) {
 	}
 	data, err := Heartbeat{st.Epoch, st.Version, st.Hash, time.Now().UnixMilli()}.seal(p.key)
 	if err == nil {
-		ctx, cancel := context.WithTimeout(ctx, heartbeatEvery)
+		ctx, cancel := context.WithTimeout(ctx, HeartbeatEvery)
 		err = p.log.Beat(ctx, data)
 		cancel()
 	}
@@ -162,9 +156,10 @@ func (p *Publisher) beat(ctx context.Context) {
 
 // Run publishes heartbeats, and snapshots when they are due, until ctx ends.
 func (p *Publisher) Run(ctx context.Context) error {
-	ticker := time.NewTicker(heartbeatEvery)
+	ticker := time.NewTicker(HeartbeatEvery)
 	defer ticker.Stop()
 	var last uint64 // version of the last snapshot made here
+	swept := time.Now()
 	for {
 		p.mu.Lock()
 		p.beat(ctx)
@@ -178,6 +173,13 @@ func (p *Publisher) Run(ctx context.Context) error {
 		if last == 0 {
 			last = st.Version
 		}
+		if time.Since(swept) > objectRest {
+			p.sweep(ctx)
+			swept = time.Now()
+		}
+		if p.follower.fetches() {
+			continue // the last one is not in force here yet
+		}
 		if st.view.Stats().Overlay > snapshotAt || st.Version > last+snapshotRecords {
 			r, err := p.Compact(ctx)
 			if err != nil {
@@ -185,6 +187,32 @@ func (p *Publisher) Run(ctx context.Context) error {
 			}
 			last = max(r.Version, st.Version)
 		}
+	}
+}
+
+// objectRest is how long a snapshot stays after the next: nodes may be fetching it.
+const objectRest = time.Hour
+
+// sweep removes the objects of snapshots that nothing leads to any more. Change sets stay: they are the journal's.
+func (p *Publisher) sweep(ctx context.Context) {
+	newest, err := p.follower.cfg.Source.Newest(ctx)
+	if err != nil {
+		return
+	}
+	r, _, err := ReadRecord(newest.Data)
+	if err != nil || r.Snapshot == nil {
+		return
+	}
+	wanted := r.Snapshot.Names()
+	objects, err := p.log.Objects(ctx)
+	for _, o := range objects {
+		old := time.Since(o.ModTime) > objectRest && !slices.Contains(wanted, o.Name)
+		if old && (strings.HasSuffix(o.Name, snapshotSuffix) || strings.HasSuffix(o.Name, overlaySuffix)) {
+			err = errors.Join(err, p.log.DeleteObject(ctx, o.Name))
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		p.logger.Warn("objects of old snapshots stay", "err", err)
 	}
 }
 
@@ -237,7 +265,7 @@ func (p *Publisher) PublishSnapshot(ctx context.Context, l Load) (Receipt, error
 func (p *Publisher) announce(ctx context.Context, l Load, object Object, view *blocklist.View) (Receipt, error) {
 	return p.append(ctx, func(st *State) (*Record, []byte, error) { // anew if another control's record came first
 		s := &Snapshot{
-			Object: object, Same: l.Same, Changes: l.Changes, Names: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped,
+			Object: object, Same: l.Same, Changes: l.Changes, Count: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped,
 		}
 		if since := p.gathered(); len(since) > 0 {
 			over, err := view.With(blocklist.Info{Version: st.Version, Created: time.Now()}, since)
@@ -247,7 +275,7 @@ func (p *Publisher) announce(ctx context.Context, l Load, object Object, view *b
 			if s.Overlay, err = p.putOverlay(ctx, over); err != nil {
 				return nil, nil, err
 			}
-			s.Names = over.Stats().Names
+			s.Count = over.Stats().Names
 		}
 		return &Record{Kind: RecordSnapshot, By: l.By, Approved: l.Approved, Snapshot: s}, st.Ring(), nil
 	})
@@ -294,7 +322,7 @@ func (p *Publisher) Begin(ctx context.Context, epoch, version uint64, ring []byt
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.append(ctx, func(st *State) (*Record, []byte, error) {
-		s := &Snapshot{Object: object, Names: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped}
+		s := &Snapshot{Object: object, Count: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped}
 		return &Record{Epoch: epoch, Version: version, Kind: RecordSnapshot, Previous: st.Hash, Snapshot: s}, ring, nil
 	})
 }

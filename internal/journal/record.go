@@ -46,11 +46,20 @@ type Record struct {
 type Snapshot struct {
 	Object    Object    `json:"object"`
 	Overlay   *Object   `json:"overlay,omitempty"` // what changed while it was written
-	Names     int       `json:"names"`
-	Same      bool      `json:"same,omitempty"` // it is the state before: who has that needs it not
+	Count     int       `json:"names"`             // of names
+	Same      bool      `json:"same,omitempty"`    // it is the state before: who has that needs it not
 	Suspended bool      `json:"suspended,omitempty"`
 	Scoped    []Scoped  `json:"scoped,omitempty"`
 	Changes   *LargeSet `json:"changes,omitempty"`
+}
+
+// Names are the objects' names in the object store.
+func (s *Snapshot) Names() []string {
+	names := []string{s.Object.SHA256 + snapshotSuffix}
+	if s.Overlay != nil {
+		names = append(names, s.Overlay.SHA256+overlaySuffix)
+	}
+	return names
 }
 
 // Object is one in the object store, named by its content.

@@ -1,0 +1,304 @@
+package journal_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+	"rempart/internal/journal/stream"
+)
+
+// Lives that TestKill ends: processes of their own, which are told by the environment what they are.
+const (
+	lifeRole   = "REMPART_TEST_LIFE" // "control" or "edge"
+	lifeFolder = "REMPART_TEST_FOLDER"
+	lifeAddr   = "REMPART_TEST_ADDR" // where control listens
+	longTests  = "REMPART_LONG_TESTS"
+)
+
+func TestMain(m *testing.M) {
+	role, dir := os.Getenv(lifeRole), os.Getenv(lifeFolder)
+	live := map[string]func(string, string) error{"control": liveControl, "edge": liveEdge}[role]
+	if live == nil {
+		os.Exit(m.Run())
+	}
+	if err := live(dir, os.Getenv(lifeAddr)); err != nil {
+		fmt.Fprintln(os.Stderr, role, err)
+		os.Exit(1)
+	}
+}
+
+// liveControl pushes names, the next of those that are in force, and says which were kept; now and then it publishes a snapshot.
+func liveControl(dir, addr string) error {
+	ctx := context.Background()
+	keys, _, err := journal.OpenKeys(filepath.Join(dir, "keys"))
+	if err != nil {
+		return err
+	}
+	_, ring, roots, err := keys.Ring()
+	if err != nil {
+		return err
+	}
+	control, err := keys.Secret(journal.ControlKey)
+	if err != nil {
+		return err
+	}
+	desk, err := keys.Secret(journal.DeskKey)
+	if err != nil {
+		return err
+	}
+	var s *stream.Stream
+	for range 100 { // the port may be in use for a moment
+		s, err = stream.Open(ctx, stream.Config{Dir: filepath.Join(dir, "nats"), Listen: addr, Authenticate: func(string, string) bool { return true }})
+		if err == nil {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err != nil {
+		return err
+	}
+	c, err := journal.NewControl(journal.ControlConfig{Stream: s, Key: control, Ring: ring, Trust: roots, Dir: filepath.Join(dir, "state"), Log: warnings()})
+	if err != nil {
+		return err
+	}
+	if err := c.Start(ctx); err != nil {
+		return err
+	}
+	ready := make(chan struct{})
+	go func() { _ = c.Run(ctx, func() { close(ready) }) }()
+	<-ready
+	for n := int(c.State().Version); ; n++ {
+		payload, err := journal.Encode(&journal.Set{ID: fmt.Sprintf("set%d-%d", n, os.Getpid()), Time: time.Now().Unix()}, []journal.Change{block(fmt.Sprintf("n%d.example", n))})
+		if err != nil {
+			return err
+		}
+		_, err = c.Publish(ctx, journal.Draft{Kind: journal.RecordChanges, By: "desk", Body: journal.Seal(journal.KindChanges, payload, desk)})
+		if errors.Is(err, stream.ErrFull) {
+			fmt.Println("full")
+			time.Sleep(50 * time.Millisecond)
+			n--
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Println("kept", n)
+		if n%50 == 49 {
+			if _, err := c.Compact(ctx); err != nil && !errors.Is(err, stream.ErrFull) {
+				return err
+			}
+		}
+	}
+}
+
+func warnings() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+}
+
+// liveEdge follows and says each version it has in force.
+func liveEdge(dir, addr string) error {
+	ctx := context.Background()
+	f, err := openEdge(dir, addr)
+	if err != nil {
+		return err
+	}
+	fmt.Println("begins", f.Set().View().Version())
+	go func() { _ = f.Run(ctx) }()
+	for version := f.InForce(); ; version++ {
+		if err := f.Wait(ctx, version); err != nil {
+			return err
+		}
+		version = f.InForce()
+		fmt.Println("has", version)
+	}
+}
+
+// openEdge is the edge in a folder, of the control whose keys are beside it.
+func openEdge(dir, addr string) (*journal.Follower, error) {
+	keys, _, err := journal.OpenKeys(filepath.Join(filepath.Dir(dir), "control", "keys"))
+	if err != nil {
+		return nil, err
+	}
+	_, _, roots, err := keys.Ring()
+	if err != nil {
+		return nil, err
+	}
+	name := filepath.Base(dir)
+	r, err := stream.Connect(context.Background(), stream.NodeConfig{URL: "nats://" + addr, Name: name, Secret: "x"})
+	if err != nil {
+		return nil, err
+	}
+	f, err := journal.NewFollower(journal.FollowerConfig{Dir: dir, Source: journal.FromStream(r, name), Trust: roots, Node: journal.Node{ID: name}, Log: warnings()})
+	if err == nil {
+		err = f.Start()
+	}
+	return f, err
+}
+
+// life is a process that is killed and begun again.
+type life struct {
+	t          *testing.T
+	role       string
+	dir, addr  string
+	cmd        *exec.Cmd
+	mu         sync.Mutex
+	kept       map[int]bool // what control said is kept
+	has        uint64       // what an edge said is in force
+	heard      sync.WaitGroup
+	full       bool
+	begins     uint64
+	olderStart int
+}
+
+func (l *life) begin() {
+	self, err := os.Executable()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.cmd = exec.Command(self)
+	l.cmd.Env = append(os.Environ(), lifeRole+"="+l.role, lifeFolder+"="+l.dir, lifeAddr+"="+l.addr)
+	l.cmd.Stderr = os.Stderr
+	out, err := l.cmd.StdoutPipe()
+	if err == nil {
+		err = l.cmd.Start()
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.heard.Go(func() { l.hear(out) })
+}
+
+func (l *life) hear(out io.Reader) {
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		word, number, _ := strings.Cut(lines.Text(), " ")
+		var n uint64
+		fmt.Sscan(number, &n)
+		l.mu.Lock()
+		switch word {
+		case "kept":
+			l.kept[int(n)] = true
+		case "has":
+			l.has = max(l.has, n)
+		case "begins":
+			if l.begins = n; n < l.has {
+				l.olderStart++
+			}
+		case "full":
+			l.full = true
+		}
+		l.mu.Unlock()
+	}
+}
+
+// kill ends it at once; it must not have ended by itself.
+func (l *life) kill() {
+	l.t.Helper()
+	_ = l.cmd.Process.Kill()
+	l.heard.Wait()
+	if err := l.cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		l.t.Errorf("%s ended by itself: %v", l.role, err)
+	}
+}
+
+func newLives(t *testing.T, dir string) (control, edge *life) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	control = &life{t: t, role: "control", dir: filepath.Join(dir, "control"), addr: addr, kept: map[int]bool{}}
+	edge = &life{t: t, role: "edge", dir: filepath.Join(dir, "edge"), addr: addr}
+	if _, _, err := journal.OpenKeys(filepath.Join(control.dir, "keys")); err != nil {
+		t.Fatal(err)
+	}
+	return control, edge
+}
+
+// checkLives has a control and an edge begin once more, and looks for all that was acknowledged at both.
+func checkLives(t *testing.T, control, edge *life) {
+	t.Helper()
+	control.begin()
+	f, err := openEdge(edge.dir, edge.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := f.Set().View().Version(); v < edge.has {
+		t.Errorf("the edge begins with version %d and had %d in force", v, edge.has)
+	}
+	stop := running(t, f.Run)
+	missing := func() (n int) {
+		control.mu.Lock()
+		defer control.mu.Unlock()
+		for i := range control.kept {
+			if judge(t, f.Set().View(), fmt.Sprintf("n%d.example", i)) != blocklist.BlockedBy {
+				n++
+			}
+		}
+		return n
+	}
+	before := missing()
+	for end := time.Now().Add(30 * time.Second); missing() > 0 && time.Now().Before(end); {
+		time.Sleep(100 * time.Millisecond)
+	}
+	control.kill()
+	if n := missing(); n > 0 {
+		t.Errorf("%d of %d acknowledged changes are lost (%d were at the start): %+v", n, len(control.kept), before, f.Health())
+	}
+	stop()
+}
+
+// TestKill kills control and an edge, one or both, at any moment: nothing acknowledged is lost, and no edge begins with less than it had.
+func TestKill(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
+	rounds := 30
+	if os.Getenv(longTests) != "" {
+		rounds = 200
+	}
+	control, edge := newLives(t, t.TempDir())
+	control.begin()
+	edge.begin()
+	for range rounds {
+		time.Sleep(time.Duration(rand.IntN(900)) * time.Millisecond)
+		which := rand.IntN(3)
+		if which != 0 {
+			control.kill()
+		}
+		if which != 1 {
+			edge.kill()
+		}
+		if which != 0 {
+			control.begin()
+		}
+		if which != 1 {
+			edge.begin()
+		}
+	}
+	control.kill()
+	edge.kill()
+	checkLives(t, control, edge)
+	if edge.olderStart > 0 {
+		t.Errorf("%d times the edge began with less than it had in force", edge.olderStart)
+	}
+	if len(control.kept) < rounds {
+		t.Errorf("only %d changes were acknowledged", len(control.kept))
+	}
+	t.Logf("%d kills of control, of an edge, or of both: %d changes acknowledged, 0 lost; %d starts of the edge with less than it had", rounds, len(control.kept), edge.olderStart)
+}

@@ -1,0 +1,167 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"rempart/internal/durable"
+	"rempart/internal/journal"
+)
+
+const (
+	recordsKept = 10_000        // below the newest
+	objectsKept = 2 * time.Hour // after the next snapshot
+	folderAgain = 10 * time.Second
+)
+
+// Folder keeps a journal as files, for any web server or CDN to serve: what head names is there before head does.
+type Folder struct {
+	dir  string
+	last uint64 // version of the newest record there
+}
+
+// NewFolder makes the folder's folders.
+func NewFolder(dir string) (*Folder, error) {
+	for _, d := range []string{"records", "objects"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			return nil, fmt.Errorf("mirror: %w", err)
+		}
+	}
+	return &Folder{dir: dir}, nil
+}
+
+// Run keeps the folder up to date until ctx ends; trouble is told of what went wrong, and it is tried again.
+func (f *Folder) Run(ctx context.Context, j Journal, trouble func(error)) error {
+	version := uint64(0)
+	for ctx.Err() == nil {
+		waiting, cancel := context.WithTimeout(ctx, journal.HeartbeatEvery)
+		head := j.Beat(waiting, version)
+		cancel()
+		if head == nil || ctx.Err() != nil {
+			continue
+		}
+		h, err := journal.PeekHeartbeat(head)
+		switch {
+		case err == nil && h.Version == version:
+			err = f.write("head", head) // nothing new, but somebody is there
+		case err == nil:
+			err = f.update(ctx, j, h.Version, head)
+		}
+		if err != nil && ctx.Err() == nil {
+			trouble(err)
+			pause(ctx, folderAgain)
+			continue
+		}
+		version = h.Version
+	}
+	return nil
+}
+
+// update writes what is new, head last.
+func (f *Folder) update(ctx context.Context, j Journal, version uint64, head []byte) error {
+	newest, err := j.Newest(ctx)
+	if err != nil {
+		return err
+	}
+	r, _, err := journal.ReadRecord(newest.Data)
+	if err != nil {
+		return err
+	}
+	for _, name := range r.Snapshot.Names() {
+		if err := f.object(ctx, j, name); err != nil {
+			return err
+		}
+	}
+	if err := f.write("snapshot", newest.Data); err != nil {
+		return err
+	}
+	for v := max(f.last+1, r.Version, version-min(version, recordsKept)); v <= version; v++ {
+		data, err := j.Record(ctx, v)
+		if err != nil {
+			return fmt.Errorf("record %d: %w", v, err)
+		}
+		if rec, _, err := journal.ReadRecord(data); err == nil && rec.Snapshot != nil { // whoever replays needs it, be there a newer one
+			for _, name := range rec.Snapshot.Names() {
+				if err := f.object(ctx, j, name); err != nil && v != r.Version {
+					continue // swept already: the newest leads over it
+				}
+			}
+		}
+		if err := f.write("records/"+strconv.FormatUint(v, 10), data); err != nil {
+			return err
+		}
+	}
+	f.last = version
+	if err := f.write("head", head); err != nil {
+		return err
+	}
+	return f.clean(r.Snapshot.Names(), version)
+}
+
+func (f *Folder) object(ctx context.Context, j Journal, name string) error {
+	path := filepath.Join(f.dir, "objects", name)
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	o, err := j.Object(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	return public(path, func(w io.Writer) error {
+		_, err := io.Copy(w, o)
+		return err
+	})
+}
+
+func (f *Folder) write(name string, data []byte) error {
+	return public(filepath.Join(f.dir, filepath.FromSlash(name)), func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// public writes a file that the web server, another user, may read.
+func public(path string, write func(io.Writer) error) error {
+	if err := durable.WriteFile(path, write); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o644)
+}
+
+// clean removes what is far behind.
+func (f *Folder) clean(wanted []string, version uint64) error {
+	objects, err := os.ReadDir(filepath.Join(f.dir, "objects"))
+	keep := map[string]bool{}
+	for _, name := range wanted {
+		keep[name] = true
+	}
+	var errs []error
+	for _, e := range objects {
+		info, err := e.Info()
+		if err == nil && !keep[e.Name()] && time.Since(info.ModTime()) > objectsKept {
+			errs = append(errs, os.Remove(filepath.Join(f.dir, "objects", e.Name())))
+		}
+	}
+	if version > recordsKept {
+		err := os.Remove(filepath.Join(f.dir, "records", strconv.FormatUint(version-recordsKept, 10)))
+		if !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,43 @@
+package journal_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"testing"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+	"rempart/internal/journal/mirror"
+)
+
+// TestMirror has edges follow a folder of files behind a web server that knows nothing of them.
+func TestMirror(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	first := c.push(t, k.set(t, "one", block("one.example")))
+	folder, err := mirror.NewFolder(filepath.Join(dir, "www"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	running(t, func(ctx context.Context) error { return folder.Run(ctx, c, func(err error) { t.Log(err) }) })
+	srv := httptest.NewServer(http.FileServer(http.Dir(filepath.Join(dir, "www"))))
+	t.Cleanup(srv.Close)
+	client, err := mirror.NewClient(srv.URL, "", srv.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := startEdge(t, k, filepath.Join(dir, "e"), client, journal.Node{ID: "e"})
+	e.reaches(t, first.Version)
+	r := c.push(t, k.set(t, "two", block("two.example")))
+	e.reaches(t, r.Version)
+	wantVerdict(t, e.Set().View(), "two.example", blocklist.BlockedBy)
+	if r, err = c.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e.reaches(t, r.Version)
+	late := startEdge(t, k, filepath.Join(dir, "late"), client, journal.Node{ID: "late"})
+	late.reaches(t, r.Version)
+	wantVerdict(t, late.Set().View(), "one.example", blocklist.BlockedBy)
+}
