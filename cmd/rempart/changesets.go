@@ -47,7 +47,11 @@ func changesetsCommand() *cobra.Command {
 			}
 			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, r := range all.ChangeSets {
-				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.ID, moment(r.Time), r.By, stateLine(&r), r.Comment)
+				what := stateLine(&r)
+				if r.Comment != "" {
+					what += ": " + r.Comment
+				}
+				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", r.ID, moment(r.Time), r.By, what)
 			}
 			return tw.Flush()
 		},

@@ -242,7 +242,7 @@ func (k *controlling) run(ctx context.Context) error {
 	if err := k.serveAPI(ctx, g); err != nil {
 		return err
 	}
-	g.Go(func() error { return k.control.Run(ctx, func() { close(k.ready) }) })
+	g.Go(func() error { return k.control.Run(ctx, k.begin) })
 	g.Go(func() error { return k.publishLists(ctx) })
 	g.Go(func() error { return k.api.Load().Run(ctx) })
 	if k.rpz != nil {
@@ -258,6 +258,12 @@ func (k *controlling) run(ctx context.Context) error {
 		})
 	}
 	return g.Wait()
+}
+
+// begin lets others publish.
+func (k *controlling) begin() {
+	k.log.Info("control is ready")
+	close(k.ready)
 }
 
 // applied is told of every change as it comes into force at control.
@@ -353,6 +359,7 @@ func (k *controlling) greet(w io.Writer, lists *feed.Lists) {
 	for _, l := range lists.Status().Lists {
 		line("list", "%s", listLine(l, time.Now()))
 	}
+	line("try", "rempart token create me --role publisher")
 }
 
 // greetOwn says where operators and servers reach it, once it is ready.

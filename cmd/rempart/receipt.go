@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +31,7 @@ func (u *outgoing) told(cmd *cobra.Command, c *apiClient, s *sending, raw []byte
 		}
 	}
 	r.Refused, r.Refusals = append(u.unread, r.Refused...), r.Refusals+len(u.unread)
+	slices.SortStableFunc(r.Refused, func(x, y pushapi.Refusal) int { return cmp.Compare(x.Line, y.Line) })
 	return s.receipt(cmd, c, raw, r)
 }
 
@@ -122,10 +125,11 @@ func stateLine(r *pushapi.Receipt) string {
 	case pushapi.Undone:
 		text = fmt.Sprintf("%s, in the journal as version %d, and undone by %s", changes, r.Version, r.UndoneBy)
 	case pushapi.DryRun:
-		text = changes + " would be taken"
+		text = "taken"
 		if r.Holds > 0 {
-			text = changes + " would be held"
+			text = "held"
 		}
+		text = fmt.Sprintf("nothing was done; pushed, it would be %s: %s", text, changes)
 	case pushapi.Pending:
 		text = "being published"
 	}

@@ -108,11 +108,11 @@ func give(cmd *cobra.Command, root string, order pushapi.Order) (*pushapi.TokenI
 	if err != nil {
 		return nil, err
 	}
-	c, err := newAPIClient(&o.Client, "")
+	c, err := newAPIClient(o, "")
 	if err != nil {
 		return nil, err
 	}
-	key, err := rootKey(o, root)
+	key, err := rootKey(root)
 	if err != nil {
 		return nil, err
 	}
@@ -135,9 +135,9 @@ func give(cmd *cobra.Command, root string, order pushapi.Order) (*pushapi.TokenI
 }
 
 // rootKey is the one in a file, or in the folder of keys.
-func rootKey(o *config.Operating, path string) (*journal.SecretKey, error) {
+func rootKey(path string) (*journal.SecretKey, error) {
 	if path == "" {
-		folder, err := o.KeysFolder()
+		folder, err := config.KeysFolder()
 		if err != nil {
 			return nil, err
 		}

@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/caarlos0/env/v11"
 )
@@ -20,53 +19,46 @@ type Client struct {
 	APICertKey   string `env:"API_CERT_KEY" doc:"Path of the key to REMPART_API_CERT, PEM."`
 }
 
-// Operating is what operators' commands read: a server's settings, which may be other ones here, are none of theirs.
-type Operating struct {
-	Client
-	keys    string
-	environ map[string]string
-}
+// LoadClient reads what operators' commands need, and nothing else: a server's settings are none of theirs. Its error names each bad
+// variable.
+func LoadClient() (*Client, error) { return loadClient(env.ToMap(os.Environ())) }
 
-// LoadClient reads what operators' commands need, and nothing else. Its error names each bad variable.
-func LoadClient() (*Operating, error) { return loadClient(env.ToMap(os.Environ())) }
-
-func loadClient(environ map[string]string) (*Operating, error) {
-	o := &Operating{environ: environ, keys: environ[Prefix+"KEYS"]}
-	if err := env.ParseWithOptions(&o.Client, env.Options{Prefix: Prefix, Environment: environ}); err != nil {
+func loadClient(environ map[string]string) (*Client, error) {
+	var c Client
+	if err := env.ParseWithOptions(&c, env.Options{Prefix: Prefix, Environment: environ}); err != nil {
 		return nil, err
 	}
 	var errs []error
 	bad := func(variable, right string) { errs = append(errs, Bad(variable, environ[Prefix+variable], right)) }
-	u, err := url.Parse(o.API)
+	u, err := url.Parse(c.API)
 	switch {
-	case err != nil || u.Host == "" || !slices.Contains([]string{"https", "http"}, u.Scheme) || u.RawQuery != "" || u.User != nil:
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.User != nil:
 		bad("API", "a URL like https://control.example:9254")
 	case u.Scheme == "http" && !loopback(u.Hostname()):
 		bad("API", "https: over plain http only a control on this machine is asked, since a token goes along")
 	}
-	if o.APIToken != "" && o.APITokenFile != "" {
-		errs = append(errs, errors.New(Prefix+"API_TOKEN and "+Prefix+"API_TOKEN_FILE: one of them"))
+	if c.APIToken != "" && c.APITokenFile != "" {
+		bad("API_TOKEN_FILE", "not together with "+Prefix+"API_TOKEN: one of them")
 	}
-	if (o.APICert == "") != (o.APICertKey == "") {
+	if (c.APICert == "") != (c.APICertKey == "") {
 		bad("API_CERT", "certificate and "+Prefix+"API_CERT_KEY together, or neither")
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	return o, nil
+	return &c, nil
 }
 
-// KeysFolder is where the keys of a control on this machine are.
-func (o *Operating) KeysFolder() (string, error) {
-	if o.keys != "" {
-		return o.keys, nil
+// KeysFolder is where the keys of a control on this machine are, whatever its other settings.
+func KeysFolder() (string, error) { return keysFolder(env.ToMap(os.Environ())) }
+
+func keysFolder(environ map[string]string) (string, error) {
+	if folder := environ[Prefix+"KEYS"]; folder != "" {
+		return folder, nil
 	}
-	data := o.environ[Prefix+"DATA_DIR"]
-	if data == "" {
-		var err error
-		if data, err = defaultDataDir(o.environ); err != nil {
-			return "", err
-		}
+	if data := environ[Prefix+"DATA_DIR"]; data != "" {
+		return filepath.Join(data, "keys"), nil
 	}
-	return filepath.Join(data, "keys"), nil
+	data, err := defaultDataDir(environ)
+	return filepath.Join(data, "keys"), err
 }
