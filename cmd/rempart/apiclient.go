@@ -158,7 +158,7 @@ func (c *apiClient) do(ctx context.Context, q *call) ([]byte, error) {
 		}
 		select {
 		case <-time.After(max(delay, wait)):
-			delay *= 4
+			delay *= 3
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -241,9 +241,9 @@ func worthAnother(err error, again bool) (wait time.Duration, worth bool) {
 // untrusted reports whether an error is about certificates.
 func untrusted(err error) bool {
 	var verify *tls.CertificateVerificationError
-	var alert tls.AlertError
 	var header tls.RecordHeaderError
-	return errors.As(err, &verify) || errors.As(err, &alert) || errors.As(err, &header)
+	var op *net.OpError
+	return errors.As(err, &verify) || errors.As(err, &header) || errors.As(err, &op) && op.Op == "remote error" // an alert
 }
 
 // decodeAnswer reads an answer for people: what others wrote into it moves no cursor and begins no line.
