@@ -51,7 +51,7 @@ the README has the table.`,
 		root.AddCommand(commands...)
 	}
 	group("serve", serve, controlCommand())
-	group("lists", checkCommand(), compileCommand(), diffCommand(), feedsCommand(), heldCommand())
+	group("lists", checkCommand(), compileCommand(), diffCommand(), digestCommand(), feedsCommand(), heldCommand())
 	group("operate", keysCommand(), tokenCommand(), pushCommand(), unblockCommand(), changesetsCommand(), showCommand(), approveCommand(), undoCommand(),
 		logCommand(), nodesCommand(), suspendCommand(), resumeCommand())
 	root.AddCommand(versionCommand())

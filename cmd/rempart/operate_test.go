@@ -101,6 +101,9 @@ func TestOperate(t *testing.T) {
 					e.Setenv("REMPART_API", control.API)
 					e.Setenv("REMPART_KEYS", keysOf(control))
 					e.Setenv("FIGURES", edge.Figures)
+					e.Setenv("EDGE", edge.DNS)
+					e.Setenv("ROOT", rootOf(t, control))
+					e.Setenv("HOME", e.WorkDir)
 					return nil
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
