@@ -107,9 +107,12 @@ func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.
 		}
 	})
 	for _, addr := range c.MetricsListen {
-		if _, err := serveHTTP(ctx, g, addr, admin.New(registry, k.notReady), "REMPART_METRICS_LISTEN", log); err != nil {
+		at, err := serveHTTP(ctx, g, addr, admin.New(registry, k.notReady), "REMPART_METRICS_LISTEN", log)
+		if err != nil {
 			log.Error("a web listener is missing", "error", err)
+			continue
 		}
+		k.figureAt = append(k.figureAt, at)
 	}
 	g.Go(func() error {
 		select {
@@ -141,19 +144,20 @@ func signalTo(changed ...chan struct{}) func() {
 
 // controlling is what publishes.
 type controlling struct {
-	config  *config.Config
-	log     *slog.Logger
-	keys    *journal.Keys
-	feeds   *journal.SecretKey
-	stream  *stream.Stream
-	control *journal.Control
-	api     atomic.Pointer[pushapi.API] // once there is one
-	rpz     *zones                      // nil for none
-	guards  *guard.Guards
-	lists   *feed.Lists
-	pushAt  []netip.AddrPort // where the API is served, once it is
-	changed <-chan struct{}  // the lists' set
-	ready   chan struct{}    // closed when others may publish
+	config   *config.Config
+	log      *slog.Logger
+	keys     *journal.Keys
+	feeds    *journal.SecretKey
+	stream   *stream.Stream
+	control  *journal.Control
+	api      atomic.Pointer[pushapi.API] // once there is one
+	rpz      *zones                      // nil for none
+	guards   *guard.Guards
+	lists    *feed.Lists
+	pushAt   []netip.AddrPort // where the API is served, once it is
+	figureAt []netip.AddrPort // the same of the figures, of a control alone
+	changed  <-chan struct{}  // the lists' set
+	ready    chan struct{}    // closed when others may publish
 }
 
 // newControlling opens keys and journal.
@@ -358,6 +362,9 @@ func (k *controlling) greet(w io.Writer, lists *feed.Lists) {
 	k.greetOwn(line)
 	for _, l := range lists.Status().Lists {
 		line("list", "%s", listLine(l, time.Now()))
+	}
+	if len(k.figureAt) > 0 {
+		line("figures", "%s", urls(k.figureAt, "/metrics"))
 	}
 	line("try", "rempart token create me --role publisher")
 }
