@@ -116,9 +116,12 @@ func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.
 		}
 	})
 	for _, addr := range c.MetricsListen {
-		if _, err := serveHTTP(ctx, g, addr, admin.New(registry, k.notReady), "REMPART_METRICS_LISTEN", log); err != nil {
+		at, err := serveHTTP(ctx, g, addr, admin.New(registry, k.notReady), "REMPART_METRICS_LISTEN", log)
+		if err != nil {
 			log.Error("a web listener is missing", "error", err)
+			continue
 		}
+		k.figureAt = append(k.figureAt, at)
 	}
 	g.Go(func() error {
 		select {
@@ -150,20 +153,21 @@ func signalTo(changed ...chan struct{}) func() {
 
 // controlling is what publishes.
 type controlling struct {
-	config  *config.Config
-	log     *slog.Logger
-	keys    *journal.Keys
-	feeds   *journal.SecretKey
-	stream  *stream.Stream
-	control *journal.Control
-	api     atomic.Pointer[pushapi.API] // once there is one
-	rpz     *zones                      // nil for none
-	guards  *guard.Guards
-	secure  *tls.Config // nil: without TLS
-	lists   *feed.Lists
-	pushAt  []netip.AddrPort // where the API is served, once it is
-	changed <-chan struct{}  // the lists' set
-	ready   chan struct{}    // closed when others may publish
+	config   *config.Config
+	log      *slog.Logger
+	keys     *journal.Keys
+	feeds    *journal.SecretKey
+	stream   *stream.Stream
+	control  *journal.Control
+	api      atomic.Pointer[pushapi.API] // once there is one
+	rpz      *zones                      // nil for none
+	guards   *guard.Guards
+	secure   *tls.Config // nil: without TLS
+	lists    *feed.Lists
+	pushAt   []netip.AddrPort // where the API is served, once it is
+	figureAt []netip.AddrPort // the same of the figures, of a control alone
+	changed  <-chan struct{}  // the lists' set
+	ready    chan struct{}    // closed when others may publish
 }
 
 // newControlling opens keys and journal.
@@ -268,7 +272,7 @@ func (k *controlling) run(ctx context.Context) error {
 	if err := k.serveAPI(ctx, g); err != nil {
 		return err
 	}
-	g.Go(func() error { return k.control.Run(ctx, func() { close(k.ready) }) })
+	g.Go(func() error { return k.control.Run(ctx, k.begin) })
 	g.Go(func() error { return k.publishLists(ctx) })
 	g.Go(func() error { return k.api.Load().Run(ctx) })
 	if k.rpz != nil {
@@ -284,6 +288,12 @@ func (k *controlling) run(ctx context.Context) error {
 		})
 	}
 	return g.Wait()
+}
+
+// begin lets others publish.
+func (k *controlling) begin() {
+	k.log.Info("control is ready")
+	close(k.ready)
 }
 
 // applied is told of every change as it comes into force at control.
@@ -382,6 +392,10 @@ func (k *controlling) greet(w io.Writer, lists *feed.Lists) {
 	for _, l := range lists.Status().Lists {
 		line("list", "%s", listLine(l, time.Now()))
 	}
+	if len(k.figureAt) > 0 {
+		line("figures", "%s", urls(k.figureAt, "/metrics"))
+	}
+	line("try", "rempart token create me --role publisher")
 }
 
 // greetOwn says where operators and servers reach it, once it is ready.

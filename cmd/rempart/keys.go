@@ -30,12 +30,11 @@ changed ring in at SIGHUP.`,
 
 // openKeys are the keys of REMPART_KEYS.
 func openKeys() (k *journal.Keys, folder string, made bool, err error) {
-	c, err := config.Load()
-	if err != nil {
+	if folder, err = config.KeysFolder(); err != nil {
 		return nil, "", false, err
 	}
-	k, made, err = journal.OpenKeys(keysFolder(c))
-	return k, keysFolder(c), made, err
+	k, made, err = journal.OpenKeys(folder)
+	return k, folder, made, err
 }
 
 func keysInitCommand() *cobra.Command {

@@ -43,7 +43,18 @@ the README has the table.`,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serve, checkCommand(), compileCommand(), controlCommand(), diffCommand(), feedsCommand(), heldCommand(), keysCommand(), versionCommand())
+	root.AddGroup(&cobra.Group{ID: "serve", Title: "Serve:"}, &cobra.Group{ID: "lists", Title: "Ask about lists:"}, &cobra.Group{ID: "operate", Title: "Operate a control:"})
+	group := func(id string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = id
+		}
+		root.AddCommand(commands...)
+	}
+	group("serve", serve, controlCommand())
+	group("lists", checkCommand(), compileCommand(), diffCommand(), digestCommand(), feedsCommand(), heldCommand())
+	group("operate", keysCommand(), tokenCommand(), pushCommand(), unblockCommand(), changesetsCommand(), showCommand(), approveCommand(), undoCommand(),
+		logCommand(), nodesCommand(), suspendCommand(), resumeCommand())
+	root.AddCommand(versionCommand())
 	err := root.ExecuteContext(context.Background())
 	code := exitCode(0)
 	switch {

@@ -15,7 +15,7 @@ import (
 // progressDelay is how long reading lists may take before it is said how far it is.
 const progressDelay = 500 * time.Millisecond
 
-// progress keeps one line at the end of a terminal that says how far the reading of lists is. What else is written there goes
+// progress keeps one line at the end of a terminal that says how far the reading of lists, or a push, is. What else is written there goes
 // through it, above the line. On what is no terminal, it only hands on what is written. It is safe for concurrent use.
 type progress struct {
 	out      io.Writer
@@ -61,8 +61,45 @@ func (p *progress) show(read feed.Progress) {
 	if total == 0 {
 		return
 	}
-	fmt.Fprintf(p.out, "\r%sreading lists: %s of %s, %d %%", eraseLine, octets(done), octets(total), done*100/total)
+	p.line("reading lists", done, total)
+}
+
+// line shows how much of something is done. The caller holds mu.
+func (p *progress) line(what string, done, total int64) {
+	fmt.Fprintf(p.out, "\r%s%s: %s of %s, %d %%", eraseLine, what, octets(done), octets(total), done*100/total)
 	p.shown = true
+}
+
+// sending makes bodies of a total that show how much of them was read. Where nobody would see the line it returns them as they are.
+func (p *progress) sending(body func() (io.ReadCloser, error), total int64) func() (io.ReadCloser, error) {
+	if !p.terminal || total == 0 {
+		return body
+	}
+	return func() (io.ReadCloser, error) {
+		b, err := body()
+		return &sent{ReadCloser: b, progress: p, total: total}, err
+	}
+}
+
+// sent is a body that is being sent.
+type sent struct {
+	io.ReadCloser
+	progress    *progress
+	done, total int64
+	percent     int64
+}
+
+func (s *sent) Read(b []byte) (int, error) {
+	n, err := s.ReadCloser.Read(b)
+	s.done += int64(n)
+	p := s.progress
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at := s.done * 100 / s.total; at != s.percent && !p.over && time.Since(p.began) >= p.delay {
+		s.percent = at
+		p.line("sending", s.done, s.total)
+	}
+	return n, err
 }
 
 // Write writes above the line.

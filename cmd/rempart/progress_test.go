@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,6 +38,28 @@ func TestProgress(t *testing.T) {
 		"\r\x1b[Kreading lists: 30 MB of 60 MB, 50 %" +
 		"\r\x1b[Kanother\n"
 	if got := out.String(); got != want {
+		t.Errorf("written:\n%q\nwant:\n%q", got, want)
+	}
+}
+
+// TestProgressOfSending shows how much of a body was read, anew for each try.
+func TestProgressOfSending(t *testing.T) {
+	var out bytes.Buffer
+	p := newProgress(&out)
+	p.terminal, p.began = true, time.Now().Add(-progressDelay)
+	body := p.sending(func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("0123456789")), nil }, 10)
+	for range 2 {
+		b, err := body()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, b, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.end()
+	try := "\r\x1b[Ksending: 5 B of 10 B, 50 %\r\x1b[Ksending: 10 B of 10 B, 100 %"
+	if got, want := out.String(), try+try+"\r\x1b[K"; got != want {
 		t.Errorf("written:\n%q\nwant:\n%q", got, want)
 	}
 }

@@ -51,6 +51,9 @@ type step struct {
 	want    string
 }
 
+// whole is the command on one line.
+func (s step) whole() string { return strings.ReplaceAll(s.command, "\\\n", "") }
+
 // transcripts are the steps of a document's fenced blocks of the language console: lines that begin with
 // "$ " are commands, continued on the next line after a backslash; the lines between are output.
 func transcripts(text string) (steps []step) {
@@ -94,9 +97,12 @@ func outputPattern(want string) *regexp.Regexp {
 }
 
 var (
-	serveStep = regexp.MustCompile(`\A((?:[A-Z_0-9]+=\S*\s+)*)(?:\./)?rempart(?:\s+serve)?(?:\s*&)?\s*\z`)
-	firstWord = regexp.MustCompile(`\A(?:[A-Z_0-9]+=\S*\s+)*(\S+)`)
-	defaults  = regexp.MustCompile(`\b(5300|8080|9253)\b`)
+	variables   = `((?:[A-Z_0-9]+=(?:"[^"]*"|\S)*\s+)*)`
+	serveStep   = regexp.MustCompile(`\A` + variables + `(?:\./)?rempart(?:\s+serve)?(?:\s*&)?\s*\z`)
+	controlStep = regexp.MustCompile(`\A` + variables + `rempart\s+control(?:\s*&)?\s*\z`)
+	exportStep  = regexp.MustCompile(`\Aexport [A-Z_0-9]+=\S*\z`)
+	firstWord   = regexp.MustCompile(`\A` + variables + `(\S+)`)
+	defaults    = regexp.MustCompile(`\b(5300|8080|9253|9254)\b`)
 )
 
 // session is a shell in which a document's commands are run, one after the other, with a server beside it.
@@ -105,6 +111,8 @@ type session struct {
 	dir      string
 	upstream *dnstest.Upstream
 	server   *dnstest.Program
+	control  *dnstest.Program
+	exports  string // what commands begin with, since each has a shell of its own
 }
 
 func runTranscripts(t *testing.T, text string) {
@@ -140,11 +148,11 @@ func runTranscripts(t *testing.T, text string) {
 
 // has reports whether the command's program is at hand.
 func (s *session) has(st step) bool {
-	program := firstWord.FindStringSubmatch(st.command)
-	if program == nil || strings.HasPrefix(program[1], "./") {
+	program := firstWord.FindStringSubmatch(st.whole())
+	if program == nil || strings.HasPrefix(program[2], "./") || program[2] == "export" {
 		return true
 	}
-	_, err := exec.LookPath(program[1])
+	_, err := exec.LookPath(program[2])
 	if err == nil {
 		return true
 	}
@@ -158,16 +166,28 @@ func (s *session) has(st step) bool {
 
 // run runs one command and returns what it writes, whatever its exit code: the output shows an error.
 func (s *session) run(st step) string {
-	if m := serveStep.FindStringSubmatch(st.command); m != nil {
+	whole := st.whole()
+	if m := serveStep.FindStringSubmatch(whole); m != nil {
 		return s.serve(m[1])
+	}
+	if m := controlStep.FindStringSubmatch(whole); m != nil {
+		s.control = s.program(m[1]+"rempart control", "REMPART_PUSH_LISTEN=127.0.0.1:0")
+		return s.control.Stdout()
+	}
+	if exportStep.MatchString(whole) {
+		s.exports += whole + "\n"
+		return "\n"
 	}
 	if s.server == nil {
 		s.serve("")
 	}
-	cmd := exec.CommandContext(s.t.Context(), "sh", "-c", s.local(st.command))
+	cmd := exec.CommandContext(s.t.Context(), "sh", "-c", s.exports+s.local(st.command))
 	cmd.Dir, cmd.WaitDelay = s.dir, time.Second
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.server.DataDir, "REMPART_DATA_DIR=" + s.server.DataDir, upstreams(s.upstream),
+	}
+	if s.control != nil {
+		cmd.Env = append(cmd.Env, "REMPART_API="+s.control.API)
 	}
 	end := time.AfterFunc(20*time.Second, func() { _ = cmd.Cancel() })
 	defer end.Stop()
@@ -189,19 +209,26 @@ func (s *session) serve(variables string) string {
 			s.t.Errorf("the server ended with exit code %d", code)
 		}
 	}
-	script := "exec rempart"
-	for _, v := range strings.Fields(variables) {
-		script = "export " + v + "; " + script
-	}
-	cmd := exec.Command("sh", "-c", script)
-	cmd.Dir = s.dir
-	s.server = dnstest.StartProgram(s.t, cmd, upstreams(s.upstream))
+	s.server = s.program(variables+"rempart", upstreams(s.upstream))
 	return s.server.Stdout()
+}
+
+// program starts what a shell becomes, variables before it.
+func (s *session) program(command string, env ...string) *dnstest.Program {
+	cmd := exec.Command("sh", "-c", s.exports+"exec env "+s.local(command))
+	cmd.Dir = s.dir
+	return dnstest.StartProgram(s.t, cmd, env...)
 }
 
 // local puts the ports of the running server in the place of the default ones.
 func (s *session) local(text string) string {
-	ports := map[string]string{"5300": s.server.DNS, "8080": s.server.Page, "9253": s.server.Figures}
+	ports := map[string]string{}
+	if s.server != nil {
+		ports = map[string]string{"5300": s.server.DNS, "8080": s.server.Page, "9253": s.server.Figures}
+	}
+	if s.control != nil {
+		ports["9254"] = strings.TrimPrefix(s.control.API, "http://")
+	}
 	return defaults.ReplaceAllStringFunc(text, func(port string) string {
 		if _, mine, err := net.SplitHostPort(ports[port]); err == nil {
 			return mine
@@ -237,6 +264,11 @@ func TestReadmeFigures(t *testing.T) {
 	write(t, list, "bad.example", "not a line of a list ???", "pages.dev")
 	p := start(t, upstreams(u), "REMPART_LISTS="+list)
 	_, figures := get(t, p, "/metrics")
+	control := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0")
+	for _, p := range []*dnstest.Program{control, startEdge(t, control, "edge", upstreams(u))} {
+		_, more := get(t, p, "/metrics")
+		figures += more
+	}
 	for _, name := range regexp.MustCompile(`\brempart_[a-z0-9_]+\b`).FindAllString(text, -1) {
 		if !regexp.MustCompile(`(?m)^(# TYPE )?` + name + `[{ ]`).MatchString(figures) { // a histogram's own name is only there
 			t.Errorf("the README names %s, which /metrics does not have", name)

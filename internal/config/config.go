@@ -51,6 +51,7 @@ type Config struct {
 	Edge
 	Operators
 	RPZ
+	Client
 }
 
 // Load reads the environment. Its error names each bad variable, its value, and what would be right.

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rempart/internal/config"
+)
+
+const (
+	apiPatience = time.Minute      // for an answer to a short question
+	apiUpload   = 10 * time.Minute // for one to an upload, once it is sent
+	apiTries    = 4
+	maxAnswer   = 64 << 20
+	maxToken    = 4 << 10
+)
+
+// apiHelp is what help texts say of how the API is reached.
+const apiHelp = `It asks the control of REMPART_API, with the token of REMPART_API_TOKEN, of the file that
+REMPART_API_TOKEN_FILE or --token-file names, or with the client certificate of REMPART_API_CERT.`
+
+// apiClient asks a control's API.
+type apiClient struct {
+	base  string
+	token string
+	http  *http.Client
+}
+
+// tokenFlag gives a command the flag of every command that asks the API.
+func tokenFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVar(path, "token-file", "", "file of the token for the API (REMPART_API_TOKEN_FILE)")
+}
+
+// openAPI is the client of the environment and of --token-file.
+func openAPI(tokenFile string) (*apiClient, error) {
+	o, err := config.LoadClient()
+	if err != nil {
+		return nil, err
+	}
+	return newAPIClient(o, tokenFile)
+}
+
+func newAPIClient(o *config.Client, tokenFile string) (*apiClient, error) {
+	c := &apiClient{base: strings.TrimRight(o.API, "/"), token: strings.TrimSpace(o.APIToken)}
+	if tokenFile == "" {
+		tokenFile = o.APITokenFile
+	}
+	if tokenFile != "" {
+		var err error
+		if c.token, err = readToken(tokenFile); err != nil {
+			return nil, err
+		}
+	}
+	secure := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.APICA != "" {
+		pool, err := certificates(o.APICA)
+		if err != nil {
+			return nil, config.Bad("API_CA", o.APICA, err.Error())
+		}
+		secure.RootCAs = pool
+	}
+	if o.APICert != "" {
+		pair, err := tls.LoadX509KeyPair(o.APICert, o.APICertKey)
+		if err != nil {
+			return nil, config.Bad("API_CERT", o.APICert, err.Error())
+		}
+		secure.Certificates = []tls.Certificate{pair}
+	}
+	c.http = &http.Client{
+		Transport: &http.Transport{
+			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+			TLSClientConfig: secure, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second,
+			ExpectContinueTimeout: 5 * time.Second, ResponseHeaderTimeout: apiUpload,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a token goes to one place
+	}
+	return c, nil
+}
+
+func readToken(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("the token: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxToken+1))
+	if err != nil {
+		return "", fmt.Errorf("the token: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" || len(text) > maxToken || strings.ContainsAny(token, " \t\r\n") {
+		return "", fmt.Errorf("the token: %s is not a file of one token: write what \"rempart token create\" told into it", path)
+	}
+	return token, nil
+}
+
+// call is one question to the API.
+type call struct {
+	method, path string
+	query        url.Values
+	mediaType    string                        // of the body
+	body         func() (io.ReadCloser, error) // made anew for each try; nil for none
+	size         int64                         // of the body
+	upload       bool                          // of any length: it has no deadline
+	again        bool                          // asked twice, it does no more than once: it may be repeated when no answer came
+}
+
+// get asks for something and decodes it. raw is the answer as it came.
+func (c *apiClient) get(ctx context.Context, path string, query url.Values, into any) (raw []byte, err error) {
+	raw, err = c.do(ctx, &call{method: http.MethodGet, path: path, query: query, again: true})
+	if err != nil {
+		return nil, err
+	}
+	return raw, decodeAnswer(raw, into)
+}
+
+// post asks for an act; body is sent as JSON, nil for none.
+func (c *apiClient) post(ctx context.Context, path string, body any, again bool, into any) (raw []byte, err error) {
+	q := &call{method: http.MethodPost, path: path, again: again}
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		q.mediaType, q.size = "application/json", int64(len(data))
+		q.body = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	}
+	if raw, err = c.do(ctx, q); err != nil {
+		return nil, err
+	}
+	return raw, decodeAnswer(raw, into)
+}
+
+// do asks until there is an answer or none is to be hoped for.
+func (c *apiClient) do(ctx context.Context, q *call) ([]byte, error) {
+	delay := 200 * time.Millisecond
+	for try := 1; ; try++ {
+		resp, err := c.once(ctx, q)
+		if err == nil {
+			return resp, nil
+		}
+		wait, worth := worthAnother(err, q.again)
+		if !worth || try == apiTries {
+			return nil, c.explain(err, q)
+		}
+		select {
+		case <-time.After(max(delay, wait)):
+			delay *= 3
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// once is one try.
+func (c *apiClient) once(ctx context.Context, q *call) ([]byte, error) {
+	resp, cancel, err := c.send(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxAnswer {
+		return nil, &apiProblem{Status: resp.StatusCode, Detail: fmt.Sprintf("its answer is longer than %s", octets(maxAnswer))}
+	}
+	if resp.StatusCode/100 != 2 {
+		return nil, readProblem(resp, data)
+	}
+	return data, nil
+}
+
+// send sends a question; the answer is read until cancel is called.
+func (c *apiClient) send(ctx context.Context, q *call) (resp *http.Response, cancel func(), err error) {
+	cancel = func() {}
+	if !q.upload {
+		ctx, cancel = context.WithTimeout(ctx, apiPatience)
+	}
+	req, err := http.NewRequestWithContext(ctx, q.method, c.base+q.path, nil)
+	if err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	req.URL.RawQuery = q.query.Encode()
+	if q.body != nil {
+		if req.Body, err = q.body(); err != nil {
+			cancel()
+			return nil, nil, err
+		}
+		req.GetBody, req.ContentLength = q.body, q.size
+		req.Header.Set("Content-Type", q.mediaType)
+		if q.upload { // who is refused need not send it
+			req.Header.Set("Expect", "100-continue")
+		}
+	}
+	req.Header.Set("User-Agent", "rempart/"+version())
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	if resp, err = c.http.Do(req); err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	return resp, cancel, nil
+}
+
+// worthAnother reports whether a failed question is to be asked once more, and after how long at least.
+func worthAnother(err error, again bool) (wait time.Duration, worth bool) {
+	var p *apiProblem
+	if errors.As(err, &p) {
+		switch p.Status {
+		case http.StatusTooManyRequests: // nothing was done
+			return p.after, true
+		case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+			return p.after, again
+		}
+		return 0, false
+	}
+	if untrusted(err) {
+		return 0, false
+	}
+	return 0, again
+}
+
+// untrusted reports whether an error is about certificates.
+func untrusted(err error) bool {
+	var verify *tls.CertificateVerificationError
+	var header tls.RecordHeaderError
+	var op *net.OpError
+	return errors.As(err, &verify) || errors.As(err, &header) || errors.As(err, &op) && op.Op == "remote error" // an alert
+}
+
+// decodeAnswer reads an answer for people: what others wrote into it moves no cursor and begins no line.
+func decodeAnswer(data []byte, into any) error {
+	if into == nil {
+		return nil
+	}
+	var loose any
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	err := d.Decode(&loose)
+	if err == nil {
+		if data, err = json.Marshal(tidy(loose)); err == nil {
+			err = json.Unmarshal(data, into)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("the answer of REMPART_API is not understood; is it a control's of this version? %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// apiProblem is an error that the API told (RFC 9457).
+type apiProblem struct {
+	Status int    `json:"-"`
+	Detail string `json:"detail"`
+	Errors []struct {
+		Message  string `json:"message"`
+		Location string `json:"location"`
+	} `json:"errors"`
+
+	after time.Duration // it is of no use to ask again before
+}
+
+// Error says what happened, to what, and what to do.
+func (p *apiProblem) Error() string {
+	text := p.Detail
+	if text == "" {
+		text = fmt.Sprintf("it answered %d %s", p.Status, http.StatusText(p.Status))
+	}
+	for _, e := range p.Errors {
+		switch {
+		case e.Location == "":
+		case e.Message == p.Detail || e.Message == "":
+			text += " (" + e.Location + ")"
+		default:
+			text += "\n  " + e.Location + ": " + e.Message
+		}
+	}
+	switch p.Status {
+	case http.StatusUnauthorized:
+		text += "; REMPART_API_TOKEN, REMPART_API_TOKEN_FILE, --token-file or REMPART_API_CERT gives one"
+	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect, http.StatusMovedPermanently, http.StatusFound:
+		text += "; name the control itself in REMPART_API"
+	}
+	return text
+}
+
+// maxProblem is how much of an error is told.
+const maxProblem = 2000
+
+// readProblem reads an error; one that is not the API's is told by its status.
+func readProblem(resp *http.Response, data []byte) *apiProblem {
+	p := &apiProblem{}
+	if strings.Contains(resp.Header.Get("Content-Type"), "json") && decodeAnswer(data, p) != nil {
+		p = &apiProblem{}
+	}
+	p.Status = resp.StatusCode
+	if len(p.Detail) > maxProblem {
+		p.Detail = p.Detail[:maxProblem] + "…"
+	}
+	p.Errors = p.Errors[:min(len(p.Errors), 20)]
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		p.after = time.Duration(min(seconds, 30)) * time.Second
+	}
+	return p
+}
+
+// explain is an error with what to do about it.
+func (c *apiClient) explain(err error, q *call) error {
+	var p *apiProblem
+	if errors.As(err, &p) {
+		return err
+	}
+	if u := (*url.Error)(nil); errors.As(err, &u) {
+		err = u.Err // it quotes the whole question otherwise
+	}
+	var op *net.OpError
+	switch {
+	case untrusted(err):
+		return fmt.Errorf("%s cannot be trusted, or does not trust this client: %w; REMPART_API_CA names the certificates it is checked against, REMPART_API_CERT this client's", c.base, err)
+	case errors.As(err, &op) && op.Op == "dial":
+		return fmt.Errorf("%s cannot be reached: %w; is a control running there? REMPART_API names it", c.base, err)
+	case q.again:
+		return fmt.Errorf("%s does not answer: %w", c.base, err)
+	}
+	return fmt.Errorf("no answer came from %s: %w; whether it was done is not known: look before you ask again (rempart show, rempart changesets)", c.base, err)
+}
+
+// tidy is decoded JSON without characters that do something to a terminal.
+func tidy(v any) any {
+	switch v := v.(type) {
+	case string:
+		return strings.Map(printable, v)
+	case []any:
+		for i := range v {
+			v[i] = tidy(v[i])
+		}
+	case map[string]any:
+		for k := range v {
+			v[k] = tidy(v[k])
+		}
+	}
+	return v
+}
+
+func printable(r rune) rune {
+	switch {
+	case r == '\n' || r == '\r' || r == '\t':
+		return ' '
+	case unicode.IsPrint(r):
+		return r
+	}
+	return unicode.ReplacementChar
+}
+
+// writeRaw writes an answer as it came, for --json.
+func writeRaw(w io.Writer, raw []byte) error {
+	_, err := fmt.Fprintf(w, "%s\n", bytes.TrimRight(raw, "\n"))
+	return err
+}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"crypto/sha512"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"rempart/internal/journal"
+	"rempart/internal/pushapi"
+)
+
+func changesetsCommand() *cobra.Command {
+	var asJSON bool
+	var tokenFile, state string
+	var limit int
+	cmd := &cobra.Command{
+		Use: "changesets", Short: "List change sets, the newest first", Args: cobra.NoArgs,
+		Long: `List the change sets that were pushed, the newest first: with --state held those that wait for a second person.
+` + apiHelp,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := openAPI(tokenFile)
+			if err != nil {
+				return err
+			}
+			query := url.Values{"limit": {strconv.Itoa(limit)}}
+			if state != "" {
+				query.Set("state", state)
+			}
+			var all struct{ ChangeSets []pushapi.Receipt }
+			raw, err := c.get(cmd.Context(), "/v1/changesets", query, &all)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeRaw(cmd.OutOrStdout(), raw)
+			}
+			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			for _, r := range all.ChangeSets {
+				what := stateLine(&r)
+				if r.Comment != "" {
+					what += ": " + r.Comment
+				}
+				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", r.ID, moment(r.Time), r.By, what)
+			}
+			return tw.Flush()
+		},
+	}
+	tokenFlag(cmd, &tokenFile)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	cmd.Flags().StringVar(&state, "state", "", "only those: pending, published, staged, held, rejected, refused or undone")
+	cmd.Flags().IntVar(&limit, "limit", 20, "how many at most, up to 1000")
+	return cmd
+}
+
+func showCommand() *cobra.Command {
+	var asJSON, changes bool
+	var tokenFile string
+	cmd := &cobra.Command{
+		Use: "show ID", Short: "Say what became of a change set, or what a held one holds", Args: cobra.ExactArgs(1),
+		Long: `Say what became of a change set: who pushed and who approved it, what was refused and what holds it. With --changes write the changes of a
+held one as they were signed, a line of JSON each.
+` + apiHelp,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := openAPI(tokenFile)
+			if err != nil {
+				return err
+			}
+			if changes {
+				_, err := c.content(cmd.Context(), args[0], cmd.OutOrStdout())
+				return err
+			}
+			var r pushapi.Receipt
+			raw, err := c.get(cmd.Context(), changesetPath(args[0]), nil, &r)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeRaw(cmd.OutOrStdout(), raw)
+			}
+			if err := writeReceipt(cmd.OutOrStdout(), &r); err != nil {
+				return err
+			}
+			return writeFacts(cmd.OutOrStdout(), &r)
+		},
+	}
+	tokenFlag(cmd, &tokenFile)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "the receipt as JSON")
+	cmd.Flags().BoolVar(&changes, "changes", false, "the changes of a held one")
+	return cmd
+}
+
+// writeFacts says who did what about a change set, and when.
+func writeFacts(out io.Writer, r *pushapi.Receipt) error {
+	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, fact := range [][2]string{
+		{"pushed by", r.By}, {"at", moment(r.Time)}, {"signed by", strings.Join(r.Authors, ", ")}, {"approved by", strings.Join(r.Approved, ", ")},
+		{"comment", r.Comment}, {"undoes", r.Undoes}, {"undone by", r.UndoneBy}, {"digest", r.Digest},
+	} {
+		if fact[1] != "" {
+			fmt.Fprintf(tw, "  %s\t%s\n", fact[0], fact[1])
+		}
+	}
+	return tw.Flush()
+}
+
+// content writes the octets of a held change set that are signed, and returns their SHA-512.
+func (c *apiClient) content(ctx context.Context, id string, w io.Writer) ([]byte, error) {
+	q := &call{method: http.MethodGet, path: changesetPath(id) + "/content", upload: true}
+	resp, cancel, err := c.send(ctx, q)
+	if err != nil {
+		return nil, c.explain(err, &call{again: true})
+	}
+	defer cancel()
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		data, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what came of it says more than nothing
+		return nil, readProblem(resp, data)
+	}
+	digest := sha512.New()
+	_, err = io.Copy(io.MultiWriter(w, digest), resp.Body)
+	return digest.Sum(nil), err
+}
+
+func approveCommand() *cobra.Command {
+	var s sending
+	var keyFile, content string
+	var reject bool
+	cmd := &cobra.Command{
+		Use: "approve ID", Short: "Let a held change set go, as a second person, or reject it", Args: cobra.ExactArgs(1),
+		Long: `Let a change set go that is held, or with --reject have it never count. Who pushed it cannot: a second person must. Where the key ring asks for
+several keys, --key signs it with the approver's own: what is signed are the octets in the file of --content, which "rempart show ID
+--changes" wrote and the approver read, or else what control gives out now.
+` + apiHelp + `
+
+Exit code: 0 if all of it is in the journal (or it is rejected), 1 if something of it was refused (or was not everywhere within --wait), 2 on an error.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s.waitDefault(cmd)
+			if reject && (keyFile != "" || content != "") || content != "" && keyFile == "" {
+				return errors.New("--content goes with --key, and neither with --reject")
+			}
+			c, err := openAPI(s.tokenFile)
+			if err != nil {
+				return err
+			}
+			act, body := "/approve", any(nil)
+			if reject {
+				act = "/reject"
+			} else if keyFile != "" {
+				if body, err = countersignature(cmd.Context(), c, args[0], keyFile, content); err != nil {
+					return err
+				}
+			}
+			var r pushapi.Receipt
+			raw, err := c.post(cmd.Context(), changesetPath(args[0])+act, body, false, &r)
+			if err != nil {
+				return fmt.Errorf("change set %s: %w", args[0], err)
+			}
+			err = s.receipt(cmd, c, raw, &r)
+			if reject && r.State == pushapi.Rejected && errors.Is(err, exitNotAll) {
+				return nil // as it was asked for
+			}
+			return err
+		},
+	}
+	s.register(cmd)
+	cmd.Flags().StringVar(&keyFile, "key", "", "file of the approver's own key, to sign with")
+	cmd.Flags().StringVar(&content, "content", "", "file of the changes to sign, with --key")
+	cmd.Flags().BoolVar(&reject, "reject", false, "have it never count")
+	return cmd
+}
+
+// countersignature is what an approver's own key says of a held change set.
+func countersignature(ctx context.Context, c *apiClient, id, keyFile, content string) (any, error) {
+	key, err := journal.ReadSecretKey(keyFile)
+	if err != nil {
+		return nil, err
+	}
+	var digest []byte
+	if content == "" {
+		digest, err = c.content(ctx, id, io.Discard)
+	} else {
+		var f *os.File
+		if f, err = os.Open(content); err == nil {
+			digest, err = pushapi.Digest(f)
+			f.Close()
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	var r pushapi.Receipt
+	if _, err := c.get(ctx, changesetPath(id), nil, &r); err != nil {
+		return nil, err
+	}
+	if r.Digest != hex.EncodeToString(digest) {
+		return nil, fmt.Errorf("change set %s: the octets to sign are not those it was pushed with (its digest is %s): read it again with rempart show --changes", id, r.Digest)
+	}
+	return map[string]any{"key": key.ID(), "signature": key.Sign(journal.KindChanges, digest).Bytes}, nil
+}
+
+func undoCommand() *cobra.Command {
+	var s sending
+	cmd := &cobra.Command{
+		Use: "undo ID", Short: "Undo a whole change set", Args: cobra.ExactArgs(1),
+		Long: `Undo all that a change set did, by another one that leads back. Names that later change sets changed again stay as they are, and are told.
+` + apiHelp + `
+
+Exit code: 0 if all of it is undone, 1 if some names stay or the undoing is held (or was not everywhere within --wait), 2 on an error.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s.waitDefault(cmd)
+			c, err := openAPI(s.tokenFile)
+			if err != nil {
+				return err
+			}
+			var r pushapi.UndoResult
+			raw, err := c.post(cmd.Context(), changesetPath(args[0])+"/undo", nil, false, &r)
+			if err != nil {
+				return fmt.Errorf("change set %s: %w", args[0], err)
+			}
+			if !s.asJSON {
+				for _, name := range r.Left {
+					fmt.Fprintf(cmd.OutOrStdout(), "  %s stays as it is: a later change set changed it\n", name)
+				}
+				if more := r.Lefts - len(r.Left); more > 0 {
+					fmt.Fprintf(cmd.OutOrStdout(), "  and %d more stay\n", more)
+				}
+			}
+			if err := s.receipt(cmd, c, raw, &r.Receipt); err != nil {
+				return err
+			}
+			if r.Lefts > 0 {
+				return exitNotAll
+			}
+			return nil
+		},
+	}
+	s.register(cmd)
+	return cmd
+}

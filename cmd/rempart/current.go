@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rempart/blocklist"
+	"rempart/blocklist/feed"
+	"rempart/internal/config"
+	"rempart/internal/journal"
+)
+
+// current is the set as it is now, by whatever a command is given: a snapshot, a control's journal, or lists.
+type current struct {
+	view *blocklist.View
+	end  func() // the view is not used any more
+}
+
+// currentSet is what the environment names, or the snapshot in a file.
+func currentSet(cmd *cobra.Command, c *config.Config, snapshot string) (*current, error) {
+	if snapshot != "" {
+		view, err := feed.OpenSnapshot(snapshot)
+		return &current{view, func() {}}, err
+	}
+	if c.Control != "" {
+		return followOnce(cmd.Context(), c)
+	}
+	in, err := inspect(cmd)
+	if err != nil {
+		return nil, err
+	}
+	in.warn(cmd, "names are judged")
+	if err := in.code(); err != nil {
+		return nil, err
+	}
+	return &current{in.lists.Set().View(), func() {}}, nil
+}
+
+// followPatience is how long a journal is waited for.
+const followPatience = 10 * time.Minute
+
+// unreported follows a journal without being one of control's servers.
+type unreported struct{ journal.Source }
+
+func (unreported) Report(context.Context, []byte) error { return nil }
+
+// followOnce follows REMPART_CONTROL until its newest version is in force, in a folder that is gone after.
+func followOnce(ctx context.Context, c *config.Config) (*current, error) {
+	roots, err := rootKeys(c.ControlKey)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "rempart-set-*")
+	if err != nil {
+		return nil, err
+	}
+	forget := func() { os.RemoveAll(dir) }
+	log := slog.New(slog.DiscardHandler)
+	source, disconnect, err := controlSource(c, "digest", edgeOptions{log: log, dial: (&net.Dialer{Timeout: 10 * time.Second}).DialContext})
+	if err != nil {
+		forget()
+		return nil, err
+	}
+	f, err := journal.NewFollower(journal.FollowerConfig{
+		Dir: filepath.Join(dir, "edge"), Source: unreported{source}, Trust: roots, Node: journal.Node{ID: "digest", Country: c.Country, Operator: c.Operator}, Log: log,
+	})
+	if err == nil {
+		err = f.Start()
+	}
+	if err != nil {
+		disconnect()
+		forget()
+		return nil, err
+	}
+	running, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = f.Run(running) // what is wrong with the journal its health tells
+	}()
+	end := func() {
+		cancel()
+		<-done
+		disconnect()
+		forget()
+	}
+	if err := caughtUp(ctx, f); err != nil {
+		end()
+		return nil, err
+	}
+	return &current{f.Set().View(), end}, nil
+}
+
+// caughtUp waits until what control spoke of last is in force.
+func caughtUp(ctx context.Context, f *journal.Follower) error {
+	ctx, cancel := context.WithTimeout(ctx, followPatience)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	began := time.Now()
+	for {
+		h := f.Health()
+		if h.Newest > 0 && h.Version >= h.Newest {
+			return nil
+		}
+		if h.Problem != "" && h.Version == 0 && time.Since(began) > patience {
+			return fmt.Errorf("REMPART_CONTROL: %s", h.Problem)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return errors.Join(errors.New("REMPART_CONTROL: its set did not come in time"), ctx.Err())
+		}
+	}
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rempart/blocklist"
+	"rempart/blocklist/feed"
+	"rempart/internal/config"
+	"rempart/internal/journal"
+	"rempart/internal/rpz"
+)
+
+// maxTold is how many names that are judged otherwise are told.
+const maxTold = 20
+
+func digestCommand() *cobra.Command {
+	d := &digester{}
+	cmd := &cobra.Command{
+		Use: "digest --sample FILE", Short: "Say whether a resolver blocks what this set does", Args: cobra.NoArgs,
+		Long: `Judge each name of FILE (one a line) by the set, and with --resolver by what that resolver answers, and say a digest of the verdicts of each:
+two who judge all of them alike have the same. The set is that of REMPART_CONTROL, checked by REMPART_CONTROL_KEY, as a server there would have it;
+without one, that of the lists the environment names; with --set, a snapshot.
+
+A resolver tells a block by an extended error, by the page (--page, --address), or by NXDOMAIN or NODATA under a policy zone (--zone). Names that pass
+are resolved by it: choose a sample that may be asked for.
+
+Exit code: 0 if both judge the sample the same, 1 if not, 2 on an error: a name that the resolver does not answer is one.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return d.run(cmd) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&d.sample, "sample", "", "file of the names")
+	f.StringVar(&d.set, "set", "", "snapshot to judge by, as rempart compile writes it")
+	f.StringVar(&d.resolver.Addr, "resolver", "", "address of the resolver to ask, like 192.0.2.1 or 192.0.2.1:53")
+	f.StringVar(&d.resolver.Page, "page", "", "name that blocked names lead to (REMPART_RPZ_PAGE)")
+	f.StringSliceVar(&d.addresses, "address", nil, "address that blocked names get")
+	f.StringSliceVar(&d.resolver.Zones, "zone", nil, "policy zone of the resolver (those of REMPART_RPZ_ZONES)")
+	f.BoolVar(&d.resolver.Absent, "absent", false, "NXDOMAIN and NODATA without any SOA are blocks")
+	f.StringSliceVar(&d.categories, "category", nil, "judge by those categories only, as the resolver's zone holds")
+	f.BoolVar(&d.asJSON, "json", false, "as a JSON object")
+	_ = cmd.MarkFlagRequired("sample") // it is there
+	return cmd
+}
+
+// digester compares verdicts.
+type digester struct {
+	sample, set           string
+	resolver              rpz.Resolver
+	addresses, categories []string
+	asJSON                bool
+
+	mu     sync.Mutex
+	others []string // names that are judged otherwise
+}
+
+// digested is what is said.
+type digested struct {
+	Version  uint64   `json:"version"`
+	Set      verdicts `json:"set"`
+	Resolver verdicts `json:"resolver,omitzero"`
+	Same     *bool    `json:"same,omitempty"`
+	Differ   []string `json:"differ,omitempty"` // the first of them
+}
+
+type verdicts struct {
+	Digest  string `json:"digest"`
+	Blocked int    `json:"blocked"`
+	Passed  int    `json:"passed"`
+}
+
+func (d *digester) run(cmd *cobra.Command) error {
+	c, err := config.Load()
+	if err != nil {
+		return err
+	}
+	categories, err := d.read(c)
+	if err != nil {
+		return err
+	}
+	file, err := os.Open(d.sample)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	set, err := currentSet(cmd, c, d.set)
+	if err != nil {
+		return err
+	}
+	defer set.end()
+	bySet := rpz.ByView(set.view, categories, time.Now().Unix())
+	out := digested{Version: set.view.Version()}
+	if out.Set, err = digestOf(cmd.Context(), file, bySet); err != nil {
+		return err
+	}
+	if d.resolver.Addr != "" {
+		same := false
+		if out.Resolver, err = digestOf(cmd.Context(), file, d.compared(bySet)); err != nil {
+			return err
+		}
+		same = out.Resolver.Digest == out.Set.Digest
+		out.Same = &same
+		slices.Sort(d.others)
+		out.Differ = d.others[:min(len(d.others), maxTold)]
+	}
+	if err := d.write(cmd.OutOrStdout(), &out); err != nil {
+		return err
+	}
+	if out.Same != nil && !*out.Same {
+		return exitDiffers
+	}
+	return nil
+}
+
+// read checks the flags, and completes them by the environment.
+func (d *digester) read(c *config.Config) (categories blocklist.Categories, err error) {
+	if d.resolver.Page == "" {
+		d.resolver.Page = c.RPZPage
+	}
+	if len(d.resolver.Zones) == 0 {
+		for _, z := range c.RPZZones {
+			d.resolver.Zones = append(d.resolver.Zones, z.Name)
+		}
+	}
+	if addr, err := netip.ParseAddr(d.resolver.Addr); err == nil {
+		d.resolver.Addr = net.JoinHostPort(addr.String(), "53")
+	} else if _, err := netip.ParseAddrPort(d.resolver.Addr); err != nil && d.resolver.Addr != "" {
+		return 0, fmt.Errorf("--resolver %s: an address like 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53", d.resolver.Addr)
+	}
+	for _, text := range d.addresses {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return 0, fmt.Errorf("--address %s: an IP address", text)
+		}
+		d.resolver.Addresses = append(d.resolver.Addresses, addr.Unmap())
+	}
+	categories = blocklist.AllCategories
+	if len(d.categories) > 0 {
+		categories = 0
+	}
+	for _, text := range d.categories {
+		category, ok := blocklist.ParseCategory(text)
+		if !ok {
+			return 0, fmt.Errorf("--category %s: there is no such category", text)
+		}
+		categories |= 1 << category
+	}
+	return categories, nil
+}
+
+// compared judges by the resolver, and notes where the set judges otherwise.
+func (d *digester) compared(bySet rpz.Judge) rpz.Judge {
+	return func(ctx context.Context, name []byte) (bool, error) {
+		blocked, err := d.resolver.Blocked(ctx, name)
+		if err != nil {
+			return false, err
+		}
+		if should, err := bySet(ctx, name); err == nil && should != blocked {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			if len(d.others) < 100*maxTold { // those told are the first of the alphabet among them
+				d.others = append(d.others, blocklist.NameText(name))
+			}
+		}
+		return blocked, nil
+	}
+}
+
+// digestOf judges the names of a file.
+func digestOf(ctx context.Context, file io.ReadSeeker, judge rpz.Judge) (v verdicts, err error) {
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return v, err
+	}
+	var unread error
+	names := func(yield func([]byte) bool) {
+		unread = eachName(file, yield)
+	}
+	v.Digest, v.Blocked, v.Passed, err = rpz.Digest(ctx, names, judge)
+	if err == nil {
+		err = unread
+	}
+	if err == nil && v.Blocked+v.Passed == 0 {
+		err = errors.New("--sample: there is no name in it")
+	}
+	return v, err
+}
+
+// eachName hands over the names of a file, one a line, until yield has enough.
+func eachName(r io.Reader, yield func([]byte) bool) error {
+	in := bufio.NewReaderSize(r, journal.MaxLine+2)
+	for n := 1; ; n++ {
+		line, err := journal.ReadLine(in, journal.MaxLine)
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			line, _, _ = bytes.Cut(line, []byte("#"))
+			if line = bytes.TrimSpace(line); len(line) == 0 {
+				continue
+			}
+			var name []byte
+			if name, err = feed.Name(string(line)); err == nil {
+				if !yield(name) {
+					return nil
+				}
+				continue
+			}
+		}
+		return fmt.Errorf("--sample: line %d: %w", n, err)
+	}
+}
+
+func (d *digester) write(w io.Writer, out *digested) error {
+	if d.asJSON {
+		return json.NewEncoder(w).Encode(out)
+	}
+	var b strings.Builder
+	say := func(who string, v verdicts) {
+		fmt.Fprintf(&b, "%s: %s, %d blocked: %s\n", who, count(v.Blocked+v.Passed, "name"), v.Blocked, v.Digest)
+	}
+	say(fmt.Sprintf("the set, version %d", out.Version), out.Set)
+	if out.Same != nil {
+		say(d.resolver.Addr, out.Resolver)
+		for _, name := range out.Differ {
+			fmt.Fprintf(&b, "  %s is judged otherwise\n", name)
+		}
+		fmt.Fprintln(&b, map[bool]string{true: "the same", false: "not the same"}[*out.Same])
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

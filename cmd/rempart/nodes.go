@@ -1,0 +1,128 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rempart/internal/pushapi"
+)
+
+func nodesCommand() *cobra.Command {
+	var asJSON bool
+	var tokenFile string
+	cmd := &cobra.Command{
+		Use: "nodes", Short: "Say how every server stands", Args: cobra.NoArgs,
+		Long: `Say of every server that follows this control which version is in force there, and since when it was not heard of.
+` + apiHelp + `
+
+Exit code: 0 if every server has the newest version, 1 if one is behind, gone or in trouble, 2 on an error.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := openAPI(tokenFile)
+			if err != nil {
+				return err
+			}
+			var all struct {
+				Version uint64
+				Nodes   []pushapi.NodeInfo
+			}
+			raw, err := c.get(cmd.Context(), "/v1/nodes", nil, &all)
+			if err != nil {
+				return err
+			}
+			sound := true
+			for _, n := range all.Nodes {
+				sound = sound && n.Behind == 0 && !n.Gone && n.Problem == ""
+			}
+			if asJSON {
+				err = writeRaw(cmd.OutOrStdout(), raw)
+			} else {
+				tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+				fmt.Fprintf(tw, "newest\tversion %d\n", all.Version)
+				for _, n := range all.Nodes {
+					fmt.Fprintf(tw, "%s\tversion %d\t%s\t%d queries, %d blocked\n", n.Node, n.Version, nodeState(&n, time.Now()), n.Queries, n.Blocked)
+				}
+				err = tw.Flush()
+			}
+			if err == nil && !sound {
+				err = exitNotAll
+			}
+			return err
+		},
+	}
+	tokenFlag(cmd, &tokenFile)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return cmd
+}
+
+func nodeState(n *pushapi.NodeInfo, now time.Time) string {
+	state := "up to date"
+	if n.Behind > 0 {
+		state = fmt.Sprintf("%d behind", n.Behind)
+	}
+	if n.Gone {
+		state = "not heard of for " + age(now.Sub(n.Seen))
+	}
+	if n.Suspended {
+		state += ", suspended"
+	}
+	if n.Problem != "" {
+		state += ", " + n.Problem
+	}
+	return state
+}
+
+func suspendCommand() *cobra.Command {
+	return handleCommand("suspend", "Stop enforcement on every server, at once",
+		`The red handle: within a second every server answers as if nothing were blocked, until "rempart resume". Lists and pushes are taken in meanwhile.`)
+}
+
+func resumeCommand() *cobra.Command {
+	return handleCommand("resume", "Enforce again, after suspend", `Have every server enforce again what is blocked.`)
+}
+
+// handleCommand is suspend or resume.
+func handleCommand(act, short, long string) *cobra.Command {
+	var s sending
+	var reason string
+	cmd := &cobra.Command{
+		Use: act, Short: short, Args: cobra.NoArgs,
+		Long: long + "\n" + apiHelp + `
+
+Exit code: 0 once it is in the journal, 1 if it was not everywhere within --wait, 2 on an error.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s.waitDefault(cmd)
+			if reason == "" {
+				return errors.New("--reason: say why; it stands in the journal")
+			}
+			c, err := openAPI(s.tokenFile)
+			if err != nil {
+				return err
+			}
+			var done struct {
+				Version   uint64
+				Suspended bool
+			}
+			raw, err := c.post(cmd.Context(), "/v1/"+act, map[string]string{"reason": reason}, true, &done)
+			if err != nil {
+				return err
+			}
+			if s.asJSON {
+				err = writeRaw(cmd.OutOrStdout(), raw)
+			} else {
+				words := map[bool]string{true: "enforcement is suspended: nothing is blocked", false: "what is blocked is enforced"}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s, as of version %d\n", words[done.Suspended], done.Version)
+			}
+			if err != nil {
+				return err
+			}
+			return s.everywhere(cmd, c, done.Version)
+		},
+	}
+	s.register(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "why; it stands in the journal")
+	return cmd
+}

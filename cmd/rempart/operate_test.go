@@ -1,0 +1,322 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/miekg/dns"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"rempart/internal/dnstest"
+)
+
+// startControl runs a control alone until the test ends.
+func startControl(t *testing.T, env ...string) *dnstest.Program {
+	t.Helper()
+	env = append([]string{"REMPART_PUSH_LISTEN=127.0.0.1:0", "REMPART_METRICS_LISTEN=none"}, env...)
+	return dnstest.StartProgram(t, exec.Command("rempart", "control"), env...)
+}
+
+// operator runs a command against a control, with the token of that file where one is named, and returns what it writes and its exit code.
+func operator(t *testing.T, control *dnstest.Program, token string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	return operatorEnv(t, []string{"REMPART_API=" + control.API, "REMPART_KEYS=" + keysOf(control), "REMPART_API_TOKEN=" + token}, args...)
+}
+
+func operatorEnv(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := exec.Command("rempart", args...)
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr, cmd.Dir = &out, &errs, t.TempDir()
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
+	_ = cmd.Run() // its code says it
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+func keysOf(control *dnstest.Program) string { return filepath.Join(control.DataDir, "keys") }
+
+// must is the output of a command that must succeed.
+func must(t *testing.T, control *dnstest.Program, token string, args ...string) string {
+	t.Helper()
+	stdout, stderr, code := operator(t, control, token, args...)
+	if code != 0 {
+		t.Fatalf("rempart %s: exit code %d\n%s%s", strings.Join(args, " "), code, stdout, stderr)
+	}
+	return strings.TrimSpace(stdout)
+}
+
+func newToken(t *testing.T, control *dnstest.Program, name, role string) string {
+	t.Helper()
+	return must(t, control, "", "token", "create", name, "--role", role)
+}
+
+func rootOf(t *testing.T, control *dnstest.Program) string {
+	t.Helper()
+	for line := range strings.Lines(must(t, control, "", "keys", "list")) {
+		if fields := strings.Fields(line); fields[0] == "root" {
+			return fields[1]
+		}
+	}
+	t.Fatal("no root key is told")
+	return ""
+}
+
+// startEdge runs a server that follows a control.
+func startEdge(t *testing.T, control *dnstest.Program, name string, env ...string) *dnstest.Program {
+	t.Helper()
+	return start(t, append([]string{
+		"REMPART_CONTROL=" + control.API + "/v1/journal", "REMPART_CONTROL_KEY=" + rootOf(t, control),
+		"REMPART_CONTROL_TOKEN=" + newToken(t, control, name, "node"), "REMPART_NODE=" + name,
+	}, env...)...)
+}
+
+// TestOperate runs each script against a control with a list of listed.example, and an edge, of its own. "verdict NAME…" says what the edge answers.
+func TestOperate(t *testing.T) {
+	t.Parallel()
+	scripts, err := filepath.Glob(filepath.Join("testdata", "operate", "*.txtar"))
+	if err != nil || len(scripts) == 0 {
+		t.Fatal("no scripts", err)
+	}
+	u := dnstest.NewUpstream(t, nil)
+	for _, script := range scripts {
+		t.Run(strings.TrimSuffix(filepath.Base(script), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			list := filepath.Join(t.TempDir(), "list.txt")
+			write(t, list, "listed.example")
+			control := startControl(t, "REMPART_LISTS="+list)
+			edge := startEdge(t, control, "paris", upstreams(u))
+			testscript.Run(t, testscript.Params{
+				Files: []string{script}, RequireExplicitExec: true,
+				Setup: func(e *testscript.Env) error {
+					e.Setenv("REMPART_API", control.API)
+					e.Setenv("REMPART_KEYS", keysOf(control))
+					e.Setenv("FIGURES", edge.Figures)
+					e.Setenv("EDGE", edge.DNS)
+					e.Setenv("ROOT", rootOf(t, control))
+					e.Setenv("HOME", e.WorkDir)
+					return nil
+				},
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){
+					"verdict": func(ts *testscript.TestScript, _ bool, names []string) {
+						for _, name := range names {
+							m, _, err := new(dns.Client).Exchange(question(name), edge.DNS)
+							ts.Check(err)
+							verdict := address(m)
+							switch verdict {
+							case origin:
+								verdict = "passes"
+							case page:
+								verdict = "blocked"
+							}
+							_, err = ts.Stdout().Write([]byte(name + " " + verdict + "\n"))
+							ts.Check(err)
+						}
+					},
+					"reload": func(*testscript.TestScript, bool, []string) { control.Signal(t, syscall.SIGHUP) },
+				},
+			})
+		})
+	}
+}
+
+// TestLostAnswer pushes through a proxy that takes the answer away: it is pushed again under the same id, and counts once.
+func TestLostAnswer(t *testing.T) {
+	t.Parallel()
+	control := startControl(t)
+	to, err := url.Parse(control.API)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked, pushed atomic.Int32
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) },
+		ModifyResponse: func(resp *http.Response) error {
+			if resp.StatusCode == http.StatusCreated {
+				pushed.Add(1)
+			}
+			if resp.Request.Method == http.MethodPost && asked.Add(1) < 3 {
+				panic(http.ErrAbortHandler)
+			}
+			return nil
+		},
+	}
+	between := httptest.NewServer(proxy)
+	defer between.Close()
+	token := newToken(t, control, "ada", "publisher")
+	list := filepath.Join(t.TempDir(), "list.txt")
+	write(t, list, "evil.example")
+	stdout, stderr, code := operatorEnv(t, []string{"REMPART_API=" + between.URL, "REMPART_API_TOKEN=" + token}, "push", list, "--id", "once")
+	if code != 0 || !strings.Contains(stdout, "once: 1 change, in the journal as version") {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	if asked.Load() != 3 || pushed.Load() != 1 {
+		t.Errorf("asked %d times, published %d times", asked.Load(), pushed.Load())
+	}
+	if log := must(t, control, token, "log", "evil.example"); strings.Count(log, "block evil.example") != 1 {
+		t.Errorf("the journal says\n%s", log)
+	}
+
+	// what may not be repeated is not, and says so
+	asked.Store(0)
+	stdout, stderr, code = operatorEnv(t, []string{"REMPART_API=" + between.URL, "REMPART_API_TOKEN=" + token}, "undo", "once")
+	if code != 2 || asked.Load() != 1 || !strings.Contains(stderr, "whether it was done is not known") {
+		t.Errorf("exit code %d, asked %d times\n%s%s", code, asked.Load(), stdout, stderr)
+	}
+	if shown, _, _ := operator(t, control, token, "show", "once"); !strings.Contains(shown, "undone by undo-once") {
+		t.Errorf("shown:\n%s", shown)
+	}
+}
+
+// TestHostileAPI asks what is no control's API: nothing of it reaches the terminal, and memory is bounded.
+func TestHostileAPI(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		answer func(w http.ResponseWriter)
+		said   string
+	}{
+		"no JSON":  {func(w http.ResponseWriter) { _, _ = w.Write([]byte("<html>")) }, "is not understood"},
+		"nothing":  {func(w http.ResponseWriter) { w.WriteHeader(http.StatusNoContent) }, "is not understood"},
+		"redirect": {func(w http.ResponseWriter) { w.Header().Set("Location", "http://192.0.2.1/"); w.WriteHeader(302) }, "name the control itself"},
+		"escapes": {func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(422)
+			_, _ = w.Write([]byte(`{"detail":"\u001b[2Jwrong\nrempart: fine"}`))
+		}, "\ufffd[2Jwrong rempart: fine"},
+		"endless": {func(w http.ResponseWriter) {
+			for chunk := make([]byte, 1<<20); ; {
+				if _, err := w.Write(chunk); err != nil {
+					return
+				}
+			}
+		}, "longer than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { tt.answer(w) }))
+			defer s.Close()
+			stdout, stderr, code := operatorEnv(t, []string{"REMPART_API=" + s.URL}, "nodes")
+			if code != 2 || stdout != "" || !strings.Contains(stderr, tt.said) || strings.Contains(stderr, "\x1b") {
+				t.Errorf("exit code %d\n%s%q", code, stdout, stderr)
+			}
+		})
+	}
+}
+
+// TestOverNATS follows a control over NATS.
+func TestOverNATS(t *testing.T) {
+	t.Parallel()
+	control := startControl(t, "REMPART_NATS_LISTEN=127.0.0.1:0")
+	if control.NATS == "" {
+		t.Fatalf("no NATS is told:\n%s", control.Stdout())
+	}
+	edge := startEdge(t, control, "lyon", upstreams(dnstest.NewUpstream(t, nil)), "REMPART_CONTROL=nats://"+control.NATS)
+	token := newToken(t, control, "ada", "publisher")
+	if got := address(ask(t, edge, "evil.example")); got != origin {
+		t.Errorf("before: %s", got)
+	}
+	list := filepath.Join(t.TempDir(), "list.txt")
+	write(t, list, "evil.example")
+	must(t, control, token, "push", list, "--wait")
+	if got := address(ask(t, edge, "evil.example")); got != page {
+		t.Errorf("after: %s", got)
+	}
+	if said := must(t, control, token, "nodes"); !strings.Contains(said, "lyon") {
+		t.Errorf("nodes:\n%s", said)
+	}
+}
+
+// TestTrial runs control in the server's own process.
+func TestTrial(t *testing.T) {
+	t.Parallel()
+	list := filepath.Join(t.TempDir(), "list.txt")
+	write(t, list, "listed.example")
+	port := freePort(t)
+	p := start(t, upstreams(dnstest.NewUpstream(t, nil)), "REMPART_PUSH_LISTEN=127.0.0.1:"+port, "REMPART_LISTS="+list)
+	dnstest.Eventually(t, "the lists are in force", func() bool { return address(ask(t, p, "listed.example")) == page })
+	dnstest.Eventually(t, "control is ready", func() bool { return strings.Contains(p.Stderr(), "control is ready") })
+	p.API = "http://127.0.0.1:" + port // it may have greeted before
+	token := newToken(t, p, "ada", "publisher")
+	pushed := filepath.Join(t.TempDir(), "pushed.txt")
+	write(t, pushed, "evil.example")
+	must(t, p, token, "push", pushed, "--wait")
+	if got := address(ask(t, p, "evil.example")); got != page {
+		t.Errorf("pushed: %s", got)
+	}
+	must(t, p, token, "unblock", "listed.example", "--reason", "a mistake", "--wait")
+	if got := address(ask(t, p, "listed.example")); got != origin {
+		t.Errorf("unblocked: %s", got)
+	}
+}
+
+// TestAllowStaysLocal has one edge never block a name, and another block it.
+func TestAllowStaysLocal(t *testing.T) {
+	t.Parallel()
+	u := dnstest.NewUpstream(t, nil)
+	control := startControl(t)
+	allow := filepath.Join(t.TempDir(), "allow.txt")
+	write(t, allow, "evil.example")
+	one, other := startEdge(t, control, "one", upstreams(u), "REMPART_ALLOW="+allow), startEdge(t, control, "other", upstreams(u))
+	token := newToken(t, control, "ada", "publisher")
+	list := filepath.Join(t.TempDir(), "list.txt")
+	write(t, list, "evil.example", "worse.example")
+	must(t, control, token, "push", list, "--wait")
+	for _, tt := range []struct {
+		edge       *dnstest.Program
+		name, want string
+	}{{one, "evil.example", origin}, {one, "worse.example", page}, {other, "evil.example", page}, {other, "worse.example", page}} {
+		if got := address(ask(t, tt.edge, tt.name)); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+	write(t, allow, "worse.example") // read at once
+	dnstest.Eventually(t, "the changed file is in force", func() bool {
+		return address(ask(t, one, "evil.example")) == page && address(ask(t, one, "worse.example")) == origin
+	})
+}
+
+// TestAloneMakesNothing runs the server as a household does: no key, no journal.
+func TestAloneMakesNothing(t *testing.T) {
+	t.Parallel()
+	p := start(t, upstreams(dnstest.NewUpstream(t, nil)))
+	for _, name := range []string{"keys", "journal", "control", "edge", "node"} {
+		if _, err := os.Stat(filepath.Join(p.DataDir, name)); err == nil {
+			t.Errorf("it made %s", name)
+		}
+	}
+	if p.API != "" || strings.Contains(p.Stdout(), "control") {
+		t.Errorf("it greets as a control:\n%s", p.Stdout())
+	}
+}
+
+// TestEdgeWithLists refuses lists where control reads them.
+func TestEdgeWithLists(t *testing.T) {
+	t.Parallel()
+	text := refused(t, "REMPART_CONTROL=https://control.example/v1/journal", "REMPART_CONTROL_KEY=x", "REMPART_LISTS=list.txt")
+	if !strings.Contains(text, "REMPART_LISTS") || !strings.Contains(text, "REMPART_ALLOW stays") {
+		t.Error(text)
+	}
+}
+
+// TestUnreachable says who cannot be reached, and by which variable it is named.
+func TestUnreachable(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	_, stderr, code := operatorEnv(t, []string{"REMPART_API=http://" + addr, "REMPART_UPSTREAMS=nonsense"}, "nodes")
+	if code != 2 || !strings.Contains(stderr, addr) || !strings.Contains(stderr, "cannot be reached") || !strings.Contains(stderr, "REMPART_API names it") {
+		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rempart/blocklist/feed"
+	"rempart/internal/config"
+	"rempart/internal/dnstest"
+)
+
+// authority is a private one that issues certificates, as files in a folder.
+type authority struct {
+	t    *testing.T
+	dir  string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) *authority {
+	a := &authority{t: t, dir: t.TempDir()}
+	a.cert, a.key = a.issue("ca", &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	return a
+}
+
+// issue makes a certificate and its key, in NAME.pem and NAME.key.
+func (a *authority) issue(name string, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	template.SerialNumber, template.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: name}
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		parent, signer = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	secret, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{name + ".pem": {Type: "CERTIFICATE", Bytes: der}, name + ".key": {Type: "EC PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(a.path(file), pem.EncodeToMemory(block), 0o600); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return cert, key
+}
+
+func (a *authority) path(file string) string { return filepath.Join(a.dir, file) }
+
+// TestOverTLS reaches a control by the certificate of a private authority, with a client certificate for a token; an edge follows it.
+func TestOverTLS(t *testing.T) {
+	t.Parallel()
+	ca, strangers := newAuthority(t), newAuthority(t)
+	ca.issue("control", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	for _, a := range []*authority{ca, strangers} {
+		a.issue("ada", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	}
+	control := startControl(t, "REMPART_PUSH_CERT="+ca.path("control.pem"), "REMPART_PUSH_KEY="+ca.path("control.key"), "REMPART_PUSH_CLIENT_CA="+ca.path("ca.pem"))
+	if !strings.HasPrefix(control.API, "https://") {
+		t.Fatalf("the API is at %s", control.API)
+	}
+	keys, trusting := []string{"REMPART_API=" + control.API, "REMPART_KEYS=" + keysOf(control)}, "REMPART_API_CA="+ca.path("ca.pem")
+	if _, stderr, code := operatorEnv(t, keys, "token", "create", "ada", "--role", "publisher"); code != 2 || !strings.Contains(stderr, "REMPART_API_CA names") {
+		t.Errorf("a certificate of nobody's: exit code %d\n%s", code, stderr)
+	}
+	stdout, stderr, code := operatorEnv(t, append(keys, trusting), "token", "create", "ada", "--role", "publisher", "--certificate", ca.path("ada.pem"))
+	if code != 0 || stdout != "" || !strings.Contains(stderr, "the certificate is the token") {
+		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	secret, _, code := operatorEnv(t, append(keys, trusting), "token", "create", "node", "--role", "node")
+	if code != 0 {
+		t.Fatal("no token")
+	}
+	u := dnstest.NewUpstream(t, nil)
+	edge := start(t, upstreams(u), "REMPART_CONTROL="+control.API+"/v1/journal", "REMPART_CONTROL_KEY="+rootOf(t, control),
+		"REMPART_CONTROL_TOKEN="+strings.TrimSpace(secret), "REMPART_CONTROL_CA="+ca.path("ca.pem"))
+	list := filepath.Join(t.TempDir(), "list.txt")
+	write(t, list, "evil.example")
+	for name, tt := range map[string]struct {
+		from *authority
+		code int
+		said string
+	}{
+		"none":            {nil, 2, "REMPART_API_CERT"},
+		"of a stranger":   {strangers, 2, ""},
+		"as it should be": {ca, 0, ""},
+	} {
+		env := append([]string{trusting}, keys...)
+		if tt.from != nil {
+			env = append(env, "REMPART_API_CERT="+tt.from.path("ada.pem"), "REMPART_API_CERT_KEY="+tt.from.path("ada.key"))
+		}
+		if stdout, stderr, code := operatorEnv(t, env, "push", list, "--id", "tls", "--wait"); code != tt.code || !strings.Contains(stderr, tt.said) {
+			t.Errorf("a certificate %s: exit code %d\n%s%s", name, code, stdout, stderr)
+		}
+	}
+	if got := address(ask(t, edge, "evil.example")); got != page {
+		t.Errorf("the edge: %s", got)
+	}
+}
+
+// TestStale has an edge that does not hear of its control say so once it is too long.
+func TestStale(t *testing.T) {
+	t.Parallel()
+	control := startControl(t)
+	c := &config.Config{DataDir: t.TempDir()}
+	c.Control, c.ControlKey, c.ControlToken, c.Node = control.API+"/v1/journal", config.List{rootOf(t, control)}, newToken(t, control, "node", "node"), "node"
+	lists, err := feed.New(feed.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := newEdge(c, edgeOptions{log: slog.New(slog.DiscardHandler), dial: new(net.Dialer).DialContext, local: lists})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.close()
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if why := e.notReady(0); !strings.Contains(why, "no set is in force") {
+		t.Errorf("before it heard of one: %q", why)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	if err := e.Wait(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	for stale, said := range map[time.Duration]string{0: "", time.Hour: "", time.Nanosecond: "control was not heard of for"} {
+		if why := e.notReady(stale); (said == "") != (why == "") || !strings.Contains(why, said) {
+			t.Errorf("%s: %q", stale, why)
+		}
+	}
+}

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"rempart/internal/journal"
+)
+
+// The forms of a file of changes.
+const (
+	formPlain  = "plain"
+	formNDJSON = "ndjson"
+	formCSV    = "csv"
+)
+
+// changeColumns are the fields of a change as a CSV file names them.
+var changeColumns = []string{"do", "name", "scope", "category", "reason", "authority", "decision", "mark", "start", "expiry", "countries", "operators"}
+
+// normal reads changes of any form and writes them as NDJSON, with defaults where a line says nothing. Each stands in the line of the output that
+// it began in, so that whoever refuses one names the right line. Whether a change makes sense is for others to say. Memory is bounded.
+type normal struct {
+	out      *bufio.Writer
+	defaults map[string]json.RawMessage // by field
+	at       int                        // lines written
+	changes  int
+}
+
+// normalise does so; form is "" to find it out. It tells how many changes there are.
+func normalise(w io.Writer, r io.Reader, form string, defaults map[string]json.RawMessage) (int, error) {
+	n := &normal{out: bufio.NewWriterSize(w, 64<<10), defaults: defaults}
+	in := bufio.NewReaderSize(r, journal.MaxLine+2)
+	if bom, _ := in.Peek(3); string(bom) == "\ufeff" {
+		_, _ = in.Discard(3) // they were there
+	}
+	head, err := in.Peek(journal.MaxLine)
+	if err != nil && err != io.EOF {
+		return 0, err
+	}
+	found, comma := formOf(head)
+	if form == "" {
+		form = found
+	}
+	switch form {
+	case formCSV:
+		err = n.csv(in, comma)
+	case formNDJSON:
+		err = n.lines(in, n.object)
+	case formPlain:
+		err = n.lines(in, n.name)
+	default:
+		err = fmt.Errorf("--format %s: there are %s, %s and %s", form, formPlain, formNDJSON, formCSV)
+	}
+	if err == nil {
+		err = n.out.Flush()
+	}
+	if err == nil && n.changes == 0 {
+		err = errors.New("it holds no change")
+	}
+	return n.changes, err
+}
+
+// formOf is the form of a file that begins so, and what separates the columns if it has any.
+func formOf(head []byte) (form string, comma rune) {
+	for line := range strings.Lines(string(head)) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		if line[0] == '{' {
+			return formNDJSON, 0
+		}
+		for _, comma := range ",;\t" {
+			isName := func(column string) bool { return strings.EqualFold(strings.Trim(column, ` "`), "name") }
+			if slices.ContainsFunc(strings.Split(line, string(comma)), isName) {
+				return formCSV, comma
+			}
+		}
+		if strings.Contains(line, ",") {
+			return formCSV, ','
+		}
+		if strings.Contains(line, ";") {
+			return formCSV, ';'
+		}
+		break
+	}
+	return formPlain, ','
+}
+
+// lines hands each line to read, which writes one.
+func (n *normal) lines(in *bufio.Reader, read func(line []byte) error) error {
+	for {
+		line, err := journal.ReadLine(in, journal.MaxLine)
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = read(bytes.TrimSpace(line))
+		}
+		if err != nil {
+			return fmt.Errorf("line %d: %w", n.at+1, err)
+		}
+	}
+}
+
+// name is a line of a plain list.
+func (n *normal) name(line []byte) error {
+	line, _, _ = bytes.Cut(line, []byte("#"))
+	if line = bytes.TrimSpace(line); len(line) == 0 {
+		return n.blank()
+	}
+	text, err := json.Marshal(string(line))
+	if err != nil {
+		return err
+	}
+	return n.write(map[string]json.RawMessage{"name": text})
+}
+
+// object is a line of NDJSON. One that is none goes on as it is: who judges it says why.
+func (n *normal) object(line []byte) error {
+	if len(line) == 0 {
+		return n.blank()
+	}
+	var fields map[string]json.RawMessage
+	if len(n.defaults) == 0 || json.Unmarshal(line, &fields) != nil || fields == nil {
+		n.changes++
+		return n.line(line)
+	}
+	return n.write(fields)
+}
+
+func (n *normal) csv(in *bufio.Reader, comma rune) error {
+	limit := &rowLimit{r: in}
+	cr := csv.NewReader(limit)
+	cr.ReuseRecord, cr.TrimLeadingSpace, cr.Comment = true, true, '#'
+	if comma != 0 {
+		cr.Comma = comma
+	}
+	read := func() ([]string, error) {
+		limit.left = 2 * journal.MaxLine
+		row, err := cr.Read()
+		if errors.Is(err, csv.ErrFieldCount) {
+			line, _ := cr.FieldPos(0)
+			return nil, fmt.Errorf("line %d: not as many columns as the first line", line)
+		}
+		return row, err
+	}
+	row, err := read()
+	if err != nil {
+		return fmt.Errorf("the line that names the columns: %w", err)
+	}
+	head, err := columnsOf(row)
+	if err != nil {
+		return err
+	}
+	for {
+		row, err := read()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		fields, err := cells(head, row)
+		if err != nil {
+			return err
+		}
+		line, _ := cr.FieldPos(0)
+		for n.at < line-1 {
+			if err := n.blank(); err != nil {
+				return err
+			}
+		}
+		if err := n.write(fields); err != nil {
+			return fmt.Errorf("line %d: %w", line, err)
+		}
+	}
+}
+
+// columnsOf are the fields that the first line names.
+func columnsOf(row []string) (head []string, err error) {
+	for _, cell := range row {
+		column := strings.ToLower(strings.TrimSpace(cell))
+		if !slices.Contains(changeColumns, column) {
+			return nil, fmt.Errorf("line 1: column %.60q: the first line names the columns, of %s", cell, strings.Join(changeColumns, ", "))
+		}
+		if slices.Contains(head, column) {
+			return nil, fmt.Errorf("line 1: two columns are called %s", column)
+		}
+		head = append(head, column)
+	}
+	if !slices.Contains(head, "name") {
+		return nil, errors.New(`line 1: no column is called "name"`)
+	}
+	return head, nil
+}
+
+// cells are a row's fields; an empty one says nothing.
+func cells(head, row []string) (map[string]json.RawMessage, error) {
+	fields := map[string]json.RawMessage{}
+	for i, cell := range row {
+		if cell = strings.TrimSpace(cell); cell == "" {
+			continue
+		}
+		var value any = cell
+		if head[i] == "countries" || head[i] == "operators" {
+			value = strings.Fields(cell)
+		}
+		text, err := json.Marshal(value)
+		if err != nil {
+			return nil, err
+		}
+		fields[head[i]] = text
+	}
+	return fields, nil
+}
+
+// write writes a change, with the defaults of what it does not say.
+func (n *normal) write(fields map[string]json.RawMessage) error {
+	says := map[string]bool{}
+	for field, value := range fields { // JSON's null says nothing, and Go's decoder knows no case
+		says[strings.ToLower(field)] = string(value) != "null"
+	}
+	for field, value := range n.defaults {
+		if !says[field] {
+			fields[field] = value
+		}
+	}
+	line, err := json.Marshal(fields)
+	if err != nil {
+		return err
+	}
+	if len(line) > journal.MaxLine {
+		return fmt.Errorf("a change of more than %d octets", journal.MaxLine)
+	}
+	n.changes++
+	return n.line(line)
+}
+
+func (n *normal) blank() error { return n.line(nil) }
+
+func (n *normal) line(text []byte) error {
+	n.at++
+	_, _ = n.out.Write(text) // WriteByte tells its error too
+	return n.out.WriteByte('\n')
+}
+
+// rowLimit fails a row that does not end: a quote that is never closed would take in all that follows.
+type rowLimit struct {
+	r    io.Reader
+	left int
+}
+
+func (l *rowLimit) Read(p []byte) (int, error) {
+	if l.left <= 0 {
+		return 0, fmt.Errorf("a row of more than %d octets: is a quote not closed?", journal.MaxLine)
+	}
+	n, err := l.r.Read(p[:min(len(p), l.left)])
+	l.left -= n
+	return n, err
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rempart/internal/journal"
+)
+
+func TestNormalise(t *testing.T) {
+	t.Parallel()
+	scam := map[string]json.RawMessage{"category": json.RawMessage(`"scam"`)}
+	for name, tt := range map[string]struct {
+		form, in string
+		defaults map[string]json.RawMessage
+		want     string // line by line
+		err      string
+	}{
+		"plain":                   {"", "# names\r\nA.example\r\n\r\n b.example # why\nlast.example", nil, "\n{\"name\":\"A.example\"}\n\n{\"name\":\"b.example\"}\n{\"name\":\"last.example\"}\n", ""},
+		"plain with defaults":     {"", "a.example", scam, `{"category":"scam","name":"a.example"}` + "\n", ""},
+		"byte order mark":         {"", "\ufeffa.example\n", nil, "{\"name\":\"a.example\"}\n", ""},
+		"what is quoted":          {"", "a\"\\\x01.example\n", nil, `{"name":"a\"\\\u0001.example"}` + "\n", ""},
+		"NDJSON as it is":         {"", "{\"name\":\"a.example\", \"x\":1}\n\n{oops\n", nil, "{\"name\":\"a.example\", \"x\":1}\n\n{oops\n", ""},
+		"NDJSON with defaults":    {"", `{"name":"a.example"}` + "\n" + `{"Category":"phishing","name":"b.example"}` + "\n" + `{"category":null,"name":"c.example"}` + "\n{oops", scam, `{"category":"scam","name":"a.example"}` + "\n" + `{"Category":"phishing","name":"b.example"}` + "\n" + `{"category":"scam","name":"c.example"}` + "\n{oops\n", ""},
+		"CSV":                     {"", "Name,countries,reason\na.example,FR DE,\n", nil, "\n" + `{"countries":["FR","DE"],"name":"a.example"}` + "\n", ""},
+		"CSV of several lines":    {"", "name;reason\n\na.example;\"one\ntwo\nthree\"\nb.example;\n", nil, "\n\n" + `{"name":"a.example","reason":"one\ntwo\nthree"}` + "\n\n\n" + `{"name":"b.example"}` + "\n", ""},
+		"CSV of one column":       {"", "name\na.example\n", nil, "\n{\"name\":\"a.example\"}\n", ""},
+		"CSV with tabs":           {"", "category\tname\nscam\ta.example\n", nil, "\n" + `{"category":"scam","name":"a.example"}` + "\n", ""},
+		"hosts are no CSV":        {"", "0.0.0.0\ta.example\n", nil, "{\"name\":\"0.0.0.0\\ta.example\"}\n", ""},
+		"another column":          {"", "domain,category\na.example,scam\n", nil, "", `line 1: column "domain": the first line names the columns`},
+		"a column twice":          {"", "name,name\n", nil, "", "two columns are called name"},
+		"no name":                 {"", "category,reason\n", nil, "", `no column is called "name"`},
+		"a row too short":         {"", "name,reason\na.example,x\nb.example\n", nil, "", "line 3: not as many columns"},
+		"a quote that never ends": {"", "name,reason\na.example,\"" + strings.Repeat("x\n", 4*journal.MaxLine) + "\n", nil, "", "is a quote not closed?"},
+		"a line too long":         {"", "a.example\n" + strings.Repeat("x", journal.MaxLine+1) + "\n", nil, "", "line 2: a line of more than 8192 octets"},
+		"a change too long":       {"", strings.Repeat("x", journal.MaxLine-1) + "\n", scam, "", "line 1: a change of more than 8192 octets"},
+		"nothing":                 {"", "", nil, "", "it holds no change"},
+		"only comments":           {"", "# a\n\n# b", nil, "", "it holds no change"},
+		"another form":            {"xml", "a.example\n", nil, "", "there are plain, ndjson and csv"},
+		"the form that is said":   {formPlain, "name\n", nil, "{\"name\":\"name\"}\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out strings.Builder
+			_, err := normalise(&out, strings.NewReader(tt.in), tt.form, tt.defaults)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("%v, want %s", err, tt.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, out.String()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// FuzzNormalise looks for input after which a change does not stand in the line it began in, or is longer than who reads it takes.
+func FuzzNormalise(f *testing.F) {
+	for _, seed := range []string{"a.example\nb.example", "name,reason\na,\"b\nc\"\n", `{"name":"a"}`, "name;do\n#\na;\n"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		var out strings.Builder
+		n, err := normalise(&out, strings.NewReader(in), "", map[string]json.RawMessage{"category": json.RawMessage(`"scam"`)})
+		if err != nil {
+			return
+		}
+		changes := 0
+		for line := range strings.Lines(out.String()) {
+			if len(line) > journal.MaxLine+1 {
+				t.Errorf("a line of %d octets", len(line))
+			}
+			if strings.TrimSpace(line) != "" {
+				changes++
+			}
+		}
+		if changes != n || strings.Count(out.String(), "\n") > strings.Count(in, "\n")+strings.Count(in, "\r")+1 {
+			t.Errorf("%d changes of %d in %q", changes, n, out.String())
+		}
+	})
+}
+
+func TestPushFlags(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 22, 8, 0, 0, 5, time.UTC)
+	f := pushFlags{valid: "30d", share: "5%", shareTime: "30m"}
+	f.change.Countries = []string{"FR"}
+	set, defaults, err := f.read(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if set.Stage == nil || set.Stage.Share != 0.05 || set.Stage.Seconds != 1800 || !strings.HasPrefix(set.ID, "cs-20261122-") {
+		t.Errorf("%+v", set)
+	}
+	got := fmt.Sprintf("%s", defaults)
+	if want := `map[countries:["FR"] expiry:"2026-12-22T08:00:00Z"]`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	for what, f := range map[string]pushFlags{
+		"one of them":       {expiry: "2027-01-01", valid: "1h"},
+		"--expiry":          {expiry: "2026-01-01", start: "2026-02-01"},
+		"--do":              {do: "destroy"},
+		"--stage-for":       {share: "0.5", shareTime: "never"},
+		"a share":           {share: "0", shareTime: "1h"},
+		"--start yesterday": {start: "yesterday"},
+		"--for 1ns":         {valid: "1ns"},
+	} {
+		if _, _, err := f.read(now); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// BenchmarkNormalise reads a plain list with defaults.
+func BenchmarkNormalise(b *testing.B) {
+	var list strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&list, "name-%d.example\n", i)
+	}
+	defaults := map[string]json.RawMessage{"category": json.RawMessage(`"scam"`), "reason": json.RawMessage(`"seen"`)}
+	b.SetBytes(int64(list.Len()))
+	for b.Loop() {
+		if _, err := normalise(io.Discard, strings.NewReader(list.String()), "", defaults); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rempart/internal/journal"
+	"rempart/internal/pushapi"
+)
+
+// exitNotAll is the exit code when something was refused, or waits for somebody.
+const exitNotAll exitCode = 1
+
+// told says what became of a change set that was sent.
+func (u *outgoing) told(cmd *cobra.Command, c *apiClient, s *sending, raw []byte, r *pushapi.Receipt) error {
+	for _, refused := range [][]pushapi.Refusal{r.Refused, r.Held} { // of what was signed, places are told and not lines
+		for i := range refused {
+			if at := refused[i].Line; u.signed != nil && at > 0 && at <= len(u.lines) {
+				refused[i].Line = int(u.lines[at-1])
+			}
+		}
+	}
+	r.Refused, r.Refusals = append(u.unread, r.Refused...), r.Refusals+len(u.unread)
+	slices.SortStableFunc(r.Refused, func(x, y pushapi.Refusal) int { return cmp.Compare(x.Line, y.Line) })
+	return s.receipt(cmd, c, raw, r)
+}
+
+// receipt writes a receipt, waits until it is in force everywhere if that is asked for, and is the exit code.
+func (s *sending) receipt(cmd *cobra.Command, c *apiClient, raw []byte, r *pushapi.Receipt) error {
+	var err error
+	if s.asJSON {
+		err = writeRaw(cmd.OutOrStdout(), raw)
+	} else {
+		err = writeReceipt(cmd.OutOrStdout(), r)
+	}
+	if err != nil {
+		return err
+	}
+	if inJournal(r.State) {
+		err = s.everywhere(cmd, c, r.Version)
+	}
+	if err == nil && !settled(r) {
+		err = exitNotAll
+	}
+	return err
+}
+
+// everywhere waits until a version is in force on every server, if that is asked for, and says how far it got.
+func (s *sending) everywhere(cmd *cobra.Command, c *apiClient, version uint64) error {
+	if s.wait <= 0 {
+		return nil
+	}
+	v, err := c.await(cmd.Context(), version, s.wait)
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	if s.asJSON { // whose output is the answer alone
+		out = cmd.ErrOrStderr()
+	}
+	fmt.Fprintln(out, inForceLine(v))
+	if s.mustWait && v.InForce < v.Nodes {
+		return exitNotAll
+	}
+	return nil
+}
+
+// inJournal reports whether what is in that state came into force.
+func inJournal(s pushapi.State) bool { return s == pushapi.Published || s == pushapi.Staged }
+
+// settled reports whether all of a change set was taken, and waits for nobody.
+func settled(r *pushapi.Receipt) bool {
+	switch r.State {
+	case pushapi.Published, pushapi.Staged, pushapi.Undone:
+		return r.Refusals == 0
+	case pushapi.DryRun:
+		return r.Refusals == 0 && r.Holds == 0
+	}
+	return false
+}
+
+// writeReceipt says a receipt.
+func writeReceipt(out io.Writer, r *pushapi.Receipt) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n", r.ID, stateLine(r))
+	writeRefusals(&b, "refused", r.Refused, r.Refusals)
+	if r.State == pushapi.Held || r.State == pushapi.DryRun {
+		writeRefusals(&b, "held", r.Held, r.Holds)
+	}
+	if r.State == pushapi.Held {
+		fmt.Fprintf(&b, "somebody else lets it go: rempart show %s, rempart approve %s\n", r.ID, r.ID)
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// stateLine is what became of a change set.
+func stateLine(r *pushapi.Receipt) string {
+	changes := count(r.Accepted, "change")
+	if r.Refusals > 0 {
+		changes += fmt.Sprintf(", %d refused", r.Refusals)
+	}
+	text := string(r.State)
+	switch r.State {
+	case pushapi.Published:
+		text = fmt.Sprintf("%s, in the journal as version %d", changes, r.Version)
+	case pushapi.Staged:
+		text = fmt.Sprintf("%s, in the journal as version %d, on a share of the servers first", changes, r.Version)
+	case pushapi.Held:
+		text = changes + ", held: nothing of it counts yet"
+	case pushapi.Refused:
+		text = "refused: nothing of it counts"
+	case pushapi.Rejected:
+		text = changes + ", rejected: nothing of it counts"
+	case pushapi.Undone:
+		text = fmt.Sprintf("%s, in the journal as version %d, and undone by %s", changes, r.Version, r.UndoneBy)
+	case pushapi.DryRun:
+		text = "taken"
+		if r.Holds > 0 {
+			text = "held"
+		}
+		text = fmt.Sprintf("nothing was done; pushed, it would be %s: %s", text, changes)
+	case pushapi.Pending:
+		text = "being published"
+	}
+	if r.Note != "" {
+		text += " (" + r.Note + ")"
+	}
+	return text
+}
+
+// writeRefusals says why entries do not count; there may be more of them than were told.
+func writeRefusals(w io.Writer, word string, some []pushapi.Refusal, all int) {
+	for _, r := range some {
+		at := r.Name
+		if r.Line > 0 && at != "" {
+			at = fmt.Sprintf("line %d, %s", r.Line, r.Name)
+		} else if r.Line > 0 {
+			at = fmt.Sprintf("line %d", r.Line)
+		}
+		if at != "" {
+			at += ": "
+		}
+		fmt.Fprintf(w, "  %s%s (%s): %s\n", at, word, r.Guard, r.Why)
+	}
+	if all > len(some) {
+		fmt.Fprintf(w, "  and %d more\n", all-len(some))
+	}
+}
+
+func refusalOf(line int, name string, bad error) pushapi.Refusal {
+	r := pushapi.Refusal{Line: line, Name: fmt.Sprint(tidy(name)), Guard: "line", Why: fmt.Sprint(tidy(bad.Error()))}
+	if field := (*journal.Field)(nil); errors.As(bad, &field) {
+		r.Guard, r.Why = field.Name, fmt.Sprint(tidy(field.Why))
+	}
+	return r
+}
+
+// await asks how far a version got until every node has it, or for so long.
+func (c *apiClient) await(ctx context.Context, version uint64, patience time.Duration) (v pushapi.VersionInfo, err error) {
+	end := time.Now().Add(patience)
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
+		if _, err = c.get(ctx, "/v1/versions/"+strconv.FormatUint(version, 10), nil, &v); err != nil {
+			return v, err
+		}
+		if v.Nodes > 0 && v.InForce >= v.Nodes || time.Now().Add(pause).After(end) {
+			return v, nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return v, ctx.Err()
+		}
+	}
+}
+
+func inForceLine(v pushapi.VersionInfo) string {
+	if v.Nodes == 0 {
+		return "no server has reported to this control yet"
+	}
+	text := fmt.Sprintf("in force on %d of %s", v.InForce, count(v.Nodes, "server"))
+	if v.InForce > 0 {
+		text += fmt.Sprintf(", slowest %d ms", v.Slowest)
+	}
+	return text
+}
+
+// changesetPath is where the API has a change set.
+func changesetPath(id string) string { return "/v1/changesets/" + url.PathEscape(id) }

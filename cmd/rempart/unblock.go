@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rempart/internal/journal"
+	"rempart/internal/pushapi"
+)
+
+func unblockCommand() *cobra.Command {
+	var s sending
+	var reason, scope string
+	cmd := &cobra.Command{
+		Use: "unblock NAME…", Short: "Have names pass again, whoever blocks them", Args: cobra.MinimumNArgs(1),
+		Long: `Have names pass again on every server, by one change set: what operators said of a name is withdrawn, and where a list (or a block of a name above it)
+would still block it, it is allowed, which no later list undoes.
+` + apiHelp + `
+
+Exit code: 0 if all of them pass, or passed already, 1 if something was refused or it is held (or was not everywhere within --wait), 2 on an error.`,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			s.waitDefault(cmd)
+			if reason == "" {
+				return errors.New("--reason: say why; it stands in the journal")
+			}
+			c, err := openAPI(s.tokenFile)
+			if err != nil {
+				return err
+			}
+			var changes []pushapi.Change
+			for _, name := range names {
+				var info pushapi.NameInfo
+				if _, err := c.get(cmd.Context(), "/v1/names/"+url.PathEscape(name), nil, &info); err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				acts, words := unblocking(&info, time.Now())
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", info.Name, words)
+				for _, do := range acts {
+					ch := pushapi.Change{Do: do, Name: info.Name, Reason: reason}
+					if do == journal.Allow {
+						ch.Scope = scope
+					}
+					changes = append(changes, ch)
+				}
+			}
+			if len(changes) == 0 {
+				return nil
+			}
+			return unblock(cmd, c, &s, changes)
+		},
+	}
+	s.register(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "why; it stands in the journal")
+	cmd.Flags().StringVar(&scope, "scope", "subtree", "what is allowed: subtree (a name and all below) or exact")
+	return cmd
+}
+
+// unblock pushes the changes as one set.
+func unblock(cmd *cobra.Command, c *apiClient, s *sending, changes []pushapi.Change) error {
+	file, err := newScratch()
+	if err != nil {
+		return err
+	}
+	defer file.close()
+	var lines bytes.Buffer
+	enc := json.NewEncoder(&lines) // a change a line
+	for i := range changes {
+		if err := enc.Encode(&changes[i]); err != nil {
+			return err
+		}
+	}
+	if _, err := file.file.Write(lines.Bytes()); err != nil {
+		return err
+	}
+	u := &outgoing{set: &journal.Set{ID: newID(time.Now())}, changes: file}
+	return u.push(cmd, c, s)
+}
+
+// unblocking is what has a name pass, and says so.
+func unblocking(info *pushapi.NameInfo, now time.Time) (acts []journal.Act, words string) {
+	own, others := false, []string{}
+	for _, claim := range info.Claims {
+		if claim.Does != "block" || !claim.Counts || !claim.Expiry.IsZero() && !claim.Expiry.After(now) {
+			continue
+		}
+		itself := claim.Name == info.Name
+		if !itself && claim.Scope == "exact" {
+			continue
+		}
+		for _, source := range claim.Sources {
+			switch {
+			case source == journal.Operator && itself:
+				own = true
+			case source == journal.Operator:
+				others = append(others, "operators block "+claim.Name)
+			case !excepted(info, source):
+				others = append(others, source+" lists "+claim.Name)
+			}
+		}
+	}
+	slices.Sort(others)
+	others = slices.Compact(others)
+	if own {
+		acts = append(acts, journal.Withdraw)
+		words = "what operators said of it is withdrawn"
+	}
+	switch {
+	case len(others) == 0 && !own && info.Verdict == "block":
+		return []journal.Act{journal.Allow}, "it is allowed" // whatever blocks it
+	case len(others) == 0 && !own:
+		return nil, "it is not blocked"
+	case len(others) == 0:
+		return acts, words
+	case info.Verdict == "allow" && !own:
+		return nil, "it is allowed already"
+	}
+	if own {
+		words += ", and "
+	}
+	return append(acts, journal.Allow), words + "it is allowed, since " + strings.Join(others[:min(3, len(others))], ", ")
+}
+
+// excepted reports whether a list takes back by itself what it says of a name.
+func excepted(info *pushapi.NameInfo, source string) bool {
+	return slices.ContainsFunc(info.Claims, func(c pushapi.Claim) bool {
+		return c.Does == "except" && slices.Contains(c.Sources, source) && (c.Name == info.Name && c.Scope != "below" || c.Name != info.Name && c.Scope != "exact")
+	})
+}
