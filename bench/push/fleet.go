@@ -43,10 +43,10 @@ type fleet struct {
 	publisher, node string // tokens
 	edges           []*process
 
-	ending             atomic.Bool
-	loading            sync.WaitGroup
-	answered, blockeds atomic.Int64
-	lost               atomic.Int64
+	ending   atomic.Bool
+	loading  sync.WaitGroup
+	answered atomic.Int64
+	lost     atomic.Int64
 }
 
 func (f *fleet) launch(name, addr string, args []string, settings ...string) (*process, error) {
