@@ -44,7 +44,16 @@ type Publisher struct {
 		keep    bool
 		changes []blocklist.Change // that came into force while a snapshot is written
 	}
+	sets struct { // the last change sets in force, by ID: what became of them
+		sync.Mutex
+		by    map[string]Receipt
+		order []string
+	}
 }
+
+// recentSets is how many change sets are known by their IDs, so that one is not published twice where its first appending ended nobody
+// knew how.
+const recentSets = 1000
 
 const (
 	heartbeatEvery = 5 * time.Second
@@ -83,16 +92,26 @@ var ErrRefused = errors.New("refused")
 
 // Publish appends a record. When it returns nil, the record is kept for good, and in force here.
 func (p *Publisher) Publish(ctx context.Context, d Draft) (Receipt, error) {
+	id := ""
+	if d.Kind == RecordChanges {
+		if set, err := firstLine(d.Body); err == nil {
+			id = set.ID
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.append(ctx, func(*State) (*Record, []byte, error) {
+	return p.append(ctx, id, func(*State) (*Record, []byte, error) {
 		return &Record{Kind: d.Kind, By: d.By, Approved: d.Approved, Refused: d.Refused, Set: d.Set, Reason: d.Reason}, d.Body, nil
 	})
 }
 
-// append numbers, signs and keeps a record that build makes for the newest state.
-func (p *Publisher) append(ctx context.Context, build func(*State) (*Record, []byte, error)) (Receipt, error) {
+// append numbers, signs and keeps a record that build makes for the newest state. Where it is that of a change set, id is the set's: one that is in
+// force already is not published again.
+func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*Record, []byte, error)) (Receipt, error) {
 	for range publishTries {
+		if r, ok := p.known(id); ok {
+			return r, nil
+		}
 		st := p.follower.State()
 		r, body, err := build(st)
 		if err != nil {
@@ -235,7 +254,11 @@ func (p *Publisher) PublishSnapshot(ctx context.Context, l Load) (Receipt, error
 
 // announce publishes the record of a snapshot, what came into force since it was begun over it.
 func (p *Publisher) announce(ctx context.Context, l Load, object Object, view *blocklist.View) (Receipt, error) {
-	return p.append(ctx, func(st *State) (*Record, []byte, error) { // anew if another control's record came first
+	id := ""
+	if l.Changes != nil {
+		id = l.Changes.Set.ID
+	}
+	return p.append(ctx, id, func(st *State) (*Record, []byte, error) { // anew if another control's record came first
 		s := &Snapshot{
 			Object: object, Same: l.Same, Changes: l.Changes, Names: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped,
 		}
@@ -293,7 +316,7 @@ func (p *Publisher) Begin(ctx context.Context, epoch, version uint64, ring []byt
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.append(ctx, func(st *State) (*Record, []byte, error) {
+	return p.append(ctx, "", func(st *State) (*Record, []byte, error) {
 		s := &Snapshot{Object: object, Names: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped}
 		return &Record{Epoch: epoch, Version: version, Kind: RecordSnapshot, Previous: st.Hash, Snapshot: s}, ring, nil
 	})
@@ -324,11 +347,43 @@ func (p *Publisher) gatherNoMore() {
 
 // Applied is to be told of every effect, by whoever made the follower.
 func (p *Publisher) Applied(e Effect) {
+	p.note(e)
 	p.since.Lock()
 	defer p.since.Unlock()
 	if p.since.keep {
 		p.since.changes = append(p.since.changes, e.Applied...)
 	}
+}
+
+// note remembers which change set came into force.
+func (p *Publisher) note(e Effect) {
+	set := e.Set
+	if s := e.Record.Snapshot; s != nil && s.Changes != nil {
+		set = &s.Changes.Set
+	}
+	if set == nil {
+		return
+	}
+	p.sets.Lock()
+	defer p.sets.Unlock()
+	if p.sets.by == nil {
+		p.sets.by = map[string]Receipt{}
+	}
+	if _, ok := p.sets.by[set.ID]; !ok {
+		p.sets.order = append(p.sets.order, set.ID)
+	}
+	p.sets.by[set.ID] = Receipt{Version: e.Record.Version, Time: e.Record.Time}
+	if len(p.sets.order) > recentSets {
+		delete(p.sets.by, p.sets.order[0])
+		p.sets.order = p.sets.order[1:]
+	}
+}
+
+func (p *Publisher) known(id string) (Receipt, bool) {
+	p.sets.Lock()
+	defer p.sets.Unlock()
+	r, ok := p.sets.by[id]
+	return r, ok
 }
 
 func (p *Publisher) put(ctx context.Context, f *os.File, name string) error {
