@@ -82,6 +82,20 @@ func (l *limited) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// ending knows the last octet that was read.
+type ending struct {
+	r    io.Reader
+	last byte
+}
+
+func (e *ending) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	if n > 0 {
+		e.last = p[n-1]
+	}
+	return n, err
+}
+
 // rows bounds how much a CSV reader takes in for one row: a quote that is never closed would take in all that follows.
 type rows struct {
 	r    io.Reader

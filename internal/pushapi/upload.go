@@ -253,7 +253,8 @@ func cut(text string) string {
 
 // readSigned reads what an author signed, whole, and judges each change; signatures are checked by the caller, over the digest.
 func (j *judging) readSigned(r io.Reader, dir string) (*upload, error) {
-	br := bufio.NewReaderSize(r, journal.MaxLine+2)
+	end := &ending{r: r}
+	br := bufio.NewReaderSize(end, journal.MaxLine+2)
 	var head []byte
 	for {
 		line, err := journal.ReadLine(br, 1000)
@@ -270,6 +271,9 @@ func (j *judging) readSigned(r io.Reader, dir string) (*upload, error) {
 	s, err := journal.Unseal(journal.KindChanges, head)
 	if err != nil {
 		return nil, err
+	}
+	if len(s.Signatures) == 0 {
+		return nil, fmt.Errorf("%w: nobody signed it", journal.ErrSeal)
 	}
 	line, err := journal.ReadLine(br, journal.MaxLine)
 	if err != nil {
@@ -296,7 +300,9 @@ func (j *judging) readSigned(r io.Reader, dir string) (*upload, error) {
 	}
 	for n := 1; ; n++ {
 		line, err := journal.ReadLine(br, journal.MaxLine)
-		if err == io.EOF {
+		if err == io.EOF && end.last != '\n' {
+			err = errors.New("its last line does not end")
+		} else if err == io.EOF {
 			return u, nil
 		}
 		if err != nil {
