@@ -381,7 +381,7 @@ func (a *API) append(ctx context.Context, u *upload, k *kept) (journal.Receipt, 
 		return journal.Receipt{}, err
 	}
 	large := &journal.LargeSet{Set: *u.set, Count: u.accepted, Object: object, Digest: digest, Signatures: u.signatures, Refused: u.skip}
-	return a.cfg.Control.PublishSnapshot(ctx, journal.Load{By: k.By, Approved: k.Approved, Changes: large, Compile: func(w io.Writer, st *journal.State) error {
+	r, err := a.cfg.Control.PublishSnapshot(ctx, journal.Load{By: k.By, Approved: k.Approved, Changes: large, Compile: func(w io.Writer, st *journal.State) error {
 		view, err := journal.Apply(st.View(), u.set, u.changes())
 		if err == nil {
 			err = view.Compact(w, view.Info())
@@ -391,6 +391,12 @@ func (a *API) append(ctx context.Context, u *upload, k *kept) (journal.Receipt, 
 		}
 		return err
 	}})
+	if err == nil {
+		if err := a.cfg.Control.Follower().Wait(ctx, r.Version); err != nil {
+			a.log.Warn("a large change set is published, and not in force at control yet", "id", k.ID, "err", err)
+		}
+	}
+	return r, err
 }
 
 // publish appends a record, one at a time: who waits for a slow journal waits for less than a call may last.
