@@ -214,10 +214,12 @@ func (j *judging) judge(u *upload, line int, c journal.Change, bad error) *Refus
 			u.removed++
 		}
 		return nil
-	case journal.Allow: // what must not be blocked as a whole must not be unblocked as a whole either
-		l.Decision = blocklist.Block
-		if f := j.guards.Check(l); f.Guard == guard.PublicSuffix || f.Guard == guard.Name {
+	case journal.Allow:
+		switch f := j.guards.CheckAllow(l); f.Outcome {
+		case guard.Refuse:
 			return &Refusal{line, c.Name, f.Guard.String(), "an allow of it would unblock names that have nothing to do with each other"}
+		case guard.Hold:
+			u.hold(Refusal{line, c.Name, f.Guard.String(), f.Explain(l.Name)})
 		}
 		return nil
 	}
