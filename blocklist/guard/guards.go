@@ -103,6 +103,19 @@ func (g *Guards) Check(l blocklist.Listing) Finding {
 	return g.checkPopular(n, below)
 }
 
+// CheckAllow judges an operator's allow, which defeats every block below it: one of a public suffix, or of a name above one, would unblock names
+// of people who have nothing to do with each other. The listing is borrowed for the call only.
+func (g *Guards) CheckAllow(l blocklist.Listing) Finding {
+	if why, ok := checkName(l.Name); !ok {
+		return Finding{Outcome: Refuse, Guard: Name, why: why}
+	}
+	f := checkSuffix(l.Name, g.look(l.Name), l.Scope&blocklist.Below != 0)
+	if f.Outcome == Hold && f.why == suffixBelow {
+		f.Outcome = Refuse
+	}
+	return f
+}
+
 // known is what the lists hold of a name and of those above it.
 type known struct {
 	itself fact

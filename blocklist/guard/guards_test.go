@@ -354,3 +354,23 @@ func FuzzCheck(f *testing.F) {
 		g.Rank(name)
 	})
 }
+
+// TestCheckAllow has allows of names that belong to many refused, whatever else they are.
+func TestCheckAllow(t *testing.T) {
+	g, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]Outcome{
+		"co.uk": Refuse, "github.io": Refuse, "amazonaws.com": Refuse, "windows.net": Refuse, "com": Refuse,
+		"google.com": Pass, "login.bank.example.com": Pass, "me.github.io": Pass,
+	} {
+		name, err := blocklist.AppendName(nil, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f := g.CheckAllow(blocklist.Listing{Name: name, Scope: blocklist.Subtree, Decision: blocklist.Allow}); f.Outcome != want {
+			t.Errorf("%s: %v, want %v: %s", text, f.Outcome, want, f.Explain(name))
+		}
+	}
+}

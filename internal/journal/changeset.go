@@ -105,8 +105,8 @@ func ParseSet(line []byte) (*Set, error) {
 	return &s, nil
 }
 
-// end is when it may not be published any more, in Unix seconds.
-func (s *Set) end() int64 {
+// End is when it may not be published any more, in Unix seconds.
+func (s *Set) End() int64 {
 	latest := s.Time + int64(MaxAge/time.Second)
 	if s.Expires > 0 && s.Expires < latest {
 		return s.Expires
@@ -122,8 +122,8 @@ func (s *Set) Publishable(at int64) error {
 	switch {
 	case s.Time > at+clockSkew:
 		return fmt.Errorf("%w: time: it was made %d s from now: set the author's clock right", ErrChanges, s.Time-at)
-	case at >= s.end():
-		return fmt.Errorf("%w: it expired at %s: make it again", ErrChanges, time.Unix(s.end(), 0).UTC().Format(time.RFC3339))
+	case at >= s.End():
+		return fmt.Errorf("%w: it expired at %s: make it again", ErrChanges, time.Unix(s.End(), 0).UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -195,16 +195,19 @@ func (c *Control) Object(ctx context.Context, name string) (io.ReadCloser, error
 
 // Each hands every record to each, oldest first, until the journal's end as it is now.
 func (c *Control) Each(ctx context.Context, each func(r *Record, body []byte) error) error {
-	end := c.state.State().Sequence
-	if end == 0 {
+	last, err := c.Stream.Last(ctx, "") // what is in force here may be behind
+	if errors.Is(err, stream.ErrNone) {
 		return nil
 	}
-	err := c.Stream.Follow(ctx, 0, func(r stream.Record) error {
+	if err != nil {
+		return err
+	}
+	err = c.Stream.Follow(ctx, 0, func(r stream.Record) error {
 		head, body, err := ReadRecord(r.Data)
 		if err == nil {
 			err = each(head, body)
 		}
-		if err == nil && r.Sequence >= end {
+		if err == nil && r.Sequence >= last.Sequence {
 			err = io.EOF
 		}
 		return err

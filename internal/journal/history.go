@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
+	"strings"
 	"time"
 
+	"rempart/blocklist"
 	"rempart/internal/journal/stream"
 )
 
@@ -37,15 +40,19 @@ func setOf(r *Record, body []byte, id string) *Set {
 		if s := r.Snapshot.Changes.Set; s.ID == id {
 			return &s
 		}
-	case r.Kind == RecordChanges && bytes.Contains(body, []byte(id)):
-		if sealed, err := Unseal(KindChanges, body); err == nil {
-			line, _, _ := bytes.Cut(sealed.Payload, []byte("\n"))
-			if s, err := ParseSet(line); err == nil && s.ID == id {
-				return s
-			}
+	case r.Kind == RecordChanges:
+		if s, err := firstLine(body); err == nil && s.ID == id {
+			return s
 		}
 	}
 	return nil
+}
+
+// firstLine reads what a sealed change set says of itself, without its digest.
+func firstLine(body []byte) (*Set, error) {
+	_, payload, _ := bytes.Cut(body, []byte("\n\n")) // an empty line ends the signatures
+	line, _, _ := bytes.Cut(payload, []byte("\n"))
+	return ParseSet(line)
 }
 
 // Told is a change in the journal, and who published it, when.
@@ -56,8 +63,9 @@ type Told struct {
 	Counts bool // false where a guard refused it
 }
 
-// changesOf reads the changes of a record, from the object store where they are many. contain, where it is not nil, is part of every line that matters.
-func (c *Control) changesOf(ctx context.Context, r *Record, body, contain []byte) iter.Seq2[Told, error] {
+// changesOf reads the changes of a record, from the object store where they are many. Where matters is not nil, octets it does not
+// want hold none that matters.
+func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, matters func([]byte) bool) iter.Seq2[Told, error] {
 	return func(yield func(Told, error) bool) {
 		var set *Set
 		var lines *bufio.Reader
@@ -70,18 +78,15 @@ func (c *Control) changesOf(ctx context.Context, r *Record, body, contain []byte
 				return
 			}
 			defer o.Close()
-			set, lines = &r.Snapshot.Changes.Set, bufio.NewReaderSize(o, 256<<10)
-		case r.Kind == RecordChanges && (contain == nil || bytes.Contains(body, contain)):
-			s, err := Unseal(KindChanges, body)
-			if err == nil {
-				first, _, _ := bytes.Cut(s.Payload, []byte("\n"))
-				set, err = ParseSet(first)
-				lines, refused = bufio.NewReaderSize(bytes.NewReader(s.Payload), MaxLine+2), r.Refused
-			}
+			set, lines, refused = &r.Snapshot.Changes.Set, bufio.NewReaderSize(o, 256<<10), r.Snapshot.Changes.Refused
+		case r.Kind == RecordChanges && (matters == nil || matters(body)):
+			s, err := firstLine(body)
 			if err != nil {
 				yield(Told{}, err)
 				return
 			}
+			_, payload, _ := bytes.Cut(body, []byte("\n\n"))
+			set, lines, refused = s, bufio.NewReaderSize(bytes.NewReader(payload), MaxLine+2), r.Refused
 		default:
 			return
 		}
@@ -98,7 +103,7 @@ func (c *Control) changesOf(ctx context.Context, r *Record, body, contain []byte
 			if !counts {
 				refused = refused[1:]
 			}
-			if err == nil && contain != nil && !bytes.Contains(line, contain) {
+			if err == nil && matters != nil && !matters(line) {
 				continue
 			}
 			var ch Change
@@ -112,15 +117,24 @@ func (c *Control) changesOf(ctx context.Context, r *Record, body, contain []byte
 	}
 }
 
-// History hands each change about a name to each, oldest first. It reads the whole journal.
+// History hands each change about a name, or about one above it that reaches it, to each, oldest first. It reads the whole journal.
 func (c *Control) History(ctx context.Context, name string, each func(Told) error) error {
-	contain := fmt.Appendf(nil, `"name":%q`, name)
+	above := map[string]bool{name: true}
+	var quoted [][]byte
+	for rest, more := name, true; more; _, rest, more = strings.Cut(rest, ".") {
+		above[rest] = true
+		quoted = append(quoted, fmt.Appendf(nil, "%q", rest))
+	}
+	matters := func(octets []byte) bool { // authors write JSON as they like: what is escaped is looked at
+		return bytes.IndexByte(octets, '\\') >= 0 || slices.ContainsFunc(quoted, func(q []byte) bool { return bytes.Contains(octets, q) })
+	}
 	return c.Each(ctx, func(r *Record, body []byte) error {
-		for told, err := range c.changesOf(ctx, r, body, contain) {
+		for told, err := range c.changesOf(ctx, r, body, matters) {
 			if err != nil {
 				return err
 			}
-			if told.Change.Name == name {
+			ch := told.Change
+			if above[ch.Name] && (ch.Name == name || ch.Scope != blocklist.Exact.String()) {
 				if err := each(told); err != nil {
 					return err
 				}
@@ -148,15 +162,13 @@ const maxLeft = 1000
 // Undo finds what leads back from the change set of an ID: what it did about a name is withdrawn, and what operators had said of it before is said again. It reads
 // the whole journal, and holds the set's names in memory.
 func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
-	r, _, err := c.FindSet(ctx, id)
-	if err != nil {
-		return nil, err
-	}
 	names := map[string]*touched{}
-	err = c.Each(ctx, func(o *Record, body []byte) error {
-		if o.Version != r.Version || o.Epoch != r.Epoch {
+	var r *Record // the set's
+	err := c.Each(ctx, func(o *Record, body []byte) error {
+		if r != nil || setOf(o, body, id) == nil {
 			return nil
 		}
+		r = o
 		for told, err := range c.changesOf(ctx, o, body, nil) {
 			if err != nil {
 				return err
@@ -167,6 +179,9 @@ func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
 		}
 		return nil
 	})
+	if err == nil && r == nil {
+		err = fmt.Errorf("change set %.100q: %w", id, stream.ErrNone)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -196,18 +211,14 @@ func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
 	return undoing(names), nil
 }
 
-// say replaces what was said of the name before.
+// say replaces what was said of the name before: all of it there was, or what counted for the same nodes.
 func (t *touched) say(c Change) {
-	kept := t.before[:0]
-	for _, b := range t.before {
-		if b.Scope != c.Scope && !(c.Do == Withdraw && c.Scope == "") {
-			kept = append(kept, b)
-		}
-	}
+	t.before = slices.DeleteFunc(t.before, func(b Change) bool {
+		return overrides(c, b) && (c.Do == Withdraw || c.Everywhere() || slices.Equal(b.Countries, c.Countries) && slices.Equal(b.Operators, c.Operators))
+	})
 	if c.Do != Withdraw {
-		kept = append(kept, c)
+		t.before = append(t.before, c)
 	}
-	t.before = kept
 }
 
 func undoing(names map[string]*touched) *Undoing {

@@ -338,3 +338,41 @@ func copyTree(t testing.TB, from, to string) {
 		t.Fatal(err)
 	}
 }
+
+// TestLoads has a set of many names published right after another: what the first brought is on its way still, and must be in the second.
+func TestLoads(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	var last journal.Receipt
+	for i := range 4 {
+		var err error
+		last, err = c.PublishSnapshot(t.Context(), journal.Load{By: "desk", Compile: func(w io.Writer, st *journal.State) error {
+			view, err := journal.Apply(st.View(), &journal.Set{}, func(yield func(journal.Change, error) bool) {
+				for n := range 2000 {
+					if !yield(block(fmt.Sprintf("n%d.load%d.example", n, i)), nil) {
+						return
+					}
+				}
+			})
+			if err != nil {
+				return err
+			}
+			return view.Compact(w, view.Info())
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Follower().Wait(t.Context(), last.Version); err != nil {
+		t.Fatal(err)
+	}
+	if n := c.State().View().Stats().Names; n != 8000 {
+		t.Errorf("%d names", n)
+	}
+	// A change set is published once, however often.
+	body := k.set(t, "once", block("once.example"))
+	first := c.push(t, body)
+	if again := c.push(t, body); again.Version != first.Version {
+		t.Errorf("version %d, and again %d", first.Version, again.Version)
+	}
+}

@@ -34,9 +34,25 @@ type Publisher struct {
 
 	since struct {
 		sync.Mutex
-		keep    bool
-		changes []blocklist.Change // that came into force while a snapshot is written
+		keep     bool
+		applied  []applied // what came into force while a snapshot is written
+		snapshot uint64    // version of the last snapshot that brought something of its own
 	}
+	sets struct { // the last change sets in force, by ID: what became of them
+		sync.Mutex
+		by    map[string]Receipt
+		order []string
+	}
+}
+
+// recentSets is how many change sets are known by their IDs, so that one is not published twice where its first appending ended nobody
+// knew how.
+const recentSets = 1000
+
+// applied is what a record did.
+type applied struct {
+	version uint64
+	changes []blocklist.Change
 }
 
 // HeartbeatEvery is how often control says which version is the newest, at least.
@@ -99,16 +115,26 @@ var ErrRefused = errors.New("refused")
 
 // Publish appends a record. When it returns nil, the record is kept for good, and in force here.
 func (p *Publisher) Publish(ctx context.Context, d Draft) (Receipt, error) {
+	id := ""
+	if d.Kind == RecordChanges {
+		if set, err := firstLine(d.Body); err == nil {
+			id = set.ID
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.append(ctx, func(*State) (*Record, []byte, error) {
+	return p.append(ctx, id, func(*State) (*Record, []byte, error) {
 		return &Record{Kind: d.Kind, By: d.By, Approved: d.Approved, Refused: d.Refused, Set: d.Set, Reason: d.Reason}, d.Body, nil
 	})
 }
 
-// append numbers, signs and keeps a record that build makes for the newest state.
-func (p *Publisher) append(ctx context.Context, build func(*State) (*Record, []byte, error)) (Receipt, error) {
+// append numbers, signs and keeps a record that build makes for the newest state. Where it is that of a change set, id is the set's: one that is in
+// force already is not published again.
+func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*Record, []byte, error)) (Receipt, error) {
 	for range publishTries {
+		if r, ok := p.known(id); ok {
+			return r, nil
+		}
 		st := p.follower.State()
 		r, body, err := build(st)
 		if err != nil {
@@ -255,12 +281,28 @@ type Load struct {
 	Compile func(w io.Writer, st *State) error
 }
 
-// PublishSnapshot writes a snapshot, keeps it as an object and announces it.
+// PublishSnapshot writes a snapshot, keeps it as an object and announces it. When it returns nil, it is kept for good; Follower.Wait tells when it is in
+// force here.
 func (p *Publisher) PublishSnapshot(ctx context.Context, l Load) (Receipt, error) {
 	p.snapshots.Lock()
 	defer p.snapshots.Unlock()
-	st := p.gather()
+	for range publishTries {
+		if r, err := p.snapshot(ctx, l); !errors.Is(err, errAnew) {
+			return r, err
+		}
+	}
+	return Receipt{}, errors.New("others publish snapshots all the time: try again")
+}
+
+// errAnew says that another control's snapshot came first: what was written does not hold what that brought.
+var errAnew = errors.New("another snapshot came first")
+
+func (p *Publisher) snapshot(ctx context.Context, l Load) (Receipt, error) {
+	st, err := p.gather(ctx)
 	defer p.gatherNoMore()
+	if err != nil {
+		return Receipt{}, err
+	}
 	f, err := os.CreateTemp(p.dir, ".snapshot-*.tmp")
 	if err != nil {
 		return Receipt{}, err
@@ -280,16 +322,24 @@ func (p *Publisher) PublishSnapshot(ctx context.Context, l Load) (Receipt, error
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.announce(ctx, l, object, view)
+	return p.announce(ctx, l, st.Version, object, view)
 }
 
-// announce publishes the record of a snapshot, what came into force since it was begun over it.
-func (p *Publisher) announce(ctx context.Context, l Load, object Object, view *blocklist.View) (Receipt, error) {
-	return p.append(ctx, func(st *State) (*Record, []byte, error) { // anew if another control's record came first
+// announce publishes the record of a snapshot of what was in force at a version, and what came into force since over it.
+func (p *Publisher) announce(ctx context.Context, l Load, from uint64, object Object, view *blocklist.View) (Receipt, error) {
+	id := ""
+	if l.Changes != nil {
+		id = l.Changes.Set.ID
+	}
+	return p.append(ctx, id, func(st *State) (*Record, []byte, error) { // anew if another control's record came first
 		s := &Snapshot{
 			Object: object, Same: l.Same, Changes: l.Changes, Count: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped,
 		}
-		if since := p.gathered(); len(since) > 0 {
+		since, anew := p.gathered(from)
+		if anew {
+			return nil, nil, errAnew
+		}
+		if len(since) > 0 {
 			over, err := view.With(blocklist.Info{Version: st.Version, Created: time.Now()}, since)
 			if err != nil {
 				return nil, nil, err
@@ -343,42 +393,90 @@ func (p *Publisher) Begin(ctx context.Context, epoch, version uint64, ring []byt
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.append(ctx, func(st *State) (*Record, []byte, error) {
+	return p.append(ctx, "", func(st *State) (*Record, []byte, error) {
 		s := &Snapshot{Object: object, Count: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped}
 		return &Record{Epoch: epoch, Version: version, Kind: RecordSnapshot, Previous: st.Hash, Snapshot: s}, ring, nil
 	})
 }
 
-// gather begins to keep what comes into force, and returns the state it begins from.
-func (p *Publisher) gather() *State {
-	p.mu.Lock() // or a record could come into force between the two
-	defer p.mu.Unlock()
+// gather begins to keep what comes into force, and returns the state it begins from: one that is in force whole, or what is written from it
+// would lack what the last snapshot brings.
+func (p *Publisher) gather(ctx context.Context) (*State, error) {
 	p.since.Lock()
-	defer p.since.Unlock()
-	p.since.keep, p.since.changes = true, nil
-	return p.follower.State()
+	p.since.keep = true
+	p.since.Unlock()
+	for {
+		whole := p.follower.InForce()
+		st := p.follower.State()
+		if st.Version <= whole {
+			return st, nil
+		}
+		if err := p.follower.Wait(ctx, st.Version); err != nil {
+			return nil, fmt.Errorf("the last snapshot is on its way still: %w", err)
+		}
+	}
 }
 
-// gathered is what came since.
-func (p *Publisher) gathered() []blocklist.Change {
+// gathered is what came after a version, and whether that is not all.
+func (p *Publisher) gathered(after uint64) (changes []blocklist.Change, anew bool) {
 	p.since.Lock()
 	defer p.since.Unlock()
-	return slices.Clone(p.since.changes)
+	for _, a := range p.since.applied {
+		if a.version > after {
+			changes = append(changes, a.changes...)
+		}
+	}
+	return changes, p.since.snapshot > after
 }
 
 func (p *Publisher) gatherNoMore() {
 	p.since.Lock()
 	defer p.since.Unlock()
-	p.since.keep, p.since.changes = false, nil
+	p.since.keep, p.since.applied = false, nil
 }
 
 // Applied is to be told of every effect, by whoever made the follower.
 func (p *Publisher) Applied(e Effect) {
+	p.note(e)
 	p.since.Lock()
 	defer p.since.Unlock()
-	if p.since.keep {
-		p.since.changes = append(p.since.changes, e.Applied...)
+	if s := e.Record.Snapshot; s != nil && !s.Same {
+		p.since.snapshot = max(p.since.snapshot, e.Record.Version)
 	}
+	if p.since.keep && len(e.Applied) > 0 {
+		p.since.applied = append(p.since.applied, applied{e.Record.Version, e.Applied})
+	}
+}
+
+// note remembers which change set came into force.
+func (p *Publisher) note(e Effect) {
+	set := e.Set
+	if s := e.Record.Snapshot; s != nil && s.Changes != nil {
+		set = &s.Changes.Set
+	}
+	if set == nil {
+		return
+	}
+	p.sets.Lock()
+	defer p.sets.Unlock()
+	if p.sets.by == nil {
+		p.sets.by = map[string]Receipt{}
+	}
+	if _, ok := p.sets.by[set.ID]; !ok {
+		p.sets.order = append(p.sets.order, set.ID)
+	}
+	p.sets.by[set.ID] = Receipt{Version: e.Record.Version, Time: e.Record.Time}
+	if len(p.sets.order) > recentSets {
+		delete(p.sets.by, p.sets.order[0])
+		p.sets.order = p.sets.order[1:]
+	}
+}
+
+func (p *Publisher) known(id string) (Receipt, bool) {
+	p.sets.Lock()
+	defer p.sets.Unlock()
+	r, ok := p.sets.by[id]
+	return r, ok
 }
 
 func (p *Publisher) put(ctx context.Context, f *os.File, name string) error {

@@ -82,7 +82,11 @@ type LargeSet struct {
 	Object     Object      `json:"object"`
 	Digest     []byte      `json:"digest"` // SHA-512 of what was signed
 	Signatures []Signature `json:"signatures"`
+	Refused    []int       `json:"refused,omitempty"` // which changes of it do not count, from 0, in order; MaxRefused at most
 }
+
+// MaxRefused is how many changes of a large set may be refused one by one.
+const MaxRefused = 50_000
 
 // Errors of the chain.
 var (
@@ -317,7 +321,7 @@ func (c *checked) checkSnapshot(ring *keyRing) error {
 	if l == nil {
 		return nil
 	}
-	if len(l.Digest) != sha512.Size || len(l.Signatures) > maxSignatures {
+	if len(l.Digest) != sha512.Size || len(l.Signatures) > maxSignatures || len(l.Refused) > MaxRefused {
 		return fmt.Errorf("%w: its change set's digest is none", ErrSeal)
 	}
 	if err := l.Set.Publishable(c.Time / 1000); err != nil {

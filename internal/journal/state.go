@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -126,7 +127,8 @@ func scoped(before []Scoped, set *Set, changes []Change, node Node) (after []Sco
 
 // overrides reports whether a change leaves nothing of an earlier one.
 func overrides(c, earlier Change) bool {
-	return c.Name == earlier.Name && (c.Scope == earlier.Scope || c.Do == Withdraw && c.Scope == "")
+	scope := func(c Change) string { return cmp.Or(c.Scope, blocklist.Subtree.String()) }
+	return c.Name == earlier.Name && (c.Do == Withdraw && c.Scope == "" || scope(c) == scope(earlier))
 }
 
 // advanced takes a change set out of what is scoped by share: it counts for all, or for all there.

@@ -6,10 +6,14 @@ package pushapi
 
 import (
 	"context"
+	crand "crypto/rand"
 	"errors"
+	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -37,16 +41,15 @@ type Config struct {
 }
 
 const (
-	maxJSON     = 4 << 20
-	maxBulk     = 1 << 30
-	bulkStall   = 30 * time.Second // without an octet of an upload
-	maxRefusals = 1000             // that are told one by one
+	maxRefusals = 1000 // that are told one by one
+	maxMistakes = 100  // in a document, the same
 )
 
 // API is the operators' API. Its methods are safe from any goroutine.
 type API struct {
 	cfg      Config
 	log      *slog.Logger
+	instance string // of this run
 	api      huma.API
 	handler  http.Handler
 	tokens   *stream.Bucket
@@ -56,8 +59,14 @@ type API struct {
 	audit    auditTrail
 	fleet    fleet
 	counts   counts
-	uploads  chan struct{} // held by each upload under way
-	reads    chan struct{} // held by each reading of the whole journal
+	flights  flights
+	open     open
+
+	uploads   slots         // of bulk uploads under way
+	documents chan struct{} // held by each document that is taken apart
+	records   chan struct{} // held by who publishes
+	undos     chan struct{} // held by who undoes
+	reads     chan struct{} // held by each reading of the whole journal, or of all receipts
 }
 
 // New returns the API; Run must be called for what happens by itself.
@@ -76,17 +85,19 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 	}
 	s := cfg.Control.Stream
 	a := &API{
-		cfg: cfg, log: cfg.Log, tokens: s.Bucket(stream.Tokens), holds: s.Bucket(stream.Holds), receipts: s.Bucket(stream.Receipts),
-		limits: newLimits(cfg.Rate, cfg.Burst), uploads: make(chan struct{}, 2), reads: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Log, instance: crand.Text(), tokens: s.Bucket(stream.Tokens), holds: s.Bucket(stream.Holds), receipts: s.Bucket(stream.Receipts),
+		limits: newLimits(cfg.Rate, cfg.Burst), flights: flights{by: map[string]chan struct{}{}}, open: open{by: map[string]State{}}, uploads: newSlots(16, 2),
+		documents: make(chan struct{}, 4), records: make(chan struct{}, 1), undos: make(chan struct{}, 1), reads: make(chan struct{}, 1),
 	}
 	a.fleet.init()
 	a.counts.init()
-	if err := a.audit.open(ctx, cfg.Control); err != nil {
+	if err := a.audit.begin(ctx, cfg.Control); err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
 	config := huma.DefaultConfig("Rempart push API", cfg.Version)
 	config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", nil // its page would load from elsewhere
+	config.Transformers = append(config.Transformers, withoutValues)
 	config.Info.Description = "Operators block, allow and withdraw names here; every change is signed, numbered, and in force on every server within a second."
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token":       {Type: "http", Scheme: "bearer", Description: "A token of rempart token."},
@@ -95,8 +106,18 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 	a.api = humago.New(mux, config)
 	a.api.UseMiddleware(a.authenticate)
 	a.register()
-	a.handler = mux
+	a.handler = quietly(mux)
 	return a, nil
+}
+
+// withoutValues leaves out of errors what was wrong: it may be long, or secret. They name the field.
+func withoutValues(_ huma.Context, _ string, v any) (any, error) {
+	if m, ok := v.(*huma.ErrorModel); ok {
+		for _, e := range m.Errors {
+			e.Value, e.Message = nil, cut(e.Message)
+		}
+	}
+	return v, nil
 }
 
 // Handler serves /v1/ and the API's document, /openapi.json and /openapi.yaml.
@@ -104,7 +125,10 @@ func (a *API) Handler() http.Handler { return a.handler }
 
 // Server is an HTTP server for the handler, with limits on slow and large requests.
 func Server(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: log.New(io.Discard, "", 0), // it names clients' addresses
+	}
 }
 
 // Role is what somebody may ask for.
@@ -120,10 +144,44 @@ const (
 
 var allRoles = []Role{Publisher, Approver, Auditor, Node}
 
-// may is who may call an operation: any of these roles.
-func may(roles ...Role) map[string]any { return map[string]any{"roles": roles} }
-
 var people = []Role{Publisher, Approver, Auditor}
+
+// operation is one of the API. Of method and status, the zero value is GET and 200.
+type operation struct {
+	id, method, path, tag, summary, description string
+	roles                                       []Role // any of which may; none: what is asked for is signed itself
+	status                                      int
+	errors                                      []int // beside those that every operation has
+}
+
+// rolesKey is where an operation has its roles.
+const rolesKey = "roles"
+
+// add adds an operation to the API and its document.
+func add[I, O any](a *API, o operation, handler func(context.Context, *I) (*O, error)) {
+	op := huma.Operation{
+		OperationID: o.id, Method: o.method, Path: o.path, Tags: []string{o.tag}, Summary: o.summary, DefaultStatus: o.status,
+		Errors: append([]int{http.StatusTooManyRequests, http.StatusServiceUnavailable}, o.errors...), Metadata: map[string]any{rolesKey: o.roles},
+		MaxBodyBytes: 64 << 10,
+	}
+	if op.Method == "" {
+		op.Method = http.MethodGet
+	}
+	who := "Whoever has a root key."
+	if len(o.roles) > 0 {
+		var names []string
+		for _, r := range o.roles {
+			names = append(names, string(r))
+		}
+		who = "Role: " + strings.Join(names, " or ") + "."
+		op.Security = []map[string][]string{{"token": {}}, {"certificate": {}}}
+		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
+	}
+	if op.Description = who; o.description != "" {
+		op.Description = o.description + "\n\n" + who
+	}
+	huma.Register(a.api, op, handler)
+}
 
 // problem is an error as RFC 9457 writes it. field is where in the request it is, "" for nowhere.
 func problem(status int, field, detail string) error {

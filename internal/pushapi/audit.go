@@ -6,9 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -29,51 +27,67 @@ type auditEntry struct {
 
 // auditTrail appends calls, each signed by control and bound to the one before.
 type auditTrail struct {
-	control  *journal.Control
-	mu       sync.Mutex
-	previous string
-	stale    bool // whether the last one was kept is not known
+	control *journal.Control
+	turn    chan struct{} // held by who appends; what is below is theirs
+
+	previous string // hash of the last entry
+	sequence uint64 // of it
+	stale    bool   // whether the last one was kept is not known
 }
 
-// open finds the end of the trail.
-func (t *auditTrail) open(ctx context.Context, c *journal.Control) error {
-	t.control = c
+// auditTime is how long a call waits for the audit trail.
+const auditTime = 15 * time.Second
+
+// begin finds the end of the trail.
+func (t *auditTrail) begin(ctx context.Context, c *journal.Control) error {
+	t.control, t.turn = c, make(chan struct{}, 1)
 	return t.findEnd(ctx)
 }
 
 func (t *auditTrail) findEnd(ctx context.Context) error {
-	data, err := t.control.Stream.LastAudit(ctx)
+	last, err := t.control.Stream.LastAudit(ctx)
 	if errors.Is(err, stream.ErrNone) {
-		t.previous, t.stale = "", false
+		t.previous, t.sequence, t.stale = "", 0, false
 		return nil
 	}
 	if err == nil {
-		t.previous, t.stale = hashOf(data), false
+		t.previous, t.sequence, t.stale = hashOf(last.Data), last.Sequence, false
 	}
 	return err
 }
 
 // add appends an entry; it is kept for good when add returns nil.
 func (t *auditTrail) add(ctx context.Context, e auditEntry) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.stale {
-		if err := t.findEnd(ctx); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, auditTime)
+	defer cancel()
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for {
+		if t.stale {
+			if err := t.findEnd(ctx); err != nil {
+				return err
+			}
+		}
+		e.Time, e.Previous = time.Now().UnixMilli(), t.previous
+		payload, err := json.Marshal(e)
+		if err != nil {
+			return err
+		}
+		data := t.control.Seal(journal.KindAudit, append(payload, '\n'))
+		sequence, err := t.control.Stream.Audit(ctx, t.sequence, data)
+		if err == nil {
+			t.previous, t.sequence = hashOf(data), sequence
+			return nil
+		}
+		t.stale = true
+		if !errors.Is(err, stream.ErrBehind) { // another control's came first: this one follows it
 			return err
 		}
 	}
-	e.Time, e.Previous = time.Now().UnixMilli(), t.previous
-	payload, err := json.Marshal(e)
-	if err != nil {
-		return err
-	}
-	data := t.control.Seal(journal.KindAudit, append(payload, '\n'))
-	if err := t.control.Stream.Audit(ctx, data); err != nil {
-		t.stale = true
-		return err
-	}
-	t.previous = hashOf(data)
-	return nil
 }
 
 func hashOf(data []byte) string {
@@ -81,30 +95,37 @@ func hashOf(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+type auditInput struct {
+	From   uint64 `query:"from" doc:"The first entry's number, from 1." default:"1"`
+	Sealed bool   `query:"sealed" doc:"With the signatures, as they are kept."`
+}
+
 func (a *API) registerAudit() {
-	huma.Register(a.api, huma.Operation{
-		OperationID: "audit", Method: http.MethodGet, Path: "/v1/audit", Summary: "Read the audit trail",
-		Description: "A sealed entry after the other, each a line of JSON below the signature of control; each holds the SHA-256 of the one before.",
-		Metadata:    may(Auditor), Tags: []string{"audit"}, Security: secured,
-	}, func(ctx context.Context, in *struct {
-		From   uint64 `query:"from" doc:"The first entry's number, from 1." default:"1"`
-		Sealed bool   `query:"sealed" doc:"With the signatures, as they are kept."`
-	}) (*huma.StreamResponse, error) {
-		return &huma.StreamResponse{Body: func(hc huma.Context) {
-			hc.SetHeader("Content-Type", "application/x-ndjson")
-			w := hc.BodyWriter()
-			err := a.cfg.Control.Stream.Audits(hc.Context(), in.From, func(r stream.Record) error {
-				data := r.Data
-				if s, err := journal.Unseal(journal.KindAudit, data); err == nil && !in.Sealed {
-					data = s.Payload
-				}
-				_, err := w.Write(data)
-				return err
-			})
-			if err != nil && !errors.Is(err, io.ErrClosedPipe) && hc.Context().Err() == nil {
-				a.log.Error("the audit trail cannot be read", "err", err)
-				panic(http.ErrAbortHandler) // or it would look whole
+	add(a, operation{
+		id: "audit", path: "/v1/audit", tag: "audit", roles: []Role{Auditor}, summary: "Read the audit trail",
+		description: "An entry a line, as JSON; each holds the SHA-256 of the one before, as it is kept. Sealed, control's signature stands before each.",
+	}, a.readAudit)
+}
+
+func (a *API) readAudit(_ context.Context, in *auditInput) (*huma.StreamResponse, error) {
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		hc.SetHeader("Content-Type", TypeNDJSON)
+		w := hc.BodyWriter()
+		err := a.cfg.Control.Stream.Audits(hc.Context(), in.From, func(r stream.Record) error {
+			data := r.Data
+			if s, err := journal.Unseal(journal.KindAudit, data); err == nil && !in.Sealed {
+				data = s.Payload
 			}
-		}}, nil
-	})
+			if _, err := w.Write(data); err != nil {
+				return err
+			}
+			return hc.Context().Err()
+		})
+		if err != nil {
+			if hc.Context().Err() == nil {
+				a.log.Error("the audit trail cannot be read", "err", err)
+			}
+			panic(http.ErrAbortHandler) // or it would look whole
+		}
+	}}, nil
 }

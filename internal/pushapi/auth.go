@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,8 @@ type caller struct {
 	Name  string
 	Owner string // the person behind it: two tokens of one are one person
 	Roles []Role
+
+	about string // what the call turned out to be about, for the audit trail
 }
 
 func (c *caller) has(roles ...Role) bool {
@@ -46,14 +49,18 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 		a.counts.call(route, status)
 		_ = huma.WriteErr(a.api, ctx, status, detail) // whoever asked went away
 	}
-	c, err := a.identify(ctx)
-	roles, _ := op.Metadata["roles"].([]Role)
-	if op.Metadata["open"] == true { // what it asks for is signed itself
-		c, err = &caller{Name: "root"}, nil
-		if !a.limits.strangers.Allow() {
-			err = errTooOften
+	roles, _ := op.Metadata[rolesKey].([]Role)
+	if len(roles) == 0 { // what it asks for is signed: the handler looks, and keeps the audit trail
+		if !a.limits.orders.Allow() {
+			ctx.SetHeader("Retry-After", "1")
+			refuse(http.StatusTooManyRequests, "too many calls: wait a moment")
+			return
 		}
+		next(ctx)
+		a.counts.call(route, statusOf(ctx))
+		return
 	}
+	c, err := a.identify(ctx)
 	switch {
 	case errors.Is(err, errTooOften):
 		ctx.SetHeader("Retry-After", "1")
@@ -61,15 +68,15 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 		return
 	case errors.Is(err, errUnknown):
 		ctx.SetHeader("WWW-Authenticate", `Bearer realm="rempart"`)
-		refuse(http.StatusUnauthorized, "a token that is known, not revoked and not expired is needed, or a registered client certificate")
+		refuse(http.StatusUnauthorized, unknown)
 		return
 	case err != nil:
 		a.log.Error("tokens cannot be read", "err", err)
 		refuse(http.StatusServiceUnavailable, "tokens cannot be read: try again")
 		return
 	}
-	entry := auditEntry{Who: c.Name, Call: route, ID: ctx.Param("id") + ctx.Param("name") + ctx.Param("version")}
-	if len(roles) > 0 && !c.has(roles...) {
+	entry := auditEntry{Who: c.Name, Call: route, ID: cut(ctx.Param("id") + ctx.Param("name") + ctx.Param("version"))}
+	if !c.has(roles...) {
 		entry.Outcome = "refused: role"
 		_ = a.audit.add(ctx.Context(), entry) // it changes nothing
 		refuse(http.StatusForbidden, "this needs the role "+string(roles[0])+", which "+c.Name+" has not")
@@ -83,41 +90,59 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 			return
 		}
 	}
+	defer func() { // also where an answer breaks off
+		a.counts.call(route, statusOf(ctx))
+		if c.about != "" {
+			entry.ID = c.about
+		}
+		entry.Outcome = http.StatusText(statusOf(ctx))
+		if err := a.audit.add(context.WithoutCancel(ctx.Context()), entry); err != nil { // that it was asked stands already
+			a.log.Warn("the outcome of a call is not in the audit trail", "call", route, "err", err)
+		}
+	}()
 	next(huma.WithValue(ctx, callerKey{}, c))
-	status := ctx.Status()
-	if status == 0 {
-		status = http.StatusOK
-	}
-	a.counts.call(route, status)
-	entry.Outcome = http.StatusText(status)
-	_ = a.audit.add(context.WithoutCancel(ctx.Context()), entry) // that it was asked stands already
 }
+
+func statusOf(ctx huma.Context) int {
+	if status := ctx.Status(); status != 0 {
+		return status
+	}
+	return http.StatusOK
+}
+
+const unknown = "a token that is known, not revoked and not expired is needed, or a registered client certificate"
 
 var (
 	errUnknown  = errors.New("nobody known")
 	errTooOften = errors.New("too often")
 )
 
-// identify is who calls, by token or certificate.
+// identify is who calls, by token or certificate, if not too often.
 func (a *API) identify(ctx huma.Context) (*caller, error) {
-	var secret string
-	if text, ok := strings.CutPrefix(ctx.Header("Authorization"), "Bearer "); ok {
-		secret = text
+	secret, certificate := proofs(ctx.Header("Authorization"), ctx.TLS())
+	c, err := a.who(ctx.Context(), secret, certificate)
+	if err == nil && !a.limits.of(c.Name).Allow() {
+		return nil, errTooOften
 	}
-	var certificate []byte
-	if t := ctx.TLS(); t != nil && len(t.VerifiedChains) > 0 {
-		certificate = t.PeerCertificates[0].Raw
-	}
-	return a.who(ctx.Context(), secret, certificate)
+	return c, err
 }
 
+// proofs are by what a caller says who it is.
+func proofs(authorization string, t *tls.ConnectionState) (secret string, certificate []byte) {
+	if scheme, rest, ok := strings.Cut(authorization, " "); ok && strings.EqualFold(scheme, "Bearer") {
+		secret = strings.TrimSpace(rest)
+	}
+	if t != nil && len(t.VerifiedChains) > 0 {
+		certificate = t.PeerCertificates[0].Raw
+	}
+	return secret, certificate
+}
+
+// who is whose token or certificate that is. Its error is errUnknown, errTooOften where many are, or another.
 func (a *API) who(ctx context.Context, secret string, certificate []byte) (*caller, error) {
-	var proof []byte
-	switch {
-	case secret != "":
+	proof := certificate
+	if secret != "" {
 		proof = []byte(secret)
-	case certificate != nil:
-		proof = certificate
 	}
 	if len(proof) == 0 || len(proof) > 64<<10 {
 		return nil, a.stranger()
@@ -133,9 +158,6 @@ func (a *API) who(ctx context.Context, secret string, certificate []byte) (*call
 	}
 	if subtle.ConstantTimeCompare([]byte(t.Hash), []byte(hash)) != 1 || t.Revoked != 0 || t.Expires != 0 && time.Now().Unix() >= t.Expires {
 		return nil, a.stranger()
-	}
-	if !a.limits.of(t.Name).Allow() {
-		return nil, errTooOften
 	}
 	return &caller{Name: t.Name, Owner: t.Owner, Roles: t.Roles}, nil
 }
@@ -157,23 +179,36 @@ func (a *API) Allowed(ctx context.Context, secret string, certificate []byte, ro
 	return c.Name, true
 }
 
-// Guarded is a handler for callers of the roles only; name tells the handler who.
+// Guarded is a handler for callers of the roles only; Caller tells the handler who. Calls that go through are not limited, for many nodes may
+// share a token, nor are they in the audit trail.
 func (a *API) Guarded(h http.Handler, roles ...Role) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var certificate []byte
-		if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-			certificate = r.TLS.PeerCertificates[0].Raw
-		}
-		secret, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		name, ok := a.Allowed(r.Context(), secret, certificate, roles...)
-		if !ok {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="rempart"`)
+		refuse := func(status int, detail string) {
 			w.Header().Set("Content-Type", "application/problem+json")
-			w.WriteHeader(http.StatusUnauthorized)
-			_ = json.NewEncoder(w).Encode(huma.NewError(http.StatusUnauthorized, "a token with the role node is needed"))
-			return
+			w.WriteHeader(status)
+			_ = json.NewEncoder(w).Encode(huma.NewError(status, detail)) // whoever asked went away
 		}
-		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, &caller{Name: name})))
+		secret, certificate := proofs(r.Header.Get("Authorization"), r.TLS)
+		c, err := a.who(r.Context(), secret, certificate)
+		switch {
+		case errors.Is(err, errTooOften):
+			w.Header().Set("Retry-After", "1")
+			refuse(http.StatusTooManyRequests, "too many calls: wait a moment")
+		case errors.Is(err, errUnknown):
+			w.Header().Set("WWW-Authenticate", `Bearer realm="rempart"`)
+			refuse(http.StatusUnauthorized, unknown)
+		case err != nil:
+			a.log.Error("tokens cannot be read", "err", err)
+			refuse(http.StatusServiceUnavailable, "tokens cannot be read: try again")
+		case !c.has(roles...) && !a.limits.of(c.Name).Allow():
+			w.Header().Set("Retry-After", "1")
+			refuse(http.StatusTooManyRequests, "too many calls: wait a moment")
+		case !c.has(roles...):
+			_ = a.audit.add(r.Context(), auditEntry{Who: c.Name, Call: r.Method + " " + cut(r.URL.Path), Outcome: "refused: role"}) // it changes nothing
+			refuse(http.StatusForbidden, "this needs the role "+string(roles[0])+", which "+c.Name+" has not")
+		default:
+			h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
+		}
 	})
 }
 
@@ -181,13 +216,14 @@ func (a *API) Guarded(h http.Handler, roles ...Role) http.Handler {
 type limits struct {
 	rate      rate.Limit
 	burst     int
-	strangers *rate.Limiter
+	strangers *rate.Limiter // callers that nobody knows, all together
+	orders    *rate.Limiter // before anybody looked who signed them
 	mu        sync.Mutex
 	by        map[string]*rate.Limiter // by token; as many as there are tokens
 }
 
 func newLimits(r rate.Limit, burst int) limits {
-	return limits{rate: r, burst: burst, strangers: rate.NewLimiter(20, 50), by: map[string]*rate.Limiter{}}
+	return limits{rate: r, burst: burst, strangers: rate.NewLimiter(20, 50), orders: rate.NewLimiter(20, 50), by: map[string]*rate.Limiter{}}
 }
 
 func (l *limits) of(name string) *rate.Limiter {
@@ -197,4 +233,34 @@ func (l *limits) of(name string) *rate.Limiter {
 		l.by[name] = rate.NewLimiter(l.rate, l.burst)
 	}
 	return l.by[name]
+}
+
+// slots are how many uploads are under way: so many, and so many of one person, so that nobody holds others up.
+type slots struct {
+	all, each int
+	mu        sync.Mutex
+	by        map[string]int
+	taken     int
+}
+
+func newSlots(all, each int) slots { return slots{all: all, each: each, by: map[string]int{}} }
+
+// enter takes one until leave is called.
+func (s *slots) enter(owner string) (leave func(), busy error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken >= s.all || s.by[owner] >= s.each {
+		err := problem(http.StatusTooManyRequests, "", "large uploads are under way: wait until one ends")
+		return nil, huma.ErrorWithHeaders(err, http.Header{"Retry-After": {"5"}})
+	}
+	s.taken++
+	s.by[owner]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.taken--
+		if s.by[owner]--; s.by[owner] == 0 {
+			delete(s.by, owner)
+		}
+	}, nil
 }

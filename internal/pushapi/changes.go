@@ -64,6 +64,15 @@ const (
 	TypeSigned = "application/vnd.rempart.changes"
 )
 
+// lineError is what is wrong with an upload as a whole, and where.
+type lineError struct {
+	line int
+	err  error
+}
+
+func (e *lineError) Error() string { return fmt.Sprintf("line %d: %v", e.line, e.err) }
+func (e *lineError) Unwrap() error { return e.err }
+
 // ReadChanges reads changes of an NDJSON or CSV type in bounded memory, and calls each with the number of the line: for one that cannot be
 // used, with why. Its error is that the upload as a whole cannot be read, or each's.
 func ReadChanges(r io.Reader, mediaType string, name func(string) ([]byte, error), each func(line int, c journal.Change, bad error) error) error {
@@ -77,9 +86,9 @@ func ReadChanges(r io.Reader, mediaType string, name func(string) ([]byte, error
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("line %d: %w", line, err)
+			return &lineError{line, err}
 		}
-		if text = bytes.TrimSpace(text); len(text) == 0 {
+		if text = trimmed(text); len(text) == 0 {
 			continue
 		}
 		c, bad := parseLine(text, name)
@@ -96,7 +105,7 @@ func parseLine(text []byte, name func(string) ([]byte, error)) (journal.Change, 
 	if err := d.Decode(&c); err != nil {
 		return journal.Change{Name: c.Name}, &journal.Field{Name: "line", Why: "not the JSON of a change: " + err.Error()}
 	}
-	if d.More() {
+	if _, err := d.Token(); err != io.EOF {
 		return journal.Change{Name: c.Name}, &journal.Field{Name: "line", Why: "more than one JSON value"}
 	}
 	out, err := c.signed(name)
@@ -110,33 +119,33 @@ func parseLine(text []byte, name func(string) ([]byte, error)) (journal.Change, 
 var columns = []string{"do", "name", "scope", "category", "reason", "authority", "decision", "mark", "start", "expiry", "countries", "operators"}
 
 func readCSV(r io.Reader, name func(string) ([]byte, error), each func(int, journal.Change, error) error) error {
-	cr := csv.NewReader(&bounded{r: r})
+	in := &rows{r: r}
+	cr := csv.NewReader(in)
 	cr.ReuseRecord, cr.TrimLeadingSpace = true, true
+	in.begin(0)
 	head, err := cr.Read()
 	if err != nil {
-		return fmt.Errorf("line 1: it should name the columns: %w", err)
+		return &lineError{1, fmt.Errorf("it should name the columns: %w", err)}
 	}
-	head = slices.Clone(head)
-	for i, h := range head {
-		head[i] = strings.ToLower(strings.TrimSpace(strings.TrimPrefix(h, "\ufeff")))
-		if !slices.Contains(columns, head[i]) {
-			return fmt.Errorf("line 1: column %q: the first line names the columns, of %s", h, strings.Join(columns, ", "))
-		}
-	}
-	if !slices.Contains(head, "name") {
-		return errors.New(`line 1: no column is called "name"`)
+	if head, err = csvHead(head); err != nil {
+		return &lineError{1, err}
 	}
 	for {
+		in.begin(cr.InputOffset())
 		row, err := cr.Read()
-		line, _ := cr.FieldPos(0)
+		parse := (*csv.ParseError)(nil)
 		switch {
 		case err == io.EOF:
 			return nil
 		case errors.Is(err, csv.ErrFieldCount):
+			line, _ := cr.FieldPos(0)
 			err = each(line, journal.Change{}, &journal.Field{Name: "line", Why: "not as many columns as the first line"})
+		case errors.As(err, &parse):
+			return &lineError{parse.StartLine, parse.Err} // where the next row begins is not known
 		case err != nil:
-			return err // where the next row begins is not known
+			return err
 		default:
+			line, _ := cr.FieldPos(0)
 			c, bad := csvChange(head, row)
 			out := journal.Change{Name: c.Name}
 			if bad == nil {
@@ -150,6 +159,24 @@ func readCSV(r io.Reader, name func(string) ([]byte, error), each func(int, jour
 			return err
 		}
 	}
+}
+
+// csvHead checks what the first line calls the columns.
+func csvHead(head []string) ([]string, error) {
+	out := make([]string, len(head))
+	for i, h := range head {
+		out[i] = strings.ToLower(strings.TrimSpace(strings.TrimPrefix(h, "\ufeff")))
+		if !slices.Contains(columns, out[i]) {
+			return nil, fmt.Errorf("column %.100q: the first line names the columns, of %s", h, strings.Join(columns, ", "))
+		}
+		if slices.Contains(out[:i], out[i]) {
+			return nil, fmt.Errorf("two columns are called %q", out[i])
+		}
+	}
+	if !slices.Contains(out, "name") {
+		return nil, errors.New(`no column is called "name"`)
+	}
+	return out, nil
 }
 
 func csvChange(head, row []string) (c Change, err error) {
@@ -192,20 +219,4 @@ func csvChange(head, row []string) (c Change, err error) {
 		}
 	}
 	return c, err
-}
-
-// bounded fails a row that does not end: a quote that is never closed would take in all that follows.
-type bounded struct {
-	r     io.Reader
-	since int
-}
-
-func (b *bounded) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p[:min(len(p), journal.MaxLine)])
-	if at := bytes.LastIndexByte(p[:n], '\n'); at >= 0 {
-		b.since = n - at - 1
-	} else if b.since += n; b.since > 2*journal.MaxLine {
-		return 0, fmt.Errorf("a line of more than %d octets", journal.MaxLine)
-	}
-	return n, err
 }

@@ -1,20 +1,14 @@
 package pushapi
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
+	"fmt"
 	"math"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"rempart/internal/journal"
-	"rempart/internal/journal/stream"
 )
 
 const (
@@ -23,12 +17,14 @@ const (
 	nodeGone    = 3 * time.Minute    // without a report
 	nodeForget  = 7 * 24 * time.Hour // the same, until it is not listed any more
 	usual       = 30                 // how many reports a node's usual block rate comes from, about
+	fewQueries  = 20                 // say nothing of a block rate
 )
 
 // fleet is what nodes told of themselves since this control started.
 type fleet struct {
 	mu       sync.Mutex
 	nodes    map[string]*node
+	free     []int // places of nodes that were forgotten
 	versions map[uint64]*reached
 	order    []uint64 // of versions, oldest first
 }
@@ -36,20 +32,30 @@ type fleet struct {
 // node is one, as it stands.
 type node struct {
 	journal.Status
-	seen time.Time
-	rate blockRate
+	place int // in reached.took
+	first time.Time
+	seen  time.Time
+	rate  blockRate
 }
 
 // reached is a version, and how long each node took to have it in force.
 type reached struct {
 	at   time.Time // when control published it
-	took map[string]time.Duration
+	took []uint32  // milliseconds and one, by a node's place; 0: not yet
+}
+
+func (r *reached) known(place int) bool { return place < len(r.took) && r.took[place] != 0 }
+
+func (r *reached) set(place int, took time.Duration) {
+	for len(r.took) <= place {
+		r.took = append(r.took, 0)
+	}
+	r.took[place] = uint32(min(max(0, took.Milliseconds()), math.MaxUint32-1)) + 1
 }
 
 // blockRate is which part of a node's queries is blocked, from report to report, and how that usually is.
 type blockRate struct {
 	queries, blocked uint64
-	now              float64 // of the last report in which there were queries
 	mean, square     float64 // moving
 	reports          int
 }
@@ -65,7 +71,7 @@ func (f *fleet) published(version uint64, at time.Time) {
 	if f.versions[version] != nil {
 		return
 	}
-	f.versions[version] = &reached{at, map[string]time.Duration{}}
+	f.versions[version] = &reached{at: at}
 	f.order = append(f.order, version)
 	if len(f.order) > maxVersions {
 		delete(f.versions, f.order[0])
@@ -80,11 +86,9 @@ func (f *fleet) report(name string, st journal.Status) {
 	now := time.Now()
 	n := f.nodes[name]
 	if n == nil {
-		if len(f.nodes) >= maxNodes {
+		if n = f.join(name, now); n == nil {
 			return
 		}
-		n = &node{}
-		f.nodes[name] = n
 	}
 	for i := len(f.order) - 1; i >= 0; i-- { // the newest first, down to the one it had
 		v := f.order[i]
@@ -92,17 +96,55 @@ func (f *fleet) report(name string, st journal.Status) {
 			continue
 		}
 		r := f.versions[v]
-		if _, known := r.took[name]; known {
+		if r.known(n.place) || r.at.Before(n.first) { // it was not there yet
 			break
 		}
 		took := now.Sub(r.at)
 		if v == st.Version && st.Took > 0 {
 			took = min(took, time.Duration(st.Took)*time.Millisecond) // its own clock may be wrong
 		}
-		r.took[name] = max(0, took)
+		r.set(n.place, took)
 	}
 	n.rate.add(st.Queries, st.Blocked)
 	n.Status, n.seen = st, now
+}
+
+// join makes room for a node: where there is none, of one that is gone; nil if there is none either.
+func (f *fleet) join(name string, now time.Time) *node {
+	if len(f.nodes) >= maxNodes {
+		f.drop(nodeGone)
+	}
+	if len(f.nodes) >= maxNodes {
+		return nil
+	}
+	n := &node{place: len(f.nodes), first: now}
+	if last := len(f.free) - 1; last >= 0 {
+		n.place, f.free = f.free[last], f.free[:last]
+	}
+	f.nodes[name] = n
+	return n
+}
+
+// forget drops nodes that are gone for long.
+func (f *fleet) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.drop(nodeForget)
+}
+
+func (f *fleet) drop(after time.Duration) {
+	for name, n := range f.nodes {
+		if time.Since(n.seen) <= after {
+			continue
+		}
+		delete(f.nodes, name)
+		f.free = append(f.free, n.place)
+		for _, r := range f.versions {
+			if n.place < len(r.took) {
+				r.took[n.place] = 0
+			}
+		}
+	}
 }
 
 // add takes in a node's counters.
@@ -112,153 +154,68 @@ func (b *blockRate) add(queries, blocked uint64) {
 		return
 	}
 	q, n := queries-b.queries, blocked-b.blocked
-	if q < 20 { // too few to say anything: they count with the next
+	if q < fewQueries { // they count with the next
 		return
 	}
 	b.queries, b.blocked = queries, blocked
-	b.now = float64(n) / float64(q)
+	now := min(1, float64(n)/float64(q))
 	b.reports++
 	weight := 1 / math.Min(float64(b.reports), usual)
-	b.mean += weight * (b.now - b.mean)
-	b.square += weight * (b.now*b.now - b.square)
+	b.mean += weight * (now - b.mean)
+	b.square += weight * (now*now - b.square)
 }
 
-// usually is the range a node's block rate stays in.
-func (b *blockRate) usually() rates {
-	deviation := math.Sqrt(math.Max(0, b.square-b.mean*b.mean))
-	slack := math.Max(0.01, math.Max(4*deviation, b.mean/2))
-	return rates{Low: math.Max(0, b.mean-slack), High: math.Min(1, b.mean+slack), Known: b.reports >= 3}
+// before is how a node stood when a stage began.
+type before struct {
+	Mean      float64 `json:"mean"` // of its block rate
+	Deviation float64 `json:"deviation"`
+	Queries   uint64  `json:"queries"` // since its start
+	Blocked   uint64  `json:"blocked"`
 }
 
-// rates is a range of block rates.
-type rates struct {
-	Low, High float64
-	Known     bool
-}
-
-// rates are the usual ranges of all nodes now.
-func (f *fleet) rates() map[string]rates {
+// begin is a stage that begins with a record, and how the nodes that it goes to stand now.
+func (f *fleet) begin(set string, s *journal.Stage, r journal.Receipt) *stage {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	all := make(map[string]rates, len(f.nodes))
+	st := &stage{Share: s.Share, Until: r.Time/1000 + s.Seconds, Usual: map[string]before{}}
 	for name, n := range f.nodes {
-		all[name] = n.rate.usually()
-	}
-	return all
-}
-
-// forget drops nodes that are gone for long.
-func (f *fleet) forget() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for name, n := range f.nodes {
-		if time.Since(n.seen) > nodeForget {
-			delete(f.nodes, name)
+		if own := name[strings.LastIndexByte(name, '/')+1:]; n.rate.reports >= 3 && journal.Staged(set, own, s.Share) {
+			st.Usual[name] = before{n.rate.mean, math.Sqrt(max(0, n.rate.square-n.rate.mean*n.rate.mean)), n.Queries, n.Blocked}
 		}
 	}
+	return st
 }
 
-// Report takes in a node's status. name is whom it came from, as its token says.
-func (a *API) Report(name string, data []byte) error {
-	var st journal.Status
-	if len(data) > journal.MaxStatus {
-		return errors.New("a status is shorter")
-	}
-	if err := json.Unmarshal(data, &st); err != nil {
-		return errors.New("not a status")
-	}
-	if st.Node == "" || len(st.Node) > 64 || strings.ContainsFunc(st.Node, func(r rune) bool { return r <= ' ' || r > '~' }) || st.Blocked > st.Queries {
-		return errors.New("not a status: a node's name is 1 to 64 printable characters")
-	}
-	if name != "" && name != st.Node {
-		st.Node = name + "/" + st.Node // several nodes may share a token, and none takes another's name
-	}
-	a.fleet.report(st.Node, st)
-	return nil
-}
-
-// Caller is the name of whose token let a request through Guarded.
-func Caller(r *http.Request) string {
-	if c := callerOf(r.Context()); c != nil {
-		return c.Name
+// unusual says which of the nodes that have a staged change set blocks unusually much or little since, or nothing.
+func (f *fleet) unusual(s *stage) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, b := range s.Usual {
+		n := f.nodes[name]
+		if n == nil {
+			continue
+		}
+		queries, blocked := n.Queries, n.Blocked
+		if queries >= b.Queries && blocked >= b.Blocked { // or it started anew
+			queries, blocked = queries-b.Queries, blocked-b.Blocked
+		}
+		if queries < fewQueries {
+			continue
+		}
+		now := float64(blocked) / float64(queries)
+		if low, high := b.usually(queries); now < low || now > high {
+			return fmt.Sprintf("%s blocks %.2f %% of queries, and usually %.2f to %.2f %%", name, 100*now, 100*low, 100*high)
+		}
 	}
 	return ""
 }
 
-// Applied is to be told what comes into force at control.
-func (a *API) Applied(e journal.Effect) {
-	if e.Record.Version > 0 {
-		a.fleet.published(e.Record.Version, time.UnixMilli(e.Record.Time))
-	}
-}
-
-// NodeInfo is a node as people see it.
-type NodeInfo struct {
-	Node      string    `json:"node"`
-	Version   uint64    `json:"version" doc:"In force there."`
-	Behind    uint64    `json:"behind" doc:"How many versions control is ahead."`
-	Seen      time.Time `json:"seen" doc:"Its last report."`
-	Gone      bool      `json:"gone,omitempty" doc:"It has not reported for minutes."`
-	Suspended bool      `json:"suspended,omitempty"`
-	Queries   uint64    `json:"queries" doc:"Since its start."`
-	Blocked   uint64    `json:"blocked"`
-	Problem   string    `json:"problem,omitempty"`
-}
-
-// VersionInfo is how far a version got.
-type VersionInfo struct {
-	Version uint64    `json:"version"`
-	Time    time.Time `json:"time"`
-	Kind    string    `json:"kind"`
-	By      string    `json:"by,omitempty"`
-	Nodes   int       `json:"nodes" doc:"That reported lately."`
-	InForce int       `json:"in_force" doc:"How many of them have it, or a later one."`
-	Median  int64     `json:"median_ms,omitempty" doc:"How long half of the nodes took, in milliseconds."`
-	Slowest int64     `json:"slowest_ms,omitempty" doc:"How long the slowest took."`
-}
-
-func (a *API) registerFleet() {
-	huma.Register(a.api, huma.Operation{
-		OperationID: "nodes", Method: http.MethodGet, Path: "/v1/nodes", Summary: "Say how every node stands", Metadata: may(people...), Tags: []string{"nodes"}, Security: secured,
-	}, func(context.Context, *struct{}) (*struct {
-		Body struct {
-			Version uint64     `json:"version" doc:"The newest."`
-			Nodes   []NodeInfo `json:"nodes"`
-		}
-	}, error) {
-		out := &struct {
-			Body struct {
-				Version uint64     `json:"version" doc:"The newest."`
-				Nodes   []NodeInfo `json:"nodes"`
-			}
-		}{}
-		out.Body.Version = a.cfg.Control.State().Version
-		out.Body.Nodes = a.fleet.list(out.Body.Version)
-		return out, nil
-	})
-	huma.Register(a.api, huma.Operation{
-		OperationID: "version", Method: http.MethodGet, Path: "/v1/versions/{version}", Summary: "Say on how many nodes a version is in force", Metadata: may(people...),
-		Tags: []string{"nodes"}, Security: secured,
-	}, a.version)
-}
-
-func (a *API) version(ctx context.Context, in *struct {
-	Version uint64 `path:"version"`
-}) (*struct{ Body VersionInfo }, error) {
-	data, err := a.cfg.Control.Record(ctx, in.Version)
-	if errors.Is(err, stream.ErrNone) {
-		return nil, problem(http.StatusNotFound, "path.version", "no such version in this epoch of the journal")
-	}
-	if err != nil {
-		return nil, a.unavailable("the journal cannot be read", err)
-	}
-	r, _, err := journal.ReadRecord(data)
-	if err != nil {
-		return nil, a.unavailable("the journal cannot be read", err)
-	}
-	v := a.fleet.version(in.Version)
-	v.Time, v.Kind, v.By = time.UnixMilli(r.Time).UTC(), string(r.Kind), r.By
-	return &struct{ Body VersionInfo }{v}, nil
+// usually is the range that a block rate over so many queries stays in: what it differed by before, and by chance.
+func (b before) usually(queries uint64) (low, high float64) {
+	p := min(max(b.Mean, 0.005), 0.995)
+	chance := 4 * math.Sqrt(p*(1-p)/float64(queries))
+	slack := max(0.01, 4*b.Deviation, b.Mean/2) + chance
+	return max(0, b.Mean-slack), min(1, b.Mean+slack)
 }
 
 // version says how far one got.
@@ -275,13 +232,11 @@ func (f *fleet) version(version uint64) VersionInfo {
 			v.InForce++
 		}
 	}
-	if r := f.versions[version]; r != nil && len(r.took) > 0 {
-		var all []time.Duration
-		for _, t := range r.took {
-			all = append(all, t)
+	if r := f.versions[version]; r != nil {
+		all := slices.DeleteFunc(slices.Clone(r.took), func(t uint32) bool { return t == 0 })
+		if slices.Sort(all); len(all) > 0 {
+			v.Median, v.Slowest = int64(all[len(all)/2])-1, int64(all[len(all)-1])-1
 		}
-		slices.Sort(all)
-		v.Median, v.Slowest = all[len(all)/2].Milliseconds(), all[len(all)-1].Milliseconds()
 	}
 	return v
 }

@@ -30,8 +30,14 @@ type holding struct {
 	Accepted   int                 `json:"accepted"`
 }
 
+// maxHeld bounds what is held: each may be large.
+const maxHeld = 1000
+
 // hold keeps an upload until a second person decides.
 func (a *API) hold(ctx context.Context, u *upload, k *kept) error {
+	if len(a.open.ids(Held)) >= maxHeld {
+		return fmt.Errorf("%d are held already", maxHeld)
+	}
 	object, err := a.cfg.Control.PutSet(ctx, u.file)
 	if err != nil {
 		return err
@@ -44,7 +50,7 @@ func (a *API) hold(ctx context.Context, u *upload, k *kept) error {
 		return err
 	}
 	k.State = Held
-	return a.save(ctx, k)
+	return nil
 }
 
 // held reads a held change set back. Close the upload.
@@ -67,7 +73,11 @@ func (a *API) held(ctx context.Context, id string) (*upload, error) {
 		return nil, err
 	}
 	u.signatures, u.skip, u.lines, u.accepted = h.Signatures, h.Skip, h.Lines, h.Accepted
-	if _, err := io.Copy(u.out, o); err != nil {
+	_, err = io.Copy(u.out, o)
+	if err == nil {
+		err = u.out.Flush()
+	}
+	if err != nil {
 		u.close()
 		return nil, err
 	}
@@ -79,6 +89,7 @@ type idInput struct {
 }
 
 type approveInput struct {
+	settled
 	ID   string       `path:"id" maxLength:"100"`
 	Body *approveBody `required:"false"`
 }
@@ -95,25 +106,9 @@ type receiptsOutput struct {
 }
 
 func (a *API) registerHolds() {
-	op := func(id, method, path, summary string, roles ...Role) huma.Operation {
-		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Metadata: may(roles...), Tags: []string{"change sets"},
-			Security: secured, Errors: []int{401, 403, 404, 409, 422, 429, 503}}
-	}
-	huma.Register(a.api, op("changesets", http.MethodGet, "/v1/changesets", "List change sets, the newest first", people...),
-		func(ctx context.Context, in *struct {
-			State string `query:"state" enum:"pending,published,staged,held,rejected,refused,undone" doc:"Only those."`
-			Limit int    `query:"limit" default:"100" minimum:"1" maximum:"1000"`
-		}) (*receiptsOutput, error) {
-			out := &receiptsOutput{}
-			out.Body.ChangeSets = []Receipt{}
-			return out, a.eachReceipt(ctx, func(k *kept) {
-				if (in.State == "" || string(k.State) == in.State) && len(out.Body.ChangeSets) < in.Limit {
-					k.Refused, k.Held = k.Refused[:min(len(k.Refused), 10)], k.Held[:min(len(k.Held), 10)]
-					out.Body.ChangeSets = append(out.Body.ChangeSets, k.Receipt)
-				}
-			})
-		})
-	huma.Register(a.api, op("changeset", http.MethodGet, "/v1/changesets/{id}", "Say what became of a change set", people...),
+	const tag, one = "change sets", "/v1/changesets/{id}"
+	add(a, operation{id: "changesets", path: "/v1/changesets", tag: tag, roles: people, summary: "List change sets, the newest first"}, a.list)
+	add(a, operation{id: "changeset", path: one, tag: tag, roles: people, summary: "Say what became of a change set", errors: []int{404}},
 		func(ctx context.Context, in *idInput) (*receiptOutput, error) {
 			k, err := a.receipt(ctx, in.ID)
 			if err != nil {
@@ -121,20 +116,49 @@ func (a *API) registerHolds() {
 			}
 			return &receiptOutput{http.StatusOK, k.Receipt}, nil
 		})
-	huma.Register(a.api, op("content", http.MethodGet, "/v1/changesets/{id}/content", "Read the octets of a held change set that its author signed", people...), a.content)
-	huma.Register(a.api, op("approve", http.MethodPost, "/v1/changesets/{id}/approve", "Let a held change set go, as a second person", Approver), a.approve)
-	huma.Register(a.api, op("reject", http.MethodPost, "/v1/changesets/{id}/reject", "Reject a held change set", Approver), a.reject)
-	huma.Register(a.api, op("undo", http.MethodPost, "/v1/changesets/{id}/undo", "Undo a whole change set", Publisher, Approver), a.undo)
+	add(a, operation{id: "content", path: one + "/content", tag: tag, roles: people, errors: []int{404},
+		summary: "Read the octets of a held change set that its author signed"}, a.content)
+	decided := []int{404, 409, 422}
+	add(a, operation{id: "approve", method: http.MethodPost, path: one + "/approve", tag: tag, roles: []Role{Approver}, errors: decided,
+		summary: "Let a held change set go, as a second person", status: http.StatusCreated}, a.approve)
+	add(a, operation{id: "reject", method: http.MethodPost, path: one + "/reject", tag: tag, roles: []Role{Approver}, errors: decided,
+		summary: "Reject a held change set"}, a.reject)
+	add(a, operation{id: "undo", method: http.MethodPost, path: one + "/undo", tag: tag, roles: []Role{Publisher, Approver}, errors: decided, status: http.StatusCreated,
+		summary:     "Undo a whole change set",
+		description: "What it said of names is withdrawn, and what operators had said of them before is said again; names that later change sets touched stay as they are."}, a.undo)
 }
 
-// mayDecide is a held change set's receipt, if who calls may decide about it.
+type listInput struct {
+	State string `query:"state" enum:"pending,published,staged,held,rejected,refused,undone" doc:"Only those."`
+	Limit int    `query:"limit" default:"100" minimum:"1" maximum:"1000"`
+}
+
+func (a *API) list(ctx context.Context, in *listInput) (*receiptsOutput, error) {
+	select { // it reads all there are: one at a time
+	case a.reads <- struct{}{}:
+		defer func() { <-a.reads }()
+	case <-ctx.Done():
+		return nil, a.unavailable("receipts were not read", ctx.Err())
+	}
+	found, err := a.newest(ctx, in.Limit, func(k *kept) bool { return in.State == "" || string(k.State) == in.State })
+	if err != nil {
+		return nil, a.unavailable("receipts cannot be read", err)
+	}
+	out := &receiptsOutput{}
+	out.Body.ChangeSets = append([]Receipt{}, found...)
+	return out, nil
+}
+
+// mayDecide is a held change set's receipt, if it is to be decided about. Whoever decides has entered the ID.
 func (a *API) mayDecide(ctx context.Context, id string) (*kept, error) {
 	k, err := a.receipt(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if k.State == Pending && time.Since(time.Unix(k.Touched, 0)) > claimTime { // a crash came between
-		if found, err := a.inJournal(ctx, k); err != nil || !found {
+	if k.State == Pending { // a crash came between an approval and its end
+		if free, err := a.resolve(ctx, k); err != nil {
+			return nil, err
+		} else if free {
 			k.State = Held
 		}
 	}
@@ -145,6 +169,11 @@ func (a *API) mayDecide(ctx context.Context, id string) (*kept, error) {
 }
 
 func (a *API) approve(ctx context.Context, in *approveInput) (*receiptOutput, error) {
+	leave, err := a.enter(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	k, err := a.mayDecide(ctx, in.ID)
 	if err != nil {
 		return nil, err
@@ -154,6 +183,9 @@ func (a *API) approve(ctx context.Context, in *approveInput) (*receiptOutput, er
 		return nil, problem(http.StatusForbidden, "", "who pushed a change set cannot approve it: a second person must")
 	}
 	u, err := a.held(ctx, in.ID)
+	if errors.Is(err, stream.ErrNone) {
+		return nil, problem(http.StatusConflict, "path.id", "it is not held but "+string(Pending)+": push it again with the same id")
+	}
 	if err != nil {
 		return nil, a.unavailable("the held change set cannot be read", err)
 	}
@@ -161,7 +193,7 @@ func (a *API) approve(ctx context.Context, in *approveInput) (*receiptOutput, er
 	if err := a.countersign(u, k, in.Body); err != nil {
 		return nil, err
 	}
-	k.Approved = append(k.Approved, c.Name)
+	k.Approved = []string{c.Name}
 	k.State = Pending
 	if err := a.save(ctx, k); errors.Is(err, stream.ErrBehind) {
 		return nil, problem(http.StatusConflict, "path.id", "somebody else decided just now")
@@ -169,8 +201,8 @@ func (a *API) approve(ctx context.Context, in *approveInput) (*receiptOutput, er
 		return nil, a.unavailable("it was not approved", err)
 	}
 	out, err := a.publishUpload(ctx, u, k)
-	if err == nil {
-		a.letGo(ctx, in.ID)
+	if k.State != Pending {
+		a.letGo(ctx, in.ID, k.State != Refused && !u.small())
 	}
 	return out, err
 }
@@ -207,22 +239,50 @@ func (a *API) countersign(u *upload, k *kept, body *approveBody) error {
 }
 
 func (a *API) reject(ctx context.Context, in *idInput) (*receiptOutput, error) {
+	leave, err := a.enter(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	k, err := a.mayDecide(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	k.State, k.Note = Rejected, "rejected by "+callerOf(ctx).Name
-	if err := a.save(ctx, k); err != nil {
+	if err := a.rejected(ctx, k, "rejected by "+callerOf(ctx).Name); err != nil {
 		return nil, a.unavailable("it was not rejected", err)
 	}
-	a.counts.set(Rejected)
-	a.letGo(ctx, in.ID)
 	return &receiptOutput{http.StatusOK, k.Receipt}, nil
 }
 
-// letGo forgets what was held.
-func (a *API) letGo(ctx context.Context, id string) {
-	if err := a.holds.Delete(context.WithoutCancel(ctx), id); err != nil {
+// rejected ends a held change set.
+func (a *API) rejected(ctx context.Context, k *kept, why string) error {
+	k.State, k.Note = Rejected, why
+	if err := a.save(ctx, k); err != nil {
+		return err
+	}
+	a.counts.set(Rejected)
+	a.letGo(ctx, k.ID, false)
+	return nil
+}
+
+// letGo forgets what was held; where the journal speaks of its object, that stays.
+func (a *API) letGo(ctx context.Context, id string, object bool) {
+	ctx = context.WithoutCancel(ctx)
+	data, _, err := a.holds.Get(ctx, id)
+	if errors.Is(err, stream.ErrNone) {
+		return
+	}
+	var h holding
+	if err == nil {
+		err = json.Unmarshal(data, &h)
+	}
+	if err == nil {
+		err = a.holds.Delete(ctx, id)
+	}
+	if err == nil && !object {
+		err = a.cfg.Control.Stream.DeleteObject(ctx, h.Object.SHA256+journal.SetSuffix)
+	}
+	if err != nil {
 		a.log.Warn("what was held stays on disk", "id", id, "err", err)
 	}
 }
@@ -236,10 +296,6 @@ func (a *API) content(ctx context.Context, in *idInput) (*huma.StreamResponse, e
 	if err != nil {
 		return nil, a.unavailable("the held change set cannot be read", err)
 	}
-	if _, err := u.sum(); err != nil {
-		u.close()
-		return nil, a.unavailable("the held change set cannot be read", err)
-	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		defer u.close()
 		hc.SetHeader("Content-Type", TypeNDJSON)
@@ -247,87 +303,6 @@ func (a *API) content(ctx context.Context, in *idInput) (*huma.StreamResponse, e
 			_, _ = io.Copy(hc.BodyWriter(), u.file) // the digest tells whether it came whole
 		}
 	}}, nil
-}
-
-type undoOutput struct {
-	Status int
-	Body   UndoResult
-}
-
-// UndoResult is the receipt of the change set that undoes another, and what it left.
-type UndoResult struct {
-	Receipt
-	Left  []string `json:"left,omitempty" doc:"Names that later change sets changed again, and that stay as they are: the first thousand."`
-	Lefts int      `json:"lefts" doc:"How many those are."`
-}
-
-func (a *API) undo(ctx context.Context, in *idInput) (*undoOutput, error) {
-	k, err := a.receipt(ctx, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	if k.State != Published && k.State != Staged {
-		return nil, problem(http.StatusConflict, "path.id", "it is not in force but "+string(k.State))
-	}
-	return a.undoing(ctx, k, callerOf(ctx))
-}
-
-// undoing publishes what leads back from a change set.
-func (a *API) undoing(ctx context.Context, k *kept, c *caller) (*undoOutput, error) {
-	back, err := a.cfg.Control.Undo(ctx, k.ID)
-	if err != nil {
-		return nil, a.unavailable("the journal cannot be read", err)
-	}
-	guards, err := a.cfg.Guards()
-	if err != nil {
-		return nil, a.unavailable("the guards' lists cannot be read", err)
-	}
-	j := &judging{view: a.cfg.Control.State().View(), guards: guards, now: time.Now().Unix(), most: 3 * a.cfg.MaxChanges}
-	u, err := a.begin(&journal.Set{ID: "undo-" + k.ID, Time: j.now, Comment: "undoes " + k.ID})
-	defer u.close()
-	if err == nil {
-		err = u.enc.Encode(u.set)
-	}
-	line := 0
-	if err == nil {
-		for ch := range back.Changes {
-			line++
-			if err = j.take(u, line, ch, nil, false); err != nil {
-				break
-			}
-		}
-	}
-	if err != nil {
-		return nil, a.unavailable("what leads back was not made", err)
-	}
-	n := &kept{Content: "undo of " + k.ID, Owner: c.Owner}
-	n.Receipt.ID, n.By, n.Undoes, n.Time = u.set.ID, c.Name, k.ID, time.Now().UTC()
-	if err := a.signed(u, n); err != nil {
-		return nil, err
-	}
-	n.Accepted, n.Refusals, n.Refused, n.Holds, n.Held = u.accepted, u.refusals, u.refused, u.holds, u.held
-	done, err := a.claim(ctx, n)
-	if err != nil {
-		return nil, err
-	}
-	out := &undoOutput{http.StatusOK, UndoResult{Left: back.Left, Lefts: back.Lefts}}
-	if done != nil {
-		out.Body.Receipt = done.Receipt
-		return out, nil
-	}
-	r, err := a.settle(ctx, u, n)
-	if err != nil {
-		return nil, err
-	}
-	out.Status, out.Body.Receipt = r.Status, r.Body
-	if r.Body.State == Published {
-		k.State, k.UndoneBy, k.Stage = Undone, n.ID, nil
-		if err := a.save(ctx, k); err != nil {
-			a.log.Error("a receipt was not written", "id", k.ID, "err", err)
-		}
-		a.counts.set(Undone)
-	}
-	return out, nil
 }
 
 // Digest is what is signed of a change set's octets.

@@ -1,19 +1,39 @@
 package pushapi
 
 import (
+	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"rempart/internal/journal"
 )
 
 // counts are what is counted of calls; calls are few, so a lock does.
 type counts struct {
-	mu    sync.Mutex
-	calls map[callKind]uint64
-	sets  map[State]uint64
-	held  atomic.Int64
+	mu     sync.Mutex
+	calls  map[callKind]uint64
+	sets   map[State]uint64
+	acted  acts
+	stages map[string]uint64
+}
+
+// acts counts changes by what they do and whether they count; the last act is any other.
+type acts [4][2]uint64
+
+var actNames = [len(acts{})]string{string(journal.Block), string(journal.Allow), string(journal.Withdraw), "other"}
+
+func (a *acts) count(do journal.Act, counts bool) {
+	at := slices.Index(actNames[:], string(do))
+	if at < 0 {
+		at = len(a) - 1
+	}
+	if counts {
+		a[at][1]++
+	} else {
+		a[at][0]++
+	}
 }
 
 type callKind struct {
@@ -21,7 +41,9 @@ type callKind struct {
 	status int
 }
 
-func (c *counts) init() { c.calls, c.sets = map[callKind]uint64{}, map[State]uint64{} }
+func (c *counts) init() {
+	c.calls, c.sets, c.stages = map[callKind]uint64{}, map[State]uint64{}, map[string]uint64{}
+}
 
 // call counts one; routes and statuses are few.
 func (c *counts) call(route string, status int) {
@@ -36,38 +58,66 @@ func (c *counts) set(s State) {
 	c.sets[s]++
 }
 
+// acts counts changes of a set that was taken.
+func (c *counts) acts(more acts) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range more {
+		for j := range more[i] {
+			c.acted[i][j] += more[i][j]
+		}
+	}
+}
+
+// stage counts how one ended.
+func (c *counts) stage(outcome string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stages[outcome]++
+}
+
 // Collector exports what the API counts.
 func (a *API) Collector() prometheus.Collector {
 	d := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("rempart_push_"+name, help, labels, nil)
 	}
 	return &collector{
-		a:     a,
-		calls: d("calls_total", "Calls of the operators' API, by route and status.", "route", "status"),
-		sets:  d("changesets_total", "Change sets, by what became of them.", "state"),
-		held:  d("held", "Change sets that wait for a second person."),
-		nodes: d("nodes", "Nodes that reported lately."),
+		a:      a,
+		calls:  d("calls_total", "Calls of the operators' API, by route and status.", "route", "status"),
+		sets:   d("changesets_total", "Change sets, by what became of them.", "state"),
+		acts:   d("changes_total", "Changes in change sets that were taken, by what they do and whether guards let them count.", "act", "outcome"),
+		stages: d("stages_total", "Staged change sets, by how their stage ended.", "outcome"),
+		held:   d("held", "Change sets that wait for a second person."),
+		nodes:  d("nodes", "Nodes that reported lately."),
 	}
 }
 
 type collector struct {
-	a                        *API
-	calls, sets, held, nodes *prometheus.Desc
+	a                                      *API
+	calls, sets, acts, stages, held, nodes *prometheus.Desc
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.calls, c.sets, c.held, c.nodes} {
+	for _, d := range []*prometheus.Desc{c.calls, c.sets, c.acts, c.stages, c.held, c.nodes} {
 		ch <- d
 	}
 }
 
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	ch <- prometheus.MustNewConstMetric(c.held, prometheus.GaugeValue, float64(c.a.counts.held.Load()))
+	ch <- prometheus.MustNewConstMetric(c.held, prometheus.GaugeValue, float64(len(c.a.open.ids(Held))))
 	ch <- prometheus.MustNewConstMetric(c.nodes, prometheus.GaugeValue, float64(c.a.fleet.known()))
 	c.a.counts.mu.Lock()
 	defer c.a.counts.mu.Unlock()
 	for k, n := range c.a.counts.calls {
 		ch <- prometheus.MustNewConstMetric(c.calls, prometheus.CounterValue, float64(n), k.route, strconv.Itoa(k.status))
+	}
+	for i, act := range actNames {
+		for j, outcome := range []string{"refused", "accepted"} {
+			ch <- prometheus.MustNewConstMetric(c.acts, prometheus.CounterValue, float64(c.a.counts.acted[i][j]), act, outcome)
+		}
+	}
+	for outcome, n := range c.a.counts.stages {
+		ch <- prometheus.MustNewConstMetric(c.stages, prometheus.CounterValue, float64(n), outcome)
 	}
 	for s, n := range c.a.counts.sets {
 		ch <- prometheus.MustNewConstMetric(c.sets, prometheus.CounterValue, float64(n), string(s))

@@ -2,10 +2,9 @@ package pushapi
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"time"
-
-	"github.com/danielgtaylor/huma/v2"
 
 	"rempart/blocklist"
 	"rempart/internal/journal"
@@ -66,15 +65,21 @@ type nameInput struct {
 }
 
 func (a *API) registerNames() {
-	huma.Register(a.api, huma.Operation{
-		OperationID: "name", Method: http.MethodGet, Path: "/v1/names/{name}", Summary: "Say what is thought of a name, and why", Metadata: may(people...),
-		Tags: []string{"names"}, Security: secured,
-	}, a.name)
-	huma.Register(a.api, huma.Operation{
-		OperationID: "log", Method: http.MethodGet, Path: "/v1/names/{name}/log", Summary: "Say every change that ever touched a name",
-		Description: "The oldest first: by whom, why, on whose authority, until when. It reads the whole journal.",
-		Metadata:    may(people...), Tags: []string{"names"}, Security: secured,
+	add(a, operation{id: "name", path: "/v1/names/{name}", tag: "names", roles: people, errors: []int{422}, summary: "Say what is thought of a name, and why"}, a.name)
+	add(a, operation{
+		id: "log", path: "/v1/names/{name}/log", tag: "names", roles: people, errors: []int{422}, summary: "Say every change that ever touched a name",
+		description: "The oldest first, those of names above it too: by whom, why, on whose authority, until when. It reads the whole journal.",
 	}, a.history)
+}
+
+type nameOutput struct{ Body NameInfo }
+
+type logOutput struct {
+	Body struct {
+		Name string     `json:"name"`
+		Log  []LogEntry `json:"log"`
+		More bool       `json:"more,omitempty" doc:"There is more than is told."`
+	}
 }
 
 func (a *API) canonical(text string) ([]byte, error) {
@@ -85,13 +90,13 @@ func (a *API) canonical(text string) ([]byte, error) {
 	return wire, nil
 }
 
-func (a *API) name(_ context.Context, in *nameInput) (*struct{ Body NameInfo }, error) {
+func (a *API) name(_ context.Context, in *nameInput) (*nameOutput, error) {
 	wire, err := a.canonical(in.Name)
 	if err != nil {
 		return nil, err
 	}
 	view := a.cfg.Control.State().View()
-	out := &struct{ Body NameInfo }{NameInfo{
+	out := &nameOutput{NameInfo{
 		Name: blocklist.NameText(wire), Verdict: view.Match(wire, blocklist.AllCategories, time.Now().Unix()).Action.String(), Version: view.Version(), Claims: []Claim{},
 	}}
 	for rest := wire; len(rest) > 1; rest = rest[1+int(rest[0]):] {
@@ -114,13 +119,7 @@ func at(unix int64) time.Time {
 	return time.Unix(unix, 0).UTC()
 }
 
-func (a *API) history(ctx context.Context, in *nameInput) (*struct {
-	Body struct {
-		Name string     `json:"name"`
-		Log  []LogEntry `json:"log"`
-		More bool       `json:"more,omitempty" doc:"There is more than is told."`
-	}
-}, error) {
+func (a *API) history(ctx context.Context, in *nameInput) (*logOutput, error) {
 	wire, err := a.canonical(in.Name)
 	if err != nil {
 		return nil, err
@@ -129,20 +128,14 @@ func (a *API) history(ctx context.Context, in *nameInput) (*struct {
 	case a.reads <- struct{}{}:
 		defer func() { <-a.reads }()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, a.unavailable("the journal was not read", ctx.Err())
 	}
-	out := &struct {
-		Body struct {
-			Name string     `json:"name"`
-			Log  []LogEntry `json:"log"`
-			More bool       `json:"more,omitempty" doc:"There is more than is told."`
-		}
-	}{}
+	out := &logOutput{}
 	out.Body.Name, out.Body.Log = blocklist.NameText(wire), []LogEntry{}
 	err = a.cfg.Control.History(ctx, out.Body.Name, func(t journal.Told) error {
 		if len(out.Body.Log) == maxLog {
 			out.Body.More = true
-			return nil
+			return io.EOF
 		}
 		c := t.Change
 		out.Body.Log = append(out.Body.Log, LogEntry{

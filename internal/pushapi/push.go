@@ -12,6 +12,8 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -50,51 +52,51 @@ type receiptOutput struct {
 }
 
 func (a *API) registerPush() {
-	huma.Register(a.api, huma.Operation{
-		OperationID: "push", Method: http.MethodPost, Path: "/v1/changesets", Summary: "Push a change set",
-		Description: "Answers 201 once it is in the journal for good, 202 when it is held for a second person, 200 when it was pushed before or nothing of it counts.",
-		Metadata:    may(Publisher), Tags: []string{"change sets"}, Security: secured, DefaultStatus: http.StatusCreated,
-		Errors: []int{400, 401, 403, 409, 413, 415, 422, 429, 503},
+	add(a, operation{
+		id: "push", method: http.MethodPost, path: "/v1/changesets", tag: "change sets", roles: []Role{Publisher}, summary: "Push a change set",
+		description: "Answers 201 once it is in the journal for good, 202 when it is held for a second person, 200 when it was pushed before or nothing of it counts.",
+		status:      http.StatusCreated, errors: []int{400, 408, 409, 413, 415, 422},
 	}, a.push)
-	// Documented after: of a body that it knows when it registers, huma reads all into memory.
+	// What is documented after it was registered the library does not read itself: all of it, into memory.
 	schema := a.api.OpenAPI().Components.Schemas
 	a.api.OpenAPI().Paths["/v1/changesets"].Post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		TypeJSON:   {Schema: schema.Schema(typeOf[ChangeSet](), true, "ChangeSet")},
 		TypeNDJSON: {Schema: schema.Schema(typeOf[Change](), true, "Change")},
-		TypeCSV:    {Schema: &huma.Schema{Type: "string", Description: "The first line names the columns: do, name, scope, category, reason, authority, decision, mark, start, expiry, countries, operators."}},
-		TypeSigned: {Schema: &huma.Schema{Type: "string", Description: "What an author signed with a key of its own, as rempart push --key sends it."}},
+		TypeCSV:    {Schema: &huma.Schema{Type: "string", Description: "The first line names the columns, of " + strings.Join(columns, ", ") + "; countries and operators are separated by spaces."}},
+		TypeSigned: {Schema: &huma.Schema{Type: "string", Format: "binary", Description: "What an author signed with a key of its own, as rempart push --key sends it."}},
 	}}
 }
 
 func (a *API) push(ctx context.Context, in *pushInput) (*receiptOutput, error) {
-	select { // an upload takes memory and disk: few at a time
-	case a.uploads <- struct{}{}:
-		defer func() { <-a.uploads }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 	guards, err := a.cfg.Guards()
 	if err != nil {
 		return nil, a.unavailable("the guards' lists cannot be read", err)
 	}
+	c := callerOf(ctx)
 	content := sha256.New()
+	fmt.Fprintf(content, "%q %q %v %d\n", in.Type, in.Comment, in.Share, in.Seconds)
 	j := &judging{view: a.cfg.Control.State().View(), guards: guards, now: time.Now().Unix(), most: a.cfg.MaxChanges}
-	u, err := a.read(in, j, io.TeeReader(in.body, content))
+	u, err := a.read(ctx, in, j, io.TeeReader(in.body, content))
 	defer u.close()
 	if err != nil {
 		return nil, err
 	}
+	c.about = u.set.ID
 	j.mass(u)
-	k := &kept{Content: hex.EncodeToString(content.Sum(nil)), Owner: callerOf(ctx).Owner}
+	k := &kept{Content: hex.EncodeToString(content.Sum(nil)), Owner: c.Owner}
 	if err := a.signed(u, k); err != nil {
 		return nil, err
 	}
-	k.Receipt.ID, k.By, k.Comment, k.Time = u.set.ID, callerOf(ctx).Name, u.set.Comment, time.Now().UTC()
-	k.Accepted, k.Refusals, k.Refused, k.Holds, k.Held = u.accepted, u.refusals, u.refused, u.holds, u.held
+	k.describe(u, c)
 	if in.DryRun {
 		k.State = DryRun
 		return &receiptOutput{http.StatusOK, k.Receipt}, nil
 	}
+	leave, err := a.enter(ctx, k.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	done, err := a.claim(ctx, k)
 	if err != nil {
 		return nil, err
@@ -102,48 +104,80 @@ func (a *API) push(ctx context.Context, in *pushInput) (*receiptOutput, error) {
 	if done != nil {
 		return &receiptOutput{http.StatusOK, done.Receipt}, nil
 	}
+	a.counts.acts(j.acts)
 	return a.settle(ctx, u, k)
 }
 
+// describe writes down what an upload is.
+func (k *kept) describe(u *upload, c *caller) {
+	k.Receipt.ID, k.By, k.Comment, k.Time, k.Until = u.set.ID, c.Name, u.set.Comment, time.Now().UTC(), u.set.End()
+	k.Accepted, k.Refusals, k.Refused, k.Holds, k.Held = u.accepted, u.refusals, u.refused, u.holds, u.held
+}
+
 // read takes an upload in, by its type.
-func (a *API) read(in *pushInput, j *judging, body io.Reader) (*upload, error) {
+func (a *API) read(ctx context.Context, in *pushInput, j *judging, body io.Reader) (*upload, error) {
 	mediaType, _, err := mime.ParseMediaType(in.Type)
 	if err != nil {
 		mediaType = in.Type
 	}
-	limited := &limitedBody{r: body, left: maxBulk}
 	var u *upload
 	switch mediaType {
-	case TypeSigned:
-		u, err = j.readSigned(limited, a.cfg.Dir)
-	case TypeNDJSON, TypeCSV:
-		u, err = a.readBulk(in, j, limited, mediaType)
+	case TypeSigned, TypeNDJSON, TypeCSV:
+		leave, busy := a.uploads.enter(callerOf(ctx).Owner)
+		if busy != nil {
+			return nil, busy
+		}
+		defer leave()
+		if body = (&limited{body, maxBulk}); mediaType == TypeSigned {
+			u, err = j.readSigned(body, a.cfg.Dir)
+		} else {
+			u, err = a.readBulk(in, j, body, mediaType)
+		}
 	case TypeJSON:
-		limited.left = maxJSON
-		u, err = a.readJSON(j, limited)
+		u, err = a.readJSON(ctx, j, &limited{body, maxJSON})
 	default:
 		return nil, problem(http.StatusUnsupportedMediaType, "header.Content-Type", "one of "+TypeJSON+", "+TypeNDJSON+", "+TypeCSV+" and "+TypeSigned)
 	}
-	status := huma.StatusError(nil)
-	switch {
-	case err == nil && u.lines == 0 && u.refusals == 0:
+	if err == nil && u.lines == 0 && u.refusals == 0 {
 		err = problem(http.StatusUnprocessableEntity, "body", "it holds no change")
-	case err == nil, errors.As(err, &status):
-	case errors.Is(err, errTooLong), errors.Is(err, errTooMany):
-		err = problem(http.StatusRequestEntityTooLarge, "body", err.Error())
-	case errors.Is(err, journal.ErrSeal), errors.Is(err, journal.ErrChanges):
-		err = problem(http.StatusUnprocessableEntity, "body", err.Error())
-	default:
-		err = problem(http.StatusBadRequest, "body", err.Error())
 	}
-	return u, err
+	return u, a.unreadable(err)
+}
+
+// unreadable is the answer to an upload that cannot be read.
+func (a *API) unreadable(err error) error {
+	status, where, line := huma.StatusError(nil), "body", (*lineError)(nil)
+	if errors.As(err, &line) {
+		where = fmt.Sprintf("body.line[%d]", line.line)
+	}
+	switch {
+	case err == nil, errors.As(err, &status):
+		return err
+	case errors.Is(err, errSpool):
+		return a.unavailable("the upload was not kept", err)
+	case errors.Is(err, errTooLong), errors.Is(err, errTooMany):
+		return problem(http.StatusRequestEntityTooLarge, "body", err.Error())
+	case errors.Is(err, errStalled):
+		return problem(http.StatusRequestTimeout, "body", err.Error())
+	case errors.Is(err, errID):
+		return problem(http.StatusUnprocessableEntity, "id", err.Error())
+	case errors.Is(err, journal.ErrSeal), errors.Is(err, journal.ErrChanges):
+		return problem(http.StatusUnprocessableEntity, where, err.Error())
+	}
+	return problem(http.StatusBadRequest, where, cut(err.Error()))
 }
 
 // readJSON reads a JSON document: a mistake in it is one of the whole.
-func (a *API) readJSON(j *judging, body io.Reader) (*upload, error) {
+func (a *API) readJSON(ctx context.Context, j *judging, body io.Reader) (*upload, error) {
 	data, err := io.ReadAll(body)
 	if err != nil {
 		return nil, err
+	}
+	select { // taken apart it is much larger than it is
+	case a.documents <- struct{}{}:
+		defer func() { <-a.documents }()
+	case <-ctx.Done():
+		return nil, a.unavailable("the upload was not read", ctx.Err())
 	}
 	var in ChangeSet
 	if err := a.validate(data, &in); err != nil {
@@ -168,9 +202,9 @@ func (a *API) validate(data []byte, in *ChangeSet) error {
 	var loose any
 	d := json.NewDecoder(bytes.NewReader(data))
 	if err := d.Decode(&loose); err != nil {
-		return problem(http.StatusBadRequest, "body", "not JSON: "+err.Error())
+		return problem(http.StatusBadRequest, "body", "not JSON: "+cut(err.Error()))
 	}
-	if d.More() {
+	if _, err := d.Token(); err != io.EOF {
 		return problem(http.StatusBadRequest, "body", "more than one JSON value: send lines of changes as "+TypeNDJSON)
 	}
 	registry := a.api.OpenAPI().Components.Schemas
@@ -178,10 +212,10 @@ func (a *API) validate(data []byte, in *ChangeSet) error {
 	path.Push("body")
 	huma.Validate(registry, registry.Schema(typeOf[ChangeSet](), true, "ChangeSet"), path, huma.ModeWriteToServer, loose, result)
 	if len(result.Errors) > 0 {
-		return huma.NewError(http.StatusUnprocessableEntity, "the change set has mistakes: nothing of it was taken", result.Errors...)
+		return huma.NewError(http.StatusUnprocessableEntity, "the change set has mistakes: nothing of it was taken", result.Errors[:min(len(result.Errors), maxMistakes)]...)
 	}
 	if err := json.Unmarshal(data, in); err != nil {
-		return problem(http.StatusUnprocessableEntity, "body", err.Error())
+		return problem(http.StatusUnprocessableEntity, "body", cut(err.Error()))
 	}
 	return nil
 }
@@ -196,33 +230,59 @@ func (a *API) readBulk(in *pushInput, j *judging, body io.Reader, mediaType stri
 	if err != nil {
 		return u, err
 	}
-	if err := u.enc.Encode(set); err != nil {
-		return u, err
-	}
 	return u, ReadChanges(body, mediaType, a.cfg.Name, func(line int, c journal.Change, bad error) error {
 		return j.take(u, line, c, bad, false)
 	})
 }
 
+// begin begins an upload that the desk signs.
 func (a *API) begin(set *journal.Set) (*upload, error) {
 	if set.ID == "" {
 		var b [12]byte
 		_, _ = rand.Read(b[:]) // never fails
 		set.ID = "cs-" + hex.EncodeToString(b[:])
 	}
-	if first, err := json.Marshal(set); err != nil {
-		return nil, err
-	} else if _, err := journal.ParseSet(first); err != nil {
+	if err := checkID(set.ID); err != nil {
 		return nil, err
 	}
-	return newUpload(a.cfg.Dir, set)
+	return a.write(set)
+}
+
+// write begins an upload with the set's line.
+func (a *API) write(set *journal.Set) (*upload, error) {
+	if line, err := json.Marshal(set); err != nil {
+		return nil, err
+	} else if _, err := journal.ParseSet(line); err != nil {
+		return nil, err
+	}
+	u, err := newUpload(a.cfg.Dir, set)
+	if err != nil {
+		return nil, err
+	}
+	return u, u.encode(set)
+}
+
+var (
+	idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:@+=~-]{0,99}$`)
+	errID  = errors.New("not the id of a change set")
+)
+
+// checkID checks an ID that others chose. What undoes another set has an ID that nobody can take before.
+func checkID(id string) error {
+	switch {
+	case !idForm.MatchString(id):
+		return fmt.Errorf("%w: 1 to 100 of letters, digits and . _ : @ + = ~ -, a letter or digit first", errID)
+	case strings.HasPrefix(id, undoBegin):
+		return fmt.Errorf("%w: %s begins those of sets that undo others", errID, undoBegin)
+	}
+	return nil
 }
 
 // signed has the desk sign what no author signed, and checks who signed the rest.
 func (a *API) signed(u *upload, k *kept) error {
 	sum, err := u.sum()
 	if err != nil {
-		return a.unavailable("the upload was not kept", err)
+		return a.unreadable(err)
 	}
 	k.Digest = hex.EncodeToString(sum)
 	if u.signatures == nil {
@@ -230,7 +290,7 @@ func (a *API) signed(u *upload, k *kept) error {
 	}
 	now := time.Now().Unix()
 	if err := u.set.Publishable(now); err != nil {
-		return problem(http.StatusUnprocessableEntity, "body.time", err.Error())
+		return problem(http.StatusUnprocessableEntity, "body", err.Error())
 	}
 	st := a.cfg.Control.State()
 	k.Authors = st.Signers(journal.KindChanges, sum, u.signatures, now, journal.RoleAuthor)
@@ -239,8 +299,7 @@ func (a *API) signed(u *upload, k *kept) error {
 	}
 	all := st.Signers(journal.KindChanges, sum, u.signatures, now, journal.RoleAuthor, journal.RoleApprover)
 	if t := st.Threshold(); t.Keys > 1 && u.accepted > t.Changes && len(all) < t.Keys {
-		u.holds++
-		u.held = append(u.held, Refusal{Guard: "threshold", Why: fmt.Sprintf("more than %d changes need the signatures of %d keys, and %d signed: approve it with a key", t.Changes, t.Keys, len(all))})
+		u.hold(Refusal{Guard: "threshold", Why: fmt.Sprintf("more than %d changes need the signatures of %d keys, and %d signed: approve it with a key", t.Changes, t.Keys, len(all))})
 	}
 	if !u.small() && (u.scoped || u.set.Stage != nil) {
 		return problem(http.StatusUnprocessableEntity, "body", fmt.Sprintf("countries, operators and stages are for at most %d changes", journal.MaxChanges))
@@ -250,28 +309,36 @@ func (a *API) signed(u *upload, k *kept) error {
 
 // settle publishes what is claimed, holds it, or says that nothing of it counts.
 func (a *API) settle(ctx context.Context, u *upload, k *kept) (*receiptOutput, error) {
-	switch {
-	case u.accepted == 0:
-		k.State = Refused
-	case u.holds > 0:
+	if u.accepted > 0 && u.holds == 0 {
+		return a.publishUpload(ctx, u, k)
+	}
+	status := http.StatusOK
+	if k.State = Refused; u.accepted > 0 {
+		status = http.StatusAccepted
 		if err := a.hold(ctx, u, k); err != nil {
 			return nil, a.unavailable("the change set was not held", err)
 		}
-		a.counts.set(Held)
-		return &receiptOutput{http.StatusAccepted, k.Receipt}, nil
-	default:
-		return a.publishUpload(ctx, u, k)
 	}
-	a.counts.set(k.State)
 	if err := a.save(ctx, k); err != nil {
 		return nil, a.unavailable("the receipt was not written", err)
 	}
-	return &receiptOutput{http.StatusOK, k.Receipt}, nil
+	a.counts.set(k.State)
+	return &receiptOutput{status, k.Receipt}, nil
 }
+
+const (
+	smallTime = time.Minute      // for a record to be kept and in force here
+	largeTime = 15 * time.Minute // for a snapshot
+)
 
 // publishUpload hands an upload to the journal. The receipt is written after: where that fails, the journal says it.
 func (a *API) publishUpload(ctx context.Context, u *upload, k *kept) (*receiptOutput, error) {
-	ctx = context.WithoutCancel(ctx) // half of it is worse than late
+	limit := smallTime
+	if !u.small() {
+		limit = largeTime
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit) // half of it is worse than late
+	defer cancel()
 	r, err := a.append(ctx, u, k)
 	if errors.Is(err, journal.ErrRefused) {
 		k.State, k.Note = Refused, err.Error()
@@ -284,14 +351,13 @@ func (a *API) publishUpload(ctx context.Context, u *upload, k *kept) (*receiptOu
 	if err != nil {
 		return nil, a.unavailable("whether the change set was published is not known; push it again with the same id", err)
 	}
-	k.State, k.Version, k.Time = Published, r.Version, time.UnixMilli(r.Time).UTC()
-	if u.set.Stage != nil {
-		k.State, k.Stage = Staged, newStage(u.set.Stage, &journal.Record{Time: r.Time})
-		k.Stage.baseline(a.fleet.rates())
-	}
+	a.published(k, u.set, r)
 	a.counts.set(k.State)
 	if err := a.save(ctx, k); err != nil {
 		a.log.Error("a receipt was not written; the journal says what it would", "id", k.ID, "err", err)
+	}
+	if k.Undoes != "" {
+		a.undone(ctx, k.Undoes, k.ID)
 	}
 	return &receiptOutput{http.StatusCreated, k.Receipt}, nil
 }
@@ -304,7 +370,7 @@ func (a *API) append(ctx context.Context, u *upload, k *kept) (journal.Receipt, 
 			return journal.Receipt{}, err
 		}
 		body := append(journal.SealHead(journal.KindChanges, u.signatures), payload...)
-		return a.cfg.Control.Publish(ctx, journal.Draft{Kind: journal.RecordChanges, By: k.By, Approved: k.Approved, Refused: u.skip, Body: body})
+		return a.publish(ctx, journal.Draft{Kind: journal.RecordChanges, By: k.By, Approved: k.Approved, Refused: u.skip, Body: body})
 	}
 	digest, err := u.sum()
 	if err != nil {
@@ -314,29 +380,36 @@ func (a *API) append(ctx context.Context, u *upload, k *kept) (journal.Receipt, 
 	if err != nil {
 		return journal.Receipt{}, err
 	}
-	large := &journal.LargeSet{Set: *u.set, Count: u.accepted, Object: object, Digest: digest, Signatures: u.signatures}
-	return a.cfg.Control.PublishSnapshot(ctx, journal.Load{By: k.By, Approved: k.Approved, Changes: large, Compile: func(w io.Writer, st *journal.State) error {
+	large := &journal.LargeSet{Set: *u.set, Count: u.accepted, Object: object, Digest: digest, Signatures: u.signatures, Refused: u.skip}
+	r, err := a.cfg.Control.PublishSnapshot(ctx, journal.Load{By: k.By, Approved: k.Approved, Changes: large, Compile: func(w io.Writer, st *journal.State) error {
 		view, err := journal.Apply(st.View(), u.set, u.changes())
-		if err != nil {
-			return err
+		if err == nil {
+			err = view.Compact(w, view.Info())
 		}
-		return view.Compact(w, view.Info())
+		if err == nil {
+			err = a.save(ctx, k) // whoever asks meanwhile is told that it is under way still
+		}
+		return err
 	}})
-}
-
-// limitedBody fails where a body is too long, rather than ending it.
-type limitedBody struct {
-	r    io.Reader
-	left int64
-}
-
-var errTooLong = errors.New("the upload is too long")
-
-func (l *limitedBody) Read(p []byte) (int, error) {
-	if l.left <= 0 {
-		return 0, errTooLong
+	if err == nil {
+		if err := a.cfg.Control.Follower().Wait(ctx, r.Version); err != nil {
+			a.log.Warn("a large change set is published, and not in force at control yet", "id", k.ID, "err", err)
+		}
 	}
-	n, err := l.r.Read(p[:min(int64(len(p)), l.left)])
-	l.left -= int64(n)
-	return n, err
+	return r, err
+}
+
+// publish appends a record, one at a time: who waits for a slow journal waits for less than a call may last.
+func (a *API) publish(ctx context.Context, d journal.Draft) (journal.Receipt, error) {
+	waiting, cancel := context.WithTimeout(ctx, smallTime/2)
+	defer cancel()
+	select {
+	case a.records <- struct{}{}:
+		defer func() { <-a.records }()
+	case <-waiting.Done():
+		return journal.Receipt{}, errors.New("the journal is slow: others wait for it already")
+	}
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), smallTime)
+	defer stop()
+	return a.cfg.Control.Publish(ctx, d)
 }

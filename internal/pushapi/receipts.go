@@ -6,7 +6,10 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
@@ -51,127 +54,211 @@ type Receipt struct {
 // kept is a receipt as the bucket holds it.
 type kept struct {
 	Receipt
-	Content string `json:"content"`         // what was uploaded, as a hash: the same ID with another one is another change set
-	Owner   string `json:"owner"`           // the person who pushed it
-	Touched int64  `json:"touched"`         // Unix seconds of the last change of state
-	Stage   *stage `json:"stage,omitempty"` // while it is staged
+	Content  string `json:"content"`         // what was uploaded, as a hash: the same ID with another one is another change set
+	Owner    string `json:"owner"`           // the person who pushed it
+	Until    int64  `json:"until,omitempty"` // Unix seconds from which it must not be published any more
+	Touched  int64  `json:"touched"`         // Unix seconds of the last change of state
+	Instance string `json:"instance"`        // which run of a control wrote this
+	Stage    *stage `json:"stage,omitempty"` // while it is staged
 
 	revision uint64
 }
 
 func (a *API) receipt(ctx context.Context, id string) (*kept, error) {
-	data, revision, err := a.receipts.Get(ctx, id)
+	var data []byte
+	var revision uint64
+	err := error(stream.ErrNone)
+	if idForm.MatchString(id) {
+		data, revision, err = a.receipts.Get(ctx, id)
+	}
 	if errors.Is(err, stream.ErrNone) {
 		return nil, problem(http.StatusNotFound, "path.id", "no change set of that id was pushed here")
 	}
-	k := &kept{revision: revision}
-	if err == nil {
-		err = json.Unmarshal(data, k)
-	}
+	k, err := readKept(data, err)
 	if err != nil {
 		return nil, a.unavailable("receipts cannot be read", err)
 	}
+	k.revision = revision
 	return k, nil
 }
 
-// save writes a receipt, unless somebody else did since it was read.
+// readKept reads a receipt that a bucket gave.
+func readKept(data []byte, err error) (*kept, error) {
+	k := &kept{}
+	if err == nil {
+		err = json.Unmarshal(data, k)
+	}
+	return k, err
+}
+
+// save writes a receipt, unless somebody else did since it was read: then its error is stream.ErrBehind.
 func (a *API) save(ctx context.Context, k *kept) error {
-	k.Touched = time.Now().Unix()
+	k.Touched, k.Instance = time.Now().Unix(), a.instance
 	data, err := json.Marshal(k)
 	if err != nil {
 		return err
 	}
-	k.revision, err = a.receipts.Update(ctx, k.ID, data, k.revision)
+	if k.revision, err = a.receipts.Update(ctx, k.ID, data, k.revision); err == nil {
+		a.open.note(k)
+	}
 	return err
 }
 
-// claimTime is how long a pending change set is left to who claimed it.
+// claimTime is how long a pending change set is left to the control that claimed it.
 const claimTime = 2 * time.Minute
 
-// claim makes a change set's receipt before anything else happens. Where there is one already, done is it, resolved.
+// claim makes a change set's receipt before anything else happens, so that a crash leaves a trace of it. Where there is one already, done is it,
+// resolved. Whoever claims has entered the ID.
 func (a *API) claim(ctx context.Context, k *kept) (done *kept, err error) {
-	k.State, k.Touched = Pending, time.Now().Unix()
+	k.State, k.Touched, k.Instance = Pending, time.Now().Unix(), a.instance
 	data, err := json.Marshal(k)
 	if err != nil {
 		return nil, err
 	}
-	for range 100 {
-		k.revision, err = a.receipts.Create(ctx, k.ID, data)
-		if err == nil {
-			return nil, nil
-		}
-		if !errors.Is(err, stream.ErrExists) {
-			return nil, a.unavailable("the change set was not taken", err)
-		}
-		old, err := a.receipt(ctx, k.ID)
-		if err != nil {
-			return nil, err
-		}
-		if old.Content != k.Content {
-			return nil, problem(http.StatusConflict, "id", "another change set has this id: each needs an id of its own")
-		}
-		if old.State != Pending {
-			return old, nil
-		}
-		if found, err := a.inJournal(ctx, old); err != nil || found {
-			return old, err
-		}
-		if time.Since(time.Unix(old.Touched, 0)) > claimTime { // whoever began it did not end it: it is this call's now
-			k.revision = old.revision
-			if err := a.save(ctx, k); err == nil {
-				return nil, nil
-			}
-		}
-		select { // another call publishes it
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	k.revision, err = a.receipts.Create(ctx, k.ID, data)
+	if err == nil {
+		return nil, nil
 	}
-	return nil, problem(http.StatusConflict, "id", "this change set is being published: ask for it in a moment")
+	if !errors.Is(err, stream.ErrExists) {
+		return nil, a.unavailable("the change set was not taken", err)
+	}
+	old, err := a.receipt(ctx, k.ID)
+	if err != nil {
+		return nil, err
+	}
+	if old.Content != k.Content {
+		return nil, problem(http.StatusConflict, "id", "another change set has this id: each needs an id of its own")
+	}
+	if old.State != Pending {
+		return old, nil
+	}
+	if free, err := a.resolve(ctx, old); err != nil || !free {
+		return old, err
+	}
+	k.revision = old.revision // whoever began it did not end it: it is this call's now
+	switch err := a.save(ctx, k); {
+	case errors.Is(err, stream.ErrBehind):
+		return nil, underWay()
+	case err != nil:
+		return nil, a.unavailable("the change set was not taken", err)
+	}
+	return nil, nil
 }
 
-// inJournal completes a pending receipt by what the journal holds, if it does.
-func (a *API) inJournal(ctx context.Context, k *kept) (bool, error) {
+// resolve looks what became of a pending change set: the journal says it. free says that it was not published, and that nobody is about to.
+func (a *API) resolve(ctx context.Context, k *kept) (free bool, err error) {
 	r, set, err := a.cfg.Control.FindSet(ctx, k.ID)
 	if errors.Is(err, stream.ErrNone) {
-		return false, nil
+		if k.Instance == a.instance || time.Since(time.Unix(k.Touched, 0)) > claimTime {
+			return true, nil
+		}
+		return false, underWay()
 	}
 	if err != nil {
 		return false, a.unavailable("the journal cannot be read", err)
 	}
+	a.published(k, set, journal.Receipt{Version: r.Version, Time: r.Time})
+	if err := a.save(ctx, k); err != nil && !errors.Is(err, stream.ErrBehind) {
+		return false, a.unavailable("the receipt was not written; the change set is published", err)
+	}
+	if k.Undoes != "" {
+		a.undone(ctx, k.Undoes, k.ID)
+	}
+	return false, nil
+}
+
+// underWay is the answer while another control has a change set in hand, or had when it ended.
+func underWay() error {
+	err := problem(http.StatusServiceUnavailable, "id", "this change set is being published: push it again in a moment")
+	return huma.ErrorWithHeaders(err, http.Header{"Retry-After": {"10"}})
+}
+
+// published notes what the journal says of a change set.
+func (a *API) published(k *kept, set *journal.Set, r journal.Receipt) {
 	k.State, k.Version, k.Time = Published, r.Version, time.UnixMilli(r.Time).UTC()
 	if set.Stage != nil {
-		k.State, k.Stage = Staged, newStage(set.Stage, r)
+		k.State, k.Stage = Staged, a.fleet.begin(k.ID, set.Stage, r)
 	}
-	if err := a.save(ctx, k); err != nil && !errors.Is(err, stream.ErrBehind) {
-		return true, a.unavailable("the receipt was not written; the change set is published", err)
-	}
-	return true, nil
 }
 
-// each hands every receipt to f, newest first.
-func (a *API) eachReceipt(ctx context.Context, f func(*kept)) error {
-	var all []*kept
+// newest hands the newest receipts that f wants to it, newest first. It reads them all.
+func (a *API) newest(ctx context.Context, most int, want func(*kept) bool) ([]Receipt, error) {
+	var all []Receipt
+	order := func(x, y Receipt) int { return y.Time.Compare(x.Time) }
 	err := a.receipts.Each(ctx, func(_ string, value []byte) error {
-		k := &kept{}
-		if err := json.Unmarshal(value, k); err != nil {
+		var k kept
+		if err := json.Unmarshal(value, &k); err != nil || !want(&k) {
 			return err
 		}
-		all = append(all, k)
+		k.Refused, k.Held = slices.Clone(k.Refused[:min(len(k.Refused), 10)]), slices.Clone(k.Held[:min(len(k.Held), 10)])
+		if all = append(all, k.Receipt); len(all) >= 2*most {
+			slices.SortFunc(all, order)
+			all = all[:most]
+		}
 		return nil
 	})
-	if err != nil {
-		return a.unavailable("receipts cannot be read", err)
-	}
-	slices.SortFunc(all, func(x, y *kept) int { return y.Time.Compare(x.Time) })
-	for _, k := range all {
-		f(k)
-	}
-	return nil
+	slices.SortFunc(all, order)
+	return all[:min(len(all), most)], err
 }
 
-// newStage is a stage that begins with a record.
-func newStage(s *journal.Stage, r *journal.Record) *stage {
-	return &stage{Share: s.Share, Until: r.Time/1000 + s.Seconds}
+// flights are what calls have in hand: one at a time each.
+type flights struct {
+	mu sync.Mutex
+	by map[string]chan struct{}
+}
+
+// enter has a change set in hand until leave is called, once nobody else has it.
+func (a *API) enter(ctx context.Context, id string) (leave func(), err error) {
+	f := &a.flights
+	for {
+		f.mu.Lock()
+		other := f.by[id]
+		if other == nil {
+			done := make(chan struct{})
+			f.by[id] = done
+			f.mu.Unlock()
+			return func() {
+				f.mu.Lock()
+				delete(f.by, id)
+				f.mu.Unlock()
+				close(done)
+			}, nil
+		}
+		f.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, a.unavailable("another call has the change set in hand", ctx.Err())
+		}
+	}
+}
+
+// open are the change sets that something happens to by itself: what is staged or held.
+type open struct {
+	mu sync.Mutex
+	by map[string]State
+}
+
+// note notes how a change set stands.
+func (o *open) note(k *kept) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if k.State == Held || k.State == Staged {
+		o.by[k.ID] = k.State
+	} else {
+		delete(o.by, k.ID)
+	}
+}
+
+// ids are those that stand so, in order.
+func (o *open) ids(states ...State) (ids []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for id, s := range o.by {
+		if slices.Contains(states, s) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }

@@ -2,9 +2,9 @@ package pushapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -15,16 +15,17 @@ import (
 
 // stage is a change set on its way: in force on a share of the nodes, until it goes on to all, or back.
 type stage struct {
-	Share float64          `json:"share"`
-	Until int64            `json:"until"` // Unix seconds at which it goes on
-	Usual map[string]rates `json:"usual"` // of the nodes that have it: which block rates were usual before
+	Share float64           `json:"share"`
+	Until int64             `json:"until"`           // Unix seconds at which it goes on
+	Usual map[string]before `json:"usual,omitempty"` // how the nodes that have it stood before
+	Back  string            `json:"back,omitempty"`  // why it is withdrawn; it does not go on any more
 }
 
-// baseline keeps what was usual.
-func (s *stage) baseline(usual map[string]rates) { s.Usual = usual }
-
-// stagesEvery is how often stages are looked at.
-const stagesEvery = 2 * time.Second
+// stagesEvery is how often stages are looked at, and lostEvery how often for those that another control left.
+const (
+	stagesEvery = 2 * time.Second
+	lostEvery   = 10 * time.Minute
+)
 
 // Run does what happens by itself until ctx ends: reports of nodes are taken in, stages go on, what is held too long is rejected.
 func (a *API) Run(ctx context.Context) error {
@@ -40,9 +41,19 @@ func (a *API) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error {
+		var looked time.Time
 		for ctx.Err() == nil {
-			if err := a.stages(ctx); err != nil && ctx.Err() == nil {
-				a.log.Error("stages and holds cannot be looked at", "err", err)
+			if time.Since(looked) > lostEvery {
+				if err := a.findOpen(ctx); err == nil {
+					looked = time.Now()
+				} else if ctx.Err() == nil {
+					a.log.Error("receipts cannot be read", "err", err)
+				}
+			}
+			for _, id := range a.open.ids(Staged, Held) {
+				if err := a.look(ctx, id); err != nil && ctx.Err() == nil {
+					a.log.Error("a change set that is staged or held cannot be looked at", "id", id, "err", err)
+				}
 			}
 			a.fleet.forget()
 			sleep(ctx, stagesEvery)
@@ -59,94 +70,81 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// stages looks at every change set that is staged or held.
-func (a *API) stages(ctx context.Context) error {
-	var due []*kept
-	held := 0
-	err := a.eachReceipt(ctx, func(k *kept) {
-		switch k.State {
-		case Held:
-			held++
-			if time.Since(k.Time) > journal.MaxAge {
-				due = append(due, k)
-			}
-		case Staged:
-			due = append(due, k)
-		}
+// findOpen finds what is staged or held.
+func (a *API) findOpen(ctx context.Context) error {
+	_, err := a.newest(ctx, 1, func(k *kept) bool {
+		a.open.note(k)
+		return false
 	})
-	a.counts.held.Store(int64(held))
+	return err
+}
+
+// look decides about a change set that is staged or held.
+func (a *API) look(ctx context.Context, id string) error {
+	k, err := a.receipt(ctx, id)
 	if err != nil {
 		return err
 	}
-	for _, k := range due {
-		current, err := a.receipt(ctx, k.ID)
-		if err != nil || current.State != k.State {
-			continue
-		}
-		if current.State == Held {
-			current.State, current.Note = Rejected, "nobody approved it in time"
-			if err := a.save(ctx, current); err != nil {
-				return err
+	now := time.Now().Unix()
+	switch {
+	case k.State == Held && k.Until <= now:
+		return a.decide(ctx, id, Held, func(k *kept) error { return a.rejected(ctx, k, "nobody approved it in time") })
+	case k.State == Staged && k.Stage.Back == "" && a.fleet.unusual(k.Stage) != "":
+		err := a.decide(ctx, id, Staged, func(k *kept) error {
+			if k.Stage.Back = a.fleet.unusual(k.Stage); k.Stage.Back != "" {
+				k.Note = "withdrawn by itself: " + k.Stage.Back
+				a.log.Warn("a staged change set is withdrawn", "id", id, "why", k.Stage.Back)
+				a.counts.stage("withdrawn")
 			}
-			a.letGo(ctx, k.ID)
-			continue
-		}
-		if err := a.look(ctx, current); err != nil {
+			return a.save(ctx, k)
+		})
+		if err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// look decides about a staged change set.
-func (a *API) look(ctx context.Context, k *kept) error {
-	if k.Stage == nil {
+		_, err = a.undoing(ctx, id, &caller{Name: "control", Owner: "control"})
+		return err
+	case k.State == Staged && k.Stage.Back != "":
+		_, err = a.undoing(ctx, id, &caller{Name: "control", Owner: "control"})
+		return err
+	case k.State == Staged && now >= k.Stage.Until:
+		return a.decide(ctx, id, Staged, func(k *kept) error { return a.advance(ctx, k, "control") })
+	default:
+		a.open.note(k) // another control may have decided
 		return nil
 	}
-	if why := a.fleet.unusual(k.ID, k.Stage); why != "" {
-		a.log.Warn("a staged change set is withdrawn", "id", k.ID, "why", why)
-		k.Note = "withdrawn by itself: " + why
-		if err := a.save(ctx, k); err != nil {
-			return err
-		}
-		_, err := a.undoing(ctx, k, &caller{Name: "control", Owner: "control"})
+}
+
+// decide has do decide about a change set that stands so.
+func (a *API) decide(ctx context.Context, id string, state State, do func(*kept) error) error {
+	leave, err := a.enter(ctx, id)
+	if err != nil {
 		return err
 	}
-	if time.Now().Unix() < k.Stage.Until {
-		return nil
+	defer leave()
+	k, err := a.receipt(ctx, id)
+	if err != nil {
+		return err
 	}
-	return a.advance(ctx, k, "control")
-}
-
-// unusual says which of the nodes that have a staged change set blocks unusually much or little, or nothing.
-func (f *fleet) unusual(set string, s *stage) string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for name, n := range f.nodes {
-		u, ok := s.Usual[name]
-		own := name[strings.LastIndexByte(name, '/')+1:]
-		if !ok || !u.Known || !journal.Staged(set, own, s.Share) || n.rate.reports == 0 {
-			continue
-		}
-		if n.rate.now < u.Low || n.rate.now > u.High {
-			return fmt.Sprintf("%s blocks %.2f %% of queries, and usually %.2f to %.2f %%", name, 100*n.rate.now, 100*u.Low, 100*u.High)
-		}
+	if k.State != state {
+		return problem(http.StatusConflict, "path.id", "it is not "+string(state)+" but "+string(k.State))
 	}
-	return ""
+	return do(k)
 }
 
 // advance has a staged change set go on to all nodes.
 func (a *API) advance(ctx context.Context, k *kept, by string) error {
-	r, err := a.cfg.Control.Publish(ctx, journal.Draft{Kind: journal.RecordAdvance, By: by, Set: k.ID})
+	r, err := a.publish(ctx, journal.Draft{Kind: journal.RecordAdvance, By: by, Set: k.ID})
 	if err != nil {
 		return err
 	}
 	k.State, k.Stage, k.Note = Published, nil, fmt.Sprintf("on all nodes since version %d", r.Version)
 	a.counts.set(Published)
-	return a.save(ctx, k)
+	a.counts.stage("advanced")
+	return a.save(context.WithoutCancel(ctx), k)
 }
 
 type suspendInput struct {
+	settled
 	Body struct {
 		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"Why; it stands in the journal."`
 	}
@@ -160,45 +158,44 @@ type versionOutput struct {
 }
 
 func (a *API) registerStages() {
-	huma.Register(a.api, huma.Operation{
-		OperationID: "advance", Method: http.MethodPost, Path: "/v1/changesets/{id}/advance", Summary: "Have a staged change set go on to all nodes now",
-		Metadata: may(Publisher, Approver), Tags: []string{"change sets"}, Security: secured,
+	add(a, operation{
+		id: "advance", method: http.MethodPost, path: "/v1/changesets/{id}/advance", tag: "change sets", roles: []Role{Publisher, Approver}, errors: []int{404, 409},
+		summary: "Have a staged change set go on to all nodes now",
 	}, func(ctx context.Context, in *idInput) (*receiptOutput, error) {
-		k, err := a.receipt(ctx, in.ID)
-		if err != nil {
-			return nil, err
-		}
-		if k.State != Staged {
-			return nil, problem(http.StatusConflict, "path.id", "it is not staged but "+string(k.State))
-		}
-		if err := a.advance(ctx, k, callerOf(ctx).Name); err != nil {
-			return nil, a.unavailable("it did not go on", err)
-		}
-		return &receiptOutput{http.StatusOK, k.Receipt}, nil
-	})
-	for _, handle := range []struct {
-		path, summary string
-		kind          journal.RecordKind
-	}{
-		{"suspend", "Stop enforcement on every node, at once: names are answered as if nothing were blocked", journal.RecordSuspend},
-		{"resume", "Enforce again", journal.RecordResume},
-	} {
-		huma.Register(a.api, huma.Operation{
-			OperationID: handle.path, Method: http.MethodPost, Path: "/v1/" + handle.path, Summary: handle.summary,
-			Metadata: may(Publisher, Approver), Tags: []string{"nodes"}, Security: secured,
-		}, func(ctx context.Context, in *suspendInput) (*versionOutput, error) {
-			out := &versionOutput{}
-			out.Body.Suspended = handle.kind == journal.RecordSuspend
-			if st := a.cfg.Control.State(); st.Suspended == out.Body.Suspended {
-				out.Body.Version = st.Version
-				return out, nil
+		out := &receiptOutput{Status: http.StatusOK}
+		err := a.decide(ctx, in.ID, Staged, func(k *kept) error {
+			if k.Stage.Back != "" {
+				return problem(http.StatusConflict, "path.id", "it is "+k.Note)
 			}
-			r, err := a.cfg.Control.Publish(context.WithoutCancel(ctx), journal.Draft{Kind: handle.kind, By: callerOf(ctx).Name, Reason: in.Body.Reason})
-			if err != nil {
-				return nil, a.unavailable("whether it was published is not known", err)
-			}
-			out.Body.Version = r.Version
-			return out, nil
+			err := a.advance(ctx, k, callerOf(ctx).Name)
+			out.Body = k.Receipt
+			return err
 		})
-	}
+		if status := huma.StatusError(nil); err != nil && !errors.As(err, &status) {
+			err = a.unavailable("whether it went on is not known", err)
+		}
+		return out, err
+	})
+	a.handle("suspend", "Stop enforcement on every node, at once: names are answered as if nothing were blocked", journal.RecordSuspend)
+	a.handle("resume", "Enforce again", journal.RecordResume)
+}
+
+// handle adds an end of the red handle.
+func (a *API) handle(id, summary string, kind journal.RecordKind) {
+	add(a, operation{
+		id: id, method: http.MethodPost, path: "/v1/" + id, tag: "nodes", roles: []Role{Publisher, Approver}, errors: []int{422}, summary: summary,
+	}, func(ctx context.Context, in *suspendInput) (*versionOutput, error) {
+		out := &versionOutput{}
+		out.Body.Suspended = kind == journal.RecordSuspend
+		if st := a.cfg.Control.State(); st.Suspended == out.Body.Suspended {
+			out.Body.Version = st.Version
+			return out, nil
+		}
+		r, err := a.publish(ctx, journal.Draft{Kind: kind, By: callerOf(ctx).Name, Reason: in.Body.Reason})
+		if err != nil {
+			return nil, a.unavailable("whether it was published is not known", err)
+		}
+		out.Body.Version = r.Version
+		return out, nil
+	})
 }

@@ -3,10 +3,9 @@ package pushapi
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -104,38 +103,53 @@ type tokensOutput struct {
 	}
 }
 
-// raw is a request whose body the handler reads itself.
-type raw struct{ body io.Reader }
-
-func (r *raw) Resolve(ctx huma.Context) []error {
-	r.body = ctx.BodyReader()
-	return nil
-}
-
 func (a *API) registerTokens() {
-	huma.Register(a.api, huma.Operation{
-		OperationID: "order", Method: http.MethodPost, Path: "/v1/tokens", Summary: "Make or revoke a token",
-		Description: "The body is an order that a root key signed, as rempart token sends it.",
-		Metadata:    map[string]any{"open": true}, Tags: []string{"tokens"},
-		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/vnd.rempart.order": {}}},
+	add(a, operation{
+		id: "order", method: http.MethodPost, path: "/v1/tokens", tag: "tokens", summary: "Make or revoke a token",
+		description: "The body is an order that a root key signed, as rempart token sends it.", errors: []int{400, 403, 404, 409, 422},
 	}, a.order)
-	huma.Register(a.api, huma.Operation{
-		OperationID: "tokens", Method: http.MethodGet, Path: "/v1/tokens", Summary: "List tokens", Metadata: may(Auditor, Approver), Tags: []string{"tokens"},
-		Security: secured,
-	}, a.listTokens)
+	a.api.OpenAPI().Paths["/v1/tokens"].Post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+		TypeOrder: {Schema: &huma.Schema{Type: "string", Format: "binary"}},
+	}}
+	add(a, operation{id: "tokens", path: "/v1/tokens", tag: "tokens", roles: []Role{Auditor, Approver}, summary: "List tokens"}, a.listTokens)
 }
 
-var secured = []map[string][]string{{"token": {}}, {"certificate": {}}}
+// TypeOrder is the media type of a sealed Order.
+const TypeOrder = "application/vnd.rempart.order"
 
-func (a *API) order(ctx context.Context, in *struct{ raw }) (*tokenOutput, error) {
-	data, err := io.ReadAll(io.LimitReader(in.body, 64<<10))
-	if err != nil {
-		return nil, problem(http.StatusBadRequest, "body", "it did not come whole")
+const maxOrder = 64 << 10
+
+type orderInput struct{ raw }
+
+// order does what a root orders. It is in the audit trail once it is known that a root does.
+func (a *API) order(ctx context.Context, in *orderInput) (*tokenOutput, error) {
+	data, err := io.ReadAll(&limited{in.body, maxOrder})
+	if errors.Is(err, errTooLong) {
+		return nil, problem(http.StatusRequestEntityTooLarge, "body", err.Error())
 	}
-	o, err := a.openOrder(data)
 	if err != nil {
-		return nil, problem(http.StatusForbidden, "body", err.Error())
+		return nil, problem(http.StatusBadRequest, "body", err.Error())
 	}
+	o, root, err := a.openOrder(data)
+	if err != nil {
+		return nil, problem(http.StatusForbidden, "body", cut(err.Error()))
+	}
+	entry := auditEntry{Who: root, Call: "POST /v1/tokens", ID: cut(o.Do + " " + o.Name), Outcome: "asked"}
+	if err := a.audit.add(ctx, entry); err != nil {
+		return nil, a.unavailable("the audit trail cannot be written", err)
+	}
+	out, err := a.obey(ctx, o)
+	entry.Outcome = http.StatusText(http.StatusOK)
+	if status := huma.StatusError(nil); errors.As(err, &status) {
+		entry.Outcome = http.StatusText(status.GetStatus())
+	}
+	if err := a.audit.add(context.WithoutCancel(ctx), entry); err != nil { // that it was asked stands already
+		a.log.Warn("the outcome of an order is not in the audit trail", "err", err)
+	}
+	return out, err
+}
+
+func (a *API) obey(ctx context.Context, o *Order) (*tokenOutput, error) {
 	if !tokenName.MatchString(o.Name) {
 		return nil, problem(http.StatusUnprocessableEntity, "body.name", "lower-case letters, digits, dots and hyphens, 63 at most")
 	}
@@ -148,25 +162,26 @@ func (a *API) order(ctx context.Context, in *struct{ raw }) (*tokenOutput, error
 	return nil, problem(http.StatusUnprocessableEntity, "body.do", `"create" or "revoke"`)
 }
 
-// openOrder checks who signed an order, and when.
-func (a *API) openOrder(data []byte) (*Order, error) {
+// openOrder checks who signed an order, and when. One that is sent again does nothing again: a token's name is used once, and is revoked once.
+func (a *API) openOrder(data []byte) (o *Order, root string, err error) {
 	s, err := journal.Unseal(journal.KindOrder, data)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	if !slices.ContainsFunc(a.cfg.Control.State().Roots(), s.SignedBy) {
-		return nil, errors.New("no root key of the key ring signed this order")
+	roots := a.cfg.Control.State().Roots()
+	by := slices.IndexFunc(roots, s.SignedBy)
+	if by < 0 {
+		return nil, "", errors.New("no root key of the key ring signed this order")
 	}
-	var o Order
 	d := json.NewDecoder(bytes.NewReader(s.Payload))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&o); err != nil {
-		return nil, fmt.Errorf("not an order: %w", err)
+	if err := d.Decode(&o); err != nil || o == nil {
+		return nil, "", fmt.Errorf("not an order: %w", err)
 	}
 	if age := time.Since(time.Unix(o.Time, 0)); age > orderFresh || age < -orderFresh {
-		return nil, errors.New("it was not signed within the last five minutes: set the clocks right, and sign it again")
+		return nil, "", errors.New("it was not signed within the last five minutes: set the clocks right, and sign it again")
 	}
-	return &o, nil
+	return o, roots[by].ID(), nil
 }
 
 func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
@@ -179,29 +194,29 @@ func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	if o.Owner == "" {
 		o.Owner = o.Name
 	}
-	t := &token{Name: o.Name, Owner: o.Owner, Roles: o.Roles, Created: time.Now().Unix(), Expires: o.Expires}
-	out := &tokenOutput{}
-	proof, secret := []byte(nil), ""
+	if !tokenName.MatchString(o.Owner) {
+		return nil, problem(http.StatusUnprocessableEntity, "body.owner", "lower-case letters, digits, dots and hyphens, 63 at most")
+	}
+	t := &token{Name: o.Name, Owner: o.Owner, Roles: slices.Compact(slices.Sorted(slices.Values(o.Roles))), Created: time.Now().Unix(), Expires: o.Expires}
+	secret := secretBegin + crand.Text() + crand.Text() // of 128 bits and more each
+	proof := []byte(secret)
 	if o.Certificate != "" {
-		block, _ := pem.Decode([]byte(o.Certificate))
-		if block == nil {
-			return nil, problem(http.StatusUnprocessableEntity, "body.certificate", "not a PEM certificate")
-		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+		var err error
+		if proof, err = readCertificate(o.Certificate); err != nil {
 			return nil, problem(http.StatusUnprocessableEntity, "body.certificate", err.Error())
 		}
-		proof = block.Bytes
-	} else {
-		var b [32]byte
-		_, _ = rand.Read(b[:]) // never fails
-		secret = secretBegin + base64.RawURLEncoding.EncodeToString(b[:])
-		proof = []byte(secret)
+		secret = ""
 	}
 	sum := sha256.Sum256(proof)
 	t.Hash = hex.EncodeToString(sum[:])
+	if other, err := a.tokenByHash(ctx, t.Hash); err == nil && other.Name != t.Name && other.Revoked == 0 {
+		return nil, problem(http.StatusConflict, "body.certificate", "it is that of "+other.Name+" already: revoke that first")
+	} else if err != nil && !errors.Is(err, stream.ErrNone) {
+		return nil, a.unavailable("the token was not made", err)
+	}
 	data, err := json.Marshal(t)
 	if err == nil {
-		_, err = a.tokens.Create(ctx, byName+t.Name, data) // an order sent again makes no second one
+		_, err = a.tokens.Create(ctx, byName+t.Name, data)
 	}
 	if errors.Is(err, stream.ErrExists) {
 		return nil, problem(http.StatusConflict, "body.name", "a token of that name was made before: names are not used again")
@@ -212,9 +227,19 @@ func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	if err != nil {
 		return nil, a.unavailable("the token was not made", err)
 	}
-	out.Body = t.info()
+	out := &tokenOutput{t.info()}
 	out.Body.Secret = secret
 	return out, nil
+}
+
+// readCertificate is a PEM certificate's octets.
+func readCertificate(text string) ([]byte, error) {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, errors.New("not a PEM certificate")
+	}
+	_, err := x509.ParseCertificate(block.Bytes)
+	return block.Bytes, err
 }
 
 func (a *API) revokeToken(ctx context.Context, o *Order) (*tokenOutput, error) {

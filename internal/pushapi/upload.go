@@ -11,6 +11,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"strings"
 
 	"rempart/blocklist"
 	"rempart/blocklist/guard"
@@ -30,6 +31,7 @@ type upload struct {
 	set        *journal.Set
 	file       *os.File // the octets that are signed: the set's line, a line each change
 	out        *bufio.Writer
+	line       bytes.Buffer // the one being written
 	enc        *json.Encoder
 	digest     hash.Hash // of them
 	signatures []journal.Signature
@@ -46,16 +48,41 @@ type upload struct {
 	scoped   bool // something counts for some nodes only
 }
 
+// errSpool wraps why an upload cannot be kept while it is read.
+var errSpool = errors.New("the upload cannot be kept while it is read")
+
 func newUpload(dir string, set *journal.Set) (*upload, error) {
 	f, err := os.CreateTemp(dir, ".upload-*.tmp")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errSpool, err)
 	}
 	u := &upload{set: set, file: f, digest: sha512.New()}
 	u.out = bufio.NewWriterSize(io.MultiWriter(f, u.digest), 256<<10)
-	u.enc = json.NewEncoder(u.out)
+	u.enc = json.NewEncoder(&u.line)
 	u.enc.SetEscapeHTML(false)
 	return u, nil
+}
+
+// errLine says that a line is longer than anybody would read.
+var errLine = fmt.Errorf("all in all more than %d octets, as it is signed", journal.MaxLine)
+
+// encode writes a line of what is signed.
+func (u *upload) encode(v any) error {
+	u.line.Reset()
+	if err := u.enc.Encode(v); err != nil {
+		return err
+	}
+	if u.line.Len()-1 > journal.MaxLine {
+		return errLine
+	}
+	return u.write(u.line.Bytes())
+}
+
+func (u *upload) write(line []byte) error {
+	if _, err := u.out.Write(line); err != nil {
+		return fmt.Errorf("%w: %w", errSpool, err)
+	}
+	return nil
 }
 
 func (u *upload) close() {
@@ -69,7 +96,7 @@ func (u *upload) close() {
 // sum is the digest of what was written.
 func (u *upload) sum() ([]byte, error) {
 	if err := u.out.Flush(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errSpool, err)
 	}
 	return u.digest.Sum(nil), nil
 }
@@ -120,6 +147,7 @@ type judging struct {
 	guards *guard.Guards
 	now    int64
 	most   int
+	acts   acts
 }
 
 // errTooMany ends the reading of an upload.
@@ -131,32 +159,47 @@ func (j *judging) take(u *upload, line int, c journal.Change, bad error, signed 
 		return fmt.Errorf("%w: %d at most in one change set", errTooMany, j.most)
 	}
 	refusal := j.judge(u, line, c, bad)
-	if refusal != nil {
-		if u.refusals++; len(u.refused) < maxRefusals {
-			u.refused = append(u.refused, *refusal)
+	if refusal == nil && !signed {
+		err := u.encode(&c)
+		if errors.Is(err, errLine) {
+			refusal = &Refusal{line, cut(c.Name), "line", err.Error()}
+		} else if err != nil {
+			return err
 		}
 	}
-	if refusal == nil || signed {
-		if refusal != nil {
-			u.skip = append(u.skip, u.lines)
-		} else {
-			u.accepted++
-			u.scoped = u.scoped || !c.Everywhere()
+	j.acts.count(c.Do, refusal == nil)
+	switch {
+	case refusal == nil:
+		u.lines++
+		u.accepted++
+		u.scoped = u.scoped || !c.Everywhere()
+		return nil
+	case signed:
+		if len(u.skip) == journal.MaxRefused {
+			return fmt.Errorf("%w: more than %d of them are refused, the last because of this: %s: %s", errTooMany, journal.MaxRefused, refusal.Guard, refusal.Why)
 		}
+		u.skip = append(u.skip, u.lines)
 		u.lines++
 	}
-	if refusal == nil && !signed {
-		return u.enc.Encode(&c)
+	if u.refusals++; len(u.refused) < maxRefusals {
+		u.refused = append(u.refused, *refusal)
 	}
 	return nil
+}
+
+// hold notes why a person must look at it first.
+func (u *upload) hold(why Refusal) {
+	if u.holds++; len(u.held) < maxRefusals {
+		u.held = append(u.held, why)
+	}
 }
 
 // judge says why an entry does not count, and notes what it holds up.
 func (j *judging) judge(u *upload, line int, c journal.Change, bad error) *Refusal {
 	if field := (*journal.Field)(nil); errors.As(bad, &field) {
-		return &Refusal{line, cut(c.Name), field.Name, field.Why}
+		return &Refusal{line, cut(c.Name), field.Name, cut(field.Why)}
 	} else if bad != nil {
-		return &Refusal{line, cut(c.Name), "line", bad.Error()}
+		return &Refusal{line, cut(c.Name), "line", cut(bad.Error())}
 	}
 	l, err := c.Listing()
 	if err != nil {
@@ -171,10 +214,12 @@ func (j *judging) judge(u *upload, line int, c journal.Change, bad error) *Refus
 			u.removed++
 		}
 		return nil
-	case journal.Allow: // what must not be blocked as a whole must not be unblocked as a whole either
-		l.Decision = blocklist.Block
-		if f := j.guards.Check(l); f.Guard == guard.PublicSuffix || f.Guard == guard.Name {
+	case journal.Allow:
+		switch f := j.guards.CheckAllow(l); f.Outcome {
+		case guard.Refuse:
 			return &Refusal{line, c.Name, f.Guard.String(), "an allow of it would unblock names that have nothing to do with each other"}
+		case guard.Hold:
+			u.hold(Refusal{line, c.Name, f.Guard.String(), f.Explain(l.Name)})
 		}
 		return nil
 	}
@@ -182,9 +227,7 @@ func (j *judging) judge(u *upload, line int, c journal.Change, bad error) *Refus
 	case guard.Refuse:
 		return &Refusal{line, c.Name, f.Guard.String(), f.Explain(l.Name)}
 	case guard.Hold:
-		if u.holds++; len(u.held) < maxRefusals {
-			u.held = append(u.held, Refusal{line, c.Name, f.Guard.String(), f.Explain(l.Name)})
-		}
+		u.hold(Refusal{line, c.Name, f.Guard.String(), f.Explain(l.Name)})
 	}
 	if v := j.view.Match(l.Name, blocklist.AllCategories, j.now); v.Action == blocklist.Pass {
 		u.added++
@@ -197,22 +240,23 @@ func (j *judging) mass(u *upload) {
 	have := j.view.Stats().Names
 	for _, after := range []int{have + u.added, max(0, have-u.removed)} {
 		if f := guard.MassChange(have, after, guard.Bounds{}); f.Outcome != guard.Pass {
-			u.holds++
-			u.held = append(u.held, Refusal{Guard: f.Guard.String(), Why: "the set as a whole: " + f.Explain(nil)})
+			u.hold(Refusal{Guard: f.Guard.String(), Why: "the set as a whole: " + f.Explain(nil)})
 		}
 	}
 }
 
-func cut(name string) string {
-	if len(name) > 300 {
-		return name[:300] + "…"
+// cut is a text short enough to be told.
+func cut(text string) string {
+	if len(text) > 300 {
+		return strings.ToValidUTF8(text[:300], "") + "…"
 	}
-	return name
+	return text
 }
 
 // readSigned reads what an author signed, whole, and judges each change; signatures are checked by the caller, over the digest.
 func (j *judging) readSigned(r io.Reader, dir string) (*upload, error) {
-	br := bufio.NewReaderSize(r, journal.MaxLine+2)
+	end := &ending{r: r}
+	br := bufio.NewReaderSize(end, journal.MaxLine+2)
 	var head []byte
 	for {
 		line, err := journal.ReadLine(br, 1000)
@@ -230,37 +274,44 @@ func (j *judging) readSigned(r io.Reader, dir string) (*upload, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(s.Signatures) == 0 {
+		return nil, fmt.Errorf("%w: nobody signed it", journal.ErrSeal)
+	}
 	line, err := journal.ReadLine(br, journal.MaxLine)
 	if err != nil {
 		return nil, fmt.Errorf("its first line: %w", err)
 	}
 	first := bytes.Clone(line)
 	set, err := journal.ParseSet(first)
+	if err == nil {
+		err = checkID(set.ID)
+	}
 	if err != nil {
 		return nil, err
+	}
+	if len(set.Sources) > 0 {
+		return nil, fmt.Errorf("%w: sources: what lists say is not pushed", journal.ErrChanges)
 	}
 	u, err := newUpload(dir, set)
 	if err != nil {
 		return nil, err
 	}
 	u.signatures = s.Signatures
-	write := func(line []byte) error {
-		_, err := u.out.Write(append(line[:len(line):len(line)], '\n'))
-		return err
-	}
-	if err = write(first); err != nil {
+	if err = u.write(append(first, '\n')); err != nil {
 		return u, err
 	}
 	for n := 1; ; n++ {
 		line, err := journal.ReadLine(br, journal.MaxLine)
-		if err == io.EOF {
+		if err == io.EOF && end.last != '\n' {
+			err = errors.New("its last line does not end")
+		} else if err == io.EOF {
 			return u, nil
-		}
-		if err == nil {
-			err = write(line)
 		}
 		if err != nil {
 			return u, fmt.Errorf("change %d: %w", n, err)
+		}
+		if err := u.write(append(bytes.Clone(line), '\n')); err != nil {
+			return u, err
 		}
 		c, err := journal.ParseChange(line)
 		if err != nil {
@@ -269,17 +320,26 @@ func (j *judging) readSigned(r io.Reader, dir string) (*upload, error) {
 		if c.Source != "" {
 			return u, fmt.Errorf("change %d: source: what lists say is not pushed", n)
 		}
-		if err := j.take(u, n, c, nil, true); err != nil {
+		if err := j.take(u, n, c, canonical(&c), true); err != nil {
 			return u, err
 		}
 	}
 }
 
-// readAll judges changes that came as one JSON document.
-func (j *judging) readAll(u *upload, changes []Change, name func(string) ([]byte, error)) error {
-	if err := u.enc.Encode(u.set); err != nil {
+// canonical says why what an author signed would not be found by its name.
+func canonical(c *journal.Change) error {
+	l, err := c.Listing()
+	if err != nil {
 		return err
 	}
+	if text := blocklist.NameText(l.Name); text != c.Name {
+		return &journal.Field{Name: "name", Why: "not as it must be signed: " + text}
+	}
+	return nil
+}
+
+// readAll judges changes that came as one JSON document.
+func (j *judging) readAll(u *upload, changes []Change, name func(string) ([]byte, error)) error {
 	for i := range changes {
 		c, bad := changes[i].signed(name)
 		if c.Name == "" {

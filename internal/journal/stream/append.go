@@ -40,22 +40,24 @@ func (s *Stream) Beat(ctx context.Context, data []byte) error {
 	return nil
 }
 
-// Audit writes an audit record, which is kept for ever.
-func (s *Stream) Audit(ctx context.Context, data []byte) error {
-	_, err := s.publish(ctx, &nats.Msg{Subject: auditSubject, Data: data}, jetstream.WithExpectStream(auditStream))
+// Audit writes an audit record after the one of sequence after, 0 for the first, and returns its sequence. It is kept for ever. Errors are
+// as Append's.
+func (s *Stream) Audit(ctx context.Context, after uint64, data []byte) (sequence uint64, err error) {
+	sequence, err = s.publish(ctx, &nats.Msg{Subject: auditSubject, Data: data},
+		jetstream.WithExpectStream(auditStream), jetstream.WithExpectLastSequence(after))
 	if err != nil {
-		return fmt.Errorf("audit: %w", err)
+		return 0, fmt.Errorf("audit after %d: %w", after, err)
 	}
-	return nil
+	return sequence, nil
 }
 
-// LastAudit is the newest audit record, or ErrNone.
-func (s *Stream) LastAudit(ctx context.Context) ([]byte, error) {
+// LastAudit is the newest audit record, or ErrNone. Its sequence is what Audit needs.
+func (s *Stream) LastAudit(ctx context.Context) (Record, error) {
 	m, err := s.get(ctx, auditStream, query{Last: auditSubject})
 	if err != nil {
-		return nil, fmt.Errorf("last audit record: %w", err)
+		return Record{}, fmt.Errorf("last audit record: %w", err)
 	}
-	return m.data, nil
+	return Record{Sequence: m.sequence, Data: m.data}, nil
 }
 
 // Audits hands the audit records from a sequence on to each, in order, and returns after the last.

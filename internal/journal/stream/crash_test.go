@@ -263,7 +263,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("append to a full disk: %v", err)
 	}
 	t.Log(err)
-	if err := s.Audit(ctx, nil); !errors.Is(err, ErrFull) {
+	if _, err := s.Audit(ctx, 0, nil); !errors.Is(err, ErrFull) {
 		t.Errorf("audit: %v", err)
 	}
 	if _, err := s.Bucket(Holds).Put(ctx, "key", nil); !errors.Is(err, ErrFull) {

@@ -177,8 +177,8 @@ func TestFollowLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 3 {
-		if err := s.Audit(ctx, nil); err != nil {
+	for i := range uint64(3) {
+		if _, err := s.Audit(ctx, i, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

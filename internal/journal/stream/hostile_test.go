@@ -237,7 +237,7 @@ func TestHostileRead(t *testing.T) {
 		sub.Unsubscribe()
 	}
 	appendOK(t, s, 0, "change", payload(1))
-	if err := s.Audit(ctx, []byte("secret")); err != nil {
+	if _, err := s.Audit(ctx, 0, []byte("secret")); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{Tokens, Holds, Receipts} {

@@ -277,9 +277,15 @@ func TestAudit(t *testing.T) {
 	c := testConfig(t)
 	s := open(t, c)
 	for i := range uint64(300) {
-		if err := s.Audit(t.Context(), payload(i+1)); err != nil {
-			t.Fatal(err)
+		if sequence, err := s.Audit(t.Context(), i, payload(i+1)); err != nil || sequence != i+1 {
+			t.Fatal(sequence, err)
 		}
+	}
+	if _, err := s.Audit(t.Context(), 299, payload(1)); !errors.Is(err, ErrBehind) {
+		t.Errorf("after the last but one: %v", err)
+	}
+	if last, err := s.LastAudit(t.Context()); err != nil || last.Sequence != 300 || !bytes.Equal(last.Data, payload(300)) {
+		t.Errorf("the last is %d: %v", last.Sequence, err)
 	}
 	s.Close()
 	s = open(t, c)

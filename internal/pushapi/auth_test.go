@@ -1,0 +1,267 @@
+package pushapi_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"rempart/internal/journal"
+	"rempart/internal/pushapi"
+)
+
+// calls are one of each operation that asks for a role, and who may.
+var calls = []struct {
+	method, path, body string
+	may                []string
+}{
+	{"POST", "/v1/changesets", `{"changes":[{"name":"role.example"}]}`, []string{"ada", "bob", "sam"}},
+	{"GET", "/v1/changesets", "", []string{"ada", "bob", "eve", "sam", "joe"}},
+	{"GET", "/v1/changesets/none", "", []string{"ada", "bob", "eve", "sam", "joe"}},
+	{"GET", "/v1/changesets/none/content", "", []string{"ada", "bob", "eve", "sam", "joe"}},
+	{"POST", "/v1/changesets/none/approve", "", []string{"eve", "sam"}},
+	{"POST", "/v1/changesets/none/reject", "", []string{"eve", "sam"}},
+	{"POST", "/v1/changesets/none/undo", "", []string{"ada", "bob", "eve", "sam"}},
+	{"POST", "/v1/changesets/none/advance", "", []string{"ada", "bob", "eve", "sam"}},
+	{"POST", "/v1/suspend", `{"reason":"test"}`, []string{"ada", "bob", "eve", "sam"}},
+	{"POST", "/v1/resume", `{"reason":"test"}`, []string{"ada", "bob", "eve", "sam"}},
+	{"GET", "/v1/names/bad.example", "", []string{"ada", "bob", "eve", "sam", "joe"}},
+	{"GET", "/v1/names/bad.example/log", "", []string{"ada", "bob", "eve", "sam", "joe"}},
+	{"GET", "/v1/versions/1", "", []string{"ada", "bob", "eve", "sam", "joe"}},
+	{"GET", "/v1/nodes", "", []string{"ada", "bob", "eve", "sam", "joe"}},
+	{"GET", "/v1/tokens", "", []string{"eve", "sam", "joe"}},
+	{"GET", "/v1/audit", "", []string{"joe"}},
+}
+
+// TestRoles has everybody ask for everything.
+func TestRoles(t *testing.T) {
+	f := start(t, setting{})
+	for _, c := range calls {
+		for _, who := range []string{"ada", "bob", "eve", "sam", "joe", "node"} {
+			a := f.call(t, who, c.method, c.path, pushapi.TypeJSON, strings.NewReader(c.body))
+			may := slices.Contains(c.may, who)
+			if refused := a.status == http.StatusForbidden || a.status == http.StatusUnauthorized; refused == may {
+				t.Errorf("%s %s by %s: %s", c.method, c.path, who, a)
+			}
+		}
+		f.secret["unknown"] = "rempart_unknown"
+		for _, who := range []string{"", "unknown"} {
+			a := f.call(t, who, c.method, c.path, pushapi.TypeJSON, strings.NewReader(c.body))
+			if a.status != http.StatusTooManyRequests {
+				refused(t, a, http.StatusUnauthorized, "")
+				if a.header.Get("WWW-Authenticate") == "" {
+					t.Error("401 does not say how")
+				}
+			}
+		}
+	}
+}
+
+// TestTokens has tokens that are no more, and orders that nobody may give.
+func TestTokens(t *testing.T) {
+	f := start(t, setting{})
+	f.token(t, pushapi.Order{Name: "short", Roles: []pushapi.Role{pushapi.Publisher}, Expires: time.Now().Unix() + 2})
+	f.token(t, pushapi.Order{Name: "gone", Roles: []pushapi.Role{pushapi.Publisher}})
+	for _, who := range []string{"short", "gone"} {
+		if a := f.push(t, who, set("", who+".example")); a.status != http.StatusCreated {
+			t.Errorf("%s: %s", who, a)
+		}
+	}
+	if a := f.order(t, pushapi.Order{Do: "revoke", Name: "gone"}, f.root); a.status != http.StatusOK {
+		t.Error(a)
+	}
+	if a := f.order(t, pushapi.Order{Do: "revoke", Name: "gone"}, f.root); a.status != http.StatusOK {
+		t.Errorf("revoked again: %s", a)
+	}
+	time.Sleep(2100 * time.Millisecond)
+	before := f.journ.State().Version
+	for _, who := range []string{"short", "gone"} {
+		refused(t, f.push(t, who, set("", who+"2.example")), http.StatusUnauthorized, "")
+	}
+	roles := []pushapi.Role{pushapi.Publisher}
+	for what, by := range map[string]*journal.SecretKey{"control's key": f.control, "an author's": f.author, "a stranger's": f.stranger} {
+		if p := refused(t, f.order(t, pushapi.Order{Name: "mallory", Roles: roles}, by), http.StatusForbidden, "body"); !strings.Contains(p.Detail, "root") {
+			t.Errorf("%s: %s", what, p.Detail)
+		}
+	}
+	refused(t, f.order(t, pushapi.Order{Name: "late", Roles: roles, Time: time.Now().Add(-10 * time.Minute).Unix()}, f.root), http.StatusForbidden, "body")
+	refused(t, f.order(t, pushapi.Order{Name: "early", Roles: roles, Time: time.Now().Add(10 * time.Minute).Unix()}, f.root), http.StatusForbidden, "body")
+	refused(t, f.order(t, pushapi.Order{Name: "ada", Roles: roles}, f.root), http.StatusConflict, "body.name")
+	refused(t, f.order(t, pushapi.Order{Name: "Ada Lovelace", Roles: roles}, f.root), http.StatusUnprocessableEntity, "body.name")
+	refused(t, f.order(t, pushapi.Order{Name: "x", Roles: []pushapi.Role{"god"}}, f.root), http.StatusUnprocessableEntity, "body.roles")
+	refused(t, f.order(t, pushapi.Order{Name: "x", Roles: roles, Expires: 1}, f.root), http.StatusUnprocessableEntity, "body.expires")
+	refused(t, f.order(t, pushapi.Order{Name: "x", Roles: roles, Certificate: "no"}, f.root), http.StatusUnprocessableEntity, "body.certificate")
+	refused(t, f.order(t, pushapi.Order{Do: "explode", Name: "x"}, f.root), http.StatusUnprocessableEntity, "body.do")
+	refused(t, f.order(t, pushapi.Order{Do: "revoke", Name: "nobody"}, f.root), http.StatusNotFound, "body.name")
+	refused(t, f.call(t, "", "POST", "/v1/tokens", pushapi.TypeOrder, strings.NewReader("rempart/1 order\n\n{}")), http.StatusForbidden, "body")
+	refused(t, f.call(t, "", "POST", "/v1/tokens", pushapi.TypeOrder, bytes.NewReader(make([]byte, 100<<10))), http.StatusRequestEntityTooLarge, "body")
+
+	payload, err := json.Marshal(pushapi.Order{Do: "create", Name: "twice", Roles: roles, Time: time.Now().Unix()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := journal.Seal(journal.KindOrder, payload, f.root)
+	if a := f.call(t, "", "POST", "/v1/tokens", pushapi.TypeOrder, bytes.NewReader(sealed)); a.status != http.StatusOK {
+		t.Fatal(a)
+	}
+	refused(t, f.call(t, "", "POST", "/v1/tokens", pushapi.TypeOrder, bytes.NewReader(sealed)), http.StatusConflict, "body.name")
+	if v := f.journ.State().Version; v != before {
+		t.Errorf("version %d after %d: somebody pushed", v, before)
+	}
+	list := f.get(t, "joe", "/v1/tokens")
+	if n := len(into[struct{ Tokens []pushapi.TokenInfo }](t, list, http.StatusOK).Tokens); n != 9 {
+		t.Errorf("%d tokens", n)
+	}
+	for _, secret := range f.secret {
+		if strings.Contains(string(list.body), secret) || strings.Contains(f.logged.String(), secret) {
+			t.Error("a secret is told")
+		}
+	}
+}
+
+// authority makes certificates.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t testing.TB, by *authority, name string) (*authority, tls.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: by == nil, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	parent := &authority{template, key}
+	if by != nil {
+		parent = by
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent.cert, &key.PublicKey, parent.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{cert, key}, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// TestCertificate has client certificates as tokens: registered, another of the same authority, one of nobody's.
+func TestCertificate(t *testing.T) {
+	f := start(t, setting{})
+	ca, _ := newAuthority(t, nil, "the authority")
+	_, good := newAuthority(t, ca, "zoe")
+	_, other := newAuthority(t, ca, "zoe")
+	order := pushapi.Order{
+		Name: "zoe", Roles: []pushapi.Role{pushapi.Publisher}, Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: good.Certificate[0]})),
+	}
+	if i := into[pushapi.TokenInfo](t, f.order(t, order, f.root), http.StatusOK); i.Secret != "" {
+		t.Error("a certificate has a secret")
+	}
+	order.Name = "zoe2"
+	refused(t, f.order(t, order, f.root), http.StatusConflict, "body.certificate")
+	srv := httptest.NewUnstartedServer(f.api.Handler())
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	srv.TLS = &tls.Config{ClientCAs: pool, ClientAuth: tls.VerifyClientCertIfGiven}
+	srv.StartTLS()
+	defer srv.Close()
+	push := func(certs ...tls.Certificate) int {
+		t.Helper()
+		transport := srv.Client().Transport.(*http.Transport).Clone()
+		transport.TLSClientConfig.Certificates = certs
+		defer transport.CloseIdleConnections()
+		res, err := (&http.Client{Transport: transport}).Post(srv.URL+"/v1/changesets", pushapi.TypeJSON, strings.NewReader(`{"changes":[{"name":"tls.example"}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		return res.StatusCode
+	}
+	if got := push(good); got != http.StatusCreated {
+		t.Errorf("registered: %d", got)
+	}
+	if got := push(other); got != http.StatusUnauthorized {
+		t.Errorf("not registered: %d", got)
+	}
+	if got := push(); got != http.StatusUnauthorized {
+		t.Errorf("none: %d", got)
+	}
+	f.order(t, pushapi.Order{Do: "revoke", Name: "zoe"}, f.root)
+	if got := push(good); got != http.StatusUnauthorized {
+		t.Errorf("revoked: %d", got)
+	}
+}
+
+// TestRates has callers be too many: those with a token are limited each, and nobody known does not stand in their way.
+func TestRates(t *testing.T) {
+	f := start(t, setting{config: func(c *pushapi.Config) { c.Rate, c.Burst = 1, 5 }})
+	count := func(who string, n int) (limited int) {
+		for range n {
+			if a := f.get(t, who, "/v1/nodes"); a.status == http.StatusTooManyRequests {
+				if limited++; a.header.Get("Retry-After") == "" {
+					t.Error("429 does not say when")
+				}
+			}
+		}
+		return limited
+	}
+	if n := count("ada", 20); n < 10 {
+		t.Errorf("%d of 20 calls of one token were too many", n)
+	}
+	if n := count("bob", 3); n != 0 {
+		t.Errorf("another's were too many: %d", n)
+	}
+	if n := count("", 200); n < 100 {
+		t.Errorf("%d of 200 calls of strangers were too many", n)
+	}
+	if n := count("eve", 3); n != 0 {
+		t.Errorf("strangers stand in the way: %d", n)
+	}
+	if a := f.order(t, pushapi.Order{Name: "late", Roles: []pushapi.Role{pushapi.Node}}, f.root); a.status != http.StatusOK {
+		t.Errorf("strangers stand in the way of a root: %s", a)
+	}
+	for range 500 { // many nodes share one
+		if name, ok := f.api.Allowed(t.Context(), f.secret["node"], nil, pushapi.Node); !ok || name != "node" {
+			t.Fatal("a node is not let in")
+		}
+	}
+	if _, ok := f.api.Allowed(t.Context(), f.secret["ada"], nil, pushapi.Node); ok {
+		t.Error("a publisher is let in as a node")
+	}
+}
+
+// TestGuarded has a door beside the API.
+func TestGuarded(t *testing.T) {
+	f := start(t, setting{})
+	srv := httptest.NewServer(f.api.Guarded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write([]byte(pushapi.Caller(r))) }), pushapi.Node))
+	defer srv.Close()
+	for who, want := range map[string]int{"node": 200, "ada": 403, "": 401} {
+		r, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL+"/v1/journal/x", nil)
+		r.Header.Set("Authorization", "bearer "+f.secret[who])
+		res, err := srv.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("%q: %d, want %d", who, res.StatusCode, want)
+		}
+	}
+}

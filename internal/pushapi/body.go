@@ -1,0 +1,154 @@
+package pushapi
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"rempart/internal/journal"
+)
+
+const (
+	maxJSON    = 4 << 20
+	maxBulk    = 1 << 30
+	stall      = 30 * time.Second // without an octet of a body, or of an answer
+	uploadTime = 30 * time.Minute // for all of a body
+)
+
+var (
+	errTooLong = errors.New("the upload is too long")
+	errStalled = errors.New("the upload did not go on")
+)
+
+// raw is a request whose body the handler reads itself.
+type raw struct{ body io.Reader }
+
+func (r *raw) Resolve(ctx huma.Context) []error {
+	r.body = &patient{ctx, ctx.BodyReader(), time.Now().Add(uploadTime)}
+	return nil
+}
+
+// settled is a request whose body was read by the library: its deadline must not end what follows.
+type settled struct{}
+
+func (settled) Resolve(ctx huma.Context) []error {
+	_ = ctx.SetReadDeadline(time.Time{}) // where it cannot be set, none was
+	return nil
+}
+
+// patient reads a body as long as it goes on coming.
+type patient struct {
+	ctx   huma.Context
+	r     io.Reader
+	until time.Time
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	deadline := time.Now().Add(stall)
+	if deadline.After(p.until) {
+		deadline = p.until
+	}
+	_ = p.ctx.SetReadDeadline(deadline)
+	n, err := p.r.Read(b)
+	var late net.Error
+	switch {
+	case err == io.EOF: // the server reads on, to notice who goes away
+		_ = p.ctx.SetReadDeadline(time.Time{})
+	case errors.As(err, &late) && late.Timeout():
+		err = errStalled
+	case err != nil: // the library's error may hold addresses
+		err = errors.New("the upload was cut off")
+	}
+	return n, err
+}
+
+// limited fails where a body is longer than left, rather than ending it.
+type limited struct {
+	r    io.Reader
+	left int64
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p[:min(int64(len(p)), l.left+1)])
+	if l.left -= int64(n); l.left < 0 {
+		return 0, errTooLong
+	}
+	return n, err
+}
+
+// ending knows the last octet that was read.
+type ending struct {
+	r    io.Reader
+	last byte
+}
+
+func (e *ending) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	if n > 0 {
+		e.last = p[n-1]
+	}
+	return n, err
+}
+
+// rows bounds how much a CSV reader takes in for one row: a quote that is never closed would take in all that follows.
+type rows struct {
+	r    io.Reader
+	read int64 // so far
+	end  int64 // it may not read beyond
+}
+
+// ahead is more than a CSV reader reads ahead of its row.
+const ahead = 8 << 10
+
+// begin allows for a row that begins at an offset.
+func (b *rows) begin(offset int64) { b.end = offset + journal.MaxLine + ahead }
+
+func (b *rows) Read(p []byte) (int, error) {
+	if b.read >= b.end {
+		return 0, fmt.Errorf("a row of more than %d octets, or a quote that is not closed", journal.MaxLine)
+	}
+	n, err := b.r.Read(p[:min(int64(len(p)), b.end-b.read)])
+	b.read += int64(n)
+	return n, err
+}
+
+// quiet is an answer on its way. It waits for nobody for long, and says of errors nothing: they hold addresses.
+type quiet struct {
+	http.ResponseWriter
+	failed bool
+}
+
+// Unwrap is for http.ResponseController.
+func (q *quiet) Unwrap() http.ResponseWriter { return q.ResponseWriter }
+
+// Write writes a piece at a time, each in time. Whoever went away is told nothing: the request's context ends.
+func (q *quiet) Write(p []byte) (int, error) {
+	c := http.NewResponseController(q.ResponseWriter)
+	for rest := p; len(rest) > 0 && !q.failed; {
+		_ = c.SetWriteDeadline(time.Now().Add(stall))
+		n, err := q.ResponseWriter.Write(rest[:min(len(rest), 64<<10)])
+		q.failed, rest = err != nil, rest[n:]
+	}
+	return len(p), nil
+}
+
+// quietly serves with h. A body that does not come holds nothing up.
+func quietly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body != nil && r.Body != http.NoBody {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(stall))
+		}
+		h.ServeHTTP(&quiet{ResponseWriter: w}, r)
+	})
+}
+
+// trimmed is a line without white space at its ends and without a byte order mark.
+func trimmed(line []byte) []byte {
+	return bytes.TrimSpace(bytes.TrimPrefix(line, []byte("\ufeff")))
+}

@@ -1,0 +1,100 @@
+package pushapi_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+
+	"rempart/blocklist"
+	"rempart/blocklist/feed"
+	"rempart/internal/journal"
+	"rempart/internal/pushapi"
+)
+
+// sound checks that what a reader took edges would take.
+func sound(t *testing.T, c journal.Change) {
+	t.Helper()
+	line, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(line) > journal.MaxLine {
+		return // refused before it is written
+	}
+	if _, err := journal.ParseChange(line); err != nil {
+		t.Errorf("%s: %v", line, err)
+	}
+	if wire, err := feed.Name(c.Name); err != nil || blocklist.NameText(wire) != c.Name {
+		t.Errorf("%q is not canonical: %v", c.Name, err)
+	}
+}
+
+func FuzzParseLine(f *testing.F) {
+	for _, s := range []string{
+		`{"name":"a.example"}`, `{"name":"b\u00fccher.example","do":"allow","expiry":"2099-01-01T00:00:00Z"}`, `{"name":"x.example","countries":["FR"]}`, `{}`, `{"name":"a.example"} {}`, `[`,
+		`{"name":"*.example.com","scope":"below","reason":"\u0000"}`, `{"name":"a.example","start":"0000-01-01T00:00:00Z"}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if c, err := pushapi.ParseLine(text, feed.Name); err == nil {
+			sound(t, c)
+		}
+	})
+}
+
+func FuzzReadCSV(f *testing.F) {
+	f.Add([]byte("name,do,expiry,countries\na.example,block,2099-01-01T00:00:00Z,FR DE\n,,,\n"))
+	f.Add([]byte("\ufeffname\n\"a.example\"\n"))
+	f.Add([]byte("name,reason\na.example,\"x\ny\"\n\"\n"))
+	f.Add([]byte("name\n\n\nx"))
+	f.Fuzz(func(t *testing.T, table []byte) {
+		last := 0
+		_ = pushapi.ReadCSV(bytes.NewReader(table), feed.Name, func(line int, c journal.Change, bad error) error {
+			if line <= last {
+				t.Errorf("line %d after %d", line, last)
+			}
+			if last = line; bad == nil {
+				sound(t, c)
+			}
+			return nil
+		})
+	})
+}
+
+func FuzzReadSigned(f *testing.F) {
+	key, err := journal.NewKey("author")
+	if err != nil {
+		f.Fatal(err)
+	}
+	guards, err := shipped()
+	if err != nil {
+		f.Fatal(err)
+	}
+	var empty bytes.Buffer
+	if err := blocklist.Compile(&empty, blocklist.Info{Version: 1}); err != nil {
+		f.Fatal(err)
+	}
+	snapshot, err := blocklist.Open(empty.Bytes())
+	if err != nil {
+		f.Fatal(err)
+	}
+	view := blocklist.NewView(snapshot, nil)
+	good := signed(f, &journal.Set{ID: "x"}, []journal.Change{{Do: journal.Block, Name: "a.example"}, {Do: journal.Withdraw, Name: "co.uk"}}, key)
+	f.Add(good)
+	f.Add(good[:len(good)-1])
+	f.Add([]byte("rempart/1 changes\n\n"))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, body []byte) {
+		accepted, refused, payload, err := pushapi.ReadSigned(bytes.NewReader(body), dir, guards, view)
+		if err != nil {
+			return
+		}
+		if !bytes.HasSuffix(body, payload) {
+			t.Error("what is kept is not what was signed")
+		}
+		if _, changes, err := journal.Decode(payload); err != nil || len(changes) != accepted+refused {
+			t.Errorf("%d changes, %d accepted, %d refused: %v", len(changes), accepted, refused, err)
+		}
+	})
+}

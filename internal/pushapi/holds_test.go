@@ -1,0 +1,230 @@
+package pushapi_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+	"rempart/internal/journal/stream"
+	"rempart/internal/pushapi"
+)
+
+const popular = "wikipedia.org" // held by the guards, not refused
+
+// held pushes something that is held.
+func (f *fixture) held(t testing.TB, who, id string) pushapi.Receipt {
+	t.Helper()
+	r := into[pushapi.Receipt](t, f.push(t, who, set(id, popular, id+".example")), http.StatusAccepted)
+	if r.State != pushapi.Held || r.Holds == 0 || len(r.Held) == 0 || r.Held[0].Guard != "popular" {
+		t.Fatalf("%+v", r)
+	}
+	f.wants(t, popular, blocklist.Pass)
+	f.wants(t, id+".example", blocklist.Pass)
+	return r
+}
+
+// approval is an approver's signature as a call's body.
+func approval(t testing.TB, content []byte, by *journal.SecretKey) *bytes.Reader {
+	t.Helper()
+	digest, err := pushapi.Digest(bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := by.Sign(journal.KindChanges, digest)
+	body, err := json.Marshal(map[string]string{"key": s.Key, "signature": base64.StdEncoding.EncodeToString(s.Bytes)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.NewReader(body)
+}
+
+// TestTwoPersons has what is held approved by whom it may be, and by whom not.
+func TestTwoPersons(t *testing.T) {
+	f := start(t, setting{})
+	f.token(t, pushapi.Order{Name: "sam-phone", Owner: "sam", Roles: []pushapi.Role{pushapi.Approver}})
+	before := f.journ.State().Version
+	f.held(t, "sam", "one")
+	refused(t, f.post(t, "sam", "/v1/changesets/one/approve"), http.StatusForbidden, "")
+	refused(t, f.post(t, "sam-phone", "/v1/changesets/one/approve"), http.StatusForbidden, "")
+	refused(t, f.post(t, "ada", "/v1/changesets/one/approve"), http.StatusForbidden, "")
+	refused(t, f.post(t, "eve", "/v1/changesets/none/approve"), http.StatusNotFound, "path.id")
+	if again := into[pushapi.Receipt](t, f.push(t, "sam", set("one", popular, "one.example")), http.StatusOK); again.State != pushapi.Held {
+		t.Errorf("%+v", again)
+	}
+	if v := f.journ.State().Version; v != before {
+		t.Fatalf("version %d after %d", v, before)
+	}
+	list := into[struct{ ChangeSets []pushapi.Receipt }](t, f.get(t, "eve", "/v1/changesets?state=held"), http.StatusOK)
+	if len(list.ChangeSets) != 1 || list.ChangeSets[0].ID != "one" {
+		t.Errorf("%+v", list)
+	}
+	content := f.get(t, "eve", "/v1/changesets/one/content")
+	if content.status != http.StatusOK || bytes.Count(content.body, []byte("\n")) != 3 {
+		t.Error(content)
+	}
+	refused(t, f.call(t, "eve", "POST", "/v1/changesets/one/approve", pushapi.TypeJSON, approval(t, content.body, f.desk)), http.StatusForbidden, "body.key")
+	refused(t, f.call(t, "eve", "POST", "/v1/changesets/one/approve", pushapi.TypeJSON, approval(t, content.body, f.stranger)), http.StatusUnprocessableEntity, "body.signature")
+	refused(t, f.call(t, "eve", "POST", "/v1/changesets/one/approve", pushapi.TypeJSON, approval(t, content.body[1:], f.approver)), http.StatusUnprocessableEntity, "body.signature")
+	refused(t, f.call(t, "eve", "POST", "/v1/changesets/one/approve", pushapi.TypeJSON, strings.NewReader(`{"key":"k","signature":"?"}`)), http.StatusUnprocessableEntity, "body.signature")
+	r := into[pushapi.Receipt](t, f.post(t, "eve", "/v1/changesets/one/approve"), http.StatusCreated)
+	if r.State != pushapi.Published || r.Version != before+1 || len(r.Approved) != 1 || r.Approved[0] != "eve" || r.By != "sam" {
+		t.Errorf("%+v", r)
+	}
+	f.wants(t, popular, blocklist.BlockedBy)
+	f.wants(t, "one.example", blocklist.BlockedBy)
+	refused(t, f.post(t, "eve", "/v1/changesets/one/approve"), http.StatusConflict, "path.id")
+	refused(t, f.post(t, "eve", "/v1/changesets/one/reject"), http.StatusConflict, "path.id")
+
+	// What an author signed with a key, approved with the same key.
+	body := signed(t, &journal.Set{ID: "own"}, []journal.Change{{Do: journal.Block, Name: "youtube.com"}}, f.author)
+	if a := f.call(t, "ada", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body)); a.status != http.StatusAccepted {
+		t.Fatal(a)
+	}
+	content = f.get(t, "eve", "/v1/changesets/own/content")
+	refused(t, f.call(t, "eve", "POST", "/v1/changesets/own/approve", pushapi.TypeJSON, approval(t, content.body, f.author)), http.StatusForbidden, "body.key")
+	if a := f.call(t, "eve", "POST", "/v1/changesets/own/approve", pushapi.TypeJSON, approval(t, content.body, f.approver)); a.status != http.StatusCreated {
+		t.Error(a)
+	}
+}
+
+// TestTwoApprovals has two approve at once, and others reject: one of them is heard.
+func TestTwoApprovals(t *testing.T) {
+	f := start(t, setting{})
+	for i := range 5 {
+		id := fmt.Sprint("race", i)
+		if a := f.push(t, "ada", set(id, fmt.Sprintf("race%d.wikipedia.org", i), popular)); a.status != http.StatusAccepted {
+			t.Fatal(a)
+		}
+		before := f.journ.State().Version
+		answers := make([]*answer, 6)
+		var g sync.WaitGroup
+		for j := range answers {
+			g.Go(func() {
+				answers[j] = f.post(t, []string{"eve", "sam"}[j%2], "/v1/changesets/"+id+[]string{"/approve", "/approve", "/reject"}[j%3])
+			})
+		}
+		g.Wait()
+		heard := 0
+		for _, a := range answers {
+			if a.status < 300 {
+				heard++
+			} else if a.status != http.StatusConflict {
+				t.Error(a)
+			}
+		}
+		r := into[pushapi.Receipt](t, f.get(t, "joe", "/v1/changesets/"+id), http.StatusOK)
+		if v := f.journ.State().Version; heard != 1 || v-before != map[pushapi.State]uint64{pushapi.Published: 1}[r.State] {
+			t.Errorf("%d heard, %s, version %d after %d", heard, r.State, v, before)
+		}
+	}
+}
+
+// TestReject has what is held rejected, and forgotten.
+func TestReject(t *testing.T) {
+	f := start(t, setting{})
+	f.held(t, "ada", "no")
+	r := into[pushapi.Receipt](t, f.post(t, "eve", "/v1/changesets/no/reject"), http.StatusOK)
+	if r.State != pushapi.Rejected || !strings.Contains(r.Note, "eve") {
+		t.Errorf("%+v", r)
+	}
+	refused(t, f.post(t, "eve", "/v1/changesets/no/approve"), http.StatusConflict, "path.id")
+	refused(t, f.get(t, "eve", "/v1/changesets/no/content"), http.StatusNotFound, "path.id")
+	if again := into[pushapi.Receipt](t, f.push(t, "ada", set("no", popular, "no.example")), http.StatusOK); again.State != pushapi.Rejected {
+		t.Errorf("%+v", again)
+	}
+	objects, err := f.stream.Objects(t.Context())
+	for _, o := range objects {
+		if strings.HasSuffix(o.Name, journal.SetSuffix) {
+			t.Errorf("%s stays", o.Name)
+		}
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	f.wants(t, popular, blocklist.Pass)
+	refused(t, f.post(t, "ada", "/v1/changesets/no/undo"), http.StatusConflict, "path.id")
+
+	// One that nobody looks at.
+	s := set("forgotten", popular)
+	soon := time.Now().Add(2 * time.Second)
+	s.Expires = &soon
+	if a := f.push(t, "ada", s); a.status != http.StatusAccepted {
+		t.Fatal(a)
+	}
+	waitFor(t, "its end", func() bool {
+		return into[pushapi.Receipt](t, f.get(t, "joe", "/v1/changesets/forgotten"), http.StatusOK).State == pushapi.Rejected
+	})
+}
+
+// TestApprovalCrash has control end while it publishes what was approved.
+func TestApprovalCrash(t *testing.T) {
+	f := start(t, setting{})
+	f.held(t, "ada", "crash")
+	data, _, err := f.stream.Bucket(stream.Receipts).Get(t.Context(), "crash")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data = bytes.Replace(data, []byte(`"state":"held"`), []byte(`"state":"pending"`), 1)
+	if _, err := f.stream.Bucket(stream.Receipts).Put(t.Context(), "crash", data); err != nil {
+		t.Fatal(err)
+	}
+	if a := f.post(t, "eve", "/v1/changesets/crash/approve"); a.status != http.StatusCreated {
+		t.Error(a)
+	}
+	f.wants(t, popular, blocklist.BlockedBy)
+}
+
+// TestThreshold has a ring that asks for two keys under more than two changes.
+func TestThreshold(t *testing.T) {
+	f := start(t, setting{ring: func(r *journal.Ring) { r.Threshold = journal.Threshold{Changes: 2, Keys: 2} }})
+	if a := f.push(t, "ada", set("few", "a.example", "b.example")); a.status != http.StatusCreated {
+		t.Error(a)
+	}
+	many := set("many", "c.example", "d.example", "e.example")
+	r := into[pushapi.Receipt](t, f.push(t, "ada", many), http.StatusAccepted)
+	if r.Held[0].Guard != "threshold" {
+		t.Errorf("%+v", r)
+	}
+	refused(t, f.post(t, "eve", "/v1/changesets/many/approve"), http.StatusUnprocessableEntity, "body")
+	f.wants(t, "c.example", blocklist.Pass)
+	content := f.get(t, "eve", "/v1/changesets/many/content")
+	if a := f.call(t, "eve", "POST", "/v1/changesets/many/approve", pushapi.TypeJSON, approval(t, content.body, f.approver)); a.status != http.StatusCreated {
+		t.Error(a)
+	}
+	f.wants(t, "c.example", blocklist.BlockedBy)
+
+	three := []journal.Change{{Do: journal.Block, Name: "f.example"}, {Do: journal.Block, Name: "g.example"}, {Do: journal.Block, Name: "h.example"}}
+	push := func(body []byte) *answer {
+		return f.call(t, "ada", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body))
+	}
+	if a := push(signed(t, &journal.Set{ID: "alone"}, three, f.author)); a.status != http.StatusAccepted {
+		t.Error(a)
+	}
+	if a := push(signed(t, &journal.Set{ID: "stranger"}, three, f.author, f.stranger)); a.status != http.StatusAccepted {
+		t.Error(a)
+	}
+	f.wants(t, "f.example", blocklist.Pass)
+	if a := push(signed(t, &journal.Set{ID: "both"}, three, f.author, f.second)); a.status != http.StatusCreated {
+		t.Error(a)
+	}
+	f.wants(t, "f.example", blocklist.BlockedBy)
+	// What undoes it is as large.
+	u := into[pushapi.UndoResult](t, f.post(t, "ada", "/v1/changesets/both/undo"), http.StatusAccepted)
+	f.wants(t, "f.example", blocklist.BlockedBy)
+	content = f.get(t, "eve", "/v1/changesets/"+u.ID+"/content")
+	if a := f.call(t, "eve", "POST", "/v1/changesets/"+u.ID+"/approve", pushapi.TypeJSON, approval(t, content.body, f.approver)); a.status != http.StatusCreated {
+		t.Error(a)
+	}
+	f.wants(t, "f.example", blocklist.Pass)
+	if r := into[pushapi.Receipt](t, f.get(t, "joe", "/v1/changesets/both"), http.StatusOK); r.State != pushapi.Undone || r.UndoneBy != u.ID {
+		t.Errorf("%+v", r)
+	}
+}

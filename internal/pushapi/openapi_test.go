@@ -1,0 +1,97 @@
+package pushapi_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write golden files anew")
+
+// TestDocument keeps the API's document what it was, and complete.
+func TestDocument(t *testing.T) {
+	f := start(t, setting{idle: true})
+	a := f.get(t, "", "/openapi.json")
+	if a.status != http.StatusOK {
+		t.Fatal(a)
+	}
+	var indented bytes.Buffer
+	if err := json.Indent(&indented, a.body, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	golden := filepath.Join("testdata", "openapi.json")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(golden, indented.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), indented.String()); diff != "" {
+		t.Errorf("the document is another one (go test -update writes it anew):\n%s", diff)
+	}
+	var doc struct {
+		OpenAPI string
+		Paths   map[string]map[string]struct {
+			OperationID, Summary, Description string
+			Security                          []map[string][]string
+			Responses                         map[string]struct{ Content map[string]any }
+			RequestBody                       struct{ Content map[string]any }
+		}
+		Components struct{ SecuritySchemes map[string]any }
+	}
+	if err := json.Unmarshal(a.body, &doc); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(doc.OpenAPI, "3.1.") || len(doc.Components.SecuritySchemes) != 2 {
+		t.Errorf("OpenAPI %s, %d ways to say who", doc.OpenAPI, len(doc.Components.SecuritySchemes))
+	}
+	operations := 0
+	for path, methods := range doc.Paths {
+		for method, op := range methods {
+			operations++
+			open := path == "/v1/tokens" && method == "post"
+			wants := []string{"429", "503"}
+			if !open {
+				wants = append(wants, "401", "403")
+			}
+			for _, status := range wants {
+				if op.Responses[status].Content["application/problem+json"] == nil {
+					t.Errorf("%s %s does not say %s", method, path, status)
+				}
+			}
+			if op.Summary == "" || !strings.Contains(op.Description, "Role: ") && !open || len(op.Security) != 2 && !open {
+				t.Errorf("%s %s does not say who may", method, path)
+			}
+		}
+	}
+	if operations != 17 {
+		t.Errorf("%d operations", operations)
+	}
+	if n := len(doc.Paths["/v1/changesets"]["post"].RequestBody.Content); n != 4 {
+		t.Errorf("%d types of change sets", n)
+	}
+	for _, elsewhere := range []string{`"$schema"`, `"externalDocs"`, `"servers"`, `"$ref": "h`} {
+		if strings.Contains(indented.String(), elsewhere) {
+			t.Errorf("something is to be loaded from elsewhere: %s", elsewhere)
+		}
+	}
+	if docs := f.get(t, "", "/docs"); docs.status != http.StatusNotFound {
+		t.Errorf("a page of documents that loads from elsewhere: %d", docs.status)
+	}
+	if yaml := f.get(t, "", "/openapi.yaml"); yaml.status != http.StatusOK {
+		t.Errorf("%s", yaml)
+	}
+}

@@ -1,0 +1,268 @@
+package pushapi_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+	"rempart/internal/journal/stream"
+	"rempart/internal/pushapi"
+)
+
+// TestPush has a name blocked in each form, and undone.
+func TestPush(t *testing.T) {
+	f := start(t, setting{})
+	r := into[pushapi.Receipt](t, f.push(t, "ada", set("one", "login.bank.example")), http.StatusCreated)
+	if r.State != pushapi.Published || r.Version != f.journ.State().Version || r.By != "ada" || r.Accepted != 1 {
+		t.Errorf("%+v", r)
+	}
+	f.wants(t, "www.login.bank.example", blocklist.BlockedBy)
+	if again := into[pushapi.Receipt](t, f.push(t, "ada", set("one", "login.bank.example")), http.StatusOK); again.Version != r.Version {
+		t.Errorf("pushed again: %+v", again)
+	}
+	refused(t, f.push(t, "ada", set("one", "other.example")), http.StatusConflict, "id")
+	lines := `{"name":"a.example"}` + "\n" + `{"name":"bücher.example","do":"block","category":"phishing"}` + "\n"
+	r = into[pushapi.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=two", pushapi.TypeNDJSON, strings.NewReader(lines)), http.StatusCreated)
+	f.wants(t, "xn--bcher-kva.example", blocklist.BlockedBy)
+	table := "name,do,expiry,countries\nc.example,block,2099-01-01T00:00:00Z,\nd.example,,,\n"
+	r = into[pushapi.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=three", pushapi.TypeCSV, strings.NewReader(table)), http.StatusCreated)
+	if r.Accepted != 2 {
+		t.Errorf("%+v", r)
+	}
+	f.wants(t, "c.example", blocklist.BlockedBy)
+	u := into[pushapi.UndoResult](t, f.post(t, "ada", "/v1/changesets/three/undo"), http.StatusCreated)
+	if u.Undoes != "three" || u.Lefts != 0 {
+		t.Errorf("%+v", u)
+	}
+	f.wants(t, "c.example", blocklist.Pass)
+	if r := into[pushapi.Receipt](t, f.get(t, "joe", "/v1/changesets/three"), http.StatusOK); r.State != pushapi.Undone || r.UndoneBy != u.ID {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestSameID has a change set pushed many times at once: it is published once, and everybody gets the same receipt.
+func TestSameID(t *testing.T) {
+	f := start(t, setting{})
+	before := f.journ.State().Version
+	const n = 20
+	answers := make([]*answer, n)
+	var g sync.WaitGroup
+	for i := range n {
+		g.Go(func() { answers[i] = f.push(t, []string{"ada", "bob"}[i%2], set("same", "same.example")) })
+	}
+	g.Wait()
+	created := 0
+	for _, a := range answers {
+		if a.status == http.StatusCreated {
+			created++
+		} else if a.status != http.StatusOK {
+			t.Errorf("%s", a)
+		}
+		var r pushapi.Receipt
+		if err := json.Unmarshal(a.body, &r); err != nil || r.Version != before+1 || r.State != pushapi.Published {
+			t.Errorf("%v %s", err, a)
+		}
+	}
+	if v := f.journ.State().Version; created != 1 || v != before+1 {
+		t.Errorf("%d of %d calls published it, up to version %d after %d", created, n, v, before)
+	}
+	lines := `{"name":"lines.example"}`
+	bulk := func(query string) *answer {
+		return f.call(t, "ada", "POST", "/v1/changesets?id=lines"+query, pushapi.TypeNDJSON, strings.NewReader(lines))
+	}
+	if a := bulk(""); a.status != http.StatusCreated {
+		t.Error(a)
+	}
+	refused(t, bulk("&comment=another"), http.StatusConflict, "id")
+}
+
+// TestCrash has control end between the journal and the receipt, before both, and while it held the set.
+func TestCrash(t *testing.T) {
+	f := start(t, setting{})
+	pending := func(id string, touched time.Time) string {
+		t.Helper()
+		a := f.push(t, "ada", set(id, id+".example"))
+		r := into[pushapi.Receipt](t, a, http.StatusCreated)
+		data, _, err := f.stream.Bucket(stream.Receipts).Get(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var kept map[string]any
+		if err := json.Unmarshal(data, &kept); err != nil {
+			t.Fatal(err)
+		}
+		kept["state"], kept["touched"], kept["instance"] = "pending", touched.Unix(), "another"
+		delete(kept, "version")
+		if data, err = json.Marshal(kept); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.stream.Bucket(stream.Receipts).Put(t.Context(), id, data); err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(r.Version)
+	}
+	version := pending("after", time.Now())
+	before := f.journ.State().Version
+	r := into[pushapi.Receipt](t, f.push(t, "ada", set("after", "after.example")), http.StatusOK)
+	if fmt.Sprint(r.Version) != version || r.State != pushapi.Published || f.journ.State().Version != before {
+		t.Errorf("published already: %+v", r)
+	}
+
+	// One that another control claimed and never published: just now, and long ago.
+	for id, want := range map[string]int{"young": http.StatusServiceUnavailable, "old": http.StatusCreated} {
+		content := contentOf(t, set(id, id+".example"))
+		touched := time.Now()
+		if id == "old" {
+			touched = touched.Add(-time.Hour)
+		}
+		data, err := json.Marshal(map[string]any{"id": id, "state": "pending", "by": "ada", "owner": "ada", "content": content, "touched": touched.Unix(), "instance": "another", "time": touched})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.stream.Bucket(stream.Receipts).Create(t.Context(), id, data); err != nil {
+			t.Fatal(err)
+		}
+		before := f.journ.State().Version
+		a := f.push(t, "ada", set(id, id+".example"))
+		if a.status != want || a.status == http.StatusServiceUnavailable && a.header.Get("Retry-After") == "" {
+			t.Errorf("%s: %s", id, a)
+		}
+		if v := f.journ.State().Version; v-before != map[bool]uint64{true: 1}[want == http.StatusCreated] {
+			t.Errorf("%s: version %d after %d", id, v, before)
+		}
+	}
+	// Published by hand while the receipt says pending.
+	body := signed(t, &journal.Set{ID: "hand"}, []journal.Change{{Do: journal.Block, Name: "hand.example"}}, f.author)
+	data, _ := json.Marshal(map[string]any{"id": "hand", "state": "pending", "by": "ada", "owner": "ada", "content": "?", "instance": "another", "time": time.Now()})
+	if _, err := f.stream.Bucket(stream.Receipts).Create(t.Context(), "hand", data); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.journ.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, By: "ada", Body: body}); err != nil {
+		t.Fatal(err)
+	}
+	if u := f.post(t, "ada", "/v1/changesets/hand/undo"); u.status != http.StatusCreated {
+		t.Error(u)
+	}
+	f.wants(t, "hand.example", blocklist.Pass)
+}
+
+// contentOf is the hash by which a document is known again.
+func contentOf(t testing.TB, s pushapi.ChangeSet) string {
+	t.Helper()
+	data, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %q %v %d\n", pushapi.TypeJSON, "", 0.0, 0)
+	h.Write(data)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// TestSigned has sets that authors signed with keys of their own, rightly and not.
+func TestSigned(t *testing.T) {
+	f := start(t, setting{})
+	push := func(body []byte) *answer {
+		return f.call(t, "ada", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body))
+	}
+	one := []journal.Change{{Do: journal.Block, Name: "signed.example"}}
+	before := f.journ.State().Version
+	good := signed(t, &journal.Set{ID: "good"}, one, f.author)
+	payload := good[bytes.Index(good, []byte("\n\n"))+2:]
+	stranger := signed(t, &journal.Set{ID: "good"}, one, f.stranger)
+	forged := append(bytes.Clone(stranger[:bytes.Index(stranger, []byte("\n\n"))+2]), payload...)
+	renamed := bytes.Replace(stranger, []byte(f.stranger.ID()), []byte(f.author.ID()), 1)
+	for what, c := range map[string]struct {
+		body   []byte
+		status int
+	}{
+		"a stranger's":        {stranger, 403},
+		"forged":              {forged, 403},
+		"in another's name":   {renamed, 403},
+		"control's":           {signed(t, &journal.Set{ID: "good"}, one, f.control), 403},
+		"an approver's alone": {signed(t, &journal.Set{ID: "good"}, one, f.approver), 403},
+		"of lists":            {signed(t, &journal.Set{ID: "good"}, one, f.feeds), 403},
+		"by nobody":           {journal.Seal(journal.KindChanges, payload), 422},
+		"another kind":        {journal.Seal(journal.KindOrder, payload, f.author), 422},
+		"changed since":       {bytes.Replace(good, []byte("signed.example"), []byte("other1.example"), 1), 403},
+		"one change more":     {append(bytes.Clone(good), `{"do":"block","name":"more.example"}`+"\n"...), 403},
+		"cut short":           {good[:len(good)-1], 400},
+		"no signatures":       {[]byte("rempart/1 changes\nx"), 400},
+		"nothing":             {nil, 400},
+		"expired":             {signed(t, &journal.Set{ID: "good", Time: time.Now().Unix() - 100, Expires: time.Now().Unix() - 10}, one, f.author), 422},
+		"too old":             {signed(t, &journal.Set{ID: "good", Time: time.Now().Add(-8 * 24 * time.Hour).Unix()}, one, f.author), 422},
+		"of the future":       {signed(t, &journal.Set{ID: "good", Time: time.Now().Add(time.Hour).Unix()}, one, f.author), 422},
+		"by a list":           {signed(t, &journal.Set{ID: "good"}, []journal.Change{{Do: journal.Block, Name: "x.example", Source: "a list"}}, f.author), 400},
+		"with lists":          {signed(t, &journal.Set{ID: "good", Sources: []journal.List{{Name: "operator", Weight: 5}}}, one, f.author), 422},
+		"an undo's id":        {signed(t, &journal.Set{ID: "undo-x"}, one, f.author), 422},
+		"unknown field":       {journal.Seal(journal.KindChanges, []byte(`{"id":"x","time":`+fmt.Sprint(time.Now().Unix())+"}\n"+`{"do":"block","name":"x.example","colour":"red"}`+"\n"), f.author), 400},
+		"no change":           {signed(t, &journal.Set{ID: "good"}, nil, f.author), 422},
+	} {
+		a := push(c.body)
+		if a.status != c.status {
+			t.Errorf("%s: %s", what, a)
+		} else {
+			refused(t, a, c.status, "")
+		}
+	}
+	if v := f.journ.State().Version; v != before {
+		t.Fatalf("one of them was taken: version %d after %d", v, before)
+	}
+	r := into[pushapi.Receipt](t, push(good), http.StatusCreated)
+	if !slices.Equal(r.Authors, []string{f.author.ID()}) {
+		t.Errorf("%+v", r)
+	}
+	f.wants(t, "signed.example", blocklist.BlockedBy)
+	if again := into[pushapi.Receipt](t, push(good), http.StatusOK); again.Version != r.Version {
+		t.Errorf("replayed: %+v", again)
+	}
+	mixed := signed(t, &journal.Set{ID: "mixed"}, []journal.Change{
+		{Do: journal.Block, Name: "UPPER.example"}, {Do: journal.Block, Name: "fine.example"}, {Do: journal.Block, Name: "co.uk"},
+	}, f.author)
+	r = into[pushapi.Receipt](t, push(mixed), http.StatusCreated)
+	if r.Accepted != 1 || r.Refusals != 2 || r.Refused[0].Line != 1 || r.Refused[0].Guard != "name" || r.Refused[1].Guard != "public-suffix" {
+		t.Errorf("%+v", r)
+	}
+	f.wants(t, "fine.example", blocklist.BlockedBy)
+	f.wants(t, "upper.example", blocklist.Pass)
+	f.wants(t, "x.co.uk", blocklist.Pass)
+}
+
+// TestDryRun changes nothing.
+func TestDryRun(t *testing.T) {
+	f := start(t, setting{})
+	before := f.journ.State()
+	s := set("dry", "dry.example", "gouv.fr", "google.com")
+	data, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := into[pushapi.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?dry_run=true", pushapi.TypeJSON, bytes.NewReader(data)), http.StatusOK)
+	if r.State != pushapi.DryRun || r.Accepted+r.Refusals != 3 || r.Refusals == 0 || r.Version != 0 {
+		t.Errorf("%+v", r)
+	}
+	if st := f.journ.State(); st.Version != before.Version || st.Hash != before.Hash {
+		t.Errorf("version %d after %d", st.Version, before.Version)
+	}
+	refused(t, f.get(t, "ada", "/v1/changesets/dry"), http.StatusNotFound, "path.id")
+	for _, b := range []string{stream.Receipts, stream.Holds} {
+		err := f.stream.Bucket(b).Each(t.Context(), func(key string, _ []byte) error { return fmt.Errorf("%s holds %s", b, key) })
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if objects, err := f.stream.Objects(t.Context()); err != nil || slices.ContainsFunc(objects, func(o stream.ObjectInfo) bool { return strings.HasSuffix(o.Name, journal.SetSuffix) }) {
+		t.Error(objects, err)
+	}
+	f.wants(t, "dry.example", blocklist.Pass)
+}

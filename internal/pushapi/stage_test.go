@@ -1,0 +1,231 @@
+package pushapi_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+	"rempart/internal/pushapi"
+)
+
+// nodes report for themselves.
+type nodes struct {
+	f  *fixture
+	by map[string]*journal.Status
+}
+
+func newNodes(t testing.TB, f *fixture, n int) *nodes {
+	all := &nodes{f, map[string]*journal.Status{}}
+	for i := range n {
+		name := fmt.Sprint("edge", i)
+		all.by[name] = &journal.Status{Node: name}
+	}
+	return all
+}
+
+// report has each report so many queries more, of which blocked ones as rate says of it.
+func (n *nodes) report(t testing.TB, queries uint64, rate func(name string) float64) {
+	t.Helper()
+	for name, st := range n.by {
+		st.Version = n.f.journ.State().Version
+		st.Queries += queries
+		st.Blocked += uint64(float64(queries) * rate(name))
+		n.send(t, st)
+	}
+}
+
+func (n *nodes) send(t testing.TB, st *journal.Status) {
+	t.Helper()
+	data, err := json.Marshal(st)
+	if err == nil {
+		err = n.f.api.Report("node", data)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func steady(string) float64 { return 0.02 }
+
+func staged(id string, seconds int64, names ...string) pushapi.ChangeSet {
+	s := set(id, names...)
+	s.Stage = &pushapi.StageIn{Share: 0.5, Seconds: seconds}
+	return s
+}
+
+func (f *fixture) state(t testing.TB, id string) pushapi.Receipt {
+	t.Helper()
+	return into[pushapi.Receipt](t, f.get(t, "joe", "/v1/changesets/"+id), http.StatusOK)
+}
+
+// TestStage has a staged set go on by itself, by a call, and be undone.
+func TestStage(t *testing.T) {
+	f := start(t, setting{})
+	edges := newNodes(t, f, 20)
+	for range 5 {
+		edges.report(t, 1000, steady)
+	}
+	r := f.published(t, staged("itself", 3, "itself.example"))
+	if r.State != pushapi.Staged {
+		t.Errorf("%+v", r)
+	}
+	f.wants(t, "itself.example", blocklist.Pass) // control belongs to no share
+	edges.report(t, 1000, steady)
+	edges.send(t, &journal.Status{Node: "edge0", Queries: 5}) // started anew
+	waitFor(t, "the stage's end", func() bool { return f.state(t, "itself").State == pushapi.Published })
+	f.wants(t, "itself.example", blocklist.BlockedBy)
+	refused(t, f.post(t, "ada", "/v1/changesets/itself/advance"), http.StatusConflict, "path.id")
+
+	f.published(t, staged("called", 3600, "called.example"))
+	if a := f.post(t, "eve", "/v1/changesets/called/advance"); a.status != http.StatusOK {
+		t.Error(a)
+	}
+	f.wants(t, "called.example", blocklist.BlockedBy)
+
+	f.published(t, staged("undone", 3600, "undone.example"))
+	f.undo(t, "undone")
+	if n := len(f.journ.State().Scoped); n != 0 {
+		t.Errorf("%d scoped", n)
+	}
+	refused(t, f.post(t, "eve", "/v1/changesets/undone/advance"), http.StatusConflict, "path.id")
+}
+
+// TestStageWithdrawn has the block rate of a staged node leave its range: the set is withdrawn, once, and does not go on.
+func TestStageWithdrawn(t *testing.T) {
+	f := start(t, setting{})
+	edges := newNodes(t, f, 20)
+	for range 5 {
+		edges.report(t, 1000, steady)
+	}
+	f.published(t, staged("bad", 5, "bad.example"))
+	for range 3 { // those that do not have it may do what they like
+		edges.report(t, 1000, func(name string) float64 {
+			if journal.Staged("bad", name, 0.5) {
+				return 0.021
+			}
+			return 0.9
+		})
+		time.Sleep(200 * time.Millisecond)
+	}
+	if s := f.state(t, "bad").State; s != pushapi.Staged {
+		t.Errorf("%s", s)
+	}
+	edges.report(t, 1000, func(name string) float64 {
+		if journal.Staged("bad", name, 0.5) {
+			return 0.5
+		}
+		return 0.02
+	})
+	waitFor(t, "the withdrawal", func() bool { return f.state(t, "bad").State == pushapi.Undone })
+	r := f.state(t, "bad")
+	if !strings.Contains(r.Note, "edge") || r.UndoneBy != "undo-bad" || f.state(t, "undo-bad").By != "control" {
+		t.Errorf("%+v", r)
+	}
+	if n := len(f.journ.State().Scoped); n != 0 {
+		t.Errorf("%d scoped", n)
+	}
+	version := f.journ.State().Version
+	time.Sleep(6 * time.Second)
+	if v := f.journ.State().Version; v != version {
+		t.Errorf("version %d after %d", v, version)
+	}
+	f.wants(t, "bad.example", blocklist.Pass)
+	if !strings.Contains(f.logged.String(), "withdrawn") {
+		t.Error("nobody is told")
+	}
+}
+
+// TestStageRestart has control restart while a set is staged: it goes on.
+func TestStageRestart(t *testing.T) {
+	f := start(t, setting{})
+	f.published(t, staged("long", 4, "long.example"))
+	f.stop()
+	again := start(t, setting{keys: f.keys, dir: f.dir})
+	again.secret = f.secret
+	waitFor(t, "the stage's end", func() bool { return again.state(t, "long").State == pushapi.Published })
+	again.wants(t, "long.example", blocklist.BlockedBy)
+}
+
+// TestSuspend stops enforcement, and begins it again.
+func TestSuspend(t *testing.T) {
+	f := start(t, setting{})
+	f.published(t, set("one", "one.example"))
+	call := func(who, what, body string) *answer {
+		return f.call(t, who, "POST", "/v1/"+what, pushapi.TypeJSON, strings.NewReader(body))
+	}
+	refused(t, call("ada", "suspend", `{}`), http.StatusUnprocessableEntity, "body")
+	refused(t, call("ada", "suspend", `{"reason":""}`), http.StatusUnprocessableEntity, "body.reason")
+	refused(t, call("ada", "suspend", `{"reason":"`+strings.Repeat("x", 100_000)+`"}`), http.StatusRequestEntityTooLarge, "")
+	type answered struct {
+		Version   uint64
+		Suspended bool
+	}
+	for range 2 {
+		if a := into[answered](t, call("eve", "suspend", `{"reason":"all is wrong"}`), http.StatusOK); !a.Suspended || a.Version != f.journ.State().Version {
+			t.Errorf("%+v", a)
+		}
+	}
+	if !f.journ.State().Suspended || !f.journ.State().View().Suspended() {
+		t.Error("not suspended")
+	}
+	if a := into[answered](t, call("ada", "resume", `{"reason":"all is well"}`), http.StatusOK); a.Suspended {
+		t.Errorf("%+v", a)
+	}
+	f.wants(t, "one.example", blocklist.BlockedBy)
+	data, err := f.journ.Record(t.Context(), f.journ.State().Version-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, _, err := journal.ReadRecord(data); err != nil || r.Kind != journal.RecordSuspend || r.By != "eve" || r.Reason != "all is wrong" {
+		t.Errorf("%+v %v", r, err)
+	}
+}
+
+// TestFleet tells how far versions got, and of no node more than it may say of itself.
+func TestFleet(t *testing.T) {
+	f := start(t, setting{idle: true}) // control reports of itself too
+	edges := newNodes(t, f, 10)
+	edges.report(t, 0, steady)
+	r := f.published(t, set("one", "one.example"))
+	late := edges.by["edge9"]
+	delete(edges.by, "edge9")
+	for i := range 9 {
+		edges.by[fmt.Sprint("edge", i)].Took = int64(10 * (i + 1))
+	}
+	edges.report(t, 0, steady)
+	path := fmt.Sprint("/v1/versions/", r.Version)
+	v := into[pushapi.VersionInfo](t, f.get(t, "ada", path), http.StatusOK)
+	if v.Nodes != 10 || v.InForce != 9 || v.Slowest > 90 || v.Median > 50 || v.By != "ada" || v.Kind != "changes" {
+		t.Errorf("%+v", v)
+	}
+	edges.send(t, &journal.Status{Node: "new", Version: r.Version}) // it was not there: it did not take long
+	late.Version = r.Version
+	edges.send(t, late)
+	v = into[pushapi.VersionInfo](t, f.get(t, "ada", path), http.StatusOK)
+	if v.Nodes != 11 || v.InForce != 11 {
+		t.Errorf("%+v", v)
+	}
+	refused(t, f.get(t, "ada", "/v1/versions/999"), http.StatusNotFound, "path.version")
+	refused(t, f.get(t, "ada", "/v1/versions/x"), http.StatusUnprocessableEntity, "path.version")
+	all := into[struct{ Nodes []pushapi.NodeInfo }](t, f.get(t, "ada", "/v1/nodes"), http.StatusOK)
+	if len(all.Nodes) != 11 || all.Nodes[0].Node != "node/edge0" || all.Nodes[0].Behind != 0 {
+		t.Errorf("%+v", all)
+	}
+	for _, bad := range []string{"", "x", `{}`, `{"node":"a b"}`, `{"node":"x","queries":1,"blocked":2}`, `{"node":"` + strings.Repeat("x", 65) + `"}`, strings.Repeat("x", 5000)} {
+		if f.api.Report("node", []byte(bad)) == nil {
+			t.Errorf("%.100q is a status", bad)
+		}
+	}
+	for i := range 12_000 { // as many as there may be
+		_ = f.api.Report("mallory", fmt.Appendf(nil, `{"node":"n%d","version":%d}`, i, r.Version))
+	}
+	all = into[struct{ Nodes []pushapi.NodeInfo }](t, f.get(t, "ada", "/v1/nodes"), http.StatusOK)
+	if len(all.Nodes) != 10_000 {
+		t.Errorf("%d nodes", len(all.Nodes))
+	}
+}

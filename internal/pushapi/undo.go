@@ -1,0 +1,200 @@
+package pushapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"rempart/internal/journal"
+	"rempart/internal/journal/stream"
+)
+
+type undoOutput struct {
+	Status int
+	Body   UndoResult
+}
+
+// UndoResult is the receipt of the change set that undoes another, and what it left.
+type UndoResult struct {
+	Receipt
+	Left  []string `json:"left,omitempty" doc:"Names that later change sets changed again, and that stay as they are: the first thousand."`
+	Lefts int      `json:"lefts" doc:"How many those are."`
+}
+
+// undoBegin begins the IDs of change sets that undo others.
+const undoBegin = "undo-"
+
+// undoID is the ID of what undoes a change set, the nth time: a set that undoes one can be rejected, and is then made anew.
+func undoID(id string, n int) string {
+	undo := undoBegin + id
+	if n > 0 {
+		undo = fmt.Sprintf("%s%s~%d", undoBegin, id, n+1)
+	}
+	if len(undo) > 100 {
+		sum := sha256.Sum256([]byte(undo))
+		undo = undoBegin + hex.EncodeToString(sum[:16])
+	}
+	return undo
+}
+
+func (a *API) undo(ctx context.Context, in *idInput) (*undoOutput, error) {
+	return a.undoing(ctx, in.ID, callerOf(ctx))
+}
+
+// undoing publishes what leads back from a change set.
+func (a *API) undoing(ctx context.Context, id string, c *caller) (*undoOutput, error) {
+	leave, err := a.enter(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	k, err := a.receipt(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if k.State == Undone { // asked again
+		n, err := a.receipt(ctx, k.UndoneBy)
+		if err != nil {
+			return nil, err
+		}
+		return &undoOutput{http.StatusOK, UndoResult{Receipt: n.Receipt}}, nil
+	}
+	if k.State == Pending {
+		if _, err := a.resolve(ctx, k); err != nil {
+			return nil, err
+		}
+	}
+	if k.State != Published && k.State != Staged {
+		return nil, problem(http.StatusConflict, "path.id", "it is not in force but "+string(k.State))
+	}
+	if n, err := a.undoHeld(ctx, id); n != nil || err != nil {
+		return n, err
+	}
+	select { // it takes memory by the names of the set: one at a time
+	case a.undos <- struct{}{}:
+		defer func() { <-a.undos }()
+	case <-ctx.Done():
+		return nil, a.unavailable("it was not undone", ctx.Err())
+	}
+	return a.publishUndo(ctx, id, c)
+}
+
+// undoHeld is the answer where what undoes a change set waits for a second person already.
+func (a *API) undoHeld(ctx context.Context, id string) (*undoOutput, error) {
+	n, err := a.lastUndo(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	data, _, err := a.receipts.Get(ctx, undoID(id, n))
+	if errors.Is(err, stream.ErrNone) {
+		return nil, nil
+	}
+	k, err := readKept(data, err)
+	if err != nil {
+		return nil, a.unavailable("receipts cannot be read", err)
+	}
+	if k.State == Held {
+		return &undoOutput{http.StatusOK, UndoResult{Receipt: k.Receipt}}, nil
+	}
+	return nil, nil
+}
+
+// lastUndo is which time it is that a change set is undone.
+func (a *API) lastUndo(ctx context.Context, id string) (n int, err error) {
+	for ; n < maxUndos; n++ {
+		data, _, err := a.receipts.Get(ctx, undoID(id, n))
+		if errors.Is(err, stream.ErrNone) {
+			return n, nil
+		}
+		k, err := readKept(data, err)
+		if err != nil {
+			return 0, a.unavailable("receipts cannot be read", err)
+		}
+		if k.State != Rejected && k.State != Refused {
+			return n, nil
+		}
+	}
+	return 0, problem(http.StatusConflict, "path.id", "what undoes it was rejected too often: push what is to be")
+}
+
+// maxUndos is how often what undoes a change set may be rejected.
+const maxUndos = 20
+
+// publishUndo makes the change set that leads back, and publishes or holds it.
+func (a *API) publishUndo(ctx context.Context, id string, c *caller) (*undoOutput, error) {
+	n, err := a.lastUndo(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	back, err := a.cfg.Control.Undo(ctx, id)
+	if err != nil {
+		return nil, a.unavailable("the journal cannot be read", err)
+	}
+	out := &undoOutput{http.StatusOK, UndoResult{Left: back.Left, Lefts: back.Lefts}}
+	guards, err := a.cfg.Guards()
+	if err != nil {
+		return nil, a.unavailable("the guards' lists cannot be read", err)
+	}
+	j := &judging{view: a.cfg.Control.State().View(), guards: guards, now: time.Now().Unix(), most: 4 * a.cfg.MaxChanges}
+	u, err := a.write(&journal.Set{ID: undoID(id, n), Time: j.now, Comment: "undoes " + id})
+	defer u.close()
+	line := 0
+	if err == nil {
+		for ch := range back.Changes {
+			line++
+			if err = j.take(u, line, ch, nil, false); err != nil {
+				break
+			}
+		}
+	}
+	if err != nil {
+		return nil, a.unavailable("what leads back was not made", err)
+	}
+	if line == 0 {
+		return nil, problem(http.StatusConflict, "path.id", fmt.Sprintf("later change sets touched all of its %d names: there is nothing to undo", back.Lefts))
+	}
+	k := &kept{Content: "undo of " + id, Owner: c.Owner}
+	k.Undoes = id
+	if err := a.signed(u, k); err != nil {
+		return nil, err
+	}
+	k.describe(u, c)
+	done, err := a.claim(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	if done != nil {
+		out.Body.Receipt = done.Receipt
+		return out, nil
+	}
+	a.counts.acts(j.acts)
+	r, err := a.settle(ctx, u, k)
+	if err != nil {
+		return nil, err
+	}
+	out.Status, out.Body.Receipt = r.Status, r.Body
+	return out, nil
+}
+
+// undone notes by which change set another was undone.
+func (a *API) undone(ctx context.Context, id, by string) {
+	for range 10 {
+		k, err := a.receipt(ctx, id)
+		if err == nil {
+			k.State, k.UndoneBy, k.Stage = Undone, by, nil
+			err = a.save(ctx, k)
+		}
+		if err == nil {
+			a.counts.set(Undone)
+			return
+		}
+		if !errors.Is(err, stream.ErrBehind) {
+			a.log.Error("a receipt was not written", "id", id, "err", err)
+			return
+		}
+	}
+}

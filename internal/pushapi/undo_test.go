@@ -1,0 +1,211 @@
+package pushapi_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/blocklist/feed"
+	"rempart/internal/journal"
+	"rempart/internal/pushapi"
+)
+
+func (f *fixture) published(t testing.TB, s pushapi.ChangeSet) pushapi.Receipt {
+	t.Helper()
+	return into[pushapi.Receipt](t, f.push(t, "ada", s), http.StatusCreated)
+}
+
+func (f *fixture) undo(t testing.TB, id string) pushapi.UndoResult {
+	t.Helper()
+	return into[pushapi.UndoResult](t, f.post(t, "bob", "/v1/changesets/"+id+"/undo"), http.StatusCreated)
+}
+
+func act(do journal.Act, name string) pushapi.Change { return pushapi.Change{Do: do, Name: name} }
+
+// TestUndo leads back: to nothing, to what was, and leaves alone what came later.
+func TestUndo(t *testing.T) {
+	f := start(t, setting{})
+	f.published(t, set("first", "a.example", "b.example", "c.example"))
+	f.published(t, pushapi.ChangeSet{ID: "later", Changes: []pushapi.Change{{Name: "b.example", Category: "phishing"}}})
+	u := f.undo(t, "first")
+	if u.Lefts != 1 || !slices.Equal(u.Left, []string{"b.example"}) || u.Accepted != 2 {
+		t.Errorf("%+v", u)
+	}
+	f.wants(t, "a.example", blocklist.Pass)
+	f.wants(t, "b.example", blocklist.BlockedBy)
+	f.wants(t, "c.example", blocklist.Pass)
+	again := into[pushapi.UndoResult](t, f.post(t, "bob", "/v1/changesets/first/undo"), http.StatusOK)
+	if again.ID != u.ID || again.Version != u.Version {
+		t.Errorf("again: %+v", again)
+	}
+	// Undone itself, what it undid is there again.
+	f.undo(t, u.ID)
+	f.wants(t, "a.example", blocklist.BlockedBy)
+
+	// A withdrawal.
+	f.published(t, pushapi.ChangeSet{ID: "gone", Changes: []pushapi.Change{act(journal.Withdraw, "b.example"), act(journal.Withdraw, "never.example")}})
+	f.wants(t, "b.example", blocklist.Pass)
+	f.undo(t, "gone")
+	f.wants(t, "b.example", blocklist.BlockedBy)
+	i := into[pushapi.NameInfo](t, f.get(t, "joe", "/v1/names/b.example"), http.StatusOK)
+	if len(i.Claims) != 1 || i.Claims[0].Category != "phishing" {
+		t.Errorf("%+v", i)
+	}
+	f.wants(t, "never.example", blocklist.Pass)
+
+	// A renewal, and an allow in a block's place.
+	first, second := time.Now().Add(time.Hour).UTC().Truncate(time.Second), time.Now().Add(2*time.Hour).UTC().Truncate(time.Second)
+	f.published(t, pushapi.ChangeSet{ID: "born", Changes: []pushapi.Change{{Name: "d.example", Expiry: &first}}})
+	f.published(t, pushapi.ChangeSet{ID: "renewed", Changes: []pushapi.Change{{Name: "d.example", Scope: "subtree", Expiry: &second}}})
+	f.undo(t, "renewed")
+	if i := into[pushapi.NameInfo](t, f.get(t, "joe", "/v1/names/d.example"), http.StatusOK); len(i.Claims) != 1 || !i.Claims[0].Expiry.Equal(first) {
+		t.Errorf("%+v", i)
+	}
+	f.published(t, pushapi.ChangeSet{ID: "allowed", Changes: []pushapi.Change{act(journal.Allow, "d.example")}})
+	f.wants(t, "d.example", blocklist.Allowed)
+	f.undo(t, "allowed")
+	f.wants(t, "d.example", blocklist.BlockedBy)
+
+	// Nothing is left to undo.
+	f.published(t, set("over", "e.example"))
+	f.published(t, set("overtaken", "e.example"))
+	refused(t, f.post(t, "ada", "/v1/changesets/over/undo"), http.StatusConflict, "path.id")
+	refused(t, f.post(t, "ada", "/v1/changesets/nothing/undo"), http.StatusNotFound, "path.id")
+	refused(t, f.push(t, "ada", set("undo-over", "x.example")), http.StatusUnprocessableEntity, "id")
+	long := strings.Repeat("x", 100)
+	f.published(t, set(long, "long.example"))
+	f.undo(t, long)
+	f.wants(t, "long.example", blocklist.Pass)
+}
+
+// TestUndoScoped leads back what counts in some countries only.
+func TestUndoScoped(t *testing.T) {
+	f := start(t, setting{})
+	countries := func(id, name string, countries ...string) {
+		f.published(t, pushapi.ChangeSet{ID: id, Changes: []pushapi.Change{{Name: name, Countries: countries}}})
+	}
+	countries("fr", "s.example", "FR")
+	countries("de", "s.example", "DE")
+	f.published(t, set("all", "s.example"))
+	if n := len(f.journ.State().Scoped); n != 0 {
+		t.Fatalf("%d scoped", n)
+	}
+	f.undo(t, "all")
+	var in []string
+	for _, s := range f.journ.State().Scoped {
+		in = append(in, s.Change.Countries...)
+	}
+	if slices.Sort(in); !slices.Equal(in, []string{"DE", "FR"}) {
+		t.Errorf("in force in %v", in)
+	}
+	f.wants(t, "s.example", blocklist.Pass)
+}
+
+// TestUndoRejected has what undoes a set rejected, and made anew.
+func TestUndoRejected(t *testing.T) {
+	f := start(t, setting{})
+	f.held(t, "ada", "in")
+	if a := f.post(t, "eve", "/v1/changesets/in/approve"); a.status != http.StatusCreated {
+		t.Fatal(a)
+	}
+	f.published(t, pushapi.ChangeSet{ID: "out", Changes: []pushapi.Change{act(journal.Withdraw, popular)}})
+	f.wants(t, popular, blocklist.Pass)
+	for i := range 3 { // it blocks a popular name again: a second person must agree
+		u := into[pushapi.UndoResult](t, f.post(t, "bob", "/v1/changesets/out/undo"), http.StatusAccepted)
+		if again := into[pushapi.UndoResult](t, f.post(t, "bob", "/v1/changesets/out/undo"), http.StatusOK); again.ID != u.ID {
+			t.Errorf("%s and %s", u.ID, again.ID)
+		}
+		f.wants(t, popular, blocklist.Pass)
+		do, want := "/reject", http.StatusOK
+		if i == 2 {
+			do, want = "/approve", http.StatusCreated
+		}
+		if a := f.post(t, "eve", "/v1/changesets/"+u.ID+do); a.status != want {
+			t.Error(a)
+		}
+	}
+	f.wants(t, popular, blocklist.BlockedBy)
+	if r := into[pushapi.Receipt](t, f.get(t, "joe", "/v1/changesets/out"), http.StatusOK); r.State != pushapi.Undone {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestLog tells what was ever said of a name, by a record, a large set, a list's record.
+func TestLog(t *testing.T) {
+	f := start(t, setting{})
+	name := "log.watched.example"
+	expiry := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	f.published(t, pushapi.ChangeSet{ID: "one", Comment: "a comment", Changes: []pushapi.Change{{
+		Name: name, Reason: "a \"<reason>\" & more", Authority: "the court", Decision: "42/7", Mark: "censored", Expiry: &expiry,
+	}}})
+	f.published(t, pushapi.ChangeSet{ID: "two", Changes: []pushapi.Change{act(journal.Allow, name)}})
+	f.published(t, pushapi.ChangeSet{ID: "three", Changes: []pushapi.Change{act(journal.Withdraw, name)}})
+	f.published(t, pushapi.ChangeSet{ID: "above", Changes: []pushapi.Change{{Name: "watched.example"}, {Name: "atched.example"}}})
+	f.published(t, pushapi.ChangeSet{ID: "exact", Changes: []pushapi.Change{{Name: "watched.example", Scope: "exact"}}})
+	var lines strings.Builder
+	for i := range journal.MaxChanges + 1 {
+		fmt.Fprintf(&lines, `{"name":"n%d.example"}`+"\n", i)
+	}
+	fmt.Fprintf(&lines, `{"name":%q,"reason":"in a large set"}`+"\n", name)
+	if a := f.call(t, "ada", "POST", "/v1/changesets?id=large", pushapi.TypeNDJSON, strings.NewReader(lines.String())); a.status != http.StatusCreated {
+		t.Fatal(a)
+	}
+	// One whose author writes JSON in another way, a refused one beside it.
+	body := fmt.Sprintf("{\"id\":\"odd\",\"time\":%d}\n{ \"do\" : \"block\", \"name\" : \"\\u006cog.watched.example\", \"category\":\"scam\"}\n{\"do\":\"block\",\"name\":\"co.uk\"}\n", time.Now().Unix())
+	if a := f.call(t, "bob", "POST", "/v1/changesets", pushapi.TypeSigned, strings.NewReader(string(journal.Seal(journal.KindChanges, []byte(body), f.author)))); a.status != http.StatusCreated {
+		t.Fatal(a)
+	}
+	wire, err := feed.Name(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists, err := f.journ.State().View().With(f.journ.State().View().Info(), []blocklist.Change{{
+		Source: blocklist.Source{Name: "a list"}, Listing: blocklist.Listing{Name: wire, Scope: blocklist.Subtree},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.journ.PublishLists(t.Context(), lists, nil, f.feeds); err != nil {
+		t.Fatal(err)
+	}
+	f.undo(t, "large")
+
+	log := into[struct {
+		Name string
+		Log  []pushapi.LogEntry
+	}](t, f.get(t, "joe", "/v1/names/LOG.watched.example./log"), http.StatusOK)
+	var got []string
+	for _, e := range log.Log {
+		got = append(got, fmt.Sprintf("%s %s %s by %s %s", e.ID, e.Do, e.Name, e.By, e.List))
+		if e.ID == "one" && (e.Reason != "a \"<reason>\" & more" || e.Authority != "the court" || e.Decision != "42/7" || e.Mark != "censored" || !e.Expiry.Equal(expiry) ||
+			e.Comment != "a comment" || !e.Counts || e.Version == 0) {
+			t.Errorf("%+v", e)
+		}
+	}
+	want := []string{
+		"one block log.watched.example by ada ", "two allow log.watched.example by ada ", "three withdraw log.watched.example by ada ",
+		"above block watched.example by ada ", "large block log.watched.example by ada ", "odd block log.watched.example by bob ",
+		"lists block log.watched.example by lists a list",
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%q", got)
+	}
+	for i := range want {
+		if got[i] != want[i] && !(strings.HasPrefix(want[i], "lists") && strings.HasPrefix(got[i], "lists-") && strings.HasSuffix(got[i], want[i][len("lists"):])) {
+			t.Errorf("%q, want %q", got[i], want[i])
+		}
+	}
+	// A refused one is in the log of its own name, and did not count.
+	log = into[struct {
+		Name string
+		Log  []pushapi.LogEntry
+	}](t, f.get(t, "joe", "/v1/names/co.uk/log"), http.StatusOK)
+	if len(log.Log) != 1 || log.Log[0].Counts {
+		t.Errorf("%+v", log)
+	}
+	refused(t, f.get(t, "joe", "/v1/names/no%20name/log"), http.StatusUnprocessableEntity, "path.name")
+}
