@@ -63,10 +63,11 @@ type API struct {
 	open     open
 
 	uploads   slots         // of bulk uploads under way
-	documents chan struct{} // held by each document that is taken apart
+	documents chan struct{} // held by each document that is taken apart: then it is much larger
 	records   chan struct{} // held by who publishes
 	undos     chan struct{} // held by who undoes
-	reads     chan struct{} // held by each reading of the whole journal, or of all receipts
+	reads     chan struct{} // held by each reading of the whole journal
+	lists     chan struct{} // held by each reading of all receipts
 }
 
 // New returns the API; Run must be called for what happens by itself.
@@ -87,7 +88,7 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 	a := &API{
 		cfg: cfg, log: cfg.Log, instance: crand.Text(), tokens: s.Bucket(stream.Tokens), holds: s.Bucket(stream.Holds), receipts: s.Bucket(stream.Receipts),
 		limits: newLimits(cfg.Rate, cfg.Burst), flights: flights{by: map[string]chan struct{}{}}, open: open{by: map[string]State{}}, uploads: newSlots(16, 2),
-		documents: make(chan struct{}, 4), records: make(chan struct{}, 1), undos: make(chan struct{}, 1), reads: make(chan struct{}, 1),
+		documents: make(chan struct{}, 4), records: make(chan struct{}, 1), undos: make(chan struct{}, 1), reads: make(chan struct{}, 1), lists: make(chan struct{}, 1),
 	}
 	a.fleet.init()
 	a.counts.init()
@@ -195,6 +196,21 @@ func problem(status int, field, detail string) error {
 func (a *API) unavailable(what string, err error) error {
 	a.log.Error(what, "err", err)
 	return problem(http.StatusServiceUnavailable, "", what+": nothing was changed that is not told; try again")
+}
+
+// waitTime is how long a call waits for its turn.
+const waitTime = 30 * time.Second
+
+// turn waits for a place among those that may do something at once, until leave is called.
+func (a *API) turn(ctx context.Context, places chan struct{}, what string) (leave func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, waitTime)
+	defer cancel()
+	select {
+	case places <- struct{}{}:
+		return func() { <-places }, nil
+	case <-ctx.Done():
+		return nil, a.unavailable(what, ctx.Err())
+	}
 }
 
 // register adds every operation.

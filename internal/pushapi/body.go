@@ -121,11 +121,33 @@ func (b *rows) Read(p []byte) (int, error) {
 // quiet is an answer on its way. It waits for nobody for long, and says of errors nothing: they hold addresses.
 type quiet struct {
 	http.ResponseWriter
+	body   *heard // of the request, nil where it has none
 	failed bool
+}
+
+// heard knows whether a body came to its end.
+type heard struct {
+	io.ReadCloser
+	ended bool
+}
+
+func (h *heard) Read(p []byte) (int, error) {
+	n, err := h.ReadCloser.Read(p)
+	h.ended = h.ended || err == io.EOF
+	return n, err
 }
 
 // Unwrap is for http.ResponseController.
 func (q *quiet) Unwrap() http.ResponseWriter { return q.ResponseWriter }
+
+// WriteHeader does not have the server wait for the rest of a body that nobody wants before it refuses.
+func (q *quiet) WriteHeader(status int) {
+	if q.body != nil && !q.body.ended && status >= http.StatusBadRequest {
+		q.Header().Set("Connection", "close")
+		_ = http.NewResponseController(q.ResponseWriter).SetReadDeadline(time.Now().Add(time.Second))
+	}
+	q.ResponseWriter.WriteHeader(status)
+}
 
 // Write writes a piece at a time, each in time. Whoever went away is told nothing: the request's context ends.
 func (q *quiet) Write(p []byte) (int, error) {
@@ -141,10 +163,13 @@ func (q *quiet) Write(p []byte) (int, error) {
 // quietly serves with h. A body that does not come holds nothing up.
 func quietly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := &quiet{ResponseWriter: w}
 		if r.Body != nil && r.Body != http.NoBody {
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(stall))
+			q.body = &heard{ReadCloser: r.Body}
+			r.Body = q.body
 		}
-		h.ServeHTTP(&quiet{ResponseWriter: w}, r)
+		h.ServeHTTP(q, r)
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"runtime/metrics"
 	"strings"
 	"sync/atomic"
@@ -117,15 +118,18 @@ func TestStreaming(t *testing.T) {
 		n = 100_000
 	}
 	f := start(t, setting{})
+	runtime.GC()
+	now := peak()
+	base := now()
 	most := peak()
 	body := &names{n: n, line: func(b []byte, i int) []byte {
 		return fmt.Appendf(b, `{"name":"n%d..example","reason":%q}`+"\n", i, strings.Repeat("x", 200))
 	}}
 	r := into[pushapi.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=bad", pushapi.TypeNDJSON, body), http.StatusOK)
-	if got := most(); r.State != pushapi.Refused || r.Refusals != n || len(r.Refused) != 1000 || got > 100<<20 {
-		t.Errorf("%s, %d refused, %d told, peak heap %d MiB", r.State, r.Refusals, len(r.Refused), got>>20)
+	if got := most(); r.State != pushapi.Refused || r.Refusals != n || len(r.Refused) != 1000 || got > 2*base+64<<20 { // the collector lets the heap double
+		t.Errorf("%s, %d refused, %d told, peak heap %d MiB from %d", r.State, r.Refusals, len(r.Refused), got>>20, base>>20)
 	} else {
-		t.Logf("%d bad lines, %d MB: peak heap %d MiB", n, n*225/1e6, got>>20)
+		t.Logf("%d bad lines, %d MB: peak heap %d MiB from %d", n, n*225/1e6, got>>20, base>>20)
 	}
 }
 
@@ -298,6 +302,9 @@ func TestStall(t *testing.T) {
 			if err != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 4")) {
 				t.Errorf("after %v: %v %s", time.Since(begun), err, answer)
 			}
+			if took := time.Since(begun); what == "nobody's" && took > 20*time.Second {
+				t.Errorf("refused after %v", took)
+			}
 			t.Logf("ended after %.0f s: %.20s", time.Since(begun).Seconds(), answer)
 		})
 	}
@@ -312,4 +319,33 @@ func TestNarrowLarge(t *testing.T) {
 	refused(t, f.call(t, "ada", "POST", "/v1/changesets?id=a", pushapi.TypeNDJSON, upload(`,"countries":["FR"]`)), http.StatusUnprocessableEntity, "body")
 	refused(t, f.call(t, "ada", "POST", "/v1/changesets?id=b&stage_share=0.5&stage_seconds=5", pushapi.TypeNDJSON, upload("")), http.StatusUnprocessableEntity, "body")
 	f.wants(t, "n1.example", blocklist.Pass)
+}
+
+// TestLargeSigned has a large set that an author signed, parts of which are refused: what is refused is known to the log, and is not undone.
+func TestLargeSigned(t *testing.T) {
+	f := start(t, setting{})
+	f.published(t, set("before", "n3.example"))
+	changes := []journal.Change{{Do: journal.Block, Name: "co.uk"}, {Do: journal.Block, Name: "N3.example"}}
+	for i := range journal.MaxChanges + 10 {
+		changes = append(changes, journal.Change{Do: journal.Block, Name: fmt.Sprintf("n%d.example", i)})
+	}
+	body := signed(t, &journal.Set{ID: "large"}, changes, f.author)
+	r := into[pushapi.Receipt](t, f.call(t, "bob", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body)), http.StatusCreated)
+	if r.Accepted != journal.MaxChanges+10 || r.Refusals != 2 || r.Refused[0].Line != 1 || r.Refused[1].Line != 2 {
+		t.Errorf("%+v", r)
+	}
+	f.wants(t, "n5009.example", blocklist.BlockedBy)
+	for name, want := range map[string]bool{"co.uk": false, "n4.example": true} {
+		log := into[struct{ Log []pushapi.LogEntry }](t, f.get(t, "joe", "/v1/names/"+name+"/log"), http.StatusOK)
+		if len(log.Log) != 1 || log.Log[0].Counts != want {
+			t.Errorf("%s: %+v", name, log.Log)
+		}
+	}
+	if u := f.undo(t, "large"); u.Accepted != r.Accepted+1 || u.Lefts != 0 { // one is blocked again, as it was
+		t.Errorf("%+v", u)
+	}
+	f.wants(t, "n4.example", blocklist.Pass)
+	f.wants(t, "n3.example", blocklist.BlockedBy)
+	forged := bytes.Replace(body, []byte("n77.example"), []byte("n7x.example"), 1)
+	refused(t, f.call(t, "bob", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(forged)), http.StatusForbidden, "body")
 }

@@ -134,12 +134,11 @@ type listInput struct {
 }
 
 func (a *API) list(ctx context.Context, in *listInput) (*receiptsOutput, error) {
-	select { // it reads all there are: one at a time
-	case a.reads <- struct{}{}:
-		defer func() { <-a.reads }()
-	case <-ctx.Done():
-		return nil, a.unavailable("receipts were not read", ctx.Err())
+	leave, err := a.turn(ctx, a.lists, "receipts were not read")
+	if err != nil {
+		return nil, err
 	}
+	defer leave()
 	found, err := a.newest(ctx, in.Limit, func(k *kept) bool { return in.State == "" || string(k.State) == in.State })
 	if err != nil {
 		return nil, a.unavailable("receipts cannot be read", err)

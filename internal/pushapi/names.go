@@ -124,12 +124,11 @@ func (a *API) history(ctx context.Context, in *nameInput) (*logOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	select { // it reads the whole journal: one at a time
-	case a.reads <- struct{}{}:
-		defer func() { <-a.reads }()
-	case <-ctx.Done():
-		return nil, a.unavailable("the journal was not read", ctx.Err())
+	leave, err := a.turn(ctx, a.reads, "the journal was not read")
+	if err != nil {
+		return nil, err
 	}
+	defer leave()
 	out := &logOutput{}
 	out.Body.Name, out.Body.Log = blocklist.NameText(wire), []LogEntry{}
 	err = a.cfg.Control.History(ctx, out.Body.Name, func(t journal.Told) error {

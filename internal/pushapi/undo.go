@@ -74,12 +74,11 @@ func (a *API) undoing(ctx context.Context, id string, c *caller) (*undoOutput, e
 	if n, err := a.undoHeld(ctx, id); n != nil || err != nil {
 		return n, err
 	}
-	select { // it takes memory by the names of the set: one at a time
-	case a.undos <- struct{}{}:
-		defer func() { <-a.undos }()
-	case <-ctx.Done():
-		return nil, a.unavailable("it was not undone", ctx.Err())
+	done, err := a.turn(ctx, a.undos, "it was not undone") // it takes memory by the names of the set
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	return a.publishUndo(ctx, id, c)
 }
 
