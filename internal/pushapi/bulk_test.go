@@ -71,10 +71,13 @@ func highWater() string {
 	return "unknown"
 }
 
+// longTests asks for the tests that take minutes.
+const longTests = "REMPART_LONG_TESTS"
+
 // TestMillion pushes a million names in one call, and undoes them in another.
 func TestMillion(t *testing.T) {
 	n := 1_000_000
-	if testing.Short() {
+	if os.Getenv(longTests) == "" {
 		n = 50_000
 	}
 	f := start(t, setting{})

@@ -35,6 +35,8 @@ type node struct {
 	place int // in reached.took
 	first time.Time
 	seen  time.Time
+	ahead time.Time // since when it has a later version than the journal; zero: it has not
+	told  bool      // that it is ahead
 	rate  blockRate
 }
 
@@ -107,6 +109,28 @@ func (f *fleet) report(name string, st journal.Status) {
 	}
 	n.rate.add(st.Queries, st.Blocked)
 	n.Status, n.seen = st, now
+}
+
+// aheadFor is how long a node must be ahead of control until that is told: it may have a record a moment before control itself.
+const aheadFor = 5 * time.Second
+
+// ahead notes whether a node has a later version than the journal, and reports when that is to be told: once.
+func (f *fleet) ahead(name string, yes bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.nodes[name]
+	switch {
+	case n == nil:
+		return false
+	case !yes:
+		n.ahead, n.told = time.Time{}, false
+	case n.ahead.IsZero():
+		n.ahead = time.Now()
+	case !n.told && time.Since(n.ahead) > aheadFor:
+		n.told = true
+		return true
+	}
+	return false
 }
 
 // join makes room for a node: where there is none, of one that is gone; nil if there is none either.
@@ -259,14 +283,18 @@ func (f *fleet) list(newest uint64) []NodeInfo {
 	return all
 }
 
-// known is how many nodes reported lately.
-func (f *fleet) known() (n int) {
+// known is how many nodes reported lately, and how many of them have a later version than the journal.
+func (f *fleet) known() (n, ahead int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, node := range f.nodes {
-		if time.Since(node.seen) <= nodeGone {
-			n++
+		if time.Since(node.seen) > nodeGone {
+			continue
+		}
+		n++
+		if node.told {
+			ahead++
 		}
 	}
-	return n
+	return n, ahead
 }

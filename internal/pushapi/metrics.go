@@ -89,23 +89,26 @@ func (a *API) Collector() prometheus.Collector {
 		stages: d("stages_total", "Staged change sets, by how their stage ended.", "outcome"),
 		held:   d("held", "Change sets that wait for a second person."),
 		nodes:  d("nodes", "Nodes that reported lately."),
+		ahead:  d("nodes_ahead", "Nodes that have a later version in force than the journal: was it restored from an older backup?"),
 	}
 }
 
 type collector struct {
 	a                                      *API
-	calls, sets, acts, stages, held, nodes *prometheus.Desc
+	calls, sets, acts, stages, held, nodes, ahead *prometheus.Desc
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.calls, c.sets, c.acts, c.stages, c.held, c.nodes} {
+	for _, d := range []*prometheus.Desc{c.calls, c.sets, c.acts, c.stages, c.held, c.nodes, c.ahead} {
 		ch <- d
 	}
 }
 
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.held, prometheus.GaugeValue, float64(len(c.a.open.ids(Held))))
-	ch <- prometheus.MustNewConstMetric(c.nodes, prometheus.GaugeValue, float64(c.a.fleet.known()))
+	known, ahead := c.a.fleet.known()
+	ch <- prometheus.MustNewConstMetric(c.nodes, prometheus.GaugeValue, float64(known))
+	ch <- prometheus.MustNewConstMetric(c.ahead, prometheus.GaugeValue, float64(ahead))
 	c.a.counts.mu.Lock()
 	defer c.a.counts.mu.Unlock()
 	for k, n := range c.a.counts.calls {

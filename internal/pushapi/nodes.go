@@ -28,6 +28,11 @@ func (a *API) Report(name string, data []byte) error {
 		st.Node = name + "/" + st.Node // several nodes may share a token, and none takes another's name
 	}
 	a.fleet.report(st.Node, st)
+	own := a.cfg.Control.State()
+	if a.fleet.ahead(st.Node, st.Epoch == own.Epoch && st.Version > own.Version) {
+		a.log.Error("a node has a later version in force than the journal: if it was restored from an older backup, no node takes what is pushed now; see rempart control --recover",
+			"node", st.Node, "version", st.Version, "journal", own.Version)
+	}
 	return nil
 }
 
