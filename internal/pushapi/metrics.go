@@ -94,7 +94,7 @@ func (a *API) Collector() prometheus.Collector {
 }
 
 type collector struct {
-	a                                      *API
+	a                                             *API
 	calls, sets, acts, stages, held, nodes, ahead *prometheus.Desc
 }
 
