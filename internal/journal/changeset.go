@@ -205,6 +205,8 @@ func (c *Change) listing() (l blocklist.Listing, err error) {
 		return field("reason", "at most 1000 octets")
 	case len(c.Authority) > 200:
 		return field("authority", "at most 200 octets")
+	case c.Do == Withdraw && !c.Everywhere():
+		return field("countries", "a withdrawal counts everywhere: take countries and operators out")
 	case len(c.Countries) > 300:
 		return field("countries", "at most 300")
 	case len(c.Operators) > 100:

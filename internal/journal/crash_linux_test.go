@@ -43,13 +43,13 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		if round%2 == 1 {
-			kept := len(control.kept)
-			for end := time.Now().Add(20 * time.Second); len(control.kept) == kept && time.Now().Before(end); {
+			kept := control.count()
+			for end := time.Now().Add(20 * time.Second); control.count() == kept && time.Now().Before(end); {
 				time.Sleep(100 * time.Millisecond)
 			}
 			control.kill()
 			edge.kill()
-			if len(control.kept) == kept {
+			if control.count() == kept {
 				t.Error("nothing is kept any more, though there is room")
 			}
 		}

@@ -215,6 +215,13 @@ func (l *life) kill() {
 	}
 }
 
+// count is how many changes were acknowledged.
+func (l *life) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.kept)
+}
+
 func newLives(t *testing.T, dir string) (control, edge *life) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -151,13 +151,13 @@ func openView(path string) (*blocklist.View, error) {
 	return blocklist.NewView(s, m.Close), nil
 }
 
-// fetch brings an object to disk, unless it is there, and checks that it is what was announced.
-func (d *disk) fetch(o Object, suffix string, open func(name string) (io.ReadCloser, error)) error {
+// fetch brings an object to disk, unless it is there and not to be had again, and checks that it is what was announced.
+func (d *disk) fetch(o Object, suffix string, again bool, open func(name string) (io.ReadCloser, error)) error {
 	if o.Size > maxObject {
 		return fmt.Errorf("an object of %d octets is not taken", o.Size)
 	}
 	path := d.objectPath(o, suffix)
-	if info, err := os.Stat(path); err == nil && info.Size() == o.Size {
+	if info, err := os.Stat(path); err == nil && info.Size() == o.Size && !again {
 		return nil // it was checked before it got that name
 	}
 	r, err := open(o.SHA256 + suffix)
@@ -255,8 +255,19 @@ func (d *disk) resume(version uint64, good int64) error {
 	return nil
 }
 
+// maxUnwritten is how many octets of records wait in memory for a disk that takes none.
+const maxUnwritten = 64 << 20
+
+// errNoRoom says that a record was not taken.
+var errNoRoom = errors.New("records cannot be written, and no more fit into memory")
+
 // append keeps a record; it is on disk when append returns nil. What could not be written is written with the next.
 func (d *disk) append(e Entry) error {
+	if d.waiting+len(e.Data) > maxUnwritten {
+		if err := d.flush(); err != nil {
+			return fmt.Errorf("%w: %w", errNoRoom, err)
+		}
+	}
 	d.unwritten = append(d.unwritten, frame(e))
 	d.waiting += frameHead + len(e.Data)
 	return d.flush()
@@ -283,6 +294,9 @@ func (d *disk) flush() error {
 	return nil
 }
 
+// maxTail is how many octets of records are read at a start.
+const maxTail = 1 << 30
+
 const frameHead = 12 // the record's length, its sequence
 
 func frame(e Entry) []byte {
@@ -293,10 +307,15 @@ func frame(e Entry) []byte {
 
 // readTail reads the records that are whole; whoever takes them in checks each.
 func (d *disk) readTail(version uint64) ([]Entry, error) {
-	data, err := readFile(d.tailPath(version), 1<<31)
+	f, err := os.Open(d.tailPath(version))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxTail)) // more is asked for again
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,6 +95,8 @@ const (
 	reportEvery = 10 * time.Second
 	// freshOverlay is above how many entries of an overlay a snapshot of the same state is fetched.
 	freshOverlay = 20_000
+	// freshTail is above how many octets of records on disk the same is done: they are replayed at each start.
+	freshTail = 32 << 20
 	// farBehind is how many records are replayed rather than a snapshot fetched.
 	farBehind = 2_000
 )
@@ -168,6 +171,7 @@ func (f *Follower) Start() error {
 		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
 	}
 	f.verify.Go(func() { // it takes as long as it is large; damage hides a listing at most
+		defer runtime.KeepAlive(k.state.view) // or its mapping may go while it is read
 		if err := k.state.view.Snapshot().Verify(); err != nil {
 			f.log.Error("the snapshot on disk is damaged; it is fetched again", "err", err)
 			f.damaged.Store(true)
@@ -184,6 +188,10 @@ func (f *Follower) replay(k *kept) (st *State, good int64, err error) {
 		return nil, 0, err
 	}
 	for _, e := range k.tail {
+		if st.Hash == hashOf(e.Data) { // written twice
+			good += int64(frameHead + len(e.Data))
+			continue
+		}
 		c, err := st.check(e.Data, f.cfg.Trust)
 		if err == nil {
 			var n *State
@@ -228,11 +236,11 @@ func (f *Follower) next(st *State, c *checked, e Entry) (*State, *Effect, error)
 		return nil, nil, err
 	}
 	if f.want != nil {
-		if f.want.since = append(f.want.since, e); len(f.want.since) > farBehind { // it does not come: the newest is as good
-			f.want, f.gap = nil, true
+		if f.want.since = append(f.want.since, e); len(f.want.since) > farBehind && f.want.lacking >= f.want.Version {
+			f.want = nil // it is in force all the same
 		}
 	}
-	if s := c.Snapshot; s != nil && (!s.Same || st.view.Stats().Overlay > freshOverlay) {
+	if s := c.Snapshot; s != nil && (!s.Same || st.view.Stats().Overlay > freshOverlay || f.disk != nil && f.disk.size > freshTail) {
 		w := &wanted{checked: c, entry: e, lacking: st.Version}
 		switch {
 		case s.Same && f.want == nil:
@@ -382,13 +390,13 @@ func (f *Follower) jump(ctx context.Context) error {
 	if c.Kind != RecordSnapshot {
 		return fmt.Errorf("record of version %d: %w: it is no snapshot", c.Version, ErrSeal)
 	}
-	if err := f.fetch(ctx, c.Snapshot); err != nil {
+	if err := f.fetch(ctx, c.Snapshot, false); err != nil {
 		return fmt.Errorf("snapshot of version %d: %w", c.Version, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.want, f.gap = nil, false
-	return f.rebase(c, e, nil)
+	return f.rebase(c, e, nil, true)
 }
 
 // fetching brings what snapshots are wanted, beside the records.
@@ -423,7 +431,7 @@ func (f *Follower) fetchWanted(ctx context.Context) error {
 	if w == nil {
 		return nil
 	}
-	if err := f.fetch(ctx, w.Snapshot); err != nil {
+	if err := f.fetch(ctx, w.Snapshot, false); err != nil {
 		return fmt.Errorf("snapshot of version %d: %w", w.Version, err)
 	}
 	f.mu.Lock()
@@ -431,7 +439,7 @@ func (f *Follower) fetchWanted(ctx context.Context) error {
 	if f.want != w {
 		return nil // a newer one is wanted, and f.wants says so
 	}
-	if err := f.rebase(w.checked, w.entry, w.since); err != nil {
+	if err := f.rebase(w.checked, w.entry, w.since, false); err != nil {
 		return fmt.Errorf("snapshot of version %d: %w", w.Version, err)
 	}
 	f.want = nil
@@ -441,12 +449,12 @@ func (f *Follower) fetchWanted(ctx context.Context) error {
 // repair fetches the snapshot on disk again, and puts it in force under the same records.
 func (f *Follower) repair(ctx context.Context) error {
 	f.mu.Lock()
-	base := f.disk.base
+	base, err := f.disk.base, f.disk.flush() // or what is on disk is older than what is in force
 	f.mu.Unlock()
-	if err := f.disk.drop(base); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if err == nil {
+		err = f.fetch(ctx, base, true)
 	}
-	if err := f.fetch(ctx, base); err != nil {
+	if err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -468,25 +476,27 @@ func (f *Follower) repair(ctx context.Context) error {
 	return f.putInForce(st, Effect{All: true})
 }
 
-func (f *Follower) fetch(ctx context.Context, s *Snapshot) error {
+// fetch brings a snapshot's objects to disk; again, in the place of those that are there.
+func (f *Follower) fetch(ctx context.Context, s *Snapshot, again bool) error {
 	open := func(name string) (io.ReadCloser, error) { return f.cfg.Source.Object(ctx, name) }
-	if err := f.disk.fetch(s.Object, snapshotSuffix, open); err != nil {
+	if err := f.disk.fetch(s.Object, snapshotSuffix, again, open); err != nil {
 		return err
 	}
 	if s.Overlay == nil {
 		return nil
 	}
-	return f.disk.fetch(*s.Overlay, overlaySuffix, open)
+	return f.disk.fetch(*s.Overlay, overlaySuffix, again, open)
 }
 
 // rebase puts a snapshot that was fetched in force, under the records since.
-func (f *Follower) rebase(c *checked, e Entry, since []Entry) error {
+func (f *Follower) rebase(c *checked, e Entry, since []Entry, jumped bool) error {
 	view, err := f.disk.open(c.Snapshot)
 	if err == nil {
 		err = view.Snapshot().Verify() // it came just now: its pages are at hand
+		runtime.KeepAlive(view)
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, f.disk.drop(c.Snapshot)) // what lies there under its name is something else: it is fetched again
 	}
 	base, err := begin(c, e.Sequence, view, f.cfg.Node)
 	if err != nil {
@@ -494,6 +504,9 @@ func (f *Follower) rebase(c *checked, e Entry, since []Entry) error {
 	}
 	st := base
 	for _, e := range since {
+		if st.Hash == hashOf(e.Data) {
+			continue // it came twice
+		}
 		next, err := st.check(e.Data, f.cfg.Trust)
 		if err != nil {
 			return err
@@ -506,7 +519,7 @@ func (f *Follower) rebase(c *checked, e Entry, since []Entry) error {
 		return err
 	}
 	f.counts.Snapshots++
-	return f.putInForce(st, Effect{Record: c.Record, All: !c.Snapshot.Same})
+	return f.putInForce(st, Effect{Record: c.Record, All: !c.Snapshot.Same || jumped, Jumped: jumped})
 }
 
 // following takes in what a source tells.
@@ -517,6 +530,10 @@ func (w *following) Record(e Entry) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	st := f.State()
+	if w := f.want; w != nil && len(w.since) > farBehind { // what it holds must come first
+		f.gap = true // or a newer one
+		return fmt.Errorf("the snapshot of version %d does not come, and records wait for it", w.Version)
+	}
 	c, err := st.check(e.Data, f.cfg.Trust)
 	if err != nil {
 		f.counts.Refused++
@@ -532,17 +549,11 @@ func (w *following) Record(e Entry) error {
 		f.counts.Refused++
 		return err
 	}
-	if f.gap {
-		return fmt.Errorf("%w: a snapshot that was announced does not come", ErrGap)
-	}
 	if err := f.keep(e, n.Version); err != nil {
 		return err
 	}
 	return f.putInForce(n, *effect)
 }
-
-// maxUnwritten is how many octets of records wait in memory for a disk that takes none.
-const maxUnwritten = 64 << 20
 
 // keep writes a record to disk. A disk that takes none does not keep a block from the public: it is written later.
 func (f *Follower) keep(e Entry, version uint64) error {
@@ -551,8 +562,8 @@ func (f *Follower) keep(e Entry, version uint64) error {
 	case err == nil:
 		f.unwritten = ""
 		return nil
-	case f.disk.waiting > maxUnwritten:
-		return fmt.Errorf("records cannot be written, and no more fit into memory: %w", err)
+	case errors.Is(err, errNoRoom):
+		return err
 	case f.unwritten == "":
 		f.log.Error("changes are in force but cannot be written to disk, and would be missing after a restart without control; it is tried again", "version", version, "err", err)
 	}
@@ -570,6 +581,9 @@ func (w *following) Heartbeat(data []byte) error {
 	if err != nil {
 		f.counts.Refused++
 		return nil // of a later key ring perhaps: records decide
+	}
+	if h.Time < st.Time { // before what is in force
+		return nil
 	}
 	if h.Time <= f.beat.Time && (h.Epoch < f.beat.Epoch || h.Version <= f.beat.Version) {
 		return nil // heard before
@@ -628,6 +642,9 @@ func (f *Follower) putInForce(n *State, effect Effect) error {
 	if err := f.set.Replace(after); err != nil {
 		return err
 	}
+	if f.cfg.Changed != nil {
+		f.cfg.Changed(before, after, effect) // before anybody builds upon the state
+	}
 	f.state.Store(n)
 	f.problem = ""
 	if effect.Record.Version > 0 {
@@ -636,9 +653,6 @@ func (f *Follower) putInForce(n *State, effect Effect) error {
 	}
 	close(f.applied)
 	f.applied = make(chan struct{})
-	if f.cfg.Changed != nil {
-		f.cfg.Changed(before, after, effect)
-	}
 	return nil
 }
 

@@ -16,6 +16,9 @@ import (
 // nothing differs.
 func (c *Control) PublishLists(ctx context.Context, view *blocklist.View, keep func(source string) bool, key *SecretKey) (Receipt, error) {
 	keep = notOperator(keep)
+	if err := c.state.Wait(ctx, c.State().Version); err != nil { // the last snapshot may be on its way
+		return Receipt{}, err
+	}
 	st := c.State()
 	before, after := st.view.Input().Only(keep), view.Input().Only(keep)
 	set := &Set{ID: fmt.Sprintf("lists-%d-%d", time.Now().UnixNano(), view.Version()), Time: time.Now().Unix()}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -173,16 +174,22 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 	return Receipt{}, errors.New("others publish all the time: try again")
 }
 
+// maxScopedOctets bounds what every announcement of a snapshot holds of what is scoped.
+const maxScopedOctets = 1 << 20
+
 // admits reports why a record could not follow, whoever gets it.
 func (st *State) admits(data []byte, trust []PublicKey, node Node) error {
 	c, err := st.check(data, trust)
 	if err != nil || c.Kind != RecordChanges {
 		return err
 	}
-	if all, _ := scoped(st.Scoped, c.set, c.changes, node); len(all) > maxScoped {
-		return fmt.Errorf("%w: more than %d changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScoped)
+	all, _ := scoped(current(st.Scoped, c.Time/1000), c.set, c.changes, node)
+	encoded, err := json.Marshal(all)
+	if err == nil && (len(all) > maxScoped || len(encoded) > maxScopedOctets) {
+		err = fmt.Errorf("%w: more than %d changes, or %d octets of them, would be in force on some nodes only: advance or withdraw others first",
+			ErrChanges, maxScoped, maxScopedOctets)
 	}
-	return nil
+	return err
 }
 
 // beat signs a heartbeat for the newest state.
@@ -440,7 +447,7 @@ func (p *Publisher) Applied(e Effect) {
 	p.note(e)
 	p.since.Lock()
 	defer p.since.Unlock()
-	if s := e.Record.Snapshot; s != nil && !s.Same {
+	if s := e.Record.Snapshot; s != nil && (!s.Same || e.Jumped) {
 		p.since.snapshot = max(p.since.snapshot, e.Record.Version)
 	}
 	if p.since.keep && len(e.Applied) > 0 {

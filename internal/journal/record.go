@@ -236,6 +236,8 @@ func (st *State) inPlace(r *Record) error {
 		return nil // any begin is good
 	case r.Epoch < st.Epoch || r.Version <= st.Version:
 		return fmt.Errorf("%w: version %d of epoch %d is", ErrRollback, st.Version, st.Epoch)
+	case r.Time < st.Time: // control's clock never goes back; a key that is revoked by now would have it so
+		return fmt.Errorf("%w: that is of %d, and the record of %d (Unix milliseconds)", ErrRollback, st.Time, r.Time)
 	case r.Epoch > st.Epoch && r.Kind != RecordSnapshot:
 		return fmt.Errorf("%w: epoch %d does not begin with it", ErrGap, r.Epoch)
 	case r.Epoch > st.Epoch:

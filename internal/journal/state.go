@@ -59,6 +59,7 @@ type Effect struct {
 	Changes []Change // those that count
 	All     bool     // the whole view may have changed
 	Applied []blocklist.Change
+	Jumped  bool // over records that were not seen
 }
 
 // next is the state after a record, but for what a snapshot holds.
@@ -79,7 +80,7 @@ func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, 
 		set = &Set{}
 		n.Scoped, here = advanced(st.Scoped, c.Record.Set, node)
 	case RecordChanges:
-		n.Scoped, here = scoped(st.Scoped, c.set, c.changes, node)
+		n.Scoped, here = scoped(current(st.Scoped, c.Time/1000), c.set, c.changes, node)
 		if len(n.Scoped) > maxScoped {
 			return nil, nil, fmt.Errorf("%w: more than %d changes would be in force on some nodes only", ErrChanges, maxScoped)
 		}
@@ -117,7 +118,7 @@ func scoped(before []Scoped, set *Set, changes []Change, node Node) (after []Sco
 			here = append(here, c)
 			continue
 		}
-		after = append(after, s)
+		after = append(slices.DeleteFunc(after, func(o Scoped) bool { return o.Share == 0 && s.renews(o) }), s)
 		if node.counts(s) {
 			here = append(here, c)
 		}
@@ -131,6 +132,21 @@ func overrides(c, earlier Change) bool {
 	return c.Name == earlier.Name && (c.Do == Withdraw && c.Scope == "" || scope(c) == scope(earlier))
 }
 
+// renews reports whether something scoped leaves nothing of an earlier one: it counts wherever that did.
+func (s Scoped) renews(o Scoped) bool {
+	return s.Share == 0 && overrides(s.Change, o.Change) && slices.Equal(s.Change.Countries, o.Change.Countries) && slices.Equal(s.Change.Operators, o.Change.Operators)
+}
+
+// current are those that are not over at that time (Unix seconds).
+func current(all []Scoped, at int64) (left []Scoped) {
+	for _, s := range all {
+		if s.Change.Expiry == 0 || s.Change.Expiry > at {
+			left = append(left, s)
+		}
+	}
+	return left
+}
+
 // advanced takes a change set out of what is scoped by share: it counts for all, or for all there.
 func advanced(before []Scoped, set string, node Node) (after []Scoped, here []Change) {
 	for _, s := range before {
@@ -139,9 +155,10 @@ func advanced(before []Scoped, set string, node Node) (after []Scoped, here []Ch
 			after = append(after, s)
 		case s.Change.Everywhere() || s.Change.Do == Withdraw:
 			here = append(here, s.Change)
+			after = slices.DeleteFunc(after, func(o Scoped) bool { return overrides(s.Change, o.Change) }) // those before it
 		default:
 			s.Share = 0
-			after = append(after, s)
+			after = append(slices.DeleteFunc(after, func(o Scoped) bool { return o.Share == 0 && s.renews(o) }), s)
 			if node.counts(s) {
 				here = append(here, s.Change)
 			}

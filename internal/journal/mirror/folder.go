@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -82,7 +81,11 @@ func (f *Folder) update(ctx context.Context, j Journal, version uint64, head []b
 	if err := f.write("snapshot", newest.Data); err != nil {
 		return err
 	}
-	for v := max(f.last+1, r.Version, version-min(version, recordsKept)); v <= version; v++ {
+	from := f.last + 1
+	if f.last == 0 || version > f.last+recordsKept {
+		from = r.Version // nobody needs what was before
+	}
+	for v := from; v <= version; v++ {
 		data, err := j.Record(ctx, v)
 		if err != nil {
 			return fmt.Errorf("record %d: %w", v, err)
@@ -150,12 +153,13 @@ func (f *Folder) clean(wanted []string, version uint64) error {
 			errs = append(errs, os.Remove(filepath.Join(f.dir, "objects", e.Name())))
 		}
 	}
-	if version > recordsKept {
-		err := os.Remove(filepath.Join(f.dir, "records", strconv.FormatUint(version-recordsKept, 10)))
-		if !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
+	records, listing := os.ReadDir(filepath.Join(f.dir, "records"))
+	for _, e := range records {
+		if v, err := strconv.ParseUint(e.Name(), 10, 64); err == nil && v+recordsKept < version {
+			errs = append(errs, os.Remove(filepath.Join(f.dir, "records", e.Name())))
 		}
 	}
+	err = errors.Join(err, listing)
 	return errors.Join(append(errs, err)...)
 }
 

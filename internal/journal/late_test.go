@@ -1,0 +1,97 @@
+package journal_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+)
+
+// slow is a source whose objects come when they are let.
+type slow struct {
+	journal.Source
+	let chan struct{}
+}
+
+func (s slow) Object(ctx context.Context, name string) (io.ReadCloser, error) {
+	select {
+	case <-s.let:
+		return s.Source.Object(ctx, name)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// TestSnapshotComesLate has more records come than wait for a snapshot: all of it is in force when that came, and is not said to be before.
+func TestSnapshotComesLate(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes thousands of records")
+	}
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	source := slow{overNATS(t, c, "e"), make(chan struct{})}
+	first := startEdge(t, k, filepath.Join(dir, "e"), source.Source, journal.Node{ID: "e"})
+	first.reaches(t, c.State().Version)
+	first.stop()
+	e := startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
+	whole := e.InForce()
+	load, err := c.PublishSnapshot(t.Context(), journal.Load{By: "lists", Compile: func(w io.Writer, st *journal.State) error {
+		b := blocklist.NewBuilder()
+		name, err := blocklist.AppendName(nil, "listed.example")
+		if err == nil {
+			err = b.Add(blocklist.Listing{Name: name, Scope: blocklist.Subtree})
+		}
+		if err != nil {
+			return err
+		}
+		return blocklist.Compile(w, blocklist.Info{Version: st.Version}, b.Input(blocklist.Source{Name: "a list"}), st.View().Input())
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last uint64
+	for i := range 2100 {
+		last = c.push(t, k.set(t, fmt.Sprint("set", i), block(fmt.Sprintf("n%d.example", i)))).Version
+	}
+	waitFor(t, "records to wait", func() bool { return e.State().Version > load.Version+1900 })
+	time.Sleep(500 * time.Millisecond)
+	if v := e.InForce(); v != whole {
+		t.Errorf("version %d is said to be in force, and the snapshot of version %d is not there", v, load.Version)
+	}
+	wantVerdict(t, e.Set().View(), "n1.example", blocklist.BlockedBy) // what was pushed does not wait
+	close(source.let)
+	e.reaches(t, last)
+	for _, name := range []string{"listed.example", "n0.example", "n2099.example"} {
+		wantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)
+	}
+}
+
+// TestAdvancedOverScoped has what a staged change set says of a name replace, once it went on to all, what counted in one country: on nodes that were
+// there and on those that begin later.
+func TestAdvancedOverScoped(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	node := journal.Node{ID: "fr", Country: "FR"}
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "fr"), node)
+	c.push(t, k.set(t, "country", journal.Change{Do: journal.Block, Name: "x.example", Countries: []string{"FR"}}))
+	payload, err := journal.Encode(&journal.Set{ID: "staged", Time: time.Now().Unix(), Stage: &journal.Stage{Share: 0.5, Seconds: 60}},
+		[]journal.Change{{Do: journal.Withdraw, Name: "x.example"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.push(t, journal.Seal(journal.KindChanges, payload, k.author))
+	r := c.publish(t, journal.Draft{Kind: journal.RecordAdvance, Set: "staged"})
+	e.reaches(t, r.Version)
+	wantVerdict(t, e.Set().View(), "x.example", blocklist.Pass)
+	if r, err = c.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	late := startEdge(t, k, filepath.Join(dir, "late"), overHTTP(t, c), node)
+	late.reaches(t, r.Version)
+	wantVerdict(t, late.Set().View(), "x.example", blocklist.Pass)
+}
