@@ -16,6 +16,10 @@ func (r *Resolver) understand(q *wire.Query) bool {
 	}
 	if last := len(m.Extra) - 1; last >= 0 {
 		if t, ok := m.Extra[last].(*dns.TSIG); ok {
+			if t.Algorithm == "" { // it has no data at all (RFC 8945 section 5.2: malformed)
+				q.Fail(wire.FormErr)
+				return false
+			}
 			r.refuseSignature(q, &m, t)
 			return false
 		}
