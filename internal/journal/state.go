@@ -219,35 +219,6 @@ func (st *State) encode(snapshot *Snapshot) ([]byte, error) {
 	})
 }
 
-// Heartbeat is control's word that a version is the newest, at that time.
-type Heartbeat struct {
-	Epoch   uint64 `json:"epoch"`
-	Version uint64 `json:"version"`
-	Hash    string `json:"hash"`
-	Time    int64  `json:"time"` // Unix milliseconds
-}
-
-func (h Heartbeat) seal(key *SecretKey) ([]byte, error) {
-	payload, err := json.Marshal(h)
-	if err != nil {
-		return nil, err
-	}
-	return Seal(KindHeartbeat, payload, key), nil
-}
-
-// openHeartbeat checks who signed it, by the ring in force.
-func (st *State) openHeartbeat(data []byte) (Heartbeat, error) {
-	h, s, err := peekHeartbeat(data)
-	switch {
-	case err != nil:
-		return h, err
-	case st.ring == nil:
-		return h, fmt.Errorf("heartbeat: %w: no key ring is known yet", ErrSeal)
-	}
-	_, err = st.ring.signed(s, h.Time/1000, RoleControl)
-	return h, err
-}
-
 // Signers are the keys that signed something and have one of the roles at that time (Unix seconds), by the key ring in force.
 func (st *State) Signers(kind Kind, digest []byte, signatures []Signature, at int64, roles ...Role) []string {
 	if st.ring == nil {
@@ -274,22 +245,3 @@ func (st *State) Roots() []PublicKey {
 
 // Staged reports whether a node is in the share of nodes that a change set goes to first.
 func Staged(set, node string, of float64) bool { return share(set, node) < of }
-
-// PeekHeartbeat reads what a heartbeat says, whoever signed it.
-func PeekHeartbeat(data []byte) (Heartbeat, error) {
-	h, _, err := peekHeartbeat(data)
-	return h, err
-}
-
-func peekHeartbeat(data []byte) (h Heartbeat, s *Sealed, err error) {
-	if len(data) > 4<<10 {
-		return h, nil, fmt.Errorf("heartbeat: %w: too long", ErrSeal)
-	}
-	if s, err = Unseal(KindHeartbeat, data); err == nil {
-		err = json.Unmarshal(s.Payload, &h)
-	}
-	if err != nil {
-		return h, nil, fmt.Errorf("heartbeat: %w", err)
-	}
-	return h, s, nil
-}

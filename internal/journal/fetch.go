@@ -1,0 +1,208 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime"
+)
+
+// wanted is a snapshot being fetched, and the records since.
+type wanted struct {
+	*checked
+	entry   Entry
+	since   []Entry
+	lacking uint64 // the last version that is in force without it, whole
+}
+
+// InForce is the newest version that is in force whole: a snapshot may still be on its way.
+func (f *Follower) InForce() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.inForce()
+}
+
+func (f *Follower) inForce() uint64 {
+	if v := f.State().Version; f.want == nil || f.want.lacking >= f.want.Version {
+		return v
+	}
+	return f.want.lacking
+}
+
+// fetches reports whether a snapshot is on its way.
+func (f *Follower) fetches() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.want != nil
+}
+
+// wake has fetching look whether something is wanted.
+func (f *Follower) wake() {
+	select {
+	case f.wants <- struct{}{}:
+	default:
+	}
+}
+
+// jump goes to the newest snapshot, if it is newer than what is in force: control signed that this is the state, whatever came between.
+func (f *Follower) jump(ctx context.Context) error {
+	e, err := f.cfg.Source.Newest(ctx)
+	if err != nil {
+		return fmt.Errorf("the newest snapshot: %w", err)
+	}
+	st := f.State()
+	r, _, err := ReadRecord(e.Data)
+	if err != nil {
+		return err
+	}
+	if r.Version <= st.Version || r.Epoch < st.Epoch {
+		f.mu.Lock()
+		f.gap = false
+		f.mu.Unlock()
+		return nil // replaying goes further
+	}
+	from := *st
+	if r.Epoch == st.Epoch {
+		from.Version, from.Hash = r.Version-1, r.Previous
+	}
+	c, err := from.check(e.Data, f.cfg.Trust)
+	if err != nil {
+		f.refuse()
+		return err
+	}
+	if c.Kind != RecordSnapshot {
+		return fmt.Errorf("record of version %d: %w: it is no snapshot", c.Version, ErrSeal)
+	}
+	if err := f.fetch(ctx, c.Snapshot, false); err != nil {
+		return fmt.Errorf("snapshot of version %d: %w", c.Version, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.want, f.gap = nil, false
+	return f.rebase(c, e, nil, true)
+}
+
+// fetching brings what snapshots are wanted, beside the records.
+func (f *Follower) fetching(ctx context.Context) {
+	for {
+		select {
+		case <-f.wants:
+		case <-ctx.Done():
+			return
+		}
+		for wait := retryLeast; ctx.Err() == nil; wait = min(2*wait, retryMost) {
+			err := f.fetchWanted(ctx)
+			if err == nil {
+				break
+			}
+			f.trouble(err.Error())
+			pause(ctx, wait+rand.N(wait))
+		}
+	}
+}
+
+func (f *Follower) fetchWanted(ctx context.Context) error {
+	if f.damaged.Load() {
+		if err := f.repair(ctx); err != nil {
+			return fmt.Errorf("the damaged snapshot: %w", err)
+		}
+		f.damaged.Store(false)
+	}
+	f.mu.Lock()
+	w := f.want
+	f.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	if err := f.fetch(ctx, w.Snapshot, false); err != nil {
+		return fmt.Errorf("snapshot of version %d: %w", w.Version, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.want != w {
+		return nil // a newer one is wanted, and f.wants says so
+	}
+	if err := f.rebase(w.checked, w.entry, w.since, false); err != nil {
+		return fmt.Errorf("snapshot of version %d: %w", w.Version, err)
+	}
+	f.want = nil
+	return nil
+}
+
+// repair fetches the snapshot on disk again, and puts it in force under the same records.
+func (f *Follower) repair(ctx context.Context) error {
+	f.mu.Lock()
+	base, err := f.disk.base, f.disk.flush() // or what is on disk is older than what is in force
+	f.mu.Unlock()
+	if err == nil {
+		err = f.fetch(ctx, base, true)
+	}
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.disk.base != base {
+		return nil // another one came meanwhile
+	}
+	k, err := f.disk.loadState(stateName, f.cfg.Trust)
+	if err != nil {
+		return err
+	}
+	st, _, err := f.replay(k)
+	if err != nil {
+		return err
+	}
+	if have := f.State().Version; st.Version < have {
+		return fmt.Errorf("version %d is on disk, and version %d in force", st.Version, have)
+	}
+	return f.putInForce(st, Effect{All: true})
+}
+
+// fetch brings a snapshot's objects to disk; again, in the place of those that are there.
+func (f *Follower) fetch(ctx context.Context, s *Snapshot, again bool) error {
+	open := func(name string) (io.ReadCloser, error) { return f.cfg.Source.Object(ctx, name) }
+	if err := f.disk.fetch(s.Object, snapshotSuffix, again, open); err != nil {
+		return err
+	}
+	if s.Overlay == nil {
+		return nil
+	}
+	return f.disk.fetch(*s.Overlay, overlaySuffix, again, open)
+}
+
+// rebase puts a snapshot that was fetched in force, under the records since.
+func (f *Follower) rebase(c *checked, e Entry, since []Entry, jumped bool) error {
+	view, err := f.disk.open(c.Snapshot)
+	if err == nil {
+		err = view.Snapshot().Verify() // it came just now: its pages are at hand
+		runtime.KeepAlive(view)
+	}
+	if err != nil {
+		return errors.Join(err, f.disk.drop(c.Snapshot)) // what lies there under its name is something else: it is fetched again
+	}
+	base, err := begin(c, e.Sequence, view, f.cfg.Node)
+	if err != nil {
+		return err
+	}
+	st := base
+	for _, e := range since {
+		if st.Hash == hashOf(e.Data) {
+			continue // it came twice
+		}
+		next, err := st.check(e.Data, f.cfg.Trust)
+		if err != nil {
+			return err
+		}
+		if st, _, err = st.next(next, e.Sequence, f.cfg.Node); err != nil {
+			return err
+		}
+	}
+	if err := f.disk.begin(base, c.Snapshot, since); err != nil {
+		return err
+	}
+	f.counts.Snapshots++
+	return f.putInForce(st, Effect{Record: c.Record, All: !c.Snapshot.Same || jumped, Jumped: jumped})
+}

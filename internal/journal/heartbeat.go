@@ -1,0 +1,111 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Heartbeat is control's word that a version is the newest, at that time.
+type Heartbeat struct {
+	Epoch   uint64 `json:"epoch"`
+	Version uint64 `json:"version"`
+	Hash    string `json:"hash"`
+	Time    int64  `json:"time"` // Unix milliseconds
+}
+
+func (h Heartbeat) seal(key *SecretKey) ([]byte, error) {
+	payload, err := json.Marshal(h)
+	if err != nil {
+		return nil, err
+	}
+	return Seal(KindHeartbeat, payload, key), nil
+}
+
+// openHeartbeat checks who signed it, by the ring in force.
+func (st *State) openHeartbeat(data []byte) (Heartbeat, error) {
+	h, s, err := peekHeartbeat(data)
+	switch {
+	case err != nil:
+		return h, err
+	case st.ring == nil:
+		return h, fmt.Errorf("heartbeat: %w: no key ring is known yet", ErrSeal)
+	}
+	_, err = st.ring.signed(s, h.Time/1000, RoleControl)
+	return h, err
+}
+
+// PeekHeartbeat reads what a heartbeat says, whoever signed it.
+func PeekHeartbeat(data []byte) (Heartbeat, error) {
+	h, _, err := peekHeartbeat(data)
+	return h, err
+}
+
+func peekHeartbeat(data []byte) (h Heartbeat, s *Sealed, err error) {
+	if len(data) > 4<<10 {
+		return h, nil, fmt.Errorf("heartbeat: %w: too long", ErrSeal)
+	}
+	if s, err = Unseal(KindHeartbeat, data); err == nil {
+		err = json.Unmarshal(s.Payload, &h)
+	}
+	if err != nil {
+		return h, nil, fmt.Errorf("heartbeat: %w", err)
+	}
+	return h, s, nil
+}
+
+// Heartbeat takes in control's word of which version is the newest. One that is not newer than the last is none.
+func (w *following) Heartbeat(data []byte) error {
+	f := w.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := f.State()
+	h, err := st.openHeartbeat(data)
+	if err != nil {
+		f.counts.Refused++
+		return nil // of a later key ring perhaps: records decide
+	}
+	if h.Time < st.Time { // before what is in force
+		return nil
+	}
+	if h.Time <= f.beat.Time && (h.Epoch < f.beat.Epoch || h.Version <= f.beat.Version) {
+		return nil // heard before
+	}
+	f.beat, f.beatAt, f.beatData = h, time.Now(), data
+	close(f.beaten)
+	f.beaten = make(chan struct{})
+	switch {
+	case h.Epoch > st.Epoch:
+		return errEpoch
+	case h.Epoch < st.Epoch || h.Version < st.Version && h.Time > st.Time:
+		f.note(fmt.Sprintf("control's newest version is %d, and %d is in force here: was it restored from an older backup? What is in force stays", h.Version, st.Version))
+	case h.Version == st.Version && h.Hash != st.Hash:
+		f.note(ErrFork.Error())
+	}
+	return nil
+}
+
+// lastBeat is the newest heartbeat's time, in Unix milliseconds; 0 for none.
+func (f *Follower) lastBeat() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.beat.Time
+}
+
+// Beat is the newest heartbeat as it came, once it speaks of a later version than after, or ctx ended.
+func (f *Follower) Beat(ctx context.Context, after uint64) []byte {
+	for {
+		f.mu.Lock()
+		data, version, beaten := f.beatData, f.beat.Version, f.beaten
+		f.mu.Unlock()
+		if version > after && data != nil {
+			return data
+		}
+		select {
+		case <-beaten:
+		case <-ctx.Done():
+			return data
+		}
+	}
+}
