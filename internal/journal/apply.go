@@ -6,18 +6,14 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"net/netip"
 	"slices"
 	"time"
 
 	"rempart/blocklist"
 )
 
-func parsePrefix(text string) (netip.Prefix, error) { return netip.ParsePrefix(text) }
-
 // translate turns changes into what they do to a view, in their order. Changes of lists say exactly what is claimed or withdrawn. An
 // operator's replaces whatever operators said of that name and scope before; a withdrawal of no scope takes all they said of the name.
-// names are those it touches, for whoever keeps differences.
 func translate(view *blocklist.View, set *Set, changes []Change) (out []blocklist.Change, err error) {
 	sources := map[string]blocklist.Source{Operator: {Name: Operator}}
 	for _, s := range set.Sources {
@@ -51,8 +47,8 @@ func translate(view *blocklist.View, set *Set, changes []Change) (out []blocklis
 				kept = append(kept, h)
 				continue
 			}
-			if same := h.Listing; c.Do != Withdraw && sameClaim(same, l) {
-				l.Since = same.Since // a renewal
+			if c.Do != Withdraw && sameClaim(h.Listing, l) {
+				l.Since = h.Listing.Since // a renewal
 			}
 			h.Withdraw = true
 			out = append(out, h)

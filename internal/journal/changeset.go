@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -169,7 +170,7 @@ func (c *Change) listing() (l blocklist.Listing, err error) {
 		return field("do", "prefix, was, since and except are for lists: name a name to block, allow or withdraw")
 	}
 	if c.Prefix != "" {
-		if l.Prefix, err = parsePrefix(c.Prefix); err != nil {
+		if l.Prefix, err = netip.ParsePrefix(c.Prefix); err != nil {
 			return field("prefix", err.Error())
 		}
 	} else if l.Name, err = blocklist.AppendName(nil, c.Name); err != nil {

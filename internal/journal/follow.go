@@ -412,9 +412,19 @@ func (f *Follower) Refresh() error {
 
 // Wait waits until a version is in force here, whole.
 func (f *Follower) Wait(ctx context.Context, version uint64) error {
+	return f.until(ctx, func() bool { return f.inForce() >= version })
+}
+
+// reach waits until a record came, be what it announces still on its way.
+func (f *Follower) reach(ctx context.Context, version uint64) error {
+	return f.until(ctx, func() bool { return f.State().Version >= version })
+}
+
+// until waits until something that changes with what is in force is so.
+func (f *Follower) until(ctx context.Context, so func() bool) error {
 	for {
 		f.mu.Lock()
-		done, applied := f.inForce() >= version, f.applied
+		done, applied := so(), f.applied
 		f.mu.Unlock()
 		if done {
 			return nil
@@ -425,6 +435,18 @@ func (f *Follower) Wait(ctx context.Context, version uint64) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// holds waits a while for a record whose appending ended nobody knows how, and reports whether it came to be.
+func (f *Follower) holds(ctx context.Context, version uint64, hash string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if f.reach(ctx, version) != nil {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.State().Version == version && f.State().Hash == hash
 }
 
 func (f *Follower) trouble(what string) {

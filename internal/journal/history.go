@@ -41,18 +41,19 @@ func setOf(r *Record, body []byte, id string) *Set {
 			return &s
 		}
 	case r.Kind == RecordChanges:
-		if s, err := firstLine(body); err == nil && s.ID == id {
+		if s, _, err := splitSet(body); err == nil && s.ID == id {
 			return s
 		}
 	}
 	return nil
 }
 
-// firstLine reads what a sealed change set says of itself, without its digest.
-func firstLine(body []byte) (*Set, error) {
+// splitSet reads what a sealed change set says of itself, without its digest, and tells its changes.
+func splitSet(body []byte) (*Set, []byte, error) {
 	_, payload, _ := bytes.Cut(body, []byte("\n\n")) // an empty line ends the signatures
-	line, _, _ := bytes.Cut(payload, []byte("\n"))
-	return ParseSet(line)
+	line, changes, _ := bytes.Cut(payload, []byte("\n"))
+	set, err := ParseSet(line)
+	return set, changes, err
 }
 
 // Told is a change in the journal, and who published it, when.
@@ -79,19 +80,18 @@ func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, matters
 			}
 			defer o.Close()
 			set, lines, refused = &r.Snapshot.Changes.Set, bufio.NewReaderSize(o, 256<<10), r.Snapshot.Changes.Refused
+			if _, err := ReadLine(lines, MaxLine); err != nil { // the set's own
+				yield(Told{}, err)
+				return
+			}
 		case r.Kind == RecordChanges && (matters == nil || matters(body)):
-			s, err := firstLine(body)
+			s, changes, err := splitSet(body)
 			if err != nil {
 				yield(Told{}, err)
 				return
 			}
-			_, payload, _ := bytes.Cut(body, []byte("\n\n"))
-			set, lines, refused = s, bufio.NewReaderSize(bytes.NewReader(payload), MaxLine+2), r.Refused
+			set, lines, refused = s, bufio.NewReaderSize(bytes.NewReader(changes), MaxLine+2), r.Refused
 		default:
-			return
-		}
-		if _, err := ReadLine(lines, MaxLine); err != nil {
-			yield(Told{}, err)
 			return
 		}
 		for at := 0; ; at++ {

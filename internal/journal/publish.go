@@ -2,16 +2,10 @@ package journal
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -59,13 +53,8 @@ type applied struct {
 // HeartbeatEvery is how often control says which version is the newest, at least.
 const HeartbeatEvery = 5 * time.Second
 
-const (
-	publishTries = 5
-	// snapshotAt is how many entries of an overlay make a new snapshot worthwhile.
-	snapshotAt = 50_000
-	// snapshotRecords is after how many records one is due in any case.
-	snapshotRecords = 5_000
-)
+// publishTries is how often a record, or a snapshot, is made anew because another control's came first.
+const publishTries = 5
 
 // NewPublisher returns the publisher of what follower follows. dir is for files while they are made.
 func NewPublisher(log *stream.Stream, follower *Follower, key *SecretKey, dir string) *Publisher {
@@ -118,7 +107,7 @@ var ErrRefused = errors.New("refused")
 func (p *Publisher) Publish(ctx context.Context, d Draft) (Receipt, error) {
 	id := ""
 	if d.Kind == RecordChanges {
-		if set, err := firstLine(d.Body); err == nil {
+		if set, _, err := splitSet(d.Body); err == nil {
 			id = set.ID
 		}
 	}
@@ -245,203 +234,6 @@ func (p *Publisher) Run(ctx context.Context) error {
 	}
 }
 
-// objectRest is how long a snapshot stays after the next: nodes may be fetching it.
-const objectRest = time.Hour
-
-// sweep removes the objects of snapshots that nothing leads to any more. Change sets stay: they are the journal's.
-func (p *Publisher) sweep(ctx context.Context) {
-	newest, err := p.follower.cfg.Source.Newest(ctx)
-	if err != nil {
-		return
-	}
-	r, _, err := ReadRecord(newest.Data)
-	if err != nil || r.Snapshot == nil {
-		return
-	}
-	wanted := r.Snapshot.Names()
-	objects, err := p.log.Objects(ctx)
-	for _, o := range objects {
-		old := time.Since(o.ModTime) > objectRest && !slices.Contains(wanted, o.Name)
-		if old && (strings.HasSuffix(o.Name, snapshotSuffix) || strings.HasSuffix(o.Name, overlaySuffix)) {
-			err = errors.Join(err, p.log.DeleteObject(ctx, o.Name))
-		}
-	}
-	if err != nil && ctx.Err() == nil {
-		p.logger.Warn("objects of old snapshots stay", "err", err)
-	}
-}
-
-// Compact publishes the state as it is as a snapshot, which spares new edges the replay.
-func (p *Publisher) Compact(ctx context.Context) (Receipt, error) {
-	return p.PublishSnapshot(ctx, Load{Same: true, Compile: func(w io.Writer, st *State) error {
-		return st.view.Compact(w, st.info())
-	}})
-}
-
-// Load is a snapshot to be published.
-type Load struct {
-	Same     bool // it is the state as it is
-	By       string
-	Approved []string
-	Changes  *LargeSet
-	// Compile writes the state as it is to be. It may take its time: others publish meanwhile, and what they do is put over it.
-	Compile func(w io.Writer, st *State) error
-}
-
-// PublishSnapshot writes a snapshot, keeps it as an object and announces it. When it returns nil, it is kept for good; Follower.Wait tells when it is in
-// force here.
-func (p *Publisher) PublishSnapshot(ctx context.Context, l Load) (Receipt, error) {
-	p.snapshots.Lock()
-	defer p.snapshots.Unlock()
-	for range publishTries {
-		if r, err := p.snapshot(ctx, l); !errors.Is(err, errAnew) {
-			return r, err
-		}
-	}
-	return Receipt{}, errors.New("others publish snapshots all the time: try again")
-}
-
-// errAnew says that another control's snapshot came first: what was written does not hold what that brought.
-var errAnew = errors.New("another snapshot came first")
-
-func (p *Publisher) snapshot(ctx context.Context, l Load) (Receipt, error) {
-	st, err := p.gather(ctx)
-	defer p.gatherNoMore()
-	if err != nil {
-		return Receipt{}, err
-	}
-	f, err := os.CreateTemp(p.dir, ".snapshot-*.tmp")
-	if err != nil {
-		return Receipt{}, err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	object, err := writeHashed(f, func(w io.Writer) error { return l.Compile(w, st) })
-	if err != nil {
-		return Receipt{}, fmt.Errorf("write a snapshot: %w", err)
-	}
-	if err := p.put(ctx, f, object.SHA256+snapshotSuffix); err != nil {
-		return Receipt{}, err
-	}
-	view, err := openView(f.Name())
-	if err != nil {
-		return Receipt{}, err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.announce(ctx, l, st.Version, object, view)
-}
-
-// announce publishes the record of a snapshot of what was in force at a version, and what came into force since over it.
-func (p *Publisher) announce(ctx context.Context, l Load, from uint64, object Object, view *blocklist.View) (Receipt, error) {
-	id := ""
-	if l.Changes != nil {
-		id = l.Changes.Set.ID
-	}
-	return p.append(ctx, id, func(st *State) (*Record, []byte, error) { // anew if another control's record came first
-		s := &Snapshot{
-			Object: object, Same: l.Same, Changes: l.Changes, Count: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped,
-		}
-		since, anew := p.gathered(from)
-		if anew {
-			return nil, nil, errAnew
-		}
-		if len(since) > 0 {
-			over, err := view.With(blocklist.Info{Version: st.Version, Created: time.Now()}, since)
-			if err != nil {
-				return nil, nil, err
-			}
-			if s.Overlay, err = p.putOverlay(ctx, over); err != nil {
-				return nil, nil, err
-			}
-			s.Count = over.Stats().Names
-		}
-		return &Record{Kind: RecordSnapshot, By: l.By, Approved: l.Approved, Snapshot: s}, st.Ring(), nil
-	})
-}
-
-func (p *Publisher) putOverlay(ctx context.Context, view *blocklist.View) (*Object, error) {
-	f, err := os.CreateTemp(p.dir, ".overlay-*.tmp")
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	o, err := writeHashed(f, func(w io.Writer) error {
-		_, err := w.Write(view.Overlay())
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &o, p.put(ctx, f, o.SHA256+overlaySuffix)
-}
-
-// Begin publishes the first record of an epoch: a snapshot that nothing comes before, under a ring.
-func (p *Publisher) Begin(ctx context.Context, epoch, version uint64, ring []byte, compile func(w io.Writer) error) (Receipt, error) {
-	p.snapshots.Lock()
-	defer p.snapshots.Unlock()
-	f, err := os.CreateTemp(p.dir, ".snapshot-*.tmp")
-	if err != nil {
-		return Receipt{}, err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	object, err := writeHashed(f, compile)
-	if err == nil {
-		err = p.put(ctx, f, object.SHA256+snapshotSuffix)
-	}
-	if err != nil {
-		return Receipt{}, fmt.Errorf("write the first snapshot: %w", err)
-	}
-	view, err := openView(f.Name())
-	if err != nil {
-		return Receipt{}, err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.append(ctx, "", func(st *State) (*Record, []byte, error) {
-		s := &Snapshot{Object: object, Count: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped}
-		return &Record{Epoch: epoch, Version: version, Kind: RecordSnapshot, Previous: st.Hash, Snapshot: s}, ring, nil
-	})
-}
-
-// gather begins to keep what comes into force, and returns the state it begins from: one that is in force whole, or what is written from it
-// would lack what the last snapshot brings.
-func (p *Publisher) gather(ctx context.Context) (*State, error) {
-	p.since.Lock()
-	p.since.keep = true
-	p.since.Unlock()
-	for {
-		whole := p.follower.InForce()
-		st := p.follower.State()
-		if st.Version <= whole {
-			return st, nil
-		}
-		if err := p.follower.Wait(ctx, st.Version); err != nil {
-			return nil, fmt.Errorf("the last snapshot is on its way still: %w", err)
-		}
-	}
-}
-
-// gathered is what came after a version, and whether that is not all.
-func (p *Publisher) gathered(after uint64) (changes []blocklist.Change, anew bool) {
-	p.since.Lock()
-	defer p.since.Unlock()
-	for _, a := range p.since.applied {
-		if a.version > after {
-			changes = append(changes, a.changes...)
-		}
-	}
-	return changes, p.since.snapshot > after
-}
-
-func (p *Publisher) gatherNoMore() {
-	p.since.Lock()
-	defer p.since.Unlock()
-	p.since.keep, p.since.applied = false, nil
-}
-
 // Applied is to be told of every effect, by whoever made the follower.
 func (p *Publisher) Applied(e Effect) {
 	p.note(e)
@@ -486,71 +278,5 @@ func (p *Publisher) known(id string) (Receipt, bool) {
 	return r, ok
 }
 
-func (p *Publisher) put(ctx context.Context, f *os.File, name string) error {
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	if err := p.log.PutObject(ctx, name, f); err != nil {
-		return fmt.Errorf("keep %s: %w", name, err)
-	}
-	return nil
-}
-
-// writeHashed writes a file and says what object it is.
-func writeHashed(f *os.File, write func(io.Writer) error) (Object, error) {
-	h := sha256.New()
-	if err := write(io.MultiWriter(f, h)); err != nil {
-		return Object{}, err
-	}
-	size, err := f.Seek(0, io.SeekCurrent)
-	return Object{hex.EncodeToString(h.Sum(nil)), size}, err
-}
-
-// PutSet keeps what an author signed of a large change set, and returns the object it is.
-func (p *Publisher) PutSet(ctx context.Context, f *os.File) (Object, error) {
-	h := sha256.New()
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return Object{}, err
-	}
-	n, err := io.Copy(h, f)
-	if err != nil {
-		return Object{}, err
-	}
-	o := Object{hex.EncodeToString(h.Sum(nil)), n}
-	return o, p.put(ctx, f, o.SHA256+SetSuffix)
-}
-
 // Seal signs something with control's key.
 func (p *Publisher) Seal(kind Kind, payload []byte) []byte { return Seal(kind, payload, p.key) }
-
-// SetSuffix ends the names of objects that hold large change sets.
-const SetSuffix = ".set"
-
-// reach waits until a record came, be what it announces still on its way.
-func (f *Follower) reach(ctx context.Context, version uint64) error {
-	for {
-		f.mu.Lock()
-		done, applied := f.State().Version >= version, f.applied
-		f.mu.Unlock()
-		if done {
-			return nil
-		}
-		select {
-		case <-applied:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// holds waits a while for a record whose appending ended nobody knows how, and reports whether it came to be.
-func (f *Follower) holds(ctx context.Context, version uint64, hash string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if f.reach(ctx, version) != nil {
-		return false
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.State().Version == version && f.State().Hash == hash
-}

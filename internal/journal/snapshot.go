@@ -1,0 +1,242 @@
+package journal
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"rempart/blocklist"
+)
+
+const (
+	// snapshotAt is how many entries of an overlay make a new snapshot worthwhile.
+	snapshotAt = 50_000
+	// snapshotRecords is after how many records one is due in any case.
+	snapshotRecords = 5_000
+)
+
+// objectRest is how long a snapshot stays after the next: nodes may be fetching it.
+const objectRest = time.Hour
+
+// sweep removes the objects of snapshots that nothing leads to any more. Change sets stay: they are the journal's.
+func (p *Publisher) sweep(ctx context.Context) {
+	newest, err := p.follower.cfg.Source.Newest(ctx)
+	if err != nil {
+		return
+	}
+	r, _, err := ReadRecord(newest.Data)
+	if err != nil || r.Snapshot == nil {
+		return
+	}
+	wanted := r.Snapshot.Names()
+	objects, err := p.log.Objects(ctx)
+	for _, o := range objects {
+		old := time.Since(o.ModTime) > objectRest && !slices.Contains(wanted, o.Name)
+		if old && (strings.HasSuffix(o.Name, snapshotSuffix) || strings.HasSuffix(o.Name, overlaySuffix)) {
+			err = errors.Join(err, p.log.DeleteObject(ctx, o.Name))
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		p.logger.Warn("objects of old snapshots stay", "err", err)
+	}
+}
+
+// Compact publishes the state as it is as a snapshot, which spares new edges the replay.
+func (p *Publisher) Compact(ctx context.Context) (Receipt, error) {
+	return p.PublishSnapshot(ctx, Load{Same: true, Compile: func(w io.Writer, st *State) error {
+		return st.view.Compact(w, st.info())
+	}})
+}
+
+// Load is a snapshot to be published.
+type Load struct {
+	Same     bool // it is the state as it is
+	By       string
+	Approved []string
+	Changes  *LargeSet
+	// Compile writes the state as it is to be. It may take its time: others publish meanwhile, and what they do is put over it.
+	Compile func(w io.Writer, st *State) error
+}
+
+// PublishSnapshot writes a snapshot, keeps it as an object and announces it. When it returns nil, it is kept for good; Follower.Wait tells when it is in
+// force here.
+func (p *Publisher) PublishSnapshot(ctx context.Context, l Load) (Receipt, error) {
+	p.snapshots.Lock()
+	defer p.snapshots.Unlock()
+	for range publishTries {
+		if r, err := p.snapshot(ctx, l); !errors.Is(err, errAnew) {
+			return r, err
+		}
+	}
+	return Receipt{}, errors.New("others publish snapshots all the time: try again")
+}
+
+// errAnew says that another control's snapshot came first: what was written does not hold what that brought.
+var errAnew = errors.New("another snapshot came first")
+
+func (p *Publisher) snapshot(ctx context.Context, l Load) (Receipt, error) {
+	st, err := p.gather(ctx)
+	defer p.gatherNoMore()
+	if err != nil {
+		return Receipt{}, err
+	}
+	object, view, err := p.write(ctx, func(w io.Writer) error { return l.Compile(w, st) })
+	if err != nil {
+		return Receipt{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.announce(ctx, l, st.Version, object, view)
+}
+
+// write keeps a snapshot that compile writes as an object, and opens it.
+func (p *Publisher) write(ctx context.Context, compile func(io.Writer) error) (object Object, view *blocklist.View, err error) {
+	object, err = p.object(ctx, snapshotSuffix, compile, func(path string) (err error) {
+		view, err = openView(path) // the mapping outlives the name
+		return err
+	})
+	if err != nil {
+		err = fmt.Errorf("write a snapshot: %w", err)
+	}
+	return object, view, err
+}
+
+// announce publishes the record of a snapshot of what was in force at a version, and what came into force since over it.
+func (p *Publisher) announce(ctx context.Context, l Load, from uint64, object Object, view *blocklist.View) (Receipt, error) {
+	id := ""
+	if l.Changes != nil {
+		id = l.Changes.Set.ID
+	}
+	return p.append(ctx, id, func(st *State) (*Record, []byte, error) { // anew if another control's record came first
+		s := &Snapshot{
+			Object: object, Same: l.Same, Changes: l.Changes, Count: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped,
+		}
+		since, anew := p.gathered(from)
+		if anew {
+			return nil, nil, errAnew
+		}
+		if len(since) > 0 {
+			over, err := view.With(blocklist.Info{Version: st.Version, Created: time.Now()}, since)
+			if err != nil {
+				return nil, nil, err
+			}
+			o, err := p.object(ctx, overlaySuffix, func(w io.Writer) error {
+				_, err := w.Write(over.Overlay())
+				return err
+			}, nil)
+			if err != nil {
+				return nil, nil, err
+			}
+			s.Overlay, s.Count = &o, over.Stats().Names
+		}
+		return &Record{Kind: RecordSnapshot, By: l.By, Approved: l.Approved, Snapshot: s}, st.Ring(), nil
+	})
+}
+
+// Begin publishes the first record of an epoch: a snapshot that nothing comes before, under a ring.
+func (p *Publisher) Begin(ctx context.Context, epoch, version uint64, ring []byte, compile func(w io.Writer) error) (Receipt, error) {
+	p.snapshots.Lock()
+	defer p.snapshots.Unlock()
+	object, view, err := p.write(ctx, compile)
+	if err != nil {
+		return Receipt{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.append(ctx, "", func(st *State) (*Record, []byte, error) {
+		s := &Snapshot{Object: object, Count: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped}
+		return &Record{Epoch: epoch, Version: version, Kind: RecordSnapshot, Previous: st.Hash, Snapshot: s}, ring, nil
+	})
+}
+
+// gather begins to keep what comes into force, and returns the state it begins from: one that is in force whole, or what is written from it
+// would lack what the last snapshot brings.
+func (p *Publisher) gather(ctx context.Context) (*State, error) {
+	p.since.Lock()
+	p.since.keep = true
+	p.since.Unlock()
+	for {
+		whole := p.follower.InForce()
+		st := p.follower.State()
+		if st.Version <= whole {
+			return st, nil
+		}
+		if err := p.follower.Wait(ctx, st.Version); err != nil {
+			return nil, fmt.Errorf("the last snapshot is on its way still: %w", err)
+		}
+	}
+}
+
+// gathered is what came after a version, and whether that is not all.
+func (p *Publisher) gathered(after uint64) (changes []blocklist.Change, anew bool) {
+	p.since.Lock()
+	defer p.since.Unlock()
+	for _, a := range p.since.applied {
+		if a.version > after {
+			changes = append(changes, a.changes...)
+		}
+	}
+	return changes, p.since.snapshot > after
+}
+
+func (p *Publisher) gatherNoMore() {
+	p.since.Lock()
+	defer p.since.Unlock()
+	p.since.keep, p.since.applied = false, nil
+}
+
+// object keeps what write writes as an object named by its hash and suffix. written, which may be nil, is told where the file is while it is there.
+func (p *Publisher) object(ctx context.Context, suffix string, write func(io.Writer) error, written func(path string) error) (o Object, err error) {
+	f, err := os.CreateTemp(p.dir, suffix+"-*.tmp")
+	if err != nil {
+		return o, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	h := sha256.New()
+	if err := write(io.MultiWriter(f, h)); err != nil {
+		return o, err
+	}
+	if o.Size, err = f.Seek(0, io.SeekCurrent); err != nil {
+		return o, err
+	}
+	o.SHA256 = hex.EncodeToString(h.Sum(nil))
+	if err = p.put(ctx, f, o.SHA256+suffix); err == nil && written != nil {
+		err = written(f.Name())
+	}
+	return o, err
+}
+
+func (p *Publisher) put(ctx context.Context, f *os.File, name string) error {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if err := p.log.PutObject(ctx, name, f); err != nil {
+		return fmt.Errorf("keep %s: %w", name, err)
+	}
+	return nil
+}
+
+// PutSet keeps what an author signed of a large change set, and returns the object it is.
+func (p *Publisher) PutSet(ctx context.Context, f *os.File) (Object, error) {
+	h := sha256.New()
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return Object{}, err
+	}
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return Object{}, err
+	}
+	o := Object{hex.EncodeToString(h.Sum(nil)), n}
+	return o, p.put(ctx, f, o.SHA256+SetSuffix)
+}
+
+// SetSuffix ends the names of objects that hold large change sets.
+const SetSuffix = ".set"
