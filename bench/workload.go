@@ -129,9 +129,5 @@ func View(names []string) (*blocklist.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := blocklist.Open(m.Data())
-	if err != nil {
-		return nil, err
-	}
-	return blocklist.NewView(s, m.Close), nil
+	return blocklist.OpenView(m.Data(), m.Close)
 }

@@ -245,6 +245,34 @@ func Diff(before, after *Input, emit func(Change) bool) error {
 	}
 }
 
+// Each emits every claim of every source, as what lists it, until emit returns false. The claims of a name follow each other. What it emits is
+// borrowed for the call. It reads the input in pieces.
+func (in *Input) Each(emit func(Change) bool) error {
+	nothing := &Input{walk: func() cursor { return &keyedCursor{} }}
+	return Diff(nothing, in, emit)
+}
+
+// EachName calls name once for each name, and prefix for each claim about a prefix of addresses, in no order that means anything, until name returns an
+// error, which it returns. Both are borrowed for the call.
+func (in *Input) EachName(name func([]byte) error, prefix func(Change)) error {
+	var last []byte
+	var failed error
+	err := in.Each(func(c Change) bool {
+		switch {
+		case c.Listing.Prefix.IsValid():
+			prefix(c)
+		case !bytes.Equal(c.Listing.Name, last):
+			last = append(last[:0], c.Listing.Name...)
+			failed = name(last)
+		}
+		return failed == nil
+	})
+	if failed != nil {
+		return failed
+	}
+	return err
+}
+
 // emitChanges emits how the claims of one name differ, source by source.
 func emitChanges(b, a *groups, emit func(Change) bool) bool {
 	if len(b.claims) == 1 && len(a.claims) == 1 && b.claims[0].claim == a.claims[0].claim && b.says(a, b.claims[0].sources, a.claims[0].sources) {

@@ -36,6 +36,18 @@ func NewView(s *Snapshot, release func()) *View {
 	return v
 }
 
+// OpenView is Open and NewView in one: release, which may be nil, is run at once where data is refused.
+func OpenView(data []byte, release func()) (*View, error) {
+	s, err := Open(data)
+	if err != nil {
+		if release != nil {
+			release()
+		}
+		return nil, err
+	}
+	return NewView(s, release), nil
+}
+
 // Snapshot is what the view was made of. It must not be used once the view was let go.
 func (v *View) Snapshot() *Snapshot { return v.base }
 

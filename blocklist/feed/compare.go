@@ -1,17 +1,10 @@
 package feed
 
 import (
-	"bytes"
-	"fmt"
-	"io"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
 
 	"rempart/blocklist"
-	"rempart/internal/durable"
 )
 
 // Difference is a name, or a prefix of addresses, of which two states of the set hold something else.
@@ -21,40 +14,30 @@ type Difference struct {
 }
 
 // Compare calls each for all that differs between two states of the set, in no order that means anything, until it returns an error,
-// which it returns. What enough lists agree upon is part of what is compared; of prefixes it is not. An overlay is first merged into its
-// snapshot in a temporary file. Memory is needed for the prefixes only.
+// which it returns. What enough lists agree upon is part of what is compared; of prefixes it is not. Memory is needed for the prefixes only.
 func Compare(before, after *blocklist.View, each func(Difference) error) error {
-	b, err := newSide(before)
-	if err != nil {
-		return fmt.Errorf("compare sets: %w", err)
-	}
-	a, err := newSide(after)
-	if err != nil {
-		return fmt.Errorf("compare sets: %w", err)
-	}
-	err = a.walk(func(name []byte) error {
-		d := Difference{Before: b.view.Claims(name), After: a.view.Claims(name)}
+	b, a := claimedPrefixes{}, claimedPrefixes{}
+	err := after.Input().EachName(func(name []byte) error {
+		d := Difference{Before: before.Claims(name), After: after.Claims(name)}
 		if equalEntries(d.Before, d.After) {
 			return nil
 		}
 		d.Name = blocklist.NameText(name)
 		return each(d)
-	})
+	}, a.add)
 	if err != nil {
 		return err
 	}
-	err = b.walk(func(name []byte) error {
-		if len(a.view.Claims(name)) > 0 {
+	err = before.Input().EachName(func(name []byte) error {
+		if len(after.Claims(name)) > 0 {
 			return nil // was compared
 		}
-		return each(Difference{Name: blocklist.NameText(name), Before: b.view.Claims(name)})
-	})
+		return each(Difference{Name: blocklist.NameText(name), Before: before.Claims(name)})
+	}, b.add)
 	if err != nil {
 		return err
 	}
-	runtime.KeepAlive(before)
-	runtime.KeepAlive(after)
-	return comparePrefixes(b.prefixes, a.prefixes, each)
+	return comparePrefixes(b, a, each)
 }
 
 // Lists are the lists that say something new of it, and those that do not say any more what they said; a list once for each thing.
@@ -92,65 +75,16 @@ func sameClaim(b, a blocklist.Entry) bool {
 		b.Start == a.Start && b.Expiry == a.Expiry && b.ID == a.ID
 }
 
-// side is one of two states being compared.
-type side struct {
-	view     *blocklist.View // without an overlay
-	prefixes map[netip.Prefix][]blocklist.Entry
-}
+// claimedPrefixes are the prefixes of addresses of which a state holds something, and what that is.
+type claimedPrefixes map[netip.Prefix][]blocklist.Entry
 
-func newSide(view *blocklist.View) (*side, error) {
-	flat, err := flatten(view)
-	return &side{flat, map[netip.Prefix][]blocklist.Entry{}}, err
-}
-
-// flatten is a view with its overlay merged in.
-func flatten(view *blocklist.View) (*blocklist.View, error) {
-	if view.Overlay() == nil {
-		return view, nil
-	}
-	dir, err := os.MkdirTemp("", "rempart-*")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir) // the mapping outlives the name
-	path := filepath.Join(dir, "set")
-	err = durable.WriteFile(path, func(w io.Writer) error { return view.Compact(w, blocklist.Info{Version: view.Version()}) })
-	if err != nil {
-		return nil, err
-	}
-	return OpenSnapshot(path)
-}
-
-// walk calls each once for each name, and gathers prefixes.
-func (s *side) walk(each func(name []byte) error) error {
-	var last []byte
-	var failed error
-	nothing := blocklist.NewBuilder().Input(blocklist.Source{})
-	err := blocklist.Diff(nothing, s.view.Snapshot().Input(), func(c blocklist.Change) bool {
-		l := c.Listing
-		switch {
-		case l.Prefix.IsValid():
-			s.addPrefix(c)
-		case !bytes.Equal(l.Name, last): // claims of a name follow each other
-			last = append(last[:0], l.Name...)
-			failed = each(last)
-		}
-		return failed == nil
-	})
-	runtime.KeepAlive(s.view)
-	if failed != nil {
-		return failed
-	}
-	return err
-}
-
-func (s *side) addPrefix(c blocklist.Change) {
+func (p claimedPrefixes) add(c blocklist.Change) {
 	l := c.Listing
 	e := blocklist.Entry{
 		Name: l.Prefix.String(), Scope: l.Scope, Category: l.Category, Mark: l.Mark, Since: l.Since, Start: l.Start, Expiry: l.Expiry,
 		ID: l.ID, Decision: l.Decision, Counts: true,
 	}
-	entries := s.prefixes[l.Prefix]
+	entries := p[l.Prefix]
 	for i, o := range entries {
 		if sameClaim(o, e) {
 			entries[i].Sources = append(entries[i].Sources, c.Source.Name)
@@ -158,10 +92,10 @@ func (s *side) addPrefix(c blocklist.Change) {
 		}
 	}
 	e.Sources = []string{c.Source.Name}
-	s.prefixes[l.Prefix] = append(entries, e)
+	p[l.Prefix] = append(entries, e)
 }
 
-func comparePrefixes(before, after map[netip.Prefix][]blocklist.Entry, each func(Difference) error) error {
+func comparePrefixes(before, after claimedPrefixes, each func(Difference) error) error {
 	var all []netip.Prefix
 	for p := range before {
 		all = append(all, p)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 
 	"rempart/blocklist"
 	"rempart/blocklist/guard"
@@ -20,15 +21,15 @@ func OpenSnapshot(path string) (*blocklist.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	snapshot, err := blocklist.Open(m.Data())
+	view, err := blocklist.OpenView(m.Data(), m.Close)
 	if err == nil {
-		err = snapshot.Verify()
+		err = view.Snapshot().Verify()
+		runtime.KeepAlive(view)
 	}
 	if err != nil {
-		m.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	return blocklist.NewView(snapshot, m.Close), nil
+	return view, nil
 }
 
 // Judge is what the guards say of a listing now, and whether a person released it. It reads what the guards go by if that

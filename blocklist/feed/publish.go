@@ -226,12 +226,11 @@ func (l *Lists) openSnapshot(file string) (*blocklist.View, *durable.Mapping, er
 	if err != nil {
 		return nil, nil, err
 	}
-	snapshot, err := blocklist.Open(m.Data())
+	view, err := blocklist.OpenView(m.Data(), m.Close)
 	if err != nil {
-		m.Close()
 		return nil, nil, fmt.Errorf("open %s: %w", l.path(file), err)
 	}
-	return blocklist.NewView(snapshot, m.Close), m, nil
+	return view, m, nil
 }
 
 // useMapping notes which mapping the set in force reads. The pages of the one before go at once: its last readers read them again if they must.

@@ -66,9 +66,5 @@ func viewInMemory(info blocklist.Info, inputs ...*blocklist.Input) (*blocklist.V
 	if err := blocklist.Compile(&b, info, inputs...); err != nil {
 		return nil, err
 	}
-	snapshot, err := blocklist.Open(b.Bytes())
-	if err != nil {
-		return nil, err
-	}
-	return blocklist.NewView(snapshot, nil), nil
+	return blocklist.OpenView(b.Bytes(), nil)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -79,8 +80,9 @@ func edgeFolder(c *config.Config) string { return filepath.Join(c.DataDir, "edge
 func allowedHere(local *blocklist.Set, list string) func(*blocklist.View) (*blocklist.View, error) {
 	return func(view *blocklist.View) (*blocklist.View, error) {
 		var changes []blocklist.Change
-		err := blocklist.Diff(blocklist.NewBuilder().Input(blocklist.Source{}), local.View().Input().Only(func(source string) bool { return source == list }), func(c blocklist.Change) bool {
-			c.Listing.Name = append([]byte(nil), c.Listing.Name...)
+		here := local.View().Input().Only(func(source string) bool { return source == list })
+		err := here.Each(func(c blocklist.Change) bool {
+			c.Listing.Name = bytes.Clone(c.Listing.Name)
 			changes = append(changes, c)
 			return true
 		})

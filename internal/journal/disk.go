@@ -143,12 +143,7 @@ func openView(path string) (*blocklist.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := blocklist.Open(m.Data())
-	if err != nil {
-		m.Close()
-		return nil, err
-	}
-	return blocklist.NewView(s, m.Close), nil
+	return blocklist.OpenView(m.Data(), m.Close)
 }
 
 // fetch brings an object to disk, unless it is there and not to be had again, and checks that it is what was announced.

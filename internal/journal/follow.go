@@ -123,11 +123,7 @@ func emptyView() (*blocklist.View, error) {
 	if err := blocklist.Compile(&b, blocklist.Info{}); err != nil {
 		return nil, err
 	}
-	s, err := blocklist.Open(b.Bytes())
-	if err != nil {
-		return nil, err
-	}
-	return blocklist.NewView(s, nil), nil
+	return blocklist.OpenView(b.Bytes(), nil)
 }
 
 // Set is what is in force, one set for the follower's life; State, where it stands.

@@ -1,9 +1,7 @@
 package rpz
 
 import (
-	"bytes"
 	"cmp"
-	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -19,20 +17,8 @@ const maxPrefixes = 1 << 16 // of addresses; they are held in memory
 // needed for those only.
 func walk(view *blocklist.View, each func(name []byte) error) ([]netip.Prefix, int, error) {
 	prefixes := prefixSet{in: map[netip.Prefix]struct{}{}}
-	var last []byte
-	var failed error
-	nothing := blocklist.NewBuilder().Input(blocklist.Source{})
-	err := blocklist.Diff(nothing, view.Input(), func(c blocklist.Change) bool {
-		switch l := &c.Listing; {
-		case l.Prefix.IsValid():
-			prefixes.add(l.Prefix)
-		case !bytes.Equal(l.Name, last): // claims of a name follow each other
-			last = append(last[:0], l.Name...)
-			failed = each(last)
-		}
-		return failed == nil
-	})
-	return prefixes.sorted(), prefixes.more, errors.Join(failed, err)
+	err := view.Input().EachName(each, func(c blocklist.Change) { prefixes.add(c.Listing.Prefix) })
+	return prefixes.sorted(), prefixes.more, err
 }
 
 // prefixSet gathers prefixes.
