@@ -45,15 +45,7 @@ func TestMain(m *testing.M) {
 // liveControl pushes names, the next of those that are in force, and says which were kept; now and then it publishes a snapshot.
 func liveControl(dir, addr string) error {
 	ctx := context.Background()
-	keys, _, err := journal.OpenKeys(filepath.Join(dir, "keys"))
-	if err != nil {
-		return err
-	}
-	_, ring, roots, err := keys.Ring()
-	if err != nil {
-		return err
-	}
-	control, err := keys.Secret(journal.ControlKey)
+	c, keys, err := openControl(ctx, dir, addr)
 	if err != nil {
 		return err
 	}
@@ -61,29 +53,11 @@ func liveControl(dir, addr string) error {
 	if err != nil {
 		return err
 	}
-	var s *stream.Stream
-	for range 100 { // the port may be in use for a moment
-		s, err = stream.Open(ctx, stream.Config{Dir: filepath.Join(dir, "nats"), Listen: addr, Authenticate: func(string, string) bool { return true }})
-		if err == nil {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	if err != nil {
-		return err
-	}
-	c, err := journal.NewControl(journal.ControlConfig{Stream: s, Key: control, Ring: ring, Trust: roots, Dir: filepath.Join(dir, "state"), Log: warnings()})
-	if err != nil {
-		return err
-	}
-	if err := c.Start(ctx); err != nil {
-		return err
-	}
 	ready := make(chan struct{})
 	go func() { _ = c.Run(ctx, func() { close(ready) }) }()
 	<-ready
 	for n := int(c.State().Version); ; n++ {
-		payload, err := journal.Encode(&journal.Set{ID: fmt.Sprintf("set%d-%d", n, os.Getpid()), Time: time.Now().Unix()}, []journal.Change{block(fmt.Sprintf("n%d.example", n))})
+		payload, err := journal.Encode(&journal.Set{ID: fmt.Sprintf("set%d-%d", n, os.Getpid()), Time: time.Now().Unix()}, []journal.Change{block(pushed(n))})
 		if err != nil {
 			return err
 		}
@@ -104,6 +78,45 @@ func liveControl(dir, addr string) error {
 			}
 		}
 	}
+}
+
+// pushed is the name that a control pushes as its nth.
+func pushed(n int) string { return fmt.Sprintf("n%d.example", n) }
+
+// openControl is the control in a folder, started from its disk, with its keys.
+func openControl(ctx context.Context, dir, addr string) (*journal.Control, *journal.Keys, error) {
+	keys, _, err := journal.OpenKeys(filepath.Join(dir, "keys"))
+	if err != nil {
+		return nil, nil, err
+	}
+	_, ring, roots, err := keys.Ring()
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := keys.Secret(journal.ControlKey)
+	if err != nil {
+		return nil, nil, err
+	}
+	var s *stream.Stream
+	for range 100 { // the port may be in use for a moment
+		s, err = stream.Open(ctx, stream.Config{Dir: filepath.Join(dir, "nats"), Listen: addr, Authenticate: func(string, string) bool { return true }})
+		if err == nil {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := journal.NewControl(journal.ControlConfig{Stream: s, Key: key, Ring: ring, Trust: roots, Dir: filepath.Join(dir, "state"), Log: warnings()})
+	if err == nil {
+		err = c.Start(ctx)
+	}
+	if err != nil {
+		s.Close()
+		return nil, nil, err
+	}
+	return c, keys, nil
 }
 
 func warnings() *slog.Logger {
@@ -237,10 +250,15 @@ func newLives(t *testing.T, dir string) (control, edge *life) {
 	return control, edge
 }
 
-// checkLives has a control and an edge begin once more, and looks for all that was acknowledged at both.
+// checkLives has a control and an edge begin once more, with nothing pushed any more, and looks for all that was acknowledged at both.
 func checkLives(t *testing.T, control, edge *life) {
 	t.Helper()
-	control.begin()
+	c, _, err := openControl(t.Context(), control.dir, control.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Stream.Close()
+	defer running(t, func(ctx context.Context) error { return c.Run(ctx, func() {}) })()
 	f, err := openEdge(edge.dir, edge.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -248,26 +266,25 @@ func checkLives(t *testing.T, control, edge *life) {
 	if v := f.Set().View().Version(); v < edge.has {
 		t.Errorf("the edge begins with version %d and had %d in force", v, edge.has)
 	}
-	stop := running(t, f.Run)
-	missing := func() (n int) {
-		control.mu.Lock()
-		defer control.mu.Unlock()
+	defer running(t, f.Run)()
+	missing := func(set *blocklist.Set) (n int) {
 		for i := range control.kept {
-			if judge(t, f.Set().View(), fmt.Sprintf("n%d.example", i)) != blocklist.BlockedBy {
+			if judge(t, set.View(), pushed(i)) != blocklist.BlockedBy {
 				n++
 			}
 		}
 		return n
 	}
-	before := missing()
-	for end := time.Now().Add(30 * time.Second); missing() > 0 && time.Now().Before(end); {
+	before := missing(f.Set())
+	for end := time.Now().Add(30 * time.Second); missing(c.Follower().Set())+missing(f.Set()) > 0 && time.Now().Before(end); {
 		time.Sleep(100 * time.Millisecond)
 	}
-	control.kill()
-	if n := missing(); n > 0 {
-		t.Errorf("%d of %d acknowledged changes are lost (%d were at the start): %+v", n, len(control.kept), before, f.Health())
+	if n := missing(c.Follower().Set()); n > 0 {
+		t.Errorf("control lost %d of %d acknowledged changes: it has version %d", n, len(control.kept), c.State().Version)
 	}
-	stop()
+	if n := missing(f.Set()); n > 0 {
+		t.Errorf("the edge lacks %d of %d acknowledged changes (%d at the start): %+v", n, len(control.kept), before, f.Health())
+	}
 }
 
 // TestKill kills control and an edge, one or both, at any moment: nothing acknowledged is lost, and no edge begins with less than it had.
