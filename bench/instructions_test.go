@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"rempart/internal/dnstest"
 	"runtime"
 	"strconv"
 	"strings"
@@ -36,12 +37,7 @@ const (
 // 33 instructions more, with cpu.all=off as many. What the compiler chooses is fixed by GOAMD64. The clock
 // is read by system calls here, since valgrind hides the vDSO: its two readings a batch are a few instructions.
 func TestInstructions(t *testing.T) {
-	if _, err := exec.LookPath("valgrind"); err != nil {
-		if os.Getenv("REMPART_INTEROP") == "require" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	dnstest.Need(t, "valgrind")
 	here := runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
 	made, recorded := readFigures(t)
 	if !*update && here != made {

@@ -1,15 +1,14 @@
 package feed
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"rempart/internal/dnstest"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,20 +19,10 @@ import (
 // transfer and update. What it wrote is shown if the test fails. It returns its host:port.
 func startNamed(t *testing.T, zone string) string {
 	t.Helper()
-	if _, err := exec.LookPath("named"); err != nil {
-		if os.Getenv("REMPART_INTEROP") == "require" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	dnstest.Need(t, "named")
 	dir := t.TempDir()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
+	addr := dnstest.FreeAddr(t)
 	_, port, _ := net.SplitHostPort(addr)
-	l.Close()
 	conf := fmt.Sprintf(`key "transfer.example" { algorithm hmac-sha256; secret %q; };
 options {
 	directory %q; pid-file none; session-keyfile %q; lock-file none;
@@ -48,32 +37,8 @@ zone "rpz.example" { type primary; file "zone"; allow-update { key "transfer.exa
 			t.Fatal(err)
 		}
 	}
-	var said bytes.Buffer // read once it has ended
-	cmd := exec.Command("named", "-g", "-n", "1", "-c", filepath.Join(dir, "named.conf"))
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(20 * time.Second):
-			_ = cmd.Process.Kill()
-			<-ended
-		}
-		if t.Failed() {
-			t.Logf("named wrote:\n%s", said.String())
-		}
-	})
-	eventually(t, "named answers", func() bool {
-		select {
-		case <-ended:
-			t.Fatal("named ended at its start")
-		default:
-		}
+	named := dnstest.StartPeer(t, exec.Command("named", "-g", "-n", "1", "-c", filepath.Join(dir, "named.conf")))
+	named.Answers(t, func() bool {
 		m, err := dns.Exchange(new(dns.Msg).SetQuestion(testZone, dns.TypeSOA), addr)
 		return err == nil && m.Rcode == dns.RcodeSuccess
 	})

@@ -1,9 +1,7 @@
 package feed
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/dnstest"
 )
 
 // The life that TestKill ends: a process of its own, that says each version it put in force.
@@ -79,31 +78,12 @@ func TestKill(t *testing.T) {
 	if raceEnabled {
 		rounds = 3
 	}
-	for round := range rounds {
+	for range rounds {
 		cmd := exec.Command(self)
 		cmd.Env = append(os.Environ(), lifeFolder+"="+dir)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
-		for n := rand.IntN(6); n >= 0 && lines.Scan(); n-- {
-			fmt.Sscan(strings.TrimPrefix(lines.Text(), lifeWords), &said)
-		}
-		time.Sleep(time.Duration(rand.IntN(30)) * time.Millisecond)
-		if err := cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		for lines.Scan() { // what it said before it was killed
-			fmt.Sscan(strings.TrimPrefix(lines.Text(), lifeWords), &said)
-		}
-		if err := cmd.Wait(); err == nil || errors.Is(err, exec.ErrWaitDelay) {
-			t.Fatalf("round %d: it ended by itself: %v", round, err)
-		}
+		dnstest.KillOne(t, cmd, 1+rand.IntN(6), time.Duration(rand.IntN(30))*time.Millisecond, func(line string) {
+			fmt.Sscan(strings.TrimPrefix(line, lifeWords), &said)
+		})
 		checkLeft(t, filepath.Join(dir, "data"), said)
 	}
 }
@@ -136,7 +116,7 @@ func checkLeft(t *testing.T, data string, said uint64) {
 // TestFullDisk fills the data folder: the set in force stays, on disk as well, and the next one is made when there is room again.
 func TestFullDisk(t *testing.T) {
 	f := newFixture(t)
-	small(t, f.data, 512<<10)
+	dnstest.SmallDisk(t, f.data, 512<<10)
 	cfg := Config{Lists: []string{f.file("a.txt", names1("n", 900))}} // too few for the guard against mass changes
 	l := f.start(cfg)
 	stop := f.run(l)
@@ -145,7 +125,7 @@ func TestFullDisk(t *testing.T) {
 		return len(records) == 1
 	})
 	filler := filepath.Join(f.data, "filler")
-	fill(t, filler)
+	dnstest.FillDisk(t, filler)
 	f.file("a.txt", names1("m", 900))
 	l.Reload()
 	eventually(t, "the failure", func() bool { s := l.Status(); return s.Err != "" || s.Lists[0].Err != "" })
@@ -163,18 +143,5 @@ func TestFullDisk(t *testing.T) {
 	stop()
 	if l = f.once(cfg); !blocks(t, l, "m899.example") {
 		t.Error("lost by a restart")
-	}
-}
-
-// fill writes a file until the disk is full.
-func fill(t *testing.T, path string) {
-	t.Helper()
-	file, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	for chunk := make([]byte, 4096); err == nil; {
-		_, err = file.Write(chunk)
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -98,24 +97,4 @@ func write(t testing.TB, path string, lines ...string) {
 	if err := os.Rename(path+".new", path); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// freePort is a port that nothing listens on now, over UDP nor TCP.
-func freePort(t testing.TB) string {
-	t.Helper()
-	for range 20 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := net.ListenPacket("udp", l.Addr().String())
-		l.Close()
-		if err == nil {
-			c.Close()
-			_, port, _ := net.SplitHostPort(l.Addr().String())
-			return port
-		}
-	}
-	t.Fatal("no port is free over both UDP and TCP")
-	return ""
 }

@@ -239,11 +239,11 @@ func TestTrial(t *testing.T) {
 	t.Parallel()
 	list := filepath.Join(t.TempDir(), "list.txt")
 	write(t, list, "listed.example")
-	port := freePort(t)
-	p := start(t, upstreams(dnstest.NewUpstream(t, nil)), "REMPART_PUSH_LISTEN=127.0.0.1:"+port, "REMPART_LISTS="+list)
+	addr := dnstest.FreeAddr(t)
+	p := start(t, upstreams(dnstest.NewUpstream(t, nil)), "REMPART_PUSH_LISTEN="+addr, "REMPART_LISTS="+list)
 	dnstest.Eventually(t, "the lists are in force", func() bool { return address(ask(t, p, "listed.example")) == page })
 	dnstest.Eventually(t, "control is ready", func() bool { return strings.Contains(p.Stderr(), "control is ready") })
-	p.API = "http://127.0.0.1:" + port // it may have greeted before
+	p.API = "http://" + addr // it may have greeted before
 	token := newToken(t, p, "ada", "publisher")
 	pushed := filepath.Join(t.TempDir(), "pushed.txt")
 	write(t, pushed, "evil.example")

@@ -85,7 +85,7 @@ func TestForward(t *testing.T) {
 // kept waiting.
 func TestLoop(t *testing.T) {
 	t.Parallel()
-	addr := "127.0.0.1:" + freePort(t)
+	addr := dnstest.FreeAddr(t)
 	p := start(t, "REMPART_LISTEN="+addr, "REMPART_UPSTREAMS=udp://"+addr)
 	dnstest.Eventually(t, "the loop is told", func() bool { return strings.Contains(p.Stderr(), "leads back to this resolver") })
 	m := ask(t, p, "good.example")
@@ -106,7 +106,7 @@ func TestLoop(t *testing.T) {
 // TestLoopThroughAnother has an upstream that forwards back here.
 func TestLoopThroughAnother(t *testing.T) {
 	t.Parallel()
-	addr := "127.0.0.1:" + freePort(t)
+	addr := dnstest.FreeAddr(t)
 	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
 		packed, err := q.Msg.Pack()
 		if err != nil || q.Msg.Question[0].Qclass != dns.ClassINET {

@@ -56,12 +56,7 @@ func TestInterop(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			for _, tool := range tt.tools {
-				if _, err := exec.LookPath(tool); err != nil {
-					if os.Getenv("REMPART_INTEROP") == "require" {
-						t.Fatal(err)
-					}
-					t.Skip(err)
-				}
+				Need(t, tool)
 			}
 			tt.run(t, &peers{binary: binary, dir: t.TempDir()})
 		})

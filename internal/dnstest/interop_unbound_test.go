@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -25,10 +24,7 @@ import (
 // answers. It returns the address of UDP and TCP.
 func (p *peers) unbound(t *testing.T, config string) string {
 	t.Helper()
-	stream, packet := listenBoth(t)
-	addr := stream.Addr().String()
-	stream.Close()
-	packet.Close()
+	addr := FreeAddr(t)
 	file := filepath.Join(p.dir, "unbound.conf")
 	text := fmt.Sprintf(`server:
   username: ""
@@ -49,36 +45,12 @@ server:
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	var said output
-	cmd := exec.Command("unbound", "-d", "-c", file)
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(programPatience):
-			_ = cmd.Process.Kill()
-			<-ended
-		}
-		if t.Failed() {
-			t.Logf("unbound wrote:\n%s", said.String())
-		}
-	})
+	program := StartPeer(t, exec.Command("unbound", "-d", "-c", file))
 	ready, err := new(dns.Msg).SetQuestion("ready.invalid.", dns.TypeA).Pack()
 	if err != nil {
 		t.Fatal(err)
 	}
-	Eventually(t, "unbound answers", func() bool {
-		select {
-		case <-ended:
-			t.Fatalf("unbound ended at its start:\n%s", said.String())
-		default:
-		}
+	program.Answers(t, func() bool {
 		_, err := ExchangePacked("udp", addr, ready)
 		return err == nil
 	})

@@ -42,7 +42,7 @@ func NewUpstream(t testing.TB, h Handler) *Upstream {
 		h = Answer("@ 300 IN A 192.0.2.1")
 	}
 	u := &Upstream{handler: h, open: map[net.Conn]bool{}}
-	stream, packet := listenBoth(t)
+	stream, packet := ListenBoth(t)
 	u.Addr = stream.Addr().(*net.TCPAddr).AddrPort()
 	secure, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -69,8 +69,8 @@ func NewUpstream(t testing.TB, h Handler) *Upstream {
 	return u
 }
 
-// listenBoth takes one port for both UDP and TCP.
-func listenBoth(t testing.TB) (net.Listener, net.PacketConn) {
+// ListenBoth takes one port of loopback for both UDP and TCP.
+func ListenBoth(t testing.TB) (net.Listener, net.PacketConn) {
 	t.Helper()
 	var last error
 	for range 20 {
@@ -87,6 +87,15 @@ func listenBoth(t testing.TB) (net.Listener, net.PacketConn) {
 	}
 	t.Fatalf("dnstest: listening on UDP: %v", last)
 	return nil, nil
+}
+
+// FreeAddr is an address of loopback whose port nobody used just now, over UDP or TCP.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	stream, packet := ListenBoth(t)
+	stream.Close()
+	packet.Close()
+	return stream.Addr().String()
 }
 
 // datagrams reads queries from c until it is closed.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/dnstest"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 )
@@ -236,12 +236,7 @@ func (l *life) count() int {
 }
 
 func newLives(t *testing.T, dir string) (control, edge *life) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := dnstest.FreeAddr(t)
 	control = &life{t: t, role: "control", dir: filepath.Join(dir, "control"), addr: addr, kept: map[int]bool{}}
 	edge = &life{t: t, role: "edge", dir: filepath.Join(dir, "edge"), addr: addr}
 	if _, _, err := journal.OpenKeys(filepath.Join(control.dir, "keys")); err != nil {
@@ -258,7 +253,7 @@ func checkLives(t *testing.T, control, edge *life) {
 		t.Fatal(err)
 	}
 	defer c.Stream.Close()
-	defer running(t, func(ctx context.Context) error { return c.Run(ctx, func() {}) })()
+	defer dnstest.Running(t, func(ctx context.Context) error { return c.Run(ctx, func() {}) })()
 	f, err := openEdge(edge.dir, edge.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -266,7 +261,7 @@ func checkLives(t *testing.T, control, edge *life) {
 	if v := f.Set().View().Version(); v < edge.has {
 		t.Errorf("the edge begins with version %d and had %d in force", v, edge.has)
 	}
-	defer running(t, f.Run)()
+	defer dnstest.Running(t, f.Run)()
 	missing := func(set *blocklist.Set) (n int) {
 		for i := range control.kept {
 			if judge(t, set.View(), pushed(i)) != blocklist.BlockedBy {
@@ -325,4 +320,45 @@ func TestKill(t *testing.T) {
 		t.Errorf("only %d changes were acknowledged", len(control.kept))
 	}
 	t.Logf("%d kills of control, of an edge, or of both: %d changes acknowledged, 0 lost; %d starts of the edge with less than it had", rounds, len(control.kept), edge.olderStart)
+}
+
+// TestFullDisk fills the disk of control and edge while changes are pushed, kills both on it, and makes room again.
+func TestFullDisk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
+	dir := filepath.Join(t.TempDir(), "disk")
+	dnstest.SmallDisk(t, dir, 96<<20)
+	control, edge := newLives(t, dir)
+	ballast := filepath.Join(dir, "ballast")
+	for round := range 5 {
+		control.begin()
+		edge.begin()
+		time.Sleep(time.Second)
+		dnstest.FillDisk(t, ballast)
+		time.Sleep(2 * time.Second)
+		if round%2 == 0 { // killed on a full disk, otherwise with room again
+			control.kill()
+			edge.kill()
+		}
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		if round%2 == 1 {
+			kept := control.count()
+			for end := time.Now().Add(20 * time.Second); control.count() == kept && time.Now().Before(end); {
+				time.Sleep(100 * time.Millisecond)
+			}
+			control.kill()
+			edge.kill()
+			if control.count() == kept {
+				t.Error("nothing is kept any more, though there is room")
+			}
+		}
+	}
+	if !control.full {
+		t.Error("control never met a full disk")
+	}
+	checkLives(t, control, edge)
+	t.Logf("a disk filled 5 times: %d changes acknowledged, 0 lost", len(control.kept))
 }

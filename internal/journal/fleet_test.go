@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/dnstest"
 	"rempart/internal/journal"
 )
 
@@ -42,7 +43,7 @@ func TestFleet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		running(t, f.Run)
+		dnstest.Running(t, f.Run)
 		all = append(all, f)
 	}
 	first := c.State().Version

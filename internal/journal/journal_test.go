@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/dnstest"
 	"rempart/internal/journal"
 	"rempart/internal/journal/mirror"
 	"rempart/internal/journal/stream"
@@ -81,21 +82,6 @@ func logs(t testing.TB) *slog.Logger {
 	return slog.New(slog.DiscardHandler)
 }
 
-// running runs a function until the test, or stop, ends it.
-func running(t testing.TB, run func(context.Context) error) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := run(ctx); err != nil && ctx.Err() == nil {
-			t.Error(err)
-		}
-	}()
-	stop = func() { cancel(); <-done }
-	t.Cleanup(stop)
-	return stop
-}
-
 // control is one under test.
 type control struct {
 	*journal.Control
@@ -124,7 +110,7 @@ func startControl(t testing.TB, k *keys, dir string, change func(*journal.Contro
 		t.Fatal(err)
 	}
 	ready := make(chan struct{})
-	stop := running(t, func(ctx context.Context) error { return c.Run(ctx, func() { close(ready) }) })
+	stop := dnstest.Running(t, func(ctx context.Context) error { return c.Run(ctx, func() { close(ready) }) })
 	select {
 	case <-ready:
 	case <-time.After(20 * time.Second):
@@ -162,7 +148,7 @@ func startEdge(t testing.TB, k *keys, dir string, source journal.Source, node jo
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &edge{f, running(t, f.Run)}
+	return &edge{f, dnstest.Running(t, f.Run)}
 }
 
 func (e *edge) reaches(t testing.TB, version uint64) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"rempart/blocklist"
+	"rempart/internal/dnstest"
 	"rempart/internal/journal"
 	"rempart/internal/journal/mirror"
 )
@@ -21,7 +22,7 @@ func TestMirror(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	running(t, func(ctx context.Context) error { return folder.Run(ctx, c, func(err error) { t.Log(err) }) })
+	dnstest.Running(t, func(ctx context.Context) error { return folder.Run(ctx, c, func(err error) { t.Log(err) }) })
 	srv := httptest.NewServer(http.FileServer(http.Dir(filepath.Join(dir, "www"))))
 	t.Cleanup(srv.Close)
 	client, err := mirror.NewClient(srv.URL, "", srv.Client())

@@ -18,6 +18,7 @@ import (
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
 	"rempart/blocklist/guard"
+	"rempart/internal/dnstest"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
@@ -129,7 +130,7 @@ func start(t testing.TB, s setting) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop := running(t, func(ctx context.Context) error { return f.journ.Run(ctx, func() { close(ready) }) })
+	stop := dnstest.Running(t, func(ctx context.Context) error { return f.journ.Run(ctx, func() { close(ready) }) })
 	select {
 	case <-ready:
 	case <-time.After(20 * time.Second):
@@ -146,7 +147,7 @@ func start(t testing.TB, s setting) *fixture {
 	}
 	stopAPI := func() {}
 	if !s.idle {
-		stopAPI = running(t, f.api.Run)
+		stopAPI = dnstest.Running(t, f.api.Run)
 	}
 	f.srv = httptest.NewUnstartedServer(f.api.Handler())
 	f.srv.Config = pushapi.Server(f.api.Handler())
@@ -163,21 +164,6 @@ func start(t testing.TB, s setting) *fixture {
 		f.token(t, pushapi.Order{Name: "node", Roles: []pushapi.Role{pushapi.Node}})
 	}
 	return f
-}
-
-// running runs a function until the test, or stop, ends it.
-func running(t testing.TB, run func(context.Context) error) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := run(ctx); err != nil && ctx.Err() == nil {
-			t.Error(err)
-		}
-	}()
-	stop = func() { cancel(); <-done }
-	t.Cleanup(stop)
-	return stop
 }
 
 // answer is what the API answered.

@@ -12,8 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -118,45 +116,18 @@ func realNames(t testing.TB, count int, add func([]byte)) {
 	}
 }
 
-// program starts a resolver, which ends with the test.
+// program is a resolver of other people.
 type program struct {
-	dir  string
-	addr string // of its DNS
-	said output
-}
-
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
+	*dnstest.Peer // once started
+	dir           string
+	addr          string // of its DNS
 }
 
 // newProgram gives a program a folder and a free port.
 func newProgram(t *testing.T, name string) *program {
 	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		if os.Getenv("REMPART_INTEROP") == "require" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	p := &program{dir: t.TempDir()}
-	stream, packet := listenBoth(t)
-	p.addr = stream.Addr().String()
-	stream.Close()
-	packet.Close()
-	return p
+	dnstest.Need(t, name)
+	return &program{dir: t.TempDir(), addr: dnstest.FreeAddr(t)}
 }
 
 func (p *program) port() string {
@@ -173,31 +144,13 @@ func (p *program) write(t *testing.T, file, text string) string {
 	return path
 }
 
+// start starts it; it ends with the test.
 func (p *program) start(t *testing.T, name string, args ...string) {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Dir = p.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.dir, "LC_ALL=C"}
-	cmd.Stdout, cmd.Stderr = &p.said, &p.said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(20 * time.Second):
-			_ = cmd.Process.Kill()
-			<-ended
-		}
-		if t.Failed() {
-			said := p.said.String()
-			t.Logf("%s wrote:\n%s", name, said[max(0, len(said)-8000):])
-		}
-	})
+	p.Peer = dnstest.StartPeer(t, cmd)
 }
 
 // longTests asks for the tests that take minutes.
@@ -326,7 +279,7 @@ func TestBIND(t *testing.T) {
 		return secondary{program: p, answers: Resolver{Addr: p.addr, Page: testPage, Zones: []string{testZoneName}}}
 	})
 	followed(t, s)
-	if said := p.said.String(); strings.Contains(said, "invalid") {
+	if said := p.Said(); strings.Contains(said, "invalid") {
 		t.Errorf("named does not take a record:\n%s", said)
 	}
 }

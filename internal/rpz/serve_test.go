@@ -53,7 +53,7 @@ func serve(t testing.TB, v *blocklist.View, change func(*Config)) *serving {
 	if s.Server, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	stream, packet := listenBoth(t)
+	stream, packet := dnstest.ListenBoth(t)
 	s.addr = stream.Addr().String()
 	l := Listeners{Packet: []net.PacketConn{packet}, Stream: []net.Listener{stream}}
 	if cfg.TLS != nil {
@@ -78,23 +78,6 @@ func serve(t testing.TB, v *blocklist.View, change func(*Config)) *serving {
 	})
 	dnstest.Eventually(t, "the zones are there", func() bool { return s.state.Load() != nil })
 	return s
-}
-
-func listenBoth(t testing.TB) (net.Listener, net.PacketConn) {
-	t.Helper()
-	for range 20 {
-		stream, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		packet, err := net.ListenPacket("udp", stream.Addr().String())
-		if err == nil {
-			return stream, packet
-		}
-		stream.Close()
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return nil, nil
 }
 
 // change puts changes in force, as version one higher.

@@ -2,36 +2,20 @@ package stream
 
 import (
 	"bufio"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"rempart/internal/dnstest"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-// small puts a file system of so many octets at path.
-func small(t *testing.T, path string, size int) {
-	t.Helper()
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("rempart-test", path, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		t.Skipf("no file system can be mounted here: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
-			t.Errorf("unmounting %s: %v", path, err)
-		}
-	})
-}
-
 // TestReadOnly opens a folder that cannot be written.
 func TestReadOnly(t *testing.T) {
 	c := testConfig(t)
-	small(t, c.Dir, 16<<20)
+	dnstest.SmallDisk(t, c.Dir, 16<<20)
 	open(t, c).Close()
 	if err := unix.Mount("", c.Dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Skip(err)

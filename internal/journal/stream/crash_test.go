@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"rempart/internal/dnstest"
 	"strings"
 	"testing"
 	"time"
@@ -77,29 +77,9 @@ func TestKill(t *testing.T) {
 	for round := range rounds {
 		cmd := exec.Command(self)
 		cmd.Env = append(os.Environ(), lifeFolder+"="+dir)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
-		hear := func() { fmt.Sscan(strings.TrimPrefix(lines.Text(), lifeWords), &said) }
-		for n := rand.IntN(30); n > 0 && lines.Scan(); n-- {
-			hear()
-		}
-		time.Sleep(time.Duration(rand.IntN(20_000)) * time.Microsecond)
-		if err := cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		for lines.Scan() { // what it said before it was killed
-			hear()
-		}
-		if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
-			t.Fatalf("round %d: it ended by itself: %v", round, err)
-		}
+		dnstest.KillOne(t, cmd, rand.IntN(30), time.Duration(rand.IntN(20_000))*time.Microsecond, func(line string) {
+			fmt.Sscan(strings.TrimPrefix(line, lifeWords), &said)
+		})
 		if round%10 == 9 || round == rounds-1 {
 			s := open(t, Config{Dir: dir, Log: testLog(t)})
 			checkKept(t, s, said)
@@ -249,7 +229,7 @@ func TestDamaged(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	ctx := t.Context()
 	c := testConfig(t)
-	small(t, c.Dir, 32<<20)
+	dnstest.SmallDisk(t, c.Dir, 32<<20)
 	s := open(t, c)
 	node := connect(t, s, "node")
 	n := uint64(0)
@@ -257,7 +237,7 @@ func TestFullDisk(t *testing.T) {
 		appendOK(t, s, n, "change", payload(n+1))
 	}
 	filler := filepath.Join(c.Dir, "filler")
-	fill(t, filler)
+	dnstest.FillDisk(t, filler)
 	_, err := s.Append(ctx, n, "change", payload(n+1))
 	if !errors.Is(err, ErrFull) {
 		t.Fatalf("append to a full disk: %v", err)
@@ -293,7 +273,7 @@ func TestFullDisk(t *testing.T) {
 func TestFullDiskMet(t *testing.T) {
 	ctx := t.Context()
 	c := testConfig(t)
-	small(t, c.Dir, 32<<20)
+	dnstest.SmallDisk(t, c.Dir, 32<<20)
 	s := open(t, c)
 	node := connect(t, s, "node")
 	n := uint64(0)
@@ -302,7 +282,7 @@ func TestFullDiskMet(t *testing.T) {
 	}
 	filler := filepath.Join(c.Dir, "filler")
 	for round := range 3 {
-		fill(t, filler)
+		dnstest.FillDisk(t, filler)
 		// As Append, but for the look at the disk.
 		short, cancel := s.writing(ctx)
 		_, err := s.js.Publish(short, journalSubject+"change", bytes.Repeat([]byte("x"), 1<<20))
@@ -328,17 +308,4 @@ func TestFullDiskMet(t *testing.T) {
 	}
 	s.Close()
 	checkKept(t, open(t, c), n)
-}
-
-// fill writes a file until the disk is full.
-func fill(t *testing.T, path string) {
-	t.Helper()
-	file, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	for chunk := make([]byte, 4096); err == nil; {
-		_, err = file.Write(chunk)
-	}
 }

@@ -1,4 +1,4 @@
-package feed
+package dnstest
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// small puts a file system of so many octets at path.
-func small(t *testing.T, path string, size int) {
+// SmallDisk puts a file system of so many octets at path, until the test ends. Where that cannot be done, the test is skipped.
+func SmallDisk(t testing.TB, path string, size int) {
 	t.Helper()
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		t.Fatal(err)
