@@ -50,10 +50,7 @@ func (l *Lists) amend(c changes, content uint64, now time.Time) (done bool, err 
 }
 
 func (l *Lists) writeOverlay(view *blocklist.View) error {
-	return durable.WriteFile(l.path(overlayFile), func(w io.Writer) error {
-		_, err := w.Write(view.Overlay())
-		return err
-	})
+	return durable.WriteBytes(l.path(overlayFile), view.Overlay())
 }
 
 // changes are the differences between what the set in force was made of and what the lists hold.

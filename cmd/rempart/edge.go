@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -127,10 +126,7 @@ func newNodeName(c *config.Config, path string) (string, error) {
 	if err := os.MkdirAll(c.DataDir, 0o750); err != nil {
 		return "", fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
 	}
-	return name, durable.WriteFile(path, func(w io.Writer) error {
-		_, err := fmt.Fprintln(w, name)
-		return err
-	})
+	return name, durable.WriteBytes(path, []byte(name+"\n"))
 }
 
 // controlSource is where REMPART_CONTROL leads.

@@ -45,7 +45,7 @@ func pushCommand() *cobra.Command {
 		Use:   "push FILE",
 		Short: "Block, allow or withdraw names, on every server",
 		Long: `Push a change set: the names of FILE, or of standard input for "-". FILE is a plain list (a name a line, "#" begins a comment), NDJSON (a change
-a line) or CSV (the first line names the columns: ` + strings.Join(changeColumns, ", ") + `).
+a line) or CSV (the first line names the columns: ` + pushapi.Columns + `).
 The flags from --do to --operator are for lines that say nothing of it themselves. All of a change set comes into force at once, or is
 held until somebody else approves it; what cannot count is refused, line by line.
 

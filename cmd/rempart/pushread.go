@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"rempart/internal/journal"
+	"rempart/internal/pushapi"
 )
 
 // The forms of a file of changes.
@@ -20,9 +21,6 @@ const (
 	formNDJSON = "ndjson"
 	formCSV    = "csv"
 )
-
-// changeColumns are the fields of a change as a CSV file names them.
-var changeColumns = []string{"do", "name", "scope", "category", "reason", "authority", "decision", "mark", "start", "expiry", "countries", "operators"}
 
 // normal reads changes of any form and writes them as NDJSON, with defaults where a line says nothing. Each stands in the line of the output that
 // it began in, so that whoever refuses one names the right line. Whether a change makes sense is for others to say. Memory is bounded.
@@ -156,9 +154,9 @@ func (n *normal) csv(in *bufio.Reader, comma rune) error {
 	if err != nil {
 		return fmt.Errorf("the line that names the columns: %w", err)
 	}
-	head, err := columnsOf(row)
+	head, err := pushapi.ReadColumns(row)
 	if err != nil {
-		return err
+		return fmt.Errorf("line 1: %w", err)
 	}
 	for {
 		row, err := read()
@@ -182,24 +180,6 @@ func (n *normal) csv(in *bufio.Reader, comma rune) error {
 			return fmt.Errorf("line %d: %w", line, err)
 		}
 	}
-}
-
-// columnsOf are the fields that the first line names.
-func columnsOf(row []string) (head []string, err error) {
-	for _, cell := range row {
-		column := strings.ToLower(strings.TrimSpace(cell))
-		if !slices.Contains(changeColumns, column) {
-			return nil, fmt.Errorf("line 1: column %.60q: the first line names the columns, of %s", cell, strings.Join(changeColumns, ", "))
-		}
-		if slices.Contains(head, column) {
-			return nil, fmt.Errorf("line 1: two columns are called %s", column)
-		}
-		head = append(head, column)
-	}
-	if !slices.Contains(head, "name") {
-		return nil, errors.New(`line 1: no column is called "name"`)
-	}
-	return head, nil
 }
 
 // cells are a row's fields; an empty one says nothing.

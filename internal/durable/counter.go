@@ -55,10 +55,7 @@ func (c *Counter) Next(above uint64) (uint64, error) {
 		return 0, fmt.Errorf("counter %s: no number is left", c.path)
 	}
 	n++
-	err := WriteFile(c.path, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%d\n", n)
-		return err
-	})
+	err := WriteBytes(c.path, fmt.Appendf(nil, "%d\n", n))
 	if err != nil {
 		return 0, fmt.Errorf("counter: %w", err)
 	}

@@ -65,6 +65,14 @@ func WriteFile(path string, write func(io.Writer) error) (err error) {
 	return syncDir(dir)
 }
 
+// WriteBytes is WriteFile with data.
+func WriteBytes(path string, data []byte) error {
+	return WriteFile(path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
 // Rename renames a file that WriteFile wrote over another of the same folder, and syncs the folder.
 func Rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {

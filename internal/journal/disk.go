@@ -198,10 +198,7 @@ func (d *disk) begin(st *State, snapshot *Snapshot, since []Entry) error {
 		err = d.keepPrevious()
 	}
 	if err == nil {
-		err = durable.WriteFile(d.path(stateName), func(w io.Writer) error {
-			_, err := w.Write(data)
-			return err
-		})
+		err = durable.WriteBytes(d.path(stateName), data)
 	}
 	if err != nil {
 		f.Close()

@@ -3,7 +3,6 @@ package journal
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -123,10 +122,7 @@ func (k *Keys) Rotate(name string, role Role, overlap time.Duration) (*SecretKey
 
 // write puts a file in place, which its owner alone may read.
 func write(path string, data []byte) error {
-	return durable.WriteFile(path, func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
+	return durable.WriteBytes(path, data)
 }
 
 // Secret reads a secret key of the folder.

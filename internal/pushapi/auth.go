@@ -2,10 +2,8 @@ package pushapi
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/tls"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -147,8 +145,7 @@ func (a *API) who(ctx context.Context, secret string, certificate []byte) (*call
 	if len(proof) == 0 || len(proof) > 64<<10 {
 		return nil, a.stranger()
 	}
-	sum := sha256.Sum256(proof)
-	hash := hex.EncodeToString(sum[:])
+	hash := hashOf(proof)
 	t, err := a.tokenByHash(ctx, hash)
 	if errors.Is(err, stream.ErrNone) {
 		return nil, a.stranger()

@@ -115,8 +115,8 @@ func parseLine(text []byte, name func(string) ([]byte, error)) (journal.Change, 
 	return out, err
 }
 
-// columns are what the first line of a CSV upload may name; countries and operators are separated by spaces.
-var columns = []string{"do", "name", "scope", "category", "reason", "authority", "decision", "mark", "start", "expiry", "countries", "operators"}
+// Columns are the fields of a change as a table names them; countries and operators are separated by spaces in it.
+const Columns = "do, name, scope, category, reason, authority, decision, mark, start, expiry, countries, operators"
 
 func readCSV(r io.Reader, name func(string) ([]byte, error), each func(int, journal.Change, error) error) error {
 	in := &rows{r: r}
@@ -127,7 +127,7 @@ func readCSV(r io.Reader, name func(string) ([]byte, error), each func(int, jour
 	if err != nil {
 		return &lineError{1, fmt.Errorf("it should name the columns: %w", err)}
 	}
-	if head, err = csvHead(head); err != nil {
+	if head, err = ReadColumns(head); err != nil {
 		return &lineError{1, err}
 	}
 	for {
@@ -161,16 +161,16 @@ func readCSV(r io.Reader, name func(string) ([]byte, error), each func(int, jour
 	}
 }
 
-// csvHead checks what the first line calls the columns.
-func csvHead(head []string) ([]string, error) {
-	out := make([]string, len(head))
+// ReadColumns are the fields that the first line of a table names.
+func ReadColumns(head []string) ([]string, error) {
+	known, out := strings.Split(Columns, ", "), make([]string, len(head))
 	for i, h := range head {
 		out[i] = strings.ToLower(strings.TrimSpace(strings.TrimPrefix(h, "\ufeff")))
-		if !slices.Contains(columns, out[i]) {
-			return nil, fmt.Errorf("column %.100q: the first line names the columns, of %s", h, strings.Join(columns, ", "))
+		if !slices.Contains(known, out[i]) {
+			return nil, fmt.Errorf("column %.100q: the first line names the columns, of %s", h, Columns)
 		}
 		if slices.Contains(out[:i], out[i]) {
-			return nil, fmt.Errorf("two columns are called %q", out[i])
+			return nil, fmt.Errorf("two columns are called %s", out[i])
 		}
 	}
 	if !slices.Contains(out, "name") {

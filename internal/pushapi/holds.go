@@ -148,8 +148,20 @@ func (a *API) list(ctx context.Context, in *listInput) (*receiptsOutput, error) 
 	return out, nil
 }
 
-// mayDecide is a held change set's receipt, if it is to be decided about. Whoever decides has entered the ID.
-func (a *API) mayDecide(ctx context.Context, id string) (*kept, error) {
+// enterHeld enters the ID of a change set and reads its receipt, if it is held. Whoever decides leaves it afterwards.
+func (a *API) enterHeld(ctx context.Context, id string) (k *kept, leave func(), err error) {
+	if leave, err = a.enter(ctx, id); err != nil {
+		return nil, nil, err
+	}
+	if k, err = a.undecided(ctx, id); err != nil {
+		leave()
+		return nil, nil, err
+	}
+	return k, leave, nil
+}
+
+// undecided is a held change set's receipt.
+func (a *API) undecided(ctx context.Context, id string) (*kept, error) {
 	k, err := a.receipt(ctx, id)
 	if err != nil {
 		return nil, err
@@ -168,15 +180,11 @@ func (a *API) mayDecide(ctx context.Context, id string) (*kept, error) {
 }
 
 func (a *API) approve(ctx context.Context, in *approveInput) (*receiptOutput, error) {
-	leave, err := a.enter(ctx, in.ID)
+	k, leave, err := a.enterHeld(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	k, err := a.mayDecide(ctx, in.ID)
-	if err != nil {
-		return nil, err
-	}
 	c := callerOf(ctx)
 	if c.Owner == k.Owner || c.Name == k.By {
 		return nil, problem(http.StatusForbidden, "", "who pushed a change set cannot approve it: a second person must")
@@ -238,15 +246,11 @@ func (a *API) countersign(u *upload, k *kept, body *approveBody) error {
 }
 
 func (a *API) reject(ctx context.Context, in *idInput) (*receiptOutput, error) {
-	leave, err := a.enter(ctx, in.ID)
+	k, leave, err := a.enterHeld(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	k, err := a.mayDecide(ctx, in.ID)
-	if err != nil {
-		return nil, err
-	}
 	if err := a.rejected(ctx, k, "rejected by "+callerOf(ctx).Name); err != nil {
 		return nil, a.unavailable("it was not rejected", err)
 	}

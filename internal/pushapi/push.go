@@ -62,7 +62,7 @@ func (a *API) registerPush() {
 	a.api.OpenAPI().Paths["/v1/changesets"].Post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		TypeJSON:   {Schema: schema.Schema(typeOf[ChangeSet](), true, "ChangeSet")},
 		TypeNDJSON: {Schema: schema.Schema(typeOf[Change](), true, "Change")},
-		TypeCSV:    {Schema: &huma.Schema{Type: "string", Description: "The first line names the columns, of " + strings.Join(columns, ", ") + "; countries and operators are separated by spaces."}},
+		TypeCSV:    {Schema: &huma.Schema{Type: "string", Description: "The first line names the columns, of " + Columns + "; countries and operators are separated by spaces."}},
 		TypeSigned: {Schema: &huma.Schema{Type: "string", Format: "binary", Description: "What an author signed with a key of its own, as rempart push --key sends it."}},
 	}}
 }

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	crand "crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -207,8 +205,7 @@ func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 		}
 		secret = ""
 	}
-	sum := sha256.Sum256(proof)
-	t.Hash = hex.EncodeToString(sum[:])
+	t.Hash = hashOf(proof)
 	if other, err := a.tokenByHash(ctx, t.Hash); err == nil && other.Name != t.Name && other.Revoked == 0 {
 		return nil, problem(http.StatusConflict, "body.certificate", "it is that of "+other.Name+" already: revoke that first")
 	} else if err != nil && !errors.Is(err, stream.ErrNone) {

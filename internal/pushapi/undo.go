@@ -2,8 +2,6 @@ package pushapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -35,8 +33,7 @@ func undoID(id string, n int) string {
 		undo = fmt.Sprintf("%s%s~%d", undoBegin, id, n+1)
 	}
 	if len(undo) > 100 {
-		sum := sha256.Sum256([]byte(undo))
-		undo = undoBegin + hex.EncodeToString(sum[:16])
+		undo = undoBegin + hashOf([]byte(undo))[:32]
 	}
 	return undo
 }
