@@ -9,11 +9,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"rempart/internal/dnstest"
 	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+
+	"rempart/internal/dnstest"
 )
 
 var update = flag.Bool("update", false, "record the instructions a query takes in "+figuresFile)

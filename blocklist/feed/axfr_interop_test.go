@@ -6,13 +6,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"rempart/internal/dnstest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"rempart/internal/dnstest"
 )
 
 // startNamed starts BIND on loopback, as primary of the policy zone zone holds, which the test's key may

@@ -5,6 +5,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"rempart/internal/config"
 )
 
 // certificateFile is a certificate that is read again when its file changed: it is renewed while the program runs.
@@ -34,4 +36,24 @@ func (c *certificateFile) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return nil, err
 	}
 	return c.last, nil
+}
+
+// serverTLS is REMPART_PUSH_CERT, nil for none. The files are read again when they changed.
+func serverTLS(c *config.Config) (*tls.Config, error) {
+	if c.PushCert == "" {
+		return nil, nil
+	}
+	certificate := &certificateFile{cert: c.PushCert, key: c.PushKey}
+	if _, err := certificate.get(nil); err != nil {
+		return nil, config.Bad("PUSH_CERT", c.PushCert, err.Error())
+	}
+	t := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}
+	if c.PushClientCA != "" {
+		pool, err := certificates(c.PushClientCA)
+		if err != nil {
+			return nil, config.Bad("PUSH_CLIENT_CA", c.PushClientCA, err.Error())
+		}
+		t.ClientCAs, t.ClientAuth = pool, tls.VerifyClientCertIfGiven
+	}
+	return t, nil
 }

@@ -10,11 +10,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -53,11 +51,8 @@ the servers whose REMPART_CONTROL names it. It answers no DNS queries itself.`,
 			reading := newProgress(cmd.ErrOrStderr())
 			log := slog.New(slog.NewTextHandler(reading, nil))
 			warnUnknown(log)
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			ctx, hangup, stop := signals(cmd.Context())
 			defer stop()
-			hangup := make(chan os.Signal, 1)
-			signal.Notify(hangup, syscall.SIGHUP)
-			defer signal.Stop(hangup)
 			return runControl(ctx, cmd.OutOrStdout(), c, log, reading, hangup, again)
 		},
 	}
@@ -195,7 +190,7 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 	if err != nil {
 		return nil, err
 	}
-	if k.secure, err = k.serverTLS(); err != nil {
+	if k.secure, err = serverTLS(c); err != nil {
 		return nil, err
 	}
 	if k.stream, err = stream.Open(ctx, k.streamConfig()); err != nil {
@@ -210,7 +205,7 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 		Changed: k.applied,
 	})
 	if err == nil {
-		k.rpz, err = newZones(c, log, func() *blocklist.View { return k.control.Follower().Set().View() })
+		k.rpz, err = newZones(c, log, k.secure, func() *blocklist.View { return k.control.Follower().Set().View() })
 	}
 	if err == nil {
 		k.guards, err = newGuards(c)

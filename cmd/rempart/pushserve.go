@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -119,38 +118,9 @@ func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
 			}
 			return nil
 		})
-		g.Go(func() error {
-			<-ctx.Done()
-			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-			defer cancel()
-			if s.Shutdown(end) != nil { // long polls do not end by themselves
-				s.Close()
-			}
-			return nil
-		})
+		g.Go(func() error { return endWith(ctx, s, 2*time.Second) }) // long polls do not end by themselves
 	}
 	return nil
-}
-
-// serverTLS is REMPART_PUSH_CERT, nil for none. The files are read again when they changed.
-func (k *controlling) serverTLS() (*tls.Config, error) {
-	c := k.config
-	if c.PushCert == "" {
-		return nil, nil
-	}
-	certificate := &certificateFile{cert: c.PushCert, key: c.PushKey}
-	if _, err := certificate.get(nil); err != nil {
-		return nil, config.Bad("PUSH_CERT", c.PushCert, err.Error())
-	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}
-	if c.PushClientCA != "" {
-		pool, err := certificates(c.PushClientCA)
-		if err != nil {
-			return nil, config.Bad("PUSH_CLIENT_CA", c.PushClientCA, err.Error())
-		}
-		t.ClientCAs, t.ClientAuth = pool, tls.VerifyClientCertIfGiven
-	}
-	return t, nil
 }
 
 func (k *controlling) url(addr netip.AddrPort) string {

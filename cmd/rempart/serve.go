@@ -43,15 +43,8 @@ func serveCommand() *cobra.Command {
 			reading := newProgress(cmd.ErrOrStderr())
 			log := slog.New(slog.NewTextHandler(reading, nil))
 			warnUnknown(log)
-			// From the first moment on, so that a signal while lists load ends the program in order.
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
-			defer func() { // told to end a second time while it ends, it ends in order all the same
-				signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
-				stop()
-			}()
-			hangup := make(chan os.Signal, 1)
-			signal.Notify(hangup, syscall.SIGHUP)
-			defer signal.Stop(hangup)
+			ctx, hangup, stop := signals(cmd.Context())
+			defer stop()
 			s, err := newServer(ctx, c, log, reading)
 			if err != nil {
 				return err
@@ -59,6 +52,19 @@ func serveCommand() *cobra.Command {
 			defer s.close()
 			return s.run(ctx, cmd, hangup)
 		},
+	}
+}
+
+// signals returns a context that ends when the program is told to, and word of SIGHUP: from now on, so that a signal while lists are read ends it in
+// order. stop is called last: told to end a second time while it ends, it ends in order all the same.
+func signals(parent context.Context) (ctx context.Context, hangup chan os.Signal, stop func()) {
+	ctx, cancel := signal.NotifyContext(parent, syscall.SIGTERM, syscall.SIGINT)
+	hangup = make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	return ctx, hangup, func() {
+		signal.Stop(hangup)
+		signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
+		cancel()
 	}
 }
 

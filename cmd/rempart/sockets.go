@@ -61,14 +61,17 @@ func serveHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h ht
 		}
 		return nil
 	})
-	g.Go(func() error {
-		<-ctx.Done()
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		if s.Shutdown(end) != nil {
-			s.Close()
-		}
-		return nil
-	})
+	g.Go(func() error { return endWith(ctx, s, time.Second) })
 	return addr, nil
+}
+
+// endWith ends a server when ctx ends: what is under way has that long.
+func endWith(ctx context.Context, s *http.Server, patience time.Duration) error {
+	<-ctx.Done()
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if s.Shutdown(end) != nil {
+		s.Close()
+	}
+	return nil
 }

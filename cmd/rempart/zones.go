@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"log/slog"
@@ -27,7 +28,7 @@ type zones struct {
 }
 
 // newZones is what REMPART_RPZ_LISTEN asks for; nil for nothing.
-func newZones(c *config.Config, log *slog.Logger, view func() *blocklist.View) (*zones, error) {
+func newZones(c *config.Config, log *slog.Logger, secure *tls.Config, view func() *blocklist.View) (*zones, error) {
 	if len(c.RPZListen)+len(c.RPZTLSListen) == 0 {
 		return nil, nil
 	}
@@ -61,10 +62,7 @@ func newZones(c *config.Config, log *slog.Logger, view func() *blocklist.View) (
 		rc.Secondaries = append(rc.Secondaries, rpz.Secondary{Addr: to, Key: key})
 	}
 	if len(c.RPZTLSListen) > 0 {
-		k := &controlling{config: c}
-		if rc.TLS, err = k.serverTLS(); err != nil {
-			return nil, err
-		}
+		rc.TLS = secure
 	}
 	if z.server, err = rpz.New(rc); err != nil {
 		return nil, fmt.Errorf("%w (REMPART_RPZ_ZONES, REMPART_RPZ_KEYS, REMPART_RPZ_NOTIFY)", err)

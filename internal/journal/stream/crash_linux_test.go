@@ -5,11 +5,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"rempart/internal/dnstest"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"rempart/internal/dnstest"
 )
 
 // TestReadOnly opens a folder that cannot be written.

@@ -9,10 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"rempart/internal/dnstest"
 	"strings"
 	"testing"
 	"time"
+
+	"rempart/internal/dnstest"
 )
 
 // The life that TestKill ends: a process of its own, that says each sequence it was told is kept.
