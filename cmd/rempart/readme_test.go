@@ -255,10 +255,14 @@ func TestReadmeFeeds(t *testing.T) {
 	}
 }
 
-// TestReadmeFigures looks for each figure the README names.
+// TestReadmeFigures looks for each figure the README and the alerts name.
 func TestReadmeFigures(t *testing.T) {
 	t.Parallel()
-	text := readme(t)
+	rules, err := os.ReadFile(filepath.Join("..", "..", "deploy", "prometheus.rules.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := readme(t) + string(rules)
 	u := dnstest.NewUpstream(t, nil)
 	list := filepath.Join(t.TempDir(), "list.txt")
 	write(t, list, "bad.example", "not a line of a list ???", "pages.dev")
@@ -271,7 +275,7 @@ func TestReadmeFigures(t *testing.T) {
 	}
 	for _, name := range regexp.MustCompile(`\brempart_[a-z0-9_]+\b`).FindAllString(text, -1) {
 		if !regexp.MustCompile(`(?m)^(# TYPE )?` + name + `[{ ]`).MatchString(figures) { // a histogram's own name is only there
-			t.Errorf("the README names %s, which /metrics does not have", name)
+			t.Errorf("the README or an alert names %s, which /metrics does not have", name)
 		}
 	}
 }
