@@ -216,13 +216,10 @@ func Kept(cfg FollowerConfig) (*blocklist.View, error) {
 		return nil, fmt.Errorf("folder %s: %w", cfg.Dir, err)
 	}
 	st, _, err := f.replay(k)
-	if err == nil && cfg.Refresh != nil {
-		return cfg.Refresh(st.view)
-	}
 	if err != nil {
 		return nil, err
 	}
-	return st.view, nil
+	return f.here(st)
 }
 
 // next is the state after a checked record. What a snapshot holds is fetched beside, and put under what came since.
@@ -371,13 +368,10 @@ func (f *Follower) keep(e Entry, version uint64) error {
 
 // putInForce exchanges the set's view and tells who waits.
 func (f *Follower) putInForce(n *State, effect Effect) error {
-	before, after := f.set.View(), n.view
-	if f.cfg.Refresh != nil {
-		over, err := f.cfg.Refresh(after)
-		if err != nil {
-			return err
-		}
-		after = over.Suspend(n.Suspended)
+	before := f.set.View()
+	after, err := f.here(n)
+	if err != nil {
+		return err
 	}
 	if after.Stamp() <= before.Stamp() { // the same version, mapped anew
 		after = after.Revise(before)
@@ -397,6 +391,18 @@ func (f *Follower) putInForce(n *State, effect Effect) error {
 	close(f.applied)
 	f.applied = make(chan struct{})
 	return nil
+}
+
+// here is the state's view with what is of this machine alone over it.
+func (f *Follower) here(st *State) (*blocklist.View, error) {
+	if f.cfg.Refresh == nil {
+		return st.view, nil
+	}
+	over, err := f.cfg.Refresh(st.view)
+	if err != nil {
+		return nil, err
+	}
+	return over.Suspend(st.Suspended), nil
 }
 
 // Refresh puts what is of this machine alone over the view again.

@@ -15,7 +15,7 @@ import (
 // state is the zones under one version. It does not change, and is read by any number of transfers at a time.
 type state struct {
 	view  *blocklist.View
-	at    int64 // the moment the view is looked at, Unix seconds
+	at    int64 // the moment the view is looked at, Unix seconds: when its version was made
 	zones []zoneState
 }
 
@@ -52,7 +52,7 @@ func (b *builder) next(ctx context.Context, before *state, view *blocklist.View,
 	if before != nil {
 		at = max(at, before.at) // a clock that was set back brings nothing back
 	}
-	if before != nil && names != nil && b.due.known(at) {
+	if before != nil && names != nil && b.due.known(at) && before.view.Suspended() == view.Suspended() {
 		if st := b.nearby(before, view, at, append(b.due.popped(at), names...)); st != nil {
 			return st, nil
 		}

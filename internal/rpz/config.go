@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"time"
 
 	"rempart/blocklist"
 )
@@ -26,7 +25,7 @@ type Config struct {
 	// on the same machine or behind a tunnel: an address alone proves little.
 	Keyless []netip.Prefix
 
-	// View is the set as it is now. It is called once, when Run begins.
+	// View is the set as it is now. It is called once, when Run begins. Zones show each view as of the moment that its Info says it was made.
 	View func() *blocklist.View
 
 	// Renew asks for a new version of the set, the same in content, because listings came into force or ran out: a zone
@@ -183,4 +182,3 @@ func serialOf(version uint64) uint32 { return uint32(version) }
 func newer(a, b uint32) bool { return a != b && a-b < 1<<31 }
 
 // clock is the time now, Unix seconds.
-func clock() int64 { return time.Now().Unix() }

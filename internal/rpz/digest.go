@@ -71,6 +71,6 @@ func judgeAll(ctx context.Context, names [][]byte, judge Judge) ([]bool, error) 
 func ByView(view *blocklist.View, categories blocklist.Categories, at int64) Judge {
 	return func(_ context.Context, name []byte) (bool, error) {
 		defer runtime.KeepAlive(view)
-		return view.Match(name, categories, at).Action == blocklist.BlockedBy, nil
+		return !view.Suspended() && view.Match(name, categories, at).Action == blocklist.BlockedBy, nil
 	}
 }

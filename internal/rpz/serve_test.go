@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
@@ -80,11 +81,13 @@ func serve(t testing.TB, v *blocklist.View, change func(*Config)) *serving {
 	return s
 }
 
+func clock() int64 { return time.Now().Unix() }
+
 // change puts changes in force, as version one higher.
 func (s *serving) change(t testing.TB, changes ...blocklist.Change) {
 	t.Helper()
 	before := s.view.Load()
-	after, err := before.With(blocklist.Info{Version: before.Version() + 1}, changes)
+	after, err := before.With(blocklist.Info{Version: before.Version() + 1, Created: time.Now()}, changes)
 	if err != nil {
 		t.Fatal(err)
 	}

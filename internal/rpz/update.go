@@ -101,7 +101,7 @@ func (s *Server) update(ctx context.Context) {
 func (s *Server) publish(ctx context.Context, view *blocklist.View, names [][]byte) {
 	before := s.state.Load()
 	for {
-		st, err := s.builder.next(ctx, before, view, clock(), names)
+		st, err := s.builder.next(ctx, before, view, moment(view), names)
 		if err == nil {
 			s.announce(before, st)
 			return
@@ -135,12 +135,17 @@ func (s *Server) announce(before, st *state) {
 	}
 }
 
+// moment is when the view's version was made, Unix seconds. What a serial stands for hangs on nothing else: another control, or this one after a
+// restart, has the same zone under it, and what time changed since comes under another.
+func moment(view *blocklist.View) int64 { return view.Info().Created.Unix() }
+
 // due is the time at which a new version is asked for, because time alone changes the zones.
 func (s *Server) due() <-chan time.Time {
 	at := s.builder.due.next()
 	if s.cfg.Renew == nil || at == math.MaxInt64 {
 		return nil
 	}
-	wait := max(time.Until(time.Unix(at, 0)), time.Until(s.renewed.Add(renewEvery)))
+	const over = 50 * time.Millisecond // so that the new version is made in that second, not just before it
+	wait := max(time.Until(time.Unix(at, 0))+over, time.Until(s.renewed.Add(renewEvery)))
 	return time.After(wait)
 }

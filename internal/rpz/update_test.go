@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -84,6 +85,75 @@ func TestRenewal(t *testing.T) {
 	all, _ := s.transfer(t, ixfr(1))
 	if len(all) != 5 || all[2].Header().Name != "ends.example.rpz.test." {
 		t.Errorf("%v", all)
+	}
+}
+
+// TestRestart begins where time changed something since the version was made: under its serial stands what stood there before.
+func TestRestart(t *testing.T) {
+	v := viewOf(t, 1)
+	before, err := v.With(blocklist.Info{Version: 2, Created: time.Now().Add(-time.Hour)}, []blocklist.Change{
+		timed("ended.example", 0, clock()-60), timed("begun.example", clock()-60, 0), timed("stays.example", 0, 0),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan struct{}, 1)
+	s := serve(t, before, func(c *Config) { c.Renew = func() { asked <- struct{}{} } })
+	want := []string{"ended.example.rpz.test.", "stays.example.rpz.test."}
+	if got := cnames(s, t, axfr()); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	<-asked
+	s.changed(t)
+	if got := cnames(s, t, ixfr(2)); !slices.Equal(got, []string{"begun.example.rpz.test.", "ended.example.rpz.test."}) {
+		t.Errorf("the difference: %v", got)
+	}
+}
+
+// cnames are the owners of a transfer's records, without SOA, NS and what stands below names.
+func cnames(s *serving, t *testing.T, m *dns.Msg) (names []string) {
+	all, _ := s.transfer(t, m)
+	for _, rr := range all {
+		if rr.Header().Rrtype == dns.TypeCNAME && !strings.HasPrefix(rr.Header().Name, "*.") {
+			names = append(names, rr.Header().Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// TestSuspended empties the zones while enforcement is suspended, and fills them again.
+func TestSuspended(t *testing.T) {
+	prefix := blocklist.Change{Source: blocklist.Source{Name: "a"}, Listing: blocklist.Listing{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Decision: blocklist.Block}}
+	s := serve(t, viewOf(t, 1, listing("a", "evil.example", blocklist.Exact, blocklist.Block), prefix), nil)
+	whole := cnames(s, t, axfr())
+	if len(whole) != 2 {
+		t.Fatalf("%v", whole)
+	}
+	set := func(suspended bool) {
+		before := s.view.Load()
+		after, err := before.With(blocklist.Info{Version: before.Version() + 1, Created: time.Now()}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after = after.Suspend(suspended)
+		s.view.Store(after)
+		s.Changed(before, after, [][]byte{})
+		dnstest.Eventually(t, "the new version is served", func() bool { return s.state.Load().view == after })
+	}
+	set(true)
+	if got := cnames(s, t, axfr()); len(got) > 0 {
+		t.Errorf("suspended, and the zone holds %v", got)
+	}
+	if got := cnames(s, t, ixfr(1)); len(got) != 2 {
+		t.Errorf("the difference: %v", got)
+	}
+	if blocked, err := ByView(s.view.Load(), blocklist.AllCategories, clock())(t.Context(), wireOf("evil.example")); blocked || err != nil {
+		t.Errorf("a digest says that it is blocked (%v)", err)
+	}
+	set(false)
+	if got := cnames(s, t, axfr()); !slices.Equal(got, whole) {
+		t.Errorf("resumed: %v, want %v", got, whole)
 	}
 }
 

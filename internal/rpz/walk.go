@@ -45,6 +45,9 @@ func (s *prefixSet) sorted() []netip.Prefix {
 // addresses are the records of prefixes of addresses, which are sorted as walk returns them. Resolvers go by the longest prefix that
 // holds an address: each is judged by an address of its own that no longer one holds.
 func (z *zone) addresses(l look, prefixes []netip.Prefix) (all []record) {
+	if l.view.Suspended() {
+		return nil
+	}
 	for i, p := range prefixes {
 		addr, ok := ownAddress(p, prefixes[i+1:])
 		if !ok {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -18,7 +19,7 @@ import (
 // viewOf compiles listings.
 func viewOf(t testing.TB, version uint64, changes ...blocklist.Change) *blocklist.View {
 	t.Helper()
-	v, err := emptyView(version).With(blocklist.Info{Version: version}, changes)
+	v, err := emptyView(version).With(blocklist.Info{Version: version, Created: time.Now()}, changes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +42,7 @@ type failing interface{ Fatal(args ...any) }
 
 func compacted(t failing, v *blocklist.View) *blocklist.View {
 	var buf bytes.Buffer
-	if err := v.Compact(&buf, blocklist.Info{Version: v.Version()}); err != nil {
+	if err := v.Compact(&buf, blocklist.Info{Version: v.Version(), Created: v.Info().Created}); err != nil {
 		t.Fatal(err)
 	}
 	s, err := blocklist.Open(buf.Bytes())
