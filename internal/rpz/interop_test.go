@@ -81,7 +81,7 @@ func bigView(t testing.TB, size int) (*blocklist.View, [][]byte) {
 		}
 	}
 	var buf bytes.Buffer
-	err := blocklist.Compile(&buf, blocklist.Info{Version: 1}, b.Input(blocklist.Source{Name: "a"}), operator.Input(blocklist.Source{Name: "operator"}))
+	err := blocklist.Compile(&buf, blocklist.Info{Version: 1, Created: time.Now()}, b.Input(blocklist.Source{Name: "a"}), operator.Input(blocklist.Source{Name: "operator"}))
 	if err != nil {
 		t.Fatal(err)
 	}
