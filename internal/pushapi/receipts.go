@@ -54,12 +54,14 @@ type Receipt struct {
 // kept is a receipt as the bucket holds it.
 type kept struct {
 	Receipt
-	Content  string `json:"content"`         // what was uploaded, as a hash: the same ID with another one is another change set
-	Owner    string `json:"owner"`           // the person who pushed it
-	Until    int64  `json:"until,omitempty"` // Unix seconds from which it must not be published any more
-	Touched  int64  `json:"touched"`         // Unix seconds of the last change of state
-	Instance string `json:"instance"`        // which run of a control wrote this
-	Stage    *stage `json:"stage,omitempty"` // while it is staged
+	Content  string   `json:"content"`         // what was uploaded, as a hash: the same ID with another one is another change set
+	Owner    string   `json:"owner"`           // the person who pushed it
+	Until    int64    `json:"until,omitempty"` // Unix seconds from which it must not be published any more
+	Touched  int64    `json:"touched"`         // Unix seconds of the last change of state
+	Instance string   `json:"instance"`        // which run of a control wrote this
+	Stage    *stage   `json:"stage,omitempty"` // while it is staged
+	Left     []string `json:"left,omitempty"`  // of what undoes another: what UndoResult tells
+	Lefts    int      `json:"lefts,omitempty"`
 
 	revision uint64
 }
@@ -117,6 +119,7 @@ func (a *API) claim(ctx context.Context, k *kept) (done *kept, err error) {
 	}
 	k.revision, err = a.receipts.Create(ctx, k.ID, data)
 	if err == nil {
+		a.open.note(k)
 		return nil, nil
 	}
 	if !errors.Is(err, stream.ErrExists) {
@@ -145,11 +148,40 @@ func (a *API) claim(ctx context.Context, k *kept) (done *kept, err error) {
 	return nil, nil
 }
 
+// conclude ends what a crash left: a change set that is pending for long, and that nobody has in hand.
+func (a *API) conclude(ctx context.Context, id string) error {
+	return a.decide(ctx, id, Pending, func(k *kept) error {
+		free, err := a.resolve(ctx, k)
+		if err == nil && !free {
+			a.letGo(ctx, id, true)
+		}
+		if err != nil || !free {
+			return err
+		}
+		if _, _, err := a.holds.Get(ctx, id); err == nil {
+			k.State, k.Approved = Held, nil // the crash came before what was approved was published
+		} else if !errors.Is(err, stream.ErrNone) {
+			return err
+		} else if k.Note == lost {
+			return nil
+		} else {
+			k.Note = lost
+		}
+		return a.save(ctx, k)
+	})
+}
+
+// lost is the note of a pending change set that nobody publishes any more.
+const lost = "it was not published: push it again with the same id"
+
+// stale reports whether a pending change set was left by the control that claimed it.
+func (k *kept) stale() bool { return time.Since(time.Unix(k.Touched, 0)) > claimTime }
+
 // resolve looks what became of a pending change set: the journal says it. free says that it was not published, and that nobody is about to.
 func (a *API) resolve(ctx context.Context, k *kept) (free bool, err error) {
 	r, set, err := a.cfg.Control.FindSet(ctx, k.ID)
 	if errors.Is(err, stream.ErrNone) {
-		if k.Instance == a.instance || time.Since(time.Unix(k.Touched, 0)) > claimTime {
+		if k.Instance == a.instance || k.stale() {
 			return true, nil
 		}
 		return false, underWay()
@@ -175,7 +207,7 @@ func underWay() error {
 
 // published notes what the journal says of a change set.
 func (a *API) published(k *kept, set *journal.Set, r journal.Receipt) {
-	k.State, k.Version, k.Time = Published, r.Version, time.UnixMilli(r.Time).UTC()
+	k.State, k.Version, k.Time, k.Note = Published, r.Version, time.UnixMilli(r.Time).UTC(), ""
 	if set.Stage != nil {
 		k.State, k.Stage = Staged, a.fleet.begin(k.ID, set.Stage, r)
 	}
@@ -233,7 +265,14 @@ func (a *API) enter(ctx context.Context, id string) (leave func(), err error) {
 	}
 }
 
-// open are the change sets that something happens to by itself: what is staged or held.
+// taken reports whether a call has a change set in hand.
+func (f *flights) taken(id string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.by[id] != nil
+}
+
+// open are the change sets that something happens to by itself: what is staged, held, or pending.
 type open struct {
 	mu sync.Mutex
 	by map[string]State
@@ -243,7 +282,7 @@ type open struct {
 func (o *open) note(k *kept) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if k.State == Held || k.State == Staged {
+	if k.State == Held || k.State == Staged || k.State == Pending && k.Note != lost {
 		o.by[k.ID] = k.State
 	} else {
 		delete(o.by, k.ID)

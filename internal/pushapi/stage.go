@@ -19,6 +19,7 @@ type stage struct {
 	Until int64             `json:"until"`           // Unix seconds at which it goes on
 	Usual map[string]before `json:"usual,omitempty"` // how the nodes that have it stood before
 	Back  string            `json:"back,omitempty"`  // why it is withdrawn; it does not go on any more
+	Asked string            `json:"asked,omitempty"` // ID of the withdrawal that waits for a second person
 }
 
 // stagesEvery is how often stages are looked at, and lostEvery how often for those that another control left.
@@ -50,9 +51,9 @@ func (a *API) Run(ctx context.Context) error {
 					a.log.Error("receipts cannot be read", "err", err)
 				}
 			}
-			for _, id := range a.open.ids(Staged, Held) {
+			for _, id := range a.open.ids(Staged, Held, Pending) {
 				if err := a.look(ctx, id); err != nil && ctx.Err() == nil {
-					a.log.Error("a change set that is staged or held cannot be looked at", "id", id, "err", err)
+					a.log.Error("a change set that is staged, held or pending cannot be looked at", "id", id, "err", err)
 				}
 			}
 			a.fleet.forget()
@@ -70,7 +71,7 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// findOpen finds what is staged or held.
+// findOpen finds what is staged, held or pending.
 func (a *API) findOpen(ctx context.Context) error {
 	_, err := a.newest(ctx, 1, func(k *kept) bool {
 		a.open.note(k)
@@ -79,7 +80,7 @@ func (a *API) findOpen(ctx context.Context) error {
 	return err
 }
 
-// look decides about a change set that is staged or held.
+// look decides about a change set that is staged, held or pending.
 func (a *API) look(ctx context.Context, id string) error {
 	k, err := a.receipt(ctx, id)
 	if err != nil {
@@ -89,29 +90,59 @@ func (a *API) look(ctx context.Context, id string) error {
 	switch {
 	case k.State == Held && k.Until <= now:
 		return a.decide(ctx, id, Held, func(k *kept) error { return a.rejected(ctx, k, "nobody approved it in time") })
+	case k.State == Pending && k.stale() && !a.flights.taken(id): // it may have it for long: others are not to wait for that
+		return a.conclude(ctx, id)
 	case k.State == Staged && k.Stage.Back == "" && a.fleet.unusual(k.Stage) != "":
 		err := a.decide(ctx, id, Staged, func(k *kept) error {
 			if k.Stage.Back = a.fleet.unusual(k.Stage); k.Stage.Back != "" {
-				k.Note = "withdrawn by itself: " + k.Stage.Back
-				a.log.Warn("a staged change set is withdrawn", "id", id, "why", k.Stage.Back)
-				a.counts.stage("withdrawn")
+				k.Note = "being withdrawn by itself: " + k.Stage.Back
+				a.log.Warn("a staged change set is being withdrawn", "id", id, "why", k.Stage.Back)
 			}
 			return a.save(ctx, k)
 		})
 		if err != nil {
 			return err
 		}
-		_, err = a.undoing(ctx, id, &caller{Name: "control", Owner: "control"})
-		return err
+		return a.withdraw(ctx, id)
 	case k.State == Staged && k.Stage.Back != "":
-		_, err = a.undoing(ctx, id, &caller{Name: "control", Owner: "control"})
-		return err
+		return a.withdraw(ctx, id)
 	case k.State == Staged && now >= k.Stage.Until:
 		return a.decide(ctx, id, Staged, func(k *kept) error { return a.advance(ctx, k, "control") })
 	default:
 		a.open.note(k) // another control may have decided
 		return nil
 	}
+}
+
+// withdraw has control undo a staged change set. Where that waits for a second person (who must sign, say), it is told; where that person rejects it, the set
+// goes on.
+func (a *API) withdraw(ctx context.Context, id string) error {
+	waits := false
+	err := a.decide(ctx, id, Staged, func(k *kept) error {
+		if waits = k.Stage.Asked != ""; !waits {
+			return nil
+		}
+		n, err := a.receipt(ctx, k.Stage.Asked)
+		if err != nil || n.State != Rejected {
+			return err
+		}
+		k.Stage.Back, k.Stage.Usual, k.Stage.Asked = "", nil, ""
+		k.Note = "it goes on: its withdrawal, " + n.ID + ", was rejected"
+		return a.save(ctx, k)
+	})
+	if err != nil || waits {
+		return err
+	}
+	out, err := a.undoing(ctx, id, &caller{Name: "control", Owner: "control"})
+	if err != nil || out.Body.State != Held {
+		return err
+	}
+	return a.decide(ctx, id, Staged, func(k *kept) error {
+		k.Stage.Asked = out.Body.ID
+		k.Note = fmt.Sprintf("to be withdrawn once a second person approves %s: %s", out.Body.ID, k.Stage.Back)
+		a.log.Error("a staged change set stays in force until a second person approves its withdrawal", "id", id, "approve", out.Body.ID, "why", k.Stage.Back)
+		return a.save(ctx, k)
+	})
 }
 
 // decide has do decide about a change set that stands so.

@@ -1,8 +1,11 @@
 package pushapi_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -10,6 +13,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/journal"
+	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
 )
 
@@ -93,6 +97,92 @@ func TestStage(t *testing.T) {
 		t.Errorf("%d scoped", n)
 	}
 	refused(t, f.post(t, "eve", "/v1/changesets/undone/advance"), http.StatusConflict, "path.id")
+}
+
+// TestStageCrash has a crash come between the journal and the receipts: what is staged goes on all the same, and receipts say what is.
+func TestStageCrash(t *testing.T) {
+	f := start(t, setting{})
+	f.published(t, staged("long", 3, "long.example"))
+	f.published(t, set("plain", "plain.example"))
+	f.held(t, "ada", "held")
+	receipts := f.stream.Bucket(stream.Receipts)
+	put := func(id string, with map[string]any) {
+		m := map[string]any{"id": id}
+		data, _, err := receipts.Get(t.Context(), id)
+		if err == nil {
+			err = json.Unmarshal(data, &m)
+		} else if errors.Is(err, stream.ErrNone) {
+			err = nil
+		}
+		maps.Copy(m, with)
+		if err == nil {
+			data, err = json.Marshal(m)
+		}
+		if err == nil {
+			_, err = receipts.Put(t.Context(), id, data)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	crashed := map[string]any{"state": "pending", "version": 0, "stage": nil, "touched": time.Now().Add(-time.Hour).Unix(), "instance": "another"}
+	for _, id := range []string{"long", "plain", "held", "lost"} {
+		put(id, crashed)
+	}
+	f.stop()
+	again := start(t, setting{keys: f.keys, dir: f.dir})
+	again.secret = f.secret
+	waitFor(t, "the stage's end", func() bool { return again.state(t, "long").State == pushapi.Published })
+	again.wants(t, "long.example", blocklist.BlockedBy)
+	waitFor(t, "the receipts", func() bool { return again.state(t, "lost").Note != "" })
+	for id, want := range map[string]pushapi.State{"plain": pushapi.Published, "held": pushapi.Held, "lost": pushapi.Pending} {
+		if s := again.state(t, id).State; s != want {
+			t.Errorf("%s is %s, want %s", id, s, want)
+		}
+	}
+	if n := len(again.journ.State().Scoped); n != 0 {
+		t.Errorf("%d scoped", n)
+	}
+	if a := again.post(t, "eve", "/v1/changesets/held/approve"); a.status != http.StatusCreated {
+		t.Error(a)
+	}
+}
+
+// TestStageThreshold has the withdrawal of a staged set need more keys than control has: it waits for a second person, which is told; rejected, the set
+// goes on.
+func TestStageThreshold(t *testing.T) {
+	f := start(t, setting{ring: func(r *journal.Ring) { r.Threshold = journal.Threshold{Changes: 2, Keys: 2} }})
+	edges := newNodes(t, f, 20)
+	for range 5 {
+		edges.report(t, 1000, steady)
+	}
+	var changes []journal.Change
+	for _, n := range []string{"a.example", "b.example", "c.example"} {
+		changes = append(changes, journal.Change{Do: journal.Block, Name: n})
+	}
+	body := signed(t, &journal.Set{ID: "bad", Stage: &journal.Stage{Share: 0.5, Seconds: 3600}}, changes, f.author, f.approver)
+	if a := f.call(t, "ada", http.MethodPost, "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body)); a.status != http.StatusCreated {
+		t.Fatal(a)
+	}
+	edges.report(t, 1000, func(name string) float64 {
+		if journal.Staged("bad", name, 0.5) {
+			return 0.6
+		}
+		return 0.02
+	})
+	waitFor(t, "word of it", func() bool { return strings.Contains(f.state(t, "bad").Note, "second person") })
+	if u, bad := f.state(t, "undo-bad"), f.state(t, "bad"); u.State != pushapi.Held || bad.State != pushapi.Staged || !strings.Contains(bad.Note, "edge") {
+		t.Errorf("%+v\n%+v", u, bad)
+	}
+	refused(t, f.post(t, "eve", "/v1/changesets/bad/advance"), http.StatusConflict, "path.id")
+	if a := f.post(t, "eve", "/v1/changesets/undo-bad/reject"); a.status != http.StatusOK {
+		t.Fatal(a)
+	}
+	waitFor(t, "its going on", func() bool { return strings.Contains(f.state(t, "bad").Note, "goes on") })
+	if a := f.post(t, "eve", "/v1/changesets/bad/advance"); a.status != http.StatusOK {
+		t.Error(a)
+	}
+	f.wants(t, "a.example", blocklist.BlockedBy)
 }
 
 // TestStageWithdrawn has the block rate of a staged node leave its range: the set is withdrawn, once, and does not go on.

@@ -58,7 +58,7 @@ func (a *API) undoing(ctx context.Context, id string, c *caller) (*undoOutput, e
 		if err != nil {
 			return nil, err
 		}
-		return &undoOutput{http.StatusOK, UndoResult{Receipt: n.Receipt}}, nil
+		return n.undoing(http.StatusOK), nil
 	}
 	if k.State == Pending {
 		if _, err := a.resolve(ctx, k); err != nil {
@@ -94,7 +94,7 @@ func (a *API) undoHeld(ctx context.Context, id string) (*undoOutput, error) {
 		return nil, a.unavailable("receipts cannot be read", err)
 	}
 	if k.State == Held {
-		return &undoOutput{http.StatusOK, UndoResult{Receipt: k.Receipt}}, nil
+		return k.undoing(http.StatusOK), nil
 	}
 	return nil, nil
 }
@@ -110,14 +110,14 @@ func (a *API) lastUndo(ctx context.Context, id string) (n int, err error) {
 		if err != nil {
 			return 0, a.unavailable("receipts cannot be read", err)
 		}
-		if k.State != Rejected && k.State != Refused {
+		if k.State != Rejected && k.State != Refused && k.State != Undone {
 			return n, nil
 		}
 	}
-	return 0, problem(http.StatusConflict, "path.id", "what undoes it was rejected too often: push what is to be")
+	return 0, problem(http.StatusConflict, "path.id", "what undoes it was rejected, or undone itself, too often: push what is to be")
 }
 
-// maxUndos is how often what undoes a change set may be rejected.
+// maxUndos is how often what undoes a change set may be rejected or undone.
 const maxUndos = 20
 
 // publishUndo makes the change set that leads back, and publishes or holds it.
@@ -130,7 +130,6 @@ func (a *API) publishUndo(ctx context.Context, id string, c *caller) (*undoOutpu
 	if err != nil {
 		return nil, a.unavailable("the journal cannot be read", err)
 	}
-	out := &undoOutput{http.StatusOK, UndoResult{Left: back.Left, Lefts: back.Lefts}}
 	guards, err := a.cfg.Guards()
 	if err != nil {
 		return nil, a.unavailable("the guards' lists cannot be read", err)
@@ -153,44 +152,87 @@ func (a *API) publishUndo(ctx context.Context, id string, c *caller) (*undoOutpu
 	if line == 0 {
 		return nil, problem(http.StatusConflict, "path.id", fmt.Sprintf("later change sets touched all of its %d names: there is nothing to undo", back.Lefts))
 	}
-	k := &kept{Content: "undo of " + id, Owner: c.Owner}
+	k := &kept{Content: "undo of " + id, Owner: c.Owner, Left: back.Left, Lefts: back.Lefts}
 	k.Undoes = id
 	if err := a.signed(u, k); err != nil {
 		return nil, err
 	}
 	k.describe(u, c)
+	leave, err := a.enter(ctx, k.ID) // somebody may be approving it
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	done, err := a.claim(ctx, k)
 	if err != nil {
 		return nil, err
 	}
 	if done != nil {
-		out.Body.Receipt = done.Receipt
-		return out, nil
+		return done.undoing(http.StatusOK), nil
 	}
 	a.counts.acts(j.acts)
 	r, err := a.settle(ctx, u, k)
 	if err != nil {
 		return nil, err
 	}
-	out.Status, out.Body.Receipt = r.Status, r.Body
-	return out, nil
+	return k.undoing(r.Status), nil
 }
 
-// undone notes by which change set another was undone.
+// undoing is the answer about a change set that undoes another.
+func (k *kept) undoing(status int) *undoOutput {
+	return &undoOutput{status, UndoResult{Receipt: k.Receipt, Left: k.Left, Lefts: k.Lefts}}
+}
+
+// undone notes by which change set another was undone. What that one had undone is in force again, and so on.
 func (a *API) undone(ctx context.Context, id, by string) {
+	for again := false; id != ""; again = !again {
+		undoes := ""
+		noted := a.amend(ctx, id, func(k *kept) bool {
+			if again && (k.State != Undone || k.UndoneBy != by) {
+				return false
+			}
+			if again {
+				k.State, k.UndoneBy, k.Note = Published, "", "in force again: "+by+" was undone"
+			} else {
+				k.back(by, &a.counts)
+			}
+			undoes = k.Undoes
+			return true
+		})
+		if !noted {
+			return
+		}
+		id, by = undoes, id
+	}
+}
+
+// back is a receipt of what was undone.
+func (k *kept) back(by string, counts *counts) {
+	if k.Stage != nil && k.Stage.Back != "" {
+		k.Note = "withdrawn by itself: " + k.Stage.Back
+		counts.stage("withdrawn")
+	}
+	k.State, k.UndoneBy, k.Stage = Undone, by, nil
+	counts.set(Undone)
+}
+
+// amend changes a receipt that others may be changing, which change says it does. It does not enter the ID: its caller has another one's.
+func (a *API) amend(ctx context.Context, id string, change func(*kept) bool) bool {
 	for range 10 {
 		k, err := a.receipt(ctx, id)
+		if err == nil && !change(k) {
+			return false
+		}
 		if err == nil {
-			k.State, k.UndoneBy, k.Stage = Undone, by, nil
 			err = a.save(ctx, k)
 		}
 		if err == nil {
-			a.counts.set(Undone)
-			return
+			return true
 		}
 		if !errors.Is(err, stream.ErrBehind) {
 			a.log.Error("a receipt was not written", "id", id, "err", err)
-			return
+			return false
 		}
 	}
+	return false
 }

@@ -26,6 +26,28 @@ func (f *fixture) undo(t testing.TB, id string) pushapi.UndoResult {
 
 func act(do journal.Act, name string) pushapi.Change { return pushapi.Change{Do: do, Name: name} }
 
+// TestUndoAgain asks twice, undoes the undoing, and undoes once more.
+func TestUndoAgain(t *testing.T) {
+	f := start(t, setting{})
+	f.published(t, set("first", "a.example", "b.example"))
+	f.published(t, pushapi.ChangeSet{ID: "later", Changes: []pushapi.Change{{Name: "b.example", Category: "phishing"}}})
+	u := f.undo(t, "first")
+	if again := into[pushapi.UndoResult](t, f.post(t, "bob", "/v1/changesets/first/undo"), http.StatusOK); again.Lefts != 1 || !slices.Equal(again.Left, u.Left) {
+		t.Errorf("asked again: %+v", again)
+	}
+	f.undo(t, u.ID)
+	f.wants(t, "a.example", blocklist.BlockedBy)
+	if r := f.state(t, "first"); r.State != pushapi.Published || r.UndoneBy != "" {
+		t.Errorf("its undo was undone, and it is %+v", r)
+	}
+	refused(t, f.post(t, "bob", "/v1/changesets/first/undo"), http.StatusConflict, "path.id") // later sets touched its names
+	f.undo(t, "undo-"+u.ID)
+	f.wants(t, "a.example", blocklist.Pass)
+	if r := f.state(t, "first"); r.State != pushapi.Undone || r.UndoneBy != u.ID {
+		t.Errorf("undone again, and it is %+v", r)
+	}
+}
+
 // TestUndo leads back: to nothing, to what was, and leaves alone what came later.
 func TestUndo(t *testing.T) {
 	f := start(t, setting{})
