@@ -63,6 +63,7 @@ type API struct {
 	open     open
 
 	uploads   slots         // of bulk uploads under way
+	small     slots         // of documents under way
 	documents chan struct{} // held by each document that is taken apart: then it is much larger
 	records   chan struct{} // held by who publishes
 	undos     chan struct{} // held by who undoes
@@ -87,7 +88,7 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 	s := cfg.Control.Stream
 	a := &API{
 		cfg: cfg, log: cfg.Log, instance: crand.Text(), tokens: s.Bucket(stream.Tokens), holds: s.Bucket(stream.Holds), receipts: s.Bucket(stream.Receipts),
-		limits: newLimits(cfg.Rate, cfg.Burst), flights: flights{by: map[string]chan struct{}{}}, open: open{by: map[string]State{}}, uploads: newSlots(16, 2),
+		limits: newLimits(cfg.Rate, cfg.Burst), flights: flights{by: map[string]chan struct{}{}}, open: open{by: map[string]State{}}, uploads: newSlots(16, 2), small: newSlots(64, 16),
 		documents: make(chan struct{}, 4), records: make(chan struct{}, 1), undos: make(chan struct{}, 1), reads: make(chan struct{}, 1), lists: make(chan struct{}, 1),
 	}
 	a.fleet.init()

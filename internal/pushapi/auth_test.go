@@ -100,6 +100,8 @@ func TestTokens(t *testing.T) {
 	refused(t, f.order(t, pushapi.Order{Name: "early", Roles: roles, Time: time.Now().Add(10 * time.Minute).Unix()}, f.root), http.StatusForbidden, "body")
 	refused(t, f.order(t, pushapi.Order{Name: "ada", Roles: roles}, f.root), http.StatusConflict, "body.name")
 	refused(t, f.order(t, pushapi.Order{Name: "Ada Lovelace", Roles: roles}, f.root), http.StatusUnprocessableEntity, "body.name")
+	refused(t, f.order(t, pushapi.Order{Name: "lists", Roles: roles}, f.root), http.StatusUnprocessableEntity, "body.name")
+	refused(t, f.order(t, pushapi.Order{Name: "x", Owner: "control", Roles: roles}, f.root), http.StatusUnprocessableEntity, "body.name")
 	refused(t, f.order(t, pushapi.Order{Name: "x", Roles: []pushapi.Role{"god"}}, f.root), http.StatusUnprocessableEntity, "body.roles")
 	refused(t, f.order(t, pushapi.Order{Name: "x", Roles: roles, Expires: 1}, f.root), http.StatusUnprocessableEntity, "body.expires")
 	refused(t, f.order(t, pushapi.Order{Name: "x", Roles: roles, Certificate: "no"}, f.root), http.StatusUnprocessableEntity, "body.certificate")
@@ -119,6 +121,17 @@ func TestTokens(t *testing.T) {
 	refused(t, f.call(t, "", "POST", "/v1/tokens", pushapi.TypeOrder, bytes.NewReader(sealed)), http.StatusConflict, "body.name")
 	if v := f.journ.State().Version; v != before {
 		t.Errorf("version %d after %d: somebody pushed", v, before)
+	}
+	limited := func() bool {
+		return f.call(t, "", "POST", "/v1/tokens", pushapi.TypeOrder, strings.NewReader("x")).status == http.StatusTooManyRequests
+	}
+	for tries := 0; !limited(); tries++ {
+		if tries == 1000 {
+			t.Fatal("strangers' orders are not limited")
+		}
+	}
+	if a := f.order(t, pushapi.Order{Do: "revoke", Name: "twice"}, f.root); a.status != http.StatusOK {
+		t.Errorf("strangers keep a root from revoking: %s", a)
 	}
 	list := f.get(t, "joe", "/v1/tokens")
 	if n := len(into[struct{ Tokens []pushapi.TokenInfo }](t, list, http.StatusOK).Tokens); n != 9 {

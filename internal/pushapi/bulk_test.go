@@ -280,6 +280,23 @@ func TestSlowUploads(t *testing.T) {
 	}
 }
 
+// TestSlowDocuments has documents that do not end, which are held in memory: each person has so many, and they hold up nobody else.
+func TestSlowDocuments(t *testing.T) {
+	f := start(t, setting{})
+	for range 20 {
+		c, err := net.Dial("tcp", f.srv.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "POST /v1/changesets HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{", f.secret["ada"])
+	}
+	waitFor(t, "an end of them", func() bool { return f.push(t, "ada", set("", "ada.example")).status == http.StatusTooManyRequests })
+	if a := f.push(t, "bob", set("", "bob.example")); a.status != http.StatusCreated {
+		t.Errorf("%s", a)
+	}
+}
+
 // TestStall has an upload that stops: it ends, and holds nothing.
 func TestStall(t *testing.T) {
 	if testing.Short() {

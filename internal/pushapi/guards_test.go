@@ -196,8 +196,10 @@ func TestMass(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	if a := upload("gone", 1000, "withdraw"); a.status != http.StatusAccepted {
-		t.Errorf("%s", a)
+	for _, do := range []string{"withdraw", "allow"} {
+		if a := upload(do, 1000, do); a.status != http.StatusAccepted {
+			t.Errorf("%s: %s", do, a)
+		}
 	}
 	if n := f.journ.State().View().Stats().Names; n != 1500 {
 		t.Errorf("%d names", n)

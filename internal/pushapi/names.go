@@ -1,6 +1,7 @@
 package pushapi
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -37,7 +38,7 @@ type LogEntry struct {
 // Claim is what the set holds of a name, or of one above it.
 type Claim struct {
 	Name     string    `json:"name"`
-	Does     string    `json:"does" enum:"block,except,allow"`
+	Does     string    `json:"does" enum:"block,except,allow,withdraw"`
 	Scope    string    `json:"scope"`
 	Category string    `json:"category,omitempty"`
 	Mark     string    `json:"mark,omitempty"`
@@ -47,12 +48,17 @@ type Claim struct {
 	Decision string    `json:"decision,omitempty"`
 	Counts   bool      `json:"counts"`
 	Sources  []string  `json:"sources"`
+
+	ChangeSet string   `json:"changeset,omitempty" doc:"Of what counts for some nodes only, and not in the verdict: the change set's id."`
+	Share     float64  `json:"share,omitempty" doc:"The share of the nodes it is staged to."`
+	Countries []string `json:"countries,omitempty"`
+	Operators []string `json:"operators,omitempty"`
 }
 
 // NameInfo is what is thought of a name now.
 type NameInfo struct {
 	Name    string  `json:"name"`
-	Verdict string  `json:"verdict" enum:"pass,allow,block"`
+	Verdict string  `json:"verdict" enum:"pass,allow,block" doc:"Everywhere, but for claims that count for some nodes only."`
 	Version uint64  `json:"version"`
 	Claims  []Claim `json:"claims" doc:"The name's own first, then those of names above it."`
 }
@@ -95,7 +101,11 @@ func (a *API) name(_ context.Context, in *nameInput) (*nameOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	view := a.cfg.Control.State().View()
+	st := a.cfg.Control.State()
+	view, scoped := st.View(), map[string][]journal.Scoped{}
+	for _, s := range st.Scoped {
+		scoped[s.Change.Name] = append(scoped[s.Change.Name], s)
+	}
 	out := &nameOutput{NameInfo{
 		Name: blocklist.NameText(wire), Verdict: view.Match(wire, blocklist.AllCategories, time.Now().Unix()).Action.String(), Version: view.Version(), Claims: []Claim{},
 	}}
@@ -107,8 +117,20 @@ func (a *API) name(_ context.Context, in *nameInput) (*nameOutput, error) {
 				Decision: e.ID, Counts: e.Counts, Sources: e.Sources,
 			})
 		}
+		for _, s := range scoped[blocklist.NameText(rest)] {
+			out.Body.Claims = append(out.Body.Claims, claimOf(s))
+		}
 	}
 	return out, nil
+}
+
+// claimOf is what counts for some nodes only as a claim.
+func claimOf(s journal.Scoped) Claim {
+	c := s.Change
+	return Claim{
+		Name: c.Name, Does: string(c.Do), Scope: cmp.Or(c.Scope, blocklist.Subtree.String()), Category: c.Category, Mark: c.Mark, Start: at(c.Start), Expiry: at(c.Expiry),
+		Decision: c.Decision, Counts: true, Sources: []string{journal.Operator}, ChangeSet: s.Set, Share: s.Share, Countries: c.Countries, Operators: c.Operators,
+	}
 }
 
 // at is a moment, zero for none.

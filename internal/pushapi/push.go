@@ -169,6 +169,11 @@ func (a *API) unreadable(err error) error {
 
 // readJSON reads a JSON document: a mistake in it is one of the whole.
 func (a *API) readJSON(ctx context.Context, j *judging, body io.Reader) (*upload, error) {
+	gone, busy := a.small.enter(callerOf(ctx).Owner) // each is held whole
+	if busy != nil {
+		return nil, busy
+	}
+	defer gone()
 	data, err := io.ReadAll(body)
 	if err != nil {
 		return nil, err

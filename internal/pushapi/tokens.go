@@ -129,6 +129,10 @@ func (a *API) order(ctx context.Context, in *orderInput) (*tokenOutput, error) {
 		return nil, problem(http.StatusBadRequest, "body", err.Error())
 	}
 	o, root, err := a.openOrder(data)
+	if err != nil && !a.limits.orders.Allow() {
+		err := problem(http.StatusTooManyRequests, "", "too many calls: wait a moment")
+		return nil, huma.ErrorWithHeaders(err, http.Header{"Retry-After": {"1"}})
+	}
 	if err != nil {
 		return nil, problem(http.StatusForbidden, "body", cut(err.Error()))
 	}
@@ -194,6 +198,11 @@ func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	}
 	if !tokenName.MatchString(o.Owner) {
 		return nil, problem(http.StatusUnprocessableEntity, "body.owner", "lower-case letters, digits, dots and hyphens, 63 at most")
+	}
+	for _, name := range []string{"control", "lists", "root", "time"} {
+		if o.Name == name || o.Owner == name {
+			return nil, problem(http.StatusUnprocessableEntity, "body.name", name+" stands in the journal for what nobody's token did: take another")
+		}
 	}
 	t := &token{Name: o.Name, Owner: o.Owner, Roles: slices.Compact(slices.Sorted(slices.Values(o.Roles))), Created: time.Now().Unix(), Expires: o.Expires}
 	secret := secretBegin + crand.Text() + crand.Text() // of 128 bits and more each

@@ -156,6 +156,24 @@ func TestUndoRejected(t *testing.T) {
 	}
 }
 
+// TestScopedClaims tells of a name what counts for some nodes only.
+func TestScopedClaims(t *testing.T) {
+	f := start(t, setting{})
+	f.published(t, pushapi.ChangeSet{ID: "fr", Changes: []pushapi.Change{{Name: "fr.example", Category: "scam", Countries: []string{"FR"}}}})
+	f.published(t, staged("some", 3600, "fr.example"))
+	got := into[pushapi.NameInfo](t, f.get(t, "joe", "/v1/names/www.fr.example"), http.StatusOK)
+	if got.Verdict != "pass" || len(got.Claims) != 2 {
+		t.Fatalf("%+v", got)
+	}
+	first, second := got.Claims[0], got.Claims[1]
+	if first.ChangeSet != "fr" || !slices.Equal(first.Countries, []string{"FR"}) || first.Does != "block" || first.Scope != "subtree" || first.Category != "scam" {
+		t.Errorf("%+v", first)
+	}
+	if second.ChangeSet != "some" || second.Share != 0.5 {
+		t.Errorf("%+v", second)
+	}
+}
+
 // TestLog tells what was ever said of a name, by a record, a large set, a list's record.
 func TestLog(t *testing.T) {
 	f := start(t, setting{})

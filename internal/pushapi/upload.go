@@ -11,6 +11,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"slices"
 	"strings"
 
 	"rempart/blocklist"
@@ -43,8 +44,8 @@ type upload struct {
 	refusals int
 	held     []Refusal // what a person must look at first
 	holds    int
-	added    int // names that were not blocked
-	removed  int
+	added    int  // names that were not blocked
+	removed  int  // names that will not be blocked any more
 	scoped   bool // something counts for some nodes only
 }
 
@@ -210,11 +211,16 @@ func (j *judging) judge(u *upload, line int, c journal.Change, bad error) *Refus
 	}
 	switch c.Do {
 	case journal.Withdraw:
-		if len(j.view.Claims(l.Name)) > 0 {
+		if slices.ContainsFunc(j.view.Claims(l.Name), func(e blocklist.Entry) bool {
+			return e.Decision == blocklist.Block && slices.Contains(e.Sources, journal.Operator)
+		}) {
 			u.removed++
 		}
 		return nil
 	case journal.Allow:
+		if j.view.Match(l.Name, blocklist.AllCategories, j.now).Action == blocklist.BlockedBy {
+			u.removed++
+		}
 		switch f := j.guards.CheckAllow(l); f.Outcome {
 		case guard.Refuse:
 			return &Refusal{line, c.Name, f.Guard.String(), "an allow of it would unblock names that have nothing to do with each other"}
