@@ -232,6 +232,22 @@ func TestOverNATS(t *testing.T) {
 	if said := must(t, control, token, "nodes"); !strings.Contains(said, "lyon") {
 		t.Errorf("nodes:\n%s", said)
 	}
+	// No other token speaks for it.
+	startEdge(t, control, "other", upstreams(dnstest.NewUpstream(t, nil)), "REMPART_CONTROL=nats://"+control.NATS, "REMPART_NODE=lyon")
+	dnstest.Eventually(t, "the other's report", func() bool { return strings.Contains(must(t, control, token, "nodes"), "other/lyon") })
+	report, err := http.NewRequestWithContext(t.Context(), http.MethodPost, control.API+"/v1/journal/status", strings.NewReader(`{"node":"lyon"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report.Header.Set("Authorization", "Bearer "+token)
+	answer, err := http.DefaultClient.Do(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusForbidden {
+		t.Errorf("a publisher reports for a node: %s", answer.Status)
+	}
 }
 
 // TestTrial runs control in the server's own process.

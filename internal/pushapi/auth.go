@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"golang.org/x/time/rate"
@@ -148,7 +147,7 @@ func (a *API) who(ctx context.Context, secret string, certificate []byte) (*call
 	if err != nil {
 		return nil, err
 	}
-	if subtle.ConstantTimeCompare([]byte(t.Hash), []byte(hash)) != 1 || t.Revoked != 0 || t.Expires != 0 && time.Now().Unix() >= t.Expires {
+	if subtle.ConstantTimeCompare([]byte(t.Hash), []byte(hash)) != 1 || !t.valid() {
 		return nil, a.stranger()
 	}
 	return &caller{Name: t.Name, Owner: t.Owner, Roles: t.Roles}, nil

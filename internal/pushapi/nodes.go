@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +36,38 @@ func (a *API) Report(name string, data []byte) error {
 			"node", st.Node, "version", st.Version, "journal", own.Version)
 	}
 	return nil
+}
+
+// reporting takes in reports as the journal's stream hands them over. Hostile ones say nothing.
+func (a *API) reporting(ctx context.Context) func(from string, data []byte) {
+	names, asked := map[string]string{}, time.Now() // by who reports
+	return func(from string, data []byte) {
+		if time.Since(asked) > time.Minute { // tokens are revoked
+			clear(names)
+			asked = time.Now()
+		}
+		if names[from] == "" {
+			names[from] = a.nodeOf(ctx, from)
+		}
+		if name := names[from]; name != "" {
+			_ = a.Report(name, data)
+		}
+	}
+}
+
+// hashForm is that of what is kept of a token's secret.
+var hashForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// nodeOf is the name of the token that from is the hash of, if it is a node's, or from itself where it is a name already.
+func (a *API) nodeOf(ctx context.Context, from string) string {
+	if !hashForm.MatchString(from) {
+		return from
+	}
+	t, err := a.tokenByHash(ctx, from)
+	if err != nil || !t.valid() || !slices.Contains(t.Roles, Node) {
+		return ""
+	}
+	return t.Name
 }
 
 // Caller is the name of whose token let a request through Guarded.

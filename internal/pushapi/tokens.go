@@ -82,6 +82,11 @@ type TokenInfo struct {
 	Secret  string    `json:"secret,omitempty" doc:"Told once, when it is made."`
 }
 
+// valid reports whether it is neither revoked nor expired.
+func (t *token) valid() bool {
+	return t.Revoked == 0 && (t.Expires == 0 || time.Now().Unix() < t.Expires)
+}
+
 func (t *token) info() TokenInfo {
 	i := TokenInfo{Name: t.Name, Owner: t.Owner, Roles: t.Roles, Created: time.Unix(t.Created, 0).UTC()}
 	if t.Expires != 0 {

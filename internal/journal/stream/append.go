@@ -71,8 +71,9 @@ func (s *Stream) Audits(ctx context.Context, from uint64, each func(Record) erro
 	return nil
 }
 
-// Reports hands what nodes report to each, until ctx ends. Reports that come faster than each takes them are lost.
-func (s *Stream) Reports(ctx context.Context, each func(node string, data []byte)) error {
+// Reports hands what nodes report to each, until ctx ends: from is the SHA-256, in hexadecimal, of the secret of a node that the embedded server let in, and
+// the name of one that an external cluster knows. Reports that come faster than each takes them are lost.
+func (s *Stream) Reports(ctx context.Context, each func(from string, data []byte)) error {
 	arrived := make(chan *nats.Msg, 256)
 	sub, err := s.reports.ChanSubscribe(reportSubject+"*", arrived)
 	if err != nil {
@@ -89,9 +90,9 @@ func (s *Stream) Reports(ctx context.Context, each func(node string, data []byte
 			return ErrClosed
 		case m := <-arrived:
 			// A report has no headers: what has is a server's answer, that a node had sent to another's subject.
-			node, ok := untoken(m.Subject[len(reportSubject):])
+			from, ok := untoken(m.Subject[len(reportSubject):])
 			if ok && len(m.Data) <= maxReport && len(m.Header) == 0 {
-				each(node, m.Data)
+				each(from, m.Data)
 			}
 		}
 	}

@@ -229,15 +229,15 @@ func (e *embedded) Check(c server.ClientAuthentication) bool {
 	if node == "" || e.cfg.Authenticate == nil || !e.cfg.Authenticate(opts.Username, opts.Password) {
 		return false
 	}
-	c.RegisterUser(&server.User{Username: node, Account: nodes, Permissions: nodePermissions(node),
+	c.RegisterUser(&server.User{Username: node, Account: nodes, Permissions: nodePermissions(node, opts.Password),
 		ConnectionDeadline: time.Now().Add(e.session)})
 	return true
 }
 
 // nodePermissions is what a node may do in the nodes' account: ask, hear its answers and the wake-ups, report.
-func nodePermissions(node string) *server.Permissions {
+func nodePermissions(node, secret string) *server.Permissions {
 	return &server.Permissions{
-		Publish:   &server.SubjectPermission{Allow: []string{gateGet + node + ".*", reportSubject + node}},
+		Publish:   &server.SubjectPermission{Allow: []string{gateGet + node + ".*", reportSubject + reporter(node, secret)}},
 		Subscribe: &server.SubjectPermission{Allow: []string{nodeInbox + node + ".>", newSubject + ">"}},
 	}
 }

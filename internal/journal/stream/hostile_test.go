@@ -143,13 +143,13 @@ func TestHostilePublish(t *testing.T) {
 
 	victim := attacker(t, s, "victim")
 	heard := hear(t, victim, nodeInbox+"victim.>")
-	nc := attacker(t, s, "evil")
+	nc, own := attacker(t, s, "evil"), reportSubject+reporter("evil", secretOf("evil"))
 	targets := []string{
 		journalSubject + "change", beatsSubject, auditSubject, chunkSubject + "x", metaSubject + "x",
 		"$KV." + bucketPrefix + Tokens + ".key", "$JS.API.STREAM.DELETE." + journalStream, "$JS.API.STREAM.PURGE." + journalStream,
 		"$JS.API.STREAM.MSG.DELETE." + journalStream, "$JS.API.STREAM.UPDATE." + journalStream, "$JS.API.STREAM.CREATE.MINE",
 		"$JS.API.CONSUMER.CREATE." + journalStream, "$JS.API.CONSUMER.DURABLE.CREATE." + journalStream + ".x", "$JS.API.META.LEADER.STEPDOWN",
-		"$SYS.REQ.SERVER.PING", newSubject + "journal.change", newBeats, reportSubject + "victim", reportSubject + "evil.x",
+		"$SYS.REQ.SERVER.PING", newSubject + "journal.change", newBeats, reportSubject + "victim", reportSubject + "evil", reportSubject + reporter("victim", secretOf("victim")), reportSubject + "evil.x",
 		nodeInbox + "victim.x", "anything", gateGet + "victim." + journalStream,
 	}
 	for _, subject := range targets {
@@ -163,19 +163,19 @@ func TestHostilePublish(t *testing.T) {
 			nc.PublishRequest(gateGet+"evil."+stream, reply, question)
 		}
 		// Message tracing, by which servers publish to a subject of the message's choice.
-		nc.PublishMsg(&nats.Msg{Subject: reportSubject + "evil", Data: []byte("x"), Header: nats.Header{
+		nc.PublishMsg(&nats.Msg{Subject: own, Data: []byte("x"), Header: nats.Header{
 			"Nats-Trace-Dest": {reply}, "traceparent": {"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}, "Nats-Rollup": {"all"}}})
 	}
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	// The node's own report comes after all it did.
-	nc.Publish(reportSubject+"evil", []byte("last"))
+	nc.Publish(own, []byte("last"))
 	nc.Flush()
 	time.Sleep(300 * time.Millisecond)
 	for len(reports) > 0 {
-		if node := <-reports; node != "evil" {
-			t.Errorf("a report of %s", node)
+		if from := <-reports; reportSubject+from != own {
+			t.Errorf("a report of %s", from)
 		}
 	}
 	if n, _, _ := heard.Pending(); n > 0 {

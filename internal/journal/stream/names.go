@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -23,7 +25,7 @@ const (
 	newRecords = newSubject + "journal.>"
 	newBeats   = newSubject + "beats"
 
-	reportSubject = "rempart.report." // and the node's token
+	reportSubject = "rempart.report." // and who reports: see reporter
 
 	// directGet is where servers answer reads, by stream; gateGet where control does for the embedded server's nodes,
 	// by the node's token and stream.
@@ -34,6 +36,16 @@ const (
 	nodeInbox    = "_INBOX.node."
 	controlInbox = "_INBOX.control"
 )
+
+// reporter is as whom a node reports: where control checks its secret, the SHA-256 of that in hexadecimal, for whoever has a secret can choose any name;
+// otherwise its own token, which is all that an external cluster lets it publish to.
+func reporter(node, secret string) string {
+	if secret == "" {
+		return node
+	}
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
 
 // maxName bounds kinds, keys and nodes' names, in octets.
 const maxName = 128

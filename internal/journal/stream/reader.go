@@ -26,13 +26,14 @@ type Reader struct {
 	reports *nats.Conn // where reports are published and heard
 	gets    string     // prefix of the subjects that answer reads
 	node    string     // its token; empty where there is no name
+	secret  string     // by which it reports; empty where its name is enough
 	log     *slog.Logger
 }
 
 // NodeConfig says how a node reaches the journal.
 type NodeConfig struct {
 	URL         string // comma-separated servers: control's Listen address, or those of an external cluster
-	Name        string // the node's: it reports under it
+	Name        string // the node's
 	Secret      string // for control's embedded server, which checks it against Name; "" for an external cluster
 	Credentials string // path of a .creds file, for an external cluster; "" for none
 	RootCA      string // path of the PEM certificates that the servers' are checked against; "" for the system's
@@ -63,7 +64,7 @@ func Connect(_ context.Context, c NodeConfig) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to journal: %w", err)
 	}
-	r.node = node
+	r.node, r.secret = node, c.Secret
 	return r, nil
 }
 
@@ -121,7 +122,7 @@ func lastOf(kind string) (string, error) {
 	return journalSubject + t, nil
 }
 
-// Report publishes a node's status, which is lost if nobody listens. A node can report under its own name only.
+// Report publishes a node's status, which is lost if nobody listens. A node can report for itself only, as Reports says.
 func (r *Reader) Report(_ context.Context, node string, data []byte) error {
 	t := token(node)
 	if t == "" {
@@ -130,7 +131,7 @@ func (r *Reader) Report(_ context.Context, node string, data []byte) error {
 	if len(data) > maxReport {
 		return fmt.Errorf("report of %d octets: no more than %d are taken", len(data), maxReport)
 	}
-	if err := r.reports.Publish(reportSubject+t, data); err != nil {
+	if err := r.reports.Publish(reportSubject+reporter(t, r.secret), data); err != nil {
 		return fmt.Errorf("report: %w", plainer(err))
 	}
 	return nil

@@ -382,7 +382,7 @@ func TestReports(t *testing.T) {
 		node.Report(t.Context(), "edge.1", []byte("well"))
 		select {
 		case r := <-got:
-			return r == report{"edge.1", "well"}
+			return r == report{reporter("", secretOf("edge.1")), "well"}
 		case <-time.After(50 * time.Millisecond):
 			return false
 		}
