@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -165,13 +167,26 @@ func (u *outgoing) push(cmd *cobra.Command, c *apiClient, s *sending) error {
 	raw, err := c.do(cmd.Context(), q)
 	bar.end()
 	if err != nil {
-		return fmt.Errorf("change set %s: %w", u.set.ID, err)
+		return fmt.Errorf("change set %s: %w%s", u.set.ID, err, u.standing(cmd.Context(), c, err))
 	}
 	var r pushapi.Receipt
 	if err := decodeAnswer(raw, &r); err != nil {
 		return err
 	}
 	return u.told(cmd, c, s, raw, &r)
+}
+
+// standing says what another change set of the same id became, where that is why this one was not taken.
+func (u *outgoing) standing(ctx context.Context, c *apiClient, err error) string {
+	var p *apiProblem
+	var r pushapi.Receipt
+	if !errors.As(err, &p) || p.Status != http.StatusConflict {
+		return ""
+	}
+	if _, err := c.get(ctx, changesetPath(u.set.ID), nil, &r); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("; %s pushed that, of %s. To repeat a push, repeat its octets: --for and --key go by the time, --expiry does not", r.By, stateLine(&r))
 }
 
 // call is the question that pushes it.

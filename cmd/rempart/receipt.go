@@ -69,7 +69,7 @@ func (s *sending) everywhere(cmd *cobra.Command, c *apiClient, version uint64) e
 		out = cmd.ErrOrStderr()
 	}
 	fmt.Fprintln(out, inForceLine(v))
-	if s.mustWait && v.InForce < v.Nodes {
+	if s.mustWait && (v.InForce < v.Nodes || v.Nodes == 0) {
 		return exitNotAll
 	}
 	return nil
@@ -186,7 +186,7 @@ func (c *apiClient) await(ctx context.Context, version uint64, patience time.Dur
 
 func inForceLine(v pushapi.VersionInfo) string {
 	if v.Nodes == 0 {
-		return "no server has reported to this control yet"
+		return "not known to be in force anywhere: no server has reported to this control since its start"
 	}
 	text := fmt.Sprintf("in force on %d of %s", v.InForce, count(v.Nodes, "server"))
 	if v.InForce > 0 {
