@@ -57,6 +57,7 @@ func newUpload(dir string, set *journal.Set) (*upload, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errSpool, err)
 	}
+	_ = os.Remove(f.Name()) // where files that are open can go, a crash leaves none; close removes others
 	u := &upload{set: set, file: f, digest: sha512.New()}
 	u.out = bufio.NewWriterSize(io.MultiWriter(f, u.digest), 256<<10)
 	u.enc = json.NewEncoder(&u.line)
