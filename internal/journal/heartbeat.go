@@ -32,8 +32,7 @@ func (st *State) openHeartbeat(data []byte) (Heartbeat, error) {
 	case st.ring == nil:
 		return h, fmt.Errorf("heartbeat: %w: no key ring is known yet", ErrSeal)
 	}
-	_, err = st.ring.signed(s, h.Time/1000, RoleControl)
-	return h, err
+	return h, st.ring.signed(s, h.Time/1000, RoleControl)
 }
 
 // PeekHeartbeat reads what a heartbeat says, whoever signed it.

@@ -2,12 +2,18 @@ package journal_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -151,6 +157,101 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 		f.add("forged: a bit of it", flipped)
 	}
 	f.add("forged: longer", append(bytes.Clone(genuine), 0))
+	f.malleable(genuine)
+}
+
+// malleable adds the record with other octets around what its signature is of: edges that took one would miss it in the next one's hash, for good.
+func (f *forge) malleable(genuine []byte) {
+	s, err := journal.Unseal(journal.KindRecord, genuine)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	own := s.Signatures[0]
+	line := func(id, signature string) []byte { return []byte(id + " " + signature + "\n") }
+	text := base64.StdEncoding.EncodeToString(own.Bytes)
+	junk := line("x", base64.StdEncoding.EncodeToString(make([]byte, 64)))
+	first := line(own.Key, text)
+	with := func(what string, lines ...[]byte) {
+		head := append([]byte("rempart/1 record\n"), bytes.Join(lines, nil)...)
+		f.add("malleable: "+what, append(append(head, '\n'), s.Payload...))
+	}
+	with("a signature that nobody made before it", junk, first)
+	with("a signature that nobody made after it", first, junk)
+	with("sixteen signatures", slices.Concat(first, bytes.Repeat(junk, 15)))
+	with("its signature twice", first, first)
+	with("a second one that is another key's", first, line(f.k.author.ID(), text))
+	for _, k := range []*journal.SecretKey{f.k.author, f.k.root, f.k.stranger, key(f.t, "control2")} { // one of no role here, however genuine
+		sig := k.Sign(journal.KindRecord, s.Digest)
+		other := line(sig.Key, base64.StdEncoding.EncodeToString(sig.Bytes))
+		with("signed by "+k.Name()+" too", first, other)
+		with("signed by "+k.Name()+" before", other, first)
+	}
+	with("under another key's ID", line(strings.ToUpper(own.Key), text))
+	with("a space more", line(own.Key, " "+text))
+	with("a space at the end", line(own.Key, text+" "))
+	with("a carriage return at the end", line(own.Key, text+"\r"))
+	with("a carriage return within", line(own.Key, text[:40]+"\r"+text[40:]))
+	with("a carriage return for a character", line(own.Key, text[:40]+"\r"+text[41:]))
+	with("without padding", line(own.Key, strings.TrimRight(text, "=")))
+	with("other bits in the last character", line(own.Key, strings.TrimSuffix(text, text[85:])+string(text[85]+1)+"=="))
+	with("an empty line before", []byte("\n"), first)
+	f.add("malleable: lines that end in CR LF", bytes.Replace(genuine, []byte("record\n"), []byte("record\r\n"), 1))
+}
+
+// TestAddedSignature has a mirror without keys add a line of a signature to a record: the edge refuses that, and goes on with the record as it is.
+func TestAddedSignature(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	at := c.State().Version
+	c.push(t, k.set(t, "next", block("next.example")))
+	last := c.push(t, k.set(t, "after", block("after.example")))
+	e := startEdge(t, k, filepath.Join(dir, "e"), altering{overNATS(t, c, "e"), at + 1, new(atomic.Int32)}, journal.Node{ID: "e"})
+	e.reaches(t, last.Version)
+	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
+}
+
+// altering is a source that adds a signature to the first records it hands out of a version.
+type altering struct {
+	journal.Source
+	version uint64
+	times   *atomic.Int32
+}
+
+func (a altering) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
+	return a.Source.Follow(ctx, after, altered{to, a})
+}
+
+type altered struct {
+	journal.Reader
+	by altering
+}
+
+func (a altered) Record(e journal.Entry) error {
+	if r, _, err := journal.ReadRecord(e.Data); err == nil && r.Version == a.by.version && a.by.times.Add(1) <= 2 {
+		at := bytes.Index(e.Data, []byte("\n\n"))
+		junk := "\nx " + base64.StdEncoding.EncodeToString(make([]byte, 64))
+		e.Data = slices.Concat(e.Data[:at], []byte(junk), e.Data[at:])
+	}
+	return a.Reader.Record(e)
+}
+
+// TestRingOfTwins has a key ring name one key under two names refused: each would sign as two.
+func TestRingOfTwins(t *testing.T) {
+	k := newKeys(t)
+	octets, err := base64.StdEncoding.DecodeString(strings.SplitN(k.author.String(), "+", 3)[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(append([]byte("rempart key twin\n"), octets...))
+	twin, err := journal.ParsePublicKey(fmt.Sprintf("twin+%x+%s", sum[:4], base64.StdEncoding.EncodeToString(octets)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.ring.Keys = append(k.ring.Keys, journal.RingKey{Key: twin.String(), Roles: []journal.Role{journal.RoleApprover}})
+	k.seal(t)
+	if _, err := journal.OpenRing(k.sealed, k.trust()); err == nil {
+		t.Error("it is taken")
+	}
 }
 
 // TestNothingForgedIsTaken gives an edge every record an attacker could make who has some keys, but not control's together with an author's.

@@ -184,7 +184,7 @@ func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 	if by == nil {
 		return fail(fmt.Errorf("%w: no key ring came before it", ErrSeal))
 	}
-	if _, err := by.signed(s, r.Time/1000, RoleControl); err != nil {
+	if err := by.signed(s, r.Time/1000, RoleControl); err != nil {
 		return fail(err)
 	}
 	if err := st.inPlace(r); err != nil {

@@ -88,14 +88,16 @@ func openRing(sealed []byte, roots []PublicKey) (*keyRing, error) {
 	if len(r.roots) == 0 {
 		return nil, fmt.Errorf("key ring: it names no root: nobody could ever change it")
 	}
+	octets := map[string]bool{}
 	for _, rk := range r.Keys {
 		k, err := ParsePublicKey(rk.Key)
 		if err != nil {
 			return nil, fmt.Errorf("key ring: %w", err)
 		}
-		if _, twice := r.keys[k.ID()]; twice {
+		if _, twice := r.keys[k.ID()]; twice || octets[string(k.key)] { // under another name it would sign as two, each by the other's signature
 			return nil, fmt.Errorf("key ring: key %s is in it twice", k.ID())
 		}
+		octets[string(k.key)] = true
 		r.keys[k.ID()] = heldKey{rk, k}
 	}
 	return r, nil
@@ -127,11 +129,14 @@ func (r *keyRing) signers(kind Kind, digest []byte, signatures []Signature, at i
 	return names
 }
 
-// signed is signers of a whole sealed thing; none of them is an error.
-func (r *keyRing) signed(s *Sealed, at int64, roles ...Role) ([]string, error) {
-	names := r.signers(s.Kind, s.Digest, s.Signatures, at, roles...)
-	if len(names) == 0 {
-		return nil, fmt.Errorf("%s: %w: no key signed it that has the role %s at that time", s.Kind, ErrSeal, roles[0])
+// signed checks that one key signed it, of that role at that time, and nobody else: records are chained by a hash of their octets, and whoever
+// hands one on must not be able to add a signature that does not count, leave one out that does, or put two in another order.
+func (r *keyRing) signed(s *Sealed, at int64, role Role) error {
+	if len(s.Signatures) != 1 {
+		return fmt.Errorf("%s: %w: it has %d signatures instead of one", s.Kind, ErrSeal, len(s.Signatures))
 	}
-	return names, nil
+	if len(r.signers(s.Kind, s.Digest, s.Signatures, at, role)) == 0 {
+		return fmt.Errorf("%s: %w: no key signed it that has the role %s at that time", s.Kind, ErrSeal, role)
+	}
+	return nil
 }

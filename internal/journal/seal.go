@@ -77,6 +77,9 @@ func Unseal(kind Kind, data []byte) (*Sealed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSeal, err)
 	}
+	if !bytes.HasPrefix(data, SealHead(kind, s.Signatures)) { // one way to write them: a hash of the whole must not change without a key
+		return nil, fmt.Errorf("%w: its signatures are not written as they are here", ErrSeal)
+	}
 	s.Payload = rest
 	digest := sha512.Sum512(rest)
 	s.Digest = digest[:]
@@ -103,7 +106,7 @@ func (s *Sealed) head(data []byte) (rest []byte, err error) {
 			return nil, errors.New("one of its signatures is no signature")
 		}
 		signature, err := base64.StdEncoding.Strict().DecodeString(string(text))
-		if err != nil {
+		if err != nil || len(signature) != ed25519.SignatureSize {
 			return nil, errors.New("one of its signatures is no signature")
 		}
 		if len(s.Signatures) == maxSignatures {
