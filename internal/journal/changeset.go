@@ -287,6 +287,9 @@ func Decode(payload []byte) (*Set, []Change, error) {
 
 // strict decodes one JSON value that has no field we do not know.
 func strict(line []byte, into any) error {
+	if !bounded(line) {
+		return errors.New("too long or too deep a list in it")
+	}
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -233,6 +234,35 @@ func (a altered) Record(e journal.Entry) error {
 		e.Data = slices.Concat(e.Data[:at], []byte(junk), e.Data[at:])
 	}
 	return a.Reader.Record(e)
+}
+
+// TestHugeRecord reads unsigned records of as many elements as fit: they must be refused before they become a hundred times what they are.
+func TestHugeRecord(t *testing.T) {
+	within := map[string]string{
+		"scoped":   `{"kind":"snapshot","snapshot":{"scoped":[%s]}}`,
+		"sources":  `{"kind":"snapshot","snapshot":{"changes":{"set":{"sources":[%s]}}}}`,
+		"signed":   `{"kind":"snapshot","snapshot":{"changes":{"signatures":[%s]}}}`,
+		"approved": `{"kind":"changes","approved":[%s]}`,
+		"refused":  `{"kind":"changes","refused":[%s]}`,
+		"quoted":   `{"kind":"]\"}","unknown":[[{}]],"snapshot":{"scoped":[%s]}}`,
+	}
+	for what, line := range within {
+		for _, element := range []string{"{}", "0", "null", `""`, "[]"} {
+			elements := strings.TrimSuffix(strings.Repeat(element+",", (journal.MaxRecord-200)/(len(element)+1)), ",")
+			data := []byte("rempart/1 record\n\n" + fmt.Sprintf(line, elements) + "\n")
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, _, err := journal.ReadRecord(data)
+			runtime.ReadMemStats(&after)
+			if took := (after.TotalAlloc - before.TotalAlloc) >> 20; err == nil || took > 8 {
+				t.Errorf("%s of %s: %v, %d MB allocated", what, element, err, took)
+			}
+		}
+	}
+	deep := "rempart/1 record\n\n" + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + "\n"
+	if _, _, err := journal.ReadRecord([]byte(deep)); !errors.Is(err, journal.ErrSeal) {
+		t.Errorf("a deep one: %v", err)
+	}
 }
 
 // TestRingOfTwins has a key ring name one key under two names refused: each would sign as two.

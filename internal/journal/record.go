@@ -140,10 +140,43 @@ func splitRecord(s *Sealed) (*Record, []byte, error) {
 		return nil, nil, fmt.Errorf("record: %w: it has no line", ErrSeal)
 	}
 	var r Record
+	if !bounded(first) {
+		return nil, nil, fmt.Errorf("record: %w: it lists more than %d of something", ErrSeal, MaxRefused)
+	}
 	if err := json.Unmarshal(first, &r); err != nil { // fields of later versions are none of ours; kinds are
 		return nil, nil, fmt.Errorf("record: %w", err)
 	}
 	return &r, body, nil
+}
+
+// bounded reports whether no array or object in JSON has more elements than the longest of a record's may have, nor stands deeper. Three octets of an array can
+// become hundreds once parsed, and a record is parsed before anybody knows who signed it: its ring and time are in it.
+func bounded(text []byte) bool {
+	var commas [16]int // by depth
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[', c == '{':
+			if depth++; depth == len(commas) {
+				return false
+			}
+			commas[depth] = 0
+		case c == ']', c == '}':
+			if depth--; depth < 0 {
+				return false
+			}
+		case c == ',':
+			if commas[depth]++; commas[depth] >= MaxRefused {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func hashOf(data []byte) string {
