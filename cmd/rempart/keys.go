@@ -177,7 +177,8 @@ func keysRotateCommand() *cobra.Command {
 		Use: "rotate control|feeds|desk", Short: "Put a new key in the place of one of control's own", Args: cobra.ExactArgs(1),
 		ValidArgs: []string{journal.ControlKey, journal.FeedsKey, journal.DeskKey},
 		Long: `Make a new key in the place of one of control's own and give it the same role. The old one keeps it for a week, so that what it signed
-just now is still taken. Control uses the new one from its next start on, once it has published the ring (SIGHUP).`,
+just now is still taken. Control publishes the changed ring at SIGHUP or at its next start, and uses the new key from that start on: start it again
+within the week.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			role, ok := map[string]journal.Role{
 				journal.ControlKey: journal.RoleControl, journal.FeedsKey: journal.RoleFeeds, journal.DeskKey: journal.RoleAuthor,

@@ -138,6 +138,15 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 		}
 		f.add("wrong role: a key ring by "+s.Name(), f.sealed(func(r *journal.Record) { r.Kind = journal.RecordRing }, sealed, control))
 	}
+	next := k.ring
+	next.Serial = 9
+	roots, err := next.Seal(k.root)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, s := range one(k.author, k.approver, k.root, k.stranger) {
+		f.add("wrong role: a root's key ring by "+s.Name(), f.sealed(func(r *journal.Record) { r.Kind = journal.RecordRing }, roots, s))
+	}
 	old := k.ring
 	old.Keys = ring.Keys
 	sealed, err := old.Seal(k.root)
@@ -403,6 +412,57 @@ func TestRingsChangeHands(t *testing.T) {
 	e.stop()
 	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, r.Version)
+	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
+}
+
+// TestRotate has control begin with a key that the ring in force does not know: the next ring, a root's, gives it the role, and the one before is lost.
+func TestRotate(t *testing.T) {
+	dir := t.TempDir()
+	folder, _, err := journal.OpenKeys(filepath.Join(dir, "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func() *keys {
+		t.Helper()
+		k := &keys{}
+		var err error
+		for name, key := range map[string]**journal.SecretKey{journal.RootKey: &k.root, journal.ControlKey: &k.control, journal.DeskKey: &k.author} {
+			if *key, err = folder.Secret(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, k.sealed, _, err = folder.Ring(); err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	k := read()
+	c := startControl(t, k, dir, nil)
+	r := c.push(t, k.set(t, "before", block("before.example")))
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, r.Version)
+	e.stop()
+	c.stop()
+	first := k.control
+	for range 2 {
+		for name, role := range map[string]journal.Role{journal.ControlKey: journal.RoleControl, journal.DeskKey: journal.RoleAuthor} {
+			if _, err := folder.Rotate(name, role, time.Hour); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := folder.Change(func(ring *journal.Ring) error { // and the first one is taken back
+		ring.Keys = slices.DeleteFunc(ring.Keys, func(held journal.RingKey) bool { return held.Key == first.String() })
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	k = read()
+	c = startControl(t, k, dir, nil)
+	r = c.push(t, k.set(t, "after", block("after.example")))
+	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, r.Version)
+	wantVerdict(t, e.Set().View(), "before.example", blocklist.BlockedBy)
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }
 

@@ -217,7 +217,11 @@ func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 	if by == nil {
 		return fail(fmt.Errorf("%w: no key ring came before it", ErrSeal))
 	}
-	if err := by.signed(s, r.Time/1000, RoleControl); err != nil {
+	err = by.signed(s, r.Time/1000, RoleControl)
+	if err != nil && r.Kind == RecordRing { // by a key that a root gave the role in it: the one before may be lost, or replaced
+		err = c.ring.signed(s, r.Time/1000, RoleControl)
+	}
+	if err != nil {
 		return fail(err)
 	}
 	if err := st.inPlace(r); err != nil {
