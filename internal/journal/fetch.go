@@ -68,6 +68,9 @@ func (f *Follower) jump(ctx context.Context) error {
 		from.Version, from.Hash = r.Version-1, r.Previous
 	}
 	c, err := from.check(e.Data, f.cfg.Trust)
+	if err == nil {
+		err = f.lastBeat().before(c.Version, c.Time, c.key)
+	}
 	if err != nil {
 		f.refuse()
 		return err

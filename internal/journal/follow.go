@@ -330,6 +330,9 @@ func (w *following) Record(e Entry) error {
 		return fmt.Errorf("the snapshot of version %d does not come, and records wait for it", w.Version)
 	}
 	c, err := st.check(e.Data, f.cfg.Trust)
+	if err == nil {
+		err = f.beat.before(c.Version, c.Time, c.key)
+	}
 	if err != nil {
 		f.counts.Refused++
 		f.gap = errors.Is(err, ErrGap)

@@ -23,8 +23,8 @@ func (h Heartbeat) seal(key *SecretKey) ([]byte, error) {
 	return Seal(KindHeartbeat, payload, key), nil
 }
 
-// openHeartbeat checks who signed it, by the ring in force.
-func (st *State) openHeartbeat(data []byte) (Heartbeat, error) {
+// openHeartbeat checks who signed it, by the ring in force and after the last one.
+func (st *State) openHeartbeat(data []byte, last Heartbeat) (Heartbeat, error) {
 	h, s, err := peekHeartbeat(data)
 	switch {
 	case err != nil:
@@ -32,7 +32,20 @@ func (st *State) openHeartbeat(data []byte) (Heartbeat, error) {
 	case st.ring == nil:
 		return h, fmt.Errorf("heartbeat: %w: no key ring is known yet", ErrSeal)
 	}
-	return h, st.ring.signed(s, h.Time/1000, RoleControl)
+	key, err := st.ring.signed(s, h.Time/1000, RoleControl)
+	if err == nil {
+		err = last.before(h.Version, h.Time, key)
+	}
+	return h, err
+}
+
+// before says why what speaks of a version, at that time (Unix milliseconds), cannot be signed after the heartbeat, which knows of no such version: its key had
+// run out by then. Who has that key could date it back otherwise.
+func (h Heartbeat) before(version uint64, at int64, key heldKey) error {
+	if version > h.Version && !key.may(RoleControl, max(at, h.Time)/1000) {
+		return fmt.Errorf("version %d: %w: its key ran out before control's last heartbeat, of version %d", version, ErrSeal, h.Version)
+	}
+	return nil
 }
 
 // PeekHeartbeat reads what a heartbeat says, whoever signed it.
@@ -60,7 +73,7 @@ func (w *following) Heartbeat(data []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	st := f.State()
-	h, err := st.openHeartbeat(data)
+	h, err := st.openHeartbeat(data, f.beat)
 	if err != nil {
 		f.counts.Refused++
 		return nil // of a later key ring perhaps: records decide
@@ -85,11 +98,11 @@ func (w *following) Heartbeat(data []byte) error {
 	return nil
 }
 
-// lastBeat is the newest heartbeat's time, in Unix milliseconds; 0 for none.
-func (f *Follower) lastBeat() int64 {
+// lastBeat is the newest heartbeat; its zero value for none.
+func (f *Follower) lastBeat() Heartbeat {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.beat.Time
+	return f.beat
 }
 
 // Beat is the newest heartbeat as it came, once it speaks of a later version than after, or ctx ended.

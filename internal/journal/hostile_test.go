@@ -371,6 +371,48 @@ func TestNothingForgedIsTaken(t *testing.T) {
 	wantVerdict(t, victim.Set().View(), "forged.example", blocklist.Pass)
 }
 
+// TestKeyThatRanOut has who holds a key of control's that ran out date records and heartbeats back: an edge knows of control's later word.
+func TestKeyThatRanOut(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	old, now := key(t, "control-old"), time.Now()
+	k.ring.Keys = append(k.ring.Keys, journal.RingKey{Key: old.String(), Roles: []journal.Role{journal.RoleControl}, Until: now.Add(time.Hour).Unix()})
+	k.seal(t)
+	c := startControl(t, k, dir, nil)
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	r := c.push(t, k.set(t, "one", block("one.example")))
+	e.reaches(t, r.Version)
+	e.stop()
+	st := e.State()
+	record := func(signer *journal.SecretKey) journal.Entry {
+		line, err := json.Marshal(journal.Record{Epoch: st.Epoch, Version: st.Version + 1, Previous: st.Hash, Time: st.Time, Kind: journal.RecordSuspend})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return journal.Entry{Data: journal.Seal(journal.KindRecord, append(line, '\n'), signer)}
+	}
+	beat := func(version uint64, at time.Time, signer *journal.SecretKey) {
+		t.Helper()
+		line, err := json.Marshal(journal.Heartbeat{Epoch: st.Epoch, Version: version, Hash: st.Hash, Time: at.UnixMilli()})
+		if err == nil {
+			err = e.FeedHeartbeat(journal.Seal(journal.KindHeartbeat, line, signer))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	beat(st.Version, now.Add(2*time.Hour), k.control)
+	beat(st.Version+7, now.Add(time.Minute), old)
+	if v := e.Health().Newest; v != st.Version {
+		t.Errorf("a heartbeat of version %d counts", v)
+	}
+	if err := e.Feed(record(old)); !errors.Is(err, journal.ErrSeal) || e.State().Suspended {
+		t.Errorf("a record: %v", err)
+	}
+	if err := e.Feed(record(k.control)); err != nil {
+		t.Errorf("of a key that has not run out: %v", err)
+	}
+}
+
 // TestThreshold has edges ask for two keys under more than one change.
 func TestThreshold(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()

@@ -133,7 +133,7 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 		if r.Epoch == 0 {
 			r.Epoch, r.Version, r.Previous = st.Epoch, st.Version+1, st.Hash
 		}
-		r.Time = p.clock.now(st.Time, p.follower.lastBeat())
+		r.Time = p.clock.now(st.Time, p.follower.lastBeat().Time)
 		data, err := r.seal(p.key, body)
 		if err == nil {
 			err = st.admits(data, p.trust, p.follower.cfg.Node)
@@ -187,7 +187,7 @@ func (p *Publisher) beat(ctx context.Context) {
 	if st.Version == 0 {
 		return
 	}
-	data, err := Heartbeat{st.Epoch, st.Version, st.Hash, p.clock.now(st.Time, p.follower.lastBeat())}.seal(p.key)
+	data, err := Heartbeat{st.Epoch, st.Version, st.Hash, p.clock.now(st.Time, p.follower.lastBeat().Time)}.seal(p.key)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, HeartbeatEvery)
 		err = p.log.Beat(ctx, data)

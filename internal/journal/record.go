@@ -188,6 +188,7 @@ func hashOf(data []byte) string {
 type checked struct {
 	Record
 	hash    string
+	key     heldKey // that signed it
 	set     *Set
 	changes []Change // those that count
 	ring    *keyRing // of a snapshot or a ring
@@ -217,9 +218,9 @@ func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 	if by == nil {
 		return fail(fmt.Errorf("%w: no key ring came before it", ErrSeal))
 	}
-	err = by.signed(s, r.Time/1000, RoleControl)
+	c.key, err = by.signed(s, r.Time/1000, RoleControl)
 	if err != nil && r.Kind == RecordRing { // by a key that a root gave the role in it: the one before may be lost, or replaced
-		err = c.ring.signed(s, r.Time/1000, RoleControl)
+		c.key, err = c.ring.signed(s, r.Time/1000, RoleControl)
 	}
 	if err != nil {
 		return fail(err)

@@ -129,14 +129,15 @@ func (r *keyRing) signers(kind Kind, digest []byte, signatures []Signature, at i
 	return names
 }
 
-// signed checks that one key signed it, of that role at that time, and nobody else: records are chained by a hash of their octets, and whoever
+// signed is the key that signed it, which has that role at that time. Nobody else must have: records are chained by a hash of their octets, and whoever
 // hands one on must not be able to add a signature that does not count, leave one out that does, or put two in another order.
-func (r *keyRing) signed(s *Sealed, at int64, role Role) error {
+func (r *keyRing) signed(s *Sealed, at int64, role Role) (heldKey, error) {
 	if len(s.Signatures) != 1 {
-		return fmt.Errorf("%s: %w: it has %d signatures instead of one", s.Kind, ErrSeal, len(s.Signatures))
+		return heldKey{}, fmt.Errorf("%s: %w: it has %d signatures instead of one", s.Kind, ErrSeal, len(s.Signatures))
 	}
-	if len(r.signers(s.Kind, s.Digest, s.Signatures, at, role)) == 0 {
-		return fmt.Errorf("%s: %w: no key signed it that has the role %s at that time", s.Kind, ErrSeal, role)
+	names := r.signers(s.Kind, s.Digest, s.Signatures, at, role)
+	if len(names) == 0 {
+		return heldKey{}, fmt.Errorf("%s: %w: no key signed it that has the role %s at that time", s.Kind, ErrSeal, role)
 	}
-	return nil
+	return r.keys[names[0]], nil
 }
