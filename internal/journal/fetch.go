@@ -65,6 +65,9 @@ func (f *Follower) jump(ctx context.Context) error {
 	}
 	from := *st
 	if r.Epoch == st.Epoch {
+		if err := f.forked(ctx, st); err != nil {
+			return err
+		}
 		from.Version, from.Hash = r.Version-1, r.Previous
 	}
 	c, err := from.check(e.Data, f.cfg.Trust)
