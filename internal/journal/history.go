@@ -154,6 +154,7 @@ type Undoing struct {
 // touched is what is found out about a name of a change set.
 type touched struct {
 	before []Change // what operators said of it
+	staged []Scoped // what they said for a share of the nodes only, so far
 	later  bool
 }
 
@@ -185,11 +186,16 @@ func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
 	if err != nil {
 		return nil, err
 	}
+	stages := map[string][]*touched{} // names that a change set touches whose stage was not seen to go on
 	err = c.Each(ctx, func(o *Record, body []byte) error {
-		if o.Version == r.Version && o.Epoch == r.Epoch || o.By == "lists" {
-			return nil
-		}
+		own := o.Version == r.Version && o.Epoch == r.Epoch
 		earlier := o.Epoch < r.Epoch || o.Epoch == r.Epoch && o.Version < r.Version
+		if o.Kind == RecordAdvance {
+			for _, t := range stages[o.Set] {
+				t.advance(o.Set, earlier)
+			}
+			delete(stages, o.Set)
+		}
 		for told, err := range c.changesOf(ctx, o, body, nil) {
 			if err != nil {
 				return err
@@ -197,10 +203,15 @@ func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
 			t := names[told.Change.Name]
 			switch {
 			case t == nil || !told.Counts || told.Change.Source != "":
+			case earlier && told.Set.Stage != nil:
+				t.staged = append(t.staged, Scoped{Set: told.Set.ID, Change: told.Change})
+				stages[told.Set.ID] = append(stages[told.Set.ID], t)
 			case earlier:
 				t.say(told.Change)
-			default:
+			case !own:
 				t.later = true
+			case told.Set.Stage == nil:
+				t.replace(told.Change)
 			}
 		}
 		return nil
@@ -211,8 +222,32 @@ func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
 	return undoing(names), nil
 }
 
+// advance has what a staged change set says of the name count for all, as of now. After the one to be undone, that is a later word.
+func (t *touched) advance(set string, earlier bool) {
+	all := t.staged
+	t.staged = nil
+	for _, s := range all {
+		switch {
+		case s.Set != set:
+			t.staged = append(t.staged, s)
+		case earlier:
+			t.say(s.Change) // over what was staged before it
+		default:
+			t.later = true
+		}
+	}
+}
+
+// replace takes away what is staged where it leaves nothing of that.
+func (t *touched) replace(c Change) {
+	if c.Do == Withdraw || c.Everywhere() {
+		t.staged = slices.DeleteFunc(t.staged, func(s Scoped) bool { return overrides(c, s.Change) })
+	}
+}
+
 // say replaces what was said of the name before: all of it there was, or what counted for the same nodes.
 func (t *touched) say(c Change) {
+	t.replace(c)
 	t.before = slices.DeleteFunc(t.before, func(b Change) bool {
 		return overrides(c, b) && (c.Do == Withdraw || c.Everywhere() || slices.Equal(b.Countries, c.Countries) && slices.Equal(b.Operators, c.Operators))
 	})

@@ -1,0 +1,106 @@
+package journal_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rempart/internal/journal"
+)
+
+// TestUndoSays has change sets about one name undone: what is said again is what counted for all before, and no more.
+func TestUndoSays(t *testing.T) {
+	const all, staged, advance = "all", "staged", "advance"
+	type act struct {
+		what, id string // of an advance, the change set's
+		do       journal.Act
+		scope    string
+	}
+	tests := []struct {
+		name, undo string
+		acts       []act
+		want       string // what is said; "left" for nothing
+	}{
+		{"nothing before", "b", []act{{all, "b", journal.Block, ""}}, "withdraw"},
+		{"an allow before", "b", []act{{all, "a", journal.Allow, ""}, {all, "b", journal.Block, ""}}, "withdraw, allow"},
+		{"a staged allow over a block", "b",
+			[]act{{all, "a", journal.Block, ""}, {staged, "s", journal.Allow, ""}, {all, "b", journal.Block, ""}}, "withdraw, block"},
+		{"one that went on", "b",
+			[]act{{all, "a", journal.Block, ""}, {staged, "s", journal.Allow, ""}, {advance, "s", "", ""}, {all, "b", journal.Block, ""}}, "withdraw, allow"},
+		{"one that was replaced before it went on", "b",
+			[]act{{staged, "s", journal.Allow, ""}, {all, "a", journal.Block, ""}, {advance, "s", "", ""}, {all, "b", journal.Block, ""}}, "withdraw, block"},
+		{"two that went on, one after the other", "b",
+			[]act{{staged, "s", journal.Allow, ""}, {staged, "o", journal.Block, ""}, {advance, "s", "", ""}, {advance, "o", "", ""}, {all, "b", journal.Allow, ""}}, "withdraw, block"},
+		{"two that went on, the later first", "b",
+			[]act{{staged, "s", journal.Allow, ""}, {staged, "o", journal.Block, ""}, {advance, "o", "", ""}, {advance, "s", "", ""}, {all, "b", journal.Allow, ""}}, "withdraw, block"},
+		{"one that goes on afterwards, replaced", "b",
+			[]act{{staged, "s", journal.Allow, ""}, {all, "b", journal.Block, ""}, {advance, "s", "", ""}}, "withdraw"},
+		{"one that goes on afterwards, of another scope", "b",
+			[]act{{staged, "s", journal.Allow, "exact"}, {all, "b", journal.Block, ""}, {advance, "s", "", ""}}, "left"},
+		{"a staged one itself", "s", []act{{all, "a", journal.Block, ""}, {staged, "s", journal.Allow, ""}}, "withdraw, block"},
+		{"a staged one that went on", "s",
+			[]act{{all, "a", journal.Block, ""}, {staged, "s", journal.Allow, ""}, {advance, "s", "", ""}}, "withdraw, block"},
+		{"a staged one beside another that goes on", "s",
+			[]act{{staged, "o", journal.Allow, ""}, {staged, "s", journal.Block, ""}, {advance, "o", "", ""}}, "left"},
+	}
+	k := newKeys(t)
+	c := startControl(t, k, t.TempDir(), nil)
+	for i, test := range tests {
+		id := func(id string) string { return fmt.Sprint(id, i) }
+		for _, a := range test.acts {
+			set := &journal.Set{ID: id(a.id), Time: time.Now().Unix()}
+			if a.what == staged {
+				set.Stage = &journal.Stage{Share: 0.1, Seconds: 60}
+			}
+			if a.what == advance {
+				c.publish(t, journal.Draft{Kind: journal.RecordAdvance, Set: set.ID})
+				continue
+			}
+			payload, err := journal.Encode(set, []journal.Change{{Do: a.do, Name: fmt.Sprintf("x%d.example", i), Scope: a.scope}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.push(t, journal.Seal(journal.KindChanges, payload, k.author))
+		}
+		if got := undone(t, c, id(test.undo)); got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+}
+
+// undone is what undoing says.
+func undone(t *testing.T, c *control, id string) string {
+	t.Helper()
+	u, err := c.Undo(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var says []string
+	for ch := range u.Changes {
+		says = append(says, string(ch.Do))
+	}
+	if u.Lefts > 0 {
+		says = append(says, "left")
+	}
+	return strings.Join(says, ", ")
+}
+
+// TestUndoSeesWhoIsCalledLists has somebody push whose name is that of the lists' own publisher.
+func TestUndoSeesWhoIsCalledLists(t *testing.T) {
+	k := newKeys(t)
+	c := startControl(t, k, t.TempDir(), nil)
+	c.push(t, k.set(t, "a", block("x.example"), block("y.example")))
+	c.publish(t, journal.Draft{Kind: journal.RecordChanges, By: "lists", Body: k.set(t, "b", journal.Change{Do: journal.Allow, Name: "x.example"})})
+	u, err := c.Undo(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := slices.Collect(u.Changes)
+	if diff := cmp.Diff([]journal.Change{{Do: journal.Withdraw, Name: "y.example"}}, got); diff != "" || !slices.Equal(u.Left, []string{"x.example"}) {
+		t.Errorf("left %q; %s", u.Left, diff)
+	}
+}
