@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -34,7 +35,7 @@ func (st *State) openHeartbeat(data []byte, last Heartbeat) (Heartbeat, error) {
 	}
 	key, err := st.ring.signed(s, h.Time/1000, RoleControl)
 	if err == nil {
-		err = last.before(h.Version, h.Time, key)
+		err = cmp.Or(last.before(h.Version, h.Time, key), st.word().before(h.Version, h.Time, key))
 	}
 	return h, err
 }
@@ -47,6 +48,9 @@ func (h Heartbeat) before(version uint64, at int64, key heldKey) error {
 	}
 	return nil
 }
+
+// word is the state as a heartbeat: control's word that its version was the newest when it was made.
+func (st *State) word() Heartbeat { return Heartbeat{st.Epoch, st.Version, st.Hash, st.Time} }
 
 // PeekHeartbeat reads what a heartbeat says, whoever signed it.
 func PeekHeartbeat(data []byte) (Heartbeat, error) {
@@ -78,10 +82,14 @@ func (w *following) Heartbeat(data []byte) error {
 		f.counts.Refused++
 		return nil // of a later key ring perhaps: records decide
 	}
-	if h.Time < st.Time { // before what is in force
+	if h.Time < st.Time && h.Epoch <= st.Epoch { // before what is in force
 		return nil
 	}
-	if h.Time <= f.beat.Time && (h.Epoch < f.beat.Epoch || h.Version <= f.beat.Version) {
+	if h.Epoch < st.Epoch { // of a journal that went on without this one, whatever its clock
+		f.older(h, st)
+		return nil
+	}
+	if h.Time <= f.beat.Time && h.Epoch <= f.beat.Epoch && (h.Epoch < f.beat.Epoch || h.Version <= f.beat.Version) {
 		return nil // heard before
 	}
 	f.beat, f.beatAt, f.beatData = h, time.Now(), data
@@ -90,12 +98,17 @@ func (w *following) Heartbeat(data []byte) error {
 	switch {
 	case h.Epoch > st.Epoch:
 		return errEpoch
-	case h.Epoch < st.Epoch || h.Version < st.Version && h.Time > st.Time:
-		f.note(fmt.Sprintf("control's newest version is %d, and %d is in force here: was it restored from an older backup? What is in force stays", h.Version, st.Version))
+	case h.Version < st.Version && h.Time > st.Time:
+		f.older(h, st)
 	case h.Version == st.Version && h.Hash != st.Hash:
 		f.note(ErrFork.Error())
 	}
 	return nil
+}
+
+// older notes that control is behind what is in force.
+func (f *Follower) older(h Heartbeat, st *State) {
+	f.note(fmt.Sprintf("control's newest version is %d, and %d is in force here: was it restored from an older backup? What is in force stays", h.Version, st.Version))
 }
 
 // lastBeat is the newest heartbeat; its zero value for none.

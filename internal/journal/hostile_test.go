@@ -382,6 +382,8 @@ func TestKeyThatRanOut(t *testing.T) {
 	r := c.push(t, k.set(t, "one", block("one.example")))
 	e.reaches(t, r.Version)
 	e.stop()
+	kept := filepath.Join(dir, "kept")
+	copyTree(t, filepath.Join(dir, "e"), kept)
 	st := e.State()
 	record := func(signer *journal.SecretKey) journal.Entry {
 		line, err := json.Marshal(journal.Record{Epoch: st.Epoch, Version: st.Version + 1, Previous: st.Hash, Time: st.Time, Kind: journal.RecordSuspend})
@@ -410,6 +412,36 @@ func TestKeyThatRanOut(t *testing.T) {
 	}
 	if err := e.Feed(record(k.control)); err != nil {
 		t.Errorf("of a key that has not run out: %v", err)
+	}
+
+	// An epoch may begin at an earlier time, but not by a key that had run out at the last record's.
+	again, err := journal.NewFollower(journal.FollowerConfig{Dir: kept, Source: offline{}, Trust: k.trust(), Node: journal.Node{ID: "e"}})
+	if err == nil {
+		err = again.Start() // it heard of control no more
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := json.Marshal(journal.Record{Epoch: st.Epoch, Version: st.Version + 1, Previous: st.Hash, Time: now.Add(2 * time.Hour).UnixMilli(), Kind: journal.RecordRenew})
+	if err == nil {
+		err = again.Feed(journal.Entry{Data: journal.Seal(journal.KindRecord, append(line, '\n'), k.control)})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	epoch := func(signer *journal.SecretKey) error {
+		line, err := json.Marshal(journal.Record{Epoch: st.Epoch + 1, Version: st.Version + 2, Time: now.Add(time.Minute).UnixMilli(), Kind: journal.RecordSnapshot,
+			Snapshot: &journal.Snapshot{Object: journal.Object{SHA256: st.Hash, Size: 1}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return again.Feed(journal.Entry{Data: journal.Seal(journal.KindRecord, slices.Concat(line, []byte("\n"), k.sealed), signer)})
+	}
+	if err := epoch(old); !errors.Is(err, journal.ErrSeal) {
+		t.Errorf("an epoch: %v", err)
+	}
+	if err := epoch(k.control); err == nil || errors.Is(err, journal.ErrSeal) || errors.Is(err, journal.ErrRollback) { // it is gone to by jumping
+		t.Errorf("an epoch of a key that has not run out: %v", err)
 	}
 }
 
@@ -635,8 +667,81 @@ func TestClockWrongByADay(t *testing.T) {
 		wantVerdict(t, e.Set().View(), "wrong.example", blocklist.BlockedBy) // at once, from disk
 		r = c.push(t, k.set(t, "right", block("right.example")))
 		e.reaches(t, r.Version)
-		waitFor(t, "a heartbeat", func() bool { return e.Health().Newest == r.Version })
 		wantVerdict(t, e.Set().View(), "right.example", blocklist.BlockedBy)
+	}
+}
+
+// TestClockLeaps has control's clock leap a month ahead while it runs, and back: nothing is signed by it.
+func TestClockLeaps(t *testing.T) {
+	k := newKeys(t)
+	c := startControl(t, k, t.TempDir(), nil)
+	r := c.push(t, k.set(t, "before", block("before.example")))
+	c.SetWall(func() time.Time { return time.Now().Add(30 * 24 * time.Hour) })
+	_, err := c.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, By: "desk", Body: k.set(t, "ahead", block("ahead.example"))})
+	if err == nil || errors.Is(err, journal.ErrRefused) || !strings.Contains(err.Error(), "clock") { // pushed again, it may be taken
+		t.Errorf("a month ahead: %v", err)
+	}
+	c.SetWall(nil)
+	if after := c.push(t, k.set(t, "ahead", block("ahead.example"))); after.Version != r.Version+1 {
+		t.Errorf("version %d after %d", after.Version, r.Version)
+	}
+}
+
+// TestClockFarAhead has a journal that is a month ahead, by control's clock, go on in a new epoch, at the right time: edges go along, and take nothing of the one before any more.
+func TestClockFarAhead(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, filepath.Join(dir, "c"), nil)
+	edges := func() (all []*edge) {
+		return []*edge{
+			startEdge(t, k, filepath.Join(dir, "nats"), overNATS(t, c, "nats"), journal.Node{ID: "nats"}),
+			startEdge(t, k, filepath.Join(dir, "http"), overHTTP(t, c), journal.Node{ID: "http"}),
+		}
+	}
+	begun := edges()
+	var r journal.Receipt
+	for i := range 18 { // slowly enough not to be noticed
+		c.SetWall(func() time.Time { return time.Now().Add(time.Duration(i+1) * 40 * time.Hour) })
+		r = c.publish(t, journal.Draft{Kind: journal.RecordRenew})
+	}
+	last, err := c.Record(t.Context(), r.Version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range begun {
+		e.reaches(t, r.Version)
+		e.stop()
+	}
+	c.stop()
+	c = startControl(t, k, filepath.Join(dir, "c"), nil)
+	_, err = c.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, By: "desk", Body: k.set(t, "late", block("late.example"))})
+	if !errors.Is(err, journal.ErrRefused) || !strings.Contains(err.Error(), "--new-epoch") {
+		t.Errorf("a month behind the journal: %v", err)
+	}
+	e := startEdge(t, k, filepath.Join(dir, "nats"), overNATS(t, c, "nats"), journal.Node{ID: "nats"}) // hears of it as it is
+	waitFor(t, "a heartbeat", func() bool { return e.Health().Newest == r.Version })
+	e.stop()
+	beat := c.Beat(t.Context(), 0)
+	c.stop()
+
+	c = startControl(t, k, filepath.Join(dir, "c"), func(cfg *journal.ControlConfig) { cfg.Epoch = true })
+	waitFor(t, "a heartbeat", func() bool { return c.Follower().Health().Newest > r.Version })
+	if err := e.FeedHeartbeat(c.Beat(t.Context(), 0)); err == nil { // its time is before that of the one heard last
+		t.Error("the epoch's heartbeat is not heard")
+	}
+	if at := time.UnixMilli(c.State().Time); time.Until(at) > time.Hour {
+		t.Errorf("the epoch begins at %v", at)
+	}
+	r = c.push(t, k.set(t, "right", block("right.example")))
+	for _, e := range edges() {
+		e.reaches(t, r.Version)
+		wantVerdict(t, e.Set().View(), "right.example", blocklist.BlockedBy)
+		if err := e.Feed(journal.Entry{Data: last}); !errors.Is(err, journal.ErrRollback) {
+			t.Errorf("a record of the epoch before: %v", err)
+		}
+		newest := e.Health().Newest
+		if err := e.FeedHeartbeat(beat); err != nil || e.Health().Newest < newest {
+			t.Errorf("a heartbeat of the epoch before: %v, version %d", err, e.Health().Newest)
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ type Publisher struct {
 
 	mu        sync.Mutex // one record at a time
 	clock     clock
+	wrong     bool       // it, as was told
 	snapshots sync.Mutex // one snapshot at a time
 
 	since struct {
@@ -59,27 +60,6 @@ const publishTries = 5
 // NewPublisher returns the publisher of what follower follows. dir is for files while they are made.
 func NewPublisher(log *stream.Stream, follower *Follower, key *SecretKey, dir string) *Publisher {
 	return &Publisher{log: log, follower: follower, key: key, trust: follower.cfg.Trust, dir: dir, logger: follower.log}
-}
-
-// clock is control's: it never goes back behind what was signed, though the machine's does. Edges take nothing that is older than what they have.
-type clock struct {
-	wall  func() time.Time // nil: the machine's
-	floor int64            // Unix milliseconds, at since
-	since time.Time
-}
-
-// now is not before the last record and after the last heartbeat, in Unix milliseconds; from them it goes on while the machine's clock is behind.
-func (c *clock) now(record, beat int64) int64 {
-	wall := time.Now
-	if c.wall != nil {
-		wall = c.wall
-	}
-	now := max(wall().UnixMilli(), record, beat+1)
-	if !c.since.IsZero() {
-		now = max(now, c.floor+time.Since(c.since).Milliseconds())
-	}
-	c.floor, c.since = now, time.Now()
-	return now
 }
 
 // Draft is what is to be published.
@@ -133,12 +113,17 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 		if r.Epoch == 0 {
 			r.Epoch, r.Version, r.Previous = st.Epoch, st.Version+1, st.Hash
 		}
-		r.Time = p.clock.now(st.Time, p.follower.lastBeat().Time)
+		if r.Time, err = p.now(st, r.Epoch); err != nil {
+			return Receipt{}, err
+		}
 		data, err := r.seal(p.key, body)
 		if err == nil {
 			err = st.admits(data, p.trust, p.follower.cfg.Node)
 		}
 		if err != nil {
+			if wrong := p.clock.ahead(); wrong != nil {
+				err = fmt.Errorf("%w (%w)", err, wrong)
+			}
 			return Receipt{}, fmt.Errorf("%w: %w", ErrRefused, err)
 		}
 		sequence, err := p.log.Append(ctx, st.Sequence, string(r.Kind), data)
@@ -161,6 +146,27 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 		}
 	}
 	return Receipt{}, errors.New("others publish all the time: try again")
+}
+
+// now is the time to sign something in an epoch, in Unix milliseconds: one that begins may be dated before the last. What is wrong with the clock is told once.
+func (p *Publisher) now(st *State, epoch uint64) (int64, error) {
+	record, beat := int64(0), int64(0)
+	if epoch == st.Epoch {
+		record = st.Time
+	}
+	if b := p.follower.lastBeat(); b.Epoch == epoch {
+		beat = b.Time
+	}
+	at, err := p.clock.now(epoch, record, beat)
+	wrong := err
+	if err == nil {
+		wrong = p.clock.ahead()
+	}
+	if wrong != nil && !p.wrong {
+		p.logger.Error("what is signed cannot have the right time", "err", wrong)
+	}
+	p.wrong = wrong != nil
+	return at, err
 }
 
 // maxScopedOctets bounds what every announcement of a snapshot holds of what is scoped.
@@ -187,7 +193,11 @@ func (p *Publisher) beat(ctx context.Context) {
 	if st.Version == 0 {
 		return
 	}
-	data, err := Heartbeat{st.Epoch, st.Version, st.Hash, p.clock.now(st.Time, p.follower.lastBeat().Time)}.seal(p.key)
+	at, err := p.now(st, st.Epoch)
+	if err != nil {
+		return // it was told
+	}
+	data, err := Heartbeat{st.Epoch, st.Version, st.Hash, at}.seal(p.key)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, HeartbeatEvery)
 		err = p.log.Beat(ctx, data)

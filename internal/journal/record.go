@@ -222,6 +222,9 @@ func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 	if err != nil && r.Kind == RecordRing { // by a key that a root gave the role in it: the one before may be lost, or replaced
 		c.key, err = c.ring.signed(s, r.Time/1000, RoleControl)
 	}
+	if err == nil {
+		err = st.word().before(r.Version, r.Time, c.key)
+	}
 	if err != nil {
 		return fail(err)
 	}
@@ -274,12 +277,12 @@ func (st *State) inPlace(r *Record) error {
 		return nil // any begin is good
 	case r.Epoch < st.Epoch || r.Version <= st.Version:
 		return fmt.Errorf("%w: version %d of epoch %d is", ErrRollback, st.Version, st.Epoch)
-	case r.Time < st.Time: // control's clock never goes back; a key that is revoked by now would have it so
-		return fmt.Errorf("%w: that is of %d, and the record of %d (Unix milliseconds)", ErrRollback, st.Time, r.Time)
 	case r.Epoch > st.Epoch && r.Kind != RecordSnapshot:
 		return fmt.Errorf("%w: epoch %d does not begin with it", ErrGap, r.Epoch)
 	case r.Epoch > st.Epoch:
-		return nil
+		return nil // at any time: it may begin because control's clock was ahead
+	case r.Time < st.Time: // control's clock never goes back; a key that is revoked by now would have it so
+		return fmt.Errorf("%w: that is of %d, and the record of %d (Unix milliseconds)", ErrRollback, st.Time, r.Time)
 	case r.Version > st.Version+1:
 		return fmt.Errorf("%w: version %d is in force", ErrGap, st.Version)
 	case r.Previous != st.Hash:
