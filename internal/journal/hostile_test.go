@@ -3,7 +3,6 @@ package journal_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -274,25 +273,6 @@ func TestHugeRecord(t *testing.T) {
 	}
 }
 
-// TestRingOfTwins has a key ring name one key under two names refused: each would sign as two.
-func TestRingOfTwins(t *testing.T) {
-	k := newKeys(t)
-	octets, err := base64.StdEncoding.DecodeString(strings.SplitN(k.author.String(), "+", 3)[2])
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(append([]byte("rempart key twin\n"), octets...))
-	twin, err := journal.ParsePublicKey(fmt.Sprintf("twin+%x+%s", sum[:4], base64.StdEncoding.EncodeToString(octets)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	k.ring.Keys = append(k.ring.Keys, journal.RingKey{Key: twin.String(), Roles: []journal.Role{journal.RoleApprover}})
-	k.seal(t)
-	if _, err := journal.OpenRing(k.sealed, k.trust()); err == nil {
-		t.Error("it is taken")
-	}
-}
-
 // TestNothingForgedIsTaken gives an edge every record an attacker could make who has some keys, but not control's together with an author's.
 func TestNothingForgedIsTaken(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
@@ -371,80 +351,6 @@ func TestNothingForgedIsTaken(t *testing.T) {
 	wantVerdict(t, victim.Set().View(), "forged.example", blocklist.Pass)
 }
 
-// TestKeyThatRanOut has who holds a key of control's that ran out date records and heartbeats back: an edge knows of control's later word.
-func TestKeyThatRanOut(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	old, now := key(t, "control-old"), time.Now()
-	k.ring.Keys = append(k.ring.Keys, journal.RingKey{Key: old.String(), Roles: []journal.Role{journal.RoleControl}, Until: now.Add(time.Hour).Unix()})
-	k.seal(t)
-	c := startControl(t, k, dir, nil)
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
-	r := c.push(t, k.set(t, "one", block("one.example")))
-	e.reaches(t, r.Version)
-	e.stop()
-	kept := filepath.Join(dir, "kept")
-	copyTree(t, filepath.Join(dir, "e"), kept)
-	st := e.State()
-	record := func(signer *journal.SecretKey) journal.Entry {
-		line, err := json.Marshal(journal.Record{Epoch: st.Epoch, Version: st.Version + 1, Previous: st.Hash, Time: st.Time, Kind: journal.RecordSuspend})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return journal.Entry{Data: journal.Seal(journal.KindRecord, append(line, '\n'), signer)}
-	}
-	beat := func(version uint64, at time.Time, signer *journal.SecretKey) {
-		t.Helper()
-		line, err := json.Marshal(journal.Heartbeat{Epoch: st.Epoch, Version: version, Hash: st.Hash, Time: at.UnixMilli()})
-		if err == nil {
-			err = e.FeedHeartbeat(journal.Seal(journal.KindHeartbeat, line, signer))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	beat(st.Version, now.Add(2*time.Hour), k.control)
-	beat(st.Version+7, now.Add(time.Minute), old)
-	if v := e.Health().Newest; v != st.Version {
-		t.Errorf("a heartbeat of version %d counts", v)
-	}
-	if err := e.Feed(record(old)); !errors.Is(err, journal.ErrSeal) || e.State().Suspended {
-		t.Errorf("a record: %v", err)
-	}
-	if err := e.Feed(record(k.control)); err != nil {
-		t.Errorf("of a key that has not run out: %v", err)
-	}
-
-	// An epoch may begin at an earlier time, but not by a key that had run out at the last record's.
-	again, err := journal.NewFollower(journal.FollowerConfig{Dir: kept, Source: offline{}, Trust: k.trust(), Node: journal.Node{ID: "e"}})
-	if err == nil {
-		err = again.Start() // it heard of control no more
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	line, err := json.Marshal(journal.Record{Epoch: st.Epoch, Version: st.Version + 1, Previous: st.Hash, Time: now.Add(2 * time.Hour).UnixMilli(), Kind: journal.RecordRenew})
-	if err == nil {
-		err = again.Feed(journal.Entry{Data: journal.Seal(journal.KindRecord, append(line, '\n'), k.control)})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	epoch := func(signer *journal.SecretKey) error {
-		line, err := json.Marshal(journal.Record{Epoch: st.Epoch + 1, Version: st.Version + 2, Time: now.Add(time.Minute).UnixMilli(), Kind: journal.RecordSnapshot,
-			Snapshot: &journal.Snapshot{Object: journal.Object{SHA256: st.Hash, Size: 1}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return again.Feed(journal.Entry{Data: journal.Seal(journal.KindRecord, slices.Concat(line, []byte("\n"), k.sealed), signer)})
-	}
-	if err := epoch(old); !errors.Is(err, journal.ErrSeal) {
-		t.Errorf("an epoch: %v", err)
-	}
-	if err := epoch(k.control); err == nil || errors.Is(err, journal.ErrSeal) || errors.Is(err, journal.ErrRollback) { // it is gone to by jumping
-		t.Errorf("an epoch of a key that has not run out: %v", err)
-	}
-}
-
 // TestThreshold has edges ask for two keys under more than one change.
 func TestThreshold(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
@@ -489,57 +395,6 @@ func TestRingsChangeHands(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }
 
-// TestRotate has control begin with a key that the ring in force does not know: the next ring, a root's, gives it the role, and the one before is lost.
-func TestRotate(t *testing.T) {
-	dir := t.TempDir()
-	folder, _, err := journal.OpenKeys(filepath.Join(dir, "keys"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	read := func() *keys {
-		t.Helper()
-		k := &keys{}
-		var err error
-		for name, key := range map[string]**journal.SecretKey{journal.RootKey: &k.root, journal.ControlKey: &k.control, journal.DeskKey: &k.author} {
-			if *key, err = folder.Secret(name); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if _, k.sealed, _, err = folder.Ring(); err != nil {
-			t.Fatal(err)
-		}
-		return k
-	}
-	k := read()
-	c := startControl(t, k, dir, nil)
-	r := c.push(t, k.set(t, "before", block("before.example")))
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
-	e.reaches(t, r.Version)
-	e.stop()
-	c.stop()
-	first := k.control
-	for range 2 {
-		for name, role := range map[string]journal.Role{journal.ControlKey: journal.RoleControl, journal.DeskKey: journal.RoleAuthor} {
-			if _, err := folder.Rotate(name, role, time.Hour); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if err := folder.Change(func(ring *journal.Ring) error { // and the first one is taken back
-		ring.Keys = slices.DeleteFunc(ring.Keys, func(held journal.RingKey) bool { return held.Key == first.String() })
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	k = read()
-	c = startControl(t, k, dir, nil)
-	r = c.push(t, k.set(t, "after", block("after.example")))
-	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
-	e.reaches(t, r.Version)
-	wantVerdict(t, e.Set().View(), "before.example", blocklist.BlockedBy)
-	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
-}
-
 // TestOlderBackup restores control's disk from a backup older than what edges have in force.
 func TestOlderBackup(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
@@ -579,64 +434,6 @@ func TestOlderBackup(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "five.example", blocklist.BlockedBy)
 }
 
-// TestForkBehindAGap has an edge meet another history of its epoch where it lacks records, or is far behind: it must not go over to that one's newest snapshot.
-func TestForkBehindAGap(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, filepath.Join(dir, "c"), nil)
-	c.push(t, k.set(t, "one", block("one.example")))
-	c.stop()
-	copyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
-	c = startControl(t, k, filepath.Join(dir, "c"), nil)
-	r := c.push(t, k.set(t, "two", block("two.example")))
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
-	e.reaches(t, r.Version)
-	e.stop()
-	copyTree(t, filepath.Join(dir, "e"), filepath.Join(dir, "same"))
-	c.push(t, k.set(t, "three", block("three.example")))
-	s, err := c.Compact(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	e = startEdge(t, k, filepath.Join(dir, "same"), &gapped{Source: overNATS(t, c, "same"), times: 1}, journal.Node{ID: "same"})
-	e.reaches(t, s.Version)
-	e.stop()
-	e = startEdge(t, k, filepath.Join(dir, "e"), &gapped{Source: overNATS(t, c, "e"), times: 1000}, journal.Node{ID: "e"}) // no record at all is to be had
-	e.reaches(t, s.Version)
-	e.stop()
-	c.stop()
-
-	c = startControl(t, k, filepath.Join(dir, "backup"), nil)
-	for range 4 {
-		c.publish(t, journal.Draft{Kind: journal.RecordRenew})
-	}
-	if s, err = c.Compact(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for name, source := range map[string]journal.Source{"nats": overNATS(t, c, "same"), "http": overHTTP(t, c)} {
-		copyTree(t, filepath.Join(dir, "same"), filepath.Join(dir, name))
-		e = startEdge(t, k, filepath.Join(dir, name), &gapped{Source: source, times: 1}, journal.Node{ID: "same"})
-		waitFor(t, "a trouble to be told", func() bool { return strings.Contains(e.Health().Problem, journal.ErrFork.Error()) })
-		wantVerdict(t, e.Set().View(), "two.example", blocklist.BlockedBy)
-		if v := e.State().Version; v >= s.Version {
-			t.Errorf("over %s: version %d is in force", name, v)
-		}
-	}
-}
-
-// gapped is a source that lacks records, the first times it is asked.
-type gapped struct {
-	journal.Source
-	times int
-}
-
-func (g *gapped) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
-	if g.times > 0 {
-		g.times--
-		return journal.ErrGap
-	}
-	return g.Source.Follow(ctx, after, to)
-}
-
 // TestClockWrongByADay has control's clock, and so each edge's beside it, be wrong by a day, either way, and then be set right.
 func TestClockWrongByADay(t *testing.T) {
 	for _, off := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
@@ -668,80 +465,6 @@ func TestClockWrongByADay(t *testing.T) {
 		r = c.push(t, k.set(t, "right", block("right.example")))
 		e.reaches(t, r.Version)
 		wantVerdict(t, e.Set().View(), "right.example", blocklist.BlockedBy)
-	}
-}
-
-// TestClockLeaps has control's clock leap a month ahead while it runs, and back: nothing is signed by it.
-func TestClockLeaps(t *testing.T) {
-	k := newKeys(t)
-	c := startControl(t, k, t.TempDir(), nil)
-	r := c.push(t, k.set(t, "before", block("before.example")))
-	c.SetWall(func() time.Time { return time.Now().Add(30 * 24 * time.Hour) })
-	_, err := c.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, By: "desk", Body: k.set(t, "ahead", block("ahead.example"))})
-	if err == nil || errors.Is(err, journal.ErrRefused) || !strings.Contains(err.Error(), "clock") { // pushed again, it may be taken
-		t.Errorf("a month ahead: %v", err)
-	}
-	c.SetWall(nil)
-	if after := c.push(t, k.set(t, "ahead", block("ahead.example"))); after.Version != r.Version+1 {
-		t.Errorf("version %d after %d", after.Version, r.Version)
-	}
-}
-
-// TestClockFarAhead has a journal that is a month ahead, by control's clock, go on in a new epoch, at the right time: edges go along, and take nothing of the one before any more.
-func TestClockFarAhead(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, filepath.Join(dir, "c"), nil)
-	edges := func() (all []*edge) {
-		return []*edge{
-			startEdge(t, k, filepath.Join(dir, "nats"), overNATS(t, c, "nats"), journal.Node{ID: "nats"}),
-			startEdge(t, k, filepath.Join(dir, "http"), overHTTP(t, c), journal.Node{ID: "http"}),
-		}
-	}
-	begun := edges()
-	var r journal.Receipt
-	for i := range 18 { // slowly enough not to be noticed
-		c.SetWall(func() time.Time { return time.Now().Add(time.Duration(i+1) * 40 * time.Hour) })
-		r = c.publish(t, journal.Draft{Kind: journal.RecordRenew})
-	}
-	last, err := c.Record(t.Context(), r.Version)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range begun {
-		e.reaches(t, r.Version)
-		e.stop()
-	}
-	c.stop()
-	c = startControl(t, k, filepath.Join(dir, "c"), nil)
-	_, err = c.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, By: "desk", Body: k.set(t, "late", block("late.example"))})
-	if !errors.Is(err, journal.ErrRefused) || !strings.Contains(err.Error(), "--new-epoch") {
-		t.Errorf("a month behind the journal: %v", err)
-	}
-	e := startEdge(t, k, filepath.Join(dir, "nats"), overNATS(t, c, "nats"), journal.Node{ID: "nats"}) // hears of it as it is
-	waitFor(t, "a heartbeat", func() bool { return e.Health().Newest == r.Version })
-	e.stop()
-	beat := c.Beat(t.Context(), 0)
-	c.stop()
-
-	c = startControl(t, k, filepath.Join(dir, "c"), func(cfg *journal.ControlConfig) { cfg.Epoch = true })
-	waitFor(t, "a heartbeat", func() bool { return c.Follower().Health().Newest > r.Version })
-	if err := e.FeedHeartbeat(c.Beat(t.Context(), 0)); err == nil { // its time is before that of the one heard last
-		t.Error("the epoch's heartbeat is not heard")
-	}
-	if at := time.UnixMilli(c.State().Time); time.Until(at) > time.Hour {
-		t.Errorf("the epoch begins at %v", at)
-	}
-	r = c.push(t, k.set(t, "right", block("right.example")))
-	for _, e := range edges() {
-		e.reaches(t, r.Version)
-		wantVerdict(t, e.Set().View(), "right.example", blocklist.BlockedBy)
-		if err := e.Feed(journal.Entry{Data: last}); !errors.Is(err, journal.ErrRollback) {
-			t.Errorf("a record of the epoch before: %v", err)
-		}
-		newest := e.Health().Newest
-		if err := e.FeedHeartbeat(beat); err != nil || e.Health().Newest < newest {
-			t.Errorf("a heartbeat of the epoch before: %v, version %d", err, e.Health().Newest)
-		}
 	}
 }
 

@@ -1,0 +1,86 @@
+package journal_test
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+)
+
+// TestClockLeaps has control's clock leap a month ahead while it runs, and back: nothing is signed by it.
+func TestClockLeaps(t *testing.T) {
+	k := newKeys(t)
+	c := startControl(t, k, t.TempDir(), nil)
+	r := c.push(t, k.set(t, "before", block("before.example")))
+	c.SetWall(func() time.Time { return time.Now().Add(30 * 24 * time.Hour) })
+	_, err := c.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, By: "desk", Body: k.set(t, "ahead", block("ahead.example"))})
+	if err == nil || errors.Is(err, journal.ErrRefused) || !strings.Contains(err.Error(), "clock") { // pushed again, it may be taken
+		t.Errorf("a month ahead: %v", err)
+	}
+	c.SetWall(nil)
+	if after := c.push(t, k.set(t, "ahead", block("ahead.example"))); after.Version != r.Version+1 {
+		t.Errorf("version %d after %d", after.Version, r.Version)
+	}
+}
+
+// TestClockFarAhead has a journal that is a month ahead, by control's clock, go on in a new epoch, at the right time: edges go along, and take nothing of the one before any more.
+func TestClockFarAhead(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, filepath.Join(dir, "c"), nil)
+	edges := func() (all []*edge) {
+		return []*edge{
+			startEdge(t, k, filepath.Join(dir, "nats"), overNATS(t, c, "nats"), journal.Node{ID: "nats"}),
+			startEdge(t, k, filepath.Join(dir, "http"), overHTTP(t, c), journal.Node{ID: "http"}),
+		}
+	}
+	begun := edges()
+	var r journal.Receipt
+	for i := range 18 { // slowly enough not to be noticed
+		c.SetWall(func() time.Time { return time.Now().Add(time.Duration(i+1) * 40 * time.Hour) })
+		r = c.publish(t, journal.Draft{Kind: journal.RecordRenew})
+	}
+	last, err := c.Record(t.Context(), r.Version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range begun {
+		e.reaches(t, r.Version)
+		e.stop()
+	}
+	c.stop()
+	c = startControl(t, k, filepath.Join(dir, "c"), nil)
+	_, err = c.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, By: "desk", Body: k.set(t, "late", block("late.example"))})
+	if !errors.Is(err, journal.ErrRefused) || !strings.Contains(err.Error(), "--new-epoch") {
+		t.Errorf("a month behind the journal: %v", err)
+	}
+	e := startEdge(t, k, filepath.Join(dir, "nats"), overNATS(t, c, "nats"), journal.Node{ID: "nats"}) // hears of it as it is
+	waitFor(t, "a heartbeat", func() bool { return e.Health().Newest == r.Version })
+	e.stop()
+	beat := c.Beat(t.Context(), 0)
+	c.stop()
+
+	c = startControl(t, k, filepath.Join(dir, "c"), func(cfg *journal.ControlConfig) { cfg.Epoch = true })
+	waitFor(t, "a heartbeat", func() bool { return c.Follower().Health().Newest > r.Version })
+	if err := e.FeedHeartbeat(c.Beat(t.Context(), 0)); err == nil { // its time is before that of the one heard last
+		t.Error("the epoch's heartbeat is not heard")
+	}
+	if at := time.UnixMilli(c.State().Time); time.Until(at) > time.Hour {
+		t.Errorf("the epoch begins at %v", at)
+	}
+	r = c.push(t, k.set(t, "right", block("right.example")))
+	for _, e := range edges() {
+		e.reaches(t, r.Version)
+		wantVerdict(t, e.Set().View(), "right.example", blocklist.BlockedBy)
+		if err := e.Feed(journal.Entry{Data: last}); !errors.Is(err, journal.ErrRollback) {
+			t.Errorf("a record of the epoch before: %v", err)
+		}
+		newest := e.Health().Newest
+		if err := e.FeedHeartbeat(beat); err != nil || e.Health().Newest < newest {
+			t.Errorf("a heartbeat of the epoch before: %v, version %d", err, e.Health().Newest)
+		}
+	}
+}

@@ -1,0 +1,69 @@
+package journal_test
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+)
+
+// TestForkBehindAGap has an edge meet another history of its epoch where it lacks records, or is far behind: it must not go over to that one's newest snapshot.
+func TestForkBehindAGap(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, filepath.Join(dir, "c"), nil)
+	c.push(t, k.set(t, "one", block("one.example")))
+	c.stop()
+	copyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
+	c = startControl(t, k, filepath.Join(dir, "c"), nil)
+	r := c.push(t, k.set(t, "two", block("two.example")))
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, r.Version)
+	e.stop()
+	copyTree(t, filepath.Join(dir, "e"), filepath.Join(dir, "same"))
+	c.push(t, k.set(t, "three", block("three.example")))
+	s, err := c.Compact(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e = startEdge(t, k, filepath.Join(dir, "same"), &gapped{Source: overNATS(t, c, "same"), times: 1}, journal.Node{ID: "same"})
+	e.reaches(t, s.Version)
+	e.stop()
+	e = startEdge(t, k, filepath.Join(dir, "e"), &gapped{Source: overNATS(t, c, "e"), times: 1000}, journal.Node{ID: "e"}) // no record at all is to be had
+	e.reaches(t, s.Version)
+	e.stop()
+	c.stop()
+
+	c = startControl(t, k, filepath.Join(dir, "backup"), nil)
+	for range 4 {
+		c.publish(t, journal.Draft{Kind: journal.RecordRenew})
+	}
+	if s, err = c.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, source := range map[string]journal.Source{"nats": overNATS(t, c, "same"), "http": overHTTP(t, c)} {
+		copyTree(t, filepath.Join(dir, "same"), filepath.Join(dir, name))
+		e = startEdge(t, k, filepath.Join(dir, name), &gapped{Source: source, times: 1}, journal.Node{ID: "same"})
+		waitFor(t, "a trouble to be told", func() bool { return strings.Contains(e.Health().Problem, journal.ErrFork.Error()) })
+		wantVerdict(t, e.Set().View(), "two.example", blocklist.BlockedBy)
+		if v := e.State().Version; v >= s.Version {
+			t.Errorf("over %s: version %d is in force", name, v)
+		}
+	}
+}
+
+// gapped is a source that lacks records, the first times it is asked.
+type gapped struct {
+	journal.Source
+	times int
+}
+
+func (g *gapped) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
+	if g.times > 0 {
+		g.times--
+		return journal.ErrGap
+	}
+	return g.Source.Follow(ctx, after, to)
+}

@@ -1,0 +1,161 @@
+package journal_test
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+)
+
+// TestRingOfTwins has a key ring name one key under two names refused: each would sign as two.
+func TestRingOfTwins(t *testing.T) {
+	k := newKeys(t)
+	octets, err := base64.StdEncoding.DecodeString(strings.SplitN(k.author.String(), "+", 3)[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(append([]byte("rempart key twin\n"), octets...))
+	twin, err := journal.ParsePublicKey(fmt.Sprintf("twin+%x+%s", sum[:4], base64.StdEncoding.EncodeToString(octets)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.ring.Keys = append(k.ring.Keys, journal.RingKey{Key: twin.String(), Roles: []journal.Role{journal.RoleApprover}})
+	k.seal(t)
+	if _, err := journal.OpenRing(k.sealed, k.trust()); err == nil {
+		t.Error("it is taken")
+	}
+}
+
+// TestRotate has control begin with a key that the ring in force does not know: the next ring, a root's, gives it the role, and the one before is lost.
+func TestRotate(t *testing.T) {
+	dir := t.TempDir()
+	folder, _, err := journal.OpenKeys(filepath.Join(dir, "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func() *keys {
+		t.Helper()
+		k := &keys{}
+		var err error
+		for name, key := range map[string]**journal.SecretKey{journal.RootKey: &k.root, journal.ControlKey: &k.control, journal.DeskKey: &k.author} {
+			if *key, err = folder.Secret(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, k.sealed, _, err = folder.Ring(); err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	k := read()
+	c := startControl(t, k, dir, nil)
+	r := c.push(t, k.set(t, "before", block("before.example")))
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, r.Version)
+	e.stop()
+	c.stop()
+	first := k.control
+	for range 2 {
+		for name, role := range map[string]journal.Role{journal.ControlKey: journal.RoleControl, journal.DeskKey: journal.RoleAuthor} {
+			if _, err := folder.Rotate(name, role, time.Hour); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := folder.Change(func(ring *journal.Ring) error { // and the first one is taken back
+		ring.Keys = slices.DeleteFunc(ring.Keys, func(held journal.RingKey) bool { return held.Key == first.String() })
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	k = read()
+	c = startControl(t, k, dir, nil)
+	r = c.push(t, k.set(t, "after", block("after.example")))
+	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, r.Version)
+	wantVerdict(t, e.Set().View(), "before.example", blocklist.BlockedBy)
+	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
+}
+
+// TestKeyThatRanOut has who holds a key of control's that ran out date records and heartbeats back: an edge knows of control's later word.
+func TestKeyThatRanOut(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	old, now := key(t, "control-old"), time.Now()
+	k.ring.Keys = append(k.ring.Keys, journal.RingKey{Key: old.String(), Roles: []journal.Role{journal.RoleControl}, Until: now.Add(time.Hour).Unix()})
+	k.seal(t)
+	c := startControl(t, k, dir, nil)
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	r := c.push(t, k.set(t, "one", block("one.example")))
+	e.reaches(t, r.Version)
+	e.stop()
+	kept := filepath.Join(dir, "kept")
+	copyTree(t, filepath.Join(dir, "e"), kept)
+	st := e.State()
+	record := func(signer *journal.SecretKey) journal.Entry {
+		line, err := json.Marshal(journal.Record{Epoch: st.Epoch, Version: st.Version + 1, Previous: st.Hash, Time: st.Time, Kind: journal.RecordSuspend})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return journal.Entry{Data: journal.Seal(journal.KindRecord, append(line, '\n'), signer)}
+	}
+	beat := func(version uint64, at time.Time, signer *journal.SecretKey) {
+		t.Helper()
+		line, err := json.Marshal(journal.Heartbeat{Epoch: st.Epoch, Version: version, Hash: st.Hash, Time: at.UnixMilli()})
+		if err == nil {
+			err = e.FeedHeartbeat(journal.Seal(journal.KindHeartbeat, line, signer))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	beat(st.Version, now.Add(2*time.Hour), k.control)
+	beat(st.Version+7, now.Add(time.Minute), old)
+	if v := e.Health().Newest; v != st.Version {
+		t.Errorf("a heartbeat of version %d counts", v)
+	}
+	if err := e.Feed(record(old)); !errors.Is(err, journal.ErrSeal) || e.State().Suspended {
+		t.Errorf("a record: %v", err)
+	}
+	if err := e.Feed(record(k.control)); err != nil {
+		t.Errorf("of a key that has not run out: %v", err)
+	}
+
+	// An epoch may begin at an earlier time, but not by a key that had run out at the last record's.
+	again, err := journal.NewFollower(journal.FollowerConfig{Dir: kept, Source: offline{}, Trust: k.trust(), Node: journal.Node{ID: "e"}})
+	if err == nil {
+		err = again.Start() // it heard of control no more
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := json.Marshal(journal.Record{Epoch: st.Epoch, Version: st.Version + 1, Previous: st.Hash, Time: now.Add(2 * time.Hour).UnixMilli(), Kind: journal.RecordRenew})
+	if err == nil {
+		err = again.Feed(journal.Entry{Data: journal.Seal(journal.KindRecord, append(line, '\n'), k.control)})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	epoch := func(signer *journal.SecretKey) error {
+		line, err := json.Marshal(journal.Record{Epoch: st.Epoch + 1, Version: st.Version + 2, Time: now.Add(time.Minute).UnixMilli(), Kind: journal.RecordSnapshot,
+			Snapshot: &journal.Snapshot{Object: journal.Object{SHA256: st.Hash, Size: 1}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return again.Feed(journal.Entry{Data: journal.Seal(journal.KindRecord, slices.Concat(line, []byte("\n"), k.sealed), signer)})
+	}
+	if err := epoch(old); !errors.Is(err, journal.ErrSeal) {
+		t.Errorf("an epoch: %v", err)
+	}
+	if err := epoch(k.control); err == nil || errors.Is(err, journal.ErrSeal) || errors.Is(err, journal.ErrRollback) { // it is gone to by jumping
+		t.Errorf("an epoch of a key that has not run out: %v", err)
+	}
+}
