@@ -96,7 +96,7 @@ func (d *disk) loadState(name string, trust []PublicKey) (*kept, error) {
 	if f.Snapshot == nil {
 		return nil, errors.New("it names no snapshot")
 	}
-	if st.view, err = d.open(f.Snapshot); err != nil {
+	if st.base, err = d.open(f.Snapshot); err != nil {
 		return nil, err
 	}
 	k := &kept{state: st, snapshot: f.Snapshot}

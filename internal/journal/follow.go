@@ -114,7 +114,7 @@ func NewFollower(cfg FollowerConfig) (*Follower, error) {
 		return nil, err
 	}
 	f := &Follower{cfg: cfg, log: cfg.Log, set: blocklist.NewSet(empty), applied: make(chan struct{}), wants: make(chan struct{}, 1), beaten: make(chan struct{}), begun: time.Now()}
-	f.state.Store(&State{view: empty})
+	f.state.Store(&State{base: empty, view: empty})
 	return f, nil
 }
 
@@ -167,8 +167,8 @@ func (f *Follower) Start() error {
 		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
 	}
 	f.verify.Go(func() { // it takes as long as it is large; damage hides a listing at most
-		defer runtime.KeepAlive(k.state.view) // or its mapping may go while it is read
-		if err := k.state.view.Snapshot().Verify(); err != nil {
+		defer runtime.KeepAlive(k.state.base) // or its mapping may go while it is read
+		if err := k.state.base.Snapshot().Verify(); err != nil {
 			f.log.Error("the snapshot on disk is damaged; it is fetched again", "err", err)
 			f.damaged.Store(true)
 			f.wake()

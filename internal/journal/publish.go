@@ -118,7 +118,7 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 		}
 		data, err := r.seal(p.key, body)
 		if err == nil {
-			err = st.admits(data, p.trust, p.follower.cfg.Node)
+			err = st.admits(data, p.trust)
 		}
 		if err != nil {
 			if wrong := p.clock.ahead(); wrong != nil {
@@ -173,16 +173,18 @@ func (p *Publisher) now(st *State, epoch uint64) (int64, error) {
 const maxScopedOctets = 1 << 20
 
 // admits reports why a record could not follow, whoever gets it.
-func (st *State) admits(data []byte, trust []PublicKey, node Node) error {
+func (st *State) admits(data []byte, trust []PublicKey) error {
 	c, err := st.check(data, trust)
-	if err != nil || c.Kind != RecordChanges {
+	if err != nil || c.Kind != RecordChanges && c.Kind != RecordAdvance {
 		return err
 	}
-	all, _ := scoped(current(st.Scoped, c.Time/1000), c.set, c.changes, node)
+	all, _, err := st.rescope(c)
+	if err != nil {
+		return err
+	}
 	encoded, err := json.Marshal(all)
-	if err == nil && (len(all) > maxScoped || len(encoded) > maxScopedOctets) {
-		err = fmt.Errorf("%w: more than %d changes, or %d octets of them, would be in force on some nodes only: advance or withdraw others first",
-			ErrChanges, maxScoped, maxScopedOctets)
+	if err == nil && len(encoded) > maxScopedOctets {
+		err = fmt.Errorf("%w: more than %d octets of changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScopedOctets)
 	}
 	return err
 }

@@ -21,7 +21,8 @@ type State struct {
 	Suspended bool
 	Scoped    []Scoped // what counts for some nodes only
 	ring      *keyRing
-	view      *blocklist.View
+	base      *blocklist.View // what counts for all nodes
+	view      *blocklist.View // what counts here: what is scoped to this node stands over the base
 }
 
 // Node is what of a node decides which changes count for it.
@@ -67,8 +68,11 @@ func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, 
 	n := *st
 	n.Epoch, n.Version, n.Hash, n.Time, n.Sequence = c.Epoch, c.Version, c.hash, c.Time, sequence
 	effect := &Effect{Record: c.Record, Set: c.set, Changes: c.changes}
-	var here []Change // what counts on this node
-	set := c.set
+	var all []Change // what counts for all nodes
+	var err error
+	if n.Scoped, all, err = st.rescope(c); err != nil {
+		return nil, nil, err
+	}
 	switch c.Kind {
 	case RecordSuspend:
 		n.Suspended = true
@@ -76,54 +80,153 @@ func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, 
 		n.Suspended = false
 	case RecordRing:
 		n.ring = c.ring
-	case RecordAdvance:
-		set = &Set{}
-		n.Scoped, here = advanced(st.Scoped, c.Record.Set, node)
-	case RecordChanges:
-		n.Scoped, here = scoped(current(st.Scoped, c.Time/1000), c.set, c.changes, node)
-		if len(n.Scoped) > maxScoped {
-			return nil, nil, fmt.Errorf("%w: more than %d changes would be in force on some nodes only", ErrChanges, maxScoped)
-		}
 	case RecordSnapshot: // what it holds is in force already, or comes when it was fetched
 		n.ring = c.ring
 	}
-	var err error
-	if len(here) > 0 {
-		if effect.Applied, err = translate(st.view, set, here); err != nil {
+	set := c.set
+	if set == nil {
+		set = &Set{}
+	}
+	applied, err := translate(st.base, set, all)
+	if err != nil {
+		return nil, nil, err
+	}
+	if n.base, err = st.base.With(n.info(), applied); err != nil {
+		return nil, nil, err
+	}
+	if effect.Applied, err = n.here(st, applied, touches(c, st.Scoped), node); err != nil {
+		return nil, nil, err
+	}
+	n.view = n.base
+	if slices.ContainsFunc(n.Scoped, node.counts) {
+		if n.view, err = st.view.With(n.info(), effect.Applied); err != nil {
 			return nil, nil, err
 		}
-	}
-	if n.view, err = st.view.With(n.info(), effect.Applied); err != nil {
-		return nil, nil, err
 	}
 	n.view = n.view.Suspend(n.Suspended)
 	return &n, effect, nil
 }
 
-// scoped splits a change set into what counts for all nodes, or for this one, and what is to be remembered as scoped. What it says of a
-// name for all replaces what was scoped there.
-func scoped(before []Scoped, set *Set, changes []Change, node Node) (after []Scoped, here []Change) {
+// rescope is what is scoped after a record, and what that has count for all nodes.
+func (st *State) rescope(c *checked) (after []Scoped, all []Change, err error) {
+	if c.Kind == RecordSnapshot { // it lists what was scoped when it was made
+		return st.Scoped, nil, nil
+	}
+	after = current(st.Scoped, c.Time/1000)
+	switch c.Kind {
+	case RecordAdvance:
+		after, all = advanced(after, c.Record.Set)
+	case RecordChanges:
+		after, all = scoped(after, c.set, c.changes)
+	}
+	if len(after) > maxScoped {
+		err = fmt.Errorf("%w: more than %d changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScoped)
+	}
+	return after, all, err
+}
+
+// touches are the names of which a record may change what operators claim on a node: those of its changes, and of what was scoped before
+// and is over, or goes on to all.
+func touches(c *checked, before []Scoped) map[string]bool {
+	names := map[string]bool{}
+	for _, ch := range c.changes {
+		if ch.Source == "" {
+			names[ch.Name] = true
+		}
+	}
+	for _, s := range before {
+		if s.over(c.Time/1000) || s.Set == c.Record.Set {
+			names[s.Change.Name] = true
+		}
+	}
+	return names
+}
+
+// here is what leads from the view before to this state's, on a node: what was applied to the base and, of the touched names of which something is or was
+// scoped to the node, what the base claims by now under what is scoped.
+func (st *State) here(before *State, applied []blocklist.Change, touched map[string]bool, node Node) (out []blocklist.Change, err error) {
+	names := map[string]bool{} // canonical
+	var over []Change
+	for i, all := range [][]Scoped{before.Scoped, st.Scoped} {
+		for _, s := range all {
+			if !touched[s.Change.Name] || !node.counts(s) {
+				continue
+			}
+			l, err := s.Change.listing()
+			if err != nil {
+				return nil, err
+			}
+			names[string(l.Name)] = true
+			if i > 0 {
+				over = append(over, s.Change)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return applied, nil
+	}
+	for _, c := range applied {
+		if c.Source.Name != Operator || !names[string(c.Listing.Name)] {
+			out = append(out, c)
+		}
+	}
+	for name := range names {
+		for _, c := range claimed(before.view, []byte(name)) {
+			c.Withdraw = true
+			out = append(out, c)
+		}
+		out = append(out, claimed(st.base, []byte(name))...)
+	}
+	scoped, err := translate(st.base, &Set{}, over)
+	return append(out, scoped...), err
+}
+
+// scoped splits a change set into what counts for all nodes and what is to be remembered as scoped.
+func scoped(before []Scoped, set *Set, changes []Change) (after []Scoped, all []Change) {
 	after = slices.Clone(before)
 	for _, c := range changes {
-		if c.Source != "" {
-			here = append(here, c)
-			continue
-		}
 		s := Scoped{Set: set.ID, Change: c}
 		if set.Stage != nil {
 			s.Share = set.Stage.Share
 		}
-		if set.Stage == nil && (c.Everywhere() || c.Do == Withdraw) {
-			after = slices.DeleteFunc(after, func(o Scoped) bool { return overrides(c, o.Change) })
-			here = append(here, c)
-			continue
-		}
-		after = append(slices.DeleteFunc(after, func(o Scoped) bool { return o.Share == 0 && s.renews(o) }), s)
-		if node.counts(s) {
-			here = append(here, c)
+		switch {
+		case c.Source != "":
+			all = append(all, c)
+		case set.Stage == nil && (c.Everywhere() || c.Do == Withdraw):
+			after, all = without(after, c), append(all, c)
+		default:
+			after = s.after(after)
 		}
 	}
-	return after, here
+	return after, all
+}
+
+// without is what a change for all leaves of what was scoped before: nothing of its name and scope, so that what stays scoped is always newer than what
+// it stands over.
+func without(before []Scoped, c Change) (left []Scoped) {
+	if !slices.ContainsFunc(before, func(s Scoped) bool { return s.Change.Name == c.Name }) {
+		return before
+	}
+	whole := func(c Change) bool { return c.Do == Withdraw && c.Scope == "" }
+	for _, s := range before {
+		switch {
+		case s.Change.Name == c.Name && whole(s.Change) && !whole(c): // it goes on for the other scopes
+			for _, scope := range []blocklist.Scope{blocklist.Exact, blocklist.Subtree, blocklist.Below} {
+				part := s
+				if part.Change.Scope = scope.String(); !overrides(c, part.Change) {
+					left = append(left, part)
+				}
+			}
+		case !overrides(c, s.Change):
+			left = append(left, s)
+		}
+	}
+	return left
+}
+
+// after puts it behind what was scoped before, which is the caller's, in place of what it renews.
+func (s Scoped) after(before []Scoped) []Scoped {
+	return append(slices.DeleteFunc(before, func(o Scoped) bool { return o.Share == 0 && s.renews(o) }), s)
 }
 
 // overrides reports whether a change leaves nothing of an earlier one.
@@ -137,68 +240,77 @@ func (s Scoped) renews(o Scoped) bool {
 	return s.Share == 0 && overrides(s.Change, o.Change) && slices.Equal(s.Change.Countries, o.Change.Countries) && slices.Equal(s.Change.Operators, o.Change.Operators)
 }
 
-// current are those that are not over at that time (Unix seconds).
+// over reports whether it ran out by that time (Unix seconds).
+func (s Scoped) over(at int64) bool { return s.Change.Expiry != 0 && s.Change.Expiry <= at }
+
+// current are those that are not over at that time (Unix seconds): what they stood over counts again.
 func current(all []Scoped, at int64) (left []Scoped) {
+	if !slices.ContainsFunc(all, func(s Scoped) bool { return s.over(at) }) {
+		return all
+	}
 	for _, s := range all {
-		if s.Change.Expiry == 0 || s.Change.Expiry > at {
+		if !s.over(at) {
 			left = append(left, s)
 		}
 	}
 	return left
 }
 
-// advanced takes a change set out of what is scoped by share: it counts for all, or for all there.
-func advanced(before []Scoped, set string, node Node) (after []Scoped, here []Change) {
+// advanced takes a change set out of what is scoped by share: it counts for all, or for all there, from where it stood. What came after it stays over it.
+func advanced(before []Scoped, set string) (after []Scoped, all []Change) {
 	for _, s := range before {
 		switch {
 		case s.Set != set || s.Share == 0:
 			after = append(after, s)
 		case s.Change.Everywhere() || s.Change.Do == Withdraw:
-			here = append(here, s.Change)
-			after = slices.DeleteFunc(after, func(o Scoped) bool { return overrides(s.Change, o.Change) }) // those before it
+			after, all = without(after, s.Change), append(all, s.Change)
 		default:
 			s.Share = 0
-			after = append(slices.DeleteFunc(after, func(o Scoped) bool { return o.Share == 0 && s.renews(o) }), s)
-			if node.counts(s) {
-				here = append(here, s.Change)
-			}
+			after = s.after(after)
 		}
 	}
-	return after, here
+	return after, all
 }
 
 // begin is the state that a snapshot announces, over a view of that snapshot.
 func begin(c *checked, sequence uint64, view *blocklist.View, node Node) (*State, error) {
 	st := &State{
 		Epoch: c.Epoch, Version: c.Version, Hash: c.hash, Time: c.Time, Sequence: sequence,
-		Suspended: c.Snapshot.Suspended, Scoped: c.Snapshot.Scoped, ring: c.ring, view: view,
+		Suspended: c.Snapshot.Suspended, Scoped: c.Snapshot.Scoped, ring: c.ring, base: view,
 	}
 	return st.settle(node)
 }
 
-// settle is a state whose view is a snapshot's, with what is scoped to this node over it, numbered as the state is.
-func (st *State) settle(node Node) (*State, error) {
-	n := *st
+// settle is a state whose base is a snapshot's, numbered as the state is, with what is scoped to this node over it.
+func (st *State) settle(node Node) (n *State, err error) {
+	settled := *st
+	n = &settled
+	if n.base, err = st.base.With(st.info(), nil); err != nil {
+		return nil, err
+	}
 	var here []Change
 	for _, s := range n.Scoped {
 		if node.counts(s) {
 			here = append(here, s.Change)
 		}
 	}
-	applied, err := translate(n.view, &Set{}, here)
-	if err != nil {
-		return nil, err
-	}
-	if n.view, err = n.view.With(n.info(), applied); err != nil {
-		return nil, err
+	n.view = n.base
+	if len(here) > 0 {
+		applied, err := translate(n.base, &Set{}, here)
+		if err != nil {
+			return nil, err
+		}
+		if n.view, err = n.base.With(n.info(), applied); err != nil {
+			return nil, err
+		}
 	}
 	n.view = n.view.Suspend(n.Suspended)
-	return &n, nil
+	return n, nil
 }
 
-// info is what its view says of itself.
+// info is what its views say of themselves.
 func (st *State) info() blocklist.Info {
-	return blocklist.Info{Version: st.Version, Created: time.UnixMilli(st.Time), Expiry: st.view.Info().Expiry}
+	return blocklist.Info{Version: st.Version, Created: time.UnixMilli(st.Time), Expiry: st.base.Info().Expiry}
 }
 
 // stateFile is a state as it is kept beside its snapshot.
