@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -69,6 +70,85 @@ func TestSnapshotComesLate(t *testing.T) {
 	for _, name := range []string{"listed.example", "n0.example", "n2099.example"} {
 		wantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)
 	}
+}
+
+// large publishes a change set as a large one; meanwhile is called while its snapshot is made.
+func (c *control) large(t *testing.T, k *keys, id string, meanwhile func(), changes ...journal.Change) journal.Receipt {
+	t.Helper()
+	set := &journal.Set{ID: id, Time: time.Now().Unix()}
+	payload, err := journal.Encode(set, changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := journal.Unseal(journal.KindChanges, journal.Seal(journal.KindChanges, payload, k.author))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(payload); err != nil {
+		t.Fatal(err)
+	}
+	o, err := c.PutSet(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &journal.LargeSet{Set: *set, Count: len(changes), Object: o, Digest: sealed.Digest, Signatures: sealed.Signatures}
+	r, err := c.PublishSnapshot(t.Context(), journal.Load{By: "desk", Changes: l, Compile: func(w io.Writer, st *journal.State) error {
+		view, err := journal.Apply(st.View(), set, func(yield func(journal.Change, error) bool) {
+			for _, ch := range changes {
+				if !yield(ch, nil) {
+					return
+				}
+			}
+		})
+		if err != nil {
+			return err
+		}
+		meanwhile()
+		return view.Compact(w, view.Info())
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestLargeOverScoped has a large change set replace what was scoped before it, as a small one does, and not what was pushed while it was made.
+func TestLargeOverScoped(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	node := journal.Node{ID: "fr", Country: "FR"}
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "fr"), node)
+	allow := func(name string) journal.Change {
+		return journal.Change{Do: journal.Allow, Name: name, Countries: []string{"FR"}}
+	}
+	c.push(t, k.set(t, "country", allow("x.example"), allow("other.example")))
+	payload, err := journal.Encode(&journal.Set{ID: "staged", Time: time.Now().Unix(), Stage: &journal.Stage{Share: 0.5, Seconds: 60}}, []journal.Change{block("y.example")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.push(t, journal.Seal(journal.KindChanges, payload, k.author))
+	r := c.large(t, k, "large", func() { c.push(t, k.set(t, "since", allow("z.example"))) },
+		block("x.example"), journal.Change{Do: journal.Allow, Name: "y.example"}, block("z.example"))
+	e.reaches(t, r.Version)
+	late := startEdge(t, k, filepath.Join(dir, "late"), overHTTP(t, c), node)
+	check := func(version uint64) {
+		t.Helper()
+		for _, e := range []*edge{e, late} {
+			e.reaches(t, version)
+			wantVerdict(t, e.Set().View(), "x.example", blocklist.BlockedBy)
+			for _, name := range []string{"y.example", "z.example", "other.example"} {
+				wantVerdict(t, e.Set().View(), name, blocklist.Allowed)
+			}
+		}
+	}
+	check(r.Version)
+	r = c.publish(t, journal.Draft{Kind: journal.RecordAdvance, Set: "staged"}) // nothing of it is left
+	check(r.Version)
 }
 
 // TestAdvancedOverScoped has what a staged change set says of a name replace, once it went on to all, what counted in one country: on nodes that were

@@ -1,12 +1,14 @@
 package journal
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -87,13 +89,96 @@ func (p *Publisher) snapshot(ctx context.Context, l Load) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
+	over, err := p.over(ctx, l.Changes, st.Scoped)
+	if err != nil {
+		return Receipt{}, err
+	}
 	object, view, err := p.write(ctx, func(w io.Writer) error { return l.Compile(w, st) })
 	if err != nil {
 		return Receipt{}, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.announce(ctx, l, st.Version, object, view)
+	return p.announce(ctx, l, st, over, object, view)
+}
+
+// over are the changes of a large set that replace something scoped: one of each name and scope.
+func (p *Publisher) over(ctx context.Context, l *LargeSet, scoped []Scoped) (over []Change, err error) {
+	if l == nil || len(scoped) == 0 {
+		return nil, nil
+	}
+	type what struct{ name, scope string }
+	wanted := map[what]bool{}
+	for _, s := range scoped {
+		for _, scope := range []string{"", blocklist.Exact.String(), blocklist.Subtree.String(), blocklist.Below.String()} {
+			wanted[what{s.Change.Name, scope}] = true
+		}
+	}
+	for c, err := range p.large(ctx, l) {
+		if err != nil {
+			return nil, fmt.Errorf("change set %s: %w", l.Set.ID, err)
+		}
+		w := what{c.Name, c.Scope}
+		if c.Scope == "" && c.Do != Withdraw {
+			w.scope = blocklist.Subtree.String()
+		}
+		if wanted[w] {
+			wanted[w], over = false, append(over, c)
+		}
+	}
+	return over, nil
+}
+
+// large reads the changes of a large set that count, and checks that they are those.
+func (p *Publisher) large(ctx context.Context, l *LargeSet) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		o, err := p.log.Object(ctx, l.Object.SHA256+SetSuffix)
+		if err != nil {
+			yield(Change{}, err)
+			return
+		}
+		defer o.Close()
+		hash := sha256.New()
+		lines := bufio.NewReaderSize(io.TeeReader(o, hash), 256<<10)
+		if _, err := ReadLine(lines, MaxLine); err != nil { // the set's own
+			yield(Change{}, err)
+			return
+		}
+		refused, at := l.Refused, 0
+		for c, err := range ReadChanges(lines) {
+			skipped := len(refused) > 0 && refused[0] == at
+			if at++; skipped {
+				refused = refused[1:]
+				continue
+			}
+			if !yield(c, err) || err != nil {
+				return
+			}
+		}
+		if hex.EncodeToString(hash.Sum(nil)) != l.Object.SHA256 {
+			yield(Change{}, fmt.Errorf("%w: the object is not the one that was signed", ErrSeal))
+		}
+	}
+}
+
+// outlive is what stays scoped after a large set that was made when before was scoped: what was pushed since stands over it.
+func outlive(now, before []Scoped, over []Change) []Scoped {
+	old := map[string]bool{}
+	for _, s := range before {
+		old[s.Set] = true
+	}
+	var older, newer []Scoped
+	for _, s := range now {
+		if old[s.Set] {
+			older = append(older, s)
+		} else {
+			newer = append(newer, s)
+		}
+	}
+	for _, c := range over {
+		older = without(older, c)
+	}
+	return append(older, newer...)
 }
 
 // write keeps a snapshot that compile writes as an object, and opens it.
@@ -108,8 +193,9 @@ func (p *Publisher) write(ctx context.Context, compile func(io.Writer) error) (o
 	return object, view, err
 }
 
-// announce publishes the record of a snapshot of what was in force at a version, and what came into force since over it.
-func (p *Publisher) announce(ctx context.Context, l Load, from uint64, object Object, view *blocklist.View) (Receipt, error) {
+// announce publishes the record of a snapshot that was made from a state, and what came into force since over it. over are the load's changes that replace
+// something scoped.
+func (p *Publisher) announce(ctx context.Context, l Load, from *State, over []Change, object Object, view *blocklist.View) (Receipt, error) {
 	id := ""
 	if l.Changes != nil {
 		id = l.Changes.Set.ID
@@ -118,23 +204,28 @@ func (p *Publisher) announce(ctx context.Context, l Load, from uint64, object Ob
 		s := &Snapshot{
 			Object: object, Same: l.Same, Changes: l.Changes, Count: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped,
 		}
-		since, anew := p.gathered(from)
+		if len(over) > 0 {
+			if s.Scoped = outlive(st.Scoped, from.Scoped, over); len(s.Scoped) > maxScoped {
+				return nil, nil, fmt.Errorf("%w: more than %d changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScoped)
+			}
+		}
+		since, anew := p.gathered(from.Version)
 		if anew {
 			return nil, nil, errAnew
 		}
 		if len(since) > 0 {
-			over, err := view.With(blocklist.Info{Version: st.Version, Created: time.Now()}, since)
+			after, err := view.With(blocklist.Info{Version: st.Version, Created: time.Now()}, since)
 			if err != nil {
 				return nil, nil, err
 			}
 			o, err := p.object(ctx, overlaySuffix, func(w io.Writer) error {
-				_, err := w.Write(over.Overlay())
+				_, err := w.Write(after.Overlay())
 				return err
 			}, nil)
 			if err != nil {
 				return nil, nil, err
 			}
-			s.Overlay, s.Count = &o, over.Stats().Names
+			s.Overlay, s.Count = &o, after.Stats().Names
 		}
 		return &Record{Kind: RecordSnapshot, By: l.By, Approved: l.Approved, Snapshot: s}, st.Ring(), nil
 	})

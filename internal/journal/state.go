@@ -109,7 +109,10 @@ func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, 
 
 // rescope is what is scoped after a record, and what that has count for all nodes.
 func (st *State) rescope(c *checked) (after []Scoped, all []Change, err error) {
-	if c.Kind == RecordSnapshot { // it lists what was scoped when it was made
+	switch {
+	case c.largeSet(): // it replaced what was scoped, and lists what stays
+		return c.Snapshot.Scoped, nil, nil
+	case c.Kind == RecordSnapshot:
 		return st.Scoped, nil, nil
 	}
 	after = current(st.Scoped, c.Time/1000)
@@ -125,6 +128,9 @@ func (st *State) rescope(c *checked) (after []Scoped, all []Change, err error) {
 	return after, all, err
 }
 
+// largeSet reports whether it is the snapshot of a large change set.
+func (c *checked) largeSet() bool { return c.Snapshot != nil && c.Snapshot.Changes != nil }
+
 // touches are the names of which a record may change what operators claim on a node: those of its changes, and of what was scoped before
 // and is over, or goes on to all.
 func touches(c *checked, before []Scoped) map[string]bool {
@@ -135,7 +141,7 @@ func touches(c *checked, before []Scoped) map[string]bool {
 		}
 	}
 	for _, s := range before {
-		if s.over(c.Time/1000) || s.Set == c.Record.Set {
+		if s.over(c.Time/1000) || s.Set == c.Record.Set || c.largeSet() {
 			names[s.Change.Name] = true
 		}
 	}
