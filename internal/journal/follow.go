@@ -233,18 +233,24 @@ func (f *Follower) next(st *State, c *checked, e Entry) (*State, *Effect, error)
 			f.want = nil // it is in force all the same
 		}
 	}
-	if s := c.Snapshot; s != nil && (!s.Same || st.view.Stats().Overlay > freshOverlay || f.disk != nil && f.disk.size > freshTail) {
+	lacks := f.want != nil && f.want.lacking < f.want.Version
+	if s := c.Snapshot; s != nil && (!s.Same || lacks || f.fresher(st)) {
 		w := &wanted{checked: c, entry: e, lacking: st.Version}
 		switch {
-		case s.Same && f.want == nil:
+		case lacks: // it holds what the one before brings, whose objects may be gone already
+			w.lacking = f.want.lacking
+		case s.Same:
 			w.lacking = c.Version
-		case f.want != nil:
-			w.lacking = min(f.want.lacking, st.Version)
 		}
 		f.want = w
 		f.wake()
 	}
 	return n, effect, nil
+}
+
+// fresher reports whether a snapshot of a state that is in force is worth fetching.
+func (f *Follower) fresher(st *State) bool {
+	return st.view.Stats().Overlay > freshOverlay || f.disk != nil && f.disk.size > freshTail
 }
 
 // Run follows until ctx ends. Whatever goes wrong, what is in force stays.
