@@ -109,13 +109,17 @@ func (f *Follower) fetching(ctx context.Context) {
 	}
 }
 
+// fetchWanted brings the snapshot that is wanted, which comes in the place of a damaged one; that one, where none is or none comes.
 func (f *Follower) fetchWanted(ctx context.Context) error {
-	if f.damaged.Load() {
-		if err := f.repair(ctx); err != nil {
-			return fmt.Errorf("the damaged snapshot: %w", err)
-		}
-		f.damaged.Store(false)
+	err := f.take(ctx)
+	if again := f.repair(ctx); again != nil {
+		err = errors.Join(err, fmt.Errorf("the damaged snapshot: %w", again))
 	}
+	return err
+}
+
+// take brings the snapshot that is wanted, and puts it in force.
+func (f *Follower) take(ctx context.Context) error {
 	f.mu.Lock()
 	w := f.want
 	f.mu.Unlock()
@@ -137,34 +141,52 @@ func (f *Follower) fetchWanted(ctx context.Context) error {
 	return nil
 }
 
-// repair fetches the snapshot on disk again, and puts it in force under the same records.
+// repair fetches the snapshot on disk again where that is damaged, and puts it in force under the same records. Where it does not come, the newest of those
+// that came since is wanted: its objects may be there still.
 func (f *Follower) repair(ctx context.Context) error {
 	f.mu.Lock()
-	base, err := f.disk.base, f.disk.flush() // or what is on disk is older than what is in force
-	f.mu.Unlock()
-	if err == nil {
-		err = f.fetch(ctx, base, true)
+	base, damaged, err := f.disk.base, f.isDamaged(), error(nil)
+	if damaged {
+		err = f.disk.flush() // or what is on disk is older than what is in force
 	}
-	if err != nil {
+	f.mu.Unlock()
+	if !damaged || err != nil {
 		return err
 	}
+	missing := f.fetch(ctx, base, true)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.disk.base != base {
 		return nil // another one came meanwhile
 	}
+	st, newer, err := f.again()
+	switch {
+	case err != nil:
+		return errors.Join(missing, err)
+	case missing != nil && f.want == nil:
+		f.want = newer
+		return missing
+	case missing != nil:
+		return missing
+	}
+	f.damaged = nil
+	return f.putInForce(st, Effect{All: true})
+}
+
+// again is what is on disk with the records after it, which must lead to what is in force, and the newest snapshot worth fetching among those; nil for none.
+func (f *Follower) again() (st *State, newer *wanted, err error) {
 	k, err := f.disk.loadState(stateName, f.cfg.Trust)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	st, _, err := f.replay(k)
-	if err != nil {
-		return err
+	want := f.want
+	f.want = nil // replaying notes what it wants
+	st, _, err = f.replay(k)
+	newer, f.want = f.want, want
+	if have := f.State().Version; err == nil && st.Version < have {
+		err = fmt.Errorf("version %d is on disk, and version %d in force", st.Version, have)
 	}
-	if have := f.State().Version; st.Version < have {
-		return fmt.Errorf("version %d is on disk, and version %d in force", st.Version, have)
-	}
-	return f.putInForce(st, Effect{All: true})
+	return st, newer, err
 }
 
 // fetch brings a snapshot's objects to disk; again, in the place of those that are there.

@@ -1,7 +1,9 @@
 package journal_test
 
 import (
+	"bytes"
 	"io"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -85,5 +87,56 @@ func TestLoadSwept(t *testing.T) {
 	e.reaches(t, r.Version)
 	for _, name := range []string{"listed.example", "after.example"} {
 		wantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)
+	}
+}
+
+// damage alters the one snapshot in an edge's folder where that names a name.
+func damage(t *testing.T, dir string, label string) {
+	t.Helper()
+	snapshots, err := filepath.Glob(filepath.Join(dir, "*.snapshot"))
+	if err != nil || len(snapshots) != 1 {
+		t.Fatalf("%q %v", snapshots, err)
+	}
+	data, err := os.ReadFile(snapshots[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(data, append([]byte{byte(len(label))}, label...))
+	if at < 0 {
+		t.Fatal("the name is not in the snapshot")
+	}
+	data[at+1] ^= 1
+	if err := os.WriteFile(snapshots[0], data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDamagedSnapshotSwept has an edge whose snapshot is damaged, and not to be had any more, go over to one that came since, or comes later.
+func TestDamagedSnapshotSwept(t *testing.T) {
+	for name, before := range map[string]bool{"the next is there": true, "the next comes later": false} {
+		t.Run(name, func(t *testing.T) {
+			k, dir := newKeys(t), t.TempDir()
+			c := startControl(t, k, dir, nil)
+			old := c.list(t, "n777.example", "n778.example")
+			e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+			e.reaches(t, old.Version)
+			if before {
+				e.reaches(t, c.compact(t).Version)
+			}
+			e.reaches(t, c.push(t, k.set(t, "since", block("since.example"))).Version)
+			e.stop()
+			c.sweep(t, old.Version)
+			damage(t, filepath.Join(dir, "e"), "n777")
+			e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+			if !before {
+				waitFor(t, "the damage to be found", func() bool { return e.Health().Problem != "" })
+				c.compact(t)
+			}
+			waitFor(t, "another snapshot", func() bool { return judge(t, e.Set().View(), "n777.example") == blocklist.BlockedBy })
+			wantVerdict(t, e.Set().View(), "since.example", blocklist.BlockedBy)
+			load := c.list(t, "n777.example", "new.example")
+			e.reaches(t, load.Version)
+			wantVerdict(t, e.Set().View(), "new.example", blocklist.BlockedBy)
+		})
 	}
 }

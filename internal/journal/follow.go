@@ -68,8 +68,8 @@ type Follower struct {
 	applied   chan struct{} // closed when something came into force
 	want      *wanted
 	wants     chan struct{}
-	gap       bool // records are missing before the next
-	damaged   atomic.Bool
+	gap       bool      // records are missing before the next
+	damaged   *Snapshot // found so on disk
 	beat      Heartbeat
 	beatData  []byte
 	beaten    chan struct{} // closed when one came
@@ -170,7 +170,9 @@ func (f *Follower) Start() error {
 		defer runtime.KeepAlive(k.state.base) // or its mapping may go while it is read
 		if err := k.state.base.Snapshot().Verify(); err != nil {
 			f.log.Error("the snapshot on disk is damaged; it is fetched again", "err", err)
-			f.damaged.Store(true)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.damaged = k.snapshot
 			f.wake()
 		}
 	})
@@ -250,8 +252,11 @@ func (f *Follower) next(st *State, c *checked, e Entry) (*State, *Effect, error)
 
 // fresher reports whether a snapshot of a state that is in force is worth fetching.
 func (f *Follower) fresher(st *State) bool {
-	return st.view.Stats().Overlay > freshOverlay || f.disk != nil && f.disk.size > freshTail
+	return st.view.Stats().Overlay > freshOverlay || f.disk != nil && (f.disk.size > freshTail || f.isDamaged())
 }
+
+// isDamaged reports whether the snapshot on disk was found damaged.
+func (f *Follower) isDamaged() bool { return f.damaged != nil && f.damaged == f.disk.base }
 
 // Run follows until ctx ends. Whatever goes wrong, what is in force stays.
 func (f *Follower) Run(ctx context.Context) error {

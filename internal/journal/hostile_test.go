@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -519,22 +518,7 @@ func TestDamagedSnapshot(t *testing.T) {
 	r := c.push(t, k.set(t, "after", block("after.example")))
 	e.reaches(t, r.Version)
 	e.stop()
-	snapshots, err := filepath.Glob(filepath.Join(dir, "e", "*.snapshot"))
-	if err != nil || len(snapshots) != 1 {
-		t.Fatalf("%q %v", snapshots, err)
-	}
-	data, err := os.ReadFile(snapshots[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := bytes.Index(data, []byte("\x04n777\x07example"))
-	if at < 0 {
-		t.Fatal("the name is not in the snapshot")
-	}
-	data[at+1] = 'x'
-	if err := os.WriteFile(snapshots[0], data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	damage(t, filepath.Join(dir, "e"), "n777")
 	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
 	waitFor(t, "the snapshot to be repaired", func() bool { return judge(t, e.Set().View(), "n777.example") == blocklist.BlockedBy })
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
