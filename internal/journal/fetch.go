@@ -86,8 +86,11 @@ func (f *Follower) jump(ctx context.Context) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err := f.rebase(c, e, nil, true); err != nil {
+		return err // what is wanted lacks still
+	}
 	f.want, f.gap = nil, false
-	return f.rebase(c, e, nil, true)
+	return nil
 }
 
 // fetching brings what snapshots are wanted, beside the records.

@@ -2,9 +2,13 @@ package journal_test
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"rempart/blocklist"
@@ -138,5 +142,65 @@ func TestDamagedSnapshotSwept(t *testing.T) {
 			e.reaches(t, load.Version)
 			wantVerdict(t, e.Set().View(), "new.example", blocklist.BlockedBy)
 		})
+	}
+}
+
+// pointed is a source that tells of one record, then of a gap; some objects do not come from it until they are let.
+type pointed struct {
+	journal.Source
+	record  journal.Entry
+	given   atomic.Bool
+	stalled string // how their names begin
+	let     chan struct{}
+}
+
+func (p *pointed) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
+	if p.given.Swap(true) {
+		return p.Source.Follow(ctx, after, to)
+	}
+	if err := to.Record(p.record); err != nil {
+		return err
+	}
+	return journal.ErrGap
+}
+
+func (p *pointed) Object(ctx context.Context, name string) (io.ReadCloser, error) {
+	if strings.HasPrefix(name, p.stalled) {
+		select {
+		case <-p.let:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return p.Source.Object(ctx, name)
+}
+
+// TestJumpFails has a jump fail on the disk while a load is on its way: it is not said to be in force, and comes as soon as the disk takes it.
+func TestJumpFails(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, c.State().Version)
+	e.stop()
+	load := c.list(t, "listed.example")
+	same := c.compact(t)
+	r := c.push(t, k.set(t, "after", block("after.example")))
+	data, s := c.announced(t, load.Version)
+	full := filepath.Join(dir, "e", fmt.Sprintf("tail-%d.new", same.Version)) // the jump cannot write there
+	if err := os.Mkdir(full, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	source := &pointed{Source: overNATS(t, c, "e"), record: journal.Entry{Sequence: load.Sequence, Data: data}, stalled: s.Object.SHA256}
+	e = startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
+	waitFor(t, "the jump to fail", func() bool { return strings.Contains(e.Health().Problem, filepath.Base(full)) })
+	if v := e.InForce(); v >= load.Version {
+		t.Errorf("version %d is said to be in force, and the load of version %d is not there", v, load.Version)
+	}
+	if err := os.Remove(full); err != nil {
+		t.Fatal(err)
+	}
+	e.reaches(t, r.Version)
+	for _, name := range []string{"listed.example", "after.example"} {
+		wantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)
 	}
 }
