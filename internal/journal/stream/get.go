@@ -29,6 +29,9 @@ const (
 	maxBatchBytes = 1 << 20
 )
 
+// errBatch says that a server does not keep to them.
+var errBatch = errors.New("the server sends more than was asked for")
+
 // message is what a direct get found.
 type message struct {
 	sequence uint64
@@ -64,7 +67,7 @@ func (r *Reader) get(ctx context.Context, stream string, q query) (message, erro
 }
 
 // batch hands the messages that q asks for to each, in order; there may be none. What each keeps of a message it
-// may keep for ever. It returns how many more there were after the batch.
+// may keep for ever. It returns how many more there were after the batch. A server that sends more than was asked for is not listened to any longer.
 func (r *Reader) batch(ctx context.Context, stream string, q query, each func(message) error) (more uint64, err error) {
 	q.Batch, q.MaxBytes = maxBatch, maxBatchBytes
 	body, err := json.Marshal(q)
@@ -80,7 +83,7 @@ func (r *Reader) batch(ctx context.Context, stream string, q query, each func(me
 	if err := r.nc.PublishRequest(r.gets+stream, inbox, body); err != nil {
 		return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
 	}
-	for {
+	for messages, octets := 0, 0; ; messages++ {
 		answer, err := next(ctx, sub)
 		if err != nil {
 			return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
@@ -92,7 +95,10 @@ func (r *Reader) batch(ctx context.Context, stream string, q query, each func(me
 			return more, err
 		case errors.Is(err, ErrNone):
 			return 0, nil
+		case err == nil && (messages == maxBatch || octets >= maxBatchBytes):
+			err = fmt.Errorf("read %s: %w", stream, errBatch)
 		case err == nil:
+			octets += len(m.data)
 			err = each(m)
 		}
 		if err != nil {
