@@ -204,3 +204,46 @@ func TestJumpFails(t *testing.T) {
 		wantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)
 	}
 }
+
+// TestRecoverLacking refuses to recover a load's record from an edge where the load had not arrived: nobody could put it in force.
+func TestRecoverLacking(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, filepath.Join(dir, "c"), nil)
+	source := overNATS(t, c, "e")
+	e := startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
+	e.reaches(t, c.State().Version)
+	e.stop()
+	c.stop()
+	copyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
+	c = startControl(t, k, filepath.Join(dir, "c"), nil)
+	e = startEdge(t, k, filepath.Join(dir, "e"), slow{overNATS(t, c, "e"), make(chan struct{})}, journal.Node{ID: "e"})
+	load := c.list(t, "listed.example")
+	waitFor(t, "the record", func() bool { return e.State().Version == load.Version })
+	e.stop()
+	_, s := c.announced(t, load.Version)
+	object := s.Names()[0]
+	o, err := c.Object(t.Context(), object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lacking, err := io.ReadAll(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.stop()
+	recovering := func(cfg *journal.ControlConfig) { cfg.Recover = filepath.Join(dir, "e") }
+
+	backup, stop := openControlIn(t, k, filepath.Join(dir, "backup"), recovering)
+	if err := backup.Run(t.Context(), func() {}); err == nil || !strings.Contains(err.Error(), object) {
+		t.Errorf("recovering from a copy without object %s: %v", object, err)
+	}
+	stop()
+	if err := os.WriteFile(filepath.Join(dir, "e", object), lacking, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c = startControl(t, k, filepath.Join(dir, "backup"), recovering)
+	if err := c.Follower().Wait(t.Context(), load.Version); err != nil {
+		t.Fatal(err)
+	}
+	wantVerdict(t, c.State().View(), "listed.example", blocklist.BlockedBy)
+}

@@ -89,7 +89,8 @@ type control struct {
 	stop   func()
 }
 
-func startControl(t testing.TB, k *keys, dir string, change func(*journal.ControlConfig)) *control {
+// openControlIn is a control that does not run yet, and what ends its stream.
+func openControlIn(t testing.TB, k *keys, dir string, change func(*journal.ControlConfig)) (c *journal.Control, end func()) {
 	t.Helper()
 	s, err := stream.Open(t.Context(), stream.Config{
 		Dir: filepath.Join(dir, "nats"), Listen: "127.0.0.1:0", Log: logs(t), Authenticate: func(_, secret string) bool { return secret == "node" },
@@ -102,13 +103,18 @@ func startControl(t testing.TB, k *keys, dir string, change func(*journal.Contro
 	if change != nil {
 		change(&cfg)
 	}
-	c, err := journal.NewControl(cfg)
-	if err == nil {
+	if c, err = journal.NewControl(cfg); err == nil {
 		err = c.Start(t.Context())
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c, func() { s.Close() }
+}
+
+func startControl(t testing.TB, k *keys, dir string, change func(*journal.ControlConfig)) *control {
+	t.Helper()
+	c, end := openControlIn(t, k, dir, change)
 	ready := make(chan struct{})
 	stop := dnstest.Running(t, func(ctx context.Context) error { return c.Run(ctx, func() { close(ready) }) })
 	select {
@@ -116,7 +122,7 @@ func startControl(t testing.TB, k *keys, dir string, change func(*journal.Contro
 	case <-time.After(20 * time.Second):
 		t.Fatal("control does not get ready")
 	}
-	return &control{c, s, func() { stop(); s.Close() }}
+	return &control{c, c.Stream, func() { stop(); end() }}
 }
 
 func (c *control) publish(t testing.TB, d journal.Draft) journal.Receipt {

@@ -41,20 +41,7 @@ func TestSnapshotComesLate(t *testing.T) {
 	first.stop()
 	e := startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	whole := e.InForce()
-	load, err := c.PublishSnapshot(t.Context(), journal.Load{By: "lists", Compile: func(w io.Writer, st *journal.State) error {
-		b := blocklist.NewBuilder()
-		name, err := blocklist.AppendName(nil, "listed.example")
-		if err == nil {
-			err = b.Add(blocklist.Listing{Name: name, Scope: blocklist.Subtree})
-		}
-		if err != nil {
-			return err
-		}
-		return blocklist.Compile(w, blocklist.Info{Version: st.Version}, b.Input(blocklist.Source{Name: "a list"}), st.View().Input())
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	load := c.list(t, "listed.example")
 	var last uint64
 	for i := range 2100 {
 		last = c.push(t, k.set(t, fmt.Sprint("set", i), block(fmt.Sprintf("n%d.example", i)))).Version

@@ -2,7 +2,9 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 )
 
@@ -33,7 +35,7 @@ func (c *Control) recover(ctx context.Context, dir string) (recovered int, err e
 		}
 		checked, err := st.check(data, c.cfg.Trust)
 		if err == nil && checked.Snapshot != nil {
-			err = c.putCopies(ctx, copied, checked.Snapshot)
+			err = c.putCopies(ctx, copied, &checked.Record)
 		}
 		if err == nil {
 			_, err = c.log.Append(ctx, st.Sequence, string(checked.Kind), data)
@@ -48,18 +50,35 @@ func (c *Control) recover(ctx context.Context, dir string) (recovered int, err e
 	}
 }
 
-// putCopies puts the objects of a snapshot that the copy holds into the object store. One that it lacks is not needed by those who have the state.
-func (c *Control) putCopies(ctx context.Context, copied *disk, s *Snapshot) error {
-	for _, name := range s.Names() {
-		f, err := os.Open(copied.path(name))
-		if err != nil {
+// putCopies puts the objects of a snapshot that the copy holds into the object store. One that it lacks is not needed by those who have the state, unless the snapshot
+// brought something of its own: that is in force nowhere without it.
+func (c *Control) putCopies(ctx context.Context, copied *disk, r *Record) error {
+	for _, name := range r.Snapshot.Names() {
+		err := c.putCopy(ctx, copied.path(name), name)
+		if !errors.Is(err, fs.ErrNotExist) {
+			if err != nil {
+				return err
+			}
 			continue
 		}
-		err = c.put(ctx, f, name)
-		f.Close()
-		if err != nil {
-			return err
+		if r.Snapshot.Same {
+			continue
 		}
+		o, there := c.Object(ctx, name)
+		if there != nil {
+			return fmt.Errorf("it holds the record of version %d, but not what that brings, as it had not arrived there: object %s is neither in it nor in the journal (%w): use another copy, or begin a new epoch (--new-epoch %d)",
+				r.Version, name, there, r.Version)
+		}
+		o.Close()
 	}
 	return nil
+}
+
+func (c *Control) putCopy(ctx context.Context, path, name string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return c.put(ctx, f, name)
 }
