@@ -30,9 +30,15 @@ const (
 )
 
 // disk is what a follower keeps in its folder: a snapshot, where in the journal it stands, and the records since. All of it is checked
-// again when it is read. One goroutine uses it.
+// again when it is read. One goroutine at a time uses it, but for fetch, which several may call beside.
 type disk struct {
-	dir       string
+	dir    string         // does not change
+	coming map[string]int // names of objects that are fetched, or wait to be put in force: by how many
+	written
+}
+
+// written is what was written of a state and the records since.
+type written struct {
 	tail      *os.File
 	size      int64     // of the tail that is whole
 	unwritten [][]byte  // frames that could not be written yet
@@ -44,7 +50,7 @@ func openDisk(dir string) (*disk, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, err
 	}
-	return &disk{dir: dir}, durable.Clean(dir)
+	return &disk{dir: dir, coming: map[string]int{}}, durable.Clean(dir)
 }
 
 func (d *disk) path(name string) string { return filepath.Join(d.dir, name) }
@@ -146,6 +152,21 @@ func openView(path string) (*blocklist.View, error) {
 	return blocklist.OpenView(m.Data(), m.Close)
 }
 
+// hold keeps a snapshot's objects from being removed before it is in force, until as many as held them let go.
+func (d *disk) hold(s *Snapshot) {
+	for _, name := range s.Names() {
+		d.coming[name]++
+	}
+}
+
+func (d *disk) letGo(s *Snapshot) {
+	for _, name := range s.Names() {
+		if d.coming[name]--; d.coming[name] == 0 {
+			delete(d.coming, name)
+		}
+	}
+}
+
 // fetch brings an object to disk, unless it is there and not to be had again, and checks that it is what was announced.
 func (d *disk) fetch(o Object, suffix string, again bool, open func(name string) (io.ReadCloser, error)) error {
 	if o.Size > maxObject {
@@ -186,7 +207,7 @@ func (d *disk) begin(st *State, snapshot *Snapshot, since []Entry) error {
 	if err != nil {
 		return err
 	}
-	n := &disk{dir: d.dir, tail: f, base: snapshot}
+	n := &disk{dir: d.dir, written: written{tail: f, base: snapshot}}
 	for _, e := range since {
 		n.unwritten = append(n.unwritten, frame(e))
 	}
@@ -205,7 +226,7 @@ func (d *disk) begin(st *State, snapshot *Snapshot, since []Entry) error {
 		return err
 	}
 	d.closeTail()
-	*d = *n
+	d.written = n.written
 	return d.clean()
 }
 
@@ -323,7 +344,7 @@ func (d *disk) readTail(version uint64) ([]Entry, error) {
 	return entries, nil
 }
 
-// clean removes what neither state speaks of.
+// clean removes what neither state speaks of, and nobody holds.
 func (d *disk) clean() error {
 	wanted := map[string]bool{stateName: true, previousName: true}
 	for _, name := range []string{stateName, previousName} {
@@ -352,7 +373,7 @@ func (d *disk) clean() error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if name := e.Name(); !wanted[name] && (strings.HasSuffix(name, snapshotSuffix) || strings.HasSuffix(name, overlaySuffix) || strings.HasPrefix(name, tailPrefix)) {
+		if name := e.Name(); !wanted[name] && d.coming[name] == 0 && (strings.HasSuffix(name, snapshotSuffix) || strings.HasSuffix(name, overlaySuffix) || strings.HasPrefix(name, tailPrefix)) {
 			errs = append(errs, os.Remove(d.path(name)))
 		}
 	}

@@ -81,6 +81,7 @@ func (f *Follower) jump(ctx context.Context) error {
 	if c.Kind != RecordSnapshot {
 		return fmt.Errorf("record of version %d: %w: it is no snapshot", c.Version, ErrSeal)
 	}
+	defer f.hold(c.Snapshot)()
 	if err := f.fetch(ctx, c.Snapshot, false); err != nil {
 		return fmt.Errorf("snapshot of version %d: %w", c.Version, err)
 	}
@@ -129,6 +130,7 @@ func (f *Follower) take(ctx context.Context) error {
 	if w == nil {
 		return nil
 	}
+	defer f.hold(w.Snapshot)()
 	if err := f.fetch(ctx, w.Snapshot, false); err != nil {
 		return fmt.Errorf("snapshot of version %d: %w", w.Version, err)
 	}
@@ -156,6 +158,7 @@ func (f *Follower) repair(ctx context.Context) error {
 	if !damaged || err != nil {
 		return err
 	}
+	defer f.hold(base)()
 	missing := f.fetch(ctx, base, true)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -190,6 +193,18 @@ func (f *Follower) again() (st *State, newer *wanted, err error) {
 		err = fmt.Errorf("version %d is on disk, and version %d in force", st.Version, have)
 	}
 	return st, newer, err
+}
+
+// hold keeps a snapshot's objects on disk until what it returns is called: another snapshot may come into force meanwhile.
+func (f *Follower) hold(s *Snapshot) (letGo func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.disk.hold(s)
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.disk.letGo(s)
+	}
 }
 
 // fetch brings a snapshot's objects to disk; again, in the place of those that are there.

@@ -145,13 +145,13 @@ func TestDamagedSnapshotSwept(t *testing.T) {
 	}
 }
 
-// pointed is a source that tells of one record, then of a gap; some objects do not come from it until they are let.
+// pointed is a source that tells of one record, then of a gap. Objects come from it when they are let.
 type pointed struct {
 	journal.Source
-	record  journal.Entry
-	given   atomic.Bool
-	stalled string // how their names begin
-	let     chan struct{}
+	record journal.Entry
+	given  atomic.Bool
+	gates  map[string]chan struct{} // of objects by name, closed to let them
+	asked  chan string              // for which objects; may be nil
 }
 
 func (p *pointed) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
@@ -165,9 +165,12 @@ func (p *pointed) Follow(ctx context.Context, after journal.Position, to journal
 }
 
 func (p *pointed) Object(ctx context.Context, name string) (io.ReadCloser, error) {
-	if strings.HasPrefix(name, p.stalled) {
+	if p.asked != nil {
+		p.asked <- name
+	}
+	if gate := p.gates[name]; gate != nil {
 		select {
-		case <-p.let:
+		case <-gate:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -190,7 +193,8 @@ func TestJumpFails(t *testing.T) {
 	if err := os.Mkdir(full, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	source := &pointed{Source: overNATS(t, c, "e"), record: journal.Entry{Sequence: load.Sequence, Data: data}, stalled: s.Object.SHA256}
+	source := &pointed{Source: overNATS(t, c, "e"), record: journal.Entry{Sequence: load.Sequence, Data: data},
+		gates: map[string]chan struct{}{s.Names()[0]: make(chan struct{})}}
 	e = startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	waitFor(t, "the jump to fail", func() bool { return strings.Contains(e.Health().Problem, filepath.Base(full)) })
 	if v := e.InForce(); v >= load.Version {
@@ -202,6 +206,42 @@ func TestJumpFails(t *testing.T) {
 	e.reaches(t, r.Version)
 	for _, name := range []string{"listed.example", "after.example"} {
 		wantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)
+	}
+}
+
+// TestJumpBesideLoad has a load come into force while a jump over it fetches what is newer: neither disturbs the other.
+func TestJumpBesideLoad(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, c.State().Version)
+	e.stop()
+	load := c.list(t, "listed.example")
+	next := c.large(t, k, "large", func() { c.push(t, k.set(t, "since", block("since.example"))) }, block("large.example"))
+	data, one := c.announced(t, load.Version)
+	_, two := c.announced(t, next.Version)
+	loaded, overlay := one.Names()[0], two.Names()[1]
+	source := &pointed{Source: overNATS(t, c, "e"), record: journal.Entry{Sequence: load.Sequence, Data: data}, asked: make(chan string, 100),
+		gates: map[string]chan struct{}{loaded: make(chan struct{}), overlay: make(chan struct{})}}
+	e = startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
+	times := map[string]int{}
+	for name := ""; name != overlay; times[name]++ { // the jump has its snapshot
+		name = <-source.asked
+	}
+	close(source.gates[loaded])
+	waitFor(t, "the load", func() bool { return e.InForce() == load.Version })
+	close(source.gates[overlay])
+	e.reaches(t, next.Version)
+	for _, name := range []string{"listed.example", "large.example", "since.example"} {
+		wantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)
+	}
+	for len(source.asked) > 0 {
+		times[<-source.asked]++
+	}
+	for name, n := range times {
+		if n != 1 {
+			t.Errorf("%s was fetched %d times", name, n)
+		}
 	}
 }
 
