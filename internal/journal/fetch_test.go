@@ -245,6 +245,46 @@ func TestJumpBesideLoad(t *testing.T) {
 	}
 }
 
+// torn is a mirror that hands out the first record of a new epoch, and the newest snapshot of the one before.
+type torn struct {
+	journal.Source
+	record, snapshot journal.Entry
+	asked            atomic.Int64
+}
+
+func (s *torn) Follow(_ context.Context, _ journal.Position, to journal.Reader) error {
+	s.asked.Add(1)
+	return to.Record(s.record)
+}
+
+func (s *torn) Newest(context.Context) (journal.Entry, error) { return s.snapshot, nil }
+
+// TestEpochWithoutSnapshot has an edge wait before it asks again for an epoch's snapshot that its source has not.
+func TestEpochWithoutSnapshot(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	old, err := c.Newest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, c.push(t, k.set(t, "one", block("one.example"))).Version)
+	e.stop()
+	c.stop()
+	c = startControl(t, k, dir, func(cfg *journal.ControlConfig) { cfg.Epoch = true })
+	first, err := c.Newest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := &torn{Source: offline{}, record: journal.Entry{Data: first.Data}, snapshot: journal.Entry{Data: old.Data}}
+	e = startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
+	waitFor(t, "trouble", func() bool { return e.Health().Problem != "" })
+	e.stop()
+	if n := source.asked.Load(); n > 10 { // it goes on at once the first time only
+		t.Errorf("it asked %d times", n)
+	}
+}
+
 // TestRecoverLacking refuses to recover a load's record from an edge where the load had not arrived: nobody could put it in force.
 func TestRecoverLacking(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()

@@ -271,13 +271,15 @@ func (f *Follower) Run(ctx context.Context) error {
 		f.disk.closeTail()
 	}()
 	wait := retryLeast
+	var before *State // the last epoch
 	for ctx.Err() == nil {
 		begun := time.Now()
 		err := f.follow(ctx)
 		if ctx.Err() != nil {
 			break
 		}
-		if errors.Is(err, errEpoch) {
+		if st := f.State(); errors.Is(err, errEpoch) && st != before { // or the source has a record of it, and no snapshot
+			before = st
 			f.log.Info("the journal was begun anew; its first snapshot is fetched")
 			continue
 		}
