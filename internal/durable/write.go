@@ -35,7 +35,7 @@ func WriteFile(path string, write func(io.Writer) error) (err error) {
 	if dir == "" {
 		dir = "."
 	}
-	f, err := os.CreateTemp(dir, "."+base+".*"+tempSuffix) // mode 0600
+	f, err := CreateTemp(dir, base)
 	if err != nil {
 		return err
 	}
@@ -63,6 +63,11 @@ func WriteFile(path string, write func(io.Writer) error) (err error) {
 	}
 	renamed = true
 	return syncDir(dir)
+}
+
+// CreateTemp creates a temporary file in dir, named after name and readable by its owner only. The caller closes and removes it; after a crash, Clean does.
+func CreateTemp(dir, name string) (*os.File, error) {
+	return os.CreateTemp(dir, "."+name+".*"+tempSuffix) // mode 0600
 }
 
 // WriteBytes is WriteFile with data.

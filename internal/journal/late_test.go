@@ -2,8 +2,10 @@ package journal_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -161,4 +163,28 @@ func TestAdvancedOverScoped(t *testing.T) {
 	late := startEdge(t, k, filepath.Join(dir, "late"), overHTTP(t, c), node)
 	late.reaches(t, r.Version)
 	wantVerdict(t, late.Set().View(), "x.example", blocklist.Pass)
+}
+
+// TestKilledWhileWriting has a control that starts remove the snapshot which it was killed while writing.
+func TestKilledWhileWriting(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	var writing []string
+	_, err := c.PublishSnapshot(t.Context(), journal.Load{Same: true, Compile: func(w io.Writer, st *journal.State) (err error) {
+		if writing, err = filepath.Glob(filepath.Join(dir, "state", ".*snapshot*")); err != nil {
+			return err
+		}
+		return st.View().Compact(w, st.View().Info())
+	}})
+	if err != nil || len(writing) != 1 {
+		t.Fatal(writing, err)
+	}
+	c.stop()
+	if err := os.WriteFile(writing[0], []byte("half of one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	startControl(t, k, dir, nil)
+	if _, err := os.Stat(writing[0]); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s stays: %v", writing[0], err)
+	}
 }

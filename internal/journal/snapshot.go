@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/durable"
 )
 
 const (
@@ -285,7 +286,7 @@ func (p *Publisher) gatherNoMore() {
 
 // object keeps what write writes as an object named by its hash and suffix. written, which may be nil, is told where the file is while it is there.
 func (p *Publisher) object(ctx context.Context, suffix string, write func(io.Writer) error, written func(path string) error) (o Object, err error) {
-	f, err := os.CreateTemp(p.dir, suffix+"-*.tmp")
+	f, err := durable.CreateTemp(p.dir, strings.TrimPrefix(suffix, ".")) // in the follower's folder, which is cleaned when that starts
 	if err != nil {
 		return o, err
 	}
