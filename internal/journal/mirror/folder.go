@@ -22,8 +22,9 @@ const (
 
 // Folder keeps a journal as files, for any web server or CDN to serve: what head names is there before head does.
 type Folder struct {
-	dir  string
-	last uint64 // version of the newest record there
+	dir   string
+	epoch uint64
+	last  uint64 // version of the newest record there
 }
 
 // NewFolder makes the folder's folders.
@@ -82,8 +83,8 @@ func (f *Folder) update(ctx context.Context, j Journal, version uint64, head []b
 		return err
 	}
 	from := f.last + 1
-	if f.last == 0 || version > f.last+recordsKept {
-		from = r.Version // nobody needs what was before
+	if f.last == 0 || r.Epoch != f.epoch || version > f.last+recordsKept {
+		from = r.Version // nobody needs what was before, and an epoch passes over numbers
 	}
 	for v := from; v <= version; v++ {
 		data, err := j.Record(ctx, v)
@@ -101,7 +102,7 @@ func (f *Folder) update(ctx context.Context, j Journal, version uint64, head []b
 			return err
 		}
 	}
-	f.last = version
+	f.epoch, f.last = r.Epoch, version
 	if err := f.write("head", head); err != nil {
 		return err
 	}
