@@ -7,7 +7,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"rempart/blocklist"
 	"rempart/internal/dnstest"
@@ -72,4 +74,51 @@ func TestFolderOverEpochs(t *testing.T) {
 	c.compact(t)
 	r = c.push(t, k.set(t, "two", block("two.example")))
 	reaches(r.Version)
+}
+
+// bounded is an answer that notes until when it may be written.
+type bounded struct {
+	*httptest.ResponseRecorder
+	until  time.Time
+	pieces int
+}
+
+func (b *bounded) SetWriteDeadline(until time.Time) error {
+	b.until = until
+	return nil
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if left := time.Until(b.until); left <= 0 || left > 2*time.Minute || len(p) > 256<<10 {
+		return 0, fmt.Errorf("%d octets in %v", len(p), left)
+	}
+	b.until = time.Time{}
+	b.pieces++
+	return b.ResponseRecorder.Write(p)
+}
+
+// TestAnswersAreBounded has every answer end when its reader takes nothing, and go on while it takes something.
+func TestAnswersAreBounded(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	var changes []journal.Change
+	for i := range 5000 {
+		change := block(fmt.Sprintf("n%d.example", i))
+		change.Reason = strings.Repeat("because ", 10)
+		changes = append(changes, change)
+	}
+	r := c.push(t, k.set(t, "many", changes...))
+	_, s := c.announced(t, c.compact(t).Version)
+	h := mirror.NewHandler(c, func(*http.Request, []byte) error { return nil })
+	record := fmt.Sprint("/records/", r.Version)
+	for _, path := range []string{"/head", "/snapshot", record, "/records/99", "/objects/" + s.Names()[0], "/nothing"} {
+		answer := &bounded{ResponseRecorder: httptest.NewRecorder()}
+		h.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
+		if answer.pieces == 0 || path == record && answer.pieces < 2 {
+			t.Errorf("%s: %d pieces", path, answer.pieces)
+		}
+		if want := answer.Header().Get("Content-Length"); want != "" && want != fmt.Sprint(answer.Body.Len()) {
+			t.Errorf("%s: %d octets of %s", path, answer.Body.Len(), want)
+		}
+	}
 }

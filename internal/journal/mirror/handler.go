@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -41,7 +42,21 @@ func NewHandler(j Journal, report func(r *http.Request, status []byte) error) ht
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := lasts(w, waitFor+objectStall); err != nil {
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// lasts bounds how long what is written to w may take to be taken, from now on: who never reads must not keep a goroutine.
+func lasts(w http.ResponseWriter, d time.Duration) error {
+	err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d))
+	if errors.Is(err, http.ErrNotSupported) { // not a server's
+		return nil
+	}
+	return err
 }
 
 type handler struct{ j Journal }
@@ -90,15 +105,11 @@ func (h *handler) object(w http.ResponseWriter, r *http.Request) {
 	defer o.Close()
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	control := http.NewResponseController(w)
-	buf := make([]byte, 256<<10)
+	buf := make([]byte, piece)
 	for {
 		n, err := o.Read(buf)
 		if n > 0 {
-			if e := control.SetWriteDeadline(time.Now().Add(objectStall)); e != nil && !errors.Is(e, http.ErrNotSupported) {
-				return
-			}
-			if _, err := w.Write(buf[:n]); err != nil {
+			if !write(w, buf[:n]) {
 				return
 			}
 		}
@@ -115,5 +126,21 @@ func send(w http.ResponseWriter, data []byte, cache string) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Cache-Control", cache)
 	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
-	_, _ = w.Write(data) // whoever asked went away
+	for p := range slices.Chunk(data, piece) {
+		if !write(w, p) {
+			return
+		}
+	}
+}
+
+// piece is how many octets may take objectStall to be taken.
+const piece = 256 << 10
+
+// write writes a piece, or reports that whoever asked went away.
+func write(w http.ResponseWriter, p []byte) bool {
+	if lasts(w, objectStall) != nil {
+		return false
+	}
+	_, err := w.Write(p)
+	return err == nil
 }
