@@ -165,6 +165,20 @@ func TestAdvancedOverScoped(t *testing.T) {
 	wantVerdict(t, late.Set().View(), "x.example", blocklist.Pass)
 }
 
+// TestScopedRunsOut has a block for all count again in a country soon after an allow there ran out, though nobody pushes anything.
+func TestScopedRunsOut(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "fr"), journal.Node{ID: "fr", Country: "FR"})
+	c.push(t, k.set(t, "all", block("x.example")))
+	r := c.push(t, k.set(t, "country", journal.Change{Do: journal.Allow, Name: "x.example", Countries: []string{"FR"}, Expiry: time.Now().Unix() + 1}))
+	e.reaches(t, r.Version)
+	waitFor(t, "the block", func() bool { return judge(t, e.Set().View(), "x.example") == blocklist.BlockedBy })
+	if n := len(c.State().Scoped); n != 0 {
+		t.Errorf("%d changes are scoped still", n)
+	}
+}
+
 // TestKilledWhileWriting has a control that starts remove the snapshot which it was killed while writing.
 func TestKilledWhileWriting(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -229,6 +230,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 		if last == 0 {
 			last = st.Version
 		}
+		p.renew(ctx, st)
 		if time.Since(swept) > objectRest {
 			p.sweep(ctx)
 			swept = time.Now()
@@ -243,6 +245,17 @@ func (p *Publisher) Run(ctx context.Context) error {
 			}
 			last = max(r.Version, st.Version)
 		}
+	}
+}
+
+// renew publishes a version without changes when something scoped ran out: what it stood over counts again from there.
+func (p *Publisher) renew(ctx context.Context, st *State) {
+	now := time.Now().Unix()
+	if !slices.ContainsFunc(st.Scoped, func(s Scoped) bool { return s.over(now) }) {
+		return
+	}
+	if _, err := p.Publish(ctx, Draft{Kind: RecordRenew, By: "time"}); err != nil && ctx.Err() == nil {
+		p.logger.Warn("what a change for some nodes stood over counts again with the next change only", "err", err)
 	}
 }
 
