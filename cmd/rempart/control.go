@@ -205,7 +205,7 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 		Changed: k.applied,
 	})
 	if err == nil {
-		k.rpz, err = newZones(c, log, k.secure, func() *blocklist.View { return k.control.Follower().Set().View() })
+		k.rpz, err = newZones(c, log, k.secure, k.whole)
 	}
 	if err == nil {
 		k.guards, err = newGuards(c)
@@ -299,6 +299,15 @@ func (k *controlling) applied(before, after *blocklist.View, e journal.Effect) {
 	if k.rpz != nil {
 		k.rpz.changed(before, after, e)
 	}
+}
+
+// whole is what is in force; nil while something of its version is on its way.
+func (k *controlling) whole() *blocklist.View {
+	f := k.control.Follower()
+	if view := f.Set().View(); f.InForce() >= view.Version() {
+		return view
+	}
+	return nil
 }
 
 // renew publishes a version without changes: zones change with versions only.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -248,6 +250,58 @@ func TestOverNATS(t *testing.T) {
 	if answer.StatusCode != http.StatusForbidden {
 		t.Errorf("a publisher reports for a node: %s", answer.Status)
 	}
+}
+
+// TestZones has policy zones hold what large and small change sets bring, and what a restart begins with.
+func TestZones(t *testing.T) {
+	t.Parallel()
+	addr, dir := dnstest.FreeAddr(t), t.TempDir()
+	begin := func() *dnstest.Program {
+		return startControl(t, "REMPART_DATA_DIR="+dir, "REMPART_RPZ_LISTEN="+addr, "REMPART_RPZ_ZONES=rpz.example=nxdomain", "REMPART_RPZ_KEYLESS=127.0.0.0/8")
+	}
+	control := begin()
+	token := newToken(t, control, "ada", "publisher")
+	list := filepath.Join(t.TempDir(), "list.txt")
+	push := func(names ...string) {
+		write(t, list, names...)
+		must(t, control, token, "push", list)
+	}
+	push("first.example")
+	waitForZone(t, addr, "first.example", 1)
+	time.Sleep(time.Second) // or the next changes are taken as one
+	var large []string
+	for i := range 6000 {
+		large = append(large, fmt.Sprintf("n%d.large.example", i))
+	}
+	push(large...)
+	waitForZone(t, addr, "n5999.large.example", 6001)
+	push("last.example")
+	waitForZone(t, addr, "last.example", 6002)
+	control.Stop(t)
+	begin()
+	waitForZone(t, addr, "n0.large.example", 6002)
+}
+
+// waitForZone waits until a zone holds a name and names names.
+func waitForZone(t *testing.T, addr, name string, least int) {
+	t.Helper()
+	dnstest.Eventually(t, name+" in the zone", func() bool {
+		transfer := &dns.Transfer{}
+		answers, err := transfer.In(new(dns.Msg).SetAxfr("rpz.example."), addr)
+		if err != nil {
+			return false
+		}
+		names, found := 0, false
+		for a := range answers {
+			for _, rr := range a.RR {
+				if owner := rr.Header().Name; rr.Header().Rrtype == dns.TypeCNAME && !strings.HasPrefix(owner, "*.") {
+					names++
+					found = found || owner == name+".rpz.example."
+				}
+			}
+		}
+		return found && names >= least
+	})
 }
 
 // TestTrial runs control in the server's own process.

@@ -25,6 +25,7 @@ type zones struct {
 	config *config.Config
 	server *rpz.Server
 	due    chan struct{} // word that time changed something
+	behind bool          // something came into force that the zones were not told; of who calls changed
 }
 
 // newZones is what REMPART_RPZ_LISTEN asks for; nil for nothing.
@@ -138,8 +139,14 @@ func (z *zones) run(ctx context.Context, renew func(context.Context)) error {
 	return g.Wait()
 }
 
-// changed tells the zones what came into force.
+// changed tells the zones what came into force, once it is whole: a serial stands for one content.
 func (z *zones) changed(before, after *blocklist.View, e journal.Effect) {
+	if e.Lacking {
+		z.behind = true
+		return
+	}
+	e.All = e.All || z.behind
+	z.behind = false
 	names := [][]byte{}
 	for _, c := range e.Applied {
 		if c.Listing.Prefix.IsValid() {

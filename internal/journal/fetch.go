@@ -25,11 +25,14 @@ func (f *Follower) InForce() uint64 {
 }
 
 func (f *Follower) inForce() uint64 {
-	if v := f.State().Version; f.want == nil || f.want.lacking >= f.want.Version {
-		return v
+	if f.lacks() {
+		return f.want.lacking
 	}
-	return f.want.lacking
+	return f.State().Version
 }
+
+// lacks reports whether a snapshot was announced whose content is not in force yet.
+func (f *Follower) lacks() bool { return f.want != nil && f.want.lacking < f.want.Version }
 
 // fetches reports whether a snapshot is on its way.
 func (f *Follower) fetches() bool {
@@ -176,7 +179,7 @@ func (f *Follower) repair(ctx context.Context) error {
 		return missing
 	}
 	f.damaged = nil
-	return f.putInForce(st, Effect{All: true})
+	return f.putInForce(st, Effect{All: true, Lacking: f.lacks()})
 }
 
 // again is what is on disk with the records after it, which must lead to what is in force, and the newest snapshot worth fetching among those; nil for none.
@@ -250,5 +253,5 @@ func (f *Follower) rebase(c *checked, e Entry, since []Entry, jumped bool) error
 		return err
 	}
 	f.counts.Snapshots++
-	return f.putInForce(st, Effect{Record: c.Record, All: !c.Snapshot.Same || jumped, Jumped: jumped})
+	return f.putInForce(st, Effect{Record: c.Record, All: !c.Snapshot.Same || jumped || f.lacks(), Jumped: jumped})
 }

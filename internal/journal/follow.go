@@ -177,7 +177,7 @@ func (f *Follower) Start() error {
 		}
 	})
 	f.disk.base = k.snapshot
-	return f.putInForce(st, Effect{All: true})
+	return f.putInForce(st, Effect{All: true, Lacking: f.lacks()})
 }
 
 // replay is what was kept, with the records after it, as far as they are whole: that many octets of them.
@@ -235,7 +235,7 @@ func (f *Follower) next(st *State, c *checked, e Entry) (*State, *Effect, error)
 			f.want = nil // it is in force all the same
 		}
 	}
-	lacks := f.want != nil && f.want.lacking < f.want.Version
+	lacks := f.lacks()
 	if s := c.Snapshot; s != nil && (!s.Same || lacks || f.fresher(st)) {
 		w := &wanted{checked: c, entry: e, lacking: st.Version}
 		switch {
@@ -247,6 +247,7 @@ func (f *Follower) next(st *State, c *checked, e Entry) (*State, *Effect, error)
 		f.want = w
 		f.wake()
 	}
+	effect.Lacking = f.lacks()
 	return n, effect, nil
 }
 
@@ -425,7 +426,7 @@ func (f *Follower) here(st *State) (*blocklist.View, error) {
 func (f *Follower) Refresh() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.putInForce(f.State(), Effect{All: true})
+	return f.putInForce(f.State(), Effect{All: true, Lacking: f.lacks()})
 }
 
 // Wait waits until a version is in force here, whole.

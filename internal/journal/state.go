@@ -61,6 +61,7 @@ type Effect struct {
 	All     bool     // the whole view may have changed
 	Applied []blocklist.Change
 	Jumped  bool // over records that were not seen
+	Lacking bool // a snapshot that was announced is not in force yet: the view is not all that its version stands for
 }
 
 // next is the state after a record, but for what a snapshot holds.

@@ -48,6 +48,7 @@ type Server struct {
 	builder *builder
 	told    [maxZones]bool // that something is left out
 	renewed time.Time
+	stale   bool // what the serial stands for changed: it is served under the next
 
 	mu      sync.Mutex
 	open    map[net.Conn]netip.Addr

@@ -75,7 +75,9 @@ func (p *pending) take(have uint64) (view *blocklist.View, names [][]byte) {
 
 // update makes the states, until ctx ends.
 func (s *Server) update(ctx context.Context) {
-	s.publish(ctx, s.cfg.View(), nil)
+	if view := s.cfg.View(); view != nil {
+		s.publish(ctx, view, nil)
+	}
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -87,13 +89,23 @@ func (s *Server) update(ctx context.Context) {
 			continue
 		}
 		have := uint64(0)
-		if st := s.state.Load(); st != nil {
+		st := s.state.Load()
+		if st != nil {
 			have = st.view.Version()
 		}
-		if view, names := s.pending.take(have); view != nil {
-			s.publish(ctx, view, names)
-			sleep(ctx, settle)
+		view, names := s.pending.take(have)
+		switch {
+		case view == nil:
+			continue
+		case st != nil && view.Version() == have:
+			s.stale = s.stale || view.Stamp() != st.view.Stamp() // a damaged snapshot was mended, say
+			continue
+		case s.stale:
+			names = nil
 		}
+		s.publish(ctx, view, names)
+		s.stale = false
+		sleep(ctx, settle)
 	}
 }
 
@@ -142,6 +154,9 @@ func moment(view *blocklist.View) int64 { return view.Info().Created.Unix() }
 // due is the time at which a new version is asked for, because time alone changes the zones.
 func (s *Server) due() <-chan time.Time {
 	at := s.builder.due.next()
+	if s.stale {
+		at = 0
+	}
 	if s.cfg.Renew == nil || at == math.MaxInt64 {
 		return nil
 	}

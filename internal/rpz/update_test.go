@@ -110,6 +110,24 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestMended has other content come under the serial that is served: it is served under the next, which is asked for.
+func TestMended(t *testing.T) {
+	asked := make(chan struct{}, 1)
+	before := viewOf(t, 2, listing("a", "evil.example", blocklist.Exact, blocklist.Block))
+	s := serve(t, before, func(c *Config) { c.Renew = func() { asked <- struct{}{} } })
+	after := viewOf(t, 2, listing("a", "evil.example", blocklist.Exact, blocklist.Block), listing("a", "more.example", blocklist.Exact, blocklist.Block)).Revise(before)
+	s.view.Store(after)
+	s.Changed(before, after, nil)
+	<-asked
+	if got := cnames(s, t, axfr()); len(got) != 1 {
+		t.Errorf("under the same serial: %v", got)
+	}
+	s.changed(t, listing("a", "third.example", blocklist.Exact, blocklist.Block))
+	if got := cnames(s, t, ixfr(2)); !slices.Equal(got, []string{"more.example.rpz.test.", "third.example.rpz.test."}) {
+		t.Errorf("the difference: %v", got)
+	}
+}
+
 // cnames are the owners of a transfer's records, without SOA, NS and what stands below names.
 func cnames(s *serving, t *testing.T, m *dns.Msg) (names []string) {
 	all, _ := s.transfer(t, m)
