@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -12,7 +11,8 @@ import (
 const forkPatience = 10 * time.Second
 
 // forked reports, as ErrFork, that the record after the state is another history's. Who jumps over records within an epoch has to ask: a snapshot is bound to the
-// record before it, not to what is in force here. A source that has not that record is no reason to stay behind, and nor is what nobody rightly signed.
+// record before it, not to what is in force here. Who signed that record does not matter: the key may be one that another history
+// brought. A source that has it not is no reason to stay behind.
 func (f *Follower) forked(ctx context.Context, st *State) error {
 	if st.Version == 0 {
 		return nil
@@ -24,8 +24,8 @@ func (f *Follower) forked(ctx context.Context, st *State) error {
 	if next.data == nil {
 		return nil
 	}
-	if _, err := st.check(next.data, f.cfg.Trust); errors.Is(err, ErrFork) {
-		return fmt.Errorf("the newest snapshot is not gone to: %w", err)
+	if r, _, err := ReadRecord(next.data); err == nil && r.Epoch == st.Epoch && r.Version == st.Version+1 && r.Previous != st.Hash {
+		return fmt.Errorf("the newest snapshot is not gone to: %w", ErrFork)
 	}
 	return nil
 }

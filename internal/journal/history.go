@@ -155,6 +155,7 @@ type Undoing struct {
 type touched struct {
 	before []Change // what operators said of it
 	staged []Scoped // what they said for a share of the nodes only, so far
+	own    []Change // what the change set to be undone says for a share only
 	later  bool
 }
 
@@ -195,6 +196,13 @@ func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
 				t.advance(o.Set, earlier)
 			}
 			delete(stages, o.Set)
+			if o.Set == id { // what was staged before it goes on no more
+				for _, t := range names {
+					for _, c := range t.own {
+						t.replace(c)
+					}
+				}
+			}
 		}
 		for told, err := range c.changesOf(ctx, o, body, nil) {
 			if err != nil {
@@ -212,6 +220,8 @@ func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
 				t.later = true
 			case told.Set.Stage == nil:
 				t.replace(told.Change)
+			default:
+				t.own = append(t.own, told.Change)
 			}
 		}
 		return nil

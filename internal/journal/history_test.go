@@ -44,6 +44,8 @@ func TestUndoSays(t *testing.T) {
 		{"a staged one itself", "s", []act{{all, "a", journal.Block, ""}, {staged, "s", journal.Allow, ""}}, "withdraw, block"},
 		{"a staged one that went on", "s",
 			[]act{{all, "a", journal.Block, ""}, {staged, "s", journal.Allow, ""}, {advance, "s", "", ""}}, "withdraw, block"},
+		{"a staged one that went on over another, which goes on after it", "s",
+			[]act{{staged, "o", journal.Block, ""}, {staged, "s", journal.Allow, ""}, {advance, "s", "", ""}, {advance, "o", "", ""}}, "withdraw"},
 		{"a staged one beside another that goes on", "s",
 			[]act{{staged, "o", journal.Allow, ""}, {staged, "s", journal.Block, ""}, {advance, "o", "", ""}}, "left"},
 	}

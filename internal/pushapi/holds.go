@@ -251,7 +251,8 @@ func (a *API) reject(ctx context.Context, in *idInput) (*receiptOutput, error) {
 		return nil, err
 	}
 	defer leave()
-	if err := a.rejected(ctx, k, "rejected by "+callerOf(ctx).Name); err != nil {
+	k.Decider = callerOf(ctx).Name
+	if err := a.rejected(ctx, k, "rejected by "+k.Decider); err != nil {
 		return nil, a.unavailable("it was not rejected", err)
 	}
 	return &receiptOutput{http.StatusOK, k.Receipt}, nil

@@ -54,13 +54,15 @@ type Receipt struct {
 // kept is a receipt as the bucket holds it.
 type kept struct {
 	Receipt
-	Content  string   `json:"content"`         // what was uploaded, as a hash: the same ID with another one is another change set
-	Owner    string   `json:"owner"`           // the person who pushed it
-	Until    int64    `json:"until,omitempty"` // Unix seconds from which it must not be published any more
-	Touched  int64    `json:"touched"`         // Unix seconds of the last change of state
-	Instance string   `json:"instance"`        // which run of a control wrote this
-	Stage    *stage   `json:"stage,omitempty"` // while it is staged
-	Left     []string `json:"left,omitempty"`  // of what undoes another: what UndoResult tells
+	Content  string   `json:"content"`           // what was uploaded, as a hash: the same ID with another one is another change set
+	Owner    string   `json:"owner"`             // the person who pushed it
+	Until    int64    `json:"until,omitempty"`   // Unix seconds from which it must not be published any more
+	Touched  int64    `json:"touched"`           // Unix seconds of the last change of state
+	Instance string   `json:"instance"`          // which run of a control wrote this
+	Stage    *stage   `json:"stage,omitempty"`   // while it is staged
+	Share    float64  `json:"share,omitempty"`   // it was staged to when it was undone
+	Decider  string   `json:"decider,omitempty"` // who rejected it; empty where nobody decided in time
+	Left     []string `json:"left,omitempty"`    // of what undoes another: what UndoResult tells
 	Lefts    int      `json:"lefts,omitempty"`
 
 	revision uint64
@@ -150,29 +152,50 @@ func (a *API) claim(ctx context.Context, k *kept) (done *kept, err error) {
 
 // conclude ends what a crash left: a change set that is pending for long, and that nobody has in hand.
 func (a *API) conclude(ctx context.Context, id string) error {
+	k, err := a.receipt(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case k.State != Pending:
+		a.open.note(k) // another control concluded it
+		return nil
+	case !k.stale() || a.flights.taken(id): // a call may have it for long: nobody waits for that
+		return nil
+	}
 	return a.decide(ctx, id, Pending, func(k *kept) error {
 		free, err := a.resolve(ctx, k)
-		if err == nil && !free {
+		if err != nil {
+			return err
+		}
+		if !free {
 			a.letGo(ctx, id, true)
-		}
-		if err != nil || !free {
-			return err
-		}
-		if _, _, err := a.holds.Get(ctx, id); err == nil {
-			k.State, k.Approved = Held, nil // the crash came before what was approved was published
-		} else if !errors.Is(err, stream.ErrNone) {
-			return err
-		} else if k.Note == lost {
 			return nil
-		} else {
-			k.Note = lost
+		}
+		_, _, err = a.holds.Get(ctx, id)
+		switch {
+		case err == nil && time.Since(time.Unix(k.Touched, 0)) < claimTime+largeTime:
+			return nil // another control may be publishing it still, large as it is
+		case err == nil:
+			k.State, k.Approved = Held, nil // the crash came before what was approved was published
+		case errors.Is(err, stream.ErrNone):
+			if k.Note = lost; k.Undoes != "" {
+				k.Note = lostUndo
+			}
+		default:
+			return err
 		}
 		return a.save(ctx, k)
 	})
 }
 
-// lost is the note of a pending change set that nobody publishes any more.
-const lost = "it was not published: push it again with the same id"
+// The notes of pending change sets that nobody publishes any more.
+const (
+	lost     = "it was not published: push it again with the same id"
+	lostUndo = "it was not published: undo it again"
+)
+
+// isLost reports whether nobody publishes it any more.
+func (k *kept) isLost() bool { return k.Note == lost || k.Note == lostUndo }
 
 // stale reports whether a pending change set was left by the control that claimed it.
 func (k *kept) stale() bool { return time.Since(time.Unix(k.Touched, 0)) > claimTime }
@@ -282,7 +305,7 @@ type open struct {
 func (o *open) note(k *kept) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if k.State == Held || k.State == Staged || k.State == Pending && k.Note != lost {
+	if k.State == Held || k.State == Staged || k.State == Pending && !k.isLost() {
 		o.by[k.ID] = k.State
 	} else {
 		delete(o.by, k.ID)

@@ -1,10 +1,12 @@
 package pushapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -20,12 +22,14 @@ type stage struct {
 	Usual map[string]before `json:"usual,omitempty"` // how the nodes that have it stood before
 	Back  string            `json:"back,omitempty"`  // why it is withdrawn; it does not go on any more
 	Asked string            `json:"asked,omitempty"` // ID of the withdrawal that waits for a second person
+	Stuck bool              `json:"stuck,omitempty"` // it cannot be withdrawn as a whole
 }
 
 // stagesEvery is how often stages are looked at, and lostEvery how often for those that another control left.
 const (
 	stagesEvery = 2 * time.Second
 	lostEvery   = 10 * time.Minute
+	retryEvery  = 30 * time.Second // after one of them could not be looked at
 )
 
 // Run does what happens by itself until ctx ends: reports of nodes are taken in, stages go on, what is held too long is rejected.
@@ -42,26 +46,43 @@ func (a *API) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error {
-		var looked time.Time
-		for ctx.Err() == nil {
-			if time.Since(looked) > lostEvery {
-				if err := a.findOpen(ctx); err == nil {
-					looked = time.Now()
-				} else if ctx.Err() == nil {
-					a.log.Error("receipts cannot be read", "err", err)
-				}
-			}
-			for _, id := range a.open.ids(Staged, Held, Pending) {
-				if err := a.look(ctx, id); err != nil && ctx.Err() == nil {
-					a.log.Error("a change set that is staged, held or pending cannot be looked at", "id", id, "err", err)
-				}
-			}
-			a.fleet.forget()
-			sleep(ctx, stagesEvery)
-		}
+		a.watch(ctx)
 		return nil
 	})
 	return g.Wait()
+}
+
+// watch looks at what is staged, held and pending until ctx ends.
+func (a *API) watch(ctx context.Context) {
+	var looked time.Time
+	failed := map[string]time.Time{}
+	look := func(id string, how func(context.Context, string) error) {
+		if time.Since(failed[id]) < retryEvery {
+			return
+		}
+		delete(failed, id)
+		if err := how(ctx, id); err != nil && ctx.Err() == nil {
+			failed[id] = time.Now()
+			a.log.Error("a change set that is staged, held or pending cannot be looked at", "id", id, "err", err)
+		}
+	}
+	for turn := 0; ctx.Err() == nil; turn++ {
+		if time.Since(looked) > lostEvery {
+			if err := a.findOpen(ctx); err == nil {
+				looked = time.Now()
+			} else if ctx.Err() == nil {
+				a.log.Error("receipts cannot be read", "err", err)
+			}
+		}
+		for _, id := range a.open.ids(Staged, Held) {
+			look(id, a.look)
+		}
+		if pending := a.open.ids(Pending); len(pending) > 0 { // one at a time: it may take a pass over the journal, and stages do not wait
+			look(pending[turn%len(pending)], a.conclude)
+		}
+		a.fleet.forget()
+		sleep(ctx, stagesEvery)
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -80,7 +101,7 @@ func (a *API) findOpen(ctx context.Context) error {
 	return err
 }
 
-// look decides about a change set that is staged, held or pending.
+// look decides about a change set that is staged or held.
 func (a *API) look(ctx context.Context, id string) error {
 	k, err := a.receipt(ctx, id)
 	if err != nil {
@@ -90,8 +111,6 @@ func (a *API) look(ctx context.Context, id string) error {
 	switch {
 	case k.State == Held && k.Until <= now:
 		return a.decide(ctx, id, Held, func(k *kept) error { return a.rejected(ctx, k, "nobody approved it in time") })
-	case k.State == Pending && k.stale() && !a.flights.taken(id): // it may have it for long: others are not to wait for that
-		return a.conclude(ctx, id)
 	case k.State == Staged && k.Stage.Back == "" && a.fleet.unusual(k.Stage) != "":
 		err := a.decide(ctx, id, Staged, func(k *kept) error {
 			if k.Stage.Back = a.fleet.unusual(k.Stage); k.Stage.Back != "" {
@@ -115,34 +134,55 @@ func (a *API) look(ctx context.Context, id string) error {
 }
 
 // withdraw has control undo a staged change set. Where that waits for a second person (who must sign, say), it is told; where that person rejects it, the set
-// goes on.
+// goes on. What cannot be undone, since later change sets touched all of its names, stays as it is until people withdraw those.
 func (a *API) withdraw(ctx context.Context, id string) error {
-	waits := false
-	err := a.decide(ctx, id, Staged, func(k *kept) error {
-		if waits = k.Stage.Asked != ""; !waits {
-			return nil
-		}
-		n, err := a.receipt(ctx, k.Stage.Asked)
-		if err != nil || n.State != Rejected {
-			return err
-		}
-		k.Stage.Back, k.Stage.Usual, k.Stage.Asked = "", nil, ""
-		k.Note = "it goes on: its withdrawal, " + n.ID + ", was rejected"
-		return a.save(ctx, k)
+	waits, over := false, false
+	err := a.decide(ctx, id, Staged, func(k *kept) (err error) {
+		st := a.cfg.Control.State()
+		over = st.Version >= k.Version && !slices.ContainsFunc(st.Scoped, func(s journal.Scoped) bool { return s.Set == id })
+		waits, err = a.withdrawal(ctx, k)
+		return err
 	})
-	if err != nil || waits {
+	if err == nil && over {
+		a.undone(ctx, id, "") // nothing of it is in force any more
+	}
+	if err != nil || over || waits {
 		return err
 	}
 	out, err := a.undoing(ctx, id, &caller{Name: "control", Owner: "control"})
-	if err != nil || out.Body.State != Held {
-		return err
-	}
-	return a.decide(ctx, id, Staged, func(k *kept) error {
-		k.Stage.Asked = out.Body.ID
-		k.Note = fmt.Sprintf("to be withdrawn once a second person approves %s: %s", out.Body.ID, k.Stage.Back)
-		a.log.Error("a staged change set stays in force until a second person approves its withdrawal", "id", id, "approve", out.Body.ID, "why", k.Stage.Back)
+	conflict := huma.StatusError(nil)
+	return cmp.Or(a.decide(ctx, id, Staged, func(k *kept) error {
+		switch {
+		case err == nil && out.Body.State == Held:
+			k.Stage.Asked = out.Body.ID
+			k.Note = fmt.Sprintf("to be withdrawn once a second person approves %s: %s", out.Body.ID, k.Stage.Back)
+		case errors.As(err, &conflict) && conflict.GetStatus() == http.StatusConflict:
+			k.Stage.Stuck, err = true, nil
+			k.Note = fmt.Sprintf("to be withdrawn by hand, name by name, since it cannot be undone (%s): %s", conflict.Error(), k.Stage.Back)
+		default:
+			return err
+		}
+		a.log.Error("a staged change set stays in force on a share of the nodes", "id", id, "why", k.Note)
 		return a.save(ctx, k)
-	})
+	}), err)
+}
+
+// withdrawal looks what became of the withdrawal that a staged change set waits for; waits is false where it is to be asked for, anew.
+func (a *API) withdrawal(ctx context.Context, k *kept) (waits bool, err error) {
+	if k.Stage.Asked == "" {
+		return k.Stage.Stuck, nil
+	}
+	n, err := a.receipt(ctx, k.Stage.Asked)
+	switch {
+	case err != nil || n.State == Held || n.State == Pending:
+		return true, err
+	case n.State == Rejected && n.Decider != "":
+		k.Stage.Back, k.Stage.Usual, k.Stage.Asked = "", nil, ""
+		k.Note = "it goes on: its withdrawal, " + n.ID + ", was rejected by " + n.Decider
+		return true, a.save(ctx, k)
+	}
+	k.Stage.Asked = "" // nobody decided in time, or the journal refused it
+	return false, a.save(ctx, k)
 }
 
 // decide has do decide about a change set that stands so.

@@ -105,29 +105,9 @@ func TestStageCrash(t *testing.T) {
 	f.published(t, staged("long", 3, "long.example"))
 	f.published(t, set("plain", "plain.example"))
 	f.held(t, "ada", "held")
-	receipts := f.stream.Bucket(stream.Receipts)
-	put := func(id string, with map[string]any) {
-		m := map[string]any{"id": id}
-		data, _, err := receipts.Get(t.Context(), id)
-		if err == nil {
-			err = json.Unmarshal(data, &m)
-		} else if errors.Is(err, stream.ErrNone) {
-			err = nil
-		}
-		maps.Copy(m, with)
-		if err == nil {
-			data, err = json.Marshal(m)
-		}
-		if err == nil {
-			_, err = receipts.Put(t.Context(), id, data)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	crashed := map[string]any{"state": "pending", "version": 0, "stage": nil, "touched": time.Now().Add(-time.Hour).Unix(), "instance": "another"}
 	for _, id := range []string{"long", "plain", "held", "lost"} {
-		put(id, crashed)
+		f.edit(t, id, crashed)
 	}
 	f.stop()
 	again := start(t, setting{keys: f.keys, dir: f.dir})
@@ -148,8 +128,41 @@ func TestStageCrash(t *testing.T) {
 	}
 }
 
-// TestStageThreshold has the withdrawal of a staged set need more keys than control has: it waits for a second person, which is told; rejected, the set
-// goes on.
+// edit changes fields of a receipt as it is kept; where there is none, one is made.
+func (f *fixture) edit(t testing.TB, id string, with map[string]any) {
+	t.Helper()
+	receipts, m := f.stream.Bucket(stream.Receipts), map[string]any{"id": id}
+	data, _, err := receipts.Get(t.Context(), id)
+	if err == nil {
+		err = json.Unmarshal(data, &m)
+	} else if errors.Is(err, stream.ErrNone) {
+		err = nil
+	}
+	maps.Copy(m, with)
+	if err == nil {
+		data, err = json.Marshal(m)
+	}
+	if err == nil {
+		_, err = receipts.Put(t.Context(), id, data)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rampant has each node that has a staged set block most.
+func (n *nodes) rampant(t testing.TB, set string) {
+	t.Helper()
+	n.report(t, 1000, func(name string) float64 {
+		if journal.Staged(set, name, 0.5) {
+			return 0.6
+		}
+		return 0.02
+	})
+}
+
+// TestStageThreshold has the withdrawal of a staged set need more keys than control has: it waits for a second person, which is told. Where that
+// person rejects it, the set goes on; where nobody does, or the journal refuses it, it is asked for again.
 func TestStageThreshold(t *testing.T) {
 	f := start(t, setting{ring: func(r *journal.Ring) { r.Threshold = journal.Threshold{Changes: 2, Keys: 2} }})
 	edges := newNodes(t, f, 20)
@@ -164,25 +177,47 @@ func TestStageThreshold(t *testing.T) {
 	if a := f.call(t, "ada", http.MethodPost, "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body)); a.status != http.StatusCreated {
 		t.Fatal(a)
 	}
-	edges.report(t, 1000, func(name string) float64 {
-		if journal.Staged("bad", name, 0.5) {
-			return 0.6
+	edges.rampant(t, "bad")
+	asked := func(undo string) {
+		t.Helper()
+		waitFor(t, undo, func() bool { return strings.Contains(f.state(t, "bad").Note, "approves "+undo+":") })
+		if u, bad := f.state(t, undo), f.state(t, "bad"); u.State != pushapi.Held || bad.State != pushapi.Staged || !strings.Contains(bad.Note, "edge") {
+			t.Errorf("%+v\n%+v", u, bad)
 		}
-		return 0.02
-	})
-	waitFor(t, "word of it", func() bool { return strings.Contains(f.state(t, "bad").Note, "second person") })
-	if u, bad := f.state(t, "undo-bad"), f.state(t, "bad"); u.State != pushapi.Held || bad.State != pushapi.Staged || !strings.Contains(bad.Note, "edge") {
-		t.Errorf("%+v\n%+v", u, bad)
+		refused(t, f.post(t, "eve", "/v1/changesets/bad/advance"), http.StatusConflict, "path.id")
 	}
-	refused(t, f.post(t, "eve", "/v1/changesets/bad/advance"), http.StatusConflict, "path.id")
-	if a := f.post(t, "eve", "/v1/changesets/undo-bad/reject"); a.status != http.StatusOK {
+	asked("undo-bad")
+	f.edit(t, "undo-bad", map[string]any{"until": time.Now().Unix() - 1})
+	asked("undo-bad~2")
+	f.edit(t, "undo-bad~2", map[string]any{"state": "refused"})
+	asked("undo-bad~3")
+	if a := f.post(t, "eve", "/v1/changesets/undo-bad~3/reject"); a.status != http.StatusOK {
 		t.Fatal(a)
 	}
-	waitFor(t, "its going on", func() bool { return strings.Contains(f.state(t, "bad").Note, "goes on") })
+	waitFor(t, "its going on", func() bool { return strings.Contains(f.state(t, "bad").Note, "rejected by eve") })
 	if a := f.post(t, "eve", "/v1/changesets/bad/advance"); a.status != http.StatusOK {
 		t.Error(a)
 	}
 	f.wants(t, "a.example", blocklist.BlockedBy)
+}
+
+// TestStageStuck has a later change set touch all of the names of a staged one that is to be withdrawn: people are told, once, and their withdrawal ends it.
+func TestStageStuck(t *testing.T) {
+	f := start(t, setting{})
+	edges := newNodes(t, f, 20)
+	for range 5 {
+		edges.report(t, 1000, steady)
+	}
+	f.published(t, staged("bad", 3600, "x.example"))
+	f.published(t, pushapi.ChangeSet{ID: "fr", Changes: []pushapi.Change{{Name: "x.example", Category: "scam", Countries: []string{"FR"}}}})
+	edges.rampant(t, "bad")
+	waitFor(t, "word of it", func() bool { return strings.Contains(f.state(t, "bad").Note, "by hand") })
+	time.Sleep(3 * time.Second)
+	if n := strings.Count(f.logged.String(), "by hand"); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+	f.published(t, pushapi.ChangeSet{ID: "hand", Changes: []pushapi.Change{act(journal.Withdraw, "x.example")}})
+	waitFor(t, "its end", func() bool { return f.state(t, "bad").State == pushapi.Undone })
 }
 
 // TestStageWithdrawn has the block rate of a staged node leave its range: the set is withdrawn, once, and does not go on.

@@ -71,11 +71,6 @@ func (a *API) undoing(ctx context.Context, id string, c *caller) (*undoOutput, e
 	if n, err := a.undoHeld(ctx, id); n != nil || err != nil {
 		return n, err
 	}
-	done, err := a.turn(ctx, a.undos, "it was not undone") // it takes memory by the names of the set
-	if err != nil {
-		return nil, err
-	}
-	defer done()
 	return a.publishUndo(ctx, id, c)
 }
 
@@ -126,6 +121,16 @@ func (a *API) publishUndo(ctx context.Context, id string, c *caller) (*undoOutpu
 	if err != nil {
 		return nil, err
 	}
+	leave, err := a.enter(ctx, undoID(id, n)) // somebody may be approving it
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	end, err := a.turn(ctx, a.undos, "it was not undone") // it takes memory by the names of the set
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	back, err := a.cfg.Control.Undo(ctx, id)
 	if err != nil {
 		return nil, a.unavailable("the journal cannot be read", err)
@@ -158,11 +163,6 @@ func (a *API) publishUndo(ctx context.Context, id string, c *caller) (*undoOutpu
 		return nil, err
 	}
 	k.describe(u, c)
-	leave, err := a.enter(ctx, k.ID) // somebody may be approving it
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
 	done, err := a.claim(ctx, k)
 	if err != nil {
 		return nil, err
@@ -188,15 +188,17 @@ func (a *API) undone(ctx context.Context, id, by string) {
 	for again := false; id != ""; again = !again {
 		undoes := ""
 		noted := a.amend(ctx, id, func(k *kept) bool {
-			if again && (k.State != Undone || k.UndoneBy != by) {
-				return false
-			}
-			if again {
-				k.State, k.UndoneBy, k.Note = Published, "", "in force again: "+by+" was undone"
-			} else {
-				k.back(by, &a.counts)
-			}
 			undoes = k.Undoes
+			switch {
+			case !again:
+				k.back(by, &a.counts)
+			case k.State != Undone || k.UndoneBy != by:
+				return false
+			case k.Share > 0:
+				k.Note = "its undo, " + by + ", was undone, which does not bring back what was staged: push it again"
+			default:
+				k.State, k.UndoneBy, k.Note = Published, "", "in force again: "+by+" was undone"
+			}
 			return true
 		})
 		if !noted {
@@ -208,6 +210,9 @@ func (a *API) undone(ctx context.Context, id, by string) {
 
 // back is a receipt of what was undone.
 func (k *kept) back(by string, counts *counts) {
+	if k.Stage != nil {
+		k.Share = k.Stage.Share
+	}
 	if k.Stage != nil && k.Stage.Back != "" {
 		k.Note = "withdrawn by itself: " + k.Stage.Back
 		counts.stage("withdrawn")

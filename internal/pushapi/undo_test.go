@@ -46,6 +46,11 @@ func TestUndoAgain(t *testing.T) {
 	if r := f.state(t, "first"); r.State != pushapi.Undone || r.UndoneBy != u.ID {
 		t.Errorf("undone again, and it is %+v", r)
 	}
+	f.published(t, staged("some", 3600, "some.example"))
+	f.undo(t, f.undo(t, "some").ID)
+	if r := f.state(t, "some"); r.State != pushapi.Undone || !strings.Contains(r.Note, "push it again") {
+		t.Errorf("a staged one, of which nothing is in force: %+v", r)
+	}
 }
 
 // TestUndo leads back: to nothing, to what was, and leaves alone what came later.

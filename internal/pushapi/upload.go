@@ -219,14 +219,14 @@ func (j *judging) judge(u *upload, line int, c journal.Change, bad error) *Refus
 		}
 		return nil
 	case journal.Allow:
-		if j.view.Match(l.Name, blocklist.AllCategories, j.now).Action == blocklist.BlockedBy {
-			u.removed++
-		}
 		switch f := j.guards.CheckAllow(l); f.Outcome {
 		case guard.Refuse:
 			return &Refusal{line, c.Name, f.Guard.String(), "an allow of it would unblock names that have nothing to do with each other"}
 		case guard.Hold:
 			u.hold(Refusal{line, c.Name, f.Guard.String(), f.Explain(l.Name)})
+		}
+		if j.view.Match(l.Name, blocklist.AllCategories, j.now).Action == blocklist.BlockedBy {
+			u.removed++
 		}
 		return nil
 	}
