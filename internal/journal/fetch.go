@@ -168,14 +168,15 @@ func (f *Follower) repair(ctx context.Context) error {
 	if f.disk.base != base {
 		return nil // another one came meanwhile
 	}
+	if missing != nil && (f.want != nil || f.sought == base) {
+		return missing
+	}
 	st, newer, err := f.again()
 	switch {
 	case err != nil:
 		return errors.Join(missing, err)
-	case missing != nil && f.want == nil:
-		f.want = newer
-		return missing
 	case missing != nil:
+		f.want, f.sought = newer, base // once: it takes as long as there are records
 		return missing
 	}
 	f.damaged = nil
@@ -236,6 +237,7 @@ func (f *Follower) rebase(c *checked, e Entry, since []Entry, jumped bool) error
 	if err != nil {
 		return err
 	}
+	all := !c.Snapshot.Same || jumped || f.lacks() || f.isDamaged() // it brings what was announced before, or was not read
 	st := base
 	for _, e := range since {
 		if st.Hash == hashOf(e.Data) {
@@ -253,5 +255,5 @@ func (f *Follower) rebase(c *checked, e Entry, since []Entry, jumped bool) error
 		return err
 	}
 	f.counts.Snapshots++
-	return f.putInForce(st, Effect{Record: c.Record, All: !c.Snapshot.Same || jumped || f.lacks(), Jumped: jumped})
+	return f.putInForce(st, Effect{Record: c.Record, All: all, Jumped: jumped})
 }

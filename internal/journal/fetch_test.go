@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"rempart/blocklist"
+	"rempart/internal/dnstest"
 	"rempart/internal/journal"
 )
 
@@ -326,4 +327,33 @@ func TestRecoverLacking(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantVerdict(t, c.State().View(), "listed.example", blocklist.BlockedBy)
+}
+
+// TestMendedSaysAll has a snapshot of the same state come in the place of a damaged one: what was hidden comes back, and whoever goes by effects is told.
+func TestMendedSaysAll(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	old := c.list(t, "n777.example", "n778.example")
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, old.Version)
+	e.reaches(t, c.compact(t).Version)
+	e.stop()
+	c.sweep(t, old.Version)
+	damage(t, filepath.Join(dir, "e"), "n777")
+	f, err := journal.NewFollower(journal.FollowerConfig{
+		Dir: filepath.Join(dir, "e"), Source: overNATS(t, c, "e"), Trust: k.trust(), Node: journal.Node{ID: "e"}, Log: logs(t),
+		Changed: func(before, after *blocklist.View, e journal.Effect) {
+			if judge(t, before, "n777.example") != judge(t, after, "n777.example") && !e.All {
+				t.Errorf("not told: %+v", e)
+			}
+		},
+	})
+	if err == nil {
+		err = f.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	dnstest.Running(t, f.Run)
+	waitFor(t, "the listed name", func() bool { return judge(t, f.Set().View(), "n777.example") == blocklist.BlockedBy })
 }

@@ -70,6 +70,7 @@ type Follower struct {
 	wants     chan struct{}
 	gap       bool      // records are missing before the next
 	damaged   *Snapshot // found so on disk
+	sought    *Snapshot // damaged, and a newer one was looked for among the records
 	beat      Heartbeat
 	beatData  []byte
 	beaten    chan struct{} // closed when one came

@@ -264,7 +264,7 @@ func (p *Publisher) Applied(e Effect) {
 	p.note(e)
 	p.since.Lock()
 	defer p.since.Unlock()
-	if s := e.Record.Snapshot; s != nil && (!s.Same || e.Jumped) {
+	if s := e.Record.Snapshot; s != nil && (!s.Same || e.All) {
 		p.since.snapshot = max(p.since.snapshot, e.Record.Version)
 	}
 	if p.since.keep && len(e.Applied) > 0 {

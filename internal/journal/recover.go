@@ -35,7 +35,7 @@ func (c *Control) recover(ctx context.Context, dir string) (recovered int, err e
 		}
 		checked, err := st.check(data, c.cfg.Trust)
 		if err == nil && checked.Snapshot != nil {
-			err = c.putCopies(ctx, copied, &checked.Record)
+			err = c.putCopies(ctx, copied, &checked.Record, last)
 		}
 		if err == nil {
 			_, err = c.log.Append(ctx, st.Sequence, string(checked.Kind), data)
@@ -51,8 +51,8 @@ func (c *Control) recover(ctx context.Context, dir string) (recovered int, err e
 }
 
 // putCopies puts the objects of a snapshot that the copy holds into the object store. One that it lacks is not needed by those who have the state, unless the snapshot
-// brought something of its own: that is in force nowhere without it.
-func (c *Control) putCopies(ctx context.Context, copied *disk, r *Record) error {
+// brought something of its own: that is in force nowhere without it. last is the copy's last version.
+func (c *Control) putCopies(ctx context.Context, copied *disk, r *Record, last uint64) error {
 	for _, name := range r.Snapshot.Names() {
 		err := c.putCopy(ctx, copied.path(name), name)
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -67,7 +67,7 @@ func (c *Control) putCopies(ctx context.Context, copied *disk, r *Record) error 
 		o, there := c.Object(ctx, name)
 		if there != nil {
 			return fmt.Errorf("it holds the record of version %d, but not what that brings, as it had not arrived there: object %s is neither in it nor in the journal (%w): use another copy, or begin a new epoch (--new-epoch %d)",
-				r.Version, name, there, r.Version)
+				r.Version, name, there, last)
 		}
 		o.Close()
 	}

@@ -208,16 +208,20 @@ func scoped(before []Scoped, set *Set, changes []Change) (after []Scoped, all []
 	return after, all
 }
 
-// without is what a change for all leaves of what was scoped before: nothing of its name and scope, so that what stays scoped is always newer than what
+// without is what a change for all leaves of what was scoped before, which is the caller's to change: nothing of its name and scope, so that what stays scoped is always newer than what
 // it stands over.
 func without(before []Scoped, c Change) (left []Scoped) {
 	if !slices.ContainsFunc(before, func(s Scoped) bool { return s.Change.Name == c.Name }) {
 		return before
 	}
 	whole := func(c Change) bool { return c.Do == Withdraw && c.Scope == "" }
+	split := func(s Scoped) bool { return s.Change.Name == c.Name && whole(s.Change) && !whole(c) }
+	if !slices.ContainsFunc(before, split) { // as most often
+		return slices.DeleteFunc(before, func(s Scoped) bool { return overrides(c, s.Change) })
+	}
 	for _, s := range before {
 		switch {
-		case s.Change.Name == c.Name && whole(s.Change) && !whole(c): // it goes on for the other scopes
+		case split(s): // it goes on for the other scopes
 			for _, scope := range []blocklist.Scope{blocklist.Exact, blocklist.Subtree, blocklist.Below} {
 				part := s
 				if part.Change.Scope = scope.String(); !overrides(c, part.Change) {

@@ -74,6 +74,9 @@ func (f *Folder) update(ctx context.Context, j Journal, version uint64, head []b
 	if err != nil {
 		return err
 	}
+	if version < r.Version {
+		return nil // the next heartbeat speaks of it, and perhaps of its epoch
+	}
 	for _, name := range r.Snapshot.Names() {
 		if err := f.object(ctx, j, name); err != nil {
 			return err
