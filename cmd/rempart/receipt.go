@@ -123,7 +123,10 @@ func stateLine(r *pushapi.Receipt) string {
 	case pushapi.Rejected:
 		text = changes + ", rejected: nothing of it counts"
 	case pushapi.Undone:
-		text = fmt.Sprintf("%s, in the journal as version %d, and undone by %s", changes, r.Version, r.UndoneBy)
+		text = fmt.Sprintf("%s, in the journal as version %d, and undone", changes, r.Version)
+		if r.UndoneBy != "" {
+			text += " by " + r.UndoneBy
+		}
 	case pushapi.DryRun:
 		text = "taken"
 		if r.Holds > 0 {

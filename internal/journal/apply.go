@@ -155,6 +155,21 @@ func ReadChanges(r *bufio.Reader) iter.Seq2[Change, error] {
 	}
 }
 
+// Counting are changes without those that were refused: by their place, from 0, in order.
+func Counting(changes iter.Seq2[Change, error], refused []int) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		left, at := refused, 0
+		for c, err := range changes {
+			skipped := err == nil && len(left) > 0 && left[0] == at
+			if at++; skipped {
+				left = left[1:]
+			} else if !yield(c, err) {
+				return
+			}
+		}
+	}
+}
+
 // ReadLine reads a line of at most that many octets, without its end; it is the reader's until the next. A last line without an end counts.
 func ReadLine(r *bufio.Reader, most int) ([]byte, error) {
 	line, err := r.ReadSlice('\n')

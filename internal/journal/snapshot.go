@@ -145,13 +145,7 @@ func (p *Publisher) large(ctx context.Context, l *LargeSet) iter.Seq2[Change, er
 			yield(Change{}, err)
 			return
 		}
-		refused, at := l.Refused, 0
-		for c, err := range ReadChanges(lines) {
-			skipped := len(refused) > 0 && refused[0] == at
-			if at++; skipped {
-				refused = refused[1:]
-				continue
-			}
+		for c, err := range Counting(ReadChanges(lines), l.Refused) {
 			if !yield(c, err) || err != nil {
 				return
 			}

@@ -1,7 +1,6 @@
 package pushapi
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -151,20 +150,20 @@ func (a *API) withdraw(ctx context.Context, id string) error {
 	}
 	out, err := a.undoing(ctx, id, &caller{Name: "control", Owner: "control"})
 	conflict := huma.StatusError(nil)
-	return cmp.Or(a.decide(ctx, id, Staged, func(k *kept) error {
-		switch {
-		case err == nil && out.Body.State == Held:
+	stuck := errors.As(err, &conflict) && conflict.GetStatus() == http.StatusConflict
+	if !stuck && (err != nil || out.Body.State != Held) {
+		return err
+	}
+	return a.decide(ctx, id, Staged, func(k *kept) error {
+		if k.Stage.Stuck = stuck; stuck {
+			k.Note = fmt.Sprintf("to be withdrawn by hand, name by name, since it cannot be undone (%s): %s", conflict.Error(), k.Stage.Back)
+		} else {
 			k.Stage.Asked = out.Body.ID
 			k.Note = fmt.Sprintf("to be withdrawn once a second person approves %s: %s", out.Body.ID, k.Stage.Back)
-		case errors.As(err, &conflict) && conflict.GetStatus() == http.StatusConflict:
-			k.Stage.Stuck, err = true, nil
-			k.Note = fmt.Sprintf("to be withdrawn by hand, name by name, since it cannot be undone (%s): %s", conflict.Error(), k.Stage.Back)
-		default:
-			return err
 		}
 		a.log.Error("a staged change set stays in force on a share of the nodes", "id", id, "why", k.Note)
 		return a.save(ctx, k)
-	}), err)
+	})
 }
 
 // withdrawal looks what became of the withdrawal that a staged change set waits for; waits is false where it is to be asked for, anew.

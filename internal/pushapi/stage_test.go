@@ -32,6 +32,16 @@ func newNodes(t testing.TB, f *fixture, n int) *nodes {
 	return all
 }
 
+// steadyNodes are twenty whose block rate is known.
+func steadyNodes(t testing.TB, f *fixture) *nodes {
+	t.Helper()
+	n := newNodes(t, f, 20)
+	for range 5 {
+		n.report(t, 1000, steady)
+	}
+	return n
+}
+
 // report has each report so many queries more, of which blocked ones as rate says of it.
 func (n *nodes) report(t testing.TB, queries uint64, rate func(name string) float64) {
 	t.Helper()
@@ -70,10 +80,7 @@ func (f *fixture) state(t testing.TB, id string) pushapi.Receipt {
 // TestStage has a staged set go on by itself, by a call, and be undone.
 func TestStage(t *testing.T) {
 	f := start(t, setting{})
-	edges := newNodes(t, f, 20)
-	for range 5 {
-		edges.report(t, 1000, steady)
-	}
+	edges := steadyNodes(t, f)
 	r := f.published(t, staged("itself", 3, "itself.example"))
 	if r.State != pushapi.Staged {
 		t.Errorf("%+v", r)
@@ -165,10 +172,7 @@ func (n *nodes) rampant(t testing.TB, set string) {
 // person rejects it, the set goes on; where nobody does, or the journal refuses it, it is asked for again.
 func TestStageThreshold(t *testing.T) {
 	f := start(t, setting{ring: func(r *journal.Ring) { r.Threshold = journal.Threshold{Changes: 2, Keys: 2} }})
-	edges := newNodes(t, f, 20)
-	for range 5 {
-		edges.report(t, 1000, steady)
-	}
+	edges := steadyNodes(t, f)
 	var changes []journal.Change
 	for _, n := range []string{"a.example", "b.example", "c.example"} {
 		changes = append(changes, journal.Change{Do: journal.Block, Name: n})
@@ -204,10 +208,7 @@ func TestStageThreshold(t *testing.T) {
 // TestStageStuck has a later change set touch all of the names of a staged one that is to be withdrawn: people are told, once, and their withdrawal ends it.
 func TestStageStuck(t *testing.T) {
 	f := start(t, setting{})
-	edges := newNodes(t, f, 20)
-	for range 5 {
-		edges.report(t, 1000, steady)
-	}
+	edges := steadyNodes(t, f)
 	f.published(t, staged("bad", 3600, "x.example"))
 	f.published(t, pushapi.ChangeSet{ID: "fr", Changes: []pushapi.Change{{Name: "x.example", Category: "scam", Countries: []string{"FR"}}}})
 	edges.rampant(t, "bad")
@@ -218,15 +219,13 @@ func TestStageStuck(t *testing.T) {
 	}
 	f.published(t, pushapi.ChangeSet{ID: "hand", Changes: []pushapi.Change{act(journal.Withdraw, "x.example")}})
 	waitFor(t, "its end", func() bool { return f.state(t, "bad").State == pushapi.Undone })
+	refused(t, f.post(t, "bob", "/v1/changesets/bad/undo"), http.StatusConflict, "path.id")
 }
 
 // TestStageWithdrawn has the block rate of a staged node leave its range: the set is withdrawn, once, and does not go on.
 func TestStageWithdrawn(t *testing.T) {
 	f := start(t, setting{})
-	edges := newNodes(t, f, 20)
-	for range 5 {
-		edges.report(t, 1000, steady)
-	}
+	edges := steadyNodes(t, f)
 	f.published(t, staged("bad", 5, "bad.example"))
 	for range 3 { // those that do not have it may do what they like
 		edges.report(t, 1000, func(name string) float64 {
@@ -262,6 +261,9 @@ func TestStageWithdrawn(t *testing.T) {
 	f.wants(t, "bad.example", blocklist.Pass)
 	if !strings.Contains(f.logged.String(), "withdrawn") {
 		t.Error("nobody is told")
+	}
+	if strings.Contains(f.logged.String(), "cannot be looked at") {
+		t.Error("a withdrawal that went well is told as a failure")
 	}
 }
 

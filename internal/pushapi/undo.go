@@ -53,7 +53,7 @@ func (a *API) undoing(ctx context.Context, id string, c *caller) (*undoOutput, e
 	if err != nil {
 		return nil, err
 	}
-	if k.State == Undone { // asked again
+	if k.State == Undone && k.UndoneBy != "" { // asked again
 		n, err := a.receipt(ctx, k.UndoneBy)
 		if err != nil {
 			return nil, err
@@ -68,59 +68,39 @@ func (a *API) undoing(ctx context.Context, id string, c *caller) (*undoOutput, e
 	if k.State != Published && k.State != Staged {
 		return nil, problem(http.StatusConflict, "path.id", "it is not in force but "+string(k.State))
 	}
-	if n, err := a.undoHeld(ctx, id); n != nil || err != nil {
-		return n, err
-	}
-	return a.publishUndo(ctx, id, c)
-}
-
-// undoHeld is the answer where what undoes a change set waits for a second person already.
-func (a *API) undoHeld(ctx context.Context, id string) (*undoOutput, error) {
-	n, err := a.lastUndo(ctx, id)
+	n, last, err := a.lastUndo(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	data, _, err := a.receipts.Get(ctx, undoID(id, n))
-	if errors.Is(err, stream.ErrNone) {
-		return nil, nil
+	if last != nil && last.State == Held { // it waits for a second person already
+		return last.undoing(http.StatusOK), nil
 	}
-	k, err := readKept(data, err)
-	if err != nil {
-		return nil, a.unavailable("receipts cannot be read", err)
-	}
-	if k.State == Held {
-		return k.undoing(http.StatusOK), nil
-	}
-	return nil, nil
+	return a.publishUndo(ctx, id, n, c)
 }
 
-// lastUndo is which time it is that a change set is undone.
-func (a *API) lastUndo(ctx context.Context, id string) (n int, err error) {
+// lastUndo is which time it is that a change set is undone, and the receipt of what undoes it; nil for none yet.
+func (a *API) lastUndo(ctx context.Context, id string) (n int, k *kept, err error) {
 	for ; n < maxUndos; n++ {
 		data, _, err := a.receipts.Get(ctx, undoID(id, n))
 		if errors.Is(err, stream.ErrNone) {
-			return n, nil
+			return n, nil, nil
 		}
 		k, err := readKept(data, err)
 		if err != nil {
-			return 0, a.unavailable("receipts cannot be read", err)
+			return 0, nil, a.unavailable("receipts cannot be read", err)
 		}
 		if k.State != Rejected && k.State != Refused && k.State != Undone {
-			return n, nil
+			return n, k, nil
 		}
 	}
-	return 0, problem(http.StatusConflict, "path.id", "what undoes it was rejected, or undone itself, too often: push what is to be")
+	return 0, nil, problem(http.StatusConflict, "path.id", "what undoes it was rejected, or undone itself, too often: push what is to be")
 }
 
 // maxUndos is how often what undoes a change set may be rejected or undone.
 const maxUndos = 20
 
-// publishUndo makes the change set that leads back, and publishes or holds it.
-func (a *API) publishUndo(ctx context.Context, id string, c *caller) (*undoOutput, error) {
-	n, err := a.lastUndo(ctx, id)
-	if err != nil {
-		return nil, err
-	}
+// publishUndo makes the change set that leads back, the nth time, and publishes or holds it.
+func (a *API) publishUndo(ctx context.Context, id string, n int, c *caller) (*undoOutput, error) {
 	leave, err := a.enter(ctx, undoID(id, n)) // somebody may be approving it
 	if err != nil {
 		return nil, err

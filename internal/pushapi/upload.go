@@ -115,17 +115,7 @@ func (u *upload) changes() iter.Seq2[journal.Change, error] {
 			yield(journal.Change{}, err)
 			return
 		}
-		skip, at := u.skip, 0
-		for c, err := range journal.ReadChanges(r) {
-			skipped := len(skip) > 0 && skip[0] == at
-			if at++; skipped {
-				skip = skip[1:]
-				continue
-			}
-			if !yield(c, err) {
-				return
-			}
-		}
+		journal.Counting(journal.ReadChanges(r), u.skip)(yield)
 	}
 }
 

@@ -25,7 +25,8 @@ type Config struct {
 	// on the same machine or behind a tunnel: an address alone proves little.
 	Keyless []netip.Prefix
 
-	// View is the set as it is now; nil while there is none, or none that is whole: Changed tells of the first then. It is called once, when Run begins. Zones show each view as of the moment that its Info says it was made.
+	// View is the set as it is now; nil while there is none, or none that is whole: Changed tells of the first then. It is called once, when Run
+	// begins. Zones show each view as of the moment that its Info says it was made.
 	View func() *blocklist.View
 
 	// Renew asks for a new version of the set, the same in content, because listings came into force or ran out: a zone
@@ -180,5 +181,3 @@ func serialOf(version uint64) uint32 { return uint32(version) }
 
 // newer compares serials (RFC 1982 section 3.2).
 func newer(a, b uint32) bool { return a != b && a-b < 1<<31 }
-
-// clock is the time now, Unix seconds.

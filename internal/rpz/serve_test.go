@@ -81,6 +81,7 @@ func serve(t testing.TB, v *blocklist.View, change func(*Config)) *serving {
 	return s
 }
 
+// clock is the time now, Unix seconds.
 func clock() int64 { return time.Now().Unix() }
 
 // change puts changes in force, as version one higher.
