@@ -13,15 +13,7 @@ import (
 // TestForkBehindAGap has an edge meet another history of its epoch where it lacks records, or is far behind: it must not go over to that one's newest snapshot.
 func TestForkBehindAGap(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, filepath.Join(dir, "c"), nil)
-	c.push(t, k.set(t, "one", block("one.example")))
-	c.stop()
-	copyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
-	c = startControl(t, k, filepath.Join(dir, "c"), nil)
-	r := c.push(t, k.set(t, "two", block("two.example")))
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
-	e.reaches(t, r.Version)
-	e.stop()
+	c, e, _ := outlived(t, k, dir)
 	copyTree(t, filepath.Join(dir, "e"), filepath.Join(dir, "same"))
 	c.push(t, k.set(t, "three", block("three.example")))
 	s, err := c.Compact(t.Context())

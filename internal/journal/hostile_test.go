@@ -394,9 +394,9 @@ func TestRingsChangeHands(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }
 
-// TestOlderBackup restores control's disk from a backup older than what edges have in force.
-func TestOlderBackup(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
+// outlived is a control in dir's folder c, with a backup beside from before its last change, and an edge in e that has that, ended.
+func outlived(t *testing.T, k *keys, dir string) (*control, *edge, journal.Receipt) {
+	t.Helper()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
 	c.push(t, k.set(t, "one", block("one.example")))
 	c.stop()
@@ -406,6 +406,13 @@ func TestOlderBackup(t *testing.T) {
 	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, r.Version)
 	e.stop()
+	return c, e, r
+}
+
+// TestOlderBackup restores control's disk from a backup older than what edges have in force.
+func TestOlderBackup(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c, e, r := outlived(t, k, dir)
 	c.stop()
 
 	c = startControl(t, k, filepath.Join(dir, "backup"), nil)
