@@ -77,18 +77,25 @@ func (c *control) sweep(t *testing.T, version uint64) {
 	}
 }
 
-// TestLoadSwept has an edge that was away replay a list's load whose object is gone: the next snapshot holds it too.
-func TestLoadSwept(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
+// away is a control in dir, and an edge in its folder e that has what was published by now, ended.
+func away(t *testing.T, k *keys, dir string) *control {
+	t.Helper()
 	c := startControl(t, k, dir, nil)
 	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, c.State().Version)
 	e.stop()
+	return c
+}
+
+// TestLoadSwept has an edge that was away replay a list's load whose object is gone: the next snapshot holds it too.
+func TestLoadSwept(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := away(t, k, dir)
 	load := c.list(t, "listed.example")
 	c.compact(t)
 	c.sweep(t, load.Version)
 	r := c.push(t, k.set(t, "after", block("after.example")))
-	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, r.Version)
 	for _, name := range []string{"listed.example", "after.example"} {
 		wantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)
@@ -182,10 +189,7 @@ func (p *pointed) Object(ctx context.Context, name string) (io.ReadCloser, error
 // TestJumpFails has a jump fail on the disk while a load is on its way: it is not said to be in force, and comes as soon as the disk takes it.
 func TestJumpFails(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, dir, nil)
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
-	e.reaches(t, c.State().Version)
-	e.stop()
+	c := away(t, k, dir)
 	load := c.list(t, "listed.example")
 	same := c.compact(t)
 	r := c.push(t, k.set(t, "after", block("after.example")))
@@ -196,7 +200,7 @@ func TestJumpFails(t *testing.T) {
 	}
 	source := &pointed{Source: overNATS(t, c, "e"), record: journal.Entry{Sequence: load.Sequence, Data: data},
 		gates: map[string]chan struct{}{s.Names()[0]: make(chan struct{})}}
-	e = startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	waitFor(t, "the jump to fail", func() bool { return strings.Contains(e.Health().Problem, filepath.Base(full)) })
 	if v := e.InForce(); v >= load.Version {
 		t.Errorf("version %d is said to be in force, and the load of version %d is not there", v, load.Version)
@@ -213,10 +217,7 @@ func TestJumpFails(t *testing.T) {
 // TestJumpBesideLoad has a load come into force while a jump over it fetches what is newer: neither disturbs the other.
 func TestJumpBesideLoad(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, dir, nil)
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
-	e.reaches(t, c.State().Version)
-	e.stop()
+	c := away(t, k, dir)
 	load := c.list(t, "listed.example")
 	next := c.large(t, k, "large", func() { c.push(t, k.set(t, "since", block("since.example"))) }, block("large.example"))
 	data, one := c.announced(t, load.Version)
@@ -224,7 +225,7 @@ func TestJumpBesideLoad(t *testing.T) {
 	loaded, overlay := one.Names()[0], two.Names()[1]
 	source := &pointed{Source: overNATS(t, c, "e"), record: journal.Entry{Sequence: load.Sequence, Data: data}, asked: make(chan string, 100),
 		gates: map[string]chan struct{}{loaded: make(chan struct{}), overlay: make(chan struct{})}}
-	e = startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	times := map[string]int{}
 	for name := ""; name != overlay; times[name]++ { // the jump has its snapshot
 		name = <-source.asked

@@ -13,14 +13,14 @@ import (
 // TestForkBehindAGap has an edge meet another history of its epoch where it lacks records, or is far behind: it must not go over to that one's newest snapshot.
 func TestForkBehindAGap(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
-	c, e, _ := outlived(t, k, dir)
+	c, _, _ := outlived(t, k, dir)
 	copyTree(t, filepath.Join(dir, "e"), filepath.Join(dir, "same"))
 	c.push(t, k.set(t, "three", block("three.example")))
 	s, err := c.Compact(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	e = startEdge(t, k, filepath.Join(dir, "same"), &gapped{Source: overNATS(t, c, "same"), times: 1}, journal.Node{ID: "same"})
+	e := startEdge(t, k, filepath.Join(dir, "same"), &gapped{Source: overNATS(t, c, "same"), times: 1}, journal.Node{ID: "same"})
 	e.reaches(t, s.Version)
 	e.stop()
 	e = startEdge(t, k, filepath.Join(dir, "e"), &gapped{Source: overNATS(t, c, "e"), times: 1000}, journal.Node{ID: "e"}) // no record at all is to be had
