@@ -202,7 +202,7 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 		First: func(w io.Writer, info blocklist.Info) error {
 			return blocklist.Compile(w, info, lists.Set().View().Input().Only(k.published()))
 		},
-		Changed: k.applied,
+		Changed: k.applied, Refuse: k.conflict,
 	})
 	if err == nil {
 		k.rpz, err = newZones(c, log, k.secure, k.whole)
@@ -267,7 +267,7 @@ func (k *controlling) run(ctx context.Context) error {
 	if err := k.serveAPI(ctx, g); err != nil {
 		return err
 	}
-	g.Go(func() error { return k.control.Run(ctx, k.begin) })
+	g.Go(func() error { return k.control.Run(ctx, func() { k.begin(ctx) }) })
 	g.Go(func() error { return k.publishLists(ctx) })
 	g.Go(func() error { return k.api.Load().Run(ctx) })
 	if k.rpz != nil {
@@ -285,10 +285,21 @@ func (k *controlling) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// begin lets others publish.
-func (k *controlling) begin() {
+// begin lets others publish, once what was recovered has its receipts.
+func (k *controlling) begin(ctx context.Context) {
+	if err := k.api.Load().Adopt(ctx, k.control.Recovered()); err != nil {
+		k.log.Error("not every recovered change set is listed by \"rempart changesets\"; all of them are in force", "err", err)
+	}
 	k.log.Info("control is ready")
 	close(k.ready)
+}
+
+// conflict returns why nothing may be published because of what servers report.
+func (k *controlling) conflict() error {
+	if api := k.api.Load(); api != nil {
+		return api.Conflict()
+	}
+	return nil
 }
 
 // applied is told of every change as it comes into force at control.
@@ -381,6 +392,9 @@ func (k *controlling) notReady() string {
 	case <-k.ready:
 	default:
 		return "the journal is being read"
+	}
+	if err := k.conflict(); err != nil {
+		return err.Error()
 	}
 	return ""
 }

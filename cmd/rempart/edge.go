@@ -43,6 +43,9 @@ type edgeOptions struct {
 
 // newEdge is the edge of REMPART_CONTROL.
 func newEdge(c *config.Config, opt edgeOptions) (*edge, error) {
+	if c.Country != "" && !journal.IsCountry(c.Country) {
+		return nil, config.Bad("COUNTRY", c.Country, "not a country code of ISO 3166-1: write two capital letters, like FR")
+	}
 	node, err := nodeName(c)
 	if err != nil {
 		return nil, err

@@ -19,7 +19,8 @@ func nodesCommand() *cobra.Command {
 		Long: `Say of every server that follows this control which version is in force there, and since when it was not heard of.
 ` + apiHelp + `
 
-Exit code: 0 if every server has the newest version, 1 if one is behind, gone or in trouble, 2 on an error.`,
+Exit code: 0 if every server has the newest version, 1 if one is behind, does not report or has a problem, 2 on an error. A server that is
+retired: "rempart nodes forget".`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := openAPI(tokenFile)
 			if err != nil {
@@ -35,7 +36,7 @@ Exit code: 0 if every server has the newest version, 1 if one is behind, gone or
 			}
 			sound := true
 			for _, n := range all.Nodes {
-				sound = sound && n.Behind == 0 && !n.Gone && n.Problem == ""
+				sound = sound && n.Behind == 0 && !n.Gone && !n.Awaited && n.Problem == ""
 			}
 			if asJSON {
 				err = writeRaw(cmd.OutOrStdout(), raw)
@@ -55,6 +56,32 @@ Exit code: 0 if every server has the newest version, 1 if one is behind, gone or
 	}
 	tokenFlag(cmd, &tokenFile)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	cmd.AddCommand(forgetCommand())
+	return cmd
+}
+
+func forgetCommand() *cobra.Command {
+	var tokenFile string
+	cmd := &cobra.Command{
+		Use: "forget NAME", Short: "Forget a server that is retired", Args: cobra.ExactArgs(1),
+		Long: `Forget a server, so that neither "rempart nodes" nor --wait waits for it any more. NAME is the server's, as "rempart nodes" lists it, or that of
+a token: then all servers that report with it. A server that still runs is listed again from its next report: revoke its token first, which
+forgets its servers by itself.
+` + apiHelp,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := openAPI(tokenFile)
+			if err != nil {
+				return err
+			}
+			var done struct{ Forgotten int }
+			if _, err := c.post(cmd.Context(), "/v1/nodes/forget", map[string]string{"node": args[0]}, true, &done); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "forgotten: %s\n", count(done.Forgotten, "server"))
+			return err
+		},
+	}
+	tokenFlag(cmd, &tokenFile)
 	return cmd
 }
 
@@ -63,8 +90,11 @@ func nodeState(n *pushapi.NodeInfo, now time.Time) string {
 	if n.Behind > 0 {
 		state = fmt.Sprintf("%d behind", n.Behind)
 	}
+	if n.Awaited {
+		state = "has not reported since control started"
+	}
 	if n.Gone {
-		state = "not heard of for " + age(now.Sub(n.Seen))
+		state = "no report for " + age(now.Sub(n.Seen))
 	}
 	if n.Suspended {
 		state += ", suspended"
@@ -119,7 +149,7 @@ Exit code: 0 once it is in the journal, 1 if it was not everywhere within --wait
 			if err != nil {
 				return err
 			}
-			return s.everywhere(cmd, c, done.Version)
+			return s.everywhere(cmd, c, done.Version, nil)
 		},
 	}
 	s.register(cmd)

@@ -91,7 +91,7 @@ func (k *controlling) nodeAllowed(_, secret string) bool {
 // serveAPI begins to serve the API, and the journal beside it.
 func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
 	api := k.api.Load()
-	files := mirror.NewHandler(k.control, func(r *http.Request, status []byte) error { return api.Report(pushapi.Caller(r), status) })
+	files := mirror.NewHandler(k.control, func(r *http.Request, status []byte) error { return api.Report(r.Context(), pushapi.Caller(r), status) })
 	mux := http.NewServeMux()
 	mux.Handle("/v1/journal/status", api.Guarded(http.StripPrefix("/v1/journal", files), pushapi.Node)) // nobody else speaks for a node
 	mux.Handle("/v1/journal/", api.Guarded(http.StripPrefix("/v1/journal", files), pushapi.Node, pushapi.Publisher, pushapi.Approver, pushapi.Auditor))

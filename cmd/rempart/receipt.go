@@ -47,7 +47,7 @@ func (s *sending) receipt(cmd *cobra.Command, c *apiClient, raw []byte, r *pusha
 		return err
 	}
 	if inJournal(r.State) {
-		err = s.everywhere(cmd, c, r.Version)
+		err = s.everywhere(cmd, c, r.Version, r.Reaches)
 	}
 	if err == nil && !settled(r) {
 		err = exitNotAll
@@ -55,8 +55,9 @@ func (s *sending) receipt(cmd *cobra.Command, c *apiClient, raw []byte, r *pusha
 	return err
 }
 
-// everywhere waits until a version is in force on every server, if that is asked for, and says how far it got.
-func (s *sending) everywhere(cmd *cobra.Command, c *apiClient, version uint64) error {
+// everywhere waits until a version is in force on every server, if that is asked for, and writes on how many it is. reaches is the number of servers
+// that its changes are for; nil for all.
+func (s *sending) everywhere(cmd *cobra.Command, c *apiClient, version uint64, reaches *int) error {
 	if s.wait <= 0 {
 		return nil
 	}
@@ -68,8 +69,12 @@ func (s *sending) everywhere(cmd *cobra.Command, c *apiClient, version uint64) e
 	if s.asJSON { // whose output is the answer alone
 		out = cmd.ErrOrStderr()
 	}
-	fmt.Fprintln(out, inForceLine(v))
-	if s.mustWait && (v.InForce < v.Nodes || v.Nodes == 0) {
+	line := inForceLine(v)
+	if reaches != nil {
+		line += fmt.Sprintf("; its changes are for %d of them (reaches %s)", *reaches, count(*reaches, "server"))
+	}
+	fmt.Fprintln(out, line)
+	if s.mustWait && (v.InForce < v.Nodes || v.Nodes == 0 || reaches != nil && *reaches == 0) {
 		return exitNotAll
 	}
 	return nil
@@ -97,6 +102,12 @@ func writeReceipt(out io.Writer, r *pushapi.Receipt) error {
 	if r.State == pushapi.Held || r.State == pushapi.DryRun {
 		writeRefusals(&b, "held", r.Held, r.Holds)
 	}
+	for _, w := range r.Warnings {
+		fmt.Fprintf(&b, "  warning: %s\n", w)
+	}
+	if len(r.Nodes) > 0 {
+		fmt.Fprintf(&b, "  in force on %s: %s\n", count(len(r.Nodes), "server"), strings.Join(r.Nodes, ", "))
+	}
 	if r.State == pushapi.Held {
 		fmt.Fprintf(&b, "somebody else lets it go: rempart show %s, rempart approve %s\n", r.ID, r.ID)
 	}
@@ -106,6 +117,12 @@ func writeReceipt(out io.Writer, r *pushapi.Receipt) error {
 
 // stateLine is what became of a change set.
 func stateLine(r *pushapi.Receipt) string {
+	switch r.Kind {
+	case "suspend":
+		return fmt.Sprintf("enforcement suspended, as of version %d", r.Version)
+	case "resume":
+		return fmt.Sprintf("enforcement resumed, as of version %d", r.Version)
+	}
 	changes := count(r.Accepted, "change")
 	if r.Refusals > 0 {
 		changes += fmt.Sprintf(", %d refused", r.Refusals)

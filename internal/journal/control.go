@@ -27,6 +27,10 @@ type ControlConfig struct {
 	First   func(w io.Writer, info blocklist.Info) error // compiles the first snapshot of an empty journal; nil: of nothing
 	Changed func(before, after *blocklist.View, e Effect)
 	Log     *slog.Logger
+
+	// Refuse returns why no record may be appended now, wrapping ErrOlder, or nil. It is called before each record except the first of an epoch
+	// and recovered ones, and must not block. It may be nil.
+	Refuse func() error
 }
 
 // Control is the one who publishes: its stream, a follower of it that holds the state, and a publisher.
@@ -36,6 +40,8 @@ type Control struct {
 	state  *Follower
 	cfg    ControlConfig
 	end    uint64 // the journal's last version at the start
+
+	recovered []Recovered // by this start; not changed after ready
 }
 
 // NewControl checks keys and makes the parts.
@@ -64,6 +70,7 @@ func NewControl(cfg ControlConfig) (*Control, error) {
 		return nil, err
 	}
 	c.Publisher = NewPublisher(cfg.Stream, c.state, cfg.Key, cfg.Dir)
+	c.Publisher.refuse = cfg.Refuse
 	return c, nil
 }
 
@@ -115,23 +122,24 @@ func (c *Control) begin(ctx context.Context) error {
 	if err := c.state.reach(ctx, c.end); err != nil {
 		return err
 	}
+	joined := false
 	if c.cfg.Recover != "" && c.end > 0 {
-		n, err := c.recover(ctx, c.cfg.Recover)
-		if err != nil {
+		epoch := c.state.State().Epoch
+		if err := c.recover(ctx, c.cfg.Recover); err != nil {
 			return err
 		}
-		c.cfg.Log.Info("records were recovered", "records", n, "version", c.state.State().Version)
+		joined = c.state.State().Epoch > epoch
 	}
 	st, err := c.state.State(), error(nil)
 	switch {
-	case c.cfg.Epoch:
-		_, err = c.Begin(ctx, st.Epoch+1, max(st.Version, c.above())+1, c.cfg.Ring, func(w io.Writer) error {
+	case c.cfg.Epoch && !joined:
+		_, err = c.Begin(ctx, st.Epoch+1, max(st.Version, c.above())+1, c.cfg.Ring, st, func(w io.Writer) error {
 			return st.view.Compact(w, st.info())
 		})
 	case c.end == 0:
 		version := max(st.Version, c.above()) + 1
 		info := blocklist.Info{Version: version, Created: time.Now()}
-		_, err = c.Begin(ctx, st.Epoch+1, version, c.cfg.Ring, func(w io.Writer) error {
+		_, err = c.Begin(ctx, st.Epoch+1, version, c.cfg.Ring, st, func(w io.Writer) error {
 			if c.cfg.First == nil {
 				return blocklist.Compile(w, info)
 			}
@@ -183,6 +191,18 @@ func (c *Control) Record(ctx context.Context, version uint64) ([]byte, error) {
 		return nil, stream.ErrNone
 	}
 	return r.Data, nil
+}
+
+// HashAt returns the hash of the record that made a version of this epoch. Its error is stream.ErrNone where the journal has no such record.
+func (c *Control) HashAt(ctx context.Context, version uint64) (string, error) {
+	if st := c.state.State(); st.Version == version {
+		return st.Hash, nil
+	}
+	data, err := c.Record(ctx, version)
+	if err != nil {
+		return "", err
+	}
+	return hashOf(data), nil
 }
 
 // Newest is the record of the newest snapshot.

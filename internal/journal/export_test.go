@@ -3,10 +3,10 @@ package journal
 import "time"
 
 // Feed gives a follower a record as a source would.
-func (f *Follower) Feed(e Entry) error { return (&following{f}).Record(e) }
+func (f *Follower) Feed(e Entry) error { return (&following{f: f}).Record(e) }
 
 // FeedHeartbeat gives it a heartbeat.
-func (f *Follower) FeedHeartbeat(data []byte) error { return (&following{f}).Heartbeat(data) }
+func (f *Follower) FeedHeartbeat(data []byte) error { return (&following{f: f}).Heartbeat(data) }
 
 // SetWall gives a publisher another machine's clock.
 func (p *Publisher) SetWall(wall func() time.Time) {
@@ -14,3 +14,6 @@ func (p *Publisher) SetWall(wall func() time.Time) {
 	defer p.mu.Unlock()
 	p.clock.wall = wall
 }
+
+// Trouble has a follower note a problem.
+func (f *Follower) Trouble(what string) { f.trouble(what) }

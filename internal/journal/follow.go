@@ -66,6 +66,7 @@ type Follower struct {
 
 	mu        sync.Mutex    // one writer at a time: Run, or Relocal
 	applied   chan struct{} // closed when something came into force
+	nudge     chan struct{} // a report is due: control was reached again
 	want      *wanted
 	wants     chan struct{}
 	gap       bool      // records are missing before the next
@@ -92,7 +93,7 @@ type Counts struct {
 
 const (
 	retryLeast  = 200 * time.Millisecond
-	retryMost   = 15 * time.Second
+	retryMost   = 8 * time.Second
 	reportEvery = 10 * time.Second
 	// freshOverlay is above how many entries of an overlay a snapshot of the same state is fetched.
 	freshOverlay = 20_000
@@ -114,7 +115,7 @@ func NewFollower(cfg FollowerConfig) (*Follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Follower{cfg: cfg, log: cfg.Log, set: blocklist.NewSet(empty), applied: make(chan struct{}), wants: make(chan struct{}, 1), beaten: make(chan struct{}), begun: time.Now()}
+	f := &Follower{cfg: cfg, log: cfg.Log, set: blocklist.NewSet(empty), applied: make(chan struct{}), nudge: make(chan struct{}, 1), wants: make(chan struct{}, 1), beaten: make(chan struct{}), begun: time.Now()}
 	f.state.Store(&State{base: empty, view: empty})
 	return f, nil
 }
@@ -314,7 +315,7 @@ func (f *Follower) follow(ctx context.Context) error {
 		}
 	}
 	st := f.State()
-	err := f.cfg.Source.Follow(ctx, Position{st.Version, st.Sequence}, &following{f})
+	err := f.cfg.Source.Follow(ctx, Position{st.Version, st.Sequence}, &following{f: f})
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.gap = f.gap || errors.Is(err, ErrGap)
@@ -332,8 +333,11 @@ func (f *Follower) needsNewest() bool {
 	return st.Version == 0 || f.gap || f.beat.Epoch > st.Epoch || f.beat.Version > st.Version+farBehind
 }
 
-// following takes in what a source tells.
-type following struct{ f *Follower }
+// following passes what a source reads to the follower.
+type following struct {
+	f     *Follower
+	heard bool // a heartbeat, since the source was reached
+}
 
 func (w *following) Record(e Entry) error {
 	f := w.f

@@ -92,6 +92,13 @@ func (w *following) Heartbeat(data []byte) error {
 	if h.Time <= f.beat.Time && h.Epoch <= f.beat.Epoch && (h.Epoch < f.beat.Epoch || h.Version <= f.beat.Version) {
 		return nil // heard before
 	}
+	if !w.heard { // control may have been restarted, and know nothing of this node yet
+		w.heard = true
+		select {
+		case f.nudge <- struct{}{}:
+		default:
+		}
+	}
 	f.beat, f.beatAt, f.beatData = h, time.Now(), data
 	close(f.beaten)
 	f.beaten = make(chan struct{})
@@ -102,6 +109,9 @@ func (w *following) Heartbeat(data []byte) error {
 		f.older(h, st)
 	case h.Version == st.Version && h.Hash != st.Hash:
 		f.note(ErrFork.Error())
+	case h.Version == st.Version && f.problem != "": // nothing is missing here
+		f.log.Info("control's changes arrive again", "version", st.Version)
+		f.problem = ""
 	}
 	return nil
 }
@@ -118,13 +128,13 @@ func (f *Follower) lastBeat() Heartbeat {
 	return f.beat
 }
 
-// Beat is the newest heartbeat as it came, once it speaks of a later version than after, or ctx ended.
+// Beat returns the newest heartbeat as it came, once it speaks of another version than after, or ctx ended. Whoever is ahead of the journal learns so at once.
 func (f *Follower) Beat(ctx context.Context, after uint64) []byte {
 	for {
 		f.mu.Lock()
 		data, version, beaten := f.beatData, f.beat.Version, f.beaten
 		f.mu.Unlock()
-		if version > after && data != nil {
+		if version != after && data != nil {
 			return data
 		}
 		select {

@@ -23,6 +23,7 @@ type Publisher struct {
 	trust    []PublicKey
 	dir      string
 	logger   *slog.Logger
+	refuse   func() error // ControlConfig.Refuse
 
 	mu        sync.Mutex // one record at a time
 	clock     clock
@@ -111,7 +112,10 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 		if err != nil {
 			return Receipt{}, err
 		}
-		if r.Epoch == 0 {
+		if r.Epoch == 0 { // not the first of an epoch
+			if err := p.refused(); err != nil {
+				return Receipt{}, err
+			}
 			r.Epoch, r.Version, r.Previous = st.Epoch, st.Version+1, st.Hash
 		}
 		if r.Time, err = p.now(st, r.Epoch); err != nil {
@@ -147,6 +151,14 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 		}
 	}
 	return Receipt{}, errors.New("others publish all the time: try again")
+}
+
+// refused returns why no record may be appended now, or nil.
+func (p *Publisher) refused() error {
+	if p.refuse == nil {
+		return nil
+	}
+	return p.refuse()
 }
 
 // now is the time to sign something in an epoch, in Unix milliseconds: one that begins may be dated before the last. What is wrong with the clock is told once.
@@ -230,6 +242,9 @@ func (p *Publisher) Run(ctx context.Context) error {
 		if last == 0 {
 			last = st.Version
 		}
+		if p.refused() != nil {
+			continue // whoever refuses it logs why
+		}
 		p.renew(ctx, st)
 		if time.Since(swept) > objectRest {
 			p.sweep(ctx)
@@ -294,6 +309,13 @@ func (p *Publisher) note(e Effect) {
 		delete(p.sets.by, p.sets.order[0])
 		p.sets.order = p.sets.order[1:]
 	}
+}
+
+// forgetSets makes every change set publishable again: in an epoch that begins, those of the last one need not be in force.
+func (p *Publisher) forgetSets() {
+	p.sets.Lock()
+	defer p.sets.Unlock()
+	p.sets.by, p.sets.order = nil, nil
 }
 
 func (p *Publisher) known(id string) (Receipt, bool) {

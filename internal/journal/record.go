@@ -308,18 +308,23 @@ func (c *checked) readChanges(ring *keyRing, body []byte) error {
 		return err
 	}
 	c.set = set
-	refused := c.Refused
-	for i, ch := range all {
+	c.changes, err = withoutRefused(all, c.Refused)
+	return err
+}
+
+// withoutRefused returns the changes except those at the refused places, which are in order and begin at 0.
+func withoutRefused(all []Change, refused []int) (left []Change, err error) {
+	for i, c := range all {
 		if len(refused) > 0 && refused[0] == i {
 			refused = refused[1:]
 			continue
 		}
-		c.changes = append(c.changes, ch)
+		left = append(left, c)
 	}
 	if len(refused) > 0 {
-		return fmt.Errorf("%w: it refuses changes that are not there", ErrChanges)
+		return nil, fmt.Errorf("%w: it refuses changes that are not there", ErrChanges)
 	}
-	return nil
+	return left, nil
 }
 
 // allowed checks who signed a change set of so many changes that count. changes are nil where they are too many to be read here.

@@ -4,57 +4,265 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 )
 
-// recover appends the records that a folder of a follower holds and the journal, restored from an older backup, lacks: each is signed by
-// control, and bound to the one before. It returns how many those were.
-func (c *Control) recover(ctx context.Context, dir string) (recovered int, err error) {
-	copied := &disk{dir: dir}
-	k, err := copied.load(c.cfg.Trust)
+// Recovered is a record that a start with Recover brought back, and the number of its changes that are in effect.
+type Recovered struct {
+	Record Record
+	Set    *Set // nil for a record without a change set
+	Count  int
+}
+
+// savedCopy is the folder of a follower, read: the last state it had in force, and the records that led there.
+type savedCopy struct {
+	dir     string
+	disk    *disk
+	records map[uint64][]byte // by version; those after the snapshot on disk
+	base    *State            // of that snapshot
+	last    *State
+	lacking bool // a snapshot that last needs is not in the folder
+}
+
+// readCopy reads a follower's folder without changing it.
+func (c *Control) readCopy(dir string) (*savedCopy, error) {
+	d := &disk{dir: dir}
+	k, err := d.load(c.cfg.Trust)
 	if k == nil {
-		return 0, fmt.Errorf("recover from %s: nothing of a journal is in it: %w", dir, err)
+		return nil, fmt.Errorf("recover from %s: the folder holds nothing of a journal: %w", dir, err)
 	}
-	records := map[uint64][]byte{}
-	last := k.state.Version
+	f := &Follower{cfg: FollowerConfig{Trust: c.cfg.Trust, Node: Node{Control: true}}, log: c.cfg.Log}
+	last, _, err := f.replay(k)
+	if err != nil {
+		return nil, fmt.Errorf("recover from %s: %w", dir, err)
+	}
+	copied := &savedCopy{dir: dir, disk: d, records: map[uint64][]byte{}, base: k.state, last: last, lacking: f.lacks()}
 	for _, e := range k.tail {
 		if r, _, err := ReadRecord(e.Data); err == nil {
-			records[r.Version], last = e.Data, max(last, r.Version)
+			copied.records[r.Version] = e.Data
 		}
 	}
+	return copied, nil
+}
+
+// hashOf returns the hash of the record that made a version of the copy's history; "" where the copy does not know it.
+func (s *savedCopy) hashOf(version uint64) string {
+	if version == s.base.Version {
+		return s.base.Hash
+	}
+	if data, ok := s.records[version]; ok {
+		return hashOf(data)
+	}
+	if r, _, err := ReadRecord(s.records[version+1]); err == nil {
+		return r.Previous
+	}
+	return ""
+}
+
+// forked reports whether the copy's history is another one than this journal's: both have a record of the same version that differ.
+func (s *savedCopy) forked(st *State) bool {
+	hash := s.hashOf(st.Version)
+	return s.last.Epoch == st.Epoch && hash != "" && hash != st.Hash
+}
+
+// recover brings back what the folder of a follower holds and the journal, restored from an older backup, lacks: each record is signed by control
+// and bound to the one before. Where something was published since the backup was restored, the two histories exclude each other, and the
+// journal goes on in a new epoch.
+func (c *Control) recover(ctx context.Context, dir string) error {
+	copied, err := c.readCopy(dir)
+	if err != nil {
+		return err
+	}
+	if c.cfg.Epoch || copied.forked(c.state.State()) {
+		return c.join(ctx, copied)
+	}
+	n := 0
 	for {
-		st := c.state.State()
-		data, ok := records[st.Version+1]
-		if !ok && st.Version < last {
-			return recovered, fmt.Errorf("recover from %s: it holds version %d, but not the record of version %d, after which the journal ends: use another copy, or begin a new epoch (--new-epoch %d)",
-				dir, last, st.Version+1, last)
-		}
-		if !ok {
-			return recovered, nil
-		}
-		checked, err := st.check(data, c.cfg.Trust)
-		if err == nil && checked.Snapshot != nil {
-			err = c.putCopies(ctx, copied, &checked.Record, last)
-		}
-		if err == nil {
-			_, err = c.log.Append(ctx, st.Sequence, string(checked.Kind), data)
-		}
-		if err == nil {
-			err = c.state.reach(ctx, checked.Version)
-		}
+		more, err := c.appendNext(ctx, copied)
 		if err != nil {
-			return recovered, fmt.Errorf("recover from %s: %w", dir, err)
+			return err
 		}
-		recovered++
+		if !more {
+			c.cfg.Log.Info("records were recovered", "records", n, "version", c.state.State().Version)
+			return nil
+		}
+		n++
 	}
+}
+
+// appendNext appends the copy's record after the journal's last; more is false where there is none.
+func (c *Control) appendNext(ctx context.Context, copied *savedCopy) (more bool, err error) {
+	st, last := c.state.State(), copied.last.Version
+	data, ok := copied.records[st.Version+1]
+	if !ok && st.Version < last {
+		return false, fmt.Errorf("recover from %s: it holds version %d, but not the record of version %d, after which the journal ends: use another copy, or start with both --recover and --new-epoch %d: the journal then goes on from the copy's state, without the records between",
+			copied.dir, last, st.Version+1, last)
+	}
+	if !ok {
+		return false, nil
+	}
+	checked, err := st.check(data, c.cfg.Trust)
+	if err == nil && checked.Snapshot != nil {
+		err = c.putCopies(ctx, copied, &checked.Record)
+	}
+	if err == nil {
+		_, err = c.log.Append(ctx, st.Sequence, string(checked.Kind), data)
+	}
+	if err == nil {
+		err = c.state.reach(ctx, checked.Version)
+	}
+	if err != nil {
+		return false, fmt.Errorf("recover from %s: %w", copied.dir, err)
+	}
+	c.brought(checked)
+	return true, nil
+}
+
+// brought notes a recovered record for Recovered.
+func (c *Control) brought(r *checked) {
+	one := Recovered{Record: r.Record, Set: r.set, Count: len(r.changes)}
+	if s := r.Snapshot; s != nil && s.Changes != nil {
+		one.Set, one.Count = &s.Changes.Set, s.Changes.Count
+	}
+	c.recovered = append(c.recovered, one)
+}
+
+// Recovered returns the records that this start brought back, oldest first. It may be called once Run has called ready.
+func (c *Control) Recovered() []Recovered { return c.recovered }
+
+// join begins a new epoch with the copy's last state, and publishes again in it what this journal holds since the two histories parted: so
+// nothing that is in force on a server is lost, nor what was pushed here.
+func (c *Control) join(ctx context.Context, copied *savedCopy) error {
+	if copied.lacking {
+		return fmt.Errorf("recover from %s: a snapshot that its last version needs had not arrived there: use another copy", copied.dir)
+	}
+	st, from := c.state.State(), copied.last
+	own, err := c.since(ctx, copied, st)
+	if err != nil {
+		return fmt.Errorf("recover from %s: %w", copied.dir, err)
+	}
+	ring, err := newerRing(c.cfg.Ring, from.ring.sealed, c.cfg.Trust)
+	if err != nil {
+		return fmt.Errorf("recover from %s: %w", copied.dir, err)
+	}
+	version := max(st.Version, from.Version, c.above()) + 1
+	_, err = c.Begin(ctx, max(st.Epoch, from.Epoch)+1, version, ring, from, func(w io.Writer) error {
+		return from.view.Compact(w, from.info())
+	})
+	if err == nil {
+		err = c.state.Wait(ctx, version)
+	}
+	if err != nil {
+		return fmt.Errorf("recover from %s: %w", copied.dir, err)
+	}
+	c.cfg.Log.Warn("the journal was begun anew with the state of the copy, because it and the copy hold different records", "copy", copied.dir,
+		"version", version, "copied_version", from.Version)
+	for _, r := range own {
+		c.publishAgain(ctx, r)
+	}
+	first := st.Version + 1
+	if len(own) > 0 {
+		first = own[0].record.Version
+	}
+	for v := max(first, copied.base.Version+1); v <= from.Version; v++ { // their changes are in the state that the epoch began with
+		if r, body, err := ReadRecord(copied.records[v]); err == nil {
+			one := &checked{Record: *r}
+			if r.Kind == RecordChanges {
+				one.set, one.changes, _ = setAndChanges(r, body)
+			}
+			c.brought(one)
+		}
+	}
+	return nil
+}
+
+// draft is a record of this journal that is to be published again.
+type draft struct {
+	record *Record
+	body   []byte
+}
+
+// since returns the records of this journal after the last one that the copy has too, oldest first.
+func (c *Control) since(ctx context.Context, copied *savedCopy, st *State) (own []draft, err error) {
+	if copied.last.Epoch != st.Epoch {
+		return nil, nil
+	}
+	for v := st.Version; v >= copied.base.Version; v-- {
+		hash, err := c.HashAt(ctx, v)
+		if err != nil || hash == copied.hashOf(v) {
+			break
+		}
+		data, err := c.Record(ctx, v)
+		if err != nil {
+			return nil, err
+		}
+		r, body, err := ReadRecord(data)
+		if err != nil {
+			return nil, err
+		}
+		own = append([]draft{{r, body}}, own...)
+	}
+	return own, nil
+}
+
+// publishAgain publishes a record in the epoch that began. One that cannot be is logged, with what to do.
+func (c *Control) publishAgain(ctx context.Context, d draft) {
+	r := d.record
+	var err error
+	switch r.Kind {
+	case RecordChanges, RecordSuspend, RecordResume, RecordAdvance:
+		_, err = c.Publish(ctx, Draft{Kind: r.Kind, By: r.By, Approved: r.Approved, Refused: r.Refused, Set: r.Set, Reason: r.Reason, Body: d.body})
+	case RecordSnapshot:
+		if r.Snapshot.Changes != nil {
+			err = errors.New("it is too large for one record")
+		}
+	}
+	if err == nil {
+		return
+	}
+	id := r.Set
+	if set, _, bad := splitSet(d.body); r.Kind == RecordChanges && bad == nil {
+		id = set.ID
+	} else if r.Snapshot != nil && r.Snapshot.Changes != nil {
+		id = r.Snapshot.Changes.Set.ID
+	}
+	c.cfg.Log.Error("a change set that was published after the backup was restored is not in force: push its changes again under another id", "id", id, "kind", r.Kind, "err", err)
+}
+
+// setAndChanges returns the change set of a record of changes, and those of its changes that are in effect.
+func setAndChanges(r *Record, body []byte) (*Set, []Change, error) {
+	s, err := Unseal(KindChanges, body)
+	if err != nil {
+		return nil, nil, err
+	}
+	set, all, err := Decode(s.Payload)
+	if err != nil {
+		return nil, nil, err
+	}
+	kept, err := withoutRefused(all, r.Refused)
+	return set, kept, err
+}
+
+// newerRing returns the sealed key ring with the higher serial number.
+func newerRing(a, b []byte, trust []PublicKey) ([]byte, error) {
+	first, err := openRing(a, trust)
+	if err != nil {
+		return nil, err
+	}
+	second, err := openRing(b, append(trust[:len(trust):len(trust)], first.roots...))
+	if err != nil || second.Serial <= first.Serial {
+		return a, nil // the copy's may be signed by a root that is not trusted any more
+	}
+	return b, nil
 }
 
 // putCopies puts the objects of a snapshot that the copy holds into the object store. One that it lacks is not needed by those who have the state, unless the snapshot
 // brought something of its own: that is in force nowhere without it. last is the copy's last version.
-func (c *Control) putCopies(ctx context.Context, copied *disk, r *Record, last uint64) error {
+func (c *Control) putCopies(ctx context.Context, copied *savedCopy, r *Record) error {
 	for _, name := range r.Snapshot.Names() {
-		err := c.putCopy(ctx, copied.path(name), name)
+		err := c.putCopy(ctx, copied.disk.path(name), name)
 		if !errors.Is(err, fs.ErrNotExist) {
 			if err != nil {
 				return err
@@ -67,7 +275,7 @@ func (c *Control) putCopies(ctx context.Context, copied *disk, r *Record, last u
 		o, there := c.Object(ctx, name)
 		if there != nil {
 			return fmt.Errorf("it holds the record of version %d, but not what that brings, as it had not arrived there: object %s is neither in it nor in the journal (%w): use another copy, or begin a new epoch (--new-epoch %d)",
-				r.Version, name, there, last)
+				r.Version, name, there, copied.last.Version)
 		}
 		o.Close()
 	}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -10,14 +11,20 @@ import (
 type Status struct {
 	Node      string `json:"node"`
 	Epoch     uint64 `json:"epoch"`
-	Version   uint64 `json:"version"` // in force whole
-	Hash      string `json:"hash"`
-	Took      int64  `json:"took"` // milliseconds from control's time of that version to in force here
+	Version   uint64 `json:"version"`           // in force whole
+	Hash      string `json:"hash"`              // of the record that made version HashOf
+	HashOf    uint64 `json:"hash_of,omitempty"` // 0: Version; later than it while what a record announces is on its way
+	Took      int64  `json:"took"`              // milliseconds from control's time of that version to in force here
 	Suspended bool   `json:"suspended,omitempty"`
 	Queries   uint64 `json:"queries"` // since the start
 	Blocked   uint64 `json:"blocked"`
 	Problem   string `json:"problem,omitempty"`
+	Country   string `json:"country,omitempty"`  // as its settings say: ISO 3166-1 alpha-2
+	Operator  string `json:"operator,omitempty"` // the same: changes may be for some operators only
 }
+
+// At returns the version that Hash belongs to.
+func (s *Status) At() uint64 { return cmp.Or(s.HashOf, s.Version) }
 
 // MaxStatus is how many octets a status has at most.
 const MaxStatus = 4 << 10
@@ -40,9 +47,12 @@ func (f *Follower) Health() Health {
 	h := Health{
 		Status: Status{
 			Node: f.cfg.Node.ID, Epoch: st.Epoch, Version: f.inForce(), Hash: st.Hash, Took: f.took.Milliseconds(),
-			Suspended: st.Suspended, Problem: f.problem,
+			Suspended: st.Suspended, Problem: f.problem, Country: f.cfg.Node.Country, Operator: f.cfg.Node.Operator,
 		},
 		Counts: f.counts, Newest: f.beat.Version, Unwritten: f.unwritten,
+	}
+	if h.Status.Version != st.Version {
+		h.HashOf = st.Version
 	}
 	if f.cfg.Figures != nil {
 		h.Queries, h.Blocked = f.cfg.Figures()
@@ -77,6 +87,7 @@ func (f *Follower) report(ctx context.Context) {
 		}
 		select {
 		case <-applied:
+		case <-f.nudge:
 		case <-time.After(reportEvery):
 		case <-ctx.Done():
 		}

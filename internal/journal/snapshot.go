@@ -227,7 +227,9 @@ func (p *Publisher) announce(ctx context.Context, l Load, from *State, over []Ch
 }
 
 // Begin publishes the first record of an epoch: a snapshot that nothing comes before, under a ring.
-func (p *Publisher) Begin(ctx context.Context, epoch, version uint64, ring []byte, compile func(w io.Writer) error) (Receipt, error) {
+//
+// scoped and suspended are taken over from a state, which may be another history's.
+func (p *Publisher) Begin(ctx context.Context, epoch, version uint64, ring []byte, from *State, compile func(w io.Writer) error) (Receipt, error) {
 	p.snapshots.Lock()
 	defer p.snapshots.Unlock()
 	object, view, err := p.write(ctx, compile)
@@ -236,8 +238,9 @@ func (p *Publisher) Begin(ctx context.Context, epoch, version uint64, ring []byt
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.forgetSets()
 	return p.append(ctx, "", func(st *State) (*Record, []byte, error) {
-		s := &Snapshot{Object: object, Count: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped}
+		s := &Snapshot{Object: object, Count: view.Stats().Names, Suspended: from.Suspended, Scoped: from.Scoped}
 		return &Record{Epoch: epoch, Version: version, Kind: RecordSnapshot, Previous: st.Hash, Snapshot: s}, ring, nil
 	})
 }

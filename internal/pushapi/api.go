@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -55,9 +56,12 @@ type API struct {
 	tokens   *stream.Bucket
 	holds    *stream.Bucket
 	receipts *stream.Bucket
+	nodes    *stream.Bucket
 	limits   limits
 	audit    auditTrail
 	fleet    fleet
+	hashes   hashes
+	revoked  atomic.Uint64 // how many tokens were revoked here
 	counts   counts
 	flights  flights
 	open     open
@@ -87,13 +91,16 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 	}
 	s := cfg.Control.Stream
 	a := &API{
-		cfg: cfg, log: cfg.Log, instance: crand.Text(), tokens: s.Bucket(stream.Tokens), holds: s.Bucket(stream.Holds), receipts: s.Bucket(stream.Receipts),
+		cfg: cfg, log: cfg.Log, instance: crand.Text(), tokens: s.Bucket(stream.Tokens), holds: s.Bucket(stream.Holds), receipts: s.Bucket(stream.Receipts), nodes: s.Bucket(stream.Nodes),
 		limits: newLimits(cfg.Rate, cfg.Burst), flights: flights{by: map[string]chan struct{}{}}, open: open{by: map[string]State{}}, uploads: newSlots(16, 2), small: newSlots(64, 16),
 		documents: make(chan struct{}, 4), records: make(chan struct{}, 1), undos: make(chan struct{}, 1), reads: make(chan struct{}, 1), lists: make(chan struct{}, 1),
 	}
 	a.fleet.init()
 	a.counts.init()
 	if err := a.audit.begin(ctx, cfg.Control); err != nil {
+		return nil, err
+	}
+	if err := a.loadNodes(ctx); err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
@@ -154,6 +161,7 @@ type operation struct {
 	roles                                       []Role // any of which may; none: what is asked for is signed itself
 	status                                      int
 	errors                                      []int // beside those that every operation has
+	publishes                                   bool  // it appends to the journal: refused while a node excludes that
 }
 
 // rolesKey is where an operation has its roles.
@@ -168,6 +176,16 @@ func add[I, O any](a *API, o operation, handler func(context.Context, *I) (*O, e
 	}
 	if op.Method == "" {
 		op.Method = http.MethodGet
+	}
+	if o.publishes {
+		op.Errors = append(op.Errors, http.StatusConflict)
+		publish := handler
+		handler = func(ctx context.Context, in *I) (*O, error) {
+			if err := a.mayPublish(ctx); err != nil {
+				return nil, err
+			}
+			return publish(ctx, in)
+		}
 	}
 	who := "Whoever has a root key."
 	if len(o.roles) > 0 {

@@ -20,7 +20,8 @@ type auditEntry struct {
 	Time     int64  `json:"time"` // Unix milliseconds
 	Who      string `json:"who"`
 	Call     string `json:"call"`
-	ID       string `json:"id,omitempty"` // of what it was about
+	ID       string `json:"id,omitempty"`     // of what it was about
+	Reason   string `json:"reason,omitempty"` // why, where the call takes a reason
 	Outcome  string `json:"outcome"`
 	Previous string `json:"previous"` // SHA-256 of the entry before, in hexadecimal
 }

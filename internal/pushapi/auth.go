@@ -23,7 +23,8 @@ type caller struct {
 	Owner string // the person behind it: two tokens of one are one person
 	Roles []Role
 
-	about string // what the call turned out to be about, for the audit trail
+	about  string // the ID of what the call is about, for the audit trail
+	reason string // the caller's, for the same
 }
 
 func (c *caller) has(roles ...Role) bool {
@@ -87,6 +88,7 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 		if c.about != "" {
 			entry.ID = c.about
 		}
+		entry.Reason = c.reason
 		entry.Outcome = http.StatusText(statusOf(ctx))
 		if err := a.audit.add(context.WithoutCancel(ctx.Context()), entry); err != nil { // that it was asked stands already
 			a.log.Warn("the outcome of a call is not in the audit trail", "call", route, "err", err)

@@ -41,6 +41,12 @@ func (c *Change) signed(name func(string) ([]byte, error)) (journal.Change, erro
 	if out.Do == "" {
 		out.Do = journal.Block
 	}
+	for i, code := range out.Countries {
+		if i == 0 {
+			out.Countries = slices.Clone(out.Countries)
+		}
+		out.Countries[i] = strings.ToUpper(code)
+	}
 	wire, err := name(c.Name)
 	if err != nil {
 		return out, &journal.Field{Name: "name", Why: err.Error()}

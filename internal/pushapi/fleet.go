@@ -1,7 +1,7 @@
 package pushapi
 
 import (
-	"fmt"
+	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -16,28 +16,41 @@ const (
 	maxVersions = 1_000              // of which it is known how long nodes took
 	nodeGone    = 3 * time.Minute    // without a report
 	nodeForget  = 7 * 24 * time.Hour // the same, until it is not listed any more
-	usual       = 30                 // how many reports a node's usual block rate comes from, about
-	fewQueries  = 20                 // say nothing of a block rate
 )
 
-// fleet is what nodes told of themselves since this control started.
+// fleet holds the nodes that report, and those that reported before this control started.
 type fleet struct {
+	begun    time.Time
 	mu       sync.Mutex
 	nodes    map[string]*node
 	free     []int // places of nodes that were forgotten
 	versions map[uint64]*reached
-	order    []uint64 // of versions, oldest first
+	order    []uint64        // of versions, oldest first
+	unsaved  map[string]bool // names of nodes whose state on disk is another one
+	reported chan struct{}   // closed at the next report
 }
 
 // node is one, as it stands.
 type node struct {
 	journal.Status
-	place int // in reached.took
-	first time.Time
-	seen  time.Time
-	ahead time.Time // since when it has a later version than the journal; zero: it has not
-	told  bool      // that it is ahead
-	rate  blockRate
+	place    int // in reached.took
+	first    time.Time
+	seen     time.Time
+	awaited  bool // it has not reported since this control started
+	wasGone  bool // it had not reported for long when that was saved
+	position position
+	apart    time.Time // since when its position is ahead or forked; zero: it is neither
+	logged   bool      // that it is
+	rate     blockRate
+}
+
+// gone reports whether a node has not reported for long: since this control started, where it reported before only.
+func (f *fleet) gone(n *node) bool {
+	seen := n.seen
+	if n.awaited && f.begun.After(seen) {
+		seen = f.begun
+	}
+	return time.Since(seen) > nodeGone || n.awaited && n.wasGone
 }
 
 // reached is a version, and how long each node took to have it in force.
@@ -55,15 +68,8 @@ func (r *reached) set(place int, took time.Duration) {
 	r.took[place] = uint32(min(max(0, took.Milliseconds()), math.MaxUint32-1)) + 1
 }
 
-// blockRate is which part of a node's queries is blocked, from report to report, and how that usually is.
-type blockRate struct {
-	queries, blocked uint64
-	mean, square     float64 // moving
-	reports          int
-}
-
 func (f *fleet) init() {
-	f.nodes, f.versions = map[string]*node{}, map[uint64]*reached{}
+	f.begun, f.nodes, f.versions, f.unsaved, f.reported = time.Now(), map[string]*node{}, map[uint64]*reached{}, map[string]bool{}, make(chan struct{})
 }
 
 // published notes a version's moment.
@@ -81,17 +87,33 @@ func (f *fleet) published(version uint64, at time.Time) {
 	}
 }
 
-// report takes in what a node tells.
-func (f *fleet) report(name string, st journal.Status) {
+// report stores what a node reports of itself, and returns whether its position is newly wrong for so long that it is to be logged.
+func (f *fleet) report(name string, st journal.Status, at position) (alarm bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
 	n := f.nodes[name]
 	if n == nil {
 		if n = f.join(name, now); n == nil {
-			return
+			return false
 		}
+		f.unsaved[name] = true
 	}
+	if at == positionFollowing {
+		f.took(n, st, now)
+	}
+	if n.awaited || n.wasGone || time.Since(n.seen) > nodeGone {
+		f.unsaved[name] = true
+	}
+	n.rate.add(st.Queries, st.Blocked)
+	n.Status, n.seen, n.awaited, n.wasGone = st, now, false, false
+	close(f.reported)
+	f.reported = make(chan struct{})
+	return n.note(at, now)
+}
+
+// took notes for the versions that a node has newly in force how long it took.
+func (f *fleet) took(n *node, st journal.Status, now time.Time) {
 	for i := len(f.order) - 1; i >= 0; i-- { // the newest first, down to the one it had
 		v := f.order[i]
 		if v > st.Version {
@@ -99,7 +121,7 @@ func (f *fleet) report(name string, st journal.Status) {
 		}
 		r := f.versions[v]
 		if r.known(n.place) || r.at.Before(n.first) { // it was not there yet
-			break
+			return
 		}
 		took := now.Sub(r.at)
 		if v == st.Version && st.Took > 0 {
@@ -107,30 +129,6 @@ func (f *fleet) report(name string, st journal.Status) {
 		}
 		r.set(n.place, took)
 	}
-	n.rate.add(st.Queries, st.Blocked)
-	n.Status, n.seen = st, now
-}
-
-// aheadFor is how long a node must be ahead of control until that is told: it may have a record a moment before control itself.
-const aheadFor = 5 * time.Second
-
-// ahead notes whether a node has a later version than the journal, and reports when that is to be told: once.
-func (f *fleet) ahead(name string, yes bool) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	n := f.nodes[name]
-	switch {
-	case n == nil:
-		return false
-	case !yes:
-		n.ahead, n.told = time.Time{}, false
-	case n.ahead.IsZero():
-		n.ahead = time.Now()
-	case !n.told && time.Since(n.ahead) > aheadFor:
-		n.told = true
-		return true
-	}
-	return false
 }
 
 // join makes room for a node: where there is none, of one that is gone; nil if there is none either.
@@ -149,8 +147,8 @@ func (f *fleet) join(name string, now time.Time) *node {
 	return n
 }
 
-// forget drops nodes that are gone for long.
-func (f *fleet) forget() {
+// expire forgets nodes that have not reported for a week.
+func (f *fleet) expire() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.drop(nodeForget)
@@ -158,101 +156,47 @@ func (f *fleet) forget() {
 
 func (f *fleet) drop(after time.Duration) {
 	for name, n := range f.nodes {
-		if time.Since(n.seen) <= after {
-			continue
-		}
-		delete(f.nodes, name)
-		f.free = append(f.free, n.place)
-		for _, r := range f.versions {
-			if n.place < len(r.took) {
-				r.took[n.place] = 0
-			}
+		if time.Since(n.seen) > after {
+			f.remove(name, n)
 		}
 	}
 }
 
-// add takes in a node's counters.
-func (b *blockRate) add(queries, blocked uint64) {
-	if queries < b.queries || blocked < b.blocked { // it started anew
-		b.queries, b.blocked = queries, blocked
-		return
+func (f *fleet) remove(name string, n *node) {
+	delete(f.nodes, name)
+	f.unsaved[name] = true
+	f.free = append(f.free, n.place)
+	for _, r := range f.versions {
+		if n.place < len(r.took) {
+			r.took[n.place] = 0
+		}
 	}
-	q, n := queries-b.queries, blocked-b.blocked
-	if q < fewQueries { // they count with the next
-		return
-	}
-	b.queries, b.blocked = queries, blocked
-	now := min(1, float64(n)/float64(q))
-	b.reports++
-	weight := 1 / math.Min(float64(b.reports), usual)
-	b.mean += weight * (now - b.mean)
-	b.square += weight * (now*now - b.square)
 }
 
-// before is how a node stood when a stage began.
-type before struct {
-	Mean      float64 `json:"mean"` // of its block rate
-	Deviation float64 `json:"deviation"`
-	Queries   uint64  `json:"queries"` // since its start
-	Blocked   uint64  `json:"blocked"`
-}
-
-// begin is a stage that begins with a record, and how the nodes that it goes to stand now.
-func (f *fleet) begin(set string, s *journal.Stage, r journal.Receipt) *stage {
+// forget forgets a node, or all nodes of a token, and returns how many those were. A node that still reports is known again from its next report.
+func (f *fleet) forget(name string) (forgotten int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	st := &stage{Share: s.Share, Until: r.Time/1000 + s.Seconds, Usual: map[string]before{}}
-	for name, n := range f.nodes {
-		if own := name[strings.LastIndexByte(name, '/')+1:]; n.rate.reports >= 3 && journal.Staged(set, own, s.Share) {
-			st.Usual[name] = before{n.rate.mean, math.Sqrt(max(0, n.rate.square-n.rate.mean*n.rate.mean)), n.Queries, n.Blocked}
+	for other, n := range f.nodes {
+		if other == name || strings.HasPrefix(other, name+"/") {
+			f.remove(other, n)
+			forgotten++
 		}
 	}
-	return st
+	return forgotten
 }
 
-// unusual says which of the nodes that have a staged change set blocks unusually much or little since, or nothing.
-func (f *fleet) unusual(s *stage) string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for name, b := range s.Usual {
-		n := f.nodes[name]
-		if n == nil {
-			continue
-		}
-		queries, blocked := n.Queries, n.Blocked
-		if queries >= b.Queries && blocked >= b.Blocked { // or it started anew
-			queries, blocked = queries-b.Queries, blocked-b.Blocked
-		}
-		if queries < fewQueries {
-			continue
-		}
-		now := float64(blocked) / float64(queries)
-		if low, high := b.usually(queries); now < low || now > high {
-			return fmt.Sprintf("%s blocks %.2f %% of queries, and usually %.2f to %.2f %%", name, 100*now, 100*low, 100*high)
-		}
-	}
-	return ""
-}
-
-// usually is the range that a block rate over so many queries stays in: what it differed by before, and by chance.
-func (b before) usually(queries uint64) (low, high float64) {
-	p := min(max(b.Mean, 0.005), 0.995)
-	chance := 4 * math.Sqrt(p*(1-p)/float64(queries))
-	slack := max(0.01, 4*b.Deviation, b.Mean/2) + chance
-	return max(0, b.Mean-slack), min(1, b.Mean+slack)
-}
-
-// version says how far one got.
-func (f *fleet) version(version uint64) VersionInfo {
+// version returns on how many nodes a version of an epoch is in force.
+func (f *fleet) version(epoch, version uint64) VersionInfo {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	v := VersionInfo{Version: version}
 	for _, n := range f.nodes {
-		if time.Since(n.seen) > nodeGone {
+		if f.gone(n) {
 			continue
 		}
 		v.Nodes++
-		if n.Version >= version {
+		if n.holds(epoch, version) {
 			v.InForce++
 		}
 	}
@@ -265,14 +209,17 @@ func (f *fleet) version(version uint64) VersionInfo {
 	return v
 }
 
-func (f *fleet) list(newest uint64) []NodeInfo {
+func (f *fleet) list(epoch, newest uint64) []NodeInfo {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	all := []NodeInfo{}
 	for name, n := range f.nodes {
 		i := NodeInfo{
-			Node: name, Version: n.Version, Seen: n.seen.UTC(), Gone: time.Since(n.seen) > nodeGone, Suspended: n.Suspended,
-			Queries: n.Queries, Blocked: n.Blocked, Problem: n.Problem,
+			Node: name, Epoch: n.Epoch, Version: n.Version, Seen: n.seen.UTC(), Gone: f.gone(n), Awaited: n.awaited, Suspended: n.Suspended,
+			Queries: n.Queries, Blocked: n.Blocked, Country: n.Country, Operator: n.Operator,
+		}
+		if !i.Gone && !n.awaited { // what it reported then may be over
+			i.Problem = cmp.Or(n.position.problem(epoch, newest), n.Problem)
 		}
 		if newest > n.Version {
 			i.Behind = newest - n.Version
@@ -283,18 +230,18 @@ func (f *fleet) list(newest uint64) []NodeInfo {
 	return all
 }
 
-// known is how many nodes reported lately, and how many of them have a later version than the journal.
-func (f *fleet) known() (n, ahead int) {
+// known returns how many nodes reported lately, and how many of them are ahead of the journal or hold another record of it.
+func (f *fleet) known() (n, apart int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, node := range f.nodes {
-		if time.Since(node.seen) > nodeGone {
+		if f.gone(node) {
 			continue
 		}
 		n++
-		if node.told {
-			ahead++
+		if node.logged {
+			apart++
 		}
 	}
-	return n, ahead
+	return n, apart
 }

@@ -111,6 +111,9 @@ func (a *API) registerHolds() {
 	add(a, operation{id: "changeset", path: one, tag: tag, roles: people, summary: "Say what became of a change set", errors: []int{404}},
 		func(ctx context.Context, in *idInput) (*receiptOutput, error) {
 			k, err := a.receipt(ctx, in.ID)
+			if err == nil && k.State == Staged {
+				k.Nodes = a.fleet.holders(a.cfg.Control.State().Epoch, k)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -119,11 +122,11 @@ func (a *API) registerHolds() {
 	add(a, operation{id: "content", path: one + "/content", tag: tag, roles: people, errors: []int{404},
 		summary: "Read the octets of a held change set that its author signed"}, a.content)
 	decided := []int{404, 409, 422}
-	add(a, operation{id: "approve", method: http.MethodPost, path: one + "/approve", tag: tag, roles: []Role{Approver}, errors: decided,
+	add(a, operation{id: "approve", method: http.MethodPost, path: one + "/approve", tag: tag, roles: []Role{Approver}, errors: decided, publishes: true,
 		summary: "Let a held change set go, as a second person", status: http.StatusCreated}, a.approve)
 	add(a, operation{id: "reject", method: http.MethodPost, path: one + "/reject", tag: tag, roles: []Role{Approver}, errors: decided,
 		summary: "Reject a held change set"}, a.reject)
-	add(a, operation{id: "undo", method: http.MethodPost, path: one + "/undo", tag: tag, roles: []Role{Publisher, Approver}, errors: decided, status: http.StatusCreated,
+	add(a, operation{id: "undo", method: http.MethodPost, path: one + "/undo", tag: tag, roles: []Role{Publisher, Approver}, errors: decided, status: http.StatusCreated, publishes: true,
 		summary:     "Undo a whole change set",
 		description: "What it said of names is withdrawn, and what operators had said of them before is said again; names that later change sets touched stay as they are."}, a.undo)
 }

@@ -14,8 +14,8 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// Report takes in a node's status. name is whom it came from, as its token says.
-func (a *API) Report(name string, data []byte) error {
+// Report stores a node's status. name is the node's as its token says it. The error says why data is no status.
+func (a *API) Report(ctx context.Context, name string, data []byte) error {
 	var st journal.Status
 	if len(data) > journal.MaxStatus {
 		return errors.New("a status is shorter")
@@ -23,34 +23,37 @@ func (a *API) Report(name string, data []byte) error {
 	if err := json.Unmarshal(data, &st); err != nil {
 		return errors.New("not a status")
 	}
-	if st.Node == "" || len(st.Node) > 64 || strings.ContainsFunc(st.Node, func(r rune) bool { return r <= ' ' || r > '~' }) || st.Blocked > st.Queries {
+	bare := func(text string) bool {
+		return strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
+	}
+	if st.Node == "" || len(st.Node) > 64 || bare(st.Node) || st.Blocked > st.Queries {
 		return errors.New("not a status: a node's name is 1 to 64 printable characters")
+	}
+	if len(st.Country) > 2 || len(st.Operator) > 64 || bare(st.Country) || bare(st.Operator) || len(st.Hash) > 64 {
+		return errors.New("not a status: a country has two letters, an operator at most 64 printable characters, a hash 64 digits")
 	}
 	if name != "" && name != st.Node {
 		st.Node = name + "/" + st.Node // several nodes may share a token, and none takes another's name
 	}
-	a.fleet.report(st.Node, st)
-	own := a.cfg.Control.State()
-	if a.fleet.ahead(st.Node, st.Epoch == own.Epoch && st.Version > own.Version) {
-		a.log.Error("a node has a later version in force than the journal: if it was restored from an older backup, no node takes what is pushed now; see rempart control --recover",
-			"node", st.Node, "version", st.Version, "journal", own.Version)
+	if a.fleet.report(st.Node, st, a.locate(ctx, &st)) {
+		a.log.Error("a server and this journal exclude each other", "node", st.Node, "why", a.Conflict())
 	}
 	return nil
 }
 
 // reporting takes in reports as the journal's stream hands them over. Hostile ones say nothing.
 func (a *API) reporting(ctx context.Context) func(from string, data []byte) {
-	names, asked := map[string]string{}, time.Now() // by who reports
+	names, asked, revoked := map[string]string{}, time.Now(), a.revoked.Load() // by who reports
 	return func(from string, data []byte) {
-		if time.Since(asked) > time.Minute { // tokens are revoked
+		if now := a.revoked.Load(); now != revoked || time.Since(asked) > time.Minute { // another control may have revoked one
 			clear(names)
-			asked = time.Now()
+			asked, revoked = time.Now(), now
 		}
 		if names[from] == "" {
 			names[from] = a.nodeOf(ctx, from)
 		}
 		if name := names[from]; name != "" {
-			_ = a.Report(name, data)
+			_ = a.Report(ctx, name, data)
 		}
 	}
 }
@@ -88,14 +91,18 @@ func (a *API) Applied(e journal.Effect) {
 // NodeInfo is a node as people see it.
 type NodeInfo struct {
 	Node      string    `json:"node"`
-	Version   uint64    `json:"version" doc:"In force there."`
-	Behind    uint64    `json:"behind" doc:"How many versions control is ahead."`
-	Seen      time.Time `json:"seen" doc:"Its last report."`
-	Gone      bool      `json:"gone,omitempty" doc:"It has not reported for minutes."`
+	Epoch     uint64    `json:"epoch" doc:"Of the journal that it follows."`
+	Version   uint64    `json:"version" doc:"The version in force on the server."`
+	Behind    uint64    `json:"behind" doc:"By how many versions control is ahead of the server."`
+	Seen      time.Time `json:"seen" doc:"The time of the server's last report; of an earlier one while awaited."`
+	Gone      bool      `json:"gone,omitempty" doc:"The server has not reported for three minutes. It is not waited for."`
+	Awaited   bool      `json:"awaited,omitempty" doc:"The server has not reported since this control started. Its other fields are older than that."`
+	Country   string    `json:"country,omitempty" doc:"REMPART_COUNTRY of the server."`
+	Operator  string    `json:"operator,omitempty" doc:"REMPART_OPERATOR of the server."`
 	Suspended bool      `json:"suspended,omitempty"`
 	Queries   uint64    `json:"queries" doc:"Since its start."`
 	Blocked   uint64    `json:"blocked"`
-	Problem   string    `json:"problem,omitempty"`
+	Problem   string    `json:"problem,omitempty" doc:"What keeps the server from the newest version now."`
 }
 
 // VersionInfo is how far a version got.
@@ -127,10 +134,15 @@ func (a *API) registerFleet() {
 	add(a, operation{id: "nodes", path: "/v1/nodes", tag: "nodes", roles: people, summary: "Say how every node stands"},
 		func(context.Context, *struct{}) (*nodesOutput, error) {
 			out := &nodesOutput{}
-			out.Body.Version = a.cfg.Control.State().Version
-			out.Body.Nodes = a.fleet.list(out.Body.Version)
+			st := a.cfg.Control.State()
+			out.Body.Version = st.Version
+			out.Body.Nodes = a.fleet.list(st.Epoch, st.Version)
 			return out, nil
 		})
+	add(a, operation{
+		id: "forget", method: http.MethodPost, path: "/v1/nodes/forget", tag: "nodes", roles: []Role{Publisher, Approver}, errors: []int{404, 422},
+		summary: "Forget a server that is retired", description: "The server is not waited for any more. One that still reports is listed again from its next report: revoke its token first.",
+	}, a.forget)
 	add(a, operation{id: "version", path: "/v1/versions/{version}", tag: "nodes", roles: people, errors: []int{404}, summary: "Say on how many nodes a version is in force"}, a.version)
 }
 
@@ -146,7 +158,28 @@ func (a *API) version(ctx context.Context, in *versionInput) (*versionInfoOutput
 	if err != nil {
 		return nil, a.unavailable("the journal cannot be read", err)
 	}
-	v := a.fleet.version(in.Version)
+	v := a.fleet.version(r.Epoch, in.Version)
 	v.Time, v.Kind, v.By = time.UnixMilli(r.Time).UTC(), string(r.Kind), r.By
 	return &versionInfoOutput{v}, nil
+}
+
+type forgetInput struct {
+	Body struct {
+		Node string `json:"node" minLength:"1" maxLength:"128" doc:"The server's name, or that of a token: then all servers that report with it."`
+	}
+}
+
+type forgetOutput struct {
+	Body struct {
+		Forgotten int `json:"forgotten" doc:"How many servers were forgotten."`
+	}
+}
+
+func (a *API) forget(ctx context.Context, in *forgetInput) (*forgetOutput, error) {
+	callerOf(ctx).about = cut(in.Body.Node)
+	out := &forgetOutput{}
+	if out.Body.Forgotten = a.fleet.forget(in.Body.Node); out.Body.Forgotten == 0 {
+		return nil, problem(http.StatusNotFound, "body.node", "no server of that name has reported: see rempart nodes")
+	}
+	return out, nil
 }

@@ -77,7 +77,7 @@ func TestDocument(t *testing.T) {
 			}
 		}
 	}
-	if operations != 17 {
+	if operations != 18 {
 		t.Errorf("%d operations", operations)
 	}
 	if n := len(doc.Paths["/v1/changesets"]["post"].RequestBody.Content); n != 4 {

@@ -86,6 +86,7 @@ func (a *API) publishUpload(ctx context.Context, u *upload, k *kept) (*receiptOu
 		return nil, a.unavailable("whether the change set was published is not known; push it again with the same id", err)
 	}
 	a.published(k, u.set, r)
+	a.reach(k)
 	a.counts.set(k.State)
 	if err := a.save(ctx, k); err != nil {
 		a.log.Error("a receipt was not written; the journal says what it would", "id", k.ID, "err", err)

@@ -55,7 +55,7 @@ func (a *API) registerPush() {
 	add(a, operation{
 		id: "push", method: http.MethodPost, path: "/v1/changesets", tag: "change sets", roles: []Role{Publisher}, summary: "Push a change set",
 		description: "Answers 201 once it is in the journal for good, 202 when it is held for a second person, 200 when it was pushed before or nothing of it counts.",
-		status:      http.StatusCreated, errors: []int{400, 408, 409, 413, 415, 422},
+		status:      http.StatusCreated, publishes: true, errors: []int{400, 408, 413, 415, 422},
 	}, a.push)
 	// What is documented after it was registered the library does not read itself: all of it, into memory.
 	schema := a.api.OpenAPI().Components.Schemas
@@ -88,6 +88,7 @@ func (a *API) push(ctx context.Context, in *pushInput) (*receiptOutput, error) {
 		return nil, err
 	}
 	k.describe(u, c)
+	a.reach(k)
 	if in.DryRun {
 		k.State = DryRun
 		return &receiptOutput{http.StatusOK, k.Receipt}, nil
@@ -112,6 +113,9 @@ func (a *API) push(ctx context.Context, in *pushInput) (*receiptOutput, error) {
 func (k *kept) describe(u *upload, c *caller) {
 	k.Receipt.ID, k.By, k.Comment, k.Time, k.Until = u.set.ID, c.Name, u.set.Comment, time.Now().UTC(), u.set.End()
 	k.Accepted, k.Refusals, k.Refused, k.Holds, k.Held = u.accepted, u.refusals, u.refused, u.holds, u.held
+	if k.Audience = u.audience; u.set.Stage != nil {
+		k.Audience.Share = u.set.Stage.Share
+	}
 }
 
 // read takes an upload in, by its type.

@@ -33,6 +33,7 @@ const (
 // Receipt is what became of a change set.
 type Receipt struct {
 	ID       string    `json:"id"`
+	Kind     string    `json:"kind,omitempty" enum:"suspend,resume" doc:"Absent for a change set. Suspending and resuming enforcement have receipts too."`
 	State    State     `json:"state" enum:"pending,published,staged,held,rejected,refused,undone,dry-run"`
 	Version  uint64    `json:"version,omitempty" doc:"Of the set, from which on it is in force."`
 	Time     time.Time `json:"time" doc:"When it was taken, and once published, when that was."`
@@ -49,6 +50,9 @@ type Receipt struct {
 	UndoneBy string    `json:"undone_by,omitempty"`
 	Note     string    `json:"note,omitempty" doc:"What happened to it by itself."`
 	Digest   string    `json:"digest,omitempty" doc:"SHA-512 of the octets that are signed, in hexadecimal."`
+	Reaches  *int      `json:"reaches,omitempty" doc:"For how many of the servers that reported when it was pushed or published it has a change. Absent where its changes are for all."`
+	Warnings []string  `json:"warnings,omitempty" doc:"Countries and operators that no server reports: its changes for them have no effect."`
+	Nodes    []string  `json:"nodes,omitempty" doc:"Of a staged change set: the servers on which it is in force, of those that report."`
 }
 
 // kept is a receipt as the bucket holds it.
@@ -64,6 +68,7 @@ type kept struct {
 	Decider  string   `json:"decider,omitempty"` // who rejected it; empty where nobody decided in time
 	Left     []string `json:"left,omitempty"`    // of what undoes another: what UndoResult tells
 	Lefts    int      `json:"lefts,omitempty"`
+	Audience audience `json:"audience,omitzero"`
 
 	revision uint64
 }
@@ -114,14 +119,8 @@ const claimTime = 2 * time.Minute
 // claim makes a change set's receipt before anything else happens, so that a crash leaves a trace of it. Where there is one already, done is it,
 // resolved. Whoever claims has entered the ID.
 func (a *API) claim(ctx context.Context, k *kept) (done *kept, err error) {
-	k.State, k.Touched, k.Instance = Pending, time.Now().Unix(), a.instance
-	data, err := json.Marshal(k)
-	if err != nil {
-		return nil, err
-	}
-	k.revision, err = a.receipts.Create(ctx, k.ID, data)
-	if err == nil {
-		a.open.note(k)
+	k.State = Pending
+	if err = a.create(ctx, k); err == nil {
 		return nil, nil
 	}
 	if !errors.Is(err, stream.ErrExists) {
@@ -131,7 +130,7 @@ func (a *API) claim(ctx context.Context, k *kept) (done *kept, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if old.Content != k.Content {
+	if old.Content != k.Content && old.Content != "" { // of a recovered one it is not known
 		return nil, problem(http.StatusConflict, "id", "another change set has this id: each needs an id of its own")
 	}
 	if old.State != Pending {

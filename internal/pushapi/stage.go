@@ -79,9 +79,13 @@ func (a *API) watch(ctx context.Context) {
 		if pending := a.open.ids(Pending); len(pending) > 0 { // one at a time: it may take a pass over the journal, and stages do not wait
 			look(pending[turn%len(pending)], a.conclude)
 		}
-		a.fleet.forget()
+		a.fleet.expire()
+		a.saveNodes(ctx)
 		sleep(ctx, stagesEvery)
 	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), stagesEvery)
+	defer cancel()
+	a.saveNodes(ending)
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -208,6 +212,8 @@ func (a *API) advance(ctx context.Context, k *kept, by string) error {
 		return err
 	}
 	k.State, k.Stage, k.Note = Published, nil, fmt.Sprintf("on all nodes since version %d", r.Version)
+	k.Audience.Share = 0
+	a.reach(k)
 	a.counts.set(Published)
 	a.counts.stage("advanced")
 	return a.save(context.WithoutCancel(ctx), k)
@@ -229,7 +235,7 @@ type versionOutput struct {
 
 func (a *API) registerStages() {
 	add(a, operation{
-		id: "advance", method: http.MethodPost, path: "/v1/changesets/{id}/advance", tag: "change sets", roles: []Role{Publisher, Approver}, errors: []int{404, 409},
+		id: "advance", method: http.MethodPost, path: "/v1/changesets/{id}/advance", tag: "change sets", roles: []Role{Publisher, Approver}, errors: []int{404, 409}, publishes: true,
 		summary: "Have a staged change set go on to all nodes now",
 	}, func(ctx context.Context, in *idInput) (*receiptOutput, error) {
 		out := &receiptOutput{Status: http.StatusOK}
@@ -253,7 +259,7 @@ func (a *API) registerStages() {
 // handle adds an end of the red handle.
 func (a *API) handle(id, summary string, kind journal.RecordKind) {
 	add(a, operation{
-		id: id, method: http.MethodPost, path: "/v1/" + id, tag: "nodes", roles: []Role{Publisher, Approver}, errors: []int{422}, summary: summary,
+		id: id, method: http.MethodPost, path: "/v1/" + id, tag: "nodes", roles: []Role{Publisher, Approver}, errors: []int{422}, summary: summary, publishes: true,
 	}, func(ctx context.Context, in *suspendInput) (*versionOutput, error) {
 		out := &versionOutput{}
 		out.Body.Suspended = kind == journal.RecordSuspend
@@ -261,9 +267,14 @@ func (a *API) handle(id, summary string, kind journal.RecordKind) {
 			out.Body.Version = st.Version
 			return out, nil
 		}
-		r, err := a.publish(ctx, journal.Draft{Kind: kind, By: callerOf(ctx).Name, Reason: in.Body.Reason})
+		c := callerOf(ctx)
+		c.reason = in.Body.Reason
+		r, err := a.publish(ctx, journal.Draft{Kind: kind, By: c.Name, Reason: in.Body.Reason})
 		if err != nil {
 			return nil, a.unavailable("whether it was published is not known", err)
+		}
+		if err := a.noteEnforcement(context.WithoutCancel(ctx), kind, c.Name, in.Body.Reason, r); err != nil {
+			a.log.Error("the receipt of a suspension or its end was not written; the journal has it", "version", r.Version, "err", err)
 		}
 		out.Body.Version = r.Version
 		return out, nil

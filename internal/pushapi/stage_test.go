@@ -55,13 +55,31 @@ func (n *nodes) report(t testing.TB, queries uint64, rate func(name string) floa
 
 func (n *nodes) send(t testing.TB, st *journal.Status) {
 	t.Helper()
+	if st.Hash == "" { // it follows this journal
+		at := *st
+		at.Epoch, at.Hash = n.f.journ.State().Epoch, n.f.hashAt(t, st.Version)
+		st = &at
+	}
 	data, err := json.Marshal(st)
 	if err == nil {
-		err = n.f.api.Report("node", data)
+		err = n.f.api.Report(t.Context(), "node", data)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// hashAt is the hash of the record that made a version, as a node that has it in force reports it.
+func (f *fixture) hashAt(t testing.TB, version uint64) string {
+	t.Helper()
+	if version == 0 {
+		return ""
+	}
+	hash, err := f.journ.HashAt(t.Context(), version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hash
 }
 
 func steady(string) float64 { return 0.02 }
@@ -344,12 +362,12 @@ func TestFleet(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	for _, bad := range []string{"", "x", `{}`, `{"node":"a b"}`, `{"node":"x","queries":1,"blocked":2}`, `{"node":"` + strings.Repeat("x", 65) + `"}`, strings.Repeat("x", 5000)} {
-		if f.api.Report("node", []byte(bad)) == nil {
+		if f.api.Report(t.Context(), "node", []byte(bad)) == nil {
 			t.Errorf("%.100q is a status", bad)
 		}
 	}
 	for i := range 12_000 { // as many as there may be
-		_ = f.api.Report("mallory", fmt.Appendf(nil, `{"node":"n%d","version":%d}`, i, r.Version))
+		_ = f.api.Report(t.Context(), "mallory", fmt.Appendf(nil, `{"node":"n%d","version":%d}`, i, r.Version))
 	}
 	all = into[struct{ Nodes []pushapi.NodeInfo }](t, f.get(t, "ada", "/v1/nodes"), http.StatusOK)
 	if len(all.Nodes) != 10_000 {

@@ -268,6 +268,8 @@ func (a *API) revokeToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	if err != nil {
 		return nil, a.unavailable("the token was not revoked", err)
 	}
+	a.revoked.Add(1)
+	a.fleet.forget(t.Name) // what reported with it is not waited for
 	return &tokenOutput{t.info()}, nil
 }
 

@@ -53,6 +53,9 @@ func (a *API) undoing(ctx context.Context, id string, c *caller) (*undoOutput, e
 	if err != nil {
 		return nil, err
 	}
+	if k.Kind != "" {
+		return nil, problem(http.StatusConflict, "path.id", "it is no change set: suspending ends with rempart resume, and the other way round")
+	}
 	if k.State == Undone && k.UndoneBy != "" { // asked again
 		n, err := a.receipt(ctx, k.UndoneBy)
 		if err != nil {
@@ -112,6 +115,9 @@ func (a *API) publishUndo(ctx context.Context, id string, n int, c *caller) (*un
 	}
 	defer end()
 	back, err := a.cfg.Control.Undo(ctx, id)
+	if errors.Is(err, stream.ErrNone) {
+		return nil, problem(http.StatusConflict, "path.id", "its record is not in this journal, which was begun anew since: withdraw its names instead (rempart unblock)")
+	}
 	if err != nil {
 		return nil, a.unavailable("the journal cannot be read", err)
 	}

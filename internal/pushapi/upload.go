@@ -47,6 +47,7 @@ type upload struct {
 	added    int  // names that were not blocked
 	removed  int  // names that will not be blocked any more
 	scoped   bool // something counts for some nodes only
+	audience audience
 }
 
 // errSpool wraps why an upload cannot be kept while it is read.
@@ -164,6 +165,7 @@ func (j *judging) take(u *upload, line int, c journal.Change, bad error, signed 
 	case refusal == nil:
 		u.lines++
 		u.accepted++
+		u.audience.add(&c)
 		u.scoped = u.scoped || !c.Everywhere()
 		return nil
 	case signed:
@@ -196,6 +198,9 @@ func (j *judging) judge(u *upload, line int, c journal.Change, bad error) *Refus
 	l, err := c.Listing()
 	if err != nil {
 		return &Refusal{line, cut(c.Name), "line", err.Error()}
+	}
+	if at := slices.IndexFunc(c.Countries, func(code string) bool { return !journal.IsCountry(code) }); at >= 0 {
+		return &Refusal{line, c.Name, "countries", fmt.Sprintf("%q is not a country code of ISO 3166-1: write two capital letters, like FR", cut(c.Countries[at]))}
 	}
 	if l.Expiry != 0 && l.Expiry <= j.now {
 		return &Refusal{line, c.Name, "expiry", "it is over already"}

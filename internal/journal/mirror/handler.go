@@ -14,7 +14,7 @@ import (
 
 // Journal is what is served.
 type Journal interface {
-	// Beat is the newest heartbeat, once it speaks of a later version, or ctx ended.
+	// Beat returns the newest heartbeat, once it speaks of another version than after, or ctx ended.
 	Beat(ctx context.Context, after uint64) []byte
 	// Record is the record that made a version; Newest that of the newest snapshot. Errors are that there is none.
 	Record(ctx context.Context, version uint64) ([]byte, error)

@@ -16,7 +16,7 @@ type Bucket struct {
 	name string
 }
 
-// Bucket is one of the buckets Tokens, Holds and Receipts; it panics for other names.
+// Bucket returns one of the buckets Tokens, Holds, Receipts and Nodes; it panics for other names.
 func (s *Stream) Bucket(name string) *Bucket {
 	b := s.buckets[name]
 	if b == nil {

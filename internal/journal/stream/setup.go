@@ -15,7 +15,11 @@ const (
 	Tokens   = "tokens"
 	Holds    = "holds"
 	Receipts = "receipts"
+	Nodes    = "nodes"
 )
+
+// buckets are all of them.
+func buckets() []string { return []string{Tokens, Holds, Receipts, Nodes} }
 
 // setUp creates the streams and buckets that are missing and checks those that are there.
 func (s *Stream) setUp(ctx context.Context) error {
@@ -34,7 +38,7 @@ func (s *Stream) setUp(ctx context.Context) error {
 		}
 	}
 	s.buckets = map[string]*Bucket{}
-	for _, name := range []string{Tokens, Holds, Receipts} {
+	for _, name := range buckets() {
 		kv, err := s.js.KeyValue(ctx, bucketPrefix+name)
 		if err != nil {
 			return fmt.Errorf("bucket %s: %w", name, err)
@@ -68,7 +72,7 @@ func streams(replicas int) []jetstream.StreamConfig {
 	objects.AllowRollup, objects.DenyDelete, objects.DenyPurge = true, false, false
 
 	all := []jetstream.StreamConfig{journal, beats, log(auditStream, "Rempart: who did what", auditSubject), objects}
-	for _, name := range []string{Tokens, Holds, Receipts} {
+	for _, name := range buckets() {
 		bucket := log("KV_"+bucketPrefix+name, "Rempart: "+name, "$KV."+bucketPrefix+name+".>")
 		bucket.MaxMsgsPerSubject, bucket.AllowRollup, bucket.DenyPurge = 1, true, false
 		all = append(all, bucket)

@@ -1,0 +1,127 @@
+package journal_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+)
+
+// restored is a control that was restored from a backup older than what an edge has in force: the edge holds the change sets "two" and "three" and the
+// backup does not.
+type restored struct {
+	keys       *keys
+	backup, at string // folders: of the restored control, and of the edge
+	lost       journal.Receipt
+}
+
+func restoreOlder(t *testing.T) *restored {
+	t.Helper()
+	k, dir := newKeys(t), t.TempDir()
+	r := &restored{keys: k, backup: filepath.Join(dir, "backup"), at: filepath.Join(dir, "e")}
+	c := startControl(t, k, filepath.Join(dir, "c"), nil)
+	e := startEdge(t, k, r.at, overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, c.push(t, k.set(t, "one", block("one.example"))).Version)
+	c.stop()
+	copyTree(t, filepath.Join(dir, "c"), r.backup)
+	c = startControl(t, k, filepath.Join(dir, "c"), nil)
+	e.stop()
+	e = startEdge(t, k, r.at, overNATS(t, c, "e"), journal.Node{ID: "e"})
+	for _, id := range []string{"two", "three"} {
+		r.lost = c.push(t, k.set(t, id, block(id+".example")))
+	}
+	e.reaches(t, r.lost.Version)
+	e.stop()
+	c.stop()
+	return r
+}
+
+// blocksAll checks that control and an edge that had the lost change sets agree and block all names.
+func (r *restored) blocksAll(t *testing.T, c *control, names ...string) {
+	t.Helper()
+	e := startEdge(t, r.keys, r.at, overNATS(t, c, "e"), journal.Node{ID: "e"})
+	after := c.push(t, r.keys.set(t, "after", block("after.example")))
+	e.reaches(t, after.Version)
+	for _, name := range append(names, "after.example") {
+		wantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)
+		wantVerdict(t, c.State().View(), name, blocklist.BlockedBy)
+	}
+	if h := e.Health(); h.Problem != "" {
+		t.Errorf("the edge still has the problem %q", h.Problem)
+	}
+}
+
+// TestRecoverAfterPush pushes to a control that was restored from an older backup, and recovers afterwards: what the edge holds and what was pushed since
+// exclude each other as records, and both are in force in the epoch that begins.
+func TestRecoverAfterPush(t *testing.T) {
+	r := restoreOlder(t)
+	c := startControl(t, r.keys, r.backup, nil)
+	c.push(t, r.keys.set(t, "fork", block("fork.example")))
+	c.stop()
+
+	c = startControl(t, r.keys, r.backup, func(cfg *journal.ControlConfig) { cfg.Recover = r.at })
+	if st := c.State(); st.Epoch != 2 || st.Version <= r.lost.Version {
+		t.Errorf("the journal goes on with epoch %d, version %d; want a new epoch above version %d", st.Epoch, st.Version, r.lost.Version)
+	}
+	var ids []string
+	for _, one := range c.Recovered() {
+		if one.Set != nil {
+			ids = append(ids, one.Set.ID)
+		}
+	}
+	if got := strings.Join(ids, " "); got != "two three" {
+		t.Errorf("recovered change sets: %q, want %q", got, "two three")
+	}
+	r.blocksAll(t, c, "one.example", "two.example", "three.example", "fork.example")
+	c.stop()
+
+	c = startControl(t, r.keys, r.backup, func(cfg *journal.ControlConfig) { cfg.Recover = r.at }) // the flag was left: nothing happens
+	if st := c.State(); st.Epoch != 2 {
+		t.Errorf("epoch %d after the same start again", st.Epoch)
+	}
+}
+
+// TestRecoverIntoEpoch goes on from a copy's state in a new epoch although its records would fit.
+func TestRecoverIntoEpoch(t *testing.T) {
+	r := restoreOlder(t)
+	c := startControl(t, r.keys, r.backup, func(cfg *journal.ControlConfig) {
+		cfg.Recover, cfg.Epoch, cfg.Above = r.at, true, func() uint64 { return r.lost.Version + 100 }
+	})
+	if st := c.State(); st.Epoch != 2 || st.Version != r.lost.Version+101 {
+		t.Errorf("epoch %d, version %d; want 2, %d", st.Epoch, st.Version, r.lost.Version+101)
+	}
+	r.blocksAll(t, c, "one.example", "two.example", "three.example")
+}
+
+// TestRefuse appends no record while ControlConfig.Refuse returns an error.
+func TestRefuse(t *testing.T) {
+	var refuse error
+	k := newKeys(t)
+	c := startControl(t, k, t.TempDir(), func(cfg *journal.ControlConfig) { cfg.Refuse = func() error { return refuse } })
+	before := c.State().Version
+	refuse = journal.ErrOlder
+	if _, err := c.Publish(t.Context(), journal.Draft{Kind: journal.RecordSuspend, By: "alice", Reason: "a test"}); err == nil {
+		t.Error("a record was appended")
+	}
+	if _, err := c.Compact(t.Context()); err == nil {
+		t.Error("a snapshot was announced")
+	}
+	if v := c.State().Version; v != before {
+		t.Errorf("version %d, want %d", v, before)
+	}
+}
+
+// TestProblemEnds checks that a node's report names a problem only while it lasts.
+func TestProblemEnds(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, filepath.Join(dir, "c"), nil)
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e", Country: "FR", Operator: "isp"})
+	e.reaches(t, c.push(t, k.set(t, "one", block("one.example"))).Version)
+	e.Trouble("the network is away")
+	if h := e.Health(); h.Problem == "" || h.Country != "FR" || h.Operator != "isp" {
+		t.Errorf("health %+v", h.Status)
+	}
+	waitFor(t, "the next heartbeat to end the problem", func() bool { return e.Health().Problem == "" })
+}

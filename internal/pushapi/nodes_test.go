@@ -1,0 +1,292 @@
+package pushapi_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+	"rempart/internal/journal/stream"
+	"rempart/internal/pushapi"
+)
+
+// nodeInfos returns what the API lists of the nodes.
+func (f *fixture) nodeInfos(t testing.TB) []pushapi.NodeInfo {
+	t.Helper()
+	return into[struct{ Nodes []pushapi.NodeInfo }](t, f.get(t, "ada", "/v1/nodes"), http.StatusOK).Nodes
+}
+
+func digits(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// upToDate is the status of a node that follows the fixture's journal.
+func (f *fixture) upToDate(node string) *journal.Status {
+	st := f.journ.State()
+	return &journal.Status{Node: node, Epoch: st.Epoch, Version: st.Version, Hash: st.Hash}
+}
+
+// TestNothingIsPublishedPastANode refuses every act while a node has a later version, a later epoch, or another record than the journal, and takes them again
+// when it has not.
+func TestNothingIsPublishedPastANode(t *testing.T) {
+	for what, change := range map[string]func(*journal.Status){
+		"later version":  func(st *journal.Status) { st.Version += 3 },
+		"later epoch":    func(st *journal.Status) { st.Epoch++ },
+		"another record": func(st *journal.Status) { st.Hash = strings.Repeat("0", 64) },
+		"another record while a snapshot is on its way": func(st *journal.Status) {
+			st.HashOf, st.Version, st.Hash = st.Version, st.Version-1, strings.Repeat("0", 64)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			var f *fixture
+			f = start(t, setting{control: func(cfg *journal.ControlConfig) {
+				cfg.Refuse = func() error {
+					if f == nil || f.api == nil {
+						return nil
+					}
+					return f.api.Conflict()
+				}
+			}})
+			edges := newNodes(t, f, 0)
+			f.published(t, set("before", "before.example"))
+			wrong := f.upToDate("wrong")
+			change(wrong)
+			edges.send(t, wrong)
+			for _, act := range []string{"/v1/changesets/before/undo", "/v1/suspend"} {
+				a := f.call(t, "ada", "POST", act, pushapi.TypeJSON, strings.NewReader(`{"reason":"x"}`))
+				refused(t, a, http.StatusConflict, "")
+				for _, want := range []string{"node/wrong", "--recover", "--new-epoch"} {
+					if !strings.Contains(a.String(), want) {
+						t.Errorf("%s: the answer does not name %s: %s", act, want, a)
+					}
+				}
+			}
+			refused(t, f.push(t, "ada", set("fork", "fork.example")), http.StatusConflict, "")
+			if _, err := f.journ.Publish(t.Context(), journal.Draft{Kind: journal.RecordRenew, By: "time"}); !errors.Is(err, journal.ErrOlder) {
+				t.Errorf("control itself appended a record: %v", err)
+			}
+			if infos := f.nodeInfos(t); len(infos) != 1 || infos[0].Problem == "" {
+				t.Errorf("%+v", infos)
+			}
+			edges.send(t, f.upToDate("wrong"))
+			f.published(t, set("fork", "fork.example"))
+			f.wants(t, "fork.example", blocklist.BlockedBy)
+		})
+	}
+}
+
+// TestAheadForAMoment waits for a node that has a record a moment before this control.
+func TestAheadForAMoment(t *testing.T) {
+	f := start(t, setting{})
+	edges := newNodes(t, f, 0)
+	soon := f.upToDate("soon")
+	soon.Version++
+	soon.Hash = strings.Repeat("0", 64)
+	edges.send(t, soon)
+	time.AfterFunc(200*time.Millisecond, func() {
+		_, _ = f.journ.Publish(context.WithoutCancel(t.Context()), journal.Draft{Kind: journal.RecordRenew, By: "time"})
+	})
+	f.published(t, set("after", "after.example"))
+}
+
+// TestInForceByHash does not take a node for up to date that reports the version with another epoch or record.
+func TestInForceByHash(t *testing.T) {
+	f := start(t, setting{})
+	edges := newNodes(t, f, 0)
+	r := f.published(t, set("one", "one.example"))
+	other, older := f.upToDate("other"), f.upToDate("older")
+	other.Hash = strings.Repeat("f", 64)
+	older.Epoch--
+	for _, st := range []*journal.Status{f.upToDate("same"), other, older} {
+		edges.send(t, st)
+	}
+	v := into[pushapi.VersionInfo](t, f.get(t, "ada", "/v1/versions/"+digits(r.Version)), http.StatusOK)
+	if v.Nodes != 3 || v.InForce != 1 {
+		t.Errorf("in force on %d of %d, want 1 of 3", v.InForce, v.Nodes)
+	}
+}
+
+// savedNodes returns the names of the nodes on disk.
+func (f *fixture) savedNodes(t testing.TB) string {
+	t.Helper()
+	var names []string
+	err := f.stream.Bucket(stream.Nodes).Each(t.Context(), func(name string, _ []byte) error {
+		names = append(names, name)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
+
+// TestRestartKnowsNodes restarts control: the nodes that reported before are still those that are waited for, and are waited for before anything is published.
+func TestRestartKnowsNodes(t *testing.T) {
+	f := start(t, setting{})
+	edges := newNodes(t, f, 0)
+	for _, name := range []string{"a", "b", "c", "retired"} {
+		edges.send(t, f.upToDate(name))
+	}
+	a := f.call(t, "ada", "POST", "/v1/nodes/forget", pushapi.TypeJSON, strings.NewReader(`{"node":"node/retired"}`))
+	if got := into[struct{ Forgotten int }](t, a, http.StatusOK).Forgotten; got != 1 {
+		t.Errorf("%d nodes forgotten", got)
+	}
+	refused(t, f.call(t, "ada", "POST", "/v1/nodes/forget", pushapi.TypeJSON, strings.NewReader(`{"node":"nobody"}`)), http.StatusNotFound, "body.node")
+	waitFor(t, "the nodes to be saved", func() bool { return f.savedNodes(t) == "node/a node/b node/c" })
+	version := f.journ.State().Version
+	f.stop()
+
+	f2 := start(t, setting{keys: f.keys, dir: f.dir})
+	f2.secret = f.secret
+	v := into[pushapi.VersionInfo](t, f2.get(t, "ada", "/v1/versions/"+digits(version)), http.StatusOK)
+	if v.Nodes != 3 || v.InForce != 0 {
+		t.Errorf("right after the restart in force on %d of %d, want 0 of 3", v.InForce, v.Nodes)
+	}
+	if infos := f2.nodeInfos(t); len(infos) != 3 || slices.ContainsFunc(infos, func(i pushapi.NodeInfo) bool { return !i.Awaited || i.Gone }) {
+		t.Errorf("%+v", infos)
+	}
+	pushed := make(chan *answer, 1)
+	go func() { pushed <- f2.push(t, "ada", set("early", "early.example")) }()
+	select {
+	case a := <-pushed:
+		t.Errorf("it was published before the nodes reported: %s", a)
+	case <-time.After(700 * time.Millisecond):
+	}
+	edges.f = f2
+	for _, name := range []string{"a", "b", "c"} {
+		edges.send(t, f2.upToDate(name))
+	}
+	if a := <-pushed; a.status != http.StatusCreated {
+		t.Error(a)
+	}
+	if v := into[pushapi.VersionInfo](t, f2.get(t, "ada", "/v1/versions/"+digits(version)), http.StatusOK); v.InForce != 3 {
+		t.Errorf("%+v", v)
+	}
+}
+
+// TestRevokedNodeIsForgotten revokes a node's token: its nodes are not waited for any more.
+func TestRevokedNodeIsForgotten(t *testing.T) {
+	f := start(t, setting{})
+	newNodes(t, f, 0).send(t, f.upToDate("a"))
+	f.token(t, pushapi.Order{Do: "revoke", Name: "node"})
+	if infos := f.nodeInfos(t); len(infos) != 0 {
+		t.Errorf("%+v", infos)
+	}
+}
+
+// TestAudience refuses countries that do not exist, and warns of countries and operators that no node reports.
+func TestAudience(t *testing.T) {
+	f := start(t, setting{})
+	edges := newNodes(t, f, 0)
+	for name, operator := range map[string]string{"a": "orange", "b": "free"} {
+		st := f.upToDate(name)
+		st.Country, st.Operator = "FR", operator
+		edges.send(t, st)
+	}
+	scoped := func(id string, change func(*pushapi.Change)) pushapi.ChangeSet {
+		s := set(id, id+".example")
+		change(&s.Changes[0])
+		return s
+	}
+	for i, code := range []string{"France", "FRA", "ZZ", "UK", "", "F"} {
+		r := into[pushapi.Receipt](t, f.push(t, "ada", scoped("no-"+digits(uint64(i)), func(c *pushapi.Change) { c.Countries = []string{code} })), http.StatusOK)
+		if r.State != pushapi.Refused || len(r.Refused) != 1 || r.Refused[0].Guard != "countries" || !strings.Contains(r.Refused[0].Why, "ISO 3166-1") {
+			t.Errorf("country %q: %+v", code, r)
+		}
+	}
+	for id, want := range map[string]struct {
+		change  func(*pushapi.Change)
+		reaches int
+		warning string
+	}{
+		"one":     {func(c *pushapi.Change) { c.Operators = []string{"orange"} }, 1, ""},
+		"country": {func(c *pushapi.Change) { c.Countries = []string{"fr"} }, 2, ""},
+		"nobody":  {func(c *pushapi.Change) { c.Operators = []string{"Ornage"} }, 0, `"Ornage"`},
+		"abroad":  {func(c *pushapi.Change) { c.Countries = []string{"FR", "BE"} }, 2, `"BE"`},
+	} {
+		r := f.published(t, scoped(id, want.change))
+		if r.Reaches == nil || *r.Reaches != want.reaches || (len(r.Warnings) > 0) != (want.warning != "") || !strings.Contains(strings.Join(r.Warnings, " "), want.warning) {
+			t.Errorf("%s: reaches %v, warnings %q; want %d, %q", id, r.Reaches, r.Warnings, want.reaches, want.warning)
+		}
+	}
+	if r := f.published(t, set("all", "all.example")); r.Reaches != nil || r.Warnings != nil {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestStagedNodes lists the nodes on which a staged change set is in force.
+func TestStagedNodes(t *testing.T) {
+	f := start(t, setting{})
+	edges := newNodes(t, f, 20)
+	edges.report(t, 100, steady)
+	r := f.published(t, staged("half", 3600, "half.example"))
+	if got := f.state(t, "half").Nodes; len(got) != 0 {
+		t.Errorf("in force on %q before any node has it", got)
+	}
+	edges.report(t, 100, steady)
+	got := f.state(t, "half").Nodes
+	if r.Reaches == nil || len(got) != *r.Reaches || len(got) == 0 || len(got) == 20 {
+		t.Errorf("in force on %q, reaches %v", got, r.Reaches)
+	}
+	for _, name := range got {
+		if own, _ := strings.CutPrefix(name, "node/"); !journal.Staged("half", own, 0.5) {
+			t.Errorf("%s is not in its share", name)
+		}
+	}
+}
+
+// TestSuspensionsAreListed finds a suspension and its end among change sets and in the audit trail, with author and reason.
+func TestSuspensionsAreListed(t *testing.T) {
+	f := start(t, setting{})
+	for _, act := range []string{"suspend", "resume"} {
+		a := f.call(t, "eve", "POST", "/v1/"+act, pushapi.TypeJSON, strings.NewReader(`{"reason":"why `+act+`"}`))
+		version := into[struct{ Version uint64 }](t, a, http.StatusOK).Version
+		id := act + "-" + digits(version)
+		if r := f.state(t, id); r.Kind != act || r.By != "eve" || r.Comment != "why "+act || r.Version != version || r.State != pushapi.Published {
+			t.Errorf("%+v", r)
+		}
+		refused(t, f.post(t, "ada", "/v1/changesets/"+id+"/undo"), http.StatusConflict, "path.id")
+	}
+	all := into[struct{ ChangeSets []pushapi.Receipt }](t, f.get(t, "joe", "/v1/changesets"), http.StatusOK).ChangeSets
+	if len(all) != 2 || all[0].Kind != "resume" || all[1].Kind != "suspend" {
+		t.Errorf("%+v", all)
+	}
+	if trail := f.get(t, "joe", "/v1/audit").String(); !strings.Contains(trail, `"reason":"why suspend"`) || !strings.Contains(trail, `"reason":"why resume"`) {
+		t.Errorf("the audit trail has no reasons: %s", trail)
+	}
+}
+
+// TestAdopt lists what was recovered from a node among the change sets.
+func TestAdopt(t *testing.T) {
+	f := start(t, setting{})
+	now := time.Now()
+	record := func(version uint64, kind journal.RecordKind) journal.Record {
+		return journal.Record{Epoch: 1, Version: version, Time: now.UnixMilli(), Kind: kind, By: "ada"}
+	}
+	change := record(8, journal.RecordChanges)
+	suspend := record(9, journal.RecordSuspend)
+	suspend.Reason = "all is wrong"
+	lists := record(10, journal.RecordChanges)
+	all := []journal.Recovered{
+		{Record: change, Set: &journal.Set{ID: "lost", Comment: "a case"}, Count: 3}, {Record: suspend},
+		{Record: lists, Set: &journal.Set{ID: "lists-1", Sources: []journal.List{{Name: "a list"}}}, Count: 1},
+	}
+	for range 2 { // a second time changes nothing
+		if err := f.api.Adopt(t.Context(), all); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := f.state(t, "lost"); r.State != pushapi.Published || r.Accepted != 3 || r.By != "ada" || r.Version != 8 || r.Note == "" {
+		t.Errorf("%+v", r)
+	}
+	if r := f.state(t, "suspend-9"); r.Kind != "suspend" || r.Comment != "all is wrong" {
+		t.Errorf("%+v", r)
+	}
+	refused(t, f.get(t, "ada", "/v1/changesets/lists-1"), http.StatusNotFound, "path.id")
+}

@@ -1,0 +1,188 @@
+package pushapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"rempart/internal/journal"
+	"rempart/internal/journal/stream"
+)
+
+// position is where a node's newest record stands in this journal.
+type position string
+
+const (
+	positionUnknown   position = ""          // the journal could not be read
+	positionFollowing position = "following" // it is a record of this journal
+	positionOlder     position = "older"     // of an earlier epoch, or nothing is in force yet
+	positionAhead     position = "ahead"     // of a later version, or epoch, than the journal has
+	positionForked    position = "forked"    // the journal has another record of that version
+)
+
+// problem describes a position that keeps a node from what is published; "" for one that does not.
+func (p position) problem(epoch, version uint64) string {
+	switch p {
+	case positionAhead:
+		return fmt.Sprintf("it has a later version than this journal, which ends at version %d of epoch %d", version, epoch)
+	case positionForked:
+		return "it holds another record of its version than this journal"
+	}
+	return ""
+}
+
+// aheadFor is how long a node may be ahead of control: where several controls publish, it may have a record a moment before this one.
+const aheadFor = time.Second
+
+// note stores a node's position, and returns whether it is to be logged now: once for as long as it lasts.
+func (n *node) note(at position, now time.Time) (alarm bool) {
+	n.position = at
+	switch {
+	case at != positionAhead && at != positionForked:
+		n.apart, n.logged = time.Time{}, false
+	case n.apart.IsZero():
+		n.apart = now
+	}
+	if n.apart.IsZero() || n.logged || at == positionAhead && now.Sub(n.apart) < aheadFor {
+		return false
+	}
+	n.logged = true
+	return true
+}
+
+// holds reports whether a version of an epoch is in force on a node: by epoch, version and the hash of its record.
+func (n *node) holds(epoch, version uint64) bool {
+	return n.position == positionFollowing && n.Epoch == epoch && n.Version >= version
+}
+
+// hashes caches the hashes of an epoch's records, which many nodes report at once.
+type hashes struct {
+	mu    sync.Mutex
+	epoch uint64
+	by    map[uint64]string // by version
+	order []uint64          // of versions, the oldest first
+}
+
+// maxHashes is how many versions are cached: nodes report one of the last few.
+const maxHashes = 1000
+
+func (h *hashes) of(ctx context.Context, c *journal.Control, epoch, version uint64) (string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.by == nil || h.epoch != epoch {
+		h.epoch, h.by, h.order = epoch, map[uint64]string{}, nil
+	}
+	if hash, ok := h.by[version]; ok {
+		return hash, nil
+	}
+	hash, err := c.HashAt(ctx, version)
+	if err != nil {
+		return "", err
+	}
+	h.by[version], h.order = hash, append(h.order, version)
+	if len(h.order) > maxHashes {
+		delete(h.by, h.order[0])
+		h.order = h.order[1:]
+	}
+	return hash, nil
+}
+
+// locate returns the position that a node's report states.
+func (a *API) locate(ctx context.Context, st *journal.Status) position {
+	own := a.cfg.Control.State()
+	switch {
+	case st.Epoch < own.Epoch || st.Version == 0:
+		return positionOlder
+	case st.Epoch > own.Epoch || st.At() > own.Version:
+		return positionAhead
+	}
+	hash, err := a.hashes.of(ctx, a.cfg.Control, own.Epoch, st.At())
+	switch {
+	case errors.Is(err, stream.ErrNone):
+		return positionForked
+	case err != nil:
+		return positionUnknown
+	case hash != st.Hash:
+		return positionForked
+	}
+	return positionFollowing
+}
+
+// conflict returns a node that is ahead of this journal or holds another record of it; nil for none. waits reports whether one may only be
+// ahead for the moment.
+func (f *fleet) conflict(own *journal.State) (name string, found *node, waits bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for other, n := range f.nodes {
+		switch {
+		case f.gone(n) || n.apart.IsZero() || n.awaited:
+			continue
+		case n.position == positionAhead && n.Epoch == own.Epoch && n.At() <= own.Version: // this control has caught up; its next report says what it holds
+			continue
+		case n.position == positionAhead && time.Since(n.apart) < aheadFor:
+			waits = true
+			continue
+		}
+		if found == nil || other < name {
+			copied := *n
+			name, found = other, &copied
+		}
+	}
+	return name, found, waits
+}
+
+// Conflict returns why nothing may be published: a node is ahead of the journal, or holds another record of a version. It wraps
+// journal.ErrOlder. It reads memory only.
+func (a *API) Conflict() error {
+	own := a.cfg.Control.State()
+	name, n, _ := a.fleet.conflict(own)
+	if n == nil {
+		return nil
+	}
+	what := fmt.Sprintf("the server %s has version %d of epoch %d in force, and this journal ends at version %d of epoch %d", name, n.At(), n.Epoch, own.Version, own.Epoch)
+	if n.position == positionForked {
+		what = fmt.Sprintf("the server %s holds another record of version %d than this journal", name, n.At())
+	}
+	return fmt.Errorf("nothing is published: %s: it was restored from an older backup, and servers would refuse what is published now. "+
+		"Copy the folder \"edge\" of that server's data folder, and start control once with --recover and the copy; where there is no copy, with --new-epoch %d. "+
+		"If it is the server that is wrong, revoke its token (%w)", what, max(n.At(), own.Version), journal.ErrOlder)
+}
+
+// startPatience bounds how long a call that publishes waits, after control started, for the nodes that reported before.
+const startPatience = 20 * time.Second
+
+// mayPublish returns the answer to a call that must not publish. After a start it waits until the nodes that are known have reported, since one of them may
+// be ahead.
+func (a *API) mayPublish(ctx context.Context) error {
+	for {
+		reported, awaited := a.fleet.awaits()
+		_, _, waits := a.fleet.conflict(a.cfg.Control.State())
+		if !waits && (!awaited || time.Since(a.fleet.begun) > startPatience) {
+			break
+		}
+		pause := aheadFor / 4
+		select {
+		case <-reported:
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return a.unavailable("servers have not reported yet", ctx.Err())
+		}
+	}
+	if err := a.Conflict(); err != nil {
+		return problem(http.StatusConflict, "", err.Error())
+	}
+	return nil
+}
+
+// awaits returns whether nodes that are known have not reported since this control started, and a channel that the next report closes.
+func (f *fleet) awaits() (reported <-chan struct{}, awaited bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, n := range f.nodes {
+		awaited = awaited || n.awaited && !f.gone(n)
+	}
+	return f.reported, awaited
+}

@@ -1,0 +1,84 @@
+package pushapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"rempart/internal/journal"
+	"rempart/internal/journal/stream"
+)
+
+// Adopt writes the receipts of records that were recovered into the journal, oldest first: the receipts of a restored backup are as old as it is.
+func (a *API) Adopt(ctx context.Context, all []journal.Recovered) error {
+	for i := range all {
+		if err := a.adopt(ctx, &all[i]); err != nil {
+			return fmt.Errorf("version %d: %w", all[i].Record.Version, err)
+		}
+	}
+	return nil
+}
+
+func (a *API) adopt(ctx context.Context, one *journal.Recovered) error {
+	r := &one.Record
+	switch r.Kind {
+	case journal.RecordSuspend, journal.RecordResume:
+		return a.noteEnforcement(ctx, r.Kind, r.By, r.Reason, journal.Receipt{Version: r.Version, Time: r.Time})
+	case journal.RecordAdvance:
+		a.amend(ctx, r.Set, func(k *kept) bool {
+			k.State, k.Stage, k.Note = Published, nil, fmt.Sprintf("on all nodes since version %d", r.Version)
+			return true
+		})
+		return nil
+	}
+	if one.Set == nil || len(one.Set.Sources) > 0 { // of lists: they have no receipts
+		return nil
+	}
+	k := &kept{Receipt: Receipt{
+		ID: one.Set.ID, By: r.By, Approved: r.Approved, Comment: one.Set.Comment, Accepted: one.Count, Refusals: len(r.Refused),
+	}, Audience: audience{All: true}}
+	if undone, ok := strings.CutPrefix(one.Set.Comment, "undoes "); ok && strings.HasPrefix(k.ID, undoBegin) {
+		k.Undoes = undone
+	}
+	a.published(k, one.Set, journal.Receipt{Version: r.Version, Time: r.Time})
+	k.Note = "recovered from the copy of a server's folder"
+	if err := a.create(ctx, k); err != nil && !errors.Is(err, stream.ErrExists) {
+		return err
+	}
+	if k.Undoes != "" {
+		a.undone(ctx, k.Undoes, k.ID)
+	}
+	return nil
+}
+
+// create writes a receipt whose ID has none; its error is stream.ErrExists otherwise.
+func (a *API) create(ctx context.Context, k *kept) (err error) {
+	k.Touched, k.Instance = time.Now().Unix(), a.instance
+	data, err := json.Marshal(k)
+	if err != nil {
+		return err
+	}
+	if k.revision, err = a.receipts.Create(ctx, k.ID, data); err == nil {
+		a.open.note(k)
+	}
+	return err
+}
+
+// noteEnforcement writes the receipt of a suspension or its end, so that it stands among the change sets with its author and reason.
+func (a *API) noteEnforcement(ctx context.Context, kind journal.RecordKind, by, reason string, r journal.Receipt) error {
+	k := &kept{Receipt: Receipt{
+		ID: fmt.Sprintf("%s-%d", kind, r.Version), Kind: string(kind), State: Published, Version: r.Version, Time: time.UnixMilli(r.Time).UTC(), By: by, Comment: reason,
+	}, Audience: audience{All: true}}
+	err := a.create(ctx, k)
+	if !errors.Is(err, stream.ErrExists) {
+		return err
+	}
+	if other, err := a.receipt(ctx, k.ID); err != nil || other.Kind == k.Kind {
+		return err
+	}
+	k.ID += "~" + a.instance[:8] // somebody gave a change set that ID
+	return a.create(ctx, k)
+}
