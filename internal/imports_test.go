@@ -25,13 +25,14 @@ var rooms = map[string]struct {
 	"internal/wire":           {nil, "everything stands on wire: it can stand on nothing"},
 	"internal/config":         {nil, "settings are values; cmd copies them to where they belong, so that no room reads the environment"},
 	"internal/durable":        {nil, "files know nothing of what is in them"},
+	"internal/filewatch":      {nil, "it watches any file, whoever reads it"},
 	"resolver/listen":         {[]string{"internal/wire"}, "sockets and framing call a Handler they define: any resolver can stand behind it"},
 	"resolver":                {[]string{"blocklist", "internal/wire", "resolver/cache", "resolver/upstream"}, "the way of a query knows no feed, page, push or file"},
 	"resolver/cache":          {[]string{"internal/wire"}, "it holds packed answers, whatever is thought of their names"},
 	"resolver/upstream":       {[]string{"internal/wire"}, "exchanging does not depend on what is asked"},
 	"blocklist":               {[]string{"internal/wire"}, "the set does no I/O: it is the same on an edge, in control, in a test"},
 	"blocklist/guard":         {[]string{"blocklist"}, "guards are pure checks: feeds and pushes pass the same ones"},
-	"blocklist/feed":          {[]string{"blocklist", "blocklist/guard", "internal/durable"}, "feeds arrive through a dialer they are given, and leave as a set"},
+	"blocklist/feed":          {[]string{"blocklist", "blocklist/guard", "internal/durable", "internal/filewatch"}, "feeds arrive through a dialer they are given, and leave as a set"},
 	"internal/journal/stream": {[]string{"internal/durable"}, "it keeps octets: what records, keys and signatures mean is the journal's"},
 	"internal/journal":        {[]string{"blocklist", "internal/durable", "internal/journal/stream"}, "it changes a set, and knows neither HTTP nor who may ask for what"},
 	"internal/pushapi":        {[]string{"blocklist", "blocklist/guard", "internal/journal", "internal/journal/stream"}, "it decides who may and what is valid; what becomes of it is the journal's"},
@@ -58,7 +59,7 @@ var outside = map[string]struct {
 	"github.com/nats-io":      {[]string{"internal/journal/stream/"}, "what the journal is kept on is one room's business: all else knows records, objects and buckets"},
 	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
 	"net/http":                {[]string{"blocklist/feed/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "bench/", "cmd/"}, "the resolver knows no HTTP"},
-	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
+	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
 
 func TestImportRules(t *testing.T) {

@@ -1,0 +1,118 @@
+// Package filewatch reports changes of files by polling.
+//
+// A Watcher follows each path to its final file on every poll, so it notices every way in which a
+// path can lead to another content: a file written in place, a file renamed over it, a switched
+// link anywhere on the way (current -> v2, Kubernetes' ..data), a file or folder that appears,
+// vanishes or is mounted later, a change of permissions. Notification systems such as inotify watch
+// one folder at a time and report none of these for links, mounts and network file systems.
+//
+// A poll costs one stat(2) per path.
+package filewatch
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// Interval is a good interval for Run: a change is reported one to two seconds after it was made.
+	Interval = time.Second
+	// patience is for how many polls in a row a file may go on changing before it is reported all the same.
+	patience = 5
+)
+
+// State identifies the content of the file that a path leads to. The zero State means that there is no such file,
+// or that it cannot be reached. States are comparable.
+type State struct {
+	Device, Inode   uint64 // 0 where the system has none
+	Size            int64
+	Modified        int64 // Unix nanoseconds
+	MetadataChanged int64 // the inode's change time, Unix nanoseconds; 0 where the system has none
+}
+
+// Watcher holds the state of each watched file. Its methods may be called from any goroutine.
+type Watcher struct {
+	mu    sync.Mutex
+	files map[string]*file
+}
+
+// file is one watched path.
+type file struct {
+	reported State // as the caller knows it
+	last     State // of the last poll
+	changing int   // polls since last differs from reported
+}
+
+// New returns a Watcher of the files at paths, which need not exist. Call New before reading the files: changes
+// are reported relative to their states during the call.
+func New(paths ...string) *Watcher {
+	w := &Watcher{files: map[string]*file{}}
+	w.Set(paths...)
+	return w
+}
+
+// Set replaces the watched paths. Paths that were watched before keep their state; the others have the state during
+// the call, as in New.
+func (w *Watcher) Set(paths ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	files := make(map[string]*file, len(paths))
+	for _, path := range paths {
+		f := w.files[path]
+		if f == nil {
+			state := StateOf(path)
+			f = &file{reported: state, last: state}
+		}
+		files[path] = f
+	}
+	w.files = files
+}
+
+// Poll looks at every path once, and returns those that lead to another content than when they were last returned, in
+// sorted order. A file that differs from the previous poll is still being written: it is returned by the first poll that
+// finds it unchanged, and by the fifth at the latest.
+func (w *Watcher) Poll() (changed []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for path, f := range w.files {
+		if f.poll(StateOf(path)) {
+			changed = append(changed, path)
+		}
+	}
+	slices.Sort(changed)
+	return changed
+}
+
+// poll notes the state now, and reports whether to return the file.
+func (f *file) poll(now State) bool {
+	settled := now == f.last
+	f.last = now
+	if now == f.reported {
+		f.changing = 0
+		return false
+	}
+	if f.changing++; !settled && f.changing < patience {
+		return false
+	}
+	f.reported, f.changing = now, 0
+	return true
+}
+
+// Run polls at that interval until ctx ends, and calls changed with the paths that Poll returned, if any. changed may take
+// its time: the next poll waits for it.
+func (w *Watcher) Run(ctx context.Context, interval time.Duration, changed func(paths []string)) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if paths := w.Poll(); len(paths) > 0 {
+			changed(paths)
+		}
+	}
+}
