@@ -11,6 +11,7 @@ package filewatch
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -19,7 +20,7 @@ import (
 const (
 	// Interval is a good interval for Run: a change is reported one to two seconds after it was made.
 	Interval = time.Second
-	// patience is for how many polls in a row a file may go on changing before it is reported all the same.
+	// patience is how many polls a change waits for the end of this and other changes.
 	patience = 5
 )
 
@@ -42,7 +43,7 @@ type Watcher struct {
 type file struct {
 	reported State // as the caller knows it
 	last     State // of the last poll
-	changing int   // polls since last differs from reported
+	waited   int   // polls since last differs from reported
 }
 
 // New returns a Watcher of the files at paths, which need not exist. Call New before reading the files: changes
@@ -71,33 +72,34 @@ func (w *Watcher) Set(paths ...string) {
 }
 
 // Poll looks at every path once, and returns those that lead to another content than when they were last returned, in
-// sorted order. A file that differs from the previous poll is still being written: it is returned by the first poll that
-// finds it unchanged, and by the fifth at the latest.
+// sorted order. A file that differs from the previous poll is still being written. As long as there is one, Poll returns nothing, so
+// that files that change together are returned together, but no file waits for more than five polls.
 func (w *Watcher) Poll() (changed []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for path, f := range w.files {
-		if f.poll(StateOf(path)) {
-			changed = append(changed, path)
+	writing, late := false, false
+	for _, path := range slices.Sorted(maps.Keys(w.files)) {
+		f := w.files[path]
+		now := StateOf(path)
+		settled := now == f.last
+		f.last = now
+		if now == f.reported {
+			f.waited = 0
+			continue
 		}
+		f.waited++
+		writing = writing || !settled
+		late = late || f.waited >= patience
+		changed = append(changed, path)
 	}
-	slices.Sort(changed)
+	if writing && !late {
+		return nil
+	}
+	for _, path := range changed {
+		f := w.files[path]
+		f.reported, f.waited = f.last, 0
+	}
 	return changed
-}
-
-// poll notes the state now, and reports whether to return the file.
-func (f *file) poll(now State) bool {
-	settled := now == f.last
-	f.last = now
-	if now == f.reported {
-		f.changing = 0
-		return false
-	}
-	if f.changing++; !settled && f.changing < patience {
-		return false
-	}
-	f.reported, f.changing = now, 0
-	return true
 }
 
 // Run polls at that interval until ctx ends, and calls changed with the paths that Poll returned, if any. changed may take

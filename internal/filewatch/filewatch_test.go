@@ -152,3 +152,18 @@ func TestRunEndsWithItsContext(t *testing.T) {
 		t.Errorf("changed: %q", got)
 	}
 }
+
+func TestFilesThatChangeTogetherAreReportedTogether(t *testing.T) {
+	dir := t.TempDir()
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	w := New(a, b)
+	must(t, put(a, "a"))
+	w.Poll()
+	must(t, put(b, "b"))
+	if got := w.Poll(); got != nil {
+		t.Errorf("reported while another file is being written: %q", got)
+	}
+	if got := w.Poll(); !slices.Equal(got, []string{a, b}) {
+		t.Errorf("changed: %q", got)
+	}
+}
