@@ -50,6 +50,9 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	for _, st := range s.forward.main.Stats().Upstreams {
 		up = append(up, st.Upstream)
 	}
+	if why := s.forward.missing(); why != "" {
+		up = []string{"none yet: " + why}
+	}
 	line("upstreams", "%s", strings.Join(up, ", "))
 	for _, z := range s.forward.zones {
 		line("", "%s has its own", zoneText(z))

@@ -166,7 +166,13 @@ func public(a netip.Addr) bool { return a.IsGlobalUnicast() && !a.IsPrivate() }
 
 // allEndpoints are the upstreams, those of zones among them, as far as they can be read.
 func allEndpoints(c *config.Config) []upstream.Endpoint {
-	list, _ := endpoints(c, resolvConf) // a server says what is wrong with them; others do not ask them
+	list, err := parseEndpoints("UPSTREAMS", c.Upstreams)
+	if len(c.Upstreams) == 0 {
+		list, err = systemEndpoints(c, resolvConf, stubResolvConf)
+	}
+	if err != nil {
+		list = nil // a server reports what is wrong with them; others do not ask them
+	}
 	for _, z := range c.Forward {
 		if e, err := upstream.ParseEndpoint(z.Upstream); err == nil {
 			list = append(list, e)

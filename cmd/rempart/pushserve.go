@@ -20,6 +20,7 @@ import (
 	"rempart/internal/journal"
 	"rempart/internal/journal/mirror"
 	"rempart/internal/pushapi"
+	"rempart/resolver/listen"
 )
 
 // pushDefault is where a control serves its API where no address is configured.
@@ -100,8 +101,9 @@ func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
 	if len(addrs) == 0 {
 		addrs = config.Addrs{netip.MustParseAddrPort(pushDefault)}
 	}
+	logAbsent(k.log, "REMPART_PUSH_LISTEN", addrs)
 	for _, addr := range addrs {
-		l, err := net.Listen("tcp", addr.String())
+		l, err := listen.Stream(addr)
 		if err != nil {
 			return fmt.Errorf("the operators' API cannot be served on %s (REMPART_PUSH_LISTEN): %w", addr, err)
 		}

@@ -129,12 +129,9 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading 
 	if s.control != nil {
 		s.control.registerOwn(s.registry)
 	}
+	s.registry.MustRegister(s.forward.main.Collector("."))
 	for i, p := range s.forward.pools {
-		zone := "."
-		if i > 0 {
-			zone = zoneText(s.forward.zones[i-1])
-		}
-		s.registry.MustRegister(p.Collector(zone))
+		s.registry.MustRegister(p.Collector(zoneText(s.forward.zones[i])))
 	}
 	return s, nil
 }
@@ -143,10 +140,8 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading 
 func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.Signal) error {
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	var below errgroup.Group // what answers stand on: it ends last
-	for _, p := range s.forward.pools {
-		below.Go(func() error { return p.Run(background) })
-	}
+	var below errgroup.Group                                                    // what answers stand on: it ends last
+	below.Go(func() error { return s.forward.run(background, s.lists.Reload) }) // lists that could not be fetched may be now
 	defer func() {
 		s.resolver.Close()
 		cancel()
@@ -199,6 +194,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 
 // listen opens the DNS sockets, that many UDP ones an address, or takes over the supervisor's.
 func (s *server) listen(workers int) (*listen.Server, error) {
+	logAbsent(s.log, "REMPART_LISTEN", s.config.Listen)
 	lc := listen.Config{
 		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves, Workers: workers, Spin: s.config.BusyPoll,
 		NewHandler: func() listen.Handler { return s.resolver.NewWorker() },
@@ -217,6 +213,7 @@ func (s *server) listen(workers int) (*listen.Server, error) {
 func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 	var errs []error
 	serve := func(at *[]netip.AddrPort, addrs []netip.AddrPort, h http.Handler, variable string) {
+		logAbsent(s.log, variable, addrs)
 		for _, addr := range addrs {
 			addr, err := serveHTTP(ctx, g, addr, h, variable, s.log)
 			if err != nil {
@@ -235,6 +232,9 @@ func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 func (s *server) notReady() string {
 	if s.ending.Load() {
 		return "shutting down"
+	}
+	if why := s.forward.missing(); why != "" {
+		return why
 	}
 	status := s.lists.Status()
 	if s.edge != nil {
@@ -260,6 +260,7 @@ func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 		case <-hangup:
 			s.log.Info("looking at every list again, as asked by SIGHUP")
 			s.lists.Reload()
+			s.forward.refresh()
 			if s.control != nil {
 				s.control.reload(ctx)
 			}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sync/errgroup"
+
+	"rempart/resolver/listen"
 )
 
 // activated are the sockets systemd opened for us (sd_listen_fds(3)), datagram and stream ones.
@@ -32,16 +34,19 @@ func activated() (packets []net.PacketConn, streams []net.Listener, err error) {
 	return packets, streams, nil
 }
 
+// logAbsent logs each address that this machine does not have yet. Sockets are open on them all the same.
+func logAbsent(log *slog.Logger, variable string, addrs []netip.AddrPort) {
+	for _, addr := range listen.Absent(addrs) {
+		log.Warn("this machine does not have the address; it is served from the moment the machine has it", "address", addr, "variable", variable)
+	}
+}
+
 const httpTimeout = 10 * time.Second
 
 // serveHTTP serves h on addr until ctx ends, with bounds on what a client may take. It returns the address
 // served, whose port was chosen if addr has none.
 func serveHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h http.Handler, variable string, say *slog.Logger) (netip.AddrPort, error) {
-	network := "tcp6" // and not IPv4 beside: both wildcards can be asked for
-	if addr.Addr().Is4() {
-		network = "tcp4"
-	}
-	l, err := net.Listen(network, addr.String())
+	l, err := listen.Stream(addr)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return addr, fmt.Errorf("another program already serves on %s; stop it, or set %s to another address, or to \"none\"", addr, variable)

@@ -18,11 +18,13 @@ import (
 	"rempart/internal/config"
 	"rempart/internal/journal"
 	"rempart/internal/rpz"
+	"rempart/resolver/listen"
 )
 
 // zones serves the set as response policy zones.
 type zones struct {
 	config *config.Config
+	log    *slog.Logger
 	server *rpz.Server
 	due    chan struct{} // word that time changed something
 	behind bool          // something came into force that the zones were not told; of who calls changed
@@ -33,7 +35,7 @@ func newZones(c *config.Config, log *slog.Logger, secure *tls.Config, view func(
 	if len(c.RPZListen)+len(c.RPZTLSListen) == 0 {
 		return nil, nil
 	}
-	z := &zones{config: c, due: make(chan struct{}, 1)}
+	z := &zones{config: c, log: log, due: make(chan struct{}, 1)}
 	rc := rpz.Config{View: view, Log: log, Renew: signalTo(z.due), Keyless: c.RPZKeyless}
 	var err error
 	if rc.Keys, err = tsigKeys(c.RPZKeys); err != nil {
@@ -105,12 +107,14 @@ func tsigKeys(path string) (keys []rpz.Key, err error) {
 // run serves until ctx ends; renew is called when time changed something.
 func (z *zones) run(ctx context.Context, renew func(context.Context)) error {
 	var l rpz.Listeners
+	logAbsent(z.log, "REMPART_RPZ_LISTEN", z.config.RPZListen)
+	logAbsent(z.log, "REMPART_RPZ_TLS_LISTEN", z.config.RPZTLSListen)
 	for _, addr := range z.config.RPZListen {
-		tcp, err := net.Listen("tcp", addr.String())
+		tcp, err := listen.Stream(addr)
 		if err != nil {
 			return fmt.Errorf("policy zones cannot be served (REMPART_RPZ_LISTEN): %w", err)
 		}
-		udp, err := net.ListenPacket("udp", tcp.Addr().String())
+		udp, err := listen.Packet(netip.AddrPortFrom(addr.Addr(), uint16(tcp.Addr().(*net.TCPAddr).Port)))
 		if err != nil {
 			tcp.Close()
 			return fmt.Errorf("policy zones cannot be served (REMPART_RPZ_LISTEN): %w", err)
@@ -118,7 +122,7 @@ func (z *zones) run(ctx context.Context, renew func(context.Context)) error {
 		l.Stream, l.Packet = append(l.Stream, tcp), append(l.Packet, udp)
 	}
 	for _, addr := range z.config.RPZTLSListen {
-		tcp, err := net.Listen("tcp", addr.String())
+		tcp, err := listen.Stream(addr)
 		if err != nil {
 			return fmt.Errorf("policy zones cannot be served (REMPART_RPZ_TLS_LISTEN): %w", err)
 		}

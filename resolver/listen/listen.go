@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -109,8 +110,7 @@ func New(c Config) (_ *Server, err error) {
 
 // bind opens an address's TCP listener, whose port UDP shares, and its UDP sockets.
 func (s *Server) bind(addr netip.AddrPort, c Config) (err error) {
-	lc := net.ListenConfig{Control: controlStream}
-	l, err := lc.Listen(context.Background(), network("tcp", addr), addr.String())
+	l, err := Stream(addr)
 	if err != nil {
 		return explain("TCP", addr, err)
 	}
@@ -125,8 +125,7 @@ func (s *Server) bind(addr netip.AddrPort, c Config) (err error) {
 		workers = 1
 	}
 	for range workers {
-		lc := net.ListenConfig{Control: controlPacket}
-		conn, err := lc.ListenPacket(context.Background(), network("udp", addr), addr.String())
+		conn, err := Packet(addr)
 		if err != nil {
 			return explain("UDP", addr, err)
 		}
@@ -136,6 +135,37 @@ func (s *Server) bind(addr netip.AddrPort, c Config) (err error) {
 	}
 	s.streams.listeners = append(s.streams.listeners, l)
 	return nil
+}
+
+// Stream opens a TCP listener on addr, of addr's family only: each wildcard can be opened beside the other. On Linux the machine need not have the
+// address yet.
+func Stream(addr netip.AddrPort) (net.Listener, error) {
+	lc := net.ListenConfig{Control: controlStream}
+	return lc.Listen(context.Background(), network("tcp", addr), addr.String())
+}
+
+// Packet opens a UDP socket on addr, as Stream opens a TCP listener. Several can be opened on one address of one user (SO_REUSEPORT).
+func Packet(addr netip.AddrPort) (net.PacketConn, error) {
+	lc := net.ListenConfig{Control: controlPacket}
+	return lc.ListenPacket(context.Background(), network("udp", addr), addr.String())
+}
+
+// Absent returns those of addrs that no interface of this machine has now. Wildcards are never absent.
+func Absent(addrs []netip.AddrPort) (absent []netip.AddrPort) {
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, addr := range addrs {
+		has := func(a net.Addr) bool {
+			p, err := netip.ParsePrefix(a.String())
+			return err == nil && (p.Addr() == addr.Addr().WithZone("") || p.Addr().IsLoopback() && p.Masked().Contains(addr.Addr()))
+		}
+		if !addr.Addr().IsUnspecified() && !slices.ContainsFunc(own, has) {
+			absent = append(absent, addr)
+		}
+	}
+	return absent
 }
 
 // addPacket serves a socket that was handed over, by one worker: its read lock lets in no more.

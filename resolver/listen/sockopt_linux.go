@@ -45,6 +45,7 @@ func controlPacket(network, _ string, c syscall.RawConn) error {
 		}
 	}
 	ctl := c.Control(func(fd uintptr) {
+		bindFreely(fd)
 		set(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 		if network == "udp6" {
 			set(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
@@ -53,13 +54,21 @@ func controlPacket(network, _ string, c syscall.RawConn) error {
 	return errors.Join(ctl, err)
 }
 
-// controlStream lets both wildcards be bound.
+// bindFreely lets a socket be bound to an address that the machine does not have yet (ip(7)): at boot the network may come later, and what arrives
+// for the address once it is there is received. Kernels without the options refuse the bind instead.
+func bindFreely(fd uintptr) {
+	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
+	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
+}
+
+// controlStream sets a TCP socket up before it is bound: so that both wildcards can be.
 func controlStream(network, _ string, c syscall.RawConn) error {
-	if network != "tcp6" {
-		return nil
-	}
 	var err error
 	ctl := c.Control(func(fd uintptr) {
+		bindFreely(fd)
+		if network != "tcp6" {
+			return
+		}
 		err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1))
 	})
 	return errors.Join(ctl, err)

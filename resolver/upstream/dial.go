@@ -16,6 +16,11 @@ import (
 // DialContext connects to a host and port as net.Dialer does, but finds the host's addresses through
 // this pool: a machine whose only resolver is this process can fetch its lists before it serves.
 func (p *Pool) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return dial(ctx, network, address, p.lookup)
+}
+
+// dial connects to a host whose addresses lookup finds.
+func dial(ctx context.Context, network, address string, lookup func(context.Context, string) ([]netip.Addr, error)) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -24,7 +29,7 @@ func (p *Pool) DialContext(ctx context.Context, network, address string) (net.Co
 	if _, err := netip.ParseAddr(host); err == nil || host == "localhost" {
 		return d.DialContext(ctx, network, address)
 	}
-	addrs, err := p.lookup(ctx, host)
+	addrs, err := lookup(ctx, host)
 	if err != nil {
 		return nil, fmt.Errorf("looking up %s: %w", host, err)
 	}

@@ -4,12 +4,14 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Collector exposes the pool's figures. zone, in text form, tells the pools of one process
 // apart: "." is the one for every name without a zone of its own.
-func (p *Pool) Collector(zone string) prometheus.Collector {
+func (p *Pool) Collector(zone string) prometheus.Collector { return newCollector(zone, p.Stats) }
+
+func newCollector(zone string, stats func() Stats) prometheus.Collector {
 	d := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("rempart_upstream_"+name, help, labels, prometheus.Labels{"zone": zone})
 	}
 	return &collector{
-		p:          p,
+		stats:      stats,
 		healthy:    d("healthy", "1 if the upstream is asked without waiting for another to fail.", "upstream"),
 		looping:    d("looping", "1 if the upstream leads back to this process, and is refused.", "upstream"),
 		queries:    d("queries_total", "Attempts sent to the upstream, retries and hedges included.", "upstream"),
@@ -28,7 +30,7 @@ func (p *Pool) Collector(zone string) prometheus.Collector {
 }
 
 type collector struct {
-	p                                                                       *Pool
+	stats                                                                   func() Stats
 	healthy, looping, queries, failures, retries, hedges, foreign, rtt, p95 *prometheus.Desc
 	questions, unanswered, shed, denied, inFlight                           *prometheus.Desc
 }
@@ -39,7 +41,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	send := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, t, v, labels...)
 	}
-	s := c.p.Stats()
+	s := c.stats()
 	for _, u := range s.Upstreams {
 		send(c.healthy, prometheus.GaugeValue, flag(u.Healthy), u.Upstream)
 		send(c.looping, prometheus.GaugeValue, flag(u.Looping), u.Upstream)

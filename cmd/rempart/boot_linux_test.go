@@ -1,0 +1,166 @@
+package main
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
+
+	"rempart/internal/dnstest"
+)
+
+// resolverAt answers every question for an address with answer, on port 53 of addr.
+func resolverAt(t *testing.T, addr, answer string) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", net.JoinHostPort(addr, "53"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		if q.Question[0].Qtype == dns.TypeA {
+			rr, err := dns.NewRR(q.Question[0].Name + " 1 IN A " + answer)
+			if err != nil {
+				panic(err)
+			}
+			m.Answer = []dns.RR{rr}
+		}
+		_ = w.WriteMsg(m) // whoever asked may be gone
+	})}
+	go func() { _ = s.ActivateAndServe() }()
+	t.Cleanup(func() { _ = s.Shutdown() })
+}
+
+// systemResolvers puts a file over the system's, which the returned function rewrites.
+func systemResolvers(t *testing.T) (rewrite func(lines ...string)) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	rewrite = func(lines ...string) { // in place: what is mounted is the file, not its name
+		if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rewrite("# nothing yet")
+	if err := unix.Mount(path, "/etc/resolv.conf", "", unix.MS_BIND, ""); err != nil {
+		t.Skipf("no file can be mounted over /etc/resolv.conf here: %v", err)
+	}
+	return rewrite
+}
+
+// within waits until got returns want.
+func within(t *testing.T, d time.Duration, what, want string, got func() string) {
+	t.Helper()
+	end := time.Now().Add(d)
+	for {
+		now := got()
+		if now == want {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: %s after %v, want %s", what, now, d, want)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// outcome is what an answer says: an address, else its rcode; "nothing" where none comes.
+func outcome(addr, name string) string {
+	c := dns.Client{Timeout: 2 * time.Second}
+	m, _, err := c.Exchange(question(name), addr)
+	if err != nil {
+		return "nothing"
+	}
+	for _, rr := range m.Answer {
+		if a, ok := rr.(*dns.A); ok {
+			return a.A.String()
+		}
+	}
+	return dns.RcodeToString[m.Rcode]
+}
+
+// TestBoot starts before the machine has an address or a resolver, as after a power cut at home.
+func TestBoot(t *testing.T) {
+	if !dnstest.Isolated(t) {
+		return
+	}
+	const addr = "10.53.0.1:5353"
+	rewrite := systemResolvers(t)
+	p := dnstest.StartProgram(t, exec.Command("rempart"), "REMPART_LISTEN="+addr, "REMPART_PAGE_LISTEN=10.53.0.1:8080", "REMPART_PAGE_IPV4="+page)
+	for _, want := range []string{"does not have the address", "REMPART_LISTEN", "REMPART_PAGE_LISTEN", "names no resolver"} {
+		if n := strings.Count(p.Stderr(), want); n == 0 || n > 3 {
+			t.Errorf("the log says %q %d times", want, n)
+		}
+	}
+	dnstest.Command(t, "ip", "address", "add", "10.53.0.1/32", "dev", "lo")
+	within(t, 2*time.Second, "a blocked name once the address is there", page, func() string { return outcome(addr, "phishing.test") })
+	if got := outcome(addr, "good.example"); got != "SERVFAIL" {
+		t.Errorf("a name without a resolver: %s", got)
+	}
+	if code, body := get(t, p, "/readyz"); code != 503 || !strings.Contains(body, "resolv.conf") {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+
+	resolverAt(t, "127.0.1.1", "192.0.2.1")
+	resolverAt(t, "127.0.1.2", "192.0.2.2")
+	rewrite("nameserver 127.0.1.1")
+	within(t, 5*time.Second, "a name once there is a resolver", "192.0.2.1", func() string { return outcome(addr, "one.example") })
+	rewrite("nameserver 127.0.1.2")
+	names := 0
+	within(t, 5*time.Second, "a name after another lease", "192.0.2.2", func() string {
+		names++
+		return outcome(addr, strings.Repeat("x", names)+".example") // never cached
+	})
+	rewrite("# the lease ran out")
+	time.Sleep(3 * time.Second)
+	if got := outcome(addr, "last.example"); got != "192.0.2.2" {
+		t.Errorf("a name after the file was emptied: %s", got)
+	}
+	if code, body := get(t, p, "/readyz"); code != 200 {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+}
+
+// TestBootBehindStub forwards to the resolvers behind systemd-resolved's stub where nothing answers on that.
+func TestBootBehindStub(t *testing.T) {
+	if !dnstest.Isolated(t) {
+		return
+	}
+	systemResolvers(t)("nameserver 127.0.0.53")
+	if err := unix.Mount("rempart-test", "/run", "tmpfs", 0, ""); err != nil {
+		t.Skip(err)
+	}
+	if err := os.MkdirAll(filepath.Dir(stubResolvConf), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, stubResolvConf, "nameserver 127.0.1.1")
+	resolverAt(t, "127.0.1.1", "192.0.2.1")
+	p := start(t)
+	within(t, 5*time.Second, "a name", "192.0.2.1", func() string { return outcome(p.DNS, "one.example") })
+}
+
+// TestNetworkComesLate has a configured upstream that cannot be reached for a while: it is asked soon after it can.
+func TestNetworkComesLate(t *testing.T) {
+	if !dnstest.Isolated(t) {
+		return
+	}
+	p := start(t, "REMPART_UPSTREAMS=udp://10.53.0.9,tcp://10.53.0.9")
+	for i := range 20 { // long enough for the upstream to be left out, and probed ever less often
+		if got := outcome(p.DNS, strings.Repeat("a", i+1)+".example"); got != "SERVFAIL" {
+			t.Fatalf("without a network: %s", got)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	dnstest.Command(t, "ip", "address", "add", "10.53.0.9/32", "dev", "lo")
+	resolverAt(t, "10.53.0.9", "192.0.2.1")
+	names := 0
+	within(t, 2*time.Second, "a name once the upstream can be reached", "192.0.2.1", func() string {
+		names++
+		return outcome(p.DNS, strings.Repeat("b", names)+".example")
+	})
+}

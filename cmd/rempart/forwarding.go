@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"rempart/blocklist"
+	"rempart/internal/config"
+	"rempart/internal/filewatch"
+	"rempart/resolver"
+	"rempart/resolver/upstream"
+)
+
+// forwarding is where queries go: the upstreams, and the zones that have their own.
+type forwarding struct {
+	config   *config.Config
+	log      *slog.Logger
+	identity string
+	main     *upstream.Switch // its endpoints are the system's where REMPART_UPSTREAMS is empty
+	zones    []resolver.Zone
+	pools    []*upstream.Pool // of zones, in their order
+
+	mu      sync.Mutex // of refresh
+	problem string     // why the system's resolvers are not used; "" while they are
+}
+
+// newForwarding returns the configured upstreams, or the system's, which may not be known yet. Its error is a mistake in the configuration.
+func newForwarding(c *config.Config, log *slog.Logger) (*forwarding, error) {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	f := &forwarding{config: c, log: log, identity: hex.EncodeToString(id[:])}
+	f.main = upstream.NewSwitch(upstream.Config{Identity: f.identity, Log: log})
+	if len(c.Upstreams) > 0 {
+		list, err := parseEndpoints("UPSTREAMS", c.Upstreams)
+		if err == nil {
+			_, err = f.main.Replace(list)
+		}
+		if err != nil {
+			return nil, err
+		}
+	} else {
+		f.refresh()
+	}
+	byZone := map[string][]upstream.Endpoint{}
+	var order []string
+	for _, z := range c.Forward {
+		name, err := blocklist.AppendName(nil, z.Zone)
+		if err != nil {
+			return nil, config.Bad("FORWARD", z.Zone+"="+z.Upstream, err.Error())
+		}
+		if len(name) == 1 {
+			return nil, config.Bad("FORWARD", z.Zone+"="+z.Upstream, "name a zone below the root: the root's resolvers are those of REMPART_UPSTREAMS")
+		}
+		one, err := parseEndpoints("FORWARD", []string{z.Upstream})
+		if err != nil {
+			return nil, err
+		}
+		if byZone[string(name)] == nil {
+			order = append(order, string(name))
+		}
+		byZone[string(name)] = append(byZone[string(name)], one...)
+	}
+	for _, name := range order {
+		p, err := upstream.New(upstream.Config{Endpoints: byZone[name], Identity: f.identity, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		f.pools = append(f.pools, p)
+		f.zones = append(f.zones, resolver.Zone{Name: []byte(name), Upstreams: p})
+	}
+	return f, nil
+}
+
+// refresh reads the system's resolvers again, where they are used, and reports whether queries go elsewhere now. While none can be used, those before stay.
+func (f *forwarding) refresh() (changed bool) {
+	if len(f.config.Upstreams) > 0 {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list, err := systemEndpoints(f.config, resolvConf, stubResolvConf)
+	if err == nil {
+		changed, err = f.main.Replace(list)
+	}
+	if err != nil {
+		if problem := err.Error(); problem != f.problem {
+			f.problem = problem
+			f.log.Warn("the system names no resolver to forward to; names that are not blocked or cached are answered from stale data or not at all until it does",
+				"error", err)
+		}
+		return false
+	}
+	if f.problem != "" || changed {
+		f.log.Info("forwarding to the system's resolvers", "upstreams", list)
+	}
+	f.problem = ""
+	return changed
+}
+
+// missing says why there is no upstream, or "".
+func (f *forwarding) missing() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.problem == "" || len(f.main.Stats().Upstreams) > 0 {
+		return ""
+	}
+	return f.problem
+}
+
+// run looks after the upstreams until ctx ends, and follows the system's resolvers; changed is called after they changed.
+func (f *forwarding) run(ctx context.Context, changed func()) error {
+	var g errgroup.Group
+	g.Go(func() error { return f.main.Run(ctx) })
+	for _, p := range f.pools {
+		g.Go(func() error { return p.Run(ctx) })
+	}
+	if len(f.config.Upstreams) == 0 {
+		g.Go(func() error {
+			filewatch.New(resolvConf, stubResolvConf).Run(ctx, filewatch.Interval, func([]string) {
+				if f.refresh() {
+					changed()
+				}
+			})
+			return nil
+		})
+	}
+	return g.Wait()
+}
