@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -80,6 +77,7 @@ type Lists struct {
 	store    store
 	counter  *durable.Counter
 	unlock   func()
+	folder   folder
 	results  chan download
 	setErr   error            // why the set in force is not of the newest content
 	setAgain time.Time        // when to try again
@@ -208,43 +206,6 @@ func (l *Lists) refreshFiles(files []*list) {
 	for i, li := range files {
 		l.settle(li, now, errs[i])
 	}
-}
-
-func (l *Lists) takeFolder() error {
-	err := os.MkdirAll(l.store.dir, 0o750)
-	if err == nil {
-		err = errors.Join(writable(l.cfg.Dir), writable(l.store.dir))
-	}
-	if err != nil {
-		return fmt.Errorf("%w: make it a folder this user may write to, or configure another", err)
-	}
-	unlock, err := durable.Lock(l.cfg.Dir)
-	if err != nil {
-		return err
-	}
-	if l.counter, err = durable.OpenCounter(filepath.Join(l.cfg.Dir, versionFile)); err != nil {
-		unlock()
-		return err
-	}
-	l.unlock = unlock
-	for _, err := range []error{durable.Clean(l.cfg.Dir), durable.Clean(l.store.dir), l.store.clean(l.lists)} {
-		if err != nil {
-			l.log.Warn("leftovers of an earlier run stay", "err", err)
-		}
-	}
-	return nil
-}
-
-// writable tries. Only a lasting refusal counts: a full disk may have room again later.
-func writable(dir string) error {
-	f, err := os.CreateTemp(dir, ".try.*")
-	if err != nil {
-		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-			return err
-		}
-		return nil
-	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // fetchMissing fetches the URLs that have no copy, side by side, for as long as Start may take.

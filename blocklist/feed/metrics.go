@@ -18,13 +18,14 @@ func (l *Lists) Collector() prometheus.Collector {
 		held:    d("_held", "Listings of the list that guards did not let count, by outcome (refuse, hold) and guard.", "list", "outcome", "guard"),
 		result:  d("s", "Lists by how their last attempt ended: ok, stale (the last good copy is in force), failed (there is none), waiting.", "result"),
 		fetched: d("_fetched_timestamp_seconds", "When the list's content in force was last known to be the publisher's.", "list"),
+		folder:  prometheus.NewDesc("rempart_data_folder_writable", "0 while the data folder cannot be written: nothing new outlasts a restart then.", nil, nil),
 		overlay: prometheus.NewDesc("rempart_set_overlay_entries", "Entries of the set in force that differ from its snapshot.", nil, nil),
 	}
 }
 
 type collector struct {
-	l                                                *Lists
-	entries, refused, held, result, fetched, overlay *prometheus.Desc
+	l                                                        *Lists
+	entries, refused, held, result, fetched, overlay, folder *prometheus.Desc
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
@@ -48,6 +49,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			gauge(c.fetched, float64(s.Fetched.Unix()), s.Name)
 		}
 	}
+	writable := 1.0
+	if c.l.Status().Folder != "" {
+		writable = 0
+	}
+	gauge(c.folder, writable)
 	gauge(c.overlay, float64(c.l.Set().View().Stats().Overlay))
 	for r, n := range results {
 		gauge(c.result, float64(n), string(r))

@@ -87,6 +87,7 @@ func (l *Lists) Run(ctx context.Context) error {
 				l.refreshFile(li)
 			}
 		}
+		l.retryFolder(now)
 		if len(l.results) == 0 { // or it would be compiled once more at once
 			l.publishDue(now)
 			l.rest(now)
@@ -135,6 +136,9 @@ func (l *Lists) nextDue(c change) time.Time {
 	}
 	if l.setErr != nil {
 		earliest(l.setAgain)
+	}
+	if l.folder.err != nil {
+		earliest(l.folder.again)
 	}
 	if c.pending() {
 		earliest(c.read)

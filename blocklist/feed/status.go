@@ -23,6 +23,7 @@ type Status struct {
 	Version uint64       // of the set in force; 0 for none
 	Names   int          // in the set in force
 	Err     string       // why the set in force is not of the newest content, "" if it is
+	Folder  string       // why the data folder cannot be written, "" if it can
 	Waiting string       // a sentence if a URL has never been fetched, "" if every list that can keep one has a copy
 }
 
@@ -50,6 +51,9 @@ func (l *Lists) report() {
 	s := &Status{Version: view.Version(), Names: view.Stats().Names}
 	if l.setErr != nil {
 		s.Err = l.setErr.Error()
+	}
+	if l.folder.err != nil {
+		s.Folder = l.folder.err.Error()
 	}
 	missing := 0
 	for _, li := range l.lists {

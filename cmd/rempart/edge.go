@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -46,10 +45,7 @@ func newEdge(c *config.Config, opt edgeOptions) (*edge, error) {
 	if c.Country != "" && !journal.IsCountry(c.Country) {
 		return nil, config.Bad("COUNTRY", c.Country, "not a country code of ISO 3166-1: write two capital letters, like FR")
 	}
-	node, err := nodeName(c)
-	if err != nil {
-		return nil, err
-	}
+	node := nodeName(c, opt.log)
 	roots, err := rootKeys(c.ControlKey)
 	if err != nil {
 		return nil, err
@@ -107,29 +103,35 @@ func rootKeys(texts []string) (roots []journal.PublicKey, err error) {
 }
 
 // nodeName is the configured one, or the random one in the data folder.
-func nodeName(c *config.Config) (string, error) {
-	if c.Node != "" {
-		return c.Node, nil
+func nodeName(c *config.Config, log *slog.Logger) string {
+	if name := keptNodeName(c); name != "" {
+		return name
 	}
-	path := filepath.Join(c.DataDir, "node")
-	data, err := os.ReadFile(path)
-	if name := strings.TrimSpace(string(data)); err == nil && name != "" && len(name) <= 64 {
-		return name, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	return newNodeName(c, path)
-}
-
-func newNodeName(c *config.Config, path string) (string, error) {
+	path, err := nodeNamePath(c), error(nil)
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
 	name := "node-" + hex.EncodeToString(id[:])
-	if err := os.MkdirAll(c.DataDir, 0o750); err != nil {
-		return "", fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
+	if err = os.MkdirAll(c.DataDir, 0o750); err == nil {
+		err = durable.WriteBytes(path, []byte(name+"\n"))
 	}
-	return name, durable.WriteBytes(path, []byte(name+"\n"))
+	if err != nil {
+		log.Warn("the name that this server gave itself will be another one after a restart; set REMPART_NODE, or make the data folder writable", "node", name, "err", err)
+	}
+	return name
+}
+
+func nodeNamePath(c *config.Config) string { return filepath.Join(c.DataDir, "node") }
+
+// keptNodeName returns the configured name, or that of an earlier run; "" where there is none.
+func keptNodeName(c *config.Config) string {
+	if c.Node != "" {
+		return c.Node
+	}
+	data, err := os.ReadFile(nodeNamePath(c))
+	if name := strings.TrimSpace(string(data)); err == nil && len(name) <= 64 {
+		return name
+	}
+	return ""
 }
 
 // controlSource is where REMPART_CONTROL leads.
@@ -216,10 +218,7 @@ func (s *server) follow(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		node, err := nodeName(s.config)
-		if err != nil {
-			return err
-		}
+		node := nodeName(s.config, s.log)
 		source := journal.FromStream(s.control.stream.Reader, node)
 		s.edge, err = followSource(s.config, source, func() {}, node, roots, opt)
 		return err
@@ -233,11 +232,11 @@ func (s *server) keepVersion() {
 	if version == 0 || s.control != nil { // lists in the same process count for themselves
 		return
 	}
-	counter, err := durable.OpenCounter(filepath.Join(s.config.DataDir, "version"))
-	if err == nil {
-		_, err = counter.Next(version)
+	counter, lost := durable.OpenCounter(filepath.Join(s.config.DataDir, "version"), func() uint64 { return version })
+	if lost != nil {
+		s.log.Warn("the number of the last version was lost", "err", lost)
 	}
-	if err != nil {
+	if _, err := counter.Next(version); err != nil {
 		s.log.Warn("the version's counter was not brought up to the journal's", "err", err)
 	}
 }

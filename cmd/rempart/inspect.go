@@ -82,12 +82,8 @@ func (in *inspection) view() (*blocklist.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	node, err := nodeName(c)
-	if err != nil {
-		return nil, err
-	}
 	view, err := journal.Kept(journal.FollowerConfig{
-		Dir: edgeFolder(c), Trust: roots, Node: journal.Node{ID: node, Country: c.Country, Operator: c.Operator}, Refresh: allowedHere(in.lists.Set(), c.Allow),
+		Dir: edgeFolder(c), Trust: roots, Node: journal.Node{ID: keptNodeName(c), Country: c.Country, Operator: c.Operator}, Refresh: allowedHere(in.lists.Set(), c.Allow),
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("no set came from control yet: a server puts it into %s", edgeFolder(c))

@@ -21,28 +21,41 @@ type Counter struct {
 	last uint64 // highest number handed out
 }
 
-// OpenCounter reads the counter at path; a file that does not exist is a counter that has
-// handed out nothing. A file that holds anything but one decimal number is an error: to guess
-// would be to hand out a number twice.
-func OpenCounter(path string) (*Counter, error) {
+// counterSlack is by how much a counter whose file is lost begins above what was derived: numbers that were handed out and left no other trace
+// must not be handed out again.
+const counterSlack = 1000
+
+// OpenCounter reads the counter at path; a file that does not exist is a counter that has handed out nothing. The counter is of use in any case: where the file
+// cannot be read, or holds anything but one decimal number, it begins well above what derive returns, the highest number that is known from elsewhere, and the
+// error, which accompanies it, says so.
+func OpenCounter(path string, derive func() uint64) (*Counter, error) {
+	last, err := readCounter(path)
+	if err == nil {
+		return &Counter{path: path, last: last}, nil
+	}
+	derived := derive()
+	last = derived + min(counterSlack, math.MaxUint64-derived)
+	return &Counter{path: path, last: last}, fmt.Errorf("counter %s: %w; versions continue above %d, which was derived from what is in force", path, err, last)
+}
+
+func readCounter(path string) (uint64, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &Counter{path: path}, nil
+		return 0, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("counter: %w", err)
+		return 0, err
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, 64))
 	if err != nil {
-		return nil, fmt.Errorf("counter: %w", err)
+		return 0, err
 	}
 	last, err := strconv.ParseUint(strings.TrimSuffix(string(text), "\n"), 10, 64)
 	if err != nil {
-		return nil, fmt.Errorf("counter %s holds %.30q, not a number: write in it, as decimal digits, "+
-			"a number no lower than the highest version ever in force", path, text)
+		return 0, fmt.Errorf("it holds %.30q, not a number", text)
 	}
-	return &Counter{path: path, last: last}, nil
+	return last, nil
 }
 
 // Next is a number higher than every number handed out before and higher than above. It is on

@@ -197,7 +197,7 @@ func TestCounter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "version")
 	next := func(above, want uint64) {
 		t.Helper()
-		c, err := OpenCounter(path)
+		c, err := OpenCounter(path, none)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +219,7 @@ func TestCounter(t *testing.T) {
 }
 
 func TestCounterConcurrent(t *testing.T) {
-	c, err := OpenCounter(filepath.Join(t.TempDir(), "version"))
+	c, err := OpenCounter(filepath.Join(t.TempDir(), "version"), none)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,21 +242,47 @@ func TestCounterConcurrent(t *testing.T) {
 	wg.Wait()
 }
 
-func TestCounterRefuses(t *testing.T) {
+// none derives nothing: the counter's file is sound.
+func none() uint64 { return 0 }
+
+// TestCounterIsDerived has a counter whose file is torn continue above what is known from elsewhere.
+func TestCounterIsDerived(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "version")
 	for _, garbage := range []string{"", "\n", "x", "-1", "1 2", "0x10", "1\n\n", " 7", strings.Repeat("9", 40), "\x00\x00"} {
 		if err := os.WriteFile(path, []byte(garbage), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if c, err := OpenCounter(path); err == nil || !strings.Contains(err.Error(), "write in it") {
-			t.Errorf("%q: counter %v, error %v", garbage, c, err)
+		c, err := OpenCounter(path, func() uint64 { return 41 })
+		if err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%q: the error does not name the file: %v", garbage, err)
 		}
+		if n, err := c.Next(0); err != nil || n <= 41+1 {
+			t.Errorf("%q: the next number is %d, %v", garbage, n, err)
+		}
+		if n, err := readCounter(path); err != nil || n <= 41 {
+			t.Errorf("%q: the file holds %d, %v", garbage, n, err)
+		}
+	}
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil { // it cannot be read at all
+		t.Fatal(err)
+	}
+	c, err := OpenCounter(path, func() uint64 { return math.MaxUint64 })
+	if err == nil {
+		t.Error("a folder was read as a counter")
+	}
+	if n, err := c.Next(0); err == nil {
+		t.Errorf("the counter wrapped to %d", n)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(path, fmt.Appendln(nil, uint64(math.MaxUint64)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := OpenCounter(path)
-	if err != nil {
+	if c, err = OpenCounter(path, none); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := c.Next(0); err == nil {
@@ -269,7 +295,7 @@ func TestCounterFailureHandsOutNothing(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	c, err := OpenCounter(filepath.Join(dir, "version"))
+	c, err := OpenCounter(filepath.Join(dir, "version"), none)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,10 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // ErrLocked is what Lock wraps when another process holds the folder.
@@ -16,6 +18,9 @@ var ErrLocked = errors.New("in use by another process")
 func Lock(dir string) (unlock func(), err error) {
 	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		f, err = os.Open(path) // a lock needs no writing, where an earlier run made the file
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock folder: %w", err)
 	}

@@ -41,16 +41,20 @@ type disk struct {
 type written struct {
 	tail      *os.File
 	size      int64     // of the tail that is whole
+	version   uint64    // of the state that the tail follows, while the tail could not be opened; else 0
 	unwritten [][]byte  // frames that could not be written yet
 	waiting   int       // octets of those
 	base      *Snapshot // what the state on disk stands on
 }
 
+// openDisk returns a disk that can be read in any case; the error says why it cannot be written.
 func openDisk(dir string) (*disk, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, err
+	d := &disk{dir: dir, coming: map[string]int{}}
+	err := os.MkdirAll(dir, 0o750)
+	if err == nil {
+		err = durable.Clean(dir)
 	}
-	return &disk{dir: dir, coming: map[string]int{}}, durable.Clean(dir)
+	return d, err
 }
 
 func (d *disk) path(name string) string { return filepath.Join(d.dir, name) }
@@ -256,6 +260,7 @@ func (d *disk) drop(s *Snapshot) error {
 
 // resume goes on with the tail of what was loaded, of which that many octets are good.
 func (d *disk) resume(version uint64, good int64) error {
+	d.size, d.version = good, version
 	f, err := os.OpenFile(d.tailPath(version), os.O_CREATE|os.O_WRONLY, 0o640)
 	if err != nil {
 		return err
@@ -264,7 +269,7 @@ func (d *disk) resume(version uint64, good int64) error {
 		f.Close()
 		return err
 	}
-	d.tail, d.size = f, good
+	d.tail, d.version = f, 0
 	return nil
 }
 
@@ -289,6 +294,11 @@ func (d *disk) append(e Entry) error {
 func (d *disk) flush() error {
 	if len(d.unwritten) == 0 {
 		return nil
+	}
+	if d.tail == nil && d.version > 0 {
+		if err := d.resume(d.version, d.size); err != nil {
+			return err
+		}
 	}
 	if d.tail == nil {
 		return errors.New("no snapshot to begin from")

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"rempart/blocklist"
@@ -145,11 +146,14 @@ func (st *State) Ring() []byte {
 	return st.ring.sealed
 }
 
-// Start puts in force what is on disk, without the source. An error means that the folder cannot be used.
+// Start puts in force what is on disk, without the source. A folder that cannot be written is no error, except for control: records are kept in memory until it
+// can. An error means that the folder is misconfigured.
 func (f *Follower) Start() error {
 	var err error
-	if f.disk, err = openDisk(f.cfg.Dir); err != nil {
+	if f.disk, err = openDisk(f.cfg.Dir); err != nil && (f.cfg.Node.Control || errors.Is(err, syscall.ENOTDIR)) {
 		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
+	} else if err != nil {
+		f.unwritable(err)
 	}
 	k, err := f.disk.load(f.cfg.Trust)
 	if err != nil {
@@ -165,8 +169,10 @@ func (f *Follower) Start() error {
 		f.log.Error("what was in force cannot be put in force again", "err", err)
 		return nil
 	}
-	if err := f.disk.resume(k.state.Version, good); err != nil {
+	if err := f.disk.resume(k.state.Version, good); err != nil && f.cfg.Node.Control {
 		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
+	} else if err != nil {
+		f.unwritable(err)
 	}
 	f.verify.Go(func() { // it takes as long as it is large; damage hides a listing at most
 		defer runtime.KeepAlive(k.state.base) // or its mapping may go while it is read
@@ -180,6 +186,15 @@ func (f *Follower) Start() error {
 	})
 	f.disk.base = k.snapshot
 	return f.putInForce(st, Effect{All: true, Lacking: f.lacks()})
+}
+
+// unwritable logs that nothing can be written to the folder.
+func (f *Follower) unwritable(err error) {
+	if f.unwritten == "" {
+		f.log.Error("the folder cannot be written: what is on disk is in force, and changes would be missing after a restart without control; it is tried again",
+			"folder", f.cfg.Dir, "err", err)
+	}
+	f.unwritten = err.Error()
 }
 
 // replay is what was kept, with the records after it, as far as they are whole: that many octets of them.

@@ -119,8 +119,11 @@ func TestProblemEnds(t *testing.T) {
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
 	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e", Country: "FR", Operator: "isp"})
 	e.reaches(t, c.push(t, k.set(t, "one", block("one.example"))).Version)
-	e.Trouble("the network is away")
-	if h := e.Health(); h.Problem == "" || h.Country != "FR" || h.Operator != "isp" {
+	waitFor(t, "a problem to be reported", func() bool { // a heartbeat that was on its way may end it at once
+		e.Trouble("the network is away")
+		return e.Health().Problem != ""
+	})
+	if h := e.Health(); h.Country != "FR" || h.Operator != "isp" {
 		t.Errorf("health %+v", h.Status)
 	}
 	waitFor(t, "the next heartbeat to end the problem", func() bool { return e.Health().Problem == "" })

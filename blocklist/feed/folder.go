@@ -1,0 +1,102 @@
+package feed
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"rempart/internal/durable"
+)
+
+// folder is how the data folder can be used.
+type folder struct {
+	err   error     // why it cannot be written; nil: it can
+	again time.Time // when to look again
+}
+
+// takeFolder locks the data folder and reads the version's counter. A folder that cannot be written keeps nobody from DNS: what is sound on disk is put in
+// force, and the folder is tried again. An error means that the folder is misconfigured or another process's.
+func (l *Lists) takeFolder() error {
+	if err := l.prepare(); errors.Is(err, syscall.ENOTDIR) || errors.Is(err, durable.ErrLocked) {
+		return err
+	} else if err != nil {
+		l.folder = folder{err: err, again: time.Now().Add(l.timing.writeAgain)}
+		l.log.Error("the data folder cannot be written: what is on disk is in force, and nothing newer outlasts a restart; it is tried again",
+			"folder", l.cfg.Dir, "err", err)
+	}
+	var err error
+	if l.counter, err = durable.OpenCounter(filepath.Join(l.cfg.Dir, versionFile), l.versionOnDisk); err != nil {
+		l.log.Warn("the number of the last version was lost", "err", err)
+	}
+	if l.folder.err != nil {
+		return nil
+	}
+	for _, err := range []error{durable.Clean(l.cfg.Dir), durable.Clean(l.store.dir), l.store.clean(l.lists)} {
+		if err != nil {
+			l.log.Warn("leftovers of an earlier run stay", "err", err)
+		}
+	}
+	return nil
+}
+
+// prepare makes and locks the folder, and checks that it can be written. A folder that can be locked only is locked.
+func (l *Lists) prepare() error {
+	err := os.MkdirAll(l.store.dir, 0o750)
+	if err == nil {
+		err = errors.Join(writable(l.cfg.Dir), writable(l.store.dir))
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: make it a folder that this user may write to, or configure another", err)
+	}
+	if l.unlock != nil || errors.Is(err, syscall.ENOTDIR) {
+		return err
+	}
+	unlock, lockErr := durable.Lock(l.cfg.Dir)
+	if errors.Is(lockErr, durable.ErrLocked) {
+		return lockErr
+	}
+	if lockErr == nil {
+		l.unlock = unlock
+	}
+	return errors.Join(err, lockErr)
+}
+
+// writable tries. Only a lasting refusal is an error: a full disk may have room again later.
+func writable(dir string) error {
+	f, err := os.CreateTemp(dir, ".try.*")
+	if err != nil {
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+			return err
+		}
+		return nil
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// versionOnDisk returns the highest version that a snapshot in the data folder has, with its overlay; 0 for none.
+func (l *Lists) versionOnDisk() (version uint64) {
+	if view, err := l.openSet(); err == nil {
+		version = view.Version()
+	}
+	if view, _, err := l.openSnapshot(previousFile); err == nil {
+		version = max(version, view.Version())
+	}
+	return version
+}
+
+// retryFolder looks again at a folder that could not be written.
+func (l *Lists) retryFolder(now time.Time) {
+	if l.folder.err == nil || now.Before(l.folder.again) {
+		return
+	}
+	if l.folder.err = l.prepare(); l.folder.err != nil {
+		l.folder.again = now.Add(l.timing.writeAgain)
+		return
+	}
+	l.setAgain = time.Time{}
+	l.log.Info("the data folder can be written again", "folder", l.cfg.Dir)
+}
