@@ -16,6 +16,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/durable"
+	"rempart/internal/filewatch"
 )
 
 // Config says which lists there are and where their copies are kept.
@@ -50,8 +51,7 @@ type timing struct {
 	start      time.Duration // what fetching may delay Start, in all
 	fetch      time.Duration // of one fetch, from the dial to the last octet
 	backoff    time.Duration // after the first failure; doubles with each further one
-	quiet      time.Duration // how long a file must have been left alone before it is read
-	unquiet    time.Duration // how long reading it may be put off by further changes
+	poll       time.Duration // between two looks at the state of files
 	writeAgain time.Duration // after the set could not be written
 }
 
@@ -71,6 +71,7 @@ type Lists struct {
 	status atomic.Pointer[Status]
 
 	guarding *guarding
+	watch    *filewatch.Watcher
 
 	// The writer's own.
 	lists    []*list // the allow list first
@@ -118,7 +119,7 @@ func New(cfg Config) (*Lists, error) {
 		cfg: cfg, log: cfg.Log, set: set, lists: lists,
 		timing: timing{
 			start: 5 * time.Second, fetch: 10 * time.Minute, backoff: 10 * time.Second,
-			quiet: 250 * time.Millisecond, unquiet: 2 * time.Second, writeAgain: time.Minute,
+			poll: filewatch.Interval, writeAgain: time.Minute,
 		},
 		fetch: newFetcher(cfg.Dial), ctx: context.Background(), limits: limits{amend: maxAmend, merge: mergeAt, run: runLimit},
 		store:    store{dir: filepath.Join(cfg.Dir, listsFolder)},
@@ -126,7 +127,8 @@ func New(cfg Config) (*Lists, error) {
 		results:  make(chan download, len(lists)),
 		guarding: &guarding{cfg: cfg.Guard}, merged: make(chan *merging, 1), verified: make(chan error, 1),
 	}
-	if len(cfg.Guard.paths()) > 0 { // what is shipped is known to be good
+	l.watch = filewatch.New(l.watched()...) // before any file is read
+	if len(cfg.Guard.paths()) > 0 {         // what is shipped is known to be good
 		if _, err := l.guarding.get(); err != nil {
 			return nil, err
 		}

@@ -75,7 +75,7 @@ func (f *fixture) new(cfg Config) *Lists {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	l.timing.quiet, l.timing.unquiet = 20*time.Millisecond, 200*time.Millisecond
+	l.timing.poll = 20 * time.Millisecond
 	l.timing.backoff, l.timing.writeAgain = 20*time.Millisecond, 20*time.Millisecond
 	return l
 }
@@ -462,21 +462,52 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-func TestChange(t *testing.T) {
-	now := time.Now()
-	quick := timing{quiet: 10 * time.Second, unquiet: 25 * time.Second}
-	var c change
-	if c.over(now) {
-		t.Error("nothing is over before it began")
+// TestFilesBehindLinks changes each watched file behind a link that leads to it: by writing it, and by switching the link.
+func TestFilesBehindLinks(t *testing.T) {
+	f := newFixture(t)
+	for _, v := range []string{"v1", "v2"} {
+		os.Mkdir(filepath.Join(f.dir, v), 0o755)
 	}
-	for s := 0; s < 25; s += 5 { // never quiet
-		at := now.Add(time.Duration(s) * time.Second)
-		if c.over(at) {
-			t.Errorf("over after %d s", s)
+	f.file("v1/list.txt", "a.example\nc.example\n")
+	f.file("v2/list.txt", "b.example\nc.example\nd.example\n")
+	f.file("v1/allow.txt", "# none\n")
+	f.file("v2/allow.txt", "c.example\n")
+	current := filepath.Join(f.dir, "current")
+	if err := os.Symlink("v1", current); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"list.txt", "allow.txt", "later.txt"} {
+		if err := os.Symlink("current/"+name, filepath.Join(f.dir, name)); err != nil {
+			t.Fatal(err)
 		}
-		c.seen(at, quick)
 	}
-	if !c.over(now.Add(25*time.Second)) || c.over(now.Add(time.Hour)) {
-		t.Error("a burst must be over once")
+	path := func(name string) string { return filepath.Join(f.dir, name) }
+	l := f.start(Config{Lists: []string{path("list.txt"), path("later.txt")}, Allow: path("allow.txt")})
+	f.run(l)
+	f.file("v1/allow.txt", "a.example\n")
+	eventually(t, "a file written behind a link", func() bool { return action(t, l, "a.example") == blocklist.Allow })
+	os.Symlink("v2", path("next"))
+	os.Rename(path("next"), current)
+	eventually(t, "a switched link", func() bool { return blocks(t, l, "d.example") && action(t, l, "c.example") == blocklist.Allow })
+	f.file("v2/later.txt", "late.example\n")
+	eventually(t, "a file that appears behind links", func() bool { return blocks(t, l, "late.example") })
+}
+
+// TestReleaseAppliesToFetchedLists edits the file of released names: the kept content of a URL is judged again without a request.
+func TestReleaseAppliesToFetchedLists(t *testing.T) {
+	f := newFixture(t)
+	srv := newServer(t)
+	srv.say("bad.example\n")
+	released := f.file("released.txt", "# none\n")
+	l := f.start(Config{Lists: []string{srv.URL}, Guard: GuardConfig{Popular: f.file("popular.csv", "1,popular.example\n"), Released: released}})
+	f.run(l)
+	srv.say("bad.example\npopular.example\n")
+	l.Reload()
+	eventually(t, "the popular name is held", func() bool { return l.Status().Lists[0].Held["hold popular"] == 1 })
+	asked := srv.requests.Load()
+	f.file("released.txt", "popular.example\n")
+	eventually(t, "the released name is blocked", func() bool { return blocks(t, l, "popular.example") })
+	if n := srv.requests.Load(); n != asked {
+		t.Errorf("the list was fetched %d times more", n-asked)
 	}
 }

@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 )
 
 // Run keeps lists and set up to date until ctx ends, then gives the data folder back and returns
-// nil. It watches the folders of files, asks URLs again, and looks at everything on Reload.
+// nil. It watches files, asks URLs again, and looks at everything on Reload.
 func (l *Lists) Run(ctx context.Context) error {
 	if l.unlock != nil {
 		defer l.unlock()
@@ -22,41 +21,32 @@ func (l *Lists) Run(ctx context.Context) error {
 	}
 	l.ctx = ctx
 	l.savePending()
-	watch := l.newWatch()
-	defer watch.close()
-	events, errs := watch.channels()
-	var fetches sync.WaitGroup
-	defer fetches.Wait()
-	fetching, cancel := context.WithCancel(ctx)
+	var beside sync.WaitGroup // fetches and the file watcher
+	defer beside.Wait()
+	running, cancel := context.WithCancel(ctx)
 	defer cancel() // before Wait
 	defer l.background.Wait()
 	slots := make(chan struct{}, maxFetches)
+	changed := make(chan []string)
+	beside.Go(func() {
+		l.watch.Run(running, l.timing.poll, func(paths []string) {
+			select {
+			case changed <- paths:
+			case <-running.Done():
+			}
+		})
+	})
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var changing change
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-l.reload:
-			l.guarding.changed()
-			for _, li := range l.lists {
-				li.next = time.Time{}
-			}
-			l.setAgain = time.Time{}
-		case e, ok := <-events:
-			if !ok {
-				events = nil
-			} else if e.Op != fsnotify.Chmod {
-				changing.seen(time.Now(), l.timing)
-			}
-		case _, ok := <-errs: // events were lost: all may have changed
-			if !ok {
-				errs = nil
-			} else {
-				changing.seen(time.Now(), l.timing)
-			}
+			l.lookAtAll()
+		case paths := <-changed:
+			l.filesChanged(paths)
 		case r := <-l.results:
 			l.ingest(r)
 		case err := <-l.verified:
@@ -69,21 +59,12 @@ func (l *Lists) Run(ctx context.Context) error {
 			return nil
 		}
 		now := time.Now()
-		if watch.add() {
-			changing.seen(now, l.timing)
-		}
-		changed := changing.over(now)
-		if changed {
-			l.guarding.changed()
-		}
 		for _, li := range l.lists {
 			switch {
-			case li.busy:
+			case li.busy || now.Before(li.next):
 			case li.kind == KindURL:
-				if !now.Before(li.next) {
-					fetches.Go(l.downloading(fetching, slots, li))
-				}
-			case changed || !now.Before(li.next):
+				beside.Go(l.downloading(running, slots, li))
+			default:
 				l.refreshFile(li)
 			}
 		}
@@ -93,8 +74,57 @@ func (l *Lists) Run(ctx context.Context) error {
 			l.rest(now)
 		}
 		l.report()
-		timer.Reset(time.Until(l.nextDue(changing)))
+		timer.Reset(time.Until(l.nextDue()))
 	}
+}
+
+// lookAtAll makes every list due.
+func (l *Lists) lookAtAll() {
+	l.guarding.changed()
+	for _, li := range l.lists {
+		li.next = time.Time{}
+	}
+	l.setAgain = time.Time{}
+}
+
+// filesChanged makes the lists due that are read from the files at paths. If the guards go by one of them, every list is
+// judged again: a list in a file is read again, one with a URL from the content that was kept of it.
+func (l *Lists) filesChanged(paths []string) {
+	guards := slices.ContainsFunc(l.cfg.Guard.paths(), func(p string) bool { return slices.Contains(paths, p) })
+	if guards {
+		l.guarding.changed()
+	}
+	for _, li := range l.lists {
+		switch {
+		case li.kind != KindURL:
+			if guards || slices.Contains(paths, li.source) {
+				li.next = time.Time{}
+			}
+		case guards:
+			l.judgeAgain(li)
+		}
+	}
+}
+
+// judgeAgain passes a list with a URL through the guards again. A content that was held whole was not kept: it is fetched.
+func (l *Lists) judgeAgain(li *list) {
+	if current, err := l.current(li); err != nil || current {
+		return
+	}
+	if held := (*massChange)(nil); errors.As(li.err, &held) || li.copy == nil || !l.parseBodyAgain(li) {
+		li.next = time.Time{}
+	}
+}
+
+// watched returns the paths of all files that lists are read from and guards go by.
+func (l *Lists) watched() []string {
+	paths := l.cfg.Guard.paths()
+	for _, li := range l.lists {
+		if li.kind != KindURL {
+			paths = append(paths, li.source)
+		}
+	}
+	return paths
 }
 
 // publishDue publishes, but after a failure not before setAgain; it logs the first failure only.
@@ -119,7 +149,7 @@ func (l *Lists) publishDue(now time.Time) {
 }
 
 // nextDue is when there is something to do though nothing happens.
-func (l *Lists) nextDue(c change) time.Time {
+func (l *Lists) nextDue() time.Time {
 	due := time.Now().Add(l.cfg.Refresh)
 	earliest := func(t time.Time) {
 		if t.Before(due) {
@@ -140,9 +170,6 @@ func (l *Lists) nextDue(c change) time.Time {
 	if l.folder.err != nil {
 		earliest(l.folder.again)
 	}
-	if c.pending() {
-		earliest(c.read)
-	}
 	if l.guarding.held() {
 		earliest(l.rested.Add(restEvery))
 	}
@@ -160,31 +187,4 @@ func (l *Lists) rest(now time.Time) {
 	l.rested = now
 	defer l.thrift.begin()()
 	debug.FreeOSMemory()
-}
-
-// change is a burst of changes to files: they are read once it is over.
-type change struct {
-	first time.Time // zero: none is pending
-	read  time.Time
-}
-
-func (c *change) pending() bool { return !c.first.IsZero() }
-
-func (c *change) seen(now time.Time, t timing) {
-	if !c.pending() {
-		c.first = now
-	}
-	c.read = now.Add(t.quiet)
-	if last := c.first.Add(t.unquiet); c.read.After(last) {
-		c.read = last
-	}
-}
-
-// over reports, once, that a burst is.
-func (c *change) over(now time.Time) bool {
-	if !c.pending() || now.Before(c.read) {
-		return false
-	}
-	*c = change{}
-	return true
 }
