@@ -6,40 +6,60 @@ import (
 	"rempart/blocklist"
 )
 
-// adblock reads a rule of the adblock family. Of those, "||name^" alone speaks of a whole host:
-// the name and what is below it. Everything else is about addresses, pages or parts of pages.
+// adblock reads a rule of the adblock family. Of those, "||name^" speaks of a whole host, the name and what is below it, and
+// "|name^" of the name itself. Everything else is about addresses, pages or parts of pages.
 func (p *parser) adblock(line []byte) {
-	decision := blocklist.Block
-	rule := line
-	if bytes.HasPrefix(rule, []byte("@@")) {
-		decision = blocklist.Except
-		rule = rule[2:]
-	}
-	if !bytes.HasPrefix(rule, []byte("||")) {
-		p.refuse(otherRule(rule))
+	if rule, ok := bytes.CutPrefix(line, []byte("@@")); ok {
+		p.exception(rule)
 		return
 	}
-	pattern, modifiers, modified := bytes.Cut(rule[2:], []byte("$"))
+	if line[0] != '|' {
+		p.refuse(otherRule(line))
+		return
+	}
+	pattern, modifiers, _ := bytes.Cut(line, []byte("$"))
 	host, scope, why := wholeHost(trim(pattern))
 	if why != accepted {
 		p.refuse(why)
 		return
 	}
-	cancels := false
-	if modified {
-		var ok bool
-		if cancels, ok = wholeHostModifiers(modifiers); !ok {
-			p.refuse(Modifier)
-			return
+	switch m := readModifiers(modifiers); {
+	case m.other, m.redirect && m.badfilter:
+		p.refuse(Modifier)
+	case m.badfilter:
+		p.cancel(host, scope)
+	case m.redirect && !p.opt.RedirectsBlock:
+		p.answered(host, scope)
+	default:
+		p.add(host, scope, blocklist.Block)
+		for name := range bytes.SplitSeq(m.denyallow, []byte("|")) {
+			if len(name) > 0 {
+				p.add(name, blocklist.Subtree, blocklist.Except)
+			}
 		}
 	}
-	switch {
-	case !cancels:
-		p.add(host, scope, decision)
-	case decision == blocklist.Block:
-		p.cancel(host, scope)
-	default: // an exception that is void: leaving it in force errs towards answering
+}
+
+// exception reads a rule without its "@@". It is applied where it names a host, to no more than that host and the names below
+// it. An exception that says more or something else is reported: names that its author wants to pass may stay blocked.
+func (p *parser) exception(rule []byte) {
+	pattern, modifiers, _ := bytes.Cut(rule, []byte("$"))
+	host, scope, why := wholeHost(trim(pattern))
+	loose := why == Pattern // a part of addresses, those of the host among them
+	if _, site, ok := bytes.Cut(host, []byte("://")); loose && ok {
+		host, scope = bytes.TrimSuffix(site, []byte("/")), blocklist.Exact
+	}
+	name, notName := appendName(p.name[:0], host)
+	switch m := readModifiers(modifiers); {
+	case m.badfilter: // an exception that is void: leaving it in force errs towards answering
 		p.refuse(Modifier)
+	case why != accepted && !loose, notName != accepted, m.other, m.redirect, len(m.denyallow) > 0:
+		p.refuse(InexactException)
+	default:
+		p.list(name, scope, blocklist.Except)
+		if loose {
+			p.refuse(InexactException)
+		}
 	}
 }
 
@@ -53,13 +73,22 @@ func (p *parser) cancel(text []byte, scope blocklist.Scope) {
 	p.sink.Cancel(p.stats.Lines, name, scope)
 }
 
-// wholeHost is the host of a pattern "host^". "*.host^" reaches the names below host only: the
-// dot it begins with must be there.
+// wholeHost returns the host of a pattern "||host^" (the host and all below it) or "|host^" (the host itself), whose end may be
+// marked by "|" as well. "||*.host^" reaches the names below host only: the dot it begins with must be there. A Pattern is refused
+// together with the host that it speaks of among others.
 func wholeHost(pattern []byte) (host []byte, scope blocklist.Scope, why Reason) {
-	host, anchored := bytes.CutSuffix(pattern, []byte("^"))
-	host = trim(host)
+	host, subtree := bytes.CutPrefix(pattern, []byte("||"))
 	scope = blocklist.Subtree
-	if below, ok := bytes.CutPrefix(host, []byte("*.")); ok {
+	begins := subtree
+	if !subtree {
+		if host, begins = bytes.CutPrefix(pattern, []byte("|")); begins {
+			scope = blocklist.Exact
+		}
+	}
+	host, last := bytes.CutSuffix(host, []byte("|"))
+	host, separated := bytes.CutSuffix(host, []byte("^"))
+	host = trim(host)
+	if below, ok := bytes.CutPrefix(host, []byte("*.")); ok && scope == blocklist.Subtree {
 		host, scope = below, blocklist.Below
 	}
 	switch {
@@ -67,36 +96,71 @@ func wholeHost(pattern []byte) (host []byte, scope blocklist.Scope, why Reason) 
 		why = Address
 	case isCosmetic(host):
 		why = Cosmetic
+	case !begins && len(host) > 0 && host[0] == '/':
+		why = slashed(host)
+	case bytes.Contains(host, []byte("://")):
+		why = Pattern
 	case bytes.ContainsAny(host, "/?=&"):
 		why = URLPath
 	case bytes.IndexByte(host, '*') >= 0:
 		why = Wildcard
-	case !anchored, bytes.ContainsAny(host, "^|:,"):
+	case !begins || !last && !separated, bytes.ContainsAny(host, "^|:,"):
 		why = Pattern
 	}
 	return host, scope, why
 }
 
-// wholeHostModifiers reports whether a rule with these modifiers still blocks its host whatever
-// asks for it, and whether it voids ("badfilter") the rule it repeats.
-//
-// "all" and "document" block the visit itself, "important" only ranks rules. Under "third-party"
-// and "popup" the host may still be visited, under "domain", "denyallow", "dnstype", "client" it is
-// blocked for some only, and "removeparam" or "csp" block nothing: DNS cannot say any of that.
-func wholeHostModifiers(list []byte) (badfilter, ok bool) {
-	for modifier := range bytes.SplitSeq(list, []byte(",")) {
-		switch string(trim(modifier)) {
-		case "badfilter":
-			badfilter = true
-		case "all", "important", "document", "doc":
-		default:
-			return false, false
-		}
-	}
-	return badfilter, true
+// ruleModifiers are what the modifiers of a rule ask for.
+type ruleModifiers struct {
+	badfilter bool   // the rule that this one repeats is void
+	redirect  bool   // the answer is another name or address
+	other     bool   // the rule does not apply to its host whatever asks for it
+	denyallow []byte // names that a block does not reach, separated by "|"
 }
 
-// otherRule is why a rule without "||" is refused.
+// readModifiers reads a list of modifiers.
+//
+// "all" and "document" block the visit itself, "important" only ranks rules, and "dnsrewrite" without an address or name is a block. Under
+// "third-party" and "popup" the host may still be visited, under "domain", "dnstype", "client" it is blocked for some only, and
+// "removeparam" or "csp" block nothing: DNS cannot say any of that.
+func readModifiers(list []byte) (m ruleModifiers) {
+	if len(list) == 0 {
+		return m
+	}
+	for modifier := range bytes.SplitSeq(list, []byte(",")) {
+		key, value, _ := bytes.Cut(trim(modifier), []byte("="))
+		switch string(key) {
+		case "badfilter":
+			m.badfilter = true
+		case "all", "important", "document", "doc":
+		case "denyallow":
+			m.denyallow = value
+		case "dnsrewrite":
+			m.redirect = m.redirect || !isBlockRewrite(value)
+		default:
+			m.other = true
+		}
+	}
+	return m
+}
+
+// isBlockRewrite reports whether AdGuard's "dnsrewrite" with this value leads nowhere: a bare code, or a sink address. Without a value
+// it is part of an exception only.
+func isBlockRewrite(value []byte) bool {
+	code, rest, _ := bytes.Cut(value, []byte(";"))
+	kind, data, _ := bytes.Cut(rest, []byte(";"))
+	switch {
+	case len(value) == 0, isSink(value):
+		return true
+	case equalFold(code, "nxdomain"), equalFold(code, "refused"), equalFold(code, "servfail"):
+		return true
+	case equalFold(code, "noerror"):
+		return len(kind)+len(data) == 0 || isSink(data)
+	}
+	return false
+}
+
+// otherRule returns why a rule that does not begin with "|" is refused.
 func otherRule(rule []byte) Reason {
 	if len(rule) == 0 {
 		return UnknownForm
@@ -104,15 +168,8 @@ func otherRule(rule []byte) Reason {
 	if rule[0] == '/' {
 		return slashed(rule)
 	}
-	if rule[0] != '|' {
-		if why := notAName(rule); why != NotAName {
-			return why
-		}
-		return Pattern
-	}
-	body := bytes.Trim(rule, "|^")
-	if isAddress(body) {
-		return Address
+	if why := notAName(rule); why != NotAName {
+		return why
 	}
 	return Pattern
 }

@@ -3,6 +3,9 @@ package feed
 import (
 	"bytes"
 	"math/bits"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 
 	"rempart/blocklist"
 )
@@ -69,19 +72,36 @@ var roles = map[string]role{
 	"validuntil": expiryRole, "expiry": expiryRole, "expires": expiryRole, "expiration": expiryRole, "expirationdate": expiryRole,
 	"deletedate": expiryRole, "indicatorexpirationdatetime": expiryRole,
 	"toids": toBlockRole, "verified": toBlockRole, "revoked": withdrawnRole, "deleted": withdrawnRole,
+
+	// In French, German, Italian and Spanish.
+	"domaine": domainRole, "domaines": domainRole, "nomdedomaine": domainRole, "nomsdedomaine": domainRole, "nomdomaine": domainRole,
+	"domane": domainRole, "domanen": domainRole, "domanenname": domainRole, "domainnamen": domainRole,
+	"dominio": domainRole, "domini": domainRole, "dominios": domainRole, "nomedidominio": domainRole, "nomedominio": domainRole, "nombrededominio": domainRole,
+	"hote": hostRole, "nomdhote": hostRole, "nomhote": hostRole, "rechnername": hostRole, "nombredehost": hostRole, "nomehost": hostRole,
+	"adresseweb": urlRole, "adresseinternet": urlRole, "internetadresse": urlRole, "webadresse": urlRole, "indirizzoweb": urlRole, "direccionweb": urlRole,
+	"indicateur": valueRole, "indikator": valueRole, "indicatore": valueRole, "indicador": valueRole,
+	"nom": nameRole, "nome": nameRole, "nombre": nameRole,
+	"reason": threatRole, "motif": threatRole, "raison": threatRole, "menace": threatRole, "categorie": threatRole,
+	"grund": threatRole, "bedrohung": threatRole, "kategorie": threatRole, "motivo": threatRole, "minaccia": threatRole, "amenaza": threatRole, "categoria": threatRole,
+	"dateajout": writtenRole, "datedajout": writtenRole, "datum": writtenRole, "hinzugefugt": writtenRole, "fecha": writtenRole,
+	"dateexpiration": expiryRole, "datedexpiration": expiryRole, "ablaufdatum": expiryRole, "gultigbis": expiryRole, "scadenza": expiryRole, "caducidad": expiryRole,
 }
 
 const maxKey = 64
 
-// foldKey is a column's or key's name in lower case, without what stands between its words.
+// foldKey returns a column's or key's name in lower case, without accents and without what stands between its words.
 func foldKey(name []byte) string {
 	var folded [maxKey]byte
 	n := 0
-	for _, c := range trim(name) {
+	name = trim(name)
+	if !isASCII(name) {
+		name = unaccented(name)
+	}
+	for _, c := range name {
 		switch {
 		case 'A' <= c && c <= 'Z':
 			c += 'a' - 'A'
-		case c == ' ', c == '_', c == '-':
+		case c == ' ', c == '_', c == '-', c == '\'':
 			continue
 		}
 		if n == len(folded) {
@@ -91,6 +111,19 @@ func foldKey(name []byte) string {
 		n++
 	}
 	return string(folded[:n])
+}
+
+// unaccented returns text without the accents of its letters.
+func unaccented(text []byte) []byte {
+	return bytes.Map(func(c rune) rune {
+		switch {
+		case unicode.Is(unicode.Mn, c):
+			return -1
+		case c == '’':
+			return '\''
+		}
+		return c
+	}, norm.NFD.Bytes(text[:min(len(text), 4*maxKey)]))
 }
 
 // set takes what a column or key of that role says.
@@ -165,11 +198,19 @@ var threats = []struct {
 	{"botnet", blocklist.Botnet}, {"command and control", blocklist.Botnet}, {"command-and-control", blocklist.Botnet}, {"c&c", blocklist.Botnet},
 	{"scam", blocklist.Scam}, {"fraud", blocklist.Scam},
 	{"malware", blocklist.Malware}, {"ransomware", blocklist.Malware}, {"trojan", blocklist.Malware}, {"payload", blocklist.Malware},
+
+	{"hameconnage", blocklist.Phishing},
+	{"arnaque", blocklist.Scam}, {"escroquerie", blocklist.Scam}, {"betrug", blocklist.Scam}, {"truffa", blocklist.Scam}, {"estafa", blocklist.Scam},
+	{"logiciel malveillant", blocklist.Malware}, {"rancongiciel", blocklist.Malware}, {"cheval de troie", blocklist.Malware}, {"schadsoftware", blocklist.Malware},
 }
 
 // threat takes a category in the publisher's words. Where they tell several, none counts.
 func (c *claim) threat(text []byte, label bool) {
-	lower := bytes.ToLower(text[:min(len(text), 1024)])
+	text = text[:min(len(text), 1024)]
+	if !isASCII(text) {
+		text = unaccented(text)
+	}
+	lower := bytes.ToLower(text)
 	switch string(lower) {
 	case "benign", "legitimate", "clean", "allowlisted", "whitelisted":
 		c.withheld = true

@@ -21,7 +21,7 @@ import (
 
 // parserRevision is raised with every change that makes Parse read something in another way:
 // copies made before are then parsed again.
-const parserRevision = 2
+const parserRevision = 3
 
 // The files of a list in the store, named by its key.
 const (

@@ -22,6 +22,7 @@ type Feed struct {
 	TSIG     string // of a zone transfer: "[algorithm:]key-name:secret"
 	Licence  string // shown, no more
 	Format   Format
+	Policy   Policy             // what a record that leads to another name or address means; "" is PolicyRefuse
 	DeepURLs bool               // the host of a URL that names a page is listed too, unless it is shared
 	Category blocklist.Category // of what the list gives no category
 	Scope    blocklist.Scope    // of every name, whatever the list's form says; 0: as its form says
@@ -30,6 +31,14 @@ type Feed struct {
 	Interval time.Duration      // how often it is asked again; 0: Config.Refresh
 	MaxAge   time.Duration      // after which, unless it could be fetched again, nothing it lists counts; 0: never
 }
+
+// Policy is what a list's records that lead to another name or address mean.
+type Policy string
+
+const (
+	PolicyRefuse Policy = "refuse" // an answer of its own: the name is not blocked
+	PolicyBlock  Policy = "block"  // a block: the target is the publisher's landing page or sinkhole
+)
 
 // The bounds of what a feeds file may ask.
 const (
@@ -52,6 +61,7 @@ type feedEntry struct {
 	TSIG     string `toml:"tsig"`
 	Licence  string `toml:"licence"`
 	Format   string `toml:"format"`
+	Policy   string `toml:"policy"`
 	DeepURLs bool   `toml:"deep_urls"`
 	Category string `toml:"category"`
 	Scope    string `toml:"scope"`
@@ -70,7 +80,7 @@ func ReadFeeds(r io.Reader, dir string) ([]Feed, error) {
 	switch {
 	case errors.As(err, &strict):
 		row, _ := strict.Errors[0].Position()
-		return nil, fmt.Errorf("line %d: there is no key %q (the keys are name, url, path, tsig, format, category, scope, weight, quorum, interval, max_age, deep_urls, licence)",
+		return nil, fmt.Errorf("line %d: there is no key %q (the keys are name, url, path, tsig, format, policy, category, scope, weight, quorum, interval, max_age, deep_urls, licence)",
 			row, strings.Join(strict.Errors[0].Key(), "."))
 	case errors.As(err, &syntax):
 		row, column := syntax.Position()
@@ -115,6 +125,11 @@ func (e feedEntry) feed(dir string) (Feed, error) {
 	var err error
 	if f.Format, err = ParseFormat(e.Format); err != nil {
 		return f, err
+	}
+	switch f.Policy = Policy(e.Policy); f.Policy {
+	case "", PolicyRefuse, PolicyBlock:
+	default:
+		return f, fmt.Errorf("there is no policy %q: it is %q, which takes records that lead to another name or address for blocks, or %q, the default", e.Policy, PolicyBlock, PolicyRefuse)
 	}
 	ok := true
 	if e.Category != "" {

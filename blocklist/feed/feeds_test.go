@@ -29,6 +29,7 @@ licence = "CC BY-NC-SA"
 name = "local"
 path = "lists/local.txt"
 scope = "exact"
+policy = "block"
 quorum = 2
 deep_urls = true
 `
@@ -41,7 +42,7 @@ deep_urls = true
 			Name: "CERT.PL", URL: "https://hole.cert.pl/domains/v2/domains.json", Format: FormatJSON, Category: blocklist.Phishing,
 			Weight: 3, Interval: 15 * time.Minute, MaxAge: 7 * 24 * time.Hour, Licence: "CC BY-NC-SA",
 		},
-		{Name: "local", Path: "/etc/rempart/lists/local.txt", Format: FormatAuto, Scope: blocklist.Exact, Quorum: 2, DeepURLs: true},
+		{Name: "local", Path: "/etc/rempart/lists/local.txt", Format: FormatAuto, Scope: blocklist.Exact, Policy: PolicyBlock, Quorum: 2, DeepURLs: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -51,6 +52,7 @@ deep_urls = true
 func TestReadFeedsRefuses(t *testing.T) {
 	const sound = "[[feed]]\nname = \"a\"\nurl = \"https://a.example/l.txt?token=hunter2\"\n"
 	for name, tt := range map[string]struct{ file, want string }{
+		"an unknown policy":   {sound + "policy = \"page\"\n", `feed "a": there is no policy "page"`},
 		"an unknown key":      {sound + "colour = \"red\"\n", "line 4"},
 		"an unknown table":    {"[[feeds]]\nname = \"a\"\n", "line 1"},
 		"no TOML":             {"[[feed]]\nname = a b\n", "line 2"},

@@ -121,7 +121,7 @@ func beginsJSON(head []byte) bool {
 func beginsCSV(head []byte) bool {
 	var comment []byte // the last that names columns
 	for line := range bytes.Lines(head) {
-		line = trim(bytes.TrimRight(line, "\r\n"))
+		line = trim(clean(bytes.Clone(bytes.TrimRight(line, "\r\n"))))
 		if len(line) == 0 {
 			continue
 		}

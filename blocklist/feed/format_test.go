@@ -33,7 +33,7 @@ func TestDeclaredFormats(t *testing.T) {
 		"example.com##.ad", "$TTL 30", "evil[.]example", "127.0.0.1 localhost"}
 	u := "!unknown-form"
 	tests := map[Format][]string{
-		FormatHosts: {"=a.example", "=b.example", "=c.example", "!redirect", "!wildcard-inside", "!not-a-name", "!pattern", "!pattern",
+		FormatHosts: {"=a.example", "=b.example", "=c.example", "@=d.example", "!redirect", "!wildcard-inside", "!not-a-name", "!pattern", "!pattern",
 			"!url-path", u, u, "!url-path", "!url-path", "!cosmetic", u, u, "!local-name"},
 		FormatDomains: {"a.example", u, u, "!wildcard-inside", "!not-a-name", "!pattern", "!pattern", "!url-path", u, u, "!url-path",
 			"!url-path", "!cosmetic", u, "evil.example", u},

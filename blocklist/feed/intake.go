@@ -221,7 +221,7 @@ func (l *Lists) intake(li *list, path string, fetched time.Time) (in *intake, st
 
 // options say how the list is to be read.
 func (l *Lists) options(li *list) (Options, error) {
-	opt := Options{Format: li.feed.Format, DeepURLs: li.feed.DeepURLs}
+	opt := Options{Format: li.feed.Format, DeepURLs: li.feed.DeepURLs, RedirectsBlock: li.feed.Policy == PolicyBlock}
 	if li.kind == KindAllow {
 		return opt, nil
 	}
@@ -257,7 +257,7 @@ func (li *list) plausible(t taken, g *guarding) error {
 // form is a fingerprint of how the list is to be read, guards apart.
 func (li *list) form() uint64 {
 	f := li.feed
-	return xxhash.Sum64String(fmt.Sprintf("%s %d %d %t", f.Format, f.Category, f.Scope, f.DeepURLs))
+	return xxhash.Sum64String(fmt.Sprintf("%s %d %d %t %t", f.Format, f.Category, f.Scope, f.DeepURLs, f.Policy == PolicyBlock))
 }
 
 // massChange is the error of a list held whole.
@@ -376,6 +376,10 @@ func (l *Lists) keep(li *list, t taken) error {
 	}
 	li.copy = &t.record
 	l.log.Info("list loaded", "list", li.name, "entries", t.record.Entries, "refused", sum(t.record.Refused), "held", sum(t.record.Held))
+	if n := t.record.Refused[Redirect.String()]; n > t.record.Entries-min(n, maxAnswers) { // which are entries too
+		l.log.Warn("most records of a list lead to other names or addresses; they are not taken for blocks", "list", li.name,
+			"records", n, "to_block_them", `policy = "block" in the file of REMPART_FEEDS`)
+	}
 	return nil
 }
 

@@ -144,7 +144,7 @@ func (w *walk) array(at place) error {
 func (w *walk) text(s string, at place) {
 	w.count()
 	p := w.p
-	name := trim([]byte(s))
+	name := trim(clean([]byte(s)))
 	switch {
 	case p.stats.Format == FormatMISP || p.stats.Format == FormatSTIX || p.stats.Format == FormatTAXII:
 		p.refuse(UnknownForm)
@@ -252,7 +252,7 @@ func (w *walk) threats(c *claim, r role, depth int) error {
 func scalar(token json.Token) []byte {
 	switch t := token.(type) {
 	case string:
-		return []byte(t)
+		return clean([]byte(t))
 	case json.Number:
 		return []byte(t)
 	case bool:

@@ -3,6 +3,7 @@ package feed
 import (
 	"bytes"
 	"net/netip"
+	"strings"
 
 	"rempart/blocklist"
 )
@@ -65,27 +66,38 @@ func isComment(line []byte) bool {
 	return false
 }
 
-// cutComment takes an inline comment off: a mark after white space. A "#" inside a word is
-// a part of it (a fragment, a cosmetic rule).
+// cutComment takes an inline comment off: a mark after white space, or "#" or ";" right behind a host or an adblock pattern of one.
+// Elsewhere in a word these are a part of it (a fragment, a cosmetic rule, a target of dnsmasq).
 func cutComment(line []byte) []byte {
+	word, hostLike := 0, true // where the word begins that i is in, and whether it may be a host up to there
 	for i, c := range line {
-		if c != '#' && c != ';' && c != '/' || i == 0 || !isBlank(line[i-1]) {
+		switch {
+		case isBlank(c):
+			word, hostLike = i+1, true
 			continue
-		}
-		if c != '/' || i+1 < len(line) && line[i+1] == '/' {
+		case i == 0:
+		case i == word && (c == '#' || c == ';' || c == '/' && i+1 < len(line) && line[i+1] == '/'):
 			return trim(line[:i])
+		case i > word && hostLike && (c == ';' || c == '#' && !isCosmetic(line[word:])):
+			return line[:i]
 		}
+		hostLike = hostLike && isHostLike(c)
 	}
 	return line
+}
+
+// isHostLike reports whether hosts, as people write them, and adblock patterns of hosts hold such a byte.
+func isHostLike(c byte) bool {
+	return hostOctet[c] != 0 || c >= 0x80 || strings.IndexByte("*|^@[]()", c) >= 0
 }
 
 // fields reads a line of several words.
 func (p *parser) fields(indented bool, line, word, rest []byte) {
 	switch {
-	case isSink(word):
-		p.hosts(rest)
+	case isSink(word), isHostAddress(word):
+		p.hosts(word, rest)
 	case isAddress(word):
-		p.refuse(Redirect) // a hosts file that answers with a host's own address blocks nothing
+		p.refuse(Redirect) // a network, an address with a port: no block of the names beside it
 	case hasPrefixFold(word, "local-zone:"):
 		p.localZone(rest)
 	case p.record(indented, line):
@@ -96,12 +108,17 @@ func (p *parser) fields(indented bool, line, word, rest []byte) {
 	}
 }
 
-// hosts reads the names a hosts file gives to an address.
-func (p *parser) hosts(names []byte) {
+// hosts reads the names a hosts file gives to an address. An address that is no sink answers the name instead of blocking it.
+func (p *parser) hosts(address, names []byte) {
+	sink := isSink(address)
 	for len(names) > 0 {
 		var name []byte
 		name, names = cutField(names)
-		p.add(name, blocklist.Exact, blocklist.Block)
+		if sink {
+			p.add(name, blocklist.Exact, blocklist.Block)
+		} else {
+			p.redirected(name, blocklist.Exact)
+		}
 	}
 }
 
@@ -181,6 +198,15 @@ func isSink(w []byte) bool {
 	a = a.Unmap()
 	return a.IsUnspecified() || a.IsLoopback() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) ||
 		a.Is6() && (a.IsLinkLocalUnicast() || a.IsMulticast())
+}
+
+// isHostAddress reports whether w is an address as hosts(5) has it.
+func isHostAddress(w []byte) bool {
+	if !looksNumeric(w) {
+		return false
+	}
+	_, err := netip.ParseAddr(string(w))
+	return err == nil
 }
 
 // isAddress reports whether w is an IP address or a network in any way lists write them.

@@ -35,7 +35,7 @@ var mapping = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.Stric
 // to A-labels (UTS 46, non-transitional), upper case folded, one trailing dot taken off. It
 // refuses what is no host name of two labels at least; the error is a Reason.
 func Name(text string) ([]byte, error) {
-	name, why := appendName(nil, []byte(strings.Trim(text, " \t\r\n")))
+	name, why := appendName(nil, bytes.Trim(visible([]byte(text)), " \t\r\n"))
 	if why != accepted {
 		return nil, why
 	}

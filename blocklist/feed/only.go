@@ -65,10 +65,8 @@ func (p *parser) onlyHosts(word, rest []byte) bool {
 	switch {
 	case len(rest) == 0:
 		p.add(word, blocklist.Exact, blocklist.Block)
-	case isSink(word):
-		p.hosts(rest)
-	case isAddress(word):
-		p.refuse(Redirect)
+	case isSink(word), isHostAddress(word):
+		p.hosts(word, rest)
 	default:
 		return false
 	}

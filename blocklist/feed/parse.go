@@ -52,6 +52,9 @@ type Options struct {
 	SharedHost func(name []byte) bool
 	// DeepURLs lists the host of a URL that names a page, too, unless it is shared.
 	DeepURLs bool
+	// RedirectsBlock lists a name for which the list gives another name or address, such as its publisher's landing page. Without
+	// it such a record says that the name is to be answered: it is counted as a Redirect, and listed as an exception.
+	RedirectsBlock bool
 }
 
 // Parse reads a list into sink, compressed (gzip, zstd, bzip2, twice at most) or not. With FormatAuto, JSON
@@ -72,9 +75,10 @@ func parse(r io.Reader, opt Options, sink Sink, limit int64) (Stats, error) {
 	if err := p.contents(r, limit); err != nil {
 		return p.stats, fmt.Errorf("read list: %w", err)
 	}
-	if n := p.stats.Refused.Total(); n > 0 && p.stats.Listings+p.stats.Cancels == 0 {
-		return p.stats, fmt.Errorf("%w: of %d %s none lists a name, most are refused as %s",
-			ErrNotAList, p.stats.Lines, p.stats.Format.unit(), p.stats.Refused.most())
+	if n := p.stats.Refused.Total(); n > 0 && p.stats.Listings-p.answers+p.stats.Cancels == 0 {
+		why := p.stats.Refused.most()
+		return p.stats, fmt.Errorf("%w: of %d %s none lists a name, most are refused as %s%s",
+			ErrNotAList, p.stats.Lines, p.stats.Format.unit(), why, why.remedy())
 	}
 	return p.stats, nil
 }
@@ -87,9 +91,10 @@ type parser struct {
 	line  int    // of what is being read, for the sink
 	claim claim  // what the row or object being read says beside its names
 	name  []byte // scratch
+	// answers is how many exceptions were listed because of redirects.
+	answers int
 	// Of the content being read, which an archive has several of:
 	begun bool // a line that is not blank was seen
-	start int  // Stats.Lines before it
 	usual usual
 	zone  zone
 	table table
@@ -111,7 +116,7 @@ func (p *parser) contents(r io.Reader, limit int64) error {
 		if err != nil {
 			return err
 		}
-		p.begun, p.start, p.usual, p.zone, p.table = false, p.stats.Lines, usual{}, zone{}, table{}
+		p.begun, p.usual, p.zone, p.table = false, usual{}, zone{}, table{}
 		p.stats.Format = asked
 		if asked == FormatAuto {
 			p.stats.Format = sniff(content)
@@ -219,12 +224,9 @@ func cutSink(line []byte) (rest []byte, ok bool) {
 }
 
 // physicalLine reads one line as it stands in the file, its end included. A bare CR ends a line
-// too, without being counted as one. It reports whether the list begins as an HTML page does.
+// too, as do Unicode's line separators, without being counted as one. It reports whether the list begins as an HTML page does.
 func (p *parser) physicalLine(line []byte, read func(line []byte)) (page bool) {
-	line = trimEnd(line)
-	if p.stats.Lines == p.start+1 {
-		line = bytes.TrimPrefix(line, byteOrderMark)
-	}
+	line = clean(trimEnd(line))
 	if !p.begun {
 		if start := trim(line); len(start) > 0 {
 			p.begun = true
@@ -268,6 +270,33 @@ func (p *parser) list(name []byte, scope blocklist.Scope, decision blocklist.Dec
 		Name: name, Scope: scope, Decision: decision, Category: p.claim.category(),
 		Since: p.claim.since, Start: p.claim.start, Expiry: p.claim.expiry,
 	})
+}
+
+// maxAnswers bounds the exceptions that redirects are listed as: a list with more consists of redirects.
+const maxAnswers = 1 << 16
+
+// redirected takes a record that gives a name another address or name as its answer.
+func (p *parser) redirected(text []byte, scope blocklist.Scope) {
+	if p.opt.RedirectsBlock {
+		p.add(text, scope, blocklist.Block)
+		return
+	}
+	p.answered(text, scope)
+}
+
+// answered takes a record by which a name is answered, in another way than usual: a wider block of the same list does not reach
+// the name, and the record itself is refused.
+func (p *parser) answered(text []byte, scope blocklist.Scope) {
+	name, why := appendName(p.name[:0], text)
+	if why != accepted {
+		p.refuseText(text, why)
+		return
+	}
+	if p.answers < maxAnswers {
+		p.answers++
+		p.list(name, scope, blocklist.Except)
+	}
+	p.refuse(Redirect)
 }
 
 func (p *parser) refuse(why Reason) {

@@ -106,6 +106,15 @@ func TestLines(t *testing.T) {
 		{"xn--bbautkozmetika-pob.hu    # was: bbautókozmetika.hu", "xn--bbautkozmetika-pob.hu"},
 		{"example.com ; comment", "example.com"},
 		{"example.com // comment", "example.com"},
+		{"example.com#comment", "example.com"},
+		{"example.com;comment, and more", "example.com"},
+		{"*.example.com#comment", "example.com"},
+		{"evil[.]example.com#comment", "evil.example.com"},
+		{"||example.com^#comment", "example.com"},
+		{"0.0.0.0 a.example b.example#x", "=a.example =b.example"},
+		{"0.0.0.0 a.example#x b.example", "=a.example"},
+		{"127.0.0.1 #a.example", "!address"},
+		{"address=/example.com/#", "example.com"},
 		{"*.000037.cc", "000037.cc"}, // ph00lt0: the form means the name too
 		{".example.com", "example.com"},
 		{"evil[.]example[.]com", "evil.example.com"},
@@ -183,7 +192,8 @@ func TestLines(t *testing.T) {
 		{"0.0.0.0 .xyz/1sm/9.html?*&campaign_id=", "!url-path"},
 		{"0.0.0.0 *.example.com", "!wildcard-inside"},
 		{"0.0.0.0 sfdao.ga14pwy4pfrhp8xeqhdbnxkcnl.php?rand=13InboxLight", "!url-path"}, // hacked-malware-sites, cut
-		{"192.168.1.10 nas.example.com", "!redirect"},
+		{"192.168.1.10 nas.example.com", "@=nas.example.com !redirect"},
+		{"192.0.2.0/24 nas.example.com", "!redirect"},
 
 		// Adblock rules.
 		{"||10xcryptotrade.uk^", "10xcryptotrade.uk"}, // hagezi
@@ -207,9 +217,9 @@ func TestLines(t *testing.T) {
 		{"||offerimage.com^$domain=tii.la", "!modifier"},
 		{"||facebook.com^$removeparam=cid", "!modifier"},
 		{"||img.baodan.xyz^$image", "!modifier"},
-		{"||5starhdporn.com^$frame,third-party", "!modifier"},                                      // dandelion-antimalware
-		{"@@||socialize.eu1.gigya.com^$xhr,domain=videoland.com # unbreak videoland", "!modifier"}, // ph00lt0
-		{"||*.top^$dnstype=~CNAME,denyallow=caitlin.top|corriente.top", "!modifier"},               // dandelion-antimalware, cut
+		{"||5starhdporn.com^$frame,third-party", "!modifier"},                                               // dandelion-antimalware
+		{"@@||socialize.eu1.gigya.com^$xhr,domain=videoland.com # unbreak videoland", "!inexact-exception"}, // ph00lt0
+		{"||*.top^$dnstype=~CNAME,denyallow=caitlin.top|corriente.top", "!modifier"},                        // dandelion-antimalware, cut
 		{"||top^$domain=~caitlin.top", "!modifier"},
 		{"||loan^", "!single-label"}, // dandelion-antimalware
 		{"||*.loan^", "!single-label"},
@@ -221,16 +231,62 @@ func TestLines(t *testing.T) {
 		{"||ddscordapp.$all,domain=~fake-malware-version-of-discordapp.com", "!pattern"},
 		{"|http://ww01.$domain=~often_used.*", "!pattern"},
 		{"://ups-dk.$denyallow=dk|nu", "!unknown-form"},
-		{"||example.com^|", "!pattern"},
 		{"||example.com:8080^", "!pattern"},
+		{"|http://example.com^", "!pattern"},
+		{"|example.com", "!pattern"},
+
+		// The ends of a pattern, marked in the ways of lists for DNS.
+		{"||example.com^|", "example.com"},
+		{"||example.com|", "example.com"},
+		{"|example.com^", "=example.com"},
+		{"|example.com^|", "=example.com"},
+		{"|example.com|", "=example.com"},
+		{"|example.com^$important", "=example.com"},
+		{"||example.com^|$badfilter", "-example.com"},
+		{"@@||example.com^|", "@example.com"},
+		{"@@|example.com^", "@=example.com"},
+		{"@@|example.com^|", "@=example.com"},
+		{"@@||example.com^|$important", "@example.com"},
+
+		// Exceptions that say more than a host, or something else.
+		{"@@||example.com", "@example.com !inexact-exception"},
+		{"@@|example.com", "@=example.com !inexact-exception"},
+		{"@@example.com", "@example.com !inexact-exception"},
+		{"@@example.com^", "@example.com !inexact-exception"},
+		{"@@*.example.com^", "@*.example.com !inexact-exception"},
+		{"@@|https://example.com^", "@=example.com !inexact-exception"},
+		{"@@||https://example.com/", "@=example.com !inexact-exception"},
+		{"@@||example.com/page", "!inexact-exception"},
+		{"@@|https://example.com/page", "!inexact-exception"},
+		{"@@||example.com^$client=192.0.2.1", "!inexact-exception"},
+		{"@@||example.com^$dnstype=AAAA", "!inexact-exception"},
+		{"@@||example.com^$dnsrewrite", "@example.com"},
+		{"@@||example.com^$dnsrewrite=192.0.2.1", "!inexact-exception"},
+		{"@@||example.com^$denyallow=a.example.com", "!inexact-exception"},
+		{"@@||192.0.2.1^", "!inexact-exception"},
+		{"@@", "!inexact-exception"},
+		{"@@||^", "!inexact-exception"},
+
+		// Modifiers of lists for DNS.
+		{"||example.com^$denyallow=a.example.com|b.example.com", "example.com @a.example.com @b.example.com"},
+		{"||example.com^$dnsrewrite=NXDOMAIN", "example.com"},
+		{"||example.com^$dnsrewrite=REFUSED;;", "example.com"},
+		{"||example.com^$dnsrewrite=NOERROR", "example.com"},
+		{"||example.com^$dnsrewrite=NOERROR;A;0.0.0.0,important", "example.com"},
+		{"||example.com^$dnsrewrite=0.0.0.0", "example.com"},
+		{"||example.com^$dnsrewrite=192.0.2.1", "@example.com !redirect"},
+		{"||example.com^$dnsrewrite=NOERROR;CNAME;other.example", "@example.com !redirect"},
+		{"||example.com^$dnsrewrite=192.0.2.1,badfilter", "!modifier"},
+		{"||example.com^$dnstype=AAAA", "!modifier"},
+		{"||example.com^$client=192.0.2.1", "!modifier"},
 		{"example.com^", "!pattern"},
 		{"||discord-promo*", "!wildcard-inside"},
 		{"||yandex.avito.sber*", "!wildcard-inside"}, // scamblocklist
 		{"||steamcommin*$denyallow=likely-a-fake-malware-version-of-steamcommunity.com", "!wildcard-inside"},
 		{"||att-verification-*.webflow.io^", "!wildcard-inside"}, // iam-py-test
 		{"||example.com^*", "!wildcard-inside"},
-		{"@@||masto*.top^", "!wildcard-inside"}, // dandelion-antimalware
-		{".com-id*.info^", "!wildcard-inside"},  // scamblocklist
+		{"@@||masto*.top^", "!inexact-exception"}, // dandelion-antimalware
+		{".com-id*.info^", "!wildcard-inside"},    // scamblocklist
 		{"||iplogger.org/2Acru6^", "!url-path"},
 		{"||majorgeeks.com/images/icons/red_icon_18x17px.png$image", "!url-path"}, // dandelion-antimalware
 		{"||^*/ads*.js^^", "!url-path"},                                           // ph00lt0
@@ -238,7 +294,7 @@ func TestLines(t *testing.T) {
 		{"||109.201.135.46^", "!address"},
 		{"||204.44.92.187", "!address"},
 		{"||redacted@redacted.invalid^", "!not-a-name"}, // phishing-database
-		{`@@/^.*(tech|project|linux).*\.top(/[a-z0-9_-]?.*)?$/`, "!regex"},
+		{`@@/^.*(tech|project|linux).*\.top(/[a-z0-9_-]?.*)?$/`, "!inexact-exception"},
 		{`/^ads[0-9]+\.example\.com$/`, "!regex"},
 		{`/banner[0-9]+/$third-party`, "!regex"},
 		{"/adx_iframe_$third-party", "!url-path"}, // dandelion-antimalware
@@ -254,16 +310,20 @@ func TestLines(t *testing.T) {
 		{"server=/s.sh/", "s.sh"}, // oznu-bind-zones
 		{"local=/example.com/", "example.com"},
 		{"server=/fe/", "!single-label"}, // oznu-bind-zones
-		{"server=/example.com/192.0.2.1", "!redirect"},
-		{"server=/example.com/#", "!redirect"},
-		{"address=/example.com/192.0.2.1", "!redirect"},
+		{"server=/example.com/192.0.2.1", "@example.com !redirect"},
+		{"server=/example.com/192.0.2.1#5353", "@example.com !redirect"},
+		{"local=/a.example/#", "@a.example"},
+		{"server=/a.example/b.example/#", "@a.example @b.example"},
+		{"address=/example.com/192.0.2.1", "@example.com !redirect"},
 		{"address=/#/", "!not-a-name"},
 		{"address=/example.com", "!unknown-form"},
 		{"server:", ""},
 		{`local-zone: "11trikots.com." always_null`, "11trikots.com"}, // hagezi
 		{`local-zone: example.com redirect`, "example.com"},
 		{`local-zone: "fe" always_nxdomain`, "!single-label"}, // oznu-bind-zones
-		{`local-zone: "example.com" transparent`, "!redirect"},
+		{`local-zone: "example.com" transparent`, "@example.com"},
+		{`local-zone: example.com. typetransparent`, "@example.com"},
+		{`local-zone: "example.com" unheard_of`, "!unknown-form"},
 		{`local-zone: "example.com"`, "!unknown-form"},
 
 		// Policy zones.
@@ -272,14 +332,16 @@ func TestLines(t *testing.T) {
 		{"1008691.com CNAME . ; Malware download (2020-10-21), see https://urlhaus.abuse.ch/host/1008691.com/", "=1008691.com"}, // urlhaus
 		{"example.com. 300 IN CNAME *.", "=example.com"},
 		{"example.com IN 1h cname rpz-drop.", "=example.com"},
-		{"example.com A 192.0.2.1", "!redirect"},
+		{"example.com A 192.0.2.1", "@=example.com !redirect"},
+		{"example.com CNAME .;glued", "=example.com"},
 		{"example.com AAAA ::", "=example.com"},
 		{"example.com A 0.0.0.0", "=example.com"},
 		{"example.com CNAME rpz-passthru.", "@=example.com"},
 		{"*.example.com CNAME rpz-passthru.", "@*.example.com"},
 		{"example.com CNAME example.com.", "@=example.com"},
-		{"example.com CNAME rpz-tcp-only.", "!redirect"},
-		{"www.google.com CNAME forcesafesearch.google.com.", "!redirect"},
+		{"example.com CNAME rpz-tcp-only.", "@=example.com !redirect"},
+		{"*.example.com CNAME walled-garden.example.", "@*.example.com !redirect"},
+		{"www.google.com CNAME forcesafesearch.google.com.", "@=www.google.com !redirect"},
 		{"24.0.2.0.192.rpz-ip CNAME .", "!not-global"},
 		{"ns.example.com.rpz-nsdname CNAME .", "!rpz-trigger"},
 		{"24.0.2.0.192.rpz-client-ip CNAME rpz-drop.", "!rpz-trigger"},
@@ -345,6 +407,33 @@ func TestLists(t *testing.T) {
 	}
 }
 
+// TestRedirectsBlock takes records that lead elsewhere for blocks: a CERT's landing page, a sinkhole.
+func TestRedirectsBlock(t *testing.T) {
+	opt := Options{RedirectsBlock: true}
+	for line, want := range map[string]string{
+		"evil.example CNAME warning.cert.example.":           "=evil.example",
+		"*.evil.example 5 IN CNAME warning.cert.example.":    "*.evil.example",
+		"evil.example A 198.51.100.66":                       "=evil.example",
+		"evil.example AAAA 2001:db8::66":                     "=evil.example",
+		"32.66.184.93.93.rpz-ip CNAME warning.cert.example.": "93.93.184.66/32",
+		"evil.example CNAME rpz-passthru.":                   "@=evil.example",
+		"evil.example CNAME rpz-tcp-only.":                   "@=evil.example !redirect",
+		"198.51.100.66 evil.example":                         "=evil.example",
+		"address=/evil.example/198.51.100.66":                "evil.example",
+		"server=/good.example/192.0.2.1":                     "@good.example !redirect",
+		"||evil.example^$dnsrewrite=198.51.100.66":           "evil.example",
+	} {
+		if got := strings.Join(readAs(t, opt, line), " "); got != want {
+			t.Errorf("%q: got %s, want %s", line, got, want)
+		}
+	}
+	zone := "evil.example CNAME warning.cert.example.\ntwo.example A 198.51.100.66\n"
+	_, err := Parse(strings.NewReader(zone), Options{}, &transcript{t: t})
+	if !errors.Is(err, ErrNotAList) || !strings.Contains(err.Error(), `set policy = "block"`) {
+		t.Errorf("a zone of redirects only: %v", err)
+	}
+}
+
 func TestAllowing(t *testing.T) {
 	s := &transcript{t: t}
 	list := "a.example\n@@||b.example^\n0.0.0.0 c.example\nd.example CNAME rpz-passthru.\nlocalhost\n||a.example^$badfilter"
@@ -358,14 +447,10 @@ func TestAllowing(t *testing.T) {
 }
 
 func TestNotAList(t *testing.T) {
-	utf16 := "\xff\xfe"
-	for _, c := range "example.com\n" {
-		utf16 += string([]byte{byte(c), 0})
-	}
 	for name, list := range map[string]string{
 		"page":      "\n  <!DOCTYPE html>\n<html>\nexample.com\n</html>",
 		"page, BOM": "\ufeff<html>",
-		"UTF-16":    utf16,
+		"UTF-32":    "\xff\xfe\x00\x00e\x00\x00\x00",
 		"JSON":      "{\n  \"error\": \"not found: example.com\"\n}",
 		"error":     "404 Not Found\n",
 		"addresses": "192.0.2.1\n192.0.2.2\n",

@@ -5,31 +5,32 @@ package feed
 type Reason uint8
 
 const (
-	accepted       Reason = iota
-	NotAName              // octets no host name has, an empty label, an e-mail address
-	Address               // an IP address or a network, also in octal or hexadecimal, or a numeric top-level domain
-	SingleLabel           // a top-level domain or a host of the local network
-	LocalName             // localhost and its kin
-	TooLong               // a label over 63 octets, a name over 255 (RFC 1035 section 2.3.4)
-	Punycode              // an "xn--" label that encodes nothing, or Unicode that no name may hold (RFC 5891)
-	URLPath               // a path, query or fragment: what is bad is the page, not its host
-	Wildcard              // a "*" elsewhere than as the first label
-	Pattern               // a rule that matches a part of addresses, "||name" without "^"; a STIX pattern on more than a name or URL
-	Regex                 // a regular expression
-	Cosmetic              // a rule that hides parts of pages
-	Modifier              // a rule with a "$modifier" under which it is no whole-host block
-	Redirect              // data or a server of its own for the name: an answer changed, not blocked
-	Trigger               // an RPZ rule on the client or on name servers: checked, not enforced
-	UnknownForm           // a line of no form known here
-	LineTooLong           // a line longer than maxLine octets
-	SharedHost            // a URL on a host that carries many sites of different people
-	OtherIndicator        // an indicator that is no name: a hash, a file, a mail address
-	NotToBlock            // what its publisher does not mean to be blocked: to_ids false, revoked, unverified, benign
-	BadTime               // a time of validity that cannot be read
-	BadTrigger            // an RPZ trigger on addresses or name servers that is malformed
-	ShortPrefix           // an RPZ prefix of addresses shorter than 24 bits (IPv4) or 48 bits (IPv6)
-	NotGlobal             // addresses that are not globally routed
-	PassedAddress         // an RPZ pass on addresses: no block, and no name either
+	accepted         Reason = iota
+	NotAName                // octets no host name has, an empty label, an e-mail address
+	Address                 // an IP address or a network, also in octal or hexadecimal, or a numeric top-level domain
+	SingleLabel             // a top-level domain or a host of the local network
+	LocalName               // localhost and its kin
+	TooLong                 // a label over 63 octets, a name over 255 (RFC 1035 section 2.3.4)
+	Punycode                // an "xn--" label that encodes nothing, or Unicode that no name may hold (RFC 5891)
+	URLPath                 // a path, query or fragment: what is bad is the page, not its host
+	Wildcard                // a "*" elsewhere than as the first label
+	Pattern                 // a rule that matches a part of addresses, "||name" without "^"; a STIX pattern on more than a name or URL
+	Regex                   // a regular expression
+	Cosmetic                // a rule that hides parts of pages
+	Modifier                // a rule with a "$modifier" under which it is no whole-host block
+	Redirect                // data or a server of its own for the name: an answer changed, not blocked
+	Trigger                 // an RPZ rule on the client or on name servers: checked, not enforced
+	UnknownForm             // a line of no form known here
+	LineTooLong             // a line longer than maxLine octets
+	SharedHost              // a URL on a host that carries many sites of different people
+	OtherIndicator          // an indicator that is no name: a hash, a file, a mail address
+	NotToBlock              // what its publisher does not mean to be blocked: to_ids false, revoked, unverified, benign
+	BadTime                 // a time of validity that cannot be read
+	BadTrigger              // an RPZ trigger on addresses or name servers that is malformed
+	ShortPrefix             // an RPZ prefix of addresses shorter than 24 bits (IPv4) or 48 bits (IPv6)
+	NotGlobal               // addresses that are not globally routed
+	PassedAddress           // an RPZ pass on addresses: no block, and no name either
+	InexactException        // an exception that a DNS filter cannot apply as it is written: names that it means may stay blocked
 	reasonCount
 )
 
@@ -37,7 +38,7 @@ var reasonTexts = [reasonCount]string{
 	"accepted", "not-a-name", "address", "single-label", "local-name", "too-long", "punycode", "url-path",
 	"wildcard-inside", "pattern", "regex", "cosmetic", "modifier", "redirect", "rpz-trigger",
 	"unknown-form", "line-too-long", "shared-host", "other-indicator", "not-to-block", "bad-time", "rpz-malformed",
-	"short-prefix", "not-global", "passed-address",
+	"short-prefix", "not-global", "passed-address", "inexact-exception",
 }
 
 // String is the reason in kebab-case.
@@ -50,6 +51,15 @@ func (r Reason) String() string {
 
 // Error is String: a Reason is an error by itself.
 func (r Reason) Error() string { return r.String() }
+
+// remedy says what to do where most of a list is refused for this reason, "" where there is nothing. It begins with what separates
+// it from the sentence before.
+func (r Reason) remedy() string {
+	if r == Redirect {
+		return `: its records lead to other names or addresses; set policy = "block" for it in the file of REMPART_FEEDS to block these names`
+	}
+	return ""
+}
 
 // Refusals counts what was refused, by Reason.
 type Refusals [reasonCount]int

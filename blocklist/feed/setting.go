@@ -11,8 +11,8 @@ func isDnsmasq(w []byte) bool {
 	return hasPrefixFold(w, "address=/") || hasPrefixFold(w, "server=/") || hasPrefixFold(w, "local=/")
 }
 
-// dnsmasq reads "address=/a/b/target": each name and all below it. Without a target it blocks.
-// With "address", so do "#" and a sink address; another address or a server is not a block.
+// dnsmasq reads "address=/a/b/target": each name and all below it. Without a target it blocks. With "address", so do "#" and a sink
+// address. Other targets say that the names are answered: by another address, by a server, by the usual servers ("server=/a/#").
 func (p *parser) dnsmasq(w []byte) {
 	isAddress := hasPrefixFold(w, "address=")
 	_, value, _ := bytes.Cut(w, []byte("=/"))
@@ -22,26 +22,34 @@ func (p *parser) dnsmasq(w []byte) {
 		return
 	}
 	names, target := value[:i], value[i+1:]
-	if len(target) > 0 && !(isAddress && (string(target) == "#" || isSink(target))) {
-		p.refuse(Redirect)
-		return
-	}
 	for name := range bytes.SplitSeq(names, []byte("/")) {
-		p.add(bytes.TrimPrefix(name, []byte(".")), blocklist.Subtree, blocklist.Block)
+		name = bytes.TrimPrefix(name, []byte("."))
+		switch {
+		case len(target) == 0, isAddress && (string(target) == "#" || isSink(target)):
+			p.add(name, blocklist.Subtree, blocklist.Block)
+		case isAddress:
+			p.redirected(name, blocklist.Subtree)
+		case string(target) == "#":
+			p.add(name, blocklist.Subtree, blocklist.Except)
+		default:
+			p.answered(name, blocklist.Subtree)
+		}
 	}
 }
 
-// localZone reads what follows "local-zone:" in an unbound file: a name, quoted or not, and a type.
+// localZone reads what follows "local-zone:" in an unbound file: a name, quoted or not, and a type. Of nested zones unbound uses the
+// innermost.
 func (p *parser) localZone(rest []byte) {
 	name, rest := cutField(rest)
+	name = bytes.Trim(name, `"'`)
 	kind, _ := cutField(rest)
 	switch string(kind) {
 	case "always_nxdomain", "always_null", "always_nodata", "always_refuse", "always_deny",
 		"static", "refuse", "deny", "redirect", "inform_deny", "inform_redirect":
-		p.add(bytes.Trim(name, `"'`), blocklist.Subtree, blocklist.Block)
-	case "":
+		p.add(name, blocklist.Subtree, blocklist.Block)
+	case "transparent", "typetransparent", "always_transparent", "inform", "nodefault", "noview":
+		p.add(name, blocklist.Subtree, blocklist.Except)
+	default:
 		p.refuse(UnknownForm)
-	default: // transparent and its kin: the zone is answered
-		p.refuse(Redirect)
 	}
 }

@@ -3,6 +3,7 @@ package feed
 import (
 	"bytes"
 	"slices"
+	"unicode/utf8"
 )
 
 // table is what earlier rows of a CSV list say about later ones (RFC 4180, with any delimiter, columns
@@ -143,14 +144,14 @@ func header(line []byte) (columns []role, comma byte, ok bool) {
 	return columns, comma, ok
 }
 
-// isColumnName reports whether a cell may be a column's name: a few words, and no host's name.
+// isColumnName reports whether a cell may be a column's name: a few words in any language, and no host's name.
 func isColumnName(cell []byte) bool {
 	cell = trim(cell)
 	if len(cell) > maxKey {
 		return false
 	}
 	for _, c := range cell {
-		if hostOctet[c] == 0 && bytes.IndexByte([]byte(" /:()%#"), c) < 0 {
+		if hostOctet[c] == 0 && c < utf8.RuneSelf && bytes.IndexByte([]byte(" /:()%#'"), c) < 0 {
 			return false
 		}
 	}

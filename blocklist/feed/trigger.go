@@ -62,7 +62,7 @@ func (p *parser) responseIP(before, target []byte) {
 		p.refuse(BadTrigger)
 	case isPassAction(target):
 		p.refuse(PassedAddress)
-	case !isBlockAction(target):
+	case !isBlockAction(target) && (!p.opt.RedirectsBlock || equalFold(target, "rpz-tcp-only.")):
 		p.refuse(Redirect)
 	case prefix.Addr().Is4() && prefix.Bits() < minBits4, prefix.Addr().Is6() && prefix.Bits() < minBits6:
 		p.refuse(ShortPrefix)

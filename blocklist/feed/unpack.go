@@ -85,7 +85,7 @@ func (u *unpacker) layers(br *bufio.Reader, layer int) (*bufio.Reader, error) {
 			return nil, fmt.Errorf("decompress: %w", err)
 		}
 		if r == nil {
-			return br, nil
+			return decoded(br)
 		}
 		if layer++; layer > maxLayers {
 			return nil, errors.New("compressed more than twice; unpack it first")

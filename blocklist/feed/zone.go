@@ -108,11 +108,10 @@ func (p *parser) record(indented bool, line []byte) bool {
 		if _, err := netip.ParseAddr(string(target)); err != nil {
 			return false
 		}
-		if !isSink(target) {
-			p.refuse(Redirect) // local data: it leads somewhere, and is no block
-			break
+		if isSink(target) {
+			target = []byte(".")
 		}
-		p.policy(owner, []byte("."))
+		p.policy(owner, target) // local data that is no sink is a redirect
 	default:
 		return false
 	}
@@ -164,18 +163,19 @@ func (p *parser) policy(owner, target []byte) {
 		p.addressPolicy(before, kind, target)
 		return
 	}
-	decision := blocklist.Block
-	switch {
-	case isBlockAction(target):
-	case isPassAction(target), bytes.EqualFold(bytes.TrimSuffix(target, []byte(".")), name):
-		decision = blocklist.Except // a CNAME to the name itself is how passthru was first written
-	default: // another name to answer with, or rpz-tcp-only
-		p.refuse(Redirect)
-		return
-	}
+	owned := name
 	scope := blocklist.Exact
 	if below, ok := bytes.CutPrefix(name, []byte("*.")); ok {
 		name, scope = below, blocklist.Below
 	}
-	p.add(name, scope, decision)
+	switch {
+	case isBlockAction(target):
+		p.add(name, scope, blocklist.Block)
+	case isPassAction(target), bytes.EqualFold(bytes.TrimSuffix(target, []byte(".")), owned):
+		p.add(name, scope, blocklist.Except) // a CNAME to the name itself is how passthru was first written
+	case equalFold(target, "rpz-tcp-only."):
+		p.answered(name, scope)
+	default: // another name or an address to answer with
+		p.redirected(name, scope)
+	}
 }
