@@ -75,7 +75,7 @@ func (l *Lists) changes(now time.Time) (c changes, err error) {
 		}
 		after, closeAfter, err := l.inputOrNone(li, to)
 		if err == nil {
-			counts := from != nil && to != nil && li.kind != KindAllow && !l.guarding.releasedList(li.name)
+			counts := from != nil && to != nil && li.kind != KindAllow && !isEmptied(li, from, to) && !l.guarding.releasedList(li.name)
 			err = blocklist.Diff(before, after, func(change blocklist.Change) bool {
 				c.note(change, counts, l.limits.amend)
 				return true

@@ -13,7 +13,6 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"rempart/blocklist"
-	"rempart/blocklist/guard"
 )
 
 const (
@@ -126,7 +125,7 @@ func (l *Lists) takeIn(li *list, path string, fetched time.Time) (taken, error) 
 		t.record.Entries, t.record.Checksum = t.input.Len(), t.input.Checksum()
 	}
 	if err == nil {
-		if err = li.plausible(t, l.guarding); err != nil && !l.cfg.ReadOnly {
+		if err = l.plausible(li, t, before); err != nil && !l.cfg.ReadOnly {
 			err = errors.Join(err, l.store.dropCopy(li, &t.record))
 		}
 	}
@@ -232,39 +231,10 @@ func (l *Lists) options(li *list) (Options, error) {
 	return opt, err
 }
 
-// errEmptied refuses the content of a list that had names and has none.
-var errEmptied = errors.New("it lists nothing any more; take it out of the configuration if that is meant")
-
-// plausible refuses a content that changed out of proportion, unless a person released the list.
-func (li *list) plausible(t taken, g *guarding) error {
-	if li.kind == KindAllow || li.copy == nil || g.releasedList(li.name) {
-		return nil
-	}
-	if t.record.Entries == 0 && li.copy.Entries > 0 {
-		return errEmptied
-	}
-	// What a change of its settings does is meant. What guards keep out is counted, so that a change of theirs is none of the list's.
-	if li.copy.Form != t.record.Form || li.copy.Parser != t.record.Parser {
-		return nil
-	}
-	size := func(r *record) int { return r.Entries + sum(r.Held) }
-	if f := guard.MassChange(size(li.copy), size(&t.record), guard.Bounds{}); f.Outcome != guard.Pass {
-		return &massChange{f.Explain(nil), li.name}
-	}
-	return nil
-}
-
 // form is a fingerprint of how the list is to be read, guards apart.
 func (li *list) form() uint64 {
 	f := li.feed
 	return xxhash.Sum64String(fmt.Sprintf("%s %d %d %t %t", f.Format, f.Category, f.Scope, f.DeepURLs, f.Policy == PolicyBlock))
-}
-
-// massChange is the error of a list held whole.
-type massChange struct{ why, list string }
-
-func (e *massChange) Error() string {
-	return fmt.Sprintf("held: %s; its last good copy stays in force until the list is back in proportion, or the line \"list:%s\" stands in the file of released names", e.why, e.list)
 }
 
 // counted tells how far a file was read.
@@ -375,6 +345,9 @@ func (l *Lists) keep(li *list, t taken) error {
 		return err
 	}
 	li.copy = &t.record
+	if t.record.Entries == 0 && li.kind != KindAllow {
+		l.log.Warn("a list lists nothing: no name is blocked because of it", "list", li.name, "refused", sum(t.record.Refused), "held", sum(t.record.Held))
+	}
 	l.log.Info("list loaded", "list", li.name, "entries", t.record.Entries, "refused", sum(t.record.Refused), "held", sum(t.record.Held))
 	if n := t.record.Refused[Redirect.String()]; n > t.record.Entries-min(n, maxAnswers) { // which are entries too
 		l.log.Warn("most records of a list lead to other names or addresses; they are not taken for blocks", "list", li.name,

@@ -41,6 +41,24 @@ var (
 	}
 )
 
+// failures are the keys by which a document that is one object reports an error: its other members are about that error, not indicators.
+var failures = map[string]bool{
+	"error": true, "errors": true, "errormessage": true, "errorcode": true, "message": true, "documentationurl": true,
+	"status": true, "statuscode": true, "success": true, "ok": true,
+}
+
+// isFailure reports whether what stands under a key of failures reports an error.
+func isFailure(key string, value []byte) bool {
+	switch key {
+	case "success", "ok":
+		return string(value) == "false"
+	case "status", "statuscode":
+		code, isNumber := number(value)
+		return isNumber && code >= 400 || equalFold(value, "error") || equalFold(value, "fail") || equalFold(value, "failed") || equalFold(value, "failure")
+	}
+	return len(value) > 0 && string(value) != "false" && string(value) != "0"
+}
+
 // place is where in a document a value stands.
 type place struct {
 	key    string // folded, of the object that holds the value or the array it is in; empty for a document
@@ -189,6 +207,9 @@ func (w *walk) object(at place) error {
 	}
 	holds := w.p.stats.Lines > before
 	switch {
+	case at.top() && !at.inList && c.failure && w.p.stats.Listings == 0:
+		w.count()
+		w.p.refuse(UnknownForm)
 	case at.top() && keys == 0: // a TAXII envelope of nothing
 		w.known = true
 	case !at.top() && !at.inList:
@@ -213,8 +234,13 @@ func (w *walk) member(c *claim, key string, entry bool) error {
 	switch {
 	case !ok:
 		w.known = w.known || key == "more"
-		c.set(r, scalar(token))
+		value := scalar(token)
+		c.failure = c.failure || failures[key] && isFailure(key, value)
+		c.set(r, value)
 		return nil
+	case key == "error", key == "errors":
+		c.failure = c.failure || w.d.More() // an empty array reports none
+		return w.threats(nil, noRole, 1)
 	case r == threatRole, r == labelRole:
 		return w.threats(c, r, 1)
 	case asides[key], entry && !holders[key] && (delim != '[' || r != domainRole && r != hostRole && r != urlRole):

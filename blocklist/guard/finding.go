@@ -64,6 +64,8 @@ const (
 	popularBelow
 	shrank
 	grew
+	becameOther
+	emptied
 )
 
 var reasonTexts = [...]string{
@@ -88,6 +90,8 @@ var reasonTexts = [...]string{
 	popularBelow:   "a name among the first %[2]d in popularity is below it: a person should look",
 	shrank:         "it shrank from %d to %d listings",
 	grew:           "it grew from %d to %d listings",
+	becameOther:    "nothing it listed is left, and of its lines %d are not understood: it became something else than a list",
+	emptied:        "it lists nothing any more, after %d listings",
 }
 
 // Explain is the reason for people, in a sentence about name, the one that was checked; nil where
@@ -105,6 +109,8 @@ func (f Finding) Explain(name []byte) string {
 		return fmt.Sprintf(text, blocklist.NameText(name[f.at:]))
 	case popular, popularBelow, shrank, grew:
 		return fmt.Sprintf(text, f.a, f.b)
+	case becameOther, emptied:
+		return fmt.Sprintf(text, f.a)
 	}
 	return text
 }

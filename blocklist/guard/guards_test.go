@@ -219,6 +219,38 @@ func TestMassChange(t *testing.T) {
 	}
 }
 
+func TestSmallList(t *testing.T) {
+	for _, tt := range []struct {
+		before, after Content
+		common        int
+		want          string
+	}{
+		{Content{0, 0}, Content{900, 0}, 0, ""},
+		{Content{900, 0}, Content{1, 1}, 0, "it shrank from 900 to 1 listings"},
+		{Content{10, 0}, Content{1, 0}, 1, ""},
+		{Content{20, 0}, Content{1, 0}, 1, "it shrank from 20 to 1 listings"},
+		{Content{900, 0}, Content{90, 0}, 90, ""},
+		{Content{14, 0}, Content{973, 0}, 0, ""},
+		{Content{14, 0}, Content{1500, 0}, 14, "it grew from 14 to 1500 listings"},
+		{Content{3, 0}, Content{1, 1}, 0, "nothing it listed is left, and of its lines 1 are not understood: it became something else than a list"},
+		{Content{3, 0}, Content{1, 1}, 1, ""},
+		{Content{3, 3}, Content{1, 1}, 0, ""},
+		{Content{3, 0}, Content{3, 0}, 0, ""},
+		{Content{1000, 0}, Content{1, 1}, 0, ""}, // MassChange's
+	} {
+		got := ""
+		if f := SmallList(tt.before, tt.after, tt.common); f.Outcome == Hold && f.Guard == Mass {
+			got = f.Explain(nil)
+		}
+		if got != tt.want {
+			t.Errorf("%v to %v with %d in common: %q, want %q", tt.before, tt.after, tt.common, got, tt.want)
+		}
+	}
+	if f := Emptied(3); f.Outcome != Hold || f.Explain(nil) != "it lists nothing any more, after 3 listings" {
+		t.Errorf("emptied: %v %s", f.Outcome, f.Explain(nil))
+	}
+}
+
 func TestSharedHostAndRank(t *testing.T) {
 	g := newGuards(t, Config{Popular: strings.NewReader("google.com\n\nWikipedia.org\r\nwikipedia.org\n")})
 	for name, want := range map[string]bool{

@@ -36,6 +36,43 @@ func MassChange(before, after int, b Bounds) Finding {
 	return f
 }
 
+// Content is what a list was read as.
+type Content struct {
+	Listings int
+	Refused  int // lines that were not understood
+}
+
+// The bounds of small feeds, whose sizes move by chance: single days of red.flag.domains went from 973 names to 14.
+const (
+	smallLeast  = 10  // below, only the content tells
+	smallShrink = 10  // held when fewer than one in ten listings are left
+	smallGrow   = 100 // held when there are more than a hundred times as many
+)
+
+// SmallList judges a feed that is too small for MassChange: whether it became something else, such as a notice or the page of an
+// error. common is how many of the listings before are there after, too. A first load is not judged.
+func SmallList(before, after Content, common int) Finding {
+	f := Finding{Outcome: Hold, Guard: Mass, a: before.Listings, b: after.Listings}
+	switch {
+	case before.Listings <= 0 || before.Listings >= defaultLeast:
+		return Finding{}
+	case before.Listings >= smallLeast && after.Listings < before.Listings/smallShrink:
+		f.why = shrank
+	case before.Listings >= smallLeast && after.Listings/smallGrow > before.Listings:
+		f.why = grew
+	case common == 0 && after.Refused > 0 && after.Refused >= after.Listings && before.Refused < before.Listings:
+		f.why, f.a = becameOther, after.Refused
+	default:
+		return Finding{}
+	}
+	return f
+}
+
+// Emptied is the finding on a feed that held listings and is to hold none.
+func Emptied(before int) Finding {
+	return Finding{Outcome: Hold, Guard: Mass, why: emptied, a: before}
+}
+
 // or is v, or the default where v is not set.
 func or(v, byDefault int) int {
 	if v <= 0 {

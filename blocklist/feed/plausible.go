@@ -1,0 +1,81 @@
+package feed
+
+import (
+	"fmt"
+
+	"rempart/blocklist"
+	"rempart/blocklist/guard"
+)
+
+// plausible refuses a content of li that changed out of proportion, with a *massChange, unless a person released the list. before is the
+// last good copy, nil if there is none that can be read. A file may be emptied and may shrink while it is small: it is its owner who
+// writes it, and no publisher that fails.
+func (l *Lists) plausible(li *list, t taken, before *blocklist.Input) error {
+	if li.kind == KindAllow || li.copy == nil || l.guarding.releasedList(li.name) || isEmptied(li, li.copy, &t.record) {
+		return nil
+	}
+	if t.record.Entries == 0 && li.copy.Entries > 0 {
+		return &massChange{guard.Emptied(li.copy.Entries).Explain(nil), li.name}
+	}
+	// What a change of its settings does is meant. What guards keep out is counted, so that a change of theirs is none of the list's.
+	if li.copy.Form != t.record.Form || li.copy.Parser != t.record.Parser {
+		return nil
+	}
+	was, is := contentOf(li.copy), contentOf(&t.record)
+	f := guard.MassChange(was.Listings, is.Listings, guard.Bounds{})
+	if f.Outcome == guard.Pass && li.kind == KindURL {
+		common := 0
+		if is.Refused >= is.Listings { // or it does not matter
+			common = l.inCommon(li, t, before)
+		}
+		f = guard.SmallList(was, is, common)
+	}
+	if f.Outcome != guard.Pass {
+		return &massChange{f.Explain(nil), li.name}
+	}
+	return nil
+}
+
+// isEmptied reports whether the owner of a list in a file took its last name out.
+func isEmptied(li *list, from, to *record) bool {
+	return li.kind == KindFile && from.Entries > 0 && to.Entries == 0
+}
+
+func contentOf(r *record) guard.Content {
+	return guard.Content{Listings: r.Entries + sum(r.Held), Refused: sum(r.Refused)}
+}
+
+// inCommon counts the entries that the last good copy and a new content share. Where they cannot be compared, all are.
+func (l *Lists) inCommon(li *list, t taken, before *blocklist.Input) int {
+	common := li.copy.Entries
+	if before == nil {
+		return common
+	}
+	after := t.input
+	if after == nil {
+		opened, closeInput, err := l.store.open(li.key, &t.record)
+		if err != nil {
+			return common
+		}
+		defer closeInput()
+		after = opened
+	}
+	removed := 0
+	err := blocklist.Diff(before, after, func(c blocklist.Change) bool {
+		if c.Withdraw {
+			removed++
+		}
+		return true
+	})
+	if err != nil {
+		return common
+	}
+	return common - removed
+}
+
+// massChange is the error of a list held whole.
+type massChange struct{ why, list string }
+
+func (e *massChange) Error() string {
+	return fmt.Sprintf("held: %s; its last good copy stays in force until the list is back in proportion; to take the new content, write the line \"list:%s\" into the file of REMPART_RELEASED", e.why, e.list)
+}

@@ -1,0 +1,115 @@
+package feed
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestFileMayBeEmptied takes the names out of files, which their owner may do, whatever the number.
+func TestFileMayBeEmptied(t *testing.T) {
+	for name, tt := range map[string]struct{ before, after string }{
+		"the last name taken out": {"a.example\n", "# none at present\n"},
+		"emptied":                 {"a.example\n", ""},
+		"a large one":             {"a.example\n" + names1("n", 3000), "\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			cfg := Config{Lists: []string{f.file("a.txt", tt.before)}}
+			l := f.start(cfg)
+			stop := f.run(l)
+			f.file("a.txt", tt.after)
+			eventually(t, "it passes", func() bool { return !blocks(t, l, "a.example") })
+			l.Reload()
+			eventually(t, "it is ok", func() bool { return one(t, l).Result == OK && one(t, l).Entries == 0 })
+			stop()
+			if n := strings.Count(f.log.String(), "lists nothing"); n != 1 {
+				t.Errorf("logged %d times", n)
+			}
+			if blocks(t, f.once(cfg), "a.example") {
+				t.Error("it is back after a restart")
+			}
+		})
+	}
+}
+
+// TestListThatBecomesSomethingElse answers in place of a small fetched list what servers answer when it is gone.
+func TestListThatBecomesSomethingElse(t *testing.T) {
+	const few, many = "a.example\nb.example\nc.example\n", 900
+	for name, tt := range map[string]struct {
+		before, after string
+		held          bool
+	}{
+		"a notice for many names":   {"a.example\n" + names1("n", many), "This list has moved to\nhttps://new.example/\n", true},
+		"a notice for a few names":  {few, "This list has moved to\nhttps://new.example/\n", true},
+		"a URL for many names":      {"a.example\n" + names1("n", many), "https://new.example/\n", true},
+		"nothing":                   {few, "", true},
+		"comments":                  {few, "# moved to https://new.example/\n", true},
+		"an error in JSON":          {few, `{"error": "moved", "url": "https://new.example/"}`, true},
+		"a page":                    {few, "<html><a href=https://new.example/>moved</a>\n", true},
+		"other names":               {few, "new.example\nd.example\n", false},
+		"other names, and a remark": {few, "new.example\nd.example\nsee the terms of use\n", false},
+		"a name less":               {few, "a.example\nnew.example\nsee the terms of use\nand more\n", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			srv := newServer(t)
+			srv.say(tt.before)
+			released := f.file("released.txt", "")
+			l := f.start(Config{Feeds: []Feed{{Name: "small", URL: srv.URL}}, Guard: GuardConfig{Released: released}})
+			f.run(l)
+			srv.say(tt.after)
+			l.Reload()
+			if !tt.held {
+				eventually(t, "the new content", func() bool { return blocks(t, l, "new.example") })
+				return
+			}
+			eventually(t, "the hold", func() bool { return one(t, l).Result == Stale })
+			if !blocks(t, l, "a.example") || blocks(t, l, "new.example") {
+				t.Error("the last good copy is not in force")
+			}
+			if strings.Contains(one(t, l).Err, "held:") {
+				if err := one(t, l).Err; !strings.Contains(err, "list:small") || !strings.Contains(err, "REMPART_RELEASED") {
+					t.Errorf("what to do is not said: %s", err)
+				}
+				f.file("released.txt", "list:small\n")
+				eventually(t, "the release", func() bool { return !blocks(t, l, "a.example") })
+			}
+		})
+	}
+}
+
+// TestErrorObjects refuses JSON documents that report an error and name a URL by the way.
+func TestErrorObjects(t *testing.T) {
+	for _, body := range []string{
+		`{"error":"gone","url":"https://new.example/"}`,
+		`{"errors":[{"detail":"gone"}],"url":"https://new.example/"}`,
+		`{"message":"Not Found","documentation_url":"https://docs.example/","url":"https://new.example/"}`,
+		`{"status":404,"title":"Not Found","url":"https://new.example/"}`,
+		`{"status":"error","url":"https://new.example/"}`,
+		`{"success":false,"url":"https://new.example/","domain":"new.example"}`,
+		`{"error":{"code":429,"url":"https://new.example/"}}`,
+		`{"code":"rate_limited","error_message":"slow down","host":"new.example"}`,
+	} {
+		if got := strings.Join(read(t, body), " "); strings.Contains(got, "example") {
+			t.Errorf("%s lists %s", body, got)
+		}
+		f := newFixture(t)
+		srv := newServer(t)
+		srv.do(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(body)) })
+		if s := one(t, f.once(Config{Lists: []string{srv.URL}})); s.Result != Failed || s.Err == "" {
+			t.Errorf("%s: %+v", body, s)
+		}
+	}
+	for body, want := range map[string]string{
+		`{"url":"https://evil.example/"}`:                   "=evil.example",
+		`{"error":null,"data":[{"domain":"evil.example"}]}`: "evil.example",
+		`{"error":false,"domain":"evil.example"}`:           "evil.example",
+		"{\"url\":\"https://evil.example/\",\"status\":\"online\"}\n{\"url\":\"https://b.example/\",\"status\":\"offline\",\"message\":\"seen\"}": "=evil.example =b.example",
+		`[{"url":"https://evil.example/","message":"seen by us"}]`:                                                                                "=evil.example",
+	} {
+		if got := strings.Join(read(t, body), " "); got != want {
+			t.Errorf("%s: got %s, want %s", body, got, want)
+		}
+	}
+}
