@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"unicode"
 	"unicode/utf8"
 
@@ -33,6 +34,18 @@ func decoded(br *bufio.Reader) (*bufio.Reader, error) {
 		return br, nil
 	}
 	return bufio.NewReaderSize(utf.UTF16(order, utf.UseBOM).NewDecoder().Reader(br), maxLine), nil
+}
+
+// Text returns the text that r holds as UTF-8, without a byte order mark; see CutComment for what a line may hold besides.
+func Text(r io.Reader) (io.Reader, error) {
+	text, err := decoded(bufio.NewReaderSize(r, maxLine))
+	if err != nil {
+		return nil, err
+	}
+	if mark, _ := text.Peek(len(byteOrderMark)); bytes.Equal(mark, byteOrderMark) {
+		_, _ = text.Discard(len(byteOrderMark)) // they are there
+	}
+	return text, nil
 }
 
 // zeros reports whether nearly every other byte of head is zero, from byte at on.

@@ -158,16 +158,19 @@ func readReleased(path string) (names, lists map[string]bool, err error) {
 		return nil, nil, fmt.Errorf("released names: %w", err)
 	}
 	defer f.Close()
-	lines := bufio.NewScanner(&bounded{r: f, left: maxReleased})
+	text, err := Text(&bounded{r: f, left: maxReleased})
+	if err != nil {
+		return nil, nil, fmt.Errorf("released names: %s: %w", path, err)
+	}
+	lines := bufio.NewScanner(text)
 	for n := 1; lines.Scan(); n++ {
-		text, _, _ := strings.Cut(lines.Text(), "#")
-		text = strings.TrimSpace(text)
-		if list, ok := strings.CutPrefix(text, "list:"); ok {
+		line := string(CutComment(lines.Bytes()))
+		if list, ok := strings.CutPrefix(line, "list:"); ok {
 			lists[strings.TrimSpace(list)] = true
-		} else if text != "" {
-			name, err := Name(text)
+		} else if line != "" {
+			name, _, err := Indicator(line)
 			if err != nil {
-				return nil, nil, fmt.Errorf("released names: %s, line %d: %q is no name that can be listed (%w)", path, n, text, err)
+				return nil, nil, fmt.Errorf("released names: %s, line %d: %q cannot be released: %w", path, n, line, sentence(err))
 			}
 			names[string(name)] = true
 		}

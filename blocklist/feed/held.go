@@ -63,7 +63,7 @@ func (h *held) pass(g *guards, line int, l blocklist.Listing) bool {
 // refused notes a line that was not understood.
 func (h *held) refused(line int, why Reason) {
 	if h.byReason[why]++; h.byReason[why] <= maxRefused {
-		h.entries = append(h.entries, Held{Line: line, Outcome: guard.Refuse.String(), Guard: why.String()})
+		h.entries = append(h.entries, Held{Line: line, Outcome: guard.Refuse.String(), Guard: why.String(), Why: why.Sentence()})
 	}
 }
 

@@ -42,9 +42,7 @@ func (in *intake) Add(line int, l blocklist.Listing) {
 	if in.err != nil {
 		return
 	}
-	if li := in.list; li.kind == KindAllow {
-		l.Decision = blocklist.Allow
-	} else if l.Decision == blocklist.Block {
+	if li := in.list; l.Decision == blocklist.Block {
 		if l.Category == blocklist.Malicious {
 			l.Category = li.feed.Category
 		}
@@ -214,7 +212,11 @@ func (l *Lists) intake(li *list, path string, fetched time.Time) (in *intake, st
 	if !l.cfg.ReadOnly {
 		in.runs.dir = l.store.dir
 	}
-	stats, err = Parse(&counted{file: f, report: l.cfg.Progress, list: li.name}, opt, in)
+	sink := Sink(in)
+	if li.kind == KindAllow {
+		sink = Allowing(in)
+	}
+	stats, err = Parse(&counted{file: f, report: l.cfg.Progress, list: li.name}, opt, sink)
 	return in, stats, errors.Join(err, in.err)
 }
 
@@ -349,11 +351,28 @@ func (l *Lists) keep(li *list, t taken) error {
 		l.log.Warn("a list lists nothing: no name is blocked because of it", "list", li.name, "refused", sum(t.record.Refused), "held", sum(t.record.Held))
 	}
 	l.log.Info("list loaded", "list", li.name, "entries", t.record.Entries, "refused", sum(t.record.Refused), "held", sum(t.record.Held))
+	if li.kind == KindAllow {
+		l.logNotAllowed(li, t)
+	}
 	if n := t.record.Refused[Redirect.String()]; n > t.record.Entries-min(n, maxAnswers) { // which are entries too
 		l.log.Warn("most records of a list lead to other names or addresses; they are not taken for blocks", "list", li.name,
 			"records", n, "to_block_them", `policy = "block" in the file of REMPART_FEEDS`)
 	}
 	return nil
+}
+
+// maxNotAllowed is how many lines of an allow list are logged that are not applied.
+const maxNotAllowed = 10
+
+// logNotAllowed logs the lines of an allow list that were not understood: names that its owner wants to pass may be blocked.
+func (l *Lists) logNotAllowed(li *list, t taken) {
+	for i, e := range t.held.entries {
+		if i == maxNotAllowed {
+			l.log.Warn("more lines of the allow list are not applied", "file", li.name, "lines", sum(t.record.Refused)-i)
+			return
+		}
+		l.log.Warn("a line of the allow list is not applied", "file", li.name, "line", e.Line, "why", e.Why)
+	}
 }
 
 // contentBefore is the last good copy, for since when it lists what; nil if it cannot be had.

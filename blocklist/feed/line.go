@@ -133,54 +133,6 @@ func (p *parser) word(w []byte) {
 	}
 }
 
-// indicator reads a word that stands for a host or a page: a name of the given scope, a URL, or
-// either as people write it.
-func (p *parser) indicator(w []byte, scope blocklist.Scope) {
-	name, why := appendName(p.name[:0], w)
-	switch {
-	case why == accepted:
-		p.list(name, scope, blocklist.Block)
-	case why != NotAName:
-		p.refuse(why)
-	case len(w) == 0:
-		p.refuse(NotAName)
-	case bytes.Contains(w, []byte("://")):
-		p.url(w)
-	case bytes.Contains(w, []byte("[.]")):
-		p.defanged(refang(w), scope)
-	case w[0] == '.' && len(w) > 1 && w[1] != '.':
-		p.add(w[1:], blocklist.Subtree, blocklist.Block)
-	case bytes.HasPrefix(w, []byte("*.")):
-		p.add(w[2:], blocklist.Subtree, blocklist.Block)
-	default:
-		p.host(w)
-	}
-}
-
-// defanged reads a word whose dots were written "[.]".
-func (p *parser) defanged(w []byte, scope blocklist.Scope) {
-	if name, why := appendName(p.name[:0], w); why == accepted {
-		p.list(name, scope, blocklist.Block)
-		return
-	}
-	p.host(w)
-}
-
-// host reads "host:port", "host/" and "host/page": a host, and no name below it, or a page of it.
-func (p *parser) host(w []byte) {
-	host, page := cutPage(w)
-	switch why := notAName(w); {
-	case why == Address:
-		p.refuse(Address)
-	case len(page) == 1 && page[0] == '/', len(page) > 0 && why == URLPath && p.opt.DeepURLs:
-		p.site(host)
-	case len(page) == 0 && len(cutPort(w)) < len(w):
-		p.add(cutPort(w), blocklist.Exact, blocklist.Block)
-	default:
-		p.refuse(why)
-	}
-}
-
 // isSink reports whether a hosts file that gives this address to a name blocks the name: the
 // unspecified, loopback and broadcast addresses, and what fills the head of such files.
 func isSink(w []byte) bool {

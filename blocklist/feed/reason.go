@@ -1,5 +1,10 @@
 package feed
 
+import (
+	"errors"
+	"fmt"
+)
+
 // Reason is why a line, or a name in it, was refused. Its String is fit for a metric label,
 // and as an error it is what Name returns.
 type Reason uint8
@@ -51,6 +56,44 @@ func (r Reason) String() string {
 
 // Error is String: a Reason is an error by itself.
 func (r Reason) Error() string { return r.String() }
+
+var reasonSentences = map[Reason]string{
+	NotAName:         "it is not the name of a host",
+	Address:          "it is an address, not a name",
+	SingleLabel:      "it is a top-level domain, or a host of the local network",
+	LocalName:        "it is a name of this machine or the local network",
+	TooLong:          "it is longer than a name may be",
+	Punycode:         "it holds characters that no name may hold",
+	URLPath:          "it is a URL that names a page: write its host alone to mean the whole host",
+	Wildcard:         "a \"*\" may stand for the first label only",
+	Pattern:          "it is a pattern that matches more than a host",
+	Regex:            "it is a regular expression",
+	Cosmetic:         "it is a rule that hides parts of pages",
+	Modifier:         "its modifier means something else than the whole host",
+	Redirect:         "it leads to another name or address",
+	UnknownForm:      "it is in no known form",
+	LineTooLong:      "the line is too long",
+	InexactException: "it means more than a host, and is applied to its host at most",
+}
+
+// Sentence is the reason for people, about "it": the line or the name.
+func (r Reason) Sentence() string {
+	if s, ok := reasonSentences[r]; ok {
+		return s
+	}
+	return "it is refused as " + r.String()
+}
+
+// sentence is the error of Indicator or Name with its reason as a sentence.
+func sentence(err error) error {
+	if err == nil {
+		return nil
+	}
+	if reason := Reason(0); errors.As(err, &reason) {
+		return fmt.Errorf("%s (%w)", reason.Sentence(), err)
+	}
+	return err
+}
 
 // remedy says what to do where most of a list is refused for this reason, "" where there is nothing. It begins with what separates
 // it from the sentence before.

@@ -12,11 +12,11 @@ import (
 
 // url reads "scheme://host", with or without the scheme.
 func (p *parser) url(w []byte) {
+	w = refang(w)
 	scheme, rest, ok := bytes.Cut(w, []byte("://"))
 	if !ok {
 		scheme, rest = []byte("http"), w
 	}
-	rest = refang(rest)
 	host, page := cutPage(rest)
 	switch {
 	case isAddress(cutPort(host)):
@@ -57,19 +57,12 @@ func cutPage(w []byte) (host, page []byte) {
 }
 
 func isScheme(s []byte) bool {
-	for _, known := range []string{"http", "https", "hxxp", "hxxps", "ftp"} {
+	for _, known := range []string{"http", "https", "hxxp", "hxxps", "ftp", "ftps", "ws", "wss"} {
 		if equalFold(s, known) {
 			return true
 		}
 	}
 	return false
-}
-
-func refang(w []byte) []byte {
-	if !bytes.Contains(w, []byte("[.]")) {
-		return w
-	}
-	return bytes.ReplaceAll(w, []byte("[.]"), []byte("."))
 }
 
 // cutPort takes ":port" off.

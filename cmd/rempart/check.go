@@ -104,7 +104,7 @@ func (k *checker) all(names []string) error {
 // one judges a name and says so.
 func (k *checker) one(text string) error {
 	c := checked{Name: text, Verdict: blocklist.Pass.String()}
-	name, err := feed.Name(text)
+	name, err := feed.Host(text)
 	if errors.Is(err, feed.SingleLabel) || errors.Is(err, feed.LocalName) {
 		name, err = blocklist.AppendName(nil, text) // no list can hold it, and people ask all the same
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -207,12 +206,11 @@ func eachName(r io.Reader, yield func([]byte) bool) error {
 			return nil
 		}
 		if err == nil {
-			line, _, _ = bytes.Cut(line, []byte("#"))
-			if line = bytes.TrimSpace(line); len(line) == 0 {
+			if line = feed.CutComment(line); len(line) == 0 {
 				continue
 			}
 			var name []byte
-			if name, err = feed.Name(string(line)); err == nil {
+			if name, err = feed.Host(string(line)); err == nil {
 				if !yield(name) {
 					return nil
 				}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"rempart/blocklist/feed"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
@@ -34,10 +35,11 @@ type normal struct {
 // normalise does so; form is "" to find it out. It tells how many changes there are.
 func normalise(w io.Writer, r io.Reader, form string, defaults map[string]json.RawMessage) (int, error) {
 	n := &normal{out: bufio.NewWriterSize(w, 64<<10), defaults: defaults}
-	in := bufio.NewReaderSize(r, journal.MaxLine+2)
-	if bom, _ := in.Peek(3); string(bom) == "\ufeff" {
-		_, _ = in.Discard(3) // they were there
+	text, err := feed.Text(r)
+	if err != nil {
+		return 0, err
 	}
+	in := bufio.NewReaderSize(text, journal.MaxLine+2)
 	head, err := in.Peek(journal.MaxLine)
 	if err != nil && err != io.EOF {
 		return 0, err
@@ -76,7 +78,7 @@ func formOf(head []byte) (form string, comma rune) {
 			return formNDJSON, 0
 		}
 		for _, comma := range ",;\t" {
-			isName := func(column string) bool { return strings.EqualFold(strings.Trim(column, ` "`), "name") }
+			isName := func(column string) bool { return feed.IsNameColumn(strings.Trim(column, ` "`)) }
 			if slices.ContainsFunc(strings.Split(line, string(comma)), isName) {
 				return formCSV, comma
 			}
@@ -110,8 +112,7 @@ func (n *normal) lines(in *bufio.Reader, read func(line []byte) error) error {
 
 // name is a line of a plain list.
 func (n *normal) name(line []byte) error {
-	line, _, _ = bytes.Cut(line, []byte("#"))
-	if line = bytes.TrimSpace(line); len(line) == 0 {
+	if line = feed.CutComment(line); len(line) == 0 {
 		return n.blank()
 	}
 	text, err := json.Marshal(string(line))
@@ -154,7 +155,7 @@ func (n *normal) csv(in *bufio.Reader, comma rune) error {
 	if err != nil {
 		return fmt.Errorf("the line that names the columns: %w", err)
 	}
-	head, err := pushapi.ReadColumns(row)
+	head, err := pushapi.ReadColumns(row, feed.Grammar{})
 	if err != nil {
 		return fmt.Errorf("line 1: %w", err)
 	}

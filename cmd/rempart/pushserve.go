@@ -59,22 +59,13 @@ func (k *controlling) openAPI(ctx context.Context) error {
 		return err
 	}
 	api, err := pushapi.New(ctx, pushapi.Config{
-		Control: k.control, Desk: desk, Guards: func() (*guard.Guards, error) { return k.guards, nil }, Name: pushedName, Dir: k.config.DataDir,
+		Control: k.control, Desk: desk, Guards: func() (*guard.Guards, error) { return k.guards, nil }, Grammar: feed.Grammar{}, Dir: k.config.DataDir,
 		Version: version(), Log: k.log,
 	})
 	if err == nil {
 		k.api.Store(api)
 	}
 	return err
-}
-
-// pushedName is feed.Name, with its refusal as a sentence.
-func pushedName(text string) ([]byte, error) {
-	wire, err := feed.Name(text)
-	if err != nil {
-		return nil, fmt.Errorf("it is not the name of a host, of two labels at least (%w)", err)
-	}
-	return wire, nil
 }
 
 // nodeAllowed says whether a node may follow the journal over NATS.

@@ -29,12 +29,12 @@ import (
 // Config is what the API needs. The zero value of a limit is its default.
 type Config struct {
 	Control *journal.Control
-	Desk    *journal.SecretKey                // signs for who has a token and no key; an author in the key ring
-	Guards  func() (*guard.Guards, error)     // what changes are judged by
-	Name    func(text string) ([]byte, error) // the canonical wire form of a name as people write it
-	Dir     string                            // for uploads while they are read
-	Version string                            // of the program
-	Log     *slog.Logger                      // nil: none
+	Desk    *journal.SecretKey            // signs for who has a token and no key; an author in the key ring
+	Guards  func() (*guard.Guards, error) // what changes are judged by
+	Grammar Grammar                       // reads names as people write them
+	Dir     string                        // for uploads while they are read
+	Version string                        // of the program
+	Log     *slog.Logger                  // nil: none
 
 	MaxChanges int        // in one change set; 2,000,000
 	Rate       rate.Limit // calls a second by one token; 20
@@ -77,7 +77,7 @@ type API struct {
 
 // New returns the API; Run must be called for what happens by itself.
 func New(ctx context.Context, cfg Config) (*API, error) {
-	if cfg.Control == nil || cfg.Desk == nil || cfg.Guards == nil || cfg.Name == nil {
+	if cfg.Control == nil || cfg.Desk == nil || cfg.Guards == nil || cfg.Grammar == nil {
 		return nil, errors.New("the push API needs a control, a desk key, guards and names")
 	}
 	if cfg.Log == nil {

@@ -137,7 +137,7 @@ func start(t testing.TB, s setting) *fixture {
 		t.Fatal("control does not get ready")
 	}
 	push := pushapi.Config{
-		Control: f.journ, Desk: f.desk, Guards: shipped, Name: feed.Name, Dir: t.TempDir(), Version: "test", Log: log, Rate: 1000, Burst: 1000,
+		Control: f.journ, Desk: f.desk, Guards: shipped, Grammar: feed.Grammar{}, Dir: t.TempDir(), Version: "test", Log: log, Rate: 1000, Burst: 1000,
 	}
 	if s.config != nil {
 		s.config(&push)

@@ -19,8 +19,8 @@ import (
 // Change is a change as people write it: names in any script, dates as RFC 3339.
 type Change struct {
 	Do        journal.Act `json:"do,omitempty" enum:"block,allow,withdraw" default:"block" doc:"What to do."`
-	Name      string      `json:"name" doc:"The name, in ASCII or Unicode." example:"login.bank.example"`
-	Scope     string      `json:"scope,omitempty" enum:"exact,subtree,below" doc:"Which names it reaches; subtree by default. Of a withdrawal, by default whatever there is."`
+	Name      string      `json:"name" doc:"The name, in ASCII or Unicode, or as lists hold it: a[.]example, *.a.example, hxxps://a.example/ (which reaches that host only)." example:"login.bank.example"`
+	Scope     string      `json:"scope,omitempty" enum:"exact,subtree,below" doc:"Which names it reaches; by default what the name says, which is mostly subtree. Of a withdrawal, by default whatever there is."`
 	Category  string      `json:"category,omitempty" enum:"malicious,malware,phishing,scam,botnet,stalkerware"`
 	Reason    string      `json:"reason,omitempty" maxLength:"1000"`
 	Authority string      `json:"authority,omitempty" maxLength:"200" doc:"Who decided."`
@@ -32,8 +32,17 @@ type Change struct {
 	Operators []string    `json:"operators,omitempty" doc:"With which operators it counts; with all by default."`
 }
 
+// Grammar reads what people write for names, as lists hold them.
+type Grammar interface {
+	// Indicator returns the canonical wire form of a host as people write it, and the scope that the text says. An error says what is
+	// wrong, in a sentence.
+	Indicator(text string) (name []byte, scope blocklist.Scope, err error)
+	// IsNameColumn reports whether a table's column with this title holds names.
+	IsNameColumn(title string) bool
+}
+
 // signed is the change as an author signs it. Its error is a *journal.Field.
-func (c *Change) signed(name func(string) ([]byte, error)) (journal.Change, error) {
+func (c *Change) signed(g Grammar) (journal.Change, error) {
 	out := journal.Change{
 		Do: c.Do, Scope: c.Scope, Category: c.Category, Reason: c.Reason, Authority: c.Authority, Decision: c.Decision, Mark: c.Mark,
 		Countries: c.Countries, Operators: c.Operators,
@@ -47,11 +56,14 @@ func (c *Change) signed(name func(string) ([]byte, error)) (journal.Change, erro
 		}
 		out.Countries[i] = strings.ToUpper(code)
 	}
-	wire, err := name(c.Name)
+	wire, scope, err := g.Indicator(c.Name)
 	if err != nil {
 		return out, &journal.Field{Name: "name", Why: err.Error()}
 	}
 	out.Name = blocklist.NameText(wire)
+	if out.Scope == "" && out.Do != journal.Withdraw && scope != blocklist.Subtree {
+		out.Scope = scope.String()
+	}
 	if c.Start != nil {
 		out.Start = c.Start.Unix()
 	}
@@ -81,9 +93,9 @@ func (e *lineError) Unwrap() error { return e.err }
 
 // ReadChanges reads changes of an NDJSON or CSV type in bounded memory, and calls each with the number of the line: for one that cannot be
 // used, with why. Its error is that the upload as a whole cannot be read, or each's.
-func ReadChanges(r io.Reader, mediaType string, name func(string) ([]byte, error), each func(line int, c journal.Change, bad error) error) error {
+func ReadChanges(r io.Reader, mediaType string, g Grammar, each func(line int, c journal.Change, bad error) error) error {
 	if mediaType == TypeCSV {
-		return readCSV(r, name, each)
+		return readCSV(r, g, each)
 	}
 	br := bufio.NewReaderSize(r, journal.MaxLine+2)
 	for line := 1; ; line++ {
@@ -97,14 +109,14 @@ func ReadChanges(r io.Reader, mediaType string, name func(string) ([]byte, error
 		if text = trimmed(text); len(text) == 0 {
 			continue
 		}
-		c, bad := parseLine(text, name)
+		c, bad := parseLine(text, g)
 		if err := each(line, c, bad); err != nil {
 			return err
 		}
 	}
 }
 
-func parseLine(text []byte, name func(string) ([]byte, error)) (journal.Change, error) {
+func parseLine(text []byte, g Grammar) (journal.Change, error) {
 	var c Change
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
@@ -114,7 +126,7 @@ func parseLine(text []byte, name func(string) ([]byte, error)) (journal.Change, 
 	if _, err := d.Token(); err != io.EOF {
 		return journal.Change{Name: c.Name}, &journal.Field{Name: "line", Why: "more than one JSON value"}
 	}
-	out, err := c.signed(name)
+	out, err := c.signed(g)
 	if out.Name == "" {
 		out.Name = c.Name
 	}
@@ -124,7 +136,7 @@ func parseLine(text []byte, name func(string) ([]byte, error)) (journal.Change, 
 // Columns are the fields of a change as a table names them; countries and operators are separated by spaces in it.
 const Columns = "do, name, scope, category, reason, authority, decision, mark, start, expiry, countries, operators"
 
-func readCSV(r io.Reader, name func(string) ([]byte, error), each func(int, journal.Change, error) error) error {
+func readCSV(r io.Reader, g Grammar, each func(int, journal.Change, error) error) error {
 	in := &rows{r: r}
 	cr := csv.NewReader(in)
 	cr.ReuseRecord, cr.TrimLeadingSpace = true, true
@@ -133,7 +145,7 @@ func readCSV(r io.Reader, name func(string) ([]byte, error), each func(int, jour
 	if err != nil {
 		return &lineError{1, fmt.Errorf("it should name the columns: %w", err)}
 	}
-	if head, err = ReadColumns(head); err != nil {
+	if head, err = ReadColumns(head, g); err != nil {
 		return &lineError{1, err}
 	}
 	for {
@@ -155,7 +167,7 @@ func readCSV(r io.Reader, name func(string) ([]byte, error), each func(int, jour
 			c, bad := csvChange(head, row)
 			out := journal.Change{Name: c.Name}
 			if bad == nil {
-				if out, bad = c.signed(name); out.Name == "" {
+				if out, bad = c.signed(g); out.Name == "" {
 					out.Name = c.Name
 				}
 			}
@@ -167,20 +179,23 @@ func readCSV(r io.Reader, name func(string) ([]byte, error), each func(int, jour
 	}
 }
 
-// ReadColumns are the fields that the first line of a table names.
-func ReadColumns(head []string) ([]string, error) {
+// ReadColumns returns the fields that the first line of a table names. A column of names may be called as in lists: domain, host, url, fqdn.
+func ReadColumns(head []string, g Grammar) ([]string, error) {
 	known, out := strings.Split(Columns, ", "), make([]string, len(head))
 	for i, h := range head {
 		out[i] = strings.ToLower(strings.TrimSpace(strings.TrimPrefix(h, "\ufeff")))
+		if g.IsNameColumn(out[i]) {
+			out[i] = "name"
+		}
 		if !slices.Contains(known, out[i]) {
 			return nil, fmt.Errorf("column %.100q: the first line names the columns, of %s", h, Columns)
 		}
 		if slices.Contains(out[:i], out[i]) {
-			return nil, fmt.Errorf("two columns are called %s", out[i])
+			return nil, fmt.Errorf("two columns are called %s, or hold it under another title: keep one", out[i])
 		}
 	}
 	if !slices.Contains(out, "name") {
-		return nil, errors.New(`no column is called "name"`)
+		return nil, errors.New(`no column is called "name", "domain", "host" or "url"`)
 	}
 	return out, nil
 }

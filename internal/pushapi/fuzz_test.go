@@ -37,7 +37,7 @@ func FuzzParseLine(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if c, err := pushapi.ParseLine(text, feed.Name); err == nil {
+		if c, err := pushapi.ParseLine(text, feed.Grammar{}); err == nil {
 			sound(t, c)
 		}
 	})
@@ -50,7 +50,7 @@ func FuzzReadCSV(f *testing.F) {
 	f.Add([]byte("name\n\n\nx"))
 	f.Fuzz(func(t *testing.T, table []byte) {
 		last := 0
-		_ = pushapi.ReadCSV(bytes.NewReader(table), feed.Name, func(line int, c journal.Change, bad error) error {
+		_ = pushapi.ReadCSV(bytes.NewReader(table), feed.Grammar{}, func(line int, c journal.Change, bad error) error {
 			if line <= last {
 				t.Errorf("line %d after %d", line, last)
 			}

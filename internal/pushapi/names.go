@@ -89,7 +89,7 @@ type logOutput struct {
 }
 
 func (a *API) canonical(text string) ([]byte, error) {
-	wire, err := a.cfg.Name(text)
+	wire, _, err := a.cfg.Grammar.Indicator(text)
 	if err != nil {
 		return nil, problem(http.StatusUnprocessableEntity, "path.name", err.Error())
 	}

@@ -202,7 +202,7 @@ func (a *API) readJSON(ctx context.Context, j *judging, body io.Reader) (*upload
 	if err != nil {
 		return u, err
 	}
-	return u, j.readAll(u, in.Changes, a.cfg.Name)
+	return u, j.readAll(u, in.Changes, a.cfg.Grammar)
 }
 
 // validate reads JSON by its schema, so that each error names the field.
@@ -238,7 +238,7 @@ func (a *API) readBulk(in *pushInput, j *judging, body io.Reader, mediaType stri
 	if err != nil {
 		return u, err
 	}
-	return u, ReadChanges(body, mediaType, a.cfg.Name, func(line int, c journal.Change, bad error) error {
+	return u, ReadChanges(body, mediaType, a.cfg.Grammar, func(line int, c journal.Change, bad error) error {
 		return j.take(u, line, c, bad, false)
 	})
 }

@@ -50,6 +50,51 @@ func TestPush(t *testing.T) {
 	}
 }
 
+// TestNamesAsInLists pushes names as lists hold them, in each form of upload: the scope is the one that a list's line would have.
+func TestNamesAsInLists(t *testing.T) {
+	f := start(t, setting{})
+	texts := []struct {
+		text, name string
+		below      blocklist.Action // of what is below it
+	}{
+		{"a%d[.]example", "a%d.example", blocklist.BlockedBy}, {"a%d(.)example", "a%d.example", blocklist.BlockedBy},
+		{"a%d[dot]example", "a%d.example", blocklist.BlockedBy}, {"*.a%d.example", "a%d.example", blocklist.BlockedBy},
+		{"hxxps://a%d[.]example/", "a%d.example", blocklist.Pass}, {"https://a%d.example:8443", "a%d.example", blocklist.Pass},
+		{"\u200ba%d.example\u00a0", "a%d.example", blocklist.BlockedBy},
+	}
+	for kind, upload := range map[string]func([]string) (path, kind, body string){
+		"ndjson": func(texts []string) (string, string, string) {
+			var b strings.Builder
+			for _, text := range texts {
+				fmt.Fprintf(&b, "{\"name\":%q}\n", text)
+			}
+			return "/v1/changesets?id=ndjson", pushapi.TypeNDJSON, strings.ReplaceAll(b.String(), `\u00a0`, " ")
+		},
+		"csv": func(texts []string) (string, string, string) {
+			return "/v1/changesets?id=csv", pushapi.TypeCSV, "Domain,reason\n" + strings.Join(texts, ",x\n") + ",x\n"
+		},
+	} {
+		var all []string
+		for i, tt := range texts {
+			all = append(all, strings.ReplaceAll(tt.text, "%d", fmt.Sprint(i, kind)[:1]+kind))
+		}
+		path, mediaType, body := upload(all)
+		r := into[pushapi.Receipt](t, f.call(t, "ada", "POST", path, mediaType, strings.NewReader(body)), http.StatusCreated)
+		if r.Accepted != len(texts) {
+			t.Errorf("%s: %+v", kind, r)
+		}
+		for i, tt := range texts {
+			name := strings.ReplaceAll(tt.name, "%d", fmt.Sprint(i)+kind)
+			f.wants(t, name, blocklist.BlockedBy)
+			f.wants(t, "www."+name, tt.below)
+		}
+	}
+	r := into[pushapi.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=page", pushapi.TypeCSV, strings.NewReader("url\nhttps://page.example/login\nok.example\n")), http.StatusCreated)
+	if r.Accepted != 1 || len(r.Refused) != 1 || r.Refused[0].Line != 2 || !strings.Contains(r.Refused[0].Why, "URL that names a page") {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestSameID has a change set pushed many times at once: it is published once, and everybody gets the same receipt.
 func TestSameID(t *testing.T) {
 	f := start(t, setting{})

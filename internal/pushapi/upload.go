@@ -341,9 +341,9 @@ func canonical(c *journal.Change) error {
 }
 
 // readAll judges changes that came as one JSON document.
-func (j *judging) readAll(u *upload, changes []Change, name func(string) ([]byte, error)) error {
+func (j *judging) readAll(u *upload, changes []Change, g Grammar) error {
 	for i := range changes {
-		c, bad := changes[i].signed(name)
+		c, bad := changes[i].signed(g)
 		if c.Name == "" {
 			c.Name = changes[i].Name
 		}

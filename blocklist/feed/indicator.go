@@ -1,0 +1,131 @@
+package feed
+
+import (
+	"bytes"
+	"strings"
+
+	"rempart/blocklist"
+)
+
+// Indicator reads a host as people write it: a name, "*.name" or ".name", a URL that names no page, a host with a port, each as it is or
+// made harmless ("hxxps://evil[.]example", "evil(.)example", "evil[dot]example"). Every place where Rempart takes a name uses this grammar: lists,
+// pushes, allow files, released names, commands. It returns the canonical wire name and the scope that the text says: Exact for a URL or a
+// host with a port, otherwise Subtree. The error is a Reason.
+func Indicator(text string) (name []byte, scope blocklist.Scope, err error) {
+	return readIndicator(text, Options{})
+}
+
+// Host is Indicator for a question about a host: a URL may name a page.
+func Host(text string) (name []byte, err error) {
+	name, _, err = readIndicator(text, Options{DeepURLs: true})
+	return name, err
+}
+
+func readIndicator(text string, opt Options) (name []byte, scope blocklist.Scope, err error) {
+	var s single
+	p := &parser{opt: opt, sink: &s}
+	p.indicator(bytes.Trim(visible([]byte(text)), " \t\r\n"), blocklist.Subtree)
+	if s.name == nil {
+		return nil, 0, s.why
+	}
+	return s.name, s.scope, nil
+}
+
+// Grammar is Indicator and IsNameColumn as methods, for those who take an interface. Its errors are sentences.
+type Grammar struct{}
+
+// Indicator is the function Indicator.
+func (Grammar) Indicator(text string) (name []byte, scope blocklist.Scope, err error) {
+	name, scope, err = Indicator(text)
+	return name, scope, sentence(err)
+}
+
+// IsNameColumn is the function IsNameColumn.
+func (Grammar) IsNameColumn(title string) bool { return IsNameColumn(title) }
+
+// single is a Sink for one listing or one refusal.
+type single struct {
+	name  []byte
+	scope blocklist.Scope
+	why   Reason
+}
+
+func (s *single) Add(_ int, l blocklist.Listing)      { s.name, s.scope = bytes.Clone(l.Name), l.Scope }
+func (s *single) Cancel(int, []byte, blocklist.Scope) {}
+func (s *single) Refuse(_ int, why Reason)            { s.why = why }
+
+// IsNameColumn reports whether a table's column with this title holds names or URLs to list: "name", "domain", "host", "url", "fqdn" and the like, in any case and
+// in several languages.
+func IsNameColumn(title string) bool {
+	switch roles[foldKey(visible([]byte(title)))] {
+	case domainRole, hostRole, urlRole, valueRole, nameRole:
+		return true
+	}
+	return false
+}
+
+// CutComment returns a line of a list without white space around it and without its comment.
+func CutComment(line []byte) []byte {
+	line = trim(clean(line))
+	if len(line) == 0 || isComment(line) {
+		return nil
+	}
+	return cutComment(line)
+}
+
+// indicator reads a word that stands for a host or a page: a name of the given scope, a URL, or
+// either as people write it.
+func (p *parser) indicator(w []byte, scope blocklist.Scope) {
+	name, why := appendName(p.name[:0], w)
+	if why == NotAName && isDefanged(w) {
+		w = refang(w)
+		name, why = appendName(p.name[:0], w)
+	}
+	switch {
+	case why == accepted:
+		p.list(name, scope, blocklist.Block)
+	case why != NotAName:
+		p.refuse(why)
+	case len(w) == 0:
+		p.refuse(NotAName)
+	case bytes.Contains(w, []byte("://")):
+		p.url(w)
+	case w[0] == '.' && len(w) > 1 && w[1] != '.':
+		p.add(w[1:], blocklist.Subtree, blocklist.Block)
+	case bytes.HasPrefix(w, []byte("*.")):
+		p.add(w[2:], blocklist.Subtree, blocklist.Block)
+	default:
+		p.host(w)
+	}
+}
+
+// host reads "host:port", "host/" and "host/page": a host, and no name below it, or a page of it.
+func (p *parser) host(w []byte) {
+	host, page := cutPage(w)
+	switch why := notAName(w); {
+	case why == Address:
+		p.refuse(Address)
+	case len(page) == 1 && page[0] == '/', len(page) > 0 && why == URLPath && p.opt.DeepURLs:
+		p.site(host)
+	case len(page) == 0 && len(cutPort(w)) < len(w):
+		p.add(cutPort(w), blocklist.Exact, blocklist.Block)
+	default:
+		p.refuse(why)
+	}
+}
+
+// fangs are the ways in which people make a host harmless, and what they stand for.
+var fangs = strings.NewReplacer("[.]", ".", "(.)", ".", "{.}", ".", "[dot]", ".", "(dot)", ".", "{dot}", ".", "[DOT]", ".", "(DOT)", ".", "[:]", ":", "[://]", "://", "[/]", "/")
+
+// isDefanged reports whether a text holds one of fangs.
+func isDefanged(w []byte) bool {
+	return bytes.ContainsAny(w, "[({") && fangs.Replace(string(w)) != string(w)
+}
+
+// refang returns a text with its fangs.
+func refang(w []byte) []byte {
+	if !bytes.ContainsAny(w, "[({") {
+		return w
+	}
+	return []byte(fangs.Replace(string(w)))
+}
