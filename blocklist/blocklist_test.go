@@ -132,6 +132,47 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+// TestMostSpecificCategoryDecides lists a name as malicious and as more than that, in either order, in a snapshot and by an overlay: what says
+// more is shown, but a legal order is always.
+func TestMostSpecificCategoryDecides(t *testing.T) {
+	listed := func(c Category, scope Scope, m Mark) Listing {
+		return Listing{Name: wireName(t, "both.test"), Scope: scope, Category: c, Mark: m}
+	}
+	for what, tt := range map[string]struct {
+		listings []Listing
+		want     Listing // the one that decides
+	}{
+		"two categories":            {[]Listing{listed(Malicious, Subtree, Blocked), listed(Phishing, Subtree, Blocked)}, listed(Phishing, Subtree, Blocked)},
+		"the vague one is exact":    {[]Listing{listed(Malicious, Exact, Blocked), listed(Phishing, Subtree, Blocked)}, listed(Phishing, Subtree, Blocked)},
+		"the specific one is exact": {[]Listing{listed(Malicious, Subtree, Blocked), listed(Scam, Exact, Blocked)}, listed(Scam, Exact, Blocked)},
+		"an order":                  {[]Listing{listed(Malicious, Subtree, Censored), listed(Phishing, Subtree, Blocked)}, listed(Malicious, Subtree, Censored)},
+	} {
+		for _, order := range [][]int{{0, 1}, {1, 0}} {
+			var inputs []*Input
+			var changes []Change
+			for _, i := range order {
+				b := NewBuilder()
+				if err := b.Add(tt.listings[i]); err != nil {
+					t.Fatal(err)
+				}
+				src := Source{Name: fmt.Sprint("list ", i)}
+				inputs = append(inputs, copied(t, b, src))
+				changes = append(changes, Change{Source: src, Listing: tt.listings[i]})
+			}
+			over, err := compiled(t, inputs[0]).With(Info{Version: 8}, changes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for where, v := range map[string]*View{"a snapshot": compiled(t, inputs...), "an overlay": over} {
+				got := v.Match(tt.want.Name, AllCategories, 0)
+				if got.Action != BlockedBy || got.Category != tt.want.Category || got.Scope != tt.want.Scope || got.Mark != tt.want.Mark {
+					t.Errorf("%s, in %s, list %d first: %s %s, mark %d", what, where, order[0], got.Category, got.Scope, got.Mark)
+				}
+			}
+		}
+	}
+}
+
 // TestExceptionsCancelTheirOwnSourceOnly holds however many exceptions reach a name.
 func TestExceptionsCancelTheirOwnSourceOnly(t *testing.T) {
 	inputs := []*Input{source(t, "plain", "evil.test")}

@@ -17,15 +17,24 @@ type claim struct {
 	ID       string
 }
 
-// compare orders claims as an entry holds them: allows first, exceptions, then blocks, an exact one before
-// wider ones, so that the first block that reaches a name is the one that decides.
+// compare orders claims as an entry holds them: allows first, exceptions, then blocks, those that say most first, of those an exact one
+// before wider ones, so that the first block that reaches a name is the one that decides and is shown.
 func (c claim) compare(o claim) int {
 	return cmp.Or(
 		-cmp.Compare(c.Decision, o.Decision),
+		cmp.Compare(c.unspecific(), o.unspecific()),
 		cmp.Compare(c.Scope&Below, o.Scope&Below), cmp.Compare(o.Scope, c.Scope),
 		cmp.Compare(c.Category, o.Category), cmp.Compare(c.Mark, o.Mark),
 		cmp.Compare(c.Start, o.Start), cmp.Compare(c.Expiry, o.Expiry), cmp.Compare(c.ID, o.ID),
 	)
+}
+
+// unspecific is 1 for a block that says no more than that the name is malicious, otherwise 0.
+func (c claim) unspecific() int {
+	if c.Category == Malicious && c.Mark == Blocked {
+		return 1
+	}
+	return 0
 }
 
 // day is a date as days since 1970, enough until 2149; 0 is unknown.
