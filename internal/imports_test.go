@@ -23,7 +23,8 @@ var rooms = map[string]struct {
 	why string
 }{
 	"internal/wire":           {nil, "everything stands on wire: it can stand on nothing"},
-	"internal/config":         {nil, "settings are values; cmd copies them to where they belong, so that no room reads the environment"},
+	"internal/units":          {nil, "it only knows how quantities are written"},
+	"internal/config":         {[]string{"internal/units"}, "settings are values; cmd copies them to where they belong, so that no room reads the environment"},
 	"internal/durable":        {nil, "files know nothing of what is in them"},
 	"internal/filewatch":      {nil, "it watches any file, whoever reads it"},
 	"resolver/listen":         {[]string{"internal/wire"}, "sockets and framing call a Handler they define: any resolver can stand behind it"},
@@ -32,7 +33,7 @@ var rooms = map[string]struct {
 	"resolver/upstream":       {[]string{"internal/wire"}, "exchanging does not depend on what is asked"},
 	"blocklist":               {[]string{"internal/wire"}, "the set does no I/O: it is the same on an edge, in control, in a test"},
 	"blocklist/guard":         {[]string{"blocklist"}, "guards are pure checks: feeds and pushes pass the same ones"},
-	"blocklist/feed":          {[]string{"blocklist", "blocklist/guard", "internal/durable", "internal/filewatch"}, "feeds arrive through a dialer they are given, and leave as a set"},
+	"blocklist/feed":          {[]string{"blocklist", "blocklist/guard", "internal/durable", "internal/filewatch", "internal/units"}, "feeds arrive through a dialer they are given, and leave as a set"},
 	"internal/journal/stream": {[]string{"internal/durable"}, "it keeps octets: what records, keys and signatures mean is the journal's"},
 	"internal/journal":        {[]string{"blocklist", "internal/durable", "internal/journal/stream"}, "it changes a set, and knows neither HTTP nor who may ask for what"},
 	"internal/pushapi":        {[]string{"blocklist", "blocklist/guard", "internal/journal", "internal/journal/stream"}, "it decides who may and what is valid; what becomes of it is the journal's"},

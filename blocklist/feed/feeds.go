@@ -12,6 +12,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"rempart/blocklist"
+	"rempart/internal/units"
 )
 
 // Feed is a list and what is asked of it. Its zero value, with a URL or a path, is good.
@@ -155,19 +156,14 @@ func (e feedEntry) feed(dir string) (Feed, error) {
 	return f, err
 }
 
-// duration reads a duration in Go's form, with days as well: "36h", "7d"; "" is 0.
+// duration reads a duration between two bounds; "" is 0.
 func duration(text string, least, most time.Duration) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
 	}
-	d, err := time.ParseDuration(text)
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		if d, err = time.ParseDuration(days + "h"); err == nil && d <= most {
-			d *= 24
-		}
-	}
+	d, err := units.ParseDuration(text)
 	if err != nil || d < least || d > most {
-		return 0, fmt.Errorf("%q is no duration from %s to %dd: write it like 90m, 12h or 7d", text, least, most/(24*time.Hour))
+		return 0, fmt.Errorf("%q is no duration from %s to %dd: write it like 90m, 12h, 7d or 2w", text, least, most/(24*time.Hour))
 	}
 	return d, nil
 }

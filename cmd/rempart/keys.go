@@ -152,7 +152,7 @@ func keysGrantCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringSliceVar(&roles, "role", nil, "author, approver, control or feeds; may be given several times")
-	cmd.Flags().DurationVar(&valid, "valid", 0, "for how long, like 8760h; 0 is until it is revoked")
+	durationFlag(cmd, &valid, "valid", "for how long, like 365d; 0 is until it is revoked")
 	return cmd
 }
 

@@ -90,7 +90,7 @@ Exit code: 0 if all of it is in the journal, 1 if something was refused or it is
 func (s *sending) register(cmd *cobra.Command) {
 	tokenFlag(cmd, &s.tokenFile)
 	cmd.Flags().BoolVar(&s.asJSON, "json", false, "the receipt as JSON")
-	cmd.Flags().DurationVar(&s.wait, "wait", 0, "how long to wait until every server has it in force, 30s without a value; on a terminal 5s by default")
+	durationFlag(cmd, &s.wait, "wait", "how long to wait until every server has it in force, 30s without a value; on a terminal 5s by default")
 	cmd.Flags().Lookup("wait").NoOptDefVal = "30s"
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
+	"rempart/internal/units"
 )
 
 // read checks the flags: the set, and what lines say that say nothing.
@@ -132,16 +133,10 @@ func parseShare(text string) (float64, error) {
 	return share, nil
 }
 
-// parseSpan reads a duration in Go's form, or days: "72h", "30d".
+// parseSpan reads the duration of a flag, of a second at least.
 func parseSpan(text string) (time.Duration, error) {
 	const most = 100 * 365 * 24 * time.Hour
-	d, err := time.ParseDuration(text)
-	if days, ok := strings.CutSuffix(text, "d"); ok && err != nil {
-		var n int
-		if n, err = strconv.Atoi(days); err == nil {
-			d = time.Duration(min(max(n, 0), 36500)) * 24 * time.Hour
-		}
-	}
+	d, err := units.ParseDuration(text)
 	if err != nil || d < time.Second || d > most {
 		return 0, fmt.Errorf("%s: a time like 30m, 72h or 30d", text)
 	}

@@ -79,7 +79,7 @@ client certificate is the token, and there is no secret. Names are not used agai
 	rootFlag(cmd, &root)
 	cmd.Flags().StringSliceVar(&roles, "role", nil, "publisher, approver, auditor or node; may be given several times")
 	cmd.Flags().StringVar(&order.Owner, "owner", "", "the person behind it, by default its name: who pushed something cannot approve it, whichever token is used")
-	cmd.Flags().DurationVar(&valid, "valid", 0, "for how long, like 720h; 0 is until it is revoked")
+	durationFlag(cmd, &valid, "valid", "for how long, like 30d or 720h; 0 is until it is revoked")
 	cmd.Flags().StringVar(&certificate, "certificate", "", "PEM file of a client certificate that is to be the token")
 	_ = cmd.MarkFlagRequired("role") // it is there
 	return cmd

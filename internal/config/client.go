@@ -25,7 +25,7 @@ func LoadClient() (*Client, error) { return loadClient(env.ToMap(os.Environ())) 
 
 func loadClient(environ map[string]string) (*Client, error) {
 	var c Client
-	if err := env.ParseWithOptions(&c, env.Options{Prefix: Prefix, Environment: environ}); err != nil {
+	if err := env.ParseWithOptions(&c, options(environ)); err != nil {
 		return nil, err
 	}
 	var errs []error

@@ -1,5 +1,5 @@
 // Package config reads Rempart's settings from the environment, once, at start. It knows none of
-// Rempart's other rooms: cmd copies the values to where they belong.
+// Rempart's other packages except units: cmd copies the values to where they belong.
 package config
 
 import (
@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+
+	"rempart/internal/units"
 )
 
 // Prefix begins the name of every variable.
@@ -35,13 +37,13 @@ type Config struct {
 	PageListen       Addrs         `env:"PAGE_LISTEN" envDefault:"127.0.0.1:8080" doc:"Addresses to serve the warning page on, over HTTP; \"none\" for no page."`
 	MetricsListen    Addrs         `env:"METRICS_LISTEN" envDefault:"127.0.0.1:9253" doc:"Addresses to serve /metrics, /livez and /readyz on; \"none\" for none."`
 	DataDir          string        `env:"DATA_DIR" doc:"Folder for the set, its version and the last good copy of each list. Empty: systemd's state folder, else rempart under the user's state folder (~/.local/state)."`
-	CacheBytes       Bytes         `env:"CACHE_BYTES" envDefault:"64MiB" doc:"Memory for cached answers, with or without a unit (kB, MB, GB, KiB, MiB, GiB); 1 MiB at least."`
+	CacheBytes       Bytes         `env:"CACHE_BYTES" envDefault:"64MiB" doc:"Memory for cached answers, with or without a unit (\"64M\" and \"64MiB\" are powers of 1024, \"64MB\" of 1000); 1 MiB at least."`
 	BlockTTL         time.Duration `env:"BLOCK_TTL" envDefault:"30s" doc:"How long clients may keep a blocked answer, and so how soon an unblocking is felt: 1 s to 1 h."`
 	BlockAnswer      BlockAnswer   `env:"BLOCK_ANSWER" envDefault:"page" doc:"What a blocked name gets: \"page\" (the page's addresses), \"nxdomain\", \"nodata\", \"refused\" or \"null\" (0.0.0.0 and ::)."`
 	Clients          Prefixes      `env:"CLIENTS" envDefault:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,fc00::/7,fe80::/10" doc:"Who may ask: prefixes, separated by commas. Others get REFUSED."`
 	Forward          Forwards      `env:"FORWARD" doc:"Zones with resolvers of their own, as zone=upstream pairs separated by commas (\"home.arpa=udp://192.168.1.1\"): local zones, private reverse zones. Empty: names of special use never leave."`
 	Mode             Mode          `env:"MODE" envDefault:"enforce" doc:"\"enforce\", or \"observe\": answer as if unfiltered, and count what would have been blocked."`
-	Refresh          time.Duration `env:"REFRESH" envDefault:"1h" doc:"How often lists are looked at again, beside when a file changes: 1 min to 7 days."`
+	Refresh          time.Duration `env:"REFRESH" envDefault:"1h" doc:"How often lists are looked at again, beside when a file changes: 1 min to 7 days, like \"90m\", \"12h\" or \"1d\"."`
 	BusyPoll         time.Duration `env:"BUSY_POLL" envDefault:"0s" doc:"How long a core that was just asked over UDP goes on asking for the next query before it sleeps, up to 1 ms: answers come sooner by a wake-up, and the core is busy while queries come. Not for a machine of one core. Linux only."`
 	StructuredOption uint16        `env:"STRUCTURED_OPTION" envDefault:"65001" doc:"Code of the empty EDNS option by which a client asks for structured errors (draft-ietf-dnsop-structured-dns-error has none assigned yet); 0 for none."`
 	Reason           Reason        `env:"REASON" envDefault:"category" doc:"What a blocked answer says of itself in its extended error: \"category\", or \"lists\": also which lists name it, and since when."`
@@ -59,7 +61,7 @@ func Load() (*Config, error) { return load(env.ToMap(os.Environ())) }
 
 func load(environ map[string]string) (*Config, error) {
 	var c Config
-	err := env.ParseWithOptions(&c, env.Options{Prefix: Prefix, Environment: environ})
+	err := env.ParseWithOptions(&c, options(environ))
 	var errs []error
 	if aggregate := (env.AggregateError{}); errors.As(err, &aggregate) {
 		for _, e := range aggregate.Errors {
@@ -82,6 +84,13 @@ func load(environ map[string]string) (*Config, error) {
 	return &c, nil
 }
 
+// options say how variables are read: durations in the notation of package units.
+func options(environ map[string]string) env.Options {
+	return env.Options{Prefix: Prefix, Environment: environ, FuncMap: map[reflect.Type]env.ParserFunc{
+		reflect.TypeFor[time.Duration](): func(text string) (any, error) { return units.ParseDuration(text) },
+	}}
+}
+
 // Bad is the error of a variable whose value does not do. right says what would.
 func Bad(variable, value, right string) error {
 	return fmt.Errorf("%s=%q: %s", Prefix+variable, value, right)
@@ -101,7 +110,7 @@ func explain(err error, environ map[string]string) error {
 	why := parse.Err.Error()
 	switch field.Type {
 	case reflect.TypeFor[time.Duration]():
-		why = "not a duration: write it like 30s, 5m or 1h"
+		why = "not a duration: write it like 30s, 90m, 12h, 7d or 2w"
 	case reflect.TypeFor[uint16]():
 		why = "not a number from 0 to 65535"
 	case reflect.TypeFor[int]():
@@ -125,10 +134,10 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 		bad("BUSY_POLL", "from 0s, never, to 1ms")
 	}
 	if c.Refresh < time.Minute || c.Refresh > 7*24*time.Hour {
-		bad("REFRESH", "from 1m to 168h")
+		bad("REFRESH", "from 1m to 7d")
 	}
 	if c.CacheBytes < 1<<20 {
-		bad("CACHE_BYTES", "1MiB at least")
+		bad("CACHE_BYTES", "1MiB at least, like 64MiB")
 	}
 	if c.PopularBound < 1 || c.PopularBound > maxRank {
 		bad("POPULAR_BOUND", fmt.Sprintf("from 1 to %d, the last rank whose names are held; the higher, the more is", maxRank))

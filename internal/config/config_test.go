@@ -43,6 +43,9 @@ func TestBadValuesSayVariableValueAndRight(t *testing.T) {
 		{"PAGE_IPV6", "127.0.0.1", "2001:db8::1"},
 		{"PAGE_IPV4", "page.example", "IP address"},
 		{"REFRESH", "1s", "1m"},
+		{"REFRESH", "8d", "from 1m to 7d"},
+		{"REFRESH", "soon", "like 30s, 90m, 12h, 7d or 2w"},
+		{"CACHE_BYTES", "64X", "like 67108864, 64M, 64MiB or 64MB"},
 		{"STRUCTURED_OPTION", "70000", "65535"},
 		{"CONTACT", "me", "mailto:"},
 		{"POPULAR_BOUND", "0", "from 1 to"},
@@ -83,5 +86,16 @@ func TestValues(t *testing.T) {
 		!cmp.Equal(c.Forward, Forwards{{"home.arpa", "udp://192.168.1.1"}}) || c.DataDir != "d" ||
 		c.Clients[0].String() != "192.0.2.7/32" || c.Clients[1].String() != "2001:db8::/32" {
 		t.Errorf("%+v", c)
+	}
+}
+
+// TestQuantities reads durations and sizes in each notation.
+func TestQuantities(t *testing.T) {
+	c, err := load(map[string]string{"HOME": "/h", Prefix + "REFRESH": "1d", Prefix + "CONTROL_STALE": "1w", Prefix + "CACHE_BYTES": "128M", Prefix + "BLOCK_TTL": "1m30s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Refresh != 24*time.Hour || c.ControlStale != 7*24*time.Hour || c.CacheBytes != 128<<20 || c.BlockTTL != 90*time.Second {
+		t.Errorf("%v %v %d %v", c.Refresh, c.ControlStale, c.CacheBytes, c.BlockTTL)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"rempart/internal/units"
 )
 
 // List is values separated by commas; white space around them and empty ones do not count.
@@ -109,26 +111,12 @@ type Bytes int64
 
 // UnmarshalText reads a number with or without a unit.
 func (b *Bytes) UnmarshalText(text []byte) error {
-	units := []struct {
-		suffix string
-		factor int64
-	}{
-		{"kib", 1 << 10}, {"mib", 1 << 20}, {"gib", 1 << 30}, {"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"b", 1}, {"", 1},
+	n, err := units.ParseBytes(string(text))
+	if err != nil {
+		return err
 	}
-	s := strings.ToLower(strings.TrimSpace(string(text)))
-	for _, u := range units {
-		digits, ok := strings.CutSuffix(s, u.suffix)
-		if !ok {
-			continue
-		}
-		n, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
-		if err != nil || n < 0 || n > (1<<62)/u.factor {
-			break
-		}
-		*b = Bytes(n * u.factor)
-		return nil
-	}
-	return errors.New("not a quantity: write it like 67108864, 64MiB or 1GB")
+	*b = Bytes(n)
+	return nil
 }
 
 // Mode is whether blocks are answered as such.
