@@ -49,6 +49,19 @@ deep_urls = true
 	}
 }
 
+func TestQuorumThatCannotBeReached(t *testing.T) {
+	f := newFixture(t)
+	a, b := f.file("a.txt", "a.example\n"), f.file("b.txt", "a.example\n")
+	f.new(Config{Feeds: []Feed{{Name: "a", Path: a, Quorum: 3}, {Name: "b", Path: b, Weight: 2}}})
+	if log := f.log.String(); log != "" {
+		t.Errorf("a quorum that can be reached: %s", log)
+	}
+	f.new(Config{Feeds: []Feed{{Name: "a", Path: a, Quorum: 3}, {Name: "b", Path: b}}})
+	if log := f.log.String(); strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "list=a quorum=3 all_weigh=2") {
+		t.Errorf("a quorum that cannot be reached: %s", log)
+	}
+}
+
 func TestReadFeedsRefuses(t *testing.T) {
 	const sound = "[[feed]]\nname = \"a\"\nurl = \"https://a.example/l.txt?token=hunter2\"\n"
 	for name, tt := range map[string]struct{ file, want string }{

@@ -84,6 +84,22 @@ func configured(cfg Config) ([]*list, error) {
 	return lists, nil
 }
 
+// warnOfQuorums logs each list whose blocks can never apply, because all lists together weigh less than it asks for.
+func (l *Lists) warnOfQuorums() {
+	weight := 0
+	for _, li := range l.lists {
+		if li.kind != KindAllow {
+			weight += max(1, li.feed.Weight)
+		}
+	}
+	for _, li := range l.lists {
+		if li.feed.Quorum > weight {
+			l.log.Warn("no block of this list can apply: its quorum is more than all lists weigh together; lower its quorum, raise weights or add lists",
+				"list", li.name, "quorum", li.feed.Quorum, "all_weigh", weight)
+		}
+	}
+}
+
 // redacted is a URL without what may be a secret: user, password, query, fragment.
 func redacted(u *url.URL) string {
 	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}

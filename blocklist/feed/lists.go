@@ -134,6 +134,7 @@ func New(cfg Config) (*Lists, error) {
 		}
 		l.guarding.letGo()
 	}
+	l.warnOfQuorums()
 	l.report()
 	return l, nil
 }
