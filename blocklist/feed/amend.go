@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"rempart/blocklist"
@@ -22,7 +23,7 @@ const (
 
 // amend brings the set up to date by what changed since, if that is little. It reports whether it did.
 func (l *Lists) amend(c changes, content uint64, now time.Time) (done bool, err error) {
-	if l.damaged || !c.few {
+	if l.damaged || l.whole || !c.few {
 		return false, nil
 	}
 	have := l.set.View()
@@ -63,7 +64,7 @@ type changes struct {
 // changes finds them. It reads the lists that changed, before and after.
 func (l *Lists) changes(now time.Time) (c changes, err error) {
 	c.few = true
-	for _, li := range l.lists {
+	for _, li := range slices.Concat(l.gone, l.lists) {
 		from, to := li.published, li.inForce(now)
 		if from == to || from != nil && to != nil && from.identity() == to.identity() {
 			continue

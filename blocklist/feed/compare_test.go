@@ -57,8 +57,8 @@ func TestCompare(t *testing.T) {
 	want := []string{
 		"gone.example: malicious subtree true[first] ->",
 		"new.example: -> malicious subtree true[first]",
-		"same.example: malicious subtree true[first] -> malicious subtree true[first] phishing subtree true[second]",
-		"two.example: malicious subtree true[first] phishing subtree true[second] -> phishing subtree true[second]",
+		"same.example: malicious subtree true[first] -> phishing subtree true[second] malicious subtree true[first]",
+		"two.example: phishing subtree true[second] malicious subtree true[first] -> phishing subtree true[second]",
 		"wider.example: malicious subtree true[first] -> malicious exact true[first]",
 	}
 	if diff := cmp.Diff(want, differences(t, before, after)); diff != "" {

@@ -217,33 +217,44 @@ type download struct {
 }
 
 // downloading marks li as being fetched and returns what is to run beside the writer: it sends
-// one result, whatever happens, and reads of li what never changes.
-func (l *Lists) downloading(ctx context.Context, slots chan struct{}, li *list) func() {
+// one result, whatever happens, unless done is closed, and reads nothing of li that changes.
+func (l *Lists) downloading(ctx context.Context, slots chan struct{}, li *list, done <-chan struct{}) func() {
 	li.busy = true
 	known, before := validators{}, ""
 	if current, err := l.current(li); err == nil && current {
 		known, before = li.copy.validators, l.store.path(li.key, bodySuffix)
 	}
-	return func() { l.download(ctx, slots, li, known, before) }
+	from := li.feed.from()
+	return func() {
+		r := l.download(ctx, slots, from, known, before, l.store.path(li.key, newBodySuffix))
+		r.list = li
+		select {
+		case l.results <- r:
+		case <-done:
+		}
+	}
 }
 
-func (l *Lists) download(ctx context.Context, slots chan struct{}, li *list, known validators, before string) {
-	r := download{list: li}
-	defer func() { l.results <- r }() // has room for every list
+func (l *Lists) download(ctx context.Context, slots chan struct{}, from Origin, known validators, before, path string) (r download) {
 	select {
 	case slots <- struct{}{}:
 		defer func() { <-slots }()
 	case <-ctx.Done():
 		r.err = ctx.Err()
-		return
+		return r
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.timing.fetch)
 	defer cancel()
-	r.got, r.err = l.fetch.fetch(ctx, li.feed.from(), known, before, l.store.path(li.key, newBodySuffix))
+	r.got, r.err = l.fetch.fetch(ctx, from, known, before, path)
+	return r
 }
 
 // ingest takes in what came of fetching a list.
 func (l *Lists) ingest(r download) {
+	if r.list.gone {
+		l.discard(r)
+		return
+	}
 	r.list.busy = false
 	err := r.err
 	if err == nil {

@@ -80,6 +80,13 @@ func (g *guarding) fingerprint() error {
 	return nil
 }
 
+// reconfigured replaces what the guards go by.
+func (g *guarding) reconfigured(cfg GuardConfig) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.cfg, g.known, g.last = cfg, false, nil
+}
+
 // changed forgets what files said, so that they are read again.
 func (g *guarding) changed() {
 	g.mu.Lock()

@@ -42,6 +42,7 @@ type list struct {
 	failures int // in a row
 	parses   int
 	busy     bool // being fetched
+	gone     bool // not configured any more: its listings are withdrawn with the next set
 	next     time.Time
 }
 
@@ -112,7 +113,7 @@ func redacted(u *url.URL) string {
 
 // inForce is the copy whose listings count now: none if the list is older than it may be.
 func (li *list) inForce(now time.Time) *record {
-	if li.copy == nil || li.tooOld(now) {
+	if li.copy == nil || li.gone || li.tooOld(now) {
 		return nil
 	}
 	return li.copy
@@ -136,7 +137,7 @@ func (l *Lists) fingerprint(now time.Time) uint64 {
 	}
 	for _, li := range l.lists {
 		if rec := li.inForce(now); rec != nil {
-			fmt.Fprintf(&b, "%s %s %d %d %x\n", li.kind, li.key, li.feed.Weight, li.feed.Quorum, rec.identity())
+			fmt.Fprintf(&b, "%s %s %q %d %d %x\n", li.kind, li.key, li.name, li.feed.Weight, li.feed.Quorum, rec.identity())
 		}
 	}
 	return xxhash.Sum64(b.Bytes())

@@ -61,25 +61,28 @@ type limits struct{ amend, merge, run int }
 // Lists keeps the configured lists up to date and the set compiled from them in force. Start,
 // then Run, are called by one goroutine, the writer; all other methods are safe from any.
 type Lists struct {
-	cfg    Config
-	log    *slog.Logger
-	timing timing
-	limits limits
-	fetch  fetcher
-	set    *blocklist.Set
-	reload chan struct{}
-	status atomic.Pointer[Status]
+	cfg       Config
+	log       *slog.Logger
+	timing    timing
+	limits    limits
+	fetch     fetcher
+	set       *blocklist.Set
+	reload    chan struct{}
+	configure chan *configuration // of Reconfigure, for Run
+	status    atomic.Pointer[Status]
 
 	guarding *guarding
 	watch    *filewatch.Watcher
 
 	// The writer's own.
 	lists    []*list // the allow list first
+	gone     []*list // not configured any more, until the set is made without them
 	store    store
 	counter  *durable.Counter
 	unlock   func()
 	folder   folder
 	results  chan download
+	late     []download       // fetched during Start, and not yet taken in
 	setErr   error            // why the set in force is not of the newest content
 	setAgain time.Time        // when to try again
 	content  uint64           // fingerprint of what the set in force was made of
@@ -88,6 +91,7 @@ type Lists struct {
 	thrift   thrift
 	rested   time.Time // what reading took was given back then
 	damaged  bool      // the snapshot on disk is not to be built upon
+	whole    bool      // what the set says of a source changed: it is compiled, not amended
 	merging  *merging  // under way, nil for none
 
 	ctx        context.Context // of Start, then of Run
@@ -122,9 +126,9 @@ func New(cfg Config) (*Lists, error) {
 			poll: filewatch.Interval, writeAgain: time.Minute,
 		},
 		fetch: newFetcher(cfg.Dial), ctx: context.Background(), limits: limits{amend: maxAmend, merge: mergeAt, run: runLimit},
-		store:    store{dir: filepath.Join(cfg.Dir, listsFolder)},
-		reload:   make(chan struct{}, 1),
-		results:  make(chan download, len(lists)),
+		store:  store{dir: filepath.Join(cfg.Dir, listsFolder)},
+		reload: make(chan struct{}, 1), configure: make(chan *configuration, 1),
+		results:  make(chan download, maxFetches),
 		guarding: &guarding{cfg: cfg.Guard}, merged: make(chan *merging, 1), verified: make(chan error, 1),
 	}
 	l.watch = filewatch.New(l.watched()...) // before any file is read
@@ -220,10 +224,9 @@ func (l *Lists) fetchMissing(ctx context.Context) {
 	for _, li := range l.lists {
 		if li.kind == KindURL && li.copy == nil {
 			n++
-			go l.downloading(ctx, slots, li)()
+			go l.downloading(ctx, slots, li, nil)()
 		}
 	}
-	var late []download
 	for range n { // every download ends with a result
 		r := <-l.results
 		switch {
@@ -232,11 +235,8 @@ func (l *Lists) fetchMissing(ctx context.Context) {
 		case r.err != nil:
 			r.list.busy = false // not its failure: Run gives it the time it needs
 		default:
-			late = append(late, r) // it came, but parsing it would delay Start further
+			l.late = append(l.late, r) // it came, but parsing it would delay Start further
 		}
-	}
-	for _, r := range late {
-		l.results <- r // Run's to take in; there is room for one of each list
 	}
 }
 

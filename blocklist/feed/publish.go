@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"rempart/blocklist"
@@ -28,7 +29,7 @@ func (l *Lists) publish() error {
 }
 
 func (l *Lists) prune() {
-	if err := l.store.prune(l.lists); err != nil {
+	if err := l.store.prune(slices.Concat(l.gone, l.lists)); err != nil {
 		l.log.Warn("copies that are not needed any more stay", "err", err)
 	}
 }
@@ -124,7 +125,7 @@ func (l *Lists) compile(content, above uint64, now time.Time) error {
 	}
 	l.useMapping(mapping)
 	l.abandonMerge()
-	l.damaged = false
+	l.damaged, l.whole = false, false
 	if err := ignoreMissing(os.Remove(l.path(overlayFile))); err != nil {
 		l.log.Warn("the overlay of an earlier snapshot stays; nothing reads it", "err", err)
 	}
@@ -170,6 +171,7 @@ func (l *Lists) putInForce(view *blocklist.View, content uint64, now time.Time) 
 	for _, li := range l.lists {
 		li.published = li.inForce(now)
 	}
+	l.gone = nil
 	l.prune()
 	st := view.Stats()
 	if l.cfg.Changed != nil {

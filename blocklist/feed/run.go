@@ -37,6 +37,10 @@ func (l *Lists) Run(ctx context.Context) error {
 		})
 	})
 
+	for _, r := range l.late {
+		l.ingest(r)
+	}
+	l.late = nil
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -45,6 +49,8 @@ func (l *Lists) Run(ctx context.Context) error {
 			return nil
 		case <-l.reload:
 			l.lookAtAll()
+		case c := <-l.configure:
+			l.reconfigured(c)
 		case paths := <-changed:
 			l.filesChanged(paths)
 		case r := <-l.results:
@@ -63,7 +69,7 @@ func (l *Lists) Run(ctx context.Context) error {
 			switch {
 			case li.busy || now.Before(li.next):
 			case li.kind == KindURL:
-				beside.Go(l.downloading(running, slots, li))
+				beside.Go(l.downloading(running, slots, li, running.Done()))
 			default:
 				l.refreshFile(li)
 			}

@@ -1,0 +1,108 @@
+package feed
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"time"
+)
+
+// Reconfigure replaces the feeds, and what the guards go by, of Lists that are running. It checks them as New does; on an error nothing
+// changes. Run applies them soon, without a restart: new feeds are read, the listings of those that are gone are withdrawn, and those whose
+// settings changed are read again from the content that was kept of them. A feed is the same if it comes from the same URL or path. It does not wait, and may be
+// called from any goroutine.
+func (l *Lists) Reconfigure(feeds []Feed, guards GuardConfig) error {
+	cfg := Config{Lists: l.cfg.Lists, Feeds: feeds, Allow: l.cfg.Allow}
+	if _, err := configured(cfg); err != nil {
+		return err
+	}
+	c := &configuration{feeds, guards}
+	for {
+		select {
+		case l.configure <- c:
+			return nil
+		default:
+		}
+		select {
+		case <-l.configure: // a newer one replaces it
+		default:
+		}
+	}
+}
+
+// configuration is what Reconfigure replaces.
+type configuration struct {
+	feeds  []Feed
+	guards GuardConfig
+}
+
+// reconfigured applies a configuration.
+func (l *Lists) reconfigured(c *configuration) {
+	lists, err := configured(Config{Lists: l.cfg.Lists, Feeds: c.feeds, Allow: l.cfg.Allow})
+	if err != nil { // Reconfigure checked it
+		l.log.Error("the feeds are not replaced", "err", err)
+		return
+	}
+	before := l.lists
+	l.lists, l.cfg.Feeds, l.cfg.Guard = nil, c.feeds, c.guards
+	l.guarding.reconfigured(c.guards)
+	for _, li := range lists {
+		known := slices.Concat(before, l.gone)
+		i := slices.IndexFunc(known, func(o *list) bool { return o.key == li.key })
+		if i < 0 {
+			l.loadKept(li)
+			l.lists = append(l.lists, li)
+			continue
+		}
+		same := known[i]
+		same.gone = false
+		if same.name != li.name || same.feed.Weight != li.feed.Weight || same.feed.Quorum != li.feed.Quorum {
+			l.whole = true
+		}
+		same.name, same.feed = li.name, li.feed
+		l.lists = append(l.lists, same)
+	}
+	for _, li := range before {
+		if !slices.Contains(l.lists, li) {
+			li.gone = true
+			l.gone = append(l.gone, li)
+			l.log.Info("list is not configured any more", "list", li.name)
+		}
+	}
+	l.gone = slices.DeleteFunc(l.gone, func(li *list) bool { return !li.gone })
+	l.watch.Set(l.watched()...)
+	l.warnOfQuorums()
+	for _, li := range l.lists { // as its settings and the guards are now
+		if li.kind == KindURL {
+			l.judgeAgain(li)
+		} else {
+			li.next = time.Time{}
+		}
+	}
+}
+
+// loadKept finds what is left of a list that was configured before. Its copy went with the last set that was made of it; the content of a URL is
+// kept for longer.
+func (l *Lists) loadKept(li *list) {
+	l.loadCopy(li)
+	if li.copy == nil {
+		return
+	}
+	if _, err := os.Stat(l.store.compiled(li.key, li.copy)); err == nil {
+		return
+	}
+	if li.kind != KindURL || !l.parseBodyAgain(li) {
+		li.copy, li.result, li.next = nil, Waiting, time.Time{}
+	}
+}
+
+// discard drops what came of fetching a list that is gone.
+func (l *Lists) discard(r download) {
+	r.list.busy = false
+	if r.err != nil || r.got.same {
+		return
+	}
+	if err := os.Remove(l.store.path(r.list.key, newBodySuffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		l.log.Warn("what was fetched of a list that is not configured any more stays until the next start", "list", r.list.name, "err", err)
+	}
+}

@@ -1,0 +1,97 @@
+package feed
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+)
+
+// TestReconfigure adds, changes and removes feeds of lists that are running.
+func TestReconfigure(t *testing.T) {
+	f := newFixture(t)
+	srv := newServer(t)
+	srv.say("fetched.example\n")
+	a := Feed{Name: "a", Path: f.file("a.txt", "a.example\nboth.example\n")}
+	b := Feed{Name: "b", Path: f.file("b.txt", "b.example\nboth.example\n")}
+	fetched := Feed{Name: "fetched", URL: srv.URL}
+	l := f.start(Config{Feeds: []Feed{a, fetched}, Allow: f.file("allow.txt", "allowed.example\n")})
+	f.run(l)
+	configure := func(feeds ...Feed) {
+		t.Helper()
+		if err := l.Reconfigure(feeds, GuardConfig{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	configure(a, b, fetched)
+	eventually(t, "a feed that was added", func() bool { return blocks(t, l, "b.example") })
+
+	f.file("b.txt", "b.example\nboth.example\nlater.example\n")
+	eventually(t, "a change of its file", func() bool { return blocks(t, l, "later.example") })
+
+	asked := srv.requests.Load()
+	fetched.Category = blocklist.Scam
+	configure(a, b, fetched)
+	name, _ := Name("fetched.example")
+	eventually(t, "the category of a fetched feed", func() bool {
+		return l.Set().View().Match(name, blocklist.AllCategories, time.Now().Unix()).Category == blocklist.Scam
+	})
+	if n := srv.requests.Load(); n != asked {
+		t.Errorf("it was fetched %d times more", n-asked)
+	}
+
+	b.Name, b.Weight = "renamed", 3
+	a.Quorum = 4
+	configure(a, b, fetched)
+	eventually(t, "a quorum and a weight", func() bool { return !blocks(t, l, "a.example") && blocks(t, l, "both.example") })
+	both, _ := Name("both.example")
+	if claims := l.Set().View().Claims(both); len(claims) != 1 || strings.Join(claims[0].Sources, " ") != "a renamed" && strings.Join(claims[0].Sources, " ") != "renamed a" {
+		t.Errorf("%+v", claims)
+	}
+	a.Quorum = 0
+
+	configure(a)
+	eventually(t, "feeds that were removed", func() bool {
+		return !blocks(t, l, "b.example") && !blocks(t, l, "fetched.example") && blocks(t, l, "a.example") && blocks(t, l, "both.example")
+	})
+	eventually(t, "two lists", func() bool { return len(l.Status().Lists) == 2 })
+	configure(a, fetched) // back again: from what was kept of it
+	eventually(t, "a feed that is back", func() bool { return blocks(t, l, "fetched.example") })
+
+	if err := l.Reconfigure([]Feed{{Name: "bad", URL: "gopher://x.example/"}}, GuardConfig{}); err == nil {
+		t.Error("a bad feed is taken")
+	}
+	for range 100 { // more than can wait: the last counts
+		configure(a)
+		configure(b)
+	}
+	eventually(t, "the last of many", func() bool { return !blocks(t, l, "a.example") && blocks(t, l, "b.example") })
+	if got := action(t, l, "allowed.example"); got != blocklist.Allow {
+		t.Errorf("the allow list: %v", got)
+	}
+}
+
+// TestReconfigureWhileFetching removes a feed while its answer is on its way.
+func TestReconfigureWhileFetching(t *testing.T) {
+	f := newFixture(t)
+	srv := newServer(t)
+	srv.say("fetched.example\n")
+	l := f.start(Config{Feeds: []Feed{{Name: "fetched", URL: srv.URL}}})
+	f.run(l)
+	for range 20 {
+		l.Reload()
+		if err := l.Reconfigure(nil, GuardConfig{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Reconfigure([]Feed{{Name: "fetched", URL: srv.URL}}, GuardConfig{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	eventually(t, "it is in force", func() bool { return blocks(t, l, "fetched.example") && one(t, l).Result == OK })
+	if err := l.Reconfigure(nil, GuardConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is gone", func() bool { return !blocks(t, l, "fetched.example") && len(l.Status().Lists) == 0 })
+}
