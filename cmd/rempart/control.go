@@ -79,10 +79,13 @@ type restart struct {
 func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.Logger, reading *progress, hangup <-chan os.Signal, again restart) error {
 	changed := make(chan struct{}, 1)
 	dial := (&net.Dialer{Timeout: 10 * time.Second}).DialContext
-	lists, err := newLists(c, listsOptions{log: log, dial: dial, progress: reading.report(), changed: signalTo(changed)})
+	feeds, err := newFeedsFile(c, log, func() (*feed.Lists, error) {
+		return newLists(c, listsOptions{log: log, dial: dial, progress: reading.report(), changed: signalTo(changed)})
+	})
 	if err != nil {
 		return err
 	}
+	lists := feeds.lists
 	k, err := newControlling(ctx, c, log, lists, changed, again)
 	if err != nil {
 		return err
@@ -98,11 +101,13 @@ func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.
 	k.register(registry)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return lists.Run(ctx) })
+	g.Go(func() error { return feeds.run(ctx) })
 	g.Go(func() error { return k.run(ctx) })
 	g.Go(func() error {
 		for {
 			select {
 			case <-hangup:
+				feeds.reload()
 				lists.Reload()
 				k.reload(ctx)
 			case <-ctx.Done():

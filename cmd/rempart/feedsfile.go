@@ -1,59 +1,69 @@
 package main
 
 import (
-	"io/fs"
+	"context"
 	"log/slog"
-	"os"
 	"reflect"
-	"time"
+	"sync"
 
 	"rempart/blocklist/feed"
+	"rempart/internal/config"
+	"rempart/internal/filewatch"
 )
 
-// feedsFileEvery is how often the feeds file is looked at.
-const feedsFileEvery = 10 * time.Second
-
-// feedsFile notices that the feeds file is not any more what the server read at its start. Feeds are put in force by a restart only:
-// one that does not begin for a mistake in the file would be worse than one that goes on, so that the log tells both beforehand.
+// feedsFile applies changes of the feeds file to the lists of a server that is running. A file with a mistake changes nothing.
 type feedsFile struct {
-	path  string // "" for none
-	log   *slog.Logger
+	config *config.Config
+	log    *slog.Logger
+	watch  *filewatch.Watcher
+
+	mu    sync.Mutex
+	lists *feed.Lists
 	feeds []feed.Feed // in force
-	state fs.FileInfo // when last looked at
 }
 
-func newFeedsFile(path string, log *slog.Logger) (*feedsFile, error) {
-	f := &feedsFile{path: path, log: log}
-	f.changed()
+// newFeedsFile returns the feeds file that the configuration names, if it names one, for the lists that newList makes of it.
+func newFeedsFile(c *config.Config, log *slog.Logger, lists func() (*feed.Lists, error)) (*feedsFile, error) {
+	f := &feedsFile{config: c, log: log, watch: filewatch.New()}
+	if c.Feeds != "" {
+		f.watch.Set(c.Feeds) // before it is read
+	}
 	var err error
-	f.feeds, err = readFeeds(path)
+	if f.lists, err = lists(); err != nil {
+		return nil, err
+	}
+	f.feeds, err = readFeeds(c.Feeds)
 	return f, err
 }
 
-// changed reports whether there is another file than when it was last asked.
-func (f *feedsFile) changed() bool {
-	if f.path == "" {
-		return false
-	}
-	before := f.state
-	f.state, _ = os.Stat(f.path) // nil: it is gone
-	if before == nil || f.state == nil {
-		return before != nil || f.state != nil
-	}
-	return !os.SameFile(before, f.state) || before.Size() != f.state.Size() || !before.ModTime().Equal(f.state.ModTime())
+// run reloads the file whenever it changes, until ctx ends.
+func (f *feedsFile) run(ctx context.Context) error {
+	f.watch.Run(ctx, filewatch.Interval, func([]string) { f.reload() })
+	return nil
 }
 
-// look says in the log what became of the file.
-func (f *feedsFile) look() {
-	if !f.changed() {
+// reload reads the file and applies it. It logs what becomes of it, unless there is no file or nothing in it changed.
+func (f *feedsFile) reload() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.config.Feeds == "" {
 		return
 	}
-	switch feeds, err := readFeeds(f.path); {
-	case err != nil:
-		f.log.Error("the feeds file cannot be read as it is now; the feeds read at start stay in force, but a restart would fail", "error", err)
-	case reflect.DeepEqual(feeds, f.feeds):
-		f.log.Info("the feeds file says what is in force", "file", f.path)
-	default:
-		f.log.Warn("the feeds file has changed: restart to put it in force", "file", f.path, "feeds", len(feeds), "in_force", len(f.feeds))
+	feeds, err := readFeeds(f.config.Feeds)
+	if err == nil {
+		err = namedTwice(f.config.Lists, feeds)
 	}
+	if err == nil && reflect.DeepEqual(feeds, f.feeds) {
+		f.log.Info("the feeds file says what is in force", "file", f.config.Feeds)
+		return
+	}
+	if err == nil {
+		err = f.lists.Reconfigure(feeds, guardConfig(f.config, feeds))
+	}
+	if err != nil {
+		f.log.Error("the feeds file has a mistake; the feeds that were read before stay in force, but a restart would fail", "error", err)
+		return
+	}
+	f.log.Info("the feeds file has changed and is applied", "file", f.config.Feeds, "feeds", len(feeds), "before", len(f.feeds))
+	f.feeds = feeds
 }

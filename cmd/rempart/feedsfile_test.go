@@ -10,18 +10,21 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestFeedsFileChanges has the log say that a changed feeds file needs a restart, and whether that would do.
+// TestFeedsFileChanges has a changed feeds file applied without a restart, and one with a mistake change nothing.
 func TestFeedsFileChanges(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "feeds.toml")
 	write(t, filepath.Join(dir, "names.txt"), "bad.example")
-	feed := []string{"[[feed]]", `name = "names"`, `path = "names.txt"`}
-	write(t, file, feed...)
+	write(t, filepath.Join(dir, "more.txt"), "worse.example")
+	names := []string{"[[feed]]", `name = "names"`, `path = "names.txt"`}
+	more := append(names, "", "[[feed]]", `name = "more"`, `path = "more.txt"`)
+	write(t, file, names...)
 	p := start(t, upstreams(u), "REMPART_FEEDS="+file)
-	if got := address(ask(t, p, "bad.example")); got != page {
-		t.Errorf("a name of the feed: %s", got)
+	blocked := func(name string) bool { return address(ask(t, p, name)) == page }
+	if !blocked("bad.example") || blocked("worse.example") {
+		t.Error("the feeds at start are not in force")
 	}
 	if !strings.Contains(p.Stdout(), "names: 1 entry, ") {
 		t.Errorf("the greeting does not call the feed by its name:\n%s", p.Stdout())
@@ -29,18 +32,24 @@ func TestFeedsFileChanges(t *testing.T) {
 	for _, tt := range []struct {
 		said  string
 		lines []string // nil: it is gone
+		worse bool     // is blocked then
 	}{
-		{"restart to put it in force", append(feed, `category = "phishing"`)},
-		{"expected '=' after key", []string{"[[feed]]", "nonsense"}},
-		{"no such file or directory", nil},
-		{"says what is in force", append(feed, "# nothing else")},
+		{"feeds=2 before=1", more, true},
+		{"feeds.toml: line 2, column ", []string{"[[feed]]", "nonsense"}, true},
+		{"feeds.toml: line 3: feed ", []string{"[[feed]]", `name = "x"`, `interval = "1s"`}, true},
+		{"no such file or directory", nil, true},
+		{"says what is in force", append(more, "# nothing else"), true},
+		{"feeds=1 before=2", names, false},
 	} {
 		if tt.lines != nil {
 			write(t, file, tt.lines...)
 		} else if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
-		p.Signal(t, syscall.SIGHUP)
+		if tt.lines == nil { // else it is seen by itself
+			p.Signal(t, syscall.SIGHUP)
+		}
 		dnstest.Eventually(t, "the log says "+tt.said, func() bool { return strings.Contains(p.Stderr(), tt.said) })
+		dnstest.Eventually(t, "the feeds are in force, with "+tt.said, func() bool { return blocked("bad.example") && blocked("worse.example") == tt.worse })
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
@@ -95,12 +94,13 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading 
 	if s.forward, err = newForwarding(c, log); err != nil {
 		return nil, err
 	}
-	if s.lists, err = newLists(c, listsOptions{log: log, dial: s.forward.main.DialContext, progress: reading.report(), changed: signalTo(s.changed, s.publish)}); err != nil {
+	s.feeds, err = newFeedsFile(c, log, func() (*feed.Lists, error) {
+		return newLists(c, listsOptions{log: log, dial: s.forward.main.DialContext, progress: reading.report(), changed: signalTo(s.changed, s.publish)})
+	})
+	if err != nil {
 		return nil, err
 	}
-	if s.feeds, err = newFeedsFile(c.Feeds, log); err != nil {
-		return nil, err
-	}
+	s.lists = s.feeds.lists
 	answers, err := cache.New(int64(c.CacheBytes))
 	if err != nil {
 		return nil, err
@@ -179,6 +179,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 		s.log.Error("a web listener is missing; DNS is answered all the same", "error", err)
 	}
 	above.Go(func() error { return s.reloads(ctx, hangup) })
+	above.Go(func() error { return s.feeds.run(ctx) })
 	greet(cmd.OutOrStdout(), s, sockets)
 	notify(s.log, daemon.SdNotifyReady)
 	debug.FreeOSMemory() // reading lists took many times what is kept of them
@@ -251,24 +252,21 @@ func (s *server) notReady() string {
 	return ""
 }
 
-// reloads has the lists looked at again on SIGHUP, and the feeds file now and then as well.
+// reloads reads the feeds file and looks at every list again on SIGHUP.
 func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
-	ticker := time.NewTicker(feedsFileEvery)
-	defer ticker.Stop()
 	for {
 		select {
 		case <-hangup:
 			s.log.Info("looking at every list again, as asked by SIGHUP")
+			s.feeds.reload()
 			s.lists.Reload()
 			s.forward.refresh()
 			if s.control != nil {
 				s.control.reload(ctx)
 			}
-		case <-ticker.C:
 		case <-ctx.Done():
 			return nil
 		}
-		s.feeds.look()
 	}
 }
 
