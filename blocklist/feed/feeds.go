@@ -3,6 +3,8 @@ package feed
 import (
 	"errors"
 	"net/url"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"rempart/blocklist"
@@ -33,6 +35,16 @@ const (
 	PolicyRefuse Policy = "refuse" // an answer of its own: the name is not blocked
 	PolicyBlock  Policy = "block"  // a block: the target is the publisher's landing page or sinkhole
 )
+
+// local returns the feed with the path that its URL is, if it is a file URL (RFC 8089) of this machine. It leaves others as they are.
+func (f Feed) local() Feed {
+	u, err := url.Parse(f.URL)
+	if err != nil || u.Scheme != "file" || u.Host != "" && u.Host != "localhost" || !strings.HasPrefix(u.Path, "/") || f.Path != "" {
+		return f
+	}
+	f.URL, f.Path = "", filepath.FromSlash(u.Path)
+	return f
+}
 
 // origin says where the feed comes from, and what to call it where it has no name. An error does not quote a URL, which may hold a secret.
 func (f Feed) origin() (kind Kind, name string, err error) {

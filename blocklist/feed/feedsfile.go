@@ -180,6 +180,7 @@ func (e feedEntry) feed(dir string) (Feed, error) {
 	if f.Name == "" || len(f.Name) > 200 || strings.ContainsFunc(f.Name, func(c rune) bool { return c < ' ' }) {
 		return f, errors.New("give it a name, of 200 bytes at most")
 	}
+	f = f.local()
 	if f.Path != "" && !filepath.IsAbs(f.Path) {
 		f.Path = filepath.Join(dir, f.Path)
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,22 +30,28 @@ const (
 type fetcher struct {
 	client *http.Client
 	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
-	limit  int64         // octets of a body
-	part   time.Duration // of one MISP event, or one message of a zone transfer
+	proxy  func(*url.URL) (*url.URL, error) // never nil
+	limit  int64                            // octets of a body
+	part   time.Duration                    // of one MISP event, or one message of a zone transfer
 }
 
-func newFetcher(dial func(ctx context.Context, network, addr string) (net.Conn, error)) fetcher {
+// newFetcher returns a fetcher that connects by dial, and asks the proxy of a URL, if it has one, instead of its host. Both may be nil.
+func newFetcher(dial func(ctx context.Context, network, addr string) (net.Conn, error), proxy func(*url.URL) (*url.URL, error)) fetcher {
+	if proxy == nil {
+		proxy = func(*url.URL) (*url.URL, error) { return nil, nil }
+	}
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: 15 * time.Second}).DialContext
 	}
 	return fetcher{
-		dial:  dial,
+		dial: dial, proxy: proxy,
 		limit: maxBody,
 		part:  time.Minute,
 		client: &http.Client{
 			CheckRedirect: checkRedirect,
 			Transport: &http.Transport{
 				DialContext:            dial,
+				Proxy:                  func(req *http.Request) (*url.URL, error) { return proxy(req.URL) },
 				TLSHandshakeTimeout:    15 * time.Second,
 				ResponseHeaderTimeout:  time.Minute,
 				MaxResponseHeaderBytes: maxHeader,
@@ -143,20 +150,49 @@ func (f fetcher) open(ctx context.Context, source string, header http.Header) (*
 		if ue := (*url.Error)(nil); errors.As(err, &ue) {
 			err = ue.Err // the outer one quotes the URL
 		}
-		return nil, fmt.Errorf("fetch: %w", discreet(err, req.URL))
+		err = discreet(err, req.URL)
+		if via, proxyErr := f.proxy(req.URL); proxyErr == nil && via != nil {
+			err = fmt.Errorf("by the proxy %s: %w", via.Host, discreet(err, via))
+		}
+		return nil, fmt.Errorf("fetch: %w", err)
 	}
 	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNotModified && conditional {
 		return resp, nil
 	}
 	resp.Body.Close()
-	return nil, fmt.Errorf("fetch: %w", &statusError{resp.StatusCode})
+	return nil, fmt.Errorf("fetch: %w", &statusError{resp.StatusCode, retryAfter(resp.Header.Get("Retry-After"), time.Now())})
 }
 
 // statusError is an answer that is no success.
-type statusError struct{ code int }
+type statusError struct {
+	code  int
+	after time.Duration // how long the server wants to be left alone; 0 if it does not say
+}
 
 func (e *statusError) Error() string {
-	return fmt.Sprintf("the server answered %d %s", e.code, http.StatusText(e.code))
+	text := fmt.Sprintf("the server answered %d %s", e.code, http.StatusText(e.code))
+	switch {
+	case e.code == http.StatusProxyAuthRequired:
+		text += ": the proxy wants a user and a password, in the URL that HTTP_PROXY or HTTPS_PROXY holds"
+	case e.after > 0:
+		text += fmt.Sprintf(" and wants to be asked again in %s", e.after)
+	}
+	return text
+}
+
+// maxRetryAfter bounds how long a server can keep a list from being asked for.
+const maxRetryAfter = 24 * time.Hour
+
+// retryAfter reads the header field Retry-After (RFC 9110 section 10.2.3): seconds, or a date. Without a sound value it is 0.
+func retryAfter(value string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return max(0, min(at.Sub(now).Truncate(time.Second), maxRetryAfter))
 }
 
 // discreet is err, or one that says less if err quotes what source keeps secret: a server may send

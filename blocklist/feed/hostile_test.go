@@ -140,7 +140,7 @@ func TestHostileHTTP(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			f := newFetcher(nil)
+			f := newFetcher(nil, nil)
 			f.limit = 1 << 20
 			from := Origin{URL: hostileServer(t, tt.serve) + "/list?token=SECRET"}
 			_, err := f.fetch(ctx, from, validators{ETag: `"held"`}, path, path)

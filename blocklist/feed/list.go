@@ -67,7 +67,8 @@ func configured(cfg Config) ([]*list, error) {
 	for i, source := range cfg.Lists {
 		f := Feed{Path: source}
 		if strings.Contains(source, "://") {
-			f = Feed{URL: source}
+			f = Feed{URL: source}.local()
+			source = f.URL + f.Path
 		}
 		kind, name, err := f.origin()
 		if err != nil {
@@ -76,6 +77,7 @@ func configured(cfg Config) ([]*list, error) {
 		add(source, name, kind, f)
 	}
 	for _, f := range cfg.Feeds {
+		f = f.local()
 		kind, _, err := f.origin()
 		if err != nil {
 			return nil, fmt.Errorf("feed %q: %w", f.Name, err)

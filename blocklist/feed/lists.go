@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -30,6 +31,7 @@ type Config struct {
 	Progress func(Progress)                                                    // called now and then while files are read, from any goroutine; nil: not
 	Refresh  time.Duration                                                     // how often a URL is asked again, and a file looked at even if nothing was seen to happen; 0 is an hour
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: net.Dialer
+	Proxy    func(*url.URL) (*url.URL, error)                                  // of a URL to fetch, nil for none; the function may be nil
 	Log      *slog.Logger                                                      // nil: none
 	Changed  func()                                                            // called by the writer after another set came into force; must not wait; may be nil
 	ReadOnly bool                                                              // write nothing, fetch nothing: use the copies in Dir, and read files that have none
@@ -125,7 +127,7 @@ func New(cfg Config) (*Lists, error) {
 			start: 5 * time.Second, fetch: 10 * time.Minute, backoff: 10 * time.Second,
 			poll: filewatch.Interval, writeAgain: time.Minute,
 		},
-		fetch: newFetcher(cfg.Dial), ctx: context.Background(), limits: limits{amend: maxAmend, merge: mergeAt, run: runLimit},
+		fetch: newFetcher(cfg.Dial, cfg.Proxy), ctx: context.Background(), limits: limits{amend: maxAmend, merge: mergeAt, run: runLimit},
 		store:  store{dir: filepath.Join(cfg.Dir, listsFolder)},
 		reload: make(chan struct{}, 1), configure: make(chan *configuration, 1),
 		results:  make(chan download, maxFetches),

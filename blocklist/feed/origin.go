@@ -34,6 +34,8 @@ func (o Origin) way() (way, *url.URL, error) {
 	}
 	u, err := url.Parse(o.URL)
 	switch {
+	case err == nil && u.Scheme == "file":
+		return 0, nil, errors.New("a file URL is written like file:///etc/rempart/list.txt; a path does as well")
 	case err != nil || u.Hostname() == "": // err quotes the URL
 		return 0, nil, errors.New("it is no URL with a host")
 	case u.Scheme == "axfr":

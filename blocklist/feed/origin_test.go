@@ -93,7 +93,7 @@ type fetching struct {
 
 func newFetching(t *testing.T, from Origin) *fetching {
 	dir := t.TempDir()
-	return &fetching{t: t, f: newFetcher(nil), from: from, before: "", path: filepath.Join(dir, "a.new")}
+	return &fetching{t: t, f: newFetcher(nil, nil), from: from, before: "", path: filepath.Join(dir, "a.new")}
 }
 
 // try fetches; on success what came takes the place of the body before.

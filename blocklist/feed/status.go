@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -103,7 +104,11 @@ func (l *Lists) settle(li *list, now time.Time, err error) {
 			li.result = Stale
 		}
 		li.failures++
-		li.next = now.Add(jitter(backoff(l.timing.backoff, l.interval(li), li.failures)))
+		wait := jitter(backoff(l.timing.backoff, l.interval(li), li.failures))
+		if status := (*statusError)(nil); errors.As(err, &status) {
+			wait = max(wait, status.after)
+		}
+		li.next = now.Add(wait)
 	}
 	switch {
 	case li.result == before:

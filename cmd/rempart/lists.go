@@ -53,7 +53,7 @@ func newLists(c *config.Config, opt listsOptions) (*feed.Lists, error) {
 	}
 	l, err := feed.New(feed.Config{
 		Lists: c.Lists, Feeds: feeds, Allow: c.Allow, BuiltIn: listings, Dir: c.DataDir, Refresh: c.Refresh,
-		Guard: guardConfig(c, feeds), Progress: opt.progress, Changed: opt.changed, Dial: opt.dial, Log: opt.log, ReadOnly: opt.readOnly,
+		Guard: guardConfig(c, feeds), Progress: opt.progress, Changed: opt.changed, Dial: opt.dial, Proxy: config.Proxy(), Log: opt.log, ReadOnly: opt.readOnly,
 	})
 	if err != nil {
 		return nil, listsError(c, err)

@@ -95,7 +95,7 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading 
 		return nil, err
 	}
 	s.feeds, err = newFeedsFile(c, log, func() (*feed.Lists, error) {
-		return newLists(c, listsOptions{log: log, dial: s.forward.main.DialContext, progress: reading.report(), changed: signalTo(s.changed, s.publish)})
+		return newLists(c, listsOptions{log: log, dial: s.forward.publishers().DialContext, progress: reading.report(), changed: signalTo(s.changed, s.publish)})
 	})
 	if err != nil {
 		return nil, err

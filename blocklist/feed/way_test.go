@@ -1,0 +1,159 @@
+package feed
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestRetryAfterIsRead(t *testing.T) {
+	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	for value, want := range map[string]time.Duration{
+		"": 0, "120": 2 * time.Minute, "0": 0, "-5": 0, "soon": 0, "99999999": maxRetryAfter, "99999999999999999999": 0,
+		"Sat, 28 Nov 2026 12:05:00 GMT": 5 * time.Minute, "Sat, 28 Nov 2026 11:00:00 GMT": 0, "Sat, 28 Nov 2099 12:05:00 GMT": maxRetryAfter,
+	} {
+		if got := retryAfter(value, now); got != want {
+			t.Errorf("%q: %v, want %v", value, got, want)
+		}
+	}
+}
+
+// TestServerThatWantsToBeLeftAlone answers 429 and 503 with Retry-After: the list is asked for again after that long.
+func TestServerThatWantsToBeLeftAlone(t *testing.T) {
+	for _, code := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
+		f := newFixture(t)
+		srv := newServer(t)
+		wait := "3600"
+		srv.do(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", wait)
+			w.WriteHeader(code)
+		})
+		l := f.start(Config{Lists: []string{srv.URL}})
+		if due := time.Until(l.lists[0].next); due < 59*time.Minute || due > time.Hour {
+			t.Errorf("%d: asked again in %v", code, due)
+		}
+		if err := one(t, l).Err; !strings.Contains(err, "asked again in 1h0m0s") {
+			t.Errorf("%d: %s", code, err)
+		}
+		f.run(l)
+		time.Sleep(100 * time.Millisecond) // several times the backoff of tests
+		if n := srv.requests.Load(); n != 1 {
+			t.Errorf("%d: asked %d times", code, n)
+		}
+		srv.say("a.example\n")
+		l.Reload() // a person asks
+		eventually(t, "the list", func() bool { return blocks(t, l, "a.example") })
+	}
+}
+
+// proxy is an HTTP proxy that wants a password: it answers for any host, and tunnels every CONNECT to one address.
+func proxy(t *testing.T, body, tunnel string) (proxyURL *url.URL, asked *atomic.Pointer[string]) {
+	t.Helper()
+	asked = &atomic.Pointer[string]{}
+	srv := newServer(t)
+	srv.do(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Proxy-Authorization") != "Basic "+base64.StdEncoding.EncodeToString([]byte("user:hunter2")) {
+			w.WriteHeader(http.StatusProxyAuthRequired)
+			return
+		}
+		what := r.Method + " " + r.URL.Host
+		asked.Store(&what)
+		if r.Method != http.MethodConnect {
+			io.WriteString(w, body)
+			return
+		}
+		far, err := net.Dial("tcp", tunnel)
+		if err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		near, buffered, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.WriteString(near, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() { io.Copy(far, buffered); far.Close() }()
+		io.Copy(near, far)
+		near.Close()
+	})
+	u, _ := url.Parse(srv.URL)
+	u.User = url.UserPassword("user", "hunter2")
+	return u, asked
+}
+
+// TestProxies fetches through a proxy what cannot be reached without it, over HTTP and by CONNECT, and logs no password.
+func TestProxies(t *testing.T) {
+	publisher, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { publisher.Close() })
+	hello := make(chan string, 1)
+	go func() { // the end of the tunnel: the first bytes are those of TLS
+		conn, err := publisher.Accept()
+		if err != nil {
+			return
+		}
+		b, _ := bufio.NewReader(conn).Peek(1)
+		hello <- string(b)
+		conn.Close()
+	}()
+	via, asked := proxy(t, "a.example\n", publisher.Addr().String())
+	f := newFixture(t)
+	cfg := Config{
+		Lists: []string{"http://lists.nowhere.example/l.txt"},
+		Proxy: func(*url.URL) (*url.URL, error) { return via, nil },
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if !strings.HasPrefix(addr, "127.0.0.1:") {
+				t.Errorf("%s is dialled, not the proxy", addr)
+			}
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		},
+	}
+	if l := f.once(cfg); !blocks(t, l, "a.example") || *asked.Load() != "GET lists.nowhere.example" {
+		t.Errorf("over HTTP: %+v", one(t, l))
+	}
+	cfg.Lists = []string{"https://lists.nowhere.example/l.txt"}
+	l := f.once(cfg)
+	if *asked.Load() != "CONNECT lists.nowhere.example:443" || <-hello != "\x16" {
+		t.Errorf("over HTTPS the proxy was asked for %s", *asked.Load())
+	}
+	if err := one(t, l).Err; !strings.Contains(err, "by the proxy "+via.Host) {
+		t.Errorf("the error does not name the proxy: %s", err)
+	}
+	via.User = url.UserPassword("user", "wrong-hunter2")
+	cfg.Lists = []string{"http://other.nowhere.example/l.txt"}
+	if err := one(t, f.once(cfg)).Err; !strings.Contains(err, "the proxy wants a user and a password") {
+		t.Errorf("a wrong password: %s", err)
+	}
+	if strings.Contains(f.log.String(), "hunter2") {
+		t.Error("the log holds the password")
+	}
+}
+
+// TestFileURLs reads file URLs as the paths that they are.
+func TestFileURLs(t *testing.T) {
+	f := newFixture(t)
+	path := f.file("a list.txt", "a.example\n")
+	l := f.start(Config{Lists: []string{"file://" + strings.ReplaceAll(path, " ", "%20"), path}, Feeds: []Feed{{Name: "b", URL: "file://localhost" + f.file("b.txt", "b.example\n")}}})
+	f.run(l)
+	if lists := l.Status().Lists; len(lists) != 2 || lists[0].Kind != KindFile || !blocks(t, l, "a.example") || !blocks(t, l, "b.example") {
+		t.Errorf("%+v", lists)
+	}
+	f.file("a list.txt", "c.example\n")
+	eventually(t, "a change of the file", func() bool { return blocks(t, l, "c.example") })
+	for _, bad := range []string{"file://elsewhere.example/etc/list.txt", "file:list.txt://", "file://"} {
+		if _, err := New(Config{Dir: f.data, Lists: []string{bad}}); err == nil || !strings.Contains(err.Error(), "file:///etc/rempart/list.txt") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
