@@ -6,6 +6,9 @@ import "github.com/prometheus/client_golang/prometheus"
 // apart: "." is the one for every name without a zone of its own.
 func (p *Pool) Collector(zone string) prometheus.Collector { return newCollector(zone, p.Stats) }
 
+// Collector exposes the metrics of the pool of the moment, as Pool.Collector does.
+func (s *Switch) Collector(zone string) prometheus.Collector { return newCollector(zone, s.Stats) }
+
 func newCollector(zone string, stats func() Stats) prometheus.Collector {
 	d := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("rempart_upstream_"+name, help, labels, prometheus.Labels{"zone": zone})

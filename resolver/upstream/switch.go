@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Switch forwards to the pool of the moment, which can be replaced while questions are under way: the system's resolvers change with the
@@ -116,6 +114,3 @@ func (s *Switch) Stats() Stats {
 	}
 	return Stats{}
 }
-
-// Collector exposes the metrics of the pool of the moment, as Pool.Collector does.
-func (s *Switch) Collector(zone string) prometheus.Collector { return newCollector(zone, s.Stats) }
