@@ -7,30 +7,24 @@ const (
 	perToken     = 10  // queries that earn one repetition: 10 %
 	maxTokens    = 100 // kept at most, for the moment an upstream dies under load
 	hedgeReserve = 5   // left by hedges to failovers, without which a query is lost
+
+	perAnswer   = 3   // tenths of a token that an answer earns the upstream it came from: 30 %
+	firstCredit = 10  // tokens of an upstream that nothing was heard from yet
+	maxCredit   = 200 // tokens kept at most, for a burst of lost packets
 )
 
-// budget limits how often questions are sent again, whatever the reason: an upstream in
-// trouble must not get a multiple of its load. The zero value is ready.
-type budget struct {
-	queries atomic.Uint64
-	tenths  atomic.Int64 // of tokens
-}
+// bucket holds tokens, counted in tenths. The zero value is empty.
+type bucket struct{ tenths atomic.Int64 }
 
-// earn counts one query.
-func (b *budget) earn() {
-	if b.queries.Add(1) <= freeQueries {
-		return
-	}
-	if b.tenths.Add(1) > maxTokens*perToken {
-		b.tenths.Add(-1)
+// add puts tenths of tokens in, as long as it holds fewer than most tokens.
+func (b *bucket) add(tenths, most int64) {
+	if b.tenths.Load() < most*perToken {
+		b.tenths.Add(tenths)
 	}
 }
 
-// take asks leave to send a question again, if reserve tokens are left after it.
-func (b *budget) take(reserve int64) bool {
-	if b.queries.Load() <= freeQueries {
-		return true
-	}
+// take removes one token and returns true if at least reserve tokens remain.
+func (b *bucket) take(reserve int64) bool {
 	for {
 		have := b.tenths.Load()
 		if have < (1+reserve)*perToken {
@@ -40,4 +34,28 @@ func (b *budget) take(reserve int64) bool {
 			return true
 		}
 	}
+}
+
+// budget limits how often a pool sends questions again on suspicion only: hedges, failovers before the
+// answer is overdue, repetitions to an upstream that does not answer. An upstream in trouble must not
+// receive a multiple of its load. The zero value is ready.
+//
+// Two kinds of sending do not use it. A failover to an upstream that is well costs nothing: it puts the
+// load where it can be borne. A repetition of an overdue question to an upstream that answers others is
+// paid by those answers (member.credit): packets get lost on the way to it, and it is not overloaded.
+type budget struct {
+	bucket
+	queries atomic.Uint64
+}
+
+// earn counts one query.
+func (b *budget) earn() {
+	if b.queries.Add(1) > freeQueries {
+		b.add(1, maxTokens)
+	}
+}
+
+// take reports whether a question may be sent again, with reserve tokens left after it.
+func (b *budget) take(reserve int64) bool {
+	return b.queries.Load() <= freeQueries || b.bucket.take(reserve)
 }

@@ -13,20 +13,23 @@ const (
 	minHedge      = 10 * time.Millisecond
 	hedgeSamples  = 10 // answers until the estimate of the 95th percentile is believed
 	maxStrikes    = 8  // answers in a row with an error of the upstream's own
+	lastSilences  = 3  // questions in a row left unanswered that bring down an upstream which no well one can replace
 )
 
 // latency estimates how long an upstream takes, in constant space.
 type latency struct {
-	mean, p95 time.Duration
-	samples   int
+	mean, deviation, p95 time.Duration
+	samples              int
 }
 
 // add takes in one answer.
 func (l *latency) add(rtt time.Duration) {
 	if l.samples == 0 {
-		l.mean, l.p95 = rtt, 2*rtt
+		l.mean, l.deviation, l.p95 = rtt, rtt/2, 2*rtt
 	} else {
-		l.mean += (rtt - l.mean) / 8 // as TCP smooths it (RFC 6298)
+		// As TCP smooths them (RFC 6298 section 2.3).
+		l.deviation += ((rtt - l.mean).Abs() - l.deviation) / 4
+		l.mean += (rtt - l.mean) / 8
 		l.above(rtt > l.p95)
 	}
 	l.samples++
@@ -62,7 +65,11 @@ type health struct {
 	good    time.Time // its last answer that was of use
 	down    bool
 	strikes int
-	wake    chan struct{} // capacity 1: it went down
+	// Of questions that nothing was heard after: how many, and when the newest was sent.
+	silences   int
+	unanswered time.Time
+
+	wake chan struct{} // capacity 1: it went down
 }
 
 // patience is how long a client waits on this upstream alone.
@@ -94,6 +101,21 @@ func (h *health) silence() time.Duration {
 	return patience
 }
 
+// overdue is how long after a question was sent its answer is likelier lost than slow: the time after which
+// TCP would send a segment again (RFC 6298), bounded.
+func (h *health) overdue() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.overdueLocked()
+}
+
+func (h *health) overdueLocked() time.Duration {
+	if h.fixed > 0 || h.latency.samples == 0 {
+		return h.patienceLocked()
+	}
+	return min(max(h.latency.mean+4*h.latency.deviation, minPatience), maxSilence)
+}
+
 // hedgeAfter is when a question is worth sending to a second upstream; known is false while
 // too little was heard to say.
 func (h *health) hedgeAfter() (after time.Duration, known bool) {
@@ -108,7 +130,7 @@ func (h *health) answered(rtt time.Duration, worth merit) (fell bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.latency.add(rtt)
-	h.heard = time.Now()
+	h.hearLocked()
 	switch worth {
 	case useful:
 		h.good, h.down, h.strikes = h.heard, false, 0
@@ -119,20 +141,55 @@ func (h *health) answered(rtt time.Duration, worth merit) (fell bool) {
 	return false
 }
 
+// hear notes that the upstream is there, which is all that was learned: the first half of an answer came.
+func (h *health) hear() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hearLocked()
+}
+
+func (h *health) hearLocked() { h.heard, h.silences = time.Now(), 0 }
+
 // revived notes that a probe was answered: the upstream is used again.
 func (h *health) revived() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.heard = time.Now()
+	h.hearLocked()
 	h.good, h.down, h.strikes = h.heard, false, 0
 }
 
-// failed notes a failure to answer what was sent at sent, found out now. It counts if nothing
-// was heard since: one name that is slow to resolve, or one lost packet under load, says nothing.
+// failed notes that a question sent at sent could not be asked, for a reason that concerns every question:
+// the network or the host refused it. It brings the upstream down if nothing was heard since.
 func (h *health) failed(sent time.Time) (fell bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return !h.heard.After(sent) && h.fallLocked()
+}
+
+// silent notes that a question sent at sent was left unanswered. If nothing was heard since (one name that is
+// slow to resolve, or one lost packet under load, says nothing), and this was so for as many questions in a row
+// as enough says, it brings the upstream down. It may be called several times for one question.
+func (h *health) silent(sent time.Time, enough int) (fell bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.heard.After(sent) {
+		return false
+	}
+	if h.silences == 0 || sent.After(h.unanswered) {
+		h.silences++
+		h.unanswered = sent
+	}
+	return h.silences >= enough && h.fallLocked()
+}
+
+// spoiled notes that the upstream took a question and gave no sound answer: it closed the connection, or
+// answered something malformed. As with a useless answer, several in a row bring it down, and one name does not.
+func (h *health) spoiled() (fell bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hearLocked()
+	h.strikes++
+	return h.strikes >= maxStrikes && h.fallLocked()
 }
 
 func (h *health) fallLocked() bool {
@@ -148,11 +205,11 @@ func (h *health) fallLocked() bool {
 }
 
 // outlasted notes that an attempt was given up after elapsed: all it says of the latency is
-// that it would have been longer.
+// that it would have been longer. It says nothing once the answer is likelier lost than slow.
 func (h *health) outlasted(elapsed time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.latency.samples > 0 && elapsed > h.latency.p95 {
+	if h.latency.samples > 0 && elapsed > h.latency.p95 && elapsed < h.overdueLocked() {
 		h.latency.above(true)
 	}
 }

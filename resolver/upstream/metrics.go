@@ -27,7 +27,7 @@ func newCollector(zone string, stats func() Stats) prometheus.Collector {
 		questions:  d("questions_total", "Questions asked of the upstreams together."),
 		unanswered: d("unanswered_total", "Questions that no upstream answered."),
 		shed:       d("shed_total", "Questions refused because too many were under way."),
-		denied:     d("denied_total", "Retries and hedges not sent because they would have been more than a tenth of all questions."),
+		denied:     d("denied_total", "Questions of which a retry or hedge was held back, because those sent on suspicion are limited to a tenth of all questions."),
 		inFlight:   d("in_flight", "Questions under way now."),
 	}
 }

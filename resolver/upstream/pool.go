@@ -83,8 +83,15 @@ type member struct {
 	trusted  bool // its AD bit cannot be changed on the way
 	health   health
 	looping  atomic.Bool
+	credit   bucket        // earned by its answers: pays for questions sent to it again
 	changed  chan struct{} // capacity 1: it was down, and is up again
 	counters counters
+}
+
+// isDown reports whether the upstream is held to be down now.
+func (m *member) isDown() bool {
+	down, _, _ := m.health.state()
+	return down
 }
 
 // New makes a pool. It opens nothing yet.
@@ -114,6 +121,7 @@ func New(c Config) (*Pool, error) {
 		}
 		m := &member{endpoint: e, name: e.String(), trusted: e.Transport == TLS || e.Addr.Addr().IsLoopback()}
 		m.health.fixed = c.patience
+		m.credit.add(firstCredit*perToken, maxCredit)
 		m.changed = make(chan struct{}, 1)
 		m.health.wake = make(chan struct{}, 1)
 		if c.open != nil {
@@ -157,21 +165,20 @@ func (p *Pool) Exchange(ctx context.Context, q Question) (Answer, error) {
 // recently good first. Those that lead back here are never asked.
 func (p *Pool) order() []lane {
 	lanes := make([]lane, 0, len(p.members))
-	var down []lane
+	var outs []lane
 	for _, m := range p.members {
 		if m.looping.Load() {
 			continue
 		}
-		l := lane{member: m}
-		l.down, l.good, _ = m.health.state()
-		if l.down {
-			down = append(down, l)
+		down, good, _ := m.health.state()
+		if l := (lane{member: m, good: good}); down {
+			outs = append(outs, l)
 		} else {
 			lanes = append(lanes, l)
 		}
 	}
-	slices.SortStableFunc(down, func(a, b lane) int { return b.good.Compare(a.good) })
-	return append(lanes, down...)
+	slices.SortStableFunc(outs, func(a, b lane) int { return b.good.Compare(a.good) })
+	return append(lanes, outs...)
 }
 
 // spend takes leave to send a question to m again.
@@ -193,6 +200,7 @@ func (p *Pool) ask(ctx context.Context, m *member, q *Question, sent time.Time) 
 	elapsed := time.Since(sent)
 	switch {
 	case err == nil:
+		m.credit.add(perAnswer, maxCredit)
 		if !r.final() {
 			m.counters.failures[Rcode].Add(1)
 		}
@@ -219,9 +227,17 @@ func (p *Pool) ask(ctx context.Context, m *member, q *Question, sent time.Time) 
 	return r, err
 }
 
-// silent notes that m left a question sent at sent unanswered for as long as it may.
+// silent notes that m left a question sent at sent unanswered for as long as it may. A single lost packet
+// sends the clients to another upstream that is well; where there is none, it must not cause an alarm. A
+// connection loses no packets.
 func (p *Pool) silent(m *member, sent time.Time) {
-	if m.health.failed(sent) {
+	enough := 1
+	if m.endpoint.Transport == UDP && !slices.ContainsFunc(p.members, func(o *member) bool {
+		return o != m && !o.looping.Load() && !o.isDown()
+	}) {
+		enough = lastSilences
+	}
+	if m.health.silent(sent, enough) {
 		m.via.retire()
 	}
 }

@@ -4,15 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"rempart/internal/wire"
 )
 
-// resendAfter is how long every upstream having been asked once is waited for, before one is
-// asked again: by then a lost packet is likelier than a slow answer.
-const resendAfter = time.Second
+const (
+	maxTries = 2 // how often a question is sent to one upstream, unless its answers to others pay for more
+	maxSends = 8 // the same over UDP where they do: of questions one in 400,000 loses all at a loss of one in five
+
+	maxPause    = 600 * time.Millisecond // before a question is sent again to an upstream that did not answer it
+	resendAfter = time.Second            // how often a race that can send nothing looks again
+)
 
 var (
 	errOver  = errors.New("another upstream answered first")
@@ -39,31 +44,29 @@ type race struct {
 // lane is one upstream as a race sees it.
 type lane struct {
 	member  *member
-	down    bool
 	good    time.Time // its last good answer
 	tries   int
 	settled bool // it has answered, or failed at once: it is not asked again
 }
 
-// maxTries is how often a question is sent to one upstream.
-const maxTries = 2
-
 // attempt is one sending of the question.
 type attempt struct {
-	lane    int
+	lane    *lane
 	sent    time.Time
 	silence time.Duration
+	overdue time.Duration
+	ended   bool
 	cancel  context.CancelCauseFunc
 }
 
 type result struct {
-	lane  int
-	reply reply
-	err   error
+	attempt *attempt
+	reply   reply
+	err     error
 }
 
 func newRace(p *Pool, q Question, lanes []lane) *race {
-	return &race{pool: p, question: q, lanes: lanes, results: make(chan result, maxTries*len(lanes))}
+	return &race{pool: p, question: q, lanes: lanes, results: make(chan result, maxSends*len(lanes))}
 }
 
 // run sends the question and returns the first answer that settles it.
@@ -73,7 +76,7 @@ func (r *race) run(client context.Context) (Answer, error) {
 	if ctx.Err() != nil {
 		return r.giveUp(ctx)
 	}
-	r.start(0)
+	r.start(&r.lanes[0])
 	r.plan()
 	timer := time.NewTimer(r.wait)
 	defer timer.Stop()
@@ -81,6 +84,7 @@ func (r *race) run(client context.Context) (Answer, error) {
 		select {
 		case res := <-r.results:
 			r.running--
+			res.attempt.ended = true
 			if res.err == nil && res.reply.final() {
 				r.finish()
 				return r.answer(&res), nil
@@ -105,14 +109,13 @@ func (r *race) run(client context.Context) (Answer, error) {
 	}
 }
 
-// start sends the question over lane i.
-func (r *race) start(i int) {
-	l := &r.lanes[i]
+// start sends the question over l.
+func (r *race) start(l *lane) {
 	l.tries++
 	r.running++
 	m := l.member
 	ctx, cancel := context.WithCancelCause(r.pool.group.ctx)
-	a := &attempt{lane: i, sent: time.Now(), silence: m.health.silence(), cancel: cancel}
+	a := &attempt{lane: l, sent: time.Now(), silence: m.health.silence(), overdue: m.health.overdue(), cancel: cancel}
 	r.attempts = append(r.attempts, a)
 	q := r.question
 	if !r.pool.group.start(func() {
@@ -125,10 +128,10 @@ func (r *race) start(i int) {
 		})
 		defer watch.Stop()
 		rep, err := r.pool.ask(ctx, m, &q, a.sent)
-		r.results <- result{i, rep, err}
+		r.results <- result{a, rep, err}
 	}) {
 		cancel(nil)
-		r.results <- result{i, reply{}, errEnded}
+		r.results <- result{a, reply{}, errEnded}
 	}
 }
 
@@ -136,82 +139,121 @@ func (r *race) start(i int) {
 func (r *race) plan() {
 	first := len(r.attempts) == 1
 	last := r.attempts[len(r.attempts)-1]
-	h := &r.lanes[last.lane].member.health
+	h := &last.lane.member.health
 	r.wait, r.hedge = h.patience(), false
 	if first {
-		if after, known := h.hedgeAfter(); known && after < r.wait && r.next(true) >= 0 {
+		if after, known := h.hedgeAfter(); known && after < r.wait && len(r.candidates(true)) > 0 {
 			r.wait, r.hedge = after, true
 		}
 		return
 	}
-	if i := r.next(false); len(r.lanes) > 1 && (i < 0 || r.lanes[i].tries > 0) {
-		r.wait = max(r.wait, resendAfter)
+	// Before it is sent over a lane again the pause doubles each time: the upstream may be slow.
+	if next := r.candidates(false); len(next) > 0 && next[0].tries > 0 {
+		r.wait = min(max(r.wait, last.overdue)<<(next[0].tries-1), max(r.wait, maxPause))
 	}
 }
 
-// next is the lane to be tried next, -1 if none is left. A hedge goes only to an upstream that
-// is well. When all were tried one is asked again: over UDP, where packets get lost, or over a
-// fresh connection, its old one having been retired.
-func (r *race) next(hedge bool) int {
-	for i, l := range r.lanes {
-		if l.tries == 0 && !(l.down && (hedge || r.best != nil)) {
-			return i
+// candidates are the lanes the question may be sent over next, the best first: those that are well before those
+// that are down, which come after two tries at a well one, and of those alike the one asked least often.
+func (r *race) candidates(hedge bool) []*lane {
+	var found []*lane
+	rank := func(l *lane) int {
+		if l.member.isDown() {
+			return l.tries + maxTries
+		}
+		return l.tries
+	}
+	for i := range r.lanes {
+		if l := &r.lanes[i]; r.eligible(l, hedge) {
+			found = append(found, l)
 		}
 	}
-	for i, l := range r.lanes {
-		switch {
-		case l.tries == 0 || l.tries >= maxTries || l.settled || r.best != nil || hedge && l.down:
-		case l.member.endpoint.Transport == UDP:
-			return i
-		default:
-			if down, _, _ := l.member.health.state(); down && !hedge {
-				return i
-			}
-		}
+	slices.SortStableFunc(found, func(a, b *lane) int { return rank(a) - rank(b) })
+	return found
+}
+
+// eligible reports whether it is of use to send the question over l. A hedge goes only to an upstream that is
+// well; so does everything once an error is in hand. A question is repeated over UDP, where packets get lost,
+// or over a fresh connection, the old one of an upstream that went down having been retired.
+func (r *race) eligible(l *lane, hedge bool) bool {
+	switch down := l.member.isDown(); {
+	case down && hedge:
+		return false
+	case l.tries == 0:
+		return !down || r.best == nil
+	case l.settled || r.best != nil:
+		return false
+	case l.member.endpoint.Transport == UDP:
+		return l.tries < maxSends
+	default:
+		return l.tries < maxTries && down
 	}
-	return -1
+}
+
+// allowed reports whether the question may be sent over l now, and takes the token that pays for it.
+func (r *race) allowed(l *lane, hedge bool) bool {
+	budget := &r.pool.budget
+	switch last := r.attempts[len(r.attempts)-1]; {
+	case hedge:
+		return budget.take(hedgeReserve)
+	case !last.ended && time.Since(last.sent) < last.overdue: // the answer may be on its way
+		return l.tries < maxTries && budget.take(0)
+	case l.tries == 0 && !l.member.isDown(): // a failover to an upstream that is well
+		return true
+	}
+	return l.member.credit.take(0) || l.tries < maxTries && budget.take(0)
 }
 
 // goOn sends the question once more, if there is an upstream to send it to and a token to pay
 // for it, and plans what follows. It reports whether it did.
 func (r *race) goOn() bool {
 	hedge := r.hedge
-	i := r.next(hedge)
-	if i < 0 {
+	next := r.candidates(hedge)
+	if len(next) == 0 {
 		r.wait, r.hedge = resendAfter, false
 		return false
 	}
-	reserve := int64(0)
-	if hedge {
-		reserve = hedgeReserve
-	}
-	if !r.pool.budget.take(reserve) {
-		if !r.denied {
-			r.denied = true
-			r.pool.denied.Add(1)
+	for _, l := range next {
+		if !r.allowed(l, hedge) {
+			continue
 		}
-		// Asked again later: other queries earn tokens meanwhile.
-		first := r.attempts[0]
-		patience := r.lanes[first.lane].member.health.patience()
-		r.wait, r.hedge = max(patience-time.Since(first.sent), minPatience), false
-		return false
+		if hedge {
+			l.member.counters.hedges.Add(1)
+		} else {
+			l.member.counters.retries.Add(1)
+		}
+		r.start(l)
+		r.plan()
+		return true
 	}
-	c := &r.lanes[i].member.counters
-	if hedge {
-		c.hedges.Add(1)
-	} else {
-		c.retries.Add(1)
+	if !r.denied {
+		r.denied = true
+		r.pool.denied.Add(1)
 	}
-	r.start(i)
-	r.plan()
-	return true
+	r.later()
+	return false
+}
+
+// later plans the next try of a race that may not send now: when the upstream's time is up or the answer is
+// overdue, or soon, since other queries earn tokens meanwhile.
+func (r *race) later() {
+	last := r.attempts[len(r.attempts)-1]
+	waited := time.Since(last.sent)
+	r.wait, r.hedge = minPatience, false
+	for _, due := range [...]time.Duration{last.lane.member.health.patience(), last.overdue} {
+		if due > waited {
+			r.wait = max(due-waited, minPatience)
+			return
+		}
+	}
 }
 
 // note keeps what a lane said that did not settle the question.
 func (r *race) note(res result) {
-	r.lanes[res.lane].settled = true
+	l := res.attempt.lane
+	l.settled = true
 	if res.err != nil {
-		r.err = fmt.Errorf("%s: %w", r.lanes[res.lane].member.name, res.err)
+		r.err = fmt.Errorf("%s: %w", l.member.name, res.err)
 		return
 	}
 	// SERVFAIL says something of the name, REFUSED and the like only of the upstream.
@@ -225,7 +267,7 @@ func (r *race) hopeless() bool {
 	if r.best != nil {
 		// An answer is in hand: only who is well is waited for.
 		for _, l := range r.lanes {
-			if down, _, _ := l.member.health.state(); l.tries > 0 && !l.settled && !down {
+			if l.tries > 0 && !l.settled && !l.member.isDown() {
 				return false
 			}
 		}
@@ -235,14 +277,14 @@ func (r *race) hopeless() bool {
 		return false
 	}
 	// Nothing is under way. A token is worth waiting for if it leads to an upstream that is well.
-	i := r.next(false)
-	return i < 0 || r.lanes[i].down
+	next := r.candidates(false)
+	return len(next) == 0 || next[0].member.isDown()
 }
 
 // judge holds those to be down that have been silent for long enough: what comes next depends on it.
 func (r *race) judge() {
 	for _, a := range r.attempts {
-		if l := &r.lanes[a.lane]; !l.settled && time.Since(a.sent) >= a.silence {
+		if l := a.lane; !l.settled && time.Since(a.sent) >= a.silence {
 			r.pool.silent(l.member, a.sent)
 		}
 	}
@@ -253,7 +295,7 @@ func (r *race) judge() {
 func (r *race) finish() {
 	r.over.Store(true)
 	for _, a := range r.attempts {
-		_, _, heard := r.lanes[a.lane].member.health.state()
+		_, _, heard := a.lane.member.health.state()
 		if heard.After(a.sent) || time.Since(a.sent) >= a.silence {
 			a.cancel(errOver)
 		}
@@ -261,7 +303,7 @@ func (r *race) finish() {
 }
 
 func (r *race) answer(res *result) Answer {
-	return Answer{Packed: res.reply.packed, Authenticated: r.lanes[res.lane].member.trusted && !res.reply.stripped}
+	return Answer{Packed: res.reply.packed, Authenticated: res.attempt.lane.member.trusted && !res.reply.stripped}
 }
 
 // giveUp ends every attempt and returns the best that was heard.

@@ -71,7 +71,7 @@ type Stats struct {
 	Queries    uint64 // questions taken on
 	Unanswered uint64 // of those, ended with an error
 	Shed       uint64 // refused with ErrBusy
-	Denied     uint64 // retries and hedges not sent because the budget was used up
+	Denied     uint64 // questions of which a retry or hedge was held back because the budget was used up
 	InFlight   int64
 }
 

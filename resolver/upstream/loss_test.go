@@ -1,0 +1,127 @@
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"rempart/internal/wire"
+)
+
+// lossy is the delay of an upstream that answers after rtt and to which share of the packets are lost.
+func lossy(seed uint64, share float64, rtt time.Duration) func() time.Duration {
+	rnd := rand.New(rand.NewPCG(seed, seed))
+	return func() time.Duration {
+		if rnd.Float64() < share {
+			return never
+		}
+		return rtt
+	}
+}
+
+// inBursts is the delay of an upstream that answers after rtt, and to which everything is lost for the last
+// off of each every.
+func inBursts(every, off, rtt time.Duration) func() time.Duration {
+	start := time.Now()
+	return func() time.Duration {
+		if time.Since(start)%every >= every-off {
+			return never
+		}
+		return rtt
+	}
+}
+
+// clientPatience is how long the resolver waits for an answer.
+const clientPatience = 4 * time.Second
+
+// crowd asks count questions by so many clients at a time and returns how many were not answered.
+func crowd(t *testing.T, p *Pool, clients, count int, pause time.Duration) (failed int) {
+	t.Helper()
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for c := range clients {
+		all.Go(func() {
+			for i := c; i < count; i += clients {
+				ctx, cancel := context.WithTimeout(t.Context(), clientPatience)
+				a, err := p.Exchange(ctx, question(t, fmt.Sprintf("q%d.example", i)))
+				cancel()
+				mu.Lock()
+				if err != nil || wire.Rcode(a.Packed) != wire.Success {
+					failed++
+				}
+				mu.Unlock()
+				time.Sleep(pause)
+			}
+		})
+	}
+	all.Wait()
+	return failed
+}
+
+// TestLossFailsNoQuestion holds the pool to what Unbound does: 600 questions, none fails.
+func TestLossFailsNoQuestion(t *testing.T) {
+	const rtt, count = 20 * time.Millisecond, 600
+	well := func() *fake { return &fake{delay: after(rtt)} }
+	loss := func(seed uint64, share float64) *fake { return &fake{delay: lossy(seed, share, rtt)} }
+	for name, fakes := range map[string]func(seed uint64) []*fake{
+		"the only one, 10 %":     func(s uint64) []*fake { return []*fake{loss(s, .1)} },
+		"the only one, 20 %":     func(s uint64) []*fake { return []*fake{loss(s, .2)} },
+		"the preferred of two":   func(s uint64) []*fake { return []*fake{loss(s, .2), well()} },
+		"half, preferred of two": func(s uint64) []*fake { return []*fake{loss(s, .5), well()} },
+		"both of two":            func(s uint64) []*fake { return []*fake{loss(s, .2), loss(s+1, .2)} },
+		"all of three":           func(s uint64) []*fake { return []*fake{loss(s, .2), loss(s+1, .1), loss(s+2, .2)} },
+		"a dead one and a lossy": func(s uint64) []*fake { return []*fake{{delay: after(never)}, loss(s, .2)} },
+		"a lossy one and a dead": func(s uint64) []*fake { return []*fake{loss(s, .2), {delay: after(never)}} },
+		"bursts, the only one":   func(uint64) []*fake { return []*fake{{delay: inBursts(5*time.Second, time.Second, rtt)}} },
+		"bursts, preferred":      func(uint64) []*fake { return []*fake{{delay: inBursts(5*time.Second, time.Second, rtt)}, well()} },
+		"short bursts, only one": func(uint64) []*fake { return []*fake{{delay: inBursts(time.Second, 300*time.Millisecond, rtt)}} },
+		"bursts and a lossy one": func(s uint64) []*fake {
+			return []*fake{{delay: inBursts(5*time.Second, time.Second, rtt)}, loss(s, .2)}
+		},
+		"refused by the first":    func(uint64) []*fake { return []*fake{{delay: after(rtt), rcode: wire.Refused}, well()} },
+		"errors of one preferred": func(uint64) []*fake { return []*fake{{delay: after(rtt), rcode: wire.ServFail}, well()} },
+	} {
+		for _, clients := range []int{1, 20} {
+			t.Run(fmt.Sprintf("%s, %d clients", name, clients), func(t *testing.T) {
+				sent, asked := 0, 0
+				for seed := range uint64(5) {
+					fakes := fakes(10*seed + 1)
+					scene(t, fakes, func(t *testing.T, p *Pool) {
+						start := time.Now()
+						if failed := crowd(t, p, clients, count, 10*time.Millisecond); failed > 0 {
+							t.Errorf("%d of %d questions failed", failed, count)
+						}
+						for _, f := range fakes {
+							n, probed := f.counts()
+							sent += n + probed
+						}
+						asked += count
+						t.Logf("mean %v", time.Since(start)*time.Duration(clients)/count-10*time.Millisecond)
+					})
+				}
+				if len(fakes(1)) == 1 && sent > asked*13/10 {
+					t.Errorf("%d packets for %d questions", sent, asked)
+				}
+			})
+		}
+	}
+}
+
+// TestDeadUpstreamIsNotFlooded bounds what an upstream receives once nothing comes back from it.
+func TestDeadUpstreamIsNotFlooded(t *testing.T) {
+	only := &fake{delay: after(20 * time.Millisecond)}
+	scene(t, []*fake{only}, func(t *testing.T, p *Pool) {
+		crowd(t, p, 20, 4000, 10*time.Millisecond)
+		only.set(never)
+		before, _ := only.counts()
+		const count = 3000
+		crowd(t, p, 100, count, 10*time.Millisecond)
+		asked, _ := only.counts()
+		if most := before + count*11/10 + maxCredit + maxTokens; asked > most {
+			t.Errorf("%d packets for %d questions, want %d at most", asked-before, count, most-before)
+		}
+	})
+}
