@@ -4,32 +4,42 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"rempart/internal/wire"
 )
 
-// writeTimeout is how long a peer may leave our queries unread.
-const writeTimeout = 3 * time.Second
+const (
+	writeTimeout = 3 * time.Second // how long a peer may leave our queries unread
+	maxStrange   = 100             // messages in a row that are no answer to a question, until the connection is ended
+)
 
 // pipe is one connection and the questions in flight on it. Questions are taken before it
 // stands: they wait for the dialling like for the answer.
 type pipe struct {
 	stream *stream
 	close  context.CancelFunc // ends it, whatever it is doing
-	dead   chan struct{}      // closed when it has ended; err is set before
+	dead   chan struct{}      // closed when it has ended; err and closed are set before
 	err    error
+	closed bool        // the peer closed it, and had answered something or said so by FIN
 	out    chan []byte // frames to write
 
 	// Guarded by stream.mu.
 	conn    net.Conn // nil while dialling
 	pending map[uint16]*call
-	waiting bool // something was asked since the last answer
-	retired bool // takes no more questions
+	taken   int       // questions put on it
+	answers int       // messages that came
+	last    time.Time // when the last of them came
+	alone   bool      // its first question is to be the only one until it is answered
+	waiting bool      // something was asked since the last answer
+	retired bool      // takes no more questions
 }
 
 // call is one question in flight.
@@ -43,6 +53,7 @@ type outcome struct {
 	reply  reply
 	echoed bool // the case of the question came back
 	err    error
+	closed bool // of errDied: pipe.closed
 }
 
 // add puts a question in flight. It is called with stream.mu held.
@@ -61,6 +72,7 @@ func (p *pipe) add(q *Question, f form) *call {
 		// write timeout ends the connection.
 	}
 	p.pending[id] = c
+	p.taken++
 	if !p.waiting {
 		p.waiting = true
 		if p.conn != nil {
@@ -76,10 +88,38 @@ func (p *pipe) drop(c *call) {
 	p.closeUnused()
 }
 
-// closeUnused ends a retired connection that nobody waits on. It is called with stream.mu held.
+// retire takes the connection out of use, and ends it once nobody waits on it. It is called with stream.mu held.
+func (p *pipe) retire() {
+	if i := slices.Index(p.stream.pipes, p); i >= 0 {
+		p.stream.pipes = slices.Delete(p.stream.pipes, i, i+1)
+	}
+	p.retired = true
+	p.stream.wake()
+	p.closeUnused()
+}
+
+// closeUnused ends a connection that nobody waits on and that takes no more questions, or leaves it to the upstream
+// to close, to see whether it does. It is called with stream.mu held.
 func (p *pipe) closeUnused() {
-	if p.retired && len(p.pending) == 0 {
-		p.close()
+	s := p.stream
+	limit := s.bound.limit()
+	switch {
+	case len(p.pending) > 0:
+	case p.retired:
+		if s.bound.watch != p {
+			p.close()
+		}
+	case p.alone && p.answers > 0 && s.shared() < maxPipes:
+		p.alone = false
+		p.closeUnused()
+	case p.alone:
+		p.retire()
+	case p.taken >= limit:
+		if s.bound.watch == nil && p.answers >= limit && p.conn != nil {
+			s.bound.watch = p
+			p.conn.SetReadDeadline(time.Now().Add(lingerFor))
+		}
+		p.retire()
 	}
 }
 
@@ -110,14 +150,24 @@ func (p *pipe) run(ctx context.Context) {
 	<-written
 }
 
-// end lets nobody in any more and tells everyone who waits.
+// end lets nobody in any more, tells everyone who waits, and notes what the end says of the upstream.
 func (p *pipe) end(err error) {
-	p.stream.mu.Lock()
-	defer p.stream.mu.Unlock()
-	if i := slices.Index(p.stream.pipes, p); i >= 0 {
-		p.stream.pipes = slices.Delete(p.stream.pipes, i, i+1)
+	s := p.stream
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fin := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	peer := fin || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	p.err, p.closed = err, fin || peer && p.answers > 0
+	if peer && p.answers > 0 && !p.alone && (len(p.pending) > 0 || time.Since(p.last) < closeSoon) {
+		s.bound.closed(p.answers)
 	}
-	p.retired, p.err = true, err
+	if s.bound.watch == p {
+		s.bound.watch = nil
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			s.bound.refuted()
+		}
+	}
+	p.retire()
 	close(p.dead)
 }
 
@@ -133,7 +183,7 @@ func (p *pipe) write(conn net.Conn) {
 				continue
 			}
 			if w.Flush() != nil {
-				conn.Close() // the reader ends it
+				p.unwritable(conn)
 				return
 			}
 		case <-p.dead:
@@ -142,60 +192,67 @@ func (p *pipe) write(conn net.Conn) {
 	}
 }
 
+// unwritable takes a connection out of use over which nothing can be sent any more. The reader ends it: answers may
+// still be on their way, and it hears why.
+func (p *pipe) unwritable(conn net.Conn) {
+	p.stream.mu.Lock()
+	defer p.stream.mu.Unlock()
+	p.retire()
+	conn.SetReadDeadline(time.Now().Add(closeSoon))
+}
+
 // read delivers answers until the connection ends, for the reason it returns: closed by either
-// side, idle, stalled, or malformed.
+// side, idle, stalled, or with too much on it that is no answer.
 func (p *pipe) read(conn net.Conn) error {
 	r := bufio.NewReader(conn)
-	var head [2 + wire.HeaderLen]byte
-	for {
+	for strange := 0; strange < maxStrange; {
+		var head [2]byte
 		if _, err := io.ReadFull(r, head[:]); err != nil {
 			return err
 		}
-		size := int(binary.BigEndian.Uint16(head[:]))
-		if size < wire.HeaderLen {
-			return fmt.Errorf("%w: a message of %d octets", errMalformed, size)
-		}
-		c := p.find(wire.ID(head[2:]))
-		if c == nil {
-			// An answer that came too late. Nothing is held for it.
-			p.stream.foreign.Add(1)
-			if _, err := r.Discard(size - wire.HeaderLen); err != nil {
-				return err
-			}
-			p.heard(conn, nil)
-			continue
-		}
-		msg := make([]byte, size)
-		copy(msg, head[2:])
-		if _, err := io.ReadFull(r, msg[wire.HeaderLen:]); err != nil {
+		msg := make([]byte, binary.BigEndian.Uint16(head[:]))
+		if _, err := io.ReadFull(r, msg); err != nil {
 			return err
 		}
-		m := compare(msg, c.sent)
-		if m == foreign {
+		c := p.find(msg)
+		if c == nil || compare(msg, c.sent) == foreign {
 			p.stream.foreign.Add(1)
-			return fmt.Errorf("%w: not to the question of its ID", errMalformed)
+			strange++
+		} else {
+			strange = 0
 		}
-		c.done <- receive(msg, m, c.question)
+		if c != nil {
+			c.done <- receive(msg, c)
+		}
 		p.heard(conn, c)
 	}
+	return fmt.Errorf("%w: %d messages that answer nothing", errMalformed, maxStrange)
 }
 
-// receive takes in a message that answers q.
-func receive(msg []byte, m match, q *Question) outcome {
-	if m == bare {
-		return outcome{reply: restore(msg, q), echoed: true}
-	}
-	if wire.Flags(msg)&wire.FlagTC != 0 {
+// receive takes in a message with the ID of a question. On a connection nobody else sends: what is no answer
+// to that question is all that will come for it.
+func receive(msg []byte, c *call) outcome {
+	m := compare(msg, c.sent)
+	switch {
+	case m == foreign:
+		return outcome{err: fmt.Errorf("%w: not to the question of its ID", errMalformed)}
+	case m == bare:
+		return outcome{reply: restore(msg, c.question), echoed: true}
+	case wire.Flags(msg)&wire.FlagTC != 0:
 		return outcome{err: fmt.Errorf("%w: truncated over TCP", errMalformed)}
 	}
-	r, err := read(msg, q)
+	r, err := read(msg, c.question)
 	return outcome{reply: r, echoed: m == exact, err: err}
 }
 
-func (p *pipe) find(id uint16) *call {
+// find is the question that msg has the ID of; nil if there is none, or it came too late.
+func (p *pipe) find(msg []byte) *call {
+	if len(msg) < wire.HeaderLen {
+		return nil
+	}
 	p.stream.mu.Lock()
 	defer p.stream.mu.Unlock()
-	return p.pending[id]
+	return p.pending[wire.ID(msg)]
 }
 
 // heard notes that a whole message came, the answer to c or to nothing, and says how long the
@@ -203,6 +260,8 @@ func (p *pipe) find(id uint16) *call {
 func (p *pipe) heard(conn net.Conn, c *call) {
 	p.stream.mu.Lock()
 	defer p.stream.mu.Unlock()
+	p.answers++
+	p.last = time.Now()
 	if c != nil && p.pending[wire.ID(c.sent)] == c {
 		delete(p.pending, wire.ID(c.sent))
 	}
@@ -212,5 +271,6 @@ func (p *pipe) heard(conn net.Conn, c *call) {
 	} else {
 		conn.SetReadDeadline(time.Now().Add(idleAfter))
 	}
+	p.stream.wake()
 	p.closeUnused()
 }

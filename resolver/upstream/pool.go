@@ -127,7 +127,7 @@ func New(c Config) (*Pool, error) {
 		if c.open != nil {
 			m.via = c.open(e)
 		} else {
-			m.via = newTransport(e, c.RootCAs, p.group, func() bool { return p.spend(m) }, &m.counters.foreign)
+			m.via = newTransport(e, c.RootCAs, p.group, func(free bool) bool { return p.spend(m, free) }, &m.counters.foreign)
 		}
 		p.members = append(p.members, m)
 	}
@@ -181,9 +181,10 @@ func (p *Pool) order() []lane {
 	return append(lanes, outs...)
 }
 
-// spend takes leave to send a question to m again.
-func (p *Pool) spend(m *member) bool {
-	if !p.budget.take(0) {
+// spend notes that a question is sent to m again, and reports whether it may be: there must be a token for
+// it, unless it is free.
+func (p *Pool) spend(m *member, free bool) bool {
+	if !free && !p.budget.take(0) {
 		p.denied.Add(1)
 		return false
 	}
@@ -220,11 +221,26 @@ func (p *Pool) ask(ctx context.Context, m *member, q *Question, sent time.Time) 
 	default:
 		kind := kindOf(err)
 		m.counters.failures[kind].Add(1)
-		if kind != Overload && m.health.failed(sent) {
-			m.via.retire()
-		}
+		p.failed(m, kind, sent, err)
 	}
 	return r, err
+}
+
+// failed notes what an attempt that failed says of m's health.
+func (p *Pool) failed(m *member, kind Failure, sent time.Time, err error) {
+	fell := false
+	switch {
+	case kind == Overload:
+	case kind == Timeout:
+		p.silent(m, sent)
+	case kind == Malformed || errors.Is(err, errDied):
+		fell = m.health.spoiled()
+	default:
+		fell = m.health.failed(sent)
+	}
+	if fell {
+		m.via.retire()
+	}
 }
 
 // silent notes that m left a question sent at sent unanswered for as long as it may. A single lost packet

@@ -5,16 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
 const (
-	maxPipes   = 4                // connections to one upstream
+	maxPipes   = 4                // connections to one upstream that share the questions
+	maxShort   = 16               // connections in all, where each takes few questions
 	maxPending = 256              // queries in flight on one connection
 	idleAfter  = 10 * time.Second // an unused connection is closed (RFC 7766 section 6.2.3)
 	stallAfter = 5 * time.Second  // so is one over which nothing came for what was asked
+	maxAsks    = 3                // connections over which one question is asked, one after the other
 )
 
 var (
@@ -24,84 +27,172 @@ var (
 
 // stream asks one upstream over TCP or TLS. Connections are kept, and queries pipelined:
 // many in flight on one, answered in any order (RFC 7766 section 6.2.1.1).
+//
+// An upstream may close a connection whenever it likes: after a number of questions, after each, or because of
+// one question it cannot bear. What it left unanswered is asked again (RFC 7766 section 6.2.4), each question
+// over a connection of its own, so that one that ends connections ends no other question's again.
 type stream struct {
 	dial    func(context.Context) (net.Conn, error)
 	group   *group
-	spend   func() bool    // takes leave to send a question again
-	foreign *atomic.Uint64 // counts messages nobody waits for
+	spend   func(free bool) bool // notes that a question is sent again; unless free, if a token can be had for it
+	foreign *atomic.Uint64       // counts messages nobody waits for
 	pad     bool
 
-	mu    sync.Mutex // guards pipes and the state of each pipe
-	pipes []*pipe    // those that take questions, the oldest first
+	mu      sync.Mutex      // guards what follows and the state of each pipe
+	pipes   []*pipe         // those that are not retired, the oldest first
+	bound   bound           // of the questions that one connection takes
+	asking  int             // questions in flight, or waiting for a connection
+	waiting []chan struct{} // one channel for each of the latter, first come first; closed when it may try again
 }
 
-// ask sends q and waits for its answer until ctx ends. echoed says whether the case of the
-// question came back. A question whose connection ends under it is asked again once, over another.
+// ask sends q and waits for its answer until ctx ends. echoed says whether the case of the question came back.
 func (s *stream) ask(ctx context.Context, q *Question, f form) (r reply, echoed bool, err error) {
-	if r, echoed, err = s.askOnce(ctx, q, f); errors.Is(err, errDied) && ctx.Err() == nil && s.spend() {
-		r, echoed, err = s.askOnce(ctx, q, f)
+	for try := 1; ; try++ {
+		o := s.askOnce(ctx, q, f, try > 1)
+		if try == maxAsks || !errors.Is(o.err, errDied) || ctx.Err() != nil || !s.spend(o.closed) {
+			return o.reply, o.echoed, o.err
+		}
 	}
-	return r, echoed, err
 }
 
-func (s *stream) askOnce(ctx context.Context, q *Question, f form) (reply, bool, error) {
-	if err := ctx.Err(); err != nil {
-		return reply{}, false, err
-	}
-	p, c, err := s.take(q, f)
+// askOnce asks over one connection, alone on it if so wanted.
+func (s *stream) askOnce(ctx context.Context, q *Question, f form, alone bool) outcome {
+	p, c, err := s.take(ctx, q, f, alone)
 	if err != nil {
-		return reply{}, false, err
+		return outcome{err: err}
 	}
+	defer s.done()
 	select {
-	case a := <-c.done:
-		return a.reply, a.echoed, a.err
+	case o := <-c.done:
+		return o
 	case <-p.dead:
 	case <-ctx.Done():
 		s.mu.Lock()
 		p.drop(c)
 		s.mu.Unlock()
-		return reply{}, false, fmt.Errorf("waiting on a connection: %w", context.Cause(ctx))
+		return outcome{err: fmt.Errorf("waiting on a connection: %w", context.Cause(ctx))}
 	}
 	select {
-	case a := <-c.done: // it came last, just before the end
-		return a.reply, a.echoed, a.err
+	case o := <-c.done: // it came last, just before the end
+		return o
 	default:
-		return reply{}, false, p.err
+		return outcome{err: p.err, closed: p.closed}
 	}
 }
 
-// take finds a connection with room for one more question, or opens one.
-func (s *stream) take(q *Question, f form) (*pipe, *call, error) {
+// take puts the question on a connection with room for one more, opened if need be. It waits for one where there
+// may be no more of them. After success the caller calls done.
+func (s *stream) take(ctx context.Context, q *Question, f form, alone bool) (*pipe, *call, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.pipes {
-		if len(p.pending) < maxPending {
-			return p, p.add(q, f), nil
-		}
-	}
-	if len(s.pipes) >= maxPipes {
+	if s.asking >= maxPipes*maxPending {
 		return nil, nil, errFull
 	}
+	s.asking++
+	for {
+		err := ctx.Err()
+		if err == nil {
+			var p *pipe
+			if p, err = s.pipe(alone); p != nil {
+				c := p.add(q, f)
+				s.wake() // there may be room for another
+				return p, c, nil
+			}
+		}
+		if err == nil {
+			err = s.wait(ctx)
+		}
+		if err != nil {
+			s.asking--
+			return nil, nil, err
+		}
+	}
+}
+
+// done says that a question that was taken is in flight no more.
+func (s *stream) done() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asking--
+}
+
+// pipe finds a connection with room, or opens one; nil if there may be no more. It is called with mu held.
+func (s *stream) pipe(alone bool) (*pipe, error) {
+	limit := s.bound.limit()
+	for _, p := range s.pipes {
+		if !alone && !p.alone && len(p.pending) < maxPending && p.taken < limit {
+			return p, nil
+		}
+	}
+	if len(s.pipes) >= maxShort || !alone && limit >= maxPending && s.shared() >= maxPipes {
+		return nil, nil
+	}
+	return s.open(alone)
+}
+
+// shared counts the connections that share the questions. It is called with mu held.
+func (s *stream) shared() (n int) {
+	for _, p := range s.pipes {
+		if !p.alone {
+			n++
+		}
+	}
+	return n
+}
+
+// open opens a connection. It is called with mu held.
+func (s *stream) open(alone bool) (*pipe, error) {
 	ctx, cancel := context.WithCancel(s.group.ctx)
 	p := &pipe{
-		stream: s, close: cancel, dead: make(chan struct{}),
+		stream: s, alone: alone, close: cancel, dead: make(chan struct{}),
 		out: make(chan []byte, 2*maxPending), pending: map[uint16]*call{},
 	}
 	if !s.group.start(func() { defer cancel(); p.run(ctx) }) {
 		cancel()
-		return nil, nil, net.ErrClosed
+		return nil, net.ErrClosed
 	}
 	s.pipes = append(s.pipes, p)
-	return p, p.add(q, f), nil
+	return p, nil
+}
+
+// wait waits until there may be room for a question. It is called with mu held, and gives it up meanwhile.
+func (s *stream) wait(ctx context.Context) error {
+	room := make(chan struct{})
+	s.waiting = append(s.waiting, room)
+	s.mu.Unlock()
+	var err error
+	select {
+	case <-room:
+	case <-ctx.Done():
+		err = fmt.Errorf("waiting for a connection: %w", context.Cause(ctx))
+	case <-s.group.ctx.Done():
+		err = net.ErrClosed
+	}
+	s.mu.Lock()
+	if err == nil {
+		return nil
+	}
+	if i := slices.Index(s.waiting, room); i >= 0 {
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+	} else {
+		s.wake() // it was this one's turn
+	}
+	return err
+}
+
+// wake lets the question that has waited longest try again. It is called with mu held.
+func (s *stream) wake() {
+	if len(s.waiting) > 0 {
+		close(s.waiting[0])
+		s.waiting = slices.Delete(s.waiting, 0, 1)
+	}
 }
 
 // retire takes every connection out of use. Questions in flight may still be answered.
 func (s *stream) retire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.pipes {
-		p.retired = true
-		p.closeUnused()
+	for _, p := range slices.Clone(s.pipes) {
+		p.retire()
 	}
-	s.pipes = nil
 }

@@ -18,7 +18,7 @@ import (
 // connection and its number, from 1; it closes it.
 func piped(t *testing.T, serve func(c net.Conn, n int32)) *stream {
 	var dialled atomic.Int32
-	s := &stream{group: newGroup(), spend: func() bool { return true }, foreign: new(atomic.Uint64)}
+	s := &stream{group: newGroup(), spend: func(bool) bool { return true }, foreign: new(atomic.Uint64)}
 	s.dial = func(context.Context) (net.Conn, error) {
 		near, far := net.Pipe()
 		n := dialled.Add(1)

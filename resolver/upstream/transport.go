@@ -38,6 +38,7 @@ var errHandshake = errors.New("TLS handshake")
 // quirk is something an upstream was found to lack, believed for a while. The zero value is none.
 type quirk struct{ until atomic.Int64 }
 
+func (k *quirk) forget()      { k.until.Store(0) }
 func (k *quirk) believe()     { k.until.Store(time.Now().Add(quirkMemory).UnixNano()) }
 func (k *quirk) active() bool { return time.Now().UnixNano() < k.until.Load() }
 
@@ -51,7 +52,7 @@ type transport struct {
 	strikes atomic.Int32
 }
 
-func newTransport(e Endpoint, roots *x509.CertPool, g *group, spend func() bool, foreign *atomic.Uint64) *transport {
+func newTransport(e Endpoint, roots *x509.CertPool, g *group, spend func(free bool) bool, foreign *atomic.Uint64) *transport {
 	t := &transport{stream: &stream{dial: dialer(e, roots), group: g, spend: spend, foreign: foreign, pad: e.Transport == TLS}}
 	if e.Transport == UDP {
 		t.datagrams = newDatagrams(e.Addr, foreign)

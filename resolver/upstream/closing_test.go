@@ -1,0 +1,243 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"rempart/internal/dnstest"
+	"rempart/internal/wire"
+)
+
+// server answers the queries of one connection, each after think, as far as behaves lets it.
+type server struct {
+	think  time.Duration
+	most   int                                        // answers to a connection, after which it is closed; 0: no bound
+	bad    func(c net.Conn, query []byte) (more bool) // answers queries for names that begin with "bad"
+	linger time.Duration                              // before it closes
+}
+
+func (v *server) serve(c net.Conn) {
+	for n := 1; ; n++ {
+		var size [2]byte
+		if _, err := io.ReadFull(c, size[:]); err != nil {
+			return
+		}
+		msg := make([]byte, binary.BigEndian.Uint16(size[:]))
+		if _, err := io.ReadFull(c, msg); err != nil {
+			return
+		}
+		time.Sleep(v.think)
+		if v.bad != nil && bytes.HasPrefix(msg[wire.HeaderLen:], []byte("\x03bad")) {
+			if !v.bad(c, msg) {
+				return
+			}
+			continue
+		}
+		wire.SetFlags(msg, wire.FlagQR)
+		send(c, msg)
+		if n == v.most {
+			time.Sleep(v.linger)
+			return
+		}
+	}
+}
+
+func send(c net.Conn, msg []byte) {
+	c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...))
+}
+
+// overPipes is a pool of one TCP upstream, reached over connections in memory; dialled counts them.
+func overPipes(t *testing.T, serve func(net.Conn)) (p *Pool, dialled *atomic.Int32) {
+	t.Helper()
+	dialled = new(atomic.Int32)
+	e, err := ParseEndpoint("tcp://192.0.2.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m *member
+	s := &stream{foreign: new(atomic.Uint64)}
+	p, err = New(Config{Endpoints: []Endpoint{e}, open: func(Endpoint) exchanger { return &transport{stream: s} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m = p.members[0]
+	s.group = p.group
+	s.spend = func(free bool) bool { return p.spend(m, free) }
+	s.dial = func(ctx context.Context) (net.Conn, error) {
+		if !sleep(ctx, time.Millisecond) {
+			return nil, ctx.Err()
+		}
+		near, far := net.Pipe()
+		dialled.Add(1)
+		if !p.group.start(func() { defer far.Close(); serve(far) }) {
+			return nil, net.ErrClosed
+		}
+		return near, nil
+	}
+	return p, dialled
+}
+
+func TestClosingUpstreamFailsNoQuestion(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		server         server
+		clients, count int
+		connections    int32 // at most
+	}{
+		{"after 128", server{most: 128}, 50, 4000, 32 + 120},
+		{"after 100", server{most: 100}, 50, 2000, 20 + 120},
+		{"after 100, slow", server{most: 100, think: time.Millisecond}, 20, 2000, 20 + 60},
+		{"after 30", server{most: 30}, 20, 2000, 67 + 60},
+		{"after 2", server{most: 2, think: time.Millisecond}, 20, 400, 200 + 60},
+		{"after each", server{most: 1, think: 20 * time.Millisecond, linger: 50 * time.Millisecond}, 20, 400, 400 + 20},
+		{"after each, one client", server{most: 1, think: 20 * time.Millisecond}, 1, 400, 400 + 5},
+		{"after each, at once", server{most: 1}, 200, 2000, 2000 + 200},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, dialled := overPipes(t, tt.server.serve)
+				defer p.group.end()
+				if failed := crowd(t, p, tt.clients, tt.count, time.Millisecond); failed > 0 {
+					t.Errorf("%d of %d questions failed", failed, tt.count)
+				}
+				if n := dialled.Load(); n > tt.connections {
+					t.Errorf("%d connections, want %d at most", n, tt.connections)
+				}
+				if s := p.Stats().Upstreams[0]; !s.Healthy || p.Stats().Denied > 0 {
+					t.Errorf("%+v", s)
+				}
+				if s := p.members[0].via.(*transport).stream; s.asking != 0 || len(s.waiting) != 0 {
+					t.Errorf("at the end %d questions in flight, %d waiting", s.asking, len(s.waiting))
+				}
+			})
+		})
+	}
+}
+
+// TestBadNameFailsNoOther asks for a name that the upstream cannot bear five times a second, among good ones.
+func TestBadNameFailsNoOther(t *testing.T) {
+	shut := func(net.Conn, []byte) bool { return false }
+	for name, bad := range map[string]func(net.Conn, []byte) bool{
+		"closes":       shut,
+		"half a frame": func(c net.Conn, _ []byte) bool { c.Write([]byte{1, 0, 1}); return false },
+		"no header":    func(c net.Conn, _ []byte) bool { send(c, []byte("abc")); return true },
+		"another question": func(c net.Conn, query []byte) bool {
+			wire.SetFlags(query, wire.FlagQR)
+			query[wire.HeaderLen+1] = 'x'
+			send(c, query)
+			return true
+		},
+		"no question": func(c net.Conn, query []byte) bool {
+			head := bytes.Clone(query[:wire.HeaderLen])
+			wire.SetFlags(head, wire.FlagQR)
+			wire.SetCount(head, wire.SectionQuestion, 0)
+			wire.SetCount(head, wire.SectionAdditional, 0)
+			send(c, head)
+			return true
+		},
+		"cut short": func(c net.Conn, query []byte) bool {
+			wire.SetFlags(query, wire.FlagQR)
+			wire.SetCount(query, wire.SectionAnswer, 7)
+			send(c, query)
+			return true
+		},
+		"truncated": func(c net.Conn, query []byte) bool {
+			wire.SetFlags(query, wire.FlagQR|wire.FlagTC)
+			send(c, query)
+			return true
+		},
+		"unasked answers": func(c net.Conn, query []byte) bool {
+			wire.SetFlags(query, wire.FlagQR)
+			for range maxStrange + 5 {
+				query[0]++
+				send(c, query)
+			}
+			return true
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				v := server{think: time.Millisecond, bad: bad}
+				p, _ := overPipes(t, v.serve)
+				defer p.group.end()
+				ctx, cancel := context.WithCancel(t.Context())
+				var nuisance sync.WaitGroup
+				nuisance.Go(func() {
+					for i := 0; sleep(ctx, 200*time.Millisecond); i++ {
+						nuisance.Go(func() {
+							ctx, cancel := context.WithTimeout(ctx, clientPatience)
+							defer cancel()
+							if _, err := p.Exchange(ctx, question(t, fmt.Sprintf("bad.n%d.example", i))); err == nil {
+								t.Error("the bad name was answered")
+							}
+						})
+					}
+				})
+				const count = 1500
+				if failed := crowd(t, p, 10, count, 50*time.Millisecond); failed > 0 {
+					t.Errorf("%d of %d good names failed", failed, count)
+				}
+				if s := p.Stats().Upstreams[0]; !s.Healthy {
+					t.Errorf("%+v", s)
+				}
+				cancel()
+				nuisance.Wait()
+			})
+		})
+	}
+}
+
+// TestBoundIsForgotten: an upstream that no longer closes connections is not asked over many.
+func TestBoundIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := server{most: 1, think: time.Millisecond}
+		var now atomic.Pointer[server]
+		now.Store(&v)
+		p, dialled := overPipes(t, func(c net.Conn) { now.Load().serve(c) })
+		defer p.group.end()
+		crowd(t, p, 5, 100, time.Millisecond)
+		if limit := p.members[0].via.(*transport).stream.bound.limit(); limit != 1 {
+			t.Errorf("a connection takes %d questions, want 1", limit)
+		}
+		now.Store(&server{think: time.Millisecond})
+		crowd(t, p, 5, 100, 50*time.Millisecond)
+		before := dialled.Load()
+		if failed := crowd(t, p, 5, 1000, time.Millisecond); failed > 0 {
+			t.Errorf("%d questions failed", failed)
+		}
+		if n := dialled.Load() - before; n > 4 {
+			t.Errorf("%d connections for 1000 questions", n)
+		}
+	})
+}
+
+// TestMaxTCPQueries asks a server of miekg/dns, which closes a connection after 128 questions and may reset it.
+func TestMaxTCPQueries(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &dns.Server{Listener: l, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
+		w.WriteMsg(new(dns.Msg).SetReply(m))
+	})}
+	stop := dnstest.Running(t, func(ctx context.Context) error {
+		context.AfterFunc(ctx, func() { srv.Shutdown() })
+		return srv.ActivateAndServe()
+	})
+	defer stop()
+	p := newPool(t, nil, "tcp://"+l.Addr().String())
+	if failed := crowd(t, p, 50, 4000, 0); failed > 0 {
+		t.Errorf("%d of 4000 questions failed: %+v", failed, p.Stats())
+	}
+}
