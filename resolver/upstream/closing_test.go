@@ -66,14 +66,13 @@ func overPipes(t *testing.T, serve func(net.Conn)) (p *Pool, dialled *atomic.Int
 		t.Fatal(err)
 	}
 	var m *member
-	s := &stream{foreign: new(atomic.Uint64)}
-	p, err = New(Config{Endpoints: []Endpoint{e}, open: func(Endpoint) exchanger { return &transport{stream: s} }})
+	s := &stream{foreign: new(atomic.Uint64), spend: func(free bool) bool { return p.spend(m, free) }}
+	p, err = New(Config{Endpoints: []Endpoint{e}, open: func(Endpoint) exchanger { return &transport{stream: s, spend: s.spend} }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	m = p.members[0]
 	s.group = p.group
-	s.spend = func(free bool) bool { return p.spend(m, free) }
 	s.dial = func(ctx context.Context) (net.Conn, error) {
 		if !sleep(ctx, time.Millisecond) {
 			return nil, ctx.Err()

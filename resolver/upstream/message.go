@@ -14,6 +14,8 @@ type Question struct {
 	Name        []byte // canonical wire form; only read, and not after Exchange returned
 	Type, Class uint16
 	DO, CD      bool
+
+	partly func() // called when an upstream has answered, but over UDP not in full or not surely; may be nil
 }
 
 const (
@@ -93,7 +95,7 @@ type match uint8
 const (
 	foreign match = iota // not an answer to it at all
 	recased              // its question is the one asked but for the case
-	bare                 // the right ID and FORMERR or NOTIMP, without a question (RFC 1035 leaves it open): restore
+	bare                 // the right ID and an error, without a question (RFC 1035 leaves it open): restore
 	exact
 )
 
@@ -108,7 +110,7 @@ func compare(msg, sent []byte) match {
 		return foreign
 	}
 	rcode := wire.Rcode(msg)
-	if wire.Count(msg, wire.SectionQuestion) == 0 && (rcode == wire.FormErr || rcode == wire.NotImp) {
+	if wire.Count(msg, wire.SectionQuestion) == 0 && rcode != wire.Success && rcode != wire.NXDomain {
 		return bare
 	}
 	question := sent[wire.HeaderLen:questionEnd(sent)]
@@ -131,6 +133,13 @@ func compare(msg, sent []byte) match {
 	return recased
 }
 
+// questionless reports whether msg, which is foreign to sent, has its ID and no question: an upstream that leaves
+// the question out of sound answers, or somebody who guessed the ID. Another transport has to tell.
+func questionless(msg, sent []byte) bool {
+	return len(msg) >= wire.HeaderLen && wire.ID(msg) == wire.ID(sent) && wire.Flags(msg)&wire.FlagQR != 0 &&
+		wire.Count(msg, wire.SectionQuestion) == 0
+}
+
 // questionEnd is the offset just past the question of a query of appendQuery.
 func questionEnd(sent []byte) int {
 	return wire.HeaderLen + wire.NameLen(sent[wire.HeaderLen:]) + 4
@@ -142,6 +151,7 @@ type reply struct {
 	rcode    int    // the whole one, extended bits included
 	edns     bool   // it has an OPT
 	dnssec   bool   // an extended error says that validation failed
+	bare     bool   // it came without a question
 	stripped bool   // DNSSEC records were wanted, but could not be asked for
 }
 
@@ -176,7 +186,7 @@ func read(msg []byte, q *Question) (reply, error) {
 func restore(msg []byte, q *Question) reply {
 	packed := appendQuery(make([]byte, 0, wire.HeaderLen+len(q.Name)+4), q, wire.ID(msg), form{})
 	wire.SetFlags(packed, wire.Flags(msg)&^(wire.FlagTC|wire.FlagAD))
-	return reply{packed: packed, rcode: wire.Rcode(msg)}
+	return reply{packed: packed, rcode: wire.Rcode(msg), bare: true}
 }
 
 // saysBogus reports whether the options of an OPT hold an extended error of a DNSSEC kind

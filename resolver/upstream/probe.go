@@ -82,7 +82,8 @@ func (p *Pool) revive(ctx context.Context, m *member, backoff time.Duration) tim
 func (p *Pool) probe(ctx context.Context, m *member) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	r, err := m.via.exchange(ctx, &Question{Name: []byte{0}, Type: wire.TypeNS, Class: wire.ClassIN})
+	// A truncated answer shows that UDP works, whether TCP does or not.
+	r, err := m.via.exchange(ctx, &Question{Name: []byte{0}, Type: wire.TypeNS, Class: wire.ClassIN, partly: m.health.revived})
 	if err != nil {
 		m.via.retire()
 		return err

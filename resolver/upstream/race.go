@@ -56,6 +56,7 @@ type attempt struct {
 	silence time.Duration
 	overdue time.Duration
 	ended   bool
+	partly  atomic.Bool // answered over UDP, and asked over TCP: to ask over UDP again is of no use
 	cancel  context.CancelCauseFunc
 }
 
@@ -118,6 +119,7 @@ func (r *race) start(l *lane) {
 	a := &attempt{lane: l, sent: time.Now(), silence: m.health.silence(), overdue: m.health.overdue(), cancel: cancel}
 	r.attempts = append(r.attempts, a)
 	q := r.question
+	q.partly = func() { a.partly.Store(true); m.health.hear() }
 	if !r.pool.group.start(func() {
 		defer cancel(nil)
 		watch := time.AfterFunc(a.silence, func() {
@@ -181,7 +183,7 @@ func (r *race) eligible(l *lane, hedge bool) bool {
 		return false
 	case l.tries == 0:
 		return !down || r.best == nil
-	case l.settled || r.best != nil:
+	case l.settled || r.best != nil || slices.ContainsFunc(r.attempts, func(a *attempt) bool { return a.lane == l && a.partly.Load() }):
 		return false
 	case l.member.endpoint.Transport == UDP:
 		return l.tries < maxSends

@@ -111,7 +111,7 @@ func TestForgottenConnectionIsReplaced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := New(Config{Endpoints: []Endpoint{e}, open: func(Endpoint) exchanger { return &transport{stream: s} }})
+		p, err := New(Config{Endpoints: []Endpoint{e}, open: func(Endpoint) exchanger { return &transport{stream: s, spend: s.spend} }})
 		if err != nil {
 			t.Fatal(err)
 		}

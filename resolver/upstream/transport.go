@@ -23,6 +23,14 @@ const (
 	caseStrikes  = 3                // unechoed cases over UDP, that TCP does not confirm, until 0x20 is given up
 	dialTimeout  = 3 * time.Second  // TCP and TLS handshakes together
 	sessionsKept = 4                // TLS sessions for resumption
+
+	// An upstream, or a box before it, may drop queries with EDNS. The question is also put without if it was not
+	// answered for so long: while nothing with EDNS was answered yet; where EDNS works; where DNSSEC records are wanted.
+	plainAfterFirst  = 250 * time.Millisecond
+	plainAfterProven = time.Second
+	plainAfterDO     = 1500 * time.Millisecond
+	plainGrace       = 50 * time.Millisecond // for the answer with EDNS to come nevertheless
+	ednsStrikes      = 3                     // answers in a row to the question without EDNS only, until EDNS is given up
 )
 
 // Why an answer over UDP is not taken, and the question is asked over TCP.
@@ -30,7 +38,17 @@ var (
 	errTruncated = errors.New("answer truncated")
 	errRecased   = errors.New("case of the question not echoed")
 	errFlooded   = errors.New("too many answers that are not to the question")
+
+	errQuestionless = errors.New("answer without its question")
 )
+
+// wantsTCP reports whether err says that the question has to be asked over TCP.
+func wantsTCP(err error) bool {
+	return errors.Is(err, errTruncated) || errors.Is(err, errRecased) || errors.Is(err, errFlooded) || errors.Is(err, errQuestionless)
+}
+
+// errPlain ends the wait for an answer with EDNS: the question was answered without.
+var errPlain = errors.New("answered without EDNS")
 
 // errHandshake is wrapped by what fails after the TCP connection stands.
 var errHandshake = errors.New("TLS handshake")
@@ -47,13 +65,18 @@ type transport struct {
 	datagrams *datagrams // nil but for UDP
 	stream    *stream
 
-	noEDNS  quirk // answers FORMERR or NOTIMP to an OPT, and otherwise without
-	noMix   quirk // does not echo the case of a question
-	strikes atomic.Int32
+	noEDNS   quirk // answers FORMERR or NOTIMP to an OPT, and otherwise without
+	dropEDNS quirk // leaves queries with an OPT unanswered
+	hasEDNS  quirk // answers queries with an OPT
+	noMix    quirk // does not echo the case of a question
+
+	strikes     atomic.Int32 // towards noMix
+	ednsStrikes atomic.Int32 // towards dropEDNS
+	spend       func(free bool) bool
 }
 
 func newTransport(e Endpoint, roots *x509.CertPool, g *group, spend func(free bool) bool, foreign *atomic.Uint64) *transport {
-	t := &transport{stream: &stream{dial: dialer(e, roots), group: g, spend: spend, foreign: foreign, pad: e.Transport == TLS}}
+	t := &transport{spend: spend, stream: &stream{dial: dialer(e, roots), group: g, spend: spend, foreign: foreign, pad: e.Transport == TLS}}
 	if e.Transport == UDP {
 		t.datagrams = newDatagrams(e.Addr, foreign)
 	}
@@ -92,14 +115,29 @@ func dialer(e Endpoint, roots *x509.CertPool) func(context.Context) (net.Conn, e
 
 func (t *transport) retire() { t.stream.retire() }
 
-// exchange asks, and asks again without EDNS where the upstream may not understand it. A question
-// for DNSSEC records is always tried with EDNS first: what is believed may have been forged, and
-// without EDNS they cannot be asked for.
+// exchange asks, and asks again without EDNS where the upstream may not understand it or drops it. A question
+// for DNSSEC records is tried with EDNS first where an answer said that it is not understood: that answer may have
+// been forged, and without EDNS they cannot be asked for. Silence cannot be forged.
+//
+// An error without a question can be forged more easily than an answer: it has to match the ID and the port only. It
+// is not taken before the upstream was asked a second time.
 func (t *transport) exchange(ctx context.Context, q *Question) (reply, error) {
-	edns := q.DO || !t.noEDNS.active()
-	r, err := t.ask(ctx, q, edns)
-	if err != nil || !edns || !r.lacksEDNS() {
+	if t.dropEDNS.active() || t.noEDNS.active() && !q.DO {
+		r, err := t.ask(ctx, q, false)
+		if err == nil && r.bare {
+			r, err = t.ask(ctx, q, false)
+		}
+		r.stripped = q.DO
 		return r, err
+	}
+	r, err := t.askEither(ctx, q)
+	switch {
+	case err != nil || r.stripped:
+		return r, err
+	case r.bare && !r.declines():
+		return t.ask(ctx, q, true)
+	case !r.lacksEDNS():
+		return r, nil
 	}
 	if r, err = t.ask(ctx, q, false); err != nil {
 		return r, err
@@ -111,19 +149,72 @@ func (t *transport) exchange(ctx context.Context, q *Question) (reply, error) {
 	return r, nil
 }
 
+// askEither asks with EDNS, and without as well if that stays unanswered for some time.
+func (t *transport) askEither(ctx context.Context, q *Question) (reply, error) {
+	either, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	plain := make(chan reply, 1)
+	late := time.AfterFunc(t.plainAfter(q), func() {
+		t.stream.group.start(func() {
+			if !t.spend(false) {
+				return
+			}
+			if r, err := t.ask(either, q, false); err == nil && !r.bare && sleep(either, plainGrace) {
+				plain <- r
+				cancel(errPlain)
+			}
+		})
+	})
+	defer late.Stop()
+	r, err := t.ask(either, q, true)
+	if err == nil {
+		t.ednsStrikes.Store(0)
+		t.hasEDNS.believe()
+		return r, nil
+	}
+	select {
+	case r = <-plain:
+	default:
+		return r, err
+	}
+	if t.ednsStrikes.Add(1) >= ednsStrikes {
+		t.ednsStrikes.Store(ednsStrikes - 1) // when it was forgotten, one is enough
+		t.hasEDNS.forget()
+		t.dropEDNS.believe()
+	}
+	r.stripped = q.DO
+	return r, nil
+}
+
+// plainAfter is how long a question with EDNS may stay unanswered until it is put without as well.
+func (t *transport) plainAfter(q *Question) time.Duration {
+	switch {
+	case q.DO:
+		return plainAfterDO
+	case t.hasEDNS.active():
+		return plainAfterProven
+	}
+	return plainAfterFirst
+}
+
 // ask asks once, over TCP if UDP will not do.
 func (t *transport) ask(ctx context.Context, q *Question, edns bool) (reply, error) {
 	if t.datagrams == nil {
 		r, _, err := t.stream.ask(ctx, q, form{edns: edns, pad: t.stream.pad})
+		r.bare = false // on a connection nobody else sends
 		return r, err
 	}
 	f := form{edns: edns, mix: !t.noMix.active()}
 	r, why := t.datagrams.ask(ctx, q, f)
-	recased := errors.Is(why, errRecased)
-	if !recased && !errors.Is(why, errTruncated) && !errors.Is(why, errFlooded) {
+	if !wantsTCP(why) {
 		return r, why
 	}
+	recased := errors.Is(why, errRecased)
+	if q.partly != nil && (recased || errors.Is(why, errTruncated)) {
+		q.partly()
+	}
 	r, echoed, err := t.stream.ask(ctx, q, f)
+	r.bare = false
 	gaveUp := recased && t.recased(err == nil && !echoed)
 	switch {
 	case err == nil:

@@ -31,8 +31,7 @@ func newDatagrams(addr netip.AddrPort, foreign *atomic.Uint64) *datagrams {
 	return &datagrams{addr: net.UDPAddrFromAddrPort(addr), foreign: foreign, buffers: sync.Pool{New: func() any { return new([receiveLen]byte) }}}
 }
 
-// ask sends q and waits for its answer until ctx ends. errTruncated, errRecased and errFlooded
-// say that TCP has to be used.
+// ask sends q and waits for its answer until ctx ends. An error that wantsTCP says that TCP has to be used.
 func (d *datagrams) ask(ctx context.Context, q *Question, f form) (reply, error) {
 	if err := ctx.Err(); err != nil {
 		return reply{}, err
@@ -61,6 +60,9 @@ func (d *datagrams) ask(ctx context.Context, q *Question, f form) (reply, error)
 			return reply{}, fmt.Errorf("waiting over UDP: %w", err)
 		}
 		switch m := compare(buf[:n], sent); {
+		case m == foreign && questionless(buf[:n], sent):
+			d.foreign.Add(1)
+			return reply{}, errQuestionless
 		case m == foreign:
 			d.foreign.Add(1)
 		case m == bare:
