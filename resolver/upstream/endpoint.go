@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"strings"
 
@@ -32,7 +33,7 @@ type Endpoint struct {
 const (
 	plainPort   = 53
 	tlsPort     = 853
-	maxEndpoint = 512 // octets of an endpoint in text form: a host name, an address, a zone id and more
+	maxEndpoint = 512 // bytes of an endpoint in text form: a host name, an address, a zone id and more
 )
 
 // ParseEndpoint reads "udp://192.0.2.1", "udp://[2001:db8::1]:5353", "tcp://…" or
@@ -44,7 +45,7 @@ func ParseEndpoint(s string) (Endpoint, error) {
 		return Endpoint{}, fmt.Errorf("upstream %.80q: %w", s, fmt.Errorf(format, args...))
 	}
 	if len(s) > maxEndpoint {
-		return fail("longer than %d octets", maxEndpoint)
+		return fail("longer than %d bytes", maxEndpoint)
 	}
 	e := Endpoint{}
 	host := s
@@ -56,7 +57,7 @@ func ParseEndpoint(s string) (Endpoint, error) {
 		case "tls":
 			e.Transport = TLS
 		default:
-			return fail("the transport %q is not known: udp, tcp or tls", scheme)
+			return fail("%w", unsupported(scheme, rest))
 		}
 		host = rest
 	}
@@ -64,6 +65,9 @@ func ParseEndpoint(s string) (Endpoint, error) {
 	if named {
 		if e.Transport != TLS {
 			return fail("#name says whose certificate to expect, of which only tls has one")
+		}
+		if before, port, found := strings.Cut(name, ":"); found && hostName(before) {
+			return fail("%q is not a host name: the port stands before it, as in tls://%s:%s#%s", name, host, port, before)
 		}
 		if !hostName(name) {
 			return fail("%q is not a host name", name)
@@ -88,8 +92,7 @@ func parseAddr(host string, port uint16) (netip.AddrPort, error) {
 	if addr, err := netip.ParseAddr(bare); err == nil {
 		at = netip.AddrPortFrom(addr, port)
 	} else if at, err = netip.ParseAddrPort(host); err != nil {
-		return at, errors.New("the host must be an IP address (an IPv6 one with a port in brackets): " +
-			"a host name could only be resolved by asking an upstream; for TLS give its name after #, as in tls://192.0.2.1#dns.example")
+		return at, notAnAddress(host)
 	}
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	switch addr := at.Addr(); {
@@ -99,6 +102,44 @@ func parseAddr(host string, port uint16) (netip.AddrPort, error) {
 		return at, fmt.Errorf("%v is not the address of one host", addr)
 	}
 	return at, nil
+}
+
+// unsupported says what to write instead of an upstream with another transport.
+func unsupported(scheme, rest string) error {
+	name := map[string]string{
+		"https": "DNS over HTTPS", "h2": "DNS over HTTPS", "h3": "DNS over HTTPS", "http": "DNS over HTTP", "doh": "DNS over HTTPS",
+		"quic": "DNS over QUIC", "doq": "DNS over QUIC", "sdns": "a DNS stamp",
+	}[strings.ToLower(scheme)]
+	if name == "" {
+		return fmt.Errorf("the transport %.20q is not known: udp, tcp or tls, as in udp://192.0.2.1 or tls://192.0.2.1:853#dns.example", scheme)
+	}
+	host, _, _ := strings.Cut(rest, "/")
+	instead := "tls://ADDRESS:853#NAME"
+	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		instead = "tls://" + netip.AddrPortFrom(addr, tlsPort).String()
+	} else if at, err := netip.ParseAddrPort(host); err == nil {
+		instead = "tls://" + netip.AddrPortFrom(at.Addr(), tlsPort).String()
+	} else if host, _, _ = strings.Cut(host, ":"); hostName(host) {
+		instead = "tls://ADDRESS:853#" + strings.ToLower(host)
+	}
+	return fmt.Errorf("%s is not supported, only udp, tcp or tls; such servers mostly answer over TLS as well: write %s, with the server's IP address and the name on its certificate",
+		name, instead)
+}
+
+// notAnAddress says what to write instead of a host that is no address.
+func notAnAddress(host string) error {
+	const rule = "the host must be an IP address (an IPv6 one with a port in brackets)"
+	if before, port, found := strings.Cut(host, "@"); found {
+		if addr, err := netip.ParseAddr(before); err == nil {
+			return fmt.Errorf("%s: its port follows a colon, not @; write %s", rule, net.JoinHostPort(addr.String(), port))
+		}
+	}
+	name, _, _ := strings.Cut(host, ":")
+	if !hostName(name) || !strings.ContainsFunc(name, func(c rune) bool { return c != '.' && (c < '0' || c > '9') }) {
+		name = "dns.example"
+	}
+	return fmt.Errorf("%s: a host name could only be resolved by asking an upstream; for TLS give its name after #, as in tls://192.0.2.1#%s, with its own address for 192.0.2.1",
+		rule, strings.ToLower(name))
 }
 
 // hostName reports whether s can stand in a certificate: letters, digits, hyphens and dots.

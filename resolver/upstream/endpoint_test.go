@@ -1,12 +1,16 @@
 package upstream
 
 import (
+	"io"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"rempart/internal/dnstest"
 )
 
 func TestParseEndpoint(t *testing.T) {
@@ -47,6 +51,22 @@ func TestParseEndpointRefuses(t *testing.T) {
 		{"dns.quad9.net", "must be an IP address"},
 		{"tls://dns.quad9.net", "only be resolved by asking an upstream"},
 		{"https://192.0.2.1/dns-query", "udp, tcp or tls"},
+		{"https://dns.quad9.net/dns-query", "write tls://ADDRESS:853#dns.quad9.net"},
+		{"https://DNS.quad9.net:5053/dns-query", "write tls://ADDRESS:853#dns.quad9.net"},
+		{"https://192.0.2.1/dns-query", "write tls://192.0.2.1:853"},
+		{"https://[2001:db8::1]:443/dns-query{?dns}", "write tls://[2001:db8::1]:853"},
+		{"HTTPS:///dns-query", "write tls://ADDRESS:853#NAME"},
+		{"h3://dns.example/dns-query", "write tls://ADDRESS:853#dns.example"},
+		{"quic://dns.example:853", "write tls://ADDRESS:853#dns.example"},
+		{"sdns://AQcAAAAAAAAABzguOC44Ljg", "write tls://ADDRESS:853#"},
+		{"dot://192.0.2.1", "udp, tcp or tls"},
+		{"tls://dns.quad9.net:853", "tls://192.0.2.1#dns.quad9.net"},
+		{"tls://dns.quad9.net#dns.quad9.net", "tls://192.0.2.1#dns.quad9.net"},
+		{"tls://9.9.9.9#dns.quad9.net:853", "tls://9.9.9.9:853#dns.quad9.net"},
+		{"9.9.9.9@853", "9.9.9.9:853"},
+		{"tls://9.9.9.9@853#dns.quad9.net", "9.9.9.9:853"},
+		{"1.2.3", "must be an IP address"},
+		{"1.2.3.4.5", "tls://192.0.2.1#dns.example"},
 		{"udp://192.0.2.1:0", "port 0"},
 		{"udp://192.0.2.1:99999", "must be an IP address"},
 		{"udp://192.0.2.1/", "must be an IP address"},
@@ -119,4 +139,35 @@ func TestResolvConfKeepsTheSound(t *testing.T) {
 	if _, err := ResolvConf(strings.NewReader(strings.Repeat("#\n", 1<<16))); err == nil {
 		t.Error("a file beyond every bound was read without an error")
 	}
+}
+
+// TestCertificateWithoutAddress asks a server whose certificate holds a name only, which the setting does not give.
+func TestCertificateWithoutAddress(t *testing.T) {
+	u := dnstest.NewUpstream(t, nil)
+	l, err := net.Listen("tcp", "127.0.0.2:0") // its certificate holds 127.0.0.1
+	if err != nil {
+		t.Skip(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", u.TLSAddr.String())
+			if err != nil {
+				c.Close()
+				return
+			}
+			go func() { io.Copy(far, c); far.Close() }()
+			go func() { io.Copy(c, far); c.Close() }()
+		}
+	}()
+	endpoint := "tls://" + l.Addr().String()
+	_, err = newPool(t, u.Roots, endpoint).Exchange(t.Context(), question(t, "www.example.org"))
+	if want := endpoint + "#dns.example"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want an error that says to write %s", err, want)
+	}
+	exchange(t, newPool(t, u.Roots, endpoint+"#"+dnstest.TLSName), "www.example.org")
 }

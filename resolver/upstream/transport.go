@@ -107,6 +107,9 @@ func dialer(e Endpoint, roots *x509.CertPool) func(context.Context) (net.Conn, e
 		secure := tls.Client(conn, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			conn.Close()
+			if e.Name == "" && errors.As(err, new(x509.HostnameError)) {
+				err = fmt.Errorf("%w; give the name on the certificate after #, as in %s#dns.example", err, e)
+			}
 			return nil, fmt.Errorf("%w: %w", errHandshake, err)
 		}
 		return secure, nil
