@@ -63,29 +63,18 @@ type structuredError struct {
 	Language      string   `json:"l,omitempty"`
 }
 
-func structured(category blocklist.Category, contact, organisation, listed string) (full, short string, err error) {
-	e := structuredError{SubError: map[blocklist.Category]int{blocklist.Malware: 1, blocklist.Phishing: 2}[category]}
+// texts are e for contact and organisation as JSON, with all fields and without justification and organisation.
+func (e structuredError) texts(contact, organisation string) (full, short string, err error) {
 	if contact != "" {
 		e.Contact = []string{contact}
 	}
+	justification := e.Justification
+	e.Justification = ""
 	s, err := json.Marshal(e)
 	if err != nil {
 		return "", "", fmt.Errorf("writing a structured error: %w", err)
 	}
-	e.Justification = map[blocklist.Category]string{
-		blocklist.Malware:     "Ce nom diffuse des logiciels malveillants.",
-		blocklist.Phishing:    "Ce nom sert à l'hameçonnage.",
-		blocklist.Scam:        "Ce nom sert à des escroqueries.",
-		blocklist.Botnet:      "Ce nom sert à commander des machines piratées.",
-		blocklist.Stalkerware: "Ce nom sert à espionner des personnes.",
-	}[category]
-	if e.Justification == "" {
-		e.Justification = "Ce nom est signalé comme malveillant."
-	}
-	if listed != "" {
-		e.Justification = strings.TrimSuffix(e.Justification, ".") + listed + "."
-	}
-	e.Organisation, e.Language = organisation, "fr"
+	e.Justification, e.Organisation, e.Language = justification, organisation, "fr"
 	f, err := json.Marshal(e)
 	if err != nil {
 		return "", "", fmt.Errorf("writing a structured error: %w", err)
@@ -93,11 +82,35 @@ func structured(category blocklist.Category, contact, organisation, listed strin
 	return string(f), string(s), nil
 }
 
+func structured(category blocklist.Category, contact, organisation, listed string) (full, short string, err error) {
+	justification := map[blocklist.Category]string{
+		blocklist.Malware:     "Ce nom diffuse des logiciels malveillants.",
+		blocklist.Phishing:    "Ce nom sert à l'hameçonnage.",
+		blocklist.Scam:        "Ce nom sert à des escroqueries.",
+		blocklist.Botnet:      "Ce nom sert à commander des machines piratées.",
+		blocklist.Stalkerware: "Ce nom sert à espionner des personnes.",
+	}[category]
+	if justification == "" {
+		justification = "Ce nom est signalé comme malveillant."
+	}
+	if listed != "" {
+		justification = strings.TrimSuffix(justification, ".") + listed + "."
+	}
+	e := structuredError{SubError: map[blocklist.Category]int{blocklist.Malware: 1, blocklist.Phishing: 2}[category], Justification: justification}
+	return e.texts(contact, organisation)
+}
+
+// cause is what is known of a block beyond its verdict; nil says that the question's own name is blocked, as most are.
+type cause struct {
+	canary bool    // the question is for a canary name: it is denied, whatever the style
+	target leadsTo // the name or address in the answer that is blocked; zero: the question's own name
+}
+
 // block answers q as verdict says. It is unsigned, whatever DO and CD ask for, and has a short life, so
 // that an unblocking is soon felt.
-func (r *Resolver) block(q *wire.Query, view *blocklist.View, v blocklist.Verdict) {
+func (r *Resolver) block(q *wire.Query, view *blocklist.View, v blocklist.Verdict, why *cause) {
 	b := &r.blocked
-	texts := r.reason(view, v)
+	texts := r.reason(view, v, why)
 	mark := wire.EDEBlocked + uint16(v.Mark)
 	if q.Structured {
 		// No forged answer for a client that can be told in words, and so never EDE 4.
@@ -120,7 +133,7 @@ func (r *Resolver) block(q *wire.Query, view *blocklist.View, v blocklist.Verdic
 	switch {
 	case b.style == Refused:
 		q.Fail(wire.Refused, reason)
-	case b.style == NXDomain:
+	case b.style == NXDomain || why != nil && why.canary:
 		rcode := b.deny(q, v)
 		q.Finish(rcode, reason)
 	case addr.IsValid() && b.style != NoData:

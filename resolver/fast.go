@@ -90,7 +90,8 @@ func (r *Resolver) begin(q *wire.Query, shape wire.Shape) (use specialUse, judge
 		q.Fail(wire.NotImp)
 		return use, false
 	}
-	if !r.Serves(q.Client) {
+	if !r.clients.table.Load().holds(q.Client) { // Serves, in line
+		r.clients.refuse(q.Client)
 		q.Fail(wire.Refused, wire.EDE{Code: wire.EDEProhibited})
 		return use, false
 	}
@@ -102,12 +103,12 @@ func (r *Resolver) begin(q *wire.Query, shape wire.Shape) (use specialUse, judge
 		r.otherClass(q)
 		return use, false
 	}
-	if r.metaType(q) {
+	if q.Type != wire.TypeA && r.metaType(q) { // most ask for A
 		return use, false
 	}
 	use, zoneAt := r.specialUse(q)
 	switch use {
-	case ordinary, judgedFirst, probed:
+	case ordinary, judgedFirst, probed, listedCanary:
 		return use, true
 	}
 	r.answerSpecial(q, use, zoneAt)
@@ -118,7 +119,11 @@ func (r *Resolver) begin(q *wire.Query, shape wire.Shape) (use specialUse, judge
 func (r *Resolver) settle(q *wire.Query, use specialUse, view *blocklist.View, v blocklist.Verdict) bool {
 	switch {
 	case r.blocks(view, v):
-		r.block(q, view, v)
+		if use == listedCanary {
+			r.block(q, view, v, &cause{canary: true})
+			break
+		}
+		r.block(q, view, v, nil)
 	case use == judgedFirst:
 		r.answerSpecial(q, use, lastLabel(q.Name()))
 	case !q.Has(wire.FlagRD):
@@ -159,16 +164,6 @@ func (r *Resolver) blocks(view *blocklist.View, v blocklist.Verdict) bool {
 // enforces reports whether blocks are answered as such: not where they are only observed, nor while an operator suspended that.
 func (r *Resolver) enforces(view *blocklist.View) bool { return !r.observe && !view.Suspended() }
 
-// Serves reports whether a client may ask.
-func (r *Resolver) Serves(client netip.Addr) bool {
-	for _, p := range r.clients {
-		if p.Contains(client) {
-			return true
-		}
-	}
-	return len(r.clients) == 0
-}
-
 // fromCache answers from the cache, or leaves the query to Slow.
 func (r *Resolver) fromCache(q *wire.Query, key *cache.Key, verdict blocklist.Verdict, view *blocklist.View, now clock) {
 	e := r.cache.Get(key)
@@ -189,15 +184,8 @@ func keyOf(q *wire.Query) cache.Key {
 
 // answer gives what an entry holds, if its targets pass under view; verdict is the question's.
 func (r *Resolver) answer(q *wire.Query, e *cache.Entry, stale bool, verdict blocklist.Verdict, view *blocklist.View, now clock) {
-	if verdict.Action != blocklist.Allowed && !chainOfTrust(q.Type) {
-		if target := r.judge(e, view, now); target.Action == blocklist.BlockedBy {
-			q.Verdict = uint8(blocklist.BlockedBy)
-			if r.enforces(view) {
-				target.At, target.HoldsPass = 0, true // the question itself is not listed: only its data is denied
-				r.block(q, view, target)
-				return
-			}
-		}
+	if r.mustJudge(e, view) && verdict.Action != blocklist.Allowed && !chainOfTrust(q.Type) && r.divert(q, e, view, now) {
+		return
 	}
 	e.Answer(q, now.mono, stale)
 	var errs [3]wire.EDE
@@ -214,13 +202,45 @@ func (r *Resolver) answer(q *wire.Query, e *cache.Entry, stale bool, verdict blo
 	q.Finish(e.Rcode(), errs[:n]...)
 }
 
-// judge matches every target of an answer, and the addresses in it, unless all passed under this view before. A pass
-// that time may change is not noted.
-func (r *Resolver) judge(e *cache.Entry, view *blocklist.View, now clock) blocklist.Verdict {
-	addresses := view.HoldsPrefixes()
-	if !e.HasTargets() && !addresses || e.Judged(view.Stamp()) {
-		return blocklist.Verdict{}
+// target is what judge found of where an answer leads.
+type target struct {
+	verdict blocklist.Verdict
+	leadsTo leadsTo // of a verdict that blocks
+	rebinds bool
+}
+
+// leadsTo is a name or an address in an answer.
+type leadsTo struct {
+	name []byte // canonical
+	addr netip.Addr
+}
+
+// mustJudge reports whether an answer leads anywhere that was not seen to pass under this view.
+func (r *Resolver) mustJudge(e *cache.Entry, view *blocklist.View) bool {
+	return (e.HasTargets() || r.rebinding.refused || view.HoldsPrefixes()) && !e.Judged(view.Stamp())
+}
+
+// divert gives another answer than e where e leads to something that is blocked, and reports whether it did.
+func (r *Resolver) divert(q *wire.Query, e *cache.Entry, view *blocklist.View, now clock) bool {
+	t := r.judge(e, view, now)
+	if t.verdict.Action == blocklist.BlockedBy {
+		q.Verdict = uint8(blocklist.BlockedBy)
+		if r.enforces(view) {
+			t.verdict.At, t.verdict.HoldsPass = 0, true // the question itself is not listed: only its data is denied
+			r.block(q, view, t.verdict, &cause{canary: isCanary(q.Name()), target: t.leadsTo})
+			return true
+		}
 	}
+	if t.rebinds && !r.observe {
+		r.refuseRebinding(q)
+		return true
+	}
+	return false
+}
+
+// judge matches every target of an answer, and the addresses in it. That all passed under this view is noted, unless
+// time may change it.
+func (r *Resolver) judge(e *cache.Entry, view *blocklist.View, now clock) (t target) {
 	lasting := true
 	for rest := e.TargetBytes(); len(rest) > 0; {
 		n := wire.NameLen(rest)
@@ -229,24 +249,24 @@ func (r *Resolver) judge(e *cache.Entry, view *blocklist.View, now clock) blockl
 		}
 		v := view.Match(rest[:n], r.enforced, now.unix)
 		if v.Action == blocklist.BlockedBy {
-			return v
+			return target{verdict: v, leadsTo: leadsTo{name: rest[:n]}}
 		}
 		lasting = lasting && v.Until == blocklist.Forever
 		rest = rest[n:]
 	}
-	blocked := blocklist.Verdict{}
-	if addresses {
+	if view.HoldsPrefixes() {
 		e.EachAddress(func(addr netip.Addr) bool {
 			v := view.MatchAddr(addr, r.enforced, now.unix)
 			lasting = lasting && v.Until == blocklist.Forever
 			if v.Action == blocklist.BlockedBy {
-				blocked = v
+				t = target{verdict: v, leadsTo: leadsTo{addr: addr}}
 			}
 			return v.Action != blocklist.BlockedBy
 		})
 	}
-	if lasting && blocked.Action == blocklist.Pass {
+	t.rebinds = r.rebinding.refused && r.rebinds(e)
+	if lasting && t.verdict.Action == blocklist.Pass && !t.rebinds {
 		e.MarkJudged(view.Stamp())
 	}
-	return blocked
+	return t
 }

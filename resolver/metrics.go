@@ -27,6 +27,7 @@ type counts struct {
 	stale      atomic.Uint64
 	renewed    atomic.Uint64
 	coalesced  atomic.Uint64
+	rebinding  atomic.Uint64
 	_          [64]byte // no other worker's counters in the last cache line
 }
 
@@ -92,7 +93,7 @@ type collector struct {
 }
 
 type descs struct {
-	queries, latency, shed, stale, renewed, coalesced                  *prometheus.Desc
+	queries, latency, shed, stale, renewed, coalesced, rebinding       *prometheus.Desc
 	cacheHits, cacheMisses                                             *prometheus.Desc
 	cacheBytes, cacheLimit, cacheEntries, cacheEvicted                 *prometheus.Desc
 	setNames, setBytes, setVersion, setCreated, setObserved, suspended *prometheus.Desc
@@ -130,6 +131,7 @@ func newDescs() descs {
 		stale:        d("stale_answers_total", "Answers given stale because upstreams failed or were slow."),
 		renewed:      d("cache_renewals_total", "Answers renewed before their end because they are asked for often."),
 		coalesced:    d("queries_coalesced_total", "Queries that waited for an equal one already asked upstream."),
+		rebinding:    d("rebinding_refused_total", "Answers withheld because a public name led to an address of the local network."),
 		cacheHits:    d("cache_hits_total", "Queries answered from the cache, stale ones included."),
 		cacheMisses:  d("cache_misses_total", "Queries that the cache had no answer to, and upstreams were asked for."),
 		cacheBytes:   d("cache_bytes", "Octets of answers held in the cache."),
@@ -169,6 +171,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(c.stale, sum(func(w *counts) *atomic.Uint64 { return &w.stale }))
 	counter(c.renewed, sum(func(w *counts) *atomic.Uint64 { return &w.renewed }))
 	counter(c.coalesced, sum(func(w *counts) *atomic.Uint64 { return &w.coalesced }))
+	counter(c.rebinding, sum(func(w *counts) *atomic.Uint64 { return &w.rebinding }))
 
 	counter(c.cacheHits, sum(func(w *counts) *atomic.Uint64 { return &w.hits }))
 	counter(c.cacheMisses, sum(func(w *counts) *atomic.Uint64 { return &w.misses }))

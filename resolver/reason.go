@@ -1,12 +1,15 @@
 package resolver
 
 import (
+	"bytes"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/wire"
 )
 
 // reasonTexts are what a client can be told of a block.
@@ -22,15 +25,28 @@ const maxReasons = 1 << 16
 // maxListed bounds the names of lists in one reason, in octets.
 const maxListed = 120
 
+// maxTargets is how many targets' reasons are kept.
+const maxTargets = 256
+
 // reasons are the texts of one view's entries, each made when it is first needed and then kept: of millions of
-// listed names few differ in what is claimed of them.
+// listed names few differ in what is claimed of them. Those that name a target as well are kept in places chosen by
+// the target's hash, where one replaces another.
 type reasons struct {
-	stamp uint64
-	texts []atomic.Pointer[reasonTexts]
+	stamp   uint64
+	texts   []atomic.Pointer[reasonTexts]
+	targets [maxTargets]atomic.Pointer[targetReason]
+	seed    maphash.Seed
 }
 
-// reason is what is told of the entry that decided a verdict under view.
-func (r *Resolver) reason(view *blocklist.View, v blocklist.Verdict) *reasonTexts {
+// targetReason is the reason of an answer that leads to a blocked target.
+type targetReason struct {
+	entry  int
+	target leadsTo
+	texts  reasonTexts
+}
+
+// reason is what is told of the entry that decided a verdict under view, on the question's own name or on a target.
+func (r *Resolver) reason(view *blocklist.View, v blocklist.Verdict, why *cause) *reasonTexts {
 	b := &r.blocked
 	category := &b.texts[min(int(v.Category), categories-1)]
 	entries := view.Entries()
@@ -39,12 +55,15 @@ func (r *Resolver) reason(view *blocklist.View, v blocklist.Verdict) *reasonText
 	}
 	of := r.reasons.Load()
 	if of == nil || of.stamp != view.Stamp() {
-		of = &reasons{view.Stamp(), make([]atomic.Pointer[reasonTexts], entries)}
+		of = &reasons{stamp: view.Stamp(), texts: make([]atomic.Pointer[reasonTexts], entries), seed: maphash.MakeSeed()}
 		r.reasons.Store(of)
 	}
 	n := view.EntryNumber(v)
 	if n >= len(of.texts) {
 		return category
+	}
+	if why != nil && !why.target.isZero() {
+		return b.targetReason(of, n, view, v, why.target, category)
 	}
 	if known := of.texts[n].Load(); known != nil {
 		return known
@@ -53,7 +72,7 @@ func (r *Resolver) reason(view *blocklist.View, v blocklist.Verdict) *reasonText
 	if !ok {
 		return category
 	}
-	texts, err := b.explain(entry)
+	texts, err := b.explain(entry, leadsTo{})
 	if err != nil {
 		return category
 	}
@@ -61,8 +80,47 @@ func (r *Resolver) reason(view *blocklist.View, v blocklist.Verdict) *reasonText
 	return &texts
 }
 
-// explain words an entry: its category, the lists that claim it, since when.
-func (b *blockedAnswer) explain(e blocklist.Entry) (reasonTexts, error) {
+// targetReason is the reason of entry n that names the target too.
+func (b *blockedAnswer) targetReason(of *reasons, n int, view *blocklist.View, v blocklist.Verdict, target leadsTo, category *reasonTexts) *reasonTexts {
+	place := &of.targets[target.hash(of.seed)%maxTargets]
+	if known := place.Load(); known != nil && known.entry == n && known.target.equal(target) {
+		return &known.texts
+	}
+	entry, ok := view.Explain(nil, v)
+	if !ok {
+		return category
+	}
+	target.name = bytes.Clone(target.name)
+	texts, err := b.explain(entry, target)
+	if err != nil {
+		return category
+	}
+	made := &targetReason{n, target, texts}
+	place.Store(made)
+	return &made.texts
+}
+
+func (t leadsTo) isZero() bool { return t.name == nil && !t.addr.IsValid() }
+
+func (t leadsTo) equal(o leadsTo) bool { return t.addr == o.addr && bytes.Equal(t.name, o.name) }
+
+func (t leadsTo) hash(seed maphash.Seed) uint64 {
+	if t.name == nil {
+		return maphash.Comparable(seed, t.addr)
+	}
+	return maphash.Bytes(seed, t.name)
+}
+
+func (t leadsTo) String() string {
+	if t.name == nil {
+		return t.addr.String()
+	}
+	return wire.Text(t.name)
+}
+
+// explain words an entry: its category, the lists that claim it, since when, and the target that it is of, unless
+// that is the question's own name.
+func (b *blockedAnswer) explain(e blocklist.Entry, target leadsTo) (reasonTexts, error) {
 	listed, more := "", 0
 	for i, source := range e.Sources {
 		if i > 0 && len(listed)+len(source) > maxListed {
@@ -81,6 +139,10 @@ func (b *blockedAnswer) explain(e blocklist.Entry) (reasonTexts, error) {
 	if e.Since > 0 {
 		day := time.Unix(e.Since, 0).UTC().Format(time.DateOnly)
 		since, depuis = " since "+day, " depuis le "+day
+	}
+	if !target.isZero() {
+		since += "; it leads to " + target.String()
+		depuis += ", pour " + target.String()
 	}
 	full, short, err := structured(e.Category, b.contact, b.organisation, fmt.Sprintf(" (%s%s)", listed, depuis))
 	return reasonTexts{plain: fmt.Sprintf("%s: %s%s", e.Category, listed, since), full: full, short: short}, err

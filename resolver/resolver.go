@@ -52,6 +52,12 @@ type Config struct {
 	Clients  []netip.Prefix       // who may ask; empty: everyone
 	Identity string               // this process's, by which upstreams' loops are found
 
+	Canaries         Canary // names that do not exist here, so that programs do not go round the filter
+	KeepSingleLabels bool   // names of one label do not leave, unless a zone of Forward or the root holds them
+
+	RefuseRebinding bool     // public names do not lead to local addresses; names in zones of Forward may
+	RebindingAllow  [][]byte // canonical names that may nevertheless, with all below them
+
 	Style            Style
 	PageIPv4         netip.Addr // not valid: A of a blocked name has no data
 	PageIPv6         netip.Addr
@@ -71,19 +77,21 @@ const (
 
 // Resolver answers queries. It is safe for concurrent use; each listening loop has its own Worker.
 type Resolver struct {
-	set       *blocklist.Set
-	cache     *cache.Cache
-	upstreams Exchanger
-	zones     []Zone // longest first
-	clients   []netip.Prefix
-	reasons   atomic.Pointer[reasons]
-	enforced  blocklist.Categories
-	observe   bool
-	identity  []byte // as TXT data
-	instance  []byte // canonical instanceName
-	blocked   blockedAnswer
-	special   map[string]specialUse
-	epoch     time.Time
+	set        *blocklist.Set
+	cache      *cache.Cache
+	upstreams  Exchanger
+	zones      []Zone // longest first
+	clients    clients
+	rebinding  rebinding
+	reasons    atomic.Pointer[reasons]
+	enforced   blocklist.Categories
+	observe    bool
+	identity   []byte // as TXT data
+	instance   []byte // canonical instanceName
+	blocked    blockedAnswer
+	special    map[string]specialUse
+	keepSingle bool
+	epoch      time.Time
 
 	flights flights
 	slow    *counts // of Slow
@@ -108,9 +116,14 @@ func New(c Config) (*Resolver, error) {
 	}
 	r := &Resolver{
 		set: c.Set, cache: c.Cache, upstreams: c.Upstreams, zones: slices.Clone(c.Forward),
-		clients: c.Clients, enforced: c.Enforced, observe: c.Observe,
+		enforced: c.Enforced, observe: c.Observe,
 		identity: append([]byte{byte(len(c.Identity))}, c.Identity...),
-		blocked:  blocked, special: specialUses(), epoch: time.Now(), slow: &counts{},
+		blocked:  blocked, special: specialUses(c.Canaries), keepSingle: c.KeepSingleLabels, epoch: time.Now(), slow: &counts{},
+	}
+	r.clients.notices = make(chan string, kinds)
+	r.clients.table.Store(&clientTable{everyone: len(c.Clients) == 0, prefixes: c.Clients})
+	if r.rebinding, err = newRebinding(c); err != nil {
+		return nil, err
 	}
 	if r.instance, err = wire.AppendName(nil, instanceName); err != nil {
 		return nil, err

@@ -56,7 +56,7 @@ func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
 	now, view = r.now(), r.set.View() // the world moved on while we waited
 	verdict := r.match(q, view, now)
 	if r.blocks(view, verdict) {
-		r.block(q, view, verdict)
+		r.block(q, view, verdict, &cause{canary: isCanary(q.Name())})
 		return
 	}
 	r.answer(q, e, e == old && !e.Fresh(now.mono), verdict, view, now)

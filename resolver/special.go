@@ -13,16 +13,18 @@ import (
 type specialUse uint8
 
 const (
-	ordinary    specialUse = iota
-	judgedFirst            // .test and .invalid: the set is asked first, so that test names can be listed
-	denied                 // nothing below it exists
-	empty                  // everything in it has no data
-	loopback               // localhost
-	probed                 // upstreams are probed with names in it, to find loops; others' are forwarded
+	ordinary     specialUse = iota
+	judgedFirst             // .test and .invalid: the set is asked first, so that test names can be listed
+	denied                  // nothing below it exists
+	empty                   // everything in it has no data
+	loopback                // localhost
+	probed                  // upstreams are probed with names in it, to find loops; others' are forwarded
+	canary                  // neither it nor anything below it exists, so that programs do not go round the filter
+	listedCanary            // the same only if it is blocked: forwarded otherwise
 )
 
-// specialUses are the zones by canonical name.
-func specialUses() map[string]specialUse {
+// specialUses are the zones by canonical name, with those of canaries.
+func specialUses(canaries Canary) map[string]specialUse {
 	zones := map[string]specialUse{}
 	add := func(use specialUse, names ...string) {
 		for _, text := range names {
@@ -59,17 +61,35 @@ func specialUses() map[string]specialUse {
 	for i := 64; i < 128; i++ {
 		add(denied, strconv.Itoa(i)+".100.in-addr.arpa")
 	}
+	for name, which := range map[string]Canary{firefoxCanary: FirefoxCanary, maskICloud: ICloudCanary, maskH2ICloud: ICloudCanary} {
+		zones[name] = listedCanary
+		if canaries&which != 0 {
+			zones[name] = canary
+		}
+	}
 	return zones
 }
 
-// specialUse finds the special-use zone of the question's name, and the octet of the name at which it begins,
+// specialUse finds the special-use zone of the question's name, and the byte of the name at which it begins,
 // unless a configured zone stands at it or below.
 func (r *Resolver) specialUse(q *wire.Query) (use specialUse, zoneAt int) {
 	name := q.Name()
-	switch string(name[lastLabel(name):]) {
+	last := lastLabel(name)
+	switch string(name[last:]) {
 	case "\x04arpa\x00", "\x04test\x00", "\x07invalid\x00", "\x09localhost\x00", "\x05onion\x00", "\x05local\x00",
 		"\x03alt\x00", "\x08internal\x00", "\x07example\x00":
+	case "\x03net\x00":
+		if !endsIn(name, firefoxCanary) {
+			return ordinary, 0
+		}
+	case "\x03com\x00":
+		if !endsIn(name, "\x06icloud\x03com\x00") {
+			return ordinary, 0
+		}
 	default:
+		if last == 0 && r.keepSingle {
+			return r.singleLabel(q)
+		}
 		return ordinary, 0
 	}
 	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
@@ -80,12 +100,20 @@ func (r *Resolver) specialUse(q *wire.Query) (use specialUse, zoneAt int) {
 		if z := r.zone(name); z != nil && len(z.Name) >= len(name)-at {
 			return ordinary, 0
 		}
-		if at == 0 && q.Type == wire.TypeDS && string(name) == homeARPA {
+		if at == 0 && q.Type == wire.TypeDS && (use == canary || string(name) == homeARPA) {
 			return ordinary, 0 // RFC 8375 section 4: its parent proves that it is not signed
 		}
 		return use, at
 	}
+	if last == 0 && r.keepSingle {
+		return r.singleLabel(q)
+	}
 	return ordinary, 0
+}
+
+// endsIn reports whether name ends in suffix, perhaps within a label.
+func endsIn(name []byte, suffix string) bool {
+	return len(name) >= len(suffix) && string(name[len(name)-len(suffix):]) == suffix
 }
 
 const homeARPA = "\x04home\x04arpa\x00"
@@ -115,7 +143,7 @@ func (r *Resolver) answerSpecial(q *wire.Query, use specialUse, zoneAt int) {
 	case use == loopback && q.Type == wire.TypeAAAA:
 		q.Begin(wire.Success)
 		q.AddAddress(loopbackTTL, netip.IPv6Loopback())
-	case use == loopback, use == empty, zoneAt == 0: // the apex exists
+	case use == loopback, use == empty, zoneAt == 0 && use != canary: // the apex exists
 		q.Begin(wire.Success)
 		q.AddSOA(specialTTL, zoneAt)
 	default:

@@ -15,7 +15,8 @@ type EDE struct {
 const (
 	EDEStale         uint16 = 3
 	EDEForged        uint16 = 4
-	EDEBlocked       uint16 = 15 // Mark 0; 16 Censored and 17 Filtered follow
+	EDEBlocked       uint16 = 15 // Mark 0; 16 Censored follows
+	EDEFiltered      uint16 = 17 // Mark 2
 	EDEProhibited    uint16 = 18
 	EDEStaleNXDomain uint16 = 19
 	EDENotAuthority  uint16 = 20

@@ -139,6 +139,9 @@ func (e *Entry) size() int64 {
 	return int64(n)
 }
 
+// Name is the question's, canonical. It must not be changed.
+func (e *Entry) Name() []byte { return e.data[:e.name] }
+
 // Rcode is the upstream's, extended bits included.
 func (e *Entry) Rcode() int { return int(e.rcode) }
 

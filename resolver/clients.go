@@ -1,0 +1,94 @@
+package resolver
+
+import (
+	"net/netip"
+	"slices"
+	"sync/atomic"
+)
+
+// clients says who may ask. Its readers take no lock.
+type clients struct {
+	table   atomic.Pointer[clientTable]
+	refused atomic.Uint32 // by bit, the kinds of addresses of which a client was refused
+	notices chan string   // the same, each once; has room for all
+}
+
+// clientTable is immutable.
+type clientTable struct {
+	everyone bool
+	prefixes []netip.Prefix
+}
+
+// kind is what an address is as far as its owner can tell, for notices that do not name the address.
+type kind uint8
+
+const (
+	loopbackAddress kind = iota
+	privateIPv4
+	linkLocal
+	providerIPv4
+	globalIPv4
+	uniqueLocal
+	globalIPv6
+	kinds
+)
+
+func (k kind) String() string {
+	return [...]string{"loopback", "private IPv4", "link-local", "provider's shared IPv4 (100.64.0.0/10)", "global IPv4",
+		"unique local IPv6", "global IPv6"}[k]
+}
+
+var sharedIPv4 = netip.MustParsePrefix("100.64.0.0/10")
+
+func kindOf(addr netip.Addr) kind {
+	switch addr = addr.Unmap(); {
+	case addr.IsLoopback():
+		return loopbackAddress
+	case addr.IsLinkLocalUnicast():
+		return linkLocal
+	case addr.IsPrivate() && addr.Is4():
+		return privateIPv4
+	case addr.IsPrivate():
+		return uniqueLocal
+	case sharedIPv4.Contains(addr):
+		return providerIPv4
+	case addr.Is4():
+		return globalIPv4
+	}
+	return globalIPv6
+}
+
+// SetClients replaces who may ask. Nobody may if prefixes is empty.
+func (r *Resolver) SetClients(prefixes []netip.Prefix) {
+	r.clients.table.Store(&clientTable{prefixes: slices.Clone(prefixes)})
+}
+
+// Refused returns a channel that receives each kind of client address, in words, when a client of that kind is refused
+// for the first time.
+func (r *Resolver) Refused() <-chan string { return r.clients.notices }
+
+// Serves reports whether a client may ask.
+func (r *Resolver) Serves(client netip.Addr) bool {
+	if r.clients.table.Load().holds(client) {
+		return true
+	}
+	r.clients.refuse(client)
+	return false
+}
+
+func (t *clientTable) holds(client netip.Addr) bool {
+	for _, p := range t.prefixes {
+		if p.Contains(client) {
+			return true
+		}
+	}
+	return t.everyone
+}
+
+// refuse notes that a client was refused.
+func (c *clients) refuse(client netip.Addr) {
+	k := kindOf(client)
+	if bit := uint32(1) << k; c.refused.Load()&bit == 0 && c.refused.Or(bit)&bit == 0 {
+		c.notices <- k.String()
+	}
+}

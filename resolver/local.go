@@ -1,0 +1,61 @@
+package resolver
+
+import (
+	"golang.org/x/net/publicsuffix"
+
+	"rempart/internal/wire"
+)
+
+// Canary says which canary names do not exist here. Programs ask for such a name to learn whether the network wants
+// its resolver used: if it does not exist, they do not go round the filter. Where a list blocks one, it is never
+// answered with the page's address, which would say the opposite, whatever is configured.
+type Canary uint8
+
+const (
+	// FirefoxCanary is use-application-dns.net: Firefox then leaves its own DNS over HTTPS off, unless the user turned it on.
+	FirefoxCanary Canary = 1 << iota
+	// ICloudCanary is mask.icloud.com and mask-h2.icloud.com: Apple devices then turn iCloud Private Relay off and say so.
+	ICloudCanary
+)
+
+// The canary names, canonical.
+const (
+	firefoxCanary = "\x13use-application-dns\x03net\x00"
+	maskICloud    = "\x04mask\x06icloud\x03com\x00"
+	maskH2ICloud  = "\x07mask-h2\x06icloud\x03com\x00"
+)
+
+// isCanary reports whether name is a canary name, configured or not.
+func isCanary(name []byte) bool {
+	switch string(name) {
+	case firefoxCanary, maskICloud, maskH2ICloud:
+		return true
+	}
+	return false
+}
+
+// singleLabel is the use of a name of one label, or none. It stays here unless it is a top-level domain or in a configured
+// zone: it names a machine of the local network. Types that belong to a zone as a whole leave all the same: a validator
+// needs them of top-level domains newer than this program's list.
+func (r *Resolver) singleLabel(q *wire.Query) (use specialUse, zoneAt int) {
+	name := q.Name()
+	switch q.Type {
+	case wire.TypeNS, wire.TypeSOA, wire.TypeDS, wire.TypeDNSKEY:
+		return ordinary, 0
+	}
+	if name[0] == 0 || topLevel(name) || r.zone(name) != nil {
+		return ordinary, 0
+	}
+	return denied, len(name) - 1
+}
+
+// topLevel reports whether a canonical name of one label is a top-level domain.
+func topLevel(name []byte) bool {
+	const longest = 30 // bytes of a label; the longest top-level domain has 24
+	label := name[1 : len(name)-1]
+	if len(label) > longest {
+		return false
+	}
+	_, icann := publicsuffix.PublicSuffix("x." + string(label)) // some have only rules for names below them
+	return icann
+}
