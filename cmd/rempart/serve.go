@@ -80,6 +80,7 @@ type server struct {
 	control  *controlling  // in the same process; nil for none
 	feeds    *feedsFile
 	resolver *resolver.Resolver
+	clients  *clientKeeper
 	registry *prometheus.Registry
 	page     *web.Page
 	pageAt   []netip.AddrPort // where the page is served, once it is
@@ -108,15 +109,26 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading 
 	if err := s.follow(ctx); err != nil {
 		return nil, err
 	}
+	rebindingAllow, err := names("REBINDING_ALLOW", c.RebindingAllow)
+	if err != nil {
+		return nil, err
+	}
 	s.resolver, err = resolver.New(resolver.Config{
 		Set: s.set(), Cache: answers, Upstreams: s.forward.main, Forward: s.forward.zones,
-		Observe: c.Mode == config.Observe, Clients: c.Clients, Identity: s.forward.identity,
+		Observe: c.Mode == config.Observe, Clients: c.Clients.Prefixes, Identity: s.forward.identity,
+		Canaries: canaries(c.Canary), KeepSingleLabels: c.SingleLabels == config.KeepSingleLabels,
+		RefuseRebinding: c.Rebinding == config.RefuseRebinding, RebindingAllow: rebindingAllow,
 		Style: style(c.BlockAnswer), PageIPv4: c.PageIPv4.Addr, PageIPv6: c.PageIPv6.Addr, BlockTTL: c.BlockTTL,
 		StructuredOption: c.StructuredOption, TellSources: c.Reason == config.TellLists, Contact: c.Contact, Organisation: c.Organisation,
 	})
 	if err != nil {
 		return nil, err
 	}
+	s.clients = &clientKeeper{configured: c.Clients, networks: networksOnLink, set: s.resolver.SetClients, refused: s.resolver.Refused(), log: log}
+	if c.Clients.OnLink {
+		s.resolver.SetClients(c.Clients.Prefixes) // nobody, rather than everyone, if that is all and the interfaces cannot be read
+	}
+	s.clients.look()
 	s.page, err = web.New(web.Config{View: s.set().View, Contact: c.Contact, Organisation: c.Organisation})
 	if err != nil {
 		return nil, err
@@ -154,6 +166,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 		return fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
 	}
 	below.Go(func() error { return s.lists.Run(background) })
+	below.Go(func() error { return s.clients.run(background) })
 	if s.control != nil {
 		below.Go(func() error { return s.control.run(background) })
 	}

@@ -29,3 +29,28 @@ func style(b config.BlockAnswer) resolver.Style {
 		"refused": resolver.Refused, "null": resolver.Null,
 	}[b]
 }
+
+func canaries(c config.Canary) (all resolver.Canary) {
+	if c.Firefox {
+		all |= resolver.FirefoxCanary
+	}
+	if c.ICloud {
+		all |= resolver.ICloudCanary
+	}
+	return all
+}
+
+// names reads the names of a variable.
+func names(variable string, texts []string) (all [][]byte, err error) {
+	for _, text := range texts {
+		name, err := blocklist.AppendName(nil, text)
+		if err != nil {
+			return nil, config.Bad(variable, text, err.Error())
+		}
+		if len(name) == 1 {
+			return nil, config.Bad(variable, text, "name a zone below the root")
+		}
+		all = append(all, name)
+	}
+	return all, nil
+}

@@ -40,7 +40,7 @@ type Config struct {
 	CacheBytes       Bytes         `env:"CACHE_BYTES" envDefault:"64MiB" doc:"Memory for cached answers, with or without a unit (\"64M\" and \"64MiB\" are powers of 1024, \"64MB\" of 1000); 1 MiB at least."`
 	BlockTTL         time.Duration `env:"BLOCK_TTL" envDefault:"30s" doc:"How long clients may keep a blocked answer, and so how soon an unblocking is felt: 1 s to 1 h."`
 	BlockAnswer      BlockAnswer   `env:"BLOCK_ANSWER" envDefault:"page" doc:"What a blocked name gets: \"page\" (the page's addresses), \"nxdomain\", \"nodata\", \"refused\" or \"null\" (0.0.0.0 and ::)."`
-	Clients          Prefixes      `env:"CLIENTS" envDefault:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,fc00::/7,fe80::/10" doc:"Who may ask: prefixes, separated by commas. Others get REFUSED."`
+	Clients          Clients       `env:"CLIENTS" envDefault:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,fc00::/7,fe80::/10,on-link" doc:"Who may ask: prefixes, separated by commas; \"on-link\" is every network that an interface of this machine has an address in, as interfaces change, except public ones larger than an IPv4 /24 or an IPv6 /48. Others get REFUSED."`
 	Forward          Forwards      `env:"FORWARD" doc:"Zones with resolvers of their own, as zone=upstream pairs separated by commas (\"home.arpa=udp://192.168.1.1\"): local zones, private reverse zones. Empty: names of special use never leave."`
 	Mode             Mode          `env:"MODE" envDefault:"enforce" doc:"\"enforce\", or \"observe\": answer as if unfiltered, and count what would have been blocked."`
 	Refresh          time.Duration `env:"REFRESH" envDefault:"1h" doc:"How often lists are looked at again, beside when a file changes: 1 min to 7 days, like \"90m\", \"12h\" or \"1d\"."`
@@ -50,6 +50,7 @@ type Config struct {
 	Contact          string        `env:"CONTACT" doc:"URI (mailto:, tel:, https:) told in structured errors and on the page: where to say that a block is wrong."`
 	Organisation     string        `env:"ORGANISATION" envDefault:"Rempart" doc:"Who runs this filter, told in structured errors and on the page."`
 
+	Home
 	Edge
 	Operators
 	RPZ

@@ -17,7 +17,7 @@ func TestDefaults(t *testing.T) {
 	if got, want := c.Listen, (Addrs{netip.MustParseAddrPort("127.0.0.1:5300")}); !cmp.Equal(got, want, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })) {
 		t.Errorf("listen %v", got)
 	}
-	if c.CacheBytes != 64<<20 || c.BlockTTL != 30*time.Second || c.Mode == Observe || len(c.Clients) != 8 || c.PopularBound != 10000 || c.DataDir != "/home/someone/.local/state/rempart" {
+	if c.CacheBytes != 64<<20 || c.BlockTTL != 30*time.Second || c.Mode == Observe || len(c.Clients.Prefixes) != 8 || !c.Clients.OnLink || c.PopularBound != 10000 || c.DataDir != "/home/someone/.local/state/rempart" {
 		t.Errorf("defaults %+v", c)
 	}
 }
@@ -36,6 +36,12 @@ func TestBadValuesSayVariableValueAndRight(t *testing.T) {
 		{"CACHE_BYTES", "1k", "64MiB"},
 		{"CACHE_BYTES", "1000", "1MiB"},
 		{"CLIENTS", "everyone", "192.168.0.0/16"},
+		{"CLIENTS", "onlink", "on-link"},
+		{"CLIENTS", ",", "at least"},
+		{"CANARY", "chrome", "firefox"},
+		{"CANARY", "none,firefox", "stands alone"},
+		{"SINGLE_LABELS", "drop", "keep"},
+		{"REBINDING", "block", "refuse"},
 		{"FORWARD", "home.arpa", "home.arpa=udp://"},
 		{"MODE", "watch", "observe"},
 		{"BLOCK_ANSWER", "drop", "nxdomain"},
@@ -84,7 +90,7 @@ func TestValues(t *testing.T) {
 	}
 	if len(c.Listen) != 3 || !cmp.Equal(c.Lists, List{"a", "b"}) || c.CacheBytes != 2e9 || c.PageIPv6.IsValid() || c.MetricsListen != nil ||
 		!cmp.Equal(c.Forward, Forwards{{"home.arpa", "udp://192.168.1.1"}}) || c.DataDir != "d" ||
-		c.Clients[0].String() != "192.0.2.7/32" || c.Clients[1].String() != "2001:db8::/32" {
+		c.Clients.Prefixes[0].String() != "192.0.2.7/32" || c.Clients.Prefixes[1].String() != "2001:db8::/32" {
 		t.Errorf("%+v", c)
 	}
 }
@@ -97,5 +103,32 @@ func TestQuantities(t *testing.T) {
 	}
 	if c.Refresh != 24*time.Hour || c.ControlStale != 7*24*time.Hour || c.CacheBytes != 128<<20 || c.BlockTTL != 90*time.Second {
 		t.Errorf("%v %v %d %v", c.Refresh, c.ControlStale, c.CacheBytes, c.BlockTTL)
+	}
+}
+
+func TestHomeValues(t *testing.T) {
+	for _, tt := range []struct {
+		clients, canary string
+		prefixes        int
+		onLink          bool
+		want            Canary
+	}{
+		{"", "", 8, true, Canary{Firefox: true}},
+		{"192.0.2.0/24", "none", 1, false, Canary{}},
+		{"192.0.2.0/24, on-link", "icloud", 1, true, Canary{ICloud: true}},
+		{"on-link", "firefox, icloud", 0, true, Canary{Firefox: true, ICloud: true}},
+	} {
+		environ := map[string]string{"HOME": "/h", "REMPART_CANARY": tt.canary}
+		if tt.clients != "" {
+			environ["REMPART_CLIENTS"] = tt.clients
+		}
+		c, err := load(environ)
+		if err != nil {
+			t.Errorf("%+v: %v", tt, err)
+			continue
+		}
+		if len(c.Clients.Prefixes) != tt.prefixes || c.Clients.OnLink != tt.onLink || c.Canary != tt.want {
+			t.Errorf("%+v: %+v, %+v", tt, c.Clients, c.Canary)
+		}
 	}
 }

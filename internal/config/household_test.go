@@ -28,6 +28,10 @@ func TestHousehold(t *testing.T) {
 	if c.Feeds == "" || c.Released == "" || len(c.Lists) != 0 || len(c.Upstreams) != 1 || len(c.Forward) != 2 || len(c.Listen) != 2 || c.Allow == "" {
 		t.Errorf("%+v", c)
 	}
+	if !c.Canary.Firefox || !c.Canary.ICloud || c.SingleLabels != KeepSingleLabels || c.Rebinding != RefuseRebinding ||
+		!c.Clients.OnLink || len(c.RebindingAllow) != 2 {
+		t.Errorf("what a home needs: %+v, clients %+v", c.Home, c.Clients)
+	}
 	if names := unknown(environ); len(names) > 0 {
 		t.Errorf("unknown variables: %v", names)
 	}

@@ -75,7 +75,7 @@ func (p *Prefixes) UnmarshalText(text []byte) error {
 		}
 		prefix, err := netip.ParsePrefix(item)
 		if err != nil {
-			return fmt.Errorf("%q is not a prefix: write 192.168.0.0/16 or 2001:db8::/32", item)
+			return fmt.Errorf("%q is not a prefix: write 192.168.0.0/16, 2001:db8::/32 or on-link", item)
 		}
 		*p = append(*p, prefix.Masked())
 	}

@@ -1,0 +1,108 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Home is what a home network needs beyond lists. All of it is of use elsewhere too.
+type Home struct {
+	Canary         Canary       `env:"CANARY" envDefault:"firefox" doc:"Names that do not exist here, so that programs do not go round this filter: \"firefox\" (use-application-dns.net, by which Firefox leaves its own DNS over HTTPS off), \"icloud\" (mask.icloud.com and mask-h2.icloud.com, which turn iCloud Private Relay off), separated by commas, or \"none\"."`
+	SingleLabels   SingleLabels `env:"SINGLE_LABELS" envDefault:"forward" doc:"Names of one label that are no top-level domain (\"nas\", \"wpad\"): \"forward\" them, or \"keep\" them: answer here that they do not exist, unless REMPART_FORWARD names them."`
+	Rebinding      Rebinding    `env:"REBINDING" envDefault:"allow" doc:"Names whose answer holds a private, loopback or link-local address: \"allow\" them, or \"refuse\" them (DNS rebinding): answer without data, except in the zones of REMPART_FORWARD and below lan, home, corp, intranet and private."`
+	RebindingAllow List         `env:"REBINDING_ALLOW" doc:"Names that REMPART_REBINDING=refuse leaves alone, with all below them, separated by commas, like plex.direct or fritz.box."`
+}
+
+// Canary says which canary names do not exist here.
+type Canary struct{ Firefox, ICloud bool }
+
+// UnmarshalText reads a list of words.
+func (c *Canary) UnmarshalText(text []byte) error {
+	*c = Canary{}
+	var words List
+	_ = words.UnmarshalText(text)
+	for _, word := range words {
+		switch word {
+		case "firefox":
+			c.Firefox = true
+		case "icloud":
+			c.ICloud = true
+		case none:
+			if len(words) > 1 {
+				return errors.New(`"none" stands alone`)
+			}
+		default:
+			return fmt.Errorf(`%q is not known: "firefox", "icloud" or both, separated by a comma, or "none"`, word)
+		}
+	}
+	if len(words) == 0 {
+		c.Firefox = true
+	}
+	return nil
+}
+
+// SingleLabels is what becomes of names of one label.
+type SingleLabels bool
+
+// KeepSingleLabels answers them here.
+const KeepSingleLabels SingleLabels = true
+
+// UnmarshalText reads it.
+func (s *SingleLabels) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "forward", "":
+		*s = false
+	case "keep":
+		*s = KeepSingleLabels
+	default:
+		return errors.New(`either "forward" or "keep"`)
+	}
+	return nil
+}
+
+// Rebinding is what becomes of public names that lead to local addresses.
+type Rebinding bool
+
+// RefuseRebinding withholds their answers.
+const RefuseRebinding Rebinding = true
+
+// UnmarshalText reads it.
+func (r *Rebinding) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "allow", "":
+		*r = false
+	case "refuse":
+		*r = RefuseRebinding
+	default:
+		return errors.New(`either "allow" or "refuse"`)
+	}
+	return nil
+}
+
+// Clients says who may ask.
+type Clients struct {
+	Prefixes Prefixes
+	OnLink   bool // also the networks that this machine is in
+}
+
+// onLink stands among the prefixes of Clients.
+const onLink = "on-link"
+
+// UnmarshalText reads prefixes and the word on-link.
+func (c *Clients) UnmarshalText(text []byte) error {
+	*c = Clients{}
+	var items List
+	_ = items.UnmarshalText(text)
+	prefixes := ""
+	for _, item := range items {
+		if item == onLink {
+			c.OnLink = true
+			continue
+		}
+		prefixes += item + ","
+	}
+	if c.OnLink && prefixes == "" {
+		return nil
+	}
+	return c.Prefixes.UnmarshalText([]byte(prefixes))
+}
