@@ -101,8 +101,8 @@ func (h *health) silence() time.Duration {
 	return patience
 }
 
-// overdue is how long after a question was sent its answer is likelier lost than slow: the time after which
-// TCP would send a segment again (RFC 6298), bounded.
+// overdue is how long after a question was sent its answer is likelier lost than slow: the time after which TCP would
+// send a segment again (RFC 6298), longer where one answer in twenty is slow, bounded.
 func (h *health) overdue() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -113,7 +113,7 @@ func (h *health) overdueLocked() time.Duration {
 	if h.fixed > 0 || h.latency.samples == 0 {
 		return h.patienceLocked()
 	}
-	return min(max(h.latency.mean+4*h.latency.deviation, minPatience), maxSilence)
+	return min(max(h.latency.mean+4*h.latency.deviation, h.latency.p95, minPatience), maxSilence)
 }
 
 // hedgeAfter is when a question is worth sending to a second upstream; known is false while

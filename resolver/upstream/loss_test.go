@@ -125,3 +125,26 @@ func TestDeadUpstreamIsNotFlooded(t *testing.T) {
 		}
 	})
 }
+
+// TestSlowNamesAreNotLoss bounds how often questions are repeated because some names take long to resolve.
+func TestSlowNamesAreNotLoss(t *testing.T) {
+	for _, every := range []int{50, 20, 10, 4} {
+		for _, clients := range []int{1, 20} {
+			slow := func(q *Question) bool {
+				var n int
+				fmt.Sscanf(wire.Text(q.Name), "q%d.", &n)
+				return n%every == every-1
+			}
+			only := &fake{delay: after(20 * time.Millisecond), slow: slow}
+			scene(t, []*fake{only}, func(t *testing.T, p *Pool) {
+				const count = 2000
+				if failed := crowd(t, p, clients, count, 10*time.Millisecond); failed > 0 {
+					t.Errorf("%d of %d questions failed", failed, count)
+				}
+				if asked, _ := only.counts(); asked > count*6/5 {
+					t.Errorf("one in %d slow, %d clients: %d packets for %d questions", every, clients, asked, count)
+				}
+			})
+		}
+	}
+}

@@ -30,12 +30,12 @@ type race struct {
 	question Question
 	lanes    []lane
 	attempts []*attempt
-	results  chan result // has room for every attempt, so that none waits for a race that is over
+	ended    chan *attempt // has room for every attempt, so that none waits for a race that is over
 	running  int
 	over     atomic.Bool
 
-	best   *result // an answer with an error, in case nobody has a better one
-	err    error   // of the attempt that failed last
+	best   *attempt // whose answer is an error, in case nobody has a better one
+	err    error    // of the attempt that failed last
 	wait   time.Duration
 	hedge  bool // what the next step, after wait, is: a hedge or a failover
 	denied bool
@@ -55,19 +55,17 @@ type attempt struct {
 	sent    time.Time
 	silence time.Duration
 	overdue time.Duration
-	ended   bool
-	partly  atomic.Bool // answered over UDP, and asked over TCP: to ask over UDP again is of no use
 	cancel  context.CancelCauseFunc
-}
+	partly  atomic.Bool // answered over UDP, and asked over TCP: to ask over UDP again is of no use
 
-type result struct {
-	attempt *attempt
-	reply   reply
-	err     error
+	// How it ended; read after it came through race.ended.
+	over  bool
+	reply reply
+	err   error
 }
 
 func newRace(p *Pool, q Question, lanes []lane) *race {
-	return &race{pool: p, question: q, lanes: lanes, results: make(chan result, maxSends*len(lanes))}
+	return &race{pool: p, question: q, lanes: lanes, ended: make(chan *attempt, maxSends*len(lanes))}
 }
 
 // run sends the question and returns the first answer that settles it.
@@ -83,14 +81,14 @@ func (r *race) run(client context.Context) (Answer, error) {
 	defer timer.Stop()
 	for {
 		select {
-		case res := <-r.results:
+		case a := <-r.ended:
 			r.running--
-			res.attempt.ended = true
-			if res.err == nil && res.reply.final() {
+			a.over = true
+			if a.err == nil && a.reply.final() {
 				r.finish()
-				return r.answer(&res), nil
+				return a.answer(), nil
 			}
-			r.note(res)
+			r.note(a)
 			if r.running > 0 {
 				continue // the timer runs on for those
 			}
@@ -129,11 +127,12 @@ func (r *race) start(l *lane) {
 			}
 		})
 		defer watch.Stop()
-		rep, err := r.pool.ask(ctx, m, &q, a.sent)
-		r.results <- result{a, rep, err}
+		a.reply, a.err = r.pool.ask(ctx, m, &q, a.sent)
+		r.ended <- a
 	}) {
 		cancel(nil)
-		r.results <- result{a, reply{}, errEnded}
+		a.err = errEnded
+		r.ended <- a
 	}
 }
 
@@ -198,7 +197,7 @@ func (r *race) allowed(l *lane, hedge bool) bool {
 	switch last := r.attempts[len(r.attempts)-1]; {
 	case hedge:
 		return budget.take(hedgeReserve)
-	case !last.ended && time.Since(last.sent) < last.overdue: // the answer may be on its way
+	case !last.over && time.Since(last.sent) < last.overdue: // the answer may be on its way
 		return l.tries < maxTries && budget.take(0)
 	case l.tries == 0 && !l.member.isDown(): // a failover to an upstream that is well
 		return true
@@ -250,17 +249,16 @@ func (r *race) later() {
 	}
 }
 
-// note keeps what a lane said that did not settle the question.
-func (r *race) note(res result) {
-	l := res.attempt.lane
-	l.settled = true
-	if res.err != nil {
-		r.err = fmt.Errorf("%s: %w", l.member.name, res.err)
+// note keeps what an attempt said that did not settle the question.
+func (r *race) note(a *attempt) {
+	a.lane.settled = true
+	if a.err != nil {
+		r.err = fmt.Errorf("%s: %w", a.lane.member.name, a.err)
 		return
 	}
 	// SERVFAIL says something of the name, REFUSED and the like only of the upstream.
-	if r.best == nil || r.best.reply.rcode != wire.ServFail && res.reply.rcode == wire.ServFail {
-		r.best = &res
+	if r.best == nil || r.best.reply.rcode != wire.ServFail && a.reply.rcode == wire.ServFail {
+		r.best = a
 	}
 }
 
@@ -304,8 +302,8 @@ func (r *race) finish() {
 	}
 }
 
-func (r *race) answer(res *result) Answer {
-	return Answer{Packed: res.reply.packed, Authenticated: res.attempt.lane.member.trusted && !res.reply.stripped}
+func (a *attempt) answer() Answer {
+	return Answer{Packed: a.reply.packed, Authenticated: a.lane.member.trusted && !a.reply.stripped}
 }
 
 // giveUp ends every attempt and returns the best that was heard.
@@ -319,7 +317,7 @@ func (r *race) giveUp(ctx context.Context) (Answer, error) {
 	case errors.Is(cause, context.Canceled):
 		return Answer{}, fmt.Errorf("upstream: %w", cause)
 	case r.best != nil:
-		return r.answer(r.best), nil
+		return r.best.answer(), nil
 	case r.err != nil:
 		return Answer{}, fmt.Errorf("upstream: %w: %w", ErrUnreachable, r.err)
 	default:

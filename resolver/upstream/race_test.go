@@ -20,6 +20,7 @@ import (
 type fake struct {
 	mu      sync.Mutex
 	delay   func() time.Duration
+	slow    func(*Question) bool // questions that take a second; may be nil
 	rcode   int
 	err     error // instead of an answer
 	asked   int   // questions, probes not counted
@@ -57,6 +58,9 @@ func (f *fake) exchange(ctx context.Context, q *Question) (reply, error) {
 	}
 	d, rcode, err, heard := f.delay(), f.rcode, f.err, f.heard
 	f.mu.Unlock()
+	if f.slow != nil && f.slow(q) {
+		d = time.Second
+	}
 	if heard != nil {
 		heard(q)
 	}
