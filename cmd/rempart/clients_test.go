@@ -50,16 +50,27 @@ func TestNetworkOfAnInterface(t *testing.T) {
 func TestClientsFollowInterfaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fixed, first, second := netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8:1::/64"), netip.MustParsePrefix("2001:db8:2::/64")
-		networks, failure := []netip.Prefix{first}, error(nil)
+		type look struct {
+			networks []netip.Prefix
+			err      error
+		}
+		looks := make(chan look, 1) // the next; without one the last again
+		last := look{networks: []netip.Prefix{first}}
 		var set []netip.Prefix
 		times := 0
 		refused := make(chan string, 4)
 		var said bytes.Buffer
 		k := &clientKeeper{
 			configured: config.Clients{Prefixes: config.Prefixes{fixed}, OnLink: true},
-			networks:   func() ([]netip.Prefix, error) { return networks, failure },
-			set:        func(p []netip.Prefix) { set = p; times++ },
-			refused:    refused, log: slog.New(slog.NewTextHandler(&said, nil)),
+			networks: func() ([]netip.Prefix, error) {
+				select {
+				case last = <-looks:
+				default:
+				}
+				return last.networks, last.err
+			},
+			set:     func(p []netip.Prefix) { set = p; times++ },
+			refused: refused, log: slog.New(slog.NewTextHandler(&said, nil)),
 		}
 		k.look()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -74,14 +85,14 @@ func TestClientsFollowInterfaces(t *testing.T) {
 		}
 		wait()
 		check(1, fixed, first)
-		networks = []netip.Prefix{second}
+		looks <- look{networks: []netip.Prefix{second}}
 		wait()
 		check(2, fixed, second)
-		failure = errors.New("no netlink")
+		looks <- look{err: errors.New("no netlink")}
 		wait()
 		wait()
 		check(2, fixed, second)
-		failure, networks = nil, []netip.Prefix{}
+		looks <- look{networks: []netip.Prefix{}}
 		wait()
 		check(3, fixed)
 		refused <- "global IPv6"

@@ -14,7 +14,10 @@ import (
 // lossy is the delay of an upstream that answers after rtt and to which share of the packets are lost.
 func lossy(seed uint64, share float64, rtt time.Duration) func() time.Duration {
 	rnd := rand.New(rand.NewPCG(seed, seed))
+	var mu sync.Mutex
 	return func() time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
 		if rnd.Float64() < share {
 			return never
 		}
