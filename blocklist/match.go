@@ -34,6 +34,7 @@ type Verdict struct {
 	over      bool   // the deciding record is the overlay's
 	At        uint8  // octet of the judged name at which the deciding entry's name begins
 	fact      uint32 // the deciding record's
+	Entry     uint64 // identifies the deciding entry and its category, see View.Named; 0 of a pass
 	Until     int64  // Unix seconds at which time alone may change it
 }
 
@@ -215,7 +216,7 @@ func (m *matching) records(s *Snapshot, over bool, suffix []byte, hash uint64, n
 		found = true
 		if f, ok := s.fact(id); ok && f.Scope&need != 0 && m.weigh(s, over, &f) {
 			holds := f.Decision == Block && m.view.holdsPass(hash)
-			m.decide(&f, id, over, m.path.start(m.key, n), holds)
+			m.decide(&f, id, over, m.path.start(m.key, n), holds, hash)
 			if f.Decision == Allow || !m.view.allows() {
 				return true, true // nothing shorter can change it
 			}
@@ -242,12 +243,12 @@ func (m *matching) weigh(s *Snapshot, over bool, f *fact) bool {
 	return m.verdict.Action == Pass && m.enforced&(1<<f.Category) != 0 && !m.cancelled(s.sources(f.set), over)
 }
 
-func (m *matching) decide(f *fact, id uint32, over bool, at int, holds bool) {
+func (m *matching) decide(f *fact, id uint32, over bool, at int, holds bool, hash uint64) {
 	a := BlockedBy
 	if f.Decision == Allow {
 		a = Allowed
 	}
-	m.verdict = Verdict{a, f.Scope, f.Category, f.Mark, holds, over, uint8(at), id, m.verdict.Until}
+	m.verdict = Verdict{a, f.Scope, f.Category, f.Mark, holds, over, uint8(at), id, entryID(hash, f.Category), m.verdict.Until}
 }
 
 // inForce reports whether a fact counts now, and notes when that changes.
@@ -324,7 +325,7 @@ func (m *matching) prefix(s *Snapshot, over bool, p netip.Prefix) (final bool) {
 			break
 		}
 		if f, ok := s.fact(id); ok && m.weigh(s, over, &f) {
-			m.decide(&f, id, over, 0, true)
+			m.decide(&f, id, over, 0, true, prefixHash(p))
 			if f.Decision == Allow || !m.view.allows() {
 				return true
 			}

@@ -86,6 +86,9 @@ func (v *View) Revise(after *View) *View {
 
 // holdsPass reports whether a name below the one of that hash passes.
 func (v *View) holdsPass(hash uint64) bool {
+	if v.over == nil && len(v.base.above) == 0 { // most sets hold no name that passes
+		return false
+	}
 	if _, ok := slices.BinarySearch(v.base.above, hash); ok || v.over == nil {
 		return ok
 	}

@@ -150,7 +150,7 @@ func (r *Resolver) noted(q *wire.Query, v blocklist.Verdict) blocklist.Verdict {
 	if chainOfTrust(q.Type) {
 		return blocklist.Verdict{Until: blocklist.Forever}
 	}
-	q.Verdict = uint8(v.Action)
+	q.Verdict, q.Entry = uint8(v.Action), v.Entry
 	return v
 }
 
@@ -224,7 +224,7 @@ func (r *Resolver) mustJudge(e *cache.Entry, view *blocklist.View) bool {
 func (r *Resolver) divert(q *wire.Query, e *cache.Entry, view *blocklist.View, now clock) bool {
 	t := r.judge(e, view, now)
 	if t.verdict.Action == blocklist.BlockedBy {
-		q.Verdict = uint8(blocklist.BlockedBy)
+		q.Verdict, q.Entry = uint8(blocklist.BlockedBy), t.verdict.Entry
 		if r.enforces(view) {
 			t.verdict.At, t.verdict.HoldsPass = 0, true // the question itself is not listed: only its data is denied
 			r.block(q, view, t.verdict, &cause{canary: isCanary(q.Name()), target: t.leadsTo})

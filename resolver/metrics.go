@@ -28,12 +28,16 @@ type counts struct {
 	renewed    atomic.Uint64
 	coalesced  atomic.Uint64
 	rebinding  atomic.Uint64
+	hitEntries hitTable
 	_          [64]byte // no other worker's counters in the last cache line
 }
 
 func (c *counts) answered(q *wire.Query) {
 	if q.Cached {
 		c.hits.Add(1)
+	}
+	if q.Verdict == uint8(blocklist.BlockedBy) {
+		c.hitEntries.noteElsewhere(q.Entry)
 	}
 	c.kind(q).Add(1)
 }
@@ -46,7 +50,7 @@ func (c *counts) kind(q *wire.Query) *atomic.Uint64 {
 // batch counts the answered ones of a batch, which all took as long. Most are of one kind: those are added up first.
 func (c *counts) batch(nano int64, batch []wire.Query) {
 	var kind *atomic.Uint64
-	answered, hits, alike := 0, 0, uint64(0)
+	answered, hits, alike, verdicts := 0, 0, uint64(0), uint8(0)
 	for i := range batch {
 		q := &batch[i]
 		if q.Outcome != wire.Answered {
@@ -56,6 +60,7 @@ func (c *counts) batch(nano int64, batch []wire.Query) {
 		if q.Cached {
 			hits++
 		}
+		verdicts |= q.Verdict
 		if k := c.kind(q); k != kind {
 			if kind != nil {
 				kind.Add(alike)
@@ -68,6 +73,9 @@ func (c *counts) batch(nano int64, batch []wire.Query) {
 		return
 	}
 	kind.Add(alike)
+	if verdicts&uint8(blocklist.BlockedBy) != 0 { // a bit that no other action has
+		c.hitEntries.note(batch)
+	}
 	if hits > 0 {
 		c.hits.Add(uint64(hits))
 	}
@@ -94,6 +102,7 @@ type collector struct {
 
 type descs struct {
 	queries, latency, shed, stale, renewed, coalesced, rebinding       *prometheus.Desc
+	blocks, listBlocks                                                 *prometheus.Desc
 	cacheHits, cacheMisses                                             *prometheus.Desc
 	cacheBytes, cacheLimit, cacheEntries, cacheEvicted                 *prometheus.Desc
 	setNames, setBytes, setVersion, setCreated, setObserved, suspended *prometheus.Desc
@@ -126,6 +135,8 @@ func newDescs() descs {
 	}
 	return descs{
 		queries:      d("queries_total", "Queries answered, by transport, verdict (pass, allow, block) and rcode.", "transport", "verdict", "rcode"),
+		blocks:       d("blocks_total", "Queries blocked, or that would be where blocks are only observed, by category.", "category"),
+		listBlocks:   d("list_blocks_total", "The same by list: where several lists have the name, each of them counts the query.", "list"),
 		latency:      d("query_duration_seconds", "Time from reading a query to its answer."),
 		shed:         d("queries_shed_total", "Queries answered SERVFAIL for want of room on the slow path."),
 		stale:        d("stale_answers_total", "Answers given stale because upstreams failed or were slow."),
@@ -160,6 +171,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
 	}
 	c.collectQueries(all, counter)
+	c.collectBlocks(counter)
 	c.collectLatency(all, ch)
 	sum := func(field func(*counts) *atomic.Uint64) (n uint64) {
 		for _, w := range all {
@@ -212,6 +224,22 @@ func (c *collector) collectQueries(all []*counts, counter func(*prometheus.Desc,
 				}
 			}
 		}
+	}
+}
+
+func (c *collector) collectBlocks(counter func(*prometheus.Desc, uint64, ...string)) {
+	c.r.gatherHits()
+	byCategory, byList := c.r.hits.totals()
+	for category, n := range byCategory {
+		unknown := blocklist.Category(categories - 1).String()
+		if name := blocklist.Category(category).String(); n > 0 || name != unknown { // the known ones are there from the start
+			counter(c.blocks, n, name)
+		}
+	}
+	counter(c.listBlocks, byList[unknownList], unknownList)
+	delete(byList, unknownList)
+	for list, n := range byList {
+		counter(c.listBlocks, n, list)
 	}
 }
 

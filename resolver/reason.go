@@ -49,8 +49,11 @@ type targetReason struct {
 func (r *Resolver) reason(view *blocklist.View, v blocklist.Verdict, why *cause) *reasonTexts {
 	b := &r.blocked
 	category := &b.texts[min(int(v.Category), categories-1)]
+	if !b.sources {
+		return category
+	}
 	entries := view.Entries()
-	if !b.sources || entries > maxReasons {
+	if entries > maxReasons {
 		return category
 	}
 	of := r.reasons.Load()

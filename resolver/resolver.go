@@ -97,6 +97,7 @@ type Resolver struct {
 	slow    *counts // of Slow
 	mu      sync.Mutex
 	counts  []*counts // of every worker, and slow
+	hits    hitTotals
 }
 
 // New checks c and returns a resolver. Close it after the last query was answered.

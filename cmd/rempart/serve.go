@@ -187,6 +187,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	}
 	s.registry.MustRegister(sockets.Collector())
 	above, ctx := errgroup.WithContext(ctx)
+	above.Go(func() error { return s.resolver.Run(ctx) })
 	above.Go(func() error { return sockets.Run(ctx) })
 	if err := s.serveHTTP(ctx, above); err != nil {
 		s.log.Error("a web listener is missing; DNS is answered all the same", "error", err)

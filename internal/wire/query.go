@@ -64,11 +64,12 @@ type Query struct {
 
 	// Set by the resolver.
 	Outcome Outcome
-	Rcode   int   // of the answer, extended bits included
-	Cached  bool  // answered from the cache
-	Renew   bool  // the same, and worth renewing there
-	Verdict uint8 // the blocklist's action for it, for counting
-	Asked   int64 // when Fast first saw it, in nanoseconds of the resolver's clock
+	Rcode   int    // of the answer, extended bits included
+	Cached  bool   // answered from the cache
+	Renew   bool   // the same, and worth renewing there
+	Verdict uint8  // the blocklist's action for it, for counting
+	Entry   uint64 // the number of the entry behind the verdict, for counting; meaningful where Verdict is a block
+	Asked   int64  // when Fast first saw it, in nanoseconds of the resolver's clock
 
 	// Set by Parse.
 	Shape      Shape

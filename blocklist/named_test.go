@@ -1,0 +1,63 @@
+package blocklist
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+)
+
+// TestNamed finds the entries behind verdicts by their numbers: in a snapshot, in an overlay, prefixes, and not once they are withdrawn.
+func TestNamed(t *testing.T) {
+	prefix := NewBuilder()
+	if err := prefix.Add(Listing{Prefix: netip.MustParsePrefix("203.0.113.0/24"), Category: Botnet}); err != nil {
+		t.Fatal(err)
+	}
+	v := compiled(t, source(t, "a", "evil.test", "phishing:both.test", "*.below.test"), source(t, "b", "evil.test", "both.test"), copied(t, prefix, Source{Name: "ip"}))
+	words := func(v *View, number uint64) string {
+		e, ok := v.Named(number)
+		if !ok {
+			return "none"
+		}
+		slices.Sort(e.Sources)
+		return fmt.Sprint(e.Name, " ", e.Category, " ", e.Sources)
+	}
+	numbers := map[string]uint64{}
+	for name, want := range map[string]string{
+		"www.evil.test": "evil.test malicious [a b]", "both.test": "both.test phishing [a]", "x.y.below.test": "below.test malicious [a]",
+	} {
+		numbers[name] = v.Match(wireName(t, name), AllCategories, 0).Entry
+		if got := words(v, numbers[name]); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	if got := words(v, v.MatchAddr(netip.MustParseAddr("203.0.113.7"), AllCategories, 0).Entry); got != "203.0.113.0/24 botnet [ip]" {
+		t.Errorf("an address: %s", got)
+	}
+	if n := v.Match(wireName(t, "good.test"), AllCategories, 0).Entry; n != 0 || words(v, n) != "none" {
+		t.Errorf("a pass has the number %x", n)
+	}
+	listing := Listing{Name: wireName(t, "evil.test"), Scope: Subtree}
+	over, err := v.With(Info{Version: 8}, []Change{
+		{Source: Source{Name: "a"}, Listing: listing, Withdraw: true}, {Source: Source{Name: "c"}, Listing: listing},
+		{Source: Source{Name: "a"}, Listing: Listing{Name: wireName(t, "below.test"), Scope: Below}, Withdraw: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"www.evil.test": "evil.test malicious [b c]", "both.test": "both.test phishing [a]", "x.y.below.test": "none"} {
+		if got := words(over, numbers[name]); got != want {
+			t.Errorf("by an overlay, %s: %s, want %s", name, got, want)
+		}
+	}
+	if got := EntryCategory(numbers["both.test"]); got != Phishing {
+		t.Errorf("the number's category is %s", got)
+	}
+}
+
+// TestCategoriesFitNumbers keeps entryID's promise.
+func TestCategoriesFitNumbers(t *testing.T) {
+	if categoryCount > categoryBits+1 {
+		t.Errorf("%d categories do not fit the bits of an entry's number", categoryCount)
+	}
+}

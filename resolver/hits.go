@@ -1,0 +1,204 @@
+package resolver
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/wire"
+)
+
+// Blocks are counted by the listed entry that decides them, in two steps. A worker notes a hit in its own table of fixed size, by the entry's number: a
+// few instructions, without a lock. Now and then the tables are gathered into totals by category, by list and by entry; only then is it looked up
+// which entry has that number. What clients asked for is not kept: an entry is what a list says.
+
+const (
+	hitSlots  = 1 << 14 // of a worker's table, a power of two; 16 bytes each
+	hitProbes = 4       // slots in which an entry may stand
+)
+
+// hitTable counts the hits of one worker since they were gathered last. Its methods may be called concurrently.
+type hitTable struct {
+	slots [hitSlots]hitSlot
+	other atomic.Uint64 // hits of entries that found no slot
+}
+
+type hitSlot struct {
+	entry atomic.Uint64 // 0 of a free slot
+	hits  atomic.Uint64
+}
+
+// note counts the hits of the queries in a batch that are blocked, or would be. It neither waits nor allocates.
+func (t *hitTable) note(batch []wire.Query) {
+	for i := range batch {
+		q := &batch[i]
+		if q.Verdict != uint8(blocklist.BlockedBy) || q.Outcome != wire.Answered {
+			continue
+		}
+		if s := &t.slots[(q.Entry>>3)%hitSlots]; s.entry.Load() == q.Entry {
+			s.hits.Add(1)
+		} else {
+			t.noteElsewhere(q.Entry)
+		}
+	}
+}
+
+// noteElsewhere counts a hit of an entry that is not in its first slot. It is rare, and apart to keep note short.
+//
+//go:noinline
+func (t *hitTable) noteElsewhere(entry uint64) {
+	for i := range uint64(hitProbes) {
+		s := &t.slots[(entry>>3+i)%hitSlots]
+		if have := s.entry.Load(); have == entry || have == 0 && s.entry.CompareAndSwap(0, entry) || s.entry.Load() == entry {
+			s.hits.Add(1)
+			return
+		}
+	}
+	t.other.Add(1)
+}
+
+// gather hands over and forgets the hits. A slot without any since it was gathered before is freed: a hit that is noted in that very moment may
+// be counted for the entry that takes the slot next.
+func (t *hitTable) gather(take func(entry, hits uint64)) {
+	for i := range t.slots {
+		s := &t.slots[i]
+		entry := s.entry.Load()
+		if entry == 0 {
+			continue
+		}
+		if hits := s.hits.Swap(0); hits > 0 {
+			take(entry, hits)
+		} else {
+			s.entry.CompareAndSwap(entry, 0)
+		}
+	}
+	if other := t.other.Swap(0); other > 0 {
+		take(0, other)
+	}
+}
+
+const (
+	gatherEvery = 10 * time.Second
+	maxMatches  = 1 << 14     // entries whose hits are kept; beyond, those with the fewest are forgotten
+	maxHitLists = 1 << 14     // lists that are counted apart
+	unknownList = "(unknown)" // of hits whose entry was withdrawn before they were gathered, or found no slot
+)
+
+// Match is a listed entry and how often it decided that a query is blocked, or would have been where blocks are only observed.
+type Match struct {
+	Name     string // the listed name, or the prefix of addresses: never the name that was asked for
+	Category blocklist.Category
+	Lists    []string // that list it so, as of its last hit
+	Hits     uint64   // since the resolver was made, or since the entry was forgotten
+}
+
+// hitTotals are the hits gathered from all workers.
+type hitTotals struct {
+	mu         sync.Mutex
+	matches    map[uint64]*Match // by number
+	byCategory [categories]uint64
+	byList     map[string]uint64
+}
+
+// Run gathers the hits of listed entries every few seconds until ctx ends.
+func (r *Resolver) Run(ctx context.Context) error {
+	ticker := time.NewTicker(gatherEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			r.gatherHits()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// Matches returns the listed entries with at least that many hits, the most first. They are in memory only, 16384 at most, and hold nothing of who asked or for
+// what: a caller that shows them to people should ask for ten at least, so that one client's queries do not stand out. It may be called from any goroutine.
+func (r *Resolver) Matches(least uint64) []Match {
+	r.gatherHits()
+	t := &r.hits
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []Match
+	for _, m := range t.matches {
+		if m.Hits >= least {
+			all = append(all, *m)
+		}
+	}
+	slices.SortFunc(all, func(a, b Match) int { return cmp.Or(cmp.Compare(b.Hits, a.Hits), cmp.Compare(a.Name, b.Name)) })
+	return all
+}
+
+// gatherHits adds up what the workers noted since.
+func (r *Resolver) gatherHits() {
+	r.mu.Lock()
+	workers := slices.Clone(r.counts)
+	r.mu.Unlock()
+	view := r.set.View()
+	r.hits.mu.Lock()
+	defer r.hits.mu.Unlock()
+	for _, w := range workers {
+		w.hitEntries.gather(func(entry, hits uint64) { r.hits.add(view, entry, hits) })
+	}
+	r.hits.bound()
+}
+
+// add counts hits of the entry with that number, as view holds it.
+func (t *hitTotals) add(view *blocklist.View, number, hits uint64) {
+	if t.matches == nil {
+		t.matches, t.byList = map[uint64]*Match{}, map[string]uint64{}
+	}
+	category := categories - 1 // unknown
+	if number != 0 {
+		category = min(int(blocklist.EntryCategory(number)), categories-1)
+	}
+	t.byCategory[category] += hits
+	m := t.matches[number]
+	if entry, known := view.Named(number); known {
+		if m == nil {
+			m = &Match{Name: entry.Name, Category: entry.Category}
+			t.matches[number] = m
+		}
+		m.Lists = entry.Sources
+	}
+	if m == nil { // withdrawn meanwhile, or it found no slot
+		t.byList[unknownList] += hits
+		return
+	}
+	m.Hits += hits
+	for _, list := range m.Lists {
+		if _, counted := t.byList[list]; !counted && len(t.byList) >= maxHitLists {
+			list = unknownList
+		}
+		t.byList[list] += hits
+	}
+}
+
+// totals returns the hits by category and by list, which the caller may keep.
+func (t *hitTotals) totals() (byCategory [categories]uint64, byList map[string]uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byCategory, maps.Clone(t.byList)
+}
+
+// bound forgets the entries with the fewest hits where there are too many.
+func (t *hitTotals) bound() {
+	if len(t.matches) <= maxMatches {
+		return
+	}
+	numbers := make([]uint64, 0, len(t.matches))
+	for n := range t.matches {
+		numbers = append(numbers, n)
+	}
+	slices.SortFunc(numbers, func(a, b uint64) int { return cmp.Compare(t.matches[b].Hits, t.matches[a].Hits) })
+	for _, n := range numbers[maxMatches/2:] {
+		delete(t.matches, n)
+	}
+}

@@ -1,0 +1,189 @@
+package resolver
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rempart/blocklist"
+)
+
+// viewOf compiles a view of lists, given by name as lines "category name".
+func viewOf(t testing.TB, version uint64, lists map[string][]string) *blocklist.View {
+	t.Helper()
+	var inputs []*blocklist.Input
+	for list, lines := range lists {
+		b := blocklist.NewBuilder()
+		for _, line := range lines {
+			word, text, _ := strings.Cut(line, " ")
+			c, ok := blocklist.ParseCategory(word)
+			name, err := blocklist.AppendName(nil, text)
+			if !ok || err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			if err := b.Add(blocklist.Listing{Name: name, Scope: blocklist.Subtree, Category: c}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		inputs = append(inputs, b.Input(blocklist.Source{Name: list}))
+	}
+	var buf bytes.Buffer
+	if err := blocklist.Compile(&buf, blocklist.Info{Version: version}, inputs...); err != nil {
+		t.Fatal(err)
+	}
+	s, err := blocklist.Open(buf.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blocklist.NewView(s, nil)
+}
+
+// briefMatches are matches in words: "evil.example phishing [a b] 3".
+func briefMatches(matches []Match) (words []string) {
+	for _, m := range matches {
+		words = append(words, fmt.Sprintf("%s %s %v %d", m.Name, m.Category, m.Lists, m.Hits))
+	}
+	return words
+}
+
+// TestMatches counts queries by the listed entry that decides them, where blocks are enforced and where they are only observed.
+func TestMatches(t *testing.T) {
+	lists := map[string][]string{"a": {"phishing evil.example", "scam shop.example"}, "b": {"phishing evil.example", "malicious shop.example"}}
+	for _, observe := range []bool{false, true} {
+		b := newBench(t, func(c *Config) { c.Observe = observe })
+		if err := b.set.Replace(viewOf(t, 2, lists)); err != nil {
+			t.Fatal(err)
+		}
+		for name, n := range map[string]int{"evil.example": 2, "www.evil.example": 3, "secret-client-name.evil.example": 1, "shop.example": 2, "good.example": 9} {
+			for range n {
+				b.ask(query(t, name, "A"))
+			}
+		}
+		b.up.answer = records("@ 300 IN CNAME x.evil.example.", "x.evil.example. 300 IN A 192.0.2.1")
+		for range 2 { // from the upstream, then from the cache
+			b.ask(query(t, "alias.example", "A"))
+		}
+		matches := b.r.Matches(0)
+		for i := range matches {
+			if len(matches[i].Lists) == 2 && matches[i].Lists[0] == "b" {
+				matches[i].Lists[0], matches[i].Lists[1] = "a", "b"
+			}
+		}
+		want := []string{"evil.example phishing [a b] 8", "shop.example scam [a] 2"}
+		if diff := cmp.Diff(want, briefMatches(matches)); diff != "" {
+			t.Errorf("observed: %t (-want +got)\n%s", observe, diff)
+		}
+		if got := b.r.Matches(3); len(got) != 1 {
+			t.Errorf("with three hits at least: %v", briefMatches(got))
+		}
+		_, blocked := b.r.Totals()
+		if blocked != 10 {
+			t.Errorf("observed: %t: %d queries are counted as blocked", observe, blocked)
+		}
+		want = []string{
+			"rempart_blocks_total botnet 0", "rempart_blocks_total malicious 0", "rempart_blocks_total malware 0", "rempart_blocks_total phishing 8",
+			"rempart_blocks_total scam 2", "rempart_blocks_total stalkerware 0", "rempart_list_blocks_total (unknown) 0", "rempart_list_blocks_total a 10", "rempart_list_blocks_total b 8",
+		}
+		if diff := cmp.Diff(want, blockCounters(t, b.r)); diff != "" {
+			t.Errorf("observed: %t (-want +got)\n%s", observe, diff)
+		}
+	}
+}
+
+// blockCounters are the metrics of blocks by category and by list: "name label value".
+func blockCounters(t *testing.T, r *Resolver) (lines []string) {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(r.Collector())
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if !strings.HasSuffix(f.GetName(), "blocks_total") {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			lines = append(lines, fmt.Sprint(f.GetName(), " ", m.GetLabel()[0].GetValue(), " ", m.GetCounter().GetValue()))
+		}
+	}
+	return lines
+}
+
+// TestMatchesOutliveTheirEntries keeps what was counted of an entry that another version of the set does not hold.
+func TestMatchesOutliveTheirEntries(t *testing.T) {
+	b := newBench(t, nil)
+	replace := func(version uint64, lists map[string][]string) {
+		t.Helper()
+		if err := b.set.Replace(viewOf(t, version, lists)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace(2, map[string][]string{"a": {"scam evil.example", "phishing gone.example"}})
+	b.ask(query(t, "evil.example", "A"))
+	b.r.gatherHits()
+	b.ask(query(t, "evil.example", "A"))
+	b.ask(query(t, "gone.example", "A")) // withdrawn before it is gathered
+	replace(3, map[string][]string{"a": {"scam other.example"}})
+	if diff := cmp.Diff([]string{"evil.example scam [a] 2"}, briefMatches(b.r.Matches(0))); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	byCategory, byList := b.r.hits.totals()
+	if byCategory[blocklist.Scam] != 2 || byCategory[blocklist.Phishing] != 1 || byList["a"] != 2 || byList[unknownList] != 1 {
+		t.Errorf("%v %v", byCategory, byList)
+	}
+}
+
+// TestHitTable counts entries that share slots, more of them than there is room for, from several goroutines.
+func TestHitTable(t *testing.T) {
+	var table hitTable
+	var g sync.WaitGroup
+	const goroutines, entries, rounds = 4, hitProbes + 2, 1000
+	for range goroutines {
+		g.Go(func() {
+			for range rounds {
+				for i := range uint64(entries) {
+					table.noteElsewhere(i<<40 | 8) // all of one slot
+				}
+			}
+		})
+	}
+	g.Wait()
+	got := map[uint64]uint64{}
+	table.gather(func(entry, hits uint64) { got[entry] += hits })
+	total := uint64(0)
+	for entry, n := range got {
+		total += n
+		if entry != 0 && n != goroutines*rounds {
+			t.Errorf("entry %x: %d hits", entry, n)
+		}
+	}
+	if len(got) != hitProbes+1 || total != goroutines*rounds*entries {
+		t.Errorf("%d entries, %d hits", len(got), total)
+	}
+	table.gather(func(uint64, uint64) { t.Error("a hit is gathered twice") }) // and frees the slots
+	table.noteElsewhere(9<<40 | 8)
+	table.gather(func(entry, hits uint64) {
+		if entry != 9<<40|8 || hits != 1 {
+			t.Errorf("after slots were freed: %x, %d", entry, hits)
+		}
+	})
+}
+
+// TestMatchesAreBounded forgets the entries with the fewest hits.
+func TestMatchesAreBounded(t *testing.T) {
+	total := &hitTotals{}
+	total.matches, total.byList = map[uint64]*Match{}, map[string]uint64{}
+	for i := range uint64(maxMatches + 1) {
+		total.matches[i] = &Match{Hits: i}
+	}
+	total.bound()
+	if len(total.matches) != maxMatches/2 || total.matches[maxMatches] == nil || total.matches[0] != nil {
+		t.Errorf("%d matches", len(total.matches))
+	}
+}
