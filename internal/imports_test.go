@@ -24,8 +24,10 @@ var rooms = map[string]struct {
 }{
 	"internal/wire":           {nil, "everything stands on wire: it can stand on nothing"},
 	"internal/units":          {nil, "it only knows how quantities are written"},
-	"internal/config":         {[]string{"internal/units"}, "settings are values; cmd copies them to where they belong, so that no room reads the environment"},
+	"internal/config":         {[]string{"internal/spelling", "internal/units"}, "settings are values; cmd copies them to where they belong, so that no room reads the environment"},
 	"internal/durable":        {nil, "files know nothing of what is in them"},
+	"internal/local":          {nil, "it carries what a server says of itself, whatever that is"},
+	"internal/spelling":       {nil, "it only compares words"},
 	"internal/filewatch":      {nil, "it watches any file, whoever reads it"},
 	"resolver/listen":         {[]string{"internal/wire"}, "sockets and framing call a Handler they define: any resolver can stand behind it"},
 	"resolver":                {[]string{"blocklist", "internal/wire", "resolver/cache", "resolver/upstream"}, "the way of a query knows no feed, page, push or file"},
@@ -59,8 +61,8 @@ var outside = map[string]struct {
 	"github.com/caarlos0/env": {[]string{"internal/config/"}, "the environment is read in one place"},
 	"github.com/nats-io":      {[]string{"internal/journal/stream/"}, "what the journal is kept on is one room's business: all else knows records, objects and buckets"},
 	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
-	"net/http":                {[]string{"blocklist/feed/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "bench/", "cmd/"}, "the resolver knows no HTTP"},
-	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
+	"net/http":                {[]string{"blocklist/feed/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "internal/local/", "bench/", "cmd/"}, "the resolver knows no HTTP"},
+	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
 
 func TestImportRules(t *testing.T) {

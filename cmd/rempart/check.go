@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/blocklist"
-	"rempart/blocklist/feed"
+	"rempart/internal/local"
 )
 
 func checkCommand() *cobra.Command {
@@ -19,10 +19,11 @@ func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [NAME…]",
 		Short: "Say whether names are blocked, and by which list",
-		Long: `Say of each NAME, or of each line of standard input, whether it is blocked, by which entry, and on
-which line of which list. ` + readsOnly + `
+		Long: `Say of each NAME, or of each line of standard input, whether it is blocked, by which entry, and on which line of which list. A server that runs here
+is asked, and resolves the name: it may be blocked for a name or an address that its answer leads to. ` + readsOnly + `
 
-Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error: a list that cannot be read is one.`,
+Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error: a list that cannot be read is one, and an upstream that does not answer, or no
+server and no settings to speak of.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			in, err := inspect(cmd)
 			if err != nil {
@@ -61,6 +62,10 @@ type checked struct {
 	Scope    string  `json:"scope,omitempty"`
 	Category string  `json:"category,omitempty"`
 	Lists    []found `json:"lists,omitempty"`
+	Target   string  `json:"target,omitempty"`   // the listed name or address that the name's answer leads to; "" for the name itself
+	Note     string  `json:"note,omitempty"`     // what lists do not decide
+	Unsure   string  `json:"unsure,omitempty"`   // why it is not known where the name leads
+	Observed bool    `json:"observed,omitempty"` // blocks are not enforced now
 	Error    string  `json:"error,omitempty"`
 	Why      *why    `json:"why,omitempty"`
 }
@@ -101,36 +106,27 @@ func (k *checker) all(names []string) error {
 	return k.code() // where a list is missing, a pass is not certain
 }
 
-// one judges a name and says so.
+// one judges a name and says so: as the running server does, where there is one.
 func (k *checker) one(text string) error {
-	c := checked{Name: text, Verdict: blocklist.Pass.String()}
-	name, err := feed.Host(text)
-	if errors.Is(err, feed.SingleLabel) || errors.Is(err, feed.LocalName) {
-		name, err = blocklist.AppendName(nil, text) // no list can hold it, and people ask all the same
-	}
+	v, err := k.judge(text)
 	if err != nil {
-		c.Verdict, c.Error, k.failed = "error", "it is no name that can be listed ("+err.Error()+")", true
+		return err
+	}
+	c := checked{Name: v.Name, Verdict: v.Action, Entry: v.Entry, Scope: v.Scope, Category: v.Category, Target: v.Target, Note: v.Note, Observed: v.Observed}
+	if v.Action == verdictError {
+		c.Error, c.Note, k.failed = "it is no name that can be listed ("+v.Note+")", "", true
 		return k.say(c)
 	}
-	c.Name = blocklist.NameText(name)
-	verdict := k.view.Match(name, blocklist.AllCategories, time.Now().Unix())
-	c.Verdict = verdict.Action.String()
-	k.blocked = k.blocked || verdict.Action == blocklist.BlockedBy
-	if entry, ok := k.view.Explain(name, verdict); ok {
-		c.Entry, c.Scope = entry.Name, entry.Scope.String()
-		if verdict.Action == blocklist.BlockedBy {
-			c.Category = entry.Category.String()
-		}
-		for _, source := range entry.Sources {
-			f := found{List: source}
-			// A list that changed since, or the built-in one, has no line to show.
-			if line, text, err := k.lists.Find(k.cmd.Context(), source, name); err == nil {
-				f.Line, f.Text = line, text
-			} else if errors.Is(err, k.cmd.Context().Err()) {
-				return err
-			}
-			c.Lists = append(c.Lists, f)
-		}
+	k.blocked = k.blocked || v.Action == blocklist.BlockedBy.String()
+	if c.Unsure = v.Unsure; v.Unsure != "" {
+		k.failed = true
+	}
+	name, err := readName(v.Name)
+	if err != nil {
+		return err
+	}
+	if err := k.addLists(&c, name, v); err != nil {
+		return err
 	}
 	if k.withWhy {
 		if c.Why, err = k.why(name); err != nil {
@@ -138,6 +134,41 @@ func (k *checker) one(text string) error {
 		}
 	}
 	return k.say(c)
+}
+
+// judge returns the verdict on a name.
+func (k *checker) judge(text string) (local.Verdict, error) {
+	if k.client != nil {
+		return k.client.Check(k.cmd.Context(), text)
+	}
+	name, err := readName(text)
+	if err != nil {
+		return local.Verdict{Name: text, Action: verdictError, Note: err.Error()}, nil
+	}
+	return verdictOf(k.view, name, k.view.Match(name, blocklist.AllCategories, time.Now().Unix())), nil
+}
+
+// addLists adds the lists of a verdict, with the line of each that lists the name, or the name that its answer leads to.
+func (k *checker) addLists(c *checked, name []byte, v local.Verdict) error {
+	if v.Target != "" {
+		target, err := readName(v.Target)
+		if err != nil { // an address: no line is found by it
+			target = nil
+		}
+		name = target
+	}
+	for _, source := range v.Sources {
+		f := found{List: source}
+		// A list that changed since, or the built-in one, has no line to show.
+		if name == nil {
+		} else if line, text, err := k.lists.Find(k.cmd.Context(), source, name); err == nil {
+			f.Line, f.Text = line, text
+		} else if errors.Is(err, k.cmd.Context().Err()) {
+			return err
+		}
+		c.Lists = append(c.Lists, f)
+	}
+	return nil
 }
 
 func (k *checker) say(c checked) error {
@@ -153,14 +184,28 @@ func (c checked) write(out io.Writer) (err error) {
 	case "error":
 		_, err = fmt.Fprintf(out, "%s: not checked: %s\n", c.Name, c.Error)
 	case "pass":
-		_, err = fmt.Fprintf(out, "%s: passes\n", c.Name)
+		text := "passes"
+		switch {
+		case c.Unsure != "":
+			text = "no list names it, but " + c.Unsure
+		case c.Note != "":
+			text = "passes the lists, but " + c.Note
+		}
+		_, err = fmt.Fprintf(out, "%s: %s\n", c.Name, text)
 	case "allow":
 		_, err = fmt.Fprintf(out, "%s: allowed, by %s\n", c.Name, c.reach())
 	default:
-		_, err = fmt.Fprintf(out, "%s: blocked (%s), by %s\n", c.Name, c.Category, c.reach())
+		text := "by " + c.reach()
+		if c.Target != "" {
+			text = "because it leads to " + c.Target + ", " + text
+		}
+		if c.Observed {
+			text += "; blocks are counted and not enforced now"
+		}
+		_, err = fmt.Fprintf(out, "%s: blocked (%s), %s\n", c.Name, c.Category, text)
 	}
 	lists := c.Lists
-	if c.Why != nil {
+	if c.Why != nil && c.Target == "" {
 		lists = nil // they stand below, with what they say
 	}
 	for _, f := range lists {

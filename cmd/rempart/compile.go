@@ -29,7 +29,7 @@ Exit code: 0, or 2 if a list cannot be had (the snapshot is written without it),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			began := time.Now()
-			in, err := prepare(cmd)
+			in, err := prepare(cmd, false, &path)
 			if err != nil {
 				return err
 			}

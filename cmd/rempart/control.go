@@ -50,10 +50,9 @@ the servers whose REMPART_CONTROL names it. It answers no DNS queries itself.`,
 			}
 			reading := newProgress(cmd.ErrOrStderr())
 			log := slog.New(slog.NewTextHandler(reading, nil))
-			warnUnknown(log)
 			ctx, hangup, stop := signals(cmd.Context())
 			defer stop()
-			return runControl(ctx, cmd.OutOrStdout(), c, log, reading, hangup, again)
+			return runControl(ctx, redacting{cmd.OutOrStdout()}, c, log, reading, hangup, again)
 		},
 	}
 	cmd.Flags().Uint64Var(&again.above, "new-epoch", 0,
@@ -61,12 +60,6 @@ the servers whose REMPART_CONTROL names it. It answers no DNS queries itself.`,
 	cmd.Flags().StringVar(&again.from, "recover", "",
 		"first append what a copy of a server's folder \"edge\" holds and the journal lacks: after it was restored from an older backup")
 	return cmd
-}
-
-func warnUnknown(log *slog.Logger) {
-	for _, name := range config.Unknown() {
-		log.Warn("this variable is none of Rempart's, and was not read: is it misspelt?", "variable", name)
-	}
 }
 
 // restart is how a journal goes on that was restored from an older backup.

@@ -40,7 +40,11 @@ Exit code: 0 if nothing differs, 1 if something does, 2 on an error: a list that
 			if asJSON && !cmd.Flags().Changed("limit") {
 				limit = 0
 			}
-			in, err := prepare(cmd)
+			var snapshots []*string
+			for i := range args {
+				snapshots = append(snapshots, &args[i])
+			}
+			in, err := prepare(cmd, len(args) == 2, snapshots...)
 			if err != nil {
 				return err
 			}

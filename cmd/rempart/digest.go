@@ -82,10 +82,11 @@ type verdicts struct {
 }
 
 func (d *digester) run(cmd *cobra.Command) error {
-	c, err := config.Load()
+	of, err := findServiceUnless(cmd.Context(), d.set != "", &d.sample, &d.set)
 	if err != nil {
 		return err
 	}
+	c := of.config
 	categories, err := d.read(c)
 	if err != nil {
 		return err

@@ -133,11 +133,20 @@ func TestNoWebListener(t *testing.T) {
 func TestMisspeltVariable(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
-	p := start(t, upstreams(u), "REMPART_UPSTREAM=udp://192.0.2.1", "REMPART_LISTEN_ON=:53")
-	for _, want := range []string{"variable=REMPART_UPSTREAM\n", "variable=REMPART_LISTEN_ON\n"} {
-		if !strings.Contains(p.Stderr(), want) {
-			t.Errorf("%q is not told:\n%s", want, p.Stderr())
+	p := start(t, upstreams(u), "REMPART_UPSTREAM=udp://192.0.2.1", "REMPART_SOMETHING_ELSE=:53", "rempart_lists=x", "Rempart_Mode=observe")
+	for _, want := range []string{
+		"the variable REMPART_UPSTREAM is not one of Rempart's, and was not read: write REMPART_UPSTREAMS",
+		"the variable REMPART_SOMETHING_ELSE is not one of Rempart's, and was not read: \"rempart settings\" lists",
+		"the variable rempart_lists is not one of Rempart's, and was not read: write REMPART_LISTS", "Rempart_Mode is not one of Rempart's, and was not read: write REMPART_MODE",
+	} {
+		if n := strings.Count(p.Stderr(), want); n != 1 {
+			t.Errorf("%q is said %d times:\n%s", want, n, p.Stderr())
 		}
+	}
+	cmd := exec.Command("rempart", "settings")
+	cmd.Env = append(cmd.Environ(), "REMPART_UPSTREAM=udp://192.0.2.1")
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "write REMPART_UPSTREAMS") {
+		t.Errorf("another command: %v\n%s", err, out)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,18 +12,18 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
-	"rempart/internal/config"
 	"rempart/internal/journal"
+	"rempart/internal/local"
 )
 
 // readsOnly is what help texts say of commands that inspect.
-const readsOnly = `It changes nothing. It reads the lists and feeds that the environment names, as the server
-last kept them in the data folder: run it with the server's settings, as a user who may read that folder.`
+const readsOnly = `It changes nothing. It speaks of the lists that the environment names; without any, of the server that runs on this machine; without
+one, of the settings in ` + systemSettings + `. It reads lists as the server last kept them in the data folder: run it as a user who may read that.`
 
 // inspection is what a command that changes nothing works on: the lists as the server has them, and the set it
 // would make of them now.
 type inspection struct {
-	config  *config.Config
+	*service
 	reading *progress
 	lists   *feed.Lists
 	status  feed.Status
@@ -31,21 +32,21 @@ type inspection struct {
 
 // inspect reads the environment and the lists.
 func inspect(cmd *cobra.Command) (*inspection, error) {
-	in, err := prepare(cmd)
+	in, err := prepare(cmd, false)
 	if err != nil {
 		return nil, err
 	}
 	return in, in.start(cmd)
 }
 
-// prepare reads the environment, and the lists not yet.
-func prepare(cmd *cobra.Command) (*inspection, error) {
-	c, err := config.Load()
+// prepare finds out which server is meant, and does not read its lists yet. given says that the command does without one.
+func prepare(cmd *cobra.Command, given bool, paths ...*string) (*inspection, error) {
+	of, err := findServiceUnless(cmd.Context(), given, paths...)
 	if err != nil {
 		return nil, err
 	}
-	in := &inspection{config: c, reading: newProgress(cmd.ErrOrStderr())}
-	in.lists, err = newLists(c, listsOptions{log: slog.New(slog.DiscardHandler), progress: in.reading.report(), readOnly: true})
+	in := &inspection{service: of, reading: newProgress(cmd.ErrOrStderr())}
+	in.lists, err = newLists(of.config, listsOptions{log: slog.New(slog.DiscardHandler), progress: in.reading.report(), readOnly: true})
 	return in, err
 }
 
@@ -54,6 +55,12 @@ func (in *inspection) start(cmd *cobra.Command) error {
 	err := in.lists.Start(cmd.Context())
 	in.reading.end()
 	in.status = in.lists.Status()
+	if err == nil && in.client != nil { // it knows how fetching went
+		var st local.Status
+		if st, err = in.client.Status(cmd.Context()); err == nil {
+			err = json.Unmarshal(st.Feeds, &in.status)
+		}
+	}
 	for _, l := range in.status.Lists {
 		in.partial = in.partial || missing(l)
 	}

@@ -6,9 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"rempart/internal/config"
+	"rempart/internal/spelling"
 )
 
 func main() { os.Exit(run()) }
@@ -37,7 +42,6 @@ name against lists of malicious ones, and answers a match with the address of a 
 
 Without a subcommand it serves. Settings are environment variables that begin with REMPART_;
 the README has the table.`,
-		Args:          cobra.NoArgs,
 		RunE:          serve.RunE,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -50,11 +54,15 @@ the README has the table.`,
 		}
 		root.AddCommand(commands...)
 	}
-	group("serve", serve, controlCommand())
-	group("lists", checkCommand(), compileCommand(), diffCommand(), digestCommand(), feedsCommand(), heldCommand())
+	group("serve", serve, controlCommand(), statusCommand(), settingsCommand(), validateCommand())
+	group("lists", checkCommand(), allowCommand(), matchesCommand(), compileCommand(), diffCommand(), digestCommand(), feedsCommand(), heldCommand())
 	group("operate", keysCommand(), tokenCommand(), pushCommand(), unblockCommand(), changesetsCommand(), showCommand(), approveCommand(), undoCommand(),
 		logCommand(), nodesCommand(), suspendCommand(), resumeCommand())
 	root.AddCommand(versionCommand())
+	root.SetErr(redacting{os.Stderr})
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) { warnUnknown(cmd, config.Environ()) }
+	root.Args = knownCommand
+	root.SetFlagErrorFunc(suggestFlag)
 	err := root.ExecuteContext(context.Background())
 	code := exitCode(0)
 	switch {
@@ -63,6 +71,52 @@ the README has the table.`,
 	case errors.As(err, &code):
 		return int(code)
 	}
-	fmt.Fprintln(os.Stderr, "rempart:", err)
+	fmt.Fprintln(redacting{os.Stderr}, "rempart:", err)
 	return int(exitFailure)
+}
+
+// warnUnknown says which variables begin as Rempart's do and are none.
+func warnUnknown(cmd *cobra.Command, environ map[string]string) {
+	for _, text := range config.Unknown(environ) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "rempart:", text)
+	}
+}
+
+// redacting writes without the passwords and tokens in what it is given, a line or more at a time.
+type redacting struct{ w io.Writer }
+
+func (r redacting) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(r.w, config.Redact(string(p))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// knownCommand refuses arguments of the program itself: they are mistyped commands.
+func knownCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, c := range root.Commands() {
+		names = append(names, c.Name())
+	}
+	if near := spelling.Nearest(args[0], names); near != "" {
+		return fmt.Errorf("there is no command %q: did you mean rempart %s?", args[0], near)
+	}
+	return fmt.Errorf("there is no command %q: rempart --help lists those that there are", args[0])
+}
+
+// suggestFlag adds the flag that a mistyped one was meant to be.
+func suggestFlag(cmd *cobra.Command, err error) error {
+	unknown := (*pflag.NotExistError)(nil)
+	if !errors.As(err, &unknown) {
+		return fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	if near := spelling.Nearest(unknown.GetSpecifiedName(), names); near != "" {
+		return fmt.Errorf("%s has no flag --%s: did you mean --%s?", cmd.CommandPath(), unknown.GetSpecifiedName(), near)
+	}
+	return fmt.Errorf("%s has no flag %s: see %s --help", cmd.CommandPath(), unknown.GetSpecifiedName(), cmd.CommandPath())
 }

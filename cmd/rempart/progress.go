@@ -30,7 +30,11 @@ type progress struct {
 }
 
 func newProgress(out io.Writer) *progress {
-	f, ok := out.(*os.File)
+	under := out
+	if r, ok := out.(redacting); ok {
+		under = r.w
+	}
+	f, ok := under.(*os.File)
 	return &progress{
 		out: out, terminal: ok && term.IsTerminal(int(f.Fd())), delay: progressDelay, began: time.Now(), files: map[string]feed.Progress{},
 	}

@@ -41,7 +41,7 @@ type zoneDialer struct {
 func (f *forwarding) publishers() *publishers {
 	p := &publishers{hosts: hostsFile, main: f.main}
 	for i, zone := range f.zones {
-		p.zones = append(p.zones, zoneDialer{string(zone.Name), f.pools[i+1]})
+		p.zones = append(p.zones, zoneDialer{string(zone.Name), f.pools[i]})
 	}
 	return p
 }

@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,7 +42,6 @@ func serveCommand() *cobra.Command {
 			}
 			reading := newProgress(cmd.ErrOrStderr())
 			log := slog.New(slog.NewTextHandler(reading, nil))
-			warnUnknown(log)
 			ctx, hangup, stop := signals(cmd.Context())
 			defer stop()
 			s, err := newServer(ctx, c, log, reading)
@@ -83,6 +83,9 @@ type server struct {
 	clients  *clientKeeper
 	registry *prometheus.Registry
 	page     *web.Page
+	started  time.Time
+	again    chan struct{}    // a command asks for a reload
+	dnsAt    []netip.AddrPort // where DNS is answered, once it is
 	pageAt   []netip.AddrPort // where the page is served, once it is
 	figureAt []netip.AddrPort // the same of the figures
 	ending   atomic.Bool
@@ -90,7 +93,7 @@ type server struct {
 
 // newServer makes the parts; nothing runs and no socket is open yet.
 func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading *progress) (*server, error) {
-	s := &server{config: c, log: log, reading: reading, registry: prometheus.NewRegistry(), changed: make(chan struct{}, 1), publish: make(chan struct{}, 1)}
+	s := &server{config: c, log: log, reading: reading, registry: prometheus.NewRegistry(), started: time.Now(), again: make(chan struct{}, 1), changed: make(chan struct{}, 1), publish: make(chan struct{}, 1)}
 	var err error
 	if s.forward, err = newForwarding(c, log); err != nil {
 		return nil, err
@@ -193,8 +196,10 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 		s.log.Error("a web listener is missing; DNS is answered all the same", "error", err)
 	}
 	above.Go(func() error { return s.reloads(ctx, hangup) })
+	s.dnsAt = sockets.Addrs()
+	s.serveSocket(ctx, above)
 	above.Go(func() error { return s.feeds.run(ctx) })
-	greet(cmd.OutOrStdout(), s, sockets)
+	greet(redacting{cmd.OutOrStdout()}, s, sockets)
 	notify(s.log, daemon.SdNotifyReady)
 	debug.FreeOSMemory() // reading lists took many times what is kept of them
 	<-ctx.Done()
@@ -272,14 +277,16 @@ func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 		select {
 		case <-hangup:
 			s.log.Info("looking at every list again, as asked by SIGHUP")
-			s.feeds.reload()
-			s.lists.Reload()
-			s.forward.refresh()
-			if s.control != nil {
-				s.control.reload(ctx)
-			}
+		case <-s.again:
+			s.log.Info("looking at every list again, as asked by a command")
 		case <-ctx.Done():
 			return nil
+		}
+		s.feeds.reload()
+		s.lists.Reload()
+		s.forward.refresh()
+		if s.control != nil {
+			s.control.reload(ctx)
 		}
 	}
 }

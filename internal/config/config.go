@@ -37,6 +37,7 @@ type Config struct {
 	PageListen       Addrs         `env:"PAGE_LISTEN" envDefault:"127.0.0.1:8080" doc:"Addresses to serve the warning page on, over HTTP; \"none\" for no page."`
 	MetricsListen    Addrs         `env:"METRICS_LISTEN" envDefault:"127.0.0.1:9253" doc:"Addresses to serve /metrics, /livez and /readyz on; \"none\" for none."`
 	DataDir          string        `env:"DATA_DIR" doc:"Folder for the set, its version and the last good copy of each list. Empty: systemd's state folder, else rempart under the user's state folder (~/.local/state)."`
+	Socket           string        `env:"SOCKET" doc:"Path of the Unix socket on which the commands of this machine's owner ask the server; \"none\" for none. Empty: rempart.sock in systemd's runtime folder, else in the data folder."`
 	CacheBytes       Bytes         `env:"CACHE_BYTES" envDefault:"64MiB" doc:"Memory for cached answers, with or without a unit (\"64M\" and \"64MiB\" are powers of 1024, \"64MB\" of 1000); 1 MiB at least."`
 	BlockTTL         time.Duration `env:"BLOCK_TTL" envDefault:"30s" doc:"How long clients may keep a blocked answer, and so how soon an unblocking is felt: 1 s to 1 h."`
 	BlockAnswer      BlockAnswer   `env:"BLOCK_ANSWER" envDefault:"page" doc:"What a blocked name gets: \"page\" (the page's addresses), \"nxdomain\", \"nodata\", \"refused\" or \"null\" (0.0.0.0 and ::)."`
@@ -58,7 +59,13 @@ type Config struct {
 }
 
 // Load reads the environment. Its error names each bad variable, its value, and what would be right.
-func Load() (*Config, error) { return load(env.ToMap(os.Environ())) }
+func Load() (*Config, error) { return LoadFrom(Environ()) }
+
+// Environ returns the variables of this process.
+func Environ() map[string]string { return env.ToMap(os.Environ()) }
+
+// LoadFrom is Load of other variables than this process's.
+func LoadFrom(environ map[string]string) (*Config, error) { return load(environ) }
 
 func load(environ map[string]string) (*Config, error) {
 	var c Config
@@ -82,7 +89,42 @@ func load(environ map[string]string) (*Config, error) {
 			return nil, err
 		}
 	}
+	c.Socket = socketPath(c.Socket, c.DataDir, environ)
 	return &c, nil
+}
+
+// socketPath is where the server's socket is; "" for none.
+func socketPath(configured, dataDir string, environ map[string]string) string {
+	switch {
+	case configured == none:
+		return ""
+	case configured != "":
+		return configured
+	}
+	if dir, _, _ := strings.Cut(environ["RUNTIME_DIRECTORY"], ":"); dir != "" { // systemd.exec(5)
+		dataDir = dir
+	}
+	return filepath.Join(dataDir, SocketName)
+}
+
+// SocketName is the name of the server's socket in its folder.
+const SocketName = "rempart.sock"
+
+// SocketPaths returns where the socket of a server of this machine may be, by the variables of a command: named ones alone where they name one.
+func SocketPaths(environ map[string]string) (paths []string) {
+	switch {
+	case environ[Prefix+"SOCKET"] == none:
+		return nil
+	case environ[Prefix+"SOCKET"] != "":
+		return []string{environ[Prefix+"SOCKET"]}
+	case environ[Prefix+"DATA_DIR"] != "":
+		return []string{filepath.Join(environ[Prefix+"DATA_DIR"], SocketName)}
+	}
+	paths = []string{filepath.Join("/run/rempart", SocketName)}
+	if dir, err := defaultDataDir(environ); err == nil {
+		paths = append(paths, filepath.Join(dir, SocketName))
+	}
+	return paths
 }
 
 // options say how variables are read: durations in the notation of package units.
@@ -94,7 +136,14 @@ func options(environ map[string]string) env.Options {
 
 // Bad is the error of a variable whose value does not do. right says what would.
 func Bad(variable, value, right string) error {
-	return fmt.Errorf("%s=%q: %s", Prefix+variable, value, right)
+	secret := false
+	eachField(func(f reflect.StructField) {
+		secret = secret || f.Tag.Get("env") == variable && f.Tag.Get("secret") != ""
+	})
+	if secret && value != "" {
+		value = hidden
+	}
+	return fmt.Errorf("%s=%q: %s", Prefix+variable, Redact(value), Redact(right))
 }
 
 // explain turns the library's error, which names a struct's field, into one about the variable.
@@ -183,39 +232,17 @@ func defaultDataDir(environ map[string]string) (string, error) {
 	return "", Bad("DATA_DIR", "", "no home folder to keep state in: set it to a folder this user can write to")
 }
 
-// Unknown lists the variables of the environment that begin as Rempart's do and are none of them: most
-// often misspelt ones.
-func Unknown() []string { return unknown(env.ToMap(os.Environ())) }
-
-func unknown(environ map[string]string) (names []string) {
-	known := map[string]bool{}
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
-		if !f.Anonymous {
-			known[Prefix+f.Tag.Get("env")] = true
-		}
-	}
-	for name := range environ {
-		if strings.HasPrefix(name, Prefix) && !known[name] {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
 // Table is the README's table of variables, in Markdown.
 func Table() string {
 	var b strings.Builder
 	b.WriteString("| variable | default | meaning |\n|---|---|---|\n")
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
-		if f.Anonymous { // its fields follow
-			continue
-		}
+	eachField(func(f reflect.StructField) {
 		def := f.Tag.Get("envDefault")
 		if def != "" {
 			def = "`" + strings.ReplaceAll(def, ",", "`, `") + "`"
 		}
 		fmt.Fprintf(&b, "| `%s%s` | %s | %s |\n", Prefix, f.Tag.Get("env"), def, f.Tag.Get("doc"))
-	}
+	})
 	return b.String()
 }
 

@@ -13,7 +13,7 @@ import (
 type Edge struct {
 	Control      string        `env:"CONTROL" doc:"Where this server takes its set from: a control's or a mirror's URL (\"https://control.example/v1/journal\"), or NATS servers (\"tls://control.example:4222\"). Not together with REMPART_LISTS or REMPART_FEEDS, which control reads. Empty: from its own lists."`
 	ControlKey   List          `env:"CONTROL_KEY" doc:"Root keys, as \"name+hash+key\", separated by commas: what control sends counts only if they vouch for it."`
-	ControlToken string        `env:"CONTROL_TOKEN" doc:"Token of the role node for REMPART_CONTROL; a mirror may need none."`
+	ControlToken string        `env:"CONTROL_TOKEN" secret:"yes" doc:"Token of the role node for REMPART_CONTROL; a mirror may need none."`
 	ControlCA    string        `env:"CONTROL_CA" doc:"Path of PEM certificates that REMPART_CONTROL's is checked against, and NATS servers'. Empty: the system's."`
 	ControlStale time.Duration `env:"CONTROL_STALE" envDefault:"0s" doc:"How long without a word from control until /readyz says 503: 1 min at least; 0s, never. What is in force stays in force all the same."`
 	Node         string        `env:"NODE" doc:"Name of this server among those of its control: letters, digits, dots and hyphens. Empty: a random one, kept in the data folder."`
@@ -32,7 +32,7 @@ type Operators struct {
 	NATSListen   string `env:"NATS_LISTEN" doc:"Address and port on which nodes reach the journal of this control over NATS. Empty: none. Beyond loopback it needs REMPART_PUSH_CERT."`
 	NATSURL      string `env:"NATS_URL" doc:"Servers of an external NATS cluster that keeps the journal, separated by commas. Empty: this process keeps it, in the data folder."`
 	NATSCreds    string `env:"NATS_CREDENTIALS" doc:"Path of the .creds file for REMPART_NATS_URL, or for a NATS REMPART_CONTROL of a cluster."`
-	NATSSystem   string `env:"NATS_SYSTEM_CREDENTIALS" doc:"The same of the cluster's system account, or user:password: servers that do not sync every write are then refused."`
+	NATSSystem   string `env:"NATS_SYSTEM_CREDENTIALS" secret:"yes" doc:"The same of the cluster's system account, or user:password: servers that do not sync every write are then refused."`
 	NATSReplicas int    `env:"NATS_REPLICAS" envDefault:"3" doc:"How many servers of the cluster keep each record, from 1 to 5."`
 }
 

@@ -32,7 +32,7 @@ func TestHousehold(t *testing.T) {
 		!c.Clients.OnLink || len(c.RebindingAllow) != 2 {
 		t.Errorf("what a home needs: %+v, clients %+v", c.Home, c.Clients)
 	}
-	if names := unknown(environ); len(names) > 0 {
+	if names := Unknown(environ); len(names) > 0 {
 		t.Errorf("unknown variables: %v", names)
 	}
 }

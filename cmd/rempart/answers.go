@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"rempart/blocklist"
+	"rempart/blocklist/feed"
+	"rempart/internal/config"
+	"rempart/internal/local"
+)
+
+// serveSocket opens the socket for commands of this machine and begins to answer on it until ctx ends. The server does without where it cannot be opened.
+func (s *server) serveSocket(ctx context.Context, g *errgroup.Group) {
+	if s.config.Socket == "" {
+		return
+	}
+	l, err := local.Listen(s.config.Socket)
+	if err != nil {
+		s.log.Warn("commands such as rempart check cannot ask this server: its socket cannot be opened; set REMPART_SOCKET to another path, or to \"none\"",
+			"socket", s.config.Socket, "err", err)
+		return
+	}
+	answers := local.Answers{Settings: s.settings, Status: s.status, Check: s.check, Matches: s.matches, Reload: s.reload}
+	g.Go(func() error { return local.Serve(ctx, l, answers) })
+}
+
+// settings are the variables that this server was started with, and its folder.
+func (s *server) settings() map[string]string {
+	all := map[string]string{}
+	for name, value := range config.Environ() {
+		if strings.HasPrefix(name, config.Prefix) {
+			all[name] = value
+		}
+	}
+	if dir, err := filepath.Abs(s.config.DataDir); err == nil {
+		all[config.Prefix+"DATA_DIR"] = dir
+	}
+	if dir, err := os.Getwd(); err == nil {
+		all["PWD"] = dir
+	}
+	return all
+}
+
+// status is how this server stands.
+func (s *server) status() local.Status {
+	view, lists := s.set().View(), s.lists.Status()
+	stats := view.Stats()
+	st := local.Status{
+		Version: version(), Started: s.started, Mode: "enforce", Set: local.Set{Version: stats.Version, Names: stats.Names, Created: view.Info().Created, Suspended: view.Suspended()},
+	}
+	if s.config.Mode == config.Observe {
+		st.Mode = "observe"
+	}
+	for _, addr := range s.dnsAt {
+		st.Listening = append(st.Listening, addr.String())
+	}
+	st.Queries, st.Blocked = s.resolver.Totals()
+	for _, u := range s.forward.main.Stats().Upstreams {
+		st.Upstreams = append(st.Upstreams, local.Upstream{Name: u.Upstream, Healthy: u.Healthy, Looping: u.Looping})
+	}
+	problem := func(text string) {
+		if text != "" {
+			st.Problems = append(st.Problems, config.Redact(text))
+		}
+	}
+	problem(s.notReady())
+	if lists.Folder != "" {
+		problem("the data folder cannot be written: " + lists.Folder)
+	}
+	if lists.Err != "" {
+		problem("the set in force is not of the newest content: " + lists.Err)
+	}
+	if s.edge != nil {
+		h := s.edge.Health()
+		st.Control = &local.Control{URL: config.Redact(s.config.Control), Version: h.Status.Version, Newest: max(h.Newest, h.Status.Version), Heard: h.Heartbeat, Problem: config.Redact(h.Problem)}
+		problem(h.Problem)
+	}
+	st.Feeds, _ = json.Marshal(lists) // of plain values: it cannot fail
+	return st
+}
+
+// check judges a name as a query for it is judged.
+func (s *server) check(ctx context.Context, text string) local.Verdict {
+	name, err := readName(text)
+	if err != nil {
+		return local.Verdict{Name: text, Action: verdictError, Note: err.Error()}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	x, unsure := s.resolver.Explain(ctx, name)
+	judged := name
+	if x.Target != nil {
+		judged = x.Target
+	}
+	v := verdictOf(x.View, judged, x.Verdict)
+	v.Name = blocklist.NameText(name)
+	switch {
+	case x.Target != nil:
+		v.Target = blocklist.NameText(x.Target)
+	case x.Address.IsValid():
+		v.Target = x.Address.String()
+	}
+	switch {
+	case x.Special && x.Verdict.Action == blocklist.Pass:
+		v.Note = "it is answered here, whatever lists and upstreams say: it is a name of special use"
+	case x.Rebinds && x.Verdict.Action == blocklist.Pass:
+		v.Note = "its answer is withheld: it leads to an address of the local network (REMPART_REBINDING)"
+	}
+	if unsure != nil {
+		v.Unsure = unsure.Error()
+	}
+	v.Observed = s.config.Mode == config.Observe || x.View.Suspended()
+	return v
+}
+
+// verdictError is the verdict on what is no name.
+const verdictError = "error"
+
+// readName reads a name as people write it, single labels too.
+func readName(text string) ([]byte, error) {
+	name, err := feed.Host(text)
+	if errors.Is(err, feed.SingleLabel) || errors.Is(err, feed.LocalName) {
+		name, err = blocklist.AppendName(nil, text) // no list can hold it, and people ask all the same
+	}
+	return name, err
+}
+
+// verdictOf words a verdict on a name under a view.
+func verdictOf(view *blocklist.View, name []byte, verdict blocklist.Verdict) local.Verdict {
+	v := local.Verdict{Name: blocklist.NameText(name), Action: verdict.Action.String()}
+	entry, ok := view.Explain(name, verdict)
+	if !ok {
+		return v
+	}
+	v.Entry, v.Scope, v.Sources = entry.Name, entry.Scope.String(), entry.Sources
+	if verdict.Action == blocklist.BlockedBy {
+		v.Category = entry.Category.String()
+	}
+	return v
+}
+
+// leastMatches is how many hits an entry has at least that is shown: fewer may be one client's.
+const leastMatches = 10
+
+// matches are the listed entries with at least that many hits, the most first.
+func (s *server) matches(least uint64) []local.Match {
+	all := []local.Match{}
+	for _, m := range s.resolver.Matches(max(least, leastMatches)) {
+		all = append(all, local.Match{Entry: m.Name, Category: m.Category.String(), Sources: m.Lists, Hits: m.Hits})
+	}
+	return all
+}
+
+// reload reads everything again that SIGHUP makes the server read.
+func (s *server) reload() {
+	select {
+	case s.again <- struct{}{}:
+	default: // it is due already
+	}
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"rempart/internal/config"
+	"rempart/internal/local"
+)
+
+// systemSettings is the settings file of the packaged units, and systemState the data folder that they have where the file names none.
+const (
+	systemSettings = "/etc/rempart/rempart.env"
+	systemState    = "/var/lib/rempart"
+)
+
+// service is what a command asks about: the server that runs on this machine, or one of the same settings.
+type service struct {
+	environ map[string]string // its variables
+	config  *config.Config    // the same, read
+	from    string            // where they are from, as people say it
+	client  *local.Client     // nil: no server of these settings was found running
+}
+
+// errNoService says that a command does not know of which set it is asked.
+var errNoService = errors.New("no server to ask")
+
+// findService finds what a command asks about. Variables that name a set come first; then the server that runs here; then the settings file of the packages. Without
+// any of them a command must not answer: "passes" would be said of names that the server blocks.
+//
+// paths are files that the command was given: they become absolute where its folder changes to the server's.
+func findService(ctx context.Context, paths ...*string) (*service, error) {
+	environ := config.Environ()
+	s := &service{environ: environ, from: "the environment"}
+	sockets := config.SocketPaths(environ)
+	client, denied := local.Find(sockets...)
+	switch named := config.SetVariables(environ); {
+	case len(named) > 0:
+		if environ[config.Prefix+"DATA_DIR"] != "" || environ[config.Prefix+"SOCKET"] != "" { // or it may be another server
+			s.client = client
+		}
+	case client != nil:
+		settings, err := client.Settings(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.client, s.from, s.environ = client, "the running server", over(environ, settings)
+		if err := enter(settings["PWD"], paths); err != nil {
+			return nil, fmt.Errorf("the running server's folder: %w", err)
+		}
+	case denied != nil:
+		return nil, denied
+	default:
+		settings, err := readSystemSettings()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%w: none runs here (there is no socket %s), no variable names a set (%sLISTS, FEEDS or CONTROL), and there is no %s",
+				errNoService, strings.Join(sockets, " or "), config.Prefix, systemSettings)
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.from, s.environ = systemSettings, over(environ, settings)
+	}
+	var err error
+	s.config, err = config.LoadFrom(s.environ)
+	return s, err
+}
+
+// findServiceUnless is findService for a command that does without a service where it is given all it needs.
+func findServiceUnless(ctx context.Context, given bool, paths ...*string) (*service, error) {
+	s, err := findService(ctx, paths...)
+	if given && errors.Is(err, errNoService) {
+		s = &service{environ: config.Environ(), from: "the environment"}
+		s.config, err = config.LoadFrom(s.environ)
+	}
+	return s, err
+}
+
+// enter changes to the folder of the running server, whose settings may hold relative paths.
+func enter(dir string, paths []*string) error {
+	if here, err := os.Getwd(); dir == "" || err == nil && here == dir {
+		return nil
+	}
+	for _, p := range paths {
+		if *p != "" && *p != "-" {
+			*p = absolute(*p)
+		}
+	}
+	return os.Chdir(dir)
+}
+
+// over returns environ without Rempart's variables, except those of the operators' API, and with settings.
+func over(environ, settings map[string]string) map[string]string {
+	all := map[string]string{}
+	for name, value := range environ {
+		if !strings.HasPrefix(name, config.Prefix) || strings.HasPrefix(name, config.Prefix+"API") {
+			all[name] = value
+		}
+	}
+	for name, value := range settings {
+		all[name] = value
+	}
+	return all
+}
+
+// readSystemSettings reads the settings file of the packaged unit.
+func readSystemSettings() (map[string]string, error) {
+	f, err := os.Open(systemSettings)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	settings, err := config.ReadEnvFile(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", systemSettings, err)
+	}
+	if settings[config.Prefix+"DATA_DIR"] == "" {
+		settings[config.Prefix+"DATA_DIR"] = systemState
+	}
+	return settings, nil
+}

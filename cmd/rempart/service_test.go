@@ -1,0 +1,185 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"rempart/internal/dnstest"
+)
+
+// served is a server with a list and an upstream, and what commands must know to find it: a home, as a person has one.
+type served struct {
+	*dnstest.Program
+	home, list, allow string
+	up                *dnstest.Upstream
+}
+
+// serveAtHome starts a server in the default data folder of a home.
+func serveAtHome(t *testing.T, env ...string) *served {
+	t.Helper()
+	s := &served{home: t.TempDir()}
+	s.list, s.allow = filepath.Join(s.home, "list.txt"), filepath.Join(s.home, "allow.txt")
+	write(t, s.list, "listed.example", "203.0.113.7")
+	write(t, s.allow, "# none yet")
+	s.up = dnstest.NewUpstream(t, func(q *dnstest.Query) {
+		switch strings.ToLower(q.Msg.Question[0].Name) {
+		case "shop.example.":
+			dnstest.Answer("@ 300 IN CNAME cdn.listed.example.", "cdn.listed.example. 300 IN A 192.0.2.1")(q)
+		case "broken.example.":
+			dnstest.Rcode(dns.RcodeServerFailure)(q)
+		default:
+			dnstest.Answer("@ 300 IN A 192.0.2.1")(q)
+		}
+	})
+	s.Program = start(t, append([]string{
+		upstreams(s.up), "HOME=" + s.home, "REMPART_DATA_DIR=" + filepath.Join(s.home, ".local", "state", "rempart"), "REMPART_LISTS=" + s.list, "REMPART_ALLOW=" + s.allow,
+	}, env...)...)
+	return s
+}
+
+// run runs a command of a person whose environment names nothing, and returns what it writes and its exit code.
+func (s *served) run(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	return operatorEnv(t, []string{"HOME=" + s.home}, args...)
+}
+
+// says runs a command and checks its exit code and parts of its output.
+func (s *served) says(t *testing.T, code int, args string, parts ...string) {
+	t.Helper()
+	stdout, stderr, got := s.run(t, strings.Fields(args)...)
+	if got != code {
+		t.Errorf("rempart %s: exit code %d, want %d\n%s%s", args, got, code, stdout, stderr)
+	}
+	for _, part := range parts {
+		if !strings.Contains(stdout+stderr, part) {
+			t.Errorf("rempart %s does not say %q:\n%s%s", args, part, stdout, stderr)
+		}
+	}
+}
+
+// TestCommandsAskTheServer runs commands without any settings: they speak of the server that runs.
+func TestCommandsAskTheServer(t *testing.T) {
+	t.Parallel()
+	s := serveAtHome(t)
+	s.says(t, 1, "check listed.example", "listed.example: blocked (malicious), by listed.example and everything below it", "list.txt:1: listed.example")
+	s.says(t, 0, "check good.example", "good.example: passes")
+	s.says(t, 1, "check shop.example", "shop.example: blocked (malicious), because it leads to cdn.listed.example, by listed.example and everything below it", "list.txt:1: listed.example")
+	s.says(t, 1, "check --json shop.example", `"target":"cdn.listed.example"`)
+	s.says(t, 1, "check --why shop.example", "because it leads to cdn.listed.example", "list.txt:1")
+	s.says(t, 2, "check broken.example", "no upstream answered for broken.example")
+	s.says(t, 0, "check localhost", "special use")
+	s.says(t, 2, "check a..b", "not checked")
+	s.says(t, 0, "feeds", "list.txt", "ok")
+	s.says(t, 0, "held")
+	s.says(t, 0, "settings", "REMPART_LISTS", s.list, "(the running server)")
+	s.says(t, 0, "status", "answers on  "+s.DNS, "by a set of 3 names", s.up.Addr.String()+": answers", "list.txt: 1 entry")
+	s.says(t, 0, "matches", "no entry decided 10 queries or more yet")
+	for range 12 {
+		ask(t, s.Program, "www.listed.example")
+	}
+	s.says(t, 0, "matches", "12  listed.example  malicious  "+s.list)
+	stdout, _, _ := s.run(t, "matches")
+	if strings.Contains(stdout, "www.") {
+		t.Errorf("a queried name is shown: %s", stdout)
+	}
+	sample := filepath.Join(s.home, "sample.txt")
+	write(t, sample, "listed.example", "good.example")
+	s.says(t, 0, "digest --sample "+sample+" --resolver "+s.DNS+" --address "+page, "the same")
+
+	s.says(t, 0, "allow listed.example --reason ours", "listed.example: allowed")
+	if got := address(ask(t, s.Program, "listed.example")); got != origin {
+		t.Errorf("listed.example after rempart allow: %s", got)
+	}
+	s.says(t, 0, "allow listed.example", "listed.example: allowed")
+	data, err := os.ReadFile(s.allow)
+	if err != nil || strings.Count(string(data), "listed.example #") != 1 || !strings.Contains(string(data), ": ours\n") {
+		t.Errorf("%v\n%s", err, data)
+	}
+	info, err := os.Stat(filepath.Join(s.DataDir, "rempart.sock"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket: %v %v", info, err)
+	}
+	s.Stop(t)
+	s.says(t, 2, "check listed.example", "no server to ask")
+	s.says(t, 2, "status", "no server to ask")
+}
+
+// TestObservedChecks says of blocks that they are not enforced.
+func TestObservedChecks(t *testing.T) {
+	t.Parallel()
+	s := serveAtHome(t, "REMPART_MODE=observe")
+	s.says(t, 1, "check listed.example", "blocks are counted and not enforced now")
+	s.says(t, 0, "status", "observing")
+}
+
+// TestSocketOfAnother leaves alone a socket on which another server answers, and a file that is none.
+func TestSocketOfAnother(t *testing.T) {
+	t.Parallel()
+	s := serveAtHome(t)
+	other := start(t, upstreams(s.up), "REMPART_SOCKET="+filepath.Join(s.DataDir, "rempart.sock"))
+	if got := address(ask(t, other, "phishing.test")); got != page {
+		t.Error(got)
+	}
+	logs(t, other, "another server answers on it")
+	s.says(t, 1, "check listed.example", "blocked")
+	long := start(t, upstreams(s.up), "REMPART_SOCKET="+filepath.Join(t.TempDir(), strings.Repeat("x", 100), "s"))
+	logs(t, long, "REMPART_SOCKET")
+}
+
+// logs waits until a program has logged something.
+func logs(t *testing.T, p *dnstest.Program, part string) {
+	t.Helper()
+	end := time.Now().Add(5 * time.Second)
+	for !strings.Contains(p.Stderr(), part) {
+		if time.Now().After(end) {
+			t.Fatalf("the log does not say %q:\n%s", part, p.Stderr())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// TestNoSecretIsWritten starts with secrets in every place that takes one, valid and not, and finds none of them in anything that is written.
+func TestNoSecretIsWritten(t *testing.T) {
+	t.Parallel()
+	const secret = "czNjcjN0LVBhNTVz" // base64, as TSIG wants it
+	u := dnstest.NewUpstream(t, nil)
+	feeds := filepath.Join(t.TempDir(), "feeds.toml")
+	write(t, feeds, "[[feed]]", `name = "a"`, `url = "https://user:`+secret+`@127.0.0.1:1/list?key=`+secret+`"`, "[[feed]]", `name = "z"`, `url = "axfr://127.0.0.1:1/zone.example"`, `format = "rpz"`, `tsig = "hmac-sha256:name:`+secret+`"`)
+	p := start(t, upstreams(u), "REMPART_LISTS=http://user:"+secret+"@127.0.0.1:1/x?token="+secret, "REMPART_FEEDS="+feeds, "http_proxy=")
+	written := p.Stdout() + p.Stderr()
+	_, metrics := get(t, p, "/metrics")
+	_, ready := get(t, p, "/readyz")
+	written += metrics + ready
+	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"settings", "--all"}, {"settings", "--json"}, {"feeds"}, {"feeds", "--json"}, {"check", "good.example"}} {
+		stdout, stderr, _ := operatorEnv(t, []string{"REMPART_DATA_DIR=" + p.DataDir, "HOME=" + t.TempDir()}, args...)
+		written += stdout + stderr
+	}
+	for _, env := range [][]string{
+		{"REMPART_NATS_URL=nats://user:" + secret + "@127.0.0.1:1", "REMPART_NATS_SYSTEM_CREDENTIALS=sys:" + secret},
+		{"REMPART_NATS_URL=bogus://user:" + secret + "@127.0.0.1:1"},
+		{"REMPART_CONTROL=tls://user:" + secret + "@127.0.0.1:1", "REMPART_CONTROL_TOKEN=" + secret},
+		{"REMPART_CONTROL=https://user:" + secret + "@127.0.0.1:1/v1/journal", "REMPART_CONTROL_KEY=root+00+AA", "REMPART_CONTROL_TOKEN=" + secret},
+		{"REMPART_UPSTREAMS=tls://user:" + secret + "@192.0.2.1"}, {"REMPART_FORWARD=x=udp://user:" + secret + "@192.0.2.1"},
+		{"REMPART_API=http://user:" + secret + "@127.0.0.1:1", "REMPART_API_TOKEN=" + secret},
+	} {
+		for _, args := range [][]string{{"control"}, {"serve"}, {"validate"}, {"settings", "--all"}, {"nodes"}} {
+			cmd := exec.Command("timeout", append([]string{"2", "rempart"}, args...)...)
+			cmd.Env = append([]string{
+				"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "REMPART_LISTEN=127.0.0.1:0", "REMPART_PAGE_LISTEN=none", "REMPART_METRICS_LISTEN=none",
+			}, env...)
+			out, _ := cmd.CombinedOutput() // most refuse to start
+			written += string(out)
+		}
+	}
+	for line := range strings.Lines(written) {
+		if strings.Contains(line, secret) {
+			t.Errorf("a secret is written: %s", line)
+		}
+	}
+}

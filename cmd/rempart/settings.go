@@ -1,0 +1,104 @@
+package main
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"rempart/internal/config"
+	"rempart/resolver/cache"
+)
+
+func settingsCommand() *cobra.Command {
+	var asJSON, all bool
+	cmd := &cobra.Command{
+		Use: "settings", Short: "List the settings in effect, and where they are from", Args: cobra.NoArgs,
+		Long: `List the settings of the server that runs on this machine, with --all those that have their default too; of the environment where it names a set; or of
+` + systemSettings + `. Secrets are hidden.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			of, err := findService(cmd.Context())
+			switch {
+			case errors.Is(err, errNoService):
+				of = &service{environ: config.Environ(), from: "the environment"}
+			case err != nil && of == nil:
+				return err
+			} // a mistake in them is shown with them
+			enc := json.NewEncoder(cmd.OutOrStdout())
+			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			for _, v := range config.Variables(of.environ) {
+				from := of.from
+				if v.Default {
+					from = "default"
+				}
+				switch {
+				case v.Default && !all:
+				case asJSON:
+					err = errors.Join(err, enc.Encode(map[string]string{"variable": v.Name, "value": v.Value, "from": from}))
+				default:
+					fmt.Fprintf(tw, "%s\t%s\t(%s)\n", v.Name, v.Value, from)
+				}
+			}
+			if errors.Is(err, errNoService) {
+				err = nil
+			}
+			return errors.Join(err, tw.Flush())
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "settings with their default value as well")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a setting")
+	return cmd
+}
+
+func validateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "validate", Short: "Check the settings without starting a server", Args: cobra.NoArgs,
+		Long: `Check the settings of the environment, or of ` + systemSettings + ` where the environment names no set: values, the feeds file, guards' files, certificates and keys. It opens no
+socket, fetches nothing and changes nothing.
+
+Exit code: 0 if a server would start, 2 if not.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			environ, from := config.Environ(), "the environment"
+			if len(config.SetVariables(environ)) == 0 {
+				if settings, err := readSystemSettings(); err == nil {
+					environ, from = over(environ, settings), systemSettings
+					warnUnknown(cmd, settings)
+				}
+			}
+			c, err := config.LoadFrom(environ)
+			if err == nil {
+				err = validate(c)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", from, err)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "the settings of %s are valid\n", from)
+			return err
+		},
+	}
+}
+
+// validate checks what a start checks before it opens sockets.
+func validate(c *config.Config) error {
+	log := slog.New(slog.DiscardHandler)
+	_, forwardErr := newForwarding(c, log)
+	_, listsErr := newLists(c, listsOptions{log: log, readOnly: true})
+	_, cacheErr := cache.New(int64(c.CacheBytes))
+	errs := []error{forwardErr, listsErr, cacheErr}
+	if c.Control != "" {
+		_, err := rootKeys(c.ControlKey)
+		errs = append(errs, err)
+	}
+	var secure *tls.Config
+	if len(c.PushListen)+len(c.RPZTLSListen) > 0 || c.PushCert != "" {
+		var err error
+		secure, err = serverTLS(c)
+		errs = append(errs, err)
+	}
+	_, err := newZones(c, log, secure, nil)
+	return errors.Join(append(errs, err)...)
+}

@@ -1,0 +1,27 @@
+package config
+
+import (
+	"regexp"
+	"strings"
+)
+
+// inURL finds the user's part of a URL within a text: what stands between the scheme and the last "@" before the path.
+var inURL = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)([^/?#\s,]*)@`)
+
+// query finds what follows the path of a URL.
+var query = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://[^\s?#,"']*)\?[^\s,"'#]*`)
+
+// token finds tokens of the operators' API.
+var token = regexp.MustCompile(`rempart_[A-Z2-7]{20,}`)
+
+// Redact returns a text without passwords and tokens, and without the queries of URLs, which often hold some: as it may stand in a log, an error or on a
+// terminal.
+func Redact(text string) string {
+	if strings.Contains(text, "://") {
+		text = query.ReplaceAllString(inURL.ReplaceAllString(text, "${1}xxxxx@"), "${1}?…")
+	}
+	if strings.Contains(text, "rempart_") {
+		text = token.ReplaceAllString(text, "rempart_xxxxx")
+	}
+	return text
+}

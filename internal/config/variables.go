@@ -1,0 +1,77 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"rempart/internal/spelling"
+)
+
+// Variable is one setting as it stands.
+type Variable struct {
+	Name    string // with the prefix
+	Value   string // its default where it is not set; of a secret "(hidden)" where it is set
+	Default bool   // it is not set
+}
+
+// hidden stands for the value of a secret.
+const hidden = "(hidden)"
+
+// Variables returns every setting as environ sets it, in the order of the table. Secrets, and passwords in URLs, are hidden.
+func Variables(environ map[string]string) (all []Variable) {
+	eachField(func(f reflect.StructField) {
+		v := Variable{Name: Prefix + f.Tag.Get("env")}
+		set := environ[v.Name]
+		switch {
+		case set == "":
+			v.Value, v.Default = f.Tag.Get("envDefault"), true
+		case f.Tag.Get("secret") != "":
+			v.Value = hidden
+		default:
+			v.Value = Redact(set)
+		}
+		all = append(all, v)
+	})
+	return all
+}
+
+// Unknown describes each variable of environ that begins as Rempart's do, in any case, and is none of them, with what to do about it; in order. Most are
+// misspelt.
+func Unknown(environ map[string]string) (sentences []string) {
+	var known []string
+	eachField(func(f reflect.StructField) { known = append(known, Prefix+f.Tag.Get("env")) })
+	for name := range environ {
+		if len(name) < len(Prefix) || !strings.EqualFold(name[:len(Prefix)], Prefix) || slices.Contains(known, name) {
+			continue
+		}
+		text := fmt.Sprintf("the variable %s is not one of Rempart's, and was not read", name)
+		if near := spelling.Nearest(name, known); near != "" {
+			text += ": write " + near
+		} else {
+			text += `: "rempart settings" lists those that are`
+		}
+		sentences = append(sentences, text)
+	}
+	slices.Sort(sentences)
+	return sentences
+}
+
+// SetVariables returns the names of the variables of environ that say which set a server has.
+func SetVariables(environ map[string]string) (set []string) {
+	for _, name := range []string{"LISTS", "FEEDS", "CONTROL", "ALLOW", "PUSH_LISTEN"} {
+		if environ[Prefix+name] != "" {
+			set = append(set, Prefix+name)
+		}
+	}
+	return set
+}
+
+func eachField(each func(reflect.StructField)) {
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		if !f.Anonymous { // its fields follow
+			each(f)
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Client asks a running server.
+type Client struct {
+	Path string // of the socket
+	http *http.Client
+}
+
+// Find returns a client of the first socket among paths on which a server answers; nil where none does. The error says why a socket that is there cannot be
+// opened, as by another user.
+func Find(paths ...string) (*Client, error) {
+	var denied error
+	for _, path := range paths {
+		c, err := net.DialTimeout("unix", path, time.Second)
+		if err == nil {
+			c.Close()
+			return newClient(path), nil
+		}
+		if errors.Is(err, fs.ErrPermission) && denied == nil {
+			denied = fmt.Errorf("the running server's socket %s: permission denied: ask as root, or as the user that runs the server", path)
+		}
+	}
+	return nil, denied
+}
+
+func newClient(path string) *Client {
+	return &Client{Path: path, http: &http.Client{Timeout: timeout, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path)
+		},
+	}}}
+}
+
+// Settings returns the variables that the server was started with, secrets among them.
+func (c *Client) Settings(ctx context.Context) (settings map[string]string, err error) {
+	return settings, c.call(ctx, http.MethodGet, "/settings", nil, &settings)
+}
+
+// Status returns how the server stands.
+func (c *Client) Status(ctx context.Context) (s Status, err error) {
+	return s, c.call(ctx, http.MethodGet, "/status", nil, &s)
+}
+
+// Check returns what a client that asks the server for name gets.
+func (c *Client) Check(ctx context.Context, name string) (v Verdict, err error) {
+	return v, c.call(ctx, http.MethodPost, "/check", map[string]string{"name": name}, &v)
+}
+
+// Matches returns the listed entries with at least that many hits, the most first.
+func (c *Client) Matches(ctx context.Context, least uint64) (m []Match, err error) {
+	return m, c.call(ctx, http.MethodPost, "/matches", map[string]uint64{"least": least}, &m)
+}
+
+// Reload makes the server read its files again, as SIGHUP does.
+func (c *Client) Reload(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/reload", nil, nil)
+}
+
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://rempart"+path, body)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("asking the running server on %s: %w", c.Path, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody)) // the status says enough
+		return fmt.Errorf("the running server on %s: %s: %s", c.Path, resp.Status, bytes.TrimSpace(text))
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("the running server on %s: %w", c.Path, err)
+	}
+	return nil
+}

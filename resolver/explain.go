@@ -1,0 +1,71 @@
+package resolver
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"rempart/blocklist"
+	"rempart/internal/wire"
+	"rempart/resolver/cache"
+)
+
+// Explanation says what a client that asks for a name gets, and why.
+type Explanation struct {
+	View    *blocklist.View // that judged
+	Verdict blocklist.Verdict
+	Target  []byte     // the name in the answer that is blocked, canonical; nil: the question's own name, or Address
+	Address netip.Addr // the address in the answer that is blocked; not valid: none
+	Rebinds bool       // the answer is withheld because a public name leads to an address of the local network
+	Special bool       // the name is answered here, whatever lists and upstreams say
+}
+
+// explainTypes are the types whose answers are looked at: those that lead to a site.
+var explainTypes = [...]uint16{wire.TypeA, wire.TypeAAAA, wire.TypeHTTPS}
+
+// Explain judges name as a query for it would be, without answering one: its own entry first, then, where nothing is said of it, every target of the answers of its
+// upstream, which it asks where the cache has none. name is canonical and borrowed for the call. Its error is that the upstream gave no answer; what
+// the name's own entry says is in the explanation all the same.
+func (r *Resolver) Explain(ctx context.Context, name []byte) (Explanation, error) {
+	now, view := r.now(), r.set.View()
+	x := Explanation{View: view}
+	use, _ := r.specialUse(questionOf(name))
+	switch use {
+	case ordinary, judgedFirst, listedCanary:
+		x.Verdict = view.Match(name, r.enforced, now.unix)
+	}
+	switch x.Special = use != ordinary; {
+	case x.Special, x.Verdict.Action != blocklist.Pass, len(name) == 1:
+		return x, nil
+	}
+	var failed error
+	for _, typ := range explainTypes {
+		key := cache.Key{Name: name, Type: typ, Class: wire.ClassIN}
+		e := r.cache.Get(&key)
+		if e == nil || !e.Fresh(now.mono) {
+			e = r.await(ctx, key, nil)
+		}
+		if rcode := e.Rcode(); rcode != wire.Success && rcode != wire.NXDomain {
+			failed = fmt.Errorf("no upstream answered for %s (rcode %d): where it leads is not known", wire.Text(name), rcode)
+			continue
+		}
+		t := r.judge(e, view, r.now())
+		if t.verdict.Action == blocklist.BlockedBy {
+			x.Verdict, x.Target, x.Address = t.verdict, t.leadsTo.name, t.leadsTo.addr
+			return x, nil
+		}
+		x.Rebinds = x.Rebinds || t.rebinds
+	}
+	return x, failed
+}
+
+// questionOf is a query for the addresses of name.
+func questionOf(name []byte) *wire.Query {
+	q := &wire.Query{Packet: append(make([]byte, wire.HeaderLen, wire.HeaderLen+len(name)+4), name...)}
+	q.Packet[2], q.Packet[5] = 1, 1 // RD, one question
+	q.Packet = binary.BigEndian.AppendUint16(q.Packet, wire.TypeA)
+	q.Packet = binary.BigEndian.AppendUint16(q.Packet, wire.ClassIN)
+	q.Parse(0)
+	return q
+}
