@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -150,4 +151,33 @@ func TestSlowNamesAreNotLoss(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestDeadZoneDoesNotMultiply: somebody asks for many names at a time that no upstream answers, while it answers others.
+func TestDeadZoneDoesNotMultiply(t *testing.T) {
+	dead := func(q *Question) bool { return bytes.HasPrefix(q.Name, []byte("\x04dead")) }
+	rtt := 20 * time.Millisecond
+	fakes := []*fake{{delay: after(rtt), lost: dead}, {delay: after(rtt), lost: dead}}
+	scene(t, fakes, func(t *testing.T, p *Pool) {
+		crowd(t, p, 20, 2000, time.Millisecond)
+		var all sync.WaitGroup
+		most := int64(0)
+		for range MaxInFlight + 100 {
+			all.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), clientPatience)
+				defer cancel()
+				p.Exchange(ctx, question(t, "dead.example"))
+			})
+		}
+		for range 40 {
+			time.Sleep(100 * time.Millisecond)
+			ask := question(t, "good.example")
+			p.Exchange(t.Context(), ask)
+			most = max(most, p.attempts.Load())
+		}
+		all.Wait()
+		if most > maxAttempts+maxTokens+MaxInFlight/perToken {
+			t.Errorf("%d attempts under way at a time", most)
+		}
+	})
 }

@@ -24,6 +24,9 @@ var (
 const (
 	// MaxInFlight is how many exchanges a pool has in hand; the next is shed with ErrBusy.
 	MaxInFlight = 4096
+	// maxAttempts is how many attempts may be under way until questions are sent again on the budget only: each has
+	// a socket of its own, and somebody may ask for many names that no resolver can answer.
+	maxAttempts = MaxInFlight * 5 / 4
 
 	defaultTimeout = 5 * time.Second
 	maxEndpoints   = 64
@@ -67,6 +70,7 @@ type Pool struct {
 	budget   budget
 
 	inFlight   atomic.Int64
+	attempts   atomic.Int64 // under way
 	shed       atomic.Uint64
 	denied     atomic.Uint64
 	unanswered atomic.Uint64
@@ -196,7 +200,8 @@ func (p *Pool) spend(m *member, free bool) bool {
 func (p *Pool) ask(ctx context.Context, m *member, q *Question, sent time.Time) (reply, error) {
 	m.counters.queries.Add(1)
 	m.counters.inFlight.Add(1)
-	defer m.counters.inFlight.Add(-1)
+	p.attempts.Add(1)
+	defer func() { m.counters.inFlight.Add(-1); p.attempts.Add(-1) }()
 	r, err := m.via.exchange(ctx, q)
 	elapsed := time.Since(sent)
 	switch {

@@ -21,6 +21,7 @@ type fake struct {
 	mu      sync.Mutex
 	delay   func() time.Duration
 	slow    func(*Question) bool // questions that take a second; may be nil
+	lost    func(*Question) bool // questions that are never answered; may be nil
 	rcode   int
 	err     error // instead of an answer
 	asked   int   // questions, probes not counted
@@ -60,6 +61,9 @@ func (f *fake) exchange(ctx context.Context, q *Question) (reply, error) {
 	f.mu.Unlock()
 	if f.slow != nil && f.slow(q) {
 		d = time.Second
+	}
+	if f.lost != nil && f.lost(q) {
+		d = never
 	}
 	if heard != nil {
 		heard(q)
