@@ -221,6 +221,24 @@ func TestBoundIsForgotten(t *testing.T) {
 	})
 }
 
+// TestClosingEverythingIsNotFlooded: an upstream that takes questions and only ever closes goes down.
+func TestClosingEverythingIsNotFlooded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, dialled := overPipes(t, func(c net.Conn) { io.ReadFull(c, make([]byte, 20)) })
+		defer p.group.end()
+		const count = 2000
+		if failed := crowd(t, p, 10, count, time.Millisecond); failed != count {
+			t.Errorf("%d of %d questions failed", failed, count)
+		}
+		if n := dialled.Load(); n > count*5/2 {
+			t.Errorf("%d connections for %d questions", n, count)
+		}
+		if p.Stats().Upstreams[0].Healthy {
+			t.Error("the upstream is held to be well")
+		}
+	})
+}
+
 // TestMaxTCPQueries asks a server of miekg/dns, which closes a connection after 128 questions and may reset it.
 func TestMaxTCPQueries(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

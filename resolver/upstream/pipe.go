@@ -26,9 +26,9 @@ const (
 type pipe struct {
 	stream *stream
 	close  context.CancelFunc // ends it, whatever it is doing
-	dead   chan struct{}      // closed when it has ended; err and closed are set before
+	dead   chan struct{}      // closed when it has ended; err and free are set before
 	err    error
-	closed bool        // the peer closed it, and had answered something or said so by FIN
+	free   bool        // what it left unanswered may be asked again without a token
 	out    chan []byte // frames to write
 
 	// Guarded by stream.mu.
@@ -53,7 +53,7 @@ type outcome struct {
 	reply  reply
 	echoed bool // the case of the question came back
 	err    error
-	closed bool // of errDied: pipe.closed
+	free   bool // after an error: the question may be asked again without a token
 }
 
 // add puts a question in flight. It is called with stream.mu held.
@@ -157,7 +157,7 @@ func (p *pipe) end(err error) {
 	defer s.mu.Unlock()
 	fin := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	peer := fin || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-	p.err, p.closed = err, fin || peer && p.answers > 0
+	p.err, p.free = err, fin || p.answers > 0 && (peer || errors.Is(err, errMalformed))
 	if peer && p.answers > 0 && !p.alone && (len(p.pending) > 0 || time.Since(p.last) < closeSoon) {
 		s.bound.closed(p.answers)
 	}
@@ -229,13 +229,13 @@ func (p *pipe) read(conn net.Conn) error {
 	return fmt.Errorf("%w: %d messages that answer nothing", errMalformed, maxStrange)
 }
 
-// receive takes in a message with the ID of a question. On a connection nobody else sends: what is no answer
-// to that question is all that will come for it.
+// receive takes in a message with the ID of a question. On a connection nobody else sends: a message that is no answer
+// to that question is most likely all that will come for it.
 func receive(msg []byte, c *call) outcome {
 	m := compare(msg, c.sent)
 	switch {
 	case m == foreign:
-		return outcome{err: fmt.Errorf("%w: not to the question of its ID", errMalformed)}
+		return outcome{err: errMismatch, free: true}
 	case m == bare:
 		return outcome{reply: restore(msg, c.question), echoed: true}
 	case wire.Flags(msg)&wire.FlagTC != 0:

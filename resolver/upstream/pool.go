@@ -200,8 +200,7 @@ func (p *Pool) spend(m *member, free bool) bool {
 func (p *Pool) ask(ctx context.Context, m *member, q *Question, sent time.Time) (reply, error) {
 	m.counters.queries.Add(1)
 	m.counters.inFlight.Add(1)
-	p.attempts.Add(1)
-	defer func() { m.counters.inFlight.Add(-1); p.attempts.Add(-1) }()
+	defer m.counters.inFlight.Add(-1)
 	r, err := m.via.exchange(ctx, q)
 	elapsed := time.Since(sent)
 	switch {

@@ -118,7 +118,9 @@ func (r *race) start(l *lane) {
 	r.attempts = append(r.attempts, a)
 	q := r.question
 	q.partly = func() { a.partly.Store(true); m.health.hear() }
+	r.pool.attempts.Add(1)
 	if !r.pool.group.start(func() {
+		defer r.pool.attempts.Add(-1)
 		defer cancel(nil)
 		watch := time.AfterFunc(a.silence, func() {
 			r.pool.silent(m, a.sent)
@@ -130,6 +132,7 @@ func (r *race) start(l *lane) {
 		a.reply, a.err = r.pool.ask(ctx, m, &q, a.sent)
 		r.ended <- a
 	}) {
+		r.pool.attempts.Add(-1)
 		cancel(nil)
 		a.err = errEnded
 		r.ended <- a

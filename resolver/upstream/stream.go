@@ -13,7 +13,7 @@ import (
 
 const (
 	maxPipes   = 4                // connections to one upstream that share the questions
-	maxShort   = 16               // connections in all, where each takes few questions
+	maxShort   = 8                // connections in all, where each takes few questions: some servers allow a client ten
 	maxPending = 256              // queries in flight on one connection
 	idleAfter  = 10 * time.Second // an unused connection is closed (RFC 7766 section 6.2.3)
 	stallAfter = 5 * time.Second  // so is one over which nothing came for what was asked
@@ -21,7 +21,9 @@ const (
 )
 
 var (
-	errDied = errors.New("connection ended with the question unanswered")
+	errDied     = errors.New("connection ended with the question unanswered")
+	errMismatch = fmt.Errorf("%w: not to the question of its ID", errMalformed)
+
 	errFull = errors.New("too many questions in flight to this upstream")
 )
 
@@ -45,11 +47,13 @@ type stream struct {
 	waiting []chan struct{} // one channel for each of the latter, first come first; closed when it may try again
 }
 
-// ask sends q and waits for its answer until ctx ends. echoed says whether the case of the question came back.
+// ask sends q and waits for its answer until ctx ends. echoed says whether the case of the question came back. It is
+// sent again for free only once: an upstream that closes every connection must not receive a multiple of its load.
 func (s *stream) ask(ctx context.Context, q *Question, f form) (r reply, echoed bool, err error) {
 	for try := 1; ; try++ {
 		o := s.askOnce(ctx, q, f, try > 1)
-		if try == maxAsks || !errors.Is(o.err, errDied) || ctx.Err() != nil || !s.spend(o.closed) {
+		lost := errors.Is(o.err, errDied) || errors.Is(o.err, errMismatch)
+		if !lost || try == maxAsks || ctx.Err() != nil || !s.spend(o.free && try == 1) {
 			return o.reply, o.echoed, o.err
 		}
 	}
@@ -76,7 +80,7 @@ func (s *stream) askOnce(ctx context.Context, q *Question, f form, alone bool) o
 	case o := <-c.done: // it came last, just before the end
 		return o
 	default:
-		return outcome{err: p.err, closed: p.closed}
+		return outcome{err: p.err, free: p.free}
 	}
 }
 
