@@ -1,7 +1,9 @@
 package main
 
 import (
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -150,7 +152,7 @@ func TestNetworkComesLate(t *testing.T) {
 	if !dnstest.Isolated(t) {
 		return
 	}
-	p := start(t, "REMPART_UPSTREAMS=udp://10.53.0.9,tcp://10.53.0.9")
+	p := start(t, "REMPART_UPSTREAMS=udp://10.53.0.9,tcp://10.53.0.9", "REMPART_LISTS=http://10.53.0.9:8099/list.txt")
 	for i := range 20 { // long enough for the upstream to be left out, and probed ever less often
 		if got := outcome(p.DNS, strings.Repeat("a", i+1)+".example"); got != "SERVFAIL" {
 			t.Fatalf("without a network: %s", got)
@@ -159,9 +161,17 @@ func TestNetworkComesLate(t *testing.T) {
 	}
 	dnstest.Command(t, "ip", "address", "add", "10.53.0.9/32", "dev", "lo")
 	resolverAt(t, "10.53.0.9", "192.0.2.1")
+	l, err := net.Listen("tcp", "10.53.0.9:8099")
+	if err != nil {
+		t.Fatal(err)
+	}
+	publisher := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "listed.example\n") })}
+	go func() { _ = publisher.Serve(l) }()
+	t.Cleanup(func() { publisher.Close() })
 	names := 0
 	within(t, 2*time.Second, "a name once the upstream can be reached", "192.0.2.1", func() string {
 		names++
 		return outcome(p.DNS, strings.Repeat("b", names)+".example")
 	})
+	within(t, 2*time.Second, "a listed name once its list can be fetched", page, func() string { return outcome(p.DNS, "listed.example") })
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // onLinkEvery is how often the machine's own networks are looked at: home networks change their IPv6 prefix now and then.
-const onLinkEvery = 5 * time.Second
+const onLinkEvery = time.Second
 
 // clientKeeper keeps who may ask up to date where REMPART_CLIENTS has on-link, and logs that clients are refused.
 type clientKeeper struct {

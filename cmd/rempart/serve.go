@@ -155,8 +155,8 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading 
 func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.Signal) error {
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	var below errgroup.Group                                                    // what answers stand on: it ends last
-	below.Go(func() error { return s.forward.run(background, s.lists.Reload) }) // lists that could not be fetched may be now
+	var below errgroup.Group // what answers stand on: it ends last
+	below.Go(func() error { return s.forward.run(background, s.retryLists) })
 	defer func() {
 		s.resolver.Close()
 		cancel()
@@ -170,6 +170,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	}
 	below.Go(func() error { return s.lists.Run(background) })
 	below.Go(func() error { return s.clients.run(background) })
+	below.Go(func() error { return s.watchNetwork(background) })
 	if s.control != nil {
 		below.Go(func() error { return s.control.run(background) })
 	}

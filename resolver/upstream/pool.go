@@ -89,6 +89,7 @@ type member struct {
 	looping  atomic.Bool
 	credit   bucket        // earned by its answers: pays for questions sent to it again
 	changed  chan struct{} // capacity 1: it was down, and is up again
+	nudge    chan struct{} // capacity 1: probe it at once while it is down
 	counters counters
 }
 
@@ -127,7 +128,7 @@ func New(c Config) (*Pool, error) {
 		m.health.fixed = c.patience
 		m.credit.add(firstCredit*perToken, maxCredit)
 		m.changed = make(chan struct{}, 1)
-		m.health.wake = make(chan struct{}, 1)
+		m.health.wake, m.nudge = make(chan struct{}, 1), make(chan struct{}, 1)
 		if c.open != nil {
 			m.via = c.open(e)
 		} else {

@@ -60,7 +60,7 @@ func (p *Pool) keepUp(ctx context.Context, m *member) {
 // soon if that is 0; the backoff it ends with is returned.
 func (p *Pool) revive(ctx context.Context, m *member, backoff time.Duration) time.Duration {
 	for logged := false; ; {
-		if !sleep(ctx, jitter(max(backoff, firstProbe))) {
+		if !sleepUnless(ctx, jitter(max(backoff, firstProbe)), m.nudge) {
 			return backoff
 		}
 		err := p.probe(ctx, m)
@@ -103,6 +103,30 @@ func longer(backoff time.Duration) time.Duration {
 // jitter is d give or take a quarter, so that many processes do not act in step.
 func jitter(d time.Duration) time.Duration {
 	return d*3/4 + rand.N(d/2+1)
+}
+
+// Nudge probes the upstreams that are down at once: what kept them from answering may be over. It does not wait.
+func (p *Pool) Nudge() {
+	for _, m := range p.members {
+		select {
+		case m.nudge <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// sleepUnless waits for d, or until it is nudged; false if ctx ended first.
+func sleepUnless(ctx context.Context, d time.Duration, nudged <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-nudged:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // sleep waits for d; false if ctx ended first.

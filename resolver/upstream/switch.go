@@ -114,3 +114,10 @@ func (s *Switch) Stats() Stats {
 	}
 	return Stats{}
 }
+
+// Nudge is Pool.Nudge of the pool of the moment.
+func (s *Switch) Nudge() {
+	if p := s.current.Load(); p != nil {
+		p.Nudge()
+	}
+}
