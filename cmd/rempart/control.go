@@ -90,7 +90,7 @@ func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.
 		return fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), lists.Collector())
+	registry.MustRegister(buildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), lists.Collector())
 	k.register(registry)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return lists.Run(ctx) })

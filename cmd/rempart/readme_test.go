@@ -255,6 +255,19 @@ func TestReadmeFeeds(t *testing.T) {
 	}
 }
 
+// TestAlerts runs the tests of the alerts.
+func TestAlerts(t *testing.T) {
+	t.Parallel()
+	dnstest.Need(t, "promtool")
+	for _, args := range [][]string{{"check", "rules", "prometheus.rules.yml"}, {"test", "rules", "prometheus.rules.test.yml"}} {
+		cmd := exec.Command("promtool", args...)
+		cmd.Dir = filepath.Join("..", "..", "deploy")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("promtool %v: %v\n%s", args, err, out)
+		}
+	}
+}
+
 // TestReadmeFigures looks for each figure the README and the alerts name.
 func TestReadmeFigures(t *testing.T) {
 	t.Parallel()

@@ -136,7 +136,7 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading 
 	if err != nil {
 		return nil, err
 	}
-	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	s.registry.MustRegister(buildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		s.resolver.Collector(), s.lists.Collector())
 	if s.edge != nil {
 		s.registry.MustRegister(s.edge.Collector())

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 )
 
@@ -18,6 +19,14 @@ func versionCommand() *cobra.Command {
 			return err
 		},
 	}
+}
+
+// buildInfo is the metric that tells the versions of a fleet apart.
+func buildInfo() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "rempart_build_info", Help: "Always 1; the labels say which version this is.",
+		ConstLabels: prometheus.Labels{"version": version(), "goversion": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH},
+	}, func() float64 { return 1 })
 }
 
 // version is the module's version, or the commit it was built from.

@@ -17,3 +17,10 @@ func (p *Publisher) SetWall(wall func() time.Time) {
 
 // Trouble has a follower note a problem.
 func (f *Follower) Trouble(what string) { f.trouble(what) }
+
+// ClockOffset is clockOffset.
+type ClockOffset = clockOffset
+
+// Add and Estimate are add and estimate.
+func (o *clockOffset) Add(d time.Duration)     { o.add(d) }
+func (o *clockOffset) Estimate() time.Duration { return o.estimate() }

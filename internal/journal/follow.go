@@ -77,6 +77,7 @@ type Follower struct {
 	beatData  []byte
 	beaten    chan struct{} // closed when one came
 	beatAt    time.Time     // by the monotonic clock: no wrong clock hides an age
+	offset    clockOffset
 	begun     time.Time
 	problem   string
 	unwritten string

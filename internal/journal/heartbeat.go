@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -100,6 +101,7 @@ func (w *following) Heartbeat(data []byte) error {
 		}
 	}
 	f.beat, f.beatAt, f.beatData = h, time.Now(), data
+	f.offset.add(time.UnixMilli(h.Time).Sub(f.beatAt))
 	close(f.beaten)
 	f.beaten = make(chan struct{})
 	switch {
@@ -143,4 +145,28 @@ func (f *Follower) Beat(ctx context.Context, after uint64) []byte {
 			return data
 		}
 	}
+}
+
+// clockOffset estimates by how much control's clock is ahead of this one. A heartbeat is some time on its way, and may be seconds old where it is
+// fetched: that only makes the difference smaller, so that the largest of the last ones is the nearest.
+type clockOffset struct {
+	last []time.Duration // the oldest first
+}
+
+// offsetsKept is how many heartbeats the estimate is made of: a clock that is set back shows after so many.
+const offsetsKept = 32
+
+func (o *clockOffset) add(d time.Duration) {
+	if len(o.last) == offsetsKept {
+		o.last = append(o.last[:0], o.last[1:]...)
+	}
+	o.last = append(o.last, d)
+}
+
+// estimate is 0 before the first heartbeat.
+func (o *clockOffset) estimate() time.Duration {
+	if len(o.last) == 0 {
+		return 0
+	}
+	return slices.Max(o.last)
 }

@@ -14,7 +14,7 @@ func (f *Follower) Collector() prometheus.Collector {
 		{desc("newest_version", "Version that control named last as its newest."), prometheus.GaugeValue, func(h Health) float64 { return float64(h.Newest) }},
 		{desc("epoch", "Epoch of the journal; it rises when one was begun anew."), prometheus.GaugeValue, func(h Health) float64 { return float64(h.Epoch) }},
 		{desc("heartbeat_age_seconds", "Time since control's last heartbeat that was new, by a clock that nobody sets."), prometheus.GaugeValue, func(h Health) float64 { return h.Heartbeat.Seconds() }},
-		{desc("clock_offset_seconds", "By how much control's clock was ahead of this one at its last heartbeat."), prometheus.GaugeValue, func(h Health) float64 { return h.ControlTime.Seconds() }},
+		{desc("clock_offset_seconds", "By how much control's clock is ahead of this one: the largest difference of the last 32 heartbeats, which may be seconds old when they arrive."), prometheus.GaugeValue, func(h Health) float64 { return h.ControlTime.Seconds() }},
 		{desc("in_force_seconds", "Time from control's signature under the last record to its being in force here."), prometheus.GaugeValue, func(h Health) float64 { return float64(h.Took) / 1000 }},
 		{desc("suspended", "1 while an operator suspended enforcement on all nodes."), prometheus.GaugeValue, func(h Health) float64 { return flag(h.Suspended) }},
 		{desc("trouble", "1 while changes do not arrive, or do not fit what is in force: the log says why."), prometheus.GaugeValue, func(h Health) float64 { return flag(h.Problem != "") }},

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"rempart/blocklist"
 	"rempart/internal/journal"
@@ -127,4 +128,24 @@ func TestProblemEnds(t *testing.T) {
 		t.Errorf("health %+v", h.Status)
 	}
 	waitFor(t, "the next heartbeat to end the problem", func() bool { return e.Health().Problem == "" })
+}
+
+// TestClockOffset is not misled by heartbeats that were on their way for long.
+func TestClockOffset(t *testing.T) {
+	var o journal.ClockOffset
+	if got := o.Estimate(); got != 0 {
+		t.Errorf("%v before the first heartbeat", got)
+	}
+	for _, late := range []time.Duration{4 * time.Second, 200 * time.Millisecond, 3 * time.Second} {
+		o.Add(time.Minute - late)
+	}
+	if got := o.Estimate(); got != time.Minute-200*time.Millisecond {
+		t.Errorf("%v, want 59.8 s", got)
+	}
+	for range 32 {
+		o.Add(-time.Second) // the clock was set right
+	}
+	if got := o.Estimate(); got != -time.Second {
+		t.Errorf("%v after the clock was set back, want -1 s", got)
+	}
 }

@@ -34,7 +34,7 @@ type Health struct {
 	Status
 	Counts
 	Heartbeat   time.Duration // since the last that was new; since the start where none came
-	ControlTime time.Duration // by how much control's clock was ahead when it came
+	ControlTime time.Duration // by how much control's clock is ahead of this one, as estimated from the last heartbeats
 	Newest      uint64        // version that control spoke of last
 	Unwritten   string        // why records in force are not on disk
 }
@@ -63,7 +63,7 @@ func (f *Follower) Health() Health {
 	since := f.begun
 	if !f.beatAt.IsZero() {
 		since = f.beatAt
-		h.ControlTime = time.UnixMilli(f.beat.Time).Sub(f.beatAt)
+		h.ControlTime = f.offset.estimate()
 	}
 	h.Heartbeat = time.Since(since)
 	return h
