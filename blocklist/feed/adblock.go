@@ -33,7 +33,7 @@ func (p *parser) adblock(line []byte) {
 	default:
 		p.add(host, scope, blocklist.Block)
 		for name := range bytes.SplitSeq(m.denyallow, []byte("|")) {
-			if len(name) > 0 {
+			if at := len(name) - len(host); at > 0 && name[at-1] == '.' && bytes.EqualFold(name[at:], host) { // others it does not reach anyway
 				p.add(name, blocklist.Subtree, blocklist.Except)
 			}
 		}

@@ -132,7 +132,11 @@ func (g *guarding) get() (*guards, error) {
 			return nil, fmt.Errorf("what the guards go by: %w", err)
 		}
 		defer f.Close()
-		*file.to = bufio.NewReader(&bounded{r: f, left: maxBody})
+		text, err := Text(&bounded{r: f, left: maxBody})
+		if err != nil {
+			return nil, fmt.Errorf("what the guards go by: %s: %w", file.path, err)
+		}
+		*file.to = text
 	}
 	made, err := guard.New(cfg)
 	if err != nil {

@@ -269,6 +269,7 @@ func TestLines(t *testing.T) {
 
 		// Modifiers of lists for DNS.
 		{"||example.com^$denyallow=a.example.com|b.example.com", "example.com @a.example.com @b.example.com"},
+		{"||example.com^$denyallow=example.com|other.example|notexample.com|A.EXAMPLE.com", "example.com @a.example.com"},
 		{"||example.com^$dnsrewrite=NXDOMAIN", "example.com"},
 		{"||example.com^$dnsrewrite=REFUSED;;", "example.com"},
 		{"||example.com^$dnsrewrite=NOERROR", "example.com"},

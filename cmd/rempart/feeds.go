@@ -96,6 +96,9 @@ func feedDetails(l feed.ListStatus) (lines []string) {
 	if l.Kind != feed.KindAllow {
 		asked = append(asked, string(formatOf(l)), l.Feed.Category.String())
 	}
+	if l.Feed.Policy == feed.PolicyBlock {
+		asked = append(asked, "policy block")
+	}
 	if l.Feed.Weight > 0 {
 		asked = append(asked, fmt.Sprintf("weight %d", l.Feed.Weight))
 	}
@@ -130,6 +133,7 @@ type listJSON struct {
 	Kind     feed.Kind      `json:"kind"`
 	Format   feed.Format    `json:"format,omitempty"`
 	Category string         `json:"category,omitempty"`
+	Policy   feed.Policy    `json:"policy,omitempty"`
 	Weight   int            `json:"weight,omitempty"`
 	Quorum   int            `json:"quorum,omitempty"`
 	Licence  string         `json:"licence,omitempty"`
@@ -152,7 +156,7 @@ func (in *inspection) feedsJSON(out io.Writer) error {
 	enc := json.NewEncoder(out)
 	for _, l := range in.status.Lists {
 		j := listJSON{
-			List: l.Name, Kind: l.Kind, Weight: l.Feed.Weight, Quorum: l.Feed.Quorum, Licence: l.Feed.Licence,
+			List: l.Name, Kind: l.Kind, Policy: l.Feed.Policy, Weight: l.Feed.Weight, Quorum: l.Feed.Quorum, Licence: l.Feed.Licence,
 			Entries: l.Entries, Refused: l.Refused, Held: l.Held, Result: l.Result, TooOld: l.TooOld, Error: l.Err,
 		}
 		if l.Kind != feed.KindAllow {

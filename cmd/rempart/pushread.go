@@ -77,11 +77,9 @@ func formOf(head []byte) (form string, comma rune) {
 		if line[0] == '{' {
 			return formNDJSON, 0
 		}
-		for _, comma := range ",;\t" {
-			isName := func(column string) bool { return feed.IsNameColumn(strings.Trim(column, ` "`)) }
-			if slices.ContainsFunc(strings.Split(line, string(comma)), isName) {
-				return formCSV, comma
-			}
+		comma := pushapi.Delimiter(line, feed.Grammar{})
+		if slices.ContainsFunc(strings.Split(line, string(comma)), func(column string) bool { return feed.IsNameColumn(strings.Trim(column, ` "`)) }) {
+			return formCSV, comma
 		}
 		if strings.Contains(line, ",") {
 			return formCSV, ','

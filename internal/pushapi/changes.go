@@ -136,10 +136,31 @@ func parseLine(text []byte, g Grammar) (journal.Change, error) {
 // Columns are the fields of a change as a table names them; countries and operators are separated by spaces in it.
 const Columns = "do, name, scope, category, reason, authority, decision, mark, start, expiry, countries, operators"
 
+// Delimiter returns what separates the columns of a table whose first line is head: of comma, semicolon and tab the one by which a column holds
+// names, or the comma.
+func Delimiter(head string, g Grammar) rune {
+	for _, comma := range ",;\t" {
+		for column := range strings.SplitSeq(head, string(comma)) {
+			if g.IsNameColumn(strings.Trim(column, "\ufeff\" ")) {
+				return comma
+			}
+		}
+	}
+	return ','
+}
+
+// firstLine returns the first line of a table, as far as the reader's buffer holds it, and consumes nothing.
+func firstLine(r *bufio.Reader) string {
+	head, _ := r.Peek(r.Size())
+	line, _, _ := strings.Cut(string(head), "\n")
+	return strings.TrimRight(line, "\r")
+}
+
 func readCSV(r io.Reader, g Grammar, each func(int, journal.Change, error) error) error {
-	in := &rows{r: r}
+	text := bufio.NewReader(r)
+	in := &rows{r: text}
 	cr := csv.NewReader(in)
-	cr.ReuseRecord, cr.TrimLeadingSpace = true, true
+	cr.ReuseRecord, cr.TrimLeadingSpace, cr.Comma = true, true, Delimiter(firstLine(text), g)
 	in.begin(0)
 	head, err := cr.Read()
 	if err != nil {

@@ -70,6 +70,9 @@ func TestNamesAsInLists(t *testing.T) {
 			}
 			return "/v1/changesets?id=ndjson", pushapi.TypeNDJSON, strings.ReplaceAll(b.String(), `\u00a0`, " ")
 		},
+		"semicolons": func(texts []string) (string, string, string) {
+			return "/v1/changesets?id=semicolons", pushapi.TypeCSV, "\ufeffNom de domaine;reason\r\n" + strings.Join(texts, ";x\r\n") + ";x\r\n"
+		},
 		"csv": func(texts []string) (string, string, string) {
 			return "/v1/changesets?id=csv", pushapi.TypeCSV, "Domain,reason\n" + strings.Join(texts, ",x\n") + ",x\n"
 		},
