@@ -166,12 +166,12 @@ func readReleased(path string) (names, lists map[string]bool, err error) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("released names: %w", err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrReleased, err)
 	}
 	defer f.Close()
 	text, err := Text(&bounded{r: f, left: maxReleased})
 	if err != nil {
-		return nil, nil, fmt.Errorf("released names: %s: %w", path, err)
+		return nil, nil, fmt.Errorf("%w: %s: %w", ErrReleased, path, err)
 	}
 	lines := bufio.NewScanner(text)
 	for n := 1; lines.Scan(); n++ {
@@ -181,13 +181,13 @@ func readReleased(path string) (names, lists map[string]bool, err error) {
 		} else if line != "" {
 			name, _, err := Indicator(line)
 			if err != nil {
-				return nil, nil, fmt.Errorf("released names: %s, line %d: %q cannot be released: %w", path, n, line, sentence(err))
+				return nil, nil, fmt.Errorf("%w: %s, line %d: %q cannot be released: %w", ErrReleased, path, n, line, sentence(err))
 			}
 			names[string(name)] = true
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return nil, nil, fmt.Errorf("released names: %s: %w", path, err)
+		return nil, nil, fmt.Errorf("%w: %s: %w", ErrReleased, path, err)
 	}
 	return names, lists, nil
 }

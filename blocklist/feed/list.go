@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -46,6 +47,13 @@ type list struct {
 	next     time.Time
 }
 
+// These are wrapped by New where a part of its Config cannot be used, as are guard.ErrEssential and guard.ErrPopular.
+var (
+	ErrList     = errors.New("list") // of Config.Lists
+	ErrFeed     = errors.New("feed") // of Config.Feeds
+	ErrReleased = errors.New("released names")
+)
+
 // configured makes the lists of a configuration, duplicates dropped.
 func configured(cfg Config) ([]*list, error) {
 	var lists []*list
@@ -72,7 +80,7 @@ func configured(cfg Config) ([]*list, error) {
 		}
 		kind, name, err := f.origin()
 		if err != nil {
-			return nil, fmt.Errorf("list %d: %w", i+1, err)
+			return nil, fmt.Errorf("%w %d: %w", ErrList, i+1, err)
 		}
 		add(source, name, kind, f)
 	}
@@ -80,7 +88,7 @@ func configured(cfg Config) ([]*list, error) {
 		f = f.local()
 		kind, _, err := f.origin()
 		if err != nil {
-			return nil, fmt.Errorf("feed %q: %w", f.Name, err)
+			return nil, fmt.Errorf("%w %q: %w", ErrFeed, f.Name, err)
 		}
 		add(f.URL+f.Path, f.Name, kind, f)
 	}

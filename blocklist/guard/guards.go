@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -52,21 +53,28 @@ func New(c Config) (*Guards, error) {
 	}
 	if c.Essential != nil {
 		if err := g.readEssential(c.Essential); err != nil {
-			return nil, fmt.Errorf("essential names: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrEssential, err)
 		}
 	}
 	if err := g.addOwn(c.Own); err != nil {
 		return nil, err
 	}
-	popular, what := c.Popular, "popularity list"
+	popular, what := c.Popular, ErrPopular
 	if popular == nil {
-		popular, what = shippedPopular(), "shipped popularity list"
+		popular, what = shippedPopular(), errShippedPopular
 	}
 	if err := g.readPopular(popular); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("%w: %w", what, err)
 	}
 	return g, nil
 }
+
+// ErrEssential and ErrPopular are wrapped by New where what Config.Essential or Config.Popular holds cannot be used.
+var (
+	ErrEssential      = errors.New("essential names")
+	ErrPopular        = errors.New("popularity list")
+	errShippedPopular = errors.New("shipped popularity list")
+)
 
 // Stats tells what the lists held.
 func (g *Guards) Stats() Stats { return g.stats }

@@ -34,6 +34,9 @@ func TestErrorsAtStart(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	write(t, file, "no folder")
+	released, feeds := filepath.Join(t.TempDir(), "released"), filepath.Join(t.TempDir(), "feeds.toml")
+	write(t, released, "https://a.example/page")
+	write(t, feeds, "[[feed]]", `name = "a"`, `scope = "all"`, `path = "a"`)
 	stream, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +53,10 @@ func TestErrorsAtStart(t *testing.T) {
 			[]string{"REMPART_UPSTREAMS", "tls://dns.example", "tls://192.0.2.1#dns.example"}},
 		"forward": {[]string{"REMPART_FORWARD=a..b=udp://192.0.2.1"},
 			[]string{"REMPART_FORWARD", "a..b", "empty label"}},
-		"list": {[]string{"REMPART_LISTS=gopher://lists.example/"}, []string{"REMPART_LISTS", "http"}},
+		"essential names": {[]string{"REMPART_ESSENTIAL=" + file}, []string{"REMPART_ESSENTIAL", "essential names"}},
+		"released names":  {[]string{"REMPART_RELEASED=" + released}, []string{"REMPART_RELEASED", released + ", line 1", "names a page"}},
+		"feed":            {[]string{"REMPART_FEEDS=" + feeds}, []string{"REMPART_FEEDS", feeds + ": line 3: feed \"a\"", "there is no scope"}},
+		"list":            {[]string{"REMPART_LISTS=gopher://lists.example/"}, []string{"REMPART_LISTS", "http"}},
 		"several": {[]string{"REMPART_CACHE_BYTES=1", "REMPART_BLOCK_TTL=0.1s"},
 			[]string{`REMPART_CACHE_BYTES="1"`, `REMPART_BLOCK_TTL="0.1s"`, "from 1s to 1h"}},
 		"taken port": {[]string{"REMPART_LISTEN=" + taken},

@@ -16,6 +16,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
+	"rempart/blocklist/guard"
 	"rempart/internal/config"
 	"rempart/resolver/upstream"
 )
@@ -108,10 +109,10 @@ func listsError(c *config.Config, err error) error {
 			}
 		}
 	}
-	for beginning, variable := range map[string]string{
-		"list ": "LISTS", "feed ": "FEEDS", "essential names": "ESSENTIAL", "popularity list": "POPULAR", "released names": "RELEASED",
+	for part, variable := range map[error]string{
+		feed.ErrList: "LISTS", feed.ErrFeed: "FEEDS", feed.ErrReleased: "RELEASED", guard.ErrEssential: "ESSENTIAL", guard.ErrPopular: "POPULAR",
 	} {
-		if strings.HasPrefix(err.Error(), beginning) {
+		if errors.Is(err, part) {
 			return fmt.Errorf("%s%s: %w", config.Prefix, variable, err)
 		}
 	}
