@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -71,9 +70,12 @@ type restart struct {
 // runControl is a control alone in its process.
 func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.Logger, reading *progress, hangup <-chan os.Signal, again restart) error {
 	changed := make(chan struct{}, 1)
-	dial := (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+	publishers, pools, err := controlPublishers(c, log)
+	if err != nil {
+		return err
+	}
 	feeds, err := newFeedsFile(c, log, func() (*feed.Lists, error) {
-		return newLists(c, listsOptions{log: log, dial: dial, progress: reading.report(), changed: signalTo(changed)})
+		return newLists(c, listsOptions{log: log, dial: publishers.DialContext, progress: reading.report(), changed: signalTo(changed)})
 	})
 	if err != nil {
 		return err
@@ -95,6 +97,9 @@ func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return lists.Run(ctx) })
 	g.Go(func() error { return feeds.run(ctx) })
+	for _, p := range pools {
+		g.Go(func() error { return p.Run(ctx) })
+	}
 	g.Go(func() error { return k.run(ctx) })
 	g.Go(func() error {
 		for {

@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/config"
+	"rempart/resolver/upstream"
 )
 
 // hostsFile is where the machine's administrator says which addresses hosts have.
@@ -44,6 +48,22 @@ func (f *forwarding) publishers() *publishers {
 		p.zones = append(p.zones, zoneDialer{string(zone.Name), f.pools[i]})
 	}
 	return p
+}
+
+// controlPublishers returns how a control alone in its process reaches publishers: by the system's resolver, except in the zones of
+// REMPART_FORWARD. The pools, if any, must run.
+func controlPublishers(c *config.Config, log *slog.Logger) (contextDialer, []*upstream.Pool, error) {
+	system := &net.Dialer{Timeout: 10 * time.Second}
+	if len(c.Forward) == 0 {
+		return system, nil, nil
+	}
+	f, err := newForwarding(c, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := f.publishers()
+	p.main = system
+	return p, f.pools, nil
 }
 
 // DialContext is net.Dialer's, but for how hosts are found.

@@ -75,6 +75,9 @@ func TestListInForwardedZone(t *testing.T) {
 	p := start(t, upstreams(main), "REMPART_FORWARD=corp-a.example=udp://"+inner.Addr.String(),
 		"REMPART_LISTS=http://lists.corp-a.example:"+portOf(publisher.URL)+"/l.txt")
 	dnstest.Eventually(t, "the list is in force", func() bool { return address(ask(t, p, "bad.example")) == page })
+	control := startControl(t, "REMPART_UPSTREAMS=udp://"+main.Addr.String(), "REMPART_FORWARD=corp-a.example=udp://"+inner.Addr.String(),
+		"REMPART_LISTS=http://lists.corp-a.example:"+portOf(publisher.URL)+"/l.txt")
+	dnstest.Eventually(t, "control has the list", func() bool { return strings.Contains(control.Stderr(), "list loaded") })
 }
 
 // TestListThroughProxy fetches lists through the proxy of the environment, in either case of its variables, unless NO_PROXY names the host.
