@@ -17,7 +17,7 @@ type claim struct {
 	fallback   blocklist.Categories // what a column's being there says, where nothing says more
 	withheld   bool                 // see NotToBlock
 	badTime    bool
-	failure    bool // it reports an error, see failures
+	failure    failure
 	observed   bool // a MISP attribute, which speaks of what was seen unless to_ids says more
 	since      int64
 	start      int64

@@ -107,6 +107,9 @@ func TestColumnsInOtherLanguages(t *testing.T) {
 	} {
 		comma := string(delimiter([]byte(head)))
 		list := head + "\n" + strings.Join([]string{"evil.example", "phishing", "2026-11-20"}, comma) + "\n"
+		if got := strings.Join(read(t, "sep="+comma+"\r\n"+list), " "); got != "evil.example" {
+			t.Errorf("after what a spreadsheet says of separators: %s", got)
+		}
 		for _, mark := range []string{"", "\ufeff"} {
 			if got := strings.Join(readFull(t, Options{}, mark+list), " "); got != "2 evil.example phishing since 2026-11-20" {
 				t.Errorf("%q: %s", mark+list, got)

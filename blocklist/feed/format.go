@@ -122,7 +122,7 @@ func beginsCSV(head []byte) bool {
 	var comment []byte // the last that names columns
 	for line := range bytes.Lines(head) {
 		line = trim(clean(bytes.Clone(bytes.TrimRight(line, "\r\n"))))
-		if len(line) == 0 {
+		if len(line) == 0 || new(table).separator(line) {
 			continue
 		}
 		if line[0] == '#' {

@@ -41,10 +41,19 @@ var (
 	}
 )
 
-// failures are the keys by which a document that is one object reports an error: its other members are about that error, not indicators.
-var failures = map[string]bool{
-	"error": true, "errors": true, "errormessage": true, "errorcode": true, "message": true, "documentationurl": true,
-	"status": true, "statuscode": true, "success": true, "ok": true,
+// failure is whether an object reports an error: then its other members are about that error, and no indicators.
+type failure uint8
+
+const (
+	noFailure      failure = iota
+	mayReportError         // if it is the whole document: in a list, a message or a status may be an indicator's
+	reportsError
+)
+
+// failures are the keys by which objects report errors.
+var failures = map[string]failure{
+	"error": reportsError, "errors": reportsError, "errormessage": reportsError, "errorcode": reportsError, "message": mayReportError,
+	"documentationurl": mayReportError, "status": mayReportError, "statuscode": mayReportError, "success": mayReportError, "ok": mayReportError,
 }
 
 // isFailure reports whether what stands under a key of failures reports an error.
@@ -178,11 +187,12 @@ func (w *walk) text(s string, at place) {
 		}
 		p.claim = claim{}
 	case allowKeys[at.key]: // of the name alone: such lists name the hosts of others' sites, and block some of those
-		if len(name) > 1 && name[0] == '*' {
-			p.refuse(Wildcard)
+		excepted, why := appendName(p.name[:0], name)
+		if why != accepted { // "*.hoster.example" among them
+			p.refuse(InexactException)
 			return
 		}
-		p.add(name, blocklist.Exact, blocklist.Except)
+		p.list(excepted, blocklist.Exact, blocklist.Except)
 	default:
 		p.refuse(UnknownForm)
 	}
@@ -207,7 +217,7 @@ func (w *walk) object(at place) error {
 	}
 	holds := w.p.stats.Lines > before
 	switch {
-	case at.top() && !at.inList && c.failure && w.p.stats.Listings == 0:
+	case c.failure == reportsError, at.top() && !at.inList && c.failure == mayReportError && w.p.stats.Listings == 0:
 		w.count()
 		w.p.refuse(UnknownForm)
 	case at.top() && keys == 0: // a TAXII envelope of nothing
@@ -235,11 +245,15 @@ func (w *walk) member(c *claim, key string, entry bool) error {
 	case !ok:
 		w.known = w.known || key == "more"
 		value := scalar(token)
-		c.failure = c.failure || failures[key] && isFailure(key, value)
+		if isFailure(key, value) {
+			c.failure = max(c.failure, failures[key])
+		}
 		c.set(r, value)
 		return nil
 	case key == "error", key == "errors":
-		c.failure = c.failure || w.d.More() // an empty array reports none
+		if w.d.More() { // an empty array reports none
+			c.failure = reportsError
+		}
 		return w.threats(nil, noRole, 1)
 	case r == threatRole, r == labelRole:
 		return w.threats(c, r, 1)

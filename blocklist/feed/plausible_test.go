@@ -89,6 +89,8 @@ func TestErrorObjects(t *testing.T) {
 		`{"status":"error","url":"https://new.example/"}`,
 		`{"success":false,"url":"https://new.example/","domain":"new.example"}`,
 		`{"error":{"code":429,"url":"https://new.example/"}}`,
+		`[{"error":"gone","url":"https://new.example/"}]`,
+		`{"data":[{"error_code":410,"url":"https://new.example/"}]}`,
 		`{"code":"rate_limited","error_message":"slow down","host":"new.example"}`,
 	} {
 		if got := strings.Join(read(t, body), " "); strings.Contains(got, "example") {
@@ -102,9 +104,10 @@ func TestErrorObjects(t *testing.T) {
 		}
 	}
 	for body, want := range map[string]string{
-		`{"url":"https://evil.example/"}`:                   "=evil.example",
-		`{"error":null,"data":[{"domain":"evil.example"}]}`: "evil.example",
-		`{"error":false,"domain":"evil.example"}`:           "evil.example",
+		`{"url":"https://evil.example/"}`:                                 "=evil.example",
+		`{"error":null,"data":[{"domain":"evil.example"}]}`:               "evil.example",
+		`{"allow":["*.ok.example","a*.example"],"deny":["evil.example"]}`: "!inexact-exception !inexact-exception evil.example",
+		`{"error":false,"domain":"evil.example"}`:                         "evil.example",
 		"{\"url\":\"https://evil.example/\",\"status\":\"online\"}\n{\"url\":\"https://b.example/\",\"status\":\"offline\",\"message\":\"seen\"}": "=evil.example =b.example",
 		`[{"url":"https://evil.example/","message":"seen by us"}]`:                                                                                "=evil.example",
 	} {

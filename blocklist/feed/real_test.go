@@ -192,7 +192,7 @@ func TestStructuredFeeds(t *testing.T) {
 		listings int
 		refused  map[string]int
 	}{
-		{"polkadot-phishing/all.json", FormatJSON, 54887, map[string]int{"address": 4, "url-path": 2, "wildcard-inside": 1}},
+		{"polkadot-phishing/all.json", FormatJSON, 54887, map[string]int{"address": 4, "url-path": 2, "inexact-exception": 1}},
 		{"phishtank-csv-2024/verified_online.csv", FormatCSV, 355, map[string]int{"address": 4, "url-path": 708}},
 		{"native-samples/urlhaus_csv_2026_header.csv", FormatCSV, 1, map[string]int{}},
 		{"native-samples/urlhaus_2022.rpz", FormatRPZ, 4, map[string]int{}},

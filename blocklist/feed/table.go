@@ -38,6 +38,9 @@ func (p *parser) row(raw []byte) {
 			}
 			return
 		}
+		if t.rows == 0 && t.separator(line) {
+			return
+		}
 		if t.rows == 0 && t.name(line) || t.title != nil && bytes.Equal(line, t.title) {
 			return
 		}
@@ -80,6 +83,19 @@ func (p *parser) endTable() {
 		p.refuse(UnknownForm)
 	}
 	t.open, t.joined = t.open[:0], 0
+}
+
+// separator takes line for the one by which spreadsheets say what separates cells ("sep=;"), if it is.
+func (t *table) separator(line []byte) bool {
+	switch {
+	case !hasPrefixFold(line, "sep=") || len(line) > len("sep=;"):
+		return false
+	case len(line) == len("sep="): // a tab, which was trimmed
+		t.comma = '\t'
+	default:
+		t.comma = line[len(line)-1]
+	}
+	return true
 }
 
 // name takes line for the one that names the columns, if it does.
