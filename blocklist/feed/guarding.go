@@ -87,13 +87,27 @@ func (g *guarding) reconfigured(cfg GuardConfig) {
 	g.cfg, g.known, g.last = cfg, false, nil
 }
 
-// changed forgets what files said, so that they are read again.
-func (g *guarding) changed() {
+// reload reads the files again. On an error what was read before stays, for lists that do not change; the others fail until the file is
+// corrected, since nothing can judge them.
+func (g *guarding) reload() error {
+	g.mu.Lock()
+	cfg := g.cfg
+	g.mu.Unlock()
+	if len(cfg.paths()) == 0 {
+		return nil
+	}
+	fresh := &guarding{cfg: cfg}
+	if err := fresh.fingerprint(); err != nil { // first: a change after it is noticed
+		return err
+	}
+	all, err := fresh.get()
+	if err != nil {
+		return err
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.cfg.paths()) > 0 {
-		g.known, g.last = false, nil
-	}
+	g.sum, g.known, g.last = fresh.sum, true, all
+	return nil
 }
 
 // letGo gives the guards' memory back until they are needed again; it reports whether there was any.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -141,4 +142,34 @@ func TestSetThatChangesAsAWhole(t *testing.T) {
 	eventually(t, "the release", func() bool {
 		return blocks(t, l, "d1.example") && blocks(t, l, "e1.example") && !blocks(t, l, "b1.example")
 	})
+}
+
+// TestMistakeInReleasedFile has a server go on with what it released before, and say so once.
+func TestMistakeInReleasedFile(t *testing.T) {
+	f := newFixture(t)
+	srv := newServer(t)
+	srv.say("fetched.example\nb.example\n")
+	released := f.file("released.txt", "a.example\n")
+	l := f.start(Config{
+		Lists: []string{srv.URL, f.file("a.txt", "a.example\nb.example\nc.example\n")},
+		Guard: GuardConfig{Popular: f.file("popular.csv", "1,a.example\n2,b.example\n"), Released: released},
+	})
+	f.run(l)
+	f.file("released.txt", "a.example\nhttps://b.example/page\n")
+	eventually(t, "the mistake is logged", func() bool { return strings.Contains(f.log.String(), "released.txt, line 2") })
+	asked := srv.requests.Load()
+	time.Sleep(100 * time.Millisecond)
+	if log := f.log.String(); strings.Count(log, "level=ERROR") != 1 || strings.Contains(log, "level=WARN") {
+		t.Error("it is not logged once")
+	}
+	for _, s := range l.Status().Lists {
+		if s.Result != OK {
+			t.Errorf("%+v", s)
+		}
+	}
+	if !blocks(t, l, "a.example") || blocks(t, l, "b.example") || srv.requests.Load() != asked {
+		t.Error("something changed")
+	}
+	f.file("released.txt", "a.example\nb.example\n")
+	eventually(t, "the correction", func() bool { return blocks(t, l, "a.example") && blocks(t, l, "b.example") })
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"rempart/blocklist"
+	"rempart/internal/filewatch"
 )
 
 const (
@@ -304,13 +305,27 @@ func (l *Lists) readFile(li *list, now time.Time) error {
 		li.copy.File, li.copy.Fetched = state, now
 		return l.store.saveRecord(li.key, li.copy)
 	}
+	before := filewatch.StateOf(li.source)
 	t, err := l.takeIn(li, li.source, now)
-	if err != nil {
+	justEmptied := err == nil && li.copy != nil && isEmptied(li, li.copy, &t.record) && now.Sub(time.Unix(0, before.Modified)) < settled
+	switch {
+	case filewatch.StateOf(li.source) != before || justEmptied:
+		if err == nil && t.unwritten == nil {
+			err = l.store.dropCopy(li, &t.record)
+		}
+		return errors.Join(errChanging, err)
+	case err != nil:
 		return err
 	}
-	t.record.File = state // as it was before reading: a change since is seen next time
+	t.record.File = state
 	return l.keep(li, t)
 }
+
+// errChanging is the error of a file that somebody writes while it is read: what was read may be a part of it, or nothing.
+var errChanging = errors.New("it is being written; it is read again in a moment")
+
+// settled is how old a change that empties a file must be: it may be the first half of writing the file anew.
+const settled = time.Second
 
 // sameFile reports whether the copy of a file is of its content, and as the list is configured. state is the file's.
 func (l *Lists) sameFile(li *list, now time.Time) (state fileState, same bool, err error) {

@@ -54,6 +54,7 @@ type timing struct {
 	fetch      time.Duration // of one fetch, from the dial to the last octet
 	backoff    time.Duration // after the first failure; doubles with each further one
 	poll       time.Duration // between two looks at the state of files
+	again      time.Duration // after a file was written while it was read
 	writeAgain time.Duration // after the set could not be written
 }
 
@@ -125,7 +126,7 @@ func New(cfg Config) (*Lists, error) {
 		cfg: cfg, log: cfg.Log, set: set, lists: lists,
 		timing: timing{
 			start: 5 * time.Second, fetch: 10 * time.Minute, backoff: 10 * time.Second,
-			poll: filewatch.Interval, writeAgain: time.Minute,
+			poll: filewatch.Interval, again: 500 * time.Millisecond, writeAgain: time.Minute,
 		},
 		fetch: newFetcher(cfg.Dial, cfg.Proxy), ctx: context.Background(), limits: limits{amend: maxAmend, merge: mergeAt, run: runLimit},
 		store:  store{dir: filepath.Join(cfg.Dir, listsFolder)},

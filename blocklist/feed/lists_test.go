@@ -75,7 +75,7 @@ func (f *fixture) new(cfg Config) *Lists {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	l.timing.poll = 20 * time.Millisecond
+	l.timing.poll, l.timing.again = 20*time.Millisecond, 20*time.Millisecond
 	l.timing.backoff, l.timing.writeAgain = 20*time.Millisecond, 20*time.Millisecond
 	return l
 }

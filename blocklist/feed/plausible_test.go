@@ -1,9 +1,13 @@
 package feed
 
 import (
+	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestFileMayBeEmptied takes the names out of files, which their owner may do, whatever the number.
@@ -114,5 +118,37 @@ func TestErrorObjects(t *testing.T) {
 		if got := strings.Join(read(t, body), " "); got != want {
 			t.Errorf("%s: got %s, want %s", body, got, want)
 		}
+	}
+}
+
+// TestFileWrittenWhileItIsRead rewrites a file in place again and again, which empties it for a moment, while it is read: no name of it is
+// ever unblocked, and the last content is in force in the end.
+func TestFileWrittenWhileItIsRead(t *testing.T) {
+	f := newFixture(t)
+	path := filepath.Join(f.dir, "a.txt")
+	rewrite := func(n int) {
+		t.Helper()
+		file, err := os.Create(path) // empties it
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		time.Sleep(time.Millisecond)
+		fmt.Fprintf(file, "a.example\nn%d.example\n", n)
+	}
+	rewrite(0)
+	l := f.start(Config{Lists: []string{path}})
+	f.run(l)
+	eventually(t, "the list", func() bool { return blocks(t, l, "a.example") })
+	for n := range 300 {
+		rewrite(n)
+		l.Reload()
+		if !blocks(t, l, "a.example") {
+			t.Fatalf("unblocked after it was written %d times", n)
+		}
+	}
+	eventually(t, "the last content", func() bool { return blocks(t, l, "n299.example") })
+	if strings.Contains(f.log.String(), "lists nothing") {
+		t.Error("it was taken for an empty list")
 	}
 }

@@ -86,7 +86,7 @@ func (l *Lists) Run(ctx context.Context) error {
 
 // lookAtAll makes every list due.
 func (l *Lists) lookAtAll() {
-	l.guarding.changed()
+	l.reloadGuards()
 	for _, li := range l.lists {
 		li.next = time.Time{}
 	}
@@ -96,10 +96,7 @@ func (l *Lists) lookAtAll() {
 // filesChanged makes the lists due that are read from the files at paths. If the guards go by one of them, every list is
 // judged again: a list in a file is read again, one with a URL from the content that was kept of it.
 func (l *Lists) filesChanged(paths []string) {
-	guards := slices.ContainsFunc(l.cfg.Guard.paths(), func(p string) bool { return slices.Contains(paths, p) })
-	if guards {
-		l.guarding.changed()
-	}
+	guards := slices.ContainsFunc(l.cfg.Guard.paths(), func(p string) bool { return slices.Contains(paths, p) }) && l.reloadGuards()
 	for _, li := range l.lists {
 		switch {
 		case li.kind != KindURL:
@@ -110,6 +107,15 @@ func (l *Lists) filesChanged(paths []string) {
 			l.judgeAgain(li)
 		}
 	}
+}
+
+// reloadGuards reads again what the guards go by, and reports whether it could.
+func (l *Lists) reloadGuards() bool {
+	err := l.guarding.reload()
+	if err != nil {
+		l.log.Error("what the guards go by has a mistake; lists stay as they were judged before, and what changes of them is not taken until it is corrected", "err", err)
+	}
+	return err == nil
 }
 
 // judgeAgain passes a list with a URL through the guards again. A content that was held whole was not kept: it is fetched.

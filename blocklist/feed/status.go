@@ -92,6 +92,10 @@ func (l *Lists) interval(li *list) time.Duration {
 
 // settle notes how an attempt on li ended and when the next is due, and logs a change of state.
 func (l *Lists) settle(li *list, now time.Time, err error) {
+	if errors.Is(err, errChanging) && li.copy != nil {
+		li.next = now.Add(l.timing.again)
+		return
+	}
 	before := li.result
 	li.err = err
 	switch {
@@ -107,6 +111,9 @@ func (l *Lists) settle(li *list, now time.Time, err error) {
 		wait := jitter(backoff(l.timing.backoff, l.interval(li), li.failures))
 		if status := (*statusError)(nil); errors.As(err, &status) {
 			wait = max(wait, status.after)
+		}
+		if errors.Is(err, errChanging) {
+			wait = l.timing.again
 		}
 		li.next = now.Add(wait)
 	}
