@@ -110,7 +110,7 @@ func (in *inspection) warn(cmd *cobra.Command, consequence string) {
 
 // warnNone says that no list is configured, if none is.
 func (in *inspection) warnNone(cmd *cobra.Command, consequence string) {
-	if len(in.config.Lists) == 0 && in.config.Feeds == "" && in.config.Control == "" {
+	if in.client == nil && len(in.config.Lists) == 0 && in.config.Feeds == "" && in.config.Control == "" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "rempart: neither REMPART_LISTS nor REMPART_FEEDS is set here: %s\n", consequence)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"rempart/internal/config"
@@ -40,7 +41,10 @@ func findService(ctx context.Context, paths ...*string) (*service, error) {
 	client, denied := local.Find(sockets...)
 	switch named := config.SetVariables(environ); {
 	case len(named) > 0:
-		if environ[config.Prefix+"DATA_DIR"] != "" || environ[config.Prefix+"SOCKET"] != "" { // or it may be another server
+		if client == nil {
+			break
+		}
+		if settings, err := client.Settings(ctx); err == nil && sameSet(environ, settings) { // or it is another server
 			s.client = client
 		}
 	case client != nil:
@@ -78,6 +82,15 @@ func findServiceUnless(ctx context.Context, given bool, paths ...*string) (*serv
 		s.config, err = config.LoadFrom(s.environ)
 	}
 	return s, err
+}
+
+// sameSet reports whether two environments name the same set.
+func sameSet(a, b map[string]string) bool {
+	named := config.SetVariables(a)
+	if !slices.Equal(named, config.SetVariables(b)) {
+		return false
+	}
+	return !slices.ContainsFunc(named, func(name string) bool { return a[name] != b[name] })
 }
 
 // enter changes to the folder of the running server, whose settings may hold relative paths.
