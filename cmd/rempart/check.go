@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed"
 	"rempart/internal/local"
 )
 
@@ -19,7 +20,7 @@ func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [NAME…]",
 		Short: "Say whether names are blocked, and by which list",
-		Long: `Say of each NAME, or of each line of standard input, whether it is blocked, by which entry, and on which line of which list. A server that runs here
+		Long: `Say of each NAME or URL, or of each line of standard input, whether it is blocked, by which entry, and on which line of which list. A server that runs here
 is asked, and resolves the name: it may be blocked for a name or an address that its answer leads to. ` + readsOnly + `
 
 Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error: a list that cannot be read is one, and an upstream that does not answer, or no
@@ -84,12 +85,17 @@ func (k *checker) all(names []string) error {
 		}
 	}
 	if len(names) == 0 {
-		lines := bufio.NewScanner(k.cmd.InOrStdin())
+		text, err := feed.Text(k.cmd.InOrStdin())
+		if err != nil {
+			return fmt.Errorf("reading names: %w", err)
+		}
+		lines := bufio.NewScanner(text)
 		for lines.Scan() {
-			if lines.Text() == "" {
+			line := string(feed.CutComment(lines.Bytes()))
+			if line == "" {
 				continue
 			}
-			if err := k.one(lines.Text()); err != nil {
+			if err := k.one(line); err != nil {
 				return err
 			}
 		}
