@@ -1,0 +1,95 @@
+package local
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rempart/internal/dnstest"
+)
+
+// serve answers on a socket in a folder of its own, and returns its path.
+func serve(t *testing.T, a Answers) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dnstest.Running(t, func(ctx context.Context) error { return Serve(ctx, l, a) })
+	return path
+}
+
+func TestAnswers(t *testing.T) {
+	reloads := 0
+	path := serve(t, Answers{
+		Settings: func() map[string]string { return map[string]string{"A": "b"} },
+		Status:   func() Status { return Status{Version: "v"} },
+		Check:    func(_ context.Context, name string) Verdict { return Verdict{Name: name, Action: "block"} },
+		Matches:  func(least uint64) []Match { return []Match{{Entry: "e", Hits: least}} },
+		Reload:   func() { reloads++ },
+	})
+	c, err := Find(filepath.Join(t.TempDir(), "none"), path)
+	if err != nil || c == nil || c.Path != path {
+		t.Fatal(c, err)
+	}
+	ctx := t.Context()
+	if s, err := c.Settings(ctx); err != nil || s["A"] != "b" {
+		t.Error(s, err)
+	}
+	if s, err := c.Status(ctx); err != nil || s.Version != "v" {
+		t.Error(s, err)
+	}
+	if v, err := c.Check(ctx, "x.example"); err != nil || v.Name != "x.example" || v.Action != "block" {
+		t.Error(v, err)
+	}
+	if m, err := c.Matches(ctx, 12); err != nil || len(m) != 1 || m[0].Hits != 12 {
+		t.Error(m, err)
+	}
+	if err := c.Reload(ctx); err != nil || reloads != 1 {
+		t.Error(reloads, err)
+	}
+	if _, err := c.Check(ctx, strings.Repeat("x", 10_000)); err == nil || !strings.Contains(err.Error(), "400") {
+		t.Errorf("a name of 10,000 bytes: %v", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("permissions %v, %v", info.Mode(), err)
+	}
+}
+
+// TestListen replaces what an ended server left, and nothing else.
+func TestListen(t *testing.T) {
+	path := serve(t, Answers{})
+	if _, err := Listen(path); err != ErrTaken {
+		t.Errorf("on another server's socket: %v", err)
+	}
+	left := filepath.Join(t.TempDir(), "left")
+	l, err := net.Listen("unix", left)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	l.Close()
+	again, err := Listen(left)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(file); err == nil {
+		t.Error("a file was replaced")
+	}
+	if _, err := Listen(filepath.Join(t.TempDir(), strings.Repeat("x", 200))); err == nil || !strings.Contains(err.Error(), "bytes") {
+		t.Errorf("a long path: %v", err)
+	}
+	if c, err := Find(left, file); c != nil || err != nil {
+		t.Error("found", c, err)
+	}
+}
