@@ -341,6 +341,9 @@ func (k *controlling) publishLists(ctx context.Context) error {
 	if len(k.config.Lists) == 0 && k.config.Feeds == "" {
 		return nil // another control on the same journal may have them: what it holds of lists stays
 	}
+	if k.api.Load().AwaitNodes(ctx) != nil {
+		return nil
+	}
 	again := time.NewTimer(0)
 	defer again.Stop()
 	failed := false

@@ -89,7 +89,7 @@ func (a *API) Collector() prometheus.Collector {
 		stages: d("stages_total", "Staged change sets, by how their stage ended.", "outcome"),
 		held:   d("held", "Change sets that wait for a second person."),
 		nodes:  d("nodes", "Nodes that reported lately."),
-		ahead:  d("nodes_ahead", "Nodes that have a later version in force than the journal: was it restored from an older backup?"),
+		ahead:  d("nodes_ahead", "Nodes that have a later version in force than the journal, or hold another record of a version: was it restored from an older backup? Nothing is published meanwhile."),
 	}
 }
 

@@ -154,22 +154,28 @@ func (a *API) Conflict() error {
 // startPatience bounds how long a call that publishes waits, after control started, for the nodes that reported before.
 const startPatience = 20 * time.Second
 
-// mayPublish returns the answer to a call that must not publish. After a start it waits until the nodes that are known have reported, since one of them may
-// be ahead.
-func (a *API) mayPublish(ctx context.Context) error {
+// AwaitNodes waits, after a start, until the nodes that are known have reported, for startPatience at most: one of them may be ahead of the journal. It waits as well for
+// one that is ahead for the moment only.
+func (a *API) AwaitNodes(ctx context.Context) error {
 	for {
 		reported, awaited := a.fleet.awaits()
 		_, _, waits := a.fleet.conflict(a.cfg.Control.State())
 		if !waits && (!awaited || time.Since(a.fleet.begun) > startPatience) {
-			break
+			return nil
 		}
-		pause := aheadFor / 4
 		select {
 		case <-reported:
-		case <-time.After(pause):
+		case <-time.After(aheadFor / 4):
 		case <-ctx.Done():
-			return a.unavailable("servers have not reported yet", ctx.Err())
+			return ctx.Err()
 		}
+	}
+}
+
+// mayPublish returns the answer to a call that must not publish; nil where it may.
+func (a *API) mayPublish(ctx context.Context) error {
+	if err := a.AwaitNodes(ctx); err != nil {
+		return a.unavailable("servers have not reported yet", err)
 	}
 	if err := a.Conflict(); err != nil {
 		return problem(http.StatusConflict, "", err.Error())
