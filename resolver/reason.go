@@ -45,7 +45,7 @@ type targetReason struct {
 	texts  reasonTexts
 }
 
-// reason is what is told of the entry that decided a verdict under view, on the question's own name or on a target.
+// reason returns the texts that name the entry which decided a verdict under view, on the question's own name or on a target.
 func (r *Resolver) reason(view *blocklist.View, v blocklist.Verdict, why *cause) *reasonTexts {
 	b := &r.blocked
 	category := &b.texts[min(int(v.Category), categories-1)]

@@ -66,7 +66,7 @@ func controlPublishers(c *config.Config, log *slog.Logger) (contextDialer, []*up
 	return p, f.pools, nil
 }
 
-// DialContext is net.Dialer's, but for how hosts are found.
+// DialContext connects as net.Dialer does. Only the way hosts are found differs.
 func (p *publishers) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

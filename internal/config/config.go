@@ -25,7 +25,7 @@ const Prefix = "REMPART_"
 type Config struct {
 	Listen           Addrs         `env:"LISTEN" envDefault:"127.0.0.1:5300" doc:"Addresses to answer DNS on, over UDP and TCP, separated by commas. An empty host (\":53\") is every address, IPv4 and IPv6."`
 	Upstreams        List          `env:"UPSTREAMS" doc:"Resolvers to forward to, in order of preference: \"udp://192.0.2.1\", \"tcp://192.0.2.1:53\", \"tls://192.0.2.1:853#name.example\" (the name on its certificate). DNS over HTTPS is not supported. Empty: the name servers of /etc/resolv.conf."`
-	Lists            List          `env:"LISTS" doc:"Lists of names to block: paths, file or http(s) URLs, separated by commas. The format of each line is found out."`
+	Lists            List          `env:"LISTS" doc:"Lists of names to block: paths, file or http(s) URLs, separated by commas. The format of each line is detected."`
 	Feeds            string        `env:"FEEDS" doc:"Path of a feeds file: lists with a name, a format, a category, a weight and more each, in TOML."`
 	Allow            string        `env:"ALLOW" doc:"Path of a list of names never to block, whatever lists say."`
 	Essential        string        `env:"ESSENTIAL" doc:"Path of more names that no list may block, beside those shipped: a name a line, with all below it; \"=name\" for itself alone."`
