@@ -34,6 +34,30 @@ func (c GuardConfig) paths() (paths []string) {
 	return paths
 }
 
+// Load reads the files that the guards go by, except Released, and returns the guards.
+func (c GuardConfig) Load() (*guard.Guards, error) {
+	cfg := guard.Config{Own: c.Own, OwnAddresses: c.OwnAddresses, Bound: c.Bound}
+	for _, file := range []struct {
+		path string
+		to   *io.Reader
+	}{{c.Essential, &cfg.Essential}, {c.Popular, &cfg.Popular}} {
+		if file.path == "" {
+			continue
+		}
+		f, err := os.Open(file.path)
+		if err != nil {
+			return nil, fmt.Errorf("what the guards go by: %w", err)
+		}
+		defer f.Close()
+		text, err := Text(&bounded{r: f, left: maxBody})
+		if err != nil {
+			return nil, fmt.Errorf("what the guards go by: %s: %w", file.path, err)
+		}
+		*file.to = text
+	}
+	return guard.New(cfg)
+}
+
 // guards are the guards, and what a person released of what they hold.
 type guards struct {
 	*guard.Guards
@@ -133,26 +157,7 @@ func (g *guarding) get() (*guards, error) {
 	if g.last != nil {
 		return g.last, nil
 	}
-	cfg := guard.Config{Own: g.cfg.Own, OwnAddresses: g.cfg.OwnAddresses, Bound: g.cfg.Bound}
-	for _, file := range []struct {
-		path string
-		to   *io.Reader
-	}{{g.cfg.Essential, &cfg.Essential}, {g.cfg.Popular, &cfg.Popular}} {
-		if file.path == "" {
-			continue
-		}
-		f, err := os.Open(file.path)
-		if err != nil {
-			return nil, fmt.Errorf("what the guards go by: %w", err)
-		}
-		defer f.Close()
-		text, err := Text(&bounded{r: f, left: maxBody})
-		if err != nil {
-			return nil, fmt.Errorf("what the guards go by: %s: %w", file.path, err)
-		}
-		*file.to = text
-	}
-	made, err := guard.New(cfg)
+	made, err := g.cfg.Load()
 	if err != nil {
 		return nil, err
 	}

@@ -1,8 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -159,8 +161,9 @@ type controlling struct {
 	control  *journal.Control
 	api      atomic.Pointer[pushapi.API] // once there is one
 	rpz      *zones                      // nil for none
-	guards   *guard.Guards
-	secure   *tls.Config // nil: without TLS
+	guards   *reloadable[*guard.Guards]
+	secure   *serverCertificate          // nil: without TLS
+	trusted  *reloadable[*x509.CertPool] // of the external NATS cluster; nil: the system's
 	lists    *feed.Lists
 	pushAt   []netip.AddrPort // where the API is served, once it is
 	figureAt []netip.AddrPort // the same of the figures, of a control alone
@@ -193,8 +196,13 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 	if err != nil {
 		return nil, err
 	}
-	if k.secure, err = serverTLS(c); err != nil {
+	if k.secure, err = newServerCertificate(c, log); err != nil {
 		return nil, err
+	}
+	if c.NATSURL != "" {
+		if k.trusted, err = newAuthorities(c, log); err != nil {
+			return nil, err
+		}
 	}
 	if k.stream, err = stream.Open(ctx, k.streamConfig()); err != nil {
 		return nil, err
@@ -208,10 +216,10 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 		Changed: k.applied, Refuse: k.conflict,
 	})
 	if err == nil {
-		k.rpz, err = newZones(c, log, k.secure, k.whole)
+		k.rpz, err = newZones(c, log, k.secure.server(), k.whole)
 	}
 	if err == nil {
-		k.guards, err = newGuards(c)
+		k.guards, err = newGuards(c, log)
 	}
 	if err == nil {
 		err = k.control.Start(ctx)
@@ -237,11 +245,13 @@ func (k *controlling) streamConfig() stream.Config {
 	c := k.config
 	sc := stream.Config{Dir: filepath.Join(c.DataDir, "journal"), Listen: c.NATSListen, Log: k.log, Authenticate: k.nodeAllowed}
 	if k.secure != nil && c.NATSListen != "" {
-		sc.TLS = k.secure.Clone()
-		sc.TLS.ClientAuth, sc.TLS.NextProtos = tls.NoClientCert, nil // nodes have tokens
+		sc.TLS = k.secure.server() // without client certificates: nodes have tokens
 	}
 	if c.NATSURL != "" {
-		sc.URL, sc.Credentials, sc.SystemCredentials, sc.Replicas, sc.RootCA = c.NATSURL, c.NATSCreds, c.NATSSystem, c.NATSReplicas, c.ControlCA
+		sc.URL, sc.Credentials, sc.SystemCredentials, sc.Replicas = c.NATSURL, c.NATSCreds, c.NATSSystem, c.NATSReplicas
+	}
+	if k.trusted != nil {
+		sc.RootCAs = func() (*x509.CertPool, error) { return k.trusted.get(), nil }
 	}
 	return sc
 }
@@ -273,6 +283,10 @@ func (k *controlling) run(ctx context.Context) error {
 	g.Go(func() error { return k.control.Run(ctx, func() { k.begin(ctx) }) })
 	g.Go(func() error { return k.publishLists(ctx) })
 	g.Go(func() error { return k.api.Load().Run(ctx) })
+	for _, f := range k.files() {
+		g.Go(func() error { return f.run(ctx) })
+	}
+	g.Go(func() error { return k.secure.warn(ctx) })
 	if k.rpz != nil {
 		g.Go(func() error { return k.rpz.run(ctx, k.renew) })
 	}
@@ -368,15 +382,39 @@ func (k *controlling) publishLists(ctx context.Context) error {
 	}
 }
 
-// reload looks at the key ring again.
+// files returns the files that are read again when they change.
+func (k *controlling) files() []reloadableFile {
+	all := append(k.secure.files(), k.guards)
+	if k.trusted != nil {
+		all = append(all, k.trusted)
+	}
+	return all
+}
+
+// reload reads the key ring and all files again, as SIGHUP asks, and logs the result. Lists are read again by their own loop, which logs what changed.
 func (k *controlling) reload(ctx context.Context) {
-	_, ring, _, err := k.keys.Ring()
+	results := map[reloaded][]string{}
+	for _, f := range k.files() {
+		result := f.reload()
+		results[result] = append(results[result], f.setting())
+	}
+	before := k.control.State().RingSerial()
+	ring, sealed, _, err := k.keys.Ring()
 	if err == nil {
-		_, err = k.control.SetRing(ctx, ring)
+		_, err = k.control.SetRing(ctx, sealed)
 	}
-	if err != nil {
-		k.log.Error("the key ring stays as it is", "err", err)
+	switch {
+	case err != nil:
+		k.log.Error("the key ring stays as it is", "folder", keysFolder(k.config), "key_ring", before, "err", err)
+		results[reloadRefused] = append(results[reloadRefused], "key ring")
+	case ring.Serial > before:
+		results[reloadTaken] = append(results[reloadTaken], "key ring")
+	default:
+		results[reloadUnchanged] = append(results[reloadUnchanged], "key ring")
 	}
+	text := func(r reloaded) string { return cmp.Or(strings.Join(results[r], ", "), "nothing") }
+	k.log.Info("SIGHUP: keys and files were read again, and every list is looked at", "changed", text(reloadTaken), "unusable", text(reloadRefused), "unchanged", text(reloadUnchanged),
+		"key_ring", k.control.State().RingSerial(), "lists", len(k.lists.Status().Lists))
 }
 
 func (k *controlling) register(r *prometheus.Registry) {
@@ -387,6 +425,9 @@ func (k *controlling) register(r *prometheus.Registry) {
 // registerOwn registers what a server's own edge does not count already.
 func (k *controlling) registerOwn(r *prometheus.Registry) {
 	r.MustRegister(k.api.Load().Collector())
+	if k.secure != nil {
+		r.MustRegister(k.secure)
+	}
 	if k.rpz != nil {
 		r.MustRegister(k.rpz.server.Collector())
 	}

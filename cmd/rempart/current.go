@@ -64,7 +64,7 @@ func followOnce(ctx context.Context, c *config.Config) (*current, error) {
 	}
 	forget := func() { os.RemoveAll(dir) }
 	log := slog.New(slog.DiscardHandler)
-	source, disconnect, err := controlSource(c, "digest", edgeOptions{log: log, dial: (&net.Dialer{Timeout: 10 * time.Second}).DialContext})
+	source, err := newControlSource(c, "digest", edgeOptions{log: log, dial: (&net.Dialer{Timeout: 10 * time.Second}).DialContext})
 	if err != nil {
 		forget()
 		return nil, err
@@ -76,7 +76,7 @@ func followOnce(ctx context.Context, c *config.Config) (*current, error) {
 		err = f.Start()
 	}
 	if err != nil {
-		disconnect()
+		source.close()
 		forget()
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func followOnce(ctx context.Context, c *config.Config) (*current, error) {
 	end := func() {
 		cancel()
 		<-done
-		disconnect()
+		source.close()
 		forget()
 	}
 	if err := caughtUp(ctx, f); err != nil {

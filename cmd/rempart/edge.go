@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -16,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
@@ -29,7 +30,18 @@ import (
 // edge takes the set from a control rather than from lists.
 type edge struct {
 	*journal.Follower
+	files []reloadableFile
 	close func() // the source; after Run
+}
+
+// Run follows control, and reads files again when they change, until ctx ends.
+func (e *edge) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, f := range e.files {
+		g.Go(func() error { return f.run(ctx) })
+	}
+	g.Go(func() error { return e.Follower.Run(ctx) })
+	return g.Wait()
 }
 
 // edgeOptions are what an edge has of the server it is in.
@@ -50,11 +62,15 @@ func newEdge(c *config.Config, opt edgeOptions) (*edge, error) {
 	if err != nil {
 		return nil, err
 	}
-	source, end, err := controlSource(c, node, opt)
+	source, err := newControlSource(c, node, opt)
 	if err != nil {
 		return nil, err
 	}
-	return followSource(c, source, end, node, roots, opt)
+	e, err := followSource(c, source, source.close, node, roots, opt)
+	if err == nil {
+		e.files = source.files
+	}
+	return e, err
 }
 
 // followSource is an edge of any source.
@@ -68,7 +84,7 @@ func followSource(c *config.Config, source journal.Source, end func(), node stri
 		end()
 		return nil, err
 	}
-	return &edge{f, end}, nil
+	return &edge{Follower: f, close: end}, nil
 }
 
 // edgeFolder is where an edge keeps what came from control.
@@ -134,56 +150,81 @@ func keptNodeName(c *config.Config) string {
 	return ""
 }
 
-// controlSource is where REMPART_CONTROL leads.
-func controlSource(c *config.Config, node string, opt edgeOptions) (journal.Source, func(), error) {
-	if strings.HasPrefix(c.Control, "http") {
-		tlsConfig, err := trusting(c.ControlCA)
-		if err != nil {
-			return nil, nil, err
-		}
-		client := &http.Client{Transport: &http.Transport{
-			DialContext: opt.dial, TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true,
-			TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 2 * time.Minute, MaxIdleConnsPerHost: 4,
-		}}
-		m, err := mirror.NewClient(c.Control, c.ControlToken, client)
-		if err != nil {
-			return nil, nil, config.Bad("CONTROL", c.Control, err.Error())
-		}
-		return m, client.CloseIdleConnections, nil
-	}
-	r, err := stream.Connect(context.Background(), stream.NodeConfig{
-		URL: c.Control, Name: node, Secret: c.ControlToken, Credentials: c.NATSCreds, RootCA: c.ControlCA, Log: opt.log,
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("REMPART_CONTROL: %w", err)
-	}
-	return journal.FromStream(r, node), func() { _ = r.Close() }, nil
+// controlSource is the journal that REMPART_CONTROL names, and the files by which it is reached.
+type controlSource struct {
+	journal.Source
+	files []reloadableFile
+	close func()
 }
 
-// trusting is a client's TLS that trusts the certificates in a file, or the system's.
-func trusting(path string) (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if path == "" {
-		return t, nil
-	}
-	pool, err := certificates(path)
-	if err != nil {
-		return nil, config.Bad("CONTROL_CA", path, err.Error())
-	}
-	t.RootCAs = pool
-	return t, nil
-}
-
-func certificates(path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
+func newControlSource(c *config.Config, node string, opt edgeOptions) (*controlSource, error) {
+	s := &controlSource{}
+	authorities, err := newAuthorities(c, opt.log)
 	if err != nil {
 		return nil, err
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, errors.New("no PEM certificate is in it")
+	var pool func() (*x509.CertPool, error)
+	if authorities != nil {
+		s.files = append(s.files, authorities)
+		pool = func() (*x509.CertPool, error) { return authorities.get(), nil }
 	}
-	return pool, nil
+	token := func() string { return c.ControlToken }
+	if c.ControlTokenFile != "" {
+		warnReadable(opt.log, "REMPART_CONTROL_TOKEN_FILE", c.ControlTokenFile)
+		file, err := newReloadable(opt.log, "REMPART_CONTROL_TOKEN_FILE", []string{c.ControlTokenFile}, func() (string, error) { return readToken(c.ControlTokenFile) })
+		if err != nil {
+			return nil, config.Bad("CONTROL_TOKEN_FILE", c.ControlTokenFile, err.Error())
+		}
+		s.files, token = append(s.files, file), file.get
+	}
+	if strings.HasPrefix(c.Control, "http") {
+		client := controlClient(opt.dial, pool)
+		s.close = client.CloseIdleConnections
+		if s.Source, err = mirror.NewClient(c.Control, token, client); err != nil {
+			return nil, config.Bad("CONTROL", c.Control, err.Error())
+		}
+		return s, nil
+	}
+	nc := stream.NodeConfig{URL: c.Control, Name: node, Credentials: c.NATSCreds, RootCAs: pool, Log: opt.log}
+	if token() != "" {
+		nc.Secret = token
+	}
+	r, err := stream.Connect(context.Background(), nc)
+	if err != nil {
+		return nil, fmt.Errorf("REMPART_CONTROL: %w", err)
+	}
+	s.Source, s.close = journal.FromStream(r, node), func() { _ = r.Close() }
+	return s, nil
+}
+
+// controlClient returns an HTTP client that checks servers against the authorities that pool returns at each connection; a nil pool is the system's.
+func controlClient(dial func(ctx context.Context, network, addr string) (net.Conn, error), pool func() (*x509.CertPool, error)) *http.Client {
+	transport := &http.Transport{DialContext: dial, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 2 * time.Minute, MaxIdleConnsPerHost: 4}
+	transport.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		secure := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host, NextProtos: []string{"h2", "http/1.1"}}
+		if pool != nil {
+			if secure.RootCAs, err = pool(); err != nil {
+				return nil, err
+			}
+		}
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		client := tls.Client(conn, secure)
+		handshake, cancel := context.WithTimeout(ctx, transport.TLSHandshakeTimeout)
+		defer cancel()
+		if err := client.HandshakeContext(handshake); err != nil {
+			conn.Close()
+			return nil, err
+		}
+		return client, nil
+	}
+	return &http.Client{Transport: transport}
 }
 
 // patience is how long a start waits for control where nothing is in force.

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,30 +26,25 @@ import (
 // pushDefault is where a control serves its API where no address is configured.
 const pushDefault = "127.0.0.1:9254"
 
-// newGuards are those that pushes go through: the same as lists do.
-func newGuards(c *config.Config) (*guard.Guards, error) {
-	feeds, err := readFeeds(c.Feeds)
-	if err != nil {
-		return nil, err
-	}
-	names, addrs := own(c, feeds)
-	gc := guard.Config{Own: names, OwnAddresses: addrs, Bound: c.PopularBound}
-	for path, to := range map[string]*io.Reader{c.Essential: &gc.Essential, c.Popular: &gc.Popular} {
-		if path == "" {
-			continue
+// newGuards returns the guards that pushes pass through: those of lists, loaded from the same files.
+func newGuards(c *config.Config, log *slog.Logger) (*reloadable[*guard.Guards], error) {
+	var paths []string
+	for _, path := range []string{c.Essential, c.Popular, c.Feeds} { // the hosts of feeds are names of this service
+		if path != "" {
+			paths = append(paths, path)
 		}
-		f, err := os.Open(path)
+	}
+	return newReloadable(log, "REMPART_ESSENTIAL, REMPART_POPULAR, REMPART_FEEDS", paths, func() (*guard.Guards, error) {
+		feeds, err := readFeeds(c.Feeds)
+		if err != nil {
+			return nil, err
+		}
+		g, err := guardConfig(c, feeds).Load()
 		if err != nil {
 			return nil, listsError(c, err)
 		}
-		defer f.Close()
-		*to = f
-	}
-	g, err := guard.New(gc)
-	if err != nil {
-		return nil, listsError(c, err)
-	}
-	return g, nil
+		return g, nil
+	})
 }
 
 // openAPI makes the operators' API.
@@ -59,7 +54,7 @@ func (k *controlling) openAPI(ctx context.Context) error {
 		return err
 	}
 	api, err := pushapi.New(ctx, pushapi.Config{
-		Control: k.control, Desk: desk, Guards: func() (*guard.Guards, error) { return k.guards, nil }, Grammar: feed.Grammar{}, Dir: k.config.DataDir,
+		Control: k.control, Desk: desk, Guards: func() (*guard.Guards, error) { return k.guards.get(), nil }, Grammar: feed.Grammar{}, Dir: k.config.DataDir,
 		Version: version(), Log: k.log,
 	})
 	if err == nil {
@@ -103,7 +98,7 @@ func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
 		s.ErrorLog = log.New(io.Discard, "", 0) // the library's holds clients' addresses: none may be kept
 		serve := s.Serve
 		if k.secure != nil {
-			s.TLSConfig = k.secure.Clone()
+			s.TLSConfig = k.secure.api()
 			serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
 		}
 		g.Go(func() error {

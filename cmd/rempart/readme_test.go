@@ -282,7 +282,10 @@ func TestReadmeFigures(t *testing.T) {
 	p := start(t, upstreams(u), "REMPART_LISTS="+list)
 	_, figures := get(t, p, "/metrics")
 	control := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0")
-	for _, p := range []*dnstest.Program{control, startEdge(t, control, "edge", upstreams(u))} {
+	ca := newAuthority(t)
+	ca.issue("control", serverTemplate())
+	secure := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0", "REMPART_PUSH_CERT="+ca.path("control.pem"), "REMPART_PUSH_KEY="+ca.path("control.key"))
+	for _, p := range []*dnstest.Program{control, secure, startEdge(t, control, "edge", upstreams(u))} {
 		_, more := get(t, p, "/metrics")
 		figures += more
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -93,12 +92,12 @@ func validate(c *config.Config) error {
 		_, err := rootKeys(c.ControlKey)
 		errs = append(errs, err)
 	}
-	var secure *tls.Config
+	var secure *serverCertificate
 	if len(c.PushListen)+len(c.RPZTLSListen) > 0 || c.PushCert != "" {
 		var err error
-		secure, err = serverTLS(c)
+		secure, err = newServerCertificate(c, log)
 		errs = append(errs, err)
 	}
-	_, err := newZones(c, log, secure, nil)
+	_, err := newZones(c, log, secure.server(), nil)
 	return errors.Join(append(errs, err)...)
 }

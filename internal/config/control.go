@@ -11,14 +11,15 @@ import (
 
 // Edge is how changes come from a control, if they do.
 type Edge struct {
-	Control      string        `env:"CONTROL" doc:"Where this server takes its set from: a control's or a mirror's URL (\"https://control.example/v1/journal\"), or NATS servers (\"tls://control.example:4222\"). Not together with REMPART_LISTS or REMPART_FEEDS, which control reads. Empty: from its own lists."`
-	ControlKey   List          `env:"CONTROL_KEY" doc:"Root keys, as \"name+hash+key\", separated by commas: what control sends counts only if they vouch for it."`
-	ControlToken string        `env:"CONTROL_TOKEN" secret:"yes" doc:"Token of the role node for REMPART_CONTROL; a mirror may need none."`
-	ControlCA    string        `env:"CONTROL_CA" doc:"Path of PEM certificates that REMPART_CONTROL's is checked against, and NATS servers'. Empty: the system's."`
-	ControlStale time.Duration `env:"CONTROL_STALE" envDefault:"0s" doc:"How long without a word from control until /readyz says 503: 1 min at least; 0s, never. What is in force stays in force all the same."`
-	Node         string        `env:"NODE" doc:"Name of this server among those of its control: letters, digits, dots and hyphens. Empty: a random one, kept in the data folder."`
-	Country      string        `env:"COUNTRY" doc:"Two-letter code of the country this server is in, for changes that count in some only."`
-	Operator     string        `env:"OPERATOR" doc:"Name of the operator this server belongs to, for changes that count with some only."`
+	Control          string        `env:"CONTROL" doc:"Where this server takes its set from: a control's or a mirror's URL (\"https://control.example/v1/journal\"), or NATS servers (\"tls://control.example:4222\"). Not together with REMPART_LISTS or REMPART_FEEDS, which control reads. Empty: from its own lists."`
+	ControlKey       List          `env:"CONTROL_KEY" doc:"Root keys, as \"name+hash+key\", separated by commas: what control sends counts only if they vouch for it."`
+	ControlToken     string        `env:"CONTROL_TOKEN" secret:"yes" doc:"Token of the role node for REMPART_CONTROL; a mirror may need none."`
+	ControlTokenFile string        `env:"CONTROL_TOKEN_FILE" doc:"Path of a file of that token, instead. It is read again when it changes, so that a rotated token (\"rempart token rotate\") needs no restart."`
+	ControlCA        string        `env:"CONTROL_CA" doc:"Path of PEM certificates that REMPART_CONTROL's is checked against, and NATS servers'. Empty: the system's."`
+	ControlStale     time.Duration `env:"CONTROL_STALE" envDefault:"0s" doc:"How long without a word from control until /readyz says 503: 1 min at least; 0s, never. What is in force stays in force all the same."`
+	Node             string        `env:"NODE" doc:"Name of this server among those of its control: letters, digits, dots and hyphens. Empty: a random one, kept in the data folder."`
+	Country          string        `env:"COUNTRY" doc:"Two-letter code of the country this server is in, for changes that count in some only."`
+	Operator         string        `env:"OPERATOR" doc:"Name of the operator this server belongs to, for changes that count with some only."`
 }
 
 // Operators is what control publishes by.
@@ -57,6 +58,9 @@ func (c *Config) checkControl(bad func(variable, right string)) {
 		if len(c.PushListen) > 0 {
 			bad("PUSH_LISTEN", "not together with "+Prefix+"CONTROL: this server takes changes, and publishes none")
 		}
+	}
+	if c.ControlToken != "" && c.ControlTokenFile != "" {
+		bad("CONTROL_TOKEN_FILE", "not together with "+Prefix+"CONTROL_TOKEN: one of them")
 	}
 	if c.ControlStale != 0 && c.ControlStale < time.Minute {
 		bad("CONTROL_STALE", "1m at least; 0s for never")

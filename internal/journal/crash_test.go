@@ -152,7 +152,7 @@ func openEdge(dir, addr string) (*journal.Follower, error) {
 		return nil, err
 	}
 	name := filepath.Base(dir)
-	r, err := stream.Connect(context.Background(), stream.NodeConfig{URL: "nats://" + addr, Name: name, Secret: "x"})
+	r, err := stream.Connect(context.Background(), stream.NodeConfig{URL: "nats://" + addr, Name: name, Secret: func() string { return "x" }})
 	if err != nil {
 		return nil, err
 	}

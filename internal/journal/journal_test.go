@@ -188,7 +188,7 @@ func overHTTP(t testing.TB, c *control) journal.Source {
 	t.Helper()
 	srv := httptest.NewServer(mirror.NewHandler(c, func(*http.Request, []byte) error { return nil }))
 	t.Cleanup(srv.Close)
-	client, err := mirror.NewClient(srv.URL, "", srv.Client())
+	client, err := mirror.NewClient(srv.URL, nil, srv.Client())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func overHTTP(t testing.TB, c *control) journal.Source {
 // overNATS is a source that asks control over its NATS port.
 func overNATS(t testing.TB, c *control, name string) journal.Source {
 	t.Helper()
-	r, err := stream.Connect(t.Context(), stream.NodeConfig{URL: "nats://" + c.stream.Addr().String(), Name: name, Secret: "node", Log: logs(t)})
+	r, err := stream.Connect(t.Context(), stream.NodeConfig{URL: "nats://" + c.stream.Addr().String(), Name: name, Secret: func() string { return "node" }, Log: logs(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

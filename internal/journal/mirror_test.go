@@ -29,7 +29,7 @@ func TestMirror(t *testing.T) {
 	dnstest.Running(t, func(ctx context.Context) error { return folder.Run(ctx, c, func(err error) { t.Log(err) }) })
 	srv := httptest.NewServer(http.FileServer(http.Dir(filepath.Join(dir, "www"))))
 	t.Cleanup(srv.Close)
-	client, err := mirror.NewClient(srv.URL, "", srv.Client())
+	client, err := mirror.NewClient(srv.URL, nil, srv.Client())
 	if err != nil {
 		t.Fatal(err)
 	}

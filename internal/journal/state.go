@@ -358,6 +358,14 @@ func (st *State) Threshold() Threshold {
 	return st.ring.Threshold
 }
 
+// RingSerial returns the serial number of the key ring in force; 0 where there is none.
+func (st *State) RingSerial() uint64 {
+	if st.ring == nil {
+		return 0
+	}
+	return st.ring.Serial
+}
+
 // Roots are the keys that may sign orders and the next key ring.
 func (st *State) Roots() []PublicKey {
 	if st.ring == nil {

@@ -26,12 +26,12 @@ const (
 // Client reads a journal from a URL. It is a journal.Source.
 type Client struct {
 	base  *url.URL
-	token string
+	token func() string // nil for none
 	http  *http.Client
 }
 
-// NewClient returns a client of the journal below a URL; token, which may be empty, is sent along.
-func NewClient(base, token string, client *http.Client) (*Client, error) {
+// NewClient returns a client of the journal below a URL. It calls token at each request, and sends what token returns unless it is empty. token may be nil.
+func NewClient(base string, token func() string, client *http.Client) (*Client, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.User != nil {
 		return nil, errors.New("not an https URL of a control or a mirror, like https://control.example/v1/journal")
@@ -67,8 +67,10 @@ func (c *Client) get(ctx context.Context, path, query string) (*http.Response, e
 }
 
 func (c *Client) do(req *http.Request) (*http.Response, error) {
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
+	if c.token != nil {
+		if token := c.token(); token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

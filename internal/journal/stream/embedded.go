@@ -255,7 +255,7 @@ func (e *embedded) InProcessConn() (net.Conn, error) {
 
 // connect makes a connection within the process.
 func (e *embedded) connect(user string, log *slog.Logger) (*nats.Conn, error) {
-	return dial("", "", "", log, nats.InProcessServer(e), nats.UserInfo(user, e.secret), nats.Name(user),
+	return dial("", "", nil, log, nats.InProcessServer(e), nats.UserInfo(user, e.secret), nats.Name(user),
 		nats.CustomInboxPrefix(controlInbox), nats.ReconnectWait(10*time.Millisecond), nats.ReconnectJitter(0, 0))
 }
 

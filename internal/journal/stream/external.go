@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"time"
@@ -11,7 +12,7 @@ import (
 
 // dial connects, for ever again when the connection is lost. What is published meanwhile fails: kept back, it would be written
 // after its writer had given up.
-func dial(url, credentials, rootCA string, log *slog.Logger, opts ...nats.Option) (*nats.Conn, error) {
+func dial(url, credentials string, rootCAs func() (*x509.CertPool, error), log *slog.Logger, opts ...nats.Option) (*nats.Conn, error) {
 	all := []nats.Option{
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(250 * time.Millisecond),
@@ -33,8 +34,14 @@ func dial(url, credentials, rootCA string, log *slog.Logger, opts ...nats.Option
 	if credentials != "" {
 		all = append(all, nats.UserCredentials(credentials))
 	}
-	if rootCA != "" {
-		all = append(all, nats.RootCAs(rootCA))
+	if rootCAs != nil {
+		if _, err := rootCAs(); err != nil {
+			return nil, err
+		}
+		all = append(all, func(o *nats.Options) error {
+			o.RootCAsCB, o.Secure = rootCAs, true
+			return nil
+		})
 	}
 	return nats.Connect(url, append(all, opts...)...)
 }
@@ -45,7 +52,7 @@ func (s *Stream) openExternal(ctx context.Context) error {
 	if _, err := checkSync(ctx, c); err != nil {
 		return err
 	}
-	main, err := dial(c.URL, c.Credentials, c.RootCA, c.Log, nats.Name("rempart control"), nats.CustomInboxPrefix(controlInbox))
+	main, err := dial(c.URL, c.Credentials, c.RootCAs, c.Log, nats.Name("rempart control"), nats.CustomInboxPrefix(controlInbox))
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", redact(c.URL), err)
 	}
@@ -53,7 +60,7 @@ func (s *Stream) openExternal(ctx context.Context) error {
 		return err
 	}
 	// Reports have a connection of their own: a flood of them must not delay acknowledgements.
-	s.reports, err = dial(c.URL, c.Credentials, c.RootCA, c.Log, nats.Name("rempart control, reports"))
+	s.reports, err = dial(c.URL, c.Credentials, c.RootCAs, c.Log, nats.Name("rempart control, reports"))
 	if err != nil {
 		s.reports = main
 		return fmt.Errorf("connect to %s: %w", redact(c.URL), err)

@@ -93,7 +93,7 @@ func TestFollowThrough(t *testing.T) {
 	c.Listen = s.server.addr().String()
 	s.Close()
 	p := newProxy(t, c.Listen)
-	node, err := Connect(t.Context(), NodeConfig{URL: "nats://" + p.l.Addr().String(), Name: "node", Secret: secretOf("node"), Log: testLog(t)})
+	node, err := Connect(t.Context(), NodeConfig{URL: "nats://" + p.l.Addr().String(), Name: "node", Secret: func() string { return secretOf("node") }, Log: testLog(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestFollowSilent(t *testing.T) {
 	}
 	s := open(t, testConfig(t))
 	p := newProxy(t, s.server.addr().String())
-	node, err := Connect(t.Context(), NodeConfig{URL: "nats://" + p.l.Addr().String(), Name: "node", Secret: secretOf("node"), Log: testLog(t)})
+	node, err := Connect(t.Context(), NodeConfig{URL: "nats://" + p.l.Addr().String(), Name: "node", Secret: func() string { return secretOf("node") }, Log: testLog(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -116,7 +116,7 @@ func TestConnectLater(t *testing.T) {
 	if _, err := r.Last(t.Context(), ""); !errors.Is(err, errNotConnected) {
 		t.Errorf("Last: %v", err)
 	}
-	if _, err := Connect(t.Context(), NodeConfig{URL: "nats://rempart.invalid:4222", Name: "node", Secret: "x", Log: testLog(t)}); err != nil {
+	if _, err := Connect(t.Context(), NodeConfig{URL: "nats://rempart.invalid:4222", Name: "node", Secret: func() string { return "x" }, Log: testLog(t)}); err != nil {
 		t.Errorf("a server without an address: %v", err)
 	}
 	allowed.Store(true)
@@ -309,7 +309,7 @@ func TestTLS(t *testing.T) {
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	writePEM(t, ca, web.Certificate())
 	url := "tls://" + s.server.addr().String()
-	r, err := Connect(t.Context(), NodeConfig{URL: url, Name: "node", Secret: secretOf("node"), RootCA: ca, Log: testLog(t)})
+	r, err := Connect(t.Context(), NodeConfig{URL: url, Name: "node", Secret: func() string { return secretOf("node") }, RootCAs: rootsOf(ca), Log: testLog(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,11 +338,21 @@ func TestTLS(t *testing.T) {
 			break
 		}
 	}
-	if _, err := Connect(t.Context(), NodeConfig{URL: url, Name: "node", RootCA: filepath.Join(t.TempDir(), "none.pem")}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Connect(t.Context(), NodeConfig{URL: url, Name: "node", RootCAs: rootsOf(filepath.Join(t.TempDir(), "none.pem"))}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("certificates that are not there: %v", err)
 	}
 	if _, err := Connect(context.Background(), NodeConfig{URL: url}); err == nil {
 		t.Error("connected without a name")
+	}
+}
+
+// rootsOf returns the authorities in a file, which is read at each connection.
+func rootsOf(path string) func() (*x509.CertPool, error) {
+	return func() (*x509.CertPool, error) {
+		data, err := os.ReadFile(path)
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(data)
+		return pool, err
 	}
 }
 

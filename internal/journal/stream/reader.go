@@ -2,10 +2,12 @@ package stream
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,21 +25,23 @@ type Record struct {
 type Reader struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
-	reports *nats.Conn // where reports are published and heard
-	gets    string     // prefix of the subjects that answer reads
-	node    string     // its token; empty where there is no name
-	secret  string     // by which it reports; empty where its name is enough
+	reports *nats.Conn  // where reports are published and heard
+	gets    string      // prefix of the subjects that answer reads
+	node    string      // its token; empty where there is no name
+	secret  *nodeSecret // nil for control
 	log     *slog.Logger
 }
 
 // NodeConfig says how a node reaches the journal.
 type NodeConfig struct {
-	URL         string // comma-separated servers: control's Listen address, or those of an external cluster
-	Name        string // the node's
-	Secret      string // for control's embedded server, which checks it against Name; "" for an external cluster
+	URL  string // comma-separated servers: control's Listen address, or those of an external cluster
+	Name string // the node's
+	// Secret returns the node's secret for control's embedded server. It is called at each connection and each report. nil for an external cluster.
+	Secret      func() string
 	Credentials string // path of a .creds file, for an external cluster; "" for none
-	RootCA      string // path of the PEM certificates that the servers' are checked against; "" for the system's
-	Log         *slog.Logger
+	// RootCAs returns the authorities that the servers' certificates are checked against. It is called at each connection. nil is the system's.
+	RootCAs func() (*x509.CertPool, error)
+	Log     *slog.Logger
 }
 
 // Connect opens a node's side of the journal, which creates nothing. It succeeds although no server answers yet:
@@ -52,11 +56,12 @@ func Connect(_ context.Context, c NodeConfig) (*Reader, error) {
 	}
 	opts := []nats.Option{nats.RetryOnFailedConnect(true), nats.CustomInboxPrefix(nodeInbox + node), nats.Name("rempart node " + node)}
 	gets := directGet
-	if c.Secret != "" {
-		opts = append(opts, nats.UserInfo(c.Name, c.Secret))
+	secret := &nodeSecret{current: c.Secret}
+	if c.Secret != nil {
+		opts = append(opts, nats.UserInfoHandler(func() (user, password string) { return c.Name, secret.use() }))
 		gets = gateGet + node + "."
 	}
-	nc, err := dial(c.URL, c.Credentials, c.RootCA, c.Log, opts...)
+	nc, err := dial(c.URL, c.Credentials, c.RootCAs, c.Log, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to journal: %w", err)
 	}
@@ -64,7 +69,7 @@ func Connect(_ context.Context, c NodeConfig) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to journal: %w", err)
 	}
-	r.node, r.secret = node, c.Secret
+	r.node, r.secret = node, secret
 	return r, nil
 }
 
@@ -131,10 +136,39 @@ func (r *Reader) Report(_ context.Context, node string, data []byte) error {
 	if len(data) > maxReport {
 		return fmt.Errorf("report of %d octets: no more than %d are taken", len(data), maxReport)
 	}
-	if err := r.reports.Publish(reportSubject+reporter(t, r.secret), data); err != nil {
+	if r.secret.changed() {
+		_ = r.nc.ForceReconnect() // with the new secret; an error says that the connection is closed, which Publish returns too
+	}
+	if err := r.reports.Publish(reportSubject+reporter(t, r.secret.inUse()), data); err != nil {
 		return fmt.Errorf("report: %w", plainer(err))
 	}
 	return nil
+}
+
+// nodeSecret is the secret of a node that may be replaced while the node is connected. A connection keeps the one it was made with.
+type nodeSecret struct {
+	current func() string // nil where the node's name is enough
+	used    atomic.Pointer[string]
+}
+
+// use returns the current secret, for a connection that is being made.
+func (s *nodeSecret) use() string {
+	secret := s.current()
+	s.used.Store(&secret)
+	return secret
+}
+
+// inUse returns the secret that the connection was made with; "" if there is none. It may be called on a nil nodeSecret.
+func (s *nodeSecret) inUse() string {
+	if s == nil || s.used.Load() == nil {
+		return ""
+	}
+	return *s.used.Load()
+}
+
+// changed reports whether the connection was made with another secret than the current one. It may be called on a nil nodeSecret.
+func (s *nodeSecret) changed() bool {
+	return s != nil && s.used.Load() != nil && s.current() != *s.used.Load()
 }
 
 // record is a message of the journal as a record.

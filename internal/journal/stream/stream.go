@@ -9,6 +9,7 @@ package stream
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -68,8 +69,9 @@ type Config struct {
 	// SystemCredentials of the system account, a .creds file's path or user:password: servers that do not sync always
 	// are then refused. "" leaves them unasked.
 	SystemCredentials string
-	Replicas          int    // of what is created; 0 is 3
-	RootCA            string // path of the PEM certificates that the servers' are checked against; "" for the system's
+	Replicas          int // of what is created; 0 is 3
+	// RootCAs returns the authorities that the servers' certificates are checked against. It is called at each connection. nil is the system's.
+	RootCAs func() (*x509.CertPool, error)
 
 	Log *slog.Logger // nil discards
 }

@@ -49,7 +49,7 @@ func open(t testing.TB, c Config) *Stream {
 // connect opens a node's side.
 func connect(t testing.TB, s *Stream, name string) *Reader {
 	t.Helper()
-	r, err := Connect(t.Context(), NodeConfig{URL: "nats://" + s.server.addr().String(), Name: name, Secret: secretOf(name), Log: s.log})
+	r, err := Connect(t.Context(), NodeConfig{URL: "nats://" + s.server.addr().String(), Name: name, Secret: func() string { return secretOf(name) }, Log: s.log})
 	if err != nil {
 		t.Fatal(err)
 	}

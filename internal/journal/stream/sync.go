@@ -177,7 +177,7 @@ func dialSystem(c Config) (*nats.Conn, error) {
 		}
 		opts, credentials = append(opts, nats.UserInfo(user, password)), ""
 	}
-	return dial(servers, credentials, c.RootCA, c.Log, opts...)
+	return dial(servers, credentials, c.RootCAs, c.Log, opts...)
 }
 
 // bare is a list of servers without users and passwords.

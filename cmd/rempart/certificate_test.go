@@ -1,0 +1,199 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"rempart/internal/config"
+	"rempart/internal/dnstest"
+)
+
+// servedSerial returns the serial number of the certificate that a server presents; "" if there is no connection.
+func servedSerial(addr string) string {
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", addr, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
+}
+
+func serverTemplate() *x509.Certificate {
+	return &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+}
+
+// move replaces files by others, as a tool that renews certificates does.
+func move(t *testing.T, from, to string) {
+	t.Helper()
+	for _, suffix := range []string{".key", ".pem"} {
+		if err := os.Rename(from+suffix, to+suffix); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRenewedCertificate replaces the certificate of a control by unusable files, by an expired certificate and by a good one, without a signal.
+func TestRenewedCertificate(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	first, _ := ca.issue("control", serverTemplate())
+	expired := serverTemplate()
+	expired.NotAfter = time.Now().Add(-time.Minute)
+	ca.issue("expired", expired)
+	renewed, _ := ca.issue("renewed", serverTemplate())
+	zones := freePort(t)
+	control := startControl(t, "REMPART_PUSH_CERT="+ca.path("control.pem"), "REMPART_PUSH_KEY="+ca.path("control.key"), "REMPART_PUSH_CLIENT_CA="+ca.path("ca.pem"),
+		"REMPART_RPZ_TLS_LISTEN="+zones, "REMPART_RPZ_PAGE=page.isp.example", "REMPART_RPZ_KEYLESS=127.0.0.0/8", "REMPART_METRICS_LISTEN=127.0.0.1:0")
+	api := strings.TrimPrefix(control.API, "https://")
+	serves := func(want *x509.Certificate) {
+		t.Helper()
+		for _, addr := range []string{api, zones} {
+			dnstest.Eventually(t, addr+" presents the certificate", func() bool { return servedSerial(addr) == want.SerialNumber.String() })
+		}
+	}
+	serves(first)
+	logs(t, control, "the certificate expires soon")
+	count := func() int { return strings.Count(control.Stderr(), "the changed file cannot be used") }
+
+	write(t, ca.path("control.pem"), "junk")
+	logs(t, control, "setting=REMPART_PUSH_CERT")
+	control.Signal(t, syscall.SIGHUP)
+	logs(t, control, "unusable=REMPART_PUSH_CERT")
+	control.Signal(t, syscall.SIGHUP)
+	dnstest.Eventually(t, "the second signal", func() bool { return strings.Count(control.Stderr(), "unusable=REMPART_PUSH_CERT") == 2 })
+	if n := count(); n != 1 || !strings.Contains(control.Stderr(), ca.path("control.pem")) {
+		t.Errorf("logged %d times, want once, with the path:\n%s", n, control.Stderr())
+	}
+	serves(first)
+	if _, metrics := get(t, control, "/metrics"); !strings.Contains(metrics, `rempart_certificate_unusable{setting="REMPART_PUSH_CERT"} 1`) ||
+		!strings.Contains(metrics, `rempart_certificate_expiry_timestamp_seconds{setting="REMPART_PUSH_CERT"} `) {
+		t.Error("the metrics do not show it")
+	}
+
+	move(t, ca.path("expired"), ca.path("control"))
+	logs(t, control, "the certificate expired on")
+	serves(first)
+	move(t, ca.path("renewed"), ca.path("control"))
+	serves(renewed)
+	write(t, ca.path("ca.pem"), "junk")
+	logs(t, control, "holds no PEM certificate")
+	if n := count(); n != 3 {
+		t.Errorf("logged %d times, want 3:\n%s", n, control.Stderr())
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// TestReplacedAuthority follows a control whose certificate moves to another authority: REMPART_CONTROL_CA is read again.
+func TestReplacedAuthority(t *testing.T) {
+	t.Parallel()
+	before, after := newAuthority(t), newAuthority(t)
+	before.issue("control", serverTemplate())
+	after.issue("control", serverTemplate())
+	control := startControl(t, "REMPART_PUSH_CERT="+before.path("control.pem"), "REMPART_PUSH_KEY="+before.path("control.key"))
+	env := func(authority string) []string {
+		return []string{"REMPART_API=" + control.API, "REMPART_KEYS=" + keysOf(control), "REMPART_API_CA=" + authority}
+	}
+	token := func(name, role string) string {
+		stdout, stderr, code := operatorEnv(t, env(before.path("ca.pem")), "token", "create", name, "--role", role)
+		if code != 0 {
+			t.Fatal(stderr)
+		}
+		return strings.TrimSpace(stdout)
+	}
+	publisher, node := token("ada", "publisher"), token("node", "node")
+	authorities := filepath.Join(t.TempDir(), "ca.pem")
+	copyTo(t, before.path("ca.pem"), authorities)
+	u := dnstest.NewUpstream(t, nil)
+	edge := start(t, upstreams(u), "REMPART_CONTROL="+control.API+"/v1/journal", "REMPART_CONTROL_KEY="+rootOf(t, control), "REMPART_CONTROL_TOKEN="+node, "REMPART_CONTROL_CA="+authorities)
+	write(t, authorities, "junk")
+	logs(t, edge, "setting=REMPART_CONTROL_CA")
+	copyTo(t, after.path("ca.pem"), authorities)
+	logs(t, edge, "a changed file is in use")
+	copyTo(t, after.path("control.key"), before.path("control.key"))
+	copyTo(t, after.path("control.pem"), before.path("control.pem"))
+	logs(t, control, "a changed file is in use")
+	list := filepath.Join(t.TempDir(), "list.txt")
+	write(t, list, "evil.example")
+	if stdout, stderr, code := operatorEnv(t, append(env(after.path("ca.pem")), "REMPART_API_TOKEN="+publisher), "push", list); code != 0 {
+		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	dnstest.Eventually(t, "evil.example is blocked", func() bool { return address(ask(t, edge, "evil.example")) == page })
+}
+
+func copyTo(t *testing.T, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReloadIsLogged sends SIGHUP to a control whose files are as before, and after changes of its key ring and of what guards go by.
+func TestReloadIsLogged(t *testing.T) {
+	t.Parallel()
+	essential := filepath.Join(t.TempDir(), "essential.txt")
+	write(t, essential, "ours.example")
+	control := startControl(t, "REMPART_ESSENTIAL="+essential)
+	control.Signal(t, syscall.SIGHUP)
+	logs(t, control, "changed=nothing")
+	key := must(t, control, "", "keys", "new", "anna.key", "anna")
+	must(t, control, "", "keys", "grant", key, "--role", "author")
+	control.Signal(t, syscall.SIGHUP)
+	logs(t, control, `changed="key ring"`)
+	logs(t, control, "key_ring=2")
+
+	publisher := newToken(t, control, "ada", "publisher")
+	list := filepath.Join(t.TempDir(), "list.txt")
+	write(t, list, "theirs.example")
+	stdout, _, code := operator(t, control, publisher, "push", list, "--dry-run")
+	if code != 0 {
+		t.Errorf("before: exit code %d\n%s", code, stdout)
+	}
+	write(t, essential, "ours.example", "theirs.example")
+	logs(t, control, "a changed file is in use")
+	if stdout, _, code := operator(t, control, publisher, "push", list, "--dry-run"); code != 1 || !strings.Contains(stdout, "refused") {
+		t.Errorf("after: exit code %d\n%s", code, stdout)
+	}
+}
+
+// TestExpiryWarning warns in the last two weeks of a certificate, and after them.
+func TestExpiryWarning(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	cert, _ := ca.issue("control", serverTemplate())
+	c := &config.Config{}
+	c.PushCert, c.PushKey = ca.path("control.pem"), ca.path("control.key")
+	var log bytes.Buffer
+	s, err := newServerCertificate(c, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for before, want := range map[time.Duration]string{15 * 24 * time.Hour: "", 13 * 24 * time.Hour: "WARN", time.Minute: "WARN", -time.Minute: "ERROR"} {
+		log.Reset()
+		s.warnExpiry(cert.NotAfter.Add(-before))
+		if (want == "") != (log.Len() == 0) || !strings.Contains(log.String(), want) {
+			t.Errorf("%s before: %q, want %q", before, log.String(), want)
+		}
+	}
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"rempart/internal/filewatch"
+)
+
+// reloadable is a value that is made of files: a certificate, a token, the guards. It is made again when one of the files changes. If the new
+// content cannot be used, the value before stays in use, and the log says so once. Its methods are safe for concurrent use.
+type reloadable[T any] struct {
+	name  string   // for the log: the variable that names the files
+	paths []string // the files
+	load  func() (T, error)
+	log   *slog.Logger
+	watch *filewatch.Watcher
+
+	value atomic.Pointer[T]
+
+	mu      sync.Mutex // one reload at a time
+	sum     [sha256.Size]byte
+	problem string // as it was last logged; "" when the newest content is in use
+}
+
+// reloadableFile is a reloadable of any value.
+type reloadableFile interface {
+	reload() reloaded
+	refused() bool
+	setting() string
+	run(ctx context.Context) error
+}
+
+// newReloadable loads the value for the first time, and returns the error if that fails.
+func newReloadable[T any](log *slog.Logger, name string, paths []string, load func() (T, error)) (*reloadable[T], error) {
+	r := &reloadable[T]{name: name, paths: paths, load: load, log: log, watch: filewatch.New(paths...)}
+	sum, err := sumOf(paths)
+	if err != nil {
+		return nil, err
+	}
+	value, err := load()
+	if err != nil {
+		return nil, err
+	}
+	r.sum = sum
+	r.value.Store(&value)
+	return r, nil
+}
+
+// get returns the value in use.
+func (r *reloadable[T]) get() T { return *r.value.Load() }
+
+// reloaded is the result of a reload.
+type reloaded int
+
+const (
+	reloadUnchanged reloaded = iota // the files hold what is in use
+	reloadTaken                     // another content is in use now
+	reloadRefused                   // the new content cannot be used; the value before stays
+)
+
+// reload reads the files, and uses their content if it is another one. It logs both results, an unusable content once.
+func (r *reloadable[T]) reload() reloaded {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sum, err := sumOf(r.paths)
+	if err == nil && sum == r.sum {
+		if r.problem != "" {
+			r.log.Info("the files hold what is in use again", "setting", r.name)
+		}
+		r.problem = ""
+		return reloadUnchanged
+	}
+	var value T
+	if err == nil {
+		value, err = r.load()
+	}
+	if err != nil {
+		if problem := err.Error(); problem != r.problem {
+			r.log.Error("the changed file cannot be used; its earlier content stays in use until a restart, which would fail: correct the file",
+				"setting", r.name, "path", strings.Join(r.paths, ", "), "error", err)
+			r.problem = problem
+		}
+		return reloadRefused
+	}
+	r.value.Store(&value)
+	r.sum, r.problem = sum, ""
+	r.log.Info("a changed file is in use", "setting", r.name, "path", strings.Join(r.paths, ", "))
+	return reloadTaken
+}
+
+// refused reports whether the newest content cannot be used.
+func (r *reloadable[T]) refused() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.problem != ""
+}
+
+// run reloads whenever a file changes, until ctx ends.
+func (r *reloadable[T]) run(ctx context.Context) error {
+	r.watch.Run(ctx, filewatch.Interval, func([]string) { r.reload() })
+	return nil
+}
+
+// setting returns the name of the variable.
+func (r *reloadable[T]) setting() string { return r.name }
+
+// sumOf returns a hash of what files hold.
+func sumOf(paths []string) (sum [sha256.Size]byte, err error) {
+	all := sha256.New()
+	for _, path := range paths {
+		one := sha256.New()
+		f, err := os.Open(path)
+		if err != nil {
+			return sum, err
+		}
+		_, err = io.Copy(one, f)
+		f.Close()
+		if err != nil {
+			return sum, err
+		}
+		all.Write(one.Sum(nil))
+	}
+	all.Sum(sum[:0])
+	return sum, nil
+}
+
+// warnReadable warns where others than the owner can read a file that holds a secret. what names the secret.
+func warnReadable(log *slog.Logger, what, path string) {
+	if warning := readableByOthers(what, path); warning != "" {
+		log.Warn(warning)
+	}
+}
+
+// readableByOthers returns a warning where others than the owner and the group can read or change a file that holds a secret; "" where they cannot.
+func readableByOthers(what, path string) string {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	if mode := info.Mode().Perm(); mode&0o007 != 0 {
+		return fmt.Sprintf("%s: every user of this machine can read or change %s (mode %04o): run \"chmod 600 %s\", and replace the secret if others could have read it", what, path, mode, path)
+	}
+	return ""
+}
+
+// newSecretFile creates a file for a secret, which its owner alone may read. A file that exists is an error that wraps fs.ErrExist.
+func newSecretFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("%s exists already, and is not overwritten: remove it, or choose another name: %w", path, fs.ErrExist)
+	}
+	return f, err
+}
