@@ -204,7 +204,14 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 			return nil, err
 		}
 	}
-	if k.stream, err = stream.Open(ctx, k.streamConfig()); err != nil {
+	if k.stream, err = stream.Open(ctx, k.streamConfig()); errors.Is(err, stream.ErrCopying) {
+		return nil, fmt.Errorf("%w: run \"rempart journal copy\" again, with the same settings, until it is complete", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := refuseMovedJournal(ctx, c, k.stream); err != nil {
+		k.close()
 		return nil, err
 	}
 	k.control, err = journal.NewControl(journal.ControlConfig{
@@ -243,15 +250,21 @@ func keysFolder(c *config.Config) string {
 
 func (k *controlling) streamConfig() stream.Config {
 	c := k.config
-	sc := stream.Config{Dir: filepath.Join(c.DataDir, "journal"), Listen: c.NATSListen, Log: k.log, Authenticate: k.nodeAllowed}
+	if c.NATSURL != "" {
+		return externalJournal(c, k.trusted, k.log)
+	}
+	sc := stream.Config{Dir: journalFolder(c), Listen: c.NATSListen, Log: k.log, Authenticate: k.nodeAllowed}
 	if k.secure != nil && c.NATSListen != "" {
 		sc.TLS = k.secure.server() // without client certificates: nodes have tokens
 	}
-	if c.NATSURL != "" {
-		sc.URL, sc.Credentials, sc.SystemCredentials, sc.Replicas = c.NATSURL, c.NATSCreds, c.NATSSystem, c.NATSReplicas
-	}
-	if k.trusted != nil {
-		sc.RootCAs = func() (*x509.CertPool, error) { return k.trusted.get(), nil }
+	return sc
+}
+
+// externalJournal is the journal on the cluster of REMPART_NATS_URL; authorities may be nil.
+func externalJournal(c *config.Config, authorities *reloadable[*x509.CertPool], log *slog.Logger) stream.Config {
+	sc := stream.Config{URL: c.NATSURL, Credentials: c.NATSCreds, SystemCredentials: c.NATSSystem, Replicas: c.NATSReplicas, Log: log}
+	if authorities != nil {
+		sc.RootCAs = func() (*x509.CertPool, error) { return authorities.get(), nil }
 	}
 	return sc
 }

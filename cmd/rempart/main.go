@@ -56,7 +56,7 @@ the README has the table.`,
 	}
 	group("serve", serve, controlCommand(), statusCommand(), settingsCommand(), validateCommand())
 	group("lists", checkCommand(), allowCommand(), matchesCommand(), compileCommand(), diffCommand(), digestCommand(), feedsCommand(), heldCommand())
-	group("operate", keysCommand(), tokenCommand(), pushCommand(), unblockCommand(), changesetsCommand(), showCommand(), approveCommand(), undoCommand(),
+	group("operate", journalCommand(), keysCommand(), tokenCommand(), pushCommand(), unblockCommand(), changesetsCommand(), showCommand(), approveCommand(), undoCommand(),
 		logCommand(), nodesCommand(), suspendCommand(), resumeCommand())
 	root.AddCommand(versionCommand())
 	root.SetErr(redacting{os.Stderr})

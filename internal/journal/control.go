@@ -202,7 +202,7 @@ func (c *Control) HashAt(ctx context.Context, version uint64) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return hashOf(data), nil
+	return HashOf(data), nil
 }
 
 // Newest is the record of the newest snapshot.

@@ -240,7 +240,7 @@ func (f *Follower) rebase(c *checked, e Entry, since []Entry, jumped bool) error
 	all := !c.Snapshot.Same || jumped || f.lacks() || f.isDamaged() // it brings what was announced before, or was not read
 	st := base
 	for _, e := range since {
-		if st.Hash == hashOf(e.Data) {
+		if st.Hash == HashOf(e.Data) {
 			continue // it came twice
 		}
 		next, err := st.check(e.Data, f.cfg.Trust)

@@ -133,7 +133,7 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 		}
 		sequence, err := p.log.Append(ctx, st.Sequence, string(r.Kind), data)
 		switch {
-		case err == nil, errors.Is(err, stream.ErrUnknown) && p.follower.holds(ctx, r.Version, hashOf(data)):
+		case err == nil, errors.Is(err, stream.ErrUnknown) && p.follower.holds(ctx, r.Version, HashOf(data)):
 			if err := p.follower.reach(ctx, r.Version); err != nil {
 				return Receipt{}, err
 			}

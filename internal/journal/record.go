@@ -179,7 +179,8 @@ func bounded(text []byte) bool {
 	return true
 }
 
-func hashOf(data []byte) string {
+// HashOf returns the hash of a record by which the next one is bound to it.
+func HashOf(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
 }
@@ -204,7 +205,7 @@ func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &checked{Record: *r, hash: hashOf(data)}
+	c := &checked{Record: *r, hash: HashOf(data)}
 	fail := func(err error) (*checked, error) {
 		return nil, fmt.Errorf("record of version %d: %w", r.Version, err)
 	}

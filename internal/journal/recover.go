@@ -53,7 +53,7 @@ func (s *savedCopy) hashOf(version uint64) string {
 		return s.base.Hash
 	}
 	if data, ok := s.records[version]; ok {
-		return hashOf(data)
+		return HashOf(data)
 	}
 	if r, _, err := ReadRecord(s.records[version+1]); err == nil {
 		return r.Previous

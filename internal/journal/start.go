@@ -68,7 +68,7 @@ func (f *Follower) replay(k *kept) (st *State, good int64, err error) {
 		return nil, 0, err
 	}
 	for _, e := range k.tail {
-		if st.Hash == hashOf(e.Data) { // written twice
+		if st.Hash == HashOf(e.Data) { // written twice
 			good += int64(frameHead + len(e.Data))
 			continue
 		}

@@ -102,9 +102,10 @@ func (c *Client) small(ctx context.Context, path, query string, most int64, pati
 // Follow is journal.Source's.
 func (c *Client) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
 	at := after.Version
+	wait := time.Duration(0) // the first answer comes at once, and shows that control is there
 	for {
 		asked := time.Now()
-		query := url.Values{"after": {strconv.FormatUint(at, 10)}, "wait": {strconv.Itoa(int(waitFor / time.Second))}}.Encode()
+		query := url.Values{"after": {strconv.FormatUint(at, 10)}, "wait": {strconv.Itoa(int(wait / time.Second))}}.Encode()
 		head, err := c.small(ctx, "head", query, maxHead, waitFor+answerIn)
 		if err != nil {
 			return err
@@ -130,7 +131,7 @@ func (c *Client) Follow(ctx context.Context, after journal.Position, to journal.
 			}
 			at++
 		}
-		if took := time.Since(asked); !news && took < pollEvery {
+		if took := time.Since(asked); wait > 0 && !news && took < pollEvery {
 			select {
 			case <-time.After(pollEvery - took):
 			case <-ctx.Done():
@@ -139,6 +140,7 @@ func (c *Client) Follow(ctx context.Context, after journal.Position, to journal.
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		wait = waitFor
 	}
 }
 

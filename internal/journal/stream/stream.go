@@ -73,6 +73,8 @@ type Config struct {
 	// RootCAs returns the authorities that the servers' certificates are checked against. It is called at each connection. nil is the system's.
 	RootCAs func() (*x509.CertPool, error)
 
+	Copying bool // for Copy: a journal to which a copy was interrupted is opened all the same
+
 	Log *slog.Logger // nil discards
 }
 
@@ -105,6 +107,9 @@ func Open(ctx context.Context, c Config) (*Stream, error) {
 	}
 	if err == nil && s.server == nil {
 		err = s.checkSyncAgain(ctx)
+	}
+	if err == nil {
+		err = s.refuseMarked(ctx)
 	}
 	if err != nil {
 		s.Close()

@@ -1,0 +1,439 @@
+package stream
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// ErrForeign says that the destination of a copy holds something else than a part of the source.
+var ErrForeign = errors.New("the destination holds another journal")
+
+// ErrCopying says that a copy to this journal was begun and is not complete.
+var ErrCopying = errors.New("a copy to this journal was interrupted")
+
+// copyMark is the object that a destination holds from the first to the last write of a copy. A destination with a mark belongs to the copy: nobody
+// publishes to it.
+const copyMark = "copy-in-progress"
+
+// CopyReport is the result of Copy.
+type CopyReport struct {
+	Records uint64 // of the journal; the sequence of the last
+	Audits  uint64 // audit records
+	Objects int    // snapshots and large change sets
+	Keys    int    // values in buckets: tokens, holds, receipts, nodes
+	Written int    // how many of all these were missing in the destination
+	Last    Record // the journal's last
+}
+
+// Copy makes the destination hold all that the source holds: records and audit records under the same sequences, objects, and the values of all
+// buckets. The newest heartbeat is not copied: the next one follows within seconds. Nobody may write to either meanwhile. An interrupted copy
+// is continued by the next call with the same source. A destination that holds something else is refused with ErrForeign, unchanged. Before Copy returns nil it has
+// read everything back and compared it. note, which may be nil, is called with progress.
+func Copy(ctx context.Context, from, to *Stream, note func(records uint64)) (CopyReport, error) {
+	if note == nil {
+		note = func(uint64) {}
+	}
+	c := &copier{from: from, to: to, note: note}
+	err := c.run(ctx)
+	return c.report, err
+}
+
+// copier is one call of Copy.
+type copier struct {
+	from, to *Stream
+	note     func(records uint64)
+	report   CopyReport
+}
+
+func (c *copier) run(ctx context.Context) error {
+	last, err := c.from.Last(ctx, "")
+	if errors.Is(err, ErrNone) {
+		return errors.New("the source holds no journal: there is nothing to copy")
+	}
+	if err != nil {
+		return fmt.Errorf("source: %w", err)
+	}
+	c.report.Last = last
+	resuming, err := c.begin(ctx)
+	if err != nil {
+		return err
+	}
+	steps := []func(context.Context) error{c.records, c.audits, c.objects, c.keys}
+	if !resuming && c.report.Records > 0 { // complete before, and unmarked: only compared
+		steps = nil
+	}
+	for _, step := range append(steps, c.verify) {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if !resuming && steps == nil {
+		return nil
+	}
+	if err := c.to.DeleteObject(ctx, copyMark); err != nil && !errors.Is(err, ErrNone) {
+		return fmt.Errorf("mark the copy as complete: %w", err)
+	}
+	return nil
+}
+
+// mark identifies the source of a copy.
+type mark struct {
+	First string `json:"first"` // SHA-256 of the source's first record
+}
+
+// begin refuses a destination that holds something else, and marks an empty one. It returns whether a copy of the same source is continued. Without that,
+// report.Records is the number of records that the destination holds already.
+func (c *copier) begin(ctx context.Context) (resuming bool, err error) {
+	first, err := c.from.At(ctx, 1)
+	if err != nil {
+		return false, fmt.Errorf("source: %w", err)
+	}
+	sum := sha256.Sum256(first.Data)
+	mine := mark{hex.EncodeToString(sum[:])}
+	data, err := readMark(ctx, c.to)
+	if err != nil {
+		return false, fmt.Errorf("destination: %w", err)
+	}
+	if data != nil {
+		var other mark
+		if err := json.Unmarshal(data, &other); err != nil || other != mine {
+			return false, fmt.Errorf("%w: a copy of another one to it was interrupted", ErrForeign)
+		}
+		return true, nil
+	}
+	there, err := c.to.Last(ctx, "")
+	switch {
+	case err == nil:
+		return false, c.isCopy(ctx, there)
+	case !errors.Is(err, ErrNone):
+		return false, fmt.Errorf("destination: %w", err)
+	}
+	if err := c.isEmpty(ctx); err != nil {
+		return false, err
+	}
+	if data, err = json.Marshal(mine); err != nil {
+		return false, err
+	}
+	if err := c.to.PutObject(ctx, copyMark, bytes.NewReader(data)); err != nil {
+		return false, fmt.Errorf("destination: %w", err)
+	}
+	return true, nil
+}
+
+// isCopy returns an error unless the destination, whose last record is given, ends where the source does.
+func (c *copier) isCopy(ctx context.Context, there Record) error {
+	last := c.report.Last
+	if there.Sequence == last.Sequence && bytes.Equal(there.Data, last.Data) {
+		c.report.Records = there.Sequence
+		return nil
+	}
+	if there.Sequence > last.Sequence {
+		if same, err := c.to.At(ctx, last.Sequence); err == nil && bytes.Equal(same.Data, last.Data) {
+			return fmt.Errorf("%w: this one was copied to it before, and %d records were published there since", ErrForeign, there.Sequence-last.Sequence)
+		}
+	}
+	return fmt.Errorf("%w, of %d records", ErrForeign, there.Sequence)
+}
+
+// isEmpty returns an error where a destination without a journal holds anything else.
+func (c *copier) isEmpty(ctx context.Context) error {
+	if r, err := c.to.LastAudit(ctx); err == nil {
+		return fmt.Errorf("%w's audit trail, of %d records", ErrForeign, r.Sequence)
+	} else if !errors.Is(err, ErrNone) {
+		return fmt.Errorf("destination: %w", err)
+	}
+	for _, name := range buckets() {
+		err := c.to.Bucket(name).Each(ctx, func(string, []byte) error { return errNotEmpty })
+		if errors.Is(err, errNotEmpty) {
+			return fmt.Errorf("%w's %s", ErrForeign, name)
+		}
+		if err != nil {
+			return fmt.Errorf("destination: %w", err)
+		}
+	}
+	return nil
+}
+
+var errNotEmpty = errors.New("it is not empty")
+
+// readMark returns the mark of a copy that is not complete; nil if there is none.
+func readMark(ctx context.Context, s *Stream) ([]byte, error) {
+	o, err := s.Object(ctx, copyMark)
+	if errors.Is(err, ErrNone) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close()
+	return io.ReadAll(io.LimitReader(o, 4<<10))
+}
+
+// refuseMarked returns ErrCopying where a copy to this journal is not complete.
+func (s *Stream) refuseMarked(ctx context.Context) error {
+	if s.cfg.Copying {
+		return nil
+	}
+	if data, err := readMark(ctx, s); err != nil || data == nil {
+		return err
+	}
+	return ErrCopying
+}
+
+// records copies the journal's records that the destination lacks.
+func (c *copier) records(ctx context.Context) error {
+	after := uint64(0)
+	there, err := c.to.Last(ctx, "")
+	if err == nil {
+		after = there.Sequence
+		source, err := c.from.At(ctx, after)
+		if err != nil && !errors.Is(err, ErrNone) {
+			return fmt.Errorf("source: %w", err)
+		}
+		if !bytes.Equal(source.Data, there.Data) {
+			return fmt.Errorf("%w: its record %d is not the source's", ErrForeign, after)
+		}
+	} else if !errors.Is(err, ErrNone) {
+		return fmt.Errorf("destination: %w", err)
+	}
+	err = c.from.all(ctx, journalStream, query{Sequence: after + 1}, func(m message) error {
+		if m.sequence != after+1 {
+			return fmt.Errorf("source: %w: record %d follows record %d", ErrLost, m.sequence, after)
+		}
+		r, err := m.record()
+		if err != nil {
+			return fmt.Errorf("source: %w", err)
+		}
+		if _, err := c.to.Append(ctx, after, r.Kind, r.Data); err != nil {
+			return fmt.Errorf("destination: %w", err)
+		}
+		after = m.sequence
+		c.report.Written++
+		c.note(after)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("copy records: %w", err)
+	}
+	return nil
+}
+
+// audits copies the audit records that the destination lacks.
+func (c *copier) audits(ctx context.Context) error {
+	after := uint64(0)
+	there, err := c.to.LastAudit(ctx)
+	if err == nil {
+		after = there.Sequence
+	} else if !errors.Is(err, ErrNone) {
+		return fmt.Errorf("destination: %w", err)
+	}
+	err = c.from.Audits(ctx, after+1, func(r Record) error {
+		if r.Sequence != after+1 {
+			return fmt.Errorf("%w: audit record %d follows %d", ErrLost, r.Sequence, after)
+		}
+		if _, err := c.to.Audit(ctx, after, r.Data); err != nil {
+			return fmt.Errorf("destination: %w", err)
+		}
+		after = r.Sequence
+		c.report.Written++
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("copy audit records: %w", err)
+	}
+	return nil
+}
+
+// digests returns the hash of each object, by name, except the mark of a copy.
+func (s *Stream) digests(ctx context.Context) (map[string]string, error) {
+	all := map[string]string{}
+	err := s.eachObject(ctx, func(info jetstream.ObjectInfo, _ message) {
+		if info.Name != copyMark {
+			all[info.Name] = info.Digest
+		}
+	})
+	return all, err
+}
+
+// objects copies the objects that the destination lacks or holds with other content.
+func (c *copier) objects(ctx context.Context) error {
+	source, err := c.from.digests(ctx)
+	if err != nil {
+		return fmt.Errorf("source: %w", err)
+	}
+	there, err := c.to.digests(ctx)
+	if err != nil {
+		return fmt.Errorf("destination: %w", err)
+	}
+	for name, digest := range source {
+		if there[name] == digest {
+			continue
+		}
+		o, err := c.from.Object(ctx, name)
+		if err != nil {
+			return fmt.Errorf("source: %w", err)
+		}
+		err = c.to.PutObject(ctx, name, o) // what cannot be read, or has another hash than is said of it, ends it
+		o.Close()
+		if err != nil {
+			return fmt.Errorf("copy: %w", err)
+		}
+		c.report.Written++
+	}
+	for name := range there {
+		if _, ok := source[name]; !ok { // the source was used, and deleted it, since the copy was interrupted
+			if err := c.to.DeleteObject(ctx, name); err != nil {
+				return fmt.Errorf("destination: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// values returns all values of a bucket by key.
+func (b *Bucket) values(ctx context.Context) (map[string][]byte, error) {
+	all := map[string][]byte{}
+	err := b.Each(ctx, func(key string, value []byte) error {
+		all[key] = bytes.Clone(value)
+		return nil
+	})
+	return all, err
+}
+
+// keys copies the values of buckets, and deletes those that the source no longer holds.
+func (c *copier) keys(ctx context.Context) error {
+	for _, name := range buckets() {
+		source, there, err := c.bothBuckets(ctx, name)
+		if err != nil {
+			return err
+		}
+		for key, value := range source {
+			if had, ok := there[key]; ok && bytes.Equal(had, value) {
+				continue
+			}
+			if _, err := c.to.Bucket(name).Put(ctx, key, value); err != nil {
+				return fmt.Errorf("destination: %w", err)
+			}
+			c.report.Written++
+		}
+		for key := range there {
+			if _, ok := source[key]; ok {
+				continue
+			}
+			if err := c.to.Bucket(name).Delete(ctx, key); err != nil {
+				return fmt.Errorf("destination: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *copier) bothBuckets(ctx context.Context, name string) (source, there map[string][]byte, err error) {
+	if source, err = c.from.Bucket(name).values(ctx); err != nil {
+		return nil, nil, fmt.Errorf("source: %w", err)
+	}
+	if there, err = c.to.Bucket(name).values(ctx); err != nil {
+		return nil, nil, fmt.Errorf("destination: %w", err)
+	}
+	return source, there, nil
+}
+
+// verifyPatience bounds the wait for a server of a cluster that has not read the last writes yet.
+const verifyPatience = 30 * time.Second
+
+// verify reads everything back and compares it. A server of a cluster may lag behind those that acknowledged the writes, so that a difference is looked at again
+// for a while.
+func (c *copier) verify(ctx context.Context) error {
+	for end := time.Now().Add(verifyPatience); ; {
+		err := c.compare(ctx)
+		if err == nil || !errors.Is(err, errDiffers) || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// errDiffers says that source and destination are not the same.
+var errDiffers = errors.New("the copy differs from its source")
+
+// compare reads both sides once.
+func (c *copier) compare(ctx context.Context) error {
+	for stream, count := range map[string]*uint64{journalStream: &c.report.Records, auditStream: &c.report.Audits} {
+		source, n, err := c.from.sum(ctx, stream)
+		if err != nil {
+			return fmt.Errorf("source: %w", err)
+		}
+		there, m, err := c.to.sum(ctx, stream)
+		if err != nil {
+			return fmt.Errorf("destination: %w", err)
+		}
+		if source != there {
+			return fmt.Errorf("%w: %s has %d records, and the copy %d, or others", errDiffers, stream, n, m)
+		}
+		*count = n
+	}
+	source, err := c.from.digests(ctx)
+	if err != nil {
+		return fmt.Errorf("source: %w", err)
+	}
+	there, err := c.to.digests(ctx)
+	if err != nil {
+		return fmt.Errorf("destination: %w", err)
+	}
+	if name := firstDifference(source, there, func(a, b string) bool { return a == b }); name != "" {
+		return fmt.Errorf("%w: object %s", errDiffers, name)
+	}
+	c.report.Objects, c.report.Keys = len(source), 0
+	for _, name := range buckets() {
+		source, there, err := c.bothBuckets(ctx, name)
+		if err != nil {
+			return err
+		}
+		if firstDifference(source, there, bytes.Equal) != "" { // keys of tokens are secret
+			return fmt.Errorf("%w: %s", errDiffers, name)
+		}
+		c.report.Keys += len(source)
+	}
+	return nil
+}
+
+// firstDifference returns a key whose values differ, or that one side lacks; "" if there is none.
+func firstDifference[V any](a, b map[string]V, same func(V, V) bool) string {
+	for key, value := range a {
+		if other, ok := b[key]; !ok || !same(value, other) {
+			return key
+		}
+	}
+	for key := range b {
+		if _, ok := a[key]; !ok {
+			return key
+		}
+	}
+	return ""
+}
+
+// sum returns a hash of all messages of a stream: sequences, subjects and data, and how many there are.
+func (s *Stream) sum(ctx context.Context, stream string) (sum string, n uint64, err error) {
+	all := sha256.New()
+	err = s.all(ctx, stream, query{Sequence: 1}, func(m message) error {
+		fmt.Fprintf(all, "%d %s %d\n", m.sequence, strings.TrimSpace(m.subject), len(m.data))
+		all.Write(m.data)
+		n++
+		return nil
+	})
+	return hex.EncodeToString(all.Sum(nil)), n, err
+}
