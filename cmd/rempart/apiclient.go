@@ -59,6 +59,7 @@ func newAPIClient(o *config.Client, tokenFile string) (*apiClient, error) {
 		tokenFile = o.APITokenFile
 	}
 	if tokenFile != "" {
+		warnSecretFile("the token", tokenFile)
 		var err error
 		if c.token, err = readToken(tokenFile); err != nil {
 			return nil, err

@@ -182,7 +182,7 @@ Exit code: 0 if all of it is in the journal (or it is rejected), 1 if something 
 
 // countersignature is what an approver's own key says of a held change set.
 func countersignature(ctx context.Context, c *apiClient, id, keyFile, content string) (any, error) {
-	key, err := journal.ReadSecretKey(keyFile)
+	key, err := readKey(keyFile)
 	if err != nil {
 		return nil, err
 	}

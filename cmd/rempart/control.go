@@ -189,6 +189,9 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 	if err != nil {
 		return nil, err
 	}
+	for _, name := range []string{journal.RootKey, journal.ControlKey, journal.FeedsKey, journal.DeskKey} {
+		warnReadable(log, "a secret key", k.keys.Path(name))
+	}
 	key, err := k.keys.Secret(journal.ControlKey)
 	if err == nil {
 		k.feeds, err = k.keys.Secret(journal.FeedsKey)

@@ -122,6 +122,7 @@ func keysNewCommand() *cobra.Command {
 }
 
 func keysGrantCommand() *cobra.Command {
+	var root string
 	var roles []string
 	var valid time.Duration
 	cmd := &cobra.Command{
@@ -145,22 +146,24 @@ func keysGrantCommand() *cobra.Command {
 			if valid > 0 {
 				granted.Until = time.Now().Add(valid).Unix()
 			}
-			return changeRing(cmd, func(ring *journal.Ring) error {
+			return changeRing(cmd, root, func(ring *journal.Ring) error {
 				ring.Keys = append(without(ring.Keys, public.ID()), granted)
 				return nil
 			})
 		},
 	}
+	rootFlag(cmd, &root)
 	cmd.Flags().StringSliceVar(&roles, "role", nil, "author, approver, control or feeds; may be given several times")
 	durationFlag(cmd, &valid, "valid", "for how long, like 365d; 0 is until it is revoked")
 	return cmd
 }
 
 func keysRevokeCommand() *cobra.Command {
-	return &cobra.Command{
+	var root string
+	cmd := &cobra.Command{
 		Use: "revoke ID", Short: "Take all roles from a key", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return changeRing(cmd, func(ring *journal.Ring) error {
+			return changeRing(cmd, root, func(ring *journal.Ring) error {
 				left := without(ring.Keys, args[0])
 				if len(left) == len(ring.Keys) {
 					return fmt.Errorf("no key %q is in the ring: rempart keys list shows those that are, by name+hash", args[0])
@@ -170,10 +173,13 @@ func keysRevokeCommand() *cobra.Command {
 			})
 		},
 	}
+	rootFlag(cmd, &root)
+	return cmd
 }
 
 func keysRotateCommand() *cobra.Command {
-	return &cobra.Command{
+	var root string
+	cmd := &cobra.Command{
 		Use: "rotate control|feeds|desk", Short: "Put a new key in the place of one of control's own", Args: cobra.ExactArgs(1),
 		ValidArgs: []string{journal.ControlKey, journal.FeedsKey, journal.DeskKey},
 		Long: `Make a new key in the place of one of control's own and give it the same role. The old one keeps it for a week, so that what it signed
@@ -190,37 +196,50 @@ within the week.`,
 			if err != nil {
 				return err
 			}
-			key, err := k.Rotate(args[0], role, 7*24*time.Hour)
+			signer, err := rootKey(root)
+			if err != nil {
+				return err
+			}
+			key, err := k.Rotate(signer, args[0], role, 7*24*time.Hour)
 			if err == nil {
 				fmt.Fprintln(cmd.OutOrStdout(), key)
 			}
 			return err
 		},
 	}
+	rootFlag(cmd, &root)
+	return cmd
 }
 
 func keysThresholdCommand() *cobra.Command {
+	var root string
 	var t journal.Threshold
 	cmd := &cobra.Command{
 		Use: "threshold", Short: "Ask for several keys under large change sets", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return changeRing(cmd, func(ring *journal.Ring) error {
+			return changeRing(cmd, root, func(ring *journal.Ring) error {
 				ring.Threshold = t
 				return nil
 			})
 		},
 	}
+	rootFlag(cmd, &root)
 	cmd.Flags().IntVar(&t.Changes, "changes", 100, "change sets of more changes than that")
 	cmd.Flags().IntVar(&t.Keys, "keys", 2, "need the signatures of so many authors and approvers; 0 asks for no more than the author's")
 	return cmd
 }
 
-func changeRing(cmd *cobra.Command, edit func(*journal.Ring) error) error {
+// changeRing edits the key ring and signs it with the root key in that file; "" is the one in the folder of keys.
+func changeRing(cmd *cobra.Command, root string, edit func(*journal.Ring) error) error {
 	k, _, _, err := openKeys()
 	if err != nil {
 		return err
 	}
-	if err := k.Change(edit); err != nil {
+	signer, err := rootKey(root)
+	if err != nil {
+		return err
+	}
+	if err := k.Change(signer, edit); err != nil {
 		return err
 	}
 	fmt.Fprintln(cmd.ErrOrStderr(), "the key ring was changed; a running control takes it in at SIGHUP")

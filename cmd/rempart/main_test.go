@@ -18,7 +18,9 @@ import (
 
 // TestMain makes the test binary, run under the name rempart, the program: with the race detector when
 // the tests have it.
-func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"rempart": main, "nats-member": serveNATS}) }
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"rempart": main, "nats-member": serveNATS})
+}
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: filepath.Join("testdata", "script"), RequireExplicitExec: true})

@@ -104,7 +104,7 @@ func (f *pushFlags) run(cmd *cobra.Command, path string) error {
 	}
 	var key *journal.SecretKey
 	if f.key != "" {
-		if key, err = journal.ReadSecretKey(f.key); err != nil {
+		if key, err = readKey(f.key); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,13 +23,22 @@ import (
 func tokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
-		Short: "Make, revoke and list the tokens that may ask the operators' API",
-		Long: `A token lets a person or a program ask the operators' API of REMPART_API, in its roles: publisher pushes and undoes, approver lets held
-change sets go, auditor reads everything, node follows the journal. Making and revoking one takes an order that a root key signs.`,
+		Short: "Create, rotate, revoke and list the tokens that may ask the operators' API",
+		Long: `A token lets a person or a program call the operators' API of REMPART_API, in its roles. Creating, rotating and revoking a token takes an order that a root
+key signs.
+
+` + rolesHelp,
 	}
-	cmd.AddCommand(tokenCreateCommand(), tokenRevokeCommand(), tokenListCommand())
+	cmd.AddCommand(tokenCreateCommand(), tokenRotateCommand(), tokenRevokeCommand(), tokenListCommand())
 	return cmd
 }
+
+// rolesHelp says what each role may do.
+const rolesHelp = `Roles:
+  publisher  pushes change sets, advances and undoes them, suspends and resumes enforcement; reads change sets, names and servers
+  approver   approves or rejects held change sets, advances and undoes, suspends and resumes; reads the same, and tokens
+  auditor    reads everything: the audit trail, tokens, change sets, names and servers; changes nothing
+  node       follows the journal and reports what is in force; calls nothing else`
 
 // rootFlag gives a command the flag that names the root key.
 func rootFlag(cmd *cobra.Command, path *string) {
@@ -36,14 +46,16 @@ func rootFlag(cmd *cobra.Command, path *string) {
 }
 
 func tokenCreateCommand() *cobra.Command {
-	var root, certificate string
+	var root, certificate, output string
 	var valid time.Duration
 	var roles []string
 	order := pushapi.Order{Do: "create"}
 	cmd := &cobra.Command{
-		Use: "create NAME", Short: "Make a token, and tell its secret this once", Args: cobra.ExactArgs(1),
-		Long: `Make a token of that name. Its secret alone is written to standard output, this once: control keeps a hash of it. With --certificate a
-client certificate is the token, and there is no secret. Names are not used again.`,
+		Use: "create NAME", Short: "Create a token, and write its secret once", Args: cobra.ExactArgs(1),
+		Long: `Create a token of that name. Its secret is written once, to standard output or to the file of --output: control keeps a hash of it. With --certificate a
+client certificate is the token, and there is no secret. A name is used for one token only.
+
+` + rolesHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			order.Name = args[0]
 			for _, r := range roles {
@@ -55,27 +67,18 @@ client certificate is the token, and there is no secret. Names are not used agai
 			if valid > 0 {
 				order.Expires = time.Now().Add(valid).Unix()
 			}
-			if certificate != "" {
-				pem, err := os.ReadFile(certificate)
-				if err != nil {
-					return fmt.Errorf("--certificate: %w", err)
-				}
-				order.Certificate = string(pem)
+			if err := readCertificateInto(&order, certificate); err != nil {
+				return err
 			}
-			made, err := give(cmd, root, order)
+			made, err := giveSecret(cmd, root, output, order)
 			if err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "token %s was made: %s, for %s%s\n", made.Name, rolesText(made.Roles), made.Owner, until(made.Expires))
-			if made.Secret == "" {
-				fmt.Fprintln(cmd.ErrOrStderr(), "the certificate is the token: REMPART_API_CERT names it")
-				return nil
-			}
-			fmt.Fprintln(cmd.ErrOrStderr(), "its secret is told this once: keep it in a file that REMPART_API_TOKEN_FILE names")
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), made.Secret)
-			return err
+			return adviseSecret(cmd, made, output)
 		},
 	}
+	outputFlag(cmd, &output)
 	rootFlag(cmd, &root)
 	cmd.Flags().StringSliceVar(&roles, "role", nil, "publisher, approver, auditor or node; may be given several times")
 	cmd.Flags().StringVar(&order.Owner, "owner", "", "the person behind it, by default its name: who pushed something cannot approve it, whichever token is used")
@@ -83,6 +86,107 @@ client certificate is the token, and there is no secret. Names are not used agai
 	cmd.Flags().StringVar(&certificate, "certificate", "", "PEM file of a client certificate that is to be the token")
 	_ = cmd.MarkFlagRequired("role") // it is there
 	return cmd
+}
+
+func tokenRotateCommand() *cobra.Command {
+	var root, certificate, output string
+	var keep, valid time.Duration
+	order := pushapi.Order{Do: "rotate"}
+	cmd := &cobra.Command{
+		Use: "rotate NAME", Short: "Replace the secret of a token, and write the new one once", Args: cobra.ExactArgs(1),
+		Long: `Replace the secret of a token, which keeps its name, owner and roles. The earlier secret is accepted no longer, or with --keep for that long: rotate, put the new
+secret where the old one was, done. Servers read the file of REMPART_CONTROL_TOKEN_FILE again when it changes. With --certificate a new client certificate is the
+token. A token that is revoked or expired is not rotated. If no answer came, the token may have been rotated: run the command again with the same --keep.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			order.Name = args[0]
+			if keep < 0 || valid < 0 {
+				return errors.New("--keep and --valid: durations like 1h or 30d")
+			}
+			order.Keep = int64(keep / time.Second)
+			if valid > 0 {
+				order.Expires = time.Now().Add(valid).Unix()
+			}
+			if err := readCertificateInto(&order, certificate); err != nil {
+				return err
+			}
+			rotated, err := giveSecret(cmd, root, output, order)
+			if err != nil {
+				return err
+			}
+			accepted := "the earlier secret is not accepted any more"
+			if !rotated.Earlier.IsZero() {
+				accepted = "the earlier secret is accepted until " + moment(rotated.Earlier)
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "token %s was rotated: %s%s\n", rotated.Name, accepted, until(rotated.Expires))
+			return adviseSecret(cmd, rotated, output)
+		},
+	}
+	rootFlag(cmd, &root)
+	outputFlag(cmd, &output)
+	durationFlag(cmd, &keep, "keep", "for how long the earlier secret is accepted too, like 1h, 30d at most; 0 is not at all")
+	durationFlag(cmd, &valid, "valid", "for how long the token is valid from now, like 30d; 0 keeps its expiry")
+	cmd.Flags().StringVar(&certificate, "certificate", "", "PEM file of the client certificate that is to be the token")
+	return cmd
+}
+
+// outputFlag gives a command the flag that names the file for a secret.
+func outputFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVarP(path, "output", "o", "", "new file for the secret, which its owner alone may read (mode 0600); an existing file is not overwritten")
+}
+
+// readCertificateInto puts the certificate of a file into an order; "" is none.
+func readCertificateInto(order *pushapi.Order, path string) error {
+	if path == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("--certificate: %w", err)
+	}
+	order.Certificate = string(pem)
+	return nil
+}
+
+// giveSecret makes control carry out an order that returns a secret, and writes the secret to a new file, or to standard output if output is "". The file is
+// created first: a secret that cannot be written would be lost.
+func giveSecret(cmd *cobra.Command, root, output string, order pushapi.Order) (*pushapi.TokenInfo, error) {
+	if output == "" || order.Certificate != "" {
+		info, err := give(cmd, root, order)
+		if err == nil && info.Secret != "" {
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), info.Secret)
+		}
+		return info, err
+	}
+	f, err := newSecretFile(output)
+	if err != nil {
+		return nil, fmt.Errorf("--output: %w", err)
+	}
+	info, err := give(cmd, root, order)
+	if err == nil {
+		if _, err = fmt.Fprintln(f, info.Secret); err == nil {
+			err = f.Sync()
+		}
+		if err != nil {
+			err = fmt.Errorf("the secret could not be written and is lost: rotate the token: %w", err)
+		}
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(output)
+	}
+	return info, err
+}
+
+// adviseSecret says where the secret belongs.
+func adviseSecret(cmd *cobra.Command, t *pushapi.TokenInfo, output string) error {
+	advice := "its secret is written this once: keep it in a file that REMPART_API_TOKEN_FILE or REMPART_CONTROL_TOKEN_FILE names"
+	switch {
+	case t.Secret == "":
+		advice = "the certificate is the token: REMPART_API_CERT names it"
+	case output != "":
+		advice = "its secret is in " + output + ": REMPART_API_TOKEN_FILE, or REMPART_CONTROL_TOKEN_FILE of a server, names that file"
+	}
+	_, err := fmt.Fprintln(cmd.ErrOrStderr(), advice)
+	return err
 }
 
 func tokenRevokeCommand() *cobra.Command {
@@ -143,11 +247,24 @@ func rootKey(path string) (*journal.SecretKey, error) {
 		}
 		path = filepath.Join(folder, journal.RootKey+".key")
 	}
-	key, err := journal.ReadSecretKey(path)
+	key, err := readKey(path)
 	if err != nil {
-		return nil, fmt.Errorf("an order takes the root key: %w; name its file with --root, or its folder in REMPART_KEYS", err)
+		return nil, fmt.Errorf("an order takes the root key, and a new key ring does: %w; name its file with --root, or its folder in REMPART_KEYS", err)
 	}
 	return key, nil
+}
+
+// readKey reads a file of a secret key, and warns where others can read it.
+func readKey(path string) (*journal.SecretKey, error) {
+	warnSecretFile("the secret key", path)
+	return journal.ReadSecretKey(path)
+}
+
+// warnSecretFile writes a warning to standard error where others can read a file that holds a secret.
+func warnSecretFile(what, path string) {
+	if warning := readableByOthers(what, path); warning != "" {
+		fmt.Fprintln(redacting{os.Stderr}, "rempart: warning:", warning)
+	}
 }
 
 func tokenListCommand() *cobra.Command {
@@ -172,6 +289,12 @@ func tokenListCommand() *cobra.Command {
 			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, t := range all.Tokens {
 				state := "since " + moment(t.Created) + until(t.Expires)
+				if !t.Rotated.IsZero() {
+					state += ", rotated " + moment(t.Rotated)
+				}
+				if !t.Earlier.IsZero() {
+					state += ", earlier secret accepted until " + moment(t.Earlier)
+				}
 				if !t.Revoked.IsZero() {
 					state = "revoked " + moment(t.Revoked)
 				}

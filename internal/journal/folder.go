@@ -95,8 +95,8 @@ func WriteNewKey(path, name string) (*SecretKey, error) {
 	return key, write(path, []byte(key.Text()))
 }
 
-// Rotate puts another key in the place of one of the folder's and gives it the role, which the old one keeps for a while.
-func (k *Keys) Rotate(name string, role Role, overlap time.Duration) (*SecretKey, error) {
+// Rotate replaces one of the folder's keys by a new one, in a ring that a root key signs, and gives it the role, which the old one keeps during overlap.
+func (k *Keys) Rotate(root *SecretKey, name string, role Role, overlap time.Duration) (*SecretKey, error) {
 	old, err := k.Secret(name)
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func (k *Keys) Rotate(name string, role Role, overlap time.Duration) (*SecretKey
 	if err != nil {
 		return nil, err
 	}
-	err = k.Change(func(ring *Ring) error {
+	err = k.Change(root, func(ring *Ring) error {
 		for i := range ring.Keys {
 			if held := &ring.Keys[i]; held.Key == old.String() {
 				held.Until = time.Now().Add(overlap).Unix()
@@ -155,15 +155,11 @@ func (k *Keys) Ring() (ring *Ring, sealed []byte, roots []PublicKey, err error) 
 	return ring, sealed, roots, nil
 }
 
-// Change has the next ring be what edit makes of the one there is, signed by the root key in the folder. Control publishes it.
-func (k *Keys) Change(edit func(*Ring) error) error {
+// Change replaces the key ring by what edit makes of it, signed by a root key. Control publishes the new ring.
+func (k *Keys) Change(root *SecretKey, edit func(*Ring) error) error {
 	ring, _, roots, err := k.Ring()
 	if err != nil {
 		return err
-	}
-	root, err := k.Secret(RootKey)
-	if err != nil {
-		return fmt.Errorf("only a root key changes who may do what: put it back at %s for as long as that takes: %w", k.Path(RootKey), err)
 	}
 	if !slices.ContainsFunc(roots, func(r PublicKey) bool { return r.ID() == root.ID() }) {
 		return fmt.Errorf("%s is no root of this ring", root.ID())

@@ -66,12 +66,12 @@ func TestRotate(t *testing.T) {
 	first := k.control
 	for range 2 {
 		for name, role := range map[string]journal.Role{journal.ControlKey: journal.RoleControl, journal.DeskKey: journal.RoleAuthor} {
-			if _, err := folder.Rotate(name, role, time.Hour); err != nil {
+			if _, err := folder.Rotate(rootOf(t, folder), name, role, time.Hour); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if err := folder.Change(func(ring *journal.Ring) error { // and the first one is taken back
+	if err := folder.Change(rootOf(t, folder), func(ring *journal.Ring) error { // and the first one is taken back
 		ring.Keys = slices.DeleteFunc(ring.Keys, func(held journal.RingKey) bool { return held.Key == first.String() })
 		return nil
 	}); err != nil {
@@ -158,4 +158,14 @@ func TestKeyThatRanOut(t *testing.T) {
 	if err := epoch(k.control); err == nil || errors.Is(err, journal.ErrSeal) || errors.Is(err, journal.ErrRollback) { // it is gone to by jumping
 		t.Errorf("an epoch of a key that has not run out: %v", err)
 	}
+}
+
+// rootOf returns the root key in a folder of keys.
+func rootOf(t *testing.T, folder *journal.Keys) *journal.SecretKey {
+	t.Helper()
+	root, err := folder.Secret(journal.RootKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
 }

@@ -48,23 +48,23 @@ const (
 
 // API is the operators' API. Its methods are safe from any goroutine.
 type API struct {
-	cfg      Config
-	log      *slog.Logger
-	instance string // of this run
-	api      huma.API
-	handler  http.Handler
-	tokens   *stream.Bucket
-	holds    *stream.Bucket
-	receipts *stream.Bucket
-	nodes    *stream.Bucket
-	limits   limits
-	audit    auditTrail
-	fleet    fleet
-	hashes   hashes
-	revoked  atomic.Uint64 // how many tokens were revoked here
-	counts   counts
-	flights  flights
-	open     open
+	cfg           Config
+	log           *slog.Logger
+	instance      string // of this run
+	api           huma.API
+	handler       http.Handler
+	tokens        *stream.Bucket
+	holds         *stream.Bucket
+	receipts      *stream.Bucket
+	nodes         *stream.Bucket
+	limits        limits
+	audit         auditTrail
+	fleet         fleet
+	hashes        hashes
+	tokensChanged atomic.Uint64 // how many tokens were revoked or rotated here
+	counts        counts
+	flights       flights
+	open          open
 
 	uploads   slots         // of bulk uploads under way
 	small     slots         // of documents under way

@@ -43,11 +43,11 @@ func (a *API) Report(ctx context.Context, name string, data []byte) error {
 
 // reporting takes in reports as the journal's stream hands them over. Hostile ones say nothing.
 func (a *API) reporting(ctx context.Context) func(from string, data []byte) {
-	names, asked, revoked := map[string]string{}, time.Now(), a.revoked.Load() // by who reports
+	names, asked, changed := map[string]string{}, time.Now(), a.tokensChanged.Load() // by who reports
 	return func(from string, data []byte) {
-		if now := a.revoked.Load(); now != revoked || time.Since(asked) > time.Minute { // another control may have revoked one
+		if now := a.tokensChanged.Load(); now != changed || time.Since(asked) > time.Minute { // another control may have revoked or rotated one
 			clear(names)
-			asked, revoked = time.Now(), now
+			asked, changed = time.Now(), now
 		}
 		if names[from] == "" {
 			names[from] = a.nodeOf(ctx, from)
@@ -67,7 +67,7 @@ func (a *API) nodeOf(ctx context.Context, from string) string {
 		return from
 	}
 	t, err := a.tokenByHash(ctx, from)
-	if err != nil || !t.valid() || !slices.Contains(t.Roles, Node) {
+	if err != nil || !t.valid() || !t.accepts(from) || !slices.Contains(t.Roles, Node) {
 		return ""
 	}
 	return t.Name

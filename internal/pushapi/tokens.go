@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	crand "crypto/rand"
+	"crypto/subtle"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -30,6 +31,31 @@ type token struct {
 	Created int64  `json:"created"`
 	Expires int64  `json:"expires,omitempty"`
 	Revoked int64  `json:"revoked,omitempty"`
+
+	Rotated int64           `json:"rotated,omitempty"` // when the last rotation was ordered, in Unix seconds
+	Earlier []earlierSecret `json:"earlier,omitempty"` // still accepted, for a while
+}
+
+// earlierSecret is a secret that was replaced, and is accepted until a moment.
+type earlierSecret struct {
+	Hash  string `json:"hash"`
+	Until int64  `json:"until"` // Unix seconds
+}
+
+const (
+	maxEarlier = 4
+	maxKeep    = 30 * 24 * time.Hour
+)
+
+// accepts reports whether a hash is that of the token's secret, or of an earlier one that is still accepted.
+func (t *token) accepts(hash string) bool {
+	ok := subtle.ConstantTimeCompare([]byte(t.Hash), []byte(hash)) == 1
+	for _, e := range t.Earlier {
+		if subtle.ConstantTimeCompare([]byte(e.Hash), []byte(hash)) == 1 && time.Now().Unix() < e.Until {
+			ok = true
+		}
+	}
+	return ok
 }
 
 const (
@@ -60,14 +86,15 @@ func (a *API) tokenByName(ctx context.Context, name string) (*token, uint64, err
 	return &t, revision, json.Unmarshal(data, &t)
 }
 
-// Order is what a root key signs (journal.KindOrder) to have a token made or revoked.
+// Order is what a root key signs (journal.KindOrder) to create, rotate or revoke a token.
 type Order struct {
-	Do          string `json:"do"` // "create" or "revoke"
+	Do          string `json:"do"` // "create", "rotate" or "revoke"
 	Name        string `json:"name"`
 	Owner       string `json:"owner,omitempty"` // the person: by default the name
 	Roles       []Role `json:"roles,omitempty"`
 	Expires     int64  `json:"expires,omitempty"`     // Unix seconds; 0 is never
 	Certificate string `json:"certificate,omitempty"` // PEM: the client certificate is the token
+	Keep        int64  `json:"keep,omitempty"`        // of "rotate": for how many seconds the earlier secret is accepted
 	Time        int64  `json:"time"`                  // Unix seconds at which it was signed: it counts for five minutes
 }
 
@@ -79,6 +106,8 @@ type TokenInfo struct {
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"`
 	Revoked time.Time `json:"revoked,omitzero"`
+	Rotated time.Time `json:"rotated,omitzero" doc:"When its secret was last replaced."`
+	Earlier time.Time `json:"earlier_until,omitzero" doc:"Until when an earlier secret is accepted too."`
 	Secret  string    `json:"secret,omitempty" doc:"Told once, when it is made."`
 }
 
@@ -95,6 +124,14 @@ func (t *token) info() TokenInfo {
 	if t.Revoked != 0 {
 		i.Revoked = time.Unix(t.Revoked, 0).UTC()
 	}
+	if t.Rotated != 0 {
+		i.Rotated = time.Unix(t.Rotated, 0).UTC()
+	}
+	for _, e := range t.Earlier {
+		if until := time.Unix(e.Until, 0).UTC(); until.After(time.Now()) && until.After(i.Earlier) {
+			i.Earlier = until
+		}
+	}
 	return i
 }
 
@@ -108,7 +145,7 @@ type tokensOutput struct {
 
 func (a *API) registerTokens() {
 	add(a, operation{
-		id: "order", method: http.MethodPost, path: "/v1/tokens", tag: "tokens", summary: "Make or revoke a token",
+		id: "order", method: http.MethodPost, path: "/v1/tokens", tag: "tokens", summary: "Create, rotate or revoke a token",
 		description: "The body is an order that a root key signed, as rempart token sends it.", errors: []int{400, 403, 404, 409, 422},
 	}, a.order)
 	a.api.OpenAPI().Paths["/v1/tokens"].Post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
@@ -163,13 +200,16 @@ func (a *API) obey(ctx context.Context, o *Order) (*tokenOutput, error) {
 	switch o.Do {
 	case "create":
 		return a.createToken(ctx, o)
+	case "rotate":
+		return a.rotateToken(ctx, o)
 	case "revoke":
 		return a.revokeToken(ctx, o)
 	}
-	return nil, problem(http.StatusUnprocessableEntity, "body.do", `"create" or "revoke"`)
+	return nil, problem(http.StatusUnprocessableEntity, "body.do", `"create", "rotate" or "revoke"`)
 }
 
-// openOrder checks who signed an order, and when. One that is sent again does nothing again: a token's name is used once, and is revoked once.
+// openOrder checks who signed an order, and when. An order that is sent again has no effect: a name is created once and revoked once, and
+// of rotations each must be signed later than the one before.
 func (a *API) openOrder(data []byte) (o *Order, root string, err error) {
 	s, err := journal.Unseal(journal.KindOrder, data)
 	if err != nil {
@@ -210,21 +250,11 @@ func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 		}
 	}
 	t := &token{Name: o.Name, Owner: o.Owner, Roles: slices.Compact(slices.Sorted(slices.Values(o.Roles))), Created: time.Now().Unix(), Expires: o.Expires}
-	secret := secretBegin + crand.Text() + crand.Text() // of 128 bits and more each
-	proof := []byte(secret)
-	if o.Certificate != "" {
-		var err error
-		if proof, err = readCertificate(o.Certificate); err != nil {
-			return nil, problem(http.StatusUnprocessableEntity, "body.certificate", err.Error())
-		}
-		secret = ""
+	secret, hash, err := a.newProof(ctx, t.Name, o.Certificate)
+	if err != nil {
+		return nil, err
 	}
-	t.Hash = hashOf(proof)
-	if other, err := a.tokenByHash(ctx, t.Hash); err == nil && other.Name != t.Name && other.Revoked == 0 {
-		return nil, problem(http.StatusConflict, "body.certificate", "it is that of "+other.Name+" already: revoke that first")
-	} else if err != nil && !errors.Is(err, stream.ErrNone) {
-		return nil, a.unavailable("the token was not made", err)
-	}
+	t.Hash = hash
 	data, err := json.Marshal(t)
 	if err == nil {
 		_, err = a.tokens.Create(ctx, byName+t.Name, data)
@@ -241,6 +271,88 @@ func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	out := &tokenOutput{t.info()}
 	out.Body.Secret = secret
 	return out, nil
+}
+
+// newProof returns a new secret and its hash; for a certificate "" and the certificate's hash. name is the token's.
+func (a *API) newProof(ctx context.Context, name, certificate string) (secret, hash string, err error) {
+	secret = secretBegin + crand.Text() + crand.Text() // of 128 bits and more each
+	proof := []byte(secret)
+	if certificate != "" {
+		if proof, err = readCertificate(certificate); err != nil {
+			return "", "", problem(http.StatusUnprocessableEntity, "body.certificate", err.Error())
+		}
+		secret = ""
+	}
+	hash = hashOf(proof)
+	other, err := a.tokenByHash(ctx, hash)
+	switch {
+	case err == nil && other.Name != name && other.Revoked == 0 && other.accepts(hash):
+		return "", "", problem(http.StatusConflict, "body.certificate", "it is that of "+other.Name+" already: revoke that first")
+	case err != nil && !errors.Is(err, stream.ErrNone):
+		return "", "", a.unavailable("the token was not made", err)
+	}
+	return secret, hash, nil
+}
+
+// rotateToken replaces the secret of a token that is valid, and keeps its name, owner and roles.
+func (a *API) rotateToken(ctx context.Context, o *Order) (*tokenOutput, error) {
+	if len(o.Roles) > 0 || o.Owner != "" {
+		return nil, problem(http.StatusUnprocessableEntity, "body.roles", "a rotation keeps roles and owner: for others create another token")
+	}
+	if o.Keep < 0 || o.Keep > int64(maxKeep/time.Second) {
+		return nil, problem(http.StatusUnprocessableEntity, "body.keep", fmt.Sprintf("the earlier secret is accepted for 0 to %d seconds", int64(maxKeep/time.Second)))
+	}
+	if o.Expires != 0 && o.Expires <= time.Now().Unix() {
+		return nil, problem(http.StatusUnprocessableEntity, "body.expires", "it is over already")
+	}
+	t, revision, err := a.tokenByName(ctx, o.Name)
+	switch {
+	case errors.Is(err, stream.ErrNone):
+		return nil, problem(http.StatusNotFound, "body.name", "there is no token of that name")
+	case err != nil:
+		return nil, a.unavailable("the token was not rotated", err)
+	case !t.valid():
+		return nil, problem(http.StatusConflict, "body.name", "the token is revoked or expired: create one under another name")
+	case o.Time <= t.Rotated:
+		return nil, problem(http.StatusConflict, "body.time", "the token was rotated by this order or a later one: wait a second, and sign a new order")
+	}
+	secret, hash, err := a.newProof(ctx, t.Name, o.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	t.replace(hash, time.Now(), time.Duration(o.Keep)*time.Second)
+	t.Rotated = o.Time
+	if o.Expires != 0 {
+		t.Expires = o.Expires
+	}
+	data, err := json.Marshal(t)
+	if err == nil {
+		_, err = a.tokens.Put(ctx, byHash+t.Hash, []byte(t.Name)) // first: until the token names the hash, it lets nobody in
+	}
+	if err == nil {
+		_, err = a.tokens.Update(ctx, byName+t.Name, data, revision)
+	}
+	if err != nil {
+		return nil, a.unavailable("the token was not rotated", err)
+	}
+	a.tokensChanged.Add(1)
+	out := &tokenOutput{t.info()}
+	out.Body.Secret = secret
+	return out, nil
+}
+
+// replace makes hash the token's. The earlier one is accepted for keep longer, as are those before it that still are; with keep 0 none is.
+func (t *token) replace(hash string, now time.Time, keep time.Duration) {
+	var left []earlierSecret
+	if keep > 0 {
+		left = []earlierSecret{{t.Hash, now.Add(keep).Unix()}}
+		for _, e := range t.Earlier {
+			if now.Unix() < e.Until && e.Hash != hash && len(left) < maxEarlier {
+				left = append(left, e)
+			}
+		}
+	}
+	t.Hash, t.Earlier = hash, left
 }
 
 // readCertificate is a PEM certificate's octets.
@@ -268,7 +380,7 @@ func (a *API) revokeToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	if err != nil {
 		return nil, a.unavailable("the token was not revoked", err)
 	}
-	a.revoked.Add(1)
+	a.tokensChanged.Add(1)
 	a.fleet.forget(t.Name) // what reported with it is not waited for
 	return &tokenOutput{t.info()}, nil
 }

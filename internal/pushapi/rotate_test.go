@@ -1,0 +1,62 @@
+package pushapi_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"rempart/internal/pushapi"
+)
+
+// TestRotate replaces secrets: an earlier one is accepted as long as the order says, an order has an effect once, and what is revoked stays so.
+func TestRotate(t *testing.T) {
+	f := start(t, setting{})
+	f.token(t, pushapi.Order{Name: "rota", Roles: []pushapi.Role{pushapi.Auditor}})
+	f.secret["first"] = f.secret["rota"]
+	works := func(who string, want int) {
+		t.Helper()
+		if a := f.call(t, who, "GET", "/v1/audit", "", nil); a.status != want {
+			t.Errorf("%s: %s, want %d", who, a, want)
+		}
+	}
+	now := time.Now().Unix()
+	f.token(t, pushapi.Order{Do: "rotate", Name: "rota", Keep: 3, Time: now - 10})
+	f.secret["second"] = f.secret["rota"]
+	works("first", http.StatusOK)
+	works("second", http.StatusOK)
+	for name, o := range map[string]pushapi.Order{
+		"sent again":    {Do: "rotate", Name: "rota", Keep: 3, Time: now - 10},
+		"signed before": {Do: "rotate", Name: "rota", Time: now - 20},
+	} {
+		if a := f.order(t, o, f.root); a.status != http.StatusConflict {
+			t.Errorf("%s: %s", name, a)
+		}
+	}
+	f.token(t, pushapi.Order{Do: "rotate", Name: "rota", Keep: 3600, Time: now - 9})
+	works("first", http.StatusOK) // still within its own three seconds
+	works("second", http.StatusOK)
+	time.Sleep(4 * time.Second)
+	works("first", http.StatusUnauthorized)
+	works("second", http.StatusOK)
+	works("rota", http.StatusOK)
+	f.secret["third"] = f.secret["rota"]
+	f.token(t, pushapi.Order{Do: "rotate", Name: "rota", Time: now - 8})
+	for _, who := range []string{"first", "second", "third"} {
+		works(who, http.StatusUnauthorized)
+	}
+	works("rota", http.StatusOK)
+	for _, o := range []pushapi.Order{
+		{Do: "rotate", Name: "rota", Keep: -1}, {Do: "rotate", Name: "rota", Keep: 1 << 40}, {Do: "rotate", Name: "rota", Roles: []pushapi.Role{pushapi.Publisher}}, {Do: "rotate", Name: "rota", Expires: 1},
+	} {
+		if a := f.order(t, o, f.root); a.status != http.StatusUnprocessableEntity {
+			t.Errorf("%+v: %s", o, a)
+		}
+	}
+	f.token(t, pushapi.Order{Do: "revoke", Name: "rota"})
+	if a := f.order(t, pushapi.Order{Do: "rotate", Name: "rota"}, f.root); a.status != http.StatusConflict {
+		t.Errorf("a revoked token: %s", a)
+	}
+	if a := f.order(t, pushapi.Order{Do: "rotate", Name: "nobody"}, f.root); a.status != http.StatusNotFound {
+		t.Errorf("an unknown token: %s", a)
+	}
+}
