@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 
@@ -135,13 +134,7 @@ func TestSocketOfAnother(t *testing.T) {
 // logs waits until a program has logged something.
 func logs(t *testing.T, p *dnstest.Program, part string) {
 	t.Helper()
-	end := time.Now().Add(5 * time.Second)
-	for !strings.Contains(p.Stderr(), part) {
-		if time.Now().After(end) {
-			t.Fatalf("the log does not say %q:\n%s", part, p.Stderr())
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	dnstest.Eventually(t, "the log contains "+part, func() bool { return strings.Contains(p.Stderr(), part) })
 }
 
 // TestNoSecretIsWritten starts with secrets in every place that takes one, valid and not, and finds none of them in anything that is written.
