@@ -248,3 +248,29 @@ Exit code: 0 if all of it is undone, 1 if some names stay or the undoing is held
 	s.register(cmd)
 	return cmd
 }
+
+func advanceCommand() *cobra.Command {
+	var s sending
+	cmd := &cobra.Command{
+		Use: "advance ID", Short: "Extend a staged change set to all servers now", Args: cobra.ExactArgs(1),
+		Long: `Extend a change set that was pushed with --stage to all servers, before its time.
+` + apiHelp + `
+
+Exit code: 0 if it is in force for all servers, 1 if it was not everywhere within --wait, 2 on an error.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s.waitDefault(cmd)
+			c, err := openAPI(s.tokenFile)
+			if err != nil {
+				return err
+			}
+			var r pushapi.Receipt
+			raw, err := c.post(cmd.Context(), changesetPath(args[0])+"/advance", nil, false, &r)
+			if err != nil {
+				return fmt.Errorf("change set %s: %w", args[0], err)
+			}
+			return s.receipt(cmd, c, raw, &r)
+		},
+	}
+	s.register(cmd)
+	return cmd
+}

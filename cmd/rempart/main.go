@@ -57,7 +57,7 @@ the README has the table.`,
 	group("serve", serve, controlCommand(), statusCommand(), settingsCommand(), validateCommand())
 	group("lists", checkCommand(), allowCommand(), matchesCommand(), compileCommand(), diffCommand(), digestCommand(), feedsCommand(), heldCommand())
 	group("operate", journalCommand(), keysCommand(), tokenCommand(), pushCommand(), unblockCommand(), changesetsCommand(), showCommand(), approveCommand(), undoCommand(),
-		logCommand(), nodesCommand(), suspendCommand(), resumeCommand())
+		advanceCommand(), namesCommand(), logCommand(), auditCommand(), nodesCommand(), suspendCommand(), resumeCommand())
 	root.AddCommand(versionCommand())
 	root.SetErr(redacting{os.Stderr})
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) { warnUnknown(cmd, config.Environ()) }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -99,4 +100,73 @@ func writeLogEntry(w io.Writer, e *pushapi.LogEntry) {
 			fmt.Fprintf(w, "  %s: %s\n", fact[0], fact[1])
 		}
 	}
+}
+
+func namesCommand() *cobra.Command {
+	var asJSON bool
+	var tokenFile string
+	cmd := &cobra.Command{
+		Use: "names NAME", Short: "Show what control publishes about a name, and why", Args: cobra.ExactArgs(1),
+		Long: `Show the verdict on a name in the set that control publishes, and all claims about it and the names above it. "rempart check" asks the server on this machine.
+` + apiHelp,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := openAPI(tokenFile)
+			if err != nil {
+				return err
+			}
+			var info pushapi.NameInfo
+			raw, err := c.get(cmd.Context(), "/v1/names/"+url.PathEscape(args[0]), nil, &info)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeRaw(cmd.OutOrStdout(), raw)
+			}
+			var b strings.Builder
+			verdict := map[string]string{"pass": "passes", "allow": "is allowed", "block": "is blocked"}[info.Verdict]
+			fmt.Fprintf(&b, "%s %s, as of version %d\n", info.Name, cmp.Or(verdict, info.Verdict), info.Version)
+			for _, claim := range info.Claims {
+				writeClaim(&b, &claim)
+			}
+			_, err = io.WriteString(cmd.OutOrStdout(), b.String())
+			return err
+		},
+	}
+	tokenFlag(cmd, &tokenFile)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return cmd
+}
+
+// writeClaim writes a claim in one line.
+func writeClaim(w io.Writer, c *pushapi.Claim) {
+	words := []string{c.Does, c.Name}
+	if c.Does == string(journal.Block) && c.Category != "" {
+		words = append(words, c.Category)
+	}
+	if c.Scope != "" && c.Scope != blocklist.Subtree.String() {
+		words = append(words, c.Scope)
+	}
+	fmt.Fprintf(w, "  %s, by %s", strings.Join(words, " "), strings.Join(c.Sources, ", "))
+	day := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
+		}
+		return moment(t)
+	}
+	share := ""
+	if c.Share > 0 {
+		share = fmt.Sprintf("%g %% of the servers", c.Share*100)
+	}
+	for _, fact := range [][2]string{
+		{"since", day(c.Since)}, {"from", day(c.Start)}, {"until", day(c.Expiry)}, {"decision", c.Decision}, {"change set", c.ChangeSet},
+		{"on", share}, {"in", strings.Join(c.Countries, ", ")}, {"with", strings.Join(c.Operators, ", ")},
+	} {
+		if fact[1] != "" {
+			fmt.Fprintf(w, ", %s %s", fact[0], fact[1])
+		}
+	}
+	if !c.Counts {
+		fmt.Fprint(w, "; not in effect")
+	}
+	fmt.Fprintln(w)
 }

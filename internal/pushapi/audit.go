@@ -15,8 +15,8 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// auditEntry is one call in the audit trail: who asked for what, and what came of it. Nothing says from where.
-type auditEntry struct {
+// AuditEntry is one call in the audit trail: who asked for what, and what came of it. Nothing says from where.
+type AuditEntry struct {
 	Time     int64  `json:"time"` // Unix milliseconds
 	Who      string `json:"who"`
 	Call     string `json:"call"`
@@ -58,7 +58,7 @@ func (t *auditTrail) findEnd(ctx context.Context) error {
 }
 
 // add appends an entry; it is kept for good when add returns nil.
-func (t *auditTrail) add(ctx context.Context, e auditEntry) error {
+func (t *auditTrail) add(ctx context.Context, e AuditEntry) error {
 	ctx, cancel := context.WithTimeout(ctx, auditTime)
 	defer cancel()
 	select {

@@ -67,7 +67,7 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 		refuse(http.StatusServiceUnavailable, "tokens cannot be read: try again")
 		return
 	}
-	entry := auditEntry{Who: c.Name, Call: route, ID: cut(ctx.Param("id") + ctx.Param("name") + ctx.Param("version"))}
+	entry := AuditEntry{Who: c.Name, Call: route, ID: cut(ctx.Param("id") + ctx.Param("name") + ctx.Param("version"))}
 	if !c.has(roles...) {
 		entry.Outcome = "refused: role"
 		_ = a.audit.add(ctx.Context(), entry) // it changes nothing
@@ -196,7 +196,7 @@ func (a *API) Guarded(h http.Handler, roles ...Role) http.Handler {
 			w.Header().Set("Retry-After", "1")
 			refuse(http.StatusTooManyRequests, "too many calls: wait a moment")
 		case !c.has(roles...):
-			_ = a.audit.add(r.Context(), auditEntry{Who: c.Name, Call: r.Method + " " + cut(r.URL.Path), Outcome: "refused: role"}) // it changes nothing
+			_ = a.audit.add(r.Context(), AuditEntry{Who: c.Name, Call: r.Method + " " + cut(r.URL.Path), Outcome: "refused: role"}) // it changes nothing
 			refuse(http.StatusForbidden, "this needs the role "+string(roles[0])+", which "+c.Name+" has not")
 		default:
 			h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))

@@ -178,7 +178,7 @@ func (a *API) order(ctx context.Context, in *orderInput) (*tokenOutput, error) {
 	if err != nil {
 		return nil, problem(http.StatusForbidden, "body", cut(err.Error()))
 	}
-	entry := auditEntry{Who: root, Call: "POST /v1/tokens", ID: cut(o.Do + " " + o.Name), Outcome: "asked"}
+	entry := AuditEntry{Who: root, Call: "POST /v1/tokens", ID: cut(o.Do + " " + o.Name), Outcome: "asked"}
 	if err := a.audit.add(ctx, entry); err != nil {
 		return nil, a.unavailable("the audit trail cannot be written", err)
 	}

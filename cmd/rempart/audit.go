@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rempart/internal/journal"
+	"rempart/internal/pushapi"
+)
+
+const (
+	maxAuditLine = 64 << 10
+	followEvery  = 2 * time.Second
+)
+
+func auditCommand() *cobra.Command {
+	var asJSON, follow bool
+	var tokenFile, since string
+	var from uint64
+	cmd := &cobra.Command{
+		Use: "audit", Short: "Read the audit trail, and check that no entry is missing", Args: cobra.NoArgs,
+		Long: `Read the audit trail, for an auditor: one line for each call that was asked or refused, and for its outcome. Every entry holds the hash of the one before; the
+command checks all that it reads, and says where an entry was changed or left out. It does not check signatures.
+` + apiHelp + `
+
+Exit code: 0 if the chain is whole, 1 if it is broken, 2 on an error.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			t := &trail{out: cmd.OutOrStdout(), asJSON: asJSON, from: max(from, 1)}
+			if since != "" {
+				var err error
+				if t.since, err = sinceTime(since, time.Now()); err != nil {
+					return err
+				}
+			}
+			c, err := openAPI(tokenFile)
+			if err != nil {
+				return err
+			}
+			ctx, _, stop := signals(cmd.Context())
+			defer stop()
+			t.number = max(t.from, 2) - 1 // the entry before the first is read for its hash
+			for {
+				if err := t.read(ctx, c); err != nil {
+					if follow && ctx.Err() != nil {
+						return nil
+					}
+					return err
+				}
+				if !follow {
+					break
+				}
+				select {
+				case <-time.After(followEvery):
+				case <-ctx.Done():
+					return nil
+				}
+			}
+			if !t.asJSON {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s read, and the chain is whole\n", count(t.entries, "entry"))
+			}
+			return nil
+		},
+	}
+	tokenFlag(cmd, &tokenFile)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object per entry")
+	cmd.Flags().BoolVar(&follow, "follow", false, "continue with new entries until interrupted")
+	cmd.Flags().Uint64Var(&from, "from", 1, "number of the first entry, from 1")
+	cmd.Flags().StringVar(&since, "since", "", "only entries since then: a time like 2026-01-31T12:00:00Z, or how long ago, like 24h or 7d")
+	return cmd
+}
+
+// sinceTime reads a time, or a duration before now.
+func sinceTime(text string, now time.Time) (time.Time, error) {
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return at, nil
+	}
+	var ago durationValue
+	if err := ago.Set(text); err != nil || ago < 0 {
+		return time.Time{}, fmt.Errorf("--since %s: a time like 2026-01-31T12:00:00Z, or how long ago, like 24h or 7d", text)
+	}
+	return now.Add(-time.Duration(ago)), nil
+}
+
+// trail reads entries of the audit trail and checks their chain.
+type trail struct {
+	out    io.Writer
+	asJSON bool
+	from   uint64 // number of the first entry that is written
+	since  time.Time
+
+	number   uint64 // of the next entry
+	previous string // hash of the entry before; "" where it is not known
+	entries  int
+}
+
+// read reads all entries from the next one on.
+func (t *trail) read(ctx context.Context, c *apiClient) error {
+	query := url.Values{"from": {strconv.FormatUint(t.number, 10)}, "sealed": {"true"}}
+	resp, cancel, err := c.send(ctx, &call{method: http.MethodGet, path: "/v1/audit", query: query, upload: true})
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		data, _ := io.ReadAll(io.LimitReader(resp.Body, maxAuditLine))
+		return readProblem(resp, data)
+	}
+	body := bufio.NewReaderSize(resp.Body, maxAuditLine)
+	for {
+		data, err := readSealedLine(body)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = t.entry(data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// readSealedLine reads a sealed payload of one line. Its error is io.EOF where there is no more.
+func readSealedLine(r *bufio.Reader) ([]byte, error) {
+	var all []byte
+	for payload := false; ; {
+		line, err := r.ReadSlice('\n')
+		if errors.Is(err, io.EOF) && len(line)+len(all) == 0 {
+			return nil, io.EOF
+		}
+		if err != nil || len(all) > maxAuditLine {
+			return nil, errors.New("the answer ends within an entry, or an entry is too long: try again")
+		}
+		all = append(all, line...)
+		if payload {
+			return all, nil
+		}
+		payload = len(line) == 1
+	}
+}
+
+// entry checks and writes one entry.
+func (t *trail) entry(data []byte) error {
+	sealed, err := journal.Unseal(journal.KindAudit, data)
+	var e pushapi.AuditEntry
+	if err == nil {
+		err = json.Unmarshal(sealed.Payload, &e)
+	}
+	if err != nil {
+		return t.broken("it is not an audit entry")
+	}
+	if t.previous != "" && e.Previous != t.previous || t.number == 1 && e.Previous != "" {
+		return t.broken("it does not follow the entry before")
+	}
+	sum := sha256.Sum256(data)
+	number := t.number
+	t.previous = hex.EncodeToString(sum[:])
+	t.number++
+	t.entries++
+	if number < t.from || time.UnixMilli(e.Time).Before(t.since) {
+		return nil
+	}
+	if t.asJSON {
+		_, err = fmt.Fprintf(t.out, "%s\n", bytes.TrimRight(sealed.Payload, "\n"))
+		return err
+	}
+	line := fmt.Sprintf("%d  %s  %s  %s", number, moment(time.UnixMilli(e.Time)), e.Who, e.Call)
+	for _, part := range []string{e.ID, e.Outcome, e.Reason} {
+		if part != "" {
+			line += "  " + part
+		}
+	}
+	_, err = fmt.Fprintln(t.out, strings.Map(printable, line))
+	return err
+}
+
+// broken writes where the chain is broken, and returns the exit code.
+func (t *trail) broken(why string) error {
+	_, err := fmt.Fprintf(t.out, "the audit trail is broken at entry %d: %s: entries were changed or left out; compare it with a backup of control's data folder\n", t.number, why)
+	return errors.Join(err, exitNotAll)
+}
