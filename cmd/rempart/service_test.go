@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -172,6 +173,51 @@ func TestNoSecretIsWritten(t *testing.T) {
 	}
 	for line := range strings.Lines(written) {
 		if strings.Contains(line, secret) {
+			t.Errorf("a secret is written: %s", line)
+		}
+	}
+}
+
+// TestNoSecretIsWrittenByControl runs a control, and a server that follows it, with secrets in every setting that takes one, and makes both fail in what they can:
+// no secret is in anything they write.
+func TestNoSecretIsWrittenByControl(t *testing.T) {
+	t.Parallel()
+	const secret = "czNjcjN0LVBhNTVzczNjcjN0LVBhNTVzczNjcjN0LVBh"
+	dir := t.TempDir()
+	feeds, keys := filepath.Join(dir, "feeds.toml"), filepath.Join(dir, "tsig")
+	write(t, feeds, "[[feed]]", `name = "a"`, `url = "https://user:`+secret+`@127.0.0.1:1/list?key=`+secret+`"`)
+	write(t, keys, "name hmac-sha256 "+secret)
+	control := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0", "REMPART_NATS_LISTEN=127.0.0.1:0", "REMPART_FEEDS="+feeds, "REMPART_RPZ_LISTEN=127.0.0.1:0", "REMPART_RPZ_KEYS="+keys,
+		"REMPART_RPZ_PAGE=page.isp.example", "REMPART_CONTROL_TOKEN="+secret, "REMPART_API_TOKEN="+secret, "http_proxy=")
+	ada, node := newToken(t, control, "ada", "publisher,auditor"), newToken(t, control, "node", "node")
+	u := dnstest.NewUpstream(t, nil)
+	root := rootOf(t, control)
+	edge := start(t, upstreams(u), "REMPART_CONTROL=nats://"+control.NATS, "REMPART_CONTROL_KEY="+root, "REMPART_CONTROL_TOKEN="+node)
+	lost := start(t, upstreams(u), "REMPART_CONTROL=nats://user:"+secret+"@127.0.0.1:1", "REMPART_CONTROL_KEY="+root, "REMPART_CONTROL_TOKEN="+secret)
+	list := filepath.Join(dir, "list.txt")
+	write(t, list, "evil.example")
+	var commands strings.Builder
+	for _, args := range [][]string{{"push", list, "--wait"}, {"nodes"}, {"nodes", "--json"}, {"audit"}, {"audit", "--json"}, {"token", "list"}, {"token", "list", "--json"}, {"changesets"}, {"names", "evil.example"}, {"log", "evil.example"}} {
+		stdout, stderr, _ := operator(t, control, ada, args...)
+		commands.WriteString(stdout + stderr)
+	}
+	write(t, feeds, "[[feed]]", `name = "a"`, `url = "bogus://user:`+secret+`@127.0.0.1:1/list"`)
+	control.Signal(t, syscall.SIGHUP)
+	logs(t, control, "SIGHUP: keys and files were read again")
+	_, metrics := get(t, control, "/metrics")
+	_, ready := get(t, lost, "/readyz")
+	written := control.Stdout() + control.Stderr() + edge.Stdout() + edge.Stderr() + lost.Stdout() + lost.Stderr() + commands.String() + metrics + ready
+	for _, env := range [][]string{
+		{"REMPART_NATS_URL=nats://user:" + secret + "@127.0.0.1:1", "REMPART_NATS_SYSTEM_CREDENTIALS=sys:" + secret},
+		{"REMPART_NATS_URL=nats://" + secret + "@127.0.0.1:1,nats://user:" + secret + "@127.0.0.1:2"}, {"REMPART_NATS_URL=://user:" + secret + "@127.0.0.1:1"},
+	} {
+		for _, args := range [][]string{{"journal", "copy", filepath.Join(control.DataDir, "journal")}, {"journal", "copy", dir}, {"control"}, {"validate"}} {
+			stdout, stderr, _ := operatorEnv(t, append([]string{"HOME=" + dir, "REMPART_DATA_DIR=" + filepath.Join(dir, "data"), "REMPART_METRICS_LISTEN=none"}, env...), args...)
+			written += stdout + stderr
+		}
+	}
+	for line := range strings.Lines(written) {
+		if strings.Contains(line, secret) || strings.Contains(line, ada) || strings.Contains(line, node) {
 			t.Errorf("a secret is written: %s", line)
 		}
 	}

@@ -62,6 +62,9 @@ func (c *Config) checkControl(bad func(variable, right string)) {
 	if c.ControlToken != "" && c.ControlTokenFile != "" {
 		bad("CONTROL_TOKEN_FILE", "not together with "+Prefix+"CONTROL_TOKEN: one of them")
 	}
+	if c.NATSURL != "" && !natsServers(c.NATSURL) {
+		bad("NATS_URL", "servers like nats://nats1.example:4222 or tls://nats1.example:4222, separated by commas")
+	}
 	if c.ControlStale != 0 && c.ControlStale < time.Minute {
 		bad("CONTROL_STALE", "1m at least; 0s for never")
 	}
@@ -92,4 +95,18 @@ func (c *Config) checkControl(bad func(variable, right string)) {
 func loopback(host string) bool {
 	addr, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// natsServers reports whether a text is a list of NATS servers. A server may be without a scheme.
+func natsServers(text string) bool {
+	for server := range strings.SplitSeq(text, ",") {
+		if server = strings.TrimSpace(server); !strings.Contains(server, "://") {
+			server = "nats://" + server
+		}
+		u, err := url.Parse(server)
+		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
+			return false
+		}
+	}
+	return true
 }

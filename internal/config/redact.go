@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// inURL finds the user's part of a URL within a text: what stands between the scheme and the last "@" before the path.
-var inURL = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)([^/?#\s,]*)@`)
+// inURL finds the user's part of a URL within a text: what stands between the scheme, which may be missing, and the last "@" before the path.
+var inURL = regexp.MustCompile(`((?:[A-Za-z][A-Za-z0-9+.-]*)?://)([^/?#\s,]*)@`)
 
 // query finds what follows the path of a URL.
 var query = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://[^\s?#,"']*)\?[^\s,"'#]*`)
