@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed"
 	"rempart/internal/local"
 )
 
@@ -39,11 +40,14 @@ Exit code: 0 once every name passes, 1 if one is still blocked, 2 on an error.`,
 			}
 			var texts []string
 			for _, n := range names {
-				name, err := readName(n)
+				name, err := feed.Host(n)
 				if err != nil {
-					return fmt.Errorf("%s: %w", n, err)
+					return fmt.Errorf("%s: no list can name it (%w), and nothing was added", n, err)
 				}
 				texts = append(texts, blocklist.NameText(name))
+			}
+			if texts, err = allowable(cmd.Context(), cmd.OutOrStdout(), of.client, texts); err != nil || len(texts) == 0 {
+				return err
 			}
 			if err := appendNames(of.config.Allow, texts, reason, time.Now()); err != nil {
 				return fmt.Errorf("%w (REMPART_ALLOW names the file)", err)
@@ -59,35 +63,66 @@ Exit code: 0 once every name passes, 1 if one is still blocked, 2 on an error.`,
 	return cmd
 }
 
-// appendNames adds names to the end of an allow file, which may be missing; a name on a line of its own is not added again.
+// allowable leaves out the names that the running server answers by itself, whatever lists say: an allow changes nothing of them.
+func allowable(ctx context.Context, out io.Writer, client *local.Client, names []string) (left []string, err error) {
+	for _, name := range names {
+		if client == nil {
+			return names, nil
+		}
+		v, err := client.Check(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if v.Action == blocklist.Pass.String() && v.Note != "" {
+			fmt.Fprintf(out, "%s: not added: %s\n", name, v.Note)
+			continue
+		}
+		left = append(left, name)
+	}
+	return left, nil
+}
+
+// appendNames adds names to the end of an allow file, which may be missing; a name on a line of its own is not added again. A file that is not UTF-8 becomes UTF-8.
 func appendNames(path string, names []string, reason string, now time.Time) error {
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	r, err := feed.Text(bytes.NewReader(old))
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
 	have := map[string]bool{}
-	for line := range strings.Lines(string(old)) {
-		line, _, _ = strings.Cut(line, "#")
-		have[strings.TrimSpace(line)] = true
+	for line := range bytes.Lines(text) {
+		have[string(bytes.TrimSpace(feed.CutComment(bytes.Clone(line))))] = true
 	}
 	comment := "added by rempart allow on " + now.Format(time.DateOnly)
 	if reason = strings.Join(strings.Fields(reason), " "); reason != "" {
 		comment += ": " + reason
 	}
-	var b bytes.Buffer
-	if len(old) > 0 && old[len(old)-1] != '\n' {
-		b.WriteByte('\n')
+	var added bytes.Buffer
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		added.WriteByte('\n')
 	}
 	for _, name := range names {
 		if !have[name] {
-			fmt.Fprintf(&b, "%s # %s\n", name, comment)
+			fmt.Fprintf(&added, "%s # %s\n", name, comment)
 		}
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
+	if !bytes.HasSuffix(old, text) { // it was decoded: what is appended must have its encoding
+		flags = os.O_CREATE | os.O_WRONLY | os.O_TRUNC
+		added = *bytes.NewBuffer(append(text, added.Bytes()...))
+	}
+	f, err := os.OpenFile(path, flags, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b.Bytes())
+	_, err = f.Write(added.Bytes())
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
@@ -96,7 +131,7 @@ func awaitAllowed(ctx context.Context, out io.Writer, client *local.Client, name
 	if err := client.Reload(ctx); err != nil {
 		return err
 	}
-	end := time.Now().Add(allowPatience)
+	end, failed := time.Now().Add(allowPatience), false
 	for i := 0; i < len(names); {
 		v, err := client.Check(ctx, names[i])
 		if err != nil {
@@ -107,11 +142,20 @@ func awaitAllowed(ctx context.Context, out io.Writer, client *local.Client, name
 			i++
 			continue
 		}
-		if time.Now().After(end) {
-			fmt.Fprintf(out, "%s: still %s: rempart check --why %s says by what\n", names[i], v.Action, names[i])
-			return exitNotAll
+		if time.Now().Before(end) {
+			time.Sleep(100 * time.Millisecond)
+			continue
 		}
-		time.Sleep(100 * time.Millisecond)
+		if v.Action == blocklist.BlockedBy.String() {
+			fmt.Fprintf(out, "%s: still blocked: rempart check --why %s says by what\n", names[i], names[i])
+		} else {
+			fmt.Fprintf(out, "%s: passes, but the server has not taken the file in: its log says why\n", names[i])
+		}
+		failed = true
+		i++
+	}
+	if failed {
+		return exitNotAll
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"rempart/blocklist/feed"
 	"rempart/internal/config"
 	"rempart/internal/local"
+	"rempart/resolver/listen"
 )
 
 // serveSocket opens the socket for commands of this machine and begins to answer on it until ctx ends. The server does without where it cannot be opened.
@@ -72,6 +73,19 @@ func (s *server) status() local.Status {
 		}
 	}
 	problem(s.notReady())
+	for _, addr := range listen.Absent(s.dnsAt) {
+		problem("this machine does not have the address " + addr.String() + " (REMPART_LISTEN): no query to it arrives")
+	}
+	for _, u := range st.Upstreams {
+		if !u.Healthy {
+			problem("the upstream " + u.Name + " does not answer")
+		}
+	}
+	for _, l := range lists.Lists {
+		if l.Result != feed.OK || l.TooOld {
+			problem("the list " + listLine(l, time.Now()))
+		}
+	}
 	if lists.Folder != "" {
 		problem("the data folder cannot be written: " + lists.Folder)
 	}

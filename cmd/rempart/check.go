@@ -31,7 +31,12 @@ server and no settings to speak of.`,
 				return err
 			}
 			in.warn(cmd, "names are checked")
-			view, err := in.view()
+			var view *blocklist.View
+			if in.broken == nil {
+				view, err = in.view()
+			} else if withWhy {
+				err = fmt.Errorf("--why reads the lists: %w", in.broken)
+			}
 			if err != nil {
 				return err
 			}
@@ -166,7 +171,7 @@ func (k *checker) addLists(c *checked, name []byte, v local.Verdict) error {
 	for _, source := range v.Sources {
 		f := found{List: source}
 		// A list that changed since, or the built-in one, has no line to show.
-		if name == nil {
+		if name == nil || k.broken != nil {
 		} else if line, text, err := k.lists.Find(k.cmd.Context(), source, name); err == nil {
 			f.Line, f.Text = line, text
 		} else if errors.Is(err, k.cmd.Context().Err()) {

@@ -34,6 +34,9 @@ func currentSet(cmd *cobra.Command, c *config.Config, snapshot string) (*current
 		return followOnce(cmd.Context(), c)
 	}
 	in, err := inspect(cmd)
+	if err == nil {
+		err = in.broken
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,9 @@ Exit code: 0, or 2 if a list cannot be had, or on another error.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			in, err := inspect(cmd)
+			if err == nil {
+				err = in.broken // what is held is read from the lists
+			}
 			if err != nil {
 				return err
 			}

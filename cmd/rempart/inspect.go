@@ -13,7 +13,6 @@ import (
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
 	"rempart/internal/journal"
-	"rempart/internal/local"
 )
 
 // readsOnly is what help texts say of commands that inspect.
@@ -27,16 +26,35 @@ type inspection struct {
 	reading *progress
 	lists   *feed.Lists
 	status  feed.Status
-	partial bool // a list cannot be had
+	partial bool  // a list could not be fetched
+	broken  error // why lists is nil: the settings have a mistake that the running server has not read
 }
 
-// inspect reads the environment and the lists.
+// inspect finds out which server is meant, and reads its lists. Where the settings have a mistake by now and a server still runs, that is asked for what it knows, and
+// there are no lists.
 func inspect(cmd *cobra.Command) (*inspection, error) {
 	in, err := prepare(cmd, false)
+	if err != nil && in != nil && in.client != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "rempart: %v; the running server is asked, which has not read it\n", err)
+		in.broken = err
+		return in, in.askStatus(cmd)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return in, in.start(cmd)
+}
+
+// askStatus takes the lists' status from the running server: it knows how fetching went.
+func (in *inspection) askStatus(cmd *cobra.Command) error {
+	st, err := in.client.Status(cmd.Context())
+	if err == nil {
+		err = json.Unmarshal(st.Feeds, &in.status)
+	}
+	for _, l := range in.status.Lists {
+		in.partial = in.partial || missing(l)
+	}
+	return err
 }
 
 // prepare finds out which server is meant, and does not read its lists yet. given says that the command does without one.
@@ -55,11 +73,8 @@ func (in *inspection) start(cmd *cobra.Command) error {
 	err := in.lists.Start(cmd.Context())
 	in.reading.end()
 	in.status = in.lists.Status()
-	if err == nil && in.client != nil { // it knows how fetching went
-		var st local.Status
-		if st, err = in.client.Status(cmd.Context()); err == nil {
-			err = json.Unmarshal(st.Feeds, &in.status)
-		}
+	if err == nil && in.client != nil {
+		return in.askStatus(cmd)
 	}
 	for _, l := range in.status.Lists {
 		in.partial = in.partial || missing(l)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -86,23 +87,24 @@ forgets its servers by itself.
 }
 
 func nodeState(n *pushapi.NodeInfo, now time.Time) string {
-	state := "up to date"
-	if n.Behind > 0 {
-		state = fmt.Sprintf("%d behind", n.Behind)
-	}
-	if n.Awaited {
-		state = "has not reported since control started"
-	}
-	if n.Gone {
-		state = "no report for " + age(now.Sub(n.Seen))
+	var state []string
+	switch {
+	case n.Gone:
+		state = append(state, "no report for "+age(now.Sub(n.Seen)))
+	case n.Awaited:
+		state = append(state, "has not reported since control started")
+	case n.Behind > 0:
+		state = append(state, fmt.Sprintf("%d behind", n.Behind))
+	case n.Problem == "":
+		state = append(state, "up to date")
 	}
 	if n.Suspended {
-		state += ", suspended"
+		state = append(state, "suspended")
 	}
 	if n.Problem != "" {
-		state += ", " + n.Problem
+		state = append(state, n.Problem)
 	}
-	return state
+	return strings.Join(state, ", ")
 }
 
 func suspendCommand() *cobra.Command {

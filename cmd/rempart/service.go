@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -61,7 +62,7 @@ func findService(ctx context.Context, paths ...*string) (*service, error) {
 	default:
 		settings, err := readSystemSettings()
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%w: none runs here (there is no socket %s), no variable names a set (%sLISTS, FEEDS or CONTROL), and there is no %s",
+			return nil, fmt.Errorf("%w: none runs here (none answers on the socket %s), no variable names a set (%sLISTS, FEEDS or CONTROL), and there is no %s",
 				errNoService, strings.Join(sockets, " or "), config.Prefix, systemSettings)
 		}
 		if err != nil {
@@ -90,7 +91,18 @@ func sameSet(a, b map[string]string) bool {
 	if !slices.Equal(named, config.SetVariables(b)) {
 		return false
 	}
-	return !slices.ContainsFunc(named, func(name string) bool { return a[name] != b[name] })
+	here, err := os.Getwd()
+	return !slices.ContainsFunc(named, func(name string) bool {
+		return a[name] != b[name] || isRelative(a[name]) && (err != nil || here != b["PWD"])
+	})
+}
+
+// isRelative reports whether a path is among the values, separated by commas, that depends on the folder it is read in.
+func isRelative(values string) bool {
+	return slices.ContainsFunc(strings.Split(values, ","), func(v string) bool {
+		v = strings.TrimSpace(v)
+		return v != "" && !strings.Contains(v, "://") && !filepath.IsAbs(v)
+	})
 }
 
 // enter changes to the folder of the running server, whose settings may hold relative paths.

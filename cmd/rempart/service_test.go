@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -101,6 +102,9 @@ func TestCommandsAskTheServer(t *testing.T) {
 	if err != nil || strings.Count(string(data), "listed.example #") != 1 || !strings.Contains(string(data), ": ours\n") {
 		t.Errorf("%v\n%s", err, data)
 	}
+	s.says(t, 2, "allow nas", "nas: no list can name it", "nothing was added")
+	s.says(t, 0, "allow use-application-dns.net", "not added: it is answered here")
+	s.says(t, 0, "status")
 	info, err := os.Stat(filepath.Join(s.DataDir, "rempart.sock"))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket: %v %v", info, err)
@@ -108,6 +112,76 @@ func TestCommandsAskTheServer(t *testing.T) {
 	s.Stop(t)
 	s.says(t, 2, "check listed.example", "no server to ask")
 	s.says(t, 2, "status", "no server to ask")
+}
+
+// TestCommandsOfOtherSettings asks the running server only where the environment names the same set.
+func TestCommandsOfOtherSettings(t *testing.T) {
+	t.Parallel()
+	s := serveAtHome(t)
+	other := t.TempDir()
+	write(t, filepath.Join(other, "list.txt"), "only-here.example")
+	run := func(env []string, args ...string) (string, int) {
+		cmd := exec.Command("rempart", args...)
+		cmd.Dir, cmd.Env = other, append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.home}, env...)
+		out, _ := cmd.CombinedOutput() // its code says it
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	if out, code := run([]string{"REMPART_LISTS=list.txt"}, "check", "only-here.example"); code != 1 {
+		t.Errorf("a list of this folder: %d %s", code, out)
+	}
+	if out, code := run([]string{"REMPART_LISTS=list.txt"}, "check", "listed.example"); code != 0 {
+		t.Errorf("a name of the server's list only: %d %s", code, out)
+	}
+	if out, code := run([]string{"REMPART_ALLOW=" + s.allow}, "check", "listed.example"); code != 1 {
+		t.Errorf("with REMPART_ALLOW alone: %d %s", code, out)
+	}
+}
+
+// TestMistakeWhileRunning breaks the feeds file of a running server: commands ask the server, which keeps its feeds, and say what is wrong.
+func TestMistakeWhileRunning(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	feeds, list := filepath.Join(dir, "feeds.toml"), filepath.Join(dir, "l.txt")
+	write(t, list, "fed.example")
+	write(t, feeds, "[[feed]]", `name = "f"`, `path = "l.txt"`)
+	s := serveAtHome(t, "REMPART_FEEDS="+feeds)
+	s.says(t, 1, "check fed.example", "f:1: fed.example")
+	write(t, feeds, "[[feed]]", `nmae = "f"`)
+	logs(t, s.Program, "the feeds file has a mistake")
+	s.says(t, 1, "check fed.example", "fed.example: blocked", "line 2")
+	s.says(t, 0, "feeds", "list.txt", "line 2")
+	s.says(t, 2, "held", "line 2")
+	if got := address(ask(t, s.Program, "fed.example")); got != page {
+		t.Error(got)
+	}
+}
+
+// TestStatusNamesProblems ends with 1 and names what is wrong.
+func TestStatusNamesProblems(t *testing.T) {
+	t.Parallel()
+	s := serveAtHome(t, "REMPART_LISTEN=127.0.0.1:0,203.0.113.53:5399", "REMPART_LISTS="+filepath.Join(t.TempDir(), "missing.txt"))
+	s.says(t, 1, "status", "problem", "does not have the address 203.0.113.53:5399", "missing.txt: not loaded")
+}
+
+// TestAllowFileInUTF16 adds to a file that an editor saved in another encoding.
+func TestAllowFileInUTF16(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "allow.txt")
+	text := []byte{0xff, 0xfe}
+	for _, c := range "one.example\r\n" {
+		text = append(text, byte(c), 0)
+	}
+	if err := os.WriteFile(path, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := appendNames(path, []string{"one.example", "two.example"}, "", time.Unix(0, 0).UTC()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if want := "one.example\r\ntwo.example # added by rempart allow on 1970-01-01\n"; err != nil || string(got) != want {
+		t.Errorf("%q %v, want %q", got, err, want)
+	}
 }
 
 // TestObservedChecks says of blocks that they are not enforced.

@@ -60,7 +60,7 @@ func Unknown(environ map[string]string) (sentences []string) {
 
 // SetVariables returns the names of the variables of environ that say which set a server has.
 func SetVariables(environ map[string]string) (set []string) {
-	for _, name := range []string{"LISTS", "FEEDS", "CONTROL", "ALLOW", "PUSH_LISTEN"} {
+	for _, name := range []string{"LISTS", "FEEDS", "CONTROL"} {
 		if environ[Prefix+name] != "" {
 			set = append(set, Prefix+name)
 		}

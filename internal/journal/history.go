@@ -15,15 +15,14 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// FindSet is the record that published the change set of an ID; stream.ErrNone where none did. It reads the whole journal.
+// FindSet returns the record that published the change set of an ID, the last one where an epoch began with it again; stream.ErrNone where none did. It reads
+// the whole journal.
 func (c *Control) FindSet(ctx context.Context, id string) (*Record, *Set, error) {
 	var found *Record
 	var of *Set
 	err := c.Each(ctx, func(r *Record, body []byte) error {
-		if found == nil {
-			if s := setOf(r, body, id); s != nil {
-				found, of = r, s
-			}
+		if s := setOf(r, body, id); s != nil {
+			found, of = r, s
 		}
 		return nil
 	})
@@ -167,10 +166,10 @@ func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
 	names := map[string]*touched{}
 	var r *Record // the set's
 	err := c.Each(ctx, func(o *Record, body []byte) error {
-		if r != nil || setOf(o, body, id) == nil {
+		if setOf(o, body, id) == nil {
 			return nil
 		}
-		r = o
+		r, names = o, map[string]*touched{} // the last, where an epoch began with it again
 		for told, err := range c.changesOf(ctx, o, body, nil) {
 			if err != nil {
 				return err
@@ -211,6 +210,7 @@ func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
 			t := names[told.Change.Name]
 			switch {
 			case t == nil || !told.Counts || told.Change.Source != "":
+			case !own && told.Set.ID == id: // the same set, published before
 			case earlier && told.Set.Stage != nil:
 				t.staged = append(t.staged, Scoped{Set: told.Set.ID, Change: told.Change})
 				stages[told.Set.ID] = append(stages[told.Set.ID], t)

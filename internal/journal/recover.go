@@ -159,8 +159,11 @@ func (c *Control) join(ctx context.Context, copied *savedCopy) error {
 	}
 	c.cfg.Log.Warn("the journal was begun anew with the state of the copy, because it and the copy hold different records", "copy", copied.dir,
 		"version", version, "copied_version", from.Version)
+	var again []Recovered
 	for _, r := range own {
-		c.publishAgain(ctx, r)
+		if one := c.publishAgain(ctx, r); one != nil {
+			again = append(again, *one)
+		}
 	}
 	first := st.Version + 1
 	if len(own) > 0 {
@@ -175,6 +178,7 @@ func (c *Control) join(ctx context.Context, copied *savedCopy) error {
 			c.brought(one)
 		}
 	}
+	c.recovered = append(c.recovered, again...)
 	return nil
 }
 
@@ -207,20 +211,31 @@ func (c *Control) since(ctx context.Context, copied *savedCopy, st *State) (own 
 	return own, nil
 }
 
-// publishAgain publishes a record in the epoch that began. One that cannot be is logged, with what to do.
-func (c *Control) publishAgain(ctx context.Context, d draft) {
+// publishAgain publishes a record in the epoch that began, and returns it as it is there; nil for a record that is not needed again. One that cannot be published is
+// logged, with what to do.
+func (c *Control) publishAgain(ctx context.Context, d draft) *Recovered {
 	r := d.record
 	var err error
 	switch r.Kind {
 	case RecordChanges, RecordSuspend, RecordResume, RecordAdvance:
-		_, err = c.Publish(ctx, Draft{Kind: r.Kind, By: r.By, Approved: r.Approved, Refused: r.Refused, Set: r.Set, Reason: r.Reason, Body: d.body})
+		var done Receipt
+		done, err = c.Publish(ctx, Draft{Kind: r.Kind, By: r.By, Approved: r.Approved, Refused: r.Refused, Set: r.Set, Reason: r.Reason, Body: d.body})
+		if err == nil {
+			one := &Recovered{Record: *r}
+			one.Record.Version, one.Record.Time = done.Version, done.Time
+			if r.Kind == RecordChanges {
+				set, changes, _ := setAndChanges(r, d.body) // it was published
+				one.Set, one.Count = set, len(changes)
+			}
+			return one
+		}
 	case RecordSnapshot:
 		if r.Snapshot.Changes != nil {
 			err = errors.New("it is too large for one record")
 		}
 	}
 	if err == nil {
-		return
+		return nil
 	}
 	id := r.Set
 	if set, _, bad := splitSet(d.body); r.Kind == RecordChanges && bad == nil {
@@ -229,6 +244,7 @@ func (c *Control) publishAgain(ctx context.Context, d draft) {
 		id = r.Snapshot.Changes.Set.ID
 	}
 	c.cfg.Log.Error("a change set that was published after the backup was restored is not in force: push its changes again under another id", "id", id, "kind", r.Kind, "err", err)
+	return nil
 }
 
 // setAndChanges returns the change set of a record of changes, and those of its changes that are in effect.

@@ -72,10 +72,23 @@ func TestRecoverAfterPush(t *testing.T) {
 			ids = append(ids, one.Set.ID)
 		}
 	}
-	if got := strings.Join(ids, " "); got != "two three" {
-		t.Errorf("recovered change sets: %q, want %q", got, "two three")
+	if got := strings.Join(ids, " "); got != "two three fork" {
+		t.Errorf("recovered change sets: %q, want %q", got, "two three fork")
 	}
 	r.blocksAll(t, c, "one.example", "two.example", "three.example", "fork.example")
+	record, _, err := c.FindSet(t.Context(), "fork")
+	if err != nil || record.Epoch != 2 {
+		t.Errorf("the set that was published again is found at %+v, %v", record, err)
+	}
+	undoing, err := c.Undo(t.Context(), "fork")
+	if err != nil || undoing.Lefts != 0 {
+		t.Errorf("undoing the set that was published again: %+v, %v", undoing, err)
+	}
+	for change := range undoing.Changes {
+		if change.Do != journal.Withdraw || change.Name != "fork.example" {
+			t.Errorf("undoing it does %+v", change)
+		}
+	}
 	c.stop()
 
 	c = startControl(t, r.keys, r.backup, func(cfg *journal.ControlConfig) { cfg.Recover = r.at }) // the flag was left: nothing happens

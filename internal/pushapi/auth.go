@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"golang.org/x/time/rate"
@@ -45,6 +46,11 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 	refuse := func(status int, detail string) {
 		a.counts.call(route, status)
 		_ = huma.WriteErr(a.api, ctx, status, detail) // whoever asked went away
+	}
+	if !a.isReady(ctx.Context()) {
+		ctx.SetHeader("Retry-After", "1")
+		refuse(http.StatusServiceUnavailable, "control is still reading its journal: try again in a moment")
+		return
 	}
 	roles, _ := op.Metadata[rolesKey].([]Role)
 	if len(roles) == 0 { // what it asks for is signed: the handler looks, limits who signs wrongly, and keeps the audit trail
@@ -94,6 +100,24 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 		}
 	}()
 	next(huma.WithValue(ctx, callerKey{}, c))
+}
+
+// readyPatience bounds how long a call waits, after control started, for the key ring by which it is judged.
+const readyPatience = 10 * time.Second
+
+// isReady reports whether the journal's state is known, and waits for it a moment.
+func (a *API) isReady(ctx context.Context) bool {
+	for end := time.Now().Add(readyPatience); a.cfg.Control.State().Version == 0; {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return false
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
 }
 
 func statusOf(ctx huma.Context) int {

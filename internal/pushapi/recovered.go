@@ -45,7 +45,16 @@ func (a *API) adopt(ctx context.Context, one *journal.Recovered) error {
 	}
 	a.published(k, one.Set, journal.Receipt{Version: r.Version, Time: r.Time})
 	k.Note = "recovered from the copy of a server's folder"
-	if err := a.create(ctx, k); err != nil && !errors.Is(err, stream.ErrExists) {
+	err := a.create(ctx, k)
+	if errors.Is(err, stream.ErrExists) { // what was published here is in force under another version now
+		a.amend(ctx, k.ID, func(old *kept) bool {
+			if old.Version == k.Version {
+				return false
+			}
+			old.State, old.Version, old.Time, old.Stage, old.Note = k.State, k.Version, k.Time, k.Stage, "published again after a recovery"
+			return true
+		})
+	} else if err != nil {
 		return err
 	}
 	if k.Undoes != "" {
