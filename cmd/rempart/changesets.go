@@ -105,7 +105,7 @@ func writeFacts(out io.Writer, r *pushapi.Receipt) error {
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, fact := range [][2]string{
 		{"pushed by", r.By}, {"at", moment(r.Time)}, {"signed by", strings.Join(r.Authors, ", ")}, {"approved by", strings.Join(r.Approved, ", ")},
-		{"comment", r.Comment}, {"undoes", r.Undoes}, {"undone by", r.UndoneBy}, {"digest", r.Digest},
+		{"comment", r.Comment}, {"part of", r.PartOf}, {"undoes", r.Undoes}, {"undone by", r.UndoneBy}, {"digest", r.Digest},
 	} {
 		if fact[1] != "" {
 			fmt.Fprintf(tw, "  %s\t%s\n", fact[0], fact[1])

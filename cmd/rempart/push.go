@@ -30,6 +30,7 @@ type pushFlags struct {
 	id, comment      string
 	share, shareTime string
 	dryRun           bool
+	withoutHeld      bool
 	sending
 }
 
@@ -84,6 +85,7 @@ Exit code: 0 if all of it is in the journal, 1 if something was refused or it is
 	fl.StringVar(&f.share, "stage", "", "the share of the servers it goes to first, like 5%")
 	fl.StringVar(&f.shareTime, "stage-for", "30m", "after which it goes on to all by itself, unless those block unusually much or little")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would happen, and do nothing")
+	fl.BoolVar(&f.withoutHeld, "without-held", false, "publish what no guard holds now, and hold the rest as a change set of its own")
 	fl.StringVar(&f.key, "key", "", "file of the author's own key (rempart keys new), to sign with")
 	f.register(cmd)
 	return cmd
@@ -103,6 +105,9 @@ func (f *pushFlags) run(cmd *cobra.Command, path string) error {
 		return err
 	}
 	var key *journal.SecretKey
+	if f.key != "" && f.withoutHeld {
+		return errors.New("--without-held goes without --key: what an author signed is published as a whole")
+	}
 	if f.key != "" {
 		if key, err = readKey(f.key); err != nil {
 			return err
@@ -129,7 +134,7 @@ func (f *pushFlags) run(cmd *cobra.Command, path string) error {
 	if _, err := normalise(changes.file, in, f.format, defaults); err != nil {
 		return fmt.Errorf("%s: %w; nothing was pushed", nameOf(path), err)
 	}
-	u := &outgoing{set: set, changes: changes, dryRun: f.dryRun}
+	u := &outgoing{set: set, changes: changes, dryRun: f.dryRun, withoutHeld: f.withoutHeld}
 	if key != nil {
 		if err := u.sign(key); err != nil {
 			return fmt.Errorf("%s: %w; nothing was pushed", nameOf(path), err)
@@ -151,6 +156,8 @@ type outgoing struct {
 	set     *journal.Set
 	changes *scratch // NDJSON
 	dryRun  bool
+
+	withoutHeld bool // what guards hold is set apart
 
 	signed *scratch // what the author signed; nil where control's desk is to
 	head   []byte   // signatures over it
@@ -196,6 +203,9 @@ func (u *outgoing) call() (*call, error) {
 	query := url.Values{}
 	if u.dryRun {
 		query.Set("dry_run", "true")
+	}
+	if u.withoutHeld {
+		query.Set("without_held", "true")
 	}
 	// Each try sends the same octets under the same id: at most one counts.
 	q := &call{method: http.MethodPost, path: "/v1/changesets", query: query, upload: true, again: true}

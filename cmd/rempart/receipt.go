@@ -87,7 +87,7 @@ func inJournal(s pushapi.State) bool { return s == pushapi.Published || s == pus
 func settled(r *pushapi.Receipt) bool {
 	switch r.State {
 	case pushapi.Published, pushapi.Staged, pushapi.Undone:
-		return r.Refusals == 0
+		return r.Refusals == 0 && r.HeldAs == ""
 	case pushapi.DryRun:
 		return r.Refusals == 0 && r.Holds == 0
 	}
@@ -101,6 +101,9 @@ func writeReceipt(out io.Writer, r *pushapi.Receipt) error {
 	writeRefusals(&b, "refused", r.Refused, r.Refusals)
 	if r.State == pushapi.Held || r.State == pushapi.DryRun {
 		writeRefusals(&b, "held", r.Held, r.Holds)
+	}
+	if r.HeldAs != "" {
+		fmt.Fprintf(&b, "  %s held as %s: rempart show %s, rempart approve %s\n", count(r.SetApart, "change"), r.HeldAs, r.HeldAs, r.HeldAs)
 	}
 	for _, w := range r.Warnings {
 		fmt.Fprintf(&b, "  warning: %s\n", w)

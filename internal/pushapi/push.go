@@ -38,12 +38,13 @@ type StageIn struct {
 
 type pushInput struct {
 	raw
-	Type    string  `header:"Content-Type" default:"application/json"`
-	DryRun  bool    `query:"dry_run" doc:"Say what would happen, and do nothing."`
-	ID      string  `query:"id" maxLength:"100" doc:"Of a bulk upload: the change set's id."`
-	Comment string  `query:"comment" maxLength:"1000" doc:"Of a bulk upload."`
-	Share   float64 `query:"stage_share" doc:"Of a bulk upload: the share of the nodes that it goes to first."`
-	Seconds int64   `query:"stage_seconds" doc:"Of a bulk upload: after which it goes on to all."`
+	Type        string  `header:"Content-Type" default:"application/json"`
+	DryRun      bool    `query:"dry_run" doc:"Say what would happen, and do nothing."`
+	WithoutHeld bool    `query:"without_held" doc:"Publish what no guard holds now, and hold the rest as a change set of its own, which the receipt names. Not for what an author signed."`
+	ID          string  `query:"id" maxLength:"100" doc:"Of a bulk upload: the change set's id."`
+	Comment     string  `query:"comment" maxLength:"1000" doc:"Of a bulk upload."`
+	Share       float64 `query:"stage_share" doc:"Of a bulk upload: the share of the nodes that it goes to first."`
+	Seconds     int64   `query:"stage_seconds" doc:"Of a bulk upload: after which it goes on to all."`
 }
 
 type receiptOutput struct {
@@ -75,7 +76,8 @@ func (a *API) push(ctx context.Context, in *pushInput) (*receiptOutput, error) {
 	c := callerOf(ctx)
 	content := sha256.New()
 	fmt.Fprintf(content, "%q %q %v %d\n", in.Type, in.Comment, in.Share, in.Seconds)
-	j := &judging{view: a.cfg.Control.State().View(), guards: guards, now: time.Now().Unix(), most: a.cfg.MaxChanges}
+	j := &judging{view: a.cfg.Control.State().View(), guards: guards, now: time.Now().Unix(), most: a.cfg.MaxChanges, split: in.WithoutHeld}
+	defer func() { j.apart.close() }()
 	u, err := a.read(ctx, in, j, io.TeeReader(in.body, content))
 	defer u.close()
 	if err != nil {
@@ -89,9 +91,19 @@ func (a *API) push(ctx context.Context, in *pushInput) (*receiptOutput, error) {
 	}
 	k.describe(u, c)
 	a.reach(k)
+	if v := j.apart; v != nil && v.lines > 0 {
+		if k.HeldAs, k.SetApart = v.set.ID, v.lines; u.accepted == 0 {
+			k.Note = "guards hold all of it"
+		}
+	}
 	if in.DryRun {
 		k.State = DryRun
 		return &receiptOutput{http.StatusOK, k.Receipt}, nil
+	}
+	if k.HeldAs != "" { // first: a repeated push finds both
+		if _, err := a.holdApart(ctx, j.apart, k, c); err != nil {
+			return nil, err
+		}
 	}
 	leave, err := a.enter(ctx, k.ID)
 	if err != nil {
@@ -125,6 +137,9 @@ func (a *API) read(ctx context.Context, in *pushInput, j *judging, body io.Reade
 		mediaType = in.Type
 	}
 	var u *upload
+	if err := in.refuseSplit(mediaType); err != nil {
+		return nil, err
+	}
 	switch mediaType {
 	case TypeSigned, TypeNDJSON, TypeCSV:
 		leave, busy := a.uploads.enter(callerOf(ctx).Owner)
@@ -142,7 +157,7 @@ func (a *API) read(ctx context.Context, in *pushInput, j *judging, body io.Reade
 	default:
 		return nil, problem(http.StatusUnsupportedMediaType, "header.Content-Type", "one of "+TypeJSON+", "+TypeNDJSON+", "+TypeCSV+" and "+TypeSigned)
 	}
-	if err == nil && u.lines == 0 && u.refusals == 0 {
+	if err == nil && u.lines == 0 && u.refusals == 0 && (j.apart == nil || j.apart.lines == 0) {
 		err = problem(http.StatusUnprocessableEntity, "body", "it holds no change")
 	}
 	return u, a.unreadable(err)
@@ -199,6 +214,9 @@ func (a *API) readJSON(ctx context.Context, j *judging, body io.Reader) (*upload
 		set.Stage = &journal.Stage{Share: in.Stage.Share, Seconds: in.Stage.Seconds}
 	}
 	u, err := a.begin(set)
+	if err == nil {
+		err = a.setApart(j, set)
+	}
 	if err != nil {
 		return u, err
 	}
@@ -235,6 +253,9 @@ func (a *API) readBulk(in *pushInput, j *judging, body io.Reader, mediaType stri
 		set.Stage = &journal.Stage{Share: in.Share, Seconds: in.Seconds}
 	}
 	u, err := a.begin(set)
+	if err == nil {
+		err = a.setApart(j, set)
+	}
 	if err != nil {
 		return u, err
 	}

@@ -46,6 +46,9 @@ type Receipt struct {
 	Refused  []Refusal `json:"refused,omitempty" doc:"The first thousand of those, each with its reason."`
 	Holds    int       `json:"holds,omitempty" doc:"For how many reasons it is held."`
 	Held     []Refusal `json:"held,omitempty" doc:"The first thousand of those."`
+	HeldAs   string    `json:"held_as,omitempty" doc:"The change set of those changes that guards hold, where they were asked to be set apart."`
+	SetApart int       `json:"set_apart,omitempty" doc:"How many changes that one has."`
+	PartOf   string    `json:"part_of,omitempty" doc:"The change set that these changes were pushed with, and set apart from because guards hold them."`
 	Undoes   string    `json:"undoes,omitempty" doc:"The change set it undoes."`
 	UndoneBy string    `json:"undone_by,omitempty"`
 	Note     string    `json:"note,omitempty" doc:"What happened to it by itself."`

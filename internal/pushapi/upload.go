@@ -141,6 +141,8 @@ type judging struct {
 	now    int64
 	most   int
 	acts   acts
+	split  bool    // changes that a guard holds are set apart
+	apart  *upload // where to; nil: they hold up the whole upload
 }
 
 // errTooMany ends the reading of an upload.
@@ -148,12 +150,17 @@ var errTooMany = errors.New("too many changes")
 
 // take judges a change. One that is refused still stands in what an author signed: signed says that.
 func (j *judging) take(u *upload, line int, c journal.Change, bad error, signed bool) error {
-	if u.lines+u.refusals >= j.most {
+	if lines := u.lines + u.refusals; lines >= j.most || j.apart != nil && lines+j.apart.lines >= j.most {
 		return fmt.Errorf("%w: %d at most in one change set", errTooMany, j.most)
 	}
+	before, to := tally{u.holds, u.added, u.removed}, u
 	refusal := j.judge(u, line, c, bad)
+	if j.apart != nil && refusal == nil && u.holds > before.holds {
+		u.moveTo(j.apart, before)
+		to = j.apart
+	}
 	if refusal == nil && !signed {
-		err := u.encode(&c)
+		err := to.encode(&c)
 		if errors.Is(err, errLine) {
 			refusal = &Refusal{line, cut(c.Name), "line", err.Error()}
 		} else if err != nil {
@@ -163,10 +170,10 @@ func (j *judging) take(u *upload, line int, c journal.Change, bad error, signed 
 	j.acts.count(c.Do, refusal == nil)
 	switch {
 	case refusal == nil:
-		u.lines++
-		u.accepted++
-		u.audience.add(&c)
-		u.scoped = u.scoped || !c.Everywhere()
+		to.lines++
+		to.accepted++
+		to.audience.add(&c)
+		to.scoped = to.scoped || !c.Everywhere()
 		return nil
 	case signed:
 		if len(u.skip) == journal.MaxRefused {

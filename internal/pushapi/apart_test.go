@@ -1,0 +1,89 @@
+package pushapi_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"rempart/blocklist"
+	"rempart/internal/pushapi"
+)
+
+// pushSplit pushes names as lines, and asks for those that guards hold to be set apart.
+func (f *fixture) pushSplit(t testing.TB, id, query string, names ...string) *answer {
+	t.Helper()
+	var b strings.Builder
+	for _, n := range names {
+		fmt.Fprintf(&b, "{\"name\":%q,\"reason\":\"a case\"}\n", n)
+	}
+	return f.call(t, "ada", "POST", "/v1/changesets?id="+id+"&without_held=true"+query, pushapi.TypeNDJSON, strings.NewReader(b.String()))
+}
+
+// TestHeldIsSetApart publishes what no guard holds, and holds the rest as a change set of its own that a second person approves.
+func TestHeldIsSetApart(t *testing.T) {
+	f := start(t, setting{})
+	names := []string{"one.example", "dailymotion.com", "pages.dev", "two.example", "deezer.com"}
+	if r := into[pushapi.Receipt](t, f.pushSplit(t, "case", "&dry_run=true", names...), http.StatusOK); r.State != pushapi.DryRun || r.SetApart != 2 || r.Accepted != 2 || r.Holds != 0 {
+		t.Errorf("dry run: %+v", r)
+	}
+	r := into[pushapi.Receipt](t, f.pushSplit(t, "case", "", names...), http.StatusCreated)
+	if r.State != pushapi.Published || r.Accepted != 2 || r.Refusals != 1 || r.Holds != 0 || r.HeldAs != "case~held" || r.SetApart != 2 {
+		t.Errorf("%+v", r)
+	}
+	held := f.state(t, "case~held")
+	if held.State != pushapi.Held || held.PartOf != "case" || held.Accepted != 2 || held.Holds != 2 || held.Held[0].Name != "dailymotion.com" || held.Held[0].Line != 2 || held.Held[1].Line != 5 {
+		t.Errorf("%+v", held)
+	}
+	f.wants(t, "one.example", blocklist.BlockedBy)
+	f.wants(t, "two.example", blocklist.BlockedBy)
+	f.wants(t, "dailymotion.com", blocklist.Pass)
+
+	again := into[pushapi.Receipt](t, f.pushSplit(t, "case", "", names...), http.StatusOK) // a lost answer
+	if again.Version != r.Version || again.HeldAs != r.HeldAs {
+		t.Errorf("pushed again: %+v", again)
+	}
+	refused(t, f.pushSplit(t, "case", "", "other.example", "dailymotion.com"), http.StatusConflict, "id")
+	refused(t, f.post(t, "ada", "/v1/changesets/case~held/approve"), http.StatusForbidden, "")
+	if a := f.post(t, "eve", "/v1/changesets/case~held/approve"); a.status != http.StatusCreated {
+		t.Error(a)
+	}
+	f.wants(t, "dailymotion.com", blocklist.BlockedBy)
+	f.wants(t, "deezer.com", blocklist.BlockedBy)
+}
+
+// TestAllIsSetApart holds everything where there is nothing else, and nothing where no guard holds anything.
+func TestAllIsSetApart(t *testing.T) {
+	f := start(t, setting{})
+	r := into[pushapi.Receipt](t, f.pushSplit(t, "all", "", "dailymotion.com"), http.StatusOK)
+	if r.HeldAs != "all~held" || r.Accepted != 0 || f.state(t, "all~held").State != pushapi.Held {
+		t.Errorf("%+v", r)
+	}
+	r = into[pushapi.Receipt](t, f.pushSplit(t, "none", "", "fine.example"), http.StatusCreated)
+	if r.HeldAs != "" || r.State != pushapi.Published {
+		t.Errorf("%+v", r)
+	}
+	document := f.call(t, "ada", "POST", "/v1/changesets?without_held=true", pushapi.TypeJSON, strings.NewReader(`{"id":"doc","changes":[{"name":"a.example"},{"name":"deezer.com"}]}`))
+	if r := into[pushapi.Receipt](t, document, http.StatusCreated); r.HeldAs != "doc~held" || r.SetApart != 1 {
+		t.Errorf("%+v", r)
+	}
+	signed := f.call(t, "ada", "POST", "/v1/changesets?without_held=true", pushapi.TypeSigned, strings.NewReader("x"))
+	refused(t, signed, http.StatusUnprocessableEntity, "without_held")
+}
+
+// TestManySetApart publishes a large change set of which few names are held.
+func TestManySetApart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
+	f := start(t, setting{})
+	names := []string{"dailymotion.com"}
+	for i := range 20_000 {
+		names = append(names, fmt.Sprintf("n%d.example", i))
+	}
+	r := into[pushapi.Receipt](t, f.pushSplit(t, "many", "", names...), http.StatusCreated)
+	if r.Accepted != 20_000 || r.SetApart != 1 || f.state(t, "many~held").State != pushapi.Held {
+		t.Errorf("%+v", r)
+	}
+	f.wants(t, "n19999.example", blocklist.BlockedBy)
+}
