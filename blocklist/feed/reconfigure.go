@@ -2,6 +2,7 @@ package feed
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -9,8 +10,8 @@ import (
 
 // Reconfigure replaces the feeds, and what the guards go by, of Lists that are running. It checks them as New does; on an error nothing
 // changes. Run applies them soon, without a restart: new feeds are read, the listings of those that are gone are withdrawn, and those whose
-// settings changed are read again from the content that was kept of them. A feed is the same if it comes from the same URL or path. It does not wait, and may be
-// called from any goroutine.
+// settings changed are read again from the content that was kept of them. A feed is the same if it comes from the same URL or path. A feed that keeps its
+// name and comes from elsewhere keeps its last good copy until content from there is accepted. Reconfigure does not wait, and may be called from any goroutine.
 func (l *Lists) Reconfigure(feeds []Feed, guards GuardConfig) error {
 	cfg := Config{Lists: l.cfg.Lists, Feeds: feeds, Allow: l.cfg.Allow}
 	if _, err := configured(cfg); err != nil {
@@ -51,6 +52,9 @@ func (l *Lists) reconfigured(c *configuration) {
 		i := slices.IndexFunc(known, func(o *list) bool { return o.key == li.key })
 		if i < 0 {
 			l.loadKept(li)
+			if li.copy == nil {
+				l.inherit(li, before)
+			}
 			l.lists = append(l.lists, li)
 			continue
 		}
@@ -94,6 +98,31 @@ func (l *Lists) loadKept(li *list) {
 	if li.kind != KindURL || !l.parseBodyAgain(li) {
 		li.copy, li.result, li.next = nil, Waiting, time.Time{}
 	}
+}
+
+// inherit gives li, which has no copy, the copy of the list of the same name that the configuration had before: until content from the new
+// URL or path is accepted, that copy stays in force. Neither its form nor its settings are those of li, so that li is read in any case and
+// its first content is not compared with what another origin listed.
+func (l *Lists) inherit(li *list, before []*list) {
+	i := slices.IndexFunc(before, func(o *list) bool {
+		return o.name == li.name && o.kind != KindAllow && o.copy != nil && o.pending == nil && !o.gone
+	})
+	if i < 0 {
+		return
+	}
+	from := before[i]
+	rec := *from.copy
+	rec.Settings, rec.Form, rec.File, rec.validators = 0, 0, fileState{}, validators{}
+	err := os.Link(l.store.compiled(from.key, from.copy), l.store.compiled(li.key, &rec))
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		err = l.store.saveRecord(li.key, &rec)
+	}
+	if err != nil {
+		l.log.Warn("the last good copy of a list is not kept for its new origin", "list", li.name, "err", err)
+		return
+	}
+	li.copy, li.result = &rec, OK
+	l.log.Info("a list comes from elsewhere; its last good copy stays in force until content from there is accepted", "list", li.name)
 }
 
 // discard drops what came of fetching a list that is gone.

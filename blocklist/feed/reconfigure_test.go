@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -94,4 +95,46 @@ func TestReconfigureWhileFetching(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "it is gone", func() bool { return !blocks(t, l, "fetched.example") && len(l.Status().Lists) == 0 })
+}
+
+// TestFeedThatMovesKeepsItsCopy gives feeds another path or URL: their last good content stays in force until the new content is accepted, however
+// different that is, and over a restart.
+func TestFeedThatMovesKeepsItsCopy(t *testing.T) {
+	f := newFixture(t)
+	srv := newServer(t)
+	srv.say(names1("old", 50))
+	file := Feed{Name: "file", Path: f.file("a.txt", "a.example\n")}
+	fetched := Feed{Name: "fetched", URL: srv.URL}
+	l := f.start(Config{Feeds: []Feed{file, fetched}})
+	stop := f.run(l)
+	file.Path, fetched.URL = filepath.Join(f.dir, "missing.txt"), "http://127.0.0.1:1/missing.txt"
+	if err := l.Reconfigure([]Feed{file, fetched}, GuardConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "both are reported", func() bool {
+		s := l.Status().Lists
+		return len(s) == 2 && s[0].Result == Stale && s[1].Result == Stale
+	})
+	inForce := func(l *Lists) {
+		t.Helper()
+		if !blocks(t, l, "a.example") || !blocks(t, l, "old49.example") {
+			t.Errorf("a feed that moved is not in force: %+v", l.Status())
+		}
+	}
+	inForce(l)
+	stop()
+	l = f.start(Config{Feeds: []Feed{file, fetched}})
+	f.run(l)
+	inForce(l)
+
+	other := newServer(t)
+	other.say(names1("new", 50))
+	fetched.URL = other.URL
+	f.file("missing.txt", "b.example\n")
+	if err := l.Reconfigure([]Feed{file, fetched}, GuardConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the new content", func() bool {
+		return blocks(t, l, "b.example") && blocks(t, l, "new49.example") && !blocks(t, l, "a.example") && !blocks(t, l, "old49.example")
+	})
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"reflect"
 	"sync"
@@ -11,7 +12,8 @@ import (
 	"rempart/internal/filewatch"
 )
 
-// feedsFile applies changes of the feeds file to the lists of a server that is running. A file with a mistake changes nothing.
+// feedsFile applies changes of the feeds file to the lists of a running server. A file with a mistake, or without any feed while feeds are in force,
+// changes nothing.
 type feedsFile struct {
 	config *config.Config
 	log    *slog.Logger
@@ -21,6 +23,9 @@ type feedsFile struct {
 	lists *feed.Lists
 	feeds []feed.Feed // in force
 }
+
+// errNoFeeds is the error of a feeds file that lost all its feeds. A file that is being written, or that was cut by a full disk or a crash, looks the same.
+var errNoFeeds = errors.New("the file holds no feed any more; to run without feeds, unset REMPART_FEEDS and restart")
 
 // newFeedsFile returns the feeds file that the configuration names, if it names one, for the lists that newList makes of it.
 func newFeedsFile(c *config.Config, log *slog.Logger, lists func() (*feed.Lists, error)) (*feedsFile, error) {
@@ -50,6 +55,10 @@ func (f *feedsFile) reload() {
 		return
 	}
 	feeds, err := readFeeds(f.config.Feeds)
+	if err == nil && len(feeds) == 0 && len(f.feeds) > 0 {
+		f.log.Error("the feeds file is refused; the feeds that were read before stay in force until the server is restarted", "file", f.config.Feeds, "error", errNoFeeds)
+		return
+	}
 	if err == nil {
 		err = namedTwice(f.config.Lists, feeds)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +21,7 @@ func TestFeedsFileChanges(t *testing.T) {
 	write(t, filepath.Join(dir, "more.txt"), "worse.example")
 	names := []string{"[[feed]]", `name = "names"`, `path = "names.txt"`}
 	more := append(names, "", "[[feed]]", `name = "more"`, `path = "more.txt"`)
+	moved := append(slices.Clone(names), "", "[[feed]]", `name = "more"`, `path = "missing.txt"`)
 	write(t, file, names...)
 	p := start(t, upstreams(u), "REMPART_FEEDS="+file)
 	blocked := func(name string) bool { return address(ask(t, p, name)) == page }
@@ -38,7 +40,9 @@ func TestFeedsFileChanges(t *testing.T) {
 		{"feeds.toml: line 2, column ", []string{"[[feed]]", "nonsense"}, true},
 		{"feeds.toml: line 3: feed ", []string{"[[feed]]", `name = "x"`, `interval = "1s"`}, true},
 		{"no such file or directory", nil, true},
+		{"holds no feed any more; to run without feeds, unset REMPART_FEEDS", []string{""}, true},
 		{"says what is in force", append(more, "# nothing else"), true},
+		{"feeds=2 before=2", moved, true},
 		{"feeds=1 before=2", names, false},
 	} {
 		if tt.lines != nil {
