@@ -233,8 +233,8 @@ func (l *Lists) loadCopy(li *list) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		l.log.Warn("the record of a list's copy is refused; the list is read again", "list", li.name, "err", err)
 	}
-	if li.kind == KindURL {
-		l.parseBodyAgain(li)
+	if li.kind == KindURL { // a file is read first
+		l.recoverCopy(li)
 	}
 }
 
@@ -244,26 +244,43 @@ func (l *Lists) makeCopyAgain(li *list, why error) {
 	l.log.Error("a list's copy is refused; it is made again", "list", li.name, "err", why)
 	switch {
 	case li.kind == KindURL:
-		if !l.parseBodyAgain(li) {
-			li.copy, li.result, li.next = nil, Waiting, time.Time{}
+		if !l.parseBodyAgain(li) && !l.recoverCopy(li) {
+			li.result, li.next = Waiting, time.Time{}
 		}
 	case l.cfg.ReadOnly:
 		li.copy = nil
-		l.settle(li, time.Now(), l.readFileInMemory(li))
+		l.settle(li, time.Now(), l.orRecovered(li, l.readFileInMemory(li)))
 	default:
 		li.copy = nil
-		l.refreshFile(li)
+		now := time.Now()
+		l.settle(li, now, l.orRecovered(li, l.readFile(li, now)))
 	}
 }
 
+// orRecovered returns err, of reading the file of li, after it looked for another copy where li has none.
+func (l *Lists) orRecovered(li *list, err error) error {
+	if err != nil && li.copy == nil {
+		l.recoverCopy(li)
+	}
+	return err
+}
+
 // parseBodyAgain makes the copy of a URL from the body that was kept of it, and reports whether it
-// could. If not, the copy there was stays, and the URL is asked without conditions next time.
+// could. A body that is not the one on record, as one that was cut short, is refused. Without a record the body is taken as it is, fetched when it was
+// last written. If the body cannot be used, the copy there was stays, and the URL is asked without conditions next time.
 func (l *Lists) parseBodyAgain(li *list) bool {
 	known := record{}
 	if li.copy != nil {
 		known = *li.copy
 	}
-	t, err := l.takeIn(li, l.store.path(li.key, bodySuffix), known.Fetched)
+	path := l.store.path(li.key, bodySuffix)
+	if known.Fetched.IsZero() {
+		known.Fetched = modTime(path)
+	}
+	t, err := taken{}, l.checkBody(li)
+	if err == nil {
+		t, err = l.takeIn(li, path, known.Fetched)
+	}
 	if err == nil && t.record.Body == known.Body {
 		t.record.validators = known.validators
 	}

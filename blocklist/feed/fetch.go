@@ -256,12 +256,17 @@ type download struct {
 // one result, whatever happens, unless done is closed, and reads nothing of li that changes.
 func (l *Lists) downloading(ctx context.Context, slots chan struct{}, li *list, done <-chan struct{}) func() {
 	li.busy = true
-	known, before := validators{}, ""
+	known, before, kept := validators{}, "", uint64(0)
 	if current, err := l.current(li); err == nil && current {
-		known, before = li.copy.validators, l.store.path(li.key, bodySuffix)
+		known, before, kept = li.copy.validators, l.store.path(li.key, bodySuffix), li.copy.Body
 	}
 	from := li.feed.from()
 	return func() {
+		if before != "" {
+			if body, err := hashFile(before); err != nil || body != kept { // a damaged body is fetched whole, and no difference is applied to it
+				known, before = validators{}, ""
+			}
+		}
 		r := l.download(ctx, slots, from, known, before, l.store.path(li.key, newBodySuffix))
 		r.list = li
 		select {

@@ -214,7 +214,7 @@ func (l *Lists) refreshFiles(files []*list) {
 	}
 	_ = g.Wait() // each list has an error of its own
 	for i, li := range files {
-		l.settle(li, now, errs[i])
+		l.settle(li, now, l.orRecovered(li, errs[i]))
 	}
 }
 

@@ -212,14 +212,19 @@ func (l *Lists) openSet() (*blocklist.View, error) {
 		return nil, err
 	}
 	l.useMapping(mapping)
+	return l.underOverlay(view), nil
+}
+
+// underOverlay returns the view of the snapshot in the data folder under its overlay, or as it is without one.
+func (l *Lists) underOverlay(view *blocklist.View) *blocklist.View {
 	over, err := os.ReadFile(l.path(overlayFile))
 	if err != nil {
-		return view, nil
+		return view
 	}
 	if with, err := view.Under(over); err == nil {
-		return with, nil
+		return with
 	}
-	return view, nil // of another snapshot: what it changed is compiled again
+	return view // of another snapshot: what it changed is compiled again
 }
 
 // openSnapshot maps a snapshot in the data folder; the mapping goes with the last view of it.

@@ -17,7 +17,7 @@ func (l *Lists) startReadOnly() error {
 			}
 			continue
 		}
-		l.settle(li, time.Now(), l.readFileInMemory(li))
+		l.settle(li, time.Now(), l.orRecovered(li, l.readFileInMemory(li)))
 	}
 	l.guarding.letGo()
 	err := l.withGoodCopies(l.compileInMemory)

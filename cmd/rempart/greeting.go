@@ -121,11 +121,12 @@ func listLine(l feed.ListStatus, now time.Time) string {
 	return s
 }
 
+// count returns a number and a noun, in the plural unless the number is 1: "2 names", "2 entries", "2 days".
 func count(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	if stem, ok := strings.CutSuffix(noun, "y"); ok {
+	if stem, ok := strings.CutSuffix(noun, "y"); ok && stem != "" && !strings.ContainsRune("aeiou", rune(stem[len(stem)-1])) {
 		return fmt.Sprintf("%d %sies", n, stem)
 	}
 	return fmt.Sprintf("%d %ss", n, noun)

@@ -1,0 +1,167 @@
+package feed
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"rempart/blocklist"
+)
+
+// errDamagedCopy is the error of a list whose own copy on disk was lost or damaged, until its content is read or fetched again.
+var errDamagedCopy = errors.New("its copy on disk is damaged; what is sound of it stays in force until the list is read or fetched again")
+
+// recoverCopy finds a copy for a list that has none because files of it were lost or damaged, and reports whether it could. In this order it uses
+// a content that is known to be whole, a copy without its record, the listings that the last set has of the list, and a content that may be
+// cut short. The list is read or fetched again as soon as possible.
+func (l *Lists) recoverCopy(li *list) bool {
+	li.copy = nil
+	found := l.copiesWithoutRecord(li)
+	if li.kind == KindURL {
+		if body, err := hashFile(l.store.path(li.key, bodySuffix)); err == nil {
+			for _, rec := range found {
+				if rec.Body == body && l.parseBodyAgain(li) {
+					return true
+				}
+			}
+		}
+	}
+	for _, rec := range found {
+		if l.adoptCopy(li, rec) {
+			return l.recovered(li, "a copy without its record")
+		}
+	}
+	for _, file := range []string{snapshotFile, previousFile} {
+		if l.copyFromSet(li, file) {
+			return l.recovered(li, file)
+		}
+	}
+	if li.kind == KindURL && l.parseBodyAgain(li) {
+		return l.recovered(li, "a content that may be cut short")
+	}
+	return false
+}
+
+// recovered marks the copy of li as one that should be replaced soon.
+func (l *Lists) recovered(li *list, from string) bool {
+	li.result, li.err, li.next = Stale, errDamagedCopy, time.Time{}
+	l.log.Warn("the copy of a list is damaged; it was recovered, and the list is read or fetched again", "list", li.name, "from", from,
+		"entries", li.copy.Entries, "fetched", li.copy.Fetched)
+	return true
+}
+
+// copiesWithoutRecord returns what the names of the copies of li on disk say about them, the newest first. A name holds Body and Settings in one
+// number: with other settings than the current ones Body is the hash of no content.
+func (l *Lists) copiesWithoutRecord(li *list) (found []*record) {
+	settings, err := l.guarding.settings(li)
+	if err != nil {
+		return nil
+	}
+	paths, err := filepath.Glob(l.store.path(li.key, ".*"+compiledSuffix))
+	if err != nil {
+		return nil
+	}
+	for _, path := range paths {
+		text := strings.TrimPrefix(strings.TrimSuffix(filepath.Base(path), compiledSuffix), li.key+".")
+		identity, err := strconv.ParseUint(text, 16, 64)
+		if err != nil {
+			continue
+		}
+		found = append(found, &record{
+			Source: li.name, Parser: parserRevision, Settings: settings, Form: li.form(),
+			Body: identity ^ bits.RotateLeft64(settings, 17) ^ uint64(parserRevision), Fetched: modTime(path),
+		})
+	}
+	slices.SortFunc(found, func(a, b *record) int { return b.Fetched.Compare(a.Fetched) })
+	return found
+}
+
+// adoptCopy makes a copy without a record the copy of li, if the copy is sound.
+func (l *Lists) adoptCopy(li *list, rec *record) bool {
+	input, closeInput, err := openInput(l.store.compiled(li.key, rec))
+	if err != nil {
+		return false
+	}
+	defer closeInput()
+	if input.Verify() != nil {
+		return false
+	}
+	rec.Entries, rec.Checksum = input.Len(), input.Checksum()
+	if !l.cfg.ReadOnly {
+		if err := l.store.saveRecord(li.key, rec); err != nil {
+			l.log.Warn("the record of a list's copy could not be written", "list", li.name, "err", err)
+		}
+	}
+	li.copy, li.memory = rec, nil
+	return true
+}
+
+// copyFromSet makes the listings that a snapshot on disk has of li its copy, if the snapshot is sound and has the list.
+func (l *Lists) copyFromSet(li *list, file string) bool {
+	view, _, err := l.openSnapshot(file)
+	if err != nil {
+		return false
+	}
+	if file == snapshotFile {
+		view = l.underOverlay(view)
+	}
+	all := view.Input()
+	i := slices.IndexFunc(all.Sources(), func(s blocklist.Source) bool { return s.Name == li.name })
+	if i < 0 || view.Snapshot().Verify() != nil {
+		return false
+	}
+	fetched := latest(all.Sources()[i].Fetched, modTime(l.store.path(li.key, bodySuffix)))
+	t := taken{record: record{Source: li.name, Parser: parserRevision, Fetched: fetched}}
+	cp := blocklist.Copy{
+		Info:   blocklist.Info{Created: fetched},
+		Inputs: []*blocklist.Input{all.Only(func(source string) bool { return source == li.name }).As(li.asSource(&t.record))},
+		Seen:   fetched,
+	}
+	if err = l.write(li, &t, cp); err == nil && !l.cfg.ReadOnly {
+		err = l.store.saveRecord(li.key, &t.record)
+	}
+	if err != nil {
+		l.log.Warn("the listings that the last set has of a list could not be kept", "list", li.name, "err", err)
+		return false
+	}
+	li.copy, li.memory = &t.record, nil
+	if t.input != nil {
+		t.record.Entries, t.record.Checksum = t.input.Len(), t.input.Checksum()
+		li.memory = &t
+	}
+	return true
+}
+
+// checkBody returns an error if the content kept of a URL is not the one that the list's copy was made of: it was cut short, or is another.
+func (l *Lists) checkBody(li *list) error {
+	if li.copy == nil {
+		return nil // nothing is known of it
+	}
+	body, err := hashFile(l.store.path(li.key, bodySuffix))
+	if err == nil && body != li.copy.Body {
+		err = fmt.Errorf("%w: the content that was kept is not the one on record", blocklist.ErrSnapshot)
+	}
+	return err
+}
+
+// modTime returns when a file was last written; the zero time if there is none.
+func modTime(path string) time.Time {
+	info, err := os.Stat(path)
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}

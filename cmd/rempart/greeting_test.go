@@ -1,0 +1,12 @@
+package main
+
+import "testing"
+
+func TestCountMakesPlurals(t *testing.T) {
+	t.Parallel()
+	for noun, want := range map[string]string{"name": "2 names", "entry": "2 entries", "day": "2 days", "key": "2 keys"} {
+		if got := count(2, noun); got != want || count(1, noun) != "1 "+noun {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
