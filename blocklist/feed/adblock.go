@@ -24,7 +24,7 @@ func (p *parser) adblock(line []byte) {
 		return
 	}
 	switch m := readModifiers(modifiers); {
-	case m.other, m.redirect && m.badfilter:
+	case m.other, m.page, m.redirect && m.badfilter:
 		p.refuse(Modifier)
 	case m.badfilter:
 		p.cancel(host, scope)
@@ -41,26 +41,56 @@ func (p *parser) adblock(line []byte) {
 }
 
 // exception reads a rule without its "@@". It is applied where it names a host, to no more than that host and the names below
-// it. An exception that says more or something else is reported: names that its author wants to pass may stay blocked.
+// it. An exception that says more, less or something else is reported too: names that its author wants to pass may stay blocked.
 func (p *parser) exception(rule []byte) {
+	if address, names := cutField(trim(rule)); len(names) > 0 && (isSink(address) || isHostAddress(address)) {
+		p.exceptHosts(names)
+		return
+	}
 	pattern, modifiers, _ := bytes.Cut(rule, []byte("$"))
 	host, scope, why := wholeHost(trim(pattern))
-	loose := why == Pattern // a part of addresses, those of the host among them
-	if _, site, ok := bytes.Cut(host, []byte("://")); loose && ok {
-		host, scope = bytes.TrimSuffix(site, []byte("/")), blocklist.Exact
+	loose := why != accepted || isDefanged(host)
+	if loose {
+		host, scope = looseHost(host, scope)
 	}
 	name, notName := appendName(p.name[:0], host)
 	switch m := readModifiers(modifiers); {
 	case m.badfilter: // an exception that is void: leaving it in force errs towards answering
 		p.refuse(Modifier)
-	case why != accepted && !loose, notName != accepted, m.other, m.redirect, len(m.denyallow) > 0:
+	case notName != accepted, m.other, m.redirect, len(m.denyallow) > 0:
 		p.refuse(InexactException)
 	default:
 		p.list(name, scope, blocklist.Except)
-		if loose {
+		if loose || m.page {
 			p.refuse(InexactException)
 		}
 	}
+}
+
+// exceptHosts excepts the names of a hosts file's line, which "@@" is not part of.
+func (p *parser) exceptHosts(names []byte) {
+	for len(names) > 0 {
+		var host []byte
+		host, names = cutField(names)
+		if name, why := appendName(p.name[:0], refang(host)); why == accepted {
+			p.list(name, blocklist.Exact, blocklist.Except)
+		}
+	}
+	p.refuse(InexactException)
+}
+
+// looseHost returns the one host that the pattern of an exception speaks of among other addresses, and what of it is excepted: host and scope
+// are of wholeHost, which refused the pattern. Of "*ok.example*" that is ok.example, of "ok.example:443" and "ok.example/" too. If the pattern speaks
+// of a page or of many hosts, the result is not a name.
+func looseHost(host []byte, scope blocklist.Scope) ([]byte, blocklist.Scope) {
+	host = refang(host)
+	if _, site, ok := bytes.Cut(host, []byte("://")); ok {
+		host, scope = site, blocklist.Exact
+	}
+	host = bytes.TrimPrefix(host, []byte("//"))
+	host = bytes.TrimLeft(host, "*")
+	host = bytes.TrimPrefix(host, []byte("."))
+	return cutPort(bytes.TrimRight(host, "*^|/")), scope
 }
 
 func (p *parser) cancel(text []byte, scope blocklist.Scope) {
@@ -114,6 +144,7 @@ func wholeHost(pattern []byte) (host []byte, scope blocklist.Scope, why Reason) 
 type ruleModifiers struct {
 	badfilter bool   // the rule that this one repeats is void
 	redirect  bool   // the answer is another name or address
+	page      bool   // an exception for what browsers do to pages of the host: its author wants the host to work
 	other     bool   // the rule does not apply to its host whatever asks for it
 	denyallow []byte // names that a block does not reach, separated by "|"
 }
@@ -133,6 +164,8 @@ func readModifiers(list []byte) (m ruleModifiers) {
 		case "badfilter":
 			m.badfilter = true
 		case "all", "important", "document", "doc":
+		case "generichide", "ghide", "elemhide", "ehide", "specifichide", "shide", "genericblock", "urlblock", "jsinject", "content", "extension", "stealth":
+			m.page = true
 		case "denyallow":
 			m.denyallow = value
 		case "dnsrewrite":

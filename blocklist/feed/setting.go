@@ -11,7 +11,7 @@ func isDnsmasq(w []byte) bool {
 	return hasPrefixFold(w, "address=/") || hasPrefixFold(w, "server=/") || hasPrefixFold(w, "local=/")
 }
 
-// dnsmasq reads "address=/a/b/target": each name and all below it. Without a target it blocks. With "address", so do "#" and a sink
+// dnsmasq reads "address=/a/b/target": each name, with or without "*." before it, and all below it. Without a target it blocks. With "address", so do "#" and a sink
 // address. Other targets say that the names are answered: by another address, by a server, by the usual servers ("server=/a/#").
 func (p *parser) dnsmasq(w []byte) {
 	isAddress := hasPrefixFold(w, "address=")
@@ -23,13 +23,20 @@ func (p *parser) dnsmasq(w []byte) {
 	}
 	names, target := value[:i], value[i+1:]
 	for name := range bytes.SplitSeq(names, []byte("/")) {
+		excepts := !isAddress && string(target) == "#"
+		if rest, ok := bytes.CutPrefix(name, []byte("*")); ok && (excepts || len(rest) > 0 && rest[0] == '.') {
+			name = rest
+			if excepts { // dnsmasq reads "*" as any characters, or none
+				p.refuse(InexactException)
+			}
+		}
 		name = bytes.TrimPrefix(name, []byte("."))
 		switch {
 		case len(target) == 0, isAddress && (string(target) == "#" || isSink(target)):
 			p.add(name, blocklist.Subtree, blocklist.Block)
 		case isAddress:
 			p.redirected(name, blocklist.Subtree)
-		case string(target) == "#":
+		case excepts:
 			p.add(name, blocklist.Subtree, blocklist.Except)
 		default:
 			p.answered(name, blocklist.Subtree)
