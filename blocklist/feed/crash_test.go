@@ -145,3 +145,23 @@ func TestFullDisk(t *testing.T) {
 		t.Error("lost by a restart")
 	}
 }
+
+// TestStartOnFullDisk starts on a data folder without room: the folder is reported as not writable, what is on disk is in force, and there is no
+// report any more when there is room.
+func TestStartOnFullDisk(t *testing.T) {
+	f := newFixture(t)
+	dnstest.SmallDisk(t, f.data, 512<<10)
+	cfg := Config{Lists: []string{f.file("a.txt", names1("n", 9))}}
+	f.once(cfg)
+	filler := filepath.Join(f.data, "filler")
+	dnstest.FillDisk(t, filler)
+	l := f.start(cfg)
+	f.run(l)
+	if s := l.Status(); s.Folder == "" || !blocks(t, l, "n8.example") {
+		t.Errorf("%+v", s)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "room", func() bool { return l.Status().Folder == "" })
+}

@@ -3,7 +3,6 @@ package feed
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -32,7 +31,7 @@ func (l *Lists) takeFolder() error {
 	if l.counter, err = durable.OpenCounter(filepath.Join(l.cfg.Dir, versionFile), l.versionOnDisk); err != nil {
 		l.log.Warn("the number of the last version was lost", "err", err)
 	}
-	if l.folder.err != nil {
+	if l.folder.err != nil && !errors.Is(l.folder.err, syscall.ENOSPC) {
 		return nil
 	}
 	for _, err := range []error{durable.Clean(l.cfg.Dir), durable.Clean(l.store.dir), l.store.clean(l.lists)} {
@@ -50,7 +49,7 @@ func (l *Lists) prepare() error {
 		err = errors.Join(writable(l.cfg.Dir), writable(l.store.dir))
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: make it a folder that this user may write to, or configure another", err)
+		err = fmt.Errorf("%w: make it a folder that this user may write to and that has room, or configure another", err)
 	}
 	if l.unlock != nil || errors.Is(err, syscall.ENOTDIR) {
 		return err
@@ -65,17 +64,18 @@ func (l *Lists) prepare() error {
 	return errors.Join(err, lockErr)
 }
 
-// writable tries. Only a lasting refusal is an error: a full disk may have room again later.
+// writable writes and removes a file, and returns why that failed: a full disk creates files and holds nothing.
 func writable(dir string) error {
 	f, err := os.CreateTemp(dir, ".try.*")
 	if err != nil {
-		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-			return err
-		}
-		return nil
+		return err
 	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
+	_, err = f.Write(make([]byte, tryBytes))
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
+
+// tryBytes is how much writable writes: a block of most file systems, some of which keep a few bytes without one.
+const tryBytes = 4096
 
 // versionOnDisk returns the highest version that a snapshot in the data folder has, with its overlay; 0 for none.
 func (l *Lists) versionOnDisk() (version uint64) {

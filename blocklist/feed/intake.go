@@ -102,6 +102,11 @@ func (l *Lists) takeIn(li *list, path string, fetched time.Time) (taken, error) 
 		Source: li.name, Parser: parserRevision, Settings: settings, Form: li.form(), Body: body, Fetched: fetched,
 		Refused: stats.Refused.Map(), Held: in.held.counts(),
 	}}
+	if len(in.runs.inputs) == 0 {
+		if err := l.plausibleFirst(li, t, in.builder.Len()); err != nil {
+			return taken{}, err
+		}
+	}
 	cp := blocklist.Copy{
 		Info:   blocklist.Info{Created: fetched, Content: body},
 		Inputs: append(in.runs.inputs, in.builder.Input(in.source)), Exceptions: in.builder.Exceptions(), Seen: fetched,

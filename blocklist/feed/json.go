@@ -54,6 +54,9 @@ const (
 var failures = map[string]failure{
 	"error": reportsError, "errors": reportsError, "errormessage": reportsError, "errorcode": reportsError, "message": mayReportError,
 	"documentationurl": mayReportError, "status": mayReportError, "statuscode": mayReportError, "success": mayReportError, "ok": mayReportError,
+	"detail": mayReportError, "details": mayReportError, "msg": mayReportError, "code": mayReportError, "querystatus": mayReportError,
+	"statustext": mayReportError, "statusmessage": mayReportError, "fault": mayReportError, "faultcode": mayReportError, "faultstring": mayReportError,
+	"exception": mayReportError, "errmsg": reportsError, "errormsg": reportsError, "errordescription": reportsError, "errcode": reportsError,
 }
 
 // isFailure reports whether what stands under a key of failures reports an error.
@@ -61,6 +64,13 @@ func isFailure(key string, value []byte) bool {
 	switch key {
 	case "success", "ok":
 		return string(value) == "false"
+	case "querystatus": // abuse.ch
+		return len(value) > 0 && !equalFold(value, "ok")
+	case "code":
+		code, isNumber := number(value)
+		return isNumber && code >= 400 || !isNumber && len(value) > 0 && !equalFold(value, "ok") && !equalFold(value, "success")
+	case "errcode":
+		return len(value) > 0 && string(value) != "0"
 	case "status", "statuscode":
 		code, isNumber := number(value)
 		return isNumber && code >= 400 || equalFold(value, "error") || equalFold(value, "fail") || equalFold(value, "failed") || equalFold(value, "failure")
@@ -253,6 +263,11 @@ func (w *walk) member(c *claim, key string, entry bool) error {
 	case key == "error", key == "errors":
 		if w.d.More() { // an empty array reports none
 			c.failure = reportsError
+		}
+		return w.threats(nil, noRole, 1)
+	case delim == '{' && !entry && failures[key] == mayReportError:
+		if w.d.More() {
+			c.failure = max(c.failure, mayReportError)
 		}
 		return w.threats(nil, noRole, 1)
 	case r == threatRole, r == labelRole:

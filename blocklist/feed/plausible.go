@@ -36,6 +36,25 @@ func (l *Lists) plausible(li *list, t taken, before *blocklist.Input) error {
 	return nil
 }
 
+// maxNotice is how many entries a first content may have and be a notice still.
+const maxNotice = 10
+
+// plausibleFirst refuses the first content of a fetched list with a *massChange if it reads like a notice, such as "new.example", "has moved": a few
+// names, and as many lines of prose. A person may release the list.
+func (l *Lists) plausibleFirst(li *list, t taken, entries int) error {
+	if li.kind != KindURL || li.copy != nil || entries == 0 || entries > maxNotice {
+		return nil
+	}
+	prose := 0
+	for _, why := range []Reason{UnknownForm, NotAName, SingleLabel} {
+		prose += t.record.Refused[why.String()]
+	}
+	if prose < entries || l.guarding.releasedList(li.name) {
+		return nil
+	}
+	return &massChange{fmt.Sprintf("its first content reads like a notice: %d entries and %d lines of prose", entries, prose), li.name}
+}
+
 // isEmptied reports whether the owner of a list in a file took its last name out.
 func isEmptied(li *list, from, to *record) bool {
 	return li.kind == KindFile && from.Entries > 0 && to.Entries == 0
@@ -77,5 +96,5 @@ func (l *Lists) inCommon(li *list, t taken, before *blocklist.Input) int {
 type massChange struct{ why, list string }
 
 func (e *massChange) Error() string {
-	return fmt.Sprintf("held: %s; its last good copy stays in force until the list is back in proportion; to take the new content, write the line \"list:%s\" into the file of REMPART_RELEASED", e.why, e.list)
+	return fmt.Sprintf("held: %s; its last good copy, if there is one, stays in force until the list is back in proportion; to take the new content, write the line \"list:%s\" into the file of REMPART_RELEASED", e.why, e.list)
 }

@@ -96,6 +96,12 @@ func TestErrorObjects(t *testing.T) {
 		`[{"error":"gone","url":"https://new.example/"}]`,
 		`{"data":[{"error_code":410,"url":"https://new.example/"}]}`,
 		`{"code":"rate_limited","error_message":"slow down","host":"new.example"}`,
+		`{"detail":"Not found","domain":"new.example"}`,
+		`{"code":"E1","msg":"quota","url":"https://new.example/"}`,
+		`{"code":"E1","url":"https://new.example/"}`,
+		`{"fault":{"faultstring":"Invalid ApiKey","detail":{"errorcode":"x"}},"url":"https://new.example/"}`,
+		`{"query_status":"illegal_key","host":"new.example"}`,
+		`{"errmsg":"quota","domain":"new.example"}`,
 	} {
 		if got := strings.Join(read(t, body), " "); strings.Contains(got, "example") {
 			t.Errorf("%s lists %s", body, got)
@@ -150,5 +156,34 @@ func TestFileWrittenWhileItIsRead(t *testing.T) {
 	eventually(t, "the last content", func() bool { return blocks(t, l, "n299.example") })
 	if strings.Contains(f.log.String(), "lists nothing") {
 		t.Error("it was taken for an empty list")
+	}
+}
+
+// TestFirstFetchOfANotice holds a notice that the first fetch of a list returns, until a person releases the list.
+func TestFirstFetchOfANotice(t *testing.T) {
+	for body, held := range map[string]bool{
+		"new.example\nhas moved\n":                       true,
+		"This list has moved to\nhttps://new.example/\n": true,
+		"Moved\nnew.example\n":                           true,
+		"new.example\n":                                  false,
+		"new.example\nd.example\nsee the terms of use\n": false,
+		"new.example##.ad\n||new.example^\n":             false,
+	} {
+		f := newFixture(t)
+		srv := newServer(t)
+		srv.say(body)
+		released := f.file("released.txt", "")
+		l := f.start(Config{Feeds: []Feed{{Name: "small", URL: srv.URL}}, Guard: GuardConfig{Released: released}})
+		f.run(l)
+		if !held {
+			eventually(t, body, func() bool { return blocks(t, l, "new.example") })
+			continue
+		}
+		eventually(t, body, func() bool { return one(t, l).Result == Failed })
+		if err := one(t, l).Err; blocks(t, l, "new.example") || !strings.Contains(err, "list:small") {
+			t.Errorf("%q: %s", body, err)
+		}
+		f.file("released.txt", "list:small\n")
+		eventually(t, "the release of "+body, func() bool { return blocks(t, l, "new.example") })
 	}
 }

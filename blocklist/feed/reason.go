@@ -36,6 +36,7 @@ const (
 	NotGlobal               // addresses that are not globally routed
 	PassedAddress           // an RPZ pass on addresses: no block, and no name either
 	InexactException        // an exception that a DNS filter cannot apply as it is written: names that it means may stay blocked
+	AmbiguousColumn         // a row of a table with several columns of names, whose header does not say which of them is to be blocked
 	reasonCount
 )
 
@@ -43,7 +44,7 @@ var reasonTexts = [reasonCount]string{
 	"accepted", "not-a-name", "address", "single-label", "local-name", "too-long", "punycode", "url-path",
 	"wildcard-inside", "pattern", "regex", "cosmetic", "modifier", "redirect", "rpz-trigger",
 	"unknown-form", "line-too-long", "shared-host", "other-indicator", "not-to-block", "bad-time", "rpz-malformed",
-	"short-prefix", "not-global", "passed-address", "inexact-exception",
+	"short-prefix", "not-global", "passed-address", "inexact-exception", "ambiguous-column",
 }
 
 // String is the reason in kebab-case.
@@ -73,6 +74,7 @@ var reasonSentences = map[Reason]string{
 	Redirect:         "it leads to another name or address",
 	UnknownForm:      "it is in no known form",
 	LineTooLong:      "the line is too long",
+	AmbiguousColumn:  "the table has several columns of names, and no column is called \"domain\", \"host\" or \"url\": name the one to block so",
 	InexactException: "it means more than a host, and is applied to its host at most",
 }
 

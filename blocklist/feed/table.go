@@ -17,6 +17,9 @@ type table struct {
 	open    []byte // lines of a row whose quotes are still open
 	first   int    // number of the first of them
 	joined  int    // how many
+
+	guessed   bool // columns was guessed from a row: no header is known
+	ambiguous bool // no header is known, and several columns hold names
 }
 
 const (
@@ -111,9 +114,11 @@ func (t *table) name(line []byte) bool {
 // cells reads one row.
 func (p *parser) cells(cells [][]byte) {
 	t := &p.table
-	if t.columns == nil && !t.guess(p, cells) {
-		p.refuse(UnknownForm)
-		return
+	if t.columns == nil || t.guessed {
+		if why := t.guess(p, cells); why != accepted {
+			p.refuse(why)
+			return
+		}
 	}
 	p.claim = claim{}
 	for i, cell := range cells[:min(len(cells), len(t.columns))] {
@@ -123,19 +128,34 @@ func (p *parser) cells(cells [][]byte) {
 	p.claim = claim{}
 }
 
-// guess takes the first column that holds a name, or the first of all if it holds a URL, for the
-// one of the indicators. It reports false if the row has none.
-func (t *table) guess(p *parser, cells [][]byte) bool {
+// guess takes the one column that holds a name, or the first of all if it holds a URL, for the one of the indicators, in a table without a
+// known header. It returns why the row is refused: it has no indicator, or several columns hold names. Which of those is meant to be blocked
+// cannot be guessed: another may hold the names that are imitated.
+func (t *table) guess(p *parser, cells [][]byte) Reason {
+	column, found := -1, 0
 	for i, cell := range cells {
 		cell = trim(cell)
 		_, why := appendName(p.name[:0], refang(cell))
-		if why == accepted || i == 0 && bytes.Contains(cell, []byte("://")) {
-			t.columns = slices.Repeat([]role{noRole}, i+1)
-			t.columns[i] = valueRole
-			return true
+		isURL := bytes.Contains(cell, []byte("://"))
+		if why == accepted || isURL && (i == 0 || column == 0 && bytes.Contains(cells[0], []byte("://"))) {
+			found++
+			if column < 0 {
+				column = i
+			}
 		}
 	}
-	return false
+	switch {
+	case found > 1 || t.ambiguous:
+		t.ambiguous = t.ambiguous || t.columns == nil
+		return AmbiguousColumn
+	case t.columns != nil:
+		return accepted
+	case found == 0:
+		return UnknownForm
+	}
+	t.columns, t.guessed = slices.Repeat([]role{noRole}, column+1), true
+	t.columns[column] = valueRole
+	return accepted
 }
 
 // header reads the names of columns. It reports false if one is no such name, or if none is

@@ -78,6 +78,17 @@ func TestCSV(t *testing.T) {
 			[]string{"2 a.example", "3 b.example", "4 !address"}},
 		{"no header, a reference alone is a URL", FormatCSV, "192.0.2.1,IP,http://m.example/\n2,a.example\n", []string{"1 !unknown-form", "2 a.example"}},
 		{"no header, one column", FormatCSV, "http://a.example/\nhttp://b.example/x\n", []string{"1 =a.example", "2 !url-path"}},
+		{"two columns of names, no known header", FormatCSV, "Legitimate domain;Phishing domain\nbank.example;evil.example\nshop.example;\n",
+			[]string{"1 !unknown-form", "2 !ambiguous-column", "3 !ambiguous-column",
+				"error: not a list of names: of 3 lines none lists a name, most are refused as ambiguous-column"}},
+		{"two columns of names in French", FormatCSV, "Domaine légitime;Domaine frauduleux\nbank.example;evil.example\nshop.example;evil.example\n",
+			[]string{"1 !unknown-form", "2 !ambiguous-column", "3 !ambiguous-column",
+				"error: not a list of names: of 3 lines none lists a name, most are refused as ambiguous-column"}},
+		{"two columns of URLs, no header", FormatCSV, "https://bank.example/;https://evil.example/\n",
+			[]string{"1 !ambiguous-column", "error: not a list of names: of 1 lines none lists a name, most are refused as ambiguous-column"}},
+		{"two columns of names, one known", FormatCSV, "Legitimate domain;Domain\nbank.example;evil.example\n", []string{"2 evil.example"}},
+		{"a second name in a later row", FormatCSV, "a.example;x\nbank.example;evil.example\nb.example;x\n",
+			[]string{"1 a.example", "2 !ambiguous-column", "3 b.example"}},
 		{"a comment that names columns, with other rows", FormatAuto, "# id,url\na.example\nb.example\n", []string{"2 a.example", "3 b.example"}},
 	}
 	for _, tt := range tests {
