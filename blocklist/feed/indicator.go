@@ -8,9 +8,9 @@ import (
 )
 
 // Indicator reads a host as people write it: a name, "*.name" or ".name", a URL that names no page, a host with a port, each as it is or
-// made harmless ("hxxps://evil[.]example", "evil(.)example", "evil[dot]example"). Every place where Rempart takes a name uses this grammar: lists,
-// pushes, allow files, released names, commands. It returns the canonical wire name and the scope that the text says: Exact for a URL or a
-// host with a port, otherwise Subtree. The error is a Reason.
+// made harmless ("hxxps://evil[.]example", "evil(.)example", "evil[dot]example"), or the line "||name^" or "0.0.0.0 name" of a list. Every place where Rempart takes a name uses this grammar: lists,
+// pushes, allow files, released names, commands. It returns the canonical wire name and the scope that the text says: Exact for a URL, a
+// host with a port, "|name^" or a hosts line, otherwise Subtree. The error is a Reason.
 func Indicator(text string) (name []byte, scope blocklist.Scope, err error) {
 	return readIndicator(text, Options{})
 }
@@ -24,11 +24,32 @@ func Host(text string) (name []byte, err error) {
 func readIndicator(text string, opt Options) (name []byte, scope blocklist.Scope, err error) {
 	var s single
 	p := &parser{opt: opt, sink: &s}
-	p.indicator(bytes.Trim(visible([]byte(text)), " \t\r\n"), blocklist.Subtree)
+	p.oneHost(bytes.Trim(visible([]byte(text)), " \t\r\n"))
 	if s.name == nil {
 		return nil, 0, s.why
 	}
 	return s.name, s.scope, nil
+}
+
+// oneHost reads an indicator, or a line of an adblock or hosts list that blocks one host: "||name^", "|name^", "0.0.0.0 name".
+func (p *parser) oneHost(line []byte) {
+	word, rest := cutField(line)
+	switch {
+	case len(line) > 0 && line[0] == '|':
+		host, scope, why := wholeHost(line)
+		if why != accepted {
+			p.refuse(why)
+			return
+		}
+		if scope == blocklist.Below { // as "*.name" is read elsewhere
+			scope = blocklist.Subtree
+		}
+		p.add(refang(host), scope, blocklist.Block)
+	case len(rest) > 0 && isSink(word):
+		p.add(refang(rest), blocklist.Exact, blocklist.Block)
+	default:
+		p.indicator(line, blocklist.Subtree)
+	}
 }
 
 // Grammar is Indicator and IsNameColumn as methods, for those who take an interface. Its errors are sentences.

@@ -101,3 +101,17 @@ func TestReleasedAsPeopleWriteIt(t *testing.T) {
 		t.Errorf("a URL that names a page: %v", err)
 	}
 }
+
+// TestIndicatorOfAListLine reads lines of lists that block one host wherever a name is taken.
+func TestIndicatorOfAListLine(t *testing.T) {
+	for text, want := range map[string]blocklist.Scope{
+		"||evil.example^": blocklist.Subtree, "|evil.example^": blocklist.Exact, "||*.evil.example^": blocklist.Subtree, "||evil[.]example^": blocklist.Subtree,
+		"0.0.0.0 evil.example": blocklist.Exact, "127.0.0.1\tevil.example": blocklist.Exact,
+		"||evil.example^$third-party": 0, "||evil.example/page": 0, "192.0.2.1 evil.example": 0, "0.0.0.0 evil.example more.example": 0, "||^": 0, "|": 0,
+	} {
+		name, scope, err := Indicator(text)
+		if (err != nil) != (want == 0) || scope != want || err == nil && blocklist.NameText(name) != "evil.example" {
+			t.Errorf("%q: %q %v, %v", text, name, scope, err)
+		}
+	}
+}

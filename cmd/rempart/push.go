@@ -131,7 +131,10 @@ func (f *pushFlags) run(cmd *cobra.Command, path string) error {
 		return err
 	}
 	defer changes.close()
-	if _, err := normalise(changes.file, in, f.format, defaults); err != nil {
+	ignored := func(column string) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: column %.100q is ignored; the columns of a change are %s\n", nameOf(path), column, pushapi.Columns)
+	}
+	if _, err := normalise(changes.file, in, f.format, defaults, ignored); err != nil {
 		return fmt.Errorf("%s: %w; nothing was pushed", nameOf(path), err)
 	}
 	u := &outgoing{set: set, changes: changes, dryRun: f.dryRun, withoutHeld: f.withoutHeld}

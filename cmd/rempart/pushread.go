@@ -30,16 +30,18 @@ type normal struct {
 	defaults map[string]json.RawMessage // by field
 	at       int                        // lines written
 	changes  int
+	note     func(column string) // called for each column of a table that is ignored
 }
 
-// normalise does so; form is "" to find it out. It tells how many changes there are.
-func normalise(w io.Writer, r io.Reader, form string, defaults map[string]json.RawMessage) (int, error) {
-	n := &normal{out: bufio.NewWriterSize(w, 64<<10), defaults: defaults}
+// normalise reads the changes of r and writes them to w as NDJSON; form is "" to detect it. It calls note with the title of each column that is not
+// one of a change, and ignores the column. It returns how many changes there are.
+func normalise(w io.Writer, r io.Reader, form string, defaults map[string]json.RawMessage, note func(column string)) (int, error) {
+	n := &normal{out: bufio.NewWriterSize(w, 64<<10), defaults: defaults, note: note}
 	text, err := feed.Text(r)
 	if err != nil {
 		return 0, err
 	}
-	in := bufio.NewReaderSize(text, journal.MaxLine+2)
+	in := bufio.NewReaderSize(&newlines{r: text}, journal.MaxLine+2)
 	head, err := in.Peek(journal.MaxLine)
 	if err != nil && err != io.EOF {
 		return 0, err
@@ -153,7 +155,7 @@ func (n *normal) csv(in *bufio.Reader, comma rune) error {
 	if err != nil {
 		return fmt.Errorf("the line that names the columns: %w", err)
 	}
-	head, err := pushapi.ReadColumns(row, feed.Grammar{})
+	head, err := n.columns(row)
 	if err != nil {
 		return fmt.Errorf("line 1: %w", err)
 	}
@@ -181,11 +183,38 @@ func (n *normal) csv(in *bufio.Reader, comma rune) error {
 	}
 }
 
+// columns returns the field that each column of a table holds, "" for a column to ignore: tables are exported with columns of other programs.
+func (n *normal) columns(titles []string) ([]string, error) {
+	known := strings.Split(pushapi.Columns, ", ")
+	var at []int
+	var taken []string
+	for i, title := range titles {
+		title = strings.TrimSpace(title)
+		if feed.IsNameColumn(title) || slices.Contains(known, strings.ToLower(title)) {
+			at, taken = append(at, i), append(taken, title)
+		}
+	}
+	fields, err := pushapi.ReadColumns(taken, feed.Grammar{})
+	if err != nil {
+		return nil, err
+	}
+	head := make([]string, len(titles))
+	for i, field := range fields {
+		head[at[i]] = field
+	}
+	for i, field := range head {
+		if field == "" {
+			n.note(strings.TrimSpace(titles[i]))
+		}
+	}
+	return head, nil
+}
+
 // cells are a row's fields; an empty one says nothing.
 func cells(head, row []string) (map[string]json.RawMessage, error) {
 	fields := map[string]json.RawMessage{}
 	for i, cell := range row {
-		if cell = strings.TrimSpace(cell); cell == "" {
+		if cell = strings.TrimSpace(cell); cell == "" || head[i] == "" {
 			continue
 		}
 		var value any = cell
@@ -244,4 +273,30 @@ func (l *rowLimit) Read(p []byte) (int, error) {
 	n, err := l.r.Read(p[:min(len(p), l.left)])
 	l.left -= n
 	return n, err
+}
+
+// newlines is a reader that ends every line with "\n", be it "\r\n" or "\r" in r.
+type newlines struct {
+	r       io.Reader
+	afterCR bool // the last byte read was "\r"
+}
+
+func (l *newlines) Read(p []byte) (int, error) {
+	for {
+		n, err := l.r.Read(p)
+		out := p[:0]
+		for _, c := range p[:n] {
+			if c != '\n' || !l.afterCR {
+				if l.afterCR = c == '\r'; l.afterCR {
+					c = '\n'
+				}
+				out = append(out, c)
+				continue
+			}
+			l.afterCR = false
+		}
+		if len(out) > 0 || err != nil || len(p) == 0 {
+			return len(out), err
+		}
+	}
 }

@@ -33,7 +33,14 @@ func TestNormalise(t *testing.T) {
 		"CSV of one column":       {"", "name\na.example\n", nil, "\n{\"name\":\"a.example\"}\n", ""},
 		"CSV with tabs":           {"", "category\tname\nscam\ta.example\n", nil, "\n" + `{"category":"scam","name":"a.example"}` + "\n", ""},
 		"hosts are no CSV":        {"", "0.0.0.0\ta.example\n", nil, "{\"name\":\"0.0.0.0\\ta.example\"}\n", ""},
-		"another column":          {"", "name,colour\na.example,red\n", nil, "", `line 1: column "colour": the first line names the columns`},
+		"another column":          {"", "name,colour\na.example,red\n", nil, "\n{\"name\":\"a.example\"}\n", ""},
+		"columns in French":       {"", "domaine;motif\na.example;hameçonnage\n", nil, "\n{\"name\":\"a.example\"}\n", ""},
+		"an address before":       {"", "ip,domain\n192.0.2.1,a.example\n", nil, "\n{\"name\":\"a.example\"}\n", ""},
+		"an indicator's type":     {"", "ioc,type\na.example,domain\n", nil, "\n{\"name\":\"a.example\"}\n", ""},
+		"a date before":           {"", "first_seen,url\n2026-01-01,https://a.example/\n", nil, "\n{\"name\":\"https://a.example/\"}\n", ""},
+		"no column of names":      {"", "ip,colour\n192.0.2.1,red\n", nil, "", `no column is called "name"`},
+		"lines that end with CR":  {"", "a.example\r\rb.example\r", nil, "{\"name\":\"a.example\"}\n\n{\"name\":\"b.example\"}\n", ""},
+		"a table with CR":         {"", "domain,reason\ra.example,x\r", nil, "\n" + `{"name":"a.example","reason":"x"}` + "\n", ""},
 		"a column as in lists":    {"", "Domain;Reason\na.example;x\n", nil, "\n" + `{"name":"a.example","reason":"x"}` + "\n", ""},
 		"one column as in lists":  {"", "url\nhxxps://a[.]example/\n", nil, "\n" + `{"name":"hxxps://a[.]example/"}` + "\n", ""},
 		"UTF-16":                  {"", "\xff\xfea\x00.\x00e\x00x\x00\r\x00\n\x00", nil, `{"name":"a.ex"}` + "\n", ""},
@@ -52,7 +59,7 @@ func TestNormalise(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
-			_, err := normalise(&out, strings.NewReader(tt.in), tt.form, tt.defaults)
+			_, err := normalise(&out, strings.NewReader(tt.in), tt.form, tt.defaults, func(string) {})
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Errorf("%v, want %s", err, tt.err)
@@ -76,7 +83,7 @@ func FuzzNormalise(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in string) {
 		var out strings.Builder
-		n, err := normalise(&out, strings.NewReader(in), "", map[string]json.RawMessage{"category": json.RawMessage(`"scam"`)})
+		n, err := normalise(&out, strings.NewReader(in), "", map[string]json.RawMessage{"category": json.RawMessage(`"scam"`)}, func(string) {})
 		if err != nil {
 			return
 		}
@@ -135,8 +142,20 @@ func BenchmarkNormalise(b *testing.B) {
 	defaults := map[string]json.RawMessage{"category": json.RawMessage(`"scam"`), "reason": json.RawMessage(`"seen"`)}
 	b.SetBytes(int64(list.Len()))
 	for b.Loop() {
-		if _, err := normalise(io.Discard, strings.NewReader(list.String()), "", defaults); err != nil {
+		if _, err := normalise(io.Discard, strings.NewReader(list.String()), "", defaults, func(string) {}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestIgnoredColumnsAreNoted(t *testing.T) {
+	t.Parallel()
+	var noted []string
+	in := strings.NewReader("Expriy;domain;Colour\n2027-01-01;a.example;red\n")
+	if _, err := normalise(io.Discard, in, "", nil, func(column string) { noted = append(noted, column) }); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"Expriy", "Colour"}, noted); diff != "" {
+		t.Error(diff)
 	}
 }
