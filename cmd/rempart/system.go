@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
 
 	"rempart/internal/config"
+	"rempart/resolver/listen"
 	"rempart/resolver/upstream"
 )
 
@@ -68,24 +68,13 @@ func readResolvConf(path string) ([]upstream.Endpoint, error) {
 
 // listensOn reports whether addr is one that will be answered here.
 func listensOn(c *config.Config, addr netip.AddrPort) bool {
+	own, _ := listen.Own(addr.Addr()) // if the interfaces cannot be read, a loop is still detected by its probe
 	for _, l := range c.Listen {
-		if l.Port() == addr.Port() && (l.Addr() == addr.Addr() || l.Addr().IsUnspecified() && isOwn(addr.Addr())) {
+		if l.Port() == addr.Port() && (l.Addr() == addr.Addr() || l.Addr().IsUnspecified() && own) {
 			return true
 		}
 	}
 	return false
-}
-
-// isOwn reports whether addr is one of this machine's addresses.
-func isOwn(addr netip.Addr) bool {
-	if addr.IsLoopback() {
-		return true
-	}
-	own, err := net.InterfaceAddrs()
-	return err == nil && slices.ContainsFunc(own, func(a net.Addr) bool {
-		p, err := netip.ParsePrefix(a.String())
-		return err == nil && p.Addr() == addr.WithZone("")
-	})
 }
 
 func parseEndpoints(variable string, values []string) ([]upstream.Endpoint, error) {

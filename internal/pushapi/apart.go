@@ -16,7 +16,7 @@ func heldID(id string) string {
 	if held := id + heldSuffix; len(held) <= 100 {
 		return held
 	}
-	return hashOf([]byte(id))[:32] + heldSuffix
+	return journal.HashOf([]byte(id))[:32] + heldSuffix
 }
 
 // setApart makes the upload that takes the changes which a guard holds, where they are asked to be set apart from those of set.

@@ -2,8 +2,6 @@ package pushapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -52,7 +50,7 @@ func (t *auditTrail) findEnd(ctx context.Context) error {
 		return nil
 	}
 	if err == nil {
-		t.previous, t.sequence, t.stale = hashOf(last.Data), last.Sequence, false
+		t.previous, t.sequence, t.stale = journal.HashOf(last.Data), last.Sequence, false
 	}
 	return err
 }
@@ -81,7 +79,7 @@ func (t *auditTrail) add(ctx context.Context, e AuditEntry) error {
 		data := t.control.Seal(journal.KindAudit, append(payload, '\n'))
 		sequence, err := t.control.Stream.Audit(ctx, t.sequence, data)
 		if err == nil {
-			t.previous, t.sequence = hashOf(data), sequence
+			t.previous, t.sequence = journal.HashOf(data), sequence
 			return nil
 		}
 		t.stale = true
@@ -89,11 +87,6 @@ func (t *auditTrail) add(ctx context.Context, e AuditEntry) error {
 			return err
 		}
 	}
-}
-
-func hashOf(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
 }
 
 type auditInput struct {

@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"golang.org/x/time/rate"
 
+	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 )
 
@@ -107,17 +108,12 @@ const readyPatience = 10 * time.Second
 
 // isReady reports whether the journal's state is known, and waits for it a moment.
 func (a *API) isReady(ctx context.Context) bool {
-	for end := time.Now().Add(readyPatience); a.cfg.Control.State().Version == 0; {
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return false
-		}
-		if time.Now().After(end) {
-			return false
-		}
+	if a.cfg.Control.State().Version > 0 {
+		return true
 	}
-	return true
+	ctx, cancel := context.WithTimeout(ctx, readyPatience)
+	defer cancel()
+	return a.cfg.Control.Follower().Wait(ctx, 1) == nil
 }
 
 func statusOf(ctx huma.Context) int {
@@ -164,7 +160,7 @@ func (a *API) who(ctx context.Context, secret string, certificate []byte) (*call
 	if len(proof) == 0 || len(proof) > 64<<10 {
 		return nil, a.stranger()
 	}
-	hash := hashOf(proof)
+	hash := journal.HashOf(proof)
 	t, err := a.tokenByHash(ctx, hash)
 	if errors.Is(err, stream.ErrNone) {
 		return nil, a.stranger()

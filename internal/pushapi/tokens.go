@@ -283,7 +283,7 @@ func (a *API) newProof(ctx context.Context, name, certificate string) (secret, h
 		}
 		secret = ""
 	}
-	hash = hashOf(proof)
+	hash = journal.HashOf(proof)
 	other, err := a.tokenByHash(ctx, hash)
 	switch {
 	case err == nil && other.Name != name && other.Revoked == 0 && other.accepts(hash):

@@ -33,7 +33,7 @@ func undoID(id string, n int) string {
 		undo = fmt.Sprintf("%s%s~%d", undoBegin, id, n+1)
 	}
 	if len(undo) > 100 {
-		undo = undoBegin + hashOf([]byte(undo))[:32]
+		undo = undoBegin + journal.HashOf([]byte(undo))[:32]
 	}
 	return undo
 }

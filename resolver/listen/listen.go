@@ -150,22 +150,26 @@ func Packet(addr netip.AddrPort) (net.PacketConn, error) {
 	return lc.ListenPacket(context.Background(), network("udp", addr), addr.String())
 }
 
-// Absent returns those of addrs that no interface of this machine has now. Wildcards are never absent.
+// Absent returns those of addrs that no interface of this machine has now. Wildcards are never absent, and none is where the interfaces cannot be read.
 func Absent(addrs []netip.AddrPort) (absent []netip.AddrPort) {
-	own, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil
-	}
 	for _, addr := range addrs {
-		has := func(a net.Addr) bool {
-			p, err := netip.ParsePrefix(a.String())
-			return err == nil && (p.Addr() == addr.Addr().WithZone("") || p.Addr().IsLoopback() && p.Masked().Contains(addr.Addr()))
-		}
-		if !addr.Addr().IsUnspecified() && !slices.ContainsFunc(own, has) {
+		if own, err := Own(addr.Addr()); err == nil && !own && !addr.Addr().IsUnspecified() {
 			absent = append(absent, addr)
 		}
 	}
 	return absent
+}
+
+// Own reports whether an interface of this machine has an address now. Every loopback address is its own.
+func Own(addr netip.Addr) (bool, error) {
+	if addr.IsLoopback() {
+		return true, nil
+	}
+	own, err := net.InterfaceAddrs()
+	return slices.ContainsFunc(own, func(a net.Addr) bool {
+		p, err := netip.ParsePrefix(a.String())
+		return err == nil && p.Addr() == addr.WithZone("")
+	}), err
 }
 
 // addPacket serves a socket that was handed over, by one worker: its read lock lets in no more.
