@@ -73,6 +73,7 @@ func (s *server) status() local.Status {
 		}
 	}
 	problem(s.notReady())
+	problem(s.feeds.problem())
 	for _, addr := range listen.Absent(s.dnsAt) {
 		problem("this machine does not have the address " + addr.String() + " (REMPART_LISTEN): no query to it arrives")
 	}

@@ -22,6 +22,7 @@ type feedsFile struct {
 	mu    sync.Mutex
 	lists *feed.Lists
 	feeds []feed.Feed // in force
+	wrong error       // why the file as it is now is not in force; nil: it is
 }
 
 // errNoFeeds is the error of a feeds file that lost all its feeds. A file that is being written, or that was cut by a full disk or a crash, looks the same.
@@ -55,7 +56,9 @@ func (f *feedsFile) reload() {
 		return
 	}
 	feeds, err := readFeeds(f.config.Feeds)
+	defer func() { f.wrong = err }()
 	if err == nil && len(feeds) == 0 && len(f.feeds) > 0 {
+		err = errNoFeeds
 		f.log.Error("the feeds file is refused; the feeds that were read before stay in force until the server is restarted", "file", f.config.Feeds, "error", errNoFeeds)
 		return
 	}
@@ -75,4 +78,14 @@ func (f *feedsFile) reload() {
 	}
 	f.log.Info("the feeds file has changed and is applied", "file", f.config.Feeds, "feeds", len(feeds), "before", len(f.feeds))
 	f.feeds = feeds
+}
+
+// problem returns why the file as it is now is not in force, or "".
+func (f *feedsFile) problem() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.wrong == nil {
+		return ""
+	}
+	return "the feeds file " + f.config.Feeds + " is not in force as it is now: " + f.wrong.Error()
 }

@@ -149,6 +149,7 @@ func TestMistakeWhileRunning(t *testing.T) {
 	write(t, feeds, "[[feed]]", `nmae = "f"`)
 	logs(t, s.Program, "the feeds file has a mistake")
 	s.says(t, 1, "check fed.example", "fed.example: blocked", "line 2")
+	s.says(t, 1, "status", "problem", "line 2")
 	s.says(t, 0, "feeds", "list.txt", "line 2")
 	s.says(t, 2, "held", "line 2")
 	if got := address(ask(t, s.Program, "fed.example")); got != page {
