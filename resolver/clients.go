@@ -6,11 +6,11 @@ import (
 	"sync/atomic"
 )
 
-// clients says who may ask. Its readers take no lock.
+// clients decides which clients may ask. Its readers take no lock.
 type clients struct {
 	table   atomic.Pointer[clientTable]
-	refused atomic.Uint32 // by bit, the kinds of addresses of which a client was refused
-	notices chan string   // the same, each once; has room for all
+	refused atomic.Uint32 // one bit per kind of address; set if a client of that kind was refused
+	notices chan string   // receives each of these kinds once; has room for all
 }
 
 // clientTable is immutable.
@@ -19,7 +19,7 @@ type clientTable struct {
 	prefixes []netip.Prefix
 }
 
-// kind is what an address is as far as its owner can tell, for notices that do not name the address.
+// kind is the kind of a client's address, for notices that must not hold the address itself.
 type kind uint8
 
 const (
@@ -58,7 +58,7 @@ func kindOf(addr netip.Addr) kind {
 	return globalIPv6
 }
 
-// SetClients replaces who may ask. Nobody may if prefixes is empty.
+// SetClients replaces the networks whose clients may ask. If prefixes is empty, no client may ask.
 func (r *Resolver) SetClients(prefixes []netip.Prefix) {
 	r.clients.table.Store(&clientTable{prefixes: slices.Clone(prefixes)})
 }
@@ -85,7 +85,7 @@ func (t *clientTable) holds(client netip.Addr) bool {
 	return t.everyone
 }
 
-// refuse notes that a client was refused.
+// refuse records that a client was refused.
 func (c *clients) refuse(client netip.Addr) {
 	k := kindOf(client)
 	if bit := uint32(1) << k; c.refused.Load()&bit == 0 && c.refused.Or(bit)&bit == 0 {

@@ -11,9 +11,9 @@ import (
 	"rempart/resolver/cache"
 )
 
-// Explanation says what a client that asks for a name gets, and why.
+// Explanation is the verdict that a client gets for a name, with its reasons.
 type Explanation struct {
-	View    *blocklist.View // that judged
+	View    *blocklist.View // the view that decided
 	Verdict blocklist.Verdict
 	Target  []byte     // the name in the answer that is blocked, canonical; nil: the question's own name, or Address
 	Address netip.Addr // the address in the answer that is blocked; not valid: none
@@ -21,12 +21,12 @@ type Explanation struct {
 	Special bool       // the name is answered here, whatever lists and upstreams say
 }
 
-// explainTypes are the types whose answers are looked at: those that lead to a site.
+// explainTypes are the types whose answers are checked: those with which clients connect to a site.
 var explainTypes = [...]uint16{wire.TypeA, wire.TypeAAAA, wire.TypeHTTPS}
 
-// Explain judges name as a query for it would be, without answering one: its own entry first, then, where nothing is said of it, every target of the answers of its
-// upstream, which it asks where the cache has none. name is canonical and borrowed for the call. Its error is that the upstream gave no answer; what
-// the name's own entry says is in the explanation all the same.
+// Explain judges name as a query for it would be judged. It checks the name's own entry first; if there is none, it checks every target in the answers
+// of the cache or of the upstream. name is canonical and borrowed for the call. An error means that the upstream gave no answer; the explanation then
+// holds the verdict of the name's own entry.
 func (r *Resolver) Explain(ctx context.Context, name []byte) (Explanation, error) {
 	now, view := r.now(), r.set.View()
 	x := Explanation{View: view}
@@ -60,7 +60,7 @@ func (r *Resolver) Explain(ctx context.Context, name []byte) (Explanation, error
 	return x, failed
 }
 
-// questionOf is a query for the addresses of name.
+// questionOf returns a query for the IPv4 addresses of name.
 func questionOf(name []byte) *wire.Query {
 	q := &wire.Query{Packet: append(make([]byte, wire.HeaderLen, wire.HeaderLen+len(name)+4), name...)}
 	q.Packet[2], q.Packet[5] = 1, 1 // RD, one question

@@ -14,15 +14,15 @@ import (
 )
 
 // Blocks are counted by the listed entry that decides them, in two steps. A worker notes a hit in its own table of fixed size, by the entry's number: a
-// few instructions, without a lock. Now and then the tables are gathered into totals by category, by list and by entry; only then is it looked up
-// which entry has that number. What clients asked for is not kept: an entry is what a list says.
+// few instructions, without a lock. Every few seconds the tables are gathered into totals by category, by list and by entry; only then the number is
+// resolved to its entry. Queried names are not kept: an entry holds the name in the list.
 
 const (
 	hitSlots  = 1 << 14 // of a worker's table, a power of two; 16 bytes each
-	hitProbes = 4       // slots in which an entry may stand
+	hitProbes = 4       // slots that are tried for an entry
 )
 
-// hitTable counts the hits of one worker since they were gathered last. Its methods may be called concurrently.
+// hitTable counts the hits of one worker since the last call of gather. Its methods may be called concurrently.
 type hitTable struct {
 	slots [hitSlots]hitSlot
 	other atomic.Uint64 // hits of entries that found no slot
@@ -33,7 +33,7 @@ type hitSlot struct {
 	hits  atomic.Uint64
 }
 
-// note counts the hits of the queries in a batch that are blocked, or would be. It neither waits nor allocates.
+// note counts a hit for each query in a batch that is blocked, or would be in observe mode. It neither waits nor allocates.
 func (t *hitTable) note(batch []wire.Query) {
 	for i := range batch {
 		q := &batch[i]
@@ -48,7 +48,7 @@ func (t *hitTable) note(batch []wire.Query) {
 	}
 }
 
-// noteElsewhere counts a hit of an entry that is not in its first slot. It is rare, and apart to keep note short.
+// noteElsewhere counts a hit of an entry that is not in its first slot. It is rare, and a separate function to keep note short.
 //
 //go:noinline
 func (t *hitTable) noteElsewhere(entry uint64) {
@@ -62,8 +62,8 @@ func (t *hitTable) noteElsewhere(entry uint64) {
 	t.other.Add(1)
 }
 
-// gather hands over and forgets the hits. A slot without any since it was gathered before is freed: a hit that is noted in that very moment may
-// be counted for the entry that takes the slot next.
+// gather passes on the hits and resets them. A slot without hits since the previous call is freed: a hit that is noted at that very moment may
+// be counted for the next entry in the slot.
 func (t *hitTable) gather(take func(entry, hits uint64)) {
 	for i := range t.slots {
 		s := &t.slots[i]
@@ -84,17 +84,17 @@ func (t *hitTable) gather(take func(entry, hits uint64)) {
 
 const (
 	gatherEvery = 10 * time.Second
-	maxMatches  = 1 << 14     // entries whose hits are kept; beyond, those with the fewest are forgotten
-	maxHitLists = 1 << 14     // lists that are counted apart
+	maxMatches  = 1 << 14     // entries whose hits are kept; above it, those with the fewest hits are dropped
+	maxHitLists = 1 << 14     // lists that are counted separately
 	unknownList = "(unknown)" // of hits whose entry was withdrawn before they were gathered, or found no slot
 )
 
-// Match is a listed entry and how often it decided that a query is blocked, or would have been where blocks are only observed.
+// Match is a listed entry with the number of queries that were blocked because of it, or would have been in observe mode.
 type Match struct {
-	Name     string // the listed name, or the prefix of addresses: never the name that was asked for
+	Name     string // the listed name, or the prefix of addresses: never the queried name
 	Category blocklist.Category
-	Lists    []string // that list it so, as of its last hit
-	Hits     uint64   // since the resolver was made, or since the entry was forgotten
+	Lists    []string // the lists that held the entry at its last hit
+	Hits     uint64   // since the resolver was made, or since the entry was last dropped
 }
 
 // hitTotals are the hits gathered from all workers.
@@ -119,8 +119,8 @@ func (r *Resolver) Run(ctx context.Context) error {
 	}
 }
 
-// Matches returns the listed entries with at least that many hits, the most first. They are in memory only, 16384 at most, and hold nothing of who asked or for
-// what: a caller that shows them to people should ask for ten at least, so that one client's queries do not stand out. It may be called from any goroutine.
+// Matches returns the listed entries with at least that many hits, most hits first. They are in memory only, 16384 at most, and hold neither clients nor queried
+// names. A caller that shows them to people should pass at least ten, so that the queries of one client cannot be seen in them. It may be called from any goroutine.
 func (r *Resolver) Matches(least uint64) []Match {
 	r.gatherHits()
 	t := &r.hits
@@ -136,7 +136,7 @@ func (r *Resolver) Matches(least uint64) []Match {
 	return all
 }
 
-// gatherHits adds up what the workers noted since.
+// gatherHits adds the hits in the workers' tables to the totals.
 func (r *Resolver) gatherHits() {
 	r.mu.Lock()
 	workers := slices.Clone(r.counts)
@@ -168,7 +168,7 @@ func (t *hitTotals) add(view *blocklist.View, number, hits uint64) {
 		}
 		m.Lists = entry.Sources
 	}
-	if m == nil { // withdrawn meanwhile, or it found no slot
+	if m == nil { // the entry was withdrawn meanwhile, or found no slot
 		t.byList[unknownList] += hits
 		return
 	}
@@ -188,7 +188,7 @@ func (t *hitTotals) totals() (byCategory [categories]uint64, byList map[string]u
 	return t.byCategory, maps.Clone(t.byList)
 }
 
-// bound forgets the entries with the fewest hits where there are too many.
+// bound drops the entries with the fewest hits if there are too many.
 func (t *hitTotals) bound() {
 	if len(t.matches) <= maxMatches {
 		return

@@ -7,8 +7,8 @@ import (
 )
 
 // Canary says which canary names do not exist here. Programs ask for such a name to learn whether the network wants
-// its resolver used: if it does not exist, they do not go round the filter. Where a list blocks one, it is never
-// answered with the page's address, which would say the opposite, whatever is configured.
+// its resolver used: if it does not exist, they do not go round the filter. If a list blocks a
+// canary name, it is never answered with the page's address, whatever is configured: that would say the opposite.
 type Canary uint8
 
 const (
@@ -34,9 +34,9 @@ func isCanary(name []byte) bool {
 	return false
 }
 
-// singleLabel is the use of a name of one label, or none. It stays here unless it is a top-level domain or in a configured
-// zone: it names a machine of the local network. Types that belong to a zone as a whole leave all the same: a validator
-// needs them of top-level domains newer than this program's list.
+// singleLabel returns the special use of a name of one label, or none. Such a name of the local network is answered here,
+// unless it is a top-level domain or in a configured zone. Types that belong to a zone as a whole are always forwarded:
+// a validator needs them for top-level domains that are newer than this program's list.
 func (r *Resolver) singleLabel(q *wire.Query) (use specialUse, zoneAt int) {
 	name := q.Name()
 	switch q.Type {

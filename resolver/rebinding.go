@@ -22,7 +22,7 @@ func newRebinding(c Config) (rebinding, error) {
 	return rebinding{c.RefuseRebinding, c.RebindingAllow, reasonTexts{rebindingReason, full, short}}, err
 }
 
-// rebinds reports whether the answer e is to be refused for an address in it.
+// rebinds reports whether the answer e must be refused because of an address in it.
 func (r *Resolver) rebinds(e *cache.Entry) bool {
 	found := false
 	e.EachAddress(func(addr netip.Addr) bool {
@@ -41,7 +41,7 @@ func (r *Resolver) rebinds(e *cache.Entry) bool {
 	return true
 }
 
-// isPublic reports whether name can be somebody's on the Internet: names of one label, and those of private networks
+// isPublic reports whether name can be registered on the Internet. Names of one label, and names of private networks
 // (RFC 6762 appendix G), which routers answer, cannot.
 func isPublic(name []byte) bool {
 	last := lastLabel(name)
@@ -52,8 +52,8 @@ func isPublic(name []byte) bool {
 	return last > 0 || name[0] == 0 || topLevel(name)
 }
 
-// refuseRebinding answers q as if its name had no data. The extended error is Filtered: who sets up this protection is who
-// uses it, not an operator who blocks names (Blocked), or the law (Censored).
+// refuseRebinding answers q as if its name had no data. The extended error is Filtered, because the people who set up this
+// protection use it themselves; Blocked is for an operator's decision, and Censored for the law.
 func (r *Resolver) refuseRebinding(q *wire.Query) {
 	r.slow.rebinding.Add(1)
 	q.Begin(wire.Success)
@@ -69,7 +69,7 @@ func (r *Resolver) refuseRebinding(q *wire.Query) {
 
 // localPrefixes hold addresses that lead to a machine itself or to its network.
 var localPrefixes = [...]netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"), // "this host", which systems take for themselves
+	netip.MustParsePrefix("0.0.0.0/8"), // "this host", which systems treat as themselves
 	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
 	netip.MustParsePrefix("100.64.0.0/10"), // between a provider and its customers (RFC 6598)
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("255.255.255.255/32"),
@@ -78,7 +78,7 @@ var localPrefixes = [...]netip.Prefix{
 	netip.MustParsePrefix("fec0::/10"), // site-local, deprecated
 }
 
-// embeddings are the prefixes of IPv6 addresses that hold an IPv4 address, and the byte at which it begins.
+// embeddings are the prefixes of IPv6 addresses that hold an IPv4 address, with the byte at which the IPv4 address begins.
 var embeddings = [...]struct {
 	prefix netip.Prefix
 	at     int

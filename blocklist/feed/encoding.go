@@ -15,10 +15,10 @@ import (
 // Lists are UTF-8 or ASCII. People also save them as what Windows calls Unicode (UTF-16) or ANSI (Windows-1252, which holds
 // Latin-1), and paste text from pages and documents, with invisible characters in it.
 
-// sniffed is how many bytes tell UTF-16 without a byte order mark.
+// sniffed is the number of bytes from which UTF-16 without a byte order mark is detected.
 const sniffed = 512
 
-// decoded returns the text that br holds as UTF-8. UTF-16 is known by its byte order mark, or by a zero in every other byte.
+// decoded returns the text that br holds as UTF-8. UTF-16 is detected by its byte order mark, or by a zero in every other byte.
 func decoded(br *bufio.Reader) (*bufio.Reader, error) {
 	head, _ := br.Peek(sniffed)
 	if bytes.HasPrefix(head, []byte("\xff\xfe\x00\x00")) || bytes.HasPrefix(head, []byte("\x00\x00\xfe\xff")) {
@@ -36,19 +36,19 @@ func decoded(br *bufio.Reader) (*bufio.Reader, error) {
 	return bufio.NewReaderSize(utf.UTF16(order, utf.UseBOM).NewDecoder().Reader(br), maxLine), nil
 }
 
-// Text returns the text that r holds as UTF-8, without a byte order mark; see CutComment for what a line may hold besides.
+// Text returns the text that r holds as UTF-8, without a byte order mark. Pass each of its lines to CutComment.
 func Text(r io.Reader) (io.Reader, error) {
 	text, err := decoded(bufio.NewReaderSize(r, maxLine))
 	if err != nil {
 		return nil, err
 	}
 	if mark, _ := text.Peek(len(byteOrderMark)); bytes.Equal(mark, byteOrderMark) {
-		_, _ = text.Discard(len(byteOrderMark)) // they are there
+		_, _ = text.Discard(len(byteOrderMark)) // Peek returned them
 	}
 	return text, nil
 }
 
-// zeros reports whether nearly every other byte of head is zero, from byte at on.
+// zeros reports whether nearly every second byte of head, beginning with byte at, is zero.
 func zeros(head []byte, at int) bool {
 	pairs, zero := len(head)/2, 0
 	for i := range pairs {
@@ -59,7 +59,7 @@ func zeros(head []byte, at int) bool {
 	return pairs >= 4 && zero >= pairs-pairs/8
 }
 
-// clean is visible for a line of a list. A line that is not UTF-8 is taken for Windows-1252.
+// clean is visible for a line of a list. A line that is not UTF-8 is read as Windows-1252.
 func clean(line []byte) []byte {
 	if !utf8.Valid(line) {
 		line = fromWindows(line)

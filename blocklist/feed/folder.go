@@ -11,14 +11,14 @@ import (
 	"rempart/internal/durable"
 )
 
-// folder is how the data folder can be used.
+// folder says whether the data folder can be written.
 type folder struct {
-	err   error     // why it cannot be written; nil: it can
+	err   error     // why it cannot be written; nil if it can
 	again time.Time // when to look again
 }
 
-// takeFolder locks the data folder and reads the version's counter. A folder that cannot be written keeps nobody from DNS: what is sound on disk is put in
-// force, and the folder is tried again. An error means that the folder is misconfigured or another process's.
+// takeFolder locks the data folder and reads the version's counter. A folder that cannot be written does not stop DNS: the valid files in it are
+// used, and the folder is tried again later. An error means that the folder is misconfigured or in use by another process.
 func (l *Lists) takeFolder() error {
 	if err := l.prepare(); errors.Is(err, syscall.ENOTDIR) || errors.Is(err, durable.ErrLocked) {
 		return err
@@ -42,7 +42,7 @@ func (l *Lists) takeFolder() error {
 	return nil
 }
 
-// prepare makes and locks the folder, and checks that it can be written. A folder that can be locked only is locked.
+// prepare creates and locks the folder, and checks that it can be written. A folder that cannot be written is locked if possible.
 func (l *Lists) prepare() error {
 	err := os.MkdirAll(l.store.dir, 0o750)
 	if err == nil {

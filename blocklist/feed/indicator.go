@@ -7,15 +7,15 @@ import (
 	"rempart/blocklist"
 )
 
-// Indicator reads a host as people write it: a name, "*.name" or ".name", a URL that names no page, a host with a port, each as it is or
-// made harmless ("hxxps://evil[.]example", "evil(.)example", "evil[dot]example"), or the line "||name^" or "0.0.0.0 name" of a list. Every place where Rempart takes a name uses this grammar: lists,
-// pushes, allow files, released names, commands. It returns the canonical wire name and the scope that the text says: Exact for a URL, a
+// Indicator reads a host as people write it: a name, "*.name" or ".name", a URL that names no page, a host with a port, each in its usual form or
+// defanged ("hxxps://evil[.]example", "evil(.)example", "evil[dot]example"), or the line "||name^" or "0.0.0.0 name" of a list. Every place where Rempart takes a name uses this grammar: lists,
+// pushes, allow files, released names, commands. It returns the canonical wire name and the scope that the text implies: Exact for a URL, a
 // host with a port, "|name^" or a hosts line, otherwise Subtree. The error is a Reason.
 func Indicator(text string) (name []byte, scope blocklist.Scope, err error) {
 	return readIndicator(text, Options{})
 }
 
-// Host is Indicator for a question about a host: a URL may name a page.
+// Host is Indicator for a question about a host, where a URL may also name a page.
 func Host(text string) (name []byte, err error) {
 	name, _, err = readIndicator(text, Options{DeepURLs: true})
 	return name, err
@@ -52,7 +52,7 @@ func (p *parser) oneHost(line []byte) {
 	}
 }
 
-// Grammar is Indicator and IsNameColumn as methods, for those who take an interface. Its errors are sentences.
+// Grammar has the functions Indicator and IsNameColumn as methods, for packages that take them as an interface. Its errors are sentences.
 type Grammar struct{}
 
 // Indicator is the function Indicator.
@@ -120,7 +120,7 @@ func (p *parser) indicator(w []byte, scope blocklist.Scope) {
 	}
 }
 
-// host reads "host:port", "host/" and "host/page": a host, and no name below it, or a page of it.
+// host reads "host:port" and "host/", which stand for the host without the names below it, and "host/page", which stands for a page.
 func (p *parser) host(w []byte) {
 	host, page := cutPage(w)
 	switch why := notAName(w); {
@@ -135,15 +135,15 @@ func (p *parser) host(w []byte) {
 	}
 }
 
-// fangs are the ways in which people make a host harmless, and what they stand for.
+// fangs replaces the ways in which people defang a host by the usual characters.
 var fangs = strings.NewReplacer("[.]", ".", "(.)", ".", "{.}", ".", "[dot]", ".", "(dot)", ".", "{dot}", ".", "[DOT]", ".", "(DOT)", ".", "[:]", ":", "[://]", "://", "[/]", "/")
 
-// isDefanged reports whether a text holds one of fangs.
+// isDefanged reports whether fangs would change a text.
 func isDefanged(w []byte) bool {
 	return bytes.ContainsAny(w, "[({") && fangs.Replace(string(w)) != string(w)
 }
 
-// refang returns a text with its fangs.
+// refang returns a text with the usual characters instead of defanged ones.
 func refang(w []byte) []byte {
 	if !bytes.ContainsAny(w, "[({") {
 		return w

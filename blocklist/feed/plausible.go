@@ -7,9 +7,9 @@ import (
 	"rempart/blocklist/guard"
 )
 
-// plausible refuses a content of li that changed out of proportion, with a *massChange, unless a person released the list. before is the
-// last good copy, nil if there is none that can be read. A file may be emptied and may shrink while it is small: it is its owner who
-// writes it, and no publisher that fails.
+// plausible returns a *massChange if the new content of li changed out of proportion, unless a person released the list. before is the
+// last good copy, nil if there is none that can be read. A file may be emptied, and a small file may shrink: its owner writes it, so
+// this is not a publisher's failure.
 func (l *Lists) plausible(li *list, t taken, before *blocklist.Input) error {
 	if li.kind == KindAllow || li.copy == nil || l.guarding.releasedList(li.name) || isEmptied(li, li.copy, &t.record) {
 		return nil
@@ -17,7 +17,7 @@ func (l *Lists) plausible(li *list, t taken, before *blocklist.Input) error {
 	if t.record.Entries == 0 && li.copy.Entries > 0 {
 		return &massChange{guard.Emptied(li.copy.Entries).Explain(nil), li.name}
 	}
-	// What a change of its settings does is meant. What guards keep out is counted, so that a change of theirs is none of the list's.
+	// A change of the list's settings is intended. The counts include listings that guards hold, so a change of the guards does not look like a change of the list.
 	if li.copy.Form != t.record.Form || li.copy.Parser != t.record.Parser {
 		return nil
 	}
@@ -25,7 +25,7 @@ func (l *Lists) plausible(li *list, t taken, before *blocklist.Input) error {
 	f := guard.MassChange(was.Listings, is.Listings, guard.Bounds{})
 	if f.Outcome == guard.Pass && li.kind == KindURL {
 		common := 0
-		if is.Refused >= is.Listings { // or it does not matter
+		if is.Refused >= is.Listings { // otherwise SmallList does not use it
 			common = l.inCommon(li, t, before)
 		}
 		f = guard.SmallList(was, is, common)
@@ -55,7 +55,7 @@ func (l *Lists) plausibleFirst(li *list, t taken, entries int) error {
 	return &massChange{fmt.Sprintf("its first content reads like a notice: %d entries and %d lines of prose", entries, prose), li.name}
 }
 
-// isEmptied reports whether the owner of a list in a file took its last name out.
+// isEmptied reports whether the owner of a list in a file removed its last name.
 func isEmptied(li *list, from, to *record) bool {
 	return li.kind == KindFile && from.Entries > 0 && to.Entries == 0
 }
@@ -64,7 +64,7 @@ func contentOf(r *record) guard.Content {
 	return guard.Content{Listings: r.Entries + sum(r.Held), Refused: sum(r.Refused)}
 }
 
-// inCommon counts the entries that the last good copy and a new content share. Where they cannot be compared, all are.
+// inCommon counts the entries that the last good copy and a new content share. If they cannot be compared, it counts all entries of the copy.
 func (l *Lists) inCommon(li *list, t taken, before *blocklist.Input) int {
 	common := li.copy.Entries
 	if before == nil {
@@ -92,7 +92,7 @@ func (l *Lists) inCommon(li *list, t taken, before *blocklist.Input) int {
 	return common - removed
 }
 
-// massChange is the error of a list held whole.
+// massChange is the error for a list of which all new content is held.
 type massChange struct{ why, list string }
 
 func (e *massChange) Error() string {

@@ -31,7 +31,7 @@ func (l *Lists) Reconfigure(feeds []Feed, guards GuardConfig) error {
 	}
 }
 
-// configuration is what Reconfigure replaces.
+// configuration holds the settings that Reconfigure replaces.
 type configuration struct {
 	feeds  []Feed
 	guards GuardConfig
@@ -76,7 +76,7 @@ func (l *Lists) reconfigured(c *configuration) {
 	l.gone = slices.DeleteFunc(l.gone, func(li *list) bool { return !li.gone })
 	l.watch.Set(l.watched()...)
 	l.warnOfQuorums()
-	for _, li := range l.lists { // as its settings and the guards are now
+	for _, li := range l.lists { // under the new settings and guards
 		if li.kind == KindURL {
 			l.judgeAgain(li)
 		} else {
@@ -85,8 +85,8 @@ func (l *Lists) reconfigured(c *configuration) {
 	}
 }
 
-// loadKept finds what is left of a list that was configured before. Its copy went with the last set that was made of it; the content of a URL is
-// kept for longer.
+// loadKept loads the files of a list that was configured earlier. Its compiled copy is removed together with the last set that uses it; the content
+// of a URL is kept for longer.
 func (l *Lists) loadKept(li *list) {
 	l.loadCopy(li)
 	if li.copy == nil {
@@ -125,7 +125,7 @@ func (l *Lists) inherit(li *list, before []*list) {
 	l.log.Info("a list comes from elsewhere; its last good copy stays in force until content from there is accepted", "list", li.name)
 }
 
-// discard drops what came of fetching a list that is gone.
+// discard drops the result of fetching a list that is no longer configured.
 func (l *Lists) discard(r download) {
 	r.list.busy = false
 	if r.err != nil || r.got.same {

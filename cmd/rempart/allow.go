@@ -63,7 +63,7 @@ Exit code: 0 once every name passes, 1 if one is still blocked, 2 on an error.`,
 	return cmd
 }
 
-// allowable leaves out the names that the running server answers by itself, whatever lists say: an allow changes nothing of them.
+// allowable leaves out the names that the running server answers itself, whatever lists say: allowing them has no effect.
 func allowable(ctx context.Context, out io.Writer, client *local.Client, names []string) (left []string, err error) {
 	for _, name := range names {
 		if client == nil {
@@ -82,7 +82,7 @@ func allowable(ctx context.Context, out io.Writer, client *local.Client, names [
 	return left, nil
 }
 
-// appendNames adds names to the end of an allow file, which may be missing; a name on a line of its own is not added again. A file that is not UTF-8 becomes UTF-8.
+// appendNames adds names to the end of an allow file, which may be missing. A name that already has a line of its own is not added again. A file that is not UTF-8 is converted to UTF-8.
 func appendNames(path string, names []string, reason string, now time.Time) error {
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -114,7 +114,7 @@ func appendNames(path string, names []string, reason string, now time.Time) erro
 		}
 	}
 	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
-	if !bytes.HasSuffix(old, text) { // it was decoded: what is appended must have its encoding
+	if !bytes.HasSuffix(old, text) { // the file was decoded: names in UTF-8 cannot be appended to it
 		flags = os.O_CREATE | os.O_WRONLY | os.O_TRUNC
 		added = *bytes.NewBuffer(append(text, added.Bytes()...))
 	}
@@ -126,7 +126,7 @@ func appendNames(path string, names []string, reason string, now time.Time) erro
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// awaitAllowed has the server read the file, and waits until none of the names is blocked.
+// awaitAllowed makes the server read the file, and waits until none of the names is blocked.
 func awaitAllowed(ctx context.Context, out io.Writer, client *local.Client, names []string) error {
 	if err := client.Reload(ctx); err != nil {
 		return err

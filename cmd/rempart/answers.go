@@ -18,7 +18,7 @@ import (
 	"rempart/resolver/listen"
 )
 
-// serveSocket opens the socket for commands of this machine and begins to answer on it until ctx ends. The server does without where it cannot be opened.
+// serveSocket opens the socket for commands of this machine and answers on it until ctx ends. If the socket cannot be opened, the server runs without it.
 func (s *server) serveSocket(ctx context.Context, g *errgroup.Group) {
 	if s.config.Socket == "" {
 		return
@@ -33,7 +33,7 @@ func (s *server) serveSocket(ctx context.Context, g *errgroup.Group) {
 	g.Go(func() error { return local.Serve(ctx, l, answers) })
 }
 
-// settings are the variables that this server was started with, and its folder.
+// settings returns the variables that this server was started with, and its folder.
 func (s *server) settings() map[string]string {
 	all := map[string]string{}
 	for name, value := range config.Environ() {
@@ -50,7 +50,7 @@ func (s *server) settings() map[string]string {
 	return all
 }
 
-// status is how this server stands.
+// status returns the state of this server.
 func (s *server) status() local.Status {
 	view, lists := s.set().View(), s.lists.Status()
 	stats := view.Stats()
@@ -102,7 +102,7 @@ func (s *server) status() local.Status {
 	return st
 }
 
-// check judges a name as a query for it is judged.
+// check returns the verdict that a query for a name gets.
 func (s *server) check(ctx context.Context, text string) local.Verdict {
 	name, err := readName(text)
 	if err != nil {
@@ -136,19 +136,19 @@ func (s *server) check(ctx context.Context, text string) local.Verdict {
 	return v
 }
 
-// verdictError is the verdict on what is no name.
+// verdictError is the verdict on a text that is not a name.
 const verdictError = "error"
 
-// readName reads a name as people write it, single labels too.
+// readName parses a name as people write it, single labels too.
 func readName(text string) ([]byte, error) {
 	name, err := feed.Host(text)
 	if errors.Is(err, feed.SingleLabel) || errors.Is(err, feed.LocalName) {
-		name, err = blocklist.AppendName(nil, text) // no list can hold it, and people ask all the same
+		name, err = blocklist.AppendName(nil, text) // lists cannot hold such names, but people ask about them
 	}
 	return name, err
 }
 
-// verdictOf words a verdict on a name under a view.
+// verdictOf describes a view's verdict on a name.
 func verdictOf(view *blocklist.View, name []byte, verdict blocklist.Verdict) local.Verdict {
 	v := local.Verdict{Name: blocklist.NameText(name), Action: verdict.Action.String()}
 	entry, ok := view.Explain(name, verdict)
@@ -162,10 +162,10 @@ func verdictOf(view *blocklist.View, name []byte, verdict blocklist.Verdict) loc
 	return v
 }
 
-// leastMatches is how many hits an entry has at least that is shown: fewer may be one client's.
+// leastMatches is the least number of hits of an entry that is shown: fewer hits may all be from one client.
 const leastMatches = 10
 
-// matches are the listed entries with at least that many hits, the most first.
+// matches returns the listed entries with at least that many hits, most hits first.
 func (s *server) matches(least uint64) []local.Match {
 	all := []local.Match{}
 	for _, m := range s.resolver.Matches(max(least, leastMatches)) {
@@ -174,10 +174,10 @@ func (s *server) matches(least uint64) []local.Match {
 	return all
 }
 
-// reload reads everything again that SIGHUP makes the server read.
+// reload makes the server read its files again, as SIGHUP does.
 func (s *server) reload() {
 	select {
 	case s.again <- struct{}{}:
-	default: // it is due already
+	default: // a reload is already pending
 	}
 }

@@ -11,19 +11,19 @@ import (
 	"rempart/internal/config"
 )
 
-// onLinkEvery is how often the machine's own networks are looked at: home networks change their IPv6 prefix now and then.
+// onLinkEvery is the interval at which the machine's own networks are read: home networks change their IPv6 prefix now and then.
 const onLinkEvery = time.Second
 
-// clientKeeper keeps who may ask up to date where REMPART_CLIENTS has on-link, and logs that clients are refused.
+// clientKeeper keeps the networks of REMPART_CLIENTS up to date if on-link is among them, and logs when clients are refused.
 type clientKeeper struct {
 	configured config.Clients
-	networks   func() ([]netip.Prefix, error) // that this machine is in now
-	set        func([]netip.Prefix)           // replaces who may ask
+	networks   func() ([]netip.Prefix, error) // returns the networks that this machine is in now
+	set        func([]netip.Prefix)           // replaces the networks whose clients may ask
 	refused    <-chan string                  // kinds of addresses, each once
 	log        *slog.Logger
 
-	onLink []netip.Prefix // as set last
-	failed bool           // the last look at the interfaces did, and this was logged
+	onLink []netip.Prefix // as last passed to set
+	failed bool           // the interfaces could not be read the last time, and this was logged
 }
 
 // run follows the interfaces until ctx ends.
@@ -45,13 +45,13 @@ func (k *clientKeeper) run(ctx context.Context) error {
 	}
 }
 
-// logRefusal does not name the client.
+// logRefusal logs that a client was refused, without its address.
 func (k *clientKeeper) logRefusal(kind string) {
 	k.log.Warn("a client was refused: REMPART_CLIENTS does not hold its address; if such clients are yours, add their network there (logged once for each kind of address)",
 		"kind", kind, "on-link", k.configured.OnLink)
 }
 
-// look sets who may ask anew if the machine's networks changed.
+// look replaces the networks whose clients may ask if the machine's networks changed.
 func (k *clientKeeper) look() {
 	if !k.configured.OnLink {
 		return
@@ -75,7 +75,7 @@ func (k *clientKeeper) look() {
 	k.set(slices.Concat(k.configured.Prefixes, now))
 }
 
-// networksOnLink are the networks that the interfaces of this machine that are up have addresses in, sorted.
+// networksOnLink returns the networks in which the active interfaces of this machine have addresses, sorted.
 func networksOnLink() ([]netip.Prefix, error) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -88,7 +88,7 @@ func networksOnLink() ([]netip.Prefix, error) {
 		}
 		addrs, err := i.Addrs()
 		if err != nil {
-			continue // it went meanwhile
+			continue // the interface disappeared meanwhile
 		}
 		for _, a := range addrs {
 			if p, ok := networkOf(a); ok {
@@ -100,21 +100,21 @@ func networksOnLink() ([]netip.Prefix, error) {
 	return slices.Compact(found), nil
 }
 
-// localRanges belong to nobody outside: a network within one of them is taken whatever its size.
+// localRanges are not used on the Internet: a network within one of them is served whatever its size.
 var localRanges = [...]netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
 	netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("127.0.0.0/8"),
 	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("::1/128"),
 }
 
-// The largest public networks that are taken for one's own. Larger ones are access networks of providers, with clients
-// of others in them.
+// The largest public networks that are served as on-link. Larger ones are access networks of providers, which hold
+// clients of other people.
 const (
 	widestIPv4 = 24
 	widestIPv6 = 48
 )
 
-// networkOf is the network of an interface's address, unless it is larger than a network of one's own is.
+// networkOf returns the network of an interface's address, unless it is a public network larger than those that are served.
 func networkOf(a net.Addr) (netip.Prefix, bool) {
 	n, ok := a.(*net.IPNet)
 	if !ok {

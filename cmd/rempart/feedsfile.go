@@ -32,7 +32,7 @@ var errNoFeeds = errors.New("the file holds no feed any more; to run without fee
 func newFeedsFile(c *config.Config, log *slog.Logger, lists func() (*feed.Lists, error)) (*feedsFile, error) {
 	f := &feedsFile{config: c, log: log, watch: filewatch.New()}
 	if c.Feeds != "" {
-		f.watch.Set(c.Feeds) // before it is read
+		f.watch.Set(c.Feeds) // before the file is read, so that no change is missed
 	}
 	var err error
 	if f.lists, err = lists(); err != nil {
@@ -48,7 +48,7 @@ func (f *feedsFile) run(ctx context.Context) error {
 	return nil
 }
 
-// reload reads the file and applies it. It logs what becomes of it, unless there is no file or nothing in it changed.
+// reload reads the file and applies it. It logs the result, unless there is no file or its content did not change.
 func (f *feedsFile) reload() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

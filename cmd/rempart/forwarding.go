@@ -16,20 +16,20 @@ import (
 	"rempart/resolver/upstream"
 )
 
-// forwarding is where queries go: the upstreams, and the zones that have their own.
+// forwarding holds the upstreams, and the zones that have upstreams of their own.
 type forwarding struct {
 	config   *config.Config
 	log      *slog.Logger
 	identity string
-	main     *upstream.Switch // its endpoints are the system's where REMPART_UPSTREAMS is empty
+	main     *upstream.Switch // its endpoints are the system's resolvers if REMPART_UPSTREAMS is empty
 	zones    []resolver.Zone
 	pools    []*upstream.Pool // of zones, in their order
 
 	mu      sync.Mutex // of refresh
-	problem string     // why the system's resolvers are not used; "" while they are
+	problem string     // why the system's resolvers cannot be used; "" if they can
 }
 
-// newForwarding returns the configured upstreams, or the system's, which may not be known yet. Its error is a mistake in the configuration.
+// newForwarding returns the configured upstreams, or the system's resolvers, which may not be known yet. An error is a mistake in the configuration.
 func newForwarding(c *config.Config, log *slog.Logger) (*forwarding, error) {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
@@ -76,7 +76,7 @@ func newForwarding(c *config.Config, log *slog.Logger) (*forwarding, error) {
 	return f, nil
 }
 
-// refresh reads the system's resolvers again, where they are used, and reports whether queries go elsewhere now. While none can be used, those before stay.
+// refresh reads the system's resolvers again if REMPART_UPSTREAMS is empty, and reports whether they changed. If none can be used, the earlier ones stay in use.
 func (f *forwarding) refresh() (changed bool) {
 	if len(f.config.Upstreams) > 0 {
 		return false
@@ -102,7 +102,7 @@ func (f *forwarding) refresh() (changed bool) {
 	return changed
 }
 
-// missing says why there is no upstream, or "".
+// missing returns the reason why there is no upstream; "" if there is one.
 func (f *forwarding) missing() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -112,7 +112,7 @@ func (f *forwarding) missing() string {
 	return f.problem
 }
 
-// run looks after the upstreams until ctx ends, and follows the system's resolvers; changed is called after they changed.
+// run maintains the upstreams until ctx ends, and follows the system's resolvers. It calls changed after the system's resolvers changed.
 func (f *forwarding) run(ctx context.Context, changed func()) error {
 	var g errgroup.Group
 	g.Go(func() error { return f.main.Run(ctx) })

@@ -9,11 +9,11 @@ import (
 	"rempart/blocklist/feed"
 )
 
-// networkEvery is how often it is looked whether the network changed.
+// networkEvery is the interval between checks for changes of the network.
 const networkEvery = time.Second
 
-// watchNetwork has what failed for want of a network tried again as soon as there is one, until ctx ends: it does not wait for the next try, which comes
-// ever later. A network is back when the machine has other addresses, or an upstream answers after none did.
+// watchNetwork retries failed fetches and probes upstreams at once when the network is back, until ctx ends: the regular retries are further and further
+// apart. The network is back when the machine's addresses change, or when an upstream answers after none did.
 func (s *server) watchNetwork(ctx context.Context) error {
 	ticker := time.NewTicker(networkEvery)
 	defer ticker.Stop()
@@ -38,7 +38,7 @@ func (s *server) watchNetwork(ctx context.Context) error {
 	}
 }
 
-// ownAddresses are the addresses of this machine's interfaces, sorted.
+// ownAddresses returns the addresses of this machine's interfaces, sorted.
 func ownAddresses() (texts []string) {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
@@ -51,14 +51,14 @@ func ownAddresses() (texts []string) {
 	return texts
 }
 
-// retryLists looks at every list again if one could not be fetched.
+// retryLists fetches every list again if one could not be fetched.
 func (s *server) retryLists() {
 	if slices.ContainsFunc(s.lists.Status().Lists, func(l feed.ListStatus) bool { return l.Result != feed.OK }) {
 		s.lists.Reload()
 	}
 }
 
-// nudge has upstreams that do not answer probed at once.
+// nudge probes the upstreams that do not answer at once.
 func (f *forwarding) nudge() {
 	f.main.Nudge()
 	for _, p := range f.pools {
@@ -66,7 +66,7 @@ func (f *forwarding) nudge() {
 	}
 }
 
-// answers reports whether an upstream of the names without a zone of their own is well.
+// answers reports whether an upstream outside the zones of REMPART_FORWARD is well.
 func (f *forwarding) answers() bool {
 	for _, u := range f.main.Stats().Upstreams {
 		if u.Healthy {

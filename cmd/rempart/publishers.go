@@ -16,10 +16,10 @@ import (
 	"rempart/resolver/upstream"
 )
 
-// hostsFile is where the machine's administrator says which addresses hosts have.
+// hostsFile is the file in which the machine's administrator gives hosts their addresses.
 const hostsFile = "/etc/hosts"
 
-// maxHostsFile is how much of it is read, in bytes.
+// maxHostsFile is the number of bytes of the hosts file that are read at most.
 const maxHostsFile = 1 << 20
 
 // contextDialer connects to a host and port.
@@ -27,21 +27,21 @@ type contextDialer interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// publishers connects to those who publish lists. It finds hosts as queries for them would be forwarded, without the filter: by the
-// hosts file, the resolvers of the zone that REMPART_FORWARD names, or the upstreams. It does not ask this server, whose lists may not be there yet.
+// publishers connects to the publishers of lists. It resolves hosts as queries for them would be forwarded, without the filter: by the
+// hosts file, the resolvers of their zone in REMPART_FORWARD, or the upstreams. It does not ask this server, whose lists may not be loaded yet.
 type publishers struct {
 	hosts string // path of the hosts file
 	main  contextDialer
 	zones []zoneDialer
 }
 
-// zoneDialer finds the hosts of a zone.
+// zoneDialer connects to the hosts of a zone.
 type zoneDialer struct {
 	zone string // wire form
 	contextDialer
 }
 
-// publishers returns how publishers are reached.
+// publishers returns the dialer that connects to publishers.
 func (f *forwarding) publishers() *publishers {
 	p := &publishers{hosts: hostsFile, main: f.main}
 	for i, zone := range f.zones {
@@ -50,8 +50,8 @@ func (f *forwarding) publishers() *publishers {
 	return p
 }
 
-// controlPublishers returns how a control alone in its process reaches publishers: by the system's resolver, except in the zones of
-// REMPART_FORWARD. The pools, if any, must run.
+// controlPublishers returns the dialer of a control that has its process to itself. It uses the system's resolver, except in the zones of
+// REMPART_FORWARD. The caller must run the pools that it returns.
 func controlPublishers(c *config.Config, log *slog.Logger) (contextDialer, []*upstream.Pool, error) {
 	system := &net.Dialer{Timeout: 10 * time.Second}
 	if len(c.Forward) == 0 {
@@ -66,7 +66,7 @@ func controlPublishers(c *config.Config, log *slog.Logger) (contextDialer, []*up
 	return p, f.pools, nil
 }
 
-// DialContext connects as net.Dialer does. Only the way hosts are found differs.
+// DialContext connects as net.Dialer does, but resolves hosts in its own way.
 func (p *publishers) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -90,12 +90,12 @@ func (p *publishers) DialContext(ctx context.Context, network, address string) (
 	return nil, failure
 }
 
-// finder returns who finds a host: the innermost zone that it is in.
+// finder returns the dialer for a host: that of the innermost zone that holds the host, or else the main one.
 func (p *publishers) finder(host string) contextDialer {
 	best, longest := p.main, 0
 	name, err := blocklist.AppendName(nil, strings.TrimSuffix(host, "."))
 	if err != nil {
-		return best // which says why
+		return best // its error says why
 	}
 	for at := 0; at < len(name)-1; at += 1 + int(name[at]) {
 		for _, z := range p.zones {
@@ -107,10 +107,10 @@ func (p *publishers) finder(host string) contextDialer {
 	return best
 }
 
-// maxHostAddresses is how many addresses of a host in the hosts file are tried.
+// maxHostAddresses is the number of a host's addresses in the hosts file that are tried at most.
 const maxHostAddresses = 4
 
-// inHostsFile returns the addresses that the hosts file gives a host. A file that cannot be read gives none.
+// inHostsFile returns the addresses that the hosts file gives a host. If the file cannot be read, there are none.
 func (p *publishers) inHostsFile(host string) (addrs []netip.Addr) {
 	f, err := os.Open(p.hosts)
 	if err != nil {
@@ -129,7 +129,7 @@ func (p *publishers) inHostsFile(host string) (addrs []netip.Addr) {
 			continue
 		}
 		addr, err := netip.ParseAddr(fields[0])
-		if err != nil || addr.IsUnspecified() { // a name that is blocked here
+		if err != nil || addr.IsUnspecified() { // 0.0.0.0 and :: block a name
 			continue
 		}
 		for _, name := range fields[1:] {

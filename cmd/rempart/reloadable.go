@@ -16,8 +16,8 @@ import (
 	"rempart/internal/filewatch"
 )
 
-// reloadable is a value that is made of files: a certificate, a token, the guards. It is made again when one of the files changes. If the new
-// content cannot be used, the value before stays in use, and the log says so once. Its methods are safe for concurrent use.
+// reloadable is a value that is loaded from files: a certificate, a token, the guards. It is loaded again when one of the files changes. If the new
+// content cannot be used, the earlier value stays in use, and this is logged once. Its methods are safe for concurrent use.
 type reloadable[T any] struct {
 	name  string   // for the log: the variable that names the files
 	paths []string // the files
@@ -29,7 +29,7 @@ type reloadable[T any] struct {
 
 	mu      sync.Mutex // one reload at a time
 	sum     [sha256.Size]byte
-	problem string // as it was last logged; "" when the newest content is in use
+	problem string // the last logged problem; "" if the newest content is in use
 }
 
 // reloadableFile is a reloadable of any value.
@@ -63,12 +63,12 @@ func (r *reloadable[T]) get() T { return *r.value.Load() }
 type reloaded int
 
 const (
-	reloadUnchanged reloaded = iota // the files hold what is in use
-	reloadTaken                     // another content is in use now
-	reloadRefused                   // the new content cannot be used; the value before stays
+	reloadUnchanged reloaded = iota // the files hold the content in use
+	reloadTaken                     // new content is in use now
+	reloadRefused                   // the new content cannot be used; the earlier value stays in use
 )
 
-// reload reads the files, and uses their content if it is another one. It logs both results, an unusable content once.
+// reload reads the files, and uses their content if it changed. It logs when new content is in use, and once when new content cannot be used.
 func (r *reloadable[T]) reload() reloaded {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -114,7 +114,7 @@ func (r *reloadable[T]) run(ctx context.Context) error {
 // setting returns the name of the variable.
 func (r *reloadable[T]) setting() string { return r.name }
 
-// sumOf returns a hash of what files hold.
+// sumOf returns a hash of the contents of files.
 func sumOf(paths []string) (sum [sha256.Size]byte, err error) {
 	all := sha256.New()
 	for _, path := range paths {
@@ -134,14 +134,14 @@ func sumOf(paths []string) (sum [sha256.Size]byte, err error) {
 	return sum, nil
 }
 
-// warnReadable warns where others than the owner can read a file that holds a secret. what names the secret.
+// warnReadable logs a warning if every user can read or change a file that holds a secret. The parameter what names the secret.
 func warnReadable(log *slog.Logger, what, path string) {
 	if warning := readableByOthers(what, path); warning != "" {
 		log.Warn(warning)
 	}
 }
 
-// readableByOthers returns a warning where others than the owner and the group can read or change a file that holds a secret; "" where they cannot.
+// readableByOthers returns a warning if users other than the owner and the group can read or change a file that holds a secret; otherwise "".
 func readableByOthers(what, path string) string {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() {
@@ -153,7 +153,7 @@ func readableByOthers(what, path string) string {
 	return ""
 }
 
-// newSecretFile creates a file for a secret, which its owner alone may read. A file that exists is an error that wraps fs.ErrExist.
+// newSecretFile creates a file for a secret, which only its owner may read. If the file exists, the error wraps fs.ErrExist.
 func newSecretFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {

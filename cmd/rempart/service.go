@@ -14,27 +14,27 @@ import (
 	"rempart/internal/local"
 )
 
-// systemSettings is the settings file of the packaged units, and systemState the data folder that they have where the file names none.
+// systemSettings is the settings file of the packaged units, and systemState their data folder if the file does not name one.
 const (
 	systemSettings = "/etc/rempart/rempart.env"
 	systemState    = "/var/lib/rempart"
 )
 
-// service is what a command asks about: the server that runs on this machine, or one of the same settings.
+// service is the server that a command asks about: the one that runs on this machine, or one that would run with the same settings.
 type service struct {
 	environ map[string]string // its variables
-	config  *config.Config    // the same, read
-	from    string            // where they are from, as people say it
-	client  *local.Client     // nil: no server of these settings was found running
+	config  *config.Config    // environ, parsed
+	from    string            // the origin of environ, in words
+	client  *local.Client     // nil: no running server with these settings was found
 }
 
-// errNoService says that a command does not know of which set it is asked.
+// errNoService says that a command does not know which set it is asked about.
 var errNoService = errors.New("no server to ask")
 
-// findService finds what a command asks about. Variables that name a set come first; then the server that runs here; then the settings file of the packages. Without
-// any of them a command must not answer: "passes" would be said of names that the server blocks.
+// findService finds the server that a command asks about: by the variables that name a set, else the server that runs here, else by the settings file of the
+// packages. Without any of them a command must not answer: it would report that names pass which the server blocks.
 //
-// paths are files that the command was given: they become absolute where its folder changes to the server's.
+// paths are the files on the command line. They become absolute if findService changes to the server's folder.
 func findService(ctx context.Context, paths ...*string) (*service, error) {
 	environ := config.Environ()
 	s := &service{environ: environ, from: "the environment"}
@@ -75,7 +75,7 @@ func findService(ctx context.Context, paths ...*string) (*service, error) {
 	return s, err
 }
 
-// findServiceUnless is findService for a command that does without a service where it is given all it needs.
+// findServiceUnless is findService for a command that needs no service if given is true: its command line holds all it needs.
 func findServiceUnless(ctx context.Context, given bool, paths ...*string) (*service, error) {
 	s, err := findService(ctx, paths...)
 	if given && errors.Is(err, errNoService) {
@@ -97,7 +97,7 @@ func sameSet(a, b map[string]string) bool {
 	})
 }
 
-// isRelative reports whether a path is among the values, separated by commas, that depends on the folder it is read in.
+// isRelative reports whether one of the values, separated by commas, is a relative path.
 func isRelative(values string) bool {
 	return slices.ContainsFunc(strings.Split(values, ","), func(v string) bool {
 		v = strings.TrimSpace(v)
@@ -118,7 +118,7 @@ func enter(dir string, paths []*string) error {
 	return os.Chdir(dir)
 }
 
-// over returns environ without Rempart's variables, except those of the operators' API, and with settings.
+// over returns settings together with the variables of environ that are not Rempart's or belong to the operators' API.
 func over(environ, settings map[string]string) map[string]string {
 	all := map[string]string{}
 	for name, value := range environ {

@@ -26,7 +26,7 @@ func settingsCommand() *cobra.Command {
 				of = &service{environ: config.Environ(), from: "the environment"}
 			case err != nil && of == nil:
 				return err
-			} // a mistake in them is shown with them
+			} // a mistake in the settings is shown together with them
 			enc := json.NewEncoder(cmd.OutOrStdout())
 			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, v := range config.Variables(of.environ) {
@@ -81,7 +81,7 @@ Exit code: 0 if a server would start, 2 if not.`,
 	}
 }
 
-// validate checks what a start checks before it opens sockets.
+// validate makes the checks that a server makes at its start before it opens sockets.
 func validate(c *config.Config) error {
 	log := slog.New(slog.DiscardHandler)
 	_, forwardErr := newForwarding(c, log)

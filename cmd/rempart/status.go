@@ -16,10 +16,10 @@ import (
 	"rempart/internal/local"
 )
 
-// runningOnly is what help texts say of commands that ask the running server only.
+// runningOnly is the part of help texts about commands that need the running server.
 const runningOnly = `It asks the server that runs on this machine, over its socket (REMPART_SOCKET): run it as the server's user, or as root.`
 
-// running returns the client of the server that runs here; its error is that none does.
+// running returns a client of the server that runs here. It returns an error if no server answers.
 func running(ctx context.Context) (*local.Client, error) {
 	of, err := findService(ctx)
 	if err != nil {

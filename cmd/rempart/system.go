@@ -13,15 +13,15 @@ import (
 	"rempart/resolver/upstream"
 )
 
-// Files that name the system's resolvers. The second lists those to which systemd-resolved forwards what its stub resolver on 127.0.0.53 is asked
-// (systemd-resolved.service(8)).
+// Files that name the system's resolvers. The second lists the resolvers to which systemd-resolved forwards the queries to its stub resolver
+// on 127.0.0.53 (systemd-resolved.service(8)).
 const (
 	resolvConf     = "/etc/resolv.conf"
 	stubResolvConf = "/run/systemd/resolve/resolv.conf"
 )
 
-// systemEndpoints returns the system's resolvers by the file at path, except this very process. Behind systemd-resolved's stub come the resolvers that it asks, from the file
-// at behind: the stub may be switched off, or forward to this process.
+// systemEndpoints returns the resolvers that the file at path names, without this process itself. If systemd-resolved's stub is among them, the resolvers that the stub asks
+// follow, from the file at behind: the stub may be switched off, or forward to this process.
 func systemEndpoints(c *config.Config, path, behind string) ([]upstream.Endpoint, error) {
 	all, err := readResolvConf(path)
 	if err != nil {
@@ -49,7 +49,7 @@ func isStub(e upstream.Endpoint) bool {
 	return a == netip.AddrFrom4([4]byte{127, 0, 0, 53}) || a == netip.AddrFrom4([4]byte{127, 0, 0, 54})
 }
 
-// readResolvConf returns the resolvers that a file names. Unsound lines are an error only where no line is sound.
+// readResolvConf returns the resolvers that a file names. Invalid lines are an error only if no line is valid.
 func readResolvConf(path string) ([]upstream.Endpoint, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -66,7 +66,7 @@ func readResolvConf(path string) ([]upstream.Endpoint, error) {
 	return all, nil
 }
 
-// listensOn reports whether addr is one that will be answered here.
+// listensOn reports whether addr is an address on which this process listens.
 func listensOn(c *config.Config, addr netip.AddrPort) bool {
 	own, _ := listen.Own(addr.Addr()) // if the interfaces cannot be read, a loop is still detected by its probe
 	for _, l := range c.Listen {

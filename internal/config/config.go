@@ -64,7 +64,7 @@ func Load() (*Config, error) { return LoadFrom(Environ()) }
 // Environ returns the variables of this process.
 func Environ() map[string]string { return env.ToMap(os.Environ()) }
 
-// LoadFrom is Load of other variables than this process's.
+// LoadFrom is Load with the variables in environ instead of this process's.
 func LoadFrom(environ map[string]string) (*Config, error) { return load(environ) }
 
 func load(environ map[string]string) (*Config, error) {
@@ -93,7 +93,7 @@ func load(environ map[string]string) (*Config, error) {
 	return &c, nil
 }
 
-// socketPath is where the server's socket is; "" for none.
+// socketPath returns the path of the server's socket; "" if it has none.
 func socketPath(configured, dataDir string, environ map[string]string) string {
 	switch {
 	case configured == none:
@@ -110,7 +110,8 @@ func socketPath(configured, dataDir string, environ map[string]string) string {
 // SocketName is the name of the server's socket in its folder.
 const SocketName = "rempart.sock"
 
-// SocketPaths returns where the socket of a server of this machine may be, by the variables of a command: named ones alone where they name one.
+// SocketPaths returns the paths at which a server on this machine may have its socket. environ holds a command's variables; if REMPART_SOCKET or
+// REMPART_DATA_DIR is set, the result has that path only.
 func SocketPaths(environ map[string]string) (paths []string) {
 	switch {
 	case environ[Prefix+"SOCKET"] == none:
@@ -127,7 +128,7 @@ func SocketPaths(environ map[string]string) (paths []string) {
 	return paths
 }
 
-// options say how variables are read: durations in the notation of package units.
+// options returns how variables are parsed: durations in the notation of package units.
 func options(environ map[string]string) env.Options {
 	return env.Options{Prefix: Prefix, Environment: environ, FuncMap: map[reflect.Type]env.ParserFunc{
 		reflect.TypeFor[time.Duration](): func(text string) (any, error) { return units.ParseDuration(text) },

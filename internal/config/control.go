@@ -97,7 +97,7 @@ func loopback(host string) bool {
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
-// natsServers reports whether a text is a list of NATS servers. A server may be without a scheme.
+// natsServers reports whether a text is a list of NATS servers. The scheme of a server may be missing.
 func natsServers(text string) bool {
 	for server := range strings.SplitSeq(text, ",") {
 		if server = strings.TrimSpace(server); !strings.Contains(server, "://") {

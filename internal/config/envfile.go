@@ -12,8 +12,8 @@ const (
 	maxEnvLine = 64 << 10
 )
 
-// ReadEnvFile reads the variables of a settings file, as systemd reads it (EnvironmentFile= of systemd.exec(5)) and a shell that sources it: a variable a line, its value bare or in
-// quotes of either kind, "#" or ";" before a comment of a whole line, an "export" passed over. A value over several lines is not read.
+// ReadEnvFile reads the variables of a settings file, as systemd (EnvironmentFile= in systemd.exec(5)) and a shell that sources it do: one variable per line, its value bare or in
+// single or double quotes. Lines that begin with "#" or ";" are comments, and an "export" before a variable is ignored. Values of several lines are not supported.
 func ReadEnvFile(r io.Reader) (map[string]string, error) {
 	environ := map[string]string{}
 	lines := bufio.NewScanner(io.LimitReader(r, maxEnvFile))
@@ -37,7 +37,7 @@ func ReadEnvFile(r io.Reader) (map[string]string, error) {
 	return environ, lines.Err()
 }
 
-// unquote takes the quotes off a value.
+// unquote removes the quotes around a value.
 func unquote(value string) (string, error) {
 	if value == "" || value[0] != '"' && value[0] != '\'' {
 		return value, nil

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Home is what a home network needs beyond lists. All of it is of use elsewhere too.
+// Home holds the settings that a home network needs besides its lists. They are useful elsewhere too.
 type Home struct {
 	Canary         Canary       `env:"CANARY" envDefault:"firefox" doc:"Names that do not exist here, so that programs do not go round this filter: \"firefox\" (use-application-dns.net, by which Firefox leaves its own DNS over HTTPS off), \"icloud\" (mask.icloud.com and mask-h2.icloud.com, which turn iCloud Private Relay off), separated by commas, or \"none\"."`
 	SingleLabels   SingleLabels `env:"SINGLE_LABELS" envDefault:"forward" doc:"Names of one label that are no top-level domain (\"nas\", \"wpad\"): \"forward\" them, or \"keep\" them: answer here that they do not exist, unless REMPART_FORWARD names them."`
@@ -41,10 +41,10 @@ func (c *Canary) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// SingleLabels is what becomes of names of one label.
+// SingleLabels says how names of one label are answered: forwarded, or kept here.
 type SingleLabels bool
 
-// KeepSingleLabels answers them here.
+// KeepSingleLabels answers names of one label here.
 const KeepSingleLabels SingleLabels = true
 
 // UnmarshalText reads it.
@@ -60,10 +60,10 @@ func (s *SingleLabels) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Rebinding is what becomes of public names that lead to local addresses.
+// Rebinding says whether answers of public names may hold local addresses.
 type Rebinding bool
 
-// RefuseRebinding withholds their answers.
+// RefuseRebinding withholds answers of public names that hold local addresses.
 const RefuseRebinding Rebinding = true
 
 // UnmarshalText reads it.
@@ -85,7 +85,7 @@ type Clients struct {
 	OnLink   bool // also the networks that this machine is in
 }
 
-// onLink stands among the prefixes of Clients.
+// onLink is the word for OnLink among the prefixes of Clients.
 const onLink = "on-link"
 
 // UnmarshalText reads prefixes and the word on-link.

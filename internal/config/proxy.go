@@ -9,8 +9,8 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// Proxy returns the proxy through which a URL is fetched, nil for none, by the variables that programs share: HTTP_PROXY, HTTPS_PROXY and NO_PROXY, or the
-// same in lower case. A value that is no URL of a proxy is an error, which does not quote it: it may hold a password.
+// Proxy returns the proxy through which a URL is fetched, nil for none. It reads the usual variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY, or their
+// lower-case forms. An invalid proxy URL is an error, whose text leaves the value out because it may hold a password.
 func Proxy() func(*url.URL) (*url.URL, error) {
 	for _, variable := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} {
 		if err := checkProxy(variable, os.Getenv(variable)); err != nil {

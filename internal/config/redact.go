@@ -5,17 +5,17 @@ import (
 	"strings"
 )
 
-// inURL finds the user's part of a URL within a text: what stands between the scheme, which may be missing, and the last "@" before the path.
+// inURL matches the user information of a URL within a text: all between the scheme, which may be missing, and the last "@" before the path.
 var inURL = regexp.MustCompile(`((?:[A-Za-z][A-Za-z0-9+.-]*)?://)([^/?#\s,]*)@`)
 
-// query finds what follows the path of a URL.
+// query matches a URL with a query within a text.
 var query = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://[^\s?#,"']*)\?[^\s,"'#]*`)
 
-// token finds tokens of the operators' API.
+// token matches tokens of the operators' API.
 var token = regexp.MustCompile(`rempart_[A-Z2-7]{20,}`)
 
-// Redact returns a text without passwords and tokens, and without the queries of URLs, which often hold some: as it may stand in a log, an error or on a
-// terminal.
+// Redact returns a text without passwords and tokens, and without the queries of URLs, which often hold them. The result may be logged, put into an
+// error or printed.
 func Redact(text string) string {
 	if strings.Contains(text, "://") {
 		text = query.ReplaceAllString(inURL.ReplaceAllString(text, "${1}xxxxx@"), "${1}?…")

@@ -9,11 +9,11 @@ import (
 	"rempart/internal/spelling"
 )
 
-// Variable is one setting as it stands.
+// Variable is one setting with its value.
 type Variable struct {
 	Name    string // with the prefix
-	Value   string // its default where it is not set; of a secret "(hidden)" where it is set
-	Default bool   // it is not set
+	Value   string // the default if the variable is not set; "(hidden)" for a secret that is set
+	Default bool   // the variable is not set
 }
 
 // hidden stands for the value of a secret.
@@ -37,8 +37,8 @@ func Variables(environ map[string]string) (all []Variable) {
 	return all
 }
 
-// Unknown describes each variable of environ that begins as Rempart's do, in any case, and is none of them, with what to do about it; in order. Most are
-// misspelt.
+// Unknown returns a sentence, with advice, for each variable of environ that has Rempart's prefix, in any case, but is not one of its variables. The
+// sentences are sorted. Most such variables are misspelt.
 func Unknown(environ map[string]string) (sentences []string) {
 	var known []string
 	eachField(func(f reflect.StructField) { known = append(known, Prefix+f.Tag.Get("env")) })
@@ -58,7 +58,7 @@ func Unknown(environ map[string]string) (sentences []string) {
 	return sentences
 }
 
-// SetVariables returns the names of the variables of environ that say which set a server has.
+// SetVariables returns the names of the variables of environ that are set and determine which set a server has.
 func SetVariables(environ map[string]string) (set []string) {
 	for _, name := range []string{"LISTS", "FEEDS", "CONTROL"} {
 		if environ[Prefix+name] != "" {

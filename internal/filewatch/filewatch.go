@@ -1,7 +1,7 @@
 // Package filewatch reports changes of files by polling.
 //
-// A Watcher follows each path to its final file on every poll, so it notices every way in which a
-// path can lead to another content: a file written in place, a file renamed over it, a switched
+// A Watcher follows each path to its final file on every poll, so it detects every way in which a
+// path can lead to other content: a file written in place, a file renamed over it, a switched
 // link anywhere on the way (current -> v2, Kubernetes' ..data), a file or folder that appears,
 // vanishes or is mounted later, a change of permissions. Notification systems such as inotify watch
 // one folder at a time and report none of these for links, mounts and network file systems.
@@ -20,7 +20,7 @@ import (
 const (
 	// Interval is a good interval for Run: a change is reported one to two seconds after it was made.
 	Interval = time.Second
-	// patience is how many polls a change waits for the end of this and other changes.
+	// patience is the number of polls that a change waits at most until this and other changes are complete.
 	patience = 5
 )
 
@@ -41,8 +41,8 @@ type Watcher struct {
 
 // file is one watched path.
 type file struct {
-	reported State // as the caller knows it
-	last     State // of the last poll
+	reported State // as last returned to the caller
+	last     State // at the last poll
 	waited   int   // polls since last differs from reported
 }
 
@@ -71,7 +71,7 @@ func (w *Watcher) Set(paths ...string) {
 	w.files = files
 }
 
-// Poll looks at every path once, and returns those that lead to another content than when they were last returned, in
+// Poll looks at every path once, and returns those that lead to other content than when they were last returned, in
 // sorted order. A file that differs from the previous poll is still being written. As long as there is one, Poll returns nothing, so
 // that files that change together are returned together, but no file waits for more than five polls.
 func (w *Watcher) Poll() (changed []string) {
@@ -102,8 +102,8 @@ func (w *Watcher) Poll() (changed []string) {
 	return changed
 }
 
-// Run polls at that interval until ctx ends, and calls changed with the paths that Poll returned, if any. changed may take
-// its time: the next poll waits for it.
+// Run polls at that interval until ctx ends, and calls changed with the paths that Poll returned, if any. The next poll
+// waits until changed returns.
 func (w *Watcher) Run(ctx context.Context, interval time.Duration, changed func(paths []string)) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()

@@ -9,21 +9,21 @@ import (
 	"os"
 )
 
-// Recovered is a record that a start with Recover brought back, and the number of its changes that are in effect.
+// Recovered is a record that a start with Recover restored, with the number of its changes that are in effect.
 type Recovered struct {
 	Record Record
 	Set    *Set // nil for a record without a change set
 	Count  int
 }
 
-// savedCopy is the folder of a follower, read: the last state it had in force, and the records that led there.
+// savedCopy is the content of a follower's folder: the last state that the follower had in force, and the records before it.
 type savedCopy struct {
 	dir     string
 	disk    *disk
-	records map[uint64][]byte // by version; those after the snapshot on disk
-	base    *State            // of that snapshot
+	records map[uint64][]byte // by version; the records after the snapshot on disk
+	base    *State            // the state of that snapshot
 	last    *State
-	lacking bool // a snapshot that last needs is not in the folder
+	lacking bool // the folder does not hold a snapshot that the state last needs
 }
 
 // readCopy reads a follower's folder without changing it.
@@ -47,7 +47,7 @@ func (c *Control) readCopy(dir string) (*savedCopy, error) {
 	return copied, nil
 }
 
-// hashOf returns the hash of the record that made a version of the copy's history; "" where the copy does not know it.
+// hashOf returns the hash of the copy's record of a version; "" if the copy does not know it.
 func (s *savedCopy) hashOf(version uint64) string {
 	if version == s.base.Version {
 		return s.base.Hash
@@ -61,15 +61,15 @@ func (s *savedCopy) hashOf(version uint64) string {
 	return ""
 }
 
-// forked reports whether the copy's history is another one than this journal's: both have a record of the same version that differ.
+// forked reports whether the copy and this journal have different records of the same version.
 func (s *savedCopy) forked(st *State) bool {
 	hash := s.hashOf(st.Version)
 	return s.last.Epoch == st.Epoch && hash != "" && hash != st.Hash
 }
 
-// recover brings back what the folder of a follower holds and the journal, restored from an older backup, lacks: each record is signed by control
-// and bound to the one before. Where something was published since the backup was restored, the two histories exclude each other, and the
-// journal goes on in a new epoch.
+// recover appends the records that a follower's folder holds and the journal, which was restored from an older backup, lacks: each record is signed
+// by control and bound to the one before. If records were published after the restore, the two histories exclude each other, and the
+// journal continues in a new epoch.
 func (c *Control) recover(ctx context.Context, dir string) error {
 	copied, err := c.readCopy(dir)
 	if err != nil {
@@ -92,7 +92,7 @@ func (c *Control) recover(ctx context.Context, dir string) error {
 	}
 }
 
-// appendNext appends the copy's record after the journal's last; more is false where there is none.
+// appendNext appends the copy's record that follows the journal's last one; more is false if there is none.
 func (c *Control) appendNext(ctx context.Context, copied *savedCopy) (more bool, err error) {
 	st, last := c.state.State(), copied.last.Version
 	data, ok := copied.records[st.Version+1]
@@ -129,11 +129,11 @@ func (c *Control) brought(r *checked) {
 	c.recovered = append(c.recovered, one)
 }
 
-// Recovered returns the records that this start brought back, oldest first. It may be called once Run has called ready.
+// Recovered returns the records that this start restored, oldest first. It may be called once Run has called ready.
 func (c *Control) Recovered() []Recovered { return c.recovered }
 
-// join begins a new epoch with the copy's last state, and publishes again in it what this journal holds since the two histories parted: so
-// nothing that is in force on a server is lost, nor what was pushed here.
+// join begins a new epoch with the copy's last state, and publishes in it again the records of this journal after the last common record. So neither
+// the changes in force on a server nor those pushed here are lost.
 func (c *Control) join(ctx context.Context, copied *savedCopy) error {
 	if copied.lacking {
 		return fmt.Errorf("recover from %s: a snapshot that its last version needs had not arrived there: use another copy", copied.dir)
@@ -182,7 +182,7 @@ func (c *Control) join(ctx context.Context, copied *savedCopy) error {
 	return nil
 }
 
-// draft is a record of this journal that is to be published again.
+// draft is a record of this journal to publish again.
 type draft struct {
 	record *Record
 	body   []byte
@@ -211,8 +211,8 @@ func (c *Control) since(ctx context.Context, copied *savedCopy, st *State) (own 
 	return own, nil
 }
 
-// publishAgain publishes a record in the epoch that began, and returns it as it is there; nil for a record that is not needed again. One that cannot be published is
-// logged, with what to do.
+// publishAgain publishes a record in the new epoch, and returns the new record; nil if the record is not needed again. A record that cannot be published is
+// logged, together with advice.
 func (c *Control) publishAgain(ctx context.Context, d draft) *Recovered {
 	r := d.record
 	var err error

@@ -19,8 +19,8 @@ type Client struct {
 	http *http.Client
 }
 
-// Find returns a client of the first socket among paths on which a server answers; nil where none does. The error says why a socket that is there cannot be
-// opened, as by another user.
+// Find returns a client of the first socket among paths on which a server answers, or nil. The error is that of a socket that exists and cannot be
+// opened, for example because it belongs to another user.
 func Find(paths ...string) (*Client, error) {
 	var denied error
 	for _, path := range paths {
@@ -49,17 +49,17 @@ func (c *Client) Settings(ctx context.Context) (settings map[string]string, err 
 	return settings, c.call(ctx, http.MethodGet, "/settings", nil, &settings)
 }
 
-// Status returns how the server stands.
+// Status returns the state of the server.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.call(ctx, http.MethodGet, "/status", nil, &s)
 }
 
-// Check returns what a client that asks the server for name gets.
+// Check returns the verdict that a client gets when it asks the server for name.
 func (c *Client) Check(ctx context.Context, name string) (v Verdict, err error) {
 	return v, c.call(ctx, http.MethodPost, "/check", map[string]string{"name": name}, &v)
 }
 
-// Matches returns the listed entries with at least that many hits, the most first.
+// Matches returns the listed entries with at least that many hits, most hits first.
 func (c *Client) Matches(ctx context.Context, least uint64) (m []Match, err error) {
 	return m, c.call(ctx, http.MethodPost, "/matches", map[string]uint64{"least": least}, &m)
 }

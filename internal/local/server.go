@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// maxPath is the longest path of a Unix socket that every system takes, in bytes.
+// maxPath is the longest path of a Unix socket that every system accepts, in bytes.
 const maxPath = 103
 
 // ErrTaken says that another server answers on the socket.
 var ErrTaken = errors.New("another server answers on it")
 
-// Listen opens a socket at path for this user and root alone. A file that a server left there is replaced.
+// Listen opens a socket at path that only this user and root can open. A socket that an earlier server left there is replaced.
 func Listen(path string) (net.Listener, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("the path has %d bytes, and a socket's has at most %d", len(path), maxPath)
@@ -48,13 +48,13 @@ func Listen(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// Answers are what a server answers on the socket. Its functions are called concurrently.
+// Answers holds the functions that answer the requests on the socket. They are called concurrently.
 type Answers struct {
 	Settings func() map[string]string                       // the variables that the server was started with
-	Status   func() Status                                  // how it stands
-	Check    func(ctx context.Context, name string) Verdict // what a client that asks for name gets
-	Matches  func(least uint64) []Match                     // entries with at least that many hits, the most first
-	Reload   func()                                         // reads what SIGHUP makes it read
+	Status   func() Status                                  // the state of the server
+	Check    func(ctx context.Context, name string) Verdict // the verdict that a client gets for name
+	Matches  func(least uint64) []Match                     // entries with at least that many hits, most hits first
+	Reload   func()                                         // reads the files again that SIGHUP reads
 }
 
 const (
@@ -98,5 +98,5 @@ func Serve(ctx context.Context, l net.Listener, a Answers) error {
 
 func reply(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // whoever asked went away
+	_ = json.NewEncoder(w).Encode(v) // the client closed the connection
 }

@@ -5,29 +5,29 @@ import (
 	"time"
 )
 
-// Verdict is what a client that asks the running server for a name gets, and why.
+// Verdict is the running server's decision on a name, as a client gets it, with its reasons.
 type Verdict struct {
-	Name     string   `json:"name"`            // as the server reads it
+	Name     string   `json:"name"`            // as the server parsed it
 	Action   string   `json:"verdict"`         // "pass", "allow" or "block"
 	Entry    string   `json:"entry,omitempty"` // the name of the deciding entry
 	Scope    string   `json:"scope,omitempty"` // its scope
 	Category string   `json:"category,omitempty"`
 	Sources  []string `json:"sources,omitempty"`  // the lists that claim it, or the operators
 	Target   string   `json:"target,omitempty"`   // the name or address in the answer that is listed; "" for the name itself
-	Note     string   `json:"note,omitempty"`     // a sentence about what lists do not decide
-	Unsure   string   `json:"unsure,omitempty"`   // why the target is not known; "" where it is
-	Observed bool     `json:"observed,omitempty"` // blocks are counted and not enforced
+	Note     string   `json:"note,omitempty"`     // a sentence about a decision that is not made by a list
+	Unsure   string   `json:"unsure,omitempty"`   // why the target is not known; "" if it is known
+	Observed bool     `json:"observed,omitempty"` // blocks are counted but not enforced
 }
 
-// Match is a listed entry and how often it decided since the server's start that a query is blocked, or would have been where blocks are only observed.
+// Match is a listed entry with the number of queries that were blocked because of it since the server's start, or would have been in observe mode.
 type Match struct {
-	Entry    string   `json:"entry"` // the listed name or prefix, never a name that was asked for
+	Entry    string   `json:"entry"` // the listed name or prefix, never a queried name
 	Category string   `json:"category"`
 	Sources  []string `json:"sources"`
 	Hits     uint64   `json:"hits"`
 }
 
-// Status is how the running server stands.
+// Status is the state of the running server.
 type Status struct {
 	Version   string          `json:"version"`
 	Started   time.Time       `json:"started"`
@@ -37,9 +37,9 @@ type Status struct {
 	Queries   uint64          `json:"queries"` // since the start
 	Blocked   uint64          `json:"blocked"`
 	Upstreams []Upstream      `json:"upstreams"`
-	Control   *Control        `json:"control,omitempty"`  // nil: by lists of its own
-	Problems  []string        `json:"problems,omitempty"` // what keeps it from working as configured, a sentence each
-	Feeds     json.RawMessage `json:"feeds"`              // the status of the lists, as blocklist/feed has it
+	Control   *Control        `json:"control,omitempty"`  // nil: the server uses its own lists
+	Problems  []string        `json:"problems,omitempty"` // why it does not work as configured, one sentence per problem
+	Feeds     json.RawMessage `json:"feeds"`              // the status of the lists, in the format of blocklist/feed
 }
 
 // Set is the set in force.
@@ -50,14 +50,14 @@ type Set struct {
 	Suspended bool      `json:"suspended,omitempty"`
 }
 
-// Upstream is one resolver that is forwarded to.
+// Upstream is one resolver to which queries are forwarded.
 type Upstream struct {
 	Name    string `json:"name"`
 	Healthy bool   `json:"healthy"`
 	Looping bool   `json:"looping,omitempty"`
 }
 
-// Control is how a server follows its control.
+// Control is the state of a server's connection to its control.
 type Control struct {
 	URL     string        `json:"url"`
 	Version uint64        `json:"version"`

@@ -12,10 +12,10 @@ import (
 type audience struct {
 	All    bool    `json:"all,omitempty"`    // at least one change is for all nodes
 	Groups []group `json:"groups,omitempty"` // the others, each pair of countries and operators once
-	Share  float64 `json:"share,omitempty"`  // of those nodes only; 0: all of them
+	Share  float64 `json:"share,omitempty"`  // the share of those nodes that gets the changes; 0: all of them
 }
 
-// group is the nodes in one of some countries that belong to one of some operators; an empty list is any.
+// group is the nodes in one of its countries that belong to one of its operators; an empty list means any.
 type group struct {
 	Countries []string `json:"countries,omitempty"`
 	Operators []string `json:"operators,omitempty"`
@@ -40,7 +40,7 @@ func (a *audience) add(c *journal.Change) {
 	}
 }
 
-// reaches reports whether at least one change of a change set is for a node. set is the change set's ID, name the node's among those that report.
+// reaches reports whether at least one change of a change set is for a node. set is the change set's ID, name the name under which the node reports.
 func (a *audience) reaches(set, name string, st *journal.Status) bool {
 	own := name[strings.LastIndexByte(name, '/')+1:]
 	if a.Share > 0 && !journal.Staged(set, own, a.Share) {
@@ -52,7 +52,7 @@ func (a *audience) reaches(set, name string, st *journal.Status) bool {
 	})
 }
 
-// reach writes down how many of the nodes that report a change set is for, and warns of countries and operators in which none is.
+// reach notes in k how many of the reporting nodes the change set is for, with a warning for each country and operator that no node reports.
 func (a *API) reach(k *kept) {
 	if k.Reaches, k.Warnings = nil, nil; k.Audience.All && k.Audience.Share == 0 {
 		return
@@ -69,7 +69,7 @@ func (a *API) reach(k *kept) {
 	}
 }
 
-// warn warns of wanted values that no node reports.
+// warn adds a warning for each wanted value that no node reports.
 func (k *kept) warn(what, variable string, wanted []string, reported map[string]bool) {
 	var others []string
 	for value := range reported {
@@ -92,8 +92,8 @@ func (k *kept) warn(what, variable string, wanted []string, reported map[string]
 	}
 }
 
-// reach returns how many of the nodes that report a change set is for, and which countries and operators they report; "" is among them for nodes that
-// report none.
+// reach returns how many of the reporting nodes a change set is for, and the countries and operators of all reporting nodes. A node without one
+// adds "".
 func (f *fleet) reach(set string, to *audience) (n int, countries, operators map[string]bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -8,15 +8,15 @@ import (
 	"rempart/internal/journal"
 )
 
-// savedNode is a node as the bucket of nodes holds it: so that control knows after a restart who is to report.
+// savedNode is a node as stored in the bucket of nodes, so that control knows after a restart which nodes should report.
 type savedNode struct {
 	Status journal.Status `json:"status"`
 	First  int64          `json:"first"` // Unix seconds
 	Seen   int64          `json:"seen"`  // Unix seconds of a report; later ones are not saved
-	Gone   bool           `json:"gone"`  // it had not reported for long
+	Gone   bool           `json:"gone"`  // the node had not reported for a long time
 }
 
-// load reads the nodes that are known from before.
+// load reads the nodes that were stored before this start.
 func (a *API) loadNodes(ctx context.Context) error {
 	f := &a.fleet
 	f.mu.Lock()
@@ -35,7 +35,7 @@ func (a *API) loadNodes(ctx context.Context) error {
 // maxSaved bounds how many nodes are saved in one turn: each takes a write to disk.
 const maxSaved = 100
 
-// saveNodes writes what changed of who is to report: nodes that are new, gone, back or forgotten. Most reports change nothing of that.
+// saveNodes stores the nodes that are new, gone or back, and deletes those that were forgotten. Most reports change nothing in the bucket.
 func (a *API) saveNodes(ctx context.Context) {
 	for name, value := range a.fleet.changed() {
 		var err error
@@ -53,7 +53,7 @@ func (a *API) saveNodes(ctx context.Context) {
 	}
 }
 
-// changed returns what is to be written of some nodes; nil for one that was forgotten.
+// changed returns the values to store, by node, maxSaved at most; the value is nil for a node that was forgotten.
 func (f *fleet) changed() map[string][]byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -77,7 +77,7 @@ func (f *fleet) changed() map[string][]byte {
 	return out
 }
 
-// again has a node written at the next turn.
+// again makes the next turn store a node.
 func (f *fleet) again(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -12,18 +12,18 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// position is where a node's newest record stands in this journal.
+// position is the relation of a node's newest record to this journal.
 type position string
 
 const (
 	positionUnknown   position = ""          // the journal could not be read
-	positionFollowing position = "following" // it is a record of this journal
-	positionOlder     position = "older"     // of an earlier epoch, or nothing is in force yet
-	positionAhead     position = "ahead"     // of a later version, or epoch, than the journal has
+	positionFollowing position = "following" // the record is in this journal
+	positionOlder     position = "older"     // the record is of an earlier epoch, or the node has none yet
+	positionAhead     position = "ahead"     // the record has a later version or epoch than the journal
 	positionForked    position = "forked"    // the journal has another record of that version
 )
 
-// problem describes a position that keeps a node from what is published; "" for one that does not.
+// problem describes a position in which a node refuses published records; "" for the other positions.
 func (p position) problem(epoch, version uint64) string {
 	switch p {
 	case positionAhead:
@@ -34,10 +34,10 @@ func (p position) problem(epoch, version uint64) string {
 	return ""
 }
 
-// aheadFor is how long a node may be ahead of control: where several controls publish, it may have a record a moment before this one.
+// aheadFor is how long a node may be ahead of this control: if several controls publish, a node may receive a record a moment earlier.
 const aheadFor = time.Second
 
-// note stores a node's position, and returns whether it is to be logged now: once for as long as it lasts.
+// note stores a node's position, and reports whether to log it now. A position is logged once while it lasts.
 func (n *node) note(at position, now time.Time) (alarm bool) {
 	n.position = at
 	switch {
@@ -111,8 +111,8 @@ func (a *API) locate(ctx context.Context, st *journal.Status) position {
 	return positionFollowing
 }
 
-// conflict returns a node that is ahead of this journal or holds another record of it; nil for none. waits reports whether one may only be
-// ahead for the moment.
+// conflict returns a node that is ahead of this journal or holds another record of one of its versions; nil if there is none. waits reports
+// whether a node is ahead that may only be so for a moment.
 func (f *fleet) conflict(own *journal.State) (name string, found *node, waits bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -120,7 +120,7 @@ func (f *fleet) conflict(own *journal.State) (name string, found *node, waits bo
 		switch {
 		case f.gone(n) || n.apart.IsZero() || n.awaited:
 			continue
-		case n.position == positionAhead && n.Epoch == own.Epoch && n.At() <= own.Version: // this control has caught up; its next report says what it holds
+		case n.position == positionAhead && n.Epoch == own.Epoch && n.At() <= own.Version: // this control has caught up; the node's next report shows its record
 			continue
 		case n.position == positionAhead && time.Since(n.apart) < aheadFor:
 			waits = true
@@ -154,8 +154,8 @@ func (a *API) Conflict() error {
 // startPatience bounds how long a call that publishes waits, after control started, for the nodes that reported before.
 const startPatience = 20 * time.Second
 
-// AwaitNodes waits, after a start, until the nodes that are known have reported, for startPatience at most: one of them may be ahead of the journal. It waits as well for
-// one that is ahead for the moment only.
+// AwaitNodes waits after a start, for startPatience at most, until the known nodes have reported: one of them may be ahead of the journal. It also waits while a node
+// is ahead that may only be so for a moment.
 func (a *API) AwaitNodes(ctx context.Context) error {
 	for {
 		reported, awaited := a.fleet.awaits()
@@ -172,7 +172,7 @@ func (a *API) AwaitNodes(ctx context.Context) error {
 	}
 }
 
-// mayPublish returns the answer to a call that must not publish; nil where it may.
+// mayPublish returns nil if a call may publish, otherwise the response to that call.
 func (a *API) mayPublish(ctx context.Context) error {
 	if err := a.AwaitNodes(ctx); err != nil {
 		return a.unavailable("servers have not reported yet", err)
@@ -183,7 +183,7 @@ func (a *API) mayPublish(ctx context.Context) error {
 	return nil
 }
 
-// awaits returns whether nodes that are known have not reported since this control started, and a channel that the next report closes.
+// awaits reports whether a known node has not reported since this control started, and returns a channel that the next report closes.
 func (f *fleet) awaits() (reported <-chan struct{}, awaited bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// Adopt writes the receipts of records that were recovered into the journal, oldest first: the receipts of a restored backup are as old as it is.
+// Adopt writes receipts for the records that were recovered into the journal, oldest first: a restored backup does not hold these receipts.
 func (a *API) Adopt(ctx context.Context, all []journal.Recovered) error {
 	for i := range all {
 		if err := a.adopt(ctx, &all[i]); err != nil {
@@ -34,7 +34,7 @@ func (a *API) adopt(ctx context.Context, one *journal.Recovered) error {
 		})
 		return nil
 	}
-	if one.Set == nil || len(one.Set.Sources) > 0 { // of lists: they have no receipts
+	if one.Set == nil || len(one.Set.Sources) > 0 { // sets made from lists have no receipts
 		return nil
 	}
 	k := &kept{Receipt: Receipt{
@@ -46,7 +46,7 @@ func (a *API) adopt(ctx context.Context, one *journal.Recovered) error {
 	a.published(k, one.Set, journal.Receipt{Version: r.Version, Time: r.Time})
 	k.Note = "recovered from the copy of a server's folder"
 	err := a.create(ctx, k)
-	if errors.Is(err, stream.ErrExists) { // what was published here is in force under another version now
+	if errors.Is(err, stream.ErrExists) { // the change set was published here, and has another version now
 		a.amend(ctx, k.ID, func(old *kept) bool {
 			if old.Version == k.Version {
 				return false
@@ -63,7 +63,7 @@ func (a *API) adopt(ctx context.Context, one *journal.Recovered) error {
 	return nil
 }
 
-// create writes a receipt whose ID has none; its error is stream.ErrExists otherwise.
+// create writes a new receipt. If one with the same ID exists, the error is stream.ErrExists.
 func (a *API) create(ctx context.Context, k *kept) (err error) {
 	k.Touched, k.Instance = time.Now().Unix(), a.instance
 	data, err := json.Marshal(k)
@@ -76,7 +76,7 @@ func (a *API) create(ctx context.Context, k *kept) (err error) {
 	return err
 }
 
-// noteEnforcement writes the receipt of a suspension or its end, so that it stands among the change sets with its author and reason.
+// noteEnforcement writes the receipt of a suspension or its end, so that it is listed among the change sets with its author and reason.
 func (a *API) noteEnforcement(ctx context.Context, kind journal.RecordKind, by, reason string, r journal.Receipt) error {
 	k := &kept{Receipt: Receipt{
 		ID: fmt.Sprintf("%s-%d", kind, r.Version), Kind: string(kind), State: Published, Version: r.Version, Time: time.UnixMilli(r.Time).UTC(), By: by, Comment: reason,
@@ -88,6 +88,6 @@ func (a *API) noteEnforcement(ctx context.Context, kind journal.RecordKind, by, 
 	if other, err := a.receipt(ctx, k.ID); err != nil || other.Kind == k.Kind {
 		return err
 	}
-	k.ID += "~" + a.instance[:8] // somebody gave a change set that ID
+	k.ID += "~" + a.instance[:8] // a change set already has that ID
 	return a.create(ctx, k)
 }

@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// errDuration says how durations are written.
+// errDuration describes the notation of durations.
 var errDuration = errors.New("not a duration: write it like 30s, 90m, 12h, 7d or 2w")
 
 const day = 24 * time.Hour
 
-// ParseDuration reads a duration in Go's notation, which may begin with weeks and days of 24 hours: "90m", "36h", "7d", "1w", "1d12h". The error says
-// how durations are written.
+// ParseDuration reads a duration in Go's notation, which may begin with weeks and days of 24 hours: "90m", "36h", "7d", "1w", "1d12h". The error describes
+// this notation.
 func ParseDuration(text string) (time.Duration, error) {
 	rest := strings.TrimSpace(text)
 	if rest == "" {
@@ -51,11 +51,11 @@ func isDigits(text string) bool {
 	return text != "" && strings.Trim(text, "0123456789.") == ""
 }
 
-// errBytes says how sizes are written.
+// errBytes describes the notation of sizes.
 var errBytes = errors.New("not a size: write it like 67108864, 64M, 64MiB or 64MB")
 
 // ParseBytes reads a number of bytes with or without a unit, in any case: k, M, G, T and KiB, MiB, GiB, TiB are powers of 1024; kB, MB, GB, TB powers of
-// 1000. The error says how sizes are written.
+// 1000. The error describes this notation.
 func ParseBytes(text string) (int64, error) {
 	s := strings.ToLower(strings.TrimSpace(text))
 	number := strings.TrimRight(s, "kmgtib ")

@@ -105,7 +105,7 @@ func jitter(d time.Duration) time.Duration {
 	return d*3/4 + rand.N(d/2+1)
 }
 
-// Nudge probes the upstreams that are down at once: what kept them from answering may be over. It does not wait.
+// Nudge immediately probes the upstreams that are down, for example because the network is back. It does not wait for the result.
 func (p *Pool) Nudge() {
 	for _, m := range p.members {
 		select {
@@ -115,7 +115,7 @@ func (p *Pool) Nudge() {
 	}
 }
 
-// sleepUnless waits for d, or until it is nudged; false if ctx ended first.
+// sleepUnless waits for d or until a nudge, and returns true; it returns false if ctx ended first.
 func sleepUnless(ctx context.Context, d time.Duration, nudged <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Switch forwards to the pool of the moment, which can be replaced while questions are under way: the system's resolvers change with the
+// Switch forwards to the current pool, which can be replaced while questions are waiting for answers: the system's resolvers change with the
 // network. Without a pool, every exchange ends with ErrUnreachable at once. Its methods may be called concurrently.
 type Switch struct {
 	make    func([]Endpoint) (*Pool, error)
@@ -24,7 +24,7 @@ type Switch struct {
 	draining sync.WaitGroup
 }
 
-// drainTime is how long a replaced pool lives on for the questions that it is asking.
+// drainTime is how long a replaced pool keeps running for its unanswered questions.
 const drainTime = 10 * time.Second
 
 // NewSwitch returns a Switch without a pool. made is the configuration of every pool; its endpoints are those of Replace.
@@ -36,7 +36,7 @@ func NewSwitch(made Config) *Switch {
 }
 
 // Replace forwards to these endpoints from now on, in order of preference; to none if the list is empty. It reports whether they differ from
-// those before. An error leaves those before in use.
+// the earlier endpoints. On an error the earlier endpoints stay in use.
 func (s *Switch) Replace(list []Endpoint) (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,7 +63,7 @@ func (s *Switch) Replace(list []Endpoint) (changed bool, err error) {
 	return true, nil
 }
 
-// Run looks after the pool of the moment until ctx ends, as Pool.Run does. It is called once.
+// Run maintains the current pool until ctx ends, as Pool.Run does. Call it once.
 func (s *Switch) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.run = func(p *Pool) (stop func()) {
@@ -83,7 +83,7 @@ func (s *Switch) Run(ctx context.Context) error {
 	return nil
 }
 
-// Exchange is Pool.Exchange of the pool of the moment.
+// Exchange is Pool.Exchange of the current pool.
 func (s *Switch) Exchange(ctx context.Context, q Question) (Answer, error) {
 	if p := s.current.Load(); p != nil {
 		return p.Exchange(ctx, q)
@@ -91,13 +91,13 @@ func (s *Switch) Exchange(ctx context.Context, q Question) (Answer, error) {
 	return Answer{}, fmt.Errorf("no upstream is known yet: %w", ErrUnreachable)
 }
 
-// Sighted is Pool.Sighted of the pool of the moment.
+// Sighted is Pool.Sighted of the current pool.
 func (s *Switch) Sighted(name []byte) bool {
 	p := s.current.Load()
 	return p != nil && p.Sighted(name)
 }
 
-// DialContext is Pool.DialContext of the pool of the moment. An address is dialled without one.
+// DialContext is Pool.DialContext of the current pool. An IP address is dialled even if there is no pool.
 func (s *Switch) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	return dial(ctx, network, address, func(ctx context.Context, host string) ([]netip.Addr, error) {
 		if p := s.current.Load(); p != nil {
@@ -107,7 +107,7 @@ func (s *Switch) DialContext(ctx context.Context, network, address string) (net.
 	})
 }
 
-// Stats is Pool.Stats of the pool of the moment; it has no upstreams without one.
+// Stats is Pool.Stats of the current pool; without a pool it has no upstreams.
 func (s *Switch) Stats() Stats {
 	if p := s.current.Load(); p != nil {
 		return p.Stats()
@@ -115,7 +115,7 @@ func (s *Switch) Stats() Stats {
 	return Stats{}
 }
 
-// Nudge is Pool.Nudge of the pool of the moment.
+// Nudge is Pool.Nudge of the current pool.
 func (s *Switch) Nudge() {
 	if p := s.current.Load(); p != nil {
 		p.Nudge()
