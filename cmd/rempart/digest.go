@@ -21,6 +21,7 @@ import (
 	"rempart/blocklist/feed"
 	"rempart/internal/config"
 	"rempart/internal/journal"
+	"rempart/internal/local"
 	"rempart/internal/rpz"
 )
 
@@ -36,7 +37,8 @@ two who judge all of them alike have the same. The set is that of REMPART_CONTRO
 without one, that of the lists the environment names; with --set, a snapshot.
 
 A resolver tells a block by an extended error, by the page (--page, --address), or by NXDOMAIN or NODATA under a policy zone (--zone). Names that pass
-are resolved by it: choose a sample that may be asked for.
+are resolved by it: choose a sample that may be asked for. A name that the resolver blocks and the set does not list may lead to a listed name or address:
+the server that runs here with this set is asked, and the name is a block of both if its answer leads to one.
 
 Exit code: 0 if both judge the sample the same, 1 if not, 2 on an error: a name that the resolver does not answer is one.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return d.run(cmd) },
@@ -62,8 +64,9 @@ type digester struct {
 	addresses, categories []string
 	asJSON                bool
 
-	mu     sync.Mutex
-	others []string // names that are judged otherwise
+	mu      sync.Mutex
+	others  []string        // names that are judged otherwise
+	through map[string]bool // names, in wire format, whose answers lead to a listed name or address
 }
 
 // digested is what is said.
@@ -72,7 +75,9 @@ type digested struct {
 	Set      verdicts `json:"set"`
 	Resolver verdicts `json:"resolver,omitzero"`
 	Same     *bool    `json:"same,omitempty"`
-	Differ   []string `json:"differ,omitempty"` // the first of them
+	Differ   []string `json:"differ,omitempty"`   // the first names with different verdicts
+	Through  int      `json:"through,omitempty"`  // how many names of the set's blocks are not listed, but lead to a listed name or address
+	Observes bool     `json:"observes,omitempty"` // the server enforces no block
 }
 
 type verdicts struct {
@@ -102,19 +107,24 @@ func (d *digester) run(cmd *cobra.Command) error {
 	}
 	defer set.end()
 	bySet := rpz.ByView(set.view, categories, time.Now().Unix())
-	out := digested{Version: set.view.Version()}
-	if out.Set, err = digestOf(cmd.Context(), file, bySet); err != nil {
+	out := digested{Version: set.view.Version(), Observes: d.set == "" && c.Mode == config.Observe}
+	if d.resolver.Addr != "" {
+		client := of.client
+		if d.set != "" || len(d.categories) > 0 { // the running server judges by more
+			client = nil
+		}
+		if out.Resolver, err = digestOf(cmd.Context(), file, d.compared(bySet, client)); err != nil {
+			return err
+		}
+		slices.Sort(d.others)
+		out.Differ, out.Through = d.others[:min(len(d.others), maxTold)], len(d.through)
+	}
+	if out.Set, err = digestOf(cmd.Context(), file, d.orThrough(bySet)); err != nil {
 		return err
 	}
 	if d.resolver.Addr != "" {
-		same := false
-		if out.Resolver, err = digestOf(cmd.Context(), file, d.compared(bySet)); err != nil {
-			return err
-		}
-		same = out.Resolver.Digest == out.Set.Digest
+		same := out.Resolver.Digest == out.Set.Digest
 		out.Same = &same
-		slices.Sort(d.others)
-		out.Differ = d.others[:min(len(d.others), maxTold)]
 	}
 	if err := d.write(cmd.OutOrStdout(), &out); err != nil {
 		return err
@@ -161,21 +171,46 @@ func (d *digester) read(c *config.Config) (categories blocklist.Categories, err 
 	return categories, nil
 }
 
-// compared judges by the resolver, and notes where the set judges otherwise.
-func (d *digester) compared(bySet rpz.Judge) rpz.Judge {
+// compared returns a Judge by the resolver. It notes the names on which the set has another verdict, and those that the running server, if client is
+// not nil, blocks for what their answers lead to.
+func (d *digester) compared(bySet rpz.Judge, client *local.Client) rpz.Judge {
+	d.through = map[string]bool{}
 	return func(ctx context.Context, name []byte) (bool, error) {
 		blocked, err := d.resolver.Blocked(ctx, name)
 		if err != nil {
 			return false, err
 		}
-		if should, err := bySet(ctx, name); err == nil && should != blocked {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			if len(d.others) < 100*maxTold { // those told are the first of the alphabet among them
-				d.others = append(d.others, blocklist.NameText(name))
+		should, err := bySet(ctx, name)
+		if err != nil || should == blocked {
+			return blocked, err
+		}
+		through := false
+		if blocked && client != nil {
+			v, err := client.Check(ctx, blocklist.NameText(name))
+			if err != nil {
+				return false, err
 			}
+			through = v.Target != ""
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		switch {
+		case through:
+			d.through[string(name)] = true
+		case len(d.others) < 100*maxTold: // the names shown are the first of the alphabet among them
+			d.others = append(d.others, blocklist.NameText(name))
 		}
 		return blocked, nil
+	}
+}
+
+// orThrough returns a Judge by the set that also blocks the names in d.through.
+func (d *digester) orThrough(bySet rpz.Judge) rpz.Judge {
+	return func(ctx context.Context, name []byte) (bool, error) {
+		if d.through[string(name)] {
+			return true, nil
+		}
+		return bySet(ctx, name)
 	}
 }
 
@@ -231,6 +266,12 @@ func (d *digester) write(w io.Writer, out *digested) error {
 		fmt.Fprintf(&b, "%s: %s, %d blocked: %s\n", who, count(v.Blocked+v.Passed, "name"), v.Blocked, v.Digest)
 	}
 	say(fmt.Sprintf("the set, version %d", out.Version), out.Set)
+	if out.Through > 0 {
+		fmt.Fprintf(&b, "  %s not listed, but blocked for a name or an address in the answer (rempart check NAME shows it)\n", count(out.Through, "name"))
+	}
+	if out.Observes {
+		fmt.Fprintln(&b, "  a server with these settings only observes and blocks none of them (REMPART_MODE=observe)")
+	}
 	if out.Same != nil {
 		say(d.resolver.Addr, out.Resolver)
 		for _, name := range out.Differ {

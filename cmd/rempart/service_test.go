@@ -92,6 +92,9 @@ func TestCommandsAskTheServer(t *testing.T) {
 	sample := filepath.Join(s.home, "sample.txt")
 	write(t, sample, "listed.example", "good.example")
 	s.says(t, 0, "digest --sample "+sample+" --resolver "+s.DNS+" --address "+page, "the same")
+	write(t, sample, "listed.example", "good.example", "shop.example")
+	s.says(t, 0, "digest --sample "+sample+" --resolver "+s.DNS+" --address "+page,
+		"3 names, 2 blocked", "1 name not listed, but blocked for a name or an address in the answer", "\nthe same")
 
 	s.says(t, 0, "allow listed.example --reason ours", "listed.example: allowed")
 	if got := address(ask(t, s.Program, "listed.example")); got != origin {
@@ -112,6 +115,16 @@ func TestCommandsAskTheServer(t *testing.T) {
 	s.Stop(t)
 	s.says(t, 2, "check listed.example", "no server to ask")
 	s.says(t, 2, "status", "no server to ask")
+}
+
+// TestDigestOfAnObservingServer says why a server blocks none of the listed names.
+func TestDigestOfAnObservingServer(t *testing.T) {
+	t.Parallel()
+	s := serveAtHome(t, "REMPART_MODE=observe")
+	sample := filepath.Join(s.home, "sample.txt")
+	write(t, sample, "listed.example", "good.example")
+	s.says(t, 1, "digest --sample "+sample+" --resolver "+s.DNS+" --address "+page,
+		"only observes and blocks none of them (REMPART_MODE=observe)", "listed.example is judged otherwise", "not the same")
 }
 
 // TestCommandsOfOtherSettings asks the running server only where the environment names the same set.
