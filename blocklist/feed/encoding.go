@@ -68,7 +68,7 @@ func clean(line []byte) []byte {
 }
 
 // visible returns text with every kind of white space as a blank, Unicode's line separators as "\r", and without invisible
-// characters, except joiners, which are a part of names in some scripts. The memory of text may be overwritten.
+// characters, except joiners between letters, which are a part of names in some scripts. The memory of text may be overwritten.
 func visible(text []byte) []byte {
 	if isASCII(text) {
 		return text
@@ -81,13 +81,20 @@ func visible(text []byte) []byte {
 			out = append(out, '\r')
 		case c >= utf8.RuneSelf && unicode.IsSpace(c):
 			out = append(out, ' ')
-		case unicode.Is(unicode.Cf, c) && c != '\u200c' && c != '\u200d':
+		case (c == '\u200c' || c == '\u200d') && beginsWithLetter(text[size:]):
+			out = append(out, text[:size]...)
+		case unicode.Is(unicode.Cf, c):
 		default:
 			out = append(out, text[:size]...)
 		}
 		text = text[size:]
 	}
 	return out
+}
+
+func beginsWithLetter(text []byte) bool {
+	c, _ := utf8.DecodeRune(text)
+	return unicode.IsLetter(c)
 }
 
 func isASCII(text []byte) bool {

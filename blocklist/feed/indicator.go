@@ -31,12 +31,17 @@ func readIndicator(text string, opt Options) (name []byte, scope blocklist.Scope
 	return s.name, s.scope, nil
 }
 
-// oneHost reads an indicator, or a line of an adblock or hosts list that blocks one host: "||name^", "|name^", "0.0.0.0 name".
+// oneHost reads an indicator, or a line of an adblock or hosts list that blocks one host: "||name^", "|name^", "0.0.0.0 name". Of
+// modifiers it takes those that do not limit the rule ("$important").
 func (p *parser) oneHost(line []byte) {
 	word, rest := cutField(line)
 	switch {
 	case len(line) > 0 && line[0] == '|':
-		host, scope, why := wholeHost(line)
+		pattern, modifiers, _ := bytes.Cut(line, []byte("$"))
+		host, scope, why := wholeHost(trim(pattern))
+		if m := readModifiers(modifiers); why == accepted && (m.other || m.page || m.redirect || m.badfilter || m.denyallow != nil) {
+			why = Modifier
+		}
 		if why != accepted {
 			p.refuse(why)
 			return
@@ -136,7 +141,7 @@ func (p *parser) host(w []byte) {
 }
 
 // fangs replaces the ways in which people defang a host by the usual characters.
-var fangs = strings.NewReplacer("[.]", ".", "(.)", ".", "{.}", ".", "[dot]", ".", "(dot)", ".", "{dot}", ".", "[DOT]", ".", "(DOT)", ".", "[:]", ":", "[://]", "://", "[/]", "/")
+var fangs = strings.NewReplacer("[.]", ".", "(.)", ".", "{.}", ".", "[dot]", ".", "(dot)", ".", "{dot}", ".", "[DOT]", ".", "(DOT)", ".", "{DOT}", ".", "[Dot]", ".", "(Dot)", ".", "{Dot}", ".", "[:]", ":", "[://]", "://", "[/]", "/")
 
 // isDefanged reports whether fangs would change a text.
 func isDefanged(w []byte) bool {

@@ -100,6 +100,8 @@ func (p *parser) fields(indented bool, line, word, rest []byte) {
 		p.refuse(Redirect) // a network, an address with a port: no block of the names beside it
 	case hasPrefixFold(word, "local-zone:"):
 		p.localZone(rest)
+	case hasPrefixFold(word, "local-data:"):
+		p.localData(rest)
 	case p.record(indented, line):
 	case isCosmetic(line):
 		p.refuse(Cosmetic)
@@ -127,7 +129,7 @@ func (p *parser) word(w []byte) {
 	switch {
 	case isDnsmasq(w):
 		p.dnsmasq(w)
-	case string(w) == "server:": // heads the local-zone lines of an unbound file
+	case string(w) == "server:": // heads the settings of an unbound file
 	default:
 		p.indicator(w, blocklist.Subtree)
 	}

@@ -38,10 +38,14 @@ func (p *parser) only(raw []byte) {
 			p.dnsmasq(word)
 		}
 	case FormatUnbound:
-		if ok = hasPrefixFold(word, "local-zone:"); ok {
+		switch {
+		case hasPrefixFold(word, "local-zone:"):
 			p.localZone(rest)
+		case hasPrefixFold(word, "local-data:"):
+			p.localData(rest)
+		default:
+			ok = string(line) == "server:"
 		}
-		ok = ok || string(line) == "server:"
 	case FormatRPZ:
 		if word[0] == '$' {
 			p.directive(line)

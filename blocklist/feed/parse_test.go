@@ -347,6 +347,12 @@ func TestLines(t *testing.T) {
 		{`local-zone: example.com. typetransparent`, "@example.com"},
 		{`local-zone: "example.com" unheard_of`, "!unknown-form"},
 		{`local-zone: "example.com"`, "!unknown-form"},
+		{`local-data: "example.com A 0.0.0.0"`, "=example.com"},
+		{`local-data: 'example.com. 3600 IN AAAA ::'`, "=example.com"},
+		{`local-data: "example.com IN 3600 A 192.0.2.1"`, "!redirect"},
+		{`local-data: "example.com TXT hello"`, "!unknown-form"},
+		{`local-data: "example.com A"`, "!unknown-form"},
+		{`local-data:`, "!unknown-form"},
 
 		// Policy zones.
 		{"000037.cc CNAME .", "=000037.cc"}, // ph00lt0

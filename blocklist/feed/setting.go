@@ -60,3 +60,24 @@ func (p *parser) localZone(rest []byte) {
 		p.refuse(UnknownForm)
 	}
 }
+
+// localData reads what follows "local-data:" in an unbound file: a record in quotes. An address record with a sink address blocks the owner name.
+// With another address the owner gets an answer, most often under a local-zone of the same list, which blocks it: the record alone says neither
+// that the name is to pass nor that it is to be blocked.
+func (p *parser) localData(rest []byte) {
+	owner, rest := cutField(trim(bytes.Trim(rest, `"'`)))
+	kind, address := cutField(rest)
+	for range 2 { // TTL and class, in either order
+		if isTTL(kind) || equalFold(kind, "in") {
+			kind, address = cutField(address)
+		}
+	}
+	switch {
+	case !equalFold(kind, "a") && !equalFold(kind, "aaaa"), !isHostAddress(address):
+		p.refuse(UnknownForm)
+	case isSink(address), p.opt.RedirectsBlock:
+		p.add(owner, blocklist.Exact, blocklist.Block)
+	default:
+		p.refuse(Redirect)
+	}
+}
