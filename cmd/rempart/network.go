@@ -12,8 +12,8 @@ import (
 // networkEvery is the interval between checks for changes of the network.
 const networkEvery = time.Second
 
-// watchNetwork retries failed fetches and probes upstreams at once when the network is back, until ctx ends: the regular retries are further and further
-// apart. The network is back when the machine's addresses change, or when an upstream answers after none did.
+// watchNetwork retries failed fetches, connects to control and probes upstreams at once when the network is back, until ctx ends: the regular retries are
+// further and further apart. The network is back when the machine's addresses change, or when an upstream answers after none did.
 func (s *server) watchNetwork(ctx context.Context) error {
 	ticker := time.NewTicker(networkEvery)
 	defer ticker.Stop()
@@ -33,6 +33,9 @@ func (s *server) watchNetwork(ctx context.Context) error {
 		answers := s.forward.answers()
 		if changed || answers && !answered {
 			s.retryLists()
+			if s.edge != nil {
+				s.edge.RetryNow()
+			}
 		}
 		answered = answers
 	}

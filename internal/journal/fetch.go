@@ -111,7 +111,9 @@ func (f *Follower) fetching(ctx context.Context) {
 				break
 			}
 			f.trouble(err.Error())
-			pause(ctx, wait+rand.N(wait))
+			if f.pause(ctx, wait+rand.N(wait)) {
+				wait = retryLeast / 2
+			}
 		}
 	}
 }

@@ -65,6 +65,7 @@ type Follower struct {
 	mu        sync.Mutex    // one writer at a time: Run, or Relocal
 	applied   chan struct{} // closed when something came into force
 	nudge     chan struct{} // a report is due: control was reached again
+	retry     chan struct{} // closed and replaced by RetryNow
 	want      *wanted
 	wants     chan struct{}
 	gap       bool      // records are missing before the next
@@ -114,7 +115,7 @@ func NewFollower(cfg FollowerConfig) (*Follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Follower{cfg: cfg, log: cfg.Log, set: blocklist.NewSet(empty), applied: make(chan struct{}), nudge: make(chan struct{}, 1), wants: make(chan struct{}, 1), beaten: make(chan struct{}), begun: time.Now()}
+	f := &Follower{cfg: cfg, log: cfg.Log, set: blocklist.NewSet(empty), applied: make(chan struct{}), nudge: make(chan struct{}, 1), retry: make(chan struct{}), wants: make(chan struct{}, 1), beaten: make(chan struct{}), begun: time.Now()}
 	f.state.Store(&State{base: empty, view: empty})
 	return f, nil
 }
@@ -210,7 +211,10 @@ func (f *Follower) Run(ctx context.Context) error {
 		if time.Since(begun) > retryMost {
 			wait = retryLeast
 		}
-		pause(ctx, wait+rand.N(wait))
+		if f.pause(ctx, wait+rand.N(wait)) {
+			wait = retryLeast
+			continue
+		}
 		wait = min(2*wait, retryMost)
 	}
 	return nil
@@ -218,11 +222,28 @@ func (f *Follower) Run(ctx context.Context) error {
 
 var errEpoch = errors.New("an epoch of the journal began")
 
-func pause(ctx context.Context, d time.Duration) {
+// RetryNow ends the wait before the next attempt to reach control, if one is in progress: the caller knows that the network is back.
+func (f *Follower) RetryNow() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.retry)
+	f.retry = make(chan struct{})
+}
+
+// pause waits for d, or until RetryNow is called or ctx ends. It reports whether RetryNow was called.
+func (f *Follower) pause(ctx context.Context, d time.Duration) (now bool) {
+	f.mu.Lock()
+	retry := f.retry
+	f.mu.Unlock()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
 	select {
-	case <-time.After(d):
+	case <-timer.C:
+	case <-retry:
+		return true
 	case <-ctx.Done():
 	}
+	return false
 }
 
 // follow brings the state up to the newest snapshot where that is needed, and follows from there until something fails.

@@ -1,0 +1,58 @@
+package journal_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rempart/internal/journal"
+)
+
+// unreachable is a Source that fails, and sends the time of each attempt.
+type unreachable struct {
+	offline
+	attempts chan time.Time
+}
+
+func (u unreachable) Newest(ctx context.Context) (journal.Entry, error) { // the first request of an edge that has no set yet
+	u.attempts <- time.Now()
+	return u.offline.Newest(ctx)
+}
+
+// TestRetryNow ends the wait for the next attempt as soon as the network is back, and attempts follow each other closely again.
+func TestRetryNow(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		attempts := make(chan time.Time, 100)
+		f, err := journal.NewFollower(journal.FollowerConfig{Dir: dir, Source: unreachable{attempts: attempts}, Trust: k.trust(), Node: journal.Node{ID: "e"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = f.Run(ctx)
+		}()
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		for len(attempts) > 0 {
+			<-attempts
+		}
+		back := time.Now()
+		f.RetryNow()
+		if took := (<-attempts).Sub(back); took != 0 {
+			t.Errorf("the first attempt came %v after the network was back", took)
+		}
+		if took := (<-attempts).Sub(back); took > time.Second {
+			t.Errorf("the second attempt came %v after the network was back", took)
+		}
+		cancel()
+		<-done
+	})
+}
