@@ -76,7 +76,7 @@ func (f *flights) join(key cache.Key, fetch func(context.Context, cache.Key) *ca
 // fetch asks upstream and stores what it says: an answer, or for a short while that there is none
 // (RFC 9520).
 func (r *Resolver) fetch(ctx context.Context, key cache.Key) *cache.Entry {
-	a, err := r.exchanger(key.Name).Exchange(ctx, upstream.Question{
+	a, err := r.exchanger(key.Name, key.Type).Exchange(ctx, upstream.Question{
 		Name: key.Name, Type: key.Type, Class: key.Class, DO: key.DO, CD: key.CD,
 	})
 	now := r.now().mono

@@ -161,8 +161,12 @@ func (r *Resolver) zone(name []byte) *Zone {
 	return nil
 }
 
-// exchanger is who is asked about name.
-func (r *Resolver) exchanger(name []byte) Exchanger {
+// exchanger returns the upstreams of a question. The DS records of a zone are its parent's (RFC 4035 section 3.1.4.1): the upstreams of a zone of
+// Forward may not have them.
+func (r *Resolver) exchanger(name []byte, typ uint16) Exchanger {
+	if typ == wire.TypeDS && len(name) > 1 {
+		name = name[1+name[0]:]
+	}
 	if z := r.zone(name); z != nil {
 		return z.Upstreams
 	}

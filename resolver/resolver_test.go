@@ -475,8 +475,8 @@ func TestSpecialUse(t *testing.T) {
 	if n := b.up.count(); n != 0 {
 		t.Errorf("%d names of special use left: %v", n, b.up.asked)
 	}
-	b.want("the DS of home.arpa is its parent's", query(t, "home.arpa", "DS"), "NOERROR | home.arpa. 60 IN A 192.168.1.9")
 	b.ask(query(t, "9.1.168.192.in-addr.arpa", "PTR"))
+	b.ask(query(t, "1.168.192.in-addr.arpa", "DS"))
 	if home.count() != 3 {
 		t.Errorf("the zone's own upstream was asked %v", home.asked)
 	}
@@ -484,6 +484,38 @@ func TestSpecialUse(t *testing.T) {
 	if b.up.count() != 1 {
 		t.Errorf("a public reverse name was not forwarded")
 	}
+}
+
+// TestDSBelongsToTheParent forwards the DS question of each zone that is answered here, or by upstreams of its own: a validator behind needs
+// the parent's proof that the zone is not signed.
+func TestDSBelongsToTheParent(t *testing.T) {
+	home := &fakeUpstreams{answer: records("@ 60 IN A 192.168.1.9")}
+	b := newBench(t, func(c *Config) { c.Forward = []Zone{{name(t, "corp.example"), home}, {name(t, "168.192.in-addr.arpa"), home}} })
+	asked := 0
+	for zone := range specialUses(0) {
+		if !endsIn([]byte(zone), "\x04arpa\x00") {
+			continue
+		}
+		asked++
+		b.ask(query(t, wire.Text([]byte(zone)), "DS"))
+		if b.up.count() != asked {
+			t.Errorf("the DS of %s was not forwarded", wire.Text([]byte(zone)))
+			asked = b.up.count()
+		}
+	}
+	if asked < 100 {
+		t.Errorf("only %d zones", asked)
+	}
+	b.ask(query(t, "corp.example", "DS"))
+	if b.up.count() != asked+1 || home.count() != 0 {
+		t.Errorf("the DS of a zone of Forward: %d and %d questions", b.up.count()-asked, home.count())
+	}
+	b.ask(query(t, "sub.corp.example", "DS"))
+	if home.count() != 1 {
+		t.Error("the DS of a zone below one of Forward was asked elsewhere")
+	}
+	b.want("a zone below one that is answered here", query(t, "1.10.in-addr.arpa", "DS"), "NXDOMAIN | 10.in-addr.arpa. SOA")
+	b.want("no public zone", query(t, "onion", "DS"), "NOERROR | onion. SOA")
 }
 
 // TestWiderZoneKeepsSpecialUse: a configured zone opens special-use names at or below itself only.

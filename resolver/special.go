@@ -100,8 +100,8 @@ func (r *Resolver) specialUse(q *wire.Query) (use specialUse, zoneAt int) {
 		if z := r.zone(name); z != nil && len(z.Name) >= len(name)-at {
 			return ordinary, 0
 		}
-		if at == 0 && q.Type == wire.TypeDS && (use == canary || string(name) == homeARPA) {
-			return ordinary, 0 // RFC 8375 section 4: its parent proves that it is not signed
+		if at == 0 && q.Type == wire.TypeDS && (use == canary || endsIn(name, "\x04arpa\x00")) {
+			return ordinary, 0 // its parent proves that it is not signed (RFC 6303 section 4, RFC 8375 section 4)
 		}
 		return use, at
 	}
@@ -115,8 +115,6 @@ func (r *Resolver) specialUse(q *wire.Query) (use specialUse, zoneAt int) {
 func endsIn(name []byte, suffix string) bool {
 	return len(name) >= len(suffix) && string(name[len(name)-len(suffix):]) == suffix
 }
-
-const homeARPA = "\x04home\x04arpa\x00"
 
 // lastLabel is where the last label before the root begins; 0 for the root.
 func lastLabel(name []byte) int {
