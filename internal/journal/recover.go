@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+
+	"rempart/internal/journal/stream"
 )
 
 // Recovered is a record that a start with Recover restored, with the number of its changes that are in effect.
@@ -61,10 +63,19 @@ func (s *savedCopy) hashOf(version uint64) string {
 	return ""
 }
 
-// forked reports whether the copy and this journal have different records of the same version.
-func (s *savedCopy) forked(st *State) bool {
-	hash := s.hashOf(st.Version)
-	return s.last.Epoch == st.Epoch && hash != "" && hash != st.Hash
+// forked reports whether the copy and this journal hold different records of the last version that both have reached.
+func (c *Control) forked(ctx context.Context, copied *savedCopy) (bool, error) {
+	st := c.state.State()
+	version := min(st.Version, copied.last.Version)
+	theirs := copied.hashOf(version)
+	if copied.last.Epoch != st.Epoch || theirs == "" {
+		return false, nil
+	}
+	ours, err := c.HashAt(ctx, version)
+	if errors.Is(err, stream.ErrNone) {
+		return false, nil // the epoch began later
+	}
+	return ours != theirs, err
 }
 
 // recover appends the records that a follower's folder holds and the journal, which was restored from an older backup, lacks: each record is signed
@@ -75,7 +86,11 @@ func (c *Control) recover(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if c.cfg.Epoch || copied.forked(c.state.State()) {
+	forked, err := c.forked(ctx, copied)
+	if err != nil {
+		return fmt.Errorf("recover from %s: %w", dir, err)
+	}
+	if c.cfg.Epoch || forked {
 		return c.join(ctx, copied)
 	}
 	n := 0

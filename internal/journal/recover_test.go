@@ -57,9 +57,20 @@ func (r *restored) blocksAll(t *testing.T, c *control, names ...string) {
 // TestRecoverAfterPush pushes to a control that was restored from an older backup, and recovers afterwards: what the edge holds and what was pushed since
 // exclude each other as records, and both are in force in the epoch that begins.
 func TestRecoverAfterPush(t *testing.T) {
+	t.Run("less than was lost", func(t *testing.T) { recoverAfter(t, "fork") })
+	t.Run("as much as was lost", func(t *testing.T) { recoverAfter(t, "fork", "fork2") })
+	t.Run("more than was lost", func(t *testing.T) { recoverAfter(t, "fork", "fork2", "fork3", "fork4") })
+}
+
+// recoverAfter pushes change sets of these names before it recovers. The first is "fork".
+func recoverAfter(t *testing.T, pushed ...string) {
 	r := restoreOlder(t)
 	c := startControl(t, r.keys, r.backup, nil)
-	c.push(t, r.keys.set(t, "fork", block("fork.example")))
+	blocked := []string{"one.example", "two.example", "three.example"}
+	for _, id := range pushed {
+		c.push(t, r.keys.set(t, id, block(id+".example")))
+		blocked = append(blocked, id+".example")
+	}
 	c.stop()
 
 	c = startControl(t, r.keys, r.backup, func(cfg *journal.ControlConfig) { cfg.Recover = r.at })
@@ -72,10 +83,10 @@ func TestRecoverAfterPush(t *testing.T) {
 			ids = append(ids, one.Set.ID)
 		}
 	}
-	if got := strings.Join(ids, " "); got != "two three fork" {
-		t.Errorf("recovered change sets: %q, want %q", got, "two three fork")
+	if got, want := strings.Join(ids, " "), "two three "+strings.Join(pushed, " "); got != want {
+		t.Errorf("recovered change sets: %q, want %q", got, want)
 	}
-	r.blocksAll(t, c, "one.example", "two.example", "three.example", "fork.example")
+	r.blocksAll(t, c, blocked...)
 	record, _, err := c.FindSet(t.Context(), "fork")
 	if err != nil || record.Epoch != 2 {
 		t.Errorf("the set that was published again is found at %+v, %v", record, err)
