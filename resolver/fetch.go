@@ -76,25 +76,37 @@ func (f *flights) join(key cache.Key, fetch func(context.Context, cache.Key) *ca
 // fetch asks upstream and stores what it says: an answer, or for a short while that there is none
 // (RFC 9520).
 func (r *Resolver) fetch(ctx context.Context, key cache.Key) *cache.Entry {
+	asked := r.now().nano
 	a, err := r.exchanger(key.Name, key.Type).Exchange(ctx, upstream.Question{
 		Name: key.Name, Type: key.Type, Class: key.Class, DO: key.DO, CD: key.CD,
 	})
 	now := r.now().mono
 	var e *cache.Entry
 	if err == nil {
+		r.heard.Store(r.now().nano)
+		if r.outage.Swap(false) {
+			r.ForgetFailures()
+		}
 		e, err = cache.NewEntry(key, a.Packed, a.Authenticated, now)
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, upstream.ErrBusy):
+		return cache.Failure(key, now, failureOf(err)...) // our own want of room says nothing of the name
+	case errors.Is(err, cache.ErrAnswer), r.heard.Load() > asked:
 		e = cache.Failure(key, now, failureOf(err)...)
-		if errors.Is(err, upstream.ErrBusy) {
-			return e // our own want of room says nothing of the name
-		}
+	default:
+		r.outage.Store(true)
+		e = cache.Outage(key, now, failureOf(err)...)
 	}
 	if e.Keepable() {
 		r.cache.Put(e, now)
 	}
 	return e
 }
+
+// ForgetFailures lets questions that failed be asked again at once: call it when upstreams are known to answer again. It is safe for concurrent use.
+func (r *Resolver) ForgetFailures() { r.cache.ForgetFailures() }
 
 // failureOf tells clients why there is no answer.
 func failureOf(err error) []wire.EDE {

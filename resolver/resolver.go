@@ -93,6 +93,9 @@ type Resolver struct {
 	keepSingle bool
 	epoch      time.Time
 
+	heard  atomic.Int64 // when an upstream last answered, as clock.nano
+	outage atomic.Bool  // a question failed, and no upstream answered anything while it was asked
+
 	flights flights
 	slow    *counts // of Slow
 	mu      sync.Mutex

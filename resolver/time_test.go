@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"rempart/internal/wire"
 	"rempart/resolver/upstream"
 )
 
@@ -158,6 +159,59 @@ func TestFailuresAreCachedBriefly(t *testing.T) {
 		b.ask(m)
 		if b.up.count() != 2 {
 			t.Error("want of room was cached as a failure of the name")
+		}
+	})
+}
+
+// TestFailuresEndWithTheOutage asks again, as soon as upstreams answer anything, what failed while they answered nothing. The failure of one name among
+// others that are answered is cached for its time.
+func TestFailuresEndWithTheOutage(t *testing.T) {
+	m, other := query(t, "example.com", "A"), query(t, "other.example", "A")
+	const answer = "NOERROR | example.com. 300 IN A 192.0.2.1"
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.up.set(failing(errDown))
+		b.want("in the outage", m, "SERVFAIL")
+		b.up.set(records("@ 300 IN A 192.0.2.1"))
+		b.want("another name after it", other, "NOERROR | other.example. 300 IN A 192.0.2.1")
+		b.want("the name after it", m, answer)
+	})
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.up.set(failing(errDown))
+		b.want("in the outage", m, "SERVFAIL")
+		b.up.set(records("@ 300 IN A 192.0.2.1"))
+		time.Sleep(2 * time.Second)
+		b.want("without another question", m, answer)
+	})
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.ask(m)
+		time.Sleep(301 * time.Second)
+		b.up.set(failing(errDown))
+		b.ask(m) // stale, and its renewal fails
+		b.up.set(records("@ 300 IN A 192.0.2.2"))
+		b.ask(other)
+		b.want("a stale answer after it", m, "NOERROR | example.com. 300 IN A 192.0.2.2")
+	})
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.up.set(func(_ context.Context, q upstream.Question) (*dns.Msg, error) {
+			if wire.Text(q.Name) == "example.com" {
+				time.Sleep(time.Second)
+				return nil, errDown
+			}
+			return records("@ 300 IN A 192.0.2.1")(t.Context(), q)
+		})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			time.Sleep(500 * time.Millisecond)
+			b.ask(other)
+		}()
+		b.want("one name fails", m, "SERVFAIL")
+		<-done
+		n := b.up.count()
+		time.Sleep(3 * time.Second)
+		b.want("its failure is cached", m, "SERVFAIL")
+		if got := b.up.count(); got != n {
+			t.Errorf("asked %d times again", got-n)
 		}
 	})
 }

@@ -168,6 +168,9 @@ func TestNetworkComesLate(t *testing.T) {
 	publisher := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "listed.example\n") })}
 	go func() { _ = publisher.Serve(l) }()
 	t.Cleanup(func() { publisher.Close() })
+	within(t, 2*time.Second, "a name that was asked before, once the upstream can be reached", "192.0.2.1", func() string {
+		return outcome(p.DNS, strings.Repeat("a", 20)+".example")
+	})
 	names := 0
 	within(t, 2*time.Second, "a name once the upstream can be reached", "192.0.2.1", func() string {
 		names++

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -15,6 +16,9 @@ import (
 	"rempart/resolver"
 	"rempart/resolver/upstream"
 )
+
+// resolversEvery is the interval between checks for changes of the system's resolvers: a household waits for them while it starts.
+const resolversEvery = 250 * time.Millisecond
 
 // forwarding holds the upstreams, and the zones that have upstreams of their own.
 type forwarding struct {
@@ -121,7 +125,7 @@ func (f *forwarding) run(ctx context.Context, changed func()) error {
 	}
 	if len(f.config.Upstreams) == 0 {
 		g.Go(func() error {
-			filewatch.New(resolvConf, stubResolvConf).Run(ctx, filewatch.Interval, func([]string) {
+			filewatch.New(resolvConf, stubResolvConf).Run(ctx, resolversEvery, func([]string) {
 				if f.refresh() {
 					changed()
 				}

@@ -10,7 +10,7 @@ import (
 )
 
 // networkEvery is the interval between checks for changes of the network.
-const networkEvery = time.Second
+const networkEvery = 500 * time.Millisecond
 
 // watchNetwork retries failed fetches, connects to control and probes upstreams at once when the network is back, until ctx ends: the regular retries are
 // further and further apart. The network is back when the machine's addresses change, or when an upstream answers after none did.
@@ -32,10 +32,7 @@ func (s *server) watchNetwork(ctx context.Context) error {
 		}
 		answers := s.forward.answers()
 		if changed || answers && !answered {
-			s.retryLists()
-			if s.edge != nil {
-				s.edge.RetryNow()
-			}
+			s.retry()
 		}
 		answered = answers
 	}
@@ -52,6 +49,15 @@ func ownAddresses() (texts []string) {
 	}
 	slices.Sort(texts)
 	return texts
+}
+
+// retry asks again for all that could not be had without the network: answers, lists, control.
+func (s *server) retry() {
+	s.resolver.ForgetFailures()
+	s.retryLists()
+	if s.edge != nil {
+		s.edge.RetryNow()
+	}
 }
 
 // retryLists fetches every list again if one could not be fetched.

@@ -156,7 +156,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var below errgroup.Group // what answers stand on: it ends last
-	below.Go(func() error { return s.forward.run(background, s.retryLists) })
+	below.Go(func() error { return s.forward.run(background, s.retry) })
 	defer func() {
 		s.resolver.Close()
 		cancel()

@@ -178,6 +178,29 @@ func (c *Cache) Put(e *Entry, now int64) {
 	}
 }
 
+// ForgetFailures removes the failures, and lets answers whose renewal failed be renewed again: upstreams answer again. It takes some milliseconds for
+// every million entries, and delays nobody who reads.
+func (c *Cache) ForgetFailures() {
+	for at := range c.buckets {
+		b := &c.buckets[at]
+		if b.tags.Load() == 0 {
+			continue
+		}
+		lock := &c.locks[at%stripes]
+		lock.Lock()
+		for i := range b.slots {
+			switch e := b.slots[i].Load(); {
+			case e == nil:
+			case e.answers():
+				e.failedUntil.Store(0)
+			default:
+				c.replace(b, i, nil)
+			}
+		}
+		lock.Unlock()
+	}
+}
+
 // replace puts e, or nothing, in a slot whose stripe is locked.
 func (c *Cache) replace(b *bucket, slot int, e *Entry) {
 	tag, size := uint64(0), int64(0)

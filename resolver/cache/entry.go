@@ -15,6 +15,7 @@ const (
 	maxTTL         = 86400 // of a positive answer
 	maxNegativeTTL = 3600  // of a negative one (RFC 2308 section 5 names one to three hours)
 	failureTTL     = 5     // of a failure (RFC 9520 section 3.2: one second to five minutes)
+	outageTTL      = 2     // of a failure that says nothing of the question, because no upstream answered anything
 	staleTTL       = 30    // of a record served stale (RFC 8767 section 5.2)
 	staleFor       = 86400 // how long past its end an answer may be served stale
 	recheck        = 30    // how long a failed renewal is not tried again (RFC 8767 section 5)
@@ -110,6 +111,13 @@ func Failure(key Key, now int64, errs ...wire.EDE) *Entry {
 		stored: now, expires: now + failureTTL, errs: errs,
 	}
 	e.bits = key.bits()
+	return e
+}
+
+// Outage is a Failure for a question during which no upstream answered anything: its own network may be away. It lives for a shorter time.
+func Outage(key Key, now int64, errs ...wire.EDE) *Entry {
+	e := Failure(key, now, errs...)
+	e.expires = now + outageTTL
 	return e
 }
 
