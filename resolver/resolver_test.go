@@ -490,7 +490,9 @@ func TestSpecialUse(t *testing.T) {
 // the parent's proof that the zone is not signed.
 func TestDSBelongsToTheParent(t *testing.T) {
 	home := &fakeUpstreams{answer: records("@ 60 IN A 192.168.1.9")}
-	b := newBench(t, func(c *Config) { c.Forward = []Zone{{name(t, "corp.example"), home}, {name(t, "168.192.in-addr.arpa"), home}} })
+	b := newBench(t, func(c *Config) {
+		c.Forward = []Zone{{name(t, "corp.example"), home}, {name(t, "168.192.in-addr.arpa"), home}}
+	})
 	asked := 0
 	for zone := range specialUses(0) {
 		if !endsIn([]byte(zone), "\x04arpa\x00") {

@@ -54,9 +54,6 @@ type edgeOptions struct {
 
 // newEdge is the edge of REMPART_CONTROL.
 func newEdge(c *config.Config, opt edgeOptions) (*edge, error) {
-	if c.Country != "" && !journal.IsCountry(c.Country) {
-		return nil, config.Bad("COUNTRY", c.Country, "not a country code of ISO 3166-1: write two capital letters, like FR")
-	}
 	node := nodeName(c, opt.log)
 	roots, err := rootKeys(c.ControlKey)
 	if err != nil {
@@ -71,6 +68,14 @@ func newEdge(c *config.Config, opt edgeOptions) (*edge, error) {
 		e.files = source.files
 	}
 	return e, err
+}
+
+// knownCountry returns an error if REMPART_COUNTRY is a code of no country: no change for a country would reach this server.
+func knownCountry(c *config.Config) error {
+	if c.Country != "" && !journal.IsCountry(c.Country) {
+		return config.Bad("COUNTRY", c.Country, "not a country code of ISO 3166-1: write two capital letters, like FR")
+	}
+	return nil
 }
 
 // followSource is an edge of any source.
@@ -247,6 +252,9 @@ func (s *server) set() *blocklist.Set {
 
 // follow makes the edge, and the control that it follows where that runs here.
 func (s *server) follow(ctx context.Context) (err error) {
+	if err := knownCountry(s.config); err != nil {
+		return err
+	}
 	opt := edgeOptions{log: s.log, dial: s.forward.main.DialContext, local: s.lists, figures: func() (uint64, uint64) { return s.resolver.Totals() }}
 	switch {
 	case s.config.Control != "":

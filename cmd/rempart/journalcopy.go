@@ -25,8 +25,7 @@ func journalCommand() *cobra.Command {
 		Use: "journal", Short: "Move the journal of a control",
 		Long: "The journal holds all that control published, with receipts, held change sets, tokens, servers and the audit trail.",
 	}
-	cmd.AddCommand(journalCopyCommand())
-	return cmd
+	return withCommands(cmd, journalCopyCommand())
 }
 
 func journalCopyCommand() *cobra.Command {

@@ -24,8 +24,7 @@ func keysCommand() *cobra.Command {
 every server knows a root key: REMPART_CONTROL_KEY. These commands work on the folder of keys (REMPART_KEYS); a running control takes a
 changed ring in at SIGHUP.`,
 	}
-	cmd.AddCommand(keysInitCommand(), keysListCommand(), keysNewCommand(), keysGrantCommand(), keysRevokeCommand(), keysRotateCommand(), keysThresholdCommand())
-	return cmd
+	return withCommands(cmd, keysInitCommand(), keysListCommand(), keysNewCommand(), keysGrantCommand(), keysRevokeCommand(), keysRotateCommand(), keysThresholdCommand())
 }
 
 // openKeys are the keys of REMPART_KEYS.

@@ -58,10 +58,9 @@ the README has the table.`,
 	group("lists", checkCommand(), allowCommand(), matchesCommand(), compileCommand(), diffCommand(), digestCommand(), feedsCommand(), heldCommand())
 	group("operate", journalCommand(), keysCommand(), tokenCommand(), pushCommand(), unblockCommand(), changesetsCommand(), showCommand(), approveCommand(), undoCommand(),
 		advanceCommand(), namesCommand(), logCommand(), auditCommand(), nodesCommand(), suspendCommand(), resumeCommand())
-	root.AddCommand(versionCommand())
+	withCommands(root, versionCommand())
 	root.SetErr(redacting{os.Stderr})
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) { warnUnknown(cmd, config.Environ()) }
-	root.Args = knownCommand
 	root.SetFlagErrorFunc(suggestFlag)
 	err := root.ExecuteContext(context.Background())
 	code := exitCode(0)
@@ -92,19 +91,29 @@ func (r redacting) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// knownCommand refuses arguments of the program itself: they are mistyped commands.
-func knownCommand(root *cobra.Command, args []string) error {
+// withCommands adds commands below cmd, which shows its help if it does nothing by itself.
+func withCommands(cmd *cobra.Command, below ...*cobra.Command) *cobra.Command {
+	cmd.AddCommand(below...)
+	cmd.Args = knownCommand
+	if cmd.RunE == nil {
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	return cmd
+}
+
+// knownCommand refuses arguments of a command that has commands below it: they are mistyped commands.
+func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	var names []string
-	for _, c := range root.Commands() {
+	for _, c := range cmd.Commands() {
 		names = append(names, c.Name())
 	}
 	if near := spelling.Nearest(args[0], names); near != "" {
-		return fmt.Errorf("there is no command %q: did you mean rempart %s?", args[0], near)
+		return fmt.Errorf("there is no command %q: did you mean %s %s?", args[0], cmd.CommandPath(), near)
 	}
-	return fmt.Errorf("there is no command %q: rempart --help lists those that there are", args[0])
+	return fmt.Errorf("there is no command %q: %s --help lists those that there are", args[0], cmd.CommandPath())
 }
 
 // suggestFlag adds the flag that a mistyped one was meant to be.

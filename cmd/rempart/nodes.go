@@ -57,8 +57,7 @@ retired: "rempart nodes forget".`,
 	}
 	tokenFlag(cmd, &tokenFile)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
-	cmd.AddCommand(forgetCommand())
-	return cmd
+	return withCommands(cmd, forgetCommand())
 }
 
 func forgetCommand() *cobra.Command {

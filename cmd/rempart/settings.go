@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -70,7 +73,7 @@ Exit code: 0 if a server would start, 2 if not.`,
 			}
 			c, err := config.LoadFrom(environ)
 			if err == nil {
-				err = validate(c)
+				err = validate(c, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})))
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", from, err)
@@ -81,13 +84,15 @@ Exit code: 0 if a server would start, 2 if not.`,
 	}
 }
 
-// validate makes the checks that a server makes at its start before it opens sockets.
-func validate(c *config.Config) error {
-	log := slog.New(slog.DiscardHandler)
+// validate makes the checks that a server makes at its start before it opens sockets. It logs what a server would start with, but warn of.
+func validate(c *config.Config, log *slog.Logger) error {
 	_, forwardErr := newForwarding(c, log)
 	_, listsErr := newLists(c, listsOptions{log: log, readOnly: true})
 	_, cacheErr := cache.New(int64(c.CacheBytes))
-	errs := []error{forwardErr, listsErr, cacheErr}
+	errs := []error{forwardErr, listsErr, cacheErr, knownCountry(c)}
+	if listsErr == nil {
+		warnOfAbsentLists(c, log)
+	}
 	if c.Control != "" {
 		_, err := rootKeys(c.ControlKey)
 		errs = append(errs, err)
@@ -100,4 +105,25 @@ func validate(c *config.Config) error {
 	}
 	_, err := newZones(c, log, secure.server(), nil)
 	return errors.Join(append(errs, err)...)
+}
+
+// warnOfAbsentLists logs each list in a file that cannot be opened.
+func warnOfAbsentLists(c *config.Config, log *slog.Logger) {
+	paths := slices.Clone(c.Lists)
+	if feeds, err := readFeeds(c.Feeds); err == nil {
+		for _, f := range feeds {
+			paths = append(paths, f.Path)
+		}
+	}
+	for _, path := range paths {
+		if path == "" || strings.Contains(path, "://") {
+			continue
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			log.Warn("a list cannot be read: nothing of it is blocked until it can", "list", path, "err", err)
+			continue
+		}
+		f.Close()
+	}
 }

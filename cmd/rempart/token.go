@@ -29,8 +29,7 @@ key signs.
 
 ` + rolesHelp,
 	}
-	cmd.AddCommand(tokenCreateCommand(), tokenRotateCommand(), tokenRevokeCommand(), tokenListCommand())
-	return cmd
+	return withCommands(cmd, tokenCreateCommand(), tokenRotateCommand(), tokenRevokeCommand(), tokenListCommand())
 }
 
 // rolesHelp says what each role may do.
