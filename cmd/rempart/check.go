@@ -57,6 +57,7 @@ type checker struct {
 	asJSON  bool
 	withWhy bool
 	blocked bool
+	passed  bool // a name that no allow decides
 	failed  bool
 }
 
@@ -108,6 +109,9 @@ func (k *checker) all(names []string) error {
 			return fmt.Errorf("reading names: %w", err)
 		}
 	}
+	if k.client == nil && k.passed {
+		fmt.Fprintln(k.cmd.ErrOrStderr(), "rempart: no server with these settings runs here to resolve the names: a name that passes may still lead to a listed name or address, for which a server blocks it")
+	}
 	switch {
 	case k.failed:
 		return exitFailure
@@ -129,6 +133,7 @@ func (k *checker) one(text string) error {
 		return k.say(c)
 	}
 	k.blocked = k.blocked || v.Action == blocklist.BlockedBy.String()
+	k.passed = k.passed || v.Action == blocklist.Pass.String()
 	if c.Unsure = v.Unsure; v.Unsure != "" {
 		k.failed = true
 	}
