@@ -45,6 +45,8 @@ type list struct {
 	busy     bool // being fetched
 	gone     bool // not configured any more: its listings are withdrawn with the next set
 	next     time.Time
+	// leaveAlone is until when its server asked not to be asked (Retry-After); see due.
+	leaveAlone time.Time
 }
 
 // These are wrapped by New where a part of its Config cannot be used, as are guard.ErrEssential and guard.ErrPopular.

@@ -71,6 +71,7 @@ type Lists struct {
 	fetch     fetcher
 	set       *blocklist.Set
 	reload    chan struct{}
+	retry     chan struct{}
 	configure chan *configuration // of Reconfigure, for Run
 	status    atomic.Pointer[Status]
 
@@ -130,7 +131,7 @@ func New(cfg Config) (*Lists, error) {
 		},
 		fetch: newFetcher(cfg.Dial, cfg.Proxy), ctx: context.Background(), limits: limits{amend: maxAmend, merge: mergeAt, run: runLimit},
 		store:  store{dir: filepath.Join(cfg.Dir, listsFolder)},
-		reload: make(chan struct{}, 1), configure: make(chan *configuration, 1),
+		reload: make(chan struct{}, 1), retry: make(chan struct{}, 1), configure: make(chan *configuration, 1),
 		results:  make(chan download, maxFetches),
 		guarding: &guarding{cfg: cfg.Guard}, merged: make(chan *merging, 1), verified: make(chan error, 1),
 	}
@@ -158,10 +159,15 @@ func emptySet() (*blocklist.Set, error) {
 // Set is what the lists are published to: one set for the life of Lists, empty before Start.
 func (l *Lists) Set() *blocklist.Set { return l.set }
 
-// Reload has every list looked at again, soon, by Run. It does not wait.
-func (l *Lists) Reload() {
+// Reload makes Run look at every list again, soon: a person asks for it. It does not wait.
+func (l *Lists) Reload() { notify(l.reload) }
+
+// Retry is Reload without the lists whose server asked, by Retry-After, to be left alone for a time that has not ended: a program asks for it.
+func (l *Lists) Retry() { notify(l.retry) }
+
+func notify(c chan<- struct{}) {
 	select {
-	case l.reload <- struct{}{}:
+	case c <- struct{}{}:
 	default: // one is pending already
 	}
 }

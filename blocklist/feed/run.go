@@ -48,6 +48,11 @@ func (l *Lists) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-l.reload:
+			for _, li := range l.lists {
+				li.leaveAlone = time.Time{}
+			}
+			l.lookAtAll()
+		case <-l.retry:
 			l.lookAtAll()
 		case c := <-l.configure:
 			l.reconfigured(c)
@@ -67,7 +72,7 @@ func (l *Lists) Run(ctx context.Context) error {
 		now := time.Now()
 		for _, li := range l.lists {
 			switch {
-			case li.busy || now.Before(li.next):
+			case li.busy || now.Before(li.due()):
 			case li.kind == KindURL:
 				beside.Go(l.downloading(running, slots, li, running.Done()))
 			default:
@@ -84,7 +89,7 @@ func (l *Lists) Run(ctx context.Context) error {
 	}
 }
 
-// lookAtAll makes every list due.
+// lookAtAll makes every list due, except those that are to be left alone.
 func (l *Lists) lookAtAll() {
 	l.reloadGuards()
 	for _, li := range l.lists {
@@ -170,7 +175,7 @@ func (l *Lists) nextDue() time.Time {
 	}
 	for _, li := range l.lists {
 		if !li.busy {
-			earliest(li.next)
+			earliest(li.due())
 		}
 		if age := li.feed.MaxAge; age > 0 && li.published != nil && l.setErr == nil {
 			earliest(li.copy.Fetched.Add(age)) // from then on it does not count

@@ -90,6 +90,14 @@ func (l *Lists) interval(li *list) time.Duration {
 	return l.cfg.Refresh
 }
 
+// due returns when the next attempt on li may begin.
+func (li *list) due() time.Time {
+	if li.leaveAlone.After(li.next) {
+		return li.leaveAlone
+	}
+	return li.next
+}
+
 // settle notes how an attempt on li ended and when the next is due, and logs a change of state.
 func (l *Lists) settle(li *list, now time.Time, err error) {
 	if errors.Is(err, errChanging) && li.copy != nil {
@@ -111,6 +119,7 @@ func (l *Lists) settle(li *list, now time.Time, err error) {
 		wait := jitter(backoff(l.timing.backoff, l.interval(li), li.failures))
 		if status := (*statusError)(nil); errors.As(err, &status) {
 			wait = max(wait, status.after)
+			li.leaveAlone = now.Add(status.after)
 		}
 		if errors.Is(err, errChanging) {
 			wait = l.timing.again

@@ -49,6 +49,11 @@ func TestServerThatWantsToBeLeftAlone(t *testing.T) {
 			t.Errorf("%d: asked %d times", code, n)
 		}
 		srv.say("a.example\n")
+		l.Retry() // a program asks
+		time.Sleep(100 * time.Millisecond)
+		if n := srv.requests.Load(); n != 1 {
+			t.Errorf("%d: asked %d times although a program asked only", code, n)
+		}
 		l.Reload() // a person asks
 		eventually(t, "the list", func() bool { return blocks(t, l, "a.example") })
 	}

@@ -63,7 +63,7 @@ func (s *server) retry() {
 // retryLists fetches every list again if one could not be fetched.
 func (s *server) retryLists() {
 	if slices.ContainsFunc(s.lists.Status().Lists, func(l feed.ListStatus) bool { return l.Result != feed.OK }) {
-		s.lists.Reload()
+		s.lists.Retry()
 	}
 }
 

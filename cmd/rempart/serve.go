@@ -275,16 +275,18 @@ func (s *server) notReady() string {
 // reloads reads the feeds file and looks at every list again on SIGHUP.
 func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 	for {
+		look := s.lists.Reload
 		select {
 		case <-hangup:
 			s.log.Info("looking at every list again, as asked by SIGHUP")
 		case <-s.again:
 			s.log.Info("looking at every list again, as asked by a command")
+			look = s.lists.Retry
 		case <-ctx.Done():
 			return nil
 		}
 		s.feeds.reload()
-		s.lists.Reload()
+		look()
 		s.forward.refresh()
 		if s.control != nil {
 			s.control.reload(ctx)
