@@ -98,10 +98,7 @@ func (p *parser) fields(indented bool, line, word, rest []byte) {
 		p.hosts(word, rest)
 	case isAddress(word):
 		p.refuse(Redirect) // a network, an address with a port: no block of the names beside it
-	case hasPrefixFold(word, "local-zone:"):
-		p.localZone(rest)
-	case hasPrefixFold(word, "local-data:"):
-		p.localData(rest)
+	case p.unbound(line):
 	case p.record(indented, line):
 	case isCosmetic(line):
 		p.refuse(Cosmetic)

@@ -38,14 +38,7 @@ func (p *parser) only(raw []byte) {
 			p.dnsmasq(word)
 		}
 	case FormatUnbound:
-		switch {
-		case hasPrefixFold(word, "local-zone:"):
-			p.localZone(rest)
-		case hasPrefixFold(word, "local-data:"):
-			p.localData(rest)
-		default:
-			ok = string(line) == "server:"
-		}
+		ok = p.unbound(line) || string(line) == "server:"
 	case FormatRPZ:
 		if word[0] == '$' {
 			p.directive(line)

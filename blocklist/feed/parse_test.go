@@ -342,6 +342,7 @@ func TestLines(t *testing.T) {
 		{"server:", ""},
 		{`local-zone: "11trikots.com." always_null`, "11trikots.com"}, // hagezi
 		{`local-zone: example.com redirect`, "example.com"},
+		{`local-zone:"example.com" static`, "example.com"},
 		{`local-zone: "fe" always_nxdomain`, "!single-label"}, // oznu-bind-zones
 		{`local-zone: "example.com" transparent`, "@example.com"},
 		{`local-zone: example.com. typetransparent`, "@example.com"},

@@ -44,6 +44,20 @@ func (p *parser) dnsmasq(w []byte) {
 	}
 }
 
+// unbound reads a setting of unbound that lists are written in. It returns false for any other line.
+func (p *parser) unbound(line []byte) bool {
+	key, rest, _ := bytes.Cut(line, []byte(":"))
+	switch {
+	case equalFold(key, "local-zone"):
+		p.localZone(trim(rest))
+	case equalFold(key, "local-data"):
+		p.localData(trim(rest))
+	default:
+		return false
+	}
+	return true
+}
+
 // localZone reads what follows "local-zone:" in an unbound file: a name, quoted or not, and a type. Of nested zones unbound uses the
 // innermost.
 func (p *parser) localZone(rest []byte) {
