@@ -2,6 +2,7 @@ package feed
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net/netip"
@@ -50,12 +51,42 @@ func (c GuardConfig) Load() (*guard.Guards, error) {
 		}
 		defer f.Close()
 		text, err := Text(&bounded{r: f, left: maxBody})
+		if err == nil && file.path == c.Essential {
+			*file.to, err = essentialNames(text)
+		} else {
+			*file.to = text
+		}
 		if err != nil {
 			return nil, fmt.Errorf("what the guards go by: %s: %w", file.path, err)
 		}
-		*file.to = text
 	}
 	return guard.New(cfg)
+}
+
+// maxEssential bounds the file of essential names, in bytes.
+const maxEssential = 16 << 20
+
+// essentialNames returns the lines of a file of essential names with each host, in any form that Indicator reads, as a plain name. Lines that it does not
+// read stay as they are: the guards refuse them by their number.
+func essentialNames(text io.Reader) (io.Reader, error) {
+	var out bytes.Buffer
+	lines := bufio.NewScanner(io.LimitReader(text, maxEssential+1))
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
+		line := lines.Bytes()
+		host, only := bytes.CutPrefix(CutComment(bytes.Clone(line)), []byte("="))
+		if name, _, err := Indicator(string(host)); err == nil {
+			line = []byte(blocklist.NameText(name))
+			if only {
+				line = append([]byte("="), line...)
+			}
+		}
+		out.Write(append(line, '\n'))
+	}
+	if out.Len() > maxEssential {
+		return nil, ErrTooLarge
+	}
+	return &out, lines.Err()
 }
 
 // guards are the guards, and what a person released of what they hold.

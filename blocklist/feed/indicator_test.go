@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"rempart/blocklist"
+	"rempart/blocklist/guard"
 )
 
 // TestIndicator reads hosts as people write them, alone and as the line of a list: both say the same.
@@ -105,6 +106,29 @@ func TestReleasedAsPeopleWriteIt(t *testing.T) {
 	}
 	if _, _, err := readReleased(path); err == nil || !strings.Contains(err.Error(), "line 2") || !strings.Contains(err.Error(), "names a page") {
 		t.Errorf("a URL that names a page: %v", err)
+	}
+}
+
+// TestEssentialAsPeopleWriteIt protects names in every form in which lists hold them; a line that is no name is refused by its number.
+func TestEssentialAsPeopleWriteIt(t *testing.T) {
+	f := newFixture(t)
+	path := f.file("essential.txt", "*.a.example\n\n||b.example^\nhttps://c.example/\n=d.example # only itself\nwww[.]e.example\n")
+	g, err := GuardConfig{Essential: path}.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"a.example", "b.example", "c.example", "d.example", "www.e.example"} {
+		name, err := blocklist.AppendName(nil, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f := g.Check(blocklist.Listing{Name: name, Scope: blocklist.Exact}); f.Outcome != guard.Refuse {
+			t.Errorf("%s is not protected: %+v", text, f)
+		}
+	}
+	path = f.file("essential.txt", "a.example\n\nnot a name\n")
+	if _, err := (GuardConfig{Essential: path}).Load(); err == nil || !strings.Contains(err.Error(), "line 3") {
+		t.Errorf("a line that is no name: %v", err)
 	}
 }
 

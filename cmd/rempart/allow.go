@@ -110,6 +110,7 @@ func appendNames(path string, names []string, reason string, now time.Time) erro
 	}
 	for _, name := range names {
 		if !have[name] {
+			have[name] = true
 			fmt.Fprintf(&added, "%s # %s\n", name, comment)
 		}
 	}

@@ -65,7 +65,7 @@ func (s *server) status() local.Status {
 	}
 	st.Queries, st.Blocked = s.resolver.Totals()
 	for _, u := range s.forward.main.Stats().Upstreams {
-		st.Upstreams = append(st.Upstreams, local.Upstream{Name: u.Upstream, Healthy: u.Healthy, Looping: u.Looping})
+		st.Upstreams = append(st.Upstreams, local.Upstream{Name: u.Upstream, Healthy: u.Healthy, Unheard: u.Reachable.IsZero(), Looping: u.Looping})
 	}
 	problem := func(text string) {
 		if text != "" {

@@ -96,7 +96,7 @@ func TestCommandsAskTheServer(t *testing.T) {
 	s.says(t, 0, "digest --sample "+sample+" --resolver "+s.DNS+" --address "+page,
 		"3 names, 2 blocked", "1 name not listed, but blocked for a name or an address in the answer", "\nthe same")
 
-	s.says(t, 0, "allow listed.example --reason ours", "listed.example: allowed")
+	s.says(t, 0, "allow listed.example listed.example --reason ours", "listed.example: allowed")
 	if got := address(ask(t, s.Program, "listed.example")); got != origin {
 		t.Errorf("listed.example after rempart allow: %s", got)
 	}

@@ -90,6 +90,8 @@ func writeStatus(out io.Writer, st *local.Status, now time.Time) error {
 			state = "leads back here, and is not asked"
 		case !u.Healthy:
 			state = "does not answer"
+		case u.Unheard:
+			state = "has answered nothing yet"
 		}
 		line("upstream", "%s: %s", u.Name, state)
 	}

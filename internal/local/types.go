@@ -54,6 +54,7 @@ type Set struct {
 type Upstream struct {
 	Name    string `json:"name"`
 	Healthy bool   `json:"healthy"`
+	Unheard bool   `json:"unheard,omitempty"` // it has not answered anything yet
 	Looping bool   `json:"looping,omitempty"`
 }
 
