@@ -184,7 +184,14 @@ func keyOf(q *wire.Query) cache.Key {
 
 // answer gives what an entry holds, if its targets pass under view; verdict is the question's.
 func (r *Resolver) answer(q *wire.Query, e *cache.Entry, stale bool, verdict blocklist.Verdict, view *blocklist.View, now clock) {
-	if r.mustJudge(e, view) && verdict.Action != blocklist.Allowed && !chainOfTrust(q.Type) && r.divert(q, e, view, now) {
+	if chainOfTrust(q.Type) && e.HasTargets() { // an alias is no zone: nobody needs it to verify another name (RFC 1034 section 3.6.2)
+		verdict = view.Match(q.Name(), r.enforced, now.unix)
+		if r.blocks(view, verdict) {
+			r.block(q, view, verdict, nil)
+			return
+		}
+	}
+	if r.mustJudge(e, view) && verdict.Action != blocklist.Allowed && r.divert(q, e, view, now) {
 		return
 	}
 	e.Answer(q, now.mono, stale)
@@ -257,6 +264,10 @@ func (r *Resolver) judge(e *cache.Entry, view *blocklist.View, now clock) (t tar
 	if view.HoldsPrefixes() {
 		e.EachAddress(func(addr netip.Addr) bool {
 			v := view.MatchAddr(addr, r.enforced, now.unix)
+			if inner, ok := embedded(addr); ok && v.Action == blocklist.Pass {
+				lasting = lasting && v.Until == blocklist.Forever
+				v = view.MatchAddr(inner, r.enforced, now.unix)
+			}
 			lasting = lasting && v.Until == blocklist.Forever
 			if v.Action == blocklist.BlockedBy {
 				t = target{verdict: v, leadsTo: leadsTo{addr: addr}}

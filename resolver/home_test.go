@@ -22,7 +22,7 @@ func name(t testing.TB, text string) []byte {
 }
 
 func TestCanaries(t *testing.T) {
-	const passes = " 300 IN A 192.0.2.1"
+	const passes = " 300 IN "
 	for _, tt := range []struct {
 		which     Canary
 		name, typ string
@@ -33,17 +33,17 @@ func TestCanaries(t *testing.T) {
 		{FirefoxCanary, "use-application-dns.net", "A", Page, "", "NXDOMAIN | use-application-dns.net. SOA"},
 		{FirefoxCanary, "USE-application-dns.net", "AAAA", Page, "", "NXDOMAIN | use-application-dns.net. SOA"},
 		{FirefoxCanary, "x.use-application-dns.net", "A", Page, "", "NXDOMAIN | use-application-dns.net. SOA"},
-		{FirefoxCanary, "use-application-dns.net", "DS", Page, "", "NOERROR | use-application-dns.net." + passes},
+		{FirefoxCanary, "use-application-dns.net", "DS", Page, "", "NOERROR | use-application-dns.net." + passes + "DS 1 13 2 00"},
 		{FirefoxCanary, "use-application-dns.net", "A", Page, "use-application-dns.net", "NXDOMAIN | use-application-dns.net. SOA"},
-		{FirefoxCanary, "xuse-application-dns.net", "A", Page, "", "NOERROR | xuse-application-dns.net." + passes},
-		{FirefoxCanary, "use-application-dns.com", "A", Page, "", "NOERROR | use-application-dns.com." + passes},
-		{FirefoxCanary, "application-dns.net", "A", Page, "", "NOERROR | application-dns.net." + passes},
-		{FirefoxCanary, "mask.icloud.com", "A", Page, "", "NOERROR | mask.icloud.com." + passes},
+		{FirefoxCanary, "xuse-application-dns.net", "A", Page, "", "NOERROR | xuse-application-dns.net." + passes + "A 192.0.2.1"},
+		{FirefoxCanary, "use-application-dns.com", "A", Page, "", "NOERROR | use-application-dns.com." + passes + "A 192.0.2.1"},
+		{FirefoxCanary, "application-dns.net", "A", Page, "", "NOERROR | application-dns.net." + passes + "A 192.0.2.1"},
+		{FirefoxCanary, "mask.icloud.com", "A", Page, "", "NOERROR | mask.icloud.com." + passes + "A 192.0.2.1"},
 		{FirefoxCanary | ICloudCanary, "mask.icloud.com", "A", Page, "", "NXDOMAIN | mask.icloud.com. SOA"},
 		{ICloudCanary, "mask-h2.icloud.com", "HTTPS", Page, "", "NXDOMAIN | mask-h2.icloud.com. SOA"},
-		{ICloudCanary, "www.icloud.com", "A", Page, "", "NOERROR | www.icloud.com." + passes},
-		{ICloudCanary, "icloud.com", "A", Page, "", "NOERROR | icloud.com." + passes},
-		{ICloudCanary, "use-application-dns.net", "A", Page, "", "NOERROR | use-application-dns.net." + passes},
+		{ICloudCanary, "www.icloud.com", "A", Page, "", "NOERROR | www.icloud.com." + passes + "A 192.0.2.1"},
+		{ICloudCanary, "icloud.com", "A", Page, "", "NOERROR | icloud.com." + passes + "A 192.0.2.1"},
+		{ICloudCanary, "use-application-dns.net", "A", Page, "", "NOERROR | use-application-dns.net." + passes + "A 192.0.2.1"},
 		// Listed, and not configured: never the page's address.
 		{0, "use-application-dns.net", "A", Page, "use-application-dns.net", "NXDOMAIN | use-application-dns.net. SOA"},
 		{0, "use-application-dns.net", "A", Page, "=use-application-dns.net", "NOERROR | use-application-dns.net. SOA"},

@@ -98,13 +98,19 @@ func isLocal(addr netip.Addr) bool {
 			return true
 		}
 	}
+	inner, ok := embedded(addr)
+	return ok && isLocal(inner)
+}
+
+// embedded returns the IPv4 address that an IPv6 address holds. A client that connects to addr reaches it.
+func embedded(addr netip.Addr) (inner netip.Addr, ok bool) {
 	if addr.Is4() {
-		return false
+		return inner, false
 	}
 	for _, e := range embeddings {
 		if in := addr.As16(); e.prefix.Contains(addr) || addr.Is4In6() && e.at == 12 && e.prefix.Addr().Is4In6() {
-			return isLocal(netip.AddrFrom4([4]byte(in[e.at : e.at+4])))
+			return netip.AddrFrom4([4]byte(in[e.at : e.at+4])), true
 		}
 	}
-	return false
+	return inner, false
 }

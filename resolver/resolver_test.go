@@ -148,7 +148,7 @@ type bench struct {
 
 func newBench(t testing.TB, change func(*Config), lines ...string) *bench {
 	t.Helper()
-	b := &bench{t: t, up: &fakeUpstreams{answer: records("@ 300 IN A 192.0.2.1")}, set: blocklist.NewSet(view(t, 1, lines...))}
+	b := &bench{t: t, up: &fakeUpstreams{answer: usual}, set: blocklist.NewSet(view(t, 1, lines...))}
 	store, err := cache.New(cache.MinBytes)
 	if err != nil {
 		t.Fatal(err)
@@ -167,6 +167,20 @@ func newBench(t testing.TB, change func(*Config), lines ...string) *bench {
 	b.w = b.r.NewWorker()
 	t.Cleanup(b.r.Close)
 	return b
+}
+
+// usual answers with a record of the asked type, or of type A.
+func usual(ctx context.Context, q upstream.Question) (*dns.Msg, error) {
+	answer := "@ 300 IN A 192.0.2.1"
+	switch q.Type {
+	case wire.TypeDS:
+		answer = "@ 300 IN DS 1 13 2 00"
+	case wire.TypeDNSKEY:
+		answer = "@ 300 IN DNSKEY 257 3 13 AAAA"
+	case 65280:
+		answer = `@ 300 IN TYPE65280 \# 1 00`
+	}
+	return records(answer)(ctx, q)
 }
 
 // query makes a packed query of a name, a type, and "+edns", "+do", "+ad", "+cd", "+sde", "-rd".
@@ -277,8 +291,8 @@ func TestBlockedAnswer(t *testing.T) {
 		{"HTTPS", Page, query(t, "www.evil.example", "HTTPS", "+edns"), "NOERROR | evil.example. SOA | opt | Forged Answer | Blocked"},
 		{"MX", Page, query(t, "evil.example", "MX"), "NOERROR | evil.example. SOA"},
 		{"ANY", Page, query(t, "evil.example", "ANY"), "NOERROR | evil.example. SOA"},
-		{"DS is not blocked", Page, query(t, "evil.example", "DS"), "NOERROR | evil.example. 300 IN A 192.0.2.1"},
-		{"DNSKEY is not blocked", Page, query(t, "evil.example", "DNSKEY"), "NOERROR | evil.example. 300 IN A 192.0.2.1"},
+		{"DS is not blocked", Page, query(t, "evil.example", "DS"), "NOERROR | evil.example. 300 IN DS 1 13 2 00"},
+		{"DNSKEY is not blocked", Page, query(t, "evil.example", "DNSKEY"), "NOERROR | evil.example. 300 IN DNSKEY 257 3 13 AAAA"},
 		{"no recursion desired", Page, query(t, "evil.example", "A", "-rd"), "NOERROR | evil.example. 30 IN A 192.0.2.66"},
 		{"structured", Page, query(t, "www.evil.example", "A", "+sde"), "NXDOMAIN | evil.example. SOA | opt | Blocked"},
 		{"structured, exact", Page, query(t, "exact.example", "A", "+sde"), "NOERROR | exact.example. SOA | opt | Blocked"},
@@ -427,7 +441,7 @@ func TestProtocol(t *testing.T) {
 		{"no recursion desired", raw(func(m *dns.Msg) { m.RecursionDesired = false; m.SetEdns0(1232, false) }), "REFUSED | opt | Not Authoritative"},
 		{"TSIG of an unknown key", raw(func(m *dns.Msg) { m.SetTsig("key.", dns.HmacSHA256, 300, 1) }), "NOTAUTH"},
 		{"an unknown record beside", raw(func(m *dns.Msg) { m.Extra = []dns.RR{&dns.NULL{Hdr: dns.RR_Header{Name: ".", Rrtype: 65280}}} }), "NOERROR | example.com. 300 IN A 192.0.2.1"},
-		{"an unknown type", raw(func(m *dns.Msg) { m.Question[0].Qtype = 65280 }), "NOERROR | example.com. 300 IN A 192.0.2.1"},
+		{"an unknown type", raw(func(m *dns.Msg) { m.Question[0].Qtype = 65280 }), "NOERROR | example.com. 300 CLASS1 TYPE65280 \\# 1 00"},
 	} {
 		a, _ := b.askPacked(tt.packet)
 		if got := brief(a); got != tt.want {

@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"net/netip"
+	"unicode/utf8"
 )
 
 // EDE is an extended DNS error (RFC 8914).
@@ -32,13 +33,23 @@ const (
 // digest, bogus, and signatures and keys wanting (RFC 8914 section 4).
 func (e EDE) DNSSEC() bool { return e.Code == 1 || e.Code == 2 || 5 <= e.Code && e.Code <= 12 }
 
-// ReadEDE reads an extended error from the value of its option; the text is cut at maxText octets.
+// ReadEDE reads an extended error from the value of its option. The text is cut before the character that maxText bytes do not hold; a text that is not
+// UTF-8 (RFC 8914 section 2) is left out.
 func ReadEDE(value []byte, maxText int) (e EDE, ok bool) {
 	if len(value) < 2 {
 		return EDE{}, false
 	}
 	text := value[2:]
-	return EDE{Code: binary.BigEndian.Uint16(value), Text: string(text[:min(len(text), maxText)])}, true
+	if len(text) > maxText {
+		for maxText > 0 && !utf8.RuneStart(text[maxText]) {
+			maxText--
+		}
+		text = text[:maxText]
+	}
+	if !utf8.Valid(text) {
+		text = nil
+	}
+	return EDE{Code: binary.BigEndian.Uint16(value), Text: string(text)}, true
 }
 
 // Begin starts the answer in q.Out: the header with ID, opcode, RD and CD as asked, RA set, the

@@ -49,7 +49,9 @@ const (
 	TypeOPT    uint16 = 41
 	TypeDS     uint16 = 43
 	TypeRRSIG  uint16 = 46
+	TypeNSEC   uint16 = 47
 	TypeDNSKEY uint16 = 48
+	TypeNSEC3  uint16 = 50
 	TypeSVCB   uint16 = 64
 	TypeHTTPS  uint16 = 65
 	TypeTKEY   uint16 = 249
@@ -110,7 +112,7 @@ func SkipName(msg []byte, off int) int {
 }
 
 // ExpandName appends to dst the canonical form of the name at off, pointers followed
-// strictly backwards (RFC 1035 section 4.1.4), and returns the offset just past it in msg.
+// strictly backwards and never into the header (RFC 1035 section 4.1.4), and returns the offset just past it in msg.
 // ok is false, and dst as it came, if the name is malformed.
 func ExpandName(dst, msg []byte, off int) (out []byte, next int, ok bool) {
 	start, limit, pointers := len(dst), off, 0
@@ -141,7 +143,7 @@ func ExpandName(dst, msg []byte, off int) (out []byte, next int, ok bool) {
 			if next == 0 {
 				next = off + 2
 			}
-			if pointers++; target >= limit || pointers > maxPointers {
+			if pointers++; target >= limit || target < HeaderLen || pointers > maxPointers {
 				return dst, 0, false
 			}
 			limit, off = target, target

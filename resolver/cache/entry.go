@@ -71,8 +71,7 @@ const (
 const maxUses = 3
 
 // NewEntry packs an upstream's message, which it may write to, whose question is key's, stored at now. authenticated
-// says whether its AD bit may be believed. Its OPT goes, and what stands behind it; so does what stands
-// behind an answer record that does not belong to the question.
+// says whether its AD bit may be believed. Only the records that admit admits are in the entry.
 func NewEntry(key Key, msg []byte, authenticated bool, now int64) (*Entry, error) {
 	bodyAt := wire.HeaderLen + len(key.Name) + 4
 	if len(msg) < bodyAt || len(msg) > wire.MaxMessage || wire.Count(msg, wire.SectionQuestion) != 1 ||
@@ -90,6 +89,16 @@ func NewEntry(key Key, msg []byte, authenticated bool, now int64) (*Entry, error
 	}
 	if err := p.walk(e); err != nil {
 		return nil, err
+	}
+	if p.unclean {
+		clean := p.rewritten(func(rr *wire.Record) bool {
+			what, err := p.admit(rr)
+			return err == nil && what != leaveOut
+		})
+		if clean == nil {
+			return nil, ErrAnswer
+		}
+		return NewEntry(key, clean, authenticated, now) // all of it is admitted
 	}
 	e.data = make([]byte, 0, len(key.Name)+p.end-bodyAt+len(p.targets))
 	e.data = append(e.data, key.Name...)

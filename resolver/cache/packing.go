@@ -11,7 +11,7 @@ type packing struct {
 	key      Key
 	msg      []byte
 	bodyAt   int
-	end      int    // where the body ends: at the OPT, or at a record that does not belong
+	end      int    // where the body ends: at the first additional record
 	ttl      uint32 // the lowest of all records
 	negative uint32 // what the SOA allows a negative answer
 	soa      bool
@@ -19,53 +19,63 @@ type packing struct {
 	spelt    []int  // where records spell the question's name out, in the case it was asked in for safety
 	targets  []byte // the names CNAME records lead to, then those of SVCB and HTTPS
 	chain    int    // octets of targets that are CNAMEs'
+	unclean  bool   // a record is to be left out or written again
 }
 
-// maxChain bounds the CNAME records followed in one answer.
-const maxChain = 32
+// Bounds of the aliases in one answer.
+const (
+	maxChain   = 32 // CNAME records followed
+	maxAliases = 64 // CNAME records at all
+)
 
 // follow finds the names the question's leads to by CNAME, in whatever order the records stand.
 func (p *packing) follow() error {
+	all, err := p.aliases()
 	at := p.key.Name
 	for range maxChain {
-		next, err := p.alias(at)
-		if err != nil {
-			return err
+		var next []byte
+		for _, a := range all {
+			if string(a.owner) != string(at) {
+				continue
+			}
+			if next != nil && string(next) != string(a.target) {
+				return ErrAnswer // RFC 2181 section 10.1: a name has one
+			}
+			next = a.target
 		}
-		if next == nil {
+		if next == nil || err != nil {
 			break
 		}
-		begin := len(p.targets)
 		p.targets = append(p.targets, next...)
-		at = p.targets[begin:]
+		at = next
 	}
 	p.chain = len(p.targets)
-	return nil
+	return err
 }
 
-// alias is the target of name's CNAME in the answer, nil if it has none.
-func (p *packing) alias(name []byte) ([]byte, error) {
+// alias is a CNAME record; both names are canonical.
+type alias struct{ owner, target []byte }
+
+// aliases returns the CNAME records of the answer section.
+func (p *packing) aliases() (all []alias, err error) {
 	r := wire.ReadRecords(p.msg)
 	var rr wire.Record
-	var owner, target [wire.MaxName]byte
 	for r.Next(&rr) && rr.Section == wire.SectionAnswer {
-		if rr.Type != wire.TypeCNAME {
+		if rr.Type != wire.TypeCNAME || rr.Class != p.key.Class {
 			continue
 		}
-		of, _, ok := wire.ExpandName(owner[:0], p.msg, rr.Name)
-		if !ok {
+		var a alias
+		var next int
+		var ok bool
+		if a.owner, _, ok = wire.ExpandName(nil, p.msg, rr.Name); ok {
+			a.target, next, ok = wire.ExpandName(nil, p.msg, rr.Data)
+		}
+		if !ok || next != rr.End || len(all) == maxAliases {
 			return nil, ErrAnswer
 		}
-		if string(of) != string(name) {
-			continue
-		}
-		to, next, ok := wire.ExpandName(target[:0], p.msg, rr.Data)
-		if !ok || next != rr.End {
-			return nil, ErrAnswer
-		}
-		return to, nil
+		all = append(all, a)
 	}
-	return nil, nil
+	return all, nil
 }
 
 // belongs reports whether an answer record speaks of the question's name, of one it leads to, or, as
@@ -94,31 +104,30 @@ func (p *packing) belongs(rr *wire.Record) (bool, error) {
 	}
 }
 
-// walk reads every record once: TTLs, targets, the SOA, extended errors.
+// walk reads every record once: TTLs, targets, the SOA, extended errors. Records that are not admitted are passed over, and noted in unclean.
 func (p *packing) walk(e *Entry) error {
 	r := wire.ReadRecords(p.msg)
 	var rr wire.Record
 	for r.Next(&rr) {
-		if rr.Type == wire.TypeOPT {
-			p.cut(&rr)
-			if rr.TTL>>24 != 0 {
-				e.rcode = wire.ServFail // an extended rcode, about our own query
+		if rr.Section == wire.SectionAdditional {
+			p.end = min(p.end, rr.Name)
+			if rr.Type == wire.TypeOPT {
+				if rr.TTL>>24 != 0 {
+					e.rcode = wire.ServFail // an extended rcode, about our own query
+				}
+				e.errs = readErrors(p.msg[rr.Data:rr.End])
 			}
-			e.errs = readErrors(p.msg[rr.Data:rr.End])
 			continue
 		}
-		if p.end != len(p.msg) {
-			continue // what was cut off, up to an OPT
+		what, err := p.admit(&rr)
+		if err != nil {
+			return err
 		}
-		if rr.Section == wire.SectionAnswer {
-			ok, err := p.belongs(&rr)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				p.cut(&rr) // taking it out of the middle would break the compression of what follows
-				continue
-			}
+		if what != keep {
+			p.unclean = true
+		}
+		if what == leaveOut {
+			continue
 		}
 		if err := p.keep(e, &rr); err != nil {
 			return err
@@ -127,14 +136,23 @@ func (p *packing) walk(e *Entry) error {
 	if r.Malformed() {
 		return ErrAnswer
 	}
-	if e.rcode != wire.Success && e.rcode != wire.NXDomain && e.rcode != wire.YXDomain {
-		e.rcode = wire.ServFail // REFUSED or FORMERR would speak of the client's query; they speak of ours
+	switch {
+	case e.rcode == wire.Success && e.counts[0] == 0 && wire.Count(p.msg, wire.SectionAnswer) > 0:
+		return ErrAnswer // there is an answer, to another question
+	case e.rcode == wire.NXDomain && p.answered && p.key.Type != wire.TypeCNAME:
+		return ErrAnswer // the name has what was asked for, and does not exist
+	case e.rcode != wire.Success && e.rcode != wire.NXDomain && e.rcode != wire.YXDomain:
+		p.fail(e)
 	}
 	return nil
 }
 
-// cut ends the body where rr begins.
-func (p *packing) cut(rr *wire.Record) { p.end = min(p.end, rr.Name) }
+// fail makes e a failure without records. REFUSED or FORMERR would speak of the client's query; they speak of ours.
+func (p *packing) fail(e *Entry) {
+	e.rcode = wire.ServFail
+	e.counts, e.ends, e.ttls = [3]uint16{}, [2]uint16{}, nil
+	p.end, p.spelt, p.targets, p.chain, p.unclean = p.bodyAt, nil, nil, 0, false
+}
 
 // keep takes a record into the entry.
 func (p *packing) keep(e *Entry, rr *wire.Record) error {

@@ -1,0 +1,201 @@
+package cache
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"rempart/internal/wire"
+)
+
+// sent packs a message of an upstream: records in zone-file form, "?" before those of the authority section, "+" before additional ones.
+func sent(t testing.TB, typ uint16, rcode int, rrs ...string) []byte {
+	t.Helper()
+	m := new(dns.Msg).SetQuestion("example.com.", typ)
+	m.Response, m.Compress, m.Rcode = true, true, rcode
+	for _, s := range rrs {
+		section := &m.Answer
+		switch s[0] {
+		case '?':
+			section, s = &m.Ns, s[1:]
+		case '+':
+			section, s = &m.Extra, s[1:]
+		}
+		rr, err := dns.NewRR(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*section = append(*section, rr)
+	}
+	b, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// admitted returns what a client gets of a message: the rcode, and the records of all sections; or the error of NewEntry.
+func admitted(t testing.TB, typ uint16, msg []byte) string {
+	t.Helper()
+	k := key(t, "example.com")
+	k.Type = typ
+	e, err := NewEntry(k, msg, false, 0)
+	if err != nil {
+		return err.Error()
+	}
+	query, err := new(dns.Msg).SetQuestion("example.com.", typ).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := wire.Query{Packet: query, Transport: wire.TCP}
+	q.Parse(0)
+	e.Answer(&q, 0, false)
+	q.Finish(e.Rcode(), e.Errors()...)
+	a := new(dns.Msg)
+	if err := a.Unpack(q.Out); err != nil {
+		t.Fatalf("%v: %x", err, q.Out)
+	}
+	parts := []string{dns.RcodeToString[a.Rcode]}
+	for _, rr := range append(append(a.Answer, a.Ns...), a.Extra...) {
+		parts = append(parts, strings.ReplaceAll(rr.String(), "\t", " "))
+	}
+	return strings.Join(parts, " | ")
+}
+
+// TestAdmission has only the records reach clients that answer the question or prove that there is no answer.
+func TestAdmission(t *testing.T) {
+	const (
+		a1, a2  = "example.com. 300 IN A 192.0.2.1", "example.com. 300 IN A 192.0.2.2"
+		foreign = "victim.example. 300 IN A 192.0.2.66"
+		sig     = "example.com. 300 IN RRSIG A 13 2 300 20300101000000 20200101000000 1 example.com. AAAA"
+		alias   = "example.com. 300 IN CNAME www.example.com."
+		end     = "www.example.com. 300 IN A 192.0.2.3"
+		soa     = "?example.com. 300 IN SOA ns.example.com. host.example.com. 1 2 3 4 60"
+		soaText = "example.com. 60 IN SOA ns.example.com. host.example.com. 1 2 3 4 60"
+	)
+	none := ErrAnswer.Error()
+	for _, tt := range []struct {
+		name  string
+		typ   uint16
+		rcode int
+		rrs   []string
+		want  string
+	}{
+		{"a foreign record first", dns.TypeA, 0, []string{foreign, a1}, "NOERROR | " + a1},
+		{"a foreign record between", dns.TypeA, 0, []string{a1, foreign, a2}, "NOERROR | " + a1 + " | " + a2},
+		{"a foreign record before a signature", dns.TypeA, 0, []string{a1, foreign, sig}, "NOERROR | " + a1 + " | " + sig},
+		{"foreign records only", dns.TypeA, 0, []string{foreign}, none},
+		{"names that are compressed by foreign ones", dns.TypeA, 0, []string{"www.example.com. 300 IN A 192.0.2.9", alias, "mail.www.example.com. 1 IN A 192.0.2.8", end},
+			"NOERROR | www.example.com. 300 IN A 192.0.2.9 | " + alias + " | " + end},
+		{"another type only", dns.TypeA, 0, []string{`example.com. 300 IN TXT "x"`}, none},
+		{"another type beside", dns.TypeA, 0, []string{"example.com. 300 IN AAAA 2001:db8::1", a1}, "NOERROR | " + a1},
+		{"another class", dns.TypeA, 0, []string{"example.com. 300 CH A 192.0.2.9", a1}, "NOERROR | " + a1},
+		{"another class only", dns.TypeA, 0, []string{"example.com. 300 HS A 192.0.2.9"}, none},
+		{"two aliases of one name", dns.TypeA, 0, []string{alias, "example.com. 300 IN CNAME evil.example.", end}, none},
+		{"an alias twice", dns.TypeA, 0, []string{alias, alias, end}, "NOERROR | " + alias + " | " + alias + " | " + end},
+		{"an alias without its end", dns.TypeA, 0, []string{alias}, "NOERROR | " + alias},
+		{"NXDOMAIN with the asked record", dns.TypeA, 3, []string{a1}, none},
+		{"NXDOMAIN of an alias", dns.TypeA, 3, []string{alias, soa}, "NXDOMAIN | example.com. 60 IN CNAME www.example.com. | " + soaText},
+		{"SERVFAIL with records", dns.TypeA, 2, []string{a1, soa}, "SERVFAIL"},
+		{"REFUSED with records", dns.TypeA, 5, []string{a1}, "SERVFAIL"},
+		{"additional records", dns.TypeMX, 0, []string{"example.com. 300 IN MX 1 evil.example.", "+evil.example. 300 IN A 192.0.2.66"}, "NOERROR | example.com. 300 IN MX 1 evil.example."},
+		{"addresses in the authority section", dns.TypeA, 0, []string{a1, "?evil.example. 300 IN A 192.0.2.66", "?example.com. 300 IN NS ns.evil.example."},
+			"NOERROR | " + a1 + " | example.com. 300 IN NS ns.evil.example."},
+		{"a zone of others in the authority section", dns.TypeA, 0, []string{a1, "?evil.example. 300 IN NS ns.evil.example."}, "NOERROR | " + a1},
+		{"no data", dns.TypeA, 0, []string{soa}, "NOERROR | " + soaText},
+		{"an unknown type", 65280, 0, []string{`example.com. 300 IN TYPE65280 \# 2 0001`}, `NOERROR | example.com. 300 CLASS1 TYPE65280 \# 2 0001`},
+	} {
+		if got := admitted(t, tt.typ, sent(t, tt.typ, tt.rcode, tt.rrs...)); got != tt.want {
+			t.Errorf("%s:\n got %s\nwant %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestImpossibleRecords refuses answers with records that cannot be what they say they are.
+func TestImpossibleRecords(t *testing.T) {
+	question, err := new(dns.Msg).SetQuestion("example.com.", dns.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := func(owner string, typ uint16, data string) []byte {
+		b := append([]byte(owner), 0, 0, 0, 1, 0, 0, 1, 44, 0, 0)
+		binary.BigEndian.PutUint16(b[len(owner):], typ)
+		binary.BigEndian.PutUint16(b[len(b)-2:], uint16(len(data)))
+		return append(b, data...)
+	}
+	const here = "\xc0\x0c"
+	for name, rr := range map[string][]byte{
+		"an A record of 3 bytes":             record(here, dns.TypeA, "\x01\x02\x03"),
+		"an A record of 5 bytes":             record(here, dns.TypeA, "\x01\x02\x03\x04\x05"),
+		"an AAAA record of 4 bytes":          record(here, dns.TypeAAAA, "\x01\x02\x03\x04"),
+		"an MX record without a name":        record(here, dns.TypeMX, "\x00\x01"),
+		"a TXT record without a string":      record(here, dns.TypeTXT, ""),
+		"a TXT record that is cut short":     record(here, dns.TypeTXT, "\x05ab"),
+		"an SOA record of two names":         record(here, dns.TypeSOA, here+here),
+		"an owner that points forward":       record("\xc0\xff", dns.TypeA, "\x01\x02\x03\x04"),
+		"an owner that points at itself":     record("\xc0\x2d", dns.TypeA, "\x01\x02\x03\x04"),
+		"an owner that points to the header": record("\xc0\x04", dns.TypeA, "\x01\x02\x03\x04"),
+		"a target that points to the header": record(here, dns.TypeCNAME, "\xc0\x02"),
+		"a target that points forward":       record(here, dns.TypeCNAME, "\xc0\xff"),
+		"a target with bytes behind it":      record(here, dns.TypeCNAME, here+"x"),
+		"an OPT record in the answer":        record("\x00", dns.TypeOPT, ""),
+	} {
+		sound := record(here, dns.TypeA, "\xc0\x00\x02\x01")
+		msg := slices.Concat(question, sound, rr)
+		wire.SetCount(msg, wire.SectionAnswer, 2)
+		msg[2] |= 0x80
+		if got := admitted(t, dns.TypeA, msg); got != ErrAnswer.Error() {
+			t.Errorf("%s: got %s", name, got)
+		}
+	}
+}
+
+// TestAliasesAreBounded refuses an answer whose aliases would take long to follow.
+func TestAliasesAreBounded(t *testing.T) {
+	rrs := []string{"example.com. 300 IN CNAME a0.example."}
+	for i := range 2000 {
+		rrs = append(rrs, fmt.Sprintf("a%d.example. 300 IN CNAME a%d.example.", i, i+1))
+	}
+	if _, err := NewEntry(key(t, "example.com"), sent(t, dns.TypeA, 0, rrs...), false, 0); !errors.Is(err, ErrAnswer) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestServiceTargets lists the address hints of a SVCB record whose target is compressed, against RFC 9460 section 2.2.
+func TestServiceTargets(t *testing.T) {
+	msg := sent(t, dns.TypeHTTPS, 0, `example.com. 300 IN HTTPS 1 . ipv4hint="192.0.2.7"`)
+	at := strings.LastIndex(string(msg), "\x00\x01\x00\x00\x04\x00\x04\xc0\x00\x02\x07")
+	if at < 0 {
+		t.Fatalf("%x", msg)
+	}
+	msg = append(msg[:at+2:at+2], append([]byte{0xc0, wire.HeaderLen}, msg[at+3:]...)...)
+	binary.BigEndian.PutUint16(msg[at-2:], binary.BigEndian.Uint16(msg[at-2:])+1)
+	k := key(t, "example.com")
+	k.Type = dns.TypeHTTPS
+	e, err := NewEntry(k, msg, false, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hints []string
+	for addr := range e.EachAddress {
+		hints = append(hints, addr.String())
+	}
+	if got := strings.Join(hints, " "); got != "192.0.2.7" {
+		t.Errorf("hints: %q", got)
+	}
+}
+
+// TestErrorTexts keeps the text of an extended error valid UTF-8 (RFC 8914 section 2).
+func TestErrorTexts(t *testing.T) {
+	for text, want := range map[string]string{"plain": "plain", "\xff\xfe": "", strings.Repeat("é", 200): strings.Repeat("é", 127)} {
+		e, ok := wire.ReadEDE(append([]byte{0, 22}, text...), maxText)
+		if !ok || e.Text != want {
+			t.Errorf("%.20q: %q", text, e.Text)
+		}
+	}
+}
