@@ -426,6 +426,14 @@ func TestProtocol(t *testing.T) {
 		{"ANY", raw(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeANY }), `NOERROR | example.com. 3600 IN HINFO "RFC8482" ""`},
 		{"AXFR", raw(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeAXFR }), "REFUSED"},
 		{"IXFR", raw(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeIXFR }), "REFUSED"},
+		{"IXFR with its SOA", raw(func(m *dns.Msg) {
+			m.Question[0].Qtype = dns.TypeIXFR
+			m.Ns = []dns.RR{&dns.SOA{Hdr: dns.RR_Header{Name: "example.com.", Rrtype: dns.TypeSOA, Class: dns.ClassINET}, Ns: ".", Mbox: "."}}
+		}), "REFUSED"},
+		{"authority with another type", raw(func(m *dns.Msg) {
+			m.Ns = []dns.RR{&dns.NULL{Hdr: dns.RR_Header{Name: ".", Rrtype: 65280, Class: dns.ClassINET}}}
+		}), "FORMERR"},
+		{"NXNAME", raw(func(m *dns.Msg) { m.Question[0].Qtype = 128 }), "FORMERR"},
 		{"MAILB", raw(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeMAILB }), "NOTIMP"},
 		{"type 0", raw(func(m *dns.Msg) { m.Question[0].Qtype = 0 }), "FORMERR"},
 		{"class ANY", raw(func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassANY }), "REFUSED"},
@@ -440,6 +448,8 @@ func TestProtocol(t *testing.T) {
 		}), "REFUSED"},
 		{"no recursion desired", raw(func(m *dns.Msg) { m.RecursionDesired = false; m.SetEdns0(1232, false) }), "REFUSED | opt | Not Authoritative"},
 		{"TSIG of an unknown key", raw(func(m *dns.Msg) { m.SetTsig("key.", dns.HmacSHA256, 300, 1) }), "NOTAUTH"},
+		{"TSIG that is not last", raw(func(m *dns.Msg) { m.SetTsig("key.", dns.HmacSHA256, 300, 1); m.SetEdns0(1232, false) }), "FORMERR | opt"},
+		{"TSIG twice", raw(func(m *dns.Msg) { m.SetTsig("key.", dns.HmacSHA256, 300, 1).SetTsig("key.", dns.HmacSHA256, 300, 1) }), "FORMERR"},
 		{"an unknown record beside", raw(func(m *dns.Msg) { m.Extra = []dns.RR{&dns.NULL{Hdr: dns.RR_Header{Name: ".", Rrtype: 65280}}} }), "NOERROR | example.com. 300 IN A 192.0.2.1"},
 		{"an unknown type", raw(func(m *dns.Msg) { m.Question[0].Qtype = 65280 }), "NOERROR | example.com. 300 CLASS1 TYPE65280 \\# 1 00"},
 	} {

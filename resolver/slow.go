@@ -48,11 +48,11 @@ func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
 	}
 	r.slow.misses.Add(1)
 	key := keyOf(q)
-	old := r.cache.Get(&key)
-	if old != nil && !old.Stale(now.mono) {
-		old = nil
+	old := r.stale(key, now)
+	e := r.denied(key, now)
+	if e == nil {
+		e = r.await(ctx, key, old)
 	}
-	e := r.await(ctx, key, old)
 	now, view = r.now(), r.set.View() // the world moved on while we waited
 	verdict := r.match(q, view, now)
 	if r.blocks(view, verdict) {

@@ -176,7 +176,7 @@ func (r *Resolver) otherClass(q *wire.Query) {
 // metaType answers types that ask for no data of a name (RFC 6895 section 3.1); false for the others.
 func (r *Resolver) metaType(q *wire.Query) bool {
 	switch q.Type {
-	case 0, wire.TypeOPT:
+	case 0, wire.TypeOPT, wire.TypeNXNAME: // RFC 9824 section 3.4: a query must not ask for NXNAME
 		q.Fail(wire.FormErr)
 	case wire.TypeAXFR, wire.TypeIXFR:
 		q.Fail(wire.Refused) // no zone is transferred from here

@@ -14,15 +14,17 @@ func (r *Resolver) understand(q *wire.Query) bool {
 		q.Fail(wire.FormErr)
 		return false
 	}
-	if last := len(m.Extra) - 1; last >= 0 {
-		if t, ok := m.Extra[last].(*dns.TSIG); ok {
-			if t.Algorithm == "" { // it has no data at all (RFC 8945 section 5.2: malformed)
-				q.Fail(wire.FormErr)
-				return false
-			}
+	for i, rr := range m.Extra {
+		t, ok := rr.(*dns.TSIG)
+		switch {
+		case !ok:
+			continue
+		case i < len(m.Extra)-1, t.Algorithm == "": // RFC 8945 section 5.1: the last record; section 5.2: it has data
+			q.Fail(wire.FormErr)
+		default:
 			r.refuseSignature(q, &m, t)
-			return false
 		}
+		return false
 	}
 	return true // records of no meaning here, or SIG(0), which nobody asked us to check
 }

@@ -54,6 +54,7 @@ const (
 	TypeNSEC3  uint16 = 50
 	TypeSVCB   uint16 = 64
 	TypeHTTPS  uint16 = 65
+	TypeNXNAME uint16 = 128
 	TypeTKEY   uint16 = 249
 	TypeTSIG   uint16 = 250
 	TypeIXFR   uint16 = 251

@@ -131,19 +131,19 @@ func (q *Query) parse(structured uint16) Shape {
 		q.parseAdditional(structured) // only to know whether an OPT was there
 		return BadOpcode
 	}
-	// RFC 9619: a query has one question. Answers and authority have no place in it.
+	// RFC 9619: a query has one question. Answers and authority have no place in it, except an SOA in that of IXFR (RFC 1995 section 3).
 	questions := Count(msg, SectionQuestion)
-	if questions != 1 || !q.parseQuestion() || Count(msg, SectionAnswer) != 0 || Count(msg, SectionAuthority) != 0 {
+	if questions != 1 || !q.parseQuestion() || Count(msg, SectionAnswer) != 0 || Count(msg, SectionAuthority) != 0 && q.Type != TypeIXFR {
 		q.parseAdditional(structured)
 		return BadFormat
 	}
-	if Count(msg, SectionAdditional) == 0 {
+	if Count(msg, SectionAdditional)+Count(msg, SectionAuthority) == 0 {
 		if q.BodyAt != len(msg) {
 			return BadFormat
 		}
 		return Common
 	}
-	if rr := msg[q.BodyAt:]; Count(msg, SectionAdditional) == 1 && len(rr) >= OPTLen && rr[0] == 0 && binary.BigEndian.Uint16(rr[1:]) == TypeOPT &&
+	if rr := msg[q.BodyAt:]; Count(msg, SectionAdditional) == 1 && Count(msg, SectionAuthority) == 0 && len(rr) >= OPTLen && rr[0] == 0 && binary.BigEndian.Uint16(rr[1:]) == TypeOPT &&
 		int(binary.BigEndian.Uint16(rr[OPTLen-2:])) == len(rr)-OPTLen {
 		// An OPT and nothing else, as nearly all have it.
 		if !q.parseOPT(binary.BigEndian.Uint16(rr[3:]), binary.BigEndian.Uint32(rr[5:]), rr[OPTLen:], structured) {

@@ -25,6 +25,7 @@ func (p *packing) admit(rr *wire.Record) (admission, error) {
 		return leaveOut, nil
 	}
 	if rr.Class != p.key.Class {
+		p.foreign = p.foreign || rr.Section == wire.SectionAnswer
 		return leaveOut, nil
 	}
 	var buf [512]byte
@@ -56,7 +57,8 @@ func (p *packing) answers(rr *wire.Record) (bool, error) {
 	case wire.TypeOPT:
 		return false, ErrAnswer
 	}
-	return false, nil
+	_, err := p.belongs(rr)
+	return false, err
 }
 
 // proves reports whether a record of the authority section may stand there: one that proves that there is no answer, or names the zone of the question or of a

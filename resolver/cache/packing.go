@@ -20,6 +20,7 @@ type packing struct {
 	targets  []byte // the names CNAME records lead to, then those of SVCB and HTTPS
 	chain    int    // octets of targets that are CNAMEs'
 	unclean  bool   // a record is to be left out or written again
+	foreign  bool   // an answer record is of a name that the question does not lead to, or of another class
 }
 
 // Bounds of the aliases in one answer.
@@ -98,6 +99,7 @@ func (p *packing) belongs(rr *wire.Record) (bool, error) {
 		}
 		n := wire.NameLen(rest)
 		if n == 0 {
+			p.foreign = true
 			return false, nil
 		}
 		name, rest = rest[:n], rest[n:]
@@ -137,7 +139,7 @@ func (p *packing) walk(e *Entry) error {
 		return ErrAnswer
 	}
 	switch {
-	case e.rcode == wire.Success && e.counts[0] == 0 && wire.Count(p.msg, wire.SectionAnswer) > 0:
+	case e.rcode == wire.Success && e.counts[0] == 0 && p.foreign:
 		return ErrAnswer // there is an answer, to another question
 	case e.rcode == wire.NXDomain && p.answered && p.key.Type != wire.TypeCNAME:
 		return ErrAnswer // the name has what was asked for, and does not exist

@@ -1,0 +1,59 @@
+package resolver
+
+import (
+	"rempart/internal/wire"
+	"rempart/resolver/cache"
+)
+
+// stale returns an answer to key that may be given if no upstream answers, or nil. If there is none under key, what was cached for other
+// flags is used, and stored under key as an answer that has ended (RFC 8767 section 5): with DO for a client without it, without DO for one with it where the
+// answer is not known to be signed, and with validation for a client that set CD. An answer that was asked for with CD may be bogus, and serves nobody else.
+func (r *Resolver) stale(key cache.Key, now clock) *cache.Entry {
+	if e := r.cache.Get(&key); e != nil && (e.Stale(now.mono) || e.Bogus()) {
+		if e.Bogus() {
+			return nil
+		}
+		return e
+	}
+	others := []cache.Key{{Name: key.Name, Type: key.Type, Class: key.Class, DO: !key.DO, CD: key.CD}}
+	if key.CD {
+		others = append(others,
+			cache.Key{Name: key.Name, Type: key.Type, Class: key.Class, DO: key.DO},
+			cache.Key{Name: key.Name, Type: key.Type, Class: key.Class, DO: !key.DO})
+	}
+	for _, other := range others {
+		e := r.cache.Get(&other)
+		if e == nil || !e.Stale(now.mono) || key.DO && !other.DO && e.Authenticated() {
+			continue
+		}
+		if e = e.For(key); e != nil {
+			e.Ended(now.mono)
+			r.cache.Put(e, now.mono)
+			return e
+		}
+	}
+	return nil
+}
+
+// deniedTypes are the types whose answers are looked at for whether a name exists: those that nearly every client asks first.
+var deniedTypes = [...]uint16{wire.TypeA, wire.TypeAAAA, wire.TypeHTTPS}
+
+// denied returns an answer to key if an answer of another type says that its name does not exist: then no type does (RFC 2308 section 5). It is
+// stored under key. It is nil if none says so.
+func (r *Resolver) denied(key cache.Key, now clock) *cache.Entry {
+	for _, typ := range deniedTypes {
+		other := cache.Key{Name: key.Name, Type: typ, Class: key.Class, DO: key.DO, CD: key.CD}
+		if typ == key.Type {
+			continue
+		}
+		e := r.cache.Get(&other)
+		if e == nil || e.Rcode() != wire.NXDomain || !e.Fresh(now.mono) || e.HasTargets() {
+			continue
+		}
+		if e = e.For(key); e != nil {
+			r.cache.Put(e, now.mono)
+			return e
+		}
+	}
+	return nil
+}

@@ -1,0 +1,68 @@
+package resolver
+
+import (
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// TestStaleAcrossFlags serves what was cached for clients with other flags while no upstream answers (RFC 8767 section 5). What was asked for with CD may be bogus.
+func TestStaleAcrossFlags(t *testing.T) {
+	const a, sig = "@ 60 IN A 192.0.2.1", "@ 60 IN RRSIG A 13 2 60 20300101000000 20200101000000 1 example.com. AAAA"
+	const plain = "NOERROR | example.com. 30 IN A 192.0.2.1"
+	for _, tt := range []struct {
+		name, cached, asked string
+		answer              []string
+		want                string
+	}{
+		{"without DO, from with DO", "+do", "+edns", []string{a, sig}, plain + " | opt | Stale Answer"},
+		{"with DO, from without", "+edns", "+do", []string{a}, plain + " | opt | Stale Answer"},
+		{"with CD, from without", "+edns", "+cd", []string{a}, plain},
+		{"with CD, from with DO", "+do", "+cd", []string{a, sig}, plain},
+		{"without CD, from with CD", "+cd", "+edns", []string{a}, "SERVFAIL | opt | No Reachable Authority"},
+	} {
+		within(t, nil, nil, func(t *testing.T, b *bench) {
+			b.up.set(records(tt.answer...))
+			b.ask(query(t, "example.com", "A", tt.cached))
+			time.Sleep(61 * time.Second)
+			b.up.set(failing(errDown))
+			for range 3 { // the second is answered from the cache
+				b.want(tt.name, query(t, "example.com", "A", tt.asked), tt.want)
+			}
+			if n := b.up.count(); n != 2 {
+				t.Errorf("%s: asked %d times after the outage began", tt.name, n-1)
+			}
+		})
+	}
+}
+
+// TestNameThatDoesNotExist asks upstream once about a name that does not exist, whatever types clients ask for (RFC 2308 section 5).
+func TestNameThatDoesNotExist(t *testing.T) {
+	const soa = "example.com. 3600 IN SOA ns.example.com. host.example.com. 1 2 3 4 60"
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.up.set(rcode(dns.RcodeNameError, soa))
+		for _, typ := range []string{"A", "AAAA", "HTTPS", "MX", "AAAA"} {
+			if m, _ := b.ask(query(t, "no.example.com", typ)); m.Rcode != dns.RcodeNameError || len(m.Ns) != 1 {
+				t.Errorf("%s: %v", typ, m)
+			}
+		}
+		b.ask(query(t, "no.example.com", "A", "+do")) // the proof is in no other answer
+		if n := b.up.count(); n != 2 {
+			t.Errorf("asked %d times", n)
+		}
+		time.Sleep(61 * time.Second)
+		b.ask(query(t, "no.example.com", "MX"))
+		if n := b.up.count(); n != 3 {
+			t.Errorf("the name was denied for longer than its SOA says")
+		}
+	})
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		b.up.set(rcode(dns.RcodeNameError, "no.example.com. 60 IN CNAME gone.example.net.", "example.net. 3600 IN SOA ns.example.net. host.example.net. 1 2 3 4 60"))
+		b.ask(query(t, "no.example.com", "A"))
+		b.ask(query(t, "no.example.com", "AAAA"))
+		if n := b.up.count(); n != 2 {
+			t.Errorf("asked %d times: the name exists, what it leads to does not", n)
+		}
+	})
+}
