@@ -46,7 +46,7 @@ func startCluster(t *testing.T) string {
 	dir := t.TempDir()
 	var clients, routes, urls, quoted []string
 	for range 3 {
-		clients, routes = append(clients, freePort(t)), append(routes, freePort(t))
+		clients, routes = append(clients, dnstest.FreeAddr(t)), append(routes, dnstest.FreeAddr(t))
 	}
 	for _, addr := range routes {
 		quoted = append(quoted, fmt.Sprintf("%q", "nats://"+addr))
@@ -105,8 +105,8 @@ func TestJournalMovesToACluster(t *testing.T) {
 		t.Skip("starts a cluster")
 	}
 	u, data := dnstest.NewUpstream(t, nil), t.TempDir()
-	control := startControl(t, "REMPART_DATA_DIR="+data)
-	listen := "REMPART_PUSH_LISTEN=" + strings.TrimPrefix(control.API, "http://")
+	listen := "REMPART_PUSH_LISTEN=" + dnstest.FreeAddr(t)
+	control := startControl(t, "REMPART_DATA_DIR="+data, listen)
 	ada, eve := newToken(t, control, "ada", "publisher,auditor"), newToken(t, control, "eve", "approver")
 	edge := startEdge(t, control, "paris", upstreams(u))
 	var names []string

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -383,12 +382,7 @@ func TestEdgeWithLists(t *testing.T) {
 // TestUnreachable says who cannot be reached, and by which variable it is named.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := dnstest.FreeAddr(t)
 	_, stderr, code := operatorEnv(t, []string{"REMPART_API=http://" + addr, "REMPART_UPSTREAMS=nonsense"}, "nodes")
 	if code != 2 || !strings.Contains(stderr, addr) || !strings.Contains(stderr, "cannot be reached") || !strings.Contains(stderr, "REMPART_API names it") {
 		t.Errorf("exit code %d\n%s", code, stderr)

@@ -15,8 +15,8 @@ import (
 func TestRestoredBackup(t *testing.T) {
 	t.Parallel()
 	u, data, backup := dnstest.NewUpstream(t, nil), t.TempDir(), filepath.Join(t.TempDir(), "backup")
-	control := startControl(t, "REMPART_DATA_DIR="+data)
-	listen := "REMPART_PUSH_LISTEN=" + strings.TrimPrefix(control.API, "http://") // the server reaches it there after each restart
+	listen := "REMPART_PUSH_LISTEN=" + dnstest.FreeAddr(t) // the server reaches it there after each restart
+	control := startControl(t, "REMPART_DATA_DIR="+data, listen)
 	ada := newToken(t, control, "ada", "publisher")
 	edge := startEdge(t, control, "paris", upstreams(u))
 	push := func(name string) (stdout, stderr string, code int) {

@@ -12,7 +12,7 @@ import (
 )
 
 // patience is how long the client waits for one answer.
-const patience = 5 * time.Second
+const patience = 30 * time.Second
 
 // Exchange sends m over network ("udp" or "tcp") to addr and returns the answer with the same
 // ID. No answer, or one that cannot be read, fails the test.

@@ -13,7 +13,7 @@ import (
 )
 
 // programPatience is how long a Program may take to start, to end, and to do what is waited for.
-const programPatience = 20 * time.Second
+const programPatience = time.Minute
 
 // Program is Rempart as a process of its own. It ends with its test, in order, which is checked.
 // Its methods may be called from any goroutine.

@@ -89,15 +89,6 @@ func ListenBoth(t testing.TB) (net.Listener, net.PacketConn) {
 	return nil, nil
 }
 
-// FreeAddr is an address of loopback whose port nobody used just now, over UDP or TCP.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	stream, packet := ListenBoth(t)
-	stream.Close()
-	packet.Close()
-	return stream.Addr().String()
-}
-
 // datagrams reads queries from c until it is closed.
 func (u *Upstream) datagrams(c net.PacketConn) {
 	buf := make([]byte, dns.MaxMsgSize)

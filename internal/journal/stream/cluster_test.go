@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"rempart/internal/dnstest"
 )
 
 // serverConfig names the configuration file of a process that is a server of a cluster: the test binary, run again.
@@ -44,7 +45,7 @@ func serve(config string) error {
 type cluster struct {
 	t       *testing.T
 	dir     string
-	ports   []int // for clients
+	clients []string // the addresses that each listens on for clients
 	servers []*exec.Cmd
 }
 
@@ -56,18 +57,19 @@ func newCluster(t *testing.T, sync ...string) *cluster {
 		t.Fatal(err)
 	}
 	c := &cluster{t: t, dir: t.TempDir(), servers: make([]*exec.Cmd, len(sync))}
-	routes := freePorts(t, 2*len(sync))
-	c.ports, routes = routes[:len(sync)], routes[len(sync):]
-	var urls []string
-	for _, port := range routes {
-		urls = append(urls, fmt.Sprintf("%q", fmt.Sprintf("nats://127.0.0.1:%d", port)))
+	var routes, urls []string
+	for range sync {
+		c.clients, routes = append(c.clients, dnstest.FreeAddr(t)), append(routes, dnstest.FreeAddr(t))
+	}
+	for _, addr := range routes {
+		urls = append(urls, fmt.Sprintf("%q", "nats://"+addr))
 	}
 	for i := range sync {
 		text := string(example)
 		for old, now := range map[string]string{
 			"server_name: s0":                  fmt.Sprintf("server_name: s%d\nping_interval: \"2s\"\nlog_file: %q", i, c.path(i, "log")),
-			`listen: "127.0.0.1:4222"`:         fmt.Sprintf("listen: \"127.0.0.1:%d\"", c.ports[i]),
-			`listen: "127.0.0.1:6222"`:         fmt.Sprintf("listen: \"127.0.0.1:%d\"\nping_interval: \"2s\"", routes[i]),
+			`listen: "127.0.0.1:4222"`:         fmt.Sprintf("listen: %q", c.clients[i]),
+			`listen: "127.0.0.1:6222"`:         fmt.Sprintf("listen: %q\nping_interval: \"2s\"", routes[i]),
 			`"nats://127.0.0.1:6222"`:          strings.Join(urls, ", "),
 			`store_dir: "/var/lib/nats"`:       fmt.Sprintf("store_dir: %q", c.path(i, "store")),
 			"sync_interval: always # before a": sync[i] + " # before a",
@@ -120,8 +122,8 @@ func (c *cluster) kill(i int) {
 // url is the cluster's for a user.
 func (c *cluster) url(user, password string) string {
 	var urls []string
-	for _, port := range c.ports {
-		u := url.URL{Scheme: "nats", User: url.UserPassword(user, password), Host: fmt.Sprintf("127.0.0.1:%d", port)}
+	for _, addr := range c.clients {
+		u := url.URL{Scheme: "nats", User: url.UserPassword(user, password), Host: addr}
 		urls = append(urls, u.String())
 	}
 	return strings.Join(urls, ",")
@@ -140,21 +142,6 @@ func (c *cluster) node() *Reader {
 	}
 	c.t.Cleanup(func() { r.Close() })
 	return r
-}
-
-// freePorts are ports that nobody listens on.
-func freePorts(t *testing.T, n int) []int {
-	t.Helper()
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
 }
 
 // openSoon opens a Stream once the cluster has found itself.
