@@ -124,7 +124,7 @@ func (st *stream) shrink(buf []byte) []byte {
 
 func (st *stream) idle() time.Duration {
 	if st.stranger {
-		return min(strangerTimeout, st.server.limits.idle)
+		return min(st.server.limits.stranger, st.server.limits.idle)
 	}
 	return st.server.idle()
 }

@@ -16,11 +16,12 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 )
 
 // deadline bounds every wait of these tests.
-const deadline = 10 * time.Second
+const deadline = time.Minute
 
 // fakeHandler answers by the question's first label: one that begins with "slow" on the slow path,
 // where it waits for the gate, "renew" at once and then again there, any other at once.
@@ -211,12 +212,7 @@ func TestTakenAddressIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stream.Close()
-	other, err := net.Listen("tcp4", "127.0.0.1:0") // a port free over TCP, and so taken over UDP alone
-	if err != nil {
-		t.Fatal(err)
-	}
-	packet, err := net.ListenPacket("udp4", other.Addr().String())
-	other.Close()
+	packet, err := net.ListenPacket("udp4", dnstest.FreeAddr(t)) // a port free over TCP, and so taken over UDP alone
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,12 +240,7 @@ func TestAddressIsFreeAfterAFailedNew(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	free, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	first := netip.MustParseAddrPort(free.Addr().String())
-	free.Close()
+	first := netip.MustParseAddrPort(dnstest.FreeAddr(t))
 	_, err = New(Config{
 		Addrs:      []netip.AddrPort{first, netip.MustParseAddrPort(taken.Addr().String())},
 		NewHandler: func() Handler { return &fakeHandler{} },

@@ -14,31 +14,35 @@ import (
 // the others.
 func TestStrangersTakeNoPlace(t *testing.T) {
 	stranger := netip.MustParseAddr("127.0.0.66")
-	s, _ := serve(t, &fakeHandler{}, Config{Serves: func(a netip.Addr) bool { return a != stranger }}, func(s *Server) {
+	config := Config{Serves: func(a netip.Addr) bool { return a != stranger }}
+	s, _ := serve(t, &fakeHandler{}, config, func(s *Server) {
 		s.streams.limits.conns = 2
+		s.streams.limits.idle, s.streams.limits.stranger = deadline, deadline // none ends by itself before all are open
 	})
-	addr := s.Addrs()[0].String()
 	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: stranger.AsSlice()}}
-	open := func() net.Conn {
-		c, err := from.Dial("tcp", addr)
+	open := func(s *Server) net.Conn {
+		t.Helper()
+		c, err := from.Dial("tcp", addrOf(s))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(deadline))
 		return c
 	}
 	idle := make([]net.Conn, maxStrangers)
 	for i := range idle {
-		idle[i] = open()
+		idle[i] = open(s)
 	}
-	if _, err := dnstest.ExchangePacked("tcp", addr, query(t, 1, "a.example")); err != nil {
+	if _, err := dnstest.ExchangePacked("tcp", addrOf(s), query(t, 1, "a.example")); err != nil {
 		t.Errorf("one who may ask is not served: %v", err)
 	}
-	for s.streams.count() < maxStrangers { // every one of them was accepted
-		time.Sleep(time.Millisecond)
-	}
-	if _, err := open().Read(make([]byte, 1)); err == nil {
+	eventually(t, "every stranger was accepted", func() bool {
+		s.streams.mu.Lock()
+		defer s.streams.mu.Unlock()
+		return s.streams.strange == maxStrangers
+	})
+	if _, err := open(s).Read(make([]byte, 1)); err == nil {
 		t.Error("one stranger too many was served")
 	}
 	packet := query(t, 2, "a.example")
@@ -48,7 +52,8 @@ func TestStrangersTakeNoPlace(t *testing.T) {
 	if b, err := io.ReadAll(idle[0]); err != nil || len(b) < 14 {
 		t.Errorf("a stranger's query got %d octets and %v, want its answer and the end", len(b), err)
 	}
-	if _, err := idle[1].Read(make([]byte, 1)); err != io.EOF {
+	short, _ := serve(t, &fakeHandler{}, config, nil)
+	if _, err := open(short).Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("an idle stranger is not hung up on: %v", err)
 	}
 }

@@ -24,10 +24,10 @@ const (
 	strangerTimeout = time.Second
 )
 
-// streamLimits are those of the bounds that a test lowers.
+// streamLimits are those of the bounds that a test changes.
 type streamLimits struct {
 	conns, perClient int
-	idle             time.Duration
+	idle, stranger   time.Duration // how long a connection may be idle, and one of a stranger at most
 }
 
 // streamServer serves TCP connections.
@@ -50,7 +50,7 @@ type streamServer struct {
 
 func newStreamServer(h Handler, p *pool, serves func(netip.Addr) bool, log *slog.Logger) *streamServer {
 	return &streamServer{
-		handler: h, pool: p, serves: serves, log: log, limits: streamLimits{maxConns, maxConnsPerClient, idleTimeout},
+		handler: h, pool: p, serves: serves, log: log, limits: streamLimits{maxConns, maxConnsPerClient, idleTimeout, strangerTimeout},
 		open: map[*stream]struct{}{}, clients: map[netip.Prefix]int{},
 	}
 }
