@@ -133,7 +133,7 @@ func start(t testing.TB, s setting) *fixture {
 	stop := dnstest.Running(t, func(ctx context.Context) error { return f.journ.Run(ctx, func() { close(ready) }) })
 	select {
 	case <-ready:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("control does not get ready")
 	}
 	push := pushapi.Config{
@@ -326,7 +326,7 @@ func (f *fixture) wants(t testing.TB, name string, want blocklist.Action) {
 
 func waitFor(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain for %s", what)
 		}

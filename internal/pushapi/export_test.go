@@ -8,6 +8,15 @@ import (
 	"rempart/blocklist/guard"
 )
 
+// AllowNoMore keeps the limits of unknown callers from allowing more calls as time passes, beyond the burst.
+func (a *API) AllowNoMore() {
+	a.limits.strangers.SetLimit(0)
+	a.limits.orders.SetLimit(0)
+}
+
+// AheadFor is how long a node may be ahead.
+const AheadFor = aheadFor
+
 // ParseLine, ReadCSV and ReadSigned are for the fuzz tests.
 var (
 	ParseLine = parseLine

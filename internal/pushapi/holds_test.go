@@ -154,11 +154,17 @@ func TestReject(t *testing.T) {
 
 	// One that nobody looks at.
 	s := set("forgotten", popular)
-	soon := time.Now().Add(2 * time.Second)
-	s.Expires = &soon
+	expires := time.Now().Add(time.Hour)
+	s.Expires = &expires
 	if a := f.push(t, "ada", s); a.status != http.StatusAccepted {
 		t.Fatal(a)
 	}
+	f.editKept(t, stream.Receipts, "forgotten", func(m map[string]any) {
+		if until := m["until"]; until != float64(expires.Unix()) {
+			t.Errorf("it is held until %v, want %d", until, expires.Unix())
+		}
+		m["until"] = time.Now().Unix() + 1
+	})
 	waitFor(t, "its end", func() bool {
 		return into[pushapi.Receipt](t, f.get(t, "joe", "/v1/changesets/forgotten"), http.StatusOK).State == pushapi.Rejected
 	})

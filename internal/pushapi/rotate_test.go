@@ -20,12 +20,12 @@ func TestRotate(t *testing.T) {
 		}
 	}
 	now := time.Now().Unix()
-	f.token(t, pushapi.Order{Do: "rotate", Name: "rota", Keep: 3, Time: now - 10})
+	f.token(t, pushapi.Order{Do: "rotate", Name: "rota", Keep: 1800, Time: now - 10})
 	f.secret["second"] = f.secret["rota"]
 	works("first", http.StatusOK)
 	works("second", http.StatusOK)
 	for name, o := range map[string]pushapi.Order{
-		"sent again":    {Do: "rotate", Name: "rota", Keep: 3, Time: now - 10},
+		"sent again":    {Do: "rotate", Name: "rota", Keep: 1800, Time: now - 10},
 		"signed before": {Do: "rotate", Name: "rota", Time: now - 20},
 	} {
 		if a := f.order(t, o, f.root); a.status != http.StatusConflict {
@@ -33,10 +33,17 @@ func TestRotate(t *testing.T) {
 		}
 	}
 	f.token(t, pushapi.Order{Do: "rotate", Name: "rota", Keep: 3600, Time: now - 9})
-	works("first", http.StatusOK) // still within its own three seconds
+	works("first", http.StatusOK) // still within its own half hour
 	works("second", http.StatusOK)
-	time.Sleep(4 * time.Second)
-	works("first", http.StatusUnauthorized)
+	f.editToken(t, "rota", func(m map[string]any) {
+		all := m["earlier"].([]any)
+		first := all[len(all)-1].(map[string]any)
+		if until, least := int64(first["until"].(float64)), now+1800; until < least || until > time.Now().Unix()+1800 {
+			t.Errorf("the first secret is accepted until %d, want %d or soon after", until, least)
+		}
+		first["until"] = time.Now().Unix() + 1
+	})
+	waitFor(t, "the end of the first secret", func() bool { return f.call(t, "first", "GET", "/v1/audit", "", nil).status == http.StatusUnauthorized })
 	works("second", http.StatusOK)
 	works("rota", http.StatusOK)
 	f.secret["third"] = f.secret["rota"]

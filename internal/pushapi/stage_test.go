@@ -3,9 +3,7 @@ package pushapi_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,7 +11,6 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/journal"
-	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
 )
 
@@ -99,15 +96,23 @@ func (f *fixture) state(t testing.TB, id string) pushapi.Receipt {
 func TestStage(t *testing.T) {
 	f := start(t, setting{})
 	edges := steadyNodes(t, f)
-	r := f.published(t, staged("itself", 3, "itself.example"))
+	begun := time.Now()
+	f.published(t, staged("soon", 3, "soon.example"))
+	r := f.published(t, staged("itself", 3600, "itself.example"))
 	if r.State != pushapi.Staged {
 		t.Errorf("%+v", r)
 	}
 	f.wants(t, "itself.example", blocklist.Pass) // control belongs to no share
 	edges.report(t, 1000, steady)
 	edges.send(t, &journal.Status{Node: "edge0", Queries: 5}) // started anew
-	waitFor(t, "the stage's end", func() bool { return f.state(t, "itself").State == pushapi.Published })
-	f.wants(t, "itself.example", blocklist.BlockedBy)
+	f.due(t, "itself")
+	for _, id := range []string{"itself", "soon"} {
+		waitFor(t, "the stage's end", func() bool { return f.state(t, id).State == pushapi.Published })
+		f.wants(t, id+".example", blocklist.BlockedBy)
+	}
+	if took := time.Since(begun); took < 2*time.Second { // whole seconds are counted
+		t.Errorf("a stage of three seconds ended after %v", took)
+	}
 	refused(t, f.post(t, "ada", "/v1/changesets/itself/advance"), http.StatusConflict, "path.id")
 
 	f.published(t, staged("called", 3600, "called.example"))
@@ -150,28 +155,6 @@ func TestStageCrash(t *testing.T) {
 	}
 	if a := again.post(t, "eve", "/v1/changesets/held/approve"); a.status != http.StatusCreated {
 		t.Error(a)
-	}
-}
-
-// edit changes fields of a receipt as it is kept; where there is none, one is made.
-func (f *fixture) edit(t testing.TB, id string, with map[string]any) {
-	t.Helper()
-	receipts, m := f.stream.Bucket(stream.Receipts), map[string]any{"id": id}
-	data, _, err := receipts.Get(t.Context(), id)
-	if err == nil {
-		err = json.Unmarshal(data, &m)
-	} else if errors.Is(err, stream.ErrNone) {
-		err = nil
-	}
-	maps.Copy(m, with)
-	if err == nil {
-		data, err = json.Marshal(m)
-	}
-	if err == nil {
-		_, err = receipts.Put(t.Context(), id, data)
-	}
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -240,29 +223,42 @@ func TestStageStuck(t *testing.T) {
 	refused(t, f.post(t, "bob", "/v1/changesets/bad/undo"), http.StatusConflict, "path.id")
 }
 
-// TestStageWithdrawn has the block rate of a staged node leave its range: the set is withdrawn, once, and does not go on.
+// TestStageWithdrawn has the block rate of a staged node leave its range: the set is withdrawn, once, and does not go on when its stage would have ended.
 func TestStageWithdrawn(t *testing.T) {
+	for seconds := int64(5); !stageWithdrawn(t, seconds); seconds *= 2 {
+		if seconds > 80 {
+			t.Fatal("this machine is too slow to report within a stage")
+		}
+	}
+}
+
+// stageWithdrawn is TestStageWithdrawn with a stage of so many seconds; false if the stage may have ended before the nodes had reported.
+func stageWithdrawn(t *testing.T, seconds int64) bool {
+	t.Helper()
 	f := start(t, setting{})
 	edges := steadyNodes(t, f)
-	f.published(t, staged("bad", 5, "bad.example"))
-	for range 3 { // those that do not have it may do what they like
+	end := time.Now().Unix() + seconds
+	f.published(t, staged("bad", seconds, "bad.example"))
+	report := func(having, others float64) {
 		edges.report(t, 1000, func(name string) float64 {
 			if journal.Staged("bad", name, 0.5) {
-				return 0.021
+				return having
 			}
-			return 0.9
+			return others
 		})
+	}
+	for range 3 { // those that do not have it may do what they like
+		report(0.021, 0.9)
 		time.Sleep(200 * time.Millisecond)
 	}
-	if s := f.state(t, "bad").State; s != pushapi.Staged {
-		t.Errorf("%s", s)
+	state := f.state(t, "bad").State
+	report(0.5, 0.02)
+	if time.Now().Unix() >= end {
+		return false
 	}
-	edges.report(t, 1000, func(name string) float64 {
-		if journal.Staged("bad", name, 0.5) {
-			return 0.5
-		}
-		return 0.02
-	})
+	if state != pushapi.Staged {
+		t.Errorf("%s", state)
+	}
 	waitFor(t, "the withdrawal", func() bool { return f.state(t, "bad").State == pushapi.Undone })
 	r := f.state(t, "bad")
 	if !strings.Contains(r.Note, "edge") || r.UndoneBy != "undo-bad" || f.state(t, "undo-bad").By != "control" {
@@ -272,7 +268,7 @@ func TestStageWithdrawn(t *testing.T) {
 		t.Errorf("%d scoped", n)
 	}
 	version := f.journ.State().Version
-	time.Sleep(6 * time.Second)
+	time.Sleep(time.Until(time.Unix(end, 0)) + 5*time.Second)
 	if v := f.journ.State().Version; v != version {
 		t.Errorf("version %d after %d", v, version)
 	}
@@ -283,15 +279,21 @@ func TestStageWithdrawn(t *testing.T) {
 	if strings.Contains(f.logged.String(), "cannot be looked at") {
 		t.Error("a withdrawal that went well is told as a failure")
 	}
+	return true
 }
 
 // TestStageRestart has control restart while a set is staged: it goes on.
 func TestStageRestart(t *testing.T) {
 	f := start(t, setting{})
-	f.published(t, staged("long", 4, "long.example"))
+	f.published(t, staged("long", 3600, "long.example"))
 	f.stop()
 	again := start(t, setting{keys: f.keys, dir: f.dir})
 	again.secret = f.secret
+	if s := again.state(t, "long").State; s != pushapi.Staged {
+		t.Errorf("after the restart it is %s", s)
+	}
+	again.wants(t, "long.example", blocklist.Pass)
+	again.due(t, "long")
 	waitFor(t, "the stage's end", func() bool { return again.state(t, "long").State == pushapi.Published })
 	again.wants(t, "long.example", blocklist.BlockedBy)
 }
