@@ -99,7 +99,7 @@ func openControl(ctx context.Context, dir, addr string) (*journal.Control, *jour
 		return nil, nil, err
 	}
 	var s *stream.Stream
-	for range 100 { // the port may be in use for a moment
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); { // the port may be in use for a moment
 		s, err = stream.Open(ctx, stream.Config{Dir: filepath.Join(dir, "nats"), Listen: addr, Authenticate: func(string, string) bool { return true }})
 		if err == nil {
 			break
@@ -176,6 +176,7 @@ type life struct {
 	kept       map[int]bool // what control said is kept
 	has        uint64       // what an edge said is in force
 	heard      sync.WaitGroup
+	said       int // lines it wrote since it began last
 	full       bool
 	begins     uint64
 	olderStart int
@@ -189,6 +190,9 @@ func (l *life) begin() {
 	l.cmd = exec.Command(self)
 	l.cmd.Env = append(os.Environ(), lifeRole+"="+l.role, lifeFolder+"="+l.dir, lifeAddr+"="+l.addr)
 	l.cmd.Stderr = os.Stderr
+	l.mu.Lock()
+	l.said = 0
+	l.mu.Unlock()
 	out, err := l.cmd.StdoutPipe()
 	if err == nil {
 		err = l.cmd.Start()
@@ -196,6 +200,7 @@ func (l *life) begin() {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	l.t.Cleanup(func() { _ = l.cmd.Process.Kill() }) // an error: it has ended
 	l.heard.Go(func() { l.hear(out) })
 }
 
@@ -205,6 +210,7 @@ func (l *life) hear(out io.Reader) {
 		var n uint64
 		fmt.Sscan(number, &n)
 		l.mu.Lock()
+		l.said++
 		switch word {
 		case "kept":
 			l.kept[int(n)] = true
@@ -229,6 +235,20 @@ func (l *life) kill() {
 	if err := l.cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
 		l.t.Errorf("%s ended by itself: %v", l.role, err)
 	}
+}
+
+// words is how many lines it wrote since it began last.
+func (l *life) words() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.said
+}
+
+// metFull reports whether a full disk kept it from keeping a change, ever.
+func (l *life) metFull() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.full
 }
 
 // count is how many changes were acknowledged.
@@ -274,7 +294,7 @@ func checkLives(t *testing.T, control, edge *life) {
 		return n
 	}
 	before := missing(f.Set())
-	for end := time.Now().Add(30 * time.Second); missing(c.Follower().Set())+missing(f.Set()) > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); missing(c.Follower().Set())+missing(f.Set()) > 0 && time.Now().Before(end); {
 		time.Sleep(100 * time.Millisecond)
 	}
 	if n := missing(c.Follower().Set()); n > 0 {
@@ -297,8 +317,9 @@ func TestKill(t *testing.T) {
 	control, edge := newLives(t, t.TempDir())
 	control.begin()
 	edge.begin()
-	for range rounds {
+	for round := range rounds {
 		time.Sleep(time.Duration(rand.IntN(900)) * time.Millisecond)
+		waitFor(t, "a change to be acknowledged", func() bool { return control.count() > round }) // a slow machine takes longer to start
 		which := rand.IntN(3)
 		if which != 0 {
 			control.kill()
@@ -335,11 +356,14 @@ func TestFullDisk(t *testing.T) {
 	control, edge := newLives(t, dir)
 	ballast := filepath.Join(dir, "ballast")
 	for round := range 5 {
+		kept := control.count()
 		control.begin()
 		edge.begin()
+		waitFor(t, "both to work", func() bool { return control.count() > kept && edge.words() > 0 })
 		time.Sleep(time.Second)
 		dnstest.FillDisk(t, ballast)
 		time.Sleep(2 * time.Second)
+		waitFor(t, "control to meet the full disk", control.metFull)
 		if round%2 == 0 { // killed on a full disk, otherwise with room again
 			control.kill()
 			edge.kill()
@@ -349,18 +373,10 @@ func TestFullDisk(t *testing.T) {
 		}
 		if round%2 == 1 {
 			kept := control.count()
-			for end := time.Now().Add(20 * time.Second); control.count() == kept && time.Now().Before(end); {
-				time.Sleep(100 * time.Millisecond)
-			}
+			waitFor(t, "a change to be kept, now that there is room", func() bool { return control.count() > kept })
 			control.kill()
 			edge.kill()
-			if control.count() == kept {
-				t.Error("nothing is kept any more, though there is room")
-			}
 		}
-	}
-	if !control.full {
-		t.Error("control never met a full disk")
 	}
 	checkLives(t, control, edge)
 	t.Logf("a disk filled 5 times: %d changes acknowledged, 0 lost", len(control.kept))

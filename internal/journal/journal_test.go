@@ -119,7 +119,7 @@ func startControl(t testing.TB, k *keys, dir string, change func(*journal.Contro
 	stop := dnstest.Running(t, func(ctx context.Context) error { return c.Run(ctx, func() { close(ready) }) })
 	select {
 	case <-ready:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("control does not get ready")
 	}
 	return &control{c, c.Stream, func() { stop(); end() }}
@@ -159,7 +159,7 @@ func startEdge(t testing.TB, k *keys, dir string, source journal.Source, node jo
 
 func (e *edge) reaches(t testing.TB, version uint64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := e.Wait(ctx, version); err != nil {
 		t.Fatalf("version %d is in force, not %d: %+v", e.InForce(), version, e.Health())
@@ -317,7 +317,7 @@ func (offline) Report(context.Context, []byte) error { return fmt.Errorf("unreac
 
 func waitFor(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain for %s", what)
 		}
