@@ -141,7 +141,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	w := New(path)
 	must(t, put(path, "a"))
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var got []string
 	w.Run(ctx, time.Millisecond, func(paths []string) {

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -22,38 +23,70 @@ func TestTruncationWithoutTCPLeavesUDPAlone(t *testing.T) {
 		"silent":  func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
-				if strings.HasPrefix(strings.ToLower(q.Msg.Question[0].Name), "large") {
-					dnstest.Truncate(dnstest.Close())(q)
-					return
-				}
-				dnstest.Answer("@ 300 IN A 192.0.2.7")(q)
-			})
-			p := newPool(t, nil, overUDP(u))
-			m := p.members[0]
-			m.health.fixed = 50 * time.Millisecond
-			m.via.(*transport).stream.dial = dial
-			for i := range maxStrikes + 2 {
-				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-				if _, err := p.Exchange(ctx, question(t, fmt.Sprintf("large%d.example", i))); err == nil {
-					t.Error("a truncated answer was taken")
-				}
-				cancel()
-				exchange(t, p, fmt.Sprintf("small%d.example", i))
+			patience := 50 * time.Millisecond
+			err := largeNames(t, dial, patience)
+			for err != nil && patience < 500*time.Millisecond { // a slow machine may not answer within the patience
+				patience *= 4
+				err = largeNames(t, dial, patience)
 			}
-			if s := p.Stats().Upstreams[0]; !s.Healthy || s.Retries > 0 {
-				t.Errorf("%+v", s)
-			}
-			// Neither does it keep an upstream down.
-			m.health.silent(time.Now(), 1)
-			u.Handle(dnstest.Truncate(dnstest.Close()))
-			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-			defer cancel()
-			p.probe(ctx, m)
-			if m.isDown() {
-				t.Error("a truncated answer to a probe leaves the upstream down")
+			if err != nil {
+				t.Error(err)
 			}
 		})
+	}
+}
+
+// largeNames asks an upstream, which has so long for each answer, for large and small names in turn, and probes it.
+func largeNames(t *testing.T, dial func(context.Context) (net.Conn, error), patience time.Duration) error {
+	t.Helper()
+	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
+		if strings.HasPrefix(strings.ToLower(q.Msg.Question[0].Name), "large") {
+			dnstest.Truncate(dnstest.Close())(q)
+			return
+		}
+		dnstest.Answer("@ 300 IN A 192.0.2.7")(q)
+	})
+	p := newPool(t, nil, overUDP(u))
+	m := p.members[0]
+	m.health.fixed = patience
+	m.via.(*transport).stream.dial = dial
+	for i := range maxStrikes + 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
+		if _, err := p.Exchange(ctx, question(t, fmt.Sprintf("large%d.example", i))); err == nil {
+			t.Error("a truncated answer was taken")
+		}
+		cancel()
+		if a, err := p.Exchange(t.Context(), question(t, fmt.Sprintf("small%d.example", i))); err != nil || wire.Rcode(a.Packed) != wire.Success {
+			return fmt.Errorf("a small name: answer %q, %v", a.Packed, err)
+		}
+	}
+	if s := p.Stats().Upstreams[0]; !s.Healthy || s.Retries > 0 {
+		return fmt.Errorf("%+v", s)
+	}
+	// Neither does it keep an upstream down.
+	m.health.silent(time.Now(), 1)
+	u.Handle(dnstest.Truncate(dnstest.Close()))
+	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
+	defer cancel()
+	p.probe(ctx, m)
+	if m.isDown() {
+		return errors.New("a truncated answer to a probe leaves the upstream down")
+	}
+	return nil
+}
+
+// soon repeats something, for a minute at most, until it took no longer than most: a slow machine may delay a part of the repetitions.
+func soon(t *testing.T, most time.Duration, repeated func() time.Duration) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; {
+		took := repeated()
+		if took <= most {
+			return
+		}
+		if time.Now().After(end) {
+			t.Errorf("it took %v each time, want %v at most", took, most)
+			return
+		}
 	}
 }
 
@@ -82,33 +115,33 @@ func TestSilentToEDNS(t *testing.T) {
 				}
 				return time.Since(start)
 			}
-			for range ednsStrikes {
-				if took := timed(question(t, "www.example.org")); took > time.Second {
-					t.Errorf("answered after %v", took)
+			via := p.members[0].via.(*transport)
+			soon(t, time.Second, func() (worst time.Duration) {
+				via.dropEDNS.forget()
+				via.ednsStrikes.Store(0)
+				for range ednsStrikes {
+					worst = max(worst, timed(question(t, "www.example.org")))
 				}
-			}
+				return worst
+			})
 			signed := question(t, "www.example.org")
 			signed.DO = true
-			before := u.Queries()
-			for _, q := range []Question{question(t, "www.example.org"), signed} {
-				if took := timed(q); took > plainAfterFirst/2 {
-					t.Errorf("answered after %v, with DO %v: what the upstream lacks was not remembered", took, q.DO)
-				}
+			before, questions := u.Queries(), 0
+			for _, q := range []Question{question(t, "www.example.org"), signed} { // what the upstream lacks is remembered
+				soon(t, plainAfterFirst/2, func() time.Duration { questions++; return timed(q) })
 			}
-			if n := u.Queries() - before; n != 2 {
-				t.Errorf("%d queries for 2 questions", n)
+			if n := u.Queries() - before; n != questions {
+				t.Errorf("%d queries for %d questions", n, questions)
 			}
 			// It is asked again later: then one silence is enough.
-			via := p.members[0].via.(*transport)
 			via.dropEDNS.forget()
 			timed(question(t, "www.example.org"))
 			if !via.dropEDNS.active() {
 				t.Error("EDNS was tried again, and not given up again")
 			}
-			via.dropEDNS.forget()
 			on.Store(false)
 			defer on.Store(true)
-			timed(question(t, "www.example.org"))
+			soon(t, plainAfterFirst/2, func() time.Duration { via.dropEDNS.forget(); return timed(question(t, "www.example.org")) })
 			if via.dropEDNS.active() || !via.hasEDNS.active() {
 				t.Error("EDNS was not taken up again")
 			}
@@ -118,18 +151,22 @@ func TestSilentToEDNS(t *testing.T) {
 
 // An upstream that loses packets is not taken for one that drops EDNS.
 func TestLossIsNotSilenceToEDNS(t *testing.T) {
-	lose := lossy(1, .3, 0)
-	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
-		if lose() != never {
-			dnstest.Answer("@ 300 IN A 192.0.2.7")(q)
+	given := func(patience time.Duration) bool {
+		lose := lossy(1, .3, 0)
+		u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
+			if lose() != never {
+				dnstest.Answer("@ 300 IN A 192.0.2.7")(q)
+			}
+		})
+		p := newPool(t, nil, overUDP(u))
+		p.members[0].health.fixed = patience
+		for i := range 100 {
+			p.Exchange(t.Context(), question(t, fmt.Sprintf("q%d.example", i)))
 		}
-	})
-	p := newPool(t, nil, overUDP(u))
-	p.members[0].health.fixed = 20 * time.Millisecond
-	for i := range 100 {
-		p.Exchange(t.Context(), question(t, fmt.Sprintf("q%d.example", i)))
+		return p.members[0].via.(*transport).dropEDNS.active()
 	}
-	if p.members[0].via.(*transport).dropEDNS.active() {
+	// A slow machine's answers come after a short patience, too many of them for a loss.
+	if given(20*time.Millisecond) && given(80*time.Millisecond) && given(320*time.Millisecond) {
 		t.Error("EDNS was given up")
 	}
 }
@@ -147,17 +184,18 @@ func TestErrorsWithoutQuestion(t *testing.T) {
 	for _, rcode := range []int{dns.RcodeFormatError, dns.RcodeServerFailure, dns.RcodeNotImplemented, dns.RcodeRefused} {
 		u := dnstest.NewUpstream(t, withoutQuestion(rcode))
 		for _, endpoint := range []string{overUDP(u), overTCP(u)} {
-			before := u.Queries()
-			start := time.Now()
-			if m, _ := exchange(t, newPool(t, nil, endpoint), "www.example.org"); m.Rcode != rcode {
-				t.Errorf("%s: rcode %d, want %d", endpoint, m.Rcode, rcode)
-			}
-			if took := time.Since(start); took > 500*time.Millisecond {
-				t.Errorf("%s, rcode %d: after %v", endpoint, rcode, took)
-			}
-			if n := u.Queries() - before; strings.HasPrefix(endpoint, "udp") && n < 2 {
-				t.Errorf("rcode %d: taken after %d queries", rcode, n)
-			}
+			soon(t, 500*time.Millisecond, func() time.Duration {
+				before := u.Queries()
+				start := time.Now()
+				if m, _ := exchange(t, newPool(t, nil, endpoint), "www.example.org"); m.Rcode != rcode {
+					t.Errorf("%s: rcode %d, want %d", endpoint, m.Rcode, rcode)
+				}
+				took := time.Since(start)
+				if n := u.Queries() - before; strings.HasPrefix(endpoint, "udp") && n < 2 {
+					t.Errorf("rcode %d: taken after %d queries", rcode, n)
+				}
+				return took
+			})
 		}
 	}
 }
@@ -205,13 +243,13 @@ func TestAnswerWithoutQuestion(t *testing.T) {
 		})
 		u.Handle(withoutQuestion(rcode))
 		for _, endpoint := range []string{"udp://" + addr, overTCP(u)} {
-			start := time.Now()
-			if a, err := newPool(t, nil, endpoint).Exchange(t.Context(), question(t, "www.example.org")); err == nil {
-				t.Errorf("%s: answer %q", endpoint, a.Packed)
-			}
-			if took := time.Since(start); took > 500*time.Millisecond {
-				t.Errorf("%s: after %v", endpoint, took)
-			}
+			soon(t, 500*time.Millisecond, func() time.Duration {
+				start := time.Now()
+				if a, err := newPool(t, nil, endpoint).Exchange(t.Context(), question(t, "www.example.org")); err == nil {
+					t.Errorf("%s: answer %q", endpoint, a.Packed)
+				}
+				return time.Since(start)
+			})
 		}
 	}
 }

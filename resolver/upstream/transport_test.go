@@ -125,7 +125,7 @@ func TestCaseNotEchoedWithSilentTCP(t *testing.T) {
 // udpOnly answers over UDP, on a port that refuses TCP.
 func udpOnly(t *testing.T, answer func(*dns.Msg) *dns.Msg) string {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	conn, err := net.ListenPacket("udp", dnstest.FreeAddr(t))
 	if err != nil {
 		t.Fatal(err)
 	}
