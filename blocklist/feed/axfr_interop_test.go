@@ -57,7 +57,7 @@ func nsupdate(t *testing.T, addr string, remove, insert []string) {
 		m.Insert([]dns.RR{rrOf(t, text)})
 	}
 	m.SetTsig("transfer.example.", dns.HmacSHA256, 300, time.Now().Unix())
-	c := dns.Client{Net: "tcp", TsigSecret: map[string]string{"transfer.example.": testSecret}}
+	c := dns.Client{Timeout: time.Minute, Net: "tcp", TsigSecret: map[string]string{"transfer.example.": testSecret}}
 	got, _, err := c.Exchange(m, addr)
 	if err != nil || got.Rcode != dns.RcodeSuccess {
 		t.Fatalf("update: %v\n%v", err, got)

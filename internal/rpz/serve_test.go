@@ -152,7 +152,7 @@ var testSecrets = map[string]string{testKeyName + ".": testSecret}
 // transfer is what miekg/dns is given, which wants every message signed.
 func (s *serving) transfer(t testing.TB, q *dns.Msg) (all []dns.RR, messages int) {
 	t.Helper()
-	tr := &dns.Transfer{TsigSecret: testSecrets}
+	tr := &dns.Transfer{TsigSecret: testSecrets, DialTimeout: time.Minute, ReadTimeout: time.Minute}
 	return received(t, tr, q, s.addr)
 }
 
@@ -185,7 +185,7 @@ func (s *serving) ask(t testing.TB, network string, change func(*dns.Msg)) *dns.
 	if change != nil {
 		change(m)
 	}
-	c := dns.Client{Net: network, TsigSecret: testSecrets}
+	c := dns.Client{Timeout: time.Minute, Net: network, TsigSecret: testSecrets}
 	got, _, err := c.Exchange(m, s.addr)
 	if got == nil {
 		t.Fatal(err)
