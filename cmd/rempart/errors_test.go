@@ -113,9 +113,7 @@ func TestWebListenerTaken(t *testing.T) {
 		t.Errorf("a query: %s", got)
 	}
 	for _, want := range append(addrs, "REMPART_PAGE_LISTEN", "REMPART_METRICS_LISTEN") {
-		if !strings.Contains(p.Stderr(), want) {
-			t.Errorf("it does not say %q:\n%s", want, p.Stderr())
-		}
+		logs(t, p, want) // it comes on another pipe than the greeting
 	}
 	if p.Page != "" || p.Figures != "" {
 		t.Errorf("the greeting tells of listeners that are not there:\n%s", p.Stdout())
@@ -145,6 +143,7 @@ func TestMisspeltVariable(t *testing.T) {
 		"the variable REMPART_SOMETHING_ELSE is not one of Rempart's, and was not read: \"rempart settings\" lists",
 		"the variable rempart_lists is not one of Rempart's, and was not read: write REMPART_LISTS", "Rempart_Mode is not one of Rempart's, and was not read: write REMPART_MODE",
 	} {
+		logs(t, p, want)
 		if n := strings.Count(p.Stderr(), want); n != 1 {
 			t.Errorf("%q is said %d times:\n%s", want, n, p.Stderr())
 		}

@@ -48,6 +48,7 @@ func TestReadOnlyFolder(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
+	logs(t, p, "data folder cannot be written")
 	if n := strings.Count(p.Stderr(), "data folder cannot be written"); n != 1 {
 		t.Errorf("the log says %d times that the folder cannot be written:\n%s", n, p.Stderr())
 	}

@@ -49,7 +49,7 @@ func ask(t testing.TB, p *dnstest.Program, name string) *dns.Msg {
 // get fetches a path from where the figures are.
 func get(t testing.TB, p *dnstest.Program, path string) (code int, body string) {
 	t.Helper()
-	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 	resp, err := c.Get("http://" + p.Figures + path)
 	if err != nil {
 		t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -21,67 +20,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// startControl runs a control alone until the test ends.
-func startControl(t *testing.T, env ...string) *dnstest.Program {
-	t.Helper()
-	env = append([]string{"REMPART_PUSH_LISTEN=127.0.0.1:0", "REMPART_METRICS_LISTEN=none"}, env...)
-	return dnstest.StartProgram(t, exec.Command("rempart", "control"), env...)
-}
-
-// operator runs a command against a control, with the token of that file where one is named, and returns what it writes and its exit code.
-func operator(t *testing.T, control *dnstest.Program, token string, args ...string) (stdout, stderr string, code int) {
-	t.Helper()
-	return operatorEnv(t, []string{"REMPART_API=" + control.API, "REMPART_KEYS=" + keysOf(control), "REMPART_API_TOKEN=" + token}, args...)
-}
-
-func operatorEnv(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
-	t.Helper()
-	cmd := exec.Command("rempart", args...)
-	var out, errs strings.Builder
-	cmd.Stdout, cmd.Stderr, cmd.Dir = &out, &errs, t.TempDir()
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
-	_ = cmd.Run() // its code says it
-	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
-}
-
-func keysOf(control *dnstest.Program) string { return filepath.Join(control.DataDir, "keys") }
-
-// must is the output of a command that must succeed.
-func must(t *testing.T, control *dnstest.Program, token string, args ...string) string {
-	t.Helper()
-	stdout, stderr, code := operator(t, control, token, args...)
-	if code != 0 {
-		t.Fatalf("rempart %s: exit code %d\n%s%s", strings.Join(args, " "), code, stdout, stderr)
-	}
-	return strings.TrimSpace(stdout)
-}
-
-func newToken(t *testing.T, control *dnstest.Program, name, role string) string {
-	t.Helper()
-	return must(t, control, "", "token", "create", name, "--role", role)
-}
-
-func rootOf(t *testing.T, control *dnstest.Program) string {
-	t.Helper()
-	for line := range strings.Lines(must(t, control, "", "keys", "list")) {
-		if fields := strings.Fields(line); fields[0] == "root" {
-			return fields[1]
-		}
-	}
-	t.Fatal("no root key is told")
-	return ""
-}
-
-// startEdge runs a server that follows a control.
-func startEdge(t *testing.T, control *dnstest.Program, name string, env ...string) *dnstest.Program {
-	t.Helper()
-	return start(t, append([]string{
-		"REMPART_CONTROL=" + control.API + "/v1/journal", "REMPART_CONTROL_KEY=" + rootOf(t, control),
-		"REMPART_CONTROL_TOKEN=" + newToken(t, control, name, "node"), "REMPART_NODE=" + name,
-	}, env...)...)
-}
-
-// TestOperate runs each script against a control with a list of listed.example, and an edge, of its own. "verdict NAME…" says what the edge answers.
+// TestOperate runs each script against a control with a list of listed.example, and an edge, of its own. "verdict NAME…" says what the edge answers, "nodes" is
+// "exec rempart nodes" once every server is up to date.
 func TestOperate(t *testing.T) {
 	t.Parallel()
 	scripts, err := filepath.Glob(filepath.Join("testdata", "operate", "*.txtar"))
@@ -110,7 +50,7 @@ func TestOperate(t *testing.T) {
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"verdict": func(ts *testscript.TestScript, _ bool, names []string) {
 						for _, name := range names {
-							m, _, err := new(dns.Client).Exchange(question(name), edge.DNS)
+							m, _, err := (&dns.Client{Timeout: time.Minute}).Exchange(question(name), edge.DNS)
 							ts.Check(err)
 							verdict := address(m)
 							switch verdict {
@@ -122,6 +62,11 @@ func TestOperate(t *testing.T) {
 							_, err = ts.Stdout().Write([]byte(name + " " + verdict + "\n"))
 							ts.Check(err)
 						}
+					},
+					"nodes": func(ts *testscript.TestScript, _ bool, args []string) {
+						dnstest.Eventually(t, "every server is up to date", func() bool {
+							return ts.Exec("rempart", append([]string{"nodes"}, args...)...) == nil
+						})
 					},
 					"reload": func(*testscript.TestScript, bool, []string) { control.Signal(t, syscall.SIGHUP) },
 				},
@@ -289,7 +234,7 @@ func TestZones(t *testing.T) {
 func waitForZone(t *testing.T, addr, name string, least int) {
 	t.Helper()
 	dnstest.Eventually(t, name+" in the zone", func() bool {
-		transfer := &dns.Transfer{}
+		transfer := &dns.Transfer{DialTimeout: time.Minute, ReadTimeout: time.Minute}
 		answers, err := transfer.In(new(dns.Msg).SetAxfr("rpz.example."), addr)
 		if err != nil {
 			return false

@@ -40,13 +40,13 @@ func TestPrivacy(t *testing.T) {
 	write(t, list, "bad.example")
 	p := start(t, upstreams(u), "REMPART_LISTS="+list)
 
-	udp := &net.Dialer{LocalAddr: &net.UDPAddr{IP: local}, Timeout: 10 * time.Second}
-	tcp := &net.Dialer{LocalAddr: &net.TCPAddr{IP: local}, Timeout: 10 * time.Second}
+	udp := &net.Dialer{LocalAddr: &net.UDPAddr{IP: local}, Timeout: time.Minute}
+	tcp := &net.Dialer{LocalAddr: &net.TCPAddr{IP: local}, Timeout: time.Minute}
 	for _, d := range []struct {
 		network string
 		dialer  *net.Dialer
 	}{{"udp", udp}, {"tcp", tcp}} {
-		c := &dns.Client{Net: d.network, Dialer: d.dialer, Timeout: 10 * time.Second}
+		c := &dns.Client{Net: d.network, Dialer: d.dialer, Timeout: time.Minute}
 		for _, name := range []string{"", "servfail.", "broken.", "forged."} {
 			if name == "broken." && d.network == "tcp" {
 				continue // five seconds pass until it is given up
@@ -70,7 +70,7 @@ func TestPrivacy(t *testing.T) {
 		conn.Close()
 	}
 	var read strings.Builder
-	web := &http.Client{Transport: &http.Transport{DialContext: tcp.DialContext, DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	web := &http.Client{Transport: &http.Transport{DialContext: tcp.DialContext, DisableKeepAlives: true}, Timeout: time.Minute}
 	for _, url := range []string{"http://" + p.Page + "/" + benign, "http://" + p.Figures + "/metrics", "http://" + p.Figures + "/readyz"} {
 		req, err := http.NewRequest(http.MethodGet, url, nil)
 		if err != nil {

@@ -113,7 +113,7 @@ func load(t *testing.T, p *dnstest.Program, stop *atomic.Bool) (answered func() 
 			for n := 0; n < least || !stop.Load(); n++ {
 				name := []string{"good.example", "bad.example", fmt.Sprintf("n%d.good.example", n%100)}[n%3]
 				m := question(name)
-				_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(time.Minute))
 				if err := c.WriteMsg(m); err != nil {
 					t.Error(err)
 					return

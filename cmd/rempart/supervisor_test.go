@@ -59,7 +59,7 @@ func TestNotify(t *testing.T) {
 	defer c.Close()
 	next := func() string {
 		t.Helper()
-		if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		buf := make([]byte, 256)

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rempart/internal/dnstest"
+)
+
+// startControl runs a control alone until the test ends.
+func startControl(t *testing.T, env ...string) *dnstest.Program {
+	t.Helper()
+	env = append([]string{"REMPART_PUSH_LISTEN=127.0.0.1:0", "REMPART_METRICS_LISTEN=none"}, env...)
+	return dnstest.StartProgram(t, exec.Command("rempart", "control"), env...)
+}
+
+// operator runs a command against a control, with the token of that file where one is named, and returns what it writes and its exit code.
+func operator(t *testing.T, control *dnstest.Program, token string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	return operatorEnv(t, []string{"REMPART_API=" + control.API, "REMPART_KEYS=" + keysOf(control), "REMPART_API_TOKEN=" + token}, args...)
+}
+
+func operatorEnv(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := exec.Command("rempart", args...)
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr, cmd.Dir = &out, &errs, t.TempDir()
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
+	_ = cmd.Run() // its code says it
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+func keysOf(control *dnstest.Program) string { return filepath.Join(control.DataDir, "keys") }
+
+// must is the output of a command that must succeed.
+func must(t *testing.T, control *dnstest.Program, token string, args ...string) string {
+	t.Helper()
+	stdout, stderr, code := operator(t, control, token, args...)
+	if code != 0 {
+		t.Fatalf("rempart %s: exit code %d\n%s%s", strings.Join(args, " "), code, stdout, stderr)
+	}
+	return strings.TrimSpace(stdout)
+}
+
+func newToken(t *testing.T, control *dnstest.Program, name, role string) string {
+	t.Helper()
+	return must(t, control, "", "token", "create", name, "--role", role)
+}
+
+func rootOf(t *testing.T, control *dnstest.Program) string {
+	t.Helper()
+	for line := range strings.Lines(must(t, control, "", "keys", "list")) {
+		if fields := strings.Fields(line); fields[0] == "root" {
+			return fields[1]
+		}
+	}
+	t.Fatal("no root key is told")
+	return ""
+}
+
+// startEdge runs a server that follows a control, and waits until control lists it as up to date: before, "--wait" does not wait for it.
+func startEdge(t *testing.T, control *dnstest.Program, name string, env ...string) *dnstest.Program {
+	t.Helper()
+	edge := start(t, append([]string{
+		"REMPART_CONTROL=" + control.API + "/v1/journal", "REMPART_CONTROL_KEY=" + rootOf(t, control),
+		"REMPART_CONTROL_TOKEN=" + newToken(t, control, name, "node"), "REMPART_NODE=" + name,
+	}, env...)...)
+	watch := newToken(t, control, "watch-"+name, "auditor")
+	dnstest.Eventually(t, name+" is listed as up to date", func() bool {
+		stdout, _, code := operator(t, control, watch, "nodes")
+		return code == 0 && strings.Contains(stdout, name)
+	})
+	return edge
+}
