@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"rempart/internal/dnstest"
 )
 
 // proxy stands between a node and a server; it can be cut, and it can go silent, which no end notices at once.
@@ -89,8 +91,8 @@ func (p *proxy) hush(silent bool) {
 // TestFollowThrough has a node follow while its connection is cut again and again and control restarts; Connect comes before there is anything to connect to.
 func TestFollowThrough(t *testing.T) {
 	c := testConfig(t)
+	c.Listen = dnstest.FreeAddr(t)
 	s := open(t, c)
-	c.Listen = s.server.addr().String()
 	s.Close()
 	p := newProxy(t, c.Listen)
 	node, err := Connect(t.Context(), NodeConfig{URL: "nats://" + p.l.Addr().String(), Name: "node", Secret: func() string { return secretOf("node") }, Log: testLog(t)})
@@ -156,17 +158,19 @@ func TestFollowPrompt(t *testing.T) {
 	go node.Follow(t.Context(), 0, func(r Record) error { arrived <- r.Sequence; return nil })
 	appendOK(t, s, 0, "change", nil)
 	<-arrived
-	var worst time.Duration
-	for i := range uint64(50) {
-		appendOK(t, s, i+1, "change", nil)
-		began := time.Now()
-		<-arrived
-		worst = max(worst, time.Since(began))
-	}
-	t.Logf("the latest of 50 came %v after its acknowledgement", worst)
-	if worst > pollInterval/2 {
-		t.Error("records wait for the clock")
-	}
+	sequence := uint64(1)
+	eventually(t, "50 records that do not wait for the clock", func() bool { // a loaded machine may delay one
+		var worst time.Duration
+		for range 50 {
+			appendOK(t, s, sequence, "change", nil)
+			began := time.Now()
+			<-arrived
+			worst = max(worst, time.Since(began))
+			sequence++
+		}
+		t.Logf("the latest of 50 came %v after its acknowledgement", worst)
+		return worst <= pollInterval/2
+	})
 }
 
 // TestFollowLost ends following where records are gone.

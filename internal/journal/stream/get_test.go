@@ -24,7 +24,7 @@ func TestHostileServer(t *testing.T) {
 	}
 	host.Start()
 	t.Cleanup(host.Shutdown)
-	if !host.ReadyForConnections(10 * time.Second) {
+	if !host.ReadyForConnections(time.Minute) {
 		t.Fatal("the server does not start")
 	}
 	nc, err := nats.Connect(host.ClientURL())

@@ -137,8 +137,9 @@ func TestHostilePublish(t *testing.T) {
 	if err := s.PutObject(ctx, "snapshot", strings.NewReader("octets")); err != nil {
 		t.Fatal(err)
 	}
-	reports := make(chan string, 1000)
-	go s.Reports(ctx, func(node string, data []byte) { reports <- node })
+	type report struct{ from, data string }
+	reports := make(chan report, 1000)
+	go s.Reports(ctx, func(node string, data []byte) { reports <- report{node, string(data)} })
 	before := states(t, s)
 
 	victim := attacker(t, s, "victim")
@@ -170,14 +171,22 @@ func TestHostilePublish(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The node's own report comes after all it did.
-	nc.Publish(own, []byte("last"))
-	nc.Flush()
-	time.Sleep(300 * time.Millisecond)
-	for len(reports) > 0 {
-		if from := <-reports; reportSubject+from != own {
-			t.Errorf("a report of %s", from)
+	check := func() (last bool) {
+		for len(reports) > 0 {
+			r := <-reports
+			if reportSubject+r.from != own {
+				t.Errorf("a report of %s", r.from)
+			}
+			last = last || r.data == "last"
 		}
+		return last
 	}
+	eventually(t, "the last report", func() bool {
+		nc.Publish(own, []byte("last")) // control may not have subscribed before
+		return check()
+	})
+	time.Sleep(300 * time.Millisecond) // for what it caused elsewhere
+	check()
 	if n, _, _ := heard.Pending(); n > 0 {
 		t.Errorf("the other node heard %d messages", n)
 	}
@@ -231,7 +240,7 @@ func TestHostileRead(t *testing.T) {
 			if !strings.Contains(strings.ToLower(err.Error()), "permissions violation") {
 				t.Errorf("%s: %v", subject, err)
 			}
-		case <-time.After(time.Second):
+		case <-time.After(time.Minute):
 			t.Errorf("subscribed to %s", subject)
 		}
 		sub.Unsubscribe()
@@ -258,7 +267,7 @@ func TestHostileRead(t *testing.T) {
 			t.Errorf("%q is answered by %d octets", body, len(m.Data))
 		}
 	}
-	if m, err := nc.Request(gateGet+"evil."+journalStream, []byte(`{"seq":1}`), 5*time.Second); err != nil || string(m.Data) != string(payload(1)) {
+	if m, err := nc.Request(gateGet+"evil."+journalStream, []byte(`{"seq":1}`), time.Minute); err != nil || string(m.Data) != string(payload(1)) {
 		t.Errorf("what it may read: %v", err)
 	}
 }
