@@ -274,7 +274,7 @@ func TestTransferThatFails(t *testing.T) {
 						answering(t, conn, q, []string{soa(2)})
 					}
 				})
-				f.f.part = 10 * time.Second
+				f.f.part = time.Minute
 				if tt.want == "timeout" {
 					f.f.part = 200 * time.Millisecond
 				}

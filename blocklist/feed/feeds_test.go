@@ -163,9 +163,7 @@ func TestTooOld(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.run(l)
-	if !blocks(t, l, "old.example") {
-		t.Fatal("not blocked at first")
-	}
+	eventually(t, "its force", func() bool { return blocks(t, l, "old.example") })
 	srv.do(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusInternalServerError) })
 	eventually(t, "the end of its force", func() bool { return !blocks(t, l, "old.example") && l.Status().Lists[0].TooOld })
 	if !blocks(t, l, "built.in") {

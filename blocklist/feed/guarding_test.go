@@ -3,6 +3,7 @@ package feed
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -127,13 +128,28 @@ func TestMassChange(t *testing.T) {
 func TestSetThatChangesAsAWhole(t *testing.T) {
 	f := newFixture(t)
 	released := f.file("released.txt", "")
-	cfg := Config{Lists: []string{f.file("a.txt", names1("a", 1500)), f.file("b.txt", names1("b", 1500))}, Guard: GuardConfig{Released: released}}
-	l := f.start(cfg)
+	now := filepath.Join(f.dir, "now")
+	put := func(a, b string) { // both at once, by a link: lists that are seen to change one after the other are not held
+		t.Helper()
+		if err := os.Mkdir(filepath.Join(f.dir, a+b), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		f.file(filepath.Join(a+b, "a.txt"), names1(a, 1500))
+		f.file(filepath.Join(a+b, "b.txt"), names1(b, 1500))
+		err := os.Symlink(a+b, now+".new")
+		if err == nil {
+			err = os.Rename(now+".new", now)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("a", "b")
+	l := f.start(Config{Lists: []string{filepath.Join(now, "a.txt"), filepath.Join(now, "b.txt")}, Guard: GuardConfig{Released: released}})
 	f.run(l)
-	f.file("a.txt", names1("c", 1500))
+	put("c", "b")
 	eventually(t, "half of it replaced", func() bool { return blocks(t, l, "c1.example") && !blocks(t, l, "a1.example") })
-	f.file("a.txt", names1("d", 1500))
-	f.file("b.txt", names1("e", 1500))
+	put("d", "e")
 	eventually(t, "the hold", func() bool { return strings.Contains(l.Status().Err, "the set as a whole") })
 	if !blocks(t, l, "b1.example") || blocks(t, l, "e1.example") {
 		t.Error("it is in force")

@@ -134,7 +134,7 @@ func TestHostileHTTP(t *testing.T) {
 			if err := os.WriteFile(path, []byte("held"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			patience := 20 * time.Second
+			patience := time.Minute
 			if tt.want == "deadline" {
 				patience = 200 * time.Millisecond
 			}

@@ -83,7 +83,7 @@ func TestTSIG(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFetching(t, Origin{Format: FormatRPZ, TSIG: testTSIG})
-			f.f.part = 5 * time.Second
+			f.f.part = time.Minute
 			f.from.URL = startPrimary(t, func(conn net.Conn, q *dns.Msg) {
 				asked := q.IsTsig()
 				if asked == nil {
