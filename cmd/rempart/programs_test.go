@@ -1,13 +1,16 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"rempart/internal/dnstest"
+	"rempart/internal/pushapi"
 )
 
 // startControl runs a control alone until the test ends.
@@ -70,8 +73,19 @@ func startEdge(t *testing.T, control *dnstest.Program, name string, env ...strin
 	}, env...)...)
 	watch := newToken(t, control, "watch-"+name, "auditor")
 	dnstest.Eventually(t, name+" is listed as up to date", func() bool {
-		stdout, _, code := operator(t, control, watch, "nodes")
-		return code == 0 && strings.Contains(stdout, name)
+		time.Sleep(100 * time.Millisecond) // control bounds the rate of calls
+		var all struct{ Nodes []pushapi.NodeInfo }
+		if err := json.Unmarshal(apiAnswer(t, control, watch, "/v1/nodes"), &all); err != nil {
+			t.Fatal(err)
+		}
+		listed := false
+		for _, n := range all.Nodes {
+			if n.Behind > 0 || n.Gone || n.Awaited || n.Problem != "" {
+				return false
+			}
+			listed = listed || n.Node == name || strings.HasPrefix(n.Node, name+"/")
+		}
+		return listed
 	})
 	return edge
 }
