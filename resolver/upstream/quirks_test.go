@@ -37,7 +37,7 @@ func TestTruncationWithoutTCPLeavesUDPAlone(t *testing.T) {
 // largeNames asks an upstream, which has so long for each answer, for large and small names in turn, and probes it.
 func largeNames(t *testing.T, dial func(context.Context) (net.Conn, error), patience time.Duration) error {
 	t.Helper()
-	const clientWaits = 200 * time.Millisecond // below plainAfterFirst: nothing is asked without EDNS
+	const clientWaits = 200 * time.Millisecond
 	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
 		if strings.HasPrefix(strings.ToLower(q.Msg.Question[0].Name), "large") {
 			dnstest.Truncate(dnstest.Close())(q)
@@ -115,6 +115,7 @@ func TestSilentToEDNS(t *testing.T) {
 				return time.Since(start)
 			}
 			via := p.members[0].via.(*transport)
+			via.plain = 0
 			soon(t, time.Second, func() (worst time.Duration) {
 				via.dropEDNS.forget()
 				via.ednsStrikes.Store(0)
@@ -159,6 +160,7 @@ func TestLossIsNotSilenceToEDNS(t *testing.T) {
 		})
 		p := newPool(t, nil, overUDP(u))
 		p.members[0].health.fixed = patience
+		p.members[0].via.(*transport).plain = 0
 		for i := range 100 {
 			p.Exchange(t.Context(), question(t, fmt.Sprintf("q%d.example", i)))
 		}

@@ -30,6 +30,9 @@ func newPool(t testing.TB, roots *x509.CertPool, endpoints ...string) *Pool {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, m := range p.members { // on a slow machine an answer may take longer than plainAfterFirst
+		m.via.(*transport).plain = defaultTimeout
+	}
 	t.Cleanup(p.group.end)
 	return p
 }

@@ -73,6 +73,8 @@ type transport struct {
 	strikes     atomic.Int32 // towards noMix
 	ednsStrikes atomic.Int32 // towards dropEDNS
 	spend       func(free bool) bool
+
+	plain time.Duration // what plainAfter returns, in tests; 0: as the question and the upstream are
 }
 
 func newTransport(e Endpoint, roots *x509.CertPool, g *group, spend func(free bool) bool, foreign *atomic.Uint64) *transport {
@@ -192,6 +194,8 @@ func (t *transport) askEither(ctx context.Context, q *Question) (reply, error) {
 // plainAfter is how long a question with EDNS may stay unanswered until it is put without as well.
 func (t *transport) plainAfter(q *Question) time.Duration {
 	switch {
+	case t.plain > 0:
+		return t.plain
 	case q.DO:
 		return plainAfterDO
 	case t.hasEDNS.active():
