@@ -30,7 +30,7 @@ func (oneAddress) Exchange(_ context.Context, q upstream.Question) (upstream.Ans
 	return upstream.Answer{Packed: packed}, err
 }
 
-func (oneAddress) Sighted([]byte) bool { return false }
+func (oneAddress) Sighted([]byte) string { return "" }
 
 // Resolver filters by v, answers 127.0.0.0/8 among others, and knows one address for every name. Close it.
 func Resolver(v *blocklist.View) (*resolver.Resolver, error) {

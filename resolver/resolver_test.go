@@ -28,7 +28,7 @@ type fakeUpstreams struct {
 	sighted  []string
 	answer   func(ctx context.Context, q upstream.Question) (*dns.Msg, error)
 	untrusty bool
-	ours     bool // what Sighted says
+	secret   string // what Sighted returns
 }
 
 func (f *fakeUpstreams) Exchange(ctx context.Context, q upstream.Question) (upstream.Answer, error) {
@@ -48,11 +48,11 @@ func (f *fakeUpstreams) Exchange(ctx context.Context, q upstream.Question) (upst
 	return upstream.Answer{Packed: packed, Authenticated: !f.untrusty}, err
 }
 
-func (f *fakeUpstreams) Sighted(name []byte) bool {
+func (f *fakeUpstreams) Sighted(name []byte) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.sighted = append(f.sighted, wire.Text(name))
-	return f.ours
+	return f.secret
 }
 
 func (f *fakeUpstreams) set(answer func(context.Context, upstream.Question) (*dns.Msg, error)) {
@@ -568,10 +568,14 @@ func TestOwnProbeIsSighted(t *testing.T) {
 	if b.up.count() != 1 {
 		t.Errorf("another's probe was not forwarded: %s", brief(a))
 	}
-	b.up.ours = true
+	b.up.secret = "5ec2e7"
 	a, _ = b.ask(probe)
-	if brief(a) != "NXDOMAIN | loop.rempart.example. SOA" || len(b.up.sighted) != 2 || b.up.count() != 1 {
+	if want := `NOERROR | 0123456789abcdef.loop.rempart.example. 0 IN TXT "5ec2e7"`; brief(a) != want || len(b.up.sighted) != 2 || b.up.count() != 1 {
 		t.Errorf("%s, sighted %v", brief(a), b.up.sighted)
+	}
+	a, _ = b.ask(query(t, "0123456789abcdef."+upstream.ProbeZone, "A"))
+	if brief(a) != "NOERROR | loop.rempart.example. SOA" || b.up.count() != 1 {
+		t.Errorf("another type: %s", brief(a))
 	}
 }
 

@@ -106,19 +106,28 @@ func (r *Resolver) renew(ctx context.Context, q *wire.Query) {
 	}
 }
 
-// ownProbe answers a query for a name this process probed an upstream with: that upstream led it
-// back here, and is out from now on. Another process's probe goes on like any query.
+// ownProbe answers a query for a name that this process probed an upstream with, and reports whether it did: if the answer comes back by way of that upstream,
+// the upstream leads here. Another process's probe goes on like any query.
 func (r *Resolver) ownProbe(q *wire.Query) bool {
 	use, zoneAt := r.specialUse(q)
 	if use != probed {
 		return false
 	}
-	ours := r.upstreams.Sighted(q.Name())
+	secret := r.upstreams.Sighted(q.Name())
 	for i := range r.zones {
-		ours = r.zones[i].Upstreams.Sighted(q.Name()) || ours
+		if s := r.zones[i].Upstreams.Sighted(q.Name()); s != "" {
+			secret = s
+		}
 	}
-	if ours {
-		r.answerSpecial(q, denied, zoneAt)
+	switch {
+	case secret == "":
+		return false
+	case q.Type != wire.TypeTXT:
+		r.answerSpecial(q, empty, zoneAt)
+		return true
 	}
-	return ours
+	q.Begin(wire.Success)
+	q.AddData(wire.SectionAnswer, wire.TypeTXT, 0, append([]byte{byte(len(secret))}, secret...))
+	q.Finish(wire.Success)
+	return true
 }

@@ -28,11 +28,15 @@ const (
 	probeMemory   = time.Minute      // how late a probe may come back and still be known: others see its name too
 )
 
-// sighting is a loop probe, by whose name a query that came back is known.
+// maxReturns is how many probes in a row may come back unanswered from an upstream that answers nothing else, until it is refused.
+const maxReturns = 3
+
+// sighting is a loop probe that was sent. Its name travels in the clear: whoever sees it can send it here. So that it came back proves nothing. The proof is
+// the secret, which nobody but those who ask here for the name are answered: an upstream whose answer to the probe holds it has been led here.
 type sighting struct {
-	member *member
+	secret string // text of a TXT record
 	sent   time.Time
-	back   bool // it came back
+	back   bool // it came back, or somebody who saw it asked
 }
 
 // keepFromLooping checks one upstream soon, then every few minutes, and after it was down: it
@@ -89,37 +93,48 @@ const (
 func (p *Pool) checkLoop(ctx context.Context, m *member) loopState {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	name := p.newProbe(m)
+	begun := time.Now()
+	name := p.newProbe()
 	self := false
 	var asking sync.WaitGroup
 	asking.Go(func() { self = p.isSelf(ctx, m) }) // beside the probe, which need not wait for it
-	r, err := m.via.exchange(ctx, &Question{Name: name, Type: wire.TypeTXT, Class: wire.ClassIN})
+	// With CD: a validating resolver on the way would drop the secret, which nobody signed.
+	r, err := m.via.exchange(ctx, &Question{Name: name, Type: wire.TypeTXT, Class: wire.ClassIN, CD: true})
 	asking.Wait()
 	if self {
 		p.refuse(m, "it is this resolver itself")
 		return isLoop
 	}
+	sent := p.sightingOf(name)
 	// SERVFAIL is how others say that they had no answer: no proof that the probe did not go round.
-	return p.conclude(m, name, err == nil && r.rcode != wire.ServFail)
+	answered := err == nil && r.rcode != wire.ServFail
+	_, good, _ := m.health.state()
+	switch {
+	case answered && hasText(r.packed, sent.secret, wire.ClassIN):
+		m.returns = 0
+		p.refuse(m, "it answers a query with what was answered here")
+		return isLoop
+	case answered:
+		m.returns = 0
+		if m.looping.CompareAndSwap(true, false) {
+			p.log.Info("upstream no longer leads back to this resolver: it is used again", "upstream", m.name)
+		}
+		return noLoop
+	case !sent.back || good.After(begun):
+		return unknown
+	}
+	if m.returns++; m.returns < maxReturns {
+		return unknown
+	}
+	p.refuse(m, "queries sent to it come back, and it answers none")
+	return isLoop
 }
 
-// conclude says what became of the probe name sent to m. If it was answered and not by way of here,
-// m is used again.
-func (p *Pool) conclude(m *member, name []byte, answered bool) loopState {
-	p.mu.Lock() // a sighting comes wholly before this, or refuses m after it
-	back := p.probes[string(name)].back
-	cleared := !back && answered && m.looping.CompareAndSwap(true, false)
-	p.mu.Unlock()
-	if cleared {
-		p.log.Info("upstream no longer leads back to this resolver: it is used again", "upstream", m.name)
-	}
-	switch {
-	case back:
-		return isLoop // Sighted has refused it
-	case answered:
-		return noLoop
-	}
-	return unknown
+// sightingOf returns what is known of a probe.
+func (p *Pool) sightingOf(name []byte) sighting {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.probes[string(name)]
 }
 
 // isSelf asks m who it is. Silence and errors say nothing: many resolvers refuse the class.
@@ -130,15 +145,15 @@ func (p *Pool) isSelf(ctx context.Context, m *member) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	r, err := m.via.exchange(ctx, &Question{Name: []byte(instanceName), Type: wire.TypeTXT, Class: wire.ClassCH})
-	return err == nil && hasText(r.packed, p.identity)
+	return err == nil && hasText(r.packed, p.identity, wire.ClassCH)
 }
 
-// hasText reports whether a TXT record of class CH in the answer section is text.
-func hasText(msg []byte, text string) bool {
+// hasText reports whether a TXT record of a class in the answer section is text.
+func hasText(msg []byte, text string, class uint16) bool {
 	records := wire.ReadRecords(msg)
 	var rr wire.Record
 	for records.Next(&rr) {
-		if rr.Section != wire.SectionAnswer || rr.Type != wire.TypeTXT || rr.Class != wire.ClassCH {
+		if rr.Section != wire.SectionAnswer || rr.Type != wire.TypeTXT || rr.Class != class {
 			continue
 		}
 		data := msg[rr.Data:rr.End]
@@ -149,11 +164,11 @@ func hasText(msg []byte, text string) bool {
 	return false
 }
 
-// newProbe makes a name for m that nobody can guess, and remembers it.
-func (p *Pool) newProbe(m *member) []byte {
-	var random [8]byte
+// newProbe makes a name that nobody can guess, and its secret, and remembers them.
+func (p *Pool) newProbe() []byte {
+	var random [8 + 16]byte
 	rand.Read(random[:])
-	name, err := wire.AppendName(nil, hex.EncodeToString(random[:])+"."+ProbeZone)
+	name, err := wire.AppendName(nil, hex.EncodeToString(random[:8])+"."+ProbeZone)
 	if err != nil {
 		panic(err) // ProbeZone is misspelt
 	}
@@ -165,27 +180,23 @@ func (p *Pool) newProbe(m *member) []byte {
 			delete(p.probes, old)
 		}
 	}
-	p.probes[string(name)] = sighting{member: m, sent: now}
+	p.probes[string(name)] = sighting{secret: hex.EncodeToString(random[8:]), sent: now}
 	return name
 }
 
-// Sighted is told of a query's name below ProbeZone, in canonical wire form, and reports whether it
-// is a probe of this pool, under way or sent not long ago: then the upstream it was sent to leads
-// back here, and is refused from now on. Such a query must not be forwarded. Any other name must:
-// it may be the probe of another process, which only its coming back tells of a loop.
-func (p *Pool) Sighted(name []byte) bool {
+// Sighted is told of a query's name below ProbeZone, in canonical wire form. If it is a probe of this pool, under way or sent not long ago, it returns the
+// text to answer a TXT query with, which proves a loop if it comes back by way of the upstream. Such a query must not be forwarded. Any other name
+// must, and the result is "": it may be the probe of another process, which only its coming back tells of a loop.
+func (p *Pool) Sighted(name []byte) (secret string) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	s, known := p.probes[string(name)]
-	known = known && time.Since(s.sent) <= probeMemory
-	if known {
-		s.back = true
-		p.probes[string(name)] = s
+	if !known || time.Since(s.sent) > probeMemory {
+		return ""
 	}
-	p.mu.Unlock()
-	if known {
-		p.refuse(s.member, "a query sent to it came back")
-	}
-	return known
+	s.back = true
+	p.probes[string(name)] = s
+	return s.secret
 }
 
 // refuse takes m out of use until a check finds it clean.

@@ -87,6 +87,7 @@ type member struct {
 	trusted  bool // its AD bit cannot be changed on the way
 	health   health
 	looping  atomic.Bool
+	returns  int           // probes in a row that came back unanswered; of the goroutine that checks for loops
 	credit   bucket        // earned by its answers: pays for questions sent to it again
 	changed  chan struct{} // capacity 1: it was down, and is up again
 	nudge    chan struct{} // capacity 1: probe it at once while it is down

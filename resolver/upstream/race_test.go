@@ -26,7 +26,8 @@ type fake struct {
 	err     error // instead of an answer
 	asked   int   // questions, probes not counted
 	probed  int
-	heard   func(*Question) // called with every question; may be nil
+	heard   func(*Question)        // called with every question; may be nil
+	text    func(*Question) string // of the TXT record to answer with, "" for none; may be nil
 	current atomic.Int64
 }
 
@@ -80,6 +81,13 @@ func (f *fake) exchange(ctx context.Context, q *Question) (reply, error) {
 	}
 	packed := appendQuery(nil, q, 1, form{})
 	wire.SetFlags(packed, wire.FlagQR|uint16(rcode))
+	if f.text != nil {
+		if text := f.text(q); text != "" {
+			wire.SetCount(packed, wire.SectionAnswer, 1)
+			packed = append(packed, 0xc0, wire.HeaderLen, 0, byte(wire.TypeTXT), 0, byte(q.Class), 0, 0, 0, 0, 0, byte(len(text)+1), byte(len(text)))
+			packed = append(packed, text...)
+		}
+	}
 	return read(packed, q)
 }
 

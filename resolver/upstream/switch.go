@@ -92,9 +92,11 @@ func (s *Switch) Exchange(ctx context.Context, q Question) (Answer, error) {
 }
 
 // Sighted is Pool.Sighted of the current pool.
-func (s *Switch) Sighted(name []byte) bool {
-	p := s.current.Load()
-	return p != nil && p.Sighted(name)
+func (s *Switch) Sighted(name []byte) (secret string) {
+	if p := s.current.Load(); p != nil {
+		return p.Sighted(name)
+	}
+	return ""
 }
 
 // DialContext is Pool.DialContext of the current pool. An IP address is dialled even if there is no pool.
