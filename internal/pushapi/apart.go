@@ -3,9 +3,13 @@ package pushapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"rempart/internal/journal"
+	"rempart/internal/journal/stream"
 )
 
 // heldSuffix ends the ID of the change set of the changes that were set apart because a guard holds them.
@@ -54,7 +58,7 @@ func (u *upload) moveTo(other *upload, before tally) {
 // holdApart holds the changes that were set apart as a change set of their own, linked with the one that they were pushed with. Asked again with the same content,
 // it does nothing.
 func (a *API) holdApart(ctx context.Context, v *upload, with *kept, c *caller) (*kept, error) {
-	k := &kept{Content: with.Content + " held", Owner: c.Owner}
+	k := &kept{Content: contentApart(with), Owner: c.Owner}
 	k.PartOf = with.ID
 	if err := a.signed(v, k); err != nil {
 		return nil, err
@@ -74,6 +78,65 @@ func (a *API) holdApart(ctx context.Context, v *upload, with *kept, c *caller) (
 		return nil, err
 	}
 	return k, nil
+}
+
+// claimPush claims a pushed change set. split is whether the changes that guards hold are to be set apart: then it replaces a held change set that
+// was pushed before as a whole. done is the receipt of the earlier push where nothing is left to do.
+func (a *API) claimPush(ctx context.Context, u *upload, k *kept, split bool) (done *kept, err error) {
+	if k.HeldAs != "" {
+		if err := a.mayHoldApart(ctx, k); err != nil {
+			return nil, err
+		}
+	}
+	done, err = a.claim(ctx, k)
+	if err != nil || done == nil || done.State != Held || !split {
+		return done, err
+	}
+	if u.accepted == 0 || u.holds > 0 && k.HeldAs == "" { // set apart, nothing would be left of it, or the rest would be held all the same
+		return done, nil
+	}
+	return nil, a.replaceHeld(ctx, done, k)
+}
+
+// mayHoldApart returns an error if the ID under which changes of k are to be held apart belongs to another change set.
+func (a *API) mayHoldApart(ctx context.Context, k *kept) error {
+	other, err := a.receipt(ctx, k.HeldAs)
+	switch status := huma.StatusError(nil); {
+	case errors.As(err, &status) && status.GetStatus() == http.StatusNotFound:
+		return nil
+	case err != nil:
+		return err
+	case other.Content != contentApart(k):
+		return otherSet()
+	}
+	return nil
+}
+
+// contentApart is the hash of the content of the change set that holds what is set apart of k.
+func contentApart(k *kept) string { return k.Content + " held" }
+
+// replaceHeld makes k take the place of old, a held change set with the same ID and content, which was pushed as a whole. Whoever replaces it has
+// entered the ID. At no moment are old and what is set apart of k both held. A crash on the way leaves a pending change set that is to be pushed again.
+func (a *API) replaceHeld(ctx context.Context, old, k *kept) error {
+	if old.Owner != k.Owner {
+		return problem(http.StatusConflict, "id", fmt.Sprintf("it is held, and %s pushed it: who pushed it may push it again without what is held; others push it with a new id", old.By))
+	}
+	old.State = Pending
+	switch err := a.save(ctx, old); { // from here on nobody approves or rejects it
+	case errors.Is(err, stream.ErrBehind):
+		return problem(http.StatusConflict, "id", "somebody else decided about it just now: see its receipt")
+	case err != nil:
+		return a.unavailable("the change set was not taken", err)
+	}
+	a.letGo(ctx, k.ID, false)
+	k.State, k.revision = Pending, old.revision
+	switch err := a.save(ctx, k); {
+	case errors.Is(err, stream.ErrBehind):
+		return underWay()
+	case err != nil:
+		return a.unavailable("the change set was not taken", err)
+	}
+	return nil
 }
 
 // refuseSplit is the answer to a signed upload that is asked to be split; nil where it need not be.

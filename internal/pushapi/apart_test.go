@@ -13,11 +13,16 @@ import (
 // pushSplit pushes names as lines, and asks for those that guards hold to be set apart.
 func (f *fixture) pushSplit(t testing.TB, id, query string, names ...string) *answer {
 	t.Helper()
+	return f.call(t, "ada", "POST", "/v1/changesets?id="+id+"&without_held=true"+query, pushapi.TypeNDJSON, strings.NewReader(lines(names)))
+}
+
+// lines returns changes that block names, one per line.
+func lines(names []string) string {
 	var b strings.Builder
 	for _, n := range names {
 		fmt.Fprintf(&b, "{\"name\":%q,\"reason\":\"a case\"}\n", n)
 	}
-	return f.call(t, "ada", "POST", "/v1/changesets?id="+id+"&without_held=true"+query, pushapi.TypeNDJSON, strings.NewReader(b.String()))
+	return b.String()
 }
 
 // TestHeldIsSetApart publishes what no guard holds, and holds the rest as a change set of its own that a second person approves.

@@ -100,22 +100,22 @@ func (a *API) push(ctx context.Context, in *pushInput) (*receiptOutput, error) {
 		k.State = DryRun
 		return &receiptOutput{http.StatusOK, k.Receipt}, nil
 	}
-	if k.HeldAs != "" { // first: a repeated push finds both
-		if _, err := a.holdApart(ctx, j.apart, k, c); err != nil {
-			return nil, err
-		}
-	}
 	leave, err := a.enter(ctx, k.ID)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	done, err := a.claim(ctx, k)
+	done, err := a.claimPush(ctx, u, k, in.WithoutHeld)
 	if err != nil {
 		return nil, err
 	}
 	if done != nil {
 		return &receiptOutput{http.StatusOK, done.Receipt}, nil
+	}
+	if k.HeldAs != "" { // before the rest is published: a repeated push finds both, or does both
+		if _, err := a.holdApart(ctx, j.apart, k, c); err != nil {
+			return nil, err
+		}
 	}
 	a.counts.acts(j.acts)
 	return a.settle(ctx, u, k)

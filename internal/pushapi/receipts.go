@@ -134,7 +134,7 @@ func (a *API) claim(ctx context.Context, k *kept) (done *kept, err error) {
 		return nil, err
 	}
 	if old.Content != k.Content && old.Content != "" { // of a recovered one it is not known
-		return nil, problem(http.StatusConflict, "id", "another change set has this id: each needs an id of its own")
+		return nil, otherSet()
 	}
 	if old.State != Pending {
 		return old, nil
@@ -150,6 +150,11 @@ func (a *API) claim(ctx context.Context, k *kept) (done *kept, err error) {
 		return nil, a.unavailable("the change set was not taken", err)
 	}
 	return nil, nil
+}
+
+// otherSet is the answer to a change set whose ID another one has.
+func otherSet() error {
+	return problem(http.StatusConflict, "id", "another change set has this id: each needs an id of its own")
 }
 
 // conclude ends what a crash left: a change set that is pending for long, and that nobody has in hand.

@@ -1,0 +1,134 @@
+package pushapi_test
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"rempart/blocklist"
+	"rempart/internal/journal/stream"
+	"rempart/internal/pushapi"
+)
+
+// pushWhole pushes the names of pushSplit, without asking for held ones to be set apart.
+func (f *fixture) pushWhole(t testing.TB, who, id string, names ...string) *answer {
+	t.Helper()
+	return f.call(t, who, "POST", "/v1/changesets?id="+id, pushapi.TypeNDJSON, strings.NewReader(lines(names)))
+}
+
+// isUnknown checks that no change set has an ID.
+func (f *fixture) isUnknown(t testing.TB, id string) {
+	t.Helper()
+	if a := f.get(t, "joe", "/v1/changesets/"+id); a.status != http.StatusNotFound {
+		t.Errorf("%s: %s", id, a)
+	}
+}
+
+// TestHeldPushIsRepeatedWithoutHeld replaces a held change set by the part that no guard holds and a change set of the part that one holds.
+func TestHeldPushIsRepeatedWithoutHeld(t *testing.T) {
+	f := start(t, setting{})
+	names := []string{"one.example", "dailymotion.com"}
+	into[pushapi.Receipt](t, f.pushWhole(t, "ada", "case", names...), http.StatusAccepted)
+	for range 2 { // the second is a lost answer
+		a := f.pushSplit(t, "case", "", names...)
+		if a.status != http.StatusCreated && a.status != http.StatusOK {
+			t.Fatal(a)
+		}
+		r := f.state(t, "case")
+		if r.State != pushapi.Published || r.Accepted != 1 || r.Holds != 0 || r.HeldAs != "case~held" || r.SetApart != 1 {
+			t.Errorf("%+v", r)
+		}
+		if held := f.state(t, "case~held"); held.State != pushapi.Held || held.PartOf != "case" || held.Accepted != 1 {
+			t.Errorf("%+v", held)
+		}
+	}
+	f.wants(t, "one.example", blocklist.BlockedBy)
+	f.wants(t, "dailymotion.com", blocklist.Pass)
+	refused(t, f.post(t, "eve", "/v1/changesets/case/approve"), http.StatusConflict, "path.id")
+	refused(t, f.get(t, "eve", "/v1/changesets/case/content"), http.StatusNotFound, "path.id")
+	into[pushapi.Receipt](t, f.post(t, "eve", "/v1/changesets/case~held/approve"), http.StatusCreated)
+	f.wants(t, "dailymotion.com", blocklist.BlockedBy)
+}
+
+// TestNothingIsSetApartOfWhatIsDecided makes no second change set where the first one cannot be replaced.
+func TestNothingIsSetApartOfWhatIsDecided(t *testing.T) {
+	f := start(t, setting{})
+	names := []string{"one.example", "dailymotion.com"}
+	for id, act := range map[string]string{"yes": "approve", "no": "reject"} {
+		into[pushapi.Receipt](t, f.pushWhole(t, "ada", id, names...), http.StatusAccepted)
+		f.post(t, "eve", "/v1/changesets/"+id+"/"+act)
+		before := f.state(t, id)
+		if r := into[pushapi.Receipt](t, f.pushSplit(t, id, "", names...), http.StatusOK); r.State != before.State || r.HeldAs != "" {
+			t.Errorf("%s: %+v", id, r)
+		}
+		f.isUnknown(t, id+"~held")
+	}
+	into[pushapi.Receipt](t, f.pushWhole(t, "ada", "all", "deezer.com"), http.StatusAccepted) // all of it is held
+	if r := into[pushapi.Receipt](t, f.pushSplit(t, "all", "", "deezer.com"), http.StatusOK); r.State != pushapi.Held {
+		t.Errorf("%+v", r)
+	}
+	f.isUnknown(t, "all~held")
+
+	into[pushapi.Receipt](t, f.pushWhole(t, "bob", "other", names...), http.StatusAccepted) // another person's
+	if p := refused(t, f.pushSplit(t, "other", "", names...), http.StatusConflict, "id"); !strings.Contains(p.Errors[0].Message, "bob pushed it") {
+		t.Errorf("%+v", p)
+	}
+	f.isUnknown(t, "other~held")
+	into[pushapi.Receipt](t, f.pushWhole(t, "ada", "taken", "fine.example"), http.StatusCreated) // other content
+	refused(t, f.pushSplit(t, "taken", "", names...), http.StatusConflict, "id")
+	f.isUnknown(t, "taken~held")
+
+	into[pushapi.Receipt](t, f.pushWhole(t, "ada", "third~held", "third.example"), http.StatusCreated) // its ID is another set's
+	into[pushapi.Receipt](t, f.pushWhole(t, "ada", "third", names...), http.StatusAccepted)
+	refused(t, f.pushSplit(t, "third", "", names...), http.StatusConflict, "id")
+	if r := f.state(t, "third"); r.State != pushapi.Held {
+		t.Errorf("%+v", r)
+	}
+	into[pushapi.Receipt](t, f.post(t, "eve", "/v1/changesets/third/approve"), http.StatusCreated)
+}
+
+// TestReplacedWhileApproved has people approve a held change set while its author pushes it again without what is held: one of them wins.
+func TestReplacedWhileApproved(t *testing.T) {
+	f := start(t, setting{})
+	names := []string{"one.example", "dailymotion.com"}
+	for _, id := range []string{"r1", "r2", "r3", "r4", "r5", "r6"} {
+		into[pushapi.Receipt](t, f.pushWhole(t, "ada", id, names...), http.StatusAccepted)
+		var calls sync.WaitGroup
+		calls.Go(func() { f.pushSplit(t, id, "", names...) })
+		calls.Go(func() { f.pushSplit(t, id, "", names...) })
+		calls.Go(func() { f.post(t, "eve", "/v1/changesets/"+id+"/approve") })
+		calls.Wait()
+		r, apart := f.state(t, id), f.get(t, "joe", "/v1/changesets/"+id+"~held")
+		switch {
+		case r.State != pushapi.Published:
+			t.Errorf("%+v", r)
+		case r.HeldAs == "" && (r.Accepted != 2 || apart.status != http.StatusNotFound):
+			t.Errorf("approved: %+v %s", r, apart)
+		case r.HeldAs != "" && (r.Accepted != 1 || apart.status != http.StatusOK):
+			t.Errorf("replaced: %+v %s", r, apart)
+		}
+	}
+}
+
+// TestReplacementCrash has control end after a held change set was let go and before what replaces it was published.
+func TestReplacementCrash(t *testing.T) {
+	f := start(t, setting{})
+	names := []string{"one.example", "dailymotion.com"}
+	into[pushapi.Receipt](t, f.pushWhole(t, "ada", "crash", names...), http.StatusAccepted)
+	receipts, holds := f.stream.Bucket(stream.Receipts), f.stream.Bucket(stream.Holds)
+	data, _, err := receipts.Get(t.Context(), "crash")
+	if err == nil {
+		_, err = receipts.Put(t.Context(), "crash", []byte(strings.Replace(string(data), `"state":"held"`, `"state":"pending"`, 1)))
+	}
+	if err == nil {
+		err = holds.Delete(t.Context(), "crash")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := into[pushapi.Receipt](t, f.pushSplit(t, "crash", "", names...), http.StatusCreated)
+	if r.State != pushapi.Published || r.Accepted != 1 || f.state(t, "crash~held").State != pushapi.Held {
+		t.Errorf("%+v", r)
+	}
+}
