@@ -46,26 +46,35 @@ func (a *audience) reaches(set, name string, st *journal.Status) bool {
 	if a.Share > 0 && !journal.Staged(set, own, a.Share) {
 		return false
 	}
+	return a.isFor(st)
+}
+
+// isFor reports whether at least one change of a change set is for a node once the set is on all nodes.
+func (a *audience) isFor(st *journal.Status) bool {
 	return a.All || slices.ContainsFunc(a.Groups, func(g group) bool {
 		c := journal.Change{Countries: g.Countries, Operators: g.Operators}
 		return c.For(st.Country, st.Operator)
 	})
 }
 
-// reach notes in k how many of the reporting nodes the change set is for, with a warning for each country and operator that no node reports.
+// reach notes in k how many of the reporting nodes the change set is for, with a warning if it is staged to none of them, and one for each country and
+// operator that no node reports.
 func (a *API) reach(k *kept) {
 	if k.Reaches, k.Warnings = nil, nil; k.Audience.All && k.Audience.Share == 0 {
 		return
 	}
-	n, countries, operators := a.fleet.reach(k.ID, &k.Audience)
-	k.Reaches = &n
-	if len(operators) == 0 {
+	found := a.fleet.reach(k.ID, &k.Audience)
+	k.Reaches = &found.reached
+	if len(found.operators) == 0 {
 		k.Warnings = []string{"no server has reported yet: whether it reaches one is not known"}
 		return
 	}
+	if found.wanted > 0 && found.reached == 0 {
+		k.Warnings = append(k.Warnings, fmt.Sprintf("it is tried on 0 of %d servers before it goes on to all of them: choose a larger share", found.wanted))
+	}
 	for _, g := range k.Audience.Groups {
-		k.warn("country", "REMPART_COUNTRY", g.Countries, countries)
-		k.warn("operator", "REMPART_OPERATOR", g.Operators, operators)
+		k.warn("country", "REMPART_COUNTRY", g.Countries, found.countries)
+		k.warn("operator", "REMPART_OPERATOR", g.Operators, found.operators)
 	}
 }
 
@@ -92,22 +101,30 @@ func (k *kept) warn(what, variable string, wanted []string, reported map[string]
 	}
 }
 
-// reach returns how many of the reporting nodes a change set is for, and the countries and operators of all reporting nodes. A node without one
-// adds "".
-func (f *fleet) reach(set string, to *audience) (n int, countries, operators map[string]bool) {
+// audienceCount is how many of the reporting nodes a change set is for, and the countries and operators of all reporting nodes. A node without one adds "".
+type audienceCount struct {
+	wanted, reached      int // nodes that it is for in the end, and now while it is staged
+	countries, operators map[string]bool
+}
+
+// reach counts the nodes that a change set is for.
+func (f *fleet) reach(set string, to *audience) audienceCount {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	countries, operators = map[string]bool{}, map[string]bool{}
+	found := audienceCount{countries: map[string]bool{}, operators: map[string]bool{}}
 	for name, node := range f.nodes {
 		if f.gone(node) {
 			continue
 		}
-		countries[node.Country], operators[node.Operator] = true, true
+		found.countries[node.Country], found.operators[node.Operator] = true, true
+		if to.isFor(&node.Status) {
+			found.wanted++
+		}
 		if to.reaches(set, name, &node.Status) {
-			n++
+			found.reached++
 		}
 	}
-	return n, countries, operators
+	return found
 }
 
 // holders returns the names of the nodes that a change set is for and on which its version is in force, in order.

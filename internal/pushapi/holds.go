@@ -112,6 +112,7 @@ func (a *API) registerHolds() {
 		func(ctx context.Context, in *idInput) (*receiptOutput, error) {
 			k, err := a.receipt(ctx, in.ID)
 			if err == nil && k.State == Staged {
+				a.reach(k) // servers came and went since
 				k.Nodes = a.fleet.holders(a.cfg.Control.State().Epoch, k)
 			}
 			if err != nil {

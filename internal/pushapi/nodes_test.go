@@ -260,6 +260,39 @@ func TestStagedNodes(t *testing.T) {
 	}
 }
 
+// TestStageWithoutServersWarns warns of a staged change set while no server falls into its share.
+func TestStageWithoutServersWarns(t *testing.T) {
+	f := start(t, setting{})
+	edges := newNodes(t, f, 0)
+	in, out := "", []string{}
+	for i := 0; in == "" || len(out) < 3; i++ {
+		if name := "n" + digits(uint64(i)); journal.Staged("few", name, 0.05) {
+			in = name
+		} else if len(out) < 3 {
+			out = append(out, name)
+		}
+	}
+	for _, name := range out {
+		edges.send(t, f.upToDate(name))
+	}
+	few := staged("few", 3600, "few.example")
+	few.Stage.Share = 0.05
+	const want = "it is tried on 0 of 3 servers before it goes on to all of them: choose a larger share"
+	for _, r := range []pushapi.Receipt{f.published(t, few), f.state(t, "few")} {
+		if r.Reaches == nil || *r.Reaches != 0 || len(r.Warnings) != 1 || r.Warnings[0] != want {
+			t.Errorf("reaches %v, warnings %q", r.Reaches, r.Warnings)
+		}
+	}
+	edges.send(t, f.upToDate(in))
+	if r := f.state(t, "few"); *r.Reaches != 1 || r.Warnings != nil {
+		t.Errorf("with a server in its share: reaches %d, warnings %q", *r.Reaches, r.Warnings)
+	}
+	r := into[pushapi.Receipt](t, f.post(t, "eve", "/v1/changesets/few/advance"), http.StatusOK)
+	if r.Reaches != nil || r.Warnings != nil {
+		t.Errorf("on all servers: %+v", r)
+	}
+}
+
 // TestSuspensionsAreListed finds a suspension and its end among change sets and in the audit trail, with author and reason.
 func TestSuspensionsAreListed(t *testing.T) {
 	f := start(t, setting{})

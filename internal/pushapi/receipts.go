@@ -53,8 +53,8 @@ type Receipt struct {
 	UndoneBy string    `json:"undone_by,omitempty"`
 	Note     string    `json:"note,omitempty" doc:"What happened to it by itself."`
 	Digest   string    `json:"digest,omitempty" doc:"SHA-512 of the octets that are signed, in hexadecimal."`
-	Reaches  *int      `json:"reaches,omitempty" doc:"For how many of the servers that reported when it was pushed or published it has a change. Absent where its changes are for all."`
-	Warnings []string  `json:"warnings,omitempty" doc:"Countries and operators that no server reports: its changes for them have no effect."`
+	Reaches  *int      `json:"reaches,omitempty" doc:"For how many of the servers that reported when it was pushed or published it has a change; while it is staged, of those that report. Absent where its changes are for all."`
+	Warnings []string  `json:"warnings,omitempty" doc:"Countries and operators that no server reports: its changes for them have no effect. Also that a staged change set is tried on no server."`
 	Nodes    []string  `json:"nodes,omitempty" doc:"Of a staged change set: the servers on which it is in force, of those that report."`
 }
 
