@@ -53,7 +53,7 @@ func (f *Follower) wake() {
 func (f *Follower) jump(ctx context.Context) error {
 	e, err := f.cfg.Source.Newest(ctx)
 	if err != nil {
-		return fmt.Errorf("the newest snapshot: %w", err)
+		return fmt.Errorf("the newest snapshot: %w", sourceError{err})
 	}
 	st := f.State()
 	r, _, err := ReadRecord(e.Data)

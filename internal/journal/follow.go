@@ -64,7 +64,7 @@ type Follower struct {
 
 	mu        sync.Mutex    // one writer at a time: Run, or Relocal
 	applied   chan struct{} // closed when something came into force
-	nudge     chan struct{} // a report is due: control was reached again
+	nudge     chan struct{} // a report is due at once
 	retry     chan struct{} // closed and replaced by RetryNow
 	want      *wanted
 	wants     chan struct{}
@@ -78,6 +78,7 @@ type Follower struct {
 	offset    clockOffset
 	begun     time.Time
 	problem   string
+	outage    outage
 	unwritten string
 	took      time.Duration // from control's time to in force, of the last record that came as news
 	counts    Counts
@@ -206,7 +207,7 @@ func (f *Follower) Run(ctx context.Context) error {
 			continue
 		}
 		if f.State().Version > 0 || !f.cfg.Node.Control { // control itself waits for its own first record
-			f.trouble(err.Error())
+			f.failed(begun, err)
 		}
 		if time.Since(begun) > retryMost {
 			wait = retryLeast
@@ -254,12 +255,16 @@ func (f *Follower) follow(ctx context.Context) error {
 		}
 	}
 	st := f.State()
-	err := f.cfg.Source.Follow(ctx, Position{st.Version, st.Sequence}, &following{f: f})
+	reader := &following{f: f}
+	err := f.cfg.Source.Follow(ctx, Position{st.Version, st.Sequence}, reader)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.gap = f.gap || errors.Is(err, ErrGap)
 	if err == nil {
 		err = errors.New("the source ended")
+	}
+	if !reader.refused {
+		err = sourceError{err}
 	}
 	return err
 }
@@ -274,11 +279,19 @@ func (f *Follower) needsNewest() bool {
 
 // following passes what a source reads to the follower.
 type following struct {
-	f     *Follower
-	heard bool // a heartbeat, since the source was reached
+	f       *Follower
+	heard   bool // a heartbeat, since the source was reached
+	refused bool // something that the source read: the follower ended the reading, and not the source
 }
 
+// Record takes in a record.
 func (w *following) Record(e Entry) error {
+	err := w.record(e)
+	w.refused = w.refused || err != nil
+	return err
+}
+
+func (w *following) record(e Entry) error {
 	f := w.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -344,7 +357,7 @@ func (f *Follower) putInForce(n *State, effect Effect) error {
 		f.cfg.Changed(before, after, effect) // before anybody builds upon the state
 	}
 	f.state.Store(n)
-	f.problem = ""
+	f.problem, f.outage = "", outage{}
 	if effect.Record.Version > 0 {
 		f.counts.Records++
 		f.took = max(0, time.Since(time.UnixMilli(n.Time)))
@@ -420,6 +433,7 @@ func (f *Follower) trouble(what string) {
 
 // note logs a trouble once.
 func (f *Follower) note(what string) {
+	f.outage = outage{}
 	if f.problem != what {
 		f.problem = what
 		f.log.Warn("control's changes do not arrive; what is in force stays", "why", what)

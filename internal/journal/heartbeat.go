@@ -74,6 +74,12 @@ func peekHeartbeat(data []byte) (h Heartbeat, s *Sealed, err error) {
 
 // Heartbeat takes in control's word of which version is the newest. One that is not newer than the last is none.
 func (w *following) Heartbeat(data []byte) error {
+	err := w.heartbeat(data)
+	w.refused = w.refused || err != nil
+	return err
+}
+
+func (w *following) heartbeat(data []byte) error {
 	f := w.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -95,10 +101,7 @@ func (w *following) Heartbeat(data []byte) error {
 	}
 	if !w.heard { // control may have been restarted, and know nothing of this node yet
 		w.heard = true
-		select {
-		case f.nudge <- struct{}{}:
-		default:
-		}
+		f.reportNow()
 	}
 	f.beat, f.beatAt, f.beatData = h, time.Now(), data
 	f.offset.add(time.UnixMilli(h.Time).Sub(f.beatAt))
@@ -113,7 +116,8 @@ func (w *following) Heartbeat(data []byte) error {
 		f.note(ErrFork.Error())
 	case h.Version == st.Version && f.problem != "": // nothing is missing here
 		f.log.Info("control's changes arrive again", "version", st.Version)
-		f.problem = ""
+		f.problem, f.outage = "", outage{}
+		f.reportNow() // or control shows it as current until the next report
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 )
 
@@ -78,18 +79,80 @@ func (f *Follower) report(ctx context.Context) {
 			f.unwritten = ""
 		}
 		f.mu.Unlock()
-		if h := f.Health(); h.Status.Version > 0 && !f.cfg.Node.Control {
-			if data, err := json.Marshal(h.Status); err == nil {
-				sending, cancel := context.WithTimeout(ctx, reportEvery)
-				_ = f.cfg.Source.Report(sending, data) // the next one tells more
-				cancel()
-			}
-		}
+		f.send(ctx)
 		select {
 		case <-applied:
 		case <-f.nudge:
 		case <-time.After(reportEvery):
 		case <-ctx.Done():
+		}
+	}
+}
+
+// send sends one report. One that arrives ends the wait for the next attempt to follow control.
+func (f *Follower) send(ctx context.Context) {
+	st := f.Health().Status
+	if st.Version == 0 || f.cfg.Node.Control {
+		return
+	}
+	f.mu.Lock()
+	if f.outage.endsWithReport() {
+		st.Problem = ""
+	}
+	f.mu.Unlock()
+	data, err := json.Marshal(st)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, reportEvery)
+	defer cancel()
+	if f.cfg.Source.Report(ctx, data) != nil {
+		return // the next one tells more
+	}
+	f.mu.Lock()
+	out := !f.outage.begun.IsZero()
+	f.outage.reported = time.Now()
+	f.mu.Unlock()
+	if out {
+		f.RetryNow()
+	}
+}
+
+// reportNow makes a report due at once.
+func (f *Follower) reportNow() {
+	select {
+	case f.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// sourceError is an error of the source itself, such as one of the connection to control; not of what it read.
+type sourceError struct{ error }
+
+func (e sourceError) Unwrap() error { return e.error }
+
+// outage is a time in which the source fails. Its zero value is none.
+type outage struct {
+	begun    time.Time // of the first attempt that failed
+	last     time.Time // of the last one
+	reported time.Time // when a report arrived last
+}
+
+// endsWithReport reports whether a report that arrives disproves the outage: it does, unless the source failed again after an earlier report had arrived.
+func (o *outage) endsWithReport() bool {
+	return !o.begun.IsZero() && (o.reported.Before(o.begun) || o.last.Before(o.reported))
+}
+
+// failed notes why an attempt to follow the source failed, which began at that time.
+func (f *Follower) failed(begun time.Time, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := f.outage
+	f.note(err.Error())
+	if errors.As(err, new(sourceError)) {
+		f.outage = before
+		if f.outage.last = begun; before.begun.IsZero() {
+			f.outage.begun = time.Now()
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package pushapi
 
 import (
-	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -219,7 +218,7 @@ func (f *fleet) list(epoch, newest uint64) []NodeInfo {
 			Queries: n.Queries, Blocked: n.Blocked, Country: n.Country, Operator: n.Operator,
 		}
 		if !i.Gone && !n.awaited { // what it reported then may be over
-			i.Problem = cmp.Or(n.position.problem(epoch, newest), n.Problem)
+			i.Problem = n.problem(epoch, newest)
 		}
 		if newest > n.Version {
 			i.Behind = newest - n.Version

@@ -130,6 +130,40 @@ func TestInForceByHash(t *testing.T) {
 	}
 }
 
+// TestReportDisprovesProblem lists no problem of a node that holds control's newest record, whatever the node reported with it.
+func TestReportDisprovesProblem(t *testing.T) {
+	f := start(t, setting{})
+	edges := newNodes(t, f, 0)
+	behind := f.upToDate("behind")
+	f.published(t, set("one", "one.example"))
+	newest := f.upToDate("newest")
+	soon := f.upToDate("soon") // it holds the next record, as after a restart with --recover
+	soon.Version, soon.Hash = soon.Version+1, strings.Repeat("0", 64)
+	for _, st := range []*journal.Status{behind, newest, soon} {
+		st.Problem = "control's newest version is another one"
+		edges.send(t, st)
+	}
+	problems := func() string {
+		var all []string
+		for _, i := range f.nodeInfos(t) {
+			if i.Problem != "" {
+				all = append(all, i.Node)
+			}
+		}
+		return strings.Join(all, " ")
+	}
+	if got := problems(); got != "node/behind node/soon" {
+		t.Errorf("with a problem: %s", got)
+	}
+	if _, err := f.journ.Publish(t.Context(), journal.Draft{Kind: journal.RecordRenew, By: "time"}); err != nil {
+		t.Fatal(err)
+	}
+	edges.send(t, f.upToDate("newest"))
+	if got := problems(); got != "node/behind" {
+		t.Errorf("with a problem after control caught up: %s", got)
+	}
+}
+
 // savedNodes returns the names of the nodes on disk.
 func (f *fixture) savedNodes(t testing.TB) string {
 	t.Helper()

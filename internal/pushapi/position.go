@@ -34,6 +34,25 @@ func (p position) problem(epoch, version uint64) string {
 	return ""
 }
 
+// problem describes what keeps a node from the newest version of an epoch now, or "". What the node reported before it held that version is over.
+func (n *node) problem(epoch, newest uint64) string {
+	if n.isCaughtUpWith(epoch, newest) {
+		return "" // its next report shows its record
+	}
+	if problem := n.position.problem(epoch, newest); problem != "" {
+		return problem
+	}
+	if n.holds(epoch, newest) {
+		return ""
+	}
+	return n.Problem
+}
+
+// isCaughtUpWith reports whether a node was ahead of the journal when it reported, and the journal has its version since.
+func (n *node) isCaughtUpWith(epoch, newest uint64) bool {
+	return n.position == positionAhead && n.Epoch == epoch && n.At() <= newest
+}
+
 // aheadFor is how long a node may be ahead of this control: if several controls publish, a node may receive a record a moment earlier.
 const aheadFor = time.Second
 
@@ -120,7 +139,7 @@ func (f *fleet) conflict(own *journal.State) (name string, found *node, waits bo
 		switch {
 		case f.gone(n) || n.apart.IsZero() || n.awaited:
 			continue
-		case n.position == positionAhead && n.Epoch == own.Epoch && n.At() <= own.Version: // this control has caught up; the node's next report shows its record
+		case n.isCaughtUpWith(own.Epoch, own.Version): // the node's next report shows its record
 			continue
 		case n.position == positionAhead && time.Since(n.apart) < aheadFor:
 			waits = true

@@ -1,0 +1,104 @@
+package journal_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rempart/internal/journal"
+)
+
+// interrupted is a Source whose control is reached by reports, by attempts to follow it, or by neither.
+type interrupted struct {
+	offline
+	mu              sync.Mutex
+	reports, follow bool
+	arrived         []journal.Status
+	followed        time.Time // since when it is followed
+}
+
+func (s *interrupted) reach(reports, follow bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reports, s.follow, s.arrived = reports, follow, nil
+}
+
+func (s *interrupted) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
+	s.mu.Lock()
+	reached := s.follow
+	s.followed = time.Now()
+	s.mu.Unlock()
+	if !reached {
+		return s.offline.Follow(ctx, after, to)
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (s *interrupted) Report(_ context.Context, data []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var st journal.Status
+	if !s.reports {
+		return errors.New("unreachable")
+	}
+	s.arrived = append(s.arrived, st)
+	return json.Unmarshal(data, &s.arrived[len(s.arrived)-1])
+}
+
+// TestReportDisprovesOutage checks that a report which reaches control does not say that control cannot be reached, and makes the node follow control at
+// once. A node that reaches control with its reports only says so.
+func TestReportDisprovesOutage(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, filepath.Join(dir, "c"), nil)
+	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, c.push(t, k.set(t, "one", block("one.example"))).Version)
+	e.stop()
+	c.stop()
+	synctest.Test(t, func(t *testing.T) {
+		source := &interrupted{}
+		f, err := journal.NewFollower(journal.FollowerConfig{Dir: filepath.Join(dir, "e"), Source: source, Trust: k.trust(), Node: journal.Node{ID: "e"}})
+		if err == nil {
+			err = f.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- f.Run(ctx) }()
+		defer func() { cancel(); <-done }()
+		time.Sleep(5*time.Minute + time.Millisecond)
+		if f.Health().Problem == "" {
+			t.Error("the node does not know that control is away")
+		}
+
+		source.reach(true, false)
+		time.Sleep(time.Minute)
+		source.mu.Lock()
+		if first, last := source.arrived[0], source.arrived[len(source.arrived)-1]; first.Problem != "" || last.Problem != "unreachable" {
+			t.Errorf("the first report that arrived says %q, and the last one, of a node that still cannot follow, %q", first.Problem, last.Problem)
+		}
+		source.mu.Unlock()
+
+		source.reach(false, false)
+		time.Sleep(5 * time.Minute)
+		source.reach(true, true)
+		back := time.Now()
+		for arrived := 0; arrived == 0; time.Sleep(time.Millisecond) {
+			source.mu.Lock()
+			arrived = len(source.arrived)
+			source.mu.Unlock()
+		}
+		source.mu.Lock()
+		defer source.mu.Unlock()
+		if at := source.followed; at.Before(back) {
+			t.Error("a report arrived, and the node does not follow control")
+		}
+	})
+}
