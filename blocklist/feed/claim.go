@@ -38,7 +38,9 @@ const (
 	patternRole // of STIX
 	patternKindRole
 	idRole
-	threatRole    // a category, a tag
+	categoryRole  // a category
+	threatRole    // a tag, a kind of threat: perhaps a category
+	reasonRole    // why it is listed: perhaps a category
 	familyRole    // of malware
 	phishRole     // only phishing lists have it
 	sinceRole     // first seen
@@ -52,6 +54,16 @@ const (
 	roleCount
 )
 
+// tellsThreat reports whether a role's text may tell a category.
+func (r role) tellsThreat() bool {
+	return r == categoryRole || r == threatRole || r == reasonRole || r == labelRole
+}
+
+// isName reports whether a role's text may be what an entry is of.
+func (r role) isName() bool {
+	return r == domainRole || r == hostRole || r == urlRole || r == valueRole || r == nameRole
+}
+
 // roles knows columns and keys by their names, folded by foldKey.
 var roles = map[string]role{
 	"domain": domainRole, "domains": domainRole, "domainname": domainRole, "domainaddress": domainRole, "fqdn": domainRole,
@@ -61,8 +73,8 @@ var roles = map[string]role{
 	"value": valueRole, "name": nameRole, "names": nameRole, "observable": valueRole,
 	"type": kindRole, "ioctype": kindRole, "atomtype": kindRole, "indicatortype": kindRole,
 	"pattern": patternRole, "patterntype": patternKindRole, "id": idRole,
-	"threat": threatRole, "threattype": threatRole, "threattypes": threatRole, "category": threatRole,
-	"categories": threatRole, "tag": threatRole, "tags": threatRole, "classification": threatRole, "indicatorthreattype": threatRole,
+	"threat": threatRole, "threattype": threatRole, "threattypes": threatRole, "category": categoryRole,
+	"categories": categoryRole, "tag": threatRole, "tags": threatRole, "classification": threatRole, "indicatorthreattype": threatRole,
 	"indicatortypes": threatRole, "labels": threatRole, "label": labelRole,
 	"malware": familyRole, "malwarefamily": familyRole, "malwareprintable": familyRole,
 	"phishid": phishRole, "phishdetailurl": phishRole,
@@ -82,8 +94,8 @@ var roles = map[string]role{
 	"adresseweb": urlRole, "adresseinternet": urlRole, "internetadresse": urlRole, "webadresse": urlRole, "indirizzoweb": urlRole, "direccionweb": urlRole,
 	"indicateur": valueRole, "indikator": valueRole, "indicatore": valueRole, "indicador": valueRole,
 	"nom": nameRole, "nome": nameRole, "nombre": nameRole,
-	"reason": threatRole, "motif": threatRole, "raison": threatRole, "menace": threatRole, "categorie": threatRole,
-	"grund": threatRole, "bedrohung": threatRole, "kategorie": threatRole, "motivo": threatRole, "minaccia": threatRole, "amenaza": threatRole, "categoria": threatRole,
+	"reason": reasonRole, "motif": reasonRole, "raison": reasonRole, "menace": threatRole, "categorie": categoryRole,
+	"grund": reasonRole, "bedrohung": threatRole, "kategorie": categoryRole, "motivo": reasonRole, "minaccia": threatRole, "amenaza": threatRole, "categoria": categoryRole,
 	"dateajout": writtenRole, "datedajout": writtenRole, "datum": writtenRole, "hinzugefugt": writtenRole, "fecha": writtenRole,
 	"dateexpiration": expiryRole, "datedexpiration": expiryRole, "ablaufdatum": expiryRole, "gultigbis": expiryRole, "scadenza": expiryRole, "caducidad": expiryRole,
 }
@@ -134,7 +146,7 @@ func (c *claim) set(r role, text []byte) {
 	}
 	switch r {
 	case noRole:
-	case threatRole, labelRole:
+	case categoryRole, threatRole, reasonRole, labelRole:
 		c.threat(text, r == labelRole)
 	case familyRole:
 		c.fallback |= 1 << blocklist.Malware

@@ -80,16 +80,6 @@ func (s *single) Add(_ int, l blocklist.Listing)      { s.name, s.scope = bytes.
 func (s *single) Cancel(int, []byte, blocklist.Scope) {}
 func (s *single) Refuse(_ int, why Reason)            { s.why = why }
 
-// IsNameColumn reports whether a table's column with this title holds names or URLs to list: "name", "domain", "host", "url", "fqdn" and the like, in any case and
-// in several languages.
-func IsNameColumn(title string) bool {
-	switch roles[foldKey(visible([]byte(title)))] {
-	case domainRole, hostRole, urlRole, valueRole, nameRole:
-		return true
-	}
-	return false
-}
-
 // CutComment returns a line of a list without white space around it and without its comment.
 func CutComment(line []byte) []byte {
 	line = trim(clean(line))

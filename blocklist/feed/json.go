@@ -270,7 +270,7 @@ func (w *walk) member(c *claim, key string, entry bool) error {
 			c.failure = max(c.failure, mayReportError)
 		}
 		return w.threats(nil, noRole, 1)
-	case r == threatRole, r == labelRole:
+	case r.tellsThreat():
 		return w.threats(c, r, 1)
 	case asides[key], entry && !holders[key] && (delim != '[' || r != domainRole && r != hostRole && r != urlRole):
 		return w.threats(nil, noRole, 1)

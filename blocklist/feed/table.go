@@ -174,7 +174,7 @@ func header(line []byte) (columns []role, comma byte, ok bool) {
 		if r == noRole && !isColumnName(cell) {
 			return nil, 0, false
 		}
-		ok = ok || r == domainRole || r == hostRole || r == urlRole || r == valueRole || r == nameRole
+		ok = ok || r.isName()
 		columns = append(columns, r)
 	}
 	return columns, comma, ok

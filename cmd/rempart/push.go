@@ -49,7 +49,7 @@ func pushCommand() *cobra.Command {
 		Short: "Block, allow or withdraw names, on every server",
 		Long: `Push a change set: the names of FILE, or of standard input for "-". FILE is a plain list (one name per line, "#" begins a comment), NDJSON (one change
 per line) or CSV (the first line names the columns: ` + pushapi.Columns + `;
-the column of names may be called domain, host, url or fqdn as well). Names are written as in lists: evil.example, *.evil.example, evil[.]example,
+names may also be under domain, host, url or fqdn, categories and reasons under the titles of lists, such as Motif). Names are written as in lists: evil.example, *.evil.example, evil[.]example,
 hxxps://evil[.]example/, which reaches that host only. A URL that names a page is refused.
 The flags from --do to --operator are for lines that say nothing of it themselves. All of a change set comes into force at once, or is
 held until somebody else approves it; what cannot count is refused, line by line.

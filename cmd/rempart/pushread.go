@@ -128,7 +128,7 @@ func (n *normal) object(line []byte) error {
 		return n.blank()
 	}
 	var fields map[string]json.RawMessage
-	if len(n.defaults) == 0 || json.Unmarshal(line, &fields) != nil || fields == nil {
+	if json.Unmarshal(line, &fields) != nil || fields == nil || !renameKeys(fields) && len(n.defaults) == 0 {
 		n.changes++
 		return n.line(line)
 	}
@@ -167,7 +167,7 @@ func (n *normal) csv(in *bufio.Reader, comma rune) error {
 		if err != nil {
 			return err
 		}
-		fields, err := cells(head, row)
+		fields, err := n.cells(head, row)
 		if err != nil {
 			return err
 		}
@@ -181,53 +181,6 @@ func (n *normal) csv(in *bufio.Reader, comma rune) error {
 			return fmt.Errorf("line %d: %w", line, err)
 		}
 	}
-}
-
-// columns returns the field that each column of a table holds, "" for a column to ignore: tables are exported with columns of other programs.
-func (n *normal) columns(titles []string) ([]string, error) {
-	known := strings.Split(pushapi.Columns, ", ")
-	var at []int
-	var taken []string
-	for i, title := range titles {
-		title = strings.TrimSpace(title)
-		if feed.IsNameColumn(title) || slices.Contains(known, strings.ToLower(title)) {
-			at, taken = append(at, i), append(taken, title)
-		}
-	}
-	fields, err := pushapi.ReadColumns(taken, feed.Grammar{})
-	if err != nil {
-		return nil, err
-	}
-	head := make([]string, len(titles))
-	for i, field := range fields {
-		head[at[i]] = field
-	}
-	for i, field := range head {
-		if field == "" {
-			n.note(strings.TrimSpace(titles[i]))
-		}
-	}
-	return head, nil
-}
-
-// cells are a row's fields; an empty one says nothing.
-func cells(head, row []string) (map[string]json.RawMessage, error) {
-	fields := map[string]json.RawMessage{}
-	for i, cell := range row {
-		if cell = strings.TrimSpace(cell); cell == "" || head[i] == "" {
-			continue
-		}
-		var value any = cell
-		if head[i] == "countries" || head[i] == "operators" {
-			value = strings.Fields(cell)
-		}
-		text, err := json.Marshal(value)
-		if err != nil {
-			return nil, err
-		}
-		fields[head[i]] = text
-	}
-	return fields, nil
 }
 
 // write writes a change, with the defaults of what it does not say.
