@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -147,10 +148,15 @@ func readCertificateInto(order *pushapi.Order, path string) error {
 }
 
 // giveSecret makes control carry out an order that returns a secret, and writes the secret to a new file, or to standard output if output is "". The file is
-// created first: a secret that cannot be written would be lost.
+// created before the order is sent, since a secret that cannot be written would be lost, and after everything was read that the order takes. It is removed if
+// the order fails.
 func giveSecret(cmd *cobra.Command, root, output string, order pushapi.Order) (*pushapi.TokenInfo, error) {
+	c, err := openOrders(root)
+	if err != nil {
+		return nil, err
+	}
 	if output == "" || order.Certificate != "" {
-		info, err := give(cmd, root, order)
+		info, err := c.give(cmd.Context(), order)
 		if err == nil && info.Secret != "" {
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), info.Secret)
 		}
@@ -160,7 +166,7 @@ func giveSecret(cmd *cobra.Command, root, output string, order pushapi.Order) (*
 	if err != nil {
 		return nil, fmt.Errorf("--output: %w", err)
 	}
-	info, err := give(cmd, root, order)
+	info, err := c.give(cmd.Context(), order)
 	if err == nil {
 		if _, err = fmt.Fprintln(f, info.Secret); err == nil {
 			err = f.Sync()
@@ -193,7 +199,11 @@ func tokenRevokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "revoke NAME", Short: "Have a token count no more", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			gone, err := give(cmd, root, pushapi.Order{Do: "revoke", Name: args[0]})
+			c, err := openOrders(root)
+			if err != nil {
+				return err
+			}
+			gone, err := c.give(cmd.Context(), pushapi.Order{Do: "revoke", Name: args[0]})
 			if err != nil {
 				return err
 			}
@@ -205,12 +215,20 @@ func tokenRevokeCommand() *cobra.Command {
 	return cmd
 }
 
-// give has control carry out an order, which the root key signs.
-func give(cmd *cobra.Command, root string, order pushapi.Order) (*pushapi.TokenInfo, error) {
+// orderClient sends orders, which a root key signs.
+type orderClient struct {
+	api *apiClient
+	key *journal.SecretKey
+}
+
+// openOrders reads what orders take: the settings and the root key. No token is read: an order needs none, and the file that REMPART_API_TOKEN_FILE names may
+// be the one that is to be created.
+func openOrders(root string) (*orderClient, error) {
 	o, err := config.LoadClient()
 	if err != nil {
 		return nil, err
 	}
+	o.APIToken, o.APITokenFile = "", ""
 	c, err := newAPIClient(o, "")
 	if err != nil {
 		return nil, err
@@ -219,13 +237,18 @@ func give(cmd *cobra.Command, root string, order pushapi.Order) (*pushapi.TokenI
 	if err != nil {
 		return nil, err
 	}
+	return &orderClient{c, key}, nil
+}
+
+// give makes control carry out an order.
+func (c *orderClient) give(ctx context.Context, order pushapi.Order) (*pushapi.TokenInfo, error) {
 	order.Time = time.Now().Unix()
 	payload, err := json.Marshal(order)
 	if err != nil {
 		return nil, err
 	}
-	sealed := journal.Seal(journal.KindOrder, payload, key)
-	raw, err := c.do(cmd.Context(), &call{
+	sealed := journal.Seal(journal.KindOrder, payload, c.key)
+	raw, err := c.api.do(ctx, &call{
 		method: http.MethodPost, path: "/v1/tokens", mediaType: "application/vnd.rempart.order", size: int64(len(sealed)),
 		body:  func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(sealed)), nil },
 		again: order.Do == "revoke", // a secret is told once
