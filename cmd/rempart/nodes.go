@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/internal/pushapi"
+	"rempart/internal/spelling"
 )
 
 func nodesCommand() *cobra.Command {
@@ -64,18 +67,25 @@ func forgetCommand() *cobra.Command {
 	var tokenFile string
 	cmd := &cobra.Command{
 		Use: "forget NAME", Short: "Forget a server that is retired", Args: cobra.ExactArgs(1),
-		Long: `Forget a server, so that neither "rempart nodes" nor --wait waits for it any more. NAME is the server's, as "rempart nodes" lists it, or that of
-a token: then all servers that report with it. A server that still runs is listed again from its next report: revoke its token first, which
-forgets its servers by itself.
+		Long: `Forget a server, so that neither "rempart nodes" nor --wait waits for it any more. NAME is the server's, as "rempart nodes" lists it or without the name
+of its token before the slash; or it is that of a token: then all servers that report with it. A server that still runs is listed again from its
+next report: stop it first, or revoke its token, which forgets its servers by itself.
 ` + apiHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := openAPI(tokenFile)
 			if err != nil {
 				return err
 			}
-			var done struct{ Forgotten int }
+			var done struct {
+				Forgotten int
+				Reporting []string
+			}
 			if _, err := c.post(cmd.Context(), "/v1/nodes/forget", map[string]string{"node": args[0]}, true, &done); err != nil {
-				return err
+				return c.suggestNode(cmd.Context(), args[0], err)
+			}
+			if len(done.Reporting) > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: reported within the last minute: %s. A server that still runs is listed again from its next report: stop it, or revoke its token "+
+					"(rempart token revoke), and forget it then\n", strings.Join(done.Reporting, ", "))
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "forgotten: %s\n", count(done.Forgotten, "server"))
 			return err
@@ -83,6 +93,29 @@ forgets its servers by itself.
 	}
 	tokenFlag(cmd, &tokenFile)
 	return cmd
+}
+
+// suggestNode adds to the error for an unknown server which name was probably meant.
+func (c *apiClient) suggestNode(ctx context.Context, name string, unknown error) error {
+	var p *apiProblem
+	if !errors.As(unknown, &p) || p.Status != http.StatusNotFound {
+		return unknown
+	}
+	var all struct{ Nodes []pushapi.NodeInfo }
+	if _, err := c.get(ctx, "/v1/nodes", nil, &all); err != nil {
+		return unknown
+	}
+	var names []string
+	for _, n := range all.Nodes {
+		names = append(names, n.Node)
+		if token, own, ok := strings.Cut(n.Node, "/"); ok {
+			names = append(names, own, token)
+		}
+	}
+	if near := spelling.Nearest(name, names); near != "" {
+		return fmt.Errorf("%w; did you mean %q?", unknown, near)
+	}
+	return unknown
 }
 
 func nodeState(n *pushapi.NodeInfo, now time.Time) string {

@@ -172,17 +172,59 @@ func (f *fleet) remove(name string, n *node) {
 	}
 }
 
-// forget forgets a node, or all nodes of a token, and returns how many those were. A node that still reports is known again from its next report.
-func (f *fleet) forget(name string) (forgotten int) {
+// nodeReports is for how long after a report a node is said to be reporting still: nodes report every ten seconds.
+const nodeReports = time.Minute
+
+// forget forgets the nodes that a name means, and returns how many those were, and the names of those that still report: they are known again from their
+// next report. If the name means nodes of several tokens, none is forgotten, and ambiguous has their names.
+func (f *fleet) forget(name string) (forgotten int, reporting, ambiguous []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for other, n := range f.nodes {
-		if other == name || strings.HasPrefix(other, name+"/") {
-			f.remove(other, n)
-			forgotten++
+	names, ok := f.named(name)
+	if !ok {
+		return 0, nil, names
+	}
+	for _, other := range names {
+		n := f.nodes[other]
+		if !n.awaited && time.Since(n.seen) < nodeReports {
+			reporting = append(reporting, other)
+		}
+		f.remove(other, n)
+	}
+	return len(names), reporting, nil
+}
+
+// forgetToken forgets all nodes that report with a token.
+func (f *fleet) forgetToken(token string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, n := range f.nodes {
+		if ofToken(name, token) {
+			f.remove(name, n)
 		}
 	}
-	return forgotten
+}
+
+// ofToken reports whether a node of that name reports with a token: under its own name after the token's, or under the token's name.
+func ofToken(name, token string) bool { return name == token || strings.HasPrefix(name, token+"/") }
+
+// named returns the names of the nodes that a name means, in order: the node that is listed under it, or all nodes of the token of that name, or the node that
+// calls itself so, whichever token it reports with. ok is false if nodes of several tokens call themselves so.
+func (f *fleet) named(name string) (names []string, ok bool) {
+	var own []string
+	for other := range f.nodes {
+		switch {
+		case ofToken(other, name):
+			names = append(names, other)
+		case strings.HasSuffix(other, "/"+name):
+			own = append(own, other)
+		}
+	}
+	if ok = true; len(names) == 0 {
+		names, ok = own, len(own) < 2
+	}
+	slices.Sort(names)
+	return names, ok
 }
 
 // version returns on how many nodes a version of an epoch is in force.

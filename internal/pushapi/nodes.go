@@ -165,20 +165,26 @@ func (a *API) version(ctx context.Context, in *versionInput) (*versionInfoOutput
 
 type forgetInput struct {
 	Body struct {
-		Node string `json:"node" minLength:"1" maxLength:"128" doc:"The server's name, or that of a token: then all servers that report with it."`
+		Node string `json:"node" minLength:"1" maxLength:"128" doc:"The server's name, as it is listed or without the name of its token before the slash; or the name of a token: then all servers that report with it."`
 	}
 }
 
 type forgetOutput struct {
 	Body struct {
-		Forgotten int `json:"forgotten" doc:"How many servers were forgotten."`
+		Forgotten int      `json:"forgotten" doc:"How many servers were forgotten."`
+		Reporting []string `json:"reporting,omitempty" doc:"Those of them that reported within the last minute: they are listed again from their next report, unless they are stopped or their token is revoked."`
 	}
 }
 
 func (a *API) forget(ctx context.Context, in *forgetInput) (*forgetOutput, error) {
 	callerOf(ctx).about = cut(in.Body.Node)
 	out := &forgetOutput{}
-	if out.Body.Forgotten = a.fleet.forget(in.Body.Node); out.Body.Forgotten == 0 {
+	var ambiguous []string
+	out.Body.Forgotten, out.Body.Reporting, ambiguous = a.fleet.forget(in.Body.Node)
+	if len(ambiguous) > 0 {
+		return nil, problem(http.StatusUnprocessableEntity, "body.node", "several servers have that name: choose one of "+cut(strings.Join(ambiguous, ", ")))
+	}
+	if out.Body.Forgotten == 0 {
 		return nil, problem(http.StatusNotFound, "body.node", "no server of that name has reported: see rempart nodes")
 	}
 	return out, nil

@@ -2,6 +2,7 @@ package pushapi_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -223,10 +224,48 @@ func TestRestartKnowsNodes(t *testing.T) {
 	}
 }
 
+// TestForgetByAnyName forgets a server under the name that is listed and under its own, and says which of the forgotten still report.
+func TestForgetByAnyName(t *testing.T) {
+	f := start(t, setting{})
+	report := func(token string, names ...string) {
+		for _, name := range names {
+			data, err := json.Marshal(f.upToDate(name))
+			if err == nil {
+				err = f.api.Report(t.Context(), token, data)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	report("node", "n1", "n2", "n3", "both")
+	report("other", "both")
+	forget := func(name string) *answer {
+		return f.call(t, "ada", "POST", "/v1/nodes/forget", pushapi.TypeJSON, strings.NewReader(`{"node":"`+name+`"}`))
+	}
+	if p := refused(t, forget("both"), http.StatusUnprocessableEntity, "body.node"); !strings.Contains(p.Errors[0].Message, "node/both, other/both") {
+		t.Errorf("%+v", p)
+	}
+	refused(t, forget("n4"), http.StatusNotFound, "body.node")
+	for name, want := range map[string]string{"n3": "node/n3", "node/n2": "node/n2", "other": "other/both"} {
+		got := into[struct{ Reporting []string }](t, forget(name), http.StatusOK).Reporting
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q still report, want %s", name, got, want)
+		}
+	}
+	if got := into[struct{ Forgotten int }](t, forget("node"), http.StatusOK).Forgotten; got != 2 || len(f.nodeInfos(t)) != 0 {
+		t.Errorf("%d servers of the token were forgotten, and left are %+v", got, f.nodeInfos(t))
+	}
+}
+
 // TestRevokedNodeIsForgotten revokes a node's token: its nodes are not waited for any more.
 func TestRevokedNodeIsForgotten(t *testing.T) {
 	f := start(t, setting{})
-	newNodes(t, f, 0).send(t, f.upToDate("a"))
+	newNodes(t, f, 0).send(t, f.upToDate("eve"))
+	f.token(t, pushapi.Order{Do: "revoke", Name: "eve"}) // a token of the server's own name, which is not the one that it reports with
+	if infos := f.nodeInfos(t); len(infos) != 1 {
+		t.Errorf("%+v", infos)
+	}
 	f.token(t, pushapi.Order{Do: "revoke", Name: "node"})
 	if infos := f.nodeInfos(t); len(infos) != 0 {
 		t.Errorf("%+v", infos)

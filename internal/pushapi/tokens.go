@@ -381,7 +381,7 @@ func (a *API) revokeToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 		return nil, a.unavailable("the token was not revoked", err)
 	}
 	a.tokensChanged.Add(1)
-	a.fleet.forget(t.Name) // what reported with it is not waited for
+	a.fleet.forgetToken(t.Name) // what reported with it is not waited for
 	return &tokenOutput{t.info()}, nil
 }
 
