@@ -87,7 +87,7 @@ func inJournal(s pushapi.State) bool { return s == pushapi.Published || s == pus
 func settled(r *pushapi.Receipt) bool {
 	switch r.State {
 	case pushapi.Published, pushapi.Staged, pushapi.Undone:
-		return r.Refusals == 0 && r.HeldAs == ""
+		return r.Refusals == 0 && (r.HeldAs == "" || inJournal(r.HeldNow))
 	case pushapi.DryRun:
 		return r.Refusals == 0 && r.Holds == 0
 	}
@@ -103,7 +103,7 @@ func writeReceipt(out io.Writer, r *pushapi.Receipt) error {
 		writeRefusals(&b, "held", r.Held, r.Holds)
 	}
 	if r.HeldAs != "" {
-		fmt.Fprintf(&b, "  %s held as %s: rempart show %s, rempart approve %s\n", count(r.SetApart, "change"), r.HeldAs, r.HeldAs, r.HeldAs)
+		fmt.Fprintf(&b, "  %s\n", apartLine(r))
 	}
 	for _, w := range r.Warnings {
 		fmt.Fprintf(&b, "  warning: %s\n", w)
@@ -116,6 +116,15 @@ func writeReceipt(out io.Writer, r *pushapi.Receipt) error {
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// apartLine is what became of the changes that were set apart because guards hold them.
+func apartLine(r *pushapi.Receipt) string {
+	switch r.HeldNow {
+	case "", pushapi.Held: // "" on a receipt that was written when they were set apart
+		return fmt.Sprintf("%s held as %s: rempart show %s, rempart approve %s", count(r.SetApart, "change"), r.HeldAs, r.HeldAs, r.HeldAs)
+	}
+	return fmt.Sprintf("%s set apart as %s, now %s: rempart show %s", count(r.SetApart, "change"), r.HeldAs, r.HeldNow, r.HeldAs)
 }
 
 // stateLine is what became of a change set.

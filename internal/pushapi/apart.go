@@ -98,6 +98,20 @@ func (a *API) claimPush(ctx context.Context, u *upload, k *kept, split bool) (do
 	return nil, a.replaceHeld(ctx, done, k)
 }
 
+// present sets in a receipt what is so at present and not written in it: the state of what was set apart, and of a staged change set the servers that have it.
+func (a *API) present(ctx context.Context, k *kept) {
+	if k.State == Staged {
+		a.reach(k) // servers came and went since
+		k.Nodes = a.fleet.holders(a.cfg.Control.State().Epoch, k)
+	}
+	if k.HeldAs == "" {
+		return
+	}
+	if other, err := a.receipt(ctx, k.HeldAs); err == nil && other.PartOf == k.ID {
+		k.HeldNow = other.State
+	}
+}
+
 // mayHoldApart returns an error if the ID under which changes of k are to be held apart belongs to another change set.
 func (a *API) mayHoldApart(ctx context.Context, k *kept) error {
 	other, err := a.receipt(ctx, k.HeldAs)

@@ -49,12 +49,26 @@ func TestHeldIsSetApart(t *testing.T) {
 		t.Errorf("pushed again: %+v", again)
 	}
 	refused(t, f.pushSplit(t, "case", "", "other.example", "dailymotion.com"), http.StatusConflict, "id")
+	if r := f.state(t, "case"); r.HeldNow != pushapi.Held {
+		t.Errorf("%+v", r)
+	}
 	refused(t, f.post(t, "ada", "/v1/changesets/case~held/approve"), http.StatusForbidden, "")
 	if a := f.post(t, "eve", "/v1/changesets/case~held/approve"); a.status != http.StatusCreated {
 		t.Error(a)
 	}
 	f.wants(t, "dailymotion.com", blocklist.BlockedBy)
 	f.wants(t, "deezer.com", blocklist.BlockedBy)
+	if r := f.state(t, "case"); r.HeldNow != pushapi.Published {
+		t.Errorf("%+v", r)
+	}
+	if r := into[pushapi.Receipt](t, f.pushSplit(t, "case", "", names...), http.StatusOK); r.HeldNow != pushapi.Published {
+		t.Errorf("pushed again: %+v", r)
+	}
+	into[pushapi.Receipt](t, f.pushSplit(t, "no", "", names[:2]...), http.StatusCreated)
+	f.post(t, "eve", "/v1/changesets/no~held/reject")
+	if r := f.state(t, "no"); r.HeldNow != pushapi.Rejected {
+		t.Errorf("%+v", r)
+	}
 }
 
 // TestAllIsSetApart holds everything where there is nothing else, and nothing where no guard holds anything.

@@ -111,13 +111,10 @@ func (a *API) registerHolds() {
 	add(a, operation{id: "changeset", path: one, tag: tag, roles: people, summary: "Say what became of a change set", errors: []int{404}},
 		func(ctx context.Context, in *idInput) (*receiptOutput, error) {
 			k, err := a.receipt(ctx, in.ID)
-			if err == nil && k.State == Staged {
-				a.reach(k) // servers came and went since
-				k.Nodes = a.fleet.holders(a.cfg.Control.State().Epoch, k)
-			}
 			if err != nil {
 				return nil, err
 			}
+			a.present(ctx, k)
 			return &receiptOutput{http.StatusOK, k.Receipt}, nil
 		})
 	add(a, operation{id: "content", path: one + "/content", tag: tag, roles: people, errors: []int{404},

@@ -93,7 +93,7 @@ func (a *API) push(ctx context.Context, in *pushInput) (*receiptOutput, error) {
 	a.reach(k)
 	if v := j.apart; v != nil && v.lines > 0 {
 		if k.HeldAs, k.SetApart = v.set.ID, v.lines; u.accepted == 0 {
-			k.Note = "guards hold all of it"
+			k.Note = "all of it is set apart"
 		}
 	}
 	if in.DryRun {
@@ -110,6 +110,7 @@ func (a *API) push(ctx context.Context, in *pushInput) (*receiptOutput, error) {
 		return nil, err
 	}
 	if done != nil {
+		a.present(ctx, done)
 		return &receiptOutput{http.StatusOK, done.Receipt}, nil
 	}
 	if k.HeldAs != "" { // before the rest is published: a repeated push finds both, or does both

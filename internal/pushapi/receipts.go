@@ -48,6 +48,7 @@ type Receipt struct {
 	Held     []Refusal `json:"held,omitempty" doc:"The first thousand of those."`
 	HeldAs   string    `json:"held_as,omitempty" doc:"The change set of those changes that guards hold, where they were asked to be set apart."`
 	SetApart int       `json:"set_apart,omitempty" doc:"How many changes that one has."`
+	HeldNow  State     `json:"held_as_state,omitempty" enum:"pending,published,staged,held,rejected,refused,undone" doc:"The present state of that one."`
 	PartOf   string    `json:"part_of,omitempty" doc:"The change set that these changes were pushed with, and set apart from because guards hold them."`
 	Undoes   string    `json:"undoes,omitempty" doc:"The change set it undoes."`
 	UndoneBy string    `json:"undone_by,omitempty"`
