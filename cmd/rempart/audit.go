@@ -33,8 +33,8 @@ func auditCommand() *cobra.Command {
 	var from uint64
 	cmd := &cobra.Command{
 		Use: "audit", Short: "Read the audit trail, and check that no entry is missing", Args: cobra.NoArgs,
-		Long: `Read the audit trail, for an auditor: one line for each call that was asked or refused, and for its outcome. Every entry holds the hash of the one before; the
-command checks all that it reads, and says where an entry was changed or left out. It does not check signatures.
+		Long: `Read the audit trail, for an auditor: one line for each call that was asked or refused, and for its outcome. Reads are in it if a role refuses them or they show
+who did what (this trail, tokens, the log of a name, what is held). Every entry holds the hash of the one before; the command checks all that it reads, and says where an entry was changed or left out. It does not check signatures.
 ` + apiHelp + `
 
 Exit code: 0 if the chain is whole, 1 if it is broken, 2 on an error.`,

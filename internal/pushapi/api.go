@@ -1,7 +1,8 @@
 // Package pushapi is the operators' HTTP API: who may, is it valid, hand it to the journal.
 //
 // A change set goes through the guards, is signed by its author or by control's desk, and is published; or it is held until a second
-// person approves. Every call is in the audit trail, which names who called and never from where.
+// person approves. Every call that may change something, every call that a role refuses, and every reading of who did what is in the audit trail, which names
+// who called and never from where. Other reads are not: programs repeat them.
 package pushapi
 
 import (
@@ -162,10 +163,14 @@ type operation struct {
 	status                                      int
 	errors                                      []int // beside those that every operation has
 	publishes                                   bool  // it appends to the journal: refused while a node excludes that
+	audited                                     bool  // of a GET: it is in the audit trail, as all others are, since it shows who did what
 }
 
-// rolesKey is where an operation has its roles.
-const rolesKey = "roles"
+// rolesKey is where an operation has its roles, auditedKey whether it is in the audit trail.
+const (
+	rolesKey   = "roles"
+	auditedKey = "audited"
+)
 
 // add adds an operation to the API and its document.
 func add[I, O any](a *API, o operation, handler func(context.Context, *I) (*O, error)) {
@@ -177,6 +182,7 @@ func add[I, O any](a *API, o operation, handler func(context.Context, *I) (*O, e
 	if op.Method == "" {
 		op.Method = http.MethodGet
 	}
+	op.Metadata[auditedKey] = o.audited || op.Method != http.MethodGet
 	if o.publishes {
 		op.Errors = append(op.Errors, http.StatusConflict)
 		publish := handler

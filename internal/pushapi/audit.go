@@ -29,9 +29,10 @@ type auditTrail struct {
 	control *journal.Control
 	turn    chan struct{} // held by who appends; what is below is theirs
 
-	previous string // hash of the last entry
-	sequence uint64 // of it
-	stale    bool   // whether the last one was kept is not known
+	last     AuditEntry // the last one, where this control added it; without time and hash
+	previous string     // hash of the last entry
+	sequence uint64     // of it
+	stale    bool       // whether the last one was kept is not known
 }
 
 // auditTime is how long a call waits for the audit trail.
@@ -44,6 +45,7 @@ func (t *auditTrail) begin(ctx context.Context, c *journal.Control) error {
 }
 
 func (t *auditTrail) findEnd(ctx context.Context) error {
+	t.last = AuditEntry{}
 	last, err := t.control.Stream.LastAudit(ctx)
 	if errors.Is(err, stream.ErrNone) {
 		t.previous, t.sequence, t.stale = "", 0, false
@@ -56,7 +58,12 @@ func (t *auditTrail) findEnd(ctx context.Context) error {
 }
 
 // add appends an entry; it is kept for good when add returns nil.
-func (t *auditTrail) add(ctx context.Context, e AuditEntry) error {
+func (t *auditTrail) add(ctx context.Context, e AuditEntry) error { return t.append(ctx, e, false) }
+
+// addOnce appends an entry, unless the last one says the same: who follows the trail reads it again and again, each time with the entry of the read before.
+func (t *auditTrail) addOnce(ctx context.Context, e AuditEntry) error { return t.append(ctx, e, true) }
+
+func (t *auditTrail) append(ctx context.Context, e AuditEntry, once bool) error {
 	ctx, cancel := context.WithTimeout(ctx, auditTime)
 	defer cancel()
 	select {
@@ -64,6 +71,10 @@ func (t *auditTrail) add(ctx context.Context, e AuditEntry) error {
 		defer func() { <-t.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	bare := e
+	if once && bare == t.last {
+		return nil
 	}
 	for {
 		if t.stale {
@@ -79,7 +90,7 @@ func (t *auditTrail) add(ctx context.Context, e AuditEntry) error {
 		data := t.control.Seal(journal.KindAudit, append(payload, '\n'))
 		sequence, err := t.control.Stream.Audit(ctx, t.sequence, data)
 		if err == nil {
-			t.previous, t.sequence = journal.HashOf(data), sequence
+			t.last, t.previous, t.sequence = bare, journal.HashOf(data), sequence
 			return nil
 		}
 		t.stale = true
@@ -96,8 +107,8 @@ type auditInput struct {
 
 func (a *API) registerAudit() {
 	add(a, operation{
-		id: "audit", path: "/v1/audit", tag: "audit", roles: []Role{Auditor}, summary: "Read the audit trail",
-		description: "An entry a line, as JSON; each holds the SHA-256 of the one before, as it is kept. Sealed, control's signature stands before each.",
+		id: "audit", path: "/v1/audit", tag: "audit", roles: []Role{Auditor}, audited: true, summary: "Read the audit trail",
+		description: "It holds the calls that may change something, those that were refused for a role, and readings of who did what: of itself, of tokens, of the log of a name, of what is held. An entry a line, as JSON; each holds the SHA-256 of the one before, as it is kept. Sealed, control's signature stands before each.",
 	}, a.readAudit)
 }
 

@@ -55,7 +55,7 @@ func (f *fixture) trail(t testing.TB) (all []entry) {
 	return all
 }
 
-// TestAudit has every call in the trail, who made it and what came of it.
+// TestAudit has every call that changes something or shows who did what in the trail, who made it and what came of it.
 func TestAudit(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("one", "one.example"))
@@ -113,6 +113,47 @@ func TestAudit(t *testing.T) {
 	}
 	if sealed := again.get(t, "joe", "/v1/audit?sealed=true"); !bytes.HasPrefix(sealed.body, []byte("rempart/1 audit\n")) {
 		t.Errorf("%.200s", sealed)
+	}
+}
+
+// TestReadsThatPollAreNotAudited leaves reads that programs repeat out of the trail, except where a role refuses them, and notes one reading of the trail for
+// many that follow each other.
+func TestReadsThatPollAreNotAudited(t *testing.T) {
+	f := start(t, setting{})
+	r := f.published(t, set("one", "one.example"))
+	f.held(t, "ada", "two")
+	waitFor(t, "the last outcome", func() bool {
+		all := f.trail(t)
+		return all[len(all)-1].ID == "two" && all[len(all)-1].Outcome == "Accepted"
+	})
+	before := len(f.trail(t))
+	for range 5 {
+		for _, path := range []string{"/v1/nodes", "/v1/versions/" + digits(r.Version), "/v1/versions/999", "/v1/changesets", "/v1/changesets/one", "/v1/names/one.example"} {
+			f.get(t, "ada", path)
+		}
+	}
+	f.get(t, "node", "/v1/nodes") // it lacks the role
+	f.get(t, "joe", "/v1/tokens")
+	f.get(t, "joe", "/v1/changesets/two/content")
+	for range 5 {
+		f.get(t, "joe", "/v1/audit")
+	}
+	f.get(t, "joe", "/v1/names/one.example/log")
+	f.get(t, "joe", "/v1/audit")
+	want := []string{
+		"node GET /v1/nodes: refused: role", "joe GET /v1/tokens: OK", "joe GET /v1/changesets/{id}/content: OK", "joe GET /v1/audit: OK",
+		"joe GET /v1/names/{name}/log: OK", "joe GET /v1/audit: OK",
+	}
+	var got []string
+	waitFor(t, "the last read", func() bool {
+		got = nil
+		for _, e := range f.trail(t)[before:] {
+			got = append(got, e.Who+" "+e.Call+": "+e.Outcome)
+		}
+		return len(got) >= len(want)
+	})
+	if !slices.Equal(got, want) {
+		t.Errorf("%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

@@ -40,7 +40,7 @@ func callerOf(ctx context.Context) *caller {
 	return c
 }
 
-// authenticate lets a call through: known, not too often, in a role that may, noted in the audit trail.
+// authenticate lets a call through: known, not too often, in a role that may, noted in the audit trail unless it is a read that programs repeat.
 func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 	op := ctx.Operation()
 	route := op.Method + " " + op.Path
@@ -91,12 +91,19 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 	}
 	defer func() { // also where an answer breaks off
 		a.counts.call(route, statusOf(ctx))
+		if audited, _ := op.Metadata[auditedKey].(bool); !audited {
+			return
+		}
 		if c.about != "" {
 			entry.ID = c.about
 		}
 		entry.Reason = c.reason
 		entry.Outcome = http.StatusText(statusOf(ctx))
-		if err := a.audit.add(context.WithoutCancel(ctx.Context()), entry); err != nil { // that it was asked stands already
+		add := a.audit.add
+		if op.Method == http.MethodGet {
+			add = a.audit.addOnce
+		}
+		if err := add(context.WithoutCancel(ctx.Context()), entry); err != nil { // that it was asked stands already
 			a.log.Warn("the outcome of a call is not in the audit trail", "call", route, "err", err)
 		}
 	}()

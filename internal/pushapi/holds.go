@@ -117,7 +117,7 @@ func (a *API) registerHolds() {
 			a.present(ctx, k)
 			return &receiptOutput{http.StatusOK, k.Receipt}, nil
 		})
-	add(a, operation{id: "content", path: one + "/content", tag: tag, roles: people, errors: []int{404},
+	add(a, operation{id: "content", path: one + "/content", tag: tag, roles: people, errors: []int{404}, audited: true,
 		summary: "Read the octets of a held change set that its author signed"}, a.content)
 	decided := []int{404, 409, 422}
 	add(a, operation{id: "approve", method: http.MethodPost, path: one + "/approve", tag: tag, roles: []Role{Approver}, errors: decided, publishes: true,

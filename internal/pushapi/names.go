@@ -73,7 +73,7 @@ type nameInput struct {
 func (a *API) registerNames() {
 	add(a, operation{id: "name", path: "/v1/names/{name}", tag: "names", roles: people, errors: []int{422}, summary: "Say what is thought of a name, and why"}, a.name)
 	add(a, operation{
-		id: "log", path: "/v1/names/{name}/log", tag: "names", roles: people, errors: []int{422}, summary: "Say every change that ever touched a name",
+		id: "log", path: "/v1/names/{name}/log", tag: "names", roles: people, errors: []int{422}, audited: true, summary: "Say every change that ever touched a name",
 		description: "The oldest first, those of names above it too: by whom, why, on whose authority, until when. It reads the whole journal.",
 	}, a.history)
 }

@@ -151,7 +151,7 @@ func (a *API) registerTokens() {
 	a.api.OpenAPI().Paths["/v1/tokens"].Post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		TypeOrder: {Schema: &huma.Schema{Type: "string", Format: "binary"}},
 	}}
-	add(a, operation{id: "tokens", path: "/v1/tokens", tag: "tokens", roles: []Role{Auditor, Approver}, summary: "List tokens"}, a.listTokens)
+	add(a, operation{id: "tokens", path: "/v1/tokens", tag: "tokens", roles: []Role{Auditor, Approver}, audited: true, summary: "List tokens"}, a.listTokens)
 }
 
 // TypeOrder is the media type of a sealed Order.
