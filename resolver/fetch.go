@@ -5,16 +5,18 @@ import (
 	"errors"
 	"sync"
 
+	"rempart/internal/fair"
 	"rempart/internal/wire"
 	"rempart/resolver/cache"
 	"rempart/resolver/upstream"
 )
 
-// maxFlights bounds the questions asked upstream at a time.
-const maxFlights = 8192
+// maxFlights bounds the questions asked upstream at a time. No zone has all of them: many names below one whose servers are silent leave places for others.
+const maxFlights = upstream.MaxInFlight
 
 // flights are the questions being asked upstream now, so that equal ones are asked once.
 type flights struct {
+	zones   *fair.Places[string] // by the last labels of the name
 	mu      sync.Mutex
 	byKey   map[flightKey]*flight
 	running sync.WaitGroup
@@ -35,7 +37,7 @@ type flight struct {
 }
 
 func (f *flights) init() {
-	f.byKey = map[flightKey]*flight{}
+	f.zones, f.byKey = fair.New[string](maxFlights), map[flightKey]*flight{}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 }
 
@@ -55,7 +57,8 @@ func (f *flights) join(key cache.Key, fetch func(context.Context, cache.Key) *ca
 		c.coalesced.Add(1)
 		return fl
 	}
-	if len(f.byKey) >= maxFlights {
+	zone := zoneOf(k.name)
+	if !f.zones.Take(zone) {
 		return nil
 	}
 	fl := &flight{done: make(chan struct{})}
@@ -68,9 +71,21 @@ func (f *flights) join(key cache.Key, fetch func(context.Context, cache.Key) *ca
 		f.mu.Lock()
 		delete(f.byKey, k)
 		f.mu.Unlock()
+		f.zones.Return(zone)
 		close(fl.done)
 	})
 	return fl
+}
+
+// zoneOf returns the last two labels of a name in wire form: the zone that somebody registered, for most names.
+func zoneOf(name string) string {
+	var labels [128]int // where each begins; a name has at most 127 of them
+	n := 0
+	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
+		labels[n] = at
+		n++
+	}
+	return name[labels[max(0, n-2)]:]
 }
 
 // fetch asks upstream and stores what it says: an answer, or for a short while that there is none

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"rempart/resolver/listen"
@@ -41,7 +42,11 @@ func logAbsent(log *slog.Logger, variable string, addrs []netip.AddrPort) {
 	}
 }
 
-const httpTimeout = 10 * time.Second
+const (
+	httpTimeout = 10 * time.Second
+	// maxWebConns bounds the connections to one web listener: whoever opens many to the page must not take the descriptors that DNS needs.
+	maxWebConns = 512
+)
 
 // serveHTTP serves h on addr until ctx ends, with bounds on what a client may take. It returns the address
 // served, whose port was chosen if addr has none.
@@ -61,7 +66,7 @@ func serveHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h ht
 		ErrorLog:       log.New(io.Discard, "", 0), // the library's holds clients' addresses: none may be kept
 	}
 	g.Go(func() error {
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.Serve(netutil.LimitListener(l, maxWebConns)); !errors.Is(err, http.ErrServerClosed) {
 			say.Error("a web listener has ended; DNS is answered all the same", "address", addr, "error", err)
 		}
 		return nil

@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	frameHeader  = 2   // the length before each message (RFC 1035 section 4.2.2)
-	streamBatch  = 16  // queries given to Fast at once
-	maxPipelined = 128 // queries of one connection on the slow path, and answers not yet taken: beyond, it is not read from
+	frameHeader  = 2        // the length before each message (RFC 1035 section 4.2.2)
+	streamBatch  = 16       // queries given to Fast at once
+	maxPipelined = 24       // queries of one connection on the slow path, and answers not yet taken: beyond, it is not read from
+	pieceRoom    = 64 << 10 // answers are written in pieces of about this size
 	packetRoom   = 4096
 	drainRead    = 50 * time.Millisecond // for what a client sent before it knew that the connection ends
 	drainBytes   = 1 << 20
@@ -33,6 +34,8 @@ type stream struct {
 	group    netip.Prefix
 	stranger bool // may not ask: gets its REFUSED, and is hung up on
 	stopping atomic.Bool
+	asked    atomic.Int64  // when a query came last, Unix nanoseconds; at first, when the connection was opened
+	untaken  atomic.Int64  // bytes of answers that were not written yet
 	slots    chan struct{} // one is taken by each query on the slow path, until its answer is written
 	slow     sync.WaitGroup
 	readBy   limit  // of the reader
@@ -42,7 +45,7 @@ type stream struct {
 	writeBy limit
 
 	mu       sync.Mutex
-	ready    [][]byte // framed answers of the slow path, not yet written
+	ready    [][]byte // answers of the slow path that were not written yet, each behind its length
 	flushing bool     // somebody is writing them
 }
 
@@ -50,6 +53,7 @@ type stream struct {
 func (st *stream) run() {
 	defer st.close()
 	defer st.slow.Wait()
+	st.asked.Store(time.Now().UnixNano())
 	buf := make([]byte, 0, packetRoom)
 	batch := make([]wire.Query, 0, streamBatch)
 	for {
@@ -60,6 +64,7 @@ func (st *stream) run() {
 		if buf, ok = st.fill(buf); !ok {
 			return
 		}
+		st.asked.Store(time.Now().UnixNano())
 		used := 0
 		batch, used = st.frames(batch[:0], buf, idle)
 		st.server.handler.Fast(batch)
@@ -174,17 +179,16 @@ func (st *stream) frames(batch []wire.Query, buf []byte, idle time.Duration) (_ 
 
 // answer writes what a batch's queries have, then hands the slow ones over; false ends the connection.
 func (st *stream) answer(batch []wire.Query) bool {
-	sound, out := true, st.out[:0]
+	sound, owed := true, 0
 	for i := range batch {
 		switch q := &batch[i]; q.Outcome {
 		case wire.Dropped:
 			sound = false // what sends no queries is no DNS client
 		case wire.Answered:
-			out = frame(out, q.Out)
+			owed += frameHeader + len(q.Out)
 		}
 	}
-	st.out = out
-	if !st.write(out) {
+	if owed > 0 && !st.writeBatch(batch, owed) {
 		return false
 	}
 	for i := range batch {
@@ -202,6 +206,29 @@ func (st *stream) answer(batch []wire.Query) bool {
 	return sound
 }
 
+// writeBatch writes the answers of a batch, which are owed bytes long; false if the client does not take them.
+func (st *stream) writeBatch(batch []wire.Query, owed int) bool {
+	if !st.owe(owed) {
+		return false
+	}
+	defer st.owe(-owed)
+	out := st.out[:0]
+	for i := range batch {
+		if batch[i].Outcome != wire.Answered {
+			continue
+		}
+		if len(out) > 0 && len(out)+len(batch[i].Out) > pieceRoom {
+			if !st.send(out) {
+				return false
+			}
+			out = out[:0]
+		}
+		out = frame(out, batch[i].Out)
+	}
+	st.out = out
+	return st.send(out)
+}
+
 func frame(out, answer []byte) []byte {
 	out = append(out, byte(len(answer)>>8), byte(len(answer)))
 	return append(out, answer...)
@@ -212,17 +239,58 @@ func (st *stream) write(frames []byte) bool {
 	if len(frames) == 0 {
 		return true
 	}
+	if !st.owe(len(frames)) {
+		return false
+	}
+	defer st.owe(-len(frames))
+	return st.send(frames)
+}
+
+// owe notes that n more bytes of answers wait to be written, or -n fewer. It returns false, and ends the connection, if clients leave too many unread and this one more than an answer.
+func (st *stream) owe(n int) bool {
+	own, all := st.untaken.Add(int64(n)), st.server.untaken.Add(int64(n))
+	if n < 0 || all <= st.server.limits.untaken || own <= wire.MaxMessage+frameHeader {
+		return true
+	}
+	st.untaken.Add(int64(-n))
+	st.server.untaken.Add(int64(-n))
+	st.server.evicted.Add(1)
+	st.abort()
+	return false
+}
+
+// abort ends the connection at once.
+func (st *stream) abort() {
+	if c, ok := st.conn.(*net.TCPConn); ok {
+		_ = c.SetLinger(0) // or the kernel would keep for it, for minutes, what it does not take
+	}
+	st.conn.Close()
+}
+
+// send writes frames that were counted by owe.
+func (st *stream) send(frames []byte) bool {
 	st.writing.Lock()
 	defer st.writing.Unlock()
 	st.writeBy.move(st.server.limits.idle, st.conn.SetWriteDeadline)
-	if _, err := st.conn.Write(frames); err != nil {
-		if c, ok := st.conn.(*net.TCPConn); ok {
-			_ = c.SetLinger(0) // or the kernel would keep for it, for minutes, what it does not take
-		}
-		st.conn.Close()
-		return false
+	_, err := st.conn.Write(frames)
+	return st.sent(err)
+}
+
+// sendParts is send for frames in parts that need not be whole: large answers are not copied.
+func (st *stream) sendParts(parts net.Buffers) bool {
+	st.writing.Lock()
+	defer st.writing.Unlock()
+	st.writeBy.move(st.server.limits.idle, st.conn.SetWriteDeadline)
+	_, err := parts.WriteTo(st.conn)
+	return st.sent(err)
+}
+
+// sent ends the connection after an error of a write.
+func (st *stream) sent(err error) bool {
+	if err != nil {
+		st.abort()
 	}
-	return true
+	return err == nil
 }
 
 // handOver copies a query to the slow path, waiting while this connection has its share there; false if
@@ -233,11 +301,11 @@ func (st *stream) handOver(q *wire.Query) bool {
 	copied.Packet = append([]byte(nil), q.Packet...)
 	copied.Out = nil
 	st.slow.Add(1)
-	ok := st.server.pool.run(func(ctx context.Context) {
+	ok := st.server.pool.run(st.client, func(ctx context.Context) {
 		renew := copied.Renew
 		st.server.handler.Slow(ctx, &copied)
-		if copied.Outcome == wire.Answered && !renew && len(copied.Out) > 0 {
-			st.post(frame(make([]byte, 0, frameHeader+len(copied.Out)), copied.Out))
+		if n := frameHeader + len(copied.Out); copied.Outcome == wire.Answered && !renew && len(copied.Out) > 0 && st.owe(n) {
+			st.post(copied.Out)
 			return
 		}
 		st.done(1)
@@ -256,12 +324,12 @@ func (st *stream) done(n int) {
 	}
 }
 
-// post has a framed answer written by a goroutine of the connection's: a client that takes none
+// post has an answer written by a goroutine of the connection's: a client that takes none
 // holds up nobody else's place on the slow path.
-func (st *stream) post(framed []byte) {
+func (st *stream) post(answer []byte) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.ready = append(st.ready, framed)
+	st.ready = append(st.ready, []byte{byte(len(answer) >> 8), byte(len(answer))}, answer)
 	if !st.flushing {
 		st.flushing = true
 		go st.flush() // run waits for it: each answer holds a slot until it is written
@@ -280,11 +348,12 @@ func (st *stream) flush() {
 			return
 		}
 		st.mu.Unlock()
-		var out []byte
+		size, n := 0, len(frames)/2
 		for _, f := range frames {
-			out = append(out, f...)
+			size += len(f)
 		}
-		st.write(out)
-		st.done(len(frames))
+		st.sendParts(frames)
+		st.owe(-size)
+		st.done(n)
 	}
 }

@@ -47,6 +47,13 @@ const (
 	portTries      = 10
 )
 
+// neverClients are the UDP ports below 20 from which no query comes: 0, to which nobody can answer, and those of services that answer every packet (echo,
+// discard, daytime, qotd, chargen). With a forged source, an answer to one of them would be answered, and so on without end.
+const neverClients = 1<<0 | 1<<7 | 1<<9 | 1<<13 | 1<<17 | 1<<19
+
+// answersAll reports whether a UDP packet from that port is not a client's.
+func answersAll(port uint16) bool { return port < 20 && neverClients>>port&1 != 0 }
+
 // Server holds the sockets.
 type Server struct {
 	workers []*udpWorker

@@ -30,6 +30,7 @@ type fakeHandler struct {
 	sheds   atomic.Int64
 	renewed atomic.Int64
 	largest atomic.Int64 // batch
+	large   int          // bytes that answers over streams are longer by
 }
 
 func (h *fakeHandler) Fast(batch []wire.Query) {
@@ -45,6 +46,7 @@ func (h *fakeHandler) Fast(batch []wire.Query) {
 			continue
 		}
 		answer(q)
+		h.lengthen(q)
 		q.Renew = label(q) == "renew"
 	}
 }
@@ -59,6 +61,13 @@ func (h *fakeHandler) Slow(ctx context.Context, q *wire.Query) {
 		h.gate(ctx, label(q))
 	}
 	answer(q)
+	h.lengthen(q)
+}
+
+func (h *fakeHandler) lengthen(q *wire.Query) {
+	if q.Transport != wire.UDP {
+		q.Out = append(q.Out, make([]byte, h.large)...)
+	}
 }
 
 func (h *fakeHandler) Shed(q *wire.Query) {
@@ -379,6 +388,48 @@ func TestPoolFull(t *testing.T) {
 	eventually(t, "it is renewed", func() bool { return h.renewed.Load() == 1 })
 	if m := ask(t, udp, 6, "a.example"); m.Id != 6 {
 		t.Errorf("the renewal was answered: %v", m)
+	}
+}
+
+// TestPoolIsShared fills the slow path by one client's queries: others still get places.
+func TestPoolIsShared(t *testing.T) {
+	h := &fakeHandler{gate: func(ctx context.Context, label string) {
+		if label == "slow-silent" {
+			<-ctx.Done()
+		}
+	}}
+	s, stop := serve(t, h, Config{MaxSlow: 640, Drain: time.Millisecond}, nil)
+	greedy := dial(t, "udp", addrOf(s))
+	eventually(t, "queries are shed", func() bool {
+		if _, err := greedy.Write(query(t, 1, "slow-silent.example")); err != nil {
+			t.Fatal(err)
+		}
+		return h.sheds.Load() > 0
+	})
+	other := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 7)}}
+	udp, err := other.Dial("udp4", addrOf(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	_ = udp.SetDeadline(time.Now().Add(deadline))
+	for i := range 20 {
+		if m := ask(t, udp, uint16(i), "slow.example"); m.Rcode != dns.RcodeSuccess {
+			t.Errorf("another client: %v", m)
+		}
+	}
+	if n := figure(t, s, "rempart_slow_queries"); n > 480+1 { // and the other's last, whose answer came a moment ago
+		t.Errorf("one client holds %v of 640 places", n)
+	}
+	stop()
+}
+
+// TestPortsThatAnswerAll answers nothing that comes from a port of a service that answers every packet.
+func TestPortsThatAnswerAll(t *testing.T) {
+	for port, want := range map[uint16]bool{0: true, 7: true, 9: true, 13: true, 17: true, 19: true, 1: false, 18: false, 20: false, 53: false, 1024 + 7: false, 0xffff: false} {
+		if answersAll(port) != want {
+			t.Errorf("port %d: %v", port, !want)
+		}
 	}
 }
 

@@ -12,12 +12,13 @@ func (s *Server) Collector() prometheus.Collector {
 		slow:     d("slow_queries", "Queries on the slow path now."),
 		conns:    d("tcp_connections", "TCP connections open now."),
 		refused:  d("tcp_connections_refused_total", "TCP connections closed at once: too many, in all or of one client."),
+		evicted:  d("tcp_connections_evicted_total", "TCP connections closed because another client needed the place, or because their client left too many answers unread."),
 	}
 }
 
 type collector struct {
-	s                                     *Server
-	drops, failures, slow, conns, refused *prometheus.Desc
+	s                                              *Server
+	drops, failures, slow, conns, refused, evicted *prometheus.Desc
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
@@ -36,4 +37,5 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	send(c.slow, prometheus.GaugeValue, float64(c.s.pool.running.Load()))
 	send(c.conns, prometheus.GaugeValue, float64(c.s.streams.count()))
 	send(c.refused, prometheus.CounterValue, float64(c.s.streams.refused.Load()))
+	send(c.evicted, prometheus.CounterValue, float64(c.s.streams.evicted.Load()))
 }

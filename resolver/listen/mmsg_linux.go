@@ -83,8 +83,8 @@ func (m *messages) query(q *wire.Query, i int) {
 	q.Packet = m.packets[i*(packetSize+apart):][:m.in[i].len]
 	var port uint16
 	q.Client, port = peer(&m.peers[i])
-	if port == 0 {
-		q.Packet = nil // nobody can be answered there: no query to the handler
+	if answersAll(port) {
+		q.Packet = nil // no query to the handler
 	}
 }
 

@@ -2,27 +2,34 @@ package listen
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"sync/atomic"
+
+	"rempart/internal/fair"
 )
 
-// pool bounds the work on the slow path: beyond its size, work is refused, never queued.
+// pool bounds the work on the slow path: beyond its size, work is refused, never queued. Clients share it fairly.
 type pool struct {
 	ctx     context.Context // given to work; set before the first
-	size    int64
+	places  *fair.Places[netip.Prefix]
 	running atomic.Int64
 	work    sync.WaitGroup
 }
 
-func newPool(size int) *pool { return &pool{ctx: context.Background(), size: int64(size)} }
+func newPool(size int) *pool {
+	return &pool{ctx: context.Background(), places: fair.New[netip.Prefix](size)}
+}
 
-// run begins work in a goroutine of its own; false if the pool is full.
-func (p *pool) run(work func(context.Context)) bool {
-	if p.running.Add(1) > p.size {
-		p.running.Add(-1)
+// run begins work for a client in a goroutine of its own; false if there is no place for it.
+func (p *pool) run(client netip.Addr, work func(context.Context)) bool {
+	group := groupOf(client)
+	if !p.places.Take(group) {
 		return false
 	}
+	p.running.Add(1)
 	p.work.Go(func() {
+		defer p.places.Return(group)
 		defer p.running.Add(-1)
 		work(p.ctx)
 	})

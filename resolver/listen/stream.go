@@ -19,6 +19,10 @@ const (
 	busyIdleTimeout   = 2 * time.Second  // the same when half of all connections are taken
 	acceptPause       = 50 * time.Millisecond
 
+	// maxUntaken bounds the answers that clients have not taken yet, in bytes, over all connections: beyond, a connection that holds more than one large
+	// answer is closed. A single one holds 2.5 MB at most: a batch, and what is pipelined, of the largest size.
+	maxUntaken = 64 << 20
+
 	// Who may not ask is told so, and no more: strangers take no place from those who may.
 	maxStrangers    = 64
 	strangerTimeout = time.Second
@@ -27,6 +31,7 @@ const (
 // streamLimits are those of the bounds that a test changes.
 type streamLimits struct {
 	conns, perClient int
+	untaken          int64
 	idle, stranger   time.Duration // how long a connection may be idle, and one of a stranger at most
 }
 
@@ -46,11 +51,13 @@ type streamServer struct {
 	conns   sync.WaitGroup
 	stopped bool
 	refused atomic.Uint64
+	evicted atomic.Uint64
+	untaken atomic.Int64 // bytes of answers that were not written yet, over all connections
 }
 
 func newStreamServer(h Handler, p *pool, serves func(netip.Addr) bool, log *slog.Logger) *streamServer {
 	return &streamServer{
-		handler: h, pool: p, serves: serves, log: log, limits: streamLimits{maxConns, maxConnsPerClient, idleTimeout, strangerTimeout},
+		handler: h, pool: p, serves: serves, log: log, limits: streamLimits{maxConns, maxConnsPerClient, maxUntaken, idleTimeout, strangerTimeout},
 		open: map[*stream]struct{}{}, clients: map[netip.Prefix]int{},
 	}
 }
@@ -104,11 +111,14 @@ func (s *streamServer) serve(conn net.Conn) {
 	}()
 }
 
-// admit counts a connection in, if there is room for it.
+// admit counts a connection in, if there is room for it, or if a client with more connections can lose one.
 func (s *streamServer) admit(st *stream) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	full := len(s.open)-s.strange >= s.limits.conns || s.clients[st.group] >= s.limits.perClient
+	full := s.clients[st.group] >= s.limits.perClient
+	if !st.stranger && !full && len(s.open)-s.strange >= s.limits.conns {
+		full = !s.evict(s.clients[st.group])
+	}
 	if st.stranger {
 		full = s.strange >= maxStrangers
 	}
@@ -128,12 +138,44 @@ func (s *streamServer) admit(st *stream) bool {
 func (s *streamServer) release(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.forget(st)
+}
+
+// forget counts a connection out, once. It is called with mu held.
+func (s *streamServer) forget(st *stream) {
+	if _, there := s.open[st]; !there {
+		return
+	}
 	delete(s.open, st)
 	if st.stranger {
 		s.strange--
 	} else if s.clients[st.group]--; s.clients[st.group] == 0 {
 		delete(s.clients, st.group)
 	}
+}
+
+// evict closes the connection that has been without a query for longest, among those of the client with most connections, if that client has at least two more
+// than held. It is called with mu held.
+func (s *streamServer) evict(held int) bool {
+	var most netip.Prefix
+	for group, n := range s.clients {
+		if n > s.clients[most] {
+			most = group
+		}
+	}
+	if s.clients[most] < held+2 {
+		return false
+	}
+	var victim *stream
+	for st := range s.open {
+		if st.group == most && !st.stranger && (victim == nil || st.asked.Load() < victim.asked.Load()) {
+			victim = st
+		}
+	}
+	s.forget(victim)
+	s.evicted.Add(1)
+	victim.abort()
+	return true
 }
 
 // groupOf is what connections are counted by.

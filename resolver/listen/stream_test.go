@@ -326,12 +326,17 @@ func TestConnectionsPerClientAreBounded(t *testing.T) {
 	closed(t, from("127.0.0.1"))
 	served(from("127.0.0.2"))
 	served(from("127.0.0.3"))
-	closed(t, from("127.0.0.4")) // the fifth in all
-	if got := figure(t, s, "rempart_tcp_connections_refused_total"); got != 2 {
-		t.Errorf("%v connections refused, want 2", got)
+	fourth := from("127.0.0.4")
+	served(fourth) // the fifth in all: the client that holds most loses the connection that it used least
+	closed(t, first)
+	closed(t, from("127.0.0.5")) // now nobody holds more than one
+	for name, want := range map[string]float64{"rempart_tcp_connections_refused_total": 2, "rempart_tcp_connections_evicted_total": 1} {
+		if got := figure(t, s, name); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
 	}
-	first.Close()
-	eventually(t, "the first has ended", func() bool { return figure(t, s, "rempart_tcp_connections") == 3 })
+	fourth.Close()
+	eventually(t, "one has ended", func() bool { return figure(t, s, "rempart_tcp_connections") == 3 })
 	served(from("127.0.0.1"))
 }
 
@@ -382,4 +387,32 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	eventually(t, "it is hung up on", func() bool { return figure(t, s, "rempart_tcp_connections") == 0 })
 	c.Close()
 	writing.Wait()
+}
+
+// TestClientsThatReadNothing lose their connections once too many bytes of answers wait for them, and another client is served meanwhile.
+func TestClientsThatReadNothing(t *testing.T) {
+	const room = 1 << 20
+	h := &fakeHandler{large: 60_000}
+	s, _ := serve(t, h, Config{}, func(s *Server) { s.streams.limits.untaken, s.streams.limits.idle = room, time.Second })
+	for range 8 {
+		deaf := dial(t, "tcp", addrOf(s))
+		_ = deaf.(*net.TCPConn).SetReadBuffer(4096)
+		go func() {
+			for i := range 2000 {
+				name := "a.example"
+				if i%2 == 0 {
+					name = "slow.example"
+				}
+				if _, err := deaf.Write(frame(nil, query(t, uint16(i), name))); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	eventually(t, "connections were closed", func() bool { return figure(t, s, "rempart_tcp_connections_evicted_total") > 0 })
+	tcp := dial(t, "tcp", addrOf(s))
+	writeFrames(t, tcp, query(t, 1, "a.example"))
+	readFrame(t, tcp)
+	eventually(t, "all that read nothing were closed", func() bool { return figure(t, s, "rempart_tcp_connections") <= 1 })
+	eventually(t, "all bytes are taken or given up", func() bool { return s.streams.untaken.Load() == 0 })
 }

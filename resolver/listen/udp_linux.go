@@ -197,7 +197,7 @@ func (w *udpWorker) handOver(q *wire.Query, i int) bool {
 		copy(s.control[:], w.msgs.controls[i][:n])
 		s.hdr.Control, s.hdr.Controllen = &s.control[0], n
 	}
-	if w.pool.run(func(ctx context.Context) { w.slow(ctx, s) }) {
+	if w.pool.run(s.Client, func(ctx context.Context) { w.slow(ctx, s) }) {
 		return true
 	}
 	w.copies.Put(s)

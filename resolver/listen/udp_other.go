@@ -49,7 +49,7 @@ func (w *udpWorker) run() {
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil || peer.Port() == 0 {
+		if err != nil || answersAll(peer.Port()) {
 			continue
 		}
 		q.Packet, q.Transport, q.Client = packet[:n], wire.UDP, peer.Addr().Unmap().WithZone("")
@@ -88,7 +88,7 @@ func (w *udpWorker) handOver(q *wire.Query, peer netip.AddrPort) bool {
 	s.packet = append(s.packet[:0], q.Packet...)
 	s.Query = *q
 	s.Packet, s.Out = s.packet, out[:0]
-	ok := w.pool.run(func(ctx context.Context) {
+	ok := w.pool.run(s.Client, func(ctx context.Context) {
 		renew := s.Renew
 		w.handler.Slow(ctx, &s.Query)
 		if s.Outcome == wire.Answered && !renew && len(s.Out) > 0 {

@@ -1,0 +1,47 @@
+package resolver
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"rempart/internal/wire"
+	"rempart/resolver/upstream"
+)
+
+// TestZoneOfSilentServers has many names asked below one zone whose servers are silent: other names get answers, and the rest of the zone's are refused at once.
+func TestZoneOfSilentServers(t *testing.T) {
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		silent := name(t, "silent.example")
+		b.up.set(func(ctx context.Context, q upstream.Question) (*dns.Msg, error) {
+			if wire.InZone(q.Name, silent) {
+				<-ctx.Done()
+				return nil, errDown
+			}
+			return usual(ctx, q)
+		})
+		var asking sync.WaitGroup
+		for i := range 2 * maxFlights {
+			asking.Go(func() { b.ask(query(t, fmt.Sprintf("x%d.silent.example", i), "A")) })
+		}
+		time.Sleep(time.Second)
+		for i := range 20 {
+			other := fmt.Sprintf("www%d.other.example", i)
+			b.want("another zone", query(t, other, "A"), "NOERROR | "+other+". 300 IN A 192.0.2.1")
+		}
+		b.want("one more of the zone", query(t, "y.silent.example", "A", "+edns"), "SERVFAIL | opt | Network Error")
+		asking.Wait()
+	})
+}
+
+func TestZoneOf(t *testing.T) {
+	for text, want := range map[string]string{"": "", "example": "example", "a.example": "a.example", "x.y.a.example": "a.example"} {
+		if got := wire.Text([]byte(zoneOf(string(name(t, text))))); got != want && !(text == "" && got == ".") {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
+}
