@@ -20,7 +20,7 @@ type exchanger interface {
 
 const (
 	quirkMemory  = 15 * time.Minute // what an upstream lacks is tried again after this long
-	caseStrikes  = 3                // unechoed cases over UDP, that TCP does not confirm, until 0x20 is given up
+	caseStrikes  = 3                // unechoed cases over UDP, while TCP gives no answer, until 0x20 is given up
 	dialTimeout  = 3 * time.Second  // TCP and TLS handshakes together
 	sessionsKept = 4                // TLS sessions for resumption
 
@@ -222,7 +222,14 @@ func (t *transport) ask(ctx context.Context, q *Question, edns bool) (reply, err
 	}
 	r, echoed, err := t.stream.ask(ctx, q, f)
 	r.bare = false
-	gaveUp := recased && t.recased(err == nil && !echoed)
+	gaveUp := false
+	switch {
+	case !recased:
+	case err == nil && echoed: // the answer over UDP was forged, or changed on its way: the upstream keeps the case
+		t.strikes.Store(0)
+	default:
+		gaveUp = t.recased(err == nil)
+	}
 	switch {
 	case err == nil:
 		return r, nil
@@ -232,9 +239,8 @@ func (t *transport) ask(ctx context.Context, q *Question, edns bool) (reply, err
 	return r, fmt.Errorf("%w; over TCP: %w", why, err)
 }
 
-// recased notes that the case of a question did not come back over UDP; certain says that TCP
-// does not echo it either. Where TCP does, or cannot be had, the answer may have been forged: it
-// takes several to make Rempart give up a protection. It reports whether this one did.
+// recased notes that the case of a question did not come back over UDP, and not over TCP either; certain says that TCP answered. Where TCP cannot be
+// had, the answer may have been forged: it takes several to make Rempart give up a protection. It reports whether this one did.
 func (t *transport) recased(certain bool) (gaveUp bool) {
 	if !certain && t.strikes.Add(1) < caseStrikes {
 		return false
