@@ -264,7 +264,7 @@ func (r *Resolver) judge(e *cache.Entry, view *blocklist.View, now clock) (t tar
 	if view.HoldsPrefixes() {
 		e.EachAddress(func(addr netip.Addr) bool {
 			v := view.MatchAddr(addr, r.enforced, now.unix)
-			if inner, ok := embedded(addr); ok && v.Action == blocklist.Pass {
+			if inner, ok := r.embeddings.inner(addr); ok && v.Action == blocklist.Pass {
 				lasting = lasting && v.Until == blocklist.Forever
 				v = view.MatchAddr(inner, r.enforced, now.unix)
 			}

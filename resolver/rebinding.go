@@ -26,7 +26,7 @@ func newRebinding(c Config) (rebinding, error) {
 func (r *Resolver) rebinds(e *cache.Entry) bool {
 	found := false
 	e.EachAddress(func(addr netip.Addr) bool {
-		found = isLocal(addr)
+		found = r.embeddings.isLocal(addr)
 		return !found
 	})
 	name := e.Name()
@@ -65,52 +65,4 @@ func (r *Resolver) refuseRebinding(q *wire.Query) {
 		}
 	}
 	q.Finish(wire.Success, wire.EDE{Code: wire.EDEFiltered, Text: text})
-}
-
-// localPrefixes hold addresses that lead to a machine itself or to its network.
-var localPrefixes = [...]netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"), // "this host", which systems treat as themselves
-	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
-	netip.MustParsePrefix("100.64.0.0/10"), // between a provider and its customers (RFC 6598)
-	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("255.255.255.255/32"),
-	netip.MustParsePrefix("::/127"),                                       // unspecified and loopback
-	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"), // unique local, link-local
-	netip.MustParsePrefix("fec0::/10"), // site-local, deprecated
-}
-
-// embeddings are the prefixes of IPv6 addresses that hold an IPv4 address, with the byte at which the IPv4 address begins.
-var embeddings = [...]struct {
-	prefix netip.Prefix
-	at     int
-}{
-	{netip.MustParsePrefix("::ffff:0:0/96"), 12},   // IPv4-mapped
-	{netip.MustParsePrefix("::ffff:0:0:0/96"), 12}, // IPv4-translated (RFC 7915)
-	{netip.MustParsePrefix("::/96"), 12},           // IPv4-compatible, deprecated
-	{netip.MustParsePrefix("64:ff9b::/96"), 12},    // NAT64 (RFC 6052)
-	{netip.MustParsePrefix("64:ff9b:1::/96"), 12},  // NAT64 of a local network (RFC 8215), with the longest prefix
-	{netip.MustParsePrefix("2002::/16"), 2},        // 6to4
-}
-
-// isLocal reports whether addr belongs to a machine itself or to its network.
-func isLocal(addr netip.Addr) bool {
-	for _, p := range localPrefixes {
-		if p.Contains(addr) {
-			return true
-		}
-	}
-	inner, ok := embedded(addr)
-	return ok && isLocal(inner)
-}
-
-// embedded returns the IPv4 address that an IPv6 address holds. A client that connects to addr reaches it.
-func embedded(addr netip.Addr) (inner netip.Addr, ok bool) {
-	if addr.Is4() {
-		return inner, false
-	}
-	for _, e := range embeddings {
-		if in := addr.As16(); e.prefix.Contains(addr) || addr.Is4In6() && e.at == 12 && e.prefix.Addr().Is4In6() {
-			return netip.AddrFrom4([4]byte(in[e.at : e.at+4])), true
-		}
-	}
-	return inner, false
 }

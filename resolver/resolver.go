@@ -59,6 +59,8 @@ type Config struct {
 	RefuseRebinding bool     // public names do not lead to local addresses; names in zones of Forward may
 	RebindingAllow  [][]byte // canonical names that may nevertheless, with all below them
 
+	NAT64 []netip.Prefix // of the clients' network: IPv6 addresses in them are judged by the IPv4 addresses that they hold
+
 	Style            Style
 	PageIPv4         netip.Addr // not valid: A of a blocked name has no data
 	PageIPv6         netip.Addr
@@ -84,6 +86,7 @@ type Resolver struct {
 	zones      []Zone // longest first
 	clients    clients
 	rebinding  rebinding
+	embeddings embeddings
 	reasons    atomic.Pointer[reasons]
 	enforced   blocklist.Categories
 	observe    bool
@@ -128,6 +131,9 @@ func New(c Config) (*Resolver, error) {
 	r.clients.notices = make(chan string, kinds)
 	r.clients.table.Store(&clientTable{everyone: len(c.Clients) == 0, prefixes: c.Clients})
 	if r.rebinding, err = newRebinding(c); err != nil {
+		return nil, err
+	}
+	if r.embeddings, err = newEmbeddings(c.NAT64); err != nil {
 		return nil, err
 	}
 	if r.instance, err = wire.AppendName(nil, instanceName); err != nil {

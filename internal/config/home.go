@@ -3,6 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 )
 
 // Home holds the settings that a home network needs besides its lists. They are useful elsewhere too.
@@ -11,6 +13,25 @@ type Home struct {
 	SingleLabels   SingleLabels `env:"SINGLE_LABELS" envDefault:"forward" doc:"Names of one label that are no top-level domain (\"nas\", \"wpad\"): \"forward\" them, or \"keep\" them: answer here that they do not exist, unless REMPART_FORWARD names them."`
 	Rebinding      Rebinding    `env:"REBINDING" envDefault:"allow" doc:"Names whose answer holds a private, loopback or link-local address: \"allow\" them, or \"refuse\" them (DNS rebinding): answer without data, except in the zones of REMPART_FORWARD and below lan, home, corp, intranet and private."`
 	RebindingAllow List         `env:"REBINDING_ALLOW" doc:"Names that REMPART_REBINDING=refuse leaves alone, with all below them, separated by commas, like plex.direct or fritz.box."`
+	NAT64          NAT64        `env:"NAT64" doc:"Prefixes of NAT64 in the clients' network besides 64:ff9b::/96, separated by commas, of 32, 40, 48, 56, 64 or 96 bits: IPv6 addresses in them are judged by the IPv4 addresses that they hold."`
+}
+
+// NAT64 are prefixes of NAT64 (RFC 6052).
+type NAT64 []netip.Prefix
+
+// UnmarshalText reads prefixes.
+func (n *NAT64) UnmarshalText(text []byte) error {
+	*n = nil
+	var items List
+	_ = items.UnmarshalText(text)
+	for _, item := range items {
+		p, err := netip.ParsePrefix(item)
+		if err != nil || !p.Addr().Is6() || p.Addr().Is4In6() || !slices.Contains([]int{32, 40, 48, 56, 64, 96}, p.Bits()) {
+			return fmt.Errorf("%q is no prefix of NAT64: write an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits, like 2001:db8:64::/96", item)
+		}
+		*n = append(*n, p.Masked())
+	}
+	return nil
 }
 
 // Canary says which canary names do not exist here.
