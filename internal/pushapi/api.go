@@ -116,7 +116,7 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 	a.api = humago.New(mux, config)
 	a.api.UseMiddleware(a.authenticate)
 	a.register()
-	a.handler = quietly(mux)
+	a.handler = quietly(sameSite(mux))
 	return a, nil
 }
 
@@ -130,10 +130,10 @@ func withoutValues(_ huma.Context, _ string, v any) (any, error) {
 	return v, nil
 }
 
-// Handler serves /v1/ and the API's document, /openapi.json and /openapi.yaml.
+// Handler serves /v1/ and the API's document, /openapi.json and /openapi.yaml. It refuses requests of other sites' web pages.
 func (a *API) Handler() http.Handler { return a.handler }
 
-// Server is an HTTP server for the handler, with limits on slow and large requests.
+// Server returns an HTTP server for a handler, with limits on slow and large requests.
 func Server(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,

@@ -3,7 +3,6 @@ package pushapi
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -199,36 +198,31 @@ func (a *API) Allowed(ctx context.Context, secret string, certificate []byte, ro
 }
 
 // Guarded is a handler for callers of the roles only; Caller tells the handler who. Calls that go through are not limited, for many nodes may
-// share a token, nor are they in the audit trail.
+// share a token, nor are they in the audit trail. Requests of other sites' web pages are refused, as by Handler.
 func (a *API) Guarded(h http.Handler, roles ...Role) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		refuse := func(status int, detail string) {
-			w.Header().Set("Content-Type", "application/problem+json")
-			w.WriteHeader(status)
-			_ = json.NewEncoder(w).Encode(huma.NewError(status, detail)) // whoever asked went away
-		}
+	return sameSite(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secret, certificate := proofs(r.Header.Get("Authorization"), r.TLS)
 		c, err := a.who(r.Context(), secret, certificate)
 		switch {
 		case errors.Is(err, errTooOften):
 			w.Header().Set("Retry-After", "1")
-			refuse(http.StatusTooManyRequests, "too many calls: wait a moment")
+			refuse(w, r, http.StatusTooManyRequests, "", "too many calls: wait a moment")
 		case errors.Is(err, errUnknown):
 			w.Header().Set("WWW-Authenticate", `Bearer realm="rempart"`)
-			refuse(http.StatusUnauthorized, unknown)
+			refuse(w, r, http.StatusUnauthorized, "", unknown)
 		case err != nil:
 			a.log.Error("tokens cannot be read", "err", err)
-			refuse(http.StatusServiceUnavailable, "tokens cannot be read: try again")
+			refuse(w, r, http.StatusServiceUnavailable, "", "tokens cannot be read: try again")
 		case !c.has(roles...) && !a.limits.of(c.Name).Allow():
 			w.Header().Set("Retry-After", "1")
-			refuse(http.StatusTooManyRequests, "too many calls: wait a moment")
+			refuse(w, r, http.StatusTooManyRequests, "", "too many calls: wait a moment")
 		case !c.has(roles...):
 			_ = a.audit.add(r.Context(), AuditEntry{Who: c.Name, Call: r.Method + " " + cut(r.URL.Path), Outcome: "refused: role"}) // it changes nothing
-			refuse(http.StatusForbidden, "this needs the role "+string(roles[0])+", which "+c.Name+" has not")
+			refuse(w, r, http.StatusForbidden, "", "this needs the role "+string(roles[0])+", which "+c.Name+" has not")
 		default:
 			h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
 		}
-	})
+	}))
 }
 
 // limits are how often who may call.

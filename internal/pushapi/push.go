@@ -38,7 +38,7 @@ type StageIn struct {
 
 type pushInput struct {
 	raw
-	Type        string  `header:"Content-Type" default:"application/json"`
+	Type        string  `header:"Content-Type"`
 	DryRun      bool    `query:"dry_run" doc:"Say what would happen, and do nothing."`
 	WithoutHeld bool    `query:"without_held" doc:"Publish what no guard holds now, and hold the rest as a change set of its own, which the receipt names. Not for what an author signed."`
 	ID          string  `query:"id" maxLength:"100" doc:"Of a bulk upload: the change set's id."`

@@ -1,0 +1,61 @@
+package pushapi
+
+import (
+	"encoding/json"
+	"mime"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// bodyTypes are the media types of requests. No HTML form, and no script of another site without a preflight request, can send one of them.
+var bodyTypes = []string{TypeJSON, TypeNDJSON, TypeCSV, TypeSigned, TypeOrder}
+
+// sameSite serves with h, except requests that a web page of another site makes: a browser adds the client certificate of its user to such
+// requests. It refuses with 403 a request that changes something and whose Sec-Fetch-Site or Origin names another site, and with 415 one whose body
+// has no media type of this API. Programs that are no browsers send neither header field, and need the media type only.
+func sameSite(h http.Handler) http.Handler {
+	protection := http.NewCrossOriginProtection()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if protection.Check(r) != nil {
+			refuse(w, r, http.StatusForbidden, "", "a web page of another site may not call this API: Sec-Fetch-Site or Origin names another site")
+			return
+		}
+		if changes(r.Method) && hasBody(r) && !slices.Contains(bodyTypes, mediaType(r)) {
+			refuse(w, r, http.StatusUnsupportedMediaType, "header.Content-Type", "a request with a body needs the header field Content-Type, with one of the media types that /openapi.json lists")
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// changes reports whether requests of a method may change something (RFC 9110 section 9.2.1).
+func changes(method string) bool {
+	return method != http.MethodGet && method != http.MethodHead && method != http.MethodOptions
+}
+
+func hasBody(r *http.Request) bool { return r.Body != nil && r.Body != http.NoBody }
+
+// mediaType returns the media type of a request's body without its parameters, "" for none.
+func mediaType(r *http.Request) string {
+	all := r.Header.Values("Content-Type")
+	if len(all) != 1 {
+		return ""
+	}
+	t, _, err := mime.ParseMediaType(all[0])
+	if err != nil {
+		return ""
+	}
+	return t
+}
+
+// refuse answers as problem describes, and does not wait for the rest of the request's body.
+func refuse(w http.ResponseWriter, r *http.Request, status int, field, detail string) {
+	if hasBody(r) {
+		w.Header().Set("Connection", "close")
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second)) // where it cannot be set, the server has its own
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(problem(status, field, detail)) // the caller may be gone
+}
