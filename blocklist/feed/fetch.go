@@ -16,12 +16,13 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"rempart/internal/durable"
+	"rempart/internal/redirect"
 )
 
 const (
 	maxBody      = 512 << 20 // octets of a list as fetched, or as a file
 	maxFetches   = 4         // at a time
-	maxRedirects = 5
+	maxRedirects = redirect.Max
 	maxHeader    = 64 << 10 // octets
 	maxValidator = 1 << 10  // octets of an ETag that are kept
 )
@@ -29,6 +30,7 @@ const (
 // fetcher gets lists. It may be used from any goroutine.
 type fetcher struct {
 	client *http.Client
+	follow *redirect.Follower // sends requests by client
 	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 	proxy  func(*url.URL) (*url.URL, error) // never nil
 	limit  int64                            // octets of a body
@@ -43,37 +45,19 @@ func newFetcher(dial func(ctx context.Context, network, addr string) (net.Conn, 
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: 15 * time.Second}).DialContext
 	}
-	return fetcher{
-		dial: dial, proxy: proxy,
-		limit: maxBody,
-		part:  time.Minute,
-		client: &http.Client{
-			CheckRedirect: checkRedirect,
-			Transport: &http.Transport{
-				DialContext:            dial,
-				Proxy:                  func(req *http.Request) (*url.URL, error) { return proxy(req.URL) },
-				TLSHandshakeTimeout:    15 * time.Second,
-				ResponseHeaderTimeout:  time.Minute,
-				MaxResponseHeaderBytes: maxHeader,
-				ForceAttemptHTTP2:      true,
-				MaxIdleConnsPerHost:    maxEventFetches,
-				IdleConnTimeout:        10 * time.Second, // events and pages follow each other at once; an hour passes until the next list
-			},
+	client := &http.Client{
+		Transport: &http.Transport{
+			DialContext:            dial,
+			Proxy:                  func(req *http.Request) (*url.URL, error) { return proxy(req.URL) },
+			TLSHandshakeTimeout:    15 * time.Second,
+			ResponseHeaderTimeout:  time.Minute,
+			MaxResponseHeaderBytes: maxHeader,
+			ForceAttemptHTTP2:      true,
+			MaxIdleConnsPerHost:    maxEventFetches,
+			IdleConnTimeout:        10 * time.Second, // events and pages follow each other at once; an hour passes until the next list
 		},
 	}
-}
-
-func checkRedirect(req *http.Request, via []*http.Request) error {
-	switch {
-	case len(via) > maxRedirects:
-		return fmt.Errorf("more than %d redirects", maxRedirects)
-	case req.URL.Scheme != "http" && req.URL.Scheme != "https":
-		return errors.New("redirected to something else than http or https")
-	case req.URL.Scheme == "http" && via[0].URL.Scheme == "https":
-		return errors.New("redirected from https to http, which anyone on the way can alter")
-	}
-	req.Header.Del("Referer") // its query may be a token
-	return nil
+	return fetcher{client: client, follow: redirect.NewFollower(client, proxy), dial: dial, proxy: proxy, limit: maxBody, part: time.Minute}
 }
 
 // fetched is a successful answer.
@@ -145,7 +129,7 @@ func (f fetcher) open(ctx context.Context, source string, header http.Header) (*
 	req.Header = header
 	conditional := header.Get("If-None-Match")+header.Get("If-Modified-Since") != ""
 	req.Header.Set("User-Agent", "rempart")
-	resp, err := f.client.Do(req)
+	resp, err := f.follow.Do(req)
 	if err != nil {
 		if ue := (*url.Error)(nil); errors.As(err, &ue) {
 			err = ue.Err // the outer one quotes the URL

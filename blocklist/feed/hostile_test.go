@@ -219,6 +219,37 @@ func TestSecretsStayWithTheirServer(t *testing.T) {
 	}
 }
 
+// publicConn is a connection to a test server that seems to go to a public address.
+type publicConn struct{ net.Conn }
+
+func (publicConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(203, 0, 113, 1), Port: 80} }
+
+// TestPublishersDoNotReachInside has a public publisher redirect to an inner service, in each way that follows redirects: nothing is asked there.
+func TestPublishersDoNotReachInside(t *testing.T) {
+	inside := newServer(t)
+	inside.say("a.example\n")
+	hop := newServer(t)
+	hop.do(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, inside.URL, http.StatusFound) })
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if addr != "lists.example:80" {
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		}
+		conn, err := new(net.Dialer).DialContext(ctx, network, hop.Listener.Addr().String())
+		return publicConn{conn}, err
+	}
+	for _, format := range []Format{FormatAuto, FormatMISP, FormatTAXII} {
+		f := newFetching(t, Origin{URL: "http://lists.example/", Format: format})
+		if format == FormatTAXII {
+			f.from.URL += "taxii2/collections/91a7b528-80eb-42ed-a74d-c6fbd5a26116/"
+		}
+		f.f = newFetcher(dial, nil)
+		f.fails("redirected from a public address")
+		if n := inside.requests.Load(); n > 0 {
+			t.Errorf("%s: the inner service was asked %d times", format, n)
+		}
+	}
+}
+
 // TestBodyIsWrittenWhole has a body of exactly what is allowed, and one octet more.
 func TestBodyIsWrittenWhole(t *testing.T) {
 	srv := newServer(t)

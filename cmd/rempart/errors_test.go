@@ -2,6 +2,8 @@ package main
 
 import (
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -209,5 +211,23 @@ func TestSystemResolvers(t *testing.T) {
 	if _, err := systemEndpoints(&c, missing, missing); err == nil ||
 		!strings.Contains(err.Error(), missing) || !strings.Contains(err.Error(), "REMPART_UPSTREAMS") {
 		t.Errorf("without a resolv.conf: %v", err)
+	}
+}
+
+// TestAPITokenIsNotRedirected has an API redirect: commands follow no redirect, and their token goes to one place.
+func TestAPITokenIsNotRedirected(t *testing.T) {
+	asked := 0
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))
+	defer other.Close()
+	first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+	}))
+	defer first.Close()
+	c, err := newAPIClient(&config.Client{API: first.URL, APIToken: "SECRET"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.get(t.Context(), "/v1/nodes", nil, nil); err == nil || asked != 0 {
+		t.Errorf("followed %d times, error %v", asked, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"rempart/internal/journal"
+	"rempart/internal/redirect"
 )
 
 const (
@@ -27,16 +28,17 @@ const (
 type Client struct {
 	base  *url.URL
 	token func() string // nil for none
-	http  *http.Client
+	http  *redirect.Follower
 }
 
 // NewClient returns a client of the journal below a URL. It calls token at each request, and sends what token returns unless it is empty. token may be nil.
+// The client follows redirects of package redirect only: the token goes to the scheme, host and port of base, and nowhere else.
 func NewClient(base string, token func() string, client *http.Client) (*Client, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.User != nil {
 		return nil, errors.New("not an https URL of a control or a mirror, like https://control.example/v1/journal")
 	}
-	return &Client{u, token, client}, nil
+	return &Client{u, token, redirect.NewFollower(client, nil)}, nil
 }
 
 // errStatus is an answer that is none.

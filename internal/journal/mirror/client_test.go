@@ -1,0 +1,59 @@
+package mirror
+
+import (
+	"crypto/tls"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// TestTokenIsNotRedirected has a control redirect to other places, for every kind of request: the token does not go there.
+func TestTokenIsNotRedirected(t *testing.T) {
+	var requests atomic.Int32
+	var leaked atomic.Pointer[string]
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		if a := r.Header.Get("Authorization"); a != "" {
+			leaked.Store(&a)
+		}
+		io.WriteString(w, "{}")
+	}))
+	defer other.Close()
+	localhost := strings.Replace(other.URL, "127.0.0.1", "localhost", 1)
+	for _, secure := range []bool{true, false} {
+		for _, target := range []string{other.URL, localhost} {
+			for _, code := range []int{301, 302, 303, 307, 308} {
+				first := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					http.Redirect(w, r, target+r.URL.Path, code)
+				}))
+				client := &http.Client{Transport: &http.Transport{}}
+				if secure {
+					first.StartTLS()
+					client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: first.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}}
+				} else {
+					first.Start()
+				}
+				requests.Store(0)
+				c, err := NewClient(first.URL+"/v1/journal", func() string { return "SECRET" }, client)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = c.Newest(t.Context())
+				_ = c.Report(t.Context(), []byte("{}"))
+				if o, err := c.Object(t.Context(), "x"); err == nil {
+					o.Close()
+				}
+				if leaked.Load() != nil {
+					t.Fatalf("%d from %s to %s: the token was sent there", code, first.URL, target)
+				}
+				if n := requests.Load(); secure && n > 0 {
+					t.Errorf("%d from https to http: followed", code)
+				}
+				first.Close()
+			}
+		}
+	}
+}
