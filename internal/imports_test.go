@@ -29,6 +29,7 @@ var rooms = map[string]struct {
 	"internal/local":          {nil, "it carries what a server says of itself, whatever that is"},
 	"internal/spelling":       {nil, "it only compares words"},
 	"internal/filewatch":      {nil, "it watches any file, whoever reads it"},
+	"internal/hosts":          {nil, "it only compares names"},
 	"internal/redirect":       {nil, "it follows any URL, whatever is fetched"},
 	"resolver/listen":         {[]string{"internal/fair", "internal/wire"}, "sockets and framing call a Handler they define: any resolver can stand behind it"},
 	"resolver":                {[]string{"blocklist", "internal/fair", "internal/wire", "resolver/cache", "resolver/upstream"}, "the way of a query knows no feed, page, push or file"},
@@ -62,7 +63,7 @@ var outside = map[string]struct {
 	"github.com/caarlos0/env": {[]string{"internal/config/"}, "the environment is read in one place"},
 	"github.com/nats-io":      {[]string{"internal/journal/stream/"}, "what the journal is kept on is one room's business: all else knows records, objects and buckets"},
 	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
-	"net/http":                {[]string{"blocklist/feed/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "internal/local/", "internal/redirect/", "bench/", "cmd/"}, "the resolver knows no HTTP"},
+	"net/http":                {[]string{"blocklist/feed/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "internal/local/", "internal/redirect/", "internal/hosts/", "bench/", "cmd/"}, "the resolver knows no HTTP"},
 	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
 

@@ -81,6 +81,11 @@ func validNow(leaf *x509.Certificate, now time.Time) error {
 	return nil
 }
 
+// names reports whether the certificate in use is one of a name.
+func (s *serverCertificate) names(name string) bool {
+	return s.pair.get().Leaf.VerifyHostname(name) == nil
+}
+
 // server returns the TLS settings of a server that asks for no client certificate.
 func (s *serverCertificate) server() *tls.Config {
 	if s == nil {

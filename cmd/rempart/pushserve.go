@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,6 +19,7 @@ import (
 	"rempart/blocklist/feed"
 	"rempart/blocklist/guard"
 	"rempart/internal/config"
+	"rempart/internal/hosts"
 	"rempart/internal/journal"
 	"rempart/internal/journal/mirror"
 	"rempart/internal/pushapi"
@@ -94,7 +97,7 @@ func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
 			return fmt.Errorf("the operators' API cannot be served on %s (REMPART_PUSH_LISTEN): %w", addr, err)
 		}
 		k.pushAt = append(k.pushAt, netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port)))
-		s := pushapi.Server(mux)
+		s := pushapi.Server(hosts.Only(mux, k.isOwnName, pushapi.Misdirected))
 		s.ErrorLog = log.New(io.Discard, "", 0) // the library's holds clients' addresses: none may be kept
 		serve := s.Serve
 		if k.secure != nil {
@@ -110,6 +113,11 @@ func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
 		g.Go(func() error { return endWith(ctx, s, 2*time.Second) }) // long polls do not end by themselves
 	}
 	return nil
+}
+
+// isOwnName reports whether the API may be reached by a name: one of its certificate or of REMPART_PUSH_HOSTS.
+func (k *controlling) isOwnName(name string) bool {
+	return slices.ContainsFunc(k.config.PushHosts, func(own string) bool { return strings.EqualFold(own, name) }) || k.secure != nil && k.secure.names(name)
 }
 
 func (k *controlling) url(addr netip.AddrPort) string {

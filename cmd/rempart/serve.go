@@ -233,10 +233,10 @@ func (s *server) listen(workers int) (*listen.Server, error) {
 // serveHTTP begins the page and the figures. DNS does not depend on them.
 func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 	var errs []error
-	serve := func(at *[]netip.AddrPort, addrs []netip.AddrPort, h http.Handler, variable string) {
+	serve := func(at *[]netip.AddrPort, addrs []netip.AddrPort, h func(netip.AddrPort) http.Handler, variable string) {
 		logAbsent(s.log, variable, addrs)
 		for _, addr := range addrs {
-			addr, err := serveHTTP(ctx, g, addr, h, variable, s.log)
+			addr, err := serveHTTP(ctx, g, addr, h(addr), variable, s.log)
 			if err != nil {
 				errs = append(errs, err)
 				continue
@@ -244,8 +244,9 @@ func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 			*at = append(*at, addr)
 		}
 	}
-	serve(&s.pageAt, s.config.PageListen, s.page, "REMPART_PAGE_LISTEN")
-	serve(&s.figureAt, s.config.MetricsListen, admin.New(s.registry, s.notReady), "REMPART_METRICS_LISTEN")
+	serve(&s.pageAt, s.config.PageListen, func(netip.AddrPort) http.Handler { return s.page }, "REMPART_PAGE_LISTEN")
+	about := admin.New(s.registry, s.notReady)
+	serve(&s.figureAt, s.config.MetricsListen, func(addr netip.AddrPort) http.Handler { return figures(addr, about) }, "REMPART_METRICS_LISTEN")
 	return errors.Join(errs...)
 }
 

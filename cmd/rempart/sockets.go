@@ -17,6 +17,8 @@ import (
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
+	"rempart/internal/admin"
+	"rempart/internal/hosts"
 	"rempart/resolver/listen"
 )
 
@@ -40,6 +42,15 @@ func logAbsent(log *slog.Logger, variable string, addrs []netip.AddrPort) {
 	for _, addr := range listen.Absent(addrs) {
 		log.Warn("this machine does not have the address; it is served from the moment the machine has it", "address", addr, "variable", variable)
 	}
+}
+
+// figures returns the handler of a listener of REMPART_METRICS_LISTEN: on a loopback address it checks Host, so that no web page in a browser of this machine
+// reads the metrics.
+func figures(addr netip.AddrPort, h http.Handler) http.Handler {
+	if !addr.Addr().IsLoopback() {
+		return h
+	}
+	return hosts.Only(h, nil, admin.Misdirected)
 }
 
 const (

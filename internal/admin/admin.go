@@ -27,6 +27,11 @@ func New(gatherer prometheus.Gatherer, ready func() (why string)) http.Handler {
 	return mux
 }
 
+// Misdirected refuses a request whose Host is no name of a listener on a loopback address.
+func Misdirected(w http.ResponseWriter, _ *http.Request) {
+	say(w, http.StatusMisdirectedRequest, "Host is no name of this listener: ask by its address or as localhost; for others, set REMPART_METRICS_LISTEN to an address of your network")
+}
+
 func say(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")

@@ -28,6 +28,7 @@ type Operators struct {
 	PushCert     string `env:"PUSH_CERT" doc:"Path of the certificate chain of REMPART_PUSH_LISTEN, PEM. Without one it listens on loopback addresses only, without TLS."`
 	PushKey      string `env:"PUSH_KEY" doc:"Path of the key to REMPART_PUSH_CERT, PEM."`
 	PushClientCA string `env:"PUSH_CLIENT_CA" doc:"Path of PEM certificates that issue those of API clients (mTLS). Empty: tokens only."`
+	PushHosts    List   `env:"PUSH_HOSTS" doc:"Further names in the Host header field by which the API is reached, separated by commas, such as that of a proxy that keeps it. Addresses, localhost and the names of REMPART_PUSH_CERT always work; others are refused (421)."`
 	Mirror       string `env:"MIRROR_DIR" doc:"Folder in which control keeps the journal as files, for a web server or a CDN to hand on: its URL is then a REMPART_CONTROL. Empty: none."`
 	Keys         string `env:"KEYS" doc:"Folder of control's keys and key ring. Empty: keys in the data folder; made at the first start."`
 	NATSListen   string `env:"NATS_LISTEN" doc:"Address and port on which nodes reach the journal of this control over NATS. Empty: none. Beyond loopback it needs REMPART_PUSH_CERT."`
@@ -75,6 +76,11 @@ func (c *Config) checkControl(bad func(variable, right string)) {
 	}
 	if c.Country != "" && (len(c.Country) != 2 || strings.ToUpper(c.Country) != c.Country) {
 		bad("COUNTRY", "two capital letters, like FR")
+	}
+	for _, host := range c.PushHosts {
+		if !label.MatchString(host) {
+			bad("PUSH_HOSTS", host+" is no host name: write names without a port, like api.example")
+		}
 	}
 	if (c.PushCert == "") != (c.PushKey == "") {
 		bad("PUSH_CERT", "certificate and "+Prefix+"PUSH_KEY together, or neither")

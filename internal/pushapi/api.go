@@ -116,7 +116,7 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 	a.api = humago.New(mux, config)
 	a.api.UseMiddleware(a.authenticate)
 	a.register()
-	a.handler = quietly(sameSite(mux))
+	a.handler = quietly(sameSite(typed(mux)))
 	return a, nil
 }
 

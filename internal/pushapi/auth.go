@@ -200,6 +200,7 @@ func (a *API) Allowed(ctx context.Context, secret string, certificate []byte, ro
 // Guarded is a handler for callers of the roles only; Caller tells the handler who. Calls that go through are not limited, for many nodes may
 // share a token, nor are they in the audit trail. Requests of other sites' web pages are refused, as by Handler.
 func (a *API) Guarded(h http.Handler, roles ...Role) http.Handler {
+	h = typed(h)
 	return sameSite(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secret, certificate := proofs(r.Header.Get("Authorization"), r.TLS)
 		c, err := a.who(r.Context(), secret, certificate)

@@ -11,9 +11,8 @@ import (
 // bodyTypes are the media types of requests. No HTML form, and no script of another site without a preflight request, can send one of them.
 var bodyTypes = []string{TypeJSON, TypeNDJSON, TypeCSV, TypeSigned, TypeOrder}
 
-// sameSite serves with h, except requests that a web page of another site makes: a browser adds the client certificate of its user to such
-// requests. It refuses with 403 a request that changes something and whose Sec-Fetch-Site or Origin names another site, and with 415 one whose body
-// has no media type of this API. Programs that are no browsers send neither header field, and need the media type only.
+// sameSite serves with h, except requests that change something and that a web page of another site makes, by Sec-Fetch-Site or Origin: a browser
+// adds the client certificate of its user to such requests. Programs that are no browsers send neither header field.
 func sameSite(h http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -21,12 +20,25 @@ func sameSite(h http.Handler) http.Handler {
 			refuse(w, r, http.StatusForbidden, "", "a web page of another site may not call this API: Sec-Fetch-Site or Origin names another site")
 			return
 		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// typed serves with h, except requests that change something and whose body has no media type of this API.
+func typed(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if changes(r.Method) && hasBody(r) && !slices.Contains(bodyTypes, mediaType(r)) {
 			refuse(w, r, http.StatusUnsupportedMediaType, "header.Content-Type", "a request with a body needs the header field Content-Type, with one of the media types that /openapi.json lists")
 			return
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+// Misdirected refuses a request whose Host is no name of this API.
+func Misdirected(w http.ResponseWriter, r *http.Request) {
+	refuse(w, r, http.StatusMisdirectedRequest, "header.Host",
+		"Host is no name of this API: it is reached by its address, as localhost, by a name of its certificate, or by one that REMPART_PUSH_HOSTS lists")
 }
 
 // changes reports whether requests of a method may change something (RFC 9110 section 9.2.1).
