@@ -19,6 +19,8 @@ const (
 	maxBulk    = 1 << 30
 	stall      = 30 * time.Second // without an octet of a body, or of an answer
 	uploadTime = 30 * time.Minute // for all of a body
+	orderTime  = 10 * time.Second // for all of an order: its caller is not known before it is read
+	uselessFor = time.Second      // for the rest of a body that nobody reads
 )
 
 var (
@@ -31,6 +33,14 @@ type raw struct{ body io.Reader }
 
 func (r *raw) Resolve(ctx huma.Context) []error {
 	r.body = &patient{ctx, ctx.BodyReader(), time.Now().Add(uploadTime)}
+	return nil
+}
+
+// brief is a request of a short body that the handler reads itself, and that must arrive soon.
+type brief struct{ body io.Reader }
+
+func (r *brief) Resolve(ctx huma.Context) []error {
+	r.body = &patient{ctx, ctx.BodyReader(), time.Now().Add(orderTime)}
 	return nil
 }
 
@@ -144,7 +154,7 @@ func (q *quiet) Unwrap() http.ResponseWriter { return q.ResponseWriter }
 func (q *quiet) WriteHeader(status int) {
 	if q.body != nil && !q.body.ended && status >= http.StatusBadRequest {
 		q.Header().Set("Connection", "close")
-		_ = http.NewResponseController(q.ResponseWriter).SetReadDeadline(time.Now().Add(time.Second))
+		_ = http.NewResponseController(q.ResponseWriter).SetReadDeadline(time.Now().Add(uselessFor))
 	}
 	q.ResponseWriter.WriteHeader(status)
 }
@@ -164,8 +174,12 @@ func (q *quiet) Write(p []byte) (int, error) {
 func quietly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q := &quiet{ResponseWriter: w}
-		if r.Body != nil && r.Body != http.NoBody {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(stall))
+		if hasBody(r) {
+			patience := stall
+			if !changes(r.Method) { // no handler reads it, and the server would wait for it
+				patience = uselessFor
+			}
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience))
 			q.body = &heard{ReadCloser: r.Body}
 			r.Body = q.body
 		}

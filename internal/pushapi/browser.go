@@ -65,7 +65,7 @@ func mediaType(r *http.Request) string {
 func refuse(w http.ResponseWriter, r *http.Request, status int, field, detail string) {
 	if hasBody(r) {
 		w.Header().Set("Connection", "close")
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second)) // where it cannot be set, the server has its own
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(uselessFor)) // where it cannot be set, the server has its own
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)

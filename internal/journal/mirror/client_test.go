@@ -3,11 +3,13 @@ package mirror
 import (
 	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // TestTokenIsNotRedirected has a control redirect to other places, for every kind of request: the token does not go there.
@@ -55,5 +57,22 @@ func TestTokenIsNotRedirected(t *testing.T) {
 				first.Close()
 			}
 		}
+	}
+}
+
+// TestSlowStatusEnds has a body that does not arrive: the handler does not wait for it.
+func TestSlowStatusEnds(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(NewHandler(nil, func(*http.Request, []byte) error { return nil }))
+	defer srv.Close()
+	c, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetReadDeadline(time.Now().Add(2 * bodyTime))
+	io.WriteString(c, "POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+	if answer, err := io.ReadAll(c); !strings.HasPrefix(string(answer), "HTTP/1.1 400") {
+		t.Errorf("%v %s", err, answer)
 	}
 }

@@ -34,6 +34,7 @@ func NewHandler(j Journal, report func(r *http.Request, status []byte) error) ht
 	mux.HandleFunc("POST /status", func(w http.ResponseWriter, r *http.Request) {
 		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, journal.MaxStatus))
 		if err == nil {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // or the end of that time would look like the client's leaving
 			err = report(r, data)
 		}
 		if err != nil {
@@ -46,9 +47,15 @@ func NewHandler(j Journal, report func(r *http.Request, status []byte) error) ht
 		if err := lasts(w, waitFor+objectStall); err != nil {
 			return
 		}
+		if r.Body != nil && r.Body != http.NoBody { // a body that does not arrive must not keep a goroutine either
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+		}
 		mux.ServeHTTP(w, r)
 	})
 }
+
+// bodyTime is how long the body of a request, a status, may take to arrive.
+const bodyTime = 10 * time.Second
 
 // lasts bounds how long what is written to w may take to be taken, from now on: who never reads must not keep a goroutine.
 func lasts(w http.ResponseWriter, d time.Duration) error {

@@ -1,0 +1,113 @@
+package pushapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"rempart/internal/journal"
+)
+
+// Order is what a root key signs (journal.KindOrder) to create, rotate or revoke a token.
+type Order struct {
+	Do          string `json:"do"` // "create", "rotate" or "revoke"
+	Name        string `json:"name"`
+	Owner       string `json:"owner,omitempty"` // the person: by default the name
+	Roles       []Role `json:"roles,omitempty"`
+	Expires     int64  `json:"expires,omitempty"`     // Unix seconds; 0 is never
+	Certificate string `json:"certificate,omitempty"` // PEM: the client certificate is the token
+	Keep        int64  `json:"keep,omitempty"`        // of "rotate": for how many seconds the earlier secret is accepted
+	Time        int64  `json:"time"`                  // Unix seconds at which it was signed: it counts for five minutes
+}
+
+// TypeOrder is the media type of a sealed Order.
+const TypeOrder = "application/vnd.rempart.order"
+
+// maxOrder is the number of bytes of a sealed order, which may hold a certificate.
+const maxOrder = 32 << 10
+
+// orderFresh is how long after its signature an order is carried out.
+const orderFresh = 5 * time.Minute
+
+type orderInput struct{ brief }
+
+// order does what a root orders. It is in the audit trail once it is known that a root does.
+func (a *API) order(ctx context.Context, in *orderInput) (*tokenOutput, error) {
+	data, err := io.ReadAll(&limited{in.body, maxOrder})
+	if errors.Is(err, errTooLong) {
+		return nil, problem(http.StatusRequestEntityTooLarge, "body", err.Error())
+	}
+	if errors.Is(err, errStalled) {
+		return nil, problem(http.StatusRequestTimeout, "body", err.Error())
+	}
+	if err != nil {
+		return nil, problem(http.StatusBadRequest, "body", err.Error())
+	}
+	o, root, err := a.openOrder(data)
+	if err != nil && !a.limits.orders.Allow() {
+		err := problem(http.StatusTooManyRequests, "", "too many calls: wait a moment")
+		return nil, huma.ErrorWithHeaders(err, http.Header{"Retry-After": {"1"}})
+	}
+	if err != nil {
+		return nil, problem(http.StatusForbidden, "body", cut(err.Error()))
+	}
+	entry := AuditEntry{Who: root, Call: "POST /v1/tokens", ID: cut(o.Do + " " + o.Name), Outcome: "asked"}
+	if err := a.audit.add(ctx, entry); err != nil {
+		return nil, a.unavailable("the audit trail cannot be written", err)
+	}
+	out, err := a.obey(ctx, o)
+	entry.Outcome = http.StatusText(http.StatusOK)
+	if status := huma.StatusError(nil); errors.As(err, &status) {
+		entry.Outcome = http.StatusText(status.GetStatus())
+	}
+	if err := a.audit.add(context.WithoutCancel(ctx), entry); err != nil { // that it was asked stands already
+		a.log.Warn("the outcome of an order is not in the audit trail", "err", err)
+	}
+	return out, err
+}
+
+func (a *API) obey(ctx context.Context, o *Order) (*tokenOutput, error) {
+	if !tokenName.MatchString(o.Name) {
+		return nil, problem(http.StatusUnprocessableEntity, "body.name", "lower-case letters, digits, dots and hyphens, 63 at most")
+	}
+	switch o.Do {
+	case "create":
+		return a.createToken(ctx, o)
+	case "rotate":
+		return a.rotateToken(ctx, o)
+	case "revoke":
+		return a.revokeToken(ctx, o)
+	}
+	return nil, problem(http.StatusUnprocessableEntity, "body.do", `"create", "rotate" or "revoke"`)
+}
+
+// openOrder checks who signed an order, and when. An order that is sent again has no effect: a name is created once and revoked once, and
+// of rotations each must be signed later than the one before.
+func (a *API) openOrder(data []byte) (o *Order, root string, err error) {
+	s, err := journal.Unseal(journal.KindOrder, data)
+	if err != nil {
+		return nil, "", err
+	}
+	roots := a.cfg.Control.State().Roots()
+	by := slices.IndexFunc(roots, s.SignedBy)
+	if by < 0 {
+		return nil, "", errors.New("no root key of the key ring signed this order")
+	}
+	d := json.NewDecoder(bytes.NewReader(s.Payload))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&o); err != nil || o == nil {
+		return nil, "", fmt.Errorf("not an order: %w", err)
+	}
+	if age := time.Since(time.Unix(o.Time, 0)); age > orderFresh || age < -orderFresh {
+		return nil, "", errors.New("it was not signed within the last five minutes: set the clocks right, and sign it again")
+	}
+	return o, roots[by].ID(), nil
+}
