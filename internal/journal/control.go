@@ -39,7 +39,8 @@ type Control struct {
 	Stream *stream.Stream
 	state  *Follower
 	cfg    ControlConfig
-	end    uint64 // the journal's last version at the start
+	end    uint64        // the journal's last version at the start
+	begun  chan struct{} // closed when others may publish
 
 	recovered []Recovered // by this start; not changed after ready
 }
@@ -56,7 +57,7 @@ func NewControl(cfg ControlConfig) (*Control, error) {
 	if k, ok := ring.keys[cfg.Key.ID()]; !ok || !k.may(RoleControl, time.Now().Unix()) {
 		return nil, fmt.Errorf("key %s has not the role %s now in key ring %d: have a root sign a ring in which it has (rempart keys)", cfg.Key.ID(), RoleControl, ring.Serial)
 	}
-	c := &Control{Stream: cfg.Stream, cfg: cfg}
+	c := &Control{Stream: cfg.Stream, cfg: cfg, begun: make(chan struct{})}
 	c.state, err = NewFollower(FollowerConfig{
 		Dir: cfg.Dir, Source: FromStream(cfg.Stream.Reader, "control"), Trust: cfg.Trust, Node: Node{ID: "control", Control: true}, Log: cfg.Log,
 		Changed: func(before, after *blocklist.View, e Effect) {
@@ -111,11 +112,16 @@ func (c *Control) Run(ctx context.Context, ready func()) error {
 		if err := c.begin(ctx); err != nil {
 			return err
 		}
+		close(c.begun)
 		ready()
 		return c.Publisher.Run(ctx)
 	})
 	return g.Wait()
 }
+
+// Begun returns a channel that is closed once the state is that of the whole journal and of the newest key ring. Before, State is that of an earlier run, whose
+// key ring may not know a root key or an author yet. Run must be called once only.
+func (c *Control) Begun() <-chan struct{} { return c.begun }
 
 // begin publishes what must come first: a journal's first snapshot, a newer key ring.
 func (c *Control) begin(ctx context.Context) error {

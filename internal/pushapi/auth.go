@@ -47,7 +47,7 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 		a.counts.call(route, status)
 		_ = huma.WriteErr(a.api, ctx, status, detail) // whoever asked went away
 	}
-	if !a.isReady(ctx.Context()) {
+	if !a.isReady(ctx.Context(), op.Method) {
 		ctx.SetHeader("Retry-After", "1")
 		refuse(http.StatusServiceUnavailable, "control is still reading its journal: try again in a moment")
 		return
@@ -112,14 +112,20 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 // readyPatience bounds how long a call waits, after control started, for the key ring by which it is judged.
 const readyPatience = 10 * time.Second
 
-// isReady reports whether the journal's state is known, and waits for it a moment.
-func (a *API) isReady(ctx context.Context) bool {
-	if a.cfg.Control.State().Version > 0 {
-		return true
-	}
+// isReady reports whether enough of the journal is known for calls of a method, and waits for it a moment. Reading needs a state, be it of an earlier run. What
+// changes something is judged by the key ring of the whole journal: by an earlier ring a right signature would be refused for good.
+func (a *API) isReady(ctx context.Context, method string) bool {
 	ctx, cancel := context.WithTimeout(ctx, readyPatience)
 	defer cancel()
-	return a.cfg.Control.Follower().Wait(ctx, 1) == nil
+	if !changes(method) {
+		return a.cfg.Control.State().Version > 0 || a.cfg.Control.Follower().Wait(ctx, 1) == nil
+	}
+	select {
+	case <-a.cfg.Control.Begun():
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func statusOf(ctx huma.Context) int {
