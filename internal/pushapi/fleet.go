@@ -22,11 +22,25 @@ type fleet struct {
 	begun    time.Time
 	mu       sync.Mutex
 	nodes    map[string]*node
-	free     []int // places of nodes that were forgotten
+	ofToken  map[string]*tokenNodes
+	swept    time.Time // when nodes that are gone were last dropped to make room
+	free     []int     // places of nodes that were forgotten
 	versions map[uint64]*reached
 	order    []uint64        // of versions, oldest first
 	unsaved  map[string]bool // names of nodes whose state on disk is another one
 	reported chan struct{}   // closed at the next report
+}
+
+// tokenNodes are the nodes that report with one token.
+type tokenNodes struct {
+	places int
+	full   bool // that there is no room for more of them is logged
+}
+
+// tokenOf returns the name of the token of a node that reports as name: as Report composes it.
+func tokenOf(name string) string {
+	token, _, _ := strings.Cut(name, "/")
+	return token
 }
 
 // node is one, as it stands.
@@ -69,6 +83,7 @@ func (r *reached) set(place int, took time.Duration) {
 
 func (f *fleet) init() {
 	f.begun, f.nodes, f.versions, f.unsaved, f.reported = time.Now(), map[string]*node{}, map[uint64]*reached{}, map[string]bool{}, make(chan struct{})
+	f.ofToken = map[string]*tokenNodes{}
 }
 
 // published notes a version's moment.
@@ -86,15 +101,21 @@ func (f *fleet) published(version uint64, at time.Time) {
 	}
 }
 
-// report stores what a node reports of itself, and returns whether its position is newly wrong for so long that it is to be logged.
-func (f *fleet) report(name string, st journal.Status, at position) (alarm bool) {
+// reportResult says what is to be logged of a report.
+type reportResult struct {
+	apart bool // the node's position is newly wrong for so long
+	full  bool // the node was not taken in, newly for its token: there is no room
+}
+
+// report stores what a node reports of itself.
+func (f *fleet) report(name string, st journal.Status, at position) reportResult {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
 	n := f.nodes[name]
 	if n == nil {
 		if n = f.join(name, now); n == nil {
-			return false
+			return reportResult{full: f.noteFull(tokenOf(name))}
 		}
 		f.unsaved[name] = true
 	}
@@ -108,7 +129,18 @@ func (f *fleet) report(name string, st journal.Status, at position) (alarm bool)
 	n.Status, n.seen, n.awaited, n.wasGone = st, now, false, false
 	close(f.reported)
 	f.reported = make(chan struct{})
-	return n.note(at, now)
+	return reportResult{apart: n.note(at, now)}
+}
+
+// noteFull reports whether it is new that there is no room for more nodes of a token.
+func (f *fleet) noteFull(token string) bool {
+	of := f.ofToken[token]
+	if of == nil { // every place is another token's: those were logged
+		return false
+	}
+	before := of.full
+	of.full = true
+	return !before
 }
 
 // took notes for the versions that a node has newly in force how long it took.
@@ -130,12 +162,10 @@ func (f *fleet) took(n *node, st journal.Status, now time.Time) {
 	}
 }
 
-// join makes room for a node: where there is none, of one that is gone; nil if there is none either.
+// join makes room for a node; nil if there is none.
 func (f *fleet) join(name string, now time.Time) *node {
-	if len(f.nodes) >= maxNodes {
-		f.drop(nodeGone)
-	}
-	if len(f.nodes) >= maxNodes {
+	token := tokenOf(name)
+	if len(f.nodes) >= maxNodes && !f.makeRoom(token, now) {
 		return nil
 	}
 	n := &node{place: len(f.nodes), first: now}
@@ -143,19 +173,61 @@ func (f *fleet) join(name string, now time.Time) *node {
 		n.place, f.free = f.free[last], f.free[:last]
 	}
 	f.nodes[name] = n
+	if f.ofToken[token] == nil {
+		f.ofToken[token] = &tokenNodes{}
+	}
+	f.ofToken[token].places++
 	return n
+}
+
+// makeRoom frees a place for a node of a token where all are taken, and reports whether it did. Places are the tokens' in equal parts as far as they need them:
+// the token that has most gives up nodes that are gone, then its newest one. A token in wrong hands, which reports under any number of names, keeps out no
+// node of another token, and none of its own that was there before.
+func (f *fleet) makeRoom(token string, now time.Time) bool {
+	largest, most := "", 0
+	for name, of := range f.ofToken {
+		if of.places > most {
+			largest, most = name, of.places
+		}
+	}
+	own := 0
+	if of := f.ofToken[token]; of != nil {
+		own = of.places
+	}
+	if now.Sub(f.swept) > time.Second { // the search takes time, and there may be many reports
+		f.swept = now
+		f.drop(nodeGone, largest)
+		if len(f.nodes) >= maxNodes && own < most {
+			f.drop(nodeGone, "")
+		}
+	}
+	if len(f.nodes) < maxNodes {
+		return true
+	}
+	if own+1 >= most {
+		return false
+	}
+	newest := ""
+	for name, n := range f.nodes {
+		if tokenOf(name) == largest && (newest == "" || n.first.After(f.nodes[newest].first)) {
+			newest = name
+		}
+	}
+	f.remove(newest, f.nodes[newest])
+	return true
 }
 
 // expire forgets nodes that have not reported for a week.
 func (f *fleet) expire() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.drop(nodeForget)
+	f.drop(nodeForget, "")
 }
 
-func (f *fleet) drop(after time.Duration) {
+// drop removes the nodes of a token, "" for all, that have not reported for so long.
+func (f *fleet) drop(after time.Duration, token string) {
 	for name, n := range f.nodes {
-		if time.Since(n.seen) > after {
+		if time.Since(n.seen) > after && (token == "" || tokenOf(name) == token) {
 			f.remove(name, n)
 		}
 	}
@@ -163,6 +235,12 @@ func (f *fleet) drop(after time.Duration) {
 
 func (f *fleet) remove(name string, n *node) {
 	delete(f.nodes, name)
+	token := tokenOf(name)
+	if of := f.ofToken[token]; of.places > 1 {
+		of.places--
+	} else {
+		delete(f.ofToken, token)
+	}
 	f.unsaved[name] = true
 	f.free = append(f.free, n.place)
 	for _, r := range f.versions {

@@ -35,8 +35,13 @@ func (a *API) Report(ctx context.Context, name string, data []byte) error {
 	if name != "" && name != st.Node {
 		st.Node = name + "/" + st.Node // several nodes may share a token, and none takes another's name
 	}
-	if a.fleet.report(st.Node, st, a.locate(ctx, &st)) {
+	result := a.fleet.report(st.Node, st, a.locate(ctx, &st))
+	if result.apart {
 		a.log.Error("a server and this journal exclude each other", "node", st.Node, "why", a.Conflict())
+	}
+	if result.full {
+		a.log.Warn("there is no room for more servers of a token: those are not listed and not waited for; if it reports for servers that do not exist, revoke it and run \"rempart nodes forget\" with its name",
+			"token", tokenOf(st.Node), "servers", maxNodes)
 	}
 	return nil
 }
