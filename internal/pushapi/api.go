@@ -234,7 +234,7 @@ func (a *API) turn(ctx context.Context, places chan struct{}, what string) (leav
 	case places <- struct{}{}:
 		return func() { <-places }, nil
 	case <-ctx.Done():
-		return nil, a.unavailable(what, ctx.Err())
+		return nil, huma.ErrorWithHeaders(a.unavailable(what, ctx.Err()), http.Header{"Retry-After": {"5"}})
 	}
 }
 

@@ -254,33 +254,3 @@ func (l *limits) of(name string) *rate.Limiter {
 	}
 	return l.by[name]
 }
-
-// slots are how many uploads are under way: so many, and so many of one person, so that nobody holds others up.
-type slots struct {
-	all, each int
-	mu        sync.Mutex
-	by        map[string]int
-	taken     int
-}
-
-func newSlots(all, each int) slots { return slots{all: all, each: each, by: map[string]int{}} }
-
-// enter takes one until leave is called.
-func (s *slots) enter(owner string) (leave func(), busy error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.taken >= s.all || s.by[owner] >= s.each {
-		err := problem(http.StatusTooManyRequests, "", "uploads are under way, as many as there may be: wait until one ends")
-		return nil, huma.ErrorWithHeaders(err, http.Header{"Retry-After": {"5"}})
-	}
-	s.taken++
-	s.by[owner]++
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.taken--
-		if s.by[owner]--; s.by[owner] == 0 {
-			delete(s.by, owner)
-		}
-	}, nil
-}

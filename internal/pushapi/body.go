@@ -106,22 +106,27 @@ func (e *ending) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// rows bounds how much a CSV reader takes in for one row: a quote that is never closed would take in all that follows.
+// rows bounds how much a decoder takes in for one row or value: a quote that is never closed would take in all that follows.
 type rows struct {
 	r    io.Reader
+	most int64 // bytes of a row
+	long error // for a longer one
 	read int64 // so far
 	end  int64 // it may not read beyond
 }
 
-// ahead is more than a CSV reader reads ahead of its row.
+// errLongRow says that a row of a table is too long.
+var errLongRow = fmt.Errorf("a row of more than %d octets, or a quote that is not closed", journal.MaxLine)
+
+// ahead is more than a decoder reads ahead of its row.
 const ahead = 8 << 10
 
 // begin allows for a row that begins at an offset.
-func (b *rows) begin(offset int64) { b.end = offset + journal.MaxLine + ahead }
+func (b *rows) begin(offset int64) { b.end = offset + b.most + ahead }
 
 func (b *rows) Read(p []byte) (int, error) {
 	if b.read >= b.end {
-		return 0, fmt.Errorf("a row of more than %d octets, or a quote that is not closed", journal.MaxLine)
+		return 0, b.long
 	}
 	n, err := b.r.Read(p[:min(int64(len(p)), b.end-b.read)])
 	b.read += int64(n)

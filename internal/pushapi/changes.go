@@ -158,7 +158,7 @@ func firstLine(r *bufio.Reader) string {
 
 func readCSV(r io.Reader, g Grammar, each func(int, journal.Change, error) error) error {
 	text := bufio.NewReader(r)
-	in := &rows{r: text}
+	in := &rows{r: text, most: journal.MaxLine, long: errLongRow}
 	cr := csv.NewReader(in)
 	cr.ReuseRecord, cr.TrimLeadingSpace, cr.Comma = true, true, Delimiter(firstLine(text), g)
 	in.begin(0)

@@ -1,7 +1,6 @@
 package pushapi
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -143,7 +142,7 @@ func (a *API) read(ctx context.Context, in *pushInput, j *judging, body io.Reade
 	}
 	switch mediaType {
 	case TypeSigned, TypeNDJSON, TypeCSV:
-		leave, busy := a.uploads.enter(callerOf(ctx).Owner)
+		leave, busy := a.uploads.enter(ctx, callerOf(ctx).Owner)
 		if busy != nil {
 			return nil, busy
 		}
@@ -185,66 +184,6 @@ func (a *API) unreadable(err error) error {
 		return problem(http.StatusUnprocessableEntity, where, err.Error())
 	}
 	return problem(http.StatusBadRequest, where, cut(err.Error()))
-}
-
-// readJSON reads a JSON document: a mistake in it is one of the whole.
-func (a *API) readJSON(ctx context.Context, j *judging, body io.Reader) (*upload, error) {
-	gone, busy := a.small.enter(callerOf(ctx).Owner) // each is held whole
-	if busy != nil {
-		return nil, busy
-	}
-	defer gone()
-	data, err := io.ReadAll(body)
-	if err != nil {
-		return nil, err
-	}
-	leave, err := a.turn(ctx, a.documents, "the upload was not read")
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	var in ChangeSet
-	if err := a.validate(data, &in); err != nil {
-		return nil, err
-	}
-	set := &journal.Set{ID: in.ID, Time: j.now, Comment: in.Comment}
-	if in.Expires != nil {
-		set.Expires = in.Expires.Unix()
-	}
-	if in.Stage != nil {
-		set.Stage = &journal.Stage{Share: in.Stage.Share, Seconds: in.Stage.Seconds}
-	}
-	u, err := a.begin(set)
-	if err == nil {
-		err = a.setApart(j, set)
-	}
-	if err != nil {
-		return u, err
-	}
-	return u, j.readAll(u, in.Changes, a.cfg.Grammar)
-}
-
-// validate reads JSON by its schema, so that each error names the field.
-func (a *API) validate(data []byte, in *ChangeSet) error {
-	var loose any
-	d := json.NewDecoder(bytes.NewReader(data))
-	if err := d.Decode(&loose); err != nil {
-		return problem(http.StatusBadRequest, "body", "not JSON: "+cut(err.Error()))
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return problem(http.StatusBadRequest, "body", "more than one JSON value: send lines of changes as "+TypeNDJSON)
-	}
-	registry := a.api.OpenAPI().Components.Schemas
-	path, result := huma.NewPathBuffer([]byte{}, 0), &huma.ValidateResult{}
-	path.Push("body")
-	huma.Validate(registry, registry.Schema(typeOf[ChangeSet](), true, "ChangeSet"), path, huma.ModeWriteToServer, loose, result)
-	if len(result.Errors) > 0 {
-		return huma.NewError(http.StatusUnprocessableEntity, "the change set has mistakes: nothing of it was taken", result.Errors[:min(len(result.Errors), maxMistakes)]...)
-	}
-	if err := json.Unmarshal(data, in); err != nil {
-		return problem(http.StatusUnprocessableEntity, "body", cut(err.Error()))
-	}
-	return nil
 }
 
 // readBulk reads lines: a mistake in one is that one's.

@@ -346,17 +346,3 @@ func canonical(c *journal.Change) error {
 	}
 	return nil
 }
-
-// readAll judges changes that came as one JSON document.
-func (j *judging) readAll(u *upload, changes []Change, g Grammar) error {
-	for i := range changes {
-		c, bad := changes[i].signed(g)
-		if c.Name == "" {
-			c.Name = changes[i].Name
-		}
-		if err := j.take(u, i+1, c, bad, false); err != nil {
-			return err
-		}
-	}
-	return nil
-}

@@ -1,0 +1,237 @@
+package pushapi
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"rempart/internal/journal"
+)
+
+// validation collects the mistakes of a document.
+type validation struct {
+	registry huma.Registry
+	fields   map[string]json.RawMessage // all but the changes, as they were sent
+	loose    map[string]any             // the same, decoded
+	changes  int
+	mistakes []error
+}
+
+// errMistakes ends the reading of a document that has enough mistakes.
+var errMistakes = errors.New("too many mistakes")
+
+// check validates a value by the schema of a type.
+func (v *validation) check(of reflect.Type, hint string, value any, at ...any) {
+	path, result := huma.NewPathBuffer([]byte{}, 0), &huma.ValidateResult{}
+	for _, step := range at {
+		switch step := step.(type) {
+		case string:
+			path.Push(step)
+		case int:
+			path.PushIndex(step)
+		}
+	}
+	huma.Validate(v.registry, v.registry.Schema(of, true, hint), path, huma.ModeWriteToServer, value, result)
+	v.mistakes = append(v.mistakes, result.Errors...)
+}
+
+func (v *validation) mistake(field, why string) {
+	v.mistakes = append(v.mistakes, &huma.ErrorDetail{Message: why, Location: field})
+}
+
+// field takes in a field that is not a list of changes.
+func (v *validation) field(name string, raw json.RawMessage) error {
+	if _, twice := v.loose[name]; twice {
+		v.mistake("body."+cut(name), "the field is there twice")
+		return errMistakes
+	}
+	if len(v.loose) == maxFields {
+		v.mistake("body", fmt.Sprintf("more than %d fields", maxFields))
+		return errMistakes
+	}
+	var value any
+	if err := json.Unmarshal(raw, &value); err != nil {
+		return err
+	}
+	v.loose[name] = value
+	if name != "changes" {
+		v.fields[name] = raw
+	}
+	return nil
+}
+
+// change validates one change.
+func (v *validation) change(i int, raw json.RawMessage) error {
+	if i == journal.MaxChanges {
+		v.mistake("body.changes", fmt.Sprintf("more than %d changes: send more as lines (%s)", journal.MaxChanges, TypeNDJSON))
+		return errMistakes
+	}
+	v.changes++
+	var loose any
+	if err := json.Unmarshal(raw, &loose); err != nil {
+		return err
+	}
+	before := len(v.mistakes)
+	v.check(typeOf[Change](), "Change", loose, "body", "changes", i)
+	if len(v.mistakes) == before {
+		if err := json.Unmarshal(raw, new(Change)); err != nil {
+			v.mistake(fmt.Sprintf("body.changes[%d]", i), cut(err.Error()))
+		}
+	}
+	if len(v.mistakes) >= maxMistakes {
+		return errMistakes
+	}
+	return nil
+}
+
+// eachValue reads a document from its begin to its end, and calls field for each field of the outermost object, except the list "changes", for each element of which
+// it calls change; an empty list is a field. It holds one value at a time. It returns the first error of field and change, or that of a document that is no JSON
+// object.
+func eachValue(file io.ReadSeeker, field func(name string, raw json.RawMessage) error, change func(i int, raw json.RawMessage) error) error {
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("%w: %w", errSpool, err)
+	}
+	in := bufio.NewReader(file)
+	object, err := beginsObject(in)
+	if err != nil {
+		return notJSON(err)
+	}
+	d := newValues(in)
+	if !object {
+		if _, err := d.next(); err != nil {
+			return err
+		}
+		return d.end(problem(http.StatusUnprocessableEntity, "body", "not a JSON object"))
+	}
+	if _, err := d.token(); err != nil {
+		return err
+	}
+	for d.more() {
+		name, err := d.token()
+		if err != nil {
+			return err
+		}
+		if name == "changes" {
+			err = d.list(field, change)
+		} else if raw, bad := d.next(); bad != nil {
+			err = bad
+		} else {
+			err = field(name.(string), raw) // the decoder takes nothing else for a name
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := d.token(); err != nil {
+		return err
+	}
+	return d.end(nil)
+}
+
+// beginsObject reports whether the first JSON value that r holds is an object, and reads the white space before it.
+func beginsObject(r *bufio.Reader) (bool, error) {
+	for {
+		c, err := r.ReadByte()
+		if err != nil {
+			return false, err
+		}
+		switch c {
+		case ' ', '\t', '\r', '\n':
+			continue
+		}
+		return c == '{', r.UnreadByte()
+	}
+}
+
+// values reads JSON a value at a time, none longer than maxValue.
+type values struct {
+	d     *json.Decoder
+	bound *rows
+	lists int
+}
+
+func newValues(r io.Reader) *values {
+	bound := &rows{r: r, most: maxValue, long: errTooLong}
+	bound.begin(0)
+	return &values{d: json.NewDecoder(bound), bound: bound}
+}
+
+func (v *values) more() bool {
+	v.bound.begin(v.d.InputOffset())
+	return v.d.More()
+}
+
+func (v *values) token() (json.Token, error) {
+	v.bound.begin(v.d.InputOffset())
+	t, err := v.d.Token()
+	return t, notJSON(err)
+}
+
+// next returns the next value as it was sent.
+func (v *values) next() (json.RawMessage, error) {
+	v.bound.begin(v.d.InputOffset())
+	var raw json.RawMessage
+	err := v.d.Decode(&raw)
+	return raw, notJSON(err)
+}
+
+// list reads the changes.
+func (v *values) list(field func(name string, raw json.RawMessage) error, change func(i int, raw json.RawMessage) error) error {
+	begin, err := v.token()
+	if err != nil {
+		return err
+	}
+	if v.lists++; v.lists > 1 {
+		return problem(http.StatusUnprocessableEntity, "body.changes", "the field is there twice")
+	}
+	if begin != json.Delim('[') {
+		return problem(http.StatusUnprocessableEntity, "body.changes", "not a list of changes")
+	}
+	n := 0
+	for ; v.more(); n++ {
+		raw, err := v.next()
+		if err == nil {
+			err = change(n, raw)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := v.token(); err != nil {
+		return err
+	}
+	if n == 0 {
+		return field("changes", json.RawMessage("[]"))
+	}
+	return nil
+}
+
+// end returns an error unless nothing follows; otherwise result.
+func (v *values) end(result error) error {
+	v.bound.begin(v.d.InputOffset())
+	_, err := v.d.Token()
+	switch {
+	case err == io.EOF:
+		return result
+	case errors.Is(err, errTooLong), errors.Is(err, errSpool):
+		return err
+	}
+	return problem(http.StatusBadRequest, "body", "more than one JSON value: send lines of changes as "+TypeNDJSON)
+}
+
+// notJSON is the answer to a document that cannot be read.
+func notJSON(err error) error {
+	switch {
+	case err == nil, errors.Is(err, errTooLong), errors.Is(err, errSpool):
+		return err
+	case errors.Is(err, io.EOF):
+		err = io.ErrUnexpectedEOF
+	}
+	return problem(http.StatusBadRequest, "body", "not JSON: "+cut(err.Error()))
+}
