@@ -74,6 +74,7 @@ func newAPIClient(o *config.Client, tokenFile string) (*apiClient, error) {
 		secure.RootCAs = pool
 	}
 	if o.APICert != "" {
+		warnSecretFile("the key of the client certificate", o.APICertKey)
 		pair, err := tls.LoadX509KeyPair(o.APICert, o.APICertKey)
 		if err != nil {
 			return nil, config.Bad("API_CERT", o.APICert, err.Error())

@@ -71,6 +71,7 @@ type restart struct {
 
 // runControl is a control alone in its process.
 func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.Logger, reading *progress, hangup <-chan os.Signal, again restart) error {
+	warnSecrets(c, log)
 	changed := make(chan struct{}, 1)
 	publishers, pools, err := controlPublishers(c, log)
 	if err != nil {

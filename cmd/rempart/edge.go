@@ -175,7 +175,6 @@ func newControlSource(c *config.Config, node string, opt edgeOptions) (*controlS
 	}
 	token := func() string { return c.ControlToken }
 	if c.ControlTokenFile != "" {
-		warnReadable(opt.log, "REMPART_CONTROL_TOKEN_FILE", c.ControlTokenFile)
 		file, err := newReloadable(opt.log, "REMPART_CONTROL_TOKEN_FILE", []string{c.ControlTokenFile}, func() (string, error) { return readToken(c.ControlTokenFile) })
 		if err != nil {
 			return nil, config.Bad("CONTROL_TOKEN_FILE", c.ControlTokenFile, err.Error())

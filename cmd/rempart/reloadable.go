@@ -134,25 +134,6 @@ func sumOf(paths []string) (sum [sha256.Size]byte, err error) {
 	return sum, nil
 }
 
-// warnReadable logs a warning if every user can read or change a file that holds a secret. The parameter what names the secret.
-func warnReadable(log *slog.Logger, what, path string) {
-	if warning := readableByOthers(what, path); warning != "" {
-		log.Warn(warning)
-	}
-}
-
-// readableByOthers returns a warning if users other than the owner and the group can read or change a file that holds a secret; otherwise "".
-func readableByOthers(what, path string) string {
-	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() {
-		return ""
-	}
-	if mode := info.Mode().Perm(); mode&0o007 != 0 {
-		return fmt.Sprintf("%s: every user of this machine can read or change %s (mode %04o): run \"chmod 600 %s\", and replace the secret if others could have read it", what, path, mode, path)
-	}
-	return ""
-}
-
 // newSecretFile creates a file for a secret, which only its owner may read. If the file exists, the error wraps fs.ErrExist.
 func newSecretFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

@@ -94,6 +94,7 @@ type server struct {
 // newServer makes the parts; nothing runs and no socket is open yet.
 func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading *progress) (*server, error) {
 	s := &server{config: c, log: log, reading: reading, registry: prometheus.NewRegistry(), started: time.Now(), again: make(chan struct{}, 1), changed: make(chan struct{}, 1), publish: make(chan struct{}, 1)}
+	warnSecrets(c, log)
 	var err error
 	if s.forward, err = newForwarding(c, log); err != nil {
 		return nil, err
