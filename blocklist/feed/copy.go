@@ -95,7 +95,7 @@ func (s store) remove(matches func(name string) bool) error {
 
 // record reads what is known of a copy. There being none is fs.ErrNotExist.
 func (s store) record(key string) (*record, error) {
-	f, err := os.Open(s.path(key, recordSuffix))
+	f, err := durable.OpenRegular(s.path(key, recordSuffix))
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +172,7 @@ func (s store) open(key string, rec *record) (*blocklist.Input, func(), error) {
 
 // openInput opens a snapshot or a copy to be read in pieces.
 func openInput(path string) (*blocklist.Input, func(), error) {
-	f, err := os.Open(path)
+	f, err := durable.OpenRegular(path)
 	if err != nil {
 		return nil, nil, err
 	}

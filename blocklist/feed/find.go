@@ -13,6 +13,7 @@ import (
 	"unicode"
 
 	"rempart/blocklist"
+	"rempart/internal/durable"
 )
 
 // ErrNotFound is returned by Find when no line of the list lists the name.
@@ -64,7 +65,7 @@ func (l *Lists) readAgain(ctx context.Context, source string, sink func(*list) S
 	if li.kind == KindURL {
 		path = l.store.path(li.key, bodySuffix)
 	}
-	f, err := os.Open(path)
+	f, err := durable.OpenRegular(path)
 	if err != nil {
 		return nil, err
 	}

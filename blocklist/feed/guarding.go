@@ -1,12 +1,9 @@
 package feed
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"strings"
 	"sync"
 
@@ -14,6 +11,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/guard"
+	"rempart/internal/durable"
 )
 
 // GuardConfig is what the guards go by beside the lists shipped with them. Paths are "" for none.
@@ -35,9 +33,11 @@ func (c GuardConfig) paths() (paths []string) {
 	return paths
 }
 
-// Load reads the files that the guards go by, except Released, and returns the guards.
+// Load reads the files that the guards go by, except Released, and returns the guards. If lines of them cannot be read, the error is a *SkippedLines, and the guards
+// that accompany it go by the other lines.
 func (c GuardConfig) Load() (*guard.Guards, error) {
 	cfg := guard.Config{Own: c.Own, OwnAddresses: c.OwnAddresses, Bound: c.Bound}
+	skipped := &SkippedLines{Of: guard.ErrEssential, Path: c.Essential}
 	for _, file := range []struct {
 		path string
 		to   *io.Reader
@@ -45,14 +45,14 @@ func (c GuardConfig) Load() (*guard.Guards, error) {
 		if file.path == "" {
 			continue
 		}
-		f, err := os.Open(file.path)
+		f, err := durable.OpenRegular(file.path)
 		if err != nil {
 			return nil, fmt.Errorf("what the guards go by: %w", err)
 		}
 		defer f.Close()
 		text, err := Text(&bounded{r: f, left: maxBody})
-		if err == nil && file.path == c.Essential {
-			*file.to, err = essentialNames(text)
+		if err == nil && file.to == &cfg.Essential {
+			*file.to, err = essentialNames(text, skipped)
 		} else {
 			*file.to = text
 		}
@@ -60,33 +60,15 @@ func (c GuardConfig) Load() (*guard.Guards, error) {
 			return nil, fmt.Errorf("what the guards go by: %s: %w", file.path, err)
 		}
 	}
-	return guard.New(cfg)
-}
-
-// maxEssential bounds the file of essential names, in bytes.
-const maxEssential = 16 << 20
-
-// essentialNames returns the lines of a file of essential names with each host, in any form that Indicator reads, as a plain name. Lines that it does not
-// read stay as they are: the guards refuse them by their number.
-func essentialNames(text io.Reader) (io.Reader, error) {
-	var out bytes.Buffer
-	lines := bufio.NewScanner(io.LimitReader(text, maxEssential+1))
-	lines.Buffer(nil, maxLine)
-	for lines.Scan() {
-		line := lines.Bytes()
-		host, only := bytes.CutPrefix(CutComment(bytes.Clone(line)), []byte("="))
-		if name, _, err := Indicator(string(host)); err == nil {
-			line = []byte(blocklist.NameText(name))
-			if only {
-				line = append([]byte("="), line...)
-			}
-		}
-		out.Write(append(line, '\n'))
+	lines, usable := skipped.result()
+	if !usable {
+		return nil, lines
 	}
-	if out.Len() > maxEssential {
-		return nil, ErrTooLarge
+	g, err := guard.New(cfg)
+	if err != nil {
+		return nil, err
 	}
-	return &out, lines.Err()
+	return g, lines
 }
 
 // guards are the guards, and what a person released of what they hold.
@@ -96,14 +78,19 @@ type guards struct {
 	lists map[string]bool
 }
 
-// guarding has the guards at hand while lists are read, and lets them go after. It is safe for concurrent use.
+// guarding has the guards at hand while lists are read, and lets them go after. Guards of configured files stay: if a file cannot be read any more, they judge on.
+// It is safe for concurrent use.
 type guarding struct {
 	cfg GuardConfig
+	log func(*SkippedLines) // logs lines that are skipped; nil for nothing
 
-	mu    sync.Mutex
-	sum   uint64 // of all that guards go by
-	known bool
-	last  *guards // nil when let go
+	mu      sync.Mutex
+	sum     uint64 // of all that guards go by
+	known   bool
+	last    *guards // nil when let go
+	kept    *guards // of configured files, when let go
+	skipped []*SkippedLines
+	said    string // what was logged of skipped lines
 }
 
 // settings is a fingerprint of all that decides what is made of a list's content.
@@ -135,15 +122,21 @@ func (g *guarding) fingerprint() error {
 	return nil
 }
 
-// reconfigured replaces what the guards go by.
-func (g *guarding) reconfigured(cfg GuardConfig) {
+// reconfigured replaces what the guards go by. On an error the guards from before stay, and the next reload tries again.
+func (g *guarding) reconfigured(cfg GuardConfig) error {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.cfg, g.known, g.last = cfg, false, nil
+	g.cfg = cfg
+	if len(cfg.paths()) == 0 {
+		g.known, g.last, g.kept = false, nil, nil
+		g.note(nil)
+		g.mu.Unlock()
+		return nil
+	}
+	g.mu.Unlock()
+	return g.reload()
 }
 
-// reload reads the files again. On an error what was read before stays, for lists that do not change; the others fail until the file is
-// corrected, since nothing can judge them.
+// reload reads the files again. On an error the guards that were read before judge on, until the file is corrected.
 func (g *guarding) reload() error {
 	g.mu.Lock()
 	cfg := g.cfg
@@ -161,15 +154,51 @@ func (g *guarding) reload() error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sum, g.known, g.last = fresh.sum, true, all
+	g.sum, g.known, g.last, g.kept = fresh.sum, true, all, nil
+	g.note(fresh.skipped)
 	return nil
 }
 
-// letGo gives the guards' memory back until they are needed again; it reports whether there was any.
+// note takes in which lines were skipped, and has them logged unless they were.
+func (g *guarding) note(skipped []*SkippedLines) {
+	g.skipped = skipped
+	text := ""
+	for _, s := range skipped {
+		text += s.Error() + "\n" + strings.Join(s.Lines, "\n")
+	}
+	if text == g.said {
+		return
+	}
+	g.said = text
+	for _, s := range skipped {
+		if g.log != nil {
+			g.log(s)
+		}
+	}
+}
+
+// skippedLines returns how many lines are skipped, of essential and of released names.
+func (g *guarding) skippedLines() (essential, released int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, s := range g.skipped {
+		if s.Of == ErrReleased {
+			released += s.Count
+		} else {
+			essential += s.Count
+		}
+	}
+	return essential, released
+}
+
+// letGo gives the guards' memory back until they are needed again, except that of configured files; it reports whether they were at hand.
 func (g *guarding) letGo() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	had := g.last != nil
+	if had && len(g.cfg.paths()) > 0 {
+		g.kept = g.last
+	}
 	g.last = nil
 	return had
 }
@@ -181,22 +210,37 @@ func (g *guarding) held() bool {
 	return g.last != nil
 }
 
-// get are the guards.
+// get returns the guards.
 func (g *guarding) get() (*guards, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.last == nil {
+		g.last, g.kept = g.kept, nil
+	}
 	if g.last != nil {
 		return g.last, nil
 	}
+	if !g.known {
+		_ = g.fingerprint() // first: a change after it is noticed; Load reports why a file cannot be read
+	}
+	var skipped []*SkippedLines
 	made, err := g.cfg.Load()
+	if s, ok := isSkipped(err); ok {
+		skipped, err = append(skipped, s), nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	all := &guards{Guards: made}
-	if all.names, all.lists, err = readReleased(g.cfg.Released); err != nil {
+	all.names, all.lists, err = readReleased(g.cfg.Released)
+	if s, ok := isSkipped(err); ok {
+		skipped, err = append(skipped, s), nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	g.last = all
+	g.note(skipped)
 	return all, nil
 }
 
@@ -204,42 +248,6 @@ func (g *guarding) get() (*guards, error) {
 func (g *guarding) releasedList(name string) bool {
 	all, err := g.get()
 	return err == nil && all.lists[name]
-}
-
-// maxReleased bounds the file of what a person released, in octets.
-const maxReleased = 16 << 20
-
-func readReleased(path string) (names, lists map[string]bool, err error) {
-	names, lists = map[string]bool{}, map[string]bool{}
-	if path == "" {
-		return names, lists, nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrReleased, err)
-	}
-	defer f.Close()
-	text, err := Text(&bounded{r: f, left: maxReleased})
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %s: %w", ErrReleased, path, err)
-	}
-	lines := bufio.NewScanner(text)
-	for n := 1; lines.Scan(); n++ {
-		line := string(CutComment(lines.Bytes()))
-		if list, ok := strings.CutPrefix(line, "list:"); ok {
-			lists[strings.TrimSpace(list)] = true
-		} else if line != "" {
-			name, _, err := Indicator(line)
-			if err != nil {
-				return nil, nil, fmt.Errorf("%w: %s, line %d: %q cannot be released: %w", ErrReleased, path, n, line, sentence(err))
-			}
-			names[string(name)] = true
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, nil, fmt.Errorf("%w: %s: %w", ErrReleased, path, err)
-	}
-	return names, lists, nil
 }
 
 // released reports whether a held name counts all the same.

@@ -3,7 +3,6 @@ package feed
 import (
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 
 	"rempart/blocklist"
@@ -49,7 +48,7 @@ func (l *Lists) EachPopular(each func(rank int, name []byte) error) error {
 	if path == "" {
 		return guard.EachPopular(nil, each)
 	}
-	f, err := os.Open(path)
+	f, err := durable.OpenRegular(path)
 	if err != nil {
 		return fmt.Errorf("popularity list: %w", err)
 	}

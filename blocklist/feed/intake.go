@@ -12,6 +12,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"rempart/blocklist"
+	"rempart/internal/durable"
 )
 
 const (
@@ -188,7 +189,7 @@ func (l *Lists) savePending() {
 
 // intake parses the file at path through the guards.
 func (l *Lists) intake(li *list, path string, fetched time.Time) (in *intake, stats Stats, err error) {
-	f, err := os.Open(path)
+	f, err := durable.OpenRegular(path)
 	if err != nil {
 		return nil, stats, err
 	}
@@ -277,7 +278,7 @@ func (c *counted) ReadAt(p []byte, off int64) (int, error)   { return c.file.Rea
 func (c *counted) Seek(off int64, whence int) (int64, error) { return c.file.Seek(off, whence) }
 
 func hashFile(path string) (uint64, error) {
-	f, err := os.Open(path)
+	f, err := durable.OpenRegular(path)
 	if err != nil {
 		return 0, err
 	}

@@ -135,6 +135,7 @@ func New(cfg Config) (*Lists, error) {
 		results:  make(chan download, maxFetches),
 		guarding: &guarding{cfg: cfg.Guard}, merged: make(chan *merging, 1), verified: make(chan error, 1),
 	}
+	l.guarding.log = l.logSkipped
 	l.watch = filewatch.New(l.watched()...) // before any file is read
 	if len(cfg.Guard.paths()) > 0 {         // what is shipped is known to be good
 		if _, err := l.guarding.get(); err != nil {

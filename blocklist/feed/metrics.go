@@ -19,13 +19,14 @@ func (l *Lists) Collector() prometheus.Collector {
 		result:  d("s", "Lists by how their last attempt ended: ok, stale (the last good copy is in force), failed (there is none), waiting.", "result"),
 		fetched: d("_fetched_timestamp_seconds", "When the list's content in force was last known to be the publisher's.", "list"),
 		folder:  prometheus.NewDesc("rempart_data_folder_writable", "0 while the data folder cannot be written: nothing new outlasts a restart then.", nil, nil),
+		skipped: prometheus.NewDesc("rempart_guard_skipped_lines", "Lines of REMPART_ESSENTIAL and REMPART_RELEASED that cannot be read and are skipped.", []string{"file"}, nil),
 		overlay: prometheus.NewDesc("rempart_set_overlay_entries", "Entries of the set in force that differ from its snapshot.", nil, nil),
 	}
 }
 
 type collector struct {
-	l                                                        *Lists
-	entries, refused, held, result, fetched, overlay, folder *prometheus.Desc
+	l                                                                 *Lists
+	entries, refused, held, result, fetched, overlay, folder, skipped *prometheus.Desc
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
@@ -54,6 +55,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		writable = 0
 	}
 	gauge(c.folder, writable)
+	essential, released := c.l.guarding.skippedLines()
+	gauge(c.skipped, float64(essential), "essential")
+	gauge(c.skipped, float64(released), "released")
 	gauge(c.overlay, float64(c.l.Set().View().Stats().Overlay))
 	for r, n := range results {
 		gauge(c.result, float64(n), string(r))

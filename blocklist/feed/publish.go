@@ -217,7 +217,7 @@ func (l *Lists) openSet() (*blocklist.View, error) {
 
 // underOverlay returns the view of the snapshot in the data folder under its overlay, or as it is without one.
 func (l *Lists) underOverlay(view *blocklist.View) *blocklist.View {
-	over, err := os.ReadFile(l.path(overlayFile))
+	over, err := durable.ReadRegular(l.path(overlayFile), maxBody)
 	if err != nil {
 		return view
 	}

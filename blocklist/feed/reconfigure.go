@@ -46,7 +46,9 @@ func (l *Lists) reconfigured(c *configuration) {
 	}
 	before := l.lists
 	l.lists, l.cfg.Feeds, l.cfg.Guard = nil, c.feeds, c.guards
-	l.guarding.reconfigured(c.guards)
+	if err := l.guarding.reconfigured(c.guards); err != nil {
+		l.log.Error("a file that the guards go by cannot be used; its earlier content stays in effect until the file is corrected", "err", err)
+	}
 	for _, li := range lists {
 		known := slices.Concat(before, l.gone)
 		i := slices.IndexFunc(known, func(o *list) bool { return o.key == li.key })

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -118,9 +119,14 @@ func (l *Lists) filesChanged(paths []string) {
 func (l *Lists) reloadGuards() bool {
 	err := l.guarding.reload()
 	if err != nil {
-		l.log.Error("what the guards go by has a mistake; lists stay as they were judged before, and what changes of them is not taken until it is corrected", "err", err)
+		l.log.Error("a file that the guards go by cannot be used; its earlier content stays in effect until the file is corrected", "err", err)
 	}
 	return err == nil
+}
+
+// logSkipped logs lines of a file of the guards that are skipped.
+func (l *Lists) logSkipped(s *SkippedLines) {
+	l.log.Error("lines of a file that the guards go by cannot be read and are skipped; the others are in effect: correct them", "file", s.Path, "skipped", s.Count, "err", s, "lines", strings.Join(s.Lines, "; "))
 }
 
 // judgeAgain passes a list with a URL through the guards again. A content that was held whole was not kept: it is fetched.

@@ -47,6 +47,14 @@ func (g *Guards) readEssential(r io.Reader) error {
 	})
 }
 
+// CheckEssential returns an error unless a name, in ASCII, can be protected: it says why not.
+func CheckEssential(text string) error {
+	if _, why, ok := readName(nil, text); !ok {
+		return fmt.Errorf("%.80q cannot be protected: %s", text, reasonTexts[why])
+	}
+	return nil
+}
+
 // readPopular reads a popularity list: lines of "rank,name" or of a name alone, whose rank then is the
 // line's; gzip or not. Lines that are neither are counted and passed over. A list without names, or
 // with more bad lines than names, is an error.

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/internal/config"
+	"rempart/internal/durable"
 )
 
 const (
@@ -75,7 +76,7 @@ func newAPIClient(o *config.Client, tokenFile string) (*apiClient, error) {
 	}
 	if o.APICert != "" {
 		warnSecretFile("the key of the client certificate", o.APICertKey)
-		pair, err := tls.LoadX509KeyPair(o.APICert, o.APICertKey)
+		pair, err := loadPair(o.APICert, o.APICertKey)
 		if err != nil {
 			return nil, config.Bad("API_CERT", o.APICert, err.Error())
 		}
@@ -92,12 +93,27 @@ func newAPIClient(o *config.Client, tokenFile string) (*apiClient, error) {
 	return c, nil
 }
 
+// readTokenFile reads the token of a server, which is no pipe: it is read again when it changes.
+func readTokenFile(path string) (string, error) {
+	f, err := durable.OpenRegular(path)
+	if err != nil {
+		return "", fmt.Errorf("the token: %w", err)
+	}
+	defer f.Close()
+	return tokenIn(f, path)
+}
+
+// readToken reads the token of a command. Its file may be a pipe, of a password manager say.
 func readToken(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("the token: %w", err)
 	}
 	defer f.Close()
+	return tokenIn(f, path)
+}
+
+func tokenIn(f io.Reader, path string) (string, error) {
 	text, err := io.ReadAll(io.LimitReader(f, maxToken+1))
 	if err != nil {
 		return "", fmt.Errorf("the token: %w", err)

@@ -6,12 +6,12 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rempart/internal/config"
+	"rempart/internal/durable"
 )
 
 const (
@@ -60,7 +60,7 @@ func newServerCertificate(c *config.Config, log *slog.Logger) (*serverCertificat
 
 // readPair reads a certificate and its key.
 func readPair(certificate, key string) (*tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(certificate, key)
+	pair, err := loadPair(certificate, key)
 	if err == nil && pair.Leaf == nil {
 		pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0])
 	}
@@ -68,6 +68,22 @@ func readPair(certificate, key string) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("certificate %s with key %s: %w", certificate, key, err)
 	}
 	return &pair, nil
+}
+
+// maxCertificates is the number of bytes of a file of certificates, or of a key, at most.
+const maxCertificates = 4 << 20
+
+// loadPair is tls.LoadX509KeyPair for regular files of a bounded size.
+func loadPair(certificate, key string) (tls.Certificate, error) {
+	certificates, err := durable.ReadRegular(certificate, maxCertificates)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	secret, err := durable.ReadRegular(key, maxCertificates)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(certificates, secret)
 }
 
 // validNow returns an error unless a certificate is valid at that time.
@@ -197,7 +213,7 @@ func newAuthorities(c *config.Config, log *slog.Logger) (*reloadable[*x509.CertP
 
 // certificates reads a file of PEM certificates.
 func certificates(path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
+	pem, err := durable.ReadRegular(path, maxCertificates)
 	if err != nil {
 		return nil, err
 	}

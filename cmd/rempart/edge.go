@@ -148,7 +148,7 @@ func keptNodeName(c *config.Config) string {
 	if c.Node != "" {
 		return c.Node
 	}
-	data, err := os.ReadFile(nodeNamePath(c))
+	data, err := durable.ReadRegular(nodeNamePath(c), maxToken)
 	if name := strings.TrimSpace(string(data)); err == nil && len(name) <= 64 {
 		return name
 	}
@@ -175,7 +175,7 @@ func newControlSource(c *config.Config, node string, opt edgeOptions) (*controlS
 	}
 	token := func() string { return c.ControlToken }
 	if c.ControlTokenFile != "" {
-		file, err := newReloadable(opt.log, "REMPART_CONTROL_TOKEN_FILE", []string{c.ControlTokenFile}, func() (string, error) { return readToken(c.ControlTokenFile) })
+		file, err := newReloadable(opt.log, "REMPART_CONTROL_TOKEN_FILE", []string{c.ControlTokenFile}, func() (string, error) { return readTokenFile(c.ControlTokenFile) })
 		if err != nil {
 			return nil, config.Bad("CONTROL_TOKEN_FILE", c.ControlTokenFile, err.Error())
 		}

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"rempart/blocklist/feed"
 	"rempart/blocklist/guard"
 	"rempart/internal/config"
+	"rempart/internal/durable"
 	"rempart/resolver/upstream"
 )
 
@@ -67,7 +67,7 @@ func readFeeds(path string) ([]feed.Feed, error) {
 	if path == "" {
 		return nil, nil
 	}
-	f, err := os.Open(path)
+	f, err := durable.OpenRegular(path)
 	if err != nil {
 		return nil, fmt.Errorf("REMPART_FEEDS: %w", err)
 	}

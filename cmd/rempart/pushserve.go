@@ -43,6 +43,11 @@ func newGuards(c *config.Config, log *slog.Logger) (*reloadable[*guard.Guards], 
 			return nil, err
 		}
 		g, err := guardConfig(c, feeds).Load()
+		if skipped := (*feed.SkippedLines)(nil); g != nil && errors.As(err, &skipped) {
+			log.Warn("lines of REMPART_ESSENTIAL cannot be read and are skipped; the others are in effect: correct them",
+				"file", skipped.Path, "skipped", skipped.Count, "lines", strings.Join(skipped.Lines, "; "))
+			return g, nil
+		}
 		if err != nil {
 			return nil, listsError(c, err)
 		}

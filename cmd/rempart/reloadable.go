@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"rempart/internal/durable"
 	"rempart/internal/filewatch"
 )
 
@@ -114,17 +115,23 @@ func (r *reloadable[T]) run(ctx context.Context) error {
 // setting returns the name of the variable.
 func (r *reloadable[T]) setting() string { return r.name }
 
+// maxReloadable is the number of bytes of a file at most: that of a popularity list.
+const maxReloadable = 512 << 20
+
 // sumOf returns a hash of the contents of files.
 func sumOf(paths []string) (sum [sha256.Size]byte, err error) {
 	all := sha256.New()
 	for _, path := range paths {
 		one := sha256.New()
-		f, err := os.Open(path)
+		f, err := durable.OpenRegular(path)
 		if err != nil {
 			return sum, err
 		}
-		_, err = io.Copy(one, f)
+		n, err := io.Copy(one, io.LimitReader(f, maxReloadable+1))
 		f.Close()
+		if err == nil && n > maxReloadable {
+			err = fmt.Errorf("%s: larger than %d bytes", path, maxReloadable)
+		}
 		if err != nil {
 			return sum, err
 		}

@@ -11,6 +11,9 @@ import (
 	"rempart/internal/config"
 )
 
+// maxSecretFile is the number of bytes of a file of keys that are read at most.
+const maxSecretFile = 1 << 20
+
 // warnReadable logs a warning if every user can read or change a file that holds a secret. The parameter what names the secret.
 func warnReadable(log *slog.Logger, what, path string) {
 	if warning := readableByOthers(what, path); warning != "" {

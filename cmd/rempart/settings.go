@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/internal/config"
+	"rempart/internal/durable"
 	"rempart/resolver/cache"
 )
 
@@ -120,7 +120,7 @@ func warnOfAbsentLists(c *config.Config, log *slog.Logger) {
 		if path == "" || strings.Contains(path, "://") {
 			continue
 		}
-		f, err := os.Open(path)
+		f, err := durable.OpenRegular(path)
 		if err != nil {
 			log.Warn("a list cannot be read: nothing of it is blocked until it can", "list", path, "err", err)
 			continue

@@ -6,16 +6,17 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
 
 	"rempart/blocklist"
 	"rempart/internal/config"
+	"rempart/internal/durable"
 	"rempart/internal/journal"
 	"rempart/internal/rpz"
 	"rempart/resolver/listen"
@@ -78,12 +79,12 @@ func tsigKeys(path string) (keys []rpz.Key, err error) {
 	if path == "" {
 		return nil, nil
 	}
-	f, err := os.Open(path)
+	f, err := durable.OpenRegular(path)
 	if err != nil {
 		return nil, fmt.Errorf("REMPART_RPZ_KEYS: %w", err)
 	}
 	defer f.Close()
-	lines := bufio.NewScanner(f)
+	lines := bufio.NewScanner(io.LimitReader(f, maxSecretFile))
 	for n := 1; lines.Scan(); n++ {
 		fields := strings.Fields(lines.Text())
 		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {

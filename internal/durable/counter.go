@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,7 +38,7 @@ func OpenCounter(path string, derive func() uint64) (*Counter, error) {
 }
 
 func readCounter(path string) (uint64, error) {
-	f, err := os.Open(path)
+	f, err := OpenRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}

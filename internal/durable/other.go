@@ -7,6 +7,8 @@ import (
 	"os"
 )
 
+const nonblock = 0
+
 func mapFile(f *os.File, size int) ([]byte, error) {
 	data := make([]byte, size)
 	_, err := io.ReadFull(f, data)

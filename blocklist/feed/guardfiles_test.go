@@ -1,0 +1,72 @@
+//go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
+
+package feed
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestGuardFileBecomesUnusable has each file that the guards go by replaced by a pipe, a folder and a link to an endless device: lists are taken in all the same, by
+// the guards from before.
+func TestGuardFileBecomesUnusable(t *testing.T) {
+	for what, make := range map[string]func(path string) error{
+		"pipe":   func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"folder": func(path string) error { return os.Mkdir(path, 0o700) },
+		"device": func(path string) error { return os.Symlink("/dev/zero", path) },
+	} {
+		for _, name := range []string{"essential.txt", "popular.csv", "released.txt"} {
+			t.Run(what+" "+name, func(t *testing.T) {
+				f := newFixture(t)
+				list := f.file("a.txt", "first.example\n")
+				l := f.start(Config{Lists: []string{list}, Guard: GuardConfig{
+					Essential: f.file("essential.txt", "precious.example\n"), Popular: f.file("popular.csv", "1,liked.example\n"), Released: f.file("released.txt", "# none\n"),
+				}})
+				f.run(l)
+				path := f.dir + "/" + name
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+				if err := make(path); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "the mistake is logged", func() bool { return strings.Contains(f.log.String(), "not a regular file") })
+				f.file("a.txt", "first.example\nsecond.example\nprecious.example\nliked.example\n")
+				eventually(t, "the new name", func() bool { return blocks(t, l, "second.example") })
+				if blocks(t, l, "precious.example") || blocks(t, l, "liked.example") {
+					t.Error("the guards from before do not judge")
+				}
+			})
+		}
+	}
+}
+
+// TestMistypedGuardLines has lines of essential and released names that cannot be read: the others are in effect, and lists are taken in.
+func TestMistypedGuardLines(t *testing.T) {
+	f := newFixture(t)
+	list := f.file("a.txt", "precious.example\nliked.example\nevil.example\n")
+	l := f.start(Config{Lists: []string{list}, Guard: GuardConfig{
+		Essential: f.file("essential.txt", "not a name\nprecious.example\n=fr\n"+strings.Repeat("x", 100_000)+"\nlast.example\n"),
+		Popular:   f.file("popular.csv", "1,liked.example\n"), Released: f.file("released.txt", "liked.example\n???\n"),
+	}})
+	f.run(l)
+	if !blocks(t, l, "evil.example") || !blocks(t, l, "liked.example") || blocks(t, l, "precious.example") {
+		t.Error("the lines that can be read are not in effect")
+	}
+	if essential, released := l.guarding.skippedLines(); essential != 3 || released != 1 {
+		t.Errorf("%d and %d lines are counted", essential, released)
+	}
+	for _, want := range []string{"line 1: ", "line 3: ", "line 4: longer than", "released.txt, line 2: "} {
+		if !strings.Contains(f.log.String(), want) {
+			t.Errorf("the log does not say %q:\n%s", want, f.log.String())
+		}
+	}
+	f.file("a.txt", "evil.example\nlater.example\nlast.example\n")
+	eventually(t, "the later name", func() bool { return blocks(t, l, "later.example") })
+	if blocks(t, l, "last.example") {
+		t.Error("a name behind a line that is skipped is not protected")
+	}
+}
