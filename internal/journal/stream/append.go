@@ -119,10 +119,37 @@ func (s *Stream) Last(ctx context.Context, kind string) (Record, error) {
 		return Record{}, err
 	}
 	r, err := s.leader(ctx, query{Last: subject})
+	if errors.Is(err, ErrNone) {
+		r, err = s.lastLeft(ctx, kind)
+	}
 	if err != nil {
 		return Record{}, fmt.Errorf("last record %s: %w", kind, err)
 	}
 	return r, nil
+}
+
+// lastLeft looks for the newest record of a kind where the server names none: it names none if that record is lost, whatever came before.
+func (s *Stream) lastLeft(ctx context.Context, kind string) (last Record, err error) {
+	end, err := s.End(ctx)
+	if err != nil {
+		return last, err
+	}
+	const step = 1000
+	for ; end > 0 && last.Sequence == 0; end -= min(end, step) {
+		err := s.Walk(ctx, end-min(end, step)+1, end, func(r Record) error {
+			if kind == "" || r.Kind == kind {
+				last = r
+			}
+			return nil
+		})
+		if err != nil {
+			return last, err
+		}
+	}
+	if last.Sequence == 0 {
+		return last, ErrNone
+	}
+	return last, nil
 }
 
 // leader asks the one server that writes the journal, where a direct get asks any that has a copy, which may lag

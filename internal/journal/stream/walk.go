@@ -1,0 +1,42 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+)
+
+// End returns the last sequence that the journal gave to a record, also if that record is lost. It is 0 for an empty journal.
+func (s *Stream) End(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	journal, err := s.js.Stream(ctx, journalStream)
+	if err != nil {
+		return 0, fmt.Errorf("end of the journal: %w", plainer(err))
+	}
+	return journal.CachedInfo().State.LastSeq, nil
+}
+
+// Walk calls each with the records from sequence from to sequence to that the journal still holds, in order. Unlike Follow it passes over lost records: each
+// sees them as gaps between sequences. It returns the error of each.
+func (r *Reader) Walk(ctx context.Context, from, to uint64, each func(Record) error) error {
+	if from > to {
+		return nil
+	}
+	err := r.all(ctx, journalStream, query{Sequence: max(from, 1)}, func(m message) error {
+		if m.sequence > to {
+			return errWalked
+		}
+		record, err := m.record()
+		if err != nil {
+			return err
+		}
+		return each(record)
+	})
+	if err == errWalked {
+		return nil
+	}
+	return err
+}
+
+// errWalked ends a walk.
+var errWalked = fmt.Errorf("the walk is complete")
