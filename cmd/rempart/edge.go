@@ -323,6 +323,9 @@ func (e *edge) notReady(stale time.Duration) string {
 		}
 		return why
 	}
+	if h.Lost > 0 {
+		return fmt.Sprintf("version %d was in force here before the restart, and version %d is now: files in the folder edge were lost or damaged, and what is missing has not come from control yet", h.Lost, h.Status.Version)
+	}
 	if stale > 0 && h.Heartbeat > stale {
 		return fmt.Sprintf("control was not heard of for %s (REMPART_CONTROL_STALE is %s); version %d stays in force", age(h.Heartbeat), stale, h.Status.Version)
 	}

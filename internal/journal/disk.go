@@ -2,7 +2,6 @@ package journal
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -65,7 +64,8 @@ func (d *disk) objectPath(o Object, suffix string) string { return d.path(o.SHA2
 type kept struct {
 	state    *State
 	snapshot *Snapshot
-	tail     []Entry
+	tail     *tail
+	earlier  bool // the newest state could not be read, and this is the one before
 }
 
 // load reads the newest state that is whole.
@@ -73,6 +73,10 @@ func (d *disk) load(trust []PublicKey) (*kept, error) {
 	var errs []error
 	for _, name := range []string{stateName, previousName} {
 		k, err := d.loadState(name, trust)
+		if err == nil && name == previousName {
+			k.earlier = true
+			err = d.readLaterTails(k.state.Version, k.tail)
+		}
 		if err == nil {
 			return k, errors.Join(errs...)
 		}
@@ -315,43 +319,6 @@ func (d *disk) flush() error {
 	}
 	d.size, d.unwritten, d.waiting = at, nil, 0
 	return nil
-}
-
-// maxTail is how many octets of records are read at a start.
-const maxTail = 1 << 30
-
-const frameHead = 12 // the record's length, its sequence
-
-func frame(e Entry) []byte {
-	b := binary.LittleEndian.AppendUint32(make([]byte, 0, frameHead+len(e.Data)), uint32(len(e.Data)))
-	b = binary.LittleEndian.AppendUint64(b, e.Sequence)
-	return append(b, e.Data...)
-}
-
-// readTail reads the records that are whole; whoever takes them in checks each.
-func (d *disk) readTail(version uint64) ([]Entry, error) {
-	f, err := os.Open(d.tailPath(version))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxTail)) // more is asked for again
-	if err != nil {
-		return nil, err
-	}
-	var entries []Entry
-	for len(data) >= frameHead {
-		n := int(binary.LittleEndian.Uint32(data))
-		if n > MaxRecord || n > len(data)-frameHead {
-			break
-		}
-		entries = append(entries, Entry{binary.LittleEndian.Uint64(data[4:]), data[frameHead : frameHead+n : frameHead+n]})
-		data = data[frameHead+n:]
-	}
-	return entries, nil
 }
 
 // clean removes what neither state speaks of, and nobody holds.

@@ -68,6 +68,8 @@ type Follower struct {
 	retry     chan struct{} // closed and replaced by RetryNow
 	want      *wanted
 	wants     chan struct{}
+	floor     mark      // the newest version that was ever in force in the folder, if that is later than what is now
+	salvaged  *State    // shown instead of an earlier state of the same epoch: of records behind those that are missing on disk; nil for none
 	gap       bool      // records are missing before the next
 	damaged   *Snapshot // found so on disk
 	sought    *Snapshot // damaged, and a newer one was looked for among the records
@@ -357,6 +359,7 @@ func (f *Follower) putInForce(n *State, effect Effect) error {
 		f.cfg.Changed(before, after, effect) // before anybody builds upon the state
 	}
 	f.state.Store(n)
+	f.setMark(mark{n.Epoch, n.Version})
 	f.problem, f.outage = "", outage{}
 	if effect.Record.Version > 0 {
 		f.counts.Records++
@@ -367,8 +370,22 @@ func (f *Follower) putInForce(n *State, effect Effect) error {
 	return nil
 }
 
+// setMark notes in the folder which version is in force, unless a later one was.
+func (f *Follower) setMark(m mark) {
+	if f.disk == nil || m.Version == 0 || f.floor.after(m) {
+		return
+	}
+	f.floor = mark{}
+	f.disk.writeMark(m)
+}
+
 // here is the state's view with what is of this machine alone over it.
 func (f *Follower) here(st *State) (*blocklist.View, error) {
+	if s := f.salvaged; s != nil && s.Epoch == st.Epoch && s.Version > st.Version {
+		st = s
+	} else {
+		f.salvaged = nil
+	}
 	if f.cfg.Refresh == nil {
 		return st.view, nil
 	}

@@ -19,6 +19,7 @@ func (f *Follower) Collector() prometheus.Collector {
 		{desc("suspended", "1 while an operator suspended enforcement on all nodes."), prometheus.GaugeValue, func(h Health) float64 { return flag(h.Suspended) }},
 		{desc("trouble", "1 while changes do not arrive, or do not fit what is in force: the log says why."), prometheus.GaugeValue, func(h Health) float64 { return flag(h.Problem != "") }},
 		{desc("unwritten", "1 while records are in force that could not be written to disk."), prometheus.GaugeValue, func(h Health) float64 { return flag(h.Unwritten != "") }},
+		{desc("lost_version", "A version that was in force here before and is later than what is in force now: the folder lost or damaged records; 0 for none."), prometheus.GaugeValue, func(h Health) float64 { return float64(h.Lost) }},
 		{desc("records_total", "Records put in force."), prometheus.CounterValue, func(h Health) float64 { return float64(h.Records) }},
 		{desc("refused_total", "Records and heartbeats that were not rightly signed, in order or fresh."), prometheus.CounterValue, func(h Health) float64 { return float64(h.Refused) }},
 		{desc("snapshots_total", "Snapshots fetched and put in force."), prometheus.CounterValue, func(h Health) float64 { return float64(h.Snapshots) }},

@@ -41,7 +41,7 @@ func (c *Control) readCopy(dir string) (*savedCopy, error) {
 		return nil, fmt.Errorf("recover from %s: %w", dir, err)
 	}
 	copied := &savedCopy{dir: dir, disk: d, records: map[uint64][]byte{}, base: k.state, last: last, lacking: f.lacks()}
-	for _, e := range k.tail {
+	for _, e := range k.tail.entries {
 		if r, _, err := ReadRecord(e.Data); err == nil {
 			copied.records[r.Version] = e.Data
 		}

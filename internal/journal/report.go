@@ -38,6 +38,7 @@ type Health struct {
 	ControlTime time.Duration // by how much control's clock is ahead of this one, as estimated from the last heartbeats
 	Newest      uint64        // version that control spoke of last
 	Unwritten   string        // why records in force are not on disk
+	Lost        uint64        // a version that was in force here before, later than what is in force now: what was on disk is lost or damaged; 0 for none
 }
 
 // Health tells it.
@@ -50,7 +51,7 @@ func (f *Follower) Health() Health {
 			Node: f.cfg.Node.ID, Epoch: st.Epoch, Version: f.inForce(), Hash: st.Hash, Took: f.took.Milliseconds(),
 			Suspended: st.Suspended, Problem: f.problem, Country: f.cfg.Node.Country, Operator: f.cfg.Node.Operator,
 		},
-		Counts: f.counts, Newest: f.beat.Version, Unwritten: f.unwritten,
+		Counts: f.counts, Newest: f.beat.Version, Unwritten: f.unwritten, Lost: f.floor.Version,
 	}
 	if h.Status.Version != st.Version {
 		h.HashOf = st.Version

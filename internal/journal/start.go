@@ -1,11 +1,13 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"rempart/blocklist"
@@ -20,6 +22,7 @@ func (f *Follower) Start() error {
 	} else if err != nil {
 		f.unwritable(err)
 	}
+	f.floor = f.disk.readMark()
 	k, err := f.disk.load(f.cfg.Trust)
 	if err != nil {
 		f.log.Error("what was in force could not be read whole", "err", err)
@@ -29,10 +32,17 @@ func (f *Follower) Start() error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	st, good, err := f.replay(k)
+	st, r, err := f.replay(k)
 	if err != nil {
 		f.log.Error("what was in force cannot be put in force again", "err", err)
 		return nil
+	}
+	f.salvaged = r.salvaged
+	good, err := f.setDamagedAside(k, st, r)
+	if err != nil && f.cfg.Node.Control {
+		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
+	} else if err != nil {
+		f.unwritable(err)
 	}
 	if err := f.disk.resume(k.state.Version, good); err != nil && f.cfg.Node.Control {
 		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
@@ -62,30 +72,130 @@ func (f *Follower) unwritable(err error) {
 	f.unwritten = err.Error()
 }
 
-// replay is what was kept, with the records after it, as far as they are whole: that many octets of them.
-func (f *Follower) replay(k *kept) (st *State, good int64, err error) {
-	if st, err = k.state.settle(f.cfg.Node); err != nil {
-		return nil, 0, err
+// setDamagedAside keeps damaged files under other names, and writes the records that are whole in their place. It returns how many bytes of the file of records are good.
+func (f *Follower) setDamagedAside(k *kept, st *State, r *replayed) (good int64, err error) {
+	below := f.floor.after(mark{st.Epoch, st.Version})
+	if !r.damaged && !k.earlier && !below {
+		return r.good, nil
 	}
-	for _, e := range k.tail {
+	damaged := r.damaged || below && k.tail.torn
+	shown := st.Version
+	if r.salvaged != nil {
+		shown = r.salvaged.Version
+	}
+	f.log.Error("what was in force was damaged on disk: damaged files are set aside, what is whole is in force, and the rest is asked of control", "folder", f.cfg.Dir,
+		"version", st.Version, "with_records_up_to", shown, "was", f.floor.Version)
+	if !damaged && !k.earlier {
+		return r.good, nil
+	}
+	size, err := f.disk.rewriteTail(k.state.Version, r.entries, damaged)
+	if err != nil {
+		return r.good, err
+	}
+	if k.earlier {
+		err = f.disk.setAside(stateName)
+	}
+	return size, err
+}
+
+// replayed is what was found in replaying records from disk.
+type replayed struct {
+	good     int64 // bytes of the file that are to stay, if it is not damaged
+	entries  []Entry
+	damaged  bool   // not all records are whole
+	salvaged *State // a later state, of records behind those that are missing; nil for none
+}
+
+// replay returns the state that was kept, with the records after it as far as they are whole and bound to each other.
+func (f *Follower) replay(k *kept) (st *State, r *replayed, err error) {
+	if st, err = k.state.settle(f.cfg.Node); err != nil {
+		return nil, nil, err
+	}
+	r = &replayed{damaged: k.tail.damaged}
+	for i, e := range k.tail.entries {
 		if st.Hash == HashOf(e.Data) { // written twice
-			good += int64(frameHead + len(e.Data))
+			r.good += int64(frameHead + len(e.Data))
 			continue
 		}
-		c, err := st.check(e.Data, f.cfg.Trust)
-		if err == nil {
-			var n *State
-			if n, _, err = f.next(st, c, e); err == nil {
-				st = n
+		n, err := f.replayOne(st, e)
+		if err != nil {
+			return f.replayLeft(st, r, k.tail, i), r, nil
+		}
+		st = n
+		r.damaged = r.damaged || k.tail.torn && i == len(k.tail.entries)-1 // whole, under a damaged length
+		r.good += int64(frameHead + len(e.Data))
+		r.entries = append(r.entries, e)
+	}
+	return st, r, nil
+}
+
+func (f *Follower) replayOne(st *State, e Entry) (*State, error) {
+	c, err := st.check(e.Data, f.cfg.Trust)
+	if err != nil {
+		return nil, err
+	}
+	n, _, err := f.next(st, c, e)
+	return n, err
+}
+
+// replayLeft replays records from a place on that are not all whole, or not in order: by their versions. Those behind a missing one are signed by control and bound to
+// each other: they make the state that is shown until the missing one arrived.
+func (f *Follower) replayLeft(st *State, r *replayed, t *tail, from int) *State {
+	var left []Entry
+	version := map[string]uint64{}
+	for i, e := range t.entries[from:] {
+		head, _, err := ReadRecord(e.Data)
+		if err != nil {
+			r.damaged = r.damaged || !t.torn || from+i < len(t.entries)-1
+			continue
+		}
+		version[HashOf(e.Data)] = head.Version
+		left = append(left, e)
+	}
+	slices.SortStableFunc(left, func(a, b Entry) int { return cmp.Compare(version[HashOf(a.Data)], version[HashOf(b.Data)]) })
+	r.good = t.size
+	shown := st
+	for _, e := range left {
+		if shown.Hash == HashOf(e.Data) || version[HashOf(e.Data)] <= st.Version {
+			continue
+		}
+		if shown == st {
+			if n, err := f.replayOne(st, e); err == nil {
+				st, shown = n, n
+				r.entries = append(r.entries, e)
+				continue
 			}
 		}
+		n, err := shown.salvage(e, f.cfg.Trust, f.cfg.Node)
 		if err != nil {
-			f.log.Warn("a record on disk is not whole; it is asked for again", "after", st.Version, "err", err)
-			break
+			f.log.Warn("a record on disk is not whole; it is asked for again", "after", shown.Version, "err", err)
+			r.damaged = true
+			continue
 		}
-		good += int64(frameHead + len(e.Data))
+		shown, r.entries = n, append(r.entries, e)
 	}
-	return st, good, nil
+	if shown != st {
+		r.salvaged = shown
+	}
+	return st
+}
+
+// salvage returns the state after a record of the same epoch, passing over missing ones before it.
+func (st *State) salvage(e Entry, trust []PublicKey, node Node) (*State, error) {
+	head, _, err := ReadRecord(e.Data)
+	if err != nil {
+		return nil, err
+	}
+	from := *st
+	if head.Epoch == st.Epoch && head.Version > st.Version+1 {
+		from.Version, from.Hash = head.Version-1, head.Previous
+	}
+	c, err := from.check(e.Data, trust)
+	if err != nil {
+		return nil, err
+	}
+	n, _, err := st.next(c, e.Sequence, node)
+	return n, err
 }
 
 // Kept is what a follower of that configuration last had in force, read from its folder while another process may be using that. It asks no source. Its error wraps
@@ -99,9 +209,10 @@ func Kept(cfg FollowerConfig) (*blocklist.View, error) {
 		}
 		return nil, fmt.Errorf("folder %s: %w", cfg.Dir, err)
 	}
-	st, _, err := f.replay(k)
+	st, r, err := f.replay(k)
 	if err != nil {
 		return nil, err
 	}
+	f.salvaged = r.salvaged
 	return f.here(st)
 }

@@ -1,0 +1,175 @@
+package journal_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+)
+
+// flipBit alters one bit of the file, in the bytes that hold the text.
+func flipBit(t *testing.T, path, text string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(data, []byte(text))
+	if at < 0 {
+		t.Fatalf("%s does not hold %q", path, text)
+	}
+	data[at] ^= 4
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stoppedEdge is an edge that ended, with n0.example to n19.example in force by records in its file of records.
+type stoppedEdge struct {
+	keys    *keys
+	control *control
+	dir     string
+	tail    string
+	version uint64
+}
+
+func stopEdge(t *testing.T) *stoppedEdge {
+	t.Helper()
+	k, dir := newKeys(t), t.TempDir()
+	s := &stoppedEdge{keys: k, dir: filepath.Join(dir, "e"), control: startControl(t, k, filepath.Join(dir, "c"), nil)}
+	first := s.control.State().Version
+	e := startEdge(t, k, s.dir, overNATS(t, s.control, "e"), journal.Node{ID: "e"})
+	e.reaches(t, first)
+	for i := range 20 {
+		s.version = s.control.push(t, k.set(t, fmt.Sprint("push", i), block(fmt.Sprintf("n%d.example", i)))).Version
+	}
+	e.reaches(t, s.version)
+	e.stop()
+	s.tail = filepath.Join(s.dir, fmt.Sprint("tail-", first))
+	return s
+}
+
+// restart starts the edge with control away, and returns how many names it blocks.
+func (s *stoppedEdge) restart(t *testing.T) (*edge, int) {
+	t.Helper()
+	e := startEdge(t, s.keys, s.dir, offline{}, journal.Node{ID: "e"})
+	n := 0
+	for i := range 20 {
+		if judge(t, e.Set().View(), fmt.Sprintf("n%d.example", i)) == blocklist.BlockedBy {
+			n++
+		}
+	}
+	return e, n
+}
+
+// frames returns where the frames of a file of records begin.
+func frames(t *testing.T, data []byte) (at []int) {
+	t.Helper()
+	for i := 0; i < len(data); i += 12 + int(binary.LittleEndian.Uint32(data[i:])) {
+		at = append(at, i)
+	}
+	return at
+}
+
+func TestDamagedTail(t *testing.T) {
+	for what, c := range map[string]struct {
+		change func(data []byte, at []int) []byte
+		blocks int
+		aside  int
+	}{
+		"bit in the first record":    {func(d []byte, at []int) []byte { d[at[0]+12+200] ^= 4; return d }, 19, 1},
+		"bit in a middle record":     {func(d []byte, at []int) []byte { d[at[9]+12+200] ^= 4; return d }, 19, 1},
+		"bit in the last record":     {func(d []byte, at []int) []byte { d[at[19]+12+200] ^= 4; return d }, 19, 1},
+		"bit where a record begins":  {func(d []byte, at []int) []byte { d[at[9]+12] ^= 4; return d }, 19, 1},
+		"length too small":           {func(d []byte, at []int) []byte { d[at[9]] ^= 4; return d }, 20, 1},
+		"length far too large":       {func(d []byte, at []int) []byte { d[at[9]+3] ^= 64; return d }, 20, 1},
+		"length over some records":   {func(d []byte, at []int) []byte { d[at[9]+1] ^= 8; return d }, 20, 1},
+		"length of the last record":  {func(d []byte, at []int) []byte { d[at[19]+3] ^= 64; return d }, 20, 1},
+		"a record is missing":        {func(d []byte, at []int) []byte { return append(d[:at[9]:at[9]], d[at[10]:]...) }, 19, 0},
+		"two are damaged":            {func(d []byte, at []int) []byte { d[at[4]+212] ^= 4; d[at[9]+212] ^= 1; return d }, 18, 1},
+		"cut within the last record": {func(d []byte, at []int) []byte { return d[:len(d)-100] }, 19, 1},
+		"emptied":                    {func([]byte, []int) []byte { return nil }, 0, 0},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s := stopEdge(t)
+			data, err := os.ReadFile(s.tail)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := frames(t, data)
+			if len(at) != 20 {
+				t.Fatalf("%d records on disk", len(at))
+			}
+			if err := os.WriteFile(s.tail, c.change(data, at), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // the second start reads what the first one wrote
+				e, n := s.restart(t)
+				if n != c.blocks {
+					t.Errorf("%d names are blocked, want %d", n, c.blocks)
+				}
+				if lost := e.Health().Lost; (lost == s.version) != (c.blocks < 20) {
+					t.Errorf("version %d is lost, with %d names", lost, n)
+				}
+				e.stop()
+			}
+			aside, _ := filepath.Glob(filepath.Join(s.dir, "damaged-*"))
+			if len(aside) != c.aside {
+				t.Errorf("set aside: %v, want %d files", aside, c.aside)
+			}
+			e := startEdge(t, s.keys, s.dir, overNATS(t, s.control, "e"), journal.Node{ID: "e"})
+			e.reaches(t, s.version)
+			if lost := e.Health().Lost; lost != 0 {
+				t.Errorf("version %d is lost after control came back", lost)
+			}
+			after := s.control.push(t, s.keys.set(t, "after", block("after.example"))).Version
+			e.reaches(t, after)
+			e.stop()
+			e, n := s.restart(t)
+			if n != 20 || e.State().Version != after {
+				t.Errorf("after control came back and a restart: %d names, version %d", n, e.State().Version)
+			}
+		})
+	}
+}
+
+// TestDamagedState has an edge go on from the state before, under all records since.
+func TestDamagedState(t *testing.T) {
+	s := stopEdge(t)
+	e := startEdge(t, s.keys, s.dir, overNATS(t, s.control, "e"), journal.Node{ID: "e"})
+	load := s.control.list(t, "listed.example")
+	e.reaches(t, load.Version)
+	last := s.control.push(t, s.keys.set(t, "last", block("last.example"))).Version
+	e.reaches(t, last)
+	e.stop()
+	flipBit(t, filepath.Join(s.dir, "state"), `"Epoch"`)
+	for range 2 {
+		e, n := s.restart(t)
+		if n != 20 {
+			t.Errorf("%d names are blocked", n)
+		}
+		wantVerdict(t, e.Set().View(), "last.example", blocklist.BlockedBy)
+		e.stop()
+	}
+	e = startEdge(t, s.keys, s.dir, overNATS(t, s.control, "e"), journal.Node{ID: "e"})
+	e.reaches(t, last)
+	wantVerdict(t, e.Set().View(), "listed.example", blocklist.BlockedBy)
+}
+
+func TestRemovedTail(t *testing.T) {
+	s := stopEdge(t)
+	if err := os.Remove(s.tail); err != nil {
+		t.Fatal(err)
+	}
+	e, _ := s.restart(t)
+	if lost := e.Health().Lost; lost != s.version {
+		t.Errorf("version %d is lost, want %d", lost, s.version)
+	}
+	e.stop()
+}

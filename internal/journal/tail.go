@@ -1,0 +1,159 @@
+package journal
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"rempart/internal/durable"
+)
+
+// maxTail is how many octets of records are read at a start.
+const maxTail = 1 << 30
+
+const frameHead = 12 // the record's length, its sequence
+
+// recordBegin is how every record begins. It does not occur within one: frames are found again by it behind damaged bytes.
+var recordBegin = []byte(sealBegin + string(KindRecord) + "\n")
+
+func frame(e Entry) []byte {
+	b := binary.LittleEndian.AppendUint32(make([]byte, 0, frameHead+len(e.Data)), uint32(len(e.Data)))
+	b = binary.LittleEndian.AppendUint64(b, e.Sequence)
+	return append(b, e.Data...)
+}
+
+// tail is what was read of the files of records; whoever takes the records in checks each.
+type tail struct {
+	entries []Entry
+	size    int64 // of the file, up to the end of the last record that is not torn
+	damaged bool  // some bytes are not as they were written
+	torn    bool  // the last entry may have been cut by a crash
+}
+
+// readTail reads the records after the state of a version.
+func (d *disk) readTail(version uint64) (*tail, error) {
+	f, err := os.Open(d.tailPath(version))
+	if errors.Is(err, fs.ErrNotExist) {
+		return &tail{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxTail)) // more is asked for again
+	if err != nil {
+		return nil, err
+	}
+	return readFrames(data), nil
+}
+
+// readLaterTails adds the records of the files that follow later states than that of a version: those states could not be read.
+func (d *disk) readLaterTails(version uint64, t *tail) error {
+	paths, err := filepath.Glob(d.path(tailPrefix + "*"))
+	if err != nil {
+		return err
+	}
+	var later []uint64
+	for _, path := range paths {
+		v, err := strconv.ParseUint(strings.TrimPrefix(filepath.Base(path), tailPrefix), 10, 64)
+		if err == nil && v > version {
+			later = append(later, v)
+		}
+	}
+	slices.Sort(later)
+	for _, v := range later {
+		more, err := d.readTail(v)
+		if err != nil {
+			return err
+		}
+		t.entries, t.damaged, t.torn = append(t.entries, more.entries...), t.damaged || more.damaged, more.torn
+	}
+	return nil
+}
+
+// readFrames reads the records in the bytes of a file. It passes over bytes that are no record, and takes a record whose length is damaged by where the next begins.
+func readFrames(data []byte) *tail {
+	t := &tail{}
+	for at := 0; len(data)-at >= frameHead; {
+		if !frameAt(data, at) {
+			next := nextFrame(data, at+1)
+			t.damaged = t.damaged || next < len(data) || len(data)-at >= frameHead+len(recordBegin)
+			at = next
+			continue
+		}
+		begin := at + frameHead
+		end := begin + int(binary.LittleEndian.Uint32(data[at:]))
+		if end-begin > MaxRecord || end > len(data) || len(data)-end >= frameHead+len(recordBegin) && !frameAt(data, end) {
+			next := nextFrame(data, begin)
+			t.damaged, t.torn = t.damaged || next < len(data), next == len(data)
+			if end < next && end-begin <= MaxRecord { // if it is not the length that is damaged, but what follows
+				t.add(data, at, end)
+			}
+			end = next
+		}
+		t.add(data, at, end)
+		if at = end; !t.torn {
+			t.size = int64(at)
+		}
+	}
+	return t
+}
+
+// add takes the record of the frame that begins at a place and ends at another.
+func (t *tail) add(data []byte, at, end int) {
+	if begin := at + frameHead; end-begin <= MaxRecord {
+		t.entries = append(t.entries, Entry{binary.LittleEndian.Uint64(data[at+4:]), data[begin:end:end]})
+	}
+}
+
+// frameAt reports whether a record begins behind a frame's head.
+func frameAt(data []byte, at int) bool {
+	return len(data)-at > frameHead && bytes.HasPrefix(data[at+frameHead:], recordBegin)
+}
+
+// nextFrame returns where the next frame begins, from a place on; the data's length for none.
+func nextFrame(data []byte, from int) int {
+	if from+frameHead >= len(data) {
+		return len(data)
+	}
+	at := bytes.Index(data[from+frameHead:], recordBegin)
+	if at < 0 {
+		return len(data)
+	}
+	return from + at
+}
+
+// damagedPrefix begins the names of files that were set aside because they are damaged. Nothing reads or removes them.
+const damagedPrefix = "damaged-"
+
+// setAside renames a damaged file.
+func (d *disk) setAside(name string) error {
+	err := durable.Rename(d.path(name), d.path(fmt.Sprintf("%s%s-%d", damagedPrefix, name, time.Now().UnixNano())))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// rewriteTail replaces the file of records after the state of a version, and returns their size. aside keeps the old file under another name.
+func (d *disk) rewriteTail(version uint64, entries []Entry, aside bool) (size int64, err error) {
+	var b bytes.Buffer
+	for _, e := range entries {
+		b.Write(frame(e))
+	}
+	if aside {
+		if err := d.setAside(filepath.Base(d.tailPath(version))); err != nil {
+			return 0, err
+		}
+	}
+	return int64(b.Len()), durable.WriteBytes(d.tailPath(version), b.Bytes())
+}
