@@ -57,9 +57,9 @@ the servers whose REMPART_CONTROL names it. It answers no DNS queries itself.`,
 		},
 	}
 	cmd.Flags().Uint64Var(&again.above, "new-epoch", 0,
-		"begin the journal anew above this version, the highest that any server has in force: after it was restored from an older backup")
+		"begin the journal anew above this version, the highest that any server has in force: after it was restored from an older backup, or lost records that no copy holds")
 	cmd.Flags().StringVar(&again.from, "recover", "",
-		"first append what a copy of a server's folder \"edge\" holds and the journal lacks: after it was restored from an older backup")
+		"first take from a copy of a server's folder \"edge\" what it holds and the journal lacks: after it was restored from an older backup, or lost records")
 	return cmd
 }
 
@@ -458,6 +458,9 @@ func (k *controlling) notReady() string {
 		return "the journal is being read"
 	}
 	if err := k.conflict(); err != nil {
+		return err.Error()
+	}
+	if err := k.control.Damaged(); err != nil {
 		return err.Error()
 	}
 	return ""

@@ -23,7 +23,7 @@ func nodesCommand() *cobra.Command {
 		Long: `Say of every server that follows this control which version is in force there, and since when it was not heard of.
 ` + apiHelp + `
 
-Exit code: 0 if every server has the newest version, 1 if one is behind, does not report or has a problem, 2 on an error. A server that is
+Exit code: 0 if every server has the newest version, 1 if one is behind, does not report or has a problem, or control has one, 2 on an error. A server that is
 retired: "rempart nodes forget".`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := openAPI(tokenFile)
@@ -33,12 +33,13 @@ retired: "rempart nodes forget".`,
 			var all struct {
 				Version uint64
 				Nodes   []pushapi.NodeInfo
+				Problem string
 			}
 			raw, err := c.get(cmd.Context(), "/v1/nodes", nil, &all)
 			if err != nil {
 				return err
 			}
-			sound := true
+			sound := all.Problem == ""
 			for _, n := range all.Nodes {
 				sound = sound && n.Behind == 0 && !n.Gone && !n.Awaited && n.Problem == ""
 			}
@@ -47,6 +48,9 @@ retired: "rempart nodes forget".`,
 			} else {
 				tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 				fmt.Fprintf(tw, "newest\tversion %d\n", all.Version)
+				if all.Problem != "" {
+					fmt.Fprintf(tw, "problem\t%s\n", all.Problem)
+				}
 				for _, n := range all.Nodes {
 					fmt.Fprintf(tw, "%s\tversion %d\t%s\t%d queries, %d blocked\n", n.Node, n.Version, nodeState(&n, time.Now()), n.Queries, n.Blocked)
 				}

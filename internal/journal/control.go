@@ -31,16 +31,20 @@ type ControlConfig struct {
 	// Refuse returns why no record may be appended now, wrapping ErrOlder, or nil. It is called before each record except the first of an epoch
 	// and recovered ones, and must not block. It may be nil.
 	Refuse func() error
+
+	Scrub time.Duration // how often the journal is examined for lost records; 0 is scrubEvery
 }
 
 // Control is the one who publishes: its stream, a follower of it that holds the state, and a publisher.
 type Control struct {
 	*Publisher
-	Stream *stream.Stream
-	state  *Follower
-	cfg    ControlConfig
-	end    uint64        // the journal's last version at the start
-	begun  chan struct{} // closed when others may publish
+	Stream    *stream.Stream
+	state     *Follower
+	cfg       ControlConfig
+	end       uint64        // the journal's last version at the start
+	lastEpoch uint64        // the journal's epoch at the start
+	gap       *gap          // records that were lost before they were in force here, found by the start; nil for none
+	begun     chan struct{} // closed when others may publish
 
 	recovered []Recovered // by this start; not changed after ready
 }
@@ -59,7 +63,7 @@ func NewControl(cfg ControlConfig) (*Control, error) {
 	}
 	c := &Control{Stream: cfg.Stream, cfg: cfg, begun: make(chan struct{})}
 	c.state, err = NewFollower(FollowerConfig{
-		Dir: cfg.Dir, Source: FromStream(cfg.Stream.Reader, "control"), Trust: cfg.Trust, Node: Node{ID: "control", Control: true}, Log: cfg.Log,
+		Dir: cfg.Dir, Source: fromOwn(cfg.Stream, "control"), Trust: cfg.Trust, Node: Node{ID: "control", Control: true}, Log: cfg.Log,
 		Changed: func(before, after *blocklist.View, e Effect) {
 			c.Applied(e)
 			if cfg.Changed != nil {
@@ -71,7 +75,7 @@ func NewControl(cfg ControlConfig) (*Control, error) {
 		return nil, err
 	}
 	c.Publisher = NewPublisher(cfg.Stream, c.state, cfg.Key, cfg.Dir)
-	c.Publisher.refuse = cfg.Refuse
+	c.Publisher.refuse, c.Publisher.damaged = cfg.Refuse, c.Damaged
 	return c, nil
 }
 
@@ -96,12 +100,19 @@ func (c *Control) Start(ctx context.Context) error {
 		}
 		end = *r
 	}
+	lostEnd, err := c.lostEnd(ctx, st, end, last.Sequence)
+	if err != nil {
+		return err
+	}
+	if lostEnd {
+		end.Version = st.Version
+	}
 	if older := end.Version < st.Version; older && !c.cfg.Epoch {
 		return fmt.Errorf("%w It ends at version %d, and version %d was in force here; move %s aside and start once with --recover and its new name, or begin a new epoch (--new-epoch, with the highest version of any node)",
 			ErrOlder, end.Version, st.Version, c.cfg.Dir)
 	}
 	c.end = end.Version
-	return nil
+	return c.inspect(ctx)
 }
 
 // Run publishes and follows until ctx ends. ready is called when others may publish.
@@ -112,7 +123,9 @@ func (c *Control) Run(ctx context.Context, ready func()) error {
 		if err := c.begin(ctx); err != nil {
 			return err
 		}
+		c.tend(ctx, nil)
 		close(c.begun)
+		g.Go(func() error { return c.scrub(ctx) })
 		ready()
 		return c.Publisher.Run(ctx)
 	})
@@ -125,7 +138,7 @@ func (c *Control) Begun() <-chan struct{} { return c.begun }
 
 // begin publishes what must come first: a journal's first snapshot, a newer key ring.
 func (c *Control) begin(ctx context.Context) error {
-	if err := c.state.reach(ctx, c.end); err != nil {
+	if err := c.state.reach(ctx, c.reachable()); err != nil {
 		return err
 	}
 	joined := false
@@ -139,9 +152,7 @@ func (c *Control) begin(ctx context.Context) error {
 	st, err := c.state.State(), error(nil)
 	switch {
 	case c.cfg.Epoch && !joined:
-		_, err = c.Begin(ctx, st.Epoch+1, max(st.Version, c.above())+1, c.cfg.Ring, st, func(w io.Writer) error {
-			return st.view.Compact(w, st.info())
-		})
+		err = c.beginAnew(ctx, st)
 	case c.end == 0:
 		version := max(st.Version, c.above()) + 1
 		info := blocklist.Info{Version: version, Created: time.Now()}
@@ -155,6 +166,28 @@ func (c *Control) begin(ctx context.Context) error {
 		_, err = c.SetRing(ctx, c.cfg.Ring)
 	}
 	return err
+}
+
+// beginAnew begins an epoch with a state. What the journal holds behind lost records is published again in it.
+func (c *Control) beginAnew(ctx context.Context, st *State) error {
+	behind, err := c.behindGap(ctx, st.Version)
+	if err != nil {
+		return err
+	}
+	version := max(st.Version, c.end, c.above()) + 1
+	_, err = c.Begin(ctx, max(st.Epoch, c.lastEpoch)+1, version, c.cfg.Ring, st, func(w io.Writer) error { return compact(w, st) })
+	if err == nil && len(behind) > 0 {
+		err = c.state.Wait(ctx, version)
+	}
+	if err != nil {
+		return err
+	}
+	for _, d := range behind {
+		if one := c.publishAgain(ctx, d); one != nil {
+			c.recovered = append(c.recovered, *one)
+		}
+	}
+	return nil
 }
 
 func (c *Control) above() uint64 {
@@ -190,6 +223,9 @@ func (c *Control) Record(ctx context.Context, version uint64) ([]byte, error) {
 		return nil, stream.ErrNone
 	}
 	r, err := c.Stream.At(ctx, st.Sequence-(st.Version-version)) // within an epoch both rise by one
+	if errors.Is(err, stream.ErrNone) {
+		return nil, fmt.Errorf("record of version %d: %w", version, stream.ErrLost)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -199,16 +235,33 @@ func (c *Control) Record(ctx context.Context, version uint64) ([]byte, error) {
 	return r.Data, nil
 }
 
-// HashAt returns the hash of the record that made a version of this epoch. Its error is stream.ErrNone where the journal has no such record.
+// HashAt returns the hash of the record that made a version of this epoch. Its error is stream.ErrNone where the journal has no such record, and ErrLost where it is lost
+// and so is the next one, which names its hash.
 func (c *Control) HashAt(ctx context.Context, version uint64) (string, error) {
 	if st := c.state.State(); st.Version == version {
 		return st.Hash, nil
 	}
 	data, err := c.Record(ctx, version)
+	if errors.Is(err, stream.ErrLost) {
+		return c.hashBefore(ctx, version+1)
+	}
 	if err != nil {
 		return "", err
 	}
 	return HashOf(data), nil
+}
+
+// hashBefore returns the hash that the record of a version names as that of the record before it.
+func (c *Control) hashBefore(ctx context.Context, version uint64) (string, error) {
+	data, err := c.Record(ctx, version)
+	if err != nil {
+		return "", err
+	}
+	r, _, err := ReadRecord(data)
+	if err != nil {
+		return "", err
+	}
+	return r.Previous, nil
 }
 
 // Newest is the record of the newest snapshot.
@@ -219,27 +272,17 @@ func (c *Control) Object(ctx context.Context, name string) (io.ReadCloser, error
 	return c.Stream.Object(ctx, name)
 }
 
-// Each hands every record to each, oldest first, until the journal's end as it is now.
+// Each hands every record that the journal still holds to each, oldest first, until the journal's end as it is now.
 func (c *Control) Each(ctx context.Context, each func(r *Record, body []byte) error) error {
-	last, err := c.Stream.Last(ctx, "") // what is in force here may be behind
-	if errors.Is(err, stream.ErrNone) {
-		return nil
-	}
+	end, err := c.Stream.End(ctx)
 	if err != nil {
 		return err
 	}
-	err = c.Stream.Follow(ctx, 0, func(r stream.Record) error {
+	return c.Stream.Walk(ctx, 1, end, func(r stream.Record) error {
 		head, body, err := ReadRecord(r.Data)
-		if err == nil {
-			err = each(head, body)
+		if err != nil {
+			return err
 		}
-		if err == nil && r.Sequence >= last.Sequence {
-			err = io.EOF
-		}
-		return err
+		return each(head, body)
 	})
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
 }

@@ -24,3 +24,6 @@ type ClockOffset = clockOffset
 // Add and Estimate are add and estimate.
 func (o *clockOffset) Add(d time.Duration)     { o.add(d) }
 func (o *clockOffset) Estimate() time.Duration { return o.estimate() }
+
+// Damage has a control note damage, which it does not look for.
+func (c *Control) Damage(d *Damage) { c.damage.Store(d) }

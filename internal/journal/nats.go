@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"golang.org/x/sync/errgroup"
@@ -12,6 +13,27 @@ import (
 
 // FromStream is the journal as a stream's reader has it. node is whom it reports for.
 func FromStream(r *stream.Reader, node string) Source { return &streamed{r, node} }
+
+// fromOwn is the journal as its writer reads it. It finds the newest snapshot also if a later one is lost.
+func fromOwn(s *stream.Stream, node string) Source { return &owned{streamed{s.Reader, node}, s} }
+
+type owned struct {
+	streamed
+	s *stream.Stream
+}
+
+func (o *owned) Newest(ctx context.Context) (Entry, error) {
+	r, err := o.s.Last(ctx, string(RecordSnapshot))
+	return Entry{r.Sequence, r.Data}, err
+}
+
+// errLostRecords makes a follower go to the newest snapshot.
+func errLostRecords(err error) error {
+	if errors.Is(err, stream.ErrLost) {
+		return fmt.Errorf("%w: %w", ErrGap, err)
+	}
+	return err
+}
 
 type streamed struct {
 	r    *stream.Reader
@@ -35,12 +57,22 @@ func (s *streamed) Follow(ctx context.Context, after Position, to Reader) error 
 		})
 	})
 	g.Go(func() error { return s.r.FollowBeats(ctx, to.Heartbeat) })
-	return g.Wait()
+	return errLostRecords(g.Wait())
 }
 
-// begin is after which sequence to go on: where the stream is not the one the position was noted in, from its begin.
+// begin is after which sequence to go on: where the stream is not the one the position was noted in, from its begin. If the record of the position itself is
+// lost, the record after it shows that the stream is the same.
 func (s *streamed) begin(ctx context.Context, after Position) (uint64, error) {
 	r, err := s.r.At(ctx, after.Sequence)
+	if errors.Is(err, stream.ErrNone) && after.Sequence > 0 {
+		r, err = s.r.At(ctx, after.Sequence+1)
+		if err == nil {
+			if head, _, err := ReadRecord(r.Data); err == nil && head.Version == after.Version+1 {
+				return after.Sequence, nil
+			}
+			return 0, nil
+		}
+	}
 	if errors.Is(err, stream.ErrNone) {
 		return 0, nil
 	}

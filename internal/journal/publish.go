@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rempart/blocklist"
@@ -24,6 +25,10 @@ type Publisher struct {
 	dir      string
 	logger   *slog.Logger
 	refuse   func() error // ControlConfig.Refuse
+	damage   atomic.Pointer[Damage]
+	damaged  func() error // Control.Damaged
+	repairs  atomic.Uint64
+	past     uint64 // end of a journal that lost records which are not in force here: an epoch that begins follows it; 0 for none
 
 	mu        sync.Mutex // one record at a time
 	clock     clock
@@ -61,7 +66,7 @@ const publishTries = 5
 
 // NewPublisher returns the publisher of what follower follows. dir is for files while they are made.
 func NewPublisher(log *stream.Stream, follower *Follower, key *SecretKey, dir string) *Publisher {
-	return &Publisher{log: log, follower: follower, key: key, trust: follower.cfg.Trust, dir: dir, logger: follower.log}
+	return &Publisher{log: log, follower: follower, key: key, trust: follower.cfg.Trust, dir: dir, logger: follower.log, damaged: func() error { return nil }}
 }
 
 // Draft is what is to be published.
@@ -87,6 +92,9 @@ var ErrRefused = errors.New("refused")
 
 // Publish appends a record. When it returns nil, the record is kept for good, and in force here.
 func (p *Publisher) Publish(ctx context.Context, d Draft) (Receipt, error) {
+	if err := p.damaged(); err != nil {
+		return Receipt{}, err
+	}
 	id := ""
 	if d.Kind == RecordChanges {
 		if set, _, err := splitSet(d.Body); err == nil {
@@ -112,7 +120,10 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 		if err != nil {
 			return Receipt{}, err
 		}
-		if r.Epoch == 0 { // not the first of an epoch
+		after := st.Sequence
+		if r.Epoch > 0 {
+			after = max(after, p.past)
+		} else { // not the first of an epoch
 			if err := p.refused(); err != nil {
 				return Receipt{}, err
 			}
@@ -131,7 +142,7 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 			}
 			return Receipt{}, fmt.Errorf("%w: %w", ErrRefused, err)
 		}
-		sequence, err := p.log.Append(ctx, st.Sequence, string(r.Kind), data)
+		sequence, err := p.log.Append(ctx, after, string(r.Kind), data)
 		switch {
 		case err == nil, errors.Is(err, stream.ErrUnknown) && p.follower.holds(ctx, r.Version, HashOf(data)):
 			if err := p.follower.reach(ctx, r.Version); err != nil {
@@ -242,7 +253,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 		if last == 0 {
 			last = st.Version
 		}
-		if p.refused() != nil {
+		if p.refused() != nil || p.damaged() != nil {
 			continue // whoever refuses it logs why
 		}
 		p.renew(ctx, st)

@@ -20,12 +20,13 @@ type Recovered struct {
 
 // savedCopy is the content of a follower's folder: the last state that the follower had in force, and the records before it.
 type savedCopy struct {
-	dir     string
-	disk    *disk
-	records map[uint64][]byte // by version; the records after the snapshot on disk
-	base    *State            // the state of that snapshot
-	last    *State
-	lacking bool // the folder does not hold a snapshot that the state last needs
+	dir      string
+	disk     *disk
+	records  map[uint64][]byte // by version; the records after the snapshot on disk
+	base     *State            // the state of that snapshot
+	snapshot *Snapshot
+	last     *State
+	lacking  bool // the folder does not hold a snapshot that the state last needs
 }
 
 // readCopy reads a follower's folder without changing it.
@@ -40,7 +41,7 @@ func (c *Control) readCopy(dir string) (*savedCopy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("recover from %s: %w", dir, err)
 	}
-	copied := &savedCopy{dir: dir, disk: d, records: map[uint64][]byte{}, base: k.state, last: last, lacking: f.lacks()}
+	copied := &savedCopy{dir: dir, disk: d, records: map[uint64][]byte{}, base: k.state, snapshot: k.snapshot, last: last, lacking: f.lacks()}
 	for _, e := range k.tail.entries {
 		if r, _, err := ReadRecord(e.Data); err == nil {
 			copied.records[r.Version] = e.Data
@@ -72,8 +73,8 @@ func (c *Control) forked(ctx context.Context, copied *savedCopy) (bool, error) {
 		return false, nil
 	}
 	ours, err := c.HashAt(ctx, version)
-	if errors.Is(err, stream.ErrNone) {
-		return false, nil // the epoch began later
+	if errors.Is(err, stream.ErrNone) || errors.Is(err, ErrLost) {
+		return false, nil // the epoch began later, or nobody knows
 	}
 	return ours != theirs, err
 }
@@ -155,6 +156,15 @@ func (c *Control) join(ctx context.Context, copied *savedCopy) error {
 	}
 	st, from := c.state.State(), copied.last
 	own, err := c.since(ctx, copied, st)
+	if err == nil && c.gap != nil {
+		from := st.Version
+		if copied.last.Epoch == c.lastEpoch {
+			from = max(from, copied.last.Version)
+		}
+		var behind []draft
+		behind, err = c.behindGap(ctx, from)
+		own = append(own, behind...)
+	}
 	if err != nil {
 		return fmt.Errorf("recover from %s: %w", copied.dir, err)
 	}
@@ -162,8 +172,8 @@ func (c *Control) join(ctx context.Context, copied *savedCopy) error {
 	if err != nil {
 		return fmt.Errorf("recover from %s: %w", copied.dir, err)
 	}
-	version := max(st.Version, from.Version, c.above()) + 1
-	_, err = c.Begin(ctx, max(st.Epoch, from.Epoch)+1, version, ring, from, func(w io.Writer) error {
+	version := max(st.Version, from.Version, c.end, c.above()) + 1
+	_, err = c.Begin(ctx, max(st.Epoch, from.Epoch, c.lastEpoch)+1, version, ring, from, func(w io.Writer) error {
 		return from.view.Compact(w, from.info())
 	})
 	if err == nil {
@@ -214,6 +224,10 @@ func (c *Control) since(ctx context.Context, copied *savedCopy, st *State) (own 
 			break
 		}
 		data, err := c.Record(ctx, v)
+		if errors.Is(err, ErrLost) {
+			c.cfg.Log.Error("a record of this journal is lost, and is not in force in the new epoch", "version", v)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

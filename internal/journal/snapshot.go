@@ -53,10 +53,11 @@ func (p *Publisher) sweep(ctx context.Context) {
 
 // Compact publishes the state as it is as a snapshot, which spares new edges the replay.
 func (p *Publisher) Compact(ctx context.Context) (Receipt, error) {
-	return p.PublishSnapshot(ctx, Load{Same: true, Compile: func(w io.Writer, st *State) error {
-		return st.view.Compact(w, st.info())
-	}})
+	return p.PublishSnapshot(ctx, Load{Same: true, Compile: compact})
 }
+
+// compact writes a state as a snapshot.
+func compact(w io.Writer, st *State) error { return st.view.Compact(w, st.info()) }
 
 // Load is a snapshot to be published.
 type Load struct {
@@ -66,11 +67,16 @@ type Load struct {
 	Changes  *LargeSet
 	// Compile writes the state as it is to be. It may take its time: others publish meanwhile, and what they do is put over it.
 	Compile func(w io.Writer, st *State) error
+
+	repairs bool // it takes the place of lost records, so that damage is no reason to refuse it
 }
 
 // PublishSnapshot writes a snapshot, keeps it as an object and announces it. When it returns nil, it is kept for good; Follower.Wait tells when it is in
 // force here.
 func (p *Publisher) PublishSnapshot(ctx context.Context, l Load) (Receipt, error) {
+	if err := p.damaged(); err != nil && !l.repairs {
+		return Receipt{}, err
+	}
 	p.snapshots.Lock()
 	defer p.snapshots.Unlock()
 	for range publishTries {

@@ -82,24 +82,26 @@ func (a *API) Collector() prometheus.Collector {
 		return prometheus.NewDesc("rempart_push_"+name, help, labels, nil)
 	}
 	return &collector{
-		a:      a,
-		calls:  d("calls_total", "Calls of the operators' API, by route and status.", "route", "status"),
-		sets:   d("changesets_total", "Change sets, by what became of them.", "state"),
-		acts:   d("changes_total", "Changes in change sets that were taken, by what they do and whether guards let them count.", "act", "outcome"),
-		stages: d("stages_total", "Staged change sets, by how their stage ended.", "outcome"),
-		held:   d("held", "Change sets that wait for a second person."),
-		nodes:  d("nodes", "Nodes that reported lately."),
-		ahead:  d("nodes_ahead", "Nodes that have a later version in force than the journal, or hold another record of a version: was it restored from an older backup? Nothing is published meanwhile."),
+		a:       a,
+		calls:   d("calls_total", "Calls of the operators' API, by route and status.", "route", "status"),
+		sets:    d("changesets_total", "Change sets, by what became of them.", "state"),
+		acts:    d("changes_total", "Changes in change sets that were taken, by what they do and whether guards let them count.", "act", "outcome"),
+		stages:  d("stages_total", "Staged change sets, by how their stage ended.", "outcome"),
+		held:    d("held", "Change sets that wait for a second person."),
+		nodes:   d("nodes", "Nodes that reported lately."),
+		ahead:   d("nodes_ahead", "Nodes that have a later version in force than the journal, or hold another record of a version: was it restored from an older backup? Nothing is published meanwhile."),
+		damaged: d("journal_damaged", "1 while the journal lacks records or objects that a server may need. Nothing is published meanwhile."),
+		repairs: d("journal_repairs_total", "Times since the start that a new snapshot took the place of what the journal lost."),
 	}
 }
 
 type collector struct {
-	a                                             *API
-	calls, sets, acts, stages, held, nodes, ahead *prometheus.Desc
+	a                                                               *API
+	calls, sets, acts, stages, held, nodes, ahead, damaged, repairs *prometheus.Desc
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.calls, c.sets, c.acts, c.stages, c.held, c.nodes, c.ahead} {
+	for _, d := range []*prometheus.Desc{c.calls, c.sets, c.acts, c.stages, c.held, c.nodes, c.ahead, c.damaged, c.repairs} {
 		ch <- d
 	}
 }
@@ -109,6 +111,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	known, ahead := c.a.fleet.known()
 	ch <- prometheus.MustNewConstMetric(c.nodes, prometheus.GaugeValue, float64(known))
 	ch <- prometheus.MustNewConstMetric(c.ahead, prometheus.GaugeValue, float64(ahead))
+	damaged := 0.0
+	if c.a.cfg.Control.Damaged() != nil {
+		damaged = 1
+	}
+	ch <- prometheus.MustNewConstMetric(c.damaged, prometheus.GaugeValue, damaged)
+	ch <- prometheus.MustNewConstMetric(c.repairs, prometheus.CounterValue, float64(c.a.cfg.Control.Repairs()))
 	c.a.counts.mu.Lock()
 	defer c.a.counts.mu.Unlock()
 	for k, n := range c.a.counts.calls {

@@ -126,6 +126,7 @@ type nodesOutput struct {
 	Body struct {
 		Version uint64     `json:"version" doc:"The newest."`
 		Nodes   []NodeInfo `json:"nodes"`
+		Problem string     `json:"problem,omitempty" doc:"Why control publishes nothing now, if its journal is damaged."`
 	}
 }
 
@@ -141,6 +142,9 @@ func (a *API) registerFleet() {
 			out := &nodesOutput{}
 			st := a.cfg.Control.State()
 			out.Body.Version = st.Version
+			if err := a.cfg.Control.Damaged(); err != nil {
+				out.Body.Problem = err.Error()
+			}
 			out.Body.Nodes = a.fleet.list(st.Epoch, st.Version)
 			return out, nil
 		})
@@ -155,6 +159,9 @@ func (a *API) version(ctx context.Context, in *versionInput) (*versionInfoOutput
 	data, err := a.cfg.Control.Record(ctx, in.Version)
 	if errors.Is(err, stream.ErrNone) {
 		return nil, problem(http.StatusNotFound, "path.version", "no such version in this epoch of the journal")
+	}
+	if errors.Is(err, stream.ErrLost) {
+		return nil, problem(http.StatusNotFound, "path.version", "the journal lost the record of this version")
 	}
 	if err != nil {
 		return nil, a.unavailable("the journal cannot be read", err)

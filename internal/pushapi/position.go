@@ -199,6 +199,9 @@ func (a *API) mayPublish(ctx context.Context) error {
 	if err := a.Conflict(); err != nil {
 		return problem(http.StatusConflict, "", err.Error())
 	}
+	if err := a.cfg.Control.Damaged(); err != nil {
+		return problem(http.StatusServiceUnavailable, "", err.Error())
+	}
 	return nil
 }
 

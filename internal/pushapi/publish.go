@@ -82,6 +82,9 @@ func (a *API) publishUpload(ctx context.Context, u *upload, k *kept) (*receiptOu
 		}
 		return nil, problem(http.StatusUnprocessableEntity, "body", err.Error())
 	}
+	if errors.Is(err, journal.ErrDamaged) { // found since the call began; nothing was appended
+		return nil, problem(http.StatusServiceUnavailable, "", err.Error())
+	}
 	if err != nil {
 		return nil, a.unavailable("whether the change set was published is not known; push it again with the same id", err)
 	}

@@ -91,6 +91,9 @@ func (f *Folder) update(ctx context.Context, j Journal, version uint64, head []b
 	}
 	for v := from; v <= version; v++ {
 		data, err := j.Record(ctx, v)
+		if errors.Is(err, journal.ErrLost) && v < r.Version {
+			continue // the newest snapshot leads over it
+		}
 		if err != nil {
 			return fmt.Errorf("record %d: %w", v, err)
 		}

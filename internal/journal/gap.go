@@ -1,0 +1,229 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"rempart/internal/durable"
+	"rempart/internal/journal/stream"
+)
+
+// gap is a run of lost records that control cannot pass: they were not in force here, and no snapshot leads over them.
+type gap struct {
+	first uint64 // version of the first lost record
+	last  uint64 // version of the last lost record
+	end   uint64 // the journal's last sequence
+
+	nowhere bool // control has nothing whole in force, and no snapshot to start from
+}
+
+// reachable returns the last version that control can reach from its own state.
+func (c *Control) reachable() uint64 {
+	switch {
+	case c.gap == nil:
+		return c.end
+	case c.gap.nowhere:
+		return 0
+	}
+	return c.gap.first - 1
+}
+
+// lostEnd reports whether the journal lost its last records, and they are in force here: otherwise a journal that ends before what is in force was restored from
+// an older backup. end is the last record there is, at sequence at.
+func (c *Control) lostEnd(ctx context.Context, st *State, end Record, at uint64) (bool, error) {
+	last, err := c.Stream.End(ctx)
+	if err != nil {
+		return false, err
+	}
+	return end.Epoch == st.Epoch && last > at && st.Sequence == last, nil
+}
+
+// inspect finds out whether control can reach the journal's end from its own state. If lost records prevent it, Recover or Epoch must lead out.
+func (c *Control) inspect(ctx context.Context) error {
+	g, err := c.findGap(ctx)
+	if err != nil || g == nil {
+		return err
+	}
+	if c.cfg.Recover != "" {
+		adopted, err := c.adopt(ctx, g)
+		if err != nil {
+			return err
+		}
+		if adopted {
+			if g, err = c.findGap(ctx); err != nil || g == nil {
+				return err
+			}
+		}
+	}
+	c.gap, c.past = g, g.end
+	switch {
+	case c.cfg.Epoch:
+		return nil
+	case c.cfg.Recover != "":
+		return fmt.Errorf("%w: the record of version %d is lost, and the copy %s does not hold it: use the copy of a server that has version %d or later in force, or start with both --recover and --new-epoch",
+			ErrDamaged, g.last, c.cfg.Recover, g.last)
+	}
+	return fmt.Errorf("%w: the record of version %d is lost, and version %d is in force here. Start control once with --recover and a copy of the folder edge of a server that has version %d or later in force; "+
+		"where there is none, with --new-epoch and the highest version of any server: what the lost records changed is then not in force",
+		ErrDamaged, g.first, c.state.State().Version, g.last)
+}
+
+// findGap returns the lost records between what is in force here, or the newest snapshot, and the journal's end; nil for none.
+func (c *Control) findGap(ctx context.Context) (*gap, error) {
+	st := c.state.State()
+	end, err := c.Stream.End(ctx)
+	if err != nil || end == 0 {
+		return nil, err
+	}
+	last, err := c.Stream.Last(ctx, "")
+	if err != nil {
+		if errors.Is(err, stream.ErrNone) {
+			err = nil
+		}
+		return nil, err
+	}
+	r, _, err := ReadRecord(last.Data)
+	if err != nil {
+		return nil, err
+	}
+	c.lastEpoch = r.Epoch
+	version := func(sequence uint64) uint64 { return r.Version + sequence - last.Sequence } // within an epoch both rise by one
+	from := uint64(1)
+	if st.Version > 0 && st.Epoch == r.Epoch && st.Version < r.Version {
+		from = last.Sequence - (r.Version - st.Version) + 1
+	} else if st.Version > 0 && st.Epoch == r.Epoch {
+		from = last.Sequence + 1 + st.Version - r.Version
+		if st.Version >= version(end) {
+			return nil, nil
+		}
+	}
+	newest, err := c.Stream.Last(ctx, string(RecordSnapshot))
+	if err == nil {
+		from = max(from, newest.Sequence)
+	} else if !errors.Is(err, stream.ErrNone) {
+		return nil, err
+	}
+	d := &Damage{}
+	if err := c.chain(ctx, from, end, d, nil); err != nil {
+		return nil, err
+	}
+	if d.Records == 0 && (st.Version == 0 || st.base.Snapshot().Verify() != nil) {
+		if err := c.startsNowhere(ctx, newest, d); err != nil {
+			return nil, err
+		}
+	}
+	if d.Records == 0 {
+		return nil, nil
+	}
+	g := &gap{first: version(d.Sequences[0]), last: version(d.last), end: end, nowhere: len(d.Objects) > 0 || d.Sequences[0] == from && st.Version == 0}
+	c.end = max(c.end, version(end))
+	return g, nil
+}
+
+// startsNowhere counts the newest snapshot as lost if its objects are: with nothing whole in force here, control has no state
+// to go on from.
+func (c *Control) startsNowhere(ctx context.Context, newest stream.Record, d *Damage) error {
+	r, _, err := ReadRecord(newest.Data)
+	if err != nil || r.Snapshot == nil {
+		return err
+	}
+	if err := c.objects(ctx, r.Snapshot, d, nil); err != nil {
+		return err
+	}
+	if len(d.Objects) > 0 {
+		d.lose(newest.Sequence)
+	}
+	return nil
+}
+
+// adopt makes the state of a copy control's own, if the copy has all lost records in force and is of the journal's epoch.
+func (c *Control) adopt(ctx context.Context, g *gap) (bool, error) {
+	if g.nowhere {
+		c.cfg.Log.Error("control's own state is damaged or missing, and so is the journal's newest snapshot", "version", g.first)
+	}
+	copied, err := c.readCopy(c.cfg.Recover)
+	if err != nil {
+		return false, err
+	}
+	if copied.last.Epoch != c.lastEpoch || copied.last.Version < g.last || copied.lacking {
+		return false, nil
+	}
+	forked, err := c.copyForked(ctx, copied, g)
+	if err != nil || forked {
+		return false, err
+	}
+	return true, c.state.adopt(copied, func(version uint64) uint64 { return g.end - (c.end - version) })
+}
+
+// copyForked reports whether the journal holds another record of the copy's last version, or one that does not follow that.
+func (c *Control) copyForked(ctx context.Context, copied *savedCopy, g *gap) (forked bool, err error) {
+	at := g.end - (c.end - copied.last.Version)
+	if copied.last.Version > c.end {
+		return true, nil // it is ahead of the journal
+	}
+	err = c.Stream.Walk(ctx, at, min(at+1, g.end), func(e stream.Record) error {
+		r, _, err := ReadRecord(e.Data)
+		if err != nil {
+			return err
+		}
+		if e.Sequence == at {
+			forked = forked || HashOf(e.Data) != copied.last.Hash
+		} else {
+			forked = forked || r.Previous != copied.last.Hash
+		}
+		return nil
+	})
+	return forked, err
+}
+
+// adopt takes over another follower's state, and the records since, as if they had come from the source. sequence returns the sequence of a version.
+func (f *Follower) adopt(copied *savedCopy, sequence func(version uint64) uint64) error {
+	for _, name := range copied.snapshot.Names() {
+		if err := copyFile(copied.disk.path(name), f.disk.path(name)); err != nil {
+			return err
+		}
+	}
+	base := *copied.base
+	base.Sequence = sequence(base.Version)
+	var since []Entry
+	for v := base.Version + 1; v <= copied.last.Version; v++ {
+		if data, ok := copied.records[v]; ok {
+			since = append(since, Entry{sequence(v), data})
+		}
+	}
+	if err := f.disk.begin(&base, copied.snapshot, since); err != nil {
+		return err
+	}
+	f.disk.closeTail()
+	return f.Start()
+}
+
+func copyFile(from, to string) error {
+	r, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return durable.WriteFile(to, func(w io.Writer) error {
+		_, err := io.Copy(w, r)
+		return err
+	})
+}
+
+// behindGap returns the records after a version that the journal still holds behind lost ones, oldest first; none where no records were lost.
+func (c *Control) behindGap(ctx context.Context, version uint64) (all []draft, err error) {
+	if c.gap == nil {
+		return nil, nil
+	}
+	err = c.Stream.Walk(ctx, 1, c.gap.end, func(e stream.Record) error {
+		r, body, err := ReadRecord(e.Data)
+		if err == nil && r.Epoch == c.lastEpoch && r.Version > version {
+			all = append(all, draft{r, body})
+		}
+		return err
+	})
+	return all, err
+}

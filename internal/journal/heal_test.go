@@ -1,0 +1,245 @@
+package journal_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+	"rempart/internal/journal/stream"
+)
+
+func blockFile(dir, stream string) string {
+	return filepath.Join(dir, "nats", "jetstream", "$G", "streams", stream, "msgs", "1.blk")
+}
+
+// damagedJournal is a control that ended, whose journal lost the record of "n4.example" of n0 to n9, and the version of that record.
+type damagedJournal struct {
+	keys      *keys
+	dir, copy string // folders of control, and of an edge that has everything in force
+	names     []string
+	lost      uint64
+	away      string // folder of an edge that has n0 to n2 in force
+}
+
+func damageJournal(t *testing.T, lose ...string) *damagedJournal {
+	t.Helper()
+	k, root := newKeys(t), t.TempDir()
+	d := &damagedJournal{keys: k, dir: filepath.Join(root, "c"), copy: filepath.Join(root, "copy"), away: filepath.Join(root, "away")}
+	c := startControl(t, k, d.dir, nil)
+	near := startEdge(t, k, d.copy, overNATS(t, c, "near"), journal.Node{ID: "near"})
+	away := startEdge(t, k, d.away, overNATS(t, c, "away"), journal.Node{ID: "away"})
+	for i := range 10 {
+		name := fmt.Sprintf("n%d.example", i)
+		r := c.push(t, k.set(t, fmt.Sprint("push", i), block(name)))
+		if i == 2 {
+			away.reaches(t, r.Version)
+			away.stop()
+		}
+		if name == lose[0] {
+			d.lost = r.Version
+		}
+		near.reaches(t, r.Version)
+		d.names = append(d.names, name)
+	}
+	near.stop()
+	c.stop()
+	for _, name := range lose {
+		flipBit(t, blockFile(d.dir, "REMPART_JOURNAL"), name)
+	}
+	return d
+}
+
+// reachesAll checks that an edge that was away, and new ones over NATS and HTTP, receive the names and what is pushed now.
+func (d *damagedJournal) reachesAll(t *testing.T, c *control, names ...string) {
+	t.Helper()
+	r := c.push(t, d.keys.set(t, "fresh", block("fresh.example")))
+	for id, e := range map[string]*edge{
+		"away":     startEdge(t, d.keys, d.away, overNATS(t, c, "away"), journal.Node{ID: "away"}),
+		"new":      startEdge(t, d.keys, t.TempDir(), overNATS(t, c, "new"), journal.Node{ID: "new"}),
+		"new-http": startEdge(t, d.keys, t.TempDir(), overHTTP(t, c), journal.Node{ID: "new-http"}),
+	} {
+		e.reaches(t, r.Version)
+		for _, name := range append(names, "fresh.example") {
+			if got := judge(t, e.Set().View(), name); got != blocklist.BlockedBy {
+				t.Errorf("edge %s: %s: %v", id, name, got)
+			}
+		}
+		e.stop()
+	}
+}
+
+func TestControlRepairsLostRecord(t *testing.T) {
+	for _, lost := range []string{"n1.example", "n4.example", "n9.example"} {
+		t.Run(lost, func(t *testing.T) {
+			d := damageJournal(t, lost)
+			c := startControl(t, d.keys, d.dir, nil)
+			defer c.stop()
+			if err := c.Damaged(); err != nil {
+				t.Errorf("after the repair: %v", err)
+			}
+			if c.Repairs() != 1 || c.State().Epoch != 1 {
+				t.Errorf("%d repairs, epoch %d", c.Repairs(), c.State().Epoch)
+			}
+			if _, err := c.Record(t.Context(), d.lost); !errors.Is(err, stream.ErrLost) {
+				t.Errorf("the record is not lost: %v", err)
+			}
+			d.reachesAll(t, c, d.names...)
+			n := 0
+			if err := c.Each(t.Context(), func(*journal.Record, []byte) error { n++; return nil }); err != nil || n < 10 {
+				t.Errorf("history: %d records, %v", n, err)
+			}
+			if _, err := c.Undo(t.Context(), "push7"); lost != "n7.example" && err != nil {
+				t.Errorf("undo: %v", err)
+			}
+		})
+	}
+}
+
+// TestLostRecordIsKnownByHash has a node report the version whose record is lost: that record's hash stands in the next one.
+func TestLostRecordIsKnownByHash(t *testing.T) {
+	d := damageJournal(t, "n4.example")
+	c := startControl(t, d.keys, d.dir, nil)
+	defer c.stop()
+	hash, err := c.HashAt(t.Context(), d.lost)
+	next, err2 := c.Record(t.Context(), d.lost+1)
+	if err != nil || err2 != nil {
+		t.Fatal(err, err2)
+	}
+	if r, _, _ := journal.ReadRecord(next); r.Previous != hash {
+		t.Errorf("hash %s, want %s", hash, r.Previous)
+	}
+}
+
+func TestScrubRepairsInBackground(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, func(cfg *journal.ControlConfig) { cfg.Scrub = 50 * time.Millisecond })
+	defer c.stop()
+	c.push(t, k.set(t, "one", block("one.example")))
+	newest, err := c.Newest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, _, err := journal.ReadRecord(newest.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.stream.DeleteObject(t.Context(), r.Snapshot.Names()[0]); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(30 * time.Second); c.Repairs() == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the lost object is not noticed")
+		}
+	}
+	e := startEdge(t, k, t.TempDir(), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, c.State().Version)
+	wantVerdict(t, e.Set().View(), "one.example", blocklist.BlockedBy)
+}
+
+// lessState removes control's own state, so that only the journal is left.
+func (d *damagedJournal) lessState(t *testing.T) {
+	t.Helper()
+	if err := os.RemoveAll(filepath.Join(d.dir, "state")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestControlWithoutStateSaysWhatToDo(t *testing.T) {
+	d := damageJournal(t, "n4.example")
+	d.lessState(t)
+	s, err := stream.Open(t.Context(), stream.Config{Dir: filepath.Join(d.dir, "nats"), Log: logs(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	c, err := journal.NewControl(journal.ControlConfig{Stream: s, Key: d.keys.control, Ring: d.keys.sealed, Trust: d.keys.trust(), Dir: filepath.Join(d.dir, "state")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.Start(t.Context())
+	if !errors.Is(err, journal.ErrDamaged) || !strings.Contains(err.Error(), "--recover") || !strings.Contains(err.Error(), "--new-epoch") {
+		t.Errorf("the start ends with %v", err)
+	}
+}
+
+func TestRecoverOverLostRecord(t *testing.T) {
+	d := damageJournal(t, "n4.example")
+	d.lessState(t)
+	c := startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) { cfg.Recover = d.copy })
+	defer c.stop()
+	if c.State().Epoch != 1 {
+		t.Errorf("epoch %d", c.State().Epoch)
+	}
+	d.reachesAll(t, c, d.names...)
+}
+
+func TestNewEpochOverLostRecord(t *testing.T) {
+	d := damageJournal(t, "n4.example", "n5.example")
+	d.lessState(t)
+	c := startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) { cfg.Epoch = true })
+	defer c.stop()
+	if c.State().Epoch != 2 {
+		t.Errorf("epoch %d", c.State().Epoch)
+	}
+	d.reachesAll(t, c, "n0.example", "n3.example", "n6.example", "n9.example")
+}
+
+func TestNothingIsPublishedWhileDamaged(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	defer c.stop()
+	c.Damage(&journal.Damage{Records: 1, Sequences: []uint64{2}})
+	_, err := c.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, By: "desk", Body: k.set(t, "one", block("one.example"))})
+	if !errors.Is(err, journal.ErrDamaged) {
+		t.Errorf("a push while damaged: %v", err)
+	}
+}
+
+// TestRecoverWithoutAnyWholeSnapshot has control's own snapshot and the journal's copy of it damaged: an edge's copy holds the state.
+func TestRecoverWithoutAnyWholeSnapshot(t *testing.T) {
+	for _, how := range []string{"recover", "new epoch"} {
+		t.Run(how, func(t *testing.T) {
+			d := damageJournal(t, "n4.example")
+			d.lessState(t)
+			c := startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) { cfg.Recover = d.copy })
+			newest, err := c.Newest(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, _, err := journal.ReadRecord(newest.Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			latest := t.TempDir()
+			e := startEdge(t, d.keys, latest, overNATS(t, c, "latest"), journal.Node{ID: "latest"})
+			e.reaches(t, c.State().Version)
+			e.stop()
+			pushed := c.push(t, d.keys.set(t, "late", block("late.example"))).Version
+			if err := c.stream.DeleteObject(t.Context(), r.Snapshot.Names()[0]); err != nil {
+				t.Fatal(err)
+			}
+			c.stop()
+			d.lessState(t)
+			c = startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) {
+				if cfg.Epoch = how == "new epoch"; !cfg.Epoch {
+					cfg.Recover = latest
+				}
+			})
+			defer c.stop()
+			if c.State().Version <= pushed {
+				t.Errorf("version %d after %d", c.State().Version, pushed)
+			}
+			names := []string{"late.example"}
+			if how == "recover" {
+				names = append(names, d.names...)
+			}
+			d.reachesAll(t, c, names...)
+		})
+	}
+}

@@ -1,0 +1,274 @@
+package journal
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"rempart/internal/journal/stream"
+)
+
+// Damage describes what the journal lost of the records and objects that a follower may still need: those from the newest snapshot on.
+type Damage struct {
+	Sequences []uint64 // of the first lost records, at most maxLost
+	Records   int      // number of lost records
+	last      uint64   // sequence of the last lost record
+	Objects   []string // objects of the newest snapshot that are lost or altered
+	Snapshot  bool     // there is no snapshot to start from
+}
+
+// maxLost bounds the sequences that a Damage lists.
+const maxLost = 10
+
+func (d *Damage) lose(sequence uint64) {
+	d.last = sequence
+	if d.Records++; len(d.Sequences) < maxLost {
+		d.Sequences = append(d.Sequences, sequence)
+	}
+}
+
+func (d *Damage) none() bool { return d.Records == 0 && len(d.Objects) == 0 && !d.Snapshot }
+
+func (d *Damage) String() string {
+	switch {
+	case d.Snapshot:
+		return "the journal holds no snapshot any more"
+	case d.Records == 0:
+		return fmt.Sprintf("the journal lost or altered objects of its newest snapshot: %v", d.Objects)
+	}
+	return fmt.Sprintf("the journal lost %d records, the first at sequence %d", d.Records, d.Sequences[0])
+}
+
+// ErrDamaged says that records or objects are lost that followers may need, so that what is published now would not reach all of them.
+var ErrDamaged = errors.New("the journal is damaged")
+
+// ErrLost says that the journal had a record once and lost it.
+var ErrLost = stream.ErrLost
+
+const (
+	scrubEvery = time.Hour
+	scrubRetry = 10 * time.Second // after damage that was not repaired, doubled up to scrubEvery
+	// scrubRate bounds how fast a scrub reads in the background, in bytes per second.
+	scrubRate = 4 << 20
+	// confirmations is how often damage must be found in a row: a cluster's server that starts may lack records for a moment.
+	confirmations = 3
+	confirmAfter  = 300 * time.Millisecond
+)
+
+// pacer slows reading down to scrubRate. A nil pacer does not.
+type pacer struct{ ctx context.Context }
+
+func (p *pacer) read(n int) error {
+	if p == nil {
+		return nil
+	}
+	select {
+	case <-time.After(time.Duration(n) * time.Second / scrubRate):
+		return nil
+	case <-p.ctx.Done():
+		return p.ctx.Err()
+	}
+}
+
+// Write makes a pacer usable as a writer of what was read.
+func (p *pacer) Write(b []byte) (int, error) { return len(b), p.read(len(b)) }
+
+// examine reads the chain from the newest snapshot to the end, and that snapshot's objects. An error means that they could not be examined.
+func (c *Control) examine(ctx context.Context, pace *pacer) (*Damage, error) {
+	d := &Damage{}
+	end, err := c.Stream.End(ctx)
+	if err != nil || end == 0 {
+		return d, err
+	}
+	newest, err := c.Stream.Last(ctx, string(RecordSnapshot))
+	if errors.Is(err, stream.ErrNone) {
+		d.Snapshot = true
+		return d, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := c.chain(ctx, newest.Sequence, end, d, pace); err != nil {
+		return nil, err
+	}
+	r, _, err := ReadRecord(newest.Data)
+	if err != nil || r.Snapshot == nil {
+		return d, nil // chain counted it
+	}
+	return d, c.objects(ctx, r.Snapshot, d, pace)
+}
+
+// chain notes in d which records between two sequences are lost, or not bound to the one before.
+func (c *Control) chain(ctx context.Context, from, to uint64, d *Damage, pace *pacer) error {
+	next, before := from, (*Record)(nil)
+	hash := ""
+	err := c.Stream.Walk(ctx, from, to, func(e stream.Record) error {
+		for ; next < e.Sequence; next++ {
+			d.lose(next)
+			before = nil
+		}
+		r, _, err := ReadRecord(e.Data)
+		switch {
+		case err != nil:
+			d.lose(e.Sequence)
+		case before != nil && before.Epoch == r.Epoch && r.Previous != hash:
+			d.lose(e.Sequence)
+		}
+		before, hash = r, HashOf(e.Data)
+		next = e.Sequence + 1
+		return pace.read(len(e.Data))
+	})
+	if err != nil {
+		return err
+	}
+	for ; next <= to; next++ {
+		d.lose(next)
+	}
+	return nil
+}
+
+// objects notes in d which objects of a snapshot are lost or altered.
+func (c *Control) objects(ctx context.Context, s *Snapshot, d *Damage, pace *pacer) error {
+	want := map[string]Object{s.Object.SHA256 + snapshotSuffix: s.Object}
+	if s.Overlay != nil {
+		want[s.Overlay.SHA256+overlaySuffix] = *s.Overlay
+	}
+	for _, name := range s.Names() {
+		err := c.readObject(ctx, name, want[name], pace)
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, stream.ErrClosed) {
+			return err
+		}
+		if err != nil {
+			d.Objects = append(d.Objects, name)
+		}
+	}
+	return nil
+}
+
+func (c *Control) readObject(ctx context.Context, name string, want Object, pace *pacer) error {
+	o, err := c.Stream.Object(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	h := sha256.New()
+	to := io.Writer(h)
+	if pace != nil {
+		to = io.MultiWriter(h, pace)
+	}
+	n, err := io.Copy(to, o)
+	if err == nil && want.SHA256 != "" && (n != want.Size || hex.EncodeToString(h.Sum(nil)) != want.SHA256) {
+		err = ErrSeal
+	}
+	return err
+}
+
+// find examines the journal, and returns damage only if it is found several times in a row.
+func (c *Control) find(ctx context.Context, pace *pacer) (*Damage, error) {
+	for i := 1; ; i++ {
+		d, err := c.examine(ctx, pace)
+		if err != nil || d.none() {
+			return nil, err
+		}
+		if i == confirmations {
+			return d, nil
+		}
+		select {
+		case <-time.After(confirmAfter):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// scrub examines the journal now and then until ctx ends, and repairs it.
+func (c *Control) scrub(ctx context.Context) error {
+	wait := c.scrubEvery()
+	if c.damage.Load() != nil {
+		wait = min(wait, scrubRetry)
+	}
+	for {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+		c.tend(ctx, &pacer{ctx})
+		if wait = min(2*wait, c.scrubEvery()); c.damage.Load() == nil {
+			wait = c.scrubEvery()
+		}
+	}
+}
+
+func (c *Control) scrubEvery() time.Duration {
+	if c.cfg.Scrub > 0 {
+		return c.cfg.Scrub
+	}
+	return scrubEvery
+}
+
+// tend examines the journal once. Damage is repaired by a new snapshot in the same epoch: followers that are before it go there, new ones start from it. Until
+// then nothing is published.
+func (c *Control) tend(ctx context.Context, pace *pacer) {
+	d, err := c.find(ctx, pace)
+	if err != nil {
+		if ctx.Err() == nil {
+			c.cfg.Log.Warn("the journal could not be examined for lost records; it is tried again", "err", err)
+		}
+		return
+	}
+	if d == nil {
+		c.damage.Store(nil)
+		return
+	}
+	logged := c.damage.Swap(d) != nil
+	r, err := c.repair(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		if !logged {
+			c.cfg.Log.Error("the journal is damaged, and nothing is published until it is repaired", "damage", d, "err", err, "advice", damageAdvice)
+		}
+		return
+	}
+	c.repairs.Add(1)
+	c.damage.Store(nil)
+	c.cfg.Log.Error("the journal is damaged; a new snapshot takes the place of what is lost, and every server can go on from it. Look at the disk, and at the history of that time", "damage", d, "version", r.Version)
+}
+
+// damageAdvice leads out of damage that control cannot repair.
+const damageAdvice = "if this lasts, start control once with --recover and a copy of the folder edge of an up-to-date server, or, where there is none, with --new-epoch and the highest version of any server"
+
+// repair publishes the state as a new snapshot, if that state is whole.
+func (c *Control) repair(ctx context.Context) (Receipt, error) {
+	st := c.state.State()
+	end, err := c.Stream.End(ctx)
+	switch {
+	case err != nil:
+		return Receipt{}, err
+	case st.Sequence != end || c.state.InForce() < st.Version:
+		return Receipt{}, fmt.Errorf("control holds version %d, which is not all that was published", c.state.InForce())
+	}
+	if err := st.base.Snapshot().Verify(); err != nil {
+		return Receipt{}, fmt.Errorf("control's own state is damaged too: %w", err)
+	}
+	return c.PublishSnapshot(ctx, Load{Same: true, repairs: true, Compile: compact})
+}
+
+// Damaged returns why nothing may be published now, wrapping ErrDamaged, or nil. It reads memory only.
+func (c *Control) Damaged() error {
+	d := c.damage.Load()
+	if d == nil {
+		return nil
+	}
+	return fmt.Errorf("nothing is published: %s, and a server that needs them would not receive what is published now. Control repairs it by itself if its own state is whole; %s (%w)",
+		d, damageAdvice, ErrDamaged)
+}
+
+// Repairs returns how often control repaired its journal since the start.
+func (c *Control) Repairs() uint64 { return c.repairs.Load() }
