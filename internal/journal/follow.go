@@ -265,7 +265,7 @@ func (f *Follower) follow(ctx context.Context) error {
 	if err == nil {
 		err = errors.New("the source ended")
 	}
-	if !reader.refused {
+	if !reader.refused.Load() {
 		err = sourceError{err}
 	}
 	return err
@@ -282,14 +282,16 @@ func (f *Follower) needsNewest() bool {
 // following passes what a source reads to the follower.
 type following struct {
 	f       *Follower
-	heard   bool // a heartbeat, since the source was reached
-	refused bool // something that the source read: the follower ended the reading, and not the source
+	heard   bool        // a heartbeat, since the source was reached; guarded by f.mu
+	refused atomic.Bool // something that the source read: the follower ended the reading, and not the source. Records and heartbeats come from two goroutines
 }
 
 // Record takes in a record.
 func (w *following) Record(e Entry) error {
 	err := w.record(e)
-	w.refused = w.refused || err != nil
+	if err != nil {
+		w.refused.Store(true)
+	}
 	return err
 }
 

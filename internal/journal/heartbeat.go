@@ -75,7 +75,9 @@ func peekHeartbeat(data []byte) (h Heartbeat, s *Sealed, err error) {
 // Heartbeat takes in control's word of which version is the newest. One that is not newer than the last is none.
 func (w *following) Heartbeat(data []byte) error {
 	err := w.heartbeat(data)
-	w.refused = w.refused || err != nil
+	if err != nil {
+		w.refused.Store(true)
+	}
 	return err
 }
 

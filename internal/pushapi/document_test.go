@@ -13,6 +13,9 @@ import (
 
 // TestManyDocumentsAtOnce has twelve documents at once, in forms that take many times their size when they are decoded whole: memory stays bounded.
 func TestManyDocumentsAtOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("under the race detector uploads take longer than their time, and memory is not what it is")
+	}
 	f := start(t, setting{})
 	const size = 4<<20 - 1000
 	fill := func(begin, piece, end string) string {
