@@ -19,7 +19,7 @@ import (
 // Exchanger asks upstream resolvers; *upstream.Pool is one.
 type Exchanger interface {
 	Exchange(ctx context.Context, q upstream.Question) (upstream.Answer, error)
-	// Sighted is told of a query for one of the names upstreams are probed with for loops. It returns the text to answer a TXT query for it with, or "" if
+	// Sighted notes a query for one of the names with which upstreams are probed for loops. It returns the text to answer a TXT query for it with, or "" if
 	// it is not a probe of this process.
 	Sighted(name []byte) (secret string)
 }

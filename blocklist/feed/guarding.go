@@ -78,8 +78,8 @@ type guards struct {
 	lists map[string]bool
 }
 
-// guarding has the guards at hand while lists are read, and lets them go after. Guards of configured files stay: if a file cannot be read any more, they judge on.
-// It is safe for concurrent use.
+// guarding loads the guards when lists are read, and frees them afterwards. Guards of configured files stay in memory, so that they still judge lists if a file
+// cannot be read any more. It is safe for concurrent use.
 type guarding struct {
 	cfg GuardConfig
 	log func(*SkippedLines) // logs lines that are skipped; nil for nothing

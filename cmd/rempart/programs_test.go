@@ -60,7 +60,7 @@ func rootOf(t *testing.T, control *dnstest.Program) string {
 			return fields[1]
 		}
 	}
-	t.Fatal("no root key is told")
+	t.Fatal("no root key is shown")
 	return ""
 }
 

@@ -177,7 +177,7 @@ func TestScopedRunsOut(t *testing.T) {
 	r := c.push(t, k.set(t, "country", journal.Change{Do: journal.Allow, Name: "x.example", Countries: []string{"FR"}, Expiry: time.Now().Unix() + 1}))
 	e.reaches(t, r.Version)
 	waitFor(t, "the block", func() bool { return judge(t, e.Set().View(), "x.example") == blocklist.BlockedBy })
-	waitFor(t, "nothing scoped at control", func() bool { return len(c.State().Scoped) == 0 }) // the edge may be told first
+	waitFor(t, "nothing scoped at control", func() bool { return len(c.State().Scoped) == 0 }) // the edge may receive it first
 }
 
 // TestKilledWhileWriting has a control that starts remove the snapshot which it was killed while writing.

@@ -25,7 +25,7 @@ type Order struct {
 	Expires     int64  `json:"expires,omitempty"`     // Unix seconds; 0 is never
 	Certificate string `json:"certificate,omitempty"` // PEM: the client certificate is the token
 	Keep        int64  `json:"keep,omitempty"`        // of "rotate": for how many seconds the earlier secret is accepted
-	Time        int64  `json:"time"`                  // Unix seconds at which it was signed: it counts for five minutes
+	Time        int64  `json:"time"`                  // Unix seconds at which it was signed: it is valid for five minutes
 }
 
 // TypeOrder is the media type of a sealed Order.

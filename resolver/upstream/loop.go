@@ -184,9 +184,9 @@ func (p *Pool) newProbe() []byte {
 	return name
 }
 
-// Sighted is told of a query's name below ProbeZone, in canonical wire form. If it is a probe of this pool, under way or sent not long ago, it returns the
-// text to answer a TXT query with, which proves a loop if it comes back by way of the upstream. Such a query must not be forwarded. Any other name
-// must, and the result is "": it may be the probe of another process, which only its coming back tells of a loop.
+// Sighted notes a query for a name below ProbeZone, in canonical wire form. If the name is a probe of this pool, sent a minute ago at most, Sighted returns the
+// text to answer a TXT query with, and the query must not be forwarded: if that text comes back in the upstream's answer, the loop is proved. For any other
+// name the result is "", and the query must be forwarded: it may be the probe of another process.
 func (p *Pool) Sighted(name []byte) (secret string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
