@@ -190,6 +190,9 @@ func TestExpiryWarning(t *testing.T) {
 
 // TestRotatedTokenOfAServer rotates the token of servers, over HTTP and over NATS, whose REMPART_CONTROL_TOKEN_FILE gets the new secret: they need no restart.
 func TestRotatedTokenOfAServer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector")
+	}
 	t.Parallel()
 	control := startControl(t, "REMPART_NATS_LISTEN=127.0.0.1:0")
 	ada, u := newToken(t, control, "ada", "publisher"), dnstest.NewUpstream(t, nil)

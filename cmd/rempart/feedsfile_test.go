@@ -13,6 +13,9 @@ import (
 
 // TestFeedsFileChanges has a changed feeds file applied without a restart, and one with a mistake change nothing.
 func TestFeedsFileChanges(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector")
+	}
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	dir := t.TempDir()

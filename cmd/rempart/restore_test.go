@@ -13,6 +13,9 @@ import (
 // TestRestoredBackup restores control's data folder from a backup that is older than what a server has in force. Nothing is published then, with the way out
 // in the answer, and after --recover everything is in force and listed again.
 func TestRestoredBackup(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector")
+	}
 	t.Parallel()
 	u, data, backup := dnstest.NewUpstream(t, nil), t.TempDir(), filepath.Join(t.TempDir(), "backup")
 	listen := "REMPART_PUSH_LISTEN=" + dnstest.FreeAddr(t) // the server reaches it there after each restart

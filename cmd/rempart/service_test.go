@@ -228,6 +228,9 @@ func logs(t *testing.T, p *dnstest.Program, part string) {
 
 // TestNoSecretIsWritten starts with secrets in every place that takes one, valid and not, and finds none of them in anything that is written.
 func TestNoSecretIsWritten(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector")
+	}
 	t.Parallel()
 	const secret = "czNjcjN0LVBhNTVz" // base64, as TSIG wants it
 	u := dnstest.NewUpstream(t, nil)
