@@ -242,9 +242,10 @@ func TestTooManyConnections(t *testing.T) {
 	}
 	s = serve(t, small(t), nil)
 	s.mu.Lock()
-	s.limits.perClient, s.limits.stranger = 3, 200*time.Millisecond
+	s.limits.perClient, s.limits.stranger = 3, 2*time.Second
 	s.mu.Unlock()
 	fill()
+	dnstest.Eventually(t, "three hold places", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.open) == 3 })
 	dnstest.Eventually(t, "they lose their places", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.open) == 0 })
 	if got := s.ask(t, "tcp", func(m *dns.Msg) { signed(m) }); got.Rcode != dns.RcodeSuccess {
 		t.Errorf("afterwards: %v", got)
