@@ -221,6 +221,9 @@ func (s *server) listen(workers int) (*listen.Server, error) {
 		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves, Workers: workers, Spin: s.config.BusyPoll,
 		NewHandler: func() listen.Handler { return s.resolver.NewWorker() },
 	}
+	for _, l := range s.config.Limits {
+		lc.Limits = append(lc.Limits, listen.AnswerLimit(l))
+	}
 	packets, streams, err := activated()
 	if err != nil {
 		return nil, err

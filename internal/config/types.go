@@ -119,6 +119,58 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Limit is how many bytes per second the clients in a prefix may be sent; 0: any number.
+type Limit struct {
+	Clients netip.Prefix
+	Bytes   int64
+}
+
+// Limits are the limits of all clients, the one for everyone first.
+type Limits []Limit
+
+const (
+	defaultLimit = "256KiB"
+	minLimit     = 1024 // one large answer per second
+)
+
+// UnmarshalText reads a limit for everyone and prefix=limit pairs.
+func (l *Limits) UnmarshalText(text []byte) error {
+	*l = nil
+	var items List
+	_ = items.UnmarshalText(text)
+	if len(items) == 0 {
+		items = List{defaultLimit}
+	}
+	if len(items) > 256 {
+		return errors.New("more than 256 limits")
+	}
+	for i, item := range items {
+		prefix, limit, pair := strings.Cut(item, "=")
+		if !pair {
+			prefix, limit = "", item
+		}
+		if pair == (i == 0) || pair && prefix == "" {
+			return fmt.Errorf("%q: write one limit for everyone, then prefix=limit pairs, like 256KiB,192.0.2.0/28=16MiB", item)
+		}
+		n := Bytes(0)
+		if limit != none {
+			if err := n.UnmarshalText([]byte(limit)); err != nil || n < minLimit {
+				return fmt.Errorf("%q is no limit: write a number of bytes per second, 1KiB at least, like 256KiB, or none", limit)
+			}
+		}
+		if !pair {
+			*l = append(*l, Limit{netip.PrefixFrom(netip.IPv4Unspecified(), 0), int64(n)}, Limit{netip.PrefixFrom(netip.IPv6Unspecified(), 0), int64(n)})
+			continue
+		}
+		var clients Prefixes
+		if err := clients.UnmarshalText([]byte(prefix)); err != nil {
+			return err
+		}
+		*l = append(*l, Limit{clients[0], int64(n)})
+	}
+	return nil
+}
+
 // Mode is whether blocks are answered as such.
 type Mode bool
 

@@ -191,6 +191,12 @@ func (q *Query) Truncate() {
 	SetCount(q.Out, SectionAdditional, 0)
 }
 
+// Shorten replaces a finished answer by a truncated one: its rcode, without records and extended errors.
+func (q *Query) Shorten() {
+	q.Truncate()
+	q.Finish(q.Rcode)
+}
+
 // Fail answers with nothing but an rcode, and an extended error where errs has one.
 func (q *Query) Fail(rcode int, errs ...EDE) {
 	q.Begin(rcode)

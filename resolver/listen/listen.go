@@ -35,6 +35,7 @@ type Config struct {
 	NewHandler func() Handler               // called once a UDP worker, and once for streams
 	Serves     func(client netip.Addr) bool // who may ask, and so gets a share of the connections; nil: everyone
 	Workers    int                          // UDP workers an address; default one a core
+	Limits     []AnswerLimit                // of what client networks are sent; empty: none
 	Spin       time.Duration                // how long a UDP worker goes on asking its socket before it sleeps; Linux only
 	MaxSlow    int                          // queries on the slow path at a time; default 10,000
 	Drain      time.Duration                // how long Run waits for them at the end; default 5 s
@@ -59,6 +60,7 @@ type Server struct {
 	workers []*udpWorker
 	streams *streamServer
 	pool    *pool
+	amplify *amplification
 	drain   time.Duration
 }
 
@@ -83,7 +85,7 @@ func New(c Config) (_ *Server, err error) {
 	if c.Serves == nil {
 		c.Serves = func(netip.Addr) bool { return true }
 	}
-	s := &Server{pool: newPool(c.MaxSlow), drain: c.Drain}
+	s := &Server{pool: newPool(c.MaxSlow), amplify: newAmplification(c.Limits), drain: c.Drain}
 	s.streams = newStreamServer(c.NewHandler(), s.pool, c.Serves, c.Log)
 	defer func() {
 		if err != nil {
@@ -189,7 +191,7 @@ func (s *Server) addPacket(conn net.PacketConn, c Config) error {
 }
 
 func (s *Server) addWorker(conn net.PacketConn, wildcard bool, c Config) error {
-	w, err := newUDPWorker(conn.(*net.UDPConn), wildcard, c, s.pool)
+	w, err := newUDPWorker(conn.(*net.UDPConn), wildcard, c, s)
 	if err != nil {
 		conn.Close()
 		return fmt.Errorf("preparing the UDP socket of %s: %w", conn.LocalAddr(), err)

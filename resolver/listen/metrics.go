@@ -9,6 +9,7 @@ func (s *Server) Collector() prometheus.Collector {
 		s:        s,
 		drops:    d("udp_receive_drops_total", "Queries the kernel dropped because a socket's receive queue was full."),
 		failures: d("udp_send_failures_total", "UDP answers the kernel did not take."),
+		amplify:  d("udp_answers_limited_total", "UDP answers that were truncated because their client's network was sent too much (REMPART_LIMITS)."),
 		slow:     d("slow_queries", "Queries on the slow path now."),
 		conns:    d("tcp_connections", "TCP connections open now."),
 		refused:  d("tcp_connections_refused_total", "TCP connections closed at once: too many, in all or of one client."),
@@ -17,8 +18,8 @@ func (s *Server) Collector() prometheus.Collector {
 }
 
 type collector struct {
-	s                                              *Server
-	drops, failures, slow, conns, refused, evicted *prometheus.Desc
+	s                                                       *Server
+	drops, failures, amplify, slow, conns, refused, evicted *prometheus.Desc
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
@@ -34,6 +35,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	send(c.drops, prometheus.CounterValue, float64(drops))
 	send(c.failures, prometheus.CounterValue, float64(failures))
+	if a := c.s.amplify; a != nil {
+		send(c.amplify, prometheus.CounterValue, float64(a.truncated.Load()))
+	}
 	send(c.slow, prometheus.GaugeValue, float64(c.s.pool.running.Load()))
 	send(c.conns, prometheus.GaugeValue, float64(c.s.streams.count()))
 	send(c.refused, prometheus.CounterValue, float64(c.s.streams.refused.Load()))

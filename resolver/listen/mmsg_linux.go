@@ -36,13 +36,14 @@ type messages struct {
 	peers    [batchSize]unix.RawSockaddrInet6 // large enough for either family
 	controls [batchSize][controlSize]byte
 	packets  []byte
-	wildcard bool // the address asked is told with each, and answered from
-	used     int  // of in, by what came last
-	ready    int  // of out
+	at       netip.AddrPort // the socket's
+	wildcard bool           // the address asked is received with each query, and answered from
+	used     int            // of in, by what came last
+	ready    int            // of out
 }
 
-func newMessages(wildcard bool) *messages {
-	m := &messages{wildcard: wildcard, packets: make([]byte, batchSize*(packetSize+apart)), used: batchSize}
+func newMessages(at netip.AddrPort, wildcard bool) *messages {
+	m := &messages{at: at, wildcard: wildcard, packets: make([]byte, batchSize*(packetSize+apart)), used: batchSize}
 	for i := range m.in {
 		m.inVec[i].Base = &m.packets[i*(packetSize+apart)]
 		m.inVec[i].SetLen(packetSize)
@@ -83,9 +84,29 @@ func (m *messages) query(q *wire.Query, i int) {
 	q.Packet = m.packets[i*(packetSize+apart):][:m.in[i].len]
 	var port uint16
 	q.Client, port = peer(&m.peers[i])
-	if answersAll(port) {
-		q.Packet = nil // no query to the handler
+	if answersAll(port) || port == m.at.Port() && q.Client == m.askedAt(i) {
+		q.Packet = nil // no query to the handler; our own address is a forged one
 	}
+}
+
+// askedAt returns the address that message i was sent to; not valid if the kernel did not say.
+func (m *messages) askedAt(i int) netip.Addr {
+	if !m.wildcard {
+		return m.at.Addr()
+	}
+	control := m.controls[i][:m.in[i].hdr.Controllen]
+	if len(control) < unix.SizeofCmsghdr {
+		return netip.Addr{}
+	}
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
+	data := control[unix.CmsgLen(0):]
+	switch {
+	case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
+		return netip.AddrFrom4((*unix.Inet4Pktinfo)(unsafe.Pointer(&data[0])).Addr)
+	case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
+		return netip.AddrFrom16((*unix.Inet6Pktinfo)(unsafe.Pointer(&data[0])).Addr).Unmap()
+	}
+	return netip.Addr{}
 }
 
 // peer reads a socket address of either family.

@@ -24,6 +24,7 @@ type udpWorker struct {
 	raw     syscall.RawConn
 	handler Handler
 	pool    *pool
+	amplify *amplification
 	copies  sync.Pool // of *slowQuery
 	spin    time.Duration
 
@@ -41,13 +42,13 @@ type udpWorker struct {
 	sendFailures atomic.Uint64
 }
 
-func newUDPWorker(conn *net.UDPConn, wildcard bool, c Config, p *pool) (*udpWorker, error) {
+func newUDPWorker(conn *net.UDPConn, wildcard bool, c Config, s *Server) (*udpWorker, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	w := &udpWorker{conn: conn, raw: raw, handler: c.NewHandler(), pool: p, spin: c.Spin,
-		queries: make([]wire.Query, batchSize), msgs: newMessages(wildcard)}
+	w := &udpWorker{conn: conn, raw: raw, handler: c.NewHandler(), pool: s.pool, amplify: s.amplify, spin: c.Spin,
+		queries: make([]wire.Query, batchSize), msgs: newMessages(localAddr(conn), wildcard)}
 	w.copies.New = func() any { return &slowQuery{} }
 	if err := raw.Control(func(fd uintptr) { tune(fd, wildcard, c.Spin) }); err != nil {
 		return nil, err
@@ -145,6 +146,7 @@ func (w *udpWorker) answer(batch []wire.Query) {
 		default:
 			continue
 		}
+		w.amplify.hold(q)
 		w.msgs.answer(i, q.Out)
 		renewals = renewals || q.Renew
 	}
@@ -209,6 +211,7 @@ func (w *udpWorker) slow(ctx context.Context, s *slowQuery) {
 	renew := s.Renew
 	w.handler.Slow(ctx, &s.Query)
 	if s.Outcome == wire.Answered && !renew && len(s.Out) > 0 {
+		w.amplify.hold(&s.Query)
 		s.vec.Base = &s.Out[0]
 		s.vec.SetLen(len(s.Out))
 		s.hdr.Iov = &s.vec

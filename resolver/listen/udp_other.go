@@ -28,12 +28,13 @@ type udpWorker struct {
 	conn         *net.UDPConn
 	handler      Handler
 	pool         *pool
+	amplify      *amplification
 	copies       sync.Pool // of *slowQuery
 	sendFailures atomic.Uint64
 }
 
-func newUDPWorker(conn *net.UDPConn, _ bool, c Config, p *pool) (*udpWorker, error) {
-	w := &udpWorker{conn: conn, handler: c.NewHandler(), pool: p}
+func newUDPWorker(conn *net.UDPConn, _ bool, c Config, s *Server) (*udpWorker, error) {
+	w := &udpWorker{conn: conn, handler: c.NewHandler(), pool: s.pool, amplify: s.amplify}
 	w.copies.New = func() any { return &slowQuery{} }
 	return w, nil
 }
@@ -44,20 +45,23 @@ func (w *udpWorker) run() {
 	q := &batch[0]
 	q.Out = make([]byte, 0, answerSize)
 	packet := make([]byte, packetSize)
+	at := localAddr(w.conn) // on a wildcard address, the address itself is not known
 	for {
 		n, peer, err := w.conn.ReadFromUDPAddrPort(packet)
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil || answersAll(peer.Port()) {
+		from := netip.AddrPortFrom(peer.Addr().Unmap().WithZone(""), peer.Port())
+		if err != nil || answersAll(from.Port()) || from == at {
 			continue
 		}
-		q.Packet, q.Transport, q.Client = packet[:n], wire.UDP, peer.Addr().Unmap().WithZone("")
+		q.Packet, q.Transport, q.Client = packet[:n], wire.UDP, from.Addr()
 		w.handler.Fast(batch)
 		if q.Outcome == wire.Slow && !w.handOver(q, peer) {
 			w.handler.Shed(q)
 		}
 		if q.Outcome == wire.Answered {
+			w.amplify.hold(q)
 			w.send(q.Out, peer)
 			if q.Renew {
 				w.handOver(q, peer)
@@ -92,6 +96,7 @@ func (w *udpWorker) handOver(q *wire.Query, peer netip.AddrPort) bool {
 		renew := s.Renew
 		w.handler.Slow(ctx, &s.Query)
 		if s.Outcome == wire.Answered && !renew && len(s.Out) > 0 {
+			w.amplify.hold(&s.Query)
 			w.send(s.Out, peer)
 		}
 		w.copies.Put(s)

@@ -1,0 +1,104 @@
+package listen
+
+import (
+	"hash/maphash"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"rempart/internal/wire"
+)
+
+const (
+	// freeFactor is how many times larger than its query a UDP answer may be without being charged, headers of IP and UDP included. A source address
+	// can be forged: RFC 9000 section 8.1 sets the same bound for QUIC.
+	freeFactor   = 3
+	ipHeaders    = 20 + 8
+	limitBuckets = 1 << 16 // 512 KiB, however many networks ask
+	limitBurst   = time.Second
+	netIPv4      = 24 // bits of a client's network
+	netIPv6      = 56
+)
+
+// AnswerLimit is how much one client network may be sent in UDP answers that are much larger than their queries.
+type AnswerLimit struct {
+	Clients netip.Prefix // which clients it applies to; of several the longest prefix
+	Bytes   int64        // per second; a network may receive as much again at once. 0: no limit
+}
+
+// amplification limits what a forged source address can make this server send to somebody else: per client network (IPv4 /24, IPv6 /56), the bytes by
+// which UDP answers exceed freeFactor times their queries. Its methods may be called concurrently.
+type amplification struct {
+	limits    []AnswerLimit
+	seed      maphash.Seed // so that nobody can choose networks that share a bucket
+	began     time.Time
+	buckets   []atomic.Int64 // the time, since began, at which a network has paid for all it was sent
+	truncated atomic.Uint64
+}
+
+// newAmplification returns the limiter of a server, or nil if nothing is limited.
+func newAmplification(limits []AnswerLimit) *amplification {
+	if !slices.ContainsFunc(limits, func(l AnswerLimit) bool { return l.Bytes > 0 }) {
+		return nil
+	}
+	return &amplification{limits: limits, seed: maphash.MakeSeed(), began: time.Now(), buckets: make([]atomic.Int64, limitBuckets)}
+}
+
+// hold truncates the answer to q if its client's network has been sent too much: a client whose address is not forged asks again over TCP.
+func (a *amplification) hold(q *wire.Query) {
+	over := len(q.Out) + ipHeaders - freeFactor*(len(q.Packet)+ipHeaders)
+	if over <= 0 || a == nil || a.charge(q.Client, int64(over), time.Since(a.began)) {
+		return
+	}
+	q.Shorten()
+	a.truncated.Add(1)
+}
+
+// charge takes that many bytes from the allowance of client's network. It reports false, and takes nothing, if the allowance does not hold them.
+func (a *amplification) charge(client netip.Addr, bytes int64, now time.Duration) bool {
+	limit, bits := a.limit(client)
+	if limit == 0 {
+		return true
+	}
+	cost := int64(time.Second) * bytes / limit
+	bucket := a.bucket(client, bits)
+	for {
+		paid := bucket.Load()
+		next := max(paid, int64(now)) + cost
+		if next > int64(now+limitBurst) {
+			return false
+		}
+		if bucket.CompareAndSwap(paid, next) {
+			return true
+		}
+	}
+}
+
+// limit returns the limit that applies to client, and the bits of the network that shares it.
+func (a *amplification) limit(client netip.Addr) (bytes int64, bits int) {
+	bits = netIPv4
+	if client.Is6() {
+		bits = netIPv6
+	}
+	longest := -1
+	for _, l := range a.limits {
+		if l.Clients.Bits() > longest && l.Clients.Contains(client) {
+			longest, bytes = l.Clients.Bits(), l.Bytes
+		}
+	}
+	return bytes, max(bits, longest)
+}
+
+func (a *amplification) bucket(client netip.Addr, bits int) *atomic.Int64 {
+	network, _ := client.Prefix(bits)
+	key := network.Addr().As16()
+	return &a.buckets[maphash.Bytes(a.seed, key[:])%limitBuckets]
+}
+
+// localAddr returns the address and port that conn is bound to.
+func localAddr(conn *net.UDPConn) netip.AddrPort {
+	at := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
+}
