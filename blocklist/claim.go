@@ -66,6 +66,34 @@ type sourcedClaim struct {
 	sources []uint16
 }
 
+// maxClaims is how many claims one source may make about one name: a query weighs them all. Of more than that, those that are in force longest are kept.
+const maxClaims = 256
+
+// limitEntry leaves out what sources claim beyond maxClaims in an entry. It works in place, but never on the sources of what it is given.
+func limitEntry(entry []sourcedClaim) []sourcedClaim {
+	if len(entry) <= maxClaims {
+		return entry
+	}
+	order := make([]int, len(entry))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return entry[i].compareDuration(entry[j].claim) })
+	made := map[uint16]int{}
+	for _, i := range order {
+		entry[i].sources = slices.DeleteFunc(slices.Clone(entry[i].sources), func(s uint16) bool { return made[s] >= maxClaims })
+		for _, s := range entry[i].sources {
+			made[s]++
+		}
+	}
+	return slices.DeleteFunc(entry, func(c sourcedClaim) bool { return len(c.sources) == 0 })
+}
+
+// compareDuration orders claims by their end, the last first.
+func (c claim) compareDuration(o claim) int {
+	return cmp.Or(-cmp.Compare(uint64(c.Expiry-1), uint64(o.Expiry-1)), cmp.Compare(c.Start, o.Start)) // no expiry is the largest number
+}
+
 // fact is a claim as a record holds it, its sources interned.
 type fact struct {
 	claim

@@ -201,6 +201,9 @@ func (m *matching) records(s *Snapshot, over bool, suffix []byte, hash uint64, n
 	if next := p + lineBits/8; next < end { // both cache lines of most buckets are read at a time, and not one after the other
 		runtime.KeepAlive(s.names[next])
 	}
+	if end-p > crowdedSize {
+		p, end = s.narrow(p, end, hash, hash, suffix)
+	}
 	for p < end {
 		name, id, next := record(s.names, p)
 		if next == 0 {

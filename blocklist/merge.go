@@ -83,7 +83,7 @@ func (m *merge) gather() bool {
 	m.copied = append(m.copied[:0], first.key...)
 	m.key = m.copied
 	m.single, m.claims, m.since = nil, m.claims[:0], m.since[:0]
-	listed, hidden := 0, 0
+	listed, hidden, full := 0, 0, 16*maxClaims
 	var one *head
 	for len(m.heads) > 0 && m.heads[0].hash == m.hash && bytes.Equal(m.heads[0].key, m.key) {
 		h := m.heads[0]
@@ -102,6 +102,10 @@ func (m *merge) gather() bool {
 					m.claims = append(m.claims, one.in.claims[m.claim])
 				}
 				m.claims = append(m.claims, h.in.claims[h.claim])
+			}
+			if len(m.claims) >= full {
+				m.claims = limitEntry(entryOf(m.claims))
+				full = max(full, 2*len(m.claims))
 			}
 		}
 		if !m.advance(h) {
@@ -147,7 +151,7 @@ func (m *merge) entry(e *Exceptions) []sourcedClaim {
 		}
 		kept = append(kept, c)
 	}
-	entry := entryOf(kept)
+	entry := limitEntry(entryOf(kept))
 	for i := range entry {
 		if j := slices.IndexFunc(m.since, func(o sourcedClaim) bool { return o.claim == entry[i].claim }); j >= 0 {
 			entry[i].since = earlier(entry[i].since, m.since[j].since)

@@ -40,16 +40,18 @@ func (v *View) Named(entry uint64) (Entry, bool) {
 
 // named finds a name or a prefix by its hash without categoryBits, and the facts of it.
 func (s *Snapshot) named(hash uint64) (name string, ids []uint32) {
-	at, end := s.bucket(hash)
-	_, last := s.bucket(hash | categoryBits) // the same bucket, or the next
-	for end = max(end, last); at < end; {
-		key, id, next := record(s.names, at)
-		if next == 0 {
-			break
-		}
-		if at = next; xxhash.Sum64(key)&^categoryBits == hash {
-			ids = append(ids, id)
-			name = NameText(append(slices.Clone(key), 0))
+	buckets := uint64(len(s.index) - 1)
+	for b := scale(hash, buckets); b <= scale(hash|categoryBits, buckets); b++ { // one or two
+		at, end := s.narrow(int(s.index[b]), min(int(s.index[b+1]), len(s.names)), hash, hash|categoryBits, nil)
+		for at < end {
+			key, id, next := record(s.names, at)
+			if next == 0 {
+				break
+			}
+			if at = next; xxhash.Sum64(key)&^categoryBits == hash {
+				ids = append(ids, id)
+				name = NameText(append(slices.Clone(key), 0))
+			}
 		}
 	}
 	if len(ids) > 0 {

@@ -18,6 +18,7 @@ type Snapshot struct {
 	deepest int // most labels of a name
 	names   []byte
 	index   []uint32
+	crowded []crowdedBucket // buckets of index
 	filter  filter
 	above   []uint64
 	large   []extent // the sections Open did not check
@@ -49,8 +50,8 @@ func (t *tables) Size() int         { return t.size }
 func (t *tables) Names() int        { return t.count }
 func (t *tables) Sources() []Source { return t.sourceList }
 
-// Open checks header, trailer and tables of data, and borrows it. It does not read names, index and filter, which
-// take as long as they are large: that is for Verify; until then what is wrong there may hide a listing, and does no
+// Open checks header, trailer and tables of data, and borrows it. It reads the index, but not names and filter, which
+// take as long as they are large. Verify checks all three; until then damage in them may hide a listing, and does no
 // other harm. Any error wraps ErrSnapshot.
 func Open(data []byte) (*Snapshot, error) {
 	s, err := open(data)
@@ -81,6 +82,7 @@ func open(data []byte) (*Snapshot, error) {
 	if len(s.index) != bucketCount(s.count)+1 || int(s.filter.lines) != filterLines(s.count) {
 		return nil, fmt.Errorf("its tables do not fit its count of names (%d)", s.count)
 	}
+	s.crowded = crowdedBuckets(s.index, s.names)
 	return s, nil
 }
 

@@ -169,7 +169,7 @@ func (ed *editing) apply(c Change) error {
 			entry = slices.Delete(entry, at, at+1)
 		}
 	case !c.Withdraw && at < 0:
-		entry = append(entry, sourcedClaim{cl, dayOf(l.Since), []uint16{src}})
+		entry = limitEntry(append(entry, sourcedClaim{cl, dayOf(l.Since), []uint16{src}}))
 	case !c.Withdraw && !slices.Contains(entry[at].sources, src):
 		entry[at].sources = append(entry[at].sources, src)
 		slices.Sort(entry[at].sources)

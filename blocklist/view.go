@@ -192,7 +192,9 @@ func (s *Snapshot) lookup(key []byte) (ids []uint32) {
 		}
 		return ids
 	}
-	at, end := s.bucket(xxhash.Sum64(key))
+	hash := xxhash.Sum64(key)
+	at, end := s.bucket(hash)
+	at, end = s.narrow(at, end, hash, hash, key)
 	for at < end {
 		name, id, next := record(s.names, at)
 		if next == 0 {

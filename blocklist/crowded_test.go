@@ -1,0 +1,132 @@
+package blocklist
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// namesOfBucket returns names whose hashes fall into one bucket of a set of that many: those to list, and some others.
+func namesOfBucket(n, others int) (list, other []string) {
+	const bucket = 5
+	var names []string
+	for i := 0; len(names) < n+others; i++ {
+		text := fmt.Sprintf("n%d.example", i)
+		name, _ := AppendName(nil, text)
+		if scale(xxhash.Sum64(name[:len(name)-1]), uint64(bucketCount(n))) == bucket {
+			names = append(names, text)
+		}
+	}
+	return names[:n], names[n:]
+}
+
+// TestCrowdedBucket lists names that were chosen to share one bucket: each is found, by reading few others, and no other name is.
+func TestCrowdedBucket(t *testing.T) {
+	lines, others := namesOfBucket(2000, 500)
+	for _, v := range []*View{compiled(t, source(t, "a", lines...), source(t, "b", lines[:100]...)), overlaid(t, lines)} {
+		s := v.base
+		if v.over != nil {
+			s = v.over
+		}
+		if len(s.crowded) == 0 {
+			t.Fatal("no bucket is crowded")
+		}
+		for _, text := range lines {
+			name := wireName(t, text)
+			key := name[:len(name)-1]
+			hash := xxhash.Sum64(key)
+			at, end := s.bucket(hash)
+			if at, end = s.narrow(at, end, hash, hash, key); end-at > crowdedSize {
+				t.Fatalf("%s: %d bytes of records are read", text, end-at)
+			}
+			verdict := v.Match(name, AllCategories, 1)
+			if verdict.Action != BlockedBy {
+				t.Fatalf("%s: %v", text, verdict.Action)
+			}
+			if e, ok := v.Named(verdict.Entry); !ok || e.Name != text {
+				t.Fatalf("%s: the entry is %q, %v", text, e.Name, ok)
+			}
+		}
+		for _, text := range append(others, "other.example") {
+			if verdict := v.Match(wireName(t, text), AllCategories, 1); verdict.Action != Pass {
+				t.Errorf("%s: %v", text, verdict.Action)
+			}
+		}
+		name := wireName(t, lines[0])
+		if n := testing.AllocsPerRun(100, func() { v.Match(name, AllCategories, 1) }); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
+	}
+}
+
+// overlaid returns a view that lists names in its overlay.
+func overlaid(t *testing.T, texts []string) *View {
+	t.Helper()
+	var changes []Change
+	for _, text := range texts {
+		changes = append(changes, Change{Source: Source{Name: "a"}, Listing: Listing{Name: wireName(t, text), Scope: Subtree}})
+	}
+	v, err := compiled(t).With(Info{Version: 2}, changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// TestDamagedIndex opens snapshots whose index is not in order: no part of the names is read more than once for it.
+func TestDamagedIndex(t *testing.T) {
+	names := bytes.Repeat([]byte("\x08\x07example\x00"), 4000)
+	index := make([]uint32, 1001)
+	for i := range index {
+		index[i] = uint32(i % 2 * len(names))
+	}
+	records := 0
+	for _, b := range crowdedBuckets(index, names) {
+		records += len(b.records)
+	}
+	if records > 4000 {
+		t.Errorf("%d records are held of 4000", records)
+	}
+}
+
+// TestManyClaimsOfOneName lists one name at thousands of times: a query weighs a few hundred of them, those that last longest among them, and other
+// sources are not affected.
+func TestManyClaimsOfOneName(t *testing.T) {
+	const many = 20_000
+	name := wireName(t, "often.example")
+	b := NewBuilder()
+	var changes []Change
+	for i := range int64(many) {
+		l := Listing{Name: name, Scope: Subtree, Start: 1000 * i, Expiry: 1000*i + 500}
+		changes = append(changes, Change{Source: Source{Name: "often"}, Listing: l})
+		if err := b.Add(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	base := compiled(t, copied(t, b, Source{Name: "often", Quorum: 2}), source(t, "once", "often.example", "other.example"))
+	over, err := compiled(t, source(t, "once", "often.example")).With(Info{Version: 2}, changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(began); d > time.Minute {
+		t.Errorf("it took %v", d)
+	}
+	for _, v := range []*View{base, over} {
+		_, ids := v.lookup(name[:len(name)-1])
+		if len(ids) > maxClaims+1 || len(ids) < maxClaims {
+			t.Errorf("%d facts about one name", len(ids))
+		}
+		for _, now := range []int64{1, 1000*(many-1) + 1, 1000 * many} {
+			if verdict := v.Match(name, AllCategories, now); verdict.Action != BlockedBy {
+				t.Errorf("at %d: %v", now, verdict.Action)
+			}
+		}
+	}
+	if verdict := over.Match(name, AllCategories, 1000*(many-1)+1); verdict.Until != Forever && verdict.Until < 1000*(many-1) {
+		t.Errorf("until %d", verdict.Until)
+	}
+}
