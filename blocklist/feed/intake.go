@@ -2,6 +2,7 @@ package feed
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -221,7 +222,7 @@ func (l *Lists) intake(li *list, path string, fetched time.Time) (in *intake, st
 	if li.kind == KindAllow {
 		sink = Allowing(in)
 	}
-	stats, err = Parse(&counted{file: f, report: l.cfg.Progress, list: li.name}, opt, sink)
+	stats, err = Parse(&counted{ctx: l.ctx, file: f, report: l.cfg.Progress, list: li.name}, opt, sink)
 	return in, stats, errors.Join(err, in.err)
 }
 
@@ -244,8 +245,9 @@ func (li *list) form() uint64 {
 	return xxhash.Sum64String(fmt.Sprintf("%s %d %d %t %t", f.Format, f.Category, f.Scope, f.DeepURLs, f.Policy == PolicyBlock))
 }
 
-// counted tells how far a file was read.
+// counted reports how far a file was read, until ctx ends.
 type counted struct {
+	ctx    context.Context
 	file   *os.File
 	report func(Progress)
 	list   string
@@ -260,6 +262,9 @@ type Progress struct {
 }
 
 func (c *counted) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n, err := c.file.Read(p)
 	c.done += int64(n)
 	if c.report == nil {

@@ -50,7 +50,7 @@ const (
 
 // timing holds the delays a test shortens.
 type timing struct {
-	start      time.Duration // what fetching may delay Start, in all
+	start      time.Duration // what fetching and reading may delay Start, in all
 	fetch      time.Duration // of one fetch, from the dial to the last octet
 	backoff    time.Duration // after the first failure; doubles with each further one
 	poll       time.Duration // between two looks at the state of files
@@ -98,6 +98,7 @@ type Lists struct {
 	whole    bool      // what the set says of a source changed: it is compiled, not amended
 	merging  *merging  // under way, nil for none
 
+	started    chan struct{}   // closed when what Start began has ended; nil if nothing goes on
 	ctx        context.Context // of Start, then of Run
 	background sync.WaitGroup  // what the writer has done beside it
 	merged     chan *merging
@@ -173,9 +174,9 @@ func notify(c chan<- struct{}) {
 	}
 }
 
-// Start puts files and last good copies in force. A URL without a copy is fetched first, which
-// delays Start by at most five seconds; if that is not enough, Run goes on. A list that cannot be
-// had never fails Start: Status tells. An error means that the data folder cannot be used.
+// Start puts files and last good copies in force. A URL without a copy is fetched first. Start returns after five seconds at most: what takes
+// longer goes on, and Run waits for its end; the set of the last run, if there is one, is in force meanwhile. A list that cannot be
+// fetched or read never fails Start: Status reports it. An error means that the data folder cannot be used.
 // After Start, Run must be called: it gives the folder back.
 func (l *Lists) Start(ctx context.Context) error {
 	l.ctx = ctx
@@ -185,6 +186,23 @@ func (l *Lists) Start(ctx context.Context) error {
 	if err := l.takeFolder(); err != nil {
 		return fmt.Errorf("data folder %s cannot be used: %w", l.cfg.Dir, err)
 	}
+	l.started = make(chan struct{})
+	go func() {
+		defer close(l.started)
+		l.begin(ctx)
+	}()
+	select {
+	case <-l.started:
+	case <-ctx.Done():
+	case <-time.After(l.timing.start):
+		l.log.Warn("the lists are still being read: until they are, queries are answered by the last set, or unfiltered if there is none")
+	}
+	return nil
+}
+
+// begin reads lists and puts the first set in force.
+func (l *Lists) begin(ctx context.Context) {
+	end := time.Now().Add(l.timing.start * 4 / 5) // what was fetched and read until then is in force when Start returns
 	var files []*list
 	for _, li := range l.lists {
 		l.loadCopy(li)
@@ -194,8 +212,11 @@ func (l *Lists) Start(ctx context.Context) error {
 			li.next = time.Time{} // the old copy serves until it was fetched again
 		}
 	}
-	l.refreshFiles(files)
-	l.fetchMissing(ctx)
+	l.refreshFiles(files, end)
+	l.fetchMissing(ctx, end)
+	if ctx.Err() != nil {
+		return
+	}
 	l.guarding.letGo()
 	if err := l.publish(); errors.Is(err, errRestored) {
 		l.setAgain = time.Time{}
@@ -204,30 +225,40 @@ func (l *Lists) Start(ctx context.Context) error {
 		l.fallBack()
 	}
 	l.report()
-	return nil
 }
 
-// refreshFiles brings the copies of files up to date, as many at a time as there are cores.
-func (l *Lists) refreshFiles(files []*list) {
-	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
+// refreshFiles brings the copies of files up to date, as many at a time as there are cores. If that is not done by end, the set of the last run is put in
+// force meanwhile.
+func (l *Lists) refreshFiles(files []*list, end time.Time) {
 	errs := make([]error, len(files))
 	now := time.Now()
-	for i, li := range files {
-		g.Go(func() error {
-			errs[i] = l.readFile(li, now)
-			return nil
-		})
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		var g errgroup.Group
+		g.SetLimit(runtime.GOMAXPROCS(0))
+		for i, li := range files {
+			g.Go(func() error {
+				errs[i] = l.readFile(li, now)
+				return nil
+			})
+		}
+		_ = g.Wait() // each list has an error of its own
+	}()
+	select {
+	case <-read:
+	case <-time.After(time.Until(end)):
+		l.useLastSet()
+		<-read
 	}
-	_ = g.Wait() // each list has an error of its own
 	for i, li := range files {
 		l.settle(li, now, l.orRecovered(li, errs[i]))
 	}
 }
 
-// fetchMissing fetches the URLs that have no copy, side by side, for as long as Start may take.
-func (l *Lists) fetchMissing(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, l.timing.start)
+// fetchMissing fetches the URLs that have no copy, side by side, until end.
+func (l *Lists) fetchMissing(ctx context.Context, end time.Time) {
+	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
 	slots := make(chan struct{}, maxFetches)
 	n := 0
@@ -256,14 +287,21 @@ func (l *Lists) fallBack() {
 	if l.set.View().Version() > 0 {
 		return
 	}
-	l.damaged = true // nobody knows what it was made of: the next set is not built upon it
-	view, err := l.openSet()
-	if err == nil && view.Version() > 0 {
-		err = l.set.Replace(view)
-	} else {
-		err = l.withGoodCopies(l.compileInMemory)
+	if l.useLastSet() {
+		return
 	}
-	if err != nil {
+	if err := l.withGoodCopies(l.compileInMemory); err != nil {
 		l.log.Error("nothing is in force", "err", err)
 	}
+}
+
+// useLastSet puts the snapshot of an earlier run in force, and reports whether there is one.
+func (l *Lists) useLastSet() bool {
+	l.damaged = true // nobody knows what it was made of: the next set is not built upon it
+	view, err := l.openSet()
+	if err != nil || view.Version() == 0 || l.set.Replace(view) != nil {
+		return false
+	}
+	l.log.Info("the set of the last run is in force", "version", view.Version(), "names", view.Stats().Names)
+	return true
 }

@@ -324,6 +324,39 @@ func TestFileChanges(t *testing.T) {
 	}
 }
 
+// TestStartIsBounded starts while a list takes long to read: Start returns in time, the set of the last run is in force, and the new content is when
+// it was read.
+func TestStartIsBounded(t *testing.T) {
+	f := newFixture(t)
+	f.once(Config{Lists: []string{f.file("a.txt", "a.example\n")}})
+	read := make(chan struct{})
+	l := f.new(Config{Lists: []string{f.file("a.txt", "b.example\n")}, Progress: func(Progress) { <-read }})
+	l.timing.start = 20 * time.Millisecond
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the set of the last run is in force", func() bool { return blocks(t, l, "a.example") })
+	f.run(l)
+	close(read)
+	eventually(t, "the new content", func() bool { return blocks(t, l, "b.example") && !blocks(t, l, "a.example") })
+}
+
+// TestStartEndsWithItsContext ends a start while a list is read.
+func TestStartEndsWithItsContext(t *testing.T) {
+	f := newFixture(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	l := f.new(Config{Lists: []string{f.file("a.txt", strings.Repeat("# nothing\n", 1<<20)+"a.example\n")}, Progress: func(Progress) { cancel() }})
+	if err := l.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if blocks(t, l, "a.example") || l.Set().View().Version() > 0 {
+		t.Error("a list was read to its end after the context's")
+	}
+}
+
 func TestReload(t *testing.T) {
 	f := newFixture(t)
 	srv := newServer(t)

@@ -17,6 +17,10 @@ const (
 	maxLayers    = 2       // compressions one within the other
 	maxFiles     = 4096    // of a zip archive
 	maxDirectory = 2 << 20 // octets of a zip archive's directory
+	// A compressed text of names is a fifth of the text, or a twentieth. One that expands to more than maxRatio times its size, and to more than freePlain
+	// bytes, was made to occupy whoever reads it.
+	maxRatio     = 100
+	freePlain    = 32 << 20
 	zstdWindow   = 8 << 20 // octets; what RFC 8878 section 3.1.1.1.2 asks decoders to support
 )
 
@@ -25,13 +29,15 @@ const (
 type unpacker struct {
 	plain  *bufio.Reader // the only content, nil once yielded
 	files  []*zip.File   // not yet yielded
-	left   [maxLayers + 1]int64
+	limit  int64
+	left   [maxLayers + 1]int64 // of limit, by layer
+	packed int64                // bytes that the files yielded so far take in the archive
 	closes []func() // what the content yielded last holds open
 }
 
-// unpack opens r. No layer may give more than limit octets, over all files. Memory is bounded.
+// unpack opens r. No layer may yield more than limit bytes, over all files, nor more than maxRatio times what is compressed. Memory is bounded.
 func unpack(r io.Reader, limit int64) (*unpacker, error) {
-	u := &unpacker{}
+	u := &unpacker{limit: limit}
 	for i := range u.left {
 		u.left[i] = limit
 	}
@@ -63,6 +69,7 @@ func (u *unpacker) next() (*bufio.Reader, error) {
 		return nil, fmt.Errorf("%.100q in a zip archive: %w", file.Name, err)
 	}
 	u.closes = append(u.closes, func() { r.Close() })
+	u.packed += int64(min(file.CompressedSize64, uint64(u.limit)))
 	return u.layers(u.bound(r, 1), 1)
 }
 
@@ -74,7 +81,21 @@ func (u *unpacker) close() {
 }
 
 func (u *unpacker) bound(r io.Reader, layer int) *bufio.Reader {
-	return bufio.NewReaderSize(&meter{r: r, left: &u.left[layer]}, maxLine)
+	m := &meter{r: r, left: &u.left[layer]}
+	if layer > 0 {
+		m.plausible = func() bool { return u.plausible(layer) }
+	}
+	return bufio.NewReaderSize(m, maxLine)
+}
+
+// plausible reports whether what a layer yielded so far may be a list, for what was read of the layer below.
+func (u *unpacker) plausible(layer int) bool {
+	packed := u.limit - u.left[layer-1]
+	if layer == 1 {
+		packed = max(packed, u.packed)
+	}
+	out := u.limit - u.left[layer]
+	return out <= freePlain || out/maxRatio <= packed
 }
 
 // layers takes the compressions off br, which stands below the given number of them.
@@ -232,6 +253,8 @@ type meter struct {
 	r    io.Reader
 	left *int64
 	err  error
+	// plausible, if not nil, reports whether there may be so much.
+	plausible func() bool
 }
 
 func (m *meter) Read(p []byte) (int, error) {
@@ -246,6 +269,9 @@ func (m *meter) Read(p []byte) (int, error) {
 		n, err = int(*m.left), ErrTooLarge
 	}
 	*m.left -= int64(n)
+	if m.plausible != nil && !m.plausible() {
+		err = fmt.Errorf("%w: it expands to more than %d times its compressed size", ErrTooLarge, maxRatio)
+	}
 	m.err = err
 	return n, err
 }
@@ -258,7 +284,7 @@ type bounded struct {
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
-	m := meter{b.r, &b.left, b.err}
+	m := meter{r: b.r, left: &b.left, err: b.err}
 	n, err := m.Read(p)
 	b.err = m.err
 	return n, err

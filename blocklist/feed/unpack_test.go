@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
+
+	"rempart/blocklist"
 )
 
 func packZstd(t testing.TB, content string, opt ...zstd.EOption) string {
@@ -138,5 +140,35 @@ func TestPlainTextLines(t *testing.T) {
 	text, err := io.ReadAll(r)
 	if err != nil || string(text) != "a.example\nb.example\nc.example\n\nd.example\ne.example" {
 		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// ignored is a Sink that keeps nothing.
+type ignored struct{}
+
+func (ignored) Add(int, blocklist.Listing)          {}
+func (ignored) Cancel(int, []byte, blocklist.Scope) {}
+func (ignored) Refuse(int, Reason)                  {}
+
+// TestImplausibleRatio reads compressed lists that expand to more than a hundred times their size: they are refused long before the bound of any list.
+func TestImplausibleRatio(t *testing.T) {
+	text := strings.Repeat("a.example\n", 6<<20) // 60 MB
+	names := &strings.Builder{}
+	for i := range 400_000 { // more than expands free of suspicion
+		fmt.Fprintf(names, "0.0.0.0 a-name-that-is-not-so-short-%d.with-a-long-suffix.and-then-some-more-of-it.example # %[1]d\n", i)
+	}
+	for how, pack := range map[string]func(string) string{
+		"gzip":  func(s string) string { return pack(t, s) },
+		"zstd":  func(s string) string { return packZstd(t, s) },
+		"zip":   func(s string) string { return packZip(t, s) },
+		"twice": func(s string) string { return pack(t, pack(t, s)) },
+	} {
+		stats, err := Parse(strings.NewReader(pack(text)), Options{}, ignored{})
+		if !errors.Is(err, ErrTooLarge) || !strings.Contains(fmt.Sprint(err), "times its compressed size") || stats.Lines > freePlain/5 {
+			t.Errorf("%s: %d lines, %v", how, stats.Lines, err)
+		}
+		if stats, err := Parse(strings.NewReader(pack(names.String())), Options{}, ignored{}); err != nil || stats.Lines != 400_000 {
+			t.Errorf("%s: %d lines of a list, %v", how, stats.Lines, err)
+		}
 	}
 }

@@ -28,7 +28,11 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 		verb = "observing"
 	}
 	set := s.set().View().Stats()
-	line(verb, "by a set of %s, version %d", count(set.Names, "name"), set.Version)
+	if set.Version == 0 && status.Version == 0 && status.Err == "" && s.edge == nil {
+		line(verb, "nothing yet: the lists are still being read; until then answers go out unfiltered, and /readyz says 503")
+	} else {
+		line(verb, "by a set of %s, version %d", count(set.Names, "name"), set.Version)
+	}
 	if s.edge == nil || s.control != nil {
 		line("", "built in: malware.test, phishing.test")
 	} else {
@@ -98,8 +102,10 @@ func guardsLine(status feed.Status) string {
 // listLine tells how a list stands.
 func listLine(l feed.ListStatus, now time.Time) string {
 	switch {
-	case l.Result == feed.Waiting && l.Err == "":
+	case l.Result == feed.Waiting && l.Err == "" && l.Kind == feed.KindURL:
 		return l.Name + ": being fetched"
+	case l.Result == feed.Waiting && l.Err == "":
+		return l.Name + ": being read"
 	case l.Result == feed.Failed, l.Result == feed.Waiting:
 		return fmt.Sprintf("%s: not loaded: %s", l.Name, l.Err)
 	case l.TooOld:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -269,7 +270,7 @@ func (s *server) notReady() string {
 		}
 	}
 	if status.Version == 0 {
-		return "no set is in force, and answers go out unfiltered: " + status.Err
+		return "no set is in force, and answers go out unfiltered: " + cmp.Or(status.Err, "the lists are still being read")
 	}
 	if status.Waiting != "" {
 		return status.Waiting + "; until then answers go out unfiltered by it"
