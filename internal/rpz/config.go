@@ -105,7 +105,8 @@ func New(cfg Config) (*Server, error) {
 		s.notifiers = append(s.notifiers, n)
 	}
 	s.slots = make(chan struct{}, maxTransfers)
-	s.limits = limits{conns: maxConns, perClient: maxConnsPerClient, idle: idleTimeout, stranger: strangerTimeout, write: writeTimeout, transfer: transferTimeout}
+	s.limits = limits{idle: idleTimeout, stranger: strangerTimeout, write: writeTimeout, transfer: transferTimeout}
+	s.places = newPlaces(s.configured)
 	s.pending.wake = make(chan struct{}, 1)
 	s.builder = newBuilder(s.zones)
 	return s, nil

@@ -168,7 +168,7 @@ func TestGarbage(t *testing.T) {
 		}
 		msg = msg[:rapid.IntRange(0, len(msg)).Draw(t, "cut")]
 		sent := 0
-		authentic, err := s.answer(t.Context(), msg, netip.MustParseAddr("192.0.2.9"), true, func(out []byte) error {
+		authentic, err := s.answer(t.Context(), msg, netip.MustParseAddr("192.0.2.9"), true, func() {}, func(out []byte) error {
 			if sent++; len(out) < headerLen || out[2]&0x80 == 0 || [2]byte(out) != [2]byte(msg) {
 				t.Fatalf("answer %x", out)
 			}
@@ -187,9 +187,7 @@ func TestGarbage(t *testing.T) {
 // TestSlowReader does not read what it asked for.
 func TestSlowReader(t *testing.T) {
 	s := serve(t, manyNames(t, 200_000), nil)
-	s.mu.Lock()
 	s.limits.write = 50 * time.Millisecond
-	s.mu.Unlock()
 	packed, _, err := dns.TsigGenerate(axfr(), testSecret, "", false)
 	if err != nil {
 		t.Fatal(err)
@@ -214,9 +212,7 @@ func TestSlowReader(t *testing.T) {
 // TestTooManyConnections fills a server with strangers, who lose their places again.
 func TestTooManyConnections(t *testing.T) {
 	s := serve(t, small(t), nil)
-	s.mu.Lock()
-	s.limits.perClient, s.limits.stranger = 3, time.Hour // none loses its place before all have one
-	s.mu.Unlock()
+	s.limit(3, time.Hour) // none loses its place before all have one
 	fill := func() {
 		t.Helper()
 		for range 3 {
@@ -228,7 +224,7 @@ func TestTooManyConnections(t *testing.T) {
 		}
 	}
 	fill()
-	dnstest.Eventually(t, "three are served", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.open) == 3 })
+	dnstest.Eventually(t, "three are served", func() bool { return s.places.taken() == 3 })
 	one, err := net.Dial("tcp", s.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -241,14 +237,65 @@ func TestTooManyConnections(t *testing.T) {
 		t.Error("the fourth was not refused")
 	}
 	s = serve(t, small(t), nil)
-	s.mu.Lock()
-	s.limits.perClient, s.limits.stranger = 3, 2*time.Second
-	s.mu.Unlock()
+	s.limit(3, 2*time.Second)
 	fill()
-	dnstest.Eventually(t, "three hold places", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.open) == 3 })
-	dnstest.Eventually(t, "they lose their places", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.open) == 0 })
+	dnstest.Eventually(t, "three hold places", func() bool { return s.places.taken() == 3 })
+	dnstest.Eventually(t, "they lose their places", func() bool { return s.places.taken() == 0 })
 	if got := s.ask(t, "tcp", func(m *dns.Msg) { signed(m) }); got.Rcode != dns.RcodeSuccess {
 		t.Errorf("afterwards: %v", got)
+	}
+}
+
+// limit lowers the bounds of a server that nobody asked yet.
+func (s *serving) limit(perClient int, stranger time.Duration) {
+	s.places.mu.Lock()
+	defer s.places.mu.Unlock()
+	s.places.per, s.limits.stranger = perClient, stranger
+}
+
+// TestStrangersLeaveRoomForSecondaries has strangers of many addresses hold all the places they can get: a secondary that was authenticated before, and one
+// that the server never saw, transfer all the same.
+func TestStrangersLeaveRoomForSecondaries(t *testing.T) {
+	s := serve(t, small(t), nil)
+	s.limit(maxConnsPerClient, time.Hour)
+	open := func(ip net.IP) net.Conn {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: ip}}
+		conn, err := d.Dial("tcp4", s.addr)
+		if err != nil {
+			t.Skipf("this system has one loopback address only: %v", err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	ask := func(ip net.IP) error {
+		conn := &dns.Conn{Conn: open(ip), TsigSecret: map[string]string{testKeyName + ".": testSecret}}
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
+		m := new(dns.Msg).SetQuestion(testZoneName+".", dns.TypeSOA)
+		signed(m)
+		if err := conn.WriteMsg(m); err != nil {
+			return err
+		}
+		answer, err := conn.ReadMsg()
+		if err == nil && (answer.Rcode != dns.RcodeSuccess || len(answer.Answer) == 0) {
+			err = fmt.Errorf("%v", answer)
+		}
+		return err
+	}
+	for i := range byte(40) {
+		for range maxPerStranger {
+			open(net.IPv4(127, 0, 3, 1+i))
+		}
+	}
+	dnstest.Eventually(t, "all places of strangers are taken", func() bool { return s.places.taken() == maxStrangers })
+	for i := range 20 {
+		if err := ask(net.IPv4(127, 0, 4, 1)); err != nil {
+			t.Fatalf("transfer %d of one secondary: %v", i, err)
+		}
+		if err := ask(net.IPv4(127, 0, 5, byte(1+i))); err != nil {
+			t.Fatalf("another secondary's: %v", err)
+		}
+		open(net.IPv4(127, 0, 3, byte(1+i)))
 	}
 }
 

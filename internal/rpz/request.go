@@ -22,8 +22,8 @@ type request struct {
 // send sends one message of an answer. The octets are borrowed.
 type send func(msg []byte) error
 
-// answer answers one query, in one message or many. Its error is of sending, or says that nobody should be answered any more.
-func (s *Server) answer(ctx context.Context, packed []byte, from netip.Addr, stream bool, send send) (authentic bool, err error) {
+// answer answers one query, in one message or many, after it called known if the client may ask. Its error is of sending, or says that nobody should be answered any more.
+func (s *Server) answer(ctx context.Context, packed []byte, from netip.Addr, stream bool, known func(), send send) (authentic bool, err error) {
 	if len(packed) < headerLen || packed[2]&0x80 != 0 {
 		return false, errNotAQuery // an answer to an answer would go round
 	}
@@ -46,6 +46,7 @@ func (s *Server) answer(ctx context.Context, packed []byte, from netip.Addr, str
 	} else if !s.keyless(from) {
 		return false, s.refuse(r, dns.RcodeRefused, refusedNoKey, send)
 	}
+	known()
 	return true, s.serve(ctx, r, send)
 }
 

@@ -15,18 +15,14 @@ import (
 	"time"
 )
 
-// Bounds of connections. Secondaries are few; who is not one yet gets little time.
 const (
-	maxConns          = 512
-	maxConnsPerClient = 32
-	idleTimeout       = 5 * time.Minute // between queries of one who has a key (RFC 9103 section 7.4 lets connections be kept)
-	strangerTimeout   = 5 * time.Second // for the first query
-	acceptPause       = 50 * time.Millisecond
+	idleTimeout     = 5 * time.Minute // between queries of one who has a key (RFC 9103 section 7.4 lets connections be kept)
+	strangerTimeout = 5 * time.Second // for the first query
+	acceptPause     = 50 * time.Millisecond
 )
 
 // limits are those of the bounds that a test lowers.
 type limits struct {
-	conns, perClient                int
 	idle, stranger, write, transfer time.Duration
 }
 
@@ -50,11 +46,8 @@ type Server struct {
 	renewed time.Time
 	stale   bool // what the serial stands for changed: it is served under the next
 
-	mu      sync.Mutex
-	open    map[net.Conn]netip.Addr
-	clients map[netip.Addr]int
-	stopped bool
-	conns   sync.WaitGroup
+	places *places
+	conns  sync.WaitGroup
 }
 
 // Listeners are where secondaries come. Run closes them.
@@ -72,9 +65,6 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.mu.Lock()
-	s.open, s.clients = map[net.Conn]netip.Addr{}, map[netip.Addr]int{}
-	s.mu.Unlock()
 	var loops sync.WaitGroup
 	for _, c := range l.Packet {
 		loops.Go(func() { s.packets(ctx, c) })
@@ -111,12 +101,7 @@ func (s *Server) stop(l Listeners) {
 	for _, n := range append(l.Stream[:len(l.Stream):len(l.Stream)], l.TLS...) {
 		n.Close()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopped = true
-	for c := range s.open {
-		c.Close()
-	}
+	s.places.stop()
 }
 
 // packets answers queries over UDP, one after the other: what is answered there is short.
@@ -131,7 +116,7 @@ func (s *Server) packets(ctx context.Context, c net.PacketConn) {
 			sleep(ctx, acceptPause)
 			continue
 		}
-		_, _ = s.answer(ctx, buf[:n], addrOf(from), false, func(msg []byte) error {
+		_, _ = s.answer(ctx, buf[:n], addrOf(from), false, func() {}, func(msg []byte) error {
 			_, err := c.WriteTo(msg, from)
 			return err
 		})
@@ -164,38 +149,26 @@ func (s *Server) accept(ctx context.Context, l net.Listener, secure *tls.Config)
 // begin serves a connection, or hangs up on one too many.
 func (s *Server) begin(ctx context.Context, conn net.Conn, secure *tls.Config) {
 	from := addrOf(conn.RemoteAddr())
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopped || len(s.open) >= s.limits.conns || s.clients[from] >= s.limits.perClient {
+	if !s.places.take(conn, from) {
 		s.metrics.refused[refusedConnections].Add(1)
 		conn.Close()
 		return
 	}
-	s.open[conn] = from
-	s.clients[from]++
 	s.conns.Go(func() {
-		defer s.finish(conn)
-		if secure == nil {
-			s.converse(ctx, conn, from)
-			return
+		defer func() {
+			conn.Close()
+			s.places.give(conn)
+		}()
+		talk := conn
+		if secure != nil {
+			talk = tls.Server(conn, secure)
 		}
-		s.converse(ctx, tls.Server(conn, secure), from)
+		s.converse(ctx, talk, from, func() { s.places.authenticated(conn) })
 	})
 }
 
-func (s *Server) finish(conn net.Conn) {
-	conn.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	from := s.open[conn]
-	delete(s.open, conn)
-	if s.clients[from]--; s.clients[from] == 0 {
-		delete(s.clients, from)
-	}
-}
-
-// converse answers the queries of a connection in turn, until one does not come or is not of one who may ask.
-func (s *Server) converse(ctx context.Context, conn net.Conn, from netip.Addr) {
+// converse answers the queries of a connection in turn, until one does not come or is not of one who may ask. It calls known before it answers one who may.
+func (s *Server) converse(ctx context.Context, conn net.Conn, from netip.Addr, known func()) {
 	in := bufio.NewReader(conn)
 	patience := s.limits.stranger
 	for {
@@ -207,7 +180,7 @@ func (s *Server) converse(ctx context.Context, conn net.Conn, from netip.Addr) {
 			return
 		}
 		var frame []byte
-		authentic, err := s.answer(ctx, query, from, true, func(msg []byte) error {
+		authentic, err := s.answer(ctx, query, from, true, known, func(msg []byte) error {
 			if err := conn.SetDeadline(time.Now().Add(s.limits.write)); err != nil {
 				return err
 			}
