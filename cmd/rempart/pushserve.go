@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"rempart/blocklist/feed"
@@ -110,7 +111,7 @@ func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
 			serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
 		}
 		g.Go(func() error {
-			if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
+			if err := serve(netutil.LimitListener(l, maxAPIConns)); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("the operators' API on %s: %w", addr, err)
 			}
 			return nil

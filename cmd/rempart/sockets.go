@@ -57,6 +57,8 @@ const (
 	httpTimeout = 10 * time.Second
 	// maxWebConns bounds the connections to one web listener: whoever opens many to the page must not take the descriptors that DNS needs.
 	maxWebConns = 512
+	// maxAPIConns does the same for one address of the operators' API. Each server that follows control over HTTPS holds a connection or two.
+	maxAPIConns = 16384
 )
 
 // serveHTTP serves h on addr until ctx ends, with bounds on what a client may take. It returns the address
