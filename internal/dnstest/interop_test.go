@@ -27,20 +27,7 @@ func TestInterop(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program and starts other servers")
 	}
-	// go test keeps results by what a test reads: the sources of the program it has built are part of that.
-	err := filepath.WalkDir(filepath.Join("..", ".."), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && filepath.Ext(path) == ".go" {
-			_, err = os.Stat(path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	binary := filepath.Join(t.TempDir(), "rempart")
-	if out, err := exec.Command("go", "build", "-o", binary, "rempart/cmd/rempart").CombinedOutput(); err != nil {
-		t.Fatalf("building the program: %v\n%s", err, out)
-	}
+	binary := buildProgram(t)
 	for _, tt := range []struct {
 		name  string
 		tools []string
@@ -61,6 +48,26 @@ func TestInterop(t *testing.T) {
 			tt.run(t, &peers{binary: binary, dir: t.TempDir()})
 		})
 	}
+}
+
+// buildProgram builds Rempart for a test.
+func buildProgram(t *testing.T) (binary string) {
+	t.Helper()
+	// go test keeps results by what a test reads: the sources of the program it has built are part of that.
+	err := filepath.WalkDir(filepath.Join("..", ".."), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && filepath.Ext(path) == ".go" {
+			_, err = os.Stat(path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary = filepath.Join(t.TempDir(), "rempart")
+	if out, err := exec.Command("go", "build", "-o", binary, "rempart/cmd/rempart").CombinedOutput(); err != nil {
+		t.Fatalf("building the program: %v\n%s", err, out)
+	}
+	return binary
 }
 
 // peers starts what a test needs, in a folder of its own.
