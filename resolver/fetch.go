@@ -11,9 +11,6 @@ import (
 	"rempart/resolver/upstream"
 )
 
-// maxFlights bounds the questions asked upstream at a time. No zone has all of them: many names below one whose servers are silent leave places for others.
-const maxFlights = upstream.MaxInFlight
-
 // flights are the questions being asked upstream now, so that equal ones are asked once.
 type flights struct {
 	zones   *fair.Places[string] // by the last labels of the name
@@ -36,8 +33,10 @@ type flight struct {
 	entry *cache.Entry
 }
 
-func (f *flights) init() {
-	f.zones, f.byKey = fair.New[string](maxFlights), map[flightKey]*flight{}
+// init makes room for that many questions asked upstream at a time. No zone has all of them: many names below one whose servers are silent leave places
+// for others.
+func (f *flights) init(most int) {
+	f.zones, f.byKey = fair.New[string](most), map[flightKey]*flight{}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 }
 

@@ -25,7 +25,7 @@ func TestZoneOfSilentServers(t *testing.T) {
 			return usual(ctx, q)
 		})
 		var asking sync.WaitGroup
-		for i := range 2 * maxFlights {
+		for i := range 2 * upstream.MaxInFlight {
 			asking.Go(func() { b.ask(query(t, fmt.Sprintf("x%d.silent.example", i), "A")) })
 		}
 		time.Sleep(time.Second)

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,8 @@ type Config struct {
 	Cache     *cache.Cache
 	Upstreams Exchanger
 	Forward   []Zone
+
+	MaxQuestions int // asked upstream at a time, over all zones; default upstream.MaxInFlight
 
 	Enforced blocklist.Categories // zero enforces all
 	Observe  bool                 // answer as if unfiltered, and count what would have been blocked
@@ -140,7 +143,7 @@ func New(c Config) (*Resolver, error) {
 		return nil, err
 	}
 	slices.SortFunc(r.zones, func(a, b Zone) int { return wire.Labels(b.Name) - wire.Labels(a.Name) })
-	r.flights.init()
+	r.flights.init(cmp.Or(max(0, c.MaxQuestions), upstream.MaxInFlight))
 	r.counts = []*counts{r.slow}
 	return r, nil
 }

@@ -117,7 +117,7 @@ func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.
 		}
 	})
 	for _, addr := range c.MetricsListen {
-		at, err := serveHTTP(ctx, g, addr, figures(addr, admin.New(registry, k.notReady)), "REMPART_METRICS_LISTEN", log)
+		at, err := serveHTTP(ctx, g, addr, figures(addr, admin.New(registry, k.notReady)), "REMPART_METRICS_LISTEN", share(descriptorLimit()).web, log)
 		if err != nil {
 			log.Error("a web listener is missing", "error", err)
 			continue

@@ -33,12 +33,13 @@ type forwarding struct {
 	problem string     // why the system's resolvers cannot be used; "" if they can
 }
 
-// newForwarding returns the configured upstreams, or the system's resolvers, which may not be known yet. An error is a mistake in the configuration.
-func newForwarding(c *config.Config, log *slog.Logger) (*forwarding, error) {
+// newForwarding returns the configured upstreams, or the system's resolvers, which may not be known yet, for that many questions at a time. An error is a
+// mistake in the configuration.
+func newForwarding(c *config.Config, log *slog.Logger, questions int) (*forwarding, error) {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
 	f := &forwarding{config: c, log: log, identity: hex.EncodeToString(id[:])}
-	f.main = upstream.NewSwitch(upstream.Config{Identity: f.identity, Log: log})
+	f.main = upstream.NewSwitch(upstream.Config{Identity: f.identity, Log: log, MaxInFlight: questions})
 	if len(c.Upstreams) > 0 {
 		list, err := parseEndpoints("UPSTREAMS", c.Upstreams)
 		if err == nil {
@@ -70,7 +71,7 @@ func newForwarding(c *config.Config, log *slog.Logger) (*forwarding, error) {
 		byZone[string(name)] = append(byZone[string(name)], one...)
 	}
 	for _, name := range order {
-		p, err := upstream.New(upstream.Config{Endpoints: byZone[name], Identity: f.identity, Log: log})
+		p, err := upstream.New(upstream.Config{Endpoints: byZone[name], Identity: f.identity, Log: log, MaxInFlight: questions})
 		if err != nil {
 			return nil, err
 		}

@@ -57,7 +57,7 @@ func controlPublishers(c *config.Config, log *slog.Logger) (contextDialer, []*up
 	if len(c.Forward) == 0 {
 		return system, nil, nil
 	}
-	f, err := newForwarding(c, log)
+	f, err := newForwarding(c, log, share(descriptorLimit()).questions)
 	if err != nil {
 		return nil, nil, err
 	}

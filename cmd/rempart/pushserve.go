@@ -111,7 +111,7 @@ func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
 			serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
 		}
 		g.Go(func() error {
-			if err := serve(netutil.LimitListener(l, maxAPIConns)); !errors.Is(err, http.ErrServerClosed) {
+			if err := serve(netutil.LimitListener(l, share(descriptorLimit()).api)); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("the operators' API on %s: %w", addr, err)
 			}
 			return nil

@@ -87,7 +87,7 @@ Exit code: 0 if a server would start, 2 if not.`,
 // validate makes the checks that a server makes at its start before it opens sockets. It logs what a server would start with, but warn of.
 func validate(c *config.Config, log *slog.Logger) error {
 	warnSecrets(c, log)
-	_, forwardErr := newForwarding(c, log)
+	_, forwardErr := newForwarding(c, log, 0)
 	_, listsErr := newLists(c, listsOptions{log: log, readOnly: true})
 	_, cacheErr := cache.New(int64(c.CacheBytes))
 	errs := []error{forwardErr, listsErr, cacheErr, knownCountry(c)}

@@ -53,17 +53,11 @@ func figures(addr netip.AddrPort, h http.Handler) http.Handler {
 	return hosts.Only(h, nil, admin.Misdirected)
 }
 
-const (
-	httpTimeout = 10 * time.Second
-	// maxWebConns bounds the connections to one web listener: whoever opens many to the page must not take the descriptors that DNS needs.
-	maxWebConns = 512
-	// maxAPIConns does the same for one address of the operators' API. Each server that follows control over HTTPS holds a connection or two.
-	maxAPIConns = 16384
-)
+const httpTimeout = 10 * time.Second
 
-// serveHTTP serves h on addr until ctx ends, with bounds on what a client may take. It returns the address
+// serveHTTP serves h on addr until ctx ends, over that many connections, with bounds on what a client may take. It returns the address
 // served, whose port was chosen if addr has none.
-func serveHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h http.Handler, variable string, say *slog.Logger) (netip.AddrPort, error) {
+func serveHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h http.Handler, variable string, conns int, say *slog.Logger) (netip.AddrPort, error) {
 	l, err := listen.Stream(addr)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
@@ -79,7 +73,7 @@ func serveHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h ht
 		ErrorLog:       log.New(io.Discard, "", 0), // the library's holds clients' addresses: none may be kept
 	}
 	g.Go(func() error {
-		if err := s.Serve(netutil.LimitListener(l, maxWebConns)); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.Serve(netutil.LimitListener(l, conns)); !errors.Is(err, http.ErrServerClosed) {
 			say.Error("a web listener has ended; DNS is answered all the same", "address", addr, "error", err)
 		}
 		return nil

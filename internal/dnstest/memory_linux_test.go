@@ -98,6 +98,11 @@ type attacked struct {
 
 func attack(t *testing.T, binary string, env []string) *attacked {
 	t.Helper()
+	return attackBy(t, exec.Command(binary), env)
+}
+
+func attackBy(t *testing.T, program *exec.Cmd, env []string) *attacked {
+	t.Helper()
 	texts := make([]dns.RR, 240)
 	for i := range texts {
 		texts[i] = &dns.TXT{Hdr: dns.RR_Header{Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 300}, Txt: []string{fmt.Sprintf("%0250d", i)}}
@@ -121,7 +126,7 @@ func attack(t *testing.T, binary string, env []string) *attacked {
 		}
 		q.Send(m)
 	})
-	return &attacked{StartProgram(t, exec.Command(binary), append([]string{"REMPART_UPSTREAMS=udp://" + up.Addr.String()}, env...)...), up}
+	return &attacked{StartProgram(t, program, append([]string{"REMPART_UPSTREAMS=udp://" + up.Addr.String()}, env...)...), up}
 }
 
 // status returns a line of the process's status in MB.
@@ -139,11 +144,16 @@ func (a *attacked) memory(t testing.TB) int { return a.status(t, "RssAnon") }
 
 // watch looks at the memory of the process until the result is called, which returns the most it took.
 func (a *attacked) watch(t testing.TB) func() int {
+	return a.watchMost(func() int { return a.memory(t) })
+}
+
+// watchMost looks at a number of the process now and then until the result is called, which returns the largest.
+func (a *attacked) watchMost(look func() int) func() int {
 	ended, result := make(chan struct{}), make(chan int)
 	go func() {
 		most := 0
 		for {
-			most = max(most, a.memory(t))
+			most = max(most, look())
 			select {
 			case <-ended:
 				result <- most
@@ -274,4 +284,34 @@ func largeAnswers(t *testing.T, a *attacked) {
 		})
 	})
 	clients.Wait()
+}
+
+// TestFewDescriptors starts the program where it may open 600 files and sockets, and has other people hold all the connections they can get to DNS, the page
+// and the metrics, and ask for names that nobody answers: names are resolved all the same, and DNS over TCP is answered.
+func TestFewDescriptors(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds the program and floods it")
+	}
+	a := attackBy(t, exec.Command("sh", "-c", "ulimit -n 600 && exec "+buildProgram(t)), nil)
+	hold := func(to, what string) {
+		streams(t, to, 8, 100, func(conn net.Conn, _ int) { _, _ = io.WriteString(conn, what) })
+	}
+	hold(a.Page, "GET / HTTP/1.1\r\n")
+	hold(a.Figures, "GET / HTTP/1.1\r\n")
+	hold(a.DNS, "\x00")
+	most := a.watchMost(func() int {
+		open, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", a.cmd.Process.Pid))
+		return len(open)
+	})
+	packets(t, a, dns.TypeA, func(i int) string { return fmt.Sprintf("n%d.silent.example.", i) })
+	if n := most(); n > 540 || n < 200 {
+		t.Errorf("%d files and sockets were open: each kind must leave some to the others", n)
+	}
+	a.answers(t)
+	for i := range 20 {
+		m := new(dns.Msg).SetQuestion(fmt.Sprintf("other%d.example.", i), dns.TypeA)
+		if answer := Exchange(t, "tcp", a.DNS, m); answer.Rcode != dns.RcodeSuccess {
+			t.Errorf("over TCP: %v", answer)
+		}
+	}
 }

@@ -37,6 +37,7 @@ type Config struct {
 	Workers    int                          // UDP workers an address; default one a core
 	Limits     []AnswerLimit                // of what client networks are sent; empty: none
 	Spin       time.Duration                // how long a UDP worker goes on asking its socket before it sleeps; Linux only
+	MaxStreams int                          // TCP connections at a time; default 4,096
 	MaxSlow    int                          // queries on the slow path at a time; default 10,000
 	Drain      time.Duration                // how long Run waits for them at the end; default 5 s
 	Log        *slog.Logger
@@ -87,6 +88,9 @@ func New(c Config) (_ *Server, err error) {
 	}
 	s := &Server{pool: newPool(c.MaxSlow), amplify: newAmplification(c.Limits), drain: c.Drain}
 	s.streams = newStreamServer(c.NewHandler(), s.pool, c.Serves, c.Log)
+	if c.MaxStreams > 0 {
+		s.streams.limits.conns = c.MaxStreams
+	}
 	defer func() {
 		if err != nil {
 			s.close()

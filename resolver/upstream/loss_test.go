@@ -176,7 +176,7 @@ func TestDeadZoneDoesNotMultiply(t *testing.T) {
 			most = max(most, p.attempts.Load())
 		}
 		all.Wait()
-		if most > maxAttempts+maxTokens+MaxInFlight/perToken {
+		if most > MaxInFlight*5/4+maxTokens+MaxInFlight/perToken {
 			t.Errorf("%d attempts under way at a time", most)
 		}
 	})

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -22,11 +23,8 @@ var (
 )
 
 const (
-	// MaxInFlight is how many exchanges a pool has in hand; the next is shed with ErrBusy.
+	// MaxInFlight is how many exchanges a pool has in hand by default; the next is shed with ErrBusy.
 	MaxInFlight = 4096
-	// maxAttempts is how many attempts may be under way until questions are sent again on the budget only: each has
-	// a socket of its own, and somebody may ask for many names that no resolver can answer.
-	maxAttempts = MaxInFlight * 5 / 4
 
 	defaultTimeout = 5 * time.Second
 	maxEndpoints   = 64
@@ -40,6 +38,9 @@ type Config struct {
 	RootCAs   *x509.CertPool // for TLS; nil: the system's
 	Timeout   time.Duration  // of a whole exchange whose context has no earlier deadline; 0: 5 s
 	Log       *slog.Logger   // nil: nothing is logged
+
+	// MaxInFlight is how many exchanges there are at a time, over UDP with a socket each, and for every fourth another one; 0: MaxInFlight.
+	MaxInFlight int
 
 	open     func(Endpoint) exchanger // for tests without sockets; nil: newTransport
 	patience time.Duration            // for tests with sockets, where a slow machine is no dead upstream; 0: as learned
@@ -68,6 +69,11 @@ type Pool struct {
 	log      *slog.Logger
 	group    *group
 	budget   budget
+
+	maxInFlight int64
+	// maxAttempts is how many attempts may be under way until questions are sent again on the budget only: each has
+	// a socket of its own, and somebody may ask for many names that no resolver can answer.
+	maxAttempts int64
 
 	inFlight   atomic.Int64
 	attempts   atomic.Int64 // under way
@@ -112,6 +118,8 @@ func New(c Config) (*Pool, error) {
 		return nil, fmt.Errorf("upstream: the timeout %v is negative", c.Timeout)
 	}
 	p := &Pool{identity: c.Identity, timeout: c.Timeout, log: c.Log, group: newGroup(), probes: map[string]sighting{}}
+	p.maxInFlight = int64(cmp.Or(max(0, c.MaxInFlight), MaxInFlight))
+	p.maxAttempts = p.maxInFlight * 5 / 4
 	if p.timeout == 0 {
 		p.timeout = defaultTimeout
 	}
@@ -149,7 +157,7 @@ func (p *Pool) Exchange(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, fmt.Errorf("upstream: %w", wire.ErrName)
 	}
 	defer p.inFlight.Add(-1)
-	if p.inFlight.Add(1) > MaxInFlight {
+	if p.inFlight.Add(1) > p.maxInFlight {
 		p.shed.Add(1)
 		return Answer{}, ErrBusy
 	}

@@ -202,7 +202,7 @@ func (r *race) allowed(l *lane, hedge bool) bool {
 		return budget.take(hedgeReserve)
 	case !last.over && time.Since(last.sent) < last.overdue: // the answer may be on its way
 		return l.tries < maxTries && budget.take(0)
-	case r.pool.attempts.Load() >= maxAttempts:
+	case r.pool.attempts.Load() >= r.pool.maxAttempts:
 		return l.tries < maxTries && budget.take(0)
 	case l.tries == 0 && !l.member.isDown(): // a failover to an upstream that is well
 		return true
