@@ -44,7 +44,7 @@ func (r *Resolver) Explain(ctx context.Context, name []byte) (Explanation, error
 		key := cache.Key{Name: name, Type: typ, Class: wire.ClassIN}
 		e := r.cache.Get(&key)
 		if e == nil || !e.Fresh(now.mono) {
-			e = r.await(ctx, key, nil)
+			e = r.await(ctx, key, netip.Addr{}, nil)
 		}
 		if rcode := e.Rcode(); rcode != wire.Success && rcode != wire.NXDomain {
 			failed = fmt.Errorf("no upstream answered for %s (rcode %d): where it leads is not known", wire.Text(name), rcode)

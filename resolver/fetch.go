@@ -3,6 +3,7 @@ package resolver
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 
 	"rempart/internal/fair"
@@ -13,7 +14,8 @@ import (
 
 // flights are the questions being asked upstream now, so that equal ones are asked once.
 type flights struct {
-	zones   *fair.Places[string] // by the last labels of the name
+	zones   *fair.Places[string]       // by the last labels of the name
+	clients *fair.Places[netip.Prefix] // by the client that asked first
 	mu      sync.Mutex
 	byKey   map[flightKey]*flight
 	running sync.WaitGroup
@@ -33,10 +35,12 @@ type flight struct {
 	entry *cache.Entry
 }
 
-// init makes room for that many questions asked upstream at a time. No zone has all of them: many names below one whose servers are silent leave places
-// for others.
+// init makes room for that many questions asked upstream at a time. No zone and no client has all of them: many names below zones whose servers are
+// silent leave places for others.
 func (f *flights) init(most int) {
-	f.zones, f.byKey = fair.New[string](most), map[flightKey]*flight{}
+	f.zones = fair.New[string](most, most/4)
+	f.clients = fair.New[netip.Prefix](most, most/8) // a resolver that asks for many people has room besides the one zone
+	f.byKey = map[flightKey]*flight{}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 }
 
@@ -47,8 +51,8 @@ func (f *flights) close() {
 }
 
 // join returns the flight of key, beginning it with fetch if there is none; nil when there
-// are too many. It belongs to no client: it goes on when the one that began it has left.
-func (f *flights) join(key cache.Key, fetch func(context.Context, cache.Key) *cache.Entry, c *counts) *flight {
+// are too many. It goes on when the client that began it has left.
+func (f *flights) join(key cache.Key, client netip.Addr, fetch func(context.Context, cache.Key) *cache.Entry, c *counts) *flight {
 	k := flightKey{string(key.Name), key.Type, key.Class, key.DO, key.CD}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -57,7 +61,12 @@ func (f *flights) join(key cache.Key, fetch func(context.Context, cache.Key) *ca
 		return fl
 	}
 	zone := zoneOf(k.name)
-	if !f.zones.Take(zone) {
+	own, network := fair.Client(client)
+	if !f.clients.Take(own, network) {
+		return nil
+	}
+	if !f.zones.Take(zone, zone) {
+		f.clients.Return(own, network)
 		return nil
 	}
 	fl := &flight{done: make(chan struct{})}
@@ -70,7 +79,8 @@ func (f *flights) join(key cache.Key, fetch func(context.Context, cache.Key) *ca
 		f.mu.Lock()
 		delete(f.byKey, k)
 		f.mu.Unlock()
-		f.zones.Return(zone)
+		f.zones.Return(zone, zone)
+		f.clients.Return(own, network)
 		close(fl.done)
 	})
 	return fl

@@ -3,6 +3,7 @@ package resolver
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -34,6 +35,32 @@ func TestZoneOfSilentServers(t *testing.T) {
 			b.want("another zone", query(t, other, "A"), "NOERROR | "+other+". 300 IN A 192.0.2.1")
 		}
 		b.want("one more of the zone", query(t, "y.silent.example", "A", "+edns"), "SERVFAIL | opt | Network Error")
+		asking.Wait()
+	})
+}
+
+// TestClientOfSilentZones has one client ask for names of ever other zones whose servers are silent: other clients get answers.
+func TestClientOfSilentZones(t *testing.T) {
+	within(t, nil, nil, func(t *testing.T, b *bench) {
+		silent := name(t, "silent")
+		b.up.set(func(ctx context.Context, q upstream.Question) (*dns.Msg, error) {
+			if wire.InZone(q.Name, silent) {
+				<-ctx.Done()
+				return nil, errDown
+			}
+			return usual(ctx, q)
+		})
+		var asking sync.WaitGroup
+		for i := range 2 * upstream.MaxInFlight {
+			asking.Go(func() {
+				b.askFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), query(t, fmt.Sprintf("www.zone%d.silent", i), "A"))
+			})
+		}
+		time.Sleep(time.Second)
+		for i := range 20 {
+			other := fmt.Sprintf("www%d.other.example", i)
+			b.want("another client", query(t, other, "A"), "NOERROR | "+other+". 300 IN A 192.0.2.1")
+		}
 		asking.Wait()
 	})
 }

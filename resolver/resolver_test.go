@@ -226,7 +226,23 @@ func (b *bench) ask(m *dns.Msg) (answer *dns.Msg, fast bool) {
 
 func (b *bench) askPacked(packed []byte) (*dns.Msg, bool) {
 	b.t.Helper()
-	batch := []wire.Query{{Packet: packed, Client: netip.MustParseAddr("127.0.0.99")}}
+	return b.askPackedFrom(netip.MustParseAddr("127.0.0.99"), packed)
+}
+
+// askFrom asks as the client with that address.
+func (b *bench) askFrom(client netip.Addr, m *dns.Msg) *dns.Msg {
+	b.t.Helper()
+	packed, err := m.Pack()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	answer, _ := b.askPackedFrom(client, packed)
+	return answer
+}
+
+func (b *bench) askPackedFrom(client netip.Addr, packed []byte) (*dns.Msg, bool) {
+	b.t.Helper()
+	batch := []wire.Query{{Packet: packed, Client: client}}
 	b.w.Fast(batch)
 	q := &batch[0]
 	fast := q.Outcome == wire.Answered

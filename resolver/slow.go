@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"rempart/internal/wire"
@@ -51,7 +52,7 @@ func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
 	old := r.stale(key, now)
 	e := r.denied(key, now)
 	if e == nil {
-		e = r.await(ctx, key, old)
+		e = r.await(ctx, key, q.Client, old)
 	}
 	now, view = r.now(), r.set.View() // the world moved on while we waited
 	verdict := r.match(q, view, now)
@@ -64,12 +65,12 @@ func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
 
 // await asks upstream for key, together with whoever asks the same now, and returns the answer; or
 // the stale one at hand, when that takes too long or fails; or the failure.
-func (r *Resolver) await(ctx context.Context, key cache.Key, old *cache.Entry) *cache.Entry {
+func (r *Resolver) await(ctx context.Context, key cache.Key, client netip.Addr, old *cache.Entry) *cache.Entry {
 	limit := patience
 	if old != nil {
 		limit = stalePatience
 	}
-	f := r.flights.join(key, r.fetch, r.slow)
+	f := r.flights.join(key, client, r.fetch, r.slow)
 	if f == nil {
 		r.slow.shed.Add(1)
 		return r.orStale(old, cache.Failure(key, r.now().mono, wire.EDE{Code: wire.EDENetworkError, Text: "overloaded"}))
@@ -96,7 +97,7 @@ func (r *Resolver) orStale(old, got *cache.Entry) *cache.Entry {
 // renew fetches an answer that is still good, so that the next client finds a fresh one.
 func (r *Resolver) renew(ctx context.Context, q *wire.Query) {
 	r.slow.renewed.Add(1)
-	f := r.flights.join(keyOf(q), r.fetch, r.slow)
+	f := r.flights.join(keyOf(q), q.Client, r.fetch, r.slow)
 	if f == nil {
 		return
 	}

@@ -18,18 +18,18 @@ type pool struct {
 }
 
 func newPool(size int) *pool {
-	return &pool{ctx: context.Background(), places: fair.New[netip.Prefix](size)}
+	return &pool{ctx: context.Background(), places: fair.New[netip.Prefix](size, size/4)}
 }
 
 // run begins work for a client in a goroutine of its own; false if there is no place for it.
 func (p *pool) run(client netip.Addr, work func(context.Context)) bool {
-	group := groupOf(client)
-	if !p.places.Take(group) {
+	own, network := fair.Client(client)
+	if !p.places.Take(own, network) {
 		return false
 	}
 	p.running.Add(1)
 	p.work.Go(func() {
-		defer p.places.Return(group)
+		defer p.places.Return(own, network)
 		defer p.running.Add(-1)
 		work(p.ctx)
 	})

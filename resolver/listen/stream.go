@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"rempart/internal/fair"
 )
 
 // Bounds of the stream transports (RFC 7766 section 6).
@@ -97,7 +99,8 @@ func (s *streamServer) serve(conn net.Conn) {
 	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		client = a.AddrPort().Addr().Unmap().WithZone("")
 	}
-	st := &stream{server: s, conn: conn, client: client, group: groupOf(client), slots: make(chan struct{}, maxPipelined)}
+	group, _ := fair.Client(client)
+	st := &stream{server: s, conn: conn, client: client, group: group, slots: make(chan struct{}, maxPipelined)}
 	st.stranger = !s.serves(client)
 	if !s.admit(st) {
 		s.refused.Add(1)
@@ -176,16 +179,6 @@ func (s *streamServer) evict(held int) bool {
 	s.evicted.Add(1)
 	victim.abort()
 	return true
-}
-
-// groupOf is what connections are counted by.
-func groupOf(client netip.Addr) netip.Prefix {
-	bits := 32
-	if client.Is6() {
-		bits = 64
-	}
-	p, _ := client.Prefix(bits)
-	return p
 }
 
 // idle is how long a connection may stay without a query now.
