@@ -152,6 +152,9 @@ func (ignored) Refuse(int, Reason)                  {}
 
 // TestImplausibleRatio reads compressed lists that expand to more than a hundred times their size: they are refused long before the bound of any list.
 func TestImplausibleRatio(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it reads hundreds of megabytes")
+	}
 	text := strings.Repeat("a.example\n", 6<<20) // 60 MB
 	names := &strings.Builder{}
 	for i := range 400_000 { // more than expands free of suspicion
