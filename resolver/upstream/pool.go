@@ -42,6 +42,10 @@ type Config struct {
 	// MaxInFlight is how many exchanges there are at a time, over UDP with a socket each, and for every fourth another one; 0: MaxInFlight.
 	MaxInFlight int
 
+	// Dial opens every connection to an upstream, over "udp" or "tcp"; TLS is spoken over the latter. Over "udp" one Write sends one datagram, and
+	// one Read receives one. nil: sockets of this machine.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
 	open     func(Endpoint) exchanger // for tests without sockets; nil: newTransport
 	patience time.Duration            // for tests with sockets, where a slow machine is no dead upstream; 0: as learned
 }
@@ -141,7 +145,7 @@ func New(c Config) (*Pool, error) {
 		if c.open != nil {
 			m.via = c.open(e)
 		} else {
-			m.via = newTransport(e, c.RootCAs, p.group, func(free bool) bool { return p.spend(m, free) }, &m.counters.foreign)
+			m.via = newTransport(e, c.RootCAs, c.Dial, p.group, func(free bool) bool { return p.spend(m, free) }, &m.counters.foreign)
 		}
 		p.members = append(p.members, m)
 	}

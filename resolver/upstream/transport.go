@@ -77,20 +77,24 @@ type transport struct {
 	plain time.Duration // what plainAfter returns, in tests; 0: as the question and the upstream are
 }
 
-func newTransport(e Endpoint, roots *x509.CertPool, g *group, spend func(free bool) bool, foreign *atomic.Uint64) *transport {
-	t := &transport{spend: spend, stream: &stream{dial: dialer(e, roots), group: g, spend: spend, foreign: foreign, pad: e.Transport == TLS}}
+func newTransport(e Endpoint, roots *x509.CertPool, dial dialFunc, g *group, spend func(free bool) bool, foreign *atomic.Uint64) *transport {
+	t := &transport{spend: spend, stream: &stream{dial: dialer(e, roots, dial), group: g, spend: spend, foreign: foreign, pad: e.Transport == TLS}}
 	if e.Transport == UDP {
-		t.datagrams = newDatagrams(e.Addr, foreign)
+		t.datagrams = newDatagrams(e.Addr, dial, foreign)
 	}
 	return t
 }
 
+// dialFunc is the type of Config.Dial.
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
 // dialer connects to e over TCP, and TLS where it says so.
-func dialer(e Endpoint, roots *x509.CertPool) func(context.Context) (net.Conn, error) {
-	addr := e.Addr.String()
-	plain := func(ctx context.Context) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", addr)
+func dialer(e Endpoint, roots *x509.CertPool, dial dialFunc) func(context.Context) (net.Conn, error) {
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
 	}
+	addr := e.Addr.String()
+	plain := func(ctx context.Context) (net.Conn, error) { return dial(ctx, "tcp", addr) }
 	if e.Transport != TLS {
 		return plain
 	}

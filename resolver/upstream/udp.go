@@ -23,12 +23,21 @@ const (
 // chooses the port at random and lets nothing in from another source (RFC 5452 section 9.2).
 type datagrams struct {
 	addr    *net.UDPAddr
+	dial    dialFunc       // nil: a socket
 	foreign *atomic.Uint64 // counts datagrams that were no answer to the question
 	buffers sync.Pool
 }
 
-func newDatagrams(addr netip.AddrPort, foreign *atomic.Uint64) *datagrams {
-	return &datagrams{addr: net.UDPAddrFromAddrPort(addr), foreign: foreign, buffers: sync.Pool{New: func() any { return new([receiveLen]byte) }}}
+func newDatagrams(addr netip.AddrPort, dial dialFunc, foreign *atomic.Uint64) *datagrams {
+	return &datagrams{addr: net.UDPAddrFromAddrPort(addr), dial: dial, foreign: foreign, buffers: sync.Pool{New: func() any { return new([receiveLen]byte) }}}
+}
+
+// open returns a new connection, which sends from a port of its own.
+func (d *datagrams) open(ctx context.Context) (net.Conn, error) {
+	if d.dial != nil {
+		return d.dial(ctx, "udp", d.addr.String())
+	}
+	return net.DialUDP("udp", nil, d.addr)
 }
 
 // ask sends q and waits for its answer until ctx ends. An error that wantsTCP says that TCP has to be used.
@@ -36,7 +45,7 @@ func (d *datagrams) ask(ctx context.Context, q *Question, f form) (reply, error)
 	if err := ctx.Err(); err != nil {
 		return reply{}, err
 	}
-	conn, err := net.DialUDP("udp", nil, d.addr)
+	conn, err := d.open(ctx)
 	if err != nil {
 		return reply{}, fmt.Errorf("opening a UDP socket: %w", err)
 	}
