@@ -47,7 +47,8 @@ var rooms = map[string]struct {
 	"internal/admin":          {[]string{"blocklist"}, "what else it tells arrives as a function"},
 	"internal/dnstest":        {nil, "tests of any room use it"},
 
-	"blocklist/guard/generate": {nil, "it makes the lists that guard ships, and is no part of the program"},
+	"internal/dnstest/scenario": {nil, "it plays against whatever server a test gives it"},
+	"blocklist/guard/generate":  {nil, "it makes the lists that guard ships, and is no part of the program"},
 }
 
 // outside says who may import what is not ours and not of the standard library, where that is restricted.
