@@ -24,6 +24,9 @@ func (p *packing) admit(rr *wire.Record) (admission, error) {
 	if rr.Section == wire.SectionAdditional {
 		return leaveOut, nil
 	}
+	if rr.Type == wire.TypeOPT { // whatever its class, which is a size
+		return leaveOut, ErrAnswer
+	}
 	if rr.Class != p.key.Class {
 		p.foreign = p.foreign || rr.Section == wire.SectionAnswer
 		return leaveOut, nil
@@ -54,8 +57,6 @@ func (p *packing) answers(rr *wire.Record) (bool, error) {
 	switch rr.Type {
 	case p.key.Type, wire.TypeCNAME, wire.TypeDNAME, wire.TypeRRSIG:
 		return p.belongs(rr)
-	case wire.TypeOPT:
-		return false, ErrAnswer
 	}
 	_, err := p.belongs(rr)
 	return false, err
@@ -68,8 +69,6 @@ func (p *packing) proves(rr *wire.Record) (bool, error) {
 	case wire.TypeNSEC, wire.TypeNSEC3, wire.TypeRRSIG:
 		return true, nil
 	case wire.TypeSOA, wire.TypeNS, wire.TypeDS:
-	case wire.TypeOPT:
-		return false, ErrAnswer
 	default:
 		return false, nil
 	}

@@ -144,6 +144,7 @@ func TestImpossibleRecords(t *testing.T) {
 		"a target that points forward":       record(here, dns.TypeCNAME, "\xc0\xff"),
 		"a target with bytes behind it":      record(here, dns.TypeCNAME, here+"x"),
 		"an OPT record in the answer":        record("\x00", dns.TypeOPT, ""),
+		"an OPT record with a size in it":    []byte("\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00"),
 	} {
 		sound := record(here, dns.TypeA, "\xc0\x00\x02\x01")
 		msg := slices.Concat(question, sound, rr)
@@ -152,6 +153,13 @@ func TestImpossibleRecords(t *testing.T) {
 		if got := admitted(t, dns.TypeA, msg); got != ErrAnswer.Error() {
 			t.Errorf("%s: got %s", name, got)
 		}
+	}
+	// The same OPT in the authority section.
+	msg := slices.Concat(question, record(here, dns.TypeA, "\xc0\x00\x02\x01"), []byte("\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00"))
+	wire.SetCount(msg, wire.SectionAnswer, 1)
+	wire.SetCount(msg, wire.SectionAuthority, 1)
+	if got := admitted(t, dns.TypeA, msg); got != ErrAnswer.Error() {
+		t.Errorf("an OPT record in the authority section: got %s", got)
 	}
 }
 

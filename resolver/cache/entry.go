@@ -73,32 +73,44 @@ const maxUses = 3
 // NewEntry packs an upstream's message, which it may write to, whose question is key's, stored at now. authenticated
 // says whether its AD bit may be believed. Only the records that admit admits are in the entry.
 func NewEntry(key Key, msg []byte, authenticated bool, now int64) (*Entry, error) {
+	e, clean, err := pack(key, msg, authenticated, now)
+	if clean == nil {
+		return e, err
+	}
+	if e, clean, err = pack(key, clean, authenticated, now); clean != nil {
+		return nil, ErrAnswer // nothing of it was to be left out any more
+	}
+	return e, err
+}
+
+// pack packs a message, all of whose records must be admitted. If some are not, it returns instead a message that holds only those that are.
+func pack(key Key, msg []byte, authenticated bool, now int64) (e *Entry, clean []byte, err error) {
 	bodyAt := wire.HeaderLen + len(key.Name) + 4
 	if len(msg) < bodyAt || len(msg) > wire.MaxMessage || wire.Count(msg, wire.SectionQuestion) != 1 ||
 		wire.SkipName(msg, wire.HeaderLen) != bodyAt-4 { // the body's place depends on the question being key's
-		return nil, ErrAnswer
+		return nil, nil, ErrAnswer
 	}
-	e := &Entry{name: uint8(len(key.Name)), typ: key.Type, class: key.Class, rcode: uint16(wire.Rcode(msg)), stored: now}
+	e = &Entry{name: uint8(len(key.Name)), typ: key.Type, class: key.Class, rcode: uint16(wire.Rcode(msg)), stored: now}
 	e.bits = key.bits()
 	if authenticated && wire.Flags(msg)&wire.FlagAD != 0 {
 		e.bits |= adBit
 	}
 	p := packing{key: key, msg: msg, bodyAt: bodyAt, end: len(msg), ttl: maxTTL}
 	if err := p.follow(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := p.walk(e); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if p.unclean {
-		clean := p.rewritten(func(rr *wire.Record) bool {
+		clean = p.rewritten(func(rr *wire.Record) bool {
 			what, err := p.admit(rr)
 			return err == nil && what != leaveOut
 		})
 		if clean == nil {
-			return nil, ErrAnswer
+			return nil, nil, ErrAnswer
 		}
-		return NewEntry(key, clean, authenticated, now) // all of it is admitted
+		return nil, clean, nil
 	}
 	e.data = make([]byte, 0, len(key.Name)+p.end-bodyAt+len(p.targets))
 	e.data = append(e.data, key.Name...)
@@ -109,7 +121,7 @@ func NewEntry(key Key, msg []byte, authenticated bool, now int64) (*Entry, error
 	}
 	e.data = append(e.data, p.targets...)
 	e.expires = now + int64(p.lifetime(e))
-	return e, nil
+	return e, nil, nil
 }
 
 // Failure is what a question that no upstream answered is cached as, for a short while (RFC 9520).
