@@ -130,7 +130,7 @@ func (k *packet) replying(words []string) error {
 	}
 	for _, word := range words {
 		key, value, _ := strings.Cut(word, "=")
-		rcode, isRcode := dns.StringToRcode[strings.Replace(word, "NOTIMPL", "NOTIMP", 1)]
+		rcode, isRcode := rcodeOf(word)
 		opcode, isOpcode := dns.StringToOpcode[word]
 		switch {
 		case flags[word] != nil:
@@ -161,6 +161,18 @@ func (k *packet) replying(words []string) error {
 		}
 	}
 	return nil
+}
+
+// rcodeOf returns the rcode of a name, for two also by the name that miekg/dns does not use.
+func rcodeOf(word string) (rcode int, ok bool) {
+	switch word {
+	case "NOTIMPL":
+		return dns.RcodeNotImplemented, true
+	case "BADVERS":
+		return dns.RcodeBadVers, true
+	}
+	rcode, ok = dns.StringToRcode[word]
+	return rcode, ok
 }
 
 func sectionOf(words []string) (string, error) {
