@@ -63,5 +63,5 @@
 //
 // The order of records matters. An answer from an upstream echoes the case of the question, as servers do, unless flip_case says otherwise.
 // Every answer to a client is checked for what holds always: ID, QR, the question in its case, an OPT exactly if the query has one,
-// the size that the client takes, UTF-8 in extended errors.
+// the size that the client takes, no bytes behind the last record, UTF-8 in extended errors.
 package scenario

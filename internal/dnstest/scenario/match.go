@@ -144,13 +144,16 @@ func leavesQuestion(rcode int) bool {
 	return rcode == dns.RcodeFormatError || rcode == dns.RcodeNotImplemented
 }
 
-// sound returns what is wrong with an answer, whatever the scenario says; query is what was asked, over a transport.
+// sound returns what is wrong with an answer that could be read, whatever the scenario says; query is what was asked, over a transport.
 func sound(m *dns.Msg, answer, query []byte, transport string) error {
 	switch {
 	case m.Id != binary.BigEndian.Uint16(query):
 		return fmt.Errorf("the ID is not that of the query")
 	case !m.Response:
 		return fmt.Errorf("QR is not set")
+	}
+	if new(dns.Msg).Unpack(answer[:len(answer)-1]) == nil {
+		return fmt.Errorf("there are bytes behind the last record")
 	}
 	asked := new(dns.Msg)
 	if asked.Unpack(query) != nil {

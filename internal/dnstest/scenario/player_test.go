@@ -95,6 +95,8 @@ func TestPlayer(t *testing.T) {
 		"not dropped":            {begin + answers + query + "STEP 5 CHECK_NO_ANSWER\n" + end, "it is answered"},
 		"another ID":             {begin + strings.Replace(answers, "ADJUST copy_id\n", "", 1) + query + check("all", reply) + end, "the query is dropped"},
 		"another case":           {begin + strings.Replace(answers, "copy_id", "copy_id flip_case", 1) + query + check("rcode", "") + end, "is not the one of the query"},
+		"bytes behind the last record": {begin + strings.Replace(answers, "REPLY QR", "HEX_ANSWER_BEGIN\n0000 8180 0001 0000 0000 0000 07 6578616d706c65 03 636f6d 00 0001 0001 ff\nHEX_ANSWER_END\nREPLY QR", 1) + query + check("rcode", "") + end,
+			"there are bytes behind the last record"},
 		"never checked":          {begin + answers + query + end, "x.rpl:14: no step checks the answer"},
 		"nothing to check":       {begin + answers + check("all", reply) + end, "every query was checked already"},
 		"nothing answers":        {begin + query + "STEP 5 CHECK_NO_ANSWER\n" + end, "no range or step answers these queries to upstreams:\n\texample.com. A to 192.0.2.53 over udp, flags [RD]"},
