@@ -174,6 +174,27 @@ func TestAliasesAreBounded(t *testing.T) {
 	}
 }
 
+// TestAliasesLeadToAnEnd refuses a chain of aliases whose last target would not be judged, and a loop.
+func TestAliasesLeadToAnEnd(t *testing.T) {
+	chain := func(n int) []string {
+		rrs := []string{"example.com. 300 IN CNAME a1.example."}
+		for i := 1; i < n; i++ {
+			rrs = append(rrs, fmt.Sprintf("a%d.example. 300 IN CNAME a%d.example.", i, i+1))
+		}
+		return rrs
+	}
+	for n, want := range map[int]error{1: nil, maxChain - 1: nil, maxChain: nil, maxChain + 1: ErrAnswer, maxAliases: ErrAnswer} {
+		if _, err := NewEntry(key(t, "example.com"), sent(t, dns.TypeA, 0, chain(n)...), false, 0); !errors.Is(err, want) {
+			t.Errorf("%d aliases: %v", n, err)
+		}
+	}
+	for _, loop := range [][]string{{"example.com. 300 IN CNAME example.com."}, append(chain(2), "a2.example. 300 IN CNAME a1.example.")} {
+		if _, err := NewEntry(key(t, "example.com"), sent(t, dns.TypeA, 0, loop...), false, 0); !errors.Is(err, ErrAnswer) {
+			t.Errorf("%v: %v", loop, err)
+		}
+	}
+}
+
 // TestServiceTargets lists the address hints of a SVCB record whose target is compressed, against RFC 9460 section 2.2.
 func TestServiceTargets(t *testing.T) {
 	msg := sent(t, dns.TypeHTTPS, 0, `example.com. 300 IN HTTPS 1 . ipv4hint="192.0.2.7"`)

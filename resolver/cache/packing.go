@@ -2,6 +2,7 @@ package cache
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"rempart/internal/wire"
 )
@@ -29,9 +30,13 @@ const (
 	maxAliases = 64 // CNAME records at all
 )
 
-// follow finds the names the question's leads to by CNAME, in whatever order the records stand.
+// follow finds the names the question's leads to by CNAME, in whatever order the records stand. A chain that is longer than maxChain, or that is a loop
+// (RFC 1034 section 3.6.2), is an error: its last alias leads to a name that is not judged.
 func (p *packing) follow() error {
 	all, err := p.aliases()
+	if err != nil {
+		return err
+	}
 	at := p.key.Name
 	for range maxChain {
 		var next []byte
@@ -44,14 +49,18 @@ func (p *packing) follow() error {
 			}
 			next = a.target
 		}
-		if next == nil || err != nil {
-			break
+		if next == nil {
+			p.chain = len(p.targets)
+			return nil
 		}
 		p.targets = append(p.targets, next...)
 		at = next
 	}
+	if slices.ContainsFunc(all, func(a alias) bool { return string(a.owner) == string(at) }) {
+		return ErrAnswer
+	}
 	p.chain = len(p.targets)
-	return err
+	return nil
 }
 
 // alias is a CNAME record; both names are canonical.
