@@ -33,6 +33,7 @@ const (
 //	page: ADDRESS                    of the warning page; 192.0.2.66 and 2001:db8::66 without one
 //	style: page, nxdomain, nodata, refused or null
 //	nat64: PREFIX
+//	client: PREFIX                   who may ask; everyone without one
 //	refuse-rebinding: yes
 //	observe: yes
 //	maintain: yes                    upstreams are probed, as they are in the program
@@ -137,6 +138,10 @@ func (s *server) configure(c *resolver.Config, settings []scenario.Setting, dial
 			var prefix netip.Prefix
 			prefix, err = netip.ParsePrefix(set.Value)
 			c.NAT64 = append(c.NAT64, prefix)
+		case "client":
+			var prefix netip.Prefix
+			prefix, err = netip.ParsePrefix(set.Value)
+			c.Clients = append(c.Clients, prefix)
 		case "refuse-rebinding":
 			c.RefuseRebinding = set.Value == "yes"
 		case "observe":
