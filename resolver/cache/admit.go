@@ -65,17 +65,17 @@ func (p *packing) answers(rr *wire.Record) (bool, error) {
 // proves reports whether a record of the authority section may stand there: one that proves that there is no answer, or names the zone of the question or of a
 // name that it leads to.
 func (p *packing) proves(rr *wire.Record) (bool, error) {
+	var buf [wire.MaxName]byte
+	owner, _, ok := wire.ExpandName(buf[:0], p.msg, rr.Name)
+	if !ok {
+		return false, ErrAnswer
+	}
 	switch rr.Type {
 	case wire.TypeNSEC, wire.TypeNSEC3, wire.TypeRRSIG:
 		return true, nil
 	case wire.TypeSOA, wire.TypeNS, wire.TypeDS:
 	default:
 		return false, nil
-	}
-	var buf [wire.MaxName]byte
-	owner, _, ok := wire.ExpandName(buf[:0], p.msg, rr.Name)
-	if !ok {
-		return false, ErrAnswer
 	}
 	name := p.key.Name
 	for rest := p.targets[:p.chain]; ; {
