@@ -50,25 +50,53 @@ func eachHint(data []byte, yield func(netip.Addr) bool) bool {
 	if n == 0 {
 		return true
 	}
-	for params := data[priority+n:]; len(params) >= 4; {
-		key, size := binary.BigEndian.Uint16(params), int(binary.BigEndian.Uint16(params[2:]))
-		if size > len(params)-4 {
+	for params := data[priority+n:]; ; {
+		key, value, rest, ok := nextParam(params)
+		if !ok {
 			return true
 		}
-		value := params[4 : 4+size]
-		params = params[4+size:]
-		length := 0
-		switch key {
-		case ipv4Hint:
-			length = 4
-		case ipv6Hint:
-			length = 16
-		}
-		for ; length > 0 && len(value) >= length; value = value[length:] {
+		params = rest
+		for length := hintLen(key); length > 0 && len(value) >= length; value = value[length:] {
 			if addr, ok := netip.AddrFromSlice(value[:length]); ok && !yield(addr) {
 				return false
 			}
 		}
+	}
+}
+
+// nextParam reads the parameter at the start of the parameters of a SVCB record (RFC 9460 section 2.2). ok is false where there is none that is whole.
+func nextParam(params []byte) (key uint16, value, rest []byte, ok bool) {
+	const head = 4
+	if len(params) < head {
+		return 0, nil, nil, false
+	}
+	end := head + int(binary.BigEndian.Uint16(params[2:]))
+	if end > len(params) {
+		return 0, nil, nil, false
+	}
+	return binary.BigEndian.Uint16(params), params[head:end], params[end:], true
+}
+
+// hintLen returns the length of one address in a parameter that holds address hints, and 0 for other parameters.
+func hintLen(key uint16) int {
+	switch key {
+	case ipv4Hint:
+		return 4
+	case ipv6Hint:
+		return 16
+	}
+	return 0
+}
+
+// areParams reports whether data consists of whole parameters, of which those that hold address hints hold whole addresses, one at least (RFC 9460
+// section 7.3).
+func areParams(data []byte) bool {
+	for len(data) > 0 {
+		key, value, rest, ok := nextParam(data)
+		if n := hintLen(key); !ok || n > 0 && (len(value) == 0 || len(value)%n != 0) {
+			return false
+		}
+		data = rest
 	}
 	return true
 }

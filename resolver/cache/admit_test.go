@@ -143,6 +143,9 @@ func TestImpossibleRecords(t *testing.T) {
 		"a target that points to the header": record(here, dns.TypeCNAME, "\xc0\x02"),
 		"a target that points forward":       record(here, dns.TypeCNAME, "\xc0\xff"),
 		"a target with bytes behind it":      record(here, dns.TypeCNAME, here+"x"),
+		"HTTPS with a parameter cut short":   record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x09\xcb\x00\x71\x07"),
+		"HTTPS with half an address":         record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x05\xcb\x00\x71\x07\x01"),
+		"SVCB with a hint of no address":     record(here, dns.TypeSVCB, "\x00\x01\x00\x00\x06\x00\x00"),
 		"an OPT record in the answer":        record("\x00", dns.TypeOPT, ""),
 		"an OPT record with a size in it":    []byte("\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00"),
 	} {

@@ -63,6 +63,9 @@ func appendData(dst, msg []byte, rr *wire.Record) (out []byte, ok bool) {
 			}
 		}
 		ok = l.tail == anyTail || rr.End-at == l.tail
+		if rr.Type == wire.TypeSVCB || rr.Type == wire.TypeHTTPS {
+			ok = areParams(msg[at:rr.End])
+		}
 	}
 	return append(dst, msg[at:rr.End]...), ok
 }
