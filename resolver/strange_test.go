@@ -257,6 +257,6 @@ func TestStrangeAnswers(t *testing.T) {
 // FuzzStrangeAnswer looks for an answer of an upstream that stops the server, or makes it send an answer that is not sound.
 func FuzzStrangeAnswer(f *testing.F) {
 	f.Add([]byte(nil))
-	f.Add([]byte{0, 0, 0, 2, 0, 10, 5, 0, 0, 0, 0, 0}) // an OPT in the answer section, whose class is a size
+	f.Add([]byte{0, 0, 0, 2, 0, 0, 15, 11, 2}) // an OPT in the answer section, whose class is a size, and an address
 	f.Fuzz(func(t *testing.T, p []byte) { playStrange(t, p) })
 }
