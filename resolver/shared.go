@@ -39,7 +39,7 @@ func (r *Resolver) stale(key cache.Key, now clock) *cache.Entry {
 var deniedTypes = [...]uint16{wire.TypeA, wire.TypeAAAA, wire.TypeHTTPS}
 
 // denied returns an answer to key if an answer of another type says that its name does not exist: then no type does (RFC 2308 section 5). It is
-// stored under key. It is nil if none says so. An answer from other upstreams says nothing: the DS records of a forwarded zone are its parent's.
+// stored under key. It is nil if there is none. An answer from other upstreams is no denial: the DS records of a forwarded zone are its parent's.
 func (r *Resolver) denied(key cache.Key, now clock) *cache.Entry {
 	for _, typ := range deniedTypes {
 		other := cache.Key{Name: key.Name, Type: typ, Class: key.Class, DO: key.DO, CD: key.CD}

@@ -92,7 +92,7 @@ func (p *program) name(at int) string {
 
 func pointer(to int) string { return string([]byte{0xc0 | byte(to>>8)&0x3f, byte(to)}) }
 
-// data returns the data of a record of that type, most often sound data. That of DS, NSEC and unknown types always is, beside names in it: they are passed
+// data returns the data of a record of that type, most often sound data. That of DS, NSEC and unknown types always is, except for names in it: they are passed
 // on as they are.
 func (p *program) data(typ uint16, at int) string {
 	if p.once(48) && typ != 43 && typ != 47 {

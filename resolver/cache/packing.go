@@ -30,8 +30,8 @@ const (
 	maxAliases = 64 // CNAME records at all
 )
 
-// follow finds the names the question's leads to by CNAME, in whatever order the records stand. A chain that is longer than maxChain, or that is a loop
-// (RFC 1034 section 3.6.2), is an error: its last alias leads to a name that is not judged.
+// follow finds the names the question's leads to by CNAME, in any order of the records. A chain that is longer than maxChain, or that is a loop
+// (RFC 1034 section 3.6.2), is an error: the target of its last alias would not be judged.
 func (p *packing) follow() error {
 	all, err := p.aliases()
 	if err != nil {

@@ -7,7 +7,7 @@
 //
 //	block: evil.example             settings, one "key: value" per line; the server under test defines the keys
 //	CONFIG_END
-//	SCENARIO_BEGIN A title that says the behaviour
+//	SCENARIO_BEGIN A title that names the behaviour
 //	...                             ranges and steps
 //	SCENARIO_END
 //
@@ -61,7 +61,7 @@
 //	HEX_EDNSDATA_BEGIN, HEX_EDNSDATA_END: options of the OPT
 //	EXTRA_PACKET         another message to the same query follows, with ADJUST, REPLY and SECTION of its own
 //
-// The order of records matters. An answer from an upstream echoes the case of the question, as servers do, unless flip_case says otherwise.
+// The order of records matters. An answer from an upstream echoes the case of the question, as servers do, unless flip_case is given.
 // Every answer to a client is checked for what holds always: ID, QR, the question in its case, an OPT exactly if the query has one,
 // the size that the client takes, no bytes behind the last record, UTF-8 in extended errors.
 package scenario

@@ -10,7 +10,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// compare returns how m, which came over a transport, differs from what the entry says of it; nil if it does not.
+// compare returns how m, which arrived over a transport, differs from the entry; nil if it does not.
 func (e *entry) compare(m *dns.Msg, transport string) error {
 	for _, check := range []func(*dns.Msg) error{e.compareHeader, e.compareQuestion, e.compareEDNS, e.compareRecords} {
 		if err := check(m); err != nil {
@@ -18,7 +18,7 @@ func (e *entry) compare(m *dns.Msg, transport string) error {
 		}
 	}
 	if e.match["UDP"] && transport != "udp" || e.match["TCP"] && transport != "tcp" {
-		return fmt.Errorf("it came over %s", transport)
+		return fmt.Errorf("it arrived over %s", transport)
 	}
 	return nil
 }
@@ -144,7 +144,7 @@ func leavesQuestion(rcode int) bool {
 	return rcode == dns.RcodeFormatError || rcode == dns.RcodeNotImplemented
 }
 
-// sound returns what is wrong with an answer that could be read, whatever the scenario says; query is what was asked, over a transport.
+// sound returns what is wrong with an answer that could be read, whatever the scenario expects; query is what the client sent, over a transport.
 func sound(m *dns.Msg, answer, query []byte, transport string) error {
 	switch {
 	case m.Id != binary.BigEndian.Uint16(query):

@@ -104,7 +104,7 @@ func (k *packet) addOPT(m *dns.Msg, do bool) error {
 	return nil
 }
 
-// rawAnswer returns the bytes given in hexadecimal, with the ID and the question of the query where the packet says so.
+// rawAnswer returns the bytes given in hexadecimal, with the ID and the question of the query where copy_id and copy_query are given.
 func (k *packet) rawAnswer(query []byte) []byte {
 	out := slices.Clone(k.raw)
 	if k.copyID && len(out) >= 2 {

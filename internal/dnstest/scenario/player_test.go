@@ -72,7 +72,7 @@ func check(match, reply string) string {
 	return "STEP 5 CHECK_ANSWER\nENTRY_BEGIN\nMATCH " + match + "\n" + reply + "ENTRY_END\n"
 }
 
-// TestPlayer plays scenarios against a server that forwards. Each says what is wrong with the answer, unless nothing is.
+// TestPlayer plays scenarios against a server that forwards. Each has the difference that the player must report, or none.
 func TestPlayer(t *testing.T) {
 	for name, tt := range map[string]struct{ text, want string }{
 		"as expected":            {begin + answers + query + check("all ttl", reply) + end, ""},
@@ -87,7 +87,7 @@ func TestPlayer(t *testing.T) {
 		"another type":           {begin + answers + query + check("qtype", "SECTION QUESTION\nexample.com. IN MX\n") + end, "question of type A, want MX"},
 		"no OPT":                 {begin + answers + query + check("edns", "") + end, "it has no OPT"},
 		"no extended error":      {begin + answers + query + check("ede=22", "") + end, "extended errors []"},
-		"another transport":      {begin + answers + query + check("TCP", "") + end, "it came over udp"},
+		"another transport":      {begin + answers + query + check("TCP", "") + end, "it arrived over udp"},
 		"in time":                {begin + strings.Replace(answers, "copy_id", "copy_id sleep=2", 1) + query + check("all within=2s", reply) + end, ""},
 		"too late":               {begin + strings.Replace(answers, "copy_id", "copy_id sleep=2", 1) + query + check("all within=1s", reply) + end, "answered after 2s"},
 		"dropped":                {begin + strings.Replace(answers, "copy_id", "drop", 1) + query + check("all", reply) + end, "the query is dropped"},

@@ -92,7 +92,7 @@ type packet struct {
 	options  []byte      // of HEX_EDNSDATA_BEGIN
 }
 
-// presence says whether a message has an OPT.
+// presence is whether a message has an OPT.
 type presence uint8
 
 const (
