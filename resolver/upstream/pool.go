@@ -75,12 +75,12 @@ type Pool struct {
 	budget   budget
 
 	maxInFlight int64
-	// maxAttempts is how many attempts may be under way until questions are sent again on the budget only: each has
-	// a socket of its own, and somebody may ask for many names that no resolver can answer.
-	maxAttempts int64
+	// maxRepeats is how many repetitions may be under way until questions are sent again on the budget only: each attempt has a socket of its own, and
+	// somebody may ask for many names that no resolver can answer.
+	maxRepeats int64
 
 	inFlight   atomic.Int64
-	attempts   atomic.Int64 // under way
+	repeats    atomic.Int64 // under way: attempts that are not the first of their question
 	shed       atomic.Uint64
 	denied     atomic.Uint64
 	unanswered atomic.Uint64
@@ -123,7 +123,7 @@ func New(c Config) (*Pool, error) {
 	}
 	p := &Pool{identity: c.Identity, timeout: c.Timeout, log: c.Log, group: newGroup(), probes: map[string]sighting{}}
 	p.maxInFlight = int64(cmp.Or(max(0, c.MaxInFlight), MaxInFlight))
-	p.maxAttempts = p.maxInFlight * 5 / 4
+	p.maxRepeats = p.maxInFlight / 4
 	if p.timeout == 0 {
 		p.timeout = defaultTimeout
 	}

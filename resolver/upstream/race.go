@@ -118,9 +118,10 @@ func (r *race) start(l *lane) {
 	r.attempts = append(r.attempts, a)
 	q := r.question
 	q.partly = func() { a.partly.Store(true); m.health.hear() }
-	r.pool.attempts.Add(1)
+	repeat := int64(min(len(r.attempts)-1, 1))
+	r.pool.repeats.Add(repeat)
 	if !r.pool.group.start(func() {
-		defer r.pool.attempts.Add(-1)
+		defer r.pool.repeats.Add(-repeat)
 		defer cancel(nil)
 		watch := time.AfterFunc(a.silence, func() {
 			r.pool.silent(m, a.sent)
@@ -132,7 +133,7 @@ func (r *race) start(l *lane) {
 		a.reply, a.err = r.pool.ask(ctx, m, &q, a.sent)
 		r.ended <- a
 	}) {
-		r.pool.attempts.Add(-1)
+		r.pool.repeats.Add(-repeat)
 		cancel(nil)
 		a.err = errEnded
 		r.ended <- a
@@ -202,7 +203,7 @@ func (r *race) allowed(l *lane, hedge bool) bool {
 		return budget.take(hedgeReserve)
 	case !last.over && time.Since(last.sent) < last.overdue: // the answer may be on its way
 		return l.tries < maxTries && budget.take(0)
-	case r.pool.attempts.Load() >= r.pool.maxAttempts:
+	case r.pool.repeats.Load() >= r.pool.maxRepeats:
 		return l.tries < maxTries && budget.take(0)
 	case l.tries == 0 && !l.member.isDown(): // a failover to an upstream that is well
 		return true
