@@ -51,7 +51,7 @@ func (f *flights) close() {
 }
 
 // join returns the flight of key, beginning it with fetch if there is none; nil when there
-// are too many. It goes on when the client that began it has left.
+// are too many. It continues when the client that began it has left.
 func (f *flights) join(key cache.Key, client netip.Addr, fetch func(context.Context, cache.Key) *cache.Entry, c *counts) *flight {
 	k := flightKey{string(key.Name), key.Type, key.Class, key.DO, key.CD}
 	f.mu.Lock()

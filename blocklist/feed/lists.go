@@ -98,7 +98,7 @@ type Lists struct {
 	whole    bool      // what the set says of a source changed: it is compiled, not amended
 	merging  *merging  // under way, nil for none
 
-	started    chan struct{}   // closed when what Start began has ended; nil if nothing goes on
+	started    chan struct{}   // closed when what Start began has ended; nil if it began nothing
 	ctx        context.Context // of Start, then of Run
 	background sync.WaitGroup  // what the writer has done beside it
 	merged     chan *merging
@@ -175,7 +175,7 @@ func notify(c chan<- struct{}) {
 }
 
 // Start puts files and last good copies in force. A URL without a copy is fetched first. Start returns after five seconds at most: what takes
-// longer goes on, and Run waits for its end; the set of the last run, if there is one, is in force meanwhile. A list that cannot be
+// longer continues, and Run waits for its end; the set of the last run, if there is one, is in force meanwhile. A list that cannot be
 // fetched or read never fails Start: Status reports it. An error means that the data folder cannot be used.
 // After Start, Run must be called: it gives the folder back.
 func (l *Lists) Start(ctx context.Context) error {

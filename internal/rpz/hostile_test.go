@@ -250,12 +250,12 @@ func TestTooManyConnections(t *testing.T) {
 func (s *serving) limit(perClient int, stranger time.Duration) {
 	s.places.mu.Lock()
 	defer s.places.mu.Unlock()
-	s.places.per, s.limits.stranger = perClient, stranger
+	s.places.perClient, s.limits.stranger = perClient, stranger
 }
 
-// TestStrangersLeaveRoomForSecondaries has strangers of many addresses hold all the places they can get: a secondary that was authenticated before, and one
+// TestUnknownClientsLeaveRoomForSecondaries has unknown clients of many addresses hold all the places they can get: a secondary that was authenticated before, and one
 // that the server never saw, transfer all the same.
-func TestStrangersLeaveRoomForSecondaries(t *testing.T) {
+func TestUnknownClientsLeaveRoomForSecondaries(t *testing.T) {
 	s := serve(t, small(t), nil)
 	s.limit(maxConnsPerClient, time.Hour)
 	open := func(ip net.IP) net.Conn {
@@ -283,11 +283,11 @@ func TestStrangersLeaveRoomForSecondaries(t *testing.T) {
 		return err
 	}
 	for i := range byte(40) {
-		for range maxPerStranger {
+		for range maxUnknownPerClient {
 			open(net.IPv4(127, 0, 3, 1+i))
 		}
 	}
-	dnstest.Eventually(t, "all places of strangers are taken", func() bool { return s.places.taken() == maxStrangers })
+	dnstest.Eventually(t, "all places of unknown clients are taken", func() bool { return s.places.taken() == maxUnknown })
 	for i := range 20 {
 		if err := ask(net.IPv4(127, 0, 4, 1)); err != nil {
 			t.Fatalf("transfer %d of one secondary: %v", i, err)

@@ -8,49 +8,49 @@ import (
 	"time"
 )
 
-// Bounds of connections. Secondaries are few. A stranger is a connection whose client has not shown yet that it may ask.
+// Bounds of connections. Secondaries are few. A connection is unknown until its client has shown that it may ask.
 const (
-	maxConns          = 512 // of known clients
-	maxConnsPerClient = 32
-	maxStrangers      = 128
-	maxPerStranger    = 8
-	maxKnown          = 4096
+	maxConns            = 512 // of known clients
+	maxConnsPerClient   = 32
+	maxUnknown          = 128
+	maxUnknownPerClient = 8
+	maxKnownClients     = 4096
 )
 
-// places are the connections that are open. Clients that were authenticated before have places of their own, which strangers cannot take, however many
+// places are the connections that are open. Clients that were authenticated before have places of their own, which unknown ones cannot take, however many
 // they are and from however many addresses. Its methods may be called concurrently.
 type places struct {
-	mu        sync.Mutex
-	stopped   bool
-	conns     int // that are open for known clients at most
-	per       int // the same per address
-	known     map[netip.Addr]bool
-	open      map[net.Conn]*place
-	holds     map[netip.Addr]*held
-	strange   int // strangers
-	atStart   func(netip.Addr) bool
-	strangers int // that are open at most
+	conns, perClient int                   // connections of known clients at most
+	unknowns         int                   // unknown connections at most
+	configured       func(netip.Addr) bool // reports whether the configuration names an address as a secondary's
+
+	mu      sync.Mutex
+	stopped bool
+	clients map[netip.Addr]bool // that were authenticated
+	open    map[net.Conn]*place
+	holds   map[netip.Addr]*held
+	unknown int
 }
 
 // place is one connection.
 type place struct {
 	from    netip.Addr
-	strange bool
+	unknown bool
 	since   time.Time
 }
 
-// held is what one address holds.
-type held struct{ known, strange int }
+// held is the number of connections of one address.
+type held struct{ known, unknown int }
 
-// newPlaces returns places of which none is taken. known reports whether an address is a secondary's by the configuration.
-func newPlaces(known func(netip.Addr) bool) *places {
+// newPlaces returns places of which none is taken.
+func newPlaces(configured func(netip.Addr) bool) *places {
 	return &places{
-		conns: maxConns, per: maxConnsPerClient, strangers: maxStrangers, atStart: known,
-		known: map[netip.Addr]bool{}, open: map[net.Conn]*place{}, holds: map[netip.Addr]*held{},
+		conns: maxConns, perClient: maxConnsPerClient, unknowns: maxUnknown, configured: configured,
+		clients: map[netip.Addr]bool{}, open: map[net.Conn]*place{}, holds: map[netip.Addr]*held{},
 	}
 }
 
-// take takes a place for a connection, and reports whether there is one. The place of a stranger may be another stranger's: that one is closed.
+// take takes a place for a connection, and reports whether there is one. An unknown connection may get the place of another one, which is closed.
 func (p *places) take(conn net.Conn, from netip.Addr) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,29 +61,29 @@ func (p *places) take(conn net.Conn, from netip.Addr) bool {
 	if h == nil {
 		h = &held{}
 	}
-	strange := !p.known[from] && !p.atStart(from)
+	unknown := !p.clients[from] && !p.configured(from)
 	switch {
-	case strange && h.strange >= min(p.per, maxPerStranger), !strange && (h.known >= p.per || len(p.open)-p.strange >= p.conns):
+	case unknown && h.unknown >= min(p.perClient, maxUnknownPerClient), !unknown && (h.known >= p.perClient || len(p.open)-p.unknown >= p.conns):
 		return false
-	case strange && p.strange >= p.strangers && !p.evict():
+	case unknown && p.unknown >= p.unknowns && !p.evict():
 		return false
 	}
-	p.open[conn] = &place{from, strange, time.Now()}
+	p.open[conn] = &place{from, unknown, time.Now()}
 	p.holds[from] = h
-	if strange {
-		h.strange++
-		p.strange++
+	if unknown {
+		h.unknown++
+		p.unknown++
 	} else {
 		h.known++
 	}
 	return true
 }
 
-// evict closes the oldest stranger of the address with most of them, and reports whether there is one with more than one.
+// evict closes the oldest unknown connection of the address with most of them, and reports whether there is one.
 func (p *places) evict() bool {
 	var oldest net.Conn
 	for conn, at := range p.open {
-		if !at.strange {
+		if !at.unknown {
 			continue
 		}
 		if oldest == nil {
@@ -91,7 +91,7 @@ func (p *places) evict() bool {
 			continue
 		}
 		than := p.open[oldest]
-		if n, most := p.holds[at.from].strange, p.holds[than.from].strange; n > most || n == most && at.since.Before(than.since) {
+		if n, most := p.holds[at.from].unknown, p.holds[than.from].unknown; n > most || n == most && at.since.Before(than.since) {
 			oldest = conn
 		}
 	}
@@ -103,21 +103,21 @@ func (p *places) evict() bool {
 	return true
 }
 
-// authenticated notes that the client of a connection may ask: it is a stranger no more, nor are others of its address.
+// authenticated notes that the client of a connection may ask: it is known from now on, and so are later connections from its address.
 func (p *places) authenticated(conn net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := p.open[conn]
-	if at == nil || !at.strange {
+	if at == nil || !at.unknown {
 		return
 	}
-	if len(p.known) < maxKnown {
-		p.known[at.from] = true
+	if len(p.clients) < maxKnownClients {
+		p.clients[at.from] = true
 	}
-	at.strange = false
-	p.strange--
+	at.unknown = false
+	p.unknown--
 	h := p.holds[at.from]
-	h.strange--
+	h.unknown--
 	h.known++
 }
 
@@ -135,13 +135,13 @@ func (p *places) free(conn net.Conn) {
 	}
 	delete(p.open, conn)
 	h := p.holds[at.from]
-	if at.strange {
-		p.strange--
-		h.strange--
+	if at.unknown {
+		p.unknown--
+		h.unknown--
 	} else {
 		h.known--
 	}
-	if h.strange+h.known == 0 {
+	if h.unknown+h.known == 0 {
 		delete(p.holds, at.from)
 	}
 }
