@@ -46,8 +46,8 @@ func newAmplification(limits []AnswerLimit) *amplification {
 	return &amplification{limits: limits, seed: maphash.MakeSeed(), began: time.Now(), buckets: make([]atomic.Int64, limitBuckets)}
 }
 
-// hold truncates the answer to q if its client's network has been sent too much: a client whose address is not forged asks again over TCP.
-func (a *amplification) hold(q *wire.Query) {
+// enforce truncates the answer to q if its client's network has been sent too much: a client whose address is not forged asks again over TCP.
+func (a *amplification) enforce(q *wire.Query) {
 	over := len(q.Out) + ipHeaders - freeFactor*(len(q.Packet)+ipHeaders)
 	if over <= 0 || a == nil || a.charge(q.Client, int64(over), time.Since(a.began)) {
 		return

@@ -146,7 +146,7 @@ func (w *udpWorker) answer(batch []wire.Query) {
 		default:
 			continue
 		}
-		w.amplify.hold(q)
+		w.amplify.enforce(q)
 		w.msgs.answer(i, q.Out)
 		renewals = renewals || q.Renew
 	}
@@ -211,7 +211,7 @@ func (w *udpWorker) slow(ctx context.Context, s *slowQuery) {
 	renew := s.Renew
 	w.handler.Slow(ctx, &s.Query)
 	if s.Outcome == wire.Answered && !renew && len(s.Out) > 0 {
-		w.amplify.hold(&s.Query)
+		w.amplify.enforce(&s.Query)
 		s.vec.Base = &s.Out[0]
 		s.vec.SetLen(len(s.Out))
 		s.hdr.Iov = &s.vec

@@ -61,7 +61,7 @@ func (w *udpWorker) run() {
 			w.handler.Shed(q)
 		}
 		if q.Outcome == wire.Answered {
-			w.amplify.hold(q)
+			w.amplify.enforce(q)
 			w.send(q.Out, peer)
 			if q.Renew {
 				w.handOver(q, peer)
@@ -96,7 +96,7 @@ func (w *udpWorker) handOver(q *wire.Query, peer netip.AddrPort) bool {
 		renew := s.Renew
 		w.handler.Slow(ctx, &s.Query)
 		if s.Outcome == wire.Answered && !renew && len(s.Out) > 0 {
-			w.amplify.hold(&s.Query)
+			w.amplify.enforce(&s.Query)
 			w.send(s.Out, peer)
 		}
 		w.copies.Put(s)
