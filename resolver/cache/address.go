@@ -87,16 +87,3 @@ func hintLen(key uint16) int {
 	}
 	return 0
 }
-
-// areParams reports whether data consists of whole parameters, of which those that hold address hints hold whole addresses, one at least (RFC 9460
-// section 7.3).
-func areParams(data []byte) bool {
-	for len(data) > 0 {
-		key, value, rest, ok := nextParam(data)
-		if n := hintLen(key); !ok || n > 0 && (len(value) == 0 || len(value)%n != 0) {
-			return false
-		}
-		data = rest
-	}
-	return true
-}

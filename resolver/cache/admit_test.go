@@ -147,7 +147,27 @@ func TestImpossibleRecords(t *testing.T) {
 		"HTTPS with half an address":         record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x05\xcb\x00\x71\x07\x01"),
 		"SVCB with a hint of no address":     record(here, dns.TypeSVCB, "\x00\x01\x00\x00\x06\x00\x00"),
 		"an OPT record in the answer":        record("\x00", dns.TypeOPT, ""),
-		"an OPT record with a size in it":    []byte("\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00"),
+		"an HINFO record of one string":      record(here, dns.TypeHINFO, "\x03CPU"),
+		"a NAPTR record without a name":      record(here, dns.TypeNAPTR, "\x00\x01\x00\x01\x01S\x00\x00"),
+		"a NAPTR record that is cut short":   record(here, dns.TypeNAPTR, "\x00\x01\x00\x01\x01S\x09SIP"),
+		"a DS record without a digest":       record(here, dns.TypeDS, "\x00\x01\x0d\x02"),
+		"a DNSKEY record without a key":      record(here, dns.TypeDNSKEY, "\x01\x00\x03\x0d"),
+		"a TLSA record that is too short":    record(here, dns.TypeTLSA, "\x03\x01\x01"),
+		"a LOC record that is too short":     record(here, dns.TypeLOC, "\x00\x12\x16\x13"),
+		"a CAA record without a tag":         record(here, dns.TypeCAA, "\x00\x00value"),
+		"a CAA record with its tag cut":      record(here, dns.TypeCAA, "\x00\x09issue"),
+		"an NSEC record with a bitmap cut":   record(here, dns.TypeNSEC, here+"\x00\x06\x40"),
+		"an NSEC record with windows back":   record(here, dns.TypeNSEC, here+"\x01\x01\x40\x00\x01\x40"),
+		"an RRSIG record without signature":  record(here, dns.TypeRRSIG, strings.Repeat("\x00", 18)+here),
+		"an HTTPS record with a key cut":     record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00"),
+		"an HTTPS record with a value cut":   record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x08\xc0\x00\x02\x01"),
+		"an HTTPS record with half a hint":   record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x03\xc0\x00\x02"),
+		"an HTTPS record with keys back":     record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x04\xc0\x00\x02\x01\x00\x03\x00\x02\x01\xbb"),
+		"an HTTPS record with a key twice":   record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x03\x00\x02\x01\xbb\x00\x03\x00\x02\x01\xbb"),
+		"an HTTPS record with an empty ALPN": record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x01\x00\x01\x00"),
+		"an HTTPS record with an ALPN cut":   record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x01\x00\x02\x05h"),
+		"an HTTPS record with half a port":   record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x03\x00\x01\x01"),
+		"an OPT record with a size as class": []byte("\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00"),
 	} {
 		sound := record(here, dns.TypeA, "\xc0\x00\x02\x01")
 		msg := slices.Concat(question, sound, rr)
@@ -163,6 +183,33 @@ func TestImpossibleRecords(t *testing.T) {
 	wire.SetCount(msg, wire.SectionAuthority, 1)
 	if got := admitted(t, dns.TypeA, msg); got != ErrAnswer.Error() {
 		t.Errorf("an OPT record in the authority section: got %s", got)
+	}
+}
+
+// TestPossibleRecords passes records of every form on as they came.
+func TestPossibleRecords(t *testing.T) {
+	for _, rr := range []string{
+		"HINFO \"CPU\" \"\"", "MX 10 mail.example.", "TXT \"a\" \"\"", "SRV 1 2 3 host.example.", "NAPTR 1 2 \"S\" \"SIP+D2U\" \"\" _sip._udp.example.",
+		"CAA 0 issue \"ca.example\"", "CAA 0 iodef \"\"", "DS 1 13 2 ABCD", "CDS 0 0 0 00", "CDNSKEY 0 3 0 AA==", "DNSKEY 257 3 13 AAAA", "SSHFP 1 1 ABCD", "TLSA 3 1 1 abcd",
+		"LOC 52 22 23.000 N 4 53 32.000 E -2.00m 0.00m 10000m 10m", "NSEC a.example. A RRSIG NSEC TYPE65280", "NSEC3PARAM 1 0 10 -", "NSEC3PARAM 1 0 10 AABB", "URI 10 1 \"https://a.example/\"",
+		"HTTPS 0 other.example.", "HTTPS 1 . mandatory=alpn alpn=h2,h3 no-default-alpn port=443 ipv4hint=192.0.2.1,192.0.2.2 ech=AAAA ipv6hint=2001:db8::1 key65280=x",
+		"SVCB 1 host.example.", "EUI48 00-00-5e-00-53-2a", "EUI64 00-00-5e-ef-10-00-00-2a", "SPF \"v=spf1 -all\"", "RP a.example. b.example.",
+	} {
+		typ := dns.StringToType[strings.Fields(rr)[0]]
+		want, err := dns.NewRR("example.com. 300 IN " + rr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := admitted(t, typ, sent(t, typ, 0, "example.com. 300 IN "+rr)); got != "NOERROR | "+strings.ReplaceAll(want.String(), "\t", " ") {
+			t.Errorf("%s: got %s", rr, got)
+		}
+	}
+	version1 := append(sent(t, dns.TypeLOC, 0), "\xc0\x0c\x00\x1d\x00\x01\x00\x00\x00\x01\x00\x03\x01ab"...)
+	wire.SetCount(version1, wire.SectionAnswer, 1)
+	k := key(t, "example.com")
+	k.Type = dns.TypeLOC
+	if e, err := NewEntry(k, version1, false, 0); err != nil || e.counts[0] != 1 { // RFC 1876 section 2: its form is not known
+		t.Errorf("LOC of version 1: %v", err)
 	}
 }
 

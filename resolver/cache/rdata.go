@@ -1,73 +1,115 @@
 package cache
 
-import "rempart/internal/wire"
+import (
+	"rempart/internal/wire"
+)
 
-// layout is where domain names stand in the data of a type: names of them in a row, after prefix bytes and before tail bytes.
-type layout struct {
-	prefix, names, tail int
-}
-
-// anyTail is the tail of data that ends with bytes of any number.
-const anyTail = -1
-
-// layouts are those of the types whose names may be compressed (RFC 1035 section 3.3, RFC 3597 section 4), and of those that are checked or written
-// again because clients act on them.
-var layouts = map[uint16]layout{
-	2:  {names: 1}, // NS
-	3:  {names: 1}, // MD
-	4:  {names: 1}, // MF
-	5:  {names: 1}, // CNAME
-	6:  {names: 2, tail: 20},
-	7:  {names: 1}, // MB
-	8:  {names: 1}, // MG
-	9:  {names: 1}, // MR
-	12: {names: 1}, // PTR
-	14: {names: 2}, // MINFO
-	15: {prefix: 2, names: 1},
-	17: {names: 2},                            // RP
-	18: {prefix: 2, names: 1},                 // AFSDB
-	21: {prefix: 2, names: 1},                 // RT
-	24: {prefix: 18, names: 1, tail: anyTail}, // SIG
-	26: {prefix: 2, names: 2},                 // PX
-	30: {names: 1, tail: anyTail},             // NXT
-	33: {prefix: 6, names: 1},                 // SRV
-	36: {prefix: 2, names: 1},                 // KX
-	39: {names: 1},                            // DNAME
-	46: {prefix: 18, names: 1, tail: anyTail}, // RRSIG
-	47: {names: 1, tail: anyTail},             // NSEC
-	64: {prefix: 2, names: 1, tail: anyTail},  // SVCB
-	65: {prefix: 2, names: 1, tail: anyTail},  // HTTPS
+// forms say what the data of a type consists of, one letter per field: a digit for so many bytes, "s" for a character-string and "t" for one that
+// is not empty, "n" for a name, and as the last: "S" for one character-string or more, "b" for type bitmaps, "p" for SvcParams, "+" for at least
+// one byte, "." for any. "v" looks at a version: where it is not 0, the rest may be anything.
+//
+// They are those of the types whose names may be compressed (RFC 1035 section 3.3, RFC 3597 section 4), and of those that clients act on: one
+// malformed record makes some of them refuse the whole message.
+var forms = map[uint16]string{
+	1:   "4",         // A
+	2:   "n",         // NS
+	3:   "n",         // MD
+	4:   "n",         // MF
+	5:   "n",         // CNAME
+	6:   "nn44444",   // SOA
+	7:   "n",         // MB
+	8:   "n",         // MG
+	9:   "n",         // MR
+	12:  "n",         // PTR
+	13:  "ss",        // HINFO
+	14:  "nn",        // MINFO
+	15:  "2n",        // MX
+	16:  "S",         // TXT
+	17:  "nn",        // RP
+	18:  "2n",        // AFSDB
+	21:  "2n",        // RT
+	24:  "2114442n.", // SIG
+	26:  "2nn",       // PX
+	28:  "88",        // AAAA
+	29:  "v88",       // LOC
+	30:  "n.",        // NXT
+	33:  "222n",      // SRV
+	35:  "22sssn",    // NAPTR
+	36:  "2n",        // KX
+	39:  "n",         // DNAME
+	43:  "211+",      // DS
+	44:  "11+",       // SSHFP
+	46:  "2114442n+", // RRSIG
+	47:  "nb",        // NSEC
+	48:  "211+",      // DNSKEY
+	50:  "112ssb",    // NSEC3
+	51:  "112s",      // NSEC3PARAM
+	52:  "111+",      // TLSA
+	53:  "111+",      // SMIMEA
+	59:  "211+",      // CDS
+	60:  "211+",      // CDNSKEY
+	64:  "2np",       // SVCB
+	65:  "2np",       // HTTPS
+	99:  "S",         // SPF
+	108: "24",        // EUI48
+	109: "8",         // EUI64
+	256: "22+",       // URI
+	257: "1t.",       // CAA
 }
 
 // appendData appends the data of a record with its names written out, in lower case. ok is false if the data cannot be of the record's type.
-// Data of a type without a layout is copied.
+// Data of a type without a form is copied.
 func appendData(dst, msg []byte, rr *wire.Record) (out []byte, ok bool) {
 	at := rr.Data
-	switch l, known := layouts[rr.Type]; {
-	case rr.Type == wire.TypeA:
-		ok = rr.End-at == 4
-	case rr.Type == wire.TypeAAAA:
-		ok = rr.End-at == 16
-	case rr.Type == wire.TypeTXT:
-		ok = areStrings(msg[at:rr.End])
-	case !known:
-		ok = true
-	default:
-		if at+l.prefix > rr.End {
-			return dst, false
-		}
-		dst, at = append(dst, msg[at:at+l.prefix]...), at+l.prefix
-		for range l.names {
+	for _, field := range []byte(forms[rr.Type]) {
+		if field == 'n' {
 			if dst, at, ok = wire.ExpandName(dst, msg, at); !ok || at > rr.End {
 				return dst, false
 			}
+			continue
 		}
-		ok = l.tail == anyTail || rr.End-at == l.tail
-		if rr.Type == wire.TypeSVCB || rr.Type == wire.TypeHTTPS {
-			ok = areParams(msg[at:rr.End])
+		n, ok := fieldLen(field, msg[at:rr.End])
+		if !ok {
+			return dst, false
+		}
+		dst, at = append(dst, msg[at:at+n]...), at+n
+		if field == 'v' && n > 0 {
+			break
 		}
 	}
-	return append(dst, msg[at:rr.End]...), ok
+	if _, known := forms[rr.Type]; known {
+		return dst, at == rr.End
+	}
+	return append(dst, msg[at:rr.End]...), true
+}
+
+// fieldLen returns the length of a field other than a name at the start of data; ok is false if there is none.
+func fieldLen(field byte, data []byte) (n int, ok bool) {
+	switch field {
+	case 's', 't':
+		if len(data) == 0 || field == 't' && data[0] == 0 {
+			return 0, false
+		}
+		n = 1 + int(data[0])
+		return n, n <= len(data)
+	case 'v':
+		if len(data) > 0 && data[0] != 0 {
+			return len(data), true
+		}
+		return 0, true
+	case 'S':
+		return len(data), areStrings(data)
+	case 'b':
+		return len(data), areBitmaps(data)
+	case 'p':
+		return len(data), areParams(data)
+	case '+':
+		return len(data), len(data) > 0
+	case '.':
+		return len(data), true
+	}
+	n = int(field - '0')
+	return n, n <= len(data)
 }
 
 // areStrings reports whether data consists of character-strings, one at least (RFC 1035 section 3.3.14).
@@ -81,6 +123,57 @@ func areStrings(data []byte) bool {
 			return false
 		}
 		data = data[n:]
+	}
+	return true
+}
+
+// areBitmaps reports whether data consists of type bitmaps, in the order of their windows (RFC 4034 section 4.1.2).
+func areBitmaps(data []byte) bool {
+	for window := -1; len(data) > 0; {
+		if len(data) < 2 || int(data[0]) <= window || data[1] == 0 || data[1] > 32 || 2+int(data[1]) > len(data) {
+			return false
+		}
+		window, data = int(data[0]), data[2+data[1]:]
+	}
+	return true
+}
+
+// areParams reports whether data consists of SvcParams, in the order of their keys, and the known ones have values of their form
+// (RFC 9460 sections 2.2, 7 and 8).
+func areParams(data []byte) bool {
+	for last := -1; len(data) > 0; {
+		key, value, rest, ok := nextParam(data)
+		if !ok || int(key) <= last || !isParam(key, value) {
+			return false
+		}
+		last, data = int(key), rest
+	}
+	return true
+}
+
+// isParam reports whether value has the form of a SvcParam's. A key that is not known may have any.
+func isParam(key uint16, value []byte) bool {
+	const (
+		mandatory, alpn, noDefaultALPN, port = 0, 1, 2, 3
+	)
+	many := func(size int) bool { return len(value) > 0 && len(value)%size == 0 }
+	switch key {
+	case mandatory:
+		return many(2)
+	case alpn:
+		for rest := value; len(rest) > 0; {
+			if rest[0] == 0 || int(rest[0]) >= len(rest) {
+				return false
+			}
+			rest = rest[1+rest[0]:]
+		}
+		return len(value) > 0
+	case noDefaultALPN:
+		return len(value) == 0
+	case port:
+		return len(value) == 2
+	case ipv4Hint, ipv6Hint:
+		return many(hintLen(key))
 	}
 	return true
 }
