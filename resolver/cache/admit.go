@@ -77,17 +77,12 @@ func (p *packing) proves(rr *wire.Record) (bool, error) {
 	default:
 		return false, nil
 	}
-	name := p.key.Name
-	for rest := p.targets[:p.chain]; ; {
+	for name := range p.names {
 		if wire.InZone(name, owner) {
 			return true, nil
 		}
-		n := wire.NameLen(rest)
-		if n == 0 {
-			return false, nil
-		}
-		name, rest = rest[:n], rest[n:]
 	}
+	return false, nil
 }
 
 // rewritten returns the message with only the records that accept returns true for, in their order and with their names written out, and its OPT.

@@ -79,6 +79,10 @@ func TestAdmission(t *testing.T) {
 		soaText = "example.com. 60 IN SOA ns.example.com. host.example.com. 1 2 3 4 60"
 	)
 	none := ErrAnswer.Error()
+	long := []string{"example.com. 300 IN CNAME a0.example."}
+	for i := range maxChain {
+		long = append(long, fmt.Sprintf("a%d.example. 300 IN CNAME a%d.example.", i, i+1))
+	}
 	for _, tt := range []struct {
 		name  string
 		typ   uint16
@@ -98,6 +102,18 @@ func TestAdmission(t *testing.T) {
 		{"another class only", dns.TypeA, 0, []string{"example.com. 300 HS A 192.0.2.9"}, none},
 		{"two aliases of one name", dns.TypeA, 0, []string{alias, "example.com. 300 IN CNAME evil.example.", end}, none},
 		{"an alias twice", dns.TypeA, 0, []string{alias, alias, end}, "NOERROR | " + alias + " | " + alias + " | " + end},
+		{"an alias of itself", dns.TypeA, 0, []string{"example.com. 300 IN CNAME example.com."}, none},
+		{"an alias of itself beside the asked record", dns.TypeA, 0, []string{"example.com. 300 IN CNAME example.com.", a1}, none},
+		{"aliases in a loop", dns.TypeA, 0, []string{alias, "www.example.com. 300 IN CNAME w.example.", "w.example. 300 IN CNAME www.example.com."}, none},
+		{"aliases back to the name", dns.TypeA, 0, []string{alias, "www.example.com. 300 IN CNAME example.com."}, none},
+		{"an alias of itself that was asked for", dns.TypeCNAME, 0, []string{"example.com. 300 IN CNAME example.com."}, "NOERROR | example.com. 300 IN CNAME example.com."},
+		{"more aliases than are followed", dns.TypeA, 0, append(long, fmt.Sprintf("a%d.example. 300 IN A 192.0.2.1", maxChain)), none},
+		{"a DNAME record above", dns.TypeA, 0, []string{"com. 300 IN DNAME net.", "example.com. 300 IN CNAME example.net.", "example.net. 300 IN A 192.0.2.3"},
+			"NOERROR | com. 300 IN DNAME net. | example.com. 300 IN CNAME example.net. | example.net. 300 IN A 192.0.2.3"},
+		{"a DNAME record of the name", dns.TypeA, 0, []string{"example.com. 300 IN DNAME example.net.", a1}, "NOERROR | " + a1},
+		{"only a DNAME record of the name", dns.TypeA, 0, []string{"example.com. 300 IN DNAME example.net."}, "NOERROR"},
+		{"a DNAME record that was asked for", dns.TypeDNAME, 0, []string{"example.com. 300 IN DNAME example.net."}, "NOERROR | example.com. 300 IN DNAME example.net."},
+		{"YXDOMAIN with a DNAME record", dns.TypeA, dns.RcodeYXDomain, []string{"com. 300 IN DNAME net."}, "YXDOMAIN | com. 300 IN DNAME net."},
 		{"an alias without its end", dns.TypeA, 0, []string{alias}, "NOERROR | " + alias},
 		{"NXDOMAIN with the asked record", dns.TypeA, 3, []string{a1}, none},
 		{"NXDOMAIN of an alias", dns.TypeA, 3, []string{alias, soa}, "NXDOMAIN | example.com. 60 IN CNAME www.example.com. | " + soaText},

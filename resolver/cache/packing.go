@@ -2,7 +2,6 @@ package cache
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"rempart/internal/wire"
 )
@@ -30,37 +29,67 @@ const (
 	maxAliases = 64 // CNAME records at all
 )
 
-// follow finds the names the question's leads to by CNAME, in any order of the records. A chain that is longer than maxChain, or that is a loop
-// (RFC 1034 section 3.6.2), is an error: the target of its last alias would not be judged.
+// follow finds the names the question's leads to by CNAME, in whatever order the records stand. A loop is an error (RFC 1034 section 3.6.2), and so
+// is a chain that is longer than what is followed: without its end it would say that the name has no data.
 func (p *packing) follow() error {
 	all, err := p.aliases()
 	if err != nil {
 		return err
 	}
 	at := p.key.Name
-	for range maxChain {
-		var next []byte
-		for _, a := range all {
-			if string(a.owner) != string(at) {
-				continue
-			}
-			if next != nil && string(next) != string(a.target) {
-				return ErrAnswer // RFC 2181 section 10.1: a name has one
-			}
-			next = a.target
+	for n := 0; ; n++ {
+		next, err := targetOf(at, all)
+		if err != nil || next == nil {
+			return err
 		}
-		if next == nil {
-			p.chain = len(p.targets)
-			return nil
+		if n == maxChain || p.leadsTo(next) {
+			if p.key.Type == wire.TypeCNAME { // nobody follows what was asked for as data
+				return nil
+			}
+			return ErrAnswer
 		}
 		p.targets = append(p.targets, next...)
+		p.chain = len(p.targets)
 		at = next
 	}
-	if slices.ContainsFunc(all, func(a alias) bool { return string(a.owner) == string(at) }) {
-		return ErrAnswer
+}
+
+// targetOf returns the target of the alias at a name, nil if there is none.
+func targetOf(name []byte, all []alias) (target []byte, err error) {
+	for _, a := range all {
+		if string(a.owner) != string(name) {
+			continue
+		}
+		if target != nil && string(target) != string(a.target) {
+			return nil, ErrAnswer // RFC 2181 section 10.1: a name has one
+		}
+		target = a.target
 	}
-	p.chain = len(p.targets)
-	return nil
+	return target, nil
+}
+
+// names yields the question's name and those it leads to by CNAME, as far as they were followed.
+func (p *packing) names(yield func(name []byte) bool) {
+	if !yield(p.key.Name) {
+		return
+	}
+	for rest := p.targets[:p.chain]; len(rest) > 0; {
+		n := wire.NameLen(rest)
+		if n == 0 || !yield(rest[:n]) {
+			return
+		}
+		rest = rest[n:]
+	}
+}
+
+// leadsTo reports whether name is one of names.
+func (p *packing) leadsTo(name []byte) bool {
+	for n := range p.names {
+		if string(n) == string(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // alias is a CNAME record; both names are canonical.
@@ -89,7 +118,7 @@ func (p *packing) aliases() (all []alias, err error) {
 }
 
 // belongs reports whether an answer record speaks of the question's name, of one it leads to, or, as
-// DNAME and its signature do, of one above.
+// DNAME and its signature do, of one above. A DNAME record says nothing of its own name (RFC 6672 section 2.3).
 func (p *packing) belongs(rr *wire.Record) (bool, error) {
 	var buf [wire.MaxName]byte
 	owner, _, ok := wire.ExpandName(buf[:0], p.msg, rr.Name)
@@ -97,22 +126,22 @@ func (p *packing) belongs(rr *wire.Record) (bool, error) {
 		return false, ErrAnswer
 	}
 	above := rr.Type == wire.TypeDNAME || rr.Type == wire.TypeRRSIG
-	name := p.key.Name
-	for rest := p.targets[:p.chain]; ; {
-		if string(owner) == string(name) {
+	of := false
+	for name := range p.names {
+		switch {
+		case string(owner) != string(name):
+			if above && wire.InZone(name, owner) {
+				return true, nil
+			}
+		case rr.Type == wire.TypeDNAME && p.key.Type != wire.TypeDNAME:
+			of = true
+		default:
 			p.spelt = append(p.spelt, rr.Name)
 			return true, nil
 		}
-		if above && wire.InZone(name, owner) {
-			return true, nil
-		}
-		n := wire.NameLen(rest)
-		if n == 0 {
-			p.foreign = true
-			return false, nil
-		}
-		name, rest = rest[:n], rest[n:]
 	}
+	p.foreign = p.foreign || !of
+	return false, nil
 }
 
 // walk reads every record once: TTLs, targets, the SOA, extended errors. Records that are not admitted are passed over, and noted in unclean.
