@@ -19,13 +19,16 @@ const (
 //
 // The answer section may hold records of the asked type and the aliases that lead to them, each with its signatures, at the asked name and the names that
 // it leads to. The authority section may hold what proves a negative answer or a delegation. Addresses anywhere else would reach clients without a verdict.
-// The additional section is left out: nothing in it is owed to a stub resolver, and clients that need it ask for it.
+// Records for validators go to clients with DO only. The additional section is left out: nothing in it is owed to a stub resolver, and clients that need it ask for it.
 func (p *packing) admit(rr *wire.Record) (admission, error) {
 	if rr.Section == wire.SectionAdditional {
 		return leaveOut, nil
 	}
 	if rr.Type == wire.TypeOPT { // whatever its class, which is a size
 		return leaveOut, ErrAnswer
+	}
+	if !p.key.DO && isProof(rr.Type) && rr.Type != p.key.Type { // RFC 4035 section 3.2.1
+		return leaveOut, nil
 	}
 	if rr.Class != p.key.Class {
 		p.foreign = p.foreign || rr.Section == wire.SectionAnswer

@@ -39,11 +39,13 @@ func sent(t testing.TB, typ uint16, rcode int, rrs ...string) []byte {
 	return b
 }
 
-// admitted returns what a client gets of a message: the rcode, and the records of all sections; or the error of NewEntry.
-func admitted(t testing.TB, typ uint16, msg []byte) string {
+// admitted returns what a client with DO gets of a message: the rcode, and the records of all sections; or the error of NewEntry.
+func admitted(t testing.TB, typ uint16, msg []byte) string { return admittedTo(t, true, typ, msg) }
+
+func admittedTo(t testing.TB, do bool, typ uint16, msg []byte) string {
 	t.Helper()
 	k := key(t, "example.com")
-	k.Type = typ
+	k.Type, k.DO = typ, do
 	e, err := NewEntry(k, msg, false, 0)
 	if err != nil {
 		return err.Error()
@@ -128,6 +130,36 @@ func TestAdmission(t *testing.T) {
 	} {
 		if got := admitted(t, tt.typ, sent(t, tt.typ, tt.rcode, tt.rrs...)); got != tt.want {
 			t.Errorf("%s:\n got %s\nwant %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestProofsGoToValidators leaves out what a client without DO did not ask for (RFC 4035 section 3.2.1).
+func TestProofsGoToValidators(t *testing.T) {
+	const (
+		a   = "example.com. 300 IN A 192.0.2.1"
+		sig = "example.com. 300 IN RRSIG A 13 2 300 20300101000000 20200101000000 1 example.com. AAAA"
+		ds  = "example.com. 300 IN DS 1 13 2 ABCD"
+		soa = "example.com. 60 IN SOA ns.example.com. host.example.com. 1 2 3 4 60"
+	)
+	for _, tt := range []struct {
+		name          string
+		typ           uint16
+		rrs           []string
+		plain, signed string
+	}{
+		{"a signature", dns.TypeA, []string{a, sig}, "NOERROR | " + a, "NOERROR | " + a + " | " + sig},
+		{"a signature that was asked for", dns.TypeRRSIG, []string{sig}, "NOERROR | " + sig, "NOERROR | " + sig},
+		{"a DS record that was asked for", dns.TypeDS, []string{ds}, "NOERROR | " + ds, "NOERROR | " + ds},
+		{"a denial", dns.TypeA, []string{"?" + soa, "?example.com. 60 IN NSEC a.example.com. MX"}, "NOERROR | " + soa,
+			"NOERROR | " + soa + " | example.com. 60 IN NSEC a.example.com. MX"},
+	} {
+		msg := sent(t, tt.typ, 0, tt.rrs...)
+		if got := admittedTo(t, false, tt.typ, slices.Clone(msg)); got != tt.plain {
+			t.Errorf("%s, without DO:\n got %s\nwant %s", tt.name, got, tt.plain)
+		}
+		if got := admittedTo(t, true, tt.typ, msg); got != tt.signed {
+			t.Errorf("%s, with DO:\n got %s\nwant %s", tt.name, got, tt.signed)
 		}
 	}
 }
