@@ -109,8 +109,7 @@ func compare(msg, sent []byte) match {
 	if flags&wire.FlagQR == 0 || flags&opcode != 0 {
 		return foreign
 	}
-	rcode := wire.Rcode(msg)
-	if wire.Count(msg, wire.SectionQuestion) == 0 && rcode != wire.Success && rcode != wire.NXDomain {
+	if wire.Count(msg, wire.SectionQuestion) == 0 && !settles(wire.Rcode(msg)) {
 		return bare
 	}
 	question := sent[wire.HeaderLen:questionEnd(sent)]
@@ -209,11 +208,14 @@ func saysBogus(data []byte) bool {
 
 // final reports whether no other upstream needs to be asked.
 func (r *reply) final() bool {
-	switch r.rcode {
+	return settles(r.rcode) || r.rcode == wire.ServFail && r.dnssec
+}
+
+// settles reports whether an rcode says something of the name that any upstream would say.
+func settles(rcode int) bool {
+	switch rcode {
 	case wire.Success, wire.NXDomain, wire.YXDomain: // a DNAME that makes the name too long (RFC 6672 section 2.2)
 		return true
-	case wire.ServFail:
-		return r.dnssec
 	}
 	return false
 }

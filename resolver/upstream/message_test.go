@@ -120,6 +120,8 @@ func TestCompare(t *testing.T) {
 		{"two questions", func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }, foreign},
 		{"no question", func(m *dns.Msg) { m.Question = nil }, foreign},
 		{"no question, FORMERR", func(m *dns.Msg) { m.Question, m.Rcode = nil, 1 }, bare},
+		{"no question, NXDOMAIN", func(m *dns.Msg) { m.Question, m.Rcode = nil, 3 }, foreign},
+		{"no question, YXDOMAIN", func(m *dns.Msg) { m.Question, m.Rcode = nil, 6 }, foreign},
 		{"no question, wrong ID", func(m *dns.Msg) { m.Question, m.Rcode, m.Id = nil, 1, 78 }, foreign},
 	}
 	for _, tt := range tests {
