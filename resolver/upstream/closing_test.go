@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -124,6 +125,25 @@ func TestClosingUpstreamFailsNoQuestion(t *testing.T) {
 	}
 }
 
+// answered is the answer to query that the servers of these tests give.
+func answered(query []byte) []byte {
+	wire.SetFlags(query, wire.FlagQR)
+	return query
+}
+
+// framed is msg with its length before it, or one that is wrong by so much, but not below 0.
+func framed(wrong int, msg []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(nil, uint16(max(0, len(msg)+wrong))), msg...)
+}
+
+// misframed answers with a wrong length.
+func misframed(wrong int) func(net.Conn, []byte) bool {
+	return func(c net.Conn, query []byte) bool {
+		c.Write(framed(wrong, answered(query)))
+		return true
+	}
+}
+
 // TestBadNameFailsNoOther asks for a name that the upstream cannot bear five times a second, among good ones.
 func TestBadNameFailsNoOther(t *testing.T) {
 	shut := func(net.Conn, []byte) bool { return false }
@@ -165,36 +185,62 @@ func TestBadNameFailsNoOther(t *testing.T) {
 			return true
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				v := server{think: time.Millisecond, bad: bad}
-				p, _ := overPipes(t, v.serve)
-				defer p.group.end()
-				ctx, cancel := context.WithCancel(t.Context())
-				var nuisance sync.WaitGroup
+		t.Run(name, func(t *testing.T) { failsNoOther(t, bad, false) })
+	}
+}
+
+// TestBadFramingFailsNoOther asks for a name whose answer has a wrong length before it, or never ends.
+func TestBadFramingFailsNoOther(t *testing.T) {
+	for name, bad := range map[string]func(net.Conn, []byte) bool{
+		"a length too high by one":  misframed(1),
+		"a length too high by 30":   misframed(30),
+		"a length too high by 9000": misframed(9000),
+		"a length too low by one":   misframed(-1),
+		"a length of nothing":       misframed(-math.MaxUint16),
+		"no length":                 func(c net.Conn, query []byte) bool { c.Write(answered(query)); return true },
+		"a length alone":            func(c net.Conn, _ []byte) bool { c.Write([]byte{0, 60}); return true },
+		"half a length":             func(c net.Conn, _ []byte) bool { c.Write([]byte{0}); return true },
+		"a byte now and then": func(c net.Conn, query []byte) bool {
+			for _, b := range framed(0, answered(query)) {
+				c.Write([]byte{b})
+				time.Sleep(200 * time.Millisecond)
+			}
+			return true
+		},
+	} {
+		t.Run(name, func(t *testing.T) { failsNoOther(t, bad, true) })
+	}
+}
+
+// failsNoOther asks for a name to which an upstream answers badly, five times a second, among good ones. The former fails, unless it may be answered.
+func failsNoOther(t *testing.T, bad func(net.Conn, []byte) bool, mayBeAnswered bool) {
+	synctest.Test(t, func(t *testing.T) {
+		v := server{think: time.Millisecond, bad: bad}
+		p, _ := overPipes(t, v.serve)
+		defer p.group.end()
+		ctx, cancel := context.WithCancel(t.Context())
+		var nuisance sync.WaitGroup
+		nuisance.Go(func() {
+			for i := 0; sleep(ctx, 200*time.Millisecond); i++ {
 				nuisance.Go(func() {
-					for i := 0; sleep(ctx, 200*time.Millisecond); i++ {
-						nuisance.Go(func() {
-							ctx, cancel := context.WithTimeout(ctx, clientPatience)
-							defer cancel()
-							if _, err := p.Exchange(ctx, question(t, fmt.Sprintf("bad.n%d.example", i))); err == nil {
-								t.Error("the bad name was answered")
-							}
-						})
+					ctx, cancel := context.WithTimeout(ctx, clientPatience)
+					defer cancel()
+					if _, err := p.Exchange(ctx, question(t, fmt.Sprintf("bad.n%d.example", i))); err == nil && !mayBeAnswered {
+						t.Error("the bad name was answered")
 					}
 				})
-				const count = 1500
-				if failed := crowd(t, p, 10, count, 50*time.Millisecond); failed > 0 {
-					t.Errorf("%d of %d good names failed", failed, count)
-				}
-				if s := p.Stats().Upstreams[0]; !s.Healthy {
-					t.Errorf("%+v", s)
-				}
-				cancel()
-				nuisance.Wait()
-			})
+			}
 		})
-	}
+		const count = 1500
+		if failed := crowd(t, p, 10, count, 50*time.Millisecond); failed > 0 {
+			t.Errorf("%d of %d good names failed", failed, count)
+		}
+		if s := p.Stats().Upstreams[0]; !s.Healthy {
+			t.Errorf("%+v", s)
+		}
+		cancel()
+		nuisance.Wait()
+	})
 }
 
 // TestBoundIsForgotten: an upstream that no longer closes connections is not asked over many.

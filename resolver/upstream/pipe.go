@@ -19,7 +19,14 @@ import (
 const (
 	writeTimeout = 3 * time.Second // how long a peer may leave our queries unread
 	maxStrange   = 100             // messages in a row that are no answer to a question, until the connection is ended
+
+	// A wrong length makes a connection unreadable from there on: a message does not end, or the next one begins in its middle.
+	messageWithin = 750 * time.Millisecond // how long a message may take from its first byte to its last
+	usualMessage  = 100 * time.Millisecond // the same, until no more questions are put on the connection
+	doubtFor      = 500 * time.Millisecond // how long a question may stay unanswered after something no sound upstream sends
 )
+
+var errUnreadable = fmt.Errorf("%w: the connection cannot be read any further", errMalformed)
 
 // pipe is one connection and the questions in flight on it. Questions are taken before it
 // stands: they wait for the dialling like for the answer.
@@ -39,6 +46,8 @@ type pipe struct {
 	last    time.Time // when the last of them came
 	alone   bool      // its first question is to be the only one until it is answered
 	waiting bool      // something was asked since the last answer
+	partial time.Time // when a message began that did not end yet: the deadline is that of its end; or zero
+	doubted bool      // something came that no sound upstream sends, and no answer since
 	retired bool      // takes no more questions
 }
 
@@ -54,6 +63,7 @@ type outcome struct {
 	echoed bool // the case of the question came back
 	err    error
 	free   bool // after an error: the question may be asked again without a token
+	behind bool // the message went on behind its last record
 }
 
 // add puts a question in flight. It is called with stream.mu held.
@@ -75,11 +85,28 @@ func (p *pipe) add(q *Question, f form) *call {
 	p.taken++
 	if !p.waiting {
 		p.waiting = true
-		if p.conn != nil {
-			p.conn.SetReadDeadline(time.Now().Add(stallAfter))
-		}
+		p.await()
 	}
 	return c
+}
+
+// await sets the time until which the next message has to begin. It is called with stream.mu held.
+func (p *pipe) await() {
+	limit := idleAfter
+	switch {
+	case p.conn == nil || !p.partial.IsZero():
+		return
+	case p.waiting && p.doubted:
+		limit = doubtFor
+	case p.waiting:
+		limit = stallAfter
+	}
+	p.conn.SetReadDeadline(time.Now().Add(limit))
+}
+
+// readable reports whether nothing speaks against putting a question on the connection. It is called with stream.mu held.
+func (p *pipe) readable() bool {
+	return !p.doubted && (p.partial.IsZero() || time.Since(p.partial) < usualMessage)
 }
 
 // drop forgets a question nobody waits for any more. It is called with stream.mu held.
@@ -109,6 +136,8 @@ func (p *pipe) closeUnused() {
 		if s.bound.watch != p {
 			p.close()
 		}
+	case p.doubted:
+		p.retire()
 	case p.alone && p.answers > 0 && s.shared() < maxPipes:
 		p.alone = false
 		p.closeUnused()
@@ -136,7 +165,7 @@ func (p *pipe) run(ctx context.Context) {
 	defer stop()
 	p.stream.mu.Lock()
 	p.conn = conn
-	conn.SetReadDeadline(time.Now().Add(stallAfter))
+	p.await()
 	p.stream.mu.Unlock()
 
 	written := make(chan struct{})
@@ -157,7 +186,7 @@ func (p *pipe) end(err error) {
 	defer s.mu.Unlock()
 	fin := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	peer := fin || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-	p.err, p.free = err, fin || p.answers > 0 && (peer || errors.Is(err, errMalformed))
+	p.err, p.free = err, fin || errors.Is(err, errUnreadable) || p.answers > 0 && (peer || errors.Is(err, errMalformed))
 	if peer && p.answers > 0 && !p.alone && (len(p.pending) > 0 || time.Since(p.last) < closeSoon) {
 		s.bound.closed(p.answers)
 	}
@@ -206,12 +235,8 @@ func (p *pipe) unwritable(conn net.Conn) {
 func (p *pipe) read(conn net.Conn) error {
 	r := bufio.NewReader(conn)
 	for strange := 0; strange < maxStrange; {
-		var head [2]byte
-		if _, err := io.ReadFull(r, head[:]); err != nil {
-			return err
-		}
-		msg := make([]byte, binary.BigEndian.Uint16(head[:]))
-		if _, err := io.ReadFull(r, msg); err != nil {
+		msg, err := p.message(r)
+		if err != nil {
 			return err
 		}
 		c := p.find(msg)
@@ -221,12 +246,52 @@ func (p *pipe) read(conn net.Conn) error {
 		} else {
 			strange = 0
 		}
+		doubt := len(msg) < wire.HeaderLen || wire.Flags(msg)&wire.FlagQR == 0
 		if c != nil {
-			c.done <- receive(msg, c)
+			o := receive(msg, c)
+			doubt = errors.Is(o.err, errMalformed) || o.behind
+			c.done <- o
 		}
-		p.heard(conn, c)
+		p.heard(c, doubt)
 	}
 	return fmt.Errorf("%w: %d messages that answer nothing", errMalformed, maxStrange)
+}
+
+// message reads the next message, which has to arrive whole soon after its first byte.
+func (p *pipe) message(r *bufio.Reader) ([]byte, error) {
+	_, err := r.Peek(1)
+	if err != nil {
+		p.stream.mu.Lock()
+		defer p.stream.mu.Unlock()
+		if p.doubted && p.waiting && errors.Is(err, os.ErrDeadlineExceeded) {
+			err = fmt.Errorf("%w: %w", errUnreadable, err)
+		}
+		return nil, err
+	}
+	p.begin(r)
+	var head [2]byte
+	var msg []byte
+	if _, err = io.ReadFull(r, head[:]); err == nil {
+		msg = make([]byte, binary.BigEndian.Uint16(head[:]))
+		_, err = io.ReadFull(r, msg)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	return msg, err
+}
+
+// begin sets the time until which a message has to end that began to arrive, if it is not all there.
+func (p *pipe) begin(r *bufio.Reader) {
+	if r.Buffered() >= 2 {
+		if head, err := r.Peek(2); err == nil && r.Buffered() >= 2+int(binary.BigEndian.Uint16(head)) {
+			return
+		}
+	}
+	p.stream.mu.Lock()
+	defer p.stream.mu.Unlock()
+	p.partial = time.Now()
+	p.conn.SetReadDeadline(p.partial.Add(messageWithin))
 }
 
 // receive takes in a message with the ID of a question. On a connection nobody else sends: a message that is no answer
@@ -242,7 +307,7 @@ func receive(msg []byte, c *call) outcome {
 		return outcome{err: fmt.Errorf("%w: truncated over TCP", errMalformed)}
 	}
 	r, err := read(msg, c.question)
-	return outcome{reply: r, echoed: m == exact, err: err}
+	return outcome{reply: r, echoed: m == exact, err: err, behind: len(r.packed) < len(msg)}
 }
 
 // find is the question that msg has the ID of; nil if there is none, or it came too late.
@@ -256,8 +321,8 @@ func (p *pipe) find(msg []byte) *call {
 }
 
 // heard notes that a whole message came, the answer to c or to nothing, and says how long the
-// next may take.
-func (p *pipe) heard(conn net.Conn, c *call) {
+// next may take. doubt says that no sound upstream sends such a message.
+func (p *pipe) heard(c *call, doubt bool) {
 	p.stream.mu.Lock()
 	defer p.stream.mu.Unlock()
 	p.answers++
@@ -265,12 +330,9 @@ func (p *pipe) heard(conn net.Conn, c *call) {
 	if c != nil && p.pending[wire.ID(c.sent)] == c {
 		delete(p.pending, wire.ID(c.sent))
 	}
-	p.waiting = len(p.pending) > 0
-	if p.waiting {
-		conn.SetReadDeadline(time.Now().Add(stallAfter))
-	} else {
-		conn.SetReadDeadline(time.Now().Add(idleAfter))
-	}
+	p.waiting, p.partial = len(p.pending) > 0, time.Time{}
+	p.doubted = doubt || p.doubted && c == nil
+	p.await()
 	p.stream.wake()
 	p.closeUnused()
 }
