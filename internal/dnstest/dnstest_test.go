@@ -2,6 +2,7 @@ package dnstest
 
 import (
 	"crypto/tls"
+	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -77,5 +78,24 @@ func TestCloseEndsTheConnection(t *testing.T) {
 	}
 	if _, err := ExchangePacked("tcp", u.Addr.String(), packed); err == nil {
 		t.Error("an answer came over a closed connection")
+	}
+}
+
+// TestHostileNames has every behaviour under a label of its own, the same each time.
+func TestHostileNames(t *testing.T) {
+	few, all := Hostile(false), Hostile(true)
+	if len(few) < 600 || len(all) < 4000 {
+		t.Errorf("%d behaviours, %d with every value of every parameter", len(few), len(all))
+	}
+	again := Hostile(true)
+	seen := map[string]bool{}
+	for i, b := range all {
+		if seen[b.Name] || len(b.Name) > 63 || strings.ToLower(b.Name) != b.Name {
+			t.Errorf("%q is not a label of its own in lower case", b.Name)
+		}
+		seen[b.Name] = true
+		if b.Name != again[i].Name {
+			t.Errorf("%q is %q the second time", b.Name, again[i].Name)
+		}
 	}
 }

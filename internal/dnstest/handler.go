@@ -15,7 +15,8 @@ type Query struct {
 	At      time.Time
 
 	send  func([]byte)
-	end   func() // nil over UDP
+	write func(pause time.Duration, pieces ...[]byte) // nil over UDP
+	end   func()                                      // nil over UDP
 	alter []func(*dns.Msg)
 }
 
@@ -38,6 +39,14 @@ func (q *Query) Send(m *dns.Msg) {
 
 // SendRaw sends octets as they are; over a stream, framed as one message.
 func (q *Query) SendRaw(b []byte) { q.send(b) }
+
+// Write sends bytes over a stream without a length before them, with a pause after each piece of them. Nothing else is sent between.
+// Over UDP it does nothing.
+func (q *Query) Write(pause time.Duration, pieces ...[]byte) {
+	if q.write != nil {
+		q.write(pause, pieces...)
+	}
+}
 
 // Close closes the connection q came over; over UDP it does nothing.
 func (q *Query) Close() {

@@ -97,7 +97,7 @@ func (u *Upstream) datagrams(c net.PacketConn) {
 		if err != nil {
 			return
 		}
-		u.query("udp", buf[:n], nil, func(b []byte) { c.WriteTo(b, from) })
+		u.query(&Query{Network: "udp", send: func(b []byte) { c.WriteTo(b, from) }}, buf[:n])
 	}
 }
 
@@ -130,22 +130,31 @@ func (u *Upstream) stream(c net.Conn, network string) {
 		delete(u.open, c)
 		u.mu.Unlock()
 	}()
-	send := func(b []byte) {
-		c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...))
+	var writing sync.Mutex
+	write := func(pause time.Duration, pieces ...[]byte) {
+		writing.Lock()
+		defer writing.Unlock()
+		for _, b := range pieces {
+			if _, err := c.Write(b); err != nil {
+				return
+			}
+			time.Sleep(pause)
+		}
 	}
+	send := func(b []byte) { write(0, append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)) }
 	for {
 		packed, err := readFrame(c)
 		if err != nil {
 			return
 		}
-		u.query(network, packed, func() { c.Close() }, send)
+		u.query(&Query{Network: network, send: send, write: write, end: func() { c.Close() }}, packed)
 	}
 }
 
-// query hands one query to the handler, in a goroutine of its own: the next is read meanwhile.
+// query hands q, which came as packed, to the handler, in a goroutine of its own: the next is read meanwhile.
 // What cannot be unpacked is answered nothing.
-func (u *Upstream) query(network string, packed []byte, end func(), send func([]byte)) {
-	q := &Query{Msg: new(dns.Msg), Size: len(packed), Network: network, At: time.Now(), end: end, send: send}
+func (u *Upstream) query(q *Query, packed []byte) {
+	q.Msg, q.Size, q.At = new(dns.Msg), len(packed), time.Now()
 	if q.Msg.Unpack(packed) != nil {
 		return
 	}

@@ -1,0 +1,259 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"rempart/internal/dnstest"
+	"rempart/internal/wire"
+	"rempart/resolver/listen"
+	"rempart/resolver/upstream"
+)
+
+const (
+	// longTests is the environment variable that has TestHostileUpstreams ask for every behaviour there is.
+	longTests = "REMPART_LONG_TESTS"
+
+	hostileGroups = 49               // of behaviours; each group has an upstream and a resolver of its own
+	maxAtOnce     = 250              // questions to one resolver: fewer than it takes connections of one client
+	inTime        = 20 * time.Second // how long an answer may take: 4 s, and what a slow machine adds
+)
+
+// TestHostileUpstreams asks for names that an upstream answers in every wrong way, over sockets, by one client and by five at once. Every client gets an
+// answer in time, without anything in it that was not asked for, and sound names are answered all the while.
+func TestHostileUpstreams(t *testing.T) {
+	before := runtime.NumGoroutine()
+	t.Run("all", func(t *testing.T) { // its cleanup ends before goroutines are counted
+		ctx, end := context.WithCancel(t.Context())
+		var asking sync.WaitGroup
+		for _, transport := range []upstream.Transport{upstream.UDP, upstream.TCP} {
+			for i, group := range hostileIn(hostileGroups, transport) {
+				for _, clients := range []int{1, 5} {
+					u := dnstest.NewUpstream(t, dnstest.ByName(group))
+					h := hostileRun{t: t, dns: forwarder(ctx, t, upstream.Endpoint{Transport: transport, Addr: u.Addr}), what: fmt.Sprintf("%d-%v-%d", i, transport, clients)}
+					atOnce := i == 0 && transport == upstream.UDP
+					asking.Go(func() { h.each(group, clients, atOnce) })
+				}
+			}
+		}
+		asking.Wait()
+		end() // all forwarders at once
+	})
+	dnstest.Eventually(t, "all goroutines end", func() bool { return runtime.NumGoroutine() <= before })
+}
+
+// hostileIn returns the behaviours in groups, with some of each kind. Over UDP the first group has those that are silent: to ask for one after the other
+// would take minutes, and each question has a socket of its own.
+func hostileIn(n int, transport upstream.Transport) [][]dnstest.Behaviour {
+	groups := make([][]dnstest.Behaviour, n)
+	for i, b := range dnstest.Hostile(os.Getenv(longTests) != "") {
+		group := &groups[1+i%(n-1)]
+		if b.Silent && transport == upstream.UDP {
+			group = &groups[0]
+		}
+		*group = append(*group, b)
+	}
+	return groups
+}
+
+// each has so many clients ask for each behaviour, over UDP and TCP, one after the other or at once.
+func (h *hostileRun) each(behaviours []dnstest.Behaviour, clients int, atOnce bool) {
+	var asking, sound sync.WaitGroup
+	var over atomic.Bool
+	places := make(chan struct{}, maxAtOnce)
+	sound.Go(func() {
+		for i := 0; !over.Load(); i++ {
+			h.ask("udp", fmt.Sprintf("sound%d.example", i), dns.TypeA, dnstest.OutcomeRight)
+			time.Sleep(50 * time.Millisecond) // not to take the time of the others
+		}
+	})
+	for client := range clients {
+		asking.Go(func() {
+			for i, b := range behaviours {
+				network := []string{"udp", "tcp"}[(i+client)%2]
+				ask := func() {
+					h.ask(network, fmt.Sprintf("client%d-%s.%s.hostile.example", client, h.what, b.Name), b.Type, b.Outcome)
+				}
+				if !atOnce {
+					ask()
+					continue
+				}
+				places <- struct{}{}
+				asking.Go(func() {
+					ask()
+					<-places
+				})
+			}
+		})
+	}
+	asking.Wait()
+	over.Store(true)
+	sound.Wait()
+	for _, name := range []string{dnstest.PoisonName, "example.", "ns." + dnstest.PoisonName} {
+		h.ask("udp", name, dns.TypeA, dnstest.OutcomeRight)
+	}
+}
+
+// forwarder serves a resolver in front of an upstream until ctx or the test ends, and returns its address.
+func forwarder(ctx context.Context, t testing.TB, e upstream.Endpoint) string {
+	t.Helper()
+	pool, err := upstream.New(upstream.Config{Endpoints: []upstream.Endpoint{e}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, func(c *Config) { c.Upstreams = pool })
+	s, err := listen.New(listen.Config{
+		Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Workers: 1, NewHandler: func() listen.Handler { return b.r.NewWorker() },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	for _, run := range []func(context.Context) error{pool.Run, s.Run} {
+		running.Go(func() {
+			if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	return s.Addrs()[0].String()
+}
+
+// hostileRun asks one server.
+type hostileRun struct {
+	t    testing.TB
+	dns  string
+	what string // the group, the transport of the upstream and the number of clients: a part of names
+}
+
+// ask asks as a stub resolver does, and checks the answer.
+func (h *hostileRun) ask(network, name string, typ uint16, want dnstest.Outcome) {
+	q := new(dns.Msg).SetQuestion(dns.Fqdn(name), typ)
+	q.SetEdns0(1232, false)
+	begin := time.Now()
+	m, err := h.exchange(network, q)
+	if err == nil {
+		err = sound(m, q)
+	}
+	rightly := err == nil && m.Rcode == dns.RcodeSuccess && slices.ContainsFunc(m.Answer, func(rr dns.RR) bool {
+		a, ok := rr.(*dns.A)
+		return ok && a.A.String() == dnstest.RightAddress
+	})
+	switch {
+	case err != nil:
+	case want == dnstest.OutcomeRight && !rightly:
+		err = errors.New("not the right answer")
+	case want == dnstest.OutcomeFailure && m.Rcode != dns.RcodeServerFailure:
+		err = errors.New("no SERVFAIL")
+	case time.Since(begin) > inTime:
+		err = fmt.Errorf("after %v", time.Since(begin))
+	}
+	if err != nil {
+		h.t.Errorf("%s: %s over %s: %v\n%v", h.what, name, network, err, m)
+	}
+}
+
+// exchange returns the answer to q. An error says that there is none, or none that can be read.
+func (h *hostileRun) exchange(network string, q *dns.Msg) (*dns.Msg, error) {
+	packed, err := q.Pack()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := dnstest.ExchangePacked(network, h.dns, packed)
+	if err == nil && network == "udp" && len(raw) > wire.HeaderLen && wire.Flags(raw)&wire.FlagTC != 0 {
+		raw, err = dnstest.ExchangePacked("tcp", h.dns, packed)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := new(dns.Msg)
+	if err := m.Unpack(raw); err != nil {
+		return m, err
+	}
+	records := wire.ReadRecords(raw)
+	for rr := (wire.Record{}); records.Next(&rr); {
+	}
+	if records.Malformed() || records.Offset() != len(raw) {
+		return m, errors.New("bytes behind the last record")
+	}
+	return m, nil
+}
+
+// sound checks an answer to q, a question without DO. An error says what is wrong with it, whatever it answers.
+func sound(m, q *dns.Msg) error {
+	switch {
+	case m.Id != q.Id || !m.Response || m.Opcode != dns.OpcodeQuery || m.Truncated || m.Authoritative || !m.RecursionAvailable:
+		return errors.New("header")
+	case len(m.Question) != 1 || m.Question[0] != q.Question[0]:
+		return errors.New("question")
+	case !slices.Contains([]int{dns.RcodeSuccess, dns.RcodeServerFailure, dns.RcodeNameError, dns.RcodeYXDomain}, m.Rcode):
+		return errors.New("rcode")
+	case m.Rcode == dns.RcodeServerFailure && len(m.Answer)+len(m.Ns) > 0:
+		return errors.New("SERVFAIL with records")
+	case len(m.Extra) != 1 || m.IsEdns0() == nil:
+		return errors.New("additional records other than OPT")
+	}
+	for _, rr := range m.Ns {
+		if t := rr.Header().Rrtype; t != dns.TypeSOA && t != dns.TypeNS {
+			return fmt.Errorf("in the authority section: %v", rr)
+		}
+	}
+	return soundRecords(m)
+}
+
+// soundRecords checks that the answer section holds only records of the asked type and aliases, whose owners are the question and the targets of its aliases.
+func soundRecords(m *dns.Msg) error {
+	asked := m.Question[0]
+	names := []string{strings.ToLower(asked.Name)}
+	for i := 0; i < len(names) && asked.Qtype != dns.TypeCNAME; i++ {
+		if slices.Contains(names[:i], names[i]) {
+			if names[i] == names[0] || len(names) > len(m.Answer)+1 {
+				return errors.New("a loop of aliases")
+			}
+			continue
+		}
+		for _, rr := range m.Answer {
+			if c, ok := rr.(*dns.CNAME); ok && strings.EqualFold(c.Hdr.Name, names[i]) {
+				names = append(names, strings.ToLower(c.Target))
+			}
+		}
+	}
+	for _, rr := range m.Answer {
+		h := rr.Header()
+		owns := slices.ContainsFunc(names, func(name string) bool {
+			owner := strings.ToLower(h.Name)
+			if owner == name {
+				return h.Rrtype == asked.Qtype || h.Rrtype == dns.TypeCNAME
+			}
+			return h.Rrtype == dns.TypeDNAME && dns.IsSubDomain(owner, name)
+		})
+		a, isA := rr.(*dns.A)
+		switch {
+		case !owns || h.Class != dns.ClassINET:
+			return fmt.Errorf("not asked for: %v", rr)
+		case isA && a.A.Equal(net.ParseIP(dnstest.PoisonAddress)):
+			return fmt.Errorf("poison: %v", rr)
+		case h.Ttl > 86400:
+			return fmt.Errorf("time to live: %v", rr)
+		}
+	}
+	return nil
+}
