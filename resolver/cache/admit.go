@@ -1,7 +1,9 @@
 package cache
 
 import (
+	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"rempart/internal/wire"
 )
@@ -86,6 +88,32 @@ func (p *packing) proves(rr *wire.Record) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// readsTTLs reports whether a name of the message is read, by way of a compression pointer, from bytes that are the TTL of a record. It would be another name
+// once the TTL has aged: not the one that was judged.
+func (p *packing) readsTTLs(e *Entry) bool {
+	other := slices.Clone(p.msg)
+	for _, at := range e.ttls {
+		for i := range 4 {
+			other[p.bodyAt+int(at)+i] ^= 0xff
+		}
+	}
+	var b, o [2 * wire.MaxName]byte
+	r := wire.ReadRecords(p.msg)
+	var rr wire.Record
+	for r.Next(&rr) && rr.Section != wire.SectionAdditional {
+		owner, _, _ := wire.ExpandName(b[:0], p.msg, rr.Name)
+		same, _, _ := wire.ExpandName(o[:0], other, rr.Name)
+		if !bytes.Equal(owner, same) {
+			return true
+		}
+		data, _ := appendData(b[:0], p.msg, &rr)
+		if same, _ = appendData(o[:0], other, &rr); !bytes.Equal(data, same) {
+			return true
+		}
+	}
+	return false
 }
 
 // rewritten returns the message with only the records that accept returns true for, in their order and with their names written out, and its OPT.

@@ -261,6 +261,25 @@ func TestPossibleRecords(t *testing.T) {
 	}
 }
 
+// TestNamesDoNotAge: a target that is read from the TTL of a record is the same for clients as for the one who judges it.
+func TestNamesDoNotAge(t *testing.T) {
+	const here = "\xc0\x0c"
+	msg, err := new(dns.Msg).SetQuestion("example.com.", dns.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := len(msg) + len(here) + 4 // of the TTL, which is the name "a."
+	msg = append(msg, here+"\x00\x01\x00\x01\x01a\x00\x00\x00\x04\xc0\x00\x02\x01"...)
+	msg = append(msg, here+"\x00\x05\x00\x01\x00\x00\x01\x2c\x00\x02\xc0"...)
+	msg = append(msg, byte(at))
+	wire.SetCount(msg, wire.SectionAnswer, 2)
+	msg[2] |= 0x80
+	want := "NOERROR | example.com. 86400 IN A 192.0.2.1 | example.com. 300 IN CNAME a."
+	if got := admitted(t, dns.TypeA, msg); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+}
+
 // TestAliasesAreBounded refuses an answer whose aliases would take long to follow.
 func TestAliasesAreBounded(t *testing.T) {
 	rrs := []string{"example.com. 300 IN CNAME a0.example."}

@@ -102,7 +102,7 @@ func pack(key Key, msg []byte, authenticated bool, now int64) (e *Entry, clean [
 	if err := p.walk(e); err != nil {
 		return nil, nil, err
 	}
-	if p.unclean {
+	if p.unclean || p.readsTTLs(e) {
 		clean = p.rewritten(func(rr *wire.Record) bool {
 			what, err := p.admit(rr)
 			return err == nil && what != leaveOut

@@ -1,8 +1,6 @@
 package cache
 
-import (
-	"rempart/internal/wire"
-)
+import "rempart/internal/wire"
 
 // forms say what the data of a type consists of, one letter per field: a digit for so many bytes, "s" for a character-string and "t" for one that
 // is not empty, "n" for a name, and as the last: "S" for one character-string or more, "b" for type bitmaps, "p" for SvcParams, "+" for at least
