@@ -57,6 +57,7 @@ type Config struct {
 	Identity string               // this process's, by which upstreams' loops are found
 
 	Canaries         Canary // names that do not exist here, so that programs do not go round the filter
+	DenyBelow        bool   // a name that does not exist has none below it (RFC 8020): they are not asked for while that is cached
 	KeepSingleLabels bool   // names of one label do not leave, unless a zone of Forward or the root holds them
 
 	RefuseRebinding bool     // public names do not lead to local addresses; names in zones of Forward may
@@ -98,6 +99,7 @@ type Resolver struct {
 	blocked    blockedAnswer
 	special    map[string]specialUse
 	keepSingle bool
+	denyBelow  bool
 	epoch      time.Time
 
 	heard  atomic.Int64 // when an upstream last answered, as clock.nano
@@ -129,7 +131,7 @@ func New(c Config) (*Resolver, error) {
 		set: c.Set, cache: c.Cache, upstreams: c.Upstreams, zones: slices.Clone(c.Forward),
 		enforced: c.Enforced, observe: c.Observe,
 		identity: append([]byte{byte(len(c.Identity))}, c.Identity...),
-		blocked:  blocked, special: specialUses(c.Canaries), keepSingle: c.KeepSingleLabels, epoch: time.Now(), slow: &counts{},
+		blocked:  blocked, special: specialUses(c.Canaries), keepSingle: c.KeepSingleLabels, denyBelow: c.DenyBelow, epoch: time.Now(), slow: &counts{},
 	}
 	r.clients.notices = make(chan string, kinds)
 	r.clients.table.Store(&clientTable{everyone: len(c.Clients) == 0, prefixes: c.Clients})

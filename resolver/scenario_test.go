@@ -34,6 +34,7 @@ const (
 //	style: page, nxdomain, nodata, refused or null
 //	nat64: PREFIX
 //	client: PREFIX                   who may ask; everyone without one
+//	deny-below: yes
 //	refuse-rebinding: yes
 //	observe: yes
 //	maintain: yes                    upstreams are probed, as they are in the program
@@ -142,6 +143,8 @@ func (s *server) configure(c *resolver.Config, settings []scenario.Setting, dial
 			var prefix netip.Prefix
 			prefix, err = netip.ParsePrefix(set.Value)
 			c.Clients = append(c.Clients, prefix)
+		case "deny-below":
+			c.DenyBelow = set.Value == "yes"
 		case "refuse-rebinding":
 			c.RefuseRebinding = set.Value == "yes"
 		case "observe":

@@ -38,12 +38,33 @@ func (r *Resolver) stale(key cache.Key, now clock) *cache.Entry {
 // deniedTypes are the types whose answers are looked at for whether a name exists: those that nearly every client asks first.
 var deniedTypes = [...]uint16{wire.TypeA, wire.TypeAAAA, wire.TypeHTTPS}
 
-// denied returns an answer to key if an answer of another type says that its name does not exist: then no type does (RFC 2308 section 5). It is
-// stored under key. It is nil if there is none. An answer from other upstreams is no denial: the DS records of a forwarded zone are its parent's.
+// maxAncestors is how many names above the one asked for are looked at, the nearest first.
+const maxAncestors = 8
+
+// denied returns an answer to key if an answer of another type says that its name does not exist: then no type does (RFC 2308 section 5). If
+// Config.DenyBelow is set, an answer that denies a name above it serves as well (RFC 8020). The answer is stored under key. It is nil if there is none.
 func (r *Resolver) denied(key cache.Key, now clock) *cache.Entry {
+	if e := r.deniedBy(key.Name, key, now); e != nil || !r.denyBelow {
+		return e
+	}
+	name := key.Name
+	for range maxAncestors {
+		if name = name[1+name[0]:]; name[0] == 0 {
+			break
+		}
+		if e := r.deniedBy(name, key, now); e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+// deniedBy is denied by the answers about one name, key's or one above it. An answer from other upstreams is no denial: the DS records of a forwarded
+// zone are its parent's.
+func (r *Resolver) deniedBy(name []byte, key cache.Key, now clock) *cache.Entry {
 	for _, typ := range deniedTypes {
-		other := cache.Key{Name: key.Name, Type: typ, Class: key.Class, DO: key.DO, CD: key.CD}
-		if typ == key.Type || r.exchanger(key.Name, typ) != r.exchanger(key.Name, key.Type) {
+		other := cache.Key{Name: name, Type: typ, Class: key.Class, DO: key.DO, CD: key.CD}
+		if typ == key.Type && len(name) == len(key.Name) || r.exchanger(name, typ) != r.exchanger(key.Name, key.Type) {
 			continue
 		}
 		e := r.cache.Get(&other)

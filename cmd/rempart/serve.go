@@ -124,7 +124,7 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading 
 		MaxQuestions: s.open.questions,
 		Set:          s.set(), Cache: answers, Upstreams: s.forward.main, Forward: s.forward.zones,
 		Observe: c.Mode == config.Observe, Clients: c.Clients.Prefixes, Identity: s.forward.identity,
-		Canaries: canaries(c.Canary), KeepSingleLabels: c.SingleLabels == config.KeepSingleLabels,
+		Canaries: canaries(c.Canary), KeepSingleLabels: c.SingleLabels == config.KeepSingleLabels, DenyBelow: c.NXDomain == config.DenySubtree,
 		RefuseRebinding: c.Rebinding == config.RefuseRebinding, RebindingAllow: rebindingAllow, NAT64: c.NAT64,
 		Style: style(c.BlockAnswer), PageIPv4: c.PageIPv4.Addr, PageIPv6: c.PageIPv6.Addr, BlockTTL: c.BlockTTL,
 		StructuredOption: c.StructuredOption, TellSources: c.Reason == config.TellLists, Contact: c.Contact, Organisation: c.Organisation,

@@ -1,12 +1,38 @@
 package cache
 
-import "rempart/internal/wire"
+import (
+	"slices"
 
-// For returns the entry as an answer to another question about the same name: with other flags, or, if the name does not exist, of another type. It is nil if
-// the entry cannot answer that. The DNSSEC records of an answer go to clients with DO only.
+	"rempart/internal/wire"
+)
+
+// For returns the entry as an answer to another question about the same name: with other flags, or, if the name does not exist, of another type; or, if the
+// name does not exist, about a name below it (RFC 8020). It is nil if the entry cannot answer that. The DNSSEC records of an answer go to clients with DO only.
 func (e *Entry) For(key Key) *Entry {
-	bodyAt := wire.HeaderLen + len(key.Name) + 4
-	msg := make([]byte, wire.HeaderLen, bodyAt+int(e.bodyEnd))
+	own := key
+	own.Name = e.data[:e.name]
+	bodyAt := wire.HeaderLen + len(own.Name) + questionTail
+	msg := e.message(own)
+	below := string(own.Name) != string(key.Name)
+	if below || e.bits&doBit != 0 && !key.DO {
+		p := packing{key: key, msg: msg, bodyAt: bodyAt}
+		msg = p.rewritten(func(rr *wire.Record) bool { return key.DO || rr.Type == key.Type || !isProof(rr.Type) })
+	}
+	if below && msg != nil { // no name in msg is compressed: that of the question can be exchanged
+		asked := appendQuestion(slices.Clone(msg[:wire.HeaderLen]), key)
+		msg = append(asked, msg[bodyAt:]...)
+	}
+	n, err := NewEntry(key, msg, true, e.stored)
+	if err != nil {
+		return nil
+	}
+	n.expires, n.errs = min(n.expires, e.expires), e.errs
+	return n
+}
+
+// message returns the entry as the message of an upstream to a question about its name.
+func (e *Entry) message(key Key) []byte {
+	msg := make([]byte, wire.HeaderLen, wire.HeaderLen+len(key.Name)+questionTail+int(e.bodyEnd))
 	flags := wire.FlagQR | e.rcode
 	if e.Authenticated() {
 		flags |= wire.FlagAD
@@ -16,19 +42,15 @@ func (e *Entry) For(key Key) *Entry {
 	for i, n := range e.counts {
 		wire.SetCount(msg, wire.SectionAnswer+i, int(n))
 	}
-	msg = append(msg, key.Name...)
-	msg = append(msg, byte(key.Type>>8), byte(key.Type), byte(key.Class>>8), byte(key.Class))
-	msg = append(msg, e.data[e.name:e.bodyEnd]...)
-	if e.bits&doBit != 0 && !key.DO {
-		p := packing{key: key, msg: msg, bodyAt: bodyAt}
-		msg = p.rewritten(func(rr *wire.Record) bool { return rr.Type == key.Type || !isProof(rr.Type) })
-	}
-	n, err := NewEntry(key, msg, true, e.stored)
-	if err != nil {
-		return nil
-	}
-	n.expires, n.errs = min(n.expires, e.expires), e.errs
-	return n
+	return append(appendQuestion(msg, key), e.data[e.name:e.bodyEnd]...)
+}
+
+// questionTail is the length of a question's type and class.
+const questionTail = 4
+
+func appendQuestion(dst []byte, key Key) []byte {
+	dst = append(dst, key.Name...)
+	return append(dst, byte(key.Type>>8), byte(key.Type), byte(key.Class>>8), byte(key.Class))
 }
 
 // Ended returns the entry as one that is not fresh any more at now. It is for an entry that nobody else holds.
