@@ -14,17 +14,21 @@ import (
 	"rempart/resolver/upstream"
 )
 
+// silentBelow is the handler of upstreams that answer no question below a zone.
+func silentBelow(zone []byte) func(context.Context, upstream.Question) (*dns.Msg, error) {
+	return func(ctx context.Context, q upstream.Question) (*dns.Msg, error) {
+		if wire.InZone(q.Name, zone) {
+			<-ctx.Done()
+			return nil, errDown
+		}
+		return usual(ctx, q)
+	}
+}
+
 // TestZoneOfSilentServers has many names asked below one zone whose servers are silent: other names get answers, and the rest of the zone's are refused at once.
 func TestZoneOfSilentServers(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
-		silent := name(t, "silent.example")
-		b.up.set(func(ctx context.Context, q upstream.Question) (*dns.Msg, error) {
-			if wire.InZone(q.Name, silent) {
-				<-ctx.Done()
-				return nil, errDown
-			}
-			return usual(ctx, q)
-		})
+		b.up.set(silentBelow(name(t, "silent.example")))
 		var asking sync.WaitGroup
 		for i := range 2 * upstream.MaxInFlight {
 			asking.Go(func() { b.ask(query(t, fmt.Sprintf("x%d.silent.example", i), "A")) })
@@ -42,14 +46,7 @@ func TestZoneOfSilentServers(t *testing.T) {
 // TestClientOfSilentZones has one client ask for names of ever other zones whose servers are silent: other clients get answers.
 func TestClientOfSilentZones(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
-		silent := name(t, "silent")
-		b.up.set(func(ctx context.Context, q upstream.Question) (*dns.Msg, error) {
-			if wire.InZone(q.Name, silent) {
-				<-ctx.Done()
-				return nil, errDown
-			}
-			return usual(ctx, q)
-		})
+		b.up.set(silentBelow(name(t, "silent")))
 		var asking sync.WaitGroup
 		for i := range 2 * upstream.MaxInFlight {
 			asking.Go(func() {
