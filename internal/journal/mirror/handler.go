@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,7 +17,8 @@ import (
 type Journal interface {
 	// Beat returns the newest heartbeat, once it speaks of another version than after, or ctx ended.
 	Beat(ctx context.Context, after uint64) []byte
-	// Record is the record that made a version; Newest that of the newest snapshot. Errors are that there is none.
+	// Record returns the record that made a version; Newest that of the newest snapshot; Object an object by its name. An error that wraps fs.ErrNotExist
+	// says that there is none. Any other error says nothing about whether there is one.
 	Record(ctx context.Context, version uint64) ([]byte, error)
 	Newest(ctx context.Context) (journal.Entry, error)
 	Object(ctx context.Context, name string) (io.ReadCloser, error)
@@ -84,20 +86,22 @@ func (h *handler) head(w http.ResponseWriter, r *http.Request) {
 func (h *handler) snapshot(w http.ResponseWriter, r *http.Request) {
 	e, err := h.j.Newest(r.Context())
 	if err != nil {
-		http.Error(w, "no snapshot was published yet", http.StatusNotFound)
+		fail(w, err, "no snapshot was published yet")
 		return
 	}
 	send(w, e.Data, "no-store")
 }
 
 func (h *handler) record(w http.ResponseWriter, r *http.Request) {
+	const none = "no record of that version is here"
 	version, err := strconv.ParseUint(r.PathValue("version"), 10, 64)
-	var data []byte
-	if err == nil {
-		data, err = h.j.Record(r.Context(), version)
-	}
 	if err != nil {
-		http.Error(w, "no record of that version is here", http.StatusNotFound)
+		http.Error(w, none, http.StatusNotFound)
+		return
+	}
+	data, err := h.j.Record(r.Context(), version)
+	if err != nil {
+		fail(w, err, none)
 		return
 	}
 	send(w, data, "public, max-age=31536000, immutable")
@@ -106,7 +110,7 @@ func (h *handler) record(w http.ResponseWriter, r *http.Request) {
 func (h *handler) object(w http.ResponseWriter, r *http.Request) {
 	o, err := h.j.Object(r.Context(), r.PathValue("name"))
 	if err != nil {
-		http.Error(w, "no such object is here", http.StatusNotFound)
+		fail(w, err, "no such object is here")
 		return
 	}
 	defer o.Close()
@@ -127,6 +131,16 @@ func (h *handler) object(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler) // or what was sent would look whole
 		}
 	}
+}
+
+// fail answers with 404 if there is nothing to send, which a follower takes for a gap in the journal, and with 503 if the journal could not be read.
+func fail(w http.ResponseWriter, err error, none string) {
+	if errors.Is(err, fs.ErrNotExist) {
+		http.Error(w, none, http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Retry-After", "1")
+	http.Error(w, "the journal cannot be read now; ask again", http.StatusServiceUnavailable)
 }
 
 func send(w http.ResponseWriter, data []byte, cache string) {

@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"sync"
@@ -22,8 +23,8 @@ import (
 )
 
 var (
-	// ErrNone says that there is no such record, object, key or heartbeat.
-	ErrNone = errors.New("there is none")
+	// ErrNone says that there is no such record, object, key or heartbeat. It is fs.ErrNotExist, too.
+	ErrNone error = missing("there is none")
 	// ErrExists says that a key to create is there already.
 	ErrExists = errors.New("it exists already")
 	// ErrBehind says that another wrote first, and nothing was written: the end of the journal, or a key's
@@ -33,11 +34,17 @@ var (
 	ErrUnknown = errors.New("whether it was kept is unknown")
 	// ErrFull says that the disk is too full for a write, and nothing was written. Writes go on when there is room.
 	ErrFull = errors.New("the disk is full")
-	// ErrLost says that records which were once kept are gone.
-	ErrLost = errors.New("records are missing")
+	// ErrLost says that records which were once kept are gone. It is fs.ErrNotExist, too.
+	ErrLost error = missing("records are missing")
 	// ErrClosed says that the Stream or Reader was closed.
 	ErrClosed = errors.New("closed")
 )
+
+// missing is an error that is fs.ErrNotExist, too.
+type missing string
+
+func (m missing) Error() string        { return string(m) }
+func (m missing) Is(target error) bool { return target == fs.ErrNotExist }
 
 const (
 	// maxPayload bounds a message of the embedded server, its headers included.

@@ -1,0 +1,40 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"rempart/internal/journal"
+)
+
+// failingJournal fails to read anything, with one error.
+type failingJournal struct{ err error }
+
+func (f failingJournal) Beat(context.Context, uint64) []byte                   { return nil }
+func (f failingJournal) Record(context.Context, uint64) ([]byte, error)        { return nil, f.err }
+func (f failingJournal) Newest(context.Context) (journal.Entry, error)         { return journal.Entry{}, f.err }
+func (f failingJournal) Object(context.Context, string) (io.ReadCloser, error) { return nil, f.err }
+
+// TestFailureIsNoGap: only a record that does not exist is answered 404, for which followers fetch the newest snapshot.
+func TestFailureIsNoGap(t *testing.T) {
+	for err, want := range map[error]int{
+		fmt.Errorf("record 7: %w", fs.ErrNotExist): http.StatusNotFound,
+		errors.New("nats: timeout"):                http.StatusServiceUnavailable,
+		context.DeadlineExceeded:                   http.StatusServiceUnavailable,
+	} {
+		h := NewHandler(failingJournal{err}, nil)
+		for _, path := range []string{"/records/7", "/snapshot", "/objects/abc"} {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+			if w.Code != want {
+				t.Errorf("%v: %s is answered %d, want %d", err, path, w.Code, want)
+			}
+		}
+	}
+}
