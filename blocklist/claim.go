@@ -66,10 +66,11 @@ type sourcedClaim struct {
 	sources []uint16
 }
 
-// maxClaims is how many claims one source may make about one name: a query weighs them all. Of more than that, those that are in force longest are kept.
+// maxClaims is how many claims one source may make about one name, because a query examines each of them. Of more claims than that, those with the
+// latest expiry are kept.
 const maxClaims = 256
 
-// limitEntry leaves out what sources claim beyond maxClaims in an entry. It works in place, but never on the sources of what it is given.
+// limitEntry removes the claims of an entry that exceed maxClaims of their source. It changes entry in place, but not the sources slices of its claims.
 func limitEntry(entry []sourcedClaim) []sourcedClaim {
 	if len(entry) <= maxClaims {
 		return entry
@@ -78,7 +79,7 @@ func limitEntry(entry []sourcedClaim) []sourcedClaim {
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(i, j int) int { return entry[i].compareDuration(entry[j].claim) })
+	slices.SortStableFunc(order, func(i, j int) int { return entry[i].compareExpiry(entry[j].claim) })
 	made := map[uint16]int{}
 	for _, i := range order {
 		entry[i].sources = slices.DeleteFunc(slices.Clone(entry[i].sources), func(s uint16) bool { return made[s] >= maxClaims })
@@ -89,9 +90,9 @@ func limitEntry(entry []sourcedClaim) []sourcedClaim {
 	return slices.DeleteFunc(entry, func(c sourcedClaim) bool { return len(c.sources) == 0 })
 }
 
-// compareDuration orders claims by their end, the last first.
-func (c claim) compareDuration(o claim) int {
-	return cmp.Or(-cmp.Compare(uint64(c.Expiry-1), uint64(o.Expiry-1)), cmp.Compare(c.Start, o.Start)) // no expiry is the largest number
+// compareExpiry orders claims by their expiry, the latest first; of equal ones the earliest start first.
+func (c claim) compareExpiry(o claim) int {
+	return cmp.Or(-cmp.Compare(uint64(c.Expiry-1), uint64(o.Expiry-1)), cmp.Compare(c.Start, o.Start)) // no expiry is 0, and becomes the largest number
 }
 
 // fact is a claim as a record holds it, its sources interned.

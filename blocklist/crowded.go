@@ -8,20 +8,20 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// crowdedSize is the length, in bytes, from which a bucket of the index is crowded. A bucket of names that nobody chose holds 90 bytes in the mean, and never
-// so many by chance.
+// crowdedSize is the length in bytes above which a bucket of the index is crowded. A bucket of ordinary names holds 90 bytes on average, and never becomes
+// crowded by chance.
 const crowdedSize = 4 << 10
 
-// crowdedBucket is a bucket of names that were chosen so that their hashes are near each other, as whoever publishes a list can do: xxhash has no secret.
-// It is searched by halves, so that looking up a name of it costs tens of reads and not tens of thousands.
+// crowdedBucket is a bucket of names that somebody chose so that their hashes are close to each other. Any publisher of a list can do that, because xxhash
+// has no secret. A binary search in the bucket reads tens of records, not tens of thousands.
 type crowdedBucket struct {
-	at      int      // where it begins in the snapshot's names
-	records []uint32 // where each of its records begins, in the order of the names: by hash, then by the bytes of the name
+	at      int      // offset of the bucket in the snapshot's names
+	records []uint32 // offsets of its records in the snapshot's names, ordered by hash, then by the bytes of the name
 }
 
-// crowdedBuckets returns the crowded buckets of an index, in their order. It reads the index, and of names the crowded buckets only.
+// crowdedBuckets returns the crowded buckets of an index, in order. Of names, it reads only the crowded buckets.
 func crowdedBuckets(index []uint32, names []byte) (crowded []crowdedBucket) {
-	from := 0 // a damaged index must not have one part of names read many times
+	from := 0 // a damaged index must not make this function read one part of names many times
 	for i, next := range index[1:] {
 		at, end := int(index[i]), int(next)
 		if end-at <= crowdedSize || at < from || end > len(names) {
@@ -40,8 +40,8 @@ func crowdedBuckets(index []uint32, names []byte) (crowded []crowdedBucket) {
 	return crowded
 }
 
-// narrow returns the part of a bucket whose names have a hash from low to high, and, if key is not nil, are key. A bucket that is not crowded is returned
-// whole: reading it costs less than searching it.
+// narrow returns the part of the bucket from at to end that holds the names with a hash from low to high, or, if key is not nil, only the name key. It
+// returns the whole bucket if the bucket is not crowded, because reading it costs less than searching it.
 func (s *Snapshot) narrow(at, end int, low, high uint64, key []byte) (int, int) {
 	if end-at <= crowdedSize {
 		return at, end

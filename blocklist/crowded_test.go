@@ -9,7 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// namesOfBucket returns names whose hashes fall into one bucket of a set of that many: those to list, and some others.
+// namesOfBucket returns n+others names whose hashes fall into one bucket of a set of n names: n names to list, and the others.
 func namesOfBucket(n, others int) (list, other []string) {
 	const bucket = 5
 	var names []string
@@ -23,7 +23,7 @@ func namesOfBucket(n, others int) (list, other []string) {
 	return names[:n], names[n:]
 }
 
-// TestCrowdedBucket lists names that were chosen to share one bucket: each is found, by reading few others, and no other name is.
+// TestCrowdedBucket lists names that were chosen to share one bucket: each listed name is found by reading few records, and no other name is found.
 func TestCrowdedBucket(t *testing.T) {
 	lines, others := namesOfBucket(2000, 500)
 	for _, v := range []*View{compiled(t, source(t, "a", lines...), source(t, "b", lines[:100]...)), overlaid(t, lines)} {
@@ -76,7 +76,7 @@ func overlaid(t *testing.T, texts []string) *View {
 	return v
 }
 
-// TestDamagedIndex opens snapshots whose index is not in order: no part of the names is read more than once for it.
+// TestDamagedIndex reads an index that is not in order: no part of the names is read more than once.
 func TestDamagedIndex(t *testing.T) {
 	names := bytes.Repeat([]byte("\x08\x07example\x00"), 4000)
 	index := make([]uint32, 1001)
@@ -88,12 +88,12 @@ func TestDamagedIndex(t *testing.T) {
 		records += len(b.records)
 	}
 	if records > 4000 {
-		t.Errorf("%d records are held of 4000", records)
+		t.Errorf("%d records were read, of 4000", records)
 	}
 }
 
-// TestManyClaimsOfOneName lists one name at thousands of times: a query weighs a few hundred of them, those that last longest among them, and other
-// sources are not affected.
+// TestManyClaimsOfOneName lists one name for thousands of periods: a query examines a few hundred of the claims, among them those with the latest expiry,
+// and the claims of other sources are not affected.
 func TestManyClaimsOfOneName(t *testing.T) {
 	const many = 20_000
 	name := wireName(t, "often.example")

@@ -41,7 +41,7 @@ func (v *View) Named(entry uint64) (Entry, bool) {
 // named finds a name or a prefix by its hash without categoryBits, and the facts of it.
 func (s *Snapshot) named(hash uint64) (name string, ids []uint32) {
 	buckets := uint64(len(s.index) - 1)
-	for b := scale(hash, buckets); b <= scale(hash|categoryBits, buckets); b++ { // one or two
+	for b := scale(hash, buckets); b <= scale(hash|categoryBits, buckets); b++ { // one bucket or two
 		at, end := s.narrow(int(s.index[b]), min(int(s.index[b+1]), len(s.names)), hash, hash|categoryBits, nil)
 		for at < end {
 			key, id, next := record(s.names, at)

@@ -18,7 +18,7 @@ type Snapshot struct {
 	deepest int // most labels of a name
 	names   []byte
 	index   []uint32
-	crowded []crowdedBucket // buckets of index
+	crowded []crowdedBucket // of index
 	filter  filter
 	above   []uint64
 	large   []extent // the sections Open did not check
@@ -50,9 +50,9 @@ func (t *tables) Size() int         { return t.size }
 func (t *tables) Names() int        { return t.count }
 func (t *tables) Sources() []Source { return t.sourceList }
 
-// Open checks header, trailer and tables of data, and borrows it. It reads the index, but not names and filter, which
-// take as long as they are large. Verify checks all three; until then damage in them may hide a listing, and does no
-// other harm. Any error wraps ErrSnapshot.
+// Open checks header, trailer and tables of data, and borrows it. It reads the index, but not names and filter,
+// because that takes long for a large set. Verify checks all three; before that, damage in them may hide a listing,
+// but does no other harm. Any error wraps ErrSnapshot.
 func Open(data []byte) (*Snapshot, error) {
 	s, err := open(data)
 	if err != nil {
