@@ -245,7 +245,7 @@ func (li *list) form() uint64 {
 	return xxhash.Sum64String(fmt.Sprintf("%s %d %d %t %t", f.Format, f.Category, f.Scope, f.DeepURLs, f.Policy == PolicyBlock))
 }
 
-// counted reports how far a file was read, until ctx ends.
+// counted reads a file and reports its progress. Reading fails when ctx ends.
 type counted struct {
 	ctx    context.Context
 	file   *os.File

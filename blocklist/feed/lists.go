@@ -50,7 +50,7 @@ const (
 
 // timing holds the delays a test shortens.
 type timing struct {
-	start      time.Duration // what fetching and reading may delay Start, in all
+	start      time.Duration // how long Start waits for lists to be fetched and read, in all
 	fetch      time.Duration // of one fetch, from the dial to the last octet
 	backoff    time.Duration // after the first failure; doubles with each further one
 	poll       time.Duration // between two looks at the state of files
@@ -98,7 +98,7 @@ type Lists struct {
 	whole    bool      // what the set says of a source changed: it is compiled, not amended
 	merging  *merging  // under way, nil for none
 
-	started    chan struct{}   // closed when what Start began has ended; nil if it began nothing
+	started    chan struct{}   // closed when begin returns; nil if Start did not call begin
 	ctx        context.Context // of Start, then of Run
 	background sync.WaitGroup  // what the writer has done beside it
 	merged     chan *merging
@@ -174,9 +174,9 @@ func notify(c chan<- struct{}) {
 	}
 }
 
-// Start puts files and last good copies in force. A URL without a copy is fetched first. Start returns after five seconds at most: what takes
-// longer continues, and Run waits for its end; the set of the last run, if there is one, is in force meanwhile. A list that cannot be
-// fetched or read never fails Start: Status reports it. An error means that the data folder cannot be used.
+// Start reads files and last good copies, fetches URLs without a copy, and puts the resulting set in force. Start returns after five seconds at most.
+// If that is too short, the work continues, Run waits for its end, and the set of the last run, if there is one, is in force until then. A list that
+// cannot be fetched or read never makes Start fail: Status reports the list. An error means that the data folder cannot be used.
 // After Start, Run must be called: it gives the folder back.
 func (l *Lists) Start(ctx context.Context) error {
 	l.ctx = ctx
@@ -195,14 +195,14 @@ func (l *Lists) Start(ctx context.Context) error {
 	case <-l.started:
 	case <-ctx.Done():
 	case <-time.After(l.timing.start):
-		l.log.Warn("the lists are still being read: until they are, queries are answered by the last set, or unfiltered if there is none")
+		l.log.Warn("the lists are still being read: until then the last set filters queries, or if there is none, answers are unfiltered")
 	}
 	return nil
 }
 
 // begin reads lists and puts the first set in force.
 func (l *Lists) begin(ctx context.Context) {
-	end := time.Now().Add(l.timing.start * 4 / 5) // what was fetched and read until then is in force when Start returns
+	end := time.Now().Add(l.timing.start * 4 / 5) // lists that were fetched and read by then are in force when Start returns
 	var files []*list
 	for _, li := range l.lists {
 		l.loadCopy(li)
@@ -227,8 +227,8 @@ func (l *Lists) begin(ctx context.Context) {
 	l.report()
 }
 
-// refreshFiles brings the copies of files up to date, as many at a time as there are cores. If that is not done by end, the set of the last run is put in
-// force meanwhile.
+// refreshFiles updates the copies of files, as many at a time as there are cores. If they are not all updated by end, it puts the set of the last run in
+// force until they are.
 func (l *Lists) refreshFiles(files []*list, end time.Time) {
 	errs := make([]error, len(files))
 	now := time.Now()
@@ -295,9 +295,9 @@ func (l *Lists) fallBack() {
 	}
 }
 
-// useLastSet puts the snapshot of an earlier run in force, and reports whether there is one.
+// useLastSet puts the snapshot of an earlier run in force, and reports whether it could.
 func (l *Lists) useLastSet() bool {
-	l.damaged = true // nobody knows what it was made of: the next set is not built upon it
+	l.damaged = true // nobody knows from which lists the snapshot was made: the next set is not built upon it
 	view, err := l.openSet()
 	if err != nil || view.Version() == 0 || l.set.Replace(view) != nil {
 		return false

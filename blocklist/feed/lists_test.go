@@ -324,8 +324,8 @@ func TestFileChanges(t *testing.T) {
 	}
 }
 
-// TestStartIsBounded starts while a list takes long to read: Start returns in time, the set of the last run is in force, and the new content is when
-// it was read.
+// TestStartIsBounded starts while a list takes long to read: Start returns in time and the set of the last run is in force. After the list was read, its
+// new content is in force.
 func TestStartIsBounded(t *testing.T) {
 	f := newFixture(t)
 	f.once(Config{Lists: []string{f.file("a.txt", "a.example\n")}})
@@ -353,7 +353,7 @@ func TestStartEndsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	if blocks(t, l, "a.example") || l.Set().View().Version() > 0 {
-		t.Error("a list was read to its end after the context's")
+		t.Error("the list was read to its end, although the context had ended")
 	}
 }
 

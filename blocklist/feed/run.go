@@ -20,7 +20,7 @@ func (l *Lists) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	<-l.started // before that, what Start began is the writer
+	<-l.started // until then, begin is the writer
 	l.ctx = ctx
 	l.savePending()
 	var beside sync.WaitGroup // fetches and the file watcher

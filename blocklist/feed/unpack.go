@@ -17,11 +17,11 @@ const (
 	maxLayers    = 2       // compressions one within the other
 	maxFiles     = 4096    // of a zip archive
 	maxDirectory = 2 << 20 // octets of a zip archive's directory
-	// A compressed text of names is a fifth of the text, or a twentieth. One that expands to more than maxRatio times its size, and to more than freePlain
-	// bytes, was made to occupy whoever reads it.
-	maxRatio     = 100
-	freePlain    = 32 << 20
-	zstdWindow   = 8 << 20 // octets; what RFC 8878 section 3.1.1.1.2 asks decoders to support
+	// Lists of names compress to between a fifth and a twentieth of their size. A list that expands to more than maxRatio times its compressed size, and
+	// to more than uncheckedBytes, was made to exhaust its reader.
+	maxRatio       = 100
+	uncheckedBytes = 32 << 20
+	zstdWindow     = 8 << 20 // bytes that RFC 8878 section 3.1.1.1.2 asks decoders to support
 )
 
 // unpacker yields the contents of a list: one, or one for each file of a zip archive. What is
@@ -30,12 +30,12 @@ type unpacker struct {
 	plain  *bufio.Reader // the only content, nil once yielded
 	files  []*zip.File   // not yet yielded
 	limit  int64
-	left   [maxLayers + 1]int64 // of limit, by layer
-	packed int64                // bytes that the files yielded so far take in the archive
-	closes []func() // what the content yielded last holds open
+	left   [maxLayers + 1]int64 // rest of limit, by layer
+	packed int64                // compressed bytes of the files of the archive that were yielded so far
+	closes []func()             // what the content yielded last holds open
 }
 
-// unpack opens r. No layer may yield more than limit bytes, over all files, nor more than maxRatio times what is compressed. Memory is bounded.
+// unpack opens r. No layer may yield more than limit bytes over all files, nor more than maxRatio times the compressed bytes. Memory is bounded.
 func unpack(r io.Reader, limit int64) (*unpacker, error) {
 	u := &unpacker{limit: limit}
 	for i := range u.left {
@@ -83,19 +83,19 @@ func (u *unpacker) close() {
 func (u *unpacker) bound(r io.Reader, layer int) *bufio.Reader {
 	m := &meter{r: r, left: &u.left[layer]}
 	if layer > 0 {
-		m.plausible = func() bool { return u.plausible(layer) }
+		m.isPlausible = func() bool { return u.isPlausible(layer) }
 	}
 	return bufio.NewReaderSize(m, maxLine)
 }
 
-// plausible reports whether what a layer yielded so far may be a list, for what was read of the layer below.
-func (u *unpacker) plausible(layer int) bool {
+// isPlausible reports whether the bytes that a layer yielded so far are few enough for a list, compared with the bytes read of the layer below.
+func (u *unpacker) isPlausible(layer int) bool {
 	packed := u.limit - u.left[layer-1]
 	if layer == 1 {
 		packed = max(packed, u.packed)
 	}
 	out := u.limit - u.left[layer]
-	return out <= freePlain || out/maxRatio <= packed
+	return out <= uncheckedBytes || out/maxRatio <= packed
 }
 
 // layers takes the compressions off br, which stands below the given number of them.
@@ -253,8 +253,8 @@ type meter struct {
 	r    io.Reader
 	left *int64
 	err  error
-	// plausible, if not nil, reports whether there may be so much.
-	plausible func() bool
+	// isPlausible, if not nil, reports whether so many bytes may be read.
+	isPlausible func() bool
 }
 
 func (m *meter) Read(p []byte) (int, error) {
@@ -269,7 +269,7 @@ func (m *meter) Read(p []byte) (int, error) {
 		n, err = int(*m.left), ErrTooLarge
 	}
 	*m.left -= int64(n)
-	if m.plausible != nil && !m.plausible() {
+	if m.isPlausible != nil && !m.isPlausible() {
 		err = fmt.Errorf("%w: it expands to more than %d times its compressed size", ErrTooLarge, maxRatio)
 	}
 	m.err = err
