@@ -2,19 +2,19 @@ package main
 
 import "log/slog"
 
-// descriptors shares the files and sockets that the system lets this process open, so that no kind of connection takes those that another needs. What they
-// leave is for lists, copies and the journal.
+// descriptors holds the maximum of sockets for each kind of connection. Together they are less than the limit of the system on the open files and sockets of
+// this process, so that no kind takes those that another needs. The rest is for lists, copies and the journal.
 type descriptors struct {
-	streams   int // DNS over TCP
+	streams   int // DNS connections over TCP
 	questions int // asked upstream at a time; each has a socket, a few have two
 	web       int // connections to one listener of the page or the metrics
-	api       int // the same of the operators' API
+	api       int // connections to one listener of the operators' API
 }
 
-// enoughDescriptors is the limit from which on every kind has as many as it can use.
+// enoughDescriptors is the limit at which every kind has as many as it can use.
 const enoughDescriptors = 65536
 
-// share returns the shares of a limit.
+// share divides a limit among the kinds.
 func share(limit uint64) descriptors {
 	limit = min(limit, enoughDescriptors)
 	return descriptors{
@@ -25,13 +25,13 @@ func share(limit uint64) descriptors {
 	}
 }
 
-// openable returns this process's shares. The log says if they are less than they could be.
-func openable(log *slog.Logger) descriptors {
+// processDescriptors returns the shares of this process. It logs a warning if a higher limit would make them larger.
+func processDescriptors(log *slog.Logger) descriptors {
 	limit := descriptorLimit()
 	if d := share(limit); d == share(enoughDescriptors) {
 		return d
 	}
-	log.Warn("the system lets this process open few files and sockets, and so fewer connections and questions at a time: raise LimitNOFILE= of the unit, or ulimit -n",
+	log.Warn("the system's limit of open files and sockets is low, so that fewer connections and questions are possible at a time: raise LimitNOFILE= in the unit, or ulimit -n",
 		"limit", limit, "enough", enoughDescriptors)
 	return share(limit)
 }

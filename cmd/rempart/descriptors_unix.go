@@ -4,7 +4,7 @@ package main
 
 import "golang.org/x/sys/unix"
 
-// descriptorLimit returns how many files and sockets this process may open. Go raised the soft limit to the hard one at the start.
+// descriptorLimit returns how many files and sockets this process may open. The Go runtime raised the soft limit to the hard limit at the start.
 func descriptorLimit() uint64 {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {

@@ -33,8 +33,8 @@ type forwarding struct {
 	problem string     // why the system's resolvers cannot be used; "" if they can
 }
 
-// newForwarding returns the configured upstreams, or the system's resolvers, which may not be known yet, for that many questions at a time. An error is a
-// mistake in the configuration.
+// newForwarding returns the configured upstreams, or the system's resolvers, which may not be known yet. questions is how many questions may be asked at a
+// time; 0: the default of upstream. An error is a mistake in the configuration.
 func newForwarding(c *config.Config, log *slog.Logger, questions int) (*forwarding, error) {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails

@@ -29,7 +29,7 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	}
 	set := s.set().View().Stats()
 	if set.Version == 0 && status.Version == 0 && status.Err == "" && s.edge == nil {
-		line(verb, "nothing yet: the lists are still being read; until then answers go out unfiltered, and /readyz says 503")
+		line(verb, "nothing yet: the lists are still being read; until then answers are unfiltered, and /readyz returns 503")
 	} else {
 		line(verb, "by a set of %s, version %d", count(set.Names, "name"), set.Version)
 	}

@@ -73,7 +73,7 @@ type server struct {
 	config   *config.Config
 	log      *slog.Logger
 	reading  *progress // until it greets
-	open     descriptors
+	shares   descriptors
 	forward  *forwarding
 	lists    *feed.Lists
 	changed  chan struct{} // word that the lists' set did, for the edge
@@ -97,9 +97,9 @@ type server struct {
 func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading *progress) (*server, error) {
 	s := &server{config: c, log: log, reading: reading, registry: prometheus.NewRegistry(), started: time.Now(), again: make(chan struct{}, 1), changed: make(chan struct{}, 1), publish: make(chan struct{}, 1)}
 	warnSecrets(c, log)
-	s.open = openable(log)
+	s.shares = processDescriptors(log)
 	var err error
-	if s.forward, err = newForwarding(c, log, s.open.questions); err != nil {
+	if s.forward, err = newForwarding(c, log, s.shares.questions); err != nil {
 		return nil, err
 	}
 	s.feeds, err = newFeedsFile(c, log, func() (*feed.Lists, error) {
@@ -121,7 +121,7 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading 
 		return nil, err
 	}
 	s.resolver, err = resolver.New(resolver.Config{
-		MaxQuestions: s.open.questions,
+		MaxQuestions: s.shares.questions,
 		Set:          s.set(), Cache: answers, Upstreams: s.forward.main, Forward: s.forward.zones,
 		Observe: c.Mode == config.Observe, Clients: c.Clients.Prefixes, Identity: s.forward.identity,
 		Canaries: canaries(c.Canary), KeepSingleLabels: c.SingleLabels == config.KeepSingleLabels, DenyBelow: c.NXDomain == config.DenySubtree,
@@ -222,7 +222,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 func (s *server) listen(workers int) (*listen.Server, error) {
 	logAbsent(s.log, "REMPART_LISTEN", s.config.Listen)
 	lc := listen.Config{
-		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves, Workers: workers, Spin: s.config.BusyPoll, MaxStreams: s.open.streams,
+		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves, Workers: workers, Spin: s.config.BusyPoll, MaxStreams: s.shares.streams,
 		NewHandler: func() listen.Handler { return s.resolver.NewWorker() },
 	}
 	for _, l := range s.config.Limits {
@@ -244,7 +244,7 @@ func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 	serve := func(at *[]netip.AddrPort, addrs []netip.AddrPort, h func(netip.AddrPort) http.Handler, variable string) {
 		logAbsent(s.log, variable, addrs)
 		for _, addr := range addrs {
-			addr, err := serveHTTP(ctx, g, addr, h(addr), variable, s.open.web, s.log)
+			addr, err := serveHTTP(ctx, g, addr, h(addr), variable, s.shares.web, s.log)
 			if err != nil {
 				errs = append(errs, err)
 				continue

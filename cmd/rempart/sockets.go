@@ -55,8 +55,8 @@ func figures(addr netip.AddrPort, h http.Handler) http.Handler {
 
 const httpTimeout = 10 * time.Second
 
-// serveHTTP serves h on addr until ctx ends, over that many connections, with bounds on what a client may take. It returns the address
-// served, whose port was chosen if addr has none.
+// serveHTTP serves h on addr until ctx ends, over at most conns connections at a time, with bounds on what a client may take. It returns the
+// address served, whose port was chosen if addr has none.
 func serveHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h http.Handler, variable string, conns int, say *slog.Logger) (netip.AddrPort, error) {
 	l, err := listen.Stream(addr)
 	if err != nil {
