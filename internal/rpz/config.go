@@ -106,7 +106,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.slots = make(chan struct{}, maxTransfers)
 	s.limits = limits{idle: idleTimeout, stranger: strangerTimeout, write: writeTimeout, transfer: transferTimeout}
-	s.places = newPlaces(s.configured)
+	s.places = newPlaces(s.isConfigured)
 	s.pending.wake = make(chan struct{}, 1)
 	s.builder = newBuilder(s.zones)
 	return s, nil

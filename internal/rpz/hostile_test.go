@@ -246,15 +246,15 @@ func TestTooManyConnections(t *testing.T) {
 	}
 }
 
-// limit lowers the bounds of a server that nobody asked yet.
+// limit lowers the bounds of a server before its first client.
 func (s *serving) limit(perClient int, stranger time.Duration) {
 	s.places.mu.Lock()
 	defer s.places.mu.Unlock()
 	s.places.perClient, s.limits.stranger = perClient, stranger
 }
 
-// TestUnknownClientsLeaveRoomForSecondaries has unknown clients of many addresses hold all the places they can get: a secondary that was authenticated before, and one
-// that the server never saw, transfer all the same.
+// TestUnknownClientsLeaveRoomForSecondaries lets unknown clients from many addresses take all the places they can get: secondaries are served nevertheless,
+// one that was authenticated before as well as new ones.
 func TestUnknownClientsLeaveRoomForSecondaries(t *testing.T) {
 	s := serve(t, small(t), nil)
 	s.limit(maxConnsPerClient, time.Hour)
@@ -290,10 +290,10 @@ func TestUnknownClientsLeaveRoomForSecondaries(t *testing.T) {
 	dnstest.Eventually(t, "all places of unknown clients are taken", func() bool { return s.places.taken() == maxUnknown })
 	for i := range 20 {
 		if err := ask(net.IPv4(127, 0, 4, 1)); err != nil {
-			t.Fatalf("transfer %d of one secondary: %v", i, err)
+			t.Fatalf("query %d of one secondary: %v", i, err)
 		}
 		if err := ask(net.IPv4(127, 0, 5, byte(1+i))); err != nil {
-			t.Fatalf("another secondary's: %v", err)
+			t.Fatalf("the query of another secondary: %v", err)
 		}
 		open(net.IPv4(127, 0, 3, byte(1+i)))
 	}

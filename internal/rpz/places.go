@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Bounds of connections. Secondaries are few. A connection is unknown until its client has shown that it may ask.
+// Bounds of connections. There are few secondaries. A connection is unknown until its client has proved that it may ask.
 const (
 	maxConns            = 512 // of known clients
 	maxConnsPerClient   = 32
@@ -17,19 +17,19 @@ const (
 	maxKnownClients     = 4096
 )
 
-// places are the connections that are open. Clients that were authenticated before have places of their own, which unknown ones cannot take, however many
-// they are and from however many addresses. Its methods may be called concurrently.
+// places are the open connections. Clients that were authenticated before have places of their own: unknown clients cannot take them, from any number of
+// addresses. The methods may be called concurrently.
 type places struct {
-	conns, perClient int                   // connections of known clients at most
-	unknowns         int                   // unknown connections at most
-	configured       func(netip.Addr) bool // reports whether the configuration names an address as a secondary's
+	conns, perClient int                   // maximum of connections of known clients, in all and per address
+	unknowns         int                   // maximum of unknown connections
+	isConfigured     func(netip.Addr) bool // reports whether the configuration lets an address ask, or notifies it
 
 	mu      sync.Mutex
 	stopped bool
-	clients map[netip.Addr]bool // that were authenticated
+	clients map[netip.Addr]bool // addresses that were authenticated
 	open    map[net.Conn]*place
-	holds   map[netip.Addr]*held
-	unknown int
+	counts  map[netip.Addr]*connCount
+	unknown int // unknown connections now
 }
 
 // place is one connection.
@@ -39,29 +39,29 @@ type place struct {
 	since   time.Time
 }
 
-// held is the number of connections of one address.
-type held struct{ known, unknown int }
+// connCount is the number of connections of one address.
+type connCount struct{ known, unknown int }
 
-// newPlaces returns places of which none is taken.
-func newPlaces(configured func(netip.Addr) bool) *places {
+// newPlaces returns free places.
+func newPlaces(isConfigured func(netip.Addr) bool) *places {
 	return &places{
-		conns: maxConns, perClient: maxConnsPerClient, unknowns: maxUnknown, configured: configured,
-		clients: map[netip.Addr]bool{}, open: map[net.Conn]*place{}, holds: map[netip.Addr]*held{},
+		conns: maxConns, perClient: maxConnsPerClient, unknowns: maxUnknown, isConfigured: isConfigured,
+		clients: map[netip.Addr]bool{}, open: map[net.Conn]*place{}, counts: map[netip.Addr]*connCount{},
 	}
 }
 
-// take takes a place for a connection, and reports whether there is one. An unknown connection may get the place of another one, which is closed.
+// take takes a place for a connection, and reports whether it got one. If all places of unknown connections are taken, it closes one of them for a new one.
 func (p *places) take(conn net.Conn, from netip.Addr) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped {
 		return false
 	}
-	h := p.holds[from]
+	h := p.counts[from]
 	if h == nil {
-		h = &held{}
+		h = &connCount{}
 	}
-	unknown := !p.clients[from] && !p.configured(from)
+	unknown := !p.clients[from] && !p.isConfigured(from)
 	switch {
 	case unknown && h.unknown >= min(p.perClient, maxUnknownPerClient), !unknown && (h.known >= p.perClient || len(p.open)-p.unknown >= p.conns):
 		return false
@@ -69,7 +69,7 @@ func (p *places) take(conn net.Conn, from netip.Addr) bool {
 		return false
 	}
 	p.open[conn] = &place{from, unknown, time.Now()}
-	p.holds[from] = h
+	p.counts[from] = h
 	if unknown {
 		h.unknown++
 		p.unknown++
@@ -79,7 +79,7 @@ func (p *places) take(conn net.Conn, from netip.Addr) bool {
 	return true
 }
 
-// evict closes the oldest unknown connection of the address with most of them, and reports whether there is one.
+// evict closes the oldest unknown connection of the address that has most unknown connections, and reports whether there was one.
 func (p *places) evict() bool {
 	var oldest net.Conn
 	for conn, at := range p.open {
@@ -91,7 +91,7 @@ func (p *places) evict() bool {
 			continue
 		}
 		than := p.open[oldest]
-		if n, most := p.holds[at.from].unknown, p.holds[than.from].unknown; n > most || n == most && at.since.Before(than.since) {
+		if n, most := p.counts[at.from].unknown, p.counts[than.from].unknown; n > most || n == most && at.since.Before(than.since) {
 			oldest = conn
 		}
 	}
@@ -103,8 +103,8 @@ func (p *places) evict() bool {
 	return true
 }
 
-// authenticated notes that the client of a connection may ask: it is known from now on, and so are later connections from its address.
-func (p *places) authenticated(conn net.Conn) {
+// markKnown records that the client of a connection was authenticated: the connection is known from now on, and so are later ones from the same address.
+func (p *places) markKnown(conn net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := p.open[conn]
@@ -116,25 +116,26 @@ func (p *places) authenticated(conn net.Conn) {
 	}
 	at.unknown = false
 	p.unknown--
-	h := p.holds[at.from]
+	h := p.counts[at.from]
 	h.unknown--
 	h.known++
 }
 
-// give gives the place of a connection back.
-func (p *places) give(conn net.Conn) {
+// release frees the place of a connection.
+func (p *places) release(conn net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.free(conn)
 }
 
+// free frees the place of a connection, if it has one. It is called with mu held.
 func (p *places) free(conn net.Conn) {
 	at := p.open[conn]
 	if at == nil {
 		return
 	}
 	delete(p.open, conn)
-	h := p.holds[at.from]
+	h := p.counts[at.from]
 	if at.unknown {
 		p.unknown--
 		h.unknown--
@@ -142,11 +143,11 @@ func (p *places) free(conn net.Conn) {
 		h.known--
 	}
 	if h.unknown+h.known == 0 {
-		delete(p.holds, at.from)
+		delete(p.counts, at.from)
 	}
 }
 
-// stop closes all connections; none is taken in any more.
+// stop closes all connections, and makes take refuse new ones.
 func (p *places) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -156,14 +157,14 @@ func (p *places) stop() {
 	}
 }
 
-// taken is how many connections are open.
+// taken returns the number of open connections.
 func (p *places) taken() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.open)
 }
 
-// configured reports whether an address is one that the configuration lets in without a key, or a secondary that is notified.
-func (s *Server) configured(from netip.Addr) bool {
+// isConfigured reports whether the configuration lets an address ask without a key, or names it as a secondary to notify.
+func (s *Server) isConfigured(from netip.Addr) bool {
 	return s.keyless(from) || slices.ContainsFunc(s.cfg.Secondaries, func(sec Secondary) bool { return sec.Addr.Addr().Unmap() == from })
 }

@@ -22,8 +22,9 @@ type request struct {
 // send sends one message of an answer. The octets are borrowed.
 type send func(msg []byte) error
 
-// answer answers one query, in one message or many, after it called known if the client may ask. Its error is of sending, or says that nobody should be answered any more.
-func (s *Server) answer(ctx context.Context, packed []byte, from netip.Addr, stream bool, known func(), send send) (authentic bool, err error) {
+// answer answers one query, in one message or more. If the client may ask, it first calls markKnown. An error means that sending failed, or that no further query
+// should be answered.
+func (s *Server) answer(ctx context.Context, packed []byte, from netip.Addr, stream bool, markKnown func(), send send) (authentic bool, err error) {
 	if len(packed) < headerLen || packed[2]&0x80 != 0 {
 		return false, errNotAQuery // an answer to an answer would go round
 	}
@@ -46,7 +47,7 @@ func (s *Server) answer(ctx context.Context, packed []byte, from netip.Addr, str
 	} else if !s.keyless(from) {
 		return false, s.refuse(r, dns.RcodeRefused, refusedNoKey, send)
 	}
-	known()
+	markKnown()
 	return true, s.serve(ctx, r, send)
 }
 

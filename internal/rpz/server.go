@@ -157,18 +157,18 @@ func (s *Server) begin(ctx context.Context, conn net.Conn, secure *tls.Config) {
 	s.conns.Go(func() {
 		defer func() {
 			conn.Close()
-			s.places.give(conn)
+			s.places.release(conn)
 		}()
 		talk := conn
 		if secure != nil {
 			talk = tls.Server(conn, secure)
 		}
-		s.converse(ctx, talk, from, func() { s.places.authenticated(conn) })
+		s.converse(ctx, talk, from, func() { s.places.markKnown(conn) })
 	})
 }
 
-// converse answers the queries of a connection in turn, until one does not come or is not of one who may ask. It calls known before it answers one who may.
-func (s *Server) converse(ctx context.Context, conn net.Conn, from netip.Addr, known func()) {
+// converse answers the queries of a connection in turn, until none arrives in time or the client may not ask. It calls markKnown before it answers a client that may.
+func (s *Server) converse(ctx context.Context, conn net.Conn, from netip.Addr, markKnown func()) {
 	in := bufio.NewReader(conn)
 	patience := s.limits.stranger
 	for {
@@ -180,7 +180,7 @@ func (s *Server) converse(ctx context.Context, conn net.Conn, from netip.Addr, k
 			return
 		}
 		var frame []byte
-		authentic, err := s.answer(ctx, query, from, true, known, func(msg []byte) error {
+		authentic, err := s.answer(ctx, query, from, true, markKnown, func(msg []byte) error {
 			if err := conn.SetDeadline(time.Now().Add(s.limits.write)); err != nil {
 				return err
 			}
