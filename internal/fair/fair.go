@@ -6,12 +6,12 @@ import (
 	"sync"
 )
 
-// few is the part of all places below which a key or a group holds few: one in so many.
+// A key or a group that holds less than 1/few of all places holds few.
 const few = 64
 
-// Places are a bounded number of places, taken under a key, such as the address of a client or the zone of a question, of a group, such as the client's
-// network. Some are reserved for keys that hold few, and half of those for groups that hold few. So whatever one key or group asks for, others get places. A
-// key that has no group is its own. The methods may be called concurrently.
+// Places are a bounded number of places. A place is taken under a key, such as the address of a client or the zone of a question, and under the group of
+// the key, such as the client's network. Some places are reserved for keys that hold few, and half of the reserved ones for groups that hold few: however
+// many places one key or group asks for, others get some. A key without a group is its own group. The methods may be called concurrently.
 type Places[K comparable] struct {
 	size, reserved int
 
@@ -20,12 +20,12 @@ type Places[K comparable] struct {
 	by    map[K]int // keys and groups
 }
 
-// New returns that many free places, some of them reserved.
+// New returns size free places, of which reserved are for keys that hold few.
 func New[K comparable](size, reserved int) *Places[K] {
 	return &Places[K]{size: size, reserved: reserved, by: map[K]int{}}
 }
 
-// Take takes a place under key, and reports whether there was one. The caller gives it back by Return.
+// Take takes a place under key and group, and reports whether it got one. The caller gives the place back by Return.
 func (p *Places[K]) Take(key, group K) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -49,13 +49,13 @@ func (p *Places[K]) Return(key, group K) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.taken--
-	p.leave(key)
+	p.release(key)
 	if group != key {
-		p.leave(group)
+		p.release(group)
 	}
 }
 
-func (p *Places[K]) leave(key K) {
+func (p *Places[K]) release(key K) {
 	if p.by[key]--; p.by[key] == 0 {
 		delete(p.by, key)
 	}
@@ -68,8 +68,8 @@ func (p *Places[K]) Taken() int {
 	return p.taken
 }
 
-// Client returns what places of a client are taken under: its address (of IPv6 its /64, within which a machine chooses its address), and its network
-// (IPv4 /24, IPv6 /48), which one person may have all of.
+// Client returns the key and the group under which a client takes places. The key is the client's address, or its IPv6 /64, in which a machine chooses its
+// own addresses. The group is the network (IPv4 /24, IPv6 /48), all of which may belong to one person.
 func Client(addr netip.Addr) (client, network netip.Prefix) {
 	bits, wide := 32, 24
 	if addr.Is6() {
