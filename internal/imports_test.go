@@ -47,7 +47,7 @@ var rooms = map[string]struct {
 	"internal/admin":          {[]string{"blocklist"}, "what else it tells arrives as a function"},
 	"internal/dnstest":        {nil, "tests of any room use it"},
 
-	"internal/dnstest/scenario": {nil, "it plays against whatever server a test gives it"},
+	"internal/dnstest/scenario": {nil, "it plays against any server that a test passes in"},
 	"blocklist/guard/generate":  {nil, "it makes the lists that guard ships, and is no part of the program"},
 }
 

@@ -119,13 +119,13 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Limit is how many bytes per second the clients in a prefix may be sent; 0: any number.
+// Limit is how many bytes per second the clients in a prefix may be sent; 0 means no limit.
 type Limit struct {
 	Clients netip.Prefix
 	Bytes   int64
 }
 
-// Limits are the limits of all clients, the one for everyone first.
+// Limits are the limits of all clients: first the limit for everyone, then those for prefixes.
 type Limits []Limit
 
 const (
@@ -133,7 +133,7 @@ const (
 	minLimit     = 1024 // one large answer per second
 )
 
-// UnmarshalText reads a limit for everyone and prefix=limit pairs.
+// UnmarshalText reads a limit for everyone, then prefix=limit pairs.
 func (l *Limits) UnmarshalText(text []byte) error {
 	*l = nil
 	var items List

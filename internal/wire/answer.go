@@ -191,7 +191,7 @@ func (q *Query) Truncate() {
 	SetCount(q.Out, SectionAdditional, 0)
 }
 
-// Shorten replaces a finished answer by a truncated one: its rcode, without records and extended errors.
+// Shorten replaces a finished answer by a truncated one: the same rcode, without records and extended errors.
 func (q *Query) Shorten() {
 	q.Truncate()
 	q.Finish(q.Rcode)

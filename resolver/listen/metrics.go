@@ -9,7 +9,7 @@ func (s *Server) Collector() prometheus.Collector {
 		s:        s,
 		drops:    d("udp_receive_drops_total", "Queries the kernel dropped because a socket's receive queue was full."),
 		failures: d("udp_send_failures_total", "UDP answers the kernel did not take."),
-		amplify:  d("udp_answers_limited_total", "UDP answers that were truncated because their client's network was sent too much (REMPART_LIMITS)."),
+		amplify:  d("udp_answers_limited_total", "UDP answers that were truncated because the client's network exceeded its limit (REMPART_LIMITS)."),
 		slow:     d("slow_queries", "Queries on the slow path now."),
 		conns:    d("tcp_connections", "TCP connections open now."),
 		refused:  d("tcp_connections_refused_total", "TCP connections closed at once: too many, in all or of one client."),
