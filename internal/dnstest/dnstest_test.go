@@ -81,7 +81,7 @@ func TestCloseEndsTheConnection(t *testing.T) {
 	}
 }
 
-// TestHostileNames has every behaviour under a label of its own, the same each time.
+// TestHostileNames checks that every behaviour has a label of its own, which is the same each time.
 func TestHostileNames(t *testing.T) {
 	few, all := Hostile(false), Hostile(true)
 	if len(few) < 600 || len(all) < 4000 {

@@ -6,13 +6,13 @@ import (
 	"github.com/miekg/dns"
 )
 
-// draft is an answer that is written byte by byte: no library writes what is wrong with it. Its methods return the
-// changed draft, and panic where the message has no such place.
+// draft is an answer that is written byte by byte, because no library writes such errors. Its methods return the changed
+// draft, and panic if the message is too short for the change.
 type draft []byte
 
 const (
 	headerLen = 12
-	here      = "\xc0\x0c" // an owner: the name in the question
+	here      = "\xc0\x0c" // a compression pointer to the name in the question
 	udpLimit  = 1232       // of messages that are sent over UDP without TC
 
 	flagQR uint16 = 1 << 15
@@ -33,14 +33,14 @@ const (
 	additionals
 )
 
-// header is only the header of an answer to q, with zero counts.
+// header returns the header of an answer to q, with zero counts.
 func header(q *Query) draft {
 	d := make(draft, headerLen)
 	binary.BigEndian.PutUint16(d, q.Msg.Id)
 	return d.flags(usual)
 }
 
-// questionOf is the question of q as bytes, in the case in which it was asked.
+// questionOf returns the packed question of q, in the case in which it was asked.
 func questionOf(q *Query) draft {
 	packed, err := (&dns.Msg{Question: q.Msg.Question[:1]}).Pack()
 	if err != nil {
@@ -49,16 +49,16 @@ func questionOf(q *Query) draft {
 	return packed[headerLen:]
 }
 
-// nameOf is the name in the question of q in wire form.
+// nameOf returns the name in the question of q in wire format.
 func nameOf(q *Query) string {
 	b := questionOf(q)
 	return string(b[:len(b)-4])
 }
 
-// bareReply is an answer to q without records.
+// bareReply returns an answer to q without records.
 func bareReply(q *Query) draft { return append(header(q), questionOf(q)...).count(questions, 1) }
 
-// right is the right answer to a question of type A.
+// right returns the right answer to a question of type A.
 func right(q *Query) draft { return bareReply(q).answer(rightRecord) }
 
 // rightRecord gives the name in the question RightAddress.
@@ -93,15 +93,15 @@ func (d draft) answer(records ...string) draft     { return d.add(answers, recor
 func (d draft) authority(records ...string) draft  { return d.add(authorities, records...) }
 func (d draft) additional(records ...string) draft { return d.add(additionals, records...) }
 
-// bytes appends bytes that no count mentions.
+// bytes appends bytes without changing a count.
 func (d draft) bytes(b string) draft { return append(d, b...) }
 
-// record is a record of class IN with a TTL of 300 seconds.
+// record returns a record of class IN with a TTL of 300 seconds.
 func record(owner string, typ uint16, data string) string {
 	return recordOf(owner, typ, dns.ClassINET, 300, len(data), data)
 }
 
-// recordOf is a record; length is what it says of the length of data.
+// recordOf returns a record whose header states length as the length of data.
 func recordOf(owner string, typ, class uint16, ttl uint32, length int, data string) string {
 	b := binary.BigEndian.AppendUint16([]byte(owner), typ)
 	b = binary.BigEndian.AppendUint16(b, class)
@@ -110,10 +110,10 @@ func recordOf(owner string, typ, class uint16, ttl uint32, length int, data stri
 	return string(b) + data
 }
 
-// wireName is a name in wire form. Labels are not checked: those above 63 bytes become something else.
+// wireName returns a name in wire format. It does not check the labels: a length byte above 63 is not a label.
 func wireName(labels ...string) string { return openName(labels...) + "\x00" }
 
-// openName is a name without its end.
+// openName returns a name without the root label at its end.
 func openName(labels ...string) (name string) {
 	for _, l := range labels {
 		name += string([]byte{byte(len(l))}) + l
@@ -121,10 +121,10 @@ func openName(labels ...string) (name string) {
 	return name
 }
 
-// pointer is a compression pointer.
+// pointer returns a compression pointer.
 func pointer(to int) string { return string([]byte{0xc0 | byte(to>>8), byte(to)}) }
 
-// written answers with what build makes of the query. Over UDP, a message that is too large is sent as TC.
+// written answers with the draft that build returns. Over UDP, it sends TC instead of a draft that is too large.
 func written(build func(q *Query) draft) Handler {
 	return func(q *Query) {
 		d := build(q)

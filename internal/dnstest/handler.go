@@ -40,7 +40,7 @@ func (q *Query) Send(m *dns.Msg) {
 // SendRaw sends octets as they are; over a stream, framed as one message.
 func (q *Query) SendRaw(b []byte) { q.send(b) }
 
-// Write sends bytes over a stream without a length before them, with a pause after each piece of them. Nothing else is sent between.
+// Write sends bytes over a stream without a length before them, in pieces, with a pause after each piece. No other message is sent between them.
 // Over UDP it does nothing.
 func (q *Query) Write(pause time.Duration, pieces ...[]byte) {
 	if q.write != nil {

@@ -6,24 +6,24 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Behaviour is one way in which an upstream that is broken or hostile answers.
+// Behaviour is one way in which a broken or hostile upstream answers.
 type Behaviour struct {
 	Kind    string // what is wrong: the header, the question, ...
 	Name    string // one label of a domain name, different for each Behaviour
-	Type    uint16 // of the question that it is an answer to
+	Type    uint16 // of the question that Handler answers
 	Outcome Outcome
-	Silent  bool // over UDP no message arrives that may be taken for an answer: a client waits until Rempart gives up
+	Silent  bool // over UDP Rempart receives no message that it may accept as an answer: a client waits until Rempart gives up
 	Handler Handler
 }
 
-// Outcome says what a client may get where the upstream shows a Behaviour. In any case the client gets an answer in
-// time, with nothing in it that the question does not ask for.
+// Outcome is what a client may receive if the upstream shows a Behaviour. In each case the client receives an answer in
+// time, and the answer holds only records that the question asks for.
 type Outcome uint8
 
 const (
-	OutcomeAny     Outcome = iota // the right answer, none, or SERVFAIL
-	OutcomeRight                  // RightAddress: all that is needed arrives, whatever else does
-	OutcomeFailure                // SERVFAIL: no answer can be taken from it
+	OutcomeAny     Outcome = iota // the right answer, an answer without an address, or SERVFAIL
+	OutcomeRight                  // RightAddress: the upstream sends all that is needed, whatever else it sends
+	OutcomeFailure                // SERVFAIL: the upstream sends no usable answer
 )
 
 const (
@@ -31,7 +31,7 @@ const (
 	RightAddress = "192.0.2.1"
 	// PoisonAddress is the address of records that answer no question. It must reach no client.
 	PoisonAddress = "198.51.100.66"
-	// PoisonName is the owner of many of them.
+	// PoisonName is the owner of many records with PoisonAddress.
 	PoisonName = "poison.example."
 
 	rightData  = "\xc0\x00\x02\x01"
@@ -45,8 +45,8 @@ type catalogue struct {
 	list []Behaviour
 }
 
-// Hostile returns behaviours of hostile upstreams, some hundred, or with every value of every parameter if all is
-// set: some thousand. They are the same each time. Some remember which questions they were asked: one list is for one Upstream.
+// Hostile returns several hundred behaviours of hostile upstreams. If all is set, it returns several thousand, with every value of
+// every parameter. The list is the same each time. Some behaviours remember which questions they received: use each list for one Upstream.
 func Hostile(all bool) []Behaviour {
 	c := &catalogue{all: all}
 	for _, part := range []struct {
@@ -87,7 +87,7 @@ func (c *catalogue) addType(name string, typ uint16, o Outcome, h Handler) {
 	c.list = append(c.list, Behaviour{Kind: c.kind, Name: name, Type: typ, Outcome: o, Handler: h})
 }
 
-// each calls f for the numbers in few, or for all from first to last if the catalogue is to have all.
+// each calls f for the numbers in few, or, if c.all is set, for all numbers from first to last.
 func (c *catalogue) each(few []int, first, last int, f func(n int)) {
 	if !c.all {
 		for _, n := range few {
@@ -100,8 +100,8 @@ func (c *catalogue) each(few []int, first, last int, f func(n int)) {
 	}
 }
 
-// ByName answers a question as the Behaviour of list that is the second label of its name, and other questions right: with
-// RightAddress, or with no data for types other than A.
+// ByName answers a question by the Behaviour of list whose Name is the second label of the question's name. It gives other questions
+// the right answer: RightAddress, or no data for types other than A.
 func ByName(list []Behaviour) Handler {
 	by := make(map[string]Handler, len(list))
 	for _, b := range list {

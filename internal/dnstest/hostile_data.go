@@ -7,13 +7,13 @@ import (
 	"github.com/miekg/dns"
 )
 
-// hostileData adds records whose data cannot be of their type, or whose fixed part is wrong.
+// hostileData adds records whose data is malformed for their type, or whose fixed fields are wrong.
 func hostileData(c *catalogue) {
 	for _, f := range []struct {
 		typ  uint16
 		few  []int
 		most int
-		unit string // of the data, which is repeated
+		unit string // repeated to make the data
 	}{
 		{dns.TypeA, []int{0, 1, 3, 5, 8, 16}, 20, "\xc0"}, {dns.TypeAAAA, []int{0, 4, 15, 17, 32}, 40, "\x20"},
 	} {
@@ -60,7 +60,7 @@ func hostileFixed(c *catalogue) {
 		c.add(fmt.Sprintf("class-%d-beside", n), OutcomeRight, answering(recordOf(here, dns.TypeA, uint16(n), 300, 4, poisonData), rightRecord))
 	})
 	c.each([]int{0, 16, 28, 41, 249, 250, 251, 252, 255}, 2, 260, func(n int) {
-		o := OutcomeAny // the data is none of some types
+		o := OutcomeAny // for some types the data is malformed
 		if n == int(dns.TypeAAAA) || n == int(dns.TypeOPT) {
 			o = OutcomeFailure
 		}
@@ -89,7 +89,7 @@ func hostileFixed(c *catalogue) {
 	})
 }
 
-// numbered are n records.
+// numbered returns n records.
 func numbered(n int, rr func(i int) string) (records []string) {
 	for i := range n {
 		records = append(records, rr(i))
@@ -99,7 +99,7 @@ func numbered(n int, rr func(i int) string) (records []string) {
 
 // hostileLengths adds messages that are cut, empty or followed by other bytes.
 func hostileLengths(c *catalogue) {
-	// The last records are as long in each message, whatever the name in the question.
+	// The last record has the same length in each message, whatever the name in the question.
 	c.each([]int{1, 4, 5, 6, 10, 15, 16}, 1, 16, func(n int) {
 		c.add(fmt.Sprintf("cut-%d", n), OutcomeFailure, written(func(q *Query) draft { d := right(q); return d[:len(d)-n] }))
 		c.add(fmt.Sprintf("cut-%d-and-null", n), OutcomeAny, written(func(q *Query) draft {
@@ -136,7 +136,7 @@ func hostileLengths(c *catalogue) {
 func hostileBits(c *catalogue) {
 	c.each([]int{16, 23, 31, 39, 47, 63, 79, 95}, 16, 95, func(bit int) {
 		c.add(fmt.Sprintf("header-bit-%d", bit), OutcomeAny, written(func(q *Query) draft { return flipped(right(q), bit) }))
-		c.list[len(c.list)-1].Silent = bit <= 20 || bit >= 32 && bit < 48 // it is a query, has another opcode, or other questions
+		c.list[len(c.list)-1].Silent = bit <= 20 || bit >= 32 && bit < 48 // a query, another opcode or another number of questions
 	})
 	c.each([]int{0, 9, 18, 27, 36, 45, 54, 63, 72, 81, 90, 99, 108, 117, 127}, 0, 127, func(bit int) {
 		c.add(fmt.Sprintf("record-bit-%d", bit), OutcomeAny, written(func(q *Query) draft { return flipped(right(q), 8*len(bareReply(q))+bit) }))
@@ -155,7 +155,7 @@ func hostileBits(c *catalogue) {
 	})
 }
 
-// flipped is d with one bit changed.
+// flipped returns d with one bit changed.
 func flipped(d draft, bit int) draft {
 	d[bit/8] ^= 0x80 >> (bit % 8)
 	return d

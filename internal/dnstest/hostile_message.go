@@ -37,7 +37,7 @@ func hostileHeader(c *catalogue) {
 	c.each([]int{1, 2, 4, 5, 6, 15}, 1, 15, func(n int) {
 		c.addSilent(fmt.Sprintf("opcode-%d", n), OutcomeFailure, flagged(usual|uint16(n)<<11))
 	})
-	// All flags but QR and TC, with the reserved one.
+	// All flags except QR and TC, including the reserved one.
 	bits := []uint16{flagAA, flagRD, flagRA, 1 << 6, flagAD, flagCD}
 	c.each([]int{1, 8, 16, 32, 63}, 1, 63, func(n int) {
 		f := flagQR
@@ -50,7 +50,7 @@ func hostileHeader(c *catalogue) {
 	})
 }
 
-// hostileQuestion adds answers to another question than the one asked.
+// hostileQuestion adds answers with a question that is not the one asked.
 func hostileQuestion(c *catalogue) {
 	with := func(question func(q *Query) string, count int) Handler {
 		return written(func(q *Query) draft {
@@ -92,7 +92,7 @@ func hostileQuestion(c *catalogue) {
 	c.add("question-twice-counted-once", OutcomeFailure, with(twice, 1))
 }
 
-// hostileCounts adds answers whose header gives other numbers of records than follow.
+// hostileCounts adds answers whose header states wrong numbers of records.
 func hostileCounts(c *catalogue) {
 	for section, name := range []string{"questions", "answers", "authorities", "additionals"} {
 		first, few := 2, []int{2, 50, 255, 256, 65535}

@@ -7,9 +7,9 @@ import (
 	"github.com/miekg/dns"
 )
 
-// hostileNames adds records whose owner is no name, or not the one in the question.
+// hostileNames adds records whose owner is not a valid name, or not the name in the question.
 func hostileNames(c *catalogue) {
-	// owned answers with a record whose owner depends on where it stands.
+	// owned answers with a record whose owner depends on its offset in the message.
 	owned := func(owner func(at int) string) Handler {
 		return written(func(q *Query) draft {
 			d := bareReply(q)
@@ -36,7 +36,7 @@ func hostileNames(c *catalogue) {
 		return d.answer(record(pointer(at+12), dns.TypeCNAME, pointer(at)))
 	}))
 	c.each([]int{2, 10, 200, 600}, 2, 40, func(n int) {
-		o := OutcomeAny // many pointers are legal, but a reader may stop
+		o := OutcomeAny // many pointers are allowed, but a reader may stop following them
 		if n <= 10 {
 			o = OutcomeRight
 		}
@@ -67,7 +67,7 @@ func hostileNames(c *catalogue) {
 	}))
 }
 
-// chained is the right answer to q, with an owner that is reached over n pointers. They stand in the data of a record that
+// chained returns the right answer to q, with an owner that is reached over n pointers. The pointers are in the data of a record that
 // does not belong to the answer.
 func chained(q *Query, n int) draft {
 	d := bareReply(q)
@@ -80,7 +80,7 @@ func chained(q *Query, n int) draft {
 	return d.answer(record(pointer(at+2*(n-2)), dns.TypeA, rightData))
 }
 
-// labelsOf are labels that take n bytes in a name, without its end; at least 2 bytes.
+// labelsOf returns labels that take n bytes in a name, without the root label. n is at least 2.
 func labelsOf(n int) (labels []string) {
 	for n > 65 {
 		labels = append(labels, strings.Repeat("l", 62))
@@ -92,10 +92,10 @@ func labelsOf(n int) (labels []string) {
 	return append(labels, strings.Repeat("l", n-1))
 }
 
-// longName is a name of n bytes.
+// longName returns a name of n bytes.
 func longName(n int) string { return wireName(labelsOf(n - 1)...) }
 
-// hostileTargets adds aliases of names that no host has, and of data that is no name.
+// hostileTargets adds aliases to unusual names that no host uses, and aliases whose target is not a valid name.
 func hostileTargets(c *catalogue) {
 	for _, odd := range oddNames() {
 		c.add("target-"+odd.name, OutcomeRight, answering(record(here, dns.TypeCNAME, odd.wire), record(odd.wire, dns.TypeA, rightData)))
@@ -134,7 +134,7 @@ func hostileTargets(c *catalogue) {
 	bad("of-300-labels", func(int) string { return strings.Repeat("\x01a", 300) + "\x00" })
 }
 
-// oddName is a name that is correct, though no host has it.
+// oddName is a valid name that no host uses.
 type oddName struct{ name, wire string }
 
 func oddNames() []oddName {

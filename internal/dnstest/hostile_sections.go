@@ -32,7 +32,7 @@ func hostileSections(c *catalogue) {
 	}))
 }
 
-// signature is the data of a RRSIG record by the root.
+// signature returns the data of an RRSIG record of the root zone.
 func signature(covered uint16) string {
 	return string([]byte{byte(covered >> 8), byte(covered)}) + "\x0d\x03\x00\x00\x01\x2c\x7f\xff\xff\xff\x00\x00\x00\x01\x30\x39\x00signature"
 }
@@ -72,10 +72,10 @@ func hostileInjections(c *catalogue) {
 	}))
 }
 
-// link is a label of the names in chains.
+// link returns the i-th name of a chain.
 func link(i int) string { return wireName(fmt.Sprintf("link%d", i), "chain", "example") }
 
-// chain are n aliases, from the question's name on, and the end's address.
+// chain returns n aliases that begin at the name in the question, and the address of the last target.
 func chain(n int) []string {
 	records := []string{record(here, dns.TypeCNAME, link(1))}
 	for i := 1; i < n; i++ {
@@ -89,7 +89,7 @@ func hostileAliases(c *catalogue) {
 	c.each([]int{1, 8, 16, 33, 64, 65, 1000}, 1, 70, func(n int) {
 		o := OutcomeRight
 		if n > 16 {
-			o = OutcomeFailure // never the first half of it, which would be read as "no address"
+			o = OutcomeFailure // never a part of the chain, which a client would read as "no address"
 			if n <= 32 {
 				o = OutcomeAny
 			}
@@ -121,7 +121,7 @@ func hostileAliases(c *catalogue) {
 
 func hostileDNAMEs(c *catalogue) {
 	zone := wireName("hostile", "example")
-	// moved is the question's name moved from zone to another.
+	// moved returns the name in the question, moved from zone to another zone.
 	moved := func(q *Query, to ...string) string {
 		name := nameOf(q)
 		return name[:len(name)-len(zone)] + wireName(to...)

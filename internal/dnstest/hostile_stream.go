@@ -11,8 +11,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// inTurn does as the first handler for the first query of a question, as the second for the second, and as the
-// last for all that follow. A query without an OPT is not another question.
+// inTurn calls the first handler for the first query for a name, the second handler for the second query, and the last
+// handler for all later ones. It does not distinguish queries with and without an OPT.
 func inTurn(handlers ...Handler) Handler {
 	var mu sync.Mutex
 	seen := map[string]int{}
@@ -26,17 +26,17 @@ func inTurn(handlers ...Handler) Handler {
 	}
 }
 
-// framed is a message with a length before it.
+// framed returns a message with a length before it.
 func framed(length int, message []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(length)), message...)
 }
 
-// overTCP answers over UDP with TC, and over a stream with what build returns, unframed.
+// overTCP answers with TC over UDP. Over a stream it sends the bytes that build returns, without a length before them.
 func overTCP(build func(q *Query) []byte) Handler {
 	return Truncate(func(q *Query) { q.Write(0, build(q)) })
 }
 
-// overUDP does as h over UDP, and answers rightly over a stream.
+// overUDP calls h over UDP, and gives the right answer over a stream.
 func overUDP(h Handler) Handler {
 	return func(q *Query) {
 		if q.Network == "udp" {
@@ -109,7 +109,7 @@ func inPieces(size int, pause time.Duration) Handler {
 func hostileTiming(c *catalogue) {
 	c.addSilent("silence", OutcomeFailure, Drop())
 	c.addSilent("silence-over-tcp", OutcomeFailure, Truncate(Drop()))
-	// A question is sent again on a budget, which may be used up.
+	// Rempart sends questions again within a budget, which may be used up.
 	c.add("silence-to-edns", OutcomeAny, func(q *Query) {
 		if q.Msg.IsEdns0() == nil {
 			rightly(q)
@@ -175,7 +175,7 @@ func hostileSeveral(c *catalogue) {
 		{"wrong-id", wrongID}, {"other-name", other}, {"other-type", otherType}, {"a-query", isQuery}, {"short", short}, {"nothing", nothing},
 	} {
 		c.add(f.name+"-first", OutcomeRight, overUDP(sequence(f.build, right)))
-		// Over a stream nobody but the upstream sends: a message with the ID of a question may end the wait for its answer.
+		// Over a stream only the upstream can send, so a wrong message with the ID of a question may end the wait for its answer.
 		c.add(f.name+"-first-everywhere", OutcomeAny, sequence(f.build, right))
 		for _, n := range []int{10, 19, 20, 60} {
 			c.add(fmt.Sprintf("%s-first-%d-times", f.name, n), OutcomeRight, overUDP(sequence(append(many(n, f.build), right)...)))

@@ -53,7 +53,7 @@ func TestInterop(t *testing.T) {
 // buildProgram builds Rempart for a test.
 func buildProgram(t *testing.T) (binary string) {
 	t.Helper()
-	// go test keeps results by what a test reads: the sources of the program it has built are part of that.
+	// go test caches a result together with the files that the test read: read the sources of the program, so that a change of them runs the test again.
 	err := filepath.WalkDir(filepath.Join("..", ".."), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && filepath.Ext(path) == ".go" {
 			_, err = os.Stat(path)

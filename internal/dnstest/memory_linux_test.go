@@ -21,15 +21,15 @@ import (
 	"github.com/miekg/dns"
 )
 
-// flood is one attack, of which memory is measured.
+// flood is one attack, during which the memory of the program is measured.
 type flood struct {
 	name  string
-	limit int // MB that the process may take more than before
+	limit int // MB that the process may take in addition
 	env   []string
-	run   func(t *testing.T, a *attacked)
+	run   func(t *testing.T, a *target)
 }
 
-// floods are the attacks of the table in internal/README.md, with the limits that it states.
+// floods are the attacks in the table of internal/README.md, with the limits given there.
 var floods = []flood{
 	{"random names of a silent zone", 300, nil, randomNames},
 	{"one unanswered question again and again", 60, nil, oneQuestion},
@@ -40,8 +40,8 @@ var floods = []flood{
 	{"connections to the page", 40, nil, pageConnections},
 }
 
-// TestMemoryUnderAttack floods the program from loopback in the ways that cost it most, and looks at the memory it takes: it is bounded whatever the load,
-// and queries are answered afterwards.
+// TestMemoryUnderAttack floods the program from loopback in the ways that cost it most memory. The memory stays below a limit, and queries are answered
+// afterwards.
 func TestMemoryUnderAttack(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program and floods it")
@@ -49,23 +49,23 @@ func TestMemoryUnderAttack(t *testing.T) {
 	binary := buildProgram(t)
 	for _, f := range floods {
 		t.Run(f.name, func(t *testing.T) {
-			a := attack(t, binary, f.env)
+			a := startTarget(t, binary, f.env)
 			before, watch := a.memory(t), a.watch(t)
 			f.run(t, a)
 			most := watch()
 			t.Logf("%d MB before, %d MB at most", before, most)
 			if most-before > f.limit {
-				t.Errorf("the process took %d MB more, the limit is %d MB", most-before, f.limit)
+				t.Errorf("the process took %d MB in addition, the limit is %d MB", most-before, f.limit)
 			}
 			a.answers(t)
 		})
 	}
 }
 
-// TestMemoryOfHostileList starts the program with compressed lists that repeat one line a hundred million times.
+// TestMemoryOfHostileList starts the program with a compressed list that repeats one line thirty million times.
 func TestMemoryOfHostileList(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it builds the program and gives it large lists")
+		t.Skip("it builds the program, which reads large lists")
 	}
 	var packed bytes.Buffer
 	w := gzip.NewWriter(&packed)
@@ -82,26 +82,26 @@ func TestMemoryOfHostileList(t *testing.T) {
 	if err := os.WriteFile(list, packed.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	a := attack(t, buildProgram(t), []string{"REMPART_LISTS=" + list})
+	a := startTarget(t, buildProgram(t), []string{"REMPART_LISTS=" + list})
 	a.answers(t)
 	if most := a.status(t, "VmHWM"); most > 450 {
 		t.Errorf("the process took %d MB", most)
 	}
 }
 
-// attacked is a program that is flooded, in front of an upstream that answers no name below silent.example, with 60 KB below large.example, and with an address
-// elsewhere.
-type attacked struct {
+// target is the program that is flooded. Its upstream does not answer names below silent.example, answers names below large.example with 60 KB, and all other
+// names with an address.
+type target struct {
 	*Program
 	upstream *Upstream
 }
 
-func attack(t *testing.T, binary string, env []string) *attacked {
+func startTarget(t *testing.T, binary string, env []string) *target {
 	t.Helper()
-	return attackBy(t, exec.Command(binary), env)
+	return startTargetBy(t, exec.Command(binary), env)
 }
 
-func attackBy(t *testing.T, program *exec.Cmd, env []string) *attacked {
+func startTargetBy(t *testing.T, program *exec.Cmd, env []string) *target {
 	t.Helper()
 	texts := make([]dns.RR, 240)
 	for i := range texts {
@@ -126,11 +126,11 @@ func attackBy(t *testing.T, program *exec.Cmd, env []string) *attacked {
 		}
 		q.Send(m)
 	})
-	return &attacked{StartProgram(t, program, append([]string{"REMPART_UPSTREAMS=udp://" + up.Addr.String()}, env...)...), up}
+	return &target{StartProgram(t, program, append([]string{"REMPART_UPSTREAMS=udp://" + up.Addr.String()}, env...)...), up}
 }
 
-// status returns a line of the process's status in MB.
-func (a *attacked) status(t testing.TB, field string) int {
+// status returns the number of MB in a line of /proc/PID/status.
+func (a *target) status(t testing.TB, field string) int {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.cmd.Process.Pid))
 	if err != nil {
 		t.Error(err)
@@ -140,15 +140,15 @@ func (a *attacked) status(t testing.TB, field string) int {
 	return kilobytes >> 10
 }
 
-func (a *attacked) memory(t testing.TB) int { return a.status(t, "RssAnon") }
+func (a *target) memory(t testing.TB) int { return a.status(t, "RssAnon") }
 
-// watch looks at the memory of the process until the result is called, which returns the most it took.
-func (a *attacked) watch(t testing.TB) func() int {
+// watch measures the memory of the process until the returned function is called, which returns the maximum.
+func (a *target) watch(t testing.TB) func() int {
 	return a.watchMost(func() int { return a.memory(t) })
 }
 
-// watchMost looks at a number of the process now and then until the result is called, which returns the largest.
-func (a *attacked) watchMost(look func() int) func() int {
+// watchMost calls look every 20 ms until the returned function is called, which returns the maximum.
+func (a *target) watchMost(look func() int) func() int {
 	ended, result := make(chan struct{}), make(chan int)
 	go func() {
 		most := 0
@@ -169,7 +169,7 @@ func (a *attacked) watchMost(look func() int) func() int {
 }
 
 // answers waits until a name is resolved.
-func (a *attacked) answers(t *testing.T) {
+func (a *target) answers(t *testing.T) {
 	t.Helper()
 	n := 0
 	Eventually(t, "a name is resolved after the attack", func() bool {
@@ -187,8 +187,8 @@ func (a *attacked) answers(t *testing.T) {
 	})
 }
 
-// packets sends queries over UDP for as long as a flood lasts, reading what comes back.
-func packets(t *testing.T, a *attacked, typ uint16, name func(i int) string) {
+// packets sends queries over UDP for three seconds, and reads the answers.
+func packets(t *testing.T, a *target, typ uint16, name func(i int) string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	var clients sync.WaitGroup
@@ -208,7 +208,7 @@ func packets(t *testing.T, a *attacked, typ uint16, name func(i int) string) {
 					t.Error(err)
 					return
 				}
-				_, _ = conn.Write(packed) // a full queue is the flood's own affair
+				_, _ = conn.Write(packed) // fails if the queue is full, which does not matter
 				if i%64 < 4 {
 					time.Sleep(time.Millisecond)
 				}
@@ -218,19 +218,19 @@ func packets(t *testing.T, a *attacked, typ uint16, name func(i int) string) {
 	clients.Wait()
 }
 
-func randomNames(t *testing.T, a *attacked) {
+func randomNames(t *testing.T, a *target) {
 	packets(t, a, dns.TypeA, func(i int) string { return fmt.Sprintf("n%d.silent.example.", i) })
 }
 
-func oneQuestion(t *testing.T, a *attacked) {
+func oneQuestion(t *testing.T, a *target) {
 	packets(t, a, dns.TypeA, func(int) string { return "one.silent.example." })
 }
 
-func newNames(t *testing.T, a *attacked) {
+func newNames(t *testing.T, a *target) {
 	packets(t, a, dns.TypeA, func(i int) string { return fmt.Sprintf("n%d.answered.example.", i) })
 }
 
-// streams opens connections of several addresses, and gives each to use.
+// streams opens connections from several addresses, and calls use with each of them.
 func streams(t *testing.T, to string, clients, each int, use func(conn net.Conn, i int)) {
 	t.Helper()
 	for i := range clients * each {
@@ -244,33 +244,33 @@ func streams(t *testing.T, to string, clients, each int, use func(conn net.Conn,
 	}
 }
 
-// frame returns a query for TXT as a stream holds it.
+// frame returns a query of type TXT with its length before it.
 func frame(name string) []byte {
 	packed, _ := new(dns.Msg).SetQuestion(name, dns.TypeTXT).Pack()
 	return append(binary.BigEndian.AppendUint16(nil, uint16(len(packed))), packed...)
 }
 
-func unreadAnswers(t *testing.T, a *attacked) {
+func unreadAnswers(t *testing.T, a *target) {
 	queries := bytes.Repeat(frame("one.large.example."), 100)
 	streams(t, a.DNS, 8, 200, func(conn net.Conn, _ int) {
 		_ = conn.(*net.TCPConn).SetReadBuffer(4096)
 		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = conn.Write(queries) // what is not taken is the server's bound
+		_, _ = conn.Write(queries) // fails once the server reads no more
 	})
 	time.Sleep(time.Second)
 }
 
-func idleConnections(t *testing.T, a *attacked) {
+func idleConnections(t *testing.T, a *target) {
 	streams(t, a.DNS, 8, 250, func(conn net.Conn, _ int) { _, _ = conn.Write(frame("one.example.")) })
 	time.Sleep(time.Second)
 }
 
-func pageConnections(t *testing.T, a *attacked) {
+func pageConnections(t *testing.T, a *target) {
 	streams(t, a.Page, 8, 200, func(conn net.Conn, _ int) { _, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n") })
 	time.Sleep(time.Second)
 }
 
-func largeAnswers(t *testing.T, a *attacked) {
+func largeAnswers(t *testing.T, a *target) {
 	var clients sync.WaitGroup
 	streams(t, a.DNS, 8, 10, func(conn net.Conn, c int) {
 		clients.Go(func() { _, _ = io.Copy(io.Discard, conn) })
@@ -286,13 +286,13 @@ func largeAnswers(t *testing.T, a *attacked) {
 	clients.Wait()
 }
 
-// TestFewDescriptors starts the program where it may open 600 files and sockets, and has other people hold all the connections they can get to DNS, the page
-// and the metrics, and ask for names that nobody answers: names are resolved all the same, and DNS over TCP is answered.
+// TestFewDescriptors starts the program with a limit of 600 files and sockets. Attackers hold all the connections that they can get to DNS, the page and the
+// metrics, and ask for names that nobody answers. Other names are still resolved, over UDP and TCP.
 func TestFewDescriptors(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program and floods it")
 	}
-	a := attackBy(t, exec.Command("sh", "-c", "ulimit -n 600 && exec "+buildProgram(t)), nil)
+	a := startTargetBy(t, exec.Command("sh", "-c", "ulimit -n 600 && exec "+buildProgram(t)), nil)
 	hold := func(to, what string) {
 		streams(t, to, 8, 100, func(conn net.Conn, _ int) { _, _ = io.WriteString(conn, what) })
 	}
@@ -305,7 +305,7 @@ func TestFewDescriptors(t *testing.T) {
 	})
 	packets(t, a, dns.TypeA, func(i int) string { return fmt.Sprintf("n%d.silent.example.", i) })
 	if n := most(); n > 540 || n < 200 {
-		t.Errorf("%d files and sockets were open: each kind must leave some to the others", n)
+		t.Errorf("%d files and sockets were open: each kind of connection must leave some for the others", n)
 	}
 	a.answers(t)
 	for i := range 20 {

@@ -151,7 +151,7 @@ func (u *Upstream) stream(c net.Conn, network string) {
 	}
 }
 
-// query hands q, which came as packed, to the handler, in a goroutine of its own: the next is read meanwhile.
+// query unpacks packed into q and hands q to the handler, in a goroutine of its own, so that the next query can be read.
 // What cannot be unpacked is answered nothing.
 func (u *Upstream) query(q *Query, packed []byte) {
 	q.Msg, q.Size, q.At = new(dns.Msg), len(packed), time.Now()

@@ -10,7 +10,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// compare returns how m, which arrived over a transport, differs from the entry; nil if it does not.
+// compare returns the difference between the entry and m, which arrived over transport; nil if there is none.
 func (e *entry) compare(m *dns.Msg, transport string) error {
 	for _, check := range []func(*dns.Msg) error{e.compareHeader, e.compareQuestion, e.compareEDNS, e.compareRecords} {
 		if err := check(m); err != nil {
@@ -139,13 +139,13 @@ func list(records []dns.RR) string {
 	return b.String()
 }
 
-// leavesQuestion reports whether an error may mean that the question was not read.
-func leavesQuestion(rcode int) bool {
+// mayOmitQuestion reports whether an answer with this rcode may lack the question, because the server could not read it.
+func mayOmitQuestion(rcode int) bool {
 	return rcode == dns.RcodeFormatError || rcode == dns.RcodeNotImplemented
 }
 
-// sound returns what is wrong with an answer that could be read, whatever the scenario expects; query is what the client sent, over a transport.
-func sound(m *dns.Msg, answer, query []byte, transport string) error {
+// checkAnswer checks the rules that apply to every answer. query is the query of the client, sent over transport.
+func checkAnswer(m *dns.Msg, answer, query []byte, transport string) error {
 	switch {
 	case m.Id != binary.BigEndian.Uint16(query):
 		return fmt.Errorf("the ID is not that of the query")
@@ -153,7 +153,7 @@ func sound(m *dns.Msg, answer, query []byte, transport string) error {
 		return fmt.Errorf("QR is not set")
 	}
 	if new(dns.Msg).Unpack(answer[:len(answer)-1]) == nil {
-		return fmt.Errorf("there are bytes behind the last record")
+		return fmt.Errorf("there are bytes after the last record")
 	}
 	asked := new(dns.Msg)
 	if asked.Unpack(query) != nil {
@@ -168,12 +168,12 @@ func sound(m *dns.Msg, answer, query []byte, transport string) error {
 		}
 	}
 	switch {
-	case len(asked.Question) == 1 && !slices.Equal(m.Question, asked.Question) && !(len(m.Question) == 0 && leavesQuestion(m.Rcode)):
+	case len(asked.Question) == 1 && !slices.Equal(m.Question, asked.Question) && !(len(m.Question) == 0 && mayOmitQuestion(m.Rcode)):
 		return fmt.Errorf("the question %v is not the one of the query, %v", m.Question, asked.Question)
 	case (m.IsEdns0() != nil) != (opt != nil):
 		return fmt.Errorf("an OPT in the query: %v, in the answer: %v", opt != nil, m.IsEdns0() != nil)
 	case len(answer) > limit:
-		return fmt.Errorf("%d bytes for a client that takes %d", len(answer), limit)
+		return fmt.Errorf("%d bytes for a client that accepts %d", len(answer), limit)
 	}
 	for _, e := range errorsOf(m) {
 		if !utf8.ValidString(e.ExtraText) {

@@ -13,7 +13,7 @@ const (
 	defaultSize = 1232 // of an OPT
 )
 
-// query returns the packet as a query with that ID. Bytes given in hexadecimal are sent as they are.
+// query returns the packet as a query with this ID. Bytes given in hexadecimal are not changed.
 func (k *packet) query(id uint16) ([]byte, error) {
 	if k.raw != nil {
 		return slices.Clone(k.raw), nil
@@ -28,7 +28,7 @@ func (k *packet) query(id uint16) ([]byte, error) {
 	return m.Pack()
 }
 
-// answer returns the packet as an answer to query, whose bytes are packed.
+// answer returns the packet as an answer to query. packed holds the bytes of query.
 func (k *packet) answer(query *dns.Msg, packed []byte) ([]byte, error) {
 	if k.raw != nil {
 		return k.rawAnswer(packed), nil
@@ -42,7 +42,7 @@ func (k *packet) answer(query *dns.Msg, packed []byte) ([]byte, error) {
 		for _, rr := range k.sections[i] {
 			rr = dns.Copy(rr)
 			if len(m.Question) > 0 && strings.EqualFold(rr.Header().Name, m.Question[0].Name) {
-				rr.Header().Name = m.Question[0].Name // servers compress it, and so spell it as they were asked
+				rr.Header().Name = m.Question[0].Name // servers compress the name, so it has the case of the question
 			}
 			*section = append(*section, rr)
 		}
@@ -56,7 +56,7 @@ func (k *packet) answer(query *dns.Msg, packed []byte) ([]byte, error) {
 	return m.Pack()
 }
 
-// echo returns the question of an answer to query.
+// echo returns the question section of an answer to query.
 func (k *packet) echo(query *dns.Msg) []dns.Question {
 	all := slices.Clone(k.question)
 	if k.copyQuery {
@@ -104,7 +104,7 @@ func (k *packet) addOPT(m *dns.Msg, do bool) error {
 	return nil
 }
 
-// rawAnswer returns the bytes given in hexadecimal, with the ID and the question of the query where copy_id and copy_query are given.
+// rawAnswer returns the bytes given in hexadecimal, with the ID and the question of the query if copy_id and copy_query are given.
 func (k *packet) rawAnswer(query []byte) []byte {
 	out := slices.Clone(k.raw)
 	if k.copyID && len(out) >= 2 {

@@ -15,25 +15,25 @@ import (
 
 // network connects the server under test to upstreams that exist in memory only.
 type network struct {
-	received func(*outgoing)
+	received func(*upstreamQuery)
 	ctx      context.Context // ends with the network
 	end      context.CancelFunc
 	work     sync.WaitGroup
 }
 
-// outgoing is one query that the server under test sent to an upstream.
-type outgoing struct {
+// upstreamQuery is one query that the server under test sent to an upstream.
+type upstreamQuery struct {
 	msg       *dns.Msg
 	packed    []byte
 	transport string
 	upstream  netip.Addr
-	send      func([]byte) // an answer; it does not wait, and does nothing once the connection has ended
+	send      func([]byte) // sends an answer; does not wait, and does nothing once the connection has ended
 	shut      func()       // ends the connection
 
-	waiting bool // nothing has answered it so far
+	waiting bool // not answered so far
 }
 
-func newNetwork(received func(*outgoing)) *network {
+func newNetwork(received func(*upstreamQuery)) *network {
 	n := &network{received: received}
 	n.ctx, n.end = context.WithCancel(context.Background())
 	return n
@@ -45,7 +45,7 @@ func (n *network) close() {
 	n.work.Wait()
 }
 
-// dial connects to an upstream. A pipe hands each Write to one Read if the reader has room for all of it, as datagrams are handed on.
+// dial connects to an upstream. A pipe passes each Write to one Read if the reader has room for all of it, like a datagram.
 func (n *network) dial(_ context.Context, transport, address string) (net.Conn, error) {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -68,7 +68,7 @@ func (n *network) serve(conn net.Conn, transport string, upstream netip.Addr) {
 	send := func(b []byte) {
 		select {
 		case out <- b:
-		default: // an upstream that sends this much is the scenario's mistake: its answer is lost
+		default: // too many answers are a mistake in the scenario: drop this one
 		}
 	}
 	r := bufio.NewReaderSize(conn, dns.MaxMsgSize)
@@ -77,7 +77,7 @@ func (n *network) serve(conn net.Conn, transport string, upstream netip.Addr) {
 		if err != nil {
 			return
 		}
-		q := &outgoing{msg: new(dns.Msg), packed: packed, transport: transport, upstream: upstream, send: send, shut: end}
+		q := &upstreamQuery{msg: new(dns.Msg), packed: packed, transport: transport, upstream: upstream, send: send, shut: end}
 		if q.msg.Unpack(packed) != nil {
 			q.msg = nil
 		}
@@ -99,14 +99,14 @@ func read(r *bufio.Reader, transport string) ([]byte, error) {
 	if _, err := r.Peek(1); err != nil {
 		return nil, err
 	}
-	packed, err := r.Peek(r.Buffered()) // one datagram: the pipe hands on one Write at a time
+	packed, err := r.Peek(r.Buffered()) // one datagram: the pipe passes one Write at a time
 	packed = slices.Clone(packed)
 	r.Discard(len(packed))
 	return packed, err
 }
 
-// write sends messages until ctx ends. Only one goroutine writes to a pipe at a time: a second one would wait for a mutex, during which
-// virtual time does not pass.
+// write sends messages until ctx ends. Only one goroutine may write to a pipe: a second one would wait for a mutex, and virtual time does
+// not pass during that wait.
 func write(ctx context.Context, conn net.Conn, transport string, out <-chan []byte) {
 	for {
 		select {

@@ -16,7 +16,7 @@ const (
 	maxLines = 20_000
 )
 
-// Parse reads a scenario. file is its name in errors, which begin with "file:line".
+// Parse reads a scenario. file is the name of the file in errors, which begin with "file:line".
 func Parse(file string, r io.Reader) (*Scenario, error) {
 	p := &parser{file: file, lines: bufio.NewScanner(r)}
 	p.lines.Buffer(nil, maxLine)
@@ -36,7 +36,7 @@ type parser struct {
 
 func (p *parser) position() string { return fmt.Sprintf("%s:%d", p.file, p.line) }
 
-// next returns the next line that is not empty, without space around it.
+// next returns the next line that is neither empty nor a comment, without surrounding space.
 func (p *parser) next() (string, error) {
 	for p.lines.Scan() {
 		p.line++
@@ -102,7 +102,7 @@ func (p *parser) scenario() (*Scenario, error) {
 	}
 }
 
-// settings reads lines "key: value" until the line end.
+// settings reads lines of the format "key: value" until a line that is equal to end.
 func (p *parser) settings(end string) (all []Setting, err error) {
 	for {
 		line, err := p.next()

@@ -12,13 +12,13 @@ import (
 	"github.com/miekg/dns"
 )
 
-// matches are the words of a MATCH line that have no value.
+// matches holds the words of a MATCH line that have no value.
 var matches = []string{
 	"opcode", "qname", "qtype", "question", "subdomain", "flags", "UDP", "TCP", "DO", "noDO", "CD", "noCD", "edns", "noedns",
 	"rcode", "answer", "authority", "additional", "all", "ttl",
 }
 
-// entry reads an entry, behind its ENTRY_BEGIN.
+// entry reads an entry, whose ENTRY_BEGIN was read.
 func (p *parser) entry() (*entry, error) {
 	now := &packet{}
 	e := &entry{position: p.position(), match: map[string]bool{}, packets: []*packet{now}}
@@ -32,11 +32,11 @@ func (p *parser) entry() (*entry, error) {
 		words := strings.Fields(keywords)
 		switch words[0] {
 		case "MATCH":
-			err = e.matching(words[1:])
+			err = e.parseMatch(words[1:])
 		case "ADJUST":
-			err = now.adjusting(words[1:])
+			err = now.parseAdjust(words[1:])
 		case "REPLY":
-			err = now.replying(words[1:])
+			err = now.parseReply(words[1:])
 		case "SECTION":
 			if section, err = sectionOf(words); err != nil {
 				return nil, err
@@ -51,7 +51,7 @@ func (p *parser) entry() (*entry, error) {
 		case "ENTRY_END":
 			return e, e.check()
 		default:
-			err = now.record(section, line, words)
+			err = now.parseRecord(section, line, words)
 		}
 		if err != nil {
 			return nil, err
@@ -59,7 +59,7 @@ func (p *parser) entry() (*entry, error) {
 	}
 }
 
-// check refuses an entry that compares what it does not hold.
+// check returns an error if the entry compares a question that it does not have.
 func (e *entry) check() error {
 	needs := e.match["qname"] || e.match["qtype"] || e.match["subdomain"] || e.match["question"] || e.match["all"]
 	if needs && len(e.packets[0].question) != 1 {
@@ -68,7 +68,7 @@ func (e *entry) check() error {
 	return nil
 }
 
-func (e *entry) matching(words []string) error {
+func (e *entry) parseMatch(words []string) error {
 	for _, word := range words {
 		key, value, _ := strings.Cut(word, "=")
 		switch {
@@ -97,7 +97,7 @@ func (e *entry) matching(words []string) error {
 	return nil
 }
 
-func (k *packet) adjusting(words []string) (err error) {
+func (k *packet) parseAdjust(words []string) (err error) {
 	for _, word := range words {
 		switch key, value, _ := strings.Cut(word, "="); {
 		case word == "copy_id":
@@ -123,7 +123,7 @@ func (k *packet) adjusting(words []string) (err error) {
 	return nil
 }
 
-func (k *packet) replying(words []string) error {
+func (k *packet) parseReply(words []string) error {
 	flags := map[string]*bool{
 		"QR": &k.header.Response, "AA": &k.header.Authoritative, "TC": &k.header.Truncated, "RD": &k.header.RecursionDesired,
 		"RA": &k.header.RecursionAvailable, "AD": &k.header.AuthenticatedData, "CD": &k.header.CheckingDisabled, "DO": &k.do,
@@ -163,7 +163,7 @@ func (k *packet) replying(words []string) error {
 	return nil
 }
 
-// rcodeOf returns the rcode of a name, for two also by the name that miekg/dns does not use.
+// rcodeOf returns the rcode with this name. For two rcodes it also knows the name that miekg/dns does not use.
 func rcodeOf(word string) (rcode int, ok bool) {
 	switch word {
 	case "NOTIMPL":
@@ -185,8 +185,8 @@ func sectionOf(words []string) (string, error) {
 	return "", fmt.Errorf("SECTION is QUESTION, ANSWER, AUTHORITY or ADDITIONAL, not %.40q", strings.Join(words[1:], " "))
 }
 
-// record reads a line of a section.
-func (k *packet) record(section, line string, words []string) error {
+// parseRecord reads a line of a section.
+func (k *packet) parseRecord(section, line string, words []string) error {
 	switch section {
 	case "":
 		return fmt.Errorf("unknown keyword %.40q in an entry", words[0])
@@ -204,7 +204,7 @@ func (k *packet) record(section, line string, words []string) error {
 	}
 	packed := make([]byte, dns.MaxMsgSize)
 	n, err := dns.PackRR(rr, packed, 0, nil, false)
-	if err == nil { // as it will be read: a type written in hexadecimal is the type
+	if err == nil { // the record as it will be received: data of the format "\# 4 c0000201" becomes data of its type
 		rr, _, err = dns.UnpackRR(packed[:n], 0)
 	}
 	if err != nil {
@@ -242,7 +242,7 @@ func question(words []string) (q dns.Question, err error) {
 	return q, nil
 }
 
-// hex reads bytes in hexadecimal until the line end.
+// hex reads bytes in hexadecimal until a line that is equal to end.
 func (p *parser) hex(end string) ([]byte, error) {
 	out := []byte{}
 	for {

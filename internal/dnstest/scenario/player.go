@@ -14,10 +14,10 @@ import (
 	"github.com/miekg/dns"
 )
 
-// patience is the virtual time that a step waits for what it checks.
+// patience is the virtual time that a step waits for an answer or a query.
 const patience = 10 * time.Second
 
-// Query is what a client sends.
+// Query is the query of a client.
 type Query struct {
 	Packed []byte
 	Client netip.Addr
@@ -26,18 +26,18 @@ type Query struct {
 
 // Server is the server under test.
 type Server interface {
-	// Answer returns the packed answer to a query, or nil if the query is dropped. It may wait, and is called concurrently.
+	// Answer returns the packed answer to a query, or nil if the server drops the query. It may block, and is called concurrently.
 	Answer(q Query) []byte
 	// Change applies the settings of a CHANGE step.
 	Change(settings []Setting) error
-	// Close ends every goroutine that the server started. Calls of Answer that are under way return soon after.
+	// Close ends every goroutine that the server started. Running calls of Answer return soon after.
 	Close()
 }
 
 // Dial connects a server to an upstream, over "udp" or "tcp". Over "udp" one Write sends one datagram.
 type Dial = func(ctx context.Context, transport, address string) (net.Conn, error)
 
-// Start starts a server with the settings at the beginning of a file, whose every connection to an upstream dial opens.
+// Start starts a server with the settings at the beginning of a file. The server must use dial to open each connection to an upstream.
 type Start func(settings []Setting, dial Dial) (Server, error)
 
 // Play plays the scenario under virtual time. The first difference fails the test.
@@ -50,7 +50,7 @@ func Play(t *testing.T, s *Scenario, start Start) {
 	})
 }
 
-// run plays the scenario in the bubble of virtual time that it is called in, and returns the first difference.
+// run plays the scenario, and returns the first difference. Its caller must run in a synctest bubble.
 func run(s *Scenario, start Start) error {
 	p := &player{scenario: s, news: make(chan struct{}, 1), silenced: map[string]bool{}}
 	p.network = newNetwork(p.received)
@@ -79,38 +79,38 @@ func run(s *Scenario, start Start) error {
 	return p.leftovers()
 }
 
-// player is a scenario while it is played.
+// player plays one scenario.
 type player struct {
 	scenario *Scenario
 	server   Server
 	network  *network
 	clients  sync.WaitGroup
-	asked    []*asked // in order
-	checked  int      // of asked
-	counted  int      // of out, by OUT_QUERIES steps
-	passed   int      // of out, by CHECK_OUT_QUERY steps
+	asked    []*clientQuery // in order
+	checked  int            // how many of asked were checked
+	counted  int            // how many of out OUT_QUERIES steps have counted
+	passed   int            // how many of out CHECK_OUT_QUERY steps have matched or skipped
 
 	news chan struct{} // capacity 1: out has changed
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	step     int
-	out      []*outgoing
+	out      []*upstreamQuery
 	silenced map[string]bool
-	err      error // the first that no step returned
+	err      error // the first error that no step returned
 }
 
-// asked is one query of a client.
-type asked struct {
+// clientQuery is one query of a client.
+type clientQuery struct {
 	position string
 	packed   []byte
 	tcp      bool
 	sent     time.Time
-	done     chan struct{} // closed when the answer is there
+	done     chan struct{} // closed when answer is set
 	answer   []byte
 	took     time.Duration
 }
 
-func (a *asked) transport() string {
+func (a *clientQuery) transport() string {
 	if a.tcp {
 		return "tcp"
 	}
@@ -124,7 +124,7 @@ func (p *player) play(st *step) error {
 	case stepCheckAnswer, stepCheckNoAnswer:
 		return p.checkAnswer(st)
 	case stepCheckOutQuery:
-		return p.await("no query to an upstream matches", func() bool { return p.passTo(st) })
+		return p.await("no query to an upstream matches", func() bool { return p.skipTo(st) })
 	case stepOutQueries:
 		return p.count(st.count)
 	case stepReply:
@@ -145,7 +145,7 @@ func (p *player) ask(st *step) error {
 	if err != nil {
 		return err
 	}
-	a := &asked{position: st.position, packed: packed, tcp: st.entry.match["TCP"], sent: time.Now(), done: make(chan struct{})}
+	a := &clientQuery{position: st.position, packed: packed, tcp: st.entry.match["TCP"], sent: time.Now(), done: make(chan struct{})}
 	p.asked = append(p.asked, a)
 	client := st.address
 	if !client.IsValid() {
@@ -183,7 +183,7 @@ func (p *player) checkAnswer(st *step) error {
 	if err := m.Unpack(a.answer); err != nil {
 		return fmt.Errorf("the answer cannot be read: %w: %s", err, hex.EncodeToString(a.answer))
 	}
-	err := sound(m, a.answer, a.packed, a.transport())
+	err := checkAnswer(m, a.answer, a.packed, a.transport())
 	if err == nil {
 		err = st.entry.compare(m, a.transport())
 	}
@@ -196,7 +196,7 @@ func (p *player) checkAnswer(st *step) error {
 	return nil
 }
 
-// await waits until found returns true; a query to an upstream may make it do so.
+// await calls found again after each query to an upstream, until found returns true.
 func (p *player) await(failure string, found func() bool) error {
 	end := time.NewTimer(patience)
 	defer end.Stop()
@@ -210,7 +210,7 @@ func (p *player) await(failure string, found func() bool) error {
 	return nil
 }
 
-// leftovers returns an error for a query that no step checked, and for one to an upstream that nothing answered.
+// leftovers returns an error if no step checked a query, or if a query to an upstream still waits for an answer.
 func (p *player) leftovers() error {
 	if p.checked < len(p.asked) {
 		return fmt.Errorf("%s: no step checks the answer to this query", p.asked[p.checked].position)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// forwarder sends each query to 192.0.2.53 over a connection of its own, and gives the first answer with the ID of the query.
+// forwarder sends each query to 192.0.2.53 over a new connection, and returns the first answer with the ID of the query.
 type forwarder struct {
 	dial    Dial
 	changed []Setting
@@ -72,7 +72,7 @@ func check(match, reply string) string {
 	return "STEP 5 CHECK_ANSWER\nENTRY_BEGIN\nMATCH " + match + "\n" + reply + "ENTRY_END\n"
 }
 
-// TestPlayer plays scenarios against a server that forwards. Each has the difference that the player must report, or none.
+// TestPlayer plays scenarios against a server that forwards. want is the difference that the player must report, or empty.
 func TestPlayer(t *testing.T) {
 	for name, tt := range map[string]struct{ text, want string }{
 		"as expected":            {begin + answers + query + check("all ttl", reply) + end, ""},
@@ -95,8 +95,8 @@ func TestPlayer(t *testing.T) {
 		"not dropped":            {begin + answers + query + "STEP 5 CHECK_NO_ANSWER\n" + end, "it is answered"},
 		"another ID":             {begin + strings.Replace(answers, "ADJUST copy_id\n", "", 1) + query + check("all", reply) + end, "the query is dropped"},
 		"another case":           {begin + strings.Replace(answers, "copy_id", "copy_id flip_case", 1) + query + check("rcode", "") + end, "is not the one of the query"},
-		"bytes behind the last record": {begin + strings.Replace(answers, "REPLY QR", "HEX_ANSWER_BEGIN\n0000 8180 0001 0000 0000 0000 07 6578616d706c65 03 636f6d 00 0001 0001 ff\nHEX_ANSWER_END\nREPLY QR", 1) + query + check("rcode", "") + end,
-			"there are bytes behind the last record"},
+		"bytes after the last record": {begin + strings.Replace(answers, "REPLY QR", "HEX_ANSWER_BEGIN\n0000 8180 0001 0000 0000 0000 07 6578616d706c65 03 636f6d 00 0001 0001 ff\nHEX_ANSWER_END\nREPLY QR", 1) + query + check("rcode", "") + end,
+			"there are bytes after the last record"},
 		"never checked":          {begin + answers + query + end, "x.rpl:14: no step checks the answer"},
 		"nothing to check":       {begin + answers + check("all", reply) + end, "every query was checked already"},
 		"nothing answers":        {begin + query + "STEP 5 CHECK_NO_ANSWER\n" + end, "no range or step answers these queries to upstreams:\n\texample.com. A to 192.0.2.53 over udp, flags [RD]"},
@@ -130,7 +130,7 @@ func TestPlayer(t *testing.T) {
 	}
 }
 
-// TestExtraPackets sends all messages of an entry, of which the server takes the one with its ID.
+// TestExtraPackets sends all messages of an entry; the server accepts the message with the right ID.
 func TestExtraPackets(t *testing.T) {
 	forged := "RANGE_BEGIN 0 9\nENTRY_BEGIN\nMATCH qname\nREPLY QR NXDOMAIN\n" + quest + "EXTRA_PACKET\nADJUST copy_id\n" + reply + "ENTRY_END\nRANGE_END\n"
 	s, err := Parse("x.rpl", strings.NewReader(begin+forged+query+check("all", reply)+end))
@@ -140,7 +140,7 @@ func TestExtraPackets(t *testing.T) {
 	Play(t, s, func(_ []Setting, dial Dial) (Server, error) { return &forwarder{dial: dial}, nil })
 }
 
-// TestStartFails reports a server that does not start.
+// TestStartFails checks that the player reports a server that does not start.
 func TestStartFails(t *testing.T) {
 	s, err := Parse("x.rpl", strings.NewReader(begin+"STEP 1 NOTHING\n"+end))
 	if err != nil {

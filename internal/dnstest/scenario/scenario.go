@@ -17,7 +17,7 @@ type Scenario struct {
 	steps  []step
 }
 
-// Setting is a line "key: value".
+// Setting is a line of the format "key: value".
 type Setting struct {
 	Key, Value string
 	Position   string // "file:line"
@@ -28,7 +28,7 @@ func (s Setting) Errorf(format string, args ...any) error {
 	return fmt.Errorf("%s: %s: %w", s.Position, s.Key, fmt.Errorf(format, args...))
 }
 
-// stepRange is what upstreams answer during some steps.
+// stepRange holds the answers of upstreams during some steps.
 type stepRange struct {
 	first, last int
 	address     netip.Addr // invalid: every upstream
@@ -56,7 +56,7 @@ type step struct {
 	position string
 	kind     stepKind
 	address  netip.Addr    // of ADDRESS, or invalid
-	entry    *entry        // of the kinds that have one
+	entry    *entry        // of the kinds that have an entry
 	elapse   time.Duration // of TIME_PASSES
 	count    int           // of OUT_QUERIES
 	settings []Setting     // of CHANGE
@@ -92,11 +92,11 @@ type packet struct {
 	options  []byte      // of HEX_EDNSDATA_BEGIN
 }
 
-// presence is whether a message has an OPT.
+// presence says whether a message has an OPT.
 type presence uint8
 
 const (
-	asUsual presence = iota // a query only with DO or options, an answer if the query has one
+	asUsual presence = iota // a query has an OPT if it has DO or options, an answer if the query has an OPT
 	present
 	absent
 )

@@ -10,8 +10,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// received takes a query to an upstream, and answers it if a range does.
-func (p *player) received(q *outgoing) {
+// received records a query to an upstream, and answers the query if an entry of a range matches.
+func (p *player) received(q *upstreamQuery) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if q.msg == nil || len(q.msg.Question) != 1 {
@@ -23,15 +23,15 @@ func (p *player) received(q *outgoing) {
 	case p.news <- struct{}{}:
 	default:
 	}
-	if e := p.answering(q); e != nil {
+	if e := p.entryFor(q); e != nil {
 		p.send(q, e)
 		return
 	}
 	q.waiting = !p.silenced[key(q)]
 }
 
-// answering returns the first entry that answers q in this step, or nil. It is called with mu held.
-func (p *player) answering(q *outgoing) *entry {
+// entryFor returns the first entry that answers q in this step, or nil. It is called with mu held.
+func (p *player) entryFor(q *upstreamQuery) *entry {
 	for _, r := range p.scenario.ranges {
 		if p.step < r.first || p.step > r.last || !isFor(r.address, q) {
 			continue
@@ -45,14 +45,16 @@ func (p *player) answering(q *outgoing) *entry {
 	return nil
 }
 
-func isFor(address netip.Addr, q *outgoing) bool { return !address.IsValid() || address == q.upstream }
+func isFor(address netip.Addr, q *upstreamQuery) bool {
+	return !address.IsValid() || address == q.upstream
+}
 
-// key is what TIMEOUT steps know queries by.
-func key(q *outgoing) string {
+// key identifies equal queries for TIMEOUT steps.
+func key(q *upstreamQuery) string {
 	return fmt.Sprint(q.upstream, strings.ToLower(q.msg.Question[0].Name), q.msg.Question[0].Qtype)
 }
 
-// fail notes an error that no step returns. It is called with mu held.
+// fail records an error that no step returns. It is called with mu held.
 func (p *player) fail(err error) {
 	if p.err == nil {
 		p.err = err
@@ -66,7 +68,7 @@ func (p *player) failure() error {
 }
 
 // send sends the messages of e as answers to q, one after the other. It is called with mu held.
-func (p *player) send(q *outgoing, e *entry) {
+func (p *player) send(q *upstreamQuery, e *entry) {
 	q.waiting = false
 	p.network.work.Go(func() {
 		for _, k := range e.packets {
@@ -86,7 +88,7 @@ func (p *player) send(q *outgoing, e *entry) {
 	})
 }
 
-func (p *player) sendOne(q *outgoing, k *packet) error {
+func (p *player) sendOne(q *upstreamQuery, k *packet) error {
 	switch {
 	case k.drop:
 	case k.shut:
@@ -105,8 +107,8 @@ func (p *player) sendOne(q *outgoing, k *packet) error {
 	return nil
 }
 
-// passTo looks for a query to an upstream that matches the step's entry, and passes over it and those before it.
-func (p *player) passTo(st *step) bool {
+// skipTo looks for a query to an upstream that matches the step's entry. If there is one, later steps start after that query.
+func (p *player) skipTo(st *step) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, q := range p.out[p.passed:] {
@@ -118,7 +120,7 @@ func (p *player) passTo(st *step) bool {
 	return false
 }
 
-// reply answers the oldest query to an upstream that waits.
+// reply answers the oldest waiting query to an upstream, and reports whether there was one.
 func (p *player) reply(st *step) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,7 +133,7 @@ func (p *player) reply(st *step) bool {
 	return false
 }
 
-// silence leaves all waiting queries unanswered, and those that repeat them.
+// silence leaves all waiting queries unanswered, and later queries that repeat them. It reports whether there was one.
 func (p *player) silence() (any bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -144,7 +146,7 @@ func (p *player) silence() (any bool) {
 	return any
 }
 
-// count compares the number of queries to upstreams since it was last called.
+// count compares want with the number of queries to upstreams since the last call of count.
 func (p *player) count(want int) error {
 	synctest.Wait()
 	p.mu.Lock()
@@ -177,7 +179,7 @@ func (p *player) unanswered() string {
 	return "no range or step answers these queries to upstreams:" + b.String()
 }
 
-func (q *outgoing) String() string {
+func (q *upstreamQuery) String() string {
 	text := fmt.Sprintf("%s %s to %s over %s, flags %s", q.msg.Question[0].Name, dns.Type(q.msg.Question[0].Qtype), q.upstream, q.transport, flagsOf(q.msg.MsgHdr))
 	if opt := q.msg.IsEdns0(); opt != nil {
 		text += fmt.Sprintf(", OPT with DO %v", opt.Do())
