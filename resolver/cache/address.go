@@ -64,7 +64,7 @@ func eachHint(data []byte, yield func(netip.Addr) bool) bool {
 	}
 }
 
-// nextParam reads the parameter at the start of the parameters of a SVCB record (RFC 9460 section 2.2). ok is false where there is none that is whole.
+// nextParam reads the first of the parameters of an SVCB record (RFC 9460 section 2.2). ok is false if params does not begin with a whole parameter.
 func nextParam(params []byte) (key uint16, value, rest []byte, ok bool) {
 	const head = 4
 	if len(params) < head {

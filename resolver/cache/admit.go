@@ -21,12 +21,12 @@ const (
 //
 // The answer section may hold records of the asked type and the aliases that lead to them, each with its signatures, at the asked name and the names that
 // it leads to. The authority section may hold what proves a negative answer or a delegation. Addresses anywhere else would reach clients without a verdict.
-// Records for validators go to clients with DO only. The additional section is left out: nothing in it is owed to a stub resolver, and clients that need it ask for it.
+// Only clients with DO get records for validators. The additional section is left out: a stub resolver does not need it, and other clients can ask for its records.
 func (p *packing) admit(rr *wire.Record) (admission, error) {
 	if rr.Section == wire.SectionAdditional {
 		return leaveOut, nil
 	}
-	if rr.Type == wire.TypeOPT { // whatever its class, which is a size
+	if rr.Type == wire.TypeOPT { // in any class, because the class of an OPT is a size
 		return leaveOut, ErrAnswer
 	}
 	if !p.key.DO && isProof(rr.Type) && rr.Type != p.key.Type { // RFC 4035 section 3.2.1
@@ -90,8 +90,8 @@ func (p *packing) proves(rr *wire.Record) (bool, error) {
 	return false, nil
 }
 
-// readsTTLs reports whether a name of the message is read, by way of a compression pointer, from bytes that are the TTL of a record. It would be another name
-// once the TTL has aged: not the one that was judged.
+// readsTTLs reports whether a compression pointer makes a name of the message include the TTL of a record. When the TTL has aged, clients would read another
+// name than the one that was judged.
 func (p *packing) readsTTLs(e *Entry) bool {
 	other := slices.Clone(p.msg)
 	for _, at := range e.ttls {

@@ -39,7 +39,7 @@ func sent(t testing.TB, typ uint16, rcode int, rrs ...string) []byte {
 	return b
 }
 
-// admitted returns what a client with DO gets of a message: the rcode, and the records of all sections; or the error of NewEntry.
+// admitted returns what a client with DO receives of a message: the rcode and the records of all sections, or the error of NewEntry.
 func admitted(t testing.TB, typ uint16, msg []byte) string { return admittedTo(t, true, typ, msg) }
 
 func admittedTo(t testing.TB, do bool, typ uint16, msg []byte) string {
@@ -104,12 +104,12 @@ func TestAdmission(t *testing.T) {
 		{"another class only", dns.TypeA, 0, []string{"example.com. 300 HS A 192.0.2.9"}, none},
 		{"two aliases of one name", dns.TypeA, 0, []string{alias, "example.com. 300 IN CNAME evil.example.", end}, none},
 		{"an alias twice", dns.TypeA, 0, []string{alias, alias, end}, "NOERROR | " + alias + " | " + alias + " | " + end},
-		{"an alias of itself", dns.TypeA, 0, []string{"example.com. 300 IN CNAME example.com."}, none},
-		{"an alias of itself beside the asked record", dns.TypeA, 0, []string{"example.com. 300 IN CNAME example.com.", a1}, none},
+		{"an alias to itself", dns.TypeA, 0, []string{"example.com. 300 IN CNAME example.com."}, none},
+		{"an alias to itself, with the asked record", dns.TypeA, 0, []string{"example.com. 300 IN CNAME example.com.", a1}, none},
 		{"aliases in a loop", dns.TypeA, 0, []string{alias, "www.example.com. 300 IN CNAME w.example.", "w.example. 300 IN CNAME www.example.com."}, none},
 		{"aliases back to the name", dns.TypeA, 0, []string{alias, "www.example.com. 300 IN CNAME example.com."}, none},
-		{"an alias of itself that was asked for", dns.TypeCNAME, 0, []string{"example.com. 300 IN CNAME example.com."}, "NOERROR | example.com. 300 IN CNAME example.com."},
-		{"more aliases than are followed", dns.TypeA, 0, append(long, fmt.Sprintf("a%d.example. 300 IN A 192.0.2.1", maxChain)), none},
+		{"an alias to itself that was asked for", dns.TypeCNAME, 0, []string{"example.com. 300 IN CNAME example.com."}, "NOERROR | example.com. 300 IN CNAME example.com."},
+		{"one alias too many", dns.TypeA, 0, append(long, fmt.Sprintf("a%d.example. 300 IN A 192.0.2.1", maxChain)), none},
 		{"a DNAME record above", dns.TypeA, 0, []string{"com. 300 IN DNAME net.", "example.com. 300 IN CNAME example.net.", "example.net. 300 IN A 192.0.2.3"},
 			"NOERROR | com. 300 IN DNAME net. | example.com. 300 IN CNAME example.net. | example.net. 300 IN A 192.0.2.3"},
 		{"a DNAME record of the name", dns.TypeA, 0, []string{"example.com. 300 IN DNAME example.net.", a1}, "NOERROR | " + a1},
@@ -134,7 +134,7 @@ func TestAdmission(t *testing.T) {
 	}
 }
 
-// TestProofsGoToValidators leaves out what a client without DO did not ask for (RFC 4035 section 3.2.1).
+// TestProofsGoToValidators checks that clients without DO get no DNSSEC records unless they asked for that type (RFC 4035 section 3.2.1).
 func TestProofsGoToValidators(t *testing.T) {
 	const (
 		a   = "example.com. 300 IN A 192.0.2.1"
@@ -178,44 +178,44 @@ func TestImpossibleRecords(t *testing.T) {
 	}
 	const here = "\xc0\x0c"
 	for name, rr := range map[string][]byte{
-		"an A record of 3 bytes":             record(here, dns.TypeA, "\x01\x02\x03"),
-		"an A record of 5 bytes":             record(here, dns.TypeA, "\x01\x02\x03\x04\x05"),
-		"an AAAA record of 4 bytes":          record(here, dns.TypeAAAA, "\x01\x02\x03\x04"),
-		"an MX record without a name":        record(here, dns.TypeMX, "\x00\x01"),
-		"a TXT record without a string":      record(here, dns.TypeTXT, ""),
-		"a TXT record that is cut short":     record(here, dns.TypeTXT, "\x05ab"),
-		"an SOA record of two names":         record(here, dns.TypeSOA, here+here),
-		"an owner that points forward":       record("\xc0\xff", dns.TypeA, "\x01\x02\x03\x04"),
-		"an owner that points at itself":     record("\xc0\x2d", dns.TypeA, "\x01\x02\x03\x04"),
-		"an owner that points to the header": record("\xc0\x04", dns.TypeA, "\x01\x02\x03\x04"),
-		"a target that points to the header": record(here, dns.TypeCNAME, "\xc0\x02"),
-		"a target that points forward":       record(here, dns.TypeCNAME, "\xc0\xff"),
-		"a target with bytes behind it":      record(here, dns.TypeCNAME, here+"x"),
-		"HTTPS with a parameter cut short":   record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x09\xcb\x00\x71\x07"),
-		"HTTPS with half an address":         record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x05\xcb\x00\x71\x07\x01"),
-		"SVCB with a hint of no address":     record(here, dns.TypeSVCB, "\x00\x01\x00\x00\x06\x00\x00"),
-		"an OPT record in the answer":        record("\x00", dns.TypeOPT, ""),
-		"an HINFO record of one string":      record(here, dns.TypeHINFO, "\x03CPU"),
-		"a NAPTR record without a name":      record(here, dns.TypeNAPTR, "\x00\x01\x00\x01\x01S\x00\x00"),
-		"a NAPTR record that is cut short":   record(here, dns.TypeNAPTR, "\x00\x01\x00\x01\x01S\x09SIP"),
-		"a DS record without a digest":       record(here, dns.TypeDS, "\x00\x01\x0d\x02"),
-		"a DNSKEY record without a key":      record(here, dns.TypeDNSKEY, "\x01\x00\x03\x0d"),
-		"a TLSA record that is too short":    record(here, dns.TypeTLSA, "\x03\x01\x01"),
-		"a LOC record that is too short":     record(here, dns.TypeLOC, "\x00\x12\x16\x13"),
-		"a CAA record without a tag":         record(here, dns.TypeCAA, "\x00\x00value"),
-		"a CAA record with its tag cut":      record(here, dns.TypeCAA, "\x00\x09issue"),
-		"an NSEC record with a bitmap cut":   record(here, dns.TypeNSEC, here+"\x00\x06\x40"),
-		"an NSEC record with windows back":   record(here, dns.TypeNSEC, here+"\x01\x01\x40\x00\x01\x40"),
-		"an RRSIG record without signature":  record(here, dns.TypeRRSIG, strings.Repeat("\x00", 18)+here),
-		"an HTTPS record with a key cut":     record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00"),
-		"an HTTPS record with a value cut":   record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x08\xc0\x00\x02\x01"),
-		"an HTTPS record with half a hint":   record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x03\xc0\x00\x02"),
-		"an HTTPS record with keys back":     record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x04\xc0\x00\x02\x01\x00\x03\x00\x02\x01\xbb"),
-		"an HTTPS record with a key twice":   record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x03\x00\x02\x01\xbb\x00\x03\x00\x02\x01\xbb"),
-		"an HTTPS record with an empty ALPN": record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x01\x00\x01\x00"),
-		"an HTTPS record with an ALPN cut":   record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x01\x00\x02\x05h"),
-		"an HTTPS record with half a port":   record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x03\x00\x01\x01"),
-		"an OPT record with a size as class": []byte("\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00"),
+		"an A record of 3 bytes":                record(here, dns.TypeA, "\x01\x02\x03"),
+		"an A record of 5 bytes":                record(here, dns.TypeA, "\x01\x02\x03\x04\x05"),
+		"an AAAA record of 4 bytes":             record(here, dns.TypeAAAA, "\x01\x02\x03\x04"),
+		"an MX record without a name":           record(here, dns.TypeMX, "\x00\x01"),
+		"a TXT record without a string":         record(here, dns.TypeTXT, ""),
+		"a TXT record that is cut short":        record(here, dns.TypeTXT, "\x05ab"),
+		"an SOA record of two names":            record(here, dns.TypeSOA, here+here),
+		"an owner that points forward":          record("\xc0\xff", dns.TypeA, "\x01\x02\x03\x04"),
+		"an owner that points at itself":        record("\xc0\x2d", dns.TypeA, "\x01\x02\x03\x04"),
+		"an owner that points to the header":    record("\xc0\x04", dns.TypeA, "\x01\x02\x03\x04"),
+		"a target that points to the header":    record(here, dns.TypeCNAME, "\xc0\x02"),
+		"a target that points forward":          record(here, dns.TypeCNAME, "\xc0\xff"),
+		"a target with bytes behind it":         record(here, dns.TypeCNAME, here+"x"),
+		"HTTPS with a parameter cut short":      record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x09\xcb\x00\x71\x07"),
+		"HTTPS with half an address":            record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x05\xcb\x00\x71\x07\x01"),
+		"SVCB with an empty hint":               record(here, dns.TypeSVCB, "\x00\x01\x00\x00\x06\x00\x00"),
+		"an OPT record in the answer":           record("\x00", dns.TypeOPT, ""),
+		"an HINFO record of one string":         record(here, dns.TypeHINFO, "\x03CPU"),
+		"a NAPTR record without a name":         record(here, dns.TypeNAPTR, "\x00\x01\x00\x01\x01S\x00\x00"),
+		"a NAPTR record that is cut short":      record(here, dns.TypeNAPTR, "\x00\x01\x00\x01\x01S\x09SIP"),
+		"a DS record without a digest":          record(here, dns.TypeDS, "\x00\x01\x0d\x02"),
+		"a DNSKEY record without a key":         record(here, dns.TypeDNSKEY, "\x01\x00\x03\x0d"),
+		"a TLSA record that is too short":       record(here, dns.TypeTLSA, "\x03\x01\x01"),
+		"a LOC record that is too short":        record(here, dns.TypeLOC, "\x00\x12\x16\x13"),
+		"a CAA record without a tag":            record(here, dns.TypeCAA, "\x00\x00value"),
+		"a CAA record with its tag cut":         record(here, dns.TypeCAA, "\x00\x09issue"),
+		"an NSEC record with a bitmap cut":      record(here, dns.TypeNSEC, here+"\x00\x06\x40"),
+		"NSEC with windows in descending order": record(here, dns.TypeNSEC, here+"\x01\x01\x40\x00\x01\x40"),
+		"an RRSIG record without a signature":   record(here, dns.TypeRRSIG, strings.Repeat("\x00", 18)+here),
+		"an HTTPS record with a key cut":        record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00"),
+		"an HTTPS record with a value cut":      record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x08\xc0\x00\x02\x01"),
+		"an HTTPS record with half a hint":      record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x03\xc0\x00\x02"),
+		"HTTPS with keys in descending order":   record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x04\x00\x04\xc0\x00\x02\x01\x00\x03\x00\x02\x01\xbb"),
+		"an HTTPS record with a key twice":      record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x03\x00\x02\x01\xbb\x00\x03\x00\x02\x01\xbb"),
+		"an HTTPS record with an empty ALPN":    record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x01\x00\x01\x00"),
+		"an HTTPS record with an ALPN cut":      record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x01\x00\x02\x05h"),
+		"an HTTPS record with half a port":      record(here, dns.TypeHTTPS, "\x00\x01\x00\x00\x03\x00\x01\x01"),
+		"an OPT record with a size as class":    []byte("\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00"),
 	} {
 		sound := record(here, dns.TypeA, "\xc0\x00\x02\x01")
 		msg := slices.Concat(question, sound, rr)
@@ -234,7 +234,7 @@ func TestImpossibleRecords(t *testing.T) {
 	}
 }
 
-// TestPossibleRecords passes records of every form on as they came.
+// TestPossibleRecords checks that valid records of every type are passed on unchanged.
 func TestPossibleRecords(t *testing.T) {
 	for _, rr := range []string{
 		"HINFO \"CPU\" \"\"", "MX 10 mail.example.", "TXT \"a\" \"\"", "SRV 1 2 3 host.example.", "NAPTR 1 2 \"S\" \"SIP+D2U\" \"\" _sip._udp.example.",
@@ -256,19 +256,19 @@ func TestPossibleRecords(t *testing.T) {
 	wire.SetCount(version1, wire.SectionAnswer, 1)
 	k := key(t, "example.com")
 	k.Type = dns.TypeLOC
-	if e, err := NewEntry(k, version1, false, 0); err != nil || e.counts[0] != 1 { // RFC 1876 section 2: its form is not known
+	if e, err := NewEntry(k, version1, false, 0); err != nil || e.counts[0] != 1 { // RFC 1876 section 2: the format of version 1 is not known
 		t.Errorf("LOC of version 1: %v", err)
 	}
 }
 
-// TestNamesDoNotAge: a target that is read from the TTL of a record is the same for clients as for the one who judges it.
+// TestNamesDoNotAge checks that a target that is read from the TTL of a record is the same name for clients as the one that was judged.
 func TestNamesDoNotAge(t *testing.T) {
 	const here = "\xc0\x0c"
 	msg, err := new(dns.Msg).SetQuestion("example.com.", dns.TypeA).Pack()
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := len(msg) + len(here) + 4 // of the TTL, which is the name "a."
+	at := len(msg) + len(here) + 4 // offset of the TTL, whose bytes are the name "a."
 	msg = append(msg, here+"\x00\x01\x00\x01\x01a\x00\x00\x00\x04\xc0\x00\x02\x01"...)
 	msg = append(msg, here+"\x00\x05\x00\x01\x00\x00\x01\x2c\x00\x02\xc0"...)
 	msg = append(msg, byte(at))
@@ -291,8 +291,8 @@ func TestAliasesAreBounded(t *testing.T) {
 	}
 }
 
-// TestAliasesLeadToAnEnd refuses a chain of aliases whose last target would not be judged, and a loop.
-func TestAliasesLeadToAnEnd(t *testing.T) {
+// TestAliasesEnd refuses a chain of aliases whose last target would not be judged, and a loop.
+func TestAliasesEnd(t *testing.T) {
 	chain := func(n int) []string {
 		rrs := []string{"example.com. 300 IN CNAME a1.example."}
 		for i := 1; i < n; i++ {

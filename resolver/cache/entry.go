@@ -78,12 +78,12 @@ func NewEntry(key Key, msg []byte, authenticated bool, now int64) (*Entry, error
 		return e, err
 	}
 	if e, clean, err = pack(key, clean, authenticated, now); clean != nil {
-		return nil, ErrAnswer // nothing of it was to be left out any more
+		return nil, ErrAnswer // clean must need no further change
 	}
 	return e, err
 }
 
-// pack packs a message, all of whose records must be admitted. If some are not, it returns instead a message that holds only those that are.
+// pack packs a message if all its records are admitted as they are. If not, it returns only clean, a message with the admitted records.
 func pack(key Key, msg []byte, authenticated bool, now int64) (e *Entry, clean []byte, err error) {
 	bodyAt := wire.HeaderLen + len(key.Name) + 4
 	if len(msg) < bodyAt || len(msg) > wire.MaxMessage || wire.Count(msg, wire.SectionQuestion) != 1 ||

@@ -6,8 +6,8 @@ import (
 	"rempart/internal/wire"
 )
 
-// For returns the entry as an answer to another question about the same name: with other flags, or, if the name does not exist, of another type; or, if the
-// name does not exist, about a name below it (RFC 8020). It is nil if the entry cannot answer that. The DNSSEC records of an answer go to clients with DO only.
+// For returns the entry as an answer to another question: about the same name with other flags, or, if the name does not exist, about another type or a name
+// below (RFC 8020). It is nil if the entry cannot answer the question. Only clients with DO get the DNSSEC records of an answer.
 func (e *Entry) For(key Key) *Entry {
 	own := key
 	own.Name = e.data[:e.name]
@@ -18,7 +18,7 @@ func (e *Entry) For(key Key) *Entry {
 		p := packing{key: key, msg: msg, bodyAt: bodyAt}
 		msg = p.rewritten(func(rr *wire.Record) bool { return key.DO || rr.Type == key.Type || !isProof(rr.Type) })
 	}
-	if below && msg != nil { // no name in msg is compressed: that of the question can be exchanged
+	if below && msg != nil { // rewritten has left no compressed name in msg, so the question can be replaced
 		asked := appendQuestion(slices.Clone(msg[:wire.HeaderLen]), key)
 		msg = append(asked, msg[bodyAt:]...)
 	}
@@ -30,7 +30,7 @@ func (e *Entry) For(key Key) *Entry {
 	return n
 }
 
-// message returns the entry as the message of an upstream to a question about its name.
+// message returns the entry as the answer of an upstream to a question about the entry's name.
 func (e *Entry) message(key Key) []byte {
 	msg := make([]byte, wire.HeaderLen, wire.HeaderLen+len(key.Name)+questionTail+int(e.bodyEnd))
 	flags := wire.FlagQR | e.rcode

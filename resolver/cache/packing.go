@@ -29,8 +29,8 @@ const (
 	maxAliases = 64 // CNAME records at all
 )
 
-// follow finds the names the question's leads to by CNAME, in whatever order the records stand. A loop is an error (RFC 1034 section 3.6.2), and so
-// is a chain that is longer than what is followed: without its end it would say that the name has no data.
+// follow collects the targets of the chain of CNAME records that begins at the name in the question, in any order of the records. A loop is an error (RFC
+// 1034 section 3.6.2), and so is a chain of more than maxChain records: cut short, it would mean that the name has no data.
 func (p *packing) follow() error {
 	all, err := p.aliases()
 	if err != nil {
@@ -42,8 +42,8 @@ func (p *packing) follow() error {
 		if err != nil || next == nil {
 			return err
 		}
-		if n == maxChain || p.leadsTo(next) {
-			if p.key.Type == wire.TypeCNAME { // nobody follows what was asked for as data
+		if n == maxChain || p.isInChain(next) {
+			if p.key.Type == wire.TypeCNAME { // nobody follows a CNAME record that was asked for
 				return nil
 			}
 			return ErrAnswer
@@ -54,21 +54,21 @@ func (p *packing) follow() error {
 	}
 }
 
-// targetOf returns the target of the alias at a name, nil if there is none.
+// targetOf returns the target of the CNAME record of name, nil if there is none.
 func targetOf(name []byte, all []alias) (target []byte, err error) {
 	for _, a := range all {
 		if string(a.owner) != string(name) {
 			continue
 		}
 		if target != nil && string(target) != string(a.target) {
-			return nil, ErrAnswer // RFC 2181 section 10.1: a name has one
+			return nil, ErrAnswer // RFC 2181 section 10.1: a name has one target
 		}
 		target = a.target
 	}
 	return target, nil
 }
 
-// names yields the question's name and those it leads to by CNAME, as far as they were followed.
+// names yields the name in the question and the targets that follow has collected.
 func (p *packing) names(yield func(name []byte) bool) {
 	if !yield(p.key.Name) {
 		return
@@ -82,8 +82,8 @@ func (p *packing) names(yield func(name []byte) bool) {
 	}
 }
 
-// leadsTo reports whether name is one of names.
-func (p *packing) leadsTo(name []byte) bool {
+// isInChain reports whether names yields name.
+func (p *packing) isInChain(name []byte) bool {
 	for n := range p.names {
 		if string(n) == string(name) {
 			return true
@@ -118,7 +118,7 @@ func (p *packing) aliases() (all []alias, err error) {
 }
 
 // belongs reports whether an answer record speaks of the question's name, of one it leads to, or, as
-// DNAME and its signature do, of one above. A DNAME record says nothing of its own name (RFC 6672 section 2.3).
+// DNAME and its signature do, of one above. A DNAME record does not apply to its own name (RFC 6672 section 2.3).
 func (p *packing) belongs(rr *wire.Record) (bool, error) {
 	var buf [wire.MaxName]byte
 	owner, _, ok := wire.ExpandName(buf[:0], p.msg, rr.Name)
@@ -126,7 +126,7 @@ func (p *packing) belongs(rr *wire.Record) (bool, error) {
 		return false, ErrAnswer
 	}
 	above := rr.Type == wire.TypeDNAME || rr.Type == wire.TypeRRSIG
-	of := false
+	isOwnDNAME := false // a DNAME record at one of the names
 	for name := range p.names {
 		switch {
 		case string(owner) != string(name):
@@ -134,13 +134,13 @@ func (p *packing) belongs(rr *wire.Record) (bool, error) {
 				return true, nil
 			}
 		case rr.Type == wire.TypeDNAME && p.key.Type != wire.TypeDNAME:
-			of = true
+			isOwnDNAME = true
 		default:
 			p.spelt = append(p.spelt, rr.Name)
 			return true, nil
 		}
 	}
-	p.foreign = p.foreign || !of
+	p.foreign = p.foreign || !isOwnDNAME
 	return false, nil
 }
 

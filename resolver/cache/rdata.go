@@ -2,12 +2,12 @@ package cache
 
 import "rempart/internal/wire"
 
-// forms say what the data of a type consists of, one letter per field: a digit for so many bytes, "s" for a character-string and "t" for one that
-// is not empty, "n" for a name, and as the last: "S" for one character-string or more, "b" for type bitmaps, "p" for SvcParams, "+" for at least
-// one byte, "." for any. "v" looks at a version: where it is not 0, the rest may be anything.
+// forms holds the format of the data of each type, one character per field: a digit for that number of bytes, "s" for a character-string, "t" for a
+// character-string that is not empty, "n" for a name. The last field may be "S" for one or more character-strings, "b" for type bitmaps, "p" for
+// SvcParams, "+" for one or more bytes, "." for any bytes. "v" checks a version: if it is not 0, the rest may be any bytes.
 //
-// They are those of the types whose names may be compressed (RFC 1035 section 3.3, RFC 3597 section 4), and of those that clients act on: one
-// malformed record makes some of them refuse the whole message.
+// The map holds the types whose names may be compressed (RFC 1035 section 3.3, RFC 3597 section 4), and the types that clients act on, because some
+// clients refuse a whole message for one malformed record of such a type.
 var forms = map[uint16]string{
 	1:   "4",         // A
 	2:   "n",         // NS
@@ -56,7 +56,7 @@ var forms = map[uint16]string{
 }
 
 // appendData appends the data of a record with its names written out, in lower case. ok is false if the data cannot be of the record's type.
-// Data of a type without a form is copied.
+// Data of a type that forms does not hold is copied.
 func appendData(dst, msg []byte, rr *wire.Record) (out []byte, ok bool) {
 	at := rr.Data
 	for _, field := range []byte(forms[rr.Type]) {
@@ -136,8 +136,8 @@ func areBitmaps(data []byte) bool {
 	return true
 }
 
-// areParams reports whether data consists of SvcParams, in the order of their keys, and the known ones have values of their form
-// (RFC 9460 sections 2.2, 7 and 8).
+// areParams reports whether data consists of SvcParams in the order of their keys, whose values have the format of their key (RFC 9460 sections 2.2, 7
+// and 8).
 func areParams(data []byte) bool {
 	for last := -1; len(data) > 0; {
 		key, value, rest, ok := nextParam(data)
@@ -149,7 +149,7 @@ func areParams(data []byte) bool {
 	return true
 }
 
-// isParam reports whether value has the form of a SvcParam's. A key that is not known may have any.
+// isParam reports whether value has the format that key requires. An unknown key may have any value.
 func isParam(key uint16, value []byte) bool {
 	const (
 		mandatory, alpn, noDefaultALPN, port = 0, 1, 2, 3
