@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// freeFactor is how many times larger than its query a UDP answer may be without being charged, headers of IP and UDP included. A source address
-	// can be forged: RFC 9000 section 8.1 sets the same bound for QUIC.
+	// freeFactor is how many times larger than its query a UDP answer may be before it is charged, including IP and UDP headers. Source addresses can be
+	// forged; RFC 9000 section 8.1 sets the same bound for QUIC.
 	freeFactor   = 3
 	ipHeaders    = 20 + 8
 	limitBuckets = 1 << 16 // 512 KiB, however many networks ask
@@ -22,19 +22,19 @@ const (
 	netIPv6      = 56
 )
 
-// AnswerLimit is how much one client network may be sent in UDP answers that are much larger than their queries.
+// AnswerLimit limits the UDP answers that one client network may receive, if they are much larger than their queries.
 type AnswerLimit struct {
-	Clients netip.Prefix // which clients it applies to; of several the longest prefix
-	Bytes   int64        // per second; a network may receive as much again at once. 0: no limit
+	Clients netip.Prefix // the clients that the limit applies to; of several limits, the one with the longest prefix applies
+	Bytes   int64        // per second, and at most this many at once. 0: no limit
 }
 
-// amplification limits what a forged source address can make this server send to somebody else: per client network (IPv4 /24, IPv6 /56), the bytes by
-// which UDP answers exceed freeFactor times their queries. Its methods may be called concurrently.
+// amplification limits how many bytes an attacker who forges source addresses can make this server send to other people. For each client network (IPv4 /24,
+// IPv6 /56) it limits the bytes by which UDP answers exceed freeFactor times their queries. The methods may be called concurrently.
 type amplification struct {
 	limits    []AnswerLimit
 	seed      maphash.Seed // so that nobody can choose networks that share a bucket
 	began     time.Time
-	buckets   []atomic.Int64 // the time, since began, at which a network has paid for all it was sent
+	buckets   []atomic.Int64 // the time, since began, at which a network has its whole allowance again
 	truncated atomic.Uint64
 }
 
@@ -46,7 +46,7 @@ func newAmplification(limits []AnswerLimit) *amplification {
 	return &amplification{limits: limits, seed: maphash.MakeSeed(), began: time.Now(), buckets: make([]atomic.Int64, limitBuckets)}
 }
 
-// enforce truncates the answer to q if its client's network has been sent too much: a client whose address is not forged asks again over TCP.
+// enforce truncates the answer to q if the client's network has used up its allowance. A client whose address is not forged asks again over TCP.
 func (a *amplification) enforce(q *wire.Query) {
 	over := len(q.Out) + ipHeaders - freeFactor*(len(q.Packet)+ipHeaders)
 	if over <= 0 || a == nil || a.charge(q.Client, int64(over), time.Since(a.began)) {
@@ -56,7 +56,7 @@ func (a *amplification) enforce(q *wire.Query) {
 	a.truncated.Add(1)
 }
 
-// charge takes that many bytes from the allowance of client's network. It reports false, and takes nothing, if the allowance does not hold them.
+// charge takes bytes from the allowance of the client's network. If fewer bytes are left, charge takes none and returns false.
 func (a *amplification) charge(client netip.Addr, bytes int64, now time.Duration) bool {
 	limit, bits := a.limit(client)
 	if limit == 0 {
@@ -76,7 +76,7 @@ func (a *amplification) charge(client netip.Addr, bytes int64, now time.Duration
 	}
 }
 
-// limit returns the limit that applies to client, and the bits of the network that shares it.
+// limit returns the limit that applies to client, and the prefix length of the network that shares the limit.
 func (a *amplification) limit(client netip.Addr) (bytes int64, bits int) {
 	bits = netIPv4
 	if client.Is6() {

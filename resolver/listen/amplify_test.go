@@ -11,13 +11,13 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// everyone returns limits of that many bytes per second for all clients.
+// everyone returns others, and a limit of bytes per second for all clients.
 func everyone(bytes int64, others ...AnswerLimit) []AnswerLimit {
 	return append(others, AnswerLimit{netip.MustParsePrefix("0.0.0.0/0"), bytes}, AnswerLimit{netip.MustParsePrefix("::/0"), bytes})
 }
 
-// TestLargeAnswersAreLimited: a client network is sent large answers until its allowance is used up, and truncated ones then; small answers, other
-// networks and TCP are not limited.
+// TestLargeAnswersAreLimited checks that a client network gets large answers until its allowance is used up, and truncated answers after that. Small
+// answers, other networks and TCP are not limited.
 func TestLargeAnswersAreLimited(t *testing.T) {
 	const rate, size, asked = 20_000, 900, 100
 	resolver := AnswerLimit{netip.MustParsePrefix("127.0.9.9/32"), 0}
@@ -57,10 +57,10 @@ func TestLargeAnswersAreLimited(t *testing.T) {
 		t.Errorf("%d of %d answers of %d bytes were whole, want some, and %d at most", first, asked, size, most)
 	}
 	if n := whole(from("127.0.1.2"), "slow.example"); n == asked {
-		t.Error("a second client of a network that was sent too much is not limited on the slow path")
+		t.Error("a second client of a network without allowance is not limited on the slow path")
 	}
 	if n := whole(from("127.0.2.1"), "a.example"); n == 0 {
-		t.Error("another network is limited from its first answer on")
+		t.Error("another network is limited from the first answer")
 	}
 	if n := whole(from("127.0.9.9"), "a.example"); n != asked {
 		t.Errorf("a client with no limit: %d of %d answers were whole", n, asked)
@@ -79,7 +79,7 @@ func TestLargeAnswersAreLimited(t *testing.T) {
 	}
 }
 
-// TestAllowance looks at the arithmetic of the limit.
+// TestAllowance checks the arithmetic of the limit.
 func TestAllowance(t *testing.T) {
 	special := AnswerLimit{netip.MustParsePrefix("192.0.2.8/29"), 4000}
 	a := newAmplification(everyone(1000, special))
@@ -110,6 +110,6 @@ func TestAllowance(t *testing.T) {
 		}
 	}
 	if newAmplification(everyone(0)) != nil {
-		t.Error("no limit at all is a limiter")
+		t.Error("there is a limiter without a limit")
 	}
 }

@@ -35,7 +35,7 @@ type Config struct {
 	NewHandler func() Handler               // called once a UDP worker, and once for streams
 	Serves     func(client netip.Addr) bool // who may ask, and so gets a share of the connections; nil: everyone
 	Workers    int                          // UDP workers an address; default one a core
-	Limits     []AnswerLimit                // of what client networks are sent; empty: none
+	Limits     []AnswerLimit                // of UDP answers to client networks; empty: no limit
 	Spin       time.Duration                // how long a UDP worker goes on asking its socket before it sleeps; Linux only
 	MaxStreams int                          // TCP connections at a time; default 4,096
 	MaxSlow    int                          // queries on the slow path at a time; default 10,000

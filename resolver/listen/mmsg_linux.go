@@ -36,9 +36,9 @@ type messages struct {
 	peers    [batchSize]unix.RawSockaddrInet6 // large enough for either family
 	controls [batchSize][controlSize]byte
 	packets  []byte
-	at       netip.AddrPort // the socket's
+	at       netip.AddrPort // the address of the socket
 	wildcard bool           // the address asked is received with each query, and answered from
-	used     int            // of in, by what came last
+	used     int            // of in, by the last batch
 	ready    int            // of out
 }
 
@@ -84,13 +84,13 @@ func (m *messages) query(q *wire.Query, i int) {
 	q.Packet = m.packets[i*(packetSize+apart):][:m.in[i].len]
 	var port uint16
 	q.Client, port = peer(&m.peers[i])
-	if answersAll(port) || port == m.at.Port() && q.Client == m.askedAt(i) {
-		q.Packet = nil // no query to the handler; our own address is a forged one
+	if answersAll(port) || port == m.at.Port() && q.Client == m.destination(i) {
+		q.Packet = nil // the handler drops such a packet; a packet from our own address is forged
 	}
 }
 
-// askedAt returns the address that message i was sent to; not valid if the kernel did not say.
-func (m *messages) askedAt(i int) netip.Addr {
+// destination returns the address that message i was sent to; it is not valid if the kernel did not report it.
+func (m *messages) destination(i int) netip.Addr {
 	if !m.wildcard {
 		return m.at.Addr()
 	}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestOwnAddressIsNoClient sends a query from a server's socket to itself.
+// TestOwnAddressIsNoClient checks that a query from the server's own socket is dropped.
 func TestOwnAddressIsNoClient(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"} {
 		at := netip.MustParseAddrPort(addr)

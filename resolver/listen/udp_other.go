@@ -45,7 +45,7 @@ func (w *udpWorker) run() {
 	q := &batch[0]
 	q.Out = make([]byte, 0, answerSize)
 	packet := make([]byte, packetSize)
-	at := localAddr(w.conn) // on a wildcard address, the address itself is not known
+	at := localAddr(w.conn) // for a wildcard address, the destination of a packet is not known
 	for {
 		n, peer, err := w.conn.ReadFromUDPAddrPort(packet)
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
