@@ -125,13 +125,13 @@ func TestClosingUpstreamFailsNoQuestion(t *testing.T) {
 	}
 }
 
-// answered is the answer to query that the servers of these tests give.
+// answered turns query into the answer that the servers of these tests give.
 func answered(query []byte) []byte {
 	wire.SetFlags(query, wire.FlagQR)
 	return query
 }
 
-// framed is msg with its length before it, or one that is wrong by so much, but not below 0.
+// framed returns msg with its length before it. The length is wrong by the number wrong, but at least 0.
 func framed(wrong int, msg []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(max(0, len(msg)+wrong))), msg...)
 }
@@ -189,18 +189,18 @@ func TestBadNameFailsNoOther(t *testing.T) {
 	}
 }
 
-// TestBadFramingFailsNoOther asks for a name whose answer has a wrong length before it, or never ends.
+// TestBadFramingFailsNoOther asks for a name whose answer has a wrong length before it, or is never complete.
 func TestBadFramingFailsNoOther(t *testing.T) {
 	for name, bad := range map[string]func(net.Conn, []byte) bool{
 		"a length too high by one":  misframed(1),
 		"a length too high by 30":   misframed(30),
 		"a length too high by 9000": misframed(9000),
 		"a length too low by one":   misframed(-1),
-		"a length of nothing":       misframed(-math.MaxUint16),
+		"a length of zero":          misframed(-math.MaxUint16),
 		"no length":                 func(c net.Conn, query []byte) bool { c.Write(answered(query)); return true },
 		"a length alone":            func(c net.Conn, _ []byte) bool { c.Write([]byte{0, 60}); return true },
 		"half a length":             func(c net.Conn, _ []byte) bool { c.Write([]byte{0}); return true },
-		"a byte now and then": func(c net.Conn, query []byte) bool {
+		"a byte every 200 ms": func(c net.Conn, query []byte) bool {
 			for _, b := range framed(0, answered(query)) {
 				c.Write([]byte{b})
 				time.Sleep(200 * time.Millisecond)
@@ -212,7 +212,8 @@ func TestBadFramingFailsNoOther(t *testing.T) {
 	}
 }
 
-// failsNoOther asks for a name to which an upstream answers badly, five times a second, among good ones. The former fails, unless it may be answered.
+// failsNoOther asks five times a second for a name that an upstream answers badly, and at the same time for good names. No good name may fail. The bad name
+// must fail, unless mayBeAnswered.
 func failsNoOther(t *testing.T, bad func(net.Conn, []byte) bool, mayBeAnswered bool) {
 	synctest.Test(t, func(t *testing.T) {
 		v := server{think: time.Millisecond, bad: bad}

@@ -28,8 +28,9 @@ func lossy(seed uint64, share float64, rtt time.Duration) func() time.Duration {
 	}
 }
 
-// losing reports which packets are lost to a share: of each question the same ones in every run, however the goroutines of a test take turns.
-func losing(seed uint64, share float64) func(*Question) bool {
+// lossOf returns a function that reports whether a packet is lost, for this share of all packets. In every run the same packets of a question are lost,
+// in whatever order goroutines run.
+func lossOf(seed uint64, share float64) func(*Question) bool {
 	var mu sync.Mutex
 	sent := map[string]uint64{}
 	return func(q *Question) bool {
@@ -85,7 +86,7 @@ func crowd(t *testing.T, p *Pool, clients, count int, pause time.Duration) (fail
 func TestLossFailsNoQuestion(t *testing.T) {
 	const rtt, count = 20 * time.Millisecond, 600
 	well := func() *fake { return &fake{delay: after(rtt)} }
-	loss := func(seed uint64, share float64) *fake { return &fake{delay: after(rtt), lost: losing(seed, share)} }
+	loss := func(seed uint64, share float64) *fake { return &fake{delay: after(rtt), lost: lossOf(seed, share)} }
 	for name, fakes := range map[string]func(seed uint64) []*fake{
 		"the only one, 10 %":     func(s uint64) []*fake { return []*fake{loss(s, .1)} },
 		"the only one, 20 %":     func(s uint64) []*fake { return []*fake{loss(s, .2)} },
@@ -193,7 +194,7 @@ func TestDeadZoneDoesNotMultiply(t *testing.T) {
 		}
 		all.Wait()
 		if most > MaxInFlight/4+maxTokens+MaxInFlight/perToken {
-			t.Errorf("%d repetitions under way at a time", most)
+			t.Errorf("%d repetitions at a time", most)
 		}
 	})
 }

@@ -211,7 +211,7 @@ func (r *reply) final() bool {
 	return settles(r.rcode) || r.rcode == wire.ServFail && r.dnssec
 }
 
-// settles reports whether an rcode says something of the name that any upstream would say.
+// settles reports whether an rcode is a statement about the name, so that other upstreams would return it too.
 func settles(rcode int) bool {
 	switch rcode {
 	case wire.Success, wire.NXDomain, wire.YXDomain: // a DNAME that makes the name too long (RFC 6672 section 2.2)

@@ -20,10 +20,10 @@ const (
 	writeTimeout = 3 * time.Second // how long a peer may leave our queries unread
 	maxStrange   = 100             // messages in a row that are no answer to a question, until the connection is ended
 
-	// A wrong length makes a connection unreadable from there on: a message does not end, or the next one begins in its middle.
+	// After a wrong length a connection is unreadable: a message does not end, or the next message seems to begin in the middle of one.
 	messageWithin = 750 * time.Millisecond // how long a message may take from its first byte to its last
-	usualMessage  = 100 * time.Millisecond // the same, until no more questions are put on the connection
-	doubtFor      = 500 * time.Millisecond // how long a question may stay unanswered after something no sound upstream sends
+	usualMessage  = 100 * time.Millisecond // after this time of an incomplete message, the connection takes no more questions
+	suspectFor    = 500 * time.Millisecond // how long a question may stay unanswered after a suspect message
 )
 
 var errUnreadable = fmt.Errorf("%w: the connection cannot be read any further", errMalformed)
@@ -46,8 +46,8 @@ type pipe struct {
 	last    time.Time // when the last of them came
 	alone   bool      // its first question is to be the only one until it is answered
 	waiting bool      // something was asked since the last answer
-	partial time.Time // when a message began that did not end yet: the deadline is that of its end; or zero
-	doubted bool      // something came that no sound upstream sends, and no answer since
+	partial time.Time // when the message that is being read began, while it is incomplete; then the read deadline is for its end
+	suspect bool      // a message arrived that no sound upstream sends, and no answer since
 	retired bool      // takes no more questions
 }
 
@@ -59,11 +59,11 @@ type call struct {
 }
 
 type outcome struct {
-	reply  reply
-	echoed bool // the case of the question came back
-	err    error
-	free   bool // after an error: the question may be asked again without a token
-	behind bool // the message went on behind its last record
+	reply    reply
+	echoed   bool // the case of the question came back
+	err      error
+	free     bool // after an error: the question may be asked again without a token
+	trailing bool // bytes followed the last record of the message
 }
 
 // add puts a question in flight. It is called with stream.mu held.
@@ -85,28 +85,28 @@ func (p *pipe) add(q *Question, f form) *call {
 	p.taken++
 	if !p.waiting {
 		p.waiting = true
-		p.await()
+		p.setDeadline()
 	}
 	return c
 }
 
-// await sets the time until which the next message has to begin. It is called with stream.mu held.
-func (p *pipe) await() {
+// setDeadline sets the time by which the next message must begin. It is called with stream.mu held.
+func (p *pipe) setDeadline() {
 	limit := idleAfter
 	switch {
 	case p.conn == nil || !p.partial.IsZero():
 		return
-	case p.waiting && p.doubted:
-		limit = doubtFor
+	case p.waiting && p.suspect:
+		limit = suspectFor
 	case p.waiting:
 		limit = stallAfter
 	}
 	p.conn.SetReadDeadline(time.Now().Add(limit))
 }
 
-// readable reports whether nothing speaks against putting a question on the connection. It is called with stream.mu held.
-func (p *pipe) readable() bool {
-	return !p.doubted && (p.partial.IsZero() || time.Since(p.partial) < usualMessage)
+// isReadable reports whether the connection seems good enough for another question. It is called with stream.mu held.
+func (p *pipe) isReadable() bool {
+	return !p.suspect && (p.partial.IsZero() || time.Since(p.partial) < usualMessage)
 }
 
 // drop forgets a question nobody waits for any more. It is called with stream.mu held.
@@ -136,7 +136,7 @@ func (p *pipe) closeUnused() {
 		if s.bound.watch != p {
 			p.close()
 		}
-	case p.doubted:
+	case p.suspect:
 		p.retire()
 	case p.alone && p.answers > 0 && s.shared() < maxPipes:
 		p.alone = false
@@ -165,7 +165,7 @@ func (p *pipe) run(ctx context.Context) {
 	defer stop()
 	p.stream.mu.Lock()
 	p.conn = conn
-	p.await()
+	p.setDeadline()
 	p.stream.mu.Unlock()
 
 	written := make(chan struct{})
@@ -246,29 +246,29 @@ func (p *pipe) read(conn net.Conn) error {
 		} else {
 			strange = 0
 		}
-		doubt := len(msg) < wire.HeaderLen || wire.Flags(msg)&wire.FlagQR == 0
+		suspect := len(msg) < wire.HeaderLen || wire.Flags(msg)&wire.FlagQR == 0
 		if c != nil {
 			o := receive(msg, c)
-			doubt = errors.Is(o.err, errMalformed) || o.behind
+			suspect = errors.Is(o.err, errMalformed) || o.trailing
 			c.done <- o
 		}
-		p.heard(c, doubt)
+		p.heard(c, suspect)
 	}
 	return fmt.Errorf("%w: %d messages that answer nothing", errMalformed, maxStrange)
 }
 
-// message reads the next message, which has to arrive whole soon after its first byte.
+// message reads the next message. After its first byte, the rest must arrive within messageWithin.
 func (p *pipe) message(r *bufio.Reader) ([]byte, error) {
 	_, err := r.Peek(1)
 	if err != nil {
 		p.stream.mu.Lock()
 		defer p.stream.mu.Unlock()
-		if p.doubted && p.waiting && errors.Is(err, os.ErrDeadlineExceeded) {
+		if p.suspect && p.waiting && errors.Is(err, os.ErrDeadlineExceeded) {
 			err = fmt.Errorf("%w: %w", errUnreadable, err)
 		}
 		return nil, err
 	}
-	p.begin(r)
+	p.setEndDeadline(r)
 	var head [2]byte
 	var msg []byte
 	if _, err = io.ReadFull(r, head[:]); err == nil {
@@ -281,8 +281,8 @@ func (p *pipe) message(r *bufio.Reader) ([]byte, error) {
 	return msg, err
 }
 
-// begin sets the time until which a message has to end that began to arrive, if it is not all there.
-func (p *pipe) begin(r *bufio.Reader) {
+// setEndDeadline sets the time by which the message whose first byte arrived must be complete, if it is not complete already.
+func (p *pipe) setEndDeadline(r *bufio.Reader) {
 	if r.Buffered() >= 2 {
 		if head, err := r.Peek(2); err == nil && r.Buffered() >= 2+int(binary.BigEndian.Uint16(head)) {
 			return
@@ -307,7 +307,7 @@ func receive(msg []byte, c *call) outcome {
 		return outcome{err: fmt.Errorf("%w: truncated over TCP", errMalformed)}
 	}
 	r, err := read(msg, c.question)
-	return outcome{reply: r, echoed: m == exact, err: err, behind: len(r.packed) < len(msg)}
+	return outcome{reply: r, echoed: m == exact, err: err, trailing: len(r.packed) < len(msg)}
 }
 
 // find is the question that msg has the ID of; nil if there is none, or it came too late.
@@ -320,9 +320,9 @@ func (p *pipe) find(msg []byte) *call {
 	return p.pending[wire.ID(msg)]
 }
 
-// heard notes that a whole message came, the answer to c or to nothing, and says how long the
-// next may take. doubt says that no sound upstream sends such a message.
-func (p *pipe) heard(c *call, doubt bool) {
+// heard records that a whole message arrived, and sets the deadline of the next one. c is the question that the message
+// answers, or nil. suspect says that no sound upstream sends such a message.
+func (p *pipe) heard(c *call, suspect bool) {
 	p.stream.mu.Lock()
 	defer p.stream.mu.Unlock()
 	p.answers++
@@ -331,8 +331,8 @@ func (p *pipe) heard(c *call, doubt bool) {
 		delete(p.pending, wire.ID(c.sent))
 	}
 	p.waiting, p.partial = len(p.pending) > 0, time.Time{}
-	p.doubted = doubt || p.doubted && c == nil
-	p.await()
+	p.suspect = suspect || p.suspect && c == nil
+	p.setDeadline()
 	p.stream.wake()
 	p.closeUnused()
 }

@@ -23,7 +23,7 @@ var (
 )
 
 const (
-	// MaxInFlight is how many exchanges a pool has in hand by default; the next is shed with ErrBusy.
+	// MaxInFlight is how many exchanges a pool performs at a time by default; the next one fails with ErrBusy.
 	MaxInFlight = 4096
 
 	defaultTimeout = 5 * time.Second
@@ -39,7 +39,7 @@ type Config struct {
 	Timeout   time.Duration  // of a whole exchange whose context has no earlier deadline; 0: 5 s
 	Log       *slog.Logger   // nil: nothing is logged
 
-	// MaxInFlight is how many exchanges there are at a time, over UDP with a socket each, and for every fourth another one; 0: MaxInFlight.
+	// MaxInFlight is the maximum of exchanges at a time; 0: the constant MaxInFlight. Over UDP each exchange has a socket, and every fourth a second one.
 	MaxInFlight int
 
 	// Dial opens every connection to an upstream, over "udp" or "tcp"; TLS is spoken over the latter. Over "udp" one Write sends one datagram, and
@@ -75,12 +75,12 @@ type Pool struct {
 	budget   budget
 
 	maxInFlight int64
-	// maxRepeats is how many repetitions may be under way until questions are sent again on the budget only: each attempt has a socket of its own, and
-	// somebody may ask for many names that no resolver can answer.
+	// maxRepeats is the number of running repetitions above which the budget limits further ones: each attempt has a socket of its own, and a client may
+	// ask for many names that no resolver can answer.
 	maxRepeats int64
 
 	inFlight   atomic.Int64
-	repeats    atomic.Int64 // under way: attempts that are not the first of their question
+	repeats    atomic.Int64 // running attempts that are not the first of their question
 	shed       atomic.Uint64
 	denied     atomic.Uint64
 	unanswered atomic.Uint64

@@ -14,7 +14,7 @@ import (
 const (
 	maxPipes   = 4                // connections to one upstream that share the questions
 	maxShort   = 8                // connections in all, where each takes few questions: some servers allow a client ten
-	maxAlone   = maxShort - 1     // connections with one question each: there is room for one that is shared
+	maxAlone   = maxShort - 1     // connections with one question each, so that there is room for a shared one
 	maxPending = 256              // queries in flight on one connection
 	idleAfter  = 10 * time.Second // an unused connection is closed (RFC 7766 section 6.2.3)
 	stallAfter = 5 * time.Second  // so is one over which nothing came for what was asked
@@ -54,7 +54,7 @@ func (s *stream) ask(ctx context.Context, q *Question, f form) (r reply, echoed 
 	for try := 1; ; try++ {
 		o := s.askOnce(ctx, q, f, try > 1)
 		lost := errors.Is(o.err, errDied) || errors.Is(o.err, errMismatch)
-		lost = lost && (try == 1 || !errors.Is(o.err, errUnreadable)) // alone, the question itself makes connections unreadable
+		lost = lost && (try == 1 || !errors.Is(o.err, errUnreadable)) // on a connection of its own, it is this question that makes the connection unreadable
 		if !lost || try == maxAsks || ctx.Err() != nil || !s.spend(o.free && try == 1) {
 			return o.reply, o.echoed, o.err
 		}
@@ -126,7 +126,7 @@ func (s *stream) done() {
 func (s *stream) pipe(alone bool) (*pipe, error) {
 	limit := s.bound.limit()
 	for _, p := range s.pipes {
-		if !alone && !p.alone && p.readable() && len(p.pending) < maxPending && p.taken < limit {
+		if !alone && !p.alone && p.isReadable() && len(p.pending) < maxPending && p.taken < limit {
 			return p, nil
 		}
 	}

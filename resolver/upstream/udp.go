@@ -23,7 +23,7 @@ const (
 // chooses the port at random and lets nothing in from another source (RFC 5452 section 9.2).
 type datagrams struct {
 	addr    *net.UDPAddr
-	dial    dialFunc       // nil: a socket
+	dial    dialFunc       // nil: use a socket
 	foreign *atomic.Uint64 // counts datagrams that were no answer to the question
 	buffers sync.Pool
 }
@@ -32,7 +32,7 @@ func newDatagrams(addr netip.AddrPort, dial dialFunc, foreign *atomic.Uint64) *d
 	return &datagrams{addr: net.UDPAddrFromAddrPort(addr), dial: dial, foreign: foreign, buffers: sync.Pool{New: func() any { return new([receiveLen]byte) }}}
 }
 
-// open returns a new connection, which sends from a port of its own.
+// open returns a new connection with a port of its own.
 func (d *datagrams) open(ctx context.Context) (net.Conn, error) {
 	if d.dial != nil {
 		return d.dial(ctx, "udp", d.addr.String())
