@@ -35,11 +35,11 @@ type flight struct {
 	entry *cache.Entry
 }
 
-// init makes room for that many questions asked upstream at a time. No zone and no client has all of them: many names below zones whose servers are
-// silent leave places for others.
+// init makes room for most questions upstream at a time. No zone and no client gets all places, so that questions for zones with silent servers leave
+// places for others.
 func (f *flights) init(most int) {
 	f.zones = fair.New[string](most, most/4)
-	f.clients = fair.New[netip.Prefix](most, most/8) // a resolver that asks for many people has room besides the one zone
+	f.clients = fair.New[netip.Prefix](most, most/8) // fewer than zones reserve, so that one silent zone cannot take all places of a resolver that asks for many people
 	f.byKey = map[flightKey]*flight{}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 }
@@ -51,7 +51,7 @@ func (f *flights) close() {
 }
 
 // join returns the flight of key, beginning it with fetch if there is none; nil when there
-// are too many. It continues when the client that began it has left.
+// are too many. The flight continues after the client that began it has left.
 func (f *flights) join(key cache.Key, client netip.Addr, fetch func(context.Context, cache.Key) *cache.Entry, c *counts) *flight {
 	k := flightKey{string(key.Name), key.Type, key.Class, key.DO, key.CD}
 	f.mu.Lock()

@@ -43,7 +43,7 @@ func TestZoneOfSilentServers(t *testing.T) {
 	})
 }
 
-// TestClientOfSilentZones has one client ask for names of ever other zones whose servers are silent: other clients get answers.
+// TestClientOfSilentZones makes one client ask for names in many zones with silent servers: other clients get answers.
 func TestClientOfSilentZones(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		b.up.set(silentBelow(name(t, "silent")))

@@ -24,28 +24,28 @@ import (
 )
 
 const (
-	// longTests is the environment variable that has TestHostileUpstreams ask for every behaviour there is.
+	// longTests is the environment variable that makes TestHostileUpstreams ask for every behaviour.
 	longTests = "REMPART_LONG_TESTS"
 
-	hostileGroups = 49               // of behaviours; each group has an upstream and a resolver of its own
-	maxAtOnce     = 250              // questions to one resolver: fewer than it takes connections of one client
-	inTime        = 20 * time.Second // how long an answer may take: 4 s, and what a slow machine adds
+	hostileGroups = 49               // groups of behaviours; each group has an upstream and a resolver of its own
+	maxAtOnce     = 250              // questions to one resolver; it accepts slightly more connections of one client
+	inTime        = 20 * time.Second // how long an answer may take: 4 s, and more on a slow machine
 )
 
-// TestHostileUpstreams asks for names that an upstream answers in every wrong way, over sockets, by one client and by five at once. Every client gets an
-// answer in time, without anything in it that was not asked for, and sound names are answered all the while.
+// TestHostileUpstreams asks for names that an upstream answers in every wrong way, over sockets, from one client and from five at once. Every client gets an
+// answer in time that holds only what was asked for, and other names are answered correctly at the same time.
 func TestHostileUpstreams(t *testing.T) {
 	before := runtime.NumGoroutine()
 	t.Run("all", func(t *testing.T) { // its cleanup ends before goroutines are counted
 		ctx, end := context.WithCancel(t.Context())
 		var asking sync.WaitGroup
 		for _, transport := range []upstream.Transport{upstream.UDP, upstream.TCP} {
-			for i, group := range hostileIn(hostileGroups, transport) {
+			for i, group := range hostileGroupsOf(hostileGroups, transport) {
 				for _, clients := range []int{1, 5} {
 					u := dnstest.NewUpstream(t, dnstest.ByName(group))
-					h := hostileRun{t: t, dns: forwarder(ctx, t, upstream.Endpoint{Transport: transport, Addr: u.Addr}), what: fmt.Sprintf("%d-%v-%d", i, transport, clients)}
+					h := hostileRun{t: t, dns: startForwarder(ctx, t, upstream.Endpoint{Transport: transport, Addr: u.Addr}), what: fmt.Sprintf("%d-%v-%d", i, transport, clients)}
 					atOnce := i == 0 && transport == upstream.UDP
-					asking.Go(func() { h.each(group, clients, atOnce) })
+					asking.Go(func() { h.askAll(group, clients, atOnce) })
 				}
 			}
 		}
@@ -55,9 +55,9 @@ func TestHostileUpstreams(t *testing.T) {
 	dnstest.Eventually(t, "all goroutines end", func() bool { return runtime.NumGoroutine() <= before })
 }
 
-// hostileIn returns the behaviours in groups, with some of each kind. Over UDP the first group has those that are silent: to ask for one after the other
-// would take minutes, and each question has a socket of its own.
-func hostileIn(n int, transport upstream.Transport) [][]dnstest.Behaviour {
+// hostileGroupsOf returns the behaviours in n groups, each with some of each kind. Over UDP the first group holds the silent behaviours: they are asked for
+// at once, because one after the other they would take minutes.
+func hostileGroupsOf(n int, transport upstream.Transport) [][]dnstest.Behaviour {
 	groups := make([][]dnstest.Behaviour, n)
 	for i, b := range dnstest.Hostile(os.Getenv(longTests) != "") {
 		group := &groups[1+i%(n-1)]
@@ -69,15 +69,15 @@ func hostileIn(n int, transport upstream.Transport) [][]dnstest.Behaviour {
 	return groups
 }
 
-// each has so many clients ask for each behaviour, over UDP and TCP, one after the other or at once.
-func (h *hostileRun) each(behaviours []dnstest.Behaviour, clients int, atOnce bool) {
+// askAll makes clients ask for each behaviour, over UDP and TCP, one after the other or at once.
+func (h *hostileRun) askAll(behaviours []dnstest.Behaviour, clients int, atOnce bool) {
 	var asking, sound sync.WaitGroup
 	var over atomic.Bool
 	places := make(chan struct{}, maxAtOnce)
 	sound.Go(func() {
 		for i := 0; !over.Load(); i++ {
 			h.ask("udp", fmt.Sprintf("sound%d.example", i), dns.TypeA, dnstest.OutcomeRight)
-			time.Sleep(50 * time.Millisecond) // not to take the time of the others
+			time.Sleep(50 * time.Millisecond) // leave time for the other questions
 		}
 	})
 	for client := range clients {
@@ -107,8 +107,8 @@ func (h *hostileRun) each(behaviours []dnstest.Behaviour, clients int, atOnce bo
 	}
 }
 
-// forwarder serves a resolver in front of an upstream until ctx or the test ends, and returns its address.
-func forwarder(ctx context.Context, t testing.TB, e upstream.Endpoint) string {
+// startForwarder serves a resolver in front of an upstream until ctx or the test ends, and returns the address of the server.
+func startForwarder(ctx context.Context, t testing.TB, e upstream.Endpoint) string {
 	t.Helper()
 	pool, err := upstream.New(upstream.Config{Endpoints: []upstream.Endpoint{e}})
 	if err != nil {
@@ -151,7 +151,7 @@ func (h *hostileRun) ask(network, name string, typ uint16, want dnstest.Outcome)
 	begin := time.Now()
 	m, err := h.exchange(network, q)
 	if err == nil {
-		err = sound(m, q)
+		err = checkAnswer(m, q)
 	}
 	rightly := err == nil && m.Rcode == dns.RcodeSuccess && slices.ContainsFunc(m.Answer, func(rr dns.RR) bool {
 		a, ok := rr.(*dns.A)
@@ -164,14 +164,14 @@ func (h *hostileRun) ask(network, name string, typ uint16, want dnstest.Outcome)
 	case want == dnstest.OutcomeFailure && m.Rcode != dns.RcodeServerFailure:
 		err = errors.New("no SERVFAIL")
 	case time.Since(begin) > inTime:
-		err = fmt.Errorf("after %v", time.Since(begin))
+		err = fmt.Errorf("the answer took %v", time.Since(begin))
 	}
 	if err != nil {
 		h.t.Errorf("%s: %s over %s: %v\n%v", h.what, name, network, err, m)
 	}
 }
 
-// exchange returns the answer to q. An error says that there is none, or none that can be read.
+// exchange returns the answer to q. It returns an error if there is no answer, or if the answer cannot be read.
 func (h *hostileRun) exchange(network string, q *dns.Msg) (*dns.Msg, error) {
 	packed, err := q.Pack()
 	if err != nil {
@@ -192,20 +192,20 @@ func (h *hostileRun) exchange(network string, q *dns.Msg) (*dns.Msg, error) {
 	for rr := (wire.Record{}); records.Next(&rr); {
 	}
 	if records.Malformed() || records.Offset() != len(raw) {
-		return m, errors.New("bytes behind the last record")
+		return m, errors.New("bytes after the last record")
 	}
 	return m, nil
 }
 
-// sound checks an answer to q, a question without DO. An error says what is wrong with it, whatever it answers.
-func sound(m, q *dns.Msg) error {
+// checkAnswer returns an error if m cannot be a correct answer to q, a question without DO.
+func checkAnswer(m, q *dns.Msg) error {
 	switch {
 	case m.Id != q.Id || !m.Response || m.Opcode != dns.OpcodeQuery || m.Truncated || m.Authoritative || !m.RecursionAvailable:
-		return errors.New("header")
+		return errors.New("a wrong header")
 	case len(m.Question) != 1 || m.Question[0] != q.Question[0]:
-		return errors.New("question")
+		return errors.New("a wrong question")
 	case !slices.Contains([]int{dns.RcodeSuccess, dns.RcodeServerFailure, dns.RcodeNameError, dns.RcodeYXDomain}, m.Rcode):
-		return errors.New("rcode")
+		return errors.New("an unexpected rcode")
 	case m.Rcode == dns.RcodeServerFailure && len(m.Answer)+len(m.Ns) > 0:
 		return errors.New("SERVFAIL with records")
 	case len(m.Extra) != 1 || m.IsEdns0() == nil:
@@ -213,14 +213,15 @@ func sound(m, q *dns.Msg) error {
 	}
 	for _, rr := range m.Ns {
 		if t := rr.Header().Rrtype; t != dns.TypeSOA && t != dns.TypeNS {
-			return fmt.Errorf("in the authority section: %v", rr)
+			return fmt.Errorf("an unexpected record in the authority section: %v", rr)
 		}
 	}
-	return soundRecords(m)
+	return checkRecords(m)
 }
 
-// soundRecords checks that the answer section holds only records of the asked type and aliases, whose owners are the question and the targets of its aliases.
-func soundRecords(m *dns.Msg) error {
+// checkRecords checks that the answer section holds only aliases and records of the asked type, and that each owner is the name in the question or the
+// target of an alias.
+func checkRecords(m *dns.Msg) error {
 	asked := m.Question[0]
 	names := []string{strings.ToLower(asked.Name)}
 	for i := 0; i < len(names) && asked.Qtype != dns.TypeCNAME; i++ {
@@ -248,11 +249,11 @@ func soundRecords(m *dns.Msg) error {
 		a, isA := rr.(*dns.A)
 		switch {
 		case !owns || h.Class != dns.ClassINET:
-			return fmt.Errorf("not asked for: %v", rr)
+			return fmt.Errorf("a record that was not asked for: %v", rr)
 		case isA && a.A.Equal(net.ParseIP(dnstest.PoisonAddress)):
-			return fmt.Errorf("poison: %v", rr)
+			return fmt.Errorf("a record with the poison address: %v", rr)
 		case h.Ttl > 86400:
-			return fmt.Errorf("time to live: %v", rr)
+			return fmt.Errorf("a TTL of more than a day: %v", rr)
 		}
 	}
 	return nil

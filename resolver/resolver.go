@@ -49,7 +49,7 @@ type Config struct {
 	Upstreams Exchanger
 	Forward   []Zone
 
-	MaxQuestions int // asked upstream at a time, over all zones; default upstream.MaxInFlight
+	MaxQuestions int // questions asked upstream at a time, over all zones; default upstream.MaxInFlight
 
 	Enforced blocklist.Categories // zero enforces all
 	Observe  bool                 // answer as if unfiltered, and count what would have been blocked
@@ -57,7 +57,7 @@ type Config struct {
 	Identity string               // this process's, by which upstreams' loops are found
 
 	Canaries         Canary // names that do not exist here, so that programs do not go round the filter
-	DenyBelow        bool   // a name that does not exist has none below it (RFC 8020): they are not asked for while that is cached
+	DenyBelow        bool   // a cached NXDOMAIN also denies the names below (RFC 8020), which are then not asked upstream
 	KeepSingleLabels bool   // names of one label do not leave, unless a zone of Forward or the root holds them
 
 	RefuseRebinding bool     // public names do not lead to local addresses; names in zones of Forward may

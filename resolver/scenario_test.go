@@ -28,12 +28,12 @@ const (
 //
 //	block: NAME or PREFIX, and exact, below, from=DURATION, until=DURATION (since the beginning)
 //	allow: NAME
-//	upstream: ENDPOINT               udp://192.0.2.53 without one; several in order of preference
+//	upstream: ENDPOINT               default udp://192.0.2.53; several in order of preference
 //	forward: ZONE ENDPOINT           the upstream of a zone
-//	page: ADDRESS                    of the warning page; 192.0.2.66 and 2001:db8::66 without one
+//	page: ADDRESS                    of the warning page; default 192.0.2.66 and 2001:db8::66
 //	style: page, nxdomain, nodata, refused or null
 //	nat64: PREFIX
-//	client: PREFIX                   who may ask; everyone without one
+//	client: PREFIX                   clients that may ask; default all
 //	deny-below: yes
 //	refuse-rebinding: yes
 //	observe: yes
@@ -61,7 +61,7 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
-// server is a resolver as a scenario sees it.
+// server makes a resolver the server of a scenario.
 type server struct {
 	resolver *resolver.Resolver
 	worker   *resolver.Worker
@@ -223,7 +223,7 @@ func (s *server) view(settings []scenario.Setting) (*blocklist.View, error) {
 	return blocklist.NewView(snapshot, nil), nil
 }
 
-// listing reads "name exact from=60s until=120s", or a prefix instead of the name.
+// listing reads a listing such as "evil.example exact from=60s until=120s", with a name or a prefix.
 func (s *server) listing(set scenario.Setting) (l blocklist.Listing, err error) {
 	words := strings.Fields(set.Value)
 	l.Scope, l.Category = blocklist.Subtree, blocklist.Phishing
@@ -253,13 +253,13 @@ func (s *server) listing(set scenario.Setting) (l blocklist.Listing, err error) 
 				l.Expiry = at
 			}
 		default:
-			return l, errors.New("unknown: " + word)
+			return l, errors.New("unknown word " + word)
 		}
 	}
 	return l, nil
 }
 
-// Answer takes a query the way that listen takes it.
+// Answer handles a query as package listen does.
 func (s *server) Answer(q scenario.Query) []byte {
 	batch := make([]wire.Query, 1)
 	w := &batch[0]
@@ -298,7 +298,7 @@ func (s *server) Close() {
 	s.end()
 	s.resolver.Close()
 	if !s.maintain {
-		s.runPools() // they end at once, and every exchange with them
+		s.runPools() // Run returns at once, and ends every exchange of the pool
 	}
 	for range s.pools {
 		<-s.ended

@@ -38,11 +38,11 @@ func (r *Resolver) stale(key cache.Key, now clock) *cache.Entry {
 // deniedTypes are the types whose answers are looked at for whether a name exists: those that nearly every client asks first.
 var deniedTypes = [...]uint16{wire.TypeA, wire.TypeAAAA, wire.TypeHTTPS}
 
-// maxAncestors is how many names above the one asked for are looked at, the nearest first.
+// maxAncestors is how many names above the asked name denied looks up, the nearest first.
 const maxAncestors = 8
 
-// denied returns an answer to key if an answer of another type says that its name does not exist: then no type does (RFC 2308 section 5). If
-// Config.DenyBelow is set, an answer that denies a name above it serves as well (RFC 8020). The answer is stored under key. It is nil if there is none.
+// denied returns an answer to key if a cached answer of another type is NXDOMAIN, which applies to all types of the name (RFC 2308 section 5). If
+// Config.DenyBelow is set, NXDOMAIN for a name above is used as well (RFC 8020). The answer is stored under key. It is nil if no cached answer denies the name.
 func (r *Resolver) denied(key cache.Key, now clock) *cache.Entry {
 	if e := r.deniedBy(key.Name, key, now); e != nil || !r.denyBelow {
 		return e
@@ -59,8 +59,8 @@ func (r *Resolver) denied(key cache.Key, now clock) *cache.Entry {
 	return nil
 }
 
-// deniedBy is denied by the answers about one name, key's or one above it. An answer from other upstreams is no denial: the DS records of a forwarded
-// zone are its parent's.
+// deniedBy does the work of denied for one name: the name of key, or a name above. It ignores an answer from other upstreams than key would be asked of: a
+// forwarded zone cannot deny its own DS records, because the parent zone holds them.
 func (r *Resolver) deniedBy(name []byte, key cache.Key, now clock) *cache.Entry {
 	for _, typ := range deniedTypes {
 		other := cache.Key{Name: name, Type: typ, Class: key.Class, DO: key.DO, CD: key.CD}

@@ -15,8 +15,8 @@ import (
 	"rempart/internal/dnstest/scenario"
 )
 
-// strange is a scenario in which an upstream sends any message to the question that it is asked. Clients with different flags ask, and ask again while the
-// answer ages. Whatever they receive must be sound, which the player checks of every answer.
+// strange is a scenario in which an upstream answers with a given message. Clients with different flags ask, and ask again while the answer ages. The player
+// checks every answer that they receive.
 const strange = `block: evil.example
 block: 203.0.113.0/24
 refuse-rebinding: yes
@@ -60,10 +60,10 @@ STEP 22 CHECK_ANSWER
 SCENARIO_END
 `
 
-// askedName is the question of the scenario, asked for in wire form.
+// askedName is the name in the question of the scenario, in wire format.
 const askedName = "\x03www\x07example\x03com\x00"
 
-// program makes an answer of its bytes: one for each choice, 0 when they have run out.
+// program determines an answer: each choice takes one byte, or 0 when no byte is left.
 type program []byte
 
 // choose returns a number below n.
@@ -76,14 +76,14 @@ func (p *program) choose(n int) int {
 	return int(b) % n
 }
 
-// once returns true once in n times.
-func (p *program) once(n int) bool { return p.choose(n) == n-1 }
+// oneIn returns true for one in n bytes.
+func (p *program) oneIn(n int) bool { return p.choose(n) == n-1 }
 
 func pick[T any](p *program, of ...T) T { return of[p.choose(len(of))] }
 
-// name returns a name, most often a sound one, that begins at the offset at of the message.
+// name returns a name, usually a valid one, that begins at the offset at of the message.
 func (p *program) name(at int) string {
-	if p.once(24) {
+	if p.oneIn(24) {
 		return pick(p, "\xc0\x02", "\xc0\xff", "\x40a", "\xc0\x0d", pointer(at), pointer(at-2), pointer(max(12, at-20)))
 	}
 	return pick(p, "\xc0\x0c", "\xc0\x0c", "\xc0\x0c", askedName, "\x01b\xc0\x10", "\x01B\x07example\x03com\x00", "\x03wWw\xc0\x10", "\xc0\x10",
@@ -92,10 +92,10 @@ func (p *program) name(at int) string {
 
 func pointer(to int) string { return string([]byte{0xc0 | byte(to>>8)&0x3f, byte(to)}) }
 
-// data returns the data of a record of that type, most often sound data. That of DS, NSEC and unknown types always is, except for names in it: they are passed
-// on as they are.
+// data returns the data of a record of type typ, usually valid data. For DS, NSEC and unknown types the data is always valid, except for names in it, because
+// Rempart passes such data on unchanged.
 func (p *program) data(typ uint16, at int) string {
-	if p.once(48) && typ != 43 && typ != 47 {
+	if p.oneIn(48) && typ != 43 && typ != 47 {
 		return pick(p, "", "\x00", "\xff\xff\xff", strings.Repeat("\xc0\x0c", 40))
 	}
 	switch typ {
@@ -126,12 +126,12 @@ func (p *program) data(typ uint16, at int) string {
 	return "\x01\x02\x03"
 }
 
-// record appends a record, most often one of the asked type or an alias.
+// record appends a record, usually one of the asked type or an alias.
 func (p *program) record(msg []byte, asked uint16) []byte {
 	msg = append(msg, p.name(len(msg))...)
 	typ := pick[uint16](p, asked, asked, asked, 5, 5, 5, 46, 28, 65, 1, 39, 6, 2, 15, 16, 41, 64, 47, 43, 12, 65280)
 	class := uint16(1)
-	if p.once(12) {
+	if p.oneIn(12) {
 		class = pick[uint16](p, 3, 255, 1232)
 	}
 	msg = binary.BigEndian.AppendUint16(msg, typ)
@@ -139,13 +139,13 @@ func (p *program) record(msg []byte, asked uint16) []byte {
 	msg = binary.BigEndian.AppendUint32(msg, pick[uint32](p, 300, 60, 0, 1<<31, 5, 1<<32-1))
 	data := p.data(typ, len(msg)+2)
 	size := len(data)
-	if p.once(48) {
+	if p.oneIn(48) {
 		size++
 	}
 	return append(binary.BigEndian.AppendUint16(msg, uint16(size)), data...)
 }
 
-// message returns the type of the question, and an answer to it.
+// message returns the type of a question, and an answer to that question.
 func (p *program) message() (typ uint16, msg []byte) {
 	typ = pick[uint16](p, 1, 1, 65, 65, 28, 64, 5, 6, 15, 43, 16, 39, 2, 255, 65280)
 	msg = []byte{0, 0, pick[byte](p, 0x81, 0x81, 0x83, 0x85), 0x80 | pick[byte](p, 0, 0, 0, 0, 0, 3, 3, 2, 5, 6, 0x20, 0x30), 0, 1, 0, 0, 0, 0, 0, 0}
@@ -159,7 +159,7 @@ func (p *program) message() (typ uint16, msg []byte) {
 		}
 		msg[7+2*section] = byte(n)
 	}
-	if p.once(48) {
+	if p.oneIn(48) {
 		msg = msg[:len(msg)-1]
 	}
 	return typ, msg
@@ -176,35 +176,35 @@ func playStrange(t *testing.T, p program) {
 	}
 	scenario.Play(t, s, func(settings []scenario.Setting, dial scenario.Dial) (scenario.Server, error) {
 		server, err := startServer(settings, dial)
-		return &watched{server, t}, err
+		return &blockChecker{server, t}, err
 	})
 	if t.Failed() {
 		t.Fatalf("program %x, type %d, message %x", []byte(p), typ, msg)
 	}
 }
 
-// watched reads every answer for what the settings of the scenario block.
-type watched struct {
+// blockChecker is a server that fails the test if an answer holds a name or an address that the settings of the scenario block.
+type blockChecker struct {
 	scenario.Server
 	t *testing.T
 }
 
-func (w *watched) Answer(q scenario.Query) []byte {
+func (w *blockChecker) Answer(q scenario.Query) []byte {
 	answer := w.Server.Answer(q)
 	m := new(dns.Msg)
 	if m.Unpack(answer) != nil {
 		return answer // the player reports it
 	}
 	for _, rr := range slices.Concat(m.Answer, m.Ns, m.Extra) {
-		if leads := leadsTo(rr); slices.ContainsFunc(leads, isBlocked) {
+		if slices.ContainsFunc(targetsOf(rr), isBlocked) {
 			w.t.Errorf("a blocked name or address reaches a client: %s", rr)
 		}
 	}
 	return answer
 }
 
-// leadsTo returns the names and addresses to which a record leads a client that asked for its type.
-func leadsTo(rr dns.RR) (all []string) {
+// targetsOf returns the names and addresses to which a record directs a client that asked for its type.
+func targetsOf(rr dns.RR) (all []string) {
 	switch rr := rr.(type) {
 	case *dns.A:
 		return []string{rr.A.String()}
@@ -213,7 +213,7 @@ func leadsTo(rr dns.RR) (all []string) {
 	case *dns.CNAME:
 		return []string{rr.Target}
 	case *dns.HTTPS:
-		return leadsTo(&rr.SVCB)
+		return targetsOf(&rr.SVCB)
 	case *dns.SVCB:
 		all = append(all, rr.Target)
 		for _, v := range rr.Value {
@@ -225,7 +225,7 @@ func leadsTo(rr dns.RR) (all []string) {
 	return all
 }
 
-// isBlocked reports whether the settings block a name, or an address that is blocked or of the local network.
+// isBlocked reports whether the settings of the scenario block a name or an address, or the address is private.
 func isBlocked(to string) bool {
 	if dns.IsSubDomain("evil.example.", strings.ToLower(to)) {
 		return true
@@ -240,7 +240,7 @@ func isBlocked(to string) bool {
 	return netip.MustParsePrefix("203.0.113.0/24").Contains(addr) || addr.IsPrivate()
 }
 
-// TestStrangeAnswers plays answers that are made at random, always the same ones.
+// TestStrangeAnswers plays random answers, the same ones in each run.
 func TestStrangeAnswers(t *testing.T) {
 	random := rand.NewChaCha8([32]byte{})
 	n := 1000
@@ -254,7 +254,7 @@ func TestStrangeAnswers(t *testing.T) {
 	}
 }
 
-// FuzzStrangeAnswer looks for an answer of an upstream that stops the server, or makes it send an answer that is not sound.
+// FuzzStrangeAnswer looks for an answer of an upstream that stops the server, or makes the server send an incorrect answer.
 func FuzzStrangeAnswer(f *testing.F) {
 	f.Add([]byte(nil))
 	f.Add([]byte{0, 0, 0, 2, 0, 0, 15, 11, 2}) // an OPT in the answer section, whose class is a size, and an address
