@@ -24,7 +24,7 @@ const (
 
 // AnswerLimit limits the UDP answers that one client network may receive, if they are much larger than their queries.
 type AnswerLimit struct {
-	Clients netip.Prefix // the clients that the limit applies to; of several limits, the one with the longest prefix applies
+	Clients netip.Prefix // the clients that the limit applies to; of several limits, the one with the longest prefix applies, of equal prefixes the last
 	Bytes   int64        // per second, and at most this many at once. 0: no limit
 }
 
@@ -84,16 +84,20 @@ func (a *amplification) limit(client netip.Addr) (bytes int64, bits int) {
 	}
 	longest := -1
 	for _, l := range a.limits {
-		if l.Clients.Bits() > longest && l.Clients.Contains(client) {
+		if l.Clients.Bits() >= longest && l.Clients.Contains(client) {
 			longest, bytes = l.Clients.Bits(), l.Bytes
 		}
 	}
 	return bytes, max(bits, longest)
 }
 
+// bucket returns the bucket of client's network. Networks that begin at one address and differ in length have buckets of their own: a prefix with a limit
+// of its own is often a part of a network that has another limit.
 func (a *amplification) bucket(client netip.Addr, bits int) *atomic.Int64 {
 	network, _ := client.Prefix(bits)
-	key := network.Addr().As16()
+	var key [17]byte
+	addr := network.Addr().As16()
+	key[copy(key[:], addr[:])] = byte(bits)
 	return &a.buckets[maphash.Bytes(a.seed, key[:])%limitBuckets]
 }
 

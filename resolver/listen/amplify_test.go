@@ -82,7 +82,8 @@ func TestLargeAnswersAreLimited(t *testing.T) {
 // TestAllowance checks the arithmetic of the limit.
 func TestAllowance(t *testing.T) {
 	special := AnswerLimit{netip.MustParsePrefix("192.0.2.8/29"), 4000}
-	a := newAmplification(everyone(1000, special))
+	first := AnswerLimit{netip.MustParsePrefix("198.51.100.0/28"), 4000} // begins where its network begins
+	a := newAmplification(everyone(1000, special, first))
 	second := func(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 	for i, c := range []struct {
 		client string
@@ -101,6 +102,9 @@ func TestAllowance(t *testing.T) {
 		{"192.0.3.1", 1000, 9, true},
 		{"192.0.2.9", 4000, 9, true},
 		{"192.0.2.15", 1, 9, false},
+		{"198.51.100.200", 1000, 9, true},
+		{"198.51.100.1", 4000, 9, true}, // whatever its neighbours were sent
+		{"198.51.100.201", 1, 9, false},
 		{"2001:db8::1", 1000, 9, true},
 		{"2001:db8:0:ff::1", 1, 9, false},
 		{"2001:db8:0:100::1", 1000, 9, true},
@@ -108,6 +112,9 @@ func TestAllowance(t *testing.T) {
 		if got := a.charge(netip.MustParseAddr(c.client), c.bytes, second(c.at)); got != c.want {
 			t.Errorf("%d: %d bytes for %s at %v s: %v", i, c.bytes, c.client, c.at, got)
 		}
+	}
+	if bytes, _ := newAmplification(append(everyone(1000), everyone(2000)[1])).limit(netip.MustParseAddr("2001:db8::1")); bytes != 2000 {
+		t.Errorf("of two limits of one prefix that of %d bytes applies, want the last", bytes)
 	}
 	if newAmplification(everyone(0)) != nil {
 		t.Error("there is a limiter without a limit")
