@@ -113,8 +113,9 @@ func TestLimits(t *testing.T) {
 		return Limits{{netip.MustParsePrefix("0.0.0.0/0"), n}, {netip.MustParsePrefix("::/0"), n}}
 	}
 	for text, want := range map[string]Limits{
-		"":     all(256 << 10),
-		"none": all(0),
+		"":                                all(256 << 10),
+		"none":                            all(0),
+		"1MiB,::ffff:192.0.2.64/122=2MiB": append(all(1<<20), Limit{netip.MustParsePrefix("192.0.2.64/26"), 2 << 20}),
 		"1MiB, 192.0.2.53=none, 2001:db8::/32=16MiB": append(all(1<<20),
 			Limit{netip.MustParsePrefix("192.0.2.53/32"), 0}, Limit{netip.MustParsePrefix("2001:db8::/32"), 16 << 20}),
 	} {

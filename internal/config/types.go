@@ -77,6 +77,9 @@ func (p *Prefixes) UnmarshalText(text []byte) error {
 		if err != nil {
 			return fmt.Errorf("%q is not a prefix: write 192.168.0.0/16, 2001:db8::/32 or on-link", item)
 		}
+		if addr := prefix.Addr(); addr.Is4In6() && prefix.Bits() >= 96 { // IPv4 in IPv6 (RFC 4291 section 2.5.5.2): clients are compared as IPv4
+			prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-96)
+		}
 		*p = append(*p, prefix.Masked())
 	}
 	if len(*p) == 0 {
