@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"rempart/blocklist"
 )
@@ -179,7 +178,7 @@ func TestFallenBackSetIsNotBuiltUpon(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.unlock()
-	l.refreshFiles(l.lists, time.Now().Add(time.Hour))
+	l.refreshFiles(l.lists)
 	l.fallBack()
 	if !blocks(t, l, "a.example") {
 		t.Fatal("nothing to fall back to")

@@ -203,17 +203,18 @@ func (l *Lists) Start(ctx context.Context) error {
 // begin reads lists and puts the first set in force.
 func (l *Lists) begin(ctx context.Context) {
 	end := time.Now().Add(l.timing.start * 4 / 5) // lists that were fetched and read by then are in force when Start returns
-	var files []*list
-	for _, li := range l.lists {
-		l.loadCopy(li)
-		if li.kind != KindURL {
-			files = append(files, li)
-		} else if current, err := l.current(li); li.copy != nil && (err != nil || !current) && !l.parseBodyAgain(li) {
-			li.next = time.Time{} // the old copy serves until it was fetched again
-		}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		l.refreshFiles(l.loadCopies())
+		l.fetchMissing(ctx, end)
+	}()
+	select {
+	case <-read:
+	case <-time.After(time.Until(end)):
+		l.useLastSet()
+		<-read
 	}
-	l.refreshFiles(files, end)
-	l.fetchMissing(ctx, end)
 	if ctx.Err() != nil {
 		return
 	}
@@ -227,30 +228,32 @@ func (l *Lists) begin(ctx context.Context) {
 	l.report()
 }
 
-// refreshFiles updates the copies of files, as many at a time as there are cores. If they are not all updated by end, it puts the set of the last run in
-// force until they are.
-func (l *Lists) refreshFiles(files []*list, end time.Time) {
+// loadCopies loads the copies of all lists, parses the content of URLs again whose copies are not current, and returns the lists that are in files.
+func (l *Lists) loadCopies() (files []*list) {
+	for _, li := range l.lists {
+		l.loadCopy(li)
+		if li.kind != KindURL {
+			files = append(files, li)
+		} else if current, err := l.current(li); li.copy != nil && (err != nil || !current) && !l.parseBodyAgain(li) {
+			li.next = time.Time{} // the old copy serves until it was fetched again
+		}
+	}
+	return files
+}
+
+// refreshFiles brings the copies of files up to date, as many at a time as there are cores.
+func (l *Lists) refreshFiles(files []*list) {
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
 	errs := make([]error, len(files))
 	now := time.Now()
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		var g errgroup.Group
-		g.SetLimit(runtime.GOMAXPROCS(0))
-		for i, li := range files {
-			g.Go(func() error {
-				errs[i] = l.readFile(li, now)
-				return nil
-			})
-		}
-		_ = g.Wait() // each list has an error of its own
-	}()
-	select {
-	case <-read:
-	case <-time.After(time.Until(end)):
-		l.useLastSet()
-		<-read
+	for i, li := range files {
+		g.Go(func() error {
+			errs[i] = l.readFile(li, now)
+			return nil
+		})
 	}
+	_ = g.Wait() // each list has an error of its own
 	for i, li := range files {
 		l.settle(li, now, l.orRecovered(li, errs[i]))
 	}
@@ -295,12 +298,23 @@ func (l *Lists) fallBack() {
 	}
 }
 
-// useLastSet puts the snapshot of an earlier run in force, and reports whether it could.
+// useLastSet puts the snapshot of an earlier run in force, and reports whether there is one. It may run beside the reading of lists.
 func (l *Lists) useLastSet() bool {
-	l.damaged = true // nobody knows from which lists the snapshot was made: the next set is not built upon it
 	view, err := l.openSet()
-	if err != nil || view.Version() == 0 || l.set.Replace(view) != nil {
+	return err == nil && l.useLast(view)
+}
+
+// useLast puts the view of an earlier run's set in force until another was compiled, and reports whether it could.
+func (l *Lists) useLast(view *blocklist.View) bool {
+	l.damaged = true // nobody knows from which lists the snapshot was made: the next set is not built upon it
+	if view.Version() == 0 || l.set.Replace(view) != nil {
 		return false
+	}
+	status := l.Status() // of the lists it stays as it is: they may be read now
+	status.Version, status.Names = view.Version(), view.Stats().Names
+	l.status.Store(&status)
+	if l.cfg.Changed != nil {
+		l.cfg.Changed()
 	}
 	l.log.Info("the set of the last run is in force", "version", view.Version(), "names", view.Stats().Names)
 	return true

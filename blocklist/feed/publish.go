@@ -68,9 +68,10 @@ func (l *Lists) publishOnce() error {
 	}
 	defer l.thrift.begin()()
 	switch {
+	case above > 0 && l.damaged: // compiled of all copies, whatever changed
 	case above > 0:
 		c, err := l.changes(now)
-		if err == nil && !l.damaged {
+		if err == nil {
 			err = c.check(l)
 		}
 		if err != nil {
@@ -87,6 +88,7 @@ func (l *Lists) publishOnce() error {
 			return l.putInForce(view, content, now)
 		case err == nil:
 			above = view.Version()
+			l.useLast(view) // compiling the next takes as long as the lists are large, and nothing would be blocked
 		case !errors.Is(err, fs.ErrNotExist):
 			l.log.Error("the snapshot is refused; it is compiled again", "err", err)
 			if l.restorePrevious() {

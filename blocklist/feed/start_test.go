@@ -1,0 +1,48 @@
+package feed
+
+import (
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+)
+
+// TestLastSetIsInForceWhileURLsAreParsedAgain starts with another configuration of a URL, whose content takes long to parse again: the set of the last run is
+// in force meanwhile, and Status says so.
+func TestLastSetIsInForceWhileURLsAreParsedAgain(t *testing.T) {
+	f := newFixture(t)
+	srv := newServer(t)
+	srv.say("a.example\n")
+	f.once(Config{Feeds: []Feed{{Name: "a", URL: srv.URL}}})
+	read := make(chan struct{})
+	l := f.new(Config{Feeds: []Feed{{Name: "a", URL: srv.URL, Category: blocklist.Phishing}}, Progress: func(Progress) { <-read }})
+	l.timing.start = 20 * time.Millisecond
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the set of the last run is in force", func() bool { return blocks(t, l, "a.example") && l.Status().Version > 0 })
+	version := l.Status().Version
+	f.run(l)
+	close(read)
+	eventually(t, "the set of the new configuration", func() bool { return l.Status().Version > version && blocks(t, l, "a.example") })
+}
+
+// TestLastSetIsInForceWhileTheNextIsCompiled: compiling takes as long as the lists are large, and Start may have returned.
+func TestLastSetIsInForceWhileTheNextIsCompiled(t *testing.T) {
+	f := newFixture(t)
+	f.once(Config{Lists: []string{f.file("a.txt", "a.example\n")}})
+	var l *Lists
+	var first []bool // at the first change: are a.example and b.example blocked?
+	l = f.new(Config{Lists: []string{f.file("a.txt", "b.example\n")}, Changed: func() {
+		if first == nil {
+			first = []bool{blocks(t, l, "a.example"), blocks(t, l, "b.example")}
+		}
+	}})
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.run(l)
+	if len(first) != 2 || !first[0] || first[1] || blocks(t, l, "a.example") || !blocks(t, l, "b.example") {
+		t.Errorf("the first set of the start blocks %v, want that of the last run", first)
+	}
+}
