@@ -31,20 +31,20 @@ type unpacker struct {
 	files  []*zip.File   // not yet yielded
 	limit  int64
 	left   [maxLayers + 1]int64 // rest of limit, by layer
-	packed int64                // compressed bytes of the files of the archive that were yielded so far
+	packed int64                // compressed bytes of the files of the archive that were yielded so far, by its directory
+	whole  int64                // bytes of the archive: files in it may claim more, or share bytes
 	closes []func()             // what the content yielded last holds open
 }
 
 // unpack opens r. No layer may yield more than limit bytes over all files, nor more than maxRatio times the compressed bytes. Memory is bounded.
-func unpack(r io.Reader, limit int64) (*unpacker, error) {
+func unpack(r io.Reader, limit int64) (_ *unpacker, err error) {
 	u := &unpacker{limit: limit}
 	for i := range u.left {
 		u.left[i] = limit
 	}
 	br := u.bound(r, 0)
 	if isZip(br) {
-		files, err := zipFiles(r)
-		u.files = files
+		u.files, u.whole, err = zipFiles(r)
 		return u, err
 	}
 	plain, err := u.layers(br, 0)
@@ -69,7 +69,7 @@ func (u *unpacker) next() (*bufio.Reader, error) {
 		return nil, fmt.Errorf("%.100q in a zip archive: %w", file.Name, err)
 	}
 	u.closes = append(u.closes, func() { r.Close() })
-	u.packed += int64(min(file.CompressedSize64, uint64(u.limit)))
+	u.packed = min(u.packed+int64(min(file.CompressedSize64, uint64(u.whole))), u.whole)
 	return u.layers(u.bound(r, 1), 1)
 }
 
@@ -156,33 +156,32 @@ func isZip(br *bufio.Reader) bool {
 	return string(head) == "PK\x03\x04" || string(head) == "PK\x05\x06"
 }
 
-// zipFiles lists the regular files of the archive that all of r is.
-func zipFiles(r io.Reader) ([]*zip.File, error) {
+// zipFiles lists the regular files of the archive that all of r is, and returns its size.
+func zipFiles(r io.Reader) (files []*zip.File, size int64, err error) {
 	at, isAt := r.(io.ReaderAt)
 	seeker, isSeeker := r.(io.Seeker)
 	if !isAt || !isSeeker {
-		return nil, errors.New("a zip archive can be read from a file only; unpack it first, or publish it gzip-compressed")
+		return nil, 0, errors.New("a zip archive can be read from a file only; unpack it first, or publish it gzip-compressed")
 	}
-	size, err := seeker.Seek(0, io.SeekEnd)
+	size, err = seeker.Seek(0, io.SeekEnd)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	directory := &directoryReader{r: at, left: maxDirectory}
 	archive, err := zip.NewReader(directory, size)
 	if err != nil {
-		return nil, fmt.Errorf("open zip archive: %w", err)
+		return nil, 0, fmt.Errorf("open zip archive: %w", err)
 	}
 	directory.open = true
-	var files []*zip.File
 	for _, f := range archive.File {
 		if f.Mode().IsRegular() {
 			files = append(files, f)
 		}
 	}
 	if len(files) > maxFiles {
-		return nil, fmt.Errorf("zip archive of %d files, %d at most are read: %w", len(files), maxFiles, ErrTooLarge)
+		return nil, 0, fmt.Errorf("zip archive of %d files, %d at most are read: %w", len(files), maxFiles, ErrTooLarge)
 	}
-	return files, nil
+	return files, size, nil
 }
 
 // directoryReader bounds what is read until open is set: archive/zip reads and keeps an archive's

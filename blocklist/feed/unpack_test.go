@@ -3,6 +3,7 @@ package feed
 import (
 	"archive/zip"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -174,5 +175,10 @@ func TestImplausibleRatio(t *testing.T) {
 		if stats, err := Parse(strings.NewReader(pack(names.String())), Options{}, ignored{}); err != nil || stats.Lines != 400_000 {
 			t.Errorf("%s: %d lines of a list, %v", how, stats.Lines, err)
 		}
+	}
+	lying := []byte(packZip(t, text)) // its directory says that the file takes 1 GiB of the archive
+	binary.LittleEndian.PutUint32(lying[bytes.LastIndex(lying, []byte("PK\x01\x02"))+20:], 1<<30)
+	if stats, err := Parse(bytes.NewReader(lying), Options{}, ignored{}); !errors.Is(err, ErrTooLarge) || stats.Lines > uncheckedBytes/5 {
+		t.Errorf("zip with a directory that lies: %d lines, %v", stats.Lines, err)
 	}
 }
