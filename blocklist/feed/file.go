@@ -14,6 +14,9 @@ import (
 func (l *Lists) refreshFile(li *list) {
 	now := time.Now()
 	err := l.readFile(li, now)
+	if l.ctx.Err() != nil {
+		return // the program ends: the list did not fail
+	}
 	l.settle(li, now, err)
 }
 

@@ -254,6 +254,9 @@ func (l *Lists) refreshFiles(files []*list) {
 		})
 	}
 	_ = g.Wait() // each list has an error of its own
+	if l.ctx.Err() != nil {
+		return // the program ends: no list failed
+	}
 	for i, li := range files {
 		l.settle(li, now, l.orRecovered(li, errs[i]))
 	}

@@ -355,6 +355,9 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	if blocks(t, l, "a.example") || l.Set().View().Version() > 0 {
 		t.Error("the list was read to its end, although the context had ended")
 	}
+	if log := f.log.String(); strings.Contains(log, "level=ERROR") {
+		t.Errorf("the log says that something failed:\n%s", log)
+	}
 }
 
 func TestReload(t *testing.T) {
