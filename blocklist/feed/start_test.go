@@ -46,3 +46,19 @@ func TestLastSetIsInForceWhileTheNextIsCompiled(t *testing.T) {
 		t.Errorf("the first set of the start blocks %v, want that of the last run", first)
 	}
 }
+
+// TestStatusIsOfTheSetThatChanged: when Changed is called, Status is of the set that is in force. A control publishes only what lists say that Status knows
+// to have been read.
+func TestStatusIsOfTheSetThatChanged(t *testing.T) {
+	f := newFixture(t)
+	var l *Lists
+	var seen []Status
+	l = f.new(Config{Lists: []string{f.file("a.txt", "a.example\n")}, Changed: func() { seen = append(seen, l.Status()) }})
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.run(l)()
+	if len(seen) != 1 || seen[0].Version != 1 || seen[0].Lists[0].Fetched.IsZero() || seen[0].Lists[0].Result != OK {
+		t.Errorf("%+v", seen)
+	}
+}
