@@ -20,8 +20,8 @@ func share(limit uint64) descriptors {
 	return descriptors{
 		streams:   min(int(limit/4), 4096),
 		questions: min(int(limit/4), 4096),
-		web:       min(int(limit/32), 512),
-		api:       min(int(limit/8), 8192),
+		web:       min(max(1, int(limit/32)), 512), // a listener of none would never answer
+		api:       min(max(1, int(limit/8)), 8192),
 	}
 }
 

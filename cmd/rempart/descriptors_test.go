@@ -10,6 +10,9 @@ func TestDescriptorsAreShared(t *testing.T) {
 			t.Errorf("%d of %d: %+v", all, limit, d)
 		}
 	}
+	if d := share(20); d.web < 1 || d.api < 1 {
+		t.Errorf("few files: %+v", d)
+	}
 	if d := share(enoughDescriptors); d != (descriptors{4096, 4096, 512, 8192}) {
 		t.Errorf("%+v", d)
 	}
