@@ -125,7 +125,7 @@ func TestLimits(t *testing.T) {
 		}
 	}
 	for text, says := range map[string]string{
-		"0": `"0" is no limit`, "192.0.2.1=1M": "one limit for everyone", "1M,2M": "one limit for everyone", "1M,x=2M": "is not a prefix", "1M,=2M": "one limit for everyone",
+		"0": `"0" is no limit`, "192.0.2.1=1M": "one limit for everyone", "1M,2M": "one limit for everyone", "1M,x=2M": "is not a prefix", "1M,on-link=2M": "is not a prefix: write 192.0.2.0/28=16MiB", "1M,=2M": "one limit for everyone",
 		"1M,::/0=fast": `"fast" is no limit`, "12 parsecs": "is no limit", strings.Repeat("1M,", 300): "more than 256",
 	} {
 		var got Limits

@@ -166,8 +166,8 @@ func (l *Limits) UnmarshalText(text []byte) error {
 			continue
 		}
 		var clients Prefixes
-		if err := clients.UnmarshalText([]byte(prefix)); err != nil {
-			return err
+		if clients.UnmarshalText([]byte(prefix)) != nil {
+			return fmt.Errorf("%q is not a prefix: write 192.0.2.0/28=16MiB or 2001:db8::/32=16MiB", prefix)
 		}
 		*l = append(*l, Limit{clients[0], int64(n)})
 	}
