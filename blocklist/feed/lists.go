@@ -99,6 +99,7 @@ type Lists struct {
 	merging  *merging  // under way, nil for none
 
 	started    chan struct{}   // closed when begin returns; nil if Start did not call begin
+	endStart   func()          // makes begin return soon
 	ctx        context.Context // of Start, then of Run
 	background sync.WaitGroup  // what the writer has done beside it
 	merged     chan *merging
@@ -179,17 +180,18 @@ func notify(c chan<- struct{}) {
 // cannot be fetched or read never makes Start fail: Status reports the list. An error means that the data folder cannot be used.
 // After Start, Run must be called: it gives the folder back.
 func (l *Lists) Start(ctx context.Context) error {
-	l.ctx = ctx
 	if l.cfg.ReadOnly {
+		l.ctx = ctx
 		return l.startReadOnly()
 	}
 	if err := l.takeFolder(); err != nil {
 		return fmt.Errorf("data folder %s cannot be used: %w", l.cfg.Dir, err)
 	}
+	l.ctx, l.endStart = context.WithCancel(ctx)
 	l.started = make(chan struct{})
 	go func() {
 		defer close(l.started)
-		l.begin(ctx)
+		l.begin(l.ctx)
 	}()
 	select {
 	case <-l.started:

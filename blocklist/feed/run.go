@@ -20,6 +20,8 @@ func (l *Lists) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
+	defer l.endStart()
+	defer context.AfterFunc(ctx, l.endStart)()
 	<-l.started // until then, begin is the writer
 	l.ctx = ctx
 	l.savePending()

@@ -1,6 +1,8 @@
 package feed
 
 import (
+	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,5 +62,23 @@ func TestStatusIsOfTheSetThatChanged(t *testing.T) {
 	f.run(l)()
 	if len(seen) != 1 || seen[0].Version != 1 || seen[0].Lists[0].Fetched.IsZero() || seen[0].Lists[0].Result != OK {
 		t.Errorf("%+v", seen)
+	}
+}
+
+// TestRunEndsAStart ends Run, as after an error elsewhere in the program, while what Start began is reading a list.
+func TestRunEndsAStart(t *testing.T) {
+	f := newFixture(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	l := f.new(Config{Lists: []string{f.file("a.txt", strings.Repeat("# nothing\n", 1<<20)+"a.example\n")}, Progress: func(Progress) { <-ctx.Done() }})
+	l.timing.start = 20 * time.Millisecond
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if err := l.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if blocks(t, l, "a.example") || l.Set().View().Version() > 0 {
+		t.Error("a list was read to its end after Run was to end")
 	}
 }
