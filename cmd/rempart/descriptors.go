@@ -25,13 +25,14 @@ func share(limit uint64) descriptors {
 	}
 }
 
-// processDescriptors returns the shares of this process. It logs a warning if a higher limit would make them larger.
+// processDescriptors returns the shares of this process. It logs a warning if a higher limit would allow more connections and questions of DNS.
 func processDescriptors(log *slog.Logger) descriptors {
 	limit := descriptorLimit()
-	if d := share(limit); d == share(enoughDescriptors) {
+	d, most := share(limit), share(enoughDescriptors)
+	if d.streams == most.streams && d.questions == most.questions {
 		return d
 	}
 	log.Warn("the system's limit of open files and sockets is low, so that fewer connections and questions are possible at a time: raise LimitNOFILE= in the unit, or ulimit -n",
 		"limit", limit, "enough", enoughDescriptors)
-	return share(limit)
+	return d
 }
