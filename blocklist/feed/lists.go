@@ -51,6 +51,7 @@ const (
 // timing holds the delays a test shortens.
 type timing struct {
 	start      time.Duration // how long Start waits for lists to be fetched and read, in all
+	last       time.Duration // how long it waits until the set of the last run, if there is one, is in force meanwhile
 	fetch      time.Duration // of one fetch, from the dial to the last octet
 	backoff    time.Duration // after the first failure; doubles with each further one
 	poll       time.Duration // between two looks at the state of files
@@ -99,6 +100,8 @@ type Lists struct {
 	merging  *merging  // under way, nil for none
 
 	started    chan struct{}   // closed when begin returns; nil if Start did not call begin
+	lastUsed   chan struct{}   // closed by markLast
+	markLast   func()          // called when the set of the last run is in force; nil if Start was not called
 	endStart   func()          // makes begin return soon
 	ctx        context.Context // of Start, then of Run
 	background sync.WaitGroup  // what the writer has done beside it
@@ -128,7 +131,7 @@ func New(cfg Config) (*Lists, error) {
 	l := &Lists{
 		cfg: cfg, log: cfg.Log, set: set, lists: lists,
 		timing: timing{
-			start: 5 * time.Second, fetch: 10 * time.Minute, backoff: 10 * time.Second,
+			start: 5 * time.Second, last: time.Second, fetch: 10 * time.Minute, backoff: 10 * time.Second,
 			poll: filewatch.Interval, again: 500 * time.Millisecond, writeAgain: time.Minute,
 		},
 		fetch: newFetcher(cfg.Dial, cfg.Proxy), ctx: context.Background(), limits: limits{amend: maxAmend, merge: mergeAt, run: runLimit},
@@ -175,9 +178,9 @@ func notify(c chan<- struct{}) {
 	}
 }
 
-// Start reads files and last good copies, fetches URLs without a copy, and puts the resulting set in force. Start returns after five seconds at most.
-// If that is too short, the work continues, Run waits for its end, and the set of the last run, if there is one, is in force until then. A list that
-// cannot be fetched or read never makes Start fail: Status reports the list. An error means that the data folder cannot be used.
+// Start reads files and last good copies, fetches URLs without a copy, and puts the resulting set in force. If that takes longer than a second,
+// Start puts the set of the last run in force and returns; if there is none, Start returns after five seconds at most. The work continues, and Run waits for
+// its end. A list that cannot be fetched or read never makes Start fail: Status reports the list. An error means that the data folder cannot be used.
 // After Start, Run must be called: it gives the folder back.
 func (l *Lists) Start(ctx context.Context) error {
 	if l.cfg.ReadOnly {
@@ -188,16 +191,25 @@ func (l *Lists) Start(ctx context.Context) error {
 		return fmt.Errorf("data folder %s cannot be used: %w", l.cfg.Dir, err)
 	}
 	l.ctx, l.endStart = context.WithCancel(ctx)
-	l.started = make(chan struct{})
+	l.started, l.lastUsed = make(chan struct{}), make(chan struct{})
+	l.markLast = sync.OnceFunc(func() { close(l.lastUsed) })
 	go func() {
 		defer close(l.started)
 		l.begin(l.ctx)
 	}()
 	select {
 	case <-l.started:
+		return nil
 	case <-ctx.Done():
-	case <-time.After(l.timing.start):
-		l.log.Warn("the lists are still being read: until then the last set filters queries, or if there is none, answers are unfiltered")
+		return nil
+	case <-time.After(l.timing.last):
+	}
+	select {
+	case <-l.started:
+	case <-ctx.Done():
+	case <-l.lastUsed:
+	case <-time.After(l.timing.start - l.timing.last):
+		l.log.Warn("the lists are still being read; until they are, nothing is blocked")
 	}
 	return nil
 }
@@ -208,12 +220,14 @@ func (l *Lists) begin(ctx context.Context) {
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		l.refreshFiles(l.loadCopies())
+		files := l.loadCopies()
+		l.report() // the copies are those of the last run's set
+		l.refreshFiles(files)
 		l.fetchMissing(ctx, end)
 	}()
 	select {
 	case <-read:
-	case <-time.After(time.Until(end)):
+	case <-time.After(l.timing.last):
 		l.useLastSet()
 		<-read
 	}
@@ -321,6 +335,9 @@ func (l *Lists) useLast(view *blocklist.View) bool {
 	if l.cfg.Changed != nil {
 		l.cfg.Changed()
 	}
-	l.log.Info("the set of the last run is in force", "version", view.Version(), "names", view.Stats().Names)
+	l.log.Info("the set of the last run is in force until the lists are read and the next set is compiled", "version", view.Version(), "names", view.Stats().Names)
+	if l.markLast != nil {
+		l.markLast()
+	}
 	return true
 }

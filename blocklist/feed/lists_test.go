@@ -75,7 +75,7 @@ func (f *fixture) new(cfg Config) *Lists {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	l.timing.start = time.Minute // what a test fetches at the start is there when Start returns, on a slow machine too
+	l.timing.start, l.timing.last = time.Minute, time.Minute // what a test fetches at the start is there when Start returns, on a slow machine too
 	l.timing.poll, l.timing.again = 20*time.Millisecond, 20*time.Millisecond
 	l.timing.backoff, l.timing.writeAgain = 20*time.Millisecond, 20*time.Millisecond
 	return l
@@ -331,11 +331,14 @@ func TestStartIsBounded(t *testing.T) {
 	f.once(Config{Lists: []string{f.file("a.txt", "a.example\n")}})
 	read := make(chan struct{})
 	l := f.new(Config{Lists: []string{f.file("a.txt", "b.example\n")}, Progress: func(Progress) { <-read }})
-	l.timing.start = 20 * time.Millisecond
+	l.timing.start, l.timing.last = 20*time.Millisecond, 10*time.Millisecond
 	if err := l.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the set of the last run is in force", func() bool { return blocks(t, l, "a.example") })
+	if s := l.Status(); s.Version == 0 || s.Waiting != "" || s.Lists[0].Result != OK {
+		t.Errorf("while the set of the last run is in force, the status is %+v", s)
+	}
 	f.run(l)
 	close(read)
 	eventually(t, "the new content", func() bool { return blocks(t, l, "b.example") && !blocks(t, l, "a.example") })

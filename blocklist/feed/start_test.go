@@ -18,7 +18,7 @@ func TestLastSetIsInForceWhileURLsAreParsedAgain(t *testing.T) {
 	f.once(Config{Feeds: []Feed{{Name: "a", URL: srv.URL}}})
 	read := make(chan struct{})
 	l := f.new(Config{Feeds: []Feed{{Name: "a", URL: srv.URL, Category: blocklist.Phishing}}, Progress: func(Progress) { <-read }})
-	l.timing.start = 20 * time.Millisecond
+	l.timing.start, l.timing.last = 20*time.Millisecond, 10*time.Millisecond
 	if err := l.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestRunEndsAStart(t *testing.T) {
 	f := newFixture(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	l := f.new(Config{Lists: []string{f.file("a.txt", strings.Repeat("# nothing\n", 1<<20)+"a.example\n")}, Progress: func(Progress) { <-ctx.Done() }})
-	l.timing.start = 20 * time.Millisecond
+	l.timing.start, l.timing.last = 20*time.Millisecond, 10*time.Millisecond
 	if err := l.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
