@@ -91,7 +91,7 @@ func fileStateOf(path string, now time.Time) (fileState, error) {
 	case !info.Mode().IsRegular():
 		return fileState{}, &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
 	case info.Size() > maxBody:
-		return fileState{}, fmt.Errorf("%s: %d octets: %w", path, info.Size(), ErrTooLarge)
+		return fileState{}, fmt.Errorf("%s: %w: it has %d MiB, and at most %d MiB are read of a list; split it into several", path, ErrTooLarge, info.Size()>>20, maxBody>>20)
 	}
 	s := fileState{Size: info.Size(), ModTime: info.ModTime().UnixNano(), Inode: inode(info)}
 	if now.Sub(info.ModTime()) < fresh {

@@ -269,7 +269,7 @@ func (m *meter) Read(p []byte) (int, error) {
 	}
 	*m.left -= int64(n)
 	if m.isPlausible != nil && !m.isPlausible() {
-		err = fmt.Errorf("%w: it expands to more than %d times its compressed size", ErrTooLarge, maxRatio)
+		err = fmt.Errorf("%w: it expands to more than %d times its compressed size; publish it as plain text if it is a list", ErrTooLarge, maxRatio)
 	}
 	m.err = err
 	return n, err

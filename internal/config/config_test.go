@@ -116,7 +116,7 @@ func TestLimits(t *testing.T) {
 		"":                                all(256 << 10),
 		"none":                            all(0),
 		"1MiB,::ffff:192.0.2.64/122=2MiB": append(all(1<<20), Limit{netip.MustParsePrefix("192.0.2.64/26"), 2 << 20}),
-		"1MiB, 192.0.2.53=none, 2001:db8::/32=16MiB": append(all(1<<20),
+		"1MiB, 192.0.2.53 = none, 2001:db8::/32=16MiB": append(all(1<<20),
 			Limit{netip.MustParsePrefix("192.0.2.53/32"), 0}, Limit{netip.MustParsePrefix("2001:db8::/32"), 16 << 20}),
 	} {
 		var got Limits
@@ -125,7 +125,7 @@ func TestLimits(t *testing.T) {
 		}
 	}
 	for text, says := range map[string]string{
-		"0": `"0" is no limit`, "192.0.2.1=1M": "one limit for everyone", "1M,2M": "one limit for everyone", "1M,x=2M": "is not a prefix", "1M,on-link=2M": "is not a prefix: write 192.0.2.0/28=16MiB", "1M,=2M": "one limit for everyone",
+		"0": `"0" is no limit`, "1M,192.0.2.1=1M, 192.0.2.1/32=none": "192.0.2.1/32 has two limits", "192.0.2.1=1M": "one limit for everyone", "1M,2M": "one limit for everyone", "1M,x=2M": "is not a prefix", "1M,on-link=2M": "is not a prefix: write 192.0.2.0/28=16MiB", "1M,=2M": "one limit for everyone",
 		"1M,::/0=fast": `"fast" is no limit`, "12 parsecs": "is no limit", strings.Repeat("1M,", 300): "more than 256",
 	} {
 		var got Limits

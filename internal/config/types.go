@@ -149,6 +149,7 @@ func (l *Limits) UnmarshalText(text []byte) error {
 	}
 	for i, item := range items {
 		prefix, limit, pair := strings.Cut(item, "=")
+		prefix, limit = strings.TrimSpace(prefix), strings.TrimSpace(limit)
 		if !pair {
 			prefix, limit = "", item
 		}
@@ -168,6 +169,9 @@ func (l *Limits) UnmarshalText(text []byte) error {
 		var clients Prefixes
 		if clients.UnmarshalText([]byte(prefix)) != nil {
 			return fmt.Errorf("%q is not a prefix: write 192.0.2.0/28=16MiB or 2001:db8::/32=16MiB", prefix)
+		}
+		if slices.ContainsFunc((*l)[2:], func(other Limit) bool { return other.Clients == clients[0] }) { // the first two are everyone's
+			return fmt.Errorf("%s has two limits", clients[0])
 		}
 		*l = append(*l, Limit{clients[0], int64(n)})
 	}
