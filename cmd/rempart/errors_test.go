@@ -135,25 +135,37 @@ func TestNoWebListener(t *testing.T) {
 	}
 }
 
-// TestMisspeltVariable is told by name.
+// TestMisspeltVariable: a server does not start with a variable that is no setting, and names the nearest setting; other commands warn.
 func TestMisspeltVariable(t *testing.T) {
 	t.Parallel()
-	u := dnstest.NewUpstream(t, nil)
-	p := start(t, upstreams(u), "REMPART_UPSTREAM=udp://192.0.2.1", "REMPART_SOMETHING_ELSE=:53", "rempart_lists=x", "Rempart_Mode=observe")
-	for _, want := range []string{
-		"the variable REMPART_UPSTREAM is not one of Rempart's, and was not read: write REMPART_UPSTREAMS",
-		"the variable REMPART_SOMETHING_ELSE is not one of Rempart's, and was not read: \"rempart settings\" lists",
-		"the variable rempart_lists is not one of Rempart's, and was not read: write REMPART_LISTS", "Rempart_Mode is not one of Rempart's, and was not read: write REMPART_MODE",
-	} {
-		logs(t, p, want)
-		if n := strings.Count(p.Stderr(), want); n != 1 {
-			t.Errorf("%q is said %d times:\n%s", want, n, p.Stderr())
+	misspelt := []string{"REMPART_UPSTREAM=udp://192.0.2.1", "REMPART_SOMETHING_ELSE=:53", "rempart_lists=x", "Rempart_Mode=observe"}
+	for _, args := range [][]string{nil, {"serve"}, {"control"}} {
+		cmd := exec.Command("rempart", args...)
+		cmd.Env = append(cmd.Environ(), append(misspelt, "HOME="+t.TempDir(), "REMPART_REFRESH=1s")...)
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != 2 {
+			t.Errorf("%q: %v", args, err)
+		}
+		for _, want := range []string{
+			"REMPART_UPSTREAM is not a setting of Rempart: write REMPART_UPSTREAMS",
+			"REMPART_SOMETHING_ELSE is not a setting of Rempart: \"rempart settings\" lists",
+			"rempart_lists is not a setting of Rempart: write REMPART_LISTS", "Rempart_Mode is not a setting of Rempart: write REMPART_MODE",
+			`REMPART_REFRESH="1s"`,
+		} {
+			if n := strings.Count(string(out), want); n != 1 {
+				t.Errorf("%q: %q is printed %d times:\n%s", args, want, n, out)
+			}
 		}
 	}
 	cmd := exec.Command("rempart", "settings")
-	cmd.Env = append(cmd.Environ(), "REMPART_UPSTREAM=udp://192.0.2.1")
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "write REMPART_UPSTREAMS") {
+	cmd.Env = append(cmd.Environ(), misspelt...)
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "ignored: REMPART_UPSTREAM is not a setting of Rempart: write REMPART_UPSTREAMS") {
 		t.Errorf("another command: %v\n%s", err, out)
+	}
+	u := dnstest.NewUpstream(t, nil)
+	p := start(t, upstreams(u), "REMPART_PORT=udp://10.0.0.7:53", "REMPART_SERVICE_HOST=10.0.0.7", "REMPART_PORT_53_UDP_ADDR=10.0.0.7") // as Kubernetes sets them
+	if got := address(ask(t, p, "phishing.test")); got != page {
+		t.Errorf("with the variables of a Service of Kubernetes: %s", got)
 	}
 }
 

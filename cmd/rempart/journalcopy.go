@@ -40,7 +40,7 @@ FOLDER is kept as a backup, and marked: a control without REMPART_NATS_URL does 
 
 Exit code: 0 if the cluster holds the whole journal, 2 if not.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := config.Load()
+			c, err := config.LoadFrom(config.Environ())
 			if err != nil {
 				return err
 			}

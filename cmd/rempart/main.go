@@ -32,7 +32,7 @@ const (
 
 // run is the whole program but for the exit.
 func run() int {
-	serve := serveCommand()
+	serve, control := serveCommand(), controlCommand()
 	root := &cobra.Command{
 		Use:     "rempart",
 		Version: version(),
@@ -54,13 +54,17 @@ the README has the table.`,
 		}
 		root.AddCommand(commands...)
 	}
-	group("serve", serve, controlCommand(), statusCommand(), settingsCommand(), validateCommand())
+	group("serve", serve, control, statusCommand(), settingsCommand(), validateCommand())
 	group("lists", checkCommand(), allowCommand(), matchesCommand(), compileCommand(), diffCommand(), digestCommand(), feedsCommand(), heldCommand())
 	group("operate", journalCommand(), keysCommand(), tokenCommand(), pushCommand(), unblockCommand(), changesetsCommand(), showCommand(), approveCommand(), undoCommand(),
 		advanceCommand(), namesCommand(), logCommand(), auditCommand(), nodesCommand(), suspendCommand(), resumeCommand())
 	withCommands(root, versionCommand())
 	root.SetErr(redacting{os.Stderr})
-	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) { warnUnknown(cmd, config.Environ()) }
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
+		if cmd != root && cmd != serve && cmd != control { // these refuse to start
+			warnUnknown(cmd, config.Environ())
+		}
+	}
 	root.SetFlagErrorFunc(suggestFlag)
 	err := root.ExecuteContext(context.Background())
 	code := exitCode(0)
@@ -74,10 +78,10 @@ the README has the table.`,
 	return int(exitFailure)
 }
 
-// warnUnknown says which variables begin as Rempart's do and are none.
+// warnUnknown warns of the variables that have Rempart's prefix and are no settings.
 func warnUnknown(cmd *cobra.Command, environ map[string]string) {
 	for _, text := range config.Unknown(environ) {
-		fmt.Fprintln(cmd.ErrOrStderr(), "rempart:", text)
+		fmt.Fprintln(cmd.ErrOrStderr(), "rempart: ignored:", text)
 	}
 }
 

@@ -59,8 +59,20 @@ type Config struct {
 	Client
 }
 
-// Load reads the environment. Its error names each bad variable, its value, and what would be right.
-func Load() (*Config, error) { return LoadFrom(Environ()) }
+// Load reads the environment of a server. Its error names each bad variable, its value, and what would be right; and each variable that is misspelt, so that
+// no setting is ignored by mistake.
+func Load() (*Config, error) {
+	environ := Environ()
+	var errs []error
+	for _, text := range Unknown(environ) {
+		errs = append(errs, errors.New(text))
+	}
+	c, err := LoadFrom(environ)
+	if err = errors.Join(append(errs, err)...); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
 
 // Environ returns the variables of this process.
 func Environ() map[string]string { return env.ToMap(os.Environ()) }

@@ -1,8 +1,8 @@
 package config
 
 import (
-	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -37,20 +37,24 @@ func Variables(environ map[string]string) (all []Variable) {
 	return all
 }
 
+// serviceVariable is the end of the name of a variable by which Kubernetes describes a Service to every container of its namespace: of one that is named
+// "rempart", these variables have Rempart's prefix.
+var serviceVariable = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
 // Unknown returns a sentence, with advice, for each variable of environ that has Rempart's prefix, in any case, but is not one of its variables. The
-// sentences are sorted. Most such variables are misspelt.
+// sentences are sorted. Most such variables are misspelt. Variables of Kubernetes are passed over.
 func Unknown(environ map[string]string) (sentences []string) {
 	var known []string
 	eachField(func(f reflect.StructField) { known = append(known, Prefix+f.Tag.Get("env")) })
 	for name := range environ {
-		if len(name) < len(Prefix) || !strings.EqualFold(name[:len(Prefix)], Prefix) || slices.Contains(known, name) {
+		if len(name) < len(Prefix) || !strings.EqualFold(name[:len(Prefix)], Prefix) || slices.Contains(known, name) || serviceVariable.MatchString(name) {
 			continue
 		}
-		text := fmt.Sprintf("the variable %s is not one of Rempart's, and was not read", name)
+		text := name + " is not a setting of Rempart"
 		if near := spelling.Nearest(name, known); near != "" {
 			text += ": write " + near
 		} else {
-			text += `: "rempart settings" lists those that are`
+			text += `: "rempart settings" lists the settings`
 		}
 		sentences = append(sentences, text)
 	}
