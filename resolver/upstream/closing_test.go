@@ -117,8 +117,8 @@ func TestClosingUpstreamFailsNoQuestion(t *testing.T) {
 				if s := p.Stats().Upstreams[0]; !s.Healthy || p.Stats().Denied > 0 {
 					t.Errorf("%+v", s)
 				}
-				if s := p.members[0].via.(*transport).stream; s.asking != 0 || len(s.waiting) != 0 {
-					t.Errorf("at the end %d questions in flight, %d waiting", s.asking, len(s.waiting))
+				if s := p.members[0].via.(*transport).stream; s.asking != 0 || len(s.waiting[0])+len(s.waiting[1]) != 0 {
+					t.Errorf("at the end %d questions in flight, %d waiting", s.asking, len(s.waiting[0])+len(s.waiting[1]))
 				}
 			})
 		})

@@ -72,6 +72,7 @@ func crowd(t *testing.T, p *Pool, clients, count int, pause time.Duration) (fail
 				mu.Lock()
 				if err != nil || wire.Rcode(a.Packed) != wire.Success {
 					failed++
+					t.Logf("q%d.example: %v", i, err)
 				}
 				mu.Unlock()
 				time.Sleep(pause)

@@ -28,6 +28,9 @@ var (
 	errFull = errors.New("too many questions in flight to this upstream")
 )
 
+// queue holds a channel for each question that waits for a connection, the oldest first. It is closed when the question may try again.
+type queue []chan struct{}
+
 // stream asks one upstream over TCP or TLS. Connections are kept, and queries pipelined:
 // many in flight on one, answered in any order (RFC 7766 section 6.2.1.1).
 //
@@ -41,11 +44,11 @@ type stream struct {
 	foreign *atomic.Uint64       // counts messages nobody waits for
 	pad     bool
 
-	mu      sync.Mutex      // guards what follows and the state of each pipe
-	pipes   []*pipe         // those that are not retired, the oldest first
-	bound   bound           // of the questions that one connection takes
-	asking  int             // questions in flight, or waiting for a connection
-	waiting []chan struct{} // one channel for each of the latter, first come first; closed when it may try again
+	mu      sync.Mutex // guards what follows and the state of each pipe
+	pipes   []*pipe    // those that are not retired, the oldest first
+	bound   bound      // of the questions that one connection takes
+	asking  int        // questions in flight, or waiting for a connection
+	waiting [2]queue   // of the latter: those that may share a connection, and those that are to be alone on one
 }
 
 // ask sends q and waits for its answer until ctx ends. echoed says whether the case of the question came back. It is
@@ -95,7 +98,7 @@ func (s *stream) take(ctx context.Context, q *Question, f form, alone bool) (*pi
 		return nil, nil, errFull
 	}
 	s.asking++
-	for {
+	for first := true; ; first = false {
 		err := ctx.Err()
 		if err == nil {
 			var p *pipe
@@ -106,7 +109,7 @@ func (s *stream) take(ctx context.Context, q *Question, f form, alone bool) (*pi
 			}
 		}
 		if err == nil {
-			err = s.wait(ctx)
+			err = s.wait(ctx, alone, first)
 		}
 		if err != nil {
 			s.asking--
@@ -161,10 +164,19 @@ func (s *stream) open(alone bool) (*pipe, error) {
 	return p, nil
 }
 
-// wait waits until there may be room for a question. It is called with mu held, and gives it up meanwhile.
-func (s *stream) wait(ctx context.Context) error {
+// wait waits until there may be room for a question: behind the others of its kind the first time, and before them after that, so that it does not lose its
+// turn. It is called with mu held, and gives it up meanwhile.
+func (s *stream) wait(ctx context.Context, alone, first bool) error {
 	room := make(chan struct{})
-	s.waiting = append(s.waiting, room)
+	q := &s.waiting[0]
+	if alone {
+		q = &s.waiting[1]
+	}
+	at := 0
+	if first {
+		at = len(*q)
+	}
+	*q = slices.Insert(*q, at, room)
 	s.mu.Unlock()
 	var err error
 	select {
@@ -178,19 +190,21 @@ func (s *stream) wait(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	if i := slices.Index(s.waiting, room); i >= 0 {
-		s.waiting = slices.Delete(s.waiting, i, i+1)
+	if i := slices.Index(*q, room); i >= 0 {
+		*q = slices.Delete(*q, i, i+1)
 	} else {
 		s.wake() // it was this one's turn
 	}
 	return err
 }
 
-// wake lets the question that has waited longest try again. It is called with mu held.
+// wake lets the question that has waited longest try again, of both kinds: there may be room for one only. It is called with mu held.
 func (s *stream) wake() {
-	if len(s.waiting) > 0 {
-		close(s.waiting[0])
-		s.waiting = slices.Delete(s.waiting, 0, 1)
+	for i := range s.waiting {
+		if q := &s.waiting[i]; len(*q) > 0 {
+			close((*q)[0])
+			*q = slices.Delete(*q, 0, 1)
+		}
 	}
 }
 
