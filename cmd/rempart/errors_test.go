@@ -135,7 +135,8 @@ func TestNoWebListener(t *testing.T) {
 	}
 }
 
-// TestMisspeltVariable: a server does not start with a variable that is no setting, and names the nearest setting; other commands warn.
+// TestMisspeltVariable: a server does not start with a variable that is like a setting and is none, and names the nearest setting. It warns of other variables with the
+// prefix; other commands warn of both.
 func TestMisspeltVariable(t *testing.T) {
 	t.Parallel()
 	misspelt := []string{"REMPART_UPSTREAM=udp://192.0.2.1", "REMPART_SOMETHING_ELSE=:53", "rempart_lists=x", "Rempart_Mode=observe"}
@@ -148,7 +149,7 @@ func TestMisspeltVariable(t *testing.T) {
 		}
 		for _, want := range []string{
 			"REMPART_UPSTREAM is not a setting of Rempart: write REMPART_UPSTREAMS",
-			"REMPART_SOMETHING_ELSE is not a setting of Rempart: \"rempart settings\" lists",
+			"ignored: REMPART_SOMETHING_ELSE is not a setting of Rempart: \"rempart settings\" lists",
 			"rempart_lists is not a setting of Rempart: write REMPART_LISTS", "Rempart_Mode is not a setting of Rempart: write REMPART_MODE",
 			`REMPART_REFRESH="1s"`,
 		} {
@@ -163,7 +164,7 @@ func TestMisspeltVariable(t *testing.T) {
 		t.Errorf("another command: %v\n%s", err, out)
 	}
 	u := dnstest.NewUpstream(t, nil)
-	p := start(t, upstreams(u), "REMPART_PORT=udp://10.0.0.7:53", "REMPART_SERVICE_HOST=10.0.0.7", "REMPART_PORT_53_UDP_ADDR=10.0.0.7") // as Kubernetes sets them
+	p := start(t, upstreams(u), "REMPART_SOMETHING_ELSE=:53", "REMPART_PORT=udp://10.0.0.7:53", "REMPART_SERVICE_HOST=10.0.0.7", "REMPART_PORT_53_UDP_ADDR=10.0.0.7") // as Kubernetes sets them
 	if got := address(ask(t, p, "phishing.test")); got != page {
 		t.Errorf("with the variables of a Service of Kubernetes: %s", got)
 	}

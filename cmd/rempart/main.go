@@ -61,9 +61,8 @@ the README has the table.`,
 	withCommands(root, versionCommand())
 	root.SetErr(redacting{os.Stderr})
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
-		if cmd != root && cmd != serve && cmd != control { // these refuse to start
-			warnUnknown(cmd, config.Environ())
-		}
+		refuses := cmd == root || cmd == serve || cmd == control // to start with a misspelt setting
+		warnUnknown(cmd, config.Environ(), !refuses)
 	}
 	root.SetFlagErrorFunc(suggestFlag)
 	err := root.ExecuteContext(context.Background())
@@ -78,9 +77,13 @@ the README has the table.`,
 	return int(exitFailure)
 }
 
-// warnUnknown warns of the variables that have Rempart's prefix and are no settings.
-func warnUnknown(cmd *cobra.Command, environ map[string]string) {
-	for _, text := range config.Unknown(environ) {
+// warnUnknown warns of the variables that have Rempart's prefix and are no settings, and, if so wanted, of misspelt settings.
+func warnUnknown(cmd *cobra.Command, environ map[string]string, misspelt bool) {
+	near, texts := config.Unknown(environ)
+	if misspelt {
+		texts = append(near, texts...)
+	}
+	for _, text := range texts {
 		fmt.Fprintln(cmd.ErrOrStderr(), "rempart: ignored:", text)
 	}
 }

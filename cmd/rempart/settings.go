@@ -68,7 +68,7 @@ Exit code: 0 if a server would start, 2 if not.`,
 			if len(config.SetVariables(environ)) == 0 {
 				if settings, err := readSystemSettings(); err == nil {
 					environ, from = over(environ, settings), systemSettings
-					warnUnknown(cmd, settings)
+					warnUnknown(cmd, settings, true)
 				}
 			}
 			c, err := config.LoadFrom(environ)

@@ -64,7 +64,8 @@ type Config struct {
 func Load() (*Config, error) {
 	environ := Environ()
 	var errs []error
-	for _, text := range Unknown(environ) {
+	misspelt, _ := Unknown(environ)
+	for _, text := range misspelt {
 		errs = append(errs, errors.New(text))
 	}
 	c, err := LoadFrom(environ)

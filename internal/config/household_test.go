@@ -32,8 +32,8 @@ func TestHousehold(t *testing.T) {
 		!c.Clients.OnLink || len(c.RebindingAllow) != 2 {
 		t.Errorf("what a home needs: %+v, clients %+v", c.Home, c.Clients)
 	}
-	if names := Unknown(environ); len(names) > 0 {
-		t.Errorf("unknown variables: %v", names)
+	if misspelt, others := Unknown(environ); len(misspelt)+len(others) > 0 {
+		t.Errorf("unknown variables: %v, %v", misspelt, others)
 	}
 }
 

@@ -41,25 +41,25 @@ func Variables(environ map[string]string) (all []Variable) {
 // "rempart", these variables have Rempart's prefix.
 var serviceVariable = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
-// Unknown returns a sentence, with advice, for each variable of environ that has Rempart's prefix, in any case, but is not one of its variables. The
-// sentences are sorted. Most such variables are misspelt. Variables of Kubernetes are passed over.
-func Unknown(environ map[string]string) (sentences []string) {
+// Unknown returns a sentence, with advice, for each variable of environ that has Rempart's prefix, in any case, but is not one of its variables: in misspelt
+// for those that are like the name of a setting, in others for the rest. The sentences are sorted. Variables of Kubernetes are passed over.
+func Unknown(environ map[string]string) (misspelt, others []string) {
 	var known []string
 	eachField(func(f reflect.StructField) { known = append(known, Prefix+f.Tag.Get("env")) })
 	for name := range environ {
 		if len(name) < len(Prefix) || !strings.EqualFold(name[:len(Prefix)], Prefix) || slices.Contains(known, name) || serviceVariable.MatchString(name) {
 			continue
 		}
-		text := name + " is not a setting of Rempart"
+		text := name + " is not a setting of Rempart: "
 		if near := spelling.Nearest(name, known); near != "" {
-			text += ": write " + near
+			misspelt = append(misspelt, text+"write "+near)
 		} else {
-			text += `: "rempart settings" lists the settings`
+			others = append(others, text+`"rempart settings" lists the settings`)
 		}
-		sentences = append(sentences, text)
 	}
-	slices.Sort(sentences)
-	return sentences
+	slices.Sort(misspelt)
+	slices.Sort(others)
+	return misspelt, others
 }
 
 // SetVariables returns the names of the variables of environ that are set and determine which set a server has.

@@ -17,7 +17,7 @@ import (
 const (
 	frameHeader  = 2        // the length before each message (RFC 1035 section 4.2.2)
 	streamBatch  = 16       // queries given to Fast at once
-	maxPipelined = 24       // queries of one connection on the slow path, and answers not yet taken: beyond, it is not read from
+	maxPipelined = 16       // queries of one connection on the slow path, and answers not yet taken: beyond, it is not read from
 	pieceRoom    = 64 << 10 // answers are written in pieces of about this size
 	packetRoom   = 4096
 	drainRead    = 50 * time.Millisecond // for what a client sent before it knew that the connection ends
