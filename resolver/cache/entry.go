@@ -85,9 +85,9 @@ func NewEntry(key Key, msg []byte, authenticated bool, now int64) (*Entry, error
 
 // pack packs a message if all its records are admitted as they are. If not, it returns only clean, a message with the admitted records.
 func pack(key Key, msg []byte, authenticated bool, now int64) (e *Entry, clean []byte, err error) {
-	bodyAt := wire.HeaderLen + len(key.Name) + 4
+	bodyAt := wire.HeaderLen + len(key.Name) + questionTail
 	if len(msg) < bodyAt || len(msg) > wire.MaxMessage || wire.Count(msg, wire.SectionQuestion) != 1 ||
-		wire.SkipName(msg, wire.HeaderLen) != bodyAt-4 { // the body's place depends on the question being key's
+		wire.SkipName(msg, wire.HeaderLen) != bodyAt-questionTail { // the body's place depends on the question being key's
 		return nil, nil, ErrAnswer
 	}
 	e = &Entry{name: uint8(len(key.Name)), typ: key.Type, class: key.Class, rcode: uint16(wire.Rcode(msg)), stored: now}

@@ -28,7 +28,7 @@ var (
 	errFull = errors.New("too many questions in flight to this upstream")
 )
 
-// queue holds a channel for each question that waits for a connection, the oldest first. It is closed when the question may try again.
+// queue holds a channel for each question that waits for a connection, the oldest first. A channel is closed when its question may try again.
 type queue []chan struct{}
 
 // stream asks one upstream over TCP or TLS. Connections are kept, and queries pipelined:
