@@ -37,7 +37,10 @@ var rooms = map[string]struct {
 	"resolver/upstream":       {[]string{"internal/wire"}, "exchanging does not depend on what is asked"},
 	"blocklist":               {[]string{"internal/wire"}, "the set does no I/O: it is the same on an edge, in control, in a test"},
 	"blocklist/guard":         {[]string{"blocklist"}, "guards are pure checks: feeds and pushes pass the same ones"},
-	"blocklist/feed":          {[]string{"blocklist", "blocklist/guard", "internal/durable", "internal/filewatch", "internal/redirect", "internal/units"}, "feeds arrive through a dialer they are given, and leave as a set"},
+	"blocklist/feed":          {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/fetch", "blocklist/feed/format", "blocklist/guard", "internal/durable", "internal/filewatch", "internal/units"}, "lists arrive through fetch and format, and leave as a set"},
+	"blocklist/feed/bounded":  {nil, "it limits any input, independent of its content"},
+	"blocklist/feed/fetch":    {[]string{"blocklist/feed/bounded", "blocklist/feed/format", "internal/durable", "internal/redirect"}, "it fetches a body to a file through a dialer that it receives: it knows no set, guard or schedule"},
+	"blocklist/feed/format":   {[]string{"blocklist", "blocklist/feed/bounded"}, "it reads bytes: the same on an edge, in a command, in a test"},
 	"internal/journal/stream": {[]string{"internal/durable"}, "it keeps octets: what records, keys and signatures mean is the journal's"},
 	"internal/journal":        {[]string{"blocklist", "internal/durable", "internal/journal/stream"}, "it changes a set, and knows neither HTTP nor who may ask for what"},
 	"internal/pushapi":        {[]string{"blocklist", "blocklist/guard", "internal/journal", "internal/journal/stream"}, "it decides who may and what is valid; what becomes of it is the journal's"},
@@ -56,7 +59,7 @@ var outside = map[string]struct {
 	may []string
 	why string
 }{
-	"github.com/miekg/dns": {[]string{"resolver/uncommon.go", "blocklist/feed/axfr.go", "blocklist/feed/ixfr.go", "blocklist/feed/tsig.go", "internal/rpz/", "internal/dnstest/", "bench/"},
+	"github.com/miekg/dns": {[]string{"resolver/uncommon.go", "blocklist/feed/fetch/axfr.go", "blocklist/feed/fetch/ixfr.go", "blocklist/feed/fetch/tsig.go", "internal/rpz/", "internal/dnstest/", "bench/"},
 		"decoded messages allocate: only the complete decoder on the slow path, zone transfers, which no query waits for, and tests use them"},
 	"github.com/prometheus/client_golang": {[]string{"resolver/metrics.go", "resolver/listen/metrics.go", "resolver/upstream/metrics.go",
 		"blocklist/feed/metrics.go", "internal/journal/metrics.go", "internal/pushapi/metrics.go", "internal/rpz/metrics.go", "internal/admin/", "cmd/"}, "figures are collected in one file a room; blocklist and cache only have Stats"},
@@ -64,8 +67,26 @@ var outside = map[string]struct {
 	"github.com/caarlos0/env": {[]string{"internal/config/"}, "the environment is read in one place"},
 	"github.com/nats-io":      {[]string{"internal/journal/stream/"}, "what the journal is kept on is one room's business: all else knows records, objects and buckets"},
 	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
-	"net/http":                {[]string{"blocklist/feed/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "internal/local/", "internal/redirect/", "internal/hosts/", "bench/", "cmd/"}, "the resolver knows no HTTP"},
+	"net/http":                {[]string{"blocklist/feed/fetch/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "internal/local/", "internal/redirect/", "internal/hosts/", "bench/", "cmd/"}, "the resolver knows no HTTP"},
 	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
+}
+
+// pure lists rooms without I/O that are within a folder for which outside allows it.
+var pure = []string{"blocklist/feed/bounded", "blocklist/feed/format"}
+
+// TestPureRooms checks that these rooms use neither files nor the network nor a log.
+func TestPureRooms(t *testing.T) {
+	eachFile(t, func(file string, f *ast.File, fset *token.FileSet) {
+		if !slices.Contains(pure, path.Dir(file)) {
+			return
+		}
+		for _, spec := range f.Imports {
+			switch imported := strings.Trim(spec.Path.Value, `"`); imported {
+			case "os", "net", "net/http", "log/slog":
+				t.Errorf("%s imports %s: its input arrives as an io.Reader", fset.Position(spec.Pos()), imported)
+			}
+		}
+	})
 }
 
 func TestImportRules(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/format"
 	"rempart/blocklist/guard"
 )
 
@@ -115,7 +116,7 @@ func TestComparePrefixes(t *testing.T) {
 	if diff := cmp.Diff(want, differences(t, before, after)); diff != "" {
 		t.Errorf("differences (-want +got):\n%s", diff)
 	}
-	name, err := Name("over.example")
+	name, err := format.Name("over.example")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +142,7 @@ func TestLinesOfList(t *testing.T) {
 	f := newFixture(t)
 	path := f.file("list.txt", "! a list\n||evil.example^\n0.0.0.0 www.evil.example\n@@||good.evil.example^\n||evil.example^\n||vil.example^\n")
 	l := f.once(Config{Lists: []string{path}})
-	name, err := Name("a.www.evil.example")
+	name, err := format.Name("a.www.evil.example")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +169,7 @@ func TestJudge(t *testing.T) {
 		"first.example": {guard.Hold, false}, "second.example": {guard.Hold, true}, "pages.dev": {guard.Refuse, false},
 		"a.second.example": {guard.Pass, false},
 	} {
-		name, err := Name(text)
+		name, err := format.Name(text)
 		if err != nil {
 			t.Fatal(err)
 		}

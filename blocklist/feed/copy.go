@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/fetch"
 	"rempart/internal/durable"
 )
 
@@ -34,18 +35,18 @@ const (
 
 // record says what a copy was made from. It is written after the copy.
 type record struct {
-	Source     string         `json:"source"`
-	Parser     int            `json:"parser"`
-	Settings   uint64         `json:"settings,string"` // fingerprint of how the list was to be taken in
-	Form       uint64         `json:"form,string"`     // the same without the guards
-	Checksum   uint64         `json:"checksum,string"` // of the copy
-	Body       uint64         `json:"body,string"`     // hash of the content
-	Entries    int            `json:"entries"`
-	Refused    map[string]int `json:"refused"`        // lines that were not understood, by Reason
-	Held       map[string]int `json:"held,omitempty"` // listings the guards did not let count, by outcome and guard
-	Fetched    time.Time      `json:"fetched"`        // when the content was last known to be the publisher's
-	File       fileState      `json:"file"`           // of a file
-	validators                // of a URL
+	Source           string         `json:"source"`
+	Parser           int            `json:"parser"`
+	Settings         uint64         `json:"settings,string"` // fingerprint of how the list was to be taken in
+	Form             uint64         `json:"form,string"`     // the same without the guards
+	Checksum         uint64         `json:"checksum,string"` // of the copy
+	Body             uint64         `json:"body,string"`     // hash of the content
+	Entries          int            `json:"entries"`
+	Refused          map[string]int `json:"refused"`        // lines that were not understood, by Reason
+	Held             map[string]int `json:"held,omitempty"` // listings the guards did not let count, by outcome and guard
+	Fetched          time.Time      `json:"fetched"`        // when the content was last known to be the publisher's
+	File             fileState      `json:"file"`           // of a file
+	fetch.Validators                // of a URL
 }
 
 // identity stands for the listings the record speaks of: what they were made from, and how.
@@ -282,7 +283,7 @@ func (l *Lists) parseBodyAgain(li *list) bool {
 		t, err = l.takeIn(li, path, known.Fetched)
 	}
 	if err == nil && t.record.Body == known.Body {
-		t.record.validators = known.validators
+		t.record.Validators = known.Validators
 	}
 	switch {
 	case err != nil:

@@ -2,8 +2,10 @@ package feed
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"rempart/blocklist/feed/format"
 )
 
 func TestCorruptCopies(t *testing.T) {
@@ -137,7 +141,7 @@ func tree(t *testing.T, dir string) map[string]string {
 func TestFind(t *testing.T) {
 	f := newFixture(t)
 	srv := newServer(t)
-	srv.say(pack(t, "# list\n0.0.0.0 x.example a.example # two\n||b.example^\n"+strings.Repeat("y", 2*maxLine)+"\nsub.b.example\x07\nsub.b.example # here\x07\n@@||c.example^"))
+	srv.say(pack(t, "# list\n0.0.0.0 x.example a.example # two\n||b.example^\n"+strings.Repeat("y", 2*format.MaxLine)+"\nsub.b.example\x07\nsub.b.example # here\x07\n@@||c.example^"))
 	allow := f.file("allow.txt", "c.example\n")
 	l := f.once(Config{Lists: []string{srv.URL}, Allow: allow})
 	srv.Close()
@@ -157,7 +161,7 @@ func TestFind(t *testing.T) {
 		{"elsewhere", "a.example", 0, ""},
 	}
 	for _, tt := range tests {
-		name, _ := Name(tt.name)
+		name, _ := format.Name(tt.name)
 		line, text, err := l.Find(t.Context(), tt.source, name)
 		if line != tt.line || strings.TrimSpace(text) != tt.text || (tt.line == 0) != errors.Is(err, ErrNotFound) {
 			t.Errorf("Find(%s, %s) = %d, %q, %v; want %d, %q", tt.source, tt.name, line, text, err, tt.line, tt.text)
@@ -165,8 +169,20 @@ func TestFind(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	name, _ := Name("a.example")
+	name, _ := format.Name("a.example")
 	if _, _, err := l.Find(ctx, srv.URL, name); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
+}
+
+// pack returns content compressed with gzip.
+func pack(t testing.TB, content string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	io.WriteString(w, content)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }

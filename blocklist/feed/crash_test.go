@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/dnstest"
 )
 
@@ -106,7 +107,7 @@ func checkLeft(t *testing.T, data string, said uint64) {
 		t.Fatalf("version %d was in force, %d is left", said, view.Version())
 	}
 	for i := range 3000 {
-		name, _ := Name(fmt.Sprintf("kept%d.example", i))
+		name, _ := format.Name(fmt.Sprintf("kept%d.example", i))
 		if view.Match(name, blocklist.AllCategories, 1).Action != blocklist.BlockedBy {
 			t.Fatalf("kept%d.example is lost from version %d", i, view.Version())
 		}

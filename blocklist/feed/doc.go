@@ -1,8 +1,5 @@
-// Package feed brings lists in: it reads the forms lists are written in ([Parse]), fetches and
-// watches the lists an operator configured, keeps the last good copy of each, and puts the set
-// compiled from them in force ([Lists]).
+// Package feed manages the configured lists ([Lists]): when to fetch a list, whether to accept its content, which copies to keep, and the
+// set that is compiled from the copies and published.
 //
-// What comes in is hostile until it is read: every size is bounded, every name is checked, and
-// what a line does not plainly say is refused and counted, never guessed. No listing is broader
-// than its line.
+// The packages below do the rest: format reads lists, fetch fetches them, bounded limits the memory of both.
 package feed

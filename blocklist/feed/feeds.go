@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/fetch"
+	"rempart/blocklist/feed/format"
 )
 
 // Feed is a list and what is asked of it. Its zero value, with a URL or a path, is good.
@@ -17,7 +19,7 @@ type Feed struct {
 	Path     string // of a file, instead of a URL
 	TSIG     string // of a zone transfer: "[algorithm:]key-name:secret"
 	Licence  string // shown, no more
-	Format   Format
+	Format   format.Format
 	Policy   Policy             // what a record that leads to another name or address means; "" is PolicyRefuse
 	DeepURLs bool               // the host of a URL that names a page is listed too, unless it is shared
 	Category blocklist.Category // of what the list gives no category
@@ -60,11 +62,11 @@ func (f Feed) origin() (kind Kind, name string, err error) {
 	if err != nil {
 		return "", "", errors.New("it is neither a path nor a URL")
 	}
-	if err := f.from().check(); err != nil {
+	if err := f.from().Check(); err != nil {
 		return "", "", err
 	}
 	return KindURL, redacted(u), nil
 }
 
 // from is where a feed with a URL is fetched from.
-func (f Feed) from() Origin { return Origin{URL: f.URL, Format: f.Format, TSIG: f.TSIG} }
+func (f Feed) from() fetch.Origin { return fetch.Origin{URL: f.URL, Format: f.Format, TSIG: f.TSIG} }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/format"
 )
 
 func TestReadFeeds(t *testing.T) {
@@ -39,10 +40,10 @@ deep_urls = true
 	}
 	want := []Feed{
 		{
-			Name: "CERT.PL", URL: "https://hole.cert.pl/domains/v2/domains.json", Format: FormatJSON, Category: blocklist.Phishing,
+			Name: "CERT.PL", URL: "https://hole.cert.pl/domains/v2/domains.json", Format: format.JSON, Category: blocklist.Phishing,
 			Weight: 3, Interval: 15 * time.Minute, MaxAge: 7 * 24 * time.Hour, Licence: "CC BY-NC-SA",
 		},
-		{Name: "local", Path: "/etc/rempart/lists/local.txt", Format: FormatAuto, Scope: blocklist.Exact, Policy: PolicyBlock, Quorum: 2, DeepURLs: true},
+		{Name: "local", Path: "/etc/rempart/lists/local.txt", Format: format.Auto, Scope: blocklist.Exact, Policy: PolicyBlock, Quorum: 2, DeepURLs: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -106,14 +107,14 @@ func TestFeedSettings(t *testing.T) {
 	f := newFixture(t)
 	l := f.once(Config{Feeds: []Feed{
 		{Name: "exact", Path: f.file("a.txt", "a.example\n"), Scope: blocklist.Exact, Category: blocklist.Botnet},
-		{Name: "hosts only", Path: f.file("h.txt", "0.0.0.0 h.example\n||no.example^\n"), Format: FormatHosts},
+		{Name: "hosts only", Path: f.file("h.txt", "0.0.0.0 h.example\n||no.example^\n"), Format: format.Hosts},
 	}})
 	for name, want := range map[string]bool{"a.example": true, "www.a.example": false, "h.example": true, "no.example": false} {
 		if blocks(t, l, name) != want {
 			t.Errorf("%s blocked: %t", name, !want)
 		}
 	}
-	name, _ := Name("a.example")
+	name, _ := format.Name("a.example")
 	view := l.Set().View()
 	e, ok := view.Explain(name, view.Match(name, blocklist.AllCategories, time.Now().Unix()))
 	if !ok || e.Category != blocklist.Botnet || len(e.Sources) != 1 || e.Sources[0] != "exact" || time.Since(time.Unix(e.Since, 0)) > 25*time.Hour {
@@ -143,7 +144,7 @@ func TestQuorum(t *testing.T) {
 	l.Reload()
 	eventually(t, "the end of that of two.example", func() bool { return !blocks(t, l, "two.example") })
 	check(map[string]bool{"one.example": true, "c.example": true, "nothing.example": false})
-	name, _ := Name("two.example")
+	name, _ := format.Name("two.example")
 	claims := l.Set().View().Claims(name)
 	if len(claims) != 1 || claims[0].Counts || claims[0].Sources[0] != "a" {
 		t.Errorf("what is held of a name whose quorum is not met: %+v", claims)

@@ -13,6 +13,8 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/bounded"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/units"
 )
 
@@ -53,7 +55,7 @@ const feedKeys = "name, url, path, tsig, format, policy, category, scope, weight
 // ReadFeeds reads a feeds file: TOML, a [[feed]] table each. Paths in it are relative to dir. An error begins with the line, and says what would
 // be right in the file's own terms. It holds no URL, which may hold a secret.
 func ReadFeeds(r io.Reader, dir string) ([]Feed, error) {
-	text, err := Text(&bounded{r: r, left: maxFeedFile})
+	text, err := format.Text(bounded.NewReader(r, maxFeedFile))
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +190,7 @@ func (e feedEntry) feed(dir string) (Feed, error) {
 		key string
 		of  func() error
 	}{
-		{"format", func() (err error) { f.Format, err = ParseFormat(e.Format); return err }},
+		{"format", func() (err error) { f.Format, err = format.ParseFormat(e.Format); return err }},
 		{"policy", f.Policy.check},
 		{"category", func() (err error) { f.Category, err = category(e.Category); return err }},
 		{"scope", func() (err error) { f.Scope, err = scope(e.Scope); return err }},

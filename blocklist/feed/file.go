@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	"rempart/blocklist/feed/bounded"
+	"rempart/blocklist/feed/fetch"
 	"rempart/internal/filewatch"
 )
 
@@ -90,8 +92,8 @@ func fileStateOf(path string, now time.Time) (fileState, error) {
 	switch {
 	case !info.Mode().IsRegular():
 		return fileState{}, &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
-	case info.Size() > maxBody:
-		return fileState{}, fmt.Errorf("%s: %w: it has %d MiB, and at most %d MiB are read of a list; split it into several", path, ErrTooLarge, info.Size()>>20, maxBody>>20)
+	case info.Size() > fetch.MaxBody:
+		return fileState{}, fmt.Errorf("%s: %w: it has %d MiB, and at most %d MiB are read of a list; split it into several", path, bounded.ErrTooLarge, info.Size()>>20, fetch.MaxBody>>20)
 	}
 	s := fileState{Size: info.Size(), ModTime: info.ModTime().UnixNano(), Inode: inode(info)}
 	if now.Sub(info.ModTime()) < fresh {

@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -9,18 +8,14 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
-	"unicode"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/durable"
 )
 
 // ErrNotFound is returned by Find when no line of the list lists the name.
 var ErrNotFound = errors.New("no line lists it")
-
-// maxShown is how much of a line Find returns, in octets.
-const maxShown = 512
 
 // Find reads a list again, as it was last kept, for the line that lists name, a canonical wire name:
 // of those that reach it, the one with the longest name, the first if there are several. source
@@ -28,7 +23,7 @@ const maxShown = 512
 // takes as long as reading the whole list.
 func (l *Lists) Find(ctx context.Context, source string, name []byte) (line int, text string, err error) {
 	s := &finding{name: name}
-	k, err := l.readAgain(ctx, source, func(li *list) Sink { return s.as(li.kind == KindAllow) })
+	k, err := l.readAgain(ctx, source, func(li *list) format.Sink { return s.as(li.kind == KindAllow) })
 	if err == nil {
 		defer k.file.Close()
 		if s.line == 0 {
@@ -47,11 +42,11 @@ func (l *Lists) Find(ctx context.Context, source string, name []byte) (line int,
 type kept struct {
 	ctx   context.Context
 	file  *os.File
-	stats Stats
+	stats format.Stats
 }
 
 // readAgain parses what was kept of a list into the sink made for it. The file is the caller's to close.
-func (l *Lists) readAgain(ctx context.Context, source string, sink func(*list) Sink) (*kept, error) {
+func (l *Lists) readAgain(ctx context.Context, source string, sink func(*list) format.Sink) (*kept, error) {
 	i := slices.IndexFunc(l.lists, func(li *list) bool { return li.name == source })
 	if i < 0 {
 		return nil, ErrNotFound
@@ -69,7 +64,7 @@ func (l *Lists) readAgain(ctx context.Context, source string, sink func(*list) S
 	if err != nil {
 		return nil, err
 	}
-	stats, err := Parse(&cancellable{ctx, f}, opt, sink(li))
+	stats, err := format.Parse(&cancellable{ctx, f}, opt, sink(li))
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -85,35 +80,7 @@ func (k *kept) text(n int) (string, error) {
 	if _, err := k.file.Seek(0, io.SeekStart); err != nil {
 		return "", err
 	}
-	r, err := plainText(&cancellable{k.ctx, k.file}, maxPlain)
-	if err != nil {
-		return "", err
-	}
-	return lineOf(r, n)
-}
-
-// lineOf returns line n as text fit to print.
-func lineOf(r *bufio.Reader, n int) (string, error) {
-	for i := 1; ; i++ {
-		line, err := r.ReadSlice('\n')
-		for i < n && errors.Is(err, bufio.ErrBufferFull) {
-			_, err = r.ReadSlice('\n')
-		}
-		if i < n && err == nil {
-			continue
-		}
-		if i < n {
-			return "", fmt.Errorf("line %d is gone: %w", n, err)
-		}
-		line = bytes.TrimSpace(line)
-		text := strings.ToValidUTF8(string(line[:min(len(line), maxShown)]), "�")
-		return strings.Map(func(c rune) rune {
-			if !unicode.IsPrint(c) {
-				return ' '
-			}
-			return c
-		}, text), nil
-	}
+	return format.LineAt(&cancellable{k.ctx, k.file}, n)
 }
 
 // finding is a Sink that looks for the listing of one name.
@@ -124,9 +91,9 @@ type finding struct {
 	longest int
 }
 
-func (s *finding) as(allow bool) Sink {
+func (s *finding) as(allow bool) format.Sink {
 	if s.allow = allow; allow {
-		return Allowing(s)
+		return format.Allowing(s)
 	}
 	return s
 }
@@ -138,7 +105,7 @@ func (s *finding) Add(line int, l blocklist.Listing) {
 	s.line, s.longest = line, len(l.Name)
 }
 func (s *finding) Cancel(int, []byte, blocklist.Scope) {}
-func (s *finding) Refuse(int, Reason)                  {}
+func (s *finding) Refuse(int, format.Reason)           {}
 
 // reaches reports whether l is of name or, if its scope says so, of a name above it.
 func reaches(l blocklist.Listing, name []byte) bool {

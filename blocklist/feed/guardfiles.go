@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/bounded"
+	"rempart/blocklist/feed/format"
 	"rempart/blocklist/guard"
 	"rempart/internal/durable"
 )
@@ -69,11 +71,11 @@ func isSkipped(err error) (*SkippedLines, bool) {
 
 // eachGuardLine calls each with the lines of a text, without their comments; a line that is longer than maxLine is skipped.
 func eachGuardLine(text io.Reader, s *SkippedLines, each func(number int, line string)) error {
-	r := bufio.NewReaderSize(text, maxLine)
+	r := bufio.NewReaderSize(text, format.MaxLine)
 	for number := 1; ; number++ {
 		line, long, err := r.ReadLine()
 		if long {
-			s.skip(number, fmt.Sprintf("longer than %d bytes", maxLine))
+			s.skip(number, fmt.Sprintf("longer than %d bytes", format.MaxLine))
 		}
 		for long && err == nil {
 			_, long, err = r.ReadLine()
@@ -85,7 +87,7 @@ func eachGuardLine(text io.Reader, s *SkippedLines, each func(number int, line s
 		if err != nil {
 			return err
 		}
-		if line = CutComment(bytes.Clone(line)); len(line) > 0 {
+		if line = format.CutComment(bytes.Clone(line)); len(line) > 0 {
 			each(number, string(line))
 		}
 	}
@@ -95,10 +97,10 @@ func eachGuardLine(text io.Reader, s *SkippedLines, each func(number int, line s
 // name what can be protected are noted in s.
 func essentialNames(text io.Reader, s *SkippedLines) (io.Reader, error) {
 	var out bytes.Buffer
-	err := eachGuardLine(&bounded{r: text, left: maxEssential}, s, func(number int, line string) {
+	err := eachGuardLine(bounded.NewReader(text, maxEssential), s, func(number int, line string) {
 		host, only := strings.CutPrefix(line, "=")
 		host = strings.TrimSpace(host)
-		name, _, err := Indicator(host)
+		name, _, err := format.Indicator(host)
 		if err == nil {
 			host = blocklist.NameText(name)
 		}
@@ -126,7 +128,7 @@ func readReleased(path string) (names, lists map[string]bool, err error) {
 		return nil, nil, fmt.Errorf("%w: %w", ErrReleased, err)
 	}
 	defer f.Close()
-	text, err := Text(&bounded{r: f, left: maxReleased})
+	text, err := format.Text(bounded.NewReader(f, maxReleased))
 	s := &SkippedLines{Of: ErrReleased, Path: path}
 	if err == nil {
 		err = eachGuardLine(text, s, func(number int, line string) {
@@ -135,9 +137,9 @@ func readReleased(path string) (names, lists map[string]bool, err error) {
 				s.taken++
 				return
 			}
-			name, _, err := Indicator(line)
+			name, _, err := format.Indicator(line)
 			if err != nil {
-				s.skip(number, fmt.Sprintf("%.80q cannot be released: %v", line, sentence(err)))
+				s.skip(number, fmt.Sprintf("%.80q cannot be released: %v", line, format.Explain(err)))
 				return
 			}
 			names[string(name)] = true

@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"rempart/blocklist"
+	"rempart/blocklist/guard"
 )
 
 // TestGuardFileBecomesUnusable has each file that the guards go by replaced by a pipe, a folder and a link to an endless device: lists are taken in all the same, by
@@ -68,5 +71,43 @@ func TestMistypedGuardLines(t *testing.T) {
 	eventually(t, "the later name", func() bool { return blocks(t, l, "later.example") })
 	if blocks(t, l, "last.example") {
 		t.Error("a name behind a line that is skipped is not protected")
+	}
+}
+
+func TestReleasedAsPeopleWriteIt(t *testing.T) {
+	f := newFixture(t)
+	path := f.file("released.txt", "\xff\xfe"+inUTF16("# released\r\na.example#why\r\nhxxps://b[.]example/\r\n*.c.example\r\nlist:https://x.example/a#b\r\n", false))
+	names, lists, err := readReleased(path)
+	if err != nil || len(names) != 3 || !lists["https://x.example/a#b"] {
+		t.Errorf("%v, %v, %v", names, lists, err)
+	}
+	if err := os.WriteFile(path, []byte("a.example\nhttps://b.example/page\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := readReleased(path); err == nil || !strings.Contains(err.Error(), "line 2") || !strings.Contains(err.Error(), "names a page") {
+		t.Errorf("a URL that names a page: %v", err)
+	}
+}
+
+// TestEssentialAsPeopleWriteIt protects names in every form in which lists hold them; a line that is no name is refused by its number.
+func TestEssentialAsPeopleWriteIt(t *testing.T) {
+	f := newFixture(t)
+	path := f.file("essential.txt", "*.a.example\n\n||b.example^\nhttps://c.example/\n=d.example # only itself\nwww[.]e.example\n")
+	g, err := GuardConfig{Essential: path}.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"a.example", "b.example", "c.example", "d.example", "www.e.example"} {
+		name, err := blocklist.AppendName(nil, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f := g.Check(blocklist.Listing{Name: name, Scope: blocklist.Exact}); f.Outcome != guard.Refuse {
+			t.Errorf("%s is not protected: %+v", text, f)
+		}
+	}
+	path = f.file("essential.txt", "a.example\n\nnot a name\n")
+	if _, err := (GuardConfig{Essential: path}).Load(); err == nil || !strings.Contains(err.Error(), "line 3") {
+		t.Errorf("a line that is no name: %v", err)
 	}
 }

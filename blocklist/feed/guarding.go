@@ -10,6 +10,9 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/bounded"
+	"rempart/blocklist/feed/fetch"
+	"rempart/blocklist/feed/format"
 	"rempart/blocklist/guard"
 	"rempart/internal/durable"
 )
@@ -50,7 +53,7 @@ func (c GuardConfig) Load() (*guard.Guards, error) {
 			return nil, fmt.Errorf("what the guards go by: %w", err)
 		}
 		defer f.Close()
-		text, err := Text(&bounded{r: f, left: maxBody})
+		text, err := format.Text(bounded.NewReader(f, fetch.MaxBody))
 		if err == nil && file.to == &cfg.Essential {
 			*file.to, err = essentialNames(text, skipped)
 		} else {

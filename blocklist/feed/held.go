@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/format"
 	"rempart/blocklist/guard"
 	"rempart/internal/durable"
 )
@@ -36,7 +37,7 @@ type Held struct {
 type held struct {
 	entries  []Held
 	byGuard  [guard.GuardCount][2]int // by outcome: refused, held
-	byReason Refusals
+	byReason format.Refusals
 }
 
 // pass reports whether a listing counts: no guard objects, or a person released it.
@@ -61,7 +62,7 @@ func (h *held) pass(g *guards, line int, l blocklist.Listing) bool {
 }
 
 // refused notes a line that was not understood.
-func (h *held) refused(line int, why Reason) {
+func (h *held) refused(line int, why format.Reason) {
 	if h.byReason[why]++; h.byReason[why] <= maxRefused {
 		h.entries = append(h.entries, Held{Line: line, Outcome: guard.Refuse.String(), Guard: why.String(), Why: why.Sentence()})
 	}

@@ -2,10 +2,11 @@ package feed
 
 import (
 	"fmt"
-	"io"
 	"runtime"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/bounded"
+	"rempart/blocklist/feed/fetch"
 	"rempart/blocklist/guard"
 	"rempart/internal/durable"
 )
@@ -53,5 +54,5 @@ func (l *Lists) EachPopular(each func(rank int, name []byte) error) error {
 		return fmt.Errorf("popularity list: %w", err)
 	}
 	defer f.Close()
-	return guard.EachPopular(io.Reader(&bounded{r: f, left: maxBody}), each)
+	return guard.EachPopular(bounded.NewReader(f, fetch.MaxBody), each)
 }

@@ -13,6 +13,9 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/bounded"
+	"rempart/blocklist/feed/fetch"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/durable"
 )
 
@@ -74,7 +77,7 @@ func (in *intake) Cancel(_ int, name []byte, scope blocklist.Scope) {
 }
 
 // Refuse keeps some of what was not understood, for people to see.
-func (in *intake) Refuse(line int, why Reason) { in.held.refused(line, why) }
+func (in *intake) Refuse(line int, why format.Reason) { in.held.refused(line, why) }
 
 // taken is a list as it was taken in.
 type taken struct {
@@ -189,7 +192,7 @@ func (l *Lists) savePending() {
 }
 
 // intake parses the file at path through the guards.
-func (l *Lists) intake(li *list, path string, fetched time.Time) (in *intake, stats Stats, err error) {
+func (l *Lists) intake(li *list, path string, fetched time.Time) (in *intake, stats format.Stats, err error) {
 	f, err := durable.OpenRegular(path)
 	if err != nil {
 		return nil, stats, err
@@ -218,17 +221,17 @@ func (l *Lists) intake(li *list, path string, fetched time.Time) (in *intake, st
 	if !l.cfg.ReadOnly {
 		in.runs.dir = l.store.dir
 	}
-	sink := Sink(in)
+	sink := format.Sink(in)
 	if li.kind == KindAllow {
-		sink = Allowing(in)
+		sink = format.Allowing(in)
 	}
-	stats, err = Parse(&counted{ctx: l.ctx, file: f, report: l.cfg.Progress, list: li.name}, opt, sink)
+	stats, err = format.Parse(&counted{ctx: l.ctx, file: f, report: l.cfg.Progress, list: li.name}, opt, sink)
 	return in, stats, errors.Join(err, in.err)
 }
 
 // options say how the list is to be read.
-func (l *Lists) options(li *list) (Options, error) {
-	opt := Options{Format: li.feed.Format, DeepURLs: li.feed.DeepURLs, RedirectsBlock: li.feed.Policy == PolicyBlock}
+func (l *Lists) options(li *list) (format.Options, error) {
+	opt := format.Options{Format: li.feed.Format, DeepURLs: li.feed.DeepURLs, RedirectsBlock: li.feed.Policy == PolicyBlock}
 	if li.kind == KindAllow {
 		return opt, nil
 	}
@@ -289,7 +292,7 @@ func hashFile(path string) (uint64, error) {
 	}
 	defer f.Close()
 	hash := xxhash.New()
-	if _, err := io.Copy(hash, &bounded{r: f, left: maxBody}); err != nil {
+	if _, err := io.Copy(hash, bounded.NewReader(f, fetch.MaxBody)); err != nil {
 		return 0, err
 	}
 	return hash.Sum64(), nil
@@ -321,7 +324,7 @@ func (l *Lists) keep(li *list, t taken) error {
 	if li.kind == KindAllow {
 		l.logNotAllowed(li, t)
 	}
-	if n := t.record.Refused[Redirect.String()]; n > t.record.Entries-min(n, maxAnswers) { // which are entries too
+	if n := t.record.Refused[format.Redirect.String()]; n > t.record.Entries-min(n, format.MaxRedirectExceptions) { // which are entries too
 		l.log.Warn("most records of a list lead to other names or addresses; they are not taken for blocks", "list", li.name,
 			"records", n, "to_block_them", `policy = "block" in the file of REMPART_FEEDS`)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/format"
 )
 
 // Line is where a list says something of a name.
@@ -19,7 +20,7 @@ type Line struct {
 // once more.
 func (l *Lists) Lines(ctx context.Context, source string, name []byte) ([]Line, error) {
 	s := &suffixLines{name: name, lines: map[int]int{}}
-	k, err := l.readAgain(ctx, source, func(*list) Sink { return s })
+	k, err := l.readAgain(ctx, source, func(*list) format.Sink { return s })
 	if err != nil {
 		return nil, fmt.Errorf("find in %s: %w", source, err)
 	}
@@ -54,4 +55,4 @@ func (s *suffixLines) Add(line int, l blocklist.Listing) {
 }
 
 func (s *suffixLines) Cancel(int, []byte, blocklist.Scope) {}
-func (s *suffixLines) Refuse(int, Reason)                  {}
+func (s *suffixLines) Refuse(int, format.Reason)           {}

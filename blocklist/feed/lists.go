@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/fetch"
 	"rempart/internal/durable"
 	"rempart/internal/filewatch"
 )
@@ -69,7 +70,7 @@ type Lists struct {
 	log       *slog.Logger
 	timing    timing
 	limits    limits
-	fetch     fetcher
+	fetch     fetch.Client
 	set       *blocklist.Set
 	reload    chan struct{}
 	retry     chan struct{}
@@ -134,7 +135,7 @@ func New(cfg Config) (*Lists, error) {
 			start: 5 * time.Second, last: time.Second, fetch: 10 * time.Minute, backoff: 10 * time.Second,
 			poll: filewatch.Interval, again: 500 * time.Millisecond, writeAgain: time.Minute,
 		},
-		fetch: newFetcher(cfg.Dial, cfg.Proxy), ctx: context.Background(), limits: limits{amend: maxAmend, merge: mergeAt, run: runLimit},
+		fetch: fetch.NewClient(fetch.Config{Dial: cfg.Dial, Proxy: cfg.Proxy}), ctx: context.Background(), limits: limits{amend: maxAmend, merge: mergeAt, run: runLimit},
 		store:  store{dir: filepath.Join(cfg.Dir, listsFolder)},
 		reload: make(chan struct{}, 1), retry: make(chan struct{}, 1), configure: make(chan *configuration, 1),
 		results:  make(chan download, maxFetches),

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/durable"
 )
 
@@ -140,7 +141,7 @@ func blocks(t *testing.T, l *Lists, name string) bool {
 
 func action(t *testing.T, l *Lists, name string) blocklist.Decision {
 	t.Helper()
-	wire, err := Name(name)
+	wire, err := format.Name(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +166,7 @@ func one(t *testing.T, l *Lists) ListStatus {
 
 func TestStart(t *testing.T) {
 	f := newFixture(t)
-	builtIn, _ := Name("blocked.test.example")
+	builtIn, _ := format.Name("blocked.test.example")
 	l := f.once(Config{
 		Lists: []string{
 			f.file("a.txt", "0.0.0.0 a.example localhost\n||b.example^\n@@||ok.b.example^\n"),

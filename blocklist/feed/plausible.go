@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/format"
 	"rempart/blocklist/guard"
 )
 
@@ -46,7 +47,7 @@ func (l *Lists) plausibleFirst(li *list, t taken, entries int) error {
 		return nil
 	}
 	prose := 0
-	for _, why := range []Reason{UnknownForm, NotAName, SingleLabel} {
+	for _, why := range []format.Reason{format.UnknownForm, format.NotAName, format.SingleLabel} {
 		prose += t.record.Refused[why.String()]
 	}
 	if prose < entries || l.guarding.releasedList(li.name) {

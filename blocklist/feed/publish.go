@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/fetch"
 	"rempart/internal/durable"
 )
 
@@ -220,7 +221,7 @@ func (l *Lists) openSet() (*blocklist.View, error) {
 
 // underOverlay returns the view of the snapshot in the data folder under its overlay, or as it is without one.
 func (l *Lists) underOverlay(view *blocklist.View) *blocklist.View {
-	over, err := durable.ReadRegular(l.path(overlayFile), maxBody)
+	over, err := durable.ReadRegular(l.path(overlayFile), fetch.MaxBody)
 	if err != nil {
 		return view
 	}

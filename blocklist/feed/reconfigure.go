@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"rempart/blocklist/feed/fetch"
 )
 
 // Reconfigure replaces the feeds, and what the guards go by, of Lists that are running. It checks them as New does; on an error nothing
@@ -114,7 +116,7 @@ func (l *Lists) inherit(li *list, before []*list) {
 	}
 	from := before[i]
 	rec := *from.copy
-	rec.Settings, rec.Form, rec.File, rec.validators = 0, 0, fileState{}, validators{}
+	rec.Settings, rec.Form, rec.File, rec.Validators = 0, 0, fileState{}, fetch.Validators{}
 	err := os.Link(l.store.compiled(from.key, from.copy), l.store.compiled(li.key, &rec))
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		err = l.store.saveRecord(li.key, &rec)
@@ -130,7 +132,7 @@ func (l *Lists) inherit(li *list, before []*list) {
 // discard drops the result of fetching a list that is no longer configured.
 func (l *Lists) discard(r download) {
 	r.list.busy = false
-	if r.err != nil || r.got.same {
+	if r.err != nil || r.got.Unchanged {
 		return
 	}
 	if err := os.Remove(l.store.path(r.list.key, newBodySuffix)); err != nil && !errors.Is(err, os.ErrNotExist) {

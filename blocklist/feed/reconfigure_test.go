@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/format"
 )
 
 // TestReconfigure adds, changes and removes feeds of lists that are running.
@@ -34,7 +35,7 @@ func TestReconfigure(t *testing.T) {
 	asked := srv.requests.Load()
 	fetched.Category = blocklist.Scam
 	configure(a, b, fetched)
-	name, _ := Name("fetched.example")
+	name, _ := format.Name("fetched.example")
 	eventually(t, "the category of a fetched feed", func() bool {
 		return l.Set().View().Match(name, blocklist.AllCategories, time.Now().Unix()).Category == blocklist.Scam
 	})
@@ -46,7 +47,7 @@ func TestReconfigure(t *testing.T) {
 	a.Quorum = 4
 	configure(a, b, fetched)
 	eventually(t, "a quorum and a weight", func() bool { return !blocks(t, l, "a.example") && blocks(t, l, "both.example") })
-	both, _ := Name("both.example")
+	both, _ := format.Name("both.example")
 	if claims := l.Set().View().Claims(both); len(claims) != 1 || strings.Join(claims[0].Sources, " ") != "a renamed" && strings.Join(claims[0].Sources, " ") != "renamed a" {
 		t.Errorf("%+v", claims)
 	}

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"time"
+
+	"rempart/blocklist/feed/fetch"
 )
 
 // Result is how a list stands.
@@ -117,9 +119,9 @@ func (l *Lists) settle(li *list, now time.Time, err error) {
 		}
 		li.failures++
 		wait := jitter(backoff(l.timing.backoff, l.interval(li), li.failures))
-		if status := (*statusError)(nil); errors.As(err, &status) {
-			wait = max(wait, status.after)
-			li.leaveAlone = now.Add(status.after)
+		if status := (*fetch.StatusError)(nil); errors.As(err, &status) {
+			wait = max(wait, status.RetryAfter)
+			li.leaveAlone = now.Add(status.RetryAfter)
 		}
 		if errors.Is(err, errChanging) {
 			wait = l.timing.again

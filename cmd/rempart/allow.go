@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/blocklist"
-	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/local"
 )
 
@@ -40,7 +40,7 @@ Exit code: 0 once every name passes, 1 if one is still blocked, 2 on an error.`,
 			}
 			var texts []string
 			for _, n := range names {
-				name, err := feed.Host(n)
+				name, err := format.Host(n)
 				if err != nil {
 					return fmt.Errorf("%s: no list can name it (%w), and nothing was added", n, err)
 				}
@@ -88,7 +88,7 @@ func appendNames(path string, names []string, reason string, now time.Time) erro
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	r, err := feed.Text(bytes.NewReader(old))
+	r, err := format.Text(bytes.NewReader(old))
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
@@ -98,7 +98,7 @@ func appendNames(path string, names []string, reason string, now time.Time) erro
 	}
 	have := map[string]bool{}
 	for line := range bytes.Lines(text) {
-		have[string(bytes.TrimSpace(feed.CutComment(bytes.Clone(line))))] = true
+		have[string(bytes.TrimSpace(format.CutComment(bytes.Clone(line))))] = true
 	}
 	comment := "added by rempart allow on " + now.Format(time.DateOnly)
 	if reason = strings.Join(strings.Fields(reason), " "); reason != "" {

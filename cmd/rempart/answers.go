@@ -13,6 +13,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/config"
 	"rempart/internal/local"
 	"rempart/resolver/listen"
@@ -141,8 +142,8 @@ const verdictError = "error"
 
 // readName parses a name as people write it, single labels too.
 func readName(text string) ([]byte, error) {
-	name, err := feed.Host(text)
-	if errors.Is(err, feed.SingleLabel) || errors.Is(err, feed.LocalName) {
+	name, err := format.Host(text)
+	if errors.Is(err, format.SingleLabel) || errors.Is(err, format.LocalName) {
 		name, err = blocklist.AppendName(nil, text) // lists cannot hold such names, but people ask about them
 	}
 	return name, err

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/blocklist"
-	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/local"
 )
 
@@ -91,13 +91,13 @@ func (k *checker) all(names []string) error {
 		}
 	}
 	if len(names) == 0 {
-		text, err := feed.Text(k.cmd.InOrStdin())
+		text, err := format.Text(k.cmd.InOrStdin())
 		if err != nil {
 			return fmt.Errorf("reading names: %w", err)
 		}
 		lines := bufio.NewScanner(text)
 		for lines.Scan() {
-			line := string(feed.CutComment(lines.Bytes()))
+			line := string(format.CutComment(lines.Bytes()))
 			if line == "" {
 				continue
 			}

@@ -18,7 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/blocklist"
-	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/config"
 	"rempart/internal/journal"
 	"rempart/internal/local"
@@ -242,11 +242,11 @@ func eachName(r io.Reader, yield func([]byte) bool) error {
 			return nil
 		}
 		if err == nil {
-			if line = feed.CutComment(line); len(line) == 0 {
+			if line = format.CutComment(line); len(line) == 0 {
 				continue
 			}
 			var name []byte
-			if name, err = feed.Host(string(line)); err == nil {
+			if name, err = format.Host(string(line)); err == nil {
 				if !yield(name) {
 					return nil
 				}

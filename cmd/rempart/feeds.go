@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/blocklist/guard"
 )
 
@@ -131,7 +132,7 @@ func feedDetails(l feed.ListStatus) (lines []string) {
 type listJSON struct {
 	List     string         `json:"list"`
 	Kind     feed.Kind      `json:"kind"`
-	Format   feed.Format    `json:"format,omitempty"`
+	Format   format.Format  `json:"format,omitempty"`
 	Category string         `json:"category,omitempty"`
 	Policy   feed.Policy    `json:"policy,omitempty"`
 	Weight   int            `json:"weight,omitempty"`
@@ -173,9 +174,9 @@ func (in *inspection) feedsJSON(out io.Writer) error {
 	return enc.Encode(setJSON{in.status.Version, in.status.Names})
 }
 
-func formatOf(l feed.ListStatus) feed.Format {
+func formatOf(l feed.ListStatus) format.Format {
 	if l.Feed.Format == "" {
-		return feed.FormatAuto
+		return format.Auto
 	}
 	return l.Feed.Format
 }

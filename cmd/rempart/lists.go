@@ -15,6 +15,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/blocklist/guard"
 	"rempart/internal/config"
 	"rempart/internal/durable"
@@ -133,7 +134,7 @@ func own(c *config.Config, feeds []feed.Feed) (names []string, addrs []netip.Add
 	add := func(host string) {
 		if addr, err := netip.ParseAddr(host); err == nil {
 			addrs = append(addrs, addr)
-		} else if name, err := feed.Name(host); err == nil { // what is none, no list can hold
+		} else if name, err := format.Name(host); err == nil { // what is none, no list can hold
 			names = append(names, blocklist.NameText(name))
 		}
 	}

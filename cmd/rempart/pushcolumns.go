@@ -6,15 +6,15 @@ import (
 	"strings"
 
 	"rempart/blocklist"
-	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
 
 // column is a column of a table of changes.
 type column struct {
-	field string      // of a change; "" if the column is ignored, or may tell a category
-	as    feed.Column // as lists read it
+	field string        // of a change; "" if the column is ignored, or may tell a category
+	as    format.Column // as lists read it
 }
 
 // fieldOf returns the field of a change that a table's column or a key of an object holds, "" for none: the fields by their names, and as lists read them
@@ -23,7 +23,7 @@ func fieldOf(title string) string {
 	if lower := strings.ToLower(title); slices.Contains(strings.Split(pushapi.Columns, ", "), lower) {
 		return lower
 	}
-	switch c := feed.ColumnOf(title); {
+	switch c := format.ColumnOf(title); {
 	case c.IsName():
 		return "name"
 	case c.IsCategory():
@@ -43,7 +43,7 @@ func (n *normal) columns(titles []string) ([]column, error) {
 	for i, title := range titles {
 		title = strings.TrimSpace(title)
 		field := fieldOf(title)
-		head[i] = column{field, feed.ColumnOf(title)}
+		head[i] = column{field, format.ColumnOf(title)}
 		before, again := at[field]
 		exact := strings.EqualFold(title, field)
 		switch {
@@ -60,7 +60,7 @@ func (n *normal) columns(titles []string) ([]column, error) {
 			taken = append(taken, field)
 		}
 	}
-	if _, err := pushapi.ReadColumns(taken, feed.Grammar{}); err != nil {
+	if _, err := pushapi.ReadColumns(taken, format.Grammar{}); err != nil {
 		return nil, err
 	}
 	for i, c := range head {
@@ -74,7 +74,7 @@ func (n *normal) columns(titles []string) ([]column, error) {
 // cells returns the fields of a row; an empty cell says nothing.
 func (n *normal) cells(head []column, row []string) (map[string]json.RawMessage, error) {
 	values := map[string]any{}
-	var threats feed.Threats
+	var threats format.Threats
 	benign := "" // the cell that says so
 	for i, cell := range row {
 		if cell = strings.TrimSpace(cell); cell == "" {
@@ -113,7 +113,7 @@ func (n *normal) cells(head []column, row []string) (map[string]json.RawMessage,
 }
 
 // threat sets the category that columns of threats tell. A row to block of which one says that it is benign gets that as its category, which is refused.
-func (n *normal) threat(fields map[string]json.RawMessage, threats *feed.Threats, benign string) (err error) {
+func (n *normal) threat(fields map[string]json.RawMessage, threats *format.Threats, benign string) (err error) {
 	category, ok := threats.Category()
 	switch {
 	case benign != "" && n.blocks(fields):
@@ -140,8 +140,8 @@ func categoryOf(cell string) string {
 	if c, ok := blocklist.ParseCategory(strings.ToLower(cell)); ok {
 		return c.String()
 	}
-	var threats feed.Threats
-	threats.Add(feed.ColumnOf("category"), cell)
+	var threats format.Threats
+	threats.Add(format.ColumnOf("category"), cell)
 	if c, ok := threats.Category(); ok && !threats.AreBenign() {
 		return c.String()
 	}

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
@@ -37,7 +37,7 @@ type normal struct {
 // one of a change, and ignores the column. It returns how many changes there are.
 func normalise(w io.Writer, r io.Reader, form string, defaults map[string]json.RawMessage, note func(column string)) (int, error) {
 	n := &normal{out: bufio.NewWriterSize(w, 64<<10), defaults: defaults, note: note}
-	text, err := feed.Text(r)
+	text, err := format.Text(r)
 	if err != nil {
 		return 0, err
 	}
@@ -79,8 +79,8 @@ func formOf(head []byte) (form string, comma rune) {
 		if line[0] == '{' {
 			return formNDJSON, 0
 		}
-		comma := pushapi.Delimiter(line, feed.Grammar{})
-		if slices.ContainsFunc(strings.Split(line, string(comma)), func(column string) bool { return feed.IsNameColumn(strings.Trim(column, ` "`)) }) {
+		comma := pushapi.Delimiter(line, format.Grammar{})
+		if slices.ContainsFunc(strings.Split(line, string(comma)), func(column string) bool { return format.IsNameColumn(strings.Trim(column, ` "`)) }) {
 			return formCSV, comma
 		}
 		if strings.Contains(line, ",") {
@@ -112,7 +112,7 @@ func (n *normal) lines(in *bufio.Reader, read func(line []byte) error) error {
 
 // name is a line of a plain list.
 func (n *normal) name(line []byte) error {
-	if line = feed.CutComment(line); len(line) == 0 {
+	if line = format.CutComment(line); len(line) == 0 {
 		return n.blank()
 	}
 	text, err := json.Marshal(string(line))

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/blocklist/guard"
 	"rempart/internal/config"
 	"rempart/internal/hosts"
@@ -63,7 +64,7 @@ func (k *controlling) openAPI(ctx context.Context) error {
 		return err
 	}
 	api, err := pushapi.New(ctx, pushapi.Config{
-		Control: k.control, Desk: desk, Guards: func() (*guard.Guards, error) { return k.guards.get(), nil }, Grammar: feed.Grammar{}, Dir: k.config.DataDir,
+		Control: k.control, Desk: desk, Guards: func() (*guard.Guards, error) { return k.guards.get(), nil }, Grammar: format.Grammar{}, Dir: k.config.DataDir,
 		Version: version(), Log: k.log,
 	})
 	if err == nil {

@@ -5,7 +5,7 @@ import (
 	"crypto/sha512"
 	"io"
 
-	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
@@ -41,7 +41,7 @@ func (u *outgoing) each(yield func(journal.Change) bool) error {
 	if _, err := u.changes.file.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	return pushapi.ReadChanges(u.changes.file, pushapi.TypeNDJSON, feed.Grammar{}, func(line int, c journal.Change, bad error) error {
+	return pushapi.ReadChanges(u.changes.file, pushapi.TypeNDJSON, format.Grammar{}, func(line int, c journal.Change, bad error) error {
 		if bad != nil {
 			u.unread = append(u.unread, refusalOf(line, c.Name, bad))
 			return nil

@@ -2,7 +2,7 @@ package main
 
 import (
 	"rempart/blocklist"
-	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/config"
 	"rempart/resolver"
 )
@@ -14,7 +14,7 @@ func builtIn() ([]blocklist.Listing, error) {
 		text     string
 		category blocklist.Category
 	}{{"malware.test", blocklist.Malware}, {"phishing.test", blocklist.Phishing}} {
-		name, err := feed.Name(t.text)
+		name, err := format.Name(t.text)
 		if err != nil {
 			return nil, err
 		}

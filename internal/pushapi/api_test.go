@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
-	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/blocklist/guard"
 	"rempart/internal/dnstest"
 	"rempart/internal/journal"
@@ -137,7 +137,7 @@ func start(t testing.TB, s setting) *fixture {
 		t.Fatal("control does not get ready")
 	}
 	push := pushapi.Config{
-		Control: f.journ, Desk: f.desk, Guards: shipped, Grammar: feed.Grammar{}, Dir: t.TempDir(), Version: "test", Log: log, Rate: 1000, Burst: 1000,
+		Control: f.journ, Desk: f.desk, Guards: shipped, Grammar: format.Grammar{}, Dir: t.TempDir(), Version: "test", Log: log, Rate: 1000, Burst: 1000,
 	}
 	if s.config != nil {
 		s.config(&push)
@@ -310,7 +310,7 @@ func signed(t testing.TB, s *journal.Set, changes []journal.Change, by ...*journ
 // verdict is what control's set says of a name.
 func (f *fixture) verdict(t testing.TB, name string) blocklist.Action {
 	t.Helper()
-	wire, err := feed.Name(name)
+	wire, err := format.Name(name)
 	if err != nil {
 		t.Fatal(err)
 	}

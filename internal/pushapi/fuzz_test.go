@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"rempart/blocklist"
-	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
@@ -24,7 +24,7 @@ func sound(t *testing.T, c journal.Change) {
 	if _, err := journal.ParseChange(line); err != nil {
 		t.Errorf("%s: %v", line, err)
 	}
-	if wire, err := feed.Name(c.Name); err != nil || blocklist.NameText(wire) != c.Name {
+	if wire, err := format.Name(c.Name); err != nil || blocklist.NameText(wire) != c.Name {
 		t.Errorf("%q is not canonical: %v", c.Name, err)
 	}
 }
@@ -37,7 +37,7 @@ func FuzzParseLine(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if c, err := pushapi.ParseLine(text, feed.Grammar{}); err == nil {
+		if c, err := pushapi.ParseLine(text, format.Grammar{}); err == nil {
 			sound(t, c)
 		}
 	})
@@ -50,7 +50,7 @@ func FuzzReadCSV(f *testing.F) {
 	f.Add([]byte("name\n\n\nx"))
 	f.Fuzz(func(t *testing.T, table []byte) {
 		last := 0
-		_ = pushapi.ReadCSV(bytes.NewReader(table), feed.Grammar{}, func(line int, c journal.Change, bad error) error {
+		_ = pushapi.ReadCSV(bytes.NewReader(table), format.Grammar{}, func(line int, c journal.Change, bad error) error {
 			if line <= last {
 				t.Errorf("line %d after %d", line, last)
 			}

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
-	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/blocklist/guard"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
@@ -45,7 +45,7 @@ func firstNames(t testing.TB, path string, most int, name func(string) string) (
 	}
 	for s := bufio.NewScanner(bytes.NewReader(data)); s.Scan() && len(all) < most; {
 		if n := name(strings.TrimSpace(s.Text())); n != "" {
-			if _, err := feed.Name(n); err == nil {
+			if _, err := format.Name(n); err == nil {
 				all = append(all, n)
 			}
 		}
@@ -91,7 +91,7 @@ func alone(t testing.TB, names []string) (kept []string) {
 	}
 	seen := map[string]bool{}
 	for _, n := range names {
-		wire, err := feed.Name(n)
+		wire, err := format.Name(n)
 		if err != nil || seen[string(wire)] {
 			continue
 		}
@@ -125,7 +125,7 @@ func TestProtected(t *testing.T) {
 				g, _ := shipped()
 				var kept []string
 				for _, n := range part {
-					wire, _ := feed.Name(n)
+					wire, _ := format.Name(n)
 					if g.Check(blocklist.Listing{Name: wire, Scope: blocklist.Exact}).Outcome != guard.Pass {
 						kept = append(kept, n)
 					}
@@ -153,7 +153,7 @@ func TestProtected(t *testing.T) {
 	inForce := 0
 	view := f.journ.State().View()
 	for _, n := range names {
-		wire, _ := feed.Name(n)
+		wire, _ := format.Name(n)
 		for _, name := range [][]byte{wire, append([]byte("\x03www"), wire...)} {
 			if view.Match(name, blocklist.AllCategories, time.Now().Unix()).Action != blocklist.Pass {
 				inForce++

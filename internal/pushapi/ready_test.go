@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/dnstest"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
@@ -44,7 +44,7 @@ func TestNotReadyIsNoRefusal(t *testing.T) {
 	}
 	if err == nil {
 		f.api, err = pushapi.New(t.Context(), pushapi.Config{
-			Control: f.journ, Desk: f.desk, Guards: shipped, Grammar: feed.Grammar{}, Dir: t.TempDir(), Version: "test", Log: log, Rate: 1000, Burst: 1000,
+			Control: f.journ, Desk: f.desk, Guards: shipped, Grammar: format.Grammar{}, Dir: t.TempDir(), Version: "test", Log: log, Rate: 1000, Burst: 1000,
 		})
 	}
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
-	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/format"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
@@ -204,7 +204,7 @@ func TestLog(t *testing.T) {
 	if a := f.call(t, "bob", "POST", "/v1/changesets", pushapi.TypeSigned, strings.NewReader(string(journal.Seal(journal.KindChanges, []byte(body), f.author)))); a.status != http.StatusCreated {
 		t.Fatal(a)
 	}
-	wire, err := feed.Name(name)
+	wire, err := format.Name(name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,160 @@
+package fetch
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Transaction signatures (RFC 8945), the client's side of a zone transfer.
+
+const (
+	tsigFudge   = 300 // seconds clocks may differ (RFC 8945 section 10)
+	maxUnsigned = 99  // messages in a row (RFC 8945 section 5.3.1)
+)
+
+// tsigHashes are the algorithms taken, by the name an operator gives them.
+var tsigHashes = map[string]func() hash.Hash{
+	"hmac-sha256": sha256.New, "hmac-sha384": sha512.New384, "hmac-sha512": sha512.New,
+}
+
+// tsigKey is a secret shared with a primary.
+type tsigKey struct {
+	name      string // canonical, absolute
+	algorithm string // canonical, absolute
+	hash      func() hash.Hash
+	secret    []byte
+}
+
+// parseTSIG reads "[algorithm:]name:secret". Errors hold no part of it but the algorithm.
+func parseTSIG(text string) (*tsigKey, error) {
+	parts := strings.Split(text, ":")
+	if len(parts) == 2 {
+		parts = append([]string{"hmac-sha256"}, parts...)
+	}
+	if len(parts) != 3 {
+		return nil, errors.New(`a TSIG key is "[algorithm:]name:secret", the secret in base64`)
+	}
+	algorithm := strings.TrimSuffix(strings.ToLower(parts[0]), ".")
+	h := tsigHashes[algorithm]
+	switch {
+	case h == nil && (strings.HasPrefix(algorithm, "hmac-md5") || strings.HasPrefix(algorithm, "hmac-sha")):
+		return nil, fmt.Errorf("the TSIG algorithm %.20q is too weak or cut short; make a key for hmac-sha256, hmac-sha384 or hmac-sha512", algorithm)
+	case h == nil: // may be a secret out of its place
+		return nil, errors.New("the TSIG algorithm is not known; use hmac-sha256, hmac-sha384 or hmac-sha512")
+	case !isHostText(strings.TrimSuffix(parts[1], ".")):
+		return nil, errors.New("the name of the TSIG key is no domain name")
+	}
+	secret, err := base64.StdEncoding.DecodeString(parts[2])
+	if err != nil || len(secret) == 0 {
+		return nil, errors.New("the secret of the TSIG key is not base64") // err quotes some of its bytes
+	}
+	return &tsigKey{name: dns.CanonicalName(parts[1]), algorithm: algorithm + ".", hash: h, secret: secret}, nil
+}
+
+// isHostText reports whether name, without its trailing dot, is a domain name of letters, digits, hyphens and underscores.
+func isHostText(name string) bool {
+	for _, c := range []byte(name) {
+		isLetter := 'a' <= c|0x20 && c|0x20 <= 'z'
+		if !isLetter && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	_, ok := dns.IsDomainName(name)
+	return ok && name != ""
+}
+
+// Generate and Verify make a key a dns.TsigProvider; only Generate is used of the key itself.
+func (k *tsigKey) Generate(msg []byte, _ *dns.TSIG) ([]byte, error) {
+	h := hmac.New(k.hash, k.secret)
+	h.Write(msg)
+	return h.Sum(nil), nil
+}
+
+func (k *tsigKey) Verify([]byte, *dns.TSIG) error { return dns.ErrKeyAlg }
+
+// sign packs and signs q, and returns the verifier of its answers.
+func (k *tsigKey) sign(q *dns.Msg) ([]byte, *signatures, error) {
+	q.SetTsig(k.name, k.algorithm, tsigFudge, time.Now().Unix())
+	packed, mac, err := dns.TsigGenerateWithProvider(q, k, "", false)
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &signatures{key: k}
+	return packed, s, s.startSum(mac)
+}
+
+// signatures verifies the messages of one answer, in order. Of several, only the first must be signed,
+// the last, and one in a hundred: a signature is over all since the one before.
+type signatures struct {
+	key      *tsigKey
+	mac      string    // hexadecimal, of the message signed before
+	sum      hash.Hash // over that, and the unsigned messages since
+	unsigned int       // messages since
+	signed   bool      // one was signed
+}
+
+// startSum begins a sum after the message signed with mac (RFC 8945 sections 4.3.1 and 5.3.1).
+func (s *signatures) startSum(mac string) error {
+	previous, err := hex.DecodeString(mac)
+	if err != nil {
+		return err
+	}
+	s.mac, s.unsigned, s.sum = mac, 0, hmac.New(s.key.hash, s.key.secret)
+	s.sum.Write([]byte{byte(len(previous) >> 8), byte(len(previous))})
+	s.sum.Write(previous)
+	return nil
+}
+
+// verify verifies the next message. It overwrites packed.
+func (s *signatures) verify(packed []byte, t *dns.TSIG) error {
+	switch {
+	case t == nil && !s.signed:
+		return errors.New("the answer is not signed")
+	case t == nil:
+		if s.unsigned++; s.unsigned > maxUnsigned {
+			return fmt.Errorf("more than %d messages in a row are not signed", maxUnsigned)
+		}
+		s.sum.Write(packed)
+		return nil
+	case dns.CanonicalName(t.Hdr.Name) != s.key.name || dns.CanonicalName(t.Algorithm) != s.key.algorithm:
+		return errors.New("the answer is signed with another key")
+	}
+	err := dns.TsigVerifyWithProvider(packed, tsigVerifier{s}, s.mac, s.signed)
+	if errors.Is(err, dns.ErrTime) {
+		return errors.New("the answer's signature is of another time; set both clocks")
+	}
+	if err != nil {
+		return errors.New("the answer's signature is wrong")
+	}
+	s.signed = true
+	return s.startSum(t.MAC)
+}
+
+// complete reports whether the message taken last was signed.
+func (s *signatures) complete() bool { return s.signed && s.unsigned == 0 }
+
+// tsigVerifier makes signatures a dns.TsigProvider.
+type tsigVerifier struct{ s *signatures }
+
+func (v tsigVerifier) Generate([]byte, *dns.TSIG) ([]byte, error) { return nil, dns.ErrKeyAlg }
+
+// Verify takes the bytes that are signed, which begin with the signature before: the sum holds that
+// already, and the unsigned messages that come between.
+func (v tsigVerifier) Verify(signed []byte, t *dns.TSIG) error {
+	v.s.sum.Write(signed[2+len(v.s.mac)/2:])
+	mac, err := hex.DecodeString(t.MAC)
+	if err != nil || !hmac.Equal(mac, v.s.sum.Sum(nil)) { // in full: RFC 8945 section 5.2.2.1 need not be used
+		return dns.ErrSig
+	}
+	return nil
+}
