@@ -76,7 +76,7 @@ func (l *Lists) changes(now time.Time) (c changes, err error) {
 		}
 		after, closeAfter, err := l.inputOrNone(li, to)
 		if err == nil {
-			counts := from != nil && to != nil && li.kind != KindAllow && !isEmptied(li, from, to) && !l.guarding.releasedList(li.name)
+			counts := from != nil && to != nil && li.kind != KindAllow && !isEmptied(li, from, to) && !l.isReleasedList(li.name)
 			err = blocklist.Diff(before, after, func(change blocklist.Change) bool {
 				c.note(change, counts, l.limits.amend)
 				return true
@@ -119,7 +119,7 @@ const everyList = "*"
 
 // check refuses changes that make another set of it, unless a person released that.
 func (c changes) check(l *Lists) error {
-	if l.guarding.releasedList(everyList) {
+	if l.isReleasedList(everyList) {
 		return nil
 	}
 	have := l.set.View().Stats().Names

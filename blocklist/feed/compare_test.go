@@ -13,6 +13,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
+	"rempart/blocklist/feed/guardfile"
 	"rempart/blocklist/guard"
 )
 
@@ -159,9 +160,9 @@ func TestLinesOfList(t *testing.T) {
 // TestJudge asks the guards, with what a person released.
 func TestJudge(t *testing.T) {
 	f := newFixture(t)
-	l := f.once(Config{Guard: GuardConfig{
+	l := f.once(Config{Guards: f.guards(guardfile.Config{
 		Popular: f.file("popular.txt", "1,first.example\n2,second.example\n"), Released: f.file("released.txt", "second.example\n"),
-	}})
+	})})
 	for text, want := range map[string]struct {
 		outcome  guard.Outcome
 		released bool
@@ -179,7 +180,7 @@ func TestJudge(t *testing.T) {
 		}
 	}
 	var names []string
-	err := l.EachPopular(func(rank int, name []byte) error {
+	err := l.Guards().EachPopular(func(rank int, name []byte) error {
 		names = append(names, fmt.Sprint(rank, " ", blocklist.NameText(name)))
 		return nil
 	})

@@ -9,8 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"rempart/blocklist"
-	"rempart/blocklist/guard"
+	"rempart/blocklist/feed/guardfile"
 )
 
 // TestGuardFileBecomesUnusable has each file that the guards go by replaced by a pipe, a folder and a link to an endless device: lists are taken in all the same, by
@@ -25,9 +24,9 @@ func TestGuardFileBecomesUnusable(t *testing.T) {
 			t.Run(what+" "+name, func(t *testing.T) {
 				f := newFixture(t)
 				list := f.file("a.txt", "first.example\n")
-				l := f.start(Config{Lists: []string{list}, Guard: GuardConfig{
+				l := f.start(Config{Lists: []string{list}, Guards: f.guards(guardfile.Config{
 					Essential: f.file("essential.txt", "precious.example\n"), Popular: f.file("popular.csv", "1,liked.example\n"), Released: f.file("released.txt", "# none\n"),
-				}})
+				})})
 				f.run(l)
 				path := f.dir + "/" + name
 				if err := os.Remove(path); err != nil {
@@ -51,15 +50,15 @@ func TestGuardFileBecomesUnusable(t *testing.T) {
 func TestMistypedGuardLines(t *testing.T) {
 	f := newFixture(t)
 	list := f.file("a.txt", "precious.example\nliked.example\nevil.example\n")
-	l := f.start(Config{Lists: []string{list}, Guard: GuardConfig{
+	l := f.start(Config{Lists: []string{list}, Guards: f.guards(guardfile.Config{
 		Essential: f.file("essential.txt", "not a name\nprecious.example\n=fr\n"+strings.Repeat("x", 100_000)+"\nlast.example\n"),
 		Popular:   f.file("popular.csv", "1,liked.example\n"), Released: f.file("released.txt", "liked.example\n???\n"),
-	}})
+	})})
 	f.run(l)
 	if !blocks(t, l, "evil.example") || !blocks(t, l, "liked.example") || blocks(t, l, "precious.example") {
 		t.Error("the lines that can be read are not in effect")
 	}
-	if essential, released := l.guarding.skippedLines(); essential != 3 || released != 1 {
+	if essential, released := l.Guards().Skipped(); essential != 3 || released != 1 {
 		t.Errorf("%d and %d lines are counted", essential, released)
 	}
 	for _, want := range []string{"line 1: ", "line 3: ", "line 4: longer than", "released.txt, line 2: "} {
@@ -71,43 +70,5 @@ func TestMistypedGuardLines(t *testing.T) {
 	eventually(t, "the later name", func() bool { return blocks(t, l, "later.example") })
 	if blocks(t, l, "last.example") {
 		t.Error("a name behind a line that is skipped is not protected")
-	}
-}
-
-func TestReleasedAsPeopleWriteIt(t *testing.T) {
-	f := newFixture(t)
-	path := f.file("released.txt", "\xff\xfe"+inUTF16("# released\r\na.example#why\r\nhxxps://b[.]example/\r\n*.c.example\r\nlist:https://x.example/a#b\r\n", false))
-	names, lists, err := readReleased(path)
-	if err != nil || len(names) != 3 || !lists["https://x.example/a#b"] {
-		t.Errorf("%v, %v, %v", names, lists, err)
-	}
-	if err := os.WriteFile(path, []byte("a.example\nhttps://b.example/page\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := readReleased(path); err == nil || !strings.Contains(err.Error(), "line 2") || !strings.Contains(err.Error(), "names a page") {
-		t.Errorf("a URL that names a page: %v", err)
-	}
-}
-
-// TestEssentialAsPeopleWriteIt protects names in every form in which lists hold them; a line that is no name is refused by its number.
-func TestEssentialAsPeopleWriteIt(t *testing.T) {
-	f := newFixture(t)
-	path := f.file("essential.txt", "*.a.example\n\n||b.example^\nhttps://c.example/\n=d.example # only itself\nwww[.]e.example\n")
-	g, err := GuardConfig{Essential: path}.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, text := range []string{"a.example", "b.example", "c.example", "d.example", "www.e.example"} {
-		name, err := blocklist.AppendName(nil, text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if f := g.Check(blocklist.Listing{Name: name, Scope: blocklist.Exact}); f.Outcome != guard.Refuse {
-			t.Errorf("%s is not protected: %+v", text, f)
-		}
-	}
-	path = f.file("essential.txt", "a.example\n\nnot a name\n")
-	if _, err := (GuardConfig{Essential: path}).Load(); err == nil || !strings.Contains(err.Error(), "line 3") {
-		t.Errorf("a line that is no name: %v", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
+	"rempart/blocklist/feed/guardfile"
 	"rempart/blocklist/guard"
 	"rempart/internal/durable"
 )
@@ -41,9 +42,9 @@ type held struct {
 }
 
 // pass reports whether a listing counts: no guard objects, or a person released it.
-func (h *held) pass(g *guards, line int, l blocklist.Listing) bool {
+func (h *held) pass(g *guardfile.Guards, line int, l blocklist.Listing) bool {
 	f := g.Check(l)
-	if f.Outcome == guard.Pass || f.Outcome == guard.Hold && g.released(l) {
+	if f.Outcome == guard.Pass || f.Outcome == guard.Hold && g.IsReleased(l) {
 		return true
 	}
 	n := &h.byGuard[f.Guard][f.Outcome-guard.Refuse]

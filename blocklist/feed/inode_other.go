@@ -2,6 +2,8 @@
 
 package feed
 
-import "io/fs"
+import (
+	"io/fs"
+)
 
 func inode(fs.FileInfo) uint64 { return 0 }

@@ -5,8 +5,7 @@ import (
 	"runtime"
 
 	"rempart/blocklist"
-	"rempart/blocklist/feed/bounded"
-	"rempart/blocklist/feed/fetch"
+	"rempart/blocklist/feed/guardfile"
 	"rempart/blocklist/guard"
 	"rempart/internal/durable"
 )
@@ -32,27 +31,16 @@ func OpenSnapshot(path string) (*blocklist.View, error) {
 	return view, nil
 }
 
-// Judge is what the guards say of a listing now, and whether a person released it. It reads what the guards go by if that
-// is not at hand, which takes some tens of milliseconds. The listing is borrowed for the call.
+// Judge returns what the guards find about a listing, and whether a person released it. Loading the guards, if they are not in memory, takes
+// some tens of milliseconds. The listing is borrowed for the call.
 func (l *Lists) Judge(listing blocklist.Listing) (f guard.Finding, released bool, err error) {
-	all, err := l.guarding.get()
+	guards, err := l.guards.Acquire()
 	if err != nil {
 		return f, false, err
 	}
-	f = all.Check(listing)
-	return f, f.Outcome == guard.Hold && all.released(listing), nil
+	f = guards.Check(listing)
+	return f, f.Outcome == guard.Hold && guards.IsReleased(listing), nil
 }
 
-// EachPopular calls each for the names of the popularity list that the guards go by; see guard.EachPopular.
-func (l *Lists) EachPopular(each func(rank int, name []byte) error) error {
-	path := l.guarding.cfg.Popular
-	if path == "" {
-		return guard.EachPopular(nil, each)
-	}
-	f, err := durable.OpenRegular(path)
-	if err != nil {
-		return fmt.Errorf("popularity list: %w", err)
-	}
-	defer f.Close()
-	return guard.EachPopular(bounded.NewReader(f, fetch.MaxBody), each)
-}
+// Guards returns the loader of the guards that lists pass.
+func (l *Lists) Guards() *guardfile.Loader { return l.guards }

@@ -16,6 +16,7 @@ import (
 	"rempart/blocklist/feed/bounded"
 	"rempart/blocklist/feed/fetch"
 	"rempart/blocklist/feed/format"
+	"rempart/blocklist/feed/guardfile"
 	"rempart/internal/durable"
 )
 
@@ -30,7 +31,7 @@ const (
 // intake takes one list in: it is the Sink that passes listings through the guards into a builder.
 type intake struct {
 	list    *list
-	guards  *guards // nil for an allow list: what an operator allows is not judged
+	guards  *guardfile.Guards // nil for an allow list: what an operator allows is not judged
 	builder *blocklist.Builder
 	runs    *runs
 	limit   int // of the builder's size
@@ -99,7 +100,7 @@ func (l *Lists) takeIn(li *list, path string, fetched time.Time) (taken, error) 
 	if err != nil {
 		return taken{}, err
 	}
-	settings, err := l.guarding.settings(li)
+	settings, err := l.settings(li)
 	if err != nil {
 		return taken{}, err
 	}
@@ -214,7 +215,7 @@ func (l *Lists) intake(li *list, path string, fetched time.Time) (in *intake, st
 		return nil, stats, err
 	}
 	if li.kind != KindAllow {
-		if in.guards, err = l.guarding.get(); err != nil {
+		if in.guards, err = l.guards.Acquire(); err != nil {
 			return nil, stats, err
 		}
 	}
@@ -235,11 +236,29 @@ func (l *Lists) options(li *list) (format.Options, error) {
 	if li.kind == KindAllow {
 		return opt, nil
 	}
-	guards, err := l.guarding.get()
+	guards, err := l.guards.Acquire()
 	if err == nil {
 		opt.SharedHost = guards.SharedHost
 	}
 	return opt, err
+}
+
+// settings returns a fingerprint of all that decides which listings are made of the list's content.
+func (l *Lists) settings(li *list) (uint64, error) {
+	if li.kind == KindAllow {
+		return 0, nil
+	}
+	guards, err := l.guards.Fingerprint()
+	if err != nil {
+		return 0, err
+	}
+	return xxhash.Sum64String(fmt.Sprintf("%x %x", guards, li.form())), nil
+}
+
+// isReleasedList reports whether a person allowed the list to change out of proportion.
+func (l *Lists) isReleasedList(name string) bool {
+	guards, err := l.guards.Acquire()
+	return err == nil && guards.IsReleasedList(name)
 }
 
 // form is a fingerprint of how the list is to be read, guards apart.
@@ -300,7 +319,7 @@ func hashFile(path string) (uint64, error) {
 
 // current reports whether the list's copy was made by this version of the parser, and as the list is configured.
 func (l *Lists) current(li *list) (bool, error) {
-	settings, err := l.guarding.settings(li)
+	settings, err := l.settings(li)
 	return li.copy != nil && li.copy.Parser == parserRevision && li.copy.Settings == settings, err
 }
 

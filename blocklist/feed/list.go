@@ -49,11 +49,10 @@ type list struct {
 	leaveAlone time.Time
 }
 
-// These are wrapped by New where a part of its Config cannot be used, as are guard.ErrEssential and guard.ErrPopular.
+// These are wrapped by the error of New if a part of its Config cannot be used.
 var (
-	ErrList     = errors.New("list") // of Config.Lists
-	ErrFeed     = errors.New("feed") // of Config.Feeds
-	ErrReleased = errors.New("released names")
+	ErrList = errors.New("list") // of Config.Lists
+	ErrFeed = errors.New("feed") // of Config.Feeds
 )
 
 // configured makes the lists of a configuration, duplicates dropped.

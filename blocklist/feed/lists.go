@@ -17,6 +17,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/fetch"
+	"rempart/blocklist/feed/guardfile"
 	"rempart/internal/durable"
 	"rempart/internal/filewatch"
 )
@@ -28,7 +29,7 @@ type Config struct {
 	Allow    string                                                            // path of the operator's allow list; "" for none
 	BuiltIn  []blocklist.Listing                                               // listings of the program itself, as the source "built in"
 	Dir      string                                                            // the data folder, this process's alone
-	Guard    GuardConfig                                                       // what the guards go by
+	Guards   *guardfile.Loader                                                 // the guards that listings pass; nil: of the shipped lists
 	Progress func(Progress)                                                    // called now and then while files are read, from any goroutine; nil: not
 	Refresh  time.Duration                                                     // how often a URL is asked again, and a file looked at even if nothing was seen to happen; 0 is an hour
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: net.Dialer
@@ -77,8 +78,8 @@ type Lists struct {
 	configure chan *configuration // of Reconfigure, for Run
 	status    atomic.Pointer[Status]
 
-	guarding *guarding
-	watch    *filewatch.Watcher
+	guards *guardfile.Loader
+	watch  *filewatch.Watcher // of lists in files
 
 	// The writer's own.
 	lists    []*list // the allow list first
@@ -121,6 +122,13 @@ func New(cfg Config) (*Lists, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("lists: no data folder is configured")
 	}
+	if cfg.Guards == nil {
+		guards, err := guardfile.New(guardfile.Config{}, cfg.Log)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Guards = guards
+	}
 	lists, err := configured(cfg)
 	if err != nil {
 		return nil, err
@@ -138,17 +146,10 @@ func New(cfg Config) (*Lists, error) {
 		fetch: fetch.NewClient(fetch.Config{Dial: cfg.Dial, Proxy: cfg.Proxy}), ctx: context.Background(), limits: limits{amend: maxAmend, merge: mergeAt, run: runLimit},
 		store:  store{dir: filepath.Join(cfg.Dir, listsFolder)},
 		reload: make(chan struct{}, 1), retry: make(chan struct{}, 1), configure: make(chan *configuration, 1),
-		results:  make(chan download, maxFetches),
-		guarding: &guarding{cfg: cfg.Guard}, merged: make(chan *merging, 1), verified: make(chan error, 1),
+		results: make(chan download, maxFetches),
+		guards:  cfg.Guards, merged: make(chan *merging, 1), verified: make(chan error, 1),
 	}
-	l.guarding.log = l.logSkipped
 	l.watch = filewatch.New(l.watched()...) // before any file is read
-	if len(cfg.Guard.paths()) > 0 {         // what is shipped is known to be good
-		if _, err := l.guarding.get(); err != nil {
-			return nil, err
-		}
-		l.guarding.letGo()
-	}
 	l.warnOfQuorums()
 	l.report()
 	return l, nil
@@ -235,7 +236,7 @@ func (l *Lists) begin(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	l.guarding.letGo()
+	l.guards.Release()
 	if err := l.publish(); errors.Is(err, errRestored) {
 		l.setAgain = time.Time{}
 	} else if err != nil && ctx.Err() == nil {

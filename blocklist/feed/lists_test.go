@@ -16,6 +16,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
+	"rempart/blocklist/feed/guardfile"
 	"rempart/internal/durable"
 )
 
@@ -66,6 +67,16 @@ func (f *fixture) file(name, content string) string {
 		f.t.Fatal(err)
 	}
 	return path
+}
+
+// guards returns a loader of the guards that logs to the test's log.
+func (f *fixture) guards(cfg guardfile.Config) *guardfile.Loader {
+	f.t.Helper()
+	l, err := guardfile.New(cfg, slog.New(slog.NewTextHandler(&f.log, nil)))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return l
 }
 
 func (f *fixture) new(cfg Config) *Lists {
@@ -538,7 +549,7 @@ func TestReleaseAppliesToFetchedLists(t *testing.T) {
 	srv := newServer(t)
 	srv.say("bad.example\n")
 	released := f.file("released.txt", "# none\n")
-	l := f.start(Config{Lists: []string{srv.URL}, Guard: GuardConfig{Popular: f.file("popular.csv", "1,popular.example\n"), Released: released}})
+	l := f.start(Config{Lists: []string{srv.URL}, Guards: f.guards(guardfile.Config{Popular: f.file("popular.csv", "1,popular.example\n"), Released: released})})
 	f.run(l)
 	srv.say("bad.example\npopular.example\n")
 	l.Reload()

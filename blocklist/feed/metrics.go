@@ -55,7 +55,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		writable = 0
 	}
 	gauge(c.folder, writable)
-	essential, released := c.l.guarding.skippedLines()
+	essential, released := c.l.guards.Skipped()
 	gauge(c.skipped, float64(essential), "essential")
 	gauge(c.skipped, float64(released), "released")
 	gauge(c.overlay, float64(c.l.Set().View().Stats().Overlay))

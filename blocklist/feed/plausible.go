@@ -12,7 +12,7 @@ import (
 // last good copy, nil if there is none that can be read. A file may be emptied, and a small file may shrink: its owner writes it, so
 // this is not a publisher's failure.
 func (l *Lists) plausible(li *list, t taken, before *blocklist.Input) error {
-	if li.kind == KindAllow || li.copy == nil || l.guarding.releasedList(li.name) || isEmptied(li, li.copy, &t.record) {
+	if li.kind == KindAllow || li.copy == nil || l.isReleasedList(li.name) || isEmptied(li, li.copy, &t.record) {
 		return nil
 	}
 	if t.record.Entries == 0 && li.copy.Entries > 0 {
@@ -50,7 +50,7 @@ func (l *Lists) plausibleFirst(li *list, t taken, entries int) error {
 	for _, why := range []format.Reason{format.UnknownForm, format.NotAName, format.SingleLabel} {
 		prose += t.record.Refused[why.String()]
 	}
-	if prose < entries || l.guarding.releasedList(li.name) {
+	if prose < entries || l.isReleasedList(li.name) {
 		return nil
 	}
 	return &massChange{fmt.Sprintf("its first content reads like a notice: %d entries and %d lines of prose", entries, prose), li.name}

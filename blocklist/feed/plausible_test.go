@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rempart/blocklist/feed/guardfile"
 )
 
 // TestFileMayBeEmptied takes the names out of files, which their owner may do, whatever the number.
@@ -60,7 +62,7 @@ func TestListThatBecomesSomethingElse(t *testing.T) {
 			srv := newServer(t)
 			srv.say(tt.before)
 			released := f.file("released.txt", "")
-			l := f.start(Config{Feeds: []Feed{{Name: "small", URL: srv.URL}}, Guard: GuardConfig{Released: released}})
+			l := f.start(Config{Feeds: []Feed{{Name: "small", URL: srv.URL}}, Guards: f.guards(guardfile.Config{Released: released})})
 			f.run(l)
 			srv.say(tt.after)
 			l.Reload()
@@ -158,7 +160,7 @@ func TestFirstFetchOfANotice(t *testing.T) {
 		srv := newServer(t)
 		srv.say(body)
 		released := f.file("released.txt", "")
-		l := f.start(Config{Feeds: []Feed{{Name: "small", URL: srv.URL}}, Guard: GuardConfig{Released: released}})
+		l := f.start(Config{Feeds: []Feed{{Name: "small", URL: srv.URL}}, Guards: f.guards(guardfile.Config{Released: released})})
 		f.run(l)
 		if !held {
 			eventually(t, body, func() bool { return blocks(t, l, "new.example") })

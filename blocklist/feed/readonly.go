@@ -19,7 +19,7 @@ func (l *Lists) startReadOnly() error {
 		}
 		l.settle(li, time.Now(), l.orRecovered(li, l.readFileInMemory(li)))
 	}
-	l.guarding.letGo()
+	l.guards.Release()
 	err := l.withGoodCopies(l.compileInMemory)
 	l.setErr = err
 	l.report()

@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"rempart/blocklist/feed/fetch"
+	"rempart/blocklist/feed/guardfile"
 )
 
 // Reconfigure replaces the feeds, and what the guards go by, of Lists that are running. It checks them as New does; on an error nothing
 // changes. Run applies them soon, without a restart: new feeds are read, the listings of those that are gone are withdrawn, and those whose
 // settings changed are read again from the content that was kept of them. A feed is the same if it comes from the same URL or path. A feed that keeps its
 // name and comes from elsewhere keeps its last good copy until content from there is accepted. Reconfigure does not wait, and may be called from any goroutine.
-func (l *Lists) Reconfigure(feeds []Feed, guards GuardConfig) error {
+func (l *Lists) Reconfigure(feeds []Feed, guards guardfile.Config) error {
 	cfg := Config{Lists: l.cfg.Lists, Feeds: feeds, Allow: l.cfg.Allow}
 	if _, err := configured(cfg); err != nil {
 		return err
@@ -36,7 +37,7 @@ func (l *Lists) Reconfigure(feeds []Feed, guards GuardConfig) error {
 // configuration holds the settings that Reconfigure replaces.
 type configuration struct {
 	feeds  []Feed
-	guards GuardConfig
+	guards guardfile.Config
 }
 
 // reconfigured applies a configuration.
@@ -47,10 +48,8 @@ func (l *Lists) reconfigured(c *configuration) {
 		return
 	}
 	before := l.lists
-	l.lists, l.cfg.Feeds, l.cfg.Guard = nil, c.feeds, c.guards
-	if err := l.guarding.reconfigured(c.guards); err != nil {
-		l.log.Error("a file that the guards go by cannot be used; its earlier content stays in effect until the file is corrected", "err", err)
-	}
+	l.lists, l.cfg.Feeds = nil, c.feeds
+	_ = l.guards.Replace(c.guards) // it logs the error; the guards from before stay in use
 	for _, li := range lists {
 		known := slices.Concat(before, l.gone)
 		i := slices.IndexFunc(known, func(o *list) bool { return o.key == li.key })
@@ -80,13 +79,7 @@ func (l *Lists) reconfigured(c *configuration) {
 	l.gone = slices.DeleteFunc(l.gone, func(li *list) bool { return !li.gone })
 	l.watch.Set(l.watched()...)
 	l.warnOfQuorums()
-	for _, li := range l.lists { // under the new settings and guards
-		if li.kind == KindURL {
-			l.judgeAgain(li)
-		} else {
-			li.next = time.Time{}
-		}
-	}
+	l.judgeAllAgain() // under the new settings and guards
 }
 
 // loadKept loads the files of a list that was configured earlier. Its compiled copy is removed together with the last set that uses it; the content

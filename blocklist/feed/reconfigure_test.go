@@ -8,6 +8,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
+	"rempart/blocklist/feed/guardfile"
 )
 
 // TestReconfigure adds, changes and removes feeds of lists that are running.
@@ -22,7 +23,7 @@ func TestReconfigure(t *testing.T) {
 	f.run(l)
 	configure := func(feeds ...Feed) {
 		t.Helper()
-		if err := l.Reconfigure(feeds, GuardConfig{}); err != nil {
+		if err := l.Reconfigure(feeds, guardfile.Config{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -61,7 +62,7 @@ func TestReconfigure(t *testing.T) {
 	configure(a, fetched) // back again: from what was kept of it
 	eventually(t, "a feed that is back", func() bool { return blocks(t, l, "fetched.example") })
 
-	if err := l.Reconfigure([]Feed{{Name: "bad", URL: "gopher://x.example/"}}, GuardConfig{}); err == nil {
+	if err := l.Reconfigure([]Feed{{Name: "bad", URL: "gopher://x.example/"}}, guardfile.Config{}); err == nil {
 		t.Error("a bad feed is taken")
 	}
 	for range 100 { // more than can wait: the last counts
@@ -83,16 +84,16 @@ func TestReconfigureWhileFetching(t *testing.T) {
 	f.run(l)
 	for range 20 {
 		l.Reload()
-		if err := l.Reconfigure(nil, GuardConfig{}); err != nil {
+		if err := l.Reconfigure(nil, guardfile.Config{}); err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Reconfigure([]Feed{{Name: "fetched", URL: srv.URL}}, GuardConfig{}); err != nil {
+		if err := l.Reconfigure([]Feed{{Name: "fetched", URL: srv.URL}}, guardfile.Config{}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
 	eventually(t, "it is in force", func() bool { return blocks(t, l, "fetched.example") && one(t, l).Result == OK })
-	if err := l.Reconfigure(nil, GuardConfig{}); err != nil {
+	if err := l.Reconfigure(nil, guardfile.Config{}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "it is gone", func() bool { return !blocks(t, l, "fetched.example") && len(l.Status().Lists) == 0 })
@@ -109,7 +110,7 @@ func TestFeedThatMovesKeepsItsCopy(t *testing.T) {
 	l := f.start(Config{Feeds: []Feed{file, fetched}})
 	stop := f.run(l)
 	file.Path, fetched.URL = filepath.Join(f.dir, "missing.txt"), "http://127.0.0.1:1/missing.txt"
-	if err := l.Reconfigure([]Feed{file, fetched}, GuardConfig{}); err != nil {
+	if err := l.Reconfigure([]Feed{file, fetched}, guardfile.Config{}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "both are reported", func() bool {
@@ -132,7 +133,7 @@ func TestFeedThatMovesKeepsItsCopy(t *testing.T) {
 	other.say(names1("new", 50))
 	fetched.URL = other.URL
 	f.file("missing.txt", "b.example\n")
-	if err := l.Reconfigure([]Feed{file, fetched}, GuardConfig{}); err != nil {
+	if err := l.Reconfigure([]Feed{file, fetched}, guardfile.Config{}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the new content", func() bool {

@@ -59,7 +59,7 @@ func (l *Lists) recovered(li *list, from string) bool {
 // copiesWithoutRecord returns what the names of the copies of li on disk say about them, the newest first. A name holds Body and Settings in one
 // number: with other settings than the current ones Body is the hash of no content.
 func (l *Lists) copiesWithoutRecord(li *list) (found []*record) {
-	settings, err := l.guarding.settings(li)
+	settings, err := l.settings(li)
 	if err != nil {
 		return nil
 	}

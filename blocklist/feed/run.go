@@ -5,7 +5,6 @@ import (
 	"errors"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -41,6 +40,7 @@ func (l *Lists) Run(ctx context.Context) error {
 		})
 	})
 
+	beside.Go(func() { l.guards.Run(running, l.timing.poll) })
 	for _, r := range l.late {
 		l.ingest(r)
 	}
@@ -62,6 +62,8 @@ func (l *Lists) Run(ctx context.Context) error {
 			l.reconfigured(c)
 		case paths := <-changed:
 			l.filesChanged(paths)
+		case <-l.guards.Changed():
+			l.judgeAllAgain()
 		case r := <-l.results:
 			l.ingest(r)
 		case err := <-l.verified:
@@ -95,41 +97,31 @@ func (l *Lists) Run(ctx context.Context) error {
 
 // lookAtAll makes every list due, except those that are to be left alone.
 func (l *Lists) lookAtAll() {
-	l.reloadGuards()
+	_, _ = l.guards.Reload() // it logs the error; the guards from before stay in use
 	for _, li := range l.lists {
 		li.next = time.Time{}
 	}
 	l.setAgain = time.Time{}
 }
 
-// filesChanged makes the lists due that are read from the files at paths. If the guards go by one of them, every list is
-// judged again: a list in a file is read again, one with a URL from the content that was kept of it.
+// filesChanged makes the lists due that are read from the files at paths.
 func (l *Lists) filesChanged(paths []string) {
-	guards := slices.ContainsFunc(l.cfg.Guard.paths(), func(p string) bool { return slices.Contains(paths, p) }) && l.reloadGuards()
 	for _, li := range l.lists {
-		switch {
-		case li.kind != KindURL:
-			if guards || slices.Contains(paths, li.source) {
-				li.next = time.Time{}
-			}
-		case guards:
-			l.judgeAgain(li)
+		if li.kind != KindURL && slices.Contains(paths, li.source) {
+			li.next = time.Time{}
 		}
 	}
 }
 
-// reloadGuards reads again what the guards go by, and reports whether it could.
-func (l *Lists) reloadGuards() bool {
-	err := l.guarding.reload()
-	if err != nil {
-		l.log.Error("a file that the guards go by cannot be used; its earlier content stays in effect until the file is corrected", "err", err)
+// judgeAllAgain passes every list through changed guards: a list in a file is read again, a list with a URL from its stored content.
+func (l *Lists) judgeAllAgain() {
+	for _, li := range l.lists {
+		if li.kind == KindURL {
+			l.judgeAgain(li)
+		} else {
+			li.next = time.Time{}
+		}
 	}
-	return err == nil
-}
-
-// logSkipped logs lines of a file of the guards that are skipped.
-func (l *Lists) logSkipped(s *SkippedLines) {
-	l.log.Error("lines of a file that the guards go by cannot be read and are skipped; the others are in effect: correct them", "file", s.Path, "skipped", s.Count, "err", s, "lines", strings.Join(s.Lines, "; "))
 }
 
 // judgeAgain passes a list with a URL through the guards again. A content that was held whole was not kept: it is fetched.
@@ -142,9 +134,8 @@ func (l *Lists) judgeAgain(li *list) {
 	}
 }
 
-// watched returns the paths of all files that lists are read from and guards go by.
-func (l *Lists) watched() []string {
-	paths := l.cfg.Guard.paths()
+// watched returns the paths of all files that lists are read from.
+func (l *Lists) watched() (paths []string) {
 	for _, li := range l.lists {
 		if li.kind != KindURL {
 			paths = append(paths, li.source)
@@ -196,7 +187,7 @@ func (l *Lists) nextDue() time.Time {
 	if l.folder.err != nil {
 		earliest(l.folder.again)
 	}
-	if l.guarding.held() {
+	if l.guards.Acquired() {
 		earliest(l.rested.Add(restEvery))
 	}
 	return due
@@ -207,7 +198,7 @@ const restEvery = 10 * time.Second
 
 // rest gives back what reading lists took, once nothing is left to read.
 func (l *Lists) rest(now time.Time) {
-	if now.Sub(l.rested) < restEvery || !l.guarding.letGo() {
+	if now.Sub(l.rested) < restEvery || !l.guards.Release() {
 		return
 	}
 	l.rested = now

@@ -24,7 +24,6 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
-	"rempart/blocklist/guard"
 	"rempart/internal/admin"
 	"rempart/internal/config"
 	"rempart/internal/journal"
@@ -162,7 +161,6 @@ type controlling struct {
 	control  *journal.Control
 	api      atomic.Pointer[pushapi.API] // once there is one
 	rpz      *zones                      // nil for none
-	guards   *reloadable[*guard.Guards]
 	secure   *serverCertificate          // nil: without TLS
 	trusted  *reloadable[*x509.CertPool] // of the external NATS cluster; nil: the system's
 	lists    *feed.Lists
@@ -229,9 +227,7 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 	if err == nil {
 		k.rpz, err = newZones(c, log, k.secure.server(), k.whole)
 	}
-	if err == nil {
-		k.guards, err = newGuards(c, log)
-	}
+	lists.Guards().KeepInMemory()
 	if err == nil {
 		err = k.control.Start(ctx)
 	}
@@ -401,7 +397,7 @@ func (k *controlling) publishLists(ctx context.Context) error {
 
 // files returns the files that are read again when they change.
 func (k *controlling) files() []reloadableFile {
-	all := append(k.secure.files(), k.guards)
+	all := append(k.secure.files(), guardFiles{k.lists.Guards()})
 	if k.trusted != nil {
 		all = append(all, k.trusted)
 	}

@@ -148,7 +148,7 @@ func (d *differ) run(now time.Time) error {
 	if err := feed.Compare(d.before, d.after, d.one); err != nil {
 		return err
 	}
-	if err := d.lists.EachPopular(func(rank int, name []byte) error { return d.popular(rank, name, now) }); err != nil {
+	if err := d.lists.Guards().EachPopular(func(rank int, name []byte) error { return d.popular(rank, name, now) }); err != nil {
 		return err
 	}
 	return d.summary()

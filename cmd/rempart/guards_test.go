@@ -3,6 +3,7 @@ package main
 import (
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"rempart/internal/dnstest"
@@ -42,4 +43,28 @@ func TestGuards(t *testing.T) {
 	if got := address(ask(t, p, "pages.dev")); got != origin {
 		t.Errorf("what is refused: %s", got)
 	}
+}
+
+// TestPushesPassTheGuardsOfLists checks that a feeds file that is refused changes the guards neither of lists nor of pushes: the host of
+// the earlier feed stays a name of this service, which nobody may block.
+func TestPushesPassTheGuardsOfLists(t *testing.T) {
+	t.Parallel()
+	feeds := filepath.Join(t.TempDir(), "feeds.toml")
+	write(t, feeds, "[[feed]]", `name = "names"`, `url = "https://lists.publisher.example/names.txt"`)
+	control := startControl(t, "REMPART_FEEDS="+feeds)
+	publisher := newToken(t, control, "ada", "publisher")
+	list := filepath.Join(t.TempDir(), "list.txt")
+	write(t, list, "lists.publisher.example")
+	refused := func(when string) {
+		t.Helper()
+		if stdout, _, code := operator(t, control, publisher, "push", list, "--dry-run"); code != 1 || !strings.Contains(stdout, "refused") {
+			t.Errorf("%s: exit code %d\n%s", when, code, stdout)
+		}
+	}
+	refused("before")
+	write(t, feeds, "")
+	logs(t, control, "holds no feed any more")
+	control.Signal(t, syscall.SIGHUP)
+	logs(t, control, "SIGHUP: keys and files were read again")
+	refused("after a feeds file that is refused")
 }

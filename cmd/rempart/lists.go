@@ -16,6 +16,7 @@ import (
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
 	"rempart/blocklist/feed/format"
+	"rempart/blocklist/feed/guardfile"
 	"rempart/blocklist/guard"
 	"rempart/internal/config"
 	"rempart/internal/durable"
@@ -53,9 +54,13 @@ func newLists(c *config.Config, opt listsOptions) (*feed.Lists, error) {
 	if err := namedTwice(c.Lists, feeds); err != nil {
 		return nil, err
 	}
+	guards, err := guardfile.New(guardConfig(c, feeds), opt.log)
+	if err != nil {
+		return nil, listsError(c, err)
+	}
 	l, err := feed.New(feed.Config{
 		Lists: c.Lists, Feeds: feeds, Allow: c.Allow, BuiltIn: listings, Dir: c.DataDir, Refresh: c.Refresh,
-		Guard: guardConfig(c, feeds), Progress: opt.progress, Changed: opt.changed, Dial: opt.dial, Proxy: config.Proxy(), Log: opt.log, ReadOnly: opt.readOnly,
+		Guards: guards, Progress: opt.progress, Changed: opt.changed, Dial: opt.dial, Proxy: config.Proxy(), Log: opt.log, ReadOnly: opt.readOnly,
 	})
 	if err != nil {
 		return nil, listsError(c, err)
@@ -111,7 +116,7 @@ func listsError(c *config.Config, err error) error {
 		}
 	}
 	for part, variable := range map[error]string{
-		feed.ErrList: "LISTS", feed.ErrFeed: "FEEDS", feed.ErrReleased: "RELEASED", guard.ErrEssential: "ESSENTIAL", guard.ErrPopular: "POPULAR",
+		feed.ErrList: "LISTS", feed.ErrFeed: "FEEDS", guardfile.ErrReleased: "RELEASED", guard.ErrEssential: "ESSENTIAL", guard.ErrPopular: "POPULAR",
 	} {
 		if errors.Is(err, part) {
 			return fmt.Errorf("%s%s: %w", config.Prefix, variable, err)
@@ -120,10 +125,10 @@ func listsError(c *config.Config, err error) error {
 	return err
 }
 
-// guardConfig is what the guards go by.
-func guardConfig(c *config.Config, feeds []feed.Feed) feed.GuardConfig {
+// guardConfig returns the files of the guards and the names of this service.
+func guardConfig(c *config.Config, feeds []feed.Feed) guardfile.Config {
 	names, addrs := own(c, feeds)
-	return feed.GuardConfig{
+	return guardfile.Config{
 		Essential: c.Essential, Popular: c.Popular, Bound: c.PopularBound, Released: c.Released, Own: names, OwnAddresses: addrs,
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -17,8 +16,8 @@ import (
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
-	"rempart/blocklist/feed"
 	"rempart/blocklist/feed/format"
+	"rempart/blocklist/feed/guardfile"
 	"rempart/blocklist/guard"
 	"rempart/internal/config"
 	"rempart/internal/hosts"
@@ -31,30 +30,36 @@ import (
 // pushDefault is where a control serves its API where no address is configured.
 const pushDefault = "127.0.0.1:9254"
 
-// newGuards returns the guards that pushes pass through: those of lists, loaded from the same files.
-func newGuards(c *config.Config, log *slog.Logger) (*reloadable[*guard.Guards], error) {
-	var paths []string
-	for _, path := range []string{c.Essential, c.Popular, c.Feeds} { // the hosts of feeds are names of this service
-		if path != "" {
-			paths = append(paths, path)
-		}
+// guardFiles makes the loader of the guards, which lists and pushes share, a reloadableFile.
+type guardFiles struct{ loader *guardfile.Loader }
+
+func (g guardFiles) reload() reloaded {
+	changed, err := g.loader.Reload()
+	switch {
+	case err != nil:
+		return reloadRefused
+	case changed:
+		return reloadTaken
 	}
-	return newReloadable(log, "REMPART_ESSENTIAL, REMPART_POPULAR, REMPART_FEEDS", paths, func() (*guard.Guards, error) {
-		feeds, err := readFeeds(c.Feeds)
-		if err != nil {
-			return nil, err
-		}
-		g, err := guardConfig(c, feeds).Load()
-		if skipped := (*feed.SkippedLines)(nil); g != nil && errors.As(err, &skipped) {
-			log.Warn("lines of REMPART_ESSENTIAL cannot be read and are skipped; the others are in effect: correct them",
-				"file", skipped.Path, "skipped", skipped.Count, "lines", strings.Join(skipped.Lines, "; "))
-			return g, nil
-		}
-		if err != nil {
-			return nil, listsError(c, err)
-		}
-		return g, nil
-	})
+	return reloadUnchanged
+}
+
+func (g guardFiles) refused() bool   { return g.loader.Problem() != "" }
+func (g guardFiles) setting() string { return "REMPART_ESSENTIAL, REMPART_POPULAR, REMPART_RELEASED" }
+
+// run waits: the lists reload changed files of the guards while they run.
+func (g guardFiles) run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// pushGuards returns the guards that pushes pass: at any time the same as lists.
+func (k *controlling) pushGuards() (*guard.Guards, error) {
+	guards, err := k.lists.Guards().Guards()
+	if err != nil {
+		return nil, err
+	}
+	return guards.Guards, nil
 }
 
 // openAPI makes the operators' API.
@@ -64,7 +69,7 @@ func (k *controlling) openAPI(ctx context.Context) error {
 		return err
 	}
 	api, err := pushapi.New(ctx, pushapi.Config{
-		Control: k.control, Desk: desk, Guards: func() (*guard.Guards, error) { return k.guards.get(), nil }, Grammar: format.Grammar{}, Dir: k.config.DataDir,
+		Control: k.control, Desk: desk, Guards: k.pushGuards, Grammar: format.Grammar{}, Dir: k.config.DataDir,
 		Version: version(), Log: k.log,
 	})
 	if err == nil {

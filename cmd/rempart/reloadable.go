@@ -17,7 +17,7 @@ import (
 	"rempart/internal/filewatch"
 )
 
-// reloadable is a value that is loaded from files: a certificate, a token, the guards. It is loaded again when one of the files changes. If the new
+// reloadable is a value that is loaded from files: a certificate or a token. It is loaded again when one of the files changes. If the new
 // content cannot be used, the earlier value stays in use, and this is logged once. Its methods are safe for concurrent use.
 type reloadable[T any] struct {
 	name  string   // for the log: the variable that names the files

@@ -79,7 +79,7 @@ func (k *checker) why(name []byte) (*why, error) {
 	if err != nil {
 		return nil, err
 	}
-	return w, k.lists.EachPopular(func(rank int, n []byte) error {
+	return w, k.lists.Guards().EachPopular(func(rank int, n []byte) error {
 		w.popular(rank, n, name, text)
 		return nil
 	})

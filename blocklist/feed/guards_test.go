@@ -2,6 +2,7 @@ package feed
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"rempart/blocklist/feed/guardfile"
 )
 
 // heldOf is what was not taken, by name.
@@ -35,7 +38,7 @@ const risky = "evil.example\ngithub.io\nevil.github.io\nimpots.gouv.fr\nwikipedi
 func TestGuards(t *testing.T) {
 	f := newFixture(t)
 	released := f.file("released.txt", "# none yet\n")
-	cfg := Config{Lists: []string{f.file("a.txt", risky)}, Guard: GuardConfig{Released: released, Own: []string{"page.example"}}}
+	cfg := Config{Lists: []string{f.file("a.txt", risky)}, Guards: f.guards(guardfile.Config{Released: released, Own: []string{"page.example"}})}
 	l := f.start(cfg)
 	stop := f.run(l)
 	for name, want := range map[string]bool{
@@ -73,23 +76,23 @@ func TestGuards(t *testing.T) {
 
 func TestGuardFiles(t *testing.T) {
 	f := newFixture(t)
-	g := GuardConfig{
+	g := guardfile.Config{
 		Essential: f.file("essential.txt", "precious.example\n"), Popular: f.file("popular.csv", "1,liked.example\n2,known.example\n"), Bound: 1,
 	}
-	l := f.once(Config{Lists: []string{f.file("a.txt", "www.precious.example\nliked.example\nknown.example\n")}, Guard: g})
+	l := f.once(Config{Lists: []string{f.file("a.txt", "www.precious.example\nliked.example\nknown.example\n")}, Guards: f.guards(g)})
 	want := map[string]string{"www.precious.example": "refuse essential", "liked.example": "hold popular"}
 	if diff := cmp.Diff(want, heldOf(t, l)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	for _, bad := range []GuardConfig{
+	for _, bad := range []guardfile.Config{
 		{Essential: "/nowhere"}, {Popular: f.file("empty.csv", "")}, {Released: f.file("bad.txt", "http://x/\n")}, {Popular: f.dir},
 	} {
-		if _, err := New(Config{Dir: f.data, Guard: bad}); err == nil {
+		if _, err := guardfile.New(bad, slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%+v was taken", bad)
 		}
 	}
 	os.Remove(g.Essential)
-	if _, err := New(Config{Dir: f.data, Guard: g}); err == nil {
+	if _, err := guardfile.New(g, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("a list of essential names that is gone was taken for an empty one")
 	}
 }
@@ -106,7 +109,7 @@ func TestMassChange(t *testing.T) {
 	f := newFixture(t)
 	path := f.file("a.txt", names1("n", 2000))
 	released := f.file("released.txt", "")
-	l := f.start(Config{Feeds: []Feed{{Name: "big", Path: path}}, Guard: GuardConfig{Released: released}})
+	l := f.start(Config{Feeds: []Feed{{Name: "big", Path: path}}, Guards: f.guards(guardfile.Config{Released: released})})
 	f.run(l)
 	f.file("a.txt", names1("n", 100))
 	eventually(t, "the hold", func() bool { return l.Status().Lists[0].Result == Stale })
@@ -145,7 +148,7 @@ func TestSetThatChangesAsAWhole(t *testing.T) {
 		}
 	}
 	put("a", "b")
-	l := f.start(Config{Lists: []string{filepath.Join(now, "a.txt"), filepath.Join(now, "b.txt")}, Guard: GuardConfig{Released: released}})
+	l := f.start(Config{Lists: []string{filepath.Join(now, "a.txt"), filepath.Join(now, "b.txt")}, Guards: f.guards(guardfile.Config{Released: released})})
 	f.run(l)
 	put("c", "b")
 	eventually(t, "half of it replaced", func() bool { return blocks(t, l, "c1.example") && !blocks(t, l, "a1.example") })
@@ -167,8 +170,8 @@ func TestMistakeInReleasedFile(t *testing.T) {
 	srv.say("fetched.example\nb.example\n")
 	released := f.file("released.txt", "a.example\n")
 	l := f.start(Config{
-		Lists: []string{srv.URL, f.file("a.txt", "a.example\nb.example\nc.example\n")},
-		Guard: GuardConfig{Popular: f.file("popular.csv", "1,a.example\n2,b.example\n"), Released: released},
+		Lists:  []string{srv.URL, f.file("a.txt", "a.example\nb.example\nc.example\n")},
+		Guards: f.guards(guardfile.Config{Popular: f.file("popular.csv", "1,a.example\n2,b.example\n"), Released: released}),
 	})
 	f.run(l)
 	f.file("released.txt", "a.example\nhttps://b.example/page\n")
