@@ -91,7 +91,7 @@ type taken struct {
 // takeIn reads the file at path as the content of li, and writes the copy of it beside the one there is. It may run beside the same
 // of other lists.
 func (l *Lists) takeIn(li *list, path string, fetched time.Time) (taken, error) {
-	defer l.thrift.begin()()
+	defer l.cfg.LowMemory()()
 	in, stats, err := l.intake(li, path, fetched)
 	if err != nil {
 		return taken{}, err

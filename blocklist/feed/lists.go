@@ -22,21 +22,25 @@ import (
 	"rempart/internal/filewatch"
 )
 
-// Config says which lists there are and where their copies are kept.
+// Config configures Lists. Dir is required.
 type Config struct {
-	Lists    []string                                                          // paths of files, http and https URLs
-	Feeds    []Feed                                                            // the same with what is asked of each; see ReadFeeds
-	Allow    string                                                            // path of the operator's allow list; "" for none
-	BuiltIn  []blocklist.Listing                                               // listings of the program itself, as the source "built in"
-	Dir      string                                                            // the data folder, this process's alone
-	Guards   *guardfile.Loader                                                 // the guards that listings pass; nil: of the shipped lists
-	Progress func(Progress)                                                    // called now and then while files are read, from any goroutine; nil: not
-	Refresh  time.Duration                                                     // how often a URL is asked again, and a file looked at even if nothing was seen to happen; 0 is an hour
-	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: net.Dialer
-	Proxy    func(*url.URL) (*url.URL, error)                                  // of a URL to fetch, nil for none; the function may be nil
-	Log      *slog.Logger                                                      // nil: none
-	Changed  func()                                                            // called by the writer after another set came into force; must not wait; may be nil
-	ReadOnly bool                                                              // write nothing, fetch nothing: use the copies in Dir, and read files that have none
+	Lists   []string            // paths of files, http and https URLs
+	Feeds   []Feed              // lists with settings of their own; see ReadFeeds
+	Allow   string              // path of the operator's allow list; "" for none
+	BuiltIn []blocklist.Listing // listings of the program itself, as the source "built in"
+	Guards  *guardfile.Loader   // the guards that listings pass; nil: those of the shipped lists
+
+	Dir      string        // the data folder, used by this process only
+	Refresh  time.Duration // the interval at which URLs are fetched, and files looked at without a reported change; 0: one hour
+	ReadOnly bool          // write and fetch nothing: use the copies in Dir, and read files that have no copy
+
+	Dial  func(ctx context.Context, network, addr string) (net.Conn, error) // nil: net.Dialer
+	Proxy func(*url.URL) (*url.URL, error)                                  // returns the proxy for a URL, nil for none; the function may be nil
+
+	Log       *slog.Logger        // nil: nothing is logged
+	Progress  func(Progress)      // called at intervals while files are read, from any goroutine; may be nil
+	Changed   func()              // called by the writer after it published another set; must not block; may be nil
+	LowMemory func() (end func()) // called from any goroutine when lists begin to be read or compiled; end is called when that ends; may be nil
 }
 
 const (
@@ -95,11 +99,10 @@ type Lists struct {
 	content  uint64           // fingerprint of what the set in force was made of
 	mapping  *durable.Mapping // of the set in force
 	pending  atomic.Int64     // octets of listings that wait to be written as copies
-	thrift   thrift
-	rested   time.Time // what reading took was given back then
-	damaged  bool      // the snapshot on disk is not to be built upon
-	whole    bool      // what the set says of a source changed: it is compiled, not amended
-	merging  *merging  // under way, nil for none
+	rested   time.Time        // what reading took was given back then
+	damaged  bool             // the snapshot on disk is not to be built upon
+	whole    bool             // what the set says of a source changed: it is compiled, not amended
+	merging  *merging         // under way, nil for none
 
 	started    chan struct{}   // closed when begin returns; nil if Start did not call begin
 	lastUsed   chan struct{}   // closed by markLast
@@ -118,6 +121,9 @@ func New(cfg Config) (*Lists, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.LowMemory == nil {
+		cfg.LowMemory = func() (end func()) { return func() {} }
 	}
 	if cfg.Dir == "" {
 		return nil, errors.New("lists: no data folder is configured")

@@ -67,7 +67,7 @@ func (l *Lists) publishOnce() error {
 	if above > 0 && l.content == content {
 		return nil
 	}
-	defer l.thrift.begin()()
+	defer l.cfg.LowMemory()()
 	switch {
 	case above > 0 && l.damaged: // compiled of all copies, whatever changed
 	case above > 0:

@@ -202,6 +202,6 @@ func (l *Lists) rest(now time.Time) {
 		return
 	}
 	l.rested = now
-	defer l.thrift.begin()()
+	defer l.cfg.LowMemory()()
 	debug.FreeOSMemory()
 }

@@ -36,7 +36,8 @@ type listsOptions struct {
 func newLists(c *config.Config, opt listsOptions) (*feed.Lists, error) {
 	if c.Control != "" { // which brings the rest
 		l, err := feed.New(feed.Config{
-			Allow: c.Allow, Dir: filepath.Join(c.DataDir, "local"), Refresh: c.Refresh, Progress: opt.progress, Changed: opt.changed, Log: opt.log.With("set", "never blocked here"), ReadOnly: opt.readOnly,
+			Allow: c.Allow, Dir: filepath.Join(c.DataDir, "local"), Refresh: c.Refresh, Progress: opt.progress, Changed: opt.changed, LowMemory: new(memorySaver).begin,
+			Log: opt.log.With("set", "never blocked here"), ReadOnly: opt.readOnly,
 		})
 		if err != nil {
 			return nil, listsError(c, err)
@@ -60,7 +61,8 @@ func newLists(c *config.Config, opt listsOptions) (*feed.Lists, error) {
 	}
 	l, err := feed.New(feed.Config{
 		Lists: c.Lists, Feeds: feeds, Allow: c.Allow, BuiltIn: listings, Dir: c.DataDir, Refresh: c.Refresh,
-		Guards: guards, Progress: opt.progress, Changed: opt.changed, Dial: opt.dial, Proxy: config.Proxy(), Log: opt.log, ReadOnly: opt.readOnly,
+		Guards: guards, Progress: opt.progress, Changed: opt.changed, Dial: opt.dial, Proxy: config.Proxy(),
+		LowMemory: new(memorySaver).begin, Log: opt.log, ReadOnly: opt.readOnly,
 	})
 	if err != nil {
 		return nil, listsError(c, err)
