@@ -1,8 +1,13 @@
-// Package blocklist holds the set of malicious names and answers whether a name is in it.
+// Package blocklist holds the set of listed names and address prefixes, and returns the verdict for a name.
 //
-// Listings are gathered per source by a [Builder], merged by [Compile] into the bytes of
-// a snapshot, opened in place by [Open], and read through a [View], which a [Set] replaces as a
-// whole. A bloom filter stands in front of the exact names, so that the usual name, which is not
-// listed, costs one memory read a label; the exact names are compared in full, so that a
-// false positive cannot happen. The package does no I/O: bytes come in and go out.
+// A [Builder] collects the listings of one source. Its result is an [Input], as is a stored [Copy] that [OpenInput] reads in pieces. [Compile]
+// merges inputs into the bytes of a [Snapshot], which [Open] uses in place. A [View] is a snapshot with an overlay of later changes:
+// [View.With] adds changes, [View.Compact] writes snapshot and overlay as a new snapshot. Views are immutable; a [Set] replaces the current
+// one atomically, and readers take no lock.
+//
+// [View.Match] tests a name against a bloom filter first. The bits of a name and of the names below its last two labels are in one cache
+// line, so that a name that is not listed usually costs one memory read. The filter's matches are then compared in full, so that there
+// are no false positives.
+//
+// The package does no I/O: callers pass an io.Writer, a byte slice or an [Octets].
 package blocklist

@@ -23,7 +23,7 @@ var ErrNotFound = errors.New("no line lists it")
 // takes as long as reading the whole list.
 func (l *Lists) Find(ctx context.Context, source string, name []byte) (line int, text string, err error) {
 	s := &finding{name: name}
-	k, err := l.readAgain(ctx, source, func(li *list) format.Sink { return s.as(li.kind == KindAllow) })
+	k, err := l.readAgain(ctx, source, s)
 	if err == nil {
 		defer k.file.Close()
 		if s.line == 0 {
@@ -45,8 +45,8 @@ type kept struct {
 	stats format.Stats
 }
 
-// readAgain parses what was kept of a list into the sink made for it. The file is the caller's to close.
-func (l *Lists) readAgain(ctx context.Context, source string, sink func(*list) format.Sink) (*kept, error) {
+// readAgain parses the stored content of a list into sink. The caller closes the file.
+func (l *Lists) readAgain(ctx context.Context, source string, sink format.Sink) (*kept, error) {
 	i := slices.IndexFunc(l.lists, func(li *list) bool { return li.name == source })
 	if i < 0 {
 		return nil, ErrNotFound
@@ -64,7 +64,7 @@ func (l *Lists) readAgain(ctx context.Context, source string, sink func(*list) f
 	if err != nil {
 		return nil, err
 	}
-	stats, err := format.Parse(&cancellable{ctx, f}, opt, sink(li))
+	stats, err := format.Parse(&cancellable{ctx, f}, opt, li.sink(sink))
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -86,20 +86,12 @@ func (k *kept) text(n int) (string, error) {
 // finding is a Sink that looks for the listing of one name.
 type finding struct {
 	name    []byte
-	allow   bool
 	line    int // of the best so far; 0 for none
 	longest int
 }
 
-func (s *finding) as(allow bool) format.Sink {
-	if s.allow = allow; allow {
-		return format.Allowing(s)
-	}
-	return s
-}
-
 func (s *finding) Add(line int, l blocklist.Listing) {
-	if !s.allow && l.Decision != blocklist.Block || len(l.Name) <= s.longest || !reaches(l, s.name) {
+	if l.Decision == blocklist.Except || len(l.Name) <= s.longest || !reaches(l, s.name) {
 		return
 	}
 	s.line, s.longest = line, len(l.Name)

@@ -222,11 +222,7 @@ func (l *Lists) intake(li *list, path string, fetched time.Time) (in *intake, st
 	if !l.cfg.ReadOnly {
 		in.runs.dir = l.store.dir
 	}
-	sink := format.Sink(in)
-	if li.kind == KindAllow {
-		sink = format.Allowing(in)
-	}
-	stats, err = format.Parse(&counted{ctx: l.ctx, file: f, report: l.cfg.Progress, list: li.name}, opt, sink)
+	stats, err = format.Parse(&counted{ctx: l.ctx, file: f, report: l.cfg.Progress, list: li.name}, opt, li.sink(in))
 	return in, stats, errors.Join(err, in.err)
 }
 

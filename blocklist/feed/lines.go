@@ -20,7 +20,7 @@ type Line struct {
 // once more.
 func (l *Lists) Lines(ctx context.Context, source string, name []byte) ([]Line, error) {
 	s := &suffixLines{name: name, lines: map[int]int{}}
-	k, err := l.readAgain(ctx, source, func(*list) format.Sink { return s })
+	k, err := l.readAgain(ctx, source, s)
 	if err != nil {
 		return nil, fmt.Errorf("find in %s: %w", source, err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/format"
 )
 
 // Kind is where a list comes from.
@@ -110,6 +111,14 @@ func (l *Lists) warnOfQuorums() {
 				"list", li.name, "quorum", li.feed.Quorum, "all_weigh", weight)
 		}
 	}
+}
+
+// sink returns the sink for the content of the list, whose listings sink receives: those of an allow list are allows.
+func (li *list) sink(sink format.Sink) format.Sink {
+	if li.kind == KindAllow {
+		return format.Allowing(sink)
+	}
+	return sink
 }
 
 // redacted is a URL without what may be a secret: user, password, query, fragment.

@@ -308,8 +308,8 @@ func (p *parser) refuseText(text []byte, why Reason) {
 	p.refuse(why)
 }
 
-// Allowing is a sink for an operator's allow list: every listing that reaches it, exceptions
-// included, reaches sink as an allow.
+// Allowing returns the sink for an operator's allow list. It passes every listing to sink as an allow, exceptions included, and refuses
+// prefixes of addresses: an allow is for a name.
 func Allowing(sink Sink) Sink { return allowing{sink} }
 
 type allowing struct{ Sink }
