@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/store"
 	"rempart/blocklist/guard"
 	"rempart/internal/durable"
 )
@@ -18,7 +19,7 @@ const (
 	// once, and take memory.
 	maxAmend = 20_000
 	// mergeAt is how many entries an overlay may have before it is merged into the next snapshot.
-	mergeAt = 50_000
+	mergeAbove = 50_000
 )
 
 // amend brings the set up to date by what changed since, if that is little. It reports whether it did.
@@ -38,13 +39,13 @@ func (l *Lists) amend(c changes, content uint64, now time.Time) (done bool, err 
 	if err := l.writeOverlay(view); err != nil {
 		return false, err
 	}
-	if l.merging != nil && !l.merging.abandoned {
-		l.merging.since = append(l.merging.since, c.all...)
+	if l.mergeJob != nil && !l.mergeJob.abandoned {
+		l.mergeJob.since = append(l.mergeJob.since, c.all...)
 	}
 	if err := l.putInForce(view, content, now); err != nil {
 		return false, err
 	}
-	if view.Stats().Overlay > l.limits.merge && l.merging == nil {
+	if view.Stats().Overlay > l.limits.merge && l.mergeJob == nil {
 		return true, l.mergeLater(content)
 	}
 	return true, nil
@@ -64,9 +65,9 @@ type changes struct {
 // changes finds them. It reads the lists that changed, before and after.
 func (l *Lists) changes(now time.Time) (c changes, err error) {
 	c.few = true
-	for _, li := range slices.Concat(l.gone, l.lists) {
-		from, to := li.published, li.inForce(now)
-		if from == to || from != nil && to != nil && from.identity() == to.identity() {
+	for _, li := range slices.Concat(l.removed, l.lists) {
+		from, to := li.published, li.activeCopy(now)
+		if from == to || from != nil && to != nil && from.Identity() == to.Identity() {
 			continue
 		}
 		before, closeBefore, err := l.inputOrNone(li, from)
@@ -76,9 +77,9 @@ func (l *Lists) changes(now time.Time) (c changes, err error) {
 		}
 		after, closeAfter, err := l.inputOrNone(li, to)
 		if err == nil {
-			counts := from != nil && to != nil && li.kind != KindAllow && !isEmptied(li, from, to) && !l.isReleasedList(li.name)
+			counts := from != nil && to != nil && li.kind != KindAllow && !isEmptied(li.kind, from, to) && !l.isReleasedList(li.name)
 			err = blocklist.Diff(before, after, func(change blocklist.Change) bool {
-				c.note(change, counts, l.limits.amend)
+				c.add(change, counts, l.limits.amend)
 				return true
 			})
 			closeAfter()
@@ -97,8 +98,8 @@ func (l *Lists) changes(now time.Time) (c changes, err error) {
 	return c, nil
 }
 
-// note takes in one change, which counts for the guard or not.
-func (c *changes) note(change blocklist.Change, counts bool, most int) {
+// add adds one change. If counts is set, the guard against mass changes counts it.
+func (c *changes) add(change blocklist.Change, counts bool, most int) {
 	switch {
 	case !counts:
 	case change.Withdraw:
@@ -132,15 +133,15 @@ func (c changes) check(l *Lists) error {
 }
 
 // inputOrNone opens a copy; of none, there is nothing in it.
-func (l *Lists) inputOrNone(li *list, rec *record) (*blocklist.Input, func(), error) {
+func (l *Lists) inputOrNone(li *list, rec *store.Record) (*blocklist.Input, func(), error) {
 	if rec == nil {
 		return blocklist.NewBuilder().Input(blocklist.Source{Name: li.name}), func() {}, nil
 	}
 	return l.input(li, rec)
 }
 
-// merging is an overlay being merged into the next snapshot, beside everything else.
-type merging struct {
+// mergeJob is the merge of an overlay into the next snapshot, in the background.
+type mergeJob struct {
 	since     []blocklist.Change // put in force since it began
 	failed    error
 	abandoned bool // what it will write is out of date
@@ -153,8 +154,8 @@ func (l *Lists) mergeLater(content uint64) error {
 	if err != nil {
 		return err
 	}
-	m := &merging{}
-	l.merging = m
+	m := &mergeJob{}
+	l.mergeJob = m
 	info := l.info(version, content, time.Now())
 	l.background.Go(func() {
 		m.failed = durable.WriteFile(l.path(mergedFile), func(w io.Writer) error { return view.Compact(l.unlessEnding(w), info) })
@@ -165,27 +166,27 @@ func (l *Lists) mergeLater(content uint64) error {
 
 // abandonMerge has what a merge under way will write thrown away. Another begins only when it has ended: both would write one file.
 func (l *Lists) abandonMerge() {
-	if l.merging != nil {
-		l.merging.abandoned, l.merging.since = true, nil
+	if l.mergeJob != nil {
+		l.mergeJob.abandoned, l.mergeJob.since = true, nil
 	}
 }
 
 // afterMerge puts a merged snapshot in force, under what changed while it was written.
-func (l *Lists) afterMerge(m *merging) {
+func (l *Lists) afterMerge(m *mergeJob) {
 	err := m.failed
 	if !m.abandoned && err == nil {
 		err = l.useMerged(m)
 	} else {
 		err = errors.Join(err, ignoreMissing(os.Remove(l.path(mergedFile))))
 	}
-	l.merging = nil
+	l.mergeJob = nil
 	if err != nil {
 		l.log.Error("the overlay could not be merged into a new snapshot; it stays in force as it is", "err", err)
 	}
 }
 
 // useMerged opens the merged snapshot, puts over it what changed since it was begun, and only then has it replace the one there is.
-func (l *Lists) useMerged(m *merging) error {
+func (l *Lists) useMerged(m *mergeJob) error {
 	view, mapping, err := l.openSnapshot(mergedFile)
 	if err != nil {
 		return err

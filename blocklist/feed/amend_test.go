@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/store"
 )
 
 // TestSmallChangesAreAmended keeps the snapshot and puts what changed over it, across restarts.
@@ -146,7 +147,7 @@ func TestListsTooLongForMemory(t *testing.T) {
 	f.file("a.txt", names1("n", 19_000))
 	eventually(t, "the second content", func() bool { return !blocks(t, l, "n19999.example") })
 	eventually(t, "the status", func() bool { s := l.Status(); return s.Names == 19_000 && s.Lists[0].Entries == 19_000 })
-	left, err := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+newBodySuffix))
+	left, err := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+store.NewBodySuffix))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
@@ -157,7 +158,7 @@ func TestDamagedCopyDoesNotStopRenewal(t *testing.T) {
 	f := newFixture(t)
 	cfg := Config{Lists: []string{f.file("a.txt", names1("n", 2000))}}
 	f.once(cfg)
-	paths, err := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+compiledSuffix))
+	paths, err := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+store.CopySuffix))
 	if err != nil || len(paths) != 1 {
 		t.Fatal(paths, err)
 	}
@@ -204,7 +205,7 @@ func TestCopiesDoNotPileUp(t *testing.T) {
 		eventually(t, "the content", func() bool { return strings.Count(f.log.String(), "list loaded") >= 2*i+4 })
 	}
 	eventually(t, "few copies", func() bool {
-		paths, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+compiledSuffix))
+		paths, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+store.CopySuffix))
 		return len(paths) <= 4
 	})
 }

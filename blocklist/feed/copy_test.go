@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rempart/blocklist/feed/format"
+	"rempart/blocklist/feed/store"
 )
 
 func TestCorruptCopies(t *testing.T) {
@@ -28,9 +29,9 @@ func TestCorruptCopies(t *testing.T) {
 	}
 	files := map[string]string{
 		"snapshot": snapshotFile,
-		"copies":   listsFolder + "/*" + compiledSuffix,
-		"records":  listsFolder + "/*" + recordSuffix,
-		"bodies":   listsFolder + "/*" + bodySuffix,
+		"copies":   listsFolder + "/*" + store.CopySuffix,
+		"records":  listsFolder + "/*" + store.RecordSuffix,
+		"bodies":   listsFolder + "/*" + store.BodySuffix,
 		"all":      listsFolder + "/*.[sj]*", // copies and records
 	}
 	for how, spoil := range spoil {
@@ -106,7 +107,7 @@ func TestReadOnly(t *testing.T) {
 	server := f.start(cfg)
 	f.run(server) // holds the lock
 	eventually(t, "the copies", func() bool {
-		records, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+recordSuffix))
+		records, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+store.RecordSuffix))
 		return len(records) == 3
 	})
 	cfg.ReadOnly = true
@@ -115,7 +116,7 @@ func TestReadOnly(t *testing.T) {
 	cfg.Lists = append(cfg.Lists, f.file("c.txt", "c.example\n"))
 	check(ListStatus{Kind: KindURL, Result: OK, Entries: 1}, "u.example", "a.example", "b.example", "c.example")
 
-	for _, pattern := range []string{"*" + compiledSuffix, "*" + recordSuffix} {
+	for _, pattern := range []string{"*" + store.CopySuffix, "*" + store.RecordSuffix} {
 		paths, _ := filepath.Glob(filepath.Join(f.data, listsFolder, pattern))
 		for _, path := range paths {
 			os.WriteFile(path, []byte("garbage"), 0o600)

@@ -13,6 +13,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
+	"rempart/blocklist/feed/store"
 	"rempart/internal/dnstest"
 )
 
@@ -52,7 +53,7 @@ func live(dir string) error {
 		if err := l.Start(context.Background()); err != nil {
 			return err
 		}
-		l.savePending()
+		l.savePostponed()
 		for j := range 3 {
 			text := names1("kept", 3000) + names1(fmt.Sprintf("more%d-", i), 1+j*10)
 			if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
@@ -122,7 +123,7 @@ func TestFullDisk(t *testing.T) {
 	l := f.start(cfg)
 	stop := f.run(l)
 	eventually(t, "the copy", func() bool {
-		records, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+recordSuffix))
+		records, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+store.RecordSuffix))
 		return len(records) == 1
 	})
 	filler := filepath.Join(f.data, "filler")

@@ -12,20 +12,20 @@ import (
 // maxFetches is the number of lists that are fetched at the same time.
 const maxFetches = 4
 
-// download is what came of fetching a list.
+// download is the result of fetching a list.
 type download struct {
 	list *list
 	got  fetch.Result
 	err  error
 }
 
-// downloading marks li as being fetched and returns what is to run beside the writer: it sends
-// one result, whatever happens, unless done is closed, and reads nothing of li that changes.
-func (l *Lists) downloading(ctx context.Context, slots chan struct{}, li *list, done <-chan struct{}) func() {
-	li.busy = true
+// startDownload marks li as being fetched and returns the function to run concurrently with the writer. The function sends one result in any
+// case, unless done is closed, and reads no field of li that changes.
+func (l *Lists) startDownload(ctx context.Context, slots chan struct{}, li *list, done <-chan struct{}) func() {
+	li.fetching = true
 	known, before, kept := fetch.Validators{}, "", uint64(0)
-	if current, err := l.current(li); err == nil && current {
-		known, before, kept = li.copy.Validators, l.store.path(li.key, bodySuffix), li.copy.Body
+	if current, err := l.isCurrent(li); err == nil && current {
+		known, before, kept = li.copy.Validators, l.store.Body(li.key), li.copy.Body
 	}
 	from := li.feed.from()
 	return func() {
@@ -34,7 +34,7 @@ func (l *Lists) downloading(ctx context.Context, slots chan struct{}, li *list, 
 				known, before = fetch.Validators{}, ""
 			}
 		}
-		r := l.download(ctx, slots, from, known, before, l.store.path(li.key, newBodySuffix))
+		r := l.download(ctx, slots, from, known, before, l.store.NewBody(li.key))
 		r.list = li
 		select {
 		case l.results <- r:
@@ -57,29 +57,30 @@ func (l *Lists) download(ctx context.Context, slots chan struct{}, from fetch.Or
 	return r
 }
 
-// ingest takes in what came of fetching a list.
-func (l *Lists) ingest(r download) {
-	if r.list.gone {
+// handleDownload applies the result of fetching a list.
+func (l *Lists) handleDownload(r download) {
+	if r.list.removed {
 		l.discard(r)
 		return
 	}
-	r.list.busy = false
+	r.list.fetching = false
 	err := r.err
 	if err == nil {
-		err = l.takeBody(r.list, r.got)
+		err = l.acceptBody(r.list, r.got)
 	}
-	l.settle(r.list, time.Now(), err)
+	l.finishAttempt(r.list, time.Now(), err)
 }
 
-func (l *Lists) takeBody(li *list, got fetch.Result) error {
-	path := l.store.path(li.key, newBodySuffix)
+// acceptBody makes a fetched body the content of li if it is accepted.
+func (l *Lists) acceptBody(li *list, got fetch.Result) error {
+	path := l.store.NewBody(li.key)
 	if got.MissedEvents > 0 {
-		l.log.Warn("some of a list could not be had; what was known of that stays", "list", li.name, "events", got.MissedEvents)
+		l.log.Warn("some of a list could not be fetched; what was known of that stays", "list", li.name, "events", got.MissedEvents)
 	}
 	if got.Unchanged && li.copy == nil {
 		return errors.New("its copy was lost while the server was asked whether it changed")
 	}
-	current, err := l.current(li)
+	current, err := l.isCurrent(li)
 	if err != nil {
 		return err
 	}
@@ -91,15 +92,15 @@ func (l *Lists) takeBody(li *list, got fetch.Result) error {
 				return err
 			}
 		}
-		return l.store.saveRecord(li.key, li.copy)
+		return l.store.SaveRecord(li.key, li.copy)
 	}
-	t, err := l.takeIn(li, path, got.At)
+	t, err := l.readList(li, path, got.At)
 	if err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
 	t.record.Validators = got.Validators
-	if err := os.Rename(path, l.store.path(li.key, bodySuffix)); err != nil { // keep syncs the folder
+	if err := l.store.UseNewBody(li.key); err != nil { // keep syncs the folder
 		return err
 	}
-	return l.keep(li, t)
+	return l.saveCopy(li, t)
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"rempart/blocklist/feed/fetch"
+	"rempart/blocklist/feed/store"
 )
 
 // server serves one list, as handler says.
@@ -202,7 +203,7 @@ func TestURLThatFails(t *testing.T) {
 			srv.say("b.example\n")
 			eventually(t, "recovery", func() bool { return blocks(t, l, "b.example") && one(t, l).Result == OK })
 			stop()
-			if left, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+newBodySuffix)); len(left) > 0 {
+			if left, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+store.NewBodySuffix)); len(left) > 0 {
 				t.Errorf("left behind: %q", left)
 			}
 		})

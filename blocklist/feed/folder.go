@@ -11,10 +11,10 @@ import (
 	"rempart/internal/durable"
 )
 
-// folder says whether the data folder can be written.
-type folder struct {
-	err   error     // why it cannot be written; nil if it can
-	again time.Time // when to look again
+// folderState says whether the data folder can be written.
+type folderState struct {
+	err     error     // why it cannot be written; nil if it can
+	retryAt time.Time // when to look again
 }
 
 // takeFolder locks the data folder and reads the version's counter. A folder that cannot be written does not stop DNS: the valid files in it are
@@ -23,7 +23,7 @@ func (l *Lists) takeFolder() error {
 	if err := l.prepare(); errors.Is(err, syscall.ENOTDIR) || errors.Is(err, durable.ErrLocked) {
 		return err
 	} else if err != nil {
-		l.folder = folder{err: err, again: time.Now().Add(l.timing.writeAgain)}
+		l.folderState = folderState{err: err, retryAt: time.Now().Add(l.timing.writeAgain)}
 		l.log.Error("the data folder cannot be written: what is on disk is in force, and nothing newer outlasts a restart; it is tried again",
 			"folder", l.cfg.Dir, "err", err)
 	}
@@ -31,10 +31,10 @@ func (l *Lists) takeFolder() error {
 	if l.counter, err = durable.OpenCounter(filepath.Join(l.cfg.Dir, versionFile), l.versionOnDisk); err != nil {
 		l.log.Warn("the number of the last version was lost", "err", err)
 	}
-	if l.folder.err != nil && !errors.Is(l.folder.err, syscall.ENOSPC) {
+	if l.folderState.err != nil && !errors.Is(l.folderState.err, syscall.ENOSPC) {
 		return nil
 	}
-	for _, err := range []error{durable.Clean(l.cfg.Dir), durable.Clean(l.store.dir), l.store.clean(l.lists)} {
+	for _, err := range []error{durable.Clean(l.cfg.Dir), durable.Clean(l.store.Dir), l.store.Clean(keysOf(l.lists))} {
 		if err != nil {
 			l.log.Warn("leftovers of an earlier run stay", "err", err)
 		}
@@ -44,9 +44,9 @@ func (l *Lists) takeFolder() error {
 
 // prepare creates and locks the folder, and checks that it can be written. A folder that cannot be written is locked if possible.
 func (l *Lists) prepare() error {
-	err := os.MkdirAll(l.store.dir, 0o750)
+	err := os.MkdirAll(l.store.Dir, 0o750)
 	if err == nil {
-		err = errors.Join(writable(l.cfg.Dir), writable(l.store.dir))
+		err = errors.Join(writable(l.cfg.Dir), writable(l.store.Dir))
 	}
 	if err != nil {
 		err = fmt.Errorf("%w: make it a folder that this user may write to and that has room, or configure another", err)
@@ -90,11 +90,11 @@ func (l *Lists) versionOnDisk() (version uint64) {
 
 // retryFolder looks again at a folder that could not be written.
 func (l *Lists) retryFolder(now time.Time) {
-	if l.folder.err == nil || now.Before(l.folder.again) {
+	if l.folderState.err == nil || now.Before(l.folderState.retryAt) {
 		return
 	}
-	if l.folder.err = l.prepare(); l.folder.err != nil {
-		l.folder.again = now.Add(l.timing.writeAgain)
+	if l.folderState.err = l.prepare(); l.folderState.err != nil {
+		l.folderState.retryAt = now.Add(l.timing.writeAgain)
 		return
 	}
 	l.setAgain = time.Time{}

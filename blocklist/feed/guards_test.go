@@ -12,13 +12,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rempart/blocklist/feed/guardfile"
+	"rempart/blocklist/feed/store"
 )
 
 // heldOf is what was not taken, by name.
 func heldOf(t *testing.T, l *Lists) map[string]string {
 	t.Helper()
 	got := map[string]string{}
-	err := l.Held(func(h Held) error {
+	err := l.Held(func(h store.Held) error {
 		if h.Name != "" {
 			got[h.Name] = h.Outcome + " " + h.Guard
 		}

@@ -8,19 +8,19 @@ import (
 	"rempart/blocklist/feed/format"
 )
 
-// Line is where a list says something of a name.
+// Line is a line of a list that lists a name or a name above it.
 type Line struct {
-	Name   string // the listed one: the name that was asked for, or one above it
-	Number int    // of the line, or the entry of a JSON list
-	Text   string // as it stands, cut if long, fit to print
+	Name   string // the listed name: the requested one, or one above it
+	Number int    // the number of the line, or of the entry of a JSON list
+	Text   string // in printable form, cut if it is long
 }
 
-// Lines reads a list again, as it was last kept, for the lines that list a canonical wire name or a name above it: the first
-// of each such name, whatever it says, from the longest on. source is the list's name as in Status. It takes as long as reading the whole list, and
-// once more.
+// Lines searches the stored content of a list for the lines that list a canonical wire name or a name above it, with any decision. It returns the
+// first line of each such name, the longest name first. source is the list's name as in Status. Lines takes twice as long as reading the whole
+// list.
 func (l *Lists) Lines(ctx context.Context, source string, name []byte) ([]Line, error) {
 	s := &suffixLines{name: name, lines: map[int]int{}}
-	k, err := l.readAgain(ctx, source, s)
+	k, err := l.reparse(ctx, source, s)
 	if err != nil {
 		return nil, fmt.Errorf("find in %s: %w", source, err)
 	}
@@ -31,7 +31,7 @@ func (l *Lists) Lines(ctx context.Context, source string, name []byte) ([]Line, 
 		if !ok {
 			continue
 		}
-		text, err := k.text(n)
+		text, err := k.lineText(n)
 		if err != nil {
 			return nil, fmt.Errorf("find in %s: %w", source, err)
 		}
@@ -40,7 +40,7 @@ func (l *Lists) Lines(ctx context.Context, source string, name []byte) ([]Line, 
 	return lines, nil
 }
 
-// suffixLines is a Sink that notes which lines are about a name or one above it.
+// suffixLines is a Sink that records the lines that list a name or a name above it.
 type suffixLines struct {
 	name  []byte
 	lines map[int]int // by where the listed name begins in name

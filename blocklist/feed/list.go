@@ -15,9 +15,10 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
+	"rempart/blocklist/feed/store"
 )
 
-// Kind is where a list comes from.
+// Kind is the kind of origin of a list.
 type Kind string
 
 const (
@@ -26,28 +27,28 @@ const (
 	KindAllow Kind = "allow" // a file, of names that are never blocked
 )
 
-// list is one configured list. It belongs to the writer.
+// list is the state of one configured list. Only the writer uses it.
 type list struct {
 	source string // as configured; may hold a password or a token
-	name   string // the same without, or as the feeds file says; unique: what people and logs see
-	key    string // of its files in the store
+	name   string // the same without secrets, or the name in the feeds file; unique: for people and logs
+	key    string // the key of its files in the store
 	kind   Kind
-	feed   Feed // what is asked of it
+	feed   Feed // its settings
 
-	copy      *record // of its last good copy, nil if there is none
-	published *record // of the copy the set in force was made of, nil if it was made without the list
-	memory    *taken  // read-only use: what was parsed without leaving a copy
-	pending   *taken  // what is to be written as the copy that record copy speaks of
+	copy      *store.Record // the record of the last good copy; nil if there is none
+	published *store.Record // the record of the copy in the published set; nil if the list is not in it
+	inMemory  *loadedList   // if nothing may be written: the parsed list, instead of a copy
+	postponed *loadedList   // the list of record copy, if it is not written yet
 
 	result   Result
 	err      error
-	failures int // in a row
-	parses   int
-	busy     bool // being fetched
-	gone     bool // not configured any more: its listings are withdrawn with the next set
-	next     time.Time
-	// leaveAlone is until when its server asked not to be asked (Retry-After); see due.
-	leaveAlone time.Time
+	failures int // consecutive
+	parses   int // since New
+	fetching bool
+	removed  bool      // no longer configured: its listings are withdrawn with the next set
+	next     time.Time // the time of the next attempt; see due
+	// notBefore is the earliest time at which its server accepts a request (Retry-After).
+	notBefore time.Time
 }
 
 // These are wrapped by the error of New if a part of its Config cannot be used.
@@ -56,7 +57,7 @@ var (
 	ErrFeed = errors.New("feed") // of Config.Feeds
 )
 
-// configured makes the lists of a configuration, duplicates dropped.
+// configured returns the lists of a configuration without duplicates.
 func configured(cfg Config) ([]*list, error) {
 	var lists []*list
 	add := func(source, name string, kind Kind, f Feed) {
@@ -97,6 +98,14 @@ func configured(cfg Config) ([]*list, error) {
 	return lists, nil
 }
 
+// keysOf returns the keys of lists.
+func keysOf(lists []*list) (keys []string) {
+	for _, li := range lists {
+		keys = append(keys, li.key)
+	}
+	return keys
+}
+
 // warnOfQuorums logs each list whose blocks can never apply, because all lists together weigh less than it asks for.
 func (l *Lists) warnOfQuorums() {
 	weight := 0
@@ -121,7 +130,7 @@ func (li *list) sink(sink format.Sink) format.Sink {
 	return sink
 }
 
-// redacted is a URL without what may be a secret: user, password, query, fragment.
+// redacted returns a URL without its parts that may be a secret: user, password, query and fragment.
 func redacted(u *url.URL) string {
 	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
 	text := shown.String()
@@ -131,9 +140,9 @@ func redacted(u *url.URL) string {
 	return text
 }
 
-// inForce is the copy whose listings count now: none if the list is older than it may be.
-func (li *list) inForce(now time.Time) *record {
-	if li.copy == nil || li.gone || li.tooOld(now) {
+// activeCopy returns the copy whose listings are in effect: nil if the list is older than its maximum age.
+func (li *list) activeCopy(now time.Time) *store.Record {
+	if li.copy == nil || li.removed || li.tooOld(now) {
 		return nil
 	}
 	return li.copy
@@ -143,12 +152,12 @@ func (li *list) tooOld(now time.Time) bool {
 	return li.feed.MaxAge > 0 && li.copy != nil && now.Sub(li.copy.Fetched) >= li.feed.MaxAge
 }
 
-// asSource is what the set says of the list.
-func (li *list) asSource(rec *record) blocklist.Source {
+// setSource returns the list as a source of the set.
+func (li *list) setSource(rec *store.Record) blocklist.Source {
 	return blocklist.Source{Name: li.name, Fetched: rec.Fetched, Weight: li.feed.Weight, Quorum: li.feed.Quorum}
 }
 
-// fingerprint stands for the content of the whole set.
+// fingerprint identifies the content of the whole set.
 func (l *Lists) fingerprint(now time.Time) uint64 {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "parser %d\n", parserRevision)
@@ -156,8 +165,8 @@ func (l *Lists) fingerprint(now time.Time) uint64 {
 		fmt.Fprintf(&b, "%q %d %d %d %d %d %d\n", x.Name, x.Scope, x.Category, x.Decision, x.Mark, x.Start, x.Expiry)
 	}
 	for _, li := range l.lists {
-		if rec := li.inForce(now); rec != nil {
-			fmt.Fprintf(&b, "%s %s %q %d %d %x\n", li.kind, li.key, li.name, li.feed.Weight, li.feed.Quorum, rec.identity())
+		if rec := li.activeCopy(now); rec != nil {
+			fmt.Fprintf(&b, "%s %s %q %d %d %x\n", li.kind, li.key, li.name, li.feed.Weight, li.feed.Quorum, rec.Identity())
 		}
 	}
 	return xxhash.Sum64(b.Bytes())

@@ -18,6 +18,7 @@ import (
 	"rempart/blocklist"
 	"rempart/blocklist/feed/fetch"
 	"rempart/blocklist/feed/guardfile"
+	"rempart/blocklist/feed/store"
 	"rempart/internal/durable"
 	"rempart/internal/filewatch"
 )
@@ -86,23 +87,23 @@ type Lists struct {
 	watch  *filewatch.Watcher // of lists in files
 
 	// The writer's own.
-	lists    []*list // the allow list first
-	gone     []*list // not configured any more, until the set is made without them
-	store    store
-	counter  *durable.Counter
-	unlock   func()
-	folder   folder
-	results  chan download
-	late     []download       // fetched during Start, and not yet taken in
-	setErr   error            // why the set in force is not of the newest content
-	setAgain time.Time        // when to try again
-	content  uint64           // fingerprint of what the set in force was made of
-	mapping  *durable.Mapping // of the set in force
-	pending  atomic.Int64     // octets of listings that wait to be written as copies
-	rested   time.Time        // what reading took was given back then
-	damaged  bool             // the snapshot on disk is not to be built upon
-	whole    bool             // what the set says of a source changed: it is compiled, not amended
-	merging  *merging         // under way, nil for none
+	lists          []*list // the allow list first
+	removed        []*list // not configured any more, until the set is made without them
+	store          store.Store
+	counter        *durable.Counter
+	unlock         func()
+	folderState    folderState
+	results        chan download
+	lateDownloads  []download       // fetched during Start, and not yet taken in
+	setErr         error            // why the set in force is not of the newest content
+	setAgain       time.Time        // when to try again
+	content        uint64           // fingerprint of what the set in force was made of
+	mapping        *durable.Mapping // of the set in force
+	postponedBytes atomic.Int64     // octets of listings that wait to be written as copies
+	memoryFreed    time.Time        // what reading took was given back then
+	damaged        bool             // the snapshot on disk is not to be built upon
+	whole          bool             // what the set says of a source changed: it is compiled, not amended
+	mergeJob       *mergeJob        // under way, nil for none
 
 	started    chan struct{}   // closed when begin returns; nil if Start did not call begin
 	lastUsed   chan struct{}   // closed by markLast
@@ -110,7 +111,7 @@ type Lists struct {
 	endStart   func()          // makes begin return soon
 	ctx        context.Context // of Start, then of Run
 	background sync.WaitGroup  // what the writer has done beside it
-	merged     chan *merging
+	merged     chan *mergeJob
 	verified   chan error
 }
 
@@ -149,15 +150,15 @@ func New(cfg Config) (*Lists, error) {
 			start: 5 * time.Second, last: time.Second, fetch: 10 * time.Minute, backoff: 10 * time.Second,
 			poll: filewatch.Interval, again: 500 * time.Millisecond, writeAgain: time.Minute,
 		},
-		fetch: fetch.NewClient(fetch.Config{Dial: cfg.Dial, Proxy: cfg.Proxy}), ctx: context.Background(), limits: limits{amend: maxAmend, merge: mergeAt, run: runLimit},
-		store:  store{dir: filepath.Join(cfg.Dir, listsFolder)},
+		fetch: fetch.NewClient(fetch.Config{Dial: cfg.Dial, Proxy: cfg.Proxy}), ctx: context.Background(), limits: limits{amend: maxAmend, merge: mergeAbove, run: runLimit},
+		store:  store.Store{Dir: filepath.Join(cfg.Dir, listsFolder)},
 		reload: make(chan struct{}, 1), retry: make(chan struct{}, 1), configure: make(chan *configuration, 1),
 		results: make(chan download, maxFetches),
-		guards:  cfg.Guards, merged: make(chan *merging, 1), verified: make(chan error, 1),
+		guards:  cfg.Guards, merged: make(chan *mergeJob, 1), verified: make(chan error, 1),
 	}
 	l.watch = filewatch.New(l.watched()...) // before any file is read
 	l.warnOfQuorums()
-	l.report()
+	l.updateStatus()
 	return l, nil
 }
 
@@ -203,7 +204,7 @@ func (l *Lists) Start(ctx context.Context) error {
 	l.markLast = sync.OnceFunc(func() { close(l.lastUsed) })
 	go func() {
 		defer close(l.started)
-		l.begin(l.ctx)
+		l.loadFirstSet(l.ctx)
 	}()
 	select {
 	case <-l.started:
@@ -222,14 +223,14 @@ func (l *Lists) Start(ctx context.Context) error {
 	return nil
 }
 
-// begin reads lists and puts the first set in force.
-func (l *Lists) begin(ctx context.Context) {
+// loadFirstSet reads the lists and publishes the first set.
+func (l *Lists) loadFirstSet(ctx context.Context) {
 	end := time.Now().Add(l.timing.start * 4 / 5) // lists that were fetched and read by then are in force when Start returns
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
 		files := l.loadCopies()
-		l.report() // the copies are those of the last run's set
+		l.updateStatus() // the copies are those of the last run's set
 		l.refreshFiles(files)
 		l.fetchMissing(ctx, end)
 	}()
@@ -249,7 +250,7 @@ func (l *Lists) begin(ctx context.Context) {
 		l.log.Error("the set could not be written; the last one stays in force", "err", err)
 		l.fallBack()
 	}
-	l.report()
+	l.updateStatus()
 }
 
 // loadCopies loads the copies of all lists, parses the content of URLs again whose copies are not current, and returns the lists that are in files.
@@ -258,7 +259,7 @@ func (l *Lists) loadCopies() (files []*list) {
 		l.loadCopy(li)
 		if li.kind != KindURL {
 			files = append(files, li)
-		} else if current, err := l.current(li); li.copy != nil && (err != nil || !current) && !l.parseBodyAgain(li) {
+		} else if current, err := l.isCurrent(li); li.copy != nil && (err != nil || !current) && !l.reparseBody(li) {
 			li.next = time.Time{} // the old copy serves until it was fetched again
 		}
 	}
@@ -282,7 +283,7 @@ func (l *Lists) refreshFiles(files []*list) {
 		return // the program ends: no list failed
 	}
 	for i, li := range files {
-		l.settle(li, now, l.orRecovered(li, errs[i]))
+		l.finishAttempt(li, now, l.recoverOnError(li, errs[i]))
 	}
 }
 
@@ -295,18 +296,18 @@ func (l *Lists) fetchMissing(ctx context.Context, end time.Time) {
 	for _, li := range l.lists {
 		if li.kind == KindURL && li.copy == nil {
 			n++
-			go l.downloading(ctx, slots, li, nil)()
+			go l.startDownload(ctx, slots, li, nil)()
 		}
 	}
 	for range n { // every download ends with a result
 		r := <-l.results
 		switch {
 		case ctx.Err() == nil:
-			l.ingest(r)
+			l.handleDownload(r)
 		case r.err != nil:
-			r.list.busy = false // not its failure: Run gives it the time it needs
+			r.list.fetching = false // not its failure: Run gives it the time it needs
 		default:
-			l.late = append(l.late, r) // it came, but parsing it would delay Start further
+			l.lateDownloads = append(l.lateDownloads, r) // it came, but parsing it would delay Start further
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
 	"rempart/blocklist/feed/guardfile"
+	"rempart/blocklist/feed/store"
 	"rempart/internal/durable"
 )
 
@@ -232,7 +233,7 @@ func TestRestartParsesNothing(t *testing.T) {
 	if s := l.Status(); s.Version != 2 || s.Lists[1].Parses != 1 || blocks(t, l, "a.example") || !blocks(t, l, "b.example") {
 		t.Errorf("changed: status %+v", s)
 	}
-	if sets, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+compiledSuffix)); len(sets) != 2 {
+	if sets, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+store.CopySuffix)); len(sets) != 2 {
 		t.Errorf("%d copies are kept of two lists: %q", len(sets), sets)
 	}
 	// Another configuration is another content.

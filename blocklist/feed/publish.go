@@ -14,6 +14,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/fetch"
+	"rempart/blocklist/feed/store"
 	"rempart/internal/durable"
 )
 
@@ -30,7 +31,11 @@ func (l *Lists) publish() error {
 }
 
 func (l *Lists) prune() {
-	if err := l.store.prune(slices.Concat(l.gone, l.lists)); err != nil {
+	wanted := map[string][]*store.Record{}
+	for _, li := range slices.Concat(l.removed, l.lists) {
+		wanted[li.key] = append(wanted[li.key], li.copy, li.published)
+	}
+	if err := l.store.Prune(wanted); err != nil {
 		l.log.Warn("copies that are not needed any more stay", "err", err)
 	}
 }
@@ -44,7 +49,7 @@ func (l *Lists) withGoodCopies(compile func() error) error {
 		if !errors.As(err, &bad) {
 			break
 		}
-		l.makeCopyAgain(bad.list, bad.err)
+		l.rebuildCopy(bad.list, bad.err)
 		err = compile()
 	}
 	return err
@@ -154,7 +159,7 @@ func (e *endable) Write(p []byte) (int, error) {
 func (l *Lists) info(version, content uint64, now time.Time) blocklist.Info {
 	info := blocklist.Info{Version: version, Created: now, Content: content}
 	for _, li := range l.lists {
-		rec := li.inForce(now)
+		rec := li.activeCopy(now)
 		if rec == nil || li.feed.MaxAge == 0 {
 			continue
 		}
@@ -172,13 +177,13 @@ func (l *Lists) putInForce(view *blocklist.View, content uint64, now time.Time) 
 	}
 	l.content = content
 	for _, li := range l.lists {
-		li.published = li.inForce(now)
+		li.published = li.activeCopy(now)
 	}
-	l.gone = nil
+	l.removed = nil
 	l.prune()
 	st := view.Stats()
 	if l.cfg.Changed != nil {
-		l.report() // whoever hears of the change asks Status which lists are in the set
+		l.updateStatus() // whoever hears of the change asks Status which lists are in the set
 		l.cfg.Changed()
 	}
 	l.log.Info("set in force", "version", st.Version, "names", st.Names, "overlay", st.Overlay)
@@ -191,11 +196,11 @@ func (l *Lists) whichCopy(err error, now time.Time) error {
 		return err
 	}
 	for _, li := range l.lists {
-		rec := li.inForce(now)
-		if rec == nil || li.memory != nil || li.pending != nil {
+		rec := li.activeCopy(now)
+		if rec == nil || li.inMemory != nil || li.postponed != nil {
 			continue
 		}
-		input, closeInput, openErr := l.store.open(li.key, rec)
+		input, closeInput, openErr := l.store.OpenCopy(li.key, rec)
 		if openErr == nil {
 			openErr = input.Verify()
 			closeInput()
@@ -333,7 +338,7 @@ func (l *Lists) inputs(now time.Time) (inputs []*blocklist.Input, close func(), 
 	}
 	inputs = append(inputs, builtIn)
 	for _, li := range l.lists {
-		rec := li.inForce(now)
+		rec := li.activeCopy(now)
 		if rec == nil {
 			continue
 		}
@@ -348,21 +353,21 @@ func (l *Lists) inputs(now time.Time) (inputs []*blocklist.Input, close func(), 
 }
 
 // input opens the copy of li that rec speaks of.
-func (l *Lists) input(li *list, rec *record) (*blocklist.Input, func(), error) {
+func (l *Lists) input(li *list, rec *store.Record) (*blocklist.Input, func(), error) {
 	switch {
-	case li.memory != nil:
-		return li.memory.input.As(li.asSource(rec)), func() {}, nil
-	case li.pending != nil && rec == li.copy:
-		return li.pending.unwritten.Inputs[0].As(li.asSource(rec)), func() {}, nil
+	case li.inMemory != nil:
+		return li.inMemory.input.As(li.setSource(rec)), func() {}, nil
+	case li.postponed != nil && rec == li.copy:
+		return li.postponed.unwritten.Inputs[0].As(li.setSource(rec)), func() {}, nil
 	}
-	input, closeInput, err := l.store.open(li.key, rec)
+	input, closeInput, err := l.store.OpenCopy(li.key, rec)
 	if errors.Is(err, blocklist.ErrSnapshot) || errors.Is(err, fs.ErrNotExist) {
 		err = &badCopy{li, err}
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	return input.As(li.asSource(rec)), closeInput, nil
+	return input.As(li.setSource(rec)), closeInput, nil
 }
 
 func (l *Lists) builtIn() (*blocklist.Input, error) {

@@ -12,30 +12,30 @@ func (l *Lists) startReadOnly() error {
 	for _, li := range l.lists {
 		l.loadCopy(li)
 		if li.kind == KindURL {
-			if current, err := l.current(li); li.copy != nil && (err != nil || !current) {
-				l.parseBodyAgain(li)
+			if current, err := l.isCurrent(li); li.copy != nil && (err != nil || !current) {
+				l.reparseBody(li)
 			}
 			continue
 		}
-		l.settle(li, time.Now(), l.orRecovered(li, l.readFileInMemory(li)))
+		l.finishAttempt(li, time.Now(), l.recoverOnError(li, l.readFileInMemory(li)))
 	}
 	l.guards.Release()
 	err := l.withGoodCopies(l.compileInMemory)
 	l.setErr = err
-	l.report()
+	l.updateStatus()
 	return err
 }
 
 func (l *Lists) readFileInMemory(li *list) error {
 	now := time.Now()
-	if _, same, err := l.sameFile(li, now); err != nil || same {
+	if _, same, err := l.checkFile(li, now); err != nil || same {
 		return err
 	}
-	t, err := l.takeIn(li, li.source, now)
+	t, err := l.readList(li, li.source, now)
 	if err != nil {
 		return err
 	}
-	li.memory, li.copy = &t, &t.record
+	li.inMemory, li.copy = &t, &t.record
 	return nil
 }
 

@@ -2,13 +2,13 @@ package feed
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"slices"
 	"time"
 
 	"rempart/blocklist/feed/fetch"
 	"rempart/blocklist/feed/guardfile"
+	"rempart/blocklist/feed/store"
 )
 
 // Reconfigure replaces the feeds, and what the guards go by, of Lists that are running. It checks them as New does; on an error nothing
@@ -40,8 +40,8 @@ type configuration struct {
 	guards guardfile.Config
 }
 
-// reconfigured applies a configuration.
-func (l *Lists) reconfigured(c *configuration) {
+// applyConfiguration applies a configuration of Reconfigure.
+func (l *Lists) applyConfiguration(c *configuration) {
 	lists, err := configured(Config{Lists: l.cfg.Lists, Feeds: c.feeds, Allow: l.cfg.Allow})
 	if err != nil { // Reconfigure checked it
 		l.log.Error("the feeds are not replaced", "err", err)
@@ -51,18 +51,18 @@ func (l *Lists) reconfigured(c *configuration) {
 	l.lists, l.cfg.Feeds = nil, c.feeds
 	_ = l.guards.Replace(c.guards) // it logs the error; the guards from before stay in use
 	for _, li := range lists {
-		known := slices.Concat(before, l.gone)
+		known := slices.Concat(before, l.removed)
 		i := slices.IndexFunc(known, func(o *list) bool { return o.key == li.key })
 		if i < 0 {
-			l.loadKept(li)
+			l.loadStored(li)
 			if li.copy == nil {
-				l.inherit(li, before)
+				l.inheritCopy(li, before)
 			}
 			l.lists = append(l.lists, li)
 			continue
 		}
 		same := known[i]
-		same.gone = false
+		same.removed = false
 		if same.name != li.name || same.feed.Weight != li.feed.Weight || same.feed.Quorum != li.feed.Quorum {
 			l.whole = true
 		}
@@ -71,50 +71,46 @@ func (l *Lists) reconfigured(c *configuration) {
 	}
 	for _, li := range before {
 		if !slices.Contains(l.lists, li) {
-			li.gone = true
-			l.gone = append(l.gone, li)
+			li.removed = true
+			l.removed = append(l.removed, li)
 			l.log.Info("list is not configured any more", "list", li.name)
 		}
 	}
-	l.gone = slices.DeleteFunc(l.gone, func(li *list) bool { return !li.gone })
+	l.removed = slices.DeleteFunc(l.removed, func(li *list) bool { return !li.removed })
 	l.watch.Set(l.watched()...)
 	l.warnOfQuorums()
-	l.judgeAllAgain() // under the new settings and guards
+	l.rejudgeAll() // under the new settings and guards
 }
 
-// loadKept loads the files of a list that was configured earlier. Its compiled copy is removed together with the last set that uses it; the content
+// loadStored loads the files of a list that was configured earlier. Its compiled copy is removed together with the last set that uses it; the content
 // of a URL is kept for longer.
-func (l *Lists) loadKept(li *list) {
+func (l *Lists) loadStored(li *list) {
 	l.loadCopy(li)
 	if li.copy == nil {
 		return
 	}
-	if _, err := os.Stat(l.store.compiled(li.key, li.copy)); err == nil {
+	if l.store.HasCopy(li.key, li.copy) {
 		return
 	}
-	if li.kind != KindURL || !l.parseBodyAgain(li) {
+	if li.kind != KindURL || !l.reparseBody(li) {
 		li.copy, li.result, li.next = nil, Waiting, time.Time{}
 	}
 }
 
-// inherit gives li, which has no copy, the copy of the list of the same name that the configuration had before: until content from the new
-// URL or path is accepted, that copy stays in force. Neither its form nor its settings are those of li, so that li is read in any case and
+// inheritCopy gives li, which has no copy, the copy of the list of the same name that the configuration had before: until content from the new
+// URL or path is accepted, that copy stays in force. Its record has neither the form nor the settings of li, so that li is read in any case and
 // its first content is not compared with what another origin listed.
-func (l *Lists) inherit(li *list, before []*list) {
+func (l *Lists) inheritCopy(li *list, before []*list) {
 	i := slices.IndexFunc(before, func(o *list) bool {
-		return o.name == li.name && o.kind != KindAllow && o.copy != nil && o.pending == nil && !o.gone
+		return o.name == li.name && o.kind != KindAllow && o.copy != nil && o.postponed == nil && !o.removed
 	})
 	if i < 0 {
 		return
 	}
 	from := before[i]
 	rec := *from.copy
-	rec.Settings, rec.Form, rec.File, rec.Validators = 0, 0, fileState{}, fetch.Validators{}
-	err := os.Link(l.store.compiled(from.key, from.copy), l.store.compiled(li.key, &rec))
-	if err == nil || errors.Is(err, fs.ErrExist) {
-		err = l.store.saveRecord(li.key, &rec)
-	}
-	if err != nil {
+	rec.Settings, rec.Form, rec.File, rec.Validators = 0, 0, store.FileState{}, fetch.Validators{}
+	if err := l.store.LinkCopy(from.key, from.copy, li.key, &rec); err != nil {
 		l.log.Warn("the last good copy of a list is not kept for its new origin", "list", li.name, "err", err)
 		return
 	}
@@ -124,11 +120,11 @@ func (l *Lists) inherit(li *list, before []*list) {
 
 // discard drops the result of fetching a list that is no longer configured.
 func (l *Lists) discard(r download) {
-	r.list.busy = false
+	r.list.fetching = false
 	if r.err != nil || r.got.Unchanged {
 		return
 	}
-	if err := os.Remove(l.store.path(r.list.key, newBodySuffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(l.store.NewBody(r.list.key)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		l.log.Warn("what was fetched of a list that is not configured any more stays until the next start", "list", r.list.name, "err", err)
 	}
 }

@@ -3,15 +3,12 @@ package feed
 import (
 	"errors"
 	"fmt"
-	"math/bits"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/store"
 )
 
 // errDamagedCopy is the error of a list whose own copy on disk was lost or damaged, until its content is read or fetched again.
@@ -24,9 +21,9 @@ func (l *Lists) recoverCopy(li *list) bool {
 	li.copy = nil
 	found := l.copiesWithoutRecord(li)
 	if li.kind == KindURL {
-		if body, err := hashFile(l.store.path(li.key, bodySuffix)); err == nil {
+		if body, err := hashFile(l.store.Body(li.key)); err == nil {
 			for _, rec := range found {
-				if rec.Body == body && l.parseBodyAgain(li) {
+				if rec.Body == body && l.reparseBody(li) {
 					return true
 				}
 			}
@@ -34,71 +31,55 @@ func (l *Lists) recoverCopy(li *list) bool {
 	}
 	for _, rec := range found {
 		if l.adoptCopy(li, rec) {
-			return l.recovered(li, "a copy without its record")
+			return l.markRecovered(li, "a copy without its record")
 		}
 	}
 	for _, file := range []string{snapshotFile, previousFile} {
 		if l.copyFromSet(li, file) {
-			return l.recovered(li, file)
+			return l.markRecovered(li, file)
 		}
 	}
-	if li.kind == KindURL && l.parseBodyAgain(li) {
-		return l.recovered(li, "a content that may be cut short")
+	if li.kind == KindURL && l.reparseBody(li) {
+		return l.markRecovered(li, "a content that may be cut short")
 	}
 	return false
 }
 
-// recovered marks the copy of li as one that should be replaced soon.
-func (l *Lists) recovered(li *list, from string) bool {
+// markRecovered marks the copy of li as one that should be replaced soon.
+func (l *Lists) markRecovered(li *list, from string) bool {
 	li.result, li.err, li.next = Stale, errDamagedCopy, time.Time{}
 	l.log.Warn("the copy of a list is damaged; it was recovered, and the list is read or fetched again", "list", li.name, "from", from,
 		"entries", li.copy.Entries, "fetched", li.copy.Fetched)
 	return true
 }
 
-// copiesWithoutRecord returns what the names of the copies of li on disk say about them, the newest first. A name holds Body and Settings in one
-// number: with other settings than the current ones Body is the hash of no content.
-func (l *Lists) copiesWithoutRecord(li *list) (found []*record) {
+// copiesWithoutRecord returns records for the copies of li on disk, the newest first. The name of a copy combines Body and Settings in one
+// number: if the settings were not the current ones, Body is the hash of no content.
+func (l *Lists) copiesWithoutRecord(li *list) (found []*store.Record) {
 	settings, err := l.settings(li)
 	if err != nil {
 		return nil
 	}
-	paths, err := filepath.Glob(l.store.path(li.key, ".*"+compiledSuffix))
-	if err != nil {
-		return nil
-	}
-	for _, path := range paths {
-		text := strings.TrimPrefix(strings.TrimSuffix(filepath.Base(path), compiledSuffix), li.key+".")
-		identity, err := strconv.ParseUint(text, 16, 64)
-		if err != nil {
-			continue
-		}
-		found = append(found, &record{
+	for _, c := range l.store.UnrecordedCopies(li.key) {
+		found = append(found, &store.Record{
 			Source: li.name, Parser: parserRevision, Settings: settings, Form: li.form(),
-			Body: identity ^ bits.RotateLeft64(settings, 17) ^ uint64(parserRevision), Fetched: modTime(path),
+			Body: store.BodyOf(c.Identity, settings, parserRevision), Fetched: c.Modified,
 		})
 	}
-	slices.SortFunc(found, func(a, b *record) int { return b.Fetched.Compare(a.Fetched) })
 	return found
 }
 
 // adoptCopy makes a copy without a record the copy of li, if the copy is sound.
-func (l *Lists) adoptCopy(li *list, rec *record) bool {
-	input, closeInput, err := openInput(l.store.compiled(li.key, rec))
-	if err != nil {
+func (l *Lists) adoptCopy(li *list, rec *store.Record) bool {
+	if l.store.AdoptCopy(li.key, rec) != nil {
 		return false
 	}
-	defer closeInput()
-	if input.Verify() != nil {
-		return false
-	}
-	rec.Entries, rec.Checksum = input.Len(), input.Checksum()
 	if !l.cfg.ReadOnly {
-		if err := l.store.saveRecord(li.key, rec); err != nil {
+		if err := l.store.SaveRecord(li.key, rec); err != nil {
 			l.log.Warn("the record of a list's copy could not be written", "list", li.name, "err", err)
 		}
 	}
-	li.copy, li.memory = rec, nil
+	li.copy, li.inMemory = rec, nil
 	return true
 }
 
@@ -116,24 +97,24 @@ func (l *Lists) copyFromSet(li *list, file string) bool {
 	if i < 0 || view.Snapshot().Verify() != nil {
 		return false
 	}
-	fetched := latest(all.Sources()[i].Fetched, modTime(l.store.path(li.key, bodySuffix)))
-	t := taken{record: record{Source: li.name, Parser: parserRevision, Fetched: fetched}}
+	fetched := latest(all.Sources()[i].Fetched, modTime(l.store.Body(li.key)))
+	t := loadedList{record: store.Record{Source: li.name, Parser: parserRevision, Fetched: fetched}}
 	cp := blocklist.Copy{
 		Info:   blocklist.Info{Created: fetched},
-		Inputs: []*blocklist.Input{all.Only(func(source string) bool { return source == li.name }).As(li.asSource(&t.record))},
+		Inputs: []*blocklist.Input{all.Only(func(source string) bool { return source == li.name }).As(li.setSource(&t.record))},
 		Seen:   fetched,
 	}
-	if err = l.write(li, &t, cp); err == nil && !l.cfg.ReadOnly {
-		err = l.store.saveRecord(li.key, &t.record)
+	if err = l.writeCopy(li, &t, cp); err == nil && !l.cfg.ReadOnly {
+		err = l.store.SaveRecord(li.key, &t.record)
 	}
 	if err != nil {
 		l.log.Warn("the listings that the last set has of a list could not be kept", "list", li.name, "err", err)
 		return false
 	}
-	li.copy, li.memory = &t.record, nil
+	li.copy, li.inMemory = &t.record, nil
 	if t.input != nil {
 		t.record.Entries, t.record.Checksum = t.input.Len(), t.input.Checksum()
-		li.memory = &t
+		li.inMemory = &t
 	}
 	return true
 }
@@ -143,7 +124,7 @@ func (l *Lists) checkBody(li *list) error {
 	if li.copy == nil {
 		return nil // nothing is known of it
 	}
-	body, err := hashFile(l.store.path(li.key, bodySuffix))
+	body, err := hashFile(l.store.Body(li.key))
 	if err == nil && body != li.copy.Body {
 		err = fmt.Errorf("%w: the content that was kept is not the one on record", blocklist.ErrSnapshot)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/store"
 )
 
 // TestDamagedFilesOfAList damages files of a fetched list while its publisher is down: whatever is sound on disk keeps the whole list in force.
@@ -20,14 +21,14 @@ func TestDamagedFilesOfAList(t *testing.T) {
 		damage map[string]func([]byte) []byte // by suffix
 		whole  bool                           // a content known to be whole is left
 	}{
-		"record":                     {map[string]func([]byte) []byte{recordSuffix: empty}, true},
-		"record and body":            {map[string]func([]byte) []byte{recordSuffix: empty, bodySuffix: empty}, false},
-		"record and half the body":   {map[string]func([]byte) []byte{recordSuffix: empty, bodySuffix: half}, false},
-		"half the record, the copy":  {map[string]func([]byte) []byte{recordSuffix: half, compiledSuffix: half}, true},
-		"copy and half the body":     {map[string]func([]byte) []byte{compiledSuffix: half, bodySuffix: half}, false},
-		"record, copy, half a body":  {map[string]func([]byte) []byte{recordSuffix: empty, compiledSuffix: empty, bodySuffix: half}, false},
-		"record, copy and body":      {map[string]func([]byte) []byte{recordSuffix: empty, compiledSuffix: half, bodySuffix: empty}, false},
-		"half the record and a body": {map[string]func([]byte) []byte{recordSuffix: half, bodySuffix: half}, false},
+		"record":                     {map[string]func([]byte) []byte{store.RecordSuffix: empty}, true},
+		"record and body":            {map[string]func([]byte) []byte{store.RecordSuffix: empty, store.BodySuffix: empty}, false},
+		"record and half the body":   {map[string]func([]byte) []byte{store.RecordSuffix: empty, store.BodySuffix: half}, false},
+		"half the record, the copy":  {map[string]func([]byte) []byte{store.RecordSuffix: half, store.CopySuffix: half}, true},
+		"copy and half the body":     {map[string]func([]byte) []byte{store.CopySuffix: half, store.BodySuffix: half}, false},
+		"record, copy, half a body":  {map[string]func([]byte) []byte{store.RecordSuffix: empty, store.CopySuffix: empty, store.BodySuffix: half}, false},
+		"record, copy and body":      {map[string]func([]byte) []byte{store.RecordSuffix: empty, store.CopySuffix: half, store.BodySuffix: empty}, false},
+		"half the record and a body": {map[string]func([]byte) []byte{store.RecordSuffix: half, store.BodySuffix: half}, false},
 	} {
 		for _, readOnly := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, read-only %t", name, readOnly), func(t *testing.T) {
@@ -84,7 +85,7 @@ func TestLostFileAndCopy(t *testing.T) {
 	path := f.file("a.txt", "||a.example^\n@@||ok.a.example^\n")
 	cfg := Config{Lists: []string{path}, Allow: f.file("allow.txt", "allowed.example\n")}
 	f.once(cfg)
-	for _, pattern := range []string{"*" + recordSuffix, "*" + compiledSuffix} {
+	for _, pattern := range []string{"*" + store.RecordSuffix, "*" + store.CopySuffix} {
 		paths, _ := filepath.Glob(filepath.Join(f.data, listsFolder, pattern))
 		for _, p := range paths {
 			os.WriteFile(p, nil, 0o600)

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Run keeps lists and set up to date until ctx ends, then gives the data folder back and returns
-// nil. It watches files, asks URLs again, and looks at everything on Reload.
+// Run keeps lists and set up to date until ctx ends, then unlocks the data folder and returns nil. It watches files, fetches URLs
+// at their intervals, and checks every list on Reload.
 func (l *Lists) Run(ctx context.Context) error {
 	if l.unlock != nil {
 		defer l.unlock()
@@ -23,8 +23,8 @@ func (l *Lists) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, l.endStart)()
 	<-l.started // until then, begin is the writer
 	l.ctx = ctx
-	l.savePending()
-	var beside sync.WaitGroup // fetches and the file watcher
+	l.savePostponed()
+	var beside sync.WaitGroup // fetches and the file watchers
 	defer beside.Wait()
 	running, cancel := context.WithCancel(ctx)
 	defer cancel() // before Wait
@@ -41,10 +41,10 @@ func (l *Lists) Run(ctx context.Context) error {
 	})
 
 	beside.Go(func() { l.guards.Run(running, l.timing.poll) })
-	for _, r := range l.late {
-		l.ingest(r)
+	for _, r := range l.lateDownloads {
+		l.handleDownload(r)
 	}
-	l.late = nil
+	l.lateDownloads = nil
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -53,19 +53,19 @@ func (l *Lists) Run(ctx context.Context) error {
 			return nil
 		case <-l.reload:
 			for _, li := range l.lists {
-				li.leaveAlone = time.Time{}
+				li.notBefore = time.Time{}
 			}
-			l.lookAtAll()
+			l.makeAllDue()
 		case <-l.retry:
-			l.lookAtAll()
+			l.makeAllDue()
 		case c := <-l.configure:
-			l.reconfigured(c)
+			l.applyConfiguration(c)
 		case paths := <-changed:
 			l.filesChanged(paths)
 		case <-l.guards.Changed():
-			l.judgeAllAgain()
+			l.rejudgeAll()
 		case r := <-l.results:
-			l.ingest(r)
+			l.handleDownload(r)
 		case err := <-l.verified:
 			l.afterVerify(err)
 		case m := <-l.merged:
@@ -78,9 +78,9 @@ func (l *Lists) Run(ctx context.Context) error {
 		now := time.Now()
 		for _, li := range l.lists {
 			switch {
-			case li.busy || now.Before(li.due()):
+			case li.fetching || now.Before(li.due()):
 			case li.kind == KindURL:
-				beside.Go(l.downloading(running, slots, li, running.Done()))
+				beside.Go(l.startDownload(running, slots, li, running.Done()))
 			default:
 				l.refreshFile(li)
 			}
@@ -88,15 +88,15 @@ func (l *Lists) Run(ctx context.Context) error {
 		l.retryFolder(now)
 		if len(l.results) == 0 { // or it would be compiled once more at once
 			l.publishDue(now)
-			l.rest(now)
+			l.freeMemory(now)
 		}
-		l.report()
+		l.updateStatus()
 		timer.Reset(time.Until(l.nextDue()))
 	}
 }
 
-// lookAtAll makes every list due, except those that are to be left alone.
-func (l *Lists) lookAtAll() {
+// makeAllDue makes every list due, except lists whose server asked for a pause.
+func (l *Lists) makeAllDue() {
 	_, _ = l.guards.Reload() // it logs the error; the guards from before stay in use
 	for _, li := range l.lists {
 		li.next = time.Time{}
@@ -113,23 +113,23 @@ func (l *Lists) filesChanged(paths []string) {
 	}
 }
 
-// judgeAllAgain passes every list through changed guards: a list in a file is read again, a list with a URL from its stored content.
-func (l *Lists) judgeAllAgain() {
+// rejudgeAll passes every list through changed guards: a list in a file is read again, a list with a URL from its stored content.
+func (l *Lists) rejudgeAll() {
 	for _, li := range l.lists {
 		if li.kind == KindURL {
-			l.judgeAgain(li)
+			l.rejudge(li)
 		} else {
 			li.next = time.Time{}
 		}
 	}
 }
 
-// judgeAgain passes a list with a URL through the guards again. A content that was held whole was not kept: it is fetched.
-func (l *Lists) judgeAgain(li *list) {
-	if current, err := l.current(li); err != nil || current {
+// rejudge passes a list with a URL through the guards again. A content that was held as a whole was not stored: it is fetched.
+func (l *Lists) rejudge(li *list) {
+	if current, err := l.isCurrent(li); err != nil || current {
 		return
 	}
-	if held := (*massChange)(nil); errors.As(li.err, &held) || li.copy == nil || !l.parseBodyAgain(li) {
+	if held := (*massChange)(nil); errors.As(li.err, &held) || li.copy == nil || !l.reparseBody(li) {
 		li.next = time.Time{}
 	}
 }
@@ -165,7 +165,7 @@ func (l *Lists) publishDue(now time.Time) {
 	}
 }
 
-// nextDue is when there is something to do though nothing happens.
+// nextDue returns the time of the next work that no event triggers.
 func (l *Lists) nextDue() time.Time {
 	due := time.Now().Add(l.cfg.Refresh)
 	earliest := func(t time.Time) {
@@ -174,34 +174,34 @@ func (l *Lists) nextDue() time.Time {
 		}
 	}
 	for _, li := range l.lists {
-		if !li.busy {
+		if !li.fetching {
 			earliest(li.due())
 		}
 		if age := li.feed.MaxAge; age > 0 && li.published != nil && l.setErr == nil {
-			earliest(li.copy.Fetched.Add(age)) // from then on it does not count
+			earliest(li.copy.Fetched.Add(age)) // from then on it is too old
 		}
 	}
 	if l.setErr != nil {
 		earliest(l.setAgain)
 	}
-	if l.folder.err != nil {
-		earliest(l.folder.again)
+	if l.folderState.err != nil {
+		earliest(l.folderState.retryAt)
 	}
 	if l.guards.Acquired() {
-		earliest(l.rested.Add(restEvery))
+		earliest(l.memoryFreed.Add(freeEvery))
 	}
 	return due
 }
 
-// restEvery is how often what reading lists takes is given back at most: lists that change all the time keep it.
-const restEvery = 10 * time.Second
+// freeEvery is the shortest interval at which the memory for reading lists is freed: lists that change all the time keep it.
+const freeEvery = 10 * time.Second
 
-// rest gives back what reading lists took, once nothing is left to read.
-func (l *Lists) rest(now time.Time) {
-	if now.Sub(l.rested) < restEvery || !l.guards.Release() {
+// freeMemory frees the memory for reading lists when no list is left to read.
+func (l *Lists) freeMemory(now time.Time) {
+	if now.Sub(l.memoryFreed) < freeEvery || !l.guards.Release() {
 		return
 	}
-	l.rested = now
+	l.memoryFreed = now
 	defer l.cfg.LowMemory()()
 	debug.FreeOSMemory()
 }

@@ -10,17 +10,17 @@ import (
 	"rempart/blocklist/feed/fetch"
 )
 
-// Result is how a list stands.
+// Result is the result of the last attempt to read or fetch a list.
 type Result string
 
 const (
-	OK      Result = "ok"      // what is in force is what the list says, as far as is known
+	OK      Result = "ok"      // the current content is in force, as far as is known
 	Stale   Result = "stale"   // the last attempt failed; the last good copy is in force
 	Failed  Result = "failed"  // the last attempt failed, and there is no copy
 	Waiting Result = "waiting" // there is no copy, and no attempt has ended yet
 )
 
-// Status is how lists and set stand. It never changes once returned.
+// Status is the state of lists and set. It never changes once returned.
 type Status struct {
 	Lists   []ListStatus // the allow list first
 	Version uint64       // of the set in force; 0 for none
@@ -30,33 +30,33 @@ type Status struct {
 	Waiting string       // a sentence if a URL has never been fetched, "" if every list that can keep one has a copy
 }
 
-// ListStatus is how one list stands.
+// ListStatus is the state of one list.
 type ListStatus struct {
 	Name    string // as configured, without passwords and queries
 	Kind    Kind
 	Entries int            // listings in force, its own exceptions included
 	Refused map[string]int // lines not understood, by Reason, of the content in force
-	Held    map[string]int // listings the guards did not let count, by outcome and guard ("hold popular")
-	Feed    Feed           // what is asked of it; URL, path and TSIG are left out
-	TooOld  bool           // it could not be renewed for so long that nothing it lists counts
+	Held    map[string]int // listings that guards refuse or hold, by outcome and guard ("hold popular")
+	Feed    Feed           // its settings, without URL, path and TSIG
+	TooOld  bool           // it was not renewed within its maximum age: none of its listings is in effect
 	Fetched time.Time      // when the content in force was last known to be the publisher's; zero for none
 	Parses  int            // how often content was parsed since New
 	Result  Result
 	Err     string // of the last attempt
 }
 
-// Status is how things stand now. The result is the caller's to read, not to change.
+// Status returns the current state. The caller must not change it.
 func (l *Lists) Status() Status { return *l.status.Load() }
 
-// report makes what the writer knows readable.
-func (l *Lists) report() {
+// updateStatus publishes the state of the writer for Status.
+func (l *Lists) updateStatus() {
 	view, now := l.set.View(), time.Now()
 	s := &Status{Version: view.Version(), Names: view.Stats().Names}
 	if l.setErr != nil {
 		s.Err = l.setErr.Error()
 	}
-	if l.folder.err != nil {
-		s.Folder = l.folder.err.Error()
+	if l.folderState.err != nil {
+		s.Folder = l.folderState.err.Error()
 	}
 	missing := 0
 	for _, li := range l.lists {
@@ -84,7 +84,7 @@ func (l *Lists) report() {
 	l.status.Store(s)
 }
 
-// interval is how often a list is asked again.
+// interval returns the interval at which a list is read or fetched.
 func (l *Lists) interval(li *list) time.Duration {
 	if li.feed.Interval > 0 {
 		return li.feed.Interval
@@ -94,14 +94,14 @@ func (l *Lists) interval(li *list) time.Duration {
 
 // due returns when the next attempt on li may begin.
 func (li *list) due() time.Time {
-	if li.leaveAlone.After(li.next) {
-		return li.leaveAlone
+	if li.notBefore.After(li.next) {
+		return li.notBefore
 	}
 	return li.next
 }
 
-// settle notes how an attempt on li ended and when the next is due, and logs a change of state.
-func (l *Lists) settle(li *list, now time.Time, err error) {
+// finishAttempt records the result of an attempt on li and the time of the next one, and logs a change of state.
+func (l *Lists) finishAttempt(li *list, now time.Time, err error) {
 	if errors.Is(err, errChanging) && li.copy != nil {
 		li.next = now.Add(l.timing.again)
 		return
@@ -121,7 +121,7 @@ func (l *Lists) settle(li *list, now time.Time, err error) {
 		wait := jitter(backoff(l.timing.backoff, l.interval(li), li.failures))
 		if status := (*fetch.StatusError)(nil); errors.As(err, &status) {
 			wait = max(wait, status.RetryAfter)
-			li.leaveAlone = now.Add(status.RetryAfter)
+			li.notBefore = now.Add(status.RetryAfter)
 		}
 		if errors.Is(err, errChanging) {
 			wait = l.timing.again
@@ -133,13 +133,13 @@ func (l *Lists) settle(li *list, now time.Time, err error) {
 	case li.result == Stale:
 		l.log.Warn("list cannot be renewed; its last good copy stays in force", "list", li.name, "err", err, "fetched", li.copy.Fetched)
 	case li.result == Failed:
-		l.log.Error("list cannot be had, and there is no copy of it", "list", li.name, "err", err)
+		l.log.Error("list cannot be fetched or read, and there is no copy of it", "list", li.name, "err", err)
 	case before == Stale || before == Failed:
 		l.log.Info("list is up to date again", "list", li.name)
 	}
 }
 
-// backoff is first after one failure and doubles with each further one, up to most.
+// backoff returns first after one failure and doubles with each further one, up to most.
 func backoff(first, most time.Duration, failures int) time.Duration {
 	d := first
 	for ; failures > 1 && d < most; failures-- {

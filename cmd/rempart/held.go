@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/store"
 	"rempart/blocklist/guard"
 )
 
@@ -55,12 +56,12 @@ type heldReport struct {
 	asJSON bool
 	all    bool
 	list   string // whose are pending
-	some   []feed.Held
+	some   []store.Held
 }
 
 // write says it list by list: what is kept of one fits memory.
 func (h *heldReport) write() error {
-	err := h.lists.Held(func(e feed.Held) error {
+	err := h.lists.Held(func(e store.Held) error {
 		if e.List != h.list {
 			if err := h.flush(); err != nil {
 				return err
@@ -82,11 +83,11 @@ func (h *heldReport) write() error {
 }
 
 // byGuard reports whether a guard decided, rather than that a line was not understood.
-func byGuard(e feed.Held) bool { return e.Name != "" }
+func byGuard(e store.Held) bool { return e.Name != "" }
 
 // flush writes what is pending: by rank, then names without one, then lines that were not understood, in the list's order.
 func (h *heldReport) flush() error {
-	rank := func(e feed.Held) int {
+	rank := func(e store.Held) int {
 		switch {
 		case !byGuard(e):
 			return math.MaxInt
@@ -95,7 +96,7 @@ func (h *heldReport) flush() error {
 		}
 		return e.Rank
 	}
-	slices.SortStableFunc(h.some, func(a, b feed.Held) int { return cmp.Compare(rank(a), rank(b)) })
+	slices.SortStableFunc(h.some, func(a, b store.Held) int { return cmp.Compare(rank(a), rank(b)) })
 	var b strings.Builder
 	enc := json.NewEncoder(&b)
 	if len(h.some) > 0 && !h.asJSON {
@@ -115,7 +116,7 @@ func (h *heldReport) flush() error {
 	return err
 }
 
-func heldLine(e feed.Held) string {
+func heldLine(e store.Held) string {
 	if !byGuard(e) {
 		return fmt.Sprintf("line %d: not understood (%s)", e.Line, e.Guard)
 	}

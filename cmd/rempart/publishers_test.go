@@ -98,7 +98,7 @@ func TestListThroughProxy(t *testing.T) {
 	}
 	before := asked.Load()
 	p := start(t, upstreams(u), "REMPART_LISTS=http://lists.nowhere.example/l.txt", "http_proxy="+via, "no_proxy=nowhere.example")
-	dnstest.Eventually(t, "the direct attempt fails", func() bool { return strings.Contains(p.Stderr(), "list cannot be had") })
+	dnstest.Eventually(t, "the direct attempt fails", func() bool { return strings.Contains(p.Stderr(), "list cannot be fetched or read") })
 	if asked.Load() != before {
 		t.Error("the proxy is asked for what NO_PROXY names")
 	}

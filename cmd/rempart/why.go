@@ -10,6 +10,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
+	"rempart/blocklist/feed/store"
 	"rempart/blocklist/guard"
 )
 
@@ -17,7 +18,7 @@ import (
 type why struct {
 	Claims  []listedClaim `json:"claims"`         // about the name and those above it, from the longest on
 	Guards  []judged      `json:"guards"`         // what they say of the name now, were it listed
-	Held    []feed.Held   `json:"held,omitempty"` // what they did not let count when lists were read
+	Held    []store.Held  `json:"held,omitempty"` // what they did not let count when lists were read
 	Rank    int           `json:"rank,omitempty"` // in the popularity list
 	Below   []rankedName  `json:"popular_below,omitempty"`
 	BelowIn int           `json:"popular_below_count"` // Below holds the first of them only
@@ -70,7 +71,7 @@ func (k *checker) why(name []byte) (*why, error) {
 		w.Guards = append(w.Guards, j)
 	}
 	text := blocklist.NameText(name)
-	err := k.lists.Held(func(e feed.Held) error {
+	err := k.lists.Held(func(e store.Held) error {
 		if byGuard(e) && (e.Name == text || strings.HasSuffix(text, "."+e.Name)) {
 			w.Held = append(w.Held, e)
 		}

@@ -81,7 +81,7 @@ type Result struct {
 	Sum          uint64 // hash of what was written
 	Validators   Validators
 	At           time.Time
-	MissedEvents int // MISP events that could not be had; the next fetch tries again
+	MissedEvents int // MISP events that could not be fetched; the next fetch tries again
 }
 
 // Validators identify a content to its server, which can then report that the content has not changed. With the zero value a list is

@@ -1,9 +1,7 @@
 //go:build !unix
 
-package feed
+package store
 
-import (
-	"io/fs"
-)
+import "io/fs"
 
 func inode(fs.FileInfo) uint64 { return 0 }
