@@ -7,14 +7,14 @@ import (
 	"rempart/blocklist"
 )
 
-// Difference is a name, or a prefix of addresses, of which two states of the set hold something else.
+// Difference is a name, or a prefix of addresses, whose entries differ between two states of the set.
 type Difference struct {
-	Name          string            // in text form; of a prefix, that
-	Before, After []blocklist.Entry // since when something is listed does not count; empty for nothing
+	Name          string            // as text; or the prefix
+	Before, After []blocklist.Entry // the time since when a name is listed is not compared; empty: not listed
 }
 
-// Compare calls each for all that differs between two states of the set, in no order that means anything, until it returns an error,
-// which it returns. What enough lists agree upon is part of what is compared; of prefixes it is not. Memory is needed for the prefixes only.
+// Compare calls each for every difference between two states of the set, in no particular order, until it returns an error, which Compare
+// returns. Whether a quorum is reached is compared for names, but not for prefixes. Memory is needed for the prefixes only.
 func Compare(before, after *blocklist.View, each func(Difference) error) error {
 	b, a := claimedPrefixes{}, claimedPrefixes{}
 	err := after.Input().EachName(func(name []byte) error {
@@ -40,7 +40,7 @@ func Compare(before, after *blocklist.View, each func(Difference) error) error {
 	return comparePrefixes(b, a, each)
 }
 
-// Lists are the lists that say something new of it, and those that do not say any more what they said; a list once for each thing.
+// Lists returns the lists with new claims about the name, and the lists whose claims are gone; a list once for each claim.
 func (d Difference) Lists() (says, said []string) {
 	return saidOnlyIn(d.After, d.Before), saidOnlyIn(d.Before, d.After)
 }
@@ -56,8 +56,8 @@ func saidOnlyIn(in, other []blocklist.Entry) (lists []string) {
 	return lists
 }
 
-// equalEntries reports whether nothing differs but dates. Entries of a name stand in an order that depends on what they claim, sources in
-// one that depends on the snapshot.
+// equalEntries reports whether entries differ at most in their dates. The order of entries depends on their claims, the order of sources on
+// the snapshot.
 func equalEntries(before, after []blocklist.Entry) bool {
 	return slices.EqualFunc(before, after, sameEntry)
 }
@@ -75,7 +75,7 @@ func sameClaim(b, a blocklist.Entry) bool {
 		b.Start == a.Start && b.Expiry == a.Expiry && b.ID == a.ID
 }
 
-// claimedPrefixes are the prefixes of addresses of which a state holds something, and what that is.
+// claimedPrefixes are the entries of a state by prefix of addresses.
 type claimedPrefixes map[netip.Prefix][]blocklist.Entry
 
 func (p claimedPrefixes) add(c blocklist.Change) {

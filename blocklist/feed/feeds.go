@@ -12,25 +12,25 @@ import (
 	"rempart/blocklist/feed/format"
 )
 
-// Feed is a list and what is asked of it. Its zero value, with a URL or a path, is good.
+// Feed is a list with its settings. A Feed with a URL or a path and no other settings is valid.
 type Feed struct {
-	Name     string // what people and logs call it; of a feeds file, never empty
+	Name     string // its name for people and logs; never empty in a feeds file
 	URL      string // http, https, or axfr for a zone transfer; may hold a secret
 	Path     string // of a file, instead of a URL
 	TSIG     string // of a zone transfer: "[algorithm:]key-name:secret"
 	Licence  string // shown, no more
 	Format   format.Format
-	Policy   Policy             // what a record that leads to another name or address means; "" is PolicyRefuse
+	Policy   Policy             // the meaning of a record that redirects to another name or address; "" is PolicyRefuse
 	DeepURLs bool               // the host of a URL that names a page is listed too, unless it is shared
-	Category blocklist.Category // of what the list gives no category
-	Scope    blocklist.Scope    // of every name, whatever the list's form says; 0: as its form says
-	Weight   int                // how much its word counts for those who want others to agree; 0 is 1
-	Quorum   int                // how much the lists of a name must weigh together for this one's word to count; 0 is 1
-	Interval time.Duration      // how often it is asked again; 0: Config.Refresh
-	MaxAge   time.Duration      // after which, unless it could be fetched again, nothing it lists counts; 0: never
+	Category blocklist.Category // of names to which the list gives no category
+	Scope    blocklist.Scope    // of every name; 0: as the list's format implies
+	Weight   int                // its weight in the quorum of other lists; 0 is 1
+	Quorum   int                // the total weight of the lists of a name from which a block of this list is in effect; 0 is 1
+	Interval time.Duration      // between two fetches; 0: Config.Refresh
+	MaxAge   time.Duration      // without a successful fetch, after which its listings are not in effect; 0: unlimited
 }
 
-// Policy is what a list's records that lead to another name or address mean.
+// Policy is the meaning of a list's records that redirect to another name or address.
 type Policy string
 
 const (
@@ -48,7 +48,7 @@ func (f Feed) local() Feed {
 	return f
 }
 
-// origin says where the feed comes from, and what to call it where it has no name. An error does not quote a URL, which may hold a secret.
+// origin returns the kind of the feed's origin, and a name for it if it has none. An error does not quote a URL, which may hold a secret.
 func (f Feed) origin() (kind Kind, name string, err error) {
 	switch {
 	case f.URL == "" && f.Path == "":
@@ -68,5 +68,5 @@ func (f Feed) origin() (kind Kind, name string, err error) {
 	return KindURL, redacted(u), nil
 }
 
-// from is where a feed with a URL is fetched from.
+// from returns the origin of a feed with a URL.
 func (f Feed) from() fetch.Origin { return fetch.Origin{URL: f.URL, Format: f.Format, TSIG: f.TSIG} }

@@ -97,12 +97,12 @@ type Lists struct {
 	lateDownloads  []download       // fetched during Start, and not yet taken in
 	setErr         error            // why the set in force is not of the newest content
 	setAgain       time.Time        // when to try again
-	content        uint64           // fingerprint of what the set in force was made of
+	content        uint64           // fingerprint of the copies of the published set
 	mapping        *durable.Mapping // of the set in force
 	postponedBytes atomic.Int64     // octets of listings that wait to be written as copies
-	memoryFreed    time.Time        // what reading took was given back then
+	memoryFreed    time.Time        // the last time at which the memory for reading was freed
 	damaged        bool             // the snapshot on disk is not to be built upon
-	whole          bool             // what the set says of a source changed: it is compiled, not amended
+	whole          bool             // the properties of a source changed: the set is compiled, not amended
 	mergeJob       *mergeJob        // under way, nil for none
 
 	started    chan struct{}   // closed when begin returns; nil if Start did not call begin
@@ -110,12 +110,12 @@ type Lists struct {
 	markLast   func()          // called when the set of the last run is in force; nil if Start was not called
 	endStart   func()          // makes begin return soon
 	ctx        context.Context // of Start, then of Run
-	background sync.WaitGroup  // what the writer has done beside it
+	background sync.WaitGroup  // work of the writer in other goroutines
 	merged     chan *mergeJob
 	verified   chan error
 }
 
-// New checks the configuration. The set it creates is empty until Start.
+// New checks the configuration. The set that it creates is empty until Start.
 func New(cfg Config) (*Lists, error) {
 	if cfg.Refresh <= 0 {
 		cfg.Refresh = defaultRefresh
@@ -171,13 +171,13 @@ func emptySet() (*blocklist.Set, error) {
 	return blocklist.NewSet(view), nil
 }
 
-// Set is what the lists are published to: one set for the life of Lists, empty before Start.
+// Set returns the set that the lists are published to: one set for the life of Lists, empty before Start.
 func (l *Lists) Set() *blocklist.Set { return l.set }
 
-// Reload makes Run look at every list again, soon: a person asks for it. It does not wait.
+// Reload makes Run check every list soon, at the request of a person. It does not wait.
 func (l *Lists) Reload() { notify(l.reload) }
 
-// Retry is Reload without the lists whose server asked, by Retry-After, to be left alone for a time that has not ended: a program asks for it.
+// Retry is Reload at the request of a program: it omits lists whose server asked for a pause by Retry-After.
 func (l *Lists) Retry() { notify(l.retry) }
 
 func notify(c chan<- struct{}) {
@@ -312,8 +312,8 @@ func (l *Lists) fetchMissing(ctx context.Context, end time.Time) {
 	}
 }
 
-// fallBack puts the snapshot of an earlier run in force, whatever it was made from; or, where there is
-// none, what can be compiled in memory: blocking by something beats blocking by nothing.
+// fallBack publishes the snapshot of an earlier run, or if there is none, a set that is compiled in memory: an outdated set is better than
+// none.
 func (l *Lists) fallBack() {
 	if l.set.View().Version() > 0 {
 		return
@@ -326,7 +326,7 @@ func (l *Lists) fallBack() {
 	}
 }
 
-// useLastSet puts the snapshot of an earlier run in force, and reports whether there is one. It may run beside the reading of lists.
+// useLastSet puts the snapshot of an earlier run in force, and reports whether there is one. It may run while lists are read.
 func (l *Lists) useLastSet() bool {
 	view, err := l.openSet()
 	return err == nil && l.useLast(view)

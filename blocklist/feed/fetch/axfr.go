@@ -18,11 +18,10 @@ import (
 	"rempart/blocklist/feed/bounded"
 )
 
-// Zone transfers (RFC 5936): the primary is asked for the zone's SOA, and if its serial is another one,
-// for the difference (ixfr.go) or the whole zone. The body is the zone in presentation form, a record a
-// line, with absolute owners, the SOA first.
+// Zone transfers (RFC 5936): the zone's SOA is requested first. If its serial has changed, the difference (ixfr.go) or the whole zone is
+// requested. The body is the zone in presentation format, one record per line, with absolute owners, the SOA first.
 
-const maxRecords = 20 << 20 // of an answer, whatever their size
+const maxRecords = 20 << 20 // of an answer, independent of their size
 
 // primary is the server of one zone.
 type primary struct {
@@ -53,6 +52,7 @@ func newPrimary(u *url.URL, tsig string) (primary, error) {
 	return p, err
 }
 
+// fetchZone transfers the zone at u, as a difference to the body at before if possible.
 func (f Client) fetchZone(ctx context.Context, u *url.URL, tsig string, known Validators, before, path string) (Result, error) {
 	p, err := newPrimary(u, tsig)
 	if err != nil {
@@ -60,7 +60,7 @@ func (f Client) fetchZone(ctx context.Context, u *url.URL, tsig string, known Va
 	}
 	got, err := f.transferFrom(ctx, p, known, before, path)
 	if ctx.Err() != nil && err != nil {
-		err = ctx.Err() // and not that a connection was closed
+		err = ctx.Err() // rather than the error of the closed connection
 	}
 	if err != nil {
 		return Result{}, fmt.Errorf("transfer zone %s: %w", p.zone, err)
@@ -81,7 +81,7 @@ func (f Client) transferFrom(ctx context.Context, p primary, known Validators, b
 			got, err := f.incremental(ctx, p, uint32(held), before, path)
 			if err == nil || ctx.Err() != nil {
 				return got, err
-			} // or all of it is asked for, whatever went wrong
+			} // on any other error the whole zone is requested
 		}
 	}
 	return f.whole(ctx, p, path)
@@ -104,7 +104,7 @@ func (f Client) serial(ctx context.Context, p primary) (serial uint32, err error
 	return serial, err
 }
 
-// whole fetches all of the zone (RFC 5936 section 2.2).
+// whole fetches the whole zone (RFC 5936 section 2.2).
 func (f Client) whole(ctx context.Context, p primary, path string) (Result, error) {
 	var first *dns.SOA
 	sum, err := f.writeBody(path, func(w io.Writer) error {
@@ -150,7 +150,7 @@ func writeHead(w io.Writer, soa *dns.SOA) error {
 	return err
 }
 
-// recordLine is a record in presentation form, its owner canonical. rr is changed.
+// recordLine returns a record in presentation format with a canonical owner. It changes rr.
 func recordLine(rr dns.RR) (string, error) {
 	h := rr.Header()
 	h.Name = dns.CanonicalName(h.Name)
@@ -161,8 +161,8 @@ func recordLine(rr dns.RR) (string, error) {
 	return line + "\n", nil
 }
 
-// exchange sends q and gives the records of the answer, which may be of many messages, to take, until
-// that reports the last. Nothing of them counts if exchange fails: it verifies as it goes.
+// exchange sends q and calls take with each record of the answer, which may consist of many messages, until take reports the last one. If
+// exchange fails, the records must not be used: signatures are verified in the course of it.
 func (f Client) exchange(ctx context.Context, p primary, q *dns.Msg, take func(dns.RR) (last bool, err error)) error {
 	conn, err := f.dial(ctx, "tcp", p.addr)
 	if err != nil {
@@ -207,7 +207,7 @@ func readMessage(r io.Reader, buf []byte) ([]byte, error) {
 	return buf[:n], err
 }
 
-// answer is what a primary says to q.
+// answer is the answer of a primary to q.
 type answer struct {
 	primary
 	q       *dns.Msg
@@ -215,7 +215,7 @@ type answer struct {
 	signed  *signatures // nil without a key
 	records int
 	begun   bool // a message was read
-	done    bool // the last record was taken
+	done    bool // the last record was received
 }
 
 func (a *answer) pack() (packed []byte, err error) {
@@ -226,7 +226,7 @@ func (a *answer) pack() (packed []byte, err error) {
 	return packed, err
 }
 
-// message takes the next message of the answer.
+// message handles the next message of the answer.
 func (a *answer) message(packed []byte) error {
 	var m dns.Msg
 	if err := m.Unpack(packed); err != nil {
@@ -250,7 +250,7 @@ func (a *answer) message(packed []byte) error {
 			return err
 		}
 		if a.done = last; last && i < len(m.Answer)-1 {
-			return errors.New("the answer goes on after its end")
+			return errors.New("the answer continues after its end")
 		}
 	}
 	if a.done && a.signed != nil && !a.signed.complete() {
@@ -279,7 +279,7 @@ func (a *answer) matches(m *dns.Msg) error {
 	return nil
 }
 
-// belongs checks that rr is of the zone, and one more is not too many.
+// belongs checks that rr is of the zone and that there are not too many records.
 func (a *answer) belongs(rr dns.RR) error {
 	a.records++
 	h := rr.Header()
@@ -293,7 +293,7 @@ func (a *answer) belongs(rr dns.RR) error {
 	return nil
 }
 
-// refusal says what a failure means. It is not verified: no answer that fails is.
+// refusal returns the error for the rcode of an answer. Answers with an error are not verified.
 func refusal(m *dns.Msg) error {
 	name := dns.RcodeToString[m.Rcode]
 	if name == "" {

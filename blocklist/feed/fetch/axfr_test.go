@@ -148,20 +148,20 @@ worse.example.rpz.example.	60	IN	CNAME	*.
 	}
 	known := f.validators
 	for name, messages := range map[string][][]string{
-		"whole in form of IXFR":  {{soa(4), "last.example CNAME .", soa(4)}},
-		"deletes what is not":    {{soa(4), soa(3), "none.example CNAME .", soa(4), soa(4)}},
-		"deletes it twice":       {{soa(4), soa(3), "odd.example CNAME .", soa(4), soa(4), soa(4)}},
-		"of another serial":      {{soa(4), soa(2), soa(4), soa(4)}},
-		"chain that falls":       {{soa(4), soa(3), soa(2), soa(2), soa(4), soa(4)}},
-		"chain that breaks":      {{soa(5), soa(3), soa(4), "a.example CNAME .", soa(3), soa(5), soa(5)}},
-		"the newest SOA alone":   {{soa(4)}},
-		"nothing newer":          {{soa(3)}},
-		"no SOA":                 {{"odd.example CNAME ."}},
-		"ends within":            {{soa(4), soa(3), "odd.example CNAME .", soa(4)}},
-		"nothing":                {},
-		"goes on after its end":  {{soa(4), soa(3), soa(4), soa(4), "odd.example CNAME ."}},
-		"adds to another zone":   {{soa(4), soa(3), soa(4)}, {"a.example. CNAME ."}, {soa(4)}},
-		"an SOA of another zone": {{soa(4), strings.Replace(soa(3), "@", "sub", 1), soa(4), soa(4)}},
+		"whole in form of IXFR":   {{soa(4), "last.example CNAME .", soa(4)}},
+		"deletes what is not":     {{soa(4), soa(3), "none.example CNAME .", soa(4), soa(4)}},
+		"deletes it twice":        {{soa(4), soa(3), "odd.example CNAME .", soa(4), soa(4), soa(4)}},
+		"of another serial":       {{soa(4), soa(2), soa(4), soa(4)}},
+		"chain that falls":        {{soa(4), soa(3), soa(2), soa(2), soa(4), soa(4)}},
+		"chain that breaks":       {{soa(5), soa(3), soa(4), "a.example CNAME .", soa(3), soa(5), soa(5)}},
+		"the newest SOA alone":    {{soa(4)}},
+		"nothing newer":           {{soa(3)}},
+		"no SOA":                  {{"odd.example CNAME ."}},
+		"ends within":             {{soa(4), soa(3), "odd.example CNAME .", soa(4)}},
+		"nothing":                 {},
+		"continues after its end": {{soa(4), soa(3), soa(4), soa(4), "odd.example CNAME ."}},
+		"adds to another zone":    {{soa(4), soa(3), soa(4)}, {"a.example. CNAME ."}, {soa(4)}},
+		"an SOA of another zone":  {{soa(4), strings.Replace(soa(3), "@", "sub", 1), soa(4), soa(4)}},
 	} {
 		f.before, f.validators = held, known
 		say(dns.TypeSOA, []string{soa(4)})

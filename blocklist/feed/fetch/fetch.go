@@ -77,11 +77,11 @@ func NewClient(o Config) Client {
 
 // Result describes a successful fetch.
 type Result struct {
-	Unchanged    bool   // what is known is still it: nothing was written
-	Sum          uint64 // hash of what was written
+	Unchanged    bool   // the known content is current: nothing was written
+	Sum          uint64 // hash (XXH64) of the written file
 	Validators   Validators
-	At           time.Time
-	MissedEvents int // MISP events that could not be fetched; the next fetch tries again
+	At           time.Time // when the content was known to be current
+	MissedEvents int       // MISP events that could not be fetched; the next fetch tries again
 }
 
 // Validators identify a content to its server, which can then report that the content has not changed. With the zero value a list is

@@ -15,22 +15,23 @@ import (
 	"rempart/blocklist/feed/bounded"
 )
 
-// Incremental zone transfers (RFC 1995). The answer is a chain of differences, each of the old SOA, what
-// is deleted, the new SOA, what is added, with the newest SOA before and behind. They are taken together
-// into one, in memory, which the body before is then streamed through.
+// Incremental zone transfers (RFC 1995). The answer is a chain of differences: the old SOA, the deleted records, the new SOA, the added
+// records, with the newest SOA at the beginning and the end. They are combined in memory into one difference, which is applied to the body
+// before as a stream.
 
 const (
-	maxDifference = 64 << 20 // bytes of the records of a difference; beyond, the whole zone is asked for
-	recordCost    = 64       // bytes a record costs beside its text
+	maxDifference = 64 << 20 // bytes of the records of a difference; for a larger one the whole zone is requested
+	recordCost    = 64       // bytes of memory for a record in addition to its text
 	maxRecordLine = 512 << 10
 )
 
-// Why the whole zone is asked for.
+// The errors after which the whole zone is requested.
 var (
 	errNoDifference = errors.New("the primary has no difference to give")
 	errMismatch     = errors.New("the difference is not one to the zone that is held")
 )
 
+// incremental fetches the difference to the body at before, whose serial is held.
 func (f Client) incremental(ctx context.Context, p primary, held uint32, before, path string) (Result, error) {
 	old, err := os.Open(before)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"rempart/blocklist"
 )
 
-// adblock reads a rule of the adblock family. Of those, "||name^" speaks of a whole host, the name and what is below it, and
-// "|name^" of the name itself. Everything else is about addresses, pages or parts of pages.
+// adblock reads an adblock rule. "||name^" applies to a whole host, the name and all names below it, and "|name^" to the name itself. All other
+// rules are about addresses, pages or parts of pages.
 func (p *parser) adblock(line []byte) {
 	if rule, ok := bytes.CutPrefix(line, []byte("@@")); ok {
 		p.exception(rule)
@@ -41,7 +41,7 @@ func (p *parser) adblock(line []byte) {
 }
 
 // exception reads a rule without its "@@". It is applied where it names a host, to no more than that host and the names below
-// it. An exception that says more, less or something else is reported too: names that its author wants to pass may stay blocked.
+// it. An exception that cannot be applied exactly as written is reported too: names that its author wants to pass may stay blocked.
 func (p *parser) exception(rule []byte) {
 	if address, names := cutField(trim(rule)); len(names) > 0 && (isSink(address) || isHostAddress(address)) {
 		p.exceptHosts(names)
@@ -79,9 +79,9 @@ func (p *parser) exceptHosts(names []byte) {
 	p.refuse(InexactException)
 }
 
-// looseHost returns the one host that the pattern of an exception speaks of among other addresses, and what of it is excepted: host and scope
-// are of wholeHost, which refused the pattern. Of "*ok.example*" that is ok.example, of "ok.example:443" and "ok.example/" too. If the pattern speaks
-// of a page or of many hosts, the result is not a name.
+// looseHost returns the host, and the scope of the exception, of a pattern that matches one host and other addresses: ok.example for "*ok.example*",
+// "ok.example:443" and "ok.example/". host and scope are the results of wholeHost, which refused the pattern. If the pattern matches a page or many
+// hosts, the result is not a name.
 func looseHost(host []byte, scope blocklist.Scope) ([]byte, blocklist.Scope) {
 	host = refang(host)
 	if _, site, ok := bytes.Cut(host, []byte("://")); ok {
@@ -104,8 +104,8 @@ func (p *parser) cancel(text []byte, scope blocklist.Scope) {
 }
 
 // wholeHost returns the host of a pattern "||host^" (the host and all below it) or "|host^" (the host itself), whose end may be
-// marked by "|" as well. "||*.host^" reaches the names below host only: the dot it begins with must be there. A Pattern is refused
-// together with the host that it speaks of among others.
+// marked by "|" as well. "||*.host^" reaches the names below host only: the dot it begins with must be there. If the
+// pattern also matches other addresses, it returns the host and the Reason Pattern.
 func wholeHost(pattern []byte) (host []byte, scope blocklist.Scope, why Reason) {
 	host, subtree := bytes.CutPrefix(pattern, []byte("||"))
 	scope = blocklist.Subtree
@@ -140,12 +140,12 @@ func wholeHost(pattern []byte) (host []byte, scope blocklist.Scope, why Reason) 
 	return host, scope, why
 }
 
-// ruleModifiers are what the modifiers of a rule ask for.
+// ruleModifiers is the meaning of the modifiers of a rule.
 type ruleModifiers struct {
 	badfilter bool   // the rule that this one repeats is void
 	redirect  bool   // the answer is another name or address
 	page      bool   // an exception for what browsers do to pages of the host: its author wants the host to work
-	other     bool   // the rule does not apply to its host whatever asks for it
+	other     bool   // the rule does not apply to its host for every client and request
 	denyallow []byte // names that a block does not reach, separated by "|"
 }
 
@@ -177,7 +177,7 @@ func readModifiers(list []byte) (m ruleModifiers) {
 	return m
 }
 
-// isBlockRewrite reports whether AdGuard's "dnsrewrite" with this value leads nowhere: a bare code, or a sink address. Without a value
+// isBlockRewrite reports whether AdGuard's "dnsrewrite" with this value is a block: a bare code, or a sink address. Without a value
 // it is part of an exception only.
 func isBlockRewrite(value []byte) bool {
 	code, rest, _ := bytes.Cut(value, []byte(";"))

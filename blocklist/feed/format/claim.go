@@ -102,7 +102,7 @@ var roles = map[string]role{
 
 const maxKey = 64
 
-// foldKey returns a column's or key's name in lower case, without accents and without what stands between its words.
+// foldKey returns a column's or key's name in lower case, without accents and without the separators of its words.
 func foldKey(name []byte) string {
 	var folded [maxKey]byte
 	n := 0

@@ -8,22 +8,22 @@ import (
 	"strings"
 )
 
-// Format is the form a list is written in, by the name an operator gives it.
+// Format is the format of a list, by the name that operators use.
 type Format string
 
-// The formats. The zero value is FormatAuto. A line format takes lines of its form only.
+// The formats. "" is Auto. A line format accepts lines of that format only.
 const (
-	Auto      Format = "auto"      // found out from the content; forms of lines may be mixed
+	Auto      Format = "auto"      // detected; formats of lines may be mixed
 	Hosts     Format = "hosts"     // "0.0.0.0 name name", or names alone
-	Domains   Format = "domains"   // a name a line
-	Wildcards Format = "wildcards" // "*.name", ".name" or a name a line
+	Domains   Format = "domains"   // one name per line
+	Wildcards Format = "wildcards" // "*.name", ".name" or a name per line
 	Adblock   Format = "adblock"   // "||name^"
 	Dnsmasq   Format = "dnsmasq"   // "address=/name/"
 	Unbound   Format = "unbound"   // "local-zone: name type"
 	RPZ       Format = "rpz"       // a response policy zone
-	URLs      Format = "urls"      // a URL a line
+	URLs      Format = "urls"      // one URL per line
 	CSV       Format = "csv"       // rows of delimited cells
-	JSON      Format = "json"      // any of the JSON forms, each known by its keys
+	JSON      Format = "json"      // any JSON format, detected by its keys
 	MISP      Format = "misp"      // MISP events
 	STIX      Format = "stix"      // STIX 2 bundles
 	TAXII     Format = "taxii"     // TAXII 2.1 envelopes
@@ -35,8 +35,7 @@ func Formats() []Format {
 		RPZ, URLs, CSV, JSON, MISP, STIX, TAXII}
 }
 
-// ParseFormat is the format of that name; the empty name is FormatAuto. The error says which
-// names there are.
+// ParseFormat returns the format of that name; the empty name is Auto. The error lists the known names.
 func ParseFormat(name string) (Format, error) {
 	if name == "" {
 		return Auto, nil
@@ -62,8 +61,7 @@ func (f *Format) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// ByLine reports whether a Sink's line is a line of the content; otherwise it is the ordinal of
-// an entry.
+// ByLine reports whether the numbers that a Sink receives are line numbers. Otherwise they are the numbers of entries.
 func (f Format) ByLine() bool {
 	switch f {
 	case JSON, MISP, STIX, TAXII:
@@ -72,7 +70,7 @@ func (f Format) ByLine() bool {
 	return true
 }
 
-// unit is what Stats.Lines counts.
+// unit returns the unit of Stats.Lines.
 func (f Format) unit() string {
 	if f.ByLine() {
 		return "lines"
@@ -82,8 +80,7 @@ func (f Format) unit() string {
 
 var byteOrderMark = []byte("\ufeff")
 
-// sniff finds out whether r, from its beginning, is JSON, CSV or, for all else, lines of any form.
-// It consumes nothing.
+// sniff detects by the beginning of r whether it is JSON, CSV or, otherwise, lines of any format. It consumes nothing.
 func sniff(r *bufio.Reader) Format {
 	head, _ := r.Peek(MaxLine)
 	head = bytes.TrimPrefix(head, byteOrderMark)

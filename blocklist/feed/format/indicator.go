@@ -89,7 +89,7 @@ func CutComment(line []byte) []byte {
 	return cutComment(line)
 }
 
-// indicator reads a word that stands for a host or a page: a name of the given scope, a URL, or
+// indicator reads a word that names a host or a page: a name of the given scope, a URL, or
 // either as people write it.
 func (p *parser) indicator(w []byte, scope blocklist.Scope) {
 	name, why := appendName(p.name[:0], w)
@@ -115,7 +115,7 @@ func (p *parser) indicator(w []byte, scope blocklist.Scope) {
 	}
 }
 
-// host reads "host:port" and "host/", which stand for the host without the names below it, and "host/page", which stands for a page.
+// host reads "host:port" and "host/", which name the host without the names below it, and "host/page", which names a page.
 func (p *parser) host(w []byte) {
 	host, page := cutPage(w)
 	switch why := notAName(w); {

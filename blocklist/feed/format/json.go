@@ -11,11 +11,10 @@ import (
 	"rempart/blocklist/feed/bounded"
 )
 
-// The JSON forms are read as a stream of tokens, one document after the other, and are told apart by
-// their keys where they occur. Three things may list: an object in an array (a row of PhishTank or
+// JSON is read as a stream of tokens, one document after the other. The formats are distinguished by their keys. Three kinds of values may list a name: an object in an array (a row of PhishTank or
 // CERT.PL, a MISP attribute, a STIX indicator), an object that is a whole document, and a string in an
-// array that stands by itself or under a key known to hold names. What stands within an object that may
-// list belongs to it, and lists only under the keys of holders.
+// array that is a whole document or the value of a known key of names. Values within an object that may list are properties of it, and list
+// only under the keys of holders.
 
 // holders are the keys under which an object in an array holds further ones.
 var holders = map[string]bool{
@@ -23,7 +22,7 @@ var holders = map[string]bool{
 	"indicators": true, "iocs": true, "data": true, "results": true, "items": true, "entries": true,
 }
 
-// asides are the keys, of MISP and STIX, under which nothing stands that may list.
+// asides are the keys of MISP and STIX whose values never list a name.
 var asides = map[string]bool{
 	"galaxy": true, "galaxycluster": true, "relatedevent": true, "shadowattribute": true, "eventreport": true, "org": true, "orgc": true,
 	"sharinggroup": true, "objectreference": true, "externalreferences": true, "references": true,
@@ -60,7 +59,7 @@ var failures = map[string]failure{
 	"exception": mayReportError, "errmsg": reportsError, "errormsg": reportsError, "errordescription": reportsError, "errcode": reportsError,
 }
 
-// isFailure reports whether what stands under a key of failures reports an error.
+// isFailure reports whether the value of a key of failures reports an error.
 func isFailure(key string, value []byte) bool {
 	switch key {
 	case "success", "ok":
@@ -79,14 +78,14 @@ func isFailure(key string, value []byte) bool {
 	return len(value) > 0 && string(value) != "false" && string(value) != "0"
 }
 
-// place is where in a document a value stands.
+// place is the position of a value in a document.
 type place struct {
 	key    string // folded, of the object that holds the value or the array it is in; empty for a document
 	entry  bool   // within an object that may list
 	inList bool   // an element of an array
 }
 
-// unnamed stands for a key that folds to nothing. No folded key has a hyphen.
+// unnamed replaces a key that folds to nothing. No folded key has a hyphen.
 const unnamed = "-"
 
 // top reports whether the value is a document, or in an array that is one.
@@ -240,7 +239,7 @@ func (w *walk) object(at place) error {
 	return nil
 }
 
-// member reads what stands under a key of an object, which is or is within an entry, or is not.
+// member reads the value of a key of an object. entry says whether the object is, or is within, an entry.
 func (w *walk) member(c *claim, key string, entry bool) error {
 	token, err := w.d.Token()
 	if err != nil {
@@ -281,8 +280,8 @@ func (w *walk) member(c *claim, key string, entry bool) error {
 	return w.object(at)
 }
 
-// threats takes the strings up to the end of an open array or object for categories, those that MISP
-// writes as objects included. With no claim to tell of them it passes over all.
+// threats reads the strings up to the end of an open array or object as categories, including those that MISP writes as objects. If c is
+// nil, it skips them.
 func (w *walk) threats(c *claim, r role, depth int) error {
 	for depth > 0 {
 		token, err := w.d.Token()

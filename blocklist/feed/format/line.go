@@ -8,7 +8,7 @@ import (
 	"rempart/blocklist"
 )
 
-// meaning is what a line says once white space and comments are off; nil if nothing.
+// meaning returns a line without white space and comments; nil if nothing is left.
 func (p *parser) meaning(raw []byte) []byte {
 	line := trim(raw)
 	switch {
@@ -23,7 +23,7 @@ func (p *parser) meaning(raw []byte) []byte {
 	return cutComment(line)
 }
 
-// entry reads one line of any form.
+// entry reads one line of any format.
 func (p *parser) entry(raw []byte) {
 	line := p.meaning(raw)
 	if line == nil {
@@ -97,7 +97,7 @@ func (p *parser) fields(indented bool, line, word, rest []byte) {
 	case isSink(word), isHostAddress(word):
 		p.hosts(word, rest)
 	case isAddress(word):
-		p.refuse(Redirect) // a network, an address with a port: no block of the names beside it
+		p.refuse(Redirect) // a network, an address with a port: no block of the names on the line
 	case p.unbound(line):
 	case p.record(indented, line):
 	case isCosmetic(line):
@@ -151,7 +151,7 @@ func isSink(w []byte) bool {
 		a.Is6() && (a.IsLinkLocalUnicast() || a.IsMulticast())
 }
 
-// isHostAddress reports whether w is an address as hosts(5) has it.
+// isHostAddress reports whether w is an address as defined in hosts(5).
 func isHostAddress(w []byte) bool {
 	if !looksNumeric(w) {
 		return false
@@ -204,7 +204,7 @@ func looksNumeric(w []byte) bool {
 	return true
 }
 
-// slashed tells a regular expression from a path, both of which begin with "/".
+// slashed returns Regex or URLPath for a text that begins with "/".
 func slashed(line []byte) Reason {
 	body := line
 	if i := bytes.LastIndexByte(line, '$'); i > 0 && line[i-1] == '/' {
@@ -216,7 +216,7 @@ func slashed(line []byte) Reason {
 	return URLPath
 }
 
-// notAName finds the reason that says most about a text that is no name.
+// notAName returns the most specific reason why a text is not a name.
 func notAName(w []byte) Reason {
 	has := func(chars string) bool { return bytes.ContainsAny(w, chars) }
 	switch {

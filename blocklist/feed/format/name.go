@@ -31,9 +31,9 @@ var hostByte = func() (t [256]byte) {
 // use: underscores (UseSTD3ASCIIRules) and hyphens in the third and fourth place (CheckHyphens).
 var mapping = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false), idna.CheckHyphens(false))
 
-// Name is the canonical wire form of a name as a feed or an operator writes it: Unicode mapped
+// Name returns the canonical wire form of a name as a feed or an operator writes it: Unicode is mapped
 // to A-labels (UTS 46, non-transitional), upper case folded, one trailing dot taken off. It
-// refuses what is no host name of two labels at least; the error is a Reason.
+// refuses a text that is not a host name of two labels at least; the error is a Reason.
 func Name(text string) ([]byte, error) {
 	name, why := appendName(nil, bytes.Trim(cleanText([]byte(text)), " \t\r\n"))
 	if why != accepted {

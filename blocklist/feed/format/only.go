@@ -6,8 +6,7 @@ import (
 	"rempart/blocklist"
 )
 
-// only reads one line of the line format the list is declared to be in. A line of another form
-// is refused.
+// only reads one line of the configured line format. A line of another format is refused.
 func (p *parser) only(raw []byte) {
 	line := p.meaning(raw)
 	if line == nil {

@@ -5,13 +5,12 @@ import (
 	"strings"
 )
 
-// A STIX pattern (STIX 2.1 section 9) is understood where any one of its comparisons is enough for
-// it to match: comparisons joined by OR, in one observation or several joined by OR, in parentheses
-// or not. AND, FOLLOWEDBY, NOT and qualifiers of time ask for more than one lookup can tell.
+// A STIX pattern (STIX 2.1 section 9) is understood if any one of its comparisons is enough for it to match: comparisons joined by OR, in one observation or several joined by OR, in parentheses
+// or not. AND, FOLLOWEDBY, NOT and qualifiers of time need more than one lookup and are refused.
 
 // alternative is one value that suffices for a pattern to match.
 type alternative struct {
-	kind  kind // domainKind, urlKind, or otherKind for what DNS cannot see
+	kind  kind // domainKind, urlKind, or otherKind for values that DNS cannot match
 	value []byte
 }
 
@@ -20,8 +19,7 @@ const (
 	maxPatternDepth = 32
 )
 
-// readPattern is the alternatives of a pattern. It reports false for one that is malformed or asks
-// for more.
+// readPattern returns the alternatives of a pattern. It returns false for a pattern that is malformed or not understood.
 func readPattern(text []byte) ([]alternative, bool) {
 	p := &pattern{rest: text}
 	p.next()
@@ -55,7 +53,7 @@ type pattern struct {
 	found []alternative
 }
 
-// next goes on to the next token.
+// next reads the next token.
 func (p *pattern) next() {
 	p.rest = bytes.TrimLeft(p.rest, " \t\r\n")
 	if len(p.rest) == 0 {
@@ -84,7 +82,7 @@ func isPathByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("_-.:+", c) >= 0
 }
 
-// quoted reads a string literal. A backslash stands before a quote and before itself.
+// quoted reads a string literal. A backslash escapes a quote and itself.
 func (p *pattern) quoted() token {
 	var text []byte
 	for i := 1; i < len(p.rest); i++ {
@@ -104,7 +102,7 @@ func (p *pattern) quoted() token {
 	return token{kind: badToken}
 }
 
-// take goes past a sign if it is the next token.
+// take consumes a sign if it is the next token.
 func (p *pattern) take(sign string) bool {
 	if !p.token.is(sign) {
 		return false

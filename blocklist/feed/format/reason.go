@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Reason is why a line, or a name in it, was refused. Its String is fit for a metric label,
-// and as an error it is what Name returns.
+// Reason is the reason why a line, or a name in it, is refused. Its String is a value for a metric label. It is an error too: Name and
+// Indicator return it.
 type Reason uint8
 
 const (
@@ -14,10 +14,10 @@ const (
 	NotAName                // bytes no host name has, an empty label, an e-mail address
 	Address                 // an IP address or a network, also in octal or hexadecimal, or a numeric top-level domain
 	SingleLabel             // a top-level domain or a host of the local network
-	LocalName               // localhost and its kin
+	LocalName               // localhost and other names of this machine
 	TooLong                 // a label over 63 bytes, a name over 255 (RFC 1035 section 2.3.4)
 	Punycode                // an "xn--" label that encodes nothing, or Unicode that no name may hold (RFC 5891)
-	URLPath                 // a path, query or fragment: what is bad is the page, not its host
+	URLPath                 // a path, query or fragment: the page is listed, not its host
 	Wildcard                // a "*" elsewhere than as the first label
 	Pattern                 // a rule that matches a part of addresses, "||name" without "^"; a STIX pattern on more than a name or URL
 	Regex                   // a regular expression
@@ -25,11 +25,11 @@ const (
 	Modifier                // a rule with a "$modifier" under which it is no whole-host block
 	Redirect                // data or a server of its own for the name: an answer changed, not blocked
 	Trigger                 // an RPZ rule on the client or on name servers: checked, not enforced
-	UnknownForm             // a line of no form known here
-	LineTooLong             // a line longer than maxLine bytes
+	UnknownForm             // a line of no known format
+	LineTooLong             // a line longer than MaxLine bytes
 	SharedHost              // a URL on a host that carries many sites of different people
 	OtherIndicator          // an indicator that is no name: a hash, a file, a mail address
-	NotToBlock              // what its publisher does not mean to be blocked: to_ids false, revoked, unverified, benign
+	NotToBlock              // an entry that its publisher does not want to be blocked: to_ids false, revoked, unverified, benign
 	BadTime                 // a time of validity that cannot be read
 	BadTrigger              // an RPZ trigger on addresses or name servers that is malformed
 	ShortPrefix             // an RPZ prefix of addresses shorter than 24 bits (IPv4) or 48 bits (IPv6)
@@ -47,7 +47,7 @@ var reasonTexts = [reasonCount]string{
 	"short-prefix", "not-global", "passed-address", "inexact-exception", "ambiguous-column",
 }
 
-// String is the reason in kebab-case.
+// String returns the reason in kebab-case.
 func (r Reason) String() string {
 	if r >= reasonCount {
 		return "unknown"
@@ -55,7 +55,7 @@ func (r Reason) String() string {
 	return reasonTexts[r]
 }
 
-// Error is String: a Reason is an error by itself.
+// Error returns String.
 func (r Reason) Error() string { return r.String() }
 
 var reasonSentences = map[Reason]string{
@@ -78,7 +78,7 @@ var reasonSentences = map[Reason]string{
 	InexactException: "it means more than a host, and is applied to its host at most",
 }
 
-// Sentence is the reason for people, about "it": the line or the name.
+// Sentence returns the reason as a sentence about "it": the line or the name.
 func (r Reason) Sentence() string {
 	if s, ok := reasonSentences[r]; ok {
 		return s
@@ -97,8 +97,8 @@ func Explain(err error) error {
 	return err
 }
 
-// remedy says what to do where most of a list is refused for this reason, "" where there is nothing. It begins with what separates
-// it from the sentence before.
+// remedy returns advice for a list of which most lines are refused for this reason, "" for none. It begins with the separator from the
+// sentence before.
 func (r Reason) remedy() string {
 	if r == Redirect {
 		return `: its records lead to other names or addresses; set policy = "block" for it in the file of REMPART_FEEDS to block these names`
@@ -106,7 +106,7 @@ func (r Reason) remedy() string {
 	return ""
 }
 
-// Refusals counts what was refused, by Reason.
+// Refusals are the numbers of refused lines and names, by Reason.
 type Refusals [reasonCount]int
 
 // Total is the number of refusals of all reasons.

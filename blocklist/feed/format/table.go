@@ -206,8 +206,8 @@ func delimiter(line []byte) (comma byte) {
 	return comma
 }
 
-// splitRow appends the cells of a row to cells, in place: a cell whose quotes stand double is made
-// single in row's own memory. Blanks round a cell are taken off. It reports whether the last cell's quotes are
+// splitRow appends the cells of a row to cells. Doubled quotes in a cell are replaced by single ones in the memory of row. Blanks around a cell
+// are removed. It reports whether the last cell's quotes are
 // still open.
 func splitRow(cells [][]byte, row []byte, comma byte) (_ [][]byte, open bool) {
 	for len(cells) < maxColumns {
@@ -236,8 +236,7 @@ func splitRow(cells [][]byte, row []byte, comma byte) (_ [][]byte, open bool) {
 	return cells, false
 }
 
-// quoted reads a cell up to its closing quote. What stands between that and the next delimiter is left
-// to be dropped.
+// quoted reads a cell up to its closing quote. The text between the quote and the next delimiter is not part of the cell; the caller drops it.
 func quoted(row []byte) (cell, rest []byte, open bool) {
 	for i := 0; i < len(row); i++ {
 		if row[i] != '"' {

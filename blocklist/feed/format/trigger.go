@@ -8,9 +8,9 @@ import (
 	"rempart/blocklist"
 )
 
-// The triggers of a policy zone beside QNAME (draft-vixie-dnsop-dns-rpz-00 section 4). Response-IP
+// The triggers of a policy zone except QNAME (draft-vixie-dnsop-dns-rpz-00 section 4). Response-IP
 // triggers are listed as prefixes; the others depend on the client or on name servers, which a set
-// of names cannot ask about, and are only checked for form.
+// of names does not know, and only their syntax is checked.
 
 // The shortest prefixes listed: a shorter one would block a provider, or a country.
 const (
@@ -25,7 +25,7 @@ func isBlockAction(target []byte) bool {
 
 func isPassAction(target []byte) bool { return equalFold(target, "rpz-passthru.") }
 
-// addressTrigger splits an owner whose last label begins with "rpz-" into what is before it, and it.
+// addressTrigger splits an owner whose last label begins with "rpz-" into the text before it and that label.
 func addressTrigger(owner []byte) (before, kind []byte, ok bool) {
 	i := bytes.LastIndexByte(owner, '.')
 	kind = owner[i+1:]
@@ -158,7 +158,7 @@ func decimal(text []byte, most int) (int, bool) {
 	return n, n <= most
 }
 
-// Addresses that are not globally routed, or stand for others (IANA special-purpose registries,
+// Addresses that are not globally routed, or represent others (IANA special-purpose registries,
 // RFC 6890). Of IPv6, only 2000::/3 is global unicast.
 var (
 	notGlobal4 = prefixes("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",

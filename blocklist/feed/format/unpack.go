@@ -27,7 +27,7 @@ const (
 )
 
 // unpacker yields the contents of a list: one, or one for each file of a zip archive. What is
-// compressed, as its first bytes tell, is decompressed.
+// compressed, as detected by its first bytes, is decompressed.
 type unpacker struct {
 	plain  *bufio.Reader // the only content, nil once yielded
 	files  []*zip.File   // not yet yielded
@@ -103,7 +103,7 @@ func (u *unpacker) checkRatio(layer int) error {
 	return fmt.Errorf("%w: it expands to more than %d times its compressed size; publish it as plain text if it is a list", bounded.ErrTooLarge, maxRatio)
 }
 
-// layers takes the compressions off br, which stands below the given number of them.
+// layers removes the compressions of br. layer is the number of compressions that were removed already.
 func (u *unpacker) layers(br *bufio.Reader, layer int) (*bufio.Reader, error) {
 	for {
 		r, err := u.decompressor(br)
@@ -189,8 +189,7 @@ func zipFiles(r io.Reader) (files []*zip.File, size int64, err error) {
 	return files, size, nil
 }
 
-// directoryReader bounds what is read until open is set: archive/zip reads and keeps an archive's
-// whole directory.
+// directoryReader limits the bytes that are read until open is set: archive/zip reads an archive's whole directory into memory.
 type directoryReader struct {
 	r    io.ReaderAt
 	left int

@@ -6,9 +6,8 @@ import (
 	"rempart/blocklist"
 )
 
-// A URL speaks of a page, and lists a host only where it names no more than the host: what a
-// provider of pages carries at one path is not what it carries at another, and on a shared host
-// (pages.dev, a shortener) not even the front page speaks for the host.
+// A URL names a page. It lists its host only if it has no path: a provider of pages has other content at other paths. On a shared host
+// (pages.dev, a shortener) not even the front page represents the host.
 
 // url reads "scheme://host", with or without the scheme.
 func (p *parser) url(w []byte) {
@@ -34,7 +33,7 @@ func (p *parser) url(w []byte) {
 	}
 }
 
-// site lists the host, with or without a port, that a URL speaks for.
+// site lists the host, with or without a port, of a URL without a page.
 func (p *parser) site(host []byte) {
 	host = cutPort(host)
 	name, why := appendName(p.name[:0], host)

@@ -9,12 +9,12 @@ import (
 
 // A response policy zone (draft-vixie-dnsop-dns-rpz) in presentation form. Owners are
 // triggers relative to the zone's apex, which is known from $ORIGIN or from the owner of the
-// SOA; of a zone that names neither, owners are taken as they stand.
+// SOA; of a zone that names neither, owners are used as written.
 
-// maxSOALines bounds what a parenthesis of an SOA may swallow.
+// maxSOALines is the number of lines that a parenthesis of an SOA may span.
 const maxSOALines = 16
 
-// zone is what earlier lines say about later ones. Texts are without the trailing dot.
+// zone is the state that earlier lines set for later ones. Texts are without the trailing dot.
 type zone struct {
 	origin []byte // nil while unknown
 	apex   []byte // nil while unknown
@@ -58,8 +58,8 @@ func (z *zone) absolute(name []byte) []byte {
 	return name
 }
 
-// trigger is an owner relative to the apex, or as it stands where no apex is known; false if it
-// is outside the zone, or the apex itself.
+// trigger returns an owner relative to the apex, or as written while no apex is known. It returns false if the owner is outside the zone, or
+// the apex itself.
 func (z *zone) trigger(owner []byte) ([]byte, bool) {
 	if string(owner) == "@" {
 		return nil, false

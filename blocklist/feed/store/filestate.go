@@ -13,7 +13,7 @@ import (
 // FileState distinguishes contents of a file without reading it.
 type FileState struct {
 	Size    int64
-	ModTime int64 // Unix nanoseconds; 0 when too fresh to tell a further change by
+	ModTime int64 // Unix nanoseconds; 0 if it is too recent: a further change could have the same
 	Inode   uint64
 }
 
