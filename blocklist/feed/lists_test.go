@@ -130,13 +130,6 @@ func (f *fixture) once(cfg Config) *Lists {
 	return l
 }
 
-// notUnderRace skips what one goroutine does and takes long: the race detector has nothing to find there.
-func notUnderRace(t *testing.T) {
-	if raceEnabled {
-		t.Skip("one goroutine only, and slow under the race detector")
-	}
-}
-
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {

@@ -29,7 +29,7 @@ func (p *parser) adblock(line []byte) {
 	case m.badfilter:
 		p.cancel(host, scope)
 	case m.redirect && !p.opt.RedirectsBlock:
-		p.answered(host, scope)
+		p.exceptAnswered(host, scope)
 	default:
 		p.add(host, scope, blocklist.Block)
 		for name := range bytes.SplitSeq(m.denyallow, []byte("|")) {
@@ -127,7 +127,7 @@ func wholeHost(pattern []byte) (host []byte, scope blocklist.Scope, why Reason) 
 	case isCosmetic(host):
 		why = Cosmetic
 	case !begins && len(host) > 0 && host[0] == '/':
-		why = slashed(host)
+		why = slashReason(host)
 	case bytes.Contains(host, []byte("://")):
 		why = Pattern
 	case bytes.ContainsAny(host, "/?=&"):
@@ -199,9 +199,9 @@ func otherRule(rule []byte) Reason {
 		return UnknownForm
 	}
 	if rule[0] == '/' {
-		return slashed(rule)
+		return slashReason(rule)
 	}
-	if why := notAName(rule); why != NotAName {
+	if why := nameReason(rule); why != NotAName {
 		return why
 	}
 	return Pattern

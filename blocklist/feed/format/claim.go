@@ -164,8 +164,8 @@ func (c *claim) set(r role, text []byte) {
 	}
 }
 
-// settle computes the times after all texts were set.
-func (c *claim) settle() {
+// computeTimes computes the times after all texts were set.
+func (c *claim) computeTimes() {
 	written, _ := timeOf(c.texts[writtenRole])
 	modified, _ := timeOf(c.texts[modifiedRole])
 	c.since, _ = timeOf(c.texts[sinceRole])
@@ -297,7 +297,7 @@ func (p *parser) indicators() {
 	if c.observed && c.texts[toBlockRole] == nil {
 		c.withheld = true
 	}
-	c.settle()
+	c.computeTimes()
 	switch {
 	case !c.isNamed() && value == nil:
 		p.refuse(UnknownForm)

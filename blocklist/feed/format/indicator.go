@@ -22,18 +22,18 @@ func Host(text string) (name []byte, err error) {
 }
 
 func readIndicator(text string, opt Options) (name []byte, scope blocklist.Scope, err error) {
-	var s single
+	var s singleSink
 	p := &parser{opt: opt, sink: &s}
-	p.oneHost(bytes.Trim(cleanText([]byte(text)), " \t\r\n"))
+	p.singleIndicator(bytes.Trim(cleanText([]byte(text)), " \t\r\n"))
 	if s.name == nil {
 		return nil, 0, s.why
 	}
 	return s.name, s.scope, nil
 }
 
-// oneHost reads an indicator, or a line of an adblock or hosts list that blocks one host: "||name^", "|name^", "0.0.0.0 name". Of
+// singleIndicator reads an indicator, or a line of an adblock or hosts list that blocks one host: "||name^", "|name^", "0.0.0.0 name". Of
 // modifiers it takes those that do not limit the rule ("$important").
-func (p *parser) oneHost(line []byte) {
+func (p *parser) singleIndicator(line []byte) {
 	word, rest := cutField(line)
 	switch {
 	case len(line) > 0 && line[0] == '|':
@@ -69,16 +69,16 @@ func (Grammar) Indicator(text string) (name []byte, scope blocklist.Scope, err e
 // IsNameColumn is the function IsNameColumn.
 func (Grammar) IsNameColumn(title string) bool { return IsNameColumn(title) }
 
-// single is a Sink for one listing or one refusal.
-type single struct {
+// singleSink is a Sink for one listing or one refusal.
+type singleSink struct {
 	name  []byte
 	scope blocklist.Scope
 	why   Reason
 }
 
-func (s *single) Add(_ int, l blocklist.Listing)      { s.name, s.scope = bytes.Clone(l.Name), l.Scope }
-func (s *single) Cancel(int, []byte, blocklist.Scope) {}
-func (s *single) Refuse(_ int, why Reason)            { s.why = why }
+func (s *singleSink) Add(_ int, l blocklist.Listing)      { s.name, s.scope = bytes.Clone(l.Name), l.Scope }
+func (s *singleSink) Cancel(int, []byte, blocklist.Scope) {}
+func (s *singleSink) Refuse(_ int, why Reason)            { s.why = why }
 
 // CutComment returns a line of a list without white space around it and without its comment.
 func CutComment(line []byte) []byte {
@@ -118,7 +118,7 @@ func (p *parser) indicator(w []byte, scope blocklist.Scope) {
 // host reads "host:port" and "host/", which name the host without the names below it, and "host/page", which names a page.
 func (p *parser) host(w []byte) {
 	host, page := cutPage(w)
-	switch why := notAName(w); {
+	switch why := nameReason(w); {
 	case why == Address:
 		p.refuse(Address)
 	case len(page) == 1 && page[0] == '/', len(page) > 0 && why == URLPath && p.opt.DeepURLs:

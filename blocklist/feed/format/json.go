@@ -78,8 +78,8 @@ func isFailure(key string, value []byte) bool {
 	return len(value) > 0 && string(value) != "false" && string(value) != "0"
 }
 
-// place is the position of a value in a document.
-type place struct {
+// position is the place of a value in a document.
+type position struct {
 	key    string // folded, of the object that holds the value or the array it is in; empty for a document
 	entry  bool   // within an object that may list
 	inList bool   // an element of an array
@@ -88,8 +88,8 @@ type place struct {
 // unnamed replaces a key that folds to nothing. No folded key has a hyphen.
 const unnamed = "-"
 
-// top reports whether the value is a document, or in an array that is one.
-func (at place) top() bool { return at.key == "" }
+// isDocument reports whether the value is a document, or in an array that is one.
+func (at position) isDocument() bool { return at.key == "" }
 
 // documents reads JSON documents up to the end.
 func (p *parser) documents(r *bufio.Reader) error {
@@ -98,10 +98,10 @@ func (p *parser) documents(r *bufio.Reader) error {
 	}
 	d := json.NewDecoder(bounded.ClipJSON(r))
 	d.UseNumber()
-	w := &walk{p: p, d: d}
+	w := &jsonWalker{p: p, d: d}
 	for {
 		before := p.stats.Lines
-		err := w.value(place{})
+		err := w.value(position{})
 		if err == io.EOF {
 			return nil
 		}
@@ -119,21 +119,21 @@ func (p *parser) documents(r *bufio.Reader) error {
 	}
 }
 
-// walk is one stream of documents being read.
-type walk struct {
+// jsonWalker reads one stream of documents.
+type jsonWalker struct {
 	p     *parser
 	d     *json.Decoder
 	known bool // the document has the keys of a list, be it an empty one
 }
 
 // count counts an entry.
-func (w *walk) count() {
+func (w *jsonWalker) count() {
 	w.p.stats.Lines++
 	w.p.line = w.p.stats.Lines
 }
 
 // value reads the next value.
-func (w *walk) value(at place) error {
+func (w *jsonWalker) value(at position) error {
 	token, err := w.d.Token()
 	if err != nil {
 		return err
@@ -160,13 +160,13 @@ func inDocument(err error) error {
 	return err
 }
 
-func (w *walk) array(at place) error {
+func (w *jsonWalker) array(at position) error {
 	if at.inList { // rows of cells: which is the name is not said
 		w.count()
 		w.p.refuse(UnknownForm)
 		return w.threats(nil, noRole, 1)
 	}
-	w.known = w.known || at.top() || blockKeys[at.key] || allowKeys[at.key] || holders[at.key]
+	w.known = w.known || at.isDocument() || blockKeys[at.key] || allowKeys[at.key] || holders[at.key]
 	at.inList = true
 	for w.d.More() {
 		if err := w.value(at); err != nil {
@@ -178,14 +178,14 @@ func (w *walk) array(at place) error {
 }
 
 // text reads a string of an array.
-func (w *walk) text(s string, at place) {
+func (w *jsonWalker) text(s string, at position) {
 	w.count()
 	p := w.p
 	name := trim(clean([]byte(s)))
 	switch {
 	case p.stats.Format == MISP || p.stats.Format == STIX || p.stats.Format == TAXII:
 		p.refuse(UnknownForm)
-	case at.top(), blockKeys[at.key]:
+	case at.isDocument(), blockKeys[at.key]:
 		p.claim.threat([]byte(at.key), false)
 		switch roles[at.key] {
 		case urlRole:
@@ -209,7 +209,7 @@ func (w *walk) text(s string, at place) {
 }
 
 // object reads an object, and what it claims.
-func (w *walk) object(at place) error {
+func (w *jsonWalker) object(at position) error {
 	c := claim{observed: at.inList && (at.key == "attribute" || at.key == "attributes" || at.key == "object" || at.key == "event")}
 	before, keys := w.p.stats.Lines, 0
 	for ; w.d.More(); keys++ {
@@ -227,12 +227,12 @@ func (w *walk) object(at place) error {
 	}
 	holds := w.p.stats.Lines > before
 	switch {
-	case c.failure == reportsError, at.top() && !at.inList && c.failure == mayReportError && w.p.stats.Listings == 0:
+	case c.failure == reportsError, at.isDocument() && !at.inList && c.failure == mayReportError && w.p.stats.Listings == 0:
 		w.count()
 		w.p.refuse(UnknownForm)
-	case at.top() && keys == 0: // a TAXII envelope of nothing
+	case at.isDocument() && keys == 0: // a TAXII envelope of nothing
 		w.known = true
-	case !at.top() && !at.inList:
+	case !at.isDocument() && !at.inList:
 	case c.isNamed(), c.texts[patternRole] != nil, !holds && (at.inList || c.texts[nameRole] != nil):
 		w.claim(c)
 	}
@@ -240,7 +240,7 @@ func (w *walk) object(at place) error {
 }
 
 // member reads the value of a key of an object. entry says whether the object is, or is within, an entry.
-func (w *walk) member(c *claim, key string, entry bool) error {
+func (w *jsonWalker) member(c *claim, key string, entry bool) error {
 	token, err := w.d.Token()
 	if err != nil {
 		return err
@@ -250,7 +250,7 @@ func (w *walk) member(c *claim, key string, entry bool) error {
 	if key == "" {
 		key = unnamed
 	}
-	at := place{key: key, entry: entry}
+	at := position{key: key, entry: entry}
 	switch {
 	case !ok:
 		w.known = w.known || key == "more"
@@ -282,7 +282,7 @@ func (w *walk) member(c *claim, key string, entry bool) error {
 
 // threats reads the strings up to the end of an open array or object as categories, including those that MISP writes as objects. If c is
 // nil, it skips them.
-func (w *walk) threats(c *claim, r role, depth int) error {
+func (w *jsonWalker) threats(c *claim, r role, depth int) error {
 	for depth > 0 {
 		token, err := w.d.Token()
 		if err != nil {
@@ -320,7 +320,7 @@ func scalar(token json.Token) []byte {
 }
 
 // claim reads what an object claims, if the list's format has such objects.
-func (w *walk) claim(c claim) {
+func (w *jsonWalker) claim(c claim) {
 	w.count()
 	p := w.p
 	p.claim = c

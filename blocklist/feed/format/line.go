@@ -8,8 +8,8 @@ import (
 	"rempart/blocklist"
 )
 
-// meaning returns a line without white space and comments; nil if nothing is left.
-func (p *parser) meaning(raw []byte) []byte {
+// strip returns a line without white space and comments; nil if nothing is left.
+func (p *parser) strip(raw []byte) []byte {
 	line := trim(raw)
 	switch {
 	case len(line) == 0:
@@ -23,9 +23,9 @@ func (p *parser) meaning(raw []byte) []byte {
 	return cutComment(line)
 }
 
-// entry reads one line of any format.
-func (p *parser) entry(raw []byte) {
-	line := p.meaning(raw)
+// mixedLine reads one line of any format.
+func (p *parser) mixedLine(raw []byte) {
+	line := p.strip(raw)
 	if line == nil {
 		return
 	}
@@ -37,7 +37,7 @@ func (p *parser) entry(raw []byte) {
 		p.directive(line)
 		return
 	case c == '/':
-		p.refuse(slashed(line))
+		p.refuse(slashReason(line))
 		return
 	}
 	word, rest := cutField(line)
@@ -116,7 +116,7 @@ func (p *parser) hosts(address, names []byte) {
 		if sink {
 			p.add(name, blocklist.Exact, blocklist.Block)
 		} else {
-			p.redirected(name, blocklist.Exact)
+			p.redirect(name, blocklist.Exact)
 		}
 	}
 }
@@ -204,8 +204,8 @@ func looksNumeric(w []byte) bool {
 	return true
 }
 
-// slashed returns Regex or URLPath for a text that begins with "/".
-func slashed(line []byte) Reason {
+// slashReason returns Regex or URLPath for a text that begins with "/".
+func slashReason(line []byte) Reason {
 	body := line
 	if i := bytes.LastIndexByte(line, '$'); i > 0 && line[i-1] == '/' {
 		body = line[:i]
@@ -216,8 +216,8 @@ func slashed(line []byte) Reason {
 	return URLPath
 }
 
-// notAName returns the most specific reason why a text is not a name.
-func notAName(w []byte) Reason {
+// nameReason returns the most specific reason why a text is not a name.
+func nameReason(w []byte) Reason {
 	has := func(chars string) bool { return bytes.ContainsAny(w, chars) }
 	switch {
 	case len(w) == 0:

@@ -71,7 +71,7 @@ func parse(r io.Reader, opt Options, sink Sink, limit int64) (Stats, error) {
 	if err := p.contents(r, limit); err != nil {
 		return p.stats, fmt.Errorf("read list: %w", err)
 	}
-	if n := p.stats.Refused.Total(); n > 0 && p.stats.Listings-p.answers+p.stats.Cancels == 0 {
+	if n := p.stats.Refused.Total(); n > 0 && p.stats.Listings-p.redirectExceptions+p.stats.Cancels == 0 {
 		why := p.stats.Refused.most()
 		return p.stats, fmt.Errorf("%w: of %d %s none lists a name, most are refused as %s%s",
 			ErrNotAList, p.stats.Lines, p.stats.Format.unit(), why, why.remedy())
@@ -87,13 +87,13 @@ type parser struct {
 	line  int    // the number of the current line or entry, for the sink
 	claim claim  // the fields of the current row or object
 	name  []byte // scratch
-	// answers is how many exceptions were listed because of redirects.
-	answers int
+	// redirectExceptions is the number of exceptions that were listed because of redirects.
+	redirectExceptions int
 	// Of the content being read, which an archive has several of:
-	begun bool // a line that is not blank was seen
-	usual usual
-	zone  zone
-	table table
+	sawText bool // a line that is not blank was seen
+	common  commonLines
+	zone    zone
+	table   table
 }
 
 // contents reads each content of r: one, or each file of an archive.
@@ -112,7 +112,7 @@ func (p *parser) contents(r io.Reader, limit int64) error {
 		if err != nil {
 			return err
 		}
-		p.begun, p.usual, p.zone, p.table = false, usual{}, zone{}, table{}
+		p.sawText, p.common, p.zone, p.table = false, commonLines{}, zone{}, table{}
 		p.stats.Format = asked
 		if asked == Auto {
 			p.stats.Format = sniff(content)
@@ -132,19 +132,19 @@ func (p *parser) content(r *bufio.Reader) error {
 		p.endTable()
 		return err
 	case Auto:
-		p.usual = usual{names: blocklist.Subtree, hosts: true, adblock: true}
-		return p.lines(r, p.entry)
+		p.common = commonLines{names: blocklist.Subtree, hosts: true, adblock: true}
+		return p.lines(r, p.mixedLine)
 	case Hosts:
-		p.usual = usual{names: blocklist.Exact, hosts: true}
+		p.common = commonLines{names: blocklist.Exact, hosts: true}
 	case Domains, Wildcards:
-		p.usual = usual{names: blocklist.Subtree}
+		p.common = commonLines{names: blocklist.Subtree}
 	case Adblock:
-		p.usual = usual{adblock: true}
+		p.common = commonLines{adblock: true}
 	}
-	return p.lines(r, p.only)
+	return p.lines(r, p.strictLine)
 }
 
-// lines calls read with each line that usualLine does not handle.
+// lines calls read with each line that readCommon does not handle.
 func (p *parser) lines(r *bufio.Reader, read func(line []byte)) error {
 	for {
 		line, err := r.ReadSlice('\n')
@@ -154,7 +154,7 @@ func (p *parser) lines(r *bufio.Reader, read func(line []byte)) error {
 		p.stats.Lines++
 		p.line = p.stats.Lines
 		switch {
-		case p.usualLine(line):
+		case p.readCommon(line):
 		case errors.Is(err, bufio.ErrBufferFull):
 			p.refuse(LineTooLong)
 			for errors.Is(err, bufio.ErrBufferFull) {
@@ -172,28 +172,28 @@ func (p *parser) lines(r *bufio.Reader, read func(line []byte)) error {
 	}
 }
 
-// usual describes the simple and most frequent lines of a format, which are read by a fast path.
-type usual struct {
+// commonLines describes the simple and most frequent lines of a format, which are read by a fast path.
+type commonLines struct {
 	names   blocklist.Scope // of a name alone, 0 if it is not usual
 	hosts   bool            // "0.0.0.0 name"
 	adblock bool            // "||name^"
 }
 
-// usualLine lists the name of a simple line. For any other line it does nothing and returns false. It lists the same name that the
+// readCommon lists the name of a simple line. For any other line it does nothing and returns false. It lists the same name that the
 // complete reader of the format would list.
-func (p *parser) usualLine(line []byte) bool {
+func (p *parser) readCommon(line []byte) bool {
 	line = trimEnd(line)
 	if len(line) < 4 || p.zone.inSOA > 0 {
 		return false
 	}
-	scope := p.usual.names
+	scope := p.common.names
 	switch line[0] {
 	case '0', '1':
-		if name, ok := cutSink(line); ok && p.usual.hosts {
+		if name, ok := cutSink(line); ok && p.common.hosts {
 			line, scope = name, blocklist.Exact
 		}
 	case '|':
-		if !p.usual.adblock || line[1] != '|' || line[len(line)-1] != '^' {
+		if !p.common.adblock || line[1] != '|' || line[len(line)-1] != '^' {
 			return false
 		}
 		line, scope = line[2:len(line)-1], blocklist.Subtree
@@ -203,7 +203,7 @@ func (p *parser) usualLine(line []byte) bool {
 	}
 	name, ok := appendPlain(p.name[:0], line)
 	if ok {
-		p.begun = true
+		p.sawText = true
 		p.list(name, scope, blocklist.Block)
 	}
 	return ok
@@ -223,9 +223,9 @@ func cutSink(line []byte) (rest []byte, ok bool) {
 // increase the line number. It reports whether the list begins like an HTML page.
 func (p *parser) physicalLine(line []byte, read func(line []byte)) (page bool) {
 	line = clean(trimEnd(line))
-	if !p.begun {
+	if !p.sawText {
 		if start := trim(line); len(start) > 0 {
-			p.begun = true
+			p.sawText = true
 			if start[0] == '<' {
 				return true
 			}
@@ -271,25 +271,25 @@ func (p *parser) list(name []byte, scope blocklist.Scope, decision blocklist.Dec
 // MaxRedirectExceptions is the number of exceptions that redirects are listed as at most: a list with more consists of redirects.
 const MaxRedirectExceptions = 1 << 16
 
-// redirected handles a record that gives a name another address or name as its answer.
-func (p *parser) redirected(text []byte, scope blocklist.Scope) {
+// redirect handles a record that gives a name another address or name as its answer.
+func (p *parser) redirect(text []byte, scope blocklist.Scope) {
 	if p.opt.RedirectsBlock {
 		p.add(text, scope, blocklist.Block)
 		return
 	}
-	p.answered(text, scope)
+	p.exceptAnswered(text, scope)
 }
 
-// answered handles a record that gives a name an answer of its own: a wider block of the same list does not reach the name, and the
+// exceptAnswered handles a record that gives a name an answer of its own: a wider block of the same list does not reach the name, and the
 // record itself is refused.
-func (p *parser) answered(text []byte, scope blocklist.Scope) {
+func (p *parser) exceptAnswered(text []byte, scope blocklist.Scope) {
 	name, why := appendName(p.name[:0], text)
 	if why != accepted {
 		p.refuseText(text, why)
 		return
 	}
-	if p.answers < MaxRedirectExceptions {
-		p.answers++
+	if p.redirectExceptions < MaxRedirectExceptions {
+		p.redirectExceptions++
 		p.list(name, scope, blocklist.Except)
 	}
 	p.refuse(Redirect)
@@ -303,7 +303,7 @@ func (p *parser) refuse(why Reason) {
 // refuseText refuses text that appendName refused, with the more specific reason that its bytes show.
 func (p *parser) refuseText(text []byte, why Reason) {
 	if why == NotAName {
-		why = notAName(text)
+		why = nameReason(text)
 	}
 	p.refuse(why)
 }

@@ -603,7 +603,7 @@ func plainOf(list []byte) []byte {
 func checkUsual(t *testing.T, list []byte, opt Options, want []string) {
 	s := &transcript{t: t}
 	p := &parser{opt: opt, sink: s, name: make([]byte, 0, maxWire+1)}
-	if err := p.lines(bufio.NewReaderSize(bytes.NewReader(list), MaxLine), p.entry); err != nil {
+	if err := p.lines(bufio.NewReaderSize(bytes.NewReader(list), MaxLine), p.mixedLine); err != nil {
 		t.Error(err)
 	}
 	if diff := cmp.Diff(want, s.lines); diff != "" {

@@ -19,7 +19,7 @@ func (p *parser) stix() {
 	if string(c.texts[kindRole]) != "indicator" {
 		return
 	}
-	c.settle()
+	c.computeTimes()
 	language := c.texts[patternKindRole]
 	switch {
 	case len(language) > 0 && string(language) != "stix":

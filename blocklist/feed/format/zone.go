@@ -174,8 +174,8 @@ func (p *parser) policy(owner, target []byte) {
 	case isPassAction(target), bytes.EqualFold(bytes.TrimSuffix(target, []byte(".")), owned):
 		p.add(name, scope, blocklist.Except) // a CNAME to the name itself is how passthru was first written
 	case equalFold(target, "rpz-tcp-only."):
-		p.answered(name, scope)
+		p.exceptAnswered(name, scope)
 	default: // another name or an address to answer with
-		p.redirected(name, scope)
+		p.redirect(name, scope)
 	}
 }

@@ -35,11 +35,11 @@ func (p *parser) dnsmasq(w []byte) {
 		case len(target) == 0, isAddress && (string(target) == "#" || isSink(target)):
 			p.add(name, blocklist.Subtree, blocklist.Block)
 		case isAddress:
-			p.redirected(name, blocklist.Subtree)
+			p.redirect(name, blocklist.Subtree)
 		case excepts:
 			p.add(name, blocklist.Subtree, blocklist.Except)
 		default:
-			p.answered(name, blocklist.Subtree)
+			p.exceptAnswered(name, blocklist.Subtree)
 		}
 	}
 }

@@ -6,9 +6,9 @@ import (
 	"rempart/blocklist"
 )
 
-// only reads one line of the configured line format. A line of another format is refused.
-func (p *parser) only(raw []byte) {
-	line := p.meaning(raw)
+// strictLine reads one line of the configured line format. A line of another format is refused.
+func (p *parser) strictLine(raw []byte) {
+	line := p.strip(raw)
 	if line == nil {
 		return
 	}
@@ -17,7 +17,7 @@ func (p *parser) only(raw []byte) {
 	ok := true
 	switch p.stats.Format {
 	case Hosts:
-		ok = p.onlyHosts(word, rest)
+		ok = p.strictHosts(word, rest)
 	case Domains:
 		if ok = oneWord; ok {
 			p.add(refang(word), blocklist.Subtree, blocklist.Block)
@@ -31,7 +31,7 @@ func (p *parser) only(raw []byte) {
 			p.add(name, blocklist.Subtree, blocklist.Block)
 		}
 	case Adblock:
-		p.onlyAdblock(line)
+		p.strictAdblock(line)
 	case Dnsmasq:
 		if ok = oneWord && isDnsmasq(word); ok {
 			p.dnsmasq(word)
@@ -56,8 +56,8 @@ func (p *parser) only(raw []byte) {
 	}
 }
 
-// onlyHosts reads a line of a hosts file. Some publish theirs without the addresses.
-func (p *parser) onlyHosts(word, rest []byte) bool {
+// strictHosts reads a line of a hosts file. Some publish theirs without the addresses.
+func (p *parser) strictHosts(word, rest []byte) bool {
 	switch {
 	case len(rest) == 0:
 		p.add(word, blocklist.Exact, blocklist.Block)
@@ -69,9 +69,9 @@ func (p *parser) onlyHosts(word, rest []byte) bool {
 	return true
 }
 
-// onlyAdblock reads a line of an adblock list. What is no rule on a whole host is refused as what it is;
+// strictAdblock reads a line of an adblock list. A line that is not a rule on a whole host is refused with the closest reason;
 // a bare name is a pattern, which matches a part of addresses.
-func (p *parser) onlyAdblock(line []byte) {
+func (p *parser) strictAdblock(line []byte) {
 	switch line[0] {
 	case '|', '@':
 		p.adblock(line)
