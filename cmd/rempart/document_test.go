@@ -1,0 +1,332 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"rempart/internal/dnstest"
+)
+
+// guides are the documents of the public, without the README.
+var guides = []string{"failures.md", "feeds.md", "household.md", "isp.md", "monitoring.md", "operator.md", "resolvers.md", "settings.md"}
+
+// document returns the text of the README or of a guide in deploy.
+func document(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join("..", "..", "deploy", name)
+	if name == "README.md" {
+		path = filepath.Join("..", "..", name)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestDocuments runs the commands that the README and each guide show, in order, and compares their output. Each document is a session of its own.
+func TestDocuments(t *testing.T) {
+	t.Parallel()
+	for _, name := range append(guides, "README.md") {
+		text := document(t, name)
+		if len(transcripts(text)) == 0 {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			runTranscripts(t, text)
+		})
+	}
+}
+
+// TestGuides compares the guides of deploy with the list of this test, and follows each link to a file of the tree.
+func TestGuides(t *testing.T) {
+	found, err := filepath.Glob(filepath.Join("..", "..", "deploy", "*.md"))
+	if err != nil || len(found) != len(guides) {
+		t.Errorf("deploy has the guides %q, this test has %q: %v", found, guides, err)
+	}
+	links := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	for _, name := range append(guides, "README.md") {
+		dir := "deploy"
+		if name == "README.md" {
+			dir = ""
+		}
+		for _, m := range links.FindAllStringSubmatch(document(t, name), -1) {
+			if _, err := os.Stat(filepath.Join("..", "..", dir, m[1])); err != nil {
+				t.Errorf("%s links to %s: %v", name, m[1], err)
+			}
+		}
+	}
+}
+
+// TestTranscripts does the same with a text that contains every form of a transcript.
+func TestTranscripts(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile(filepath.Join("testdata", "transcripts.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	runTranscripts(t, string(b))
+}
+
+// step is a command and the output shown of it.
+type step struct {
+	line    int // in the document
+	command string
+	want    string
+}
+
+// whole is the command on one line.
+func (s step) whole() string { return strings.ReplaceAll(s.command, "\\\n", "") }
+
+// transcripts are the steps of a document's fenced blocks of the language console: lines that begin with
+// "$ " are commands, continued on the next line after a backslash; the lines between are output.
+func transcripts(text string) (steps []step) {
+	const fence = "```"
+	inside, more := false, false
+	for i, line := range strings.Split(text, "\n") {
+		switch {
+		case !inside:
+			inside, more = strings.TrimSpace(line) == fence+"console", false
+			if inside {
+				steps = append(steps, step{line: i + 1}) // what comes before a command is its output
+			}
+		case strings.HasPrefix(line, fence):
+			inside = false
+		case more:
+			last := &steps[len(steps)-1]
+			last.command += "\n" + line
+			more = strings.HasSuffix(line, `\`)
+		case strings.HasPrefix(line, "$ "):
+			steps = append(steps, step{line: i + 1, command: line[2:]})
+			more = strings.HasSuffix(line, `\`)
+		default:
+			steps[len(steps)-1].want += strings.TrimRight(line, " ") + "\n"
+		}
+	}
+	return steps
+}
+
+// outputPattern matches output as it is shown: "…" is anything up to the end of the line, and alone on a
+// line any lines. Empty lines at the end are not looked at.
+func outputPattern(want string) *regexp.Regexp {
+	var b strings.Builder
+	for line := range strings.Lines(strings.TrimRight(want, "\n") + "\n") {
+		if strings.TrimSpace(line) == "…" {
+			b.WriteString(`(?:.*\n)*`)
+			continue
+		}
+		b.WriteString(strings.ReplaceAll(regexp.QuoteMeta(line), "…", ".*"))
+	}
+	return regexp.MustCompile(`\A` + b.String() + `\n*\z`)
+}
+
+var (
+	variables   = `((?:[A-Z_0-9]+=(?:"[^"]*"|\S)*\s+)*)`
+	serveStep   = regexp.MustCompile(`\A` + variables + `(?:\./)?rempart(?:\s+serve)?(?:\s*&)?\s*\z`)
+	controlStep = regexp.MustCompile(`\A` + variables + `rempart\s+control(?:\s*&)?\s*\z`)
+	exportStep  = regexp.MustCompile(`\Aexport [A-Z_0-9]+=\S*\z`)
+	firstWord   = regexp.MustCompile(`\A` + variables + `(\S+)`)
+	defaults    = regexp.MustCompile(`\b(5300|8080|9253|9254)\b`)
+)
+
+// session is a shell in which a document's commands are run, one after the other, with a server beside it.
+type session struct {
+	t        *testing.T
+	dir      string
+	upstream *dnstest.Upstream
+	server   *dnstest.Program
+	control  *dnstest.Program
+	exports  string // what commands begin with, since each has a shell of its own
+}
+
+func runTranscripts(t *testing.T, text string) {
+	steps := transcripts(text)
+	if len(steps) == 0 {
+		t.Fatal("it has no transcript: a fenced block of the language console")
+	}
+	s := &session{t: t, dir: t.TempDir(), upstream: dnstest.NewUpstream(t, nil)}
+	path, err := exec.LookPath("rempart")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(path, filepath.Join(s.dir, "rempart")); err != nil { // for ./rempart
+		t.Fatal(err)
+	}
+	for _, st := range steps {
+		if st.command == "" {
+			if st.want != "" {
+				t.Errorf("line %d: output before the first command", st.line)
+			}
+			continue
+		}
+		if !s.has(st) {
+			continue
+		}
+		got := s.run(st)
+		want := s.local(st.want)
+		if !outputPattern(want).MatchString(got) {
+			t.Errorf("line %d: $ %s\nshown:\n%s\nis:\n%s", st.line, st.command, want, got)
+		}
+	}
+}
+
+// has reports whether the command's program is at hand.
+func (s *session) has(st step) bool {
+	program := firstWord.FindStringSubmatch(st.whole())
+	if program == nil || strings.HasPrefix(program[2], "./") || program[2] == "export" {
+		return true
+	}
+	_, err := exec.LookPath(program[2])
+	if err == nil {
+		return true
+	}
+	if os.Getenv("REMPART_INTEROP") == "require" {
+		s.t.Errorf("line %d: %v", st.line, err)
+	} else {
+		s.t.Logf("line %d is not tried: %v", st.line, err)
+	}
+	return false
+}
+
+// run runs one command and returns what it writes, whatever its exit code: the output shows an error.
+func (s *session) run(st step) string {
+	whole := st.whole()
+	if m := serveStep.FindStringSubmatch(whole); m != nil {
+		return s.serve(m[1])
+	}
+	if m := controlStep.FindStringSubmatch(whole); m != nil {
+		s.control = s.program(m[1]+"rempart control", "REMPART_PUSH_LISTEN=127.0.0.1:0")
+		return s.control.Stdout()
+	}
+	if exportStep.MatchString(whole) {
+		s.exports += whole + "\n"
+		return "\n"
+	}
+	if s.server == nil {
+		s.serve("")
+	}
+	cmd := exec.CommandContext(s.t.Context(), "sh", "-c", s.exports+s.local(st.command))
+	cmd.Dir, cmd.WaitDelay = s.dir, time.Second
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + s.server.DataDir, "REMPART_DATA_DIR=" + s.server.DataDir, upstreams(s.upstream),
+	}
+	if s.control != nil {
+		cmd.Env = append(cmd.Env, "REMPART_API="+s.control.API)
+	}
+	end := time.AfterFunc(20*time.Second, func() { _ = cmd.Cancel() })
+	defer end.Stop()
+	out, err := cmd.CombinedOutput()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		s.t.Errorf("line %d: %v", st.line, err)
+	}
+	var b strings.Builder
+	for line := range strings.Lines(string(out)) {
+		b.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+	return strings.TrimRight(b.String(), "\n") + "\n"
+}
+
+// serve starts the server, by a shell that sets variables and becomes it, and returns its greeting.
+func (s *session) serve(variables string) string {
+	if s.server != nil {
+		if code := s.server.Stop(s.t); code != 0 {
+			s.t.Errorf("the server ended with exit code %d", code)
+		}
+	}
+	s.server = s.program(variables+"rempart", upstreams(s.upstream))
+	return s.server.Stdout()
+}
+
+// program starts what a shell becomes, variables before it.
+func (s *session) program(command string, env ...string) *dnstest.Program {
+	cmd := exec.Command("sh", "-c", s.exports+"exec env "+s.local(command))
+	cmd.Dir = s.dir
+	return dnstest.StartProgram(s.t, cmd, env...)
+}
+
+// local puts the ports of the running server in the place of the default ones.
+func (s *session) local(text string) string {
+	ports := map[string]string{}
+	if s.server != nil {
+		ports = map[string]string{"5300": s.server.DNS, "8080": s.server.Page, "9253": s.server.Figures}
+	}
+	if s.control != nil {
+		ports["9254"] = strings.TrimPrefix(s.control.API, "http://")
+	}
+	return defaults.ReplaceAllStringFunc(text, func(port string) string {
+		if _, mine, err := net.SplitHostPort(ports[port]); err == nil {
+			return mine
+		}
+		return port
+	})
+}
+
+// TestFeedsFiles reads the example of a feeds file in deploy/feeds.md, and the household's feeds file.
+func TestFeedsFiles(t *testing.T) {
+	t.Parallel()
+	_, rest, found := strings.Cut(document(t, "feeds.md"), "```toml\n")
+	example, _, closed := strings.Cut(rest, "```")
+	if !found || !closed {
+		t.Fatal("deploy/feeds.md has no example of a feeds file: a fenced block of the language toml")
+	}
+	file := filepath.Join(t.TempDir(), "feeds.toml")
+	write(t, file, example)
+	for path, want := range map[string]int{file: 3, filepath.Join("..", "..", "deploy", "feeds.toml"): 6} {
+		feeds, err := readFeeds(path)
+		if err != nil || len(feeds) != want {
+			t.Errorf("%d feeds, want %d: %v", len(feeds), want, err)
+		}
+	}
+}
+
+// TestAlerts runs the tests of the alerts.
+func TestAlerts(t *testing.T) {
+	t.Parallel()
+	dnstest.Need(t, "promtool")
+	for _, args := range [][]string{{"check", "rules", "prometheus.rules.yml"}, {"test", "rules", "prometheus.rules.test.yml"}} {
+		cmd := exec.Command("promtool", args...)
+		cmd.Dir = filepath.Join("..", "..", "deploy")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("promtool %v: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// TestMetricsExist looks for each metric that a document or an alert names.
+func TestMetricsExist(t *testing.T) {
+	t.Parallel()
+	rules, err := os.ReadFile(filepath.Join("..", "..", "deploy", "prometheus.rules.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(rules)
+	for _, name := range append(guides, "README.md") {
+		text += document(t, name)
+	}
+	u := dnstest.NewUpstream(t, nil)
+	list := filepath.Join(t.TempDir(), "list.txt")
+	write(t, list, "bad.example", "not a line of a list ???", "pages.dev")
+	p := start(t, upstreams(u), "REMPART_LISTS="+list)
+	_, figures := get(t, p, "/metrics")
+	control := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0")
+	ca := newAuthority(t)
+	ca.issue("control", serverTemplate())
+	secure := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0", "REMPART_PUSH_CERT="+ca.path("control.pem"), "REMPART_PUSH_KEY="+ca.path("control.key"))
+	for _, p := range []*dnstest.Program{control, secure, startEdge(t, control, "edge", upstreams(u))} {
+		_, more := get(t, p, "/metrics")
+		figures += more
+	}
+	for _, name := range regexp.MustCompile(`\brempart_[a-z0-9_]+\b`).FindAllString(text, -1) {
+		if !regexp.MustCompile(`(?m)^(# TYPE )?` + name + `[{ ]`).MatchString(figures) { // a histogram's own name is only there
+			t.Errorf("a document or an alert names %s, which /metrics does not have", name)
+		}
+	}
+}
