@@ -47,7 +47,7 @@ func setOf(r *Record, body []byte, id string) *Set {
 	return nil
 }
 
-// splitSet reads what a sealed change set says of itself, without its digest, and tells its changes.
+// splitSet reads what a sealed change set says of itself, without its digest, and returns its changes undecoded.
 func splitSet(body []byte) (*Set, []byte, error) {
 	_, payload, _ := bytes.Cut(body, []byte("\n\n")) // an empty line ends the signatures
 	line, changes, _ := bytes.Cut(payload, []byte("\n"))
@@ -55,18 +55,18 @@ func splitSet(body []byte) (*Set, []byte, error) {
 	return set, changes, err
 }
 
-// Told is a change in the journal, and who published it, when.
-type Told struct {
-	Record *Record
-	Set    *Set
-	Change Change
-	Counts bool // false where a guard refused it
+// HistoryEntry is a change in the journal with the record and the change set that it belongs to.
+type HistoryEntry struct {
+	Record  *Record
+	Set     *Set
+	Change  Change
+	Applied bool // false if a guard refused the change
 }
 
 // changesOf reads the changes of a record, from the object store where they are many. Where matters is not nil, octets it does not
 // want hold none that matters.
-func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, matters func([]byte) bool) iter.Seq2[Told, error] {
-	return func(yield func(Told, error) bool) {
+func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, matters func([]byte) bool) iter.Seq2[HistoryEntry, error] {
+	return func(yield func(HistoryEntry, error) bool) {
 		var set *Set
 		var lines *bufio.Reader
 		var refused []int
@@ -74,19 +74,19 @@ func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, matters
 		case r.Snapshot != nil && r.Snapshot.Changes != nil:
 			o, err := c.Object(ctx, r.Snapshot.Changes.Object.SHA256+SetSuffix)
 			if err != nil {
-				yield(Told{}, fmt.Errorf("change set %s: %w", r.Snapshot.Changes.Set.ID, err))
+				yield(HistoryEntry{}, fmt.Errorf("change set %s: %w", r.Snapshot.Changes.Set.ID, err))
 				return
 			}
 			defer o.Close()
 			set, lines, refused = &r.Snapshot.Changes.Set, bufio.NewReaderSize(o, 256<<10), r.Snapshot.Changes.Refused
 			if _, err := ReadLine(lines, MaxLine); err != nil { // the set's own
-				yield(Told{}, err)
+				yield(HistoryEntry{}, err)
 				return
 			}
 		case r.Kind == RecordChanges && (matters == nil || matters(body)):
 			s, changes, err := splitSet(body)
 			if err != nil {
-				yield(Told{}, err)
+				yield(HistoryEntry{}, err)
 				return
 			}
 			set, lines, refused = s, bufio.NewReaderSize(bytes.NewReader(changes), MaxLine+2), r.Refused
@@ -109,7 +109,7 @@ func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, matters
 			if err == nil {
 				ch, err = ParseChange(line)
 			}
-			if !yield(Told{r, set, ch, counts}, err) || err != nil {
+			if !yield(HistoryEntry{r, set, ch, counts}, err) || err != nil {
 				return
 			}
 		}
@@ -117,7 +117,7 @@ func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, matters
 }
 
 // History hands each change about a name, or about one above it that reaches it, to each, oldest first. It reads the whole journal.
-func (c *Control) History(ctx context.Context, name string, each func(Told) error) error {
+func (c *Control) History(ctx context.Context, name string, each func(HistoryEntry) error) error {
 	above := map[string]bool{name: true}
 	var quoted [][]byte
 	for rest, more := name, true; more; _, rest, more = strings.Cut(rest, ".") {
@@ -128,13 +128,13 @@ func (c *Control) History(ctx context.Context, name string, each func(Told) erro
 		return bytes.IndexByte(octets, '\\') >= 0 || slices.ContainsFunc(quoted, func(q []byte) bool { return bytes.Contains(octets, q) })
 	}
 	return c.Each(ctx, func(r *Record, body []byte) error {
-		for told, err := range c.changesOf(ctx, r, body, matters) {
+		for entry, err := range c.changesOf(ctx, r, body, matters) {
 			if err != nil {
 				return err
 			}
-			ch := told.Change
+			ch := entry.Change
 			if above[ch.Name] && (ch.Name == name || ch.Scope != blocklist.Exact.String()) {
-				if err := each(told); err != nil {
+				if err := each(entry); err != nil {
 					return err
 				}
 			}
@@ -170,12 +170,12 @@ func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
 			return nil
 		}
 		r, names = o, map[string]*touched{} // the last, where an epoch began with it again
-		for told, err := range c.changesOf(ctx, o, body, nil) {
+		for entry, err := range c.changesOf(ctx, o, body, nil) {
 			if err != nil {
 				return err
 			}
-			if told.Counts {
-				names[told.Change.Name] = &touched{}
+			if entry.Applied {
+				names[entry.Change.Name] = &touched{}
 			}
 		}
 		return nil
@@ -203,25 +203,25 @@ func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
 				}
 			}
 		}
-		for told, err := range c.changesOf(ctx, o, body, nil) {
+		for entry, err := range c.changesOf(ctx, o, body, nil) {
 			if err != nil {
 				return err
 			}
-			t := names[told.Change.Name]
+			t := names[entry.Change.Name]
 			switch {
-			case t == nil || !told.Counts || told.Change.Source != "":
-			case !own && told.Set.ID == id: // the same set, published before
-			case earlier && told.Set.Stage != nil:
-				t.staged = append(t.staged, Scoped{Set: told.Set.ID, Change: told.Change})
-				stages[told.Set.ID] = append(stages[told.Set.ID], t)
+			case t == nil || !entry.Applied || entry.Change.Source != "":
+			case !own && entry.Set.ID == id: // the same set, published before
+			case earlier && entry.Set.Stage != nil:
+				t.staged = append(t.staged, Scoped{Set: entry.Set.ID, Change: entry.Change})
+				stages[entry.Set.ID] = append(stages[entry.Set.ID], t)
 			case earlier:
-				t.say(told.Change)
+				t.say(entry.Change)
 			case !own:
 				t.later = true
-			case told.Set.Stage == nil:
-				t.replace(told.Change)
+			case entry.Set.Stage == nil:
+				t.replace(entry.Change)
 			default:
-				t.own = append(t.own, told.Change)
+				t.own = append(t.own, entry.Change)
 			}
 		}
 		return nil
