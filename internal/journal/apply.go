@@ -43,7 +43,7 @@ func translate(view *blocklist.View, set *Set, changes []Change) (out []blocklis
 		}
 		kept := held[:0:0]
 		for _, h := range held {
-			if h.Listing.Scope != l.Scope && !(c.Do == Withdraw && c.Scope == "") {
+			if !c.replaces(h.Listing.Scope) {
 				kept = append(kept, h)
 				continue
 			}
