@@ -91,6 +91,10 @@ func (s Scope) String() string {
 	return [...]string{"none", "exact", "below", "subtree"}[s&Subtree]
 }
 
+func (d Decision) String() string {
+	return [...]string{"block", "except", "allow", "gone"}[min(d, gone)]
+}
+
 func (c Category) String() string {
 	if c >= categoryCount {
 		return "unknown"

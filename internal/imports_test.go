@@ -24,6 +24,7 @@ var rooms = map[string]struct {
 }{
 	"internal/wire":            {nil, "everything stands on wire: it can stand on nothing"},
 	"internal/units":           {nil, "it only knows how quantities are written"},
+	"internal/pause":           {nil, "it only waits"},
 	"internal/config":          {[]string{"internal/spelling", "internal/units"}, "settings are values; cmd copies them to where they belong, so that no room reads the environment"},
 	"internal/durable":         {nil, "files know nothing of what is in them"},
 	"internal/local":           {nil, "it carries what a server says of itself, whatever that is"},
@@ -34,7 +35,7 @@ var rooms = map[string]struct {
 	"resolver/listen":          {[]string{"internal/fair", "internal/wire"}, "sockets and framing call a Handler they define: any resolver can stand behind it"},
 	"resolver":                 {[]string{"blocklist", "internal/fair", "internal/wire", "resolver/cache", "resolver/upstream"}, "the way of a query knows no feed, page, push or file"},
 	"resolver/cache":           {[]string{"internal/wire"}, "it holds packed answers, whatever is thought of their names"},
-	"resolver/upstream":        {[]string{"internal/wire"}, "exchanging does not depend on what is asked"},
+	"resolver/upstream":        {[]string{"internal/pause", "internal/wire"}, "exchanging does not depend on what is asked"},
 	"blocklist":                {[]string{"internal/wire"}, "the set does no I/O: it is the same on an edge, in control, in a test"},
 	"blocklist/guard":          {[]string{"blocklist"}, "guards are pure checks: feeds and pushes pass the same ones"},
 	"blocklist/feed":           {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/fetch", "blocklist/feed/format", "blocklist/feed/guardfile", "blocklist/feed/store", "blocklist/guard", "internal/durable", "internal/filewatch", "internal/units"}, "lists arrive through fetch and format, and leave as a set"},
@@ -46,9 +47,9 @@ var rooms = map[string]struct {
 	"internal/journal/stream":  {[]string{"internal/durable"}, "it keeps octets: what records, keys and signatures mean is the journal's"},
 	"internal/journal":         {[]string{"blocklist", "internal/durable", "internal/journal/stream"}, "it changes a set, and knows neither HTTP nor who may ask for what"},
 	"internal/pushapi":         {[]string{"blocklist", "blocklist/guard", "internal/journal", "internal/journal/stream"}, "it decides who may and what is valid; what becomes of it is the journal's"},
-	"internal/journal/mirror":  {[]string{"internal/durable", "internal/journal", "internal/redirect"}, "it carries signed octets, which it does not look into"},
+	"internal/journal/mirror":  {[]string{"internal/durable", "internal/journal", "internal/pause", "internal/redirect"}, "it carries signed octets, which it does not look into"},
 	"internal/web":             {[]string{"blocklist"}, "the page only asks the set"},
-	"internal/rpz":             {[]string{"blocklist"}, "policy zones are what the set says, whoever changes it"},
+	"internal/rpz":             {[]string{"blocklist", "internal/pause"}, "policy zones are what the set says, whoever changes it"},
 	"internal/admin":           {[]string{"blocklist"}, "what else it tells arrives as a function"},
 	"internal/dnstest":         {nil, "tests of any room use it"},
 

@@ -38,7 +38,6 @@ type fleet struct {
 	options
 	dir, upstream   string
 	control         *process
-	nats            string
 	root            *journal.SecretKey
 	publisher, node string // tokens
 	edges           []*process
@@ -62,14 +61,11 @@ func (f *fleet) launch(name, addr string, args []string, settings ...string) (*p
 
 // startControl starts it, and makes tokens as soon as it can be asked.
 func (f *fleet) startControl(list string) error {
-	api, err1 := bench.FreeAddr()
-	nats, err2 := bench.FreeAddr()
-	if err := errors.Join(err1, err2); err != nil {
+	api, err := bench.FreeAddr()
+	if err != nil {
 		return err
 	}
-	f.nats = nats
-	var err error
-	f.control, err = f.launch("control", api, []string{"control"}, "REMPART_LISTS="+list, "REMPART_PUSH_LISTEN="+api, "REMPART_NATS_LISTEN="+nats)
+	f.control, err = f.launch("control", api, []string{"control"}, "REMPART_LISTS="+list, "REMPART_PUSH_LISTEN="+api)
 	if err != nil {
 		return err
 	}
@@ -115,10 +111,7 @@ func (f *fleet) startEdge() error {
 	if err != nil {
 		return err
 	}
-	control := "nats://" + f.nats
-	if f.via == "http" {
-		control = "http://" + f.control.addr + "/v1/journal"
-	}
+	control := "http://" + f.control.addr + "/v1/journal"
 	p, err := f.launch(fmt.Sprintf("edge%d", len(f.edges)), addr, nil, "REMPART_CONTROL="+control, "REMPART_CONTROL_KEY="+f.root.PublicKey.String(),
 		"REMPART_CONTROL_TOKEN="+f.node, "REMPART_LISTEN="+addr, "REMPART_UPSTREAMS=udp://"+f.upstream, "REMPART_PAGE_LISTEN=none", "REMPART_PAGE_IPV4=192.0.2.66")
 	f.edges = append(f.edges, p)

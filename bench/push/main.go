@@ -20,7 +20,6 @@ import (
 
 type options struct {
 	program string
-	via     string
 	listed  int
 	edges   int
 	pushes  int
@@ -31,14 +30,13 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.program, "rempart", "", "the program to measure")
-	flag.StringVar(&o.via, "via", "nats", "how servers follow control: nats or http")
 	flag.IntVar(&o.listed, "listed", 100_000, "names in control's list")
 	flag.IntVar(&o.edges, "edges", 3, "servers")
 	flag.IntVar(&o.pushes, "pushes", 200, "names pushed one by one")
 	flag.IntVar(&o.bulk, "bulk", 1_000_000, "names pushed at once, as NDJSON; 0 for none")
 	flag.IntVar(&o.rate, "rate", 2000, "queries a second on each server meanwhile")
 	flag.Parse()
-	if o.program == "" || o.edges < 1 || o.pushes < 1 || o.listed < 1 || o.via != "nats" && o.via != "http" {
+	if o.program == "" || o.edges < 1 || o.pushes < 1 || o.listed < 1 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -82,7 +80,7 @@ func measure(o options) (err error) {
 	if err := f.untilBlocked(names[len(names)-1], 5*time.Minute); err != nil {
 		return err
 	}
-	fmt.Printf("%d servers with %d names, %.1f s after control was begun, over %s\n", o.edges, o.listed, time.Since(began).Seconds(), o.via)
+	fmt.Printf("%d servers with %d names, %.1f s after control was begun\n", o.edges, o.listed, time.Since(began).Seconds())
 	f.load()
 	if err := f.pushOneByOne(); err != nil {
 		return err

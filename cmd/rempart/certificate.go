@@ -21,7 +21,7 @@ const (
 	expiryEvery = 24 * time.Hour
 )
 
-// serverCertificate is the certificate of REMPART_PUSH_CERT, which the operators' API, NATS and policy zones share, and the authorities of client
+// serverCertificate is the certificate of REMPART_PUSH_CERT, which the operators' API and policy zones share, and the authorities of client
 // certificates. Both are read again when their files change.
 type serverCertificate struct {
 	log     *slog.Logger

@@ -253,11 +253,7 @@ func (k *controlling) streamConfig() stream.Config {
 	if c.NATSURL != "" {
 		return externalJournal(c, k.trusted, k.log)
 	}
-	sc := stream.Config{Dir: journalFolder(c), Listen: c.NATSListen, Log: k.log, Authenticate: k.nodeAllowed}
-	if k.secure != nil && c.NATSListen != "" {
-		sc.TLS = k.secure.server() // without client certificates: nodes have tokens
-	}
-	return sc
+	return stream.Config{Dir: journalFolder(c), Log: k.log}
 }
 
 // externalJournal is the journal on the cluster of REMPART_NATS_URL; authorities may be nil.
@@ -488,9 +484,6 @@ func (k *controlling) greetOwn(line func(label, format string, args ...any)) {
 	for _, addr := range k.pushAt {
 		line("API", "%s", k.url(addr)+"/openapi.json")
 		line("servers", "REMPART_CONTROL=%s, with a token of the role node", k.url(addr)+"/v1/journal")
-	}
-	if addr := k.stream.Addr(); addr != nil {
-		line("NATS", "%s", addr)
 	}
 	if k.rpz != nil {
 		line("zones", "%s on %s", k.rpz.names(), join(append(slices.Clone(k.config.RPZListen), k.config.RPZTLSListen...)))

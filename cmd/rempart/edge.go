@@ -189,11 +189,7 @@ func newControlSource(c *config.Config, node string, opt edgeOptions) (*controlS
 		}
 		return s, nil
 	}
-	nc := stream.NodeConfig{URL: c.Control, Name: node, Credentials: c.NATSCreds, RootCAs: pool, Log: opt.log}
-	if token() != "" {
-		nc.Secret = token
-	}
-	r, err := stream.Connect(context.Background(), nc)
+	r, err := stream.Connect(context.Background(), stream.NodeConfig{URL: c.Control, Name: node, Credentials: c.NATSCreds, RootCAs: pool, Log: opt.log})
 	if err != nil {
 		return nil, fmt.Errorf("REMPART_CONTROL: %w", err)
 	}

@@ -23,7 +23,7 @@ type claimed struct {
 
 func claimOf(e blocklist.Entry) claimed {
 	c := claimed{
-		Decision: decisionText(e.Decision), Scope: e.Scope.String(), Since: day(e.Since), Start: day(e.Start), Expiry: day(e.Expiry),
+		Decision: e.Decision.String(), Scope: e.Scope.String(), Since: day(e.Since), Start: day(e.Start), Expiry: day(e.Expiry),
 		ID: e.ID, Counts: e.Counts, Lists: slices.Sorted(slices.Values(e.Sources)),
 	}
 	if e.Decision == blocklist.Block {
@@ -38,16 +38,6 @@ func claimsOf(entries []blocklist.Entry) []claimed {
 		claims = append(claims, claimOf(e))
 	}
 	return claims
-}
-
-func decisionText(d blocklist.Decision) string {
-	switch d {
-	case blocklist.Allow:
-		return "allow"
-	case blocklist.Except:
-		return "except"
-	}
-	return "block"
 }
 
 // what is what a claim says, without whose it is: "phishing, with all below, until 2027-01-02".

@@ -219,7 +219,7 @@ func TestSystemResolvers(t *testing.T) {
 			}
 		})
 	}
-	c := config.Config{Listen: config.Addrs{netip.MustParseAddrPort("127.0.0.1:53")}}
+	c := config.Config{DNS: config.DNS{Listen: config.Addrs{netip.MustParseAddrPort("127.0.0.1:53")}}}
 	missing := filepath.Join(t.TempDir(), "resolv.conf")
 	if _, err := systemEndpoints(&c, missing, missing); err == nil ||
 		!strings.Contains(err.Error(), missing) || !strings.Contains(err.Error(), "REMPART_UPSTREAMS") {

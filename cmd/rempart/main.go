@@ -41,7 +41,7 @@ func run() int {
 name against lists of malicious ones, and answers a match with the address of a page that says why.
 
 Without a subcommand it serves. Settings are environment variables that begin with REMPART_;
-the README has the table.`,
+"rempart settings --all" lists them.`,
 		RunE:          serve.RunE,
 		SilenceUsage:  true,
 		SilenceErrors: true,

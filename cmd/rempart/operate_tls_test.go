@@ -129,7 +129,7 @@ func TestOverTLS(t *testing.T) {
 func TestStale(t *testing.T) {
 	t.Parallel()
 	control := startControl(t)
-	c := &config.Config{DataDir: t.TempDir()}
+	c := &config.Config{Process: config.Process{DataDir: t.TempDir()}}
 	c.Control, c.ControlKey, c.ControlToken, c.Node = control.API+"/v1/journal", config.List{rootOf(t, control)}, newToken(t, control, "node", "node"), "node"
 	lists, err := feed.New(feed.Config{Dir: t.TempDir()})
 	if err != nil {

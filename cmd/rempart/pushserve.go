@@ -78,18 +78,6 @@ func (k *controlling) openAPI(ctx context.Context) error {
 	return err
 }
 
-// nodeAllowed says whether a node may follow the journal over NATS.
-func (k *controlling) nodeAllowed(_, secret string) bool {
-	api := k.api.Load()
-	if api == nil {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	_, ok := api.Allowed(ctx, secret, nil, pushapi.Node)
-	return ok
-}
-
 // serveAPI begins to serve the API, and the journal beside it.
 func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
 	api := k.api.Load()

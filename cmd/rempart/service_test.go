@@ -278,13 +278,13 @@ func TestNoSecretIsWrittenByControl(t *testing.T) {
 	feeds, keys := filepath.Join(dir, "feeds.toml"), filepath.Join(dir, "tsig")
 	write(t, feeds, "[[feed]]", `name = "a"`, `url = "https://user:`+secret+`@127.0.0.1:1/list?key=`+secret+`"`)
 	write(t, keys, "name hmac-sha256 "+secret)
-	control := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0", "REMPART_NATS_LISTEN=127.0.0.1:0", "REMPART_FEEDS="+feeds, "REMPART_RPZ_LISTEN=127.0.0.1:0", "REMPART_RPZ_KEYS="+keys,
+	control := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0", "REMPART_FEEDS="+feeds, "REMPART_RPZ_LISTEN=127.0.0.1:0", "REMPART_RPZ_KEYS="+keys,
 		"REMPART_RPZ_PAGE=page.isp.example", "REMPART_CONTROL_TOKEN="+secret, "REMPART_API_TOKEN="+secret, "http_proxy=")
 	ada, node := newToken(t, control, "ada", "publisher,auditor"), newToken(t, control, "node", "node")
 	u := dnstest.NewUpstream(t, nil)
 	root := rootOf(t, control)
-	edge := start(t, upstreams(u), "REMPART_CONTROL=nats://"+control.NATS, "REMPART_CONTROL_KEY="+root, "REMPART_CONTROL_TOKEN="+node)
-	lost := start(t, upstreams(u), "REMPART_CONTROL=nats://user:"+secret+"@127.0.0.1:1", "REMPART_CONTROL_KEY="+root, "REMPART_CONTROL_TOKEN="+secret)
+	edge := start(t, upstreams(u), "REMPART_CONTROL="+control.API+"/v1/journal", "REMPART_CONTROL_KEY="+root, "REMPART_CONTROL_TOKEN="+node)
+	lost := start(t, upstreams(u), "REMPART_CONTROL=nats://user:"+secret+"@127.0.0.1:1", "REMPART_CONTROL_KEY="+root)
 	list := filepath.Join(dir, "list.txt")
 	write(t, list, "evil.example")
 	var commands strings.Builder

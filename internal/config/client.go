@@ -9,16 +9,6 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// Client is how operators' commands reach the API of a control.
-type Client struct {
-	API          string `env:"API" envDefault:"http://127.0.0.1:9254" doc:"URL of the operators' API, for \"rempart push\" and the other commands that ask it."`
-	APIToken     string `env:"API_TOKEN" secret:"yes" doc:"Token for REMPART_API, as \"rempart token create\" prints it."`
-	APITokenFile string `env:"API_TOKEN_FILE" doc:"Path of a file of that token, instead: others on the machine can often read a process's variables, and its command line always."`
-	APICA        string `env:"API_CA" doc:"Path of PEM certificates that REMPART_API's is checked against. Empty: the system's."`
-	APICert      string `env:"API_CERT" doc:"Path of a client certificate for REMPART_API, PEM, which may stand in for a token."`
-	APICertKey   string `env:"API_CERT_KEY" doc:"Path of the key to REMPART_API_CERT, PEM."`
-}
-
 // LoadClient reads what operators' commands need, and nothing else: a server's settings are none of theirs. Its error names each bad
 // variable.
 func LoadClient() (*Client, error) { return loadClient(env.ToMap(os.Environ())) }

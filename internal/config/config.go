@@ -21,42 +21,19 @@ import (
 // Prefix begins the name of every variable.
 const Prefix = "REMPART_"
 
-// Config is every setting. The doc tags are the README's table, which a test keeps equal.
+// Config holds all settings. The doc tags and the titles of the groups are the text of deploy/settings.md, which a test keeps equal.
 type Config struct {
-	Listen           Addrs         `env:"LISTEN" envDefault:"127.0.0.1:5300" doc:"Addresses to answer DNS on, over UDP and TCP, separated by commas. An empty host (\":53\") is every address, IPv4 and IPv6."`
-	Upstreams        List          `env:"UPSTREAMS" doc:"Resolvers to forward to, in order of preference: \"udp://192.0.2.1\", \"tcp://192.0.2.1:53\", \"tls://192.0.2.1:853#name.example\" (the name on its certificate). DNS over HTTPS is not supported. Empty: the name servers of /etc/resolv.conf."`
-	Lists            List          `env:"LISTS" doc:"Lists of names to block: paths, file or http(s) URLs, separated by commas. The format of each line is detected."`
-	Feeds            string        `env:"FEEDS" doc:"Path of a feeds file: lists with a name, a format, a category, a weight and more each, in TOML."`
-	Allow            string        `env:"ALLOW" doc:"Path of a list of names never to block, whatever lists say."`
-	Essential        string        `env:"ESSENTIAL" doc:"Path of more names that no list may block, beside those shipped: a name a line, with all below it; \"=name\" for itself alone."`
-	Popular          string        `env:"POPULAR" doc:"Path of a popularity list instead of the shipped one: \"rank,name\" a line, or names in the order of their ranks; gzip or not."`
-	PopularBound     int           `env:"POPULAR_BOUND" envDefault:"10000" doc:"The last rank that is popular, from 1 on: listings of popular names are held. The higher, the more is held."`
-	Released         string        `env:"RELEASED" doc:"Path of what a person released: a held name a line; \"list:NAME\" for a list that may change out of proportion."`
-	PageIPv4         Addr          `env:"PAGE_IPV4" envDefault:"127.0.0.1" doc:"IPv4 address of the warning page, the answer to A of a blocked name; \"none\" for no data."`
-	PageIPv6         Addr          `env:"PAGE_IPV6" envDefault:"::1" doc:"IPv6 address of the warning page, the answer to AAAA of a blocked name; \"none\" for no data."`
-	PageListen       Addrs         `env:"PAGE_LISTEN" envDefault:"127.0.0.1:8080" doc:"Addresses to serve the warning page on, over HTTP; \"none\" for no page."`
-	MetricsListen    Addrs         `env:"METRICS_LISTEN" envDefault:"127.0.0.1:9253" doc:"Addresses to serve /metrics, /livez and /readyz on; \"none\" for none."`
-	DataDir          string        `env:"DATA_DIR" doc:"Folder for the set, its version and the last good copy of each list. Empty: systemd's state folder, else rempart under the user's state folder (~/.local/state)."`
-	Socket           string        `env:"SOCKET" doc:"Path of the Unix socket on which the commands of this machine's owner ask the server; \"none\" for none. Empty: rempart.sock in systemd's runtime folder, else in the data folder."`
-	CacheBytes       Bytes         `env:"CACHE_BYTES" envDefault:"64MiB" doc:"Memory for cached answers, with or without a unit (\"64M\" and \"64MiB\" are powers of 1024, \"64MB\" of 1000); 1 MiB at least."`
-	BlockTTL         time.Duration `env:"BLOCK_TTL" envDefault:"30s" doc:"How long clients may keep a blocked answer, and so how soon an unblocking is felt: 1 s to 1 h."`
-	BlockAnswer      BlockAnswer   `env:"BLOCK_ANSWER" envDefault:"page" doc:"What a blocked name gets: \"page\" (the page's addresses), \"nxdomain\", \"nodata\", \"refused\" or \"null\" (0.0.0.0 and ::)."`
-	Clients          Clients       `env:"CLIENTS" envDefault:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,fc00::/7,fe80::/10,on-link" doc:"Who may ask: prefixes, separated by commas; \"on-link\" is every network that an interface of this machine has an address in, as interfaces change, except public ones larger than an IPv4 /24 or an IPv6 /48. Others get REFUSED."`
-	Limits           Limits        `env:"LIMITS" envDefault:"256KiB" doc:"How many bytes per second one client network (IPv4 /24, IPv6 /56) may receive in UDP answers; only the part of an answer above three times the size of its query is limited. Beyond the limit answers are truncated, and real clients ask again over TCP: an attacker who forges source addresses cannot flood other networks. \"prefix=limit\" pairs after the limit set other limits for the clients in a prefix or at an address, such as an ISP's resolvers: of each network in a large prefix, of all clients together in one that is smaller than a network; \"none\" means no limit."`
-	Forward          Forwards      `env:"FORWARD" doc:"Zones with resolvers of their own, as zone=upstream pairs separated by commas (\"home.arpa=udp://192.168.1.1\"): local zones, private reverse zones. Empty: names of special use never leave."`
-	Mode             Mode          `env:"MODE" envDefault:"enforce" doc:"\"enforce\", or \"observe\": answer as if unfiltered, and count what would have been blocked."`
-	Refresh          time.Duration `env:"REFRESH" envDefault:"1h" doc:"How often lists are looked at again, beside when a file changes: 1 min to 7 days, like \"90m\", \"12h\" or \"1d\"."`
-	BusyPoll         time.Duration `env:"BUSY_POLL" envDefault:"0s" doc:"How long a core that was just asked over UDP goes on asking for the next query before it sleeps, up to 1 ms: answers come sooner by a wake-up, and the core is busy while queries come. Not for a machine of one core. Linux only."`
-	StructuredOption uint16        `env:"STRUCTURED_OPTION" envDefault:"65001" doc:"Code of the empty EDNS option by which a client asks for structured errors (draft-ietf-dnsop-structured-dns-error has none assigned yet); 0 for none."`
-	Reason           Reason        `env:"REASON" envDefault:"category" doc:"What a blocked answer says of itself in its extended error: \"category\", or \"lists\": also which lists name it, and since when."`
-	Contact          string        `env:"CONTACT" doc:"URI (mailto:, tel:, https:) told in structured errors and on the page: where to say that a block is wrong."`
-	Organisation     string        `env:"ORGANISATION" envDefault:"Rempart" doc:"Who runs this filter, told in structured errors and on the page."`
-
-	Home
-	Edge
-	Operators
-	RPZ
-	Client
+	DNS           `title:"Answering queries"`
+	Upstream      `title:"Forwarding"`
+	Blocklists    `title:"Lists and guards"`
+	Blocking      `title:"Blocked answers and the warning page"`
+	Home          `title:"Home networks"`
+	Process       `title:"The process"`
+	Edge          `title:"Following control"`
+	ControlServer `title:"Running control"`
+	Cluster       `title:"A journal on a NATS cluster"`
+	RPZ           `title:"Response policy zones"`
+	Client        `title:"Commands that call the operators' API"`
 }
 
 // Load reads the environment of a server. Its error names each bad variable, its value, and what would be right; and each variable that is misspelt, so that
@@ -247,17 +224,22 @@ func defaultDataDir(environ map[string]string) (string, error) {
 	return "", Bad("DATA_DIR", "", "no home folder to keep state in: set it to a folder this user can write to")
 }
 
-// Table is the README's table of variables, in Markdown.
-func Table() string {
+// Tables returns the tables of settings of deploy/settings.md, one per group, in Markdown.
+func Tables() string {
 	var b strings.Builder
-	b.WriteString("| variable | default | meaning |\n|---|---|---|\n")
-	eachField(func(f reflect.StructField) {
-		def := f.Tag.Get("envDefault")
-		if def != "" {
-			def = "`" + strings.ReplaceAll(def, ",", "`, `") + "`"
+	for _, group := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		if !group.Anonymous {
+			continue
 		}
-		fmt.Fprintf(&b, "| `%s%s` | %s | %s |\n", Prefix, f.Tag.Get("env"), def, f.Tag.Get("doc"))
-	})
+		fmt.Fprintf(&b, "\n## %s\n\n| variable | default | meaning |\n|---|---|---|\n", group.Tag.Get("title"))
+		for _, f := range reflect.VisibleFields(group.Type) {
+			def := f.Tag.Get("envDefault")
+			if def != "" {
+				def = "`" + strings.ReplaceAll(def, ",", "`, `") + "`"
+			}
+			fmt.Fprintf(&b, "| `%s%s` | %s | %s |\n", Prefix, f.Tag.Get("env"), def, f.Tag.Get("doc"))
+		}
+	}
 	return b.String()
 }
 

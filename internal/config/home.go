@@ -7,16 +7,6 @@ import (
 	"slices"
 )
 
-// Home holds the settings that a home network needs besides its lists. They are useful elsewhere too.
-type Home struct {
-	Canary         Canary       `env:"CANARY" envDefault:"firefox" doc:"Names that do not exist here, so that programs do not go round this filter: \"firefox\" (use-application-dns.net, by which Firefox leaves its own DNS over HTTPS off), \"icloud\" (mask.icloud.com and mask-h2.icloud.com, which turn iCloud Private Relay off), separated by commas, or \"none\"."`
-	SingleLabels   SingleLabels `env:"SINGLE_LABELS" envDefault:"forward" doc:"Names of one label that are no top-level domain (\"nas\", \"wpad\"): \"forward\" them, or \"keep\" them: answer here that they do not exist, unless REMPART_FORWARD names them."`
-	NXDomain       NXDomain     `env:"NXDOMAIN" envDefault:"exact" doc:"Which names a cached NXDOMAIN denies, for all types: \"exact\", only the name itself, or \"subtree\", also all names below it, which are then not asked upstream (RFC 8020). Some servers wrongly answer NXDOMAIN for a name that has other names below it."`
-	Rebinding      Rebinding    `env:"REBINDING" envDefault:"allow" doc:"Names whose answer holds a private, loopback or link-local address: \"allow\" them, or \"refuse\" them (DNS rebinding): answer without data, except in the zones of REMPART_FORWARD and below lan, home, corp, intranet and private."`
-	RebindingAllow List         `env:"REBINDING_ALLOW" doc:"Names that REMPART_REBINDING=refuse leaves alone, with all below them, separated by commas, like plex.direct or fritz.box."`
-	NAT64          NAT64        `env:"NAT64" doc:"Prefixes of NAT64 in the clients' network besides 64:ff9b::/96, separated by commas, of 32, 40, 48, 56, 64 or 96 bits: IPv6 addresses in them are judged by the IPv4 addresses that they hold."`
-}
-
 // NAT64 are prefixes of NAT64 (RFC 6052).
 type NAT64 []netip.Prefix
 

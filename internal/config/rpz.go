@@ -7,17 +7,6 @@ import (
 	"strings"
 )
 
-// RPZ is the set for resolvers that are not Rempart, from a control.
-type RPZ struct {
-	RPZListen    Addrs      `env:"RPZ_LISTEN" doc:"Addresses to serve response policy zones on, over TCP, and SOA over UDP. Empty: none."`
-	RPZTLSListen Addrs      `env:"RPZ_TLS_LISTEN" doc:"The same over TLS (RFC 9103), with REMPART_PUSH_CERT."`
-	RPZZones     RPZZones   `env:"RPZ_ZONES" envDefault:"rpz.rempart.example=page" doc:"Zones, separated by commas, as zone=answer or zone=answer:category+category: answers are \"page\" (CNAME to REMPART_RPZ_PAGE), \"nxdomain\" and \"nodata\"; without categories a zone holds all."`
-	RPZPage      string     `env:"RPZ_PAGE" doc:"Name of the warning page, for zones that answer \"page\"."`
-	RPZKeys      string     `env:"RPZ_KEYS" doc:"Path of the TSIG keys that may transfer zones: a line each, \"name algorithm secret\", the algorithm hmac-sha256, hmac-sha384 or hmac-sha512, the secret in base64."`
-	RPZNotify    List       `env:"RPZ_NOTIFY" doc:"Resolvers to tell of new versions: addresses with ports, each with \"#key\" to sign with, separated by commas."`
-	RPZKeyless   PrefixList `env:"RPZ_KEYLESS" doc:"Addresses that may transfer without a key, as prefixes: for resolvers that speak no TSIG (Unbound), on this machine or behind a tunnel."`
-}
-
 // PrefixList is Prefixes that may be none.
 type PrefixList []netip.Prefix
 

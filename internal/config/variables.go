@@ -50,6 +50,10 @@ func Unknown(environ map[string]string) (misspelt, others []string) {
 		if len(name) < len(Prefix) || !strings.EqualFold(name[:len(Prefix)], Prefix) || slices.Contains(known, name) || serviceVariable.MatchString(name) {
 			continue
 		}
+		if instead, ok := removed[name]; ok {
+			misspelt = append(misspelt, name+" is no longer a setting of Rempart: "+instead)
+			continue
+		}
 		text := name + " is not a setting of Rempart: "
 		if near := spelling.Nearest(name, known); near != "" {
 			misspelt = append(misspelt, text+"write "+near)
@@ -60,6 +64,11 @@ func Unknown(environ map[string]string) (misspelt, others []string) {
 	slices.Sort(misspelt)
 	slices.Sort(others)
 	return misspelt, others
+}
+
+// removed are variables of earlier versions, and what to do instead. A server that ignored one would lack what it configured.
+var removed = map[string]string{
+	Prefix + "NATS_LISTEN": "remove it; nodes follow control over HTTPS, so set " + Prefix + "CONTROL=https://.../v1/journal on them (" + Prefix + "PUSH_LISTEN of control)",
 }
 
 // SetVariables returns the names of the variables of environ that are set and determine which set a server has.

@@ -22,7 +22,6 @@ type Program struct {
 	Page    string // host and port of the warning page, "" for none
 	Figures string // host and port of /metrics, /livez and /readyz, "" for none
 	API     string // URL of the operators' API, "" for none
-	NATS    string // host and port of the journal over NATS, "" for none
 	DataDir string
 
 	cmd            *exec.Cmd
@@ -56,7 +55,6 @@ var (
 	greetingPage    = regexp.MustCompile(`(?m)^ +page +http://([^\s,]+)/$`)
 	greetingFigures = regexp.MustCompile(`(?m)^ +figures +http://([^\s,]+)/metrics$`)
 	greetingAPI     = regexp.MustCompile(`(?m)^ +API +(https?://[^\s,]+)/openapi\.json$`)
-	greetingNATS    = regexp.MustCompile(`(?m)^ +NATS +(\S+)$`)
 	greetingEnd     = regexp.MustCompile(`(?m)^ +try .+\n`)
 )
 
@@ -80,7 +78,6 @@ func StartProgram(t testing.TB, cmd *exec.Cmd, env ...string) *Program {
 	p.Page = first(greetingPage, p.Stdout())
 	p.Figures = first(greetingFigures, p.Stdout())
 	p.API = first(greetingAPI, p.Stdout())
-	p.NATS = first(greetingNATS, p.Stdout())
 	return p
 }
 

@@ -43,7 +43,7 @@ func translate(view *blocklist.View, set *Set, changes []Change) (out []blocklis
 		}
 		kept := held[:0:0]
 		for _, h := range held {
-			if h.Listing.Scope != l.Scope && !(c.Do == Withdraw && c.Scope == "") {
+			if !c.replaces(h.Listing.Scope) {
 				kept = append(kept, h)
 				continue
 			}
@@ -90,7 +90,7 @@ func sameClaim(a, b blocklist.Listing) bool {
 func FromListing(c blocklist.Change) Change {
 	l := c.Listing
 	out := Change{
-		Do:    [...]Act{blocklist.Block: Block, blocklist.Except: Except, blocklist.Allow: Allow}[l.Decision],
+		Do:    Act(l.Decision.String()),
 		Scope: l.Scope.String(), Category: l.Category.String(), Mark: MarkText(l.Mark), Decision: l.ID,
 		Start: l.Start, Expiry: l.Expiry, Source: c.Source.Name, Since: l.Since,
 	}

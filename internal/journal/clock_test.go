@@ -33,7 +33,7 @@ func TestClockFarAhead(t *testing.T) {
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
 	edges := func() (all []*edge) {
 		return []*edge{
-			startEdge(t, k, filepath.Join(dir, "nats"), overNATS(t, c, "nats"), journal.Node{ID: "nats"}),
+			startEdge(t, k, filepath.Join(dir, "stream"), fromStream(c, "stream"), journal.Node{ID: "stream"}),
 			startEdge(t, k, filepath.Join(dir, "http"), overHTTP(t, c), journal.Node{ID: "http"}),
 		}
 	}
@@ -57,7 +57,7 @@ func TestClockFarAhead(t *testing.T) {
 	if !errors.Is(err, journal.ErrRefused) || !strings.Contains(err.Error(), "--new-epoch") {
 		t.Errorf("a month behind the journal: %v", err)
 	}
-	e := startEdge(t, k, filepath.Join(dir, "nats"), overNATS(t, c, "nats"), journal.Node{ID: "nats"}) // hears of it as it is
+	e := startEdge(t, k, filepath.Join(dir, "stream"), fromStream(c, "stream"), journal.Node{ID: "stream"}) // hears of it as it is
 	waitFor(t, "a heartbeat", func() bool { return e.Health().Newest == r.Version })
 	e.stop()
 	beat := c.Beat(t.Context(), 0)

@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +22,7 @@ import (
 	"rempart/blocklist"
 	"rempart/internal/dnstest"
 	"rempart/internal/journal"
+	"rempart/internal/journal/mirror"
 	"rempart/internal/journal/stream"
 )
 
@@ -46,7 +49,7 @@ func TestMain(m *testing.M) {
 // liveControl pushes names, the next of those that are in force, and says which were kept; now and then it publishes a snapshot.
 func liveControl(dir, addr string) error {
 	ctx := context.Background()
-	c, keys, err := openControl(ctx, dir, addr)
+	c, keys, err := openControl(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -57,6 +60,9 @@ func liveControl(dir, addr string) error {
 	ready := make(chan struct{})
 	go func() { _ = c.Run(ctx, func() { close(ready) }) }()
 	<-ready
+	if err := serveJournal(c, addr); err != nil {
+		return err
+	}
 	for n := int(c.State().Version); ; n++ {
 		payload, err := journal.Encode(&journal.Set{ID: fmt.Sprintf("set%d-%d", n, os.Getpid()), Time: time.Now().Unix()}, []journal.Change{block(pushed(n))})
 		if err != nil {
@@ -85,7 +91,7 @@ func liveControl(dir, addr string) error {
 func pushed(n int) string { return fmt.Sprintf("n%d.example", n) }
 
 // openControl is the control in a folder, started from its disk, with its keys.
-func openControl(ctx context.Context, dir, addr string) (*journal.Control, *journal.Keys, error) {
+func openControl(ctx context.Context, dir string) (*journal.Control, *journal.Keys, error) {
 	keys, _, err := journal.OpenKeys(filepath.Join(dir, "keys"))
 	if err != nil {
 		return nil, nil, err
@@ -98,14 +104,7 @@ func openControl(ctx context.Context, dir, addr string) (*journal.Control, *jour
 	if err != nil {
 		return nil, nil, err
 	}
-	var s *stream.Stream
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); { // the port may be in use for a moment
-		s, err = stream.Open(ctx, stream.Config{Dir: filepath.Join(dir, "nats"), Listen: addr, Authenticate: func(string, string) bool { return true }})
-		if err == nil {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	s, err := stream.Open(ctx, stream.Config{Dir: filepath.Join(dir, "nats")})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -118,6 +117,21 @@ func openControl(ctx context.Context, dir, addr string) (*journal.Control, *jour
 		return nil, nil, err
 	}
 	return c, keys, nil
+}
+
+// serveJournal begins to serve a control's journal over HTTP to nodes.
+func serveJournal(c *journal.Control, addr string) error {
+	var l net.Listener
+	var err error
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) { // the port may be in use for a moment
+		if l, err = net.Listen("tcp", addr); err == nil {
+			break
+		}
+	}
+	if err == nil {
+		go http.Serve(l, mirror.NewHandler(c, func(*http.Request, []byte) error { return nil }))
+	}
+	return err
 }
 
 func warnings() *slog.Logger {
@@ -155,11 +169,11 @@ func openEdge(dir, addr string) (*journal.Follower, error) {
 		return nil, err
 	}
 	name := filepath.Base(dir)
-	r, err := stream.Connect(context.Background(), stream.NodeConfig{URL: "nats://" + addr, Name: name, Secret: func() string { return "x" }})
+	source, err := mirror.NewClient("http://"+addr, nil, http.DefaultClient)
 	if err != nil {
 		return nil, err
 	}
-	f, err := journal.NewFollower(journal.FollowerConfig{Dir: dir, Source: journal.FromStream(r, name), Trust: roots, Node: journal.Node{ID: name}, Log: warnings()})
+	f, err := journal.NewFollower(journal.FollowerConfig{Dir: dir, Source: source, Trust: roots, Node: journal.Node{ID: name}, Log: warnings()})
 	if err == nil {
 		err = f.Start()
 	}
@@ -271,12 +285,15 @@ func newLives(t *testing.T, dir string) (control, edge *life) {
 // checkLives has a control and an edge begin once more, with nothing pushed any more, and looks for all that was acknowledged at both.
 func checkLives(t *testing.T, control, edge *life) {
 	t.Helper()
-	c, _, err := openControl(t.Context(), control.dir, control.addr)
+	c, _, err := openControl(t.Context(), control.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Stream.Close()
 	defer dnstest.Running(t, func(ctx context.Context) error { return c.Run(ctx, func() {}) })()
+	if err := serveJournal(c, edge.addr); err != nil {
+		t.Fatal(err)
+	}
 	f, err := openEdge(edge.dir, edge.addr)
 	if err != nil {
 		t.Fatal(err)

@@ -43,7 +43,7 @@ func stopEdge(t *testing.T) *stoppedEdge {
 	k, dir := newKeys(t), t.TempDir()
 	s := &stoppedEdge{keys: k, dir: filepath.Join(dir, "e"), control: startControl(t, k, filepath.Join(dir, "c"), nil)}
 	first := s.control.State().Version
-	e := startEdge(t, k, s.dir, overNATS(t, s.control, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, k, s.dir, fromStream(s.control, "e"), journal.Node{ID: "e"})
 	e.reaches(t, first)
 	for i := range 20 {
 		s.version = s.control.push(t, k.set(t, fmt.Sprint("push", i), block(fmt.Sprintf("n%d.example", i)))).Version
@@ -123,7 +123,7 @@ func TestDamagedTail(t *testing.T) {
 			if len(aside) != c.aside {
 				t.Errorf("set aside: %v, want %d files", aside, c.aside)
 			}
-			e := startEdge(t, s.keys, s.dir, overNATS(t, s.control, "e"), journal.Node{ID: "e"})
+			e := startEdge(t, s.keys, s.dir, fromStream(s.control, "e"), journal.Node{ID: "e"})
 			e.reaches(t, s.version)
 			if lost := e.Health().Lost; lost != 0 {
 				t.Errorf("version %d is lost after control came back", lost)
@@ -142,7 +142,7 @@ func TestDamagedTail(t *testing.T) {
 // TestDamagedState has an edge go on from the state before, under all records since.
 func TestDamagedState(t *testing.T) {
 	s := stopEdge(t)
-	e := startEdge(t, s.keys, s.dir, overNATS(t, s.control, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, s.keys, s.dir, fromStream(s.control, "e"), journal.Node{ID: "e"})
 	load := s.control.list(t, "listed.example")
 	e.reaches(t, load.Version)
 	last := s.control.push(t, s.keys.set(t, "last", block("last.example"))).Version
@@ -157,7 +157,7 @@ func TestDamagedState(t *testing.T) {
 		wantVerdict(t, e.Set().View(), "last.example", blocklist.BlockedBy)
 		e.stop()
 	}
-	e = startEdge(t, s.keys, s.dir, overNATS(t, s.control, "e"), journal.Node{ID: "e"})
+	e = startEdge(t, s.keys, s.dir, fromStream(s.control, "e"), journal.Node{ID: "e"})
 	e.reaches(t, last)
 	wantVerdict(t, e.Set().View(), "listed.example", blocklist.BlockedBy)
 }

@@ -81,7 +81,7 @@ func (c *control) sweep(t *testing.T, version uint64) {
 func away(t *testing.T, k *keys, dir string) *control {
 	t.Helper()
 	c := startControl(t, k, dir, nil)
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, c.State().Version)
 	e.stop()
 	return c
@@ -95,7 +95,7 @@ func TestLoadSwept(t *testing.T) {
 	c.compact(t)
 	c.sweep(t, load.Version)
 	r := c.push(t, k.set(t, "after", block("after.example")))
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, r.Version)
 	for _, name := range []string{"listed.example", "after.example"} {
 		wantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)
@@ -130,7 +130,7 @@ func TestDamagedSnapshotSwept(t *testing.T) {
 			k, dir := newKeys(t), t.TempDir()
 			c := startControl(t, k, dir, nil)
 			old := c.list(t, "n777.example", "n778.example")
-			e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+			e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 			e.reaches(t, old.Version)
 			if before {
 				e.reaches(t, c.compact(t).Version)
@@ -139,7 +139,7 @@ func TestDamagedSnapshotSwept(t *testing.T) {
 			e.stop()
 			c.sweep(t, old.Version)
 			damage(t, filepath.Join(dir, "e"), "n777")
-			e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+			e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 			if !before {
 				waitFor(t, "the damage to be found", func() bool { return e.Health().Problem != "" })
 				c.compact(t)
@@ -198,7 +198,7 @@ func TestJumpFails(t *testing.T) {
 	if err := os.Mkdir(full, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	source := &pointed{Source: overNATS(t, c, "e"), record: journal.Entry{Sequence: load.Sequence, Data: data},
+	source := &pointed{Source: fromStream(c, "e"), record: journal.Entry{Sequence: load.Sequence, Data: data},
 		gates: map[string]chan struct{}{s.Names()[0]: make(chan struct{})}}
 	e := startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	waitFor(t, "the jump to fail", func() bool { return strings.Contains(e.Health().Problem, filepath.Base(full)) })
@@ -223,7 +223,7 @@ func TestJumpBesideLoad(t *testing.T) {
 	data, one := c.announced(t, load.Version)
 	_, two := c.announced(t, next.Version)
 	loaded, overlay := one.Names()[0], two.Names()[1]
-	source := &pointed{Source: overNATS(t, c, "e"), record: journal.Entry{Sequence: load.Sequence, Data: data}, asked: make(chan string, 100),
+	source := &pointed{Source: fromStream(c, "e"), record: journal.Entry{Sequence: load.Sequence, Data: data}, asked: make(chan string, 100),
 		gates: map[string]chan struct{}{loaded: make(chan struct{}), overlay: make(chan struct{})}}
 	e := startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	times := map[string]int{}
@@ -269,7 +269,7 @@ func TestEpochWithoutSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, c.push(t, k.set(t, "one", block("one.example"))).Version)
 	e.stop()
 	c.stop()
@@ -291,14 +291,14 @@ func TestEpochWithoutSnapshot(t *testing.T) {
 func TestRecoverLacking(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
-	source := overNATS(t, c, "e")
+	source := fromStream(c, "e")
 	e := startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	e.reaches(t, c.State().Version)
 	e.stop()
 	c.stop()
 	copyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
 	c = startControl(t, k, filepath.Join(dir, "c"), nil)
-	e = startEdge(t, k, filepath.Join(dir, "e"), slow{overNATS(t, c, "e"), make(chan struct{})}, journal.Node{ID: "e"})
+	e = startEdge(t, k, filepath.Join(dir, "e"), slow{fromStream(c, "e"), make(chan struct{})}, journal.Node{ID: "e"})
 	load := c.list(t, "listed.example")
 	waitFor(t, "the record", func() bool { return e.State().Version == load.Version })
 	e.stop()
@@ -335,14 +335,14 @@ func TestMendedSaysAll(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	old := c.list(t, "n777.example", "n778.example")
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, old.Version)
 	e.reaches(t, c.compact(t).Version)
 	e.stop()
 	c.sweep(t, old.Version)
 	damage(t, filepath.Join(dir, "e"), "n777")
 	f, err := journal.NewFollower(journal.FollowerConfig{
-		Dir: filepath.Join(dir, "e"), Source: overNATS(t, c, "e"), Trust: k.trust(), Node: journal.Node{ID: "e"}, Log: logs(t),
+		Dir: filepath.Join(dir, "e"), Source: fromStream(c, "e"), Trust: k.trust(), Node: journal.Node{ID: "e"}, Log: logs(t),
 		Changed: func(before, after *blocklist.View, e journal.Effect) {
 			if judge(t, before, "n777.example") != judge(t, after, "n777.example") && !e.All {
 				t.Errorf("not told: %+v", e)

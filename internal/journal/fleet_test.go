@@ -2,6 +2,8 @@ package journal_test
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -11,10 +13,11 @@ import (
 	"rempart/blocklist"
 	"rempart/internal/dnstest"
 	"rempart/internal/journal"
+	"rempart/internal/journal/mirror"
 )
 
-// TestFleet has two hundred edges follow one control over NATS, each with a connection, a folder and a set of its own, and says how long a change
-// takes from being kept to being in force on each.
+// TestFleet lets two hundred edges follow one control over HTTPS, each with a connection, a folder and a set of its own. It logs how long a change
+// takes from its receipt until it is in force on each edge.
 func TestFleet(t *testing.T) {
 	edges, pushes := 200, 20
 	if testing.Short() {
@@ -22,14 +25,24 @@ func TestFleet(t *testing.T) {
 	}
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
+	srv := httptest.NewUnstartedServer(mirror.NewHandler(c, func(*http.Request, []byte) error { return nil }))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
 	var mu sync.Mutex
 	kept := map[uint64]time.Time{}
 	arrived := map[uint64][]time.Time{}
 	var all []*journal.Follower
 	for i := range edges {
 		name := fmt.Sprintf("edge%d", i)
+		transport := srv.Client().Transport.(*http.Transport).Clone() // a connection of its own
+		t.Cleanup(transport.CloseIdleConnections)
+		source, err := mirror.NewClient(srv.URL, nil, &http.Client{Transport: transport})
+		if err != nil {
+			t.Fatal(err)
+		}
 		f, err := journal.NewFollower(journal.FollowerConfig{
-			Dir: filepath.Join(dir, name), Source: overNATS(t, c, name), Trust: k.trust(), Node: journal.Node{ID: name}, Log: logs(t),
+			Dir: filepath.Join(dir, name), Source: source, Trust: k.trust(), Node: journal.Node{ID: name}, Log: logs(t),
 			Changed: func(_, _ *blocklist.View, e journal.Effect) {
 				now := time.Now()
 				mu.Lock()

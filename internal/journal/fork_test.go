@@ -20,10 +20,10 @@ func TestForkBehindAGap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := startEdge(t, k, filepath.Join(dir, "same"), &gapped{Source: overNATS(t, c, "same"), times: 1}, journal.Node{ID: "same"})
+	e := startEdge(t, k, filepath.Join(dir, "same"), &gapped{Source: fromStream(c, "same"), times: 1}, journal.Node{ID: "same"})
 	e.reaches(t, s.Version)
 	e.stop()
-	e = startEdge(t, k, filepath.Join(dir, "e"), &gapped{Source: overNATS(t, c, "e"), times: 1000}, journal.Node{ID: "e"}) // no record at all is to be had
+	e = startEdge(t, k, filepath.Join(dir, "e"), &gapped{Source: fromStream(c, "e"), times: 1000}, journal.Node{ID: "e"}) // no record at all is to be had
 	e.reaches(t, s.Version)
 	e.stop()
 	c.stop()
@@ -35,7 +35,7 @@ func TestForkBehindAGap(t *testing.T) {
 	if s, err = c.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for name, source := range map[string]journal.Source{"nats": overNATS(t, c, "same"), "http": overHTTP(t, c)} {
+	for name, source := range map[string]journal.Source{"stream": fromStream(c, "same"), "http": overHTTP(t, c)} {
 		copyTree(t, filepath.Join(dir, "same"), filepath.Join(dir, name))
 		e = startEdge(t, k, filepath.Join(dir, name), &gapped{Source: source, times: 1}, journal.Node{ID: "same"})
 		waitFor(t, "a trouble to be told", func() bool { return strings.Contains(e.Health().Problem, journal.ErrFork.Error()) })

@@ -32,8 +32,8 @@ func damageJournal(t *testing.T, lose ...string) *damagedJournal {
 	k, root := newKeys(t), t.TempDir()
 	d := &damagedJournal{keys: k, dir: filepath.Join(root, "c"), copy: filepath.Join(root, "copy"), away: filepath.Join(root, "away")}
 	c := startControl(t, k, d.dir, nil)
-	near := startEdge(t, k, d.copy, overNATS(t, c, "near"), journal.Node{ID: "near"})
-	away := startEdge(t, k, d.away, overNATS(t, c, "away"), journal.Node{ID: "away"})
+	near := startEdge(t, k, d.copy, fromStream(c, "near"), journal.Node{ID: "near"})
+	away := startEdge(t, k, d.away, fromStream(c, "away"), journal.Node{ID: "away"})
 	for i := range 10 {
 		name := fmt.Sprintf("n%d.example", i)
 		r := c.push(t, k.set(t, fmt.Sprint("push", i), block(name)))
@@ -60,8 +60,8 @@ func (d *damagedJournal) reachesAll(t *testing.T, c *control, names ...string) {
 	t.Helper()
 	r := c.push(t, d.keys.set(t, "fresh", block("fresh.example")))
 	for id, e := range map[string]*edge{
-		"away":     startEdge(t, d.keys, d.away, overNATS(t, c, "away"), journal.Node{ID: "away"}),
-		"new":      startEdge(t, d.keys, t.TempDir(), overNATS(t, c, "new"), journal.Node{ID: "new"}),
+		"away":     startEdge(t, d.keys, d.away, fromStream(c, "away"), journal.Node{ID: "away"}),
+		"new":      startEdge(t, d.keys, t.TempDir(), fromStream(c, "new"), journal.Node{ID: "new"}),
 		"new-http": startEdge(t, d.keys, t.TempDir(), overHTTP(t, c), journal.Node{ID: "new-http"}),
 	} {
 		e.reaches(t, r.Version)
@@ -137,7 +137,7 @@ func TestScrubRepairsInBackground(t *testing.T) {
 			t.Fatal("the lost object is not noticed")
 		}
 	}
-	e := startEdge(t, k, t.TempDir(), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, k, t.TempDir(), fromStream(c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, c.State().Version)
 	wantVerdict(t, e.Set().View(), "one.example", blocklist.BlockedBy)
 }
@@ -217,7 +217,7 @@ func TestRecoverWithoutAnyWholeSnapshot(t *testing.T) {
 				t.Fatal(err)
 			}
 			latest := t.TempDir()
-			e := startEdge(t, d.keys, latest, overNATS(t, c, "latest"), journal.Node{ID: "latest"})
+			e := startEdge(t, d.keys, latest, fromStream(c, "latest"), journal.Node{ID: "latest"})
 			e.reaches(t, c.State().Version)
 			e.stop()
 			pushed := c.push(t, d.keys.set(t, "late", block("late.example"))).Version

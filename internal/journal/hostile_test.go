@@ -213,7 +213,7 @@ func TestAddedSignature(t *testing.T) {
 	at := c.State().Version
 	c.push(t, k.set(t, "next", block("next.example")))
 	last := c.push(t, k.set(t, "after", block("after.example")))
-	e := startEdge(t, k, filepath.Join(dir, "e"), altering{overNATS(t, c, "e"), at + 1, new(atomic.Int32)}, journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), altering{fromStream(c, "e"), at + 1, new(atomic.Int32)}, journal.Node{ID: "e"})
 	e.reaches(t, last.Version)
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }
@@ -279,7 +279,7 @@ func TestNothingForgedIsTaken(t *testing.T) {
 	for i := range 3 {
 		c.push(t, k.set(t, fmt.Sprint("before", i), block(fmt.Sprintf("before%d.example", i))))
 	}
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	at := c.State().Version
 	e.reaches(t, at)
 	e.stop()
@@ -375,7 +375,7 @@ func TestThreshold(t *testing.T) {
 func TestRingsChangeHands(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	c.push(t, k.set(t, "before", block("before.example")))
 	c.stop()
 	next := key(t, "control2")
@@ -389,7 +389,7 @@ func TestRingsChangeHands(t *testing.T) {
 	c = startControl(t, k, dir, nil)
 	r := c.push(t, k.set(t, "after", block("after.example")))
 	e.stop()
-	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, r.Version)
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }
@@ -403,7 +403,7 @@ func outlived(t *testing.T, k *keys, dir string) (*control, *edge, journal.Recei
 	copyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
 	c = startControl(t, k, filepath.Join(dir, "c"), nil)
 	r := c.push(t, k.set(t, "two", block("two.example")))
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, r.Version)
 	e.stop()
 	return c, e, r
@@ -418,7 +418,7 @@ func TestOlderBackup(t *testing.T) {
 	c = startControl(t, k, filepath.Join(dir, "backup"), nil)
 	c.push(t, k.set(t, "three", block("three.example"))) // of the version that another change had
 	c.push(t, k.set(t, "four", block("four.example")))
-	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	waitFor(t, "a trouble to be told", func() bool { return e.Health().Problem != "" })
 	if v := e.State().Version; v != r.Version {
 		t.Errorf("version %d, and %d before", v, r.Version)
@@ -432,7 +432,7 @@ func TestOlderBackup(t *testing.T) {
 	c = startControl(t, k, filepath.Join(dir, "backup"), func(cfg *journal.ControlConfig) {
 		cfg.Epoch, cfg.Above = true, func() uint64 { return r.Version }
 	})
-	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, r.Version+1)
 	after := c.push(t, k.set(t, "five", block("five.example")))
 	e.reaches(t, after.Version)
@@ -445,7 +445,7 @@ func TestClockWrongByADay(t *testing.T) {
 	for _, off := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
 		k, dir := newKeys(t), t.TempDir()
 		c := startControl(t, k, dir, nil)
-		e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+		e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 		c.SetWall(func() time.Time { return time.Now().Add(off) })
 		set := func(id, name string) []byte { // by an author whose clock is control's
 			payload, err := journal.Encode(&journal.Set{ID: id, Time: time.Now().Add(min(off, 0)).Unix()}, []journal.Change{block(name)})
@@ -466,7 +466,7 @@ func TestClockWrongByADay(t *testing.T) {
 		c.stop()
 		c = startControl(t, k, dir, nil) // with the right clock
 		e.stop()
-		e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+		e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 		wantVerdict(t, e.Set().View(), "wrong.example", blocklist.BlockedBy) // at once, from disk
 		r = c.push(t, k.set(t, "right", block("right.example")))
 		e.reaches(t, r.Version)
@@ -479,13 +479,13 @@ func TestRecover(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
 	c.push(t, k.set(t, "one", block("one.example")))
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, c.State().Version)
 	c.stop()
 	copyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
 	c = startControl(t, k, filepath.Join(dir, "c"), nil)
 	e.stop()
-	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	for _, id := range []string{"two", "three"} {
 		c.push(t, k.set(t, id, block(id+".example")))
 	}
@@ -503,10 +503,10 @@ func TestRecover(t *testing.T) {
 	if _, err := c.Record(t.Context(), r.Version); err != nil {
 		t.Errorf("the last recovered record: %v", err)
 	}
-	fresh := startEdge(t, k, filepath.Join(dir, "fresh"), overNATS(t, c, "fresh"), journal.Node{ID: "fresh"})
+	fresh := startEdge(t, k, filepath.Join(dir, "fresh"), fromStream(c, "fresh"), journal.Node{ID: "fresh"})
 	fresh.reaches(t, r.Version+1)
 	wantVerdict(t, fresh.Set().View(), "three.example", blocklist.BlockedBy)
-	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	after := c.push(t, k.set(t, "four", block("four.example")))
 	e.reaches(t, after.Version)
 	for _, name := range []string{"one", "two", "three", "four"} {
@@ -527,12 +527,12 @@ func TestDamagedSnapshot(t *testing.T) {
 	if _, err := c.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	r := c.push(t, k.set(t, "after", block("after.example")))
 	e.reaches(t, r.Version)
 	e.stop()
 	damage(t, filepath.Join(dir, "e"), "n777")
-	e = startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	waitFor(t, "the snapshot to be repaired", func() bool { return judge(t, e.Set().View(), "n777.example") == blocklist.BlockedBy })
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 	r = c.push(t, k.set(t, "last", block("last.example")))

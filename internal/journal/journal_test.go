@@ -93,7 +93,7 @@ type control struct {
 func openControlIn(t testing.TB, k *keys, dir string, change func(*journal.ControlConfig)) (c *journal.Control, end func()) {
 	t.Helper()
 	s, err := stream.Open(t.Context(), stream.Config{
-		Dir: filepath.Join(dir, "nats"), Listen: "127.0.0.1:0", Log: logs(t), Authenticate: func(_, secret string) bool { return secret == "node" },
+		Dir: filepath.Join(dir, "nats"), Log: logs(t),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -195,23 +195,17 @@ func overHTTP(t testing.TB, c *control) journal.Source {
 	return client
 }
 
-// overNATS is a source that asks control over its NATS port.
-func overNATS(t testing.TB, c *control, name string) journal.Source {
-	t.Helper()
-	r, err := stream.Connect(t.Context(), stream.NodeConfig{URL: "nats://" + c.stream.Addr().String(), Name: name, Secret: func() string { return "node" }, Log: logs(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.Close() })
-	return journal.FromStream(r, name)
+// fromStream returns a source that reads control's own stream, as a node in control's process does.
+func fromStream(c *control, name string) journal.Source {
+	return journal.FromStream(c.stream.Reader, name)
 }
 
 func TestPushReachesEveryEdge(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	edges := map[string]*edge{
-		"nats": startEdge(t, k, filepath.Join(dir, "e1"), overNATS(t, c, "e1"), journal.Node{ID: "e1", Country: "FR"}),
-		"http": startEdge(t, k, filepath.Join(dir, "e2"), overHTTP(t, c), journal.Node{ID: "e2", Country: "DE"}),
+		"stream": startEdge(t, k, filepath.Join(dir, "e1"), fromStream(c, "e1"), journal.Node{ID: "e1", Country: "FR"}),
+		"http":   startEdge(t, k, filepath.Join(dir, "e2"), overHTTP(t, c), journal.Node{ID: "e2", Country: "DE"}),
 	}
 	all := func(version uint64, name string, want blocklist.Action) {
 		t.Helper()
@@ -231,7 +225,7 @@ func TestPushReachesEveryEdge(t *testing.T) {
 
 	r = c.push(t, k.set(t, "four", journal.Change{Do: journal.Block, Name: "fr.example", Countries: []string{"FR"}}, block("all.example")))
 	all(r.Version, "all.example", blocklist.BlockedBy)
-	wantVerdict(t, edges["nats"].Set().View(), "fr.example", blocklist.BlockedBy)
+	wantVerdict(t, edges["stream"].Set().View(), "fr.example", blocklist.BlockedBy)
 	wantVerdict(t, edges["http"].Set().View(), "fr.example", blocklist.Pass)
 	if _, err := c.Compact(t.Context()); err != nil {
 		t.Fatal(err)
@@ -261,7 +255,7 @@ func TestPushReachesEveryEdge(t *testing.T) {
 func TestLoad(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
-	e := startEdge(t, k, filepath.Join(dir, "e1"), overNATS(t, c, "e1"), journal.Node{ID: "e1"})
+	e := startEdge(t, k, filepath.Join(dir, "e1"), fromStream(c, "e1"), journal.Node{ID: "e1"})
 	load, pushed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(pushed)

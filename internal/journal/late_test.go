@@ -38,7 +38,7 @@ func TestSnapshotComesLate(t *testing.T) {
 	}
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
-	source := slow{overNATS(t, c, "e"), make(chan struct{})}
+	source := slow{fromStream(c, "e"), make(chan struct{})}
 	first := startEdge(t, k, filepath.Join(dir, "e"), source.Source, journal.Node{ID: "e"})
 	first.reaches(t, c.State().Version)
 	first.stop()
@@ -114,7 +114,7 @@ func TestLargeOverScoped(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	node := journal.Node{ID: "fr", Country: "FR"}
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "fr"), node)
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "fr"), node)
 	allow := func(name string) journal.Change {
 		return journal.Change{Do: journal.Allow, Name: name, Countries: []string{"FR"}}
 	}
@@ -149,7 +149,7 @@ func TestAdvancedOverScoped(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	node := journal.Node{ID: "fr", Country: "FR"}
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "fr"), node)
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "fr"), node)
 	c.push(t, k.set(t, "country", journal.Change{Do: journal.Block, Name: "x.example", Countries: []string{"FR"}}))
 	payload, err := journal.Encode(&journal.Set{ID: "staged", Time: time.Now().Unix(), Stage: &journal.Stage{Share: 0.5, Seconds: 60}},
 		[]journal.Change{{Do: journal.Withdraw, Name: "x.example"}})
@@ -172,7 +172,7 @@ func TestAdvancedOverScoped(t *testing.T) {
 func TestScopedRunsOut(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "fr"), journal.Node{ID: "fr", Country: "FR"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "fr"), journal.Node{ID: "fr", Country: "FR"})
 	c.push(t, k.set(t, "all", block("x.example")))
 	r := c.push(t, k.set(t, "country", journal.Change{Do: journal.Allow, Name: "x.example", Countries: []string{"FR"}, Expiry: time.Now().Unix() + 1}))
 	e.reaches(t, r.Version)

@@ -277,7 +277,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 // renew publishes a version without changes when something scoped ran out: what it stood over counts again from there.
 func (p *Publisher) renew(ctx context.Context, st *State) {
 	now := time.Now().Unix()
-	if !slices.ContainsFunc(st.Scoped, func(s Scoped) bool { return s.over(now) }) {
+	if !slices.ContainsFunc(st.Scoped, func(s Scoped) bool { return s.expired(now) }) {
 		return
 	}
 	if _, err := p.Publish(ctx, Draft{Kind: RecordRenew, By: "time"}); err != nil && ctx.Err() == nil {

@@ -23,13 +23,13 @@ func restoreOlder(t *testing.T) *restored {
 	k, dir := newKeys(t), t.TempDir()
 	r := &restored{keys: k, backup: filepath.Join(dir, "backup"), at: filepath.Join(dir, "e")}
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
-	e := startEdge(t, k, r.at, overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, k, r.at, fromStream(c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, c.push(t, k.set(t, "one", block("one.example"))).Version)
 	c.stop()
 	copyTree(t, filepath.Join(dir, "c"), r.backup)
 	c = startControl(t, k, filepath.Join(dir, "c"), nil)
 	e.stop()
-	e = startEdge(t, k, r.at, overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e = startEdge(t, k, r.at, fromStream(c, "e"), journal.Node{ID: "e"})
 	for _, id := range []string{"two", "three"} {
 		r.lost = c.push(t, k.set(t, id, block(id+".example")))
 	}
@@ -42,7 +42,7 @@ func restoreOlder(t *testing.T) *restored {
 // blocksAll checks that control and an edge that had the lost change sets agree and block all names.
 func (r *restored) blocksAll(t *testing.T, c *control, names ...string) {
 	t.Helper()
-	e := startEdge(t, r.keys, r.at, overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, r.keys, r.at, fromStream(c, "e"), journal.Node{ID: "e"})
 	after := c.push(t, r.keys.set(t, "after", block("after.example")))
 	e.reaches(t, after.Version)
 	for _, name := range append(names, "after.example") {
@@ -142,7 +142,7 @@ func TestRefuse(t *testing.T) {
 func TestProblemEnds(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e", Country: "FR", Operator: "isp"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e", Country: "FR", Operator: "isp"})
 	e.reaches(t, c.push(t, k.set(t, "one", block("one.example"))).Version)
 	waitFor(t, "a problem to be reported", func() bool { // a heartbeat that was on its way may end it at once
 		e.Trouble("the network is away")

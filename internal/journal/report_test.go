@@ -56,7 +56,7 @@ func (s *interrupted) Report(_ context.Context, data []byte) error {
 func TestReportDisprovesOutage(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
-	e := startEdge(t, k, filepath.Join(dir, "e"), overNATS(t, c, "e"), journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, c.push(t, k.set(t, "one", block("one.example"))).Version)
 	e.stop()
 	c.stop()

@@ -162,13 +162,14 @@ func (p *Publisher) large(ctx context.Context, l *LargeSet) iter.Seq2[Change, er
 	}
 }
 
-// outlive is what stays scoped after a large set that was made when before was scoped: what was pushed since stands over it.
+// outlive returns the scoped changes that stay in effect after a large change set. before are those at the time when the set was made: changes pushed since then override the
+// set.
 func outlive(now, before []Scoped, over []Change) []Scoped {
 	old := map[string]bool{}
 	for _, s := range before {
 		old[s.Set] = true
 	}
-	var older, newer []Scoped
+	var older, newer scopedList
 	for _, s := range now {
 		if old[s.Set] {
 			older = append(older, s)
@@ -177,7 +178,7 @@ func outlive(now, before []Scoped, over []Change) []Scoped {
 		}
 	}
 	for _, c := range over {
-		older = without(older, c)
+		older = older.without(c)
 	}
 	return append(older, newer...)
 }

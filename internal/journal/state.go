@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -108,25 +107,25 @@ func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, 
 	return &n, effect, nil
 }
 
-// rescope is what is scoped after a record, and what that has count for all nodes.
+// rescope returns the scoped changes after a record, and the changes that the record applies to all nodes.
 func (st *State) rescope(c *checked) (after []Scoped, all []Change, err error) {
 	switch {
-	case c.largeSet(): // it replaced what was scoped, and lists what stays
+	case c.largeSet(): // it replaced the scoped changes, and lists those that stay
 		return c.Snapshot.Scoped, nil, nil
 	case c.Kind == RecordSnapshot:
 		return st.Scoped, nil, nil
 	}
-	after = current(st.Scoped, c.Time/1000)
+	list := scopedList(st.Scoped).expire(c.Time / 1000)
 	switch c.Kind {
 	case RecordAdvance:
-		after, all = advanced(after, c.Record.Set)
+		list, all = list.advance(c.Record.Set)
 	case RecordChanges:
-		after, all = scoped(after, c.set, c.changes)
+		list, all = list.apply(c.set, c.changes...)
 	}
-	if len(after) > maxScoped {
+	if len(list) > maxScoped {
 		err = fmt.Errorf("%w: more than %d changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScoped)
 	}
-	return after, all, err
+	return list, all, err
 }
 
 // largeSet reports whether it is the snapshot of a large change set.
@@ -142,7 +141,7 @@ func touches(c *checked, before []Scoped) map[string]bool {
 		}
 	}
 	for _, s := range before {
-		if s.over(c.Time/1000) || s.Set == c.Record.Set || c.largeSet() {
+		if s.expired(c.Time/1000) || s.Set == c.Record.Set || c.largeSet() {
 			names[s.Change.Name] = true
 		}
 	}
@@ -186,101 +185,6 @@ func (st *State) here(before *State, applied []blocklist.Change, touched map[str
 	}
 	scoped, err := translate(st.base, &Set{}, over)
 	return append(out, scoped...), err
-}
-
-// scoped splits a change set into what counts for all nodes and what is to be remembered as scoped.
-func scoped(before []Scoped, set *Set, changes []Change) (after []Scoped, all []Change) {
-	after = slices.Clone(before)
-	for _, c := range changes {
-		s := Scoped{Set: set.ID, Change: c}
-		if set.Stage != nil {
-			s.Share = set.Stage.Share
-		}
-		switch {
-		case c.Source != "":
-			all = append(all, c)
-		case set.Stage == nil && (c.Everywhere() || c.Do == Withdraw):
-			after, all = without(after, c), append(all, c)
-		default:
-			after = s.after(after)
-		}
-	}
-	return after, all
-}
-
-// without is what a change for all leaves of what was scoped before, which is the caller's to change: nothing of its name and scope, so that what stays scoped is always newer than what
-// it stands over.
-func without(before []Scoped, c Change) (left []Scoped) {
-	if !slices.ContainsFunc(before, func(s Scoped) bool { return s.Change.Name == c.Name }) {
-		return before
-	}
-	whole := func(c Change) bool { return c.Do == Withdraw && c.Scope == "" }
-	split := func(s Scoped) bool { return s.Change.Name == c.Name && whole(s.Change) && !whole(c) }
-	if !slices.ContainsFunc(before, split) { // as most often
-		return slices.DeleteFunc(before, func(s Scoped) bool { return overrides(c, s.Change) })
-	}
-	for _, s := range before {
-		switch {
-		case split(s): // it goes on for the other scopes
-			for _, scope := range []blocklist.Scope{blocklist.Exact, blocklist.Subtree, blocklist.Below} {
-				part := s
-				if part.Change.Scope = scope.String(); !overrides(c, part.Change) {
-					left = append(left, part)
-				}
-			}
-		case !overrides(c, s.Change):
-			left = append(left, s)
-		}
-	}
-	return left
-}
-
-// after puts it behind what was scoped before, which is the caller's, in place of what it renews.
-func (s Scoped) after(before []Scoped) []Scoped {
-	return append(slices.DeleteFunc(before, func(o Scoped) bool { return o.Share == 0 && s.renews(o) }), s)
-}
-
-// overrides reports whether a change leaves nothing of an earlier one.
-func overrides(c, earlier Change) bool {
-	scope := func(c Change) string { return cmp.Or(c.Scope, blocklist.Subtree.String()) }
-	return c.Name == earlier.Name && (c.Do == Withdraw && c.Scope == "" || scope(c) == scope(earlier))
-}
-
-// renews reports whether something scoped leaves nothing of an earlier one: it counts wherever that did.
-func (s Scoped) renews(o Scoped) bool {
-	return s.Share == 0 && overrides(s.Change, o.Change) && slices.Equal(s.Change.Countries, o.Change.Countries) && slices.Equal(s.Change.Operators, o.Change.Operators)
-}
-
-// over reports whether it ran out by that time (Unix seconds).
-func (s Scoped) over(at int64) bool { return s.Change.Expiry != 0 && s.Change.Expiry <= at }
-
-// current are those that are not over at that time (Unix seconds): what they stood over counts again.
-func current(all []Scoped, at int64) (left []Scoped) {
-	if !slices.ContainsFunc(all, func(s Scoped) bool { return s.over(at) }) {
-		return all
-	}
-	for _, s := range all {
-		if !s.over(at) {
-			left = append(left, s)
-		}
-	}
-	return left
-}
-
-// advanced takes a change set out of what is scoped by share: it counts for all, or for all there, from where it stood. What came after it stays over it.
-func advanced(before []Scoped, set string) (after []Scoped, all []Change) {
-	for _, s := range before {
-		switch {
-		case s.Set != set || s.Share == 0:
-			after = append(after, s)
-		case s.Change.Everywhere() || s.Change.Do == Withdraw:
-			after, all = without(after, s.Change), append(all, s.Change)
-		default:
-			s.Share = 0
-			after = s.after(after)
-		}
-	}
-	return after, all
 }
 
 // begin is the state that a snapshot announces, over a view of that snapshot.

@@ -51,12 +51,18 @@ func (f *fleet) publish(t rapid.TB, c checked) {
 // push publishes a change set, for a share of the nodes first where that is not 0, and returns its ID.
 func (f *fleet) push(t rapid.TB, share float64, changes ...Change) string {
 	f.sets++
-	set := &Set{ID: fmt.Sprint("set", f.sets), Time: f.at}
+	id := fmt.Sprint("set", f.sets)
+	f.pushAs(t, id, share, changes...)
+	return id
+}
+
+// pushAs is push under an ID of the caller's choice.
+func (f *fleet) pushAs(t rapid.TB, id string, share float64, changes ...Change) {
+	set := &Set{ID: id, Time: f.at}
 	if share > 0 {
 		set.Stage = &Stage{Share: share, Seconds: 60}
 	}
 	f.publish(t, checked{Record: Record{Kind: RecordChanges}, set: set, changes: changes})
-	return set.ID
 }
 
 func (f *fleet) advance(t rapid.TB, set string) {

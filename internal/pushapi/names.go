@@ -112,7 +112,7 @@ func (a *API) name(_ context.Context, in *nameInput) (*nameOutput, error) {
 	for rest := wire; len(rest) > 1; rest = rest[1+int(rest[0]):] {
 		for _, e := range view.Claims(rest) {
 			out.Body.Claims = append(out.Body.Claims, Claim{
-				Name: e.Name, Does: [...]string{blocklist.Block: "block", blocklist.Except: "except", blocklist.Allow: "allow"}[e.Decision],
+				Name: e.Name, Does: e.Decision.String(),
 				Scope: e.Scope.String(), Category: e.Category.String(), Mark: journal.MarkText(e.Mark), Since: at(e.Since), Start: at(e.Start), Expiry: at(e.Expiry),
 				Decision: e.ID, Counts: e.Counts, Sources: e.Sources,
 			})
@@ -153,7 +153,7 @@ func (a *API) history(ctx context.Context, in *nameInput) (*logOutput, error) {
 	defer leave()
 	out := &logOutput{}
 	out.Body.Name, out.Body.Log = blocklist.NameText(wire), []LogEntry{}
-	err = a.cfg.Control.History(ctx, out.Body.Name, func(t journal.Told) error {
+	err = a.cfg.Control.History(ctx, out.Body.Name, func(t journal.HistoryEntry) error {
 		if len(out.Body.Log) == maxLog {
 			out.Body.More = true
 			return io.EOF
@@ -161,7 +161,7 @@ func (a *API) history(ctx context.Context, in *nameInput) (*logOutput, error) {
 		c := t.Change
 		out.Body.Log = append(out.Body.Log, LogEntry{
 			Version: t.Record.Version, Time: time.UnixMilli(t.Record.Time).UTC(), By: t.Record.By, Approved: t.Record.Approved,
-			ID: t.Set.ID, Comment: t.Set.Comment, Counts: t.Counts, Do: string(c.Do), Name: c.Name, Scope: c.Scope, Category: c.Category,
+			ID: t.Set.ID, Comment: t.Set.Comment, Counts: t.Applied, Do: string(c.Do), Name: c.Name, Scope: c.Scope, Category: c.Category,
 			Reason: c.Reason, Authority: c.Authority, Decision: c.Decision, Mark: c.Mark, Start: at(c.Start), Expiry: at(c.Expiry),
 			Countries: c.Countries, Operators: c.Operators, List: c.Source,
 		})

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -46,36 +44,9 @@ func (a *API) Report(ctx context.Context, name string, data []byte) error {
 	return nil
 }
 
-// reporting takes in reports as the journal's stream hands them over. Hostile ones say nothing.
-func (a *API) reporting(ctx context.Context) func(from string, data []byte) {
-	names, asked, changed := map[string]string{}, time.Now(), a.tokensChanged.Load() // by who reports
-	return func(from string, data []byte) {
-		if now := a.tokensChanged.Load(); now != changed || time.Since(asked) > time.Minute { // another control may have revoked or rotated one
-			clear(names)
-			asked, changed = time.Now(), now
-		}
-		if names[from] == "" {
-			names[from] = a.nodeOf(ctx, from)
-		}
-		if name := names[from]; name != "" {
-			_ = a.Report(ctx, name, data)
-		}
-	}
-}
-
-// hashForm is that of what is kept of a token's secret.
-var hashForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
-
-// nodeOf is the name of the token that from is the hash of, if it is a node's, or from itself where it is a name already.
-func (a *API) nodeOf(ctx context.Context, from string) string {
-	if !hashForm.MatchString(from) {
-		return from
-	}
-	t, err := a.tokenByHash(ctx, from)
-	if err != nil || !t.valid() || !t.accepts(from) || !slices.Contains(t.Roles, Node) {
-		return ""
-	}
-	return t.Name
+// takeReport returns a function that takes in the reports that arrive on the journal's stream. Invalid reports are ignored.
+func (a *API) takeReport(ctx context.Context) func(node string, data []byte) {
+	return func(node string, data []byte) { _ = a.Report(ctx, node, data) }
 }
 
 // Caller is the name of whose token let a request through Guarded.

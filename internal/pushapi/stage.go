@@ -36,7 +36,7 @@ func (a *API) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		for ctx.Err() == nil {
-			err := a.cfg.Control.Stream.Reports(ctx, a.reporting(ctx))
+			err := a.cfg.Control.Stream.Reports(ctx, a.takeReport(ctx))
 			if err != nil && ctx.Err() == nil {
 				a.log.Error("reports of nodes do not arrive", "err", err)
 				sleep(ctx, 5*time.Second)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"rempart/internal/pause"
 )
 
 // How often a NOTIFY is sent while nobody says that it came: each waits twice as long as the one before (RFC 1996 section 3.6).
@@ -92,7 +94,7 @@ func (n *notifier) notify(ctx context.Context, z *zone, serial uint32) error {
 		if n.attempt(conn, z, serial, end) == nil {
 			return nil
 		}
-		sleep(ctx, time.Until(end)) // that a port is closed is said at once
+		pause.For(ctx, time.Until(end)) // that a port is closed is said at once
 		if ctx.Err() != nil || len(n.wake) > 0 {
 			break
 		}

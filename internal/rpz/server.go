@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"rempart/internal/pause"
 )
 
 const (
@@ -113,7 +115,7 @@ func (s *Server) packets(ctx context.Context, c net.PacketConn) {
 			return
 		}
 		if err != nil { // of one datagram most often, as an ICMP error that came back
-			sleep(ctx, acceptPause)
+			pause.For(ctx, acceptPause)
 			continue
 		}
 		_, _ = s.answer(ctx, buf[:n], addrOf(from), false, func() {}, func(msg []byte) error {
@@ -141,7 +143,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener, secure *tls.Config)
 			return
 		default:
 			s.cfg.Log.Error("a connection for a zone transfer could not be accepted; raise the limit of open files if this goes on", slog.Any("error", err))
-			sleep(ctx, acceptPause)
+			pause.For(ctx, acceptPause)
 		}
 	}
 }
@@ -204,11 +206,4 @@ func readMessage(r io.Reader) ([]byte, error) {
 	msg := make([]byte, binary.BigEndian.Uint16(size[:]))
 	_, err := io.ReadFull(r, msg)
 	return msg, err
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }

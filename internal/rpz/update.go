@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/pause"
 )
 
 const (
@@ -105,7 +106,7 @@ func (s *Server) update(ctx context.Context) {
 		}
 		s.publish(ctx, view, names)
 		s.stale = false
-		sleep(ctx, settle)
+		pause.For(ctx, settle)
 	}
 }
 
@@ -122,7 +123,7 @@ func (s *Server) publish(ctx context.Context, view *blocklist.View, names [][]by
 			return
 		}
 		s.cfg.Log.Error("the response policy zones stay as they were", slog.Any("error", err))
-		sleep(ctx, retryEvery)
+		pause.For(ctx, retryEvery)
 		if later, _ := s.pending.take(math.MaxUint64); later != nil {
 			view = later
 		}

@@ -74,7 +74,7 @@ func TestLargeAnswersAreLimited(t *testing.T) {
 	if b, err := dnstest.ExchangePacked("tcp", addrOf(s), query(t, 1, "a.example")); err != nil || len(b) < size {
 		t.Errorf("over TCP: %d bytes, %v", len(b), err)
 	}
-	if n := figure(t, s, "rempart_udp_answers_limited_total"); n < asked-float64(first) {
+	if n := metric(t, s, "rempart_udp_answers_limited_total"); n < asked-float64(first) {
 		t.Errorf("rempart_udp_answers_limited_total is %v", n)
 	}
 }

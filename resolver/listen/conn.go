@@ -17,39 +17,39 @@ import (
 const (
 	frameHeader  = 2        // the length before each message (RFC 1035 section 4.2.2)
 	streamBatch  = 16       // queries given to Fast at once
-	maxPipelined = 16       // queries of one connection on the slow path, and answers not yet taken: beyond, it is not read from
+	maxPipelined = 16       // queries of one connection on the slow path, and answers that the client has not read yet; above it, the connection is not read from
 	pieceRoom    = 64 << 10 // answers are written in pieces of about this size
 	packetRoom   = 4096
-	drainRead    = 50 * time.Millisecond // for what a client sent before it knew that the connection ends
+	drainRead    = 50 * time.Millisecond // for data that a client sent before it knew that the connection ends
 	drainBytes   = 1 << 20
-	keptRoom     = 8192 // a buffer that grew beyond is not kept for the connection's next query
+	keptRoom     = 8192 // a larger buffer is not kept for the connection's next query
 )
 
-// stream is one connection. Its reader calls Fast on what has come and writes those answers at once;
-// slow ones are written when they are ready, in any order (RFC 7766 section 7).
+// stream is one connection. Its reader calls Fast on the queries that arrived and writes those answers at once; answers of the slow path are written when they
+// are ready, in any order (RFC 7766 section 7).
 type stream struct {
-	server   *streamServer
-	conn     net.Conn
-	client   netip.Addr
-	group    netip.Prefix
-	stranger bool // may not ask: gets its REFUSED, and is hung up on
-	stopping atomic.Bool
-	asked    atomic.Int64  // when a query came last, Unix nanoseconds; at first, when the connection was opened
-	untaken  atomic.Int64  // bytes of answers that were not written yet
-	slots    chan struct{} // one is taken by each query on the slow path, until its answer is written
-	slow     sync.WaitGroup
-	readBy   limit  // of the reader
-	out      []byte // the reader's, for the answers of a batch
+	server       *streamServer
+	conn         net.Conn
+	client       netip.Addr
+	group        netip.Prefix
+	unauthorized bool // an unauthorized client: it gets REFUSED, and the connection is closed
+	stopping     atomic.Bool
+	asked        atomic.Int64  // when the last query arrived, in Unix nanoseconds; at first, when the connection was opened
+	untaken      atomic.Int64  // bytes of answers that were not written yet
+	slots        chan struct{} // one is taken by each query on the slow path, until its answer is written
+	slow         sync.WaitGroup
+	readBy       limit  // of the reader
+	out          []byte // the reader's, for the answers of a batch
 
 	writing sync.Mutex
 	writeBy limit
 
 	mu       sync.Mutex
 	ready    [][]byte // answers of the slow path that were not written yet, each behind its length
-	flushing bool     // somebody is writing them
+	flushing bool     // a goroutine is writing them
 }
 
-// run reads until the client leaves, is idle for too long, or sends what is no query.
+// run reads until the client closes the connection, is idle for too long, or sends something that is no query.
 func (st *stream) run() {
 	defer st.close()
 	defer st.slow.Wait()
@@ -58,7 +58,7 @@ func (st *stream) run() {
 	batch := make([]wire.Query, 0, streamBatch)
 	for {
 		idle := st.idle()
-		// The time for a message to come whole counts from here: a client that dribbles is cut off.
+		// The time for a whole message to arrive starts here: the connection of a client that sends byte by byte is closed.
 		st.allow(idle)
 		ok := true
 		if buf, ok = st.fill(buf); !ok {
@@ -68,7 +68,7 @@ func (st *stream) run() {
 		used := 0
 		batch, used = st.frames(batch[:0], buf, idle)
 		st.server.handler.Fast(batch)
-		if !st.answer(batch) || st.stranger {
+		if !st.answer(batch) || st.unauthorized {
 			return
 		}
 		buf, st.out = st.shrink(append(buf[:0], buf[used:]...)), st.shrink(st.out[:0])
@@ -80,37 +80,37 @@ func (st *stream) run() {
 	}
 }
 
-// limit is when a connection's reads or writes end. The runtime's timer is not moved for each batch, but when it is a sixteenth old: so the end
-// may be later than asked for by as much.
+// limit is the deadline of a connection's reads or writes. The runtime's timer is not changed for each batch, but when a sixteenth of the time has passed: the
+// deadline may be later than asked for by that much.
 type limit struct {
 	moved time.Time
 	by    time.Duration
 }
 
-// move has set set it to that long from now.
-func (l *limit) move(by time.Duration, set func(time.Time) error) {
+// extend calls set with now+by, unless less than a sixteenth of by has passed since the last call.
+func (l *limit) extend(by time.Duration, set func(time.Time) error) {
 	if now := time.Now(); by != l.by || now.Sub(l.moved) > by/16 {
 		l.moved, l.by = now, by
 		_ = set(now.Add(by + by/16))
 	}
 }
 
-// allow sets how long the client may take from now on; once the server stops, only for what is under way already.
+// allow sets the time that the client has from now on. While the server stops, it applies only to queries that are under way.
 func (st *stream) allow(d time.Duration) {
-	st.readBy.move(d, st.conn.SetReadDeadline)
-	if st.stopping.Load() { // asked after, so that stop's own deadline is not undone
+	st.readBy.extend(d, st.conn.SetReadDeadline)
+	if st.stopping.Load() { // after the deadline was set, so that the deadline of stop is not undone
 		_ = st.conn.SetReadDeadline(time.Now().Add(drainRead))
 	}
 }
 
-// stop lets the client finish what it is sending, and no more.
+// stop lets the client finish the message that it is sending, and accepts no other.
 func (st *stream) stop() {
 	st.stopping.Store(true)
 	_ = st.conn.SetReadDeadline(time.Now().Add(drainRead))
 }
 
-// close ends the connection. What was not read is read and dropped first: closing over it would take back
-// answers the client has not read yet.
+// close ends the connection. It reads and drops unread data first: closing a connection with unread data would discard answers that the client has not read
+// yet.
 func (st *stream) close() {
 	if c, ok := st.conn.(*net.TCPConn); ok && c.CloseWrite() == nil {
 		_ = c.SetReadDeadline(time.Now().Add(drainRead))
@@ -119,7 +119,7 @@ func (st *stream) close() {
 	st.conn.Close()
 }
 
-// shrink gives back room that a long message needed.
+// shrink releases memory that a long message needed.
 func (st *stream) shrink(buf []byte) []byte {
 	if cap(buf) <= keptRoom || len(buf) > packetRoom {
 		return buf
@@ -128,8 +128,8 @@ func (st *stream) shrink(buf []byte) []byte {
 }
 
 func (st *stream) idle() time.Duration {
-	if st.stranger {
-		return min(st.server.limits.stranger, st.server.limits.idle)
+	if st.unauthorized {
+		return min(st.server.limits.unauthorized, st.server.limits.idle)
 	}
 	return st.server.idle()
 }
@@ -150,7 +150,7 @@ func (st *stream) fill(buf []byte) ([]byte, bool) {
 		buf = buf[:len(buf)+n]
 		if err != nil {
 			if n == 0 && len(buf) == 0 && errors.Is(err, os.ErrDeadlineExceeded) && st.busy() && !st.stopping.Load() {
-				// Idle means that nothing is owed: it waits for its answers (RFC 7766 section 6.2.3).
+				// A client that waits for answers is not idle (RFC 7766 section 6.2.3).
 				st.allow(st.idle())
 				continue
 			}
@@ -161,7 +161,7 @@ func (st *stream) fill(buf []byte) ([]byte, bool) {
 
 func (st *stream) busy() bool { return len(st.slots) > 0 }
 
-// frames makes queries of the whole messages at the start of buf, up to a batch; used is their length.
+// frames makes queries of the whole messages at the start of buf, at most a batch. used is the length of these messages.
 func (st *stream) frames(batch []wire.Query, buf []byte, idle time.Duration) (_ []wire.Query, used int) {
 	for len(batch) < cap(batch) && len(buf)-used >= frameHeader {
 		n := int(buf[used])<<8 + int(buf[used+1])
@@ -177,13 +177,13 @@ func (st *stream) frames(batch []wire.Query, buf []byte, idle time.Duration) (_ 
 	return batch, used
 }
 
-// answer writes what a batch's queries have, then hands the slow ones over; false ends the connection.
+// answer writes the answers of a batch, then passes its slow queries to the pool. It returns false if the connection ends.
 func (st *stream) answer(batch []wire.Query) bool {
 	sound, owed := true, 0
 	for i := range batch {
 		switch q := &batch[i]; q.Outcome {
 		case wire.Dropped:
-			sound = false // what sends no queries is no DNS client
+			sound = false // a client that sends no queries is no DNS client
 		case wire.Answered:
 			owed += frameHeader + len(q.Out)
 		}
@@ -195,7 +195,7 @@ func (st *stream) answer(batch []wire.Query) bool {
 		q := &batch[i]
 		switch {
 		case q.Outcome == wire.Answered && q.Renew:
-			st.handOver(q) // without room it is not renewed now
+			st.handOver(q) // if there is no place, the answer is not refreshed now
 		case q.Outcome == wire.Slow && !st.handOver(q):
 			st.server.handler.Shed(q)
 			if !st.write(frame(nil, q.Out)) {
@@ -206,7 +206,7 @@ func (st *stream) answer(batch []wire.Query) bool {
 	return sound
 }
 
-// writeBatch writes the answers of a batch, which are owed bytes long; false if the client does not take them.
+// writeBatch writes the answers of a batch, which are owed bytes long. It returns false if the client does not read them.
 func (st *stream) writeBatch(batch []wire.Query, owed int) bool {
 	if !st.owe(owed) {
 		return false
@@ -234,7 +234,7 @@ func frame(out, answer []byte) []byte {
 	return append(out, answer...)
 }
 
-// write sends whole frames; false if the client does not take them.
+// write sends whole frames. It returns false if the client does not read them.
 func (st *stream) write(frames []byte) bool {
 	if len(frames) == 0 {
 		return true
@@ -262,7 +262,7 @@ func (st *stream) owe(n int) bool {
 // abort ends the connection at once.
 func (st *stream) abort() {
 	if c, ok := st.conn.(*net.TCPConn); ok {
-		_ = c.SetLinger(0) // or the kernel would keep for it, for minutes, what it does not take
+		_ = c.SetLinger(0) // otherwise the kernel would keep unread answers for minutes
 	}
 	st.conn.Close()
 }
@@ -271,16 +271,16 @@ func (st *stream) abort() {
 func (st *stream) send(frames []byte) bool {
 	st.writing.Lock()
 	defer st.writing.Unlock()
-	st.writeBy.move(st.server.limits.idle, st.conn.SetWriteDeadline)
+	st.writeBy.extend(st.server.limits.idle, st.conn.SetWriteDeadline)
 	_, err := st.conn.Write(frames)
 	return st.sent(err)
 }
 
-// sendParts is send for frames in parts that need not be whole: large answers are not copied.
+// sendParts is send for frames in several parts, so that large answers are not copied.
 func (st *stream) sendParts(parts net.Buffers) bool {
 	st.writing.Lock()
 	defer st.writing.Unlock()
-	st.writeBy.move(st.server.limits.idle, st.conn.SetWriteDeadline)
+	st.writeBy.extend(st.server.limits.idle, st.conn.SetWriteDeadline)
 	_, err := parts.WriteTo(st.conn)
 	return st.sent(err)
 }
@@ -293,8 +293,7 @@ func (st *stream) sent(err error) bool {
 	return err == nil
 }
 
-// handOver copies a query to the slow path, waiting while this connection has its share there; false if
-// there is no room at all.
+// handOver copies a query to the slow path, and waits while this connection has its share there. It returns false if there is no place at all.
 func (st *stream) handOver(q *wire.Query) bool {
 	st.slots <- struct{}{}
 	copied := *q
@@ -324,8 +323,7 @@ func (st *stream) done(n int) {
 	}
 }
 
-// post has an answer written by a goroutine of the connection's: a client that takes none
-// holds up nobody else's place on the slow path.
+// post lets a goroutine of the connection write an answer: a client that reads no answers holds up no other client on the slow path.
 func (st *stream) post(answer []byte) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -336,7 +334,7 @@ func (st *stream) post(answer []byte) {
 	}
 }
 
-// flush writes what is ready until nothing is.
+// flush writes answers until none is ready.
 func (st *stream) flush() {
 	for {
 		st.mu.Lock()

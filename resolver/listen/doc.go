@@ -1,7 +1,6 @@
 // Package listen receives queries and sends answers: sockets and framing, nothing else.
+// UDP has one worker per core, each with its own socket (SO_REUSEPORT), buffers and batch of queries. On Linux a batch is received and sent with one system
+// call each; elsewhere a batch is one query. Streams differ in framing and pass shorter batches. Queries that take longer are copied to a bounded pool that all
 //
-// UDP has a worker a core, each with a socket of its own (SO_REUSEPORT), its buffers and its batch of
-// queries. On Linux a batch is received and sent with one system call each; elsewhere a batch is one query.
-// Streams differ in framing and pass shorter batches. Queries that take longer go, copied, to a
-// bounded pool that all listeners share.
+// listeners share.
 package listen

@@ -16,30 +16,29 @@ import (
 	"rempart/internal/wire"
 )
 
-// Handler answers queries. Fast is called by one loop at a time per Handler for UDP, concurrently for
-// streams; Slow and Shed concurrently.
+// Handler answers queries. One loop at a time calls Fast of a Handler for UDP; streams call it concurrently. Slow and Shed are called concurrently.
 type Handler interface {
-	// Fast takes each query of a batch as far as it gets without waiting.
+	// Fast takes each query of a batch as far as possible without waiting.
 	Fast(batch []wire.Query)
-	// Slow continues one that Fast left; it may wait, and returns soon after ctx ends.
+	// Slow continues a query that Fast left. It may wait, and returns soon after ctx ends.
 	Slow(ctx context.Context, q *wire.Query)
-	// Shed answers one for which there is no room.
+	// Shed answers a query for which there is no place.
 	Shed(q *wire.Query)
 }
 
-// Config is what a Server is made of.
+// Config configures a Server.
 type Config struct {
 	Addrs      []netip.AddrPort             // each served over UDP and TCP
-	Packets    []net.PacketConn             // sockets handed over by a supervisor, already bound
-	Streams    []net.Listener               // the same, listening
-	NewHandler func() Handler               // called once a UDP worker, and once for streams
-	Serves     func(client netip.Addr) bool // who may ask, and so gets a share of the connections; nil: everyone
-	Workers    int                          // UDP workers an address; default one a core
-	Limits     []AnswerLimit                // of UDP answers to client networks; empty: no limit
-	Spin       time.Duration                // how long a UDP worker goes on asking its socket before it sleeps; Linux only
+	Packets    []net.PacketConn             // bound sockets from a supervisor
+	Streams    []net.Listener               // listening sockets from a supervisor
+	NewHandler func() Handler               // called once per UDP worker, and once for streams
+	Serves     func(client netip.Addr) bool // reports whether a client may ask, and so gets a share of the connections; nil: every client may
+	Workers    int                          // UDP workers per address; default one per core
+	Limits     []AnswerLimit                // limits of UDP answers to client networks; empty: no limit
+	Spin       time.Duration                // how long a UDP worker keeps asking its socket before it sleeps; Linux only
 	MaxStreams int                          // TCP connections at a time; default 4,096
 	MaxSlow    int                          // queries on the slow path at a time; default 10,000
-	Drain      time.Duration                // how long Run waits for them at the end; default 5 s
+	Drain      time.Duration                // how long Run waits for queries under way at the end; default 5 s
 	Log        *slog.Logger
 }
 
@@ -49,11 +48,11 @@ const (
 	portTries      = 10
 )
 
-// neverClients are the UDP ports below 20 from which no query comes: 0, to which nobody can answer, and those of services that answer every packet (echo,
-// discard, daytime, qotd, chargen). With a forged source, an answer to one of them would be answered, and so on without end.
+// neverClients are the UDP ports below 20 from which no query is sent: 0, to which nobody can answer, and the ports of services that answer every packet (echo,
+// discard, daytime, qotd, chargen). With a forged source, such a service would answer our answer, without end.
 const neverClients = 1<<0 | 1<<7 | 1<<9 | 1<<13 | 1<<17 | 1<<19
 
-// answersAll reports whether a UDP packet from that port is not a client's.
+// answersAll reports whether that port is no client's port.
 func answersAll(port uint16) bool { return port < 20 && neverClients>>port&1 != 0 }
 
 // Server holds the sockets.
@@ -68,8 +67,7 @@ type Server struct {
 // ErrTaken is wrapped by New's error when an address is in use.
 var ErrTaken = errors.New("the address is taken")
 
-// New binds every socket, so that an address that cannot be had is known at once; Run serves them.
-// A port of 0 is chosen once and shared by UDP and TCP.
+// New binds every socket, so that an address that cannot be bound is reported at once; Run serves them. A port of 0 is chosen once and shared by UDP and TCP.
 func New(c Config) (_ *Server, err error) {
 	if c.Workers == 0 {
 		c.Workers = runtime.GOMAXPROCS(0)
@@ -105,7 +103,7 @@ func New(c Config) (_ *Server, err error) {
 	for _, addr := range c.Addrs {
 		err := s.bind(addr, c)
 		for tries := 1; addr.Port() == 0 && errors.Is(err, ErrTaken) && tries < portTries; tries++ {
-			err = s.bind(addr, c) // the port that TCP was given is taken over UDP: another will do
+			err = s.bind(addr, c) // the port that the system chose for TCP is taken over UDP: try another
 		}
 		if errors.Is(err, syscall.EAFNOSUPPORT) && addr.Addr() == netip.IPv6Unspecified() && len(c.Addrs) > 1 {
 			c.Log.Warn("this machine has no IPv6: not listening there", "address", addr)
@@ -157,13 +155,13 @@ func Stream(addr netip.AddrPort) (net.Listener, error) {
 	return lc.Listen(context.Background(), network("tcp", addr), addr.String())
 }
 
-// Packet opens a UDP socket on addr, as Stream opens a TCP listener. Several can be opened on one address of one user (SO_REUSEPORT).
+// Packet opens a UDP socket on addr, as Stream opens a TCP listener. One user can open several on one address (SO_REUSEPORT).
 func Packet(addr netip.AddrPort) (net.PacketConn, error) {
 	lc := net.ListenConfig{Control: controlPacket}
 	return lc.ListenPacket(context.Background(), network("udp", addr), addr.String())
 }
 
-// Absent returns those of addrs that no interface of this machine has now. Wildcards are never absent, and none is where the interfaces cannot be read.
+// Absent returns those of addrs that no interface of this machine has now. Wildcards are never absent. If the interfaces cannot be read, Absent returns none.
 func Absent(addrs []netip.AddrPort) (absent []netip.AddrPort) {
 	for _, addr := range addrs {
 		if own, err := Own(addr.Addr()); err == nil && !own && !addr.Addr().IsUnspecified() {
@@ -173,7 +171,7 @@ func Absent(addrs []netip.AddrPort) (absent []netip.AddrPort) {
 	return absent
 }
 
-// Own reports whether an interface of this machine has an address now. Every loopback address is its own.
+// Own reports whether an interface of this machine has an address now. Every loopback address is an own address.
 func Own(addr netip.Addr) (bool, error) {
 	if addr.IsLoopback() {
 		return true, nil
@@ -185,7 +183,7 @@ func Own(addr netip.Addr) (bool, error) {
 	}), err
 }
 
-// addPacket serves a socket that was handed over, by one worker: its read lock lets in no more.
+// addPacket serves a socket from a supervisor, by one worker: its read lock admits one.
 func (s *Server) addPacket(conn net.PacketConn, c Config) error {
 	addr, ok := conn.LocalAddr().(*net.UDPAddr)
 	if !ok {
@@ -212,7 +210,7 @@ func network(proto string, addr netip.AddrPort) string {
 	return proto + "6"
 }
 
-// explain says what to do about an address that cannot be had.
+// explain returns an error that says what to do about an address that cannot be bound.
 func explain(proto string, addr netip.AddrPort, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -227,7 +225,7 @@ func explain(proto string, addr netip.AddrPort, err error) error {
 	return fmt.Errorf("listening on %s over %s: %w", addr, proto, err)
 }
 
-// Addrs are the addresses served, each once.
+// Addrs returns the addresses that are served, each once.
 func (s *Server) Addrs() (addrs []netip.AddrPort) {
 	seen := map[netip.AddrPort]bool{}
 	add := func(a net.Addr) {
@@ -246,7 +244,7 @@ func (s *Server) Addrs() (addrs []netip.AddrPort) {
 	return addrs
 }
 
-// Run serves until ctx ends, then answers what is under way, for the drain time at most, and returns.
+// Run serves until ctx ends, then answers the queries under way, for at most the drain time, and returns.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	slow, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -262,7 +260,7 @@ func (s *Server) Run(ctx context.Context) error {
 		w.stop()
 	}
 	s.streams.stop()
-	// A loop hands queries over until it ends: only then is the pool's work all there will be.
+	// A loop passes queries on until it ends: only then does the pool get no more work.
 	packets.Wait()
 	ended := make(chan struct{})
 	go func() {

@@ -23,8 +23,8 @@ import (
 // deadline bounds every wait of these tests.
 const deadline = time.Minute
 
-// fakeHandler answers by the question's first label: one that begins with "slow" on the slow path,
-// where it waits for the gate, "renew" at once and then again there, any other at once.
+// fakeHandler answers by the first label of the question: a label that begins with "slow" on the slow path, where it waits for the gate; "renew" at once and
+// then again on the slow path; any other at once.
 type fakeHandler struct {
 	gate    func(ctx context.Context, label string) // what Slow waits for; nil: nothing
 	sheds   atomic.Int64
@@ -198,8 +198,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// figure reads one of the collector's figures.
-func figure(t testing.TB, s *Server, name string) float64 {
+// metric returns a metric of the collector.
+func metric(t testing.TB, s *Server, name string) float64 {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(s.Collector())
@@ -213,7 +213,7 @@ func figure(t testing.TB, s *Server, name string) float64 {
 			return m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
-	t.Fatalf("no figure is named %s", name)
+	t.Fatalf("no metric is named %s", name)
 	return 0
 }
 
@@ -307,7 +307,7 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFrames(t, tcp, query(t, 2, "slow2.example"))
-	eventually(t, "both on the slow path", func() bool { return figure(t, s, "rempart_slow_queries") == 2 })
+	eventually(t, "both on the slow path", func() bool { return metric(t, s, "rempart_slow_queries") == 2 })
 	ended := make(chan struct{})
 	go func() { stop(); close(ended) }()
 	eventually(t, "no connection is taken any more", func() bool {
@@ -333,7 +333,7 @@ func TestDrain(t *testing.T) {
 	<-ended
 }
 
-// TestDrainIsBounded has a query whose answer never comes: its context ends with the drain time.
+// TestDrainIsBounded sends a query whose answer never arrives: its context ends with the drain time.
 func TestDrainIsBounded(t *testing.T) {
 	cut := make(chan error, 2)
 	h := &fakeHandler{gate: func(ctx context.Context, _ string) {
@@ -346,7 +346,7 @@ func TestDrainIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFrames(t, tcp, query(t, 1, "slow.example"))
-	eventually(t, "both on the slow path", func() bool { return figure(t, s, "rempart_slow_queries") == 2 })
+	eventually(t, "both on the slow path", func() bool { return metric(t, s, "rempart_slow_queries") == 2 })
 	stop()
 	for range 2 {
 		if err := <-cut; !errors.Is(err, context.Canceled) {
@@ -355,8 +355,7 @@ func TestDrainIsBounded(t *testing.T) {
 	}
 }
 
-// TestPoolFull fills the slow path: the next query is shed, over either transport, and those that
-// only renew an answer are let go.
+// TestPoolFull fills the slow path: the next query is shed, over UDP and over TCP, and queries that only refresh an answer are dropped.
 func TestPoolFull(t *testing.T) {
 	var g gates
 	h := &fakeHandler{gate: g.wait}
@@ -365,7 +364,7 @@ func TestPoolFull(t *testing.T) {
 	if _, err := udp.Write(query(t, 1, "slow1.example")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the slow path is full", func() bool { return figure(t, s, "rempart_slow_queries") == 1 })
+	eventually(t, "the slow path is full", func() bool { return metric(t, s, "rempart_slow_queries") == 1 })
 	if m := ask(t, udp, 2, "slow2.example"); m.Id != 2 || m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("over UDP, without room: %v", m)
 	}
@@ -383,7 +382,7 @@ func TestPoolFull(t *testing.T) {
 	if m := unpack(t, readDatagram(t, udp)); m.Id != 1 || m.Rcode != dns.RcodeSuccess {
 		t.Errorf("the one there was room for: %v", m)
 	}
-	eventually(t, "there is room again", func() bool { return figure(t, s, "rempart_slow_queries") == 0 })
+	eventually(t, "there is room again", func() bool { return metric(t, s, "rempart_slow_queries") == 0 })
 	if m := ask(t, udp, 5, "renew.example"); m.Id != 5 {
 		t.Errorf("a renewal with room: %v", m)
 	}
@@ -420,7 +419,7 @@ func TestPoolIsShared(t *testing.T) {
 			t.Errorf("another client: %v", m)
 		}
 	}
-	if n := figure(t, s, "rempart_slow_queries"); n > 480+1 { // and the other's last, whose answer came a moment ago
+	if n := metric(t, s, "rempart_slow_queries"); n > 480+1 { // and the other's last, whose answer came a moment ago
 		t.Errorf("one client holds %v of 640 places", n)
 	}
 	stop()

@@ -28,7 +28,7 @@ type mmsghdr struct {
 	len uint32
 }
 
-// messages are the datagrams of one batch as the kernel takes them: those that came, and the answers.
+// messages are the datagrams of one batch in the kernel's form: received queries and their answers.
 type messages struct {
 	in, out  [batchSize]mmsghdr
 	inVec    [batchSize]unix.Iovec
@@ -37,7 +37,7 @@ type messages struct {
 	controls [batchSize][controlSize]byte
 	packets  []byte
 	at       netip.AddrPort // the address of the socket
-	wildcard bool           // the address asked is received with each query, and answered from
+	wildcard bool           // the destination of each query is received with it, and the answer is sent from that address
 	used     int            // of in, by the last batch
 	ready    int            // of out
 }
@@ -69,7 +69,7 @@ func (m *messages) prepare() {
 	m.used = 0
 }
 
-// receive takes what has come, without waiting.
+// receive takes the datagrams that have arrived, without waiting.
 func (m *messages) receive(fd uintptr) (int, syscall.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&m.in)), batchSize, unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
@@ -79,7 +79,7 @@ func (m *messages) receive(fd uintptr) (int, syscall.Errno) {
 	return m.used, 0
 }
 
-// query makes q what came as message i.
+// query makes q of message i.
 func (m *messages) query(q *wire.Query, i int) {
 	q.Packet = m.packets[i*(packetSize+apart):][:m.in[i].len]
 	var port uint16
@@ -122,7 +122,7 @@ func hostOrder(port uint16) uint16 {
 	return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&port))[:])
 }
 
-// answer adds out as the answer to message i, to go back to where that came from, leaving from the address it was sent to.
+// answer adds out as the answer to message i, to its sender, from the address that it was sent to.
 func (m *messages) answer(i int, out []byte) {
 	n := m.ready
 	m.ready++
@@ -141,8 +141,8 @@ func (m *messages) answer(i int, out []byte) {
 	}
 }
 
-// answerFrom turns the packet info that was received into one to send with: the address stays, the
-// interface is the routing's to choose, but for link-local ones, which mean nothing without.
+// answerFrom turns the received packet info into one to send with: the address stays; the kernel chooses the interface, except for link-local addresses, which
+// need one.
 func answerFrom(control []byte) {
 	if len(control) < unix.SizeofCmsghdr {
 		return
@@ -160,7 +160,7 @@ func answerFrom(control []byte) {
 	}
 }
 
-// send gives the kernel the answers from number at on, and returns how many it took.
+// send passes the answers from number at on to the kernel, and returns how many it accepted.
 func (m *messages) send(fd uintptr, at int) (int, syscall.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&m.out[at])), uintptr(m.ready-at), unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {

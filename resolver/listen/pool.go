@@ -9,7 +9,7 @@ import (
 	"rempart/internal/fair"
 )
 
-// pool bounds the work on the slow path: beyond its size, work is refused, never queued. Clients share it fairly.
+// pool bounds the work on the slow path: above its size, work is refused, never queued. Clients share it fairly.
 type pool struct {
 	ctx     context.Context // given to work; set before the first
 	places  *fair.Places[netip.Prefix]
@@ -21,7 +21,7 @@ func newPool(size int) *pool {
 	return &pool{ctx: context.Background(), places: fair.New[netip.Prefix](size, size/4)}
 }
 
-// run begins work for a client in a goroutine of its own; false if there is no place for it.
+// run starts work for a client in a new goroutine. It returns false if there is no place.
 func (p *pool) run(client netip.Addr, work func(context.Context)) bool {
 	own, network := fair.Client(client)
 	if !p.places.Take(own, network) {

@@ -10,28 +10,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const receiveRoom = 4 << 20 // octets of the kernel's receive queue asked for
+const receiveRoom = 4 << 20 // bytes of the kernel's receive queue that are asked for
 
-// tune sets up a socket, our own or one handed over, as far as the kernel lets it: options of the other
-// family fail, and a smaller receive queue only shows in the figures.
+// tune sets the options of a socket, our own or a supervisor's, as far as the kernel accepts them: options of the other family fail, and a smaller receive
+// queue shows only in the metrics.
 func tune(fd uintptr, wildcard bool, spin time.Duration) {
 	set := func(level, opt, value int) error { return unix.SetsockoptInt(int(fd), level, opt, value) }
 	if set(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveRoom) != nil {
 		_ = set(unix.SOL_SOCKET, unix.SO_RCVBUF, receiveRoom)
 	}
 	if wildcard {
-		// Where the answer is to leave from is known from where the query was sent to. One message tells it: an
-		// IPv6 socket that takes IPv4 too tells of both kinds in IPv6's.
+		// An answer leaves from the address that the query was sent to. An IPv6 socket that also receives IPv4 reports both kinds of addresses in messages of
+		// IPv6.
 		if set(unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1) != nil {
 			_ = set(unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 		}
 	}
-	// RFC 9715 section 3.1: answers leave with DF set and are never fragmented; what the path's
-	// size is said to be, which anybody can forge, is not believed.
+	// RFC 9715 section 3.1: answers leave with DF set and are never fragmented; the path MTU, which anybody can forge, is ignored.
 	_ = set(unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
 	_ = set(unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE)
 	if spin > 0 {
-		// Where the kernel lets it, asking the socket asks its device too.
+		// If the kernel supports it, asking the socket also asks its device.
 		_ = set(unix.SOL_SOCKET, unix.SO_BUSY_POLL, int(spin.Microseconds()))
 	}
 }
@@ -54,14 +53,14 @@ func controlPacket(network, _ string, c syscall.RawConn) error {
 	return errors.Join(ctl, err)
 }
 
-// bindFreely lets a socket be bound to an address that the machine does not have yet (ip(7)): at boot the network may come later, and what arrives
-// for the address once it is there is received. Kernels without the options refuse the bind instead.
+// bindFreely lets a socket be bound to an address that the machine does not have yet (ip(7)): at boot the network may come up later, and packets for the
+// address are received from then on. Kernels without the options refuse the bind.
 func bindFreely(fd uintptr) {
 	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
 	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
 }
 
-// controlStream sets a TCP socket up before it is bound: so that both wildcards can be.
+// controlStream sets the options of a TCP socket before it is bound, so that both wildcards can be bound.
 func controlStream(network, _ string, c syscall.RawConn) error {
 	var err error
 	ctl := c.Control(func(fd uintptr) {

@@ -15,26 +15,26 @@ import (
 
 // Bounds of the stream transports (RFC 7766 section 6).
 const (
-	maxConns          = 4096             // in all
-	maxConnsPerClient = 256              // an address, or an IPv6 /64: resolvers and NATs forward for many
-	idleTimeout       = 10 * time.Second // also for a query to come whole, and for an answer to be taken
-	busyIdleTimeout   = 2 * time.Second  // the same when half of all connections are taken
+	maxConns          = 4096             // of all connections
+	maxConnsPerClient = 256              // per address, or per IPv6 /64: resolvers and NATs ask for many clients
+	idleTimeout       = 10 * time.Second // also for a query to arrive completely, and for an answer to be read
+	busyIdleTimeout   = 2 * time.Second  // the same while half of all connections are taken
 	acceptPause       = 50 * time.Millisecond
 
-	// maxUntaken bounds the answers that clients have not taken yet, in bytes, over all connections: beyond, a connection that holds more than one large
-	// answer is closed. A single one holds 2.5 MB at most: a batch, and what is pipelined, of the largest size.
+	// maxUntaken bounds the answers that clients have not read yet, in bytes, over all connections: above it, a connection that has more than one large answer
+	// is closed. One answer takes at most 2.5 MB: a batch, and the pipelined queries, of the largest size.
 	maxUntaken = 64 << 20
 
-	// Who may not ask is told so, and no more: strangers take no place from those who may.
-	maxStrangers    = 64
-	strangerTimeout = time.Second
+	// Unauthorized clients get REFUSED and nothing else; they take no place of other clients.
+	maxUnauthorized     = 64
+	unauthorizedTimeout = time.Second
 )
 
-// streamLimits are those of the bounds that a test changes.
+// streamLimits are the bounds that a test can change.
 type streamLimits struct {
-	conns, perClient int
-	untaken          int64
-	idle, stranger   time.Duration // how long a connection may be idle, and one of a stranger at most
+	conns, perClient   int
+	untaken            int64
+	idle, unauthorized time.Duration // how long a connection may be idle, and how long one of an unauthorized client lives
 }
 
 // streamServer serves TCP connections.
@@ -42,24 +42,24 @@ type streamServer struct {
 	listeners []net.Listener
 	handler   Handler
 	pool      *pool
-	serves    func(netip.Addr) bool // who may ask
+	serves    func(netip.Addr) bool // reports whether a client may ask
 	log       *slog.Logger
 	limits    streamLimits
 
-	mu      sync.Mutex
-	open    map[*stream]struct{}
-	clients map[netip.Prefix]int
-	strange int // open connections of strangers; the others are counted in clients
-	conns   sync.WaitGroup
-	stopped bool
-	refused atomic.Uint64
-	evicted atomic.Uint64
-	untaken atomic.Int64 // bytes of answers that were not written yet, over all connections
+	mu           sync.Mutex
+	open         map[*stream]struct{}
+	clients      map[netip.Prefix]int
+	unauthorized int // open connections of unauthorized clients; the others are counted in clients
+	conns        sync.WaitGroup
+	stopped      bool
+	refused      atomic.Uint64
+	evicted      atomic.Uint64
+	untaken      atomic.Int64 // bytes of answers that were not written yet, over all connections
 }
 
 func newStreamServer(h Handler, p *pool, serves func(netip.Addr) bool, log *slog.Logger) *streamServer {
 	return &streamServer{
-		handler: h, pool: p, serves: serves, log: log, limits: streamLimits{maxConns, maxConnsPerClient, maxUntaken, idleTimeout, strangerTimeout},
+		handler: h, pool: p, serves: serves, log: log, limits: streamLimits{maxConns, maxConnsPerClient, maxUntaken, idleTimeout, unauthorizedTimeout},
 		open: map[*stream]struct{}{}, clients: map[netip.Prefix]int{},
 	}
 }
@@ -83,8 +83,8 @@ func (s *streamServer) accept(ctx context.Context, l net.Listener) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
-			// Out of descriptors, most often: said, and tried again, since it passes.
-			s.log.Error("a TCP connection could not be accepted; raise the limit of open files if this goes on", "error", err)
+			// Most often the process has no descriptor left, which passes.
+			s.log.Error("a TCP connection could not be accepted; raise the limit of open files if this continues", "error", err)
 			select {
 			case <-time.After(acceptPause):
 			case <-ctx.Done():
@@ -93,7 +93,7 @@ func (s *streamServer) accept(ctx context.Context, l net.Listener) {
 	}
 }
 
-// serve begins a connection, or hangs up on one too many.
+// serve starts a connection, or closes it if there is no place.
 func (s *streamServer) serve(conn net.Conn) {
 	client := netip.Addr{}
 	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
@@ -101,7 +101,7 @@ func (s *streamServer) serve(conn net.Conn) {
 	}
 	group, _ := fair.Client(client)
 	st := &stream{server: s, conn: conn, client: client, group: group, slots: make(chan struct{}, maxPipelined)}
-	st.stranger = !s.serves(client)
+	st.unauthorized = !s.serves(client)
 	if !s.admit(st) {
 		s.refused.Add(1)
 		conn.Close()
@@ -114,23 +114,23 @@ func (s *streamServer) serve(conn net.Conn) {
 	}()
 }
 
-// admit counts a connection in, if there is room for it, or if a client with more connections can lose one.
+// admit counts a connection, if there is a place for it or if a client with more connections can lose one.
 func (s *streamServer) admit(st *stream) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	full := s.clients[st.group] >= s.limits.perClient
-	if !st.stranger && !full && len(s.open)-s.strange >= s.limits.conns {
+	if !st.unauthorized && !full && len(s.open)-s.unauthorized >= s.limits.conns {
 		full = !s.evict(s.clients[st.group])
 	}
-	if st.stranger {
-		full = s.strange >= maxStrangers
+	if st.unauthorized {
+		full = s.unauthorized >= maxUnauthorized
 	}
 	if s.stopped || full {
 		return false
 	}
 	s.open[st] = struct{}{}
-	if st.stranger {
-		s.strange++
+	if st.unauthorized {
+		s.unauthorized++
 	} else {
 		s.clients[st.group]++
 	}
@@ -144,21 +144,21 @@ func (s *streamServer) release(st *stream) {
 	s.forget(st)
 }
 
-// forget counts a connection out, once. It is called with mu held.
+// forget stops counting a connection, once. It is called with mu held.
 func (s *streamServer) forget(st *stream) {
 	if _, there := s.open[st]; !there {
 		return
 	}
 	delete(s.open, st)
-	if st.stranger {
-		s.strange--
+	if st.unauthorized {
+		s.unauthorized--
 	} else if s.clients[st.group]--; s.clients[st.group] == 0 {
 		delete(s.clients, st.group)
 	}
 }
 
-// evict closes the connection that has been without a query for longest, among those of the client with most connections, if that client has at least two more
-// than held. It is called with mu held.
+// evict closes the connection that has been without a query for longest, of the client with most connections, if that client has at least held+2. It is called
+// with mu held.
 func (s *streamServer) evict(held int) bool {
 	var most netip.Prefix
 	for group, n := range s.clients {
@@ -171,7 +171,7 @@ func (s *streamServer) evict(held int) bool {
 	}
 	var victim *stream
 	for st := range s.open {
-		if st.group == most && !st.stranger && (victim == nil || st.asked.Load() < victim.asked.Load()) {
+		if st.group == most && !st.unauthorized && (victim == nil || st.asked.Load() < victim.asked.Load()) {
 			victim = st
 		}
 	}
@@ -181,7 +181,7 @@ func (s *streamServer) evict(held int) bool {
 	return true
 }
 
-// idle is how long a connection may stay without a query now.
+// idle returns how long a connection may now stay without a query.
 func (s *streamServer) idle() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,7 +191,7 @@ func (s *streamServer) idle() time.Duration {
 	return s.limits.idle
 }
 
-// stop takes no more connections and no more queries on those there are.
+// stop accepts no more connections, and no more queries on open ones.
 func (s *streamServer) stop() {
 	for _, l := range s.listeners {
 		l.Close()
@@ -204,7 +204,7 @@ func (s *streamServer) stop() {
 	}
 }
 
-// hangUp closes every connection left.
+// hangUp closes every open connection.
 func (s *streamServer) hangUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

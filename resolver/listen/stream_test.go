@@ -14,7 +14,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// framed puts each message behind its length.
+// framed puts the length before each message.
 func framed(messages ...[]byte) (out []byte) {
 	for _, m := range messages {
 		out = frame(out, m)
@@ -38,7 +38,7 @@ func readFrame(t testing.TB, c net.Conn) *dns.Msg {
 	return unpack(t, packed)
 }
 
-// nextFrame reads one message; io.ErrUnexpectedEOF is of one that is cut short.
+// nextFrame reads one message. It returns io.ErrUnexpectedEOF for an incomplete one.
 func nextFrame(c net.Conn) ([]byte, error) {
 	var size [frameHeader]byte
 	if _, err := io.ReadFull(c, size[:]); err != nil {
@@ -49,7 +49,7 @@ func nextFrame(c net.Conn) ([]byte, error) {
 	return packed, err
 }
 
-// closed waits for the server to hang up; that it sends something instead is an error.
+// closed waits until the server closes the connection. Data from the server is an error.
 func closed(t testing.TB, c net.Conn) {
 	t.Helper()
 	n, err := c.Read(make([]byte, 1))
@@ -67,7 +67,7 @@ func TestPipelining(t *testing.T) {
 	for i := range uint16(many) {
 		messages = append(messages, query(t, i, "a.example"))
 	}
-	go c.Write(framed(messages...)) // beside the reading: neither side's buffers need hold all
+	go c.Write(framed(messages...)) // concurrent with the reading: the buffers of neither side need to hold all of it
 	for i := range uint16(many) {
 		if m := readFrame(t, c); m.Id != i || len(m.Answer) != 1 {
 			t.Fatalf("answer %d: %v", i, m)
@@ -78,7 +78,7 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
-// TestFramesSplitAnywhere cuts two messages and the start of a third at every octet.
+// TestFramesSplitAnywhere splits two messages and the start of a third at every byte.
 func TestFramesSplitAnywhere(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
 	two := framed(query(t, 1, "a.example"), query(t, 2, "b.example"))
@@ -91,7 +91,7 @@ func TestFramesSplitAnywhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		first := 0
-		if cut >= len(two)/2 { // the first message is whole: the second part is sent when it was answered
+		if cut >= len(two)/2 { // the first message is whole: the second part is sent after its answer
 			first = 1
 			if m := readFrame(t, c); m.Id != 1 {
 				t.Fatalf("cut at %d: %v", cut, m)
@@ -125,8 +125,7 @@ func TestOctetByOctet(t *testing.T) {
 	}
 }
 
-// TestLargestFrame sends a message of 65,535 octets, which needs more room than others, and then
-// another.
+// TestLargestFrame sends a message of 65,535 bytes, which needs more room than others, and then another.
 func TestLargestFrame(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
 	c := dial(t, "tcp", addrOf(s))
@@ -155,8 +154,7 @@ func TestStreamAnswersInAnyOrder(t *testing.T) {
 	}
 }
 
-// TestShareOfTheSlowPath pipelines more slow queries than one connection may have there: it is not
-// read from meanwhile, and every one is answered.
+// TestShareOfTheSlowPath pipelines more slow queries than one connection may have there: the connection is not read meanwhile, and every query is answered.
 func TestShareOfTheSlowPath(t *testing.T) {
 	const many = maxPipelined + 50
 	var g gates
@@ -165,13 +163,13 @@ func TestShareOfTheSlowPath(t *testing.T) {
 	for i := range uint16(many) {
 		writeFrames(t, c, query(t, i, "slow.example"))
 	}
-	eventually(t, "the share is used up", func() bool { return figure(t, s, "rempart_slow_queries") == maxPipelined })
+	eventually(t, "the share is used up", func() bool { return metric(t, s, "rempart_slow_queries") == maxPipelined })
 	other := dial(t, "tcp", addrOf(s))
 	writeFrames(t, other, query(t, 1, "a.example"))
 	if m := readFrame(t, other); m.Id != 1 {
 		t.Errorf("another connection: %v", m)
 	}
-	if got := figure(t, s, "rempart_slow_queries"); got != maxPipelined {
+	if got := metric(t, s, "rempart_slow_queries"); got != maxPipelined {
 		t.Errorf("%v queries of one connection on the slow path, want %d", got, maxPipelined)
 	}
 	g.release("slow")
@@ -184,7 +182,7 @@ func TestShareOfTheSlowPath(t *testing.T) {
 	}
 }
 
-// TestHalfClosed sends a query and ends its side: the answer still comes.
+// TestHalfClosed sends a query and closes its sending side: the answer still arrives.
 func TestHalfClosed(t *testing.T) {
 	var g gates
 	s, _ := serve(t, &fakeHandler{gate: g.wait}, Config{}, nil)
@@ -193,7 +191,7 @@ func TestHalfClosed(t *testing.T) {
 	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is on the slow path", func() bool { return figure(t, s, "rempart_slow_queries") == 1 })
+	eventually(t, "it is on the slow path", func() bool { return metric(t, s, "rempart_slow_queries") == 1 })
 	g.release("slow")
 	if m := readFrame(t, c); m.Id != 1 {
 		t.Errorf("answer: %v", m)
@@ -210,10 +208,11 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 	silent := dial(t, "tcp", addrOf(s))
 	closed(t, silent)
 	closed(t, dialUsed(t, s))
-	eventually(t, "none is open", func() bool { return figure(t, s, "rempart_tcp_connections") == 0 })
+	eventually(t, "none is open", func() bool { return metric(t, s, "rempart_tcp_connections") == 0 })
 }
 
-// dialUsed returns a connection over which one query was answered. A slow machine may take longer for it than a connection may be idle, and tries again.
+// dialUsed returns a connection over which one query was answered. On a slow machine that may take longer than a connection may be idle; then dialUsed tries
+// again.
 func dialUsed(t testing.TB, s *Server) (c net.Conn) {
 	t.Helper()
 	eventually(t, "a query is answered", func() bool {
@@ -225,7 +224,7 @@ func dialUsed(t testing.TB, s *Server) (c net.Conn) {
 	return c
 }
 
-// TestOwedAnswersKeepAConnection waits for its answer for longer than it may be idle.
+// TestOwedAnswersKeepAConnection waits for an answer for longer than a connection may be idle.
 func TestOwedAnswersKeepAConnection(t *testing.T) {
 	const idle = 30 * time.Millisecond
 	var g gates
@@ -236,7 +235,7 @@ func TestOwedAnswersKeepAConnection(t *testing.T) {
 		_, _ = c.Write(framed(query(t, 1, "slow.example")))
 		return onSlowPath(t, s, c)
 	})
-	time.Sleep(5 * idle) // what is tested is that this much time changes nothing
+	time.Sleep(5 * idle) // the test is that this much time changes nothing
 	g.release("slow")
 	if m := readFrame(t, c); m.Id != 1 {
 		t.Errorf("answer: %v", m)
@@ -248,7 +247,7 @@ func TestOwedAnswersKeepAConnection(t *testing.T) {
 func onSlowPath(t testing.TB, s *Server, c net.Conn) bool {
 	t.Helper()
 	defer func() { _ = c.SetReadDeadline(time.Now().Add(deadline)) }()
-	for figure(t, s, "rempart_slow_queries") == 0 {
+	for metric(t, s, "rempart_slow_queries") == 0 {
 		_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			return false
@@ -257,7 +256,7 @@ func onSlowPath(t testing.TB, s *Server, c net.Conn) bool {
 	return true
 }
 
-// TestDribblingClientIsCutOff sends an octet now and then: a query has to come whole in time.
+// TestDribblingClientIsCutOff sends one byte now and then: a query must arrive completely in time.
 func TestDribblingClientIsCutOff(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, shortIdle(100*time.Millisecond))
 	c := dial(t, "tcp", addrOf(s))
@@ -294,7 +293,7 @@ func TestNoDNSClientIsHungUpOn(t *testing.T) {
 		t.Log(what)
 		closed(t, c)
 	}
-	c := dial(t, "tcp", addrOf(s)) // what was a query before that is answered
+	c := dial(t, "tcp", addrOf(s)) // a whole query before that is answered
 	writeFrames(t, c, query(t, 1, "a.example"), response, query(t, 2, "a.example"))
 	if m := readFrame(t, c); m.Id != 1 {
 		t.Errorf("answer: %v", m)
@@ -327,26 +326,26 @@ func TestConnectionsPerClientAreBounded(t *testing.T) {
 	served(from("127.0.0.2"))
 	served(from("127.0.0.3"))
 	fourth := from("127.0.0.4")
-	served(fourth) // the fifth in all: the client that holds most loses the connection that it used least
+	served(fourth) // the fifth in all: the client with most connections loses the one that it used least
 	closed(t, first)
-	closed(t, from("127.0.0.5")) // now nobody holds more than one
+	closed(t, from("127.0.0.5")) // now no client has more than one
 	for name, want := range map[string]float64{"rempart_tcp_connections_refused_total": 2, "rempart_tcp_connections_evicted_total": 1} {
-		if got := figure(t, s, name); got != want {
+		if got := metric(t, s, name); got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)
 		}
 	}
 	fourth.Close()
-	eventually(t, "one has ended", func() bool { return figure(t, s, "rempart_tcp_connections") == 3 })
+	eventually(t, "one has ended", func() bool { return metric(t, s, "rempart_tcp_connections") == 3 })
 	served(from("127.0.0.1"))
 }
 
-// TestStrangers, who may not ask, get one answer, and take no place from those who may.
-func TestStrangers(t *testing.T) {
-	stranger := netip.MustParseAddr("127.0.0.9")
-	s, _ := serve(t, &fakeHandler{}, Config{Serves: func(c netip.Addr) bool { return c != stranger }}, func(s *Server) {
+// TestUnauthorized: unauthorized clients get one answer, and take no place of other clients.
+func TestUnauthorized(t *testing.T) {
+	unauthorized := netip.MustParseAddr("127.0.0.9")
+	s, _ := serve(t, &fakeHandler{}, Config{Serves: func(c netip.Addr) bool { return c != unauthorized }}, func(s *Server) {
 		s.streams.limits.perClient, s.streams.limits.conns = 1, 1
 	})
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: stranger.AsSlice()}}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: unauthorized.AsSlice()}}
 	for range 3 {
 		c, err := d.Dial("tcp4", addrOf(s))
 		if err != nil {
@@ -367,7 +366,7 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
-// TestClientThatDoesNotRead is hung up on once its answers fill every buffer.
+// TestClientThatDoesNotRead: its connection is closed once its answers fill every buffer.
 func TestClientThatDoesNotRead(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, shortIdle(200*time.Millisecond))
 	c := dialUsed(t, s)
@@ -384,12 +383,12 @@ func TestClientThatDoesNotRead(t *testing.T) {
 			}
 		}
 	})
-	eventually(t, "it is hung up on", func() bool { return figure(t, s, "rempart_tcp_connections") == 0 })
+	eventually(t, "it is hung up on", func() bool { return metric(t, s, "rempart_tcp_connections") == 0 })
 	c.Close()
 	writing.Wait()
 }
 
-// TestClientsThatReadNothing lose their connections once too many bytes of answers wait for them, and another client is served meanwhile.
+// TestClientsThatReadNothing: such clients lose their connections once too many bytes of answers wait for them, and another client is served meanwhile.
 func TestClientsThatReadNothing(t *testing.T) {
 	const room = 1 << 20
 	h := &fakeHandler{large: 60_000}
@@ -409,10 +408,10 @@ func TestClientsThatReadNothing(t *testing.T) {
 			}
 		}()
 	}
-	eventually(t, "connections were closed", func() bool { return figure(t, s, "rempart_tcp_connections_evicted_total") > 0 })
+	eventually(t, "connections were closed", func() bool { return metric(t, s, "rempart_tcp_connections_evicted_total") > 0 })
 	tcp := dial(t, "tcp", addrOf(s))
 	writeFrames(t, tcp, query(t, 1, "a.example"))
 	readFrame(t, tcp)
-	eventually(t, "all that read nothing were closed", func() bool { return figure(t, s, "rempart_tcp_connections") <= 1 })
+	eventually(t, "all that read nothing were closed", func() bool { return metric(t, s, "rempart_tcp_connections") <= 1 })
 	eventually(t, "all bytes are taken or given up", func() bool { return s.streams.untaken.Load() == 0 })
 }

@@ -18,7 +18,7 @@ import (
 
 const reusePort = true
 
-// udpWorker is one loop over one socket. The buffers are its own; slow queries are copied out.
+// udpWorker is one loop over one socket. It owns the buffers; slow queries are copied.
 type udpWorker struct {
 	conn    *net.UDPConn
 	raw     syscall.RawConn
@@ -35,8 +35,8 @@ type udpWorker struct {
 	errno syscall.Errno
 	count int
 	sent  int
-	take  func(fd uintptr)      // takes what has come
-	poll  func(fd uintptr) bool // the same, and says whether to wait for more
+	take  func(fd uintptr)      // takes the datagrams that arrived
+	poll  func(fd uintptr) bool // the same, and reports whether to wait for more
 	send  func(fd uintptr) bool
 
 	sendFailures atomic.Uint64
@@ -88,7 +88,7 @@ func (w *udpWorker) run() {
 	}
 }
 
-// drain answers what had come before the socket was stopped, without waiting for more.
+// drain answers the queries that arrived before the socket was stopped, without waiting for more.
 func (w *udpWorker) drain() {
 	for {
 		w.msgs.prepare()
@@ -104,26 +104,26 @@ func (w *udpWorker) handle(batch []wire.Query) {
 	w.answer(batch)
 }
 
-// stop makes run return after the batch it is at.
+// stop makes run return after the current batch.
 func (w *udpWorker) stop() { _ = w.conn.SetReadDeadline(time.Unix(1, 0)) }
 
-// receiveBatch fills queries with what has come, waiting for one at least.
+// receiveBatch fills queries with the datagrams that arrived, and waits for at least one.
 func (w *udpWorker) receiveBatch() (int, error) {
 	w.msgs.prepare()
 	if err := w.raw.Read(w.poll); err != nil {
 		return 0, err
 	}
-	return len(w.batch()), nil // none if errno is of an earlier answer, reported by the kernel now
+	return len(w.batch()), nil // none if errno belongs to an earlier answer, which the kernel reports now
 }
 
-// askAgain asks the socket for a while before the poller has the thread sleep, unless there is other work for it.
+// askAgain asks the socket for a while before the poller lets the thread sleep, unless there is other work for the thread.
 func (w *udpWorker) askAgain(fd uintptr) {
 	for began := time.Now(); w.errno == unix.EAGAIN && time.Since(began) < w.spin && w.pool.idle(); {
 		w.take(fd)
 	}
 }
 
-// batch are the queries that came.
+// batch returns the queries that arrived.
 func (w *udpWorker) batch() []wire.Query {
 	for i := range w.count {
 		w.msgs.query(&w.queries[i], i)
@@ -131,7 +131,7 @@ func (w *udpWorker) batch() []wire.Query {
 	return w.queries[:w.count]
 }
 
-// answer sends what a batch's queries have, and hands the slow ones over.
+// answer sends the answers of a batch, and passes its slow queries to the pool.
 func (w *udpWorker) answer(batch []wire.Query) {
 	renewals := false
 	for i := range batch {
@@ -156,12 +156,12 @@ func (w *udpWorker) answer(batch []wire.Query) {
 	}
 	for i := range batch {
 		if q := &batch[i]; q.Outcome == wire.Answered && q.Renew {
-			w.handOver(q, i) // without room it is not renewed: it can wait
+			w.handOver(q, i) // if there is no place, the answer is not refreshed: that can wait
 		}
 	}
 }
 
-// sendAll sends the answers that are ready, stepping over those the kernel refuses.
+// sendAll sends the answers that are ready, and skips those that the kernel refuses.
 func (w *udpWorker) sendAll() {
 	for w.sent = 0; w.sent < w.msgs.ready; {
 		if err := w.raw.Write(w.send); err != nil {
@@ -176,7 +176,7 @@ func (w *udpWorker) sendAll() {
 	w.msgs.ready = 0
 }
 
-// slowQuery is a query that left its batch, with where to answer it.
+// slowQuery is a query that left its batch, with the address to answer.
 type slowQuery struct {
 	wire.Query
 	packet  []byte
@@ -186,7 +186,7 @@ type slowQuery struct {
 	vec     unix.Iovec
 }
 
-// handOver copies query i to the slow path; false if there is no room.
+// handOver copies query i to the slow path. It returns false if there is no place.
 func (w *udpWorker) handOver(q *wire.Query, i int) bool {
 	s := w.copies.Get().(*slowQuery)
 	out := s.Out

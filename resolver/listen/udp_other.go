@@ -22,8 +22,8 @@ const (
 	answerSize = 2048
 )
 
-// udpWorker is one loop over one socket, one query a batch. On a wildcard address the answer leaves
-// from the address the system chooses: listen on the addresses themselves where there are several.
+// udpWorker is one loop over one socket, one query per batch. On a wildcard address the answer leaves from the address that the system chooses: if there are
+// several, listen on the addresses themselves.
 type udpWorker struct {
 	conn         *net.UDPConn
 	handler      Handler
@@ -70,7 +70,7 @@ func (w *udpWorker) run() {
 	}
 }
 
-// stop makes run return after the query it is at.
+// stop makes run return after the current query.
 func (w *udpWorker) stop() { _ = w.conn.SetReadDeadline(time.Unix(1, 0)) }
 
 func (w *udpWorker) send(answer []byte, peer netip.AddrPort) {
@@ -85,7 +85,7 @@ type slowQuery struct {
 	packet []byte
 }
 
-// handOver copies a query to the slow path; false if there is no room.
+// handOver copies a query to the slow path. It returns false if there is no place.
 func (w *udpWorker) handOver(q *wire.Query, peer netip.AddrPort) bool {
 	s := w.copies.Get().(*slowQuery)
 	out := s.Out

@@ -29,7 +29,7 @@ func readDatagram(t testing.TB, c net.Conn) []byte {
 	return buf[:n]
 }
 
-// TestBurst queues several batches before the first is read: all are answered, each once.
+// TestBurst queues several batches before the first is read: all are answered, each query once.
 func TestBurst(t *testing.T) {
 	const burst = 1000
 	h := &fakeHandler{}
@@ -55,7 +55,7 @@ func TestBurst(t *testing.T) {
 	}
 }
 
-// TestWhatHadComeIsAnswered ends a server before it read the first of several batches.
+// TestWhatHadComeIsAnswered stops a server before it reads the first of several batches.
 func TestWhatHadComeIsAnswered(t *testing.T) {
 	if !reusePort {
 		t.Skip("on this system the one batch under way is answered")
@@ -121,8 +121,7 @@ func TestIPv6(t *testing.T) {
 	}
 }
 
-// TestWildcard asks a wildcard's every address: the answer comes from the one that was asked, on
-// the fast path and on the slow one.
+// TestWildcard asks every address of a wildcard socket: the answer comes from the address that was asked, on the fast path and on the slow one.
 func TestWildcard(t *testing.T) {
 	ipv6(t)
 	handed, err := net.ListenPacket("udp", ":0") // both families on one socket, as systemd gives it
@@ -147,7 +146,7 @@ func TestWildcard(t *testing.T) {
 		if to.Addr().Is6() {
 			client, network = netip.IPv6Loopback(), "udp6"
 		}
-		// Not connected, or the kernel would hide an answer from elsewhere.
+		// Not connected, because the kernel would hide an answer from another address.
 		c, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(netip.AddrPortFrom(client, 0)))
 		if err != nil {
 			t.Fatal(err)
@@ -171,7 +170,7 @@ func TestWildcard(t *testing.T) {
 			}
 			m := unpack(t, buf[:n])
 			if a, ok := m.Answer[0].(*dns.A); client.Is4() && (!ok || a.A.String() != client.String()) {
-				t.Errorf("%s of %s: the handler was told another client: %v", name, to, m.Answer)
+				t.Errorf("%s of %s: the handler got another client: %v", name, to, m.Answer)
 			}
 		}
 	}
@@ -198,8 +197,7 @@ func TestSlowAnswersInAnyOrder(t *testing.T) {
 	}
 }
 
-// TestNoQueryNoAnswer sends what is no query, or no more of one than fits: nothing comes back but
-// the answers owed, and the socket lives on.
+// TestNoQueryNoAnswer sends data that is no query, and queries that are too long: only the queries are answered, and the socket stays in use.
 func TestNoQueryNoAnswer(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
 	c := dial(t, "udp", addrOf(s))
@@ -219,7 +217,7 @@ func TestNoQueryNoAnswer(t *testing.T) {
 	if m := unpack(t, readDatagram(t, c)); m.Id != 2 {
 		t.Errorf("a query of 20,000 octets: %v", m)
 	}
-	if got := figure(t, s, "rempart_udp_send_failures_total"); got != 0 {
+	if got := metric(t, s, "rempart_udp_send_failures_total"); got != 0 {
 		t.Errorf("%v answers failed", got)
 	}
 }
@@ -232,7 +230,7 @@ func TestKernelDropsAreCounted(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{Workers: 1}, func(s *Server) {
 		c := dial(t, "udp", addrOf(s))
 		packet := query(t, 1, "a.example")
-		for i := 0; figure(t, s, "rempart_udp_receive_drops_total") == 0; i++ {
+		for i := 0; metric(t, s, "rempart_udp_receive_drops_total") == 0; i++ {
 			if i == 100 {
 				t.Fatal("no drop was counted")
 			}
@@ -267,13 +265,13 @@ func TestFigures(t *testing.T) {
 		"rempart_tcp_connections":               1,
 		"rempart_tcp_connections_refused_total": 0,
 	} {
-		if got := figure(t, s, name); got != want {
+		if got := metric(t, s, name); got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)
 		}
 	}
 }
 
-// TestBusyPoll asks workers that ask their socket again before they sleep: queries that come while they do, and after.
+// TestBusyPoll asks workers that ask their socket again before they sleep: queries that arrive during that time, and after it.
 func TestBusyPoll(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{Workers: 2, Spin: 2 * time.Millisecond}, nil)
 	c := dial(t, "udp", addrOf(s))

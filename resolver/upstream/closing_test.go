@@ -17,6 +17,7 @@ import (
 	"github.com/miekg/dns"
 
 	"rempart/internal/dnstest"
+	"rempart/internal/pause"
 	"rempart/internal/wire"
 )
 
@@ -75,7 +76,7 @@ func overPipes(t *testing.T, serve func(net.Conn)) (p *Pool, dialled *atomic.Int
 	m = p.members[0]
 	s.group = p.group
 	s.dial = func(ctx context.Context) (net.Conn, error) {
-		if !sleep(ctx, time.Millisecond) {
+		if !pause.For(ctx, time.Millisecond) {
 			return nil, ctx.Err()
 		}
 		near, far := net.Pipe()
@@ -222,7 +223,7 @@ func failsNoOther(t *testing.T, bad func(net.Conn, []byte) bool, mayBeAnswered b
 		ctx, cancel := context.WithCancel(t.Context())
 		var nuisance sync.WaitGroup
 		nuisance.Go(func() {
-			for i := 0; sleep(ctx, 200*time.Millisecond); i++ {
+			for i := 0; pause.For(ctx, 200*time.Millisecond); i++ {
 				nuisance.Go(func() {
 					ctx, cancel := context.WithTimeout(ctx, clientPatience)
 					defer cancel()

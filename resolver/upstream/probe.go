@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"rempart/internal/pause"
 	"rempart/internal/wire"
 )
 
@@ -60,7 +61,7 @@ func (p *Pool) keepUp(ctx context.Context, m *member) {
 // soon if that is 0; the backoff it ends with is returned.
 func (p *Pool) revive(ctx context.Context, m *member, backoff time.Duration) time.Duration {
 	for logged := false; ; {
-		if !sleepUnless(ctx, jitter(max(backoff, firstProbe)), m.nudge) {
+		if !pause.ForOr(ctx, jitter(max(backoff, firstProbe)), m.nudge) {
 			return backoff
 		}
 		err := p.probe(ctx, m)
@@ -112,31 +113,5 @@ func (p *Pool) Nudge() {
 		case m.nudge <- struct{}{}:
 		default:
 		}
-	}
-}
-
-// sleepUnless waits for d or until a nudge, and returns true; it returns false if ctx ended first.
-func sleepUnless(ctx context.Context, d time.Duration, nudged <-chan struct{}) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-nudged:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// sleep waits for d; false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"rempart/internal/pause"
 	"rempart/internal/wire"
 )
 
@@ -73,7 +74,7 @@ func (f *fake) exchange(ctx context.Context, q *Question) (reply, error) {
 		<-ctx.Done()
 		return reply{}, context.Cause(ctx)
 	}
-	if !sleep(ctx, d) {
+	if !pause.For(ctx, d) {
 		return reply{}, context.Cause(ctx)
 	}
 	if err != nil {

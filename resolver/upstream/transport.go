@@ -9,6 +9,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"rempart/internal/pause"
 )
 
 // exchanger sends one question to one upstream and returns its answer, final or not. It is
@@ -168,7 +170,7 @@ func (t *transport) askEither(ctx context.Context, q *Question) (reply, error) {
 			if !t.spend(false) {
 				return
 			}
-			if r, err := t.ask(either, q, false); err == nil && !r.bare && sleep(either, plainGrace) {
+			if r, err := t.ask(either, q, false); err == nil && !r.bare && pause.For(either, plainGrace) {
 				plain <- r
 				cancel(errPlain)
 			}

@@ -12,6 +12,7 @@ import (
 
 	"rempart/internal/durable"
 	"rempart/internal/journal"
+	"rempart/internal/pause"
 )
 
 const (
@@ -56,7 +57,7 @@ func (f *Folder) Run(ctx context.Context, j Journal, trouble func(error)) error 
 		}
 		if err != nil && ctx.Err() == nil {
 			trouble(err)
-			pause(ctx, folderAgain)
+			pause.For(ctx, folderAgain)
 			continue
 		}
 		version = h.Version
@@ -168,11 +169,4 @@ func (f *Folder) clean(wanted []string, version uint64) error {
 	}
 	err = errors.Join(err, listing)
 	return errors.Join(append(errs, err)...)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }

@@ -71,9 +71,8 @@ func (s *Stream) Audits(ctx context.Context, from uint64, each func(Record) erro
 	return nil
 }
 
-// Reports hands what nodes report to each, until ctx ends: from is the SHA-256, in hexadecimal, of the secret of a node that the embedded server let in, and
-// the name of one that an external cluster knows. Reports that come faster than each takes them are lost.
-func (s *Stream) Reports(ctx context.Context, each func(from string, data []byte)) error {
+// Reports calls each for every report that a node publishes, with the node's name, until ctx ends. Reports that arrive faster than each returns are lost.
+func (s *Stream) Reports(ctx context.Context, each func(node string, data []byte)) error {
 	arrived := make(chan *nats.Msg, 256)
 	sub, err := s.reports.ChanSubscribe(reportSubject+"*", arrived)
 	if err != nil {
@@ -89,10 +88,10 @@ func (s *Stream) Reports(ctx context.Context, each func(from string, data []byte
 		case <-changed:
 			return ErrClosed
 		case m := <-arrived:
-			// A report has no headers: what has is a server's answer, that a node had sent to another's subject.
-			from, ok := untoken(m.Subject[len(reportSubject):])
+			// A report has no headers. A message with headers is a server's answer that a node redirected to this subject.
+			node, ok := untoken(m.Subject[len(reportSubject):])
 			if ok && len(m.Data) <= maxReport && len(m.Header) == 0 {
-				each(from, m.Data)
+				each(node, m.Data)
 			}
 		}
 	}

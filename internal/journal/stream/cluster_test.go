@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"rempart/internal/dnstest"
 )
@@ -366,7 +367,7 @@ func TestClusterNode(t *testing.T) {
 	for _, subject := range []string{journalSubject + "change", auditSubject, "$KV." + bucketPrefix + Tokens + ".key", metaSubject + "x", newBeats,
 		"$JS.API.STREAM.DELETE." + journalStream, "$JS.API.CONSUMER.CREATE." + journalStream, "$JS.API.STREAM.PURGE." + objectStream, reportSubject + "victim"} {
 		node.nc.Publish(subject, []byte("{}"))
-		for _, stream := range append(readable, auditStream) {
+		for _, stream := range []string{journalStream, beatsStream, objectStream, auditStream} {
 			node.nc.PublishRequest(directGet+stream, subject, []byte(`{"seq":1,"batch":10}`))
 		}
 	}
@@ -413,4 +414,24 @@ func TestSync(t *testing.T) {
 	if s, err := Open(t.Context(), config); err == nil || strings.Contains(err.Error(), "secret") || errors.Is(err, ErrUnknown) {
 		t.Errorf("%v, %v", s, err)
 	}
+}
+
+// states describes all streams.
+func states(t *testing.T, s *Stream) string {
+	t.Helper()
+	var b strings.Builder
+	names := s.js.ListStreams(t.Context())
+	all := map[string]*jetstream.StreamInfo{}
+	for info := range names.Info() {
+		all[info.Config.Name] = info
+	}
+	for _, want := range streams(1) {
+		info := all[want.Name]
+		if info == nil {
+			t.Fatalf("stream %s is gone", want.Name)
+		}
+		fmt.Fprintf(&b, "%s %d-%d %d consumers\n", want.Name, info.State.FirstSeq, info.State.LastSeq, info.State.Consumers)
+	}
+	fmt.Fprintf(&b, "%d streams", len(all))
+	return b.String()
 }

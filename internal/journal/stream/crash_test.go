@@ -232,7 +232,7 @@ func TestFullDisk(t *testing.T) {
 	c := testConfig(t)
 	dnstest.SmallDisk(t, c.Dir, 32<<20)
 	s := open(t, c)
-	node := connect(t, s, "node")
+	node := connect(t, s)
 	n := uint64(0)
 	for ; n < 20; n++ {
 		appendOK(t, s, n, "change", payload(n+1))
@@ -276,7 +276,7 @@ func TestFullDiskMet(t *testing.T) {
 	c := testConfig(t)
 	dnstest.SmallDisk(t, c.Dir, 32<<20)
 	s := open(t, c)
-	node := connect(t, s, "node")
+	node := connect(t, s)
 	n := uint64(0)
 	for ; n < 20; n++ {
 		appendOK(t, s, n, "change", payload(n+1))

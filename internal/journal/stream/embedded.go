@@ -2,14 +2,11 @@ package stream
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 
@@ -19,46 +16,29 @@ import (
 	"rempart/internal/durable"
 )
 
-// The embedded server has two accounts: the global one, where JetStream and control are, and the nodes' own, where
-// there is nothing but what control answers and hears (gate.go). What a node publishes, with whatever address
-// for the answer, cannot reach a stream.
-const nodesAccount = "NODES"
-
-// The users of the connections within the process.
 const (
-	controlUser = "control"
-	gateUser    = "gate"
-)
-
-const (
-	// maxPending bounds what waits for one slow connection, which is then closed.
+	// maxPending bounds the bytes that wait for one slow connection. Beyond it the server closes the connection.
 	maxPending = 4 * maxPayload
-	// defaultNodes bounds the connections through Listen where Config does not.
-	defaultNodes = 1024
-	// sessionTime is how long a node stays connected before Authenticate is asked again.
-	sessionTime = time.Hour
-	// startTimeout bounds a start, whatever there is to recover.
+	// startTimeout bounds a start, including the recovery of the store.
 	startTimeout = 5 * time.Minute
-	// watchInterval is how often the store is looked at.
+	// watchInterval is the time between two checks of the store.
 	watchInterval = time.Second
 )
 
-// embedded is a server in this process. It starts it anew when its store stopped because the disk was full: nats-server
-// does not go on by itself.
+// embedded is a NATS server in this process. It opens no port: control and the nodes in this process connect within the process, other
+// nodes follow the journal over HTTPS. When the store stopped because the disk was full, embedded restarts the server, which does not
+// resume by itself.
 type embedded struct {
 	cfg    Config
 	log    *slog.Logger
-	secret string // of the connections within the process
 	unlock func()
 
-	session time.Duration // of a node; changed by tests, before nodes connect
-
-	mu     sync.Mutex // guards what follows
-	server *server.Server
-	nodes  *server.Account
-	failed error           // why the store takes no writes
-	taking context.Context // ends when the store fails
-	fail   context.CancelFunc
+	mu        sync.Mutex // guards the fields of this group
+	server    *server.Server
+	serverLog *serverLog      // of server
+	failed    error           // why the store takes no writes; nil: it takes them
+	taking    context.Context // ends when the store fails
+	fail      context.CancelFunc
 
 	suspected chan struct{} // holds one
 	stop      context.CancelFunc
@@ -77,7 +57,7 @@ func startEmbedded(c Config) (*embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &embedded{cfg: c, log: c.Log, secret: rand.Text(), unlock: unlock, session: sessionTime, suspected: make(chan struct{}, 1)}
+	e := &embedded{cfg: c, log: c.Log, unlock: unlock, suspected: make(chan struct{}, 1)}
 	if err := e.start(); err != nil {
 		unlock()
 		return nil, err
@@ -90,17 +70,13 @@ func startEmbedded(c Config) (*embedded, error) {
 
 // start makes the server run.
 func (e *embedded) start() error {
-	opts, err := e.options()
-	if err != nil {
-		return err
-	}
 	if err := writable(e.cfg.Dir); err != nil {
 		return err
 	}
 	if err := removeUnborn(e.cfg.Dir); err != nil {
 		return err
 	}
-	s, err := server.NewServer(opts)
+	s, err := server.NewServer(e.options())
 	if err != nil {
 		return fmt.Errorf("journal's server: %w", err)
 	}
@@ -115,7 +91,7 @@ func (e *embedded) start() error {
 	return nil
 }
 
-// ready waits until the server serves, and opens it to nodes.
+// ready waits until the server serves.
 func (e *embedded) ready(s *server.Server, log *serverLog) error {
 	up := false
 	for end := time.Now().Add(startTimeout); !up && log.fatal() == nil && time.Now().Before(end); {
@@ -130,115 +106,29 @@ func (e *embedded) ready(s *server.Server, log *serverLog) error {
 	if err := recovered(s, e.cfg.Dir); err != nil {
 		return err
 	}
-	nodes, err := s.RegisterAccount(nodesAccount)
-	if err != nil {
-		return fmt.Errorf("journal's server: %w", err)
-	}
-	if err := s.GlobalAccount().AddStreamExport(newSubject+">", []*server.Account{nodes}); err != nil {
-		return fmt.Errorf("journal's server: %w", err)
-	}
-	if err := nodes.AddStreamImport(s.GlobalAccount(), newSubject+">", ""); err != nil {
-		return fmt.Errorf("journal's server: %w", err)
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.server, e.nodes, e.failed = s, nodes, nil
+	e.server, e.serverLog, e.failed = s, log, nil
 	e.taking, e.fail = context.WithCancel(context.Background())
-	if e.cfg.Listen != "" {
-		e.cfg.Listen = s.Addr().String() // a next start takes the same port, where the system chose it
-	}
 	return nil
 }
 
-// options are the server's.
-func (e *embedded) options() (*server.Options, error) {
-	c := e.cfg
-	opts := &server.Options{
-		ServerName:                 "rempart",
-		DontListen:                 c.Listen == "",
-		NoSigs:                     true,
-		MaxConn:                    defaultNodes,
-		MaxSubs:                    256,
-		MaxControlLine:             4096,
-		MaxPayload:                 maxPayload,
-		MaxPending:                 maxPending,
-		MaxClosedClients:           16,
-		AuthTimeout:                5,
-		TLSTimeout:                 5,
-		WriteDeadline:              10 * time.Second,
-		PingInterval:               10 * time.Second,
-		NoFastProducerStall:        true, // a slow node is closed, not waited for
-		CustomClientAuthentication: e,
+// options returns the server's options.
+func (e *embedded) options() *server.Options {
+	return &server.Options{
+		ServerName:    "rempart",
+		DontListen:    true,
+		NoSigs:        true,
+		MaxPayload:    maxPayload,
+		MaxPending:    maxPending,
+		WriteDeadline: 10 * time.Second,
 
 		JetStream:              true,
-		StoreDir:               c.Dir,
+		StoreDir:               e.cfg.Dir,
 		SyncAlways:             true, // before a write is acknowledged
 		JetStreamMaxMemory:     64 << 20,
-		JetStreamMaxStore:      1 << 60, // room looks at the disk, which others fill as well
+		JetStreamMaxStore:      1 << 60, // room checks the disk, which other programs fill as well
 		DisableJetStreamBanner: true,
-	}
-	if c.MaxNodes > 0 {
-		opts.MaxConn = c.MaxNodes
-	}
-	opts.MaxConn += 2 // within the process
-	if c.Listen == "" {
-		return opts, nil
-	}
-	host, port, err := net.SplitHostPort(c.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("journal's listening address %q: %w", c.Listen, err)
-	}
-	if opts.Port, err = strconv.Atoi(port); err != nil || opts.Port < 0 || opts.Port > 65535 {
-		return nil, fmt.Errorf("journal's listening address %q: the port is no number from 0 to 65535", c.Listen)
-	}
-	if opts.Port == 0 {
-		opts.Port = server.RANDOM_PORT
-	}
-	if opts.Host = host; host == "" {
-		opts.Host = "::"
-	}
-	if c.TLS == nil {
-		if ip := net.ParseIP(host); (ip == nil || !ip.IsLoopback()) && host != "localhost" {
-			return nil, fmt.Errorf("journal's listening address %q: without TLS, nodes' secrets would be sent in the clear: "+
-				"give a certificate, or listen on a loopback address", c.Listen)
-		}
-		return opts, nil
-	}
-	opts.TLS, opts.TLSConfig = true, c.TLS.Clone()
-	return opts, nil
-}
-
-// Check says who may connect, and what they may then do. It is server.Authentication's.
-func (e *embedded) Check(c server.ClientAuthentication) bool {
-	e.mu.Lock()
-	nodes := e.nodes
-	e.mu.Unlock()
-	opts := c.GetOpts()
-	if c.Kind() != server.CLIENT || nodes == nil {
-		return false
-	}
-	if subtle.ConstantTimeCompare([]byte(opts.Password), []byte(e.secret)) == 1 {
-		user := &server.User{Username: opts.Username}
-		if opts.Username == gateUser {
-			user.Account = nodes
-		}
-		c.RegisterUser(user)
-		return true
-	}
-	node := token(opts.Username)
-	if node == "" || e.cfg.Authenticate == nil || !e.cfg.Authenticate(opts.Username, opts.Password) {
-		return false
-	}
-	c.RegisterUser(&server.User{Username: node, Account: nodes, Permissions: nodePermissions(node, opts.Password),
-		ConnectionDeadline: time.Now().Add(e.session)})
-	return true
-}
-
-// nodePermissions is what a node may do in the nodes' account: ask, hear its answers and the wake-ups, report.
-func nodePermissions(node, secret string) *server.Permissions {
-	return &server.Permissions{
-		Publish:   &server.SubjectPermission{Allow: []string{gateGet + node + ".*", reportSubject + reporter(node, secret)}},
-		Subscribe: &server.SubjectPermission{Allow: []string{nodeInbox + node + ".>", newSubject + ">"}},
 	}
 }
 
@@ -254,19 +144,9 @@ func (e *embedded) InProcessConn() (net.Conn, error) {
 }
 
 // connect makes a connection within the process.
-func (e *embedded) connect(user string, log *slog.Logger) (*nats.Conn, error) {
-	return dial("", "", nil, log, nats.InProcessServer(e), nats.UserInfo(user, e.secret), nats.Name(user),
-		nats.CustomInboxPrefix(controlInbox), nats.ReconnectWait(10*time.Millisecond), nats.ReconnectJitter(0, 0))
-}
-
-// addr is where nodes connect; nil without Listen.
-func (e *embedded) addr() net.Addr {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.cfg.Listen == "" || e.server == nil {
-		return nil
-	}
-	return e.server.Addr()
+func (e *embedded) connect(name string, log *slog.Logger) (*nats.Conn, error) {
+	return dial("", "", nil, log, nats.InProcessServer(e), nats.Name(name), nats.CustomInboxPrefix(controlInbox), nats.ReconnectWait(10*time.Millisecond),
+		nats.ReconnectJitter(0, 0))
 }
 
 // close ends the server and waits until its store is on disk.
@@ -281,7 +161,7 @@ func (e *embedded) close() {
 func (e *embedded) shutdown() {
 	e.mu.Lock()
 	s := e.server
-	e.server, e.nodes = nil, nil
+	e.server = nil
 	e.mu.Unlock()
 	if s != nil {
 		s.Shutdown()

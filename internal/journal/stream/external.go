@@ -56,7 +56,7 @@ func (s *Stream) openExternal(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", redact(c.URL), err)
 	}
-	if s.Reader, err = newReader(main, directGet, c.Log); err != nil {
+	if s.Reader, err = newReader(main, c.Log); err != nil {
 		return err
 	}
 	// Reports have a connection of their own: a flood of them must not delay acknowledgements.

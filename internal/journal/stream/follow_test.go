@@ -8,8 +8,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"rempart/internal/dnstest"
 )
 
 // proxy stands between a node and a server; it can be cut, and it can go silent, which no end notices at once.
@@ -88,29 +86,27 @@ func (p *proxy) hush(silent bool) {
 	p.silent = silent
 }
 
-// TestFollowThrough has a node follow while its connection is cut again and again and control restarts; Connect comes before there is anything to connect to.
+// TestFollowThrough has a node follow while its connection is cut again and again and the server and control restart. Connect is called before the server runs.
 func TestFollowThrough(t *testing.T) {
-	c := testConfig(t)
-	c.Listen = dnstest.FreeAddr(t)
-	s := open(t, c)
+	n := newServer(t, nil)
+	s := open(t, n.config())
 	s.Close()
-	p := newProxy(t, c.Listen)
-	node, err := Connect(t.Context(), NodeConfig{URL: "nats://" + p.l.Addr().String(), Name: "node", Secret: func() string { return secretOf("node") }, Log: testLog(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer node.Close()
+	n.stop()
+	p := newProxy(t, n.addr())
+	node := node(t, p.l.Addr().String())
 	beats := make(chan string, 100)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { node.FollowBeats(ctx, func(data []byte) error { beats <- string(data); return nil }) })
-	const n = 300
-	wg.Go(func() { collect(t, node, 0, n) })
-	for i := range uint64(n) {
+	const records = 300
+	wg.Go(func() { collect(t, node, 0, records) })
+	for i := range uint64(records) {
 		switch {
-		case i%100 == 0: // at the first as well: nothing runs yet
+		case i%100 == 0: // at the first record as well: no server runs yet
 			s.Close()
-			s = open(t, c)
+			n.stop()
+			n.start()
+			s = open(t, n.config())
 		case i%30 == 0:
 			p.cut()
 		}
@@ -129,13 +125,10 @@ func TestFollowSilent(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes ten seconds")
 	}
-	s := open(t, testConfig(t))
-	p := newProxy(t, s.server.addr().String())
-	node, err := Connect(t.Context(), NodeConfig{URL: "nats://" + p.l.Addr().String(), Name: "node", Secret: func() string { return secretOf("node") }, Log: testLog(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer node.Close()
+	n := newServer(t, nil)
+	s := open(t, n.config())
+	p := newProxy(t, n.addr())
+	node := node(t, p.l.Addr().String())
 	var wg sync.WaitGroup
 	wg.Go(func() { collect(t, node, 0, 10) })
 	for i := range uint64(5) {
@@ -153,7 +146,7 @@ func TestFollowSilent(t *testing.T) {
 // TestFollowPrompt says that a record is there long before it is asked for by the clock.
 func TestFollowPrompt(t *testing.T) {
 	s := open(t, testConfig(t))
-	node := connect(t, s, "node")
+	node := connect(t, s)
 	arrived := make(chan uint64, 10)
 	go node.Follow(t.Context(), 0, func(r Record) error { arrived <- r.Sequence; return nil })
 	appendOK(t, s, 0, "change", nil)

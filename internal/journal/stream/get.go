@@ -58,7 +58,7 @@ func (r *Reader) get(ctx context.Context, stream string, q query) (message, erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	answer, err := r.nc.RequestWithContext(ctx, r.gets+stream, body)
+	answer, err := r.nc.RequestWithContext(ctx, directGet+stream, body)
 	if err != nil {
 		return message{}, fmt.Errorf("read %s: %w", stream, plainer(err))
 	}
@@ -80,7 +80,7 @@ func (r *Reader) batch(ctx context.Context, stream string, q query, each func(me
 		return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
 	}
 	defer sub.Unsubscribe()
-	if err := r.nc.PublishRequest(r.gets+stream, inbox, body); err != nil {
+	if err := r.nc.PublishRequest(directGet+stream, inbox, body); err != nil {
 		return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
 	}
 	for messages, octets := 0, 0; ; messages++ {

@@ -2,18 +2,22 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
-// serverLog passes the server's log lines on, and keeps the fatal one: the server expects its process to end there.
+// serverLog passes the server's log lines on. It keeps the fatal error, after which the server expects its process to end, and the first error of the
+// operating system that the server logged: a failed write is returned to nobody.
 type serverLog struct {
 	log *slog.Logger
 
 	mu       sync.Mutex
+	system   error // the first error of the operating system
 	err      error
 	minute   time.Time
 	warnings int // in the minute
@@ -30,9 +34,26 @@ func (l *serverLog) fatal() error {
 
 func (l *serverLog) Noticef(format string, v ...any) { l.line(slog.LevelDebug, format, v) }
 func (l *serverLog) Warnf(format string, v ...any)   { l.line(slog.LevelWarn, format, v) }
-func (l *serverLog) Errorf(format string, v ...any)  { l.line(slog.LevelWarn, format, v) }
 func (l *serverLog) Debugf(format string, v ...any)  { l.line(slog.LevelDebug, format, v) }
 func (l *serverLog) Tracef(format string, v ...any)  { l.line(slog.LevelDebug, format, v) }
+
+// systemError returns the first error of the operating system that the server logged; nil if there is none.
+func (l *serverLog) systemError() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.system
+}
+
+func (l *serverLog) Errorf(format string, v ...any) {
+	l.line(slog.LevelWarn, format, v)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, arg := range v {
+		if err, ok := arg.(error); ok && l.system == nil && errors.As(err, new(syscall.Errno)) {
+			l.system = err
+		}
+	}
+}
 
 func (l *serverLog) Fatalf(format string, v ...any) {
 	l.line(slog.LevelWarn, format, v)
@@ -62,4 +83,9 @@ func (l *serverLog) warn() bool {
 		l.log.Warn("journal's server: it warns of more, which is left out for up to a minute")
 	}
 	return l.warnings < maxWarnings
+}
+
+// isFullDisk reports whether an error says that a disk is full or a quota is exhausted.
+func isFullDisk(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

@@ -1,8 +1,6 @@
 package stream
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -25,27 +23,15 @@ const (
 	newRecords = newSubject + "journal.>"
 	newBeats   = newSubject + "beats"
 
-	reportSubject = "rempart.report." // and who reports: see reporter
+	reportSubject = "rempart.report." // and the token of the node that reports
 
-	// directGet is where servers answer reads, by stream; gateGet where control does for the embedded server's nodes,
-	// by the node's token and stream.
+	// directGet is where servers answer reads, followed by the stream's name.
 	directGet = "$JS.API.DIRECT.GET."
-	gateGet   = "rempart.get."
 
-	// inbox begins the subjects that answers go to. Nodes may hear their own only.
+	// The prefixes of the subjects that answers are sent to. A cluster's permissions let a node subscribe to its own only.
 	nodeInbox    = "_INBOX.node."
 	controlInbox = "_INBOX.control"
 )
-
-// reporter is as whom a node reports: where control checks its secret, the SHA-256 of that in hexadecimal, for whoever has a secret can choose any name;
-// otherwise its own token, which is all that an external cluster lets it publish to.
-func reporter(node, secret string) string {
-	if secret == "" {
-		return node
-	}
-	sum := sha256.Sum256([]byte(secret))
-	return hex.EncodeToString(sum[:])
-}
 
 // maxName bounds kinds, keys and nodes' names, in octets.
 const maxName = 128

@@ -17,7 +17,7 @@ func TestObjects(t *testing.T) {
 	ctx := t.Context()
 	c := testConfig(t)
 	s := open(t, c)
-	node := connect(t, s, "node")
+	node := connect(t, s)
 	eventually(t, "the connection", func() bool { _, err := node.Object(ctx, "none"); return errors.Is(err, ErrNone) })
 	big := make([]byte, 20<<20+77)
 	rand.NewChaCha8([32]byte{}).Read(big)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -25,20 +24,15 @@ type Record struct {
 type Reader struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
-	reports *nats.Conn  // where reports are published and heard
-	gets    string      // prefix of the subjects that answer reads
-	node    string      // its token; empty where there is no name
-	secret  *nodeSecret // nil for control
+	reports *nats.Conn // where reports are published and received
 	log     *slog.Logger
 }
 
-// NodeConfig says how a node reaches the journal.
+// NodeConfig configures a node's connection to the journal on an external cluster.
 type NodeConfig struct {
-	URL  string // comma-separated servers: control's Listen address, or those of an external cluster
-	Name string // the node's
-	// Secret returns the node's secret for control's embedded server. It is called at each connection and each report. nil for an external cluster.
-	Secret      func() string
-	Credentials string // path of a .creds file, for an external cluster; "" for none
+	URL         string // comma-separated servers, nats:// or tls://, which may carry user:password@
+	Name        string // the node's name
+	Credentials string // path of a .creds file; "" for none
 	// RootCAs returns the authorities that the servers' certificates are checked against. It is called at each connection. nil is the system's.
 	RootCAs func() (*x509.CertPool, error)
 	Log     *slog.Logger
@@ -55,32 +49,25 @@ func Connect(_ context.Context, c NodeConfig) (*Reader, error) {
 		return nil, badName("connect to journal: node", c.Name)
 	}
 	opts := []nats.Option{nats.RetryOnFailedConnect(true), nats.CustomInboxPrefix(nodeInbox + node), nats.Name("rempart node " + node)}
-	gets := directGet
-	secret := &nodeSecret{current: c.Secret}
-	if c.Secret != nil {
-		opts = append(opts, nats.UserInfoHandler(func() (user, password string) { return c.Name, secret.use() }))
-		gets = gateGet + node + "."
-	}
 	nc, err := dial(c.URL, c.Credentials, c.RootCAs, c.Log, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to journal: %w", err)
 	}
-	r, err := newReader(nc, gets, c.Log)
+	r, err := newReader(nc, c.Log)
 	if err != nil {
 		return nil, fmt.Errorf("connect to journal: %w", err)
 	}
-	r.node, r.secret = node, secret
 	return r, nil
 }
 
 // newReader makes a Reader of a connection, which it takes.
-func newReader(nc *nats.Conn, gets string, log *slog.Logger) (*Reader, error) {
+func newReader(nc *nats.Conn, log *slog.Logger) (*Reader, error) {
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(writeTimeout))
 	if err != nil {
 		nc.Close()
 		return nil, err
 	}
-	return &Reader{nc: nc, js: js, reports: nc, gets: gets, log: log}, nil
+	return &Reader{nc: nc, js: js, reports: nc, log: log}, nil
 }
 
 // Close ends the connection. Whoever follows gets ErrClosed.
@@ -127,7 +114,7 @@ func lastOf(kind string) (string, error) {
 	return journalSubject + t, nil
 }
 
-// Report publishes a node's status, which is lost if nobody listens. A node can report for itself only, as Reports says.
+// Report publishes a node's status, which is lost if nobody listens. A cluster's permissions let a node publish under its own name only.
 func (r *Reader) Report(_ context.Context, node string, data []byte) error {
 	t := token(node)
 	if t == "" {
@@ -136,39 +123,10 @@ func (r *Reader) Report(_ context.Context, node string, data []byte) error {
 	if len(data) > maxReport {
 		return fmt.Errorf("report of %d octets: no more than %d are taken", len(data), maxReport)
 	}
-	if r.secret.changed() {
-		_ = r.nc.ForceReconnect() // with the new secret; an error says that the connection is closed, which Publish returns too
-	}
-	if err := r.reports.Publish(reportSubject+reporter(t, r.secret.inUse()), data); err != nil {
+	if err := r.reports.Publish(reportSubject+t, data); err != nil {
 		return fmt.Errorf("report: %w", plainer(err))
 	}
 	return nil
-}
-
-// nodeSecret is the secret of a node that may be replaced while the node is connected. A connection keeps the one it was made with.
-type nodeSecret struct {
-	current func() string // nil where the node's name is enough
-	used    atomic.Pointer[string]
-}
-
-// use returns the current secret, for a connection that is being made.
-func (s *nodeSecret) use() string {
-	secret := s.current()
-	s.used.Store(&secret)
-	return secret
-}
-
-// inUse returns the secret that the connection was made with; "" if there is none. It may be called on a nil nodeSecret.
-func (s *nodeSecret) inUse() string {
-	if s == nil || s.used.Load() == nil {
-		return ""
-	}
-	return *s.used.Load()
-}
-
-// changed reports whether the connection was made with another secret than the current one. It may be called on a nil nodeSecret.
-func (s *nodeSecret) changed() bool {
-	return s != nil && s.used.Load() != nil && s.current() != *s.used.Load()
 }
 
 // record is a message of the journal as a record.

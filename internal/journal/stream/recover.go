@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -24,12 +23,11 @@ func writable(dir string) error {
 	return nil
 }
 
-// recovered is an error when a stream is in the folder that the server could not read. It would count as missing and be made
-// anew, and its numbers be given twice.
+// recovered returns an error if the folder holds a stream that the server, which has just started, could not read. Otherwise that stream would be
+// created again, empty, and its sequence numbers would be used twice.
 func recovered(s *server.Server, dir string) error {
-	health := s.Healthz(&server.HealthzOptions{})
-	if strings.Contains(health.Error, "could not be recovered") {
-		return fmt.Errorf("journal's folder %s is damaged: restore it from a copy: %s", dir, health.Error)
+	if err := failedStreams(s); err != nil {
+		return fmt.Errorf("journal's folder %s is damaged: restore it from a copy: %w", dir, err)
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -70,10 +69,10 @@ func (e *embedded) watch(ctx context.Context) {
 // helped by trying again: what could not be synced may be gone, and who runs it must look.
 func (e *embedded) mend() {
 	e.mu.Lock()
-	s, failed := e.server, e.failed
+	s, log, failed := e.server, e.serverLog, e.failed
 	e.mu.Unlock()
 	if failed == nil {
-		if failed = storeError(s); failed == nil {
+		if failed = storeError(s, log); failed == nil {
 			return
 		}
 		e.log.Error("the journal takes no writes", "err", failed)
@@ -100,17 +99,31 @@ func (e *embedded) mend() {
 // errStopped says that the server has closed its store, which it does where its folder is full or cannot be written.
 var errStopped = errors.New("the journal's store has stopped")
 
-// storeError says why a server's store takes no writes; nil when it does.
-func storeError(s *server.Server) error {
+// storeError returns why the store of a server takes no writes; nil if it takes them.
+func storeError(s *server.Server, log *serverLog) error {
 	if !s.JetStreamEnabled() {
 		return errStopped
 	}
-	health := s.Healthz(&server.HealthzOptions{})
-	switch {
-	case strings.Contains(health.Error, "no space left"), strings.Contains(health.Error, "quota exceeded"):
-		return fmt.Errorf("%w: %s", ErrFull, health.Error)
-	case strings.Contains(health.Error, "write error"):
-		return fmt.Errorf("the journal's disk fails: check it, then start again: %s", health.Error)
+	cause := log.systemError()
+	if cause == nil { // a stream that is being created is reported as failed for a moment
+		return nil
 	}
-	return nil
+	failed := failedStreams(s)
+	switch {
+	case failed == nil:
+		return nil
+	case isFullDisk(cause):
+		return fmt.Errorf("%w: %w", ErrFull, failed)
+	}
+	return fmt.Errorf("the journal's disk fails: check it, then start again: %w", failed)
+}
+
+// failedStreams returns an error that names the streams that a server could not read or write; nil if there are none.
+func failedStreams(s *server.Server) (err error) {
+	for _, e := range s.Healthz(&server.HealthzOptions{Details: true}).Errors {
+		if e.Type == server.HealthzErrorStream {
+			err = errors.Join(err, errors.New(e.Error))
+		}
+	}
+	return err
 }

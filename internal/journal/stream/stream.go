@@ -8,13 +8,11 @@ package stream
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
 
@@ -61,13 +59,7 @@ const (
 type Config struct {
 	// Embedded, when URL is empty.
 
-	Dir    string      // folder of the file store, for one process at a time; made if missing
-	Listen string      // host:port that nodes connect to; "" opens no port
-	TLS    *tls.Config // of Listen; nil is plain text, on loopback addresses only
-	// Authenticate says who may connect through Listen: nodes, which read and report under their name. It may be called
-	// at any time from many goroutines. nil lets nobody in.
-	Authenticate func(name, secret string) bool
-	MaxNodes     int // bound on connections through Listen; 0 is 1024
+	Dir string // folder of the file store, for one process at a time; made if missing
 
 	// External.
 
@@ -91,7 +83,6 @@ type Stream struct {
 	cfg     Config
 	buckets map[string]*Bucket
 	server  *embedded // nil on an external cluster
-	gate    *gate     // nil on an external cluster
 
 	close sync.Once
 }
@@ -130,32 +121,17 @@ func (s *Stream) openEmbedded() (err error) {
 	if s.server, err = startEmbedded(s.cfg); err != nil {
 		return err
 	}
-	main, err := s.server.connect(controlUser, s.cfg.Log)
+	nc, err := s.server.connect("rempart control", s.cfg.Log)
 	if err != nil {
 		return err
 	}
-	if s.Reader, err = newReader(main, directGet, s.cfg.Log); err != nil {
-		return err
-	}
-	nodes, err := s.server.connect(gateUser, s.cfg.Log)
-	if err != nil {
-		return err
-	}
-	s.reports = nodes
-	reads, err := s.server.connect(controlUser, s.cfg.Log)
-	if err != nil {
-		return err
-	}
-	s.gate, err = openGate(reads, nodes)
+	s.Reader, err = newReader(nc, s.cfg.Log)
 	return err
 }
 
 // Close ends all that Open began: connections, then the embedded server, whose store is on disk when Close returns.
 func (s *Stream) Close() error {
 	s.close.Do(func() {
-		if s.gate != nil {
-			s.gate.close()
-		}
 		if s.Reader != nil {
 			s.Reader.Close()
 		}
@@ -164,14 +140,6 @@ func (s *Stream) Close() error {
 		}
 	})
 	return nil
-}
-
-// Addr is where nodes connect to the embedded server; nil where it listens nowhere.
-func (s *Stream) Addr() net.Addr {
-	if s.server == nil || s.cfg.Listen == "" {
-		return nil
-	}
-	return s.server.addr()
 }
 
 // MaxRecord is the longest record, audit record or value that is taken, in octets.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,15 +18,12 @@ import (
 	"rempart/internal/durable"
 )
 
-// secretOf is a node's secret in tests.
+// secretOf returns the password of a cluster's user in tests.
 func secretOf(name string) string { return "secret of " + name }
 
-// testConfig is an embedded journal's that nodes reach.
+// testConfig configures an embedded journal.
 func testConfig(t *testing.T) Config {
-	return Config{
-		Dir: filepath.Join(t.TempDir(), "journal"), Listen: "127.0.0.1:0", Log: testLog(t),
-		Authenticate: func(name, secret string) bool { return secret == secretOf(name) },
-	}
+	return Config{Dir: filepath.Join(t.TempDir(), "journal"), Log: testLog(t)}
 }
 
 // testLog shows warnings in a test's output.
@@ -46,10 +42,14 @@ func open(t testing.TB, c Config) *Stream {
 	return s
 }
 
-// connect opens a node's side.
-func connect(t testing.TB, s *Stream, name string) *Reader {
+// connect opens a second Reader of an embedded journal.
+func connect(t testing.TB, s *Stream) *Reader {
 	t.Helper()
-	r, err := Connect(t.Context(), NodeConfig{URL: "nats://" + s.server.addr().String(), Name: name, Secret: func() string { return secretOf(name) }, Log: s.log})
+	nc, err := s.server.connect("node", s.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := newReader(nc, s.log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestRecords(t *testing.T) {
 	ctx := t.Context()
 	c := testConfig(t)
 	s := open(t, c)
-	node := connect(t, s, "edge1.paris")
+	node := connect(t, s)
 	for _, r := range []interface {
 		Last(context.Context, string) (Record, error)
 		At(context.Context, uint64) (Record, error)
@@ -141,7 +141,7 @@ func TestRecords(t *testing.T) {
 	s.Close()
 
 	s = open(t, c)
-	node = connect(t, s, "edge1.paris")
+	node = connect(t, s)
 	check := func(what string, got Record, err error, sequence uint64, kind string) {
 		t.Helper()
 		if diff := cmp.Diff(Record{sequence, kind, payload(sequence)}, got); err != nil || diff != "" {
@@ -232,7 +232,7 @@ func TestFollowLoad(t *testing.T) {
 	const n = 1000
 	var wg sync.WaitGroup
 	for i := range 5 {
-		node := connect(t, s, fmt.Sprint("node", i))
+		node := connect(t, s)
 		wg.Go(func() { collect(t, node, uint64(i), n-i) })
 	}
 	for i := range uint64(n) {
@@ -243,7 +243,7 @@ func TestFollowLoad(t *testing.T) {
 
 func TestBeats(t *testing.T) {
 	s := open(t, testConfig(t))
-	node := connect(t, s, "node")
+	node := connect(t, s)
 	beat := func(data string) {
 		t.Helper()
 		if err := s.Beat(t.Context(), []byte(data)); err != nil {
@@ -377,12 +377,12 @@ func TestReports(t *testing.T) {
 	go func() {
 		done <- s.Reports(ctx, func(node string, data []byte) { got <- report{node, string(data)} })
 	}()
-	node := connect(t, s, "edge.1")
+	node := connect(t, s)
 	eventually(t, "a report", func() bool {
 		node.Report(t.Context(), "edge.1", []byte("well"))
 		select {
 		case r := <-got:
-			return r == report{reporter("", secretOf("edge.1")), "well"}
+			return r == report{"edge.1", "well"}
 		case <-time.After(50 * time.Millisecond):
 			return false
 		}
@@ -430,20 +430,10 @@ func TestOpenRefuses(t *testing.T) {
 		t.Errorf("a folder in use: %v", err)
 	}
 	s.Close()
-	used, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer used.Close()
 	for name, change := range map[string]func(*Config){
-		"no folder":              func(c *Config) { c.Dir = "" },
-		"a file for a folder":    func(c *Config) { c.Dir = "stream_test.go" },
-		"a folder of nowhere":    func(c *Config) { c.Dir = "/proc/none/journal" },
-		"plain text in the open": func(c *Config) { c.Listen = "0.0.0.0:0" },
-		"plain text to all":      func(c *Config) { c.Listen = ":0" },
-		"no port":                func(c *Config) { c.Listen = "127.0.0.1" },
-		"no number":              func(c *Config) { c.Listen = "127.0.0.1:1x" },
-		"a port in use":          func(c *Config) { c.Listen = used.Addr().String() },
+		"no folder":           func(c *Config) { c.Dir = "" },
+		"a file for a folder": func(c *Config) { c.Dir = "stream_test.go" },
+		"a folder of nowhere": func(c *Config) { c.Dir = "/proc/none/journal" },
 	} {
 		c := testConfig(t)
 		change(&c)

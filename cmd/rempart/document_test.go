@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -15,26 +14,59 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// readme is the README's text; without one the test is skipped.
-func readme(t *testing.T) string {
+// guides are the documents of the public, without the README.
+var guides = []string{"failures.md", "feeds.md", "household.md", "isp.md", "monitoring.md", "operator.md", "resolvers.md", "settings.md"}
+
+// document returns the text of the README or of a guide in deploy.
+func document(t *testing.T, name string) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip("there is no README.md")
+	path := filepath.Join("..", "..", "deploy", name)
+	if name == "README.md" {
+		path = filepath.Join("..", "..", name)
 	}
+	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(b)
 }
 
-// TestReadme does what the README shows, and gets what it says.
-func TestReadme(t *testing.T) {
+// TestDocuments runs the commands that the README and each guide show, in order, and compares their output. Each document is a session of its own.
+func TestDocuments(t *testing.T) {
 	t.Parallel()
-	runTranscripts(t, readme(t))
+	for _, name := range append(guides, "README.md") {
+		text := document(t, name)
+		if len(transcripts(text)) == 0 {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			runTranscripts(t, text)
+		})
+	}
 }
 
-// TestTranscripts does the same with a text that has every form a transcript can have.
+// TestGuides compares the guides of deploy with the list of this test, and follows each link to a file of the tree.
+func TestGuides(t *testing.T) {
+	found, err := filepath.Glob(filepath.Join("..", "..", "deploy", "*.md"))
+	if err != nil || len(found) != len(guides) {
+		t.Errorf("deploy has the guides %q, this test has %q: %v", found, guides, err)
+	}
+	links := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	for _, name := range append(guides, "README.md") {
+		dir := "deploy"
+		if name == "README.md" {
+			dir = ""
+		}
+		for _, m := range links.FindAllStringSubmatch(document(t, name), -1) {
+			if _, err := os.Stat(filepath.Join("..", "..", dir, m[1])); err != nil {
+				t.Errorf("%s links to %s: %v", name, m[1], err)
+			}
+		}
+	}
+}
+
+// TestTranscripts does the same with a text that contains every form of a transcript.
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
 	b, err := os.ReadFile(filepath.Join("testdata", "transcripts.md"))
@@ -237,13 +269,13 @@ func (s *session) local(text string) string {
 	})
 }
 
-// TestReadmeFeeds reads the README's example of a feeds file, and the household's own.
-func TestReadmeFeeds(t *testing.T) {
+// TestFeedsFiles reads the example of a feeds file in deploy/feeds.md, and the household's feeds file.
+func TestFeedsFiles(t *testing.T) {
 	t.Parallel()
-	_, rest, found := strings.Cut(readme(t), "```toml\n")
+	_, rest, found := strings.Cut(document(t, "feeds.md"), "```toml\n")
 	example, _, closed := strings.Cut(rest, "```")
 	if !found || !closed {
-		t.Fatal("the README has no example of a feeds file: a fenced block of the language toml")
+		t.Fatal("deploy/feeds.md has no example of a feeds file: a fenced block of the language toml")
 	}
 	file := filepath.Join(t.TempDir(), "feeds.toml")
 	write(t, file, example)
@@ -268,14 +300,17 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// TestReadmeFigures looks for each figure the README and the alerts name.
-func TestReadmeFigures(t *testing.T) {
+// TestMetricsExist looks for each metric that a document or an alert names.
+func TestMetricsExist(t *testing.T) {
 	t.Parallel()
 	rules, err := os.ReadFile(filepath.Join("..", "..", "deploy", "prometheus.rules.yml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := readme(t) + string(rules)
+	text := string(rules)
+	for _, name := range append(guides, "README.md") {
+		text += document(t, name)
+	}
 	u := dnstest.NewUpstream(t, nil)
 	list := filepath.Join(t.TempDir(), "list.txt")
 	write(t, list, "bad.example", "not a line of a list ???", "pages.dev")
@@ -291,7 +326,7 @@ func TestReadmeFigures(t *testing.T) {
 	}
 	for _, name := range regexp.MustCompile(`\brempart_[a-z0-9_]+\b`).FindAllString(text, -1) {
 		if !regexp.MustCompile(`(?m)^(# TYPE )?` + name + `[{ ]`).MatchString(figures) { // a histogram's own name is only there
-			t.Errorf("the README or an alert names %s, which /metrics does not have", name)
+			t.Errorf("a document or an alert names %s, which /metrics does not have", name)
 		}
 	}
 }

@@ -10,16 +10,15 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestStrangersTakeNoPlace: connections of those who may not ask are few, short, and not counted with
-// the others.
-func TestStrangersTakeNoPlace(t *testing.T) {
-	stranger := netip.MustParseAddr("127.0.0.66")
-	config := Config{Serves: func(a netip.Addr) bool { return a != stranger }}
+// TestUnauthorizedTakeNoPlace: connections of unauthorized clients are few and short, and take no place of other clients.
+func TestUnauthorizedTakeNoPlace(t *testing.T) {
+	unauthorized := netip.MustParseAddr("127.0.0.66")
+	config := Config{Serves: func(a netip.Addr) bool { return a != unauthorized }}
 	s, _ := serve(t, &fakeHandler{}, config, func(s *Server) {
 		s.streams.limits.conns = 2
-		s.streams.limits.idle, s.streams.limits.stranger = deadline, deadline // none ends by itself before all are open
+		s.streams.limits.idle, s.streams.limits.unauthorized = deadline, deadline // none ends by itself before all are open
 	})
-	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: stranger.AsSlice()}}
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: unauthorized.AsSlice()}}
 	open := func(s *Server) net.Conn {
 		t.Helper()
 		c, err := from.Dial("tcp", addrOf(s))
@@ -30,35 +29,35 @@ func TestStrangersTakeNoPlace(t *testing.T) {
 		_ = c.SetDeadline(time.Now().Add(deadline))
 		return c
 	}
-	idle := make([]net.Conn, maxStrangers)
+	idle := make([]net.Conn, maxUnauthorized)
 	for i := range idle {
 		idle[i] = open(s)
 	}
 	if _, err := dnstest.ExchangePacked("tcp", addrOf(s), query(t, 1, "a.example")); err != nil {
 		t.Errorf("one who may ask is not served: %v", err)
 	}
-	eventually(t, "every stranger was accepted", func() bool {
+	eventually(t, "every unauthorized connection was accepted", func() bool {
 		s.streams.mu.Lock()
 		defer s.streams.mu.Unlock()
-		return s.streams.strange == maxStrangers
+		return s.streams.unauthorized == maxUnauthorized
 	})
 	if _, err := open(s).Read(make([]byte, 1)); err == nil {
-		t.Error("one stranger too many was served")
+		t.Error("one unauthorized connection too many was served")
 	}
 	packet := query(t, 2, "a.example")
 	if _, err := idle[0].Write(append([]byte{0, byte(len(packet))}, packet...)); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := io.ReadAll(idle[0]); err != nil || len(b) < 14 {
-		t.Errorf("a stranger's query got %d octets and %v, want its answer and the end", len(b), err)
+		t.Errorf("the query of an unauthorized client got %d bytes and %v, want its answer and the end", len(b), err)
 	}
 	short, _ := serve(t, &fakeHandler{}, config, nil)
 	if _, err := open(short).Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("an idle stranger is not hung up on: %v", err)
+		t.Errorf("the connection of an idle unauthorized client is not closed: %v", err)
 	}
 }
 
-// TestLargeAnswersAreNotKept: what an idle connection holds does not depend on what it was sent.
+// TestLargeAnswersAreNotKept: the memory of an idle connection does not depend on the answers that were sent over it.
 func TestLargeAnswersAreNotKept(t *testing.T) {
 	st := &stream{}
 	buf := make([]byte, 0, 60000)

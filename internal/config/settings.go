@@ -1,0 +1,114 @@
+package config
+
+import "time"
+
+// DNS are the settings of the sockets that answer queries.
+type DNS struct {
+	Listen     Addrs         `env:"LISTEN" envDefault:"127.0.0.1:5300" doc:"Addresses on which Rempart answers DNS over UDP and TCP, separated by commas. An empty host (\":53\") means every address, IPv4 and IPv6."`
+	Clients    Clients       `env:"CLIENTS" envDefault:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,fc00::/7,fe80::/10,on-link" doc:"Prefixes of the clients that may ask, separated by commas. Other clients get REFUSED. \"on-link\" means every network in which an interface of this machine has an address, except public networks larger than an IPv4 /24 or an IPv6 /48; it follows changes of the interfaces."`
+	Limits     Limits        `env:"LIMITS" envDefault:"256KiB" doc:"Bytes per second of UDP answers to one client network (IPv4 /24, IPv6 /56). Only the part of an answer that exceeds three times the size of its query is limited. Above the limit answers are truncated, and real clients ask again over TCP, so that an attacker who forges source addresses cannot flood another network. \"prefix=limit\" pairs after the limit set another limit for the clients in a prefix, such as an ISP's resolvers: for each network in a large prefix, for all clients together in a prefix smaller than a network. \"none\" means no limit."`
+	CacheBytes Bytes         `env:"CACHE_BYTES" envDefault:"64MiB" doc:"Memory for cached answers, at least 1 MiB. \"64M\" and \"64MiB\" are powers of 1024, \"64MB\" of 1000."`
+	NXDomain   NXDomain      `env:"NXDOMAIN" envDefault:"exact" doc:"Names that a cached NXDOMAIN denies, for all types: \"exact\" is the name itself, \"subtree\" is the name and all names below it, which are then not asked upstream (RFC 8020). Some servers wrongly answer NXDOMAIN for a name that has other names below it."`
+	BusyPoll   time.Duration `env:"BUSY_POLL" envDefault:"0s" doc:"How long a core that has just answered over UDP keeps asking for the next query before it sleeps, up to 1 ms. Answers arrive earlier by the time of one wake-up; the core is busy while queries arrive. Do not set it on a machine with one core. Linux only."`
+}
+
+// Upstream are the settings of the resolvers to which queries are forwarded.
+type Upstream struct {
+	Upstreams List     `env:"UPSTREAMS" doc:"Resolvers to forward to, in order of preference, separated by commas: \"udp://192.0.2.1\", \"tcp://192.0.2.1:53\", \"tls://192.0.2.1:853#name.example\" (the name on the certificate). DNS over HTTPS is not supported. Empty: the name servers of /etc/resolv.conf."`
+	Forward   Forwards `env:"FORWARD" doc:"Zones with resolvers of their own, such as local zones and private reverse zones: zone=upstream pairs, separated by commas (\"home.arpa=udp://192.168.1.1\"). Empty: special-use names are never forwarded."`
+}
+
+// Blocklists are the settings of the lists of names to block, and of the guards that check them.
+type Blocklists struct {
+	Lists        List          `env:"LISTS" doc:"Lists of names to block: paths, file URLs or http(s) URLs, separated by commas. The format of each line is detected."`
+	Feeds        string        `env:"FEEDS" doc:"Path of a feeds file (TOML): lists with a name, a format, a category, a weight and more each."`
+	Refresh      time.Duration `env:"REFRESH" envDefault:"1h" doc:"Time between two fetches of a list, from 1 minute to 7 days (\"90m\", \"12h\", \"1d\"). A list in a file is also read when the file changes."`
+	Allow        string        `env:"ALLOW" doc:"Path of a list of names that are never blocked, whatever lists contain."`
+	Essential    string        `env:"ESSENTIAL" doc:"Path of a file of further names that no list may block, in addition to the shipped ones: one name per line, which includes all names below it; \"=name\" is the name alone."`
+	Popular      string        `env:"POPULAR" doc:"Path of a popularity list that replaces the shipped one: one \"rank,name\" per line, or one name per line in the order of the ranks; plain or gzip."`
+	PopularBound int           `env:"POPULAR_BOUND" envDefault:"10000" doc:"Last rank of the popularity list whose names are popular, at least 1. Listings of popular names are held. A higher number holds more names."`
+	Released     string        `env:"RELEASED" doc:"Path of a file of what a person released: one held name per line; \"list:NAME\" accepts the changed content of a list that was held."`
+}
+
+// Blocking are the settings of the answer to a blocked query and of the warning page.
+type Blocking struct {
+	Mode             Mode          `env:"MODE" envDefault:"enforce" doc:"\"enforce\" blocks; \"observe\" answers as if nothing were blocked and counts the queries that would have been blocked."`
+	BlockAnswer      BlockAnswer   `env:"BLOCK_ANSWER" envDefault:"page" doc:"Answer to a query for a blocked name: \"page\" (the addresses of the warning page), \"nxdomain\", \"nodata\", \"refused\" or \"null\" (0.0.0.0 and ::)."`
+	BlockTTL         time.Duration `env:"BLOCK_TTL" envDefault:"30s" doc:"TTL of a blocked answer, from 1 s to 1 h. A name that is unblocked works for all clients after this time."`
+	PageIPv4         Addr          `env:"PAGE_IPV4" envDefault:"127.0.0.1" doc:"IPv4 address of the warning page: the answer to an A query for a blocked name. \"none\" answers without data."`
+	PageIPv6         Addr          `env:"PAGE_IPV6" envDefault:"::1" doc:"IPv6 address of the warning page: the answer to an AAAA query for a blocked name. \"none\" answers without data."`
+	PageListen       Addrs         `env:"PAGE_LISTEN" envDefault:"127.0.0.1:8080" doc:"Addresses on which the warning page is served over HTTP, separated by commas. \"none\" serves no page."`
+	Organisation     string        `env:"ORGANISATION" envDefault:"Rempart" doc:"Name of the organisation that runs this filter, shown on the page and in structured errors."`
+	Contact          string        `env:"CONTACT" doc:"URI (mailto:, tel: or https:) where people report a wrong block, shown on the page and in structured errors."`
+	Reason           Reason        `env:"REASON" envDefault:"category" doc:"Content of the extended error of a blocked answer: \"category\", or \"lists\" for the category, the lists that contain the name, and the dates."`
+	StructuredOption uint16        `env:"STRUCTURED_OPTION" envDefault:"65001" doc:"Code of the empty EDNS option by which a client asks for structured errors; draft-ietf-dnsop-structured-dns-error has no assigned code yet. 0 turns structured errors off."`
+}
+
+// Process are the settings of the process itself.
+type Process struct {
+	DataDir       string `env:"DATA_DIR" doc:"Folder for the set, its version and the last good copy of each list. Empty: systemd's state folder, else the folder rempart in the user's state folder (~/.local/state)."`
+	Socket        string `env:"SOCKET" doc:"Path of the Unix socket by which commands on this machine reach the server. \"none\" opens no socket. Empty: rempart.sock in systemd's runtime folder, else in the data folder."`
+	MetricsListen Addrs  `env:"METRICS_LISTEN" envDefault:"127.0.0.1:9253" doc:"Addresses on which /metrics, /livez and /readyz are served, separated by commas. \"none\" serves none."`
+}
+
+// Home are the settings that close ways around the filter and into a home network.
+type Home struct {
+	Canary         Canary       `env:"CANARY" envDefault:"firefox" doc:"Names that do not exist here, so that programs do not bypass this filter, separated by commas: \"firefox\" (use-application-dns.net, which stops Firefox from using its own DNS over HTTPS), \"icloud\" (mask.icloud.com and mask-h2.icloud.com, which stop iCloud Private Relay), or \"none\"."`
+	SingleLabels   SingleLabels `env:"SINGLE_LABELS" envDefault:"forward" doc:"Names of one label that are no top-level domain (\"nas\", \"wpad\"): \"forward\" forwards them; \"keep\" answers that they do not exist, except for names in REMPART_FORWARD."`
+	Rebinding      Rebinding    `env:"REBINDING" envDefault:"allow" doc:"Names whose answer contains a private, loopback or link-local address: \"allow\" passes the answer; \"refuse\" answers without data, so that a web page cannot reach devices of the local network (DNS rebinding). The zones of REMPART_FORWARD and the names below lan, home, corp, intranet and private always pass."`
+	RebindingAllow List         `env:"REBINDING_ALLOW" doc:"Names that REMPART_REBINDING=refuse passes, with all names below them, separated by commas, like plex.direct or fritz.box."`
+	NAT64          NAT64        `env:"NAT64" doc:"NAT64 prefixes of the clients' network in addition to 64:ff9b::/96, separated by commas, with a length of 32, 40, 48, 56, 64 or 96 bits. An IPv6 address in such a prefix is judged by the IPv4 address that it contains."`
+}
+
+// Edge are the settings of a server that follows control.
+type Edge struct {
+	Control          string        `env:"CONTROL" doc:"Source of this server's set: the URL of control or of a mirror (\"https://control.example/v1/journal\"), or the servers of a NATS cluster (\"tls://nats1.example:4222\"). It excludes REMPART_LISTS and REMPART_FEEDS, which control reads. Empty: the set is made from the server's own lists."`
+	ControlKey       List          `env:"CONTROL_KEY" doc:"Root keys of control, as \"name+hash+key\", separated by commas. The server accepts only records that these keys vouch for."`
+	ControlToken     string        `env:"CONTROL_TOKEN" secret:"yes" doc:"Token with the role \"node\" for REMPART_CONTROL. A mirror may need no token."`
+	ControlTokenFile string        `env:"CONTROL_TOKEN_FILE" doc:"Path of a file that contains the token, instead of REMPART_CONTROL_TOKEN. The server reads the file again when it changes, so that a rotated token (\"rempart token rotate\") needs no restart."`
+	ControlCA        string        `env:"CONTROL_CA" doc:"Path of PEM certificates against which the certificates of control and of NATS servers are checked. Empty: the system's authorities."`
+	ControlStale     time.Duration `env:"CONTROL_STALE" envDefault:"0s" doc:"Time without a message from control after which /readyz answers 503, at least 1 minute. 0s means never. The set stays in force in any case."`
+	Node             string        `env:"NODE" doc:"Name of this server in reports to control: letters, digits, dots and hyphens. Empty: a random name, stored in the data folder."`
+	Country          string        `env:"COUNTRY" doc:"Two-letter code of the country of this server, for changes that apply in some countries only."`
+	Operator         string        `env:"OPERATOR" doc:"Name of the operator of this server, for changes that apply to some operators only."`
+}
+
+// ControlServer are the settings of control and of its API.
+type ControlServer struct {
+	PushListen   Addrs  `env:"PUSH_LISTEN" doc:"Addresses on which control serves the operators' API, separated by commas. Empty: 127.0.0.1:9254 for \"rempart control\". If it is set for \"rempart serve\", control runs in the same process, for a trial."`
+	PushCert     string `env:"PUSH_CERT" doc:"Path of the certificate chain of the operators' API, PEM. Without a certificate the API listens on loopback addresses only, without TLS."`
+	PushKey      string `env:"PUSH_KEY" doc:"Path of the private key of REMPART_PUSH_CERT, PEM."`
+	PushClientCA string `env:"PUSH_CLIENT_CA" doc:"Path of the PEM certificates of the authorities that issue client certificates for the API (mTLS). Empty: the API accepts tokens only."`
+	PushHosts    List   `env:"PUSH_HOSTS" doc:"Further names that the Host header field of an API request may contain, separated by commas, such as the name of a proxy. IP addresses, localhost and the names of REMPART_PUSH_CERT are always accepted; other names get 421."`
+	Mirror       string `env:"MIRROR_DIR" doc:"Folder in which control keeps the journal as files for a web server or a CDN. Servers use the URL of that folder as REMPART_CONTROL. Empty: no folder."`
+	Keys         string `env:"KEYS" doc:"Folder of control's keys and key ring. Empty: the folder keys in the data folder. Control creates missing keys at its first start."`
+}
+
+// Cluster are the settings of a journal on an external NATS cluster.
+type Cluster struct {
+	NATSURL      string `env:"NATS_URL" doc:"Servers of an external NATS cluster that keeps the journal, separated by commas. Empty: control keeps the journal in the data folder."`
+	NATSCreds    string `env:"NATS_CREDENTIALS" doc:"Path of the .creds file for REMPART_NATS_URL, or for a REMPART_CONTROL that names a NATS cluster."`
+	NATSSystem   string `env:"NATS_SYSTEM_CREDENTIALS" secret:"yes" doc:"Credentials of the cluster's system account: the path of a .creds file, or user:password. With them control refuses a cluster whose servers do not sync every write to disk."`
+	NATSReplicas int    `env:"NATS_REPLICAS" envDefault:"3" doc:"Number of servers of the cluster that keep each record, from 1 to 5."`
+}
+
+// RPZ are the settings of the response policy zones that control serves.
+type RPZ struct {
+	RPZListen    Addrs      `env:"RPZ_LISTEN" doc:"Addresses on which response policy zones are served: transfers over TCP, SOA queries also over UDP. Empty: none."`
+	RPZTLSListen Addrs      `env:"RPZ_TLS_LISTEN" doc:"Addresses on which the zones are served over TLS (RFC 9103), with REMPART_PUSH_CERT. Empty: none."`
+	RPZZones     RPZZones   `env:"RPZ_ZONES" envDefault:"rpz.rempart.example=page" doc:"Zones, separated by commas, as zone=answer or zone=answer:category+category. Answers are \"page\" (a CNAME to REMPART_RPZ_PAGE), \"nxdomain\" and \"nodata\". A zone without categories contains all categories."`
+	RPZPage      string     `env:"RPZ_PAGE" doc:"Name of the warning page, for zones with the answer \"page\". It must resolve to the page's addresses."`
+	RPZKeys      string     `env:"RPZ_KEYS" doc:"Path of the file of TSIG keys that may transfer the zones: one \"name algorithm secret\" per line, with the algorithm hmac-sha256, hmac-sha384 or hmac-sha512 and the secret in base64."`
+	RPZNotify    List       `env:"RPZ_NOTIFY" doc:"Resolvers that get a NOTIFY of each new version, as address:port, separated by commas. \"#key\" after the port names the TSIG key that signs it."`
+	RPZKeyless   PrefixList `env:"RPZ_KEYLESS" doc:"Prefixes of resolvers that may transfer the zones without a key, separated by commas, because they support no TSIG (Unbound). Use it for this machine or for addresses behind a tunnel."`
+}
+
+// Client are the settings of the commands that call the operators' API.
+type Client struct {
+	API          string `env:"API" envDefault:"http://127.0.0.1:9254" doc:"URL of the operators' API."`
+	APIToken     string `env:"API_TOKEN" secret:"yes" doc:"Token for the API, as \"rempart token create\" prints it."`
+	APITokenFile string `env:"API_TOKEN_FILE" doc:"Path of a file that contains the token, instead of REMPART_API_TOKEN. Other users of the machine can read command lines and often environment variables, but not a file with mode 0600."`
+	APICA        string `env:"API_CA" doc:"Path of PEM certificates against which the API's certificate is checked. Empty: the system's authorities."`
+	APICert      string `env:"API_CERT" doc:"Path of a client certificate for the API, PEM, which can replace a token."`
+	APICertKey   string `env:"API_CERT_KEY" doc:"Path of the private key of REMPART_API_CERT, PEM."`
+}

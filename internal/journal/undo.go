@@ -1,0 +1,146 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+
+	"rempart/internal/journal/stream"
+)
+
+// Undoing are the changes that undo a change set.
+type Undoing struct {
+	Changes iter.Seq[Change]
+	Left    []string // names that later change sets changed again: they stay as they are; the first thousand
+	Lefts   int      // number of these names
+}
+
+const maxLeft = 1000
+
+// Undo finds the changes that undo the change set of an ID: each of its names is withdrawn, and what operators claimed about the name before the change set is claimed
+// again. Names that were changed later are left alone. Undo reads the whole journal twice, and holds the names of the change set in memory. Its error is
+// stream.ErrNone if no change set has that ID.
+func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
+	var u *undoer
+	err := c.Each(ctx, func(r *Record, body []byte) error {
+		if setOf(r, body, id) == nil {
+			return nil
+		}
+		u = newUndoer(id, r) // the last one, if an epoch began with the change set again
+		for e, err := range c.changesOf(ctx, r, body, nil) {
+			if err != nil {
+				return err
+			}
+			u.watch(e)
+		}
+		return nil
+	})
+	if err == nil && u == nil {
+		err = fmt.Errorf("change set %.100q: %w", id, stream.ErrNone)
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = c.Each(ctx, func(r *Record, body []byte) error {
+		if r.Kind == RecordAdvance {
+			u.advance(r)
+		}
+		for e, err := range c.changesOf(ctx, r, body, nil) {
+			if err != nil {
+				return err
+			}
+			u.change(e)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return u.result(time.Now().Unix()), nil
+}
+
+// undoer follows what operators claim about the names of one change set through the journal.
+type undoer struct {
+	id     string
+	record *Record // that published the change set
+	names  map[string]*undoneName
+	staged map[string][]*undoneName // by the ID of a change set that was staged and not advanced yet: the names that it changes
+}
+
+// undoneName is a name of the change set that is to be undone.
+type undoneName struct {
+	now     nameClaims
+	before  nameClaims // now, as of the record before the change set
+	reached bool       // the change set's record was read
+	later   bool       // the name was changed after the change set
+}
+
+func newUndoer(id string, r *Record) *undoer {
+	return &undoer{id: id, record: r, names: map[string]*undoneName{}, staged: map[string][]*undoneName{}}
+}
+
+// watch adds the name of a change of the change set.
+func (u *undoer) watch(e HistoryEntry) {
+	if e.Applied {
+		u.names[e.Change.Name] = &undoneName{}
+	}
+}
+
+// change takes in a change of any record, in the order of the journal.
+func (u *undoer) change(e HistoryEntry) {
+	n := u.names[e.Change.Name]
+	if n == nil || !e.Applied || e.Change.Source != "" {
+		return
+	}
+	own := e.Record.Version == u.record.Version && e.Record.Epoch == u.record.Epoch
+	switch {
+	case own && !n.reached:
+		n.before, n.reached = n.now, true
+	case own:
+	case e.Set.ID == u.id: // the same change set in an earlier epoch
+		return
+	case n.reached:
+		n.later = true
+		return
+	}
+	n.now.expire(e.Record.Time / 1000)
+	n.now.apply(e.Set, e.Change)
+	if e.Set.Stage != nil {
+		u.staged[e.Set.ID] = append(u.staged[e.Set.ID], n)
+	}
+}
+
+// advance takes in the record that extends a staged change set to all nodes.
+func (u *undoer) advance(r *Record) {
+	for _, n := range u.staged[r.Set] {
+		n.now.expire(r.Time / 1000)
+		if n.reached && r.Set != u.id && n.now.scoped.isStaged(r.Set) {
+			n.later = true
+		}
+		n.now.advance(r.Set)
+	}
+	delete(u.staged, r.Set)
+}
+
+// result returns the changes that undo the change set. Those that expired by that time (Unix seconds) are not made again. It takes the names out of the undoer.
+func (u *undoer) result(at int64) *Undoing {
+	result := &Undoing{}
+	for name, n := range u.names {
+		if !n.later {
+			continue
+		}
+		if result.Lefts++; len(result.Left) < maxLeft {
+			result.Left = append(result.Left, name)
+		}
+		delete(u.names, name)
+	}
+	result.Changes = func(yield func(Change) bool) {
+		for name, n := range u.names {
+			if !yield(Change{Do: Withdraw, Name: name}) || !n.before.restore(at, yield) {
+				return
+			}
+		}
+	}
+	return result
+}
