@@ -59,7 +59,7 @@ func (l *Lists) writeOverlay(view *blocklist.View) error {
 type changes struct {
 	all            []blocklist.Change // if there are few
 	few            bool
-	added, removed int // listings, but for those of lists that are new to the set, or too old for it
+	added, removed int // listings, except those of lists that are new to the set, or too old for it
 }
 
 // changes finds them. It reads the lists that changed, before and after.
@@ -185,7 +185,7 @@ func (l *Lists) afterMerge(m *mergeJob) {
 	}
 }
 
-// useMerged opens the merged snapshot, puts over it what changed since it was begun, and only then has it replace the one there is.
+// useMerged opens the merged snapshot and puts the changes since the merge began over it. Only then the merged snapshot replaces the current one.
 func (l *Lists) useMerged(m *mergeJob) error {
 	view, mapping, err := l.openSnapshot(mergedFile)
 	if err != nil {

@@ -51,7 +51,7 @@ func TestSmallChangesAreAmended(t *testing.T) {
 	}
 }
 
-// TestOverlayIsMerged has overlays merged into new snapshots while changes go on.
+// TestOverlayIsMerged merges overlays into new snapshots while changes continue.
 func TestOverlayIsMerged(t *testing.T) {
 	f := newFixture(t)
 	list := f.file("a.txt", names1("n", 100))

@@ -17,7 +17,7 @@ import (
 	"rempart/blocklist/guard"
 )
 
-// differences are what Compare tells, in words.
+// differences returns the results of Compare as text.
 func differences(t *testing.T, before, after *blocklist.View) (said []string) {
 	t.Helper()
 	words := func(entries []blocklist.Entry) (s string) {
@@ -38,7 +38,7 @@ func differences(t *testing.T, before, after *blocklist.View) (said []string) {
 	return said
 }
 
-// TestCompare tells names that are new, gone and changed, a further list and one that is met among them.
+// TestCompare checks that names that are new, gone and changed are reported, among them one with a further list and one whose quorum is reached.
 func TestCompare(t *testing.T) {
 	f := newFixture(t)
 	view := func(first, second string, quorum int) *blocklist.View {
@@ -85,7 +85,7 @@ func TestCompare(t *testing.T) {
 	}
 	stop := errors.New("stop")
 	if err := Compare(before, after, func(Difference) error { return stop }); !errors.Is(err, stop) {
-		t.Errorf("told to stop: %v", err)
+		t.Errorf("after an error of the function: %v", err)
 	}
 }
 

@@ -137,7 +137,7 @@ func TestQuorum(t *testing.T) {
 		}
 	}
 	check(map[string]bool{"one.example": false, "two.example": true, "c.example": true})
-	f.file("c.txt", "c.example\none.example\n") // its word counts for two
+	f.file("c.txt", "c.example\none.example\n") // its weight is two
 	l.Reload()
 	eventually(t, "the quorum of one.example", func() bool { return blocks(t, l, "one.example") })
 	f.file("b.txt", "nothing.example\n")

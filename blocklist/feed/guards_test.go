@@ -164,7 +164,7 @@ func TestSetThatChangesAsAWhole(t *testing.T) {
 	})
 }
 
-// TestMistakeInReleasedFile has a server go on with what it released before, and say so once.
+// TestMistakeInReleasedFile checks that a server continues with the names that were released before, and logs this once.
 func TestMistakeInReleasedFile(t *testing.T) {
 	f := newFixture(t)
 	srv := newServer(t)

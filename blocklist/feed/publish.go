@@ -140,7 +140,7 @@ func (l *Lists) compile(content, above uint64, now time.Time) error {
 	return l.putInForce(view, content, now)
 }
 
-// unlessEnding is w until the program is told to end: nobody waits for a set that takes seconds to write then.
+// unlessEnding returns a writer to w that fails when the program ends: nobody waits for a set that takes seconds to write then.
 func (l *Lists) unlessEnding(w io.Writer) io.Writer { return &endable{w, l.ctx} }
 
 type endable struct {

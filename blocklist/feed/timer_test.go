@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestTimer: a URL is asked again, and a file whose change nobody told of is looked at again, by the clock alone.
+// TestTimer: a URL is asked again, and a file whose change was not reported is checked again, by the clock alone.
 func TestTimer(t *testing.T) {
 	f := newFixture(t)
 	srv := newServer(t)

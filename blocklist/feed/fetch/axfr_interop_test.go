@@ -92,7 +92,7 @@ func TestTransferFromBIND(t *testing.T) {
 	if serial, err := f.client.serial(t.Context(), mustPrimary(t, f.from)); err != nil || serial != 3 {
 		t.Fatalf("serial %d, %v", serial, err)
 	}
-	// That it is a difference, the difference itself tells: of the whole zone it fails.
+	// It is applied as a difference: the function fails on a whole zone.
 	p := mustPrimary(t, f.from)
 	if got, err := f.client.incremental(t.Context(), p, 1, f.before, f.path); err != nil || got.Validators.Serial != "3" {
 		t.Fatalf("IXFR: %+v, %v", got, err)

@@ -247,7 +247,7 @@ func TestTransferThatFails(t *testing.T) {
 		{"another SOA", messages([]string{"other.example. SOA ns.example. admin.example. 2 60 60 3600 60"}), "another zone", false},
 		{"of another class", messages([]string{soa(2), "bad.example CH TXT x", soa(2)}), "another zone", true},
 		{"empty messages", messages([]string{soa(2)}, []string{}, []string{soa(2)}), "without records", true},
-		{"goes on", messages([]string{soa(2), soa(2), "bad.example CNAME ."}), "after its end", false},
+		{"continues", messages([]string{soa(2), soa(2), "bad.example CNAME ."}), "after its end", false},
 		{"changes", messages([]string{soa(2)}, []string{soa(3)}), "became another", true},
 		{"wrong ID", changed(func(m *dns.Msg) { m.Id++ }), "another query", false},
 		{"a query", changed(func(m *dns.Msg) { m.Response = false }), "another query", false},

@@ -150,7 +150,7 @@ func TestHostileHTTP(t *testing.T) {
 				t.Errorf("%v, want an error with %q", err, tt.want)
 			}
 			if err != nil && strings.Contains(err.Error(), "SECRET") {
-				t.Errorf("the error tells a secret: %v", err)
+				t.Errorf("the error holds a secret: %v", err)
 			}
 			if held, err := os.ReadFile(path); err != nil || string(held) != "held" {
 				t.Errorf("held is %q, %v", held, err)
@@ -217,7 +217,7 @@ func TestSecretsStayWithTheirServer(t *testing.T) {
 	f.mustFetch(false)
 	other.Close()
 	if got.Get("Authorization") != "" || got.Get("Referer") != "" {
-		t.Errorf("the other server was told %v", got)
+		t.Errorf("the other server received %v", got)
 	}
 }
 

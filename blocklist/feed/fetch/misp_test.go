@@ -152,7 +152,7 @@ func TestMISPFeed(t *testing.T) {
 		t.Errorf("asked for %d events", len(asked))
 	}
 
-	// ETag: a manifest that is the same tells nothing.
+	// ETag: an unchanged manifest reports nothing new.
 	m.etag = `"v1"`
 	f.mustFetch(true)
 	f.validators = Validators{ETag: m.etag}

@@ -58,7 +58,7 @@ func TestOriginCheck(t *testing.T) {
 		case (err != nil) != (tt.want != ""), err != nil && !strings.Contains(err.Error(), tt.want):
 			t.Errorf("%+v: %v, want %q", tt.origin, err, tt.want)
 		case err != nil && (strings.Contains(err.Error(), "SECRET") || strings.Contains(err.Error(), secret)):
-			t.Errorf("%+v: the error tells: %v", tt.origin, err)
+			t.Errorf("%+v: the error holds a secret: %v", tt.origin, err)
 		}
 	}
 }
@@ -144,7 +144,7 @@ func (f *fetchTest) mustFail(want string) {
 		f.t.Errorf("fetch: %v, want an error with %q", err, want)
 	}
 	if err != nil && strings.Contains(err.Error(), "SECRET") {
-		f.t.Errorf("the error tells a secret: %v", err)
+		f.t.Errorf("the error holds a secret: %v", err)
 	}
 	if f.before != "" && f.body() != held {
 		f.t.Error("the body before is another one")

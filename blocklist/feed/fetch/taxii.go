@@ -107,7 +107,7 @@ func (p *collectionReader) readPages(ctx context.Context) error {
 			return nil
 		case e.next != "":
 			next = e.next
-		case advanced: // section 3.4: time is a way to go on, too
+		case advanced: // section 3.4: the next page may be requested by time too
 			since, next = added, ""
 		default:
 			return errors.New("the server reports more objects, but no next page")

@@ -133,7 +133,7 @@ func TestTSIG(t *testing.T) {
 	}
 }
 
-// TestTooManyUnsigned goes on for a hundred messages without a signature.
+// TestTooManyUnsigned sends a hundred messages in a row without a signature.
 func TestTooManyUnsigned(t *testing.T) {
 	key, err := parseTSIG(testTSIG)
 	if err != nil {

@@ -50,7 +50,7 @@ func readFull(t *testing.T, opt Options, list string) []string {
 	return s.lines
 }
 
-// TestGolden reads cuts of real feeds, found out and declared.
+// TestGolden reads cuts of real feeds, with the format detected and configured.
 func TestGolden(t *testing.T) {
 	tests := map[string]Format{
 		"blackbook.csv": CSV, "stalkerware.csv": CSV, "urlhaus-reshaped.csv": CSV, "openphish-reshaped.csv": CSV,
