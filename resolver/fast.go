@@ -165,7 +165,7 @@ func (r *Resolver) enforces(view *blocklist.View) bool { return !r.observe && !v
 // fromCache answers from the cache, or leaves the query to Slow.
 func (r *Resolver) fromCache(q *wire.Query, key *cache.Key, verdict blocklist.Verdict, view *blocklist.View, now clock) {
 	e := r.cache.Get(key)
-	if e == nil || !e.Fresh(now.mono) && !(e.Failed(now.mono) && e.Stale(now.mono)) {
+	if e == nil || !e.Fresh(now.mono) && !(e.Failed(now.mono) && e.Servable(now.mono)) {
 		q.Outcome = wire.Slow
 		return
 	}

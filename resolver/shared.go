@@ -9,7 +9,7 @@ import (
 // and stored under key as an expired answer (RFC 8767 section 5): with DO for a client without it; without DO for a client with it, if the answer is not known
 // to be signed; with validation for a client that set CD. An answer that was fetched with CD may be bogus and is used for clients with CD only.
 func (r *Resolver) stale(key cache.Key, now clock) *cache.Entry {
-	if e := r.cache.Get(&key); e != nil && (e.Stale(now.mono) || e.Bogus()) {
+	if e := r.cache.Get(&key); e != nil && (e.Servable(now.mono) || e.Bogus()) {
 		if e.Bogus() {
 			return nil
 		}
@@ -23,7 +23,7 @@ func (r *Resolver) stale(key cache.Key, now clock) *cache.Entry {
 	}
 	for _, other := range others {
 		e := r.cache.Get(&other)
-		if e == nil || !e.Stale(now.mono) || key.DO && !other.DO && e.Authenticated() {
+		if e == nil || !e.Servable(now.mono) || key.DO && !other.DO && e.Authenticated() {
 			continue
 		}
 		if e = e.For(key); e != nil {
