@@ -13,7 +13,7 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// AuditEntry is one call in the audit trail: who asked for what, and what came of it. Nothing says from where.
+// AuditEntry is one call in the audit trail: the caller, the call and its outcome, without any address.
 type AuditEntry struct {
 	Time     int64  `json:"time"` // Unix milliseconds
 	Who      string `json:"who"`
@@ -38,8 +38,8 @@ type auditTrail struct {
 // auditTime is how long a call waits for the audit trail.
 const auditTime = 15 * time.Second
 
-// begin finds the end of the trail.
-func (t *auditTrail) begin(ctx context.Context, c *journal.Control) error {
+// open reads the end of the trail. It must be called first.
+func (t *auditTrail) open(ctx context.Context, c *journal.Control) error {
 	t.control, t.turn = c, make(chan struct{}, 1)
 	return t.findEnd(ctx)
 }
@@ -101,14 +101,14 @@ func (t *auditTrail) append(ctx context.Context, e AuditEntry, once bool) error 
 }
 
 type auditInput struct {
-	From   uint64 `query:"from" doc:"The first entry's number, from 1." default:"1"`
-	Sealed bool   `query:"sealed" doc:"With the signatures, as they are kept."`
+	From   uint64 `query:"from" doc:"The number of the first entry to return, from 1." default:"1"`
+	Sealed bool   `query:"sealed" doc:"Return the stored entries with their signatures."`
 }
 
 func (a *API) registerAudit() {
 	add(a, operation{
 		id: "audit", path: "/v1/audit", tag: "audit", roles: []Role{Auditor}, audited: true, summary: "Read the audit trail",
-		description: "It holds the calls that may change something, those that were refused for a role, and readings of who did what: of itself, of tokens, of the log of a name, of what is held. An entry a line, as JSON; each holds the SHA-256 of the one before, as it is kept. Sealed, control's signature stands before each.",
+		description: "The audit trail holds every call that may change something, every call that was refused because of the caller's role, and every call that reads who did what: the audit trail, tokens, the changes of a name and held change sets. The response is one JSON object per line. Each entry holds the SHA-256 of the previous stored entry. With sealed, control's signature precedes each entry.",
 	}, a.readAudit)
 }
 

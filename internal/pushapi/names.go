@@ -8,18 +8,19 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 )
 
-// LogEntry is one act about a name, and who answers for it.
+// LogEntry is one change of a name in the journal, with the person or list that made it.
 type LogEntry struct {
 	Version   uint64    `json:"version"`
 	Time      time.Time `json:"time"`
-	By        string    `json:"by" doc:"Whose token, or lists."`
-	Approved  []string  `json:"approved,omitempty"`
-	ID        string    `json:"id" doc:"The change set's."`
+	By        string    `json:"by" doc:"The name of the token with which the change was pushed. The word lists stands for the lists."`
+	Approved  []string  `json:"approved,omitempty" doc:"The names of the tokens with which the change set was approved."`
+	ID        string    `json:"id" doc:"The ID of the change set."`
 	Comment   string    `json:"comment,omitempty"`
-	Counts    bool      `json:"counts" doc:"False where a guard refused it."`
+	Counts    bool      `json:"counts" doc:"False if a guard refused the change, so that it is not applied."`
 	Do        string    `json:"do"`
 	Name      string    `json:"name"`
 	Scope     string    `json:"scope,omitempty"`
@@ -32,49 +33,49 @@ type LogEntry struct {
 	Expiry    time.Time `json:"expiry,omitzero"`
 	Countries []string  `json:"countries,omitempty"`
 	Operators []string  `json:"operators,omitempty"`
-	List      string    `json:"list,omitempty" doc:"Which list says so, where one does."`
+	List      string    `json:"list,omitempty" doc:"The name of the list that lists the name, if the change is from a list."`
 }
 
-// Claim is what the set holds of a name, or of one above it.
+// Claim is one listing of a name, or of a name above it, as the set holds it.
 type Claim struct {
 	Name     string    `json:"name"`
 	Does     string    `json:"does" enum:"block,except,allow,withdraw"`
 	Scope    string    `json:"scope"`
 	Category string    `json:"category,omitempty"`
 	Mark     string    `json:"mark,omitempty"`
-	Since    time.Time `json:"since,omitzero"`
+	Since    time.Time `json:"since,omitzero" doc:"The day on which the claim was first made."`
 	Start    time.Time `json:"start,omitzero"`
 	Expiry   time.Time `json:"expiry,omitzero"`
 	Decision string    `json:"decision,omitempty"`
-	Counts   bool      `json:"counts"`
+	Counts   bool      `json:"counts" doc:"Whether the claim is in effect."`
 	Sources  []string  `json:"sources"`
 
-	ChangeSet string   `json:"changeset,omitempty" doc:"Of what counts for some nodes only, and not in the verdict: the change set's id."`
-	Share     float64  `json:"share,omitempty" doc:"The share of the nodes it is staged to."`
+	ChangeSet string   `json:"changeset,omitempty" doc:"The ID of the change set, if the claim is in effect on some servers only. The verdict does not include such claims."`
+	Share     float64  `json:"share,omitempty" doc:"The share of the servers to which the change set is staged."`
 	Countries []string `json:"countries,omitempty"`
 	Operators []string `json:"operators,omitempty"`
 }
 
-// NameInfo is what is thought of a name now.
+// NameInfo is the present verdict about a name, and the claims from which it follows.
 type NameInfo struct {
 	Name    string  `json:"name"`
-	Verdict string  `json:"verdict" enum:"pass,allow,block" doc:"Everywhere, but for claims that count for some nodes only."`
+	Verdict string  `json:"verdict" enum:"pass,allow,block" doc:"The verdict that applies on all servers, without claims that are in effect on some servers only."`
 	Version uint64  `json:"version"`
-	Claims  []Claim `json:"claims" doc:"The name's own first, then those of names above it."`
+	Claims  []Claim `json:"claims" doc:"The claims about the name itself, then those about names above it."`
 }
 
-// maxLog is how many acts about a name are told.
+// maxLog is the number of changes of a name that are returned.
 const maxLog = 10_000
 
 type nameInput struct {
-	Name string `path:"name" maxLength:"255"`
+	Name string `path:"name" maxLength:"255" doc:"The name, in ASCII or Unicode."`
 }
 
 func (a *API) registerNames() {
-	add(a, operation{id: "name", path: "/v1/names/{name}", tag: "names", roles: people, errors: []int{422}, summary: "Say what is thought of a name, and why"}, a.name)
+	add(a, operation{id: "name", path: "/v1/names/{name}", tag: "names", roles: people, errors: []int{422}, summary: "Get the verdict about a name, and the claims from which it follows"}, a.name)
 	add(a, operation{
-		id: "log", path: "/v1/names/{name}/log", tag: "names", roles: people, errors: []int{422}, audited: true, summary: "Say every change that ever touched a name",
-		description: "The oldest first, those of names above it too: by whom, why, on whose authority, until when. It reads the whole journal.",
+		id: "log", path: "/v1/names/{name}/log", tag: "names", roles: people, errors: []int{422}, audited: true, summary: "List all changes of a name",
+		description: "The changes of the name and of names above it, oldest first: who made each, for which reason, by which authority and until when. The operation reads the whole journal.",
 	}, a.history)
 }
 
@@ -84,7 +85,7 @@ type logOutput struct {
 	Body struct {
 		Name string     `json:"name"`
 		Log  []LogEntry `json:"log"`
-		More bool       `json:"more,omitempty" doc:"There is more than is told."`
+		More bool       `json:"more,omitempty" doc:"Whether there are more changes than are returned."`
 	}
 }
 
@@ -124,7 +125,7 @@ func (a *API) name(_ context.Context, in *nameInput) (*nameOutput, error) {
 	return out, nil
 }
 
-// claimOf is what counts for some nodes only as a claim.
+// claimOf returns a scoped change as a claim.
 func claimOf(s journal.Scoped) Claim {
 	c := s.Change
 	return Claim{
@@ -133,7 +134,7 @@ func claimOf(s journal.Scoped) Claim {
 	}
 }
 
-// at is a moment, zero for none.
+// at returns a time in Unix seconds as a Time, the zero Time for 0.
 func at(unix int64) time.Time {
 	if unix == 0 {
 		return time.Time{}
@@ -146,7 +147,7 @@ func (a *API) history(ctx context.Context, in *nameInput) (*logOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	leave, err := a.turn(ctx, a.reads, "the journal was not read")
+	leave, err := a.reads.Enter(ctx, "the journal was not read")
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +169,7 @@ func (a *API) history(ctx context.Context, in *nameInput) (*logOutput, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, a.unavailable("the journal cannot be read", err)
+		return nil, changeset.Fail("the journal cannot be read", err)
 	}
 	return out, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 )
 
@@ -37,11 +38,11 @@ const maxOrder = 32 << 10
 // orderFresh is how long after its signature an order is carried out.
 const orderFresh = 5 * time.Minute
 
-type orderInput struct{ brief }
+type orderInput struct{ shortBody }
 
 // order does what a root orders. It is in the audit trail once it is known that a root does.
 func (a *API) order(ctx context.Context, in *orderInput) (*tokenOutput, error) {
-	data, err := io.ReadAll(&limited{in.body, maxOrder})
+	data, err := io.ReadAll(&limitedReader{in.body, maxOrder})
 	if errors.Is(err, errTooLong) {
 		return nil, problem(http.StatusRequestEntityTooLarge, "body", err.Error())
 	}
@@ -57,13 +58,14 @@ func (a *API) order(ctx context.Context, in *orderInput) (*tokenOutput, error) {
 		return nil, huma.ErrorWithHeaders(err, http.Header{"Retry-After": {"1"}})
 	}
 	if err != nil {
-		return nil, problem(http.StatusForbidden, "body", cut(err.Error()))
+		return nil, problem(http.StatusForbidden, "body", changeset.Shorten(err.Error()))
 	}
-	entry := AuditEntry{Who: root, Call: "POST /v1/tokens", ID: cut(o.Do + " " + o.Name), Outcome: "asked"}
+	entry := AuditEntry{Who: root, Call: "POST /v1/tokens", ID: changeset.Shorten(o.Do + " " + o.Name), Outcome: "asked"}
 	if err := a.audit.add(ctx, entry); err != nil {
-		return nil, a.unavailable("the audit trail cannot be written", err)
+		return nil, changeset.Fail("the audit trail cannot be written", err)
 	}
 	out, err := a.obey(ctx, o)
+	err = a.render(err)
 	entry.Outcome = http.StatusText(http.StatusOK)
 	if status := huma.StatusError(nil); errors.As(err, &status) {
 		entry.Outcome = http.StatusText(status.GetStatus())

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 )
@@ -194,7 +195,7 @@ func (a *API) AwaitNodes(ctx context.Context) error {
 // mayPublish returns nil if a call may publish, otherwise the response to that call.
 func (a *API) mayPublish(ctx context.Context) error {
 	if err := a.AwaitNodes(ctx); err != nil {
-		return a.unavailable("servers have not reported yet", err)
+		return changeset.Fail("servers have not reported yet", err)
 	}
 	if err := a.Conflict(); err != nil {
 		return problem(http.StatusConflict, "", err.Error())

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 )
 
@@ -38,53 +39,51 @@ func (b *blockRate) add(queries, blocked uint64) {
 	b.square += weight * (now*now - b.square)
 }
 
-// before is how a node stood when a stage began.
-type before struct {
-	Mean      float64 `json:"mean"` // of its block rate
-	Deviation float64 `json:"deviation"`
-	Queries   uint64  `json:"queries"` // since its start
-	Blocked   uint64  `json:"blocked"`
+// baseline returns the block rate of a node at present.
+func (n *node) baseline() changeset.Baseline {
+	deviation := math.Sqrt(max(0, n.rate.square-n.rate.mean*n.rate.mean))
+	return changeset.Baseline{Mean: n.rate.mean, Deviation: deviation, Queries: n.Queries, Blocked: n.Blocked}
 }
 
-// begin is a stage that begins with a record, and how the nodes that it goes to stand now.
-func (f *fleet) begin(set string, s *journal.Stage, r journal.Receipt) *stage {
+// Baselines returns the present block rates of the nodes to which a change set is staged, by node.
+func (f *fleet) Baselines(set string, share float64) map[string]changeset.Baseline {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	st := &stage{Share: s.Share, Until: r.Time/1000 + s.Seconds, Usual: map[string]before{}}
+	usual := map[string]changeset.Baseline{}
 	for name, n := range f.nodes {
-		if own := name[strings.LastIndexByte(name, '/')+1:]; n.rate.reports >= 3 && journal.Staged(set, own, s.Share) {
-			st.Usual[name] = before{n.rate.mean, math.Sqrt(max(0, n.rate.square-n.rate.mean*n.rate.mean)), n.Queries, n.Blocked}
+		if own := name[strings.LastIndexByte(name, '/')+1:]; n.rate.reports >= 3 && journal.Staged(set, own, share) {
+			usual[name] = n.baseline()
 		}
 	}
-	return st
+	return usual
 }
 
-// unusual says which of the nodes that have a staged change set blocks unusually much or little since, or nothing.
-func (f *fleet) unusual(s *stage) string {
+// Unusual describes a node that blocks unusually much or little compared with its baseline, "" for none.
+func (f *fleet) Unusual(usual map[string]changeset.Baseline) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for name, b := range s.Usual {
+	for name, b := range usual {
 		n := f.nodes[name]
 		if n == nil {
 			continue
 		}
 		queries, blocked := n.Queries, n.Blocked
-		if queries >= b.Queries && blocked >= b.Blocked { // or it started anew
+		if queries >= b.Queries && blocked >= b.Blocked { // otherwise the node was restarted
 			queries, blocked = queries-b.Queries, blocked-b.Blocked
 		}
 		if queries < fewQueries {
 			continue
 		}
-		now := float64(blocked) / float64(queries)
-		if low, high := b.usually(queries); now < low || now > high {
-			return fmt.Sprintf("%s blocks %.2f %% of queries, and usually %.2f to %.2f %%", name, 100*now, 100*low, 100*high)
+		rate := float64(blocked) / float64(queries)
+		if low, high := usualRange(b, queries); rate < low || rate > high {
+			return fmt.Sprintf("%s blocks %.2f %% of queries, and usually %.2f to %.2f %%", name, 100*rate, 100*low, 100*high)
 		}
 	}
 	return ""
 }
 
-// usually is the range that a block rate over so many queries stays in: what it differed by before, and by chance.
-func (b before) usually(queries uint64) (low, high float64) {
+// usualRange returns the range in which a block rate over a number of queries stays by chance and by its earlier deviation.
+func usualRange(b changeset.Baseline, queries uint64) (low, high float64) {
 	p := min(max(b.Mean, 0.005), 0.995)
 	chance := 4 * math.Sqrt(p*(1-p)/float64(queries))
 	slack := max(0.01, 4*b.Deviation, b.Mean/2) + chance

@@ -16,11 +16,12 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 )
 
-// token is what is kept of one: never the secret.
+// token is a token as it is stored, without its secret.
 type token struct {
 	Name    string `json:"name"`
 	Owner   string `json:"owner"`
@@ -83,17 +84,17 @@ func (a *API) tokenByName(ctx context.Context, name string) (*token, uint64, err
 	return &t, revision, json.Unmarshal(data, &t)
 }
 
-// TokenInfo is a token as people see it.
+// TokenInfo is a token as the API shows it.
 type TokenInfo struct {
 	Name    string    `json:"name"`
-	Owner   string    `json:"owner"`
+	Owner   string    `json:"owner" doc:"The person who uses the token. The person who pushed a change set cannot approve it, with whichever token."`
 	Roles   []Role    `json:"roles"`
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"`
 	Revoked time.Time `json:"revoked,omitzero"`
-	Rotated time.Time `json:"rotated,omitzero" doc:"When its secret was last replaced."`
-	Earlier time.Time `json:"earlier_until,omitzero" doc:"Until when an earlier secret is accepted too."`
-	Secret  string    `json:"secret,omitempty" doc:"Told once, when it is made."`
+	Rotated time.Time `json:"rotated,omitzero" doc:"The time at which the secret of the token was last replaced."`
+	Earlier time.Time `json:"earlier_until,omitzero" doc:"The time until which an earlier secret is accepted too."`
+	Secret  string    `json:"secret,omitempty" doc:"The secret. It is returned once, when it is created."`
 }
 
 // valid reports whether it is neither revoked nor expired.
@@ -131,7 +132,7 @@ type tokensOutput struct {
 func (a *API) registerTokens() {
 	add(a, operation{
 		id: "order", method: http.MethodPost, path: "/v1/tokens", tag: "tokens", summary: "Create, rotate or revoke a token",
-		description: "The body is an order that a root key signed, as rempart token sends it.", errors: []int{400, 403, 404, 408, 409, 413, 415, 422},
+		description: "The body is an order that a root key signed, as rempart token sends it. The secret of a new token is in the response, and cannot be read later.", errors: []int{400, 403, 404, 408, 409, 413, 415, 422},
 	}, a.order)
 	a.api.OpenAPI().Paths["/v1/tokens"].Post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		TypeOrder: {Schema: &huma.Schema{Type: "string", Format: "binary"}},
@@ -144,7 +145,7 @@ func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 		return nil, problem(http.StatusUnprocessableEntity, "body.roles", "one or more of publisher, approver, auditor, node")
 	}
 	if o.Expires != 0 && o.Expires <= time.Now().Unix() {
-		return nil, problem(http.StatusUnprocessableEntity, "body.expires", "it is over already")
+		return nil, problem(http.StatusUnprocessableEntity, "body.expires", "the expiry is in the past")
 	}
 	if o.Owner == "" {
 		o.Owner = o.Name
@@ -154,7 +155,7 @@ func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	}
 	for _, name := range []string{"control", "lists", "root", "time"} {
 		if o.Name == name || o.Owner == name {
-			return nil, problem(http.StatusUnprocessableEntity, "body.name", name+" stands in the journal for what nobody's token did: take another")
+			return nil, problem(http.StatusUnprocessableEntity, "body.name", "the name "+name+" is reserved: choose another one")
 		}
 	}
 	t := &token{Name: o.Name, Owner: o.Owner, Roles: slices.Compact(slices.Sorted(slices.Values(o.Roles))), Created: time.Now().Unix(), Expires: o.Expires}
@@ -168,13 +169,13 @@ func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 		_, err = a.tokens.Create(ctx, byName+t.Name, data)
 	}
 	if errors.Is(err, stream.ErrExists) {
-		return nil, problem(http.StatusConflict, "body.name", "a token of that name was made before: names are not used again")
+		return nil, problem(http.StatusConflict, "body.name", "a token with this name was created before: choose another name, names are not used again")
 	}
 	if err == nil {
 		_, err = a.tokens.Put(ctx, byHash+t.Hash, []byte(t.Name))
 	}
 	if err != nil {
-		return nil, a.unavailable("the token was not made", err)
+		return nil, changeset.Fail("the token was not created", err)
 	}
 	out := &tokenOutput{t.info()}
 	out.Body.Secret = secret
@@ -195,9 +196,9 @@ func (a *API) newProof(ctx context.Context, name, certificate string) (secret, h
 	other, err := a.tokenByHash(ctx, hash)
 	switch {
 	case err == nil && other.Name != name && other.Revoked == 0 && other.accepts(hash):
-		return "", "", problem(http.StatusConflict, "body.certificate", "it is that of "+other.Name+" already: revoke that first")
+		return "", "", problem(http.StatusConflict, "body.certificate", "the certificate belongs to the token "+other.Name+" already: revoke that token first")
 	case err != nil && !errors.Is(err, stream.ErrNone):
-		return "", "", a.unavailable("the token was not made", err)
+		return "", "", changeset.Fail("the token was not created", err)
 	}
 	return secret, hash, nil
 }
@@ -205,24 +206,24 @@ func (a *API) newProof(ctx context.Context, name, certificate string) (secret, h
 // rotateToken replaces the secret of a token that is valid, and keeps its name, owner and roles.
 func (a *API) rotateToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	if len(o.Roles) > 0 || o.Owner != "" {
-		return nil, problem(http.StatusUnprocessableEntity, "body.roles", "a rotation keeps roles and owner: for others create another token")
+		return nil, problem(http.StatusUnprocessableEntity, "body.roles", "a rotation keeps the roles and the owner of a token: create another token for other ones")
 	}
 	if o.Keep < 0 || o.Keep > int64(maxKeep/time.Second) {
 		return nil, problem(http.StatusUnprocessableEntity, "body.keep", fmt.Sprintf("the earlier secret is accepted for 0 to %d seconds", int64(maxKeep/time.Second)))
 	}
 	if o.Expires != 0 && o.Expires <= time.Now().Unix() {
-		return nil, problem(http.StatusUnprocessableEntity, "body.expires", "it is over already")
+		return nil, problem(http.StatusUnprocessableEntity, "body.expires", "the expiry is in the past")
 	}
 	t, revision, err := a.tokenByName(ctx, o.Name)
 	switch {
 	case errors.Is(err, stream.ErrNone):
-		return nil, problem(http.StatusNotFound, "body.name", "there is no token of that name")
+		return nil, problem(http.StatusNotFound, "body.name", "there is no token with this name")
 	case err != nil:
-		return nil, a.unavailable("the token was not rotated", err)
+		return nil, changeset.Fail("the token was not rotated", err)
 	case !t.valid():
 		return nil, problem(http.StatusConflict, "body.name", "the token is revoked or expired: create one under another name")
 	case o.Time <= t.Rotated:
-		return nil, problem(http.StatusConflict, "body.time", "the token was rotated by this order or a later one: wait a second, and sign a new order")
+		return nil, problem(http.StatusConflict, "body.time", "the token was already rotated by this order or a later one: wait a second, and sign a new order")
 	}
 	secret, hash, err := a.newProof(ctx, t.Name, o.Certificate)
 	if err != nil {
@@ -241,7 +242,7 @@ func (a *API) rotateToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 		_, err = a.tokens.Update(ctx, byName+t.Name, data, revision)
 	}
 	if err != nil {
-		return nil, a.unavailable("the token was not rotated", err)
+		return nil, changeset.Fail("the token was not rotated", err)
 	}
 	a.tokensChanged.Add(1)
 	out := &tokenOutput{t.info()}
@@ -276,7 +277,7 @@ func readCertificate(text string) ([]byte, error) {
 func (a *API) revokeToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	t, revision, err := a.tokenByName(ctx, o.Name)
 	if errors.Is(err, stream.ErrNone) {
-		return nil, problem(http.StatusNotFound, "body.name", "there is no token of that name")
+		return nil, problem(http.StatusNotFound, "body.name", "there is no token with this name")
 	}
 	if err == nil && t.Revoked == 0 {
 		t.Revoked = time.Now().Unix()
@@ -286,7 +287,7 @@ func (a *API) revokeToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 		}
 	}
 	if err != nil {
-		return nil, a.unavailable("the token was not revoked", err)
+		return nil, changeset.Fail("the token was not revoked", err)
 	}
 	a.tokensChanged.Add(1)
 	a.fleet.forgetToken(t.Name) // what reported with it is not waited for
@@ -304,7 +305,7 @@ func (a *API) listTokens(ctx context.Context, _ *struct{}) (*tokensOutput, error
 		return nil
 	})
 	if err != nil {
-		return nil, a.unavailable("tokens cannot be read", err)
+		return nil, changeset.Fail("tokens cannot be read", err)
 	}
 	slices.SortFunc(out.Body.Tokens, func(x, y TokenInfo) int { return x.Created.Compare(y.Created) })
 	return out, nil
