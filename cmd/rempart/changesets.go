@@ -91,7 +91,7 @@ held one as they were signed, a line of JSON each.
 			if err := writeReceipt(cmd.OutOrStdout(), &r); err != nil {
 				return err
 			}
-			return writeFacts(cmd.OutOrStdout(), &r)
+			return writeHistory(cmd.OutOrStdout(), &r)
 		},
 	}
 	tokenFlag(cmd, &tokenFile)
@@ -100,17 +100,13 @@ held one as they were signed, a line of JSON each.
 	return cmd
 }
 
-// writeFacts says who did what about a change set, and when.
-func writeFacts(out io.Writer, r *changeset.Receipt) error {
+// writeHistory writes who pushed, signed, approved and undid a change set, and when.
+func writeHistory(out io.Writer, r *changeset.Receipt) error {
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, fact := range [][2]string{
+	writeFacts(tw, "  %s\t%s\n", [][2]string{
 		{"pushed by", r.By}, {"at", moment(r.Time)}, {"signed by", strings.Join(r.Authors, ", ")}, {"approved by", strings.Join(r.Approved, ", ")},
 		{"comment", r.Comment}, {"part of", r.PartOf}, {"undoes", r.Undoes}, {"undone by", r.UndoneBy}, {"digest", r.Digest},
-	} {
-		if fact[1] != "" {
-			fmt.Fprintf(tw, "  %s\t%s\n", fact[0], fact[1])
-		}
-	}
+	})
 	return tw.Flush()
 }
 

@@ -12,48 +12,46 @@ import (
 	"rempart/internal/journal"
 )
 
+// Listing is the part that a change of a name and a claim about it have in common: its name, its grounds, and when and on which nodes it applies.
+type Listing struct {
+	Name      string    `json:"name"`
+	Category  string    `json:"category,omitempty"`
+	Decision  string    `json:"decision,omitempty" doc:"The number that the authority gave its decision."`
+	Mark      string    `json:"mark,omitempty" doc:"The legal ground: blocked, censored or filtered."`
+	Start     time.Time `json:"start,omitzero" doc:"The time from which on the listing is in effect."`
+	Expiry    time.Time `json:"expiry,omitzero" doc:"The time until which the listing is in effect."`
+	Countries []string  `json:"countries,omitempty" doc:"The countries whose servers apply the listing. If absent, all servers apply it."`
+	Operators []string  `json:"operators,omitempty" doc:"The operators whose servers apply the listing. If absent, those of all operators apply it."`
+}
+
 // LogEntry is one change of a name in the journal, with the person or list that made it.
 type LogEntry struct {
-	Version   uint64    `json:"version"`
-	Time      time.Time `json:"time"`
-	By        string    `json:"by" doc:"The name of the token with which the change was pushed. The word lists stands for the lists."`
+	Listing
+	Version   uint64    `json:"version" doc:"The version of the set with which the change was published."`
+	Time      time.Time `json:"time" doc:"The time at which the change was published."`
+	By        string    `json:"by" doc:"The name of the token with which the change was pushed. For a change from a list, the word lists."`
 	Approved  []string  `json:"approved,omitempty" doc:"The names of the tokens with which the change set was approved."`
 	ID        string    `json:"id" doc:"The ID of the change set."`
-	Comment   string    `json:"comment,omitempty"`
+	Comment   string    `json:"comment,omitempty" doc:"The comment of the change set."`
 	Counts    bool      `json:"counts" doc:"False if a guard refused the change, so that it is not applied."`
-	Do        string    `json:"do"`
-	Name      string    `json:"name"`
-	Scope     string    `json:"scope,omitempty"`
-	Category  string    `json:"category,omitempty"`
+	Do        string    `json:"do" doc:"The action: block, allow, withdraw or, from a list, except."`
+	Scope     string    `json:"scope,omitempty" doc:"The names to which the listing applies: the name itself (exact), the name and all names below it (subtree), or only the names below it (below). If absent, the name and all names below it."`
 	Reason    string    `json:"reason,omitempty"`
-	Authority string    `json:"authority,omitempty"`
-	Decision  string    `json:"decision,omitempty"`
-	Mark      string    `json:"mark,omitempty"`
-	Start     time.Time `json:"start,omitzero"`
-	Expiry    time.Time `json:"expiry,omitzero"`
-	Countries []string  `json:"countries,omitempty"`
-	Operators []string  `json:"operators,omitempty"`
+	Authority string    `json:"authority,omitempty" doc:"The authority that decided."`
 	List      string    `json:"list,omitempty" doc:"The name of the list that lists the name, if the change is from a list."`
 }
 
 // Claim is one listing of a name, or of a name above it, as the set holds it.
 type Claim struct {
-	Name     string    `json:"name"`
-	Does     string    `json:"does" enum:"block,except,allow,withdraw"`
-	Scope    string    `json:"scope"`
-	Category string    `json:"category,omitempty"`
-	Mark     string    `json:"mark,omitempty"`
-	Since    time.Time `json:"since,omitzero" doc:"The day on which the claim was first made."`
-	Start    time.Time `json:"start,omitzero"`
-	Expiry   time.Time `json:"expiry,omitzero"`
-	Decision string    `json:"decision,omitempty"`
-	Counts   bool      `json:"counts" doc:"Whether the claim is in effect."`
-	Sources  []string  `json:"sources"`
+	Listing
+	Does    string    `json:"does" enum:"block,except,allow,withdraw" doc:"The effect of the claim. Except cancels blocks of the same list."`
+	Scope   string    `json:"scope" doc:"The names to which the listing applies: the name itself (exact), the name and all names below it (subtree), or only the names below it (below)."`
+	Since   time.Time `json:"since,omitzero" doc:"The day on which the claim was first made."`
+	Counts  bool      `json:"counts" doc:"Whether the claim is in effect."`
+	Sources []string  `json:"sources" doc:"The lists that make the claim. The word operator stands for the operators."`
 
-	ChangeSet string   `json:"changeset,omitempty" doc:"The ID of the change set, if the claim is in effect on some servers only. The verdict does not include such claims."`
-	Share     float64  `json:"share,omitempty" doc:"The share of the servers to which the change set is staged."`
-	Countries []string `json:"countries,omitempty"`
-	Operators []string `json:"operators,omitempty"`
+	ChangeSet string  `json:"changeset,omitempty" doc:"The ID of the change set, if the claim is in effect on some servers only. The verdict does not include such claims."`
+	Share     float64 `json:"share,omitempty" doc:"The share of the servers to which the change set is staged."`
 }
 
 // NameInfo is the present verdict about a name, and the claims from which it follows.
@@ -112,25 +110,46 @@ func (a *API) name(_ context.Context, in *nameInput) (*nameOutput, error) {
 	}}
 	for rest := wire; len(rest) > 1; rest = rest[1+int(rest[0]):] {
 		for _, e := range view.Claims(rest) {
-			out.Body.Claims = append(out.Body.Claims, Claim{
-				Name: e.Name, Does: e.Decision.String(),
-				Scope: e.Scope.String(), Category: e.Category.String(), Mark: journal.MarkText(e.Mark), Since: at(e.Since), Start: at(e.Start), Expiry: at(e.Expiry),
-				Decision: e.ID, Counts: e.Counts, Sources: e.Sources,
-			})
+			out.Body.Claims = append(out.Body.Claims, claimOfEntry(&e))
 		}
 		for _, s := range scoped[blocklist.NameText(rest)] {
-			out.Body.Claims = append(out.Body.Claims, claimOf(s))
+			out.Body.Claims = append(out.Body.Claims, claimOfScoped(&s))
 		}
 	}
 	return out, nil
 }
 
-// claimOf returns a scoped change as a claim.
-func claimOf(s journal.Scoped) Claim {
-	c := s.Change
+// claimOfEntry returns an entry of the set as a claim.
+func claimOfEntry(e *blocklist.Entry) Claim {
 	return Claim{
-		Name: c.Name, Does: string(c.Do), Scope: cmp.Or(c.Scope, blocklist.Subtree.String()), Category: c.Category, Mark: c.Mark, Start: at(c.Start), Expiry: at(c.Expiry),
-		Decision: c.Decision, Counts: true, Sources: []string{journal.Operator}, ChangeSet: s.Set, Share: s.Share, Countries: c.Countries, Operators: c.Operators,
+		Listing: Listing{
+			Name: e.Name, Category: e.Category.String(), Decision: e.ID, Mark: journal.MarkText(e.Mark), Start: at(e.Start), Expiry: at(e.Expiry),
+		},
+		Does: e.Decision.String(), Scope: e.Scope.String(), Since: at(e.Since), Counts: e.Counts, Sources: e.Sources,
+	}
+}
+
+// claimOfScoped returns a change that is in effect on some nodes only as a claim.
+func claimOfScoped(s *journal.Scoped) Claim {
+	return Claim{
+		Listing: listingOf(&s.Change), Does: string(s.Change.Do), Scope: cmp.Or(s.Change.Scope, blocklist.Subtree.String()), Counts: true,
+		Sources: []string{journal.Operator}, ChangeSet: s.Set, Share: s.Share,
+	}
+}
+
+// logEntryOf returns a change in the journal as the API shows it.
+func logEntryOf(e *journal.HistoryEntry) LogEntry {
+	c := &e.Change
+	return LogEntry{
+		Listing: listingOf(c), Version: e.Record.Version, Time: time.UnixMilli(e.Record.Time).UTC(), By: e.Record.By, Approved: e.Record.Approved,
+		ID: e.Set.ID, Comment: e.Set.Comment, Counts: e.Applied, Do: string(c.Do), Scope: c.Scope, Reason: c.Reason, Authority: c.Authority, List: c.Source,
+	}
+}
+
+func listingOf(c *journal.Change) Listing {
+	return Listing{
+		Name: c.Name, Category: c.Category, Decision: c.Decision, Mark: c.Mark, Start: at(c.Start), Expiry: at(c.Expiry),
+		Countries: c.Countries, Operators: c.Operators,
 	}
 }
 
@@ -154,18 +173,12 @@ func (a *API) history(ctx context.Context, in *nameInput) (*logOutput, error) {
 	defer leave()
 	out := &logOutput{}
 	out.Body.Name, out.Body.Log = blocklist.NameText(wire), []LogEntry{}
-	err = a.cfg.Control.History(ctx, out.Body.Name, func(t journal.HistoryEntry) error {
+	err = a.cfg.Control.History(ctx, out.Body.Name, func(e journal.HistoryEntry) error {
 		if len(out.Body.Log) == maxLog {
 			out.Body.More = true
 			return io.EOF
 		}
-		c := t.Change
-		out.Body.Log = append(out.Body.Log, LogEntry{
-			Version: t.Record.Version, Time: time.UnixMilli(t.Record.Time).UTC(), By: t.Record.By, Approved: t.Record.Approved,
-			ID: t.Set.ID, Comment: t.Set.Comment, Counts: t.Applied, Do: string(c.Do), Name: c.Name, Scope: c.Scope, Category: c.Category,
-			Reason: c.Reason, Authority: c.Authority, Decision: c.Decision, Mark: c.Mark, Start: at(c.Start), Expiry: at(c.Expiry),
-			Countries: c.Countries, Operators: c.Operators, List: c.Source,
-		})
+		out.Body.Log = append(out.Body.Log, logEntryOf(&e))
 		return nil
 	})
 	if err != nil {
