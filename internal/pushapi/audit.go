@@ -18,21 +18,21 @@ type AuditEntry struct {
 	Time     int64  `json:"time"` // Unix milliseconds
 	Who      string `json:"who"`
 	Call     string `json:"call"`
-	ID       string `json:"id,omitempty"`     // of what it was about
-	Reason   string `json:"reason,omitempty"` // why, where the call takes a reason
+	ID       string `json:"id,omitempty"`     // of the change set, token or node
+	Reason   string `json:"reason,omitempty"` // that the caller gave
 	Outcome  string `json:"outcome"`
-	Previous string `json:"previous"` // SHA-256 of the entry before, in hexadecimal
+	Previous string `json:"previous"` // SHA-256 of the previous stored entry, in hexadecimal
 }
 
-// auditTrail appends calls, each signed by control and bound to the one before.
+// auditTrail appends entries, each signed by control and bound to the previous one by its hash.
 type auditTrail struct {
 	control *journal.Control
-	turn    chan struct{} // held by who appends; what is below is theirs
+	turn    chan struct{} // held while an entry is appended; it protects the fields below
 
-	last     AuditEntry // the last one, where this control added it; without time and hash
+	last     AuditEntry // the last entry if this control added it, without time and hash
 	previous string     // hash of the last entry
-	sequence uint64     // of it
-	stale    bool       // whether the last one was kept is not known
+	sequence uint64     // of the last entry
+	stale    bool       // it is not known whether the last entry was stored
 }
 
 // auditTime is how long a call waits for the audit trail.
@@ -57,10 +57,10 @@ func (t *auditTrail) findEnd(ctx context.Context) error {
 	return err
 }
 
-// add appends an entry; it is kept for good when add returns nil.
+// add appends an entry. The entry is durable when add returns nil.
 func (t *auditTrail) add(ctx context.Context, e AuditEntry) error { return t.append(ctx, e, false) }
 
-// addOnce appends an entry, unless the last one says the same: who follows the trail reads it again and again, each time with the entry of the read before.
+// addOnce appends an entry unless it equals the last one: a client that follows the trail reads it repeatedly, and each read would add an entry.
 func (t *auditTrail) addOnce(ctx context.Context, e AuditEntry) error { return t.append(ctx, e, true) }
 
 func (t *auditTrail) append(ctx context.Context, e AuditEntry, once bool) error {
@@ -94,7 +94,7 @@ func (t *auditTrail) append(ctx context.Context, e AuditEntry, once bool) error 
 			return nil
 		}
 		t.stale = true
-		if !errors.Is(err, stream.ErrBehind) { // another control's came first: this one follows it
+		if !errors.Is(err, stream.ErrBehind) { // another control appended an entry first: this one follows it
 			return err
 		}
 	}
@@ -130,7 +130,7 @@ func (a *API) readAudit(_ context.Context, in *auditInput) (*huma.StreamResponse
 			if hc.Context().Err() == nil {
 				a.log.Error("the audit trail cannot be read", "err", err)
 			}
-			panic(http.ErrAbortHandler) // or it would look whole
+			panic(http.ErrAbortHandler) // otherwise the response would look complete
 		}
 	}}, nil
 }

@@ -59,9 +59,9 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.collectChangeSets(ch)
-	known, ahead := c.a.fleet.known()
-	ch <- prometheus.MustNewConstMetric(c.nodes, prometheus.GaugeValue, float64(known))
-	ch <- prometheus.MustNewConstMetric(c.ahead, prometheus.GaugeValue, float64(ahead))
+	nodes := c.a.fleet.count()
+	ch <- prometheus.MustNewConstMetric(c.nodes, prometheus.GaugeValue, float64(nodes.known))
+	ch <- prometheus.MustNewConstMetric(c.ahead, prometheus.GaugeValue, float64(nodes.apart))
 	damaged := 0.0
 	if c.a.cfg.Control.Damaged() != nil {
 		damaged = 1

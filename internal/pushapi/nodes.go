@@ -58,7 +58,7 @@ func Caller(r *http.Request) string {
 // Applied must be called with each record that comes into force at control.
 func (a *API) Applied(e journal.Effect) {
 	if e.Record.Version > 0 {
-		a.fleet.published(e.Record.Version, time.UnixMilli(e.Record.Time))
+		a.fleet.notePublished(e.Record.Version, time.UnixMilli(e.Record.Time))
 	}
 }
 
@@ -160,11 +160,11 @@ type forgetOutput struct {
 func (a *API) forget(ctx context.Context, in *forgetInput) (*forgetOutput, error) {
 	callerOf(ctx).about = changeset.Shorten(in.Body.Node)
 	out := &forgetOutput{}
-	var ambiguous []string
-	out.Body.Forgotten, out.Body.Reporting, ambiguous = a.fleet.forget(in.Body.Node)
-	if len(ambiguous) > 0 {
-		return nil, problem(http.StatusUnprocessableEntity, "body.node", "several servers have that name: choose one of "+changeset.Shorten(strings.Join(ambiguous, ", ")))
+	result := a.fleet.forget(in.Body.Node)
+	if len(result.ambiguous) > 0 {
+		return nil, problem(http.StatusUnprocessableEntity, "body.node", "several servers have this name: choose one of "+changeset.Shorten(strings.Join(result.ambiguous, ", ")))
 	}
+	out.Body.Forgotten, out.Body.Reporting = result.forgotten, result.reporting
 	if out.Body.Forgotten == 0 {
 		return nil, problem(http.StatusNotFound, "body.node", "no server with this name has reported: rempart nodes lists the servers")
 	}

@@ -10,31 +10,31 @@ import (
 )
 
 const (
-	usual      = 30 // how many reports a node's usual block rate comes from, about
-	fewQueries = 20 // say nothing of a block rate
+	usualOver  = 30 // reports over which a node's usual block rate is averaged, approximately
+	fewQueries = 20 // too few queries for a block rate
 )
 
-// blockRate is which part of a node's queries is blocked, from report to report, and how that usually is.
+// blockRate is the share of a node's queries that is blocked, with its moving average over reports.
 type blockRate struct {
 	queries, blocked uint64
 	mean, square     float64 // moving
 	reports          int
 }
 
-// add takes in a node's counters.
+// add adds the counters of a report.
 func (b *blockRate) add(queries, blocked uint64) {
-	if queries < b.queries || blocked < b.blocked { // it started anew
+	if queries < b.queries || blocked < b.blocked { // the node was restarted
 		b.queries, b.blocked = queries, blocked
 		return
 	}
 	q, n := queries-b.queries, blocked-b.blocked
-	if q < fewQueries { // they count with the next
+	if q < fewQueries { // they are added with the next report
 		return
 	}
 	b.queries, b.blocked = queries, blocked
 	now := min(1, float64(n)/float64(q))
 	b.reports++
-	weight := 1 / math.Min(float64(b.reports), usual)
+	weight := 1 / math.Min(float64(b.reports), usualOver)
 	b.mean += weight * (now - b.mean)
 	b.square += weight * (now*now - b.square)
 }
@@ -75,17 +75,20 @@ func (f *fleet) Unusual(usual map[string]changeset.Baseline) string {
 			continue
 		}
 		rate := float64(blocked) / float64(queries)
-		if low, high := usualRange(b, queries); rate < low || rate > high {
-			return fmt.Sprintf("%s blocks %.2f %% of queries, and usually %.2f to %.2f %%", name, 100*rate, 100*low, 100*high)
+		if usual := usualRates(b, queries); rate < usual.low || rate > usual.high {
+			return fmt.Sprintf("%s blocks %.2f %% of queries, and usually %.2f to %.2f %%", name, 100*rate, 100*usual.low, 100*usual.high)
 		}
 	}
 	return ""
 }
 
-// usualRange returns the range in which a block rate over a number of queries stays by chance and by its earlier deviation.
-func usualRange(b changeset.Baseline, queries uint64) (low, high float64) {
+// rateRange is a range of block rates.
+type rateRange struct{ low, high float64 }
+
+// usualRates returns the range in which a block rate over a number of queries stays by chance and by its earlier deviation.
+func usualRates(b changeset.Baseline, queries uint64) rateRange {
 	p := min(max(b.Mean, 0.005), 0.995)
 	chance := 4 * math.Sqrt(p*(1-p)/float64(queries))
 	slack := max(0.01, 4*b.Deviation, b.Mean/2) + chance
-	return max(0, b.Mean-slack), min(1, b.Mean+slack)
+	return rateRange{max(0, b.Mean-slack), min(1, b.Mean+slack)}
 }

@@ -32,10 +32,12 @@ type token struct {
 	Revoked int64  `json:"revoked,omitempty"`
 
 	Rotated int64           `json:"rotated,omitempty"` // when the last rotation was ordered, in Unix seconds
-	Earlier []earlierSecret `json:"earlier,omitempty"` // still accepted, for a while
+	Earlier []earlierSecret `json:"earlier,omitempty"` // still accepted, until their time
+
+	revision uint64 // of the bucket's value that was read
 }
 
-// earlierSecret is a secret that was replaced, and is accepted until a moment.
+// earlierSecret is a secret that was replaced, and is still accepted until a time.
 type earlierSecret struct {
 	Hash  string `json:"hash"`
 	Until int64  `json:"until"` // Unix seconds
@@ -65,23 +67,33 @@ const (
 
 var tokenName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,62}$`)
 
-// tokenByHash finds one; its error is stream.ErrNone for an unknown one.
+// tokenByHash reads the token with a secret or certificate of that hash. Its error is stream.ErrNone for an unknown one.
 func (a *API) tokenByHash(ctx context.Context, hash string) (*token, error) {
 	name, _, err := a.tokens.Get(ctx, byHash+hash)
 	if err != nil {
 		return nil, err
 	}
-	t, _, err := a.tokenByName(ctx, string(name))
-	return t, err
+	return a.tokenByName(ctx, string(name))
 }
 
-func (a *API) tokenByName(ctx context.Context, name string) (*token, uint64, error) {
+// tokenByName reads a token. Its error is stream.ErrNone for an unknown one.
+func (a *API) tokenByName(ctx context.Context, name string) (*token, error) {
 	data, revision, err := a.tokens.Get(ctx, byName+name)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	var t token
-	return &t, revision, json.Unmarshal(data, &t)
+	t := &token{revision: revision}
+	return t, json.Unmarshal(data, t)
+}
+
+// updateToken writes a token. It fails if the token was written since it was read.
+func (a *API) updateToken(ctx context.Context, t *token) error {
+	data, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	_, err = a.tokens.Update(ctx, byName+t.Name, data, t.revision)
+	return err
 }
 
 // TokenInfo is a token as the API shows it.
@@ -97,7 +109,7 @@ type TokenInfo struct {
 	Secret  string    `json:"secret,omitempty" doc:"The secret. It is returned once, when it is created."`
 }
 
-// valid reports whether it is neither revoked nor expired.
+// valid reports whether the token is neither revoked nor expired.
 func (t *token) valid() bool {
 	return t.Revoked == 0 && (t.Expires == 0 || time.Now().Unix() < t.Expires)
 }
@@ -159,11 +171,11 @@ func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 		}
 	}
 	t := &token{Name: o.Name, Owner: o.Owner, Roles: slices.Compact(slices.Sorted(slices.Values(o.Roles))), Created: time.Now().Unix(), Expires: o.Expires}
-	secret, hash, err := a.newProof(ctx, t.Name, o.Certificate)
+	proof, err := a.newProof(ctx, t.Name, o.Certificate)
 	if err != nil {
 		return nil, err
 	}
-	t.Hash = hash
+	t.Hash = proof.hash
 	data, err := json.Marshal(t)
 	if err == nil {
 		_, err = a.tokens.Create(ctx, byName+t.Name, data)
@@ -178,29 +190,33 @@ func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 		return nil, changeset.Fail("the token was not created", err)
 	}
 	out := &tokenOutput{t.info()}
-	out.Body.Secret = secret
+	out.Body.Secret = proof.secret
 	return out, nil
 }
 
-// newProof returns a new secret and its hash; for a certificate "" and the certificate's hash. name is the token's.
-func (a *API) newProof(ctx context.Context, name, certificate string) (secret, hash string, err error) {
-	secret = secretBegin + crand.Text() + crand.Text() // of 128 bits and more each
+// tokenProof is a new secret of a token, "" if its proof is a certificate, and the hash of its proof.
+type tokenProof struct{ secret, hash string }
+
+// newProof returns the proof of a token: a certificate, or a new secret if certificate is "". name is the token's.
+func (a *API) newProof(ctx context.Context, name, certificate string) (tokenProof, error) {
+	secret := secretBegin + crand.Text() + crand.Text() // each of at least 128 bits
 	proof := []byte(secret)
 	if certificate != "" {
+		var err error
 		if proof, err = readCertificate(certificate); err != nil {
-			return "", "", problem(http.StatusUnprocessableEntity, "body.certificate", err.Error())
+			return tokenProof{}, problem(http.StatusUnprocessableEntity, "body.certificate", err.Error())
 		}
 		secret = ""
 	}
-	hash = journal.HashOf(proof)
+	hash := journal.HashOf(proof)
 	other, err := a.tokenByHash(ctx, hash)
 	switch {
 	case err == nil && other.Name != name && other.Revoked == 0 && other.accepts(hash):
-		return "", "", problem(http.StatusConflict, "body.certificate", "the certificate belongs to the token "+other.Name+" already: revoke that token first")
+		return tokenProof{}, problem(http.StatusConflict, "body.certificate", "the certificate belongs to the token "+other.Name+" already: revoke that token first")
 	case err != nil && !errors.Is(err, stream.ErrNone):
-		return "", "", changeset.Fail("the token was not created", err)
+		return tokenProof{}, changeset.Fail("the token was not created", err)
 	}
-	return secret, hash, nil
+	return tokenProof{secret, hash}, nil
 }
 
 // rotateToken replaces the secret of a token that is valid, and keeps its name, owner and roles.
@@ -214,7 +230,7 @@ func (a *API) rotateToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	if o.Expires != 0 && o.Expires <= time.Now().Unix() {
 		return nil, problem(http.StatusUnprocessableEntity, "body.expires", "the expiry is in the past")
 	}
-	t, revision, err := a.tokenByName(ctx, o.Name)
+	t, err := a.tokenByName(ctx, o.Name)
 	switch {
 	case errors.Is(err, stream.ErrNone):
 		return nil, problem(http.StatusNotFound, "body.name", "there is no token with this name")
@@ -225,32 +241,30 @@ func (a *API) rotateToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	case o.Time <= t.Rotated:
 		return nil, problem(http.StatusConflict, "body.time", "the token was already rotated by this order or a later one: wait a second, and sign a new order")
 	}
-	secret, hash, err := a.newProof(ctx, t.Name, o.Certificate)
+	proof, err := a.newProof(ctx, t.Name, o.Certificate)
 	if err != nil {
 		return nil, err
 	}
-	t.replace(hash, time.Now(), time.Duration(o.Keep)*time.Second)
+	t.replace(proof.hash, time.Now(), time.Duration(o.Keep)*time.Second)
 	t.Rotated = o.Time
 	if o.Expires != 0 {
 		t.Expires = o.Expires
 	}
-	data, err := json.Marshal(t)
+	_, err = a.tokens.Put(ctx, byHash+t.Hash, []byte(t.Name)) // first: the hash is not accepted until the token names it
 	if err == nil {
-		_, err = a.tokens.Put(ctx, byHash+t.Hash, []byte(t.Name)) // first: until the token names the hash, it lets nobody in
-	}
-	if err == nil {
-		_, err = a.tokens.Update(ctx, byName+t.Name, data, revision)
+		err = a.updateToken(ctx, t)
 	}
 	if err != nil {
 		return nil, changeset.Fail("the token was not rotated", err)
 	}
 	a.tokensChanged.Add(1)
 	out := &tokenOutput{t.info()}
-	out.Body.Secret = secret
+	out.Body.Secret = proof.secret
 	return out, nil
 }
 
-// replace makes hash the token's. The earlier one is accepted for keep longer, as are those before it that still are; with keep 0 none is.
+// replace makes hash the hash of the token's secret. The earlier secret is accepted for the time keep, and so are older ones until their time. With keep 0
+// no earlier secret is accepted.
 func (t *token) replace(hash string, now time.Time, keep time.Duration) {
 	var left []earlierSecret
 	if keep > 0 {
@@ -264,7 +278,7 @@ func (t *token) replace(hash string, now time.Time, keep time.Duration) {
 	t.Hash, t.Earlier = hash, left
 }
 
-// readCertificate is a PEM certificate's octets.
+// readCertificate returns the DER bytes of a PEM certificate.
 func readCertificate(text string) ([]byte, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil || block.Type != "CERTIFICATE" {
@@ -275,22 +289,19 @@ func readCertificate(text string) ([]byte, error) {
 }
 
 func (a *API) revokeToken(ctx context.Context, o *Order) (*tokenOutput, error) {
-	t, revision, err := a.tokenByName(ctx, o.Name)
+	t, err := a.tokenByName(ctx, o.Name)
 	if errors.Is(err, stream.ErrNone) {
 		return nil, problem(http.StatusNotFound, "body.name", "there is no token with this name")
 	}
 	if err == nil && t.Revoked == 0 {
 		t.Revoked = time.Now().Unix()
-		var data []byte
-		if data, err = json.Marshal(t); err == nil {
-			_, err = a.tokens.Update(ctx, byName+t.Name, data, revision)
-		}
+		err = a.updateToken(ctx, t)
 	}
 	if err != nil {
 		return nil, changeset.Fail("the token was not revoked", err)
 	}
 	a.tokensChanged.Add(1)
-	a.fleet.forgetToken(t.Name) // what reported with it is not waited for
+	a.fleet.forgetToken(t.Name) // the nodes that reported with it are not waited for
 	return &tokenOutput{t.info()}, nil
 }
 
