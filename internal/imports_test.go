@@ -46,7 +46,8 @@ var rooms = map[string]struct {
 	"blocklist/feed/store":     {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/fetch", "internal/durable"}, "it keeps files of lists: which of them are used is decided by feed"},
 	"internal/journal/stream":  {[]string{"internal/durable"}, "it keeps octets: what records, keys and signatures mean is the journal's"},
 	"internal/journal":         {[]string{"blocklist", "internal/durable", "internal/journal/stream"}, "it changes a set, and knows neither HTTP nor who may ask for what"},
-	"internal/pushapi":         {[]string{"blocklist", "blocklist/guard", "internal/journal", "internal/journal/stream"}, "it decides who may and what is valid; what becomes of it is the journal's"},
+	"internal/changeset":       {[]string{"blocklist", "blocklist/guard", "internal/journal", "internal/journal/stream", "internal/pause"}, "the life of a change set is the same for every interface: it knows neither HTTP nor roles"},
+	"internal/pushapi":         {[]string{"blocklist", "blocklist/guard", "internal/changeset", "internal/journal", "internal/journal/stream", "internal/pause"}, "it decides who may call and decodes requests; changeset decides what a call does to a change set"},
 	"internal/journal/mirror":  {[]string{"internal/durable", "internal/journal", "internal/pause", "internal/redirect"}, "it carries signed octets, which it does not look into"},
 	"internal/web":             {[]string{"blocklist"}, "the page only asks the set"},
 	"internal/rpz":             {[]string{"blocklist", "internal/pause"}, "policy zones are what the set says, whoever changes it"},
@@ -69,9 +70,9 @@ var outside = map[string]struct {
 	"github.com/spf13/cobra":  {[]string{"cmd/"}, "commands are wiring"},
 	"github.com/caarlos0/env": {[]string{"internal/config/"}, "the environment is read in one place"},
 	"github.com/nats-io":      {[]string{"internal/journal/stream/"}, "what the journal is kept on is one room's business: all else knows records, objects and buckets"},
-	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
+	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/changeset/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
 	"net/http":                {[]string{"blocklist/feed/fetch/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "internal/local/", "internal/redirect/", "internal/hosts/", "bench/", "cmd/"}, "the resolver knows no HTTP"},
-	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
+	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
 
 // pure lists rooms without I/O that are within a folder for which outside allows it.

@@ -11,7 +11,7 @@ import (
 	"rempart/internal/wire"
 )
 
-// TestBatchIsLikeOneByOne answers a batch of all sorts, longer than what is worked on at a time, and each of its queries alone.
+// TestBatchIsLikeOneByOne answers a batch of all kinds of queries, longer than one chunk, and each of its queries alone.
 func TestBatchIsLikeOneByOne(t *testing.T) {
 	within(t, nil, []string{"evil.example", "=exact.example", "listed.test"}, func(t *testing.T, b *bench) {
 		var msgs []*dns.Msg
@@ -64,7 +64,7 @@ func TestBatchIsLikeOneByOne(t *testing.T) {
 			got, want := &together[i], &alone[i]
 			outcomes[got.Outcome]++
 			if got.Outcome != wire.Answered {
-				got.Out, want.Out = nil, nil // left from before
+				got.Out, want.Out = nil, nil // from the query before
 			}
 			if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(wire.Query{}), cmpopts.EquateComparable(want.Client)); diff != "" || string(got.Name()) != string(want.Name()) {
 				t.Errorf("query %d, %v: %s", i, msgs[i].Question, diff)

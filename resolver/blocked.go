@@ -11,18 +11,18 @@ import (
 	"rempart/internal/wire"
 )
 
-// blockedAnswer is how a block is answered, made ready at start.
+// blockedAnswer holds the answers to blocked queries, prepared at start.
 type blockedAnswer struct {
 	style                 Style
 	ipv4, ipv6            netip.Addr
 	ttl                   uint32
 	option                uint16
-	sources               bool // whether reasons name the lists
+	sources               bool // reasons name the lists
 	contact, organisation string
 	texts                 []reasonTexts // by category
 }
 
-// categories is how many a table by category holds; later ones share its last row.
+// categories is the length of tables by category; further categories share the last row.
 const categories = 8
 
 func newBlockedAnswer(c Config) (blockedAnswer, error) {
@@ -30,7 +30,7 @@ func newBlockedAnswer(c Config) (blockedAnswer, error) {
 		c.BlockTTL = defaultBlockTTL
 	}
 	b := blockedAnswer{style: c.Style, ttl: uint32(c.BlockTTL / time.Second), option: c.StructuredOption,
-		sources: c.TellSources, contact: c.Contact, organisation: c.Organisation}
+		sources: c.NameSources, contact: c.Contact, organisation: c.Organisation}
 	switch {
 	case c.Style > Null:
 		return b, fmt.Errorf("no such way to answer a block: %d", c.Style)
@@ -63,7 +63,7 @@ type structuredError struct {
 	Language      string   `json:"l,omitempty"`
 }
 
-// texts are e for contact and organisation as JSON, with all fields and without justification and organisation.
+// texts returns e with contact and organisation as JSON: with all fields, and without justification and organisation.
 func (e structuredError) texts(contact, organisation string) (full, short string, err error) {
 	if contact != "" {
 		e.Contact = []string{contact}
@@ -100,20 +100,19 @@ func structured(category blocklist.Category, contact, organisation, listed strin
 	return e.texts(contact, organisation)
 }
 
-// cause is what is known of a block beyond its verdict; nil says that the question's own name is blocked, as most are.
+// cause holds further facts about a block; nil: the question's own name is blocked, which is the usual case.
 type cause struct {
-	canary bool    // the question is for a canary name: it is denied, whatever the style
+	canary bool    // the question is for a canary name: it is denied with every style
 	target leadsTo // the name or address in the answer that is blocked; zero: the question's own name
 }
 
-// block answers q as verdict says. It is unsigned, whatever DO and CD ask for, and has a short life, so
-// that an unblocking is soon felt.
+// block answers q according to verdict. The answer is unsigned, whatever DO and CD are, and has a short TTL, so that an unblocked name works soon.
 func (r *Resolver) block(q *wire.Query, view *blocklist.View, v blocklist.Verdict, why *cause) {
 	b := &r.blocked
 	texts := r.reason(view, v, why)
 	mark := wire.EDEBlocked + uint16(v.Mark)
 	if q.Structured {
-		// No forged answer for a client that can be told in words, and so never EDE 4.
+		// A client that supports structured errors gets no forged answer, and so never EDE 4.
 		rcode := b.deny(q, v)
 		text := texts.full
 		if len(text) > q.Room() {
@@ -141,7 +140,7 @@ func (r *Resolver) block(q *wire.Query, view *blocklist.View, v blocklist.Verdic
 		q.AddAddress(b.ttl, addr)
 		q.Finish(wire.Success, wire.EDE{Code: wire.EDEForged}, reason)
 	default:
-		// Every other type has no data, so that no HTTPS record, mail exchanger or key leads round the page.
+		// Every other type has no data, so that no HTTPS record, mail exchanger or key bypasses the page.
 		q.Begin(wire.Success)
 		q.AddSOA(b.ttl, int(v.At))
 		if b.style == NoData {
@@ -152,8 +151,7 @@ func (r *Resolver) block(q *wire.Query, view *blocklist.View, v blocklist.Verdic
 	}
 }
 
-// deny begins a negative answer: NXDOMAIN where everything at and below the name is blocked, and NODATA
-// where it is not, since NXDOMAIN would deny that too (RFC 8020).
+// deny begins a negative answer: NXDOMAIN if everything at and below the name is blocked, else NODATA, because NXDOMAIN denies the names below (RFC 8020).
 func (b *blockedAnswer) deny(q *wire.Query, v blocklist.Verdict) (rcode int) {
 	rcode = wire.NXDomain
 	if v.Scope&blocklist.Below == 0 || v.HoldsPass {

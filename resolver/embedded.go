@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// localPrefixes hold addresses that lead to a machine itself or to its network.
+// localPrefixes contain addresses of a machine itself or of its network.
 var localPrefixes = [...]netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), // "this host", which systems treat as themselves
 	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),

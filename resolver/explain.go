@@ -17,8 +17,8 @@ type Explanation struct {
 	Verdict blocklist.Verdict
 	Target  []byte     // the name in the answer that is blocked, canonical; nil: the question's own name, or Address
 	Address netip.Addr // the address in the answer that is blocked; not valid: none
-	Rebinds bool       // the answer is withheld because a public name leads to an address of the local network
-	Special bool       // the name is answered here, whatever lists and upstreams say
+	Rebinds bool       // the answer is withheld because a public name has an address of the local network
+	Special bool       // the name is answered here, independent of lists and upstreams
 }
 
 // explainTypes are the types whose answers are checked: those with which clients connect to a site.

@@ -8,11 +8,11 @@ import (
 	"rempart/resolver/cache"
 )
 
-// chunk is how many queries are worked on at a time: about as many reads of memory as a core has under way.
+// chunk is the number of queries per step: about as many reads of memory as a core can have under way.
 const chunk = 32
 
-// Fast takes each query of a batch as far as it gets without waiting: answered, dropped, or
-// left to Slow. It reads the clock and the set once a batch, never blocks and allocates nothing.
+// Fast takes each query of a batch as far as possible without waiting: answered, dropped, or left to Slow. It reads the clock and the set once per batch, never
+// blocks and allocates nothing.
 func (w *Worker) Fast(batch []wire.Query) {
 	now, view := w.now(), w.set.View()
 	for rest := batch; len(rest) > 0; {
@@ -23,8 +23,7 @@ func (w *Worker) Fast(batch []wire.Query) {
 	w.counts.batch(w.now().nano-now.nano, batch)
 }
 
-// decideAll takes a chunk of queries through the steps of decide, each step for all before the next: so the reads of memory that a step
-// waits for overlap.
+// decideAll takes a chunk of queries through the steps of decide, one step for all queries before the next, so that the reads of memory overlap.
 func (w *Worker) decideAll(queries []wire.Query, view *blocklist.View, now clock) {
 	var (
 		open     [chunk]*wire.Query
@@ -63,7 +62,7 @@ func (w *Worker) decideAll(queries []wire.Query, view *blocklist.View, now clock
 	}
 }
 
-// decide is the order in which a query is judged: the first step that has an answer gives it.
+// decide judges a query: the first step that has an answer gives it.
 func (r *Resolver) decide(q *wire.Query, shape wire.Shape, view *blocklist.View, now clock) {
 	use, judged := r.begin(q, shape)
 	if !judged {
@@ -77,7 +76,7 @@ func (r *Resolver) decide(q *wire.Query, shape wire.Shape, view *blocklist.View,
 	r.fromCache(q, &key, v, view, now)
 }
 
-// begin answers what no verdict is needed for, top to bottom; judged says that one is.
+// begin answers queries that need no verdict, top to bottom. judged reports that a verdict is needed.
 func (r *Resolver) begin(q *wire.Query, shape wire.Shape) (use specialUse, judged bool) {
 	switch shape {
 	case wire.NotAQuery:
@@ -90,7 +89,7 @@ func (r *Resolver) begin(q *wire.Query, shape wire.Shape) (use specialUse, judge
 		q.Fail(wire.NotImp)
 		return use, false
 	}
-	if !r.clients.table.Load().holds(q.Client) { // Serves, in line
+	if !r.clients.table.Load().holds(q.Client) { // Serves, inlined
 		r.clients.refuse(q.Client)
 		q.Fail(wire.Refused, wire.EDE{Code: wire.EDEProhibited})
 		return use, false
@@ -115,7 +114,7 @@ func (r *Resolver) begin(q *wire.Query, shape wire.Shape) (use specialUse, judge
 	return use, false
 }
 
-// settle answers what the verdict and the query's own facts decide; false leaves it to the cache.
+// settle answers queries that the verdict and the query's own facts decide. It returns false for a query that the cache may answer.
 func (r *Resolver) settle(q *wire.Query, use specialUse, view *blocklist.View, v blocklist.Verdict) bool {
 	switch {
 	case r.blocks(view, v):
@@ -127,25 +126,24 @@ func (r *Resolver) settle(q *wire.Query, use specialUse, view *blocklist.View, v
 	case use == judgedFirst:
 		r.answerSpecial(q, use, lastLabel(q.Name()))
 	case !q.Has(wire.FlagRD):
-		// Nothing here is authoritative, and what others asked for is nobody's business.
+		// Nothing here is authoritative, and a cached answer would reveal what others asked.
 		q.Fail(wire.Refused, wire.EDE{Code: wire.EDENotAuthority})
 	case q.Type == wire.TypeANY:
 		r.answerANY(q)
 	case use == probed:
-		q.Outcome = wire.Slow // perhaps one of our own probes, come back
+		q.Outcome = wire.Slow // it may be one of our own probes
 	default:
 		return false
 	}
 	return true
 }
 
-// match is the view's verdict on the question, noted.
+// match returns the view's verdict on the question and records it in q.
 func (r *Resolver) match(q *wire.Query, view *blocklist.View, now clock) blocklist.Verdict {
 	return r.noted(q, view.Match(q.Name(), r.enforced, now.unix))
 }
 
-// noted is a verdict on the question, noted for counting. DS and DNSKEY are never blocked:
-// they belong to the chain of trust of other names.
+// noted records a verdict in q for the metrics and returns it. DS and DNSKEY are never blocked: they belong to the chain of trust of other names.
 func (r *Resolver) noted(q *wire.Query, v blocklist.Verdict) blocklist.Verdict {
 	if chainOfTrust(q.Type) {
 		return blocklist.Verdict{Until: blocklist.Forever}
@@ -156,18 +154,18 @@ func (r *Resolver) noted(q *wire.Query, v blocklist.Verdict) blocklist.Verdict {
 
 func chainOfTrust(typ uint16) bool { return typ == wire.TypeDS || typ == wire.TypeDNSKEY }
 
-// blocks reports whether a verdict of view is to be answered as a block.
+// blocks reports whether a verdict of view is answered as a block.
 func (r *Resolver) blocks(view *blocklist.View, v blocklist.Verdict) bool {
 	return v.Action == blocklist.BlockedBy && r.enforces(view)
 }
 
-// enforces reports whether blocks are answered as such: not where they are only observed, nor while an operator suspended that.
+// enforces reports whether blocks are answered as such: not in observe mode, and not while enforcement is suspended.
 func (r *Resolver) enforces(view *blocklist.View) bool { return !r.observe && !view.Suspended() }
 
 // fromCache answers from the cache, or leaves the query to Slow.
 func (r *Resolver) fromCache(q *wire.Query, key *cache.Key, verdict blocklist.Verdict, view *blocklist.View, now clock) {
 	e := r.cache.Get(key)
-	if e == nil || !e.Fresh(now.mono) && !(e.Failed(now.mono) && e.Stale(now.mono)) {
+	if e == nil || !e.Fresh(now.mono) && !(e.Failed(now.mono) && e.Servable(now.mono)) {
 		q.Outcome = wire.Slow
 		return
 	}
@@ -182,7 +180,7 @@ func keyOf(q *wire.Query) cache.Key {
 	return cache.Key{Name: q.Name(), Type: q.Type, Class: q.Class, DO: q.DO, CD: q.Has(wire.FlagCD)}
 }
 
-// answer gives what an entry holds, if its targets pass under view; verdict is the question's.
+// answer answers q from an entry whose targets pass under view. verdict is the question's.
 func (r *Resolver) answer(q *wire.Query, e *cache.Entry, stale bool, verdict blocklist.Verdict, view *blocklist.View, now clock) {
 	if chainOfTrust(q.Type) && e.HasTargets() { // an alias is no zone: nobody needs it to verify another name (RFC 1034 section 3.6.2)
 		verdict = view.Match(q.Name(), r.enforced, now.unix)
@@ -209,7 +207,7 @@ func (r *Resolver) answer(q *wire.Query, e *cache.Entry, stale bool, verdict blo
 	q.Finish(e.Rcode(), errs[:n]...)
 }
 
-// target is what judge found of where an answer leads.
+// target is what judge found among the targets of an answer.
 type target struct {
 	verdict blocklist.Verdict
 	leadsTo leadsTo // of a verdict that blocks
@@ -222,12 +220,12 @@ type leadsTo struct {
 	addr netip.Addr
 }
 
-// mustJudge reports whether an answer leads anywhere that was not seen to pass under this view.
+// mustJudge reports whether an answer has targets that were not seen to pass under this view.
 func (r *Resolver) mustJudge(e *cache.Entry, view *blocklist.View) bool {
 	return (e.HasTargets() || r.rebinding.refused || view.HoldsPrefixes()) && !e.Judged(view.Stamp())
 }
 
-// divert gives another answer than e where e leads to something that is blocked, and reports whether it did.
+// divert answers q otherwise if e has a blocked target, and reports whether it did.
 func (r *Resolver) divert(q *wire.Query, e *cache.Entry, view *blocklist.View, now clock) bool {
 	t := r.judge(e, view, now)
 	if t.verdict.Action == blocklist.BlockedBy {
@@ -245,8 +243,7 @@ func (r *Resolver) divert(q *wire.Query, e *cache.Entry, view *blocklist.View, n
 	return false
 }
 
-// judge matches every target of an answer, and the addresses in it. That all passed under this view is noted, unless
-// time may change it.
+// judge matches every target of an answer, and the addresses in it. If all pass, it notes that for this view, unless an entry's start or expiry may change it.
 func (r *Resolver) judge(e *cache.Entry, view *blocklist.View, now clock) (t target) {
 	lasting := true
 	for rest := e.TargetBytes(); len(rest) > 0; {

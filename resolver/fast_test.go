@@ -58,7 +58,7 @@ func TestFastDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzFast holds every answer to what a client may rely on, whatever it sent.
+// FuzzFast checks each answer to any packet against what a client may rely on.
 func FuzzFast(f *testing.F) {
 	for _, m := range []*dns.Msg{
 		query(f, "www.evil.example", "A", "+sde"), query(f, "example.com", "ANY"), query(f, "x.test", "HTTPS", "+do"),

@@ -44,14 +44,14 @@ func (f *flights) init(most int) {
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 }
 
-// close ends what is under way and waits for it.
+// close ends the questions under way and waits for them.
 func (f *flights) close() {
 	f.cancel()
 	f.running.Wait()
 }
 
-// join returns the flight of key, beginning it with fetch if there is none; nil when there
-// are too many. The flight continues after the client that began it has left.
+// join returns the flight of key, and starts it with fetch if there is none; nil if there are too many. The flight continues after the client that started it
+// has left.
 func (f *flights) join(key cache.Key, client netip.Addr, fetch func(context.Context, cache.Key) *cache.Entry, c *counts) *flight {
 	k := flightKey{string(key.Name), key.Type, key.Class, key.DO, key.CD}
 	f.mu.Lock()
@@ -86,9 +86,9 @@ func (f *flights) join(key cache.Key, client netip.Addr, fetch func(context.Cont
 	return fl
 }
 
-// zoneOf returns the last two labels of a name in wire form: the zone that somebody registered, for most names.
+// zoneOf returns the last two labels of a name in wire format: for most names, the zone that somebody registered.
 func zoneOf(name string) string {
-	var labels [128]int // where each begins; a name has at most 127 of them
+	var labels [128]int // where each label begins; a name has at most 127
 	n := 0
 	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
 		labels[n] = at
@@ -97,8 +97,7 @@ func zoneOf(name string) string {
 	return name[labels[max(0, n-2)]:]
 }
 
-// fetch asks upstream and stores what it says: an answer, or for a short while that there is none
-// (RFC 9520).
+// fetch asks upstream and stores the answer, or, for a short time, the failure (RFC 9520).
 func (r *Resolver) fetch(ctx context.Context, key cache.Key) *cache.Entry {
 	asked := r.now().nano
 	a, err := r.exchanger(key.Name, key.Type).Exchange(ctx, upstream.Question{
@@ -116,7 +115,7 @@ func (r *Resolver) fetch(ctx context.Context, key cache.Key) *cache.Entry {
 	switch {
 	case err == nil:
 	case errors.Is(err, upstream.ErrBusy):
-		return cache.Failure(key, now, failureOf(err)...) // our own want of room says nothing of the name
+		return cache.Failure(key, now, failureOf(err)...) // the lack of places says nothing about the name
 	case errors.Is(err, cache.ErrAnswer), r.heard.Load() > asked:
 		e = cache.Failure(key, now, failureOf(err)...)
 	default:
@@ -132,7 +131,7 @@ func (r *Resolver) fetch(ctx context.Context, key cache.Key) *cache.Entry {
 // ForgetFailures lets questions that failed be asked again at once: call it when upstreams are known to answer again. It is safe for concurrent use.
 func (r *Resolver) ForgetFailures() { r.cache.ForgetFailures() }
 
-// failureOf tells clients why there is no answer.
+// failureOf returns the extended errors for a question without an answer.
 func failureOf(err error) []wire.EDE {
 	switch {
 	case errors.Is(err, cache.ErrAnswer):

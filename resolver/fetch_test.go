@@ -25,7 +25,7 @@ func silentBelow(zone []byte) func(context.Context, upstream.Question) (*dns.Msg
 	}
 }
 
-// TestZoneOfSilentServers has many names asked below one zone whose servers are silent: other names get answers, and the rest of the zone's are refused at once.
+// TestZoneOfSilentServers asks for many names below one zone whose servers are silent: other names get answers, and further names of the zone fail at once.
 func TestZoneOfSilentServers(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		b.up.set(silentBelow(name(t, "silent.example")))

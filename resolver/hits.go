@@ -86,7 +86,7 @@ const (
 	gatherEvery = 10 * time.Second
 	maxMatches  = 1 << 14     // entries whose hits are kept; above it, those with the fewest hits are dropped
 	maxHitLists = 1 << 14     // lists that are counted separately
-	unknownList = "(unknown)" // of hits whose entry was withdrawn before they were gathered, or found no slot
+	unknownList = "(unknown)" // hits whose entry was withdrawn before they were gathered, or that found no slot
 )
 
 // Match is a listed entry with the number of queries that were blocked because of it, or would have been in observe mode.

@@ -43,7 +43,7 @@ func viewOf(t testing.TB, version uint64, lists map[string][]string) *blocklist.
 	return blocklist.NewView(s, nil)
 }
 
-// briefMatches are matches in words: "evil.example phishing [a b] 3".
+// briefMatches returns matches in words: "evil.example phishing [a b] 3".
 func briefMatches(matches []Match) (words []string) {
 	for _, m := range matches {
 		words = append(words, fmt.Sprintf("%s %s %v %d", m.Name, m.Category, m.Lists, m.Hits))
@@ -115,7 +115,7 @@ func blockCounters(t *testing.T, r *Resolver) (lines []string) {
 	return lines
 }
 
-// TestMatchesOutliveTheirEntries keeps what was counted of an entry that another version of the set does not hold.
+// TestMatchesOutliveTheirEntries keeps the hits of an entry that another version of the set does not contain.
 func TestMatchesOutliveTheirEntries(t *testing.T) {
 	b := newBench(t, nil)
 	replace := func(version uint64, lists map[string][]string) {
@@ -175,7 +175,7 @@ func TestHitTable(t *testing.T) {
 	})
 }
 
-// TestMatchesAreBounded forgets the entries with the fewest hits.
+// TestMatchesAreBounded drops the entries with the fewest hits.
 func TestMatchesAreBounded(t *testing.T) {
 	total := &hitTotals{}
 	total.matches, total.byList = map[uint64]*Match{}, map[string]uint64{}

@@ -68,7 +68,7 @@ func TestCanaries(t *testing.T) {
 	b := newBench(t, nil, "evil.example")
 	b.up.set(records("@ 300 IN CNAME evil.example.", "evil.example. 300 IN A 192.0.2.1"))
 	b.want("a blocked target", query(t, "use-application-dns.net", "A"), "NOERROR | use-application-dns.net. SOA")
-	// A zone of its own goes before.
+	// A zone with its own upstream takes precedence.
 	b = newBench(t, func(c *Config) {
 		c.Canaries = FirefoxCanary
 		c.Forward = []Zone{{name(t, "use-application-dns.net"), &fakeUpstreams{answer: records("@ 60 IN A 192.0.2.9")}}}
@@ -196,7 +196,7 @@ func TestRebindingExceptions(t *testing.T) {
 	b.want("observed only", query(t, "www.example.com", "A"), "NOERROR | www.example.com. 300 IN A 192.168.1.1")
 }
 
-// TestRebindingCostsOneLook: an answer that passed is not looked through again under the same view.
+// TestRebindingCostsOneLook: an answer that passed is not searched again under the same view.
 func TestRebindingCostsOneLook(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.RefuseRebinding = true })
 	b.ask(query(t, "www.example.com", "A"))
@@ -238,7 +238,7 @@ func TestRefusedClientsAreNoticedOnce(t *testing.T) {
 	}
 }
 
-// TestReasonNamesTheTarget: with REMPART_REASON=lists an answer that is blocked for where it leads says where that is.
+// TestReasonNamesTheTarget: with REMPART_REASON=lists, the extended error of an answer that is blocked because of its target names the target.
 func TestReasonNamesTheTarget(t *testing.T) {
 	for _, tt := range []struct {
 		listed, qtype string
@@ -252,7 +252,7 @@ func TestReasonNamesTheTarget(t *testing.T) {
 		{"evil.example", "A", []string{`@ 300 IN CNAME x\"y\\z.evil.example.`, `x\"y\\z.evil.example. 300 IN A 192.0.2.7`}, "z.evil.example"},
 	} {
 		for _, told := range []bool{true, false} {
-			b := newBench(t, func(c *Config) { c.TellSources = told }, tt.listed)
+			b := newBench(t, func(c *Config) { c.NameSources = told }, tt.listed)
 			b.up.set(records(tt.answer...))
 			for _, flag := range []string{"+edns", "+sde"} {
 				for range 2 {
@@ -275,8 +275,8 @@ func TestReasonNamesTheTarget(t *testing.T) {
 			}
 		}
 	}
-	// Targets whose reasons are kept in the same place do not take each other's.
-	b := newBench(t, func(c *Config) { c.TellSources = true }, "evil.example")
+	// The reasons of targets with the same place in the table are kept apart.
+	b := newBench(t, func(c *Config) { c.NameSources = true }, "evil.example")
 	for i := range 2 * maxTargets {
 		target := leadsTo{name: name(t, "n"+string(rune('a'+i%26))+strings.Repeat("x", i/26)+".evil.example")}
 		view := b.set.View()

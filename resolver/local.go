@@ -6,13 +6,13 @@ import (
 	"rempart/internal/wire"
 )
 
-// Canary says which canary names do not exist here. Programs ask for such a name to learn whether the network wants
-// its resolver used: if it does not exist, they do not go round the filter. If a list blocks a
-// canary name, it is never answered with the page's address, whatever is configured: that would say the opposite.
+// Canary is a set of canary names that do not exist here. Programs ask for such a name to learn whether the network wants its resolver used: if it does not
+// exist, they do not bypass the filter. A canary name that a list blocks is never answered with the page's address, with any setting: that would say the
+// opposite.
 type Canary uint8
 
 const (
-	// FirefoxCanary is use-application-dns.net: Firefox then leaves its own DNS over HTTPS off, unless the user turned it on.
+	// FirefoxCanary is use-application-dns.net: Firefox then keeps its own DNS over HTTPS off, unless the user turned it on.
 	FirefoxCanary Canary = 1 << iota
 	// ICloudCanary is mask.icloud.com and mask-h2.icloud.com: Apple devices then turn iCloud Private Relay off and say so.
 	ICloudCanary

@@ -10,13 +10,13 @@ import (
 	"rempart/internal/wire"
 )
 
-// rcodes is how many rcodes are counted apart; higher ones share the last place.
+// rcodes is the number of rcodes that are counted separately; higher ones share the last place.
 const rcodes = 24
 
-// latencyBounds are the histogram's, in nanoseconds.
+// latencyBounds are the bounds of the histogram, in nanoseconds.
 var latencyBounds = [...]int64{1e4, 2.5e4, 5e4, 1e5, 2.5e5, 5e5, 1e6, 2.5e6, 5e6, 1e7, 2.5e7, 5e7, 1e8, 2.5e8, 5e8, 1e9, 2.5e9, 5e9}
 
-// counts are one worker's figures: written by it, summed when scraped.
+// counts are the metrics of one worker: written by it, summed when scraped.
 type counts struct {
 	queries    [wire.Transports][blocklist.Actions][rcodes]atomic.Uint64
 	buckets    [len(latencyBounds) + 1]atomic.Uint64
@@ -42,12 +42,12 @@ func (c *counts) answered(q *wire.Query) {
 	c.kind(q).Add(1)
 }
 
-// kind counts the answers like q's.
+// kind returns the counter of answers like q's.
 func (c *counts) kind(q *wire.Query) *atomic.Uint64 {
 	return &c.queries[q.Transport][q.Verdict][min(q.Rcode, rcodes-1)]
 }
 
-// batch counts the answered ones of a batch, which all took as long. Most are of one kind: those are added up first.
+// batch counts the answered queries of a batch, which all took the same time. Most are of one kind: those are added up first.
 func (c *counts) batch(nano int64, batch []wire.Query) {
 	var kind *atomic.Uint64
 	answered, hits, alike, verdicts := 0, 0, uint64(0), uint8(0)
@@ -82,7 +82,7 @@ func (c *counts) batch(nano int64, batch []wire.Query) {
 	c.observe(nano, answered)
 }
 
-// observe notes how long n answers took each.
+// observe records that n answers took nano each.
 func (c *counts) observe(nano int64, n int) {
 	i := 0
 	for i < len(latencyBounds) && nano > latencyBounds[i] {
@@ -92,7 +92,7 @@ func (c *counts) observe(nano int64, n int) {
 	c.latencySum.Add(nano * int64(n))
 }
 
-// Collector exposes the resolver's figures, and its cache's. No label comes from a query.
+// Collector returns the collector of the resolver's and the cache's metrics. No label comes from a query.
 func (r *Resolver) Collector() prometheus.Collector { return &collector{r, newDescs()} }
 
 type collector struct {
@@ -108,7 +108,7 @@ type descs struct {
 	setNames, setBytes, setVersion, setCreated, setObserved, suspended *prometheus.Desc
 }
 
-// Totals are how many queries were answered, and how many of them were blocked, or would have been.
+// Totals returns the number of answered queries, and of those that were blocked or would have been in observe mode.
 func (r *Resolver) Totals() (queries, blocked uint64) {
 	r.mu.Lock()
 	all := r.counts
@@ -218,7 +218,7 @@ func (c *collector) collectQueries(all []*counts, counter func(*prometheus.Desc,
 				for _, w := range all {
 					n += w.queries[t][a][rc].Load()
 				}
-				// The common ones are there from the start, so that a rate has something to begin from.
+				// The common ones exist from the start, so that a rate has a first value.
 				if n > 0 || rc == wire.Success && a != blocklist.Allowed {
 					counter(c.queries, n, t.String(), a.String(), rcodeName(rc))
 				}
@@ -232,7 +232,7 @@ func (c *collector) collectBlocks(counter func(*prometheus.Desc, uint64, ...stri
 	byCategory, byList := c.r.hits.totals()
 	for category, n := range byCategory {
 		unknown := blocklist.Category(categories - 1).String()
-		if name := blocklist.Category(category).String(); n > 0 || name != unknown { // the known ones are there from the start
+		if name := blocklist.Category(category).String(); n > 0 || name != unknown { // the known ones exist from the start
 			counter(c.blocks, n, name)
 		}
 	}

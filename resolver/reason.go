@@ -12,25 +12,24 @@ import (
 	"rempart/internal/wire"
 )
 
-// reasonTexts are what a client can be told of a block.
+// reasonTexts are the texts for a client about a block.
 type reasonTexts struct {
-	plain string // EXTRA-TEXT beside a forged answer (RFC 8914)
-	full  string // that of a structured error, all fields
-	short string // the same without justification and organisation
+	plain string // EXTRA-TEXT next to a forged answer (RFC 8914)
+	full  string // text of a structured error with all fields
+	short string // text without justification and organisation
 }
 
-// maxReasons is how many distinct entries' reasons are told in full; a view of more has the category told alone.
+// maxReasons is the number of distinct entries whose full reasons are kept; further entries of a view give the category only.
 const maxReasons = 1 << 16
 
-// maxListed bounds the names of lists in one reason, in octets.
+// maxListed bounds the names of lists in one reason, in bytes.
 const maxListed = 120
 
-// maxTargets is how many targets' reasons are kept.
+// maxTargets is the number of targets whose reasons are kept.
 const maxTargets = 256
 
-// reasons are the texts of one view's entries, each made when it is first needed and then kept: of millions of
-// listed names few differ in what is claimed of them. Those that name a target as well are kept in places chosen by
-// the target's hash, where one replaces another.
+// reasons are the texts of one view's entries, each made when first needed and then kept: millions of listed names have few distinct facts. Texts that also
+// name a target are kept in places chosen by the target's hash, where a newer one replaces the older.
 type reasons struct {
 	stamp   uint64
 	texts   []atomic.Pointer[reasonTexts]
@@ -38,7 +37,7 @@ type reasons struct {
 	seed    maphash.Seed
 }
 
-// targetReason is the reason of an answer that leads to a blocked target.
+// targetReason is the reason of an answer with a blocked target.
 type targetReason struct {
 	entry  int
 	target leadsTo
@@ -83,7 +82,7 @@ func (r *Resolver) reason(view *blocklist.View, v blocklist.Verdict, why *cause)
 	return &texts
 }
 
-// targetReason is the reason of entry n that names the target too.
+// targetReason returns the reason of entry n that also names the target.
 func (b *blockedAnswer) targetReason(of *reasons, n int, view *blocklist.View, v blocklist.Verdict, target leadsTo, category *reasonTexts) *reasonTexts {
 	place := &of.targets[target.hash(of.seed)%maxTargets]
 	if known := place.Load(); known != nil && known.entry == n && known.target.equal(target) {
@@ -121,8 +120,7 @@ func (t leadsTo) String() string {
 	return wire.Text(t.name)
 }
 
-// explain words an entry: its category, the lists that claim it, since when, and the target that it is of, unless
-// that is the question's own name.
+// explain returns an entry in words: its category, the lists that contain it, since when, and its target, unless that is the question's own name.
 func (b *blockedAnswer) explain(e blocklist.Entry, target leadsTo) (reasonTexts, error) {
 	listed, more := "", 0
 	for i, source := range e.Sources {

@@ -20,29 +20,29 @@ import (
 // Exchanger asks upstream resolvers; *upstream.Pool is one.
 type Exchanger interface {
 	Exchange(ctx context.Context, q upstream.Question) (upstream.Answer, error)
-	// Sighted notes a query for one of the names with which upstreams are probed for loops. It returns the text to answer a TXT query for it with, or "" if
-	// it is not a probe of this process.
+	// Sighted notes a query for one of the names with which upstreams are probed for loops. It returns the text of the answer to a TXT query for it, or "" if it
+	// is not a probe of this process.
 	Sighted(name []byte) (secret string)
 }
 
-// Zone is a zone whose names go to upstreams of their own, special-use or not.
+// Zone is a zone with upstreams of its own, special-use or not.
 type Zone struct {
 	Name      []byte // canonical
 	Upstreams Exchanger
 }
 
-// Style is how a block is answered to a client that does not signal structured errors.
+// Style is the answer to a blocked query from a client that does not support structured errors.
 type Style uint8
 
 const (
 	Page     Style = iota // the page's addresses
-	NXDomain              // but never for an exact entry or one that holds an allow: NODATA then
+	NXDomain              // but NODATA for an exact entry or one that contains an allow
 	NoData
 	Refused
 	Null // 0.0.0.0 and ::
 )
 
-// Config is what a Resolver is made of. The zero value of a setting is its default.
+// Config configures a Resolver. The zero value of a field is its default.
 type Config struct {
 	Set       *blocklist.Set
 	Cache     *cache.Cache
@@ -52,33 +52,33 @@ type Config struct {
 	MaxQuestions int // questions asked upstream at a time, over all zones; default upstream.MaxInFlight
 
 	Enforced blocklist.Categories // zero enforces all
-	Observe  bool                 // answer as if unfiltered, and count what would have been blocked
-	Clients  []netip.Prefix       // who may ask; empty: everyone
-	Identity string               // this process's, by which upstreams' loops are found
+	Observe  bool                 // answer as if unfiltered, and count the queries that would have been blocked
+	Clients  []netip.Prefix       // prefixes of clients that may ask; empty: every client
+	Identity string               // of this process, for detecting loops of upstreams
 
-	Canaries         Canary // names that do not exist here, so that programs do not go round the filter
+	Canaries         Canary // names that do not exist here, so that programs do not bypass the filter
 	DenyBelow        bool   // a cached NXDOMAIN also denies the names below (RFC 8020), which are then not asked upstream
-	KeepSingleLabels bool   // names of one label do not leave, unless a zone of Forward or the root holds them
+	KeepSingleLabels bool   // names of one label are not forwarded, unless a zone of Forward or the root contains them
 
-	RefuseRebinding bool     // public names do not lead to local addresses; names in zones of Forward may
-	RebindingAllow  [][]byte // canonical names that may nevertheless, with all below them
+	RefuseRebinding bool     // public names may not have local addresses; names in zones of Forward may
+	RebindingAllow  [][]byte // canonical names that may nevertheless have local addresses, with all names below them
 
-	NAT64 []netip.Prefix // of the clients' network: IPv6 addresses in them are judged by the IPv4 addresses that they hold
+	NAT64 []netip.Prefix // of the clients' network: IPv6 addresses in them are judged by the IPv4 addresses that they contain
 
 	Style            Style
 	PageIPv4         netip.Addr // not valid: A of a blocked name has no data
 	PageIPv6         netip.Addr
 	BlockTTL         time.Duration // of a blocked answer; default 30 s
-	StructuredOption uint16        // EDNS option code by which clients signal structured errors; 0 for none
-	TellSources      bool          // name the lists behind a block, and since when they list it, in extended errors
-	Contact          string        // URI told in structured errors: where to appeal
-	Organisation     string        // told in structured errors
+	StructuredOption uint16        // EDNS option code by which clients ask for structured errors; 0 for none
+	NameSources      bool          // name the lists that contain a blocked name, and since when, in extended errors
+	Contact          string        // URI in structured errors, for appeals
+	Organisation     string        // in structured errors
 }
 
 const (
 	defaultBlockTTL = 30 * time.Second
-	patience        = 4 * time.Second         // for an answer from upstream: a stub's ends at 5 s, and it should hear why
-	stalePatience   = 1800 * time.Millisecond // the same where a stale answer is at hand (RFC 8767 section 5)
+	patience        = 4 * time.Second         // time for an answer from upstream: a stub gives up after 5 s, and should get a reason before
+	stalePatience   = 1800 * time.Millisecond // the same if a stale answer is available (RFC 8767 section 5)
 	instanceName    = "instance.rempart"      // CHAOS TXT: Config.Identity
 )
 
@@ -103,7 +103,7 @@ type Resolver struct {
 	epoch      time.Time
 
 	heard  atomic.Int64 // when an upstream last answered, as clock.nano
-	outage atomic.Bool  // a question failed, and no upstream answered anything while it was asked
+	outage atomic.Bool  // a question failed, and no upstream answered anything in the meantime
 
 	flights flights
 	slow    *counts // of Slow
@@ -112,7 +112,7 @@ type Resolver struct {
 	hits    hitTotals
 }
 
-// New checks c and returns a resolver. Close it after the last query was answered.
+// New checks c and returns a resolver. Close it after the last query.
 func New(c Config) (*Resolver, error) {
 	if c.Set == nil || c.Cache == nil || c.Upstreams == nil {
 		return nil, errors.New("a resolver needs a set, a cache and upstreams")
@@ -153,10 +153,10 @@ func New(c Config) (*Resolver, error) {
 // Close waits for every exchange under way to end.
 func (r *Resolver) Close() { r.flights.close() }
 
-// clock is one reading of the time, made once a batch.
+// clock is one reading of the time, made once per batch.
 type clock struct {
-	unix int64 // seconds, for starts and expiries of entries
-	mono int64 // seconds since the resolver was made, for TTLs: it never goes back
+	unix int64 // seconds, compared with starts and expiries of entries
+	mono int64 // seconds since the resolver was made, for TTLs: it never decreases
 	nano int64 // the same in nanoseconds, for latencies
 }
 
@@ -166,7 +166,7 @@ func (r *Resolver) now() clock {
 	return clock{t.Unix(), int64(d / time.Second), int64(d)}
 }
 
-// zone is the configured zone that holds name, or nil.
+// zone returns the configured zone that contains name, or nil.
 func (r *Resolver) zone(name []byte) *Zone {
 	for i := range r.zones {
 		if wire.InZone(name, r.zones[i].Name) {
@@ -188,14 +188,14 @@ func (r *Resolver) exchanger(name []byte, typ uint16) Exchanger {
 	return r.upstreams
 }
 
-// Worker is one listening loop's part of a resolver: it has its own counters, so that cores do not
-// share cache lines. Its methods may be called concurrently, as streams do.
+// Worker is the part of a resolver that one listening loop uses: it has its own counters, so that cores do not share cache lines. Its methods may be called
+// concurrently, as streams do.
 type Worker struct {
 	*Resolver
 	counts *counts
 }
 
-// NewWorker returns a worker; make one a loop, they are never freed.
+// NewWorker returns a worker. Make one per loop: workers are never freed.
 func (r *Resolver) NewWorker() *Worker {
 	w := &Worker{r, &counts{}}
 	r.mu.Lock()

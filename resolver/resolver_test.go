@@ -20,8 +20,8 @@ import (
 
 const signal = 65001
 
-// fakeUpstreams answers from a function, counting. It is the one fake of these tests: sockets do not
-// work under virtual time, and its real counterpart has tests of its own.
+// fakeUpstreams answers by a function, and counts. It is the only fake of these tests: sockets do not work under virtual time, and the real pool has its own
+// tests.
 type fakeUpstreams struct {
 	mu       sync.Mutex
 	asked    []string
@@ -67,7 +67,7 @@ func (f *fakeUpstreams) count() int {
 	return len(f.asked)
 }
 
-// records answers with resource records in zone-file form, in which "@" owns what the question's name does.
+// records answers with resource records in zone-file format, in which "@" is the question's name.
 func records(rrs ...string) func(context.Context, upstream.Question) (*dns.Msg, error) {
 	return func(_ context.Context, q upstream.Question) (*dns.Msg, error) {
 		m := new(dns.Msg)
@@ -137,7 +137,7 @@ func view(t testing.TB, version uint64, lines ...string) *blocklist.View {
 	return blocklist.NewView(s, nil)
 }
 
-// bench is a resolver with what surrounds it.
+// bench is a resolver with its surroundings.
 type bench struct {
 	t   testing.TB
 	up  *fakeUpstreams
@@ -214,7 +214,7 @@ func query(t testing.TB, name, typ string, options ...string) *dns.Msg {
 	return m
 }
 
-// ask takes a query all the way, and returns the answer, or nil if it gets none, and whether Fast gave it.
+// ask takes a query through Fast and Slow, and returns the answer, nil if there is none, and whether Fast gave it.
 func (b *bench) ask(m *dns.Msg) (answer *dns.Msg, fast bool) {
 	b.t.Helper()
 	packed, err := m.Pack()
@@ -262,7 +262,7 @@ func (b *bench) askPackedFrom(client netip.Addr, packed []byte) (*dns.Msg, bool)
 	return a, fast
 }
 
-// brief is an answer on a line: rcode, records, extended errors.
+// brief returns an answer on one line: rcode, records, extended errors.
 func brief(a *dns.Msg) string {
 	if a == nil {
 		return "nothing"
@@ -333,7 +333,7 @@ func TestBlockedAnswer(t *testing.T) {
 }
 
 func TestReasonNamesTheLists(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.TellSources = true })
+	b := newBench(t, func(c *Config) { c.NameSources = true })
 	builder := blocklist.NewBuilder()
 	name, err := blocklist.AppendName(nil, "evil.example")
 	if err != nil {

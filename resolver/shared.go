@@ -5,11 +5,11 @@ import (
 	"rempart/resolver/cache"
 )
 
-// stale returns an answer to key that may be given if no upstream answers, or nil. If there is none under key, what was cached for other
-// flags is used, and stored under key as an answer that has ended (RFC 8767 section 5): with DO for a client without it, without DO for one with it where the
-// answer is not known to be signed, and with validation for a client that set CD. An answer that was asked for with CD may be bogus, and serves nobody else.
+// stale returns an answer to key for the case that no upstream answers, or nil. If there is none under key, an answer that was cached for other flags is used,
+// and stored under key as an expired answer (RFC 8767 section 5): with DO for a client without it; without DO for a client with it, if the answer is not known
+// to be signed; with validation for a client that set CD. An answer that was fetched with CD may be bogus and is used for clients with CD only.
 func (r *Resolver) stale(key cache.Key, now clock) *cache.Entry {
-	if e := r.cache.Get(&key); e != nil && (e.Stale(now.mono) || e.Bogus()) {
+	if e := r.cache.Get(&key); e != nil && (e.Servable(now.mono) || e.Bogus()) {
 		if e.Bogus() {
 			return nil
 		}
@@ -23,7 +23,7 @@ func (r *Resolver) stale(key cache.Key, now clock) *cache.Entry {
 	}
 	for _, other := range others {
 		e := r.cache.Get(&other)
-		if e == nil || !e.Stale(now.mono) || key.DO && !other.DO && e.Authenticated() {
+		if e == nil || !e.Servable(now.mono) || key.DO && !other.DO && e.Authenticated() {
 			continue
 		}
 		if e = e.For(key); e != nil {
@@ -35,10 +35,10 @@ func (r *Resolver) stale(key cache.Key, now clock) *cache.Entry {
 	return nil
 }
 
-// deniedTypes are the types whose answers are looked at for whether a name exists: those that nearly every client asks first.
+// deniedTypes are the types whose answers show whether a name exists: those that nearly every client asks for first.
 var deniedTypes = [...]uint16{wire.TypeA, wire.TypeAAAA, wire.TypeHTTPS}
 
-// maxAncestors is how many names above the asked name denied looks up, the nearest first.
+// maxAncestors is the number of names above the asked name that denied looks up, the nearest first.
 const maxAncestors = 8
 
 // denied returns an answer to key if a cached answer of another type is NXDOMAIN, which applies to all types of the name (RFC 2308 section 5). If

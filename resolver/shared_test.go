@@ -7,7 +7,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// TestStaleAcrossFlags serves what was cached for clients with other flags while no upstream answers (RFC 8767 section 5). What was asked for with CD may be bogus.
+// TestStaleAcrossFlags serves answers that were cached for clients with other flags while no upstream answers (RFC 8767 section 5). An answer that was fetched
+// with CD may be bogus.
 func TestStaleAcrossFlags(t *testing.T) {
 	const a, sig = "@ 60 IN A 192.0.2.1", "@ 60 IN RRSIG A 13 2 60 20300101000000 20200101000000 1 example.com. AAAA"
 	const plain = "NOERROR | example.com. 30 IN A 192.0.2.1"
@@ -47,7 +48,7 @@ func TestNameThatDoesNotExist(t *testing.T) {
 				t.Errorf("%s: %v", typ, m)
 			}
 		}
-		b.ask(query(t, "no.example.com", "A", "+do")) // the proof is in no other answer
+		b.ask(query(t, "no.example.com", "A", "+do")) // no other answer contains the proof
 		if n := b.up.count(); n != 2 {
 			t.Errorf("asked %d times", n)
 		}

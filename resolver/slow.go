@@ -9,9 +9,8 @@ import (
 	"rempart/resolver/cache"
 )
 
-// Slow continues a query that Fast left, until it is answered: it may wait for an upstream, within
-// ctx and a client's patience. A query that was answered and is worth renewing is renewed without an answer.
-// It is safe for concurrent use; q is the caller's again when it returns.
+// Slow continues a query that Fast left until it is answered: it may wait for an upstream, within ctx and a client's patience. A query that was answered and
+// whose answer should be refreshed gets no second answer. Slow is safe for concurrent use; q belongs to the caller again when it returns.
 func (r *Resolver) Slow(ctx context.Context, q *wire.Query) {
 	if q.Renew {
 		r.renew(ctx, q)
@@ -24,9 +23,9 @@ func (r *Resolver) Slow(ctx context.Context, q *wire.Query) {
 	}
 }
 
-// Shed answers a query for which there is no room on the slow path: said, counted, cached nowhere.
+// Shed answers a query for which there is no place on the slow path. The answer has an extended error, is counted, and is not cached.
 func (r *Resolver) Shed(q *wire.Query) {
-	if r.ownProbe(q) { // a loop fills the slow path: just then its probe must be seen
+	if r.ownProbe(q) { // a loop fills the slow path, and its probe must be seen then
 		return
 	}
 	q.Fail(wire.ServFail, wire.EDE{Code: wire.EDENetworkError, Text: "overloaded"})
@@ -34,13 +33,13 @@ func (r *Resolver) Shed(q *wire.Query) {
 	r.slow.answered(q)
 }
 
-// proceed is the slow path's steps, top to bottom.
+// proceed takes a query through the steps of the slow path, top to bottom.
 func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
 	if q.Shape == wire.Uncommon && !r.understand(q) {
 		return
 	}
 	now, view := r.now(), r.set.View()
-	r.decide(q, wire.Common, view, now) // the complete order again: a block may have come meanwhile
+	r.decide(q, wire.Common, view, now) // the complete order again: a block may have been added in the meantime
 	if q.Outcome != wire.Slow {
 		return
 	}
@@ -54,7 +53,7 @@ func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
 	if e == nil {
 		e = r.await(ctx, key, q.Client, old)
 	}
-	now, view = r.now(), r.set.View() // the world moved on while we waited
+	now, view = r.now(), r.set.View() // both may have changed while we waited
 	verdict := r.match(q, view, now)
 	if r.blocks(view, verdict) {
 		r.block(q, view, verdict, &cause{canary: isCanary(q.Name())})
@@ -63,8 +62,8 @@ func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
 	r.answer(q, e, e == old && !e.Fresh(now.mono), verdict, view, now)
 }
 
-// await asks upstream for key, together with whoever asks the same now, and returns the answer; or
-// the stale one at hand, when that takes too long or fails; or the failure.
+// await asks upstream for key, together with other clients that ask the same, and returns the answer; the stale answer, if that takes too long or fails; or the
+// failure.
 func (r *Resolver) await(ctx context.Context, key cache.Key, client netip.Addr, old *cache.Entry) *cache.Entry {
 	limit := patience
 	if old != nil {
@@ -86,7 +85,7 @@ func (r *Resolver) await(ctx context.Context, key cache.Key, client netip.Addr, 
 	return r.orStale(old, cache.Failure(key, r.now().mono, wire.EDE{Code: wire.EDENoReachable}))
 }
 
-// orStale is got if it is an answer or says that the name is bogus, else the stale one if there is one, else got.
+// orStale returns got if it is an answer or reports a bogus name, else the stale answer if there is one, else got.
 func (r *Resolver) orStale(old, got *cache.Entry) *cache.Entry {
 	if old == nil || got.Rcode() == wire.Success || got.Rcode() == wire.NXDomain || got.Bogus() {
 		return got
@@ -94,7 +93,7 @@ func (r *Resolver) orStale(old, got *cache.Entry) *cache.Entry {
 	return old
 }
 
-// renew fetches an answer that is still good, so that the next client finds a fresh one.
+// renew fetches an answer that is still valid, so that the next client finds a fresh one.
 func (r *Resolver) renew(ctx context.Context, q *wire.Query) {
 	r.slow.renewed.Add(1)
 	f := r.flights.join(keyOf(q), q.Client, r.fetch, r.slow)
@@ -107,8 +106,8 @@ func (r *Resolver) renew(ctx context.Context, q *wire.Query) {
 	}
 }
 
-// ownProbe answers a query for a name that this process probed an upstream with, and reports whether it did: if the answer comes back by way of that upstream,
-// the upstream leads here. Another process's probe goes on like any query.
+// ownProbe answers a query for a name with which this process probed an upstream, and reports whether it did: if that upstream's answer contains ours, the
+// upstream leads here. A probe of another process is answered like any query.
 func (r *Resolver) ownProbe(q *wire.Query) bool {
 	use, zoneAt := r.specialUse(q)
 	if use != probed {

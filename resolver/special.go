@@ -8,22 +8,21 @@ import (
 	"rempart/resolver/upstream"
 )
 
-// specialUse is what becomes of a name that never leaves for an upstream, unless a
-// configured zone holds it.
+// specialUse is the treatment of a name that is never forwarded, unless a configured zone contains it.
 type specialUse uint8
 
 const (
 	ordinary     specialUse = iota
 	judgedFirst             // .test and .invalid: the set is asked first, so that test names can be listed
-	denied                  // nothing below it exists
+	denied                  // no name below it exists
 	empty                   // everything in it has no data
 	loopback                // localhost
-	probed                  // upstreams are probed with names in it, to find loops; others' are forwarded
-	canary                  // neither it nor anything below it exists, so that programs do not go round the filter
-	listedCanary            // the same only if it is blocked: forwarded otherwise
+	probed                  // upstreams are probed with names in it; other processes' probes are forwarded
+	canary                  // neither it nor a name below it exists, so that programs do not bypass the filter
+	listedCanary            // the same if it is blocked; otherwise forwarded
 )
 
-// specialUses are the zones by canonical name, with those of canaries.
+// specialUses returns the zones by canonical name, with those of canaries.
 func specialUses(canaries Canary) map[string]specialUse {
 	zones := map[string]specialUse{}
 	add := func(use specialUse, names ...string) {
@@ -70,8 +69,8 @@ func specialUses(canaries Canary) map[string]specialUse {
 	return zones
 }
 
-// specialUse finds the special-use zone of the question's name, and the byte of the name at which it begins,
-// unless a configured zone stands at it or below.
+// specialUse returns the special-use zone of the question's name, and the byte of the name at which the zone begins, unless a configured zone is equal to it or
+// below it.
 func (r *Resolver) specialUse(q *wire.Query) (use specialUse, zoneAt int) {
 	name := q.Name()
 	last := lastLabel(name)
@@ -111,12 +110,12 @@ func (r *Resolver) specialUse(q *wire.Query) (use specialUse, zoneAt int) {
 	return ordinary, 0
 }
 
-// endsIn reports whether name ends in suffix, perhaps within a label.
+// endsIn reports whether name ends in suffix, possibly within a label.
 func endsIn(name []byte, suffix string) bool {
 	return len(name) >= len(suffix) && string(name[len(name)-len(suffix):]) == suffix
 }
 
-// lastLabel is where the last label before the root begins; 0 for the root.
+// lastLabel returns where the last label before the root begins; 0 for the root.
 func lastLabel(name []byte) int {
 	last := 0
 	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
@@ -132,7 +131,7 @@ const (
 	chaosVersion = "\x07Rempart"
 )
 
-// answerSpecial gives the answer of a name in a special-use zone that begins at octet zoneAt of it.
+// answerSpecial answers a query for a name in a special-use zone that begins at byte zoneAt of the name.
 func (r *Resolver) answerSpecial(q *wire.Query, use specialUse, zoneAt int) {
 	switch {
 	case use == loopback && q.Type == wire.TypeA:
@@ -153,8 +152,7 @@ func (r *Resolver) answerSpecial(q *wire.Query, use specialUse, zoneAt int) {
 	q.Finish(wire.Success)
 }
 
-// otherClass answers what is not of class IN: CHAOS says which program this is, and nothing more of
-// where it runs; nothing is forwarded.
+// otherClass answers queries that are not of class IN. CHAOS names this program and the instance only; nothing is forwarded.
 func (r *Resolver) otherClass(q *wire.Query) {
 	if q.Class == wire.ClassCH && q.Type == wire.TypeTXT {
 		switch name := q.Name(); {
@@ -173,7 +171,7 @@ func (r *Resolver) otherClass(q *wire.Query) {
 	q.Fail(wire.Refused)
 }
 
-// metaType answers types that ask for no data of a name (RFC 6895 section 3.1); false for the others.
+// metaType answers queries for types that ask for no data of a name (RFC 6895 section 3.1). It returns false for other types.
 func (r *Resolver) metaType(q *wire.Query) bool {
 	switch q.Type {
 	case 0, wire.TypeOPT, wire.TypeNXNAME: // RFC 9824 section 3.4: a query must not ask for NXNAME
@@ -188,7 +186,7 @@ func (r *Resolver) metaType(q *wire.Query) bool {
 	return true
 }
 
-// answerANY gives the small answer of RFC 8482 section 4.2, asking nobody.
+// answerANY gives the small answer of RFC 8482 section 4.2, without asking upstream.
 func (r *Resolver) answerANY(q *wire.Query) {
 	q.Begin(wire.Success)
 	q.AddData(wire.SectionAnswer, wire.TypeHINFO, anyTTL, []byte("\x07RFC8482\x00"))

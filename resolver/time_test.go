@@ -216,7 +216,7 @@ func TestFailuresEndWithTheOutage(t *testing.T) {
 	})
 }
 
-// bogus answers as an upstream does for which validation failed.
+// bogus answers like an upstream whose validation failed.
 func bogus(context.Context, upstream.Question) (*dns.Msg, error) {
 	m := new(dns.Msg)
 	m.Rcode = dns.RcodeServerFailure
@@ -233,7 +233,7 @@ func TestUpstreamFailureKeepsItsErrors(t *testing.T) {
 	})
 }
 
-// TestStaleDataDoesNotHideThatANameIsBogus: what validation refuses now, it is not answered from before.
+// TestStaleDataDoesNotHideThatANameIsBogus: a name that validation refuses now is not answered from stale data.
 func TestStaleDataDoesNotHideThatANameIsBogus(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		m := query(t, "example.com", "A", "+edns")

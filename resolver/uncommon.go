@@ -6,8 +6,8 @@ import (
 	"rempart/internal/wire"
 )
 
-// understand reads in full what Parse would not: a query with records beside its OPT. It answers those
-// that are malformed or signed, and reports whether q may go on as a common query.
+// understand decodes completely what Parse does not understand: a query with further additional records next to its OPT. It answers malformed and signed
+// queries, and reports whether q may continue as a common query.
 func (r *Resolver) understand(q *wire.Query) bool {
 	var m dns.Msg
 	if err := m.Unpack(q.Packet); err != nil {
@@ -26,10 +26,10 @@ func (r *Resolver) understand(q *wire.Query) bool {
 		}
 		return false
 	}
-	return true // records of no meaning here, or SIG(0), which nobody asked us to check
+	return true // records without a meaning here, or SIG(0), which nobody asked us to check
 }
 
-// refuseSignature answers a query signed with a key we do not have: there are none (RFC 8945 section 5.2.1).
+// refuseSignature answers a query that is signed with a key that we do not have: we have none (RFC 8945 section 5.2.1).
 func (r *Resolver) refuseSignature(q *wire.Query, m *dns.Msg, t *dns.TSIG) {
 	a := new(dns.Msg)
 	a.SetRcode(m, dns.RcodeNotAuth)

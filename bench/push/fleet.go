@@ -20,6 +20,7 @@ import (
 	"github.com/miekg/dns"
 
 	"rempart/bench"
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
@@ -144,12 +145,12 @@ func (f *fleet) post(path, mediaType, token string, body []byte, into any) (time
 
 // push pushes a change set and has it approved where it is held for being many names.
 func (f *fleet) push(mediaType, query string, body []byte) (time.Time, error) {
-	var r pushapi.Receipt
+	var r changeset.Receipt
 	at, err := f.post("/v1/changesets"+query, mediaType, f.publisher, body, &r)
-	if err != nil || r.State == pushapi.Published {
+	if err != nil || r.State == changeset.Published {
 		return at, err
 	}
-	if r.State != pushapi.Held {
+	if r.State != changeset.Held {
 		return at, fmt.Errorf("the change set is %s", r.State)
 	}
 	approver, err := f.token("boss", pushapi.Approver)

@@ -16,8 +16,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
-	"rempart/internal/pushapi"
 )
 
 func changesetsCommand() *cobra.Command {
@@ -37,7 +37,7 @@ func changesetsCommand() *cobra.Command {
 			if state != "" {
 				query.Set("state", state)
 			}
-			var all struct{ ChangeSets []pushapi.Receipt }
+			var all struct{ ChangeSets []changeset.Receipt }
 			raw, err := c.get(cmd.Context(), "/v1/changesets", query, &all)
 			if err != nil {
 				return err
@@ -80,7 +80,7 @@ held one as they were signed, a line of JSON each.
 				_, err := c.content(cmd.Context(), args[0], cmd.OutOrStdout())
 				return err
 			}
-			var r pushapi.Receipt
+			var r changeset.Receipt
 			raw, err := c.get(cmd.Context(), changesetPath(args[0]), nil, &r)
 			if err != nil {
 				return err
@@ -91,7 +91,7 @@ held one as they were signed, a line of JSON each.
 			if err := writeReceipt(cmd.OutOrStdout(), &r); err != nil {
 				return err
 			}
-			return writeFacts(cmd.OutOrStdout(), &r)
+			return writeHistory(cmd.OutOrStdout(), &r)
 		},
 	}
 	tokenFlag(cmd, &tokenFile)
@@ -100,17 +100,13 @@ held one as they were signed, a line of JSON each.
 	return cmd
 }
 
-// writeFacts says who did what about a change set, and when.
-func writeFacts(out io.Writer, r *pushapi.Receipt) error {
+// writeHistory writes who pushed, signed, approved and undid a change set, and when.
+func writeHistory(out io.Writer, r *changeset.Receipt) error {
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, fact := range [][2]string{
+	writeFacts(tw, "  %s\t%s\n", [][2]string{
 		{"pushed by", r.By}, {"at", moment(r.Time)}, {"signed by", strings.Join(r.Authors, ", ")}, {"approved by", strings.Join(r.Approved, ", ")},
 		{"comment", r.Comment}, {"part of", r.PartOf}, {"undoes", r.Undoes}, {"undone by", r.UndoneBy}, {"digest", r.Digest},
-	} {
-		if fact[1] != "" {
-			fmt.Fprintf(tw, "  %s\t%s\n", fact[0], fact[1])
-		}
-	}
+	})
 	return tw.Flush()
 }
 
@@ -161,13 +157,13 @@ Exit code: 0 if all of it is in the journal (or it is rejected), 1 if something 
 					return err
 				}
 			}
-			var r pushapi.Receipt
+			var r changeset.Receipt
 			raw, err := c.post(cmd.Context(), changesetPath(args[0])+act, body, false, &r)
 			if err != nil {
 				return fmt.Errorf("change set %s: %w", args[0], err)
 			}
 			err = s.receipt(cmd, c, raw, &r)
-			if reject && r.State == pushapi.Rejected && errors.Is(err, exitNotAll) {
+			if reject && r.State == changeset.Rejected && errors.Is(err, exitNotAll) {
 				return nil // as it was asked for
 			}
 			return err
@@ -192,14 +188,14 @@ func countersignature(ctx context.Context, c *apiClient, id, keyFile, content st
 	} else {
 		var f *os.File
 		if f, err = os.Open(content); err == nil {
-			digest, err = pushapi.Digest(f)
+			digest, err = changeset.Digest(f)
 			f.Close()
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	var r pushapi.Receipt
+	var r changeset.Receipt
 	if _, err := c.get(ctx, changesetPath(id), nil, &r); err != nil {
 		return nil, err
 	}
@@ -223,7 +219,7 @@ Exit code: 0 if all of it is undone, 1 if some names stay or the undoing is held
 			if err != nil {
 				return err
 			}
-			var r pushapi.UndoResult
+			var r changeset.UndoResult
 			raw, err := c.post(cmd.Context(), changesetPath(args[0])+"/undo", nil, false, &r)
 			if err != nil {
 				return fmt.Errorf("change set %s: %w", args[0], err)
@@ -263,7 +259,7 @@ Exit code: 0 if it is in force for all servers, 1 if it was not everywhere withi
 			if err != nil {
 				return err
 			}
-			var r pushapi.Receipt
+			var r changeset.Receipt
 			raw, err := c.post(cmd.Context(), changesetPath(args[0])+"/advance", nil, false, &r)
 			if err != nil {
 				return fmt.Errorf("change set %s: %w", args[0], err)

@@ -313,7 +313,7 @@ func (k *controlling) run(ctx context.Context) error {
 
 // begin lets others publish, once what was recovered has its receipts.
 func (k *controlling) begin(ctx context.Context) {
-	if err := k.api.Load().Adopt(ctx, k.control.Recovered()); err != nil {
+	if err := k.api.Load().Recover(ctx, k.control.Recovered()); err != nil {
 		k.log.Error("not every recovered change set is listed by \"rempart changesets\"; all of them are in force", "err", err)
 	}
 	k.log.Info("control is ready")

@@ -62,15 +62,37 @@ func logCommand() *cobra.Command {
 	return cmd
 }
 
-// writeLogEntry says who did what, then why.
+// actOf describes an act on a name: "block a.example phishing". The category is shown of blocks only.
+func actOf(act, name, category, scope string) string {
+	words := []string{act, name}
+	if act == string(journal.Block) && category != "" {
+		words = append(words, category)
+	}
+	if scope != "" && scope != blocklist.Subtree.String() {
+		words = append(words, scope)
+	}
+	return strings.Join(words, " ")
+}
+
+// writeFacts writes the facts that are known, each a label and a value, by a format.
+func writeFacts(w io.Writer, format string, facts [][2]string) {
+	for _, fact := range facts {
+		if fact[1] != "" {
+			fmt.Fprintf(w, format, fact[0], fact[1])
+		}
+	}
+}
+
+// momentOrNone returns a time as people read it, "" for the zero time.
+func momentOrNone(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return moment(t)
+}
+
+// writeLogEntry writes a change of a name: who made it in the first line, then the reasons.
 func writeLogEntry(w io.Writer, e *pushapi.LogEntry) {
-	words := []string{e.Do, e.Name}
-	if e.Do == string(journal.Block) {
-		words = append(words, cmp.Or(e.Category, "malicious"))
-	}
-	if e.Scope != "" && e.Scope != "subtree" {
-		words = append(words, e.Scope)
-	}
 	who := e.By
 	if e.List != "" {
 		who = "the list " + e.List
@@ -78,28 +100,18 @@ func writeLogEntry(w io.Writer, e *pushapi.LogEntry) {
 	if len(e.Approved) > 0 {
 		who += ", approved by " + strings.Join(e.Approved, ", ")
 	}
-	fmt.Fprintf(w, "version %d, %s, by %s: %s (%s)\n", e.Version, moment(e.Time), who, strings.Join(words, " "), e.ID)
+	fmt.Fprintf(w, "version %d, %s, by %s: %s (%s)\n", e.Version, moment(e.Time), who, actOf(e.Do, e.Name, cmp.Or(e.Category, "malicious"), e.Scope), e.ID)
 	if !e.Counts {
 		fmt.Fprintln(w, "  refused by a guard: it does not count")
 	}
-	ground, start, expiry := e.Mark, "", ""
-	if ground == journal.MarkText(blocklist.Blocked) { // most are
+	ground := e.Mark
+	if ground == journal.MarkText(blocklist.Blocked) { // the ground of most changes
 		ground = ""
 	}
-	if !e.Start.IsZero() {
-		start = moment(e.Start)
-	}
-	if !e.Expiry.IsZero() {
-		expiry = moment(e.Expiry)
-	}
-	for _, fact := range [][2]string{
-		{"why", e.Reason}, {"authority", e.Authority}, {"decision", e.Decision}, {"ground", ground}, {"from", start}, {"until", expiry},
+	writeFacts(w, "  %s: %s\n", [][2]string{
+		{"why", e.Reason}, {"authority", e.Authority}, {"decision", e.Decision}, {"ground", ground}, {"from", momentOrNone(e.Start)}, {"until", momentOrNone(e.Expiry)},
 		{"in", strings.Join(e.Countries, ", ")}, {"with", strings.Join(e.Operators, ", ")}, {"comment", e.Comment},
-	} {
-		if fact[1] != "" {
-			fmt.Fprintf(w, "  %s: %s\n", fact[0], fact[1])
-		}
-	}
+	})
 }
 
 func namesCommand() *cobra.Command {
@@ -139,32 +151,15 @@ func namesCommand() *cobra.Command {
 
 // writeClaim writes a claim in one line.
 func writeClaim(w io.Writer, c *pushapi.Claim) {
-	words := []string{c.Does, c.Name}
-	if c.Does == string(journal.Block) && c.Category != "" {
-		words = append(words, c.Category)
-	}
-	if c.Scope != "" && c.Scope != blocklist.Subtree.String() {
-		words = append(words, c.Scope)
-	}
-	fmt.Fprintf(w, "  %s, by %s", strings.Join(words, " "), strings.Join(c.Sources, ", "))
-	day := func(t time.Time) string {
-		if t.IsZero() {
-			return ""
-		}
-		return moment(t)
-	}
 	share := ""
 	if c.Share > 0 {
 		share = fmt.Sprintf("%g %% of the servers", c.Share*100)
 	}
-	for _, fact := range [][2]string{
-		{"since", day(c.Since)}, {"from", day(c.Start)}, {"until", day(c.Expiry)}, {"decision", c.Decision}, {"change set", c.ChangeSet},
+	fmt.Fprintf(w, "  %s, by %s", actOf(c.Does, c.Name, c.Category, c.Scope), strings.Join(c.Sources, ", "))
+	writeFacts(w, ", %s %s", [][2]string{
+		{"since", momentOrNone(c.Since)}, {"from", momentOrNone(c.Start)}, {"until", momentOrNone(c.Expiry)}, {"decision", c.Decision}, {"change set", c.ChangeSet},
 		{"on", share}, {"in", strings.Join(c.Countries, ", ")}, {"with", strings.Join(c.Operators, ", ")},
-	} {
-		if fact[1] != "" {
-			fmt.Fprintf(w, ", %s %s", fact[0], fact[1])
-		}
-	}
+	})
 	if !c.Counts {
 		fmt.Fprint(w, "; not in effect")
 	}

@@ -16,13 +16,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
 
 // pushFlags are the flags of push.
 type pushFlags struct {
-	change           pushapi.Change // what lines say that say nothing else
+	change           changeset.Change // what lines say that say nothing else
 	do               string
 	start, expiry    string
 	valid            string
@@ -48,7 +49,7 @@ func pushCommand() *cobra.Command {
 		Use:   "push FILE",
 		Short: "Block, allow or withdraw names, on every server",
 		Long: `Push a change set: the names of FILE, or of standard input for "-". FILE is a plain list (one name per line, "#" begins a comment), NDJSON (one change
-per line) or CSV (the first line names the columns: ` + pushapi.Columns + `;
+per line) or CSV (the first line names the columns: ` + changeset.Columns + `;
 names may also be under domain, host, url or fqdn, categories and reasons under the titles of lists, such as Motif). Names are written as in lists: evil.example, *.evil.example, evil[.]example,
 hxxps://evil[.]example/, which reaches that host only. A URL that names a page is refused.
 The flags from --do to --operator are for lines that say nothing of it themselves. All of a change set comes into force at once, or is
@@ -132,7 +133,7 @@ func (f *pushFlags) run(cmd *cobra.Command, path string) error {
 	}
 	defer changes.close()
 	ignored := func(column string) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: column %.100q is ignored; the columns of a change are %s\n", nameOf(path), column, pushapi.Columns)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: column %.100q is ignored; the columns of a change are %s\n", nameOf(path), column, changeset.Columns)
 	}
 	if _, err := normalise(changes.file, in, f.format, defaults, ignored); err != nil {
 		return fmt.Errorf("%s: %w; nothing was pushed", nameOf(path), err)
@@ -165,7 +166,7 @@ type outgoing struct {
 	signed *scratch // what the author signed; nil where control's desk is to
 	head   []byte   // signatures over it
 	lines  []int32  // of its changes, in the input
-	unread []pushapi.Refusal
+	unread []changeset.Refusal
 }
 
 // push sends it, and says what became of it.
@@ -181,7 +182,7 @@ func (u *outgoing) push(cmd *cobra.Command, c *apiClient, s *sending) error {
 	if err != nil {
 		return fmt.Errorf("change set %s: %w%s", u.set.ID, err, u.standing(cmd.Context(), c, err))
 	}
-	var r pushapi.Receipt
+	var r changeset.Receipt
 	if err := decodeAnswer(raw, &r); err != nil {
 		return err
 	}
@@ -191,7 +192,7 @@ func (u *outgoing) push(cmd *cobra.Command, c *apiClient, s *sending) error {
 // standing says what another change set of the same id became, where that is why this one was not taken.
 func (u *outgoing) standing(ctx context.Context, c *apiClient, err error) string {
 	var p *apiProblem
-	var r pushapi.Receipt
+	var r changeset.Receipt
 	if !errors.As(err, &p) || p.Status != http.StatusConflict {
 		return ""
 	}

@@ -7,8 +7,8 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
-	"rempart/internal/pushapi"
 )
 
 // column is a column of a table of changes.
@@ -20,7 +20,7 @@ type column struct {
 // fieldOf returns the field of a change that a table's column or a key of an object holds, "" for none: the fields by their names, and as lists read them
 // names, categories and reasons.
 func fieldOf(title string) string {
-	if lower := strings.ToLower(title); slices.Contains(strings.Split(pushapi.Columns, ", "), lower) {
+	if lower := strings.ToLower(title); slices.Contains(strings.Split(changeset.Columns, ", "), lower) {
 		return lower
 	}
 	switch c := format.ColumnOf(title); {
@@ -60,7 +60,7 @@ func (n *normal) columns(titles []string) ([]column, error) {
 			taken = append(taken, field)
 		}
 	}
-	if _, err := pushapi.ReadColumns(taken, format.Grammar{}); err != nil {
+	if _, err := changeset.ReadColumns(taken, format.Grammar{}); err != nil {
 		return nil, err
 	}
 	for i, c := range head {

@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
-	"rempart/internal/pushapi"
 	"rempart/internal/units"
 )
 
@@ -86,7 +86,7 @@ func (f *pushFlags) times(now time.Time) error {
 }
 
 // defaultsOf are the fields that lines have which say nothing, checked: a mistake would be every line's.
-func defaultsOf(c *pushapi.Change) (map[string]json.RawMessage, error) {
+func defaultsOf(c *changeset.Change) (map[string]json.RawMessage, error) {
 	sample := journal.Change{
 		Do: c.Do, Name: "name.example", Scope: c.Scope, Category: c.Category, Reason: c.Reason, Authority: c.Authority, Decision: c.Decision, Mark: c.Mark,
 		Countries: c.Countries, Operators: c.Operators,

@@ -3,17 +3,15 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"rempart/blocklist/feed/format"
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
-	"rempart/internal/pushapi"
 )
 
 // The forms of a file of changes.
@@ -79,8 +77,7 @@ func formOf(head []byte) (form string, comma rune) {
 		if line[0] == '{' {
 			return formNDJSON, 0
 		}
-		comma := pushapi.Delimiter(line, format.Grammar{})
-		if slices.ContainsFunc(strings.Split(line, string(comma)), func(column string) bool { return format.IsNameColumn(strings.Trim(column, ` "`)) }) {
+		if comma := changeset.Delimiter(line, format.Grammar{}); comma != 0 {
 			return formCSV, comma
 		}
 		if strings.Contains(line, ",") {
@@ -135,50 +132,42 @@ func (n *normal) object(line []byte) error {
 	return n.write(fields)
 }
 
+// csv reads a table. comma separates its cells.
 func (n *normal) csv(in *bufio.Reader, comma rune) error {
-	limit := &rowLimit{r: in}
-	cr := csv.NewReader(limit)
-	cr.ReuseRecord, cr.TrimLeadingSpace, cr.Comment = true, true, '#'
-	if comma != 0 {
-		cr.Comma = comma
+	if comma == 0 {
+		comma = ','
 	}
-	read := func() ([]string, error) {
-		limit.left = 2 * journal.MaxLine
-		row, err := cr.Read()
-		if errors.Is(err, csv.ErrFieldCount) {
-			line, _ := cr.FieldPos(0)
-			return nil, fmt.Errorf("line %d: not as many columns as the first line", line)
-		}
-		return row, err
-	}
-	row, err := read()
+	t := changeset.NewTable(in, comma, '#')
+	titles, err := t.Next()
 	if err != nil {
 		return fmt.Errorf("the line that names the columns: %w", err)
 	}
-	head, err := n.columns(row)
+	head, err := n.columns(titles.Cells)
 	if err != nil {
 		return fmt.Errorf("line 1: %w", err)
 	}
 	for {
-		row, err := read()
+		row, err := t.Next()
 		if err == io.EOF {
 			return nil
 		}
+		if errors.Is(err, changeset.ErrCells) {
+			return fmt.Errorf("line %d: %w", row.Line, err)
+		}
 		if err != nil {
 			return err
 		}
-		fields, err := n.cells(head, row)
+		fields, err := n.cells(head, row.Cells)
 		if err != nil {
 			return err
 		}
-		line, _ := cr.FieldPos(0)
-		for n.at < line-1 {
+		for n.at < row.Line-1 {
 			if err := n.blank(); err != nil {
 				return err
 			}
 		}
 		if err := n.write(fields); err != nil {
-			return fmt.Errorf("line %d: %w", line, err)
+			return fmt.Errorf("line %d: %w", row.Line, err)
 		}
 	}
 }
@@ -211,21 +200,6 @@ func (n *normal) line(text []byte) error {
 	n.at++
 	_, _ = n.out.Write(text) // WriteByte tells its error too
 	return n.out.WriteByte('\n')
-}
-
-// rowLimit fails a row that does not end: a quote that is never closed would take in all that follows.
-type rowLimit struct {
-	r    io.Reader
-	left int
-}
-
-func (l *rowLimit) Read(p []byte) (int, error) {
-	if l.left <= 0 {
-		return 0, fmt.Errorf("a row of more than %d octets: is a quote not closed?", journal.MaxLine)
-	}
-	n, err := l.r.Read(p[:min(len(p), l.left)])
-	l.left -= n
-	return n, err
 }
 
 // newlines is a reader that ends every line with "\n", be it "\r\n" or "\r" in r.

@@ -6,8 +6,8 @@ import (
 	"io"
 
 	"rempart/blocklist/feed/format"
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
-	"rempart/internal/pushapi"
 )
 
 // sign has the author's key sign the set here, over octets in a file, so that its length does not matter. What is no change cannot be
@@ -41,7 +41,7 @@ func (u *outgoing) each(yield func(journal.Change) bool) error {
 	if _, err := u.changes.file.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	return pushapi.ReadChanges(u.changes.file, pushapi.TypeNDJSON, format.Grammar{}, func(line int, c journal.Change, bad error) error {
+	return changeset.ReadLines(u.changes.file, format.Grammar{}, func(line int, c journal.Change, bad error) error {
 		if bad != nil {
 			u.unread = append(u.unread, refusalOf(line, c.Name, bad))
 			return nil

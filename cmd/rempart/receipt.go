@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
@@ -22,8 +23,8 @@ import (
 const exitNotAll exitCode = 1
 
 // told says what became of a change set that was sent.
-func (u *outgoing) told(cmd *cobra.Command, c *apiClient, s *sending, raw []byte, r *pushapi.Receipt) error {
-	for _, refused := range [][]pushapi.Refusal{r.Refused, r.Held} { // of what was signed, places are told and not lines
+func (u *outgoing) told(cmd *cobra.Command, c *apiClient, s *sending, raw []byte, r *changeset.Receipt) error {
+	for _, refused := range [][]changeset.Refusal{r.Refused, r.Held} { // of what was signed, places are told and not lines
 		for i := range refused {
 			if at := refused[i].Line; u.signed != nil && at > 0 && at <= len(u.lines) {
 				refused[i].Line = int(u.lines[at-1])
@@ -31,12 +32,12 @@ func (u *outgoing) told(cmd *cobra.Command, c *apiClient, s *sending, raw []byte
 		}
 	}
 	r.Refused, r.Refusals = append(u.unread, r.Refused...), r.Refusals+len(u.unread)
-	slices.SortStableFunc(r.Refused, func(x, y pushapi.Refusal) int { return cmp.Compare(x.Line, y.Line) })
+	slices.SortStableFunc(r.Refused, func(x, y changeset.Refusal) int { return cmp.Compare(x.Line, y.Line) })
 	return s.receipt(cmd, c, raw, r)
 }
 
 // receipt writes a receipt, waits until it is in force everywhere if that is asked for, and is the exit code.
-func (s *sending) receipt(cmd *cobra.Command, c *apiClient, raw []byte, r *pushapi.Receipt) error {
+func (s *sending) receipt(cmd *cobra.Command, c *apiClient, raw []byte, r *changeset.Receipt) error {
 	var err error
 	if s.asJSON {
 		err = writeRaw(cmd.OutOrStdout(), raw)
@@ -81,25 +82,25 @@ func (s *sending) everywhere(cmd *cobra.Command, c *apiClient, version uint64, r
 }
 
 // inJournal reports whether what is in that state came into force.
-func inJournal(s pushapi.State) bool { return s == pushapi.Published || s == pushapi.Staged }
+func inJournal(s changeset.State) bool { return s == changeset.Published || s == changeset.Staged }
 
 // settled reports whether all of a change set was taken, and waits for nobody.
-func settled(r *pushapi.Receipt) bool {
+func settled(r *changeset.Receipt) bool {
 	switch r.State {
-	case pushapi.Published, pushapi.Staged, pushapi.Undone:
+	case changeset.Published, changeset.Staged, changeset.Undone:
 		return r.Refusals == 0 && (r.HeldAs == "" || inJournal(r.HeldNow))
-	case pushapi.DryRun:
+	case changeset.DryRun:
 		return r.Refusals == 0 && r.Holds == 0
 	}
 	return false
 }
 
 // writeReceipt says a receipt.
-func writeReceipt(out io.Writer, r *pushapi.Receipt) error {
+func writeReceipt(out io.Writer, r *changeset.Receipt) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n", r.ID, stateLine(r))
 	writeRefusals(&b, "refused", r.Refused, r.Refusals)
-	if r.State == pushapi.Held || r.State == pushapi.DryRun {
+	if r.State == changeset.Held || r.State == changeset.DryRun {
 		writeRefusals(&b, "held", r.Held, r.Holds)
 	}
 	if r.HeldAs != "" {
@@ -111,7 +112,7 @@ func writeReceipt(out io.Writer, r *pushapi.Receipt) error {
 	if len(r.Nodes) > 0 {
 		fmt.Fprintf(&b, "  in force on %s: %s\n", count(len(r.Nodes), "server"), strings.Join(r.Nodes, ", "))
 	}
-	if r.State == pushapi.Held {
+	if r.State == changeset.Held {
 		fmt.Fprintf(&b, "somebody else lets it go: rempart show %s, rempart approve %s\n", r.ID, r.ID)
 	}
 	_, err := io.WriteString(out, b.String())
@@ -119,16 +120,16 @@ func writeReceipt(out io.Writer, r *pushapi.Receipt) error {
 }
 
 // apartLine is what became of the changes that were set apart because guards hold them.
-func apartLine(r *pushapi.Receipt) string {
+func apartLine(r *changeset.Receipt) string {
 	switch r.HeldNow {
-	case "", pushapi.Held: // "" on a receipt that was written when they were set apart
+	case "", changeset.Held: // "" on a receipt that was written when they were set apart
 		return fmt.Sprintf("%s held as %s: rempart show %s, rempart approve %s", count(r.SetApart, "change"), r.HeldAs, r.HeldAs, r.HeldAs)
 	}
 	return fmt.Sprintf("%s set apart as %s, now %s: rempart show %s", count(r.SetApart, "change"), r.HeldAs, r.HeldNow, r.HeldAs)
 }
 
 // stateLine is what became of a change set.
-func stateLine(r *pushapi.Receipt) string {
+func stateLine(r *changeset.Receipt) string {
 	switch r.Kind {
 	case "suspend":
 		return fmt.Sprintf("enforcement suspended, as of version %d", r.Version)
@@ -141,28 +142,28 @@ func stateLine(r *pushapi.Receipt) string {
 	}
 	text := string(r.State)
 	switch r.State {
-	case pushapi.Published:
+	case changeset.Published:
 		text = fmt.Sprintf("%s, in the journal as version %d", changes, r.Version)
-	case pushapi.Staged:
+	case changeset.Staged:
 		text = fmt.Sprintf("%s, in the journal as version %d, on a share of the servers first", changes, r.Version)
-	case pushapi.Held:
+	case changeset.Held:
 		text = changes + ", held: nothing of it counts yet"
-	case pushapi.Refused:
+	case changeset.Refused:
 		text = "refused: nothing of it counts"
-	case pushapi.Rejected:
+	case changeset.Rejected:
 		text = changes + ", rejected: nothing of it counts"
-	case pushapi.Undone:
+	case changeset.Undone:
 		text = fmt.Sprintf("%s, in the journal as version %d, and undone", changes, r.Version)
 		if r.UndoneBy != "" {
 			text += " by " + r.UndoneBy
 		}
-	case pushapi.DryRun:
+	case changeset.DryRun:
 		text = "taken"
 		if r.Holds > 0 {
 			text = "held"
 		}
 		text = fmt.Sprintf("nothing was done; pushed, it would be %s: %s", text, changes)
-	case pushapi.Pending:
+	case changeset.Pending:
 		text = "being published"
 	}
 	if r.Note != "" {
@@ -172,7 +173,7 @@ func stateLine(r *pushapi.Receipt) string {
 }
 
 // writeRefusals says why entries do not count; there may be more of them than were told.
-func writeRefusals(w io.Writer, word string, some []pushapi.Refusal, all int) {
+func writeRefusals(w io.Writer, word string, some []changeset.Refusal, all int) {
 	for _, r := range some {
 		at := r.Name
 		if r.Line > 0 && at != "" {
@@ -190,8 +191,8 @@ func writeRefusals(w io.Writer, word string, some []pushapi.Refusal, all int) {
 	}
 }
 
-func refusalOf(line int, name string, bad error) pushapi.Refusal {
-	r := pushapi.Refusal{Line: line, Name: fmt.Sprint(tidy(name)), Guard: "line", Why: fmt.Sprint(tidy(bad.Error()))}
+func refusalOf(line int, name string, bad error) changeset.Refusal {
+	r := changeset.Refusal{Line: line, Name: fmt.Sprint(tidy(name)), Guard: "line", Why: fmt.Sprint(tidy(bad.Error()))}
 	if field := (*journal.Field)(nil); errors.As(bad, &field) {
 		r.Guard, r.Why = field.Name, fmt.Sprint(tidy(field.Why))
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
@@ -35,7 +36,7 @@ Exit code: 0 if all of them pass, or passed already, 1 if something was refused 
 			if err != nil {
 				return err
 			}
-			var changes []pushapi.Change
+			var changes []changeset.Change
 			for _, name := range names {
 				var info pushapi.NameInfo
 				if _, err := c.get(cmd.Context(), "/v1/names/"+url.PathEscape(name), nil, &info); err != nil {
@@ -44,7 +45,7 @@ Exit code: 0 if all of them pass, or passed already, 1 if something was refused 
 				acts, words := unblocking(&info, time.Now())
 				fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", info.Name, words)
 				for _, do := range acts {
-					ch := pushapi.Change{Do: do, Name: info.Name, Reason: reason}
+					ch := changeset.Change{Do: do, Name: info.Name, Reason: reason}
 					if do == journal.Allow {
 						ch.Scope = scope
 					}
@@ -64,7 +65,7 @@ Exit code: 0 if all of them pass, or passed already, 1 if something was refused 
 }
 
 // unblock pushes the changes as one set.
-func unblock(cmd *cobra.Command, c *apiClient, s *sending, changes []pushapi.Change) error {
+func unblock(cmd *cobra.Command, c *apiClient, s *sending, changes []changeset.Change) error {
 	file, err := newScratch()
 	if err != nil {
 		return err

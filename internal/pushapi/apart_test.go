@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"rempart/blocklist"
+	"rempart/internal/changeset"
 	"rempart/internal/pushapi"
 )
 
@@ -29,27 +30,27 @@ func lines(names []string) string {
 func TestHeldIsSetApart(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com", "pages.dev", "two.example", "deezer.com"}
-	if r := into[pushapi.Receipt](t, f.pushSplit(t, "case", "&dry_run=true", names...), http.StatusOK); r.State != pushapi.DryRun || r.SetApart != 2 || r.Accepted != 2 || r.Holds != 0 {
+	if r := into[changeset.Receipt](t, f.pushSplit(t, "case", "&dry_run=true", names...), http.StatusOK); r.State != changeset.DryRun || r.SetApart != 2 || r.Accepted != 2 || r.Holds != 0 {
 		t.Errorf("dry run: %+v", r)
 	}
-	r := into[pushapi.Receipt](t, f.pushSplit(t, "case", "", names...), http.StatusCreated)
-	if r.State != pushapi.Published || r.Accepted != 2 || r.Refusals != 1 || r.Holds != 0 || r.HeldAs != "case~held" || r.SetApart != 2 {
+	r := into[changeset.Receipt](t, f.pushSplit(t, "case", "", names...), http.StatusCreated)
+	if r.State != changeset.Published || r.Accepted != 2 || r.Refusals != 1 || r.Holds != 0 || r.HeldAs != "case~held" || r.SetApart != 2 {
 		t.Errorf("%+v", r)
 	}
 	held := f.state(t, "case~held")
-	if held.State != pushapi.Held || held.PartOf != "case" || held.Accepted != 2 || held.Holds != 2 || held.Held[0].Name != "dailymotion.com" || held.Held[0].Line != 2 || held.Held[1].Line != 5 {
+	if held.State != changeset.Held || held.PartOf != "case" || held.Accepted != 2 || held.Holds != 2 || held.Held[0].Name != "dailymotion.com" || held.Held[0].Line != 2 || held.Held[1].Line != 5 {
 		t.Errorf("%+v", held)
 	}
 	f.wants(t, "one.example", blocklist.BlockedBy)
 	f.wants(t, "two.example", blocklist.BlockedBy)
 	f.wants(t, "dailymotion.com", blocklist.Pass)
 
-	again := into[pushapi.Receipt](t, f.pushSplit(t, "case", "", names...), http.StatusOK) // a lost answer
+	again := into[changeset.Receipt](t, f.pushSplit(t, "case", "", names...), http.StatusOK) // a lost answer
 	if again.Version != r.Version || again.HeldAs != r.HeldAs {
 		t.Errorf("pushed again: %+v", again)
 	}
 	refused(t, f.pushSplit(t, "case", "", "other.example", "dailymotion.com"), http.StatusConflict, "id")
-	if r := f.state(t, "case"); r.HeldNow != pushapi.Held {
+	if r := f.state(t, "case"); r.HeldNow != changeset.Held {
 		t.Errorf("%+v", r)
 	}
 	refused(t, f.post(t, "ada", "/v1/changesets/case~held/approve"), http.StatusForbidden, "")
@@ -58,15 +59,15 @@ func TestHeldIsSetApart(t *testing.T) {
 	}
 	f.wants(t, "dailymotion.com", blocklist.BlockedBy)
 	f.wants(t, "deezer.com", blocklist.BlockedBy)
-	if r := f.state(t, "case"); r.HeldNow != pushapi.Published {
+	if r := f.state(t, "case"); r.HeldNow != changeset.Published {
 		t.Errorf("%+v", r)
 	}
-	if r := into[pushapi.Receipt](t, f.pushSplit(t, "case", "", names...), http.StatusOK); r.HeldNow != pushapi.Published {
+	if r := into[changeset.Receipt](t, f.pushSplit(t, "case", "", names...), http.StatusOK); r.HeldNow != changeset.Published {
 		t.Errorf("pushed again: %+v", r)
 	}
-	into[pushapi.Receipt](t, f.pushSplit(t, "no", "", names[:2]...), http.StatusCreated)
+	into[changeset.Receipt](t, f.pushSplit(t, "no", "", names[:2]...), http.StatusCreated)
 	f.post(t, "eve", "/v1/changesets/no~held/reject")
-	if r := f.state(t, "no"); r.HeldNow != pushapi.Rejected {
+	if r := f.state(t, "no"); r.HeldNow != changeset.Rejected {
 		t.Errorf("%+v", r)
 	}
 }
@@ -74,16 +75,16 @@ func TestHeldIsSetApart(t *testing.T) {
 // TestAllIsSetApart holds everything where there is nothing else, and nothing where no guard holds anything.
 func TestAllIsSetApart(t *testing.T) {
 	f := start(t, setting{})
-	r := into[pushapi.Receipt](t, f.pushSplit(t, "all", "", "dailymotion.com"), http.StatusOK)
-	if r.HeldAs != "all~held" || r.Accepted != 0 || f.state(t, "all~held").State != pushapi.Held {
+	r := into[changeset.Receipt](t, f.pushSplit(t, "all", "", "dailymotion.com"), http.StatusOK)
+	if r.HeldAs != "all~held" || r.Accepted != 0 || f.state(t, "all~held").State != changeset.Held {
 		t.Errorf("%+v", r)
 	}
-	r = into[pushapi.Receipt](t, f.pushSplit(t, "none", "", "fine.example"), http.StatusCreated)
-	if r.HeldAs != "" || r.State != pushapi.Published {
+	r = into[changeset.Receipt](t, f.pushSplit(t, "none", "", "fine.example"), http.StatusCreated)
+	if r.HeldAs != "" || r.State != changeset.Published {
 		t.Errorf("%+v", r)
 	}
 	document := f.call(t, "ada", "POST", "/v1/changesets?without_held=true", pushapi.TypeJSON, strings.NewReader(`{"id":"doc","changes":[{"name":"a.example"},{"name":"deezer.com"}]}`))
-	if r := into[pushapi.Receipt](t, document, http.StatusCreated); r.HeldAs != "doc~held" || r.SetApart != 1 {
+	if r := into[changeset.Receipt](t, document, http.StatusCreated); r.HeldAs != "doc~held" || r.SetApart != 1 {
 		t.Errorf("%+v", r)
 	}
 	signed := f.call(t, "ada", "POST", "/v1/changesets?without_held=true", pushapi.TypeSigned, strings.NewReader("x"))
@@ -100,8 +101,8 @@ func TestManySetApart(t *testing.T) {
 	for i := range 20_000 {
 		names = append(names, fmt.Sprintf("n%d.example", i))
 	}
-	r := into[pushapi.Receipt](t, f.pushSplit(t, "many", "", names...), http.StatusCreated)
-	if r.Accepted != 20_000 || r.SetApart != 1 || f.state(t, "many~held").State != pushapi.Held {
+	r := into[changeset.Receipt](t, f.pushSplit(t, "many", "", names...), http.StatusCreated)
+	if r.Accepted != 20_000 || r.SetApart != 1 || f.state(t, "many~held").State != changeset.Held {
 		t.Errorf("%+v", r)
 	}
 	f.wants(t, "n19999.example", blocklist.BlockedBy)

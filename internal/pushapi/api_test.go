@@ -18,6 +18,7 @@ import (
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
 	"rempart/blocklist/guard"
+	"rempart/internal/changeset"
 	"rempart/internal/dnstest"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
@@ -289,7 +290,7 @@ func (f *fixture) token(t testing.TB, o pushapi.Order) {
 func set(id string, names ...string) pushapi.ChangeSet {
 	s := pushapi.ChangeSet{ID: id}
 	for _, n := range names {
-		s.Changes = append(s.Changes, pushapi.Change{Do: journal.Block, Name: n})
+		s.Changes = append(s.Changes, changeset.Change{Do: journal.Block, Name: n})
 	}
 	return s
 }

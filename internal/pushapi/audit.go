@@ -13,33 +13,33 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// AuditEntry is one call in the audit trail: who asked for what, and what came of it. Nothing says from where.
+// AuditEntry is one call in the audit trail: the caller, the call and its outcome, without any address.
 type AuditEntry struct {
 	Time     int64  `json:"time"` // Unix milliseconds
 	Who      string `json:"who"`
 	Call     string `json:"call"`
-	ID       string `json:"id,omitempty"`     // of what it was about
-	Reason   string `json:"reason,omitempty"` // why, where the call takes a reason
+	ID       string `json:"id,omitempty"`     // of the change set, token or node
+	Reason   string `json:"reason,omitempty"` // that the caller gave
 	Outcome  string `json:"outcome"`
-	Previous string `json:"previous"` // SHA-256 of the entry before, in hexadecimal
+	Previous string `json:"previous"` // SHA-256 of the previous stored entry, in hexadecimal
 }
 
-// auditTrail appends calls, each signed by control and bound to the one before.
+// auditTrail appends entries, each signed by control and bound to the previous one by its hash.
 type auditTrail struct {
 	control *journal.Control
-	turn    chan struct{} // held by who appends; what is below is theirs
+	turn    chan struct{} // held while an entry is appended; it protects the fields below
 
-	last     AuditEntry // the last one, where this control added it; without time and hash
+	last     AuditEntry // the last entry if this control added it, without time and hash
 	previous string     // hash of the last entry
-	sequence uint64     // of it
-	stale    bool       // whether the last one was kept is not known
+	sequence uint64     // of the last entry
+	stale    bool       // it is not known whether the last entry was stored
 }
 
 // auditTime is how long a call waits for the audit trail.
 const auditTime = 15 * time.Second
 
-// begin finds the end of the trail.
-func (t *auditTrail) begin(ctx context.Context, c *journal.Control) error {
+// open reads the end of the trail. It must be called first.
+func (t *auditTrail) open(ctx context.Context, c *journal.Control) error {
 	t.control, t.turn = c, make(chan struct{}, 1)
 	return t.findEnd(ctx)
 }
@@ -57,10 +57,10 @@ func (t *auditTrail) findEnd(ctx context.Context) error {
 	return err
 }
 
-// add appends an entry; it is kept for good when add returns nil.
+// add appends an entry. The entry is durable when add returns nil.
 func (t *auditTrail) add(ctx context.Context, e AuditEntry) error { return t.append(ctx, e, false) }
 
-// addOnce appends an entry, unless the last one says the same: who follows the trail reads it again and again, each time with the entry of the read before.
+// addOnce appends an entry unless it equals the last one: a client that follows the trail reads it repeatedly, and each read would add an entry.
 func (t *auditTrail) addOnce(ctx context.Context, e AuditEntry) error { return t.append(ctx, e, true) }
 
 func (t *auditTrail) append(ctx context.Context, e AuditEntry, once bool) error {
@@ -94,21 +94,21 @@ func (t *auditTrail) append(ctx context.Context, e AuditEntry, once bool) error 
 			return nil
 		}
 		t.stale = true
-		if !errors.Is(err, stream.ErrBehind) { // another control's came first: this one follows it
+		if !errors.Is(err, stream.ErrBehind) { // another control appended an entry first: this one follows it
 			return err
 		}
 	}
 }
 
 type auditInput struct {
-	From   uint64 `query:"from" doc:"The first entry's number, from 1." default:"1"`
-	Sealed bool   `query:"sealed" doc:"With the signatures, as they are kept."`
+	From   uint64 `query:"from" doc:"The number of the first entry to return, from 1." default:"1"`
+	Sealed bool   `query:"sealed" doc:"Return the stored entries with their signatures."`
 }
 
 func (a *API) registerAudit() {
 	add(a, operation{
 		id: "audit", path: "/v1/audit", tag: "audit", roles: []Role{Auditor}, audited: true, summary: "Read the audit trail",
-		description: "It holds the calls that may change something, those that were refused for a role, and readings of who did what: of itself, of tokens, of the log of a name, of what is held. An entry a line, as JSON; each holds the SHA-256 of the one before, as it is kept. Sealed, control's signature stands before each.",
+		description: "The audit trail holds every call that may change something, every call that was refused because of the caller's role, and every call that reads who did what: the audit trail, tokens, the changes of a name and held change sets. The response is one JSON object per line. Each entry holds the SHA-256 of the previous stored entry. With sealed, control's signature precedes each entry.",
 	}, a.readAudit)
 }
 
@@ -130,7 +130,7 @@ func (a *API) readAudit(_ context.Context, in *auditInput) (*huma.StreamResponse
 			if hc.Context().Err() == nil {
 				a.log.Error("the audit trail cannot be read", "err", err)
 			}
-			panic(http.ErrAbortHandler) // or it would look whole
+			panic(http.ErrAbortHandler) // otherwise the response would look complete
 		}
 	}}, nil
 }

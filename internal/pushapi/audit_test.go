@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rempart/blocklist"
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
@@ -68,7 +69,7 @@ func TestAudit(t *testing.T) {
 	f.call(t, "ada", "POST", "/v1/suspend", pushapi.TypeJSON, strings.NewReader(`{"reason":"x"}`))
 	f.get(t, "", "/v1/nodes")
 	f.order(t, pushapi.Order{Name: "mallory", Roles: []pushapi.Role{pushapi.Publisher}}, f.stranger)
-	made := into[pushapi.Receipt](t, f.push(t, "bob", set("", "three.example")), http.StatusCreated)
+	made := into[changeset.Receipt](t, f.push(t, "bob", set("", "three.example")), http.StatusCreated)
 	waitFor(t, "the last outcome", func() bool {
 		all := f.trail(t)
 		last := all[len(all)-1]

@@ -13,18 +13,19 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"golang.org/x/time/rate"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 )
 
-// caller is who calls.
+// caller is the token with which a call is made.
 type caller struct {
 	Name  string
 	Owner string // the person behind it: two tokens of one are one person
 	Roles []Role
 
-	about  string // the ID of what the call is about, for the audit trail
-	reason string // the caller's, for the same
+	about  string // the ID of the change set or node, for the audit trail
+	reason string // that the caller gives, for the audit trail
 }
 
 func (c *caller) has(roles ...Role) bool {
@@ -33,19 +34,20 @@ func (c *caller) has(roles ...Role) bool {
 
 type callerKey struct{}
 
-// callerOf is who makes a call that authenticate let through.
+// callerOf returns the caller of a call that authenticate allowed.
 func callerOf(ctx context.Context) *caller {
 	c, _ := ctx.Value(callerKey{}).(*caller)
 	return c
 }
 
-// authenticate lets a call through: known, not too often, in a role that may, noted in the audit trail unless it is a read that programs repeat.
+// authenticate allows a call if the caller is known, has the role and does not call too often. It records the call in the audit trail, except
+// reads that programs repeat.
 func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 	op := ctx.Operation()
 	route := op.Method + " " + op.Path
 	refuse := func(status int, detail string) {
 		a.counts.call(route, status)
-		_ = huma.WriteErr(a.api, ctx, status, detail) // whoever asked went away
+		_ = huma.WriteErr(a.api, ctx, status, detail) // the client closed the connection
 	}
 	if !a.isReady(ctx.Context(), op.Method) {
 		ctx.SetHeader("Retry-After", "1")
@@ -53,7 +55,7 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	roles, _ := op.Metadata[rolesKey].([]Role)
-	if len(roles) == 0 { // what it asks for is signed: the handler looks, limits who signs wrongly, and keeps the audit trail
+	if len(roles) == 0 { // the request itself is signed: its handler checks the signature, limits wrong ones, and records the call
 		next(ctx)
 		a.counts.call(route, statusOf(ctx))
 		return
@@ -73,22 +75,22 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 		refuse(http.StatusServiceUnavailable, "tokens cannot be read: try again")
 		return
 	}
-	entry := AuditEntry{Who: c.Name, Call: route, ID: cut(ctx.Param("id") + ctx.Param("name") + ctx.Param("version"))}
+	entry := AuditEntry{Who: c.Name, Call: route, ID: changeset.Shorten(ctx.Param("id") + ctx.Param("name") + ctx.Param("version"))}
 	if !c.has(roles...) {
 		entry.Outcome = "refused: role"
 		_ = a.audit.add(ctx.Context(), entry) // it changes nothing
-		refuse(http.StatusForbidden, "this needs the role "+string(roles[0])+", which "+c.Name+" has not")
+		refuse(http.StatusForbidden, c.Name+" does not have the required role \""+string(roles[0])+"\"")
 		return
 	}
 	if op.Method != http.MethodGet {
 		entry.Outcome = "asked"
 		if err := a.audit.add(ctx.Context(), entry); err != nil {
 			a.log.Error("the audit trail cannot be written", "err", err)
-			refuse(http.StatusServiceUnavailable, "the audit trail cannot be written, and nothing is changed without: try again")
+			refuse(http.StatusServiceUnavailable, "the audit trail cannot be written, and without it nothing is changed: try again")
 			return
 		}
 	}
-	defer func() { // also where an answer breaks off
+	defer func() { // also if the response is aborted
 		a.counts.call(route, statusOf(ctx))
 		if audited, _ := op.Metadata[auditedKey].(bool); !audited {
 			return
@@ -102,7 +104,7 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 		if op.Method == http.MethodGet {
 			add = a.audit.addOnce
 		}
-		if err := add(context.WithoutCancel(ctx.Context()), entry); err != nil { // that it was asked stands already
+		if err := add(context.WithoutCancel(ctx.Context()), entry); err != nil { // the call itself is recorded already
 			a.log.Warn("the outcome of a call is not in the audit trail", "call", route, "err", err)
 		}
 	}()
@@ -112,8 +114,8 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 // readyPatience bounds how long a call waits, after control started, for the key ring by which it is judged.
 const readyPatience = 10 * time.Second
 
-// isReady reports whether enough of the journal is known for calls of a method, and waits for it a moment. Reading needs a state, be it of an earlier run. What
-// changes something is judged by the key ring of the whole journal: by an earlier ring a right signature would be refused for good.
+// isReady reports whether enough of the journal was read for calls of a method, and waits for that for readyPatience. A read needs a state,
+// possibly that of an earlier run. A change is judged by the newest key ring: an older one would refuse a right signature permanently.
 func (a *API) isReady(ctx context.Context, method string) bool {
 	ctx, cancel := context.WithTimeout(ctx, readyPatience)
 	defer cancel()
@@ -138,11 +140,11 @@ func statusOf(ctx huma.Context) int {
 const unknown = "a token that is known, not revoked and not expired is needed, or a registered client certificate"
 
 var (
-	errUnknown  = errors.New("nobody known")
-	errTooOften = errors.New("too often")
+	errUnknown  = errors.New("unknown caller")
+	errTooOften = errors.New("too many calls")
 )
 
-// identify is who calls, by token or certificate, if not too often.
+// identify returns the caller by token or certificate. Its error is errUnknown, errTooOften, or that of reading tokens.
 func (a *API) identify(ctx huma.Context) (*caller, error) {
 	secret, certificate := proofs(ctx.Header("Authorization"), ctx.TLS())
 	c, err := a.who(ctx.Context(), secret, certificate)
@@ -152,7 +154,7 @@ func (a *API) identify(ctx huma.Context) (*caller, error) {
 	return c, err
 }
 
-// proofs are by what a caller says who it is.
+// proofs returns the secret and the client certificate with which a caller identifies itself.
 func proofs(authorization string, t *tls.ConnectionState) (secret string, certificate []byte) {
 	if scheme, rest, ok := strings.Cut(authorization, " "); ok && strings.EqualFold(scheme, "Bearer") {
 		secret = strings.TrimSpace(rest)
@@ -163,38 +165,38 @@ func proofs(authorization string, t *tls.ConnectionState) (secret string, certif
 	return secret, certificate
 }
 
-// who is whose token or certificate that is. Its error is errUnknown, errTooOften where many are, or another.
+// who returns the caller to whom a secret or a certificate belongs. Its error is as that of identify.
 func (a *API) who(ctx context.Context, secret string, certificate []byte) (*caller, error) {
 	proof := certificate
 	if secret != "" {
 		proof = []byte(secret)
 	}
 	if len(proof) == 0 || len(proof) > 64<<10 {
-		return nil, a.stranger()
+		return nil, a.unknownCaller()
 	}
 	hash := journal.HashOf(proof)
 	t, err := a.tokenByHash(ctx, hash)
 	if errors.Is(err, stream.ErrNone) {
-		return nil, a.stranger()
+		return nil, a.unknownCaller()
 	}
 	if err != nil {
 		return nil, err
 	}
 	if !t.accepts(hash) || !t.valid() {
-		return nil, a.stranger()
+		return nil, a.unknownCaller()
 	}
 	return &caller{Name: t.Name, Owner: t.Owner, Roles: t.Roles}, nil
 }
 
-// stranger is errUnknown, or errTooOften when many try.
-func (a *API) stranger() error {
-	if !a.limits.strangers.Allow() {
+// unknownCaller returns errUnknown, or errTooOften if there are many unknown callers.
+func (a *API) unknownCaller() error {
+	if !a.limits.unknown.Allow() {
 		return errTooOften
 	}
 	return errUnknown
 }
 
-// Allowed reports whether a secret is a token's of one of the roles, for other doors than this API: NATS, the journal over HTTP.
+// Allowed reports whether a secret or certificate belongs to a token with one of the roles. The journal over NATS and over HTTP use it.
 func (a *API) Allowed(ctx context.Context, secret string, certificate []byte, roles ...Role) (name string, ok bool) {
 	c, err := a.who(ctx, secret, certificate)
 	if err != nil || !c.has(roles...) {
@@ -203,8 +205,8 @@ func (a *API) Allowed(ctx context.Context, secret string, certificate []byte, ro
 	return c.Name, true
 }
 
-// Guarded is a handler for callers of the roles only; Caller tells the handler who. Calls that go through are not limited, for many nodes may
-// share a token, nor are they in the audit trail. Requests of other sites' web pages are refused, as by Handler.
+// Guarded returns a handler that calls h for callers with one of the roles; h can call Caller. Allowed calls are not limited, because many
+// nodes may share a token, and not recorded in the audit trail. Requests of other sites' web pages are refused, as by Handler.
 func (a *API) Guarded(h http.Handler, roles ...Role) http.Handler {
 	h = typed(h)
 	return sameSite(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -224,26 +226,26 @@ func (a *API) Guarded(h http.Handler, roles ...Role) http.Handler {
 			w.Header().Set("Retry-After", "1")
 			refuse(w, r, http.StatusTooManyRequests, "", "too many calls: wait a moment")
 		case !c.has(roles...):
-			_ = a.audit.add(r.Context(), AuditEntry{Who: c.Name, Call: r.Method + " " + cut(r.URL.Path), Outcome: "refused: role"}) // it changes nothing
-			refuse(w, r, http.StatusForbidden, "", "this needs the role "+string(roles[0])+", which "+c.Name+" has not")
+			_ = a.audit.add(r.Context(), AuditEntry{Who: c.Name, Call: r.Method + " " + changeset.Shorten(r.URL.Path), Outcome: "refused: role"}) // it changes nothing
+			refuse(w, r, http.StatusForbidden, "", c.Name+" does not have the required role \""+string(roles[0])+"\"")
 		default:
 			h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
 		}
 	}))
 }
 
-// limits are how often who may call.
+// limits holds the request rate limits.
 type limits struct {
-	rate      rate.Limit
-	burst     int
-	strangers *rate.Limiter // callers that nobody knows, all together
-	orders    *rate.Limiter // those that no root signed: what a root orders, revoking a token say, waits for nobody
-	mu        sync.Mutex
-	by        map[string]*rate.Limiter // by token; as many as there are tokens
+	rate    rate.Limit
+	burst   int
+	unknown *rate.Limiter // of unknown callers, together
+	orders  *rate.Limiter // of orders without a root's signature, together: an order of a root, such as revoking a token, is not limited
+	mu      sync.Mutex
+	by      map[string]*rate.Limiter // by token
 }
 
 func newLimits(r rate.Limit, burst int) limits {
-	return limits{rate: r, burst: burst, strangers: rate.NewLimiter(20, 50), orders: rate.NewLimiter(20, 50), by: map[string]*rate.Limiter{}}
+	return limits{rate: r, burst: burst, unknown: rate.NewLimiter(20, 50), orders: rate.NewLimiter(20, 50), by: map[string]*rate.Limiter{}}
 }
 
 func (l *limits) of(name string) *rate.Limiter {

@@ -1,65 +1,62 @@
 package pushapi
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-
-	"rempart/internal/journal"
 )
 
 const (
 	maxJSON    = 4 << 20
 	maxBulk    = 1 << 30
-	stall      = 30 * time.Second // without an octet of a body, or of an answer
-	uploadTime = 30 * time.Minute // for all of a body
-	orderTime  = 10 * time.Second // for all of an order: its caller is not known before it is read
-	uselessFor = time.Second      // for the rest of a body that nobody reads
+	stall      = 30 * time.Second // without a byte of a body, or of a response
+	uploadTime = 30 * time.Minute // for a whole body
+	orderTime  = 10 * time.Second // for a whole order: its caller is not known before it is read
+	uselessFor = time.Second      // for the rest of a body that no handler reads
 )
 
 var (
 	errTooLong = errors.New("the upload is too long")
-	errStalled = errors.New("the upload did not go on")
+	errStalled = errors.New("no more of the upload arrived in time")
 )
 
-// raw is a request whose body the handler reads itself.
-type raw struct{ body io.Reader }
+// rawBody is part of the input of an operation whose handler reads the body itself.
+type rawBody struct{ body io.Reader }
 
-func (r *raw) Resolve(ctx huma.Context) []error {
-	r.body = &patient{ctx, ctx.BodyReader(), time.Now().Add(uploadTime)}
+func (r *rawBody) Resolve(ctx huma.Context) []error {
+	r.body = &bodyReader{ctx, ctx.BodyReader(), time.Now().Add(uploadTime)}
 	return nil
 }
 
-// brief is a request of a short body that the handler reads itself, and that must arrive soon.
-type brief struct{ body io.Reader }
+// shortBody is as rawBody, for a body that must arrive within orderTime.
+type shortBody struct{ body io.Reader }
 
-func (r *brief) Resolve(ctx huma.Context) []error {
-	r.body = &patient{ctx, ctx.BodyReader(), time.Now().Add(orderTime)}
+func (r *shortBody) Resolve(ctx huma.Context) []error {
+	r.body = &bodyReader{ctx, ctx.BodyReader(), time.Now().Add(orderTime)}
 	return nil
 }
 
-// settled is a request whose body was read by the library: its deadline must not end what follows.
-type settled struct{}
+// decodedBody is part of the input of an operation whose body the library decodes. It removes the read deadline of the body, which would
+// end the handler.
+type decodedBody struct{}
 
-func (settled) Resolve(ctx huma.Context) []error {
-	_ = ctx.SetReadDeadline(time.Time{}) // where it cannot be set, none was
+func (decodedBody) Resolve(ctx huma.Context) []error {
+	_ = ctx.SetReadDeadline(time.Time{}) // a connection that does not support deadlines has none
 	return nil
 }
 
-// patient reads a body as long as it goes on coming.
-type patient struct {
+// bodyReader reads a body until no byte arrives for the time stall, or until a deadline.
+type bodyReader struct {
 	ctx   huma.Context
 	r     io.Reader
 	until time.Time
 }
 
-func (p *patient) Read(b []byte) (int, error) {
+func (p *bodyReader) Read(b []byte) (int, error) {
 	deadline := time.Now().Add(stall)
 	if deadline.After(p.until) {
 		deadline = p.until
@@ -68,23 +65,23 @@ func (p *patient) Read(b []byte) (int, error) {
 	n, err := p.r.Read(b)
 	var late net.Error
 	switch {
-	case err == io.EOF: // the server reads on, to notice who goes away
+	case err == io.EOF: // the server continues to read, to notice that the client closes the connection
 		_ = p.ctx.SetReadDeadline(time.Time{})
 	case errors.As(err, &late) && late.Timeout():
 		err = errStalled
-	case err != nil: // the library's error may hold addresses
+	case err != nil: // the error of the library may contain addresses
 		err = errors.New("the upload was cut off")
 	}
 	return n, err
 }
 
-// limited fails where a body is longer than left, rather than ending it.
-type limited struct {
+// limitedReader fails if a body is longer than left bytes.
+type limitedReader struct {
 	r    io.Reader
 	left int64
 }
 
-func (l *limited) Read(p []byte) (int, error) {
+func (l *limitedReader) Read(p []byte) (int, error) {
 	n, err := l.r.Read(p[:min(int64(len(p)), l.left+1)])
 	if l.left -= int64(n); l.left < 0 {
 		return 0, errTooLong
@@ -92,71 +89,30 @@ func (l *limited) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ending knows the last octet that was read.
-type ending struct {
-	r    io.Reader
-	last byte
-}
-
-func (e *ending) Read(p []byte) (int, error) {
-	n, err := e.r.Read(p)
-	if n > 0 {
-		e.last = p[n-1]
-	}
-	return n, err
-}
-
-// rows bounds how much a decoder takes in for one row or value: a quote that is never closed would take in all that follows.
-type rows struct {
-	r    io.Reader
-	most int64 // bytes of a row
-	long error // for a longer one
-	read int64 // so far
-	end  int64 // it may not read beyond
-}
-
-// errLongRow says that a row of a table is too long.
-var errLongRow = fmt.Errorf("a row of more than %d octets, or a quote that is not closed", journal.MaxLine)
-
-// ahead is more than a decoder reads ahead of its row.
-const ahead = 8 << 10
-
-// begin allows for a row that begins at an offset.
-func (b *rows) begin(offset int64) { b.end = offset + b.most + ahead }
-
-func (b *rows) Read(p []byte) (int, error) {
-	if b.read >= b.end {
-		return 0, b.long
-	}
-	n, err := b.r.Read(p[:min(int64(len(p)), b.end-b.read)])
-	b.read += int64(n)
-	return n, err
-}
-
-// quiet is an answer on its way. It waits for nobody for long, and says of errors nothing: they hold addresses.
-type quiet struct {
+// boundedWriter writes a response with deadlines. It hides write errors: they contain addresses.
+type boundedWriter struct {
 	http.ResponseWriter
-	body   *heard // of the request, nil where it has none
+	body   *trackedBody // of the request, nil if it has none
 	failed bool
 }
 
-// heard knows whether a body came to its end.
-type heard struct {
+// trackedBody remembers whether a body was read to its end.
+type trackedBody struct {
 	io.ReadCloser
 	ended bool
 }
 
-func (h *heard) Read(p []byte) (int, error) {
+func (h *trackedBody) Read(p []byte) (int, error) {
 	n, err := h.ReadCloser.Read(p)
 	h.ended = h.ended || err == io.EOF
 	return n, err
 }
 
 // Unwrap is for http.ResponseController.
-func (q *quiet) Unwrap() http.ResponseWriter { return q.ResponseWriter }
+func (q *boundedWriter) Unwrap() http.ResponseWriter { return q.ResponseWriter }
 
-// WriteHeader does not have the server wait for the rest of a body that nobody wants before it refuses.
-func (q *quiet) WriteHeader(status int) {
+// WriteHeader bounds how long the server waits for the rest of a body that the handler did not read.
+func (q *boundedWriter) WriteHeader(status int) {
 	if q.body != nil && !q.body.ended && status >= http.StatusBadRequest {
 		q.Header().Set("Connection", "close")
 		_ = http.NewResponseController(q.ResponseWriter).SetReadDeadline(time.Now().Add(uselessFor))
@@ -164,8 +120,8 @@ func (q *quiet) WriteHeader(status int) {
 	q.ResponseWriter.WriteHeader(status)
 }
 
-// Write writes a piece at a time, each in time. Whoever went away is told nothing: the request's context ends.
-func (q *quiet) Write(p []byte) (int, error) {
+// Write writes pieces with a deadline each. After an error it writes nothing more: the request's context ends then.
+func (q *boundedWriter) Write(p []byte) (int, error) {
 	c := http.NewResponseController(q.ResponseWriter)
 	for rest := p; len(rest) > 0 && !q.failed; {
 		_ = c.SetWriteDeadline(time.Now().Add(stall))
@@ -175,24 +131,19 @@ func (q *quiet) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// quietly serves with h. A body that does not come holds nothing up.
-func quietly(h http.Handler) http.Handler {
+// boundBodies serves with h, and bounds how long requests and responses take.
+func boundBodies(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		q := &quiet{ResponseWriter: w}
+		q := &boundedWriter{ResponseWriter: w}
 		if hasBody(r) {
 			patience := stall
-			if !changes(r.Method) { // no handler reads it, and the server would wait for it
+			if !changes(r.Method) { // no handler reads the body, and the server would wait for it
 				patience = uselessFor
 			}
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience))
-			q.body = &heard{ReadCloser: r.Body}
+			q.body = &trackedBody{ReadCloser: r.Body}
 			r.Body = q.body
 		}
 		h.ServeHTTP(q, r)
 	})
-}
-
-// trimmed is a line without white space at its ends and without a byte order mark.
-func trimmed(line []byte) []byte {
-	return bytes.TrimSpace(bytes.TrimPrefix(line, []byte("\ufeff")))
 }

@@ -11,8 +11,8 @@ import (
 // bodyTypes are the media types of requests. No HTML form, and no script of another site without a preflight request, can send one of them.
 var bodyTypes = []string{TypeJSON, TypeNDJSON, TypeCSV, TypeSigned, TypeOrder}
 
-// sameSite serves with h, except requests that change something and that a web page of another site makes, by Sec-Fetch-Site or Origin: a browser
-// adds the client certificate of its user to such requests. Programs that are no browsers send neither header field.
+// sameSite serves with h, and refuses requests that change something and come from a web page of another site, by Sec-Fetch-Site or Origin: a browser
+// adds the client certificate of its user to such requests. Programs that are not browsers send neither header field.
 func sameSite(h http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -24,7 +24,7 @@ func sameSite(h http.Handler) http.Handler {
 	})
 }
 
-// typed serves with h, except requests that change something and whose body has no media type of this API.
+// typed serves with h, and refuses requests that change something and whose body has no media type of this API.
 func typed(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if changes(r.Method) && hasBody(r) && !slices.Contains(bodyTypes, mediaType(r)) {
@@ -35,10 +35,10 @@ func typed(h http.Handler) http.Handler {
 	})
 }
 
-// Misdirected refuses a request whose Host is no name of this API.
+// Misdirected responds to a request whose Host is not a name of this API.
 func Misdirected(w http.ResponseWriter, r *http.Request) {
 	refuse(w, r, http.StatusMisdirectedRequest, "header.Host",
-		"Host is no name of this API: it is reached by its address, as localhost, by a name of its certificate, or by one that REMPART_PUSH_HOSTS lists")
+		"the header field Host does not name this API: use its address, localhost, a name of its certificate, or a name in REMPART_PUSH_HOSTS")
 }
 
 // changes reports whether requests of a method may change something (RFC 9110 section 9.2.1).
@@ -61,13 +61,13 @@ func mediaType(r *http.Request) string {
 	return t
 }
 
-// refuse answers as problem describes, and does not wait for the rest of the request's body.
+// refuse responds with a problem, and does not wait for the rest of the request's body.
 func refuse(w http.ResponseWriter, r *http.Request, status int, field, detail string) {
 	if hasBody(r) {
 		w.Header().Set("Connection", "close")
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(uselessFor)) // where it cannot be set, the server has its own
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(uselessFor)) // a connection that does not support it keeps the server's deadline
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(problem(status, field, detail)) // the caller may be gone
+	_ = json.NewEncoder(w).Encode(problem(status, field, detail)) // the client may have closed the connection
 }

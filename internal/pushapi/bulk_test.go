@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
@@ -87,10 +88,10 @@ func TestMillion(t *testing.T) {
 		return fmt.Appendf(b, `{"name":"login-%d.phish%d.example","category":"phishing","reason":"reported"}`+"\n", i, i%1000)
 	}}
 	a := f.call(t, "ada", "POST", "/v1/changesets?id=million", pushapi.TypeNDJSON, body)
-	r := into[pushapi.Receipt](t, a, http.StatusCreated)
+	r := into[changeset.Receipt](t, a, http.StatusCreated)
 	took := time.Since(begun)
 	t.Logf("%d names in force at control after %.1f s; peak heap %d MiB, VmHWM %s", n, took.Seconds(), most()>>20, highWater())
-	if r.Accepted != n || r.State != pushapi.Published {
+	if r.Accepted != n || r.State != changeset.Published {
 		t.Errorf("%+v", r)
 	}
 	f.wants(t, "login-0.phish0.example", blocklist.BlockedBy)
@@ -129,8 +130,8 @@ func TestStreaming(t *testing.T) {
 	body := &names{n: n, line: func(b []byte, i int) []byte {
 		return fmt.Appendf(b, `{"name":"n%d..example","reason":%q}`+"\n", i, strings.Repeat("x", 200))
 	}}
-	r := into[pushapi.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=bad", pushapi.TypeNDJSON, body), http.StatusOK)
-	if got := most(); r.State != pushapi.Refused || r.Refusals != n || len(r.Refused) != 1000 || got > 2*base+64<<20 { // the collector lets the heap double
+	r := into[changeset.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=bad", pushapi.TypeNDJSON, body), http.StatusOK)
+	if got := most(); r.State != changeset.Refused || r.Refusals != n || len(r.Refused) != 1000 || got > 2*base+64<<20 { // the collector lets the heap double
 		t.Errorf("%s, %d refused, %d told, peak heap %d MiB from %d", r.State, r.Refusals, len(r.Refused), got>>20, base>>20)
 	} else {
 		t.Logf("%d bad lines, %d MB: peak heap %d MiB from %d", n, n*225/1e6, got>>20, base>>20)
@@ -221,7 +222,7 @@ func TestBadLines(t *testing.T) {
 		body += b.line + "\n"
 	}
 	body += `{"name":"last.example"}`
-	r := into[pushapi.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=lines", pushapi.TypeNDJSON, strings.NewReader(body)), http.StatusCreated)
+	r := into[changeset.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=lines", pushapi.TypeNDJSON, strings.NewReader(body)), http.StatusCreated)
 	if r.Accepted != 2 || r.Refusals != len(bad) {
 		t.Errorf("%d accepted, %d refused", r.Accepted, r.Refusals)
 	}
@@ -233,7 +234,7 @@ func TestBadLines(t *testing.T) {
 	f.wants(t, "good.example", blocklist.BlockedBy)
 	f.wants(t, "last.example", blocklist.BlockedBy)
 	table := "\ufeffName, DO ,reason,start\na.example,block,\"two\nlines, \"\"quoted\"\"\",\nb.example\n,,,\nc.example,,,never\nd.example,block," + strings.Repeat("\x01", 1000) + ",\ne.example,,,2020-01-01T00:00:00Z\n"
-	r = into[pushapi.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=table", "text/csv; charset=utf-8", strings.NewReader(table)), http.StatusCreated)
+	r = into[changeset.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=table", "text/csv; charset=utf-8", strings.NewReader(table)), http.StatusCreated)
 	if r.Accepted != 3 || r.Refusals != 3 || r.Refused[0].Line != 4 || r.Refused[1].Line != 5 || r.Refused[2].Guard != "start" {
 		t.Errorf("%+v", r)
 	}
@@ -366,7 +367,7 @@ func TestLargeSigned(t *testing.T) {
 		changes = append(changes, journal.Change{Do: journal.Block, Name: fmt.Sprintf("n%d.example", i)})
 	}
 	body := signed(t, &journal.Set{ID: "large"}, changes, f.author)
-	r := into[pushapi.Receipt](t, f.call(t, "bob", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body)), http.StatusCreated)
+	r := into[changeset.Receipt](t, f.call(t, "bob", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body)), http.StatusCreated)
 	if r.Accepted != journal.MaxChanges+10 || r.Refusals != 2 || r.Refused[0].Line != 1 || r.Refused[1].Line != 2 {
 		t.Errorf("%+v", r)
 	}

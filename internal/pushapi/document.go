@@ -4,13 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 )
 
@@ -19,9 +19,9 @@ const (
 	maxFields = 16       // of a document; a change set has fewer
 )
 
-// readJSON reads a JSON document: a mistake in it is one of the whole. The document waits in a file for its turn, and is read there one change at a time, so that
-// its size and shape do not matter to memory.
-func (a *API) readJSON(ctx context.Context, j *judging, body io.Reader) (*upload, error) {
+// readJSON reads a JSON document. A mistake in one change refuses the whole document. The document waits in a file for its turn, and is
+// decoded one change at a time, so that memory does not grow with its size and shape.
+func (a *API) readJSON(ctx context.Context, j *changeset.Judge, body io.Reader) (*changeset.Upload, error) {
 	gone, busy := a.small.enter(ctx, callerOf(ctx).Owner)
 	if busy != nil {
 		return nil, busy
@@ -32,7 +32,7 @@ func (a *API) readJSON(ctx context.Context, j *judging, body io.Reader) (*upload
 		return nil, err
 	}
 	defer func() { file.Close(); os.Remove(file.Name()) }()
-	leave, err := a.turn(ctx, a.documents, "the upload was not read")
+	leave, err := a.documents.Enter(ctx, "the upload was not read")
 	if err != nil {
 		return nil, err
 	}
@@ -41,31 +41,28 @@ func (a *API) readJSON(ctx context.Context, j *judging, body io.Reader) (*upload
 	if err != nil {
 		return nil, err
 	}
-	set := &journal.Set{ID: in.ID, Time: j.now, Comment: in.Comment}
+	set := &journal.Set{ID: in.ID, Comment: in.Comment}
 	if in.Expires != nil {
 		set.Expires = in.Expires.Unix()
 	}
 	if in.Stage != nil {
 		set.Stage = &journal.Stage{Share: in.Stage.Share, Seconds: in.Stage.Seconds}
 	}
-	u, err := a.begin(set)
-	if err == nil {
-		err = a.setApart(j, set)
-	}
+	u, err := j.Create(set)
 	if err != nil {
 		return u, err
 	}
-	return u, j.readDocument(u, file, a.cfg.Grammar)
+	return u, a.readDocument(j, u, file)
 }
 
 // spool writes a body to a file in a folder, where it can be read twice. The caller closes and removes the file.
 func spool(dir string, body io.Reader) (*os.File, error) {
 	f, err := os.CreateTemp(dir, ".upload-*.tmp")
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errSpool, err)
+		return nil, changeset.SpoolError(err)
 	}
-	_ = os.Remove(f.Name()) // where files that are open can go, a crash leaves none; the caller removes others
-	if _, err = io.Copy(&spooling{f}, body); err != nil {
+	_ = os.Remove(f.Name()) // a system that can remove open files keeps none after a crash; the caller removes it on others
+	if _, err = io.Copy(&spoolFile{f}, body); err != nil {
 		f.Close()
 		os.Remove(f.Name())
 		return nil, err
@@ -73,33 +70,30 @@ func spool(dir string, body io.Reader) (*os.File, error) {
 	return f, nil
 }
 
-// spooling is a file whose errors are errSpool.
-type spooling struct{ f *os.File }
+// spoolFile is a file whose write errors are spool errors of package changeset.
+type spoolFile struct{ f *os.File }
 
-func (s *spooling) Write(p []byte) (int, error) {
+func (s *spoolFile) Write(p []byte) (int, error) {
 	n, err := s.f.Write(p)
 	if err != nil {
-		err = fmt.Errorf("%w: %w", errSpool, err)
+		err = changeset.SpoolError(err)
 	}
 	return n, err
 }
 
-// readDocument judges the changes of a document that validate found to be right.
-func (j *judging) readDocument(u *upload, file io.ReadSeeker, g Grammar) error {
+// readDocument judges the changes of a document in which validate found no mistake.
+func (a *API) readDocument(j *changeset.Judge, u *changeset.Upload, file io.ReadSeeker) error {
 	return eachValue(file, func(string, json.RawMessage) error { return nil }, func(i int, raw json.RawMessage) error {
-		var change Change
+		var change changeset.Change
 		if err := json.Unmarshal(raw, &change); err != nil {
 			return err
 		}
-		c, bad := change.signed(g)
-		if c.Name == "" {
-			c.Name = change.Name
-		}
-		return j.take(u, i+1, c, bad, false)
+		c, bad := change.Canonical(a.cfg.Grammar)
+		return j.Take(u, i+1, c, bad)
 	})
 }
 
-// validate reads a document by its schema, so that each error names the field. The change set that it returns lacks its changes.
+// validate checks a document against its schema, so that each error names the field. It returns the change set without its changes.
 func (a *API) validate(file io.ReadSeeker) (*ChangeSet, error) {
 	v := &validation{registry: a.api.OpenAPI().Components.Schemas, fields: map[string]json.RawMessage{}, loose: map[string]any{}}
 	if err := eachValue(file, v.field, v.change); err != nil && !errors.Is(err, errMistakes) {
@@ -110,7 +104,7 @@ func (a *API) validate(file io.ReadSeeker) (*ChangeSet, error) {
 	}
 	v.check(typeOf[ChangeSet](), "ChangeSet", v.loose, "body")
 	if len(v.mistakes) > 0 {
-		return nil, huma.NewError(http.StatusUnprocessableEntity, "the change set has mistakes: nothing of it was taken", v.mistakes[:min(len(v.mistakes), maxMistakes)]...)
+		return nil, huma.NewError(http.StatusUnprocessableEntity, "the change set has mistakes, and none of its changes was accepted", v.mistakes[:min(len(v.mistakes), maxMistakes)]...)
 	}
 	data, err := json.Marshal(v.fields)
 	in := &ChangeSet{}
@@ -118,7 +112,7 @@ func (a *API) validate(file io.ReadSeeker) (*ChangeSet, error) {
 		err = json.Unmarshal(data, in)
 	}
 	if err != nil {
-		return nil, problem(http.StatusUnprocessableEntity, "body", cut(err.Error()))
+		return nil, problem(http.StatusUnprocessableEntity, "body", changeset.Shorten(err.Error()))
 	}
 	return in, nil
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"rempart/internal/changeset"
 	"rempart/internal/pushapi"
 )
 
@@ -84,7 +85,7 @@ func TestDocumentForms(t *testing.T) {
 			refused(t, a, c.status, c.field)
 		}
 	}
-	r := into[pushapi.Receipt](t, f.get(t, "ada", "/v1/changesets/first"), http.StatusOK)
+	r := into[changeset.Receipt](t, f.get(t, "ada", "/v1/changesets/first"), http.StatusOK)
 	if r.Comment != "c" || r.Accepted != 1 {
 		t.Errorf("%s", fmt.Sprint(r))
 	}

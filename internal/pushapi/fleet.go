@@ -12,9 +12,9 @@ import (
 
 const (
 	maxNodes    = 10_000
-	maxVersions = 1_000              // of which it is known how long nodes took
-	nodeGone    = 3 * time.Minute    // without a report
-	nodeForget  = 7 * 24 * time.Hour // the same, until it is not listed any more
+	maxVersions = 1_000              // for which the fleet holds how long nodes took
+	nodeGone    = 3 * time.Minute    // without a report, after which a node is gone
+	nodeForget  = 7 * 24 * time.Hour // without a report, after which a node is not listed any more
 )
 
 // fleet holds the nodes that report, and those that reported before this control started.
@@ -23,18 +23,18 @@ type fleet struct {
 	mu       sync.Mutex
 	nodes    map[string]*node
 	ofToken  map[string]*tokenNodes
-	swept    time.Time // when nodes that are gone were last dropped to make room
-	free     []int     // places of nodes that were forgotten
+	swept    time.Time // when nodes that are gone were last removed to make room
+	free     []int     // places of forgotten nodes
 	versions map[uint64]*reached
 	order    []uint64        // of versions, oldest first
-	unsaved  map[string]bool // names of nodes whose state on disk is another one
+	unsaved  map[string]bool // names of nodes whose stored state is out of date
 	reported chan struct{}   // closed at the next report
 }
 
 // tokenNodes are the nodes that report with one token.
 type tokenNodes struct {
 	places int
-	full   bool // that there is no room for more of them is logged
+	full   bool // it is logged that there is no room for more of them
 }
 
 // tokenOf returns the name of the token of a node that reports as name: as Report composes it.
@@ -43,21 +43,21 @@ func tokenOf(name string) string {
 	return token
 }
 
-// node is one, as it stands.
+// node is a node with its last report.
 type node struct {
 	journal.Status
 	place    int // in reached.took
 	first    time.Time
 	seen     time.Time
 	awaited  bool // it has not reported since this control started
-	wasGone  bool // it had not reported for long when that was saved
+	wasGone  bool // it was gone when it was saved
 	position position
 	apart    time.Time // since when its position is ahead or forked; zero: it is neither
-	logged   bool      // that it is
+	logged   bool      // its position was logged
 	rate     blockRate
 }
 
-// gone reports whether a node has not reported for long: since this control started, where it reported before only.
+// gone reports whether a node has not reported for nodeGone. For a node that has not reported since control started, the start is regarded as a report.
 func (f *fleet) gone(n *node) bool {
 	seen := n.seen
 	if n.awaited && f.begun.After(seen) {
@@ -66,10 +66,10 @@ func (f *fleet) gone(n *node) bool {
 	return time.Since(seen) > nodeGone || n.awaited && n.wasGone
 }
 
-// reached is a version, and how long each node took to have it in force.
+// reached is a version and the time that each node took until the version was in force.
 type reached struct {
 	at   time.Time // when control published it
-	took []uint32  // milliseconds and one, by a node's place; 0: not yet
+	took []uint32  // milliseconds plus one, by a node's place; 0: not in force yet
 }
 
 func (r *reached) known(place int) bool { return place < len(r.took) && r.took[place] != 0 }
@@ -86,8 +86,8 @@ func (f *fleet) init() {
 	f.ofToken = map[string]*tokenNodes{}
 }
 
-// published notes a version's moment.
-func (f *fleet) published(version uint64, at time.Time) {
+// notePublished stores when a version was published.
+func (f *fleet) notePublished(version uint64, at time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.versions[version] != nil {
@@ -101,13 +101,13 @@ func (f *fleet) published(version uint64, at time.Time) {
 	}
 }
 
-// reportResult says what is to be logged of a report.
+// reportResult says which facts about a report are new, and are to be logged.
 type reportResult struct {
-	apart bool // the node's position is newly wrong for so long
-	full  bool // the node was not taken in, newly for its token: there is no room
+	apart bool // the node's position has been ahead or forked for long enough
+	full  bool // there is no room for the node, for the first time for its token
 }
 
-// report stores what a node reports of itself.
+// report stores the report of a node.
 func (f *fleet) report(name string, st journal.Status, at position) reportResult {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -120,7 +120,7 @@ func (f *fleet) report(name string, st journal.Status, at position) reportResult
 		f.unsaved[name] = true
 	}
 	if at == positionFollowing {
-		f.took(n, st, now)
+		f.noteTimes(n, st, now)
 	}
 	if n.awaited || n.wasGone || time.Since(n.seen) > nodeGone {
 		f.unsaved[name] = true
@@ -132,10 +132,10 @@ func (f *fleet) report(name string, st journal.Status, at position) reportResult
 	return reportResult{apart: n.note(at, now)}
 }
 
-// noteFull reports whether it is new that there is no room for more nodes of a token.
+// noteFull reports whether it was not logged yet that there is no room for more nodes of a token.
 func (f *fleet) noteFull(token string) bool {
 	of := f.ofToken[token]
-	if of == nil { // every place is another token's: those were logged
+	if of == nil { // all places belong to other tokens: those were logged
 		return false
 	}
 	before := of.full
@@ -143,20 +143,20 @@ func (f *fleet) noteFull(token string) bool {
 	return !before
 }
 
-// took notes for the versions that a node has newly in force how long it took.
-func (f *fleet) took(n *node, st journal.Status, now time.Time) {
-	for i := len(f.order) - 1; i >= 0; i-- { // the newest first, down to the one it had
+// noteTimes stores how long a node took for the versions that are newly in force on it.
+func (f *fleet) noteTimes(n *node, st journal.Status, now time.Time) {
+	for i := len(f.order) - 1; i >= 0; i-- { // the newest first, down to the version that was in force before
 		v := f.order[i]
 		if v > st.Version {
 			continue
 		}
 		r := f.versions[v]
-		if r.known(n.place) || r.at.Before(n.first) { // it was not there yet
+		if r.known(n.place) || r.at.Before(n.first) { // the node did not exist yet
 			return
 		}
 		took := now.Sub(r.at)
 		if v == st.Version && st.Took > 0 {
-			took = min(took, time.Duration(st.Took)*time.Millisecond) // its own clock may be wrong
+			took = min(took, time.Duration(st.Took)*time.Millisecond) // the node's clock may be wrong
 		}
 		r.set(n.place, took)
 	}
@@ -180,9 +180,9 @@ func (f *fleet) join(name string, now time.Time) *node {
 	return n
 }
 
-// makeRoom frees a place for a node of a token where all are taken, and reports whether it did. Places are the tokens' in equal parts as far as they need them:
-// the token that has most gives up nodes that are gone, then its newest one. A token in wrong hands, which reports under any number of names, keeps out no
-// node of another token, and none of its own that was there before.
+// makeRoom frees a place for a node of a token if all places are taken, and reports whether it did. Tokens share the places equally, as far as they need
+// them: the token with most nodes loses nodes that are gone, then its newest one. A stolen token that reports under any number of names thus displaces
+// no node of another token, and no earlier node of its own.
 func (f *fleet) makeRoom(token string, now time.Time) bool {
 	largest, most := "", 0
 	for name, of := range f.ofToken {
@@ -194,7 +194,7 @@ func (f *fleet) makeRoom(token string, now time.Time) bool {
 	if of := f.ofToken[token]; of != nil {
 		own = of.places
 	}
-	if now.Sub(f.swept) > time.Second { // the search takes time, and there may be many reports
+	if now.Sub(f.swept) > time.Second { // the search is slow, and there may be many reports
 		f.swept = now
 		f.drop(nodeGone, largest)
 		if len(f.nodes) >= maxNodes && own < most {
@@ -250,26 +250,33 @@ func (f *fleet) remove(name string, n *node) {
 	}
 }
 
-// nodeReports is for how long after a report a node is said to be reporting still: nodes report every ten seconds.
+// nodeReports is the time after a report for which a node is regarded as still reporting. Nodes report every ten seconds.
 const nodeReports = time.Minute
 
-// forget forgets the nodes that a name means, and returns how many those were, and the names of those that still report: they are known again from their
-// next report. If the name means nodes of several tokens, none is forgotten, and ambiguous has their names.
-func (f *fleet) forget(name string) (forgotten int, reporting, ambiguous []string) {
+// forgetResult is the outcome of forget.
+type forgetResult struct {
+	forgotten int      // nodes that were forgotten
+	reporting []string // those of them that still report: they are known again from their next report
+	ambiguous []string // nodes of several tokens to which the name applies; then none is forgotten
+}
+
+// forget forgets the nodes to which a name applies.
+func (f *fleet) forget(name string) forgetResult {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	names, ok := f.named(name)
 	if !ok {
-		return 0, nil, names
+		return forgetResult{ambiguous: names}
 	}
+	out := forgetResult{forgotten: len(names)}
 	for _, other := range names {
 		n := f.nodes[other]
 		if !n.awaited && time.Since(n.seen) < nodeReports {
-			reporting = append(reporting, other)
+			out.reporting = append(out.reporting, other)
 		}
 		f.remove(other, n)
 	}
-	return len(names), reporting, nil
+	return out
 }
 
 // forgetToken forgets all nodes that report with a token.
@@ -286,8 +293,8 @@ func (f *fleet) forgetToken(token string) {
 // ofToken reports whether a node of that name reports with a token: under its own name after the token's, or under the token's name.
 func ofToken(name, token string) bool { return name == token || strings.HasPrefix(name, token+"/") }
 
-// named returns the names of the nodes that a name means, in order: the node that is listed under it, or all nodes of the token of that name, or the node that
-// calls itself so, whichever token it reports with. ok is false if nodes of several tokens call themselves so.
+// named returns the names of the nodes to which a name applies, in order: the node that is listed under the name, or all nodes of the token with that name,
+// or the node that reports under the name with any token. ok is false if nodes of several tokens report under the name.
 func (f *fleet) named(name string) (names []string, ok bool) {
 	var own []string
 	for other := range f.nodes {
@@ -305,7 +312,7 @@ func (f *fleet) named(name string) (names []string, ok bool) {
 	return names, ok
 }
 
-// version returns on how many nodes a version of an epoch is in force.
+// version returns the number of nodes on which a version of an epoch is in force.
 func (f *fleet) version(epoch, version uint64) VersionInfo {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -337,7 +344,7 @@ func (f *fleet) list(epoch, newest uint64) []NodeInfo {
 			Node: name, Epoch: n.Epoch, Version: n.Version, Seen: n.seen.UTC(), Gone: f.gone(n), Awaited: n.awaited, Suspended: n.Suspended,
 			Queries: n.Queries, Blocked: n.Blocked, Country: n.Country, Operator: n.Operator,
 		}
-		if !i.Gone && !n.awaited { // what it reported then may be over
+		if !i.Gone && !n.awaited { // its last report may be out of date
 			i.Problem = n.problem(epoch, newest)
 		}
 		if newest > n.Version {
@@ -349,18 +356,21 @@ func (f *fleet) list(epoch, newest uint64) []NodeInfo {
 	return all
 }
 
-// known returns how many nodes reported lately, and how many of them are ahead of the journal or hold another record of it.
-func (f *fleet) known() (n, apart int) {
+// nodeCount is the number of nodes that are not gone, and of those that are ahead of the journal or hold another record of it.
+type nodeCount struct{ known, apart int }
+
+// count returns the number of nodes.
+func (f *fleet) count() (c nodeCount) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, node := range f.nodes {
 		if f.gone(node) {
 			continue
 		}
-		n++
+		c.known++
 		if node.logged {
-			apart++
+			c.apart++
 		}
 	}
-	return n, apart
+	return c
 }

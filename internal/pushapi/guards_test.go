@@ -16,6 +16,7 @@ import (
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
 	"rempart/blocklist/guard"
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
@@ -137,8 +138,8 @@ func TestProtected(t *testing.T) {
 			var changes []journal.Change
 			table.WriteString("name,scope\n")
 			for _, n := range part {
-				doc.Changes = append(doc.Changes, pushapi.Change{Name: n, Scope: scope})
-				line, _ := json.Marshal(pushapi.Change{Name: strings.ToUpper(n) + ".", Scope: scope})
+				doc.Changes = append(doc.Changes, changeset.Change{Name: n, Scope: scope})
+				line, _ := json.Marshal(changeset.Change{Name: strings.ToUpper(n) + ".", Scope: scope})
 				lines.Write(append(line, '\n'))
 				fmt.Fprintf(&table, "%s,%s\n", n, scope)
 				changes = append(changes, journal.Change{Do: journal.Block, Name: n, Scope: scope})
@@ -172,8 +173,8 @@ func TestProtected(t *testing.T) {
 func TestAllowGuarded(t *testing.T) {
 	f := start(t, setting{})
 	for _, name := range []string{"co.uk", "github.io", "amazonaws.com", "cloudfront.net", "com", "azurewebsites.net", "uk.com", "fr"} {
-		r := into[pushapi.Receipt](t, f.push(t, "ada", pushapi.ChangeSet{Changes: []pushapi.Change{act(journal.Allow, name)}}), http.StatusOK)
-		if r.State != pushapi.Refused || r.Accepted != 0 {
+		r := into[changeset.Receipt](t, f.push(t, "ada", pushapi.ChangeSet{Changes: []changeset.Change{act(journal.Allow, name)}}), http.StatusOK)
+		if r.State != changeset.Refused || r.Accepted != 0 {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
@@ -191,7 +192,7 @@ func TestMass(t *testing.T) {
 		t.Fatal(a)
 	}
 	for id, n := range map[string]int{"small": 7000, "large": 12_000} {
-		r := into[pushapi.Receipt](t, upload(id, n, "block"), http.StatusAccepted)
+		r := into[changeset.Receipt](t, upload(id, n, "block"), http.StatusAccepted)
 		if r.Holds != 1 || r.Held[0].Guard != "mass-change" {
 			t.Errorf("%+v", r)
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
@@ -20,10 +21,10 @@ import (
 const popular = "wikipedia.org" // held by the guards, not refused
 
 // held pushes something that is held.
-func (f *fixture) held(t testing.TB, who, id string) pushapi.Receipt {
+func (f *fixture) held(t testing.TB, who, id string) changeset.Receipt {
 	t.Helper()
-	r := into[pushapi.Receipt](t, f.push(t, who, set(id, popular, id+".example")), http.StatusAccepted)
-	if r.State != pushapi.Held || r.Holds == 0 || len(r.Held) == 0 || r.Held[0].Guard != "popular" {
+	r := into[changeset.Receipt](t, f.push(t, who, set(id, popular, id+".example")), http.StatusAccepted)
+	if r.State != changeset.Held || r.Holds == 0 || len(r.Held) == 0 || r.Held[0].Guard != "popular" {
 		t.Fatalf("%+v", r)
 	}
 	f.wants(t, popular, blocklist.Pass)
@@ -34,7 +35,7 @@ func (f *fixture) held(t testing.TB, who, id string) pushapi.Receipt {
 // approval is an approver's signature as a call's body.
 func approval(t testing.TB, content []byte, by *journal.SecretKey) *bytes.Reader {
 	t.Helper()
-	digest, err := pushapi.Digest(bytes.NewReader(content))
+	digest, err := changeset.Digest(bytes.NewReader(content))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,13 +57,13 @@ func TestTwoPersons(t *testing.T) {
 	refused(t, f.post(t, "sam-phone", "/v1/changesets/one/approve"), http.StatusForbidden, "")
 	refused(t, f.post(t, "ada", "/v1/changesets/one/approve"), http.StatusForbidden, "")
 	refused(t, f.post(t, "eve", "/v1/changesets/none/approve"), http.StatusNotFound, "path.id")
-	if again := into[pushapi.Receipt](t, f.push(t, "sam", set("one", popular, "one.example")), http.StatusOK); again.State != pushapi.Held {
+	if again := into[changeset.Receipt](t, f.push(t, "sam", set("one", popular, "one.example")), http.StatusOK); again.State != changeset.Held {
 		t.Errorf("%+v", again)
 	}
 	if v := f.journ.State().Version; v != before {
 		t.Fatalf("version %d after %d", v, before)
 	}
-	list := into[struct{ ChangeSets []pushapi.Receipt }](t, f.get(t, "eve", "/v1/changesets?state=held"), http.StatusOK)
+	list := into[struct{ ChangeSets []changeset.Receipt }](t, f.get(t, "eve", "/v1/changesets?state=held"), http.StatusOK)
 	if len(list.ChangeSets) != 1 || list.ChangeSets[0].ID != "one" {
 		t.Errorf("%+v", list)
 	}
@@ -74,8 +75,8 @@ func TestTwoPersons(t *testing.T) {
 	refused(t, f.call(t, "eve", "POST", "/v1/changesets/one/approve", pushapi.TypeJSON, approval(t, content.body, f.stranger)), http.StatusUnprocessableEntity, "body.signature")
 	refused(t, f.call(t, "eve", "POST", "/v1/changesets/one/approve", pushapi.TypeJSON, approval(t, content.body[1:], f.approver)), http.StatusUnprocessableEntity, "body.signature")
 	refused(t, f.call(t, "eve", "POST", "/v1/changesets/one/approve", pushapi.TypeJSON, strings.NewReader(`{"key":"k","signature":"?"}`)), http.StatusUnprocessableEntity, "body.signature")
-	r := into[pushapi.Receipt](t, f.post(t, "eve", "/v1/changesets/one/approve"), http.StatusCreated)
-	if r.State != pushapi.Published || r.Version != before+1 || len(r.Approved) != 1 || r.Approved[0] != "eve" || r.By != "sam" {
+	r := into[changeset.Receipt](t, f.post(t, "eve", "/v1/changesets/one/approve"), http.StatusCreated)
+	if r.State != changeset.Published || r.Version != before+1 || len(r.Approved) != 1 || r.Approved[0] != "eve" || r.By != "sam" {
 		t.Errorf("%+v", r)
 	}
 	f.wants(t, popular, blocklist.BlockedBy)
@@ -120,8 +121,8 @@ func TestTwoApprovals(t *testing.T) {
 				t.Error(a)
 			}
 		}
-		r := into[pushapi.Receipt](t, f.get(t, "joe", "/v1/changesets/"+id), http.StatusOK)
-		if v := f.journ.State().Version; heard != 1 || v-before != map[pushapi.State]uint64{pushapi.Published: 1}[r.State] {
+		r := into[changeset.Receipt](t, f.get(t, "joe", "/v1/changesets/"+id), http.StatusOK)
+		if v := f.journ.State().Version; heard != 1 || v-before != map[changeset.State]uint64{changeset.Published: 1}[r.State] {
 			t.Errorf("%d heard, %s, version %d after %d", heard, r.State, v, before)
 		}
 	}
@@ -131,13 +132,13 @@ func TestTwoApprovals(t *testing.T) {
 func TestReject(t *testing.T) {
 	f := start(t, setting{})
 	f.held(t, "ada", "no")
-	r := into[pushapi.Receipt](t, f.post(t, "eve", "/v1/changesets/no/reject"), http.StatusOK)
-	if r.State != pushapi.Rejected || !strings.Contains(r.Note, "eve") {
+	r := into[changeset.Receipt](t, f.post(t, "eve", "/v1/changesets/no/reject"), http.StatusOK)
+	if r.State != changeset.Rejected || !strings.Contains(r.Note, "eve") {
 		t.Errorf("%+v", r)
 	}
 	refused(t, f.post(t, "eve", "/v1/changesets/no/approve"), http.StatusConflict, "path.id")
 	refused(t, f.get(t, "eve", "/v1/changesets/no/content"), http.StatusNotFound, "path.id")
-	if again := into[pushapi.Receipt](t, f.push(t, "ada", set("no", popular, "no.example")), http.StatusOK); again.State != pushapi.Rejected {
+	if again := into[changeset.Receipt](t, f.push(t, "ada", set("no", popular, "no.example")), http.StatusOK); again.State != changeset.Rejected {
 		t.Errorf("%+v", again)
 	}
 	objects, err := f.stream.Objects(t.Context())
@@ -166,7 +167,7 @@ func TestReject(t *testing.T) {
 		m["until"] = time.Now().Unix() + 1
 	})
 	waitFor(t, "its end", func() bool {
-		return into[pushapi.Receipt](t, f.get(t, "joe", "/v1/changesets/forgotten"), http.StatusOK).State == pushapi.Rejected
+		return into[changeset.Receipt](t, f.get(t, "joe", "/v1/changesets/forgotten"), http.StatusOK).State == changeset.Rejected
 	})
 }
 
@@ -195,7 +196,7 @@ func TestThreshold(t *testing.T) {
 		t.Error(a)
 	}
 	many := set("many", "c.example", "d.example", "e.example")
-	r := into[pushapi.Receipt](t, f.push(t, "ada", many), http.StatusAccepted)
+	r := into[changeset.Receipt](t, f.push(t, "ada", many), http.StatusAccepted)
 	if r.Held[0].Guard != "threshold" {
 		t.Errorf("%+v", r)
 	}
@@ -223,14 +224,14 @@ func TestThreshold(t *testing.T) {
 	}
 	f.wants(t, "f.example", blocklist.BlockedBy)
 	// What undoes it is as large.
-	u := into[pushapi.UndoResult](t, f.post(t, "ada", "/v1/changesets/both/undo"), http.StatusAccepted)
+	u := into[changeset.UndoResult](t, f.post(t, "ada", "/v1/changesets/both/undo"), http.StatusAccepted)
 	f.wants(t, "f.example", blocklist.BlockedBy)
 	content = f.get(t, "eve", "/v1/changesets/"+u.ID+"/content")
 	if a := f.call(t, "eve", "POST", "/v1/changesets/"+u.ID+"/approve", pushapi.TypeJSON, approval(t, content.body, f.approver)); a.status != http.StatusCreated {
 		t.Error(a)
 	}
 	f.wants(t, "f.example", blocklist.Pass)
-	if r := into[pushapi.Receipt](t, f.get(t, "joe", "/v1/changesets/both"), http.StatusOK); r.State != pushapi.Undone || r.UndoneBy != u.ID {
+	if r := into[changeset.Receipt](t, f.get(t, "joe", "/v1/changesets/both"), http.StatusOK); r.State != changeset.Undone || r.UndoneBy != u.ID {
 		t.Errorf("%+v", r)
 	}
 }

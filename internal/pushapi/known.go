@@ -16,7 +16,7 @@ type savedNode struct {
 	Gone   bool           `json:"gone"`  // the node had not reported for a long time
 }
 
-// load reads the nodes that were stored before this start.
+// loadNodes reads the nodes that an earlier run of control stored.
 func (a *API) loadNodes(ctx context.Context) error {
 	f := &a.fleet
 	f.mu.Lock()
@@ -35,7 +35,7 @@ func (a *API) loadNodes(ctx context.Context) error {
 // maxSaved bounds how many nodes are saved in one turn: each takes a write to disk.
 const maxSaved = 100
 
-// saveNodes stores the nodes that are new, gone or back, and deletes those that were forgotten. Most reports change nothing in the bucket.
+// saveNodes stores the nodes that are new, gone or report again, and deletes forgotten ones. Most reports change nothing in the bucket.
 func (a *API) saveNodes(ctx context.Context) {
 	for name, value := range a.fleet.changed() {
 		var err error
@@ -48,7 +48,7 @@ func (a *API) saveNodes(ctx context.Context) {
 			continue
 		}
 		a.fleet.again(name)
-		a.log.Warn("which servers report could not be written; it is tried again", "err", err)
+		a.log.Warn("the list of servers that report could not be written, and is written again later", "err", err)
 		return
 	}
 }
@@ -71,7 +71,7 @@ func (f *fleet) changed() map[string][]byte {
 		delete(f.unsaved, name)
 		out[name] = nil
 		if n := f.nodes[name]; n != nil {
-			out[name], _ = json.Marshal(savedNode{n.Status, n.first.Unix(), n.seen.Unix(), n.wasGone}) // of plain fields: it cannot fail
+			out[name], _ = json.Marshal(savedNode{n.Status, n.first.Unix(), n.seen.Unix(), n.wasGone}) // it cannot fail for these fields
 		}
 	}
 	return out

@@ -1,39 +1,18 @@
 package pushapi
 
 import (
-	"slices"
 	"strconv"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"rempart/internal/journal"
+	"rempart/internal/changeset"
 )
 
-// counts are what is counted of calls; calls are few, so a lock does.
+// counts counts the calls of the API. Calls are few, so it uses a lock.
 type counts struct {
-	mu     sync.Mutex
-	calls  map[callKind]uint64
-	sets   map[State]uint64
-	acted  acts
-	stages map[string]uint64
-}
-
-// acts counts changes by what they do and whether they count; the last act is any other.
-type acts [4][2]uint64
-
-var actNames = [len(acts{})]string{string(journal.Block), string(journal.Allow), string(journal.Withdraw), "other"}
-
-func (a *acts) count(do journal.Act, counts bool) {
-	at := slices.Index(actNames[:], string(do))
-	if at < 0 {
-		at = len(a) - 1
-	}
-	if counts {
-		a[at][1]++
-	} else {
-		a[at][0]++
-	}
+	mu    sync.Mutex
+	calls map[callKind]uint64
 }
 
 type callKind struct {
@@ -41,42 +20,14 @@ type callKind struct {
 	status int
 }
 
-func (c *counts) init() {
-	c.calls, c.sets, c.stages = map[callKind]uint64{}, map[State]uint64{}, map[string]uint64{}
-}
-
-// call counts one; routes and statuses are few.
+// call counts one call. There are few routes and statuses.
 func (c *counts) call(route string, status int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.calls[callKind{route, status}]++
 }
 
-func (c *counts) set(s State) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.sets[s]++
-}
-
-// acts counts changes of a set that was taken.
-func (c *counts) acts(more acts) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i := range more {
-		for j := range more[i] {
-			c.acted[i][j] += more[i][j]
-		}
-	}
-}
-
-// stage counts how one ended.
-func (c *counts) stage(outcome string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stages[outcome]++
-}
-
-// Collector exports what the API counts.
+// Collector returns the metrics of the API, of change sets and of the nodes.
 func (a *API) Collector() prometheus.Collector {
 	d := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("rempart_push_"+name, help, labels, nil)
@@ -107,10 +58,10 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	ch <- prometheus.MustNewConstMetric(c.held, prometheus.GaugeValue, float64(len(c.a.open.ids(Held))))
-	known, ahead := c.a.fleet.known()
-	ch <- prometheus.MustNewConstMetric(c.nodes, prometheus.GaugeValue, float64(known))
-	ch <- prometheus.MustNewConstMetric(c.ahead, prometheus.GaugeValue, float64(ahead))
+	c.collectChangeSets(ch)
+	nodes := c.a.fleet.count()
+	ch <- prometheus.MustNewConstMetric(c.nodes, prometheus.GaugeValue, float64(nodes.known))
+	ch <- prometheus.MustNewConstMetric(c.ahead, prometheus.GaugeValue, float64(nodes.apart))
 	damaged := 0.0
 	if c.a.cfg.Control.Damaged() != nil {
 		damaged = 1
@@ -122,15 +73,21 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for k, n := range c.a.counts.calls {
 		ch <- prometheus.MustNewConstMetric(c.calls, prometheus.CounterValue, float64(n), k.route, strconv.Itoa(k.status))
 	}
-	for i, act := range actNames {
-		for j, outcome := range []string{"refused", "accepted"} {
-			ch <- prometheus.MustNewConstMetric(c.acts, prometheus.CounterValue, float64(c.a.counts.acted[i][j]), act, outcome)
+}
+
+func (c *collector) collectChangeSets(ch chan<- prometheus.Metric) {
+	stats := c.a.sets.Stats()
+	ch <- prometheus.MustNewConstMetric(c.held, prometheus.GaugeValue, float64(stats.Held))
+	for i, act := range changeset.ActNames() {
+		ch <- prometheus.MustNewConstMetric(c.acts, prometheus.CounterValue, float64(stats.Acts[i].Refused), act, "refused")
+		ch <- prometheus.MustNewConstMetric(c.acts, prometheus.CounterValue, float64(stats.Acts[i].Accepted), act, "accepted")
+	}
+	for outcome, n := range map[string]uint64{"advanced": stats.Advanced, "withdrawn": stats.Withdrawn} {
+		if n > 0 { // an outcome is exported from its first time on
+			ch <- prometheus.MustNewConstMetric(c.stages, prometheus.CounterValue, float64(n), outcome)
 		}
 	}
-	for outcome, n := range c.a.counts.stages {
-		ch <- prometheus.MustNewConstMetric(c.stages, prometheus.CounterValue, float64(n), outcome)
-	}
-	for s, n := range c.a.counts.sets {
-		ch <- prometheus.MustNewConstMetric(c.sets, prometheus.CounterValue, float64(n), string(s))
+	for state, n := range stats.States {
+		ch <- prometheus.MustNewConstMetric(c.sets, prometheus.CounterValue, float64(n), string(state))
 	}
 }

@@ -4,19 +4,22 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 )
 
-// Report stores a node's status. name is the node's as its token says it. The error says why data is no status.
+// Report stores the status that a node reports. name is the name of the token with which it reports. The error says why data is not a
+// status.
 func (a *API) Report(ctx context.Context, name string, data []byte) error {
 	var st journal.Status
 	if len(data) > journal.MaxStatus {
-		return errors.New("a status is shorter")
+		return fmt.Errorf("not a status: more than %d bytes", journal.MaxStatus)
 	}
 	if err := json.Unmarshal(data, &st); err != nil {
 		return errors.New("not a status")
@@ -44,12 +47,7 @@ func (a *API) Report(ctx context.Context, name string, data []byte) error {
 	return nil
 }
 
-// takeReport returns a function that takes in the reports that arrive on the journal's stream. Invalid reports are ignored.
-func (a *API) takeReport(ctx context.Context) func(node string, data []byte) {
-	return func(node string, data []byte) { _ = a.Report(ctx, node, data) }
-}
-
-// Caller is the name of whose token let a request through Guarded.
+// Caller returns the name of the token with which a request passed Guarded.
 func Caller(r *http.Request) string {
 	if c := callerOf(r.Context()); c != nil {
 		return c.Name
@@ -57,58 +55,58 @@ func Caller(r *http.Request) string {
 	return ""
 }
 
-// Applied is to be told what comes into force at control.
+// Applied must be called with each record that comes into force at control.
 func (a *API) Applied(e journal.Effect) {
 	if e.Record.Version > 0 {
-		a.fleet.published(e.Record.Version, time.UnixMilli(e.Record.Time))
+		a.fleet.notePublished(e.Record.Version, time.UnixMilli(e.Record.Time))
 	}
 }
 
-// NodeInfo is a node as people see it.
+// NodeInfo is the state of a node as the API shows it.
 type NodeInfo struct {
 	Node      string    `json:"node"`
-	Epoch     uint64    `json:"epoch" doc:"Of the journal that it follows."`
+	Epoch     uint64    `json:"epoch" doc:"The epoch of the journal that the server follows."`
 	Version   uint64    `json:"version" doc:"The version in force on the server."`
-	Behind    uint64    `json:"behind" doc:"By how many versions control is ahead of the server."`
-	Seen      time.Time `json:"seen" doc:"The time of the server's last report; of an earlier one while awaited."`
-	Gone      bool      `json:"gone,omitempty" doc:"The server has not reported for three minutes. It is not waited for."`
-	Awaited   bool      `json:"awaited,omitempty" doc:"The server has not reported since this control started. Its other fields are older than that."`
-	Country   string    `json:"country,omitempty" doc:"REMPART_COUNTRY of the server."`
-	Operator  string    `json:"operator,omitempty" doc:"REMPART_OPERATOR of the server."`
-	Suspended bool      `json:"suspended,omitempty"`
-	Queries   uint64    `json:"queries" doc:"Since its start."`
-	Blocked   uint64    `json:"blocked"`
-	Problem   string    `json:"problem,omitempty" doc:"What keeps the server from the newest version now."`
+	Behind    uint64    `json:"behind" doc:"The number of versions by which control is ahead of the server."`
+	Seen      time.Time `json:"seen" doc:"The time of the server's last report. While the server is awaited, that is a report to an earlier run of control."`
+	Gone      bool      `json:"gone,omitempty" doc:"The server has not reported for three minutes. Rempart does not wait for it."`
+	Awaited   bool      `json:"awaited,omitempty" doc:"The server has not reported since control started. Its other fields are from before the start."`
+	Country   string    `json:"country,omitempty" doc:"The country in which the server is, from its setting REMPART_COUNTRY."`
+	Operator  string    `json:"operator,omitempty" doc:"The operator of the server, from its setting REMPART_OPERATOR."`
+	Suspended bool      `json:"suspended,omitempty" doc:"Whether enforcement is suspended on the server."`
+	Queries   uint64    `json:"queries" doc:"The number of queries since the server started."`
+	Blocked   uint64    `json:"blocked" doc:"The number of blocked queries since the server started."`
+	Problem   string    `json:"problem,omitempty" doc:"The reason why the server does not have the newest version in force."`
 }
 
-// VersionInfo is how far a version got.
+// VersionInfo is a version, with the number of nodes on which it is in force.
 type VersionInfo struct {
 	Version uint64    `json:"version"`
 	Time    time.Time `json:"time"`
 	Kind    string    `json:"kind"`
 	By      string    `json:"by,omitempty"`
-	Nodes   int       `json:"nodes" doc:"That reported lately."`
-	InForce int       `json:"in_force" doc:"How many of them have it, or a later one."`
-	Median  int64     `json:"median_ms,omitempty" doc:"How long half of the nodes took, in milliseconds."`
-	Slowest int64     `json:"slowest_ms,omitempty" doc:"How long the slowest took."`
+	Nodes   int       `json:"nodes" doc:"The number of servers that reported within the last three minutes."`
+	InForce int       `json:"in_force" doc:"The number of those servers on which this version or a later one is in force."`
+	Median  int64     `json:"median_ms,omitempty" doc:"The time in milliseconds after which half of the servers had the version in force."`
+	Slowest int64     `json:"slowest_ms,omitempty" doc:"The time in milliseconds that the slowest server took."`
 }
 
 type nodesOutput struct {
 	Body struct {
-		Version uint64     `json:"version" doc:"The newest."`
+		Version uint64     `json:"version" doc:"The newest version of the set."`
 		Nodes   []NodeInfo `json:"nodes"`
-		Problem string     `json:"problem,omitempty" doc:"Why control publishes nothing now, if its journal is damaged."`
+		Problem string     `json:"problem,omitempty" doc:"The reason why control publishes nothing, if its journal is damaged."`
 	}
 }
 
 type versionInput struct {
-	Version uint64 `path:"version"`
+	Version uint64 `path:"version" doc:"The version of the set."`
 }
 
 type versionInfoOutput struct{ Body VersionInfo }
 
 func (a *API) registerFleet() {
-	add(a, operation{id: "nodes", path: "/v1/nodes", tag: "nodes", roles: people, summary: "Say how every node stands"},
+	add(a, operation{id: "nodes", path: "/v1/nodes", tag: "nodes", roles: people, summary: "List the servers and their state"},
 		func(context.Context, *struct{}) (*nodesOutput, error) {
 			out := &nodesOutput{}
 			st := a.cfg.Control.State()
@@ -121,25 +119,25 @@ func (a *API) registerFleet() {
 		})
 	add(a, operation{
 		id: "forget", method: http.MethodPost, path: "/v1/nodes/forget", tag: "nodes", roles: []Role{Publisher, Approver}, errors: []int{404, 422},
-		summary: "Forget a server that is retired", description: "The server is not waited for any more. One that still reports is listed again from its next report: revoke its token first.",
+		summary: "Forget a retired server", description: "Rempart does not wait for the server any more. A server that still reports is listed again from its next report: revoke its token first.",
 	}, a.forget)
-	add(a, operation{id: "version", path: "/v1/versions/{version}", tag: "nodes", roles: people, errors: []int{404}, summary: "Say on how many nodes a version is in force"}, a.version)
+	add(a, operation{id: "version", path: "/v1/versions/{version}", tag: "nodes", roles: people, errors: []int{404}, summary: "Get the number of servers on which a version is in force"}, a.version)
 }
 
 func (a *API) version(ctx context.Context, in *versionInput) (*versionInfoOutput, error) {
 	data, err := a.cfg.Control.Record(ctx, in.Version)
 	if errors.Is(err, stream.ErrNone) {
-		return nil, problem(http.StatusNotFound, "path.version", "no such version in this epoch of the journal")
+		return nil, problem(http.StatusNotFound, "path.version", "this epoch of the journal has no such version")
 	}
 	if errors.Is(err, stream.ErrLost) {
 		return nil, problem(http.StatusNotFound, "path.version", "the journal lost the record of this version")
 	}
 	if err != nil {
-		return nil, a.unavailable("the journal cannot be read", err)
+		return nil, changeset.Fail("the journal cannot be read", err)
 	}
 	r, _, err := journal.ReadRecord(data)
 	if err != nil {
-		return nil, a.unavailable("the journal cannot be read", err)
+		return nil, changeset.Fail("the journal cannot be read", err)
 	}
 	v := a.fleet.version(r.Epoch, in.Version)
 	v.Time, v.Kind, v.By = time.UnixMilli(r.Time).UTC(), string(r.Kind), r.By
@@ -148,27 +146,27 @@ func (a *API) version(ctx context.Context, in *versionInput) (*versionInfoOutput
 
 type forgetInput struct {
 	Body struct {
-		Node string `json:"node" minLength:"1" maxLength:"128" doc:"The server's name, as it is listed or without the name of its token before the slash; or the name of a token: then all servers that report with it."`
+		Node string `json:"node" minLength:"1" maxLength:"128" doc:"The name of the server, as it is listed or without the name of its token before the slash. The name of a token stands for all servers that report with that token."`
 	}
 }
 
 type forgetOutput struct {
 	Body struct {
-		Forgotten int      `json:"forgotten" doc:"How many servers were forgotten."`
-		Reporting []string `json:"reporting,omitempty" doc:"Those of them that reported within the last minute: they are listed again from their next report, unless they are stopped or their token is revoked."`
+		Forgotten int      `json:"forgotten" doc:"The number of servers that were forgotten."`
+		Reporting []string `json:"reporting,omitempty" doc:"The forgotten servers that reported within the last minute. They are listed again from their next report, unless they are stopped or their token is revoked."`
 	}
 }
 
 func (a *API) forget(ctx context.Context, in *forgetInput) (*forgetOutput, error) {
-	callerOf(ctx).about = cut(in.Body.Node)
+	callerOf(ctx).about = changeset.Shorten(in.Body.Node)
 	out := &forgetOutput{}
-	var ambiguous []string
-	out.Body.Forgotten, out.Body.Reporting, ambiguous = a.fleet.forget(in.Body.Node)
-	if len(ambiguous) > 0 {
-		return nil, problem(http.StatusUnprocessableEntity, "body.node", "several servers have that name: choose one of "+cut(strings.Join(ambiguous, ", ")))
+	result := a.fleet.forget(in.Body.Node)
+	if len(result.ambiguous) > 0 {
+		return nil, problem(http.StatusUnprocessableEntity, "body.node", "several servers have this name: choose one of "+changeset.Shorten(strings.Join(result.ambiguous, ", ")))
 	}
+	out.Body.Forgotten, out.Body.Reporting = result.forgotten, result.reporting
 	if out.Body.Forgotten == 0 {
-		return nil, problem(http.StatusNotFound, "body.node", "no server of that name has reported: see rempart nodes")
+		return nil, problem(http.StatusNotFound, "body.node", "no server with this name has reported: rempart nodes lists the servers")
 	}
 	return out, nil
 }

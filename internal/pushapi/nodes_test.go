@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
@@ -281,26 +282,26 @@ func TestAudience(t *testing.T) {
 		st.Country, st.Operator = "FR", operator
 		edges.send(t, st)
 	}
-	scoped := func(id string, change func(*pushapi.Change)) pushapi.ChangeSet {
+	scoped := func(id string, change func(*changeset.Change)) pushapi.ChangeSet {
 		s := set(id, id+".example")
 		change(&s.Changes[0])
 		return s
 	}
 	for i, code := range []string{"France", "FRA", "ZZ", "UK", "", "F"} {
-		r := into[pushapi.Receipt](t, f.push(t, "ada", scoped("no-"+digits(uint64(i)), func(c *pushapi.Change) { c.Countries = []string{code} })), http.StatusOK)
-		if r.State != pushapi.Refused || len(r.Refused) != 1 || r.Refused[0].Guard != "countries" || !strings.Contains(r.Refused[0].Why, "ISO 3166-1") {
+		r := into[changeset.Receipt](t, f.push(t, "ada", scoped("no-"+digits(uint64(i)), func(c *changeset.Change) { c.Countries = []string{code} })), http.StatusOK)
+		if r.State != changeset.Refused || len(r.Refused) != 1 || r.Refused[0].Guard != "countries" || !strings.Contains(r.Refused[0].Why, "ISO 3166-1") {
 			t.Errorf("country %q: %+v", code, r)
 		}
 	}
 	for id, want := range map[string]struct {
-		change  func(*pushapi.Change)
+		change  func(*changeset.Change)
 		reaches int
 		warning string
 	}{
-		"one":     {func(c *pushapi.Change) { c.Operators = []string{"orange"} }, 1, ""},
-		"country": {func(c *pushapi.Change) { c.Countries = []string{"fr"} }, 2, ""},
-		"nobody":  {func(c *pushapi.Change) { c.Operators = []string{"Ornage"} }, 0, `"Ornage"`},
-		"abroad":  {func(c *pushapi.Change) { c.Countries = []string{"FR", "BE"} }, 2, `"BE"`},
+		"one":     {func(c *changeset.Change) { c.Operators = []string{"orange"} }, 1, ""},
+		"country": {func(c *changeset.Change) { c.Countries = []string{"fr"} }, 2, ""},
+		"nobody":  {func(c *changeset.Change) { c.Operators = []string{"Ornage"} }, 0, `"Ornage"`},
+		"abroad":  {func(c *changeset.Change) { c.Countries = []string{"FR", "BE"} }, 2, `"BE"`},
 	} {
 		r := f.published(t, scoped(id, want.change))
 		if r.Reaches == nil || *r.Reaches != want.reaches || (len(r.Warnings) > 0) != (want.warning != "") || !strings.Contains(strings.Join(r.Warnings, " "), want.warning) {
@@ -350,8 +351,8 @@ func TestStageWithoutServersWarns(t *testing.T) {
 	}
 	few := staged("few", 3600, "few.example")
 	few.Stage.Share = 0.05
-	const want = "it is tried on 0 of 3 servers before it goes on to all of them: choose a larger share"
-	for _, r := range []pushapi.Receipt{f.published(t, few), f.state(t, "few")} {
+	const want = "the stage reaches 0 of 3 servers before the change set is extended to all of them: choose a larger share"
+	for _, r := range []changeset.Receipt{f.published(t, few), f.state(t, "few")} {
 		if r.Reaches == nil || *r.Reaches != 0 || len(r.Warnings) != 1 || r.Warnings[0] != want {
 			t.Errorf("reaches %v, warnings %q", r.Reaches, r.Warnings)
 		}
@@ -360,7 +361,7 @@ func TestStageWithoutServersWarns(t *testing.T) {
 	if r := f.state(t, "few"); *r.Reaches != 1 || r.Warnings != nil {
 		t.Errorf("with a server in its share: reaches %d, warnings %q", *r.Reaches, r.Warnings)
 	}
-	r := into[pushapi.Receipt](t, f.post(t, "eve", "/v1/changesets/few/advance"), http.StatusOK)
+	r := into[changeset.Receipt](t, f.post(t, "eve", "/v1/changesets/few/advance"), http.StatusOK)
 	if r.Reaches != nil || r.Warnings != nil {
 		t.Errorf("on all servers: %+v", r)
 	}
@@ -373,12 +374,12 @@ func TestSuspensionsAreListed(t *testing.T) {
 		a := f.call(t, "eve", "POST", "/v1/"+act, pushapi.TypeJSON, strings.NewReader(`{"reason":"why `+act+`"}`))
 		version := into[struct{ Version uint64 }](t, a, http.StatusOK).Version
 		id := act + "-" + digits(version)
-		if r := f.state(t, id); r.Kind != act || r.By != "eve" || r.Comment != "why "+act || r.Version != version || r.State != pushapi.Published {
+		if r := f.state(t, id); r.Kind != act || r.By != "eve" || r.Comment != "why "+act || r.Version != version || r.State != changeset.Published {
 			t.Errorf("%+v", r)
 		}
 		refused(t, f.post(t, "ada", "/v1/changesets/"+id+"/undo"), http.StatusConflict, "path.id")
 	}
-	all := into[struct{ ChangeSets []pushapi.Receipt }](t, f.get(t, "joe", "/v1/changesets"), http.StatusOK).ChangeSets
+	all := into[struct{ ChangeSets []changeset.Receipt }](t, f.get(t, "joe", "/v1/changesets"), http.StatusOK).ChangeSets
 	if len(all) != 2 || all[0].Kind != "resume" || all[1].Kind != "suspend" {
 		t.Errorf("%+v", all)
 	}
@@ -403,11 +404,11 @@ func TestAdopt(t *testing.T) {
 		{Record: lists, Set: &journal.Set{ID: "lists-1", Sources: []journal.List{{Name: "a list"}}}, Count: 1},
 	}
 	for range 2 { // a second time changes nothing
-		if err := f.api.Adopt(t.Context(), all); err != nil {
+		if err := f.api.Recover(t.Context(), all); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if r := f.state(t, "lost"); r.State != pushapi.Published || r.Accepted != 3 || r.By != "ada" || r.Version != 8 || r.Note == "" {
+	if r := f.state(t, "lost"); r.State != changeset.Published || r.Accepted != 3 || r.By != "ada" || r.Version != 8 || r.Note == "" {
 		t.Errorf("%+v", r)
 	}
 	if r := f.state(t, "suspend-9"); r.Kind != "suspend" || r.Comment != "all is wrong" {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 )
 
@@ -34,14 +35,14 @@ const TypeOrder = "application/vnd.rempart.order"
 // maxOrder is the number of bytes of a sealed order, which may hold a certificate.
 const maxOrder = 32 << 10
 
-// orderFresh is how long after its signature an order is carried out.
+// orderFresh is the time after its signature for which an order is valid.
 const orderFresh = 5 * time.Minute
 
-type orderInput struct{ brief }
+type orderInput struct{ shortBody }
 
-// order does what a root orders. It is in the audit trail once it is known that a root does.
+// order carries out a signed order. The audit trail records orders that a root key signed.
 func (a *API) order(ctx context.Context, in *orderInput) (*tokenOutput, error) {
-	data, err := io.ReadAll(&limited{in.body, maxOrder})
+	data, err := io.ReadAll(&limitedReader{in.body, maxOrder})
 	if errors.Is(err, errTooLong) {
 		return nil, problem(http.StatusRequestEntityTooLarge, "body", err.Error())
 	}
@@ -51,30 +52,32 @@ func (a *API) order(ctx context.Context, in *orderInput) (*tokenOutput, error) {
 	if err != nil {
 		return nil, problem(http.StatusBadRequest, "body", err.Error())
 	}
-	o, root, err := a.openOrder(data)
+	signed, err := a.openOrder(data)
 	if err != nil && !a.limits.orders.Allow() {
 		err := problem(http.StatusTooManyRequests, "", "too many calls: wait a moment")
 		return nil, huma.ErrorWithHeaders(err, http.Header{"Retry-After": {"1"}})
 	}
 	if err != nil {
-		return nil, problem(http.StatusForbidden, "body", cut(err.Error()))
+		return nil, problem(http.StatusForbidden, "body", changeset.Shorten(err.Error()))
 	}
-	entry := AuditEntry{Who: root, Call: "POST /v1/tokens", ID: cut(o.Do + " " + o.Name), Outcome: "asked"}
+	o := signed.order
+	entry := AuditEntry{Who: signed.root, Call: "POST /v1/tokens", ID: changeset.Shorten(o.Do + " " + o.Name), Outcome: "asked"}
 	if err := a.audit.add(ctx, entry); err != nil {
-		return nil, a.unavailable("the audit trail cannot be written", err)
+		return nil, changeset.Fail("the audit trail cannot be written", err)
 	}
-	out, err := a.obey(ctx, o)
+	out, err := a.carryOut(ctx, o)
+	err = a.render(err)
 	entry.Outcome = http.StatusText(http.StatusOK)
 	if status := huma.StatusError(nil); errors.As(err, &status) {
 		entry.Outcome = http.StatusText(status.GetStatus())
 	}
-	if err := a.audit.add(context.WithoutCancel(ctx), entry); err != nil { // that it was asked stands already
+	if err := a.audit.add(context.WithoutCancel(ctx), entry); err != nil { // the order itself is recorded already
 		a.log.Warn("the outcome of an order is not in the audit trail", "err", err)
 	}
 	return out, err
 }
 
-func (a *API) obey(ctx context.Context, o *Order) (*tokenOutput, error) {
+func (a *API) carryOut(ctx context.Context, o *Order) (*tokenOutput, error) {
 	if !tokenName.MatchString(o.Name) {
 		return nil, problem(http.StatusUnprocessableEntity, "body.name", "lower-case letters, digits, dots and hyphens, 63 at most")
 	}
@@ -89,25 +92,32 @@ func (a *API) obey(ctx context.Context, o *Order) (*tokenOutput, error) {
 	return nil, problem(http.StatusUnprocessableEntity, "body.do", `"create", "rotate" or "revoke"`)
 }
 
-// openOrder checks who signed an order, and when. An order that is sent again has no effect: a name is created once and revoked once, and
-// of rotations each must be signed later than the one before.
-func (a *API) openOrder(data []byte) (o *Order, root string, err error) {
+// signedOrder is an order with the ID of the root key that signed it.
+type signedOrder struct {
+	order *Order
+	root  string
+}
+
+// openOrder checks the signature and the time of an order. An order that is sent again has no effect: a token is created once and revoked
+// once, and each rotation must be signed later than the one before.
+func (a *API) openOrder(data []byte) (signedOrder, error) {
 	s, err := journal.Unseal(journal.KindOrder, data)
 	if err != nil {
-		return nil, "", err
+		return signedOrder{}, err
 	}
 	roots := a.cfg.Control.State().Roots()
 	by := slices.IndexFunc(roots, s.SignedBy)
 	if by < 0 {
-		return nil, "", errors.New("no root key of the key ring signed this order")
+		return signedOrder{}, errors.New("no root key of the key ring signed this order")
 	}
+	var o *Order
 	d := json.NewDecoder(bytes.NewReader(s.Payload))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&o); err != nil || o == nil {
-		return nil, "", fmt.Errorf("not an order: %w", err)
+		return signedOrder{}, fmt.Errorf("not an order: %w", err)
 	}
 	if age := time.Since(time.Unix(o.Time, 0)); age > orderFresh || age < -orderFresh {
-		return nil, "", errors.New("it was not signed within the last five minutes: set the clocks right, and sign it again")
+		return signedOrder{}, errors.New("it was not signed within the last five minutes: set the clocks right, and sign it again")
 	}
-	return o, roots[by].ID(), nil
+	return signedOrder{o, roots[by].ID()}, nil
 }

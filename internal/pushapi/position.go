@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 )
@@ -34,7 +35,8 @@ func (p position) problem(epoch, version uint64) string {
 	return ""
 }
 
-// problem describes what keeps a node from the newest version of an epoch now, or "". What the node reported before it held that version is over.
+// problem returns the reason why a node does not have the newest version of an epoch, or "". A problem that the node reported before it had that version is
+// ignored.
 func (n *node) problem(epoch, newest uint64) string {
 	if n.isCaughtUpWith(epoch, newest) {
 		return "" // its next report shows its record
@@ -130,9 +132,15 @@ func (a *API) locate(ctx context.Context, st *journal.Status) position {
 	return positionFollowing
 }
 
-// conflict returns a node that is ahead of this journal or holds another record of one of its versions; nil if there is none. waits reports
-// whether a node is ahead that may only be so for a moment.
-func (f *fleet) conflict(own *journal.State) (name string, found *node, waits bool) {
+// conflict is a node that is ahead of this journal or holds another record of one of its versions.
+type conflict struct {
+	name  string
+	node  *node // nil if there is none
+	waits bool  // a node is ahead, possibly only for a moment
+}
+
+// conflict searches the nodes for a conflict with this journal.
+func (f *fleet) conflict(own *journal.State) (c conflict) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for other, n := range f.nodes {
@@ -142,32 +150,33 @@ func (f *fleet) conflict(own *journal.State) (name string, found *node, waits bo
 		case n.isCaughtUpWith(own.Epoch, own.Version): // the node's next report shows its record
 			continue
 		case n.position == positionAhead && time.Since(n.apart) < aheadFor:
-			waits = true
+			c.waits = true
 			continue
 		}
-		if found == nil || other < name {
+		if c.node == nil || other < c.name {
 			copied := *n
-			name, found = other, &copied
+			c.name, c.node = other, &copied
 		}
 	}
-	return name, found, waits
+	return c
 }
 
 // Conflict returns why nothing may be published: a node is ahead of the journal, or holds another record of a version. It wraps
 // journal.ErrOlder. It reads memory only.
 func (a *API) Conflict() error {
 	own := a.cfg.Control.State()
-	name, n, _ := a.fleet.conflict(own)
+	c := a.fleet.conflict(own)
+	n := c.node
 	if n == nil {
 		return nil
 	}
-	what := fmt.Sprintf("the server %s has version %d of epoch %d in force, and this journal ends at version %d of epoch %d", name, n.At(), n.Epoch, own.Version, own.Epoch)
+	what := fmt.Sprintf("the server %s has version %d of epoch %d in force, and this journal ends at version %d of epoch %d", c.name, n.At(), n.Epoch, own.Version, own.Epoch)
 	if n.position == positionForked {
-		what = fmt.Sprintf("the server %s holds another record of version %d than this journal", name, n.At())
+		what = fmt.Sprintf("the server %s holds another record of version %d than this journal", c.name, n.At())
 	}
-	return fmt.Errorf("nothing is published: %s: it was restored from an older backup, and servers would refuse what is published now. "+
-		"Copy the folder \"edge\" of that server's data folder, and start control once with --recover and the copy; where there is no copy, with --new-epoch %d. "+
-		"If it is the server that is wrong, revoke its token (%w)", what, max(n.At(), own.Version), journal.ErrOlder)
+	return fmt.Errorf("nothing is published: %s: the journal was restored from an older backup, and servers would refuse newer records. "+
+		"Copy the folder \"edge\" of that server's data folder, and start control once with --recover and the copy. If there is no copy, start it with --new-epoch %d. "+
+		"If the server is wrong, revoke its token (%w)", what, max(n.At(), own.Version), journal.ErrOlder)
 }
 
 // startPatience bounds how long a call that publishes waits, after control started, for the nodes that reported before.
@@ -178,8 +187,7 @@ const startPatience = 20 * time.Second
 func (a *API) AwaitNodes(ctx context.Context) error {
 	for {
 		reported, awaited := a.fleet.awaits()
-		_, _, waits := a.fleet.conflict(a.cfg.Control.State())
-		if !waits && (!awaited || time.Since(a.fleet.begun) > startPatience) {
+		if !a.fleet.conflict(a.cfg.Control.State()).waits && (!awaited || time.Since(a.fleet.begun) > startPatience) {
 			return nil
 		}
 		select {
@@ -194,7 +202,7 @@ func (a *API) AwaitNodes(ctx context.Context) error {
 // mayPublish returns nil if a call may publish, otherwise the response to that call.
 func (a *API) mayPublish(ctx context.Context) error {
 	if err := a.AwaitNodes(ctx); err != nil {
-		return a.unavailable("servers have not reported yet", err)
+		return changeset.Fail("servers have not reported yet", err)
 	}
 	if err := a.Conflict(); err != nil {
 		return problem(http.StatusConflict, "", err.Error())

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
@@ -22,30 +23,30 @@ import (
 // TestPush has a name blocked in each form, and undone.
 func TestPush(t *testing.T) {
 	f := start(t, setting{})
-	r := into[pushapi.Receipt](t, f.push(t, "ada", set("one", "login.bank.example")), http.StatusCreated)
-	if r.State != pushapi.Published || r.Version != f.journ.State().Version || r.By != "ada" || r.Accepted != 1 {
+	r := into[changeset.Receipt](t, f.push(t, "ada", set("one", "login.bank.example")), http.StatusCreated)
+	if r.State != changeset.Published || r.Version != f.journ.State().Version || r.By != "ada" || r.Accepted != 1 {
 		t.Errorf("%+v", r)
 	}
 	f.wants(t, "www.login.bank.example", blocklist.BlockedBy)
-	if again := into[pushapi.Receipt](t, f.push(t, "ada", set("one", "login.bank.example")), http.StatusOK); again.Version != r.Version {
+	if again := into[changeset.Receipt](t, f.push(t, "ada", set("one", "login.bank.example")), http.StatusOK); again.Version != r.Version {
 		t.Errorf("pushed again: %+v", again)
 	}
 	refused(t, f.push(t, "ada", set("one", "other.example")), http.StatusConflict, "id")
 	lines := `{"name":"a.example"}` + "\n" + `{"name":"bücher.example","do":"block","category":"phishing"}` + "\n"
-	r = into[pushapi.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=two", pushapi.TypeNDJSON, strings.NewReader(lines)), http.StatusCreated)
+	r = into[changeset.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=two", pushapi.TypeNDJSON, strings.NewReader(lines)), http.StatusCreated)
 	f.wants(t, "xn--bcher-kva.example", blocklist.BlockedBy)
 	table := "name,do,expiry,countries\nc.example,block,2099-01-01T00:00:00Z,\nd.example,,,\n"
-	r = into[pushapi.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=three", pushapi.TypeCSV, strings.NewReader(table)), http.StatusCreated)
+	r = into[changeset.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=three", pushapi.TypeCSV, strings.NewReader(table)), http.StatusCreated)
 	if r.Accepted != 2 {
 		t.Errorf("%+v", r)
 	}
 	f.wants(t, "c.example", blocklist.BlockedBy)
-	u := into[pushapi.UndoResult](t, f.post(t, "ada", "/v1/changesets/three/undo"), http.StatusCreated)
+	u := into[changeset.UndoResult](t, f.post(t, "ada", "/v1/changesets/three/undo"), http.StatusCreated)
 	if u.Undoes != "three" || u.Lefts != 0 {
 		t.Errorf("%+v", u)
 	}
 	f.wants(t, "c.example", blocklist.Pass)
-	if r := into[pushapi.Receipt](t, f.get(t, "joe", "/v1/changesets/three"), http.StatusOK); r.State != pushapi.Undone || r.UndoneBy != u.ID {
+	if r := into[changeset.Receipt](t, f.get(t, "joe", "/v1/changesets/three"), http.StatusOK); r.State != changeset.Undone || r.UndoneBy != u.ID {
 		t.Errorf("%+v", r)
 	}
 }
@@ -82,7 +83,7 @@ func TestNamesAsInLists(t *testing.T) {
 			all = append(all, strings.ReplaceAll(tt.text, "%d", fmt.Sprint(i, kind)[:1]+kind))
 		}
 		path, mediaType, body := upload(all)
-		r := into[pushapi.Receipt](t, f.call(t, "ada", "POST", path, mediaType, strings.NewReader(body)), http.StatusCreated)
+		r := into[changeset.Receipt](t, f.call(t, "ada", "POST", path, mediaType, strings.NewReader(body)), http.StatusCreated)
 		if r.Accepted != len(texts) {
 			t.Errorf("%s: %+v", kind, r)
 		}
@@ -92,7 +93,7 @@ func TestNamesAsInLists(t *testing.T) {
 			f.wants(t, "www."+name, tt.below)
 		}
 	}
-	r := into[pushapi.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=page", pushapi.TypeCSV, strings.NewReader("url\nhttps://page.example/login\nok.example\n")), http.StatusCreated)
+	r := into[changeset.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=page", pushapi.TypeCSV, strings.NewReader("url\nhttps://page.example/login\nok.example\n")), http.StatusCreated)
 	if r.Accepted != 1 || len(r.Refused) != 1 || r.Refused[0].Line != 2 || !strings.Contains(r.Refused[0].Why, "URL that names a page") {
 		t.Errorf("%+v", r)
 	}
@@ -116,8 +117,8 @@ func TestSameID(t *testing.T) {
 		} else if a.status != http.StatusOK {
 			t.Errorf("%s", a)
 		}
-		var r pushapi.Receipt
-		if err := json.Unmarshal(a.body, &r); err != nil || r.Version != before+1 || r.State != pushapi.Published {
+		var r changeset.Receipt
+		if err := json.Unmarshal(a.body, &r); err != nil || r.Version != before+1 || r.State != changeset.Published {
 			t.Errorf("%v %s", err, a)
 		}
 	}
@@ -140,7 +141,7 @@ func TestCrash(t *testing.T) {
 	pending := func(id string, touched time.Time) string {
 		t.Helper()
 		a := f.push(t, "ada", set(id, id+".example"))
-		r := into[pushapi.Receipt](t, a, http.StatusCreated)
+		r := into[changeset.Receipt](t, a, http.StatusCreated)
 		data, _, err := f.stream.Bucket(stream.Receipts).Get(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
@@ -161,8 +162,8 @@ func TestCrash(t *testing.T) {
 	}
 	version := pending("after", time.Now())
 	before := f.journ.State().Version
-	r := into[pushapi.Receipt](t, f.push(t, "ada", set("after", "after.example")), http.StatusOK)
-	if fmt.Sprint(r.Version) != version || r.State != pushapi.Published || f.journ.State().Version != before {
+	r := into[changeset.Receipt](t, f.push(t, "ada", set("after", "after.example")), http.StatusOK)
+	if fmt.Sprint(r.Version) != version || r.State != changeset.Published || f.journ.State().Version != before {
 		t.Errorf("published already: %+v", r)
 	}
 
@@ -266,18 +267,18 @@ func TestSigned(t *testing.T) {
 	if v := f.journ.State().Version; v != before {
 		t.Fatalf("one of them was taken: version %d after %d", v, before)
 	}
-	r := into[pushapi.Receipt](t, push(good), http.StatusCreated)
+	r := into[changeset.Receipt](t, push(good), http.StatusCreated)
 	if !slices.Equal(r.Authors, []string{f.author.ID()}) {
 		t.Errorf("%+v", r)
 	}
 	f.wants(t, "signed.example", blocklist.BlockedBy)
-	if again := into[pushapi.Receipt](t, push(good), http.StatusOK); again.Version != r.Version {
+	if again := into[changeset.Receipt](t, push(good), http.StatusOK); again.Version != r.Version {
 		t.Errorf("replayed: %+v", again)
 	}
 	mixed := signed(t, &journal.Set{ID: "mixed"}, []journal.Change{
 		{Do: journal.Block, Name: "UPPER.example"}, {Do: journal.Block, Name: "fine.example"}, {Do: journal.Block, Name: "co.uk"},
 	}, f.author)
-	r = into[pushapi.Receipt](t, push(mixed), http.StatusCreated)
+	r = into[changeset.Receipt](t, push(mixed), http.StatusCreated)
 	if r.Accepted != 1 || r.Refusals != 2 || r.Refused[0].Line != 1 || r.Refused[0].Guard != "name" || r.Refused[1].Guard != "public-suffix" {
 		t.Errorf("%+v", r)
 	}
@@ -295,8 +296,8 @@ func TestDryRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := into[pushapi.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?dry_run=true", pushapi.TypeJSON, bytes.NewReader(data)), http.StatusOK)
-	if r.State != pushapi.DryRun || r.Accepted+r.Refusals != 3 || r.Refusals == 0 || r.Version != 0 {
+	r := into[changeset.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?dry_run=true", pushapi.TypeJSON, bytes.NewReader(data)), http.StatusOK)
+	if r.State != changeset.DryRun || r.Accepted+r.Refusals != 3 || r.Refusals == 0 || r.Version != 0 {
 		t.Errorf("%+v", r)
 	}
 	if st := f.journ.State(); st.Version != before.Version || st.Hash != before.Hash {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"rempart/blocklist"
+	"rempart/internal/changeset"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
 )
@@ -29,17 +30,17 @@ func (f *fixture) isUnknown(t testing.TB, id string) {
 func TestHeldPushIsRepeatedWithoutHeld(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com"}
-	into[pushapi.Receipt](t, f.pushWhole(t, "ada", "case", names...), http.StatusAccepted)
+	into[changeset.Receipt](t, f.pushWhole(t, "ada", "case", names...), http.StatusAccepted)
 	for range 2 { // the second is a lost answer
 		a := f.pushSplit(t, "case", "", names...)
 		if a.status != http.StatusCreated && a.status != http.StatusOK {
 			t.Fatal(a)
 		}
 		r := f.state(t, "case")
-		if r.State != pushapi.Published || r.Accepted != 1 || r.Holds != 0 || r.HeldAs != "case~held" || r.SetApart != 1 {
+		if r.State != changeset.Published || r.Accepted != 1 || r.Holds != 0 || r.HeldAs != "case~held" || r.SetApart != 1 {
 			t.Errorf("%+v", r)
 		}
-		if held := f.state(t, "case~held"); held.State != pushapi.Held || held.PartOf != "case" || held.Accepted != 1 {
+		if held := f.state(t, "case~held"); held.State != changeset.Held || held.PartOf != "case" || held.Accepted != 1 {
 			t.Errorf("%+v", held)
 		}
 	}
@@ -47,7 +48,7 @@ func TestHeldPushIsRepeatedWithoutHeld(t *testing.T) {
 	f.wants(t, "dailymotion.com", blocklist.Pass)
 	refused(t, f.post(t, "eve", "/v1/changesets/case/approve"), http.StatusConflict, "path.id")
 	refused(t, f.get(t, "eve", "/v1/changesets/case/content"), http.StatusNotFound, "path.id")
-	into[pushapi.Receipt](t, f.post(t, "eve", "/v1/changesets/case~held/approve"), http.StatusCreated)
+	into[changeset.Receipt](t, f.post(t, "eve", "/v1/changesets/case~held/approve"), http.StatusCreated)
 	f.wants(t, "dailymotion.com", blocklist.BlockedBy)
 }
 
@@ -56,36 +57,36 @@ func TestNothingIsSetApartOfWhatIsDecided(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com"}
 	for id, act := range map[string]string{"yes": "approve", "no": "reject"} {
-		into[pushapi.Receipt](t, f.pushWhole(t, "ada", id, names...), http.StatusAccepted)
+		into[changeset.Receipt](t, f.pushWhole(t, "ada", id, names...), http.StatusAccepted)
 		f.post(t, "eve", "/v1/changesets/"+id+"/"+act)
 		before := f.state(t, id)
-		if r := into[pushapi.Receipt](t, f.pushSplit(t, id, "", names...), http.StatusOK); r.State != before.State || r.HeldAs != "" {
+		if r := into[changeset.Receipt](t, f.pushSplit(t, id, "", names...), http.StatusOK); r.State != before.State || r.HeldAs != "" {
 			t.Errorf("%s: %+v", id, r)
 		}
 		f.isUnknown(t, id+"~held")
 	}
-	into[pushapi.Receipt](t, f.pushWhole(t, "ada", "all", "deezer.com"), http.StatusAccepted) // all of it is held
-	if r := into[pushapi.Receipt](t, f.pushSplit(t, "all", "", "deezer.com"), http.StatusOK); r.State != pushapi.Held {
+	into[changeset.Receipt](t, f.pushWhole(t, "ada", "all", "deezer.com"), http.StatusAccepted) // all of it is held
+	if r := into[changeset.Receipt](t, f.pushSplit(t, "all", "", "deezer.com"), http.StatusOK); r.State != changeset.Held {
 		t.Errorf("%+v", r)
 	}
 	f.isUnknown(t, "all~held")
 
-	into[pushapi.Receipt](t, f.pushWhole(t, "bob", "other", names...), http.StatusAccepted) // another person's
+	into[changeset.Receipt](t, f.pushWhole(t, "bob", "other", names...), http.StatusAccepted) // another person's
 	if p := refused(t, f.pushSplit(t, "other", "", names...), http.StatusConflict, "id"); !strings.Contains(p.Errors[0].Message, "bob pushed it") {
 		t.Errorf("%+v", p)
 	}
 	f.isUnknown(t, "other~held")
-	into[pushapi.Receipt](t, f.pushWhole(t, "ada", "taken", "fine.example"), http.StatusCreated) // other content
+	into[changeset.Receipt](t, f.pushWhole(t, "ada", "taken", "fine.example"), http.StatusCreated) // other content
 	refused(t, f.pushSplit(t, "taken", "", names...), http.StatusConflict, "id")
 	f.isUnknown(t, "taken~held")
 
-	into[pushapi.Receipt](t, f.pushWhole(t, "ada", "third~held", "third.example"), http.StatusCreated) // its ID is another set's
-	into[pushapi.Receipt](t, f.pushWhole(t, "ada", "third", names...), http.StatusAccepted)
+	into[changeset.Receipt](t, f.pushWhole(t, "ada", "third~held", "third.example"), http.StatusCreated) // its ID is another set's
+	into[changeset.Receipt](t, f.pushWhole(t, "ada", "third", names...), http.StatusAccepted)
 	refused(t, f.pushSplit(t, "third", "", names...), http.StatusConflict, "id")
-	if r := f.state(t, "third"); r.State != pushapi.Held {
+	if r := f.state(t, "third"); r.State != changeset.Held {
 		t.Errorf("%+v", r)
 	}
-	into[pushapi.Receipt](t, f.post(t, "eve", "/v1/changesets/third/approve"), http.StatusCreated)
+	into[changeset.Receipt](t, f.post(t, "eve", "/v1/changesets/third/approve"), http.StatusCreated)
 }
 
 // TestReplacedWhileApproved has people approve a held change set while its author pushes it again without what is held: one of them wins.
@@ -93,7 +94,7 @@ func TestReplacedWhileApproved(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com"}
 	for _, id := range []string{"r1", "r2", "r3", "r4", "r5", "r6"} {
-		into[pushapi.Receipt](t, f.pushWhole(t, "ada", id, names...), http.StatusAccepted)
+		into[changeset.Receipt](t, f.pushWhole(t, "ada", id, names...), http.StatusAccepted)
 		var calls sync.WaitGroup
 		calls.Go(func() { f.pushSplit(t, id, "", names...) })
 		calls.Go(func() { f.pushSplit(t, id, "", names...) })
@@ -101,7 +102,7 @@ func TestReplacedWhileApproved(t *testing.T) {
 		calls.Wait()
 		r, apart := f.state(t, id), f.get(t, "joe", "/v1/changesets/"+id+"~held")
 		switch {
-		case r.State != pushapi.Published:
+		case r.State != changeset.Published:
 			t.Errorf("%+v", r)
 		case r.HeldAs == "" && (r.Accepted != 2 || apart.status != http.StatusNotFound):
 			t.Errorf("approved: %+v %s", r, apart)
@@ -115,7 +116,7 @@ func TestReplacedWhileApproved(t *testing.T) {
 func TestReplacementCrash(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com"}
-	into[pushapi.Receipt](t, f.pushWhole(t, "ada", "crash", names...), http.StatusAccepted)
+	into[changeset.Receipt](t, f.pushWhole(t, "ada", "crash", names...), http.StatusAccepted)
 	receipts, holds := f.stream.Bucket(stream.Receipts), f.stream.Bucket(stream.Holds)
 	data, _, err := receipts.Get(t.Context(), "crash")
 	if err == nil {
@@ -127,8 +128,8 @@ func TestReplacementCrash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := into[pushapi.Receipt](t, f.pushSplit(t, "crash", "", names...), http.StatusCreated)
-	if r.State != pushapi.Published || r.Accepted != 1 || f.state(t, "crash~held").State != pushapi.Held {
+	r := into[changeset.Receipt](t, f.pushSplit(t, "crash", "", names...), http.StatusCreated)
+	if r.State != changeset.Published || r.Accepted != 1 || f.state(t, "crash~held").State != changeset.Held {
 		t.Errorf("%+v", r)
 	}
 }

@@ -9,23 +9,23 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// slotPatience is how long an upload waits for a place before it is refused.
+// slotPatience is the time for which an upload waits for a place before it is refused.
 const slotPatience = 2 * time.Second
 
-// slots bounds how many uploads are under way: so many, and so many of one person, so that nobody holds others up. It is safe for concurrent use.
+// slots bounds the number of uploads in progress, in total and for one person, so that one person cannot take all places. It is safe for concurrent use.
 type slots struct {
 	all, each int
 	mu        sync.Mutex
 	by        map[string]int
 	taken     int
-	left      chan struct{} // closed when the next one ends
+	left      chan struct{} // closed when the next upload ends
 }
 
 func newSlots(all, each int) slots {
 	return slots{all: all, each: each, by: map[string]int{}, left: make(chan struct{})}
 }
 
-// enter takes a place until leave is called. It waits a moment for one.
+// enter waits for a place for at most slotPatience. The caller calls leave when the upload ends.
 func (s *slots) enter(ctx context.Context, owner string) (leave func(), busy error) {
 	ctx, cancel := context.WithTimeout(ctx, slotPatience)
 	defer cancel()
@@ -37,13 +37,13 @@ func (s *slots) enter(ctx context.Context, owner string) (leave func(), busy err
 		select {
 		case <-left:
 		case <-ctx.Done():
-			err := problem(http.StatusTooManyRequests, "", "uploads are under way, as many as there may be: wait until one ends")
+			err := problem(http.StatusTooManyRequests, "", "too many uploads are in progress: wait until one ends")
 			return nil, huma.ErrorWithHeaders(err, http.Header{"Retry-After": {"5"}})
 		}
 	}
 }
 
-// take takes a place if there is one; left is closed when the next one ends.
+// take takes a place if one is free. left is closed when the next upload ends.
 func (s *slots) take(owner string) (taken bool, left <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

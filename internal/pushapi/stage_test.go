@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
@@ -87,9 +88,9 @@ func staged(id string, seconds int64, names ...string) pushapi.ChangeSet {
 	return s
 }
 
-func (f *fixture) state(t testing.TB, id string) pushapi.Receipt {
+func (f *fixture) state(t testing.TB, id string) changeset.Receipt {
 	t.Helper()
-	return into[pushapi.Receipt](t, f.get(t, "joe", "/v1/changesets/"+id), http.StatusOK)
+	return into[changeset.Receipt](t, f.get(t, "joe", "/v1/changesets/"+id), http.StatusOK)
 }
 
 // TestStage has a staged set go on by itself, by a call, and be undone.
@@ -99,7 +100,7 @@ func TestStage(t *testing.T) {
 	begun := time.Now()
 	f.published(t, staged("soon", 3, "soon.example"))
 	r := f.published(t, staged("itself", 3600, "itself.example"))
-	if r.State != pushapi.Staged {
+	if r.State != changeset.Staged {
 		t.Errorf("%+v", r)
 	}
 	f.wants(t, "itself.example", blocklist.Pass) // control belongs to no share
@@ -107,7 +108,7 @@ func TestStage(t *testing.T) {
 	edges.send(t, &journal.Status{Node: "edge0", Queries: 5}) // started anew
 	f.due(t, "itself")
 	for _, id := range []string{"itself", "soon"} {
-		waitFor(t, "the stage's end", func() bool { return f.state(t, id).State == pushapi.Published })
+		waitFor(t, "the stage's end", func() bool { return f.state(t, id).State == changeset.Published })
 		f.wants(t, id+".example", blocklist.BlockedBy)
 	}
 	if took := time.Since(begun); took < 2*time.Second { // whole seconds are counted
@@ -142,10 +143,10 @@ func TestStageCrash(t *testing.T) {
 	f.stop()
 	again := start(t, setting{keys: f.keys, dir: f.dir})
 	again.secret = f.secret
-	waitFor(t, "the stage's end", func() bool { return again.state(t, "long").State == pushapi.Published })
+	waitFor(t, "the stage's end", func() bool { return again.state(t, "long").State == changeset.Published })
 	again.wants(t, "long.example", blocklist.BlockedBy)
 	waitFor(t, "the receipts", func() bool { return again.state(t, "lost").Note != "" })
-	for id, want := range map[string]pushapi.State{"plain": pushapi.Published, "held": pushapi.Held, "lost": pushapi.Pending} {
+	for id, want := range map[string]changeset.State{"plain": changeset.Published, "held": changeset.Held, "lost": changeset.Pending} {
 		if s := again.state(t, id).State; s != want {
 			t.Errorf("%s is %s, want %s", id, s, want)
 		}
@@ -186,7 +187,7 @@ func TestStageThreshold(t *testing.T) {
 	asked := func(undo string) {
 		t.Helper()
 		waitFor(t, undo, func() bool { return strings.Contains(f.state(t, "bad").Note, "approves "+undo+":") })
-		if u, bad := f.state(t, undo), f.state(t, "bad"); u.State != pushapi.Held || bad.State != pushapi.Staged || !strings.Contains(bad.Note, "edge") {
+		if u, bad := f.state(t, undo), f.state(t, "bad"); u.State != changeset.Held || bad.State != changeset.Staged || !strings.Contains(bad.Note, "edge") {
 			t.Errorf("%+v\n%+v", u, bad)
 		}
 		refused(t, f.post(t, "eve", "/v1/changesets/bad/advance"), http.StatusConflict, "path.id")
@@ -211,15 +212,15 @@ func TestStageStuck(t *testing.T) {
 	f := start(t, setting{})
 	edges := steadyNodes(t, f)
 	f.published(t, staged("bad", 3600, "x.example"))
-	f.published(t, pushapi.ChangeSet{ID: "fr", Changes: []pushapi.Change{{Name: "x.example", Category: "scam", Countries: []string{"FR"}}}})
+	f.published(t, pushapi.ChangeSet{ID: "fr", Changes: []changeset.Change{{Name: "x.example", Category: "scam", Countries: []string{"FR"}}}})
 	edges.rampant(t, "bad")
 	waitFor(t, "word of it", func() bool { return strings.Contains(f.state(t, "bad").Note, "by hand") })
 	time.Sleep(3 * time.Second)
 	if n := strings.Count(f.logged.String(), "by hand"); n != 1 {
 		t.Errorf("told %d times", n)
 	}
-	f.published(t, pushapi.ChangeSet{ID: "hand", Changes: []pushapi.Change{act(journal.Withdraw, "x.example")}})
-	waitFor(t, "its end", func() bool { return f.state(t, "bad").State == pushapi.Undone })
+	f.published(t, pushapi.ChangeSet{ID: "hand", Changes: []changeset.Change{act(journal.Withdraw, "x.example")}})
+	waitFor(t, "its end", func() bool { return f.state(t, "bad").State == changeset.Undone })
 	refused(t, f.post(t, "bob", "/v1/changesets/bad/undo"), http.StatusConflict, "path.id")
 }
 
@@ -256,10 +257,10 @@ func stageWithdrawn(t *testing.T, seconds int64) bool {
 	if time.Now().Unix() >= end {
 		return false
 	}
-	if state != pushapi.Staged {
+	if state != changeset.Staged {
 		t.Errorf("%s", state)
 	}
-	waitFor(t, "the withdrawal", func() bool { return f.state(t, "bad").State == pushapi.Undone })
+	waitFor(t, "the withdrawal", func() bool { return f.state(t, "bad").State == changeset.Undone })
 	r := f.state(t, "bad")
 	if !strings.Contains(r.Note, "edge") || r.UndoneBy != "undo-bad" || f.state(t, "undo-bad").By != "control" {
 		t.Errorf("%+v", r)
@@ -289,12 +290,12 @@ func TestStageRestart(t *testing.T) {
 	f.stop()
 	again := start(t, setting{keys: f.keys, dir: f.dir})
 	again.secret = f.secret
-	if s := again.state(t, "long").State; s != pushapi.Staged {
+	if s := again.state(t, "long").State; s != changeset.Staged {
 		t.Errorf("after the restart it is %s", s)
 	}
 	again.wants(t, "long.example", blocklist.Pass)
 	again.due(t, "long")
-	waitFor(t, "the stage's end", func() bool { return again.state(t, "long").State == pushapi.Published })
+	waitFor(t, "the stage's end", func() bool { return again.state(t, "long").State == changeset.Published })
 	again.wants(t, "long.example", blocklist.BlockedBy)
 }
 

@@ -16,11 +16,12 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 )
 
-// token is what is kept of one: never the secret.
+// token is a token as it is stored, without its secret.
 type token struct {
 	Name    string `json:"name"`
 	Owner   string `json:"owner"`
@@ -31,10 +32,12 @@ type token struct {
 	Revoked int64  `json:"revoked,omitempty"`
 
 	Rotated int64           `json:"rotated,omitempty"` // when the last rotation was ordered, in Unix seconds
-	Earlier []earlierSecret `json:"earlier,omitempty"` // still accepted, for a while
+	Earlier []earlierSecret `json:"earlier,omitempty"` // still accepted, until their time
+
+	revision uint64 // of the bucket's value that was read
 }
 
-// earlierSecret is a secret that was replaced, and is accepted until a moment.
+// earlierSecret is a secret that was replaced, and is still accepted until a time.
 type earlierSecret struct {
 	Hash  string `json:"hash"`
 	Until int64  `json:"until"` // Unix seconds
@@ -64,39 +67,49 @@ const (
 
 var tokenName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,62}$`)
 
-// tokenByHash finds one; its error is stream.ErrNone for an unknown one.
+// tokenByHash reads the token with a secret or certificate of that hash. Its error is stream.ErrNone for an unknown one.
 func (a *API) tokenByHash(ctx context.Context, hash string) (*token, error) {
 	name, _, err := a.tokens.Get(ctx, byHash+hash)
 	if err != nil {
 		return nil, err
 	}
-	t, _, err := a.tokenByName(ctx, string(name))
-	return t, err
+	return a.tokenByName(ctx, string(name))
 }
 
-func (a *API) tokenByName(ctx context.Context, name string) (*token, uint64, error) {
+// tokenByName reads a token. Its error is stream.ErrNone for an unknown one.
+func (a *API) tokenByName(ctx context.Context, name string) (*token, error) {
 	data, revision, err := a.tokens.Get(ctx, byName+name)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	var t token
-	return &t, revision, json.Unmarshal(data, &t)
+	t := &token{revision: revision}
+	return t, json.Unmarshal(data, t)
 }
 
-// TokenInfo is a token as people see it.
+// updateToken writes a token. It fails if the token was written since it was read.
+func (a *API) updateToken(ctx context.Context, t *token) error {
+	data, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	_, err = a.tokens.Update(ctx, byName+t.Name, data, t.revision)
+	return err
+}
+
+// TokenInfo is a token as the API shows it.
 type TokenInfo struct {
 	Name    string    `json:"name"`
-	Owner   string    `json:"owner"`
+	Owner   string    `json:"owner" doc:"The person who uses the token. The person who pushed a change set cannot approve it, with whichever token."`
 	Roles   []Role    `json:"roles"`
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"`
 	Revoked time.Time `json:"revoked,omitzero"`
-	Rotated time.Time `json:"rotated,omitzero" doc:"When its secret was last replaced."`
-	Earlier time.Time `json:"earlier_until,omitzero" doc:"Until when an earlier secret is accepted too."`
-	Secret  string    `json:"secret,omitempty" doc:"Told once, when it is made."`
+	Rotated time.Time `json:"rotated,omitzero" doc:"The time at which the secret of the token was last replaced."`
+	Earlier time.Time `json:"earlier_until,omitzero" doc:"The time until which an earlier secret is accepted too."`
+	Secret  string    `json:"secret,omitempty" doc:"The secret. It is returned once, when it is created."`
 }
 
-// valid reports whether it is neither revoked nor expired.
+// valid reports whether the token is neither revoked nor expired.
 func (t *token) valid() bool {
 	return t.Revoked == 0 && (t.Expires == 0 || time.Now().Unix() < t.Expires)
 }
@@ -131,7 +144,7 @@ type tokensOutput struct {
 func (a *API) registerTokens() {
 	add(a, operation{
 		id: "order", method: http.MethodPost, path: "/v1/tokens", tag: "tokens", summary: "Create, rotate or revoke a token",
-		description: "The body is an order that a root key signed, as rempart token sends it.", errors: []int{400, 403, 404, 408, 409, 413, 415, 422},
+		description: "The body is an order that a root key signed, as rempart token sends it. The secret of a new token is in the response, and cannot be read later.", errors: []int{400, 403, 404, 408, 409, 413, 415, 422},
 	}, a.order)
 	a.api.OpenAPI().Paths["/v1/tokens"].Post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		TypeOrder: {Schema: &huma.Schema{Type: "string", Format: "binary"}},
@@ -144,7 +157,7 @@ func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 		return nil, problem(http.StatusUnprocessableEntity, "body.roles", "one or more of publisher, approver, auditor, node")
 	}
 	if o.Expires != 0 && o.Expires <= time.Now().Unix() {
-		return nil, problem(http.StatusUnprocessableEntity, "body.expires", "it is over already")
+		return nil, problem(http.StatusUnprocessableEntity, "body.expires", "the expiry is in the past")
 	}
 	if o.Owner == "" {
 		o.Owner = o.Name
@@ -154,102 +167,104 @@ func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	}
 	for _, name := range []string{"control", "lists", "root", "time"} {
 		if o.Name == name || o.Owner == name {
-			return nil, problem(http.StatusUnprocessableEntity, "body.name", name+" stands in the journal for what nobody's token did: take another")
+			return nil, problem(http.StatusUnprocessableEntity, "body.name", "the name "+name+" is reserved: choose another one")
 		}
 	}
 	t := &token{Name: o.Name, Owner: o.Owner, Roles: slices.Compact(slices.Sorted(slices.Values(o.Roles))), Created: time.Now().Unix(), Expires: o.Expires}
-	secret, hash, err := a.newProof(ctx, t.Name, o.Certificate)
+	proof, err := a.newProof(ctx, t.Name, o.Certificate)
 	if err != nil {
 		return nil, err
 	}
-	t.Hash = hash
+	t.Hash = proof.hash
 	data, err := json.Marshal(t)
 	if err == nil {
 		_, err = a.tokens.Create(ctx, byName+t.Name, data)
 	}
 	if errors.Is(err, stream.ErrExists) {
-		return nil, problem(http.StatusConflict, "body.name", "a token of that name was made before: names are not used again")
+		return nil, problem(http.StatusConflict, "body.name", "a token with this name was created before: choose another name, names are not used again")
 	}
 	if err == nil {
 		_, err = a.tokens.Put(ctx, byHash+t.Hash, []byte(t.Name))
 	}
 	if err != nil {
-		return nil, a.unavailable("the token was not made", err)
+		return nil, changeset.Fail("the token was not created", err)
 	}
 	out := &tokenOutput{t.info()}
-	out.Body.Secret = secret
+	out.Body.Secret = proof.secret
 	return out, nil
 }
 
-// newProof returns a new secret and its hash; for a certificate "" and the certificate's hash. name is the token's.
-func (a *API) newProof(ctx context.Context, name, certificate string) (secret, hash string, err error) {
-	secret = secretBegin + crand.Text() + crand.Text() // of 128 bits and more each
+// tokenProof is a new secret of a token, "" if its proof is a certificate, and the hash of its proof.
+type tokenProof struct{ secret, hash string }
+
+// newProof returns the proof of a token: a certificate, or a new secret if certificate is "". name is the token's.
+func (a *API) newProof(ctx context.Context, name, certificate string) (tokenProof, error) {
+	secret := secretBegin + crand.Text() + crand.Text() // each of at least 128 bits
 	proof := []byte(secret)
 	if certificate != "" {
+		var err error
 		if proof, err = readCertificate(certificate); err != nil {
-			return "", "", problem(http.StatusUnprocessableEntity, "body.certificate", err.Error())
+			return tokenProof{}, problem(http.StatusUnprocessableEntity, "body.certificate", err.Error())
 		}
 		secret = ""
 	}
-	hash = journal.HashOf(proof)
+	hash := journal.HashOf(proof)
 	other, err := a.tokenByHash(ctx, hash)
 	switch {
 	case err == nil && other.Name != name && other.Revoked == 0 && other.accepts(hash):
-		return "", "", problem(http.StatusConflict, "body.certificate", "it is that of "+other.Name+" already: revoke that first")
+		return tokenProof{}, problem(http.StatusConflict, "body.certificate", "the certificate belongs to the token "+other.Name+" already: revoke that token first")
 	case err != nil && !errors.Is(err, stream.ErrNone):
-		return "", "", a.unavailable("the token was not made", err)
+		return tokenProof{}, changeset.Fail("the token was not created", err)
 	}
-	return secret, hash, nil
+	return tokenProof{secret, hash}, nil
 }
 
 // rotateToken replaces the secret of a token that is valid, and keeps its name, owner and roles.
 func (a *API) rotateToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	if len(o.Roles) > 0 || o.Owner != "" {
-		return nil, problem(http.StatusUnprocessableEntity, "body.roles", "a rotation keeps roles and owner: for others create another token")
+		return nil, problem(http.StatusUnprocessableEntity, "body.roles", "a rotation keeps the roles and the owner of a token: create another token for other ones")
 	}
 	if o.Keep < 0 || o.Keep > int64(maxKeep/time.Second) {
 		return nil, problem(http.StatusUnprocessableEntity, "body.keep", fmt.Sprintf("the earlier secret is accepted for 0 to %d seconds", int64(maxKeep/time.Second)))
 	}
 	if o.Expires != 0 && o.Expires <= time.Now().Unix() {
-		return nil, problem(http.StatusUnprocessableEntity, "body.expires", "it is over already")
+		return nil, problem(http.StatusUnprocessableEntity, "body.expires", "the expiry is in the past")
 	}
-	t, revision, err := a.tokenByName(ctx, o.Name)
+	t, err := a.tokenByName(ctx, o.Name)
 	switch {
 	case errors.Is(err, stream.ErrNone):
-		return nil, problem(http.StatusNotFound, "body.name", "there is no token of that name")
+		return nil, problem(http.StatusNotFound, "body.name", "there is no token with this name")
 	case err != nil:
-		return nil, a.unavailable("the token was not rotated", err)
+		return nil, changeset.Fail("the token was not rotated", err)
 	case !t.valid():
 		return nil, problem(http.StatusConflict, "body.name", "the token is revoked or expired: create one under another name")
 	case o.Time <= t.Rotated:
-		return nil, problem(http.StatusConflict, "body.time", "the token was rotated by this order or a later one: wait a second, and sign a new order")
+		return nil, problem(http.StatusConflict, "body.time", "the token was already rotated by this order or a later one: wait a second, and sign a new order")
 	}
-	secret, hash, err := a.newProof(ctx, t.Name, o.Certificate)
+	proof, err := a.newProof(ctx, t.Name, o.Certificate)
 	if err != nil {
 		return nil, err
 	}
-	t.replace(hash, time.Now(), time.Duration(o.Keep)*time.Second)
+	t.replace(proof.hash, time.Now(), time.Duration(o.Keep)*time.Second)
 	t.Rotated = o.Time
 	if o.Expires != 0 {
 		t.Expires = o.Expires
 	}
-	data, err := json.Marshal(t)
+	_, err = a.tokens.Put(ctx, byHash+t.Hash, []byte(t.Name)) // first: the hash is not accepted until the token names it
 	if err == nil {
-		_, err = a.tokens.Put(ctx, byHash+t.Hash, []byte(t.Name)) // first: until the token names the hash, it lets nobody in
-	}
-	if err == nil {
-		_, err = a.tokens.Update(ctx, byName+t.Name, data, revision)
+		err = a.updateToken(ctx, t)
 	}
 	if err != nil {
-		return nil, a.unavailable("the token was not rotated", err)
+		return nil, changeset.Fail("the token was not rotated", err)
 	}
 	a.tokensChanged.Add(1)
 	out := &tokenOutput{t.info()}
-	out.Body.Secret = secret
+	out.Body.Secret = proof.secret
 	return out, nil
 }
 
-// replace makes hash the token's. The earlier one is accepted for keep longer, as are those before it that still are; with keep 0 none is.
+// replace makes hash the hash of the token's secret. The earlier secret is accepted for the time keep, and so are older ones until their time. With keep 0
+// no earlier secret is accepted.
 func (t *token) replace(hash string, now time.Time, keep time.Duration) {
 	var left []earlierSecret
 	if keep > 0 {
@@ -263,7 +278,7 @@ func (t *token) replace(hash string, now time.Time, keep time.Duration) {
 	t.Hash, t.Earlier = hash, left
 }
 
-// readCertificate is a PEM certificate's octets.
+// readCertificate returns the DER bytes of a PEM certificate.
 func readCertificate(text string) ([]byte, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil || block.Type != "CERTIFICATE" {
@@ -274,22 +289,19 @@ func readCertificate(text string) ([]byte, error) {
 }
 
 func (a *API) revokeToken(ctx context.Context, o *Order) (*tokenOutput, error) {
-	t, revision, err := a.tokenByName(ctx, o.Name)
+	t, err := a.tokenByName(ctx, o.Name)
 	if errors.Is(err, stream.ErrNone) {
-		return nil, problem(http.StatusNotFound, "body.name", "there is no token of that name")
+		return nil, problem(http.StatusNotFound, "body.name", "there is no token with this name")
 	}
 	if err == nil && t.Revoked == 0 {
 		t.Revoked = time.Now().Unix()
-		var data []byte
-		if data, err = json.Marshal(t); err == nil {
-			_, err = a.tokens.Update(ctx, byName+t.Name, data, revision)
-		}
+		err = a.updateToken(ctx, t)
 	}
 	if err != nil {
-		return nil, a.unavailable("the token was not revoked", err)
+		return nil, changeset.Fail("the token was not revoked", err)
 	}
 	a.tokensChanged.Add(1)
-	a.fleet.forgetToken(t.Name) // what reported with it is not waited for
+	a.fleet.forgetToken(t.Name) // the nodes that reported with it are not waited for
 	return &tokenOutput{t.info()}, nil
 }
 
@@ -304,7 +316,7 @@ func (a *API) listTokens(ctx context.Context, _ *struct{}) (*tokensOutput, error
 		return nil
 	})
 	if err != nil {
-		return nil, a.unavailable("tokens cannot be read", err)
+		return nil, changeset.Fail("tokens cannot be read", err)
 	}
 	slices.SortFunc(out.Body.Tokens, func(x, y TokenInfo) int { return x.Created.Compare(y.Created) })
 	return out, nil

@@ -10,45 +10,46 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
 
-func (f *fixture) published(t testing.TB, s pushapi.ChangeSet) pushapi.Receipt {
+func (f *fixture) published(t testing.TB, s pushapi.ChangeSet) changeset.Receipt {
 	t.Helper()
-	return into[pushapi.Receipt](t, f.push(t, "ada", s), http.StatusCreated)
+	return into[changeset.Receipt](t, f.push(t, "ada", s), http.StatusCreated)
 }
 
-func (f *fixture) undo(t testing.TB, id string) pushapi.UndoResult {
+func (f *fixture) undo(t testing.TB, id string) changeset.UndoResult {
 	t.Helper()
-	return into[pushapi.UndoResult](t, f.post(t, "bob", "/v1/changesets/"+id+"/undo"), http.StatusCreated)
+	return into[changeset.UndoResult](t, f.post(t, "bob", "/v1/changesets/"+id+"/undo"), http.StatusCreated)
 }
 
-func act(do journal.Act, name string) pushapi.Change { return pushapi.Change{Do: do, Name: name} }
+func act(do journal.Act, name string) changeset.Change { return changeset.Change{Do: do, Name: name} }
 
 // TestUndoAgain asks twice, undoes the undoing, and undoes once more.
 func TestUndoAgain(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("first", "a.example", "b.example"))
-	f.published(t, pushapi.ChangeSet{ID: "later", Changes: []pushapi.Change{{Name: "b.example", Category: "phishing"}}})
+	f.published(t, pushapi.ChangeSet{ID: "later", Changes: []changeset.Change{{Name: "b.example", Category: "phishing"}}})
 	u := f.undo(t, "first")
-	if again := into[pushapi.UndoResult](t, f.post(t, "bob", "/v1/changesets/first/undo"), http.StatusOK); again.Lefts != 1 || !slices.Equal(again.Left, u.Left) {
+	if again := into[changeset.UndoResult](t, f.post(t, "bob", "/v1/changesets/first/undo"), http.StatusOK); again.Lefts != 1 || !slices.Equal(again.Left, u.Left) {
 		t.Errorf("asked again: %+v", again)
 	}
 	f.undo(t, u.ID)
 	f.wants(t, "a.example", blocklist.BlockedBy)
-	if r := f.state(t, "first"); r.State != pushapi.Published || r.UndoneBy != "" {
+	if r := f.state(t, "first"); r.State != changeset.Published || r.UndoneBy != "" {
 		t.Errorf("its undo was undone, and it is %+v", r)
 	}
 	refused(t, f.post(t, "bob", "/v1/changesets/first/undo"), http.StatusConflict, "path.id") // later sets touched its names
 	f.undo(t, "undo-"+u.ID)
 	f.wants(t, "a.example", blocklist.Pass)
-	if r := f.state(t, "first"); r.State != pushapi.Undone || r.UndoneBy != u.ID {
+	if r := f.state(t, "first"); r.State != changeset.Undone || r.UndoneBy != u.ID {
 		t.Errorf("undone again, and it is %+v", r)
 	}
 	f.published(t, staged("some", 3600, "some.example"))
 	f.undo(t, f.undo(t, "some").ID)
-	if r := f.state(t, "some"); r.State != pushapi.Undone || !strings.Contains(r.Note, "push it again") {
+	if r := f.state(t, "some"); r.State != changeset.Undone || !strings.Contains(r.Note, "push it again") {
 		t.Errorf("a staged one, of which nothing is in force: %+v", r)
 	}
 }
@@ -57,7 +58,7 @@ func TestUndoAgain(t *testing.T) {
 func TestUndo(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("first", "a.example", "b.example", "c.example"))
-	f.published(t, pushapi.ChangeSet{ID: "later", Changes: []pushapi.Change{{Name: "b.example", Category: "phishing"}}})
+	f.published(t, pushapi.ChangeSet{ID: "later", Changes: []changeset.Change{{Name: "b.example", Category: "phishing"}}})
 	u := f.undo(t, "first")
 	if u.Lefts != 1 || !slices.Equal(u.Left, []string{"b.example"}) || u.Accepted != 2 {
 		t.Errorf("%+v", u)
@@ -65,7 +66,7 @@ func TestUndo(t *testing.T) {
 	f.wants(t, "a.example", blocklist.Pass)
 	f.wants(t, "b.example", blocklist.BlockedBy)
 	f.wants(t, "c.example", blocklist.Pass)
-	again := into[pushapi.UndoResult](t, f.post(t, "bob", "/v1/changesets/first/undo"), http.StatusOK)
+	again := into[changeset.UndoResult](t, f.post(t, "bob", "/v1/changesets/first/undo"), http.StatusOK)
 	if again.ID != u.ID || again.Version != u.Version {
 		t.Errorf("again: %+v", again)
 	}
@@ -74,7 +75,7 @@ func TestUndo(t *testing.T) {
 	f.wants(t, "a.example", blocklist.BlockedBy)
 
 	// A withdrawal.
-	f.published(t, pushapi.ChangeSet{ID: "gone", Changes: []pushapi.Change{act(journal.Withdraw, "b.example"), act(journal.Withdraw, "never.example")}})
+	f.published(t, pushapi.ChangeSet{ID: "gone", Changes: []changeset.Change{act(journal.Withdraw, "b.example"), act(journal.Withdraw, "never.example")}})
 	f.wants(t, "b.example", blocklist.Pass)
 	f.undo(t, "gone")
 	f.wants(t, "b.example", blocklist.BlockedBy)
@@ -86,13 +87,13 @@ func TestUndo(t *testing.T) {
 
 	// A renewal, and an allow in a block's place.
 	first, second := time.Now().Add(time.Hour).UTC().Truncate(time.Second), time.Now().Add(2*time.Hour).UTC().Truncate(time.Second)
-	f.published(t, pushapi.ChangeSet{ID: "born", Changes: []pushapi.Change{{Name: "d.example", Expiry: &first}}})
-	f.published(t, pushapi.ChangeSet{ID: "renewed", Changes: []pushapi.Change{{Name: "d.example", Scope: "subtree", Expiry: &second}}})
+	f.published(t, pushapi.ChangeSet{ID: "born", Changes: []changeset.Change{{Name: "d.example", Expiry: &first}}})
+	f.published(t, pushapi.ChangeSet{ID: "renewed", Changes: []changeset.Change{{Name: "d.example", Scope: "subtree", Expiry: &second}}})
 	f.undo(t, "renewed")
 	if i := into[pushapi.NameInfo](t, f.get(t, "joe", "/v1/names/d.example"), http.StatusOK); len(i.Claims) != 1 || !i.Claims[0].Expiry.Equal(first) {
 		t.Errorf("%+v", i)
 	}
-	f.published(t, pushapi.ChangeSet{ID: "allowed", Changes: []pushapi.Change{act(journal.Allow, "d.example")}})
+	f.published(t, pushapi.ChangeSet{ID: "allowed", Changes: []changeset.Change{act(journal.Allow, "d.example")}})
 	f.wants(t, "d.example", blocklist.Allowed)
 	f.undo(t, "allowed")
 	f.wants(t, "d.example", blocklist.BlockedBy)
@@ -113,7 +114,7 @@ func TestUndo(t *testing.T) {
 func TestUndoScoped(t *testing.T) {
 	f := start(t, setting{})
 	countries := func(id, name string, countries ...string) {
-		f.published(t, pushapi.ChangeSet{ID: id, Changes: []pushapi.Change{{Name: name, Countries: countries}}})
+		f.published(t, pushapi.ChangeSet{ID: id, Changes: []changeset.Change{{Name: name, Countries: countries}}})
 	}
 	countries("fr", "s.example", "FR")
 	countries("de", "s.example", "DE")
@@ -139,11 +140,11 @@ func TestUndoRejected(t *testing.T) {
 	if a := f.post(t, "eve", "/v1/changesets/in/approve"); a.status != http.StatusCreated {
 		t.Fatal(a)
 	}
-	f.published(t, pushapi.ChangeSet{ID: "out", Changes: []pushapi.Change{act(journal.Withdraw, popular)}})
+	f.published(t, pushapi.ChangeSet{ID: "out", Changes: []changeset.Change{act(journal.Withdraw, popular)}})
 	f.wants(t, popular, blocklist.Pass)
 	for i := range 3 { // it blocks a popular name again: a second person must agree
-		u := into[pushapi.UndoResult](t, f.post(t, "bob", "/v1/changesets/out/undo"), http.StatusAccepted)
-		if again := into[pushapi.UndoResult](t, f.post(t, "bob", "/v1/changesets/out/undo"), http.StatusOK); again.ID != u.ID {
+		u := into[changeset.UndoResult](t, f.post(t, "bob", "/v1/changesets/out/undo"), http.StatusAccepted)
+		if again := into[changeset.UndoResult](t, f.post(t, "bob", "/v1/changesets/out/undo"), http.StatusOK); again.ID != u.ID {
 			t.Errorf("%s and %s", u.ID, again.ID)
 		}
 		f.wants(t, popular, blocklist.Pass)
@@ -156,7 +157,7 @@ func TestUndoRejected(t *testing.T) {
 		}
 	}
 	f.wants(t, popular, blocklist.BlockedBy)
-	if r := into[pushapi.Receipt](t, f.get(t, "joe", "/v1/changesets/out"), http.StatusOK); r.State != pushapi.Undone {
+	if r := into[changeset.Receipt](t, f.get(t, "joe", "/v1/changesets/out"), http.StatusOK); r.State != changeset.Undone {
 		t.Errorf("%+v", r)
 	}
 }
@@ -164,7 +165,7 @@ func TestUndoRejected(t *testing.T) {
 // TestScopedClaims tells of a name what counts for some nodes only.
 func TestScopedClaims(t *testing.T) {
 	f := start(t, setting{})
-	f.published(t, pushapi.ChangeSet{ID: "fr", Changes: []pushapi.Change{{Name: "fr.example", Category: "scam", Countries: []string{"FR"}}}})
+	f.published(t, pushapi.ChangeSet{ID: "fr", Changes: []changeset.Change{{Name: "fr.example", Category: "scam", Countries: []string{"FR"}}}})
 	f.published(t, staged("some", 3600, "fr.example"))
 	got := into[pushapi.NameInfo](t, f.get(t, "joe", "/v1/names/www.fr.example"), http.StatusOK)
 	if got.Verdict != "pass" || len(got.Claims) != 2 {
@@ -184,13 +185,13 @@ func TestLog(t *testing.T) {
 	f := start(t, setting{})
 	name := "log.watched.example"
 	expiry := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
-	f.published(t, pushapi.ChangeSet{ID: "one", Comment: "a comment", Changes: []pushapi.Change{{
+	f.published(t, pushapi.ChangeSet{ID: "one", Comment: "a comment", Changes: []changeset.Change{{
 		Name: name, Reason: "a \"<reason>\" & more", Authority: "the court", Decision: "42/7", Mark: "censored", Expiry: &expiry,
 	}}})
-	f.published(t, pushapi.ChangeSet{ID: "two", Changes: []pushapi.Change{act(journal.Allow, name)}})
-	f.published(t, pushapi.ChangeSet{ID: "three", Changes: []pushapi.Change{act(journal.Withdraw, name)}})
-	f.published(t, pushapi.ChangeSet{ID: "above", Changes: []pushapi.Change{{Name: "watched.example"}, {Name: "atched.example"}}})
-	f.published(t, pushapi.ChangeSet{ID: "exact", Changes: []pushapi.Change{{Name: "watched.example", Scope: "exact"}}})
+	f.published(t, pushapi.ChangeSet{ID: "two", Changes: []changeset.Change{act(journal.Allow, name)}})
+	f.published(t, pushapi.ChangeSet{ID: "three", Changes: []changeset.Change{act(journal.Withdraw, name)}})
+	f.published(t, pushapi.ChangeSet{ID: "above", Changes: []changeset.Change{{Name: "watched.example"}, {Name: "atched.example"}}})
+	f.published(t, pushapi.ChangeSet{ID: "exact", Changes: []changeset.Change{{Name: "watched.example", Scope: "exact"}}})
 	var lines strings.Builder
 	for i := range journal.MaxChanges + 1 {
 		fmt.Fprintf(&lines, `{"name":"n%d.example"}`+"\n", i)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
 )
 
@@ -23,10 +24,13 @@ type validation struct {
 	mistakes []error
 }
 
+// maxMistakes is the number of mistakes of a document that the response lists.
+const maxMistakes = 100
+
 // errMistakes ends the reading of a document that has enough mistakes.
 var errMistakes = errors.New("too many mistakes")
 
-// check validates a value by the schema of a type.
+// check validates a value against the schema of a type.
 func (v *validation) check(of reflect.Type, hint string, value any, at ...any) {
 	path, result := huma.NewPathBuffer([]byte{}, 0), &huma.ValidateResult{}
 	for _, step := range at {
@@ -45,10 +49,10 @@ func (v *validation) mistake(field, why string) {
 	v.mistakes = append(v.mistakes, &huma.ErrorDetail{Message: why, Location: field})
 }
 
-// field takes in a field that is not a list of changes.
+// field adds a field that is not a list of changes.
 func (v *validation) field(name string, raw json.RawMessage) error {
 	if _, twice := v.loose[name]; twice {
-		v.mistake("body."+cut(name), "the field is there twice")
+		v.mistake("body."+changeset.Shorten(name), "the field is present twice")
 		return errMistakes
 	}
 	if len(v.loose) == maxFields {
@@ -78,10 +82,10 @@ func (v *validation) change(i int, raw json.RawMessage) error {
 		return err
 	}
 	before := len(v.mistakes)
-	v.check(typeOf[Change](), "Change", loose, "body", "changes", i)
+	v.check(typeOf[changeset.Change](), "Change", loose, "body", "changes", i)
 	if len(v.mistakes) == before {
-		if err := json.Unmarshal(raw, new(Change)); err != nil {
-			v.mistake(fmt.Sprintf("body.changes[%d]", i), cut(err.Error()))
+		if err := json.Unmarshal(raw, new(changeset.Change)); err != nil {
+			v.mistake(fmt.Sprintf("body.changes[%d]", i), changeset.Shorten(err.Error()))
 		}
 	}
 	if len(v.mistakes) >= maxMistakes {
@@ -90,12 +94,12 @@ func (v *validation) change(i int, raw json.RawMessage) error {
 	return nil
 }
 
-// eachValue reads a document from its begin to its end, and calls field for each field of the outermost object, except the list "changes", for each element of which
-// it calls change; an empty list is a field. It holds one value at a time. It returns the first error of field and change, or that of a document that is no JSON
+// eachValue reads a document. It calls field for each field of the outermost object, and change for each element of the list "changes";
+// an empty list is passed to field. It holds one value at a time. It returns the first error of field and change, or an error if the document is not a JSON
 // object.
 func eachValue(file io.ReadSeeker, field func(name string, raw json.RawMessage) error, change func(i int, raw json.RawMessage) error) error {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("%w: %w", errSpool, err)
+		return changeset.SpoolError(err)
 	}
 	in := bufio.NewReader(file)
 	object, err := beginsObject(in)
@@ -122,7 +126,7 @@ func eachValue(file io.ReadSeeker, field func(name string, raw json.RawMessage) 
 		} else if raw, bad := d.next(); bad != nil {
 			err = bad
 		} else {
-			err = field(name.(string), raw) // the decoder takes nothing else for a name
+			err = field(name.(string), raw) // the decoder accepts only strings as names
 		}
 		if err != nil {
 			return err
@@ -149,46 +153,46 @@ func beginsObject(r *bufio.Reader) (bool, error) {
 	}
 }
 
-// values reads JSON a value at a time, none longer than maxValue.
-type values struct {
+// valueReader reads JSON one value at a time, none longer than maxValue.
+type valueReader struct {
 	d     *json.Decoder
-	bound *rows
+	bound *changeset.BoundedReader
 	lists int
 }
 
-func newValues(r io.Reader) *values {
-	bound := &rows{r: r, most: maxValue, long: errTooLong}
-	bound.begin(0)
-	return &values{d: json.NewDecoder(bound), bound: bound}
+func newValues(r io.Reader) *valueReader {
+	bound := &changeset.BoundedReader{R: r, Most: maxValue, Long: errTooLong}
+	bound.Allow(0)
+	return &valueReader{d: json.NewDecoder(bound), bound: bound}
 }
 
-func (v *values) more() bool {
-	v.bound.begin(v.d.InputOffset())
+func (v *valueReader) more() bool {
+	v.bound.Allow(v.d.InputOffset())
 	return v.d.More()
 }
 
-func (v *values) token() (json.Token, error) {
-	v.bound.begin(v.d.InputOffset())
+func (v *valueReader) token() (json.Token, error) {
+	v.bound.Allow(v.d.InputOffset())
 	t, err := v.d.Token()
 	return t, notJSON(err)
 }
 
-// next returns the next value as it was sent.
-func (v *values) next() (json.RawMessage, error) {
-	v.bound.begin(v.d.InputOffset())
+// next returns the next value without decoding it.
+func (v *valueReader) next() (json.RawMessage, error) {
+	v.bound.Allow(v.d.InputOffset())
 	var raw json.RawMessage
 	err := v.d.Decode(&raw)
 	return raw, notJSON(err)
 }
 
 // list reads the changes.
-func (v *values) list(field func(name string, raw json.RawMessage) error, change func(i int, raw json.RawMessage) error) error {
+func (v *valueReader) list(field func(name string, raw json.RawMessage) error, change func(i int, raw json.RawMessage) error) error {
 	begin, err := v.token()
 	if err != nil {
 		return err
 	}
 	if v.lists++; v.lists > 1 {
-		return problem(http.StatusUnprocessableEntity, "body.changes", "the field is there twice")
+		return problem(http.StatusUnprocessableEntity, "body.changes", "the field is present twice")
 	}
 	if begin != json.Delim('[') {
 		return problem(http.StatusUnprocessableEntity, "body.changes", "not a list of changes")
@@ -212,26 +216,26 @@ func (v *values) list(field func(name string, raw json.RawMessage) error, change
 	return nil
 }
 
-// end returns an error unless nothing follows; otherwise result.
-func (v *values) end(result error) error {
-	v.bound.begin(v.d.InputOffset())
+// end returns result if the document ends, otherwise an error.
+func (v *valueReader) end(result error) error {
+	v.bound.Allow(v.d.InputOffset())
 	_, err := v.d.Token()
 	switch {
 	case err == io.EOF:
 		return result
-	case errors.Is(err, errTooLong), errors.Is(err, errSpool):
+	case errors.Is(err, errTooLong), changeset.IsSpoolError(err):
 		return err
 	}
 	return problem(http.StatusBadRequest, "body", "more than one JSON value: send lines of changes as "+TypeNDJSON)
 }
 
-// notJSON is the answer to a document that cannot be read.
+// notJSON returns the response to a document that cannot be decoded.
 func notJSON(err error) error {
 	switch {
-	case err == nil, errors.Is(err, errTooLong), errors.Is(err, errSpool):
+	case err == nil, errors.Is(err, errTooLong), changeset.IsSpoolError(err):
 		return err
 	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF
 	}
-	return problem(http.StatusBadRequest, "body", "not JSON: "+cut(err.Error()))
+	return problem(http.StatusBadRequest, "body", "not JSON: "+changeset.Shorten(err.Error()))
 }

@@ -13,8 +13,7 @@ const (
 	ipv6Hint = 6
 )
 
-// EachAddress calls yield for the addresses the answer leads to, until it returns false: those of A and AAAA records, and the hints
-// of SVCB and HTTPS records.
+// EachAddress calls yield for the addresses in the answer, until it returns false: those of A and AAAA records, and the hints of SVCB and HTTPS records.
 func (e *Entry) EachAddress(yield func(netip.Addr) bool) {
 	body := e.data[e.name:e.bodyEnd]
 	for _, ttl := range e.ttls[:min(int(e.counts[0]), len(e.ttls))] {

@@ -8,12 +8,12 @@ import (
 	"rempart/internal/wire"
 )
 
-// admission is what becomes of a record of an upstream's answer.
+// admission is the decision about a record of an upstream's answer.
 type admission uint8
 
 const (
 	keep     admission = iota
-	leaveOut           // it does not belong to the answer, or nobody owes it
+	leaveOut           // it does not belong to the answer, or the client is not owed it
 	respell            // it belongs, but its data holds a compressed name that clients and Rempart may read differently
 )
 

@@ -1,6 +1,5 @@
-// Package cache holds packed answers and ages them. It is a set-associative table with CLOCK
-// eviction, bounded by octets: a lookup reads one cache line of the table, takes no lock and
-// allocates nothing; storing locks a stripe of the table for a moment.
+// Package cache holds packed answers and ages them. It is a set-associative table with CLOCK eviction, bounded in bytes: a lookup reads one cache line of the
+// table, takes no lock and allocates nothing; storing locks a stripe of the table for a moment.
 package cache
 
 import (
@@ -17,16 +16,15 @@ import (
 const (
 	ways       = 7   // slots of a bucket: with their tags they fill one cache line
 	stripes    = 256 // locks for storing
-	meanEntry  = 512 // octets, for the number of slots
+	meanEntry  = 512 // bytes, for the number of slots
 	minBuckets = 64
-	// MinBytes is the smallest bound New takes: room for a few answers of any size.
+	// MinBytes is the smallest bound that New accepts: room for a few answers of any size.
 	MinBytes = 1 << 20
 )
 
-// bucket is one cache line. A tag is eight bits of the hash of its slot's key, so that few slots
-// that do not match are looked into.
+// bucket is one cache line. A tag is eight bits of the hash of its slot's key, so that few slots that do not match are read.
 type bucket struct {
-	tags  atomic.Uint64 // octet i belongs to slots[i]
+	tags  atomic.Uint64 // byte i belongs to slots[i]
 	slots [ways]atomic.Pointer[Entry]
 }
 
@@ -35,14 +33,14 @@ type Cache struct {
 	seed    maphash.Seed
 	buckets []bucket
 	limit   int64
-	used    atomic.Int64 // octets of the entries held
+	used    atomic.Int64 // bytes of the entries held
 	entries atomic.Int64
 	evicted atomic.Uint64
 	hand    atomic.Uint64 // the bucket the eviction clock points at
 	locks   [stripes]sync.Mutex
 }
 
-// New returns an empty cache that holds at most limit octets of answers.
+// New returns an empty cache that holds at most limit bytes of answers.
 func New(limit int64) (*Cache, error) {
 	if limit < MinBytes {
 		return nil, fmt.Errorf("a cache of %d octets is too small: %d is the least", limit, MinBytes)
@@ -54,18 +52,18 @@ func New(limit int64) (*Cache, error) {
 	}, nil
 }
 
-// Stats is what the cache holds.
+// Stats are the statistics of a cache.
 type Stats struct {
 	Bytes, Limit, Entries int64
 	Evicted               uint64
 }
 
-// Stats sums it up.
+// Stats returns the present statistics.
 func (c *Cache) Stats() Stats {
 	return Stats{c.used.Load(), c.limit, c.entries.Load(), c.evicted.Load()}
 }
 
-// Hash is the key's place in this cache: seeded per process, so that nobody outside can aim for one bucket.
+// Hash returns the key's hash in this cache, seeded per process, so that nobody outside can choose names for one bucket.
 func (c *Cache) Hash(key *Key) uint64 {
 	h := maphash.Bytes(c.seed, key.Name)
 	rest := uint64(key.Type)<<16 | uint64(key.Class)
@@ -87,8 +85,8 @@ func (c *Cache) bucket(hash uint64) (int, *bucket) {
 
 func tagOf(hash uint64) uint64 { return hash&0xff | 1 } // 0 is an empty slot's
 
-// Near has the processor read ahead what Get will look at for each of a batch of keys, and notes their hashes in them: each step is done
-// for all keys before the next, so that the reads overlap. It changes nothing Get returns.
+// Near makes the processor read ahead the memory that Get will read for a batch of keys, and stores their hashes in them: each step is done for all keys before
+// the next, so that the reads overlap. It does not change the results of Get.
 func (c *Cache) Near(keys []Key) {
 	for i := range keys {
 		keys[i].hash = c.Hash(&keys[i])
@@ -96,7 +94,7 @@ func (c *Cache) Near(keys []Key) {
 	if len(keys) < 2 {
 		return // nothing would overlap
 	}
-	near := uint64(0) // means nothing: it is for the compiler to keep the reads
+	near := uint64(0) // without a meaning: it keeps the compiler from removing the reads
 	for i := range keys {
 		_, b := c.bucket(keys[i].hash)
 		near += b.tags.Load()
@@ -114,7 +112,7 @@ func (c *Cache) Near(keys []Key) {
 	runtime.KeepAlive(near)
 }
 
-// likely is the first entry with the tag of hash: mostly the one Get returns.
+// likely returns the first entry with the tag of hash: mostly the one that Get returns.
 func (c *Cache) likely(hash uint64) *Entry {
 	_, b := c.bucket(hash)
 	for i, tags := 0, b.tags.Load(); i < ways; i, tags = i+1, tags>>8 {
@@ -139,7 +137,7 @@ func (c *Cache) Get(key *Key) *Entry {
 		}
 		if e := b.slots[i].Load(); e != nil && e.matches(hash, key) {
 			if n := e.uses.Load(); n < maxUses {
-				e.uses.Store(n + 1) // a lost count is only a little less luck with the clock
+				e.uses.Store(n + 1) // a lost update only makes the eviction a little less exact
 			}
 			return e
 		}
@@ -147,9 +145,8 @@ func (c *Cache) Get(key *Key) *Entry {
 	return nil
 }
 
-// Put stores an entry in place of the one of the same key, if there is one. A failure does
-// not take the place of an answer that can still be served stale at now: it marks that answer. That a
-// name is bogus does.
+// Put stores an entry in place of the one with the same key. A failure does not replace an answer that can still be served at now, but marks that answer; a
+// failure that reports a bogus name replaces it.
 func (c *Cache) Put(e *Entry, now int64) {
 	key := e.key()
 	e.hash = c.Hash(&key)
@@ -160,7 +157,7 @@ func (c *Cache) Put(e *Entry, now int64) {
 	for i := range b.slots {
 		if old := b.slots[i].Load(); old != nil && old.matches(e.hash, &key) {
 			slot = i
-			if !e.answers() && !e.Bogus() && old.answers() && old.Stale(now) {
+			if !e.answers() && !e.Bogus() && old.answers() && old.Servable(now) {
 				old.MarkFailed(now)
 				lock.Unlock()
 				return
@@ -178,8 +175,8 @@ func (c *Cache) Put(e *Entry, now int64) {
 	}
 }
 
-// ForgetFailures removes the failures, and lets answers whose renewal failed be renewed again: upstreams answer again. It takes some milliseconds for
-// every million entries, and delays nobody who reads.
+// ForgetFailures removes the failures, and lets answers whose renewal failed be renewed again: call it when upstreams answer again. It takes some milliseconds
+// per million entries, and delays no reader.
 func (c *Cache) ForgetFailures() {
 	for at := range c.buckets {
 		b := &c.buckets[at]
@@ -218,10 +215,10 @@ func (c *Cache) replace(b *bucket, slot int, e *Entry) {
 	c.used.Add(size)
 }
 
-// victim is the slot of a bucket to be filled next: an empty one, a dead one, or by the clock.
+// victim returns the slot of a bucket to be filled next: an empty one, one with an expired entry, or the one that the clock chooses.
 func (c *Cache) victim(b *bucket, now int64) int {
 	for i := range b.slots {
-		if e := b.slots[i].Load(); e == nil || !e.Fresh(now) && !e.Stale(now) {
+		if e := b.slots[i].Load(); e == nil || !e.Fresh(now) && !e.Servable(now) {
 			return i
 		}
 	}
@@ -235,8 +232,8 @@ func (c *Cache) victim(b *bucket, now int64) int {
 	}
 }
 
-// shrink moves the clock's hand over the table, evicting what was not used since it last came by,
-// until the bound is kept. Two rounds always suffice but for entries stored meanwhile.
+// shrink moves the clock's hand over the table and evicts entries that were not used since its last round, until the bound is kept. Two rounds suffice, except
+// for entries that are stored meanwhile.
 func (c *Cache) shrink(now int64) {
 	for range (maxUses + 1) * len(c.buckets) {
 		if c.used.Load() <= c.limit {
@@ -247,7 +244,7 @@ func (c *Cache) shrink(now int64) {
 		lock.Lock()
 		for i := range b.slots {
 			e := b.slots[i].Load()
-			if e != nil && (!e.Fresh(now) && !e.Stale(now) || !e.spare()) {
+			if e != nil && (!e.Fresh(now) && !e.Servable(now) || !e.spare()) {
 				c.replace(b, i, nil)
 				c.evicted.Add(1)
 			}

@@ -239,7 +239,7 @@ func TestEntryAnswer(t *testing.T) {
 	}
 }
 
-// TestAskedCaseIsNotKept: an upstream may spell the question's name out as it was asked, in random case.
+// TestAskedCaseIsNotKept: an upstream may repeat the question's name in the random case in which it was asked.
 func TestAskedCaseIsNotKept(t *testing.T) {
 	m := new(dns.Msg).SetQuestion("example.com.", dns.TypeA)
 	m.Response = true
@@ -273,7 +273,7 @@ func TestTTLWithTheTopBitIsZero(t *testing.T) {
 	}
 }
 
-// given is what an entry about example.com answers when it is new.
+// given returns the answer of a new entry about example.com.
 func given(t *testing.T, e *Entry) *dns.Msg {
 	t.Helper()
 	query, err := new(dns.Msg).SetQuestion("example.com.", dns.TypeA).Pack()

@@ -10,22 +10,22 @@ import (
 	"rempart/internal/wire"
 )
 
-// Caps on what an upstream may ask for, in seconds.
+// Maximum lifetimes, in seconds, whatever an upstream asks for.
 const (
 	maxTTL         = 86400 // of a positive answer
 	maxNegativeTTL = 3600  // of a negative one (RFC 2308 section 5 names one to three hours)
 	failureTTL     = 5     // of a failure (RFC 9520 section 3.2: one second to five minutes)
-	outageTTL      = 2     // of a failure that says nothing of the question, because no upstream answered anything
+	outageTTL      = 2     // of a failure that says nothing about the question, because no upstream answered anything
 	staleTTL       = 30    // of a record served stale (RFC 8767 section 5.2)
-	staleFor       = 86400 // how long past its end an answer may be served stale
-	recheck        = 30    // how long a failed renewal is not tried again (RFC 8767 section 5)
-	renewAgain     = 5     // how long a renewal that was asked for is waited for
+	staleFor       = 86400 // how long after its expiry an answer may be served
+	recheck        = 30    // time after a failed renewal without another attempt (RFC 8767 section 5)
+	renewAgain     = 5     // time that a renewal has before another one is asked for
 )
 
-// ErrAnswer is returned for an upstream's message that cannot be walked.
+// ErrAnswer is returned for a message of an upstream that cannot be decoded.
 var ErrAnswer = errors.New("a malformed answer")
 
-// Key is what an answer is cached under; it is compared in full.
+// Key identifies an answer in the cache; it is compared in full.
 type Key struct {
 	Name  []byte // canonical
 	Type  uint16
@@ -35,8 +35,8 @@ type Key struct {
 	hash  uint64 // 0 before Near
 }
 
-// Entry is one packed answer: immutable but for its marks, safe for concurrent use. Times
-// are seconds of the clock the cache's user passes in, which never goes back.
+// Entry is one packed answer: immutable except for its marks, safe for concurrent use. Times are seconds of a clock that the user of the cache passes in, which
+// never goes back.
 type Entry struct {
 	// Fixed when made.
 	hash    uint64
@@ -56,9 +56,9 @@ type Entry struct {
 
 	// Marks.
 	judged      atomic.Uint64 // the version of the set under which every target passed
-	failedUntil atomic.Int64  // a renewal failed: not tried before
-	uses        atomic.Uint32 // since it was stored or the clock hand passed, up to maxUses
-	renewAt     atomic.Int64  // a renewal was asked for: not again before
+	failedUntil atomic.Int64  // a renewal failed: no other attempt before
+	uses        atomic.Uint32 // since it was stored or the clock's hand passed, up to maxUses
+	renewAt     atomic.Int64  // a renewal was asked for: no other one before
 }
 
 const (
@@ -70,8 +70,8 @@ const (
 
 const maxUses = 3
 
-// NewEntry packs an upstream's message, which it may write to, whose question is key's, stored at now. authenticated
-// says whether its AD bit may be believed. Only the records that admit admits are in the entry.
+// NewEntry packs an upstream's message, whose question is key's, at the time now. It may write to the message. authenticated reports whether the message's AD
+// bit can be trusted. The entry has only the records that admit admits.
 func NewEntry(key Key, msg []byte, authenticated bool, now int64) (*Entry, error) {
 	e, clean, err := pack(key, msg, authenticated, now)
 	if clean == nil {
@@ -124,7 +124,7 @@ func pack(key Key, msg []byte, authenticated bool, now int64) (e *Entry, clean [
 	return e, nil, nil
 }
 
-// Failure is what a question that no upstream answered is cached as, for a short while (RFC 9520).
+// Failure returns the entry that is cached for a short time for a question that no upstream answered (RFC 9520).
 func Failure(key Key, now int64, errs ...wire.EDE) *Entry {
 	e := &Entry{
 		name: uint8(len(key.Name)), typ: key.Type, class: key.Class, rcode: wire.ServFail,
@@ -135,14 +135,14 @@ func Failure(key Key, now int64, errs ...wire.EDE) *Entry {
 	return e
 }
 
-// Outage is a Failure for a question during which no upstream answered anything: its own network may be away. It lives for a shorter time.
+// Outage returns a Failure for a question during which no upstream answered anything: the own network may be down. It lives for a shorter time.
 func Outage(key Key, now int64, errs ...wire.EDE) *Entry {
 	e := Failure(key, now, errs...)
 	e.expires = now + outageTTL
 	return e
 }
 
-// bits are the key's flags as an entry holds them.
+// bits returns the key's flags in the form of Entry.bits.
 func (k *Key) bits() (bits uint8) {
 	if k.DO {
 		bits |= doBit
@@ -159,7 +159,7 @@ func (e *Entry) matches(hash uint64, key *Key) bool {
 		string(e.data[:e.name]) == string(key.Name)
 }
 
-// size is what the entry weighs in memory, in octets.
+// size returns the entry's size in memory, in bytes.
 func (e *Entry) size() int64 {
 	n := int(unsafe.Sizeof(*e)) + cap(e.data) + 2*cap(e.ttls)
 	for _, x := range e.errs {
@@ -168,13 +168,13 @@ func (e *Entry) size() int64 {
 	return int64(n)
 }
 
-// Name is the question's, canonical. It must not be changed.
+// Name returns the question's name, canonical. It must not be changed.
 func (e *Entry) Name() []byte { return e.data[:e.name] }
 
-// Rcode is the upstream's, extended bits included.
+// Rcode returns the upstream's rcode, extended bits included.
 func (e *Entry) Rcode() int { return int(e.rcode) }
 
-// Errors are the upstream's extended errors, or those given to Failure.
+// Errors returns the upstream's extended errors, or those given to Failure.
 func (e *Entry) Errors() []wire.EDE { return e.errs }
 
 // Bogus reports whether an upstream failed to validate the name: older data must not hide that.
@@ -182,40 +182,39 @@ func (e *Entry) Bogus() bool {
 	return e.rcode == wire.ServFail && slices.ContainsFunc(e.errs, wire.EDE.DNSSEC)
 }
 
-// Authenticated reports whether AD may be given.
+// Authenticated reports whether the answer may have the AD bit.
 func (e *Entry) Authenticated() bool { return e.bits&adBit != 0 }
 
-// Fresh reports whether the answer may be given at now as it is.
+// Fresh reports whether the answer can be served at now as it is.
 func (e *Entry) Fresh(now int64) bool { return now < e.expires }
 
-// Keepable reports whether it is worth storing at all.
+// Keepable reports whether the entry is worth storing.
 func (e *Entry) Keepable() bool { return e.expires > e.stored }
 
-// Stale reports whether it may be given when its upstreams fail: it was an answer, and not too long ago.
-func (e *Entry) Stale(now int64) bool {
+// Servable reports whether the answer can be served at now, fresh or stale (RFC 8767), when its upstreams fail.
+func (e *Entry) Servable(now int64) bool {
 	return now < e.expires+staleFor && (e.rcode == wire.Success || e.rcode == wire.NXDomain)
 }
 
-// Failed reports whether renewing it was tried and failed a moment ago.
+// Failed reports whether a renewal failed a moment ago.
 func (e *Entry) Failed(now int64) bool { return now < e.failedUntil.Load() }
 
-// MarkFailed notes that renewing it failed at now.
+// MarkFailed records that a renewal failed at now.
 func (e *Entry) MarkFailed(now int64) { e.failedUntil.Store(now + recheck) }
 
 // Judged reports whether all targets passed under that version of the set.
 func (e *Entry) Judged(version uint64) bool { return e.judged.Load() == version }
 
-// MarkJudged notes that they did, and that no moment will change it.
+// MarkJudged records that all targets passed under that version of the set, and that time will not change it.
 func (e *Entry) MarkJudged(version uint64) { e.judged.Store(version) }
 
-// TargetBytes are the names the answer leads to, canonical, one behind the other, borrowed.
+// TargetBytes returns the names that the answer refers to, canonical, one after the other. The caller must not change or keep them.
 func (e *Entry) TargetBytes() []byte { return e.data[e.bodyEnd:] }
 
-// HasTargets reports whether the answer leads to other names.
+// HasTargets reports whether the answer refers to other names.
 func (e *Entry) HasTargets() bool { return len(e.data) > int(e.bodyEnd) }
 
-// Answer writes the entry as q's answer up to, not including, the OPT, its TTLs aged to now; served
-// stale they are given a short life. The caller finishes it.
+// Answer writes the entry as q's answer, without the OPT, with TTLs aged to now; a stale answer gets a short TTL. The caller finishes the answer.
 func (e *Entry) Answer(q *wire.Query, now int64, stale bool) {
 	q.Begin(int(e.rcode))
 	if e.Authenticated() && (q.DO || q.Has(wire.FlagAD)) {
@@ -242,7 +241,7 @@ func (e *Entry) Answer(q *wire.Query, now int64, stale bool) {
 		case stale:
 			ttl = staleTTL
 		case ttl <= age, e.bits&negativeBit != 0:
-			ttl = left // no longer, and of a negative answer no shorter, than the whole
+			ttl = left // at most, and for a negative answer exactly, the lifetime of the whole
 		default:
 			ttl -= age
 		}
@@ -250,8 +249,7 @@ func (e *Entry) Answer(q *wire.Query, now int64, stale bool) {
 	}
 }
 
-// fitting is what of the body q's client takes: all, or without records that are not owed; nil if even
-// that is too large (RFC 2181 section 9).
+// fitting returns the part of the body that fits q's client: all, or without records that are not required; nil if even that is too large (RFC 2181 section 9).
 func (e *Entry) fitting(q *wire.Query) (body []byte, counts [3]uint16) {
 	room := q.Limit() - len(q.Out)
 	if q.EDNS {
@@ -271,8 +269,8 @@ func (e *Entry) fitting(q *wire.Query) (body []byte, counts [3]uint16) {
 	return body, counts
 }
 
-// Renew reports whether the entry, used at now, is asked for often and near its end, so that it should
-// be renewed before: true once, and again when that came to nothing.
+// Renew reports whether the entry, used at now, is asked for often and near its expiry, so that it should be renewed before: once, and again if the renewal had
+// no result.
 func (e *Entry) Renew(now int64) bool {
 	life, left := e.expires-e.stored, e.expires-now
 	if life < 10 || left <= 0 || left > max(life/10, 2) || e.uses.Load() < maxUses || e.Failed(now) {

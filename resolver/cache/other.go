@@ -53,7 +53,7 @@ func appendQuestion(dst []byte, key Key) []byte {
 	return append(dst, byte(key.Type>>8), byte(key.Type), byte(key.Class>>8), byte(key.Class))
 }
 
-// Ended returns the entry as one that is not fresh any more at now. It is for an entry that nobody else holds.
+// Ended returns the entry as one that has expired at now. It is for an entry that nobody else holds.
 func (e *Entry) Ended(now int64) *Entry {
 	e.expires = min(e.expires, now)
 	return e

@@ -16,11 +16,11 @@ type packing struct {
 	negative uint32 // what the SOA allows a negative answer
 	soa      bool
 	answered bool   // a record of the asked type is there
-	spelt    []int  // where records spell the question's name out, in the case it was asked in for safety
-	targets  []byte // the names CNAME records lead to, then those of SVCB and HTTPS
-	chain    int    // octets of targets that are CNAMEs'
+	spelt    []int  // where records repeat the question's name, in the case in which it was asked
+	targets  []byte // the targets of CNAME records, then those of SVCB and HTTPS
+	chain    int    // bytes of targets that are of CNAME records
 	unclean  bool   // a record is to be left out or written again
-	foreign  bool   // an answer record is of a name that the question does not lead to, or of another class
+	foreign  bool   // an answer record has a name that the question does not lead to, or another class
 }
 
 // Bounds of the aliases in one answer.
@@ -117,8 +117,8 @@ func (p *packing) aliases() (all []alias, err error) {
 	return all, nil
 }
 
-// belongs reports whether an answer record speaks of the question's name, of one it leads to, or, as
-// DNAME and its signature do, of one above. A DNAME record does not apply to its own name (RFC 6672 section 2.3).
+// belongs reports whether an answer record is at the question's name, at a target, or, for DNAME and its signature, at a name above. A DNAME record does not
+// apply to its own name (RFC 6672 section 2.3).
 func (p *packing) belongs(rr *wire.Record) (bool, error) {
 	var buf [wire.MaxName]byte
 	owner, _, ok := wire.ExpandName(buf[:0], p.msg, rr.Name)
@@ -144,7 +144,7 @@ func (p *packing) belongs(rr *wire.Record) (bool, error) {
 	return false, nil
 }
 
-// walk reads every record once: TTLs, targets, the SOA, extended errors. Records that are not admitted are passed over, and noted in unclean.
+// walk reads every record once: TTLs, targets, the SOA, extended errors. Records that are not admitted are skipped, and noted in unclean.
 func (p *packing) walk(e *Entry) error {
 	r := wire.ReadRecords(p.msg)
 	var rr wire.Record
@@ -178,7 +178,7 @@ func (p *packing) walk(e *Entry) error {
 	}
 	switch {
 	case e.rcode == wire.Success && e.counts[0] == 0 && p.foreign:
-		return ErrAnswer // there is an answer, to another question
+		return ErrAnswer // the answer belongs to another question
 	case e.rcode == wire.NXDomain && p.answered && p.key.Type != wire.TypeCNAME:
 		return ErrAnswer // the name has what was asked for, and does not exist
 	case e.rcode != wire.Success && e.rcode != wire.NXDomain && e.rcode != wire.YXDomain:
@@ -187,14 +187,14 @@ func (p *packing) walk(e *Entry) error {
 	return nil
 }
 
-// fail makes e a failure without records. REFUSED or FORMERR would speak of the client's query; they speak of ours.
+// fail makes e a failure without records. REFUSED or FORMERR would be about the client's query, but they are about ours.
 func (p *packing) fail(e *Entry) {
 	e.rcode = wire.ServFail
 	e.counts, e.ends, e.ttls = [3]uint16{}, [2]uint16{}, nil
 	p.end, p.spelt, p.targets, p.chain, p.unclean = p.bodyAt, nil, nil, 0, false
 }
 
-// keep takes a record into the entry.
+// keep adds a record to the entry.
 func (p *packing) keep(e *Entry, rr *wire.Record) error {
 	if rr.TTL > 1<<31-1 {
 		rr.TTL = 0 // RFC 2181 section 8
@@ -224,7 +224,7 @@ func (p *packing) keep(e *Entry, rr *wire.Record) error {
 	return nil
 }
 
-// service keeps the name a SVCB or HTTPS record leads to, to be judged like an alias.
+// service records the target of a SVCB or HTTPS record, to be judged like an alias.
 func (p *packing) service(rr *wire.Record) error {
 	const priority = 2
 	var buf [wire.MaxName]byte
@@ -238,7 +238,7 @@ func (p *packing) service(rr *wire.Record) error {
 	return nil
 }
 
-// lifetime is for how many seconds the answer may be given as it is.
+// lifetime returns for how many seconds the answer is fresh.
 func (p *packing) lifetime(e *Entry) uint32 {
 	switch {
 	case e.rcode == wire.Success && p.answered:
@@ -254,10 +254,10 @@ func (p *packing) lifetime(e *Entry) uint32 {
 	}
 }
 
-// maxText bounds what is kept of an upstream's EXTRA-TEXT, in octets.
+// maxText bounds the stored part of an upstream's EXTRA-TEXT, in bytes.
 const maxText = 255
 
-// readErrors copies the extended errors out of an OPT's options: two at most, text bounded.
+// readErrors copies the extended errors from an OPT's options: at most two, with bounded text.
 func readErrors(options []byte) (errs []wire.EDE) {
 	for len(errs) < 2 {
 		code, value, rest, ok := wire.NextOption(options)

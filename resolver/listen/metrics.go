@@ -2,7 +2,7 @@ package listen
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Collector exposes the sockets' figures.
+// Collector returns the collector of the sockets' metrics.
 func (s *Server) Collector() prometheus.Collector {
 	d := func(name, help string) *prometheus.Desc { return prometheus.NewDesc("rempart_"+name, help, nil, nil) }
 	return &collector{

@@ -6,21 +6,20 @@ import (
 )
 
 const (
-	closeSoon = 200 * time.Millisecond // after its last answer: the upstream closes for the number of answers, not for want of questions
-	lingerFor = time.Second            // how long a connection that took all its questions is left to the upstream to close
+	closeSoon = 200 * time.Millisecond // time after its last answer within which a closed connection counts as closed because of its number of answers, not for lack of questions
+	lingerFor = time.Second            // how long a connection with the maximum of questions is left for the upstream to close
 )
 
-// bound is how many questions an upstream takes on one connection, as far as it was seen to close connections: old
-// servers and home routers take one, others a hundred or so. The zero value says that there is none. It is
-// guarded by stream.mu.
+// bound is the number of questions that an upstream answers on one connection, learned from the connections that it closed: old servers and home routers answer
+// one, others about a hundred. The zero value means that no bound is known. It is guarded by stream.mu.
 type bound struct {
 	known quirk
 	n     int   // while known
-	last  int   // how many the last connection that it closed took
-	watch *pipe // took its questions, and is left open to see whether the upstream closes it
+	last  int   // answers of the last connection that it closed
+	watch *pipe // a connection with the maximum of questions, left open to see whether the upstream closes it
 }
 
-// limit is how many questions may be put on one connection.
+// limit returns how many questions may be sent on one connection.
 func (b *bound) limit() int {
 	if b.known.active() {
 		return b.n
@@ -28,8 +27,8 @@ func (b *bound) limit() int {
 	return math.MaxInt
 }
 
-// closed notes that the upstream closed a connection after so many answers. The same number twice is believed;
-// a connection that a bad question ended, or a restart, most often ends at another.
+// closed notes that the upstream closed a connection after that number of answers. The same number twice sets the bound: a connection that a bad question or a
+// restart ended mostly ends at another number.
 func (b *bound) closed(answers int) {
 	if answers == b.last {
 		b.n = answers
@@ -38,7 +37,7 @@ func (b *bound) closed(answers int) {
 	b.last = answers
 }
 
-// refuted notes that a connection was left open beyond the bound.
+// refuted notes that the upstream left a connection open beyond the bound.
 func (b *bound) refuted() {
 	b.last = 0
 	b.known.forget()

@@ -5,11 +5,11 @@ import "sync/atomic"
 const (
 	freeQueries  = 100 // the first queries of a pool, whose repetitions cost nothing
 	perToken     = 10  // queries that earn one repetition: 10 %
-	maxTokens    = 100 // kept at most, for the moment an upstream dies under load
-	hedgeReserve = 5   // left by hedges to failovers, without which a query is lost
+	maxTokens    = 100 // tokens kept at most, for the moment when an upstream fails under load
+	hedgeReserve = 5   // tokens that hedges leave to failovers, without which a query is lost
 
 	perAnswer   = 3   // tenths of a token that an answer earns the upstream it came from: 30 %
-	firstCredit = 10  // tokens of an upstream that nothing was heard from yet
+	firstCredit = 10  // tokens of an upstream that has not answered yet
 	maxCredit   = 200 // tokens kept at most, for a burst of lost packets
 )
 

@@ -21,10 +21,10 @@ import (
 	"rempart/internal/wire"
 )
 
-// server answers the queries of one connection, each after think, as far as behaves lets it.
+// server answers the queries of one connection, each after think, according to behaves.
 type server struct {
 	think  time.Duration
-	most   int                                        // answers to a connection, after which it is closed; 0: no bound
+	most   int                                        // answers per connection, after which it is closed; 0: no bound
 	bad    func(c net.Conn, query []byte) (more bool) // answers queries for names that begin with "bad"
 	linger time.Duration                              // before it closes
 }
@@ -145,7 +145,7 @@ func misframed(wrong int) func(net.Conn, []byte) bool {
 	}
 }
 
-// TestBadNameFailsNoOther asks for a name that the upstream cannot bear five times a second, among good ones.
+// TestBadNameFailsNoOther asks five times a second for a name on which the upstream closes the connection, among good names.
 func TestBadNameFailsNoOther(t *testing.T) {
 	shut := func(net.Conn, []byte) bool { return false }
 	for name, bad := range map[string]func(net.Conn, []byte) bool{
@@ -245,7 +245,7 @@ func failsNoOther(t *testing.T, bad func(net.Conn, []byte) bool, mayBeAnswered b
 	})
 }
 
-// TestBoundIsForgotten: an upstream that no longer closes connections is not asked over many.
+// TestBoundIsForgotten: if an upstream no longer closes connections, one connection is enough.
 func TestBoundIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := server{most: 1, think: time.Millisecond}
@@ -269,7 +269,7 @@ func TestBoundIsForgotten(t *testing.T) {
 	})
 }
 
-// TestClosingEverythingIsNotFlooded: an upstream that takes questions and only ever closes goes down.
+// TestClosingEverythingIsNotFlooded: an upstream that only ever closes connections goes down.
 func TestClosingEverythingIsNotFlooded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, dialled := overPipes(t, func(c net.Conn) { io.ReadFull(c, make([]byte, 20)) })

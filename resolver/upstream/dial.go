@@ -43,10 +43,10 @@ const (
 	maxDial      = 5 * time.Second // spent on one of them
 )
 
-// dialEach connects to the first of addrs that takes the connection. Each has an equal share of
-// the time left, and maxDial at most: a dead one must not use up what the others need.
+// dialEach connects to the first of addrs that accepts the connection. Each gets an equal share of the time left, and maxDial at most, so that a dead address
+// does not use up the time of the others.
 func dialEach(ctx context.Context, addrs []netip.Addr, dial func(context.Context, netip.Addr) (net.Conn, error)) (net.Conn, error) {
-	var failure error // the first address's
+	var failure error // of the first address
 	for i, a := range addrs {
 		share := maxDial
 		if end, limited := ctx.Deadline(); limited {
@@ -72,7 +72,7 @@ func (p *Pool) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 		return nil, err
 	}
 	var families [2][]netip.Addr
-	var failure error // the first: the second most often says the same
+	var failure error // the first error: the second is mostly the same
 	for i, typ := range [...]uint16{wire.TypeAAAA, wire.TypeA} {
 		a, err := p.Exchange(ctx, Question{Name: name, Type: typ, Class: wire.ClassIN})
 		if err != nil {
@@ -88,8 +88,7 @@ func (p *Pool) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	return addrs[:min(len(addrs), maxAddresses)], nil
 }
 
-// interleave takes from a and b in turn, a first: where one family of addresses does not work the
-// other is tried next (RFC 8305 section 4, without the race).
+// interleave takes from a and b in turn, a first: if one family of addresses does not work, the other is tried next (RFC 8305 section 4, without the race).
 func interleave(a, b []netip.Addr) []netip.Addr {
 	out := make([]netip.Addr, 0, len(a)+len(b))
 	for i := range max(len(a), len(b)) {

@@ -12,22 +12,22 @@ import (
 	"rempart/internal/wire"
 )
 
-// Transport is how an upstream is spoken to.
+// Transport is the protocol by which an upstream is asked.
 type Transport uint8
 
 const (
 	UDP Transport = iota // and TCP on truncation (RFC 7766 section 5)
 	TCP
-	TLS // RFC 7858, the certificate always verified
+	TLS // RFC 7858; the certificate is always verified
 )
 
 func (t Transport) String() string { return [...]string{"udp", "tcp", "tls"}[t] }
 
-// Endpoint is where an upstream is reached. ParseEndpoint makes one.
+// Endpoint is the address and transport of an upstream. ParseEndpoint makes one.
 type Endpoint struct {
 	Transport Transport
 	Addr      netip.AddrPort
-	Name      string // of TLS: the host name its certificate must hold; "" for its address
+	Name      string // of TLS: the host name that its certificate must contain; "" for its address
 }
 
 const (
@@ -104,7 +104,7 @@ func parseAddr(host string, port uint16) (netip.AddrPort, error) {
 	return at, nil
 }
 
-// unsupported says what to write instead of an upstream with another transport.
+// unsupported returns an error that says what to write instead of an upstream with another transport.
 func unsupported(scheme, rest string) error {
 	name := map[string]string{
 		"https": "DNS over HTTPS", "h2": "DNS over HTTPS", "h3": "DNS over HTTPS", "http": "DNS over HTTP", "doh": "DNS over HTTPS",
@@ -126,7 +126,7 @@ func unsupported(scheme, rest string) error {
 		name, instead)
 }
 
-// notAnAddress says what to write instead of a host that is no address.
+// notAnAddress returns an error that says what to write instead of a host that is no address.
 func notAnAddress(host string) error {
 	const rule = "the host must be an IP address (an IPv6 one with a port in brackets)"
 	if before, port, found := strings.Cut(host, "@"); found {
@@ -142,7 +142,7 @@ func notAnAddress(host string) error {
 		rule, strings.ToLower(name))
 }
 
-// hostName reports whether s can stand in a certificate: letters, digits, hyphens and dots.
+// hostName reports whether s is a possible name in a certificate: letters, digits, hyphens and dots.
 func hostName(s string) bool {
 	for _, c := range []byte(s) {
 		c = wire.Lower(c)
@@ -154,8 +154,7 @@ func hostName(s string) bool {
 	return err == nil && s != "" && s != "." && !strings.HasSuffix(s, ".")
 }
 
-// String gives the endpoint back in the form ParseEndpoint reads, the port left out where it
-// is the default.
+// String returns the endpoint in the format that ParseEndpoint reads, without a default port.
 func (e Endpoint) String() string {
 	host := e.Addr.String()
 	if port := e.Addr.Port(); e.Transport == TLS && port == tlsPort || e.Transport != TLS && port == plainPort {
@@ -170,12 +169,11 @@ func (e Endpoint) String() string {
 	return e.Transport.String() + "://" + host
 }
 
-// maxResolvConf bounds a resolv.conf: the real ones have a few hundred octets.
+// maxResolvConf bounds a resolv.conf: real ones have a few hundred bytes.
 const maxResolvConf = 64 << 10
 
-// ResolvConf reads the nameserver lines of a resolv.conf as UDP endpoints, each once, in their
-// order; other lines mean nothing here. A line whose address cannot be used is left out and named
-// in the error, which the endpoints accompany: the sound ones are still of use.
+// ResolvConf reads the nameserver lines of a resolv.conf as UDP endpoints, each once, in their order; other lines are ignored. A line with an unusable address
+// is left out and named in the error. The valid endpoints are returned with the error.
 func ResolvConf(r io.Reader) ([]Endpoint, error) {
 	var out []Endpoint
 	var errs []error

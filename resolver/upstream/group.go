@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// group is the goroutines of a pool: no more start once it has ended, and end waits for all.
+// group holds the goroutines of a pool: none starts after it has ended, and end waits for all.
 type group struct {
 	ctx    context.Context // ends with the group
 	cancel context.CancelFunc

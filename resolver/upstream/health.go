@@ -8,12 +8,12 @@ import (
 const (
 	firstPatience = 200 * time.Millisecond // before anything is known of an upstream's latency
 	minPatience   = 50 * time.Millisecond
-	maxPatience   = 250 * time.Millisecond // what a dead upstream costs the client that finds it out
+	maxPatience   = 250 * time.Millisecond // delay for the first client that asks a dead upstream
 	maxSilence    = 2 * time.Second
 	minHedge      = 10 * time.Millisecond
-	hedgeSamples  = 10 // answers until the estimate of the 95th percentile is believed
-	maxStrikes    = 8  // answers in a row with an error of the upstream's own
-	lastSilences  = 3  // questions in a row left unanswered that bring down an upstream which no well one can replace
+	hedgeSamples  = 10 // answers before the estimate of the 95th percentile is used
+	maxStrikes    = 8  // errors of the upstream itself in a row
+	lastSilences  = 3  // unanswered questions in a row that bring down an upstream which no healthy one can replace
 )
 
 // latency estimates how long an upstream takes, in constant space.
@@ -22,7 +22,7 @@ type latency struct {
 	samples              int
 }
 
-// add takes in one answer.
+// add takes one answer into account.
 func (l *latency) add(rtt time.Duration) {
 	if l.samples == 0 {
 		l.mean, l.deviation, l.p95 = rtt, rtt/2, 2*rtt
@@ -35,8 +35,7 @@ func (l *latency) add(rtt time.Duration) {
 	l.samples++
 }
 
-// above moves the estimate of the 95th percentile by one observation: it rests where one in
-// twenty lies above it.
+// above moves the estimate of the 95th percentile by one observation: it is stable when one answer in twenty is above it.
 func (l *latency) above(yes bool) {
 	if yes {
 		l.p95 += l.p95 * 19 / 200
@@ -46,33 +45,33 @@ func (l *latency) above(yes bool) {
 	l.p95 = min(max(l.p95, time.Microsecond), maxSilence)
 }
 
-// merit is what an answer says of the upstream that gave it.
+// merit is what an answer shows about the health of its upstream.
 type merit uint8
 
 const (
-	useless merit = iota // it has an error of the upstream's own
-	neutral              // it only says that the upstream is there
+	useless merit = iota // an error of the upstream itself
+	neutral              // it shows only that the upstream is reachable
 	useful
 )
 
-// health is what traffic says of one upstream. Its methods may be called concurrently.
+// health is the state of one upstream, learned from its answers. Its methods may be called concurrently.
 type health struct {
-	fixed time.Duration // patience whatever the latency, and no hedging; 0: as learned
+	fixed time.Duration // patience that does not depend on latency, without hedging; 0: learned
 
 	mu      sync.Mutex
 	latency latency
-	heard   time.Time // its last answer, of whatever kind
-	good    time.Time // its last answer that was of use
+	heard   time.Time // time of its last answer of any kind
+	good    time.Time // time of its last useful answer
 	down    bool
 	strikes int
-	// Of questions that nothing was heard after: how many, and when the newest was sent.
+	// Unanswered questions after which the upstream sent nothing: how many, and when the newest was sent.
 	silences   int
 	unanswered time.Time
 
 	wake chan struct{} // capacity 1: it went down
 }
 
-// patience is how long a client waits on this upstream alone.
+// patience returns how long a client waits for this upstream alone.
 func (h *health) patience() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -89,8 +88,8 @@ func (h *health) patienceLocked() time.Duration {
 	return min(max(3*h.latency.p95, minPatience), maxPatience)
 }
 
-// silence is how long it may leave a question unanswered, with nothing else heard from it,
-// until it is held to be down: the client's patience, or more where it is always slow.
+// silence returns how long the upstream may leave a question unanswered, while it sends nothing else, until it is taken to be down: the client's patience, or
+// more for a slow upstream.
 func (h *health) silence() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -101,8 +100,8 @@ func (h *health) silence() time.Duration {
 	return patience
 }
 
-// overdue is how long after a question was sent its answer is likelier lost than slow: the time after which TCP would
-// send a segment again (RFC 6298), longer where one answer in twenty is slow, bounded.
+// overdue returns the time after which an answer is more likely lost than slow: the time after which TCP would retransmit (RFC 6298), longer if one answer in
+// twenty is slow, bounded.
 func (h *health) overdue() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -116,16 +115,14 @@ func (h *health) overdueLocked() time.Duration {
 	return min(max(h.latency.mean+4*h.latency.deviation, h.latency.p95, minPatience), maxSilence)
 }
 
-// hedgeAfter is when a question is worth sending to a second upstream; known is false while
-// too little was heard to say.
+// hedgeAfter returns the time after which a question is sent to a second upstream. known is false while there are too few answers.
 func (h *health) hedgeAfter() (after time.Duration, known bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return max(h.latency.p95, minHedge), h.latency.samples >= hedgeSamples && h.fixed == 0
 }
 
-// answered notes a sound answer. It reports whether one useless answer too many brought the
-// upstream down.
+// answered notes a sound answer. It reports whether the upstream went down because of too many useless answers.
 func (h *health) answered(rtt time.Duration, worth merit) (fell bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -141,7 +138,7 @@ func (h *health) answered(rtt time.Duration, worth merit) (fell bool) {
 	return false
 }
 
-// hear notes that the upstream is there, which is all that was learned: the first half of an answer came.
+// hear notes that the upstream is reachable, because the first half of an answer arrived.
 func (h *health) hear() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -158,17 +155,16 @@ func (h *health) revived() {
 	h.good, h.down, h.strikes = h.heard, false, 0
 }
 
-// failed notes that a question sent at sent could not be asked, for a reason that concerns every question:
-// the network or the host refused it. It brings the upstream down if nothing was heard since.
+// failed notes that a question sent at sent could not be asked, for a reason that concerns every question: the network or the host refused it. It brings the
+// upstream down if nothing was received since.
 func (h *health) failed(sent time.Time) (fell bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return !h.heard.After(sent) && h.fallLocked()
 }
 
-// silent notes that a question sent at sent was left unanswered. If nothing was heard since (one name that is
-// slow to resolve, or one lost packet under load, says nothing), and this was so for as many questions in a row
-// as enough says, it brings the upstream down. It may be called several times for one question.
+// silent notes that a question sent at sent was left unanswered. If nothing was received since, and this was so for enough questions in a row, it brings the
+// upstream down: one name that is slow to resolve, or one lost packet under load, is no sign. It may be called several times for one question.
 func (h *health) silent(sent time.Time, enough int) (fell bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -182,8 +178,8 @@ func (h *health) silent(sent time.Time, enough int) (fell bool) {
 	return h.silences >= enough && h.fallLocked()
 }
 
-// spoiled notes that the upstream took a question and gave no sound answer: it closed the connection, or
-// answered something malformed. As with a useless answer, several in a row bring it down, and one name does not.
+// spoiled notes that the upstream accepted a question and gave no sound answer: it closed the connection, or answered something malformed. As with useless
+// answers, several in a row bring it down, and one name does not.
 func (h *health) spoiled() (fell bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -204,8 +200,8 @@ func (h *health) fallLocked() bool {
 	return true
 }
 
-// outlasted notes that an attempt was given up after elapsed: all it says of the latency is
-// that it would have been longer. It says nothing once the answer is likelier lost than slow.
+// outlasted notes that an attempt was given up after elapsed: the latency would have been longer. It has no effect once the answer is more likely lost than
+// slow.
 func (h *health) outlasted(elapsed time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -214,9 +210,16 @@ func (h *health) outlasted(elapsed time.Duration) {
 	}
 }
 
-// state is whether it is down, when it was last good, and when last heard.
-func (h *health) state() (down bool, good, heard time.Time) {
+// healthState is the state of one upstream at one moment.
+type healthState struct {
+	down  bool
+	good  time.Time // of its last useful answer; zero before the first
+	heard time.Time // of its last answer of any kind; zero before the first
+}
+
+// state returns the present state.
+func (h *health) state() healthState {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.down, h.good, h.heard
+	return healthState{h.down, h.good, h.heard}
 }

@@ -11,36 +11,35 @@ import (
 	"rempart/internal/wire"
 )
 
-// ProbeZone is the zone, in text form, of the names upstreams are probed with to find loops. Names
-// below it go on to the upstreams like any other, unless Sighted knows one. Resolvers on the way pass
-// them on too: example names mean nothing special to them (RFC 6761 section 6.5), as .test ones may.
+// ProbeZone is the zone, in text form, of the names with which upstreams are probed for loops. Names below it are forwarded like any other, unless Sighted
+// knows one. Resolvers on the way forward them too: example names have no special meaning for them (RFC 6761 section 6.5), as .test names may have.
 const ProbeZone = "loop.rempart.example"
 
-// instanceName, in wire form, is asked of class CH for the identity of whoever answers.
+// instanceName, in wire format, is the name of class CH whose TXT record is the identity of the server that answers.
 const instanceName = "\x08instance\x07rempart\x00"
 
 const (
-	firstCheck    = 500 * time.Millisecond // the listeners have to stand, or it finds nothing
+	firstCheck    = 500 * time.Millisecond // the listeners must be open, or the check finds nothing
 	checkTimeout  = 5 * time.Second
 	checkInterval = 5 * time.Minute
-	minRecheck    = time.Second      // of a check without a result, or of an upstream that leads back here
+	minRecheck    = time.Second      // after a check without a result, or of an upstream that leads back here
 	maxRecheck    = 30 * time.Minute // of the latter
-	probeMemory   = time.Minute      // how late a probe may come back and still be known: others see its name too
+	probeMemory   = time.Minute      // how late a probe may arrive and still be known: others see its name too
 )
 
-// maxReturns is how many probes in a row may come back unanswered from an upstream that answers nothing else, until it is refused.
+// maxReturns is the number of probes in a row that arrive here without an answer, from an upstream that answers nothing else, after which the upstream is
+// refused.
 const maxReturns = 3
 
-// sighting is a loop probe that was sent. Its name travels in the clear: whoever sees it can send it here. So that it came back proves nothing. The proof is
-// the secret, which nobody but those who ask here for the name are answered: an upstream whose answer to the probe holds it has been led here.
+// sighting is a loop probe that was sent. Its name is not encrypted, and anybody who sees it can send it here, so its arrival proves nothing. The proof is the
+// secret, which only a query for the name that arrives here returns: an upstream whose answer to the probe contains it leads back here.
 type sighting struct {
 	secret string // text of a TXT record
 	sent   time.Time
-	back   bool // it came back, or somebody who saw it asked
+	back   bool // it arrived here, or somebody who saw it asked
 }
 
-// keepFromLooping checks one upstream soon, then every few minutes, and after it was down: it
-// may not be who it was.
+// keepFromLooping checks one upstream soon, then every few minutes, and after it was down: it may have been replaced.
 func (p *Pool) keepFromLooping(ctx context.Context, m *member) {
 	check := time.NewTimer(checkInterval)
 	defer check.Stop()
@@ -57,7 +56,7 @@ func (p *Pool) keepFromLooping(ctx context.Context, m *member) {
 		case <-ctx.Done():
 			return
 		case <-m.changed:
-			// Never later than it was due: a loop itself may have the upstream go up and down.
+			// Never later than it was due: a loop itself may make the upstream go up and down.
 			if time.Until(due) > 2*firstCheck {
 				checkIn(firstCheck)
 			}
@@ -78,7 +77,7 @@ func (p *Pool) keepFromLooping(ctx context.Context, m *member) {
 	}
 }
 
-// loopState is what a check found.
+// loopState is the result of a check.
 type loopState uint8
 
 const (
@@ -87,18 +86,17 @@ const (
 	isLoop
 )
 
-// checkLoop finds out whether m leads back to this process, at once or through others, and
-// refuses it then. It asks m whatever its health: where every query goes round, nothing but the
-// probe comes back from m. What m fails to answer is not held against it.
+// checkLoop detects whether m leads back to this process, directly or through others, and refuses it then. It asks m even if m is down: if every query goes
+// round, only the probe comes back from m. A check that m does not answer does not change its health.
 func (p *Pool) checkLoop(ctx context.Context, m *member) loopState {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	begun := time.Now()
+	started := time.Now()
 	name := p.newProbe()
 	self := false
 	var asking sync.WaitGroup
-	asking.Go(func() { self = p.isSelf(ctx, m) }) // beside the probe, which need not wait for it
-	// With CD: a validating resolver on the way would drop the secret, which nobody signed.
+	asking.Go(func() { self = p.isSelf(ctx, m) }) // concurrent with the probe, which need not wait for it
+	// With CD: a validating resolver on the way would drop the secret, because it is not signed.
 	r, err := m.via.exchange(ctx, &Question{Name: name, Type: wire.TypeTXT, Class: wire.ClassIN, CD: true})
 	asking.Wait()
 	if self {
@@ -106,9 +104,8 @@ func (p *Pool) checkLoop(ctx context.Context, m *member) loopState {
 		return isLoop
 	}
 	sent := p.sightingOf(name)
-	// SERVFAIL is how others say that they had no answer: no proof that the probe did not go round.
+	// SERVFAIL means that a resolver on the way got no answer: no proof that the probe did not go round.
 	answered := err == nil && r.rcode != wire.ServFail
-	_, good, _ := m.health.state()
 	switch {
 	case answered && hasText(r.packed, sent.secret, wire.ClassIN):
 		m.returns = 0
@@ -120,7 +117,7 @@ func (p *Pool) checkLoop(ctx context.Context, m *member) loopState {
 			p.log.Info("upstream no longer leads back to this resolver: it is used again", "upstream", m.name)
 		}
 		return noLoop
-	case !sent.back || good.After(begun):
+	case !sent.back || m.health.state().good.After(started):
 		return unknown
 	}
 	if m.returns++; m.returns < maxReturns {
@@ -137,7 +134,7 @@ func (p *Pool) sightingOf(name []byte) sighting {
 	return p.probes[string(name)]
 }
 
-// isSelf asks m who it is. Silence and errors say nothing: many resolvers refuse the class.
+// isSelf asks m for its identity. Silence and errors mean nothing: many resolvers refuse the class.
 func (p *Pool) isSelf(ctx context.Context, m *member) bool {
 	if p.identity == "" {
 		return false
@@ -164,7 +161,7 @@ func hasText(msg []byte, text string, class uint16) bool {
 	return false
 }
 
-// newProbe makes a name that nobody can guess, and its secret, and remembers them.
+// newProbe makes a name that nobody can guess, and its secret, and stores both.
 func (p *Pool) newProbe() []byte {
 	var random [8 + 16]byte
 	rand.Read(random[:])
@@ -184,9 +181,9 @@ func (p *Pool) newProbe() []byte {
 	return name
 }
 
-// Sighted notes a query for a name below ProbeZone, in canonical wire form. If the name is a probe of this pool, sent a minute ago at most, Sighted returns the
-// text to answer a TXT query with, and the query must not be forwarded: if that text comes back in the upstream's answer, the loop is proved. For any other
-// name the result is "", and the query must be forwarded: it may be the probe of another process.
+// Sighted notes a query for a name below ProbeZone, in canonical wire format. If the name is a probe of this pool, sent at most a minute ago, Sighted returns
+// the text of the answer to a TXT query, and the query must not be forwarded: if that text is in the upstream's answer, the loop is proved. For any other name
+// the result is "", and the query must be forwarded: it may be the probe of another process.
 func (p *Pool) Sighted(name []byte) (secret string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -199,7 +196,7 @@ func (p *Pool) Sighted(name []byte) (secret string) {
 	return s.secret
 }
 
-// refuse takes m out of use until a check finds it clean.
+// refuse takes m out of use until a check finds no loop.
 func (p *Pool) refuse(m *member, why string) {
 	if m.looping.CompareAndSwap(false, true) {
 		p.log.Error("upstream refused: it leads back to this resolver, which would ask itself without end; configure a resolver that does not forward here",
@@ -207,7 +204,7 @@ func (p *Pool) refuse(m *member, why string) {
 	}
 }
 
-// rcodeError is an answer with an error where none was expected.
+// rcodeError is an error answer where none was expected.
 type rcodeError int
 
 func (e rcodeError) Error() string { return fmt.Sprintf("answered with rcode %d", int(e)) }

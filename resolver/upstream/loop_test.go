@@ -44,7 +44,7 @@ func TestLoops(t *testing.T) {
 			pool.Store(p)
 			m := p.members[0]
 			if got := p.checkLoop(t.Context(), m); got != isLoop || !p.Stats().Upstreams[0].Looping {
-				t.Fatalf("not found out: %d, %+v", got, p.Stats().Upstreams[0])
+				t.Fatalf("not detected: %d, %+v", got, p.Stats().Upstreams[0])
 			}
 			if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrLoop) {
 				t.Errorf("error %v, want ErrLoop", err)
@@ -79,7 +79,7 @@ func answerProbe(t testing.TB, p *Pool, q *dnstest.Query) bool {
 	return true
 }
 
-// TestObserverTurnsNoUpstreamAway has somebody who sees every probe ask here for its name at once, as often as it likes: the upstreams that answer stay in use.
+// TestObserverTurnsNoUpstreamAway: somebody who sees every probe asks here for its name at once, as often as it likes; the upstreams that answer stay in use.
 func TestObserverTurnsNoUpstreamAway(t *testing.T) {
 	var pool atomic.Pointer[Pool]
 	observer := func(q *Question) {
@@ -92,7 +92,7 @@ func TestObserverTurnsNoUpstreamAway(t *testing.T) {
 		}
 	}
 	healthy := &fake{delay: after(time.Millisecond), heard: observer}
-	// It answers no probe, as one whose own upstream is slow for such names, but everything else.
+	// It answers everything except probes, like an upstream whose own upstream is slow for such names.
 	halting := &fake{delay: after(time.Millisecond), heard: observer, lost: func(q *Question) bool { return isProbe(t, q) }}
 	scene(t, []*fake{healthy, halting}, func(t *testing.T, p *Pool) {
 		pool.Store(p)
@@ -109,7 +109,7 @@ func TestObserverTurnsNoUpstreamAway(t *testing.T) {
 	})
 }
 
-// isProbe reports whether q is a loop probe, below the zone the resolver knows them by.
+// isProbe reports whether q is a loop probe, below the zone of probes.
 func isProbe(t testing.TB, q *Question) bool {
 	zone := wireName(t, ProbeZone)
 	return q.Class == wire.ClassIN && len(q.Name) > len(zone) && strings.HasSuffix(string(q.Name), string(zone))
@@ -145,8 +145,8 @@ func TestRunFindsLoops(t *testing.T) {
 	})
 }
 
-// Where every query goes round and no answer comes back, the upstream goes down, and may come up and go down again. Its probes leave all the same, and
-// several that came back without an answer are enough.
+// Where every query goes round and no answer arrives, the upstream goes down, and may come up and go down again. Probes are sent all the same, and several that
+// arrive without an answer are enough.
 func TestLoopIsFoundWhereNothingIsAnswered(t *testing.T) {
 	var pool atomic.Pointer[Pool]
 	only := &fake{delay: after(never)}
@@ -170,7 +170,7 @@ func TestLoopIsFoundWhereNothingIsAnswered(t *testing.T) {
 			default:
 			}
 		}
-		if down, _, _ := p.members[0].health.state(); !down {
+		if !p.members[0].isDown() {
 			t.Error("the upstream is not down: nothing is tested")
 		}
 		time.Sleep(maxReturns * (checkTimeout + 5*time.Second))
@@ -181,7 +181,7 @@ func TestLoopIsFoundWhereNothingIsAnswered(t *testing.T) {
 	})
 }
 
-// What is no answer to the probe proves nothing, in either way.
+// A message that is no answer to the probe proves nothing, in either direction.
 func TestLoopIsNotDisprovedByFailure(t *testing.T) {
 	for name, upstream := range map[string]*fake{
 		"SERVFAIL": {delay: after(time.Millisecond), rcode: wire.ServFail},
@@ -225,7 +225,7 @@ func TestProbesAreForgotten(t *testing.T) {
 	})
 }
 
-// A probe must come back through resolvers that know what special names are.
+// A probe must pass resolvers that know special-use names.
 func TestLoopThroughUnbound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts another server")
@@ -255,7 +255,7 @@ func TestLoopThroughUnbound(t *testing.T) {
 // startUnbound starts an Unbound that forwards everything to upstream, and ends with the test.
 func startUnbound(t *testing.T, program string, upstream netip.AddrPort) netip.AddrPort {
 	t.Helper()
-	// A port that is ours on another address of loopback: nobody is given it meanwhile.
+	// A port that we use on another loopback address: the system gives it to nobody meanwhile.
 	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), dnstest.NewUpstream(t, nil).Addr.Port())
 	dir := t.TempDir()
 	file := filepath.Join(dir, "unbound.conf")

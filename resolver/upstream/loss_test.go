@@ -14,7 +14,7 @@ import (
 	"rempart/internal/wire"
 )
 
-// lossy is the delay of an upstream that answers after rtt and to which share of the packets are lost.
+// lossy returns the delays of an upstream that answers after rtt and loses a share of the packets.
 func lossy(seed uint64, share float64, rtt time.Duration) func() time.Duration {
 	rnd := rand.New(rand.NewPCG(seed, seed))
 	var mu sync.Mutex
@@ -43,8 +43,7 @@ func lossOf(seed uint64, share float64) func(*Question) bool {
 	}
 }
 
-// inBursts is the delay of an upstream that answers after rtt, and to which everything is lost for the last
-// off of each every.
+// inBursts returns the delays of an upstream that answers after rtt, and loses all packets for the last off of each every.
 func inBursts(every, off, rtt time.Duration) func() time.Duration {
 	start := time.Now()
 	return func() time.Duration {
@@ -58,7 +57,7 @@ func inBursts(every, off, rtt time.Duration) func() time.Duration {
 // clientPatience is how long the resolver waits for an answer.
 const clientPatience = 4 * time.Second
 
-// crowd asks count questions by so many clients at a time and returns how many were not answered.
+// crowd asks count questions by that many clients at a time and returns how many were not answered.
 func crowd(t *testing.T, p *Pool, clients, count int, pause time.Duration) (failed int) {
 	t.Helper()
 	var mu sync.Mutex
@@ -83,7 +82,7 @@ func crowd(t *testing.T, p *Pool, clients, count int, pause time.Duration) (fail
 	return failed
 }
 
-// TestLossFailsNoQuestion holds the pool to what Unbound does: 600 questions, none fails.
+// TestLossFailsNoQuestion compares the pool with Unbound: 600 questions, none fails.
 func TestLossFailsNoQuestion(t *testing.T) {
 	const rtt, count = 20 * time.Millisecond, 600
 	well := func() *fake { return &fake{delay: after(rtt)} }
@@ -132,7 +131,7 @@ func TestLossFailsNoQuestion(t *testing.T) {
 	}
 }
 
-// TestDeadUpstreamIsNotFlooded bounds what an upstream receives once nothing comes back from it.
+// TestDeadUpstreamIsNotFlooded bounds the packets to an upstream that no longer answers.
 func TestDeadUpstreamIsNotFlooded(t *testing.T) {
 	only := &fake{delay: after(20 * time.Millisecond)}
 	scene(t, []*fake{only}, func(t *testing.T, p *Pool) {
@@ -148,7 +147,7 @@ func TestDeadUpstreamIsNotFlooded(t *testing.T) {
 	})
 }
 
-// TestSlowNamesAreNotLoss bounds how often questions are repeated because some names take long to resolve.
+// TestSlowNamesAreNotLoss bounds how often questions are repeated because some names are slow to resolve.
 func TestSlowNamesAreNotLoss(t *testing.T) {
 	for _, every := range []int{50, 20, 10, 4} {
 		for _, clients := range []int{1, 20} {
@@ -171,7 +170,7 @@ func TestSlowNamesAreNotLoss(t *testing.T) {
 	}
 }
 
-// TestDeadZoneDoesNotMultiply: somebody asks for many names at a time that no upstream answers, while it answers others.
+// TestDeadZoneDoesNotMultiply: a client asks at once for many names that an upstream does not answer, while it answers others.
 func TestDeadZoneDoesNotMultiply(t *testing.T) {
 	dead := func(q *Question) bool { return bytes.HasPrefix(q.Name, []byte("\x04dead")) }
 	rtt := 20 * time.Millisecond

@@ -9,21 +9,21 @@ import (
 	"rempart/internal/wire"
 )
 
-// Question is what an upstream is asked.
+// Question is a question to an upstream.
 type Question struct {
-	Name        []byte // canonical wire form; only read, and not after Exchange returned
+	Name        []byte // canonical wire format; only read, and not after Exchange returned
 	Type, Class uint16
 	DO, CD      bool
 
-	partly func() // called when an upstream has answered, but over UDP not in full or not surely; may be nil
+	partly func() // called when an upstream has answered over UDP, but truncated or not beyond doubt; may be nil
 }
 
 const (
 	optionPadding = 12  // RFC 7830
-	padBlock      = 128 // octets a query over TLS is padded to (RFC 8467 section 4.1)
+	padBlock      = 128 // bytes to which a query over TLS is padded (RFC 8467 section 4.1)
 )
 
-// form is how one query is put, beside the question itself.
+// form is the form of one query, apart from the question.
 type form struct {
 	edns, pad, mix bool // with an OPT; padded; in random case (0x20)
 }
@@ -69,37 +69,37 @@ func appendQuery(dst []byte, q *Question, id uint16, f form) []byte {
 // maxQuery is the longest query appendQuery makes, framing of a stream included.
 const maxQuery = 2 + (wire.HeaderLen+wire.MaxName+4+wire.OPTLen+wire.OptionLen+padBlock-1)/padBlock*padBlock
 
-// randomID is an ID nobody can foretell (RFC 5452 section 4.3).
+// randomID returns an unpredictable ID (RFC 5452 section 4.3).
 func randomID() uint16 {
 	var b [2]byte
 	rand.Read(b[:])
 	return binary.BigEndian.Uint16(b[:])
 }
 
-// mixCase gives every letter of a canonical name a random case, which an answer must echo
-// (draft-vixie-dnsext-dns0x20): up to one more bit a letter for a spoofer to guess.
+// mixCase gives every letter of a canonical name a random case, which an answer must repeat (draft-vixie-dnsext-dns0x20): up to one more bit per letter that a
+// forger must guess.
 func mixCase(name []byte) {
 	var bits [wire.MaxName/8 + 1]byte
 	rand.Read(bits[:])
 	for i, c := range name {
-		// Length octets are at most 63 and so never letters.
+		// Length bytes are at most 63 and so never letters.
 		if 'a' <= c && c <= 'z' && bits[i/8]>>(i%8)&1 != 0 {
 			name[i] = c - ('a' - 'A')
 		}
 	}
 }
 
-// match says how far a message answers a query.
+// match is how far a message answers a query.
 type match uint8
 
 const (
 	foreign match = iota // not an answer to it at all
-	recased              // its question is the one asked but for the case
-	bare                 // the right ID and an error, without a question (RFC 1035 leaves it open): restore
+	recased              // its question differs in the case of letters
+	bare                 // the right ID and an error, without a question (RFC 1035 allows it): restore
 	exact
 )
 
-// compare judges msg, any octets, as an answer to sent, a query of appendQuery.
+// compare judges msg, any bytes, as an answer to sent, a query of appendQuery.
 func compare(msg, sent []byte) match {
 	if len(msg) < wire.HeaderLen || wire.ID(msg) != wire.ID(sent) {
 		return foreign
@@ -132,14 +132,14 @@ func compare(msg, sent []byte) match {
 	return recased
 }
 
-// questionless reports whether msg, which is foreign to sent, has its ID and no question: an upstream that leaves
-// the question out of sound answers, or somebody who guessed the ID. Another transport has to tell.
+// questionless reports whether msg, which is foreign to sent, has its ID and no question: an upstream that leaves the question out of sound answers, or
+// somebody who guessed the ID. The question must be asked over another transport.
 func questionless(msg, sent []byte) bool {
 	return len(msg) >= wire.HeaderLen && wire.ID(msg) == wire.ID(sent) && wire.Flags(msg)&wire.FlagQR != 0 &&
 		wire.Count(msg, wire.SectionQuestion) == 0
 }
 
-// questionEnd is the offset just past the question of a query of appendQuery.
+// questionEnd returns the offset after the question of a query of appendQuery.
 func questionEnd(sent []byte) int {
 	return wire.HeaderLen + wire.NameLen(sent[wire.HeaderLen:]) + 4
 }
@@ -147,7 +147,7 @@ func questionEnd(sent []byte) int {
 // reply is a sound answer to the question asked.
 type reply struct {
 	packed   []byte // the caller's own; the question in canonical case, nothing behind the last record
-	rcode    int    // the whole one, extended bits included
+	rcode    int    // the whole rcode, extended bits included
 	edns     bool   // it has an OPT
 	dnssec   bool   // an extended error says that validation failed
 	bare     bool   // it came without a question
@@ -156,7 +156,7 @@ type reply struct {
 
 var errMalformed = errors.New("malformed answer")
 
-// read takes in msg, which compare found to answer q; msg is kept, and changed.
+// read decodes msg, which compare found to answer q. It keeps and changes msg.
 func read(msg []byte, q *Question) (reply, error) {
 	r := reply{packed: msg, rcode: wire.Rcode(msg)}
 	copy(msg[wire.HeaderLen:], q.Name)
@@ -180,8 +180,7 @@ func read(msg []byte, q *Question) (reply, error) {
 	return r, nil
 }
 
-// restore makes the answer to q of msg, which compare found bare: its header, and the question
-// it left out. Whatever else msg has is dropped.
+// restore makes an answer to q from msg, which compare found bare: its header, and the question that is missing. Everything else in msg is dropped.
 func restore(msg []byte, q *Question) reply {
 	packed := appendQuery(make([]byte, 0, wire.HeaderLen+len(q.Name)+4), q, wire.ID(msg), form{})
 	wire.SetFlags(packed, wire.Flags(msg)&^(wire.FlagTC|wire.FlagAD))
@@ -211,7 +210,7 @@ func (r *reply) final() bool {
 	return settles(r.rcode) || r.rcode == wire.ServFail && r.dnssec
 }
 
-// settles reports whether an rcode is a statement about the name, so that other upstreams would return it too.
+// settles reports whether an rcode is a statement about the name, which other upstreams would return too.
 func settles(rcode int) bool {
 	switch rcode {
 	case wire.Success, wire.NXDomain, wire.YXDomain: // a DNAME that makes the name too long (RFC 6672 section 2.2)
@@ -220,14 +219,13 @@ func settles(rcode int) bool {
 	return false
 }
 
-// declines reports whether the upstream did not understand what was asked, or how.
+// declines reports whether the upstream did not understand the question or its form.
 func (r *reply) declines() bool { return r.rcode == wire.FormErr || r.rcode == wire.NotImp }
 
-// lacksEDNS reports whether it may have been the OPT that it did not understand (RFC 6891 section 7).
+// lacksEDNS reports whether the OPT may be the reason (RFC 6891 section 7).
 func (r *reply) lacksEDNS() bool { return !r.edns && r.declines() }
 
-// merit is what r, an answer to q, says of the upstream it came from. Many home routers decline
-// all types but a few, and are well.
+// merit returns what r, an answer to q, shows about its upstream. Many home routers decline all types but a few, and are healthy.
 func (r *reply) merit(q *Question) merit {
 	switch {
 	case r.final():

@@ -2,11 +2,11 @@ package upstream
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Collector exposes the pool's figures. zone, in text form, tells the pools of one process
-// apart: "." is the one for every name without a zone of its own.
+// Collector returns the collector of the pool's metrics. zone, in text form, distinguishes the pools of one process: "." is the pool for every name without a
+// zone of its own.
 func (p *Pool) Collector(zone string) prometheus.Collector { return newCollector(zone, p.Stats) }
 
-// Collector exposes the metrics of the pool of the moment, as Pool.Collector does.
+// Collector returns the collector of the metrics of the current pool, as Pool.Collector does.
 func (s *Switch) Collector(zone string) prometheus.Collector { return newCollector(zone, s.Stats) }
 
 func newCollector(zone string, stats func() Stats) prometheus.Collector {

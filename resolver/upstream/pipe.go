@@ -18,7 +18,7 @@ import (
 
 const (
 	writeTimeout = 3 * time.Second // how long a peer may leave our queries unread
-	maxStrange   = 100             // messages in a row that are no answer to a question, until the connection is ended
+	maxStrange   = 100             // messages in a row that answer no question, after which the connection is closed
 
 	// After a wrong length a connection is unreadable: a message does not end, or the next message seems to begin in the middle of one.
 	messageWithin = 750 * time.Millisecond // how long a message may take from its first byte to its last
@@ -28,24 +28,23 @@ const (
 
 var errUnreadable = fmt.Errorf("%w: the connection cannot be read any further", errMalformed)
 
-// pipe is one connection and the questions in flight on it. Questions are taken before it
-// stands: they wait for the dialling like for the answer.
+// pipe is one connection and the questions in flight on it. Questions are accepted before it is open: they wait for the dialling as for the answer.
 type pipe struct {
 	stream *stream
-	close  context.CancelFunc // ends it, whatever it is doing
+	close  context.CancelFunc // ends it in any state
 	dead   chan struct{}      // closed when it has ended; err and free are set before
 	err    error
-	free   bool        // what it left unanswered may be asked again without a token
+	free   bool        // questions that it left unanswered may be asked again without a token
 	out    chan []byte // frames to write
 
 	// Guarded by stream.mu.
 	conn    net.Conn // nil while dialling
 	pending map[uint16]*call
-	taken   int       // questions put on it
-	answers int       // messages that came
-	last    time.Time // when the last of them came
-	alone   bool      // its first question is to be the only one until it is answered
-	waiting bool      // something was asked since the last answer
+	taken   int       // questions that were sent on it
+	answers int       // messages that arrived
+	last    time.Time // when the last of them arrived
+	alone   bool      // its first question must be the only one until it is answered
+	waiting bool      // a question was sent since the last answer
 	partial time.Time // when the message that is being read began, while it is incomplete; then the read deadline is for its end
 	suspect bool      // a message arrived that no sound upstream sends, and no answer since
 	retired bool      // takes no more questions
@@ -60,7 +59,7 @@ type call struct {
 
 type outcome struct {
 	reply    reply
-	echoed   bool // the case of the question came back
+	echoed   bool // the answer repeated the case of the question
 	err      error
 	free     bool // after an error: the question may be asked again without a token
 	trailing bool // bytes followed the last record of the message
@@ -78,8 +77,7 @@ func (p *pipe) add(q *Question, f form) *call {
 	select {
 	case p.out <- frame:
 	default:
-		// The peer reads nothing and its askers have given up: this one waits like them, and the
-		// write timeout ends the connection.
+		// The peer reads nothing and the questions of others were given up: this one waits like them, and the write timeout ends the connection.
 	}
 	p.pending[id] = c
 	p.taken++
@@ -109,7 +107,7 @@ func (p *pipe) isReadable() bool {
 	return !p.suspect && (p.partial.IsZero() || time.Since(p.partial) < usualMessage)
 }
 
-// drop forgets a question nobody waits for any more. It is called with stream.mu held.
+// drop removes a question for which nobody waits any more. It is called with stream.mu held.
 func (p *pipe) drop(c *call) {
 	delete(p.pending, wire.ID(c.sent))
 	p.closeUnused()
@@ -179,7 +177,7 @@ func (p *pipe) run(ctx context.Context) {
 	<-written
 }
 
-// end lets nobody in any more, tells everyone who waits, and notes what the end says of the upstream.
+// end accepts no more questions, notifies all that wait, and notes what the end shows about the upstream.
 func (p *pipe) end(err error) {
 	s := p.stream
 	s.mu.Lock()
@@ -221,8 +219,8 @@ func (p *pipe) write(conn net.Conn) {
 	}
 }
 
-// unwritable takes a connection out of use over which nothing can be sent any more. The reader ends it: answers may
-// still be on their way, and it hears why.
+// unwritable takes a connection out of use over which nothing can be sent any more. The reader ends it: answers may still arrive, and the reader gets the
+// error.
 func (p *pipe) unwritable(conn net.Conn) {
 	p.stream.mu.Lock()
 	defer p.stream.mu.Unlock()
@@ -230,8 +228,7 @@ func (p *pipe) unwritable(conn net.Conn) {
 	conn.SetReadDeadline(time.Now().Add(closeSoon))
 }
 
-// read delivers answers until the connection ends, for the reason it returns: closed by either
-// side, idle, stalled, or with too much on it that is no answer.
+// read delivers answers until the connection ends, and returns the reason: closed by either side, idle, stalled, or too many messages that are no answers.
 func (p *pipe) read(conn net.Conn) error {
 	r := bufio.NewReader(conn)
 	for strange := 0; strange < maxStrange; {
@@ -294,8 +291,8 @@ func (p *pipe) setEndDeadline(r *bufio.Reader) {
 	p.conn.SetReadDeadline(p.partial.Add(messageWithin))
 }
 
-// receive takes in a message with the ID of a question. On a connection nobody else sends: a message that is no answer
-// to that question is most likely all that will come for it.
+// receive decodes a message with the ID of a question. Nobody else sends on a connection: a message that is no answer to that question is most likely the only
+// reaction to it.
 func receive(msg []byte, c *call) outcome {
 	m := compare(msg, c.sent)
 	switch {
@@ -310,7 +307,7 @@ func receive(msg []byte, c *call) outcome {
 	return outcome{reply: r, echoed: m == exact, err: err, trailing: len(r.packed) < len(msg)}
 }
 
-// find is the question that msg has the ID of; nil if there is none, or it came too late.
+// find returns the question whose ID msg has; nil if there is none, or msg arrived too late.
 func (p *pipe) find(msg []byte) *call {
 	if len(msg) < wire.HeaderLen {
 		return nil

@@ -28,13 +28,13 @@ const (
 
 	defaultTimeout = 5 * time.Second
 	maxEndpoints   = 64
-	maxIdentity    = 255 // octets a TXT string has room for
+	maxIdentity    = 255 // maximum length of a TXT string, in bytes
 )
 
-// Config is what a Pool is made of.
+// Config configures a Pool.
 type Config struct {
 	Endpoints []Endpoint     // in order of preference, at least one
-	Identity  string         // of this process, random: an upstream that gives it back is this process; "" checks nothing
+	Identity  string         // of this process, random: an upstream that returns it is this process; "" checks nothing
 	RootCAs   *x509.CertPool // for TLS; nil: the system's
 	Timeout   time.Duration  // of a whole exchange whose context has no earlier deadline; 0: 5 s
 	Log       *slog.Logger   // nil: nothing is logged
@@ -50,22 +50,19 @@ type Config struct {
 	patience time.Duration            // for tests with sockets, where a slow machine is no dead upstream; 0: as learned
 }
 
-// Answer is what came back.
+// Answer is the result of an exchange.
 type Answer struct {
-	// Packed is the whole message as received, but for its question, which is in canonical lower
-	// case, and octets behind its last record, which are cut off. The caller owns it. Its rcode
-	// may be an error every upstream agreed on; its records are framed soundly, no more. An error
-	// that came without its question has it here.
+	// Packed is the whole message as received, except that the question is in canonical lower case, and that bytes after the last record are cut off. The caller
+	// owns it. Its rcode may be an error on which every upstream agreed; its records are framed soundly, and not checked further. An error that arrived without
+	// its question contains the question here.
 	Packed []byte
-	// Authenticated is set if it came over TLS or from a loopback address: its AD bit was not
-	// changed on the way. It is not if DNSSEC records were wanted of an upstream without EDNS, which
-	// cannot be asked for them: the answer is without.
+	// Authenticated is set if the answer came over TLS or from a loopback address: nobody changed its AD bit on the way. It is not set if DNSSEC records were
+	// wanted from an upstream without EDNS, which cannot be asked for them.
 	Authenticated bool
 }
 
-// Pool exchanges questions with a fixed list of upstreams. All its methods may be called
-// concurrently. Without Run it works, but an upstream that went down stays out until it
-// happens to answer again, and no loop is found out.
+// Pool exchanges questions with a fixed list of upstreams. All its methods may be called concurrently. Without Run it works, but an upstream that went down
+// stays out of use until it happens to answer again, and no loop is detected.
 type Pool struct {
 	members  []*member
 	identity string
@@ -97,17 +94,16 @@ type member struct {
 	trusted  bool // its AD bit cannot be changed on the way
 	health   health
 	looping  atomic.Bool
-	returns  int           // probes in a row that came back unanswered; of the goroutine that checks for loops
+	returns  int           // probes in a row that arrived here without an answer; used by the goroutine that checks for loops
 	credit   bucket        // earned by its answers: pays for questions sent to it again
 	changed  chan struct{} // capacity 1: it was down, and is up again
 	nudge    chan struct{} // capacity 1: probe it at once while it is down
 	counters counters
 }
 
-// isDown reports whether the upstream is held to be down now.
+// isDown reports whether the upstream is taken to be down now.
 func (m *member) isDown() bool {
-	down, _, _ := m.health.state()
-	return down
+	return m.health.state().down
 }
 
 // New makes a pool. It opens nothing yet.
@@ -135,7 +131,7 @@ func New(c Config) (*Pool, error) {
 			return nil, fmt.Errorf("upstream: endpoint %v has no address", e)
 		}
 		if slices.ContainsFunc(p.members, func(m *member) bool { return m.endpoint == e }) {
-			continue // the same twice is one
+			continue // the same endpoint twice is one upstream
 		}
 		m := &member{endpoint: e, name: e.String(), trusted: e.Transport == TLS || e.Addr.Addr().IsLoopback()}
 		m.health.fixed = c.patience
@@ -152,10 +148,9 @@ func New(c Config) (*Pool, error) {
 	return p, nil
 }
 
-// Exchange asks q of the first upstream that is well, of others when that one fails or is slow,
-// and returns the first answer that settles the question. If all say SERVFAIL, REFUSED or the
-// like, that is the answer. The errors are ErrUnreachable (nothing of use came in time), ErrLoop,
-// ErrBusy, and context.Canceled when ctx was cancelled.
+// Exchange asks q of the first healthy upstream, of others when that one fails or is slow, and returns the first answer that settles the question. If all
+// answer SERVFAIL, REFUSED or the like, that is the answer. The errors are ErrUnreachable (no useful answer in time), ErrLoop, ErrBusy, and context.Canceled
+// when ctx was cancelled.
 func (p *Pool) Exchange(ctx context.Context, q Question) (Answer, error) {
 	if n := wire.NameLen(q.Name); n == 0 || n != len(q.Name) {
 		return Answer{}, fmt.Errorf("upstream: %w", wire.ErrName)
@@ -170,7 +165,7 @@ func (p *Pool) Exchange(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, ErrLoop
 	}
 	p.budget.earn()
-	// Attempts may outlive this call by a moment, and only then let go of the name.
+	// Attempts may outlive this call by a moment, and use the name until then.
 	q.Name = slices.Clone(q.Name)
 	a, err := newRace(p, q, lanes).run(ctx)
 	if err != nil {
@@ -179,8 +174,8 @@ func (p *Pool) Exchange(ctx context.Context, q Question) (Answer, error) {
 	return a, err
 }
 
-// order is who is asked: those that are well as configured, then those that are down, the most
-// recently good first. Those that lead back here are never asked.
+// order returns the upstreams to ask: the healthy ones in the configured order, then those that are down, the one with the newest good answer first. Those that
+// lead back here are never asked.
 func (p *Pool) order() []lane {
 	lanes := make([]lane, 0, len(p.members))
 	var outs []lane
@@ -188,8 +183,8 @@ func (p *Pool) order() []lane {
 		if m.looping.Load() {
 			continue
 		}
-		down, good, _ := m.health.state()
-		if l := (lane{member: m, good: good}); down {
+		state := m.health.state()
+		if l := (lane{member: m, good: state.good}); state.down {
 			outs = append(outs, l)
 		} else {
 			lanes = append(lanes, l)
@@ -199,8 +194,7 @@ func (p *Pool) order() []lane {
 	return append(lanes, outs...)
 }
 
-// spend notes that a question is sent to m again, and reports whether it may be: there must be a token for
-// it, unless it is free.
+// spend notes that a question is sent to m again, and reports whether it may be: that takes a token, unless it is free.
 func (p *Pool) spend(m *member, free bool) bool {
 	if !free && !p.budget.take(0) {
 		p.denied.Add(1)
@@ -210,7 +204,7 @@ func (p *Pool) spend(m *member, free bool) bool {
 	return true
 }
 
-// ask makes one attempt at m, and notes what it says of m's health.
+// ask makes one attempt at m, and notes the result in m's health.
 func (p *Pool) ask(ctx context.Context, m *member, q *Question, sent time.Time) (reply, error) {
 	m.counters.queries.Add(1)
 	m.counters.inFlight.Add(1)
@@ -227,10 +221,9 @@ func (p *Pool) ask(ctx context.Context, m *member, q *Question, sent time.Time) 
 			m.via.retire()
 		}
 	case ctx.Err() != nil:
-		// Given up on, by the clock or because another was faster.
+		// Given up, because of the time or because another was faster.
 		m.health.outlasted(elapsed)
-		_, _, heard := m.health.state()
-		if elapsed >= m.health.silence() && !heard.After(sent) || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		if elapsed >= m.health.silence() && !m.health.state().heard.After(sent) || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			m.counters.failures[Timeout].Add(1)
 			p.silent(m, sent)
 		}
@@ -244,7 +237,7 @@ func (p *Pool) ask(ctx context.Context, m *member, q *Question, sent time.Time) 
 	return r, err
 }
 
-// failed notes what an attempt that failed says of m's health.
+// failed notes a failed attempt in m's health.
 func (p *Pool) failed(m *member, kind Failure, sent time.Time, err error) {
 	fell := false
 	switch {
@@ -261,9 +254,8 @@ func (p *Pool) failed(m *member, kind Failure, sent time.Time, err error) {
 	}
 }
 
-// silent notes that m left a question sent at sent unanswered for as long as it may. A single lost packet
-// sends the clients to another upstream that is well; where there is none, it must not cause an alarm. A
-// connection loses no packets.
+// silent notes that m left a question sent at sent unanswered for too long. A single lost packet moves the clients to another healthy upstream; if there is
+// none, it must not cause an alarm. A connection loses no packets.
 func (p *Pool) silent(m *member, sent time.Time) {
 	enough := 1
 	if m.endpoint.Transport == UDP && !slices.ContainsFunc(p.members, func(o *member) bool {

@@ -15,12 +15,11 @@ const (
 	firstProbe   = 20 * time.Millisecond  // after an upstream went down: most alarms are one lost packet
 	minBackoff   = 500 * time.Millisecond // after the first probe left unanswered
 	maxBackoff   = 30 * time.Second
-	stableAfter  = time.Minute // up for so long, an upstream is believed again
+	stableAfter  = time.Minute // an upstream that was up for this time is trusted again
 )
 
-// Run looks after the upstreams until ctx ends: it probes those that are down until they answer,
-// and finds out those that lead back here. When it returns, every goroutine that it or Exchange
-// started has ended, every connection is closed, and Exchange only gives errors. It is called once.
+// Run watches the upstreams until ctx ends: it probes those that are down until they answer, and detects those that lead back here. When it returns, every
+// goroutine that it or Exchange started has ended, every connection is closed, and Exchange returns only errors. It is called once.
 func (p *Pool) Run(ctx context.Context) error {
 	var keepers sync.WaitGroup
 	for _, m := range p.members {
@@ -65,7 +64,7 @@ func (p *Pool) revive(ctx context.Context, m *member, backoff time.Duration) tim
 			return backoff
 		}
 		err := p.probe(ctx, m)
-		if down, _, _ := m.health.state(); !down {
+		if !m.isDown() {
 			if logged {
 				p.log.Info("upstream answers again", "upstream", m.name)
 			}
@@ -101,7 +100,7 @@ func longer(backoff time.Duration) time.Duration {
 	return min(max(2*backoff, minBackoff), maxBackoff)
 }
 
-// jitter is d give or take a quarter, so that many processes do not act in step.
+// jitter returns d plus or minus up to a quarter, so that many processes do not act at the same moment.
 func jitter(d time.Duration) time.Duration {
 	return d*3/4 + rand.N(d/2+1)
 }

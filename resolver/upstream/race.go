@@ -13,7 +13,7 @@ import (
 
 const (
 	maxTries = 2 // how often a question is sent to one upstream, unless its answers to others pay for more
-	maxSends = 8 // the same over UDP where they do: of questions one in 400,000 loses all at a loss of one in five
+	maxSends = 8 // the same over UDP if they do: at a loss of one packet in five, one question in 400,000 loses all packets
 
 	maxPause    = 600 * time.Millisecond // before a question is sent again to an upstream that did not answer it
 	resendAfter = time.Second            // how often a race that can send nothing looks again
@@ -30,18 +30,18 @@ type race struct {
 	question Question
 	lanes    []lane
 	attempts []*attempt
-	ended    chan *attempt // has room for every attempt, so that none waits for a race that is over
+	ended    chan *attempt // has room for every attempt, so that none waits for a race that has ended
 	running  int
 	over     atomic.Bool
 
-	best   *attempt // whose answer is an error, in case nobody has a better one
+	best   *attempt // the attempt with the best error answer
 	err    error    // of the attempt that failed last
 	wait   time.Duration
-	hedge  bool // what the next step, after wait, is: a hedge or a failover
+	hedge  bool // whether the next step, after wait, is a hedge; otherwise a failover
 	denied bool
 }
 
-// lane is one upstream as a race sees it.
+// lane is one upstream in a race.
 type lane struct {
 	member  *member
 	good    time.Time // its last good answer
@@ -56,9 +56,9 @@ type attempt struct {
 	silence time.Duration
 	overdue time.Duration
 	cancel  context.CancelCauseFunc
-	partly  atomic.Bool // answered over UDP, and asked over TCP: to ask over UDP again is of no use
+	partly  atomic.Bool // answered over UDP, and asked over TCP: asking over UDP again is useless
 
-	// How it ended; read after it came through race.ended.
+	// Its end; read after it arrived through race.ended.
 	over  bool
 	reply reply
 	err   error
@@ -90,15 +90,15 @@ func (r *race) run(client context.Context) (Answer, error) {
 			}
 			r.note(a)
 			if r.running > 0 {
-				continue // the timer runs on for those
+				continue // the timer keeps running for those
 			}
 			r.hedge = false
-			if !r.goOn() && r.hopeless() {
+			if !r.resend() && r.hopeless() {
 				return r.giveUp(ctx)
 			}
 		case <-timer.C:
 			r.judge()
-			if !r.goOn() && r.hopeless() {
+			if !r.resend() && r.hopeless() {
 				return r.giveUp(ctx)
 			}
 		case <-ctx.Done():
@@ -140,7 +140,7 @@ func (r *race) start(l *lane) {
 	}
 }
 
-// plan says what to do next, and when, if nothing is heard until then.
+// plan sets the next step, and its time if nothing arrives until then.
 func (r *race) plan() {
 	first := len(r.attempts) == 1
 	last := r.attempts[len(r.attempts)-1]
@@ -158,8 +158,8 @@ func (r *race) plan() {
 	}
 }
 
-// candidates are the lanes the question may be sent over next, the best first: those that are well before those
-// that are down, which come after two tries at a well one, and of those alike the one asked least often.
+// candidates returns the lanes over which the question may be sent next, the best first: healthy ones before those that are down, which follow after two
+// attempts at a healthy one, and among equals the one asked least often.
 func (r *race) candidates(hedge bool) []*lane {
 	var found []*lane
 	rank := func(l *lane) int {
@@ -177,9 +177,8 @@ func (r *race) candidates(hedge bool) []*lane {
 	return found
 }
 
-// eligible reports whether it is of use to send the question over l. A hedge goes only to an upstream that is
-// well; so does everything once an error is in hand. A question is repeated over UDP, where packets get lost,
-// or over a fresh connection, the old one of an upstream that went down having been retired.
+// eligible reports whether it is useful to send the question over l. A hedge goes only to a healthy upstream; so does everything once there is an error answer.
+// A question is repeated over UDP, where packets get lost, or over a fresh connection, because the old one of an upstream that went down was retired.
 func (r *race) eligible(l *lane, hedge bool) bool {
 	switch down := l.member.isDown(); {
 	case down && hedge:
@@ -205,15 +204,14 @@ func (r *race) allowed(l *lane, hedge bool) bool {
 		return l.tries < maxTries && budget.take(0)
 	case r.pool.repeats.Load() >= r.pool.maxRepeats:
 		return l.tries < maxTries && budget.take(0)
-	case l.tries == 0 && !l.member.isDown(): // a failover to an upstream that is well
+	case l.tries == 0 && !l.member.isDown(): // a failover to a healthy upstream
 		return true
 	}
 	return l.member.credit.take(0) || l.tries < maxTries && budget.take(0)
 }
 
-// goOn sends the question once more, if there is an upstream to send it to and a token to pay
-// for it, and plans what follows. It reports whether it did.
-func (r *race) goOn() bool {
+// resend sends the question once more, if there is an upstream for it and a token to pay for it, and plans the next step. It reports whether it did.
+func (r *race) resend() bool {
 	hedge := r.hedge
 	next := r.candidates(hedge)
 	if len(next) == 0 {
@@ -255,23 +253,23 @@ func (r *race) later() {
 	}
 }
 
-// note keeps what an attempt said that did not settle the question.
+// note records the result of an attempt that did not settle the question.
 func (r *race) note(a *attempt) {
 	a.lane.settled = true
 	if a.err != nil {
 		r.err = fmt.Errorf("%s: %w", a.lane.member.name, a.err)
 		return
 	}
-	// SERVFAIL says something of the name, REFUSED and the like only of the upstream.
+	// SERVFAIL is about the name, REFUSED and the like only about the upstream.
 	if r.best == nil || r.best.reply.rcode != wire.ServFail && a.reply.rcode == wire.ServFail {
 		r.best = a
 	}
 }
 
-// hopeless reports, after no more could be sent, whether waiting on is of no use.
+// hopeless reports, after nothing more could be sent, whether waiting is useless.
 func (r *race) hopeless() bool {
 	if r.best != nil {
-		// An answer is in hand: only who is well is waited for.
+		// There is an error answer: only healthy upstreams are waited for.
 		for _, l := range r.lanes {
 			if l.tries > 0 && !l.settled && !l.member.isDown() {
 				return false
@@ -282,12 +280,12 @@ func (r *race) hopeless() bool {
 	if r.running > 0 {
 		return false
 	}
-	// Nothing is under way. A token is worth waiting for if it leads to an upstream that is well.
+	// Nothing is under way. A token is worth waiting for if it allows asking a healthy upstream.
 	next := r.candidates(false)
 	return len(next) == 0 || next[0].member.isDown()
 }
 
-// judge holds those to be down that have been silent for long enough: what comes next depends on it.
+// judge marks upstreams as down that have been silent for long enough: the next step depends on it.
 func (r *race) judge() {
 	for _, a := range r.attempts {
 		if l := a.lane; !l.settled && time.Since(a.sent) >= a.silence {
@@ -296,13 +294,12 @@ func (r *race) judge() {
 	}
 }
 
-// finish lets go of the attempts still running. One to an upstream nothing was heard from since
-// is listened to until its silence says something; its own watch ends it then.
+// finish gives up the attempts still running. An attempt at an upstream from which nothing arrived since is kept until its silence is long enough to count; its
+// own timer ends it then.
 func (r *race) finish() {
 	r.over.Store(true)
 	for _, a := range r.attempts {
-		_, _, heard := a.lane.member.health.state()
-		if heard.After(a.sent) || time.Since(a.sent) >= a.silence {
+		if a.lane.member.health.state().heard.After(a.sent) || time.Since(a.sent) >= a.silence {
 			a.cancel(errOver)
 		}
 	}
@@ -312,7 +309,7 @@ func (a *attempt) answer() Answer {
 	return Answer{Packed: a.reply.packed, Authenticated: a.lane.member.trusted && !a.reply.stripped}
 }
 
-// giveUp ends every attempt and returns the best that was heard.
+// giveUp ends every attempt and returns the best answer.
 func (r *race) giveUp(ctx context.Context) (Answer, error) {
 	r.over.Store(true)
 	cause := ctx.Err()

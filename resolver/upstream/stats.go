@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// Failure is how an attempt at an upstream failed.
+// Failure is the kind of failure of an attempt at an upstream.
 type Failure uint8
 
 const (
-	Timeout     Failure = iota // nothing came in time
+	Timeout     Failure = iota // no answer in time
 	Unreachable                // the network or the host refused, or closed the connection
 	Untrusted                  // TLS could not be agreed on, or the certificate is not the one expected
 	Malformed                  // it answered something that is no sound answer
 	Overload                   // too much is in flight to it already
 	Rcode                      // it answered with an error of its own: SERVFAIL, REFUSED and the like
-	Failures                   // how many there are
+	Failures                   // the number of kinds
 )
 
 func (f Failure) String() string {
@@ -54,28 +54,28 @@ type counters struct {
 type Stat struct {
 	Upstream  string // as configured
 	Healthy   bool   // asked without waiting for another to fail
-	Looping   bool   // found to lead back here, and refused
+	Looping   bool   // it leads back here, and is refused
 	Queries   uint64 // attempts, retries and hedges included, probes not
 	Retries   uint64 // sent because another attempt had failed
 	Hedges    uint64 // sent because another attempt was slow
-	Foreign   uint64 // messages from it, or forged, that answer no question asked: spoofed or too late
+	Foreign   uint64 // messages that answer no question, forged or too late
 	Failures  [Failures]uint64
 	InFlight  int64
 	RTT, P95  time.Duration // smoothed mean and 95th percentile; 0 before the first answer
 	Reachable time.Time     // its last good answer; zero before the first
 }
 
-// Stats is a Pool's. The figures are read one after the other: they need not add up.
+// Stats are the statistics of a Pool. The numbers are read one after the other and need not add up.
 type Stats struct {
 	Upstreams  []Stat // in order of preference
-	Queries    uint64 // questions taken on
+	Queries    uint64 // questions asked
 	Unanswered uint64 // of those, ended with an error
 	Shed       uint64 // refused with ErrBusy
-	Denied     uint64 // questions of which a retry or hedge was held back because the budget was used up
+	Denied     uint64 // questions of which a retry or hedge was not sent because the budget was used up
 	InFlight   int64
 }
 
-// Stats is the state of the pool now.
+// Stats returns the state of the pool.
 func (p *Pool) Stats() Stats {
 	s := Stats{
 		Queries: p.budget.queries.Load(), Unanswered: p.unanswered.Load(),

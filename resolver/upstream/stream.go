@@ -40,7 +40,7 @@ type queue []chan struct{}
 type stream struct {
 	dial    func(context.Context) (net.Conn, error)
 	group   *group
-	spend   func(free bool) bool // notes that a question is sent again; unless free, if a token can be had for it
+	spend   func(free bool) bool // notes that a question is sent again and, unless free, takes a token; false if there is none
 	foreign *atomic.Uint64       // counts messages nobody waits for
 	pad     bool
 
@@ -51,8 +51,8 @@ type stream struct {
 	waiting [2]queue   // of the latter: those that may share a connection, and those that are to be alone on one
 }
 
-// ask sends q and waits for its answer until ctx ends. echoed says whether the case of the question came back. It is
-// sent again for free only once: an upstream that closes every connection must not receive a multiple of its load.
+// ask sends q and waits for its answer until ctx ends. echoed reports whether the answer repeated the case of the question. The question is sent again for free
+// only once: an upstream that closes every connection must not receive a multiple of its load.
 func (s *stream) ask(ctx context.Context, q *Question, f form) (r reply, echoed bool, err error) {
 	for try := 1; ; try++ {
 		o := s.askOnce(ctx, q, f, try > 1)
@@ -118,7 +118,7 @@ func (s *stream) take(ctx context.Context, q *Question, f form, alone bool) (*pi
 	}
 }
 
-// done says that a question that was taken is in flight no more.
+// done notes that a question is no longer in flight.
 func (s *stream) done() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

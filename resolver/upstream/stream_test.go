@@ -96,8 +96,7 @@ func TestStalledConnectionsAreClosed(t *testing.T) {
 	})
 }
 
-// A connection that a firewall forgot: the client whose question finds it out is answered
-// over a fresh one.
+// A connection that a firewall forgot: the client whose question detects that is answered over a fresh connection.
 func TestForgottenConnectionIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := piped(t, func(c net.Conn, n int32) {

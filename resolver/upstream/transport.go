@@ -64,7 +64,7 @@ func (k *quirk) active() bool { return time.Now().UnixNano() < k.until.Load() }
 
 // transport is the exchanger over sockets.
 type transport struct {
-	datagrams *datagrams // nil but for UDP
+	datagrams *datagrams // nil except for UDP
 	stream    *stream
 
 	noEDNS   quirk // answers FORMERR or NOTIMP to an OPT, and otherwise without

@@ -15,7 +15,7 @@ import (
 	"rempart/internal/wire"
 )
 
-// TestTheSameUpstreamTwiceIsOne keeps figures apart by upstream.
+// TestTheSameUpstreamTwiceIsOne keeps the metrics of upstreams apart.
 func TestTheSameUpstreamTwiceIsOne(t *testing.T) {
 	e, err := ParseEndpoint("udp://192.0.2.1")
 	if err != nil {

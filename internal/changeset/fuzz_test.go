@@ -1,14 +1,16 @@
-package pushapi_test
+package changeset_test
 
 import (
 	"bytes"
 	"encoding/json"
 	"testing"
+	"time"
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
+	"rempart/blocklist/guard"
+	"rempart/internal/changeset"
 	"rempart/internal/journal"
-	"rempart/internal/pushapi"
 )
 
 // sound checks that what a reader took edges would take.
@@ -37,20 +39,20 @@ func FuzzParseLine(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if c, err := pushapi.ParseLine(text, format.Grammar{}); err == nil {
+		if c, err := changeset.ParseLine(text, format.Grammar{}); err == nil {
 			sound(t, c)
 		}
 	})
 }
 
-func FuzzReadCSV(f *testing.F) {
+func FuzzReadTable(f *testing.F) {
 	f.Add([]byte("name,do,expiry,countries\na.example,block,2099-01-01T00:00:00Z,FR DE\n,,,\n"))
 	f.Add([]byte("\ufeffname\n\"a.example\"\n"))
 	f.Add([]byte("name,reason\na.example,\"x\ny\"\n\"\n"))
 	f.Add([]byte("name\n\n\nx"))
 	f.Fuzz(func(t *testing.T, table []byte) {
 		last := 0
-		_ = pushapi.ReadCSV(bytes.NewReader(table), format.Grammar{}, func(line int, c journal.Change, bad error) error {
+		_ = changeset.ReadTable(bytes.NewReader(table), format.Grammar{}, func(line int, c journal.Change, bad error) error {
 			if line <= last {
 				t.Errorf("line %d after %d", line, last)
 			}
@@ -67,7 +69,7 @@ func FuzzReadSigned(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	guards, err := shipped()
+	guards, err := guard.New(guard.Config{})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -80,13 +82,22 @@ func FuzzReadSigned(f *testing.F) {
 		f.Fatal(err)
 	}
 	view := blocklist.NewView(snapshot, nil)
-	good := signed(f, &journal.Set{ID: "x"}, []journal.Change{{Do: journal.Block, Name: "a.example"}, {Do: journal.Withdraw, Name: "co.uk"}}, key)
+	payload, err := journal.Encode(&journal.Set{ID: "x", Time: time.Now().Unix()}, []journal.Change{{Do: journal.Block, Name: "a.example"}, {Do: journal.Withdraw, Name: "co.uk"}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	good := journal.Seal(journal.KindChanges, payload, key)
 	f.Add(good)
 	f.Add(good[:len(good)-1])
 	f.Add([]byte("rempart/1 changes\n\n"))
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, body []byte) {
-		accepted, refused, payload, err := pushapi.ReadSigned(bytes.NewReader(body), dir, guards, view)
+		u, err := changeset.JudgeOf(dir, guards, view).ReadSigned(bytes.NewReader(body))
+		defer u.Close()
+		if err != nil {
+			return
+		}
+		accepted, refused, payload, err := u.Read()
 		if err != nil {
 			return
 		}

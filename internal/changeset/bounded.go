@@ -1,0 +1,60 @@
+package changeset
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"rempart/internal/journal"
+)
+
+// readAhead is more than a decoder reads beyond the end of its row or value.
+const readAhead = 8 << 10
+
+// BoundedReader bounds how many bytes a decoder reads for one row or value: a quote that is never closed would make the decoder
+// read everything that follows.
+type BoundedReader struct {
+	R    io.Reader
+	Most int64 // bytes of a row or value
+	Long error // returned for a longer one
+
+	read int64 // bytes so far
+	end  int64 // Read returns Long from this offset on
+}
+
+// Allow permits reading a row or value that begins at an offset. It must be called before each one.
+func (b *BoundedReader) Allow(offset int64) { b.end = offset + b.Most + readAhead }
+
+func (b *BoundedReader) Read(p []byte) (int, error) {
+	if b.read >= b.end {
+		return 0, b.Long
+	}
+	n, err := b.R.Read(p[:min(int64(len(p)), b.end-b.read)])
+	b.read += int64(n)
+	return n, err
+}
+
+// lastByteReader remembers the last byte that was read.
+type lastByteReader struct {
+	r    io.Reader
+	last byte
+}
+
+func (l *lastByteReader) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p)
+	if n > 0 {
+		l.last = p[n-1]
+	}
+	return n, err
+}
+
+// errLongRow says that a row of a table is too long.
+var errLongRow = fmt.Errorf("a row of more than %d bytes, or a quote that is not closed", journal.MaxLine)
+
+// Shorten returns a text that is short enough for a message, with an ellipsis if it is cut.
+func Shorten(text string) string {
+	if len(text) > 300 {
+		return strings.ToValidUTF8(text[:300], "") + "…"
+	}
+	return text
+}

@@ -1,0 +1,75 @@
+package changeset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"rempart/internal/journal"
+	"rempart/internal/journal/stream"
+)
+
+// Recover writes the receipts of records that were recovered into the journal, oldest first: a restored backup lacks them.
+func (l *Lifecycle) Recover(ctx context.Context, all []journal.Recovered) error {
+	for i := range all {
+		if err := l.recoverOne(ctx, &all[i]); err != nil {
+			return fmt.Errorf("version %d: %w", all[i].Record.Version, err)
+		}
+	}
+	return nil
+}
+
+func (l *Lifecycle) recoverOne(ctx context.Context, one *journal.Recovered) error {
+	record := &one.Record
+	published := journal.Receipt{Version: record.Version, Time: record.Time}
+	switch record.Kind {
+	case journal.RecordSuspend, journal.RecordResume:
+		return l.createEnforcementReceipt(ctx, record.Kind, record.By, record.Reason, published)
+	case journal.RecordAdvance:
+		l.amend(ctx, record.Set, func(r *Stored) (bool, error) {
+			if err := r.apply(RecoverPublished); err != nil {
+				return false, err
+			}
+			r.noteAdvanced(record.Version)
+			return true, nil
+		})
+		return nil
+	}
+	if one.Set == nil || len(one.Set.Sources) > 0 { // change sets that are made from lists have no receipts
+		return nil
+	}
+	return l.recoverSet(ctx, one, published)
+}
+
+func (l *Lifecycle) recoverSet(ctx context.Context, one *journal.Recovered, published journal.Receipt) error {
+	r := &Stored{Receipt: Receipt{
+		ID: one.Set.ID, By: one.Record.By, Approved: one.Record.Approved, Comment: one.Set.Comment, Accepted: one.Count, Refusals: len(one.Record.Refused),
+	}, Audience: Audience{All: true}}
+	if undone, ok := strings.CutPrefix(one.Set.Comment, undoComment); ok && strings.HasPrefix(r.ID, undoPrefix) {
+		r.Undoes = undone
+	}
+	stage := l.newStage(one.Set, published)
+	if err := r.markRecovered(published, stage); err != nil {
+		return err
+	}
+	r.Note = "recovered from the copy of a server's folder"
+	err := l.create(ctx, r)
+	if errors.Is(err, stream.ErrExists) { // it was published here, and has another version now
+		l.amend(ctx, r.ID, func(old *Stored) (bool, error) {
+			if old.Version == r.Version {
+				return false, nil
+			}
+			old.Stage = nil
+			err := old.markRecovered(published, stage)
+			old.Note = "published again after a recovery"
+			return true, err
+		})
+	} else if err != nil {
+		return err
+	}
+	if r.Undoes != "" {
+		l.noteUndone(ctx, r.Undoes, r.ID)
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+package changeset
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"rempart/internal/journal"
+)
+
+// newStage returns the progress of a change set that was published with a record, nil if it is not staged.
+func (l *Lifecycle) newStage(set *journal.Set, published journal.Receipt) *Stage {
+	if set.Stage == nil {
+		return nil
+	}
+	return &Stage{Share: set.Stage.Share, Until: published.Time/1000 + set.Stage.Seconds, Usual: l.cfg.Fleet.Baselines(set.ID, set.Stage.Share)}
+}
+
+// Advance extends a staged change set to all nodes now.
+func (l *Lifecycle) Advance(ctx context.Context, id string, by By) (*Result, error) {
+	var out *Result
+	err := l.withLocked(ctx, id, canAdvance, func(r *Stored) error {
+		out = &Result{Stored: r}
+		return l.advance(ctx, r, by)
+	})
+	if _, ok := kindOf(err); err != nil && !ok {
+		err = Fail("it is not known whether the change set was extended to all servers", err)
+	}
+	return out, err
+}
+
+func canAdvance(r *Stored) error { return r.check(Advance) }
+
+func (l *Lifecycle) advance(ctx context.Context, r *Stored, by By) error {
+	published, err := l.publish(ctx, journal.Draft{Kind: journal.RecordAdvance, By: by.Token, Set: r.ID})
+	if err != nil {
+		return err
+	}
+	if err := r.markAdvanced(published.Version); err != nil {
+		return err
+	}
+	r.updateReach(l.cfg.Fleet)
+	l.stats.addAdvanced()
+	return l.save(context.WithoutCancel(ctx), r)
+}
+
+// startWithdrawal notes why a staged change set is to be withdrawn.
+func (r *Stored) startWithdrawal(why string) error {
+	if err := r.apply(Withdraw); err != nil {
+		return err
+	}
+	r.Stage.Withdrawal, r.Note = why, "being withdrawn by control: "+why
+	return nil
+}
+
+// continueStage notes that a person rejected the withdrawal of a staged change set. undo is the receipt of that withdrawal.
+func (r *Stored) continueStage(undo *Stored) error {
+	if err := r.apply(Continue); err != nil {
+		return err
+	}
+	r.Stage.Withdrawal, r.Stage.Usual, r.Stage.UndoID = "", nil, ""
+	r.Note = "its stage continues: its withdrawal, " + undo.ID + ", was rejected by " + undo.Decider
+	return nil
+}
+
+// checkBlockRates starts the withdrawal of a staged change set if a node blocks unusually much or little since it has it.
+func (l *Lifecycle) checkBlockRates(ctx context.Context, id string) error {
+	err := l.withLocked(ctx, id, isStaged, func(r *Stored) error {
+		why := l.cfg.Fleet.Unusual(r.Stage.Usual)
+		if why == "" || r.state() == withdrawing {
+			return nil
+		}
+		if err := r.startWithdrawal(why); err != nil {
+			return err
+		}
+		l.log.Warn("a staged change set is being withdrawn", "id", id, "why", why)
+		return l.save(ctx, r)
+	})
+	if err != nil {
+		return err
+	}
+	return l.withdraw(ctx, id)
+}
+
+func isStaged(r *Stored) error {
+	if r.State != Staged {
+		return refuse(Conflict, "path.id", "the change set is not staged any more")
+	}
+	return nil
+}
+
+// withdraw undoes a staged change set. If the undo waits for a second person, for example because a key must sign, the receipt
+// says so, and the stage continues if that person rejects it. A change set that cannot be undone, because later change sets changed
+// all of its names, stays in force until people withdraw its names.
+func (l *Lifecycle) withdraw(ctx context.Context, id string) error {
+	var progress withdrawal
+	err := l.withLocked(ctx, id, isStaged, func(r *Stored) (err error) {
+		progress, err = l.checkWithdrawal(ctx, r)
+		return err
+	})
+	if err == nil && progress == withdrawalOver {
+		l.noteUndone(ctx, id, "")
+	}
+	if err != nil || progress != withdrawalNeeded {
+		return err
+	}
+	undo, err := l.Undo(ctx, id, control)
+	kind, ok := kindOf(err)
+	stuck := ok && kind == Conflict
+	if !stuck && (err != nil || undo.State != Held) {
+		return err
+	}
+	return l.withLocked(ctx, id, isStaged, func(r *Stored) error {
+		if r.Stage.Stuck = stuck; stuck {
+			r.Note = fmt.Sprintf("to be withdrawn by hand, name by name, because it cannot be undone (%s): %s", err.Error(), r.Stage.Withdrawal)
+		} else {
+			r.Stage.UndoID = undo.ID
+			r.Note = fmt.Sprintf("to be withdrawn once a second person approves %s: %s", undo.ID, r.Stage.Withdrawal)
+		}
+		l.log.Error("a staged change set stays in force on a share of the servers", "id", id, "why", r.Note)
+		return l.save(ctx, r)
+	})
+}
+
+// withdrawal is the progress of a withdrawal.
+type withdrawal int
+
+const (
+	withdrawalNeeded withdrawal = iota // the change set is to be undone
+	withdrawalWaits                    // for a person, or nothing can be done
+	withdrawalOver                     // no change of the change set is in force any more
+)
+
+// checkWithdrawal returns the progress of the withdrawal of a staged change set, and saves a decision about it.
+func (l *Lifecycle) checkWithdrawal(ctx context.Context, r *Stored) (withdrawal, error) {
+	if r.state() != withdrawing {
+		return withdrawalWaits, nil
+	}
+	st := l.cfg.Control.State()
+	isOver := st.Version >= r.Version && !slices.ContainsFunc(st.Scoped, func(s journal.Scoped) bool { return s.Set == r.ID })
+	waits, err := l.waitsForUndo(ctx, r)
+	switch {
+	case err != nil:
+		return withdrawalWaits, err
+	case isOver:
+		return withdrawalOver, nil
+	case waits:
+		return withdrawalWaits, nil
+	}
+	return withdrawalNeeded, nil
+}
+
+// waitsForUndo reports whether the withdrawal of a staged change set waits for a person. It saves what happened to the change set
+// that was to undo it.
+func (l *Lifecycle) waitsForUndo(ctx context.Context, r *Stored) (bool, error) {
+	if r.Stage.UndoID == "" {
+		return r.Stage.Stuck, nil
+	}
+	undo, err := l.receipt(ctx, r.Stage.UndoID)
+	switch {
+	case err != nil || undo.State == Held || undo.State == Pending:
+		return true, err
+	case undo.State == Rejected && undo.Decider != "":
+		if err := r.continueStage(undo); err != nil {
+			return true, err
+		}
+		return true, l.save(ctx, r)
+	}
+	r.Stage.UndoID = "" // nobody decided in time, or the journal refused it: it is made again
+	return false, l.save(ctx, r)
+}
