@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	maxTransfers    = 8 // of whole zones at a time: each reads all of the set
+	maxTransfers    = 8 // whole zones at a time: each transfer reads all of the set
 	slotPatience    = 10 * time.Second
 	writeTimeout    = 30 * time.Second // of a message
 	transferTimeout = 30 * time.Minute // of all of them
@@ -55,7 +55,7 @@ func (s *Server) transfer(ctx context.Context, r *request, st *state, send send)
 	return err
 }
 
-// slot takes a place among those who transfer whole zones.
+// slot takes a place among the transfers of whole zones.
 func (s *Server) slot(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, slotPatience)
 	defer cancel()
@@ -76,7 +76,7 @@ func (s *Server) numberOf(z *zone) int {
 	return -1
 }
 
-// heldSerial is the serial of the zone that an IXFR's client holds (RFC 1995 section 3).
+// heldSerial returns the serial of the zone that an IXFR's client has (RFC 1995 section 3).
 func heldSerial(m *dns.Msg) (uint32, bool) {
 	if len(m.Ns) != 1 {
 		return 0, false
@@ -88,7 +88,7 @@ func heldSerial(m *dns.Msg) (uint32, bool) {
 	return soa.Serial, true
 }
 
-// transferring is a transfer under way.
+// transferring is the state of a transfer.
 type transferring struct {
 	*message
 	signer *signer
@@ -99,7 +99,7 @@ type transferring struct {
 
 var errTooSlow = errors.New("the transfer takes too long")
 
-// flush sends the message and begins the next.
+// flush sends the message and starts the next.
 func (t *transferring) flush() error {
 	if time.Now().After(t.end) {
 		return errTooSlow
@@ -109,7 +109,7 @@ func (t *transferring) flush() error {
 	if err := t.send(out); err != nil {
 		return err
 	}
-	t.buf = out // its room can be used again
+	t.buf = out // its buffer can be used again
 	t.reset()
 	return nil
 }
@@ -134,7 +134,7 @@ func (t *transferring) putSOA(serial uint32) error {
 	return err
 }
 
-// differences puts the deltas after the first SOA (RFC 1995 section 4).
+// differences writes the deltas after the first SOA (RFC 1995 section 4).
 func (t *transferring) differences(deltas []*delta, serial uint32) error {
 	for _, d := range deltas {
 		err := t.putSOA(d.from)
@@ -154,7 +154,7 @@ func (t *transferring) differences(deltas []*delta, serial uint32) error {
 	return t.putSOA(serial)
 }
 
-// whole puts the zone after the first SOA (RFC 5936 section 2.2).
+// whole writes the zone after the first SOA (RFC 5936 section 2.2).
 func (t *transferring) whole(ctx context.Context, st *state, i int) error {
 	t.ns()
 	err := st.each(t.zone, i, func(r record) error {
@@ -169,7 +169,7 @@ func (t *transferring) whole(ctx context.Context, st *state, i int) error {
 	return t.putSOA(st.serial())
 }
 
-// each calls put for all records of a zone but those at its name, until it returns an error, which it returns.
+// each calls put for all records of a zone except those at its name, until put returns an error, which it returns.
 func (st *state) each(z *zone, i int, put func(record) error) error {
 	of := &st.zones[i]
 	l := look{view: st.view, at: st.at}
