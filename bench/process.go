@@ -15,7 +15,7 @@ import (
 
 // What the commands that measure a whole program share.
 
-// WriteLines writes a file of a name a line, each with suffix behind it.
+// WriteLines writes a file with one name per line, each followed by suffix.
 func WriteLines(path string, names []string, suffix string) error {
 	f, err := os.Create(path)
 	if err != nil {
@@ -57,7 +57,7 @@ func Environ(settings ...string) []string {
 	return append(environ, settings...)
 }
 
-// Memory reads a figure of a process's status (VmRSS, VmHWM), in MB; 0 where there is no /proc.
+// Memory reads a number of a process's status (VmRSS, VmHWM), in MB; 0 where there is no /proc.
 func Memory(pid int, field string) int {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

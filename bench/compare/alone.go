@@ -175,18 +175,18 @@ func settled(ctx context.Context, metrics string) (version int, err error) {
 	return version, nil
 }
 
-// setVersion reads the version of the set in force from Rempart's figures.
+// setVersion reads the version of the set in force from Rempart's metrics.
 func setVersion(addr string) (int, error) {
 	conn, err := net.DialTimeout("tcp", addr, time.Second)
 	if err != nil {
-		return 0, fmt.Errorf("asking for Rempart's figures: %w", err)
+		return 0, fmt.Errorf("reading Rempart's metrics: %w", err)
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		return 0, err
 	}
 	if _, err := fmt.Fprintf(conn, "GET /metrics HTTP/1.0\r\nHost: %s\r\n\r\n", addr); err != nil {
-		return 0, fmt.Errorf("asking for Rempart's figures: %w", err)
+		return 0, fmt.Errorf("reading Rempart's metrics: %w", err)
 	}
 	const most = 1 << 20
 	lines := bufio.NewScanner(io.LimitReader(conn, most))
@@ -196,7 +196,7 @@ func setVersion(addr string) (int, error) {
 			return int(v), err
 		}
 	}
-	return 0, errors.Join(errors.New("reading Rempart's figures: the set's version is not among them"), lines.Err())
+	return 0, errors.Join(errors.New("reading Rempart's metrics: the set's version is not among them"), lines.Err())
 }
 
 // collections is what the garbage collector did under load.
@@ -247,7 +247,7 @@ func (s *session) collector(ctx context.Context) error {
 	return nil
 }
 
-// traceLine is a line of the runtime's gctrace: "gc 5 @1.234s 0%: 0.012+1.5+0.003 ms clock, …". The first and the third figure are
+// traceLine is a line of the runtime's gctrace: "gc 5 @1.234s 0%: 0.012+1.5+0.003 ms clock, …". The first and the third number are
 // times in which the world was stopped.
 var traceLine = regexp.MustCompile(`^gc \d+ @[\d.]+s \d+%: ([\d.]+)\+[\d.]+\+([\d.]+) ms clock`)
 

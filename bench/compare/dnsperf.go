@@ -36,7 +36,7 @@ type counts struct {
 	Seconds   float64
 }
 
-// load sends the queries of a file to addr, on the cores given. times are of queries told one by one (-v).
+// load sends the queries of a file to addr, on the cores given. times are of queries that dnsperf lists (-v).
 func (g generator) load(ctx context.Context, cores, addr, file string, args ...string) (c counts, times []time.Duration, err error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -79,7 +79,7 @@ var (
 	oneCode   = regexp.MustCompile(`([A-Z]+\d*) (\d+) \(`)
 )
 
-// readOutput reads what dnsperf wrote: its statistics and, of queries told one by one (-v), the time each answered one took. It holds one line
+// readOutput reads what dnsperf wrote: its statistics and, of listed queries (-v), the time each answered one took. It holds one line
 // at a time.
 func readOutput(r io.Reader) (c counts, times []time.Duration, err error) {
 	const longestLine = 4096
@@ -130,14 +130,14 @@ func readOutput(r io.Reader) (c counts, times []time.Duration, err error) {
 	return c, times, nil
 }
 
-// readQuery reads what dnsperf tells of one query: "> NOERROR www.example.com A 0.000104"; or, of one lost, "> T www.example.com A".
+// readQuery reads a line of dnsperf about one query: "> NOERROR www.example.com A 0.000104"; or, of one lost, "> T www.example.com A".
 func readQuery(line string) (t time.Duration, lost bool, err error) {
 	fields := strings.Fields(line)
 	if len(fields) > 1 && fields[1] == "T" {
 		return 0, true, nil
 	}
 	if len(fields) < 5 {
-		return 0, false, fmt.Errorf("dnsperf tells of a query in a way that is not known: %q", line)
+		return 0, false, fmt.Errorf("dnsperf wrote a line about a query in an unknown format: %q", line)
 	}
 	seconds, err := strconv.ParseFloat(fields[len(fields)-1], 64)
 	if err != nil {

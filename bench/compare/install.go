@@ -73,7 +73,7 @@ func build(ctx context.Context, dir string, paths map[string]string) error {
 	return nil
 }
 
-// versionText is the first figure that looks like a version; behind the word where there are others before.
+// versionText returns the first number that looks like a version; after the word if there are others before it.
 var versionText = regexp.MustCompile(`(?:(?s:^.*)\bVersion )?(\d+\.\d+[\w.+~:-]*)`)
 
 // versionOf is what a program says its version is.
@@ -94,7 +94,7 @@ func versionOf(ctx context.Context, p peer, paths map[string]string) string {
 	return "unknown"
 }
 
-// machine describes what this runs on, as far as /proc tells.
+// machine describes the machine, as far as /proc shows it.
 type machine struct {
 	CPU    string
 	Cores  int

@@ -115,7 +115,7 @@ func below(on map[string]bool, name string) bool {
 	}
 }
 
-// list and zone are where the list is, a name a line and as a response policy zone: in a folder that nothing else is written to, since it
+// list and zone are where the list is, one name per line and as a response policy zone: in a folder that nothing else is written to, since it
 // may be watched.
 func (l *loads) list() string { return filepath.Join(l.dir, listFolder, "list.txt") }
 func (l *loads) zone() string { return filepath.Join(l.dir, listFolder, "list.rpz") }

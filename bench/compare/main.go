@@ -130,7 +130,7 @@ func (o options) wants(parts ...string) bool {
 	return slices.ContainsFunc(parts, func(p string) bool { return slices.Contains(o.parts, p) })
 }
 
-// say tells how far it is.
+// say reports the progress.
 func say(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "%s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
 }

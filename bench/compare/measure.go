@@ -24,7 +24,7 @@ func (r run) capacity() float64 { return float64(r.Completed) / r.CPU.Seconds() 
 // cell is a place in a table.
 type cell struct{ Load, Server string }
 
-// ready has a server go on, and makes it fresh for a load, whose file is returned.
+// ready resumes a server, prepares it for a load, and returns the file of the load.
 func (s *session) ready(ctx context.Context, sv *server, load string) (file string, err error) {
 	if file, err = s.loads.file(load, s.seconds); err != nil {
 		return "", err

@@ -20,7 +20,7 @@ const (
 	bothCores  = serverCore + "," + loadCore
 )
 
-// patience is how long a process may take to end when it is told to, before it is killed.
+// patience is how long a process may take to end after a signal, before it is killed.
 const patience = 5 * time.Second
 
 // program is what to run: a path and what it is given.
@@ -57,7 +57,7 @@ func launch(p program) (*process, error) {
 	}
 	run := &process{program: p, cmd: cmd, log: log, done: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // how it ended is told by what it said
+		_ = cmd.Wait() // its output shows how it ended
 		close(run.done)
 	}()
 	return run, nil
@@ -117,7 +117,7 @@ func (p *process) end() {
 }
 
 // waitUntil polls ready until it is true, telling people every few seconds that it still waits, and fails when the process ends or the time
-// is up. What ready finds wrong meanwhile is told then.
+// is up. Errors of ready are reported then.
 func (p *process) waitUntil(ctx context.Context, limit time.Duration, ready func() error) error {
 	const often, tell = 50 * time.Millisecond, 10 * time.Second
 	began, told := time.Now(), time.Now()

@@ -12,7 +12,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// TestReport compares the pages of made-up figures with golden files: one of all parts, one of a few of them.
+// TestReport compares the pages of invented measurements with golden files: one of all parts, one of a few of them.
 func TestReport(t *testing.T) {
 	for name, r := range map[string]results{"all.md": madeUp(), "little.md": little()} {
 		t.Run(name, func(t *testing.T) {

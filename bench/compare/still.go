@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// A virtual machine is held up by its neighbours. How much is told beside the figures, since no server can answer while it is.
+// A virtual machine is held up by its neighbours. The report shows how much, because no server can answer while it is held up.
 
 // stillCommand makes this program do nothing but read the clock, in place of comparing.
 const stillCommand = "read-the-clock"
 
-// heldUp is what counts as having been held up: a bar of the collector's.
+// heldUp is the shortest delay that is counted: a bar of the collector's.
 const heldUp = 100 * time.Microsecond
 
 // stillness is how still a core was for a program that only reads the clock.

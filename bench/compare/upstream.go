@@ -63,7 +63,7 @@ func (u upstream) Fast(batch []wire.Query) {
 func (upstream) Slow(context.Context, *wire.Query) {}
 func (upstream) Shed(*wire.Query)                  {}
 
-// serveUpstream is the child: it serves addr until it is told to end.
+// serveUpstream is the child: it serves addr until it gets a signal.
 func serveUpstream(addr string) error {
 	at, err := netip.ParseAddrPort(addr)
 	if err != nil {

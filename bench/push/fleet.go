@@ -143,7 +143,7 @@ func (f *fleet) post(path, mediaType, token string, body []byte, into any) (time
 	return at, json.Unmarshal(data, into)
 }
 
-// push pushes a change set and has it approved where it is held for being many names.
+// push pushes a change set, and approves it if it is held because of its many names.
 func (f *fleet) push(mediaType, query string, body []byte) (time.Time, error) {
 	var r changeset.Receipt
 	at, err := f.post("/v1/changesets"+query, mediaType, f.publisher, body, &r)
@@ -242,7 +242,7 @@ func (f *fleet) endLoad() {
 // clearPeaks has the processes' peaks of memory begin anew.
 func (f *fleet) clearPeaks() {
 	for _, p := range append([]*process{f.control}, f.edges...) {
-		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0o644) // then it is told too large
+		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0o644) // on an error the reported peak is too large
 	}
 }
 

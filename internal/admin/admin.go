@@ -1,4 +1,4 @@
-// Package admin serves what operators and their machines look at: figures, whether the process
+// Package admin serves what operators and their machines look at: metrics, whether the process
 // lives, and whether it should be sent queries.
 package admin
 

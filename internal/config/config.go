@@ -202,7 +202,7 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 		bad("CONTACT", "a URI like mailto:abuse@isp.example, tel:+33123456789 or https://isp.example/appeal")
 	}
 	if len(c.Contact) > 200 || len(c.Organisation) > 100 {
-		bad("CONTACT", "at most 200 octets, and at most 100 of "+Prefix+"ORGANISATION: both must fit a DNS answer")
+		bad("CONTACT", "at most 200 bytes, and at most 100 of "+Prefix+"ORGANISATION: both must fit a DNS answer")
 	}
 	c.checkControl(bad)
 	c.checkRPZ(bad)

@@ -51,7 +51,7 @@ func TestWriteFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := read(t, path); got != content {
-			t.Fatalf("read back %d octets, want %d", len(got), len(content))
+			t.Fatalf("read back %d bytes, want %d", len(got), len(content))
 		}
 	}
 	if got := names(t, dir); len(got) != 1 {
@@ -128,7 +128,7 @@ func TestMap(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := string(m.Data()); got != content {
-			t.Errorf("mapped %d octets, want %d", len(got), len(content))
+			t.Errorf("mapped %d bytes, want %d", len(got), len(content))
 		}
 		if err := WriteFile(path, put("replaced")); err != nil {
 			t.Fatal(err)

@@ -38,7 +38,7 @@ func Map(path string) (*Mapping, error) {
 		return &Mapping{}, nil
 	}
 	if int64(int(size)) != size {
-		return nil, fmt.Errorf("map %s: %d octets do not fit this machine's addresses", path, size)
+		return nil, fmt.Errorf("map %s: %d bytes do not fit this machine's addresses", path, size)
 	}
 	data, err := mapFile(f, int(size))
 	if err != nil {
@@ -51,7 +51,7 @@ func Map(path string) (*Mapping, error) {
 // the process does not survive.
 func (m *Mapping) Data() []byte { return m.data }
 
-// Evict takes the mapping's pages off the process's memory; whoever reads one again has it read from the file. It may be called while
+// Evict removes the mapping's pages from the process's memory; a page that is read again is read from the file. It may be called while
 // Data is being read; after Close it does nothing.
 func (m *Mapping) Evict() {
 	m.mu.Lock()

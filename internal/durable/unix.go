@@ -32,7 +32,7 @@ func lockFile(f *os.File) (taken bool, err error) {
 }
 
 // syncDir makes a rename in dir outlive a crash. File systems that cannot sync a folder say
-// EINVAL or ENOTSUP, and then there is nothing more to be had from them.
+// EINVAL or ENOTSUP, and then nothing more can be done.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -136,7 +136,7 @@ func lowerName(dst, name []byte) {
 	}
 }
 
-// lower8 is Lower of eight octets at once: in each, bit 7 of a sum tells whether it is at or past a letter.
+// lower8 is Lower of eight octets at once: in each, bit 7 of a sum is set if it is at or after a letter.
 func lower8(w uint64) uint64 {
 	const each = 0x0101010101010101
 	low := w &^ (0x80 * each)
