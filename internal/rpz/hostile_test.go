@@ -248,9 +248,8 @@ func TestTooManyConnections(t *testing.T) {
 
 // limit lowers the bounds of a server before its first client.
 func (s *serving) limit(perClient int, unknown time.Duration) {
-	s.places.mu.Lock()
-	defer s.places.mu.Unlock()
-	s.places.perClient, s.limits.unknown = perClient, unknown
+	s.limits.unknown = unknown
+	s.places.bound(perClient) // its lock makes the line before visible to connections that are accepted later
 }
 
 // TestUnknownClientsLeaveRoomForSecondaries lets unknown clients from many addresses take all the places they can get: secondaries are served nevertheless,

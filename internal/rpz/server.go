@@ -151,7 +151,8 @@ func (s *Server) accept(ctx context.Context, l net.Listener, secure *tls.Config)
 // begin serves a connection, or closes it if there is no place.
 func (s *Server) begin(ctx context.Context, conn net.Conn, secure *tls.Config) {
 	from := addrOf(conn.RemoteAddr())
-	if !s.places.take(conn, from) {
+	at := s.places.take(conn, from)
+	if at == nil {
 		s.metrics.refused[refusedConnections].Add(1)
 		conn.Close()
 		return
@@ -159,13 +160,13 @@ func (s *Server) begin(ctx context.Context, conn net.Conn, secure *tls.Config) {
 	s.conns.Go(func() {
 		defer func() {
 			conn.Close()
-			s.places.release(conn)
+			s.places.Release(at)
 		}()
 		talk := conn
 		if secure != nil {
 			talk = tls.Server(conn, secure)
 		}
-		s.converse(ctx, talk, from, func() { s.places.markKnown(conn) })
+		s.converse(ctx, talk, from, func() { s.places.markKnown(at) })
 	})
 }
 
