@@ -1,5 +1,4 @@
-// Package admin serves what operators and their machines look at: metrics, whether the process
-// lives, and whether it should be sent queries.
+// Package admin serves metrics for monitoring, and whether the process works and should get queries.
 package admin
 
 import (
@@ -11,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// New returns the handler of /metrics, /livez and /readyz. ready says why the process is not
-// ready, in a sentence, or nothing. No answer holds a client's address.
+// New returns the handler of /metrics, /livez and /readyz. ready returns a sentence that says why the process is not ready, or "" if it is. No answer contains
+// a client address.
 func New(gatherer prometheus.Gatherer, ready func() (why string)) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))

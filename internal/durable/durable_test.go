@@ -242,10 +242,10 @@ func TestCounterConcurrent(t *testing.T) {
 	wg.Wait()
 }
 
-// none derives nothing: the counter's file is sound.
+// none derives nothing: the counter's file is valid.
 func none() uint64 { return 0 }
 
-// TestCounterIsDerived has a counter whose file is torn continue above what is known from elsewhere.
+// TestCounterIsDerived lets a counter whose file is torn continue above the number that is known from elsewhere.
 func TestCounterIsDerived(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "version")
 	for _, garbage := range []string{"", "\n", "x", "-1", "1 2", "0x10", "1\n\n", " 7", strings.Repeat("9", 40), "\x00\x00"} {

@@ -6,17 +6,15 @@ import (
 	"sync"
 )
 
-// Mapping is a file's content, read-only, shared with the page cache where the system can
-// map files. It stays what it was at Map when the file is replaced or removed.
+// Mapping is the content of a file, read-only, shared with the page cache if the system can map files. It does not change when the file is replaced or removed.
 type Mapping struct {
 	data []byte
 
-	mu     sync.Mutex // of what may come at the same time: Evict and Close
+	mu     sync.Mutex // guards Evict and Close, which may be called at the same time
 	closed bool
 }
 
-// Map maps the regular file at path. The caller closes the Mapping when nothing reads its
-// Data any more.
+// Map maps the regular file at path. The caller closes the Mapping when nothing reads its Data any more.
 func Map(path string) (*Mapping, error) {
 	info, err := os.Stat(path) // before opening: opening a pipe would wait for its other end
 	if err != nil {
@@ -47,8 +45,7 @@ func Map(path string) (*Mapping, error) {
 	return &Mapping{data: data}, nil
 }
 
-// Data is the content. It must not be written to, nor read after Close: either is a fault
-// the process does not survive.
+// Data returns the content. It must not be written, or read after Close: either is a fault that ends the process.
 func (m *Mapping) Data() []byte { return m.data }
 
 // Evict removes the mapping's pages from the process's memory; a page that is read again is read from the file. It may be called while
@@ -61,7 +58,7 @@ func (m *Mapping) Evict() {
 	}
 }
 
-// Close gives the memory back. It may be called from any goroutine, and more than once.
+// Close releases the memory. It may be called from any goroutine, and more than once.
 func (m *Mapping) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
