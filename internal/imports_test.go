@@ -27,6 +27,7 @@ var rooms = map[string]struct {
 	"internal/pause":           {nil, "it only waits"},
 	"internal/config":          {[]string{"internal/spelling", "internal/units"}, "settings are values; cmd copies them to where they belong, so that no room reads the environment"},
 	"internal/durable":         {nil, "files know nothing of what is in them"},
+	"internal/setfile":         {[]string{"blocklist", "internal/durable"}, "it opens the set from files, independent of who wrote them"},
 	"internal/local":           {nil, "it carries what a server says of itself, whatever that is"},
 	"internal/spelling":        {nil, "it only compares words"},
 	"internal/filewatch":       {nil, "it watches any file, whoever reads it"},
@@ -38,14 +39,14 @@ var rooms = map[string]struct {
 	"resolver/upstream":        {[]string{"internal/pause", "internal/wire"}, "exchanging does not depend on what is asked"},
 	"blocklist":                {[]string{"internal/wire"}, "the set does no I/O: it is the same on an edge, in control, in a test"},
 	"blocklist/guard":          {[]string{"blocklist"}, "guards are pure checks: feeds and pushes pass the same ones"},
-	"blocklist/feed":           {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/fetch", "blocklist/feed/format", "blocklist/feed/guardfile", "blocklist/feed/store", "blocklist/guard", "internal/durable", "internal/filewatch", "internal/units"}, "lists arrive through fetch and format, and leave as a set"},
+	"blocklist/feed":           {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/fetch", "blocklist/feed/format", "blocklist/feed/guardfile", "blocklist/feed/store", "blocklist/guard", "internal/durable", "internal/filewatch", "internal/setfile", "internal/units"}, "lists arrive through fetch and format, and leave as a set"},
 	"blocklist/feed/bounded":   {nil, "it limits any input, independent of its content"},
 	"blocklist/feed/fetch":     {[]string{"blocklist/feed/bounded", "blocklist/feed/format", "internal/durable", "internal/redirect"}, "it fetches a body to a file through a dialer that it receives: it knows no set, guard or schedule"},
 	"blocklist/feed/format":    {[]string{"blocklist", "blocklist/feed/bounded"}, "it reads bytes: the same on an edge, in a command, in a test"},
 	"blocklist/feed/guardfile": {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/format", "blocklist/guard", "internal/durable", "internal/filewatch"}, "it owns the files of the guards, whoever passes listings through them"},
 	"blocklist/feed/store":     {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/fetch", "internal/durable"}, "it keeps files of lists: which of them are used is decided by feed"},
 	"internal/journal/stream":  {[]string{"internal/durable"}, "it stores bytes: the meaning of records, keys and signatures belongs to the journal"},
-	"internal/journal":         {[]string{"blocklist", "internal/durable", "internal/journal/stream"}, "it changes a set, and knows neither HTTP nor who may ask for what"},
+	"internal/journal":         {[]string{"blocklist", "internal/durable", "internal/journal/stream", "internal/setfile"}, "it changes a set, and knows neither HTTP nor who may ask for what"},
 	"internal/changeset":       {[]string{"blocklist", "blocklist/guard", "internal/journal", "internal/journal/stream", "internal/pause"}, "the life of a change set is the same for every interface: it knows neither HTTP nor roles"},
 	"internal/pushapi":         {[]string{"blocklist", "blocklist/guard", "internal/changeset", "internal/journal", "internal/journal/stream", "internal/pause"}, "it decides who may call and decodes requests; changeset decides what a call does to a change set"},
 	"internal/journal/mirror":  {[]string{"internal/durable", "internal/journal", "internal/pause", "internal/redirect"}, "it carries signed bytes, which it does not interpret"},
@@ -72,7 +73,7 @@ var outside = map[string]struct {
 	"github.com/nats-io":      {[]string{"internal/journal/stream/"}, "what the journal is kept on is one room's business: all else knows records, objects and buckets"},
 	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/changeset/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
 	"net/http":                {[]string{"blocklist/feed/fetch/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "internal/local/", "internal/redirect/", "internal/hosts/", "bench/", "cmd/"}, "the resolver knows no HTTP"},
-	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
+	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "internal/setfile/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
 
 // pure lists rooms without I/O that are within a folder for which outside allows it.
