@@ -12,8 +12,8 @@ import (
 	"rempart/resolver/cache"
 )
 
-// BenchmarkCacheGet compares our table with otter, which was weighed as the cache: hits and misses among a
-// thousand answers, which the processor's caches hold, and a hundred thousand, which they do not.
+// BenchmarkCacheGet compares our table with otter, the alternative: hits and misses among a thousand answers, which fit in the processor's caches, and a
+// hundred thousand, which do not.
 func BenchmarkCacheGet(b *testing.B) {
 	for _, n := range []int{1000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) { cacheGet(b, n) })

@@ -97,7 +97,7 @@ If they are worth it, record them:
 
 var totals = regexp.MustCompile(`(?m)^totals: (\d+)$`)
 
-// count runs program under callgrind and returns how many instructions a query of load took.
+// count runs program under callgrind and returns the number of instructions per query of load.
 func count(t *testing.T, program, load string) int {
 	t.Helper()
 	out := filepath.Join(t.ArtifactDir(), "callgrind.out")

@@ -18,7 +18,7 @@ import (
 	"rempart/bench"
 )
 
-// What is measured of Rempart alone.
+// The measurements of Rempart alone.
 
 // twoCores compares Rempart on one core, the load generator on the other, with Rempart on both, the load generator on the same two.
 func (s *session) twoCores(ctx context.Context) error {
@@ -50,16 +50,16 @@ func (s *session) twoCores(ctx context.Context) error {
 	return nil
 }
 
-// swaps is what replacing the set under load did.
+// swaps is the result of replacing the set under load.
 type swaps struct {
 	Without, With []delay
-	Replaced      int // times the small list was
-	Versions      int // sets put in force meanwhile
+	Replaced      int // number of replacements of the small list
+	Versions      int // sets that came into force in that time
 }
 
-// swap measures latency while a small list beside the great one is replaced every second, and while it is not.
+// swap measures latency while a small list, next to the large one, is replaced every second, and while it is not.
 func (s *session) swap(ctx context.Context) error {
-	// In a folder of its own: in the other files are written all the time, and Rempart waits until a folder is left alone.
+	// In a folder of its own: files in the other folder change all the time, and Rempart waits until a folder is unchanged.
 	small := filepath.Join(s.dir, "swapped", "list.txt")
 	if err := errors.Join(os.MkdirAll(filepath.Dir(small), 0o755), replaceList(small, 0)); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (s *session) swap(ctx context.Context) error {
 			if err := sv.resume(); err != nil {
 				return err
 			}
-			// Behind a change there may be more to do: it is waited for, so that it falls to neither.
+			// A change may cause further work: wait for it, so that it belongs to neither run.
 			before, err := settled(ctx, metrics)
 			if err != nil {
 				return err
@@ -118,7 +118,7 @@ func (s *session) swap(ctx context.Context) error {
 	return nil
 }
 
-// replaceEverySecond replaces the list until stop is closed; not at all where it is not to. Only one runs at a time.
+// replaceEverySecond replaces the list until stop is closed, if really is set. Only one runs at a time.
 func replaceEverySecond(stop <-chan struct{}, path string, really bool, content *int) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -151,7 +151,7 @@ func replaceList(path string, content int) error {
 	return os.Rename(fresh, path)
 }
 
-// settled waits until the set's version stays the same, and says which it is.
+// settled waits until the set's version no longer changes, and returns it.
 func settled(ctx context.Context, metrics string) (version int, err error) {
 	const quiet, limit = 2 * time.Second, time.Minute
 	began, since := time.Now(), time.Now()
@@ -199,21 +199,21 @@ func setVersion(addr string) (int, error) {
 	return 0, errors.Join(errors.New("reading Rempart's metrics: the set's version is not among them"), lines.Err())
 }
 
-// collections is what the garbage collector did under load.
+// collections are the garbage collections under load.
 type collections struct {
 	Seconds   float64
 	Completed int
 	Lost      int
-	Pauses    []time.Duration // with the world stopped, two a collection
+	Pauses    []time.Duration // times in which the world was stopped, two per collection
 }
 
-// collector lets Rempart answer the mixed load for a while, and reads the collector's pauses from what the runtime says.
+// collector lets Rempart answer the mixed load for a while, and reads the collector's pauses from the output of the runtime.
 func (s *session) collector(ctx context.Context) error {
 	sv, err := s.start(ctx, s.rempart(), "collector", serverCore, "GODEBUG=gctrace=1")
 	if err != nil {
 		return err
 	}
-	// Only what comes under load counts, not what reading the list took.
+	// Only collections under load are counted, not those of reading the list.
 	info, err := os.Stat(sv.log)
 	if err != nil {
 		return err
