@@ -25,8 +25,8 @@ func cacheGet(b *testing.B, n int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	theirs, err := otter.New(&otter.Options[otterKey, *cache.Entry]{
-		MaximumWeight: 256 << 20, Weigher: func(otterKey, *cache.Entry) uint32 { return 400 },
+	theirs, err := otter.New(&otter.Options[otterKey, *cache.Answer]{
+		MaximumWeight: 256 << 20, Weigher: func(otterKey, *cache.Answer) uint32 { return 400 },
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -47,7 +47,7 @@ func cacheGet(b *testing.B, n int) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		e, err := cache.NewEntry(keys[i], packed, false, 0)
+		e, err := cache.NewAnswer(keys[i], packed, false, 0)
 		if err != nil {
 			b.Fatal(err)
 		}
