@@ -51,7 +51,7 @@ func (v *View) Match(name []byte, enforced Categories, now int64) Verdict {
 		over = v.over.maybe(key, &p)
 	}
 	if base|over != 0 {
-		m := matching{view: v, key: key, path: &p, enforced: enforced, now: now, verdict: verdict}
+		m := matcher{view: v, key: key, path: &p, enforced: enforced, now: now, verdict: verdict}
 		m.suffixes(base, over)
 		verdict = m.verdict
 	}
@@ -107,7 +107,7 @@ func (v *View) matchSome(names [][]byte, enforced Categories, now int64, verdict
 		}
 		verdicts[i] = Verdict{Until: Forever}
 		if masks[i]|over != 0 {
-			m := matching{view: v, key: key, path: &paths[i], enforced: enforced, now: now, verdict: verdicts[i]}
+			m := matcher{view: v, key: key, path: &paths[i], enforced: enforced, now: now, verdict: verdicts[i]}
 			m.suffixes(masks[i], over)
 			verdicts[i] = m.verdict
 		}
@@ -135,8 +135,8 @@ func (s *Snapshot) bucket(hash uint64) (at, end int) {
 	return int(s.index[b]), min(int(s.index[b+1]), len(s.names))
 }
 
-// matching is the state of one call of Match.
-type matching struct {
+// matcher is the state of one call of Match.
+type matcher struct {
 	view     *View
 	key      []byte
 	path     *path
@@ -154,7 +154,7 @@ type exceptedSource struct {
 }
 
 // suffixes judges the suffixes that may be listed, given as masks of numbers of labels, from the longest.
-func (m *matching) suffixes(base, over uint64) {
+func (m *matcher) suffixes(base, over uint64) {
 	all := (base | over) & (labelBit(m.path.labels)<<1 - 1)
 	if all&(1<<lastBit) != 0 {
 		for n := m.path.labels; n >= lastBit; n-- {
@@ -175,7 +175,7 @@ func (m *matching) suffixes(base, over uint64) {
 }
 
 // judge weighs the records of the last n labels. If the overlay has records of a name, only they apply.
-func (m *matching) judge(n int, base, over bool) (final bool) {
+func (m *matcher) judge(n int, base, over bool) (final bool) {
 	suffix := m.path.suffix(m.key, n)
 	hash := m.path.suffixHash(m.key, n)
 	if over {
@@ -190,7 +190,7 @@ func (m *matching) judge(n int, base, over bool) (final bool) {
 }
 
 // records weighs the records of a name in one snapshot. It reports whether there are any, and whether the verdict is final.
-func (m *matching) records(s *Snapshot, over bool, suffix []byte, hash uint64, n int) (found, final bool) {
+func (m *matcher) records(s *Snapshot, over bool, suffix []byte, hash uint64, n int) (found, final bool) {
 	need := Below
 	if n == m.path.labels {
 		need = Exact
@@ -230,7 +230,7 @@ func (m *matching) records(s *Snapshot, over bool, suffix []byte, hash uint64, n
 func (v *View) allows() bool { return v.base.allows || v.over != nil && v.over.allows }
 
 // weigh reports whether a fact that reaches the name decides the verdict, unless an allow follows.
-func (m *matching) weigh(s *Snapshot, over bool, f *fact) bool {
+func (m *matcher) weigh(s *Snapshot, over bool, f *fact) bool {
 	if f.muted || f.Decision == gone || !m.inForce(f) {
 		return false
 	}
@@ -244,7 +244,7 @@ func (m *matching) weigh(s *Snapshot, over bool, f *fact) bool {
 	return m.verdict.Action == Pass && m.enforced&(1<<f.Category) != 0 && !m.cancelled(s.sources(f.set), over)
 }
 
-func (m *matching) decide(f *fact, id uint32, over bool, at int, holds bool, hash uint64) {
+func (m *matcher) decide(f *fact, id uint32, over bool, at int, holds bool, hash uint64) {
 	a := BlockedBy
 	if f.Decision == Allow {
 		a = Allowed
@@ -253,7 +253,7 @@ func (m *matching) decide(f *fact, id uint32, over bool, at int, holds bool, has
 }
 
 // inForce reports whether a fact applies now, and records when that changes.
-func (m *matching) inForce(f *fact) bool {
+func (m *matcher) inForce(f *fact) bool {
 	if f.Start > m.now {
 		m.verdict.Until = min(m.verdict.Until, f.Start)
 		return false
@@ -268,7 +268,7 @@ func (m *matching) inForce(f *fact) bool {
 	return true
 }
 
-func (m *matching) except(sources []uint16, over bool) {
+func (m *matcher) except(sources []uint16, over bool) {
 	for _, s := range sources {
 		if m.excepts < len(m.excepted) && !m.hasExcept(s, over) {
 			m.excepted[m.excepts] = exceptedSource{s, over}
@@ -278,7 +278,7 @@ func (m *matching) except(sources []uint16, over bool) {
 }
 
 // hasExcept reports whether a source has an exception of its own for the name.
-func (m *matching) hasExcept(source uint16, over bool) bool {
+func (m *matcher) hasExcept(source uint16, over bool) bool {
 	for _, e := range m.excepted[:m.excepts] {
 		if e.over == over && e.source == source || e.over != over && m.view.sameSource(source, over, e.source) {
 			return true
@@ -288,7 +288,7 @@ func (m *matching) hasExcept(source uint16, over bool) bool {
 }
 
 // cancelled reports whether every source of a block has an exception of its own for the name.
-func (m *matching) cancelled(sources []uint16, over bool) bool {
+func (m *matcher) cancelled(sources []uint16, over bool) bool {
 	if m.excepts == 0 {
 		return false
 	}
@@ -303,7 +303,7 @@ func (m *matching) cancelled(sources []uint16, over bool) bool {
 // MatchAddr judges an address in an answer, as Match judges a name: prefixes from the longest. The zone of the address is ignored.
 func (v *View) MatchAddr(addr netip.Addr, enforced Categories, now int64) Verdict {
 	addr = addr.Unmap().WithZone("")
-	m := matching{view: v, enforced: enforced, now: now, verdict: Verdict{Until: Forever}}
+	m := matcher{view: v, enforced: enforced, now: now, verdict: Verdict{Until: Forever}}
 	for bits := addr.BitLen(); bits >= 0; bits-- {
 		p, err := addr.Prefix(bits)
 		if err != nil {
@@ -319,7 +319,7 @@ func (v *View) MatchAddr(addr netip.Addr, enforced Categories, now int64) Verdic
 }
 
 // prefix weighs the records of one prefix. It reports whether the verdict is final.
-func (m *matching) prefix(s *Snapshot, over bool, p netip.Prefix) (final bool) {
+func (m *matcher) prefix(s *Snapshot, over bool, p netip.Prefix) (final bool) {
 	for i := s.search(p); i < len(s.prefixData)/prefixLen; i++ {
 		q, id := s.prefix(i)
 		if q != p {

@@ -117,15 +117,15 @@ func (v *View) Compact(w io.Writer, info Info) error {
 	return c.run([]*Input{v.base.Input()})
 }
 
-// editing is the state of one call of With.
-type editing struct {
+// overlayEditor is the state of one call of With.
+type overlayEditor struct {
 	view    *View
 	sources []Source
 	entries map[string][]sourcedClaim // by key, after the changes
 }
 
-func newEditing(v *View) *editing {
-	ed := &editing{view: v, entries: map[string][]sourcedClaim{}}
+func newEditing(v *View) *overlayEditor {
+	ed := &overlayEditor{view: v, entries: map[string][]sourcedClaim{}}
 	for _, src := range v.base.sourceList {
 		ed.number(src)
 	}
@@ -133,7 +133,7 @@ func newEditing(v *View) *editing {
 }
 
 // number returns the source's number in the overlay. Its weight and quorum are those of the compilation: another weight or quorum needs another compilation.
-func (ed *editing) number(src Source) uint16 {
+func (ed *overlayEditor) number(src Source) uint16 {
 	i := slices.IndexFunc(ed.sources, func(s Source) bool { return s.Name == src.Name })
 	if i < 0 {
 		i = len(ed.sources)
@@ -142,7 +142,7 @@ func (ed *editing) number(src Source) uint16 {
 	return uint16(i)
 }
 
-func (ed *editing) apply(c Change) error {
+func (ed *overlayEditor) apply(c Change) error {
 	var key []byte
 	if l := &c.Listing; l.Prefix.IsValid() {
 		key, l.Scope = appendPrefix(nil, l.Prefix), Exact
@@ -179,7 +179,7 @@ func (ed *editing) apply(c Change) error {
 }
 
 // current returns the claims of the view about a key.
-func (ed *editing) current(key []byte) (entry []sourcedClaim) {
+func (ed *overlayEditor) current(key []byte) (entry []sourcedClaim) {
 	s, ids := ed.view.lookup(key)
 	for _, id := range ids {
 		f, ok := s.fact(id)
@@ -197,7 +197,7 @@ func (ed *editing) current(key []byte) (entry []sourcedClaim) {
 }
 
 // input returns the entries after the changes; an empty one hides the snapshot's.
-func (ed *editing) input() *Input {
+func (ed *overlayEditor) input() *Input {
 	in := &Input{sources: ed.sources}
 	var records []keyed
 	for key, entry := range ed.entries {

@@ -50,8 +50,8 @@ func (s *session) twoCores(ctx context.Context) error {
 	return nil
 }
 
-// swaps is the result of replacing the set under load.
-type swaps struct {
+// swapResult is the result of replacing the set under load.
+type swapResult struct {
 	Without, With []delay
 	Replaced      int // number of replacements of the small list
 	Versions      int // sets that came into force in that time
@@ -72,7 +72,7 @@ func (s *session) swap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	result := &swaps{}
+	result := &swapResult{}
 	content := 0
 	for round := range s.rounds {
 		for i := range 2 {

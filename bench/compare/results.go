@@ -23,7 +23,7 @@ type results struct {
 	TCP         map[cell][]run
 	OneCore     map[string][]run // by load
 	TwoCores    map[string][]run
-	Swaps       *swaps
+	Swaps       *swapResult
 	Collections *collections
 }
 

@@ -15,23 +15,23 @@ import (
 func New(gatherer prometheus.Gatherer, ready func() (why string)) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "alive") })
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, "alive") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if why := ready(); why != "" {
-			say(w, http.StatusServiceUnavailable, "not ready: "+why)
+			reply(w, http.StatusServiceUnavailable, "not ready: "+why)
 			return
 		}
-		say(w, http.StatusOK, "ready")
+		reply(w, http.StatusOK, "ready")
 	})
 	return mux
 }
 
 // Misdirected refuses a request whose Host is no name of a listener on a loopback address.
 func Misdirected(w http.ResponseWriter, _ *http.Request) {
-	say(w, http.StatusMisdirectedRequest, "Host is no name of this listener: ask by its address or as localhost; for others, set REMPART_METRICS_LISTEN to an address of your network")
+	reply(w, http.StatusMisdirectedRequest, "Host is no name of this listener: ask by its address or as localhost; for others, set REMPART_METRICS_LISTEN to an address of your network")
 }
 
-func say(w http.ResponseWriter, code int, text string) {
+func reply(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)

@@ -123,7 +123,7 @@ func (b *builder) listed(name []byte) {
 // survey returns the next state by walking all names of the view and of the previous one. If the records differ too much, the history starts again.
 func (b *builder) survey(ctx context.Context, before *state, view *blocklist.View, at int64) (*state, error) {
 	st := &state{view: view, at: at, zones: make([]zoneState, len(b.zones))}
-	s := &surveying{builder: b, before: before, st: st, deltas: make([]delta, len(b.zones))}
+	s := &surveyor{builder: b, before: before, st: st, deltas: make([]delta, len(b.zones))}
 	for i := range b.zones {
 		st.zones[i].standIns = map[string]records{}
 		if before != nil {
@@ -166,15 +166,15 @@ func (b *builder) survey(ctx context.Context, before *state, view *blocklist.Vie
 	return st, nil
 }
 
-// surveying is the state of one survey.
-type surveying struct {
+// surveyor is the state of one survey.
+type surveyor struct {
 	*builder
 	before *state
 	st     *state
 	deltas []delta
 }
 
-func (s *surveying) name(name []byte) {
+func (s *surveyor) name(name []byte) {
 	due := blocklist.Forever
 	is := look{s.st.view, s.st.at, &due}
 	for i, z := range s.zones {

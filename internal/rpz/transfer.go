@@ -40,7 +40,7 @@ func (s *Server) transfer(ctx context.Context, r *request, st *state, send send)
 		}
 		defer func() { <-s.slots }()
 	}
-	t := &transferring{message: newMessage(r.packed, r.zone, dns.RcodeSuccess), signer: r.signer(), send: send, end: time.Now().Add(s.limits.transfer)}
+	t := &transferWriter{message: newMessage(r.packed, r.zone, dns.RcodeSuccess), signer: r.signer(), send: send, end: time.Now().Add(s.limits.transfer)}
 	var err error
 	switch t.soa(st.serial()); kind {
 	case transferDifference:
@@ -88,8 +88,8 @@ func heldSerial(m *dns.Msg) (uint32, bool) {
 	return soa.Serial, true
 }
 
-// transferring is the state of a transfer.
-type transferring struct {
+// transferWriter is the state of a transfer.
+type transferWriter struct {
 	*message
 	signer *signer
 	send   send
@@ -100,7 +100,7 @@ type transferring struct {
 var errTooSlow = errors.New("the transfer takes too long")
 
 // flush sends the message and starts the next.
-func (t *transferring) flush() error {
+func (t *transferWriter) flush() error {
 	if time.Now().After(t.end) {
 		return errTooSlow
 	}
@@ -115,27 +115,27 @@ func (t *transferring) flush() error {
 }
 
 // room makes room for one more record.
-func (t *transferring) room() error {
+func (t *transferWriter) room() error {
 	if !t.full() {
 		return nil
 	}
 	return t.flush()
 }
 
-func (t *transferring) put(r record) error {
+func (t *transferWriter) put(r record) error {
 	err := t.room()
 	t.record(r)
 	return err
 }
 
-func (t *transferring) putSOA(serial uint32) error {
+func (t *transferWriter) putSOA(serial uint32) error {
 	err := t.room()
 	t.soa(serial)
 	return err
 }
 
 // differences writes the deltas after the first SOA (RFC 1995 section 4).
-func (t *transferring) differences(deltas []*delta, serial uint32) error {
+func (t *transferWriter) differences(deltas []*delta, serial uint32) error {
 	for _, d := range deltas {
 		err := t.putSOA(d.from)
 		for i := 0; i < len(d.removed) && err == nil; i++ {
@@ -155,7 +155,7 @@ func (t *transferring) differences(deltas []*delta, serial uint32) error {
 }
 
 // whole writes the zone after the first SOA (RFC 5936 section 2.2).
-func (t *transferring) whole(ctx context.Context, st *state, i int) error {
+func (t *transferWriter) whole(ctx context.Context, st *state, i int) error {
 	t.ns()
 	err := st.each(t.zone, i, func(r record) error {
 		if err := ctx.Err(); err != nil {
