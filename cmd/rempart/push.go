@@ -157,7 +157,7 @@ func nameOf(path string) string {
 
 // outgoing is a change set to be sent.
 type outgoing struct {
-	set     *journal.Set
+	set     *journal.ChangeSet
 	changes *scratch // NDJSON
 	dryRun  bool
 

@@ -18,8 +18,8 @@ import (
 )
 
 // read checks the flags: the set, and what lines say that say nothing.
-func (f *pushFlags) read(now time.Time) (*journal.Set, map[string]json.RawMessage, error) {
-	set := &journal.Set{ID: f.id, Time: now.Unix(), Comment: f.comment}
+func (f *pushFlags) read(now time.Time) (*journal.ChangeSet, map[string]json.RawMessage, error) {
+	set := &journal.ChangeSet{ID: f.id, Time: now.Unix(), Comment: f.comment}
 	if set.ID == "" {
 		set.ID = newID(now)
 	}
@@ -36,7 +36,7 @@ func (f *pushFlags) read(now time.Time) (*journal.Set, map[string]json.RawMessag
 	}
 	first, err := json.Marshal(set)
 	if err == nil {
-		_, err = journal.ParseSet(first)
+		_, err = journal.ParseChangeSet(first)
 	}
 	if err != nil {
 		return nil, nil, err

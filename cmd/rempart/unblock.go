@@ -81,7 +81,7 @@ func unblock(cmd *cobra.Command, c *apiClient, s *sending, changes []changeset.C
 	if _, err := file.file.Write(lines.Bytes()); err != nil {
 		return err
 	}
-	u := &outgoing{set: &journal.Set{ID: newID(time.Now())}, changes: file}
+	u := &outgoing{set: &journal.ChangeSet{ID: newID(time.Now())}, changes: file}
 	return u.push(cmd, c, s)
 }
 

@@ -26,7 +26,7 @@ type Judge struct {
 func (j *Judge) Close() { j.apart.Close() }
 
 // Create returns an upload that the desk signs. It chooses an ID if the set has none.
-func (j *Judge) Create(set *journal.Set) (*Upload, error) {
+func (j *Judge) Create(set *journal.ChangeSet) (*Upload, error) {
 	if set.ID == "" {
 		set.ID = newID()
 	}

@@ -28,7 +28,7 @@ func (j *Judge) ReadSigned(r io.Reader) (*Upload, error) {
 		return nil, fmt.Errorf("its first line: %w", err)
 	}
 	first := bytes.Clone(line)
-	set, err := journal.ParseSet(first)
+	set, err := journal.ParseChangeSet(first)
 	if err == nil {
 		err = checkID(set.ID)
 	}

@@ -100,7 +100,7 @@ func (l *Lifecycle) publishUndo(ctx context.Context, id string, n int, by By) (*
 		return nil, err
 	}
 	j.most = 4 * l.cfg.MaxChanges
-	u, err := writeUndo(j, &journal.Set{ID: undoID(id, n), Time: j.now, Comment: undoComment + id}, back)
+	u, err := writeUndo(j, &journal.ChangeSet{ID: undoID(id, n), Time: j.now, Comment: undoComment + id}, back)
 	if err != nil {
 		u.Close()
 		return nil, Fail("the change set was not undone", err)
@@ -127,7 +127,7 @@ func (l *Lifecycle) publishUndo(ctx context.Context, id string, n int, by By) (*
 }
 
 // writeUndo writes the upload of a change set that undoes another. The caller closes it, also if there is an error.
-func writeUndo(j *Judge, set *journal.Set, back *journal.Undoing) (*Upload, error) {
+func writeUndo(j *Judge, set *journal.ChangeSet, back *journal.Undoing) (*Upload, error) {
 	u, err := createUpload(j.dir, set)
 	if err != nil {
 		return u, err

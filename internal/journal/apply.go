@@ -14,7 +14,7 @@ import (
 
 // translate turns changes into what they do to a view, in their order. Changes of lists say exactly what is claimed or withdrawn. An
 // operator's replaces whatever operators said of that name and scope before; a withdrawal of no scope takes all they said of the name.
-func translate(view *blocklist.View, set *Set, changes []Change) (out []blocklist.Change, err error) {
+func translate(view *blocklist.View, set *ChangeSet, changes []Change) (out []blocklist.Change, err error) {
 	sources := map[string]blocklist.Source{Operator: {Name: Operator}}
 	for _, s := range set.Sources {
 		src := blocklist.Source{Name: s.Name, Weight: s.Weight, Quorum: s.Quorum}
@@ -110,7 +110,7 @@ func FromListing(c blocklist.Change) Change {
 const chunk = 200_000
 
 // Apply is a view after changes of a set, however many, read to their end.
-func Apply(view *blocklist.View, set *Set, changes iter.Seq2[Change, error]) (*blocklist.View, error) {
+func Apply(view *blocklist.View, set *ChangeSet, changes iter.Seq2[Change, error]) (*blocklist.View, error) {
 	pending := make([]Change, 0, chunk)
 	flush := func() error {
 		if len(pending) == 0 {

@@ -17,7 +17,7 @@ const (
 	// MaxChanges is how many changes one record holds; more travel as a snapshot.
 	MaxChanges = 5000
 	// MaxSet is how many octets a change set has in a record.
-	MaxSet = 2 << 20
+	MaxChangeSet = 2 << 20
 	// MaxLine is how long the line of one change may be.
 	MaxLine = 8 << 10
 	// MaxAge is how long after an author made a change set it may be published.
@@ -30,13 +30,13 @@ const (
 var ErrChanges = errors.New("not a sound change set")
 
 // Set is what is said once of a change set: the first line of the octets an author signs. A line each change follows.
-type Set struct {
-	ID      string `json:"id"`                // unique: pushed again, nothing happens again
-	Time    int64  `json:"time"`              // Unix seconds at which it was made
-	Expires int64  `json:"expires,omitempty"` // Unix seconds from which it must not be published any more; 0: MaxAge after Time
-	Comment string `json:"comment,omitempty"`
-	Stage   *Stage `json:"stage,omitempty"`
-	Sources []List `json:"sources,omitempty"` // of lists: what Change.Source speaks of
+type ChangeSet struct {
+	ID      string       `json:"id"`                // unique: pushed again, nothing happens again
+	Time    int64        `json:"time"`              // Unix seconds at which it was made
+	Expires int64        `json:"expires,omitempty"` // Unix seconds from which it must not be published any more; 0: MaxAge after Time
+	Comment string       `json:"comment,omitempty"`
+	Stage   *Stage       `json:"stage,omitempty"`
+	Sources []ListSource `json:"sources,omitempty"` // of lists: what Change.Source speaks of
 }
 
 // Stage has a change set go to a share of the nodes first.
@@ -46,7 +46,7 @@ type Stage struct {
 }
 
 // List is one whose listings a change set of lists brings.
-type List struct {
+type ListSource struct {
 	Name    string `json:"name"`
 	Fetched int64  `json:"fetched,omitempty"` // Unix seconds
 	Weight  int    `json:"weight,omitempty"`
@@ -88,8 +88,8 @@ const (
 const Operator = "operator"
 
 // ParseSet reads the first line.
-func ParseSet(line []byte) (*Set, error) {
-	var s Set
+func ParseChangeSet(line []byte) (*ChangeSet, error) {
+	var s ChangeSet
 	if err := strict(line, &s); err != nil {
 		return nil, fmt.Errorf("%w: its first line: %w", ErrChanges, err)
 	}
@@ -107,7 +107,7 @@ func ParseSet(line []byte) (*Set, error) {
 }
 
 // End is when it may not be published any more, in Unix seconds.
-func (s *Set) End() int64 {
+func (s *ChangeSet) End() int64 {
 	latest := s.Time + int64(MaxAge/time.Second)
 	if s.Expires > 0 && s.Expires < latest {
 		return s.Expires
@@ -119,7 +119,7 @@ func (s *Set) End() int64 {
 const clockSkew = 300
 
 // Publishable says why it may not be published at that time (Unix seconds).
-func (s *Set) Publishable(at int64) error {
+func (s *ChangeSet) Publishable(at int64) error {
 	switch {
 	case s.Time > at+clockSkew:
 		return fmt.Errorf("%w: time: it was made %d s from now: set the author's clock right", ErrChanges, s.Time-at)
@@ -231,7 +231,7 @@ func (c *Change) For(country, operator string) bool {
 func (c *Change) Everywhere() bool { return len(c.Countries) == 0 && len(c.Operators) == 0 }
 
 // Encode is the octets to be signed.
-func Encode(s *Set, changes []Change) ([]byte, error) {
+func Encode(s *ChangeSet, changes []Change) ([]byte, error) {
 	var b bytes.Buffer
 	if err := EncodeTo(&b, s, slices.Values(changes)); err != nil {
 		return nil, err
@@ -240,7 +240,7 @@ func Encode(s *Set, changes []Change) ([]byte, error) {
 }
 
 // EncodeTo writes the same as it goes.
-func EncodeTo(w io.Writer, s *Set, changes func(yield func(Change) bool)) error {
+func EncodeTo(w io.Writer, s *ChangeSet, changes func(yield func(Change) bool)) error {
 	enc := json.NewEncoder(w) // ends each value with a line end
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(s); err != nil {
@@ -255,15 +255,15 @@ func EncodeTo(w io.Writer, s *Set, changes func(yield func(Change) bool)) error 
 }
 
 // Decode reads what Encode wrote, all of it, of at most MaxChanges.
-func Decode(payload []byte) (*Set, []Change, error) {
-	if len(payload) > MaxSet {
-		return nil, nil, fmt.Errorf("%w: longer than %d octets", ErrChanges, MaxSet)
+func Decode(payload []byte) (*ChangeSet, []Change, error) {
+	if len(payload) > MaxChangeSet {
+		return nil, nil, fmt.Errorf("%w: longer than %d octets", ErrChanges, MaxChangeSet)
 	}
 	first, rest, ok := bytes.Cut(payload, []byte("\n"))
 	if !ok {
 		return nil, nil, fmt.Errorf("%w: it has no line of its own", ErrChanges)
 	}
-	s, err := ParseSet(first)
+	s, err := ParseChangeSet(first)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -40,7 +40,7 @@ func (s Scoped) expired(at int64) bool { return s.Change.Expiry != 0 && s.Change
 type scopedList []Scoped
 
 // apply returns the list after changes of a change set, and those of them that apply to all nodes.
-func (l scopedList) apply(set *Set, changes ...Change) (after scopedList, all []Change) {
+func (l scopedList) apply(set *ChangeSet, changes ...Change) (after scopedList, all []Change) {
 	after = slices.Clone(l)
 	for _, c := range changes {
 		switch {
@@ -49,9 +49,9 @@ func (l scopedList) apply(set *Set, changes ...Change) (after scopedList, all []
 		case set.Stage == nil && c.isForAll():
 			after, all = after.without(c), append(all, c)
 		case set.Stage == nil:
-			after = after.add(Scoped{Set: set.ID, Change: c})
+			after = after.add(Scoped{ChangeSetID: set.ID, Change: c})
 		default:
-			after = after.add(Scoped{Set: set.ID, Share: set.Stage.Share, Change: c})
+			after = after.add(Scoped{ChangeSetID: set.ID, Share: set.Stage.Share, Change: c})
 		}
 	}
 	return after, all
@@ -59,10 +59,10 @@ func (l scopedList) apply(set *Set, changes ...Change) (after scopedList, all []
 
 // advance returns the list after a staged change set was extended to all nodes, and those of its changes that now apply to all nodes. Changes that came after the
 // set still override it.
-func (l scopedList) advance(set string) (after scopedList, all []Change) {
+func (l scopedList) advance(changeSetID string) (after scopedList, all []Change) {
 	for _, s := range l {
 		switch {
-		case s.Set != set || s.Share == 0:
+		case s.ChangeSetID != changeSetID || s.Share == 0:
 			after = append(after, s)
 		case s.Change.isForAll():
 			after, all = after.without(s.Change), append(all, s.Change)
@@ -75,8 +75,8 @@ func (l scopedList) advance(set string) (after scopedList, all []Change) {
 }
 
 // isStaged reports whether the list has a change of a change set that is in effect on a share of the nodes.
-func (l scopedList) isStaged(set string) bool {
-	return slices.ContainsFunc(l, func(s Scoped) bool { return s.Set == set && s.Share != 0 })
+func (l scopedList) isStaged(changeSetID string) bool {
+	return slices.ContainsFunc(l, func(s Scoped) bool { return s.ChangeSetID == changeSetID && s.Share != 0 })
 }
 
 // expire returns the list without the changes that expired by that time (Unix seconds): what they overrode is in effect again.
@@ -126,16 +126,16 @@ type nameClaims struct {
 }
 
 // apply takes in a change of a change set.
-func (n *nameClaims) apply(set *Set, c Change) {
+func (n *nameClaims) apply(set *ChangeSet, c Change) {
 	var all []Change
 	n.scoped, all = n.scoped.apply(set, c)
 	n.applyToAll(all)
 }
 
 // advance takes in that a change set was extended to all nodes.
-func (n *nameClaims) advance(set string) {
+func (n *nameClaims) advance(changeSetID string) {
 	var all []Change
-	n.scoped, all = n.scoped.advance(set)
+	n.scoped, all = n.scoped.advance(changeSetID)
 	n.applyToAll(all)
 }
 

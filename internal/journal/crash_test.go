@@ -64,7 +64,7 @@ func liveControl(dir, addr string) error {
 		return err
 	}
 	for n := int(c.State().Version); ; n++ {
-		payload, err := journal.Encode(&journal.Set{ID: fmt.Sprintf("set%d-%d", n, os.Getpid()), Time: time.Now().Unix()}, []journal.Change{block(pushed(n))})
+		payload, err := journal.Encode(&journal.ChangeSet{ID: fmt.Sprintf("set%d-%d", n, os.Getpid()), Time: time.Now().Unix()}, []journal.Change{block(pushed(n))})
 		if err != nil {
 			return err
 		}

@@ -16,30 +16,30 @@ import (
 
 // FindSet returns the record that published the change set of an ID, the last one where an epoch began with it again; stream.ErrNone where none did. It reads
 // the whole journal.
-func (c *Control) FindSet(ctx context.Context, id string) (*Record, *Set, error) {
+func (c *Control) FindChangeSet(ctx context.Context, id string) (*Record, *ChangeSet, error) {
 	var found *Record
-	var of *Set
+	var changeSet *ChangeSet
 	err := c.Each(ctx, func(r *Record, body []byte) error {
-		if s := setOf(r, body, id); s != nil {
-			found, of = r, s
+		if s := changeSetOf(r, body, id); s != nil {
+			found, changeSet = r, s
 		}
 		return nil
 	})
 	if err == nil && found == nil {
 		err = fmt.Errorf("change set %.100q: %w", id, stream.ErrNone)
 	}
-	return found, of, err
+	return found, changeSet, err
 }
 
 // setOf is the change set of that ID, if it is the record's.
-func setOf(r *Record, body []byte, id string) *Set {
+func changeSetOf(r *Record, body []byte, id string) *ChangeSet {
 	switch {
 	case r.Snapshot != nil && r.Snapshot.Changes != nil:
-		if s := r.Snapshot.Changes.Set; s.ID == id {
+		if s := r.Snapshot.Changes.ChangeSet; s.ID == id {
 			return &s
 		}
 	case r.Kind == RecordChanges:
-		if s, _, err := splitSet(body); err == nil && s.ID == id {
+		if s, _, err := splitChangeSet(body); err == nil && s.ID == id {
 			return s
 		}
 	}
@@ -47,43 +47,43 @@ func setOf(r *Record, body []byte, id string) *Set {
 }
 
 // splitSet reads what a sealed change set says of itself, without its digest, and returns its changes undecoded.
-func splitSet(body []byte) (*Set, []byte, error) {
+func splitChangeSet(body []byte) (*ChangeSet, []byte, error) {
 	_, payload, _ := bytes.Cut(body, []byte("\n\n")) // an empty line ends the signatures
 	line, changes, _ := bytes.Cut(payload, []byte("\n"))
-	set, err := ParseSet(line)
+	set, err := ParseChangeSet(line)
 	return set, changes, err
 }
 
 // HistoryEntry is a change in the journal with the record and the change set that it belongs to.
 type HistoryEntry struct {
-	Record  *Record
-	Set     *Set
-	Change  Change
-	Applied bool // false if a guard refused the change
+	Record    *Record
+	ChangeSet *ChangeSet
+	Change    Change
+	Applied   bool // false if a guard refused the change
 }
 
 // changesOf reads the changes of a record, from the object store where they are many. Where matters is not nil, octets it does not
 // want hold none that matters.
 func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, matters func([]byte) bool) iter.Seq2[HistoryEntry, error] {
 	return func(yield func(HistoryEntry, error) bool) {
-		var set *Set
+		var set *ChangeSet
 		var lines *bufio.Reader
 		var refused []int
 		switch {
 		case r.Snapshot != nil && r.Snapshot.Changes != nil:
-			o, err := c.Object(ctx, r.Snapshot.Changes.Object.SHA256+SetSuffix)
+			o, err := c.Object(ctx, r.Snapshot.Changes.Object.SHA256+ChangeSetSuffix)
 			if err != nil {
-				yield(HistoryEntry{}, fmt.Errorf("change set %s: %w", r.Snapshot.Changes.Set.ID, err))
+				yield(HistoryEntry{}, fmt.Errorf("change set %s: %w", r.Snapshot.Changes.ChangeSet.ID, err))
 				return
 			}
 			defer o.Close()
-			set, lines, refused = &r.Snapshot.Changes.Set, bufio.NewReaderSize(o, 256<<10), r.Snapshot.Changes.Refused
+			set, lines, refused = &r.Snapshot.Changes.ChangeSet, bufio.NewReaderSize(o, 256<<10), r.Snapshot.Changes.Refused
 			if _, err := ReadLine(lines, MaxLine); err != nil { // the set's own
 				yield(HistoryEntry{}, err)
 				return
 			}
 		case r.Kind == RecordChanges && (matters == nil || matters(body)):
-			s, changes, err := splitSet(body)
+			s, changes, err := splitChangeSet(body)
 			if err != nil {
 				yield(HistoryEntry{}, err)
 				return

@@ -54,12 +54,12 @@ func TestUndoSays(t *testing.T) {
 	for i, test := range tests {
 		id := func(id string) string { return fmt.Sprint(id, i) }
 		for _, a := range test.acts {
-			set := &journal.Set{ID: id(a.id), Time: time.Now().Unix()}
+			set := &journal.ChangeSet{ID: id(a.id), Time: time.Now().Unix()}
 			if a.what == staged {
 				set.Stage = &journal.Stage{Share: 0.1, Seconds: 60}
 			}
 			if a.what == advance {
-				c.publish(t, journal.Draft{Kind: journal.RecordAdvance, Set: set.ID})
+				c.publish(t, journal.Draft{Kind: journal.RecordAdvance, ChangeSetID: set.ID})
 				continue
 			}
 			payload, err := journal.Encode(set, []journal.Change{{Do: a.do, Name: fmt.Sprintf("x%d.example", i), Scope: a.scope}})

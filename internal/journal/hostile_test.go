@@ -54,7 +54,7 @@ func (f *forge) sealed(change func(r *journal.Record), body []byte, signers ...*
 }
 
 // changes is a change set signed by those keys.
-func (f *forge) changes(set journal.Set, signer []*journal.SecretKey, changes ...journal.Change) []byte {
+func (f *forge) changes(set journal.ChangeSet, signer []*journal.SecretKey, changes ...journal.Change) []byte {
 	f.t.Helper()
 	if set.ID == "" {
 		set.ID = "forged"
@@ -79,27 +79,27 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	other := f.changes(journal.Set{}, one(k.author), block("forged.example"))
+	other := f.changes(journal.ChangeSet{}, one(k.author), block("forged.example"))
 	f.add("forged: another body under the same signature",
 		append(journal.SealHead(journal.KindRecord, sig.Signatures), append(bytes.SplitAfterN(sig.Payload, []byte("\n"), 2)[0], other...)...))
 	f.add("forged: a heartbeat as a record", bytes.Replace(genuine, []byte("record"), []byte("heartbeat"), 1))
 	f.add("unsigned: the record", f.sealed(nil, f.body))
-	f.add("unsigned: the change set", f.sealed(nil, f.changes(journal.Set{}, nil, block("forged.example")), control))
+	f.add("unsigned: the change set", f.sealed(nil, f.changes(journal.ChangeSet{}, nil, block("forged.example")), control))
 	f.add("wrong role: a record by an author", f.sealed(nil, f.body, k.author))
 	f.add("wrong role: a record by an approver", f.sealed(nil, f.body, k.approver))
 	f.add("wrong role: a record by the root", f.sealed(nil, f.body, k.root))
 	for _, s := range one(k.approver, k.feeds, k.control, k.root, k.stranger) {
-		f.add("wrong role: a change set by "+s.Name(), f.sealed(nil, f.changes(journal.Set{}, one(s), block("forged.example")), control))
+		f.add("wrong role: a change set by "+s.Name(), f.sealed(nil, f.changes(journal.ChangeSet{}, one(s), block("forged.example")), control))
 	}
 	list := block("forged.example")
 	list.Source = "a list"
-	f.add("wrong role: a list's change set by an author", f.sealed(nil, f.changes(journal.Set{}, one(k.author), list), control))
-	f.add("wrong role: lists and operators mixed", f.sealed(nil, f.changes(journal.Set{}, one(k.author, k.feeds), list, block("forged.example")), control))
+	f.add("wrong role: a list's change set by an author", f.sealed(nil, f.changes(journal.ChangeSet{}, one(k.author), list), control))
+	f.add("wrong role: lists and operators mixed", f.sealed(nil, f.changes(journal.ChangeSet{}, one(k.author, k.feeds), list, block("forged.example")), control))
 	as := list
 	as.Source = journal.Operator
-	f.add("wrong role: a list that calls itself the operator", f.sealed(nil, f.changes(journal.Set{}, one(k.feeds), as), control))
+	f.add("wrong role: a list that calls itself the operator", f.sealed(nil, f.changes(journal.ChangeSet{}, one(k.feeds), as), control))
 	now := f.record.Time / 1000
-	for what, set := range map[string]journal.Set{
+	for what, set := range map[string]journal.ChangeSet{
 		"expired: by its own word":   {Time: now - 100, Expires: now - 1},
 		"expired: by its age":        {Time: now - int64(journal.MaxAge/time.Second) - 1},
 		"expired: not yet made":      {Time: now + 3600},
@@ -357,7 +357,7 @@ func TestThreshold(t *testing.T) {
 	k.seal(t)
 	c := startControl(t, k, dir, nil)
 	c.push(t, k.set(t, "small", block("one.example")))
-	payload, err := journal.Encode(&journal.Set{ID: "large", Time: time.Now().Unix()}, []journal.Change{block("a.example"), block("b.example")})
+	payload, err := journal.Encode(&journal.ChangeSet{ID: "large", Time: time.Now().Unix()}, []journal.Change{block("a.example"), block("b.example")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -448,7 +448,7 @@ func TestClockWrongByADay(t *testing.T) {
 		e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 		c.SetWall(func() time.Time { return time.Now().Add(off) })
 		set := func(id, name string) []byte { // by an author whose clock is control's
-			payload, err := journal.Encode(&journal.Set{ID: id, Time: time.Now().Add(min(off, 0)).Unix()}, []journal.Change{block(name)})
+			payload, err := journal.Encode(&journal.ChangeSet{ID: id, Time: time.Now().Add(min(off, 0)).Unix()}, []journal.Change{block(name)})
 			if err != nil {
 				t.Fatal(err)
 			}

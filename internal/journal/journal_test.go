@@ -64,7 +64,7 @@ func (k *keys) trust() []journal.PublicKey { return []journal.PublicKey{k.root.P
 // set is a sealed change set.
 func (k *keys) set(t testing.TB, id string, changes ...journal.Change) []byte {
 	t.Helper()
-	payload, err := journal.Encode(&journal.Set{ID: id, Time: time.Now().Unix()}, changes)
+	payload, err := journal.Encode(&journal.ChangeSet{ID: id, Time: time.Now().Unix()}, changes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +333,7 @@ func TestLoads(t *testing.T) {
 	for i := range 4 {
 		var err error
 		last, err = c.PublishSnapshot(t.Context(), journal.Load{By: "desk", Compile: func(w io.Writer, st *journal.State) error {
-			view, err := journal.Apply(st.View(), &journal.Set{}, func(yield func(journal.Change, error) bool) {
+			view, err := journal.Apply(st.View(), &journal.ChangeSet{}, func(yield func(journal.Change, error) bool) {
 				for n := range 2000 {
 					if !yield(block(fmt.Sprintf("n%d.load%d.example", n, i)), nil) {
 						return

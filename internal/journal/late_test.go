@@ -67,7 +67,7 @@ func TestSnapshotComesLate(t *testing.T) {
 // large publishes a change set as a large one; meanwhile is called while its snapshot is made.
 func (c *control) large(t *testing.T, k *keys, id string, meanwhile func(), changes ...journal.Change) journal.Receipt {
 	t.Helper()
-	set := &journal.Set{ID: id, Time: time.Now().Unix()}
+	set := &journal.ChangeSet{ID: id, Time: time.Now().Unix()}
 	payload, err := journal.Encode(set, changes)
 	if err != nil {
 		t.Fatal(err)
@@ -84,11 +84,11 @@ func (c *control) large(t *testing.T, k *keys, id string, meanwhile func(), chan
 	if _, err := f.Write(payload); err != nil {
 		t.Fatal(err)
 	}
-	o, err := c.PutSet(t.Context(), f)
+	o, err := c.PutChangeSet(t.Context(), f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &journal.LargeSet{Set: *set, Count: len(changes), Object: o, Digest: sealed.Digest, Signatures: sealed.Signatures}
+	l := &journal.LargeChangeSet{ChangeSet: *set, Count: len(changes), Object: o, Digest: sealed.Digest, Signatures: sealed.Signatures}
 	r, err := c.PublishSnapshot(t.Context(), journal.Load{By: "desk", Changes: l, Compile: func(w io.Writer, st *journal.State) error {
 		view, err := journal.Apply(st.View(), set, func(yield func(journal.Change, error) bool) {
 			for _, ch := range changes {
@@ -119,7 +119,7 @@ func TestLargeOverScoped(t *testing.T) {
 		return journal.Change{Do: journal.Allow, Name: name, Countries: []string{"FR"}}
 	}
 	c.push(t, k.set(t, "country", allow("x.example"), allow("other.example")))
-	payload, err := journal.Encode(&journal.Set{ID: "staged", Time: time.Now().Unix(), Stage: &journal.Stage{Share: 0.5, Seconds: 60}}, []journal.Change{block("y.example")})
+	payload, err := journal.Encode(&journal.ChangeSet{ID: "staged", Time: time.Now().Unix(), Stage: &journal.Stage{Share: 0.5, Seconds: 60}}, []journal.Change{block("y.example")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestLargeOverScoped(t *testing.T) {
 		}
 	}
 	check(r.Version)
-	r = c.publish(t, journal.Draft{Kind: journal.RecordAdvance, Set: "staged"}) // nothing of it is left
+	r = c.publish(t, journal.Draft{Kind: journal.RecordAdvance, ChangeSetID: "staged"}) // nothing of it is left
 	check(r.Version)
 }
 
@@ -151,13 +151,13 @@ func TestAdvancedOverScoped(t *testing.T) {
 	node := journal.Node{ID: "fr", Country: "FR"}
 	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "fr"), node)
 	c.push(t, k.set(t, "country", journal.Change{Do: journal.Block, Name: "x.example", Countries: []string{"FR"}}))
-	payload, err := journal.Encode(&journal.Set{ID: "staged", Time: time.Now().Unix(), Stage: &journal.Stage{Share: 0.5, Seconds: 60}},
+	payload, err := journal.Encode(&journal.ChangeSet{ID: "staged", Time: time.Now().Unix(), Stage: &journal.Stage{Share: 0.5, Seconds: 60}},
 		[]journal.Change{{Do: journal.Withdraw, Name: "x.example"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.push(t, journal.Seal(journal.KindChanges, payload, k.author))
-	r := c.publish(t, journal.Draft{Kind: journal.RecordAdvance, Set: "staged"})
+	r := c.publish(t, journal.Draft{Kind: journal.RecordAdvance, ChangeSetID: "staged"})
 	e.reaches(t, r.Version)
 	wantVerdict(t, e.Set().View(), "x.example", blocklist.Pass)
 	if r, err = c.Compact(t.Context()); err != nil {

@@ -21,7 +21,7 @@ func (c *Control) PublishLists(ctx context.Context, view *blocklist.View, keep f
 	}
 	st := c.State()
 	before, after := st.view.Input().Only(keep), view.Input().Only(keep)
-	set := &Set{ID: fmt.Sprintf("lists-%d-%d", time.Now().UnixNano(), view.Version()), Time: time.Now().Unix()}
+	set := &ChangeSet{ID: fmt.Sprintf("lists-%d-%d", time.Now().UnixNano(), view.Version()), Time: time.Now().Unix()}
 	if sameSources(before.Sources(), after.Sources()) {
 		changes, few, err := differences(before, after, set)
 		if err != nil || few && len(changes) == 0 {
@@ -32,7 +32,7 @@ func (c *Control) PublishLists(ctx context.Context, view *blocklist.View, keep f
 			if err != nil {
 				return Receipt{}, err
 			}
-			if len(payload) <= MaxSet {
+			if len(payload) <= MaxChangeSet {
 				return c.Publish(ctx, Draft{Kind: RecordChanges, By: "lists", Body: Seal(KindChanges, payload, key)})
 			}
 		}
@@ -60,7 +60,7 @@ func sameSources(before, after []blocklist.Source) bool {
 var errMany = errors.New("many")
 
 // differences are the changes from one to the other, if they fit a record, with their sources noted in set.
-func differences(before, after *blocklist.Input, set *Set) (changes []Change, few bool, err error) {
+func differences(before, after *blocklist.Input, set *ChangeSet) (changes []Change, few bool, err error) {
 	failed := error(nil)
 	err = blocklist.Diff(before, after, func(c blocklist.Change) bool {
 		if len(changes) == MaxChanges {
@@ -72,8 +72,8 @@ func differences(before, after *blocklist.Input, set *Set) (changes []Change, fe
 			failed = errMany
 			return false
 		}
-		if !slices.ContainsFunc(set.Sources, func(l List) bool { return l.Name == c.Source.Name }) {
-			l := List{Name: c.Source.Name, Weight: c.Source.Weight, Quorum: c.Source.Quorum}
+		if !slices.ContainsFunc(set.Sources, func(l ListSource) bool { return l.Name == c.Source.Name }) {
+			l := ListSource{Name: c.Source.Name, Weight: c.Source.Weight, Quorum: c.Source.Quorum}
 			if !c.Source.Fetched.IsZero() {
 				l.Fetched = c.Source.Fetched.Unix()
 			}

@@ -41,7 +41,7 @@ type Publisher struct {
 		applied  []applied // what came into force while a snapshot is written
 		snapshot uint64    // version of the last snapshot that brought something of its own
 	}
-	sets struct { // the last change sets in force, by ID: what became of them
+	changeSets struct { // the last change sets in force, by ID: what became of them
 		sync.Mutex
 		by    map[string]Receipt
 		order []string
@@ -50,7 +50,7 @@ type Publisher struct {
 
 // recentSets is how many change sets are known by their IDs, so that one is not published twice where its first appending ended nobody
 // knew how.
-const recentSets = 1000
+const recentChangeSets = 1000
 
 // applied is what a record did.
 type applied struct {
@@ -71,13 +71,13 @@ func NewPublisher(log *stream.Stream, follower *Follower, key *SecretKey, dir st
 
 // Draft is what is to be published.
 type Draft struct {
-	Kind     RecordKind
-	By       string
-	Approved []string
-	Refused  []int
-	Set      string
-	Reason   string
-	Body     []byte
+	Kind        RecordKind
+	By          string
+	Approved    []string
+	Refused     []int
+	ChangeSetID string
+	Reason      string
+	Body        []byte
 }
 
 // Receipt says what a record became.
@@ -97,14 +97,14 @@ func (p *Publisher) Publish(ctx context.Context, d Draft) (Receipt, error) {
 	}
 	id := ""
 	if d.Kind == RecordChanges {
-		if set, _, err := splitSet(d.Body); err == nil {
+		if set, _, err := splitChangeSet(d.Body); err == nil {
 			id = set.ID
 		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.append(ctx, id, func(*State) (*Record, []byte, error) {
-		return &Record{Kind: d.Kind, By: d.By, Approved: d.Approved, Refused: d.Refused, Set: d.Set, Reason: d.Reason}, d.Body, nil
+		return &Record{Kind: d.Kind, By: d.By, Approved: d.Approved, Refused: d.Refused, ChangeSetID: d.ChangeSetID, Reason: d.Reason}, d.Body, nil
 	})
 }
 
@@ -300,39 +300,39 @@ func (p *Publisher) Applied(e Effect) {
 
 // note remembers which change set came into force.
 func (p *Publisher) note(e Effect) {
-	set := e.Set
+	set := e.ChangeSet
 	if s := e.Record.Snapshot; s != nil && s.Changes != nil {
-		set = &s.Changes.Set
+		set = &s.Changes.ChangeSet
 	}
 	if set == nil {
 		return
 	}
-	p.sets.Lock()
-	defer p.sets.Unlock()
-	if p.sets.by == nil {
-		p.sets.by = map[string]Receipt{}
+	p.changeSets.Lock()
+	defer p.changeSets.Unlock()
+	if p.changeSets.by == nil {
+		p.changeSets.by = map[string]Receipt{}
 	}
-	if _, ok := p.sets.by[set.ID]; !ok {
-		p.sets.order = append(p.sets.order, set.ID)
+	if _, ok := p.changeSets.by[set.ID]; !ok {
+		p.changeSets.order = append(p.changeSets.order, set.ID)
 	}
-	p.sets.by[set.ID] = Receipt{Version: e.Record.Version, Time: e.Record.Time}
-	if len(p.sets.order) > recentSets {
-		delete(p.sets.by, p.sets.order[0])
-		p.sets.order = p.sets.order[1:]
+	p.changeSets.by[set.ID] = Receipt{Version: e.Record.Version, Time: e.Record.Time}
+	if len(p.changeSets.order) > recentChangeSets {
+		delete(p.changeSets.by, p.changeSets.order[0])
+		p.changeSets.order = p.changeSets.order[1:]
 	}
 }
 
 // forgetSets makes every change set publishable again: in an epoch that begins, those of the last one need not be in force.
-func (p *Publisher) forgetSets() {
-	p.sets.Lock()
-	defer p.sets.Unlock()
-	p.sets.by, p.sets.order = nil, nil
+func (p *Publisher) forgetChangeSets() {
+	p.changeSets.Lock()
+	defer p.changeSets.Unlock()
+	p.changeSets.by, p.changeSets.order = nil, nil
 }
 
 func (p *Publisher) known(id string) (Receipt, bool) {
-	p.sets.Lock()
-	defer p.sets.Unlock()
-	r, ok := p.sets.by[id]
+	p.changeSets.Lock()
+	defer p.changeSets.Unlock()
+	r, ok := p.changeSets.by[id]
 	return r, ok
 }
 

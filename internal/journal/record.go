@@ -29,28 +29,28 @@ const MaxRecord = 4 << 20
 
 // Record is what control says of one step of the journal: the first line of what it signs. The body follows.
 type Record struct {
-	Epoch    uint64     `json:"epoch"`    // of the journal; higher when one was begun anew
-	Version  uint64     `json:"version"`  // of the state after it; one more than before, but at the begin of an epoch
-	Previous string     `json:"previous"` // SHA-256 of the record before, in hexadecimal
-	Time     int64      `json:"time"`     // Unix milliseconds
-	Kind     RecordKind `json:"kind"`
-	By       string     `json:"by,omitempty"`       // who asked control for it
-	Approved []string   `json:"approved,omitempty"` // who else agreed
-	Refused  []int      `json:"refused,omitempty"`  // which changes of the set do not count, from 0, in order
-	Set      string     `json:"set,omitempty"`      // of an advance: the change set's ID
-	Reason   string     `json:"reason,omitempty"`   // of a suspension
-	Snapshot *Snapshot  `json:"snapshot,omitempty"`
+	Epoch       uint64     `json:"epoch"`    // of the journal; higher when one was begun anew
+	Version     uint64     `json:"version"`  // of the state after it; one more than before, but at the begin of an epoch
+	Previous    string     `json:"previous"` // SHA-256 of the record before, in hexadecimal
+	Time        int64      `json:"time"`     // Unix milliseconds
+	Kind        RecordKind `json:"kind"`
+	By          string     `json:"by,omitempty"`       // who asked control for it
+	Approved    []string   `json:"approved,omitempty"` // who else agreed
+	Refused     []int      `json:"refused,omitempty"`  // which changes of the set do not count, from 0, in order
+	ChangeSetID string     `json:"set,omitempty"`      // of an advance: the change set's ID
+	Reason      string     `json:"reason,omitempty"`   // of a suspension
+	Snapshot    *Snapshot  `json:"snapshot,omitempty"`
 }
 
 // Snapshot announces the whole state as an object.
 type Snapshot struct {
-	Object    Object    `json:"object"`
-	Overlay   *Object   `json:"overlay,omitempty"` // what changed while it was written
-	Count     int       `json:"names"`             // of names
-	Same      bool      `json:"same,omitempty"`    // it is the state before: who has that needs it not
-	Suspended bool      `json:"suspended,omitempty"`
-	Scoped    []Scoped  `json:"scoped,omitempty"`
-	Changes   *LargeSet `json:"changes,omitempty"`
+	Object    Object          `json:"object"`
+	Overlay   *Object         `json:"overlay,omitempty"` // what changed while it was written
+	Count     int             `json:"names"`             // of names
+	Same      bool            `json:"same,omitempty"`    // it is the state before: who has that needs it not
+	Suspended bool            `json:"suspended,omitempty"`
+	Scoped    []Scoped        `json:"scoped,omitempty"`
+	Changes   *LargeChangeSet `json:"changes,omitempty"`
 }
 
 // Names are the objects' names in the object store.
@@ -70,14 +70,14 @@ type Object struct {
 
 // Scoped is a change in force on some nodes only, which no snapshot holds.
 type Scoped struct {
-	Set    string  `json:"set"` // the change set's ID
-	Share  float64 `json:"share,omitempty"`
-	Change Change  `json:"change"`
+	ChangeSetID string  `json:"set"` // the change set's ID
+	Share       float64 `json:"share,omitempty"`
+	Change      Change  `json:"change"`
 }
 
 // LargeSet is a change set too large for a record: what its author signed is an object of its own.
-type LargeSet struct {
-	Set        Set         `json:"set"`
+type LargeChangeSet struct {
+	ChangeSet  ChangeSet   `json:"set"`
 	Count      int         `json:"count"`
 	Object     Object      `json:"object"`
 	Digest     []byte      `json:"digest"` // SHA-512 of what was signed
@@ -188,11 +188,11 @@ func HashOf(data []byte) string {
 // checked is a record that is rightly signed and in its place.
 type checked struct {
 	Record
-	hash    string
-	key     heldKey // that signed it
-	set     *Set
-	changes []Change // those that count
-	ring    *keyRing // of a snapshot or a ring
+	hash      string
+	key       heldKey // that signed it
+	changeSet *ChangeSet
+	changes   []Change // those that count
+	ring      *keyRing // of a snapshot or a ring
 }
 
 // check checks all there is to check of a record but its effect: signatures, roles, order, dates. It changes nothing.
@@ -308,7 +308,7 @@ func (c *checked) readChanges(ring *keyRing, body []byte) error {
 	if err := allowed(ring, s.Kind, s.Digest, s.Signatures, all, len(all)-len(c.Refused), at); err != nil {
 		return err
 	}
-	c.set = set
+	c.changeSet = set
 	c.changes, err = withoutRefused(all, c.Refused)
 	return err
 }
@@ -373,7 +373,7 @@ func (c *checked) checkSnapshot(ring *keyRing) error {
 	if len(l.Digest) != sha512.Size || len(l.Signatures) > maxSignatures || len(l.Refused) > MaxRefused {
 		return fmt.Errorf("%w: its change set's digest is none", ErrSeal)
 	}
-	if err := l.Set.Publishable(c.Time / 1000); err != nil {
+	if err := l.ChangeSet.Publishable(c.Time / 1000); err != nil {
 		return err
 	}
 	return allowed(ring, KindChanges, l.Digest, l.Signatures, nil, l.Count, c.Time/1000)

@@ -13,9 +13,9 @@ import (
 
 // Recovered is a record that a start with Recover restored, with the number of its changes that are in effect.
 type Recovered struct {
-	Record Record
-	Set    *Set // nil for a record without a change set
-	Count  int
+	Record    Record
+	ChangeSet *ChangeSet // nil for a record without a change set
+	Count     int
 }
 
 // savedCopy is the content of a follower's folder: the last state that the follower had in force, and the records before it.
@@ -138,9 +138,9 @@ func (c *Control) appendNext(ctx context.Context, copied *savedCopy) (more bool,
 
 // brought notes a recovered record for Recovered.
 func (c *Control) brought(r *checked) {
-	one := Recovered{Record: r.Record, Set: r.set, Count: len(r.changes)}
+	one := Recovered{Record: r.Record, ChangeSet: r.changeSet, Count: len(r.changes)}
 	if s := r.Snapshot; s != nil && s.Changes != nil {
-		one.Set, one.Count = &s.Changes.Set, s.Changes.Count
+		one.ChangeSet, one.Count = &s.Changes.ChangeSet, s.Changes.Count
 	}
 	c.recovered = append(c.recovered, one)
 }
@@ -198,7 +198,7 @@ func (c *Control) join(ctx context.Context, copied *savedCopy) error {
 		if r, body, err := ReadRecord(copied.records[v]); err == nil {
 			one := &checked{Record: *r}
 			if r.Kind == RecordChanges {
-				one.set, one.changes, _ = setAndChanges(r, body)
+				one.changeSet, one.changes, _ = decodeApplied(r, body)
 			}
 			c.brought(one)
 		}
@@ -248,13 +248,13 @@ func (c *Control) publishAgain(ctx context.Context, d draft) *Recovered {
 	switch r.Kind {
 	case RecordChanges, RecordSuspend, RecordResume, RecordAdvance:
 		var done Receipt
-		done, err = c.Publish(ctx, Draft{Kind: r.Kind, By: r.By, Approved: r.Approved, Refused: r.Refused, Set: r.Set, Reason: r.Reason, Body: d.body})
+		done, err = c.Publish(ctx, Draft{Kind: r.Kind, By: r.By, Approved: r.Approved, Refused: r.Refused, ChangeSetID: r.ChangeSetID, Reason: r.Reason, Body: d.body})
 		if err == nil {
 			one := &Recovered{Record: *r}
 			one.Record.Version, one.Record.Time = done.Version, done.Time
 			if r.Kind == RecordChanges {
-				set, changes, _ := setAndChanges(r, d.body) // it was published
-				one.Set, one.Count = set, len(changes)
+				set, changes, _ := decodeApplied(r, d.body) // it was published
+				one.ChangeSet, one.Count = set, len(changes)
 			}
 			return one
 		}
@@ -266,18 +266,18 @@ func (c *Control) publishAgain(ctx context.Context, d draft) *Recovered {
 	if err == nil {
 		return nil
 	}
-	id := r.Set
-	if set, _, bad := splitSet(d.body); r.Kind == RecordChanges && bad == nil {
+	id := r.ChangeSetID
+	if set, _, bad := splitChangeSet(d.body); r.Kind == RecordChanges && bad == nil {
 		id = set.ID
 	} else if r.Snapshot != nil && r.Snapshot.Changes != nil {
-		id = r.Snapshot.Changes.Set.ID
+		id = r.Snapshot.Changes.ChangeSet.ID
 	}
 	c.cfg.Log.Error("a change set that was published after the backup was restored is not in force: push its changes again under another id", "id", id, "kind", r.Kind, "err", err)
 	return nil
 }
 
 // setAndChanges returns the change set of a record of changes, and those of its changes that are in effect.
-func setAndChanges(r *Record, body []byte) (*Set, []Change, error) {
+func decodeApplied(r *Record, body []byte) (*ChangeSet, []Change, error) {
 	s, err := Unseal(KindChanges, body)
 	if err != nil {
 		return nil, nil, err

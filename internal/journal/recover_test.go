@@ -79,15 +79,15 @@ func recoverAfter(t *testing.T, pushed ...string) {
 	}
 	var ids []string
 	for _, one := range c.Recovered() {
-		if one.Set != nil {
-			ids = append(ids, one.Set.ID)
+		if one.ChangeSet != nil {
+			ids = append(ids, one.ChangeSet.ID)
 		}
 	}
 	if got, want := strings.Join(ids, " "), "two three "+strings.Join(pushed, " "); got != want {
 		t.Errorf("recovered change sets: %q, want %q", got, want)
 	}
 	r.blocksAll(t, c, blocked...)
-	record, _, err := c.FindSet(t.Context(), "fork")
+	record, _, err := c.FindChangeSet(t.Context(), "fork")
 	if err != nil || record.Epoch != 2 {
 		t.Errorf("the set that was published again is found at %+v, %v", record, err)
 	}

@@ -64,7 +64,7 @@ type Load struct {
 	Same     bool // it is the state as it is
 	By       string
 	Approved []string
-	Changes  *LargeSet
+	Changes  *LargeChangeSet
 	// Compile writes the state as it is to be. It may take its time: others publish meanwhile, and what they do is put over it.
 	Compile func(w io.Writer, st *State) error
 
@@ -110,7 +110,7 @@ func (p *Publisher) snapshot(ctx context.Context, l Load) (Receipt, error) {
 }
 
 // over are the changes of a large set that replace something scoped: one of each name and scope.
-func (p *Publisher) over(ctx context.Context, l *LargeSet, scoped []Scoped) (over []Change, err error) {
+func (p *Publisher) over(ctx context.Context, l *LargeChangeSet, scoped []Scoped) (over []Change, err error) {
 	if l == nil || len(scoped) == 0 {
 		return nil, nil
 	}
@@ -123,7 +123,7 @@ func (p *Publisher) over(ctx context.Context, l *LargeSet, scoped []Scoped) (ove
 	}
 	for c, err := range p.large(ctx, l) {
 		if err != nil {
-			return nil, fmt.Errorf("change set %s: %w", l.Set.ID, err)
+			return nil, fmt.Errorf("change set %s: %w", l.ChangeSet.ID, err)
 		}
 		w := what{c.Name, c.Scope}
 		if c.Scope == "" && c.Do != Withdraw {
@@ -137,9 +137,9 @@ func (p *Publisher) over(ctx context.Context, l *LargeSet, scoped []Scoped) (ove
 }
 
 // large reads the changes of a large set that count, and checks that they are those.
-func (p *Publisher) large(ctx context.Context, l *LargeSet) iter.Seq2[Change, error] {
+func (p *Publisher) large(ctx context.Context, l *LargeChangeSet) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
-		o, err := p.log.Object(ctx, l.Object.SHA256+SetSuffix)
+		o, err := p.log.Object(ctx, l.Object.SHA256+ChangeSetSuffix)
 		if err != nil {
 			yield(Change{}, err)
 			return
@@ -167,11 +167,11 @@ func (p *Publisher) large(ctx context.Context, l *LargeSet) iter.Seq2[Change, er
 func outlive(now, before []Scoped, over []Change) []Scoped {
 	old := map[string]bool{}
 	for _, s := range before {
-		old[s.Set] = true
+		old[s.ChangeSetID] = true
 	}
 	var older, newer scopedList
 	for _, s := range now {
-		if old[s.Set] {
+		if old[s.ChangeSetID] {
 			older = append(older, s)
 		} else {
 			newer = append(newer, s)
@@ -200,7 +200,7 @@ func (p *Publisher) write(ctx context.Context, compile func(io.Writer) error) (o
 func (p *Publisher) announce(ctx context.Context, l Load, from *State, over []Change, object Object, view *blocklist.View) (Receipt, error) {
 	id := ""
 	if l.Changes != nil {
-		id = l.Changes.Set.ID
+		id = l.Changes.ChangeSet.ID
 	}
 	return p.append(ctx, id, func(st *State) (*Record, []byte, error) { // anew if another control's record came first
 		s := &Snapshot{
@@ -245,7 +245,7 @@ func (p *Publisher) Begin(ctx context.Context, epoch, version uint64, ring []byt
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.forgetSets()
+	p.forgetChangeSets()
 	return p.append(ctx, "", func(st *State) (*Record, []byte, error) {
 		s := &Snapshot{Object: object, Count: view.Stats().Names, Suspended: from.Suspended, Scoped: from.Scoped}
 		return &Record{Epoch: epoch, Version: version, Kind: RecordSnapshot, Previous: st.Hash, Snapshot: s}, ring, nil
@@ -321,7 +321,7 @@ func (p *Publisher) put(ctx context.Context, f *os.File, name string) error {
 }
 
 // PutSet keeps what an author signed of a large change set, and returns the object it is.
-func (p *Publisher) PutSet(ctx context.Context, f *os.File) (Object, error) {
+func (p *Publisher) PutChangeSet(ctx context.Context, f *os.File) (Object, error) {
 	h := sha256.New()
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return Object{}, err
@@ -331,8 +331,8 @@ func (p *Publisher) PutSet(ctx context.Context, f *os.File) (Object, error) {
 		return Object{}, err
 	}
 	o := Object{hex.EncodeToString(h.Sum(nil)), n}
-	return o, p.put(ctx, f, o.SHA256+SetSuffix)
+	return o, p.put(ctx, f, o.SHA256+ChangeSetSuffix)
 }
 
 // SetSuffix ends the names of objects that hold large change sets.
-const SetSuffix = ".set"
+const ChangeSetSuffix = ".set"

@@ -38,13 +38,13 @@ func (n Node) counts(s Scoped) bool {
 	if n.Control || !s.Change.For(n.Country, n.Operator) {
 		return false
 	}
-	return s.Share == 0 || share(s.Set, n.ID) < s.Share
+	return s.Share == 0 || share(s.ChangeSetID, n.ID) < s.Share
 }
 
 // share is where, from 0 to 1, a node stands among all for a change set.
-func share(set, node string) float64 {
+func share(changeSetID, node string) float64 {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%s\x00%s", set, node)
+	fmt.Fprintf(h, "%s\x00%s", changeSetID, node)
 	x := h.Sum64() // its last octets change little: mix them
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd
@@ -54,20 +54,20 @@ func share(set, node string) float64 {
 
 // Effect is what a record did to a view.
 type Effect struct {
-	Record  Record
-	Set     *Set     // nil for none
-	Changes []Change // those that count
-	All     bool     // the whole view may have changed
-	Applied []blocklist.Change
-	Jumped  bool // over records that were not seen
-	Lacking bool // a snapshot that was announced is not in force yet: the view is not all that its version stands for
+	Record    Record
+	ChangeSet *ChangeSet // nil for none
+	Changes   []Change   // those that count
+	All       bool       // the whole view may have changed
+	Applied   []blocklist.Change
+	Jumped    bool // over records that were not seen
+	Lacking   bool // a snapshot that was announced is not in force yet: the view is not all that its version stands for
 }
 
 // next is the state after a record, but for what a snapshot holds.
 func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, error) {
 	n := *st
 	n.Epoch, n.Version, n.Hash, n.Time, n.Sequence = c.Epoch, c.Version, c.hash, c.Time, sequence
-	effect := &Effect{Record: c.Record, Set: c.set, Changes: c.changes}
+	effect := &Effect{Record: c.Record, ChangeSet: c.changeSet, Changes: c.changes}
 	var all []Change // what counts for all nodes
 	var err error
 	if n.Scoped, all, err = st.rescope(c); err != nil {
@@ -83,9 +83,9 @@ func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, 
 	case RecordSnapshot: // what it holds is in force already, or comes when it was fetched
 		n.ring = c.ring
 	}
-	set := c.set
+	set := c.changeSet
 	if set == nil {
-		set = &Set{}
+		set = &ChangeSet{}
 	}
 	applied, err := translate(st.base, set, all)
 	if err != nil {
@@ -110,7 +110,7 @@ func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, 
 // rescope returns the scoped changes after a record, and the changes that the record applies to all nodes.
 func (st *State) rescope(c *checked) (after []Scoped, all []Change, err error) {
 	switch {
-	case c.largeSet(): // it replaced the scoped changes, and lists those that stay
+	case c.announcesChangeSet(): // it replaced the scoped changes, and lists those that stay
 		return c.Snapshot.Scoped, nil, nil
 	case c.Kind == RecordSnapshot:
 		return st.Scoped, nil, nil
@@ -118,9 +118,9 @@ func (st *State) rescope(c *checked) (after []Scoped, all []Change, err error) {
 	list := scopedList(st.Scoped).expire(c.Time / 1000)
 	switch c.Kind {
 	case RecordAdvance:
-		list, all = list.advance(c.Record.Set)
+		list, all = list.advance(c.Record.ChangeSetID)
 	case RecordChanges:
-		list, all = list.apply(c.set, c.changes...)
+		list, all = list.apply(c.changeSet, c.changes...)
 	}
 	if len(list) > maxScoped {
 		err = fmt.Errorf("%w: more than %d changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScoped)
@@ -129,7 +129,7 @@ func (st *State) rescope(c *checked) (after []Scoped, all []Change, err error) {
 }
 
 // largeSet reports whether it is the snapshot of a large change set.
-func (c *checked) largeSet() bool { return c.Snapshot != nil && c.Snapshot.Changes != nil }
+func (c *checked) announcesChangeSet() bool { return c.Snapshot != nil && c.Snapshot.Changes != nil }
 
 // touches are the names of which a record may change what operators claim on a node: those of its changes, and of what was scoped before
 // and is over, or goes on to all.
@@ -141,7 +141,7 @@ func touches(c *checked, before []Scoped) map[string]bool {
 		}
 	}
 	for _, s := range before {
-		if s.expired(c.Time/1000) || s.Set == c.Record.Set || c.largeSet() {
+		if s.expired(c.Time/1000) || s.ChangeSetID == c.Record.ChangeSetID || c.announcesChangeSet() {
 			names[s.Change.Name] = true
 		}
 	}
@@ -183,7 +183,7 @@ func (st *State) here(before *State, applied []blocklist.Change, touched map[str
 		}
 		out = append(out, claimed(st.base, []byte(name))...)
 	}
-	scoped, err := translate(st.base, &Set{}, over)
+	scoped, err := translate(st.base, &ChangeSet{}, over)
 	return append(out, scoped...), err
 }
 
@@ -211,7 +211,7 @@ func (st *State) settle(node Node) (n *State, err error) {
 	}
 	n.view = n.base
 	if len(here) > 0 {
-		applied, err := translate(n.base, &Set{}, here)
+		applied, err := translate(n.base, &ChangeSet{}, here)
 		if err != nil {
 			return nil, err
 		}
@@ -279,4 +279,4 @@ func (st *State) Roots() []PublicKey {
 }
 
 // Staged reports whether a node is in the share of nodes that a change set goes to first.
-func Staged(set, node string, of float64) bool { return share(set, node) < of }
+func Staged(changeSetID, node string, of float64) bool { return share(changeSetID, node) < of }

@@ -58,15 +58,15 @@ func (f *fleet) push(t rapid.TB, share float64, changes ...Change) string {
 
 // pushAs is push under an ID of the caller's choice.
 func (f *fleet) pushAs(t rapid.TB, id string, share float64, changes ...Change) {
-	set := &Set{ID: id, Time: f.at}
+	set := &ChangeSet{ID: id, Time: f.at}
 	if share > 0 {
 		set.Stage = &Stage{Share: share, Seconds: 60}
 	}
-	f.publish(t, checked{Record: Record{Kind: RecordChanges}, set: set, changes: changes})
+	f.publish(t, checked{Record: Record{Kind: RecordChanges}, changeSet: set, changes: changes})
 }
 
 func (f *fleet) advance(t rapid.TB, set string) {
-	f.publish(t, checked{Record: Record{Kind: RecordAdvance, Set: set}})
+	f.publish(t, checked{Record: Record{Kind: RecordAdvance, ChangeSetID: set}})
 }
 
 // claims is what a state holds of a name, dates of first listing apart.

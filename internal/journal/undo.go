@@ -24,7 +24,7 @@ const maxLeft = 1000
 func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
 	var u *undoer
 	err := c.Each(ctx, func(r *Record, body []byte) error {
-		if setOf(r, body, id) == nil {
+		if changeSetOf(r, body, id) == nil {
 			return nil
 		}
 		u = newUndoer(id, r) // the last one, if an epoch began with the change set again
@@ -98,29 +98,29 @@ func (u *undoer) change(e HistoryEntry) {
 	case own && !n.reached:
 		n.before, n.reached = n.now, true
 	case own:
-	case e.Set.ID == u.id: // the same change set in an earlier epoch
+	case e.ChangeSet.ID == u.id: // the same change set in an earlier epoch
 		return
 	case n.reached:
 		n.later = true
 		return
 	}
 	n.now.expire(e.Record.Time / 1000)
-	n.now.apply(e.Set, e.Change)
-	if e.Set.Stage != nil {
-		u.staged[e.Set.ID] = append(u.staged[e.Set.ID], n)
+	n.now.apply(e.ChangeSet, e.Change)
+	if e.ChangeSet.Stage != nil {
+		u.staged[e.ChangeSet.ID] = append(u.staged[e.ChangeSet.ID], n)
 	}
 }
 
 // advance takes in the record that extends a staged change set to all nodes.
 func (u *undoer) advance(r *Record) {
-	for _, n := range u.staged[r.Set] {
+	for _, n := range u.staged[r.ChangeSetID] {
 		n.now.expire(r.Time / 1000)
-		if n.reached && r.Set != u.id && n.now.scoped.isStaged(r.Set) {
+		if n.reached && r.ChangeSetID != u.id && n.now.scoped.isStaged(r.ChangeSetID) {
 			n.later = true
 		}
-		n.now.advance(r.Set)
+		n.now.advance(r.ChangeSetID)
 	}
-	delete(u.staged, r.Set)
+	delete(u.staged, r.ChangeSetID)
 }
 
 // result returns the changes that undo the change set. Those that expired by that time (Unix seconds) are not made again. It takes the names out of the undoer.

@@ -39,10 +39,10 @@ func (h history) play(t rapid.TB, without string) *fleet {
 func (h history) undo(id string) *Undoing {
 	var u *undoer
 	record := func(i int) *Record {
-		return &Record{Epoch: 1, Version: uint64(i + 1), Time: 1_000_000_000, Set: h[i].set}
+		return &Record{Epoch: 1, Version: uint64(i + 1), Time: 1_000_000_000, ChangeSetID: h[i].set}
 	}
 	entries := func(i int, each func(HistoryEntry)) {
-		set := &Set{ID: h[i].set}
+		set := &ChangeSet{ID: h[i].set}
 		if h[i].share > 0 {
 			set.Stage = &Stage{Share: h[i].share, Seconds: 60}
 		}

@@ -400,8 +400,8 @@ func TestAdopt(t *testing.T) {
 	suspend.Reason = "all is wrong"
 	lists := record(10, journal.RecordChanges)
 	all := []journal.Recovered{
-		{Record: change, Set: &journal.Set{ID: "lost", Comment: "a case"}, Count: 3}, {Record: suspend},
-		{Record: lists, Set: &journal.Set{ID: "lists-1", Sources: []journal.List{{Name: "a list"}}}, Count: 1},
+		{Record: change, ChangeSet: &journal.ChangeSet{ID: "lost", Comment: "a case"}, Count: 3}, {Record: suspend},
+		{Record: lists, ChangeSet: &journal.ChangeSet{ID: "lists-1", Sources: []journal.ListSource{{Name: "a list"}}}, Count: 1},
 	}
 	for range 2 { // a second time changes nothing
 		if err := f.api.Recover(t.Context(), all); err != nil {

@@ -179,7 +179,7 @@ func TestStageThreshold(t *testing.T) {
 	for _, n := range []string{"a.example", "b.example", "c.example"} {
 		changes = append(changes, journal.Change{Do: journal.Block, Name: n})
 	}
-	body := signed(t, &journal.Set{ID: "bad", Stage: &journal.Stage{Share: 0.5, Seconds: 3600}}, changes, f.author, f.approver)
+	body := signed(t, &journal.ChangeSet{ID: "bad", Stage: &journal.Stage{Share: 0.5, Seconds: 3600}}, changes, f.author, f.approver)
 	if a := f.call(t, "ada", http.MethodPost, "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body)); a.status != http.StatusCreated {
 		t.Fatal(a)
 	}
