@@ -104,7 +104,7 @@ func (in *inspection) view() (*blocklist.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	view, err := journal.Kept(journal.FollowerConfig{
+	view, err := journal.LoadPersisted(journal.FollowerConfig{
 		Dir: edgeFolder(c), Trust: roots, Node: journal.Node{ID: keptNodeName(c), Country: c.Country, Operator: c.Operator}, Refresh: allowedHere(in.lists.Set(), c.Allow),
 	})
 	if errors.Is(err, fs.ErrNotExist) {

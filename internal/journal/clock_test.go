@@ -75,7 +75,7 @@ func TestClockFarAhead(t *testing.T) {
 	for _, e := range edges() {
 		e.reaches(t, r.Version)
 		wantVerdict(t, e.Set().View(), "right.example", blocklist.BlockedBy)
-		if err := e.Feed(journal.Entry{Data: last}); !errors.Is(err, journal.ErrRollback) {
+		if err := e.Feed(journal.SequencedRecord{Data: last}); !errors.Is(err, journal.ErrRollback) {
 			t.Errorf("a record of the epoch before: %v", err)
 		}
 		newest := e.Health().Newest

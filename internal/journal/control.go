@@ -265,7 +265,9 @@ func (c *Control) hashBefore(ctx context.Context, version uint64) (string, error
 }
 
 // Newest is the record of the newest snapshot.
-func (c *Control) Newest(ctx context.Context) (Entry, error) { return c.state.cfg.Source.Newest(ctx) }
+func (c *Control) Newest(ctx context.Context) (SequencedRecord, error) {
+	return c.state.cfg.Source.Newest(ctx)
+}
 
 // Object is one by its name.
 func (c *Control) Object(ctx context.Context, name string) (io.ReadCloser, error) {

@@ -61,7 +61,7 @@ func (d *disk) path(name string) string { return filepath.Join(d.dir, name) }
 func (d *disk) objectPath(o Object, suffix string) string { return d.path(o.SHA256 + suffix) }
 
 // kept is what was found on disk: a state, and the records after it.
-type kept struct {
+type persistedState struct {
 	state    *State
 	snapshot *Snapshot
 	tail     *tail
@@ -69,7 +69,7 @@ type kept struct {
 }
 
 // load reads the newest state that is whole.
-func (d *disk) load(trust []PublicKey) (*kept, error) {
+func (d *disk) load(trust []PublicKey) (*persistedState, error) {
 	var errs []error
 	for _, name := range []string{stateName, previousName} {
 		k, err := d.loadState(name, trust)
@@ -87,7 +87,7 @@ func (d *disk) load(trust []PublicKey) (*kept, error) {
 	return nil, errors.Join(errs...)
 }
 
-func (d *disk) loadState(name string, trust []PublicKey) (*kept, error) {
+func (d *disk) loadState(name string, trust []PublicKey) (*persistedState, error) {
 	data, err := readFile(d.path(name), maxStateFile)
 	if err != nil {
 		return nil, err
@@ -113,7 +113,7 @@ func (d *disk) loadState(name string, trust []PublicKey) (*kept, error) {
 	if st.base, err = d.open(f.Snapshot); err != nil {
 		return nil, err
 	}
-	k := &kept{state: st, snapshot: f.Snapshot}
+	k := &persistedState{state: st, snapshot: f.Snapshot}
 	k.tail, err = d.readTail(f.Version)
 	return k, err
 }
@@ -206,7 +206,7 @@ func copyChecked(w io.Writer, r io.Reader, o Object) error {
 }
 
 // begin keeps a state on a snapshot that is on disk, and the records since. Until it returns nil, what was there before stays.
-func (d *disk) begin(st *State, snapshot *Snapshot, since []Entry) error {
+func (d *disk) begin(st *State, snapshot *Snapshot, since []SequencedRecord) error {
 	data, err := st.encode(snapshot)
 	if err != nil {
 		return err
@@ -284,7 +284,7 @@ const maxUnwritten = 64 << 20
 var errNoRoom = errors.New("records cannot be written, and no more fit into memory")
 
 // append keeps a record; it is on disk when append returns nil. What could not be written is written with the next.
-func (d *disk) append(e Entry) error {
+func (d *disk) append(e SequencedRecord) error {
 	if d.waiting+len(e.Data) > maxUnwritten {
 		if err := d.flush(); err != nil {
 			return fmt.Errorf("%w: %w", errNoRoom, err)

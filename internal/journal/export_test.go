@@ -3,7 +3,7 @@ package journal
 import "time"
 
 // Feed gives a follower a record as a source would.
-func (f *Follower) Feed(e Entry) error { return (&following{f: f}).Record(e) }
+func (f *Follower) Feed(e SequencedRecord) error { return (&following{f: f}).Record(e) }
 
 // FeedHeartbeat gives it a heartbeat.
 func (f *Follower) FeedHeartbeat(data []byte) error { return (&following{f: f}).Heartbeat(data) }

@@ -12,8 +12,8 @@ import (
 // wanted is a snapshot being fetched, and the records since.
 type wanted struct {
 	*checked
-	entry   Entry
-	since   []Entry
+	entry   SequencedRecord
+	since   []SequencedRecord
 	lacking uint64 // the last version that is in force without it, whole
 }
 
@@ -226,7 +226,7 @@ func (f *Follower) fetch(ctx context.Context, s *Snapshot, again bool) error {
 }
 
 // rebase puts a snapshot that was fetched in force, under the records since.
-func (f *Follower) rebase(c *checked, e Entry, since []Entry, jumped bool) error {
+func (f *Follower) rebase(c *checked, e SequencedRecord, since []SequencedRecord, jumped bool) error {
 	view, err := f.disk.open(c.Snapshot)
 	if err == nil {
 		err = view.Snapshot().Verify() // it came just now: its pages are at hand

@@ -156,13 +156,13 @@ func TestDamagedSnapshotSwept(t *testing.T) {
 // pointed is a source that tells of one record, then of a gap. Objects come from it when they are let.
 type pointed struct {
 	journal.Source
-	record journal.Entry
+	record journal.SequencedRecord
 	given  atomic.Bool
 	gates  map[string]chan struct{} // of objects by name, closed to let them
 	asked  chan string              // for which objects; may be nil
 }
 
-func (p *pointed) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
+func (p *pointed) Follow(ctx context.Context, after journal.Position, to journal.Consumer) error {
 	if p.given.Swap(true) {
 		return p.Source.Follow(ctx, after, to)
 	}
@@ -198,7 +198,7 @@ func TestJumpFails(t *testing.T) {
 	if err := os.Mkdir(full, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	source := &pointed{Source: fromStream(c, "e"), record: journal.Entry{Sequence: load.Sequence, Data: data},
+	source := &pointed{Source: fromStream(c, "e"), record: journal.SequencedRecord{Sequence: load.Sequence, Data: data},
 		gates: map[string]chan struct{}{s.Names()[0]: make(chan struct{})}}
 	e := startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	waitFor(t, "the jump to fail", func() bool { return strings.Contains(e.Health().Problem, filepath.Base(full)) })
@@ -223,7 +223,7 @@ func TestJumpBesideLoad(t *testing.T) {
 	data, one := c.announced(t, load.Version)
 	_, two := c.announced(t, next.Version)
 	loaded, overlay := one.Names()[0], two.Names()[1]
-	source := &pointed{Source: fromStream(c, "e"), record: journal.Entry{Sequence: load.Sequence, Data: data}, asked: make(chan string, 100),
+	source := &pointed{Source: fromStream(c, "e"), record: journal.SequencedRecord{Sequence: load.Sequence, Data: data}, asked: make(chan string, 100),
 		gates: map[string]chan struct{}{loaded: make(chan struct{}), overlay: make(chan struct{})}}
 	e := startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	times := map[string]int{}
@@ -250,16 +250,16 @@ func TestJumpBesideLoad(t *testing.T) {
 // torn is a mirror that hands out the first record of a new epoch, and the newest snapshot of the one before.
 type torn struct {
 	journal.Source
-	record, snapshot journal.Entry
+	record, snapshot journal.SequencedRecord
 	asked            atomic.Int64
 }
 
-func (s *torn) Follow(_ context.Context, _ journal.Position, to journal.Reader) error {
+func (s *torn) Follow(_ context.Context, _ journal.Position, to journal.Consumer) error {
 	s.asked.Add(1)
 	return to.Record(s.record)
 }
 
-func (s *torn) Newest(context.Context) (journal.Entry, error) { return s.snapshot, nil }
+func (s *torn) Newest(context.Context) (journal.SequencedRecord, error) { return s.snapshot, nil }
 
 // TestEpochWithoutSnapshot has an edge wait before it asks again for an epoch's snapshot that its source has not.
 func TestEpochWithoutSnapshot(t *testing.T) {
@@ -278,7 +278,7 @@ func TestEpochWithoutSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := &torn{Source: offline{}, record: journal.Entry{Data: first.Data}, snapshot: journal.Entry{Data: old.Data}}
+	source := &torn{Source: offline{}, record: journal.SequencedRecord{Data: first.Data}, snapshot: journal.SequencedRecord{Data: old.Data}}
 	e = startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	waitFor(t, "trouble", func() bool { return e.Health().Problem != "" })
 	e.stop()

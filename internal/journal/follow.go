@@ -16,7 +16,7 @@ import (
 )
 
 // Entry is a record where it is kept.
-type Entry struct {
+type SequencedRecord struct {
 	Sequence uint64 // its place in a stream; 0 where there is none
 	Data     []byte
 }
@@ -25,17 +25,17 @@ type Entry struct {
 type Position struct{ Version, Sequence uint64 }
 
 // Reader is told what a Source has. An error ends the following.
-type Reader interface {
-	Record(Entry) error
+type Consumer interface {
+	Record(SequencedRecord) error
 	Heartbeat(data []byte) error
 }
 
 // Source is where a journal is read: a stream, a control's address, a mirror. It is trusted in nothing.
 type Source interface {
 	// Follow tells to of each record after a position, in order, as they come, and of heartbeats, until ctx ends, to or the source fails.
-	Follow(ctx context.Context, after Position, to Reader) error
+	Follow(ctx context.Context, after Position, to Consumer) error
 	// Newest is the newest record of a snapshot.
-	Newest(ctx context.Context) (Entry, error)
+	Newest(ctx context.Context) (SequencedRecord, error)
 	// Object is one by its name, to be closed.
 	Object(ctx context.Context, name string) (io.ReadCloser, error)
 	// Report tells control how this node stands. It may be lost.
@@ -149,7 +149,7 @@ func (st *State) Ring() []byte {
 }
 
 // next is the state after a checked record. What a snapshot holds is fetched beside, and put under what came since.
-func (f *Follower) next(st *State, c *checked, e Entry) (*State, *Effect, error) {
+func (f *Follower) next(st *State, c *checked, e SequencedRecord) (*State, *Effect, error) {
 	n, effect, err := st.next(c, e.Sequence, f.cfg.Node)
 	if err != nil {
 		return nil, nil, err
@@ -287,7 +287,7 @@ type following struct {
 }
 
 // Record takes in a record.
-func (w *following) Record(e Entry) error {
+func (w *following) Record(e SequencedRecord) error {
 	err := w.record(e)
 	if err != nil {
 		w.refused.Store(true)
@@ -295,7 +295,7 @@ func (w *following) Record(e Entry) error {
 	return err
 }
 
-func (w *following) record(e Entry) error {
+func (w *following) record(e SequencedRecord) error {
 	f := w.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -329,7 +329,7 @@ func (w *following) record(e Entry) error {
 }
 
 // keep writes a record to disk. A disk that takes none does not keep a block from the public: it is written later.
-func (f *Follower) keep(e Entry, version uint64) error {
+func (f *Follower) keep(e SequencedRecord, version uint64) error {
 	err := f.disk.append(e)
 	switch {
 	case err == nil:

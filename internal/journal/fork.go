@@ -33,7 +33,7 @@ func (f *Follower) forked(ctx context.Context, st *State) error {
 // firstRecord is a Reader of one record.
 type firstRecord struct{ data []byte }
 
-func (r *firstRecord) Record(e Entry) error {
+func (r *firstRecord) Record(e SequencedRecord) error {
 	r.data = e.Data
 	return io.EOF
 }

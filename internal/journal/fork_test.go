@@ -52,7 +52,7 @@ type gapped struct {
 	times int
 }
 
-func (g *gapped) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
+func (g *gapped) Follow(ctx context.Context, after journal.Position, to journal.Consumer) error {
 	if g.times > 0 {
 		g.times--
 		return journal.ErrGap

@@ -188,10 +188,10 @@ func (f *Follower) adopt(copied *savedCopy, sequence func(version uint64) uint64
 	}
 	base := *copied.base
 	base.Sequence = sequence(base.Version)
-	var since []Entry
+	var since []SequencedRecord
 	for v := base.Version + 1; v <= copied.last.Version; v++ {
 		if data, ok := copied.records[v]; ok {
-			since = append(since, Entry{sequence(v), data})
+			since = append(since, SequencedRecord{sequence(v), data})
 		}
 	}
 	if err := f.disk.begin(&base, copied.snapshot, since); err != nil {

@@ -225,22 +225,22 @@ type altering struct {
 	times   *atomic.Int32
 }
 
-func (a altering) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
+func (a altering) Follow(ctx context.Context, after journal.Position, to journal.Consumer) error {
 	return a.Source.Follow(ctx, after, altered{to, a})
 }
 
 type altered struct {
-	journal.Reader
+	journal.Consumer
 	by altering
 }
 
-func (a altered) Record(e journal.Entry) error {
+func (a altered) Record(e journal.SequencedRecord) error {
 	if r, _, err := journal.ReadRecord(e.Data); err == nil && r.Version == a.by.version && a.by.times.Add(1) <= 2 {
 		at := bytes.Index(e.Data, []byte("\n\n"))
 		junk := "\nx " + base64.StdEncoding.EncodeToString(make([]byte, 64))
 		e.Data = slices.Concat(e.Data[:at], []byte(junk), e.Data[at:])
 	}
-	return a.Reader.Record(e)
+	return a.Consumer.Record(e)
 }
 
 // TestHugeRecord reads unsigned records of as many elements as fit: they must be refused before they become a hundred times what they are.
@@ -321,7 +321,7 @@ func TestNothingForgedIsTaken(t *testing.T) {
 	view := victim.Set().View()
 	taken := map[string]int{}
 	for _, a := range f.all {
-		if err := victim.Feed(journal.Entry{Data: a.data}); err == nil || victim.Set().View() != view {
+		if err := victim.Feed(journal.SequencedRecord{Data: a.data}); err == nil || victim.Set().View() != view {
 			taken[a.kind]++
 			t.Errorf("taken: %s", a.kind)
 		}
@@ -342,7 +342,7 @@ func TestNothingForgedIsTaken(t *testing.T) {
 		t.Error(diff)
 	}
 	for _, data := range [][]byte{genuine, after} {
-		if err := victim.Feed(journal.Entry{Data: data}); err != nil {
+		if err := victim.Feed(journal.SequencedRecord{Data: data}); err != nil {
 			t.Errorf("the genuine one: %v", err)
 		}
 	}

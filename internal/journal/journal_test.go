@@ -298,11 +298,11 @@ func TestLoad(t *testing.T) {
 // offline is a control that cannot be reached.
 type offline struct{}
 
-func (offline) Follow(ctx context.Context, _ journal.Position, _ journal.Reader) error {
+func (offline) Follow(ctx context.Context, _ journal.Position, _ journal.Consumer) error {
 	return fmt.Errorf("unreachable")
 }
-func (offline) Newest(context.Context) (journal.Entry, error) {
-	return journal.Entry{}, fmt.Errorf("unreachable")
+func (offline) Newest(context.Context) (journal.SequencedRecord, error) {
+	return journal.SequencedRecord{}, fmt.Errorf("unreachable")
 }
 func (offline) Object(context.Context, string) (io.ReadCloser, error) {
 	return nil, fmt.Errorf("unreachable")

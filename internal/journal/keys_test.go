@@ -100,12 +100,12 @@ func TestKeyThatRanOut(t *testing.T) {
 	kept := filepath.Join(dir, "kept")
 	copyTree(t, filepath.Join(dir, "e"), kept)
 	st := e.State()
-	record := func(signer *journal.SecretKey) journal.Entry {
+	record := func(signer *journal.SecretKey) journal.SequencedRecord {
 		line, err := json.Marshal(journal.Record{Epoch: st.Epoch, Version: st.Version + 1, Previous: st.Hash, Time: st.Time, Kind: journal.RecordSuspend})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return journal.Entry{Data: journal.Seal(journal.KindRecord, append(line, '\n'), signer)}
+		return journal.SequencedRecord{Data: journal.Seal(journal.KindRecord, append(line, '\n'), signer)}
 	}
 	beat := func(version uint64, at time.Time, signer *journal.SecretKey) {
 		t.Helper()
@@ -139,7 +139,7 @@ func TestKeyThatRanOut(t *testing.T) {
 	}
 	line, err := json.Marshal(journal.Record{Epoch: st.Epoch, Version: st.Version + 1, Previous: st.Hash, Time: now.Add(2 * time.Hour).UnixMilli(), Kind: journal.RecordRenew})
 	if err == nil {
-		err = again.Feed(journal.Entry{Data: journal.Seal(journal.KindRecord, append(line, '\n'), k.control)})
+		err = again.Feed(journal.SequencedRecord{Data: journal.Seal(journal.KindRecord, append(line, '\n'), k.control)})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +150,7 @@ func TestKeyThatRanOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return again.Feed(journal.Entry{Data: journal.Seal(journal.KindRecord, slices.Concat(line, []byte("\n"), k.sealed), signer)})
+		return again.Feed(journal.SequencedRecord{Data: journal.Seal(journal.KindRecord, slices.Concat(line, []byte("\n"), k.sealed), signer)})
 	}
 	if err := epoch(old); !errors.Is(err, journal.ErrSeal) {
 		t.Errorf("an epoch: %v", err)

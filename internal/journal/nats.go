@@ -22,9 +22,9 @@ type owned struct {
 	s *stream.Stream
 }
 
-func (o *owned) Newest(ctx context.Context) (Entry, error) {
+func (o *owned) Newest(ctx context.Context) (SequencedRecord, error) {
 	r, err := o.s.Last(ctx, string(RecordSnapshot))
-	return Entry{r.Sequence, r.Data}, err
+	return SequencedRecord{r.Sequence, r.Data}, err
 }
 
 // errLostRecords makes a follower go to the newest snapshot.
@@ -40,7 +40,7 @@ type streamed struct {
 	node string
 }
 
-func (s *streamed) Follow(ctx context.Context, after Position, to Reader) error {
+func (s *streamed) Follow(ctx context.Context, after Position, consumer Consumer) error {
 	from, err := s.begin(ctx, after)
 	if err != nil {
 		return err
@@ -53,10 +53,10 @@ func (s *streamed) Follow(ctx context.Context, after Position, to Reader) error 
 					return nil
 				}
 			}
-			return to.Record(Entry{r.Sequence, r.Data})
+			return consumer.Record(SequencedRecord{r.Sequence, r.Data})
 		})
 	})
-	g.Go(func() error { return s.r.FollowBeats(ctx, to.Heartbeat) })
+	g.Go(func() error { return s.r.FollowBeats(ctx, consumer.Heartbeat) })
 	return errLostRecords(g.Wait())
 }
 
@@ -85,9 +85,9 @@ func (s *streamed) begin(ctx context.Context, after Position) (uint64, error) {
 	return after.Sequence, nil
 }
 
-func (s *streamed) Newest(ctx context.Context) (Entry, error) {
+func (s *streamed) Newest(ctx context.Context) (SequencedRecord, error) {
 	r, err := s.r.Last(ctx, string(RecordSnapshot))
-	return Entry{r.Sequence, r.Data}, err
+	return SequencedRecord{r.Sequence, r.Data}, err
 }
 
 func (s *streamed) Object(ctx context.Context, name string) (io.ReadCloser, error) {

@@ -28,7 +28,7 @@ func (s *interrupted) reach(reports, follow bool) {
 	s.reports, s.follow, s.arrived = reports, follow, nil
 }
 
-func (s *interrupted) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
+func (s *interrupted) Follow(ctx context.Context, after journal.Position, to journal.Consumer) error {
 	s.mu.Lock()
 	reached := s.follow
 	s.followed = time.Now()

@@ -73,7 +73,7 @@ func (f *Follower) unwritable(err error) {
 }
 
 // setDamagedAside keeps damaged files under other names, and writes the records that are whole in their place. It returns how many bytes of the file of records are good.
-func (f *Follower) setDamagedAside(k *kept, st *State, r *replayed) (good int64, err error) {
+func (f *Follower) setDamagedAside(k *persistedState, st *State, r *replayed) (good int64, err error) {
 	below := f.floor.after(mark{st.Epoch, st.Version})
 	if !r.damaged && !k.earlier && !below {
 		return r.good, nil
@@ -101,13 +101,13 @@ func (f *Follower) setDamagedAside(k *kept, st *State, r *replayed) (good int64,
 // replayed is what was found in replaying records from disk.
 type replayed struct {
 	good     int64 // bytes of the file that are to stay, if it is not damaged
-	entries  []Entry
+	entries  []SequencedRecord
 	damaged  bool   // not all records are whole
 	salvaged *State // a later state, of records behind those that are missing; nil for none
 }
 
 // replay returns the state that was kept, with the records after it as far as they are whole and bound to each other.
-func (f *Follower) replay(k *kept) (st *State, r *replayed, err error) {
+func (f *Follower) replay(k *persistedState) (st *State, r *replayed, err error) {
 	if st, err = k.state.settle(f.cfg.Node); err != nil {
 		return nil, nil, err
 	}
@@ -129,7 +129,7 @@ func (f *Follower) replay(k *kept) (st *State, r *replayed, err error) {
 	return st, r, nil
 }
 
-func (f *Follower) replayOne(st *State, e Entry) (*State, error) {
+func (f *Follower) replayOne(st *State, e SequencedRecord) (*State, error) {
 	c, err := st.check(e.Data, f.cfg.Trust)
 	if err != nil {
 		return nil, err
@@ -141,7 +141,7 @@ func (f *Follower) replayOne(st *State, e Entry) (*State, error) {
 // replayLeft replays records from a place on that are not all whole, or not in order: by their versions. Those behind a missing one are signed by control and bound to
 // each other: they make the state that is shown until the missing one arrived.
 func (f *Follower) replayLeft(st *State, r *replayed, t *tail, from int) *State {
-	var left []Entry
+	var left []SequencedRecord
 	version := map[string]uint64{}
 	for i, e := range t.entries[from:] {
 		head, _, err := ReadRecord(e.Data)
@@ -152,7 +152,7 @@ func (f *Follower) replayLeft(st *State, r *replayed, t *tail, from int) *State 
 		version[HashOf(e.Data)] = head.Version
 		left = append(left, e)
 	}
-	slices.SortStableFunc(left, func(a, b Entry) int { return cmp.Compare(version[HashOf(a.Data)], version[HashOf(b.Data)]) })
+	slices.SortStableFunc(left, func(a, b SequencedRecord) int { return cmp.Compare(version[HashOf(a.Data)], version[HashOf(b.Data)]) })
 	r.good = t.size
 	shown := st
 	for _, e := range left {
@@ -181,7 +181,7 @@ func (f *Follower) replayLeft(st *State, r *replayed, t *tail, from int) *State 
 }
 
 // salvage returns the state after a record of the same epoch, passing over missing ones before it.
-func (st *State) salvage(e Entry, trust []PublicKey, node Node) (*State, error) {
+func (st *State) salvage(e SequencedRecord, trust []PublicKey, node Node) (*State, error) {
 	head, _, err := ReadRecord(e.Data)
 	if err != nil {
 		return nil, err
@@ -200,7 +200,7 @@ func (st *State) salvage(e Entry, trust []PublicKey, node Node) (*State, error) 
 
 // Kept is what a follower of that configuration last had in force, read from its folder while another process may be using that. It asks no source. Its error wraps
 // fs.ErrNotExist where there is nothing yet.
-func Kept(cfg FollowerConfig) (*blocklist.View, error) {
+func LoadPersisted(cfg FollowerConfig) (*blocklist.View, error) {
 	f := &Follower{cfg: cfg, log: slog.New(slog.DiscardHandler)}
 	k, err := (&disk{dir: cfg.Dir}).load(cfg.Trust)
 	if k == nil {

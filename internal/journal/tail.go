@@ -25,7 +25,7 @@ const frameHead = 12 // the record's length, its sequence
 // recordBegin is how every record begins. It does not occur within one: frames are found again by it behind damaged bytes.
 var recordBegin = []byte(sealBegin + string(KindRecord) + "\n")
 
-func frame(e Entry) []byte {
+func frame(e SequencedRecord) []byte {
 	b := binary.LittleEndian.AppendUint32(make([]byte, 0, frameHead+len(e.Data)), uint32(len(e.Data)))
 	b = binary.LittleEndian.AppendUint64(b, e.Sequence)
 	return append(b, e.Data...)
@@ -33,7 +33,7 @@ func frame(e Entry) []byte {
 
 // tail is what was read of the files of records; whoever takes the records in checks each.
 type tail struct {
-	entries []Entry
+	entries []SequencedRecord
 	size    int64 // of the file, up to the end of the last record that is not torn
 	damaged bool  // some bytes are not as they were written
 	torn    bool  // the last entry may have been cut by a crash
@@ -111,7 +111,7 @@ func readFrames(data []byte) *tail {
 // add takes the record of the frame that begins at a place and ends at another.
 func (t *tail) add(data []byte, at, end int) {
 	if begin := at + frameHead; end-begin <= MaxRecord {
-		t.entries = append(t.entries, Entry{binary.LittleEndian.Uint64(data[at+4:]), data[begin:end:end]})
+		t.entries = append(t.entries, SequencedRecord{binary.LittleEndian.Uint64(data[at+4:]), data[begin:end:end]})
 	}
 }
 
@@ -145,7 +145,7 @@ func (d *disk) setAside(name string) error {
 }
 
 // rewriteTail replaces the file of records after the state of a version, and returns their size. aside keeps the old file under another name.
-func (d *disk) rewriteTail(version uint64, entries []Entry, aside bool) (size int64, err error) {
+func (d *disk) rewriteTail(version uint64, entries []SequencedRecord, aside bool) (size int64, err error) {
 	var b bytes.Buffer
 	for _, e := range entries {
 		b.Write(frame(e))

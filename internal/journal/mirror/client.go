@@ -102,7 +102,7 @@ func (c *Client) small(ctx context.Context, path, query string, most int64, pati
 }
 
 // Follow is journal.Source's.
-func (c *Client) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
+func (c *Client) Follow(ctx context.Context, after journal.Position, consumer journal.Consumer) error {
 	at := after.Version
 	wait := time.Duration(0) // the first answer comes at once, and shows that control is there
 	for {
@@ -116,7 +116,7 @@ func (c *Client) Follow(ctx context.Context, after journal.Position, to journal.
 		if err != nil {
 			return err
 		}
-		if err := to.Heartbeat(head); err != nil {
+		if err := consumer.Heartbeat(head); err != nil {
 			return err
 		}
 		news := newest.Version > at
@@ -126,7 +126,7 @@ func (c *Client) Follow(ctx context.Context, after journal.Position, to journal.
 				return fmt.Errorf("%w: %w", journal.ErrGap, err)
 			}
 			if err == nil {
-				err = to.Record(journal.Entry{Data: data})
+				err = consumer.Record(journal.SequencedRecord{Data: data})
 			}
 			if err != nil {
 				return err
@@ -147,9 +147,9 @@ func (c *Client) Follow(ctx context.Context, after journal.Position, to journal.
 }
 
 // Newest is journal.Source's.
-func (c *Client) Newest(ctx context.Context) (journal.Entry, error) {
+func (c *Client) Newest(ctx context.Context) (journal.SequencedRecord, error) {
 	data, err := c.small(ctx, "snapshot", "", journal.MaxRecord, time.Minute)
-	return journal.Entry{Data: data}, err
+	return journal.SequencedRecord{Data: data}, err
 }
 
 // Object is journal.Source's. It fails when no octet came for a minute.

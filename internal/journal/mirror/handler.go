@@ -20,7 +20,7 @@ type Journal interface {
 	// Record returns the record that made a version; Newest that of the newest snapshot; Object an object by its name. An error that wraps fs.ErrNotExist
 	// says that there is none. Any other error says nothing about whether there is one.
 	Record(ctx context.Context, version uint64) ([]byte, error)
-	Newest(ctx context.Context) (journal.Entry, error)
+	Newest(ctx context.Context) (journal.SequencedRecord, error)
 	Object(ctx context.Context, name string) (io.ReadCloser, error)
 }
 
