@@ -218,7 +218,7 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 	}
 	k.control, err = journal.NewControl(journal.ControlConfig{
 		Stream: k.stream, Key: key, Ring: ring, Trust: roots, Dir: filepath.Join(c.DataDir, "control"), Log: log,
-		Above: func() uint64 { return max(again.above, lists.Set().View().Version()) }, Epoch: again.above > 0, Recover: again.from,
+		Above: func() uint64 { return max(again.above, lists.Set().View().Version()) }, NewEpoch: again.above > 0, Recover: again.from,
 		First: func(w io.Writer, info blocklist.Info) error {
 			return blocklist.Compile(w, info, lists.Set().View().Input().Only(k.published()))
 		},

@@ -95,7 +95,7 @@ func (in *inspection) view() (*blocklist.View, error) {
 		roots, err = rootKeys(c.ControlKey)
 	case len(c.PushListen) > 0:
 		var keys *journal.Keys
-		if keys, err = journal.ExistingKeys(keysFolder(c)); err == nil {
+		if keys, err = journal.OpenExistingKeys(keysFolder(c)); err == nil {
 			_, _, roots, err = keys.Ring()
 		}
 	default:

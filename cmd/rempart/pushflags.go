@@ -101,7 +101,7 @@ func defaultsOf(c *changeset.Change) (map[string]json.RawMessage, error) {
 		sample.Expiry = c.Expiry.Unix()
 	}
 	_, err := sample.Listing()
-	if field := (*journal.Field)(nil); errors.As(err, &field) {
+	if field := (*journal.FieldError)(nil); errors.As(err, &field) {
 		flag := map[string]string{"countries": "country", "operators": "operator"}[field.Name]
 		if flag == "" {
 			flag = field.Name

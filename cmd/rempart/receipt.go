@@ -193,7 +193,7 @@ func writeRefusals(w io.Writer, word string, some []changeset.Refusal, all int) 
 
 func refusalOf(line int, name string, bad error) changeset.Refusal {
 	r := changeset.Refusal{Line: line, Name: fmt.Sprint(tidy(name)), Guard: "line", Why: fmt.Sprint(tidy(bad.Error()))}
-	if field := (*journal.Field)(nil); errors.As(bad, &field) {
+	if field := (*journal.FieldError)(nil); errors.As(bad, &field) {
 		r.Guard, r.Why = field.Name, fmt.Sprint(tidy(field.Why))
 	}
 	return r

@@ -146,7 +146,7 @@ func (z *zones) run(ctx context.Context, renew func(context.Context)) error {
 
 // changed tells the zones what came into force, once it is whole: a serial stands for one content.
 func (z *zones) changed(before, after *blocklist.View, e journal.Effect) {
-	if e.Lacking {
+	if e.Incomplete {
 		z.behind = true
 		return
 	}

@@ -23,7 +23,7 @@ func (l *Lifecycle) sign(u *Upload, r *Stored) error {
 		u.signatures = []journal.Signature{l.cfg.Desk.Sign(journal.KindChanges, sum)}
 	}
 	now := time.Now().Unix()
-	if err := u.set.Publishable(now); err != nil {
+	if err := u.set.CheckPublishable(now); err != nil {
 		return refuse(Invalid, "body", err.Error())
 	}
 	st := l.cfg.Control.State()
@@ -109,7 +109,7 @@ func (l *Lifecycle) append(ctx context.Context, u *Upload, r *Stored) (journal.R
 		return journal.Receipt{}, err
 	}
 	large := &journal.LargeChangeSet{ChangeSet: *u.set, Count: u.accepted, Object: object, Digest: digest, Signatures: u.signatures, Refused: u.skip}
-	published, err := l.cfg.Control.PublishSnapshot(ctx, journal.Load{By: r.By, Approved: r.Approved, Changes: large, Compile: func(w io.Writer, st *journal.State) error {
+	published, err := l.cfg.Control.PublishSnapshot(ctx, journal.SnapshotDraft{By: r.By, Approved: r.Approved, Changes: large, Compile: func(w io.Writer, st *journal.State) error {
 		view, err := journal.Apply(st.View(), u.set, u.changes())
 		if err == nil {
 			err = view.Compact(w, view.Info())

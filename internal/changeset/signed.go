@@ -109,7 +109,7 @@ func checkCanonical(c *journal.Change) error {
 		return err
 	}
 	if text := blocklist.NameText(l.Name); text != c.Name {
-		return &journal.Field{Name: "name", Why: "not canonical: it must be signed as " + text}
+		return &journal.FieldError{Name: "name", Why: "not canonical: it must be signed as " + text}
 	}
 	return nil
 }

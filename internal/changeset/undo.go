@@ -107,9 +107,9 @@ func (l *Lifecycle) publishUndo(ctx context.Context, id string, n int, by By) (*
 	}
 	defer u.Close()
 	if u.isEmpty() {
-		return nil, refuse(Conflict, "path.id", fmt.Sprintf("later change sets changed all of its %d names: there is nothing to undo", back.Lefts))
+		return nil, refuse(Conflict, "path.id", fmt.Sprintf("later change sets changed all of its %d names: there is nothing to undo", back.SkippedCount))
 	}
-	r := &Stored{Content: "undo of " + id, Owner: by.Person, Left: back.Left, Lefts: back.Lefts}
+	r := &Stored{Content: "undo of " + id, Owner: by.Person, Left: back.Skipped, Lefts: back.SkippedCount}
 	r.Undoes = id
 	if err := l.sign(u, r); err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func (l *Lifecycle) publishUndo(ctx context.Context, id string, n int, by By) (*
 }
 
 // writeUndo writes the upload of a change set that undoes another. The caller closes it, also if there is an error.
-func writeUndo(j *Judge, set *journal.ChangeSet, back *journal.Undoing) (*Upload, error) {
+func writeUndo(j *Judge, set *journal.ChangeSet, back *journal.UndoPlan) (*Upload, error) {
 	u, err := createUpload(j.dir, set)
 	if err != nil {
 		return u, err

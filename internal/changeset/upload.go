@@ -132,7 +132,7 @@ func (u *Upload) changes() iter.Seq2[journal.Change, error] {
 			yield(journal.Change{}, err)
 			return
 		}
-		journal.Counting(journal.ReadChanges(r), u.skip)(yield)
+		journal.SkipRefused(journal.ReadChanges(r), u.skip)(yield)
 	}
 }
 

@@ -25,7 +25,7 @@ func translate(view *blocklist.View, set *ChangeSet, changes []Change) (out []bl
 	}
 	touched := map[string][]blocklist.Change{} // by name: what operators claim of it by now, made by this change set
 	for _, c := range changes {
-		l, err := c.listing()
+		listing, err := c.listing()
 		if err != nil {
 			return nil, err
 		}
@@ -34,42 +34,42 @@ func translate(view *blocklist.View, set *ChangeSet, changes []Change) (out []bl
 			if !ok {
 				src = blocklist.Source{Name: c.Source}
 			}
-			out = append(out, blocklist.Change{Source: src, Listing: l, Withdraw: c.Do == Withdraw})
+			out = append(out, blocklist.Change{Source: src, Listing: listing, Withdraw: c.Do == Withdraw})
 			continue
 		}
-		held, seen := touched[string(l.Name)]
+		claims, seen := touched[string(listing.Name)]
 		if !seen {
-			held = claimed(view, l.Name)
+			claims = operatorClaims(view, listing.Name)
 		}
-		kept := held[:0:0]
-		for _, h := range held {
-			if !c.replaces(h.Listing.Scope) {
-				kept = append(kept, h)
+		remaining := claims[:0:0]
+		for _, claim := range claims {
+			if !c.replaces(claim.Listing.Scope) {
+				remaining = append(remaining, claim)
 				continue
 			}
-			if c.Do != Withdraw && sameClaim(h.Listing, l) {
-				l.Since = h.Listing.Since // a renewal
+			if c.Do != Withdraw && sameClaim(claim.Listing, listing) {
+				listing.Since = claim.Listing.Since // a renewal
 			}
-			h.Withdraw = true
-			out = append(out, h)
+			claim.Withdraw = true
+			out = append(out, claim)
 		}
 		if c.Do != Withdraw {
-			n := blocklist.Change{Source: sources[Operator], Listing: l}
-			out, kept = append(out, n), append(kept, n)
+			n := blocklist.Change{Source: sources[Operator], Listing: listing}
+			out, remaining = append(out, n), append(remaining, n)
 		}
-		touched[string(l.Name)] = kept
+		touched[string(listing.Name)] = remaining
 	}
 	return out, nil
 }
 
 // claimed is what operators claim of a name in a view.
-func claimed(view *blocklist.View, name []byte) (held []blocklist.Change) {
+func operatorClaims(view *blocklist.View, name []byte) (claims []blocklist.Change) {
 	for _, e := range view.Claims(name) {
 		if slices.Contains(e.Sources, Operator) {
-			held = append(held, blocklist.Change{Source: blocklist.Source{Name: Operator}, Listing: listingOf(e, name)})
+			claims = append(claims, blocklist.Change{Source: blocklist.Source{Name: Operator}, Listing: listingOf(e, name)})
 		}
 	}
-	return held
+	return claims
 }
 
 // listingOf is an entry as the listing that made it.
@@ -107,18 +107,18 @@ func FromListing(c blocklist.Change) Change {
 
 // chunk is how many changes are put over a view at a time: memory stays bounded however many there are, a quarter of a kilobyte each. A million names
 // on a million take 7.6 s, and 10.3 s by 50,000 (BenchmarkApply).
-const chunk = 200_000
+const applyChunk = 200_000
 
 // Apply is a view after changes of a set, however many, read to their end.
 func Apply(view *blocklist.View, set *ChangeSet, changes iter.Seq2[Change, error]) (*blocklist.View, error) {
-	pending := make([]Change, 0, chunk)
+	pending := make([]Change, 0, applyChunk)
 	flush := func() error {
 		if len(pending) == 0 {
 			return nil
 		}
-		here, err := translate(view, set, pending)
+		translated, err := translate(view, set, pending)
 		if err == nil {
-			view, err = view.With(view.Info(), here)
+			view, err = view.With(view.Info(), translated)
 		}
 		pending = pending[:0]
 		return err
@@ -127,7 +127,7 @@ func Apply(view *blocklist.View, set *ChangeSet, changes iter.Seq2[Change, error
 		if err != nil {
 			return nil, err
 		}
-		if pending = append(pending, c); len(pending) == chunk {
+		if pending = append(pending, c); len(pending) == applyChunk {
 			if err := flush(); err != nil {
 				return nil, err
 			}
@@ -156,13 +156,13 @@ func ReadChanges(r *bufio.Reader) iter.Seq2[Change, error] {
 }
 
 // Counting are changes without those that were refused: by their place, from 0, in order.
-func Counting(changes iter.Seq2[Change, error], refused []int) iter.Seq2[Change, error] {
+func SkipRefused(changes iter.Seq2[Change, error], refused []int) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
-		left, at := refused, 0
+		rest, at := refused, 0
 		for c, err := range changes {
-			skipped := err == nil && len(left) > 0 && left[0] == at
+			skipped := err == nil && len(rest) > 0 && rest[0] == at
 			if at++; skipped {
-				left = left[1:]
+				rest = rest[1:]
 			} else if !yield(c, err) {
 				return
 			}

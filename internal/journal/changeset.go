@@ -90,11 +90,11 @@ const Operator = "operator"
 // ParseSet reads the first line.
 func ParseChangeSet(line []byte) (*ChangeSet, error) {
 	var s ChangeSet
-	if err := strict(line, &s); err != nil {
+	if err := decodeStrict(line, &s); err != nil {
 		return nil, fmt.Errorf("%w: its first line: %w", ErrChanges, err)
 	}
 	switch {
-	case s.ID == "" || len(s.ID) > 100 || !printable(s.ID):
+	case s.ID == "" || len(s.ID) > 100 || !isPrintable(s.ID):
 		return nil, fmt.Errorf("%w: id: 1 to 100 printable ASCII characters", ErrChanges)
 	case s.Time <= 0:
 		return nil, fmt.Errorf("%w: time: when it was made, in Unix seconds", ErrChanges)
@@ -107,7 +107,7 @@ func ParseChangeSet(line []byte) (*ChangeSet, error) {
 }
 
 // End is when it may not be published any more, in Unix seconds.
-func (s *ChangeSet) End() int64 {
+func (s *ChangeSet) Deadline() int64 {
 	latest := s.Time + int64(MaxAge/time.Second)
 	if s.Expires > 0 && s.Expires < latest {
 		return s.Expires
@@ -116,15 +116,15 @@ func (s *ChangeSet) End() int64 {
 }
 
 // clockSkew is by how much an author's clock may be ahead of control's.
-const clockSkew = 300
+const maxClockSkew = 300
 
 // Publishable says why it may not be published at that time (Unix seconds).
-func (s *ChangeSet) Publishable(at int64) error {
+func (s *ChangeSet) CheckPublishable(at int64) error {
 	switch {
-	case s.Time > at+clockSkew:
+	case s.Time > at+maxClockSkew:
 		return fmt.Errorf("%w: time: it was made %d s from now: set the author's clock right", ErrChanges, s.Time-at)
-	case at >= s.End():
-		return fmt.Errorf("%w: it expired at %s: make it again", ErrChanges, time.Unix(s.End(), 0).UTC().Format(time.RFC3339))
+	case at >= s.Deadline():
+		return fmt.Errorf("%w: it expired at %s: make it again", ErrChanges, time.Unix(s.Deadline(), 0).UTC().Format(time.RFC3339))
 	}
 	return nil
 }
@@ -135,7 +135,7 @@ func ParseChange(line []byte) (Change, error) {
 	if len(line) > MaxLine {
 		return c, fmt.Errorf("longer than %d octets", MaxLine)
 	}
-	if err := strict(line, &c); err != nil {
+	if err := decodeStrict(line, &c); err != nil {
 		return c, err
 	}
 	_, err := c.listing()
@@ -143,15 +143,15 @@ func ParseChange(line []byte) (Change, error) {
 }
 
 // Field is the error of one field of a change.
-type Field struct{ Name, Why string }
+type FieldError struct{ Name, Why string }
 
-func (f *Field) Error() string { return f.Name + ": " + f.Why }
+func (f *FieldError) Error() string { return f.Name + ": " + f.Why }
 
 // Listing is what the change says of its name, Withdraw's as a block. Its error is a *Field.
 func (c *Change) Listing() (blocklist.Listing, error) { return c.listing() }
 
 func (c *Change) listing() (l blocklist.Listing, err error) {
-	field := func(name, why string) (blocklist.Listing, error) { return l, &Field{name, why} }
+	field := func(name, why string) (blocklist.Listing, error) { return l, &FieldError{name, why} }
 	act := c.Do
 	if act == Withdraw && c.Was != "" {
 		act = c.Was
@@ -191,7 +191,7 @@ func (c *Change) listing() (l blocklist.Listing, err error) {
 			return field("category", "malicious, malware, phishing, scam, botnet or stalkerware")
 		}
 	}
-	mark := slices.Index(marks[:], c.Mark)
+	mark := slices.Index(markTexts[:], c.Mark)
 	if c.Mark != "" && mark < 0 {
 		return field("mark", `"blocked", "censored" or "filtered"`)
 	}
@@ -206,7 +206,7 @@ func (c *Change) listing() (l blocklist.Listing, err error) {
 		return field("reason", "at most 1000 octets")
 	case len(c.Authority) > 200:
 		return field("authority", "at most 200 octets")
-	case c.Do == Withdraw && !c.Everywhere():
+	case c.Do == Withdraw && !c.AppliesEverywhere():
 		return field("countries", "a withdrawal counts everywhere: take countries and operators out")
 	case len(c.Countries) > 300:
 		return field("countries", "at most 300")
@@ -216,19 +216,19 @@ func (c *Change) listing() (l blocklist.Listing, err error) {
 	return l, nil
 }
 
-var marks = [...]string{blocklist.Blocked: "blocked", blocklist.Censored: "censored", blocklist.Filtered: "filtered"}
+var markTexts = [...]string{blocklist.Blocked: "blocked", blocklist.Censored: "censored", blocklist.Filtered: "filtered"}
 
 // MarkText is a mark as a change writes it.
-func MarkText(m blocklist.Mark) string { return marks[min(int(m), len(marks)-1)] }
+func MarkText(m blocklist.Mark) string { return markTexts[min(int(m), len(markTexts)-1)] }
 
 // For reports whether the change counts for a node there.
-func (c *Change) For(country, operator string) bool {
+func (c *Change) AppliesTo(country, operator string) bool {
 	return (len(c.Countries) == 0 || slices.Contains(c.Countries, country)) &&
 		(len(c.Operators) == 0 || slices.Contains(c.Operators, operator))
 }
 
 // Everywhere reports whether it counts for every node.
-func (c *Change) Everywhere() bool { return len(c.Countries) == 0 && len(c.Operators) == 0 }
+func (c *Change) AppliesEverywhere() bool { return len(c.Countries) == 0 && len(c.Operators) == 0 }
 
 // Encode is the octets to be signed.
 func Encode(s *ChangeSet, changes []Change) ([]byte, error) {
@@ -286,8 +286,8 @@ func Decode(payload []byte) (*ChangeSet, []Change, error) {
 }
 
 // strict decodes one JSON value that has no field we do not know.
-func strict(line []byte, into any) error {
-	if !bounded(line) {
+func decodeStrict(line []byte, into any) error {
+	if !isBounded(line) {
 		return errors.New("too long or too deep a list in it")
 	}
 	d := json.NewDecoder(bytes.NewReader(line))
@@ -301,6 +301,6 @@ func strict(line []byte, into any) error {
 	return nil
 }
 
-func printable(s string) bool {
+func isPrintable(s string) bool {
 	return !slices.ContainsFunc([]byte(s), func(c byte) bool { return c <= ' ' || c > '~' })
 }

@@ -25,7 +25,7 @@ func overrides(c, earlier Change) bool {
 }
 
 // isForAll reports whether a change replaces what operators claim on all nodes. A withdrawal has no countries and no operators.
-func (c *Change) isForAll() bool { return c.Everywhere() || c.Do == Withdraw }
+func (c *Change) isForAll() bool { return c.AppliesEverywhere() || c.Do == Withdraw }
 
 // renews reports whether nothing of an earlier scoped change stays in effect: s applies on every node where the earlier one does.
 func (s Scoped) renews(o Scoped) bool {

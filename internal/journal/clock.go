@@ -16,7 +16,7 @@ type clock struct {
 
 // clockLeap is by how much the machine's clock may run ahead of a process's own measure of time. Without a bound, one wrong moment would date the
 // journal into the future, where what authors sign has expired.
-const clockLeap = 48 * time.Hour
+const maxClockLeap = 48 * time.Hour
 
 var errClock = errors.New("this machine's clock is wrong, or was")
 
@@ -24,21 +24,21 @@ var errClock = errors.New("this machine's clock is wrong, or was")
 // behind. How far the machine's clock ran ahead before the process began cannot be known: control may have been off for long. So an operator whose clock was rightly
 // set, or whose machine slept, begins control again.
 func (c *clock) now(epoch uint64, record, beat int64) (int64, error) {
-	wall, going := c.read(), int64(0)
+	wall, elapsed := c.wallMillis(), int64(0)
 	if epoch == c.epoch && !c.since.IsZero() {
-		going = c.floor + time.Since(c.since).Milliseconds()
-		if leap := wall - max(going, record, beat); leap > clockLeap.Milliseconds() {
+		elapsed = c.floor + time.Since(c.since).Milliseconds()
+		if leap := wall - max(elapsed, record, beat); leap > maxClockLeap.Milliseconds() {
 			return 0, fmt.Errorf("%w: it leapt ahead by %v while control ran, and nothing is signed by it: set it right, or start control again if it is right now",
 				errClock, (time.Duration(leap) * time.Millisecond).Round(time.Minute))
 		}
 	}
-	now := max(wall, record, beat+1, going)
+	now := max(wall, record, beat+1, elapsed)
 	c.epoch, c.floor, c.since = epoch, now, time.Now()
 	return now, nil
 }
 
 // read is the machine's, in Unix milliseconds.
-func (c *clock) read() int64 {
+func (c *clock) wallMillis() int64 {
 	if c.wall != nil {
 		return c.wall().UnixMilli()
 	}
@@ -46,9 +46,9 @@ func (c *clock) read() int64 {
 }
 
 // ahead says that what was signed is far ahead of the machine's clock.
-func (c *clock) ahead() error {
-	by := time.Duration(c.floor-c.read()) * time.Millisecond
-	if by <= clockLeap {
+func (c *clock) checkAhead() error {
+	by := time.Duration(c.floor-c.wallMillis()) * time.Millisecond
+	if by <= maxClockLeap {
 		return nil
 	}
 	return fmt.Errorf("%w: the journal is %v ahead of it, and change sets count as expired by that; if it is right now, begin a new epoch (--new-epoch, with the highest version of any node)",

@@ -63,7 +63,7 @@ func TestClockFarAhead(t *testing.T) {
 	beat := c.Beat(t.Context(), 0)
 	c.stop()
 
-	c = startControl(t, k, filepath.Join(dir, "c"), func(cfg *journal.ControlConfig) { cfg.Epoch = true })
+	c = startControl(t, k, filepath.Join(dir, "c"), func(cfg *journal.ControlConfig) { cfg.NewEpoch = true })
 	waitFor(t, "a heartbeat", func() bool { return c.Follower().Health().Newest > r.Version })
 	if err := e.FeedHeartbeat(c.Beat(t.Context(), 0)); err == nil { // its time is before that of the one heard last
 		t.Error("the epoch's heartbeat is not heard")

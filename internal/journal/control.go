@@ -16,35 +16,35 @@ import (
 
 // ControlConfig says what a control publishes to, and as whom.
 type ControlConfig struct {
-	Stream  *stream.Stream
-	Key     *SecretKey // with the role control in the ring
-	Ring    []byte     // sealed: the one to be in force; an older one than the journal's does not matter
-	Trust   []PublicKey
-	Dir     string                                       // for the state in force and files while they are made
-	Above   func() uint64                                // the journal's first version, or a new epoch's, is higher; asked when it is due; may be nil
-	Epoch   bool                                         // begin a new epoch, above Above: after the journal was restored from an older backup
-	Recover string                                       // folder of a follower: what it holds of the journal and the journal lacks is appended first; "" for none
-	First   func(w io.Writer, info blocklist.Info) error // compiles the first snapshot of an empty journal; nil: of nothing
-	Changed func(before, after *blocklist.View, e Effect)
-	Log     *slog.Logger
+	Stream   *stream.Stream
+	Key      *SecretKey // with the role control in the ring
+	Ring     []byte     // sealed: the one to be in force; an older one than the journal's does not matter
+	Trust    []PublicKey
+	Dir      string                                       // for the state in force and files while they are made
+	Above    func() uint64                                // the journal's first version, or a new epoch's, is higher; asked when it is due; may be nil
+	NewEpoch bool                                         // begin a new epoch, above Above: after the journal was restored from an older backup
+	Recover  string                                       // folder of a follower: what it holds of the journal and the journal lacks is appended first; "" for none
+	First    func(w io.Writer, info blocklist.Info) error // compiles the first snapshot of an empty journal; nil: of nothing
+	Changed  func(before, after *blocklist.View, e Effect)
+	Log      *slog.Logger
 
 	// Refuse returns why no record may be appended now, wrapping ErrOlder, or nil. It is called before each record except the first of an epoch
 	// and recovered ones, and must not block. It may be nil.
 	Refuse func() error
 
-	Scrub time.Duration // how often the journal is examined for lost records; 0 is scrubEvery
+	ScrubInterval time.Duration // how often the journal is examined for lost records; 0 is scrubEvery
 }
 
 // Control is the one who publishes: its stream, a follower of it that holds the state, and a publisher.
 type Control struct {
 	*Publisher
-	Stream    *stream.Stream
-	state     *Follower
-	cfg       ControlConfig
-	end       uint64        // the journal's last version at the start
-	lastEpoch uint64        // the journal's epoch at the start
-	gap       *gap          // records that were lost before they were in force here, found by the start; nil for none
-	begun     chan struct{} // closed when others may publish
+	Stream     *stream.Stream
+	state      *Follower
+	cfg        ControlConfig
+	endVersion uint64        // the journal's last version at the start
+	lastEpoch  uint64        // the journal's epoch at the start
+	gap        *gap          // records that were lost before they were in force here, found by the start; nil for none
+	ready      chan struct{} // closed when others may publish
 
 	recovered []Recovered // by this start; not changed after ready
 }
@@ -58,14 +58,14 @@ func NewControl(cfg ControlConfig) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k, ok := ring.keys[cfg.Key.ID()]; !ok || !k.may(RoleControl, time.Now().Unix()) {
+	if k, ok := ring.keys[cfg.Key.ID()]; !ok || !k.hasRole(RoleControl, time.Now().Unix()) {
 		return nil, fmt.Errorf("key %s has not the role %s now in key ring %d: have a root sign a ring in which it has (rempart keys)", cfg.Key.ID(), RoleControl, ring.Serial)
 	}
-	c := &Control{Stream: cfg.Stream, cfg: cfg, begun: make(chan struct{})}
+	c := &Control{Stream: cfg.Stream, cfg: cfg, ready: make(chan struct{})}
 	c.state, err = NewFollower(FollowerConfig{
-		Dir: cfg.Dir, Source: fromOwn(cfg.Stream, "control"), Trust: cfg.Trust, Node: Node{ID: "control", Control: true}, Log: cfg.Log,
+		Dir: cfg.Dir, Source: fromWriter(cfg.Stream, "control"), Trust: cfg.Trust, Node: Node{ID: "control", Control: true}, Log: cfg.Log,
 		Changed: func(before, after *blocklist.View, e Effect) {
-			c.Applied(e)
+			c.NoteEffect(e)
 			if cfg.Changed != nil {
 				cfg.Changed(before, after, e)
 			}
@@ -100,19 +100,19 @@ func (c *Control) Start(ctx context.Context) error {
 		}
 		end = *r
 	}
-	lostEnd, err := c.lostEnd(ctx, st, end, last.Sequence)
+	lostEnd, err := c.endIsLost(ctx, st, end, last.Sequence)
 	if err != nil {
 		return err
 	}
 	if lostEnd {
 		end.Version = st.Version
 	}
-	if older := end.Version < st.Version; older && !c.cfg.Epoch {
+	if older := end.Version < st.Version; older && !c.cfg.NewEpoch {
 		return fmt.Errorf("%w It ends at version %d, and version %d was in force here; move %s aside and start once with --recover and its new name, or begin a new epoch (--new-epoch, with the highest version of any node)",
 			ErrOlder, end.Version, st.Version, c.cfg.Dir)
 	}
-	c.end = end.Version
-	return c.inspect(ctx)
+	c.endVersion = end.Version
+	return c.checkReachable(ctx)
 }
 
 // Run publishes and follows until ctx ends. ready is called when others may publish.
@@ -120,11 +120,11 @@ func (c *Control) Run(ctx context.Context, ready func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.state.Run(ctx) })
 	g.Go(func() error {
-		if err := c.begin(ctx); err != nil {
+		if err := c.publishFirst(ctx); err != nil {
 			return err
 		}
-		c.tend(ctx, nil)
-		close(c.begun)
+		c.examineAndRepair(ctx, nil)
+		close(c.ready)
 		g.Go(func() error { return c.scrub(ctx) })
 		ready()
 		return c.Publisher.Run(ctx)
@@ -134,15 +134,15 @@ func (c *Control) Run(ctx context.Context, ready func()) error {
 
 // Begun returns a channel that is closed once the state is that of the whole journal and of the newest key ring. Before, State is that of an earlier run, whose
 // key ring may not know a root key or an author yet. Run must be called once only.
-func (c *Control) Begun() <-chan struct{} { return c.begun }
+func (c *Control) Ready() <-chan struct{} { return c.ready }
 
 // begin publishes what must come first: a journal's first snapshot, a newer key ring.
-func (c *Control) begin(ctx context.Context) error {
-	if err := c.state.reach(ctx, c.reachable()); err != nil {
+func (c *Control) publishFirst(ctx context.Context) error {
+	if err := c.state.waitForRecord(ctx, c.reachableVersion()); err != nil {
 		return err
 	}
 	joined := false
-	if c.cfg.Recover != "" && c.end > 0 {
+	if c.cfg.Recover != "" && c.endVersion > 0 {
 		epoch := c.state.State().Epoch
 		if err := c.recover(ctx, c.cfg.Recover); err != nil {
 			return err
@@ -151,12 +151,12 @@ func (c *Control) begin(ctx context.Context) error {
 	}
 	st, err := c.state.State(), error(nil)
 	switch {
-	case c.cfg.Epoch && !joined:
-		err = c.beginAnew(ctx, st)
-	case c.end == 0:
-		version := max(st.Version, c.above()) + 1
+	case c.cfg.NewEpoch && !joined:
+		err = c.beginEpoch(ctx, st)
+	case c.endVersion == 0:
+		version := max(st.Version, c.highestKnown()) + 1
 		info := blocklist.Info{Version: version, Created: time.Now()}
-		_, err = c.Begin(ctx, st.Epoch+1, version, c.cfg.Ring, st, func(w io.Writer) error {
+		_, err = c.BeginEpoch(ctx, st.Epoch+1, version, c.cfg.Ring, st, func(w io.Writer) error {
 			if c.cfg.First == nil {
 				return blocklist.Compile(w, info)
 			}
@@ -169,13 +169,13 @@ func (c *Control) begin(ctx context.Context) error {
 }
 
 // beginAnew begins an epoch with a state. What the journal holds behind lost records is published again in it.
-func (c *Control) beginAnew(ctx context.Context, st *State) error {
-	behind, err := c.behindGap(ctx, st.Version)
+func (c *Control) beginEpoch(ctx context.Context, st *State) error {
+	behind, err := c.recordsBehindGap(ctx, st.Version)
 	if err != nil {
 		return err
 	}
-	version := max(st.Version, c.end, c.above()) + 1
-	_, err = c.Begin(ctx, max(st.Epoch, c.lastEpoch)+1, version, c.cfg.Ring, st, func(w io.Writer) error { return compact(w, st) })
+	version := max(st.Version, c.endVersion, c.highestKnown()) + 1
+	_, err = c.BeginEpoch(ctx, max(st.Epoch, c.lastEpoch)+1, version, c.cfg.Ring, st, func(w io.Writer) error { return compact(w, st) })
 	if err == nil && len(behind) > 0 {
 		err = c.state.Wait(ctx, version)
 	}
@@ -183,14 +183,14 @@ func (c *Control) beginAnew(ctx context.Context, st *State) error {
 		return err
 	}
 	for _, d := range behind {
-		if one := c.publishAgain(ctx, d); one != nil {
+		if one := c.publishOwnAgain(ctx, d); one != nil {
 			c.recovered = append(c.recovered, *one)
 		}
 	}
 	return nil
 }
 
-func (c *Control) above() uint64 {
+func (c *Control) highestKnown() uint64 {
 	if c.cfg.Above == nil {
 		return 0
 	}

@@ -22,7 +22,7 @@ const (
 	snapshotSuffix = ".snapshot"
 	overlaySuffix  = ".overlay"
 	tailPrefix     = "tail-" // and the version of the state it follows: the records since, as they came
-	tailNew        = ".new"
+	newSuffix      = ".new"
 	maxStateFile   = 64 << 20
 	maxObject      = 16 << 30
 	maxOverlay     = 512 << 20
@@ -31,24 +31,24 @@ const (
 // disk is what a follower keeps in its folder: a snapshot, where in the journal it stands, and the records since. All of it is checked
 // again when it is read. One goroutine at a time uses it, but for fetch, which several may call beside.
 type disk struct {
-	dir    string         // does not change
-	coming map[string]int // names of objects that are fetched, or wait to be put in force: by how many
-	written
+	dir      string         // does not change
+	retained map[string]int // names of objects that are fetched, or wait to be put in force: by how many
+	activeFiles
 }
 
 // written is what was written of a state and the records since.
-type written struct {
-	tail      *os.File
-	size      int64     // of the tail that is whole
-	version   uint64    // of the state that the tail follows, while the tail could not be opened; else 0
-	unwritten [][]byte  // frames that could not be written yet
-	waiting   int       // octets of those
-	base      *Snapshot // what the state on disk stands on
+type activeFiles struct {
+	tail           *os.File
+	tailSize       int64     // of the tail that is whole
+	reopenVersion  uint64    // of the state that the tail follows, while the tail could not be opened; else 0
+	unwritten      [][]byte  // frames that could not be written yet
+	unwrittenBytes int       // octets of those
+	base           *Snapshot // what the state on disk stands on
 }
 
 // openDisk returns a disk that can be read in any case; the error says why it cannot be written.
 func openDisk(dir string) (*disk, error) {
-	d := &disk{dir: dir, coming: map[string]int{}}
+	d := &disk{dir: dir, retained: map[string]int{}}
 	err := os.MkdirAll(dir, 0o750)
 	if err == nil {
 		err = durable.Clean(dir)
@@ -62,23 +62,23 @@ func (d *disk) objectPath(o Object, suffix string) string { return d.path(o.SHA2
 
 // kept is what was found on disk: a state, and the records after it.
 type persistedState struct {
-	state    *State
-	snapshot *Snapshot
-	tail     *tail
-	earlier  bool // the newest state could not be read, and this is the one before
+	state      *State
+	snapshot   *Snapshot
+	tail       *tail
+	isPrevious bool // the newest state could not be read, and this is the one before
 }
 
 // load reads the newest state that is whole.
 func (d *disk) load(trust []PublicKey) (*persistedState, error) {
 	var errs []error
 	for _, name := range []string{stateName, previousName} {
-		k, err := d.loadState(name, trust)
+		persisted, err := d.loadState(name, trust)
 		if err == nil && name == previousName {
-			k.earlier = true
-			err = d.readLaterTails(k.state.Version, k.tail)
+			persisted.isPrevious = true
+			err = d.readLaterTails(persisted.state.Version, persisted.tail)
 		}
 		if err == nil {
-			return k, errors.Join(errs...)
+			return persisted, errors.Join(errs...)
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("%s: %w", d.path(name), err))
@@ -113,9 +113,9 @@ func (d *disk) loadState(name string, trust []PublicKey) (*persistedState, error
 	if st.base, err = d.open(f.Snapshot); err != nil {
 		return nil, err
 	}
-	k := &persistedState{state: st, snapshot: f.Snapshot}
-	k.tail, err = d.readTail(f.Version)
-	return k, err
+	persisted := &persistedState{state: st, snapshot: f.Snapshot}
+	persisted.tail, err = d.readTail(f.Version)
+	return persisted, err
 }
 
 // ownRoots are the roots a ring names, of a ring that was checked before it was written.
@@ -161,27 +161,27 @@ func openView(path string) (*blocklist.View, error) {
 }
 
 // hold keeps a snapshot's objects from being removed before it is in force, until as many as held them let go.
-func (d *disk) hold(s *Snapshot) {
+func (d *disk) retain(s *Snapshot) {
 	for _, name := range s.Names() {
-		d.coming[name]++
+		d.retained[name]++
 	}
 }
 
-func (d *disk) letGo(s *Snapshot) {
+func (d *disk) release(s *Snapshot) {
 	for _, name := range s.Names() {
-		if d.coming[name]--; d.coming[name] == 0 {
-			delete(d.coming, name)
+		if d.retained[name]--; d.retained[name] == 0 {
+			delete(d.retained, name)
 		}
 	}
 }
 
 // fetch brings an object to disk, unless it is there and not to be had again, and checks that it is what was announced.
-func (d *disk) fetch(o Object, suffix string, again bool, open func(name string) (io.ReadCloser, error)) error {
+func (d *disk) fetch(o Object, suffix string, replace bool, open func(name string) (io.ReadCloser, error)) error {
 	if o.Size > maxObject {
 		return fmt.Errorf("an object of %d octets is not taken", o.Size)
 	}
 	path := d.objectPath(o, suffix)
-	if info, err := os.Stat(path); err == nil && info.Size() == o.Size && !again {
+	if info, err := os.Stat(path); err == nil && info.Size() == o.Size && !replace {
 		return nil // it was checked before it got that name
 	}
 	r, err := open(o.SHA256 + suffix)
@@ -206,25 +206,25 @@ func copyChecked(w io.Writer, r io.Reader, o Object) error {
 }
 
 // begin keeps a state on a snapshot that is on disk, and the records since. Until it returns nil, what was there before stays.
-func (d *disk) begin(st *State, snapshot *Snapshot, since []SequencedRecord) error {
+func (d *disk) writeState(st *State, snapshot *Snapshot, since []SequencedRecord) error {
 	data, err := st.encode(snapshot)
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(d.tailPath(st.Version)+tailNew, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o640)
+	f, err := os.OpenFile(d.tailPath(st.Version)+newSuffix, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o640)
 	if err != nil {
 		return err
 	}
-	n := &disk{dir: d.dir, written: written{tail: f, base: snapshot}}
+	n := &disk{dir: d.dir, activeFiles: activeFiles{tail: f, base: snapshot}}
 	for _, e := range since {
 		n.unwritten = append(n.unwritten, frame(e))
 	}
 	err = n.flush()
 	if err == nil {
-		err = durable.Rename(d.tailPath(st.Version)+tailNew, d.tailPath(st.Version))
+		err = durable.Rename(d.tailPath(st.Version)+newSuffix, d.tailPath(st.Version))
 	}
 	if err == nil {
-		err = d.keepPrevious()
+		err = d.linkPrevious()
 	}
 	if err == nil {
 		err = durable.WriteBytes(d.path(stateName), data)
@@ -234,11 +234,11 @@ func (d *disk) begin(st *State, snapshot *Snapshot, since []SequencedRecord) err
 		return err
 	}
 	d.closeTail()
-	d.written = n.written
-	return d.clean()
+	d.activeFiles = n.activeFiles
+	return d.removeUnused()
 }
 
-func (d *disk) keepPrevious() error {
+func (d *disk) linkPrevious() error {
 	err := os.Remove(d.path(previousName))
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		err = os.Link(d.path(stateName), d.path(previousName))
@@ -254,7 +254,7 @@ func (d *disk) tailPath(version uint64) string {
 }
 
 // drop removes a snapshot that is damaged, so that it is fetched again.
-func (d *disk) drop(s *Snapshot) error {
+func (d *disk) removeSnapshot(s *Snapshot) error {
 	err := os.Remove(d.objectPath(s.Object, snapshotSuffix))
 	if s.Overlay != nil {
 		err = errors.Join(err, os.Remove(d.objectPath(*s.Overlay, overlaySuffix)))
@@ -263,8 +263,8 @@ func (d *disk) drop(s *Snapshot) error {
 }
 
 // resume goes on with the tail of what was loaded, of which that many octets are good.
-func (d *disk) resume(version uint64, good int64) error {
-	d.size, d.version = good, version
+func (d *disk) openTail(version uint64, good int64) error {
+	d.tailSize, d.reopenVersion = good, version
 	f, err := os.OpenFile(d.tailPath(version), os.O_CREATE|os.O_WRONLY, 0o640)
 	if err != nil {
 		return err
@@ -273,25 +273,25 @@ func (d *disk) resume(version uint64, good int64) error {
 		f.Close()
 		return err
 	}
-	d.tail, d.version = f, 0
+	d.tail, d.reopenVersion = f, 0
 	return nil
 }
 
 // maxUnwritten is how many octets of records wait in memory for a disk that takes none.
-const maxUnwritten = 64 << 20
+const maxUnwrittenBytes = 64 << 20
 
 // errNoRoom says that a record was not taken.
-var errNoRoom = errors.New("records cannot be written, and no more fit into memory")
+var errBufferFull = errors.New("records cannot be written, and no more fit into memory")
 
 // append keeps a record; it is on disk when append returns nil. What could not be written is written with the next.
 func (d *disk) append(e SequencedRecord) error {
-	if d.waiting+len(e.Data) > maxUnwritten {
+	if d.unwrittenBytes+len(e.Data) > maxUnwrittenBytes {
 		if err := d.flush(); err != nil {
-			return fmt.Errorf("%w: %w", errNoRoom, err)
+			return fmt.Errorf("%w: %w", errBufferFull, err)
 		}
 	}
 	d.unwritten = append(d.unwritten, frame(e))
-	d.waiting += frameHead + len(e.Data)
+	d.unwrittenBytes += frameHeaderSize + len(e.Data)
 	return d.flush()
 }
 
@@ -299,15 +299,15 @@ func (d *disk) flush() error {
 	if len(d.unwritten) == 0 {
 		return nil
 	}
-	if d.tail == nil && d.version > 0 {
-		if err := d.resume(d.version, d.size); err != nil {
+	if d.tail == nil && d.reopenVersion > 0 {
+		if err := d.openTail(d.reopenVersion, d.tailSize); err != nil {
 			return err
 		}
 	}
 	if d.tail == nil {
 		return errors.New("no snapshot to begin from")
 	}
-	at := d.size
+	at := d.tailSize
 	for _, f := range d.unwritten {
 		if _, err := d.tail.WriteAt(f, at); err != nil {
 			return err
@@ -317,13 +317,13 @@ func (d *disk) flush() error {
 	if err := d.tail.Sync(); err != nil {
 		return err
 	}
-	d.size, d.unwritten, d.waiting = at, nil, 0
+	d.tailSize, d.unwritten, d.unwrittenBytes = at, nil, 0
 	return nil
 }
 
 // clean removes what neither state speaks of, and nobody holds.
-func (d *disk) clean() error {
-	wanted := map[string]bool{stateName: true, previousName: true}
+func (d *disk) removeUnused() error {
+	used := map[string]bool{stateName: true, previousName: true}
 	for _, name := range []string{stateName, previousName} {
 		data, err := readFile(d.path(name), maxStateFile)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -337,12 +337,12 @@ func (d *disk) clean() error {
 			return err
 		}
 		if f.Snapshot != nil {
-			wanted[f.Snapshot.Object.SHA256+snapshotSuffix] = true
+			used[f.Snapshot.Object.SHA256+snapshotSuffix] = true
 			if o := f.Snapshot.Overlay; o != nil {
-				wanted[o.SHA256+overlaySuffix] = true
+				used[o.SHA256+overlaySuffix] = true
 			}
 		}
-		wanted[fmt.Sprintf("%s%d", tailPrefix, f.Version)] = true
+		used[fmt.Sprintf("%s%d", tailPrefix, f.Version)] = true
 	}
 	entries, err := os.ReadDir(d.dir)
 	if err != nil {
@@ -350,7 +350,7 @@ func (d *disk) clean() error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if name := e.Name(); !wanted[name] && d.coming[name] == 0 && (strings.HasSuffix(name, snapshotSuffix) || strings.HasSuffix(name, overlaySuffix) || strings.HasPrefix(name, tailPrefix)) {
+		if name := e.Name(); !used[name] && d.retained[name] == 0 && (strings.HasSuffix(name, snapshotSuffix) || strings.HasSuffix(name, overlaySuffix) || strings.HasPrefix(name, tailPrefix)) {
 			errs = append(errs, os.Remove(d.path(name)))
 		}
 	}

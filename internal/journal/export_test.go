@@ -3,10 +3,10 @@ package journal
 import "time"
 
 // Feed gives a follower a record as a source would.
-func (f *Follower) Feed(e SequencedRecord) error { return (&following{f: f}).Record(e) }
+func (f *Follower) Feed(e SequencedRecord) error { return (&followerConsumer{f: f}).Record(e) }
 
 // FeedHeartbeat gives it a heartbeat.
-func (f *Follower) FeedHeartbeat(data []byte) error { return (&following{f: f}).Heartbeat(data) }
+func (f *Follower) FeedHeartbeat(data []byte) error { return (&followerConsumer{f: f}).Heartbeat(data) }
 
 // SetWall gives a publisher another machine's clock.
 func (p *Publisher) SetWall(wall func() time.Time) {
@@ -16,7 +16,7 @@ func (p *Publisher) SetWall(wall func() time.Time) {
 }
 
 // Trouble has a follower note a problem.
-func (f *Follower) Trouble(what string) { f.trouble(what) }
+func (f *Follower) SetProblem(problem string) { f.setProblem(problem) }
 
 // ClockOffset is clockOffset.
 type ClockOffset = clockOffset

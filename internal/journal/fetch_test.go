@@ -19,7 +19,7 @@ import (
 // list publishes what a list says as a snapshot, and waits for that to be in force at control.
 func (c *control) list(t *testing.T, names ...string) journal.Receipt {
 	t.Helper()
-	r, err := c.PublishSnapshot(t.Context(), journal.Load{By: "lists", Compile: func(w io.Writer, st *journal.State) error {
+	r, err := c.PublishSnapshot(t.Context(), journal.SnapshotDraft{By: "lists", Compile: func(w io.Writer, st *journal.State) error {
 		b := blocklist.NewBuilder()
 		for _, n := range names {
 			name, err := blocklist.AppendName(nil, n)
@@ -273,7 +273,7 @@ func TestEpochWithoutSnapshot(t *testing.T) {
 	e.reaches(t, c.push(t, k.set(t, "one", block("one.example"))).Version)
 	e.stop()
 	c.stop()
-	c = startControl(t, k, dir, func(cfg *journal.ControlConfig) { cfg.Epoch = true })
+	c = startControl(t, k, dir, func(cfg *journal.ControlConfig) { cfg.NewEpoch = true })
 	first, err := c.Newest(t.Context())
 	if err != nil {
 		t.Fatal(err)

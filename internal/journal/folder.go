@@ -26,7 +26,7 @@ const (
 type Keys struct{ dir string }
 
 // OpenKeys returns the keys in dir. Where there is no ring it makes one, with a key of each kind, and says so in made.
-func OpenKeys(dir string) (k *Keys, made bool, err error) {
+func OpenKeys(dir string) (k *Keys, created bool, err error) {
 	k = &Keys{dir}
 	_, err = os.Stat(k.path(ringFile))
 	if err == nil {
@@ -42,7 +42,7 @@ func OpenKeys(dir string) (k *Keys, made bool, err error) {
 }
 
 // ExistingKeys are the keys in dir, which it does not make.
-func ExistingKeys(dir string) (*Keys, error) {
+func OpenExistingKeys(dir string) (*Keys, error) {
 	k := &Keys{dir}
 	if _, err := os.Stat(k.path(ringFile)); err != nil {
 		return nil, fmt.Errorf("no keys were made yet: %w", err)
@@ -80,7 +80,7 @@ func (k *Keys) create() error {
 	if err != nil {
 		return err
 	}
-	return write(k.path(ringFile), sealed) // last: it says that the others are there
+	return writeKeyFile(k.path(ringFile), sealed) // last: it says that the others are there
 }
 
 // WriteNewKey makes a key and its file. A file that is there is kept, and an error.
@@ -92,7 +92,7 @@ func WriteNewKey(path, name string) (*SecretKey, error) {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s is there already: it is not written over", path)
 	}
-	return key, write(path, []byte(key.Text()))
+	return key, writeKeyFile(path, []byte(key.Text()))
 }
 
 // Rotate replaces one of the folder's keys by a new one, in a ring that a root key signs, and gives it the role, which the old one keeps during overlap.
@@ -107,8 +107,8 @@ func (k *Keys) Rotate(root *SecretKey, name string, role Role, overlap time.Dura
 	}
 	err = k.Change(root, func(ring *Ring) error {
 		for i := range ring.Keys {
-			if held := &ring.Keys[i]; held.Key == old.String() {
-				held.Until = time.Now().Add(overlap).Unix()
+			if current := &ring.Keys[i]; current.Key == old.String() {
+				current.Until = time.Now().Add(overlap).Unix()
 			}
 		}
 		ring.Keys = append(ring.Keys, RingKey{Key: key.String(), Roles: []Role{role}})
@@ -117,11 +117,11 @@ func (k *Keys) Rotate(root *SecretKey, name string, role Role, overlap time.Dura
 	if err != nil {
 		return nil, err
 	}
-	return key, write(k.Path(name), []byte(key.Text()))
+	return key, writeKeyFile(k.Path(name), []byte(key.Text()))
 }
 
 // write puts a file in place, which its owner alone may read.
-func write(path string, data []byte) error {
+func writeKeyFile(path string, data []byte) error {
 	return durable.WriteBytes(path, data)
 }
 
@@ -175,5 +175,5 @@ func (k *Keys) Change(root *SecretKey, edit func(*Ring) error) error {
 	if err != nil {
 		return err
 	}
-	return write(k.path(ringFile), sealed)
+	return writeKeyFile(k.path(ringFile), sealed)
 }

@@ -62,46 +62,46 @@ type Follower struct {
 	disk  *disk
 	state atomic.Pointer[State]
 
-	mu        sync.Mutex    // one writer at a time: Run, or Relocal
-	applied   chan struct{} // closed when something came into force
-	nudge     chan struct{} // a report is due at once
-	retry     chan struct{} // closed and replaced by RetryNow
-	want      *wanted
-	wants     chan struct{}
-	floor     mark      // the newest version that was ever in force in the folder, if that is later than what is now
-	salvaged  *State    // shown instead of an earlier state of the same epoch: of records behind those that are missing on disk; nil for none
-	gap       bool      // records are missing before the next
-	damaged   *Snapshot // found so on disk
-	sought    *Snapshot // damaged, and a newer one was looked for among the records
-	beat      Heartbeat
-	beatData  []byte
-	beaten    chan struct{} // closed when one came
-	beatAt    time.Time     // by the monotonic clock: no wrong clock hides an age
-	offset    clockOffset
-	begun     time.Time
-	problem   string
-	outage    outage
-	unwritten string
-	took      time.Duration // from control's time to in force, of the last record that came as news
-	counts    Counts
-	verify    sync.WaitGroup
+	mu                sync.Mutex    // one writer at a time: Run, or Relocal
+	applied           chan struct{} // closed when something came into force
+	reportDue         chan struct{} // a report is due at once
+	retry             chan struct{} // closed and replaced by RetryNow
+	pending           *pendingSnapshot
+	fetchDue          chan struct{}
+	lostMark          mark      // the newest version that was ever in force in the folder, if that is later than what is now
+	salvaged          *State    // shown instead of an earlier state of the same epoch: of records behind those that are missing on disk; nil for none
+	gap               bool      // records are missing before the next
+	damaged           *Snapshot // found so on disk
+	replacementSought *Snapshot // damaged, and a newer one was looked for among the records
+	beat              Heartbeat
+	beatData          []byte
+	beatArrived       chan struct{} // closed when one came
+	beatReceived      time.Time     // by the monotonic clock: no wrong clock hides an age
+	offset            clockOffset
+	started           time.Time
+	problem           string
+	outage            outage
+	unwritten         string
+	took              time.Duration // from control's time to in force, of the last record that came as news
+	stats             Stats
+	verify            sync.WaitGroup
 }
 
 // Counts are what a follower met.
-type Counts struct {
+type Stats struct {
 	Records   uint64 // put in force
 	Refused   uint64 // records and heartbeats that were not rightly signed, in order or fresh
 	Snapshots uint64 // fetched
 }
 
 const (
-	retryLeast  = 200 * time.Millisecond
-	retryMost   = 8 * time.Second
-	reportEvery = 10 * time.Second
+	minRetry       = 200 * time.Millisecond
+	maxRetry       = 8 * time.Second
+	reportInterval = 10 * time.Second
 	// freshOverlay is above how many entries of an overlay a snapshot of the same state is fetched.
-	freshOverlay = 20_000
+	largeOverlay = 20_000
 	// freshTail is above how many octets of records on disk the same is done: they are replayed at each start.
-	freshTail = 32 << 20
+	largeTail = 32 << 20
 	// farBehind is how many records are replayed rather than a snapshot fetched.
 	farBehind = 2_000
 )
@@ -118,7 +118,7 @@ func NewFollower(cfg FollowerConfig) (*Follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Follower{cfg: cfg, log: cfg.Log, set: blocklist.NewSet(empty), applied: make(chan struct{}), nudge: make(chan struct{}, 1), retry: make(chan struct{}), wants: make(chan struct{}, 1), beaten: make(chan struct{}), begun: time.Now()}
+	f := &Follower{cfg: cfg, log: cfg.Log, set: blocklist.NewSet(empty), applied: make(chan struct{}), reportDue: make(chan struct{}, 1), retry: make(chan struct{}), fetchDue: make(chan struct{}, 1), beatArrived: make(chan struct{}), started: time.Now()}
 	f.state.Store(&State{base: empty, view: empty})
 	return f, nil
 }
@@ -154,30 +154,30 @@ func (f *Follower) next(st *State, c *checked, e SequencedRecord) (*State, *Effe
 	if err != nil {
 		return nil, nil, err
 	}
-	if f.want != nil {
-		if f.want.since = append(f.want.since, e); len(f.want.since) > farBehind && f.want.lacking >= f.want.Version {
-			f.want = nil // it is in force all the same
+	if f.pending != nil {
+		if f.pending.records = append(f.pending.records, e); len(f.pending.records) > farBehind && f.pending.completeVersion >= f.pending.Version {
+			f.pending = nil // it is in force all the same
 		}
 	}
-	lacks := f.lacks()
-	if s := c.Snapshot; s != nil && (!s.Same || lacks || f.fresher(st)) {
-		w := &wanted{checked: c, entry: e, lacking: st.Version}
+	lacks := f.isIncomplete()
+	if s := c.Snapshot; s != nil && (!s.Same || lacks || f.snapshotIsWorthFetching(st)) {
+		w := &pendingSnapshot{checked: c, announcement: e, completeVersion: st.Version}
 		switch {
 		case lacks: // it holds what the one before brings, whose objects may be gone already
-			w.lacking = f.want.lacking
+			w.completeVersion = f.pending.completeVersion
 		case s.Same:
-			w.lacking = c.Version
+			w.completeVersion = c.Version
 		}
-		f.want = w
-		f.wake()
+		f.pending = w
+		f.wakeFetcher()
 	}
-	effect.Lacking = f.lacks()
+	effect.Incomplete = f.isIncomplete()
 	return n, effect, nil
 }
 
 // fresher reports whether a snapshot of a state that is in force is worth fetching.
-func (f *Follower) fresher(st *State) bool {
-	return st.view.Stats().Overlay > freshOverlay || f.disk != nil && (f.disk.size > freshTail || f.isDamaged())
+func (f *Follower) snapshotIsWorthFetching(st *State) bool {
+	return st.view.Stats().Overlay > largeOverlay || f.disk != nil && (f.disk.tailSize > largeTail || f.isDamaged())
 }
 
 // isDamaged reports whether the snapshot on disk was found damaged.
@@ -185,45 +185,45 @@ func (f *Follower) isDamaged() bool { return f.damaged != nil && f.damaged == f.
 
 // Run follows until ctx ends. Whatever goes wrong, what is in force stays.
 func (f *Follower) Run(ctx context.Context) error {
-	var beside sync.WaitGroup
-	beside.Go(func() { f.report(ctx) })
-	beside.Go(func() { f.fetching(ctx) })
+	var background sync.WaitGroup
+	background.Go(func() { f.reportLoop(ctx) })
+	background.Go(func() { f.fetchSnapshots(ctx) })
 	defer func() {
-		beside.Wait()
+		background.Wait()
 		f.verify.Wait()
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.disk.closeTail()
 	}()
-	wait := retryLeast
-	var before *State // the last epoch
+	wait := minRetry
+	var epochEnd *State // the last epoch
 	for ctx.Err() == nil {
-		begun := time.Now()
+		started := time.Now()
 		err := f.follow(ctx)
 		if ctx.Err() != nil {
 			break
 		}
-		if st := f.State(); errors.Is(err, errEpoch) && st != before { // or the source has a record of it, and no snapshot
-			before = st
+		if st := f.State(); errors.Is(err, errNewEpoch) && st != epochEnd { // or the source has a record of it, and no snapshot
+			epochEnd = st
 			f.log.Info("the journal was begun anew; its first snapshot is fetched")
 			continue
 		}
 		if f.State().Version > 0 || !f.cfg.Node.Control { // control itself waits for its own first record
-			f.failed(begun, err)
+			f.failed(started, err)
 		}
-		if time.Since(begun) > retryMost {
-			wait = retryLeast
+		if time.Since(started) > maxRetry {
+			wait = minRetry
 		}
 		if f.pause(ctx, wait+rand.N(wait)) {
-			wait = retryLeast
+			wait = minRetry
 			continue
 		}
-		wait = min(2*wait, retryMost)
+		wait = min(2*wait, maxRetry)
 	}
 	return nil
 }
 
-var errEpoch = errors.New("an epoch of the journal began")
+var errNewEpoch = errors.New("an epoch of the journal began")
 
 // RetryNow ends the wait before the next attempt to reach control, if one is in progress: the caller knows that the network is back.
 func (f *Follower) RetryNow() {
@@ -252,12 +252,12 @@ func (f *Follower) pause(ctx context.Context, d time.Duration) (now bool) {
 // follow brings the state up to the newest snapshot where that is needed, and follows from there until something fails.
 func (f *Follower) follow(ctx context.Context) error {
 	if f.needsNewest() {
-		if err := f.jump(ctx); err != nil {
+		if err := f.jumpToNewest(ctx); err != nil {
 			return err
 		}
 	}
 	st := f.State()
-	reader := &following{f: f}
+	reader := &followerConsumer{f: f}
 	err := f.cfg.Source.Follow(ctx, Position{st.Version, st.Sequence}, reader)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -280,14 +280,14 @@ func (f *Follower) needsNewest() bool {
 }
 
 // following passes what a source reads to the follower.
-type following struct {
-	f       *Follower
-	heard   bool        // a heartbeat, since the source was reached; guarded by f.mu
-	refused atomic.Bool // something that the source read: the follower ended the reading, and not the source. Records and heartbeats come from two goroutines
+type followerConsumer struct {
+	f            *Follower
+	gotHeartbeat bool        // a heartbeat, since the source was reached; guarded by f.mu
+	refused      atomic.Bool // something that the source read: the follower ended the reading, and not the source. Records and heartbeats come from two goroutines
 }
 
 // Record takes in a record.
-func (w *following) Record(e SequencedRecord) error {
+func (w *followerConsumer) Record(e SequencedRecord) error {
 	err := w.record(e)
 	if err != nil {
 		w.refused.Store(true)
@@ -295,47 +295,47 @@ func (w *following) Record(e SequencedRecord) error {
 	return err
 }
 
-func (w *following) record(e SequencedRecord) error {
+func (w *followerConsumer) record(e SequencedRecord) error {
 	f := w.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	st := f.State()
-	if w := f.want; w != nil && len(w.since) > farBehind { // what it holds must come first
+	if w := f.pending; w != nil && len(w.records) > farBehind { // what it holds must come first
 		f.gap = true // or a newer one
 		return fmt.Errorf("the snapshot of version %d does not come, and records wait for it", w.Version)
 	}
 	c, err := st.check(e.Data, f.cfg.Trust)
 	if err == nil {
-		err = f.beat.before(c.Version, c.Time, c.key)
+		err = f.beat.checkKeyAfter(c.Version, c.Time, c.key)
 	}
 	if err != nil {
-		f.counts.Refused++
+		f.stats.Refused++
 		f.gap = errors.Is(err, ErrGap)
 		return err
 	}
 	if c.Epoch != st.Epoch {
 		f.gap = true // the newest snapshot leads over it
-		return errEpoch
+		return errNewEpoch
 	}
 	n, effect, err := f.next(st, c, e)
 	if err != nil {
-		f.counts.Refused++
+		f.stats.Refused++
 		return err
 	}
-	if err := f.keep(e, n.Version); err != nil {
+	if err := f.persist(e, n.Version); err != nil {
 		return err
 	}
 	return f.putInForce(n, *effect)
 }
 
 // keep writes a record to disk. A disk that takes none does not keep a block from the public: it is written later.
-func (f *Follower) keep(e SequencedRecord, version uint64) error {
+func (f *Follower) persist(e SequencedRecord, version uint64) error {
 	err := f.disk.append(e)
 	switch {
 	case err == nil:
 		f.unwritten = ""
 		return nil
-	case errors.Is(err, errNoRoom):
+	case errors.Is(err, errBufferFull):
 		return err
 	case f.unwritten == "":
 		f.log.Error("changes are in force but cannot be written to disk, and would be missing after a restart without control; it is tried again", "version", version, "err", err)
@@ -347,7 +347,7 @@ func (f *Follower) keep(e SequencedRecord, version uint64) error {
 // putInForce exchanges the set's view and tells who waits.
 func (f *Follower) putInForce(n *State, effect Effect) error {
 	before := f.set.View()
-	after, err := f.here(n)
+	after, err := f.localView(n)
 	if err != nil {
 		return err
 	}
@@ -364,7 +364,7 @@ func (f *Follower) putInForce(n *State, effect Effect) error {
 	f.setMark(mark{n.Epoch, n.Version})
 	f.problem, f.outage = "", outage{}
 	if effect.Record.Version > 0 {
-		f.counts.Records++
+		f.stats.Records++
 		f.took = max(0, time.Since(time.UnixMilli(n.Time)))
 	}
 	close(f.applied)
@@ -374,15 +374,15 @@ func (f *Follower) putInForce(n *State, effect Effect) error {
 
 // setMark notes in the folder which version is in force, unless a later one was.
 func (f *Follower) setMark(m mark) {
-	if f.disk == nil || m.Version == 0 || f.floor.after(m) {
+	if f.disk == nil || m.Version == 0 || f.lostMark.after(m) {
 		return
 	}
-	f.floor = mark{}
+	f.lostMark = mark{}
 	f.disk.writeMark(m)
 }
 
 // here is the state's view with what is of this machine alone over it.
-func (f *Follower) here(st *State) (*blocklist.View, error) {
+func (f *Follower) localView(st *State) (*blocklist.View, error) {
 	if s := f.salvaged; s != nil && s.Epoch == st.Epoch && s.Version > st.Version {
 		st = s
 	} else {
@@ -391,35 +391,35 @@ func (f *Follower) here(st *State) (*blocklist.View, error) {
 	if f.cfg.Refresh == nil {
 		return st.view, nil
 	}
-	over, err := f.cfg.Refresh(st.view)
+	refreshed, err := f.cfg.Refresh(st.view)
 	if err != nil {
 		return nil, err
 	}
-	return over.Suspend(st.Suspended), nil
+	return refreshed.Suspend(st.Suspended), nil
 }
 
 // Refresh puts what is of this machine alone over the view again.
 func (f *Follower) Refresh() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.putInForce(f.State(), Effect{All: true, Lacking: f.lacks()})
+	return f.putInForce(f.State(), Effect{All: true, Incomplete: f.isIncomplete()})
 }
 
 // Wait waits until a version is in force here, whole.
 func (f *Follower) Wait(ctx context.Context, version uint64) error {
-	return f.until(ctx, func() bool { return f.inForce() >= version })
+	return f.waitUntil(ctx, func() bool { return f.inForce() >= version })
 }
 
 // reach waits until a record came, be what it announces still on its way.
-func (f *Follower) reach(ctx context.Context, version uint64) error {
-	return f.until(ctx, func() bool { return f.State().Version >= version })
+func (f *Follower) waitForRecord(ctx context.Context, version uint64) error {
+	return f.waitUntil(ctx, func() bool { return f.State().Version >= version })
 }
 
 // until waits until something that changes with what is in force is so.
-func (f *Follower) until(ctx context.Context, so func() bool) error {
+func (f *Follower) waitUntil(ctx context.Context, condition func() bool) error {
 	for {
 		f.mu.Lock()
-		done, applied := so(), f.applied
+		done, applied := condition(), f.applied
 		f.mu.Unlock()
 		if done {
 			return nil
@@ -433,10 +433,10 @@ func (f *Follower) until(ctx context.Context, so func() bool) error {
 }
 
 // holds waits a while for a record whose appending ended nobody knows how, and reports whether it came to be.
-func (f *Follower) holds(ctx context.Context, version uint64, hash string) bool {
+func (f *Follower) confirmAppended(ctx context.Context, version uint64, hash string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if f.reach(ctx, version) != nil {
+	if f.waitForRecord(ctx, version) != nil {
 		return false
 	}
 	f.mu.Lock()
@@ -444,23 +444,23 @@ func (f *Follower) holds(ctx context.Context, version uint64, hash string) bool 
 	return f.State().Version == version && f.State().Hash == hash
 }
 
-func (f *Follower) trouble(what string) {
+func (f *Follower) setProblem(problem string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.note(what)
+	f.setProblemLocked(problem)
 }
 
 // note logs a trouble once.
-func (f *Follower) note(what string) {
+func (f *Follower) setProblemLocked(problem string) {
 	f.outage = outage{}
-	if f.problem != what {
-		f.problem = what
-		f.log.Warn("control's changes do not arrive; what is in force stays", "why", what)
+	if f.problem != problem {
+		f.problem = problem
+		f.log.Warn("control's changes do not arrive; what is in force stays", "why", problem)
 	}
 }
 
-func (f *Follower) refuse() {
+func (f *Follower) countRefused() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.counts.Refused++
+	f.stats.Refused++
 }

@@ -8,16 +8,16 @@ import (
 )
 
 // forkPatience bounds the wait for the record that a source may not have.
-const forkPatience = 10 * time.Second
+const forkTimeout = 10 * time.Second
 
 // forked reports, as ErrFork, that the record after the state is another history's. Who jumps over records within an epoch has to ask: a snapshot is bound to the
 // record before it, not to what is in force here. Who signed that record does not matter: the key may be one that another history
 // brought. A source that has it not is no reason to stay behind.
-func (f *Follower) forked(ctx context.Context, st *State) error {
+func (f *Follower) checkFork(ctx context.Context, st *State) error {
 	if st.Version == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, forkPatience)
+	ctx, cancel := context.WithTimeout(ctx, forkTimeout)
 	defer cancel()
 	var next firstRecord
 	_ = f.cfg.Source.Follow(ctx, Position{st.Version, st.Sequence}, &next)

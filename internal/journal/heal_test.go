@@ -118,7 +118,7 @@ func TestLostRecordIsKnownByHash(t *testing.T) {
 
 func TestScrubRepairsInBackground(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, dir, func(cfg *journal.ControlConfig) { cfg.Scrub = 50 * time.Millisecond })
+	c := startControl(t, k, dir, func(cfg *journal.ControlConfig) { cfg.ScrubInterval = 50 * time.Millisecond })
 	defer c.stop()
 	c.push(t, k.set(t, "one", block("one.example")))
 	newest, err := c.Newest(t.Context())
@@ -182,7 +182,7 @@ func TestRecoverOverLostRecord(t *testing.T) {
 func TestNewEpochOverLostRecord(t *testing.T) {
 	d := damageJournal(t, "n4.example", "n5.example")
 	d.lessState(t)
-	c := startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) { cfg.Epoch = true })
+	c := startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) { cfg.NewEpoch = true })
 	defer c.stop()
 	if c.State().Epoch != 2 {
 		t.Errorf("epoch %d", c.State().Epoch)
@@ -227,7 +227,7 @@ func TestRecoverWithoutAnyWholeSnapshot(t *testing.T) {
 			c.stop()
 			d.lessState(t)
 			c = startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) {
-				if cfg.Epoch = how == "new epoch"; !cfg.Epoch {
+				if cfg.NewEpoch = how == "new epoch"; !cfg.NewEpoch {
 					cfg.Recover = latest
 				}
 			})

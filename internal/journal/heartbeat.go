@@ -34,24 +34,24 @@ func (st *State) openHeartbeat(data []byte, last Heartbeat) (Heartbeat, error) {
 	case st.ring == nil:
 		return h, fmt.Errorf("heartbeat: %w: no key ring is known yet", ErrSeal)
 	}
-	key, err := st.ring.signed(s, h.Time/1000, RoleControl)
+	key, err := st.ring.soleSigner(s, h.Time/1000, RoleControl)
 	if err == nil {
-		err = cmp.Or(last.before(h.Version, h.Time, key), st.word().before(h.Version, h.Time, key))
+		err = cmp.Or(last.checkKeyAfter(h.Version, h.Time, key), st.heartbeat().checkKeyAfter(h.Version, h.Time, key))
 	}
 	return h, err
 }
 
 // before says why what speaks of a version, at that time (Unix milliseconds), cannot be signed after the heartbeat, which knows of no such version: its key had
 // run out by then. Who has that key could date it back otherwise.
-func (h Heartbeat) before(version uint64, at int64, key heldKey) error {
-	if version > h.Version && !key.may(RoleControl, max(at, h.Time)/1000) {
+func (h Heartbeat) checkKeyAfter(version uint64, at int64, key parsedKey) error {
+	if version > h.Version && !key.hasRole(RoleControl, max(at, h.Time)/1000) {
 		return fmt.Errorf("version %d: %w: its key ran out before control's last heartbeat, of version %d", version, ErrSeal, h.Version)
 	}
 	return nil
 }
 
 // word is the state as a heartbeat: control's word that its version was the newest when it was made.
-func (st *State) word() Heartbeat { return Heartbeat{st.Epoch, st.Version, st.Hash, st.Time} }
+func (st *State) heartbeat() Heartbeat { return Heartbeat{st.Epoch, st.Version, st.Hash, st.Time} }
 
 // PeekHeartbeat reads what a heartbeat says, whoever signed it.
 func PeekHeartbeat(data []byte) (Heartbeat, error) {
@@ -73,7 +73,7 @@ func peekHeartbeat(data []byte) (h Heartbeat, s *Sealed, err error) {
 }
 
 // Heartbeat takes in control's word of which version is the newest. One that is not newer than the last is none.
-func (w *following) Heartbeat(data []byte) error {
+func (w *followerConsumer) Heartbeat(data []byte) error {
 	err := w.heartbeat(data)
 	if err != nil {
 		w.refused.Store(true)
@@ -81,41 +81,41 @@ func (w *following) Heartbeat(data []byte) error {
 	return err
 }
 
-func (w *following) heartbeat(data []byte) error {
+func (w *followerConsumer) heartbeat(data []byte) error {
 	f := w.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	st := f.State()
 	h, err := st.openHeartbeat(data, f.beat)
 	if err != nil {
-		f.counts.Refused++
+		f.stats.Refused++
 		return nil // of a later key ring perhaps: records decide
 	}
 	if h.Time < st.Time && h.Epoch <= st.Epoch { // before what is in force
 		return nil
 	}
 	if h.Epoch < st.Epoch { // of a journal that went on without this one, whatever its clock
-		f.older(h, st)
+		f.setOlderProblem(h, st)
 		return nil
 	}
 	if h.Time <= f.beat.Time && h.Epoch <= f.beat.Epoch && (h.Epoch < f.beat.Epoch || h.Version <= f.beat.Version) {
 		return nil // heard before
 	}
-	if !w.heard { // control may have been restarted, and know nothing of this node yet
-		w.heard = true
+	if !w.gotHeartbeat { // control may have been restarted, and know nothing of this node yet
+		w.gotHeartbeat = true
 		f.reportNow()
 	}
-	f.beat, f.beatAt, f.beatData = h, time.Now(), data
-	f.offset.add(time.UnixMilli(h.Time).Sub(f.beatAt))
-	close(f.beaten)
-	f.beaten = make(chan struct{})
+	f.beat, f.beatReceived, f.beatData = h, time.Now(), data
+	f.offset.add(time.UnixMilli(h.Time).Sub(f.beatReceived))
+	close(f.beatArrived)
+	f.beatArrived = make(chan struct{})
 	switch {
 	case h.Epoch > st.Epoch:
-		return errEpoch
+		return errNewEpoch
 	case h.Version < st.Version && h.Time > st.Time:
-		f.older(h, st)
+		f.setOlderProblem(h, st)
 	case h.Version == st.Version && h.Hash != st.Hash:
-		f.note(ErrFork.Error())
+		f.setProblemLocked(ErrFork.Error())
 	case h.Version == st.Version && f.problem != "": // nothing is missing here
 		f.log.Info("control's changes arrive again", "version", st.Version)
 		f.problem, f.outage = "", outage{}
@@ -125,8 +125,8 @@ func (w *following) heartbeat(data []byte) error {
 }
 
 // older notes that control is behind what is in force.
-func (f *Follower) older(h Heartbeat, st *State) {
-	f.note(fmt.Sprintf("control's newest version is %d, and %d is in force here: was it restored from an older backup? What is in force stays", h.Version, st.Version))
+func (f *Follower) setOlderProblem(h Heartbeat, st *State) {
+	f.setProblemLocked(fmt.Sprintf("control's newest version is %d, and %d is in force here: was it restored from an older backup? What is in force stays", h.Version, st.Version))
 }
 
 // lastBeat is the newest heartbeat; its zero value for none.
@@ -140,7 +140,7 @@ func (f *Follower) lastBeat() Heartbeat {
 func (f *Follower) Beat(ctx context.Context, after uint64) []byte {
 	for {
 		f.mu.Lock()
-		data, version, beaten := f.beatData, f.beat.Version, f.beaten
+		data, version, beaten := f.beatData, f.beat.Version, f.beatArrived
 		f.mu.Unlock()
 		if version != after && data != nil {
 			return data
@@ -156,23 +156,23 @@ func (f *Follower) Beat(ctx context.Context, after uint64) []byte {
 // clockOffset estimates by how much control's clock is ahead of this one. A heartbeat is some time on its way, and may be seconds old where it is
 // fetched: that only makes the difference smaller, so that the largest of the last ones is the nearest.
 type clockOffset struct {
-	last []time.Duration // the oldest first
+	samples []time.Duration // the oldest first
 }
 
 // offsetsKept is how many heartbeats the estimate is made of: a clock that is set back shows after so many.
-const offsetsKept = 32
+const maxOffsets = 32
 
 func (o *clockOffset) add(d time.Duration) {
-	if len(o.last) == offsetsKept {
-		o.last = append(o.last[:0], o.last[1:]...)
+	if len(o.samples) == maxOffsets {
+		o.samples = append(o.samples[:0], o.samples[1:]...)
 	}
-	o.last = append(o.last, d)
+	o.samples = append(o.samples, d)
 }
 
 // estimate is 0 before the first heartbeat.
 func (o *clockOffset) estimate() time.Duration {
-	if len(o.last) == 0 {
+	if len(o.samples) == 0 {
 		return 0
 	}
-	return slices.Max(o.last)
+	return slices.Max(o.samples)
 }

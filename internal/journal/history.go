@@ -64,7 +64,7 @@ type HistoryEntry struct {
 
 // changesOf reads the changes of a record, from the object store where they are many. Where matters is not nil, octets it does not
 // want hold none that matters.
-func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, matters func([]byte) bool) iter.Seq2[HistoryEntry, error] {
+func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, mayMatch func([]byte) bool) iter.Seq2[HistoryEntry, error] {
 	return func(yield func(HistoryEntry, error) bool) {
 		var set *ChangeSet
 		var lines *bufio.Reader
@@ -82,7 +82,7 @@ func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, matters
 				yield(HistoryEntry{}, err)
 				return
 			}
-		case r.Kind == RecordChanges && (matters == nil || matters(body)):
+		case r.Kind == RecordChanges && (mayMatch == nil || mayMatch(body)):
 			s, changes, err := splitChangeSet(body)
 			if err != nil {
 				yield(HistoryEntry{}, err)
@@ -97,18 +97,18 @@ func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, matters
 			if err == io.EOF {
 				return
 			}
-			counts := len(refused) == 0 || refused[0] != at
-			if !counts {
+			applied := len(refused) == 0 || refused[0] != at
+			if !applied {
 				refused = refused[1:]
 			}
-			if err == nil && matters != nil && !matters(line) {
+			if err == nil && mayMatch != nil && !mayMatch(line) {
 				continue
 			}
 			var ch Change
 			if err == nil {
 				ch, err = ParseChange(line)
 			}
-			if !yield(HistoryEntry{r, set, ch, counts}, err) || err != nil {
+			if !yield(HistoryEntry{r, set, ch, applied}, err) || err != nil {
 				return
 			}
 		}
@@ -123,11 +123,11 @@ func (c *Control) History(ctx context.Context, name string, each func(HistoryEnt
 		above[rest] = true
 		quoted = append(quoted, fmt.Appendf(nil, "%q", rest))
 	}
-	matters := func(octets []byte) bool { // authors write JSON as they like: what is escaped is looked at
-		return bytes.IndexByte(octets, '\\') >= 0 || slices.ContainsFunc(quoted, func(q []byte) bool { return bytes.Contains(octets, q) })
+	mayMatch := func(text []byte) bool { // authors write JSON as they like: what is escaped is looked at
+		return bytes.IndexByte(text, '\\') >= 0 || slices.ContainsFunc(quoted, func(q []byte) bool { return bytes.Contains(text, q) })
 	}
 	return c.Each(ctx, func(r *Record, body []byte) error {
-		for entry, err := range c.changesOf(ctx, r, body, matters) {
+		for entry, err := range c.changesOf(ctx, r, body, mayMatch) {
 			if err != nil {
 				return err
 			}

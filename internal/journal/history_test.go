@@ -85,7 +85,7 @@ func undone(t *testing.T, c *control, id string) string {
 	for ch := range u.Changes {
 		says = append(says, string(ch.Do))
 	}
-	if u.Lefts > 0 {
+	if u.SkippedCount > 0 {
 		says = append(says, "left")
 	}
 	return strings.Join(says, ", ")
@@ -102,7 +102,7 @@ func TestUndoSeesWhoIsCalledLists(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := slices.Collect(u.Changes)
-	if diff := cmp.Diff([]journal.Change{{Do: journal.Withdraw, Name: "y.example"}}, got); diff != "" || !slices.Equal(u.Left, []string{"x.example"}) {
-		t.Errorf("left %q; %s", u.Left, diff)
+	if diff := cmp.Diff([]journal.Change{{Do: journal.Withdraw, Name: "y.example"}}, got); diff != "" || !slices.Equal(u.Skipped, []string{"x.example"}) {
+		t.Errorf("left %q; %s", u.Skipped, diff)
 	}
 }

@@ -430,7 +430,7 @@ func TestOlderBackup(t *testing.T) {
 	c.stop()
 
 	c = startControl(t, k, filepath.Join(dir, "backup"), func(cfg *journal.ControlConfig) {
-		cfg.Epoch, cfg.Above = true, func() uint64 { return r.Version }
+		cfg.NewEpoch, cfg.Above = true, func() uint64 { return r.Version }
 	})
 	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, r.Version+1)

@@ -262,7 +262,7 @@ func TestLoad(t *testing.T) {
 		<-load
 		c.push(t, k.set(t, "during", block("during.example")))
 	}()
-	r, err := c.PublishSnapshot(t.Context(), journal.Load{By: "lists", Compile: func(w io.Writer, st *journal.State) error {
+	r, err := c.PublishSnapshot(t.Context(), journal.SnapshotDraft{By: "lists", Compile: func(w io.Writer, st *journal.State) error {
 		close(load)
 		<-pushed
 		b := blocklist.NewBuilder()
@@ -332,7 +332,7 @@ func TestLoads(t *testing.T) {
 	var last journal.Receipt
 	for i := range 4 {
 		var err error
-		last, err = c.PublishSnapshot(t.Context(), journal.Load{By: "desk", Compile: func(w io.Writer, st *journal.State) error {
+		last, err = c.PublishSnapshot(t.Context(), journal.SnapshotDraft{By: "desk", Compile: func(w io.Writer, st *journal.State) error {
 			view, err := journal.Apply(st.View(), &journal.ChangeSet{}, func(yield func(journal.Change, error) bool) {
 				for n := range 2000 {
 					if !yield(block(fmt.Sprintf("n%d.load%d.example", n, i)), nil) {

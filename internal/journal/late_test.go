@@ -89,7 +89,7 @@ func (c *control) large(t *testing.T, k *keys, id string, meanwhile func(), chan
 		t.Fatal(err)
 	}
 	l := &journal.LargeChangeSet{ChangeSet: *set, Count: len(changes), Object: o, Digest: sealed.Digest, Signatures: sealed.Signatures}
-	r, err := c.PublishSnapshot(t.Context(), journal.Load{By: "desk", Changes: l, Compile: func(w io.Writer, st *journal.State) error {
+	r, err := c.PublishSnapshot(t.Context(), journal.SnapshotDraft{By: "desk", Changes: l, Compile: func(w io.Writer, st *journal.State) error {
 		view, err := journal.Apply(st.View(), set, func(yield func(journal.Change, error) bool) {
 			for _, ch := range changes {
 				if !yield(ch, nil) {
@@ -185,7 +185,7 @@ func TestKilledWhileWriting(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	var writing []string
-	_, err := c.PublishSnapshot(t.Context(), journal.Load{Same: true, Compile: func(w io.Writer, st *journal.State) (err error) {
+	_, err := c.PublishSnapshot(t.Context(), journal.SnapshotDraft{Same: true, Compile: func(w io.Writer, st *journal.State) (err error) {
 		if writing, err = filepath.Glob(filepath.Join(dir, "state", ".*snapshot*")); err != nil {
 			return err
 		}

@@ -23,11 +23,11 @@ func (c *Control) PublishLists(ctx context.Context, view *blocklist.View, keep f
 	before, after := st.view.Input().Only(keep), view.Input().Only(keep)
 	set := &ChangeSet{ID: fmt.Sprintf("lists-%d-%d", time.Now().UnixNano(), view.Version()), Time: time.Now().Unix()}
 	if sameSources(before.Sources(), after.Sources()) {
-		changes, few, err := differences(before, after, set)
-		if err != nil || few && len(changes) == 0 {
+		changes, fits, err := diffForRecord(before, after, set)
+		if err != nil || fits && len(changes) == 0 {
 			return Receipt{}, err
 		}
-		if few {
+		if fits {
 			payload, err := Encode(set, changes)
 			if err != nil {
 				return Receipt{}, err
@@ -37,8 +37,8 @@ func (c *Control) PublishLists(ctx context.Context, view *blocklist.View, keep f
 			}
 		}
 	}
-	return c.PublishSnapshot(ctx, Load{By: "lists", Compile: func(w io.Writer, st *State) error {
-		return blocklist.Compile(w, st.info(), after, st.view.Input().Only(func(source string) bool { return !keep(source) }))
+	return c.PublishSnapshot(ctx, SnapshotDraft{By: "lists", Compile: func(w io.Writer, st *State) error {
+		return blocklist.Compile(w, st.viewInfo(), after, st.view.Input().Only(func(source string) bool { return !keep(source) }))
 	}})
 }
 
@@ -57,19 +57,19 @@ func sameSources(before, after []blocklist.Source) bool {
 	return true
 }
 
-var errMany = errors.New("many")
+var errTooManyChanges = errors.New("many")
 
 // differences are the changes from one to the other, if they fit a record, with their sources noted in set.
-func differences(before, after *blocklist.Input, set *ChangeSet) (changes []Change, few bool, err error) {
+func diffForRecord(before, after *blocklist.Input, set *ChangeSet) (changes []Change, fits bool, err error) {
 	failed := error(nil)
 	err = blocklist.Diff(before, after, func(c blocklist.Change) bool {
 		if len(changes) == MaxChanges {
-			failed = errMany
+			failed = errTooManyChanges
 			return false
 		}
 		change := FromListing(c)
 		if _, err := change.listing(); err != nil { // its text says something else: nothing but a snapshot can carry it
-			failed = errMany
+			failed = errTooManyChanges
 			return false
 		}
 		if !slices.ContainsFunc(set.Sources, func(l ListSource) bool { return l.Name == c.Source.Name }) {

@@ -70,25 +70,27 @@ func TestFolderOverEpochs(t *testing.T) {
 	r := c.push(t, k.set(t, "one", block("one.example")))
 	reaches(r.Version)
 	c.stop()
-	c = startControl(t, k, dir, func(cfg *journal.ControlConfig) { cfg.Epoch, cfg.Above = true, func() uint64 { return r.Version + 10 } })
+	c = startControl(t, k, dir, func(cfg *journal.ControlConfig) {
+		cfg.NewEpoch, cfg.Above = true, func() uint64 { return r.Version + 10 }
+	})
 	c.compact(t)
 	r = c.push(t, k.set(t, "two", block("two.example")))
 	reaches(r.Version)
 }
 
 // bounded is an answer that notes until when it may be written.
-type bounded struct {
+type isBounded struct {
 	*httptest.ResponseRecorder
 	until  time.Time
 	pieces int
 }
 
-func (b *bounded) SetWriteDeadline(until time.Time) error {
+func (b *isBounded) SetWriteDeadline(until time.Time) error {
 	b.until = until
 	return nil
 }
 
-func (b *bounded) Write(p []byte) (int, error) {
+func (b *isBounded) Write(p []byte) (int, error) {
 	if left := time.Until(b.until); left <= 0 || left > 2*time.Minute || len(p) > 256<<10 {
 		return 0, fmt.Errorf("%d octets in %v", len(p), left)
 	}
@@ -112,7 +114,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	h := mirror.NewHandler(c, func(*http.Request, []byte) error { return nil })
 	record := fmt.Sprint("/records/", r.Version)
 	for _, path := range []string{"/head", "/snapshot", record, "/records/99", "/objects/" + s.Names()[0], "/nothing"} {
-		answer := &bounded{ResponseRecorder: httptest.NewRecorder()}
+		answer := &isBounded{ResponseRecorder: httptest.NewRecorder()}
 		h.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
 		if answer.pieces == 0 || path == record && answer.pieces < 2 {
 			t.Errorf("%s: %d pieces", path, answer.pieces)

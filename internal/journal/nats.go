@@ -12,36 +12,38 @@ import (
 )
 
 // FromStream is the journal as a stream's reader has it. node is whom it reports for.
-func FromStream(r *stream.Reader, node string) Source { return &streamed{r, node} }
+func FromStream(r *stream.Reader, node string) Source { return &streamSource{r, node} }
 
 // fromOwn is the journal as its writer reads it. It finds the newest snapshot also if a later one is lost.
-func fromOwn(s *stream.Stream, node string) Source { return &owned{streamed{s.Reader, node}, s} }
+func fromWriter(s *stream.Stream, node string) Source {
+	return &writerSource{streamSource{s.Reader, node}, s}
+}
 
-type owned struct {
-	streamed
+type writerSource struct {
+	streamSource
 	s *stream.Stream
 }
 
-func (o *owned) Newest(ctx context.Context) (SequencedRecord, error) {
+func (o *writerSource) Newest(ctx context.Context) (SequencedRecord, error) {
 	r, err := o.s.Last(ctx, string(RecordSnapshot))
 	return SequencedRecord{r.Sequence, r.Data}, err
 }
 
 // errLostRecords makes a follower go to the newest snapshot.
-func errLostRecords(err error) error {
+func gapIfLost(err error) error {
 	if errors.Is(err, stream.ErrLost) {
 		return fmt.Errorf("%w: %w", ErrGap, err)
 	}
 	return err
 }
 
-type streamed struct {
+type streamSource struct {
 	r    *stream.Reader
 	node string
 }
 
-func (s *streamed) Follow(ctx context.Context, after Position, consumer Consumer) error {
-	from, err := s.begin(ctx, after)
+func (s *streamSource) Follow(ctx context.Context, after Position, consumer Consumer) error {
+	from, err := s.startSequence(ctx, after)
 	if err != nil {
 		return err
 	}
@@ -57,12 +59,12 @@ func (s *streamed) Follow(ctx context.Context, after Position, consumer Consumer
 		})
 	})
 	g.Go(func() error { return s.r.FollowBeats(ctx, consumer.Heartbeat) })
-	return errLostRecords(g.Wait())
+	return gapIfLost(g.Wait())
 }
 
 // begin is after which sequence to go on: where the stream is not the one the position was noted in, from its begin. If the record of the position itself is
 // lost, the record after it shows that the stream is the same.
-func (s *streamed) begin(ctx context.Context, after Position) (uint64, error) {
+func (s *streamSource) startSequence(ctx context.Context, after Position) (uint64, error) {
 	r, err := s.r.At(ctx, after.Sequence)
 	if errors.Is(err, stream.ErrNone) && after.Sequence > 0 {
 		r, err = s.r.At(ctx, after.Sequence+1)
@@ -85,15 +87,15 @@ func (s *streamed) begin(ctx context.Context, after Position) (uint64, error) {
 	return after.Sequence, nil
 }
 
-func (s *streamed) Newest(ctx context.Context) (SequencedRecord, error) {
+func (s *streamSource) Newest(ctx context.Context) (SequencedRecord, error) {
 	r, err := s.r.Last(ctx, string(RecordSnapshot))
 	return SequencedRecord{r.Sequence, r.Data}, err
 }
 
-func (s *streamed) Object(ctx context.Context, name string) (io.ReadCloser, error) {
+func (s *streamSource) Object(ctx context.Context, name string) (io.ReadCloser, error) {
 	return s.r.Object(ctx, name)
 }
 
-func (s *streamed) Report(ctx context.Context, status []byte) error {
+func (s *streamSource) Report(ctx context.Context, status []byte) error {
 	return s.r.Report(ctx, s.node, status)
 }

@@ -18,7 +18,7 @@ import (
 // Publisher is control's hand on the journal: it numbers records, binds each to the one before, and signs them. Its methods are safe from
 // any goroutine.
 type Publisher struct {
-	log      *stream.Stream
+	journal  *stream.Stream
 	follower *Follower // of the same journal, as a Control node
 	key      *SecretKey
 	trust    []PublicKey
@@ -28,18 +28,18 @@ type Publisher struct {
 	damage   atomic.Pointer[Damage]
 	damaged  func() error // Control.Damaged
 	repairs  atomic.Uint64
-	past     uint64 // end of a journal that lost records which are not in force here: an epoch that begins follows it; 0 for none
+	lostEnd  uint64 // end of a journal that lost records which are not in force here: an epoch that begins follows it; 0 for none
 
-	mu        sync.Mutex // one record at a time
-	clock     clock
-	wrong     bool       // it, as was told
-	snapshots sync.Mutex // one snapshot at a time
+	mu         sync.Mutex // one record at a time
+	clock      clock
+	clockWrong bool       // it, as was told
+	snapshots  sync.Mutex // one snapshot at a time
 
-	since struct {
+	gathered struct {
 		sync.Mutex
-		keep     bool
-		applied  []applied // what came into force while a snapshot is written
-		snapshot uint64    // version of the last snapshot that brought something of its own
+		active   bool
+		applied  []appliedRecord // what came into force while a snapshot is written
+		snapshot uint64          // version of the last snapshot that brought something of its own
 	}
 	changeSets struct { // the last change sets in force, by ID: what became of them
 		sync.Mutex
@@ -53,7 +53,7 @@ type Publisher struct {
 const recentChangeSets = 1000
 
 // applied is what a record did.
-type applied struct {
+type appliedRecord struct {
 	version uint64
 	changes []blocklist.Change
 }
@@ -62,11 +62,11 @@ type applied struct {
 const HeartbeatEvery = 5 * time.Second
 
 // publishTries is how often a record, or a snapshot, is made anew because another control's came first.
-const publishTries = 5
+const maxPublishTries = 5
 
 // NewPublisher returns the publisher of what follower follows. dir is for files while they are made.
 func NewPublisher(log *stream.Stream, follower *Follower, key *SecretKey, dir string) *Publisher {
-	return &Publisher{log: log, follower: follower, key: key, trust: follower.cfg.Trust, dir: dir, logger: follower.log, damaged: func() error { return nil }}
+	return &Publisher{journal: log, follower: follower, key: key, trust: follower.cfg.Trust, dir: dir, logger: follower.log, damaged: func() error { return nil }}
 }
 
 // Draft is what is to be published.
@@ -111,8 +111,8 @@ func (p *Publisher) Publish(ctx context.Context, d Draft) (Receipt, error) {
 // append numbers, signs and keeps a record that build makes for the newest state. Where it is that of a change set, id is the set's: one that is in
 // force already is not published again.
 func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*Record, []byte, error)) (Receipt, error) {
-	for range publishTries {
-		if r, ok := p.known(id); ok {
+	for range maxPublishTries {
+		if r, ok := p.publishedReceipt(id); ok {
 			return r, nil
 		}
 		st := p.follower.State()
@@ -122,37 +122,37 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 		}
 		after := st.Sequence
 		if r.Epoch > 0 {
-			after = max(after, p.past)
+			after = max(after, p.lostEnd)
 		} else { // not the first of an epoch
-			if err := p.refused(); err != nil {
+			if err := p.refusal(); err != nil {
 				return Receipt{}, err
 			}
 			r.Epoch, r.Version, r.Previous = st.Epoch, st.Version+1, st.Hash
 		}
-		if r.Time, err = p.now(st, r.Epoch); err != nil {
+		if r.Time, err = p.signingTime(st, r.Epoch); err != nil {
 			return Receipt{}, err
 		}
 		data, err := r.seal(p.key, body)
 		if err == nil {
-			err = st.admits(data, p.trust)
+			err = st.checkAppend(data, p.trust)
 		}
 		if err != nil {
-			if wrong := p.clock.ahead(); wrong != nil {
-				err = fmt.Errorf("%w (%w)", err, wrong)
+			if clockErr := p.clock.checkAhead(); clockErr != nil {
+				err = fmt.Errorf("%w (%w)", err, clockErr)
 			}
 			return Receipt{}, fmt.Errorf("%w: %w", ErrRefused, err)
 		}
-		sequence, err := p.log.Append(ctx, after, string(r.Kind), data)
+		sequence, err := p.journal.Append(ctx, after, string(r.Kind), data)
 		switch {
-		case err == nil, errors.Is(err, stream.ErrUnknown) && p.follower.holds(ctx, r.Version, HashOf(data)):
-			if err := p.follower.reach(ctx, r.Version); err != nil {
+		case err == nil, errors.Is(err, stream.ErrUnknown) && p.follower.confirmAppended(ctx, r.Version, HashOf(data)):
+			if err := p.follower.waitForRecord(ctx, r.Version); err != nil {
 				return Receipt{}, err
 			}
-			p.beat(ctx)
+			p.publishHeartbeat(ctx)
 			return Receipt{r.Version, r.Time, sequence}, nil
 		case errors.Is(err, stream.ErrBehind): // another control's came first
 			waiting, cancel := context.WithTimeout(ctx, 5*time.Second)
-			err = p.follower.reach(waiting, st.Version+1)
+			err = p.follower.waitForRecord(waiting, st.Version+1)
 			cancel()
 			if err != nil {
 				return Receipt{}, fmt.Errorf("another record came first, and did not arrive here: %w", err)
@@ -165,7 +165,7 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 }
 
 // refused returns why no record may be appended now, or nil.
-func (p *Publisher) refused() error {
+func (p *Publisher) refusal() error {
 	if p.refuse == nil {
 		return nil
 	}
@@ -173,7 +173,7 @@ func (p *Publisher) refused() error {
 }
 
 // now is the time to sign something in an epoch, in Unix milliseconds: one that begins may be dated before the last. What is wrong with the clock is told once.
-func (p *Publisher) now(st *State, epoch uint64) (int64, error) {
+func (p *Publisher) signingTime(st *State, epoch uint64) (int64, error) {
 	record, beat := int64(0), int64(0)
 	if epoch == st.Epoch {
 		record = st.Time
@@ -182,22 +182,22 @@ func (p *Publisher) now(st *State, epoch uint64) (int64, error) {
 		beat = b.Time
 	}
 	at, err := p.clock.now(epoch, record, beat)
-	wrong := err
+	problem := err
 	if err == nil {
-		wrong = p.clock.ahead()
+		problem = p.clock.checkAhead()
 	}
-	if wrong != nil && !p.wrong {
-		p.logger.Error("what is signed cannot have the right time", "err", wrong)
+	if problem != nil && !p.clockWrong {
+		p.logger.Error("what is signed cannot have the right time", "err", problem)
 	}
-	p.wrong = wrong != nil
+	p.clockWrong = problem != nil
 	return at, err
 }
 
 // maxScopedOctets bounds what every announcement of a snapshot holds of what is scoped.
-const maxScopedOctets = 1 << 20
+const maxScopedBytes = 1 << 20
 
 // admits reports why a record could not follow, whoever gets it.
-func (st *State) admits(data []byte, trust []PublicKey) error {
+func (st *State) checkAppend(data []byte, trust []PublicKey) error {
 	c, err := st.check(data, trust)
 	if err != nil || c.Kind != RecordChanges && c.Kind != RecordAdvance {
 		return err
@@ -207,26 +207,26 @@ func (st *State) admits(data []byte, trust []PublicKey) error {
 		return err
 	}
 	encoded, err := json.Marshal(all)
-	if err == nil && len(encoded) > maxScopedOctets {
-		err = fmt.Errorf("%w: more than %d octets of changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScopedOctets)
+	if err == nil && len(encoded) > maxScopedBytes {
+		err = fmt.Errorf("%w: more than %d octets of changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScopedBytes)
 	}
 	return err
 }
 
 // beat signs a heartbeat for the newest state.
-func (p *Publisher) beat(ctx context.Context) {
+func (p *Publisher) publishHeartbeat(ctx context.Context) {
 	st := p.follower.State()
 	if st.Version == 0 {
 		return
 	}
-	at, err := p.now(st, st.Epoch)
+	at, err := p.signingTime(st, st.Epoch)
 	if err != nil {
 		return // it was told
 	}
 	data, err := Heartbeat{st.Epoch, st.Version, st.Hash, at}.seal(p.key)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, HeartbeatEvery)
-		err = p.log.Beat(ctx, data)
+		err = p.journal.Beat(ctx, data)
 		cancel()
 	}
 	if err != nil && ctx.Err() == nil {
@@ -239,10 +239,10 @@ func (p *Publisher) Run(ctx context.Context) error {
 	ticker := time.NewTicker(HeartbeatEvery)
 	defer ticker.Stop()
 	var last uint64 // version of the last snapshot made here
-	swept := time.Now()
+	lastSweep := time.Now()
 	for {
 		p.mu.Lock()
-		p.beat(ctx)
+		p.publishHeartbeat(ctx)
 		p.mu.Unlock()
 		select {
 		case <-ticker.C:
@@ -253,18 +253,18 @@ func (p *Publisher) Run(ctx context.Context) error {
 		if last == 0 {
 			last = st.Version
 		}
-		if p.refused() != nil || p.damaged() != nil {
+		if p.refusal() != nil || p.damaged() != nil {
 			continue // whoever refuses it logs why
 		}
-		p.renew(ctx, st)
-		if time.Since(swept) > objectRest {
-			p.sweep(ctx)
-			swept = time.Now()
+		p.publishRenewal(ctx, st)
+		if time.Since(lastSweep) > objectRetention {
+			p.removeOldObjects(ctx)
+			lastSweep = time.Now()
 		}
-		if p.follower.fetches() {
+		if p.follower.isFetching() {
 			continue // the last one is not in force here yet
 		}
-		if st.view.Stats().Overlay > snapshotAt || st.Version > last+snapshotRecords {
+		if st.view.Stats().Overlay > snapshotOverlay || st.Version > last+snapshotRecords {
 			r, err := p.Compact(ctx)
 			if err != nil {
 				p.logger.Error("a snapshot could not be published; the journal goes on without", "err", err)
@@ -275,7 +275,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 }
 
 // renew publishes a version without changes when something scoped ran out: what it stood over counts again from there.
-func (p *Publisher) renew(ctx context.Context, st *State) {
+func (p *Publisher) publishRenewal(ctx context.Context, st *State) {
 	now := time.Now().Unix()
 	if !slices.ContainsFunc(st.Scoped, func(s Scoped) bool { return s.expired(now) }) {
 		return
@@ -286,20 +286,20 @@ func (p *Publisher) renew(ctx context.Context, st *State) {
 }
 
 // Applied is to be told of every effect, by whoever made the follower.
-func (p *Publisher) Applied(e Effect) {
-	p.note(e)
-	p.since.Lock()
-	defer p.since.Unlock()
+func (p *Publisher) NoteEffect(e Effect) {
+	p.rememberChangeSet(e)
+	p.gathered.Lock()
+	defer p.gathered.Unlock()
 	if s := e.Record.Snapshot; s != nil && (!s.Same || e.All) {
-		p.since.snapshot = max(p.since.snapshot, e.Record.Version)
+		p.gathered.snapshot = max(p.gathered.snapshot, e.Record.Version)
 	}
-	if p.since.keep && len(e.Applied) > 0 {
-		p.since.applied = append(p.since.applied, applied{e.Record.Version, e.Applied})
+	if p.gathered.active && len(e.Applied) > 0 {
+		p.gathered.applied = append(p.gathered.applied, appliedRecord{e.Record.Version, e.Applied})
 	}
 }
 
 // note remembers which change set came into force.
-func (p *Publisher) note(e Effect) {
+func (p *Publisher) rememberChangeSet(e Effect) {
 	set := e.ChangeSet
 	if s := e.Record.Snapshot; s != nil && s.Changes != nil {
 		set = &s.Changes.ChangeSet
@@ -329,7 +329,7 @@ func (p *Publisher) forgetChangeSets() {
 	p.changeSets.by, p.changeSets.order = nil, nil
 }
 
-func (p *Publisher) known(id string) (Receipt, bool) {
+func (p *Publisher) publishedReceipt(id string) (Receipt, bool) {
 	p.changeSets.Lock()
 	defer p.changeSets.Unlock()
 	r, ok := p.changeSets.by[id]

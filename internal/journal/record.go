@@ -140,7 +140,7 @@ func splitRecord(s *Sealed) (*Record, []byte, error) {
 		return nil, nil, fmt.Errorf("record: %w: it has no line", ErrSeal)
 	}
 	var r Record
-	if !bounded(first) {
+	if !isBounded(first) {
 		return nil, nil, fmt.Errorf("record: %w: it lists more than %d of something", ErrSeal, MaxRefused)
 	}
 	if err := json.Unmarshal(first, &r); err != nil { // fields of later versions are none of ours; kinds are
@@ -151,7 +151,7 @@ func splitRecord(s *Sealed) (*Record, []byte, error) {
 
 // bounded reports whether no array or object in JSON has more elements than the longest of a record's may have, nor stands deeper. Three octets of an array can
 // become hundreds once parsed, and a record is parsed before anybody knows who signed it: its ring and time are in it.
-func bounded(text []byte) bool {
+func isBounded(text []byte) bool {
 	var commas [16]int // by depth
 	depth, quoted := 0, false
 	for i := 0; i < len(text); i++ {
@@ -189,7 +189,7 @@ func HashOf(data []byte) string {
 type checked struct {
 	Record
 	hash      string
-	key       heldKey // that signed it
+	key       parsedKey // that signed it
 	changeSet *ChangeSet
 	changes   []Change // those that count
 	ring      *keyRing // of a snapshot or a ring
@@ -212,31 +212,31 @@ func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 	if c.ring, err = st.ringFor(r, body, trust); err != nil {
 		return fail(err)
 	}
-	by := st.ring
+	ring := st.ring
 	if r.Kind == RecordSnapshot {
-		by = c.ring // it stands for itself: the first one that an edge sees has nothing before it
+		ring = c.ring // it stands for itself: the first one that an edge sees has nothing before it
 	}
-	if by == nil {
+	if ring == nil {
 		return fail(fmt.Errorf("%w: no key ring came before it", ErrSeal))
 	}
-	c.key, err = by.signed(s, r.Time/1000, RoleControl)
+	c.key, err = ring.soleSigner(s, r.Time/1000, RoleControl)
 	if err != nil && r.Kind == RecordRing { // by a key that a root gave the role in it: the one before may be lost, or replaced
-		c.key, err = c.ring.signed(s, r.Time/1000, RoleControl)
+		c.key, err = c.ring.soleSigner(s, r.Time/1000, RoleControl)
 	}
 	if err == nil {
-		err = st.word().before(r.Version, r.Time, c.key)
+		err = st.heartbeat().checkKeyAfter(r.Version, r.Time, c.key)
 	}
 	if err != nil {
 		return fail(err)
 	}
-	if err := st.inPlace(r); err != nil {
+	if err := st.checkOrder(r); err != nil {
 		return fail(err)
 	}
 	switch r.Kind {
 	case RecordChanges:
-		err = c.readChanges(by, body)
+		err = c.decodeChanges(ring, body)
 	case RecordSnapshot:
-		err = c.checkSnapshot(by)
+		err = c.checkSnapshot(ring)
 	case RecordRing, RecordSuspend, RecordResume, RecordAdvance, RecordRenew:
 	default:
 		err = fmt.Errorf("its kind %.40q is not known here: this program is too old for this journal, replace it by a newer one", r.Kind)
@@ -270,7 +270,7 @@ func (st *State) ringFor(r *Record, body []byte, trust []PublicKey) (*keyRing, e
 }
 
 // inPlace checks version, epoch and hash.
-func (st *State) inPlace(r *Record) error {
+func (st *State) checkOrder(r *Record) error {
 	switch {
 	case r.Epoch == 0 || r.Version == 0 || r.Time <= 0:
 		return fmt.Errorf("%w: it has no epoch, version or time", ErrSeal)
@@ -292,7 +292,7 @@ func (st *State) inPlace(r *Record) error {
 	return nil
 }
 
-func (c *checked) readChanges(ring *keyRing, body []byte) error {
+func (c *checked) decodeChanges(ring *keyRing, body []byte) error {
 	s, err := Unseal(KindChanges, body)
 	if err != nil {
 		return err
@@ -302,10 +302,10 @@ func (c *checked) readChanges(ring *keyRing, body []byte) error {
 		return err
 	}
 	at := c.Time / 1000
-	if err := set.Publishable(at); err != nil {
+	if err := set.CheckPublishable(at); err != nil {
 		return err
 	}
-	if err := allowed(ring, s.Kind, s.Digest, s.Signatures, all, len(all)-len(c.Refused), at); err != nil {
+	if err := checkSigners(ring, s.Kind, s.Digest, s.Signatures, all, len(all)-len(c.Refused), at); err != nil {
 		return err
 	}
 	c.changeSet = set
@@ -329,7 +329,7 @@ func withoutRefused(all []Change, refused []int) (left []Change, err error) {
 }
 
 // allowed checks who signed a change set of so many changes that count. changes are nil where they are too many to be read here.
-func allowed(ring *keyRing, kind Kind, digest []byte, signatures []Signature, changes []Change, count int, at int64) error {
+func checkSigners(ring *keyRing, kind Kind, digest []byte, signatures []Signature, changes []Change, count int, at int64) error {
 	feeds := len(ring.signers(kind, digest, signatures, at, RoleFeeds)) > 0
 	authors := ring.signers(kind, digest, signatures, at, RoleAuthor)
 	lists := len(changes) > 0 && changes[0].Source != ""
@@ -358,7 +358,7 @@ func allowed(ring *keyRing, kind Kind, digest []byte, signatures []Signature, ch
 
 func (c *checked) checkSnapshot(ring *keyRing) error {
 	s := c.Snapshot
-	if s == nil || !s.Object.sound() || s.Overlay != nil && !s.Overlay.sound() || len(s.Scoped) > maxScoped {
+	if s == nil || !s.Object.isValid() || s.Overlay != nil && !s.Overlay.isValid() || len(s.Scoped) > maxScoped {
 		return fmt.Errorf("%w: it does not say of which snapshot it is", ErrSeal)
 	}
 	for _, sc := range s.Scoped {
@@ -373,13 +373,13 @@ func (c *checked) checkSnapshot(ring *keyRing) error {
 	if len(l.Digest) != sha512.Size || len(l.Signatures) > maxSignatures || len(l.Refused) > MaxRefused {
 		return fmt.Errorf("%w: its change set's digest is none", ErrSeal)
 	}
-	if err := l.ChangeSet.Publishable(c.Time / 1000); err != nil {
+	if err := l.ChangeSet.CheckPublishable(c.Time / 1000); err != nil {
 		return err
 	}
-	return allowed(ring, KindChanges, l.Digest, l.Signatures, nil, l.Count, c.Time/1000)
+	return checkSigners(ring, KindChanges, l.Digest, l.Signatures, nil, l.Count, c.Time/1000)
 }
 
-func (o Object) sound() bool {
+func (o Object) isValid() bool {
 	raw, err := hex.DecodeString(o.SHA256)
 	return err == nil && len(raw) == sha256.Size && o.Size > 0
 }

@@ -19,30 +19,30 @@ type Recovered struct {
 }
 
 // savedCopy is the content of a follower's folder: the last state that the follower had in force, and the records before it.
-type savedCopy struct {
-	dir      string
-	disk     *disk
-	records  map[uint64][]byte // by version; the records after the snapshot on disk
-	base     *State            // the state of that snapshot
-	snapshot *Snapshot
-	last     *State
-	lacking  bool // the folder does not hold a snapshot that the state last needs
+type folderCopy struct {
+	dir        string
+	disk       *disk
+	records    map[uint64][]byte // by version; the records after the snapshot on disk
+	base       *State            // the state of that snapshot
+	snapshot   *Snapshot
+	last       *State
+	incomplete bool // the folder does not hold a snapshot that the state last needs
 }
 
 // readCopy reads a follower's folder without changing it.
-func (c *Control) readCopy(dir string) (*savedCopy, error) {
+func (c *Control) readCopy(dir string) (*folderCopy, error) {
 	d := &disk{dir: dir}
-	k, err := d.load(c.cfg.Trust)
-	if k == nil {
+	persisted, err := d.load(c.cfg.Trust)
+	if persisted == nil {
 		return nil, fmt.Errorf("recover from %s: the folder holds nothing of a journal: %w", dir, err)
 	}
 	f := &Follower{cfg: FollowerConfig{Trust: c.cfg.Trust, Node: Node{Control: true}}, log: c.cfg.Log}
-	last, _, err := f.replay(k)
+	last, _, err := f.replay(persisted)
 	if err != nil {
 		return nil, fmt.Errorf("recover from %s: %w", dir, err)
 	}
-	copied := &savedCopy{dir: dir, disk: d, records: map[uint64][]byte{}, base: k.state, snapshot: k.snapshot, last: last, lacking: f.lacks()}
-	for _, e := range k.tail.entries {
+	copied := &folderCopy{dir: dir, disk: d, records: map[uint64][]byte{}, base: persisted.state, snapshot: persisted.snapshot, last: last, incomplete: f.isIncomplete()}
+	for _, e := range persisted.tail.entries {
 		if r, _, err := ReadRecord(e.Data); err == nil {
 			copied.records[r.Version] = e.Data
 		}
@@ -51,7 +51,7 @@ func (c *Control) readCopy(dir string) (*savedCopy, error) {
 }
 
 // hashOf returns the hash of the copy's record of a version; "" if the copy does not know it.
-func (s *savedCopy) hashOf(version uint64) string {
+func (s *folderCopy) hashOf(version uint64) string {
 	if version == s.base.Version {
 		return s.base.Hash
 	}
@@ -65,7 +65,7 @@ func (s *savedCopy) hashOf(version uint64) string {
 }
 
 // forked reports whether the copy and this journal hold different records of the last version that both have reached.
-func (c *Control) forked(ctx context.Context, copied *savedCopy) (bool, error) {
+func (c *Control) copyIsForked(ctx context.Context, copied *folderCopy) (bool, error) {
 	st := c.state.State()
 	version := min(st.Version, copied.last.Version)
 	theirs := copied.hashOf(version)
@@ -87,12 +87,12 @@ func (c *Control) recover(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	forked, err := c.forked(ctx, copied)
+	forked, err := c.copyIsForked(ctx, copied)
 	if err != nil {
 		return fmt.Errorf("recover from %s: %w", dir, err)
 	}
-	if c.cfg.Epoch || forked {
-		return c.join(ctx, copied)
+	if c.cfg.NewEpoch || forked {
+		return c.beginEpochFromCopy(ctx, copied)
 	}
 	n := 0
 	for {
@@ -109,7 +109,7 @@ func (c *Control) recover(ctx context.Context, dir string) error {
 }
 
 // appendNext appends the copy's record that follows the journal's last one; more is false if there is none.
-func (c *Control) appendNext(ctx context.Context, copied *savedCopy) (more bool, err error) {
+func (c *Control) appendNext(ctx context.Context, copied *folderCopy) (more bool, err error) {
 	st, last := c.state.State(), copied.last.Version
 	data, ok := copied.records[st.Version+1]
 	if !ok && st.Version < last {
@@ -121,23 +121,23 @@ func (c *Control) appendNext(ctx context.Context, copied *savedCopy) (more bool,
 	}
 	checked, err := st.check(data, c.cfg.Trust)
 	if err == nil && checked.Snapshot != nil {
-		err = c.putCopies(ctx, copied, &checked.Record)
+		err = c.putCopiedObjects(ctx, copied, &checked.Record)
 	}
 	if err == nil {
-		_, err = c.log.Append(ctx, st.Sequence, string(checked.Kind), data)
+		_, err = c.journal.Append(ctx, st.Sequence, string(checked.Kind), data)
 	}
 	if err == nil {
-		err = c.state.reach(ctx, checked.Version)
+		err = c.state.waitForRecord(ctx, checked.Version)
 	}
 	if err != nil {
 		return false, fmt.Errorf("recover from %s: %w", copied.dir, err)
 	}
-	c.brought(checked)
+	c.addRecovered(checked)
 	return true, nil
 }
 
 // brought notes a recovered record for Recovered.
-func (c *Control) brought(r *checked) {
+func (c *Control) addRecovered(r *checked) {
 	one := Recovered{Record: r.Record, ChangeSet: r.changeSet, Count: len(r.changes)}
 	if s := r.Snapshot; s != nil && s.Changes != nil {
 		one.ChangeSet, one.Count = &s.Changes.ChangeSet, s.Changes.Count
@@ -150,19 +150,19 @@ func (c *Control) Recovered() []Recovered { return c.recovered }
 
 // join begins a new epoch with the copy's last state, and publishes in it again the records of this journal after the last common record. So neither
 // the changes in force on a server nor those pushed here are lost.
-func (c *Control) join(ctx context.Context, copied *savedCopy) error {
-	if copied.lacking {
+func (c *Control) beginEpochFromCopy(ctx context.Context, copied *folderCopy) error {
+	if copied.incomplete {
 		return fmt.Errorf("recover from %s: a snapshot that its last version needs had not arrived there: use another copy", copied.dir)
 	}
 	st, from := c.state.State(), copied.last
-	own, err := c.since(ctx, copied, st)
+	own, err := c.recordsNotInCopy(ctx, copied, st)
 	if err == nil && c.gap != nil {
 		from := st.Version
 		if copied.last.Epoch == c.lastEpoch {
 			from = max(from, copied.last.Version)
 		}
-		var behind []draft
-		behind, err = c.behindGap(ctx, from)
+		var behind []ownRecord
+		behind, err = c.recordsBehindGap(ctx, from)
 		own = append(own, behind...)
 	}
 	if err != nil {
@@ -172,9 +172,9 @@ func (c *Control) join(ctx context.Context, copied *savedCopy) error {
 	if err != nil {
 		return fmt.Errorf("recover from %s: %w", copied.dir, err)
 	}
-	version := max(st.Version, from.Version, c.end, c.above()) + 1
-	_, err = c.Begin(ctx, max(st.Epoch, from.Epoch, c.lastEpoch)+1, version, ring, from, func(w io.Writer) error {
-		return from.view.Compact(w, from.info())
+	version := max(st.Version, from.Version, c.endVersion, c.highestKnown()) + 1
+	_, err = c.BeginEpoch(ctx, max(st.Epoch, from.Epoch, c.lastEpoch)+1, version, ring, from, func(w io.Writer) error {
+		return from.view.Compact(w, from.viewInfo())
 	})
 	if err == nil {
 		err = c.state.Wait(ctx, version)
@@ -186,7 +186,7 @@ func (c *Control) join(ctx context.Context, copied *savedCopy) error {
 		"version", version, "copied_version", from.Version)
 	var again []Recovered
 	for _, r := range own {
-		if one := c.publishAgain(ctx, r); one != nil {
+		if one := c.publishOwnAgain(ctx, r); one != nil {
 			again = append(again, *one)
 		}
 	}
@@ -200,7 +200,7 @@ func (c *Control) join(ctx context.Context, copied *savedCopy) error {
 			if r.Kind == RecordChanges {
 				one.changeSet, one.changes, _ = decodeApplied(r, body)
 			}
-			c.brought(one)
+			c.addRecovered(one)
 		}
 	}
 	c.recovered = append(c.recovered, again...)
@@ -208,13 +208,13 @@ func (c *Control) join(ctx context.Context, copied *savedCopy) error {
 }
 
 // draft is a record of this journal to publish again.
-type draft struct {
+type ownRecord struct {
 	record *Record
 	body   []byte
 }
 
 // since returns the records of this journal after the last one that the copy has too, oldest first.
-func (c *Control) since(ctx context.Context, copied *savedCopy, st *State) (own []draft, err error) {
+func (c *Control) recordsNotInCopy(ctx context.Context, copied *folderCopy, st *State) (own []ownRecord, err error) {
 	if copied.last.Epoch != st.Epoch {
 		return nil, nil
 	}
@@ -235,14 +235,14 @@ func (c *Control) since(ctx context.Context, copied *savedCopy, st *State) (own 
 		if err != nil {
 			return nil, err
 		}
-		own = append([]draft{{r, body}}, own...)
+		own = append([]ownRecord{{r, body}}, own...)
 	}
 	return own, nil
 }
 
 // publishAgain publishes a record in the new epoch, and returns the new record; nil if the record is not needed again. A record that cannot be published is
 // logged, together with advice.
-func (c *Control) publishAgain(ctx context.Context, d draft) *Recovered {
+func (c *Control) publishOwnAgain(ctx context.Context, d ownRecord) *Recovered {
 	r := d.record
 	var err error
 	switch r.Kind {
@@ -286,8 +286,8 @@ func decodeApplied(r *Record, body []byte) (*ChangeSet, []Change, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	kept, err := withoutRefused(all, r.Refused)
-	return set, kept, err
+	applied, err := withoutRefused(all, r.Refused)
+	return set, applied, err
 }
 
 // newerRing returns the sealed key ring with the higher serial number.
@@ -305,9 +305,9 @@ func newerRing(a, b []byte, trust []PublicKey) ([]byte, error) {
 
 // putCopies puts the objects of a snapshot that the copy holds into the object store. One that it lacks is not needed by those who have the state, unless the snapshot
 // brought something of its own: that is in force nowhere without it. last is the copy's last version.
-func (c *Control) putCopies(ctx context.Context, copied *savedCopy, r *Record) error {
+func (c *Control) putCopiedObjects(ctx context.Context, copied *folderCopy, r *Record) error {
 	for _, name := range r.Snapshot.Names() {
-		err := c.putCopy(ctx, copied.disk.path(name), name)
+		err := c.putCopiedFile(ctx, copied.disk.path(name), name)
 		if !errors.Is(err, fs.ErrNotExist) {
 			if err != nil {
 				return err
@@ -327,11 +327,11 @@ func (c *Control) putCopies(ctx context.Context, copied *savedCopy, r *Record) e
 	return nil
 }
 
-func (c *Control) putCopy(ctx context.Context, path, name string) error {
+func (c *Control) putCopiedFile(ctx context.Context, path, name string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return c.put(ctx, f, name)
+	return c.putFile(ctx, f, name)
 }

@@ -92,7 +92,7 @@ func recoverAfter(t *testing.T, pushed ...string) {
 		t.Errorf("the set that was published again is found at %+v, %v", record, err)
 	}
 	undoing, err := c.Undo(t.Context(), "fork")
-	if err != nil || undoing.Lefts != 0 {
+	if err != nil || undoing.SkippedCount != 0 {
 		t.Errorf("undoing the set that was published again: %+v, %v", undoing, err)
 	}
 	for change := range undoing.Changes {
@@ -112,7 +112,7 @@ func recoverAfter(t *testing.T, pushed ...string) {
 func TestRecoverIntoEpoch(t *testing.T) {
 	r := restoreOlder(t)
 	c := startControl(t, r.keys, r.backup, func(cfg *journal.ControlConfig) {
-		cfg.Recover, cfg.Epoch, cfg.Above = r.at, true, func() uint64 { return r.lost.Version + 100 }
+		cfg.Recover, cfg.NewEpoch, cfg.Above = r.at, true, func() uint64 { return r.lost.Version + 100 }
 	})
 	if st := c.State(); st.Epoch != 2 || st.Version != r.lost.Version+101 {
 		t.Errorf("epoch %d, version %d; want 2, %d", st.Epoch, st.Version, r.lost.Version+101)
@@ -145,7 +145,7 @@ func TestProblemEnds(t *testing.T) {
 	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e", Country: "FR", Operator: "isp"})
 	e.reaches(t, c.push(t, k.set(t, "one", block("one.example"))).Version)
 	waitFor(t, "a problem to be reported", func() bool { // a heartbeat that was on its way may end it at once
-		e.Trouble("the network is away")
+		e.SetProblem("the network is away")
 		return e.Health().Problem != ""
 	})
 	if h := e.Health(); h.Country != "FR" || h.Operator != "isp" {

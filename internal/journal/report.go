@@ -25,7 +25,7 @@ type Status struct {
 }
 
 // At returns the version that Hash belongs to.
-func (s *Status) At() uint64 { return cmp.Or(s.HashOf, s.Version) }
+func (s *Status) HashVersion() uint64 { return cmp.Or(s.HashOf, s.Version) }
 
 // MaxStatus is how many octets a status has at most.
 const MaxStatus = 4 << 10
@@ -33,7 +33,7 @@ const MaxStatus = 4 << 10
 // Health is how a follower stands, for its own metrics and readiness.
 type Health struct {
 	Status
-	Counts
+	Stats
 	Heartbeat   time.Duration // since the last that was new; since the start where none came
 	ControlTime time.Duration // by how much control's clock is ahead of this one, as estimated from the last heartbeats
 	Newest      uint64        // version that control spoke of last
@@ -51,7 +51,7 @@ func (f *Follower) Health() Health {
 			Node: f.cfg.Node.ID, Epoch: st.Epoch, Version: f.inForce(), Hash: st.Hash, Took: f.took.Milliseconds(),
 			Suspended: st.Suspended, Problem: f.problem, Country: f.cfg.Node.Country, Operator: f.cfg.Node.Operator,
 		},
-		Counts: f.counts, Newest: f.beat.Version, Unwritten: f.unwritten, Lost: f.floor.Version,
+		Stats: f.stats, Newest: f.beat.Version, Unwritten: f.unwritten, Lost: f.lostMark.Version,
 	}
 	if h.Status.Version != st.Version {
 		h.HashOf = st.Version
@@ -62,9 +62,9 @@ func (f *Follower) Health() Health {
 	if len(h.Problem) > 500 {
 		h.Problem = h.Problem[:500]
 	}
-	since := f.begun
-	if !f.beatAt.IsZero() {
-		since = f.beatAt
+	since := f.started
+	if !f.beatReceived.IsZero() {
+		since = f.beatReceived
 		h.ControlTime = f.offset.estimate()
 	}
 	h.Heartbeat = time.Since(since)
@@ -72,7 +72,7 @@ func (f *Follower) Health() Health {
 }
 
 // report tells control of each version as it comes into force, and now and then that this node is there.
-func (f *Follower) report(ctx context.Context) {
+func (f *Follower) reportLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		f.mu.Lock()
 		applied := f.applied
@@ -80,18 +80,18 @@ func (f *Follower) report(ctx context.Context) {
 			f.unwritten = ""
 		}
 		f.mu.Unlock()
-		f.send(ctx)
+		f.sendReport(ctx)
 		select {
 		case <-applied:
-		case <-f.nudge:
-		case <-time.After(reportEvery):
+		case <-f.reportDue:
+		case <-time.After(reportInterval):
 		case <-ctx.Done():
 		}
 	}
 }
 
 // send sends one report. One that arrives ends the wait for the next attempt to follow control.
-func (f *Follower) send(ctx context.Context) {
+func (f *Follower) sendReport(ctx context.Context) {
 	st := f.Health().Status
 	if st.Version == 0 || f.cfg.Node.Control {
 		return
@@ -105,14 +105,14 @@ func (f *Follower) send(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, reportEvery)
+	ctx, cancel := context.WithTimeout(ctx, reportInterval)
 	defer cancel()
 	if f.cfg.Source.Report(ctx, data) != nil {
 		return // the next one tells more
 	}
 	f.mu.Lock()
-	out := !f.outage.begun.IsZero()
-	f.outage.reported = time.Now()
+	out := !f.outage.since.IsZero()
+	f.outage.lastReport = time.Now()
 	f.mu.Unlock()
 	if out {
 		f.RetryNow()
@@ -122,7 +122,7 @@ func (f *Follower) send(ctx context.Context) {
 // reportNow makes a report due at once.
 func (f *Follower) reportNow() {
 	select {
-	case f.nudge <- struct{}{}:
+	case f.reportDue <- struct{}{}:
 	default:
 	}
 }
@@ -134,26 +134,26 @@ func (e sourceError) Unwrap() error { return e.error }
 
 // outage is a time in which the source fails. Its zero value is none.
 type outage struct {
-	begun    time.Time // of the first attempt that failed
-	last     time.Time // of the last one
-	reported time.Time // when a report arrived last
+	since       time.Time // of the first attempt that failed
+	lastAttempt time.Time // of the last one
+	lastReport  time.Time // when a report arrived last
 }
 
 // endsWithReport reports whether a report that arrives disproves the outage: it does, unless the source failed again after an earlier report had arrived.
 func (o *outage) endsWithReport() bool {
-	return !o.begun.IsZero() && (o.reported.Before(o.begun) || o.last.Before(o.reported))
+	return !o.since.IsZero() && (o.lastReport.Before(o.since) || o.lastAttempt.Before(o.lastReport))
 }
 
 // failed notes why an attempt to follow the source failed, which began at that time.
-func (f *Follower) failed(begun time.Time, err error) {
+func (f *Follower) failed(started time.Time, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	before := f.outage
-	f.note(err.Error())
+	f.setProblemLocked(err.Error())
 	if errors.As(err, new(sourceError)) {
 		f.outage = before
-		if f.outage.last = begun; before.begun.IsZero() {
-			f.outage.begun = time.Now()
+		if f.outage.lastAttempt = started; before.since.IsZero() {
+			f.outage.since = time.Now()
 		}
 	}
 }

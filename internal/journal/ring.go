@@ -46,10 +46,10 @@ type keyRing struct {
 	Ring
 	sealed []byte
 	roots  []PublicKey
-	keys   map[string]heldKey // by ID
+	keys   map[string]parsedKey // by ID
 }
 
-type heldKey struct {
+type parsedKey struct {
 	RingKey
 	public PublicKey
 }
@@ -74,7 +74,7 @@ func openRing(sealed []byte, roots []PublicKey) (*keyRing, error) {
 	if !slices.ContainsFunc(roots, s.SignedBy) {
 		return nil, fmt.Errorf("key ring: %w: no root key that is trusted here signed it", ErrSeal)
 	}
-	r := &keyRing{sealed: slices.Clone(sealed), keys: map[string]heldKey{}}
+	r := &keyRing{sealed: slices.Clone(sealed), keys: map[string]parsedKey{}}
 	if err := json.Unmarshal(s.Payload, &r.Ring); err != nil {
 		return nil, fmt.Errorf("key ring: %w", err)
 	}
@@ -88,17 +88,17 @@ func openRing(sealed []byte, roots []PublicKey) (*keyRing, error) {
 	if len(r.roots) == 0 {
 		return nil, fmt.Errorf("key ring: it names no root: nobody could ever change it")
 	}
-	octets := map[string]bool{}
+	seen := map[string]bool{}
 	for _, rk := range r.Keys {
 		k, err := ParsePublicKey(rk.Key)
 		if err != nil {
 			return nil, fmt.Errorf("key ring: %w", err)
 		}
-		if _, twice := r.keys[k.ID()]; twice || octets[string(k.key)] { // under another name it would sign as two, each by the other's signature
+		if _, twice := r.keys[k.ID()]; twice || seen[string(k.key)] { // under another name it would sign as two, each by the other's signature
 			return nil, fmt.Errorf("key ring: key %s is in it twice", k.ID())
 		}
-		octets[string(k.key)] = true
-		r.keys[k.ID()] = heldKey{rk, k}
+		seen[string(k.key)] = true
+		r.keys[k.ID()] = parsedKey{rk, k}
 	}
 	return r, nil
 }
@@ -113,7 +113,7 @@ func (r *Ring) Seal(roots ...*SecretKey) ([]byte, error) {
 }
 
 // may reports whether the key has the role at that time.
-func (k heldKey) may(role Role, at int64) bool {
+func (k parsedKey) hasRole(role Role, at int64) bool {
 	return slices.Contains(k.Roles, role) && at >= k.From && (k.Until == 0 || at < k.Until)
 }
 
@@ -121,8 +121,8 @@ func (k heldKey) may(role Role, at int64) bool {
 func (r *keyRing) signers(kind Kind, digest []byte, signatures []Signature, at int64, roles ...Role) (names []string) {
 	for _, s := range signatures {
 		k, ok := r.keys[s.Key]
-		may := slices.ContainsFunc(roles, func(role Role) bool { return k.may(role, at) })
-		if ok && may && signedBy(kind, digest, []Signature{s}, k.public) {
+		allowed := slices.ContainsFunc(roles, func(role Role) bool { return k.hasRole(role, at) })
+		if ok && allowed && signedBy(kind, digest, []Signature{s}, k.public) {
 			names = append(names, s.Key)
 		}
 	}
@@ -131,13 +131,13 @@ func (r *keyRing) signers(kind Kind, digest []byte, signatures []Signature, at i
 
 // signed is the key that signed it, which has that role at that time. Nobody else must have: records are chained by a hash of their octets, and whoever
 // hands one on must not be able to add a signature that does not count, leave one out that does, or put two in another order.
-func (r *keyRing) signed(s *Sealed, at int64, role Role) (heldKey, error) {
+func (r *keyRing) soleSigner(s *Sealed, at int64, role Role) (parsedKey, error) {
 	if len(s.Signatures) != 1 {
-		return heldKey{}, fmt.Errorf("%s: %w: it has %d signatures instead of one", s.Kind, ErrSeal, len(s.Signatures))
+		return parsedKey{}, fmt.Errorf("%s: %w: it has %d signatures instead of one", s.Kind, ErrSeal, len(s.Signatures))
 	}
 	names := r.signers(s.Kind, s.Digest, s.Signatures, at, role)
 	if len(names) == 0 {
-		return heldKey{}, fmt.Errorf("%s: %w: no key signed it that has the role %s at that time", s.Kind, ErrSeal, role)
+		return parsedKey{}, fmt.Errorf("%s: %w: no key signed it that has the role %s at that time", s.Kind, ErrSeal, role)
 	}
 	return r.keys[names[0]], nil
 }

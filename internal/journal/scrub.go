@@ -24,14 +24,14 @@ type Damage struct {
 // maxLost bounds the sequences that a Damage lists.
 const maxLost = 10
 
-func (d *Damage) lose(sequence uint64) {
+func (d *Damage) addLost(sequence uint64) {
 	d.last = sequence
 	if d.Records++; len(d.Sequences) < maxLost {
 		d.Sequences = append(d.Sequences, sequence)
 	}
 }
 
-func (d *Damage) none() bool { return d.Records == 0 && len(d.Objects) == 0 && !d.Snapshot }
+func (d *Damage) isNone() bool { return d.Records == 0 && len(d.Objects) == 0 && !d.Snapshot }
 
 func (d *Damage) String() string {
 	switch {
@@ -62,7 +62,7 @@ const (
 // pacer slows reading down to scrubRate. A nil pacer does not.
 type pacer struct{ ctx context.Context }
 
-func (p *pacer) read(n int) error {
+func (p *pacer) wait(n int) error {
 	if p == nil {
 		return nil
 	}
@@ -75,7 +75,7 @@ func (p *pacer) read(n int) error {
 }
 
 // Write makes a pacer usable as a writer of what was read.
-func (p *pacer) Write(b []byte) (int, error) { return len(b), p.read(len(b)) }
+func (p *pacer) Write(b []byte) (int, error) { return len(b), p.wait(len(b)) }
 
 // examine reads the chain from the newest snapshot to the end, and that snapshot's objects. An error means that they could not be examined.
 func (c *Control) examine(ctx context.Context, pace *pacer) (*Damage, error) {
@@ -92,53 +92,53 @@ func (c *Control) examine(ctx context.Context, pace *pacer) (*Damage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.chain(ctx, newest.Sequence, end, d, pace); err != nil {
+	if err := c.checkChain(ctx, newest.Sequence, end, d, pace); err != nil {
 		return nil, err
 	}
 	r, _, err := ReadRecord(newest.Data)
 	if err != nil || r.Snapshot == nil {
 		return d, nil // chain counted it
 	}
-	return d, c.objects(ctx, r.Snapshot, d, pace)
+	return d, c.checkObjects(ctx, r.Snapshot, d, pace)
 }
 
 // chain notes in d which records between two sequences are lost, or not bound to the one before.
-func (c *Control) chain(ctx context.Context, from, to uint64, d *Damage, pace *pacer) error {
+func (c *Control) checkChain(ctx context.Context, from, to uint64, d *Damage, pace *pacer) error {
 	next, before := from, (*Record)(nil)
 	hash := ""
 	err := c.Stream.Walk(ctx, from, to, func(e stream.Record) error {
 		for ; next < e.Sequence; next++ {
-			d.lose(next)
+			d.addLost(next)
 			before = nil
 		}
 		r, _, err := ReadRecord(e.Data)
 		switch {
 		case err != nil:
-			d.lose(e.Sequence)
+			d.addLost(e.Sequence)
 		case before != nil && before.Epoch == r.Epoch && r.Previous != hash:
-			d.lose(e.Sequence)
+			d.addLost(e.Sequence)
 		}
 		before, hash = r, HashOf(e.Data)
 		next = e.Sequence + 1
-		return pace.read(len(e.Data))
+		return pace.wait(len(e.Data))
 	})
 	if err != nil {
 		return err
 	}
 	for ; next <= to; next++ {
-		d.lose(next)
+		d.addLost(next)
 	}
 	return nil
 }
 
 // objects notes in d which objects of a snapshot are lost or altered.
-func (c *Control) objects(ctx context.Context, s *Snapshot, d *Damage, pace *pacer) error {
+func (c *Control) checkObjects(ctx context.Context, s *Snapshot, d *Damage, pace *pacer) error {
 	want := map[string]Object{s.Object.SHA256 + snapshotSuffix: s.Object}
 	if s.Overlay != nil {
 		want[s.Overlay.SHA256+overlaySuffix] = *s.Overlay
 	}
 	for _, name := range s.Names() {
-		err := c.readObject(ctx, name, want[name], pace)
+		err := c.checkObject(ctx, name, want[name], pace)
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, stream.ErrClosed) {
 			return err
 		}
@@ -149,7 +149,7 @@ func (c *Control) objects(ctx context.Context, s *Snapshot, d *Damage, pace *pac
 	return nil
 }
 
-func (c *Control) readObject(ctx context.Context, name string, want Object, pace *pacer) error {
+func (c *Control) checkObject(ctx context.Context, name string, want Object, pace *pacer) error {
 	o, err := c.Stream.Object(ctx, name)
 	if err != nil {
 		return err
@@ -168,10 +168,10 @@ func (c *Control) readObject(ctx context.Context, name string, want Object, pace
 }
 
 // find examines the journal, and returns damage only if it is found several times in a row.
-func (c *Control) find(ctx context.Context, pace *pacer) (*Damage, error) {
+func (c *Control) confirmDamage(ctx context.Context, pace *pacer) (*Damage, error) {
 	for i := 1; ; i++ {
 		d, err := c.examine(ctx, pace)
-		if err != nil || d.none() {
+		if err != nil || d.isNone() {
 			return nil, err
 		}
 		if i == confirmations {
@@ -197,7 +197,7 @@ func (c *Control) scrub(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		c.tend(ctx, &pacer{ctx})
+		c.examineAndRepair(ctx, &pacer{ctx})
 		if wait = min(2*wait, c.scrubEvery()); c.damage.Load() == nil {
 			wait = c.scrubEvery()
 		}
@@ -205,16 +205,16 @@ func (c *Control) scrub(ctx context.Context) error {
 }
 
 func (c *Control) scrubEvery() time.Duration {
-	if c.cfg.Scrub > 0 {
-		return c.cfg.Scrub
+	if c.cfg.ScrubInterval > 0 {
+		return c.cfg.ScrubInterval
 	}
 	return scrubEvery
 }
 
 // tend examines the journal once. Damage is repaired by a new snapshot in the same epoch: followers that are before it go there, new ones start from it. Until
 // then nothing is published.
-func (c *Control) tend(ctx context.Context, pace *pacer) {
-	d, err := c.find(ctx, pace)
+func (c *Control) examineAndRepair(ctx context.Context, pace *pacer) {
+	d, err := c.confirmDamage(ctx, pace)
 	if err != nil {
 		if ctx.Err() == nil {
 			c.cfg.Log.Warn("the journal could not be examined for lost records; it is tried again", "err", err)
@@ -257,7 +257,7 @@ func (c *Control) repair(ctx context.Context) (Receipt, error) {
 	if err := st.base.Snapshot().Verify(); err != nil {
 		return Receipt{}, fmt.Errorf("control's own state is damaged too: %w", err)
 	}
-	return c.PublishSnapshot(ctx, Load{Same: true, repairs: true, Compile: compact})
+	return c.PublishSnapshot(ctx, SnapshotDraft{Same: true, repairs: true, Compile: compact})
 }
 
 // Damaged returns why nothing may be published now, wrapping ErrDamaged, or nil. It reads memory only.

@@ -73,7 +73,7 @@ func SealHead(kind Kind, signatures []Signature) []byte {
 // Unseal takes sealed bytes of a kind apart; the payload stays data's. It does not check signatures. Its error wraps ErrSeal.
 func Unseal(kind Kind, data []byte) (*Sealed, error) {
 	s := &Sealed{Kind: kind}
-	rest, err := s.head(data)
+	rest, err := s.readHead(data)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSeal, err)
 	}
@@ -87,7 +87,7 @@ func Unseal(kind Kind, data []byte) (*Sealed, error) {
 }
 
 // head reads what stands before the payload.
-func (s *Sealed) head(data []byte) (rest []byte, err error) {
+func (s *Sealed) readHead(data []byte) (rest []byte, err error) {
 	rest, ok := bytes.CutPrefix(data, []byte(sealBegin+string(s.Kind)+"\n"))
 	if !ok {
 		return nil, fmt.Errorf("it does not begin as a sealed %s does", s.Kind)

@@ -20,51 +20,51 @@ func (f *Follower) Start() error {
 	if f.disk, err = openDisk(f.cfg.Dir); err != nil && (f.cfg.Node.Control || errors.Is(err, syscall.ENOTDIR)) {
 		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
 	} else if err != nil {
-		f.unwritable(err)
+		f.setUnwritable(err)
 	}
-	f.floor = f.disk.readMark()
-	k, err := f.disk.load(f.cfg.Trust)
+	f.lostMark = f.disk.readMark()
+	persisted, err := f.disk.load(f.cfg.Trust)
 	if err != nil {
 		f.log.Error("what was in force could not be read whole", "err", err)
 	}
-	if k == nil {
+	if persisted == nil {
 		return nil // Run begins with the newest snapshot
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	st, r, err := f.replay(k)
+	st, r, err := f.replay(persisted)
 	if err != nil {
 		f.log.Error("what was in force cannot be put in force again", "err", err)
 		return nil
 	}
 	f.salvaged = r.salvaged
-	good, err := f.setDamagedAside(k, st, r)
+	good, err := f.setDamagedAside(persisted, st, r)
 	if err != nil && f.cfg.Node.Control {
 		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
 	} else if err != nil {
-		f.unwritable(err)
+		f.setUnwritable(err)
 	}
-	if err := f.disk.resume(k.state.Version, good); err != nil && f.cfg.Node.Control {
+	if err := f.disk.openTail(persisted.state.Version, good); err != nil && f.cfg.Node.Control {
 		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
 	} else if err != nil {
-		f.unwritable(err)
+		f.setUnwritable(err)
 	}
 	f.verify.Go(func() { // it takes as long as it is large; damage hides a listing at most
-		defer runtime.KeepAlive(k.state.base) // or its mapping may go while it is read
-		if err := k.state.base.Snapshot().Verify(); err != nil {
+		defer runtime.KeepAlive(persisted.state.base) // or its mapping may go while it is read
+		if err := persisted.state.base.Snapshot().Verify(); err != nil {
 			f.log.Error("the snapshot on disk is damaged; it is fetched again", "err", err)
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			f.damaged = k.snapshot
-			f.wake()
+			f.damaged = persisted.snapshot
+			f.wakeFetcher()
 		}
 	})
-	f.disk.base = k.snapshot
-	return f.putInForce(st, Effect{All: true, Lacking: f.lacks()})
+	f.disk.base = persisted.snapshot
+	return f.putInForce(st, Effect{All: true, Incomplete: f.isIncomplete()})
 }
 
 // unwritable logs that nothing can be written to the folder.
-func (f *Follower) unwritable(err error) {
+func (f *Follower) setUnwritable(err error) {
 	if f.unwritten == "" {
 		f.log.Error("the folder cannot be written: what is on disk is in force, and changes would be missing after a restart without control; it is tried again",
 			"folder", f.cfg.Dir, "err", err)
@@ -73,33 +73,33 @@ func (f *Follower) unwritable(err error) {
 }
 
 // setDamagedAside keeps damaged files under other names, and writes the records that are whole in their place. It returns how many bytes of the file of records are good.
-func (f *Follower) setDamagedAside(k *persistedState, st *State, r *replayed) (good int64, err error) {
-	below := f.floor.after(mark{st.Epoch, st.Version})
-	if !r.damaged && !k.earlier && !below {
+func (f *Follower) setDamagedAside(persisted *persistedState, st *State, r *replayResult) (good int64, err error) {
+	below := f.lostMark.after(mark{st.Epoch, st.Version})
+	if !r.damaged && !persisted.isPrevious && !below {
 		return r.good, nil
 	}
-	damaged := r.damaged || below && k.tail.torn
+	damaged := r.damaged || below && persisted.tail.isTorn
 	shown := st.Version
 	if r.salvaged != nil {
 		shown = r.salvaged.Version
 	}
 	f.log.Error("what was in force was damaged on disk: damaged files are set aside, what is whole is in force, and the rest is asked of control", "folder", f.cfg.Dir,
-		"version", st.Version, "with_records_up_to", shown, "was", f.floor.Version)
-	if !damaged && !k.earlier {
+		"version", st.Version, "with_records_up_to", shown, "was", f.lostMark.Version)
+	if !damaged && !persisted.isPrevious {
 		return r.good, nil
 	}
-	size, err := f.disk.rewriteTail(k.state.Version, r.entries, damaged)
+	size, err := f.disk.rewriteTail(persisted.state.Version, r.entries, damaged)
 	if err != nil {
 		return r.good, err
 	}
-	if k.earlier {
+	if persisted.isPrevious {
 		err = f.disk.setAside(stateName)
 	}
 	return size, err
 }
 
 // replayed is what was found in replaying records from disk.
-type replayed struct {
+type replayResult struct {
 	good     int64 // bytes of the file that are to stay, if it is not damaged
 	entries  []SequencedRecord
 	damaged  bool   // not all records are whole
@@ -107,23 +107,23 @@ type replayed struct {
 }
 
 // replay returns the state that was kept, with the records after it as far as they are whole and bound to each other.
-func (f *Follower) replay(k *persistedState) (st *State, r *replayed, err error) {
-	if st, err = k.state.settle(f.cfg.Node); err != nil {
+func (f *Follower) replay(persisted *persistedState) (st *State, r *replayResult, err error) {
+	if st, err = persisted.state.buildViews(f.cfg.Node); err != nil {
 		return nil, nil, err
 	}
-	r = &replayed{damaged: k.tail.damaged}
-	for i, e := range k.tail.entries {
+	r = &replayResult{damaged: persisted.tail.damaged}
+	for i, e := range persisted.tail.entries {
 		if st.Hash == HashOf(e.Data) { // written twice
-			r.good += int64(frameHead + len(e.Data))
+			r.good += int64(frameHeaderSize + len(e.Data))
 			continue
 		}
 		n, err := f.replayOne(st, e)
 		if err != nil {
-			return f.replayLeft(st, r, k.tail, i), r, nil
+			return f.replayDamaged(st, r, persisted.tail, i), r, nil
 		}
 		st = n
-		r.damaged = r.damaged || k.tail.torn && i == len(k.tail.entries)-1 // whole, under a damaged length
-		r.good += int64(frameHead + len(e.Data))
+		r.damaged = r.damaged || persisted.tail.isTorn && i == len(persisted.tail.entries)-1 // whole, under a damaged length
+		r.good += int64(frameHeaderSize + len(e.Data))
 		r.entries = append(r.entries, e)
 	}
 	return st, r, nil
@@ -140,13 +140,13 @@ func (f *Follower) replayOne(st *State, e SequencedRecord) (*State, error) {
 
 // replayLeft replays records from a place on that are not all whole, or not in order: by their versions. Those behind a missing one are signed by control and bound to
 // each other: they make the state that is shown until the missing one arrived.
-func (f *Follower) replayLeft(st *State, r *replayed, t *tail, from int) *State {
+func (f *Follower) replayDamaged(st *State, r *replayResult, t *tail, from int) *State {
 	var left []SequencedRecord
 	version := map[string]uint64{}
 	for i, e := range t.entries[from:] {
 		head, _, err := ReadRecord(e.Data)
 		if err != nil {
-			r.damaged = r.damaged || !t.torn || from+i < len(t.entries)-1
+			r.damaged = r.damaged || !t.isTorn || from+i < len(t.entries)-1
 			continue
 		}
 		version[HashOf(e.Data)] = head.Version
@@ -202,17 +202,17 @@ func (st *State) salvage(e SequencedRecord, trust []PublicKey, node Node) (*Stat
 // fs.ErrNotExist where there is nothing yet.
 func LoadPersisted(cfg FollowerConfig) (*blocklist.View, error) {
 	f := &Follower{cfg: cfg, log: slog.New(slog.DiscardHandler)}
-	k, err := (&disk{dir: cfg.Dir}).load(cfg.Trust)
-	if k == nil {
+	persisted, err := (&disk{dir: cfg.Dir}).load(cfg.Trust)
+	if persisted == nil {
 		if err == nil {
 			err = fs.ErrNotExist
 		}
 		return nil, fmt.Errorf("folder %s: %w", cfg.Dir, err)
 	}
-	st, r, err := f.replay(k)
+	st, r, err := f.replay(persisted)
 	if err != nil {
 		return nil, err
 	}
 	f.salvaged = r.salvaged
-	return f.here(st)
+	return f.localView(st)
 }

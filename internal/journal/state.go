@@ -34,15 +34,15 @@ type Node struct {
 
 // counts reports whether something scoped counts for the node. Which share of the nodes it belongs to is different from change set to
 // change set.
-func (n Node) counts(s Scoped) bool {
-	if n.Control || !s.Change.For(n.Country, n.Operator) {
+func (n Node) applies(s Scoped) bool {
+	if n.Control || !s.Change.AppliesTo(n.Country, n.Operator) {
 		return false
 	}
-	return s.Share == 0 || share(s.ChangeSetID, n.ID) < s.Share
+	return s.Share == 0 || nodeShare(s.ChangeSetID, n.ID) < s.Share
 }
 
 // share is where, from 0 to 1, a node stands among all for a change set.
-func share(changeSetID, node string) float64 {
+func nodeShare(changeSetID, node string) float64 {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s\x00%s", changeSetID, node)
 	x := h.Sum64() // its last octets change little: mix them
@@ -54,13 +54,13 @@ func share(changeSetID, node string) float64 {
 
 // Effect is what a record did to a view.
 type Effect struct {
-	Record    Record
-	ChangeSet *ChangeSet // nil for none
-	Changes   []Change   // those that count
-	All       bool       // the whole view may have changed
-	Applied   []blocklist.Change
-	Jumped    bool // over records that were not seen
-	Lacking   bool // a snapshot that was announced is not in force yet: the view is not all that its version stands for
+	Record     Record
+	ChangeSet  *ChangeSet // nil for none
+	Changes    []Change   // those that count
+	All        bool       // the whole view may have changed
+	Applied    []blocklist.Change
+	Jumped     bool // over records that were not seen
+	Incomplete bool // a snapshot that was announced is not in force yet: the view is not all that its version stands for
 }
 
 // next is the state after a record, but for what a snapshot holds.
@@ -91,15 +91,15 @@ func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, 
 	if err != nil {
 		return nil, nil, err
 	}
-	if n.base, err = st.base.With(n.info(), applied); err != nil {
+	if n.base, err = st.base.With(n.viewInfo(), applied); err != nil {
 		return nil, nil, err
 	}
-	if effect.Applied, err = n.here(st, applied, touches(c, st.Scoped), node); err != nil {
+	if effect.Applied, err = n.nodeChanges(st, applied, touchedNames(c, st.Scoped), node); err != nil {
 		return nil, nil, err
 	}
 	n.view = n.base
-	if slices.ContainsFunc(n.Scoped, node.counts) {
-		if n.view, err = st.view.With(n.info(), effect.Applied); err != nil {
+	if slices.ContainsFunc(n.Scoped, node.applies) {
+		if n.view, err = st.view.With(n.viewInfo(), effect.Applied); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -133,7 +133,7 @@ func (c *checked) announcesChangeSet() bool { return c.Snapshot != nil && c.Snap
 
 // touches are the names of which a record may change what operators claim on a node: those of its changes, and of what was scoped before
 // and is over, or goes on to all.
-func touches(c *checked, before []Scoped) map[string]bool {
+func touchedNames(c *checked, before []Scoped) map[string]bool {
 	names := map[string]bool{}
 	for _, ch := range c.changes {
 		if ch.Source == "" {
@@ -150,12 +150,12 @@ func touches(c *checked, before []Scoped) map[string]bool {
 
 // here is what leads from the view before to this state's, on a node: what was applied to the base and, of the touched names of which something is or was
 // scoped to the node, what the base claims by now under what is scoped.
-func (st *State) here(before *State, applied []blocklist.Change, touched map[string]bool, node Node) (out []blocklist.Change, err error) {
+func (st *State) nodeChanges(before *State, applied []blocklist.Change, touched map[string]bool, node Node) (out []blocklist.Change, err error) {
 	names := map[string]bool{} // canonical
-	var over []Change
+	var scopedHere []Change
 	for i, all := range [][]Scoped{before.Scoped, st.Scoped} {
 		for _, s := range all {
-			if !touched[s.Change.Name] || !node.counts(s) {
+			if !touched[s.Change.Name] || !node.applies(s) {
 				continue
 			}
 			l, err := s.Change.listing()
@@ -164,7 +164,7 @@ func (st *State) here(before *State, applied []blocklist.Change, touched map[str
 			}
 			names[string(l.Name)] = true
 			if i > 0 {
-				over = append(over, s.Change)
+				scopedHere = append(scopedHere, s.Change)
 			}
 		}
 	}
@@ -177,35 +177,35 @@ func (st *State) here(before *State, applied []blocklist.Change, touched map[str
 		}
 	}
 	for name := range names {
-		for _, c := range claimed(before.view, []byte(name)) {
+		for _, c := range operatorClaims(before.view, []byte(name)) {
 			c.Withdraw = true
 			out = append(out, c)
 		}
-		out = append(out, claimed(st.base, []byte(name))...)
+		out = append(out, operatorClaims(st.base, []byte(name))...)
 	}
-	scoped, err := translate(st.base, &ChangeSet{}, over)
+	scoped, err := translate(st.base, &ChangeSet{}, scopedHere)
 	return append(out, scoped...), err
 }
 
 // begin is the state that a snapshot announces, over a view of that snapshot.
-func begin(c *checked, sequence uint64, view *blocklist.View, node Node) (*State, error) {
+func startFrom(c *checked, sequence uint64, view *blocklist.View, node Node) (*State, error) {
 	st := &State{
 		Epoch: c.Epoch, Version: c.Version, Hash: c.hash, Time: c.Time, Sequence: sequence,
 		Suspended: c.Snapshot.Suspended, Scoped: c.Snapshot.Scoped, ring: c.ring, base: view,
 	}
-	return st.settle(node)
+	return st.buildViews(node)
 }
 
 // settle is a state whose base is a snapshot's, numbered as the state is, with what is scoped to this node over it.
-func (st *State) settle(node Node) (n *State, err error) {
-	settled := *st
-	n = &settled
-	if n.base, err = st.base.With(st.info(), nil); err != nil {
+func (st *State) buildViews(node Node) (n *State, err error) {
+	numbered := *st
+	n = &numbered
+	if n.base, err = st.base.With(st.viewInfo(), nil); err != nil {
 		return nil, err
 	}
 	var here []Change
 	for _, s := range n.Scoped {
-		if node.counts(s) {
+		if node.applies(s) {
 			here = append(here, s.Change)
 		}
 	}
@@ -215,7 +215,7 @@ func (st *State) settle(node Node) (n *State, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if n.view, err = n.base.With(n.info(), applied); err != nil {
+		if n.view, err = n.base.With(n.viewInfo(), applied); err != nil {
 			return nil, err
 		}
 	}
@@ -224,7 +224,7 @@ func (st *State) settle(node Node) (n *State, err error) {
 }
 
 // info is what its views say of themselves.
-func (st *State) info() blocklist.Info {
+func (st *State) viewInfo() blocklist.Info {
 	return blocklist.Info{Version: st.Version, Created: time.UnixMilli(st.Time), Expiry: st.base.Info().Expiry}
 }
 
@@ -279,4 +279,4 @@ func (st *State) Roots() []PublicKey {
 }
 
 // Staged reports whether a node is in the share of nodes that a change set goes to first.
-func Staged(changeSetID, node string, of float64) bool { return share(changeSetID, node) < of }
+func InStage(changeSetID, node string, of float64) bool { return nodeShare(changeSetID, node) < of }

@@ -89,7 +89,7 @@ var (
 func (f *fleet) check(t rapid.TB) {
 	for i, n := range f.nodes[1:] {
 		there := f.states[i+1]
-		late, err := (&State{Version: there.Version, Scoped: f.states[0].Scoped, base: f.states[0].view}).settle(n)
+		late, err := (&State{Version: there.Version, Scoped: f.states[0].Scoped, base: f.states[0].view}).buildViews(n)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,7 +150,7 @@ func TestEveryWayLeadsToTheSame(t *testing.T) {
 // counts checks that a change is all that counts of its name and scope, where it does.
 func (f *fleet) counts(t rapid.TB, c Change) {
 	for i, n := range f.nodes {
-		if n.Control && !c.Everywhere() || !c.For(n.Country, n.Operator) {
+		if n.Control && !c.AppliesEverywhere() || !c.AppliesTo(n.Country, n.Operator) {
 			continue
 		}
 		var got []blocklist.Entry

@@ -20,13 +20,13 @@ import (
 // maxTail is how many octets of records are read at a start.
 const maxTail = 1 << 30
 
-const frameHead = 12 // the record's length, its sequence
+const frameHeaderSize = 12 // the record's length, its sequence
 
 // recordBegin is how every record begins. It does not occur within one: frames are found again by it behind damaged bytes.
-var recordBegin = []byte(sealBegin + string(KindRecord) + "\n")
+var recordPrefix = []byte(sealBegin + string(KindRecord) + "\n")
 
 func frame(e SequencedRecord) []byte {
-	b := binary.LittleEndian.AppendUint32(make([]byte, 0, frameHead+len(e.Data)), uint32(len(e.Data)))
+	b := binary.LittleEndian.AppendUint32(make([]byte, 0, frameHeaderSize+len(e.Data)), uint32(len(e.Data)))
 	b = binary.LittleEndian.AppendUint64(b, e.Sequence)
 	return append(b, e.Data...)
 }
@@ -36,7 +36,7 @@ type tail struct {
 	entries []SequencedRecord
 	size    int64 // of the file, up to the end of the last record that is not torn
 	damaged bool  // some bytes are not as they were written
-	torn    bool  // the last entry may have been cut by a crash
+	isTorn  bool  // the last entry may have been cut by a crash
 }
 
 // readTail reads the records after the state of a version.
@@ -75,7 +75,7 @@ func (d *disk) readLaterTails(version uint64, t *tail) error {
 		if err != nil {
 			return err
 		}
-		t.entries, t.damaged, t.torn = append(t.entries, more.entries...), t.damaged || more.damaged, more.torn
+		t.entries, t.damaged, t.isTorn = append(t.entries, more.entries...), t.damaged || more.damaged, more.isTorn
 	}
 	return nil
 }
@@ -83,25 +83,25 @@ func (d *disk) readLaterTails(version uint64, t *tail) error {
 // readFrames reads the records in the bytes of a file. It passes over bytes that are no record, and takes a record whose length is damaged by where the next begins.
 func readFrames(data []byte) *tail {
 	t := &tail{}
-	for at := 0; len(data)-at >= frameHead; {
+	for at := 0; len(data)-at >= frameHeaderSize; {
 		if !frameAt(data, at) {
 			next := nextFrame(data, at+1)
-			t.damaged = t.damaged || next < len(data) || len(data)-at >= frameHead+len(recordBegin)
+			t.damaged = t.damaged || next < len(data) || len(data)-at >= frameHeaderSize+len(recordPrefix)
 			at = next
 			continue
 		}
-		begin := at + frameHead
+		begin := at + frameHeaderSize
 		end := begin + int(binary.LittleEndian.Uint32(data[at:]))
-		if end-begin > MaxRecord || end > len(data) || len(data)-end >= frameHead+len(recordBegin) && !frameAt(data, end) {
+		if end-begin > MaxRecord || end > len(data) || len(data)-end >= frameHeaderSize+len(recordPrefix) && !frameAt(data, end) {
 			next := nextFrame(data, begin)
-			t.damaged, t.torn = t.damaged || next < len(data), next == len(data)
+			t.damaged, t.isTorn = t.damaged || next < len(data), next == len(data)
 			if end < next && end-begin <= MaxRecord { // if it is not the length that is damaged, but what follows
 				t.add(data, at, end)
 			}
 			end = next
 		}
 		t.add(data, at, end)
-		if at = end; !t.torn {
+		if at = end; !t.isTorn {
 			t.size = int64(at)
 		}
 	}
@@ -110,22 +110,22 @@ func readFrames(data []byte) *tail {
 
 // add takes the record of the frame that begins at a place and ends at another.
 func (t *tail) add(data []byte, at, end int) {
-	if begin := at + frameHead; end-begin <= MaxRecord {
+	if begin := at + frameHeaderSize; end-begin <= MaxRecord {
 		t.entries = append(t.entries, SequencedRecord{binary.LittleEndian.Uint64(data[at+4:]), data[begin:end:end]})
 	}
 }
 
 // frameAt reports whether a record begins behind a frame's head.
 func frameAt(data []byte, at int) bool {
-	return len(data)-at > frameHead && bytes.HasPrefix(data[at+frameHead:], recordBegin)
+	return len(data)-at > frameHeaderSize && bytes.HasPrefix(data[at+frameHeaderSize:], recordPrefix)
 }
 
 // nextFrame returns where the next frame begins, from a place on; the data's length for none.
 func nextFrame(data []byte, from int) int {
-	if from+frameHead >= len(data) {
+	if from+frameHeaderSize >= len(data) {
 		return len(data)
 	}
-	at := bytes.Index(data[from+frameHead:], recordBegin)
+	at := bytes.Index(data[from+frameHeaderSize:], recordPrefix)
 	if at < 0 {
 		return len(data)
 	}

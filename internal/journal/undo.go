@@ -10,18 +10,18 @@ import (
 )
 
 // Undoing are the changes that undo a change set.
-type Undoing struct {
-	Changes iter.Seq[Change]
-	Left    []string // names that later change sets changed again: they stay as they are; the first thousand
-	Lefts   int      // number of these names
+type UndoPlan struct {
+	Changes      iter.Seq[Change]
+	Skipped      []string // names that later change sets changed again: they stay as they are; the first thousand
+	SkippedCount int      // number of these names
 }
 
-const maxLeft = 1000
+const maxSkipped = 1000
 
 // Undo finds the changes that undo the change set of an ID: each of its names is withdrawn, and what operators claimed about the name before the change set is claimed
 // again. Names that were changed later are left alone. Undo reads the whole journal twice, and holds the names of the change set in memory. Its error is
 // stream.ErrNone if no change set has that ID.
-func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
+func (c *Control) Undo(ctx context.Context, id string) (*UndoPlan, error) {
 	var u *undoer
 	err := c.Each(ctx, func(r *Record, body []byte) error {
 		if changeSetOf(r, body, id) == nil {
@@ -32,7 +32,7 @@ func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
 			if err != nil {
 				return err
 			}
-			u.watch(e)
+			u.addName(e)
 		}
 		return nil
 	})
@@ -44,13 +44,13 @@ func (c *Control) Undo(ctx context.Context, id string) (*Undoing, error) {
 	}
 	err = c.Each(ctx, func(r *Record, body []byte) error {
 		if r.Kind == RecordAdvance {
-			u.advance(r)
+			u.applyAdvance(r)
 		}
 		for e, err := range c.changesOf(ctx, r, body, nil) {
 			if err != nil {
 				return err
 			}
-			u.change(e)
+			u.applyChange(e)
 		}
 		return nil
 	})
@@ -70,7 +70,7 @@ type undoer struct {
 
 // undoneName is a name of the change set that is to be undone.
 type undoneName struct {
-	now     nameClaims
+	current nameClaims
 	before  nameClaims // now, as of the record before the change set
 	reached bool       // the change set's record was read
 	later   bool       // the name was changed after the change set
@@ -81,14 +81,14 @@ func newUndoer(id string, r *Record) *undoer {
 }
 
 // watch adds the name of a change of the change set.
-func (u *undoer) watch(e HistoryEntry) {
+func (u *undoer) addName(e HistoryEntry) {
 	if e.Applied {
 		u.names[e.Change.Name] = &undoneName{}
 	}
 }
 
 // change takes in a change of any record, in the order of the journal.
-func (u *undoer) change(e HistoryEntry) {
+func (u *undoer) applyChange(e HistoryEntry) {
 	n := u.names[e.Change.Name]
 	if n == nil || !e.Applied || e.Change.Source != "" {
 		return
@@ -96,7 +96,7 @@ func (u *undoer) change(e HistoryEntry) {
 	own := e.Record.Version == u.record.Version && e.Record.Epoch == u.record.Epoch
 	switch {
 	case own && !n.reached:
-		n.before, n.reached = n.now, true
+		n.before, n.reached = n.current, true
 	case own:
 	case e.ChangeSet.ID == u.id: // the same change set in an earlier epoch
 		return
@@ -104,34 +104,34 @@ func (u *undoer) change(e HistoryEntry) {
 		n.later = true
 		return
 	}
-	n.now.expire(e.Record.Time / 1000)
-	n.now.apply(e.ChangeSet, e.Change)
+	n.current.expire(e.Record.Time / 1000)
+	n.current.apply(e.ChangeSet, e.Change)
 	if e.ChangeSet.Stage != nil {
 		u.staged[e.ChangeSet.ID] = append(u.staged[e.ChangeSet.ID], n)
 	}
 }
 
 // advance takes in the record that extends a staged change set to all nodes.
-func (u *undoer) advance(r *Record) {
+func (u *undoer) applyAdvance(r *Record) {
 	for _, n := range u.staged[r.ChangeSetID] {
-		n.now.expire(r.Time / 1000)
-		if n.reached && r.ChangeSetID != u.id && n.now.scoped.isStaged(r.ChangeSetID) {
+		n.current.expire(r.Time / 1000)
+		if n.reached && r.ChangeSetID != u.id && n.current.scoped.isStaged(r.ChangeSetID) {
 			n.later = true
 		}
-		n.now.advance(r.ChangeSetID)
+		n.current.advance(r.ChangeSetID)
 	}
 	delete(u.staged, r.ChangeSetID)
 }
 
 // result returns the changes that undo the change set. Those that expired by that time (Unix seconds) are not made again. It takes the names out of the undoer.
-func (u *undoer) result(at int64) *Undoing {
-	result := &Undoing{}
+func (u *undoer) result(at int64) *UndoPlan {
+	result := &UndoPlan{}
 	for name, n := range u.names {
 		if !n.later {
 			continue
 		}
-		if result.Lefts++; len(result.Left) < maxLeft {
-			result.Left = append(result.Left, name)
+		if result.SkippedCount++; len(result.Skipped) < maxSkipped {
+			result.Skipped = append(result.Skipped, name)
 		}
 		delete(u.names, name)
 	}

@@ -36,7 +36,7 @@ func (h history) play(t rapid.TB, without string) *fleet {
 }
 
 // undo returns the changes that undo a change set, as Control.Undo finds them in the journal.
-func (h history) undo(id string) *Undoing {
+func (h history) undo(id string) *UndoPlan {
 	var u *undoer
 	record := func(i int) *Record {
 		return &Record{Epoch: 1, Version: uint64(i + 1), Time: 1_000_000_000, ChangeSetID: h[i].set}
@@ -53,14 +53,14 @@ func (h history) undo(id string) *Undoing {
 	for i, a := range h {
 		if a.set == id && a.changes != nil {
 			u = newUndoer(id, record(i))
-			entries(i, u.watch)
+			entries(i, u.addName)
 		}
 	}
 	for i, a := range h {
 		if a.changes == nil {
-			u.advance(record(i))
+			u.applyAdvance(record(i))
 		}
-		entries(i, u.change)
+		entries(i, u.applyChange)
 	}
 	return u.result(1_000_000)
 }
@@ -124,7 +124,7 @@ func TestUndoIsAsIfNeverPushed(t *testing.T) {
 		never := h.play(t, id)
 		for i, n := range f.nodes {
 			for _, name := range modelNames {
-				if slices.Contains(undoing.Left, name) {
+				if slices.Contains(undoing.Skipped, name) {
 					continue
 				}
 				if diff := gocmp.Diff(claims(t, never.states[i], name), claims(t, f.states[i], name), undated); diff != "" {

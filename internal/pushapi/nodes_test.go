@@ -328,7 +328,7 @@ func TestStagedNodes(t *testing.T) {
 		t.Errorf("in force on %q, reaches %v", got, r.Reaches)
 	}
 	for _, name := range got {
-		if own, _ := strings.CutPrefix(name, "node/"); !journal.Staged("half", own, 0.5) {
+		if own, _ := strings.CutPrefix(name, "node/"); !journal.InStage("half", own, 0.5) {
 			t.Errorf("%s is not in its share", name)
 		}
 	}
@@ -340,7 +340,7 @@ func TestStageWithoutServersWarns(t *testing.T) {
 	edges := newNodes(t, f, 0)
 	in, out := "", []string{}
 	for i := 0; in == "" || len(out) < 3; i++ {
-		if name := "n" + digits(uint64(i)); journal.Staged("few", name, 0.05) {
+		if name := "n" + digits(uint64(i)); journal.InStage("few", name, 0.05) {
 			in = name
 		} else if len(out) < 3 {
 			out = append(out, name)
