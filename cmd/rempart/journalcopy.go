@@ -105,7 +105,7 @@ func copyJournal(ctx context.Context, out io.Writer, c *config.Config, folder st
 		return fmt.Errorf("the journal's last record: %w", err)
 	}
 	fmt.Fprintf(out, "copied and compared: %s, %s, %s, %s (tokens, receipts, held change sets, servers); %d of them were missing\n",
-		count(int(report.Records), "record"), count(int(report.Audits), "audit record"), count(report.Objects, "object"), count(report.Keys, "value"), report.Written)
+		count(int(report.Records), "record"), count(int(report.Audits), "audit record"), count(report.Objects, "object"), count(report.Values, "value"), report.Written)
 	fmt.Fprintf(out, "epoch %d, version %d, hash %s\n", record.Epoch, record.Version, journal.HashOf(report.Last.Data))
 	fmt.Fprintln(out, "start control with REMPART_NATS_URL set")
 	return nil

@@ -96,7 +96,7 @@ func (p *Publisher) trySnapshot(ctx context.Context, l SnapshotDraft) (Receipt, 
 	if err != nil {
 		return Receipt{}, err
 	}
-	overriding, err := p.overriding(ctx, l.Changes, st.Scoped)
+	overriding, err := p.overridingChanges(ctx, l.Changes, st.Scoped)
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -110,7 +110,7 @@ func (p *Publisher) trySnapshot(ctx context.Context, l SnapshotDraft) (Receipt, 
 }
 
 // over are the changes of a large set that replace something scoped: one of each name and scope.
-func (p *Publisher) overriding(ctx context.Context, l *LargeChangeSet, scoped []Scoped) (overriding []Change, err error) {
+func (p *Publisher) overridingChanges(ctx context.Context, l *LargeChangeSet, scoped []Scoped) (overriding []Change, err error) {
 	if l == nil || len(scoped) == 0 {
 		return nil, nil
 	}

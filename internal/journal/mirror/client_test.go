@@ -70,7 +70,7 @@ func TestSlowStatusEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetReadDeadline(time.Now().Add(2 * bodyTime))
+	_ = c.SetReadDeadline(time.Now().Add(2 * bodyTimeout))
 	io.WriteString(c, "POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
 	if answer, err := io.ReadAll(c); !strings.HasPrefix(string(answer), "HTTP/1.1 400") {
 		t.Errorf("%v %s", err, answer)

@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	recordsKept = 10_000        // below the newest
-	objectsKept = 2 * time.Hour // after the next snapshot
-	folderAgain = 10 * time.Second
+	keepRecords = 10_000        // below the newest
+	keepObjects = 2 * time.Hour // after the next snapshot
+	folderRetry = 10 * time.Second
 )
 
 // Folder keeps a journal as files, for any web server or CDN to serve: what head names is there before head does.
 type Folder struct {
-	dir   string
-	epoch uint64
-	last  uint64 // version of the newest record there
+	dir         string
+	epoch       uint64
+	lastVersion uint64 // version of the newest record there
 }
 
 // NewFolder makes the folder's folders.
@@ -39,7 +39,7 @@ func NewFolder(dir string) (*Folder, error) {
 }
 
 // Run keeps the folder up to date until ctx ends; trouble is told of what went wrong, and it is tried again.
-func (f *Folder) Run(ctx context.Context, j Journal, trouble func(error)) error {
+func (f *Folder) Run(ctx context.Context, j Journal, report func(error)) error {
 	version := uint64(0)
 	for ctx.Err() == nil {
 		waiting, cancel := context.WithTimeout(ctx, journal.HeartbeatEvery)
@@ -56,8 +56,8 @@ func (f *Folder) Run(ctx context.Context, j Journal, trouble func(error)) error 
 			err = f.update(ctx, j, h.Version, head)
 		}
 		if err != nil && ctx.Err() == nil {
-			trouble(err)
-			pause.For(ctx, folderAgain)
+			report(err)
+			pause.For(ctx, folderRetry)
 			continue
 		}
 		version = h.Version
@@ -79,15 +79,15 @@ func (f *Folder) update(ctx context.Context, j Journal, version uint64, head []b
 		return nil // the next heartbeat speaks of it, and perhaps of its epoch
 	}
 	for _, name := range r.Snapshot.Names() {
-		if err := f.object(ctx, j, name); err != nil {
+		if err := f.copyObject(ctx, j, name); err != nil {
 			return err
 		}
 	}
 	if err := f.write("snapshot", newest.Data); err != nil {
 		return err
 	}
-	from := f.last + 1
-	if f.last == 0 || r.Epoch != f.epoch || version > f.last+recordsKept {
+	from := f.lastVersion + 1
+	if f.lastVersion == 0 || r.Epoch != f.epoch || version > f.lastVersion+keepRecords {
 		from = r.Version // nobody needs what was before, and an epoch passes over numbers
 	}
 	for v := from; v <= version; v++ {
@@ -100,7 +100,7 @@ func (f *Folder) update(ctx context.Context, j Journal, version uint64, head []b
 		}
 		if rec, _, err := journal.ReadRecord(data); err == nil && rec.Snapshot != nil { // whoever replays needs it, be there a newer one
 			for _, name := range rec.Snapshot.Names() {
-				if err := f.object(ctx, j, name); err != nil && v != r.Version {
+				if err := f.copyObject(ctx, j, name); err != nil && v != r.Version {
 					continue // swept already: the newest leads over it
 				}
 			}
@@ -109,14 +109,14 @@ func (f *Folder) update(ctx context.Context, j Journal, version uint64, head []b
 			return err
 		}
 	}
-	f.epoch, f.last = r.Epoch, version
+	f.epoch, f.lastVersion = r.Epoch, version
 	if err := f.write("head", head); err != nil {
 		return err
 	}
-	return f.clean(r.Snapshot.Names(), version)
+	return f.removeOld(r.Snapshot.Names(), version)
 }
 
-func (f *Folder) object(ctx context.Context, j Journal, name string) error {
+func (f *Folder) copyObject(ctx context.Context, j Journal, name string) error {
 	path := filepath.Join(f.dir, "objects", name)
 	if _, err := os.Stat(path); err == nil {
 		return nil
@@ -126,21 +126,21 @@ func (f *Folder) object(ctx context.Context, j Journal, name string) error {
 		return err
 	}
 	defer o.Close()
-	return public(path, func(w io.Writer) error {
+	return writePublic(path, func(w io.Writer) error {
 		_, err := io.Copy(w, o)
 		return err
 	})
 }
 
 func (f *Folder) write(name string, data []byte) error {
-	return public(filepath.Join(f.dir, filepath.FromSlash(name)), func(w io.Writer) error {
+	return writePublic(filepath.Join(f.dir, filepath.FromSlash(name)), func(w io.Writer) error {
 		_, err := w.Write(data)
 		return err
 	})
 }
 
 // public writes a file that the web server, another user, may read.
-func public(path string, write func(io.Writer) error) error {
+func writePublic(path string, write func(io.Writer) error) error {
 	if err := durable.WriteFile(path, write); err != nil {
 		return err
 	}
@@ -148,22 +148,22 @@ func public(path string, write func(io.Writer) error) error {
 }
 
 // clean removes what is far behind.
-func (f *Folder) clean(wanted []string, version uint64) error {
+func (f *Folder) removeOld(current []string, version uint64) error {
 	objects, err := os.ReadDir(filepath.Join(f.dir, "objects"))
 	keep := map[string]bool{}
-	for _, name := range wanted {
+	for _, name := range current {
 		keep[name] = true
 	}
 	var errs []error
 	for _, e := range objects {
 		info, err := e.Info()
-		if err == nil && !keep[e.Name()] && time.Since(info.ModTime()) > objectsKept {
+		if err == nil && !keep[e.Name()] && time.Since(info.ModTime()) > keepObjects {
 			errs = append(errs, os.Remove(filepath.Join(f.dir, "objects", e.Name())))
 		}
 	}
 	records, listing := os.ReadDir(filepath.Join(f.dir, "records"))
 	for _, e := range records {
-		if v, err := strconv.ParseUint(e.Name(), 10, 64); err == nil && v+recordsKept < version {
+		if v, err := strconv.ParseUint(e.Name(), 10, 64); err == nil && v+keepRecords < version {
 			errs = append(errs, os.Remove(filepath.Join(f.dir, "records", e.Name())))
 		}
 	}

@@ -46,21 +46,21 @@ func NewHandler(j Journal, report func(r *http.Request, status []byte) error) ht
 		w.WriteHeader(http.StatusNoContent)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := lasts(w, waitFor+objectStall); err != nil {
+		if err := setWriteDeadline(w, maxWait+stallTimeout); err != nil {
 			return
 		}
 		if r.Body != nil && r.Body != http.NoBody { // a body that does not arrive must not keep a goroutine either
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 		}
 		mux.ServeHTTP(w, r)
 	})
 }
 
 // bodyTime is how long the body of a request, a status, may take to arrive.
-const bodyTime = 10 * time.Second
+const bodyTimeout = 10 * time.Second
 
 // lasts bounds how long what is written to w may take to be taken, from now on: who never reads must not keep a goroutine.
-func lasts(w http.ResponseWriter, d time.Duration) error {
+func setWriteDeadline(w http.ResponseWriter, d time.Duration) error {
 	err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d))
 	if errors.Is(err, http.ErrNotSupported) { // not a server's
 		return nil
@@ -73,7 +73,7 @@ type handler struct{ j Journal }
 func (h *handler) head(w http.ResponseWriter, r *http.Request) {
 	after, _ := strconv.ParseUint(r.FormValue("after"), 10, 64)
 	wait, _ := strconv.Atoi(r.FormValue("wait"))
-	ctx, cancel := context.WithTimeout(r.Context(), min(time.Duration(max(wait, 0))*time.Second, waitFor))
+	ctx, cancel := context.WithTimeout(r.Context(), min(time.Duration(max(wait, 0))*time.Second, maxWait))
 	defer cancel()
 	data := h.j.Beat(ctx, after)
 	if data == nil {
@@ -93,15 +93,15 @@ func (h *handler) snapshot(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *handler) record(w http.ResponseWriter, r *http.Request) {
-	const none = "no record of that version is here"
+	const notFound = "no record of that version is here"
 	version, err := strconv.ParseUint(r.PathValue("version"), 10, 64)
 	if err != nil {
-		http.Error(w, none, http.StatusNotFound)
+		http.Error(w, notFound, http.StatusNotFound)
 		return
 	}
 	data, err := h.j.Record(r.Context(), version)
 	if err != nil {
-		fail(w, err, none)
+		fail(w, err, notFound)
 		return
 	}
 	send(w, data, "public, max-age=31536000, immutable")
@@ -116,7 +116,7 @@ func (h *handler) object(w http.ResponseWriter, r *http.Request) {
 	defer o.Close()
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	buf := make([]byte, piece)
+	buf := make([]byte, pieceSize)
 	for {
 		n, err := o.Read(buf)
 		if n > 0 {
@@ -134,9 +134,9 @@ func (h *handler) object(w http.ResponseWriter, r *http.Request) {
 }
 
 // fail answers with 404 if there is nothing to send, which a follower takes for a gap in the journal, and with 503 if the journal could not be read.
-func fail(w http.ResponseWriter, err error, none string) {
+func fail(w http.ResponseWriter, err error, notFound string) {
 	if errors.Is(err, fs.ErrNotExist) {
-		http.Error(w, none, http.StatusNotFound)
+		http.Error(w, notFound, http.StatusNotFound)
 		return
 	}
 	w.Header().Set("Retry-After", "1")
@@ -147,7 +147,7 @@ func send(w http.ResponseWriter, data []byte, cache string) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Cache-Control", cache)
 	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
-	for p := range slices.Chunk(data, piece) {
+	for p := range slices.Chunk(data, pieceSize) {
 		if !write(w, p) {
 			return
 		}
@@ -155,11 +155,11 @@ func send(w http.ResponseWriter, data []byte, cache string) {
 }
 
 // piece is how many octets may take objectStall to be taken.
-const piece = 256 << 10
+const pieceSize = 256 << 10
 
 // write writes a piece, or reports that whoever asked went away.
 func write(w http.ResponseWriter, p []byte) bool {
-	if lasts(w, objectStall) != nil {
+	if setWriteDeadline(w, stallTimeout) != nil {
 		return false
 	}
 	_, err := w.Write(p)

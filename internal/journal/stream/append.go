@@ -32,7 +32,7 @@ func (s *Stream) Append(ctx context.Context, after uint64, kind string, data []b
 
 // Beat publishes a heartbeat, which replaces the one before.
 func (s *Stream) Beat(ctx context.Context, data []byte) error {
-	ctx, cancel := s.writing(ctx)
+	ctx, cancel := s.writeContext(ctx)
 	defer cancel()
 	if _, err := s.js.Publish(ctx, beatsSubject, data, jetstream.WithExpectStream(beatsStream)); err != nil {
 		return fmt.Errorf("heartbeat: %w", s.writeError(err))
@@ -42,7 +42,7 @@ func (s *Stream) Beat(ctx context.Context, data []byte) error {
 
 // Audit writes an audit record after the one of sequence after, 0 for the first, and returns its sequence. It is kept for ever. Errors are
 // as Append's.
-func (s *Stream) Audit(ctx context.Context, after uint64, data []byte) (sequence uint64, err error) {
+func (s *Stream) AppendAudit(ctx context.Context, after uint64, data []byte) (sequence uint64, err error) {
 	sequence, err = s.publish(ctx, &nats.Msg{Subject: auditSubject, Data: data},
 		jetstream.WithExpectStream(auditStream), jetstream.WithExpectLastSequence(after))
 	if err != nil {
@@ -61,8 +61,8 @@ func (s *Stream) LastAudit(ctx context.Context) (Record, error) {
 }
 
 // Audits hands the audit records from a sequence on to each, in order, and returns after the last.
-func (s *Stream) Audits(ctx context.Context, from uint64, each func(Record) error) error {
-	err := s.all(ctx, auditStream, query{Sequence: max(from, 1)}, func(m message) error {
+func (s *Stream) EachAudit(ctx context.Context, from uint64, each func(Record) error) error {
+	err := s.eachMessage(ctx, auditStream, query{Sequence: max(from, 1)}, func(m message) error {
 		return each(Record{Sequence: m.sequence, Data: m.data})
 	})
 	if err != nil {
@@ -72,11 +72,11 @@ func (s *Stream) Audits(ctx context.Context, from uint64, each func(Record) erro
 }
 
 // Reports calls each for every report that a node publishes, with the node's name, until ctx ends. Reports that arrive faster than each returns are lost.
-func (s *Stream) Reports(ctx context.Context, each func(node string, data []byte)) error {
+func (s *Stream) FollowReports(ctx context.Context, each func(node string, data []byte)) error {
 	arrived := make(chan *nats.Msg, 256)
 	sub, err := s.reports.ChanSubscribe(reportSubject+"*", arrived)
 	if err != nil {
-		return fmt.Errorf("reports: %w", plainer(err))
+		return fmt.Errorf("reports: %w", translateError(err))
 	}
 	defer sub.Unsubscribe()
 	changed := s.reports.StatusChanged(nats.CLOSED)
@@ -104,7 +104,7 @@ func (s *Stream) At(ctx context.Context, sequence uint64) (Record, error) {
 	if sequence == 0 {
 		return Record{}, ErrNone
 	}
-	r, err := s.leader(ctx, query{Sequence: sequence})
+	r, err := s.getFromLeader(ctx, query{Sequence: sequence})
 	if err != nil {
 		return Record{}, fmt.Errorf("record %d: %w", sequence, err)
 	}
@@ -117,9 +117,9 @@ func (s *Stream) Last(ctx context.Context, kind string) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	r, err := s.leader(ctx, query{Last: subject})
+	r, err := s.getFromLeader(ctx, query{Last: subject})
 	if errors.Is(err, ErrNone) {
-		r, err = s.lastLeft(ctx, kind)
+		r, err = s.lastRemaining(ctx, kind)
 	}
 	if err != nil {
 		return Record{}, fmt.Errorf("last record %s: %w", kind, err)
@@ -128,7 +128,7 @@ func (s *Stream) Last(ctx context.Context, kind string) (Record, error) {
 }
 
 // lastLeft looks for the newest record of a kind where the server names none: it names none if that record is lost, whatever came before.
-func (s *Stream) lastLeft(ctx context.Context, kind string) (last Record, err error) {
+func (s *Stream) lastRemaining(ctx context.Context, kind string) (last Record, err error) {
 	end, err := s.End(ctx)
 	if err != nil {
 		return last, err
@@ -153,7 +153,7 @@ func (s *Stream) lastLeft(ctx context.Context, kind string) (last Record, err er
 
 // leader asks the one server that writes the journal, where a direct get asks any that has a copy, which may lag
 // behind for longer.
-func (s *Stream) leader(ctx context.Context, q query) (Record, error) {
+func (s *Stream) getFromLeader(ctx context.Context, q query) (Record, error) {
 	body, err := json.Marshal(q)
 	if err != nil {
 		return Record{}, err
@@ -162,7 +162,7 @@ func (s *Stream) leader(ctx context.Context, q query) (Record, error) {
 	defer cancel()
 	answer, err := s.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+journalStream, body)
 	if err != nil {
-		return Record{}, plainer(err)
+		return Record{}, translateError(err)
 	}
 	var found struct {
 		Error   *jetstream.APIError `json:"error"`

@@ -105,12 +105,12 @@ func (b *Bucket) Each(ctx context.Context, f func(key string, value []byte) erro
 func (b *Bucket) write(ctx context.Context, key string, value []byte, do func(context.Context, string) (uint64, error)) (uint64, error) {
 	t, err := b.token(key)
 	if err == nil {
-		err = b.s.room(len(value))
+		err = b.s.checkSpace(len(value))
 	}
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := b.s.writing(ctx)
+	ctx, cancel := b.s.writeContext(ctx)
 	defer cancel()
 	revision, err := do(ctx, t)
 	switch {

@@ -355,7 +355,7 @@ func TestClusterNode(t *testing.T) {
 	}
 	type report struct{ node, data string }
 	reports := make(chan report, 1000)
-	go s.Reports(ctx, func(node string, data []byte) { reports <- report{node, string(data)} })
+	go s.FollowReports(ctx, func(node string, data []byte) { reports <- report{node, string(data)} })
 	eventually(t, "a report", func() bool {
 		node.Report(ctx, "edge1", []byte("well"))
 		node.nc.Flush()
@@ -425,7 +425,7 @@ func states(t *testing.T, s *Stream) string {
 	for info := range names.Info() {
 		all[info.Config.Name] = info
 	}
-	for _, want := range streams(1) {
+	for _, want := range streamConfigs(1) {
 		info := all[want.Name]
 		if info == nil {
 			t.Fatalf("stream %s is gone", want.Name)

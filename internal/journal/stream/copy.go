@@ -30,7 +30,7 @@ type CopyReport struct {
 	Records uint64 // of the journal; the sequence of the last
 	Audits  uint64 // audit records
 	Objects int    // snapshots and large change sets
-	Keys    int    // values in buckets: tokens, holds, receipts, nodes
+	Values  int    // values in buckets: tokens, holds, receipts, nodes
 	Written int    // how many of all these were missing in the destination
 	Last    Record // the journal's last
 }
@@ -64,11 +64,11 @@ func (c *copier) run(ctx context.Context) error {
 		return fmt.Errorf("source: %w", err)
 	}
 	c.report.Last = last
-	resuming, err := c.begin(ctx)
+	resuming, err := c.markDestination(ctx)
 	if err != nil {
 		return err
 	}
-	steps := []func(context.Context) error{c.records, c.audits, c.objects, c.keys}
+	steps := []func(context.Context) error{c.copyRecords, c.copyAudits, c.copyObjects, c.copyValues}
 	if !resuming && c.report.Records > 0 { // complete before, and unmarked: only compared
 		steps = nil
 	}
@@ -93,35 +93,35 @@ type mark struct {
 
 // begin refuses a destination that holds something else, and marks an empty one. It returns whether a copy of the same source is continued. Without that,
 // report.Records is the number of records that the destination holds already.
-func (c *copier) begin(ctx context.Context) (resuming bool, err error) {
+func (c *copier) markDestination(ctx context.Context) (resuming bool, err error) {
 	first, err := c.from.At(ctx, 1)
 	if err != nil {
 		return false, fmt.Errorf("source: %w", err)
 	}
 	sum := sha256.Sum256(first.Data)
-	mine := mark{hex.EncodeToString(sum[:])}
+	own := mark{hex.EncodeToString(sum[:])}
 	data, err := readMark(ctx, c.to)
 	if err != nil {
 		return false, fmt.Errorf("destination: %w", err)
 	}
 	if data != nil {
 		var other mark
-		if err := json.Unmarshal(data, &other); err != nil || other != mine {
+		if err := json.Unmarshal(data, &other); err != nil || other != own {
 			return false, fmt.Errorf("%w: a copy of another one to it was interrupted", ErrForeign)
 		}
 		return true, nil
 	}
-	there, err := c.to.Last(ctx, "")
+	last, err := c.to.Last(ctx, "")
 	switch {
 	case err == nil:
-		return false, c.isCopy(ctx, there)
+		return false, c.checkIsCopy(ctx, last)
 	case !errors.Is(err, ErrNone):
 		return false, fmt.Errorf("destination: %w", err)
 	}
-	if err := c.isEmpty(ctx); err != nil {
+	if err := c.checkIsEmpty(ctx); err != nil {
 		return false, err
 	}
-	if data, err = json.Marshal(mine); err != nil {
+	if data, err = json.Marshal(own); err != nil {
 		return false, err
 	}
 	if err := c.to.PutObject(ctx, copyMark, bytes.NewReader(data)); err != nil {
@@ -131,22 +131,22 @@ func (c *copier) begin(ctx context.Context) (resuming bool, err error) {
 }
 
 // isCopy returns an error unless the destination, whose last record is given, ends where the source does.
-func (c *copier) isCopy(ctx context.Context, there Record) error {
+func (c *copier) checkIsCopy(ctx context.Context, destination Record) error {
 	last := c.report.Last
-	if there.Sequence == last.Sequence && bytes.Equal(there.Data, last.Data) {
-		c.report.Records = there.Sequence
+	if destination.Sequence == last.Sequence && bytes.Equal(destination.Data, last.Data) {
+		c.report.Records = destination.Sequence
 		return nil
 	}
-	if there.Sequence > last.Sequence {
+	if destination.Sequence > last.Sequence {
 		if same, err := c.to.At(ctx, last.Sequence); err == nil && bytes.Equal(same.Data, last.Data) {
-			return fmt.Errorf("%w: this one was copied to it before, and %d records were published there since", ErrForeign, there.Sequence-last.Sequence)
+			return fmt.Errorf("%w: this one was copied to it before, and %d records were published there since", ErrForeign, destination.Sequence-last.Sequence)
 		}
 	}
-	return fmt.Errorf("%w, of %d records", ErrForeign, there.Sequence)
+	return fmt.Errorf("%w, of %d records", ErrForeign, destination.Sequence)
 }
 
 // isEmpty returns an error where a destination without a journal holds anything else.
-func (c *copier) isEmpty(ctx context.Context) error {
+func (c *copier) checkIsEmpty(ctx context.Context) error {
 	if r, err := c.to.LastAudit(ctx); err == nil {
 		return fmt.Errorf("%w's audit trail, of %d records", ErrForeign, r.Sequence)
 	} else if !errors.Is(err, ErrNone) {
@@ -180,7 +180,7 @@ func readMark(ctx context.Context, s *Stream) ([]byte, error) {
 }
 
 // refuseMarked returns ErrCopying where a copy to this journal is not complete.
-func (s *Stream) refuseMarked(ctx context.Context) error {
+func (s *Stream) refuseUnfinishedCopy(ctx context.Context) error {
 	if s.cfg.Copying {
 		return nil
 	}
@@ -191,22 +191,22 @@ func (s *Stream) refuseMarked(ctx context.Context) error {
 }
 
 // records copies the journal's records that the destination lacks.
-func (c *copier) records(ctx context.Context) error {
+func (c *copier) copyRecords(ctx context.Context) error {
 	after := uint64(0)
-	there, err := c.to.Last(ctx, "")
+	destination, err := c.to.Last(ctx, "")
 	if err == nil {
-		after = there.Sequence
+		after = destination.Sequence
 		source, err := c.from.At(ctx, after)
 		if err != nil && !errors.Is(err, ErrNone) {
 			return fmt.Errorf("source: %w", err)
 		}
-		if !bytes.Equal(source.Data, there.Data) {
+		if !bytes.Equal(source.Data, destination.Data) {
 			return fmt.Errorf("%w: its record %d is not the source's", ErrForeign, after)
 		}
 	} else if !errors.Is(err, ErrNone) {
 		return fmt.Errorf("destination: %w", err)
 	}
-	err = c.from.all(ctx, journalStream, query{Sequence: after + 1}, func(m message) error {
+	err = c.from.eachMessage(ctx, journalStream, query{Sequence: after + 1}, func(m message) error {
 		if m.sequence != after+1 {
 			return fmt.Errorf("source: %w: record %d follows record %d", ErrLost, m.sequence, after)
 		}
@@ -229,19 +229,19 @@ func (c *copier) records(ctx context.Context) error {
 }
 
 // audits copies the audit records that the destination lacks.
-func (c *copier) audits(ctx context.Context) error {
+func (c *copier) copyAudits(ctx context.Context) error {
 	after := uint64(0)
-	there, err := c.to.LastAudit(ctx)
+	destination, err := c.to.LastAudit(ctx)
 	if err == nil {
-		after = there.Sequence
+		after = destination.Sequence
 	} else if !errors.Is(err, ErrNone) {
 		return fmt.Errorf("destination: %w", err)
 	}
-	err = c.from.Audits(ctx, after+1, func(r Record) error {
+	err = c.from.EachAudit(ctx, after+1, func(r Record) error {
 		if r.Sequence != after+1 {
 			return fmt.Errorf("%w: audit record %d follows %d", ErrLost, r.Sequence, after)
 		}
-		if _, err := c.to.Audit(ctx, after, r.Data); err != nil {
+		if _, err := c.to.AppendAudit(ctx, after, r.Data); err != nil {
 			return fmt.Errorf("destination: %w", err)
 		}
 		after = r.Sequence
@@ -266,17 +266,17 @@ func (s *Stream) digests(ctx context.Context) (map[string]string, error) {
 }
 
 // objects copies the objects that the destination lacks or holds with other content.
-func (c *copier) objects(ctx context.Context) error {
+func (c *copier) copyObjects(ctx context.Context) error {
 	source, err := c.from.digests(ctx)
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
-	there, err := c.to.digests(ctx)
+	destination, err := c.to.digests(ctx)
 	if err != nil {
 		return fmt.Errorf("destination: %w", err)
 	}
 	for name, digest := range source {
-		if there[name] == digest {
+		if destination[name] == digest {
 			continue
 		}
 		o, err := c.from.Object(ctx, name)
@@ -290,7 +290,7 @@ func (c *copier) objects(ctx context.Context) error {
 		}
 		c.report.Written++
 	}
-	for name := range there {
+	for name := range destination {
 		if _, ok := source[name]; !ok { // the source was used, and deleted it, since the copy was interrupted
 			if err := c.to.DeleteObject(ctx, name); err != nil {
 				return fmt.Errorf("destination: %w", err)
@@ -311,14 +311,14 @@ func (b *Bucket) values(ctx context.Context) (map[string][]byte, error) {
 }
 
 // keys copies the values of buckets, and deletes those that the source no longer holds.
-func (c *copier) keys(ctx context.Context) error {
+func (c *copier) copyValues(ctx context.Context) error {
 	for _, name := range buckets() {
-		source, there, err := c.bothBuckets(ctx, name)
+		source, destination, err := c.bothBuckets(ctx, name)
 		if err != nil {
 			return err
 		}
 		for key, value := range source {
-			if had, ok := there[key]; ok && bytes.Equal(had, value) {
+			if had, ok := destination[key]; ok && bytes.Equal(had, value) {
 				continue
 			}
 			if _, err := c.to.Bucket(name).Put(ctx, key, value); err != nil {
@@ -326,7 +326,7 @@ func (c *copier) keys(ctx context.Context) error {
 			}
 			c.report.Written++
 		}
-		for key := range there {
+		for key := range destination {
 			if _, ok := source[key]; ok {
 				continue
 			}
@@ -338,23 +338,23 @@ func (c *copier) keys(ctx context.Context) error {
 	return nil
 }
 
-func (c *copier) bothBuckets(ctx context.Context, name string) (source, there map[string][]byte, err error) {
+func (c *copier) bothBuckets(ctx context.Context, name string) (source, destination map[string][]byte, err error) {
 	if source, err = c.from.Bucket(name).values(ctx); err != nil {
 		return nil, nil, fmt.Errorf("source: %w", err)
 	}
-	if there, err = c.to.Bucket(name).values(ctx); err != nil {
+	if destination, err = c.to.Bucket(name).values(ctx); err != nil {
 		return nil, nil, fmt.Errorf("destination: %w", err)
 	}
-	return source, there, nil
+	return source, destination, nil
 }
 
 // verifyPatience bounds the wait for a server of a cluster that has not read the last writes yet.
-const verifyPatience = 30 * time.Second
+const verifyTimeout = 30 * time.Second
 
 // verify reads everything back and compares it. A server of a cluster may lag behind those that acknowledged the writes, so that a difference is looked at again
 // for a while.
 func (c *copier) verify(ctx context.Context) error {
-	for end := time.Now().Add(verifyPatience); ; {
+	for end := time.Now().Add(verifyTimeout); ; {
 		err := c.compare(ctx)
 		if err == nil || !errors.Is(err, errDiffers) || time.Now().After(end) {
 			return err
@@ -373,15 +373,15 @@ var errDiffers = errors.New("the copy differs from its source")
 // compare reads both sides once.
 func (c *copier) compare(ctx context.Context) error {
 	for stream, count := range map[string]*uint64{journalStream: &c.report.Records, auditStream: &c.report.Audits} {
-		source, n, err := c.from.sum(ctx, stream)
+		source, n, err := c.from.hashStream(ctx, stream)
 		if err != nil {
 			return fmt.Errorf("source: %w", err)
 		}
-		there, m, err := c.to.sum(ctx, stream)
+		destination, m, err := c.to.hashStream(ctx, stream)
 		if err != nil {
 			return fmt.Errorf("destination: %w", err)
 		}
-		if source != there {
+		if source != destination {
 			return fmt.Errorf("%w: %s has %d records, and the copy %d, or others", errDiffers, stream, n, m)
 		}
 		*count = n
@@ -390,23 +390,23 @@ func (c *copier) compare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
-	there, err := c.to.digests(ctx)
+	destination, err := c.to.digests(ctx)
 	if err != nil {
 		return fmt.Errorf("destination: %w", err)
 	}
-	if name := firstDifference(source, there, func(a, b string) bool { return a == b }); name != "" {
+	if name := firstDifference(source, destination, func(a, b string) bool { return a == b }); name != "" {
 		return fmt.Errorf("%w: object %s", errDiffers, name)
 	}
-	c.report.Objects, c.report.Keys = len(source), 0
+	c.report.Objects, c.report.Values = len(source), 0
 	for _, name := range buckets() {
-		source, there, err := c.bothBuckets(ctx, name)
+		source, destination, err := c.bothBuckets(ctx, name)
 		if err != nil {
 			return err
 		}
-		if firstDifference(source, there, bytes.Equal) != "" { // keys of tokens are secret
+		if firstDifference(source, destination, bytes.Equal) != "" { // keys of tokens are secret
 			return fmt.Errorf("%w: %s", errDiffers, name)
 		}
-		c.report.Keys += len(source)
+		c.report.Values += len(source)
 	}
 	return nil
 }
@@ -427,9 +427,9 @@ func firstDifference[V any](a, b map[string]V, same func(V, V) bool) string {
 }
 
 // sum returns a hash of all messages of a stream: sequences, subjects and data, and how many there are.
-func (s *Stream) sum(ctx context.Context, stream string) (sum string, n uint64, err error) {
+func (s *Stream) hashStream(ctx context.Context, stream string) (sum string, n uint64, err error) {
 	all := sha256.New()
-	err = s.all(ctx, stream, query{Sequence: 1}, func(m message) error {
+	err = s.eachMessage(ctx, stream, query{Sequence: 1}, func(m message) error {
 		fmt.Fprintf(all, "%d %s %d\n", m.sequence, strings.TrimSpace(m.subject), len(m.data))
 		all.Write(m.data)
 		n++

@@ -15,7 +15,7 @@ func filledJournal(t *testing.T, c Config) *Stream {
 	s := open(t, c)
 	for i := range uint64(20) {
 		appendOK(t, s, i, []string{"change", "snapshot"}[i%2], payload(i+1))
-		if _, err := s.Audit(t.Context(), i, payload(100+i)); err != nil {
+		if _, err := s.AppendAudit(t.Context(), i, payload(100+i)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -46,7 +46,7 @@ func TestCopy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if report.Records != 20 || report.Audits != 20 || report.Objects != 3 || report.Keys != 8 || report.Written != 51 {
+	if report.Records != 20 || report.Audits != 20 || report.Objects != 3 || report.Values != 8 || report.Written != 51 {
 		t.Errorf("copied %+v", report)
 	}
 	collect(t, to.Reader, 0, 20)
@@ -108,7 +108,7 @@ func TestCopyIsContinued(t *testing.T) {
 	}
 	to := open(t, copying(t, dir))
 	report, err := Copy(t.Context(), from, to, nil)
-	if err != nil || report.Records != 21 || report.Keys != 7 {
+	if err != nil || report.Records != 21 || report.Values != 7 {
 		t.Fatalf("%+v, %v", report, err)
 	}
 	to.Close()

@@ -244,7 +244,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("append to a full disk: %v", err)
 	}
 	t.Log(err)
-	if _, err := s.Audit(ctx, 0, nil); !errors.Is(err, ErrFull) {
+	if _, err := s.AppendAudit(ctx, 0, nil); !errors.Is(err, ErrFull) {
 		t.Errorf("audit: %v", err)
 	}
 	if _, err := s.Bucket(Holds).Put(ctx, "key", nil); !errors.Is(err, ErrFull) {
@@ -285,14 +285,14 @@ func TestFullDiskMet(t *testing.T) {
 	for round := range 3 {
 		dnstest.FillDisk(t, filler)
 		// As Append, but for the look at the disk.
-		short, cancel := s.writing(ctx)
+		short, cancel := s.writeContext(ctx)
 		_, err := s.js.Publish(short, journalSubject+"change", bytes.Repeat([]byte("x"), 1<<20))
 		cancel()
 		if err == nil {
 			t.Fatal("a full disk took a record")
 		}
-		eventually(t, "the failure", func() bool { return s.server.room(0) != nil })
-		t.Logf("round %d: %v; then %v", round, err, s.server.room(0))
+		eventually(t, "the failure", func() bool { return s.server.checkSpace(0) != nil })
+		t.Logf("round %d: %v; then %v", round, err, s.server.checkSpace(0))
 		if _, err := s.Append(ctx, n, "change", payload(n+1)); !errors.Is(err, ErrFull) {
 			t.Errorf("append: %v", err)
 		}

@@ -33,16 +33,16 @@ type embedded struct {
 	log    *slog.Logger
 	unlock func()
 
-	mu        sync.Mutex // guards the fields of this group
-	server    *server.Server
-	serverLog *serverLog      // of server
-	failed    error           // why the store takes no writes; nil: it takes them
-	taking    context.Context // ends when the store fails
-	fail      context.CancelFunc
+	mu            sync.Mutex // guards the fields of this group
+	server        *server.Server
+	serverLog     *serverLog      // of server
+	failed        error           // why the store takes no writes; nil: it takes them
+	writesContext context.Context // ends when the store fails
+	failWrites    context.CancelFunc
 
-	suspected chan struct{} // holds one
-	stop      context.CancelFunc
-	watching  sync.WaitGroup
+	checkDue chan struct{} // holds one
+	stop     context.CancelFunc
+	watching sync.WaitGroup
 }
 
 // startEmbedded takes the folder, recovers what is in it and serves it.
@@ -57,7 +57,7 @@ func startEmbedded(c Config) (*embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &embedded{cfg: c, log: c.Log, unlock: unlock, suspected: make(chan struct{}, 1)}
+	e := &embedded{cfg: c, log: c.Log, unlock: unlock, checkDue: make(chan struct{}, 1)}
 	if err := e.start(); err != nil {
 		unlock()
 		return nil, err
@@ -70,10 +70,10 @@ func startEmbedded(c Config) (*embedded, error) {
 
 // start makes the server run.
 func (e *embedded) start() error {
-	if err := writable(e.cfg.Dir); err != nil {
+	if err := checkWritable(e.cfg.Dir); err != nil {
 		return err
 	}
-	if err := removeUnborn(e.cfg.Dir); err != nil {
+	if err := removeUnfinishedStreams(e.cfg.Dir); err != nil {
 		return err
 	}
 	s, err := server.NewServer(e.options())
@@ -83,7 +83,7 @@ func (e *embedded) start() error {
 	log := &serverLog{log: e.log}
 	s.SetLoggerV2(log, false, false, false)
 	s.Start()
-	if err := e.ready(s, log); err != nil {
+	if err := e.waitReady(s, log); err != nil {
 		s.Shutdown()
 		s.WaitForShutdown()
 		return err
@@ -92,7 +92,7 @@ func (e *embedded) start() error {
 }
 
 // ready waits until the server serves.
-func (e *embedded) ready(s *server.Server, log *serverLog) error {
+func (e *embedded) waitReady(s *server.Server, log *serverLog) error {
 	up := false
 	for end := time.Now().Add(startTimeout); !up && log.fatal() == nil && time.Now().Before(end); {
 		up = s.ReadyForConnections(100 * time.Millisecond)
@@ -103,13 +103,13 @@ func (e *embedded) ready(s *server.Server, log *serverLog) error {
 	if !up || !s.JetStreamEnabled() {
 		return fmt.Errorf("journal's server did not start on %s: its log says why", e.cfg.Dir)
 	}
-	if err := recovered(s, e.cfg.Dir); err != nil {
+	if err := checkRecovered(s, e.cfg.Dir); err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.server, e.serverLog, e.failed = s, log, nil
-	e.taking, e.fail = context.WithCancel(context.Background())
+	e.writesContext, e.failWrites = context.WithCancel(context.Background())
 	return nil
 }
 
@@ -166,6 +166,6 @@ func (e *embedded) shutdown() {
 	if s != nil {
 		s.Shutdown()
 		s.WaitForShutdown()
-		e.fail()
+		e.failWrites()
 	}
 }

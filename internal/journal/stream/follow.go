@@ -17,8 +17,8 @@ const pollInterval = 5 * time.Second
 // How long a follower waits before it asks again, where it knows of a record that the asked server does not have yet,
 // or where asking failed: doubled from first to last.
 const (
-	firstRetry = 2 * time.Millisecond
-	lastRetry  = time.Second
+	minRetry = 2 * time.Millisecond
+	maxRetry = time.Second
 )
 
 // maxMissing bounds how often a record is found missing before it counts as lost: a server of a cluster that starts anew may lack some for a moment.
@@ -28,15 +28,15 @@ const maxMissing = 12
 // kept. It goes on through lost connections and restarts of servers. It returns when ctx ends, with its error, when each fails, with that error,
 // when the Reader is closed, or with ErrLost when the journal lacks a record.
 func (r *Reader) Follow(ctx context.Context, after uint64, each func(Record) error) error {
-	w, err := r.wait(newRecords)
+	w, err := r.newWaiter(newRecords)
 	if err != nil {
 		return err
 	}
 	defer w.stop()
-	var failed error // of each
-	for retry, missing := firstRetry, 0; ; {
-		began := after
-		more, err := r.batch(ctx, journalStream, query{Sequence: after + 1}, func(m message) error {
+	var callbackErr error // of each
+	for retry, missing := minRetry, 0; ; {
+		start := after
+		more, err := r.fetchBatch(ctx, journalStream, query{Sequence: after + 1}, func(m message) error {
 			if m.sequence != after+1 {
 				return fmt.Errorf("follow the journal: %w: %d came after %d", ErrLost, m.sequence, after)
 			}
@@ -44,7 +44,7 @@ func (r *Reader) Follow(ctx context.Context, after uint64, each func(Record) err
 			if err == nil {
 				err = each(record)
 			}
-			if failed = err; err == nil {
+			if callbackErr = err; err == nil {
 				after = m.sequence
 			}
 			return err
@@ -52,8 +52,8 @@ func (r *Reader) Follow(ctx context.Context, after uint64, each func(Record) err
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case failed != nil:
-			return failed
+		case callbackErr != nil:
+			return callbackErr
 		case r.nc.IsClosed():
 			return ErrClosed
 		case errors.Is(err, ErrLost):
@@ -61,20 +61,20 @@ func (r *Reader) Follow(ctx context.Context, after uint64, each func(Record) err
 				return err
 			}
 		}
-		if after > began {
-			retry, missing = firstRetry, 0
+		if after > start {
+			retry, missing = minRetry, 0
 		}
 		switch {
-		case err == nil && more > 0 && after > began:
+		case err == nil && more > 0 && after > start:
 		case err != nil || w.seen.Load() > after:
 			if err != nil {
 				r.log.Debug("journal: reading fails, and is tried again", "err", err)
 			}
 			w.wait(ctx, retry)
-			retry = min(2*retry, lastRetry)
-			w.forget(after, retry)
+			retry = min(2*retry, maxRetry)
+			w.forgetUnseen(after, retry)
 		default:
-			retry, missing = firstRetry, 0
+			retry, missing = minRetry, 0
 			w.wait(ctx, pollInterval) // what came meanwhile has woken it
 		}
 	}
@@ -82,13 +82,13 @@ func (r *Reader) Follow(ctx context.Context, after uint64, each func(Record) err
 
 // FollowBeats hands the newest heartbeat to each, then others as they come, the newest where several came. It returns as Follow does.
 func (r *Reader) FollowBeats(ctx context.Context, each func(data []byte) error) error {
-	w, err := r.wait(newBeats)
+	w, err := r.newWaiter(newBeats)
 	if err != nil {
 		return err
 	}
 	defer w.stop()
 	var last message
-	for retry := firstRetry; ; {
+	for retry := minRetry; ; {
 		m, err := r.get(ctx, beatsStream, query{Last: beatsSubject})
 		switch {
 		case ctx.Err() != nil:
@@ -97,7 +97,7 @@ func (r *Reader) FollowBeats(ctx context.Context, each func(data []byte) error) 
 			return ErrClosed
 		case err != nil && !errors.Is(err, ErrNone):
 			w.wait(ctx, retry)
-			retry = min(2*retry, lastRetry)
+			retry = min(2*retry, maxRetry)
 			continue
 		case err == nil && (m.sequence != last.sequence || m.time != last.time):
 			last = m
@@ -105,7 +105,7 @@ func (r *Reader) FollowBeats(ctx context.Context, each func(data []byte) error) 
 				return err
 			}
 		}
-		retry = firstRetry
+		retry = minRetry
 		w.wait(ctx, pollInterval)
 	}
 }
@@ -120,7 +120,7 @@ type waiter struct {
 }
 
 // wait begins to listen for a stream's wake-ups.
-func (r *Reader) wait(subject string) (*waiter, error) {
+func (r *Reader) newWaiter(subject string) (*waiter, error) {
 	w := &waiter{woken: make(chan struct{}, 1), nc: r.nc}
 	sub, err := r.nc.Subscribe(subject, func(m *nats.Msg) {
 		sequence, err := strconv.ParseUint(m.Header.Get(sequenceHeader), 10, 64)
@@ -135,7 +135,7 @@ func (r *Reader) wait(subject string) (*waiter, error) {
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("follow %s: %w", subject, plainer(err))
+		return nil, fmt.Errorf("follow %s: %w", subject, translateError(err))
 	}
 	w.sub = sub
 	w.changed = r.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
@@ -155,8 +155,8 @@ func (w *waiter) wait(ctx context.Context, d time.Duration) {
 }
 
 // forget gives up on a record that was spoken of and never came: a wake-up proves nothing.
-func (w *waiter) forget(after uint64, retry time.Duration) {
-	if retry >= lastRetry {
+func (w *waiter) forgetUnseen(after uint64, retry time.Duration) {
+	if retry >= maxRetry {
 		w.seen.Store(after)
 	}
 }

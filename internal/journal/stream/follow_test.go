@@ -175,7 +175,7 @@ func TestFollowLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range uint64(3) {
-		if _, err := s.Audit(ctx, i, nil); err != nil {
+		if _, err := s.AppendAudit(ctx, i, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -188,7 +188,7 @@ func TestFollowLost(t *testing.T) {
 	// A journal that someone made otherwise is refused, all of it named.
 	c := testConfig(t)
 	s = open(t, c)
-	config := streams(1)[0]
+	config := streamConfigs(1)[0]
 	if err := s.js.DeleteStream(ctx, journalStream); err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ const (
 )
 
 // errBatch says that a server does not keep to them.
-var errBatch = errors.New("the server sends more than was asked for")
+var errOversizedBatch = errors.New("the server sends more than was asked for")
 
 // message is what a direct get found.
 type message struct {
@@ -60,15 +60,15 @@ func (r *Reader) get(ctx context.Context, stream string, q query) (message, erro
 	defer cancel()
 	answer, err := r.nc.RequestWithContext(ctx, directGet+stream, body)
 	if err != nil {
-		return message{}, fmt.Errorf("read %s: %w", stream, plainer(err))
+		return message{}, fmt.Errorf("read %s: %w", stream, translateError(err))
 	}
-	m, _, err := parse(answer)
+	m, _, err := parseAnswer(answer)
 	return m, err
 }
 
 // batch hands the messages that q asks for to each, in order; there may be none. What each keeps of a message it
 // may keep for ever. It returns how many more there were after the batch. A server that sends more than was asked for is not listened to any longer.
-func (r *Reader) batch(ctx context.Context, stream string, q query, each func(message) error) (more uint64, err error) {
+func (r *Reader) fetchBatch(ctx context.Context, stream string, q query, each func(message) error) (more uint64, err error) {
 	q.Batch, q.MaxBytes = maxBatch, maxBatchBytes
 	body, err := json.Marshal(q)
 	if err != nil {
@@ -77,28 +77,28 @@ func (r *Reader) batch(ctx context.Context, stream string, q query, each func(me
 	inbox := r.nc.NewInbox()
 	sub, err := r.nc.SubscribeSync(inbox)
 	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
+		return 0, fmt.Errorf("read %s: %w", stream, translateError(err))
 	}
 	defer sub.Unsubscribe()
 	if err := r.nc.PublishRequest(directGet+stream, inbox, body); err != nil {
-		return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
+		return 0, fmt.Errorf("read %s: %w", stream, translateError(err))
 	}
-	for messages, octets := 0, 0; ; messages++ {
-		answer, err := next(ctx, sub)
+	for messages, size := 0, 0; ; messages++ {
+		answer, err := nextMessage(ctx, sub)
 		if err != nil {
-			return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
+			return 0, fmt.Errorf("read %s: %w", stream, translateError(err))
 		}
-		m, end, err := parse(answer)
+		m, end, err := parseAnswer(answer)
 		switch {
 		case end:
 			more, err := strconv.ParseUint(answer.Header.Get(pendingHeader), 10, 64)
 			return more, err
 		case errors.Is(err, ErrNone):
 			return 0, nil
-		case err == nil && (messages == maxBatch || octets >= maxBatchBytes):
-			err = fmt.Errorf("read %s: %w", stream, errBatch)
+		case err == nil && (messages == maxBatch || size >= maxBatchBytes):
+			err = fmt.Errorf("read %s: %w", stream, errOversizedBatch)
 		case err == nil:
-			octets += len(m.data)
+			size += len(m.data)
 			err = each(m)
 		}
 		if err != nil {
@@ -108,9 +108,9 @@ func (r *Reader) batch(ctx context.Context, stream string, q query, each func(me
 }
 
 // all is batch, again and again up to the last message there is.
-func (r *Reader) all(ctx context.Context, stream string, q query, each func(message) error) error {
+func (r *Reader) eachMessage(ctx context.Context, stream string, q query, each func(message) error) error {
 	for {
-		more, err := r.batch(ctx, stream, q, func(m message) error {
+		more, err := r.fetchBatch(ctx, stream, q, func(m message) error {
 			q.Sequence = m.sequence + 1
 			return each(m)
 		})
@@ -121,14 +121,14 @@ func (r *Reader) all(ctx context.Context, stream string, q query, each func(mess
 }
 
 // next is the next message of a subscription, which comes soon or not at all.
-func next(ctx context.Context, sub *nats.Subscription) (*nats.Msg, error) {
+func nextMessage(ctx context.Context, sub *nats.Subscription) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	return sub.NextMsgWithContext(ctx)
 }
 
 // parse reads an answer to a direct get; end says that it closes a batch.
-func parse(answer *nats.Msg) (m message, end bool, err error) {
+func parseAnswer(answer *nats.Msg) (m message, end bool, err error) {
 	switch status := answer.Header.Get(statusHeader); status {
 	case "":
 	case "204":

@@ -72,7 +72,7 @@ func TestHostileServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n, err := io.Copy(io.Discard, o); !errors.Is(err, errBatch) || n > maxBatchBytes+512<<10 {
+		if n, err := io.Copy(io.Discard, o); !errors.Is(err, errOversizedBatch) || n > maxBatchBytes+512<<10 {
 			t.Errorf("%s: %d octets, %v", name, n, err)
 		}
 		o.Close()

@@ -44,7 +44,7 @@ func token(name string) string {
 	}
 	var b strings.Builder
 	for i := range len(name) {
-		if c := name[i]; plain(c) {
+		if c := name[i]; isPlain(c) {
 			b.WriteByte(c)
 		} else {
 			fmt.Fprintf(&b, "=%02X", c)
@@ -74,7 +74,7 @@ func untoken(t string) (name string, ok bool) {
 	return b.String(), t != "" && token(b.String()) == t
 }
 
-func plain(c byte) bool {
+func isPlain(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_'
 }
 

@@ -37,7 +37,9 @@ type ObjectInfo struct {
 }
 
 // metaOf is the subject of what is said of an object.
-func metaOf(name string) string { return metaSubject + base64.URLEncoding.EncodeToString([]byte(name)) }
+func metaSubjectOf(name string) string {
+	return metaSubject + base64.URLEncoding.EncodeToString([]byte(name))
+}
 
 // PutObject writes an object of what r gives, in place of the one of that name: readers get the one or the other. What r failed with is returned,
 // and nothing is replaced.
@@ -111,7 +113,7 @@ func (s *Stream) putMeta(ctx context.Context, info jetstream.ObjectInfo) error {
 	if err != nil {
 		return err
 	}
-	m := nats.NewMsg(metaOf(info.Name))
+	m := nats.NewMsg(metaSubjectOf(info.Name))
 	m.Data = body
 	m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
 	_, err = s.publish(ctx, m, jetstream.WithExpectStream(objectStream))
@@ -128,11 +130,11 @@ func (s *Stream) purgeChunks(id string) {
 }
 
 func (s *Stream) purge(ctx context.Context, subject string) error {
-	there, err := s.js.Stream(ctx, objectStream)
+	existing, err := s.js.Stream(ctx, objectStream)
 	if err != nil {
 		return err
 	}
-	return there.Purge(ctx, jetstream.WithPurgeSubject(subject))
+	return existing.Purge(ctx, jetstream.WithPurgeSubject(subject))
 }
 
 // DeleteObject removes an object, or says ErrNone.
@@ -142,7 +144,7 @@ func (s *Stream) DeleteObject(ctx context.Context, name string) error {
 		return fmt.Errorf("object %s: %w", name, err)
 	}
 	s.purgeChunks(info.NUID)
-	if err := s.purge(ctx, metaOf(name)); err != nil {
+	if err := s.purge(ctx, metaSubjectOf(name)); err != nil {
 		return fmt.Errorf("object %s: %w", name, err)
 	}
 	return nil
@@ -163,7 +165,7 @@ func (s *Stream) Objects(ctx context.Context) ([]ObjectInfo, error) {
 
 // eachObject hands what is said of each object to f, and the message that says it.
 func (s *Stream) eachObject(ctx context.Context, f func(jetstream.ObjectInfo, message)) error {
-	return s.all(ctx, objectStream, query{Sequence: 1, Next: metaSubject + ">"}, func(m message) error {
+	return s.eachMessage(ctx, objectStream, query{Sequence: 1, Next: metaSubject + ">"}, func(m message) error {
 		var info jetstream.ObjectInfo
 		if err := json.Unmarshal(m.data, &info); err != nil {
 			return fmt.Errorf("what is said of object %d cannot be read: %w", m.sequence, err)
@@ -177,7 +179,7 @@ func (s *Stream) eachObject(ctx context.Context, f func(jetstream.ObjectInfo, me
 
 // objectInfo is what is said of an object, and the sequence of the message that says it.
 func (r *Reader) objectInfo(ctx context.Context, name string) (info jetstream.ObjectInfo, sequence uint64, err error) {
-	m, err := r.get(ctx, objectStream, query{Last: metaOf(name)})
+	m, err := r.get(ctx, objectStream, query{Last: metaSubjectOf(name)})
 	if err != nil {
 		return info, 0, err
 	}
@@ -225,7 +227,7 @@ type object struct {
 // Read is io.Reader's.
 func (o *object) Read(p []byte) (int, error) {
 	for len(o.chunks) == 0 && o.err == nil {
-		o.err = o.more()
+		o.err = o.fetchMore()
 	}
 	if len(o.chunks) == 0 {
 		return 0, o.err
@@ -244,15 +246,15 @@ func (o *object) Close() error {
 }
 
 // more fetches chunks, or ends the object with io.EOF or what is wrong with it.
-func (o *object) more() error {
+func (o *object) fetchMore() error {
 	if o.left == 0 {
 		if string(o.hash.Sum(nil)) != string(o.want) {
 			return fmt.Errorf("object %s: its octets do not have the hash that is said of them", o.name)
 		}
 		return io.EOF
 	}
-	began := o.from
-	_, err := o.r.batch(o.ctx, objectStream, query{Sequence: o.from, Next: o.subject}, func(m message) error {
+	start := o.from
+	_, err := o.r.fetchBatch(o.ctx, objectStream, query{Sequence: o.from, Next: o.subject}, func(m message) error {
 		if uint64(len(m.data)) > o.left {
 			return errors.New("it has more octets than is said of it")
 		}
@@ -266,19 +268,19 @@ func (o *object) more() error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("object %s: %w", o.name, err)
-	case o.from == began:
+	case o.from == start:
 		return fmt.Errorf("object %s: %w: it was replaced meanwhile", o.name, ErrLost)
 	}
 	return nil
 }
 
 // sweep removes chunks that nothing leads to, which a writer left that was killed. Nobody else may be writing.
-func (s *Stream) sweep(ctx context.Context) error {
-	there, err := s.js.Stream(ctx, objectStream)
+func (s *Stream) removeOrphanedChunks(ctx context.Context) error {
+	existing, err := s.js.Stream(ctx, objectStream)
 	if err != nil {
 		return fmt.Errorf("old objects: %w", err)
 	}
-	state, err := there.Info(ctx, jetstream.WithSubjectFilter(chunkSubject+">"))
+	state, err := existing.Info(ctx, jetstream.WithSubjectFilter(chunkSubject+">"))
 	if err != nil {
 		return fmt.Errorf("old objects: %w", err)
 	}
@@ -291,7 +293,7 @@ func (s *Stream) sweep(ctx context.Context) error {
 		return fmt.Errorf("old objects: %w", err)
 	}
 	for subject := range chunks {
-		if err := there.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
+		if err := existing.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
 			return fmt.Errorf("old objects: %w", err)
 		}
 	}

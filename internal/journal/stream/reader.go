@@ -124,7 +124,7 @@ func (r *Reader) Report(_ context.Context, node string, data []byte) error {
 		return fmt.Errorf("report of %d octets: no more than %d are taken", len(data), maxReport)
 	}
 	if err := r.reports.Publish(reportSubject+t, data); err != nil {
-		return fmt.Errorf("report: %w", plainer(err))
+		return fmt.Errorf("report: %w", translateError(err))
 	}
 	return nil
 }
@@ -145,7 +145,7 @@ func (m message) record() (Record, error) {
 var errNotConnected = errors.New("not connected to a server")
 
 // plainer says what the client library does in words of this package, where they say more.
-func plainer(err error) error {
+func translateError(err error) error {
 	switch {
 	case errors.Is(err, nats.ErrConnectionClosed):
 		return ErrClosed

@@ -14,10 +14,10 @@ import (
 // and opened again when there is room, which drops the record that was cut short, and which nobody was told is kept.
 
 // maxReserve bounds the room that is kept free, an eighth of the disk otherwise.
-const maxReserve = 64 << 20
+const maxReserved = 64 << 20
 
 // room is an error when n octets more cannot be written.
-func (e *embedded) room(n int) error {
+func (e *embedded) checkSpace(n int) error {
 	e.mu.Lock()
 	failed := e.failed
 	e.mu.Unlock()
@@ -28,7 +28,7 @@ func (e *embedded) room(n int) error {
 	if err != nil {
 		return fmt.Errorf("journal's disk: %w", err)
 	}
-	reserve := min(maxReserve, total/8)
+	reserve := min(maxReserved, total/8)
 	if free < reserve+2*uint64(n) {
 		return fmt.Errorf("%w: of %s, %d MB are left, and %d MB are kept free: make room there", ErrFull, e.cfg.Dir, free>>20, reserve>>20)
 	}
@@ -36,16 +36,16 @@ func (e *embedded) room(n int) error {
 }
 
 // takes ends when the store that runs now takes no more writes.
-func (e *embedded) takes() context.Context {
+func (e *embedded) currentWrites() context.Context {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.taking
+	return e.writesContext
 }
 
 // suspect has the store looked at now.
-func (e *embedded) suspect() {
+func (e *embedded) requestCheck() {
 	select {
-	case e.suspected <- struct{}{}:
+	case e.checkDue <- struct{}{}:
 	default:
 	}
 }
@@ -58,16 +58,16 @@ func (e *embedded) watch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-e.suspected:
+		case <-e.checkDue:
 		case <-tick.C:
 		}
-		e.mend()
+		e.recoverStore()
 	}
 }
 
 // mend notes when the store has failed, and starts the server anew where that helps and there is room. A disk that fails is not
 // helped by trying again: what could not be synced may be gone, and who runs it must look.
-func (e *embedded) mend() {
+func (e *embedded) recoverStore() {
 	e.mu.Lock()
 	s, log, failed := e.server, e.serverLog, e.failed
 	e.mu.Unlock()
@@ -79,13 +79,13 @@ func (e *embedded) mend() {
 		e.mu.Lock()
 		e.failed = failed
 		e.mu.Unlock()
-		e.fail()
+		e.failWrites()
 	}
 	if !errors.Is(failed, ErrFull) && !errors.Is(failed, errStopped) {
 		return
 	}
 	free, total, err := space(e.cfg.Dir)
-	if err != nil || free < min(maxReserve, total/8) {
+	if err != nil || free < min(maxReserved, total/8) {
 		return
 	}
 	e.shutdown()

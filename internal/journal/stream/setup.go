@@ -27,13 +27,13 @@ func (s *Stream) setUp(ctx context.Context) error {
 	if replicas == 0 && s.server == nil {
 		replicas = 3
 	}
-	for _, want := range streams(max(replicas, 1)) {
-		if err := s.ensure(ctx, want); err != nil {
+	for _, want := range streamConfigs(max(replicas, 1)) {
+		if err := s.ensureStream(ctx, want); err != nil {
 			return err
 		}
 	}
 	if s.server != nil {
-		if err := s.sweep(ctx); err != nil { // the next start tries again
+		if err := s.removeOrphanedChunks(ctx); err != nil { // the next start tries again
 			s.log.Warn("journal: what killed writers left stays", "err", err)
 		}
 	}
@@ -49,7 +49,7 @@ func (s *Stream) setUp(ctx context.Context) error {
 }
 
 // streams are what must be there.
-func streams(replicas int) []jetstream.StreamConfig {
+func streamConfigs(replicas int) []jetstream.StreamConfig {
 	log := func(name, description string, subjects ...string) jetstream.StreamConfig {
 		return jetstream.StreamConfig{
 			Name: name, Description: description, Subjects: subjects,
@@ -81,17 +81,17 @@ func streams(replicas int) []jetstream.StreamConfig {
 }
 
 // ensure creates a stream, or checks the one of its name. It changes none: who made it otherwise had a reason.
-func (s *Stream) ensure(ctx context.Context, want jetstream.StreamConfig) error {
+func (s *Stream) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	there, err := s.js.Stream(ctx, want.Name)
+	existing, err := s.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		there, err = s.js.CreateStream(ctx, want)
+		existing, err = s.js.CreateStream(ctx, want)
 	}
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", want.Name, err)
 	}
-	for _, wrong := range differences(want, there.CachedInfo().Config) {
+	for _, wrong := range differences(want, existing.CachedInfo().Config) {
 		err = errors.Join(err, fmt.Errorf("stream %s has %s", want.Name, wrong))
 	}
 	if err != nil {
@@ -124,10 +124,10 @@ func differences(want, has jetstream.StreamConfig) []string {
 	check(has.Mirror == nil && len(has.Sources) == 0, "mirror or sources", "set", "none")
 	check(has.PersistMode == want.PersistMode, "persist_mode", has.PersistMode, want.PersistMode)
 	check(slices.Equal(has.Subjects, want.Subjects), "subjects", has.Subjects, want.Subjects)
-	check(samePublish(has.RePublish, want.RePublish), "republish", has.RePublish, want.RePublish)
+	check(sameRePublish(has.RePublish, want.RePublish), "republish", has.RePublish, want.RePublish)
 	return all
 }
 
-func samePublish(a, b *jetstream.RePublish) bool {
+func sameRePublish(a, b *jetstream.RePublish) bool {
 	return (a == nil) == (b == nil) && (a == nil || *a == *b)
 }

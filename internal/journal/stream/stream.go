@@ -104,10 +104,10 @@ func Open(ctx context.Context, c Config) (*Stream, error) {
 		err = s.setUp(ctx)
 	}
 	if err == nil && s.server == nil {
-		err = s.checkSyncAgain(ctx)
+		err = s.checkSyncOfPeers(ctx)
 	}
 	if err == nil {
-		err = s.refuseMarked(ctx)
+		err = s.refuseUnfinishedCopy(ctx)
 	}
 	if err != nil {
 		s.Close()
@@ -149,14 +149,14 @@ func (s *Stream) MaxRecord() int {
 
 // room is ErrFull when n octets more would leave the embedded store's disk too full, and the error that stopped the
 // store, if one did.
-func (s *Stream) room(n int) error {
+func (s *Stream) checkSpace(n int) error {
 	if n > s.MaxRecord() {
 		return fmt.Errorf("%d octets are more than the %d that fit in a message", n, s.MaxRecord())
 	}
 	if s.server == nil {
 		return nil
 	}
-	return s.server.room(n)
+	return s.server.checkSpace(n)
 }
 
 // publish writes a message and waits until it is kept.
@@ -164,10 +164,10 @@ func (s *Stream) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.Pub
 	if s.nc.IsClosed() {
 		return 0, ErrClosed
 	}
-	if err := s.room(len(m.Data)); err != nil {
+	if err := s.checkSpace(len(m.Data)); err != nil {
 		return 0, err
 	}
-	ctx, cancel := s.writing(ctx)
+	ctx, cancel := s.writeContext(ctx)
 	defer cancel()
 	ack, err := s.js.PublishMsg(ctx, m, opts...)
 	if err != nil {
@@ -177,12 +177,12 @@ func (s *Stream) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.Pub
 }
 
 // writing bounds a write: a store that fails does not answer what it has taken.
-func (s *Stream) writing(ctx context.Context) (context.Context, context.CancelFunc) {
+func (s *Stream) writeContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	if s.server == nil {
 		return ctx, cancel
 	}
-	stop := context.AfterFunc(s.server.takes(), cancel)
+	stop := context.AfterFunc(s.server.currentWrites(), cancel)
 	return ctx, func() { stop(); cancel() }
 }
 
@@ -197,20 +197,20 @@ func (s *Stream) writeError(err error) error {
 		}
 		return fmt.Errorf("refused by the server: %w", err)
 	case errors.Is(err, nats.ErrReconnectBufExceeded):
-		return fmt.Errorf("%w: nothing was written", plainer(err))
+		return fmt.Errorf("%w: nothing was written", translateError(err))
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
 		// Nobody was there to take it, or the server stopped its store.
-		s.suspect()
+		s.requestCheck()
 		return errors.New("no server keeps the stream at the moment: nothing was written")
 	}
-	s.suspect()
+	s.requestCheck()
 	return fmt.Errorf("%w: %w", ErrUnknown, err)
 }
 
 // suspect has the embedded server looked at: it does not answer a write that its disk refused.
-func (s *Stream) suspect() {
+func (s *Stream) requestCheck() {
 	if s.server != nil {
-		s.server.suspect()
+		s.server.requestCheck()
 	}
 }
 

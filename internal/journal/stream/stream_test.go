@@ -277,11 +277,11 @@ func TestAudit(t *testing.T) {
 	c := testConfig(t)
 	s := open(t, c)
 	for i := range uint64(300) {
-		if sequence, err := s.Audit(t.Context(), i, payload(i+1)); err != nil || sequence != i+1 {
+		if sequence, err := s.AppendAudit(t.Context(), i, payload(i+1)); err != nil || sequence != i+1 {
 			t.Fatal(sequence, err)
 		}
 	}
-	if _, err := s.Audit(t.Context(), 299, payload(1)); !errors.Is(err, ErrBehind) {
+	if _, err := s.AppendAudit(t.Context(), 299, payload(1)); !errors.Is(err, ErrBehind) {
 		t.Errorf("after the last but one: %v", err)
 	}
 	if last, err := s.LastAudit(t.Context()); err != nil || last.Sequence != 300 || !bytes.Equal(last.Data, payload(300)) {
@@ -291,7 +291,7 @@ func TestAudit(t *testing.T) {
 	s = open(t, c)
 	for _, from := range []uint64{0, 1, 299, 301} {
 		next := max(from, 1)
-		err := s.Audits(t.Context(), from, func(r Record) error {
+		err := s.EachAudit(t.Context(), from, func(r Record) error {
 			if r.Sequence != next || !bytes.Equal(r.Data, payload(next)) {
 				return fmt.Errorf("record %d, want %d", r.Sequence, next)
 			}
@@ -375,7 +375,7 @@ func TestReports(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
-		done <- s.Reports(ctx, func(node string, data []byte) { got <- report{node, string(data)} })
+		done <- s.FollowReports(ctx, func(node string, data []byte) { got <- report{node, string(data)} })
 	}()
 	node := connect(t, s)
 	eventually(t, "a report", func() bool {

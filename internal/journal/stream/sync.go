@@ -32,26 +32,26 @@ func checkSync(ctx context.Context, c Config) (names []string, err error) {
 		return nil, fmt.Errorf("connect to %s as the system account: %w", redact(c.URL), err)
 	}
 	defer nc.Close()
-	expected, err := activeServers(ctx, nc)
+	expected, err := countServers(ctx, nc)
 	if err != nil {
 		return nil, err
 	}
-	answers, err := ask(ctx, nc, "$SYS.REQ.SERVER.PING.VARZ", expected)
+	answers, err := askServers(ctx, nc, "$SYS.REQ.SERVER.PING.VARZ", expected)
 	if err != nil {
 		return nil, err
 	}
-	var lax []string
+	var unsynced []string
 	for _, a := range answers {
 		names = append(names, a.Server.Name)
 		if js := a.Data.JetStream.Config; js != nil && !js.SyncAlways {
-			lax = append(lax, fmt.Sprintf("%s (%s)", a.Server.Name, js.SyncInterval))
+			unsynced = append(unsynced, fmt.Sprintf("%s (%s)", a.Server.Name, js.SyncInterval))
 		}
 	}
-	slices.Sort(lax)
+	slices.Sort(unsynced)
 	switch {
-	case len(lax) > 0:
+	case len(unsynced) > 0:
 		return nil, fmt.Errorf("these servers acknowledge writes before they are on disk, and sync at intervals: %s: "+
-			"set jetstream { sync_interval: always } in their configuration and restart them", strings.Join(lax, ", "))
+			"set jetstream { sync_interval: always } in their configuration and restart them", strings.Join(unsynced, ", "))
 	case len(answers) < expected:
 		return nil, fmt.Errorf("of %d servers only %d said whether they sync every write: open again when all answer", expected, len(answers))
 	}
@@ -60,7 +60,7 @@ func checkSync(ctx context.Context, c Config) (names []string, err error) {
 
 // checkSyncAgain is checkSync for the servers that now keep the journal: some may have come after they were first asked. One that
 // is down cannot answer, which is said, and is no reason to be down as well.
-func (s *Stream) checkSyncAgain(ctx context.Context) error {
+func (s *Stream) checkSyncOfPeers(ctx context.Context) error {
 	if s.cfg.SystemCredentials == "" {
 		s.log.Warn("journal: without credentials of the system account it is not known whether the servers sync every write before they " +
 			"acknowledge it: make sure that each has jetstream { sync_interval: always }")
@@ -92,8 +92,8 @@ func (s *Stream) checkSyncAgain(ctx context.Context) error {
 }
 
 // activeServers is how many servers there are, as the one that knows of most says.
-func activeServers(ctx context.Context, nc *nats.Conn) (int, error) {
-	answers, err := ask(ctx, nc, "$SYS.REQ.SERVER.PING", 0)
+func countServers(ctx context.Context, nc *nats.Conn) (int, error) {
+	answers, err := askServers(ctx, nc, "$SYS.REQ.SERVER.PING", 0)
 	if err != nil {
 		return 0, err
 	}
@@ -124,7 +124,7 @@ type serverAnswer struct {
 }
 
 // ask puts a question to all servers and collects their answers: the expected number, or, for 0, until no more come.
-func ask(ctx context.Context, nc *nats.Conn, subject string, expected int) ([]serverAnswer, error) {
+func askServers(ctx context.Context, nc *nats.Conn, subject string, expected int) ([]serverAnswer, error) {
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
@@ -168,7 +168,7 @@ func ask(ctx context.Context, nc *nats.Conn, subject string, expected int) ([]se
 
 // dialSystem connects as the system account, whatever user the URLs carry.
 func dialSystem(c Config) (*nats.Conn, error) {
-	servers, credentials := bare(c.URL), c.SystemCredentials
+	servers, credentials := withoutUsers(c.URL), c.SystemCredentials
 	opts := []nats.Option{nats.Name("rempart control, check")}
 	if _, err := os.Stat(credentials); err != nil {
 		user, password, ok := strings.Cut(credentials, ":")
@@ -181,7 +181,7 @@ func dialSystem(c Config) (*nats.Conn, error) {
 }
 
 // bare is a list of servers without users and passwords.
-func bare(servers string) string { return eachURL(servers, func(u *url.URL) { u.User = nil }) }
+func withoutUsers(servers string) string { return eachURL(servers, func(u *url.URL) { u.User = nil }) }
 
 // redact is a list of servers without passwords, for messages.
 func redact(servers string) string {

@@ -11,7 +11,7 @@ func (s *Stream) End(ctx context.Context) (uint64, error) {
 	defer cancel()
 	journal, err := s.js.Stream(ctx, journalStream)
 	if err != nil {
-		return 0, fmt.Errorf("end of the journal: %w", plainer(err))
+		return 0, fmt.Errorf("end of the journal: %w", translateError(err))
 	}
 	return journal.CachedInfo().State.LastSeq, nil
 }
@@ -22,9 +22,9 @@ func (r *Reader) Walk(ctx context.Context, from, to uint64, each func(Record) er
 	if from > to {
 		return nil
 	}
-	err := r.all(ctx, journalStream, query{Sequence: max(from, 1)}, func(m message) error {
+	err := r.eachMessage(ctx, journalStream, query{Sequence: max(from, 1)}, func(m message) error {
 		if m.sequence > to {
-			return errWalked
+			return errStopWalk
 		}
 		record, err := m.record()
 		if err != nil {
@@ -32,11 +32,11 @@ func (r *Reader) Walk(ctx context.Context, from, to uint64, each func(Record) er
 		}
 		return each(record)
 	})
-	if err == errWalked {
+	if err == errStopWalk {
 		return nil
 	}
 	return err
 }
 
 // errWalked ends a walk.
-var errWalked = fmt.Errorf("the walk is complete")
+var errStopWalk = fmt.Errorf("the walk is complete")
