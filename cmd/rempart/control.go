@@ -184,7 +184,7 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 	if made {
 		log.Info("keys were made; root.key signs who may do what: keep it elsewhere, and here only while it is needed", "folder", keysFolder(c))
 	}
-	_, ring, roots, err := k.keys.Ring()
+	ring, err := k.keys.Ring()
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +217,7 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 		return nil, err
 	}
 	k.control, err = journal.NewControl(journal.ControlConfig{
-		Stream: k.stream, Key: key, Ring: ring, Trust: roots, Dir: filepath.Join(c.DataDir, "control"), Log: log,
+		Stream: k.stream, Key: key, Ring: ring.Sealed, Trust: ring.RootKeys, Dir: filepath.Join(c.DataDir, "control"), Log: log,
 		Above: func() uint64 { return max(again.above, lists.Set().View().Version()) }, NewEpoch: again.above > 0, Recover: again.from,
 		First: func(w io.Writer, info blocklist.Info) error {
 			return blocklist.Compile(w, info, lists.Set().View().Input().Only(k.published()))
@@ -408,9 +408,9 @@ func (k *controlling) reload(ctx context.Context) {
 		results[result] = append(results[result], f.setting())
 	}
 	before := k.control.State().RingSerial()
-	ring, sealed, _, err := k.keys.Ring()
+	ring, err := k.keys.Ring()
 	if err == nil {
-		_, err = k.control.SetRing(ctx, sealed)
+		_, err = k.control.SetRing(ctx, ring.Sealed)
 	}
 	switch {
 	case err != nil:
@@ -477,7 +477,7 @@ func (k *controlling) greet(w io.Writer, lists *feed.Lists) {
 
 // greetOwn says where operators and servers reach it, once it is ready.
 func (k *controlling) greetOwn(line func(label, format string, args ...any)) {
-	ring, _, _, err := k.keys.Ring()
+	ring, err := k.keys.Ring()
 	if err == nil && len(ring.Roots) > 0 {
 		line("root key", "%s", ring.Roots[0])
 	}

@@ -82,8 +82,8 @@ func knownCountry(c *config.Config) error {
 func followSource(c *config.Config, source journal.Source, end func(), node string, roots []journal.PublicKey, opt edgeOptions) (*edge, error) {
 	f, err := journal.NewFollower(journal.FollowerConfig{
 		Dir: edgeFolder(c), Source: source, Trust: roots,
-		Node:    journal.Node{ID: node, Country: c.Country, Operator: c.Operator},
-		Figures: opt.figures, Refresh: allowedHere(opt.local.Set(), c.Allow), Log: opt.log,
+		Node:   journal.Node{ID: node, Country: c.Country, Operator: c.Operator},
+		Totals: opt.figures, Refresh: allowedHere(opt.local.Set(), c.Allow), Log: opt.log,
 	})
 	if err != nil {
 		end()
@@ -258,13 +258,13 @@ func (s *server) follow(ctx context.Context) (err error) {
 		if s.control, err = newControlling(ctx, s.config, s.log, s.lists, s.publish, restart{}); err != nil {
 			return err
 		}
-		_, _, roots, err := s.control.keys.Ring()
+		ring, err := s.control.keys.Ring()
 		if err != nil {
 			return err
 		}
 		node := nodeName(s.config, s.log)
 		source := journal.FromStream(s.control.stream.Reader, node)
-		s.edge, err = followSource(s.config, source, func() {}, node, roots, opt)
+		s.edge, err = followSource(s.config, source, func() {}, node, ring.RootKeys, opt)
 		return err
 	}
 	return err

@@ -96,7 +96,10 @@ func (in *inspection) view() (*blocklist.View, error) {
 	case len(c.PushListen) > 0:
 		var keys *journal.Keys
 		if keys, err = journal.OpenExistingKeys(keysFolder(c)); err == nil {
-			_, _, roots, err = keys.Ring()
+			var ring *journal.StoredRing
+			if ring, err = keys.Ring(); err == nil {
+				roots = ring.RootKeys
+			}
 		}
 	default:
 		return in.lists.Set().View(), nil

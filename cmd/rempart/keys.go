@@ -44,7 +44,7 @@ func keysInitCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, _, roots, err := k.Ring()
+			ring, err := k.Ring()
 			if err != nil {
 				return err
 			}
@@ -55,7 +55,7 @@ func keysInitCommand() *cobra.Command {
 				fmt.Fprintf(out, "keys were made in %s\n", folder)
 				fmt.Fprintf(out, "%s signs who may do what: keep it elsewhere, and put it back only while it is needed\n", k.Path(journal.RootKey))
 			}
-			fmt.Fprintf(out, "servers that follow this control need:\n  REMPART_CONTROL_KEY=%s\n", roots[0])
+			fmt.Fprintf(out, "servers that follow this control need:\n  REMPART_CONTROL_KEY=%s\n", ring.RootKeys[0])
 			return nil
 		},
 	}
@@ -70,14 +70,14 @@ func keysListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ring, _, roots, err := k.Ring()
+			ring, err := k.Ring()
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(ring)
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(ring.Ring)
 			}
-			return writeRing(cmd.OutOrStdout(), ring, roots)
+			return writeRing(cmd.OutOrStdout(), ring.Ring, ring.RootKeys)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")

@@ -25,7 +25,7 @@ func translate(view *blocklist.View, set *ChangeSet, changes []Change) (out []bl
 	}
 	touched := map[string][]blocklist.Change{} // by name: what operators claim of it by now, made by this change set
 	for _, c := range changes {
-		listing, err := c.listing()
+		listing, err := c.Listing()
 		if err != nil {
 			return nil, err
 		}

@@ -6,11 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
 	"time"
-
-	"rempart/blocklist"
 )
 
 const (
@@ -53,40 +50,6 @@ type ListSource struct {
 	Quorum  int    `json:"quorum,omitempty"`
 }
 
-// Change is one act about one name.
-type Change struct {
-	Do        Act      `json:"do"`
-	Name      string   `json:"name,omitempty"`     // ASCII, canonical
-	Prefix    string   `json:"prefix,omitempty"`   // of lists only, instead of a name
-	Scope     string   `json:"scope,omitempty"`    // "exact", "subtree" (also ""), "below"; of a withdrawal, "" is whatever there is
-	Category  string   `json:"category,omitempty"` // "" is malicious
-	Mark      string   `json:"mark,omitempty"`     // "blocked" (also ""), "censored", "filtered"
-	Reason    string   `json:"reason,omitempty"`
-	Authority string   `json:"authority,omitempty"`
-	Decision  string   `json:"decision,omitempty"`  // its number with the authority
-	Start     int64    `json:"start,omitempty"`     // Unix seconds; 0 is at once
-	Expiry    int64    `json:"expiry,omitempty"`    // Unix seconds; 0 is never
-	Countries []string `json:"countries,omitempty"` // where it counts; empty: everywhere
-	Operators []string `json:"operators,omitempty"` // with whom; empty: with all
-	Source    string   `json:"source,omitempty"`    // of lists only: which one says so
-	Was       Act      `json:"was,omitempty"`       // of lists' withdrawals: what is withdrawn, exactly
-	Since     int64    `json:"since,omitempty"`     // of lists only
-}
-
-// Act is what a change does.
-type Act string
-
-// The acts. Except is of lists only: a list's own exception.
-const (
-	Block    Act = "block"
-	Allow    Act = "allow"
-	Withdraw Act = "withdraw"
-	Except   Act = "except"
-)
-
-// Operator is the source of what operators push, as entries name it.
-const Operator = "operator"
-
 // ParseSet reads the first line.
 func ParseChangeSet(line []byte) (*ChangeSet, error) {
 	var s ChangeSet
@@ -128,107 +91,6 @@ func (s *ChangeSet) CheckPublishable(at int64) error {
 	}
 	return nil
 }
-
-// ParseChange reads one line, strictly: what it does not understand is an error, never passed over.
-func ParseChange(line []byte) (Change, error) {
-	var c Change
-	if len(line) > MaxLine {
-		return c, fmt.Errorf("longer than %d octets", MaxLine)
-	}
-	if err := decodeStrict(line, &c); err != nil {
-		return c, err
-	}
-	_, err := c.listing()
-	return c, err
-}
-
-// Field is the error of one field of a change.
-type FieldError struct{ Name, Why string }
-
-func (f *FieldError) Error() string { return f.Name + ": " + f.Why }
-
-// Listing is what the change says of its name, Withdraw's as a block. Its error is a *Field.
-func (c *Change) Listing() (blocklist.Listing, error) { return c.listing() }
-
-func (c *Change) listing() (l blocklist.Listing, err error) {
-	field := func(name, why string) (blocklist.Listing, error) { return l, &FieldError{name, why} }
-	act := c.Do
-	if act == Withdraw && c.Was != "" {
-		act = c.Was
-	}
-	switch act {
-	case Block, Withdraw:
-		l.Decision = blocklist.Block
-	case Allow:
-		l.Decision = blocklist.Allow
-	case Except:
-		l.Decision = blocklist.Except
-	default:
-		return field("do", `one of "block", "allow" and "withdraw"`)
-	}
-	if c.Source == "" && (c.Prefix != "" || c.Was != "" || c.Since != 0 || c.Do == Except) {
-		return field("do", "prefix, was, since and except are for lists: name a name to block, allow or withdraw")
-	}
-	if c.Prefix != "" {
-		if l.Prefix, err = netip.ParsePrefix(c.Prefix); err != nil {
-			return field("prefix", err.Error())
-		}
-	} else if l.Name, err = blocklist.AppendName(nil, c.Name); err != nil {
-		return field("name", err.Error())
-	} else if len(l.Name) == 1 {
-		return field("name", "empty: name the name")
-	}
-	l.Scope = blocklist.Subtree
-	if c.Scope != "" {
-		ok := false
-		if l.Scope, ok = blocklist.ParseScope(c.Scope); !ok {
-			return field("scope", `"exact", "subtree" or "below"`)
-		}
-	}
-	if c.Category != "" {
-		ok := false
-		if l.Category, ok = blocklist.ParseCategory(c.Category); !ok {
-			return field("category", "malicious, malware, phishing, scam, botnet or stalkerware")
-		}
-	}
-	mark := slices.Index(markTexts[:], c.Mark)
-	if c.Mark != "" && mark < 0 {
-		return field("mark", `"blocked", "censored" or "filtered"`)
-	}
-	l.Mark = blocklist.Mark(max(0, mark))
-	l.Start, l.Expiry, l.ID, l.Since = c.Start, c.Expiry, c.Decision, c.Since
-	switch {
-	case c.Start < 0 || c.Expiry < 0 || c.Expiry != 0 && c.Expiry <= c.Start:
-		return field("expiry", "Unix seconds, expiry after start")
-	case len(c.Decision) > 100:
-		return field("decision", "at most 100 octets")
-	case len(c.Reason) > 1000:
-		return field("reason", "at most 1000 octets")
-	case len(c.Authority) > 200:
-		return field("authority", "at most 200 octets")
-	case c.Do == Withdraw && !c.AppliesEverywhere():
-		return field("countries", "a withdrawal counts everywhere: take countries and operators out")
-	case len(c.Countries) > 300:
-		return field("countries", "at most 300")
-	case len(c.Operators) > 100:
-		return field("operators", "at most 100")
-	}
-	return l, nil
-}
-
-var markTexts = [...]string{blocklist.Blocked: "blocked", blocklist.Censored: "censored", blocklist.Filtered: "filtered"}
-
-// MarkText is a mark as a change writes it.
-func MarkText(m blocklist.Mark) string { return markTexts[min(int(m), len(markTexts)-1)] }
-
-// For reports whether the change counts for a node there.
-func (c *Change) AppliesTo(country, operator string) bool {
-	return (len(c.Countries) == 0 || slices.Contains(c.Countries, country)) &&
-		(len(c.Operators) == 0 || slices.Contains(c.Operators, operator))
-}
-
-// Everywhere reports whether it counts for every node.
-func (c *Change) AppliesEverywhere() bool { return len(c.Countries) == 0 && len(c.Operators) == 0 }
 
 // Encode is the octets to be signed.
 func Encode(s *ChangeSet, changes []Change) ([]byte, error) {

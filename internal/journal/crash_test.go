@@ -96,7 +96,7 @@ func openControl(ctx context.Context, dir string) (*journal.Control, *journal.Ke
 	if err != nil {
 		return nil, nil, err
 	}
-	_, ring, roots, err := keys.Ring()
+	ring, err := keys.Ring()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -108,7 +108,7 @@ func openControl(ctx context.Context, dir string) (*journal.Control, *journal.Ke
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := journal.NewControl(journal.ControlConfig{Stream: s, Key: key, Ring: ring, Trust: roots, Dir: filepath.Join(dir, "state"), Log: warnings()})
+	c, err := journal.NewControl(journal.ControlConfig{Stream: s, Key: key, Ring: ring.Sealed, Trust: ring.RootKeys, Dir: filepath.Join(dir, "state"), Log: warnings()})
 	if err == nil {
 		err = c.Start(ctx)
 	}
@@ -164,7 +164,7 @@ func openEdge(dir, addr string) (*journal.Follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, _, roots, err := keys.Ring()
+	ring, err := keys.Ring()
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +173,7 @@ func openEdge(dir, addr string) (*journal.Follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := journal.NewFollower(journal.FollowerConfig{Dir: dir, Source: source, Trust: roots, Node: journal.Node{ID: name}, Log: warnings()})
+	f, err := journal.NewFollower(journal.FollowerConfig{Dir: dir, Source: source, Trust: ring.RootKeys, Node: journal.Node{ID: name}, Log: warnings()})
 	if err == nil {
 		err = f.Start()
 	}

@@ -141,26 +141,37 @@ func ReadSecretKey(path string) (*SecretKey, error) {
 	return key, nil
 }
 
-// Ring reads the key ring. In its own folder it is trusted by the roots that it names.
-func (k *Keys) Ring() (ring *Ring, sealed []byte, roots []PublicKey, err error) {
-	if sealed, err = readFile(k.path(ringFile), maxRing); err != nil {
-		return nil, nil, nil, fmt.Errorf("key ring: %w", err)
-	}
-	if roots, err = ownRoots(sealed); err == nil {
-		ring, err = OpenRing(sealed, roots)
-	}
+// StoredRing is the key ring of a folder.
+type StoredRing struct {
+	*Ring
+	Sealed   []byte      // the ring as the root key signed it
+	RootKeys []PublicKey // the keys of Ring.Roots
+}
+
+// Ring reads the folder's key ring and checks that one of the roots that it names signed it.
+func (k *Keys) Ring() (*StoredRing, error) {
+	sealed, err := readFile(k.path(ringFile), maxRing)
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("%s: %w", k.path(ringFile), err)
+		return nil, fmt.Errorf("key ring: %w", err)
 	}
-	return ring, sealed, roots, nil
+	roots, err := ownRoots(sealed)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", k.path(ringFile), err)
+	}
+	ring, err := OpenRing(sealed, roots)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", k.path(ringFile), err)
+	}
+	return &StoredRing{ring, sealed, roots}, nil
 }
 
 // Change replaces the key ring by what edit makes of it, signed by a root key. Control publishes the new ring.
 func (k *Keys) Change(root *SecretKey, edit func(*Ring) error) error {
-	ring, _, roots, err := k.Ring()
+	stored, err := k.Ring()
 	if err != nil {
 		return err
 	}
+	ring, roots := stored.Ring, stored.RootKeys
 	if !slices.ContainsFunc(roots, func(r PublicKey) bool { return r.ID() == root.ID() }) {
 		return fmt.Errorf("%s is no root of this ring", root.ID())
 	}

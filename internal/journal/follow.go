@@ -48,7 +48,7 @@ type FollowerConfig struct {
 	Source  Source
 	Trust   []PublicKey // root keys
 	Node    Node
-	Figures func() (queries, blocked uint64)                    // since the start, for reports; may be nil
+	Totals  func() (queries, blocked uint64)                    // since the start, for reports; may be nil
 	Changed func(before, after *blocklist.View, e Effect)       // after each record came into force, by the one goroutine; may be nil
 	Log     *slog.Logger                                        // nil: none
 	Refresh func(view *blocklist.View) (*blocklist.View, error) // puts what is of this machine alone over a view; may be nil

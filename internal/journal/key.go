@@ -63,30 +63,38 @@ func (k PublicKey) String() string { return k.ID() + "+" + base64.StdEncoding.En
 
 // ParsePublicKey reads the text form.
 func ParsePublicKey(text string) (PublicKey, error) {
-	name, hash, raw, err := cutKey(text)
+	parts, err := parseKeyText(text)
 	if err != nil {
 		return PublicKey{}, err
 	}
-	k := PublicKey{name, raw}
-	if k.ID() != name+"+"+hash {
-		return PublicKey{}, fmt.Errorf("key %.60q: name and key do not belong together: copy the whole line again", name)
+	k := PublicKey{parts.name, parts.key}
+	if k.ID() != parts.id() {
+		return PublicKey{}, fmt.Errorf("key %.60q: name and key do not belong together: copy the whole line again", parts.name)
 	}
 	return k, nil
 }
 
-func cutKey(text string) (name, hash string, raw []byte, err error) {
+// keyText holds the parts of a key's text form "name+hash+key".
+type keyText struct {
+	name, hash string
+	key        []byte
+}
+
+func (t *keyText) id() string { return t.name + "+" + t.hash }
+
+func parseKeyText(text string) (*keyText, error) {
 	parts := strings.SplitN(strings.TrimSpace(text), "+", 3)
 	if len(parts) != 3 {
-		return "", "", nil, errors.New(`not a key: one reads "name+hash+key"`)
+		return nil, errors.New(`not a key: a key has the form "name+hash+key"`)
 	}
 	if err := checkKeyName(parts[0]); err != nil {
-		return "", "", nil, err
+		return nil, err
 	}
-	raw, err = base64.StdEncoding.Strict().DecodeString(parts[2])
+	raw, err := base64.StdEncoding.Strict().DecodeString(parts[2])
 	if err != nil || len(raw) != ed25519.PublicKeySize {
-		return "", "", nil, fmt.Errorf("key %.60q: what follows its hash is not 32 octets in base64", parts[0])
+		return nil, fmt.Errorf("key %.60q: the part after the hash is not 32 bytes in base64", parts[0])
 	}
-	return parts[0], parts[1], raw, nil
+	return &keyText{parts[0], parts[1], raw}, nil
 }
 
 // Text is the secret key as a file holds it.
@@ -100,13 +108,13 @@ func ParseSecretKey(text string) (*SecretKey, error) {
 	if !ok {
 		return nil, errors.New(`not a secret key: such a file is one line that begins with "rempart-secret-key"`)
 	}
-	name, hash, seed, err := cutKey(body)
+	parts, err := parseKeyText(body)
 	if err != nil {
 		return nil, errors.New("not a whole secret key: restore the file from where it was copied")
 	}
-	secret := ed25519.NewKeyFromSeed(seed)
-	k := &SecretKey{PublicKey{name, secret.Public().(ed25519.PublicKey)}, secret}
-	if k.ID() != name+"+"+hash {
+	secret := ed25519.NewKeyFromSeed(parts.key)
+	k := &SecretKey{PublicKey{parts.name, secret.Public().(ed25519.PublicKey)}, secret}
+	if k.ID() != parts.id() {
 		return nil, errors.New("not a whole secret key: its name and hash do not belong to it")
 	}
 	return k, nil

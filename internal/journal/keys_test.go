@@ -51,9 +51,11 @@ func TestRotate(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, k.sealed, _, err = folder.Ring(); err != nil {
+		ring, err := folder.Ring()
+		if err != nil {
 			t.Fatal(err)
 		}
+		k.sealed = ring.Sealed
 		return k
 	}
 	k := read()

@@ -68,7 +68,7 @@ func diffForRecord(before, after *blocklist.Input, set *ChangeSet) (changes []Ch
 			return false
 		}
 		change := FromListing(c)
-		if _, err := change.listing(); err != nil { // its text says something else: nothing but a snapshot can carry it
+		if _, err := change.Listing(); err != nil { // its text says something else: nothing but a snapshot can carry it
 			failed = errTooManyChanges
 			return false
 		}

@@ -362,7 +362,7 @@ func (c *checked) checkSnapshot(ring *keyRing) error {
 		return fmt.Errorf("%w: it does not say of which snapshot it is", ErrSeal)
 	}
 	for _, sc := range s.Scoped {
-		if _, err := sc.Change.listing(); err != nil {
+		if _, err := sc.Change.Listing(); err != nil {
 			return fmt.Errorf("%w: %w", ErrChanges, err)
 		}
 	}

@@ -56,8 +56,8 @@ func (f *Follower) Health() Health {
 	if h.Status.Version != st.Version {
 		h.HashOf = st.Version
 	}
-	if f.cfg.Figures != nil {
-		h.Queries, h.Blocked = f.cfg.Figures()
+	if f.cfg.Totals != nil {
+		h.Queries, h.Blocked = f.cfg.Totals()
 	}
 	if len(h.Problem) > 500 {
 		h.Problem = h.Problem[:500]

@@ -158,7 +158,7 @@ func (st *State) nodeChanges(before *State, applied []blocklist.Change, touched 
 			if !touched[s.Change.Name] || !node.applies(s) {
 				continue
 			}
-			l, err := s.Change.listing()
+			l, err := s.Change.Listing()
 			if err != nil {
 				return nil, err
 			}

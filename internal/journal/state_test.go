@@ -162,7 +162,7 @@ func (f *fleet) counts(t rapid.TB, c Change) {
 		if c.Do == Withdraw && len(got) == 0 {
 			continue
 		}
-		l, err := c.listing()
+		l, err := c.Listing()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -313,12 +313,12 @@ func (b *Bucket) values(ctx context.Context) (map[string][]byte, error) {
 // keys copies the values of buckets, and deletes those that the source no longer holds.
 func (c *copier) copyValues(ctx context.Context) error {
 	for _, name := range buckets() {
-		source, destination, err := c.bothBuckets(ctx, name)
+		values, err := c.readBucket(ctx, name)
 		if err != nil {
 			return err
 		}
-		for key, value := range source {
-			if had, ok := destination[key]; ok && bytes.Equal(had, value) {
+		for key, value := range values.source {
+			if had, ok := values.destination[key]; ok && bytes.Equal(had, value) {
 				continue
 			}
 			if _, err := c.to.Bucket(name).Put(ctx, key, value); err != nil {
@@ -326,8 +326,8 @@ func (c *copier) copyValues(ctx context.Context) error {
 			}
 			c.report.Written++
 		}
-		for key := range destination {
-			if _, ok := source[key]; ok {
+		for key := range values.destination {
+			if _, ok := values.source[key]; ok {
 				continue
 			}
 			if err := c.to.Bucket(name).Delete(ctx, key); err != nil {
@@ -338,14 +338,17 @@ func (c *copier) copyValues(ctx context.Context) error {
 	return nil
 }
 
-func (c *copier) bothBuckets(ctx context.Context, name string) (source, destination map[string][]byte, err error) {
-	if source, err = c.from.Bucket(name).values(ctx); err != nil {
-		return nil, nil, fmt.Errorf("source: %w", err)
+// bucketValues holds the values of a bucket on both sides of a copy, by key.
+type bucketValues struct{ source, destination map[string][]byte }
+
+func (c *copier) readBucket(ctx context.Context, name string) (v bucketValues, err error) {
+	if v.source, err = c.from.Bucket(name).values(ctx); err != nil {
+		return v, fmt.Errorf("source: %w", err)
 	}
-	if destination, err = c.to.Bucket(name).values(ctx); err != nil {
-		return nil, nil, fmt.Errorf("destination: %w", err)
+	if v.destination, err = c.to.Bucket(name).values(ctx); err != nil {
+		return v, fmt.Errorf("destination: %w", err)
 	}
-	return source, destination, nil
+	return v, nil
 }
 
 // verifyPatience bounds the wait for a server of a cluster that has not read the last writes yet.
@@ -399,14 +402,14 @@ func (c *copier) compare(ctx context.Context) error {
 	}
 	c.report.Objects, c.report.Values = len(source), 0
 	for _, name := range buckets() {
-		source, destination, err := c.bothBuckets(ctx, name)
+		values, err := c.readBucket(ctx, name)
 		if err != nil {
 			return err
 		}
-		if firstDifference(source, destination, bytes.Equal) != "" { // keys of tokens are secret
+		if firstDifference(values.source, values.destination, bytes.Equal) != "" { // keys of tokens are secret
 			return fmt.Errorf("%w: %s", errDiffers, name)
 		}
-		c.report.Values += len(source)
+		c.report.Values += len(values.source)
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func (s *Stream) PutObject(ctx context.Context, name string, r io.Reader) error 
 }
 
 func (s *Stream) putObject(ctx context.Context, name string, r io.Reader) error {
-	before, _, err := s.objectInfo(ctx, name)
+	before, err := s.objectInfo(ctx, name)
 	if err != nil && !errors.Is(err, ErrNone) {
 		return err
 	}
@@ -139,7 +139,7 @@ func (s *Stream) purge(ctx context.Context, subject string) error {
 
 // DeleteObject removes an object, or says ErrNone.
 func (s *Stream) DeleteObject(ctx context.Context, name string) error {
-	info, _, err := s.objectInfo(ctx, name)
+	info, err := s.objectInfo(ctx, name)
 	if err != nil {
 		return fmt.Errorf("object %s: %w", name, err)
 	}
@@ -178,27 +178,27 @@ func (s *Stream) eachObject(ctx context.Context, f func(jetstream.ObjectInfo, me
 }
 
 // objectInfo is what is said of an object, and the sequence of the message that says it.
-func (r *Reader) objectInfo(ctx context.Context, name string) (info jetstream.ObjectInfo, sequence uint64, err error) {
+func (r *Reader) objectInfo(ctx context.Context, name string) (info jetstream.ObjectInfo, err error) {
 	m, err := r.get(ctx, objectStream, query{Last: metaSubjectOf(name)})
 	if err != nil {
-		return info, 0, err
+		return info, err
 	}
 	if err := json.Unmarshal(m.data, &info); err != nil {
-		return info, 0, fmt.Errorf("what is said of it cannot be read: %w", err)
+		return info, fmt.Errorf("what is said of it cannot be read: %w", err)
 	}
 	if info.Deleted {
-		return info, 0, ErrNone
+		return info, ErrNone
 	}
 	if t := token(info.NUID); t == "" || t != info.NUID {
-		return info, 0, errors.New("what is said of it names no chunks")
+		return info, errors.New("what is said of it names no chunks")
 	}
-	return info, m.sequence, nil
+	return info, nil
 }
 
 // Object opens an object, or says ErrNone. It comes in pieces, and its hash is checked at the end: whoever reads must not use what came
 // before io.EOF did. An object that is replaced while it is read fails with ErrLost: open it again. The caller Closes it; ctx bounds reading too.
 func (r *Reader) Object(ctx context.Context, name string) (io.ReadCloser, error) {
-	info, _, err := r.objectInfo(ctx, name)
+	info, err := r.objectInfo(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("object %s: %w", name, err)
 	}

@@ -16,6 +16,12 @@ import (
 // maxReserve bounds the room that is kept free, an eighth of the disk otherwise.
 const maxReserved = 64 << 20
 
+// diskSpace holds the free space and the size of a disk, in bytes.
+type diskSpace struct{ free, total uint64 }
+
+// reserve returns how many bytes must stay free.
+func (d diskSpace) reserve() uint64 { return min(maxReserved, d.total/8) }
+
 // room is an error when n octets more cannot be written.
 func (e *embedded) checkSpace(n int) error {
 	e.mu.Lock()
@@ -24,13 +30,12 @@ func (e *embedded) checkSpace(n int) error {
 	if failed != nil {
 		return failed
 	}
-	free, total, err := space(e.cfg.Dir)
+	disk, err := readDiskSpace(e.cfg.Dir)
 	if err != nil {
 		return fmt.Errorf("journal's disk: %w", err)
 	}
-	reserve := min(maxReserved, total/8)
-	if free < reserve+2*uint64(n) {
-		return fmt.Errorf("%w: of %s, %d MB are left, and %d MB are kept free: make room there", ErrFull, e.cfg.Dir, free>>20, reserve>>20)
+	if reserve := disk.reserve(); disk.free < reserve+2*uint64(n) {
+		return fmt.Errorf("%w: %d MB are left on the disk of %s, and %d MB must stay free: free space there", ErrFull, disk.free>>20, e.cfg.Dir, reserve>>20)
 	}
 	return nil
 }
@@ -84,8 +89,8 @@ func (e *embedded) recoverStore() {
 	if !errors.Is(failed, ErrFull) && !errors.Is(failed, errStopped) {
 		return
 	}
-	free, total, err := space(e.cfg.Dir)
-	if err != nil || free < min(maxReserved, total/8) {
+	disk, err := readDiskSpace(e.cfg.Dir)
+	if err != nil || disk.free < disk.reserve() {
 		return
 	}
 	e.shutdown()
