@@ -12,8 +12,9 @@ import (
 	"rempart/blocklist"
 )
 
-// translate turns changes into what they do to a view, in their order. Changes of lists say exactly what is claimed or withdrawn. An
-// operator's replaces whatever operators said of that name and scope before; a withdrawal of no scope takes all they said of the name.
+// translate returns the blocklist changes that changes of a change set make to a view, in order. A list's change names exactly the listing that it makes or
+// withdraws. An operator's change replaces the earlier operators' claims about the same name and scope; a withdrawal without scope withdraws all operators'
+// claims about the name.
 func translate(view *blocklist.View, set *ChangeSet, changes []Change) (out []blocklist.Change, err error) {
 	sources := map[string]blocklist.Source{Operator: {Name: Operator}}
 	for _, s := range set.Sources {
@@ -23,7 +24,7 @@ func translate(view *blocklist.View, set *ChangeSet, changes []Change) (out []bl
 		}
 		sources[s.Name] = src
 	}
-	touched := map[string][]blocklist.Change{} // by name: what operators claim of it by now, made by this change set
+	touched := map[string][]blocklist.Change{} // by name: the operators' claims after the changes so far
 	for _, c := range changes {
 		listing, err := c.Listing()
 		if err != nil {
@@ -48,7 +49,7 @@ func translate(view *blocklist.View, set *ChangeSet, changes []Change) (out []bl
 				continue
 			}
 			if c.Do != Withdraw && sameClaim(claim.Listing, listing) {
-				listing.Since = claim.Listing.Since // a renewal
+				listing.Since = claim.Listing.Since // a renewal keeps the date of the first listing
 			}
 			claim.Withdraw = true
 			out = append(out, claim)
@@ -62,7 +63,7 @@ func translate(view *blocklist.View, set *ChangeSet, changes []Change) (out []bl
 	return out, nil
 }
 
-// claimed is what operators claim of a name in a view.
+// operatorClaims returns the operators' claims about a name in a view.
 func operatorClaims(view *blocklist.View, name []byte) (claims []blocklist.Change) {
 	for _, e := range view.Claims(name) {
 		if slices.Contains(e.Sources, Operator) {
@@ -72,7 +73,7 @@ func operatorClaims(view *blocklist.View, name []byte) (claims []blocklist.Chang
 	return claims
 }
 
-// listingOf is an entry as the listing that made it.
+// listingOf returns the listing that an entry was made from.
 func listingOf(e blocklist.Entry, name []byte) blocklist.Listing {
 	return blocklist.Listing{
 		Name: bytes.Clone(name), Scope: e.Scope, Category: e.Category, Decision: e.Decision, Mark: e.Mark,
@@ -80,13 +81,13 @@ func listingOf(e blocklist.Entry, name []byte) blocklist.Listing {
 	}
 }
 
-// sameClaim reports whether two listings of a name say the same of it, dates of first listing apart.
+// sameClaim reports whether two listings of one name are equal, apart from the date of first listing.
 func sameClaim(a, b blocklist.Listing) bool {
 	return a.Scope == b.Scope && a.Category == b.Category && a.Decision == b.Decision && a.Mark == b.Mark &&
 		a.Start == b.Start && a.Expiry == b.Expiry && a.ID == b.ID
 }
 
-// FromListing is a listing of a source as a change.
+// FromListing returns the change that makes, or withdraws, a source's listing.
 func FromListing(c blocklist.Change) Change {
 	l := c.Listing
 	out := Change{
@@ -105,11 +106,11 @@ func FromListing(c blocklist.Change) Change {
 	return out
 }
 
-// chunk is how many changes are put over a view at a time: memory stays bounded however many there are, a quarter of a kilobyte each. A million names
-// on a million take 7.6 s, and 10.3 s by 50,000 (BenchmarkApply).
+// applyChunk is the number of changes that are applied to a view at a time. It bounds memory: a change takes a quarter of a kilobyte. Applying a million names
+// to a million takes 7.6 s, and 10.3 s with chunks of 50,000 (BenchmarkApply).
 const applyChunk = 200_000
 
-// Apply is a view after changes of a set, however many, read to their end.
+// Apply returns the view after the changes of a change set. It holds at most applyChunk changes in memory.
 func Apply(view *blocklist.View, set *ChangeSet, changes iter.Seq2[Change, error]) (*blocklist.View, error) {
 	pending := make([]Change, 0, applyChunk)
 	flush := func() error {
@@ -136,7 +137,7 @@ func Apply(view *blocklist.View, set *ChangeSet, changes iter.Seq2[Change, error
 	return view, flush()
 }
 
-// ReadChanges reads what follows a set's first line, a change a line, to its end.
+// ReadChanges returns the changes that follow the first line of an encoded change set, one per line, up to the end of r. It stops at the first error.
 func ReadChanges(r *bufio.Reader) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		for {
@@ -155,7 +156,7 @@ func ReadChanges(r *bufio.Reader) iter.Seq2[Change, error] {
 	}
 }
 
-// Counting are changes without those that were refused: by their place, from 0, in order.
+// SkipRefused returns changes without the refused ones. refused holds their indices from 0, in ascending order.
 func SkipRefused(changes iter.Seq2[Change, error], refused []int) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		rest, at := refused, 0
@@ -170,7 +171,7 @@ func SkipRefused(changes iter.Seq2[Change, error], refused []int) iter.Seq2[Chan
 	}
 }
 
-// ReadLine reads a line of at most that many octets, without its end; it is the reader's until the next. A last line without an end counts.
+// ReadLine returns a line of at most that many bytes, without its line end. The slice is valid until the next read of r. The last line needs no line end.
 func ReadLine(r *bufio.Reader, most int) ([]byte, error) {
 	line, err := r.ReadSlice('\n')
 	switch {

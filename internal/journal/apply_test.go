@@ -8,7 +8,7 @@ import (
 	"rempart/blocklist"
 )
 
-// BenchmarkApply applies a change set of a hundred thousand names to a set of a million.
+// BenchmarkApply applies a change set of a hundred thousand names to a set of a million names.
 func BenchmarkApply(b *testing.B) {
 	builder := blocklist.NewBuilder()
 	for i := range 1_000_000 {

@@ -8,30 +8,30 @@ import (
 	"rempart/blocklist"
 )
 
-// Change is one act about one name.
+// Change is one block, allow or withdrawal of one name.
 type Change struct {
 	Do        Act      `json:"do"`
-	Name      string   `json:"name,omitempty"`     // ASCII, canonical
-	Prefix    string   `json:"prefix,omitempty"`   // of lists only, instead of a name
-	Scope     string   `json:"scope,omitempty"`    // "exact", "subtree" (also ""), "below"; of a withdrawal, "" is whatever there is
+	Name      string   `json:"name,omitempty"`     // ASCII, in canonical form
+	Prefix    string   `json:"prefix,omitempty"`   // lists only, instead of a name
+	Scope     string   `json:"scope,omitempty"`    // "exact", "subtree" or "below"; "" is "subtree", and in a withdrawal all scopes
 	Category  string   `json:"category,omitempty"` // "" is malicious
-	Mark      string   `json:"mark,omitempty"`     // "blocked" (also ""), "censored", "filtered"
+	Mark      string   `json:"mark,omitempty"`     // "blocked", "censored" or "filtered"; "" is "blocked"
 	Reason    string   `json:"reason,omitempty"`
 	Authority string   `json:"authority,omitempty"`
-	Decision  string   `json:"decision,omitempty"`  // its number with the authority
-	Start     int64    `json:"start,omitempty"`     // Unix seconds; 0 is at once
-	Expiry    int64    `json:"expiry,omitempty"`    // Unix seconds; 0 is never
-	Countries []string `json:"countries,omitempty"` // where it counts; empty: everywhere
-	Operators []string `json:"operators,omitempty"` // with whom; empty: with all
-	Source    string   `json:"source,omitempty"`    // of lists only: which one says so
-	Was       Act      `json:"was,omitempty"`       // of lists' withdrawals: what is withdrawn, exactly
-	Since     int64    `json:"since,omitempty"`     // of lists only
+	Decision  string   `json:"decision,omitempty"`  // the authority's reference of the decision
+	Start     int64    `json:"start,omitempty"`     // Unix seconds; 0: in effect at once
+	Expiry    int64    `json:"expiry,omitempty"`    // Unix seconds; 0: no expiry
+	Countries []string `json:"countries,omitempty"` // in which the change applies; empty: all
+	Operators []string `json:"operators,omitempty"` // whose nodes the change applies to; empty: all
+	Source    string   `json:"source,omitempty"`    // lists only: name of the list
+	Was       Act      `json:"was,omitempty"`       // lists' withdrawals only: the act that is withdrawn
+	Since     int64    `json:"since,omitempty"`     // lists only: date of the first listing, Unix seconds
 }
 
-// Act is what a change does.
+// Act is the kind of a change.
 type Act string
 
-// The acts. Except is of lists only: a list's own exception.
+// The acts. Except is a list's own exception.
 const (
 	Block    Act = "block"
 	Allow    Act = "allow"
@@ -39,10 +39,10 @@ const (
 	Except   Act = "except"
 )
 
-// Operator is the source of what operators push, as entries name it.
+// Operator is the name of the source of all operators' changes in a view.
 const Operator = "operator"
 
-// ParseChange reads one line, strictly: what it does not understand is an error, never passed over.
+// ParseChange reads one line. Unknown fields are an error.
 func ParseChange(line []byte) (Change, error) {
 	var c Change
 	if len(line) > MaxLine {
@@ -55,12 +55,12 @@ func ParseChange(line []byte) (Change, error) {
 	return c, err
 }
 
-// Field is the error of one field of a change.
+// FieldError is the error of one field of a change.
 type FieldError struct{ Name, Why string }
 
 func (f *FieldError) Error() string { return f.Name + ": " + f.Why }
 
-// Listing returns the listing that the change makes, or that it withdraws: a withdrawal without Was is a block. An error is a *FieldError.
+// Listing returns the listing that the change makes or withdraws. A withdrawal without Was is returned as a block. An error is a *FieldError.
 func (c *Change) Listing() (blocklist.Listing, error) {
 	l := blocklist.Listing{Scope: blocklist.Subtree, Start: c.Start, Expiry: c.Expiry, ID: c.Decision, Since: c.Since}
 	if err := c.parseAct(&l); err != nil {
@@ -138,7 +138,7 @@ func (c *Change) parseAttributes(l *blocklist.Listing) error {
 	return nil
 }
 
-// checkBounds returns an error if a field is too long, or does not fit another one.
+// checkBounds returns an error if a field is too long or contradicts another field.
 func (c *Change) checkBounds() error {
 	switch {
 	case c.Start < 0 || c.Expiry < 0 || c.Expiry != 0 && c.Expiry <= c.Start:
@@ -161,14 +161,14 @@ func (c *Change) checkBounds() error {
 
 var markTexts = [...]string{blocklist.Blocked: "blocked", blocklist.Censored: "censored", blocklist.Filtered: "filtered"}
 
-// MarkText is a mark as a change writes it.
+// MarkText returns the text of a mark in a change.
 func MarkText(m blocklist.Mark) string { return markTexts[min(int(m), len(markTexts)-1)] }
 
-// For reports whether the change counts for a node there.
+// AppliesTo reports whether the change applies to a node of that country and operator.
 func (c *Change) AppliesTo(country, operator string) bool {
 	return (len(c.Countries) == 0 || slices.Contains(c.Countries, country)) &&
 		(len(c.Operators) == 0 || slices.Contains(c.Operators, operator))
 }
 
-// Everywhere reports whether it counts for every node.
+// AppliesEverywhere reports whether the change applies to all nodes.
 func (c *Change) AppliesEverywhere() bool { return len(c.Countries) == 0 && len(c.Operators) == 0 }

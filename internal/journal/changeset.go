@@ -11,38 +11,38 @@ import (
 )
 
 const (
-	// MaxChanges is how many changes one record holds; more travel as a snapshot.
+	// MaxChanges is the largest number of changes in one record. A larger change set is published as a snapshot.
 	MaxChanges = 5000
-	// MaxSet is how many octets a change set has in a record.
+	// MaxChangeSet is the largest size of a change set in a record, in bytes.
 	MaxChangeSet = 2 << 20
-	// MaxLine is how long the line of one change may be.
+	// MaxLine is the largest length of the line of one change, in bytes.
 	MaxLine = 8 << 10
-	// MaxAge is how long after an author made a change set it may be published.
+	// MaxAge is how long after its creation a change set may be published.
 	MaxAge = 7 * 24 * time.Hour
 
 	maxSources = 1000
 )
 
-// ErrChanges is what wraps the refusal of a change set.
+// ErrChanges is wrapped by every error that refuses a change set.
 var ErrChanges = errors.New("not a sound change set")
 
-// Set is what is said once of a change set: the first line of the octets an author signs. A line each change follows.
+// ChangeSet is the first line of the bytes that an author signs. One line per change follows.
 type ChangeSet struct {
-	ID      string       `json:"id"`                // unique: pushed again, nothing happens again
-	Time    int64        `json:"time"`              // Unix seconds at which it was made
-	Expires int64        `json:"expires,omitempty"` // Unix seconds from which it must not be published any more; 0: MaxAge after Time
+	ID      string       `json:"id"`                // unique: a change set is published once per ID
+	Time    int64        `json:"time"`              // of creation, Unix seconds
+	Expires int64        `json:"expires,omitempty"` // Unix seconds from which the change set must not be published; 0: MaxAge after Time
 	Comment string       `json:"comment,omitempty"`
 	Stage   *Stage       `json:"stage,omitempty"`
-	Sources []ListSource `json:"sources,omitempty"` // of lists: what Change.Source speaks of
+	Sources []ListSource `json:"sources,omitempty"` // lists only: the sources that changes name in Change.Source
 }
 
-// Stage has a change set go to a share of the nodes first.
+// Stage limits a change set to a share of the nodes at first.
 type Stage struct {
-	Share   float64 `json:"share"`   // of the nodes, above 0, below 1
-	Seconds int64   `json:"seconds"` // after which it goes on by itself
+	Share   float64 `json:"share"`   // of the nodes, between 0 and 1
+	Seconds int64   `json:"seconds"` // after which the change set is advanced to all nodes
 }
 
-// List is one whose listings a change set of lists brings.
+// ListSource describes a list whose listings a change set makes or withdraws.
 type ListSource struct {
 	Name    string `json:"name"`
 	Fetched int64  `json:"fetched,omitempty"` // Unix seconds
@@ -50,7 +50,7 @@ type ListSource struct {
 	Quorum  int    `json:"quorum,omitempty"`
 }
 
-// ParseSet reads the first line.
+// ParseChangeSet reads the first line of an encoded change set. Unknown fields are an error.
 func ParseChangeSet(line []byte) (*ChangeSet, error) {
 	var s ChangeSet
 	if err := decodeStrict(line, &s); err != nil {
@@ -69,7 +69,7 @@ func ParseChangeSet(line []byte) (*ChangeSet, error) {
 	return &s, nil
 }
 
-// End is when it may not be published any more, in Unix seconds.
+// Deadline returns the time from which the change set must not be published, in Unix seconds.
 func (s *ChangeSet) Deadline() int64 {
 	latest := s.Time + int64(MaxAge/time.Second)
 	if s.Expires > 0 && s.Expires < latest {
@@ -78,10 +78,10 @@ func (s *ChangeSet) Deadline() int64 {
 	return latest
 }
 
-// clockSkew is by how much an author's clock may be ahead of control's.
+// maxClockSkew is by how many seconds an author's clock may be ahead of control's clock.
 const maxClockSkew = 300
 
-// Publishable says why it may not be published at that time (Unix seconds).
+// CheckPublishable returns an error if the change set must not be published at that time (Unix seconds).
 func (s *ChangeSet) CheckPublishable(at int64) error {
 	switch {
 	case s.Time > at+maxClockSkew:
@@ -92,7 +92,7 @@ func (s *ChangeSet) CheckPublishable(at int64) error {
 	return nil
 }
 
-// Encode is the octets to be signed.
+// Encode returns the bytes that an author signs.
 func Encode(s *ChangeSet, changes []Change) ([]byte, error) {
 	var b bytes.Buffer
 	if err := EncodeTo(&b, s, slices.Values(changes)); err != nil {
@@ -101,9 +101,9 @@ func Encode(s *ChangeSet, changes []Change) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// EncodeTo writes the same as it goes.
+// EncodeTo writes the bytes that an author signs to w, change by change.
 func EncodeTo(w io.Writer, s *ChangeSet, changes func(yield func(Change) bool)) error {
-	enc := json.NewEncoder(w) // ends each value with a line end
+	enc := json.NewEncoder(w) // writes a line end after each value
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(s); err != nil {
 		return err
@@ -116,7 +116,7 @@ func EncodeTo(w io.Writer, s *ChangeSet, changes func(yield func(Change) bool)) 
 	return nil
 }
 
-// Decode reads what Encode wrote, all of it, of at most MaxChanges.
+// Decode reads the bytes that Encode returns. It refuses more than MaxChanges changes.
 func Decode(payload []byte) (*ChangeSet, []Change, error) {
 	if len(payload) > MaxChangeSet {
 		return nil, nil, fmt.Errorf("%w: longer than %d octets", ErrChanges, MaxChangeSet)
@@ -147,7 +147,7 @@ func Decode(payload []byte) (*ChangeSet, []Change, error) {
 	return s, changes, nil
 }
 
-// strict decodes one JSON value that has no field we do not know.
+// decodeStrict decodes one JSON value into a struct. Unknown fields are an error.
 func decodeStrict(line []byte, into any) error {
 	if !isBounded(line) {
 		return errors.New("too long or too deep a list in it")

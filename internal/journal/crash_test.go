@@ -26,11 +26,11 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// Lives that TestKill ends: processes of their own, which are told by the environment what they are.
+// Environment variables that make the test binary a control or an edge, in a process of its own.
 const (
 	lifeRole   = "REMPART_TEST_LIFE" // "control" or "edge"
 	lifeFolder = "REMPART_TEST_FOLDER"
-	lifeAddr   = "REMPART_TEST_ADDR" // where control listens
+	lifeAddr   = "REMPART_TEST_ADDR" // address at which control listens
 	longTests  = "REMPART_LONG_TESTS"
 )
 
@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// liveControl pushes names, the next of those that are in force, and says which were kept; now and then it publishes a snapshot.
+// liveControl pushes the names that follow those in force, and prints the acknowledged ones. Now and then it publishes a snapshot.
 func liveControl(dir, addr string) error {
 	ctx := context.Background()
 	c, keys, err := openControl(ctx, dir)
@@ -80,17 +80,17 @@ func liveControl(dir, addr string) error {
 		}
 		fmt.Println("kept", n)
 		if n%50 == 49 {
-			if _, err := c.Compact(ctx); err != nil && !errors.Is(err, stream.ErrFull) && !errors.Is(err, syscall.ENOSPC) { // its own folder is on the same disk
+			if _, err := c.Compact(ctx); err != nil && !errors.Is(err, stream.ErrFull) && !errors.Is(err, syscall.ENOSPC) { // the folder for temporary files is on the same disk
 				return err
 			}
 		}
 	}
 }
 
-// pushed is the name that a control pushes as its nth.
+// pushed returns the nth name that a control pushes.
 func pushed(n int) string { return fmt.Sprintf("n%d.example", n) }
 
-// openControl is the control in a folder, started from its disk, with its keys.
+// openControl starts the control in a folder from its disk, with its keys.
 func openControl(ctx context.Context, dir string) (*journal.Control, *journal.Keys, error) {
 	keys, _, err := journal.OpenKeys(filepath.Join(dir, "keys"))
 	if err != nil {
@@ -119,7 +119,7 @@ func openControl(ctx context.Context, dir string) (*journal.Control, *journal.Ke
 	return c, keys, nil
 }
 
-// serveJournal begins to serve a control's journal over HTTP to nodes.
+// serveJournal starts to serve a control's journal over HTTP to nodes.
 func serveJournal(c *journal.Control, addr string) error {
 	var l net.Listener
 	var err error
@@ -138,7 +138,7 @@ func warnings() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 }
 
-// liveEdge follows and says each version it has in force.
+// liveEdge follows a control, and prints each version that is in force and on disk.
 func liveEdge(dir, addr string) error {
 	ctx := context.Background()
 	f, err := openEdge(dir, addr)
@@ -152,13 +152,13 @@ func liveEdge(dir, addr string) error {
 			return err
 		}
 		version = f.InForce()
-		if f.Health().Unwritten == "" { // or a full disk keeps it from being written, which does not keep it from the public
+		if f.Health().Unwritten == "" { // otherwise the version is in force without being on disk
 			fmt.Println("has", version)
 		}
 	}
 }
 
-// openEdge is the edge in a folder, of the control whose keys are beside it.
+// openEdge opens the edge in a folder, which trusts the keys of the control next to it.
 func openEdge(dir, addr string) (*journal.Follower, error) {
 	keys, _, err := journal.OpenKeys(filepath.Join(filepath.Dir(dir), "control", "keys"))
 	if err != nil {
@@ -180,17 +180,17 @@ func openEdge(dir, addr string) (*journal.Follower, error) {
 	return f, err
 }
 
-// life is a process that is killed and begun again.
+// life is a process that is killed and started again.
 type life struct {
 	t          *testing.T
 	role       string
 	dir, addr  string
 	cmd        *exec.Cmd
 	mu         sync.Mutex
-	kept       map[int]bool // what control said is kept
-	has        uint64       // what an edge said is in force
+	kept       map[int]bool // changes that control acknowledged
+	has        uint64       // version that an edge reported as in force
 	heard      sync.WaitGroup
-	said       int // lines it wrote since it began last
+	said       int // lines printed since the last start
 	full       bool
 	begins     uint64
 	olderStart int
@@ -214,7 +214,7 @@ func (l *life) begin() {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Cleanup(func() { _ = l.cmd.Process.Kill() }) // an error: it has ended
+	l.t.Cleanup(func() { _ = l.cmd.Process.Kill() }) // an error means that the process has ended
 	l.heard.Go(func() { l.hear(out) })
 }
 
@@ -241,7 +241,7 @@ func (l *life) hear(out io.Reader) {
 	}
 }
 
-// kill ends it at once; it must not have ended by itself.
+// kill kills the process, which must be running.
 func (l *life) kill() {
 	l.t.Helper()
 	_ = l.cmd.Process.Kill()
@@ -251,21 +251,21 @@ func (l *life) kill() {
 	}
 }
 
-// words is how many lines it wrote since it began last.
+// words returns the number of lines printed since the last start.
 func (l *life) words() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.said
 }
 
-// metFull reports whether a full disk kept it from keeping a change, ever.
+// metFull reports whether a full disk ever refused a change.
 func (l *life) metFull() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.full
 }
 
-// count is how many changes were acknowledged.
+// count returns the number of acknowledged changes.
 func (l *life) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -282,7 +282,7 @@ func newLives(t *testing.T, dir string) (control, edge *life) {
 	return control, edge
 }
 
-// checkLives has a control and an edge begin once more, with nothing pushed any more, and looks for all that was acknowledged at both.
+// checkLives starts a control and an edge once more without pushes, and checks that both have all acknowledged changes.
 func checkLives(t *testing.T, control, edge *life) {
 	t.Helper()
 	c, _, err := openControl(t.Context(), control.dir)
@@ -322,7 +322,8 @@ func checkLives(t *testing.T, control, edge *life) {
 	}
 }
 
-// TestKill kills control and an edge, one or both, at any moment: nothing acknowledged is lost, and no edge begins with less than it had.
+// TestKilledProcessesLoseNothing kills control and an edge, one or both, at any moment: no acknowledged change is lost, and no edge starts with an older
+// version than it had in force.
 func TestKill(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes long")
@@ -363,7 +364,7 @@ func TestKill(t *testing.T) {
 	t.Logf("%d kills of control, of an edge, or of both: %d changes acknowledged, 0 lost; %d starts of the edge with less than it had", rounds, len(control.kept), edge.olderStart)
 }
 
-// TestFullDisk fills the disk of control and edge while changes are pushed, kills both on it, and makes room again.
+// TestFullDiskLosesNothing fills the disk of control and edge while changes are pushed, kills both processes, and frees the disk.
 func TestFullDisk(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes long")
@@ -381,7 +382,7 @@ func TestFullDisk(t *testing.T) {
 		dnstest.FillDisk(t, ballast)
 		time.Sleep(2 * time.Second)
 		waitFor(t, "control to meet the full disk", control.metFull)
-		if round%2 == 0 { // killed on a full disk, otherwise with room again
+		if round%2 == 0 { // killed while the disk is full; otherwise after it was freed
 			control.kill()
 			edge.kill()
 		}

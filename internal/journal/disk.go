@@ -17,36 +17,36 @@ import (
 )
 
 const (
-	stateName      = "state"          // where it stands, and on which snapshot
-	previousName   = "state.previous" // the same before the last snapshot
+	stateName      = "state"          // position in the journal, and the snapshot that the state starts from
+	previousName   = "state.previous" // the state before the last snapshot
 	snapshotSuffix = ".snapshot"
 	overlaySuffix  = ".overlay"
-	tailPrefix     = "tail-" // and the version of the state it follows: the records since, as they came
+	tailPrefix     = "tail-" // followed by the version of the state; holds the records after that state, as received
 	newSuffix      = ".new"
 	maxStateFile   = 64 << 20
 	maxObject      = 16 << 30
 	maxOverlay     = 512 << 20
 )
 
-// disk is what a follower keeps in its folder: a snapshot, where in the journal it stands, and the records since. All of it is checked
-// again when it is read. One goroutine at a time uses it, but for fetch, which several may call beside.
+// disk holds a follower's folder: a snapshot, the position in the journal, and the records after the snapshot. Everything is checked again when it is read. It
+// must be used by one goroutine at a time, except fetch, which may be called concurrently.
 type disk struct {
-	dir      string         // does not change
-	retained map[string]int // names of objects that are fetched, or wait to be put in force: by how many
+	dir      string         // constant
+	retained map[string]int // number of users of each object that is not in force yet
 	activeFiles
 }
 
-// written is what was written of a state and the records since.
+// activeFiles is the state on disk that is in use, and the file of the records after it.
 type activeFiles struct {
 	tail           *os.File
-	tailSize       int64     // of the tail that is whole
-	reopenVersion  uint64    // of the state that the tail follows, while the tail could not be opened; else 0
+	tailSize       int64     // size of the valid part of tail
+	reopenVersion  uint64    // version of the state before tail if tail could not be opened; otherwise 0
 	unwritten      [][]byte  // frames that could not be written yet
-	unwrittenBytes int       // octets of those
-	base           *Snapshot // what the state on disk stands on
+	unwrittenBytes int       // total size of the unwritten frames
+	base           *Snapshot // the snapshot of the state on disk
 }
 
-// openDisk returns a disk that can be read in any case; the error says why it cannot be written.
+// openDisk returns a disk that can be read in any case. The error says why the folder cannot be written.
 func openDisk(dir string) (*disk, error) {
 	d := &disk{dir: dir, retained: map[string]int{}}
 	err := os.MkdirAll(dir, 0o750)
@@ -60,15 +60,15 @@ func (d *disk) path(name string) string { return filepath.Join(d.dir, name) }
 
 func (d *disk) objectPath(o Object, suffix string) string { return d.path(o.SHA256 + suffix) }
 
-// kept is what was found on disk: a state, and the records after it.
+// persistedState is a state that was read from disk, and the records after it.
 type persistedState struct {
 	state      *State
 	snapshot   *Snapshot
 	tail       *tail
-	isPrevious bool // the newest state could not be read, and this is the one before
+	isPrevious bool // true if the newest state could not be read, and this is the state before it
 }
 
-// load reads the newest state that is whole.
+// load reads the newest state that is complete, or nil if there is none. The error reports the states that could not be read, also next to a state.
 func (d *disk) load(trust []PublicKey) (*persistedState, error) {
 	var errs []error
 	for _, name := range []string{stateName, previousName} {
@@ -99,7 +99,7 @@ func (d *disk) loadState(name string, trust []PublicKey) (*persistedState, error
 	st := &State{
 		Epoch: f.Epoch, Version: f.Version, Sequence: f.Sequence, Hash: f.Hash, Time: f.Time, Suspended: f.Suspended, Scoped: f.Scoped,
 	}
-	// It was checked when it came; roots may have been replaced by it since, so that its own are good too.
+	// The ring was checked when it was received. It may have replaced root keys since, so its own root keys are accepted too.
 	own, err := ownRoots(f.Ring)
 	if err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func (d *disk) loadState(name string, trust []PublicKey) (*persistedState, error
 	return persisted, err
 }
 
-// ownRoots are the roots a ring names, of a ring that was checked before it was written.
+// ownRoots returns the root keys that a ring names. The ring must have been checked before it was written.
 func ownRoots(sealed []byte) ([]PublicKey, error) {
 	s, err := Unseal(KindRing, sealed)
 	if err != nil {
@@ -139,7 +139,7 @@ func ownRoots(sealed []byte) ([]PublicKey, error) {
 	return roots, nil
 }
 
-// open maps a snapshot, under its overlay. The mapping goes with the last view of it.
+// open maps a snapshot and applies its overlay. The mapping is freed with the last view of it.
 func (d *disk) open(announced *Snapshot) (*blocklist.View, error) {
 	view, err := openView(d.objectPath(announced.Object, snapshotSuffix))
 	if err != nil || announced.Overlay == nil {
@@ -160,7 +160,7 @@ func openView(path string) (*blocklist.View, error) {
 	return blocklist.OpenView(m.Data(), m.Close)
 }
 
-// hold keeps a snapshot's objects from being removed before it is in force, until as many as held them let go.
+// retain prevents a snapshot's objects from being removed before the snapshot is in force, until each call was followed by a call of release.
 func (d *disk) retain(s *Snapshot) {
 	for _, name := range s.Names() {
 		d.retained[name]++
@@ -175,14 +175,14 @@ func (d *disk) release(s *Snapshot) {
 	}
 }
 
-// fetch brings an object to disk, unless it is there and not to be had again, and checks that it is what was announced.
+// fetch writes an object to disk and checks its hash. It does nothing if the object is there, unless replace is set.
 func (d *disk) fetch(o Object, suffix string, replace bool, open func(name string) (io.ReadCloser, error)) error {
 	if o.Size > maxObject {
 		return fmt.Errorf("an object of %d octets is not taken", o.Size)
 	}
 	path := d.objectPath(o, suffix)
 	if info, err := os.Stat(path); err == nil && info.Size() == o.Size && !replace {
-		return nil // it was checked before it got that name
+		return nil // its hash was checked before the file got this name
 	}
 	r, err := open(o.SHA256 + suffix)
 	if err != nil {
@@ -192,7 +192,7 @@ func (d *disk) fetch(o Object, suffix string, replace bool, open func(name strin
 	return durable.WriteFile(path, func(w io.Writer) error { return copyChecked(w, r, o) })
 }
 
-// copyChecked copies an object, and fails unless it is whole and what it is said to be.
+// copyChecked copies an object, and returns an error unless its size and its hash are those of o.
 func copyChecked(w io.Writer, r io.Reader, o Object) error {
 	h := sha256.New()
 	n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(r, o.Size+1))
@@ -205,7 +205,7 @@ func copyChecked(w io.Writer, r io.Reader, o Object) error {
 	return nil
 }
 
-// begin keeps a state on a snapshot that is on disk, and the records since. Until it returns nil, what was there before stays.
+// writeState writes a state whose snapshot is on disk, and the records after it. Until it returns nil, the previous state stays in use.
 func (d *disk) writeState(st *State, snapshot *Snapshot, since []SequencedRecord) error {
 	data, err := st.encode(snapshot)
 	if err != nil {
@@ -253,7 +253,7 @@ func (d *disk) tailPath(version uint64) string {
 	return d.path(fmt.Sprintf("%s%d", tailPrefix, version))
 }
 
-// drop removes a snapshot that is damaged, so that it is fetched again.
+// removeSnapshot removes a damaged snapshot, so that it is fetched again.
 func (d *disk) removeSnapshot(s *Snapshot) error {
 	err := os.Remove(d.objectPath(s.Object, snapshotSuffix))
 	if s.Overlay != nil {
@@ -262,7 +262,7 @@ func (d *disk) removeSnapshot(s *Snapshot) error {
 	return err
 }
 
-// resume goes on with the tail of what was loaded, of which that many octets are good.
+// openTail opens the file of records after a version for writing, and truncates it to its valid size.
 func (d *disk) openTail(version uint64, good int64) error {
 	d.tailSize, d.reopenVersion = good, version
 	f, err := os.OpenFile(d.tailPath(version), os.O_CREATE|os.O_WRONLY, 0o640)
@@ -277,13 +277,14 @@ func (d *disk) openTail(version uint64, good int64) error {
 	return nil
 }
 
-// maxUnwritten is how many octets of records wait in memory for a disk that takes none.
+// maxUnwrittenBytes bounds the records that wait in memory while the disk cannot be written.
 const maxUnwrittenBytes = 64 << 20
 
-// errNoRoom says that a record was not taken.
+// errBufferFull is returned for a record that could neither be written nor kept in memory.
 var errBufferFull = errors.New("records cannot be written, and no more fit into memory")
 
-// append keeps a record; it is on disk when append returns nil. What could not be written is written with the next.
+// append writes a record to disk, after the records that could not be written before. If it returns nil, the record is synced. If it returns another error than
+// errBufferFull, the record waits in memory and is written with the next one.
 func (d *disk) append(e SequencedRecord) error {
 	if d.unwrittenBytes+len(e.Data) > maxUnwrittenBytes {
 		if err := d.flush(); err != nil {
@@ -321,7 +322,7 @@ func (d *disk) flush() error {
 	return nil
 }
 
-// clean removes what neither state speaks of, and nobody holds.
+// removeUnused removes the files that neither state names and that are not retained.
 func (d *disk) removeUnused() error {
 	used := map[string]bool{stateName: true, previousName: true}
 	for _, name := range []string{stateName, previousName} {

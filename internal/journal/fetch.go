@@ -9,15 +9,15 @@ import (
 	"runtime"
 )
 
-// wanted is a snapshot being fetched, and the records since.
+// pendingSnapshot is a snapshot that is being fetched, and the records after it.
 type pendingSnapshot struct {
 	*checked
 	announcement    SequencedRecord
 	records         []SequencedRecord
-	completeVersion uint64 // the last version that is in force without it, whole
+	completeVersion uint64 // the last version that is completely in force without this snapshot
 }
 
-// InForce is the newest version that is in force whole: a snapshot may still be on its way.
+// InForce returns the newest version that is completely in force. The follower may have a newer version whose snapshot is still being fetched.
 func (f *Follower) InForce() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -31,19 +31,19 @@ func (f *Follower) inForce() uint64 {
 	return f.State().Version
 }
 
-// lacks reports whether a snapshot was announced whose content is not in force yet.
+// isIncomplete reports whether a snapshot was announced whose content is not in force yet.
 func (f *Follower) isIncomplete() bool {
 	return f.pending != nil && f.pending.completeVersion < f.pending.Version
 }
 
-// fetches reports whether a snapshot is on its way.
+// isFetching reports whether a snapshot is being fetched.
 func (f *Follower) isFetching() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.pending != nil
 }
 
-// wake has fetching look whether something is wanted.
+// wakeFetcher makes fetchSnapshots check for a pending or damaged snapshot.
 func (f *Follower) wakeFetcher() {
 	select {
 	case f.fetchDue <- struct{}{}:
@@ -51,7 +51,8 @@ func (f *Follower) wakeFetcher() {
 	}
 }
 
-// jump goes to the newest snapshot, if it is newer than what is in force: control signed that this is the state, whatever came between.
+// jumpToNewest puts the newest snapshot in force if it is newer than the state in force. Control signed the snapshot as the whole state, so the records before
+// it are not needed.
 func (f *Follower) jumpToNewest(ctx context.Context) error {
 	e, err := f.cfg.Source.Newest(ctx)
 	if err != nil {
@@ -66,7 +67,7 @@ func (f *Follower) jumpToNewest(ctx context.Context) error {
 		f.mu.Lock()
 		f.gap = false
 		f.mu.Unlock()
-		return nil // replaying goes further
+		return nil // the records from the source lead further
 	}
 	from := *st
 	if r.Epoch == st.Epoch {
@@ -93,13 +94,13 @@ func (f *Follower) jumpToNewest(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.rebase(c, e, nil, true); err != nil {
-		return err // what is wanted lacks still
+		return err // the pending snapshot stays pending
 	}
 	f.pending, f.gap = nil, false
 	return nil
 }
 
-// fetching brings what snapshots are wanted, beside the records.
+// fetchSnapshots fetches pending and damaged snapshots until ctx ends, while records are followed.
 func (f *Follower) fetchSnapshots(ctx context.Context) {
 	for {
 		select {
@@ -120,7 +121,8 @@ func (f *Follower) fetchSnapshots(ctx context.Context) {
 	}
 }
 
-// fetchWanted brings the snapshot that is wanted, which comes in the place of a damaged one; that one, where none is or none comes.
+// fetchAndRepair fetches the pending snapshot, which also replaces a damaged one. If none is pending, or fetching it fails, it fetches the damaged snapshot
+// again.
 func (f *Follower) fetchAndRepair(ctx context.Context) error {
 	err := f.fetchPending(ctx)
 	if repairErr := f.repairSnapshot(ctx); repairErr != nil {
@@ -129,7 +131,7 @@ func (f *Follower) fetchAndRepair(ctx context.Context) error {
 	return err
 }
 
-// take brings the snapshot that is wanted, and puts it in force.
+// fetchPending fetches the pending snapshot and puts it in force.
 func (f *Follower) fetchPending(ctx context.Context) error {
 	f.mu.Lock()
 	pending := f.pending
@@ -144,7 +146,7 @@ func (f *Follower) fetchPending(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.pending != pending {
-		return nil // a newer one is wanted, and f.wants says so
+		return nil // a newer snapshot is pending, and fetchDue was signalled for it
 	}
 	if err := f.rebase(pending.checked, pending.announcement, pending.records, false); err != nil {
 		return fmt.Errorf("snapshot of version %d: %w", pending.Version, err)
@@ -153,13 +155,13 @@ func (f *Follower) fetchPending(ctx context.Context) error {
 	return nil
 }
 
-// repair fetches the snapshot on disk again where that is damaged, and puts it in force under the same records. Where it does not come, the newest of those
-// that came since is wanted: its objects may be there still.
+// repairSnapshot fetches the snapshot on disk again if it is damaged, and puts it in force with the same records. If it cannot be fetched, the newest snapshot
+// among the later records becomes pending: its objects may still exist.
 func (f *Follower) repairSnapshot(ctx context.Context) error {
 	f.mu.Lock()
 	base, damaged, err := f.disk.base, f.isDamaged(), error(nil)
 	if damaged {
-		err = f.disk.flush() // or what is on disk is older than what is in force
+		err = f.disk.flush() // otherwise the state on disk is older than the state in force
 	}
 	f.mu.Unlock()
 	if !damaged || err != nil {
@@ -170,7 +172,7 @@ func (f *Follower) repairSnapshot(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.disk.base != base {
-		return nil // another one came meanwhile
+		return nil // another snapshot was put in force meanwhile
 	}
 	if fetchErr != nil && (f.pending != nil || f.replacementSought == base) {
 		return fetchErr
@@ -180,21 +182,22 @@ func (f *Follower) repairSnapshot(ctx context.Context) error {
 	case err != nil:
 		return errors.Join(fetchErr, err)
 	case fetchErr != nil:
-		f.pending, f.replacementSought = newer, base // once: it takes as long as there are records
+		f.pending, f.replacementSought = newer, base // once only: it reads all records on disk
 		return fetchErr
 	}
 	f.damaged = nil
 	return f.putInForce(st, Effect{All: true, Incomplete: f.isIncomplete()})
 }
 
-// again is what is on disk with the records after it, which must lead to what is in force, and the newest snapshot worth fetching among those; nil for none.
+// reloadState returns the state on disk after the records on disk, which must reach the version in force, and the newest snapshot among those records that is
+// worth fetching; nil for none.
 func (f *Follower) reloadState() (st *State, newer *pendingSnapshot, err error) {
 	persisted, err := f.disk.loadState(stateName, f.cfg.Trust)
 	if err != nil {
 		return nil, nil, err
 	}
 	pending := f.pending
-	f.pending = nil // replaying notes what it wants
+	f.pending = nil // replay sets it
 	st, _, err = f.replay(persisted)
 	newer, f.pending = f.pending, pending
 	if inForce := f.State().Version; err == nil && st.Version < inForce {
@@ -203,7 +206,7 @@ func (f *Follower) reloadState() (st *State, newer *pendingSnapshot, err error) 
 	return st, newer, err
 }
 
-// hold keeps a snapshot's objects on disk until what it returns is called: another snapshot may come into force meanwhile.
+// retain keeps a snapshot's objects on disk until release is called, even if another snapshot is put in force meanwhile.
 func (f *Follower) retain(s *Snapshot) (release func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -215,7 +218,7 @@ func (f *Follower) retain(s *Snapshot) (release func()) {
 	}
 }
 
-// fetch brings a snapshot's objects to disk; again, in the place of those that are there.
+// fetch writes a snapshot's objects to disk. If replace is set, it replaces existing objects.
 func (f *Follower) fetch(ctx context.Context, s *Snapshot, replace bool) error {
 	open := func(name string) (io.ReadCloser, error) { return f.cfg.Source.Object(ctx, name) }
 	if err := f.disk.fetch(s.Object, snapshotSuffix, replace, open); err != nil {
@@ -227,25 +230,25 @@ func (f *Follower) fetch(ctx context.Context, s *Snapshot, replace bool) error {
 	return f.disk.fetch(*s.Overlay, overlaySuffix, replace, open)
 }
 
-// rebase puts a snapshot that was fetched in force, under the records since.
+// rebase puts a fetched snapshot in force, with the records after it.
 func (f *Follower) rebase(c *checked, e SequencedRecord, since []SequencedRecord, jumped bool) error {
 	view, err := f.disk.open(c.Snapshot)
 	if err == nil {
-		err = view.Snapshot().Verify() // it came just now: its pages are at hand
+		err = view.Snapshot().Verify() // its pages are in memory, because it was just written
 		runtime.KeepAlive(view)
 	}
 	if err != nil {
-		return errors.Join(err, f.disk.removeSnapshot(c.Snapshot)) // what lies there under its name is something else: it is fetched again
+		return errors.Join(err, f.disk.removeSnapshot(c.Snapshot)) // the file does not hold the snapshot, so it is fetched again
 	}
 	base, err := startFrom(c, e.Sequence, view, f.cfg.Node)
 	if err != nil {
 		return err
 	}
-	all := !c.Snapshot.Same || jumped || f.isIncomplete() || f.isDamaged() // it brings what was announced before, or was not read
+	all := !c.Snapshot.Same || jumped || f.isIncomplete() || f.isDamaged() // the view may change beyond the later records
 	st := base
 	for _, e := range since {
 		if st.Hash == HashOf(e.Data) {
-			continue // it came twice
+			continue // received twice
 		}
 		next, err := st.check(e.Data, f.cfg.Trust)
 		if err != nil {

@@ -16,7 +16,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// list publishes what a list says as a snapshot, and waits for that to be in force at control.
+// list publishes the names of a list as a snapshot, and waits until the snapshot is in force at control.
 func (c *control) list(t *testing.T, names ...string) journal.Receipt {
 	t.Helper()
 	r, err := c.PublishSnapshot(t.Context(), journal.SnapshotDraft{By: "lists", Compile: func(w io.Writer, st *journal.State) error {
@@ -52,7 +52,7 @@ func (c *control) compact(t *testing.T) journal.Receipt {
 	return r
 }
 
-// announced is the record of a version, and the snapshot it announces.
+// announced returns the record of a version and the snapshot that it announces.
 func (c *control) announced(t *testing.T, version uint64) ([]byte, *journal.Snapshot) {
 	t.Helper()
 	data, err := c.Record(t.Context(), version)
@@ -66,7 +66,7 @@ func (c *control) announced(t *testing.T, version uint64) ([]byte, *journal.Snap
 	return data, r.Snapshot
 }
 
-// sweep removes a snapshot's objects, as control does an hour after the next.
+// sweep deletes a snapshot's objects, as control does an hour after the next snapshot.
 func (c *control) sweep(t *testing.T, version uint64) {
 	t.Helper()
 	_, s := c.announced(t, version)
@@ -77,7 +77,7 @@ func (c *control) sweep(t *testing.T, version uint64) {
 	}
 }
 
-// away is a control in dir, and an edge in its folder e that has what was published by now, ended.
+// away returns a control in dir. A stopped edge in the folder e has everything in force that was published so far.
 func away(t *testing.T, k *keys, dir string) *control {
 	t.Helper()
 	c := startControl(t, k, dir, nil)
@@ -87,7 +87,7 @@ func away(t *testing.T, k *keys, dir string) *control {
 	return c
 }
 
-// TestLoadSwept has an edge that was away replay a list's load whose object is gone: the next snapshot holds it too.
+// TestEdgeSkipsDeletedSnapshot restarts an edge after a snapshot whose object was deleted: the next snapshot contains its names too.
 func TestLoadSwept(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := away(t, k, dir)
@@ -102,7 +102,7 @@ func TestLoadSwept(t *testing.T) {
 	}
 }
 
-// damage alters the one snapshot in an edge's folder where that names a name.
+// damage changes the name of a label in the one snapshot of an edge's folder.
 func damage(t *testing.T, dir string, label string) {
 	t.Helper()
 	snapshots, err := filepath.Glob(filepath.Join(dir, "*.snapshot"))
@@ -123,7 +123,8 @@ func damage(t *testing.T, dir string, label string) {
 	}
 }
 
-// TestDamagedSnapshotSwept has an edge whose snapshot is damaged, and not to be had any more, go over to one that came since, or comes later.
+// TestDamagedSnapshotIsReplacedByNewerOne starts an edge whose snapshot is damaged and deleted at control: the edge uses a snapshot that was published since,
+// or is published later.
 func TestDamagedSnapshotSwept(t *testing.T) {
 	for name, before := range map[string]bool{"the next is there": true, "the next comes later": false} {
 		t.Run(name, func(t *testing.T) {
@@ -153,13 +154,13 @@ func TestDamagedSnapshotSwept(t *testing.T) {
 	}
 }
 
-// pointed is a source that tells of one record, then of a gap. Objects come from it when they are let.
+// pointed is a source with one record, followed by a gap. Each object waits until its gate is closed.
 type pointed struct {
 	journal.Source
 	record journal.SequencedRecord
 	given  atomic.Bool
-	gates  map[string]chan struct{} // of objects by name, closed to let them
-	asked  chan string              // for which objects; may be nil
+	gates  map[string]chan struct{} // by object name; closing a gate releases the object
+	asked  chan string              // receives the names of requested objects; may be nil
 }
 
 func (p *pointed) Follow(ctx context.Context, after journal.Position, to journal.Consumer) error {
@@ -186,7 +187,8 @@ func (p *pointed) Object(ctx context.Context, name string) (io.ReadCloser, error
 	return p.Source.Object(ctx, name)
 }
 
-// TestJumpFails has a jump fail on the disk while a load is on its way: it is not said to be in force, and comes as soon as the disk takes it.
+// TestFailedJumpIsNotInForce lets a jump fail on the disk while a list's snapshot is on its way: the version is not reported as in force, and is in force as
+// soon as the disk can be written.
 func TestJumpFails(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := away(t, k, dir)
@@ -194,7 +196,7 @@ func TestJumpFails(t *testing.T) {
 	same := c.compact(t)
 	r := c.push(t, k.set(t, "after", block("after.example")))
 	data, s := c.announced(t, load.Version)
-	full := filepath.Join(dir, "e", fmt.Sprintf("tail-%d.new", same.Version)) // the jump cannot write there
+	full := filepath.Join(dir, "e", fmt.Sprintf("tail-%d.new", same.Version)) // makes writing the state fail
 	if err := os.Mkdir(full, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +216,7 @@ func TestJumpFails(t *testing.T) {
 	}
 }
 
-// TestJumpBesideLoad has a load come into force while a jump over it fetches what is newer: neither disturbs the other.
+// TestJumpDuringSnapshotFetch puts a list's snapshot in force while a jump over it fetches a newer one: both succeed.
 func TestJumpBesideLoad(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := away(t, k, dir)
@@ -227,7 +229,7 @@ func TestJumpBesideLoad(t *testing.T) {
 		gates: map[string]chan struct{}{loaded: make(chan struct{}), overlay: make(chan struct{})}}
 	e := startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	times := map[string]int{}
-	for name := ""; name != overlay; times[name]++ { // the jump has its snapshot
+	for name := ""; name != overlay; times[name]++ { // the jump fetched its snapshot
 		name = <-source.asked
 	}
 	close(source.gates[loaded])
@@ -247,7 +249,7 @@ func TestJumpBesideLoad(t *testing.T) {
 	}
 }
 
-// torn is a mirror that hands out the first record of a new epoch, and the newest snapshot of the one before.
+// torn is a mirror with the first record of a new epoch and the newest snapshot of the epoch before.
 type torn struct {
 	journal.Source
 	record, snapshot journal.SequencedRecord
@@ -261,7 +263,7 @@ func (s *torn) Follow(_ context.Context, _ journal.Position, to journal.Consumer
 
 func (s *torn) Newest(context.Context) (journal.SequencedRecord, error) { return s.snapshot, nil }
 
-// TestEpochWithoutSnapshot has an edge wait before it asks again for an epoch's snapshot that its source has not.
+// TestEdgeWaitsForSnapshotOfEpoch checks that an edge waits between its requests for an epoch's snapshot that its source does not have.
 func TestEpochWithoutSnapshot(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -282,12 +284,12 @@ func TestEpochWithoutSnapshot(t *testing.T) {
 	e = startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	waitFor(t, "trouble", func() bool { return e.Health().Problem != "" })
 	e.stop()
-	if n := source.asked.Load(); n > 10 { // it goes on at once the first time only
+	if n := source.asked.Load(); n > 10 { // only the first request is repeated at once
 		t.Errorf("it asked %d times", n)
 	}
 }
 
-// TestRecoverLacking refuses to recover a load's record from an edge where the load had not arrived: nobody could put it in force.
+// TestRecoverRefusesCopyWithoutSnapshot refuses to recover a snapshot's record from an edge that had not fetched the snapshot: nobody could put it in force.
 func TestRecoverLacking(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
@@ -330,7 +332,8 @@ func TestRecoverLacking(t *testing.T) {
 	wantVerdict(t, c.State().View(), "listed.example", blocklist.BlockedBy)
 }
 
-// TestMendedSaysAll has a snapshot of the same state come in the place of a damaged one: what was hidden comes back, and whoever goes by effects is told.
+// TestRepairedSnapshotReportsWholeView replaces a damaged snapshot by another one of the same state: hidden names are blocked again, and the effect says that
+// the whole view may have changed.
 func TestMendedSaysAll(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)

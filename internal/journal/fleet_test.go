@@ -16,8 +16,8 @@ import (
 	"rempart/internal/journal/mirror"
 )
 
-// TestFleet lets two hundred edges follow one control over HTTPS, each with a connection, a folder and a set of its own. It logs how long a change
-// takes from its receipt until it is in force on each edge.
+// TestTwoHundredEdgesFollow lets two hundred edges follow one control over HTTPS, each with its own connection, folder and set. It logs the time from a
+// change's receipt until the change is in force on each edge.
 func TestFleet(t *testing.T) {
 	edges, pushes := 200, 20
 	if testing.Short() {
@@ -35,7 +35,7 @@ func TestFleet(t *testing.T) {
 	var all []*journal.Follower
 	for i := range edges {
 		name := fmt.Sprintf("edge%d", i)
-		transport := srv.Client().Transport.(*http.Transport).Clone() // a connection of its own
+		transport := srv.Client().Transport.(*http.Transport).Clone() // one connection per edge
 		t.Cleanup(transport.CloseIdleConnections)
 		source, err := mirror.NewClient(srv.URL, nil, &http.Client{Transport: transport})
 		if err != nil {

@@ -12,20 +12,20 @@ import (
 	"rempart/internal/durable"
 )
 
-// The keys that a control has of its own, each in a file of its name.
+// The names of a control's own keys. Each key has a file of its name.
 const (
-	RootKey    = "root"    // signs key rings and orders; better kept elsewhere
+	RootKey    = "root"    // signs key rings and orders; should be stored elsewhere
 	ControlKey = "control" // signs records
-	FeedsKey   = "feeds"   // signs what lists say
-	DeskKey    = "desk"    // signs for those who push with a token and no key of their own
+	FeedsKey   = "feeds"   // signs the changes of lists
+	DeskKey    = "desk"    // signs for operators who push with a token and without a key of their own
 	ringFile   = "ring"
 	keySuffix  = ".key"
 )
 
-// Keys is a folder of keys and the ring that says what they may do.
+// Keys is a folder with secret keys and the key ring of their roles.
 type Keys struct{ dir string }
 
-// OpenKeys returns the keys in dir. Where there is no ring it makes one, with a key of each kind, and says so in made.
+// OpenKeys opens the keys in dir. If there is no key ring, it creates RootKey, ControlKey, FeedsKey and DeskKey and a ring, and returns true for created.
 func OpenKeys(dir string) (k *Keys, created bool, err error) {
 	k = &Keys{dir}
 	_, err = os.Stat(k.path(ringFile))
@@ -41,7 +41,7 @@ func OpenKeys(dir string) (k *Keys, created bool, err error) {
 	return k, true, nil
 }
 
-// ExistingKeys are the keys in dir, which it does not make.
+// OpenExistingKeys opens the keys in dir, and returns an error if there are none.
 func OpenExistingKeys(dir string) (*Keys, error) {
 	k := &Keys{dir}
 	if _, err := os.Stat(k.path(ringFile)); err != nil {
@@ -52,7 +52,7 @@ func OpenExistingKeys(dir string) (*Keys, error) {
 
 func (k *Keys) path(name string) string { return filepath.Join(k.dir, name) }
 
-// Path is where the secret key of a name is, or would be.
+// Path returns the path of the file of a secret key. The file need not exist.
 func (k *Keys) Path(name string) string { return k.path(name + keySuffix) }
 
 func (k *Keys) create() error {
@@ -80,10 +80,10 @@ func (k *Keys) create() error {
 	if err != nil {
 		return err
 	}
-	return writeKeyFile(k.path(ringFile), sealed) // last: it says that the others are there
+	return writeKeyFile(k.path(ringFile), sealed) // written last, because OpenKeys takes it as proof that the keys exist
 }
 
-// WriteNewKey makes a key and its file. A file that is there is kept, and an error.
+// WriteNewKey creates a key and writes it to a file. It returns an error if the file exists.
 func WriteNewKey(path, name string) (*SecretKey, error) {
 	key, err := NewKey(name)
 	if err != nil {
@@ -95,7 +95,8 @@ func WriteNewKey(path, name string) (*SecretKey, error) {
 	return key, writeKeyFile(path, []byte(key.Text()))
 }
 
-// Rotate replaces one of the folder's keys by a new one, in a ring that a root key signs, and gives it the role, which the old one keeps during overlap.
+// Rotate replaces one of the folder's keys by a new one and publishes both in a ring that a root key signs. The new key has the role at once, and the old key
+// keeps it during overlap.
 func (k *Keys) Rotate(root *SecretKey, name string, role Role, overlap time.Duration) (*SecretKey, error) {
 	old, err := k.Secret(name)
 	if err != nil {
@@ -120,7 +121,7 @@ func (k *Keys) Rotate(root *SecretKey, name string, role Role, overlap time.Dura
 	return key, writeKeyFile(k.Path(name), []byte(key.Text()))
 }
 
-// write puts a file in place, which its owner alone may read.
+// writeKeyFile replaces a file that only its owner may read.
 func writeKeyFile(path string, data []byte) error {
 	return durable.WriteBytes(path, data)
 }
@@ -128,7 +129,7 @@ func writeKeyFile(path string, data []byte) error {
 // Secret reads a secret key of the folder.
 func (k *Keys) Secret(name string) (*SecretKey, error) { return ReadSecretKey(k.Path(name)) }
 
-// ReadSecretKey reads a file of one secret key.
+// ReadSecretKey reads a file that holds one secret key.
 func ReadSecretKey(path string) (*SecretKey, error) {
 	data, err := readFile(path, 4<<10)
 	if err != nil {
@@ -165,7 +166,7 @@ func (k *Keys) Ring() (*StoredRing, error) {
 	return &StoredRing{ring, sealed, roots}, nil
 }
 
-// Change replaces the key ring by what edit makes of it, signed by a root key. Control publishes the new ring.
+// Change replaces the key ring by the ring that edit returns through its argument, signed by a root key. Control publishes the new ring.
 func (k *Keys) Change(root *SecretKey, edit func(*Ring) error) error {
 	stored, err := k.Ring()
 	if err != nil {

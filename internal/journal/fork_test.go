@@ -10,7 +10,8 @@ import (
 	"rempart/internal/journal"
 )
 
-// TestForkBehindAGap has an edge meet another history of its epoch where it lacks records, or is far behind: it must not go over to that one's newest snapshot.
+// TestForkIsDetectedBehindGap shows an edge another history of its epoch while the edge lacks records, or is far behind: it must not use the other history's
+// snapshot.
 func TestForkBehindAGap(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c, _, _ := outlived(t, k, dir)
@@ -23,7 +24,7 @@ func TestForkBehindAGap(t *testing.T) {
 	e := startEdge(t, k, filepath.Join(dir, "same"), &gapped{Source: fromStream(c, "same"), times: 1}, journal.Node{ID: "same"})
 	e.reaches(t, s.Version)
 	e.stop()
-	e = startEdge(t, k, filepath.Join(dir, "e"), &gapped{Source: fromStream(c, "e"), times: 1000}, journal.Node{ID: "e"}) // no record at all is to be had
+	e = startEdge(t, k, filepath.Join(dir, "e"), &gapped{Source: fromStream(c, "e"), times: 1000}, journal.Node{ID: "e"}) // the source returns no record at all
 	e.reaches(t, s.Version)
 	e.stop()
 	c.stop()
@@ -46,7 +47,7 @@ func TestForkBehindAGap(t *testing.T) {
 	}
 }
 
-// gapped is a source that lacks records, the first times it is asked.
+// gapped is a source that lacks records for its first requests.
 type gapped struct {
 	journal.Source
 	times int

@@ -11,16 +11,16 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// gap is a run of lost records that control cannot pass: they were not in force here, and no snapshot leads over them.
+// gap is a range of lost records that control cannot pass: they were not in force here, and no later snapshot replaces them.
 type gap struct {
 	first uint64 // version of the first lost record
 	last  uint64 // version of the last lost record
 	end   uint64 // the journal's last sequence
 
-	noState bool // control has nothing whole in force, and no snapshot to start from
+	noState bool // control has no complete state, and no snapshot to start from
 }
 
-// reachable returns the last version that control can reach from its own state.
+// reachableVersion returns the last version that control can reach from its own state.
 func (c *Control) reachableVersion() uint64 {
 	switch {
 	case c.gap == nil:
@@ -31,8 +31,8 @@ func (c *Control) reachableVersion() uint64 {
 	return c.gap.first - 1
 }
 
-// lostEnd reports whether the journal lost its last records, and they are in force here: otherwise a journal that ends before what is in force was restored from
-// an older backup. end is the last record there is, at sequence at.
+// endIsLost reports whether the journal lost its last records while they are in force here. Otherwise a journal that ends before the state in force was
+// restored from an older backup. end is the last record that exists, at sequence at.
 func (c *Control) endIsLost(ctx context.Context, st *State, end Record, at uint64) (bool, error) {
 	last, err := c.Stream.End(ctx)
 	if err != nil {
@@ -41,7 +41,8 @@ func (c *Control) endIsLost(ctx context.Context, st *State, end Record, at uint6
 	return end.Epoch == st.Epoch && last > at && st.Sequence == last, nil
 }
 
-// inspect finds out whether control can reach the journal's end from its own state. If lost records prevent it, Recover or Epoch must lead out.
+// checkReachable checks whether control can reach the journal's end from its own state. If lost records prevent it, the settings Recover or NewEpoch are
+// required.
 func (c *Control) checkReachable(ctx context.Context) error {
 	g, err := c.findGap(ctx)
 	if err != nil || g == nil {
@@ -71,7 +72,7 @@ func (c *Control) checkReachable(ctx context.Context) error {
 		ErrDamaged, g.first, c.state.State().Version, g.last)
 }
 
-// findGap returns the lost records between what is in force here, or the newest snapshot, and the journal's end; nil for none.
+// findGap returns the lost records between the state in force here, or the newest snapshot, and the journal's end; nil for none.
 func (c *Control) findGap(ctx context.Context) (*gap, error) {
 	st := c.state.State()
 	end, err := c.Stream.End(ctx)
@@ -90,7 +91,7 @@ func (c *Control) findGap(ctx context.Context) (*gap, error) {
 		return nil, err
 	}
 	c.lastEpoch = r.Epoch
-	version := func(sequence uint64) uint64 { return r.Version + sequence - last.Sequence } // within an epoch both rise by one
+	version := func(sequence uint64) uint64 { return r.Version + sequence - last.Sequence } // within an epoch version and sequence both rise by one
 	from := uint64(1)
 	if st.Version > 0 && st.Epoch == r.Epoch && st.Version < r.Version {
 		from = last.Sequence - (r.Version - st.Version) + 1
@@ -123,8 +124,8 @@ func (c *Control) findGap(ctx context.Context) (*gap, error) {
 	return g, nil
 }
 
-// startsNowhere counts the newest snapshot as lost if its objects are: with nothing whole in force here, control has no state
-// to go on from.
+// checkNewestObjects adds the newest snapshot to the lost records if its objects are lost: without a complete state in force, control has no state to start
+// from.
 func (c *Control) checkNewestObjects(ctx context.Context, newest stream.Record, d *Damage) error {
 	r, _, err := ReadRecord(newest.Data)
 	if err != nil || r.Snapshot == nil {
@@ -139,7 +140,7 @@ func (c *Control) checkNewestObjects(ctx context.Context, newest stream.Record, 
 	return nil
 }
 
-// adopt makes the state of a copy control's own, if the copy has all lost records in force and is of the journal's epoch.
+// adopt replaces control's state by a copy's state, if the copy has all lost records in force and belongs to the journal's epoch.
 func (c *Control) adopt(ctx context.Context, g *gap) (bool, error) {
 	if g.noState {
 		c.cfg.Log.Error("control's own state is damaged or missing, and so is the journal's newest snapshot", "version", g.first)
@@ -158,11 +159,11 @@ func (c *Control) adopt(ctx context.Context, g *gap) (bool, error) {
 	return true, c.state.adopt(copied, func(version uint64) uint64 { return g.end - (c.endVersion - version) })
 }
 
-// copyForked reports whether the journal holds another record of the copy's last version, or one that does not follow that.
+// copyContradictsJournal reports whether the journal holds another record of the copy's last version, or a next record that does not follow that version.
 func (c *Control) copyContradictsJournal(ctx context.Context, copied *folderCopy, g *gap) (forked bool, err error) {
 	at := g.end - (c.endVersion - copied.last.Version)
 	if copied.last.Version > c.endVersion {
-		return true, nil // it is ahead of the journal
+		return true, nil // the copy is ahead of the journal
 	}
 	err = c.Stream.Walk(ctx, at, min(at+1, g.end), func(e stream.Record) error {
 		r, _, err := ReadRecord(e.Data)
@@ -179,7 +180,7 @@ func (c *Control) copyContradictsJournal(ctx context.Context, copied *folderCopy
 	return forked, err
 }
 
-// adopt takes over another follower's state, and the records since, as if they had come from the source. sequence returns the sequence of a version.
+// adopt replaces the follower's state by another follower's state and the records after it. sequence returns the sequence of a version.
 func (f *Follower) adopt(copied *folderCopy, sequence func(version uint64) uint64) error {
 	for _, name := range copied.snapshot.Names() {
 		if err := copyFile(copied.disk.path(name), f.disk.path(name)); err != nil {
@@ -213,7 +214,7 @@ func copyFile(from, to string) error {
 	})
 }
 
-// behindGap returns the records after a version that the journal still holds behind lost ones, oldest first; none where no records were lost.
+// recordsBehindGap returns the records after a version that the journal still holds behind lost ones, oldest first; nil if no records were lost.
 func (c *Control) recordsBehindGap(ctx context.Context, version uint64) (all []ownRecord, err error) {
 	if c.gap == nil {
 		return nil, nil

@@ -18,7 +18,7 @@ func blockFile(dir, stream string) string {
 	return filepath.Join(dir, "nats", "jetstream", "$G", "streams", stream, "msgs", "1.blk")
 }
 
-// damagedJournal is a control that ended, whose journal lost the record of "n4.example" of n0 to n9, and the version of that record.
+// damagedJournal is a stopped control whose journal lost the record of "n4.example", one of n0 to n9.
 type damagedJournal struct {
 	keys      *keys
 	dir, copy string // folders of control, and of an edge that has everything in force
@@ -55,7 +55,7 @@ func damageJournal(t *testing.T, lose ...string) *damagedJournal {
 	return d
 }
 
-// reachesAll checks that an edge that was away, and new ones over NATS and HTTP, receive the names and what is pushed now.
+// reachesAll checks that an edge that was stopped, and new ones over NATS and HTTP, block the names and receive a new push.
 func (d *damagedJournal) reachesAll(t *testing.T, c *control, names ...string) {
 	t.Helper()
 	r := c.push(t, d.keys.set(t, "fresh", block("fresh.example")))
@@ -101,7 +101,7 @@ func TestControlRepairsLostRecord(t *testing.T) {
 	}
 }
 
-// TestLostRecordIsKnownByHash has a node report the version whose record is lost: that record's hash stands in the next one.
+// TestLostRecordIsKnownByHash checks a node's report of the version whose record is lost: the next record holds its hash.
 func TestLostRecordIsKnownByHash(t *testing.T) {
 	d := damageJournal(t, "n4.example")
 	c := startControl(t, d.keys, d.dir, nil)
@@ -142,7 +142,7 @@ func TestScrubRepairsInBackground(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "one.example", blocklist.BlockedBy)
 }
 
-// lessState removes control's own state, so that only the journal is left.
+// lessState deletes control's own state, so that only the journal is left.
 func (d *damagedJournal) lessState(t *testing.T) {
 	t.Helper()
 	if err := os.RemoveAll(filepath.Join(d.dir, "state")); err != nil {
@@ -201,7 +201,7 @@ func TestNothingIsPublishedWhileDamaged(t *testing.T) {
 	}
 }
 
-// TestRecoverWithoutAnyWholeSnapshot has control's own snapshot and the journal's copy of it damaged: an edge's copy holds the state.
+// TestRecoverWithoutAnyWholeSnapshot damages control's own snapshot and the journal's copy of it: the state is recovered from an edge's copy.
 func TestRecoverWithoutAnyWholeSnapshot(t *testing.T) {
 	for _, how := range []string{"recover", "new epoch"} {
 		t.Run(how, func(t *testing.T) {

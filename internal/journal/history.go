@@ -14,8 +14,8 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// FindSet returns the record that published the change set of an ID, the last one where an epoch began with it again; stream.ErrNone where none did. It reads
-// the whole journal.
+// FindChangeSet returns the record that published the change set of an ID. If a later epoch published it again, it returns the later record. The error wraps
+// stream.ErrNone if there is none. It reads the whole journal.
 func (c *Control) FindChangeSet(ctx context.Context, id string) (*Record, *ChangeSet, error) {
 	var found *Record
 	var changeSet *ChangeSet
@@ -31,7 +31,7 @@ func (c *Control) FindChangeSet(ctx context.Context, id string) (*Record, *Chang
 	return found, changeSet, err
 }
 
-// setOf is the change set of that ID, if it is the record's.
+// changeSetOf returns the record's change set if it has that ID; otherwise nil.
 func changeSetOf(r *Record, body []byte, id string) *ChangeSet {
 	switch {
 	case r.Snapshot != nil && r.Snapshot.Changes != nil:
@@ -46,7 +46,7 @@ func changeSetOf(r *Record, body []byte, id string) *ChangeSet {
 	return nil
 }
 
-// splitSet reads what a sealed change set says of itself, without its digest, and returns its changes undecoded.
+// splitChangeSet returns the first line of a sealed change set, parsed, and the lines of its changes. It checks no signature.
 func splitChangeSet(body []byte) (*ChangeSet, []byte, error) {
 	_, payload, _ := bytes.Cut(body, []byte("\n\n")) // an empty line ends the signatures
 	line, changes, _ := bytes.Cut(payload, []byte("\n"))
@@ -54,7 +54,7 @@ func splitChangeSet(body []byte) (*ChangeSet, []byte, error) {
 	return set, changes, err
 }
 
-// HistoryEntry is a change in the journal with the record and the change set that it belongs to.
+// HistoryEntry is a change in the journal with its record and its change set.
 type HistoryEntry struct {
 	Record    *Record
 	ChangeSet *ChangeSet
@@ -62,8 +62,8 @@ type HistoryEntry struct {
 	Applied   bool // false if a guard refused the change
 }
 
-// changesOf reads the changes of a record, from the object store where they are many. Where matters is not nil, octets it does not
-// want hold none that matters.
+// changesOf returns the changes of a record, which are read from the object store if they are many. If mayMatch is not nil, changes in text for which it
+// returns false are skipped.
 func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, mayMatch func([]byte) bool) iter.Seq2[HistoryEntry, error] {
 	return func(yield func(HistoryEntry, error) bool) {
 		var set *ChangeSet
@@ -78,7 +78,7 @@ func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, mayMatc
 			}
 			defer o.Close()
 			set, lines, refused = &r.Snapshot.Changes.ChangeSet, bufio.NewReaderSize(o, 256<<10), r.Snapshot.Changes.Refused
-			if _, err := ReadLine(lines, MaxLine); err != nil { // the set's own
+			if _, err := ReadLine(lines, MaxLine); err != nil { // the line of the change set itself
 				yield(HistoryEntry{}, err)
 				return
 			}
@@ -115,7 +115,7 @@ func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, mayMatc
 	}
 }
 
-// History hands each change about a name, or about one above it that reaches it, to each, oldest first. It reads the whole journal.
+// History calls each with each change of a name, and of a parent domain whose scope includes the name, oldest first. It reads the whole journal.
 func (c *Control) History(ctx context.Context, name string, each func(HistoryEntry) error) error {
 	above := map[string]bool{name: true}
 	var quoted [][]byte
@@ -123,7 +123,7 @@ func (c *Control) History(ctx context.Context, name string, each func(HistoryEnt
 		above[rest] = true
 		quoted = append(quoted, fmt.Appendf(nil, "%q", rest))
 	}
-	mayMatch := func(text []byte) bool { // authors write JSON as they like: what is escaped is looked at
+	mayMatch := func(text []byte) bool { // text with an escape sequence may match, because authors may escape any character
 		return bytes.IndexByte(text, '\\') >= 0 || slices.ContainsFunc(quoted, func(q []byte) bool { return bytes.Contains(text, q) })
 	}
 	return c.Each(ctx, func(r *Record, body []byte) error {

@@ -12,18 +12,18 @@ import (
 	"rempart/internal/journal"
 )
 
-// TestUndoSays has change sets about one name undone: what is said again is what counted for all before, and no more.
+// TestUndoRestoresEarlierClaims undoes change sets about one name: the claims for all nodes before the change set are made again, and no others.
 func TestUndoSays(t *testing.T) {
 	const all, staged, advance = "all", "staged", "advance"
 	type act struct {
-		what, id string // of an advance, the change set's
+		what, id string // id is the change set that an advance names
 		do       journal.Act
 		scope    string
 	}
 	tests := []struct {
 		name, undo string
 		acts       []act
-		want       string // what is said; "left" for nothing
+		want       string // the changes of the undo; "left" for none
 	}{
 		{"nothing before", "b", []act{{all, "b", journal.Block, ""}}, "withdraw"},
 		{"an allow before", "b", []act{{all, "a", journal.Allow, ""}, {all, "b", journal.Block, ""}}, "withdraw, allow"},
@@ -74,7 +74,7 @@ func TestUndoSays(t *testing.T) {
 	}
 }
 
-// undone is what undoing says.
+// undone returns the changes of an undo as text.
 func undone(t *testing.T, c *control, id string) string {
 	t.Helper()
 	u, err := c.Undo(t.Context(), id)
@@ -91,7 +91,7 @@ func undone(t *testing.T, c *control, id string) string {
 	return strings.Join(says, ", ")
 }
 
-// TestUndoSeesWhoIsCalledLists has somebody push whose name is that of the lists' own publisher.
+// TestUndoOfUserNamedLists pushes as a user with the name of the publisher of lists.
 func TestUndoSeesWhoIsCalledLists(t *testing.T) {
 	k := newKeys(t)
 	c := startControl(t, k, t.TempDir(), nil)

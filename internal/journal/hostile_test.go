@@ -22,24 +22,24 @@ import (
 	"rempart/internal/journal"
 )
 
-// attack is a record that must not be taken.
+// attack is a record that must be refused.
 type attack struct {
 	kind string
 	data []byte
 }
 
-// forge makes records of a real one.
+// forge makes attacks from a genuine record.
 type forge struct {
 	t      *testing.T
 	k      *keys
-	record *journal.Record // the one that would be next
+	record *journal.Record // the next record of the journal
 	body   []byte
 	all    []attack
 }
 
 func (f *forge) add(kind string, data []byte) { f.all = append(f.all, attack{kind, data}) }
 
-// sealed is the record with a change to it, signed by those keys.
+// sealed returns the changed record, signed by the keys.
 func (f *forge) sealed(change func(r *journal.Record), body []byte, signers ...*journal.SecretKey) []byte {
 	f.t.Helper()
 	r := *f.record
@@ -53,7 +53,7 @@ func (f *forge) sealed(change func(r *journal.Record), body []byte, signers ...*
 	return journal.Seal(journal.KindRecord, append(append(head, '\n'), body...), signers...)
 }
 
-// changes is a change set signed by those keys.
+// changes returns a change set that is signed by the keys.
 func (f *forge) changes(set journal.ChangeSet, signer []*journal.SecretKey, changes ...journal.Change) []byte {
 	f.t.Helper()
 	if set.ID == "" {
@@ -73,7 +73,7 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 	k, control := f.k, f.k.control
 	one := func(s ...*journal.SecretKey) []*journal.SecretKey { return s }
 	f.add("forged: by a stranger", f.sealed(nil, f.body, k.stranger))
-	impostor := key(f.t, "control") // of the same name
+	impostor := key(f.t, "control") // with the same name
 	f.add("forged: by another key of that name", f.sealed(nil, f.body, impostor))
 	sig, err := journal.Unseal(journal.KindRecord, genuine)
 	if err != nil {
@@ -168,7 +168,8 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 	f.malleable(genuine)
 }
 
-// malleable adds the record with other octets around what its signature is of: edges that took one would miss it in the next one's hash, for good.
+// malleable adds the record with other bytes around its signature. An edge that accepted one would refuse the next record, which holds the hash of the genuine
+// one.
 func (f *forge) malleable(genuine []byte) {
 	s, err := journal.Unseal(journal.KindRecord, genuine)
 	if err != nil {
@@ -188,7 +189,7 @@ func (f *forge) malleable(genuine []byte) {
 	with("sixteen signatures", slices.Concat(first, bytes.Repeat(junk, 15)))
 	with("its signature twice", first, first)
 	with("a second one that is another key's", first, line(f.k.author.ID(), text))
-	for _, k := range []*journal.SecretKey{f.k.author, f.k.root, f.k.stranger, key(f.t, "control2")} { // one of no role here, however genuine
+	for _, k := range []*journal.SecretKey{f.k.author, f.k.root, f.k.stranger, key(f.t, "control2")} { // a key without a role in the ring
 		sig := k.Sign(journal.KindRecord, s.Digest)
 		other := line(sig.Key, base64.StdEncoding.EncodeToString(sig.Bytes))
 		with("signed by "+k.Name()+" too", first, other)
@@ -206,7 +207,7 @@ func (f *forge) malleable(genuine []byte) {
 	f.add("malleable: lines that end in CR LF", bytes.Replace(genuine, []byte("record\n"), []byte("record\r\n"), 1))
 }
 
-// TestAddedSignature has a mirror without keys add a line of a signature to a record: the edge refuses that, and goes on with the record as it is.
+// TestAddedSignatureIsRefused adds a signature line to a record at a mirror: the edge refuses it, and accepts the genuine record.
 func TestAddedSignature(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -218,7 +219,7 @@ func TestAddedSignature(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }
 
-// altering is a source that adds a signature to the first records it hands out of a version.
+// altering is a source that adds a signature to the first records of a version.
 type altering struct {
 	journal.Source
 	version uint64
@@ -243,7 +244,7 @@ func (a altered) Record(e journal.SequencedRecord) error {
 	return a.Consumer.Record(e)
 }
 
-// TestHugeRecord reads unsigned records of as many elements as fit: they must be refused before they become a hundred times what they are.
+// TestHugeRecordIsRefusedBeforeParsing reads unsigned records with as many elements as fit. Parsing them would take a hundred times their size.
 func TestHugeRecord(t *testing.T) {
 	within := map[string]string{
 		"scoped":   `{"kind":"snapshot","snapshot":{"scoped":[%s]}}`,
@@ -272,7 +273,7 @@ func TestHugeRecord(t *testing.T) {
 	}
 }
 
-// TestNothingForgedIsTaken gives an edge every record an attacker could make who has some keys, but not control's together with an author's.
+// TestForgedRecordsAreRefused gives an edge every record that an attacker with some keys can make, without control's key together with an author's.
 func TestNothingForgedIsTaken(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -350,7 +351,7 @@ func TestNothingForgedIsTaken(t *testing.T) {
 	wantVerdict(t, victim.Set().View(), "forged.example", blocklist.Pass)
 }
 
-// TestThreshold has edges ask for two keys under more than one change.
+// TestThresholdRequiresTwoKeys publishes two changes under a threshold of two keys for more than one change.
 func TestThreshold(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	k.ring.Threshold = journal.Threshold{Changes: 1, Keys: 2}
@@ -371,7 +372,7 @@ func TestThreshold(t *testing.T) {
 	wantVerdict(t, c.State().View(), "b.example", blocklist.BlockedBy)
 }
 
-// TestRingsChangeHands replaces control's key, and then the root.
+// TestControlAndRootKeysAreReplaced replaces control's key, and then the root key.
 func TestRingsChangeHands(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -382,7 +383,7 @@ func TestRingsChangeHands(t *testing.T) {
 	root := key(t, "root2")
 	k.ring.Serial, k.ring.Roots = 2, []string{root.String()}
 	k.ring.Keys = append(k.ring.Keys, journal.RingKey{Key: next.String(), Roles: []journal.Role{journal.RoleControl}})
-	k.seal(t) // by the root before, which every edge knows
+	k.seal(t) // by the previous root key, which every edge trusts
 	c = startControl(t, k, dir, nil)
 	k.control = next
 	c.stop()
@@ -394,7 +395,7 @@ func TestRingsChangeHands(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }
 
-// outlived is a control in dir's folder c, with a backup beside from before its last change, and an edge in e that has that, ended.
+// outlived returns a control in dir's folder c, with a backup from before its last change, and a stopped edge in e that has that change in force.
 func outlived(t *testing.T, k *keys, dir string) (*control, *edge, journal.Receipt) {
 	t.Helper()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
@@ -409,14 +410,14 @@ func outlived(t *testing.T, k *keys, dir string) (*control, *edge, journal.Recei
 	return c, e, r
 }
 
-// TestOlderBackup restores control's disk from a backup older than what edges have in force.
+// TestOlderBackupIsDetected restores control's disk from a backup that is older than the edges' state.
 func TestOlderBackup(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c, e, r := outlived(t, k, dir)
 	c.stop()
 
 	c = startControl(t, k, filepath.Join(dir, "backup"), nil)
-	c.push(t, k.set(t, "three", block("three.example"))) // of the version that another change had
+	c.push(t, k.set(t, "three", block("three.example"))) // with the version of another change
 	c.push(t, k.set(t, "four", block("four.example")))
 	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	waitFor(t, "a trouble to be told", func() bool { return e.Health().Problem != "" })
@@ -440,14 +441,14 @@ func TestOlderBackup(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "five.example", blocklist.BlockedBy)
 }
 
-// TestClockWrongByADay has control's clock, and so each edge's beside it, be wrong by a day, either way, and then be set right.
+// TestControlClockWrongByADay sets control's clock a day ahead or back, and then to the correct time.
 func TestClockWrongByADay(t *testing.T) {
 	for _, off := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
 		k, dir := newKeys(t), t.TempDir()
 		c := startControl(t, k, dir, nil)
 		e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 		c.SetWall(func() time.Time { return time.Now().Add(off) })
-		set := func(id, name string) []byte { // by an author whose clock is control's
+		set := func(id, name string) []byte { // signed by an author with the same clock
 			payload, err := journal.Encode(&journal.ChangeSet{ID: id, Time: time.Now().Add(min(off, 0)).Unix()}, []journal.Change{block(name)})
 			if err != nil {
 				t.Fatal(err)
@@ -464,17 +465,17 @@ func TestClockWrongByADay(t *testing.T) {
 			t.Error("a wrong clock makes heartbeats old")
 		}
 		c.stop()
-		c = startControl(t, k, dir, nil) // with the right clock
+		c = startControl(t, k, dir, nil) // with the correct clock
 		e.stop()
 		e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-		wantVerdict(t, e.Set().View(), "wrong.example", blocklist.BlockedBy) // at once, from disk
+		wantVerdict(t, e.Set().View(), "wrong.example", blocklist.BlockedBy) // from disk, without control
 		r = c.push(t, k.set(t, "right", block("right.example")))
 		e.reaches(t, r.Version)
 		wantVerdict(t, e.Set().View(), "right.example", blocklist.BlockedBy)
 	}
 }
 
-// TestRecover restores control's disk from an older backup, and what was pushed since from an edge.
+// TestRecoverAppendsRecordsOfEdge restores control's disk from an older backup, and the records since from an edge.
 func TestRecover(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
@@ -497,7 +498,7 @@ func TestRecover(t *testing.T) {
 	e.stop()
 	c.stop()
 	c = startControl(t, k, filepath.Join(dir, "backup"), func(cfg *journal.ControlConfig) { cfg.Recover = filepath.Join(dir, "e") })
-	if v := c.State().Version; v != r.Version+1 { // a snapshot in the place of the last one, whose object neither the backup nor the copy holds
+	if v := c.State().Version; v != r.Version+1 { // one more, for a new snapshot: neither the backup nor the copy holds the object of the last one
 		t.Fatalf("version %d, want %d", v, r.Version+1)
 	}
 	if _, err := c.Record(t.Context(), r.Version); err != nil {
@@ -515,7 +516,7 @@ func TestRecover(t *testing.T) {
 	}
 }
 
-// TestDamagedSnapshot alters the snapshot on an edge's disk: what is left of it is in force until it was fetched again.
+// TestDamagedSnapshotIsFetchedAgain damages the snapshot on an edge's disk: the rest stays in force until it was fetched again.
 func TestDamagedSnapshot(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)

@@ -19,7 +19,7 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// keys are one of each role, under one root.
+// keys holds one key per role, under one root key.
 type keys struct {
 	root, control, author, second, approver, feeds, stranger *journal.SecretKey
 	ring                                                     journal.Ring
@@ -61,7 +61,7 @@ func (k *keys) seal(t testing.TB) {
 
 func (k *keys) trust() []journal.PublicKey { return []journal.PublicKey{k.root.PublicKey} }
 
-// set is a sealed change set.
+// set returns a sealed change set.
 func (k *keys) set(t testing.TB, id string, changes ...journal.Change) []byte {
 	t.Helper()
 	payload, err := journal.Encode(&journal.ChangeSet{ID: id, Time: time.Now().Unix()}, changes)
@@ -82,14 +82,14 @@ func logs(t testing.TB) *slog.Logger {
 	return slog.New(slog.DiscardHandler)
 }
 
-// control is one under test.
+// control is a Control under test.
 type control struct {
 	*journal.Control
 	stream *stream.Stream
 	stop   func()
 }
 
-// openControlIn is a control that does not run yet, and what ends its stream.
+// openControlIn returns a control that does not run yet, and a function that closes its stream.
 func openControlIn(t testing.TB, k *keys, dir string, change func(*journal.ControlConfig)) (c *journal.Control, end func()) {
 	t.Helper()
 	s, err := stream.Open(t.Context(), stream.Config{
@@ -139,7 +139,7 @@ func (c *control) push(t testing.TB, body []byte) journal.Receipt {
 	return c.publish(t, journal.Draft{Kind: journal.RecordChanges, By: "desk", Body: body})
 }
 
-// edge is one under test.
+// edge is a Follower under test.
 type edge struct {
 	*journal.Follower
 	stop func()
@@ -166,7 +166,7 @@ func (e *edge) reaches(t testing.TB, version uint64) {
 	}
 }
 
-// judge is the verdict on a name.
+// judge returns the verdict on a name.
 func judge(t testing.TB, v *blocklist.View, name string) blocklist.Action {
 	t.Helper()
 	wire, err := blocklist.AppendName(nil, name)
@@ -183,7 +183,7 @@ func wantVerdict(t testing.TB, v *blocklist.View, name string, want blocklist.Ac
 	}
 }
 
-// overHTTP is a source that asks control over HTTP.
+// overHTTP returns a source that reads control's journal over HTTP.
 func overHTTP(t testing.TB, c *control) journal.Source {
 	t.Helper()
 	srv := httptest.NewServer(mirror.NewHandler(c, func(*http.Request, []byte) error { return nil }))
@@ -251,7 +251,7 @@ func TestPushReachesEveryEdge(t *testing.T) {
 	}
 }
 
-// TestLoad has a set of many names published while others push: both are in force everywhere.
+// TestSnapshotWhileOthersPush publishes a snapshot of many names while others push: both are in force everywhere.
 func TestLoad(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -295,7 +295,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// offline is a control that cannot be reached.
+// offline is a source that cannot be reached.
 type offline struct{}
 
 func (offline) Follow(ctx context.Context, _ journal.Position, _ journal.Consumer) error {
@@ -325,7 +325,7 @@ func copyTree(t testing.TB, from, to string) {
 	}
 }
 
-// TestLoads has a set of many names published right after another: what the first brought is on its way still, and must be in the second.
+// TestTwoSnapshotsInARow publishes a snapshot while the content of the one before is on its way: the second one must contain it.
 func TestLoads(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -355,7 +355,7 @@ func TestLoads(t *testing.T) {
 	if n := c.State().View().Stats().Names; n != 8000 {
 		t.Errorf("%d names", n)
 	}
-	// A change set is published once, however often.
+	// A change set is published once, even if it is pushed again.
 	body := k.set(t, "once", block("once.example"))
 	first := c.push(t, body)
 	if again := c.push(t, body); again.Version != first.Version {

@@ -18,20 +18,20 @@ const (
 	secretBegin = "rempart-secret-key "
 )
 
-// PublicKey is an Ed25519 key under a name that people gave it. Its text form is "name+hash+key": the hash binds the two, so that
-// a line that was mistyped or mixed up is noticed.
+// PublicKey is an Ed25519 key with a name. Its text form is "name+hash+key": the hash binds name and key together, so that a mistyped or mixed-up line is
+// detected.
 type PublicKey struct {
 	name string
 	key  ed25519.PublicKey
 }
 
-// SecretKey signs. Whoever has one can do what the ring lets it do.
+// SecretKey signs. Its holder can sign everything that the key's roles in the ring allow.
 type SecretKey struct {
 	PublicKey
 	key ed25519.PrivateKey
 }
 
-// NewKey makes a key. name is of lower-case letters, digits and hyphens.
+// NewKey creates a key. The name consists of lower-case letters, digits, dots and hyphens.
 func NewKey(name string) (*SecretKey, error) {
 	if err := checkKeyName(name); err != nil {
 		return nil, err
@@ -50,10 +50,10 @@ func checkKeyName(name string) error {
 	return nil
 }
 
-// Name is what people call the key; ID, by which signatures and rings speak of it, is the name and a hash of the key.
+// Name returns the name that people gave the key.
 func (k PublicKey) Name() string { return k.name }
 
-// ID is unique to the key.
+// ID returns the name and a hash of the key, by which signatures and rings identify the key.
 func (k PublicKey) ID() string {
 	sum := sha256.Sum256(append([]byte("rempart key "+k.name+"\n"), k.key...))
 	return k.name + "+" + hex.EncodeToString(sum[:])[:keyHashLen]
@@ -61,7 +61,7 @@ func (k PublicKey) ID() string {
 
 func (k PublicKey) String() string { return k.ID() + "+" + base64.StdEncoding.EncodeToString(k.key) }
 
-// ParsePublicKey reads the text form.
+// ParsePublicKey parses the text form of a key.
 func ParsePublicKey(text string) (PublicKey, error) {
 	parts, err := parseKeyText(text)
 	if err != nil {
@@ -97,12 +97,12 @@ func parseKeyText(text string) (*keyText, error) {
 	return &keyText{parts[0], parts[1], raw}, nil
 }
 
-// Text is the secret key as a file holds it.
+// Text returns the secret key as its file holds it.
 func (k *SecretKey) Text() string {
 	return secretBegin + k.ID() + "+" + base64.StdEncoding.EncodeToString(k.key.Seed()) + "\n"
 }
 
-// ParseSecretKey reads Text. Its error quotes nothing of it.
+// ParseSecretKey parses the text of a secret key's file. Its errors contain no part of the text.
 func ParseSecretKey(text string) (*SecretKey, error) {
 	body, ok := strings.CutPrefix(strings.TrimSpace(text), secretBegin)
 	if !ok {
@@ -124,7 +124,7 @@ func ParseSecretKey(text string) (*SecretKey, error) {
 func (k *SecretKey) Sign(kind Kind, digest []byte) Signature {
 	signature, err := k.key.Sign(nil, digest, &ed25519.Options{Hash: crypto.SHA512, Context: sealBegin + string(kind)})
 	if err != nil {
-		panic(err) // of a digest of another length only
+		panic(err) // only for a digest of another length
 	}
 	return Signature{k.ID(), signature}
 }

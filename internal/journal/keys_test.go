@@ -16,7 +16,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// TestRingOfTwins has a key ring name one key under two names refused: each would sign as two.
+// TestRingRefusesOneKeyUnderTwoNames checks that one key cannot pass as two signers.
 func TestRingOfTwins(t *testing.T) {
 	k := newKeys(t)
 	octets, err := base64.StdEncoding.DecodeString(strings.SplitN(k.author.String(), "+", 3)[2])
@@ -35,7 +35,7 @@ func TestRingOfTwins(t *testing.T) {
 	}
 }
 
-// TestRotate has control begin with a key that the ring in force does not know: the next ring, a root's, gives it the role, and the one before is lost.
+// TestRotatedControlKey starts control with a key that the ring in force does not contain. The next ring gives it the role, and the previous key is lost.
 func TestRotate(t *testing.T) {
 	dir := t.TempDir()
 	folder, _, err := journal.OpenKeys(filepath.Join(dir, "keys"))
@@ -73,7 +73,7 @@ func TestRotate(t *testing.T) {
 			}
 		}
 	}
-	if err := folder.Change(rootOf(t, folder), func(ring *journal.Ring) error { // and the first one is taken back
+	if err := folder.Change(rootOf(t, folder), func(ring *journal.Ring) error { // remove the first key
 		ring.Keys = slices.DeleteFunc(ring.Keys, func(held journal.RingKey) bool { return held.Key == first.String() })
 		return nil
 	}); err != nil {
@@ -88,7 +88,8 @@ func TestRotate(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }
 
-// TestKeyThatRanOut has who holds a key of control's that ran out date records and heartbeats back: an edge knows of control's later word.
+// TestExpiredKeyCannotBackdate signs records and heartbeats with an expired key of control and an earlier date: an edge that received a later heartbeat refuses
+// them.
 func TestKeyThatRanOut(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	old, now := key(t, "control-old"), time.Now()
@@ -131,10 +132,10 @@ func TestKeyThatRanOut(t *testing.T) {
 		t.Errorf("of a key that has not run out: %v", err)
 	}
 
-	// An epoch may begin at an earlier time, but not by a key that had run out at the last record's.
+	// An epoch may begin at an earlier time, but not under a key that had expired when the last record was signed.
 	again, err := journal.NewFollower(journal.FollowerConfig{Dir: kept, Source: offline{}, Trust: k.trust(), Node: journal.Node{ID: "e"}})
 	if err == nil {
-		err = again.Start() // it heard of control no more
+		err = again.Start() // without a heartbeat
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +158,7 @@ func TestKeyThatRanOut(t *testing.T) {
 	if err := epoch(old); !errors.Is(err, journal.ErrSeal) {
 		t.Errorf("an epoch: %v", err)
 	}
-	if err := epoch(k.control); err == nil || errors.Is(err, journal.ErrSeal) || errors.Is(err, journal.ErrRollback) { // it is gone to by jumping
+	if err := epoch(k.control); err == nil || errors.Is(err, journal.ErrSeal) || errors.Is(err, journal.ErrRollback) { // the epoch is fetched as the newest snapshot
 		t.Errorf("an epoch of a key that has not run out: %v", err)
 	}
 }

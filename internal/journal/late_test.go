@@ -16,7 +16,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// slow is a source whose objects come when they are let.
+// slow is a source whose objects wait until its channel is closed.
 type slow struct {
 	journal.Source
 	let chan struct{}
@@ -31,7 +31,8 @@ func (s slow) Object(ctx context.Context, name string) (io.ReadCloser, error) {
 	}
 }
 
-// TestSnapshotComesLate has more records come than wait for a snapshot: all of it is in force when that came, and is not said to be before.
+// TestSnapshotThatArrivesLate publishes more records than may wait for a snapshot: all of them are in force when the snapshot arrived, and are not reported as
+// in force before.
 func TestSnapshotComesLate(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes thousands of records")
@@ -56,7 +57,7 @@ func TestSnapshotComesLate(t *testing.T) {
 	if v := e.InForce(); v != whole {
 		t.Errorf("version %d is said to be in force, and the snapshot of version %d is not there", v, load.Version)
 	}
-	wantVerdict(t, e.Set().View(), "n1.example", blocklist.BlockedBy) // what was pushed does not wait
+	wantVerdict(t, e.Set().View(), "n1.example", blocklist.BlockedBy) // pushed changes do not wait for the snapshot
 	close(source.let)
 	e.reaches(t, last)
 	for _, name := range []string{"listed.example", "n0.example", "n2099.example"} {
@@ -64,7 +65,7 @@ func TestSnapshotComesLate(t *testing.T) {
 	}
 }
 
-// large publishes a change set as a large one; meanwhile is called while its snapshot is made.
+// large publishes a large change set. It calls meanwhile while the snapshot is made.
 func (c *control) large(t *testing.T, k *keys, id string, meanwhile func(), changes ...journal.Change) journal.Receipt {
 	t.Helper()
 	set := &journal.ChangeSet{ID: id, Time: time.Now().Unix()}
@@ -109,7 +110,8 @@ func (c *control) large(t *testing.T, k *keys, id string, meanwhile func(), chan
 	return r
 }
 
-// TestLargeOverScoped has a large change set replace what was scoped before it, as a small one does, and not what was pushed while it was made.
+// TestLargeChangeSetOverridesScoped checks that a large change set overrides earlier scoped changes, as a small one does, and not those that were pushed while
+// it was made.
 func TestLargeOverScoped(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -139,12 +141,12 @@ func TestLargeOverScoped(t *testing.T) {
 		}
 	}
 	check(r.Version)
-	r = c.publish(t, journal.Draft{Kind: journal.RecordAdvance, ChangeSetID: "staged"}) // nothing of it is left
+	r = c.publish(t, journal.Draft{Kind: journal.RecordAdvance, ChangeSetID: "staged"}) // none of its changes is left
 	check(r.Version)
 }
 
-// TestAdvancedOverScoped has what a staged change set says of a name replace, once it went on to all, what counted in one country: on nodes that were
-// there and on those that begin later.
+// TestAdvancedChangeOverridesScoped checks that a staged change, once advanced to all nodes, overrides an earlier change for one country, on running nodes and
+// on new ones.
 func TestAdvancedOverScoped(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -168,7 +170,7 @@ func TestAdvancedOverScoped(t *testing.T) {
 	wantVerdict(t, late.Set().View(), "x.example", blocklist.Pass)
 }
 
-// TestScopedRunsOut has a block for all count again in a country soon after an allow there ran out, though nobody pushes anything.
+// TestExpiredScopedChangeRestoresGlobalOne checks that a block for all nodes applies in a country again soon after an allow there expired, without a push.
 func TestScopedRunsOut(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -177,10 +179,10 @@ func TestScopedRunsOut(t *testing.T) {
 	r := c.push(t, k.set(t, "country", journal.Change{Do: journal.Allow, Name: "x.example", Countries: []string{"FR"}, Expiry: time.Now().Unix() + 1}))
 	e.reaches(t, r.Version)
 	waitFor(t, "the block", func() bool { return judge(t, e.Set().View(), "x.example") == blocklist.BlockedBy })
-	waitFor(t, "nothing scoped at control", func() bool { return len(c.State().Scoped) == 0 }) // the edge may receive it first
+	waitFor(t, "nothing scoped at control", func() bool { return len(c.State().Scoped) == 0 }) // the edge may receive the record first
 }
 
-// TestKilledWhileWriting has a control that starts remove the snapshot which it was killed while writing.
+// TestTemporarySnapshotIsRemovedAtStart starts control after it was killed while it wrote a snapshot.
 func TestKilledWhileWriting(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)

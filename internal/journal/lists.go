@@ -11,12 +11,12 @@ import (
 	"rempart/blocklist"
 )
 
-// PublishLists publishes what differs between what lists say now, a view, and what the journal holds of them: as a change set that key signs, or as a
-// snapshot where that is much. What the journal holds of sources that keep does not want stays as it is, and so does what operators did. One goroutine calls it. What it returns is zero where
-// nothing differs.
+// PublishLists publishes the differences between the lists in a view and the lists in the journal: as a change set that key signs, or as a snapshot if the
+// differences are too large. Sources for which keep returns false, and operators' changes, stay as they are in the journal. It must not be called concurrently.
+// The receipt is zero if there is no difference.
 func (c *Control) PublishLists(ctx context.Context, view *blocklist.View, keep func(source string) bool, key *SecretKey) (Receipt, error) {
 	keep = notOperator(keep)
-	if err := c.state.Wait(ctx, c.State().Version); err != nil { // the last snapshot may be on its way
+	if err := c.state.Wait(ctx, c.State().Version); err != nil { // the last snapshot may still be on its way
 		return Receipt{}, err
 	}
 	st := c.State()
@@ -46,7 +46,7 @@ func notOperator(keep func(string) bool) func(string) bool {
 	return func(source string) bool { return source != Operator && (keep == nil || keep(source)) }
 }
 
-// sameSources reports whether sources that both have weigh the same, so that differences alone lead from one to the other.
+// sameSources reports whether the sources that both sides have also have the same weight and quorum, so that changes of listings suffice.
 func sameSources(before, after []blocklist.Source) bool {
 	for _, a := range after {
 		i := slices.IndexFunc(before, func(b blocklist.Source) bool { return b.Name == a.Name })
@@ -59,7 +59,7 @@ func sameSources(before, after []blocklist.Source) bool {
 
 var errTooManyChanges = errors.New("many")
 
-// differences are the changes from one to the other, if they fit a record, with their sources noted in set.
+// diffForRecord returns the changes from before to after, and adds their sources to set. fits is false if they do not fit into a record.
 func diffForRecord(before, after *blocklist.Input, set *ChangeSet) (changes []Change, fits bool, err error) {
 	failed := error(nil)
 	err = blocklist.Diff(before, after, func(c blocklist.Change) bool {
@@ -68,7 +68,7 @@ func diffForRecord(before, after *blocklist.Input, set *ChangeSet) (changes []Ch
 			return false
 		}
 		change := FromListing(c)
-		if _, err := change.Listing(); err != nil { // its text says something else: nothing but a snapshot can carry it
+		if _, err := change.Listing(); err != nil { // the text form would be another listing: only a snapshot can hold it
 			failed = errTooManyChanges
 			return false
 		}

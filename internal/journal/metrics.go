@@ -4,7 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Collector exports how the follower stands.
+// Collector returns the follower's metrics.
 func (f *Follower) Collector() prometheus.Collector {
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("rempart_journal_"+name, help, nil, nil)

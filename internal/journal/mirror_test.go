@@ -17,7 +17,7 @@ import (
 	"rempart/internal/journal/mirror"
 )
 
-// TestMirror has edges follow a folder of files behind a web server that knows nothing of them.
+// TestEdgesFollowMirrorFolder lets edges follow a folder of files behind a plain web server.
 func TestMirror(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -47,7 +47,7 @@ func TestMirror(t *testing.T) {
 	wantVerdict(t, late.Set().View(), "one.example", blocklist.BlockedBy)
 }
 
-// TestFolderOverEpochs has a folder go on with a new epoch, which begins at a version above the next.
+// TestMirrorFolderFollowsNewEpoch begins an epoch, whose first version is not the next one.
 func TestFolderOverEpochs(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -78,19 +78,19 @@ func TestFolderOverEpochs(t *testing.T) {
 	reaches(r.Version)
 }
 
-// bounded is an answer that notes until when it may be written.
-type isBounded struct {
+// boundedAnswer is a response that stores its write deadline.
+type boundedAnswer struct {
 	*httptest.ResponseRecorder
 	until  time.Time
 	pieces int
 }
 
-func (b *isBounded) SetWriteDeadline(until time.Time) error {
+func (b *boundedAnswer) SetWriteDeadline(until time.Time) error {
 	b.until = until
 	return nil
 }
 
-func (b *isBounded) Write(p []byte) (int, error) {
+func (b *boundedAnswer) Write(p []byte) (int, error) {
 	if left := time.Until(b.until); left <= 0 || left > 2*time.Minute || len(p) > 256<<10 {
 		return 0, fmt.Errorf("%d octets in %v", len(p), left)
 	}
@@ -99,7 +99,7 @@ func (b *isBounded) Write(p []byte) (int, error) {
 	return b.ResponseRecorder.Write(p)
 }
 
-// TestAnswersAreBounded has every answer end when its reader takes nothing, and go on while it takes something.
+// TestSlowReadersAreDisconnected checks that a response ends if its reader reads nothing, and continues while it reads.
 func TestAnswersAreBounded(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -114,7 +114,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	h := mirror.NewHandler(c, func(*http.Request, []byte) error { return nil })
 	record := fmt.Sprint("/records/", r.Version)
 	for _, path := range []string{"/head", "/snapshot", record, "/records/99", "/objects/" + s.Names()[0], "/nothing"} {
-		answer := &isBounded{ResponseRecorder: httptest.NewRecorder()}
+		answer := &boundedAnswer{ResponseRecorder: httptest.NewRecorder()}
 		h.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
 		if answer.pieces == 0 || path == record && answer.pieces < 2 {
 			t.Errorf("%s: %d pieces", path, answer.pieces)

@@ -11,10 +11,10 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// FromStream is the journal as a stream's reader has it. node is whom it reports for.
+// FromStream returns a Source that reads a stream, and reports under the node's name.
 func FromStream(r *stream.Reader, node string) Source { return &streamSource{r, node} }
 
-// fromOwn is the journal as its writer reads it. It finds the newest snapshot also if a later one is lost.
+// fromWriter returns a Source for the stream's writer. It finds the newest snapshot even if a later one is lost.
 func fromWriter(s *stream.Stream, node string) Source {
 	return &writerSource{streamSource{s.Reader, node}, s}
 }
@@ -29,7 +29,7 @@ func (o *writerSource) Newest(ctx context.Context) (SequencedRecord, error) {
 	return SequencedRecord{r.Sequence, r.Data}, err
 }
 
-// errLostRecords makes a follower go to the newest snapshot.
+// gapIfLost wraps ErrGap around an error about lost records, so that the follower fetches the newest snapshot.
 func gapIfLost(err error) error {
 	if errors.Is(err, stream.ErrLost) {
 		return fmt.Errorf("%w: %w", ErrGap, err)
@@ -50,7 +50,7 @@ func (s *streamSource) Follow(ctx context.Context, after Position, consumer Cons
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return s.r.Follow(ctx, from, func(r stream.Record) error {
-			if from < after.Sequence || after.Sequence == 0 { // found by its version
+			if from < after.Sequence || after.Sequence == 0 { // skip the records up to the position's version
 				if head, _, err := ReadRecord(r.Data); err == nil && head.Version <= after.Version {
 					return nil
 				}
@@ -62,8 +62,8 @@ func (s *streamSource) Follow(ctx context.Context, after Position, consumer Cons
 	return gapIfLost(g.Wait())
 }
 
-// begin is after which sequence to go on: where the stream is not the one the position was noted in, from its begin. If the record of the position itself is
-// lost, the record after it shows that the stream is the same.
+// startSequence returns the sequence after which following starts: the position's sequence if the stream holds the position's record there, and 0 if it is
+// another stream. If the position's record is lost, the next record shows whether the stream is the same.
 func (s *streamSource) startSequence(ctx context.Context, after Position) (uint64, error) {
 	r, err := s.r.At(ctx, after.Sequence)
 	if errors.Is(err, stream.ErrNone) && after.Sequence > 0 {

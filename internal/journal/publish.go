@@ -15,11 +15,10 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// Publisher is control's hand on the journal: it numbers records, binds each to the one before, and signs them. Its methods are safe from
-// any goroutine.
+// Publisher appends to the journal: it numbers records, binds each to the previous one, and signs them. It is safe for concurrent use.
 type Publisher struct {
 	journal  *stream.Stream
-	follower *Follower // of the same journal, as a Control node
+	follower *Follower // follows the same journal, with Node.Control set
 	key      *SecretKey
 	trust    []PublicKey
 	dir      string
@@ -28,48 +27,47 @@ type Publisher struct {
 	damage   atomic.Pointer[Damage]
 	damaged  func() error // Control.Damaged
 	repairs  atomic.Uint64
-	lostEnd  uint64 // end of a journal that lost records which are not in force here: an epoch that begins follows it; 0 for none
+	lostEnd  uint64 // last sequence of a journal that lost records which are not in force here: the next epoch is appended after it; 0 for none
 
-	mu         sync.Mutex // one record at a time
+	mu         sync.Mutex // held while a record is appended
 	clock      clock
-	clockWrong bool       // it, as was told
-	snapshots  sync.Mutex // one snapshot at a time
+	clockWrong bool       // a problem with the clock was already logged
+	snapshots  sync.Mutex // held while a snapshot is published
 
 	gathered struct {
 		sync.Mutex
 		active   bool
-		applied  []appliedRecord // what came into force while a snapshot is written
-		snapshot uint64          // version of the last snapshot that brought something of its own
+		applied  []appliedRecord // effects while a snapshot is written
+		snapshot uint64          // version of the last snapshot with content of its own
 	}
-	changeSets struct { // the last change sets in force, by ID: what became of them
+	changeSets struct { // the last change sets in force, by ID
 		sync.Mutex
 		by    map[string]Receipt
 		order []string
 	}
 }
 
-// recentSets is how many change sets are known by their IDs, so that one is not published twice where its first appending ended nobody
-// knew how.
+// recentChangeSets is the number of change sets that are remembered by ID, so that a change set is not published twice after an append with unknown outcome.
 const recentChangeSets = 1000
 
-// applied is what a record did.
+// appliedRecord holds the changes that a record made to the base view.
 type appliedRecord struct {
 	version uint64
 	changes []blocklist.Change
 }
 
-// HeartbeatEvery is how often control says which version is the newest, at least.
+// HeartbeatEvery is the longest time between two heartbeats.
 const HeartbeatEvery = 5 * time.Second
 
-// publishTries is how often a record, or a snapshot, is made anew because another control's came first.
+// maxPublishTries bounds how often a record or a snapshot is made again because another control appended first.
 const maxPublishTries = 5
 
-// NewPublisher returns the publisher of what follower follows. dir is for files while they are made.
+// NewPublisher returns a publisher for the journal that follower follows. Temporary files are created in dir.
 func NewPublisher(log *stream.Stream, follower *Follower, key *SecretKey, dir string) *Publisher {
 	return &Publisher{journal: log, follower: follower, key: key, trust: follower.cfg.Trust, dir: dir, logger: follower.log, damaged: func() error { return nil }}
 }
 
-// Draft is what is to be published.
+// Draft is a record to be published.
 type Draft struct {
 	Kind        RecordKind
 	By          string
@@ -80,17 +78,17 @@ type Draft struct {
 	Body        []byte
 }
 
-// Receipt says what a record became.
+// Receipt identifies a published record.
 type Receipt struct {
 	Version  uint64 `json:"version"`
 	Time     int64  `json:"time"` // Unix milliseconds
 	Sequence uint64 `json:"-"`
 }
 
-// ErrRefused is what wraps why a record must not be published: every edge would refuse it.
+// ErrRefused is wrapped by the error for a record that every edge would refuse.
 var ErrRefused = errors.New("refused")
 
-// Publish appends a record. When it returns nil, the record is kept for good, and in force here.
+// Publish appends a record. If it returns nil, the record is durable, and in force at control.
 func (p *Publisher) Publish(ctx context.Context, d Draft) (Receipt, error) {
 	if err := p.damaged(); err != nil {
 		return Receipt{}, err
@@ -108,8 +106,8 @@ func (p *Publisher) Publish(ctx context.Context, d Draft) (Receipt, error) {
 	})
 }
 
-// append numbers, signs and keeps a record that build makes for the newest state. Where it is that of a change set, id is the set's: one that is in
-// force already is not published again.
+// append numbers, signs and appends a record that build makes for the newest state. id is the ID of the record's change set, or "": a change set that is in
+// force already is not published again, and its first receipt is returned. The caller holds p.mu.
 func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*Record, []byte, error)) (Receipt, error) {
 	for range maxPublishTries {
 		if r, ok := p.publishedReceipt(id); ok {
@@ -123,7 +121,7 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 		after := st.Sequence
 		if r.Epoch > 0 {
 			after = max(after, p.lostEnd)
-		} else { // not the first of an epoch
+		} else { // not the first record of an epoch
 			if err := p.refusal(); err != nil {
 				return Receipt{}, err
 			}
@@ -150,7 +148,7 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 			}
 			p.publishHeartbeat(ctx)
 			return Receipt{r.Version, r.Time, sequence}, nil
-		case errors.Is(err, stream.ErrBehind): // another control's came first
+		case errors.Is(err, stream.ErrBehind): // another control appended first
 			waiting, cancel := context.WithTimeout(ctx, 5*time.Second)
 			err = p.follower.waitForRecord(waiting, st.Version+1)
 			cancel()
@@ -164,7 +162,7 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 	return Receipt{}, errors.New("others publish all the time: try again")
 }
 
-// refused returns why no record may be appended now, or nil.
+// refusal returns an error while no record may be appended, or nil.
 func (p *Publisher) refusal() error {
 	if p.refuse == nil {
 		return nil
@@ -172,7 +170,8 @@ func (p *Publisher) refusal() error {
 	return p.refuse()
 }
 
-// now is the time to sign something in an epoch, in Unix milliseconds: one that begins may be dated before the last. What is wrong with the clock is told once.
+// signingTime returns the time to sign in an epoch, in Unix milliseconds. A new epoch may begin at an earlier time than the last one ended. A problem with the
+// clock is logged once.
 func (p *Publisher) signingTime(st *State, epoch uint64) (int64, error) {
 	record, beat := int64(0), int64(0)
 	if epoch == st.Epoch {
@@ -193,10 +192,10 @@ func (p *Publisher) signingTime(st *State, epoch uint64) (int64, error) {
 	return at, err
 }
 
-// maxScopedOctets bounds what every announcement of a snapshot holds of what is scoped.
+// maxScopedBytes bounds the encoded scoped changes, because every snapshot record holds them.
 const maxScopedBytes = 1 << 20
 
-// admits reports why a record could not follow, whoever gets it.
+// checkAppend returns an error if a follower would refuse the record after this state.
 func (st *State) checkAppend(data []byte, trust []PublicKey) error {
 	c, err := st.check(data, trust)
 	if err != nil || c.Kind != RecordChanges && c.Kind != RecordAdvance {
@@ -213,7 +212,7 @@ func (st *State) checkAppend(data []byte, trust []PublicKey) error {
 	return err
 }
 
-// beat signs a heartbeat for the newest state.
+// publishHeartbeat signs and publishes a heartbeat for the newest state. The caller holds p.mu.
 func (p *Publisher) publishHeartbeat(ctx context.Context) {
 	st := p.follower.State()
 	if st.Version == 0 {
@@ -221,7 +220,7 @@ func (p *Publisher) publishHeartbeat(ctx context.Context) {
 	}
 	at, err := p.signingTime(st, st.Epoch)
 	if err != nil {
-		return // it was told
+		return // signingTime logged it
 	}
 	data, err := Heartbeat{st.Epoch, st.Version, st.Hash, at}.seal(p.key)
 	if err == nil {
@@ -238,7 +237,7 @@ func (p *Publisher) publishHeartbeat(ctx context.Context) {
 func (p *Publisher) Run(ctx context.Context) error {
 	ticker := time.NewTicker(HeartbeatEvery)
 	defer ticker.Stop()
-	var last uint64 // version of the last snapshot made here
+	var last uint64 // version of the last snapshot published here
 	lastSweep := time.Now()
 	for {
 		p.mu.Lock()
@@ -254,7 +253,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 			last = st.Version
 		}
 		if p.refusal() != nil || p.damaged() != nil {
-			continue // whoever refuses it logs why
+			continue // the function that refuses also logs why
 		}
 		p.publishRenewal(ctx, st)
 		if time.Since(lastSweep) > objectRetention {
@@ -262,7 +261,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 			lastSweep = time.Now()
 		}
 		if p.follower.isFetching() {
-			continue // the last one is not in force here yet
+			continue // the last snapshot is not in force here yet
 		}
 		if st.view.Stats().Overlay > snapshotOverlay || st.Version > last+snapshotRecords {
 			r, err := p.Compact(ctx)
@@ -274,7 +273,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 	}
 }
 
-// renew publishes a version without changes when something scoped ran out: what it stood over counts again from there.
+// publishRenewal publishes a version without changes after a scoped change expired: the changes that it overrode are in effect again from that version on.
 func (p *Publisher) publishRenewal(ctx context.Context, st *State) {
 	now := time.Now().Unix()
 	if !slices.ContainsFunc(st.Scoped, func(s Scoped) bool { return s.expired(now) }) {
@@ -285,7 +284,7 @@ func (p *Publisher) publishRenewal(ctx context.Context, st *State) {
 	}
 }
 
-// Applied is to be told of every effect, by whoever made the follower.
+// NoteEffect must be called with every effect of the follower, from FollowerConfig.Changed.
 func (p *Publisher) NoteEffect(e Effect) {
 	p.rememberChangeSet(e)
 	p.gathered.Lock()
@@ -298,7 +297,7 @@ func (p *Publisher) NoteEffect(e Effect) {
 	}
 }
 
-// note remembers which change set came into force.
+// rememberChangeSet stores the receipt of the change set that was put in force.
 func (p *Publisher) rememberChangeSet(e Effect) {
 	set := e.ChangeSet
 	if s := e.Record.Snapshot; s != nil && s.Changes != nil {
@@ -322,7 +321,7 @@ func (p *Publisher) rememberChangeSet(e Effect) {
 	}
 }
 
-// forgetSets makes every change set publishable again: in an epoch that begins, those of the last one need not be in force.
+// forgetChangeSets makes every change set publishable again: in a new epoch, change sets of the last one need not be in force.
 func (p *Publisher) forgetChangeSets() {
 	p.changeSets.Lock()
 	defer p.changeSets.Unlock()
@@ -336,5 +335,5 @@ func (p *Publisher) publishedReceipt(id string) (Receipt, bool) {
 	return r, ok
 }
 
-// Seal signs something with control's key.
+// Seal signs a payload with control's key.
 func (p *Publisher) Seal(kind Kind, payload []byte) []byte { return Seal(kind, payload, p.key) }

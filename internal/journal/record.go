@@ -10,34 +10,34 @@ import (
 	"fmt"
 )
 
-// RecordKind says what a record does.
+// RecordKind is the kind of a record.
 type RecordKind string
 
 // The kinds of records.
 const (
-	RecordChanges  RecordKind = "changes"  // its body is an author's sealed change set
-	RecordSnapshot RecordKind = "snapshot" // the whole state, as an object; its body is the sealed key ring
-	RecordRing     RecordKind = "ring"     // its body is the next sealed key ring
-	RecordSuspend  RecordKind = "suspend"  // nothing is enforced any more
-	RecordResume   RecordKind = "resume"   // until here
-	RecordAdvance  RecordKind = "advance"  // a staged change set goes on to all nodes
-	RecordRenew    RecordKind = "renew"    // nothing but a new version: listings came into force, or ran out
+	RecordChanges  RecordKind = "changes"  // the body is an author's sealed change set
+	RecordSnapshot RecordKind = "snapshot" // the whole state, as an object; the body is the sealed key ring
+	RecordRing     RecordKind = "ring"     // the body is the next sealed key ring
+	RecordSuspend  RecordKind = "suspend"  // ends enforcement on all nodes
+	RecordResume   RecordKind = "resume"   // resumes enforcement
+	RecordAdvance  RecordKind = "advance"  // extends a staged change set to all nodes
+	RecordRenew    RecordKind = "renew"    // a new version without changes: listings started or expired
 )
 
-// MaxRecord is how many octets a record has at most.
+// MaxRecord is the largest size of a record in bytes.
 const MaxRecord = 4 << 20
 
-// Record is what control says of one step of the journal: the first line of what it signs. The body follows.
+// Record is the first line of the bytes that control signs for one step of the journal. The body follows it.
 type Record struct {
-	Epoch       uint64     `json:"epoch"`    // of the journal; higher when one was begun anew
-	Version     uint64     `json:"version"`  // of the state after it; one more than before, but at the begin of an epoch
-	Previous    string     `json:"previous"` // SHA-256 of the record before, in hexadecimal
+	Epoch       uint64     `json:"epoch"`    // of the journal; a new one begins with a snapshot
+	Version     uint64     `json:"version"`  // of the state after the record; rises by one, except at the start of an epoch
+	Previous    string     `json:"previous"` // SHA-256 of the previous record, in hexadecimal
 	Time        int64      `json:"time"`     // Unix milliseconds
 	Kind        RecordKind `json:"kind"`
-	By          string     `json:"by,omitempty"`       // who asked control for it
-	Approved    []string   `json:"approved,omitempty"` // who else agreed
-	Refused     []int      `json:"refused,omitempty"`  // which changes of the set do not count, from 0, in order
-	ChangeSetID string     `json:"set,omitempty"`      // of an advance: the change set's ID
+	By          string     `json:"by,omitempty"`       // who requested it from control
+	Approved    []string   `json:"approved,omitempty"` // who approved it
+	Refused     []int      `json:"refused,omitempty"`  // indices of the changes that do not apply, from 0, ascending
+	ChangeSetID string     `json:"set,omitempty"`      // of an advance
 	Reason      string     `json:"reason,omitempty"`   // of a suspension
 	Snapshot    *Snapshot  `json:"snapshot,omitempty"`
 }
@@ -45,15 +45,15 @@ type Record struct {
 // Snapshot announces the whole state as an object.
 type Snapshot struct {
 	Object    Object          `json:"object"`
-	Overlay   *Object         `json:"overlay,omitempty"` // what changed while it was written
-	Count     int             `json:"names"`             // of names
-	Same      bool            `json:"same,omitempty"`    // it is the state before: who has that needs it not
+	Overlay   *Object         `json:"overlay,omitempty"` // changes that were applied while the snapshot was written
+	Count     int             `json:"names"`             // number of names
+	Same      bool            `json:"same,omitempty"`    // the state did not change: a follower that has it need not fetch it
 	Suspended bool            `json:"suspended,omitempty"`
 	Scoped    []Scoped        `json:"scoped,omitempty"`
 	Changes   *LargeChangeSet `json:"changes,omitempty"`
 }
 
-// Names are the objects' names in the object store.
+// Names returns the names of the snapshot's objects in the object store.
 func (s *Snapshot) Names() []string {
 	names := []string{s.Object.SHA256 + snapshotSuffix}
 	if s.Overlay != nil {
@@ -62,43 +62,43 @@ func (s *Snapshot) Names() []string {
 	return names
 }
 
-// Object is one in the object store, named by its content.
+// Object identifies an object in the object store by its content.
 type Object struct {
 	SHA256 string `json:"sha256"` // hexadecimal
 	Size   int64  `json:"size"`
 }
 
-// Scoped is a change in force on some nodes only, which no snapshot holds.
+// Scoped is a change that is in effect on some nodes only. No snapshot object holds it.
 type Scoped struct {
-	ChangeSetID string  `json:"set"` // the change set's ID
+	ChangeSetID string  `json:"set"` // of the change's change set
 	Share       float64 `json:"share,omitempty"`
 	Change      Change  `json:"change"`
 }
 
-// LargeSet is a change set too large for a record: what its author signed is an object of its own.
+// LargeChangeSet is a change set that is too large for a record. The bytes that its author signed are an object.
 type LargeChangeSet struct {
 	ChangeSet  ChangeSet   `json:"set"`
 	Count      int         `json:"count"`
 	Object     Object      `json:"object"`
-	Digest     []byte      `json:"digest"` // SHA-512 of what was signed
+	Digest     []byte      `json:"digest"` // SHA-512 of the signed bytes
 	Signatures []Signature `json:"signatures"`
-	Refused    []int       `json:"refused,omitempty"` // which changes of it do not count, from 0, in order; MaxRefused at most
+	Refused    []int       `json:"refused,omitempty"` // indices of the changes that do not apply, from 0, ascending; at most MaxRefused
 }
 
-// MaxRefused is how many changes of a large set may be refused one by one.
+// MaxRefused is the largest number of refused changes of a large change set.
 const MaxRefused = 50_000
 
-// Errors of the chain.
+// Errors of the record chain.
 var (
 	ErrGap      = errors.New("a record is missing")
 	ErrFork     = errors.New("the journal is another one: was control restored from an older backup?")
 	ErrRollback = errors.New("an older state than the one in force")
 )
 
-// maxScoped bounds what is in force on some nodes only: every snapshot's announcement holds it.
+// maxScoped bounds the number of scoped changes, because every snapshot record holds them.
 const maxScoped = 5000
 
-// seal is the record's octets.
+// seal returns the signed bytes of the record.
 func (r *Record) seal(key *SecretKey, body []byte) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -114,7 +114,7 @@ func (r *Record) seal(key *SecretKey, body []byte) ([]byte, error) {
 	return data, nil
 }
 
-// ReadRecord takes a record apart without checking who signed it.
+// ReadRecord returns a record and its body without checking the signature.
 func ReadRecord(data []byte) (*Record, []byte, error) {
 	s, err := unsealRecord(data)
 	if err != nil {
@@ -143,14 +143,15 @@ func splitRecord(s *Sealed) (*Record, []byte, error) {
 	if !isBounded(first) {
 		return nil, nil, fmt.Errorf("record: %w: it lists more than %d of something", ErrSeal, MaxRefused)
 	}
-	if err := json.Unmarshal(first, &r); err != nil { // fields of later versions are none of ours; kinds are
+	if err := json.Unmarshal(first, &r); err != nil { // unknown fields are ignored, unknown kinds are not
 		return nil, nil, fmt.Errorf("record: %w", err)
 	}
 	return &r, body, nil
 }
 
-// bounded reports whether no array or object in JSON has more elements than the longest of a record's may have, nor stands deeper. Three octets of an array can
-// become hundreds once parsed, and a record is parsed before anybody knows who signed it: its ring and time are in it.
+// isBounded reports whether the arrays and objects in a JSON text have no more elements, and are nested no deeper, than those of a valid record. Three bytes of
+// an array can take hundreds of bytes of memory once parsed, and a record is parsed before its signature is checked, because it holds the ring and the time for
+// that check.
 func isBounded(text []byte) bool {
 	var commas [16]int // by depth
 	depth, quoted := 0, false
@@ -179,23 +180,23 @@ func isBounded(text []byte) bool {
 	return true
 }
 
-// HashOf returns the hash of a record by which the next one is bound to it.
+// HashOf returns the hash of a record, to which the next record is bound.
 func HashOf(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
 }
 
-// checked is a record that is rightly signed and in its place.
+// checked is a record with a valid signature and a valid place in the chain.
 type checked struct {
 	Record
 	hash      string
-	key       parsedKey // that signed it
+	key       parsedKey // that signed the record
 	changeSet *ChangeSet
-	changes   []Change // those that count
-	ring      *keyRing // of a snapshot or a ring
+	changes   []Change // the changes that apply
+	ring      *keyRing // of a snapshot or a ring record
 }
 
-// check checks all there is to check of a record but its effect: signatures, roles, order, dates. It changes nothing.
+// check verifies a record after this state: signatures, roles, order and times. It does not verify the record's effect, and changes nothing.
 func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 	s, err := unsealRecord(data)
 	if err != nil {
@@ -214,13 +215,13 @@ func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 	}
 	ring := st.ring
 	if r.Kind == RecordSnapshot {
-		ring = c.ring // it stands for itself: the first one that an edge sees has nothing before it
+		ring = c.ring // a snapshot is checked by its own ring, because it may be the first record that an edge sees
 	}
 	if ring == nil {
 		return fail(fmt.Errorf("%w: no key ring came before it", ErrSeal))
 	}
 	c.key, err = ring.soleSigner(s, r.Time/1000, RoleControl)
-	if err != nil && r.Kind == RecordRing { // by a key that a root gave the role in it: the one before may be lost, or replaced
+	if err != nil && r.Kind == RecordRing { // the new ring may give the role to the key that signed: the previous key may be lost or replaced
 		c.key, err = c.ring.soleSigner(s, r.Time/1000, RoleControl)
 	}
 	if err == nil {
@@ -247,7 +248,8 @@ func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 	return c, nil
 }
 
-// ringFor is the key ring that a record brings, checked by the one there is; by trusted roots where there is none.
+// ringFor returns the key ring that a record brings, checked by the ring in force, or by the trusted root keys if there is none. It returns nil for records
+// without a ring.
 func (st *State) ringFor(r *Record, body []byte, trust []PublicKey) (*keyRing, error) {
 	if r.Kind != RecordRing && r.Kind != RecordSnapshot {
 		return nil, nil
@@ -269,20 +271,20 @@ func (st *State) ringFor(r *Record, body []byte, trust []PublicKey) (*keyRing, e
 	return ring, nil
 }
 
-// inPlace checks version, epoch and hash.
+// checkOrder checks version, epoch, time and previous hash.
 func (st *State) checkOrder(r *Record) error {
 	switch {
 	case r.Epoch == 0 || r.Version == 0 || r.Time <= 0:
 		return fmt.Errorf("%w: it has no epoch, version or time", ErrSeal)
 	case st.Version == 0 && r.Kind == RecordSnapshot:
-		return nil // any begin is good
+		return nil // every snapshot is accepted as the first record
 	case r.Epoch < st.Epoch || r.Version <= st.Version:
 		return fmt.Errorf("%w: version %d of epoch %d is", ErrRollback, st.Version, st.Epoch)
 	case r.Epoch > st.Epoch && r.Kind != RecordSnapshot:
 		return fmt.Errorf("%w: epoch %d does not begin with it", ErrGap, r.Epoch)
 	case r.Epoch > st.Epoch:
-		return nil // at any time: it may begin because control's clock was ahead
-	case r.Time < st.Time: // control's clock never goes back; a key that is revoked by now would have it so
+		return nil // at any time, because an epoch may begin when control's clock was ahead
+	case r.Time < st.Time: // control's clock is never set back within an epoch; a revoked key could sign with an earlier time
 		return fmt.Errorf("%w: that is of %d, and the record of %d (Unix milliseconds)", ErrRollback, st.Time, r.Time)
 	case r.Version > st.Version+1:
 		return fmt.Errorf("%w: version %d is in force", ErrGap, st.Version)
@@ -313,7 +315,7 @@ func (c *checked) decodeChanges(ring *keyRing, body []byte) error {
 	return err
 }
 
-// withoutRefused returns the changes except those at the refused places, which are in order and begin at 0.
+// withoutRefused returns the changes except those at the refused indices, which ascend from 0.
 func withoutRefused(all []Change, refused []int) (left []Change, err error) {
 	for i, c := range all {
 		if len(refused) > 0 && refused[0] == i {
@@ -328,7 +330,7 @@ func withoutRefused(all []Change, refused []int) (left []Change, err error) {
 	return left, nil
 }
 
-// allowed checks who signed a change set of so many changes that count. changes are nil where they are too many to be read here.
+// checkSigners checks the signatures of a change set. count is the number of changes that apply. changes are nil if they are too many to be read here.
 func checkSigners(ring *keyRing, kind Kind, digest []byte, signatures []Signature, changes []Change, count int, at int64) error {
 	feeds := len(ring.signers(kind, digest, signatures, at, RoleFeeds)) > 0
 	authors := ring.signers(kind, digest, signatures, at, RoleAuthor)

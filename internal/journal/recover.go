@@ -11,14 +11,14 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// Recovered is a record that a start with Recover restored, with the number of its changes that are in effect.
+// Recovered is a record that a start with Recover restored, and the number of its changes that are in effect.
 type Recovered struct {
 	Record    Record
 	ChangeSet *ChangeSet // nil for a record without a change set
 	Count     int
 }
 
-// savedCopy is the content of a follower's folder: the last state that the follower had in force, and the records before it.
+// folderCopy is the content of a follower's folder: the last state that the follower had in force, and the records before it.
 type folderCopy struct {
 	dir        string
 	disk       *disk
@@ -26,7 +26,7 @@ type folderCopy struct {
 	base       *State            // the state of that snapshot
 	snapshot   *Snapshot
 	last       *State
-	incomplete bool // the folder does not hold a snapshot that the state last needs
+	incomplete bool // the folder lacks a snapshot that the last state needs
 }
 
 // readCopy reads a follower's folder without changing it.
@@ -64,7 +64,7 @@ func (s *folderCopy) hashOf(version uint64) string {
 	return ""
 }
 
-// forked reports whether the copy and this journal hold different records of the last version that both have reached.
+// copyIsForked reports whether the copy and this journal hold different records of the last version that both have reached.
 func (c *Control) copyIsForked(ctx context.Context, copied *folderCopy) (bool, error) {
 	st := c.state.State()
 	version := min(st.Version, copied.last.Version)
@@ -74,7 +74,7 @@ func (c *Control) copyIsForked(ctx context.Context, copied *folderCopy) (bool, e
 	}
 	ours, err := c.HashAt(ctx, version)
 	if errors.Is(err, stream.ErrNone) || errors.Is(err, ErrLost) {
-		return false, nil // the epoch began later, or nobody knows
+		return false, nil // the epoch began later, or the record's hash is unknown
 	}
 	return ours != theirs, err
 }
@@ -136,7 +136,7 @@ func (c *Control) appendNext(ctx context.Context, copied *folderCopy) (more bool
 	return true, nil
 }
 
-// brought notes a recovered record for Recovered.
+// addRecovered adds a recovered record to the result of Recovered.
 func (c *Control) addRecovered(r *checked) {
 	one := Recovered{Record: r.Record, ChangeSet: r.changeSet, Count: len(r.changes)}
 	if s := r.Snapshot; s != nil && s.Changes != nil {
@@ -145,11 +145,11 @@ func (c *Control) addRecovered(r *checked) {
 	c.recovered = append(c.recovered, one)
 }
 
-// Recovered returns the records that this start restored, oldest first. It may be called once Run has called ready.
+// Recovered returns the records that this start restored, oldest first. It must not be called before Run has called ready.
 func (c *Control) Recovered() []Recovered { return c.recovered }
 
-// join begins a new epoch with the copy's last state, and publishes in it again the records of this journal after the last common record. So neither
-// the changes in force on a server nor those pushed here are lost.
+// beginEpochFromCopy begins a new epoch with the copy's last state, and publishes in it again the records of this journal after the last common record. So
+// neither the changes in force on a server nor those pushed here are lost.
 func (c *Control) beginEpochFromCopy(ctx context.Context, copied *folderCopy) error {
 	if copied.incomplete {
 		return fmt.Errorf("recover from %s: a snapshot that its last version needs had not arrived there: use another copy", copied.dir)
@@ -194,7 +194,7 @@ func (c *Control) beginEpochFromCopy(ctx context.Context, copied *folderCopy) er
 	if len(own) > 0 {
 		first = own[0].record.Version
 	}
-	for v := max(first, copied.base.Version+1); v <= from.Version; v++ { // their changes are in the state that the epoch began with
+	for v := max(first, copied.base.Version+1); v <= from.Version; v++ { // their changes are part of the state that the epoch began with
 		if r, body, err := ReadRecord(copied.records[v]); err == nil {
 			one := &checked{Record: *r}
 			if r.Kind == RecordChanges {
@@ -207,13 +207,13 @@ func (c *Control) beginEpochFromCopy(ctx context.Context, copied *folderCopy) er
 	return nil
 }
 
-// draft is a record of this journal to publish again.
+// ownRecord is a record of this journal that is to be published again.
 type ownRecord struct {
 	record *Record
 	body   []byte
 }
 
-// since returns the records of this journal after the last one that the copy has too, oldest first.
+// recordsNotInCopy returns the records of this journal after the last one that the copy has too, oldest first.
 func (c *Control) recordsNotInCopy(ctx context.Context, copied *folderCopy, st *State) (own []ownRecord, err error) {
 	if copied.last.Epoch != st.Epoch {
 		return nil, nil
@@ -240,8 +240,8 @@ func (c *Control) recordsNotInCopy(ctx context.Context, copied *folderCopy, st *
 	return own, nil
 }
 
-// publishAgain publishes a record in the new epoch, and returns the new record; nil if the record is not needed again. A record that cannot be published is
-// logged, together with advice.
+// publishOwnAgain publishes a record in the new epoch, and returns the new record; nil if the record is not needed again. If a record cannot be published, it
+// logs what the operator has to do.
 func (c *Control) publishOwnAgain(ctx context.Context, d ownRecord) *Recovered {
 	r := d.record
 	var err error
@@ -253,7 +253,7 @@ func (c *Control) publishOwnAgain(ctx context.Context, d ownRecord) *Recovered {
 			one := &Recovered{Record: *r}
 			one.Record.Version, one.Record.Time = done.Version, done.Time
 			if r.Kind == RecordChanges {
-				set, changes, _ := decodeApplied(r, d.body) // it was published
+				set, changes, _ := decodeApplied(r, d.body) // it was decoded when it was published
 				one.ChangeSet, one.Count = set, len(changes)
 			}
 			return one
@@ -276,7 +276,7 @@ func (c *Control) publishOwnAgain(ctx context.Context, d ownRecord) *Recovered {
 	return nil
 }
 
-// setAndChanges returns the change set of a record of changes, and those of its changes that are in effect.
+// decodeApplied returns the change set of a record of changes, and its changes that are in effect.
 func decodeApplied(r *Record, body []byte) (*ChangeSet, []Change, error) {
 	s, err := Unseal(KindChanges, body)
 	if err != nil {
@@ -298,13 +298,13 @@ func newerRing(a, b []byte, trust []PublicKey) ([]byte, error) {
 	}
 	second, err := openRing(b, append(trust[:len(trust):len(trust)], first.roots...))
 	if err != nil || second.Serial <= first.Serial {
-		return a, nil // the copy's may be signed by a root that is not trusted any more
+		return a, nil // the copy's ring may be signed by a root key that is no longer trusted
 	}
 	return b, nil
 }
 
-// putCopies puts the objects of a snapshot that the copy holds into the object store. One that it lacks is not needed by those who have the state, unless the snapshot
-// brought something of its own: that is in force nowhere without it. last is the copy's last version.
+// putCopiedObjects writes the snapshot objects that the copy holds to the object store. An object that the copy lacks is not needed by nodes that have the
+// state. If the snapshot has content of its own, that content would be in force nowhere, and the object must be in the journal.
 func (c *Control) putCopiedObjects(ctx context.Context, copied *folderCopy, r *Record) error {
 	for _, name := range r.Snapshot.Names() {
 		err := c.putCopiedFile(ctx, copied.disk.path(name), name)

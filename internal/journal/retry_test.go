@@ -15,7 +15,7 @@ type unreachable struct {
 	attempts chan time.Time
 }
 
-func (u unreachable) Newest(ctx context.Context) (journal.SequencedRecord, error) { // the first request of an edge that has no set yet
+func (u unreachable) Newest(ctx context.Context) (journal.SequencedRecord, error) { // the first request of an edge without a state
 	u.attempts <- time.Now()
 	return u.offline.Newest(ctx)
 }

@@ -19,16 +19,16 @@ import (
 )
 
 const (
-	// snapshotAt is how many entries of an overlay make a new snapshot worthwhile.
+	// snapshotOverlay is the number of overlay entries above which a new snapshot is published.
 	snapshotOverlay = 50_000
-	// snapshotRecords is after how many records one is due in any case.
+	// snapshotRecords is the number of records after which a new snapshot is published in any case.
 	snapshotRecords = 5_000
 )
 
-// objectRest is how long a snapshot stays after the next: nodes may be fetching it.
+// objectRetention is how long a snapshot's objects are kept after the next snapshot, because nodes may be fetching them.
 const objectRetention = time.Hour
 
-// sweep removes the objects of snapshots that nothing leads to any more. Change sets stay: they are the journal's.
+// removeOldObjects removes the objects of old snapshots. Change sets are kept, because they are part of the journal.
 func (p *Publisher) removeOldObjects(ctx context.Context) {
 	newest, err := p.follower.cfg.Source.Newest(ctx)
 	if err != nil {
@@ -51,7 +51,7 @@ func (p *Publisher) removeOldObjects(ctx context.Context) {
 	}
 }
 
-// Compact publishes the state as it is as a snapshot, which spares new edges the replay.
+// Compact publishes the current state as a snapshot, so that new edges need not replay records.
 func (p *Publisher) Compact(ctx context.Context) (Receipt, error) {
 	return p.PublishSnapshot(ctx, SnapshotDraft{Same: true, Compile: compact})
 }
@@ -59,19 +59,19 @@ func (p *Publisher) Compact(ctx context.Context) (Receipt, error) {
 // compact writes a state as a snapshot.
 func compact(w io.Writer, st *State) error { return st.view.Compact(w, st.viewInfo()) }
 
-// Load is a snapshot to be published.
+// SnapshotDraft is a snapshot to be published.
 type SnapshotDraft struct {
-	Same     bool // it is the state as it is
+	Same     bool // the state does not change
 	By       string
 	Approved []string
 	Changes  *LargeChangeSet
-	// Compile writes the state as it is to be. It may take its time: others publish meanwhile, and what they do is put over it.
+	// Compile writes the new state. Records that are published while it runs are added to the snapshot as an overlay.
 	Compile func(w io.Writer, st *State) error
 
-	repairs bool // it takes the place of lost records, so that damage is no reason to refuse it
+	repairs bool // the snapshot replaces lost records, so that damage is no reason to refuse it
 }
 
-// PublishSnapshot writes a snapshot, keeps it as an object and announces it. When it returns nil, it is kept for good; Follower.Wait tells when it is in
+// PublishSnapshot writes a snapshot, stores it as an object and announces it. If it returns nil, the snapshot is durable; Follower.Wait waits until it is in
 // force here.
 func (p *Publisher) PublishSnapshot(ctx context.Context, l SnapshotDraft) (Receipt, error) {
 	if err := p.damaged(); err != nil && !l.repairs {
@@ -87,7 +87,7 @@ func (p *Publisher) PublishSnapshot(ctx context.Context, l SnapshotDraft) (Recei
 	return Receipt{}, errors.New("others publish snapshots all the time: try again")
 }
 
-// errAnew says that another control's snapshot came first: what was written does not hold what that brought.
+// errSnapshotFirst is returned if another control's snapshot was published first: the written snapshot lacks its content.
 var errSnapshotFirst = errors.New("another snapshot came first")
 
 func (p *Publisher) trySnapshot(ctx context.Context, l SnapshotDraft) (Receipt, error) {
@@ -109,7 +109,7 @@ func (p *Publisher) trySnapshot(ctx context.Context, l SnapshotDraft) (Receipt, 
 	return p.announce(ctx, l, st, overriding, object, view)
 }
 
-// over are the changes of a large set that replace something scoped: one of each name and scope.
+// overridingChanges returns the changes of a large change set that replace scoped changes, one per name and scope.
 func (p *Publisher) overridingChanges(ctx context.Context, l *LargeChangeSet, scoped []Scoped) (overriding []Change, err error) {
 	if l == nil || len(scoped) == 0 {
 		return nil, nil
@@ -136,7 +136,7 @@ func (p *Publisher) overridingChanges(ctx context.Context, l *LargeChangeSet, sc
 	return overriding, nil
 }
 
-// large reads the changes of a large set that count, and checks that they are those.
+// largeChanges reads the changes of a large change set that apply, and checks the object's hash at the end.
 func (p *Publisher) largeChanges(ctx context.Context, l *LargeChangeSet) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		o, err := p.journal.Object(ctx, l.Object.SHA256+ChangeSetSuffix)
@@ -147,7 +147,7 @@ func (p *Publisher) largeChanges(ctx context.Context, l *LargeChangeSet) iter.Se
 		defer o.Close()
 		hash := sha256.New()
 		lines := bufio.NewReaderSize(io.TeeReader(o, hash), 256<<10)
-		if _, err := ReadLine(lines, MaxLine); err != nil { // the set's own
+		if _, err := ReadLine(lines, MaxLine); err != nil { // the line of the change set itself
 			yield(Change{}, err)
 			return
 		}
@@ -162,8 +162,8 @@ func (p *Publisher) largeChanges(ctx context.Context, l *LargeChangeSet) iter.Se
 	}
 }
 
-// outlive returns the scoped changes that stay in effect after a large change set. before are those at the time when the set was made: changes pushed since then override the
-// set.
+// remainingScoped returns the scoped changes that stay in effect after a large change set. before holds the scoped changes at the time when the change set was
+// made: changes published after that override the change set.
 func remainingScoped(now, before []Scoped, overriding []Change) []Scoped {
 	known := map[string]bool{}
 	for _, s := range before {
@@ -183,10 +183,10 @@ func remainingScoped(now, before []Scoped, overriding []Change) []Scoped {
 	return append(older, newer...)
 }
 
-// write keeps a snapshot that compile writes as an object, and opens it.
+// writeSnapshot stores the snapshot that compile writes as an object, and opens it.
 func (p *Publisher) writeSnapshot(ctx context.Context, compile func(io.Writer) error) (object Object, view *blocklist.View, err error) {
 	object, err = p.storeObject(ctx, snapshotSuffix, compile, func(path string) (err error) {
-		view, err = openView(path) // the mapping outlives the name
+		view, err = openView(path) // the mapping stays valid after the file is removed
 		return err
 	})
 	if err != nil {
@@ -195,14 +195,14 @@ func (p *Publisher) writeSnapshot(ctx context.Context, compile func(io.Writer) e
 	return object, view, err
 }
 
-// announce publishes the record of a snapshot that was made from a state, and what came into force since over it. over are the load's changes that replace
-// something scoped.
+// announce publishes the record of a snapshot that was made from a state, with an overlay of the changes since. overriding holds the draft's changes that
+// replace scoped changes.
 func (p *Publisher) announce(ctx context.Context, l SnapshotDraft, from *State, overriding []Change, object Object, view *blocklist.View) (Receipt, error) {
 	id := ""
 	if l.Changes != nil {
 		id = l.Changes.ChangeSet.ID
 	}
-	return p.append(ctx, id, func(st *State) (*Record, []byte, error) { // anew if another control's record came first
+	return p.append(ctx, id, func(st *State) (*Record, []byte, error) { // called again if another control appended first
 		s := &Snapshot{
 			Object: object, Same: l.Same, Changes: l.Changes, Count: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped,
 		}
@@ -233,9 +233,8 @@ func (p *Publisher) announce(ctx context.Context, l SnapshotDraft, from *State, 
 	})
 }
 
-// Begin publishes the first record of an epoch: a snapshot that nothing comes before, under a ring.
-//
-// scoped and suspended are taken over from a state, which may be another history's.
+// BeginEpoch publishes the first record of an epoch: a snapshot under a ring. The scoped changes and the suspension are taken from a state, which may belong to
+// another history.
 func (p *Publisher) BeginEpoch(ctx context.Context, epoch, version uint64, ring []byte, from *State, compile func(w io.Writer) error) (Receipt, error) {
 	p.snapshots.Lock()
 	defer p.snapshots.Unlock()
@@ -252,8 +251,8 @@ func (p *Publisher) BeginEpoch(ctx context.Context, epoch, version uint64, ring 
 	})
 }
 
-// gather begins to keep what comes into force, and returns the state it begins from: one that is in force whole, or what is written from it
-// would lack what the last snapshot brings.
+// startGathering starts to record effects, and returns the state from which a snapshot is written. That state is completely in force: otherwise the snapshot
+// would lack the content of the last one.
 func (p *Publisher) startGathering(ctx context.Context) (*State, error) {
 	p.gathered.Lock()
 	p.gathered.active = true
@@ -270,7 +269,7 @@ func (p *Publisher) startGathering(ctx context.Context) (*State, error) {
 	}
 }
 
-// gathered is what came after a version, and whether that is not all.
+// gatheredSince returns the changes after a version. outdated is true if they are not complete, because another snapshot was published.
 func (p *Publisher) gatheredSince(after uint64) (changes []blocklist.Change, outdated bool) {
 	p.gathered.Lock()
 	defer p.gathered.Unlock()
@@ -288,9 +287,10 @@ func (p *Publisher) stopGathering() {
 	p.gathered.active, p.gathered.applied = false, nil
 }
 
-// object keeps what write writes as an object named by its hash and suffix. written, which may be nil, is told where the file is while it is there.
+// storeObject stores the output of write as an object that is named by its hash and suffix. stored, which may be nil, is called with the path of the temporary
+// file before it is removed.
 func (p *Publisher) storeObject(ctx context.Context, suffix string, write func(io.Writer) error, stored func(path string) error) (o Object, err error) {
-	f, err := durable.CreateTemp(p.dir, strings.TrimPrefix(suffix, ".")) // in the follower's folder, which is cleaned when that starts
+	f, err := durable.CreateTemp(p.dir, strings.TrimPrefix(suffix, ".")) // in the follower's folder, whose temporary files are removed at the next start
 	if err != nil {
 		return o, err
 	}
@@ -320,7 +320,7 @@ func (p *Publisher) putFile(ctx context.Context, f *os.File, name string) error 
 	return nil
 }
 
-// PutSet keeps what an author signed of a large change set, and returns the object it is.
+// PutChangeSet stores the bytes that an author signed for a large change set, and returns their object.
 func (p *Publisher) PutChangeSet(ctx context.Context, f *os.File) (Object, error) {
 	h := sha256.New()
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -334,5 +334,5 @@ func (p *Publisher) PutChangeSet(ctx context.Context, f *os.File) (Object, error
 	return o, p.putFile(ctx, f, o.SHA256+ChangeSetSuffix)
 }
 
-// SetSuffix ends the names of objects that hold large change sets.
+// ChangeSetSuffix is the end of the names of objects that hold large change sets.
 const ChangeSetSuffix = ".set"

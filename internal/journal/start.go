@@ -13,8 +13,8 @@ import (
 	"rempart/blocklist"
 )
 
-// Start puts in force what is on disk, without the source. A folder that cannot be written is no error, except for control: records are kept in memory until it
-// can. An error means that the folder is misconfigured.
+// Start puts the persisted state in force, without the source. A folder that cannot be written is an error for control only; other followers keep records in
+// memory until it can be written. Otherwise an error means that the folder is misconfigured.
 func (f *Follower) Start() error {
 	var err error
 	if f.disk, err = openDisk(f.cfg.Dir); err != nil && (f.cfg.Node.Control || errors.Is(err, syscall.ENOTDIR)) {
@@ -28,7 +28,7 @@ func (f *Follower) Start() error {
 		f.log.Error("what was in force could not be read whole", "err", err)
 	}
 	if persisted == nil {
-		return nil // Run begins with the newest snapshot
+		return nil // Run starts with the newest snapshot
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -49,8 +49,8 @@ func (f *Follower) Start() error {
 	} else if err != nil {
 		f.setUnwritable(err)
 	}
-	f.verify.Go(func() { // it takes as long as it is large; damage hides a listing at most
-		defer runtime.KeepAlive(persisted.state.base) // or its mapping may go while it is read
+	f.verify.Go(func() { // in the background, because it reads the whole snapshot; damage can only hide listings
+		defer runtime.KeepAlive(persisted.state.base) // keeps the mapping while it is read
 		if err := persisted.state.base.Snapshot().Verify(); err != nil {
 			f.log.Error("the snapshot on disk is damaged; it is fetched again", "err", err)
 			f.mu.Lock()
@@ -63,7 +63,7 @@ func (f *Follower) Start() error {
 	return f.putInForce(st, Effect{All: true, Incomplete: f.isIncomplete()})
 }
 
-// unwritable logs that nothing can be written to the folder.
+// setUnwritable logs that the folder cannot be written.
 func (f *Follower) setUnwritable(err error) {
 	if f.unwritten == "" {
 		f.log.Error("the folder cannot be written: what is on disk is in force, and changes would be missing after a restart without control; it is tried again",
@@ -72,7 +72,7 @@ func (f *Follower) setUnwritable(err error) {
 	f.unwritten = err.Error()
 }
 
-// setDamagedAside keeps damaged files under other names, and writes the records that are whole in their place. It returns how many bytes of the file of records are good.
+// setDamagedAside renames damaged files, and writes the valid records in their place. It returns the size of the valid part of the file of records, in bytes.
 func (f *Follower) setDamagedAside(persisted *persistedState, st *State, r *replayResult) (good int64, err error) {
 	below := f.lostMark.after(mark{st.Epoch, st.Version})
 	if !r.damaged && !persisted.isPrevious && !below {
@@ -98,15 +98,15 @@ func (f *Follower) setDamagedAside(persisted *persistedState, st *State, r *repl
 	return size, err
 }
 
-// replayed is what was found in replaying records from disk.
+// replayResult is the result of replaying records from disk.
 type replayResult struct {
-	good     int64 // bytes of the file that are to stay, if it is not damaged
+	good     int64 // size in bytes of the part of the file to keep, if the file is not damaged
 	entries  []SequencedRecord
-	damaged  bool   // not all records are whole
-	salvaged *State // a later state, of records behind those that are missing; nil for none
+	damaged  bool   // some records are not valid
+	salvaged *State // a later state, which includes records behind missing ones; nil for none
 }
 
-// replay returns the state that was kept, with the records after it as far as they are whole and bound to each other.
+// replay returns the persisted state after the records on disk, as far as they are valid and bound to each other.
 func (f *Follower) replay(persisted *persistedState) (st *State, r *replayResult, err error) {
 	if st, err = persisted.state.buildViews(f.cfg.Node); err != nil {
 		return nil, nil, err
@@ -122,7 +122,7 @@ func (f *Follower) replay(persisted *persistedState) (st *State, r *replayResult
 			return f.replayDamaged(st, r, persisted.tail, i), r, nil
 		}
 		st = n
-		r.damaged = r.damaged || persisted.tail.isTorn && i == len(persisted.tail.entries)-1 // whole, under a damaged length
+		r.damaged = r.damaged || persisted.tail.isTorn && i == len(persisted.tail.entries)-1 // the record is valid, but its length field is damaged
 		r.good += int64(frameHeaderSize + len(e.Data))
 		r.entries = append(r.entries, e)
 	}
@@ -138,8 +138,8 @@ func (f *Follower) replayOne(st *State, e SequencedRecord) (*State, error) {
 	return n, err
 }
 
-// replayLeft replays records from a place on that are not all whole, or not in order: by their versions. Those behind a missing one are signed by control and bound to
-// each other: they make the state that is shown until the missing one arrived.
+// replayDamaged replays the records from an index on, of which some are not valid or not in order, ordered by version. Records behind a missing one are signed
+// by control and bound to each other: they make up the salvaged state, which is shown until the missing record arrived.
 func (f *Follower) replayDamaged(st *State, r *replayResult, t *tail, from int) *State {
 	var left []SequencedRecord
 	version := map[string]uint64{}
@@ -180,7 +180,7 @@ func (f *Follower) replayDamaged(st *State, r *replayResult, t *tail, from int) 
 	return st
 }
 
-// salvage returns the state after a record of the same epoch, passing over missing ones before it.
+// salvage returns the state after a record of the same epoch, even if records before it are missing.
 func (st *State) salvage(e SequencedRecord, trust []PublicKey, node Node) (*State, error) {
 	head, _, err := ReadRecord(e.Data)
 	if err != nil {
@@ -198,8 +198,8 @@ func (st *State) salvage(e SequencedRecord, trust []PublicKey, node Node) (*Stat
 	return n, err
 }
 
-// Kept is what a follower of that configuration last had in force, read from its folder while another process may be using that. It asks no source. Its error wraps
-// fs.ErrNotExist where there is nothing yet.
+// LoadPersisted returns the view that a follower of that configuration last had in force. It reads the folder while another process may be using it, and asks
+// no source. The error wraps fs.ErrNotExist if there is none yet.
 func LoadPersisted(cfg FollowerConfig) (*blocklist.View, error) {
 	f := &Follower{cfg: cfg, log: slog.New(slog.DiscardHandler)}
 	persisted, err := (&disk{dir: cfg.Dir}).load(cfg.Trust)

@@ -10,30 +10,29 @@ import (
 	"rempart/blocklist"
 )
 
-// State is where a follower stands in the journal, and what is in force there. It is not changed once made.
+// State is a follower's position in the journal and the views in force there. It is immutable.
 type State struct {
 	Epoch     uint64
 	Version   uint64
-	Hash      string // of the record that made it
-	Time      int64  // Unix milliseconds at which control made that
-	Sequence  uint64 // of it in the stream, 0 where there is none
+	Hash      string // of the last record
+	Time      int64  // of the last record, Unix milliseconds
+	Sequence  uint64 // of the last record in the stream; 0 if the source has no sequences
 	Suspended bool
-	Scoped    []Scoped // what counts for some nodes only
+	Scoped    []Scoped // changes that apply to some nodes only
 	ring      *keyRing
-	base      *blocklist.View // what counts for all nodes
-	view      *blocklist.View // what counts here: what is scoped to this node stands over the base
+	base      *blocklist.View // applies to all nodes
+	view      *blocklist.View // base with the scoped changes that apply to this node
 }
 
-// Node is what of a node decides which changes count for it.
+// Node holds the properties of a node that decide which changes apply to it.
 type Node struct {
 	ID       string
 	Country  string
 	Operator string
-	Control  bool // nothing scoped counts: what snapshots are made of
+	Control  bool // no scoped change applies, because snapshots are made from control's view
 }
 
-// counts reports whether something scoped counts for the node. Which share of the nodes it belongs to is different from change set to
-// change set.
+// applies reports whether a scoped change applies to the node. The nodes in a stage's share are different for each change set.
 func (n Node) applies(s Scoped) bool {
 	if n.Control || !s.Change.AppliesTo(n.Country, n.Operator) {
 		return false
@@ -41,34 +40,34 @@ func (n Node) applies(s Scoped) bool {
 	return s.Share == 0 || nodeShare(s.ChangeSetID, n.ID) < s.Share
 }
 
-// share is where, from 0 to 1, a node stands among all for a change set.
+// nodeShare returns a node's position, from 0 to 1, among all nodes for a change set.
 func nodeShare(changeSetID, node string) float64 {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s\x00%s", changeSetID, node)
-	x := h.Sum64() // its last octets change little: mix them
+	x := h.Sum64() // FNV hardly changes the high bits for the last bytes: mix them
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd
 	x ^= x >> 33
 	return float64(x>>11) / (1 << 53)
 }
 
-// Effect is what a record did to a view.
+// Effect is the change that a record made to a view.
 type Effect struct {
 	Record     Record
 	ChangeSet  *ChangeSet // nil for none
-	Changes    []Change   // those that count
+	Changes    []Change   // the changes that apply
 	All        bool       // the whole view may have changed
 	Applied    []blocklist.Change
 	Jumped     bool // over records that were not seen
-	Incomplete bool // a snapshot that was announced is not in force yet: the view is not all that its version stands for
+	Incomplete bool // an announced snapshot is not in force yet, so that the view lacks a part of its version
 }
 
-// next is the state after a record, but for what a snapshot holds.
+// next returns the state after a record, without the content of a snapshot.
 func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, error) {
 	n := *st
 	n.Epoch, n.Version, n.Hash, n.Time, n.Sequence = c.Epoch, c.Version, c.hash, c.Time, sequence
 	effect := &Effect{Record: c.Record, ChangeSet: c.changeSet, Changes: c.changes}
-	var all []Change // what counts for all nodes
+	var all []Change // changes that apply to all nodes
 	var err error
 	if n.Scoped, all, err = st.rescope(c); err != nil {
 		return nil, nil, err
@@ -80,7 +79,7 @@ func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, 
 		n.Suspended = false
 	case RecordRing:
 		n.ring = c.ring
-	case RecordSnapshot: // what it holds is in force already, or comes when it was fetched
+	case RecordSnapshot: // its content is in force already, or is put in force when it was fetched
 		n.ring = c.ring
 	}
 	set := c.changeSet
@@ -110,7 +109,7 @@ func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, 
 // rescope returns the scoped changes after a record, and the changes that the record applies to all nodes.
 func (st *State) rescope(c *checked) (after []Scoped, all []Change, err error) {
 	switch {
-	case c.announcesChangeSet(): // it replaced the scoped changes, and lists those that stay
+	case c.announcesChangeSet(): // the snapshot replaced scoped changes, and lists those that stay
 		return c.Snapshot.Scoped, nil, nil
 	case c.Kind == RecordSnapshot:
 		return st.Scoped, nil, nil
@@ -128,11 +127,11 @@ func (st *State) rescope(c *checked) (after []Scoped, all []Change, err error) {
 	return list, all, err
 }
 
-// largeSet reports whether it is the snapshot of a large change set.
+// announcesChangeSet reports whether the record is the snapshot of a large change set.
 func (c *checked) announcesChangeSet() bool { return c.Snapshot != nil && c.Snapshot.Changes != nil }
 
-// touches are the names of which a record may change what operators claim on a node: those of its changes, and of what was scoped before
-// and is over, or goes on to all.
+// touchedNames returns the names whose operators' claims a record may change on a node: the names of its changes, of the scoped changes that expired, and of
+// those that it advances.
 func touchedNames(c *checked, before []Scoped) map[string]bool {
 	names := map[string]bool{}
 	for _, ch := range c.changes {
@@ -148,10 +147,10 @@ func touchedNames(c *checked, before []Scoped) map[string]bool {
 	return names
 }
 
-// here is what leads from the view before to this state's, on a node: what was applied to the base and, of the touched names of which something is or was
-// scoped to the node, what the base claims by now under what is scoped.
+// nodeChanges returns the changes from the view before to this state's view on a node: the changes that were applied to the base and, for each touched name
+// with a scoped change on the node before or after, the base's claims with the scoped changes applied.
 func (st *State) nodeChanges(before *State, applied []blocklist.Change, touched map[string]bool, node Node) (out []blocklist.Change, err error) {
-	names := map[string]bool{} // canonical
+	names := map[string]bool{} // in canonical form
 	var scopedHere []Change
 	for i, all := range [][]Scoped{before.Scoped, st.Scoped} {
 		for _, s := range all {
@@ -187,7 +186,7 @@ func (st *State) nodeChanges(before *State, applied []blocklist.Change, touched 
 	return append(out, scoped...), err
 }
 
-// begin is the state that a snapshot announces, over a view of that snapshot.
+// startFrom returns the state that a snapshot record announces, over a view of that snapshot.
 func startFrom(c *checked, sequence uint64, view *blocklist.View, node Node) (*State, error) {
 	st := &State{
 		Epoch: c.Epoch, Version: c.Version, Hash: c.hash, Time: c.Time, Sequence: sequence,
@@ -196,7 +195,7 @@ func startFrom(c *checked, sequence uint64, view *blocklist.View, node Node) (*S
 	return st.buildViews(node)
 }
 
-// settle is a state whose base is a snapshot's, numbered as the state is, with what is scoped to this node over it.
+// buildViews returns the state with its views: its base gets the state's version, and the scoped changes of the node are applied to it.
 func (st *State) buildViews(node Node) (n *State, err error) {
 	numbered := *st
 	n = &numbered
@@ -223,12 +222,12 @@ func (st *State) buildViews(node Node) (n *State, err error) {
 	return n, nil
 }
 
-// info is what its views say of themselves.
+// viewInfo returns the blocklist.Info of the state's views.
 func (st *State) viewInfo() blocklist.Info {
 	return blocklist.Info{Version: st.Version, Created: time.UnixMilli(st.Time), Expiry: st.base.Info().Expiry}
 }
 
-// stateFile is a state as it is kept beside its snapshot.
+// stateFile is the content of the file of a state.
 type stateFile struct {
 	Epoch, Version, Sequence uint64
 	Hash                     string
@@ -236,7 +235,7 @@ type stateFile struct {
 	Suspended                bool
 	Scoped                   []Scoped
 	Ring                     []byte
-	Snapshot                 *Snapshot // whose objects hold the view
+	Snapshot                 *Snapshot // the objects that hold the view
 }
 
 func (st *State) encode(snapshot *Snapshot) ([]byte, error) {
@@ -246,7 +245,7 @@ func (st *State) encode(snapshot *Snapshot) ([]byte, error) {
 	})
 }
 
-// Signers are the keys that signed something and have one of the roles at that time (Unix seconds), by the key ring in force.
+// Signers returns the IDs of the keys that signed and have one of the roles at that time (Unix seconds), by the key ring in force.
 func (st *State) Signers(kind Kind, digest []byte, signatures []Signature, at int64, roles ...Role) []string {
 	if st.ring == nil {
 		return nil
@@ -254,7 +253,7 @@ func (st *State) Signers(kind Kind, digest []byte, signatures []Signature, at in
 	return st.ring.signers(kind, digest, signatures, at, roles...)
 }
 
-// Threshold is what the key ring in force asks for under many changes.
+// Threshold returns the number of signatures that the key ring in force requires for many changes.
 func (st *State) Threshold() Threshold {
 	if st.ring == nil {
 		return Threshold{}
@@ -270,7 +269,7 @@ func (st *State) RingSerial() uint64 {
 	return st.ring.Serial
 }
 
-// Roots are the keys that may sign orders and the next key ring.
+// Roots returns the keys that may sign orders and the next key ring.
 func (st *State) Roots() []PublicKey {
 	if st.ring == nil {
 		return nil
@@ -278,5 +277,5 @@ func (st *State) Roots() []PublicKey {
 	return st.ring.roots
 }
 
-// Staged reports whether a node is in the share of nodes that a change set goes to first.
+// InStage reports whether a node belongs to the share of the nodes to which a staged change set applies at first.
 func InStage(changeSetID, node string, of float64) bool { return nodeShare(changeSetID, node) < of }

@@ -17,12 +17,12 @@ import (
 	"rempart/internal/durable"
 )
 
-// maxTail is how many octets of records are read at a start.
+// maxTail bounds the bytes of records that are read at a start.
 const maxTail = 1 << 30
 
-const frameHeaderSize = 12 // the record's length, its sequence
+const frameHeaderSize = 12 // the record's length (4 bytes) and sequence (8 bytes)
 
-// recordBegin is how every record begins. It does not occur within one: frames are found again by it behind damaged bytes.
+// recordPrefix is the start of every record. It does not occur within one, so that the next frame can be found behind damaged bytes.
 var recordPrefix = []byte(sealBegin + string(KindRecord) + "\n")
 
 func frame(e SequencedRecord) []byte {
@@ -31,12 +31,12 @@ func frame(e SequencedRecord) []byte {
 	return append(b, e.Data...)
 }
 
-// tail is what was read of the files of records; whoever takes the records in checks each.
+// tail holds the records of the files of records. They are not verified yet.
 type tail struct {
 	entries []SequencedRecord
 	size    int64 // of the file, up to the end of the last record that is not torn
-	damaged bool  // some bytes are not as they were written
-	isTorn  bool  // the last entry may have been cut by a crash
+	damaged bool  // some bytes differ from those that were written
+	isTorn  bool  // a crash may have cut the last record
 }
 
 // readTail reads the records after the state of a version.
@@ -49,14 +49,14 @@ func (d *disk) readTail(version uint64) (*tail, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxTail)) // more is asked for again
+	data, err := io.ReadAll(io.LimitReader(f, maxTail)) // the rest is fetched again from the source
 	if err != nil {
 		return nil, err
 	}
 	return readFrames(data), nil
 }
 
-// readLaterTails adds the records of the files that follow later states than that of a version: those states could not be read.
+// readLaterTails adds the records of the files that follow later states than that of a version. Those states could not be read.
 func (d *disk) readLaterTails(version uint64, t *tail) error {
 	paths, err := filepath.Glob(d.path(tailPrefix + "*"))
 	if err != nil {
@@ -80,7 +80,8 @@ func (d *disk) readLaterTails(version uint64, t *tail) error {
 	return nil
 }
 
-// readFrames reads the records in the bytes of a file. It passes over bytes that are no record, and takes a record whose length is damaged by where the next begins.
+// readFrames reads the records in the bytes of a file. It skips bytes that are not a record. If the length of a record is damaged, the record ends where the
+// next one starts.
 func readFrames(data []byte) *tail {
 	t := &tail{}
 	for at := 0; len(data)-at >= frameHeaderSize; {
@@ -95,7 +96,7 @@ func readFrames(data []byte) *tail {
 		if end-begin > MaxRecord || end > len(data) || len(data)-end >= frameHeaderSize+len(recordPrefix) && !frameAt(data, end) {
 			next := nextFrame(data, begin)
 			t.damaged, t.isTorn = t.damaged || next < len(data), next == len(data)
-			if end < next && end-begin <= MaxRecord { // if it is not the length that is damaged, but what follows
+			if end < next && end-begin <= MaxRecord { // if the next frame is damaged, and not this length
 				t.add(data, at, end)
 			}
 			end = next
@@ -108,19 +109,19 @@ func readFrames(data []byte) *tail {
 	return t
 }
 
-// add takes the record of the frame that begins at a place and ends at another.
+// add adds the record of the frame between two offsets.
 func (t *tail) add(data []byte, at, end int) {
 	if begin := at + frameHeaderSize; end-begin <= MaxRecord {
 		t.entries = append(t.entries, SequencedRecord{binary.LittleEndian.Uint64(data[at+4:]), data[begin:end:end]})
 	}
 }
 
-// frameAt reports whether a record begins behind a frame's head.
+// frameAt reports whether a record starts behind a frame header at an offset.
 func frameAt(data []byte, at int) bool {
 	return len(data)-at > frameHeaderSize && bytes.HasPrefix(data[at+frameHeaderSize:], recordPrefix)
 }
 
-// nextFrame returns where the next frame begins, from a place on; the data's length for none.
+// nextFrame returns the offset of the next frame from an offset on; the data's length for none.
 func nextFrame(data []byte, from int) int {
 	if from+frameHeaderSize >= len(data) {
 		return len(data)
@@ -132,7 +133,7 @@ func nextFrame(data []byte, from int) int {
 	return from + at
 }
 
-// damagedPrefix begins the names of files that were set aside because they are damaged. Nothing reads or removes them.
+// damagedPrefix is the start of the names of files that were set aside because they are damaged. They are neither read nor removed.
 const damagedPrefix = "damaged-"
 
 // setAside renames a damaged file.
@@ -144,7 +145,8 @@ func (d *disk) setAside(name string) error {
 	return err
 }
 
-// rewriteTail replaces the file of records after the state of a version, and returns their size. aside keeps the old file under another name.
+// rewriteTail replaces the file of records after the state of a version, and returns its size in bytes. If aside is set, it keeps the old file under another
+// name.
 func (d *disk) rewriteTail(version uint64, entries []SequencedRecord, aside bool) (size int64, err error) {
 	var b bytes.Buffer
 	for _, e := range entries {

@@ -9,25 +9,25 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// Undoing are the changes that undo a change set.
+// UndoPlan holds the changes that undo a change set.
 type UndoPlan struct {
 	Changes      iter.Seq[Change]
-	Skipped      []string // names that later change sets changed again: they stay as they are; the first thousand
+	Skipped      []string // names that later change sets changed again, which stay as they are; at most maxSkipped
 	SkippedCount int      // number of these names
 }
 
 const maxSkipped = 1000
 
-// Undo finds the changes that undo the change set of an ID: each of its names is withdrawn, and what operators claimed about the name before the change set is claimed
-// again. Names that were changed later are left alone. Undo reads the whole journal twice, and holds the names of the change set in memory. Its error is
-// stream.ErrNone if no change set has that ID.
+// Undo returns the changes that undo the change set of an ID: each of its names is withdrawn, and the operators' claims about the name before the change set
+// are made again. Names that were changed later are skipped. Undo reads the whole journal twice, and holds the names of the change set in memory. The error
+// wraps stream.ErrNone if no change set has that ID.
 func (c *Control) Undo(ctx context.Context, id string) (*UndoPlan, error) {
 	var u *undoer
 	err := c.Each(ctx, func(r *Record, body []byte) error {
 		if changeSetOf(r, body, id) == nil {
 			return nil
 		}
-		u = newUndoer(id, r) // the last one, if an epoch began with the change set again
+		u = newUndoer(id, r) // the last one, if a new epoch published the change set again
 		for e, err := range c.changesOf(ctx, r, body, nil) {
 			if err != nil {
 				return err
@@ -60,18 +60,18 @@ func (c *Control) Undo(ctx context.Context, id string) (*UndoPlan, error) {
 	return u.result(time.Now().Unix()), nil
 }
 
-// undoer follows what operators claim about the names of one change set through the journal.
+// undoer tracks the operators' claims about the names of one change set through the journal.
 type undoer struct {
 	id     string
 	record *Record // that published the change set
 	names  map[string]*undoneName
-	staged map[string][]*undoneName // by the ID of a change set that was staged and not advanced yet: the names that it changes
+	staged map[string][]*undoneName // by the ID of a staged change set that was not advanced yet: the names that it changes
 }
 
 // undoneName is a name of the change set that is to be undone.
 type undoneName struct {
 	current nameClaims
-	before  nameClaims // now, as of the record before the change set
+	before  nameClaims // claims before the change set
 	reached bool       // the change set's record was read
 	later   bool       // the name was changed after the change set
 }
@@ -80,14 +80,14 @@ func newUndoer(id string, r *Record) *undoer {
 	return &undoer{id: id, record: r, names: map[string]*undoneName{}, staged: map[string][]*undoneName{}}
 }
 
-// watch adds the name of a change of the change set.
+// addName adds the name of a change of the change set.
 func (u *undoer) addName(e HistoryEntry) {
 	if e.Applied {
 		u.names[e.Change.Name] = &undoneName{}
 	}
 }
 
-// change takes in a change of any record, in the order of the journal.
+// applyChange applies a change of any record. It must be called in the order of the journal.
 func (u *undoer) applyChange(e HistoryEntry) {
 	n := u.names[e.Change.Name]
 	if n == nil || !e.Applied || e.Change.Source != "" {
@@ -111,7 +111,7 @@ func (u *undoer) applyChange(e HistoryEntry) {
 	}
 }
 
-// advance takes in the record that extends a staged change set to all nodes.
+// applyAdvance applies the record that extends a staged change set to all nodes.
 func (u *undoer) applyAdvance(r *Record) {
 	for _, n := range u.staged[r.ChangeSetID] {
 		n.current.expire(r.Time / 1000)
@@ -123,7 +123,8 @@ func (u *undoer) applyAdvance(r *Record) {
 	delete(u.staged, r.ChangeSetID)
 }
 
-// result returns the changes that undo the change set. Those that expired by that time (Unix seconds) are not made again. It takes the names out of the undoer.
+// result returns the changes that undo the change set. Changes that expired by that time (Unix seconds) are not made again. The undoer must not be used
+// afterwards.
 func (u *undoer) result(at int64) *UndoPlan {
 	result := &UndoPlan{}
 	for name, n := range u.names {

@@ -9,17 +9,17 @@ import (
 	"pgregory.net/rapid"
 )
 
-// history is a sequence of records, as acts of a test: it can be played on a fleet with or without one of its change sets.
+// history is a sequence of records that can be published on a fleet with or without one of its change sets.
 type history []act
 
 // act is one record of a history.
 type act struct {
-	set     string // of the change set, or the one that is advanced
+	set     string // ID of the change set, or of the one that is advanced
 	share   float64
-	changes []Change // nil: the set is advanced
+	changes []Change // nil: an advance
 }
 
-// play publishes the history without the change set of an ID, "" for all of it.
+// play publishes the history without the change set of an ID, or all of it for "".
 func (h history) play(t rapid.TB, without string) *fleet {
 	f := newFleet(t)
 	for _, a := range h {
@@ -65,7 +65,7 @@ func (h history) undo(id string) *UndoPlan {
 	return u.result(1_000_000)
 }
 
-// drawHistory draws a history. The names of a change set that another set in progress is staged for are left out of later sets: an undo cannot stage a change again.
+// drawHistory draws a history. Names of a change set that is still staged are not used in later sets, because an undo cannot stage a change again.
 func drawHistory(t *rapid.T) (h history, sets []string) {
 	staged := map[string][]Change{}
 	busy := func(name string) bool {
@@ -106,7 +106,8 @@ func drawHistory(t *rapid.T) (h history, sets []string) {
 	return h, sets
 }
 
-// TestUndoIsAsIfNeverPushed undoes any change set of any history: names that were not changed later are on every node as if the change set had never been pushed.
+// TestUndoIsAsIfNeverPushed undoes any change set of any history: on every node, names that were not changed later are as if the change set had never been
+// pushed.
 func TestUndoIsAsIfNeverPushed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h, sets := drawHistory(t)
