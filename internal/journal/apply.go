@@ -176,7 +176,7 @@ func ReadLine(r *bufio.Reader, most int) ([]byte, error) {
 	line, err := r.ReadSlice('\n')
 	switch {
 	case err == bufio.ErrBufferFull || len(line) > most+1:
-		return nil, fmt.Errorf("a line of more than %d octets", most)
+		return nil, fmt.Errorf("a line of more than %d bytes", most)
 	case err == io.EOF && len(line) == 0:
 		return nil, io.EOF
 	case err != nil && err != io.EOF:

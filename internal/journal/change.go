@@ -46,7 +46,7 @@ const Operator = "operator"
 func ParseChange(line []byte) (Change, error) {
 	var c Change
 	if len(line) > MaxLine {
-		return c, fmt.Errorf("longer than %d octets", MaxLine)
+		return c, fmt.Errorf("longer than %d bytes", MaxLine)
 	}
 	if err := decodeStrict(line, &c); err != nil {
 		return c, err

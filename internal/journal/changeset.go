@@ -24,7 +24,7 @@ const (
 )
 
 // ErrChanges is wrapped by every error that refuses a change set.
-var ErrChanges = errors.New("not a sound change set")
+var ErrChanges = errors.New("invalid change set")
 
 // ChangeSet is the first line of the bytes that an author signs. One line per change follows.
 type ChangeSet struct {
@@ -60,7 +60,7 @@ func ParseChangeSet(line []byte) (*ChangeSet, error) {
 	case s.ID == "" || len(s.ID) > 100 || !isPrintable(s.ID):
 		return nil, fmt.Errorf("%w: id: 1 to 100 printable ASCII characters", ErrChanges)
 	case s.Time <= 0:
-		return nil, fmt.Errorf("%w: time: when it was made, in Unix seconds", ErrChanges)
+		return nil, fmt.Errorf("%w: time: must be the time of creation in Unix seconds", ErrChanges)
 	case s.Stage != nil && (!(s.Stage.Share > 0 && s.Stage.Share < 1) || s.Stage.Seconds < 1 || s.Stage.Seconds > 30*24*3600):
 		return nil, fmt.Errorf("%w: stage: a share between 0 and 1, and 1 second to 30 days", ErrChanges)
 	case len(s.Comment) > 1000 || len(s.Sources) > maxSources:
@@ -85,9 +85,9 @@ const maxClockSkew = 300
 func (s *ChangeSet) CheckPublishable(at int64) error {
 	switch {
 	case s.Time > at+maxClockSkew:
-		return fmt.Errorf("%w: time: it was made %d s from now: set the author's clock right", ErrChanges, s.Time-at)
+		return fmt.Errorf("%w: time: it was made %d s in the future: correct the author's clock", ErrChanges, s.Time-at)
 	case at >= s.Deadline():
-		return fmt.Errorf("%w: it expired at %s: make it again", ErrChanges, time.Unix(s.Deadline(), 0).UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w: it expired at %s: create it again", ErrChanges, time.Unix(s.Deadline(), 0).UTC().Format(time.RFC3339))
 	}
 	return nil
 }
@@ -119,11 +119,11 @@ func EncodeTo(w io.Writer, s *ChangeSet, changes func(yield func(Change) bool)) 
 // Decode reads the bytes that Encode returns. It refuses more than MaxChanges changes.
 func Decode(payload []byte) (*ChangeSet, []Change, error) {
 	if len(payload) > MaxChangeSet {
-		return nil, nil, fmt.Errorf("%w: longer than %d octets", ErrChanges, MaxChangeSet)
+		return nil, nil, fmt.Errorf("%w: longer than %d bytes", ErrChanges, MaxChangeSet)
 	}
 	first, rest, ok := bytes.Cut(payload, []byte("\n"))
 	if !ok {
-		return nil, nil, fmt.Errorf("%w: it has no line of its own", ErrChanges)
+		return nil, nil, fmt.Errorf("%w: its first line is missing", ErrChanges)
 	}
 	s, err := ParseChangeSet(first)
 	if err != nil {
@@ -133,7 +133,7 @@ func Decode(payload []byte) (*ChangeSet, []Change, error) {
 	for len(rest) > 0 {
 		line, after, ok := bytes.Cut(rest, []byte("\n"))
 		if !ok {
-			return nil, nil, fmt.Errorf("%w: its last line does not end", ErrChanges)
+			return nil, nil, fmt.Errorf("%w: its last line has no line end", ErrChanges)
 		}
 		if len(changes) == MaxChanges {
 			return nil, nil, fmt.Errorf("%w: more than %d changes", ErrChanges, MaxChanges)
@@ -150,12 +150,12 @@ func Decode(payload []byte) (*ChangeSet, []Change, error) {
 // decodeStrict decodes one JSON value into a struct. Unknown fields are an error.
 func decodeStrict(line []byte, into any) error {
 	if !isBounded(line) {
-		return errors.New("too long or too deep a list in it")
+		return errors.New("a list in it is too long or nested too deeply")
 	}
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
-		return fmt.Errorf("not the JSON of one: %w", err)
+		return fmt.Errorf("not valid JSON: %w", err)
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return errors.New("more than one JSON value in a line")

@@ -19,7 +19,7 @@ type clock struct {
 // the future, where change sets have expired.
 const maxClockLeap = 48 * time.Hour
 
-var errClock = errors.New("this machine's clock is wrong, or was")
+var errClock = errors.New("this machine's clock is or was wrong")
 
 // now returns the time to sign in Unix milliseconds: not before the epoch's last record, and after its last heartbeat. While the machine's clock is behind, the
 // monotonic clock continues from the last returned time. A leap before the process started cannot be detected, because control may have been stopped for long;
@@ -29,7 +29,7 @@ func (c *clock) now(epoch uint64, record, beat int64) (int64, error) {
 	if epoch == c.epoch && !c.since.IsZero() {
 		elapsed = c.floor + time.Since(c.since).Milliseconds()
 		if leap := wall - max(elapsed, record, beat); leap > maxClockLeap.Milliseconds() {
-			return 0, fmt.Errorf("%w: it leapt ahead by %v while control ran, and nothing is signed by it: set it right, or start control again if it is right now",
+			return 0, fmt.Errorf("%w: it leapt ahead by %v while control ran, so that nothing can be signed: correct the clock, or restart control if the clock is correct now",
 				errClock, (time.Duration(leap) * time.Millisecond).Round(time.Minute))
 		}
 	}
@@ -52,6 +52,6 @@ func (c *clock) checkAhead() error {
 	if by <= maxClockLeap {
 		return nil
 	}
-	return fmt.Errorf("%w: the journal is %v ahead of it, and change sets count as expired by that; if it is right now, begin a new epoch (--new-epoch, with the highest version of any node)",
+	return fmt.Errorf("%w: the journal's last record is %v ahead of it, and change sets are judged as expired by that time; if the clock is correct now, begin a new epoch (--new-epoch with the highest version of any node)",
 		errClock, by.Round(time.Minute))
 }

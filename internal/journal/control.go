@@ -59,7 +59,7 @@ func NewControl(cfg ControlConfig) (*Control, error) {
 		return nil, err
 	}
 	if k, ok := ring.keys[cfg.Key.ID()]; !ok || !k.hasRole(RoleControl, time.Now().Unix()) {
-		return nil, fmt.Errorf("key %s has not the role %s now in key ring %d: have a root sign a ring in which it has (rempart keys)", cfg.Key.ID(), RoleControl, ring.Serial)
+		return nil, fmt.Errorf("key %s does not have the role %s at this time in key ring %d: give it the role in a new ring (rempart keys)", cfg.Key.ID(), RoleControl, ring.Serial)
 	}
 	c := &Control{Stream: cfg.Stream, cfg: cfg, ready: make(chan struct{})}
 	c.state, err = NewFollower(FollowerConfig{
@@ -80,7 +80,7 @@ func NewControl(cfg ControlConfig) (*Control, error) {
 }
 
 // ErrOlder is returned if the journal ends before the version that is in force.
-var ErrOlder = errors.New("the journal is older than what is in force: was it restored from an older backup?")
+var ErrOlder = errors.New("the journal is older than the version in force: was it restored from an older backup?")
 
 // Start puts the persisted state in force and determines the end of the journal.
 func (c *Control) Start(ctx context.Context) error {

@@ -64,7 +64,7 @@ func liveControl(dir, addr string) error {
 		return err
 	}
 	for n := int(c.State().Version); ; n++ {
-		payload, err := journal.Encode(&journal.ChangeSet{ID: fmt.Sprintf("set%d-%d", n, os.Getpid()), Time: time.Now().Unix()}, []journal.Change{block(pushed(n))})
+		payload, err := journal.Encode(&journal.ChangeSet{ID: fmt.Sprintf("set%d-%d", n, os.Getpid()), Time: time.Now().Unix()}, []journal.Change{block(pushedName(n))})
 		if err != nil {
 			return err
 		}
@@ -87,8 +87,8 @@ func liveControl(dir, addr string) error {
 	}
 }
 
-// pushed returns the nth name that a control pushes.
-func pushed(n int) string { return fmt.Sprintf("n%d.example", n) }
+// pushedName returns the nth name that a control pushes.
+func pushedName(n int) string { return fmt.Sprintf("n%d.example", n) }
 
 // openControl starts the control in a folder from its disk, with its keys.
 func openControl(ctx context.Context, dir string) (*journal.Control, *journal.Keys, error) {
@@ -182,21 +182,21 @@ func openEdge(dir, addr string) (*journal.Follower, error) {
 
 // life is a process that is killed and started again.
 type life struct {
-	t          *testing.T
-	role       string
-	dir, addr  string
-	cmd        *exec.Cmd
-	mu         sync.Mutex
-	kept       map[int]bool // changes that control acknowledged
-	has        uint64       // version that an edge reported as in force
-	heard      sync.WaitGroup
-	said       int // lines printed since the last start
-	full       bool
-	begins     uint64
-	olderStart int
+	t            *testing.T
+	role         string
+	dir, addr    string
+	cmd          *exec.Cmd
+	mu           sync.Mutex
+	acknowledged map[int]bool // changes that control acknowledged
+	inForce      uint64       // version that an edge reported as in force
+	heard        sync.WaitGroup
+	lines        int // lines printed since the last start
+	full         bool
+	begins       uint64
+	olderStart   int
 }
 
-func (l *life) begin() {
+func (l *life) start() {
 	self, err := os.Executable()
 	if err != nil {
 		l.t.Fatal(err)
@@ -205,7 +205,7 @@ func (l *life) begin() {
 	l.cmd.Env = append(os.Environ(), lifeRole+"="+l.role, lifeFolder+"="+l.dir, lifeAddr+"="+l.addr)
 	l.cmd.Stderr = os.Stderr
 	l.mu.Lock()
-	l.said = 0
+	l.lines = 0
 	l.mu.Unlock()
 	out, err := l.cmd.StdoutPipe()
 	if err == nil {
@@ -215,23 +215,23 @@ func (l *life) begin() {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() { _ = l.cmd.Process.Kill() }) // an error means that the process has ended
-	l.heard.Go(func() { l.hear(out) })
+	l.heard.Go(func() { l.readOutput(out) })
 }
 
-func (l *life) hear(out io.Reader) {
+func (l *life) readOutput(out io.Reader) {
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		word, number, _ := strings.Cut(lines.Text(), " ")
 		var n uint64
 		fmt.Sscan(number, &n)
 		l.mu.Lock()
-		l.said++
+		l.lines++
 		switch word {
 		case "kept":
-			l.kept[int(n)] = true
+			l.acknowledged[int(n)] = true
 		case "has":
-			l.has = max(l.has, n)
+			l.inForce = max(l.inForce, n)
 		case "begins":
-			if l.begins = n; n < l.has {
+			if l.begins = n; n < l.inForce {
 				l.olderStart++
 			}
 		case "full":
@@ -247,15 +247,15 @@ func (l *life) kill() {
 	_ = l.cmd.Process.Kill()
 	l.heard.Wait()
 	if err := l.cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
-		l.t.Errorf("%s ended by itself: %v", l.role, err)
+		l.t.Errorf("%s ended before it was killed: %v", l.role, err)
 	}
 }
 
-// words returns the number of lines printed since the last start.
-func (l *life) words() int {
+// lineCount returns the number of lines printed since the last start.
+func (l *life) lineCount() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.said
+	return l.lines
 }
 
 // metFull reports whether a full disk ever refused a change.
@@ -269,12 +269,12 @@ func (l *life) metFull() bool {
 func (l *life) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.kept)
+	return len(l.acknowledged)
 }
 
 func newLives(t *testing.T, dir string) (control, edge *life) {
 	addr := dnstest.FreeAddr(t)
-	control = &life{t: t, role: "control", dir: filepath.Join(dir, "control"), addr: addr, kept: map[int]bool{}}
+	control = &life{t: t, role: "control", dir: filepath.Join(dir, "control"), addr: addr, acknowledged: map[int]bool{}}
 	edge = &life{t: t, role: "edge", dir: filepath.Join(dir, "edge"), addr: addr}
 	if _, _, err := journal.OpenKeys(filepath.Join(control.dir, "keys")); err != nil {
 		t.Fatal(err)
@@ -298,13 +298,13 @@ func checkLives(t *testing.T, control, edge *life) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v := f.Set().View().Version(); v < edge.has {
-		t.Errorf("the edge begins with version %d and had %d in force", v, edge.has)
+	if v := f.Set().View().Version(); v < edge.inForce {
+		t.Errorf("the edge starts with version %d and had version %d in force", v, edge.inForce)
 	}
 	defer dnstest.Running(t, f.Run)()
 	missing := func(set *blocklist.Set) (n int) {
-		for i := range control.kept {
-			if judge(t, set.View(), pushed(i)) != blocklist.BlockedBy {
+		for i := range control.acknowledged {
+			if judge(t, set.View(), pushedName(i)) != blocklist.BlockedBy {
 				n++
 			}
 		}
@@ -315,26 +315,26 @@ func checkLives(t *testing.T, control, edge *life) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	if n := missing(c.Follower().Set()); n > 0 {
-		t.Errorf("control lost %d of %d acknowledged changes: it has version %d", n, len(control.kept), c.State().Version)
+		t.Errorf("control lost %d of %d acknowledged changes: it has version %d", n, len(control.acknowledged), c.State().Version)
 	}
 	if n := missing(f.Set()); n > 0 {
-		t.Errorf("the edge lacks %d of %d acknowledged changes (%d at the start): %+v", n, len(control.kept), before, f.Health())
+		t.Errorf("the edge lacks %d of %d acknowledged changes (%d at the start): %+v", n, len(control.acknowledged), before, f.Health())
 	}
 }
 
 // TestKilledProcessesLoseNothing kills control and an edge, one or both, at any moment: no acknowledged change is lost, and no edge starts with an older
 // version than it had in force.
-func TestKill(t *testing.T) {
+func TestKilledProcessesLoseNothing(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes long")
+		t.Skip("this test is slow")
 	}
 	rounds := 30
 	if os.Getenv(longTests) != "" {
 		rounds = 200
 	}
 	control, edge := newLives(t, t.TempDir())
-	control.begin()
-	edge.begin()
+	control.start()
+	edge.start()
 	for round := range rounds {
 		time.Sleep(time.Duration(rand.IntN(900)) * time.Millisecond)
 		waitFor(t, "a change to be acknowledged", func() bool { return control.count() > round }) // a slow machine takes longer to start
@@ -346,28 +346,28 @@ func TestKill(t *testing.T) {
 			edge.kill()
 		}
 		if which != 0 {
-			control.begin()
+			control.start()
 		}
 		if which != 1 {
-			edge.begin()
+			edge.start()
 		}
 	}
 	control.kill()
 	edge.kill()
 	checkLives(t, control, edge)
 	if edge.olderStart > 0 {
-		t.Errorf("%d times the edge began with less than it had in force", edge.olderStart)
+		t.Errorf("the edge started %d times with an older version than it had in force", edge.olderStart)
 	}
-	if len(control.kept) < rounds {
-		t.Errorf("only %d changes were acknowledged", len(control.kept))
+	if len(control.acknowledged) < rounds {
+		t.Errorf("only %d changes were acknowledged", len(control.acknowledged))
 	}
-	t.Logf("%d kills of control, of an edge, or of both: %d changes acknowledged, 0 lost; %d starts of the edge with less than it had", rounds, len(control.kept), edge.olderStart)
+	t.Logf("%d kills of control, of an edge, or of both: %d changes acknowledged, 0 lost; %d starts of the edge with an older version", rounds, len(control.acknowledged), edge.olderStart)
 }
 
 // TestFullDiskLosesNothing fills the disk of control and edge while changes are pushed, kills both processes, and frees the disk.
-func TestFullDisk(t *testing.T) {
+func TestFullDiskLosesNothing(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes long")
+		t.Skip("this test is slow")
 	}
 	dir := filepath.Join(t.TempDir(), "disk")
 	dnstest.SmallDisk(t, dir, 96<<20)
@@ -375,9 +375,9 @@ func TestFullDisk(t *testing.T) {
 	ballast := filepath.Join(dir, "ballast")
 	for round := range 5 {
 		kept := control.count()
-		control.begin()
-		edge.begin()
-		waitFor(t, "both to work", func() bool { return control.count() > kept && edge.words() > 0 })
+		control.start()
+		edge.start()
+		waitFor(t, "both processes to work", func() bool { return control.count() > kept && edge.lineCount() > 0 })
 		time.Sleep(time.Second)
 		dnstest.FillDisk(t, ballast)
 		time.Sleep(2 * time.Second)
@@ -391,11 +391,11 @@ func TestFullDisk(t *testing.T) {
 		}
 		if round%2 == 1 {
 			kept := control.count()
-			waitFor(t, "a change to be kept, now that there is room", func() bool { return control.count() > kept })
+			waitFor(t, "a change to be acknowledged after the disk was freed", func() bool { return control.count() > kept })
 			control.kill()
 			edge.kill()
 		}
 	}
 	checkLives(t, control, edge)
-	t.Logf("a disk filled 5 times: %d changes acknowledged, 0 lost", len(control.kept))
+	t.Logf("a disk filled 5 times: %d changes acknowledged, 0 lost", len(control.acknowledged))
 }

@@ -76,7 +76,7 @@ func frames(t *testing.T, data []byte) (at []int) {
 	return at
 }
 
-func TestDamagedTail(t *testing.T) {
+func TestEdgeStartsWithDamagedRecords(t *testing.T) {
 	for what, c := range map[string]struct {
 		change func(data []byte, at []int) []byte
 		blocks int
@@ -140,7 +140,7 @@ func TestDamagedTail(t *testing.T) {
 }
 
 // TestEdgeStartsWithDamagedState checks that an edge starts from the previous state, with all records after it.
-func TestDamagedState(t *testing.T) {
+func TestEdgeStartsWithDamagedState(t *testing.T) {
 	s := stopEdge(t)
 	e := startEdge(t, s.keys, s.dir, fromStream(s.control, "e"), journal.Node{ID: "e"})
 	load := s.control.list(t, "listed.example")
@@ -162,7 +162,7 @@ func TestDamagedState(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "listed.example", blocklist.BlockedBy)
 }
 
-func TestRemovedTail(t *testing.T) {
+func TestRemovedRecordsAreReported(t *testing.T) {
 	s := stopEdge(t)
 	if err := os.Remove(s.tail); err != nil {
 		t.Fatal(err)

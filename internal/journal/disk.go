@@ -108,7 +108,7 @@ func (d *disk) loadState(name string, trust []PublicKey) (*persistedState, error
 		return nil, err
 	}
 	if f.Snapshot == nil {
-		return nil, errors.New("it names no snapshot")
+		return nil, errors.New("the state names no snapshot")
 	}
 	if st.base, err = d.open(f.Snapshot); err != nil {
 		return nil, err
@@ -178,7 +178,7 @@ func (d *disk) release(s *Snapshot) {
 // fetch writes an object to disk and checks its hash. It does nothing if the object is there, unless replace is set.
 func (d *disk) fetch(o Object, suffix string, replace bool, open func(name string) (io.ReadCloser, error)) error {
 	if o.Size > maxObject {
-		return fmt.Errorf("an object of %d octets is not taken", o.Size)
+		return fmt.Errorf("an object of %d bytes is too large", o.Size)
 	}
 	path := d.objectPath(o, suffix)
 	if info, err := os.Stat(path); err == nil && info.Size() == o.Size && !replace {
@@ -200,7 +200,7 @@ func copyChecked(w io.Writer, r io.Reader, o Object) error {
 		return err
 	}
 	if n != o.Size || hex.EncodeToString(h.Sum(nil)) != o.SHA256 {
-		return fmt.Errorf("%w: the object is not the one that was announced", ErrSeal)
+		return fmt.Errorf("%w: the object is not the announced one", ErrSeal)
 	}
 	return nil
 }
@@ -306,7 +306,7 @@ func (d *disk) flush() error {
 		}
 	}
 	if d.tail == nil {
-		return errors.New("no snapshot to begin from")
+		return errors.New("there is no snapshot to start from")
 	}
 	at := d.tailSize
 	for _, f := range d.unwritten {
@@ -371,7 +371,7 @@ func readFile(path string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > most {
-		return nil, fmt.Errorf("%s: not a file of at most %d octets", path, most)
+		return nil, fmt.Errorf("%s: not a file of at most %d bytes", path, most)
 	}
 	return os.ReadFile(path)
 }

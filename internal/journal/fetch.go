@@ -85,7 +85,7 @@ func (f *Follower) jumpToNewest(ctx context.Context) error {
 		return err
 	}
 	if c.Kind != RecordSnapshot {
-		return fmt.Errorf("record of version %d: %w: it is no snapshot", c.Version, ErrSeal)
+		return fmt.Errorf("record of version %d: %w: not a snapshot", c.Version, ErrSeal)
 	}
 	defer f.retain(c.Snapshot)()
 	if err := f.fetch(ctx, c.Snapshot, false); err != nil {
@@ -201,7 +201,7 @@ func (f *Follower) reloadState() (st *State, newer *pendingSnapshot, err error) 
 	st, _, err = f.replay(persisted)
 	newer, f.pending = f.pending, pending
 	if inForce := f.State().Version; err == nil && st.Version < inForce {
-		err = fmt.Errorf("version %d is on disk, and version %d in force", st.Version, inForce)
+		err = fmt.Errorf("version %d is on disk, but version %d is in force", st.Version, inForce)
 	}
 	return st, newer, err
 }

@@ -52,8 +52,8 @@ func (c *control) compact(t *testing.T) journal.Receipt {
 	return r
 }
 
-// announced returns the record of a version and the snapshot that it announces.
-func (c *control) announced(t *testing.T, version uint64) ([]byte, *journal.Snapshot) {
+// snapshotOf returns the record of a version and the snapshot that it announces.
+func (c *control) snapshotOf(t *testing.T, version uint64) ([]byte, *journal.Snapshot) {
 	t.Helper()
 	data, err := c.Record(t.Context(), version)
 	if err != nil {
@@ -66,10 +66,10 @@ func (c *control) announced(t *testing.T, version uint64) ([]byte, *journal.Snap
 	return data, r.Snapshot
 }
 
-// sweep deletes a snapshot's objects, as control does an hour after the next snapshot.
-func (c *control) sweep(t *testing.T, version uint64) {
+// deleteObjects deletes a snapshot's objects, as control does an hour after the next snapshot.
+func (c *control) deleteObjects(t *testing.T, version uint64) {
 	t.Helper()
-	_, s := c.announced(t, version)
+	_, s := c.snapshotOf(t, version)
 	for _, name := range s.Names() {
 		if err := c.Stream.DeleteObject(t.Context(), name); err != nil {
 			t.Fatal(err)
@@ -77,8 +77,8 @@ func (c *control) sweep(t *testing.T, version uint64) {
 	}
 }
 
-// away returns a control in dir. A stopped edge in the folder e has everything in force that was published so far.
-func away(t *testing.T, k *keys, dir string) *control {
+// controlWithStoppedEdge returns a control in dir. A stopped edge in the folder e has everything in force that was published so far.
+func controlWithStoppedEdge(t *testing.T, k *keys, dir string) *control {
 	t.Helper()
 	c := startControl(t, k, dir, nil)
 	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
@@ -88,12 +88,12 @@ func away(t *testing.T, k *keys, dir string) *control {
 }
 
 // TestEdgeSkipsDeletedSnapshot restarts an edge after a snapshot whose object was deleted: the next snapshot contains its names too.
-func TestLoadSwept(t *testing.T) {
+func TestEdgeSkipsDeletedSnapshot(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
-	c := away(t, k, dir)
+	c := controlWithStoppedEdge(t, k, dir)
 	load := c.list(t, "listed.example")
 	c.compact(t)
-	c.sweep(t, load.Version)
+	c.deleteObjects(t, load.Version)
 	r := c.push(t, k.set(t, "after", block("after.example")))
 	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, r.Version)
@@ -102,8 +102,8 @@ func TestLoadSwept(t *testing.T) {
 	}
 }
 
-// damage changes the name of a label in the one snapshot of an edge's folder.
-func damage(t *testing.T, dir string, label string) {
+// damageSnapshot changes the name of a label in the one snapshot of an edge's folder.
+func damageSnapshot(t *testing.T, dir string, label string) {
 	t.Helper()
 	snapshots, err := filepath.Glob(filepath.Join(dir, "*.snapshot"))
 	if err != nil || len(snapshots) != 1 {
@@ -125,7 +125,7 @@ func damage(t *testing.T, dir string, label string) {
 
 // TestDamagedSnapshotIsReplacedByNewerOne starts an edge whose snapshot is damaged and deleted at control: the edge uses a snapshot that was published since,
 // or is published later.
-func TestDamagedSnapshotSwept(t *testing.T) {
+func TestDamagedSnapshotIsReplacedByNewerOne(t *testing.T) {
 	for name, before := range map[string]bool{"the next is there": true, "the next comes later": false} {
 		t.Run(name, func(t *testing.T) {
 			k, dir := newKeys(t), t.TempDir()
@@ -138,11 +138,11 @@ func TestDamagedSnapshotSwept(t *testing.T) {
 			}
 			e.reaches(t, c.push(t, k.set(t, "since", block("since.example"))).Version)
 			e.stop()
-			c.sweep(t, old.Version)
-			damage(t, filepath.Join(dir, "e"), "n777")
+			c.deleteObjects(t, old.Version)
+			damageSnapshot(t, filepath.Join(dir, "e"), "n777")
 			e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 			if !before {
-				waitFor(t, "the damage to be found", func() bool { return e.Health().Problem != "" })
+				waitFor(t, "the damage to be detected", func() bool { return e.Health().Problem != "" })
 				c.compact(t)
 			}
 			waitFor(t, "another snapshot", func() bool { return judge(t, e.Set().View(), "n777.example") == blocklist.BlockedBy })
@@ -154,8 +154,8 @@ func TestDamagedSnapshotSwept(t *testing.T) {
 	}
 }
 
-// pointed is a source with one record, followed by a gap. Each object waits until its gate is closed.
-type pointed struct {
+// gatedSource is a source with one record, followed by a gap. Each object waits until its gate is closed.
+type gatedSource struct {
 	journal.Source
 	record journal.SequencedRecord
 	given  atomic.Bool
@@ -163,7 +163,7 @@ type pointed struct {
 	asked  chan string              // receives the names of requested objects; may be nil
 }
 
-func (p *pointed) Follow(ctx context.Context, after journal.Position, to journal.Consumer) error {
+func (p *gatedSource) Follow(ctx context.Context, after journal.Position, to journal.Consumer) error {
 	if p.given.Swap(true) {
 		return p.Source.Follow(ctx, after, to)
 	}
@@ -173,7 +173,7 @@ func (p *pointed) Follow(ctx context.Context, after journal.Position, to journal
 	return journal.ErrGap
 }
 
-func (p *pointed) Object(ctx context.Context, name string) (io.ReadCloser, error) {
+func (p *gatedSource) Object(ctx context.Context, name string) (io.ReadCloser, error) {
 	if p.asked != nil {
 		p.asked <- name
 	}
@@ -189,23 +189,23 @@ func (p *pointed) Object(ctx context.Context, name string) (io.ReadCloser, error
 
 // TestFailedJumpIsNotInForce lets a jump fail on the disk while a list's snapshot is on its way: the version is not reported as in force, and is in force as
 // soon as the disk can be written.
-func TestJumpFails(t *testing.T) {
+func TestFailedJumpIsNotInForce(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
-	c := away(t, k, dir)
+	c := controlWithStoppedEdge(t, k, dir)
 	load := c.list(t, "listed.example")
 	same := c.compact(t)
 	r := c.push(t, k.set(t, "after", block("after.example")))
-	data, s := c.announced(t, load.Version)
+	data, s := c.snapshotOf(t, load.Version)
 	full := filepath.Join(dir, "e", fmt.Sprintf("tail-%d.new", same.Version)) // makes writing the state fail
 	if err := os.Mkdir(full, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	source := &pointed{Source: fromStream(c, "e"), record: journal.SequencedRecord{Sequence: load.Sequence, Data: data},
+	source := &gatedSource{Source: fromStream(c, "e"), record: journal.SequencedRecord{Sequence: load.Sequence, Data: data},
 		gates: map[string]chan struct{}{s.Names()[0]: make(chan struct{})}}
 	e := startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	waitFor(t, "the jump to fail", func() bool { return strings.Contains(e.Health().Problem, filepath.Base(full)) })
 	if v := e.InForce(); v >= load.Version {
-		t.Errorf("version %d is said to be in force, and the load of version %d is not there", v, load.Version)
+		t.Errorf("version %d is reported as in force, but the snapshot of version %d was not fetched", v, load.Version)
 	}
 	if err := os.Remove(full); err != nil {
 		t.Fatal(err)
@@ -217,15 +217,15 @@ func TestJumpFails(t *testing.T) {
 }
 
 // TestJumpDuringSnapshotFetch puts a list's snapshot in force while a jump over it fetches a newer one: both succeed.
-func TestJumpBesideLoad(t *testing.T) {
+func TestJumpDuringSnapshotFetch(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
-	c := away(t, k, dir)
+	c := controlWithStoppedEdge(t, k, dir)
 	load := c.list(t, "listed.example")
 	next := c.large(t, k, "large", func() { c.push(t, k.set(t, "since", block("since.example"))) }, block("large.example"))
-	data, one := c.announced(t, load.Version)
-	_, two := c.announced(t, next.Version)
+	data, one := c.snapshotOf(t, load.Version)
+	_, two := c.snapshotOf(t, next.Version)
 	loaded, overlay := one.Names()[0], two.Names()[1]
-	source := &pointed{Source: fromStream(c, "e"), record: journal.SequencedRecord{Sequence: load.Sequence, Data: data}, asked: make(chan string, 100),
+	source := &gatedSource{Source: fromStream(c, "e"), record: journal.SequencedRecord{Sequence: load.Sequence, Data: data}, asked: make(chan string, 100),
 		gates: map[string]chan struct{}{loaded: make(chan struct{}), overlay: make(chan struct{})}}
 	e := startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	times := map[string]int{}
@@ -233,7 +233,7 @@ func TestJumpBesideLoad(t *testing.T) {
 		name = <-source.asked
 	}
 	close(source.gates[loaded])
-	waitFor(t, "the load", func() bool { return e.InForce() == load.Version })
+	waitFor(t, "the list's snapshot", func() bool { return e.InForce() == load.Version })
 	close(source.gates[overlay])
 	e.reaches(t, next.Version)
 	for _, name := range []string{"listed.example", "large.example", "since.example"} {
@@ -249,22 +249,22 @@ func TestJumpBesideLoad(t *testing.T) {
 	}
 }
 
-// torn is a mirror with the first record of a new epoch and the newest snapshot of the epoch before.
-type torn struct {
+// tornMirror is a mirror with the first record of a new epoch and the newest snapshot of the epoch before.
+type tornMirror struct {
 	journal.Source
 	record, snapshot journal.SequencedRecord
 	asked            atomic.Int64
 }
 
-func (s *torn) Follow(_ context.Context, _ journal.Position, to journal.Consumer) error {
+func (s *tornMirror) Follow(_ context.Context, _ journal.Position, to journal.Consumer) error {
 	s.asked.Add(1)
 	return to.Record(s.record)
 }
 
-func (s *torn) Newest(context.Context) (journal.SequencedRecord, error) { return s.snapshot, nil }
+func (s *tornMirror) Newest(context.Context) (journal.SequencedRecord, error) { return s.snapshot, nil }
 
 // TestEdgeWaitsForSnapshotOfEpoch checks that an edge waits between its requests for an epoch's snapshot that its source does not have.
-func TestEpochWithoutSnapshot(t *testing.T) {
+func TestEdgeWaitsForSnapshotOfEpoch(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	old, err := c.Newest(t.Context())
@@ -280,17 +280,17 @@ func TestEpochWithoutSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := &torn{Source: offline{}, record: journal.SequencedRecord{Data: first.Data}, snapshot: journal.SequencedRecord{Data: old.Data}}
+	source := &tornMirror{Source: offline{}, record: journal.SequencedRecord{Data: first.Data}, snapshot: journal.SequencedRecord{Data: old.Data}}
 	e = startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
-	waitFor(t, "trouble", func() bool { return e.Health().Problem != "" })
+	waitFor(t, "a problem", func() bool { return e.Health().Problem != "" })
 	e.stop()
 	if n := source.asked.Load(); n > 10 { // only the first request is repeated at once
-		t.Errorf("it asked %d times", n)
+		t.Errorf("the edge requested the snapshot %d times, want at most 10", n)
 	}
 }
 
 // TestRecoverRefusesCopyWithoutSnapshot refuses to recover a snapshot's record from an edge that had not fetched the snapshot: nobody could put it in force.
-func TestRecoverLacking(t *testing.T) {
+func TestRecoverRefusesCopyWithoutSnapshot(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
 	source := fromStream(c, "e")
@@ -300,11 +300,11 @@ func TestRecoverLacking(t *testing.T) {
 	c.stop()
 	copyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
 	c = startControl(t, k, filepath.Join(dir, "c"), nil)
-	e = startEdge(t, k, filepath.Join(dir, "e"), slow{fromStream(c, "e"), make(chan struct{})}, journal.Node{ID: "e"})
+	e = startEdge(t, k, filepath.Join(dir, "e"), slowSource{fromStream(c, "e"), make(chan struct{})}, journal.Node{ID: "e"})
 	load := c.list(t, "listed.example")
 	waitFor(t, "the record", func() bool { return e.State().Version == load.Version })
 	e.stop()
-	_, s := c.announced(t, load.Version)
+	_, s := c.snapshotOf(t, load.Version)
 	object := s.Names()[0]
 	o, err := c.Object(t.Context(), object)
 	if err != nil {
@@ -319,7 +319,7 @@ func TestRecoverLacking(t *testing.T) {
 
 	backup, stop := openControlIn(t, k, filepath.Join(dir, "backup"), recovering)
 	if err := backup.Run(t.Context(), func() {}); err == nil || !strings.Contains(err.Error(), object) {
-		t.Errorf("recovering from a copy without object %s: %v", object, err)
+		t.Errorf("recover from a copy without object %s: error %v", object, err)
 	}
 	stop()
 	if err := os.WriteFile(filepath.Join(dir, "e", object), lacking, 0o600); err != nil {
@@ -334,7 +334,7 @@ func TestRecoverLacking(t *testing.T) {
 
 // TestRepairedSnapshotReportsWholeView replaces a damaged snapshot by another one of the same state: hidden names are blocked again, and the effect says that
 // the whole view may have changed.
-func TestMendedSaysAll(t *testing.T) {
+func TestRepairedSnapshotReportsWholeView(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	old := c.list(t, "n777.example", "n778.example")
@@ -342,13 +342,13 @@ func TestMendedSaysAll(t *testing.T) {
 	e.reaches(t, old.Version)
 	e.reaches(t, c.compact(t).Version)
 	e.stop()
-	c.sweep(t, old.Version)
-	damage(t, filepath.Join(dir, "e"), "n777")
+	c.deleteObjects(t, old.Version)
+	damageSnapshot(t, filepath.Join(dir, "e"), "n777")
 	f, err := journal.NewFollower(journal.FollowerConfig{
 		Dir: filepath.Join(dir, "e"), Source: fromStream(c, "e"), Trust: k.trust(), Node: journal.Node{ID: "e"}, Log: logs(t),
 		Changed: func(before, after *blocklist.View, e journal.Effect) {
 			if judge(t, before, "n777.example") != judge(t, after, "n777.example") && !e.All {
-				t.Errorf("not told: %+v", e)
+				t.Errorf("effect %+v, want All", e)
 			}
 		},
 	})

@@ -36,7 +36,7 @@ func OpenKeys(dir string) (k *Keys, created bool, err error) {
 		return nil, false, fmt.Errorf("keys: %w", err)
 	}
 	if err := k.create(); err != nil {
-		return nil, false, fmt.Errorf("make keys in %s: %w", dir, err)
+		return nil, false, fmt.Errorf("create keys in %s: %w", dir, err)
 	}
 	return k, true, nil
 }
@@ -45,7 +45,7 @@ func OpenKeys(dir string) (k *Keys, created bool, err error) {
 func OpenExistingKeys(dir string) (*Keys, error) {
 	k := &Keys{dir}
 	if _, err := os.Stat(k.path(ringFile)); err != nil {
-		return nil, fmt.Errorf("no keys were made yet: %w", err)
+		return nil, fmt.Errorf("no keys were created yet: %w", err)
 	}
 	return k, nil
 }
@@ -90,7 +90,7 @@ func WriteNewKey(path, name string) (*SecretKey, error) {
 		return nil, err
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is there already: it is not written over", path)
+		return nil, fmt.Errorf("%s exists already and is not overwritten", path)
 	}
 	return key, writeKeyFile(path, []byte(key.Text()))
 }
@@ -174,7 +174,7 @@ func (k *Keys) Change(root *SecretKey, edit func(*Ring) error) error {
 	}
 	ring, roots := stored.Ring, stored.RootKeys
 	if !slices.ContainsFunc(roots, func(r PublicKey) bool { return r.ID() == root.ID() }) {
-		return fmt.Errorf("%s is no root of this ring", root.ID())
+		return fmt.Errorf("%s is not a root key of this ring", root.ID())
 	}
 	if err := edit(ring); err != nil {
 		return err

@@ -209,7 +209,7 @@ func (f *Follower) Run(ctx context.Context) error {
 		}
 		if st := f.State(); errors.Is(err, errNewEpoch) && st != epochEnd { // the second time for one state the source has a record of the new epoch, but no snapshot
 			epochEnd = st
-			f.log.Info("the journal was begun anew; its first snapshot is fetched")
+			f.log.Info("a new epoch of the journal began; fetching its first snapshot")
 			continue
 		}
 		if f.State().Version > 0 || !f.cfg.Node.Control { // control has to publish its first record itself
@@ -227,7 +227,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	return nil
 }
 
-var errNewEpoch = errors.New("an epoch of the journal began")
+var errNewEpoch = errors.New("a new epoch of the journal began")
 
 // RetryNow ends the wait before the next attempt to reach control, if one is in progress: the caller knows that the network is back.
 func (f *Follower) RetryNow() {
@@ -307,7 +307,7 @@ func (w *followerConsumer) record(e SequencedRecord) error {
 	st := f.State()
 	if w := f.pending; w != nil && len(w.records) > farBehind { // the snapshot must be in force first
 		f.gap = true // fetch this snapshot or a newer one
-		return fmt.Errorf("the snapshot of version %d does not come, and records wait for it", w.Version)
+		return fmt.Errorf("the snapshot of version %d was not fetched yet, and too many records wait for it", w.Version)
 	}
 	c, err := st.check(e.Data, f.cfg.Trust)
 	if err == nil {
@@ -343,7 +343,7 @@ func (f *Follower) persist(e SequencedRecord, version uint64) error {
 	case errors.Is(err, errBufferFull):
 		return err
 	case f.unwritten == "":
-		f.log.Error("changes are in force but cannot be written to disk, and would be missing after a restart without control; it is tried again", "version", version, "err", err)
+		f.log.Error("changes are in force but cannot be written to disk, and would be missing after a restart without control; trying again", "version", version, "err", err)
 	}
 	f.unwritten = err.Error()
 	return nil
@@ -460,7 +460,7 @@ func (f *Follower) setProblemLocked(problem string) {
 	f.outage = outage{}
 	if f.problem != problem {
 		f.problem = problem
-		f.log.Warn("control's changes do not arrive; what is in force stays", "why", problem)
+		f.log.Warn("control's changes do not arrive; the version in force stays", "why", problem)
 	}
 }
 

@@ -25,7 +25,7 @@ func (f *Follower) checkFork(ctx context.Context, st *State) error {
 		return nil
 	}
 	if r, _, err := ReadRecord(next.data); err == nil && r.Epoch == st.Epoch && r.Version == st.Version+1 && r.Previous != st.Hash {
-		return fmt.Errorf("the newest snapshot is not gone to: %w", ErrFork)
+		return fmt.Errorf("the newest snapshot is not used: %w", ErrFork)
 	}
 	return nil
 }

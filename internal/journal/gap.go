@@ -68,7 +68,7 @@ func (c *Control) checkReachable(ctx context.Context) error {
 			ErrDamaged, g.last, c.cfg.Recover, g.last)
 	}
 	return fmt.Errorf("%w: the record of version %d is lost, and version %d is in force here. Start control once with --recover and a copy of the folder edge of a server that has version %d or later in force; "+
-		"where there is none, with --new-epoch and the highest version of any server: what the lost records changed is then not in force",
+		"where there is none, with --new-epoch and the highest version of any server: the changes of the lost records are then not in force",
 		ErrDamaged, g.first, c.state.State().Version, g.last)
 }
 

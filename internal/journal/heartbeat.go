@@ -45,7 +45,7 @@ func (st *State) openHeartbeat(data []byte, last Heartbeat) (Heartbeat, error) {
 // know the version, and the key had expired by h.Time. Without this check the holder of an expired key could sign a statement with an earlier date.
 func (h Heartbeat) checkKeyAfter(version uint64, at int64, key parsedKey) error {
 	if version > h.Version && !key.hasRole(RoleControl, max(at, h.Time)/1000) {
-		return fmt.Errorf("version %d: %w: its key ran out before control's last heartbeat, of version %d", version, ErrSeal, h.Version)
+		return fmt.Errorf("version %d: %w: its key expired before control's last heartbeat, of version %d", version, ErrSeal, h.Version)
 	}
 	return nil
 }
@@ -126,7 +126,7 @@ func (w *followerConsumer) heartbeat(data []byte) error {
 
 // setOlderProblem stores the problem that control's journal is behind the state in force.
 func (f *Follower) setOlderProblem(h Heartbeat, st *State) {
-	f.setProblemLocked(fmt.Sprintf("control's newest version is %d, and %d is in force here: was it restored from an older backup? What is in force stays", h.Version, st.Version))
+	f.setProblemLocked(fmt.Sprintf("control's newest version is %d, but version %d is in force here: was control restored from an older backup? The version in force stays", h.Version, st.Version))
 }
 
 // lastBeat returns the newest heartbeat; its zero value for none.

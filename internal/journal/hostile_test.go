@@ -72,7 +72,7 @@ func (f *forge) changes(set journal.ChangeSet, signer []*journal.SecretKey, chan
 func (f *forge) make(genuine []byte, others ...[]byte) {
 	k, control := f.k, f.k.control
 	one := func(s ...*journal.SecretKey) []*journal.SecretKey { return s }
-	f.add("forged: by a stranger", f.sealed(nil, f.body, k.stranger))
+	f.add("forged: by an unauthorized key", f.sealed(nil, f.body, k.unauthorized))
 	impostor := key(f.t, "control") // with the same name
 	f.add("forged: by another key of that name", f.sealed(nil, f.body, impostor))
 	sig, err := journal.Unseal(journal.KindRecord, genuine)
@@ -88,7 +88,7 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 	f.add("wrong role: a record by an author", f.sealed(nil, f.body, k.author))
 	f.add("wrong role: a record by an approver", f.sealed(nil, f.body, k.approver))
 	f.add("wrong role: a record by the root", f.sealed(nil, f.body, k.root))
-	for _, s := range one(k.approver, k.feeds, k.control, k.root, k.stranger) {
+	for _, s := range one(k.approver, k.feeds, k.control, k.root, k.unauthorized) {
 		f.add("wrong role: a change set by "+s.Name(), f.sealed(nil, f.changes(journal.ChangeSet{}, one(s), block("forged.example")), control))
 	}
 	list := block("forged.example")
@@ -128,8 +128,8 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 	}
 	ring := k.ring
 	ring.Serial = 9
-	ring.Keys = append(ring.Keys, journal.RingKey{Key: k.stranger.String(), Roles: []journal.Role{journal.RoleControl, journal.RoleAuthor}})
-	for _, s := range one(k.stranger, k.control, k.author) {
+	ring.Keys = append(ring.Keys, journal.RingKey{Key: k.unauthorized.String(), Roles: []journal.Role{journal.RoleControl, journal.RoleAuthor}})
+	for _, s := range one(k.unauthorized, k.control, k.author) {
 		sealed, err := ring.Seal(s)
 		if err != nil {
 			f.t.Fatal(err)
@@ -142,7 +142,7 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	for _, s := range one(k.author, k.approver, k.root, k.stranger) {
+	for _, s := range one(k.author, k.approver, k.root, k.unauthorized) {
 		f.add("wrong role: a root's key ring by "+s.Name(), f.sealed(func(r *journal.Record) { r.Kind = journal.RecordRing }, roots, s))
 	}
 	old := k.ring
@@ -189,7 +189,7 @@ func (f *forge) malleable(genuine []byte) {
 	with("sixteen signatures", slices.Concat(first, bytes.Repeat(junk, 15)))
 	with("its signature twice", first, first)
 	with("a second one that is another key's", first, line(f.k.author.ID(), text))
-	for _, k := range []*journal.SecretKey{f.k.author, f.k.root, f.k.stranger, key(f.t, "control2")} { // a key without a role in the ring
+	for _, k := range []*journal.SecretKey{f.k.author, f.k.root, f.k.unauthorized, key(f.t, "control2")} { // a key without a role in the ring
 		sig := k.Sign(journal.KindRecord, s.Digest)
 		other := line(sig.Key, base64.StdEncoding.EncodeToString(sig.Bytes))
 		with("signed by "+k.Name()+" too", first, other)
@@ -208,34 +208,34 @@ func (f *forge) malleable(genuine []byte) {
 }
 
 // TestAddedSignatureIsRefused adds a signature line to a record at a mirror: the edge refuses it, and accepts the genuine record.
-func TestAddedSignature(t *testing.T) {
+func TestAddedSignatureIsRefused(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	at := c.State().Version
 	c.push(t, k.set(t, "next", block("next.example")))
 	last := c.push(t, k.set(t, "after", block("after.example")))
-	e := startEdge(t, k, filepath.Join(dir, "e"), altering{fromStream(c, "e"), at + 1, new(atomic.Int32)}, journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), alteringSource{fromStream(c, "e"), at + 1, new(atomic.Int32)}, journal.Node{ID: "e"})
 	e.reaches(t, last.Version)
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }
 
-// altering is a source that adds a signature to the first records of a version.
-type altering struct {
+// alteringSource is a source that adds a signature to the first records of a version.
+type alteringSource struct {
 	journal.Source
 	version uint64
 	times   *atomic.Int32
 }
 
-func (a altering) Follow(ctx context.Context, after journal.Position, to journal.Consumer) error {
-	return a.Source.Follow(ctx, after, altered{to, a})
+func (a alteringSource) Follow(ctx context.Context, after journal.Position, to journal.Consumer) error {
+	return a.Source.Follow(ctx, after, alteringConsumer{to, a})
 }
 
-type altered struct {
+type alteringConsumer struct {
 	journal.Consumer
-	by altering
+	by alteringSource
 }
 
-func (a altered) Record(e journal.SequencedRecord) error {
+func (a alteringConsumer) Record(e journal.SequencedRecord) error {
 	if r, _, err := journal.ReadRecord(e.Data); err == nil && r.Version == a.by.version && a.by.times.Add(1) <= 2 {
 		at := bytes.Index(e.Data, []byte("\n\n"))
 		junk := "\nx " + base64.StdEncoding.EncodeToString(make([]byte, 64))
@@ -245,7 +245,7 @@ func (a altered) Record(e journal.SequencedRecord) error {
 }
 
 // TestHugeRecordIsRefusedBeforeParsing reads unsigned records with as many elements as fit. Parsing them would take a hundred times their size.
-func TestHugeRecord(t *testing.T) {
+func TestHugeRecordIsRefusedBeforeParsing(t *testing.T) {
 	within := map[string]string{
 		"scoped":   `{"kind":"snapshot","snapshot":{"scoped":[%s]}}`,
 		"sources":  `{"kind":"snapshot","snapshot":{"changes":{"set":{"sources":[%s]}}}}`,
@@ -269,12 +269,12 @@ func TestHugeRecord(t *testing.T) {
 	}
 	deep := "rempart/1 record\n\n" + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + "\n"
 	if _, _, err := journal.ReadRecord([]byte(deep)); !errors.Is(err, journal.ErrSeal) {
-		t.Errorf("a deep one: %v", err)
+		t.Errorf("deeply nested record: error %v", err)
 	}
 }
 
 // TestForgedRecordsAreRefused gives an edge every record that an attacker with some keys can make, without control's key together with an author's.
-func TestNothingForgedIsTaken(t *testing.T) {
+func TestForgedRecordsAreRefused(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	for i := range 3 {
@@ -320,11 +320,11 @@ func TestNothingForgedIsTaken(t *testing.T) {
 		t.Fatalf("version %d, want %d", v, at)
 	}
 	view := victim.Set().View()
-	taken := map[string]int{}
+	accepted := map[string]int{}
 	for _, a := range f.all {
 		if err := victim.Feed(journal.SequencedRecord{Data: a.data}); err == nil || victim.Set().View() != view {
-			taken[a.kind]++
-			t.Errorf("taken: %s", a.kind)
+			accepted[a.kind]++
+			t.Errorf("accepted: %s", a.kind)
 		}
 	}
 	beat := func(h journal.Heartbeat, s *journal.SecretKey) []byte {
@@ -334,17 +334,17 @@ func TestNothingForgedIsTaken(t *testing.T) {
 		}
 		return journal.Seal(journal.KindHeartbeat, payload, s)
 	}
-	_ = victim.FeedHeartbeat(beat(journal.Heartbeat{Epoch: 9, Version: 99, Time: time.Now().UnixMilli()}, k.stranger))
+	_ = victim.FeedHeartbeat(beat(journal.Heartbeat{Epoch: 9, Version: 99, Time: time.Now().UnixMilli()}, k.unauthorized))
 	if h := victim.Health(); h.Newest == 99 {
-		t.Error("a forged heartbeat counts")
+		t.Error("a forged heartbeat was accepted")
 	}
-	t.Logf("forged, replayed, reordered, truncated, unsigned, expired, wrong-role records taken: %d of %d", len(taken), len(f.all))
-	if diff := cmp.Diff(map[string]int{}, taken); diff != "" {
+	t.Logf("forged, replayed, reordered, truncated, unsigned, expired, wrong-role records accepted: %d of %d", len(accepted), len(f.all))
+	if diff := cmp.Diff(map[string]int{}, accepted); diff != "" {
 		t.Error(diff)
 	}
 	for _, data := range [][]byte{genuine, after} {
 		if err := victim.Feed(journal.SequencedRecord{Data: data}); err != nil {
-			t.Errorf("the genuine one: %v", err)
+			t.Errorf("genuine record: error %v", err)
 		}
 	}
 	wantVerdict(t, victim.Set().View(), "after.example", blocklist.BlockedBy)
@@ -352,7 +352,7 @@ func TestNothingForgedIsTaken(t *testing.T) {
 }
 
 // TestThresholdRequiresTwoKeys publishes two changes under a threshold of two keys for more than one change.
-func TestThreshold(t *testing.T) {
+func TestThresholdRequiresTwoKeys(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	k.ring.Threshold = journal.Threshold{Changes: 1, Keys: 2}
 	k.seal(t)
@@ -362,7 +362,7 @@ func TestThreshold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, signers := range [][]*journal.SecretKey{{k.author}, {k.author, k.stranger}, {k.author, k.feeds}, {k.approver, k.control}} {
+	for _, signers := range [][]*journal.SecretKey{{k.author}, {k.author, k.unauthorized}, {k.author, k.feeds}, {k.approver, k.control}} {
 		_, err := c.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, Body: journal.Seal(journal.KindChanges, payload, signers...)})
 		if !errors.Is(err, journal.ErrRefused) {
 			t.Errorf("%d signatures: %v", len(signers), err)
@@ -373,7 +373,7 @@ func TestThreshold(t *testing.T) {
 }
 
 // TestControlAndRootKeysAreReplaced replaces control's key, and then the root key.
-func TestRingsChangeHands(t *testing.T) {
+func TestControlAndRootKeysAreReplaced(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
@@ -395,8 +395,8 @@ func TestRingsChangeHands(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }
 
-// outlived returns a control in dir's folder c, with a backup from before its last change, and a stopped edge in e that has that change in force.
-func outlived(t *testing.T, k *keys, dir string) (*control, *edge, journal.Receipt) {
+// controlWithBackup returns a control in dir's folder c, with a backup from before its last change, and a stopped edge in e that has that change in force.
+func controlWithBackup(t *testing.T, k *keys, dir string) (*control, *edge, journal.Receipt) {
 	t.Helper()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
 	c.push(t, k.set(t, "one", block("one.example")))
@@ -411,16 +411,16 @@ func outlived(t *testing.T, k *keys, dir string) (*control, *edge, journal.Recei
 }
 
 // TestOlderBackupIsDetected restores control's disk from a backup that is older than the edges' state.
-func TestOlderBackup(t *testing.T) {
+func TestOlderBackupIsDetected(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
-	c, e, r := outlived(t, k, dir)
+	c, e, r := controlWithBackup(t, k, dir)
 	c.stop()
 
 	c = startControl(t, k, filepath.Join(dir, "backup"), nil)
 	c.push(t, k.set(t, "three", block("three.example"))) // with the version of another change
 	c.push(t, k.set(t, "four", block("four.example")))
 	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-	waitFor(t, "a trouble to be told", func() bool { return e.Health().Problem != "" })
+	waitFor(t, "a problem to be reported", func() bool { return e.Health().Problem != "" })
 	if v := e.State().Version; v != r.Version {
 		t.Errorf("version %d, and %d before", v, r.Version)
 	}
@@ -442,7 +442,7 @@ func TestOlderBackup(t *testing.T) {
 }
 
 // TestControlClockWrongByADay sets control's clock a day ahead or back, and then to the correct time.
-func TestClockWrongByADay(t *testing.T) {
+func TestControlClockWrongByADay(t *testing.T) {
 	for _, off := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
 		k, dir := newKeys(t), t.TempDir()
 		c := startControl(t, k, dir, nil)
@@ -462,7 +462,7 @@ func TestClockWrongByADay(t *testing.T) {
 		h := e.Health()
 		t.Logf("%v: version %d, heartbeat %v old, offset %v", off, h.Status.Version, h.Heartbeat.Round(time.Millisecond), h.ControlTime.Round(time.Second))
 		if h.Heartbeat > time.Minute {
-			t.Error("a wrong clock makes heartbeats old")
+			t.Error("a wrong clock changes the age of heartbeats")
 		}
 		c.stop()
 		c = startControl(t, k, dir, nil) // with the correct clock
@@ -476,7 +476,7 @@ func TestClockWrongByADay(t *testing.T) {
 }
 
 // TestRecoverAppendsRecordsOfEdge restores control's disk from an older backup, and the records since from an edge.
-func TestRecover(t *testing.T) {
+func TestRecoverAppendsRecordsOfEdge(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
 	c.push(t, k.set(t, "one", block("one.example")))
@@ -517,7 +517,7 @@ func TestRecover(t *testing.T) {
 }
 
 // TestDamagedSnapshotIsFetchedAgain damages the snapshot on an edge's disk: the rest stays in force until it was fetched again.
-func TestDamagedSnapshot(t *testing.T) {
+func TestDamagedSnapshotIsFetchedAgain(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	var changes []journal.Change
@@ -532,7 +532,7 @@ func TestDamagedSnapshot(t *testing.T) {
 	r := c.push(t, k.set(t, "after", block("after.example")))
 	e.reaches(t, r.Version)
 	e.stop()
-	damage(t, filepath.Join(dir, "e"), "n777")
+	damageSnapshot(t, filepath.Join(dir, "e"), "n777")
 	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	waitFor(t, "the snapshot to be repaired", func() bool { return judge(t, e.Set().View(), "n777.example") == blocklist.BlockedBy })
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)

@@ -21,9 +21,9 @@ import (
 
 // keys holds one key per role, under one root key.
 type keys struct {
-	root, control, author, second, approver, feeds, stranger *journal.SecretKey
-	ring                                                     journal.Ring
-	sealed                                                   []byte
+	root, control, author, second, approver, feeds, unauthorized *journal.SecretKey
+	ring                                                         journal.Ring
+	sealed                                                       []byte
 }
 
 func key(t testing.TB, name string) *journal.SecretKey {
@@ -38,7 +38,7 @@ func key(t testing.TB, name string) *journal.SecretKey {
 func newKeys(t testing.TB) *keys {
 	k := &keys{
 		root: key(t, "root"), control: key(t, "control"), author: key(t, "desk"), second: key(t, "other"), approver: key(t, "boss"),
-		feeds: key(t, "feeds"), stranger: key(t, "stranger"),
+		feeds: key(t, "feeds"), unauthorized: key(t, "unauthorized"),
 	}
 	k.ring = journal.Ring{Serial: 1, Roots: []string{k.root.String()}, Keys: []journal.RingKey{
 		{Key: k.control.String(), Roles: []journal.Role{journal.RoleControl}},
@@ -120,7 +120,7 @@ func startControl(t testing.TB, k *keys, dir string, change func(*journal.Contro
 	select {
 	case <-ready:
 	case <-time.After(time.Minute):
-		t.Fatal("control does not get ready")
+		t.Fatal("control is not ready in time")
 	}
 	return &control{c, c.Stream, func() { stop(); end() }}
 }
@@ -239,20 +239,20 @@ func TestPushReachesEveryEdge(t *testing.T) {
 	for _, e := range edges {
 		e.reaches(t, r.Version)
 		if !e.Set().View().Suspended() {
-			t.Error("an edge goes on enforcing")
+			t.Error("an edge still enforces after the suspension")
 		}
 	}
 	r = c.publish(t, journal.Draft{Kind: journal.RecordResume, By: "boss"})
 	for _, e := range edges {
 		e.reaches(t, r.Version)
 		if e.Set().View().Suspended() {
-			t.Error("an edge does not enforce again")
+			t.Error("an edge does not enforce after the resumption")
 		}
 	}
 }
 
 // TestSnapshotWhileOthersPush publishes a snapshot of many names while others push: both are in force everywhere.
-func TestLoad(t *testing.T) {
+func TestSnapshotWhileOthersPush(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	e := startEdge(t, k, filepath.Join(dir, "e1"), fromStream(c, "e1"), journal.Node{ID: "e1"})
@@ -313,7 +313,7 @@ func waitFor(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %s", what)
+			t.Fatalf("timeout while waiting for %s", what)
 		}
 	}
 }
@@ -326,7 +326,7 @@ func copyTree(t testing.TB, from, to string) {
 }
 
 // TestTwoSnapshotsInARow publishes a snapshot while the content of the one before is on its way: the second one must contain it.
-func TestLoads(t *testing.T) {
+func TestTwoSnapshotsInARow(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	var last journal.Receipt

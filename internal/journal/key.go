@@ -38,14 +38,14 @@ func NewKey(name string) (*SecretKey, error) {
 	}
 	public, secret, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("make a key: %w", err)
+		return nil, fmt.Errorf("create a key: %w", err)
 	}
 	return &SecretKey{PublicKey{name, public}, secret}, nil
 }
 
 func checkKeyName(name string) error {
 	if name == "" || len(name) > maxKeyName || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" {
-		return fmt.Errorf("%.60q cannot name a key: lower-case letters, digits, dots and hyphens can, %d at most", name, maxKeyName)
+		return fmt.Errorf("%.60q is not a valid key name: use at most %[2]d lower-case letters, digits, dots and hyphens", name, maxKeyName)
 	}
 	return nil
 }
@@ -110,12 +110,12 @@ func ParseSecretKey(text string) (*SecretKey, error) {
 	}
 	parts, err := parseKeyText(body)
 	if err != nil {
-		return nil, errors.New("not a whole secret key: restore the file from where it was copied")
+		return nil, errors.New("not a complete secret key: restore the file from its copy")
 	}
 	secret := ed25519.NewKeyFromSeed(parts.key)
 	k := &SecretKey{PublicKey{parts.name, secret.Public().(ed25519.PublicKey)}, secret}
 	if k.ID() != parts.id() {
-		return nil, errors.New("not a whole secret key: its name and hash do not belong to it")
+		return nil, errors.New("not a complete secret key: its name and hash do not belong to the key")
 	}
 	return k, nil
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // TestRingRefusesOneKeyUnderTwoNames checks that one key cannot pass as two signers.
-func TestRingOfTwins(t *testing.T) {
+func TestRingRefusesOneKeyUnderTwoNames(t *testing.T) {
 	k := newKeys(t)
 	octets, err := base64.StdEncoding.DecodeString(strings.SplitN(k.author.String(), "+", 3)[2])
 	if err != nil {
@@ -31,12 +31,12 @@ func TestRingOfTwins(t *testing.T) {
 	k.ring.Keys = append(k.ring.Keys, journal.RingKey{Key: twin.String(), Roles: []journal.Role{journal.RoleApprover}})
 	k.seal(t)
 	if _, err := journal.OpenRing(k.sealed, k.trust()); err == nil {
-		t.Error("it is taken")
+		t.Error("the ring was accepted")
 	}
 }
 
 // TestRotatedControlKey starts control with a key that the ring in force does not contain. The next ring gives it the role, and the previous key is lost.
-func TestRotate(t *testing.T) {
+func TestRotatedControlKey(t *testing.T) {
 	dir := t.TempDir()
 	folder, _, err := journal.OpenKeys(filepath.Join(dir, "keys"))
 	if err != nil {
@@ -90,7 +90,7 @@ func TestRotate(t *testing.T) {
 
 // TestExpiredKeyCannotBackdate signs records and heartbeats with an expired key of control and an earlier date: an edge that received a later heartbeat refuses
 // them.
-func TestKeyThatRanOut(t *testing.T) {
+func TestExpiredKeyCannotBackdate(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	old, now := key(t, "control-old"), time.Now()
 	k.ring.Keys = append(k.ring.Keys, journal.RingKey{Key: old.String(), Roles: []journal.Role{journal.RoleControl}, Until: now.Add(time.Hour).Unix()})
@@ -123,13 +123,13 @@ func TestKeyThatRanOut(t *testing.T) {
 	beat(st.Version, now.Add(2*time.Hour), k.control)
 	beat(st.Version+7, now.Add(time.Minute), old)
 	if v := e.Health().Newest; v != st.Version {
-		t.Errorf("a heartbeat of version %d counts", v)
+		t.Errorf("a heartbeat of version %d under the expired key was accepted", v)
 	}
 	if err := e.Feed(record(old)); !errors.Is(err, journal.ErrSeal) || e.State().Suspended {
-		t.Errorf("a record: %v", err)
+		t.Errorf("record under the expired key: error %v", err)
 	}
 	if err := e.Feed(record(k.control)); err != nil {
-		t.Errorf("of a key that has not run out: %v", err)
+		t.Errorf("record under a valid key: error %v", err)
 	}
 
 	// An epoch may begin at an earlier time, but not under a key that had expired when the last record was signed.
@@ -156,10 +156,10 @@ func TestKeyThatRanOut(t *testing.T) {
 		return again.Feed(journal.SequencedRecord{Data: journal.Seal(journal.KindRecord, slices.Concat(line, []byte("\n"), k.sealed), signer)})
 	}
 	if err := epoch(old); !errors.Is(err, journal.ErrSeal) {
-		t.Errorf("an epoch: %v", err)
+		t.Errorf("epoch under the expired key: error %v", err)
 	}
 	if err := epoch(k.control); err == nil || errors.Is(err, journal.ErrSeal) || errors.Is(err, journal.ErrRollback) { // the epoch is fetched as the newest snapshot
-		t.Errorf("an epoch of a key that has not run out: %v", err)
+		t.Errorf("epoch under a valid key: error %v", err)
 	}
 }
 

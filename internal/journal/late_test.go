@@ -16,13 +16,13 @@ import (
 	"rempart/internal/journal"
 )
 
-// slow is a source whose objects wait until its channel is closed.
-type slow struct {
+// slowSource is a source whose objects wait until its channel is closed.
+type slowSource struct {
 	journal.Source
 	let chan struct{}
 }
 
-func (s slow) Object(ctx context.Context, name string) (io.ReadCloser, error) {
+func (s slowSource) Object(ctx context.Context, name string) (io.ReadCloser, error) {
 	select {
 	case <-s.let:
 		return s.Source.Object(ctx, name)
@@ -33,13 +33,13 @@ func (s slow) Object(ctx context.Context, name string) (io.ReadCloser, error) {
 
 // TestSnapshotThatArrivesLate publishes more records than may wait for a snapshot: all of them are in force when the snapshot arrived, and are not reported as
 // in force before.
-func TestSnapshotComesLate(t *testing.T) {
+func TestSnapshotThatArrivesLate(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes thousands of records")
+		t.Skip("this test publishes thousands of records")
 	}
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
-	source := slow{fromStream(c, "e"), make(chan struct{})}
+	source := slowSource{fromStream(c, "e"), make(chan struct{})}
 	first := startEdge(t, k, filepath.Join(dir, "e"), source.Source, journal.Node{ID: "e"})
 	first.reaches(t, c.State().Version)
 	first.stop()
@@ -50,12 +50,12 @@ func TestSnapshotComesLate(t *testing.T) {
 	for i := range 2100 {
 		last = c.push(t, k.set(t, fmt.Sprint("set", i), block(fmt.Sprintf("n%d.example", i)))).Version
 	}
-	waitFor(t, "more records than wait", func() bool { return strings.Contains(e.Health().Problem, "records wait for it") })
+	waitFor(t, "more records than may wait", func() bool { return strings.Contains(e.Health().Problem, "records wait for it") })
 	if v := e.State().Version; v <= load.Version+1900 {
-		t.Errorf("the last record taken is of version %d, and the snapshot of version %d", v, load.Version)
+		t.Errorf("the last accepted record has version %d, and the snapshot version %d", v, load.Version)
 	}
 	if v := e.InForce(); v != whole {
-		t.Errorf("version %d is said to be in force, and the snapshot of version %d is not there", v, load.Version)
+		t.Errorf("version %d is reported as in force, but the snapshot of version %d was not fetched", v, load.Version)
 	}
 	wantVerdict(t, e.Set().View(), "n1.example", blocklist.BlockedBy) // pushed changes do not wait for the snapshot
 	close(source.let)
@@ -112,7 +112,7 @@ func (c *control) large(t *testing.T, k *keys, id string, meanwhile func(), chan
 
 // TestLargeChangeSetOverridesScoped checks that a large change set overrides earlier scoped changes, as a small one does, and not those that were pushed while
 // it was made.
-func TestLargeOverScoped(t *testing.T) {
+func TestLargeChangeSetOverridesScoped(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	node := journal.Node{ID: "fr", Country: "FR"}
@@ -147,7 +147,7 @@ func TestLargeOverScoped(t *testing.T) {
 
 // TestAdvancedChangeOverridesScoped checks that a staged change, once advanced to all nodes, overrides an earlier change for one country, on running nodes and
 // on new ones.
-func TestAdvancedOverScoped(t *testing.T) {
+func TestAdvancedChangeOverridesScoped(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	node := journal.Node{ID: "fr", Country: "FR"}
@@ -171,7 +171,7 @@ func TestAdvancedOverScoped(t *testing.T) {
 }
 
 // TestExpiredScopedChangeRestoresGlobalOne checks that a block for all nodes applies in a country again soon after an allow there expired, without a push.
-func TestScopedRunsOut(t *testing.T) {
+func TestExpiredScopedChangeRestoresGlobalOne(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "fr"), journal.Node{ID: "fr", Country: "FR"})
@@ -179,11 +179,11 @@ func TestScopedRunsOut(t *testing.T) {
 	r := c.push(t, k.set(t, "country", journal.Change{Do: journal.Allow, Name: "x.example", Countries: []string{"FR"}, Expiry: time.Now().Unix() + 1}))
 	e.reaches(t, r.Version)
 	waitFor(t, "the block", func() bool { return judge(t, e.Set().View(), "x.example") == blocklist.BlockedBy })
-	waitFor(t, "nothing scoped at control", func() bool { return len(c.State().Scoped) == 0 }) // the edge may receive the record first
+	waitFor(t, "no scoped change at control", func() bool { return len(c.State().Scoped) == 0 }) // the edge may receive the record first
 }
 
 // TestTemporarySnapshotIsRemovedAtStart starts control after it was killed while it wrote a snapshot.
-func TestKilledWhileWriting(t *testing.T) {
+func TestTemporarySnapshotIsRemovedAtStart(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	var writing []string
@@ -202,6 +202,6 @@ func TestKilledWhileWriting(t *testing.T) {
 	}
 	startControl(t, k, dir, nil)
 	if _, err := os.Stat(writing[0]); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%s stays: %v", writing[0], err)
+		t.Errorf("%s was not removed: %v", writing[0], err)
 	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // TestEdgesFollowMirrorFolder lets edges follow a folder of files behind a plain web server.
-func TestMirror(t *testing.T) {
+func TestEdgesFollowMirrorFolder(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	first := c.push(t, k.set(t, "one", block("one.example")))
@@ -48,7 +48,7 @@ func TestMirror(t *testing.T) {
 }
 
 // TestMirrorFolderFollowsNewEpoch begins an epoch, whose first version is not the next one.
-func TestFolderOverEpochs(t *testing.T) {
+func TestMirrorFolderFollowsNewEpoch(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	folder, err := mirror.NewFolder(filepath.Join(dir, "www"))
@@ -92,7 +92,7 @@ func (b *boundedAnswer) SetWriteDeadline(until time.Time) error {
 
 func (b *boundedAnswer) Write(p []byte) (int, error) {
 	if left := time.Until(b.until); left <= 0 || left > 2*time.Minute || len(p) > 256<<10 {
-		return 0, fmt.Errorf("%d octets in %v", len(p), left)
+		return 0, fmt.Errorf("%d bytes in %v", len(p), left)
 	}
 	b.until = time.Time{}
 	b.pieces++
@@ -100,7 +100,7 @@ func (b *boundedAnswer) Write(p []byte) (int, error) {
 }
 
 // TestSlowReadersAreDisconnected checks that a response ends if its reader reads nothing, and continues while it reads.
-func TestAnswersAreBounded(t *testing.T) {
+func TestSlowReadersAreDisconnected(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	var changes []journal.Change
@@ -110,7 +110,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		changes = append(changes, change)
 	}
 	r := c.push(t, k.set(t, "many", changes...))
-	_, s := c.announced(t, c.compact(t).Version)
+	_, s := c.snapshotOf(t, c.compact(t).Version)
 	h := mirror.NewHandler(c, func(*http.Request, []byte) error { return nil })
 	record := fmt.Sprint("/records/", r.Version)
 	for _, path := range []string{"/head", "/snapshot", record, "/records/99", "/objects/" + s.Names()[0], "/nothing"} {
@@ -120,7 +120,7 @@ func TestAnswersAreBounded(t *testing.T) {
 			t.Errorf("%s: %d pieces", path, answer.pieces)
 		}
 		if want := answer.Header().Get("Content-Length"); want != "" && want != fmt.Sprint(answer.Body.Len()) {
-			t.Errorf("%s: %d octets of %s", path, answer.Body.Len(), want)
+			t.Errorf("%s: %d bytes of %s", path, answer.Body.Len(), want)
 		}
 	}
 }

@@ -153,13 +153,13 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 			err = p.follower.waitForRecord(waiting, st.Version+1)
 			cancel()
 			if err != nil {
-				return Receipt{}, fmt.Errorf("another record came first, and did not arrive here: %w", err)
+				return Receipt{}, fmt.Errorf("another control appended a record first, and the record did not arrive here: %w", err)
 			}
 		default:
-			return Receipt{}, fmt.Errorf("keep a record: %w", err)
+			return Receipt{}, fmt.Errorf("append a record: %w", err)
 		}
 	}
-	return Receipt{}, errors.New("others publish all the time: try again")
+	return Receipt{}, fmt.Errorf("another control appended a record first %d times: try again", maxPublishTries)
 }
 
 // refusal returns an error while no record may be appended, or nil.
@@ -186,7 +186,7 @@ func (p *Publisher) signingTime(st *State, epoch uint64) (int64, error) {
 		problem = p.clock.checkAhead()
 	}
 	if problem != nil && !p.clockWrong {
-		p.logger.Error("what is signed cannot have the right time", "err", problem)
+		p.logger.Error("records cannot be signed with the correct time", "err", problem)
 	}
 	p.clockWrong = problem != nil
 	return at, err
@@ -207,7 +207,7 @@ func (st *State) checkAppend(data []byte, trust []PublicKey) error {
 	}
 	encoded, err := json.Marshal(all)
 	if err == nil && len(encoded) > maxScopedBytes {
-		err = fmt.Errorf("%w: more than %d octets of changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScopedBytes)
+		err = fmt.Errorf("%w: more than %d bytes of changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScopedBytes)
 	}
 	return err
 }
@@ -229,7 +229,7 @@ func (p *Publisher) publishHeartbeat(ctx context.Context) {
 		cancel()
 	}
 	if err != nil && ctx.Err() == nil {
-		p.logger.Warn("a heartbeat could not be published", "err", err)
+		p.logger.Warn("publishing a heartbeat failed", "err", err)
 	}
 }
 
@@ -266,7 +266,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 		if st.view.Stats().Overlay > snapshotOverlay || st.Version > last+snapshotRecords {
 			r, err := p.Compact(ctx)
 			if err != nil {
-				p.logger.Error("a snapshot could not be published; the journal goes on without", "err", err)
+				p.logger.Error("publishing a snapshot failed; the journal continues without it", "err", err)
 			}
 			last = max(r.Version, st.Version)
 		}
@@ -280,7 +280,7 @@ func (p *Publisher) publishRenewal(ctx context.Context, st *State) {
 		return
 	}
 	if _, err := p.Publish(ctx, Draft{Kind: RecordRenew, By: "time"}); err != nil && ctx.Err() == nil {
-		p.logger.Warn("what a change for some nodes stood over counts again with the next change only", "err", err)
+		p.logger.Warn("publishing the expiry of a change for some nodes failed; the change that it overrode is in effect again with the next change", "err", err)
 	}
 }
 

@@ -47,7 +47,7 @@ type Snapshot struct {
 	Object    Object          `json:"object"`
 	Overlay   *Object         `json:"overlay,omitempty"` // changes that were applied while the snapshot was written
 	Count     int             `json:"names"`             // number of names
-	Same      bool            `json:"same,omitempty"`    // the state did not change: a follower that has it need not fetch it
+	Same      bool            `json:"same,omitempty"`    // the state does not change: a follower that has the version before need not fetch the object
 	Suspended bool            `json:"suspended,omitempty"`
 	Scoped    []Scoped        `json:"scoped,omitempty"`
 	Changes   *LargeChangeSet `json:"changes,omitempty"`
@@ -91,8 +91,8 @@ const MaxRefused = 50_000
 // Errors of the record chain.
 var (
 	ErrGap      = errors.New("a record is missing")
-	ErrFork     = errors.New("the journal is another one: was control restored from an older backup?")
-	ErrRollback = errors.New("an older state than the one in force")
+	ErrFork     = errors.New("the journal has another history: was control restored from an older backup?")
+	ErrRollback = errors.New("older than the state in force")
 )
 
 // maxScoped bounds the number of scoped changes, because every snapshot record holds them.
@@ -109,7 +109,7 @@ func (r *Record) seal(key *SecretKey, body []byte) ([]byte, error) {
 	b.Write(body)
 	data := Seal(KindRecord, b.Bytes(), key)
 	if len(data) > MaxRecord {
-		return nil, fmt.Errorf("a record of %d octets is more than the %d that one may have", len(data), MaxRecord)
+		return nil, fmt.Errorf("a record of %d bytes exceeds the limit of %d bytes", len(data), MaxRecord)
 	}
 	return data, nil
 }
@@ -125,7 +125,7 @@ func ReadRecord(data []byte) (*Record, []byte, error) {
 
 func unsealRecord(data []byte) (*Sealed, error) {
 	if len(data) > MaxRecord {
-		return nil, fmt.Errorf("record: %w: of more than %d octets", ErrSeal, MaxRecord)
+		return nil, fmt.Errorf("record: %w: more than %d bytes", ErrSeal, MaxRecord)
 	}
 	s, err := Unseal(KindRecord, data)
 	if err != nil {
@@ -137,11 +137,11 @@ func unsealRecord(data []byte) (*Sealed, error) {
 func splitRecord(s *Sealed) (*Record, []byte, error) {
 	first, body, ok := bytes.Cut(s.Payload, []byte("\n"))
 	if !ok {
-		return nil, nil, fmt.Errorf("record: %w: it has no line", ErrSeal)
+		return nil, nil, fmt.Errorf("record: %w: its first line is missing", ErrSeal)
 	}
 	var r Record
 	if !isBounded(first) {
-		return nil, nil, fmt.Errorf("record: %w: it lists more than %d of something", ErrSeal, MaxRefused)
+		return nil, nil, fmt.Errorf("record: %w: a list in it has more than %d elements", ErrSeal, MaxRefused)
 	}
 	if err := json.Unmarshal(first, &r); err != nil { // unknown fields are ignored, unknown kinds are not
 		return nil, nil, fmt.Errorf("record: %w", err)
@@ -218,7 +218,7 @@ func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 		ring = c.ring // a snapshot is checked by its own ring, because it may be the first record that an edge sees
 	}
 	if ring == nil {
-		return fail(fmt.Errorf("%w: no key ring came before it", ErrSeal))
+		return fail(fmt.Errorf("%w: there is no key ring before it", ErrSeal))
 	}
 	c.key, err = ring.soleSigner(s, r.Time/1000, RoleControl)
 	if err != nil && r.Kind == RecordRing { // the new ring may give the role to the key that signed: the previous key may be lost or replaced
@@ -240,7 +240,7 @@ func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 		err = c.checkSnapshot(ring)
 	case RecordRing, RecordSuspend, RecordResume, RecordAdvance, RecordRenew:
 	default:
-		err = fmt.Errorf("its kind %.40q is not known here: this program is too old for this journal, replace it by a newer one", r.Kind)
+		err = fmt.Errorf("unknown kind %.40q: this program is too old for this journal: install a newer one", r.Kind)
 	}
 	if err != nil {
 		return fail(err)
@@ -279,13 +279,13 @@ func (st *State) checkOrder(r *Record) error {
 	case st.Version == 0 && r.Kind == RecordSnapshot:
 		return nil // every snapshot is accepted as the first record
 	case r.Epoch < st.Epoch || r.Version <= st.Version:
-		return fmt.Errorf("%w: version %d of epoch %d is", ErrRollback, st.Version, st.Epoch)
+		return fmt.Errorf("%w: version %d of epoch %d is in force", ErrRollback, st.Version, st.Epoch)
 	case r.Epoch > st.Epoch && r.Kind != RecordSnapshot:
-		return fmt.Errorf("%w: epoch %d does not begin with it", ErrGap, r.Epoch)
+		return fmt.Errorf("%w: epoch %d does not begin with this record", ErrGap, r.Epoch)
 	case r.Epoch > st.Epoch:
 		return nil // at any time, because an epoch may begin when control's clock was ahead
 	case r.Time < st.Time: // control's clock is never set back within an epoch; a revoked key could sign with an earlier time
-		return fmt.Errorf("%w: that is of %d, and the record of %d (Unix milliseconds)", ErrRollback, st.Time, r.Time)
+		return fmt.Errorf("%w: its time is %[3]d, before %[2]d (Unix milliseconds)", ErrRollback, st.Time, r.Time)
 	case r.Version > st.Version+1:
 		return fmt.Errorf("%w: version %d is in force", ErrGap, st.Version)
 	case r.Previous != st.Hash:
@@ -325,7 +325,7 @@ func withoutRefused(all []Change, refused []int) (left []Change, err error) {
 		left = append(left, c)
 	}
 	if len(refused) > 0 {
-		return nil, fmt.Errorf("%w: it refuses changes that are not there", ErrChanges)
+		return nil, fmt.Errorf("%w: it refuses changes that do not exist", ErrChanges)
 	}
 	return left, nil
 }
@@ -337,22 +337,22 @@ func checkSigners(ring *keyRing, kind Kind, digest []byte, signatures []Signatur
 	lists := len(changes) > 0 && changes[0].Source != ""
 	for _, c := range changes {
 		if (c.Source != "") != lists || c.Source == Operator {
-			return fmt.Errorf("%w: what lists say and what operators do must not be mixed", ErrChanges)
+			return fmt.Errorf("%w: changes of lists and of operators must not be mixed", ErrChanges)
 		}
 	}
 	if lists {
 		if !feeds {
-			return fmt.Errorf("%s: %w: no key signed it that has the role %s at that time", kind, ErrSeal, RoleFeeds)
+			return fmt.Errorf("%s: %w: no key that has the role %s at that time signed it", kind, ErrSeal, RoleFeeds)
 		}
 		return nil
 	}
 	if len(authors) == 0 {
-		return fmt.Errorf("%s: %w: no key signed it that has the role %s at that time", kind, ErrSeal, RoleAuthor)
+		return fmt.Errorf("%s: %w: no key that has the role %s at that time signed it", kind, ErrSeal, RoleAuthor)
 	}
 	if t := ring.Threshold; t.Keys > 1 && count > t.Changes {
 		all := ring.signers(kind, digest, signatures, at, RoleAuthor, RoleApprover)
 		if len(all) < t.Keys {
-			return fmt.Errorf("%s: %w: more than %d changes ask for the signatures of %d keys, and %d signed", kind, ErrSeal, t.Changes, t.Keys, len(all))
+			return fmt.Errorf("%s: %w: more than %d changes require the signatures of %d keys, and %d signed", kind, ErrSeal, t.Changes, t.Keys, len(all))
 		}
 	}
 	return nil
@@ -361,7 +361,7 @@ func checkSigners(ring *keyRing, kind Kind, digest []byte, signatures []Signatur
 func (c *checked) checkSnapshot(ring *keyRing) error {
 	s := c.Snapshot
 	if s == nil || !s.Object.isValid() || s.Overlay != nil && !s.Overlay.isValid() || len(s.Scoped) > maxScoped {
-		return fmt.Errorf("%w: it does not say of which snapshot it is", ErrSeal)
+		return fmt.Errorf("%w: it names no valid snapshot", ErrSeal)
 	}
 	for _, sc := range s.Scoped {
 		if _, err := sc.Change.Listing(); err != nil {
@@ -373,7 +373,7 @@ func (c *checked) checkSnapshot(ring *keyRing) error {
 		return nil
 	}
 	if len(l.Digest) != sha512.Size || len(l.Signatures) > maxSignatures || len(l.Refused) > MaxRefused {
-		return fmt.Errorf("%w: its change set's digest is none", ErrSeal)
+		return fmt.Errorf("%w: the digest or the signatures of its change set are invalid", ErrSeal)
 	}
 	if err := l.ChangeSet.CheckPublishable(c.Time / 1000); err != nil {
 		return err

@@ -34,7 +34,7 @@ func (c *Control) readCopy(dir string) (*folderCopy, error) {
 	d := &disk{dir: dir}
 	persisted, err := d.load(c.cfg.Trust)
 	if persisted == nil {
-		return nil, fmt.Errorf("recover from %s: the folder holds nothing of a journal: %w", dir, err)
+		return nil, fmt.Errorf("recover from %s: the folder holds no state of a journal: %w", dir, err)
 	}
 	f := &Follower{cfg: FollowerConfig{Trust: c.cfg.Trust, Node: Node{Control: true}}, log: c.cfg.Log}
 	last, _, err := f.replay(persisted)
@@ -101,7 +101,7 @@ func (c *Control) recover(ctx context.Context, dir string) error {
 			return err
 		}
 		if !more {
-			c.cfg.Log.Info("records were recovered", "records", n, "version", c.state.State().Version)
+			c.cfg.Log.Info("recovered records from the copy", "records", n, "version", c.state.State().Version)
 			return nil
 		}
 		n++
@@ -113,7 +113,7 @@ func (c *Control) appendNext(ctx context.Context, copied *folderCopy) (more bool
 	st, last := c.state.State(), copied.last.Version
 	data, ok := copied.records[st.Version+1]
 	if !ok && st.Version < last {
-		return false, fmt.Errorf("recover from %s: it holds version %d, but not the record of version %d, after which the journal ends: use another copy, or start with both --recover and --new-epoch %d: the journal then goes on from the copy's state, without the records between",
+		return false, fmt.Errorf("recover from %s: it holds version %d, but not the record of version %d, after which the journal ends: use another copy, or start with both --recover and --new-epoch %d: the journal then continues from the copy's state, without the records between",
 			copied.dir, last, st.Version+1, last)
 	}
 	if !ok {
@@ -152,7 +152,7 @@ func (c *Control) Recovered() []Recovered { return c.recovered }
 // neither the changes in force on a server nor those pushed here are lost.
 func (c *Control) beginEpochFromCopy(ctx context.Context, copied *folderCopy) error {
 	if copied.incomplete {
-		return fmt.Errorf("recover from %s: a snapshot that its last version needs had not arrived there: use another copy", copied.dir)
+		return fmt.Errorf("recover from %s: it lacks a snapshot that its last version needs: use another copy", copied.dir)
 	}
 	st, from := c.state.State(), copied.last
 	own, err := c.recordsNotInCopy(ctx, copied, st)
@@ -182,7 +182,7 @@ func (c *Control) beginEpochFromCopy(ctx context.Context, copied *folderCopy) er
 	if err != nil {
 		return fmt.Errorf("recover from %s: %w", copied.dir, err)
 	}
-	c.cfg.Log.Warn("the journal was begun anew with the state of the copy, because it and the copy hold different records", "copy", copied.dir,
+	c.cfg.Log.Warn("began a new epoch with the state of the copy, because the journal and the copy hold different records", "copy", copied.dir,
 		"version", version, "copied_version", from.Version)
 	var again []Recovered
 	for _, r := range own {
@@ -319,7 +319,7 @@ func (c *Control) putCopiedObjects(ctx context.Context, copied *folderCopy, r *R
 		}
 		o, there := c.Object(ctx, name)
 		if there != nil {
-			return fmt.Errorf("it holds the record of version %d, but not what that brings, as it had not arrived there: object %s is neither in it nor in the journal (%w): use another copy, or begin a new epoch (--new-epoch %d)",
+			return fmt.Errorf("it holds the record of version %d, but neither it nor the journal holds the record's object %s (%w): use another copy, or begin a new epoch (--new-epoch %d)",
 				r.Version, name, there, copied.last.Version)
 		}
 		o.Close()

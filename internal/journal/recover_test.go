@@ -74,7 +74,7 @@ func recoverAfter(t *testing.T, pushed ...string) {
 
 	c = startControl(t, r.keys, r.backup, func(cfg *journal.ControlConfig) { cfg.Recover = r.at })
 	if st := c.State(); st.Epoch != 2 || st.Version <= r.lost.Version {
-		t.Errorf("the journal goes on with epoch %d, version %d; want a new epoch above version %d", st.Epoch, st.Version, r.lost.Version)
+		t.Errorf("the journal continues with epoch %d, version %d; want a new epoch above version %d", st.Epoch, st.Version, r.lost.Version)
 	}
 	var ids []string
 	for _, one := range c.Recovered() {
@@ -96,7 +96,7 @@ func recoverAfter(t *testing.T, pushed ...string) {
 	}
 	for change := range undoing.Changes {
 		if change.Do != journal.Withdraw || change.Name != "fork.example" {
-			t.Errorf("undoing it does %+v", change)
+			t.Errorf("the undo contains %+v", change)
 		}
 	}
 	c.stop()
@@ -120,7 +120,7 @@ func TestRecoverIntoEpoch(t *testing.T) {
 }
 
 // TestNothingIsAppendedWhileRefused checks that no record is appended while ControlConfig.Refuse returns an error.
-func TestRefuse(t *testing.T) {
+func TestNothingIsAppendedWhileRefused(t *testing.T) {
 	var refuse error
 	k := newKeys(t)
 	c := startControl(t, k, t.TempDir(), func(cfg *journal.ControlConfig) { cfg.Refuse = func() error { return refuse } })
@@ -154,7 +154,7 @@ func TestProblemEnds(t *testing.T) {
 }
 
 // TestClockOffsetIgnoresDelays checks that delayed heartbeats do not change the estimate.
-func TestClockOffset(t *testing.T) {
+func TestClockOffsetIgnoresDelays(t *testing.T) {
 	var o journal.ClockOffset
 	if got := o.Estimate(); got != 0 {
 		t.Errorf("%v before the first heartbeat", got)

@@ -82,7 +82,7 @@ func TestReportDisprovesOutage(t *testing.T) {
 		time.Sleep(time.Minute)
 		source.mu.Lock()
 		if first, last := source.arrived[0], source.arrived[len(source.arrived)-1]; first.Problem != "" || last.Problem != "unreachable" {
-			t.Errorf("the first report that arrived says %q, and the last one, of a node that still cannot follow, %q", first.Problem, last.Problem)
+			t.Errorf("problem %q in the first report that arrived, and %q in the last one of a node that still cannot follow", first.Problem, last.Problem)
 		}
 		source.mu.Unlock()
 

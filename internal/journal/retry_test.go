@@ -47,10 +47,10 @@ func TestRetryNow(t *testing.T) {
 		back := time.Now()
 		f.RetryNow()
 		if took := (<-attempts).Sub(back); took != 0 {
-			t.Errorf("the first attempt came %v after the network was back", took)
+			t.Errorf("the first attempt was made %v after the network was back", took)
 		}
 		if took := (<-attempts).Sub(back); took > time.Second {
-			t.Errorf("the second attempt came %v after the network was back", took)
+			t.Errorf("the second attempt was made %v after the network was back", took)
 		}
 		cancel()
 		<-done

@@ -65,7 +65,7 @@ func OpenRing(sealed []byte, roots []PublicKey) (*Ring, error) {
 
 func openRing(sealed []byte, roots []PublicKey) (*keyRing, error) {
 	if len(sealed) > maxRing {
-		return nil, fmt.Errorf("key ring: %w: of more than %d octets", ErrSeal, maxRing)
+		return nil, fmt.Errorf("key ring: %w: more than %d bytes", ErrSeal, maxRing)
 	}
 	s, err := Unseal(KindRing, sealed)
 	if err != nil {
@@ -86,7 +86,7 @@ func openRing(sealed []byte, roots []PublicKey) (*keyRing, error) {
 		r.roots = append(r.roots, k)
 	}
 	if len(r.roots) == 0 {
-		return nil, fmt.Errorf("key ring: it names no root: nobody could ever change it")
+		return nil, fmt.Errorf("key ring: it names no root key, so that nobody could change it")
 	}
 	seen := map[string]bool{}
 	for _, rk := range r.Keys {
@@ -95,7 +95,7 @@ func openRing(sealed []byte, roots []PublicKey) (*keyRing, error) {
 			return nil, fmt.Errorf("key ring: %w", err)
 		}
 		if _, twice := r.keys[k.ID()]; twice || seen[string(k.key)] { // with a second name, one key would pass as two signers
-			return nil, fmt.Errorf("key ring: key %s is in it twice", k.ID())
+			return nil, fmt.Errorf("key ring: it names key %s twice", k.ID())
 		}
 		seen[string(k.key)] = true
 		r.keys[k.ID()] = parsedKey{rk, k}
@@ -137,7 +137,7 @@ func (r *keyRing) soleSigner(s *Sealed, at int64, role Role) (parsedKey, error) 
 	}
 	names := r.signers(s.Kind, s.Digest, s.Signatures, at, role)
 	if len(names) == 0 {
-		return parsedKey{}, fmt.Errorf("%s: %w: no key signed it that has the role %s at that time", s.Kind, ErrSeal, role)
+		return parsedKey{}, fmt.Errorf("%s: %w: no key that has the role %s at that time signed it", s.Kind, ErrSeal, role)
 	}
 	return r.keys[names[0]], nil
 }

@@ -36,7 +36,7 @@ func (d *Damage) isNone() bool { return d.Records == 0 && len(d.Objects) == 0 &&
 func (d *Damage) String() string {
 	switch {
 	case d.Snapshot:
-		return "the journal holds no snapshot any more"
+		return "the journal lost all its snapshots"
 	case d.Records == 0:
 		return fmt.Sprintf("the journal lost or altered objects of its newest snapshot: %v", d.Objects)
 	}
@@ -217,7 +217,7 @@ func (c *Control) examineAndRepair(ctx context.Context, pace *pacer) {
 	d, err := c.confirmDamage(ctx, pace)
 	if err != nil {
 		if ctx.Err() == nil {
-			c.cfg.Log.Warn("the journal could not be examined for lost records; it is tried again", "err", err)
+			c.cfg.Log.Warn("examining the journal for lost records failed; trying again", "err", err)
 		}
 		return
 	}
@@ -238,7 +238,7 @@ func (c *Control) examineAndRepair(ctx context.Context, pace *pacer) {
 	}
 	c.repairs.Add(1)
 	c.damage.Store(nil)
-	c.cfg.Log.Error("the journal is damaged; a new snapshot takes the place of what is lost, and every server can go on from it. Look at the disk, and at the history of that time", "damage", d, "version", r.Version)
+	c.cfg.Log.Error("the journal is damaged; a new snapshot replaces the lost records and objects, and every server can continue from it. Check the disk, and the history of that time", "damage", d, "version", r.Version)
 }
 
 // damageAdvice says what the operator can do about damage that control cannot repair.
@@ -252,7 +252,7 @@ func (c *Control) repair(ctx context.Context) (Receipt, error) {
 	case err != nil:
 		return Receipt{}, err
 	case st.Sequence != end || c.state.InForce() < st.Version:
-		return Receipt{}, fmt.Errorf("control holds version %d, which is not all that was published", c.state.InForce())
+		return Receipt{}, fmt.Errorf("control has version %d in force, which is not the last published one", c.state.InForce())
 	}
 	if err := st.base.Snapshot().Verify(); err != nil {
 		return Receipt{}, fmt.Errorf("control's own state is damaged too: %w", err)

@@ -31,7 +31,7 @@ const (
 )
 
 // ErrSeal is wrapped by the error for bytes without a valid seal of an authorized key.
-var ErrSeal = errors.New("not rightly sealed")
+var ErrSeal = errors.New("not sealed by an authorized key")
 
 // Signature is one key's signature of sealed bytes. The algorithm is Ed25519ph (RFC 8032), so that a change set of a million names can be signed and checked as
 // a stream.
@@ -77,7 +77,7 @@ func Unseal(kind Kind, data []byte) (*Sealed, error) {
 		return nil, fmt.Errorf("%w: %w", ErrSeal, err)
 	}
 	if !bytes.HasPrefix(data, SealHead(kind, s.Signatures)) { // only one encoding is accepted, so that the hash of the whole cannot be changed without a key
-		return nil, fmt.Errorf("%w: its signatures are not written as they are here", ErrSeal)
+		return nil, fmt.Errorf("%w: its signatures are not in canonical form", ErrSeal)
 	}
 	s.Payload = rest
 	digest := sha512.Sum512(rest)
@@ -89,7 +89,7 @@ func Unseal(kind Kind, data []byte) (*Sealed, error) {
 func (s *Sealed) readHead(data []byte) (rest []byte, err error) {
 	rest, ok := bytes.CutPrefix(data, []byte(sealBegin+string(s.Kind)+"\n"))
 	if !ok {
-		return nil, fmt.Errorf("it does not begin as a sealed %s does", s.Kind)
+		return nil, fmt.Errorf("it does not begin like a sealed %s", s.Kind)
 	}
 	for {
 		line, after, ok := bytes.Cut(rest, []byte("\n"))
@@ -102,11 +102,11 @@ func (s *Sealed) readHead(data []byte) (rest []byte, err error) {
 		}
 		id, text, _ := bytes.Cut(line, []byte(" "))
 		if len(id) > maxKeyID || len(text) != base64.StdEncoding.EncodedLen(ed25519.SignatureSize) {
-			return nil, errors.New("one of its signatures is no signature")
+			return nil, errors.New("one of its signatures is malformed")
 		}
 		signature, err := base64.StdEncoding.Strict().DecodeString(string(text))
 		if err != nil || len(signature) != ed25519.SignatureSize {
-			return nil, errors.New("one of its signatures is no signature")
+			return nil, errors.New("one of its signatures is malformed")
 		}
 		if len(s.Signatures) == maxSignatures {
 			return nil, fmt.Errorf("it has more than %d signatures", maxSignatures)

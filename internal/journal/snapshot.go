@@ -47,7 +47,7 @@ func (p *Publisher) removeOldObjects(ctx context.Context) {
 		}
 	}
 	if err != nil && ctx.Err() == nil {
-		p.logger.Warn("objects of old snapshots stay", "err", err)
+		p.logger.Warn("removing objects of old snapshots failed", "err", err)
 	}
 }
 
@@ -84,11 +84,11 @@ func (p *Publisher) PublishSnapshot(ctx context.Context, l SnapshotDraft) (Recei
 			return r, err
 		}
 	}
-	return Receipt{}, errors.New("others publish snapshots all the time: try again")
+	return Receipt{}, fmt.Errorf("another control published a snapshot first %d times: try again", maxPublishTries)
 }
 
 // errSnapshotFirst is returned if another control's snapshot was published first: the written snapshot lacks its content.
-var errSnapshotFirst = errors.New("another snapshot came first")
+var errSnapshotFirst = errors.New("another snapshot was published first")
 
 func (p *Publisher) trySnapshot(ctx context.Context, l SnapshotDraft) (Receipt, error) {
 	st, err := p.startGathering(ctx)
@@ -157,7 +157,7 @@ func (p *Publisher) largeChanges(ctx context.Context, l *LargeChangeSet) iter.Se
 			}
 		}
 		if hex.EncodeToString(hash.Sum(nil)) != l.Object.SHA256 {
-			yield(Change{}, fmt.Errorf("%w: the object is not the one that was signed", ErrSeal))
+			yield(Change{}, fmt.Errorf("%w: the object is not the signed one", ErrSeal))
 		}
 	}
 }
@@ -264,7 +264,7 @@ func (p *Publisher) startGathering(ctx context.Context) (*State, error) {
 			return st, nil
 		}
 		if err := p.follower.Wait(ctx, st.Version); err != nil {
-			return nil, fmt.Errorf("the last snapshot is on its way still: %w", err)
+			return nil, fmt.Errorf("waiting for the last snapshot: %w", err)
 		}
 	}
 }
@@ -315,7 +315,7 @@ func (p *Publisher) putFile(ctx context.Context, f *os.File, name string) error 
 		return err
 	}
 	if err := p.journal.PutObject(ctx, name, f); err != nil {
-		return fmt.Errorf("keep %s: %w", name, err)
+		return fmt.Errorf("store %s: %w", name, err)
 	}
 	return nil
 }

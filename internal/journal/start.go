@@ -25,7 +25,7 @@ func (f *Follower) Start() error {
 	f.lostMark = f.disk.readMark()
 	persisted, err := f.disk.load(f.cfg.Trust)
 	if err != nil {
-		f.log.Error("what was in force could not be read whole", "err", err)
+		f.log.Error("reading the state on disk failed", "err", err)
 	}
 	if persisted == nil {
 		return nil // Run starts with the newest snapshot
@@ -34,7 +34,7 @@ func (f *Follower) Start() error {
 	defer f.mu.Unlock()
 	st, r, err := f.replay(persisted)
 	if err != nil {
-		f.log.Error("what was in force cannot be put in force again", "err", err)
+		f.log.Error("the state on disk cannot be put in force", "err", err)
 		return nil
 	}
 	f.salvaged = r.salvaged
@@ -52,7 +52,7 @@ func (f *Follower) Start() error {
 	f.verify.Go(func() { // in the background, because it reads the whole snapshot; damage can only hide listings
 		defer runtime.KeepAlive(persisted.state.base) // keeps the mapping while it is read
 		if err := persisted.state.base.Snapshot().Verify(); err != nil {
-			f.log.Error("the snapshot on disk is damaged; it is fetched again", "err", err)
+			f.log.Error("the snapshot on disk is damaged; fetching it again", "err", err)
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.damaged = persisted.snapshot
@@ -66,7 +66,7 @@ func (f *Follower) Start() error {
 // setUnwritable logs that the folder cannot be written.
 func (f *Follower) setUnwritable(err error) {
 	if f.unwritten == "" {
-		f.log.Error("the folder cannot be written: what is on disk is in force, and changes would be missing after a restart without control; it is tried again",
+		f.log.Error("the folder cannot be written: the state on disk is in force, but new changes would be missing after a restart without control; trying again",
 			"folder", f.cfg.Dir, "err", err)
 	}
 	f.unwritten = err.Error()
@@ -83,7 +83,7 @@ func (f *Follower) setDamagedAside(persisted *persistedState, st *State, r *repl
 	if r.salvaged != nil {
 		shown = r.salvaged.Version
 	}
-	f.log.Error("what was in force was damaged on disk: damaged files are set aside, what is whole is in force, and the rest is asked of control", "folder", f.cfg.Dir,
+	f.log.Error("the state on disk was damaged: damaged files are set aside, the valid part is in force, and the rest is fetched from control", "folder", f.cfg.Dir,
 		"version", st.Version, "with_records_up_to", shown, "was", f.lostMark.Version)
 	if !damaged && !persisted.isPrevious {
 		return r.good, nil
@@ -168,7 +168,7 @@ func (f *Follower) replayDamaged(st *State, r *replayResult, t *tail, from int) 
 		}
 		n, err := shown.salvage(e, f.cfg.Trust, f.cfg.Node)
 		if err != nil {
-			f.log.Warn("a record on disk is not whole; it is asked for again", "after", shown.Version, "err", err)
+			f.log.Warn("a record on disk is not valid; fetching it again", "after", shown.Version, "err", err)
 			r.damaged = true
 			continue
 		}

@@ -121,7 +121,7 @@ func drawAct(t *rapid.T, at int64) Change {
 
 // TestFollowedAndSnapshotStatesAgree applies random changes: a node that followed them and a node that started from a snapshot hold the same, and the last
 // change is in effect.
-func TestEveryWayLeadsToTheSame(t *testing.T) {
+func TestFollowedAndSnapshotStatesAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := newFleet(t)
 		var staged []string
@@ -140,15 +140,15 @@ func TestEveryWayLeadsToTheSame(t *testing.T) {
 					staged = append(staged, id)
 					break
 				}
-				f.counts(t, c)
+				f.wantSoleClaim(t, c)
 			}
 			f.check(t)
 		}
 	})
 }
 
-// counts checks that a change is the only claim of its name and scope on the nodes to which it applies.
-func (f *fleet) counts(t rapid.TB, c Change) {
+// wantSoleClaim checks that a change is the only claim of its name and scope on the nodes to which it applies.
+func (f *fleet) wantSoleClaim(t rapid.TB, c Change) {
 	for i, n := range f.nodes {
 		if n.Control && !c.AppliesEverywhere() || !c.AppliesTo(n.Country, n.Operator) {
 			continue
@@ -173,7 +173,7 @@ func (f *fleet) counts(t rapid.TB, c Change) {
 }
 
 // TestLaterChangeOverridesAdvance checks that a change that was pushed after a staged change set stays in effect when the change set is advanced.
-func TestAdvanceUnderLater(t *testing.T) {
+func TestLaterChangeOverridesAdvance(t *testing.T) {
 	france := []string{"FR"}
 	for name, test := range map[string]struct {
 		before, staged, after Change
@@ -222,7 +222,7 @@ func (f *fleet) wantDecision(t *testing.T, node int, want blocklist.Decision) {
 }
 
 // TestOverriddenChangeReturnsAfterExpiry checks that the change that a country's change overrode is in effect there again after the latter expired.
-func TestScopedOver(t *testing.T) {
+func TestOverriddenChangeReturnsAfterExpiry(t *testing.T) {
 	f := newFleet(t)
 	f.push(t, 0, Change{Do: Block, Name: modelNames[0]})
 	f.push(t, 0, Change{Do: Allow, Name: modelNames[0], Countries: []string{"FR"}, Expiry: f.at + 10})

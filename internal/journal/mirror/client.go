@@ -17,31 +17,31 @@ import (
 )
 
 const (
-	maxWait       = 25 * time.Second // that a control holds its answer back
-	answerTimeout = 15 * time.Second // more, until the head of an answer came
-	pollInterval  = 2 * time.Second  // a web server that does not hold back
-	stallTimeout  = time.Minute      // without an octet of an object
+	maxWait       = 25 * time.Second // longest time that a control waits for a newer heartbeat
+	answerTimeout = 15 * time.Second // time until the start of an answer, in addition to maxWait
+	pollInterval  = 2 * time.Second  // shortest time between requests to a server that answers at once
+	stallTimeout  = time.Minute      // longest time without new data of an object
 	maxHead       = 4 << 10
 )
 
-// Client reads a journal from a URL. It is a journal.Source.
+// Client reads a journal from a URL. It implements journal.Source.
 type Client struct {
 	base  *url.URL
-	token func() string // nil for none
+	token func() string // nil for no token
 	http  *redirect.Follower
 }
 
-// NewClient returns a client of the journal below a URL. It calls token at each request, and sends what token returns unless it is empty. token may be nil.
-// The client follows redirects of package redirect only: the token goes to the scheme, host and port of base, and nowhere else.
+// NewClient returns a client of the journal below a URL. It calls token for each request, and sends the returned token unless it is empty. token may be nil.
+// The client follows only the redirects that package redirect allows, and sends the token only to the scheme, host and port of base.
 func NewClient(base string, token func() string, client *http.Client) (*Client, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.User != nil {
-		return nil, errors.New("not an https URL of a control or a mirror, like https://control.example/v1/journal")
+		return nil, errors.New("not an https URL of a control or a mirror, such as https://control.example/v1/journal")
 	}
 	return &Client{u, token, redirect.NewFollower(client, nil)}, nil
 }
 
-// errStatus is an answer that is none.
+// statusError is an answer with an HTTP status other than 2xx.
 type statusError struct {
 	code int
 	url  string
@@ -85,7 +85,7 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// small gets what is short.
+// getSmall returns an answer of at most maxSize bytes.
 func (c *Client) getSmall(ctx context.Context, path, query string, maxSize int64, timeout time.Duration) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -96,15 +96,15 @@ func (c *Client) getSmall(ctx context.Context, path, query string, maxSize int64
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxSize+1))
 	if err == nil && int64(len(data)) > maxSize {
-		err = fmt.Errorf("%s: more than %d octets", path, maxSize)
+		err = fmt.Errorf("%s: more than %d bytes", path, maxSize)
 	}
 	return data, err
 }
 
-// Follow is journal.Source's.
+// Follow implements journal.Source.
 func (c *Client) Follow(ctx context.Context, after journal.Position, consumer journal.Consumer) error {
 	version := after.Version
-	wait := time.Duration(0) // the first answer comes at once, and shows that control is there
+	wait := time.Duration(0) // the first request does not wait, and shows that control can be reached
 	for {
 		started := time.Now()
 		query := url.Values{"after": {strconv.FormatUint(version, 10)}, "wait": {strconv.Itoa(int(wait / time.Second))}}.Encode()
@@ -146,13 +146,13 @@ func (c *Client) Follow(ctx context.Context, after journal.Position, consumer jo
 	}
 }
 
-// Newest is journal.Source's.
+// Newest implements journal.Source.
 func (c *Client) Newest(ctx context.Context) (journal.SequencedRecord, error) {
 	data, err := c.getSmall(ctx, "snapshot", "", journal.MaxRecord, time.Minute)
 	return journal.SequencedRecord{Data: data}, err
 }
 
-// Object is journal.Source's. It fails when no octet came for a minute.
+// Object implements journal.Source. Reading fails if no data arrives for a minute.
 func (c *Client) Object(ctx context.Context, name string) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	timer := time.AfterFunc(stallTimeout, cancel)
@@ -183,10 +183,10 @@ func (g *stallGuard) Close() error {
 	return g.ReadCloser.Close()
 }
 
-// Report is journal.Source's. A mirror that takes none is no failure.
+// Report implements journal.Source.
 func (c *Client) Report(ctx context.Context, status []byte) error {
 	if !json.Valid(status) {
-		return errors.New("not a status")
+		return errors.New("the status is not valid JSON")
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base.JoinPath("status").String(), bytes.NewReader(status))
 	if err != nil {

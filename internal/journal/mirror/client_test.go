@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// TestTokenIsNotRedirected has a control redirect to other places, for every kind of request: the token does not go there.
+// TestTokenIsNotRedirected lets a control redirect every kind of request to other places: the token is not sent there.
 func TestTokenIsNotRedirected(t *testing.T) {
 	var requests atomic.Int32
 	var leaked atomic.Pointer[string]
@@ -60,7 +60,7 @@ func TestTokenIsNotRedirected(t *testing.T) {
 	}
 }
 
-// TestSlowStatusEnds has a body that does not arrive: the handler does not wait for it.
+// TestSlowStatusEnds sends a body that does not arrive: the handler does not wait for it.
 func TestSlowStatusEnds(t *testing.T) {
 	t.Parallel()
 	srv := httptest.NewServer(NewHandler(nil, func(*http.Request, []byte) error { return nil }))

@@ -16,19 +16,19 @@ import (
 )
 
 const (
-	keepRecords = 10_000        // below the newest
-	keepObjects = 2 * time.Hour // after the next snapshot
+	keepRecords = 10_000        // number of records before the newest one
+	keepObjects = 2 * time.Hour // after the next snapshot was published
 	folderRetry = 10 * time.Second
 )
 
-// Folder keeps a journal as files, for any web server or CDN to serve: what head names is there before head does.
+// Folder writes a journal as files for a web server or CDN. The files that head refers to are written before head.
 type Folder struct {
 	dir         string
 	epoch       uint64
-	lastVersion uint64 // version of the newest record there
+	lastVersion uint64 // version of the newest record in the folder
 }
 
-// NewFolder makes the folder's folders.
+// NewFolder creates the folder's subfolders.
 func NewFolder(dir string) (*Folder, error) {
 	for _, d := range []string{"records", "objects"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
@@ -38,7 +38,7 @@ func NewFolder(dir string) (*Folder, error) {
 	return &Folder{dir: dir}, nil
 }
 
-// Run keeps the folder up to date until ctx ends; trouble is told of what went wrong, and it is tried again.
+// Run keeps the folder up to date until ctx ends. It calls report with each error, and tries again.
 func (f *Folder) Run(ctx context.Context, j Journal, report func(error)) error {
 	version := uint64(0)
 	for ctx.Err() == nil {
@@ -51,7 +51,7 @@ func (f *Folder) Run(ctx context.Context, j Journal, report func(error)) error {
 		h, err := journal.PeekHeartbeat(head)
 		switch {
 		case err == nil && h.Version == version:
-			err = f.write("head", head) // nothing new, but somebody is there
+			err = f.write("head", head) // shows readers that control is running
 		case err == nil:
 			err = f.update(ctx, j, h.Version, head)
 		}
@@ -65,7 +65,7 @@ func (f *Folder) Run(ctx context.Context, j Journal, report func(error)) error {
 	return nil
 }
 
-// update writes what is new, head last.
+// update writes new files, head last.
 func (f *Folder) update(ctx context.Context, j Journal, version uint64, head []byte) error {
 	newest, err := j.Newest(ctx)
 	if err != nil {
@@ -76,7 +76,7 @@ func (f *Folder) update(ctx context.Context, j Journal, version uint64, head []b
 		return err
 	}
 	if version < r.Version {
-		return nil // the next heartbeat speaks of it, and perhaps of its epoch
+		return nil // the next heartbeat includes the snapshot's version, and perhaps its epoch
 	}
 	for _, name := range r.Snapshot.Names() {
 		if err := f.copyObject(ctx, j, name); err != nil {
@@ -88,20 +88,20 @@ func (f *Folder) update(ctx context.Context, j Journal, version uint64, head []b
 	}
 	from := f.lastVersion + 1
 	if f.lastVersion == 0 || r.Epoch != f.epoch || version > f.lastVersion+keepRecords {
-		from = r.Version // nobody needs what was before, and an epoch passes over numbers
+		from = r.Version // older records are not needed, and an epoch does not continue the versions of the last one
 	}
 	for v := from; v <= version; v++ {
 		data, err := j.Record(ctx, v)
 		if errors.Is(err, journal.ErrLost) && v < r.Version {
-			continue // the newest snapshot leads over it
+			continue // the newest snapshot replaces it
 		}
 		if err != nil {
 			return fmt.Errorf("record %d: %w", v, err)
 		}
-		if rec, _, err := journal.ReadRecord(data); err == nil && rec.Snapshot != nil { // whoever replays needs it, be there a newer one
+		if rec, _, err := journal.ReadRecord(data); err == nil && rec.Snapshot != nil { // a follower that replays the record needs its objects, even if there is a newer snapshot
 			for _, name := range rec.Snapshot.Names() {
 				if err := f.copyObject(ctx, j, name); err != nil && v != r.Version {
-					continue // swept already: the newest leads over it
+					continue // deleted already: the newest snapshot replaces it
 				}
 			}
 		}
@@ -139,7 +139,7 @@ func (f *Folder) write(name string, data []byte) error {
 	})
 }
 
-// public writes a file that the web server, another user, may read.
+// writePublic writes a file that all users may read, because the web server runs as another user.
 func writePublic(path string, write func(io.Writer) error) error {
 	if err := durable.WriteFile(path, write); err != nil {
 		return err
@@ -147,7 +147,7 @@ func writePublic(path string, write func(io.Writer) error) error {
 	return os.Chmod(path, 0o644)
 }
 
-// clean removes what is far behind.
+// removeOld removes old records and objects. current holds the names of the objects to keep.
 func (f *Folder) removeOld(current []string, version uint64) error {
 	objects, err := os.ReadDir(filepath.Join(f.dir, "objects"))
 	keep := map[string]bool{}

@@ -13,19 +13,19 @@ import (
 	"rempart/internal/journal"
 )
 
-// Journal is what is served.
+// Journal is the journal that a handler serves or a folder copies.
 type Journal interface {
-	// Beat returns the newest heartbeat, once it speaks of another version than after, or ctx ended.
+	// Beat returns the newest heartbeat, once it names another version than after, or when ctx ends.
 	Beat(ctx context.Context, after uint64) []byte
-	// Record returns the record that made a version; Newest that of the newest snapshot; Object an object by its name. An error that wraps fs.ErrNotExist
-	// says that there is none. Any other error says nothing about whether there is one.
+	// Record returns the record of a version, Newest the record of the newest snapshot, and Object an object by its name. An error that wraps fs.ErrNotExist
+	// means that it does not exist. Other errors do not say whether it exists.
 	Record(ctx context.Context, version uint64) ([]byte, error)
 	Newest(ctx context.Context) (journal.SequencedRecord, error)
 	Object(ctx context.Context, name string) (io.ReadCloser, error)
 }
 
-// NewHandler serves a journal below a path that was stripped. report takes a node's status; node tells who sends it, as the caller of
-// the handler made sure.
+// NewHandler serves a journal. Paths must be stripped of the prefix. It calls report with the body of each status request; the caller of the handler must have
+// authenticated the node.
 func NewHandler(j Journal, report func(r *http.Request, status []byte) error) http.Handler {
 	h := &handler{j}
 	mux := http.NewServeMux()
@@ -36,7 +36,7 @@ func NewHandler(j Journal, report func(r *http.Request, status []byte) error) ht
 	mux.HandleFunc("POST /status", func(w http.ResponseWriter, r *http.Request) {
 		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, journal.MaxStatus))
 		if err == nil {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // or the end of that time would look like the client's leaving
+			_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // otherwise the deadline would look like a closed connection
 			err = report(r, data)
 		}
 		if err != nil {
@@ -49,20 +49,20 @@ func NewHandler(j Journal, report func(r *http.Request, status []byte) error) ht
 		if err := setWriteDeadline(w, maxWait+stallTimeout); err != nil {
 			return
 		}
-		if r.Body != nil && r.Body != http.NoBody { // a body that does not arrive must not keep a goroutine either
+		if r.Body != nil && r.Body != http.NoBody { // a body that does not arrive must not block a goroutine
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 		}
 		mux.ServeHTTP(w, r)
 	})
 }
 
-// bodyTime is how long the body of a request, a status, may take to arrive.
+// bodyTimeout bounds the time until the body of a request has arrived.
 const bodyTimeout = 10 * time.Second
 
-// lasts bounds how long what is written to w may take to be taken, from now on: who never reads must not keep a goroutine.
+// setWriteDeadline bounds the time of writes to w from now on, so that a client that does not read cannot block a goroutine.
 func setWriteDeadline(w http.ResponseWriter, d time.Duration) error {
 	err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d))
-	if errors.Is(err, http.ErrNotSupported) { // not a server's
+	if errors.Is(err, http.ErrNotSupported) { // not a connection of http.Server
 		return nil
 	}
 	return err
@@ -93,7 +93,7 @@ func (h *handler) snapshot(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *handler) record(w http.ResponseWriter, r *http.Request) {
-	const notFound = "no record of that version is here"
+	const notFound = "there is no record of that version"
 	version, err := strconv.ParseUint(r.PathValue("version"), 10, 64)
 	if err != nil {
 		http.Error(w, notFound, http.StatusNotFound)
@@ -110,7 +110,7 @@ func (h *handler) record(w http.ResponseWriter, r *http.Request) {
 func (h *handler) object(w http.ResponseWriter, r *http.Request) {
 	o, err := h.j.Object(r.Context(), r.PathValue("name"))
 	if err != nil {
-		fail(w, err, "no such object is here")
+		fail(w, err, "there is no such object")
 		return
 	}
 	defer o.Close()
@@ -128,19 +128,19 @@ func (h *handler) object(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if err != nil {
-			panic(http.ErrAbortHandler) // or what was sent would look whole
+			panic(http.ErrAbortHandler) // otherwise the partial answer would look complete
 		}
 	}
 }
 
-// fail answers with 404 if there is nothing to send, which a follower takes for a gap in the journal, and with 503 if the journal could not be read.
+// fail answers 404 if there is nothing to send, which a follower takes for a gap in the journal, and 503 if the journal could not be read.
 func fail(w http.ResponseWriter, err error, notFound string) {
 	if errors.Is(err, fs.ErrNotExist) {
 		http.Error(w, notFound, http.StatusNotFound)
 		return
 	}
 	w.Header().Set("Retry-After", "1")
-	http.Error(w, "the journal cannot be read now; ask again", http.StatusServiceUnavailable)
+	http.Error(w, "the journal cannot be read now; try again", http.StatusServiceUnavailable)
 }
 
 func send(w http.ResponseWriter, data []byte, cache string) {
@@ -154,10 +154,10 @@ func send(w http.ResponseWriter, data []byte, cache string) {
 	}
 }
 
-// piece is how many octets may take objectStall to be taken.
+// pieceSize is the number of bytes that must be written within stallTimeout.
 const pieceSize = 256 << 10
 
-// write writes a piece, or reports that whoever asked went away.
+// write writes a piece. It returns false if the client is gone or too slow.
 func write(w http.ResponseWriter, p []byte) bool {
 	if setWriteDeadline(w, stallTimeout) != nil {
 		return false

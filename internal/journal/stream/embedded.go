@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// maxPending bounds the bytes that wait for one slow connection. Beyond it the server closes the connection.
+	// maxPending bounds the bytes that wait for one slow connection. The server closes a connection with more.
 	maxPending = 4 * maxPayload
 	// startTimeout bounds a start, including the recovery of the store.
 	startTimeout = 5 * time.Minute
@@ -25,9 +25,8 @@ const (
 	watchInterval = time.Second
 )
 
-// embedded is a NATS server in this process. It opens no port: control and the nodes in this process connect within the process, other
-// nodes follow the journal over HTTPS. When the store stopped because the disk was full, embedded restarts the server, which does not
-// resume by itself.
+// embedded is a NATS server in this process. It opens no port: control and the nodes in this process connect within the process, and other nodes follow the
+// journal over HTTPS. If the store stopped because the disk was full, embedded restarts the server, which does not resume by itself.
 type embedded struct {
 	cfg    Config
 	log    *slog.Logger
@@ -35,20 +34,20 @@ type embedded struct {
 
 	mu            sync.Mutex // guards the fields of this group
 	server        *server.Server
-	serverLog     *serverLog      // of server
-	failed        error           // why the store takes no writes; nil: it takes them
-	writesContext context.Context // ends when the store fails
+	serverLog     *serverLog      // the log of server
+	failed        error           // why the store refuses writes; nil if it accepts them
+	writesContext context.Context // canceled when the store fails
 	failWrites    context.CancelFunc
 
-	checkDue chan struct{} // holds one
+	checkDue chan struct{} // has a buffer of one
 	stop     context.CancelFunc
 	watching sync.WaitGroup
 }
 
-// startEmbedded takes the folder, recovers what is in it and serves it.
+// startEmbedded locks the folder and starts a server on it.
 func startEmbedded(c Config) (*embedded, error) {
 	if c.Dir == "" {
-		return nil, errors.New("no folder is given for the journal")
+		return nil, errors.New("no folder is configured for the journal")
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("journal's folder: %w", err)
@@ -68,7 +67,7 @@ func startEmbedded(c Config) (*embedded, error) {
 	return e, nil
 }
 
-// start makes the server run.
+// start starts the server.
 func (e *embedded) start() error {
 	if err := checkWritable(e.cfg.Dir); err != nil {
 		return err
@@ -91,7 +90,7 @@ func (e *embedded) start() error {
 	return nil
 }
 
-// ready waits until the server serves.
+// waitReady waits until the server accepts connections.
 func (e *embedded) waitReady(s *server.Server, log *serverLog) error {
 	up := false
 	for end := time.Now().Add(startTimeout); !up && log.fatal() == nil && time.Now().Before(end); {
@@ -101,7 +100,7 @@ func (e *embedded) waitReady(s *server.Server, log *serverLog) error {
 		return fmt.Errorf("journal's server: %w", err)
 	}
 	if !up || !s.JetStreamEnabled() {
-		return fmt.Errorf("journal's server did not start on %s: its log says why", e.cfg.Dir)
+		return fmt.Errorf("journal's server did not start on %s: see its log", e.cfg.Dir)
 	}
 	if err := checkRecovered(s, e.cfg.Dir); err != nil {
 		return err
@@ -125,31 +124,31 @@ func (e *embedded) options() *server.Options {
 
 		JetStream:              true,
 		StoreDir:               e.cfg.Dir,
-		SyncAlways:             true, // before a write is acknowledged
+		SyncAlways:             true, // sync before a write is acknowledged
 		JetStreamMaxMemory:     64 << 20,
-		JetStreamMaxStore:      1 << 60, // room checks the disk, which other programs fill as well
+		JetStreamMaxStore:      1 << 60, // checkSpace checks the disk, which other programs fill as well
 		DisableJetStreamBanner: true,
 	}
 }
 
-// InProcessConn is a connection to the server that runs now. It is nats.InProcessConnProvider's.
+// InProcessConn returns a connection to the current server. It implements nats.InProcessConnProvider.
 func (e *embedded) InProcessConn() (net.Conn, error) {
 	e.mu.Lock()
 	s := e.server
 	e.mu.Unlock()
 	if s == nil {
-		return nil, errors.New("the journal's server does not run")
+		return nil, errors.New("the journal's server is not running")
 	}
 	return s.InProcessConn()
 }
 
-// connect makes a connection within the process.
+// connect returns a connection within the process.
 func (e *embedded) connect(name string, log *slog.Logger) (*nats.Conn, error) {
 	return dial("", "", nil, log, nats.InProcessServer(e), nats.Name(name), nats.CustomInboxPrefix(controlInbox), nats.ReconnectWait(10*time.Millisecond),
 		nats.ReconnectJitter(0, 0))
 }
 
-// close ends the server and waits until its store is on disk.
+// close stops the server. When it returns, the store is on disk.
 func (e *embedded) close() {
 	e.stop()
 	e.watching.Wait()
@@ -157,7 +156,7 @@ func (e *embedded) close() {
 	e.unlock()
 }
 
-// shutdown ends the server that runs.
+// shutdown stops the current server.
 func (e *embedded) shutdown() {
 	e.mu.Lock()
 	s := e.server

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// serverLog passes the server's log lines on. It keeps the fatal error, after which the server expects its process to end, and the first error of the
-// operating system that the server logged: a failed write is returned to nobody.
+// serverLog forwards the server's log lines. It stores the fatal error, after which the server expects its process to exit, and the first error of the
+// operating system in the log: the server returns a failed write to no caller.
 type serverLog struct {
 	log *slog.Logger
 
@@ -20,10 +20,10 @@ type serverLog struct {
 	systemErr error // the first error of the operating system
 	fatalErr  error
 	minute    time.Time
-	warnings  int // in the minute
+	warnings  int // in that minute
 }
 
-// maxWarnings bounds the warnings of a minute: a node can cause one by each message it sends.
+// maxWarnings bounds the logged warnings per minute, because each message of a node may cause one.
 const maxWarnings = 30
 
 func (l *serverLog) fatal() error {
@@ -71,7 +71,7 @@ func (l *serverLog) line(level slog.Level, format string, v []any) {
 	l.log.Log(context.Background(), level, "journal's server: "+strings.TrimSpace(fmt.Sprintf(format, v...)))
 }
 
-// warn counts a warning and says whether it is to be logged.
+// mayWarn counts a warning and reports whether it may be logged.
 func (l *serverLog) mayWarn() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -80,12 +80,12 @@ func (l *serverLog) mayWarn() bool {
 	}
 	l.warnings++
 	if l.warnings == maxWarnings {
-		l.log.Warn("journal's server: it warns of more, which is left out for up to a minute")
+		l.log.Warn("journal's server: further warnings are not logged for up to a minute")
 	}
 	return l.warnings < maxWarnings
 }
 
-// isFullDisk reports whether an error says that a disk is full or a quota is exhausted.
+// isFullDisk reports whether the error means that a disk is full or a quota is exhausted.
 func isFullDisk(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

@@ -17,11 +17,11 @@ import (
 	"github.com/nats-io/nuid"
 )
 
-// Objects are kept as JetStream's object stores keep them (NATS ADR-20): chunks under a subject of their own for each writing,
-// and a message under the object's name that says where they are, how many octets, and their hash. They are written and read here,
-// not by the client library, one chunk at a time: its writer keeps thousands of chunks in memory, its reader needs a consumer.
+// Objects have the format of JetStream's object stores (NATS ADR-20): chunks under a subject of their own for each write, and a message under the object's name
+// that holds that subject, the size in bytes and the hash. This package reads and writes them one chunk at a time. The client library's writer keeps thousands
+// of chunks in memory, and its reader needs a consumer.
 
-// chunkSize is the length of an object's chunks, in octets; the last may be shorter.
+// chunkSize is the size of an object's chunks in bytes; the last one may be smaller.
 const chunkSize = 512 << 10
 
 const (
@@ -32,17 +32,17 @@ const (
 // ObjectInfo describes an object.
 type ObjectInfo struct {
 	Name    string
-	Size    uint64 // octets
+	Size    uint64 // in bytes
 	ModTime time.Time
 }
 
-// metaOf is the subject of what is said of an object.
+// metaSubjectOf returns the subject of an object's description.
 func metaSubjectOf(name string) string {
 	return metaSubject + base64.URLEncoding.EncodeToString([]byte(name))
 }
 
-// PutObject writes an object of what r gives, in place of the one of that name: readers get the one or the other. What r failed with is returned,
-// and nothing is replaced.
+// PutObject writes the content of r as an object, and replaces an object of that name atomically. If r fails, PutObject returns its error, and the existing
+// object stays.
 func (s *Stream) PutObject(ctx context.Context, name string, r io.Reader) error {
 	if token(name) == "" {
 		return badName("object", name)
@@ -77,7 +77,7 @@ func (s *Stream) putObject(ctx context.Context, name string, r io.Reader) error 
 	return nil
 }
 
-// putChunks writes an object's octets and notes what is said of them in info.
+// putChunks writes an object's chunks, and sets their number, size and hash in info.
 func (s *Stream) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r io.Reader) error {
 	digest := sha256.New()
 	chunk := make([]byte, min(chunkSize, s.MaxRecord()))
@@ -93,7 +93,7 @@ func (s *Stream) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r io
 			break
 		}
 		if info.Chunks == math.MaxUint32 {
-			return errors.New("it has too many octets")
+			return errors.New("it is too large")
 		}
 		digest.Write(chunk[:n])
 		m := &nats.Msg{Subject: chunkSubject + info.NUID, Data: chunk[:n]}
@@ -107,7 +107,7 @@ func (s *Stream) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r io
 	return nil
 }
 
-// putMeta writes what is said of an object, in place of what was.
+// putMeta writes the description of an object, and replaces the previous one.
 func (s *Stream) putMeta(ctx context.Context, info jetstream.ObjectInfo) error {
 	body, err := json.Marshal(info)
 	if err != nil {
@@ -120,12 +120,12 @@ func (s *Stream) putMeta(ctx context.Context, info jetstream.ObjectInfo) error {
 	return err
 }
 
-// purgeChunks removes chunks that nothing leads to, as far as it can: what stays is removed at the next start.
+// purgeChunks removes chunks that no object refers to. If that fails, the next start removes them.
 func (s *Stream) purgeChunks(id string) {
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
 	if err := s.purge(ctx, chunkSubject+id); err != nil {
-		s.log.Warn("journal: an object's old chunks stay until the next start", "err", err)
+		s.log.Warn("journal: removing an object's old chunks failed; the next start removes them", "err", err)
 	}
 }
 
@@ -137,7 +137,7 @@ func (s *Stream) purge(ctx context.Context, subject string) error {
 	return existing.Purge(ctx, jetstream.WithPurgeSubject(subject))
 }
 
-// DeleteObject removes an object, or says ErrNone.
+// DeleteObject removes an object. It returns ErrNone if there is none.
 func (s *Stream) DeleteObject(ctx context.Context, name string) error {
 	info, err := s.objectInfo(ctx, name)
 	if err != nil {
@@ -150,7 +150,7 @@ func (s *Stream) DeleteObject(ctx context.Context, name string) error {
 	return nil
 }
 
-// Objects lists the objects, in no order.
+// Objects returns all objects, in no order.
 func (s *Stream) Objects(ctx context.Context) ([]ObjectInfo, error) {
 	var all []ObjectInfo
 	err := s.eachObject(ctx, func(info jetstream.ObjectInfo, m message) {
@@ -163,12 +163,12 @@ func (s *Stream) Objects(ctx context.Context) ([]ObjectInfo, error) {
 	return all, nil
 }
 
-// eachObject hands what is said of each object to f, and the message that says it.
+// eachObject calls f with the description of each object and the message that holds it.
 func (s *Stream) eachObject(ctx context.Context, f func(jetstream.ObjectInfo, message)) error {
 	return s.eachMessage(ctx, objectStream, query{Sequence: 1, Next: metaSubject + ">"}, func(m message) error {
 		var info jetstream.ObjectInfo
 		if err := json.Unmarshal(m.data, &info); err != nil {
-			return fmt.Errorf("what is said of object %d cannot be read: %w", m.sequence, err)
+			return fmt.Errorf("the description of object %d cannot be read: %w", m.sequence, err)
 		}
 		if !info.Deleted {
 			f(info, m)
@@ -177,26 +177,26 @@ func (s *Stream) eachObject(ctx context.Context, f func(jetstream.ObjectInfo, me
 	})
 }
 
-// objectInfo is what is said of an object, and the sequence of the message that says it.
+// objectInfo returns the description of an object, or ErrNone.
 func (r *Reader) objectInfo(ctx context.Context, name string) (info jetstream.ObjectInfo, err error) {
 	m, err := r.get(ctx, objectStream, query{Last: metaSubjectOf(name)})
 	if err != nil {
 		return info, err
 	}
 	if err := json.Unmarshal(m.data, &info); err != nil {
-		return info, fmt.Errorf("what is said of it cannot be read: %w", err)
+		return info, fmt.Errorf("its description cannot be read: %w", err)
 	}
 	if info.Deleted {
 		return info, ErrNone
 	}
 	if t := token(info.NUID); t == "" || t != info.NUID {
-		return info, errors.New("what is said of it names no chunks")
+		return info, errors.New("its description names no chunks")
 	}
 	return info, nil
 }
 
-// Object opens an object, or says ErrNone. It comes in pieces, and its hash is checked at the end: whoever reads must not use what came
-// before io.EOF did. An object that is replaced while it is read fails with ErrLost: open it again. The caller Closes it; ctx bounds reading too.
+// Object opens an object, or returns ErrNone. The hash is checked at the end: the caller must not use the data before Read returned io.EOF. If the object is
+// replaced while it is read, Read returns ErrLost, and the caller may open it again. The caller closes the object. ctx bounds reading too.
 func (r *Reader) Object(ctx context.Context, name string) (io.ReadCloser, error) {
 	info, err := r.objectInfo(ctx, name)
 	if err != nil {
@@ -210,21 +210,21 @@ func (r *Reader) Object(ctx context.Context, name string) (io.ReadCloser, error)
 		want: digest, hash: sha256.New(), from: 1}, nil
 }
 
-// object reads an object's chunks, a batch at a time.
+// object reads an object's chunks, one batch at a time.
 type object struct {
 	r       *Reader
 	ctx     context.Context
 	name    string
 	subject string
-	left    uint64 // octets yet to come from the server
+	left    uint64 // bytes that were not received yet
 	want    []byte
 	hash    hash.Hash
-	from    uint64 // sequence to ask from
+	from    uint64 // sequence of the next request
 	chunks  [][]byte
 	err     error
 }
 
-// Read is io.Reader's.
+// Read implements io.Reader.
 func (o *object) Read(p []byte) (int, error) {
 	for len(o.chunks) == 0 && o.err == nil {
 		o.err = o.fetchMore()
@@ -239,24 +239,24 @@ func (o *object) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close is io.Closer's.
+// Close implements io.Closer.
 func (o *object) Close() error {
 	o.chunks, o.err = nil, ErrClosed
 	return nil
 }
 
-// more fetches chunks, or ends the object with io.EOF or what is wrong with it.
+// fetchMore fetches chunks. At the end it returns io.EOF, or an error if the hash is wrong.
 func (o *object) fetchMore() error {
 	if o.left == 0 {
 		if string(o.hash.Sum(nil)) != string(o.want) {
-			return fmt.Errorf("object %s: its octets do not have the hash that is said of them", o.name)
+			return fmt.Errorf("object %s: its data does not match its hash", o.name)
 		}
 		return io.EOF
 	}
 	start := o.from
 	_, err := o.r.fetchBatch(o.ctx, objectStream, query{Sequence: o.from, Next: o.subject}, func(m message) error {
 		if uint64(len(m.data)) > o.left {
-			return errors.New("it has more octets than is said of it")
+			return errors.New("it has more bytes than its description says")
 		}
 		o.from, o.left = m.sequence+1, o.left-uint64(len(m.data))
 		o.hash.Write(m.data)
@@ -269,20 +269,20 @@ func (o *object) fetchMore() error {
 	case err != nil:
 		return fmt.Errorf("object %s: %w", o.name, err)
 	case o.from == start:
-		return fmt.Errorf("object %s: %w: it was replaced meanwhile", o.name, ErrLost)
+		return fmt.Errorf("object %s: %w: it was replaced while it was read", o.name, ErrLost)
 	}
 	return nil
 }
 
-// sweep removes chunks that nothing leads to, which a writer left that was killed. Nobody else may be writing.
+// removeOrphanedChunks removes chunks that no object refers to, which a killed writer left. Nobody else may write meanwhile.
 func (s *Stream) removeOrphanedChunks(ctx context.Context) error {
 	existing, err := s.js.Stream(ctx, objectStream)
 	if err != nil {
-		return fmt.Errorf("old objects: %w", err)
+		return fmt.Errorf("remove orphaned chunks: %w", err)
 	}
 	state, err := existing.Info(ctx, jetstream.WithSubjectFilter(chunkSubject+">"))
 	if err != nil {
-		return fmt.Errorf("old objects: %w", err)
+		return fmt.Errorf("remove orphaned chunks: %w", err)
 	}
 	chunks := state.State.Subjects
 	if len(chunks) == 0 {
@@ -290,11 +290,11 @@ func (s *Stream) removeOrphanedChunks(ctx context.Context) error {
 	}
 	err = s.eachObject(ctx, func(info jetstream.ObjectInfo, _ message) { delete(chunks, chunkSubject+info.NUID) })
 	if err != nil {
-		return fmt.Errorf("old objects: %w", err)
+		return fmt.Errorf("remove orphaned chunks: %w", err)
 	}
 	for subject := range chunks {
 		if err := existing.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
-			return fmt.Errorf("old objects: %w", err)
+			return fmt.Errorf("remove orphaned chunks: %w", err)
 		}
 	}
 	return nil

@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// writable is an error when nothing can be written in dir, which nats-server would say less clearly.
+// checkWritable returns an error if dir cannot be written. The error of nats-server would be less clear.
 func checkWritable(dir string) error {
 	path := filepath.Join(dir, ".writable")
 	err := os.WriteFile(path, nil, 0o600)
@@ -27,12 +27,12 @@ func checkWritable(dir string) error {
 // created again, empty, and its sequence numbers would be used twice.
 func checkRecovered(s *server.Server, dir string) error {
 	if err := failedStreams(s); err != nil {
-		return fmt.Errorf("journal's folder %s is damaged: restore it from a copy: %w", dir, err)
+		return fmt.Errorf("journal's folder %s is damaged: restore it from a backup: %w", dir, err)
 	}
 	return nil
 }
 
-// removeUnborn removes streams that a killed process had begun to make: without a complete description, and without a message.
+// removeUnfinishedStreams removes streams whose creation was interrupted: without a complete description, and without a message.
 func removeUnfinishedStreams(dir string) error {
 	streams := filepath.Join(dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams")
 	entries, err := os.ReadDir(streams)
@@ -61,7 +61,7 @@ func removeUnfinishedStreams(dir string) error {
 	return nil
 }
 
-// described says whether a stream's folder holds its description and the description's checksum.
+// hasDescription reports whether a stream's folder holds its description and the description's checksum.
 func hasDescription(stream string) (bool, error) {
 	for _, name := range []string{server.JetStreamMetaFile, server.JetStreamMetaFileSum} {
 		info, err := os.Stat(filepath.Join(stream, name))
@@ -75,7 +75,7 @@ func hasDescription(stream string) (bool, error) {
 	return true, nil
 }
 
-// filled says whether a folder holds a file that is not empty.
+// hasData reports whether a folder holds a file that is not empty.
 func hasData(dir string) (bool, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// End returns the last sequence that the journal gave to a record, also if that record is lost. It is 0 for an empty journal.
+// End returns the last sequence that the journal assigned to a record, even if that record is lost. It returns 0 for an empty journal.
 func (s *Stream) End(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -16,8 +16,8 @@ func (s *Stream) End(ctx context.Context) (uint64, error) {
 	return journal.CachedInfo().State.LastSeq, nil
 }
 
-// Walk calls each with the records from sequence from to sequence to that the journal still holds, in order. Unlike Follow it passes over lost records: each
-// sees them as gaps between sequences. It returns the error of each.
+// Walk calls each with the records between two sequences that the journal still holds, in order. Unlike Follow it skips lost records: each sees them as gaps
+// between sequences. It returns the first error of each.
 func (r *Reader) Walk(ctx context.Context, from, to uint64, each func(Record) error) error {
 	if from > to {
 		return nil
@@ -38,5 +38,5 @@ func (r *Reader) Walk(ctx context.Context, from, to uint64, each func(Record) er
 	return err
 }
 
-// errWalked ends a walk.
+// errStopWalk ends a walk.
 var errStopWalk = fmt.Errorf("the walk is complete")
