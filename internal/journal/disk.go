@@ -211,42 +211,51 @@ func (d *disk) writeState(st *State, snapshot *Snapshot, since []SequencedRecord
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(d.tailPath(st.Version)+newSuffix, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o640)
+	files, err := d.createTail(st.Version, since)
 	if err != nil {
 		return err
 	}
-	n := &disk{dir: d.dir, activeFiles: activeFiles{tail: f, base: snapshot}}
-	for _, e := range since {
-		n.unwritten = append(n.unwritten, frame(e))
-	}
-	err = n.flush()
-	if err == nil {
-		err = durable.Rename(d.tailPath(st.Version)+newSuffix, d.tailPath(st.Version))
-	}
-	if err == nil {
-		err = d.linkPrevious()
-	}
-	if err == nil {
-		err = durable.WriteBytes(d.path(stateName), data)
-	}
-	if err != nil {
-		f.Close()
+	files.base = snapshot
+	if err := d.replaceState(data); err != nil {
+		files.tail.Close()
 		return err
 	}
 	d.closeTail()
-	d.activeFiles = n.activeFiles
+	d.activeFiles = files
 	return d.removeUnused()
 }
 
-func (d *disk) linkPrevious() error {
-	err := os.Remove(d.path(previousName))
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		err = os.Link(d.path(stateName), d.path(previousName))
+// createTail creates the file of records after the state of a version, with the given records.
+func (d *disk) createTail(version uint64, records []SequencedRecord) (activeFiles, error) {
+	path := d.tailPath(version)
+	f, err := os.OpenFile(path+newSuffix, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o640)
+	if err != nil {
+		return activeFiles{}, err
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	n := &disk{dir: d.dir, activeFiles: activeFiles{tail: f}}
+	for _, e := range records {
+		n.unwritten = append(n.unwritten, frame(e))
 	}
-	return err
+	if err := n.flush(); err != nil {
+		f.Close()
+		return activeFiles{}, err
+	}
+	if err := durable.Rename(path+newSuffix, path); err != nil {
+		f.Close()
+		return activeFiles{}, err
+	}
+	return n.activeFiles, nil
+}
+
+// replaceState replaces the file of the state, and keeps the old one as the previous state.
+func (d *disk) replaceState(data []byte) error {
+	if err := os.Remove(d.path(previousName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Link(d.path(stateName), d.path(previousName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return durable.WriteBytes(d.path(stateName), data)
 }
 
 func (d *disk) tailPath(version uint64) string {

@@ -30,8 +30,8 @@ const (
 	maxKeyID      = maxKeyName + 1 + keyHashLen
 )
 
-// ErrSeal is wrapped by the error for bytes without a valid seal of an authorized key.
-var ErrSeal = errors.New("not sealed by an authorized key")
+// ErrSeal is wrapped by the error for bytes whose seal is malformed, or not made by an authorized key.
+var ErrSeal = errors.New("invalid seal")
 
 // Signature is one key's signature of sealed bytes. The algorithm is Ed25519ph (RFC 8032), so that a change set of a million names can be signed and checked as
 // a stream.

@@ -16,11 +16,13 @@ import (
 // Start puts the persisted state in force, without the source. A folder that cannot be written is an error for control only; other followers keep records in
 // memory until it can be written. Otherwise an error means that the folder is misconfigured.
 func (f *Follower) Start() error {
-	var err error
-	if f.disk, err = openDisk(f.cfg.Dir); err != nil && (f.cfg.Node.Control || errors.Is(err, syscall.ENOTDIR)) {
+	disk, err := openDisk(f.cfg.Dir)
+	f.disk = disk
+	if errors.Is(err, syscall.ENOTDIR) {
 		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
-	} else if err != nil {
-		f.setUnwritable(err)
+	}
+	if err := f.acceptUnwritable(err); err != nil {
+		return err
 	}
 	f.lostMark = f.disk.readMark()
 	persisted, err := f.disk.load(f.cfg.Trust)
@@ -39,15 +41,11 @@ func (f *Follower) Start() error {
 	}
 	f.salvaged = r.salvaged
 	good, err := f.setDamagedAside(persisted, st, r)
-	if err != nil && f.cfg.Node.Control {
-		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
-	} else if err != nil {
-		f.setUnwritable(err)
+	if err := f.acceptUnwritable(err); err != nil {
+		return err
 	}
-	if err := f.disk.openTail(persisted.state.Version, good); err != nil && f.cfg.Node.Control {
-		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
-	} else if err != nil {
-		f.setUnwritable(err)
+	if err := f.acceptUnwritable(f.disk.openTail(persisted.state.Version, good)); err != nil {
+		return err
 	}
 	f.verify.Go(func() { // in the background, because it reads the whole snapshot; damage can only hide listings
 		defer runtime.KeepAlive(persisted.state.base) // keeps the mapping while it is read
@@ -61,6 +59,18 @@ func (f *Follower) Start() error {
 	})
 	f.disk.base = persisted.snapshot
 	return f.putInForce(st, Effect{All: true, Incomplete: f.isIncomplete()})
+}
+
+// acceptUnwritable returns an error of the folder at control. Other followers continue without writing, and log the error.
+func (f *Follower) acceptUnwritable(err error) error {
+	if err == nil {
+		return nil
+	}
+	if f.cfg.Node.Control {
+		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
+	}
+	f.setUnwritable(err)
+	return nil
 }
 
 // setUnwritable logs that the folder cannot be written.

@@ -91,21 +91,7 @@ func (f *Folder) update(ctx context.Context, j Journal, version uint64, head []b
 		from = r.Version // older records are not needed, and an epoch does not continue the versions of the last one
 	}
 	for v := from; v <= version; v++ {
-		data, err := j.Record(ctx, v)
-		if errors.Is(err, journal.ErrLost) && v < r.Version {
-			continue // the newest snapshot replaces it
-		}
-		if err != nil {
-			return fmt.Errorf("record %d: %w", v, err)
-		}
-		if rec, _, err := journal.ReadRecord(data); err == nil && rec.Snapshot != nil { // a follower that replays the record needs its objects, even if there is a newer snapshot
-			for _, name := range rec.Snapshot.Names() {
-				if err := f.copyObject(ctx, j, name); err != nil && v != r.Version {
-					continue // deleted already: the newest snapshot replaces it
-				}
-			}
-		}
-		if err := f.write("records/"+strconv.FormatUint(v, 10), data); err != nil {
+		if err := f.copyRecord(ctx, j, v, r.Version); err != nil {
 			return err
 		}
 	}
@@ -114,6 +100,23 @@ func (f *Folder) update(ctx context.Context, j Journal, version uint64, head []b
 		return err
 	}
 	return f.removeOld(r.Snapshot.Names(), version)
+}
+
+// copyRecord writes the record of a version, and the objects that it announces. newest is the version of the newest snapshot.
+func (f *Folder) copyRecord(ctx context.Context, j Journal, version, newest uint64) error {
+	data, err := j.Record(ctx, version)
+	if errors.Is(err, journal.ErrLost) && version < newest {
+		return nil // the newest snapshot replaces it
+	}
+	if err != nil {
+		return fmt.Errorf("record %d: %w", version, err)
+	}
+	if r, _, err := journal.ReadRecord(data); err == nil && r.Snapshot != nil { // a follower that replays the record needs its objects, even if there is a newer snapshot
+		for _, name := range r.Snapshot.Names() {
+			_ = f.copyObject(ctx, j, name) // an object of an older snapshot may be deleted already; those of the newest were copied before
+		}
+	}
+	return f.write("records/"+strconv.FormatUint(version, 10), data)
 }
 
 func (f *Folder) copyObject(ctx context.Context, j Journal, name string) error {
