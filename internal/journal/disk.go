@@ -14,6 +14,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/durable"
+	"rempart/internal/setfile"
 )
 
 const (
@@ -141,23 +142,14 @@ func ownRoots(sealed []byte) ([]PublicKey, error) {
 
 // open maps a snapshot and applies its overlay. The mapping is freed with the last view of it.
 func (d *disk) open(announced *Snapshot) (*blocklist.View, error) {
-	view, err := openView(d.objectPath(announced.Object, snapshotSuffix))
-	if err != nil || announced.Overlay == nil {
-		return view, err
-	}
-	data, err := readFile(d.objectPath(*announced.Overlay, overlaySuffix), maxOverlay)
-	if err != nil {
+	f, err := setfile.Open(d.objectPath(announced.Object, snapshotSuffix))
+	switch {
+	case err != nil:
 		return nil, err
+	case announced.Overlay == nil:
+		return f.View, nil
 	}
-	return view.Under(data)
-}
-
-func openView(path string) (*blocklist.View, error) {
-	m, err := durable.Map(path)
-	if err != nil {
-		return nil, err
-	}
-	return blocklist.OpenView(m.Data(), m.Close)
+	return setfile.Under(f.View, d.objectPath(*announced.Overlay, overlaySuffix), maxOverlay)
 }
 
 // retain prevents a snapshot's objects from being removed before the snapshot is in force, until each call was followed by a call of release.
@@ -249,10 +241,7 @@ func (d *disk) createTail(version uint64, records []SequencedRecord) (activeFile
 
 // replaceState replaces the file of the state, and keeps the old one as the previous state.
 func (d *disk) replaceState(data []byte) error {
-	if err := os.Remove(d.path(previousName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.Link(d.path(stateName), d.path(previousName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := setfile.KeepPrevious(d.path(stateName), d.path(previousName)); err != nil {
 		return err
 	}
 	return durable.WriteBytes(d.path(stateName), data)

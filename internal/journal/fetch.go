@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"runtime"
+	"rempart/internal/setfile"
 )
 
 // pendingSnapshot is a snapshot that is being fetched, and the records after it.
@@ -234,8 +234,7 @@ func (f *Follower) fetch(ctx context.Context, s *Snapshot, replace bool) error {
 func (f *Follower) rebase(c *checked, e SequencedRecord, since []SequencedRecord, jumped bool) error {
 	view, err := f.disk.open(c.Snapshot)
 	if err == nil {
-		err = view.Snapshot().Verify() // its pages are in memory, because it was just written
-		runtime.KeepAlive(view)
+		err = setfile.Verify(view) // its pages are in memory, because it was just written
 	}
 	if err != nil {
 		return errors.Join(err, f.disk.removeSnapshot(c.Snapshot)) // the file does not hold the snapshot, so it is fetched again

@@ -9,6 +9,7 @@ import (
 
 	"rempart/internal/durable"
 	"rempart/internal/journal/stream"
+	"rempart/internal/setfile"
 )
 
 // gap is a range of lost records that control cannot pass: they were not in force here, and no later snapshot replaces them.
@@ -111,7 +112,7 @@ func (c *Control) findGap(ctx context.Context) (*gap, error) {
 	if err := c.checkChain(ctx, from, end, d, nil); err != nil {
 		return nil, err
 	}
-	if d.Records == 0 && (st.Version == 0 || st.base.Snapshot().Verify() != nil) {
+	if d.Records == 0 && (st.Version == 0 || setfile.Verify(st.base) != nil) {
 		if err := c.checkNewestObjects(ctx, newest, d); err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rempart/internal/journal/stream"
+	"rempart/internal/setfile"
 )
 
 // Damage describes what the journal lost of the records and objects that a follower may still need: those from the newest snapshot on.
@@ -254,7 +255,7 @@ func (c *Control) repair(ctx context.Context) (Receipt, error) {
 	case st.Sequence != end || c.state.InForce() < st.Version:
 		return Receipt{}, fmt.Errorf("control has version %d in force, which is not the last published one", c.state.InForce())
 	}
-	if err := st.base.Snapshot().Verify(); err != nil {
+	if err := setfile.Verify(st.base); err != nil {
 		return Receipt{}, fmt.Errorf("control's own state is damaged too: %w", err)
 	}
 	return c.PublishSnapshot(ctx, SnapshotDraft{Same: true, repairs: true, Compile: compact})

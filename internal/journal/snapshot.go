@@ -16,6 +16,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/durable"
+	"rempart/internal/setfile"
 )
 
 const (
@@ -185,8 +186,11 @@ func remainingScoped(now, before []Scoped, overriding []Change) []Scoped {
 
 // writeSnapshot stores the snapshot that compile writes as an object, and opens it.
 func (p *Publisher) writeSnapshot(ctx context.Context, compile func(io.Writer) error) (object Object, view *blocklist.View, err error) {
-	object, err = p.storeObject(ctx, snapshotSuffix, compile, func(path string) (err error) {
-		view, err = openView(path) // the mapping stays valid after the file is removed
+	object, err = p.storeObject(ctx, snapshotSuffix, compile, func(path string) error {
+		f, err := setfile.Open(path)
+		if err == nil {
+			view = f.View // the mapping stays valid after the file is removed
+		}
 		return err
 	})
 	if err != nil {

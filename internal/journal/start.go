@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"runtime"
 	"slices"
 	"syscall"
 
 	"rempart/blocklist"
+	"rempart/internal/setfile"
 )
 
 // Start puts the persisted state in force, without the source. A folder that cannot be written is an error for control only; other followers keep records in
@@ -48,8 +48,7 @@ func (f *Follower) Start() error {
 		return err
 	}
 	f.verify.Go(func() { // in the background, because it reads the whole snapshot; damage can only hide listings
-		defer runtime.KeepAlive(persisted.state.base) // keeps the mapping while it is read
-		if err := persisted.state.base.Snapshot().Verify(); err != nil {
+		if err := setfile.Verify(persisted.state.base); err != nil {
 			f.log.Error("the snapshot on disk is damaged; fetching it again", "err", err)
 			f.mu.Lock()
 			defer f.mu.Unlock()
