@@ -15,6 +15,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
+	"rempart/cmd/rempart/cli"
 	"rempart/internal/local"
 )
 
@@ -156,7 +157,7 @@ func awaitAllowed(ctx context.Context, out io.Writer, client *local.Client, name
 		i++
 	}
 	if failed {
-		return exitNotAll
+		return cli.Negative
 	}
 	return nil
 }

@@ -11,14 +11,15 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/report"
+	"rempart/cmd/rempart/setup"
 	"rempart/internal/config"
-	"rempart/internal/durable"
 )
 
 const (
@@ -26,7 +27,6 @@ const (
 	apiUpload   = 10 * time.Minute // for one to an upload, once it is sent
 	apiTries    = 4
 	maxAnswer   = 64 << 20
-	maxToken    = 4 << 10
 )
 
 // apiHelp is what help texts say of how the API is reached.
@@ -62,13 +62,13 @@ func newAPIClient(o *config.Client, tokenFile string) (*apiClient, error) {
 	if tokenFile != "" {
 		warnSecretFile("the token", tokenFile)
 		var err error
-		if c.token, err = readToken(tokenFile); err != nil {
+		if c.token, err = setup.ReadToken(tokenFile); err != nil {
 			return nil, err
 		}
 	}
 	secure := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.APICA != "" {
-		pool, err := certificates(o.APICA)
+		pool, err := setup.ReadCertificates(o.APICA)
 		if err != nil {
 			return nil, config.Bad("API_CA", o.APICA, err.Error())
 		}
@@ -76,7 +76,7 @@ func newAPIClient(o *config.Client, tokenFile string) (*apiClient, error) {
 	}
 	if o.APICert != "" {
 		warnSecretFile("the key of the client certificate", o.APICertKey)
-		pair, err := loadPair(o.APICert, o.APICertKey)
+		pair, err := setup.LoadKeyPair(o.APICert, o.APICertKey)
 		if err != nil {
 			return nil, config.Bad("API_CERT", o.APICert, err.Error())
 		}
@@ -91,38 +91,6 @@ func newAPIClient(o *config.Client, tokenFile string) (*apiClient, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a token goes to one place
 	}
 	return c, nil
-}
-
-// readTokenFile reads the token of a server, which is no pipe: it is read again when it changes.
-func readTokenFile(path string) (string, error) {
-	f, err := durable.OpenRegular(path)
-	if err != nil {
-		return "", fmt.Errorf("the token: %w", err)
-	}
-	defer f.Close()
-	return tokenIn(f, path)
-}
-
-// readToken reads the token of a command. Its file may be a pipe, of a password manager say.
-func readToken(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("the token: %w", err)
-	}
-	defer f.Close()
-	return tokenIn(f, path)
-}
-
-func tokenIn(f io.Reader, path string) (string, error) {
-	text, err := io.ReadAll(io.LimitReader(f, maxToken+1))
-	if err != nil {
-		return "", fmt.Errorf("the token: %w", err)
-	}
-	token := strings.TrimSpace(string(text))
-	if token == "" || len(text) > maxToken || strings.ContainsAny(token, " \t\r\n") {
-		return "", fmt.Errorf("the token: %s is not a file of one token: write what \"rempart token create\" told into it", path)
-	}
-	return token, nil
 }
 
 // call is one question to the API.
@@ -196,7 +164,7 @@ func (c *apiClient) once(ctx context.Context, q *call) ([]byte, error) {
 		return nil, err
 	}
 	if len(data) > maxAnswer {
-		return nil, &apiProblem{Status: resp.StatusCode, Detail: fmt.Sprintf("its answer is longer than %s", octets(maxAnswer))}
+		return nil, &apiProblem{Status: resp.StatusCode, Detail: fmt.Sprintf("its answer is longer than %s", report.Bytes(maxAnswer))}
 	}
 	if resp.StatusCode/100 != 2 {
 		return nil, readProblem(resp, data)
@@ -227,7 +195,7 @@ func (c *apiClient) send(ctx context.Context, q *call) (resp *http.Response, can
 			req.Header.Set("Expect", "100-continue")
 		}
 	}
-	req.Header.Set("User-Agent", "rempart/"+version())
+	req.Header.Set("User-Agent", "rempart/"+cli.Version())
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}

@@ -18,6 +18,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/report"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
@@ -50,8 +52,9 @@ Exit code: 0 if the chain is whole, 1 if it is broken, 2 on an error.`,
 			if err != nil {
 				return err
 			}
-			ctx, _, stop := signals(cmd.Context())
-			defer stop()
+			sig := cli.CatchSignals(cmd.Context())
+			defer sig.Stop()
+			ctx := sig.Context
 			t.number = max(t.from, 2) - 1 // the entry before the first is read for its hash
 			for {
 				if err := t.read(ctx, c); err != nil {
@@ -70,7 +73,7 @@ Exit code: 0 if the chain is whole, 1 if it is broken, 2 on an error.`,
 				}
 			}
 			if !t.asJSON {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s read, and the chain is whole\n", count(t.entries, "entry"))
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s read, and the chain is whole\n", report.Count(t.entries, "entry"))
 			}
 			return nil
 		},
@@ -88,7 +91,7 @@ func sinceTime(text string, now time.Time) (time.Time, error) {
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at, nil
 	}
-	var ago durationValue
+	var ago cli.DurationValue
 	if err := ago.Set(text); err != nil || ago < 0 {
 		return time.Time{}, fmt.Errorf("--since %s: a time like 2026-01-31T12:00:00Z, or how long ago, like 24h or 7d", text)
 	}
@@ -179,7 +182,7 @@ func (t *trail) entry(data []byte) error {
 		_, err = fmt.Fprintf(t.out, "%s\n", bytes.TrimRight(sealed.Payload, "\n"))
 		return err
 	}
-	line := fmt.Sprintf("%d  %s  %s  %s", number, moment(time.UnixMilli(e.Time)), e.Who, e.Call)
+	line := fmt.Sprintf("%d  %s  %s  %s", number, report.Moment(time.UnixMilli(e.Time)), e.Who, e.Call)
 	for _, part := range []string{e.ID, e.Outcome, e.Reason} {
 		if part != "" {
 			line += "  " + part
@@ -192,5 +195,5 @@ func (t *trail) entry(data []byte) error {
 // broken writes where the chain is broken, and returns the exit code.
 func (t *trail) broken(why string) error {
 	_, err := fmt.Fprintf(t.out, "the audit trail is broken at entry %d: %s: entries were changed or left out; compare it with a backup of control's data folder\n", t.number, why)
-	return errors.Join(err, exitNotAll)
+	return errors.Join(err, cli.Negative)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"rempart/cmd/rempart/cli"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
@@ -45,7 +46,7 @@ func TestBrokenAuditTrail(t *testing.T) {
 				break
 			}
 		}
-		if (tt.at == "") != (err == nil) || tt.at != "" && (!errors.Is(err, exitNotAll) || !strings.Contains(out.String(), "broken at "+tt.at)) {
+		if (tt.at == "") != (err == nil) || tt.at != "" && (!errors.Is(err, cli.Negative) || !strings.Contains(out.String(), "broken at "+tt.at)) {
 			t.Errorf("%s: %v\n%s", name, err, out.String())
 		}
 	}

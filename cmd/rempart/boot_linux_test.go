@@ -147,10 +147,11 @@ func TestBootBehindStub(t *testing.T) {
 	if err := unix.Mount("rempart-test", "/run", "tmpfs", 0, ""); err != nil {
 		t.Skip(err)
 	}
-	if err := os.MkdirAll(filepath.Dir(stubResolvConf), 0o755); err != nil {
+	behind := "/run/systemd/resolve/resolv.conf"
+	if err := os.MkdirAll(filepath.Dir(behind), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	write(t, stubResolvConf, "nameserver 127.0.1.1")
+	write(t, behind, "nameserver 127.0.1.1")
 	resolverAt(t, "127.0.1.1", "192.0.2.1")
 	p := start(t)
 	within(t, 5*time.Second, "a name", "192.0.2.1", func() string { return outcome(p.DNS, "one.example") })

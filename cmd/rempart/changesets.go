@@ -16,6 +16,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/report"
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
 )
@@ -51,7 +53,7 @@ func changesetsCommand() *cobra.Command {
 				if r.Comment != "" {
 					what += ": " + r.Comment
 				}
-				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", r.ID, moment(r.Time), r.By, what)
+				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", r.ID, report.Moment(r.Time), r.By, what)
 			}
 			return tw.Flush()
 		},
@@ -104,7 +106,7 @@ held one as they were signed, a line of JSON each.
 func writeHistory(out io.Writer, r *changeset.Receipt) error {
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	writeFacts(tw, "  %s\t%s\n", [][2]string{
-		{"pushed by", r.By}, {"at", moment(r.Time)}, {"signed by", strings.Join(r.Authors, ", ")}, {"approved by", strings.Join(r.Approved, ", ")},
+		{"pushed by", r.By}, {"at", report.Moment(r.Time)}, {"signed by", strings.Join(r.Authors, ", ")}, {"approved by", strings.Join(r.Approved, ", ")},
 		{"comment", r.Comment}, {"part of", r.PartOf}, {"undoes", r.Undoes}, {"undone by", r.UndoneBy}, {"digest", r.Digest},
 	})
 	return tw.Flush()
@@ -163,7 +165,7 @@ Exit code: 0 if all of it is in the journal (or it is rejected), 1 if something 
 				return fmt.Errorf("change set %s: %w", args[0], err)
 			}
 			err = s.receipt(cmd, c, raw, &r)
-			if reject && r.State == changeset.Rejected && errors.Is(err, exitNotAll) {
+			if reject && r.State == changeset.Rejected && errors.Is(err, cli.Negative) {
 				return nil // as it was asked for
 			}
 			return err
@@ -236,7 +238,7 @@ Exit code: 0 if all of it is undone, 1 if some names stay or the undoing is held
 				return err
 			}
 			if r.Lefts > 0 {
-				return exitNotAll
+				return cli.Negative
 			}
 			return nil
 		},

@@ -12,6 +12,8 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/report"
 	"rempart/internal/local"
 )
 
@@ -114,9 +116,9 @@ func (k *checker) all(names []string) error {
 	}
 	switch {
 	case k.failed:
-		return exitFailure
+		return cli.Failure
 	case k.blocked:
-		return exitBlocked
+		return cli.Negative
 	}
 	return k.code() // where a list is missing, a pass is not certain
 }
@@ -128,7 +130,7 @@ func (k *checker) one(text string) error {
 		return err
 	}
 	c := checked{Name: v.Name, Verdict: v.Action, Entry: v.Entry, Scope: v.Scope, Category: v.Category, Target: v.Target, Note: v.Note, Observed: v.Observed}
-	if v.Action == verdictError {
+	if v.Action == report.VerdictError {
 		c.Error, c.Note, k.failed = "it is no name that can be listed ("+v.Note+")", "", true
 		return k.say(c)
 	}
@@ -137,7 +139,7 @@ func (k *checker) one(text string) error {
 	if c.Unsure = v.Unsure; v.Unsure != "" {
 		k.failed = true
 	}
-	name, err := readName(v.Name)
+	name, err := report.ParseName(v.Name)
 	if err != nil {
 		return err
 	}
@@ -157,17 +159,17 @@ func (k *checker) judge(text string) (local.Verdict, error) {
 	if k.client != nil {
 		return k.client.Check(k.cmd.Context(), text)
 	}
-	name, err := readName(text)
+	name, err := report.ParseName(text)
 	if err != nil {
-		return local.Verdict{Name: text, Action: verdictError, Note: err.Error()}, nil
+		return local.Verdict{Name: text, Action: report.VerdictError, Note: err.Error()}, nil
 	}
-	return verdictOf(k.view, name, k.view.Match(name, blocklist.AllCategories, time.Now().Unix())), nil
+	return report.VerdictOf(k.view, name, k.view.Match(name, blocklist.AllCategories, time.Now().Unix())), nil
 }
 
 // addLists adds the lists of a verdict, with the line of each that lists the name, or the name that its answer leads to.
 func (k *checker) addLists(c *checked, name []byte, v local.Verdict) error {
 	if v.Target != "" {
-		target, err := readName(v.Target)
+		target, err := report.ParseName(v.Target)
 		if err != nil { // an address: no line is found by it
 			target = nil
 		}

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/blocklist"
+	"rempart/cmd/rempart/report"
+	"rempart/cmd/rempart/setup"
 	"rempart/internal/durable"
 )
 
@@ -53,7 +55,7 @@ Exit code: 0, or 2 if a list cannot be had (the snapshot is written without it),
 				err = json.NewEncoder(cmd.OutOrStdout()).Encode(c)
 			} else {
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, version %d, %d octets (%.1f a name), in %.1f s\n",
-					c.File, count(c.Names, "name"), c.Version, c.Octets, c.PerName, c.Seconds)
+					c.File, report.Count(c.Names, "name"), c.Version, c.Octets, c.PerName, c.Seconds)
 			}
 			if err != nil {
 				return err
@@ -130,7 +132,7 @@ func ofNoServer(path, dataDir string) error {
 
 // resolved is an absolute path without symbolic links, as far as it is there.
 func resolved(path string) string {
-	path = absolute(path)
+	path = setup.AbsolutePath(path)
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		return real
 	}

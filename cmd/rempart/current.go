@@ -14,6 +14,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
+	"rempart/cmd/rempart/setup"
 	"rempart/internal/config"
 	"rempart/internal/journal"
 )
@@ -57,7 +58,7 @@ func (unreported) Report(context.Context, []byte) error { return nil }
 
 // followOnce follows REMPART_CONTROL until its newest version is in force, in a folder that is gone after.
 func followOnce(ctx context.Context, c *config.Config) (*current, error) {
-	roots, err := rootKeys(c.ControlKey)
+	roots, err := setup.ParseRootKeys(c.ControlKey)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +68,7 @@ func followOnce(ctx context.Context, c *config.Config) (*current, error) {
 	}
 	forget := func() { os.RemoveAll(dir) }
 	log := slog.New(slog.DiscardHandler)
-	source, err := newControlSource(c, "digest", edgeOptions{log: log, dial: (&net.Dialer{Timeout: 10 * time.Second}).DialContext})
+	source, err := setup.NewControlSource(c, "digest", setup.EdgeOptions{Log: log, Dial: (&net.Dialer{Timeout: 10 * time.Second}).DialContext})
 	if err != nil {
 		forget()
 		return nil, err
@@ -79,7 +80,7 @@ func followOnce(ctx context.Context, c *config.Config) (*current, error) {
 		err = f.Start()
 	}
 	if err != nil {
-		source.close()
+		source.Close()
 		forget()
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func followOnce(ctx context.Context, c *config.Config) (*current, error) {
 	end := func() {
 		cancel()
 		<-done
-		source.close()
+		source.Close()
 		forget()
 	}
 	if err := caughtUp(ctx, f); err != nil {
@@ -114,7 +115,7 @@ func caughtUp(ctx context.Context, f *journal.Follower) error {
 		if h.Newest > 0 && h.Version >= h.Newest {
 			return nil
 		}
-		if h.Problem != "" && h.Version == 0 && time.Since(began) > patience {
+		if h.Problem != "" && h.Version == 0 && time.Since(began) > setup.ControlPatience {
 			return fmt.Errorf("REMPART_CONTROL: %s", h.Problem)
 		}
 		select {

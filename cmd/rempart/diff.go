@@ -16,6 +16,8 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/report"
 )
 
 func diffCommand() *cobra.Command {
@@ -61,10 +63,10 @@ Exit code: 0 if nothing differs, 1 if something does, 2 on an error: a list that
 				return err
 			}
 			if in.partial {
-				return exitFailure
+				return cli.Failure
 			}
 			if d.Added+d.Removed+d.Changed > 0 {
-				return exitDiffers
+				return cli.Negative
 			}
 			return nil
 		},
@@ -224,7 +226,7 @@ func (d *differ) summary() error {
 		})
 	}
 	if d.Added+d.Removed+d.Changed == 0 {
-		_, err := fmt.Fprintf(d.out, "nothing differs: %s\n", count(after.Names, "name"))
+		_, err := fmt.Fprintf(d.out, "nothing differs: %s\n", report.Count(after.Names, "name"))
 		return err
 	}
 	var b strings.Builder
@@ -235,9 +237,9 @@ func (d *differ) summary() error {
 		fmt.Fprintf(&b, "%s: %d added, %d removed\n", list, d.byList[list].Added, d.byList[list].Removed)
 	}
 	fmt.Fprintf(&b, "%d added, %d removed, %d changed: from %s to %s\n",
-		d.Added, d.Removed, d.Changed, count(before.Names, "name"), count(after.Names, "name"))
+		d.Added, d.Removed, d.Changed, report.Count(before.Names, "name"), report.Count(after.Names, "name"))
 	if d.Popular > 0 {
-		fmt.Fprintf(&b, "%s of the popularity list would be blocked that %s not now\n", count(d.Popular, "name"), map[bool]string{true: "is", false: "are"}[d.Popular == 1])
+		fmt.Fprintf(&b, "%s of the popularity list would be blocked that %s not now\n", report.Count(d.Popular, "name"), map[bool]string{true: "is", false: "are"}[d.Popular == 1])
 	}
 	_, err := io.WriteString(d.out, b.String())
 	return err

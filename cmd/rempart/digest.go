@@ -19,6 +19,8 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/report"
 	"rempart/internal/config"
 	"rempart/internal/journal"
 	"rempart/internal/local"
@@ -130,7 +132,7 @@ func (d *digester) run(cmd *cobra.Command) error {
 		return err
 	}
 	if out.Same != nil && !*out.Same {
-		return exitDiffers
+		return cli.Negative
 	}
 	return nil
 }
@@ -263,11 +265,11 @@ func (d *digester) write(w io.Writer, out *digested) error {
 	}
 	var b strings.Builder
 	say := func(who string, v verdicts) {
-		fmt.Fprintf(&b, "%s: %s, %d blocked: %s\n", who, count(v.Blocked+v.Passed, "name"), v.Blocked, v.Digest)
+		fmt.Fprintf(&b, "%s: %s, %d blocked: %s\n", who, report.Count(v.Blocked+v.Passed, "name"), v.Blocked, v.Digest)
 	}
 	say(fmt.Sprintf("the set, version %d", out.Version), out.Set)
 	if out.Through > 0 {
-		fmt.Fprintf(&b, "  %s not listed, but blocked for a name or an address in the answer (rempart check NAME shows it)\n", count(out.Through, "name"))
+		fmt.Fprintf(&b, "  %s not listed, but blocked for a name or an address in the answer (rempart check NAME shows it)\n", report.Count(out.Through, "name"))
 	}
 	if out.Observes {
 		fmt.Fprintln(&b, "  a server with these settings only observes and blocks none of them (REMPART_MODE=observe)")

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"rempart/cmd/rempart/setup"
 	"rempart/internal/dnstest"
 )
 
@@ -280,7 +281,7 @@ func TestFeedsFiles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "feeds.toml")
 	write(t, file, example)
 	for path, want := range map[string]int{file: 3, filepath.Join("..", "..", "deploy", "feeds.toml"): 6} {
-		feeds, err := readFeeds(path)
+		feeds, err := setup.ReadFeeds(path)
 		if err != nil || len(feeds) != want {
 			t.Errorf("%d feeds, want %d: %v", len(feeds), want, err)
 		}

@@ -14,6 +14,7 @@ import (
 	"rempart/blocklist/feed"
 	"rempart/blocklist/feed/format"
 	"rempart/blocklist/guard"
+	"rempart/cmd/rempart/report"
 )
 
 func feedsCommand() *cobra.Command {
@@ -68,7 +69,7 @@ func (in *inspection) feedsTable(out io.Writer, now time.Time) error {
 		if !l.Fetched.IsZero() {
 			fetched, old = l.Fetched.UTC().Format("2006-01-02 15:04"), shortAge(now.Sub(l.Fetched))
 		}
-		row(l.Name, fetched, old, fmt.Sprint(l.Entries), fmt.Sprint(total(l.Refused)), fmt.Sprint(total(l.Held)), resultOf(l))
+		row(l.Name, fetched, old, fmt.Sprint(l.Entries), fmt.Sprint(report.Total(l.Refused)), fmt.Sprint(report.Total(l.Held)), resultOf(l))
 		for _, line := range feedDetails(l) {
 			fmt.Fprintf(&b, "    %s\n", line)
 		}
@@ -76,7 +77,7 @@ func (in *inspection) feedsTable(out io.Writer, now time.Time) error {
 	if len(in.status.Lists) > 0 {
 		fmt.Fprintln(&b)
 	}
-	fmt.Fprintf(&b, "%s, version %d\n", count(in.status.Names, "name"), in.status.Version)
+	fmt.Fprintf(&b, "%s, version %d\n", report.Count(in.status.Names, "name"), in.status.Version)
 	_, err := io.WriteString(out, b.String())
 	return err
 }
@@ -179,13 +180,6 @@ func formatOf(l feed.ListStatus) format.Format {
 		return format.Auto
 	}
 	return l.Feed.Format
-}
-
-func total(counts map[string]int) (n int) {
-	for _, c := range counts {
-		n += c
-	}
-	return n
 }
 
 // counts are the keys and how many there are of each, the most first.

@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"rempart/blocklist"
-	"rempart/blocklist/feed"
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/report"
 	"rempart/internal/config"
 	"rempart/resolver"
 	"rempart/resolver/listen"
@@ -22,7 +23,7 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(w, "  %-10s %s\n", label, fmt.Sprintf(format, args...))
 	}
-	fmt.Fprintf(w, "Rempart %s answers DNS on %s, over UDP and TCP.\n", version(), join(addrs))
+	fmt.Fprintf(w, "Rempart %s answers DNS on %s, over UDP and TCP.\n", cli.Version(), join(addrs))
 	verb := "blocking"
 	if s.config.Mode == config.Observe {
 		verb = "observing"
@@ -31,7 +32,7 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	if set.Version == 0 && status.Version == 0 && status.Err == "" && s.edge == nil {
 		line(verb, "nothing yet: the lists are still being read; until then answers are unfiltered, and /readyz returns 503")
 	} else {
-		line(verb, "by a set of %s, version %d", count(set.Names, "name"), set.Version)
+		line(verb, "by a set of %s, version %d", report.Count(set.Names, "name"), set.Version)
 	}
 	if s.edge == nil || s.control != nil {
 		line("", "built in: malware.test, phishing.test")
@@ -42,23 +43,23 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 		line("", "the newest content is not in force: %s", status.Err)
 	}
 	for _, l := range status.Lists {
-		line("", "%s", listLine(l, time.Now()))
+		line("", "%s", report.ListLine(l, time.Now()))
 	}
-	if text := guardsLine(status); text != "" {
+	if text := report.GuardsLine(status); text != "" {
 		line("guards", "%s", text)
 	}
 	if status.Waiting != "" {
 		line("", "until every list was fetched once, answers go out without the rest, and /readyz says 503")
 	}
 	var up []string
-	for _, st := range s.forward.main.Stats().Upstreams {
+	for _, st := range s.forward.Main.Stats().Upstreams {
 		up = append(up, st.Upstream)
 	}
-	if why := s.forward.missing(); why != "" {
+	if why := s.forward.Missing(); why != "" {
 		up = []string{"none yet: " + why}
 	}
 	line("upstreams", "%s", strings.Join(up, ", "))
-	for _, z := range s.forward.zones {
+	for _, z := range s.forward.Zones {
 		line("", "%s has its own", zoneText(z))
 	}
 	if len(s.pageAt) > 0 {
@@ -82,73 +83,6 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 		}
 	}
 	line("try", "%s", tryCommand(addrs))
-}
-
-// guardsLine tells how much the guards did not let count, "" for nothing.
-func guardsLine(status feed.Status) string {
-	c := heldTotals(status)
-	held, refused := total(c.Held), total(c.Refused)
-	switch {
-	case held+refused == 0:
-		return ""
-	case refused == 0:
-		return count(held, "listing") + " held: rempart held tells which, and why"
-	case held == 0:
-		return count(refused, "listing") + " refused: rempart held tells which, and why"
-	}
-	return fmt.Sprintf("%s held, %d refused: rempart held tells which, and why", count(held, "listing"), refused)
-}
-
-// listLine tells how a list stands.
-func listLine(l feed.ListStatus, now time.Time) string {
-	switch {
-	case l.Result == feed.Waiting && l.Err == "" && l.Kind == feed.KindURL:
-		return l.Name + ": being fetched"
-	case l.Result == feed.Waiting && l.Err == "":
-		return l.Name + ": being read"
-	case l.Result == feed.Failed, l.Result == feed.Waiting:
-		return fmt.Sprintf("%s: not loaded: %s", l.Name, l.Err)
-	case l.TooOld:
-		return fmt.Sprintf("%s: nothing of it counts, for it is %s old: %s", l.Name, age(now.Sub(l.Fetched)), l.Err)
-	case l.Result == feed.Stale:
-		return fmt.Sprintf("%s: %s, its last good content, %s old: %s", l.Name, count(l.Entries, "entry"), age(now.Sub(l.Fetched)), l.Err)
-	}
-	if l.Kind == feed.KindAllow {
-		return fmt.Sprintf("%s: %s never blocked, %s old", l.Name, count(l.Entries, "entry"), age(now.Sub(l.Fetched)))
-	}
-	refused := 0
-	for _, n := range l.Refused {
-		refused += n
-	}
-	s := fmt.Sprintf("%s: %s, %s old", l.Name, count(l.Entries, "entry"), age(now.Sub(l.Fetched)))
-	if refused > 0 {
-		s += fmt.Sprintf(" (%s not taken)", count(refused, "line"))
-	}
-	return s
-}
-
-// count returns a number and a noun, in the plural unless the number is 1: "2 names", "2 entries", "2 days".
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	if stem, ok := strings.CutSuffix(noun, "y"); ok && stem != "" && !strings.ContainsRune("aeiou", rune(stem[len(stem)-1])) {
-		return fmt.Sprintf("%d %sies", n, stem)
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-// age is a duration as people say it.
-func age(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return count(max(0, int(d/time.Second)), "second")
-	case d < 2*time.Hour:
-		return count(int(d/time.Minute), "minute")
-	case d < 48*time.Hour:
-		return count(int(d/time.Hour), "hour")
-	}
-	return count(int(d/(24*time.Hour)), "day")
 }
 
 func join(addrs []netip.AddrPort) string {

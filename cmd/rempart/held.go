@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"rempart/blocklist/feed"
 	"rempart/blocklist/feed/store"
 	"rempart/blocklist/guard"
+	"rempart/cmd/rempart/report"
 )
 
 func heldCommand() *cobra.Command {
@@ -127,37 +127,8 @@ func heldLine(e store.Held) string {
 	return fmt.Sprintf("%s, line %d: %s by guard %s: %s", e.Name, e.Line, outcome, e.Guard, e.Why)
 }
 
-// heldCounts is what --json ends with.
-type heldCounts struct {
-	Refused       map[string]int    `json:"refused"`        // listings, by guard
-	Held          map[string]int    `json:"held"`           // the same
-	NotUnderstood map[string]int    `json:"not_understood"` // lines, by reason
-	NotInForce    map[string]string `json:"not_in_force,omitempty"`
-}
-
-// heldTotals counts over all lists, what is not kept included.
-func heldTotals(status feed.Status) heldCounts {
-	c := heldCounts{map[string]int{}, map[string]int{}, map[string]int{}, map[string]string{}}
-	for _, l := range status.Lists {
-		for what, n := range l.Held {
-			if by, ok := strings.CutPrefix(what, guard.Hold.String()+" "); ok {
-				c.Held[by] += n
-			} else if by, ok := strings.CutPrefix(what, guard.Refuse.String()+" "); ok {
-				c.Refused[by] += n
-			}
-		}
-		for reason, n := range l.Refused {
-			c.NotUnderstood[reason] += n
-		}
-		if l.Result == feed.Stale {
-			c.NotInForce[l.Name] = l.Err
-		}
-	}
-	return c
-}
-
 func (h *heldReport) summary() error {
-	c := heldTotals(h.status)
+	c := report.HeldTotals(h.status)
 	if h.asJSON {
 		return json.NewEncoder(h.out).Encode(c)
 	}
@@ -167,13 +138,13 @@ func (h *heldReport) summary() error {
 			fmt.Fprintf(&b, "%s: its newest content is not in force: %s\n", l.Name, why)
 		}
 	}
-	if n := total(c.Held); n > 0 {
+	if n := report.Total(c.Held); n > 0 {
 		fmt.Fprintf(&b, "held: %s\n  to have a held name count, put it into the file of REMPART_RELEASED, a name a line\n", counts(c.Held))
 	}
-	if n := total(c.Refused); n > 0 {
+	if n := report.Total(c.Refused); n > 0 {
 		fmt.Fprintf(&b, "refused: %s\n  a refusal is final: tell the list's publisher\n", counts(c.Refused))
 	}
-	if n := total(c.NotUnderstood); n > 0 && h.all {
+	if n := report.Total(c.NotUnderstood); n > 0 && h.all {
 		fmt.Fprintf(&b, "not understood: %s\n", counts(c.NotUnderstood))
 	}
 	if b.Len() == 0 {

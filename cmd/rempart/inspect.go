@@ -12,6 +12,8 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/setup"
 	"rempart/internal/journal"
 )
 
@@ -23,7 +25,7 @@ one, of the settings in ` + systemSettings + `. It reads lists as the server las
 // would make of them now.
 type inspection struct {
 	*service
-	reading *progress
+	reading *cli.Progress
 	lists   *feed.Lists
 	status  feed.Status
 	partial bool  // a list could not be fetched
@@ -63,15 +65,15 @@ func prepare(cmd *cobra.Command, given bool, paths ...*string) (*inspection, err
 	if err != nil {
 		return nil, err
 	}
-	in := &inspection{service: of, reading: newProgress(cmd.ErrOrStderr())}
-	in.lists, err = newLists(of.config, listsOptions{log: slog.New(slog.DiscardHandler), progress: in.reading.report(), readOnly: true})
+	in := &inspection{service: of, reading: cli.NewProgress(cmd.ErrOrStderr())}
+	in.lists, err = setup.NewLists(of.config, setup.ListsOptions{Log: slog.New(slog.DiscardHandler), Progress: in.reading.ListProgress(), ReadOnly: true})
 	return in, err
 }
 
 // start reads the lists.
 func (in *inspection) start(cmd *cobra.Command) error {
 	err := in.lists.Start(cmd.Context())
-	in.reading.end()
+	in.reading.End()
 	in.status = in.lists.Status()
 	if err == nil && in.client != nil {
 		return in.askStatus(cmd)
@@ -92,10 +94,10 @@ func (in *inspection) view() (*blocklist.View, error) {
 	var err error
 	switch {
 	case c.Control != "":
-		roots, err = rootKeys(c.ControlKey)
+		roots, err = setup.ParseRootKeys(c.ControlKey)
 	case len(c.PushListen) > 0:
 		var keys *journal.Keys
-		if keys, err = journal.ExistingKeys(keysFolder(c)); err == nil {
+		if keys, err = journal.ExistingKeys(setup.KeysFolder(c)); err == nil {
 			_, _, roots, err = keys.Ring()
 		}
 	default:
@@ -105,10 +107,10 @@ func (in *inspection) view() (*blocklist.View, error) {
 		return nil, err
 	}
 	view, err := journal.Kept(journal.FollowerConfig{
-		Dir: edgeFolder(c), Trust: roots, Node: journal.Node{ID: keptNodeName(c), Country: c.Country, Operator: c.Operator}, Refresh: allowedHere(in.lists.Set(), c.Allow),
+		Dir: setup.EdgeFolder(c), Trust: roots, Node: journal.Node{ID: setup.StoredNodeName(c), Country: c.Country, Operator: c.Operator}, Refresh: setup.WithLocalAllows(in.lists.Set(), c.Allow),
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no set came from control yet: a server puts it into %s", edgeFolder(c))
+		return nil, fmt.Errorf("no set came from control yet: a server puts it into %s", setup.EdgeFolder(c))
 	}
 	return view, err
 }
@@ -140,7 +142,7 @@ func whyMissing(l feed.ListStatus) string {
 // code is how a command that needs every list ends.
 func (in *inspection) code() error {
 	if in.partial {
-		return exitFailure
+		return cli.Failure
 	}
 	return nil
 }

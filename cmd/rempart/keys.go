@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rempart/cmd/rempart/cli"
 	"rempart/internal/config"
 	"rempart/internal/journal"
 )
@@ -24,7 +25,7 @@ func keysCommand() *cobra.Command {
 every server knows a root key: REMPART_CONTROL_KEY. These commands work on the folder of keys (REMPART_KEYS); a running control takes a
 changed ring in at SIGHUP.`,
 	}
-	return withCommands(cmd, keysInitCommand(), keysListCommand(), keysNewCommand(), keysGrantCommand(), keysRevokeCommand(), keysRotateCommand(), keysThresholdCommand())
+	return cli.WithCommands(cmd, keysInitCommand(), keysListCommand(), keysNewCommand(), keysGrantCommand(), keysRevokeCommand(), keysRotateCommand(), keysThresholdCommand())
 }
 
 // openKeys are the keys of REMPART_KEYS.
@@ -153,7 +154,7 @@ func keysGrantCommand() *cobra.Command {
 	}
 	rootFlag(cmd, &root)
 	cmd.Flags().StringSliceVar(&roles, "role", nil, "author, approver, control or feeds; may be given several times")
-	durationFlag(cmd, &valid, "valid", "for how long, like 365d; 0 is until it is revoked")
+	cli.DurationFlag(cmd, &valid, "valid", "for how long, like 365d; 0 is until it is revoked")
 	return cmd
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/blocklist"
+	"rempart/cmd/rempart/report"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
@@ -88,7 +89,7 @@ func momentOrNone(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return moment(t)
+	return report.Moment(t)
 }
 
 // writeLogEntry writes a change of a name: who made it in the first line, then the reasons.
@@ -100,7 +101,7 @@ func writeLogEntry(w io.Writer, e *pushapi.LogEntry) {
 	if len(e.Approved) > 0 {
 		who += ", approved by " + strings.Join(e.Approved, ", ")
 	}
-	fmt.Fprintf(w, "version %d, %s, by %s: %s (%s)\n", e.Version, moment(e.Time), who, actOf(e.Do, e.Name, cmp.Or(e.Category, "malicious"), e.Scope), e.ID)
+	fmt.Fprintf(w, "version %d, %s, by %s: %s (%s)\n", e.Version, report.Moment(e.Time), who, actOf(e.Do, e.Name, cmp.Or(e.Category, "malicious"), e.Scope), e.ID)
 	if !e.Counts {
 		fmt.Fprintln(w, "  refused by a guard: it does not count")
 	}

@@ -17,7 +17,7 @@ const networkEvery = 500 * time.Millisecond
 func (s *server) watchNetwork(ctx context.Context) error {
 	ticker := time.NewTicker(networkEvery)
 	defer ticker.Stop()
-	addresses, answered := ownAddresses(), s.forward.answers()
+	addresses, answered := ownAddresses(), s.forward.IsAnswering()
 	for {
 		select {
 		case <-ticker.C:
@@ -28,9 +28,9 @@ func (s *server) watchNetwork(ctx context.Context) error {
 		changed := !slices.Equal(now, addresses)
 		addresses = now
 		if changed {
-			s.forward.nudge()
+			s.forward.Nudge()
 		}
-		answers := s.forward.answers()
+		answers := s.forward.IsAnswering()
 		if changed || answers && !answered {
 			s.retry()
 		}
@@ -65,22 +65,4 @@ func (s *server) retryLists() {
 	if slices.ContainsFunc(s.lists.Status().Lists, func(l feed.ListStatus) bool { return l.Result != feed.OK }) {
 		s.lists.Retry()
 	}
-}
-
-// nudge probes the upstreams that do not answer at once.
-func (f *forwarding) nudge() {
-	f.main.Nudge()
-	for _, p := range f.pools {
-		p.Nudge()
-	}
-}
-
-// answers reports whether an upstream outside the zones of REMPART_FORWARD is well.
-func (f *forwarding) answers() bool {
-	for _, u := range f.main.Stats().Upstreams {
-		if u.Healthy {
-			return true
-		}
-	}
-	return false
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/report"
 	"rempart/internal/pushapi"
 	"rempart/internal/spelling"
 )
@@ -57,14 +59,14 @@ retired: "rempart nodes forget".`,
 				err = tw.Flush()
 			}
 			if err == nil && !sound {
-				err = exitNotAll
+				err = cli.Negative
 			}
 			return err
 		},
 	}
 	tokenFlag(cmd, &tokenFile)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
-	return withCommands(cmd, forgetCommand())
+	return cli.WithCommands(cmd, forgetCommand())
 }
 
 func forgetCommand() *cobra.Command {
@@ -91,7 +93,7 @@ next report: stop it first, or revoke its token, which forgets its servers by it
 				fmt.Fprintf(cmd.ErrOrStderr(), "warning: reported within the last minute: %s. A server that still runs is listed again from its next report: stop it, or revoke its token "+
 					"(rempart token revoke), and forget it then\n", strings.Join(done.Reporting, ", "))
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "forgotten: %s\n", count(done.Forgotten, "server"))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "forgotten: %s\n", report.Count(done.Forgotten, "server"))
 			return err
 		},
 	}
@@ -126,7 +128,7 @@ func nodeState(n *pushapi.NodeInfo, now time.Time) string {
 	var state []string
 	switch {
 	case n.Gone:
-		state = append(state, "no report for "+age(now.Sub(n.Seen)))
+		state = append(state, "no report for "+report.Age(now.Sub(n.Seen)))
 	case n.Awaited:
 		state = append(state, "has not reported since control started")
 	case n.Behind > 0:

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"rempart/blocklist/feed"
+	"rempart/cmd/rempart/setup"
 	"rempart/internal/config"
 	"rempart/internal/dnstest"
 )
@@ -135,15 +136,15 @@ func TestStale(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := newEdge(c, edgeOptions{log: slog.New(slog.DiscardHandler), dial: new(net.Dialer).DialContext, local: lists})
+	e, err := setup.FollowControl(c, setup.EdgeOptions{Log: slog.New(slog.DiscardHandler), Dial: new(net.Dialer).DialContext, Local: lists})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.close()
+	defer e.Close()
 	if err := e.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if why := e.notReady(0); !strings.Contains(why, "no set is in force") {
+	if why := e.NotReady(0); !strings.Contains(why, "no set is in force") {
 		t.Errorf("before it heard of one: %q", why)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -154,7 +155,7 @@ func TestStale(t *testing.T) {
 		t.Fatal(err)
 	}
 	for stale, said := range map[time.Duration]string{0: "", time.Hour: "", time.Nanosecond: "control was not heard of for"} {
-		if why := e.notReady(stale); (said == "") != (why == "") || !strings.Contains(why, said) {
+		if why := e.NotReady(stale); (said == "") != (why == "") || !strings.Contains(why, said) {
 			t.Errorf("%s: %q", stale, why)
 		}
 	}

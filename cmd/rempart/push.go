@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rempart/cmd/rempart/cli"
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
@@ -95,7 +96,7 @@ Exit code: 0 if all of it is in the journal, 1 if something was refused or it is
 func (s *sending) register(cmd *cobra.Command) {
 	tokenFlag(cmd, &s.tokenFile)
 	cmd.Flags().BoolVar(&s.asJSON, "json", false, "the receipt as JSON")
-	durationFlag(cmd, &s.wait, "wait", "how long to wait until every server has it in force, 30s without a value; on a terminal 5s by default")
+	cli.DurationFlag(cmd, &s.wait, "wait", "how long to wait until every server has it in force, 30s without a value; on a terminal 5s by default")
 	cmd.Flags().Lookup("wait").NoOptDefVal = "30s"
 }
 
@@ -175,10 +176,10 @@ func (u *outgoing) push(cmd *cobra.Command, c *apiClient, s *sending) error {
 	if err != nil {
 		return err
 	}
-	bar := newProgress(cmd.ErrOrStderr())
-	q.body = bar.sending(q.body, q.size)
+	bar := cli.NewProgress(cmd.ErrOrStderr())
+	q.body = bar.Upload(q.body, q.size)
 	raw, err := c.do(cmd.Context(), q)
-	bar.end()
+	bar.End()
 	if err != nil {
 		return fmt.Errorf("change set %s: %w%s", u.set.ID, err, u.standing(cmd.Context(), c, err))
 	}

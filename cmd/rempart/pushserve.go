@@ -17,8 +17,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rempart/blocklist/feed/format"
-	"rempart/blocklist/feed/guardfile"
 	"rempart/blocklist/guard"
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/setup"
 	"rempart/internal/config"
 	"rempart/internal/hosts"
 	"rempart/internal/journal"
@@ -30,31 +31,8 @@ import (
 // pushDefault is where a control serves its API where no address is configured.
 const pushDefault = "127.0.0.1:9254"
 
-// guardFiles makes the loader of the guards, which lists and pushes share, a reloadableFile.
-type guardFiles struct{ loader *guardfile.Loader }
-
-func (g guardFiles) reload() reloaded {
-	changed, err := g.loader.Reload()
-	switch {
-	case err != nil:
-		return reloadRefused
-	case changed:
-		return reloadTaken
-	}
-	return reloadUnchanged
-}
-
-func (g guardFiles) refused() bool   { return g.loader.Problem() != "" }
-func (g guardFiles) setting() string { return "REMPART_ESSENTIAL, REMPART_POPULAR, REMPART_RELEASED" }
-
-// run waits: the lists reload changed files of the guards while they run.
-func (g guardFiles) run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
-}
-
 // pushGuards returns the guards that pushes pass: at any time the same as lists.
-func (k *controlling) pushGuards() (*guard.Guards, error) {
+func (k *controlServer) pushGuards() (*guard.Guards, error) {
 	guards, err := k.lists.Guards().Guards()
 	if err != nil {
 		return nil, err
@@ -63,14 +41,14 @@ func (k *controlling) pushGuards() (*guard.Guards, error) {
 }
 
 // openAPI makes the operators' API.
-func (k *controlling) openAPI(ctx context.Context) error {
+func (k *controlServer) openAPI(ctx context.Context) error {
 	desk, err := k.keys.Secret(journal.DeskKey)
 	if err != nil {
 		return err
 	}
 	api, err := pushapi.New(ctx, pushapi.Config{
 		Control: k.control, Desk: desk, Guards: k.pushGuards, Grammar: format.Grammar{}, Dir: k.config.DataDir,
-		Version: version(), Log: k.log,
+		Version: cli.Version(), Log: k.log,
 	})
 	if err == nil {
 		k.api.Store(api)
@@ -79,7 +57,7 @@ func (k *controlling) openAPI(ctx context.Context) error {
 }
 
 // serveAPI begins to serve the API, and the journal beside it.
-func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
+func (k *controlServer) serveAPI(ctx context.Context, g *errgroup.Group) error {
 	api := k.api.Load()
 	files := mirror.NewHandler(k.control, func(r *http.Request, status []byte) error { return api.Report(r.Context(), pushapi.Caller(r), status) })
 	mux := http.NewServeMux()
@@ -90,7 +68,7 @@ func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
 	if len(addrs) == 0 {
 		addrs = config.Addrs{netip.MustParseAddrPort(pushDefault)}
 	}
-	logAbsent(k.log, "REMPART_PUSH_LISTEN", addrs)
+	setup.LogAbsent(k.log, "REMPART_PUSH_LISTEN", addrs)
 	for _, addr := range addrs {
 		l, err := listen.Stream(addr)
 		if err != nil {
@@ -101,26 +79,26 @@ func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
 		s.ErrorLog = log.New(io.Discard, "", 0) // the library's holds clients' addresses: none may be kept
 		serve := s.Serve
 		if k.secure != nil {
-			s.TLSConfig = k.secure.api()
+			s.TLSConfig = k.secure.APITLS()
 			serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
 		}
 		g.Go(func() error {
-			if err := serve(netutil.LimitListener(l, share(descriptorLimit()).api)); !errors.Is(err, http.ErrServerClosed) {
+			if err := serve(netutil.LimitListener(l, setup.ShareDescriptors(setup.DescriptorLimit()).API)); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("the operators' API on %s: %w", addr, err)
 			}
 			return nil
 		})
-		g.Go(func() error { return endWith(ctx, s, 2*time.Second) }) // long polls do not end by themselves
+		g.Go(func() error { return setup.ShutdownAfter(ctx, s, 2*time.Second) }) // long polls do not end by themselves
 	}
 	return nil
 }
 
 // isOwnName reports whether the API may be reached by a name: one of its certificate or of REMPART_PUSH_HOSTS.
-func (k *controlling) isOwnName(name string) bool {
-	return slices.ContainsFunc(k.config.PushHosts, func(own string) bool { return strings.EqualFold(own, name) }) || k.secure != nil && k.secure.names(name)
+func (k *controlServer) isOwnName(name string) bool {
+	return slices.ContainsFunc(k.config.PushHosts, func(own string) bool { return strings.EqualFold(own, name) }) || k.secure != nil && k.secure.HasName(name)
 }
 
-func (k *controlling) url(addr netip.AddrPort) string {
+func (k *controlServer) url(addr netip.AddrPort) string {
 	if k.config.PushCert != "" {
 		return "https://" + addr.String()
 	}

@@ -14,13 +14,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/report"
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
-
-// exitNotAll is the exit code when something was refused, or waits for somebody.
-const exitNotAll exitCode = 1
 
 // told says what became of a change set that was sent.
 func (u *outgoing) told(cmd *cobra.Command, c *apiClient, s *sending, raw []byte, r *changeset.Receipt) error {
@@ -51,7 +50,7 @@ func (s *sending) receipt(cmd *cobra.Command, c *apiClient, raw []byte, r *chang
 		err = s.everywhere(cmd, c, r.Version, r.Reaches)
 	}
 	if err == nil && !settled(r) {
-		err = exitNotAll
+		err = cli.Negative
 	}
 	return err
 }
@@ -72,11 +71,11 @@ func (s *sending) everywhere(cmd *cobra.Command, c *apiClient, version uint64, r
 	}
 	line := inForceLine(v)
 	if reaches != nil {
-		line += fmt.Sprintf("; its changes are for %d of them (reaches %s)", *reaches, count(*reaches, "server"))
+		line += fmt.Sprintf("; its changes are for %d of them (reaches %s)", *reaches, report.Count(*reaches, "server"))
 	}
 	fmt.Fprintln(out, line)
 	if s.mustWait && (v.InForce < v.Nodes || v.Nodes == 0 || reaches != nil && *reaches == 0) {
-		return exitNotAll
+		return cli.Negative
 	}
 	return nil
 }
@@ -110,7 +109,7 @@ func writeReceipt(out io.Writer, r *changeset.Receipt) error {
 		fmt.Fprintf(&b, "  warning: %s\n", w)
 	}
 	if len(r.Nodes) > 0 {
-		fmt.Fprintf(&b, "  in force on %s: %s\n", count(len(r.Nodes), "server"), strings.Join(r.Nodes, ", "))
+		fmt.Fprintf(&b, "  in force on %s: %s\n", report.Count(len(r.Nodes), "server"), strings.Join(r.Nodes, ", "))
 	}
 	if r.State == changeset.Held {
 		fmt.Fprintf(&b, "somebody else lets it go: rempart show %s, rempart approve %s\n", r.ID, r.ID)
@@ -123,9 +122,9 @@ func writeReceipt(out io.Writer, r *changeset.Receipt) error {
 func apartLine(r *changeset.Receipt) string {
 	switch r.HeldNow {
 	case "", changeset.Held: // "" on a receipt that was written when they were set apart
-		return fmt.Sprintf("%s held as %s: rempart show %s, rempart approve %s", count(r.SetApart, "change"), r.HeldAs, r.HeldAs, r.HeldAs)
+		return fmt.Sprintf("%s held as %s: rempart show %s, rempart approve %s", report.Count(r.SetApart, "change"), r.HeldAs, r.HeldAs, r.HeldAs)
 	}
-	return fmt.Sprintf("%s set apart as %s, now %s: rempart show %s", count(r.SetApart, "change"), r.HeldAs, r.HeldNow, r.HeldAs)
+	return fmt.Sprintf("%s set apart as %s, now %s: rempart show %s", report.Count(r.SetApart, "change"), r.HeldAs, r.HeldNow, r.HeldAs)
 }
 
 // stateLine is what became of a change set.
@@ -136,7 +135,7 @@ func stateLine(r *changeset.Receipt) string {
 	case "resume":
 		return fmt.Sprintf("enforcement resumed, as of version %d", r.Version)
 	}
-	changes := count(r.Accepted, "change")
+	changes := report.Count(r.Accepted, "change")
 	if r.Refusals > 0 {
 		changes += fmt.Sprintf(", %d refused", r.Refusals)
 	}
@@ -221,7 +220,7 @@ func inForceLine(v pushapi.VersionInfo) string {
 	if v.Nodes == 0 {
 		return "not known to be in force anywhere: no server has reported to this control since its start"
 	}
-	text := fmt.Sprintf("in force on %d of %s", v.InForce, count(v.Nodes, "server"))
+	text := fmt.Sprintf("in force on %d of %s", v.InForce, report.Count(v.Nodes, "server"))
 	if v.InForce > 0 {
 		text += fmt.Sprintf(", slowest %d ms", v.Slowest)
 	}

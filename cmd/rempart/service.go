@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"rempart/cmd/rempart/setup"
 	"rempart/internal/config"
 	"rempart/internal/local"
 )
@@ -112,7 +113,7 @@ func enter(dir string, paths []*string) error {
 	}
 	for _, p := range paths {
 		if *p != "" && *p != "-" {
-			*p = absolute(*p)
+			*p = setup.AbsolutePath(*p)
 		}
 	}
 	return os.Chdir(dir)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/setup"
 	"rempart/internal/config"
 	"rempart/internal/durable"
 	"rempart/resolver/cache"
@@ -68,7 +70,7 @@ Exit code: 0 if a server would start, 2 if not.`,
 			if len(config.SetVariables(environ)) == 0 {
 				if settings, err := readSystemSettings(); err == nil {
 					environ, from = over(environ, settings), systemSettings
-					warnUnknown(cmd, settings, true)
+					cli.WarnUnknown(cmd, settings, true)
 				}
 			}
 			c, err := config.LoadFrom(environ)
@@ -86,32 +88,32 @@ Exit code: 0 if a server would start, 2 if not.`,
 
 // validate makes the checks that a server makes at its start before it opens sockets. It logs what a server would start with, but warn of.
 func validate(c *config.Config, log *slog.Logger) error {
-	warnSecrets(c, log)
-	_, forwardErr := newForwarding(c, log, 0)
-	_, listsErr := newLists(c, listsOptions{log: log, readOnly: true})
+	setup.WarnSecrets(c, log)
+	_, forwardErr := setup.NewForwarding(c, log, 0)
+	_, listsErr := setup.NewLists(c, setup.ListsOptions{Log: log, ReadOnly: true})
 	_, cacheErr := cache.New(int64(c.CacheBytes))
-	errs := []error{forwardErr, listsErr, cacheErr, knownCountry(c)}
+	errs := []error{forwardErr, listsErr, cacheErr, setup.CheckCountry(c)}
 	if listsErr == nil {
 		warnOfAbsentLists(c, log)
 	}
 	if c.Control != "" {
-		_, err := rootKeys(c.ControlKey)
+		_, err := setup.ParseRootKeys(c.ControlKey)
 		errs = append(errs, err)
 	}
-	var secure *serverCertificate
+	var secure *setup.ServerCertificate
 	if len(c.PushListen)+len(c.RPZTLSListen) > 0 || c.PushCert != "" {
 		var err error
-		secure, err = newServerCertificate(c, log)
+		secure, err = setup.NewServerCertificate(c, log)
 		errs = append(errs, err)
 	}
-	_, err := newZones(c, log, secure.server(), nil)
+	_, err := setup.NewZones(c, log, secure.ServerTLS(), nil)
 	return errors.Join(append(errs, err)...)
 }
 
 // warnOfAbsentLists logs each list in a file that cannot be opened.
 func warnOfAbsentLists(c *config.Config, log *slog.Logger) {
 	paths := slices.Clone(c.Lists)
-	if feeds, err := readFeeds(c.Feeds); err == nil {
+	if feeds, err := setup.ReadFeeds(c.Feeds); err == nil {
 		for _, f := range feeds {
 			paths = append(paths, f.Path)
 		}

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"rempart/blocklist/feed"
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/report"
 	"rempart/internal/local"
 )
 
@@ -54,7 +56,7 @@ Exit code: 0, 1 if something is wrong, 2 on an error.`,
 				err = writeStatus(cmd.OutOrStdout(), &st, time.Now())
 			}
 			if err == nil && len(st.Problems) > 0 {
-				err = exitNotAll
+				err = cli.Negative
 			}
 			return err
 		},
@@ -72,13 +74,13 @@ func writeStatus(out io.Writer, st *local.Status, now time.Time) error {
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(tw, "%s\t%s\n", label, fmt.Sprintf(format, args...))
 	}
-	line("program", "%s, running for %s", st.Version, age(now.Sub(st.Started)))
+	line("program", "%s, running for %s", st.Version, report.Age(now.Sub(st.Started)))
 	line("answers on", "%s", strings.Join(st.Listening, ", "))
 	verb := map[string]string{"observe": "observing"}[st.Mode]
 	if verb == "" {
 		verb = "blocking"
 	}
-	line(verb, "by a set of %s, version %d", count(st.Set.Names, "name"), st.Set.Version)
+	line(verb, "by a set of %s, version %d", report.Count(st.Set.Names, "name"), st.Set.Version)
 	if st.Set.Suspended {
 		line("", "enforcement is suspended: nothing is blocked")
 	}
@@ -96,10 +98,10 @@ func writeStatus(out io.Writer, st *local.Status, now time.Time) error {
 		line("upstream", "%s: %s", u.Name, state)
 	}
 	if c := st.Control; c != nil {
-		line("control", "%s: version %d of %d, heard of %s ago", c.URL, c.Version, c.Newest, age(c.Heard))
+		line("control", "%s: version %d of %d, heard of %s ago", c.URL, c.Version, c.Newest, report.Age(c.Heard))
 	}
 	for _, l := range lists.Lists {
-		line("list", "%s", listLine(l, now))
+		line("list", "%s", report.ListLine(l, now))
 	}
 	for _, p := range slices.Compact(st.Problems) {
 		line("problem", "%s", p)
@@ -114,7 +116,7 @@ func matchesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "matches", Short: "Rank the listed entries by how often they decided", Args: cobra.NoArgs,
 		Long: `Rank the entries of the set by how many queries they decided since the server's start, in observe mode by how many they would have. An entry is what a list
-holds, never a name that was asked for; entries with fewer than ` + fmt.Sprint(leastMatches) + ` are not shown, since those may be one person's. The counts are in memory only.
+holds, never a name that was asked for; entries with fewer than ` + fmt.Sprint(report.LeastMatches) + ` are not shown, since those may be one person's. The counts are in memory only.
 ` + runningOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := running(cmd.Context())
@@ -142,13 +144,13 @@ holds, never a name that was asked for; entries with fewer than ` + fmt.Sprint(l
 				fmt.Fprintf(tw, "%d\t%s\t%s\t%s\n", m.Hits, m.Entry, m.Category, strings.Join(m.Sources, ", "))
 			}
 			if len(all) == 0 {
-				fmt.Fprintf(tw, "no entry decided %d queries or more yet\n", max(least, leastMatches))
+				fmt.Fprintf(tw, "no entry decided %d queries or more yet\n", max(least, report.LeastMatches))
 			}
 			return tw.Flush()
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object an entry")
-	cmd.Flags().Uint64Var(&least, "least", leastMatches, "show entries with at least that many hits")
+	cmd.Flags().Uint64Var(&least, "least", report.LeastMatches, "show entries with at least that many hits")
 	cmd.Flags().IntVar(&limit, "limit", 50, "how many at most; 0 for all")
 	return cmd
 }

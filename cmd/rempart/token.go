@@ -16,6 +16,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/report"
+	"rempart/cmd/rempart/setup"
 	"rempart/internal/config"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
@@ -30,7 +33,7 @@ key signs.
 
 ` + rolesHelp,
 	}
-	return withCommands(cmd, tokenCreateCommand(), tokenRotateCommand(), tokenRevokeCommand(), tokenListCommand())
+	return cli.WithCommands(cmd, tokenCreateCommand(), tokenRotateCommand(), tokenRevokeCommand(), tokenListCommand())
 }
 
 // rolesHelp says what each role may do.
@@ -82,7 +85,7 @@ client certificate is the token, and there is no secret. A name is used for one 
 	rootFlag(cmd, &root)
 	cmd.Flags().StringSliceVar(&roles, "role", nil, "publisher, approver, auditor or node; may be given several times")
 	cmd.Flags().StringVar(&order.Owner, "owner", "", "the person behind it, by default its name: who pushed something cannot approve it, whichever token is used")
-	durationFlag(cmd, &valid, "valid", "for how long, like 30d or 720h; 0 is until it is revoked")
+	cli.DurationFlag(cmd, &valid, "valid", "for how long, like 30d or 720h; 0 is until it is revoked")
 	cmd.Flags().StringVar(&certificate, "certificate", "", "PEM file of a client certificate that is to be the token")
 	_ = cmd.MarkFlagRequired("role") // it is there
 	return cmd
@@ -115,7 +118,7 @@ token. A token that is revoked or expired is not rotated. If no answer came, the
 			}
 			accepted := "the earlier secret is not accepted any more"
 			if !rotated.Earlier.IsZero() {
-				accepted = "the earlier secret is accepted until " + moment(rotated.Earlier)
+				accepted = "the earlier secret is accepted until " + report.Moment(rotated.Earlier)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "token %s was rotated: %s%s\n", rotated.Name, accepted, until(rotated.Expires))
 			return adviseSecret(cmd, rotated, output)
@@ -123,8 +126,8 @@ token. A token that is revoked or expired is not rotated. If no answer came, the
 	}
 	rootFlag(cmd, &root)
 	outputFlag(cmd, &output)
-	durationFlag(cmd, &keep, "keep", "for how long the earlier secret is accepted too, like 1h, 30d at most; 0 is not at all")
-	durationFlag(cmd, &valid, "valid", "for how long the token is valid from now, like 30d; 0 keeps its expiry")
+	cli.DurationFlag(cmd, &keep, "keep", "for how long the earlier secret is accepted too, like 1h, 30d at most; 0 is not at all")
+	cli.DurationFlag(cmd, &valid, "valid", "for how long the token is valid from now, like 30d; 0 keeps its expiry")
 	cmd.Flags().StringVar(&certificate, "certificate", "", "PEM file of the client certificate that is to be the token")
 	return cmd
 }
@@ -162,7 +165,7 @@ func giveSecret(cmd *cobra.Command, root, output string, order pushapi.Order) (*
 		}
 		return info, err
 	}
-	f, err := newSecretFile(output)
+	f, err := setup.NewSecretFile(output)
 	if err != nil {
 		return nil, fmt.Errorf("--output: %w", err)
 	}
@@ -207,7 +210,7 @@ func tokenRevokeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "token %s is revoked since %s\n", gone.Name, moment(gone.Revoked))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "token %s is revoked since %s\n", gone.Name, report.Moment(gone.Revoked))
 			return err
 		},
 	}
@@ -284,8 +287,8 @@ func readKey(path string) (*journal.SecretKey, error) {
 
 // warnSecretFile writes a warning to standard error where others can read a file that holds a secret.
 func warnSecretFile(what, path string) {
-	if warning := readableByOthers(what, path); warning != "" {
-		fmt.Fprintln(redacting{os.Stderr}, "rempart: warning:", warning)
+	if warning := setup.ReadableByOthers(what, path); warning != "" {
+		fmt.Fprintln(cli.Redact(os.Stderr), "rempart: warning:", warning)
 	}
 }
 
@@ -310,15 +313,15 @@ func tokenListCommand() *cobra.Command {
 			}
 			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, t := range all.Tokens {
-				state := "since " + moment(t.Created) + until(t.Expires)
+				state := "since " + report.Moment(t.Created) + until(t.Expires)
 				if !t.Rotated.IsZero() {
-					state += ", rotated " + moment(t.Rotated)
+					state += ", rotated " + report.Moment(t.Rotated)
 				}
 				if !t.Earlier.IsZero() {
-					state += ", earlier secret accepted until " + moment(t.Earlier)
+					state += ", earlier secret accepted until " + report.Moment(t.Earlier)
 				}
 				if !t.Revoked.IsZero() {
-					state = "revoked " + moment(t.Revoked)
+					state = "revoked " + report.Moment(t.Revoked)
 				}
 				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", t.Name, rolesText(t.Roles), t.Owner, state)
 			}
@@ -338,13 +341,10 @@ func rolesText(roles []pushapi.Role) string {
 	return strings.Join(all, ",")
 }
 
-// moment is a time as people read it.
-func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
 // until is ", until" a time that is one.
 func until(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return ", until " + moment(t)
+	return ", until " + report.Moment(t)
 }

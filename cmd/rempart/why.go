@@ -12,6 +12,7 @@ import (
 	"rempart/blocklist/feed"
 	"rempart/blocklist/feed/store"
 	"rempart/blocklist/guard"
+	"rempart/cmd/rempart/report"
 )
 
 // why is all that is known of a name.
@@ -203,7 +204,7 @@ func (w *why) write(out io.Writer) error {
 		fmt.Fprintf(&b, "  it is of rank %d in popularity\n", w.Rank)
 	}
 	if w.BelowIn > 0 {
-		fmt.Fprintf(&b, "  below it, %s of the popularity list: %s\n", count(w.BelowIn, "name"), w.below(5))
+		fmt.Fprintf(&b, "  below it, %s of the popularity list: %s\n", report.Count(w.BelowIn, "name"), w.below(5))
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

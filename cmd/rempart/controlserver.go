@@ -1,0 +1,320 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"rempart/blocklist"
+	"rempart/blocklist/feed"
+	"rempart/cmd/rempart/setup"
+	"rempart/internal/config"
+	"rempart/internal/journal"
+	"rempart/internal/journal/mirror"
+	"rempart/internal/journal/stream"
+	"rempart/internal/pushapi"
+)
+
+// controlServer is what publishes.
+type controlServer struct {
+	config   *config.Config
+	log      *slog.Logger
+	keys     *journal.Keys
+	feeds    *journal.SecretKey
+	stream   *stream.Stream
+	control  *journal.Control
+	api      atomic.Pointer[pushapi.API]       // once there is one
+	rpz      *setup.Zones                      // nil for none
+	secure   *setup.ServerCertificate          // nil: without TLS
+	trusted  *setup.Reloadable[*x509.CertPool] // of the external NATS cluster; nil: the system's
+	lists    *feed.Lists
+	pushAt   []netip.AddrPort // where the API is served, once it is
+	figureAt []netip.AddrPort // the same of the figures, of a control alone
+	changed  <-chan struct{}  // the lists' set
+	ready    chan struct{}    // closed when others may publish
+}
+
+// newControlling opens keys and journal.
+func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lists *feed.Lists, changed <-chan struct{}, again restart) (*controlServer, error) {
+	k := &controlServer{config: c, log: log, lists: lists, changed: changed, ready: make(chan struct{})}
+	if err := os.MkdirAll(c.DataDir, 0o750); err != nil {
+		return nil, fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
+	}
+	made := false
+	var err error
+	if k.keys, made, err = journal.OpenKeys(setup.KeysFolder(c)); err != nil {
+		return nil, err
+	}
+	if made {
+		log.Info("keys were made; root.key signs who may do what: keep it elsewhere, and here only while it is needed", "folder", setup.KeysFolder(c))
+	}
+	_, ring, roots, err := k.keys.Ring()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{journal.RootKey, journal.ControlKey, journal.FeedsKey, journal.DeskKey} {
+		setup.WarnReadable(log, "a secret key", k.keys.Path(name))
+	}
+	key, err := k.keys.Secret(journal.ControlKey)
+	if err == nil {
+		k.feeds, err = k.keys.Secret(journal.FeedsKey)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if k.secure, err = setup.NewServerCertificate(c, log); err != nil {
+		return nil, err
+	}
+	if c.NATSURL != "" {
+		if k.trusted, err = setup.NewAuthorities(c, log); err != nil {
+			return nil, err
+		}
+	}
+	if k.stream, err = stream.Open(ctx, k.streamConfig()); errors.Is(err, stream.ErrCopying) {
+		return nil, fmt.Errorf("%w: run \"rempart journal copy\" again, with the same settings, until it is complete", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := setup.RefuseMovedJournal(ctx, c, k.stream); err != nil {
+		k.close()
+		return nil, err
+	}
+	k.control, err = journal.NewControl(journal.ControlConfig{
+		Stream: k.stream, Key: key, Ring: ring, Trust: roots, Dir: filepath.Join(c.DataDir, "control"), Log: log,
+		Above: func() uint64 { return max(again.above, lists.Set().View().Version()) }, Epoch: again.above > 0, Recover: again.from,
+		First: func(w io.Writer, info blocklist.Info) error {
+			return blocklist.Compile(w, info, lists.Set().View().Input().Only(k.published()))
+		},
+		Changed: k.applied, Refuse: k.conflict,
+	})
+	if err == nil {
+		k.rpz, err = setup.NewZones(c, log, k.secure.ServerTLS(), k.whole)
+	}
+	lists.Guards().KeepInMemory()
+	if err == nil {
+		err = k.control.Start(ctx)
+	}
+	if err == nil {
+		err = k.openAPI(ctx)
+	}
+	if err != nil {
+		k.close()
+		return nil, err
+	}
+	return k, nil
+}
+
+func (k *controlServer) streamConfig() stream.Config {
+	c := k.config
+	if c.NATSURL != "" {
+		return setup.ClusterConfig(c, k.trusted, k.log)
+	}
+	return stream.Config{Dir: setup.JournalFolder(c), Log: k.log}
+}
+
+// published tells which sources' word goes to all servers: not what is never blocked on this machine, nor, for the journal may hold it, what lists say
+// that could not be had since the start.
+func (k *controlServer) published() func(source string) bool {
+	absent := map[string]bool{k.config.Allow: true}
+	for _, l := range k.lists.Status().Lists {
+		if l.Fetched.IsZero() {
+			absent[l.Name] = true
+		}
+	}
+	return func(source string) bool { return !absent[source] }
+}
+
+func (k *controlServer) close() {
+	if err := k.stream.Close(); err != nil {
+		k.log.Error("the journal was not closed in order", "err", err)
+	}
+}
+
+// run publishes until ctx ends.
+func (k *controlServer) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if err := k.serveAPI(ctx, g); err != nil {
+		return err
+	}
+	g.Go(func() error { return k.control.Run(ctx, func() { k.announceReady(ctx) }) })
+	g.Go(func() error { return k.publishLists(ctx) })
+	g.Go(func() error { return k.api.Load().Run(ctx) })
+	for _, f := range k.files() {
+		g.Go(func() error { return f.Run(ctx) })
+	}
+	g.Go(func() error { return k.secure.RunWarnings(ctx) })
+	if k.rpz != nil {
+		g.Go(func() error { return k.rpz.Run(ctx, k.renew) })
+	}
+	if k.config.Mirror != "" {
+		folder, err := mirror.NewFolder(k.config.Mirror)
+		if err != nil {
+			return fmt.Errorf("%w (REMPART_MIRROR_DIR names it)", err)
+		}
+		g.Go(func() error {
+			return folder.Run(ctx, k.control, func(err error) { k.log.Error("the mirror's files are not up to date; it is tried again", "err", err) })
+		})
+	}
+	return g.Wait()
+}
+
+// announceReady lets others publish, once what was recovered has its receipts.
+func (k *controlServer) announceReady(ctx context.Context) {
+	if err := k.api.Load().Recover(ctx, k.control.Recovered()); err != nil {
+		k.log.Error("not every recovered change set is listed by \"rempart changesets\"; all of them are in force", "err", err)
+	}
+	k.log.Info("control is ready")
+	close(k.ready)
+}
+
+// conflict returns why nothing may be published because of what servers report.
+func (k *controlServer) conflict() error {
+	if api := k.api.Load(); api != nil {
+		return api.Conflict()
+	}
+	return nil
+}
+
+// applied is told of every change as it comes into force at control.
+func (k *controlServer) applied(before, after *blocklist.View, e journal.Effect) {
+	if api := k.api.Load(); api != nil {
+		api.Applied(e)
+	}
+	if k.rpz != nil {
+		k.rpz.Changed(before, after, e)
+	}
+}
+
+// whole is what is in force; nil while something of its version is on its way.
+func (k *controlServer) whole() *blocklist.View {
+	f := k.control.Follower()
+	if view := f.Set().View(); f.InForce() >= view.Version() {
+		return view
+	}
+	return nil
+}
+
+// renew publishes a version without changes: zones change with versions only.
+func (k *controlServer) renew(ctx context.Context) {
+	if _, err := k.control.Publish(ctx, journal.Draft{Kind: journal.RecordRenew, By: "time"}); err != nil && ctx.Err() == nil {
+		k.log.Warn("what time changed is in policy zones with the next change only", "err", err)
+	}
+}
+
+// publishLists publishes what lists say whenever that changed.
+func (k *controlServer) publishLists(ctx context.Context) error {
+	select {
+	case <-k.ready:
+	case <-ctx.Done():
+		return nil
+	}
+	if len(k.config.Lists) == 0 && k.config.Feeds == "" {
+		return nil // another control on the same journal may have them: what it holds of lists stays
+	}
+	if k.api.Load().AwaitNodes(ctx) != nil {
+		return nil
+	}
+	again := time.NewTimer(0)
+	defer again.Stop()
+	failed := false
+	for {
+		select {
+		case <-k.changed:
+		case <-again.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if k.lists.Set().View().Version() == 0 {
+			continue // not read yet: nothing is known of what they say
+		}
+		_, err := k.control.PublishLists(ctx, k.lists.Set().View(), k.published(), k.feeds)
+		if err != nil && ctx.Err() == nil {
+			if !failed {
+				k.log.Error("what lists say could not be published; it is tried again", "err", err)
+			}
+			again.Reset(10 * time.Second)
+		}
+		failed = err != nil
+	}
+}
+
+// files returns the files that are read again when they change.
+func (k *controlServer) files() []setup.ReloadableFile {
+	all := append(k.secure.Files(), setup.GuardFiles{Loader: k.lists.Guards()})
+	if k.trusted != nil {
+		all = append(all, k.trusted)
+	}
+	return all
+}
+
+// reload reads the key ring and all files again, as SIGHUP asks, and logs the result. Lists are read again by their own loop, which logs what changed.
+func (k *controlServer) reload(ctx context.Context) {
+	results := map[setup.ReloadResult][]string{}
+	for _, f := range k.files() {
+		result := f.Reload()
+		results[result] = append(results[result], f.Setting())
+	}
+	before := k.control.State().RingSerial()
+	ring, sealed, _, err := k.keys.Ring()
+	if err == nil {
+		_, err = k.control.SetRing(ctx, sealed)
+	}
+	switch {
+	case err != nil:
+		k.log.Error("the key ring stays as it is", "folder", setup.KeysFolder(k.config), "key_ring", before, "err", err)
+		results[setup.ReloadRefused] = append(results[setup.ReloadRefused], "key ring")
+	case ring.Serial > before:
+		results[setup.ReloadApplied] = append(results[setup.ReloadApplied], "key ring")
+	default:
+		results[setup.ReloadUnchanged] = append(results[setup.ReloadUnchanged], "key ring")
+	}
+	text := func(r setup.ReloadResult) string { return cmp.Or(strings.Join(results[r], ", "), "nothing") }
+	k.log.Info("SIGHUP: keys and files were read again, and every list is looked at", "changed", text(setup.ReloadApplied), "unusable", text(setup.ReloadRefused), "unchanged", text(setup.ReloadUnchanged),
+		"key_ring", k.control.State().RingSerial(), "lists", len(k.lists.Status().Lists))
+}
+
+func (k *controlServer) register(r *prometheus.Registry) {
+	r.MustRegister(k.control.Follower().Collector())
+	k.registerOwn(r)
+}
+
+// registerOwn registers what a server's own edge does not count already.
+func (k *controlServer) registerOwn(r *prometheus.Registry) {
+	r.MustRegister(k.api.Load().Collector())
+	if k.secure != nil {
+		r.MustRegister(k.secure)
+	}
+	if k.rpz != nil {
+		r.MustRegister(k.rpz.Server.Collector())
+	}
+}
+
+// notReady says why nothing can be pushed here, or nothing.
+func (k *controlServer) notReady() string {
+	select {
+	case <-k.ready:
+	default:
+		return "the journal is being read"
+	}
+	if err := k.conflict(); err != nil {
+		return err.Error()
+	}
+	if err := k.control.Damaged(); err != nil {
+		return err.Error()
+	}
+	return ""
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+
+	"rempart/blocklist"
+	"rempart/cmd/rempart/setup"
+	"rempart/internal/durable"
+	"rempart/internal/journal"
+)
+
+// set is what is in force here.
+func (s *server) set() *blocklist.Set {
+	if s.edge != nil {
+		return s.edge.Set()
+	}
+	return s.lists.Set()
+}
+
+// follow makes the edge, and the control that it follows where that runs here.
+func (s *server) follow(ctx context.Context) (err error) {
+	if err := setup.CheckCountry(s.config); err != nil {
+		return err
+	}
+	opt := setup.EdgeOptions{Log: s.log, Dial: s.forward.Main.DialContext, Local: s.lists, Totals: func() (uint64, uint64) { return s.resolver.Totals() }}
+	switch {
+	case s.config.Control != "":
+		s.edge, err = setup.FollowControl(s.config, opt)
+	case len(s.config.PushListen) > 0:
+		if s.control, err = newControlling(ctx, s.config, s.log, s.lists, s.publish, restart{}); err != nil {
+			return err
+		}
+		_, _, roots, err := s.control.keys.Ring()
+		if err != nil {
+			return err
+		}
+		node := setup.NodeName(s.config, s.log)
+		source := journal.FromStream(s.control.stream.Reader, node)
+		s.edge, err = setup.FollowSource(s.config, source, func() {}, node, roots, opt)
+		return err
+	}
+	return err
+}
+
+// keepVersion has the data folder's counter continue from the journal: whoever goes back to lists of its own goes on from there.
+func (s *server) keepVersion() {
+	version := s.edge.State().Version
+	if version == 0 || s.control != nil { // lists in the same process count for themselves
+		return
+	}
+	counter, lost := durable.OpenCounter(filepath.Join(s.config.DataDir, "version"), func() uint64 { return version })
+	if lost != nil {
+		s.log.Warn("the number of the last version was lost", "err", lost)
+	}
+	if _, err := counter.Next(version); err != nil {
+		s.log.Warn("the version's counter was not brought up to the journal's", "err", err)
+	}
+}
+
+// refresh puts what is never blocked here over the set whenever that changed.
+func (s *server) refresh(ctx context.Context) error {
+	for {
+		select {
+		case <-s.changed:
+		case <-ctx.Done():
+			return nil
+		}
+		if err := s.edge.Refresh(); err != nil {
+			s.log.Error("REMPART_ALLOW stays as it was", "err", err)
+		}
+	}
+}
+
+func (s *server) close() {
+	if s.edge != nil {
+		s.edge.Close()
+		s.keepVersion()
+	}
+	if s.control != nil {
+		s.control.close()
+	}
+}

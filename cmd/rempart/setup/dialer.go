@@ -1,0 +1,143 @@
+package setup
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/config"
+	"rempart/resolver/upstream"
+)
+
+// hostsFile is the file in which the machine's administrator gives hosts their addresses.
+const hostsFile = "/etc/hosts"
+
+// maxHostsFile is the number of bytes of the hosts file that are read at most.
+const maxHostsFile = 1 << 20
+
+// contextDialer connects to a host and port.
+type contextDialer interface {
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Dialer connects to the publishers of lists. It resolves hosts as queries for them would be forwarded, without the filter: by the
+// hosts file, the resolvers of their zone in REMPART_FORWARD, or the upstreams. It does not ask this server, whose lists may not be loaded yet.
+type publisherDialer struct {
+	hosts string // path of the hosts file
+	main  contextDialer
+	zones []zoneDialer
+}
+
+// zoneDialer connects to the hosts of a zone.
+type zoneDialer struct {
+	zone string // wire form
+	contextDialer
+}
+
+// Dialer returns the dialer that connects to publishers.
+func (f *Forwarding) Dialer() *publisherDialer {
+	p := &publisherDialer{hosts: hostsFile, main: f.Main}
+	for i, zone := range f.Zones {
+		p.zones = append(p.zones, zoneDialer{string(zone.Name), f.Pools[i]})
+	}
+	return p
+}
+
+// ControlDialer returns the dialer of a control that has its process to itself. It uses the system's resolver, except in the zones of
+// REMPART_FORWARD. The caller must run the pools that it returns.
+func ControlDialer(c *config.Config, log *slog.Logger) (contextDialer, []*upstream.Pool, error) {
+	system := &net.Dialer{Timeout: 10 * time.Second}
+	if len(c.Forward) == 0 {
+		return system, nil, nil
+	}
+	f, err := NewForwarding(c, log, ShareDescriptors(DescriptorLimit()).Questions)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := f.Dialer()
+	p.main = system
+	return p, f.Pools, nil
+}
+
+// DialContext connects as net.Dialer does, but resolves hosts in its own way.
+func (p *publisherDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	addrs := p.inHostsFile(host)
+	if len(addrs) == 0 {
+		return p.finder(host).DialContext(ctx, network, address)
+	}
+	var failure error
+	for _, a := range addrs {
+		conn, err := new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(a.String(), port))
+		if err == nil {
+			return conn, nil
+		}
+		failure = err
+	}
+	return nil, failure
+}
+
+// finder returns the dialer for a host: that of the innermost zone that holds the host, or else the main one.
+func (p *publisherDialer) finder(host string) contextDialer {
+	best, longest := p.main, 0
+	name, err := blocklist.AppendName(nil, strings.TrimSuffix(host, "."))
+	if err != nil {
+		return best // its error says why
+	}
+	for at := 0; at < len(name)-1; at += 1 + int(name[at]) {
+		for _, z := range p.zones {
+			if string(name[at:]) == z.zone && len(z.zone) > longest {
+				best, longest = z.contextDialer, len(z.zone)
+			}
+		}
+	}
+	return best
+}
+
+// maxHostAddresses is the number of a host's addresses in the hosts file that are tried at most.
+const maxHostAddresses = 4
+
+// inHostsFile returns the addresses that the hosts file gives a host. If the file cannot be read, there are none.
+func (p *publisherDialer) inHostsFile(host string) (addrs []netip.Addr) {
+	f, err := os.Open(p.hosts)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxHostsFile))
+	if err != nil {
+		return nil
+	}
+	host = strings.TrimSuffix(host, ".")
+	for line := range bytes.Lines(text) {
+		line, _, _ = bytes.Cut(line, []byte("#"))
+		fields := strings.Fields(string(line))
+		if len(fields) < 2 {
+			continue
+		}
+		addr, err := netip.ParseAddr(fields[0])
+		if err != nil || addr.IsUnspecified() { // 0.0.0.0 and :: block a name
+			continue
+		}
+		for _, name := range fields[1:] {
+			if strings.EqualFold(strings.TrimSuffix(name, "."), host) && len(addrs) < maxHostAddresses {
+				addrs = append(addrs, addr)
+				break
+			}
+		}
+	}
+	return addrs
+}

@@ -1,0 +1,91 @@
+package setup
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"reflect"
+	"sync"
+
+	"rempart/blocklist/feed"
+	"rempart/internal/config"
+	"rempart/internal/filewatch"
+)
+
+// FeedsFile applies changes of the feeds file to the lists of a running server. A file with a mistake, or without any feed while feeds are in force,
+// changes nothing.
+type FeedsFile struct {
+	config *config.Config
+	log    *slog.Logger
+	watch  *filewatch.Watcher
+
+	mu    sync.Mutex
+	Lists *feed.Lists
+	feeds []feed.Feed // in force
+	wrong error       // why the file as it is now is not in force; nil: it is
+}
+
+// errNoFeeds is the error of a feeds file that lost all its feeds. A file that is being written, or that was cut by a full disk or a crash, looks the same.
+var errNoFeeds = errors.New("the file holds no feed any more; to run without feeds, unset REMPART_FEEDS and restart")
+
+// NewFeedsFile returns the feeds file that the configuration names, if it names one, for the lists that newList makes of it.
+func NewFeedsFile(c *config.Config, log *slog.Logger, lists func() (*feed.Lists, error)) (*FeedsFile, error) {
+	f := &FeedsFile{config: c, log: log, watch: filewatch.New()}
+	if c.Feeds != "" {
+		f.watch.Set(c.Feeds) // before the file is read, so that no change is missed
+	}
+	var err error
+	if f.Lists, err = lists(); err != nil {
+		return nil, err
+	}
+	f.feeds, err = ReadFeeds(c.Feeds)
+	return f, err
+}
+
+// Run reloads the file whenever it changes, until ctx ends.
+func (f *FeedsFile) Run(ctx context.Context) error {
+	f.watch.Run(ctx, filewatch.Interval, func([]string) { f.Reload() })
+	return nil
+}
+
+// Reload reads the file and applies it. It logs the result, unless there is no file or its content did not change.
+func (f *FeedsFile) Reload() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.config.Feeds == "" {
+		return
+	}
+	feeds, err := ReadFeeds(f.config.Feeds)
+	defer func() { f.wrong = err }()
+	if err == nil && len(feeds) == 0 && len(f.feeds) > 0 {
+		err = errNoFeeds
+		f.log.Error("the feeds file is refused; the feeds that were read before stay in force until the server is restarted", "file", f.config.Feeds, "error", errNoFeeds)
+		return
+	}
+	if err == nil {
+		err = namedTwice(f.config.Lists, feeds)
+	}
+	if err == nil && reflect.DeepEqual(feeds, f.feeds) {
+		f.log.Info("the feeds file says what is in force", "file", f.config.Feeds)
+		return
+	}
+	if err == nil {
+		err = f.Lists.Reconfigure(feeds, guardConfig(f.config, feeds))
+	}
+	if err != nil {
+		f.log.Error("the feeds file has a mistake; the feeds that were read before stay in force, but a restart would fail", "error", err)
+		return
+	}
+	f.log.Info("the feeds file has changed and is applied", "file", f.config.Feeds, "feeds", len(feeds), "before", len(f.feeds))
+	f.feeds = feeds
+}
+
+// Problem returns why the file as it is now is not in force, or "".
+func (f *FeedsFile) Problem() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.wrong == nil {
+		return ""
+	}
+	return "the feeds file " + f.config.Feeds + " is not in force as it is now: " + f.wrong.Error()
+}

@@ -1,0 +1,45 @@
+package setup
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"rempart/internal/config"
+	"rempart/internal/durable"
+)
+
+// NodeName is the configured one, or the random one in the data folder.
+func NodeName(c *config.Config, log *slog.Logger) string {
+	if name := StoredNodeName(c); name != "" {
+		return name
+	}
+	path, err := nodeNamePath(c), error(nil)
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails
+	name := "node-" + hex.EncodeToString(id[:])
+	if err = os.MkdirAll(c.DataDir, 0o750); err == nil {
+		err = durable.WriteBytes(path, []byte(name+"\n"))
+	}
+	if err != nil {
+		log.Warn("the name that this server gave itself will be another one after a restart; set REMPART_NODE, or make the data folder writable", "node", name, "err", err)
+	}
+	return name
+}
+
+func nodeNamePath(c *config.Config) string { return filepath.Join(c.DataDir, "node") }
+
+// StoredNodeName returns the configured name, or that of an earlier run; "" where there is none.
+func StoredNodeName(c *config.Config) string {
+	if c.Node != "" {
+		return c.Node
+	}
+	data, err := durable.ReadRegular(nodeNamePath(c), maxToken)
+	if name := strings.TrimSpace(string(data)); err == nil && len(name) <= 64 {
+		return name
+	}
+	return ""
+}

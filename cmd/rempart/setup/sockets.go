@@ -1,0 +1,94 @@
+package setup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/net/netutil"
+	"golang.org/x/sync/errgroup"
+
+	"rempart/internal/admin"
+	"rempart/internal/hosts"
+	"rempart/resolver/listen"
+)
+
+// ActivatedSockets are the sockets systemd opened for us (sd_listen_fds(3)), datagram and stream ones.
+func ActivatedSockets() (packets []net.PacketConn, streams []net.Listener, err error) {
+	for _, f := range activation.Files(true) {
+		if p, err := net.FilePacketConn(f); err == nil {
+			packets = append(packets, p)
+		} else if l, err := net.FileListener(f); err == nil {
+			streams = append(streams, l)
+		} else {
+			return nil, nil, fmt.Errorf("the socket %s that systemd handed over is neither UDP nor TCP: %w", f.Name(), err)
+		}
+		f.Close() // both made a copy
+	}
+	return packets, streams, nil
+}
+
+// LogAbsent logs each address that this machine does not have yet. Sockets are open on them all the same.
+func LogAbsent(log *slog.Logger, variable string, addrs []netip.AddrPort) {
+	for _, addr := range listen.Absent(addrs) {
+		log.Warn("this machine does not have the address; it is served from the moment the machine has it", "address", addr, "variable", variable)
+	}
+}
+
+// MetricsHandler returns the handler of a listener of REMPART_METRICS_LISTEN: on a loopback address it checks Host, so that no web page in a browser of this machine
+// reads the metrics.
+func MetricsHandler(addr netip.AddrPort, h http.Handler) http.Handler {
+	if !addr.Addr().IsLoopback() {
+		return h
+	}
+	return hosts.Only(h, nil, admin.Misdirected)
+}
+
+const httpTimeout = 10 * time.Second
+
+// ServeHTTP serves h on addr until ctx ends, over at most conns connections at a time, with bounds on what a client may take. It returns the
+// address served, whose port was chosen if addr has none.
+func ServeHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h http.Handler, variable string, conns int, say *slog.Logger) (netip.AddrPort, error) {
+	l, err := listen.Stream(addr)
+	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return addr, fmt.Errorf("another program already serves on %s; stop it, or set %s to another address, or to \"none\"", addr, variable)
+		}
+		return addr, fmt.Errorf("serving on %s (%s): %w", addr, variable, err)
+	}
+	addr = netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port))
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout, IdleTimeout: httpTimeout,
+		MaxHeaderBytes: 16 << 10,
+		ErrorLog:       log.New(io.Discard, "", 0), // the library's holds clients' addresses: none may be kept
+	}
+	g.Go(func() error {
+		if err := s.Serve(netutil.LimitListener(l, conns)); !errors.Is(err, http.ErrServerClosed) {
+			say.Error("a web listener has ended; DNS is answered all the same", "address", addr, "error", err)
+		}
+		return nil
+	})
+	g.Go(func() error { return ShutdownAfter(ctx, s, time.Second) })
+	return addr, nil
+}
+
+// ShutdownAfter ends a server when ctx ends: what is under way has that long.
+func ShutdownAfter(ctx context.Context, s *http.Server, patience time.Duration) error {
+	<-ctx.Done()
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if s.Shutdown(end) != nil {
+		s.Close()
+	}
+	return nil
+}
