@@ -50,12 +50,12 @@ Exit code: 0 if nothing differs, 1 if something does, 2 on an error: a list that
 			if err != nil {
 				return err
 			}
-			before, after, err := in.states(cmd, args)
+			pair, err := in.states(cmd, args)
 			if err != nil {
 				return err
 			}
 			out := bufio.NewWriter(cmd.OutOrStdout())
-			d := &differ{inspection: in, out: out, limit: limit, before: before, after: after, byList: map[string]*listChange{}}
+			d := &differ{inspection: in, out: out, limit: limit, setPair: pair, byList: map[string]*listChange{}}
 			if asJSON {
 				d.enc = json.NewEncoder(out)
 			}
@@ -76,36 +76,39 @@ Exit code: 0 if nothing differs, 1 if something does, 2 on an error: a list that
 	return cmd
 }
 
-// states are the two that are compared.
-func (in *inspection) states(cmd *cobra.Command, args []string) (before, after *blocklist.View, err error) {
+// setPair holds the two states that are compared.
+type setPair struct{ before, after *blocklist.View }
+
+// states opens the two states that the command line names.
+func (in *inspection) states(cmd *cobra.Command, args []string) (pair setPair, err error) {
 	if len(args) > 0 {
-		before, err = feed.OpenSnapshot(args[0])
-	} else if before, err = in.lists.Kept(); errors.Is(err, fs.ErrNotExist) {
+		pair.before, err = feed.OpenSnapshot(args[0])
+	} else if pair.before, err = in.lists.Kept(); errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("there is no set in the data folder %s yet; name a snapshot to compare with", in.config.DataDir)
 	}
 	if err != nil {
-		return nil, nil, err
+		return pair, err
 	}
 	if len(args) == 2 {
-		after, err = feed.OpenSnapshot(args[1])
-		return before, after, err
+		pair.after, err = feed.OpenSnapshot(args[1])
+		return pair, err
 	}
 	if err := in.start(cmd); err != nil {
-		return nil, nil, err
+		return pair, err
 	}
 	in.warn(cmd, "sets are compared")
-	after, err = in.view()
-	return before, after, err
+	pair.after, err = in.view()
+	return pair, err
 }
 
 // differ says differences, and counts them.
 type differ struct {
 	*inspection
-	out           io.Writer
-	enc           *json.Encoder // nil for text
-	limit         int
-	before, after *blocklist.View
-	byList        map[string]*listChange
+	out   io.Writer
+	enc   *json.Encoder // nil for text
+	limit int
+	setPair
+	byList map[string]*listChange
 
 	Added, Removed, Changed, Popular int
 }

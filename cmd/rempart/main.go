@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/operate"
 	"rempart/internal/config"
 	"rempart/internal/spelling"
 )
@@ -42,10 +43,9 @@ Without a subcommand it serves. Settings are environment variables that begin wi
 		}
 		root.AddCommand(commands...)
 	}
-	group("serve", serve, control, statusCommand(), settingsCommand(), validateCommand())
-	group("lists", checkCommand(), allowCommand(), matchesCommand(), compileCommand(), diffCommand(), digestCommand(), feedsCommand(), heldCommand())
-	group("operate", journalCommand(), keysCommand(), tokenCommand(), pushCommand(), unblockCommand(), changesetsCommand(), showCommand(), approveCommand(), undoCommand(),
-		advanceCommand(), namesCommand(), logCommand(), auditCommand(), nodesCommand(), suspendCommand(), resumeCommand())
+	group("serve", append([]*cobra.Command{serve, control}, serverCommands()...)...)
+	group("lists", inspectCommands()...)
+	group("operate", operate.Commands()...)
 	cli.WithCommands(root, versionCommand())
 	root.SetErr(cli.Redact(os.Stderr))
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {

@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"encoding/json"
@@ -28,20 +28,31 @@ changed ring in at SIGHUP.`,
 	return cli.WithCommands(cmd, keysInitCommand(), keysListCommand(), keysNewCommand(), keysGrantCommand(), keysRevokeCommand(), keysRotateCommand(), keysThresholdCommand())
 }
 
-// openKeys are the keys of REMPART_KEYS.
-func openKeys() (k *journal.Keys, folder string, made bool, err error) {
-	if folder, err = config.KeysFolder(); err != nil {
-		return nil, "", false, err
+// openedKeys are the keys of a folder.
+type openedKeys struct {
+	*journal.Keys
+	folder string
+	made   bool // the keys were made just now
+}
+
+// openKeys opens the keys in the folder of REMPART_KEYS, and makes them if there are none.
+func openKeys() (*openedKeys, error) {
+	folder, err := config.KeysFolder()
+	if err != nil {
+		return nil, err
 	}
-	k, made, err = journal.OpenKeys(folder)
-	return k, folder, made, err
+	k, made, err := journal.OpenKeys(folder)
+	if err != nil {
+		return nil, err
+	}
+	return &openedKeys{Keys: k, folder: folder, made: made}, nil
 }
 
 func keysInitCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "init", Short: "Make control's keys and a key ring, unless they are there", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			k, folder, made, err := openKeys()
+			k, err := openKeys()
 			if err != nil {
 				return err
 			}
@@ -50,10 +61,10 @@ func keysInitCommand() *cobra.Command {
 				return err
 			}
 			out := cmd.OutOrStdout()
-			if !made {
-				fmt.Fprintf(out, "keys are in %s already\n", folder)
+			if !k.made {
+				fmt.Fprintf(out, "keys are in %s already\n", k.folder)
 			} else {
-				fmt.Fprintf(out, "keys were made in %s\n", folder)
+				fmt.Fprintf(out, "keys were made in %s\n", k.folder)
 				fmt.Fprintf(out, "%s signs who may do what: keep it elsewhere, and put it back only while it is needed\n", k.Path(journal.RootKey))
 			}
 			fmt.Fprintf(out, "servers that follow this control need:\n  REMPART_CONTROL_KEY=%s\n", roots[0])
@@ -67,7 +78,7 @@ func keysListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "Say which keys may do what", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			k, _, _, err := openKeys()
+			k, err := openKeys()
 			if err != nil {
 				return err
 			}
@@ -147,7 +158,7 @@ func keysGrantCommand() *cobra.Command {
 				granted.Until = time.Now().Add(valid).Unix()
 			}
 			return changeRing(cmd, root, func(ring *journal.Ring) error {
-				ring.Keys = append(without(ring.Keys, public.ID()), granted)
+				ring.Keys = append(withoutKey(ring.Keys, public.ID()), granted)
 				return nil
 			})
 		},
@@ -164,7 +175,7 @@ func keysRevokeCommand() *cobra.Command {
 		Use: "revoke ID", Short: "Take all roles from a key", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return changeRing(cmd, root, func(ring *journal.Ring) error {
-				left := without(ring.Keys, args[0])
+				left := withoutKey(ring.Keys, args[0])
 				if len(left) == len(ring.Keys) {
 					return fmt.Errorf("no key %q is in the ring: rempart keys list shows those that are, by name+hash", args[0])
 				}
@@ -192,7 +203,7 @@ within the week.`,
 			if !ok {
 				return fmt.Errorf("%q: control's own keys are control, feeds and desk", args[0])
 			}
-			k, _, _, err := openKeys()
+			k, err := openKeys()
 			if err != nil {
 				return err
 			}
@@ -231,7 +242,7 @@ func keysThresholdCommand() *cobra.Command {
 
 // changeRing edits the key ring and signs it with the root key in that file; "" is the one in the folder of keys.
 func changeRing(cmd *cobra.Command, root string, edit func(*journal.Ring) error) error {
-	k, _, _, err := openKeys()
+	k, err := openKeys()
 	if err != nil {
 		return err
 	}
@@ -246,8 +257,8 @@ func changeRing(cmd *cobra.Command, root string, edit func(*journal.Ring) error)
 	return nil
 }
 
-// without are the keys but for the one of that ID.
-func without(keys []journal.RingKey, id string) (left []journal.RingKey) {
+// withoutKey are the keys but for the one of that ID.
+func withoutKey(keys []journal.RingKey, id string) (left []journal.RingKey) {
 	for _, rk := range keys {
 		if k, err := journal.ParsePublicKey(rk.Key); err != nil || k.ID() != id {
 			left = append(left, rk)

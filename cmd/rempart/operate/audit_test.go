@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"crypto/sha256"
@@ -39,10 +39,10 @@ func TestBrokenAuditTrail(t *testing.T) {
 		at      string
 	}{"whole": {entries, ""}, "left out": {slices.Concat(entries[:2], entries[3:]), "entry 3"}, "changed": {changed, "entry 4"}, "first left out": {entries[1:], "entry 1"}} {
 		var out strings.Builder
-		tr := &trail{out: &out, from: 1, number: 1}
+		tr := &auditReader{out: &out, from: 1, number: 1}
 		var err error
 		for _, e := range tt.entries {
-			if err = tr.entry(e); err != nil {
+			if err = tr.check(e); err != nil {
 				break
 			}
 		}

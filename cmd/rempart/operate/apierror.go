@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"bytes"
@@ -71,7 +71,7 @@ func readProblem(resp *http.Response, data []byte) *apiProblem {
 }
 
 // explain is an error with what to do about it.
-func (c *apiClient) explain(err error, q *call) error {
+func (c *apiClient) explain(err error, q *apiRequest) error {
 	var p *apiProblem
 	if errors.As(err, &p) {
 		return err
@@ -81,7 +81,7 @@ func (c *apiClient) explain(err error, q *call) error {
 	}
 	var op *net.OpError
 	switch {
-	case untrusted(err):
+	case isTLSError(err):
 		return fmt.Errorf("%s cannot be trusted, or does not trust this client: %w; REMPART_API_CA names the certificates it is checked against, REMPART_API_CERT this client's", c.base, err)
 	case errors.As(err, &op) && op.Op == "dial":
 		return fmt.Errorf("%s cannot be reached: %w; is a control running there? REMPART_API names it", c.base, err)
@@ -91,24 +91,24 @@ func (c *apiClient) explain(err error, q *call) error {
 	return fmt.Errorf("no answer came from %s: %w; whether it was done is not known: look before you ask again (rempart show, rempart changesets)", c.base, err)
 }
 
-// tidy is decoded JSON without characters that do something to a terminal.
-func tidy(v any) any {
+// sanitize is decoded JSON without characters that do something to a terminal.
+func sanitize(v any) any {
 	switch v := v.(type) {
 	case string:
-		return strings.Map(printable, v)
+		return strings.Map(printableRune, v)
 	case []any:
 		for i := range v {
-			v[i] = tidy(v[i])
+			v[i] = sanitize(v[i])
 		}
 	case map[string]any:
 		for k := range v {
-			v[k] = tidy(v[k])
+			v[k] = sanitize(v[k])
 		}
 	}
 	return v
 }
 
-func printable(r rune) rune {
+func printableRune(r rune) rune {
 	switch {
 	case r == '\n' || r == '\r' || r == '\t':
 		return ' '

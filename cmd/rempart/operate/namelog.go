@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"cmp"
@@ -34,7 +34,7 @@ func logCommand() *cobra.Command {
 				Log  []pushapi.LogEntry
 				More bool
 			}
-			raw, err := c.do(cmd.Context(), &call{method: http.MethodGet, path: "/v1/names/" + url.PathEscape(args[0]) + "/log", again: true, upload: true})
+			raw, err := c.do(cmd.Context(), &apiRequest{method: http.MethodGet, path: "/v1/names/" + url.PathEscape(args[0]) + "/log", again: true, upload: true})
 			if err == nil {
 				err = decodeAnswer(raw, &told)
 			}
@@ -63,8 +63,8 @@ func logCommand() *cobra.Command {
 	return cmd
 }
 
-// actOf describes an act on a name: "block a.example phishing". The category is shown of blocks only.
-func actOf(act, name, category, scope string) string {
+// describeAct describes an act on a name: "block a.example phishing". The category is shown of blocks only.
+func describeAct(act, name, category, scope string) string {
 	words := []string{act, name}
 	if act == string(journal.Block) && category != "" {
 		words = append(words, category)
@@ -101,7 +101,7 @@ func writeLogEntry(w io.Writer, e *pushapi.LogEntry) {
 	if len(e.Approved) > 0 {
 		who += ", approved by " + strings.Join(e.Approved, ", ")
 	}
-	fmt.Fprintf(w, "version %d, %s, by %s: %s (%s)\n", e.Version, report.Moment(e.Time), who, actOf(e.Do, e.Name, cmp.Or(e.Category, "malicious"), e.Scope), e.ID)
+	fmt.Fprintf(w, "version %d, %s, by %s: %s (%s)\n", e.Version, report.Moment(e.Time), who, describeAct(e.Do, e.Name, cmp.Or(e.Category, "malicious"), e.Scope), e.ID)
 	if !e.Counts {
 		fmt.Fprintln(w, "  refused by a guard: it does not count")
 	}
@@ -156,7 +156,7 @@ func writeClaim(w io.Writer, c *pushapi.Claim) {
 	if c.Share > 0 {
 		share = fmt.Sprintf("%g %% of the servers", c.Share*100)
 	}
-	fmt.Fprintf(w, "  %s, by %s", actOf(c.Does, c.Name, c.Category, c.Scope), strings.Join(c.Sources, ", "))
+	fmt.Fprintf(w, "  %s, by %s", describeAct(c.Does, c.Name, c.Category, c.Scope), strings.Join(c.Sources, ", "))
 	writeFacts(w, ", %s %s", [][2]string{
 		{"since", momentOrNone(c.Since)}, {"from", momentOrNone(c.Start)}, {"until", momentOrNone(c.Expiry)}, {"decision", c.Decision}, {"change set", c.ChangeSet},
 		{"on", share}, {"in", strings.Join(c.Countries, ", ")}, {"with", strings.Join(c.Operators, ", ")},

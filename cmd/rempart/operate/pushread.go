@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"bufio"
@@ -16,14 +16,14 @@ import (
 
 // The forms of a file of changes.
 const (
-	formPlain  = "plain"
-	formNDJSON = "ndjson"
-	formCSV    = "csv"
+	formatPlain  = "plain"
+	formatNDJSON = "ndjson"
+	formatCSV    = "csv"
 )
 
-// normal reads changes of any form and writes them as NDJSON, with defaults where a line says nothing. Each stands in the line of the output that
+// normalizer reads changes of any form and writes them as NDJSON, with defaults where a line says nothing. Each stands in the line of the output that
 // it began in, so that whoever refuses one names the right line. Whether a change makes sense is for others to say. Memory is bounded.
-type normal struct {
+type normalizer struct {
 	out      *bufio.Writer
 	defaults map[string]json.RawMessage // by field
 	at       int                        // lines written
@@ -31,10 +31,10 @@ type normal struct {
 	note     func(column string) // called for each column of a table that is ignored
 }
 
-// normalise reads the changes of r and writes them to w as NDJSON; form is "" to detect it. It calls note with the title of each column that is not
+// normalize reads the changes of r and writes them to w as NDJSON; form is "" to detect it. It calls note with the title of each column that is not
 // one of a change, and ignores the column. It returns how many changes there are.
-func normalise(w io.Writer, r io.Reader, form string, defaults map[string]json.RawMessage, note func(column string)) (int, error) {
-	n := &normal{out: bufio.NewWriterSize(w, 64<<10), defaults: defaults, note: note}
+func normalize(w io.Writer, r io.Reader, form string, defaults map[string]json.RawMessage, note func(column string)) (int, error) {
+	n := &normalizer{out: bufio.NewWriterSize(w, 64<<10), defaults: defaults, note: note}
 	text, err := format.Text(r)
 	if err != nil {
 		return 0, err
@@ -44,19 +44,19 @@ func normalise(w io.Writer, r io.Reader, form string, defaults map[string]json.R
 	if err != nil && err != io.EOF {
 		return 0, err
 	}
-	found, comma := formOf(head)
+	found, comma := detectFormat(head)
 	if form == "" {
 		form = found
 	}
 	switch form {
-	case formCSV:
-		err = n.csv(in, comma)
-	case formNDJSON:
-		err = n.lines(in, n.object)
-	case formPlain:
-		err = n.lines(in, n.name)
+	case formatCSV:
+		err = n.writeTable(in, comma)
+	case formatNDJSON:
+		err = n.eachLine(in, n.writeObject)
+	case formatPlain:
+		err = n.eachLine(in, n.writeName)
 	default:
-		err = fmt.Errorf("--format %s: there are %s, %s and %s", form, formPlain, formNDJSON, formCSV)
+		err = fmt.Errorf("--format %s: there are %s, %s and %s", form, formatPlain, formatNDJSON, formatCSV)
 	}
 	if err == nil {
 		err = n.out.Flush()
@@ -67,32 +67,32 @@ func normalise(w io.Writer, r io.Reader, form string, defaults map[string]json.R
 	return n.changes, err
 }
 
-// formOf is the form of a file that begins so, and what separates the columns if it has any.
-func formOf(head []byte) (form string, comma rune) {
+// detectFormat is the form of a file that begins so, and what separates the columns if it has any.
+func detectFormat(head []byte) (form string, comma rune) {
 	for line := range strings.Lines(string(head)) {
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' {
 			continue
 		}
 		if line[0] == '{' {
-			return formNDJSON, 0
+			return formatNDJSON, 0
 		}
 		if comma := changeset.Delimiter(line, format.Grammar{}); comma != 0 {
-			return formCSV, comma
+			return formatCSV, comma
 		}
 		if strings.Contains(line, ",") {
-			return formCSV, ','
+			return formatCSV, ','
 		}
 		if strings.Contains(line, ";") {
-			return formCSV, ';'
+			return formatCSV, ';'
 		}
 		break
 	}
-	return formPlain, ','
+	return formatPlain, ','
 }
 
-// lines hands each line to read, which writes one.
-func (n *normal) lines(in *bufio.Reader, read func(line []byte) error) error {
+// eachLine hands each line to read, which writes one.
+func (n *normalizer) eachLine(in *bufio.Reader, read func(line []byte) error) error {
 	for {
 		line, err := journal.ReadLine(in, journal.MaxLine)
 		if err == io.EOF {
@@ -107,33 +107,33 @@ func (n *normal) lines(in *bufio.Reader, read func(line []byte) error) error {
 	}
 }
 
-// name is a line of a plain list.
-func (n *normal) name(line []byte) error {
+// writeName is a line of a plain list.
+func (n *normalizer) writeName(line []byte) error {
 	if line = format.CutComment(line); len(line) == 0 {
-		return n.blank()
+		return n.writeBlank()
 	}
 	text, err := json.Marshal(string(line))
 	if err != nil {
 		return err
 	}
-	return n.write(map[string]json.RawMessage{"name": text})
+	return n.writeChange(map[string]json.RawMessage{"name": text})
 }
 
-// object is a line of NDJSON. One that is none goes on as it is: who judges it says why.
-func (n *normal) object(line []byte) error {
+// writeObject is a line of NDJSON. One that is none goes on as it is: who judges it says why.
+func (n *normalizer) writeObject(line []byte) error {
 	if len(line) == 0 {
-		return n.blank()
+		return n.writeBlank()
 	}
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(line, &fields) != nil || fields == nil || !renameKeys(fields) && len(n.defaults) == 0 {
 		n.changes++
-		return n.line(line)
+		return n.writeLine(line)
 	}
-	return n.write(fields)
+	return n.writeChange(fields)
 }
 
-// csv reads a table. comma separates its cells.
-func (n *normal) csv(in *bufio.Reader, comma rune) error {
+// writeTable reads a table. comma separates its cells.
+func (n *normalizer) writeTable(in *bufio.Reader, comma rune) error {
 	if comma == 0 {
 		comma = ','
 	}
@@ -162,18 +162,18 @@ func (n *normal) csv(in *bufio.Reader, comma rune) error {
 			return err
 		}
 		for n.at < row.Line-1 {
-			if err := n.blank(); err != nil {
+			if err := n.writeBlank(); err != nil {
 				return err
 			}
 		}
-		if err := n.write(fields); err != nil {
+		if err := n.writeChange(fields); err != nil {
 			return fmt.Errorf("line %d: %w", row.Line, err)
 		}
 	}
 }
 
-// write writes a change, with the defaults of what it does not say.
-func (n *normal) write(fields map[string]json.RawMessage) error {
+// writeChange writes a change, with the defaults of what it does not say.
+func (n *normalizer) writeChange(fields map[string]json.RawMessage) error {
 	says := map[string]bool{}
 	for field, value := range fields { // JSON's null says nothing, and Go's decoder knows no case
 		says[strings.ToLower(field)] = string(value) != "null"
@@ -191,12 +191,12 @@ func (n *normal) write(fields map[string]json.RawMessage) error {
 		return fmt.Errorf("a change of more than %d octets", journal.MaxLine)
 	}
 	n.changes++
-	return n.line(line)
+	return n.writeLine(line)
 }
 
-func (n *normal) blank() error { return n.line(nil) }
+func (n *normalizer) writeBlank() error { return n.writeLine(nil) }
 
-func (n *normal) line(text []byte) error {
+func (n *normalizer) writeLine(text []byte) error {
 	n.at++
 	_, _ = n.out.Write(text) // WriteByte tells its error too
 	return n.out.WriteByte('\n')

@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"encoding/json"
@@ -63,11 +63,11 @@ func TestNormalise(t *testing.T) {
 		"nothing":                 {"", "", nil, "", "it holds no change"},
 		"only comments":           {"", "# a\n\n# b", nil, "", "it holds no change"},
 		"another form":            {"xml", "a.example\n", nil, "", "there are plain, ndjson and csv"},
-		"the form that is said":   {formPlain, "name\n", nil, "{\"name\":\"name\"}\n", ""},
+		"the form that is said":   {formatPlain, "name\n", nil, "{\"name\":\"name\"}\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
-			_, err := normalise(&out, strings.NewReader(tt.in), tt.form, tt.defaults, func(string) {})
+			_, err := normalize(&out, strings.NewReader(tt.in), tt.form, tt.defaults, func(string) {})
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Errorf("%v, want %s", err, tt.err)
@@ -91,7 +91,7 @@ func FuzzNormalise(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in string) {
 		var out strings.Builder
-		n, err := normalise(&out, strings.NewReader(in), "", map[string]json.RawMessage{"category": json.RawMessage(`"scam"`)}, func(string) {})
+		n, err := normalize(&out, strings.NewReader(in), "", map[string]json.RawMessage{"category": json.RawMessage(`"scam"`)}, func(string) {})
 		if err != nil {
 			return
 		}
@@ -115,10 +115,11 @@ func TestPushFlags(t *testing.T) {
 	now := time.Date(2026, 11, 22, 8, 0, 0, 5, time.UTC)
 	f := pushFlags{valid: "30d", share: "5%", shareTime: "30m"}
 	f.change.Countries = []string{"FR"}
-	set, defaults, err := f.read(now)
+	head, err := f.read(now)
 	if err != nil {
 		t.Fatal(err)
 	}
+	set, defaults := head.set, head.defaults
 	if set.Stage == nil || set.Stage.Share != 0.05 || set.Stage.Seconds != 1800 || !strings.HasPrefix(set.ID, "cs-20261122-") {
 		t.Errorf("%+v", set)
 	}
@@ -135,7 +136,7 @@ func TestPushFlags(t *testing.T) {
 		"--start yesterday": {start: "yesterday"},
 		"--for 1ns":         {valid: "1ns"},
 	} {
-		if _, _, err := f.read(now); err == nil || !strings.Contains(err.Error(), what) {
+		if _, err := f.read(now); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -150,7 +151,7 @@ func BenchmarkNormalise(b *testing.B) {
 	defaults := map[string]json.RawMessage{"category": json.RawMessage(`"scam"`), "reason": json.RawMessage(`"seen"`)}
 	b.SetBytes(int64(list.Len()))
 	for b.Loop() {
-		if _, err := normalise(io.Discard, strings.NewReader(list.String()), "", defaults, func(string) {}); err != nil {
+		if _, err := normalize(io.Discard, strings.NewReader(list.String()), "", defaults, func(string) {}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -160,7 +161,7 @@ func TestIgnoredColumnsAreNoted(t *testing.T) {
 	t.Parallel()
 	var noted []string
 	in := strings.NewReader("Expriy;domain;Colour\n2027-01-01;a.example;red\n")
-	if _, err := normalise(io.Discard, in, "", nil, func(column string) { noted = append(noted, column) }); err != nil {
+	if _, err := normalize(io.Discard, in, "", nil, func(column string) { noted = append(noted, column) }); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"Expriy", "Colour"}, noted); diff != "" {

@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"context"
@@ -33,11 +33,11 @@ type pushFlags struct {
 	share, shareTime string
 	dryRun           bool
 	withoutHeld      bool
-	sending
+	receiptFlags
 }
 
-// sending are the flags of every command that pushes.
-type sending struct {
+// receiptFlags are the flags of every command that pushes.
+type receiptFlags struct {
 	tokenFile string
 	asJSON    bool
 	wait      time.Duration
@@ -89,11 +89,11 @@ Exit code: 0 if all of it is in the journal, 1 if something was refused or it is
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would happen, and do nothing")
 	fl.BoolVar(&f.withoutHeld, "without-held", false, "publish what no guard holds now, and hold the rest as a change set of its own")
 	fl.StringVar(&f.key, "key", "", "file of the author's own key (rempart keys new), to sign with")
-	f.register(cmd)
+	f.addFlags(cmd)
 	return cmd
 }
 
-func (s *sending) register(cmd *cobra.Command) {
+func (s *receiptFlags) addFlags(cmd *cobra.Command) {
 	tokenFlag(cmd, &s.tokenFile)
 	cmd.Flags().BoolVar(&s.asJSON, "json", false, "the receipt as JSON")
 	cli.DurationFlag(cmd, &s.wait, "wait", "how long to wait until every server has it in force, 30s without a value; on a terminal 5s by default")
@@ -102,7 +102,7 @@ func (s *sending) register(cmd *cobra.Command) {
 
 // run pushes a file.
 func (f *pushFlags) run(cmd *cobra.Command, path string) error {
-	set, defaults, err := f.read(time.Now())
+	head, err := f.read(time.Now())
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (f *pushFlags) run(cmd *cobra.Command, path string) error {
 		defer file.Close()
 		in = file
 	}
-	changes, err := newScratch()
+	changes, err := newScratchFile()
 	if err != nil {
 		return err
 	}
@@ -136,17 +136,17 @@ func (f *pushFlags) run(cmd *cobra.Command, path string) error {
 	ignored := func(column string) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: column %.100q is ignored; the columns of a change are %s\n", nameOf(path), column, changeset.Columns)
 	}
-	if _, err := normalise(changes.file, in, f.format, defaults, ignored); err != nil {
+	if _, err := normalize(changes.file, in, f.format, head.defaults, ignored); err != nil {
 		return fmt.Errorf("%s: %w; nothing was pushed", nameOf(path), err)
 	}
-	u := &outgoing{set: set, changes: changes, dryRun: f.dryRun, withoutHeld: f.withoutHeld}
+	u := &upload{set: head.set, changes: changes, dryRun: f.dryRun, withoutHeld: f.withoutHeld}
 	if key != nil {
 		if err := u.sign(key); err != nil {
 			return fmt.Errorf("%s: %w; nothing was pushed", nameOf(path), err)
 		}
 		defer u.signed.close()
 	}
-	return u.push(cmd, c, &f.sending)
+	return u.push(cmd, c, &f.receiptFlags)
 }
 
 func nameOf(path string) string {
@@ -156,23 +156,23 @@ func nameOf(path string) string {
 	return path
 }
 
-// outgoing is a change set to be sent.
-type outgoing struct {
+// upload is a change set to be sent.
+type upload struct {
 	set     *journal.Set
-	changes *scratch // NDJSON
+	changes *scratchFile // NDJSON
 	dryRun  bool
 
 	withoutHeld bool // what guards hold is set apart
 
-	signed *scratch // what the author signed; nil where control's desk is to
-	head   []byte   // signatures over it
-	lines  []int32  // of its changes, in the input
-	unread []changeset.Refusal
+	signed  *scratchFile // what the author signed; nil where control's desk is to
+	head    []byte       // signatures over it
+	lines   []int32      // of its changes, in the input
+	invalid []changeset.Refusal
 }
 
 // push sends it, and says what became of it.
-func (u *outgoing) push(cmd *cobra.Command, c *apiClient, s *sending) error {
-	q, err := u.call()
+func (u *upload) push(cmd *cobra.Command, c *apiClient, s *receiptFlags) error {
+	q, err := u.request()
 	if err != nil {
 		return err
 	}
@@ -181,17 +181,17 @@ func (u *outgoing) push(cmd *cobra.Command, c *apiClient, s *sending) error {
 	raw, err := c.do(cmd.Context(), q)
 	bar.End()
 	if err != nil {
-		return fmt.Errorf("change set %s: %w%s", u.set.ID, err, u.standing(cmd.Context(), c, err))
+		return fmt.Errorf("change set %s: %w%s", u.set.ID, err, u.describeConflict(cmd.Context(), c, err))
 	}
 	var r changeset.Receipt
 	if err := decodeAnswer(raw, &r); err != nil {
 		return err
 	}
-	return u.told(cmd, c, s, raw, &r)
+	return u.finish(cmd, c, s, raw, &r)
 }
 
-// standing says what another change set of the same id became, where that is why this one was not taken.
-func (u *outgoing) standing(ctx context.Context, c *apiClient, err error) string {
+// describeConflict says what another change set of the same id became, where that is why this one was not taken.
+func (u *upload) describeConflict(ctx context.Context, c *apiClient, err error) string {
 	var p *apiProblem
 	var r changeset.Receipt
 	if !errors.As(err, &p) || p.Status != http.StatusConflict {
@@ -203,8 +203,8 @@ func (u *outgoing) standing(ctx context.Context, c *apiClient, err error) string
 	return fmt.Sprintf("; %s pushed that, of %s. To repeat a push, repeat its octets: --for and --key go by the time, --expiry does not", r.By, stateLine(&r))
 }
 
-// call is the question that pushes it.
-func (u *outgoing) call() (*call, error) {
+// request is the question that pushes it.
+func (u *upload) request() (*apiRequest, error) {
 	query := url.Values{}
 	if u.dryRun {
 		query.Set("dry_run", "true")
@@ -213,7 +213,7 @@ func (u *outgoing) call() (*call, error) {
 		query.Set("without_held", "true")
 	}
 	// Each try sends the same octets under the same id: at most one counts.
-	q := &call{method: http.MethodPost, path: "/v1/changesets", query: query, upload: true, again: true}
+	q := &apiRequest{method: http.MethodPost, path: "/v1/changesets", query: query, upload: true, again: true}
 	from := u.changes
 	q.mediaType = pushapi.TypeNDJSON
 	if u.signed != nil {
@@ -243,19 +243,19 @@ func newID(now time.Time) string {
 	return "cs-" + now.UTC().Format("20060102") + "-" + hex.EncodeToString(b[:])
 }
 
-// scratch is a file that is gone with the command.
-type scratch struct{ file *os.File }
+// scratchFile is a file that is gone with the command.
+type scratchFile struct{ file *os.File }
 
-func newScratch() (*scratch, error) {
+func newScratchFile() (*scratchFile, error) {
 	f, err := os.CreateTemp("", "rempart-push-*")
 	if err != nil {
 		return nil, err
 	}
 	_ = os.Remove(f.Name()) // where files that are open can go; close removes others
-	return &scratch{f}, nil
+	return &scratchFile{f}, nil
 }
 
-func (s *scratch) size() (int64, error) {
+func (s *scratchFile) size() (int64, error) {
 	info, err := s.file.Stat()
 	if err != nil {
 		return 0, err
@@ -263,7 +263,7 @@ func (s *scratch) size() (int64, error) {
 	return info.Size(), nil
 }
 
-func (s *scratch) close() {
+func (s *scratchFile) close() {
 	s.file.Close()
 	_ = os.Remove(s.file.Name())
 }

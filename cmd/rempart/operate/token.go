@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"bytes"
@@ -73,7 +73,7 @@ client certificate is the token, and there is no secret. A name is used for one 
 			if err := readCertificateInto(&order, certificate); err != nil {
 				return err
 			}
-			made, err := giveSecret(cmd, root, output, order)
+			made, err := orderSecret(cmd, root, output, order)
 			if err != nil {
 				return err
 			}
@@ -112,7 +112,7 @@ token. A token that is revoked or expired is not rotated. If no answer came, the
 			if err := readCertificateInto(&order, certificate); err != nil {
 				return err
 			}
-			rotated, err := giveSecret(cmd, root, output, order)
+			rotated, err := orderSecret(cmd, root, output, order)
 			if err != nil {
 				return err
 			}
@@ -150,16 +150,16 @@ func readCertificateInto(order *pushapi.Order, path string) error {
 	return nil
 }
 
-// giveSecret makes control carry out an order that returns a secret, and writes the secret to a new file, or to standard output if output is "". The file is
+// orderSecret makes control carry out an order that returns a secret, and writes the secret to a new file, or to standard output if output is "". The file is
 // created before the order is sent, since a secret that cannot be written would be lost, and after everything was read that the order takes. It is removed if
 // the order fails.
-func giveSecret(cmd *cobra.Command, root, output string, order pushapi.Order) (*pushapi.TokenInfo, error) {
+func orderSecret(cmd *cobra.Command, root, output string, order pushapi.Order) (*pushapi.TokenInfo, error) {
 	c, err := openOrders(root)
 	if err != nil {
 		return nil, err
 	}
 	if output == "" || order.Certificate != "" {
-		info, err := c.give(cmd.Context(), order)
+		info, err := c.execute(cmd.Context(), order)
 		if err == nil && info.Secret != "" {
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), info.Secret)
 		}
@@ -169,7 +169,7 @@ func giveSecret(cmd *cobra.Command, root, output string, order pushapi.Order) (*
 	if err != nil {
 		return nil, fmt.Errorf("--output: %w", err)
 	}
-	info, err := c.give(cmd.Context(), order)
+	info, err := c.execute(cmd.Context(), order)
 	if err == nil {
 		if _, err = fmt.Fprintln(f, info.Secret); err == nil {
 			err = f.Sync()
@@ -206,7 +206,7 @@ func tokenRevokeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			gone, err := c.give(cmd.Context(), pushapi.Order{Do: "revoke", Name: args[0]})
+			gone, err := c.execute(cmd.Context(), pushapi.Order{Do: "revoke", Name: args[0]})
 			if err != nil {
 				return err
 			}
@@ -243,15 +243,15 @@ func openOrders(root string) (*orderClient, error) {
 	return &orderClient{c, key}, nil
 }
 
-// give makes control carry out an order.
-func (c *orderClient) give(ctx context.Context, order pushapi.Order) (*pushapi.TokenInfo, error) {
+// execute makes control carry out an order.
+func (c *orderClient) execute(ctx context.Context, order pushapi.Order) (*pushapi.TokenInfo, error) {
 	order.Time = time.Now().Unix()
 	payload, err := json.Marshal(order)
 	if err != nil {
 		return nil, err
 	}
 	sealed := journal.Seal(journal.KindOrder, payload, c.key)
-	raw, err := c.api.do(ctx, &call{
+	raw, err := c.api.do(ctx, &apiRequest{
 		method: http.MethodPost, path: "/v1/tokens", mediaType: "application/vnd.rempart.order", size: int64(len(sealed)),
 		body:  func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(sealed)), nil },
 		again: order.Do == "revoke", // a secret is told once

@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"bufio"
@@ -12,15 +12,15 @@ import (
 
 // sign has the author's key sign the set here, over octets in a file, so that its length does not matter. What is no change cannot be
 // signed; it is told as refused.
-func (u *outgoing) sign(key *journal.SecretKey) error {
-	signed, err := newScratch()
+func (u *upload) sign(key *journal.SecretKey) error {
+	signed, err := newScratchFile()
 	if err != nil {
 		return err
 	}
 	digest := sha512.New()
 	w := bufio.NewWriterSize(io.MultiWriter(signed.file, digest), 256<<10)
 	var unread error
-	err = journal.EncodeTo(w, u.set, func(yield func(journal.Change) bool) { unread = u.each(yield) })
+	err = journal.EncodeTo(w, u.set, func(yield func(journal.Change) bool) { unread = u.eachChange(yield) })
 	if err == nil {
 		err = unread
 	}
@@ -36,14 +36,14 @@ func (u *outgoing) sign(key *journal.SecretKey) error {
 	return nil
 }
 
-// each hands over the changes that make sense, as an author signs them, and notes where they stand.
-func (u *outgoing) each(yield func(journal.Change) bool) error {
+// eachChange hands over the changes that make sense, as an author signs them, and notes where they stand.
+func (u *upload) eachChange(yield func(journal.Change) bool) error {
 	if _, err := u.changes.file.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
 	return changeset.ReadLines(u.changes.file, format.Grammar{}, func(line int, c journal.Change, bad error) error {
 		if bad != nil {
-			u.unread = append(u.unread, refusalOf(line, c.Name, bad))
+			u.invalid = append(u.invalid, refusalOf(line, c.Name, bad))
 			return nil
 		}
 		u.lines = append(u.lines, int32(line))

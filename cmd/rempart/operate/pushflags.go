@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"encoding/json"
@@ -17,8 +17,14 @@ import (
 	"rempart/internal/units"
 )
 
-// read checks the flags: the set, and what lines say that say nothing.
-func (f *pushFlags) read(now time.Time) (*journal.Set, map[string]json.RawMessage, error) {
+// pushHead is what the flags of push say.
+type pushHead struct {
+	set      *journal.Set
+	defaults map[string]json.RawMessage // by field, for lines that do not set the field
+}
+
+// read checks the flags.
+func (f *pushFlags) read(now time.Time) (*pushHead, error) {
 	set := &journal.Set{ID: f.id, Time: now.Unix(), Comment: f.comment}
 	if set.ID == "" {
 		set.ID = newID(now)
@@ -26,11 +32,11 @@ func (f *pushFlags) read(now time.Time) (*journal.Set, map[string]json.RawMessag
 	if f.share != "" {
 		share, err := parseShare(f.share)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		d, err := parseSpan(f.shareTime)
 		if err != nil {
-			return nil, nil, fmt.Errorf("--stage-for %w", err)
+			return nil, fmt.Errorf("--stage-for %w", err)
 		}
 		set.Stage = &journal.Stage{Share: share, Seconds: int64(d / time.Second)}
 	}
@@ -39,14 +45,17 @@ func (f *pushFlags) read(now time.Time) (*journal.Set, map[string]json.RawMessag
 		_, err = journal.ParseSet(first)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := f.times(now); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	f.change.Do = journal.Act(f.do)
 	defaults, err := defaultsOf(&f.change)
-	return set, defaults, err
+	if err != nil {
+		return nil, err
+	}
+	return &pushHead{set, defaults}, nil
 }
 
 // times reads --start, --expiry and --for.
@@ -144,7 +153,7 @@ func parseSpan(text string) (time.Duration, error) {
 }
 
 // waitDefault is how long is waited where nobody said: people want to see it happen, scripts to go on.
-func (s *sending) waitDefault(cmd *cobra.Command) {
+func (s *receiptFlags) waitDefault(cmd *cobra.Command) {
 	s.mustWait = cmd.Flags().Changed("wait")
 	if f, ok := cmd.OutOrStdout().(*os.File); !s.mustWait && ok && term.IsTerminal(int(f.Fd())) {
 		s.wait = 5 * time.Second

@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"bufio"
@@ -41,7 +41,7 @@ who did what (this trail, tokens, the log of a name, what is held). Every entry 
 
 Exit code: 0 if the chain is whole, 1 if it is broken, 2 on an error.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			t := &trail{out: cmd.OutOrStdout(), asJSON: asJSON, from: max(from, 1)}
+			t := &auditReader{out: cmd.OutOrStdout(), asJSON: asJSON, from: max(from, 1)}
 			if since != "" {
 				var err error
 				if t.since, err = sinceTime(since, time.Now()); err != nil {
@@ -98,8 +98,8 @@ func sinceTime(text string, now time.Time) (time.Time, error) {
 	return now.Add(-time.Duration(ago)), nil
 }
 
-// trail reads entries of the audit trail and checks their chain.
-type trail struct {
+// auditReader reads entries of the audit trail and checks their chain.
+type auditReader struct {
 	out    io.Writer
 	asJSON bool
 	from   uint64 // number of the first entry that is written
@@ -111,13 +111,12 @@ type trail struct {
 }
 
 // read reads all entries from the next one on.
-func (t *trail) read(ctx context.Context, c *apiClient) error {
+func (t *auditReader) read(ctx context.Context, c *apiClient) error {
 	query := url.Values{"from": {strconv.FormatUint(t.number, 10)}, "sealed": {"true"}}
-	resp, cancel, err := c.send(ctx, &call{method: http.MethodGet, path: "/v1/audit", query: query, upload: true})
+	resp, err := c.send(ctx, &apiRequest{method: http.MethodGet, path: "/v1/audit", query: query, upload: true})
 	if err != nil {
 		return err
 	}
-	defer cancel()
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		data, _ := io.ReadAll(io.LimitReader(resp.Body, maxAuditLine))
@@ -130,7 +129,7 @@ func (t *trail) read(ctx context.Context, c *apiClient) error {
 			return nil
 		}
 		if err == nil {
-			err = t.entry(data)
+			err = t.check(data)
 		}
 		if err != nil {
 			return err
@@ -157,18 +156,18 @@ func readSealedLine(r *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// entry checks and writes one entry.
-func (t *trail) entry(data []byte) error {
+// check checks and writes one entry.
+func (t *auditReader) check(data []byte) error {
 	sealed, err := journal.Unseal(journal.KindAudit, data)
 	var e pushapi.AuditEntry
 	if err == nil {
 		err = json.Unmarshal(sealed.Payload, &e)
 	}
 	if err != nil {
-		return t.broken("it is not an audit entry")
+		return t.reportBreak("it is not an audit entry")
 	}
 	if t.previous != "" && e.Previous != t.previous || t.number == 1 && e.Previous != "" {
-		return t.broken("it does not follow the entry before")
+		return t.reportBreak("it does not follow the entry before")
 	}
 	sum := sha256.Sum256(data)
 	number := t.number
@@ -188,12 +187,12 @@ func (t *trail) entry(data []byte) error {
 			line += "  " + part
 		}
 	}
-	_, err = fmt.Fprintln(t.out, strings.Map(printable, line))
+	_, err = fmt.Fprintln(t.out, strings.Map(printableRune, line))
 	return err
 }
 
-// broken writes where the chain is broken, and returns the exit code.
-func (t *trail) broken(why string) error {
+// reportBreak writes where the chain is broken, and returns the exit code.
+func (t *auditReader) reportBreak(why string) error {
 	_, err := fmt.Fprintf(t.out, "the audit trail is broken at entry %d: %s: entries were changed or left out; compare it with a backup of control's data folder\n", t.number, why)
 	return errors.Join(err, cli.Negative)
 }

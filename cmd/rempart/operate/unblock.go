@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ import (
 )
 
 func unblockCommand() *cobra.Command {
-	var s sending
+	var s receiptFlags
 	var reason, scope string
 	cmd := &cobra.Command{
 		Use: "unblock NAME…", Short: "Have names pass again, whoever blocks them", Args: cobra.MinimumNArgs(1),
@@ -42,7 +42,7 @@ Exit code: 0 if all of them pass, or passed already, 1 if something was refused 
 				if _, err := c.get(cmd.Context(), "/v1/names/"+url.PathEscape(name), nil, &info); err != nil {
 					return fmt.Errorf("%s: %w", name, err)
 				}
-				acts, words := unblocking(&info, time.Now())
+				acts, words := planUnblock(&info, time.Now())
 				fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", info.Name, words)
 				for _, do := range acts {
 					ch := changeset.Change{Do: do, Name: info.Name, Reason: reason}
@@ -58,15 +58,15 @@ Exit code: 0 if all of them pass, or passed already, 1 if something was refused 
 			return unblock(cmd, c, &s, changes)
 		},
 	}
-	s.register(cmd)
+	s.addFlags(cmd)
 	cmd.Flags().StringVar(&reason, "reason", "", "why; it stands in the journal")
 	cmd.Flags().StringVar(&scope, "scope", "subtree", "what is allowed: subtree (a name and all below) or exact")
 	return cmd
 }
 
 // unblock pushes the changes as one set.
-func unblock(cmd *cobra.Command, c *apiClient, s *sending, changes []changeset.Change) error {
-	file, err := newScratch()
+func unblock(cmd *cobra.Command, c *apiClient, s *receiptFlags, changes []changeset.Change) error {
+	file, err := newScratchFile()
 	if err != nil {
 		return err
 	}
@@ -81,12 +81,12 @@ func unblock(cmd *cobra.Command, c *apiClient, s *sending, changes []changeset.C
 	if _, err := file.file.Write(lines.Bytes()); err != nil {
 		return err
 	}
-	u := &outgoing{set: &journal.Set{ID: newID(time.Now())}, changes: file}
+	u := &upload{set: &journal.Set{ID: newID(time.Now())}, changes: file}
 	return u.push(cmd, c, s)
 }
 
-// unblocking is what has a name pass, and says so.
-func unblocking(info *pushapi.NameInfo, now time.Time) (acts []journal.Act, words string) {
+// planUnblock is what has a name pass, and says so.
+func planUnblock(info *pushapi.NameInfo, now time.Time) (acts []journal.Act, words string) {
 	own, others := false, []string{}
 	for _, claim := range info.Claims {
 		if claim.Does != "block" || !claim.Counts || !claim.Expiry.IsZero() && !claim.Expiry.After(now) {
@@ -102,7 +102,7 @@ func unblocking(info *pushapi.NameInfo, now time.Time) (acts []journal.Act, word
 				own = true
 			case source == journal.Operator:
 				others = append(others, "operators block "+claim.Name)
-			case !excepted(info, source):
+			case !isExcepted(info, source):
 				others = append(others, source+" lists "+claim.Name)
 			}
 		}
@@ -129,8 +129,8 @@ func unblocking(info *pushapi.NameInfo, now time.Time) (acts []journal.Act, word
 	return append(acts, journal.Allow), words + "it is allowed, since " + strings.Join(others[:min(3, len(others))], ", ")
 }
 
-// excepted reports whether a list takes back by itself what it says of a name.
-func excepted(info *pushapi.NameInfo, source string) bool {
+// isExcepted reports whether a list takes back by itself what it says of a name.
+func isExcepted(info *pushapi.NameInfo, source string) bool {
 	return slices.ContainsFunc(info.Claims, func(c pushapi.Claim) bool {
 		return c.Does == "except" && slices.Contains(c.Sources, source) && (c.Name == info.Name && c.Scope != "below" || c.Name != info.Name && c.Scope != "exact")
 	})

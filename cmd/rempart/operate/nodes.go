@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"context"
@@ -146,17 +146,17 @@ func nodeState(n *pushapi.NodeInfo, now time.Time) string {
 }
 
 func suspendCommand() *cobra.Command {
-	return handleCommand("suspend", "Stop enforcement on every server, at once",
+	return enforcementCommand("suspend", "Stop enforcement on every server, at once",
 		`The red handle: within a second every server answers as if nothing were blocked, until "rempart resume". Lists and pushes are taken in meanwhile.`)
 }
 
 func resumeCommand() *cobra.Command {
-	return handleCommand("resume", "Enforce again, after suspend", `Have every server enforce again what is blocked.`)
+	return enforcementCommand("resume", "Enforce again, after suspend", `Have every server enforce again what is blocked.`)
 }
 
-// handleCommand is suspend or resume.
-func handleCommand(act, short, long string) *cobra.Command {
-	var s sending
+// enforcementCommand is suspend or resume.
+func enforcementCommand(act, short, long string) *cobra.Command {
+	var s receiptFlags
 	var reason string
 	cmd := &cobra.Command{
 		Use: act, Short: short, Args: cobra.NoArgs,
@@ -189,10 +189,10 @@ Exit code: 0 once it is in the journal, 1 if it was not everywhere within --wait
 			if err != nil {
 				return err
 			}
-			return s.everywhere(cmd, c, done.Version, nil)
+			return s.awaitServers(cmd, c, done.Version, nil)
 		},
 	}
-	s.register(cmd)
+	s.addFlags(cmd)
 	cmd.Flags().StringVar(&reason, "reason", "", "why; it stands in the journal")
 	return cmd
 }

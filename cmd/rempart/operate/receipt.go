@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"cmp"
@@ -21,8 +21,8 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// told says what became of a change set that was sent.
-func (u *outgoing) told(cmd *cobra.Command, c *apiClient, s *sending, raw []byte, r *changeset.Receipt) error {
+// finish says what became of a change set that was sent.
+func (u *upload) finish(cmd *cobra.Command, c *apiClient, s *receiptFlags, raw []byte, r *changeset.Receipt) error {
 	for _, refused := range [][]changeset.Refusal{r.Refused, r.Held} { // of what was signed, places are told and not lines
 		for i := range refused {
 			if at := refused[i].Line; u.signed != nil && at > 0 && at <= len(u.lines) {
@@ -30,13 +30,13 @@ func (u *outgoing) told(cmd *cobra.Command, c *apiClient, s *sending, raw []byte
 			}
 		}
 	}
-	r.Refused, r.Refusals = append(u.unread, r.Refused...), r.Refusals+len(u.unread)
+	r.Refused, r.Refusals = append(u.invalid, r.Refused...), r.Refusals+len(u.invalid)
 	slices.SortStableFunc(r.Refused, func(x, y changeset.Refusal) int { return cmp.Compare(x.Line, y.Line) })
-	return s.receipt(cmd, c, raw, r)
+	return s.writeReceipt(cmd, c, raw, r)
 }
 
-// receipt writes a receipt, waits until it is in force everywhere if that is asked for, and is the exit code.
-func (s *sending) receipt(cmd *cobra.Command, c *apiClient, raw []byte, r *changeset.Receipt) error {
+// writeReceipt writes a receipt, waits until it is in force everywhere if that is asked for, and is the exit code.
+func (s *receiptFlags) writeReceipt(cmd *cobra.Command, c *apiClient, raw []byte, r *changeset.Receipt) error {
 	var err error
 	if s.asJSON {
 		err = writeRaw(cmd.OutOrStdout(), raw)
@@ -46,22 +46,22 @@ func (s *sending) receipt(cmd *cobra.Command, c *apiClient, raw []byte, r *chang
 	if err != nil {
 		return err
 	}
-	if inJournal(r.State) {
-		err = s.everywhere(cmd, c, r.Version, r.Reaches)
+	if isPublished(r.State) {
+		err = s.awaitServers(cmd, c, r.Version, r.Reaches)
 	}
-	if err == nil && !settled(r) {
+	if err == nil && !isSettled(r) {
 		err = cli.Negative
 	}
 	return err
 }
 
-// everywhere waits until a version is in force on every server, if that is asked for, and writes on how many it is. reaches is the number of servers
+// awaitServers waits until a version is in force on every server, if that is asked for, and writes on how many it is. reaches is the number of servers
 // that its changes are for; nil for all.
-func (s *sending) everywhere(cmd *cobra.Command, c *apiClient, version uint64, reaches *int) error {
+func (s *receiptFlags) awaitServers(cmd *cobra.Command, c *apiClient, version uint64, reaches *int) error {
 	if s.wait <= 0 {
 		return nil
 	}
-	v, err := c.await(cmd.Context(), version, s.wait)
+	v, err := c.awaitVersion(cmd.Context(), version, s.wait)
 	if err != nil {
 		return err
 	}
@@ -80,14 +80,14 @@ func (s *sending) everywhere(cmd *cobra.Command, c *apiClient, version uint64, r
 	return nil
 }
 
-// inJournal reports whether what is in that state came into force.
-func inJournal(s changeset.State) bool { return s == changeset.Published || s == changeset.Staged }
+// isPublished reports whether what is in that state came into force.
+func isPublished(s changeset.State) bool { return s == changeset.Published || s == changeset.Staged }
 
-// settled reports whether all of a change set was taken, and waits for nobody.
-func settled(r *changeset.Receipt) bool {
+// isSettled reports whether all of a change set was taken, and waits for nobody.
+func isSettled(r *changeset.Receipt) bool {
 	switch r.State {
 	case changeset.Published, changeset.Staged, changeset.Undone:
-		return r.Refusals == 0 && (r.HeldAs == "" || inJournal(r.HeldNow))
+		return r.Refusals == 0 && (r.HeldAs == "" || isPublished(r.HeldNow))
 	case changeset.DryRun:
 		return r.Refusals == 0 && r.Holds == 0
 	}
@@ -191,15 +191,15 @@ func writeRefusals(w io.Writer, word string, some []changeset.Refusal, all int) 
 }
 
 func refusalOf(line int, name string, bad error) changeset.Refusal {
-	r := changeset.Refusal{Line: line, Name: fmt.Sprint(tidy(name)), Guard: "line", Why: fmt.Sprint(tidy(bad.Error()))}
+	r := changeset.Refusal{Line: line, Name: fmt.Sprint(sanitize(name)), Guard: "line", Why: fmt.Sprint(sanitize(bad.Error()))}
 	if field := (*journal.Field)(nil); errors.As(bad, &field) {
-		r.Guard, r.Why = field.Name, fmt.Sprint(tidy(field.Why))
+		r.Guard, r.Why = field.Name, fmt.Sprint(sanitize(field.Why))
 	}
 	return r
 }
 
-// await asks how far a version got until every node has it, or for so long.
-func (c *apiClient) await(ctx context.Context, version uint64, patience time.Duration) (v pushapi.VersionInfo, err error) {
+// awaitVersion asks how far a version got until every node has it, or for so long.
+func (c *apiClient) awaitVersion(ctx context.Context, version uint64, patience time.Duration) (v pushapi.VersionInfo, err error) {
 	end := time.Now().Add(patience)
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		if _, err = c.get(ctx, "/v1/versions/"+strconv.FormatUint(version, 10), nil, &v); err != nil {

@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"encoding/json"
@@ -36,7 +36,7 @@ func fieldOf(title string) string {
 
 // columns reads the titles of a table, and notes each column to ignore: tables are exported with columns of other programs. Of several columns of one
 // field that is not the name, the one that is titled as the field is read, or else the first.
-func (n *normal) columns(titles []string) ([]column, error) {
+func (n *normalizer) columns(titles []string) ([]column, error) {
 	head := make([]column, len(titles))
 	at := map[string]int{} // by field
 	var taken []string
@@ -72,7 +72,7 @@ func (n *normal) columns(titles []string) ([]column, error) {
 }
 
 // cells returns the fields of a row; an empty cell says nothing.
-func (n *normal) cells(head []column, row []string) (map[string]json.RawMessage, error) {
+func (n *normalizer) cells(head []column, row []string) (map[string]json.RawMessage, error) {
 	values := map[string]any{}
 	var threats format.Threats
 	benign := "" // the cell that says so
@@ -113,7 +113,7 @@ func (n *normal) cells(head []column, row []string) (map[string]json.RawMessage,
 }
 
 // threat sets the category that columns of threats tell. A row to block of which one says that it is benign gets that as its category, which is refused.
-func (n *normal) threat(fields map[string]json.RawMessage, threats *format.Threats, benign string) (err error) {
+func (n *normalizer) threat(fields map[string]json.RawMessage, threats *format.Threats, benign string) (err error) {
 	category, ok := threats.Category()
 	switch {
 	case benign != "" && n.blocks(fields):
@@ -125,7 +125,7 @@ func (n *normal) threat(fields map[string]json.RawMessage, threats *format.Threa
 }
 
 // blocks reports whether a change blocks a name.
-func (n *normal) blocks(fields map[string]json.RawMessage) bool {
+func (n *normalizer) blocks(fields map[string]json.RawMessage) bool {
 	act := fields["do"]
 	if act == nil {
 		act = n.defaults["do"]

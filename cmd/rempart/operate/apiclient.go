@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"bytes"
@@ -93,8 +93,8 @@ func newAPIClient(o *config.Client, tokenFile string) (*apiClient, error) {
 	return c, nil
 }
 
-// call is one question to the API.
-type call struct {
+// apiRequest is one question to the API.
+type apiRequest struct {
 	method, path string
 	query        url.Values
 	mediaType    string                        // of the body
@@ -106,7 +106,7 @@ type call struct {
 
 // get asks for something and decodes it. raw is the answer as it came.
 func (c *apiClient) get(ctx context.Context, path string, query url.Values, into any) (raw []byte, err error) {
-	raw, err = c.do(ctx, &call{method: http.MethodGet, path: path, query: query, again: true})
+	raw, err = c.do(ctx, &apiRequest{method: http.MethodGet, path: path, query: query, again: true})
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func (c *apiClient) get(ctx context.Context, path string, query url.Values, into
 
 // post asks for an act; body is sent as JSON, nil for none.
 func (c *apiClient) post(ctx context.Context, path string, body any, again bool, into any) (raw []byte, err error) {
-	q := &call{method: http.MethodPost, path: path, again: again}
+	q := &apiRequest{method: http.MethodPost, path: path, again: again}
 	if body != nil {
 		data, err := json.Marshal(body)
 		if err != nil {
@@ -131,14 +131,14 @@ func (c *apiClient) post(ctx context.Context, path string, body any, again bool,
 }
 
 // do asks until there is an answer or none is to be hoped for.
-func (c *apiClient) do(ctx context.Context, q *call) ([]byte, error) {
+func (c *apiClient) do(ctx context.Context, q *apiRequest) ([]byte, error) {
 	delay := 200 * time.Millisecond
 	for try := 1; ; try++ {
-		resp, err := c.once(ctx, q)
+		resp, err := c.try(ctx, q)
 		if err == nil {
 			return resp, nil
 		}
-		wait, worth := worthAnother(err, q.again)
+		wait, worth := retryDelay(err, q.again)
 		if !worth || try == apiTries {
 			return nil, c.explain(err, q)
 		}
@@ -151,13 +151,12 @@ func (c *apiClient) do(ctx context.Context, q *call) ([]byte, error) {
 	}
 }
 
-// once is one try.
-func (c *apiClient) once(ctx context.Context, q *call) ([]byte, error) {
-	resp, cancel, err := c.send(ctx, q)
+// try is one try.
+func (c *apiClient) try(ctx context.Context, q *apiRequest) ([]byte, error) {
+	resp, err := c.send(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	defer cancel()
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
@@ -172,26 +171,35 @@ func (c *apiClient) once(ctx context.Context, q *call) ([]byte, error) {
 	return data, nil
 }
 
-// send sends a question; the answer is read until cancel is called.
-func (c *apiClient) send(ctx context.Context, q *call) (resp *http.Response, cancel func(), err error) {
-	cancel = func() {}
+// send sends a request. The caller closes the body of the response, which also ends the request's deadline.
+func (c *apiClient) send(ctx context.Context, q *apiRequest) (*http.Response, error) {
+	cancel := func() {}
 	if !q.upload {
 		ctx, cancel = context.WithTimeout(ctx, apiPatience)
 	}
-	req, err := http.NewRequestWithContext(ctx, q.method, c.base+q.path, nil)
+	resp, err := c.exchange(ctx, q)
 	if err != nil {
 		cancel()
-		return nil, nil, err
+		return nil, err
+	}
+	resp.Body = &cancelingBody{resp.Body, cancel}
+	return resp, nil
+}
+
+// exchange sends a request and returns its response.
+func (c *apiClient) exchange(ctx context.Context, q *apiRequest) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, q.method, c.base+q.path, nil)
+	if err != nil {
+		return nil, err
 	}
 	req.URL.RawQuery = q.query.Encode()
 	if q.body != nil {
 		if req.Body, err = q.body(); err != nil {
-			cancel()
-			return nil, nil, err
+			return nil, err
 		}
 		req.GetBody, req.ContentLength = q.body, q.size
 		req.Header.Set("Content-Type", q.mediaType)
-		if q.upload { // who is refused need not send it
+		if q.upload { // a caller who is refused need not send the body
 			req.Header.Set("Expect", "100-continue")
 		}
 	}
@@ -199,15 +207,22 @@ func (c *apiClient) send(ctx context.Context, q *call) (resp *http.Response, can
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	if resp, err = c.http.Do(req); err != nil {
-		cancel()
-		return nil, nil, err
-	}
-	return resp, cancel, nil
+	return c.http.Do(req)
 }
 
-// worthAnother reports whether a failed question is to be asked once more, and after how long at least.
-func worthAnother(err error, again bool) (wait time.Duration, worth bool) {
+// cancelingBody is the body of a response that cancels the request's context when it is closed.
+type cancelingBody struct {
+	io.ReadCloser
+	cancel func()
+}
+
+func (b *cancelingBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
+}
+
+// retryDelay reports whether a failed question is to be asked once more, and after how long at least.
+func retryDelay(err error, again bool) (wait time.Duration, worth bool) {
 	var p *apiProblem
 	if errors.As(err, &p) {
 		switch p.Status {
@@ -218,14 +233,14 @@ func worthAnother(err error, again bool) (wait time.Duration, worth bool) {
 		}
 		return 0, false
 	}
-	if untrusted(err) {
+	if isTLSError(err) {
 		return 0, false
 	}
 	return 0, again
 }
 
-// untrusted reports whether an error is about certificates.
-func untrusted(err error) bool {
+// isTLSError reports whether an error is about certificates.
+func isTLSError(err error) bool {
 	var verify *tls.CertificateVerificationError
 	var header tls.RecordHeaderError
 	var op *net.OpError
@@ -242,7 +257,7 @@ func decodeAnswer(data []byte, into any) error {
 	d.UseNumber()
 	err := d.Decode(&loose)
 	if err == nil {
-		if data, err = json.Marshal(tidy(loose)); err == nil {
+		if data, err = json.Marshal(sanitize(loose)); err == nil {
 			err = json.Unmarshal(data, into)
 		}
 	}

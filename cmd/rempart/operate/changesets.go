@@ -1,4 +1,4 @@
-package main
+package operate
 
 import (
 	"context"
@@ -114,12 +114,11 @@ func writeHistory(out io.Writer, r *changeset.Receipt) error {
 
 // content writes the octets of a held change set that are signed, and returns their SHA-512.
 func (c *apiClient) content(ctx context.Context, id string, w io.Writer) ([]byte, error) {
-	q := &call{method: http.MethodGet, path: changesetPath(id) + "/content", upload: true}
-	resp, cancel, err := c.send(ctx, q)
+	q := &apiRequest{method: http.MethodGet, path: changesetPath(id) + "/content", upload: true}
+	resp, err := c.send(ctx, q)
 	if err != nil {
-		return nil, c.explain(err, &call{again: true})
+		return nil, c.explain(err, &apiRequest{again: true})
 	}
-	defer cancel()
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		data, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what came of it says more than nothing
@@ -131,7 +130,7 @@ func (c *apiClient) content(ctx context.Context, id string, w io.Writer) ([]byte
 }
 
 func approveCommand() *cobra.Command {
-	var s sending
+	var s receiptFlags
 	var keyFile, content string
 	var reject bool
 	cmd := &cobra.Command{
@@ -164,14 +163,14 @@ Exit code: 0 if all of it is in the journal (or it is rejected), 1 if something 
 			if err != nil {
 				return fmt.Errorf("change set %s: %w", args[0], err)
 			}
-			err = s.receipt(cmd, c, raw, &r)
+			err = s.writeReceipt(cmd, c, raw, &r)
 			if reject && r.State == changeset.Rejected && errors.Is(err, cli.Negative) {
 				return nil // as it was asked for
 			}
 			return err
 		},
 	}
-	s.register(cmd)
+	s.addFlags(cmd)
 	cmd.Flags().StringVar(&keyFile, "key", "", "file of the approver's own key, to sign with")
 	cmd.Flags().StringVar(&content, "content", "", "file of the changes to sign, with --key")
 	cmd.Flags().BoolVar(&reject, "reject", false, "have it never count")
@@ -208,7 +207,7 @@ func countersignature(ctx context.Context, c *apiClient, id, keyFile, content st
 }
 
 func undoCommand() *cobra.Command {
-	var s sending
+	var s receiptFlags
 	cmd := &cobra.Command{
 		Use: "undo ID", Short: "Undo a whole change set", Args: cobra.ExactArgs(1),
 		Long: `Undo all that a change set did, by another one that leads back. Names that later change sets changed again stay as they are, and are told.
@@ -234,7 +233,7 @@ Exit code: 0 if all of it is undone, 1 if some names stay or the undoing is held
 					fmt.Fprintf(cmd.OutOrStdout(), "  and %d more stay\n", more)
 				}
 			}
-			if err := s.receipt(cmd, c, raw, &r.Receipt); err != nil {
+			if err := s.writeReceipt(cmd, c, raw, &r.Receipt); err != nil {
 				return err
 			}
 			if r.Lefts > 0 {
@@ -243,12 +242,12 @@ Exit code: 0 if all of it is undone, 1 if some names stay or the undoing is held
 			return nil
 		},
 	}
-	s.register(cmd)
+	s.addFlags(cmd)
 	return cmd
 }
 
 func advanceCommand() *cobra.Command {
-	var s sending
+	var s receiptFlags
 	cmd := &cobra.Command{
 		Use: "advance ID", Short: "Extend a staged change set to all servers now", Args: cobra.ExactArgs(1),
 		Long: `Extend a change set that was pushed with --stage to all servers, before its time.
@@ -266,9 +265,9 @@ Exit code: 0 if it is in force for all servers, 1 if it was not everywhere withi
 			if err != nil {
 				return fmt.Errorf("change set %s: %w", args[0], err)
 			}
-			return s.receipt(cmd, c, raw, &r)
+			return s.writeReceipt(cmd, c, raw, &r)
 		},
 	}
-	s.register(cmd)
+	s.addFlags(cmd)
 	return cmd
 }
