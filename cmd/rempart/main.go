@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/inspect"
 	"rempart/cmd/rempart/operate"
 	"rempart/internal/config"
 	"rempart/internal/spelling"
@@ -43,8 +44,8 @@ Without a subcommand it serves. Settings are environment variables that begin wi
 		}
 		root.AddCommand(commands...)
 	}
-	group("serve", append([]*cobra.Command{serve, control}, serverCommands()...)...)
-	group("lists", inspectCommands()...)
+	group("serve", append([]*cobra.Command{serve, control}, inspect.ServerCommands()...)...)
+	group("lists", inspect.Commands()...)
 	group("operate", operate.Commands()...)
 	cli.WithCommands(root, versionCommand())
 	root.SetErr(cli.Redact(os.Stderr))

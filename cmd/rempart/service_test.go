@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 
@@ -175,27 +174,6 @@ func TestStatusNamesProblems(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t, "REMPART_LISTEN=127.0.0.1:0,203.0.113.53:5399", "REMPART_LISTS="+filepath.Join(t.TempDir(), "missing.txt"))
 	s.says(t, 1, "status", "problem", "does not have the address 203.0.113.53:5399", "missing.txt: not loaded")
-}
-
-// TestAllowFileInUTF16 adds to a file that an editor saved in another encoding.
-func TestAllowFileInUTF16(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "allow.txt")
-	text := []byte{0xff, 0xfe}
-	for _, c := range "one.example\r\n" {
-		text = append(text, byte(c), 0)
-	}
-	if err := os.WriteFile(path, text, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := appendNames(path, []string{"one.example", "two.example"}, "", time.Unix(0, 0).UTC()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(path)
-	if want := "one.example\r\ntwo.example # added by rempart allow on 1970-01-01\n"; err != nil || string(got) != want {
-		t.Errorf("%q %v, want %q", got, err, want)
-	}
 }
 
 // TestObservedChecks says of blocks that they are not enforced.

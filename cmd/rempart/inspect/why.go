@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"bytes"
@@ -15,27 +15,27 @@ import (
 	"rempart/cmd/rempart/report"
 )
 
-// why is all that is known of a name.
-type why struct {
-	Claims  []listedClaim `json:"claims"`         // about the name and those above it, from the longest on
-	Guards  []judged      `json:"guards"`         // what they say of the name now, were it listed
-	Held    []store.Held  `json:"held,omitempty"` // what they did not let count when lists were read
-	Rank    int           `json:"rank,omitempty"` // in the popularity list
-	Below   []rankedName  `json:"popular_below,omitempty"`
-	BelowIn int           `json:"popular_below_count"` // Below holds the first of them only
+// explain is all that is known of a name.
+type explanation struct {
+	Claims  []listedClaim  `json:"claims"`         // about the name and those above it, from the longest on
+	Guards  []guardVerdict `json:"guards"`         // what they say of the name now, were it listed
+	Held    []store.Held   `json:"held,omitempty"` // what they did not let count when lists were read
+	Rank    int            `json:"rank,omitempty"` // in the popularity list
+	Below   []rankedName   `json:"popular_below,omitempty"`
+	BelowIn int            `json:"popular_below_count"` // Below holds the first of them only
 }
 
 // listedClaim is a claim with the name it is of, and where it stands in each list.
 type listedClaim struct {
 	Name string `json:"name"`
-	claimed
-	Weight int     `json:"weight"` // of the lists that list the name, together
-	Quorum int     `json:"quorum"` // what this claim needs
-	Lines  []found `json:"lines"`
+	entryJSON
+	Weight int        `json:"weight"` // of the lists that list the name, together
+	Quorum int        `json:"quorum"` // what this claim needs
+	Lines  []listedAt `json:"lines"`
 }
 
-// judged is what the guards say of a listing of the name with that scope.
-type judged struct {
+// guardVerdict is what the guards say of a listing of the name with that scope.
+type guardVerdict struct {
 	Scope    string `json:"scope"`
 	Outcome  string `json:"outcome"`
 	Guard    string `json:"guard,omitempty"`
@@ -52,8 +52,8 @@ type rankedName struct {
 // maxBelow is how many popular names below one are told.
 const maxBelow = 100
 
-func (k *checker) why(name []byte) (*why, error) {
-	w := &why{Claims: []listedClaim{}}
+func (k *checker) explain(name []byte) (*explanation, error) {
+	w := &explanation{Claims: []listedClaim{}}
 	for i := 0; name[i] != 0; i += 1 + int(name[i]) {
 		w.Claims = append(w.Claims, k.claims(name[i:])...)
 	}
@@ -65,7 +65,7 @@ func (k *checker) why(name []byte) (*why, error) {
 		if err != nil {
 			return nil, err
 		}
-		j := judged{Scope: scope.String(), Outcome: f.Outcome.String(), Released: released}
+		j := guardVerdict{Scope: scope.String(), Outcome: f.Outcome.String(), Released: released}
 		if f.Outcome != guard.Pass {
 			j.Guard, j.Why = f.Guard.String(), f.Explain(name)
 		}
@@ -73,7 +73,7 @@ func (k *checker) why(name []byte) (*why, error) {
 	}
 	text := blocklist.NameText(name)
 	err := k.lists.Held(func(e store.Held) error {
-		if byGuard(e) && (e.Name == text || strings.HasSuffix(text, "."+e.Name)) {
+		if isGuarded(e) && (e.Name == text || strings.HasSuffix(text, "."+e.Name)) {
 			w.Held = append(w.Held, e)
 		}
 		return nil
@@ -88,7 +88,7 @@ func (k *checker) why(name []byte) (*why, error) {
 }
 
 // popular notes a name of the popularity list if it is the one asked for, or below it.
-func (w *why) popular(rank int, popular, name []byte, text string) {
+func (w *explanation) popular(rank int, popular, name []byte, text string) {
 	if !bytes.HasSuffix(popular, name) {
 		return
 	}
@@ -108,9 +108,9 @@ func (k *checker) claims(name []byte) (claims []listedClaim) {
 	entries := k.view.Claims(name)
 	weight := k.weight(entries)
 	for _, e := range entries {
-		c := listedClaim{Name: e.Name, claimed: claimOf(e), Weight: weight, Quorum: k.quorum(e)}
+		c := listedClaim{Name: e.Name, entryJSON: describeEntry(e), Weight: weight, Quorum: k.quorum(e)}
 		for _, list := range c.Lists {
-			c.Lines = append(c.Lines, found{List: list})
+			c.Lines = append(c.Lines, listedAt{List: list})
 		}
 		claims = append(claims, c)
 	}
@@ -178,13 +178,13 @@ func (k *checker) addLines(name []byte, claims []listedClaim) error {
 	return nil
 }
 
-func (w *why) write(out io.Writer) error {
+func (w *explanation) write(out io.Writer) error {
 	var b strings.Builder
 	if len(w.Claims) == 0 {
 		fmt.Fprintln(&b, "  no list says anything of it")
 	}
 	for _, c := range w.Claims {
-		text := c.what()
+		text := c.text()
 		if c.Since != "" {
 			text += ", since " + c.Since
 		}
@@ -211,7 +211,7 @@ func (w *why) write(out io.Writer) error {
 }
 
 // guards is what they say, once where the scope makes no difference.
-func (w *why) guards() string {
+func (w *explanation) guards() string {
 	subtree, exact := w.Guards[0], w.Guards[1]
 	switch {
 	case subtree.Why == exact.Why:
@@ -222,7 +222,7 @@ func (w *why) guards() string {
 	return "with all below: " + subtree.text() + "; itself: " + exact.text()
 }
 
-func (j judged) text() string {
+func (j guardVerdict) text() string {
 	switch {
 	case j.Outcome == guard.Pass.String():
 		return "nothing speaks against listing it"
@@ -235,7 +235,7 @@ func (j judged) text() string {
 }
 
 // below are the first n popular names below.
-func (w *why) below(n int) string {
+func (w *explanation) below(n int) string {
 	var names []string
 	for _, r := range w.Below[:min(n, len(w.Below))] {
 		names = append(names, fmt.Sprintf("%s (%d)", r.Name, r.Rank))

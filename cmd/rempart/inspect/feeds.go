@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"encoding/json"
@@ -29,7 +29,7 @@ understood, how many the guards refused or hold, and what went wrong.
 Exit code: 0, or 2 if a list cannot be had, or on another error.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			in, err := inspect(cmd)
+			in, err := openInspection(cmd)
 			if err != nil {
 				return err
 			}
@@ -42,7 +42,7 @@ Exit code: 0, or 2 if a list cannot be had, or on another error.`,
 			if err != nil {
 				return err
 			}
-			return in.code()
+			return in.exitCode()
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a list, then one of the set")
@@ -112,16 +112,16 @@ func feedDetails(l feed.ListStatus) (lines []string) {
 	}
 	lines = append(lines, strings.Join(asked, ", "))
 	if len(l.Refused) > 0 {
-		lines = append(lines, "not understood: "+counts(l.Refused))
+		lines = append(lines, "not understood: "+countsText(l.Refused))
 	}
 	if len(l.Held) > 0 {
-		lines = append(lines, "guards: "+guardWords.Replace(counts(l.Held)))
+		lines = append(lines, "guards: "+guardWords.Replace(countsText(l.Held)))
 	}
 	switch {
 	case l.TooOld:
 		lines = append(lines, fmt.Sprintf("nothing of it counts: it could not be renewed for longer than its max_age, %s", l.Feed.MaxAge))
-	case l.Err == "" && missing(l):
-		lines = append(lines, whyMissing(l))
+	case l.Err == "" && isMissing(l):
+		lines = append(lines, missingReason(l))
 	}
 	if l.Err != "" {
 		lines = append(lines, l.Err)
@@ -182,8 +182,8 @@ func formatOf(l feed.ListStatus) format.Format {
 	return l.Feed.Format
 }
 
-// counts are the keys and how many there are of each, the most first.
-func counts(m map[string]int) string {
+// countsText are the keys and how many there are of each, the most first.
+func countsText(m map[string]int) string {
 	keys := slices.SortedFunc(maps.Keys(m), func(a, b string) int {
 		if m[a] != m[b] {
 			return m[b] - m[a]

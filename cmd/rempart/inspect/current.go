@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"context"
@@ -19,22 +19,22 @@ import (
 	"rempart/internal/journal"
 )
 
-// current is the set as it is now, by whatever a command is given: a snapshot, a control's journal, or lists.
-type current struct {
-	view *blocklist.View
-	end  func() // the view is not used any more
+// currentView is the set as it is now, by whatever a command is given: a snapshot, a control's journal, or lists.
+type currentView struct {
+	view    *blocklist.View
+	release func() // the view is not used any more
 }
 
 // currentSet is what the environment names, or the snapshot in a file.
-func currentSet(cmd *cobra.Command, c *config.Config, snapshot string) (*current, error) {
+func currentSet(cmd *cobra.Command, c *config.Config, snapshot string) (*currentView, error) {
 	if snapshot != "" {
 		view, err := feed.OpenSnapshot(snapshot)
-		return &current{view, func() {}}, err
+		return &currentView{view, func() {}}, err
 	}
 	if c.Control != "" {
 		return followOnce(cmd.Context(), c)
 	}
-	in, err := inspect(cmd)
+	in, err := openInspection(cmd)
 	if err == nil {
 		err = in.broken
 	}
@@ -42,22 +42,22 @@ func currentSet(cmd *cobra.Command, c *config.Config, snapshot string) (*current
 		return nil, err
 	}
 	in.warn(cmd, "names are judged")
-	if err := in.code(); err != nil {
+	if err := in.exitCode(); err != nil {
 		return nil, err
 	}
-	return &current{in.lists.Set().View(), func() {}}, nil
+	return &currentView{in.lists.Set().View(), func() {}}, nil
 }
 
 // followPatience is how long a journal is waited for.
 const followPatience = 10 * time.Minute
 
-// unreported follows a journal without being one of control's servers.
-type unreported struct{ journal.Source }
+// silentSource follows a journal without being one of control's servers.
+type silentSource struct{ journal.Source }
 
-func (unreported) Report(context.Context, []byte) error { return nil }
+func (silentSource) Report(context.Context, []byte) error { return nil }
 
 // followOnce follows REMPART_CONTROL until its newest version is in force, in a folder that is gone after.
-func followOnce(ctx context.Context, c *config.Config) (*current, error) {
+func followOnce(ctx context.Context, c *config.Config) (*currentView, error) {
 	roots, err := setup.ParseRootKeys(c.ControlKey)
 	if err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func followOnce(ctx context.Context, c *config.Config) (*current, error) {
 		return nil, err
 	}
 	f, err := journal.NewFollower(journal.FollowerConfig{
-		Dir: filepath.Join(dir, "edge"), Source: unreported{source}, Trust: roots, Node: journal.Node{ID: "digest", Country: c.Country, Operator: c.Operator}, Log: log,
+		Dir: filepath.Join(dir, "edge"), Source: silentSource{source}, Trust: roots, Node: journal.Node{ID: "digest", Country: c.Country, Operator: c.Operator}, Log: log,
 	})
 	if err == nil {
 		err = f.Start()
@@ -96,15 +96,15 @@ func followOnce(ctx context.Context, c *config.Config) (*current, error) {
 		source.Close()
 		forget()
 	}
-	if err := caughtUp(ctx, f); err != nil {
+	if err := awaitNewest(ctx, f); err != nil {
 		end()
 		return nil, err
 	}
-	return &current{f.Set().View(), end}, nil
+	return &currentView{f.Set().View(), end}, nil
 }
 
-// caughtUp waits until what control spoke of last is in force.
-func caughtUp(ctx context.Context, f *journal.Follower) error {
+// awaitNewest waits until what control spoke of last is in force.
+func awaitNewest(ctx context.Context, f *journal.Follower) error {
 	ctx, cancel := context.WithTimeout(ctx, followPatience)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)

@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"encoding/json"
@@ -69,7 +69,7 @@ Exit code: 0 if a server would start, 2 if not.`,
 			environ, from := config.Environ(), "the environment"
 			if len(config.SetVariables(environ)) == 0 {
 				if settings, err := readSystemSettings(); err == nil {
-					environ, from = over(environ, settings), systemSettings
+					environ, from = mergeEnviron(environ, settings), systemSettings
 					cli.WarnUnknown(cmd, settings, true)
 				}
 			}

@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"cmp"
@@ -29,7 +29,7 @@ REMPART_RELEASED. Of each list and guard the first two thousand are kept; the re
 Exit code: 0, or 2 if a list cannot be had, or on another error.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			in, err := inspect(cmd)
+			in, err := openInspection(cmd)
 			if err == nil {
 				err = in.broken // what is held is read from the lists
 			}
@@ -41,7 +41,7 @@ Exit code: 0, or 2 if a list cannot be had, or on another error.`,
 			if err := h.write(); err != nil {
 				return err
 			}
-			return in.code()
+			return in.exitCode()
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a listing, then one with the counts")
@@ -52,11 +52,11 @@ Exit code: 0, or 2 if a list cannot be had, or on another error.`,
 // heldReport says what is not taken of lists.
 type heldReport struct {
 	*inspection
-	out    io.Writer
-	asJSON bool
-	all    bool
-	list   string // whose are pending
-	some   []store.Held
+	out     io.Writer
+	asJSON  bool
+	all     bool
+	list    string // whose are pending
+	pending []store.Held
 }
 
 // write says it list by list: what is kept of one fits memory.
@@ -68,8 +68,8 @@ func (h *heldReport) write() error {
 			}
 			h.list = e.List
 		}
-		if h.all || byGuard(e) {
-			h.some = append(h.some, e)
+		if h.all || isGuarded(e) {
+			h.pending = append(h.pending, e)
 		}
 		return nil
 	})
@@ -79,30 +79,30 @@ func (h *heldReport) write() error {
 	if err != nil {
 		return err
 	}
-	return h.summary()
+	return h.writeSummary()
 }
 
-// byGuard reports whether a guard decided, rather than that a line was not understood.
-func byGuard(e store.Held) bool { return e.Name != "" }
+// isGuarded reports whether a guard decided, rather than that a line was not understood.
+func isGuarded(e store.Held) bool { return e.Name != "" }
 
 // flush writes what is pending: by rank, then names without one, then lines that were not understood, in the list's order.
 func (h *heldReport) flush() error {
 	rank := func(e store.Held) int {
 		switch {
-		case !byGuard(e):
+		case !isGuarded(e):
 			return math.MaxInt
 		case e.Rank == 0:
 			return math.MaxInt - 1
 		}
 		return e.Rank
 	}
-	slices.SortStableFunc(h.some, func(a, b store.Held) int { return cmp.Compare(rank(a), rank(b)) })
+	slices.SortStableFunc(h.pending, func(a, b store.Held) int { return cmp.Compare(rank(a), rank(b)) })
 	var b strings.Builder
 	enc := json.NewEncoder(&b)
-	if len(h.some) > 0 && !h.asJSON {
+	if len(h.pending) > 0 && !h.asJSON {
 		fmt.Fprintln(&b, h.list)
 	}
-	for _, e := range h.some {
+	for _, e := range h.pending {
 		if h.asJSON {
 			if err := enc.Encode(e); err != nil {
 				return err
@@ -111,13 +111,13 @@ func (h *heldReport) flush() error {
 			fmt.Fprintf(&b, "  %s\n", heldLine(e))
 		}
 	}
-	h.some = h.some[:0]
+	h.pending = h.pending[:0]
 	_, err := io.WriteString(h.out, b.String())
 	return err
 }
 
 func heldLine(e store.Held) string {
-	if !byGuard(e) {
+	if !isGuarded(e) {
 		return fmt.Sprintf("line %d: not understood (%s)", e.Line, e.Guard)
 	}
 	outcome := "held"
@@ -127,7 +127,7 @@ func heldLine(e store.Held) string {
 	return fmt.Sprintf("%s, line %d: %s by guard %s: %s", e.Name, e.Line, outcome, e.Guard, e.Why)
 }
 
-func (h *heldReport) summary() error {
+func (h *heldReport) writeSummary() error {
 	c := report.HeldTotals(h.status)
 	if h.asJSON {
 		return json.NewEncoder(h.out).Encode(c)
@@ -139,13 +139,13 @@ func (h *heldReport) summary() error {
 		}
 	}
 	if n := report.Total(c.Held); n > 0 {
-		fmt.Fprintf(&b, "held: %s\n  to have a held name count, put it into the file of REMPART_RELEASED, a name a line\n", counts(c.Held))
+		fmt.Fprintf(&b, "held: %s\n  to have a held name count, put it into the file of REMPART_RELEASED, a name a line\n", countsText(c.Held))
 	}
 	if n := report.Total(c.Refused); n > 0 {
-		fmt.Fprintf(&b, "refused: %s\n  a refusal is final: tell the list's publisher\n", counts(c.Refused))
+		fmt.Fprintf(&b, "refused: %s\n  a refusal is final: tell the list's publisher\n", countsText(c.Refused))
 	}
 	if n := report.Total(c.NotUnderstood); n > 0 && h.all {
-		fmt.Fprintf(&b, "not understood: %s\n", counts(c.NotUnderstood))
+		fmt.Fprintf(&b, "not understood: %s\n", countsText(c.NotUnderstood))
 	}
 	if b.Len() == 0 {
 		fmt.Fprintln(&b, "the guards refuse and hold nothing")

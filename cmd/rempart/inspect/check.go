@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"bufio"
@@ -28,7 +28,7 @@ is asked, and resolves the name: it may be blocked for a name or an address that
 Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error: a list that cannot be read is one, and an upstream that does not answer, or no
 server and no settings to speak of.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			in, err := inspect(cmd)
+			in, err := openInspection(cmd)
 			if err != nil {
 				return err
 			}
@@ -43,7 +43,7 @@ server and no settings to speak of.`,
 				return err
 			}
 			k := &checker{inspection: in, cmd: cmd, view: view, asJSON: asJSON, withWhy: withWhy}
-			return k.all(names)
+			return k.checkAll(names)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a name")
@@ -63,32 +63,32 @@ type checker struct {
 	failed  bool
 }
 
-// checked is what is said of one name.
-type checked struct {
-	Name     string  `json:"name"`
-	Verdict  string  `json:"verdict"` // pass, allow, block, error
-	Entry    string  `json:"entry,omitempty"`
-	Scope    string  `json:"scope,omitempty"`
-	Category string  `json:"category,omitempty"`
-	Lists    []found `json:"lists,omitempty"`
-	Target   string  `json:"target,omitempty"`   // the listed name or address that the name's answer leads to; "" for the name itself
-	Note     string  `json:"note,omitempty"`     // what lists do not decide
-	Unsure   string  `json:"unsure,omitempty"`   // why it is not known where the name leads
-	Observed bool    `json:"observed,omitempty"` // blocks are not enforced now
-	Error    string  `json:"error,omitempty"`
-	Why      *why    `json:"why,omitempty"`
+// checkResult is what is said of one name.
+type checkResult struct {
+	Name     string       `json:"name"`
+	Verdict  string       `json:"verdict"` // pass, allow, block, error
+	Entry    string       `json:"entry,omitempty"`
+	Scope    string       `json:"scope,omitempty"`
+	Category string       `json:"category,omitempty"`
+	Lists    []listedAt   `json:"lists,omitempty"`
+	Target   string       `json:"target,omitempty"`   // the listed name or address that the name's answer leads to; "" for the name itself
+	Note     string       `json:"note,omitempty"`     // what lists do not decide
+	Unsure   string       `json:"unsure,omitempty"`   // why it is not known where the name leads
+	Observed bool         `json:"observed,omitempty"` // blocks are not enforced now
+	Error    string       `json:"error,omitempty"`
+	Why      *explanation `json:"why,omitempty"`
 }
 
-// found is one list that makes the deciding claim.
-type found struct {
+// listedAt is one list that makes the deciding claim.
+type listedAt struct {
 	List string `json:"list"`
 	Line int    `json:"line,omitempty"`
 	Text string `json:"text,omitempty"`
 }
 
-func (k *checker) all(names []string) error {
+func (k *checker) checkAll(names []string) error {
 	for _, n := range names {
-		if err := k.one(n); err != nil {
+		if err := k.checkOne(n); err != nil {
 			return err
 		}
 	}
@@ -103,7 +103,7 @@ func (k *checker) all(names []string) error {
 			if line == "" {
 				continue
 			}
-			if err := k.one(line); err != nil {
+			if err := k.checkOne(line); err != nil {
 				return err
 			}
 		}
@@ -120,19 +120,19 @@ func (k *checker) all(names []string) error {
 	case k.blocked:
 		return cli.Negative
 	}
-	return k.code() // where a list is missing, a pass is not certain
+	return k.exitCode() // where a list is missing, a pass is not certain
 }
 
-// one judges a name and says so: as the running server does, where there is one.
-func (k *checker) one(text string) error {
+// checkOne judges a name and says so: as the running server does, where there is one.
+func (k *checker) checkOne(text string) error {
 	v, err := k.judge(text)
 	if err != nil {
 		return err
 	}
-	c := checked{Name: v.Name, Verdict: v.Action, Entry: v.Entry, Scope: v.Scope, Category: v.Category, Target: v.Target, Note: v.Note, Observed: v.Observed}
+	c := checkResult{Name: v.Name, Verdict: v.Action, Entry: v.Entry, Scope: v.Scope, Category: v.Category, Target: v.Target, Note: v.Note, Observed: v.Observed}
 	if v.Action == report.VerdictError {
 		c.Error, c.Note, k.failed = "it is no name that can be listed ("+v.Note+")", "", true
-		return k.say(c)
+		return k.write(c)
 	}
 	k.blocked = k.blocked || v.Action == blocklist.BlockedBy.String()
 	k.passed = k.passed || v.Action == blocklist.Pass.String()
@@ -147,11 +147,11 @@ func (k *checker) one(text string) error {
 		return err
 	}
 	if k.withWhy {
-		if c.Why, err = k.why(name); err != nil {
+		if c.Why, err = k.explain(name); err != nil {
 			return err
 		}
 	}
-	return k.say(c)
+	return k.write(c)
 }
 
 // judge returns the verdict on a name.
@@ -167,7 +167,7 @@ func (k *checker) judge(text string) (local.Verdict, error) {
 }
 
 // addLists adds the lists of a verdict, with the line of each that lists the name, or the name that its answer leads to.
-func (k *checker) addLists(c *checked, name []byte, v local.Verdict) error {
+func (k *checker) addLists(c *checkResult, name []byte, v local.Verdict) error {
 	if v.Target != "" {
 		target, err := report.ParseName(v.Target)
 		if err != nil { // an address: no line is found by it
@@ -176,7 +176,7 @@ func (k *checker) addLists(c *checked, name []byte, v local.Verdict) error {
 		name = target
 	}
 	for _, source := range v.Sources {
-		f := found{List: source}
+		f := listedAt{List: source}
 		// A list that changed since, or the built-in one, has no line to show.
 		if name == nil || k.broken != nil {
 		} else if line, text, err := k.lists.Find(k.cmd.Context(), source, name); err == nil {
@@ -189,7 +189,7 @@ func (k *checker) addLists(c *checked, name []byte, v local.Verdict) error {
 	return nil
 }
 
-func (k *checker) say(c checked) error {
+func (k *checker) write(c checkResult) error {
 	out := k.cmd.OutOrStdout()
 	if k.asJSON {
 		return json.NewEncoder(out).Encode(c)
@@ -197,7 +197,7 @@ func (k *checker) say(c checked) error {
 	return c.write(out)
 }
 
-func (c checked) write(out io.Writer) (err error) {
+func (c checkResult) write(out io.Writer) (err error) {
 	switch c.Verdict {
 	case "error":
 		_, err = fmt.Fprintf(out, "%s: not checked: %s\n", c.Name, c.Error)
@@ -238,14 +238,14 @@ func (c checked) write(out io.Writer) (err error) {
 	return err
 }
 
-func (f found) String() string {
+func (f listedAt) String() string {
 	if f.Line == 0 {
 		return f.List
 	}
 	return fmt.Sprintf("%s:%d: %s", f.List, f.Line, f.Text)
 }
 
-func (c checked) reach() string {
+func (c checkResult) reach() string {
 	switch c.Scope {
 	case blocklist.Exact.String():
 		return c.Entry + " itself"

@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"bufio"
@@ -46,7 +46,7 @@ Exit code: 0 if nothing differs, 1 if something does, 2 on an error: a list that
 			for i := range args {
 				snapshots = append(snapshots, &args[i])
 			}
-			in, err := prepare(cmd, len(args) == 2, snapshots...)
+			in, err := prepareInspection(cmd, len(args) == 2, snapshots...)
 			if err != nil {
 				return err
 			}
@@ -55,7 +55,7 @@ Exit code: 0 if nothing differs, 1 if something does, 2 on an error: a list that
 				return err
 			}
 			out := bufio.NewWriter(cmd.OutOrStdout())
-			d := &differ{inspection: in, out: out, limit: limit, setPair: pair, byList: map[string]*listChange{}}
+			d := &comparison{inspection: in, out: out, limit: limit, setPair: pair, byList: map[string]*listChange{}}
 			if asJSON {
 				d.enc = json.NewEncoder(out)
 			}
@@ -101,8 +101,8 @@ func (in *inspection) states(cmd *cobra.Command, args []string) (pair setPair, e
 	return pair, err
 }
 
-// differ says differences, and counts them.
-type differ struct {
+// comparison says differences, and counts them.
+type comparison struct {
 	*inspection
 	out   io.Writer
 	enc   *json.Encoder // nil for text
@@ -121,10 +121,10 @@ type listChange struct {
 
 // changeJSON is one change.
 type changeJSON struct {
-	Change string    `json:"change"` // added, removed, changed
-	Name   string    `json:"name"`
-	Before []claimed `json:"before,omitempty"`
-	After  []claimed `json:"after,omitempty"`
+	Change string      `json:"change"` // added, removed, changed
+	Name   string      `json:"name"`
+	Before []entryJSON `json:"before,omitempty"`
+	After  []entryJSON `json:"after,omitempty"`
 }
 
 // popularJSON is one popular name that would be blocked.
@@ -149,24 +149,24 @@ type diffSummary struct {
 	Lists   map[string]*listChange `json:"lists"`
 }
 
-func (d *differ) run(now time.Time) error {
-	if err := feed.Compare(d.before, d.after, d.one); err != nil {
+func (d *comparison) run(now time.Time) error {
+	if err := feed.Compare(d.before, d.after, d.writeDifference); err != nil {
 		return err
 	}
-	if err := d.lists.Guards().EachPopular(func(rank int, name []byte) error { return d.popular(rank, name, now) }); err != nil {
+	if err := d.lists.Guards().EachPopular(func(rank int, name []byte) error { return d.writePopular(rank, name, now) }); err != nil {
 		return err
 	}
-	return d.summary()
+	return d.writeSummary()
 }
 
-// one says one difference, if not as many of its kind were said already.
-func (d *differ) one(diff feed.Difference) error {
+// writeDifference says one difference, if not as many of its kind were said already.
+func (d *comparison) writeDifference(diff feed.Difference) error {
 	says, said := diff.Lists()
 	for _, list := range says {
-		d.of(list).Added++
+		d.changeOf(list).Added++
 	}
 	for _, list := range said {
-		d.of(list).Removed++
+		d.changeOf(list).Removed++
 	}
 	kind, sign, n := "changed", "~", &d.Changed
 	switch {
@@ -178,19 +178,19 @@ func (d *differ) one(diff feed.Difference) error {
 	if *n++; d.limit > 0 && *n > d.limit {
 		return nil
 	}
-	before, after := claimsOf(diff.Before), claimsOf(diff.After)
+	before, after := describeEntries(diff.Before), describeEntries(diff.After)
 	if d.enc != nil {
 		return d.enc.Encode(changeJSON{kind, diff.Name, before, after})
 	}
-	text := allOf(before) + " -> " + allOf(after)
+	text := joinEntries(before) + " -> " + joinEntries(after)
 	if kind != "changed" {
-		text = allOf(append(before, after...))
+		text = joinEntries(append(before, after...))
 	}
 	_, err := fmt.Fprintf(d.out, "%s %s: %s\n", sign, diff.Name, text)
 	return err
 }
 
-func allOf(claims []claimed) string {
+func joinEntries(claims []entryJSON) string {
 	var texts []string
 	for _, c := range claims {
 		texts = append(texts, c.String())
@@ -198,15 +198,15 @@ func allOf(claims []claimed) string {
 	return strings.Join(texts, "; ")
 }
 
-func (d *differ) of(list string) *listChange {
+func (d *comparison) changeOf(list string) *listChange {
 	if d.byList[list] == nil {
 		d.byList[list] = &listChange{}
 	}
 	return d.byList[list]
 }
 
-// popular says of a name of the popularity list if it would be blocked, and is not.
-func (d *differ) popular(rank int, name []byte, now time.Time) error {
+// writePopular says of a name of the popularity list if it would be blocked, and is not.
+func (d *comparison) writePopular(rank int, name []byte, now time.Time) error {
 	verdict := d.after.Match(name, blocklist.AllCategories, now.Unix())
 	if verdict.Action != blocklist.BlockedBy ||
 		d.before.Match(name, blocklist.AllCategories, now.Unix()).Action == blocklist.BlockedBy {
@@ -217,11 +217,11 @@ func (d *differ) popular(rank int, name []byte, now time.Time) error {
 	if d.enc != nil {
 		return d.enc.Encode(popularJSON{"popular", blocklist.NameText(name), rank, e.Name, e.Scope.String(), e.Category.String(), e.Sources})
 	}
-	_, err := fmt.Fprintf(d.out, "! %s, of rank %d in popularity, would be blocked: %s: %s\n", blocklist.NameText(name), rank, e.Name, claimOf(e))
+	_, err := fmt.Fprintf(d.out, "! %s, of rank %d in popularity, would be blocked: %s: %s\n", blocklist.NameText(name), rank, e.Name, describeEntry(e))
 	return err
 }
 
-func (d *differ) summary() error {
+func (d *comparison) writeSummary() error {
 	before, after := d.before.Stats(), d.after.Stats()
 	if d.enc != nil {
 		return d.enc.Encode(diffSummary{

@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"encoding/json"
@@ -32,10 +32,10 @@ type inspection struct {
 	broken  error // why lists is nil: the settings have a mistake that the running server has not read
 }
 
-// inspect finds out which server is meant, and reads its lists. Where the settings have a mistake by now and a server still runs, that is asked for what it knows, and
+// openInspection finds out which server is meant, and reads its lists. Where the settings have a mistake by now and a server still runs, that is asked for what it knows, and
 // there are no lists.
-func inspect(cmd *cobra.Command) (*inspection, error) {
-	in, err := prepare(cmd, false)
+func openInspection(cmd *cobra.Command) (*inspection, error) {
+	in, err := prepareInspection(cmd, false)
 	if err != nil && in != nil && in.client != nil {
 		fmt.Fprintf(cmd.ErrOrStderr(), "rempart: %v; the running server is asked, which has not read it\n", err)
 		in.broken = err
@@ -54,13 +54,13 @@ func (in *inspection) askStatus(cmd *cobra.Command) error {
 		err = json.Unmarshal(st.Feeds, &in.status)
 	}
 	for _, l := range in.status.Lists {
-		in.partial = in.partial || missing(l)
+		in.partial = in.partial || isMissing(l)
 	}
 	return err
 }
 
-// prepare finds out which server is meant, and does not read its lists yet. given says that the command does without one.
-func prepare(cmd *cobra.Command, given bool, paths ...*string) (*inspection, error) {
+// prepareInspection finds out which server is meant, and does not read its lists yet. given says that the command does without one.
+func prepareInspection(cmd *cobra.Command, given bool, paths ...*string) (*inspection, error) {
 	of, err := findServiceUnless(cmd.Context(), given, paths...)
 	if err != nil {
 		return nil, err
@@ -79,13 +79,13 @@ func (in *inspection) start(cmd *cobra.Command) error {
 		return in.askStatus(cmd)
 	}
 	for _, l := range in.status.Lists {
-		in.partial = in.partial || missing(l)
+		in.partial = in.partial || isMissing(l)
 	}
 	return err
 }
 
-// missing reports whether a list cannot be had.
-func missing(l feed.ListStatus) bool { return l.Result == feed.Failed || l.Result == feed.Waiting }
+// isMissing reports whether a list cannot be had.
+func isMissing(l feed.ListStatus) bool { return l.Result == feed.Failed || l.Result == feed.Waiting }
 
 // view is what a server of this configuration has in force, or would.
 func (in *inspection) view() (*blocklist.View, error) {
@@ -118,8 +118,8 @@ func (in *inspection) view() (*blocklist.View, error) {
 // warn says which lists cannot be had, and what is done without them.
 func (in *inspection) warn(cmd *cobra.Command, consequence string) {
 	for _, l := range in.status.Lists {
-		if missing(l) {
-			fmt.Fprintf(cmd.ErrOrStderr(), "rempart: %s could not be read, and %s without it: %s\n", l.Name, consequence, whyMissing(l))
+		if isMissing(l) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "rempart: %s could not be read, and %s without it: %s\n", l.Name, consequence, missingReason(l))
 		}
 	}
 	in.warnNone(cmd, consequence+" with the built-in names only")
@@ -132,15 +132,15 @@ func (in *inspection) warnNone(cmd *cobra.Command, consequence string) {
 	}
 }
 
-func whyMissing(l feed.ListStatus) string {
+func missingReason(l feed.ListStatus) string {
 	if l.Err == "" {
 		return "the server has not fetched it yet"
 	}
 	return l.Err
 }
 
-// code is how a command that needs every list ends.
-func (in *inspection) code() error {
+// exitCode is how a command that needs every list ends.
+func (in *inspection) exitCode() error {
 	if in.partial {
 		return cli.Failure
 	}

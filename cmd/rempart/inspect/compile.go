@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"encoding/json"
@@ -31,11 +31,11 @@ Exit code: 0, or 2 if a list cannot be had (the snapshot is written without it),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			began := time.Now()
-			in, err := prepare(cmd, false, &path)
+			in, err := prepareInspection(cmd, false, &path)
 			if err != nil {
 				return err
 			}
-			if err := ofNoServer(path, in.config.DataDir); err != nil {
+			if err := refuseServerFolder(path, in.config.DataDir); err != nil {
 				return err
 			}
 			if err := in.start(cmd); err != nil {
@@ -60,7 +60,7 @@ Exit code: 0, or 2 if a list cannot be had (the snapshot is written without it),
 			if err != nil {
 				return err
 			}
-			return in.code()
+			return in.exitCode()
 		},
 	}
 	cmd.Flags().StringVarP(&path, "output", "o", "set.snapshot", "the file to write")
@@ -68,8 +68,8 @@ Exit code: 0, or 2 if a list cannot be had (the snapshot is written without it),
 	return cmd
 }
 
-// compiled says what was written.
-type compiled struct {
+// compileResult says what was written.
+type compileResult struct {
 	File    string  `json:"file"`
 	Version uint64  `json:"version"`
 	Names   int     `json:"names"`
@@ -79,13 +79,13 @@ type compiled struct {
 }
 
 // writeSnapshot writes a view, its overlay merged in.
-func writeSnapshot(path string, view *blocklist.View) (compiled, error) {
+func writeSnapshot(path string, view *blocklist.View) (compileResult, error) {
 	st := view.Stats()
-	c := compiled{File: path, Version: st.Version, Names: st.Names}
+	c := compileResult{File: path, Version: st.Version, Names: st.Names}
 	err := durable.WriteFile(path, func(w io.Writer) error {
-		out := &counting{Writer: w}
+		out := &countingWriter{Writer: w}
 		err := view.Compact(out, blocklist.Info{Version: st.Version, Created: st.Created, Content: view.Info().Content})
-		c.Octets = out.octets
+		c.Octets = out.written
 		return err
 	})
 	if st.Names > 0 {
@@ -94,21 +94,21 @@ func writeSnapshot(path string, view *blocklist.View) (compiled, error) {
 	return c, err
 }
 
-// counting counts what is written.
-type counting struct {
+// countingWriter counts what is written.
+type countingWriter struct {
 	io.Writer
-	octets int64
+	written int64
 }
 
-func (c *counting) Write(p []byte) (int, error) {
+func (c *countingWriter) Write(p []byte) (int, error) {
 	n, err := c.Writer.Write(p)
-	c.octets += int64(n)
+	c.written += int64(n)
 	return n, err
 }
 
-// ofNoServer refuses a file in the data folder, or in one that a running server holds.
-func ofNoServer(path, dataDir string) error {
-	folder, data := resolved(filepath.Dir(path)), resolved(dataDir)
+// refuseServerFolder refuses a file in the data folder, or in one that a running server holds.
+func refuseServerFolder(path, dataDir string) error {
+	folder, data := resolvePath(filepath.Dir(path)), resolvePath(dataDir)
 	for at := folder; ; at = filepath.Dir(at) {
 		if at == data {
 			return fmt.Errorf("%s is in the data folder %s, which is the server's alone: name a file elsewhere with -o", path, dataDir)
@@ -130,8 +130,8 @@ func ofNoServer(path, dataDir string) error {
 	return nil // whatever else it is, it is no server's
 }
 
-// resolved is an absolute path without symbolic links, as far as it is there.
-func resolved(path string) string {
+// resolvePath is an absolute path without symbolic links, as far as it is there.
+func resolvePath(path string) string {
 	path = setup.AbsolutePath(path)
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		return real

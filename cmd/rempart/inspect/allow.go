@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"bytes"
@@ -47,7 +47,7 @@ Exit code: 0 once every name passes, 1 if one is still blocked, 2 on an error.`,
 				}
 				texts = append(texts, blocklist.NameText(name))
 			}
-			if texts, err = allowable(cmd.Context(), cmd.OutOrStdout(), of.client, texts); err != nil || len(texts) == 0 {
+			if texts, err = addable(cmd.Context(), cmd.OutOrStdout(), of.client, texts); err != nil || len(texts) == 0 {
 				return err
 			}
 			if err := appendNames(of.config.Allow, texts, reason, time.Now()); err != nil {
@@ -64,8 +64,8 @@ Exit code: 0 once every name passes, 1 if one is still blocked, 2 on an error.`,
 	return cmd
 }
 
-// allowable leaves out the names that the running server answers itself, whatever lists say: allowing them has no effect.
-func allowable(ctx context.Context, out io.Writer, client *local.Client, names []string) (left []string, err error) {
+// addable leaves out the names that the running server answers itself, whatever lists say: allowing them has no effect.
+func addable(ctx context.Context, out io.Writer, client *local.Client, names []string) (left []string, err error) {
 	for _, name := range names {
 		if client == nil {
 			return names, nil

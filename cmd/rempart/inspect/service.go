@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"context"
@@ -54,8 +54,8 @@ func findService(ctx context.Context, paths ...*string) (*service, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.client, s.from, s.environ = client, "the running server", over(environ, settings)
-		if err := enter(settings["PWD"], paths); err != nil {
+		s.client, s.from, s.environ = client, "the running server", mergeEnviron(environ, settings)
+		if err := changeFolder(settings["PWD"], paths); err != nil {
 			return nil, fmt.Errorf("the running server's folder: %w", err)
 		}
 	case denied != nil:
@@ -69,7 +69,7 @@ func findService(ctx context.Context, paths ...*string) (*service, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.from, s.environ = systemSettings, over(environ, settings)
+		s.from, s.environ = systemSettings, mergeEnviron(environ, settings)
 	}
 	var err error
 	s.config, err = config.LoadFrom(s.environ)
@@ -106,8 +106,8 @@ func isRelative(values string) bool {
 	})
 }
 
-// enter changes to the folder of the running server, whose settings may hold relative paths.
-func enter(dir string, paths []*string) error {
+// changeFolder changes to the folder of the running server, whose settings may hold relative paths.
+func changeFolder(dir string, paths []*string) error {
 	if here, err := os.Getwd(); dir == "" || err == nil && here == dir {
 		return nil
 	}
@@ -119,8 +119,8 @@ func enter(dir string, paths []*string) error {
 	return os.Chdir(dir)
 }
 
-// over returns settings together with the variables of environ that are not Rempart's or belong to the operators' API.
-func over(environ, settings map[string]string) map[string]string {
+// mergeEnviron returns settings together with the variables of environ that are not Rempart's or belong to the operators' API.
+func mergeEnviron(environ, settings map[string]string) map[string]string {
 	all := map[string]string{}
 	for name, value := range environ {
 		if !strings.HasPrefix(name, config.Prefix) || strings.HasPrefix(name, config.Prefix+"API") {

@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"bufio"
@@ -27,8 +27,8 @@ import (
 	"rempart/internal/rpz"
 )
 
-// maxTold is how many names that are judged otherwise are told.
-const maxTold = 20
+// maxDiffering is how many names that are judged otherwise are told.
+const maxDiffering = 20
 
 func digestCommand() *cobra.Command {
 	d := &digester{}
@@ -66,23 +66,23 @@ type digester struct {
 	addresses, categories []string
 	asJSON                bool
 
-	mu      sync.Mutex
-	others  []string        // names that are judged otherwise
-	through map[string]bool // names, in wire format, whose answers lead to a listed name or address
+	mu        sync.Mutex
+	differing []string        // names that are judged otherwise
+	targets   map[string]bool // names, in wire format, whose answers lead to a listed name or address
 }
 
-// digested is what is said.
-type digested struct {
-	Version  uint64   `json:"version"`
-	Set      verdicts `json:"set"`
-	Resolver verdicts `json:"resolver,omitzero"`
-	Same     *bool    `json:"same,omitempty"`
-	Differ   []string `json:"differ,omitempty"`   // the first names with different verdicts
-	Through  int      `json:"through,omitempty"`  // how many names of the set's blocks are not listed, but lead to a listed name or address
-	Observes bool     `json:"observes,omitempty"` // the server enforces no block
+// digestResult is what is said.
+type digestResult struct {
+	Version  uint64        `json:"version"`
+	Set      verdictDigest `json:"set"`
+	Resolver verdictDigest `json:"resolver,omitzero"`
+	Same     *bool         `json:"same,omitempty"`
+	Differ   []string      `json:"differ,omitempty"`   // the first names with different verdicts
+	Through  int           `json:"through,omitempty"`  // how many names of the set's blocks are not listed, but lead to a listed name or address
+	Observes bool          `json:"observes,omitempty"` // the server enforces no block
 }
 
-type verdicts struct {
+type verdictDigest struct {
 	Digest  string `json:"digest"`
 	Blocked int    `json:"blocked"`
 	Passed  int    `json:"passed"`
@@ -94,7 +94,7 @@ func (d *digester) run(cmd *cobra.Command) error {
 		return err
 	}
 	c := of.config
-	categories, err := d.read(c)
+	categories, err := d.readFlags(c)
 	if err != nil {
 		return err
 	}
@@ -107,21 +107,21 @@ func (d *digester) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	defer set.end()
+	defer set.release()
 	bySet := rpz.ByView(set.view, categories, time.Now().Unix())
-	out := digested{Version: set.view.Version(), Observes: d.set == "" && c.Mode == config.Observe}
+	out := digestResult{Version: set.view.Version(), Observes: d.set == "" && c.Mode == config.Observe}
 	if d.resolver.Addr != "" {
 		client := of.client
 		if d.set != "" || len(d.categories) > 0 { // the running server judges by more
 			client = nil
 		}
-		if out.Resolver, err = digestOf(cmd.Context(), file, d.compared(bySet, client)); err != nil {
+		if out.Resolver, err = digestOf(cmd.Context(), file, d.judgeByResolver(bySet, client)); err != nil {
 			return err
 		}
-		slices.Sort(d.others)
-		out.Differ, out.Through = d.others[:min(len(d.others), maxTold)], len(d.through)
+		slices.Sort(d.differing)
+		out.Differ, out.Through = d.differing[:min(len(d.differing), maxDiffering)], len(d.targets)
 	}
-	if out.Set, err = digestOf(cmd.Context(), file, d.orThrough(bySet)); err != nil {
+	if out.Set, err = digestOf(cmd.Context(), file, d.judgeWithTargets(bySet)); err != nil {
 		return err
 	}
 	if d.resolver.Addr != "" {
@@ -137,8 +137,8 @@ func (d *digester) run(cmd *cobra.Command) error {
 	return nil
 }
 
-// read checks the flags, and completes them by the environment.
-func (d *digester) read(c *config.Config) (categories blocklist.Categories, err error) {
+// readFlags checks the flags, and completes them by the environment.
+func (d *digester) readFlags(c *config.Config) (categories blocklist.Categories, err error) {
 	if d.resolver.Page == "" {
 		d.resolver.Page = c.RPZPage
 	}
@@ -173,10 +173,10 @@ func (d *digester) read(c *config.Config) (categories blocklist.Categories, err 
 	return categories, nil
 }
 
-// compared returns a Judge by the resolver. It notes the names on which the set has another verdict, and those that the running server, if client is
+// judgeByResolver returns a Judge by the resolver. It notes the names on which the set has another verdict, and those that the running server, if client is
 // not nil, blocks for what their answers lead to.
-func (d *digester) compared(bySet rpz.Judge, client *local.Client) rpz.Judge {
-	d.through = map[string]bool{}
+func (d *digester) judgeByResolver(bySet rpz.Judge, client *local.Client) rpz.Judge {
+	d.targets = map[string]bool{}
 	return func(ctx context.Context, name []byte) (bool, error) {
 		blocked, err := d.resolver.Blocked(ctx, name)
 		if err != nil {
@@ -198,18 +198,18 @@ func (d *digester) compared(bySet rpz.Judge, client *local.Client) rpz.Judge {
 		defer d.mu.Unlock()
 		switch {
 		case through:
-			d.through[string(name)] = true
-		case len(d.others) < 100*maxTold: // the names shown are the first of the alphabet among them
-			d.others = append(d.others, blocklist.NameText(name))
+			d.targets[string(name)] = true
+		case len(d.differing) < 100*maxDiffering: // the names shown are the first of the alphabet among them
+			d.differing = append(d.differing, blocklist.NameText(name))
 		}
 		return blocked, nil
 	}
 }
 
-// orThrough returns a Judge by the set that also blocks the names in d.through.
-func (d *digester) orThrough(bySet rpz.Judge) rpz.Judge {
+// judgeWithTargets returns a Judge by the set that also blocks the names in d.through.
+func (d *digester) judgeWithTargets(bySet rpz.Judge) rpz.Judge {
 	return func(ctx context.Context, name []byte) (bool, error) {
-		if d.through[string(name)] {
+		if d.targets[string(name)] {
 			return true, nil
 		}
 		return bySet(ctx, name)
@@ -217,7 +217,7 @@ func (d *digester) orThrough(bySet rpz.Judge) rpz.Judge {
 }
 
 // digestOf judges the names of a file.
-func digestOf(ctx context.Context, file io.ReadSeeker, judge rpz.Judge) (v verdicts, err error) {
+func digestOf(ctx context.Context, file io.ReadSeeker, judge rpz.Judge) (v verdictDigest, err error) {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return v, err
 	}
@@ -259,12 +259,12 @@ func eachName(r io.Reader, yield func([]byte) bool) error {
 	}
 }
 
-func (d *digester) write(w io.Writer, out *digested) error {
+func (d *digester) write(w io.Writer, out *digestResult) error {
 	if d.asJSON {
 		return json.NewEncoder(w).Encode(out)
 	}
 	var b strings.Builder
-	say := func(who string, v verdicts) {
+	say := func(who string, v verdictDigest) {
 		fmt.Fprintf(&b, "%s: %s, %d blocked: %s\n", who, report.Count(v.Blocked+v.Passed, "name"), v.Blocked, v.Digest)
 	}
 	say(fmt.Sprintf("the set, version %d", out.Version), out.Set)

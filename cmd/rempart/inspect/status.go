@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"context"
@@ -21,8 +21,8 @@ import (
 // runningOnly is the part of help texts about commands that need the running server.
 const runningOnly = `It asks the server that runs on this machine, over its socket (REMPART_SOCKET): run it as the server's user, or as root.`
 
-// running returns a client of the server that runs here. It returns an error if no server answers.
-func running(ctx context.Context) (*local.Client, error) {
+// runningClient returns a client of the server that runs here. It returns an error if no server answers.
+func runningClient(ctx context.Context) (*local.Client, error) {
 	of, err := findService(ctx)
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func statusCommand() *cobra.Command {
 
 Exit code: 0, 1 if something is wrong, 2 on an error.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := running(cmd.Context())
+			client, err := runningClient(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -119,7 +119,7 @@ func matchesCommand() *cobra.Command {
 holds, never a name that was asked for; entries with fewer than ` + fmt.Sprint(report.LeastMatches) + ` are not shown, since those may be one person's. The counts are in memory only.
 ` + runningOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := running(cmd.Context())
+			client, err := runningClient(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"rempart/blocklist"
 )
 
-// claimed is an entry of the set for --json.
-type claimed struct {
+// entryJSON is an entry of the set for --json.
+type entryJSON struct {
 	Decision string   `json:"decision"` // block, allow, except
 	Scope    string   `json:"scope"`
 	Category string   `json:"category,omitempty"`
@@ -21,8 +21,8 @@ type claimed struct {
 	Lists    []string `json:"lists"`
 }
 
-func claimOf(e blocklist.Entry) claimed {
-	c := claimed{
+func describeEntry(e blocklist.Entry) entryJSON {
+	c := entryJSON{
 		Decision: e.Decision.String(), Scope: e.Scope.String(), Since: day(e.Since), Start: day(e.Start), Expiry: day(e.Expiry),
 		ID: e.ID, Counts: e.Counts, Lists: slices.Sorted(slices.Values(e.Sources)),
 	}
@@ -32,16 +32,16 @@ func claimOf(e blocklist.Entry) claimed {
 	return c
 }
 
-func claimsOf(entries []blocklist.Entry) []claimed {
-	claims := make([]claimed, 0, len(entries))
+func describeEntries(entries []blocklist.Entry) []entryJSON {
+	claims := make([]entryJSON, 0, len(entries))
 	for _, e := range entries {
-		claims = append(claims, claimOf(e))
+		claims = append(claims, describeEntry(e))
 	}
 	return claims
 }
 
-// what is what a claim says, without whose it is: "phishing, with all below, until 2027-01-02".
-func (c claimed) what() string {
+// text is what a claim says, without whose it is: "phishing, with all below, until 2027-01-02".
+func (c entryJSON) text() string {
 	words := []string{c.Category}
 	switch c.Decision {
 	case "allow":
@@ -67,6 +67,6 @@ func (c claimed) what() string {
 	return strings.Join(words, ", ")
 }
 
-func (c claimed) String() string {
-	return fmt.Sprintf("%s (%s)", c.what(), strings.Join(c.Lists, ", "))
+func (c entryJSON) String() string {
+	return fmt.Sprintf("%s (%s)", c.text(), strings.Join(c.Lists, ", "))
 }

@@ -1,15 +1,15 @@
-package main
+package inspect
 
 import "github.com/spf13/cobra"
 
-// inspectCommands returns the commands that examine lists, names and the set.
-func inspectCommands() []*cobra.Command {
+// Commands returns the commands that examine lists, names and the set.
+func Commands() []*cobra.Command {
 	return []*cobra.Command{
 		checkCommand(), allowCommand(), matchesCommand(), compileCommand(), diffCommand(), digestCommand(), feedsCommand(), heldCommand(),
 	}
 }
 
-// serverCommands returns the commands that examine the running server and its settings.
-func serverCommands() []*cobra.Command {
+// ServerCommands returns the commands that examine the running server and its settings.
+func ServerCommands() []*cobra.Command {
 	return []*cobra.Command{statusCommand(), settingsCommand(), validateCommand()}
 }
