@@ -92,7 +92,7 @@ func (s *server) status() local.Status {
 		problem("the data folder cannot be written: " + lists.Folder)
 	}
 	if lists.Err != "" {
-		problem("the set in force is not of the newest content: " + lists.Err)
+		problem("the set in force does not hold the newest content: " + lists.Err)
 	}
 	if s.edge != nil {
 		h := s.edge.Health()
@@ -126,9 +126,9 @@ func (s *server) check(ctx context.Context, text string) local.Verdict {
 	}
 	switch {
 	case x.Special && x.Verdict.Action == blocklist.Pass:
-		v.Note = "it is answered here, whatever lists and upstreams say: it is a name of special use"
+		v.Note = "Rempart answers it by itself, whatever lists and upstreams hold: it is a special-use name"
 	case x.Rebinds && x.Verdict.Action == blocklist.Pass:
-		v.Note = "its answer is withheld: it leads to an address of the local network (REMPART_REBINDING)"
+		v.Note = "its answer is withheld: it points to an address of the local network (REMPART_REBINDING)"
 	}
 	if unsure != nil {
 		v.Unsure = unsure.Error()

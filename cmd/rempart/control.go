@@ -28,9 +28,9 @@ func controlCommand() *cobra.Command {
 	var again restart
 	cmd := &cobra.Command{
 		Use:   "control",
-		Short: "Take operators' changes and lists, and publish them to every server",
-		Long: `Control takes what operators push and what lists say, signs it, keeps it in the journal, and publishes it to
-the servers whose REMPART_CONTROL names it. It answers no DNS queries itself.`,
+		Short: "Accept operators' changes and lists, and publish them to every server",
+		Long: `Control accepts the changes that operators push and the content of lists, signs them, stores them in the journal, and publishes them to
+the servers whose REMPART_CONTROL names it. It answers no DNS queries.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load()
@@ -38,7 +38,7 @@ the servers whose REMPART_CONTROL names it. It answers no DNS queries itself.`,
 				return err
 			}
 			if c.Control != "" {
-				return config.Bad("CONTROL", c.Control, "not for a control: it publishes changes, and takes none")
+				return config.Bad("CONTROL", c.Control, "a control publishes changes and follows no other control: unset it")
 			}
 			reading := cli.NewProgress(cmd.ErrOrStderr())
 			log := slog.New(slog.NewTextHandler(reading, nil))
@@ -49,9 +49,9 @@ the servers whose REMPART_CONTROL names it. It answers no DNS queries itself.`,
 		},
 	}
 	cmd.Flags().Uint64Var(&again.above, "new-epoch", 0,
-		"begin the journal anew above this version, the highest that any server has in force: after it was restored from an older backup, or lost records that no copy holds")
+		"begin a new epoch of the journal above this version, which is the highest in force on any server: for a journal that was restored from an older backup, or that lost records which no copy holds")
 	cmd.Flags().StringVar(&again.from, "recover", "",
-		"first take from a copy of a server's folder \"edge\" what it holds and the journal lacks: after it was restored from an older backup, or lost records")
+		"first copy the records that the journal lacks from this copy of a server's folder \"edge\": for a journal that was restored from an older backup, or that lost records")
 	return cmd
 }
 
@@ -111,10 +111,10 @@ func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.
 	for _, addr := range c.MetricsListen {
 		at, err := setup.ServeHTTP(ctx, g, addr, setup.MetricsHandler(addr, admin.New(registry, k.notReady)), "REMPART_METRICS_LISTEN", setup.ShareDescriptors(setup.DescriptorLimit()).Web, log)
 		if err != nil {
-			log.Error("a web listener is missing", "error", err)
+			log.Error("a web listener could not be opened; control runs without it", "error", err)
 			continue
 		}
-		k.figureAt = append(k.figureAt, at)
+		k.metricsAt = append(k.metricsAt, at)
 	}
 	g.Go(func() error {
 		select {
@@ -143,8 +143,8 @@ func (k *controlServer) greet(w io.Writer, lists *feed.Lists) {
 	for _, l := range lists.Status().Lists {
 		line("list", "%s", report.ListLine(l, time.Now()))
 	}
-	if len(k.figureAt) > 0 {
-		line("figures", "%s", urls(k.figureAt, "/metrics"))
+	if len(k.metricsAt) > 0 {
+		line("metrics", "%s", urls(k.metricsAt, "/metrics"))
 	}
 	line("try", "rempart token create me --role publisher")
 }

@@ -30,21 +30,21 @@ import (
 
 // controlServer is what publishes.
 type controlServer struct {
-	config   *config.Config
-	log      *slog.Logger
-	keys     *journal.Keys
-	feeds    *journal.SecretKey
-	stream   *stream.Stream
-	control  *journal.Control
-	api      atomic.Pointer[pushapi.API]       // once there is one
-	rpz      *setup.Zones                      // nil for none
-	secure   *setup.ServerCertificate          // nil: without TLS
-	trusted  *setup.Reloadable[*x509.CertPool] // of the external NATS cluster; nil: the system's
-	lists    *feed.Lists
-	pushAt   []netip.AddrPort // where the API is served, once it is
-	figureAt []netip.AddrPort // the same of the figures, of a control alone
-	changed  <-chan struct{}  // the lists' set
-	ready    chan struct{}    // closed when others may publish
+	config    *config.Config
+	log       *slog.Logger
+	keys      *journal.Keys
+	feeds     *journal.SecretKey
+	stream    *stream.Stream
+	control   *journal.Control
+	api       atomic.Pointer[pushapi.API]       // once there is one
+	rpz       *setup.Zones                      // nil for none
+	secure    *setup.ServerCertificate          // nil: without TLS
+	trusted   *setup.Reloadable[*x509.CertPool] // of the external NATS cluster; nil: the system's
+	lists     *feed.Lists
+	pushAt    []netip.AddrPort // where the API is served, once it is
+	metricsAt []netip.AddrPort // the same of the metrics, of a control alone
+	changed   <-chan struct{}  // the lists' set
+	ready     chan struct{}    // closed when others may publish
 }
 
 // newControlling opens keys and journal.
@@ -59,7 +59,7 @@ func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lis
 		return nil, err
 	}
 	if made {
-		log.Info("keys were made; root.key signs who may do what: keep it elsewhere, and here only while it is needed", "folder", setup.KeysFolder(c))
+		log.Info("keys were created; root.key signs which key may do what: store it outside this machine, and put it back only while it is needed", "folder", setup.KeysFolder(c))
 	}
 	_, ring, roots, err := k.keys.Ring()
 	if err != nil {
@@ -140,7 +140,7 @@ func (k *controlServer) published() func(source string) bool {
 
 func (k *controlServer) close() {
 	if err := k.stream.Close(); err != nil {
-		k.log.Error("the journal was not closed in order", "err", err)
+		k.log.Error("closing the journal failed", "err", err)
 	}
 }
 
@@ -166,7 +166,9 @@ func (k *controlServer) run(ctx context.Context) error {
 			return fmt.Errorf("%w (REMPART_MIRROR_DIR names it)", err)
 		}
 		g.Go(func() error {
-			return folder.Run(ctx, k.control, func(err error) { k.log.Error("the mirror's files are not up to date; it is tried again", "err", err) })
+			return folder.Run(ctx, k.control, func(err error) {
+				k.log.Error("updating the files of the mirror failed; control tries again", "err", err)
+			})
 		})
 	}
 	return g.Wait()
@@ -175,7 +177,7 @@ func (k *controlServer) run(ctx context.Context) error {
 // announceReady lets others publish, once what was recovered has its receipts.
 func (k *controlServer) announceReady(ctx context.Context) {
 	if err := k.api.Load().Recover(ctx, k.control.Recovered()); err != nil {
-		k.log.Error("not every recovered change set is listed by \"rempart changesets\"; all of them are in force", "err", err)
+		k.log.Error("recording recovered change sets failed: \"rempart changesets\" does not list all of them, but all of them are in force", "err", err)
 	}
 	k.log.Info("control is ready")
 	close(k.ready)
@@ -211,7 +213,7 @@ func (k *controlServer) whole() *blocklist.View {
 // renew publishes a version without changes: zones change with versions only.
 func (k *controlServer) renew(ctx context.Context) {
 	if _, err := k.control.Publish(ctx, journal.Draft{Kind: journal.RecordRenew, By: "time"}); err != nil && ctx.Err() == nil {
-		k.log.Warn("what time changed is in policy zones with the next change only", "err", err)
+		k.log.Warn("publishing a version for listings that started or expired failed; policy zones show them with the next change", "err", err)
 	}
 }
 
@@ -244,7 +246,7 @@ func (k *controlServer) publishLists(ctx context.Context) error {
 		_, err := k.control.PublishLists(ctx, k.lists.Set().View(), k.published(), k.feeds)
 		if err != nil && ctx.Err() == nil {
 			if !failed {
-				k.log.Error("what lists say could not be published; it is tried again", "err", err)
+				k.log.Error("publishing the changes of lists failed; control tries again", "err", err)
 			}
 			again.Reset(10 * time.Second)
 		}
@@ -275,7 +277,7 @@ func (k *controlServer) reload(ctx context.Context) {
 	}
 	switch {
 	case err != nil:
-		k.log.Error("the key ring stays as it is", "folder", setup.KeysFolder(k.config), "key_ring", before, "err", err)
+		k.log.Error("reading the key ring failed; the earlier one stays in use", "folder", setup.KeysFolder(k.config), "key_ring", before, "err", err)
 		results[setup.ReloadRefused] = append(results[setup.ReloadRefused], "key ring")
 	case ring.Serial > before:
 		results[setup.ReloadApplied] = append(results[setup.ReloadApplied], "key ring")
@@ -283,7 +285,7 @@ func (k *controlServer) reload(ctx context.Context) {
 		results[setup.ReloadUnchanged] = append(results[setup.ReloadUnchanged], "key ring")
 	}
 	text := func(r setup.ReloadResult) string { return cmp.Or(strings.Join(results[r], ", "), "nothing") }
-	k.log.Info("SIGHUP: keys and files were read again, and every list is looked at", "changed", text(setup.ReloadApplied), "unusable", text(setup.ReloadRefused), "unchanged", text(setup.ReloadUnchanged),
+	k.log.Info("SIGHUP: keys and files were read again, and every list is checked", "changed", text(setup.ReloadApplied), "unusable", text(setup.ReloadRefused), "unchanged", text(setup.ReloadUnchanged),
 		"key_ring", k.control.State().RingSerial(), "lists", len(k.lists.Status().Lists))
 }
 
@@ -308,7 +310,7 @@ func (k *controlServer) notReady() string {
 	select {
 	case <-k.ready:
 	default:
-		return "the journal is being read"
+		return "the journal is still being read"
 	}
 	if err := k.conflict(); err != nil {
 		return err.Error()

@@ -257,7 +257,7 @@ func (s *session) program(command string, env ...string) *dnstest.Program {
 func (s *session) local(text string) string {
 	ports := map[string]string{}
 	if s.server != nil {
-		ports = map[string]string{"5300": s.server.DNS, "8080": s.server.Page, "9253": s.server.Figures}
+		ports = map[string]string{"5300": s.server.DNS, "8080": s.server.Page, "9253": s.server.Metrics}
 	}
 	if s.control != nil {
 		ports["9254"] = strings.TrimPrefix(s.control.API, "http://")
@@ -316,17 +316,17 @@ func TestMetricsExist(t *testing.T) {
 	list := filepath.Join(t.TempDir(), "list.txt")
 	write(t, list, "bad.example", "not a line of a list ???", "pages.dev")
 	p := start(t, upstreams(u), "REMPART_LISTS="+list)
-	_, figures := get(t, p, "/metrics")
+	_, metrics := get(t, p, "/metrics")
 	control := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0")
 	ca := newAuthority(t)
 	ca.issue("control", serverTemplate())
 	secure := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0", "REMPART_PUSH_CERT="+ca.path("control.pem"), "REMPART_PUSH_KEY="+ca.path("control.key"))
 	for _, p := range []*dnstest.Program{control, secure, startEdge(t, control, "edge", upstreams(u))} {
 		_, more := get(t, p, "/metrics")
-		figures += more
+		metrics += more
 	}
 	for _, name := range regexp.MustCompile(`\brempart_[a-z0-9_]+\b`).FindAllString(text, -1) {
-		if !regexp.MustCompile(`(?m)^(# TYPE )?` + name + `[{ ]`).MatchString(figures) { // a histogram's own name is only there
+		if !regexp.MustCompile(`(?m)^(# TYPE )?` + name + `[{ ]`).MatchString(metrics) { // a histogram's own name is only there
 			t.Errorf("a document or an alert names %s, which /metrics does not have", name)
 		}
 	}

@@ -111,7 +111,7 @@ func TestWebListenerTaken(t *testing.T) {
 	for _, want := range append(addrs, "REMPART_PAGE_LISTEN", "REMPART_METRICS_LISTEN") {
 		logs(t, p, want) // it comes on another pipe than the greeting
 	}
-	if p.Page != "" || p.Figures != "" {
+	if p.Page != "" || p.Metrics != "" {
 		t.Errorf("the greeting tells of listeners that are not there:\n%s", p.Stdout())
 	}
 }
@@ -121,7 +121,7 @@ func TestNoWebListener(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	p := start(t, upstreams(u), "REMPART_PAGE_LISTEN=none", "REMPART_METRICS_LISTEN=none")
-	if p.Page != "" || p.Figures != "" {
+	if p.Page != "" || p.Metrics != "" {
 		t.Errorf("greeting:\n%s", p.Stdout())
 	}
 	if got := address(ask(t, p, "phishing.test")); got != page {

@@ -44,7 +44,7 @@ func TestFeedsFileChanges(t *testing.T) {
 		{"feeds.toml: line 3: feed ", []string{"[[feed]]", `name = "x"`, `interval = "1s"`}, true},
 		{"no such file or directory", nil, true},
 		{"holds no feed any more; to run without feeds, unset REMPART_FEEDS", []string{""}, true},
-		{"says what is in force", append(more, "# nothing else"), true},
+		{"holds the feeds that are in force", append(more, "# nothing else"), true},
 		{"feeds=2 before=2", moved, true},
 		{"feeds=1 before=2", names, false},
 	} {

@@ -51,10 +51,10 @@ func (s *server) keepVersion() {
 	}
 	counter, lost := durable.OpenCounter(filepath.Join(s.config.DataDir, "version"), func() uint64 { return version })
 	if lost != nil {
-		s.log.Warn("the number of the last version was lost", "err", lost)
+		s.log.Warn("the file of the version counter was lost; it is created again from the version of the journal", "err", lost)
 	}
 	if _, err := counter.Next(version); err != nil {
-		s.log.Warn("the version's counter was not brought up to the journal's", "err", err)
+		s.log.Warn("storing the version of the journal in the version counter failed", "err", err)
 	}
 }
 
@@ -67,7 +67,7 @@ func (s *server) refresh(ctx context.Context) error {
 			return nil
 		}
 		if err := s.edge.Refresh(); err != nil {
-			s.log.Error("REMPART_ALLOW stays as it was", "err", err)
+			s.log.Error("applying the changed file of REMPART_ALLOW failed; its earlier names stay allowed", "err", err)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 		line("guards", "%s", text)
 	}
 	if status.Waiting != "" {
-		line("", "until every list was fetched once, answers go out without the rest, and /readyz says 503")
+		line("", "until every list was fetched once, the names of the other lists are not blocked, and /readyz returns 503")
 	}
 	var up []string
 	for _, st := range s.forward.Main.Stats().Upstreams {
@@ -60,26 +60,26 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	}
 	line("upstreams", "%s", strings.Join(up, ", "))
 	for _, z := range s.forward.Zones {
-		line("", "%s has its own", zoneText(z))
+		line("", "%s has its own upstreams", zoneText(z))
 	}
 	if len(s.pageAt) > 0 {
 		line("page", "%s", urls(s.pageAt, "/"))
 		if leadsAstray(s.config) {
-			line("", "it is answered as %s, which is each client's own machine: set REMPART_PAGE_IPV4 and REMPART_PAGE_IPV6", pageAddresses(s.config))
+			line("", "blocked names get %s, which is each client's own machine: set REMPART_PAGE_IPV4 and REMPART_PAGE_IPV6", pageAddresses(s.config))
 		}
 		if pageMissed(s.config) {
-			line("", "browsers look for it on port 80 of %s: lead that here, or listen there, for them to see it", pageAddresses(s.config))
+			line("", "browsers open it on port 80 of %s: forward that port here, or listen on it", pageAddresses(s.config))
 		}
 	}
-	if len(s.figureAt) > 0 {
-		line("figures", "%s", urls(s.figureAt, "/metrics"))
+	if len(s.metricsAt) > 0 {
+		line("metrics", "%s", urls(s.metricsAt, "/metrics"))
 	}
 	if s.control != nil {
 		select {
 		case <-s.control.ready:
 			s.control.greetOwn(line)
 		default:
-			line("control", "is not ready yet: the log says when it is")
+			line("control", "is not ready yet: it logs \"control is ready\"")
 		}
 	}
 	line("try", "%s", tryCommand(addrs))

@@ -9,7 +9,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestGuards has what guards refuse and hold answered as usual, and told by the greeting and the figures; what a person releases
+// TestGuards has what guards refuse and hold answered as usual, and told by the greeting and the metrics; what a person releases
 // counts at once.
 func TestGuards(t *testing.T) {
 	t.Parallel()
@@ -25,16 +25,16 @@ func TestGuards(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
-	if want := "  guards     1 listing held, 1 refused: rempart held tells which, and why\n"; !strings.Contains(p.Stdout(), want) {
+	if want := "  guards     1 listing held, 1 refused: \"rempart held\" shows which, and why\n"; !strings.Contains(p.Stdout(), want) {
 		t.Errorf("the greeting does not say %q:\n%s", want, p.Stdout())
 	}
-	_, figures := get(t, p, "/metrics")
+	_, metrics := get(t, p, "/metrics")
 	for _, want := range []string{
 		`rempart_list_held{guard="popular",list="` + list + `",outcome="hold"} 1`,
 		`rempart_list_held{guard="public-suffix",list="` + list + `",outcome="refuse"} 1`,
 		"rempart_set_overlay_entries 0",
 	} {
-		if !strings.Contains(figures, want+"\n") {
+		if !strings.Contains(metrics, want+"\n") {
 			t.Errorf("/metrics does not have %s", want)
 		}
 	}

@@ -56,10 +56,10 @@ func TestHostIsChecked(t *testing.T) {
 		{secure.API + "/openapi.json", "a.pool.example", 200},
 		{"http://" + metrics + "/metrics", "evil.example" + port(metrics), 421},
 		{"http://" + metrics + "/metrics", metrics, 200},
-		{"http://" + edge.Figures + "/metrics", "evil.example", 421},
-		{"http://" + edge.Figures + "/readyz", "evil.example", 421},
-		{"http://" + edge.Figures + "/metrics", edge.Figures, 200},
-		{"http://" + edge.Figures + "/metrics", "localhost" + port(edge.Figures), 200},
+		{"http://" + edge.Metrics + "/metrics", "evil.example", 421},
+		{"http://" + edge.Metrics + "/readyz", "evil.example", 421},
+		{"http://" + edge.Metrics + "/metrics", edge.Metrics, 200},
+		{"http://" + edge.Metrics + "/metrics", "localhost" + port(edge.Metrics), 200},
 	} {
 		if got := statusFor(t, c.url, c.host); got != c.want {
 			t.Errorf("%s with Host %q: %d, want %d", c.url, c.host, got, c.want)

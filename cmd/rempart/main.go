@@ -28,16 +28,16 @@ func run() int {
 		Version: cli.Version(),
 		Short:   "A DNS protective filter",
 		Long: `Rempart is a DNS protective filter: it forwards queries to resolvers you choose, checks every
-name against lists of malicious ones, and answers a match with the address of a page that says why.
+name against lists of malicious names, and answers a malicious name with the address of a page that explains the block.
 
-Without a subcommand it serves. Settings are environment variables that begin with REMPART_;
+Without a subcommand it runs "rempart serve". Settings are environment variables that begin with REMPART_;
 "rempart settings --all" lists them.`,
 		RunE:          serve.RunE,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddGroup(&cobra.Group{ID: "serve", Title: "Serve:"}, &cobra.Group{ID: "lists", Title: "Ask about lists:"}, &cobra.Group{ID: "operate", Title: "Operate a control:"})
+	root.AddGroup(&cobra.Group{ID: "serve", Title: "Serve:"}, &cobra.Group{ID: "lists", Title: "Examine lists and the set:"}, &cobra.Group{ID: "operate", Title: "Operate a control:"})
 	group := func(id string, commands ...*cobra.Command) {
 		for _, c := range commands {
 			c.GroupID = id

@@ -46,11 +46,11 @@ func ask(t testing.TB, p *dnstest.Program, name string) *dns.Msg {
 	return dnstest.Exchange(t, "udp", p.DNS, question(name))
 }
 
-// get fetches a path from where the figures are.
+// get fetches a path from where the metrics are.
 func get(t testing.TB, p *dnstest.Program, path string) (code int, body string) {
 	t.Helper()
 	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
-	resp, err := c.Get("http://" + p.Figures + path)
+	resp, err := c.Get("http://" + p.Metrics + path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func TestOperate(t *testing.T) {
 				Setup: func(e *testscript.Env) error {
 					e.Setenv("REMPART_API", control.API)
 					e.Setenv("REMPART_KEYS", keysOf(control))
-					e.Setenv("FIGURES", edge.Figures)
+					e.Setenv("METRICS", edge.Metrics)
 					e.Setenv("EDGE", edge.DNS)
 					e.Setenv("ROOT", rootOf(t, control))
 					e.Setenv("HOME", e.WorkDir)
@@ -115,7 +115,7 @@ func TestLostAnswer(t *testing.T) {
 	// what may not be repeated is not, and says so
 	asked.Store(0)
 	stdout, stderr, code = operatorEnv(t, []string{"REMPART_API=" + between.URL, "REMPART_API_TOKEN=" + token}, "undo", "once")
-	if code != 2 || asked.Load() != 1 || !strings.Contains(stderr, "whether it was done is not known") {
+	if code != 2 || asked.Load() != 1 || !strings.Contains(stderr, "it is not known whether the call took effect") {
 		t.Errorf("exit code %d, asked %d times\n%s%s", code, asked.Load(), stdout, stderr)
 	}
 	if shown, _, _ := operator(t, control, token, "show", "once"); !strings.Contains(shown, "undone by undo-once") {

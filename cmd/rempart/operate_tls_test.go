@@ -154,7 +154,7 @@ func TestStale(t *testing.T) {
 	if err := e.Wait(ctx, 1); err != nil {
 		t.Fatal(err)
 	}
-	for stale, said := range map[time.Duration]string{0: "", time.Hour: "", time.Nanosecond: "control was not heard of for"} {
+	for stale, said := range map[time.Duration]string{0: "", time.Hour: "", time.Nanosecond: "control sent nothing for"} {
 		if why := e.NotReady(stale); (said == "") != (why == "") || !strings.Contains(why, said) {
 			t.Errorf("%s: %q", stale, why)
 		}

@@ -25,9 +25,9 @@ func TestObserve(t *testing.T) {
 	if !strings.Contains(p.Stdout(), "observing") {
 		t.Errorf("the greeting does not say that nothing is blocked:\n%s", p.Stdout())
 	}
-	_, figures := get(t, p, "/metrics")
+	_, metrics := get(t, p, "/metrics")
 	for _, line := range []string{`rempart_queries_total{rcode="NOERROR",transport="udp",verdict="block"} 2`, "rempart_observe_mode 1"} {
-		if !strings.Contains(figures, line+"\n") {
+		if !strings.Contains(metrics, line+"\n") {
 			t.Errorf("/metrics has no line %q", line)
 		}
 	}
@@ -98,8 +98,8 @@ func TestLoop(t *testing.T) {
 	if got := address(ask(t, p, "phishing.test")); got != page {
 		t.Errorf("a blocked name: %s", got)
 	}
-	if _, figures := get(t, p, "/metrics"); !strings.Contains(figures, `rempart_upstream_looping{upstream="udp://`+addr+`",zone="."} 1`) {
-		t.Error("the loop is not among the figures")
+	if _, metrics := get(t, p, "/metrics"); !strings.Contains(metrics, `rempart_upstream_looping{upstream="udp://`+addr+`",zone="."} 1`) {
+		t.Error("the loop is not among the metrics")
 	}
 }
 

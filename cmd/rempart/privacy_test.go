@@ -71,7 +71,7 @@ func TestPrivacy(t *testing.T) {
 	}
 	var read strings.Builder
 	web := &http.Client{Transport: &http.Transport{DialContext: tcp.DialContext, DisableKeepAlives: true}, Timeout: time.Minute}
-	for _, url := range []string{"http://" + p.Page + "/" + benign, "http://" + p.Figures + "/metrics", "http://" + p.Figures + "/readyz"} {
+	for _, url := range []string{"http://" + p.Page + "/" + benign, "http://" + p.Metrics + "/metrics", "http://" + p.Metrics + "/readyz"} {
 		req, err := http.NewRequest(http.MethodGet, url, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -91,7 +91,7 @@ func TestPrivacy(t *testing.T) {
 		}
 		read.Write(body)
 	}
-	for _, at := range []string{p.Page, p.Figures} { // what an HTTP server complains of
+	for _, at := range []string{p.Page, p.Metrics} { // what an HTTP server complains of
 		conn, err := tcp.Dial("tcp", at)
 		if err != nil {
 			t.Fatal(err)

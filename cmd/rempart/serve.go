@@ -58,27 +58,27 @@ func serveCommand() *cobra.Command {
 
 // server is everything that serves.
 type server struct {
-	config   *config.Config
-	log      *slog.Logger
-	reading  *cli.Progress // until it greets
-	shares   setup.Descriptors
-	forward  *setup.Forwarding
-	lists    *feed.Lists
-	changed  chan struct{}  // word that the lists' set did, for the edge
-	publish  chan struct{}  // the same for control
-	edge     *setup.Edge    // nil: the lists' set is in force itself
-	control  *controlServer // in the same process; nil for none
-	feeds    *setup.FeedsFile
-	resolver *resolver.Resolver
-	clients  *setup.ClientWatcher
-	registry *prometheus.Registry
-	page     *web.Page
-	started  time.Time
-	again    chan struct{}    // a command asks for a reload
-	dnsAt    []netip.AddrPort // where DNS is answered, once it is
-	pageAt   []netip.AddrPort // where the page is served, once it is
-	figureAt []netip.AddrPort // the same of the figures
-	ending   atomic.Bool
+	config    *config.Config
+	log       *slog.Logger
+	reading   *cli.Progress // until it greets
+	shares    setup.Descriptors
+	forward   *setup.Forwarding
+	lists     *feed.Lists
+	changed   chan struct{}  // word that the lists' set did, for the edge
+	publish   chan struct{}  // the same for control
+	edge      *setup.Edge    // nil: the lists' set is in force itself
+	control   *controlServer // in the same process; nil for none
+	feeds     *setup.FeedsFile
+	resolver  *resolver.Resolver
+	clients   *setup.ClientWatcher
+	registry  *prometheus.Registry
+	page      *web.Page
+	started   time.Time
+	again     chan struct{}    // a command asks for a reload
+	dnsAt     []netip.AddrPort // where DNS is answered, once it is
+	pageAt    []netip.AddrPort // where the page is served, once it is
+	metricsAt []netip.AddrPort // the same of the metrics
+	ending    atomic.Bool
 }
 
 // newServer makes the parts; nothing runs and no socket is open yet.
@@ -183,7 +183,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	above.Go(func() error { return s.resolver.Run(ctx) })
 	above.Go(func() error { return sockets.Run(ctx) })
 	if err := s.serveHTTP(ctx, above); err != nil {
-		s.log.Error("a web listener is missing; DNS is answered all the same", "error", err)
+		s.log.Error("a web listener could not be opened; DNS is answered without it", "error", err)
 	}
 	above.Go(func() error { return s.reloads(ctx, hangup) })
 	s.dnsAt = sockets.Addrs()
@@ -222,7 +222,7 @@ func (s *server) listen(workers int) (*listen.Server, error) {
 	return listen.New(lc)
 }
 
-// serveHTTP begins the page and the figures. DNS does not depend on them.
+// serveHTTP begins the page and the metrics. DNS does not depend on them.
 func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 	var errs []error
 	serve := func(at *[]netip.AddrPort, addrs []netip.AddrPort, h func(netip.AddrPort) http.Handler, variable string) {
@@ -238,7 +238,7 @@ func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 	}
 	serve(&s.pageAt, s.config.PageListen, func(netip.AddrPort) http.Handler { return s.page }, "REMPART_PAGE_LISTEN")
 	about := admin.New(s.registry, s.notReady)
-	serve(&s.figureAt, s.config.MetricsListen, func(addr netip.AddrPort) http.Handler { return setup.MetricsHandler(addr, about) }, "REMPART_METRICS_LISTEN")
+	serve(&s.metricsAt, s.config.MetricsListen, func(addr netip.AddrPort) http.Handler { return setup.MetricsHandler(addr, about) }, "REMPART_METRICS_LISTEN")
 	return errors.Join(errs...)
 }
 
@@ -257,10 +257,10 @@ func (s *server) notReady() string {
 		}
 	}
 	if status.Version == 0 {
-		return "no set is in force, and answers go out unfiltered: " + cmp.Or(status.Err, "the lists are still being read")
+		return "no set is in force, so answers are not filtered: " + cmp.Or(status.Err, "the lists are still being read")
 	}
 	if status.Waiting != "" {
-		return status.Waiting + "; until then answers go out unfiltered by it"
+		return status.Waiting + "; until then its names are not blocked"
 	}
 	return ""
 }
@@ -271,9 +271,9 @@ func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 		look := s.lists.Reload
 		select {
 		case <-hangup:
-			s.log.Info("looking at every list again, as asked by SIGHUP")
+			s.log.Info("SIGHUP: every list is checked again")
 		case <-s.again:
-			s.log.Info("looking at every list again, as asked by a command")
+			s.log.Info("a command asked for a reload: every list is checked again")
 			look = s.lists.Retry
 		case <-ctx.Done():
 			return nil
@@ -289,6 +289,6 @@ func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 
 func notify(log *slog.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn("systemd could not be told", "state", state, "error", err)
+		log.Warn("notifying systemd failed", "state", state, "error", err)
 	}
 }

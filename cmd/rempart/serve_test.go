@@ -28,7 +28,7 @@ func TestServe(t *testing.T) {
 
 	greeting := p.Stdout()
 	for _, said := range []string{
-		p.DNS, "http://" + p.Page + "/", "http://" + p.Figures + "/metrics", "udp://" + u.Addr.String(),
+		p.DNS, "http://" + p.Page + "/", "http://" + p.Metrics + "/metrics", "udp://" + u.Addr.String(),
 		list + ": 2 entries", "built in: malware.test, phishing.test", "by a set of 4 names",
 	} {
 		if !strings.Contains(greeting, said) {
@@ -68,11 +68,11 @@ func TestServe(t *testing.T) {
 			t.Errorf("%s: %d %q", path, code, body)
 		}
 	}
-	_, figures := get(t, p, "/metrics")
+	_, metrics := get(t, p, "/metrics")
 	for _, line := range []string{
 		`rempart_queries_total{rcode="NOERROR",transport="tcp",verdict="block"} 4`, "rempart_set_names 4", "rempart_observe_mode 0",
 	} {
-		if !strings.Contains(figures, line+"\n") {
+		if !strings.Contains(metrics, line+"\n") {
 			t.Errorf("/metrics has no line %q", line)
 		}
 	}

@@ -69,11 +69,11 @@ func TestCommandsAskTheServer(t *testing.T) {
 	s := serveAtHome(t)
 	s.says(t, 1, "check listed.example", "listed.example: blocked (malicious), by listed.example and everything below it", "list.txt:1: listed.example")
 	s.says(t, 0, "check good.example", "good.example: passes")
-	s.says(t, 1, "check shop.example", "shop.example: blocked (malicious), because it leads to cdn.listed.example, by listed.example and everything below it", "list.txt:1: listed.example")
+	s.says(t, 1, "check shop.example", "shop.example: blocked (malicious), because it points to cdn.listed.example, by listed.example and everything below it", "list.txt:1: listed.example")
 	s.says(t, 1, "check --json shop.example", `"target":"cdn.listed.example"`)
-	s.says(t, 1, "check --why shop.example", "because it leads to cdn.listed.example", "list.txt:1")
+	s.says(t, 1, "check --why shop.example", "because it points to cdn.listed.example", "list.txt:1")
 	s.says(t, 2, "check broken.example", "no upstream answered for broken.example")
-	s.says(t, 0, "check localhost", "special use")
+	s.says(t, 0, "check localhost", "special-use")
 	s.says(t, 2, "check a..b", "not checked")
 	s.says(t, 0, "feeds", "list.txt", "ok")
 	s.says(t, 0, "held")
@@ -104,8 +104,8 @@ func TestCommandsAskTheServer(t *testing.T) {
 	if err != nil || strings.Count(string(data), "listed.example #") != 1 || !strings.Contains(string(data), ": ours\n") {
 		t.Errorf("%v\n%s", err, data)
 	}
-	s.says(t, 2, "allow nas", "nas: no list can name it", "nothing was added")
-	s.says(t, 0, "allow use-application-dns.net", "not added: it is answered here")
+	s.says(t, 2, "allow nas", "nas: it is not a name that can be allowed", "nothing was added")
+	s.says(t, 0, "allow use-application-dns.net", "not added: Rempart answers it by itself")
 	s.says(t, 0, "status")
 	info, err := os.Stat(filepath.Join(s.DataDir, "rempart.sock"))
 	if err != nil || info.Mode().Perm() != 0o600 {
@@ -123,7 +123,7 @@ func TestDigestOfAnObservingServer(t *testing.T) {
 	sample := filepath.Join(s.home, "sample.txt")
 	write(t, sample, "listed.example", "good.example")
 	s.says(t, 1, "digest --sample "+sample+" --resolver "+s.DNS+" --address "+page,
-		"only observes and blocks none of them (REMPART_MODE=observe)", "listed.example is judged otherwise", "not the same")
+		"only observes and blocks none of them (REMPART_MODE=observe)", "listed.example has another verdict", "not the same")
 }
 
 // TestCommandsOfOtherSettings asks the running server only where the environment names the same set.

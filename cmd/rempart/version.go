@@ -13,7 +13,7 @@ import (
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Say which version this is",
+		Short: "Show the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "rempart %s (%s, %s/%s)\n", cli.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
@@ -25,7 +25,7 @@ func versionCommand() *cobra.Command {
 // buildInfo is the metric that tells the versions of a fleet apart.
 func buildInfo() prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "rempart_build_info", Help: "Always 1; the labels say which version this is.",
+		Name: "rempart_build_info", Help: "Always 1; the labels hold the version.",
 		ConstLabels: prometheus.Labels{"version": cli.Version(), "goversion": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH},
 	}, func() float64 { return 1 })
 }

@@ -30,5 +30,5 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	if near := spelling.Nearest(args[0], names); near != "" {
 		return fmt.Errorf("there is no command %q: did you mean %s %s?", args[0], cmd.CommandPath(), near)
 	}
-	return fmt.Errorf("there is no command %q: %s --help lists those that there are", args[0], cmd.CommandPath())
+	return fmt.Errorf("there is no command %q: %s --help lists the commands", args[0], cmd.CommandPath())
 }

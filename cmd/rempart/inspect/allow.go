@@ -25,9 +25,9 @@ const allowPatience = 10 * time.Second
 func allowCommand() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: "allow NAME…", Short: "Never block a name on this server, at once", Args: cobra.MinimumNArgs(1),
-		Long: `Add each NAME, with all names below it, to the file of REMPART_ALLOW, have the running server read it, and wait until it answers the name as if no list had it.
-To take a name out again, delete its line from the file. Run it as a user who may write that file, root for the packaged settings.
+		Use: "allow NAME…", Short: "Never block a name on this server, effective at once", Args: cobra.MinimumNArgs(1),
+		Long: `Add each NAME, with all names below it, to the file of REMPART_ALLOW, make the running server read the file, and wait until the server does not block the name any more.
+To remove a name again, delete its line from the file. Run it as a user who may write that file, root for the packaged settings.
 ` + runningOnly + `
 
 Exit code: 0 once every name passes, 1 if one is still blocked, 2 on an error.`,
@@ -43,7 +43,7 @@ Exit code: 0 once every name passes, 1 if one is still blocked, 2 on an error.`,
 			for _, n := range names {
 				name, err := format.Host(n)
 				if err != nil {
-					return fmt.Errorf("%s: no list can name it (%w), and nothing was added", n, err)
+					return fmt.Errorf("%s: it is not a name that can be allowed (%w); nothing was added", n, err)
 				}
 				texts = append(texts, blocklist.NameText(name))
 			}
@@ -54,7 +54,7 @@ Exit code: 0 once every name passes, 1 if one is still blocked, 2 on an error.`,
 				return fmt.Errorf("%w (REMPART_ALLOW names the file)", err)
 			}
 			if of.client == nil {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "added to %s; no server runs here to ask whether it is in effect\n", of.config.Allow)
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "added to %s; no server runs here, so that it is not known whether the change is in effect\n", of.config.Allow)
 				return err
 			}
 			return awaitAllowed(cmd.Context(), cmd.OutOrStdout(), of.client, texts)
@@ -149,9 +149,9 @@ func awaitAllowed(ctx context.Context, out io.Writer, client *local.Client, name
 			continue
 		}
 		if v.Action == blocklist.BlockedBy.String() {
-			fmt.Fprintf(out, "%s: still blocked: rempart check --why %s says by what\n", names[i], names[i])
+			fmt.Fprintf(out, "%s: still blocked: \"rempart check --why %s\" shows why\n", names[i], names[i])
 		} else {
-			fmt.Fprintf(out, "%s: passes, but the server has not taken the file in: its log says why\n", names[i])
+			fmt.Fprintf(out, "%s: passes, but the server has not applied the file: its log says why\n", names[i])
 		}
 		failed = true
 		i++

@@ -21,12 +21,12 @@ func checkCommand() *cobra.Command {
 	var asJSON, withWhy bool
 	cmd := &cobra.Command{
 		Use:   "check [NAME…]",
-		Short: "Say whether names are blocked, and by which list",
-		Long: `Say of each NAME or URL, or of each line of standard input, whether it is blocked, by which entry, and on which line of which list. A server that runs here
-is asked, and resolves the name: it may be blocked for a name or an address that its answer leads to. ` + readsOnly + `
+		Short: "Check whether names are blocked, and by which list",
+		Long: `Check whether each NAME or URL, or each line of standard input, is blocked, by which entry, and on which line of which list. If a server runs here, it is asked
+and resolves the name, since a name may be blocked for a name or an address in its answer. ` + readsOnly + `
 
-Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error: a list that cannot be read is one, and an upstream that does not answer, or no
-server and no settings to speak of.`,
+Exit code: 0 if every name passes, 1 if one is blocked, 2 on an error: a list cannot be read, an upstream does not answer,
+or there is neither a server nor a setting that names lists.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			in, err := openInspection(cmd)
 			if err != nil {
@@ -46,8 +46,8 @@ server and no settings to speak of.`,
 			return k.checkAll(names)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a name")
-	cmd.Flags().BoolVar(&withWhy, "why", false, "with all that is known of the name: what each list says of it and of names above it, what the guards say")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object per name")
+	cmd.Flags().BoolVar(&withWhy, "why", false, "also show the entries of each list for the name and the names above it, and the decision of the guards")
 	return cmd
 }
 
@@ -112,7 +112,7 @@ func (k *checker) checkAll(names []string) error {
 		}
 	}
 	if k.client == nil && k.passed {
-		fmt.Fprintln(k.cmd.ErrOrStderr(), "rempart: no server with these settings runs here to resolve the names: a name that passes may still lead to a listed name or address, for which a server blocks it")
+		fmt.Fprintln(k.cmd.ErrOrStderr(), "rempart: no server with these settings runs here to resolve the names: a server may still block a name that passes, for a listed name or address in its answer")
 	}
 	switch {
 	case k.failed:
@@ -131,7 +131,7 @@ func (k *checker) checkOne(text string) error {
 	}
 	c := checkResult{Name: v.Name, Verdict: v.Action, Entry: v.Entry, Scope: v.Scope, Category: v.Category, Target: v.Target, Note: v.Note, Observed: v.Observed}
 	if v.Action == report.VerdictError {
-		c.Error, c.Note, k.failed = "it is no name that can be listed ("+v.Note+")", "", true
+		c.Error, c.Note, k.failed = "it is not a name that can be listed ("+v.Note+")", "", true
 		return k.write(c)
 	}
 	k.blocked = k.blocked || v.Action == blocklist.BlockedBy.String()
@@ -205,7 +205,7 @@ func (c checkResult) write(out io.Writer) (err error) {
 		text := "passes"
 		switch {
 		case c.Unsure != "":
-			text = "no list names it, but " + c.Unsure
+			text = "no list holds it, but " + c.Unsure
 		case c.Note != "":
 			text = "passes the lists, but " + c.Note
 		}
@@ -215,7 +215,7 @@ func (c checkResult) write(out io.Writer) (err error) {
 	default:
 		text := "by " + c.reach()
 		if c.Target != "" {
-			text = "because it leads to " + c.Target + ", " + text
+			text = "because it points to " + c.Target + ", " + text
 		}
 		if c.Observed {
 			text += "; blocks are counted and not enforced now"

@@ -23,11 +23,11 @@ func compileCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "compile [-o FILE]",
 		Short: "Write the set of the configured lists as a snapshot",
-		Long: `Make the set of the configured lists as the server would, and write it as a snapshot to FILE, which is
-replaced as a whole or not at all. The data folder is read only; FILE cannot be in it, nor in another server's.
+		Long: `Compile the set of the configured lists as the server would, and write it to FILE as a snapshot. FILE is
+replaced as a whole or not at all. The data folder is only read; FILE cannot be in the data folder of a server.
 ` + readsOnly + `
 
-Exit code: 0, or 2 if a list cannot be had (the snapshot is written without it), or on another error.`,
+Exit code: 0, or 2 if a list could not be fetched or read (the snapshot is written without it), or on another error.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			began := time.Now()
@@ -41,7 +41,7 @@ Exit code: 0, or 2 if a list cannot be had (the snapshot is written without it),
 			if err := in.start(cmd); err != nil {
 				return err
 			}
-			in.warn(cmd, "the set is made")
+			in.warn(cmd, "the set is compiled")
 			view, err := in.view()
 			if err != nil {
 				return err
@@ -54,7 +54,7 @@ Exit code: 0, or 2 if a list cannot be had (the snapshot is written without it),
 			if asJSON {
 				err = json.NewEncoder(cmd.OutOrStdout()).Encode(c)
 			} else {
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, version %d, %d octets (%.1f a name), in %.1f s\n",
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, version %d, %d bytes (%.1f per name), in %.1f s\n",
 					c.File, report.Count(c.Names, "name"), c.Version, c.Octets, c.PerName, c.Seconds)
 			}
 			if err != nil {
@@ -64,7 +64,7 @@ Exit code: 0, or 2 if a list cannot be had (the snapshot is written without it),
 		},
 	}
 	cmd.Flags().StringVarP(&path, "output", "o", "set.snapshot", "the file to write")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "say it as a JSON object")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as a JSON object")
 	return cmd
 }
 
@@ -111,7 +111,7 @@ func refuseServerFolder(path, dataDir string) error {
 	folder, data := resolvePath(filepath.Dir(path)), resolvePath(dataDir)
 	for at := folder; ; at = filepath.Dir(at) {
 		if at == data {
-			return fmt.Errorf("%s is in the data folder %s, which is the server's alone: name a file elsewhere with -o", path, dataDir)
+			return fmt.Errorf("%s is in the data folder %s of the server: name a file in another folder with -o", path, dataDir)
 		}
 		if at == filepath.Dir(at) {
 			break
@@ -122,7 +122,7 @@ func refuseServerFolder(path, dataDir string) error {
 	}
 	unlock, err := durable.Lock(folder)
 	if errors.Is(err, durable.ErrLocked) {
-		return fmt.Errorf("%s is in the data folder of a running server: name a file elsewhere with -o", path)
+		return fmt.Errorf("%s is in the data folder of a running server: name a file in another folder with -o", path)
 	}
 	if err == nil {
 		unlock()

@@ -121,7 +121,7 @@ func awaitNewest(ctx context.Context, f *journal.Follower) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return errors.Join(errors.New("REMPART_CONTROL: its set did not come in time"), ctx.Err())
+			return errors.Join(errors.New("REMPART_CONTROL: the set did not arrive in time"), ctx.Err())
 		}
 	}
 }

@@ -25,15 +25,15 @@ func diffCommand() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "diff [OLD [NEW]]",
-		Short: "Say what would change in the set, before it does",
-		Long: `Compare two states of the set, name by name, and say which popular names the second one blocks that the first
-one does not. OLD and NEW are snapshots, as compile writes them. Without NEW it is the set that the server would make of the
-configured lists as they are now; without OLD it is the set in the data folder.
+		Short: "Show how two states of the set differ",
+		Long: `Compare two states of the set, name by name, and show the popular names that only the second one blocks. OLD and NEW
+are snapshots that "rempart compile" wrote. NEW is by default the set that the server would compile from the configured
+lists now, OLD the set in the data folder.
 ` + readsOnly + `
 
-"+" is a name that is added, "-" one that is removed, "~" one of which something else is listed.
+"+" marks a name that is added, "-" one that is removed, "~" one whose entries change.
 
-Exit code: 0 if nothing differs, 1 if something does, 2 on an error: a list that cannot be had is one.`,
+Exit code: 0 if the states are equal, 1 if they differ, 2 on an error: a list could not be fetched or read, for example.`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if limit < 0 {
@@ -71,8 +71,8 @@ Exit code: 0 if nothing differs, 1 if something does, 2 on an error: a list that
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a change, all of them unless --limit is given, then a summary")
-	cmd.Flags().IntVar(&limit, "limit", 20, "how many names to show of those added, removed and changed; 0 for all")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object per change, all of them unless --limit is given, then a summary")
+	cmd.Flags().IntVar(&limit, "limit", 20, "the maximum number of added, of removed and of changed names to show; 0 for all")
 	return cmd
 }
 
@@ -217,7 +217,7 @@ func (d *comparison) writePopular(rank int, name []byte, now time.Time) error {
 	if d.enc != nil {
 		return d.enc.Encode(popularJSON{"popular", blocklist.NameText(name), rank, e.Name, e.Scope.String(), e.Category.String(), e.Sources})
 	}
-	_, err := fmt.Fprintf(d.out, "! %s, of rank %d in popularity, would be blocked: %s: %s\n", blocklist.NameText(name), rank, e.Name, describeEntry(e))
+	_, err := fmt.Fprintf(d.out, "! %s, rank %d in popularity, would be blocked: %s: %s\n", blocklist.NameText(name), rank, e.Name, describeEntry(e))
 	return err
 }
 
@@ -229,7 +229,7 @@ func (d *comparison) writeSummary() error {
 		})
 	}
 	if d.Added+d.Removed+d.Changed == 0 {
-		_, err := fmt.Fprintf(d.out, "nothing differs: %s\n", report.Count(after.Names, "name"))
+		_, err := fmt.Fprintf(d.out, "no differences: %s\n", report.Count(after.Names, "name"))
 		return err
 	}
 	var b strings.Builder
@@ -242,7 +242,7 @@ func (d *comparison) writeSummary() error {
 	fmt.Fprintf(&b, "%d added, %d removed, %d changed: from %s to %s\n",
 		d.Added, d.Removed, d.Changed, report.Count(before.Names, "name"), report.Count(after.Names, "name"))
 	if d.Popular > 0 {
-		fmt.Fprintf(&b, "%s of the popularity list would be blocked that %s not now\n", report.Count(d.Popular, "name"), map[bool]string{true: "is", false: "are"}[d.Popular == 1])
+		fmt.Fprintf(&b, "%s of the popularity list would be newly blocked\n", report.Count(d.Popular, "name"))
 	}
 	_, err := io.WriteString(d.out, b.String())
 	return err

@@ -33,27 +33,27 @@ const maxDiffering = 20
 func digestCommand() *cobra.Command {
 	d := &digester{}
 	cmd := &cobra.Command{
-		Use: "digest --sample FILE", Short: "Say whether a resolver blocks what this set does", Args: cobra.NoArgs,
-		Long: `Judge each name of FILE (one a line) by the set, and with --resolver by what that resolver answers, and say a digest of the verdicts of each:
-two who judge all of them alike have the same. The set is that of REMPART_CONTROL, checked by REMPART_CONTROL_KEY, as a server there would have it;
-without one, that of the lists the environment names; with --set, a snapshot.
+		Use: "digest --sample FILE", Short: "Check whether a resolver blocks the same names as this set", Args: cobra.NoArgs,
+		Long: `Determine the verdict of the set on each name of FILE (one name per line), and with --resolver the verdict of that resolver, and show a digest of the verdicts of
+each: the digests are equal if all verdicts are. The set is that of REMPART_CONTROL, checked with REMPART_CONTROL_KEY, as a server there would apply it;
+without REMPART_CONTROL, the set of the lists that the environment names; with --set, a snapshot.
 
-A resolver tells a block by an extended error, by the page (--page, --address), or by NXDOMAIN or NODATA under a policy zone (--zone). Names that pass
-are resolved by it: choose a sample that may be asked for. A name that the resolver blocks and the set does not list may lead to a listed name or address:
-the server that runs here with this set is asked, and the name is a block of both if its answer leads to one.
+A block by a resolver is recognized by an extended error, by the page (--page, --address), or by NXDOMAIN or NODATA under a policy zone (--zone). The resolver
+resolves names that pass: choose a sample that may be resolved. The resolver may block a name that the set does not list, for a listed name or address in its answer:
+the server that runs here with this set is asked, and if it blocks the name for its answer, the name is a block of both.
 
-Exit code: 0 if both judge the sample the same, 1 if not, 2 on an error: a name that the resolver does not answer is one.`,
+Exit code: 0 if all verdicts are equal, 1 if not, 2 on an error: the resolver does not answer a name, for example.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return d.run(cmd) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&d.sample, "sample", "", "file of the names")
-	f.StringVar(&d.set, "set", "", "snapshot to judge by, as rempart compile writes it")
+	f.StringVar(&d.sample, "sample", "", "file of the names, one per line")
+	f.StringVar(&d.set, "set", "", "snapshot to use as the set, written by \"rempart compile\"")
 	f.StringVar(&d.resolver.Addr, "resolver", "", "address of the resolver to ask, like 192.0.2.1 or 192.0.2.1:53")
-	f.StringVar(&d.resolver.Page, "page", "", "name that blocked names lead to (REMPART_RPZ_PAGE)")
-	f.StringSliceVar(&d.addresses, "address", nil, "address that blocked names get")
+	f.StringVar(&d.resolver.Page, "page", "", "name that blocked names are redirected to (REMPART_RPZ_PAGE)")
+	f.StringSliceVar(&d.addresses, "address", nil, "address in the answers to blocked names")
 	f.StringSliceVar(&d.resolver.Zones, "zone", nil, "policy zone of the resolver (those of REMPART_RPZ_ZONES)")
-	f.BoolVar(&d.resolver.Absent, "absent", false, "NXDOMAIN and NODATA without any SOA are blocks")
-	f.StringSliceVar(&d.categories, "category", nil, "judge by those categories only, as the resolver's zone holds")
+	f.BoolVar(&d.resolver.Absent, "absent", false, "treat NXDOMAIN and NODATA without any SOA as blocks")
+	f.StringSliceVar(&d.categories, "category", nil, "use only these categories, which the zone of the resolver holds")
 	f.BoolVar(&d.asJSON, "json", false, "as a JSON object")
 	_ = cmd.MarkFlagRequired("sample") // it is there
 	return cmd
@@ -230,7 +230,7 @@ func digestOf(ctx context.Context, file io.ReadSeeker, judge rpz.Judge) (v verdi
 		err = unread
 	}
 	if err == nil && v.Blocked+v.Passed == 0 {
-		err = errors.New("--sample: there is no name in it")
+		err = errors.New("--sample: the file holds no name")
 	}
 	return v, err
 }
@@ -277,7 +277,7 @@ func (d *digester) write(w io.Writer, out *digestResult) error {
 	if out.Same != nil {
 		say(d.resolver.Addr, out.Resolver)
 		for _, name := range out.Differ {
-			fmt.Fprintf(&b, "  %s is judged otherwise\n", name)
+			fmt.Fprintf(&b, "  %s has another verdict\n", name)
 		}
 		fmt.Fprintln(&b, map[bool]string{true: "the same", false: "not the same"}[*out.Same])
 	}

@@ -50,7 +50,7 @@ func (c entryJSON) text() string {
 		words[0] = "excepted from its list's blocks"
 	}
 	words = append(words, map[string]string{
-		blocklist.Exact.String(): "itself", blocklist.Below.String(): "only what is below", blocklist.Subtree.String(): "with all below",
+		blocklist.Exact.String(): "itself", blocklist.Below.String(): "only the names below", blocklist.Subtree.String(): "with all below",
 	}[c.Scope])
 	if c.Start != "" {
 		words = append(words, "from "+c.Start)
@@ -62,7 +62,7 @@ func (c entryJSON) text() string {
 		words = append(words, "decision "+c.ID)
 	}
 	if !c.Counts {
-		words = append(words, "without force: too few lists agree")
+		words = append(words, "not in effect: too few lists agree")
 	}
 	return strings.Join(words, ", ")
 }

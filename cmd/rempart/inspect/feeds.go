@@ -21,12 +21,12 @@ func feedsCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "feeds",
-		Short: "Say how each list and feed stands",
-		Long: `Say of each list and feed when it was last fetched, how many entries of it count, how many of its lines were not
-understood, how many the guards refused or hold, and what went wrong.
+		Short: "Show the state of each list and feed",
+		Long: `Show for each list and feed when it was last fetched, how many entries it has in the set, how many of its lines were not
+understood, how many listings the guards refused or hold, and its last error.
 ` + readsOnly + `
 
-Exit code: 0, or 2 if a list cannot be had, or on another error.`,
+Exit code: 0, or 2 if a list could not be fetched or read, or on another error.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			in, err := openInspection(cmd)
@@ -45,7 +45,7 @@ Exit code: 0, or 2 if a list cannot be had, or on another error.`,
 			return in.exitCode()
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a list, then one of the set")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object per list, then one for the set")
 	return cmd
 }
 
@@ -119,7 +119,7 @@ func feedDetails(l feed.ListStatus) (lines []string) {
 	}
 	switch {
 	case l.TooOld:
-		lines = append(lines, fmt.Sprintf("nothing of it counts: it could not be renewed for longer than its max_age, %s", l.Feed.MaxAge))
+		lines = append(lines, fmt.Sprintf("it has no effect: it could not be renewed for longer than its max_age, %s", l.Feed.MaxAge))
 	case l.Err == "" && isMissing(l):
 		lines = append(lines, missingReason(l))
 	}

@@ -20,13 +20,13 @@ func heldCommand() *cobra.Command {
 	var asJSON, all bool
 	cmd := &cobra.Command{
 		Use:   "held",
-		Short: "Say what the guards refuse or hold, and why",
-		Long: `Say, list by list, which listings the guards refuse or hold, and why: the most popular names first.
-What is refused never counts. What is held counts once a person has put the name into the file of
-REMPART_RELEASED. Of each list and guard the first two thousand are kept; the rest is counted.
+		Short: "Show the listings that the guards refuse or hold, and why",
+		Long: `Show, list by list, which listings the guards refuse or hold, and why: the most popular names first.
+A refused listing never takes effect. A held one takes effect once a person has added the name to the file of
+REMPART_RELEASED. The first two thousand listings per list and guard are stored; the others are only counted.
 ` + readsOnly + `
 
-Exit code: 0, or 2 if a list cannot be had, or on another error.`,
+Exit code: 0, or 2 if a list could not be fetched or read, or on another error.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			in, err := openInspection(cmd)
@@ -36,7 +36,7 @@ Exit code: 0, or 2 if a list cannot be had, or on another error.`,
 			if err != nil {
 				return err
 			}
-			in.warn(cmd, "what is held is said")
+			in.warn(cmd, "the listings are shown")
 			h := &heldReport{inspection: in, out: cmd.OutOrStdout(), asJSON: asJSON, all: all}
 			if err := h.write(); err != nil {
 				return err
@@ -44,8 +44,8 @@ Exit code: 0, or 2 if a list cannot be had, or on another error.`,
 			return in.exitCode()
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a listing, then one with the counts")
-	cmd.Flags().BoolVar(&all, "all", false, "with the lines that were not understood: the first fifty of each list and reason")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object per listing, then one with the totals")
+	cmd.Flags().BoolVar(&all, "all", false, "also show the lines that were not understood: the first fifty per list and reason")
 	return cmd
 }
 
@@ -139,10 +139,10 @@ func (h *heldReport) writeSummary() error {
 		}
 	}
 	if n := report.Total(c.Held); n > 0 {
-		fmt.Fprintf(&b, "held: %s\n  to have a held name count, put it into the file of REMPART_RELEASED, a name a line\n", countsText(c.Held))
+		fmt.Fprintf(&b, "held: %s\n  to release a held name, add it to the file of REMPART_RELEASED, one name per line\n", countsText(c.Held))
 	}
 	if n := report.Total(c.Refused); n > 0 {
-		fmt.Fprintf(&b, "refused: %s\n  a refusal is final: tell the list's publisher\n", countsText(c.Refused))
+		fmt.Fprintf(&b, "refused: %s\n  a refusal is final: report it to the publisher of the list\n", countsText(c.Refused))
 	}
 	if n := report.Total(c.NotUnderstood); n > 0 && h.all {
 		fmt.Fprintf(&b, "not understood: %s\n", countsText(c.NotUnderstood))

@@ -18,8 +18,8 @@ import (
 )
 
 // readsOnly is what help texts say of commands that inspect.
-const readsOnly = `It changes nothing. It speaks of the lists that the environment names; without any, of the server that runs on this machine; without
-one, of the settings in ` + systemSettings + `. It reads lists as the server last kept them in the data folder: run it as a user who may read that.`
+const readsOnly = `It changes nothing. It examines the lists that the environment names; if it names none, those of the server that runs on this machine; if none
+runs, those of the settings in ` + systemSettings + `. It reads the copies of lists in the data folder of the server: run it as a user who may read that folder.`
 
 // inspection is what a command that changes nothing works on: the lists as the server has them, and the set it
 // would make of them now.
@@ -37,7 +37,7 @@ type inspection struct {
 func openInspection(cmd *cobra.Command) (*inspection, error) {
 	in, err := prepareInspection(cmd, false)
 	if err != nil && in != nil && in.client != nil {
-		fmt.Fprintf(cmd.ErrOrStderr(), "rempart: %v; the running server is asked, which has not read it\n", err)
+		fmt.Fprintf(cmd.ErrOrStderr(), "rempart: %v; the answer is from the running server, which still uses its earlier settings\n", err)
 		in.broken = err
 		return in, in.askStatus(cmd)
 	}
@@ -110,7 +110,7 @@ func (in *inspection) view() (*blocklist.View, error) {
 		Dir: setup.EdgeFolder(c), Trust: roots, Node: journal.Node{ID: setup.StoredNodeName(c), Country: c.Country, Operator: c.Operator}, Refresh: setup.WithLocalAllows(in.lists.Set(), c.Allow),
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no set came from control yet: a server puts it into %s", setup.EdgeFolder(c))
+		return nil, fmt.Errorf("no set has arrived from control yet: a server stores it in %s", setup.EdgeFolder(c))
 	}
 	return view, err
 }

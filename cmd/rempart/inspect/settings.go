@@ -21,9 +21,9 @@ import (
 func settingsCommand() *cobra.Command {
 	var asJSON, all bool
 	cmd := &cobra.Command{
-		Use: "settings", Short: "List the settings in effect, and where they are from", Args: cobra.NoArgs,
-		Long: `List the settings of the server that runs on this machine, with --all those that have their default too; of the environment where it names a set; or of
-` + systemSettings + `. Secrets are hidden.`,
+		Use: "settings", Short: "List the settings in effect, and their origin", Args: cobra.NoArgs,
+		Long: `List the settings of the environment if it names a set, or of the server that runs on this machine, or of
+` + systemSettings + `. With --all, settings that have their default value are listed too. Secrets are hidden.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			of, err := findService(cmd.Context())
 			switch {
@@ -53,8 +53,8 @@ func settingsCommand() *cobra.Command {
 			return errors.Join(err, tw.Flush())
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "settings with their default value as well")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a setting")
+	cmd.Flags().BoolVar(&all, "all", false, "also list settings that have their default value")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object per setting")
 	return cmd
 }
 
@@ -124,7 +124,7 @@ func warnOfAbsentLists(c *config.Config, log *slog.Logger) {
 		}
 		f, err := durable.OpenRegular(path)
 		if err != nil {
-			log.Warn("a list cannot be read: nothing of it is blocked until it can", "list", path, "err", err)
+			log.Warn("a list cannot be read: its names are not blocked until it can be read", "list", path, "err", err)
 			continue
 		}
 		f.Close()

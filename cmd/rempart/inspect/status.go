@@ -36,8 +36,8 @@ func runningClient(ctx context.Context) (*local.Client, error) {
 func statusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "status", Short: "Say how the running server stands", Args: cobra.NoArgs,
-		Long: `Say where the running server answers, by which set, which upstreams it forwards to, how its lists stand, and what keeps it from working as configured.
+		Use: "status", Short: "Show the state of the running server", Args: cobra.NoArgs,
+		Long: `Show the addresses of the running server, its set, its upstreams, the state of its lists, and the problems that keep it from working as configured.
 ` + runningOnly + `
 
 Exit code: 0, 1 if something is wrong, 2 on an error.`,
@@ -89,16 +89,16 @@ func writeStatus(out io.Writer, st *local.Status, now time.Time) error {
 		state := "answers"
 		switch {
 		case u.Looping:
-			state = "leads back here, and is not asked"
+			state = "leads back to this server, and is not used"
 		case !u.Healthy:
 			state = "does not answer"
 		case u.Unheard:
-			state = "has answered nothing yet"
+			state = "has not answered yet"
 		}
 		line("upstream", "%s: %s", u.Name, state)
 	}
 	if c := st.Control; c != nil {
-		line("control", "%s: version %d of %d, heard of %s ago", c.URL, c.Version, c.Newest, report.Age(c.Heard))
+		line("control", "%s: version %d of %d, last contact %s ago", c.URL, c.Version, c.Newest, report.Age(c.Heard))
 	}
 	for _, l := range lists.Lists {
 		line("list", "%s", report.ListLine(l, now))
@@ -114,9 +114,9 @@ func matchesCommand() *cobra.Command {
 	var least uint64
 	var limit int
 	cmd := &cobra.Command{
-		Use: "matches", Short: "Rank the listed entries by how often they decided", Args: cobra.NoArgs,
-		Long: `Rank the entries of the set by how many queries they decided since the server's start, in observe mode by how many they would have. An entry is what a list
-holds, never a name that was asked for; entries with fewer than ` + fmt.Sprint(report.LeastMatches) + ` are not shown, since those may be one person's. The counts are in memory only.
+		Use: "matches", Short: "Rank the entries of the set by the number of queries they decided", Args: cobra.NoArgs,
+		Long: `Rank the entries of the set by the number of queries they decided since the start of the server, in observe mode by the number they would have decided. An entry is
+a name on a list, never a name from a query. Entries with fewer than ` + fmt.Sprint(report.LeastMatches) + ` queries are not shown, since one person may have sent them. The numbers are kept in memory only.
 ` + runningOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := runningClient(cmd.Context())
@@ -149,8 +149,8 @@ holds, never a name that was asked for; entries with fewer than ` + fmt.Sprint(r
 			return tw.Flush()
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object an entry")
-	cmd.Flags().Uint64Var(&least, "least", report.LeastMatches, "show entries with at least that many hits")
-	cmd.Flags().IntVar(&limit, "limit", 50, "how many at most; 0 for all")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object per entry")
+	cmd.Flags().Uint64Var(&least, "least", report.LeastMatches, "show entries that decided at least so many queries")
+	cmd.Flags().IntVar(&limit, "limit", 50, "the maximum number of entries; 0 for all")
 	return cmd
 }

@@ -181,7 +181,7 @@ func (k *checker) addLines(name []byte, claims []listedClaim) error {
 func (w *explanation) write(out io.Writer) error {
 	var b strings.Builder
 	if len(w.Claims) == 0 {
-		fmt.Fprintln(&b, "  no list says anything of it")
+		fmt.Fprintln(&b, "  no list has an entry for it")
 	}
 	for _, c := range w.Claims {
 		text := c.text()
@@ -189,7 +189,7 @@ func (w *explanation) write(out io.Writer) error {
 			text += ", since " + c.Since
 		}
 		if c.Quorum > 1 {
-			text += fmt.Sprintf(" (its lists weigh %d of the %d it needs)", c.Weight, c.Quorum)
+			text += fmt.Sprintf(" (its lists have a weight of %d, and it needs %d)", c.Weight, c.Quorum)
 		}
 		fmt.Fprintf(&b, "  %s: %s\n", c.Name, text)
 		for _, f := range c.Lines {
@@ -201,7 +201,7 @@ func (w *explanation) write(out io.Writer) error {
 		fmt.Fprintf(&b, "  %s: %s\n", e.List, heldLine(e))
 	}
 	if w.Rank > 0 {
-		fmt.Fprintf(&b, "  it is of rank %d in popularity\n", w.Rank)
+		fmt.Fprintf(&b, "  it has rank %d in popularity\n", w.Rank)
 	}
 	if w.BelowIn > 0 {
 		fmt.Fprintf(&b, "  below it, %s of the popularity list: %s\n", report.Count(w.BelowIn, "name"), w.below(5))
@@ -225,7 +225,7 @@ func (w *explanation) guards() string {
 func (j guardVerdict) text() string {
 	switch {
 	case j.Outcome == guard.Pass.String():
-		return "nothing speaks against listing it"
+		return "they accept it"
 	case j.Released:
 		return fmt.Sprintf("%s would hold it (%s), but a person released it", j.Guard, j.Why)
 	case j.Outcome == guard.Hold.String():

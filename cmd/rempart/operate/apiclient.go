@@ -30,8 +30,8 @@ const (
 )
 
 // apiHelp is what help texts say of how the API is reached.
-const apiHelp = `It asks the control of REMPART_API, with the token of REMPART_API_TOKEN, of the file that
-REMPART_API_TOKEN_FILE or --token-file names, or with the client certificate of REMPART_API_CERT.`
+const apiHelp = `It calls the control of REMPART_API, with the token in REMPART_API_TOKEN or in the file of
+REMPART_API_TOKEN_FILE or --token-file, or with the client certificate of REMPART_API_CERT.`
 
 // apiClient asks a control's API.
 type apiClient struct {
@@ -262,7 +262,7 @@ func decodeAnswer(data []byte, into any) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("the answer of REMPART_API is not understood; is it a control's of this version? %w", err)
+		return fmt.Errorf("the answer of REMPART_API is not understood; does a control of this version run there? %w", err)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ type apiProblem struct {
 func (p *apiProblem) Error() string {
 	text := p.Detail
 	if text == "" {
-		text = fmt.Sprintf("it answered %d %s", p.Status, http.StatusText(p.Status))
+		text = fmt.Sprintf("control answered %d %s", p.Status, http.StatusText(p.Status))
 	}
 	for _, e := range p.Errors {
 		switch {
@@ -43,7 +43,7 @@ func (p *apiProblem) Error() string {
 	}
 	switch p.Status {
 	case http.StatusUnauthorized:
-		text += "; REMPART_API_TOKEN, REMPART_API_TOKEN_FILE, --token-file or REMPART_API_CERT gives one"
+		text += "; set one with REMPART_API_TOKEN, REMPART_API_TOKEN_FILE, --token-file or REMPART_API_CERT"
 	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect, http.StatusMovedPermanently, http.StatusFound:
 		text += "; name the control itself in REMPART_API"
 	}
@@ -82,13 +82,13 @@ func (c *apiClient) explain(err error, q *apiRequest) error {
 	var op *net.OpError
 	switch {
 	case isTLSError(err):
-		return fmt.Errorf("%s cannot be trusted, or does not trust this client: %w; REMPART_API_CA names the certificates it is checked against, REMPART_API_CERT this client's", c.base, err)
+		return fmt.Errorf("%s cannot be trusted, or does not trust this client: %w; REMPART_API_CA names the authorities for its certificate, REMPART_API_CERT the certificate of this client", c.base, err)
 	case errors.As(err, &op) && op.Op == "dial":
 		return fmt.Errorf("%s cannot be reached: %w; is a control running there? REMPART_API names it", c.base, err)
 	case q.again:
 		return fmt.Errorf("%s does not answer: %w", c.base, err)
 	}
-	return fmt.Errorf("no answer came from %s: %w; whether it was done is not known: look before you ask again (rempart show, rempart changesets)", c.base, err)
+	return fmt.Errorf("no answer arrived from %s: %w; it is not known whether the call took effect: check with \"rempart show\" or \"rempart changesets\" before you repeat it", c.base, err)
 }
 
 // sanitize is decoded JSON without characters that do something to a terminal.

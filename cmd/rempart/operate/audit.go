@@ -35,8 +35,9 @@ func auditCommand() *cobra.Command {
 	var from uint64
 	cmd := &cobra.Command{
 		Use: "audit", Short: "Read the audit trail, and check that no entry is missing", Args: cobra.NoArgs,
-		Long: `Read the audit trail, for an auditor: one line for each call that was asked or refused, and for its outcome. Reads are in it if a role refuses them or they show
-who did what (this trail, tokens, the log of a name, what is held). Every entry holds the hash of the one before; the command checks all that it reads, and says where an entry was changed or left out. It does not check signatures.
+		Long: `Read the audit trail, which needs the role auditor: one line for each call that was made or refused, and one for its outcome. Calls that only read are recorded if they were
+refused or show who did what (this trail, tokens, the log of a name, held change sets). Every entry holds the hash of the previous one; the command checks all entries that it reads, and
+reports where an entry was changed or left out. It does not check signatures.
 ` + apiHelp + `
 
 Exit code: 0 if the chain is whole, 1 if it is broken, 2 on an error.`,
@@ -167,7 +168,7 @@ func (t *auditReader) check(data []byte) error {
 		return t.reportBreak("it is not an audit entry")
 	}
 	if t.previous != "" && e.Previous != t.previous || t.number == 1 && e.Previous != "" {
-		return t.reportBreak("it does not follow the entry before")
+		return t.reportBreak("it does not follow the previous entry")
 	}
 	sum := sha256.Sum256(data)
 	number := t.number

@@ -60,8 +60,8 @@ func changesetsCommand() *cobra.Command {
 	}
 	tokenFlag(cmd, &tokenFile)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
-	cmd.Flags().StringVar(&state, "state", "", "only those: pending, published, staged, held, rejected, refused or undone")
-	cmd.Flags().IntVar(&limit, "limit", 20, "how many at most, up to 1000")
+	cmd.Flags().StringVar(&state, "state", "", "only change sets in this state: pending, published, staged, held, rejected, refused or undone")
+	cmd.Flags().IntVar(&limit, "limit", 20, "the maximum number of change sets, up to 1000")
 	return cmd
 }
 
@@ -69,9 +69,9 @@ func showCommand() *cobra.Command {
 	var asJSON, changes bool
 	var tokenFile string
 	cmd := &cobra.Command{
-		Use: "show ID", Short: "Say what became of a change set, or what a held one holds", Args: cobra.ExactArgs(1),
-		Long: `Say what became of a change set: who pushed and who approved it, what was refused and what holds it. With --changes write the changes of a
-held one as they were signed, a line of JSON each.
+		Use: "show ID", Short: "Show the state of a change set, or the changes of a held one", Args: cobra.ExactArgs(1),
+		Long: `Show the state of a change set: who pushed and who approved it, which changes were refused, and why it is held. With --changes write the changes of a
+held one as they were signed, one JSON object per line.
 ` + apiHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := openAPI(tokenFile)
@@ -98,7 +98,7 @@ held one as they were signed, a line of JSON each.
 	}
 	tokenFlag(cmd, &tokenFile)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "the receipt as JSON")
-	cmd.Flags().BoolVar(&changes, "changes", false, "the changes of a held one")
+	cmd.Flags().BoolVar(&changes, "changes", false, "write the changes of a held change set")
 	return cmd
 }
 
@@ -134,17 +134,17 @@ func approveCommand() *cobra.Command {
 	var keyFile, content string
 	var reject bool
 	cmd := &cobra.Command{
-		Use: "approve ID", Short: "Let a held change set go, as a second person, or reject it", Args: cobra.ExactArgs(1),
-		Long: `Let a change set go that is held, or with --reject have it never count. Who pushed it cannot: a second person must. Where the key ring asks for
-several keys, --key signs it with the approver's own: what is signed are the octets in the file of --content, which "rempart show ID
---changes" wrote and the approver read, or else what control gives out now.
+		Use: "approve ID", Short: "Approve a held change set, as a second person, or reject it", Args: cobra.ExactArgs(1),
+		Long: `Approve a held change set, or reject it with --reject, so that it never takes effect. The person who pushed it cannot approve it: a second person must. If the key ring
+requires several keys, --key signs it with the approver's own key: the bytes in the file of --content are signed, which "rempart show ID
+--changes" wrote and the approver read, or else the bytes that control returns now.
 ` + apiHelp + `
 
-Exit code: 0 if all of it is in the journal (or it is rejected), 1 if something of it was refused (or was not everywhere within --wait), 2 on an error.`,
+Exit code: 0 if all of it is in the journal (or it is rejected), 1 if something of it was refused (or was not in force everywhere within --wait), 2 on an error.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.waitDefault(cmd)
 			if reject && (keyFile != "" || content != "") || content != "" && keyFile == "" {
-				return errors.New("--content goes with --key, and neither with --reject")
+				return errors.New("--content needs --key, and neither can be combined with --reject")
 			}
 			c, err := openAPI(s.tokenFile)
 			if err != nil {
@@ -173,7 +173,7 @@ Exit code: 0 if all of it is in the journal (or it is rejected), 1 if something 
 	s.addFlags(cmd)
 	cmd.Flags().StringVar(&keyFile, "key", "", "file of the approver's own key, to sign with")
 	cmd.Flags().StringVar(&content, "content", "", "file of the changes to sign, with --key")
-	cmd.Flags().BoolVar(&reject, "reject", false, "have it never count")
+	cmd.Flags().BoolVar(&reject, "reject", false, "reject the change set")
 	return cmd
 }
 
@@ -201,7 +201,7 @@ func countersignature(ctx context.Context, c *apiClient, id, keyFile, content st
 		return nil, err
 	}
 	if r.Digest != hex.EncodeToString(digest) {
-		return nil, fmt.Errorf("change set %s: the octets to sign are not those it was pushed with (its digest is %s): read it again with rempart show --changes", id, r.Digest)
+		return nil, fmt.Errorf("change set %s: the bytes to sign are not the pushed ones (their digest is %s): read them again with \"rempart show --changes\"", id, r.Digest)
 	}
 	return map[string]any{"key": key.ID(), "signature": key.Sign(journal.KindChanges, digest).Bytes}, nil
 }
@@ -210,10 +210,10 @@ func undoCommand() *cobra.Command {
 	var s receiptFlags
 	cmd := &cobra.Command{
 		Use: "undo ID", Short: "Undo a whole change set", Args: cobra.ExactArgs(1),
-		Long: `Undo all that a change set did, by another one that leads back. Names that later change sets changed again stay as they are, and are told.
+		Long: `Undo all changes of a change set by another one that restores the earlier state. Names that later change sets changed again stay as they are, and are listed.
 ` + apiHelp + `
 
-Exit code: 0 if all of it is undone, 1 if some names stay or the undoing is held (or was not everywhere within --wait), 2 on an error.`,
+Exit code: 0 if all of it is undone, 1 if some names stay or the undo is held (or was not in force everywhere within --wait), 2 on an error.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.waitDefault(cmd)
 			c, err := openAPI(s.tokenFile)
@@ -253,7 +253,7 @@ func advanceCommand() *cobra.Command {
 		Long: `Extend a change set that was pushed with --stage to all servers, before its time.
 ` + apiHelp + `
 
-Exit code: 0 if it is in force for all servers, 1 if it was not everywhere within --wait, 2 on an error.`,
+Exit code: 0 if it is in force for all servers, 1 if it was not in force everywhere within --wait, 2 on an error.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.waitDefault(cmd)
 			c, err := openAPI(s.tokenFile)

@@ -21,9 +21,9 @@ func keysCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
 		Short: "Make, list and rotate the keys of control and of authors",
-		Long: `Keys sign what control publishes, and what authors ask it to. A key ring, which a root key signs, says which key may do what, and
-every server knows a root key: REMPART_CONTROL_KEY. These commands work on the folder of keys (REMPART_KEYS); a running control takes a
-changed ring in at SIGHUP.`,
+		Long: `Keys sign the records that control publishes, and the change sets of authors. A key ring, which a root key signs, holds the roles of each key, and
+every server knows a root key: REMPART_CONTROL_KEY. These commands work on the folder of keys (REMPART_KEYS); a running control reads a
+changed key ring at SIGHUP.`,
 	}
 	return cli.WithCommands(cmd, keysInitCommand(), keysListCommand(), keysNewCommand(), keysGrantCommand(), keysRevokeCommand(), keysRotateCommand(), keysThresholdCommand())
 }
@@ -64,8 +64,8 @@ func keysInitCommand() *cobra.Command {
 			if !k.made {
 				fmt.Fprintf(out, "keys are in %s already\n", k.folder)
 			} else {
-				fmt.Fprintf(out, "keys were made in %s\n", k.folder)
-				fmt.Fprintf(out, "%s signs who may do what: keep it elsewhere, and put it back only while it is needed\n", k.Path(journal.RootKey))
+				fmt.Fprintf(out, "keys were created in %s\n", k.folder)
+				fmt.Fprintf(out, "%s signs which key may do what: store it outside this machine, and put it back only while it is needed\n", k.Path(journal.RootKey))
 			}
 			fmt.Fprintf(out, "servers that follow this control need:\n  REMPART_CONTROL_KEY=%s\n", roots[0])
 			return nil
@@ -76,7 +76,7 @@ func keysInitCommand() *cobra.Command {
 func keysListCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "list", Short: "Say which keys may do what", Args: cobra.NoArgs,
+		Use: "list", Short: "List the keys and their roles", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			k, err := openKeys()
 			if err != nil {
@@ -121,7 +121,7 @@ func writeRing(w io.Writer, ring *journal.Ring, roots []journal.PublicKey) error
 func keysNewCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "new FILE NAME", Short: "Make a key for an author or an approver, in a file of its own", Args: cobra.ExactArgs(2),
-		Long: `Make a key where it is to be used: the secret in FILE, the public key on standard output, for whoever has the root key to grant it a role.`,
+		Long: `Make a key on the machine where it will be used: the secret key is written to FILE, the public key to standard output. A holder of the root key grants a role to it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := journal.WriteNewKey(args[0], args[1])
 			if err == nil {
@@ -147,12 +147,12 @@ func keysGrantCommand() *cobra.Command {
 			for _, r := range roles {
 				role := journal.Role(r)
 				if !slices.Contains([]journal.Role{journal.RoleAuthor, journal.RoleApprover, journal.RoleControl, journal.RoleFeeds}, role) {
-					return fmt.Errorf("--role %s: there are author, approver, control and feeds", r)
+					return fmt.Errorf("--role %s: the roles are author, approver, control and feeds", r)
 				}
 				granted.Roles = append(granted.Roles, role)
 			}
 			if len(granted.Roles) == 0 {
-				return errors.New("--role: what it may sign: author, approver, control or feeds")
+				return errors.New("--role: a role is needed: author, approver, control or feeds")
 			}
 			if valid > 0 {
 				granted.Until = time.Now().Add(valid).Unix()
@@ -165,7 +165,7 @@ func keysGrantCommand() *cobra.Command {
 	}
 	rootFlag(cmd, &root)
 	cmd.Flags().StringSliceVar(&roles, "role", nil, "author, approver, control or feeds; may be given several times")
-	cli.DurationFlag(cmd, &valid, "valid", "for how long, like 365d; 0 is until it is revoked")
+	cli.DurationFlag(cmd, &valid, "valid", "lifetime, like 365d; 0 means until it is revoked")
 	return cmd
 }
 
@@ -177,7 +177,7 @@ func keysRevokeCommand() *cobra.Command {
 			return changeRing(cmd, root, func(ring *journal.Ring) error {
 				left := withoutKey(ring.Keys, args[0])
 				if len(left) == len(ring.Keys) {
-					return fmt.Errorf("no key %q is in the ring: rempart keys list shows those that are, by name+hash", args[0])
+					return fmt.Errorf("no key %q is in the key ring: \"rempart keys list\" shows its keys, by name+hash", args[0])
 				}
 				ring.Keys = left
 				return nil
@@ -191,10 +191,10 @@ func keysRevokeCommand() *cobra.Command {
 func keysRotateCommand() *cobra.Command {
 	var root string
 	cmd := &cobra.Command{
-		Use: "rotate control|feeds|desk", Short: "Put a new key in the place of one of control's own", Args: cobra.ExactArgs(1),
+		Use: "rotate control|feeds|desk", Short: "Replace one of control's own keys", Args: cobra.ExactArgs(1),
 		ValidArgs: []string{journal.ControlKey, journal.FeedsKey, journal.DeskKey},
-		Long: `Make a new key in the place of one of control's own and give it the same role. The old one keeps it for a week, so that what it signed
-just now is still taken. Control publishes the changed ring at SIGHUP or at its next start, and uses the new key from that start on: start it again
+		Long: `Replace one of control's own keys by a new one with the same role. The old key keeps its role for a week, so that records it signed
+just now are still accepted. Control publishes the changed key ring at SIGHUP or at its next start, and uses the new key from that start on: restart it
 within the week.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			role, ok := map[string]journal.Role{
@@ -226,7 +226,7 @@ func keysThresholdCommand() *cobra.Command {
 	var root string
 	var t journal.Threshold
 	cmd := &cobra.Command{
-		Use: "threshold", Short: "Ask for several keys under large change sets", Args: cobra.NoArgs,
+		Use: "threshold", Short: "Require several keys for large change sets", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return changeRing(cmd, root, func(ring *journal.Ring) error {
 				ring.Threshold = t
@@ -235,8 +235,8 @@ func keysThresholdCommand() *cobra.Command {
 		},
 	}
 	rootFlag(cmd, &root)
-	cmd.Flags().IntVar(&t.Changes, "changes", 100, "change sets of more changes than that")
-	cmd.Flags().IntVar(&t.Keys, "keys", 2, "need the signatures of so many authors and approvers; 0 asks for no more than the author's")
+	cmd.Flags().IntVar(&t.Changes, "changes", 100, "change sets with more changes than this")
+	cmd.Flags().IntVar(&t.Keys, "keys", 2, "need so many signatures of authors and approvers; 0 requires the signature of the author only")
 	return cmd
 }
 
@@ -253,7 +253,7 @@ func changeRing(cmd *cobra.Command, root string, edit func(*journal.Ring) error)
 	if err := k.Change(signer, edit); err != nil {
 		return err
 	}
-	fmt.Fprintln(cmd.ErrOrStderr(), "the key ring was changed; a running control takes it in at SIGHUP")
+	fmt.Fprintln(cmd.ErrOrStderr(), "the key ring was changed; a running control reads it at SIGHUP")
 	return nil
 }
 

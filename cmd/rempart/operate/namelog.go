@@ -21,8 +21,8 @@ func logCommand() *cobra.Command {
 	var asJSON bool
 	var tokenFile string
 	cmd := &cobra.Command{
-		Use: "log NAME", Short: "Say every change that ever touched a name", Args: cobra.ExactArgs(1),
-		Long: `Say every change that ever touched a name, the oldest first: by whom, why, on whose authority, until when.
+		Use: "log NAME", Short: "Show every change that ever affected a name", Args: cobra.ExactArgs(1),
+		Long: `Show every change that ever affected a name, the oldest first: by whom, why, on whose authority, until when.
 ` + apiHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := openAPI(tokenFile)
@@ -46,13 +46,13 @@ func logCommand() *cobra.Command {
 			}
 			var b strings.Builder
 			if len(told.Log) == 0 {
-				fmt.Fprintf(&b, "no change ever touched %s\n", told.Name)
+				fmt.Fprintf(&b, "no change ever affected %s\n", told.Name)
 			}
 			for _, e := range told.Log {
 				writeLogEntry(&b, &e)
 			}
 			if told.More {
-				fmt.Fprintln(&b, "there is more than is told")
+				fmt.Fprintln(&b, "there are more changes than shown")
 			}
 			_, err = io.WriteString(cmd.OutOrStdout(), b.String())
 			return err
@@ -103,7 +103,7 @@ func writeLogEntry(w io.Writer, e *pushapi.LogEntry) {
 	}
 	fmt.Fprintf(w, "version %d, %s, by %s: %s (%s)\n", e.Version, report.Moment(e.Time), who, describeAct(e.Do, e.Name, cmp.Or(e.Category, "malicious"), e.Scope), e.ID)
 	if !e.Counts {
-		fmt.Fprintln(w, "  refused by a guard: it does not count")
+		fmt.Fprintln(w, "  refused by a guard: it has no effect")
 	}
 	ground := e.Mark
 	if ground == journal.MarkText(blocklist.Blocked) { // the ground of most changes

@@ -21,12 +21,12 @@ func nodesCommand() *cobra.Command {
 	var asJSON bool
 	var tokenFile string
 	cmd := &cobra.Command{
-		Use: "nodes", Short: "Say how every server stands", Args: cobra.NoArgs,
-		Long: `Say of every server that follows this control which version is in force there, and since when it was not heard of.
+		Use: "nodes", Short: "Show the state of every server", Args: cobra.NoArgs,
+		Long: `Show for every server that follows this control which version is in force there, and how long ago a silent server last reported.
 ` + apiHelp + `
 
-Exit code: 0 if every server has the newest version, 1 if one is behind, does not report or has a problem, or control has one, 2 on an error. A server that is
-retired: "rempart nodes forget".`,
+Exit code: 0 if every server has the newest version, 1 if one is behind, does not report or has a problem, or control has one, 2 on an error. To remove a
+retired server: "rempart nodes forget".`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := openAPI(tokenFile)
 			if err != nil {
@@ -147,11 +147,11 @@ func nodeState(n *pushapi.NodeInfo, now time.Time) string {
 
 func suspendCommand() *cobra.Command {
 	return enforcementCommand("suspend", "Stop enforcement on every server, at once",
-		`The red handle: within a second every server answers as if nothing were blocked, until "rempart resume". Lists and pushes are taken in meanwhile.`)
+		`The kill switch: within a second every server answers as if nothing were blocked, until "rempart resume". Lists and pushes are still accepted meanwhile.`)
 }
 
 func resumeCommand() *cobra.Command {
-	return enforcementCommand("resume", "Enforce again, after suspend", `Have every server enforce again what is blocked.`)
+	return enforcementCommand("resume", "Enforce again, after suspend", `Make every server enforce blocks again.`)
 }
 
 // enforcementCommand is suspend or resume.
@@ -162,11 +162,11 @@ func enforcementCommand(act, short, long string) *cobra.Command {
 		Use: act, Short: short, Args: cobra.NoArgs,
 		Long: long + "\n" + apiHelp + `
 
-Exit code: 0 once it is in the journal, 1 if it was not everywhere within --wait, 2 on an error.`,
+Exit code: 0 once it is in the journal, 1 if it was not in force everywhere within --wait, 2 on an error.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s.waitDefault(cmd)
 			if reason == "" {
-				return errors.New("--reason: say why; it stands in the journal")
+				return errors.New("--reason: give a reason; it is recorded in the journal")
 			}
 			c, err := openAPI(s.tokenFile)
 			if err != nil {
@@ -183,7 +183,7 @@ Exit code: 0 once it is in the journal, 1 if it was not everywhere within --wait
 			if s.asJSON {
 				err = writeRaw(cmd.OutOrStdout(), raw)
 			} else {
-				words := map[bool]string{true: "enforcement is suspended: nothing is blocked", false: "what is blocked is enforced"}
+				words := map[bool]string{true: "enforcement is suspended: nothing is blocked", false: "blocks are enforced"}
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s, as of version %d\n", words[done.Suspended], done.Version)
 			}
 			if err != nil {
@@ -193,6 +193,6 @@ Exit code: 0 once it is in the journal, 1 if it was not everywhere within --wait
 		},
 	}
 	s.addFlags(cmd)
-	cmd.Flags().StringVar(&reason, "reason", "", "why; it stands in the journal")
+	cmd.Flags().StringVar(&reason, "reason", "", "the reason; it is recorded in the journal")
 	return cmd
 }

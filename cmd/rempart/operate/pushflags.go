@@ -61,7 +61,7 @@ func (f *pushFlags) read(now time.Time) (*pushHead, error) {
 // times reads --start, --expiry and --for.
 func (f *pushFlags) times(now time.Time) error {
 	if f.expiry != "" && f.valid != "" {
-		return errors.New("--expiry and --for: one of them")
+		return errors.New("--expiry and --for: use one of them")
 	}
 	for _, t := range []struct {
 		flag, text string

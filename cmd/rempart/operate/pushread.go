@@ -56,7 +56,7 @@ func normalize(w io.Writer, r io.Reader, form string, defaults map[string]json.R
 	case formatPlain:
 		err = n.eachLine(in, n.writeName)
 	default:
-		err = fmt.Errorf("--format %s: there are %s, %s and %s", form, formatPlain, formatNDJSON, formatCSV)
+		err = fmt.Errorf("--format %s: the formats are %s, %s and %s", form, formatPlain, formatNDJSON, formatCSV)
 	}
 	if err == nil {
 		err = n.out.Flush()
@@ -188,7 +188,7 @@ func (n *normalizer) writeChange(fields map[string]json.RawMessage) error {
 		return err
 	}
 	if len(line) > journal.MaxLine {
-		return fmt.Errorf("a change of more than %d octets", journal.MaxLine)
+		return fmt.Errorf("a change of more than %d bytes", journal.MaxLine)
 	}
 	n.changes++
 	return n.writeLine(line)

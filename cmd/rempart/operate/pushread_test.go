@@ -58,11 +58,11 @@ func TestNormalise(t *testing.T) {
 		"no name":                 {"", "category,reason\n", nil, "", `no column is called "name"`},
 		"a row too short":         {"", "name,reason\na.example,x\nb.example\n", nil, "", "line 3: not as many columns"},
 		"a quote that never ends": {"", "name,reason\na.example,\"" + strings.Repeat("x\n", 4*journal.MaxLine) + "\n", nil, "", "a quote that is not closed"},
-		"a line too long":         {"", "a.example\n" + strings.Repeat("x", journal.MaxLine+1) + "\n", nil, "", "line 2: a line of more than 8192 octets"},
-		"a change too long":       {"", strings.Repeat("x", journal.MaxLine-1) + "\n", scam, "", "line 1: a change of more than 8192 octets"},
+		"a line too long":         {"", "a.example\n" + strings.Repeat("x", journal.MaxLine+1) + "\n", nil, "", "line 2: a line of more than 8192"},
+		"a change too long":       {"", strings.Repeat("x", journal.MaxLine-1) + "\n", scam, "", "line 1: a change of more than 8192 bytes"},
 		"nothing":                 {"", "", nil, "", "it holds no change"},
 		"only comments":           {"", "# a\n\n# b", nil, "", "it holds no change"},
-		"another form":            {"xml", "a.example\n", nil, "", "there are plain, ndjson and csv"},
+		"another form":            {"xml", "a.example\n", nil, "", "the formats are plain, ndjson and csv"},
 		"the form that is said":   {formatPlain, "name\n", nil, "{\"name\":\"name\"}\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -98,7 +98,7 @@ func FuzzNormalise(f *testing.F) {
 		changes := 0
 		for line := range strings.Lines(out.String()) {
 			if len(line) > journal.MaxLine+1 {
-				t.Errorf("a line of %d octets", len(line))
+				t.Errorf("a line of %d bytes", len(line))
 			}
 			if strings.TrimSpace(line) != "" {
 				changes++

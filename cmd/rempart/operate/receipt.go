@@ -56,7 +56,7 @@ func (s *receiptFlags) writeReceipt(cmd *cobra.Command, c *apiClient, raw []byte
 }
 
 // awaitServers waits until a version is in force on every server, if that is asked for, and writes on how many it is. reaches is the number of servers
-// that its changes are for; nil for all.
+// that its changes apply to; nil for all.
 func (s *receiptFlags) awaitServers(cmd *cobra.Command, c *apiClient, version uint64, reaches *int) error {
 	if s.wait <= 0 {
 		return nil
@@ -71,7 +71,7 @@ func (s *receiptFlags) awaitServers(cmd *cobra.Command, c *apiClient, version ui
 	}
 	line := inForceLine(v)
 	if reaches != nil {
-		line += fmt.Sprintf("; its changes are for %d of them (reaches %s)", *reaches, report.Count(*reaches, "server"))
+		line += fmt.Sprintf("; its changes apply to %d of them (reaches %s)", *reaches, report.Count(*reaches, "server"))
 	}
 	fmt.Fprintln(out, line)
 	if s.mustWait && (v.InForce < v.Nodes || v.Nodes == 0 || reaches != nil && *reaches == 0) {
@@ -112,7 +112,7 @@ func writeReceipt(out io.Writer, r *changeset.Receipt) error {
 		fmt.Fprintf(&b, "  in force on %s: %s\n", report.Count(len(r.Nodes), "server"), strings.Join(r.Nodes, ", "))
 	}
 	if r.State == changeset.Held {
-		fmt.Fprintf(&b, "somebody else lets it go: rempart show %s, rempart approve %s\n", r.ID, r.ID)
+		fmt.Fprintf(&b, "needs approval by a second person: review it with \"rempart show %s\", then run \"rempart approve %s\"\n", r.ID, r.ID)
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
@@ -146,22 +146,22 @@ func stateLine(r *changeset.Receipt) string {
 	case changeset.Staged:
 		text = fmt.Sprintf("%s, in the journal as version %d, on a share of the servers first", changes, r.Version)
 	case changeset.Held:
-		text = changes + ", held: nothing of it counts yet"
+		text = changes + ", held: it has no effect yet"
 	case changeset.Refused:
-		text = "refused: nothing of it counts"
+		text = "refused: it has no effect"
 	case changeset.Rejected:
-		text = changes + ", rejected: nothing of it counts"
+		text = changes + ", rejected: it has no effect"
 	case changeset.Undone:
 		text = fmt.Sprintf("%s, in the journal as version %d, and undone", changes, r.Version)
 		if r.UndoneBy != "" {
 			text += " by " + r.UndoneBy
 		}
 	case changeset.DryRun:
-		text = "taken"
+		text = "accepted"
 		if r.Holds > 0 {
 			text = "held"
 		}
-		text = fmt.Sprintf("nothing was done; pushed, it would be %s: %s", text, changes)
+		text = fmt.Sprintf("nothing was done; a push would be %s: %s", text, changes)
 	case changeset.Pending:
 		text = "being published"
 	}

@@ -27,9 +27,9 @@ import (
 func tokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
-		Short: "Create, rotate, revoke and list the tokens that may ask the operators' API",
-		Long: `A token lets a person or a program call the operators' API of REMPART_API, in its roles. Creating, rotating and revoking a token takes an order that a root
-key signs.
+		Short: "Create, rotate, revoke and list the tokens of the operators' API",
+		Long: `A token lets a person or a program call the operators' API of REMPART_API, in its roles. To create, rotate or revoke a token, a root
+key must sign the order.
 
 ` + rolesHelp,
 	}
@@ -65,7 +65,7 @@ client certificate is the token, and there is no secret. A name is used for one 
 				order.Roles = append(order.Roles, pushapi.Role(r))
 			}
 			if valid < 0 {
-				return fmt.Errorf("--valid %s: how long it is to be valid, like 720h; 0 is until it is revoked", valid)
+				return fmt.Errorf("--valid %s: a lifetime like 720h; 0 means until it is revoked", valid)
 			}
 			if valid > 0 {
 				order.Expires = time.Now().Add(valid).Unix()
@@ -77,7 +77,7 @@ client certificate is the token, and there is no secret. A name is used for one 
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "token %s was made: %s, for %s%s\n", made.Name, rolesText(made.Roles), made.Owner, until(made.Expires))
+			fmt.Fprintf(cmd.ErrOrStderr(), "token %s was created: %s, for %s%s\n", made.Name, rolesText(made.Roles), made.Owner, until(made.Expires))
 			return adviseSecret(cmd, made, output)
 		},
 	}
@@ -85,7 +85,7 @@ client certificate is the token, and there is no secret. A name is used for one 
 	rootFlag(cmd, &root)
 	cmd.Flags().StringSliceVar(&roles, "role", nil, "publisher, approver, auditor or node; may be given several times")
 	cmd.Flags().StringVar(&order.Owner, "owner", "", "the person behind it, by default its name: who pushed something cannot approve it, whichever token is used")
-	cli.DurationFlag(cmd, &valid, "valid", "for how long, like 30d or 720h; 0 is until it is revoked")
+	cli.DurationFlag(cmd, &valid, "valid", "lifetime, like 30d or 720h; 0 means until it is revoked")
 	cmd.Flags().StringVar(&certificate, "certificate", "", "PEM file of a client certificate that is to be the token")
 	_ = cmd.MarkFlagRequired("role") // it is there
 	return cmd
@@ -97,8 +97,8 @@ func tokenRotateCommand() *cobra.Command {
 	order := pushapi.Order{Do: "rotate"}
 	cmd := &cobra.Command{
 		Use: "rotate NAME", Short: "Replace the secret of a token, and write the new one once", Args: cobra.ExactArgs(1),
-		Long: `Replace the secret of a token, which keeps its name, owner and roles. The earlier secret is accepted no longer, or with --keep for that long: rotate, put the new
-secret where the old one was, done. Servers read the file of REMPART_CONTROL_TOKEN_FILE again when it changes. With --certificate a new client certificate is the
+		Long: `Replace the secret of a token, which keeps its name, owner and roles. The earlier secret is accepted no longer, or with --keep for that long: rotate, then put the new
+secret where the old one was. Servers read the file of REMPART_CONTROL_TOKEN_FILE again when it changes. With --certificate a new client certificate is the
 token. A token that is revoked or expired is not rotated. If no answer came, the token may have been rotated: run the command again with the same --keep.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			order.Name = args[0]
@@ -126,8 +126,8 @@ token. A token that is revoked or expired is not rotated. If no answer came, the
 	}
 	rootFlag(cmd, &root)
 	outputFlag(cmd, &output)
-	cli.DurationFlag(cmd, &keep, "keep", "for how long the earlier secret is accepted too, like 1h, 30d at most; 0 is not at all")
-	cli.DurationFlag(cmd, &valid, "valid", "for how long the token is valid from now, like 30d; 0 keeps its expiry")
+	cli.DurationFlag(cmd, &keep, "keep", "how long the earlier secret is still accepted, like 1h, at most 30d; 0 means not at all")
+	cli.DurationFlag(cmd, &valid, "valid", "lifetime of the token from now, like 30d; 0 keeps its expiry")
 	cmd.Flags().StringVar(&certificate, "certificate", "", "PEM file of the client certificate that is to be the token")
 	return cmd
 }
@@ -200,7 +200,7 @@ func adviseSecret(cmd *cobra.Command, t *pushapi.TokenInfo, output string) error
 func tokenRevokeCommand() *cobra.Command {
 	var root string
 	cmd := &cobra.Command{
-		Use: "revoke NAME", Short: "Have a token count no more", Args: cobra.ExactArgs(1),
+		Use: "revoke NAME", Short: "Revoke a token", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := openOrders(root)
 			if err != nil {
@@ -274,7 +274,7 @@ func rootKey(path string) (*journal.SecretKey, error) {
 	}
 	key, err := readKey(path)
 	if err != nil {
-		return nil, fmt.Errorf("an order takes the root key, and a new key ring does: %w; name its file with --root, or its folder in REMPART_KEYS", err)
+		return nil, fmt.Errorf("signing needs the root key: %w; name its file with --root, or its folder with REMPART_KEYS", err)
 	}
 	return key, nil
 }
@@ -296,8 +296,8 @@ func tokenListCommand() *cobra.Command {
 	var asJSON bool
 	var tokenFile string
 	cmd := &cobra.Command{
-		Use: "list", Short: "Say which tokens there are, for an auditor or approver", Args: cobra.NoArgs,
-		Long: "Say which tokens there are, without their secrets. " + apiHelp,
+		Use: "list", Short: "List the tokens, as an auditor or approver", Args: cobra.NoArgs,
+		Long: "List the tokens, without their secrets. " + apiHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := openAPI(tokenFile)
 			if err != nil {

@@ -21,16 +21,16 @@ func unblockCommand() *cobra.Command {
 	var s receiptFlags
 	var reason, scope string
 	cmd := &cobra.Command{
-		Use: "unblock NAME…", Short: "Have names pass again, whoever blocks them", Args: cobra.MinimumNArgs(1),
-		Long: `Have names pass again on every server, by one change set: what operators said of a name is withdrawn, and where a list (or a block of a name above it)
-would still block it, it is allowed, which no later list undoes.
+		Use: "unblock NAME…", Short: "Unblock names on every server", Args: cobra.MinimumNArgs(1),
+		Long: `Unblock names on every server, by one change set: the changes of operators to a name are withdrawn, and if a list (or a block of a name above it)
+would still block the name, it is allowed, which no later list overrides.
 ` + apiHelp + `
 
-Exit code: 0 if all of them pass, or passed already, 1 if something was refused or it is held (or was not everywhere within --wait), 2 on an error.`,
+Exit code: 0 if all of them pass, or passed already, 1 if something was refused or it is held (or was not in force everywhere within --wait), 2 on an error.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			s.waitDefault(cmd)
 			if reason == "" {
-				return errors.New("--reason: say why; it stands in the journal")
+				return errors.New("--reason: give a reason; it is recorded in the journal")
 			}
 			c, err := openAPI(s.tokenFile)
 			if err != nil {
@@ -59,7 +59,7 @@ Exit code: 0 if all of them pass, or passed already, 1 if something was refused 
 		},
 	}
 	s.addFlags(cmd)
-	cmd.Flags().StringVar(&reason, "reason", "", "why; it stands in the journal")
+	cmd.Flags().StringVar(&reason, "reason", "", "the reason; it is recorded in the journal")
 	cmd.Flags().StringVar(&scope, "scope", "subtree", "what is allowed: subtree (a name and all below) or exact")
 	return cmd
 }
@@ -111,7 +111,7 @@ func planUnblock(info *pushapi.NameInfo, now time.Time) (acts []journal.Act, wor
 	others = slices.Compact(others)
 	if own {
 		acts = append(acts, journal.Withdraw)
-		words = "what operators said of it is withdrawn"
+		words = "the changes of operators to it are withdrawn"
 	}
 	switch {
 	case len(others) == 0 && !own && info.Verdict == "block":

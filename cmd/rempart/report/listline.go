@@ -17,11 +17,11 @@ func GuardsLine(status feed.Status) string {
 	case held+refused == 0:
 		return ""
 	case refused == 0:
-		return Count(held, "listing") + " held: rempart held tells which, and why"
+		return Count(held, "listing") + " held: \"rempart held\" shows which, and why"
 	case held == 0:
-		return Count(refused, "listing") + " refused: rempart held tells which, and why"
+		return Count(refused, "listing") + " refused: \"rempart held\" shows which, and why"
 	}
-	return fmt.Sprintf("%s held, %d refused: rempart held tells which, and why", Count(held, "listing"), refused)
+	return fmt.Sprintf("%s held, %d refused: \"rempart held\" shows which, and why", Count(held, "listing"), refused)
 }
 
 // ListLine tells how a list stands.
@@ -34,7 +34,7 @@ func ListLine(l feed.ListStatus, now time.Time) string {
 	case l.Result == feed.Failed, l.Result == feed.Waiting:
 		return fmt.Sprintf("%s: not loaded: %s", l.Name, l.Err)
 	case l.TooOld:
-		return fmt.Sprintf("%s: nothing of it counts, for it is %s old: %s", l.Name, Age(now.Sub(l.Fetched)), l.Err)
+		return fmt.Sprintf("%s: it has no effect, because it is %s old: %s", l.Name, Age(now.Sub(l.Fetched)), l.Err)
 	case l.Result == feed.Stale:
 		return fmt.Sprintf("%s: %s, its last good content, %s old: %s", l.Name, Count(l.Entries, "entry"), Age(now.Sub(l.Fetched)), l.Err)
 	}
@@ -47,7 +47,7 @@ func ListLine(l feed.ListStatus, now time.Time) string {
 	}
 	s := fmt.Sprintf("%s: %s, %s old", l.Name, Count(l.Entries, "entry"), Age(now.Sub(l.Fetched)))
 	if refused > 0 {
-		s += fmt.Sprintf(" (%s not taken)", Count(refused, "line"))
+		s += fmt.Sprintf(" (%s not understood)", Count(refused, "line"))
 	}
 	return s
 }

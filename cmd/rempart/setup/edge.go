@@ -117,17 +117,17 @@ func (e *Edge) AwaitSet(ctx context.Context) {
 func (e *Edge) NotReady(stale time.Duration) string {
 	h := e.Health()
 	if e.Set().View().Version() == 0 {
-		why := "no set is in force, and answers go out unfiltered: none came from REMPART_CONTROL yet"
+		why := "no set is in force, so answers are not filtered: none has arrived from REMPART_CONTROL yet"
 		if h.Problem != "" {
 			why += ": " + h.Problem
 		}
 		return why
 	}
 	if h.Lost > 0 {
-		return fmt.Sprintf("version %d was in force here before the restart, and version %d is now: files in the folder edge were lost or damaged, and what is missing has not come from control yet", h.Lost, h.Status.Version)
+		return fmt.Sprintf("version %d was in force here before the restart, and version %d is in force now: files in the folder edge were lost or damaged, and the missing records have not arrived from control yet", h.Lost, h.Status.Version)
 	}
 	if stale > 0 && h.Heartbeat > stale {
-		return fmt.Sprintf("control was not heard of for %s (REMPART_CONTROL_STALE is %s); version %d stays in force", report.Age(h.Heartbeat), stale, h.Status.Version)
+		return fmt.Sprintf("control sent nothing for %s (REMPART_CONTROL_STALE is %s); version %d stays in force", report.Age(h.Heartbeat), stale, h.Status.Version)
 	}
 	return ""
 }

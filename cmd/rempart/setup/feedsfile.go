@@ -66,7 +66,7 @@ func (f *FeedsFile) Reload() {
 		err = namedTwice(f.config.Lists, feeds)
 	}
 	if err == nil && reflect.DeepEqual(feeds, f.feeds) {
-		f.log.Info("the feeds file says what is in force", "file", f.config.Feeds)
+		f.log.Info("the feeds file holds the feeds that are in force", "file", f.config.Feeds)
 		return
 	}
 	if err == nil {
@@ -87,5 +87,5 @@ func (f *FeedsFile) Problem() string {
 	if f.wrong == nil {
 		return ""
 	}
-	return "the feeds file " + f.config.Feeds + " is not in force as it is now: " + f.wrong.Error()
+	return "the feeds file " + f.config.Feeds + " has changes that are not in force: " + f.wrong.Error()
 }

@@ -95,7 +95,7 @@ func (f *Forwarding) Refresh() (changed bool) {
 	if err != nil {
 		if problem := err.Error(); problem != f.problem {
 			f.problem = problem
-			f.log.Warn("the system names no resolver to forward to; names that are not blocked or cached are answered from stale data or not at all until it does",
+			f.log.Warn("the system names no resolver to forward to; names that are not blocked or cached are answered from stale data or not at all until it names one",
 				"error", err)
 		}
 		return false

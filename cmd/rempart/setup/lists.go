@@ -92,7 +92,7 @@ func namedTwice(lists []string, feeds []feed.Feed) error {
 	for i, source := range lists {
 		for _, f := range feeds {
 			if source == f.URL || f.Path != "" && AbsolutePath(source) == AbsolutePath(f.Path) {
-				return fmt.Errorf("REMPART_LISTS: list %d is the feed %q of REMPART_FEEDS as well: take it out of one of them", i+1, f.Name)
+				return fmt.Errorf("REMPART_LISTS: list %d is the feed %q of REMPART_FEEDS as well: remove it from one of them", i+1, f.Name)
 			}
 		}
 	}

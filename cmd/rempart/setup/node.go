@@ -25,7 +25,7 @@ func NodeName(c *config.Config, log *slog.Logger) string {
 		err = durable.WriteBytes(path, []byte(name+"\n"))
 	}
 	if err != nil {
-		log.Warn("the name that this server gave itself will be another one after a restart; set REMPART_NODE, or make the data folder writable", "node", name, "err", err)
+		log.Warn("storing the generated name of this server failed, so that it will have another name after a restart; set REMPART_NODE, or make the data folder writable", "node", name, "err", err)
 	}
 	return name
 }

@@ -73,7 +73,7 @@ func (r *Reloadable[T]) Reload() ReloadResult {
 	sum, err := sumOf(r.paths)
 	if err == nil && sum == r.sum {
 		if r.problem != "" {
-			r.log.Info("the files hold what is in use again", "setting", r.name)
+			r.log.Info("the files hold the content in use again", "setting", r.name)
 		}
 		r.problem = ""
 		return ReloadUnchanged

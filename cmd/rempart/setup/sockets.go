@@ -40,7 +40,7 @@ func ActivatedSockets() (packets []net.PacketConn, streams []net.Listener, err e
 // LogAbsent logs each address that this machine does not have yet. Sockets are open on them all the same.
 func LogAbsent(log *slog.Logger, variable string, addrs []netip.AddrPort) {
 	for _, addr := range listen.Absent(addrs) {
-		log.Warn("this machine does not have the address; it is served from the moment the machine has it", "address", addr, "variable", variable)
+		log.Warn("this machine does not have the address; Rempart serves it as soon as the machine gets it", "address", addr, "variable", variable)
 	}
 }
 
@@ -74,7 +74,7 @@ func ServeHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h ht
 	}
 	g.Go(func() error {
 		if err := s.Serve(netutil.LimitListener(l, conns)); !errors.Is(err, http.ErrServerClosed) {
-			say.Error("a web listener has ended; DNS is answered all the same", "address", addr, "error", err)
+			say.Error("a web listener stopped; DNS is still answered", "address", addr, "error", err)
 		}
 		return nil
 	})

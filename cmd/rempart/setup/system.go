@@ -35,7 +35,7 @@ func systemEndpoints(c *config.Config, path, behind string) ([]upstream.Endpoint
 	}
 	others := slices.DeleteFunc(slices.Clone(all), func(e upstream.Endpoint) bool { return listensOn(c, e.Addr) })
 	if len(all) > 0 && len(others) == 0 {
-		return nil, fmt.Errorf("%s leads back here: its only name server, %s, is where Rempart itself answers; set REMPART_UPSTREAMS to the resolvers to forward to",
+		return nil, fmt.Errorf("%s leads back to this server: its only name server, %s, is an address where Rempart itself answers; set REMPART_UPSTREAMS to the resolvers to forward to",
 			path, all[0])
 	}
 	if len(others) == 0 {

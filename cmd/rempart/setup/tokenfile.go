@@ -36,7 +36,7 @@ func tokenIn(f io.Reader, path string) (string, error) {
 	}
 	token := strings.TrimSpace(string(text))
 	if token == "" || len(text) > maxToken || strings.ContainsAny(token, " \t\r\n") {
-		return "", fmt.Errorf("the token: %s is not a file of one token: write what \"rempart token create\" told into it", path)
+		return "", fmt.Errorf("the token: %s does not hold exactly one token: write the output of \"rempart token create\" to it", path)
 	}
 	return token, nil
 }
