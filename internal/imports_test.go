@@ -58,6 +58,39 @@ var rooms = map[string]struct {
 	"blocklist/guard/generate":  {nil, "it makes the lists that guard ships, and is no part of the program"},
 }
 
+// cmdRooms says which rooms of the program each of its rooms may import. Other rooms are open to all of them, since commands are wiring.
+var cmdRooms = map[string]struct {
+	may []string
+	why string
+}{
+	"cmd/rempart":         {[]string{"cmd/rempart/cli", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/setup"}, "main wires everything together"},
+	"cmd/rempart/operate": {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup"}, "commands of operators know no lists of this machine"},
+	"cmd/rempart/inspect": {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup"}, "commands that examine lists call no control"},
+	"cmd/rempart/setup":   {[]string{"cmd/rempart/report"}, "parts are made from settings, independent of the command"},
+	"cmd/rempart/cli":     {[]string{"cmd/rempart/report"}, "it does not depend on what a command does"},
+	"cmd/rempart/report":  {nil, "it only describes"},
+}
+
+// TestCommandRooms checks the imports between the rooms of the program.
+func TestCommandRooms(t *testing.T) {
+	eachFile(t, func(file string, f *ast.File, fset *token.FileSet) {
+		room := path.Dir(file)
+		if !strings.HasPrefix(room, "cmd/") {
+			return
+		}
+		rule, known := cmdRooms[room]
+		if !known {
+			t.Errorf("%s: the room %s is not in the rules: say there what it may import, and why", file, room)
+		}
+		for _, spec := range f.Imports {
+			of, ours := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), module+"/")
+			if ours && strings.HasPrefix(of, "cmd/") && !slices.Contains(rule.may, of) {
+				t.Errorf("%s imports %s: %s", fset.Position(spec.Pos()), of, rule.why)
+			}
+		}
+	})
+}
+
 // outside says who may import what is not ours and not of the standard library, where that is restricted.
 var outside = map[string]struct {
 	may []string

@@ -99,7 +99,7 @@ func (s *server) status() local.Status {
 		st.Control = &local.Control{URL: config.Redact(s.config.Control), Version: h.Status.Version, Newest: max(h.Newest, h.Status.Version), Heard: h.Heartbeat, Problem: config.Redact(h.Problem)}
 		problem(h.Problem)
 	}
-	st.Feeds, _ = json.Marshal(lists) // of plain values: it cannot fail
+	st.Feeds, _ = json.Marshal(lists) // it holds plain values only, so that marshalling cannot fail
 	return st
 }
 
@@ -137,7 +137,7 @@ func (s *server) check(ctx context.Context, text string) local.Verdict {
 	return v
 }
 
-// matches returns the listed entries with at least that many hits, most hits first.
+// matches returns the entries with at least so many hits, the most hits first.
 func (s *server) matches(least uint64) []local.Match {
 	all := []local.Match{}
 	for _, m := range s.resolver.Matches(max(least, report.LeastMatches)) {

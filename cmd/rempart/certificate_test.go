@@ -136,7 +136,7 @@ func copyTo(t *testing.T, from, to string) {
 	}
 }
 
-// TestReloadIsLogged sends SIGHUP to a control whose files are as before, and after changes of its key ring and of what guards go by.
+// TestReloadIsLogged sends SIGHUP to a control with unchanged files, and after changes of its key ring and of the files of its guards.
 func TestReloadIsLogged(t *testing.T) {
 	t.Parallel()
 	essential := filepath.Join(t.TempDir(), "essential.txt")

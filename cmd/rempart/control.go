@@ -55,13 +55,13 @@ the servers whose REMPART_CONTROL names it. It answers no DNS queries.`,
 	return cmd
 }
 
-// restart is how a journal goes on that was restored from an older backup.
+// restart says how a journal continues that was restored from an older backup.
 type restart struct {
-	above uint64 // in a new epoch above that version; 0: in the same
-	from  string // with what a copy holds; "" for none
+	above uint64 // a new epoch begins above this version; 0: the epoch continues
+	from  string // the copy of a server's folder that lost records are taken from; "" for none
 }
 
-// runControl is a control alone in its process.
+// runControl runs a control alone in its process.
 func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.Logger, reading *cli.Progress, hangup <-chan os.Signal, again restart) error {
 	setup.WarnSecrets(c, log)
 	changed := make(chan struct{}, 1)
@@ -76,7 +76,7 @@ func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.
 		return err
 	}
 	lists := feeds.Lists
-	k, err := newControlling(ctx, c, log, lists, changed, again)
+	k, err := openControlServer(ctx, c, log, lists, changed, again)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.
 	return err
 }
 
-// greet says where what is, and what to do next.
+// greet writes where control can be reached, its lists, and one command to try.
 func (k *controlServer) greet(w io.Writer, lists *feed.Lists) {
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(w, "  %-10s %s\n", label, fmt.Sprintf(format, args...))
@@ -149,7 +149,7 @@ func (k *controlServer) greet(w io.Writer, lists *feed.Lists) {
 	line("try", "rempart token create me --role publisher")
 }
 
-// greetOwn says where operators and servers reach it, once it is ready.
+// greetOwn writes the addresses for operators and servers. Control must be ready.
 func (k *controlServer) greetOwn(line func(label, format string, args ...any)) {
 	ring, _, _, err := k.keys.Ring()
 	if err == nil && len(ring.Roots) > 0 {

@@ -28,7 +28,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// controlServer is what publishes.
+// controlServer accepts changes and publishes the journal.
 type controlServer struct {
 	config    *config.Config
 	log       *slog.Logger
@@ -36,19 +36,19 @@ type controlServer struct {
 	feeds     *journal.SecretKey
 	stream    *stream.Stream
 	control   *journal.Control
-	api       atomic.Pointer[pushapi.API]       // once there is one
-	rpz       *setup.Zones                      // nil for none
+	api       atomic.Pointer[pushapi.API]       // nil until the API is open
+	rpz       *setup.Zones                      // nil without policy zones
 	secure    *setup.ServerCertificate          // nil: without TLS
-	trusted   *setup.Reloadable[*x509.CertPool] // of the external NATS cluster; nil: the system's
+	trusted   *setup.Reloadable[*x509.CertPool] // the authorities for the external NATS cluster; nil: those of the system
 	lists     *feed.Lists
-	pushAt    []netip.AddrPort // where the API is served, once it is
-	metricsAt []netip.AddrPort // the same of the metrics, of a control alone
-	changed   <-chan struct{}  // the lists' set
+	pushAt    []netip.AddrPort // addresses of the API, once it is served
+	metricsAt []netip.AddrPort // addresses of the metrics, if control is alone in its process
+	changed   <-chan struct{}  // signals that the set of the lists changed
 	ready     chan struct{}    // closed when others may publish
 }
 
-// newControlling opens keys and journal.
-func newControlling(ctx context.Context, c *config.Config, log *slog.Logger, lists *feed.Lists, changed <-chan struct{}, again restart) (*controlServer, error) {
+// openControlServer opens the keys, the journal and the API.
+func openControlServer(ctx context.Context, c *config.Config, log *slog.Logger, lists *feed.Lists, changed <-chan struct{}, again restart) (*controlServer, error) {
 	k := &controlServer{config: c, log: log, lists: lists, changed: changed, ready: make(chan struct{})}
 	if err := os.MkdirAll(c.DataDir, 0o750); err != nil {
 		return nil, fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
@@ -126,8 +126,8 @@ func (k *controlServer) streamConfig() stream.Config {
 	return stream.Config{Dir: setup.JournalFolder(c), Log: k.log}
 }
 
-// published tells which sources' word goes to all servers: not what is never blocked on this machine, nor, for the journal may hold it, what lists say
-// that could not be had since the start.
+// published returns a function that reports whether the listings of a source are published to all servers. The names that are never blocked on this machine are
+// not. A list that could not be fetched since the start is not either, because the journal may hold its listings.
 func (k *controlServer) published() func(source string) bool {
 	absent := map[string]bool{k.config.Allow: true}
 	for _, l := range k.lists.Status().Lists {
@@ -174,7 +174,7 @@ func (k *controlServer) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// announceReady lets others publish, once what was recovered has its receipts.
+// announceReady lets others publish, after the receipts of recovered change sets were stored.
 func (k *controlServer) announceReady(ctx context.Context) {
 	if err := k.api.Load().Recover(ctx, k.control.Recovered()); err != nil {
 		k.log.Error("recording recovered change sets failed: \"rempart changesets\" does not list all of them, but all of them are in force", "err", err)
@@ -183,7 +183,7 @@ func (k *controlServer) announceReady(ctx context.Context) {
 	close(k.ready)
 }
 
-// conflict returns why nothing may be published because of what servers report.
+// conflict returns the reason why nothing may be published, according to the reports of servers; nil if there is none.
 func (k *controlServer) conflict() error {
 	if api := k.api.Load(); api != nil {
 		return api.Conflict()
@@ -191,7 +191,7 @@ func (k *controlServer) conflict() error {
 	return nil
 }
 
-// applied is told of every change as it comes into force at control.
+// applied is called for every change when it comes into force at control.
 func (k *controlServer) applied(before, after *blocklist.View, e journal.Effect) {
 	if api := k.api.Load(); api != nil {
 		api.Applied(e)
@@ -201,7 +201,7 @@ func (k *controlServer) applied(before, after *blocklist.View, e journal.Effect)
 	}
 }
 
-// whole is what is in force; nil while something of its version is on its way.
+// whole returns the view in force; nil while a snapshot of its version is still being fetched.
 func (k *controlServer) whole() *blocklist.View {
 	f := k.control.Follower()
 	if view := f.Set().View(); f.InForce() >= view.Version() {
@@ -210,14 +210,14 @@ func (k *controlServer) whole() *blocklist.View {
 	return nil
 }
 
-// renew publishes a version without changes: zones change with versions only.
+// renew publishes a version without changes, because zones change only together with the version.
 func (k *controlServer) renew(ctx context.Context) {
 	if _, err := k.control.Publish(ctx, journal.Draft{Kind: journal.RecordRenew, By: "time"}); err != nil && ctx.Err() == nil {
 		k.log.Warn("publishing a version for listings that started or expired failed; policy zones show them with the next change", "err", err)
 	}
 }
 
-// publishLists publishes what lists say whenever that changed.
+// publishLists publishes the changes of lists until ctx ends.
 func (k *controlServer) publishLists(ctx context.Context) error {
 	select {
 	case <-k.ready:
@@ -225,7 +225,7 @@ func (k *controlServer) publishLists(ctx context.Context) error {
 		return nil
 	}
 	if len(k.config.Lists) == 0 && k.config.Feeds == "" {
-		return nil // another control on the same journal may have them: what it holds of lists stays
+		return nil // another control on the same journal may have lists: their entries in the journal stay
 	}
 	if k.api.Load().AwaitNodes(ctx) != nil {
 		return nil
@@ -241,7 +241,7 @@ func (k *controlServer) publishLists(ctx context.Context) error {
 			return nil
 		}
 		if k.lists.Set().View().Version() == 0 {
-			continue // not read yet: nothing is known of what they say
+			continue // the lists were not read yet
 		}
 		_, err := k.control.PublishLists(ctx, k.lists.Set().View(), k.published(), k.feeds)
 		if err != nil && ctx.Err() == nil {
@@ -254,7 +254,7 @@ func (k *controlServer) publishLists(ctx context.Context) error {
 	}
 }
 
-// files returns the files that are read again when they change.
+// files returns the files that are loaded again when they change.
 func (k *controlServer) files() []setup.ReloadableFile {
 	all := append(k.secure.Files(), setup.GuardFiles{Loader: k.lists.Guards()})
 	if k.trusted != nil {
@@ -263,7 +263,7 @@ func (k *controlServer) files() []setup.ReloadableFile {
 	return all
 }
 
-// reload reads the key ring and all files again, as SIGHUP asks, and logs the result. Lists are read again by their own loop, which logs what changed.
+// reload reads the key ring and all files again, as SIGHUP requests, and logs the result. Lists are read again by their own loop, which logs their changes.
 func (k *controlServer) reload(ctx context.Context) {
 	results := map[setup.ReloadResult][]string{}
 	for _, f := range k.files() {
@@ -294,7 +294,7 @@ func (k *controlServer) register(r *prometheus.Registry) {
 	k.registerOwn(r)
 }
 
-// registerOwn registers what a server's own edge does not count already.
+// registerOwn registers the metrics that a server's own edge does not register.
 func (k *controlServer) registerOwn(r *prometheus.Registry) {
 	r.MustRegister(k.api.Load().Collector())
 	if k.secure != nil {
@@ -305,7 +305,7 @@ func (k *controlServer) registerOwn(r *prometheus.Registry) {
 	}
 }
 
-// notReady says why nothing can be pushed here, or nothing.
+// notReady returns the reason why nothing can be pushed here; "" if control is ready.
 func (k *controlServer) notReady() string {
 	select {
 	case <-k.ready:

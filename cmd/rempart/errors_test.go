@@ -11,7 +11,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// refused runs the program, which must not start, and returns what it says of that.
+// refused runs the program, which must not start, and returns its error output.
 func refused(t *testing.T, env ...string) string {
 	t.Helper()
 	p := dnstest.LaunchProgram(t, exec.Command("rempart"), env...)
@@ -24,8 +24,7 @@ func refused(t *testing.T, env ...string) string {
 	return p.Stderr()
 }
 
-// TestErrorsAtStart has what keeps the program from starting: the error says what is wrong, of which
-// variable, and what would be right.
+// TestErrorsAtStart checks errors that keep the program from starting: each names the mistake, its variable and a valid value.
 func TestErrorsAtStart(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
@@ -91,7 +90,7 @@ func TestOneInstance(t *testing.T) {
 	}
 }
 
-// TestWebListenerTaken answers DNS all the same, and says what is missing.
+// TestWebListenerTaken: DNS is answered if a web listener cannot be opened, and the log names the listener.
 func TestWebListenerTaken(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -109,10 +108,10 @@ func TestWebListenerTaken(t *testing.T) {
 		t.Errorf("a query: %s", got)
 	}
 	for _, want := range append(addrs, "REMPART_PAGE_LISTEN", "REMPART_METRICS_LISTEN") {
-		logs(t, p, want) // it comes on another pipe than the greeting
+		logs(t, p, want) // the log is another pipe than the greeting
 	}
 	if p.Page != "" || p.Metrics != "" {
-		t.Errorf("the greeting tells of listeners that are not there:\n%s", p.Stdout())
+		t.Errorf("the greeting shows listeners that are not open:\n%s", p.Stdout())
 	}
 }
 
@@ -129,8 +128,8 @@ func TestNoWebListener(t *testing.T) {
 	}
 }
 
-// TestMisspeltVariable: a server does not start with a variable that is like a setting and is none, and names the nearest setting. It warns of other variables with the
-// prefix; other commands warn of both.
+// TestMisspeltVariable: a server does not start with a variable that resembles a setting and is none, and names the nearest setting. It warns of other
+// variables with the prefix; other commands warn of both.
 func TestMisspeltVariable(t *testing.T) {
 	t.Parallel()
 	misspelt := []string{"REMPART_UPSTREAM=udp://192.0.2.1", "REMPART_SOMETHING_ELSE=:53", "rempart_lists=x", "Rempart_Mode=observe"}

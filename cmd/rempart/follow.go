@@ -10,7 +10,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// set is what is in force here.
+// set returns the set in force in this process.
 func (s *server) set() *blocklist.Set {
 	if s.edge != nil {
 		return s.edge.Set()
@@ -18,7 +18,7 @@ func (s *server) set() *blocklist.Set {
 	return s.lists.Set()
 }
 
-// follow makes the edge, and the control that it follows where that runs here.
+// follow opens the edge, and the control that it follows if that runs in this process.
 func (s *server) follow(ctx context.Context) (err error) {
 	if err := setup.CheckCountry(s.config); err != nil {
 		return err
@@ -28,7 +28,7 @@ func (s *server) follow(ctx context.Context) (err error) {
 	case s.config.Control != "":
 		s.edge, err = setup.FollowControl(s.config, opt)
 	case len(s.config.PushListen) > 0:
-		if s.control, err = newControlling(ctx, s.config, s.log, s.lists, s.publish, restart{}); err != nil {
+		if s.control, err = openControlServer(ctx, s.config, s.log, s.lists, s.publish, restart{}); err != nil {
 			return err
 		}
 		_, _, roots, err := s.control.keys.Ring()
@@ -43,10 +43,10 @@ func (s *server) follow(ctx context.Context) (err error) {
 	return err
 }
 
-// keepVersion has the data folder's counter continue from the journal: whoever goes back to lists of its own goes on from there.
+// keepVersion stores the journal's version in the data folder's counter, so that versions continue from there if this server uses lists of its own again.
 func (s *server) keepVersion() {
 	version := s.edge.State().Version
-	if version == 0 || s.control != nil { // lists in the same process count for themselves
+	if version == 0 || s.control != nil { // lists in the same process have versions of their own
 		return
 	}
 	counter, lost := durable.OpenCounter(filepath.Join(s.config.DataDir, "version"), func() uint64 { return version })
@@ -58,7 +58,7 @@ func (s *server) keepVersion() {
 	}
 }
 
-// refresh puts what is never blocked here over the set whenever that changed.
+// refresh applies changes of the names that are never blocked here to the edge's set.
 func (s *server) refresh(ctx context.Context) error {
 	for {
 		select {

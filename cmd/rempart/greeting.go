@@ -16,7 +16,7 @@ import (
 	"rempart/resolver/listen"
 )
 
-// greet says where Rempart listens, what it blocks by which lists, and one command to try.
+// greet writes where Rempart listens, the lists by which it blocks, and one command to try.
 func greet(w io.Writer, s *server, sockets *listen.Server) {
 	addrs := sockets.Addrs()
 	status := s.lists.Status()
@@ -64,10 +64,10 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	}
 	if len(s.pageAt) > 0 {
 		line("page", "%s", urls(s.pageAt, "/"))
-		if leadsAstray(s.config) {
+		if isPageUnreachable(s.config) {
 			line("", "blocked names get %s, which is each client's own machine: set REMPART_PAGE_IPV4 and REMPART_PAGE_IPV6", pageAddresses(s.config))
 		}
-		if pageMissed(s.config) {
+		if isPageMissed(s.config) {
 			line("", "browsers open it on port 80 of %s: forward that port here, or listen on it", pageAddresses(s.config))
 		}
 	}
@@ -101,14 +101,14 @@ func urls(addrs []netip.AddrPort, path string) string {
 	return strings.Join(s, ", ")
 }
 
-// leadsAstray reports whether clients on other machines are served, and told that the page is on their own.
-func leadsAstray(c *config.Config) bool {
+// isPageUnreachable reports whether clients on other machines get a loopback address as the address of the page.
+func isPageUnreachable(c *config.Config) bool {
 	own := c.PageIPv4.IsValid() && c.PageIPv4.IsLoopback() || c.PageIPv6.IsValid() && c.PageIPv6.IsLoopback()
 	return own && c.BlockAnswer == "page" && slices.ContainsFunc(c.Listen, func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() })
 }
 
-// pageMissed reports whether a browser sent to the page's address would not find it there.
-func pageMissed(c *config.Config) bool {
+// isPageMissed reports whether the page is not served on port 80, where browsers look for it.
+func isPageMissed(c *config.Config) bool {
 	for _, a := range c.PageListen {
 		if a.Port() == 80 {
 			return false

@@ -9,8 +9,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestGuards has what guards refuse and hold answered as usual, and told by the greeting and the metrics; what a person releases
-// counts at once.
+// TestGuards: names that guards refuse and hold are answered as usual, and the greeting and the metrics show their number; a released name is blocked at once.
 func TestGuards(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -45,8 +44,8 @@ func TestGuards(t *testing.T) {
 	}
 }
 
-// TestPushesPassTheGuardsOfLists checks that a feeds file that is refused changes the guards neither of lists nor of pushes: the host of
-// the earlier feed stays a name of this service, which nobody may block.
+// TestPushesPassTheGuardsOfLists checks that a feeds file that is refused changes the guards neither of lists nor of pushes: the host of the earlier feed stays
+// a name of this service, which nobody may block.
 func TestPushesPassTheGuardsOfLists(t *testing.T) {
 	t.Parallel()
 	feeds := filepath.Join(t.TempDir(), "feeds.toml")

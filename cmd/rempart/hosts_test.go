@@ -29,7 +29,7 @@ func statusFor(t *testing.T, url, host string) int {
 	return res.StatusCode
 }
 
-// TestHostIsChecked asks for the API and the metrics as a web page does whose name was pointed at a loopback address.
+// TestHostIsChecked requests the API and the metrics like a web page whose name resolves to a loopback address.
 func TestHostIsChecked(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
@@ -67,7 +67,7 @@ func TestHostIsChecked(t *testing.T) {
 	}
 }
 
-// TestMetricsBeyondLoopback has a listener for others, who may call it by any name.
+// TestMetricsBeyondLoopback: a listener for other machines accepts any name in the Host field.
 func TestMetricsBeyondLoopback(t *testing.T) {
 	t.Parallel()
 	_, port, _ := net.SplitHostPort(dnstest.FreeAddr(t))

@@ -13,8 +13,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestInspectServer asks the commands about a running server's lists, a fetched one among them, before and after a change that is
-// in force as an overlay.
+// TestInspectServer runs the commands on a running server's lists, of which one was fetched, before and after a change that is in force as an overlay.
 func TestInspectServer(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -42,7 +41,7 @@ func TestInspectServer(t *testing.T) {
 			}
 		}
 		if strings.Contains(string(out), "secret") {
-			t.Errorf("%q tells the URL's query:\n%s", args, out)
+			t.Errorf("%q shows the URL's query:\n%s", args, out)
 		}
 	}
 	inspect(0, []string{"guards: 1 refused by public-suffix", "4 names, version 1"}, "feeds")

@@ -1,5 +1,5 @@
-// Command rempart is a DNS protective filter: it answers queries, checks every name against a
-// set of malicious ones, and leads a match to a page that says what happened.
+// Command rempart is a DNS protective filter: it answers queries, checks every name against a set of malicious names, and redirects blocked names to a page
+// that explains the block.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 
 func main() { os.Exit(run()) }
 
-// run is the whole program but for the exit.
+// run runs the program and returns its exit code.
 func run() int {
 	serve, control := serveCommand(), controlCommand()
 	root := &cobra.Command{
@@ -50,7 +50,7 @@ Without a subcommand it runs "rempart serve". Settings are environment variables
 	cli.WithCommands(root, versionCommand())
 	root.SetErr(cli.Redact(os.Stderr))
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
-		refuses := cmd == root || cmd == serve || cmd == control // to start with a misspelt setting
+		refuses := cmd == root || cmd == serve || cmd == control // these commands refuse to start with a misspelt setting
 		cli.WarnUnknown(cmd, config.Environ(), !refuses)
 	}
 	root.SetFlagErrorFunc(suggestFlag)
@@ -66,7 +66,7 @@ Without a subcommand it runs "rempart serve". Settings are environment variables
 	return int(cli.Failure)
 }
 
-// suggestFlag adds the flag that a mistyped one was meant to be.
+// suggestFlag adds the flag with the nearest name to the error for an unknown flag.
 func suggestFlag(cmd *cobra.Command, err error) error {
 	unknown := (*pflag.NotExistError)(nil)
 	if !errors.As(err, &unknown) {

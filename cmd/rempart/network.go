@@ -12,8 +12,8 @@ import (
 // networkEvery is the interval between checks for changes of the network.
 const networkEvery = 500 * time.Millisecond
 
-// watchNetwork retries failed fetches, connects to control and probes upstreams at once when the network is back, until ctx ends: the regular retries are
-// further and further apart. The network is back when the machine's addresses change, or when an upstream answers after none did.
+// watchNetwork retries failed fetches, connects to control and probes upstreams at once when the network is back, because the intervals of regular retries
+// grow. The network is back when the machine's addresses change, or when an upstream answers after none did. It returns when ctx ends.
 func (s *server) watchNetwork(ctx context.Context) error {
 	ticker := time.NewTicker(networkEvery)
 	defer ticker.Stop()
@@ -51,7 +51,7 @@ func ownAddresses() (texts []string) {
 	return texts
 }
 
-// retry asks again for all that could not be had without the network: answers, lists, control.
+// retry repeats everything that failed without the network: queries, lists, the connection to control.
 func (s *server) retry() {
 	s.resolver.ForgetFailures()
 	s.retryLists()

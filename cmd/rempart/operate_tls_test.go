@@ -23,7 +23,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// authority is a private one that issues certificates, as files in a folder.
+// authority is a private certificate authority whose certificates are files in a folder.
 type authority struct {
 	t    *testing.T
 	dir  string
@@ -37,7 +37,7 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// issue makes a certificate and its key, in NAME.pem and NAME.key.
+// issue creates a certificate and its key, in NAME.pem and NAME.key.
 func (a *authority) issue(name string, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -75,12 +75,12 @@ func (a *authority) issue(name string, template *x509.Certificate) (*x509.Certif
 
 func (a *authority) path(file string) string { return filepath.Join(a.dir, file) }
 
-// TestOverTLS reaches a control by the certificate of a private authority, with a client certificate for a token; an edge follows it.
+// TestOverTLS connects to a control with a certificate of a private authority, with a client certificate as the token; an edge follows it.
 func TestOverTLS(t *testing.T) {
 	t.Parallel()
-	ca, strangers := newAuthority(t), newAuthority(t)
+	ca, unauthorized := newAuthority(t), newAuthority(t)
 	ca.issue("control", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	for _, a := range []*authority{ca, strangers} {
+	for _, a := range []*authority{ca, unauthorized} {
 		a.issue("ada", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	}
 	control := startControl(t, "REMPART_PUSH_CERT="+ca.path("control.pem"), "REMPART_PUSH_KEY="+ca.path("control.key"), "REMPART_PUSH_CLIENT_CA="+ca.path("ca.pem"))
@@ -110,7 +110,7 @@ func TestOverTLS(t *testing.T) {
 		said string
 	}{
 		"none":            {nil, 2, "REMPART_API_CERT"},
-		"of a stranger":   {strangers, 2, ""},
+		"of another CA":   {unauthorized, 2, ""},
 		"as it should be": {ca, 0, ""},
 	} {
 		env := append([]string{trusting}, keys...)
@@ -126,7 +126,7 @@ func TestOverTLS(t *testing.T) {
 	}
 }
 
-// TestStale has an edge that does not hear of its control say so once it is too long.
+// TestStale: an edge that does not hear of its control for too long is not ready.
 func TestStale(t *testing.T) {
 	t.Parallel()
 	control := startControl(t)

@@ -28,10 +28,10 @@ import (
 	"rempart/resolver/listen"
 )
 
-// pushDefault is where a control serves its API where no address is configured.
+// pushDefault is the address of a control's API if none is configured.
 const pushDefault = "127.0.0.1:9254"
 
-// pushGuards returns the guards that pushes pass: at any time the same as lists.
+// pushGuards returns the guards for pushes, which are always those of lists.
 func (k *controlServer) pushGuards() (*guard.Guards, error) {
 	guards, err := k.lists.Guards().Guards()
 	if err != nil {
@@ -40,7 +40,7 @@ func (k *controlServer) pushGuards() (*guard.Guards, error) {
 	return guards.Guards, nil
 }
 
-// openAPI makes the operators' API.
+// openAPI opens the operators' API.
 func (k *controlServer) openAPI(ctx context.Context) error {
 	desk, err := k.keys.Secret(journal.DeskKey)
 	if err != nil {
@@ -56,12 +56,12 @@ func (k *controlServer) openAPI(ctx context.Context) error {
 	return err
 }
 
-// serveAPI begins to serve the API, and the journal beside it.
+// serveAPI begins to serve the API and the journal.
 func (k *controlServer) serveAPI(ctx context.Context, g *errgroup.Group) error {
 	api := k.api.Load()
 	files := mirror.NewHandler(k.control, func(r *http.Request, status []byte) error { return api.Report(r.Context(), pushapi.Caller(r), status) })
 	mux := http.NewServeMux()
-	mux.Handle("/v1/journal/status", api.Guarded(http.StripPrefix("/v1/journal", files), pushapi.Node)) // nobody else speaks for a node
+	mux.Handle("/v1/journal/status", api.Guarded(http.StripPrefix("/v1/journal", files), pushapi.Node)) // no other role may report for a node
 	mux.Handle("/v1/journal/", api.Guarded(http.StripPrefix("/v1/journal", files), pushapi.Node, pushapi.Publisher, pushapi.Approver, pushapi.Auditor))
 	mux.Handle("/", api.Handler())
 	addrs := k.config.PushListen
@@ -76,7 +76,7 @@ func (k *controlServer) serveAPI(ctx context.Context, g *errgroup.Group) error {
 		}
 		k.pushAt = append(k.pushAt, netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port)))
 		s := pushapi.Server(hosts.Only(mux, k.isOwnName, pushapi.Misdirected))
-		s.ErrorLog = log.New(io.Discard, "", 0) // the library's holds clients' addresses: none may be kept
+		s.ErrorLog = log.New(io.Discard, "", 0) // the log of net/http holds client addresses, which must not be stored
 		serve := s.Serve
 		if k.secure != nil {
 			s.TLSConfig = k.secure.APITLS()
@@ -93,7 +93,7 @@ func (k *controlServer) serveAPI(ctx context.Context, g *errgroup.Group) error {
 	return nil
 }
 
-// isOwnName reports whether the API may be reached by a name: one of its certificate or of REMPART_PUSH_HOSTS.
+// isOwnName reports whether name is a host name of the API: one of its certificate or of REMPART_PUSH_HOSTS.
 func (k *controlServer) isOwnName(name string) bool {
 	return slices.ContainsFunc(k.config.PushHosts, func(own string) bool { return strings.EqualFold(own, name) }) || k.secure != nil && k.secure.HasName(name)
 }

@@ -56,32 +56,32 @@ func serveCommand() *cobra.Command {
 	}
 }
 
-// server is everything that serves.
+// server holds all parts of "rempart serve".
 type server struct {
 	config    *config.Config
 	log       *slog.Logger
-	reading   *cli.Progress // until it greets
+	reading   *cli.Progress // until the greeting
 	shares    setup.Descriptors
 	forward   *setup.Forwarding
 	lists     *feed.Lists
-	changed   chan struct{}  // word that the lists' set did, for the edge
-	publish   chan struct{}  // the same for control
-	edge      *setup.Edge    // nil: the lists' set is in force itself
-	control   *controlServer // in the same process; nil for none
+	changed   chan struct{}  // signals the edge that the set of the lists changed
+	publish   chan struct{}  // signals control that the set of the lists changed
+	edge      *setup.Edge    // nil: the set of the lists is in force
+	control   *controlServer // nil unless control runs in the same process
 	feeds     *setup.FeedsFile
 	resolver  *resolver.Resolver
 	clients   *setup.ClientWatcher
 	registry  *prometheus.Registry
 	page      *web.Page
 	started   time.Time
-	again     chan struct{}    // a command asks for a reload
-	dnsAt     []netip.AddrPort // where DNS is answered, once it is
-	pageAt    []netip.AddrPort // where the page is served, once it is
-	metricsAt []netip.AddrPort // the same of the metrics
+	again     chan struct{}    // signals that a command requests a reload
+	dnsAt     []netip.AddrPort // addresses of the DNS listeners
+	pageAt    []netip.AddrPort // addresses of the page
+	metricsAt []netip.AddrPort // addresses of the metrics
 	ending    atomic.Bool
 }
 
-// newServer makes the parts; nothing runs and no socket is open yet.
+// newServer creates the parts. Nothing runs and no socket is open afterwards.
 func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading *cli.Progress) (*server, error) {
 	s := &server{config: c, log: log, reading: reading, registry: prometheus.NewRegistry(), started: time.Now(), again: make(chan struct{}, 1), changed: make(chan struct{}, 1), publish: make(chan struct{}, 1)}
 	setup.WarnSecrets(c, log)
@@ -140,18 +140,18 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading 
 	return s, nil
 }
 
-// run serves until ctx ends: lists first, so that no query is answered before they are in force.
+// run serves until ctx ends. It starts the lists first, so that no query is answered before they are in force.
 func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.Signal) error {
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	var below errgroup.Group // what answers stand on: it ends last
+	var below errgroup.Group // the parts that answers need: they end last
 	below.Go(func() error { return s.forward.Run(background, s.retry) })
 	defer func() {
 		s.resolver.Close()
 		cancel()
-		_ = below.Wait() // its errors are the end of background
+		_ = below.Wait() // they end only because background does
 	}()
-	workers := runtime.GOMAXPROCS(0) // before lists are read, which may need one more
+	workers := runtime.GOMAXPROCS(0) // read before lists are, which may add one
 	err := s.lists.Start(ctx)
 	s.reading.End()
 	if err != nil {
@@ -191,7 +191,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	above.Go(func() error { return s.feeds.Run(ctx) })
 	greet(cli.Redact(cmd.OutOrStdout()), s, sockets)
 	notify(s.log, daemon.SdNotifyReady)
-	debug.FreeOSMemory() // reading lists took many times what is kept of them
+	debug.FreeOSMemory() // reading lists needed many times the memory of their result
 	<-ctx.Done()
 	s.ending.Store(true)
 	notify(s.log, daemon.SdNotifyStopping)
@@ -202,7 +202,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	return nil
 }
 
-// listen opens the DNS sockets, that many UDP ones an address, or takes over the supervisor's.
+// listen opens the DNS sockets, with one UDP socket per worker and address, or uses the sockets of the supervisor.
 func (s *server) listen(workers int) (*listen.Server, error) {
 	setup.LogAbsent(s.log, "REMPART_LISTEN", s.config.Listen)
 	lc := listen.Config{
@@ -222,7 +222,7 @@ func (s *server) listen(workers int) (*listen.Server, error) {
 	return listen.New(lc)
 }
 
-// serveHTTP begins the page and the metrics. DNS does not depend on them.
+// serveHTTP begins to serve the page and the metrics. DNS does not depend on them.
 func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 	var errs []error
 	serve := func(at *[]netip.AddrPort, addrs []netip.AddrPort, h func(netip.AddrPort) http.Handler, variable string) {
@@ -242,7 +242,7 @@ func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 	return errors.Join(errs...)
 }
 
-// notReady says why queries should not be sent here, or nothing.
+// notReady returns the reason why queries should not be sent here; "" if the server is ready.
 func (s *server) notReady() string {
 	if s.ending.Load() {
 		return "shutting down"
@@ -265,7 +265,7 @@ func (s *server) notReady() string {
 	return ""
 }
 
-// reloads reads the feeds file and looks at every list again on SIGHUP.
+// reloads reads the feeds file and checks every list again on SIGHUP or when a command requests it.
 func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 	for {
 		look := s.lists.Reload

@@ -22,7 +22,7 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// buildInfo is the metric that tells the versions of a fleet apart.
+// buildInfo returns a metric whose labels hold the program's version.
 func buildInfo() prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "rempart_build_info", Help: "Always 1; the labels hold the version.",

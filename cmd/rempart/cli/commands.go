@@ -8,7 +8,7 @@ import (
 	"rempart/internal/spelling"
 )
 
-// WithCommands adds commands below cmd, which shows its help if it does nothing by itself.
+// WithCommands adds subcommands to cmd, which shows its help if it has no action of its own.
 func WithCommands(cmd *cobra.Command, below ...*cobra.Command) *cobra.Command {
 	cmd.AddCommand(below...)
 	cmd.Args = knownCommand
@@ -18,7 +18,7 @@ func WithCommands(cmd *cobra.Command, below ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// knownCommand refuses arguments of a command that has commands below it: they are mistyped commands.
+// knownCommand returns an error for the arguments of a command that has subcommands: they are mistyped commands.
 func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

@@ -17,7 +17,7 @@ func DurationFlag(cmd *cobra.Command, to *time.Duration, name, usage string) {
 // DurationValue is a duration as a pflag.Value.
 type DurationValue time.Duration
 
-// Set reads text. A duration below zero is refused.
+// Set parses text. It returns an error for a duration below zero.
 func (d *DurationValue) Set(text string) error {
 	parsed, err := units.ParseDuration(text)
 	if err != nil {

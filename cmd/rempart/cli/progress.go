@@ -13,11 +13,11 @@ import (
 	"rempart/cmd/rempart/report"
 )
 
-// progressDelay is how long reading lists may take before it is said how far it is.
+// progressDelay is how long reading or sending may take before progress is shown.
 const progressDelay = 500 * time.Millisecond
 
-// Progress keeps one line at the end of a terminal that says how far the reading of lists, or a push, is. What else is written there goes
-// through it, above the line. On what is no terminal, it only hands on what is written. It is safe for concurrent use.
+// Progress keeps one line at the end of a terminal that shows the progress of reading lists or of a push. Other output is written through it, above the line.
+// If the output is no terminal, it only passes output on. It is safe for concurrent use.
 type Progress struct {
 	out      io.Writer
 	terminal bool
@@ -41,7 +41,7 @@ func NewProgress(out io.Writer) *Progress {
 	}
 }
 
-// ListProgress is for feed.Config.Progress; nil where nobody would see the line.
+// ListProgress returns a function for feed.Config.Progress; nil if the output is no terminal.
 func (p *Progress) ListProgress() func(feed.Progress) {
 	if !p.terminal {
 		return nil
@@ -69,13 +69,13 @@ func (p *Progress) show(read feed.Progress) {
 	p.line("reading lists", done, total)
 }
 
-// line shows how much of something is done. The caller holds mu.
+// line shows the progress of an operation. The caller holds mu.
 func (p *Progress) line(what string, done, total int64) {
 	fmt.Fprintf(p.out, "\r%s%s: %s of %s, %d %%", eraseLine, what, report.Bytes(done), report.Bytes(total), done*100/total)
 	p.shown = true
 }
 
-// Upload makes bodies of a total that show how much of them was read. Where nobody would see the line it returns them as they are.
+// Upload returns a function that creates bodies of size total and shows how much of them was read. If the output is no terminal, it returns body.
 func (p *Progress) Upload(body func() (io.ReadCloser, error), total int64) func() (io.ReadCloser, error) {
 	if !p.terminal || total == 0 {
 		return body
@@ -86,7 +86,7 @@ func (p *Progress) Upload(body func() (io.ReadCloser, error), total int64) func(
 	}
 }
 
-// uploadBody is a body that is being sent.
+// uploadBody is a body that shows its progress.
 type uploadBody struct {
 	io.ReadCloser
 	progress    *Progress
@@ -115,7 +115,7 @@ func (p *Progress) Write(b []byte) (int, error) {
 	return p.out.Write(b)
 }
 
-// End wipes the line; there is none any more.
+// End erases the line for good.
 func (p *Progress) End() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"rempart/blocklist/feed"
 )
 
-// TestProgress writes one line over itself, above which everything else goes, and leaves nothing.
+// TestProgress overwrites one line, writes other output above it, and erases it at the end.
 func TestProgress(t *testing.T) {
 	var out bytes.Buffer
 	p := NewProgress(&out)
@@ -42,7 +42,7 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestProgressOfSending shows how much of a body was read, anew for each try.
+// TestProgressOfSending shows how much of a body was read, again from the start for each attempt.
 func TestProgressOfSending(t *testing.T) {
 	var out bytes.Buffer
 	p := NewProgress(&out)

@@ -21,7 +21,7 @@ func (r redactor) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// WarnUnknown warns of the variables that have Rempart's prefix and are no settings, and, if so wanted, of misspelt settings.
+// WarnUnknown writes a warning for each variable that has Rempart's prefix and is no setting, and for misspelt settings if misspelt is true.
 func WarnUnknown(cmd *cobra.Command, environ map[string]string, misspelt bool) {
 	near, texts := config.Unknown(environ)
 	if misspelt {

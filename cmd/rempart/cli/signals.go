@@ -7,14 +7,14 @@ import (
 	"syscall"
 )
 
-// signals is the reaction of a command to signals of the operating system.
+// signals holds the signals that a command reacts to.
 type signals struct {
 	Context context.Context  // ends at SIGTERM and SIGINT
 	Hangup  <-chan os.Signal // receives SIGHUP
 	stop    func()
 }
 
-// CatchSignals catches signals from now on, so that one that arrives while lists are read ends the command in order. The caller calls Stop last.
+// CatchSignals catches signals from now on, so that a signal that arrives while lists are read ends the command in order. The caller calls Stop last.
 func CatchSignals(parent context.Context) *signals {
 	ctx, cancel := signal.NotifyContext(parent, syscall.SIGTERM, syscall.SIGINT)
 	hangup := make(chan os.Signal, 1)

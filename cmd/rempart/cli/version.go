@@ -4,7 +4,7 @@ import (
 	"runtime/debug"
 )
 
-// Version is the module's version, or the commit it was built from.
+// Version returns the module's version, or else the commit that the program was built from.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

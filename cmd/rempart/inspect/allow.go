@@ -19,7 +19,7 @@ import (
 	"rempart/internal/local"
 )
 
-// allowPatience bounds the wait for the running server to read its file.
+// allowPatience is how long "rempart allow" waits for the running server to apply its file.
 const allowPatience = 10 * time.Second
 
 func allowCommand() *cobra.Command {
@@ -64,7 +64,7 @@ Exit code: 0 once every name passes, 1 if one is still blocked, 2 on an error.`,
 	return cmd
 }
 
-// addable leaves out the names that the running server answers itself, whatever lists say: allowing them has no effect.
+// addable returns the names without those that the running server answers by itself: allowing them has no effect.
 func addable(ctx context.Context, out io.Writer, client *local.Client, names []string) (left []string, err error) {
 	for _, name := range names {
 		if client == nil {
@@ -83,7 +83,8 @@ func addable(ctx context.Context, out io.Writer, client *local.Client, names []s
 	return left, nil
 }
 
-// appendNames adds names to the end of an allow file, which may be missing. A name that already has a line of its own is not added again. A file that is not UTF-8 is converted to UTF-8.
+// appendNames appends names to an allow file, which may be missing. A name that already has a line of its own is not added again. A file that is not UTF-8 is
+// converted to UTF-8.
 func appendNames(path string, names []string, reason string, now time.Time) error {
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -116,7 +117,7 @@ func appendNames(path string, names []string, reason string, now time.Time) erro
 		}
 	}
 	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
-	if !bytes.HasSuffix(old, text) { // the file was decoded: names in UTF-8 cannot be appended to it
+	if !bytes.HasSuffix(old, text) { // the file was decoded: names in UTF-8 cannot be appended to its bytes
 		flags = os.O_CREATE | os.O_WRONLY | os.O_TRUNC
 		added = *bytes.NewBuffer(append(text, added.Bytes()...))
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestAllowFileInUTF16 adds to a file that an editor saved in another encoding.
+// TestAllowFileInUTF16 adds names to a file in another encoding.
 func TestAllowFileInUTF16(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "allow.txt")
 	text := []byte{0xff, 0xfe}

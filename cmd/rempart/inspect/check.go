@@ -51,7 +51,7 @@ or there is neither a server nor a setting that names lists.`,
 	return cmd
 }
 
-// checker says verdicts.
+// checker determines and writes the verdicts on names.
 type checker struct {
 	*inspection
 	cmd     *cobra.Command
@@ -59,11 +59,11 @@ type checker struct {
 	asJSON  bool
 	withWhy bool
 	blocked bool
-	passed  bool // a name that no allow decides
+	passed  bool // a name passed without an allow
 	failed  bool
 }
 
-// checkResult is what is said of one name.
+// checkResult is the output for one name.
 type checkResult struct {
 	Name     string       `json:"name"`
 	Verdict  string       `json:"verdict"` // pass, allow, block, error
@@ -71,15 +71,15 @@ type checkResult struct {
 	Scope    string       `json:"scope,omitempty"`
 	Category string       `json:"category,omitempty"`
 	Lists    []listedAt   `json:"lists,omitempty"`
-	Target   string       `json:"target,omitempty"`   // the listed name or address that the name's answer leads to; "" for the name itself
-	Note     string       `json:"note,omitempty"`     // what lists do not decide
-	Unsure   string       `json:"unsure,omitempty"`   // why it is not known where the name leads
+	Target   string       `json:"target,omitempty"`   // the listed name or address in the answer to the name; "" if the name itself decides
+	Note     string       `json:"note,omitempty"`     // a reason that is independent of lists
+	Unsure   string       `json:"unsure,omitempty"`   // why the name could not be resolved
 	Observed bool         `json:"observed,omitempty"` // blocks are not enforced now
 	Error    string       `json:"error,omitempty"`
 	Why      *explanation `json:"why,omitempty"`
 }
 
-// listedAt is one list that makes the deciding claim.
+// listedAt is a list of the deciding entry, and the place in it.
 type listedAt struct {
 	List string `json:"list"`
 	Line int    `json:"line,omitempty"`
@@ -120,10 +120,10 @@ func (k *checker) checkAll(names []string) error {
 	case k.blocked:
 		return cli.Negative
 	}
-	return k.exitCode() // where a list is missing, a pass is not certain
+	return k.exitCode() // without every list, a pass is not certain
 }
 
-// checkOne judges a name and says so: as the running server does, where there is one.
+// checkOne writes the verdict on a name: that of the running server, if there is one.
 func (k *checker) checkOne(text string) error {
 	v, err := k.judge(text)
 	if err != nil {
@@ -166,18 +166,18 @@ func (k *checker) judge(text string) (local.Verdict, error) {
 	return report.VerdictOf(k.view, name, k.view.Match(name, blocklist.AllCategories, time.Now().Unix())), nil
 }
 
-// addLists adds the lists of a verdict, with the line of each that lists the name, or the name that its answer leads to.
+// addLists adds the lists of a verdict, each with the line that lists the name, or the target in the name's answer.
 func (k *checker) addLists(c *checkResult, name []byte, v local.Verdict) error {
 	if v.Target != "" {
 		target, err := report.ParseName(v.Target)
-		if err != nil { // an address: no line is found by it
+		if err != nil { // an address, for which no line is found
 			target = nil
 		}
 		name = target
 	}
 	for _, source := range v.Sources {
 		f := listedAt{List: source}
-		// A list that changed since, or the built-in one, has no line to show.
+		// A list that changed since, and the built-in one, have no line to show.
 		if name == nil || k.broken != nil {
 		} else if line, text, err := k.lists.Find(k.cmd.Context(), source, name); err == nil {
 			f.Line, f.Text = line, text
@@ -224,7 +224,7 @@ func (c checkResult) write(out io.Writer) (err error) {
 	}
 	lists := c.Lists
 	if c.Why != nil && c.Target == "" {
-		lists = nil // they stand below, with what they say
+		lists = nil // the explanation below shows them with their entries
 	}
 	for _, f := range lists {
 		if err != nil {

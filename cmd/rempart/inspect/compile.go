@@ -68,17 +68,17 @@ Exit code: 0, or 2 if a list could not be fetched or read (the snapshot is writt
 	return cmd
 }
 
-// compileResult says what was written.
+// compileResult is the output of compile.
 type compileResult struct {
 	File    string  `json:"file"`
 	Version uint64  `json:"version"`
 	Names   int     `json:"names"`
 	Octets  int64   `json:"octets"`
 	PerName float64 `json:"octets_a_name"`
-	Seconds float64 `json:"seconds"` // with reading the lists
+	Seconds float64 `json:"seconds"` // includes reading the lists
 }
 
-// writeSnapshot writes a view, its overlay merged in.
+// writeSnapshot writes a view to a snapshot that includes its overlay.
 func writeSnapshot(path string, view *blocklist.View) (compileResult, error) {
 	st := view.Stats()
 	c := compileResult{File: path, Version: st.Version, Names: st.Names}
@@ -94,7 +94,7 @@ func writeSnapshot(path string, view *blocklist.View) (compileResult, error) {
 	return c, err
 }
 
-// countingWriter counts what is written.
+// countingWriter counts the bytes that are written.
 type countingWriter struct {
 	io.Writer
 	written int64
@@ -106,7 +106,7 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// refuseServerFolder refuses a file in the data folder, or in one that a running server holds.
+// refuseServerFolder returns an error for a file in the data folder, or in the data folder of a running server.
 func refuseServerFolder(path, dataDir string) error {
 	folder, data := resolvePath(filepath.Dir(path)), resolvePath(dataDir)
 	for at := folder; ; at = filepath.Dir(at) {
@@ -127,10 +127,10 @@ func refuseServerFolder(path, dataDir string) error {
 	if err == nil {
 		unlock()
 	}
-	return nil // whatever else it is, it is no server's
+	return nil // another error means that the folder is not a server's
 }
 
-// resolvePath is an absolute path without symbolic links, as far as it is there.
+// resolvePath returns an absolute path without symbolic links, as far as the path exists.
 func resolvePath(path string) string {
 	path = setup.AbsolutePath(path)
 	if real, err := filepath.EvalSymlinks(path); err == nil {

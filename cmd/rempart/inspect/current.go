@@ -19,13 +19,13 @@ import (
 	"rempart/internal/journal"
 )
 
-// currentView is the set as it is now, by whatever a command is given: a snapshot, a control's journal, or lists.
+// currentView is the present set of a snapshot, of a control's journal, or of lists.
 type currentView struct {
 	view    *blocklist.View
-	release func() // the view is not used any more
+	release func() // called when the view is not used any more
 }
 
-// currentSet is what the environment names, or the snapshot in a file.
+// currentSet returns the set in the file snapshot, or else the set that the environment names.
 func currentSet(cmd *cobra.Command, c *config.Config, snapshot string) (*currentView, error) {
 	if snapshot != "" {
 		view, err := feed.OpenSnapshot(snapshot)
@@ -48,15 +48,15 @@ func currentSet(cmd *cobra.Command, c *config.Config, snapshot string) (*current
 	return &currentView{in.lists.Set().View(), func() {}}, nil
 }
 
-// followPatience is how long a journal is waited for.
+// followPatience is how long a command waits for a journal.
 const followPatience = 10 * time.Minute
 
-// silentSource follows a journal without being one of control's servers.
+// silentSource is a source to which a follower does not report, so that control does not list it as a server.
 type silentSource struct{ journal.Source }
 
 func (silentSource) Report(context.Context, []byte) error { return nil }
 
-// followOnce follows REMPART_CONTROL until its newest version is in force, in a folder that is gone after.
+// followOnce follows REMPART_CONTROL until its newest version is in force, in a temporary folder.
 func followOnce(ctx context.Context, c *config.Config) (*currentView, error) {
 	roots, err := setup.ParseRootKeys(c.ControlKey)
 	if err != nil {
@@ -88,7 +88,7 @@ func followOnce(ctx context.Context, c *config.Config) (*currentView, error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = f.Run(running) // what is wrong with the journal its health tells
+		_ = f.Run(running) // errors are shown by the follower's health
 	}()
 	end := func() {
 		cancel()
@@ -103,7 +103,7 @@ func followOnce(ctx context.Context, c *config.Config) (*currentView, error) {
 	return &currentView{f.Set().View(), end}, nil
 }
 
-// awaitNewest waits until what control spoke of last is in force.
+// awaitNewest waits until the newest version that control announced is in force.
 func awaitNewest(ctx context.Context, f *journal.Follower) error {
 	ctx, cancel := context.WithTimeout(ctx, followPatience)
 	defer cancel()

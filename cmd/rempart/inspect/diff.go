@@ -101,7 +101,7 @@ func (in *inspection) states(cmd *cobra.Command, args []string) (pair setPair, e
 	return pair, err
 }
 
-// comparison says differences, and counts them.
+// comparison writes differences between two sets, and counts them.
 type comparison struct {
 	*inspection
 	out   io.Writer
@@ -113,13 +113,13 @@ type comparison struct {
 	Added, Removed, Changed, Popular int
 }
 
-// listChange counts what a list says and does not say any more.
+// listChange is the number of entries that a list added and removed.
 type listChange struct {
 	Added   int `json:"added"`
 	Removed int `json:"removed"`
 }
 
-// changeJSON is one change.
+// changeJSON is one change of a name.
 type changeJSON struct {
 	Change string      `json:"change"` // added, removed, changed
 	Name   string      `json:"name"`
@@ -138,7 +138,7 @@ type popularJSON struct {
 	Lists    []string `json:"lists"`
 }
 
-// diffSummary is what --json ends with.
+// diffSummary is the last object of the output with --json.
 type diffSummary struct {
 	Old     setJSON                `json:"old"`
 	New     setJSON                `json:"new"`
@@ -159,7 +159,7 @@ func (d *comparison) run(now time.Time) error {
 	return d.writeSummary()
 }
 
-// writeDifference says one difference, if not as many of its kind were said already.
+// writeDifference writes one difference, up to the limit for its kind.
 func (d *comparison) writeDifference(diff feed.Difference) error {
 	says, said := diff.Lists()
 	for _, list := range says {
@@ -205,7 +205,7 @@ func (d *comparison) changeOf(list string) *listChange {
 	return d.byList[list]
 }
 
-// writePopular says of a name of the popularity list if it would be blocked, and is not.
+// writePopular writes a name of the popularity list if it would be newly blocked.
 func (d *comparison) writePopular(rank int, name []byte, now time.Time) error {
 	verdict := d.after.Match(name, blocklist.AllCategories, now.Unix())
 	if verdict.Action != blocklist.BlockedBy ||

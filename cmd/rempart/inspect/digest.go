@@ -27,7 +27,7 @@ import (
 	"rempart/internal/rpz"
 )
 
-// maxDiffering is how many names that are judged otherwise are told.
+// maxDiffering is the largest number of names with different verdicts that are shown.
 const maxDiffering = 20
 
 func digestCommand() *cobra.Command {
@@ -55,11 +55,11 @@ Exit code: 0 if all verdicts are equal, 1 if not, 2 on an error: the resolver do
 	f.BoolVar(&d.resolver.Absent, "absent", false, "treat NXDOMAIN and NODATA without any SOA as blocks")
 	f.StringSliceVar(&d.categories, "category", nil, "use only these categories, which the zone of the resolver holds")
 	f.BoolVar(&d.asJSON, "json", false, "as a JSON object")
-	_ = cmd.MarkFlagRequired("sample") // it is there
+	_ = cmd.MarkFlagRequired("sample") // the flag exists
 	return cmd
 }
 
-// digester compares verdicts.
+// digester compares the verdicts of a set with those of a resolver.
 type digester struct {
 	sample, set           string
 	resolver              rpz.Resolver
@@ -67,18 +67,18 @@ type digester struct {
 	asJSON                bool
 
 	mu        sync.Mutex
-	differing []string        // names that are judged otherwise
-	targets   map[string]bool // names, in wire format, whose answers lead to a listed name or address
+	differing []string        // names with different verdicts
+	targets   map[string]bool // names, in wire format, that are blocked for a name or an address in their answer
 }
 
-// digestResult is what is said.
+// digestResult is the output of digest.
 type digestResult struct {
 	Version  uint64        `json:"version"`
 	Set      verdictDigest `json:"set"`
 	Resolver verdictDigest `json:"resolver,omitzero"`
 	Same     *bool         `json:"same,omitempty"`
 	Differ   []string      `json:"differ,omitempty"`   // the first names with different verdicts
-	Through  int           `json:"through,omitempty"`  // how many names of the set's blocks are not listed, but lead to a listed name or address
+	Through  int           `json:"through,omitempty"`  // number of names that are not listed, but blocked for a name or an address in their answer
 	Observes bool          `json:"observes,omitempty"` // the server enforces no block
 }
 
@@ -112,7 +112,7 @@ func (d *digester) run(cmd *cobra.Command) error {
 	out := digestResult{Version: set.view.Version(), Observes: d.set == "" && c.Mode == config.Observe}
 	if d.resolver.Addr != "" {
 		client := of.client
-		if d.set != "" || len(d.categories) > 0 { // the running server judges by more
+		if d.set != "" || len(d.categories) > 0 { // the running server uses another set or more categories
 			client = nil
 		}
 		if out.Resolver, err = digestOf(cmd.Context(), file, d.judgeByResolver(bySet, client)); err != nil {
@@ -137,7 +137,7 @@ func (d *digester) run(cmd *cobra.Command) error {
 	return nil
 }
 
-// readFlags checks the flags, and completes them by the environment.
+// readFlags checks the flags, and completes them from the environment.
 func (d *digester) readFlags(c *config.Config) (categories blocklist.Categories, err error) {
 	if d.resolver.Page == "" {
 		d.resolver.Page = c.RPZPage
@@ -173,8 +173,8 @@ func (d *digester) readFlags(c *config.Config) (categories blocklist.Categories,
 	return categories, nil
 }
 
-// judgeByResolver returns a Judge by the resolver. It notes the names on which the set has another verdict, and those that the running server, if client is
-// not nil, blocks for what their answers lead to.
+// judgeByResolver returns a Judge that asks the resolver. It stores the names on which the set has another verdict, and those that the running server blocks
+// for a name or an address in their answer. A nil client stands for no server.
 func (d *digester) judgeByResolver(bySet rpz.Judge, client *local.Client) rpz.Judge {
 	d.targets = map[string]bool{}
 	return func(ctx context.Context, name []byte) (bool, error) {
@@ -199,14 +199,14 @@ func (d *digester) judgeByResolver(bySet rpz.Judge, client *local.Client) rpz.Ju
 		switch {
 		case through:
 			d.targets[string(name)] = true
-		case len(d.differing) < 100*maxDiffering: // the names shown are the first of the alphabet among them
+		case len(d.differing) < 100*maxDiffering: // the names shown are the alphabetically first of these
 			d.differing = append(d.differing, blocklist.NameText(name))
 		}
 		return blocked, nil
 	}
 }
 
-// judgeWithTargets returns a Judge by the set that also blocks the names in d.through.
+// judgeWithTargets returns a Judge by the set that also blocks the names in d.targets.
 func (d *digester) judgeWithTargets(bySet rpz.Judge) rpz.Judge {
 	return func(ctx context.Context, name []byte) (bool, error) {
 		if d.targets[string(name)] {
@@ -216,7 +216,7 @@ func (d *digester) judgeWithTargets(bySet rpz.Judge) rpz.Judge {
 	}
 }
 
-// digestOf judges the names of a file.
+// digestOf returns the digest of the verdicts on the names of a file.
 func digestOf(ctx context.Context, file io.ReadSeeker, judge rpz.Judge) (v verdictDigest, err error) {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return v, err
@@ -235,7 +235,7 @@ func digestOf(ctx context.Context, file io.ReadSeeker, judge rpz.Judge) (v verdi
 	return v, err
 }
 
-// eachName hands over the names of a file, one a line, until yield has enough.
+// eachName calls yield with each name of a file, which has one name per line, until yield returns false.
 func eachName(r io.Reader, yield func([]byte) bool) error {
 	in := bufio.NewReaderSize(r, journal.MaxLine+2)
 	for n := 1; ; n++ {

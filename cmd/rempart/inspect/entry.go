@@ -40,7 +40,7 @@ func describeEntries(entries []blocklist.Entry) []entryJSON {
 	return claims
 }
 
-// text is what a claim says, without whose it is: "phishing, with all below, until 2027-01-02".
+// text describes an entry without its lists: "phishing, with all below, until 2027-01-02".
 func (c entryJSON) text() string {
 	words := []string{c.Category}
 	switch c.Decision {

@@ -49,7 +49,7 @@ Exit code: 0, or 2 if a list could not be fetched or read, or on another error.`
 	return cmd
 }
 
-// nameWidth is how much of a line of the table a list's name has; a longer one has a line of its own.
+// nameWidth is the width of the column of names; a longer name is on a line of its own.
 const nameWidth = 36
 
 func (in *inspection) feedsTable(out io.Writer, now time.Time) error {
@@ -89,10 +89,10 @@ func resultOf(l feed.ListStatus) string {
 	return string(l.Result)
 }
 
-// guardWords says outcomes as people do.
+// guardWords replaces the names of outcomes by words.
 var guardWords = strings.NewReplacer(" "+guard.Refuse.String()+" ", " refused by ", " "+guard.Hold.String()+" ", " held by ")
 
-// feedDetails are what is asked of a list, what of it does not count, and what went wrong.
+// feedDetails returns the settings of a list, its refused and held listings, and its last error.
 func feedDetails(l feed.ListStatus) (lines []string) {
 	asked := []string{string(l.Kind)}
 	if l.Kind != feed.KindAllow {
@@ -129,7 +129,7 @@ func feedDetails(l feed.ListStatus) (lines []string) {
 	return lines
 }
 
-// listJSON is what is said of one list.
+// listJSON is the output for one list.
 type listJSON struct {
 	List     string         `json:"list"`
 	Kind     feed.Kind      `json:"kind"`
@@ -148,7 +148,7 @@ type listJSON struct {
 	Error    string         `json:"error,omitempty"`
 }
 
-// setJSON is what is said of the set.
+// setJSON is the output for the set.
 type setJSON struct {
 	Version uint64 `json:"version"`
 	Names   int    `json:"names"`
@@ -182,7 +182,7 @@ func formatOf(l feed.ListStatus) format.Format {
 	return l.Feed.Format
 }
 
-// countsText are the keys and how many there are of each, the most first.
+// countsText returns the keys with their numbers, the largest number first.
 func countsText(m map[string]int) string {
 	keys := slices.SortedFunc(maps.Keys(m), func(a, b string) int {
 		if m[a] != m[b] {
@@ -196,7 +196,7 @@ func countsText(m map[string]int) string {
 	return strings.Join(keys, ", ")
 }
 
-// shortAge is a duration for a column.
+// shortAge returns a duration for a column.
 func shortAge(d time.Duration) string {
 	switch {
 	case d < time.Minute:

@@ -31,7 +31,7 @@ Exit code: 0, or 2 if a list could not be fetched or read, or on another error.`
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			in, err := openInspection(cmd)
 			if err == nil {
-				err = in.broken // what is held is read from the lists
+				err = in.broken // held listings are read from the lists
 			}
 			if err != nil {
 				return err
@@ -49,17 +49,17 @@ Exit code: 0, or 2 if a list could not be fetched or read, or on another error.`
 	return cmd
 }
 
-// heldReport says what is not taken of lists.
+// heldReport writes the listings that were refused or held.
 type heldReport struct {
 	*inspection
 	out     io.Writer
 	asJSON  bool
 	all     bool
-	list    string // whose are pending
+	list    string // the list of pending
 	pending []store.Held
 }
 
-// write says it list by list: what is kept of one fits memory.
+// write writes list by list, because the stored listings of one list fit in memory.
 func (h *heldReport) write() error {
 	err := h.lists.Held(func(e store.Held) error {
 		if e.List != h.list {
@@ -82,10 +82,10 @@ func (h *heldReport) write() error {
 	return h.writeSummary()
 }
 
-// isGuarded reports whether a guard decided, rather than that a line was not understood.
+// isGuarded reports whether a guard decided; otherwise the line was not understood.
 func isGuarded(e store.Held) bool { return e.Name != "" }
 
-// flush writes what is pending: by rank, then names without one, then lines that were not understood, in the list's order.
+// flush writes the pending listings: by rank, then names without rank, then lines that were not understood, in the list's order.
 func (h *heldReport) flush() error {
 	rank := func(e store.Held) int {
 		switch {

@@ -17,23 +17,22 @@ import (
 	"rempart/internal/journal"
 )
 
-// readsOnly is what help texts say of commands that inspect.
+// readsOnly is the part of help texts about commands that only read.
 const readsOnly = `It changes nothing. It examines the lists that the environment names; if it names none, those of the server that runs on this machine; if none
 runs, those of the settings in ` + systemSettings + `. It reads the copies of lists in the data folder of the server: run it as a user who may read that folder.`
 
-// inspection is what a command that changes nothing works on: the lists as the server has them, and the set it
-// would make of them now.
+// inspection holds what a command that changes nothing needs: the server's lists, and the set that the server would compile from them now.
 type inspection struct {
 	*service
 	reading *cli.Progress
 	lists   *feed.Lists
 	status  feed.Status
 	partial bool  // a list could not be fetched
-	broken  error // why lists is nil: the settings have a mistake that the running server has not read
+	broken  error // why lists is nil: the settings have a mistake, and the running server has not read them yet
 }
 
-// openInspection finds out which server is meant, and reads its lists. Where the settings have a mistake by now and a server still runs, that is asked for what it knows, and
-// there are no lists.
+// openInspection finds the server and reads its lists. If the settings have a mistake by now and a server still runs, it asks the server for the status of its
+// lists, and the inspection has no lists.
 func openInspection(cmd *cobra.Command) (*inspection, error) {
 	in, err := prepareInspection(cmd, false)
 	if err != nil && in != nil && in.client != nil {
@@ -47,7 +46,7 @@ func openInspection(cmd *cobra.Command) (*inspection, error) {
 	return in, in.start(cmd)
 }
 
-// askStatus takes the lists' status from the running server: it knows how fetching went.
+// askStatus reads the status of the lists from the running server, which knows the results of fetching.
 func (in *inspection) askStatus(cmd *cobra.Command) error {
 	st, err := in.client.Status(cmd.Context())
 	if err == nil {
@@ -59,7 +58,7 @@ func (in *inspection) askStatus(cmd *cobra.Command) error {
 	return err
 }
 
-// prepareInspection finds out which server is meant, and does not read its lists yet. given says that the command does without one.
+// prepareInspection finds the server, but does not read its lists yet. given means that the command needs no server.
 func prepareInspection(cmd *cobra.Command, given bool, paths ...*string) (*inspection, error) {
 	of, err := findServiceUnless(cmd.Context(), given, paths...)
 	if err != nil {
@@ -84,10 +83,10 @@ func (in *inspection) start(cmd *cobra.Command) error {
 	return err
 }
 
-// isMissing reports whether a list cannot be had.
+// isMissing reports whether a list could not be fetched or read.
 func isMissing(l feed.ListStatus) bool { return l.Result == feed.Failed || l.Result == feed.Waiting }
 
-// view is what a server of this configuration has in force, or would.
+// view returns the set that is in force with these settings, or that would be.
 func (in *inspection) view() (*blocklist.View, error) {
 	c := in.config
 	var roots []journal.PublicKey
@@ -115,7 +114,7 @@ func (in *inspection) view() (*blocklist.View, error) {
 	return view, err
 }
 
-// warn says which lists cannot be had, and what is done without them.
+// warn writes which lists are missing, and the consequence.
 func (in *inspection) warn(cmd *cobra.Command, consequence string) {
 	for _, l := range in.status.Lists {
 		if isMissing(l) {
@@ -125,7 +124,7 @@ func (in *inspection) warn(cmd *cobra.Command, consequence string) {
 	in.warnNone(cmd, consequence+" with the built-in names only")
 }
 
-// warnNone says that no list is configured, if none is.
+// warnNone writes a warning if no list is configured.
 func (in *inspection) warnNone(cmd *cobra.Command, consequence string) {
 	if in.client == nil && len(in.config.Lists) == 0 && in.config.Feeds == "" && in.config.Control == "" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "rempart: neither REMPART_LISTS nor REMPART_FEEDS is set here: %s\n", consequence)
@@ -139,7 +138,7 @@ func missingReason(l feed.ListStatus) string {
 	return l.Err
 }
 
-// exitCode is how a command that needs every list ends.
+// exitCode returns the exit code of a command that needs every list.
 func (in *inspection) exitCode() error {
 	if in.partial {
 		return cli.Failure
@@ -147,7 +146,7 @@ func (in *inspection) exitCode() error {
 	return nil
 }
 
-// day is a time as a date, "" for none.
+// day returns the date of a time in Unix seconds; "" for 0.
 func day(unix int64) string {
 	if unix == 0 {
 		return ""

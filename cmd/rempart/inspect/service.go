@@ -15,13 +15,13 @@ import (
 	"rempart/internal/local"
 )
 
-// systemSettings is the settings file of the packaged units, and systemState their data folder if the file does not name one.
+// systemSettings is the settings file of the packaged units, and systemState their data folder unless the file names one.
 const (
 	systemSettings = "/etc/rempart/rempart.env"
 	systemState    = "/var/lib/rempart"
 )
 
-// service is the server that a command asks about: the one that runs on this machine, or one that would run with the same settings.
+// service is the server that a command examines: the one that runs on this machine, or one that would run with the same settings.
 type service struct {
 	environ map[string]string // its variables
 	config  *config.Config    // environ, parsed
@@ -29,7 +29,7 @@ type service struct {
 	client  *local.Client     // nil: no running server with these settings was found
 }
 
-// errNoService says that a command does not know which set it is asked about.
+// errNoService means that a command cannot determine which set it examines.
 var errNoService = errors.New("no server to ask")
 
 // findService finds the server that a command asks about: by the variables that name a set, else the server that runs here, else by the settings file of the
@@ -46,7 +46,7 @@ func findService(ctx context.Context, paths ...*string) (*service, error) {
 		if client == nil {
 			break
 		}
-		if settings, err := client.Settings(ctx); err == nil && sameSet(environ, settings) { // or it is another server
+		if settings, err := client.Settings(ctx); err == nil && sameSet(environ, settings) { // otherwise it is another server
 			s.client = client
 		}
 	case client != nil:
@@ -76,7 +76,7 @@ func findService(ctx context.Context, paths ...*string) (*service, error) {
 	return s, err
 }
 
-// findServiceUnless is findService for a command that needs no service if given is true: its command line holds all it needs.
+// findServiceUnless does what findService does, but needs no service if given is true: the command line names everything.
 func findServiceUnless(ctx context.Context, given bool, paths ...*string) (*service, error) {
 	s, err := findService(ctx, paths...)
 	if given && errors.Is(err, errNoService) {

@@ -31,7 +31,7 @@ func settingsCommand() *cobra.Command {
 				of = &service{environ: config.Environ(), from: "the environment"}
 			case err != nil && of == nil:
 				return err
-			} // a mistake in the settings is shown together with them
+			} // a mistake in the settings is reported after their list
 			enc := json.NewEncoder(cmd.OutOrStdout())
 			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, v := range config.Variables(of.environ) {
@@ -86,7 +86,7 @@ Exit code: 0 if a server would start, 2 if not.`,
 	}
 }
 
-// validate makes the checks that a server makes at its start before it opens sockets. It logs what a server would start with, but warn of.
+// validate makes the checks that a server makes at its start before it opens sockets. It logs the warnings of a start.
 func validate(c *config.Config, log *slog.Logger) error {
 	setup.WarnSecrets(c, log)
 	_, forwardErr := setup.NewForwarding(c, log, 0)

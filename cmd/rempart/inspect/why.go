@@ -15,26 +15,26 @@ import (
 	"rempart/cmd/rempart/report"
 )
 
-// explain is all that is known of a name.
+// explanation is everything that is known about a name.
 type explanation struct {
-	Claims  []listedClaim  `json:"claims"`         // about the name and those above it, from the longest on
-	Guards  []guardVerdict `json:"guards"`         // what they say of the name now, were it listed
-	Held    []store.Held   `json:"held,omitempty"` // what they did not let count when lists were read
+	Claims  []listedClaim  `json:"claims"`         // for the name and the names above it, the longest name first
+	Guards  []guardVerdict `json:"guards"`         // the verdicts if the name were listed now
+	Held    []store.Held   `json:"held,omitempty"` // listings that guards refused or held when lists were read
 	Rank    int            `json:"rank,omitempty"` // in the popularity list
 	Below   []rankedName   `json:"popular_below,omitempty"`
-	BelowIn int            `json:"popular_below_count"` // Below holds the first of them only
+	BelowIn int            `json:"popular_below_count"` // Below holds only the first of them
 }
 
-// listedClaim is a claim with the name it is of, and where it stands in each list.
+// listedClaim is an entry with its name, and its place in each list.
 type listedClaim struct {
 	Name string `json:"name"`
 	entryJSON
-	Weight int        `json:"weight"` // of the lists that list the name, together
-	Quorum int        `json:"quorum"` // what this claim needs
+	Weight int        `json:"weight"` // sum of the lists that block the name
+	Quorum int        `json:"quorum"` // weight that this entry needs
 	Lines  []listedAt `json:"lines"`
 }
 
-// guardVerdict is what the guards say of a listing of the name with that scope.
+// guardVerdict is the verdict of the guards on a listing of the name with a scope.
 type guardVerdict struct {
 	Scope    string `json:"scope"`
 	Outcome  string `json:"outcome"`
@@ -49,7 +49,7 @@ type rankedName struct {
 	Name string `json:"name"`
 }
 
-// maxBelow is how many popular names below one are told.
+// maxBelow is the largest number of popular names below a name that are shown.
 const maxBelow = 100
 
 func (k *checker) explain(name []byte) (*explanation, error) {
@@ -87,7 +87,7 @@ func (k *checker) explain(name []byte) (*explanation, error) {
 	})
 }
 
-// popular notes a name of the popularity list if it is the one asked for, or below it.
+// popular adds a name of the popularity list if it is the examined name, or below it.
 func (w *explanation) popular(rank int, popular, name []byte, text string) {
 	if !bytes.HasSuffix(popular, name) {
 		return
@@ -103,7 +103,7 @@ func (w *explanation) popular(rank int, popular, name []byte, text string) {
 	}
 }
 
-// claims are those about one name.
+// claims returns the entries of one name.
 func (k *checker) claims(name []byte) (claims []listedClaim) {
 	entries := k.view.Claims(name)
 	weight := k.weight(entries)
@@ -117,7 +117,7 @@ func (k *checker) claims(name []byte) (claims []listedClaim) {
 	return claims
 }
 
-// weight is how much the lists that block a name weigh together.
+// weight returns the sum of the weights of the lists that block a name.
 func (k *checker) weight(entries []blocklist.Entry) (weight int) {
 	var lists []string
 	for _, e := range entries {
@@ -132,7 +132,7 @@ func (k *checker) weight(entries []blocklist.Entry) (weight int) {
 	return weight
 }
 
-// quorum is what the least demanding list of a claim asks for.
+// quorum returns the smallest quorum of the lists of an entry.
 func (k *checker) quorum(e blocklist.Entry) int {
 	least := 0
 	for _, list := range e.Sources {
@@ -152,8 +152,7 @@ func (k *checker) feed(list string) feed.Feed {
 	return feed.Feed{}
 }
 
-// addLines looks up where claims stand, reading each list once. A list that changed since, or the built-in one, has
-// no line to show.
+// addLines finds the lines of entries, reading each list once. A list that changed since, and the built-in one, have no line to show.
 func (k *checker) addLines(name []byte, claims []listedClaim) error {
 	read := map[string][]feed.Line{}
 	for _, c := range claims {
@@ -210,7 +209,7 @@ func (w *explanation) write(out io.Writer) error {
 	return err
 }
 
-// guards is what they say, once where the scope makes no difference.
+// guards returns the verdict of the guards, once if it is the same for both scopes.
 func (w *explanation) guards() string {
 	subtree, exact := w.Guards[0], w.Guards[1]
 	switch {
@@ -234,7 +233,7 @@ func (j guardVerdict) text() string {
 	return fmt.Sprintf("%s refuses it: %s", j.Guard, j.Why)
 }
 
-// below are the first n popular names below.
+// below returns the first n popular names below the name.
 func (w *explanation) below(n int) string {
 	var names []string
 	for _, r := range w.Below[:min(n, len(w.Below))] {

@@ -23,29 +23,29 @@ import (
 )
 
 const (
-	apiPatience = time.Minute      // for an answer to a short question
-	apiUpload   = 10 * time.Minute // for one to an upload, once it is sent
+	apiPatience = time.Minute      // limit for a short call
+	apiUpload   = 10 * time.Minute // limit for the answer to an upload, after it was sent
 	apiTries    = 4
 	maxAnswer   = 64 << 20
 )
 
-// apiHelp is what help texts say of how the API is reached.
+// apiHelp is the part of help texts about the connection to the API.
 const apiHelp = `It calls the control of REMPART_API, with the token in REMPART_API_TOKEN or in the file of
 REMPART_API_TOKEN_FILE or --token-file, or with the client certificate of REMPART_API_CERT.`
 
-// apiClient asks a control's API.
+// apiClient calls a control's API.
 type apiClient struct {
 	base  string
 	token string
 	http  *http.Client
 }
 
-// tokenFlag gives a command the flag of every command that asks the API.
+// tokenFlag adds the flag of all commands that call the API.
 func tokenFlag(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVar(path, "token-file", "", "file of the token for the API (REMPART_API_TOKEN_FILE)")
 }
 
-// openAPI is the client of the environment and of --token-file.
+// openAPI returns the client for the settings in the environment and --token-file.
 func openAPI(tokenFile string) (*apiClient, error) {
 	o, err := config.LoadClient()
 	if err != nil {
@@ -88,23 +88,23 @@ func newAPIClient(o *config.Client, tokenFile string) (*apiClient, error) {
 			TLSClientConfig: secure, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second,
 			ExpectContinueTimeout: 5 * time.Second, ResponseHeaderTimeout: apiUpload,
 		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a token goes to one place
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a token is sent to one server only
 	}
 	return c, nil
 }
 
-// apiRequest is one question to the API.
+// apiRequest is a call of the API.
 type apiRequest struct {
 	method, path string
 	query        url.Values
 	mediaType    string                        // of the body
-	body         func() (io.ReadCloser, error) // made anew for each try; nil for none
+	body         func() (io.ReadCloser, error) // creates the body for each attempt; nil for none
 	size         int64                         // of the body
-	upload       bool                          // of any length: it has no deadline
-	again        bool                          // asked twice, it does no more than once: it may be repeated when no answer came
+	upload       bool                          // the request has no deadline, whatever its length is
+	again        bool                          // the call has the same effect if it is repeated, so that it may be repeated when no answer arrived
 }
 
-// get asks for something and decodes it. raw is the answer as it came.
+// get requests a resource and decodes it. raw is the answer as received.
 func (c *apiClient) get(ctx context.Context, path string, query url.Values, into any) (raw []byte, err error) {
 	raw, err = c.do(ctx, &apiRequest{method: http.MethodGet, path: path, query: query, again: true})
 	if err != nil {
@@ -113,7 +113,7 @@ func (c *apiClient) get(ctx context.Context, path string, query url.Values, into
 	return raw, decodeAnswer(raw, into)
 }
 
-// post asks for an act; body is sent as JSON, nil for none.
+// post makes a call with a JSON body, which may be nil. again means that the call may be repeated.
 func (c *apiClient) post(ctx context.Context, path string, body any, again bool, into any) (raw []byte, err error) {
 	q := &apiRequest{method: http.MethodPost, path: path, again: again}
 	if body != nil {
@@ -130,7 +130,7 @@ func (c *apiClient) post(ctx context.Context, path string, body any, again bool,
 	return raw, decodeAnswer(raw, into)
 }
 
-// do asks until there is an answer or none is to be hoped for.
+// do makes a call until it has an answer, up to apiTries times.
 func (c *apiClient) do(ctx context.Context, q *apiRequest) ([]byte, error) {
 	delay := 200 * time.Millisecond
 	for try := 1; ; try++ {
@@ -151,7 +151,7 @@ func (c *apiClient) do(ctx context.Context, q *apiRequest) ([]byte, error) {
 	}
 }
 
-// try is one try.
+// try makes one attempt.
 func (c *apiClient) try(ctx context.Context, q *apiRequest) ([]byte, error) {
 	resp, err := c.send(ctx, q)
 	if err != nil {
@@ -221,12 +221,12 @@ func (b *cancelingBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// retryDelay reports whether a failed question is to be asked once more, and after how long at least.
+// retryDelay reports whether a failed call is worth another attempt, and the least delay before it.
 func retryDelay(err error, again bool) (wait time.Duration, worth bool) {
 	var p *apiProblem
 	if errors.As(err, &p) {
 		switch p.Status {
-		case http.StatusTooManyRequests: // nothing was done
+		case http.StatusTooManyRequests: // control did nothing
 			return p.after, true
 		case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 			return p.after, again
@@ -239,7 +239,7 @@ func retryDelay(err error, again bool) (wait time.Duration, worth bool) {
 	return 0, again
 }
 
-// isTLSError reports whether an error is about certificates.
+// isTLSError reports whether an error comes from TLS, for example from a certificate.
 func isTLSError(err error) bool {
 	var verify *tls.CertificateVerificationError
 	var header tls.RecordHeaderError
@@ -247,7 +247,7 @@ func isTLSError(err error) bool {
 	return errors.As(err, &verify) || errors.As(err, &header) || errors.As(err, &op) && op.Op == "remote error" // an alert
 }
 
-// decodeAnswer reads an answer for people: what others wrote into it moves no cursor and begins no line.
+// decodeAnswer decodes an answer for people, without control characters: texts in it are from others.
 func decodeAnswer(data []byte, into any) error {
 	if into == nil {
 		return nil

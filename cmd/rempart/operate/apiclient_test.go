@@ -8,7 +8,7 @@ import (
 	"rempart/internal/config"
 )
 
-// TestAPITokenIsNotRedirected has an API redirect: commands follow no redirect, and their token goes to one place.
+// TestAPITokenIsNotRedirected has an API that redirects: commands follow no redirect, and the token is sent to one server only.
 func TestAPITokenIsNotRedirected(t *testing.T) {
 	asked := 0
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))

@@ -14,7 +14,7 @@ import (
 	"unicode"
 )
 
-// apiProblem is an error that the API told (RFC 9457).
+// apiProblem is an error that the API returned (RFC 9457).
 type apiProblem struct {
 	Status int    `json:"-"`
 	Detail string `json:"detail"`
@@ -23,10 +23,10 @@ type apiProblem struct {
 		Location string `json:"location"`
 	} `json:"errors"`
 
-	after time.Duration // it is of no use to ask again before
+	after time.Duration // least delay before another attempt
 }
 
-// Error says what happened, to what, and what to do.
+// Error describes the problem, its causes, and the setting that solves it.
 func (p *apiProblem) Error() string {
 	text := p.Detail
 	if text == "" {
@@ -50,10 +50,10 @@ func (p *apiProblem) Error() string {
 	return text
 }
 
-// maxProblem is how much of an error is told.
+// maxProblem is the largest length of an error that is shown, in bytes.
 const maxProblem = 2000
 
-// readProblem reads an error; one that is not the API's is told by its status.
+// readProblem decodes an error. An error that is not the API's consists of its status only.
 func readProblem(resp *http.Response, data []byte) *apiProblem {
 	p := &apiProblem{}
 	if strings.Contains(resp.Header.Get("Content-Type"), "json") && decodeAnswer(data, p) != nil {
@@ -70,14 +70,14 @@ func readProblem(resp *http.Response, data []byte) *apiProblem {
 	return p
 }
 
-// explain is an error with what to do about it.
+// explain returns an error with advice.
 func (c *apiClient) explain(err error, q *apiRequest) error {
 	var p *apiProblem
 	if errors.As(err, &p) {
 		return err
 	}
 	if u := (*url.Error)(nil); errors.As(err, &u) {
-		err = u.Err // it quotes the whole question otherwise
+		err = u.Err // url.Error quotes the whole URL
 	}
 	var op *net.OpError
 	switch {
@@ -91,7 +91,7 @@ func (c *apiClient) explain(err error, q *apiRequest) error {
 	return fmt.Errorf("no answer arrived from %s: %w; it is not known whether the call took effect: check with \"rempart show\" or \"rempart changesets\" before you repeat it", c.base, err)
 }
 
-// sanitize is decoded JSON without characters that do something to a terminal.
+// sanitize returns decoded JSON without control characters, which could change the terminal.
 func sanitize(v any) any {
 	switch v := v.(type) {
 	case string:
@@ -118,7 +118,7 @@ func printableRune(r rune) rune {
 	return unicode.ReplacementChar
 }
 
-// writeRaw writes an answer as it came, for --json.
+// writeRaw writes an answer as received, for --json.
 func writeRaw(w io.Writer, raw []byte) error {
 	_, err := fmt.Fprintf(w, "%s\n", bytes.TrimRight(raw, "\n"))
 	return err

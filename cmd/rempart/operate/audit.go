@@ -87,7 +87,7 @@ Exit code: 0 if the chain is whole, 1 if it is broken, 2 on an error.`,
 	return cmd
 }
 
-// sinceTime reads a time, or a duration before now.
+// sinceTime parses a time, or a duration before now.
 func sinceTime(text string, now time.Time) (time.Time, error) {
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at, nil
@@ -106,8 +106,8 @@ type auditReader struct {
 	from   uint64 // number of the first entry that is written
 	since  time.Time
 
-	number   uint64 // of the next entry
-	previous string // hash of the entry before; "" where it is not known
+	number   uint64 // number of the next entry
+	previous string // hash of the previous entry; "" if it is not known
 	entries  int
 }
 
@@ -138,7 +138,7 @@ func (t *auditReader) read(ctx context.Context, c *apiClient) error {
 	}
 }
 
-// readSealedLine reads a sealed payload of one line. Its error is io.EOF where there is no more.
+// readSealedLine reads a sealed payload of one line. It returns io.EOF at the end.
 func readSealedLine(r *bufio.Reader) ([]byte, error) {
 	var all []byte
 	for payload := false; ; {

@@ -14,7 +14,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// TestBrokenAuditTrail changes and leaves out entries: the trail says at which the chain is broken.
+// TestBrokenAuditTrail changes and omits entries: the output names the entry at which the chain is broken.
 func TestBrokenAuditTrail(t *testing.T) {
 	t.Parallel()
 	key, err := journal.NewKey("control")

@@ -112,7 +112,7 @@ func writeHistory(out io.Writer, r *changeset.Receipt) error {
 	return tw.Flush()
 }
 
-// content writes the octets of a held change set that are signed, and returns their SHA-512.
+// content writes the bytes of a held change set that are signed, and returns their SHA-512.
 func (c *apiClient) content(ctx context.Context, id string, w io.Writer) ([]byte, error) {
 	q := &apiRequest{method: http.MethodGet, path: changesetPath(id) + "/content", upload: true}
 	resp, err := c.send(ctx, q)
@@ -121,7 +121,7 @@ func (c *apiClient) content(ctx context.Context, id string, w io.Writer) ([]byte
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		data, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what came of it says more than nothing
+		data, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // a part of the error is better than none
 		return nil, readProblem(resp, data)
 	}
 	digest := sha512.New()
@@ -163,9 +163,9 @@ Exit code: 0 if all of it is in the journal (or it is rejected), 1 if something 
 			if err != nil {
 				return fmt.Errorf("change set %s: %w", args[0], err)
 			}
-			err = s.writeReceipt(cmd, c, raw, &r)
+			err = s.complete(cmd, c, raw, &r)
 			if reject && r.State == changeset.Rejected && errors.Is(err, cli.Negative) {
-				return nil // as it was asked for
+				return nil // the rejection was requested
 			}
 			return err
 		},
@@ -177,7 +177,7 @@ Exit code: 0 if all of it is in the journal (or it is rejected), 1 if something 
 	return cmd
 }
 
-// countersignature is what an approver's own key says of a held change set.
+// countersignature returns the signature of an approver's own key on a held change set.
 func countersignature(ctx context.Context, c *apiClient, id, keyFile, content string) (any, error) {
 	key, err := readKey(keyFile)
 	if err != nil {
@@ -233,7 +233,7 @@ Exit code: 0 if all of it is undone, 1 if some names stay or the undo is held (o
 					fmt.Fprintf(cmd.OutOrStdout(), "  and %d more stay\n", more)
 				}
 			}
-			if err := s.writeReceipt(cmd, c, raw, &r.Receipt); err != nil {
+			if err := s.complete(cmd, c, raw, &r.Receipt); err != nil {
 				return err
 			}
 			if r.Lefts > 0 {
@@ -265,7 +265,7 @@ Exit code: 0 if it is in force for all servers, 1 if it was not in force everywh
 			if err != nil {
 				return fmt.Errorf("change set %s: %w", args[0], err)
 			}
-			return s.writeReceipt(cmd, c, raw, &r)
+			return s.complete(cmd, c, raw, &r)
 		},
 	}
 	s.addFlags(cmd)

@@ -60,7 +60,7 @@ Exit code: 0 if the cluster holds the whole journal, 2 if not.`,
 	}
 }
 
-// copyJournal copies a folder's journal to the cluster of the settings, and writes what was copied.
+// copyJournal copies a folder's journal to the cluster of the settings, and writes a summary.
 func copyJournal(ctx context.Context, out io.Writer, c *config.Config, folder string, log *slog.Logger) error {
 	if _, err := os.Stat(filepath.Join(folder, "jetstream")); err != nil {
 		return fmt.Errorf("copy the journal from %s: it holds no journal: name the folder \"journal\" of control's data folder: %w", folder, err)

@@ -32,10 +32,10 @@ changed key ring at SIGHUP.`,
 type openedKeys struct {
 	*journal.Keys
 	folder string
-	made   bool // the keys were made just now
+	made   bool // the keys were created just now
 }
 
-// openKeys opens the keys in the folder of REMPART_KEYS, and makes them if there are none.
+// openKeys opens the keys in the folder of REMPART_KEYS, and creates them if there are none.
 func openKeys() (*openedKeys, error) {
 	folder, err := config.KeysFolder()
 	if err != nil {
@@ -240,7 +240,7 @@ func keysThresholdCommand() *cobra.Command {
 	return cmd
 }
 
-// changeRing edits the key ring and signs it with the root key in that file; "" is the one in the folder of keys.
+// changeRing edits the key ring and signs it with the root key in a file; "" stands for the root key in the folder of keys.
 func changeRing(cmd *cobra.Command, root string, edit func(*journal.Ring) error) error {
 	k, err := openKeys()
 	if err != nil {
@@ -257,7 +257,7 @@ func changeRing(cmd *cobra.Command, root string, edit func(*journal.Ring) error)
 	return nil
 }
 
-// withoutKey are the keys but for the one of that ID.
+// withoutKey returns the keys except the one with an ID.
 func withoutKey(keys []journal.RingKey, id string) (left []journal.RingKey) {
 	for _, rk := range keys {
 		if k, err := journal.ParsePublicKey(rk.Key); err != nil || k.ID() != id {

@@ -63,7 +63,7 @@ func logCommand() *cobra.Command {
 	return cmd
 }
 
-// describeAct describes an act on a name: "block a.example phishing". The category is shown of blocks only.
+// describeAct describes an act on a name: "block a.example phishing". The category is shown for blocks only.
 func describeAct(act, name, category, scope string) string {
 	words := []string{act, name}
 	if act == string(journal.Block) && category != "" {
@@ -75,7 +75,7 @@ func describeAct(act, name, category, scope string) string {
 	return strings.Join(words, " ")
 }
 
-// writeFacts writes the facts that are known, each a label and a value, by a format.
+// writeFacts writes the facts with a value, each a label and a value, in a format.
 func writeFacts(w io.Writer, format string, facts [][2]string) {
 	for _, fact := range facts {
 		if fact[1] != "" {
@@ -84,7 +84,7 @@ func writeFacts(w io.Writer, format string, facts [][2]string) {
 	}
 }
 
-// momentOrNone returns a time as people read it, "" for the zero time.
+// momentOrNone returns a time as text; "" for the zero time.
 func momentOrNone(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -92,7 +92,7 @@ func momentOrNone(t time.Time) string {
 	return report.Moment(t)
 }
 
-// writeLogEntry writes a change of a name: who made it in the first line, then the reasons.
+// writeLogEntry writes a change of a name: its author in the first line, then the reasons.
 func writeLogEntry(w io.Writer, e *pushapi.LogEntry) {
 	who := e.By
 	if e.List != "" {
@@ -106,7 +106,7 @@ func writeLogEntry(w io.Writer, e *pushapi.LogEntry) {
 		fmt.Fprintln(w, "  refused by a guard: it has no effect")
 	}
 	ground := e.Mark
-	if ground == journal.MarkText(blocklist.Blocked) { // the ground of most changes
+	if ground == journal.MarkText(blocklist.Blocked) { // most changes have this ground
 		ground = ""
 	}
 	writeFacts(w, "  %s: %s\n", [][2]string{

@@ -101,7 +101,7 @@ next report: stop it first, or revoke its token, which forgets its servers by it
 	return cmd
 }
 
-// suggestNode adds to the error for an unknown server which name was probably meant.
+// suggestNode adds the nearest name to the error for an unknown server.
 func (c *apiClient) suggestNode(ctx context.Context, name string, unknown error) error {
 	var p *apiProblem
 	if !errors.As(unknown, &p) || p.Status != http.StatusNotFound {
@@ -154,7 +154,7 @@ func resumeCommand() *cobra.Command {
 	return enforcementCommand("resume", "Enforce again, after suspend", `Make every server enforce blocks again.`)
 }
 
-// enforcementCommand is suspend or resume.
+// enforcementCommand returns the command suspend or resume.
 func enforcementCommand(act, short, long string) *cobra.Command {
 	var s receiptFlags
 	var reason string

@@ -24,7 +24,7 @@ import (
 
 // pushFlags are the flags of push.
 type pushFlags struct {
-	change           changeset.Change // what lines say that say nothing else
+	change           changeset.Change // the defaults for fields that a line does not set
 	do               string
 	start, expiry    string
 	valid            string
@@ -41,7 +41,7 @@ type receiptFlags struct {
 	tokenFile string
 	asJSON    bool
 	wait      time.Duration
-	mustWait  bool // it was asked for
+	mustWait  bool // --wait was given
 }
 
 func pushCommand() *cobra.Command {
@@ -156,21 +156,21 @@ func nameOf(path string) string {
 	return path
 }
 
-// upload is a change set to be sent.
+// upload is a change set that is pushed.
 type upload struct {
 	set     *journal.Set
-	changes *scratchFile // NDJSON
+	changes *scratchFile // in NDJSON
 	dryRun  bool
 
-	withoutHeld bool // what guards hold is set apart
+	withoutHeld bool // hold the changes that guards hold as a change set of their own
 
-	signed  *scratchFile // what the author signed; nil where control's desk is to
-	head    []byte       // signatures over it
-	lines   []int32      // of its changes, in the input
+	signed  *scratchFile // the bytes that the author signed; nil if control signs
+	head    []byte       // the author's signatures
+	lines   []int32      // of the signed changes, in the input
 	invalid []changeset.Refusal
 }
 
-// push sends it, and says what became of it.
+// push sends the change set, and writes its receipt.
 func (u *upload) push(cmd *cobra.Command, c *apiClient, s *receiptFlags) error {
 	q, err := u.request()
 	if err != nil {
@@ -190,7 +190,7 @@ func (u *upload) push(cmd *cobra.Command, c *apiClient, s *receiptFlags) error {
 	return u.finish(cmd, c, s, raw, &r)
 }
 
-// describeConflict says what another change set of the same id became, where that is why this one was not taken.
+// describeConflict describes the change set that already has this ID, if err is a conflict.
 func (u *upload) describeConflict(ctx context.Context, c *apiClient, err error) string {
 	var p *apiProblem
 	var r changeset.Receipt
@@ -203,7 +203,7 @@ func (u *upload) describeConflict(ctx context.Context, c *apiClient, err error) 
 	return fmt.Sprintf("; the change set with this ID is by %s: %s. A repeated push must have the same bytes: --for and --key depend on the time, --expiry does not", r.By, stateLine(&r))
 }
 
-// request is the question that pushes it.
+// request returns the call that pushes the change set.
 func (u *upload) request() (*apiRequest, error) {
 	query := url.Values{}
 	if u.dryRun {
@@ -212,7 +212,7 @@ func (u *upload) request() (*apiRequest, error) {
 	if u.withoutHeld {
 		query.Set("without_held", "true")
 	}
-	// Each try sends the same octets under the same id: at most one counts.
+	// Each attempt sends the same bytes under the same ID: at most one takes effect.
 	q := &apiRequest{method: http.MethodPost, path: "/v1/changesets", query: query, upload: true, again: true}
 	from := u.changes
 	q.mediaType = pushapi.TypeNDJSON
@@ -236,14 +236,14 @@ func (u *upload) request() (*apiRequest, error) {
 	return q, err
 }
 
-// newID is a change set's: the day is for people, the rest makes it unique.
+// newID returns the ID of a change set: the day is for people, the rest makes it unique.
 func newID(now time.Time) string {
 	var b [6]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return "cs-" + now.UTC().Format("20060102") + "-" + hex.EncodeToString(b[:])
 }
 
-// scratchFile is a file that is gone with the command.
+// scratchFile is a file that is removed at the end of the command.
 type scratchFile struct{ file *os.File }
 
 func newScratchFile() (*scratchFile, error) {
@@ -251,7 +251,7 @@ func newScratchFile() (*scratchFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = os.Remove(f.Name()) // where files that are open can go; close removes others
+	_ = os.Remove(f.Name()) // some systems cannot remove an open file; close removes it there
 	return &scratchFile{f}, nil
 }
 

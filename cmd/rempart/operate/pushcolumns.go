@@ -13,12 +13,12 @@ import (
 
 // column is a column of a table of changes.
 type column struct {
-	field string        // of a change; "" if the column is ignored, or may tell a category
-	as    format.Column // as lists read it
+	field string        // of a change; "" if the column is ignored, or may contain a category
+	as    format.Column // the meaning of the column in lists
 }
 
-// fieldOf returns the field of a change that a table's column or a key of an object holds, "" for none: the fields by their names, and as lists read them
-// names, categories and reasons.
+// fieldOf returns the field of a change that a table's column or a key of an object holds, "" for none. A title is the name of a field, or a title of names,
+// categories or reasons in lists.
 func fieldOf(title string) string {
 	if lower := strings.ToLower(title); slices.Contains(strings.Split(changeset.Columns, ", "), lower) {
 		return lower
@@ -34,8 +34,8 @@ func fieldOf(title string) string {
 	return ""
 }
 
-// columns reads the titles of a table, and notes each column to ignore: tables are exported with columns of other programs. Of several columns of one
-// field that is not the name, the one that is titled as the field is read, or else the first.
+// columns reads the titles of a table, and notes each column to ignore, because tables are exported with columns of other programs. Of several columns of one
+// field other than the name, the one with the title of the field is read, or else the first.
 func (n *normalizer) columns(titles []string) ([]column, error) {
 	head := make([]column, len(titles))
 	at := map[string]int{} // by field
@@ -71,11 +71,11 @@ func (n *normalizer) columns(titles []string) ([]column, error) {
 	return head, nil
 }
 
-// cells returns the fields of a row; an empty cell says nothing.
+// cells returns the fields of a row. An empty cell sets no field.
 func (n *normalizer) cells(head []column, row []string) (map[string]json.RawMessage, error) {
 	values := map[string]any{}
 	var threats format.Threats
-	benign := "" // the cell that says so
+	benign := "" // the cell that says that the row is benign
 	for i, cell := range row {
 		if cell = strings.TrimSpace(cell); cell == "" {
 			continue
@@ -112,7 +112,8 @@ func (n *normalizer) cells(head []column, row []string) (map[string]json.RawMess
 	return fields, nil
 }
 
-// threat sets the category that columns of threats tell. A row to block of which one says that it is benign gets that as its category, which is refused.
+// threat sets the category according to the columns of threats. If one of them says that a row to block is benign, this becomes its category, which control
+// refuses.
 func (n *normalizer) threat(fields map[string]json.RawMessage, threats *format.Threats, benign string) (err error) {
 	category, ok := threats.Category()
 	switch {
@@ -134,8 +135,8 @@ func (n *normalizer) blocks(fields map[string]json.RawMessage) bool {
 	return json.Unmarshal(act, &do) != nil || do == journal.Block
 }
 
-// categoryOf returns the name of the category that a cell tells, as in lists: "hameçonnage" is phishing. A cell that tells none is returned as it is: who
-// judges the change refuses it.
+// categoryOf returns the name of the category in a cell, as in lists: "hameçonnage" is phishing. A cell without a category is returned unchanged, and control
+// refuses the change.
 func categoryOf(cell string) string {
 	if c, ok := blocklist.ParseCategory(strings.ToLower(cell)); ok {
 		return c.String()
@@ -148,10 +149,10 @@ func categoryOf(cell string) string {
 	return cell
 }
 
-// renameKeys gives the fields of a change in an object the names that the API knows, if the object calls them otherwise, and reports whether it changed
-// anything. A key that would be there twice is left: who judges the change refuses it.
+// renameKeys gives the fields of a change in an object the names of the API, and reports whether it changed anything. A key that would occur twice is left, and
+// control refuses the change.
 func renameKeys(fields map[string]json.RawMessage) (changed bool) {
-	held := map[string]int{} // keys of a field
+	held := map[string]int{} // number of keys per field
 	for key := range fields {
 		held[fieldOf(key)]++
 	}
@@ -169,7 +170,7 @@ func renameKeys(fields map[string]json.RawMessage) (changed bool) {
 			continue
 		}
 		if category := categoryOf(text); category != text {
-			fields[field], _ = json.Marshal(category) // of a string
+			fields[field], _ = json.Marshal(category) // a string can always be encoded
 			if key != field {
 				delete(fields, key)
 			}

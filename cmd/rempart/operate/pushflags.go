@@ -17,7 +17,7 @@ import (
 	"rempart/internal/units"
 )
 
-// pushHead is what the flags of push say.
+// pushHead is the result of reading the flags of push.
 type pushHead struct {
 	set      *journal.Set
 	defaults map[string]json.RawMessage // by field, for lines that do not set the field
@@ -94,7 +94,7 @@ func (f *pushFlags) times(now time.Time) error {
 	return nil
 }
 
-// defaultsOf are the fields that lines have which say nothing, checked: a mistake would be every line's.
+// defaultsOf returns the fields for lines that do not set them. It checks them, because a mistake would affect every line.
 func defaultsOf(c *changeset.Change) (map[string]json.RawMessage, error) {
 	sample := journal.Change{
 		Do: c.Do, Name: "name.example", Scope: c.Scope, Category: c.Category, Reason: c.Reason, Authority: c.Authority, Decision: c.Decision, Mark: c.Mark,
@@ -129,7 +129,7 @@ func defaultsOf(c *changeset.Change) (map[string]json.RawMessage, error) {
 	return fields, err
 }
 
-// parseShare reads a share of the servers: "5%" or "0.05".
+// parseShare parses a share of the servers: "5%" or "0.05".
 func parseShare(text string) (float64, error) {
 	number, percent := strings.CutSuffix(text, "%")
 	share, err := strconv.ParseFloat(number, 64)
@@ -142,7 +142,7 @@ func parseShare(text string) (float64, error) {
 	return share, nil
 }
 
-// parseSpan reads the duration of a flag, of a second at least.
+// parseSpan parses the duration of a flag, which is at least one second.
 func parseSpan(text string) (time.Duration, error) {
 	const most = 100 * 365 * 24 * time.Hour
 	d, err := units.ParseDuration(text)
@@ -152,7 +152,7 @@ func parseSpan(text string) (time.Duration, error) {
 	return d, nil
 }
 
-// waitDefault is how long is waited where nobody said: people want to see it happen, scripts to go on.
+// waitDefault sets the default of --wait: a person at a terminal wants to see the effect, a script does not wait.
 func (s *receiptFlags) waitDefault(cmd *cobra.Command) {
 	s.mustWait = cmd.Flags().Changed("wait")
 	if f, ok := cmd.OutOrStdout().(*os.File); !s.mustWait && ok && term.IsTerminal(int(f.Fd())) {

@@ -14,15 +14,15 @@ import (
 	"rempart/internal/journal"
 )
 
-// The forms of a file of changes.
+// The formats of a file of changes.
 const (
 	formatPlain  = "plain"
 	formatNDJSON = "ndjson"
 	formatCSV    = "csv"
 )
 
-// normalizer reads changes of any form and writes them as NDJSON, with defaults where a line says nothing. Each stands in the line of the output that
-// it began in, so that whoever refuses one names the right line. Whether a change makes sense is for others to say. Memory is bounded.
+// normalizer reads changes in any format and writes them as NDJSON, with defaults for fields that a line does not set. Each change is on the output line with
+// the number of the input line where it began, so that a refusal names the right line. The normalizer does not judge changes. Its memory is bounded.
 type normalizer struct {
 	out      *bufio.Writer
 	defaults map[string]json.RawMessage // by field
@@ -31,8 +31,8 @@ type normalizer struct {
 	note     func(column string) // called for each column of a table that is ignored
 }
 
-// normalize reads the changes of r and writes them to w as NDJSON; form is "" to detect it. It calls note with the title of each column that is not
-// one of a change, and ignores the column. It returns how many changes there are.
+// normalize reads the changes of r and writes them to w as NDJSON. form is the format; "" means that it is detected. It calls note with the title of each
+// column that is not a column of a change, and ignores the column. It returns the number of changes.
 func normalize(w io.Writer, r io.Reader, form string, defaults map[string]json.RawMessage, note func(column string)) (int, error) {
 	n := &normalizer{out: bufio.NewWriterSize(w, 64<<10), defaults: defaults, note: note}
 	text, err := format.Text(r)
@@ -67,7 +67,7 @@ func normalize(w io.Writer, r io.Reader, form string, defaults map[string]json.R
 	return n.changes, err
 }
 
-// detectFormat is the form of a file that begins so, and what separates the columns if it has any.
+// detectFormat returns the format of a file from its beginning, and the separator of columns if it has any.
 func detectFormat(head []byte) (form string, comma rune) {
 	for line := range strings.Lines(string(head)) {
 		line = strings.TrimSpace(line)
@@ -91,7 +91,7 @@ func detectFormat(head []byte) (form string, comma rune) {
 	return formatPlain, ','
 }
 
-// eachLine hands each line to read, which writes one.
+// eachLine calls read with each line. read writes one line.
 func (n *normalizer) eachLine(in *bufio.Reader, read func(line []byte) error) error {
 	for {
 		line, err := journal.ReadLine(in, journal.MaxLine)
@@ -107,7 +107,7 @@ func (n *normalizer) eachLine(in *bufio.Reader, read func(line []byte) error) er
 	}
 }
 
-// writeName is a line of a plain list.
+// writeName writes the change for a line of a plain list.
 func (n *normalizer) writeName(line []byte) error {
 	if line = format.CutComment(line); len(line) == 0 {
 		return n.writeBlank()
@@ -119,7 +119,7 @@ func (n *normalizer) writeName(line []byte) error {
 	return n.writeChange(map[string]json.RawMessage{"name": text})
 }
 
-// writeObject is a line of NDJSON. One that is none goes on as it is: who judges it says why.
+// writeObject writes the change for a line of NDJSON. A line that is not a JSON object is written unchanged, and control says why it is refused.
 func (n *normalizer) writeObject(line []byte) error {
 	if len(line) == 0 {
 		return n.writeBlank()
@@ -132,7 +132,7 @@ func (n *normalizer) writeObject(line []byte) error {
 	return n.writeChange(fields)
 }
 
-// writeTable reads a table. comma separates its cells.
+// writeTable writes the changes of a table. comma separates its cells.
 func (n *normalizer) writeTable(in *bufio.Reader, comma rune) error {
 	if comma == 0 {
 		comma = ','
@@ -172,10 +172,10 @@ func (n *normalizer) writeTable(in *bufio.Reader, comma rune) error {
 	}
 }
 
-// writeChange writes a change, with the defaults of what it does not say.
+// writeChange writes a change, with defaults for the fields that it does not set.
 func (n *normalizer) writeChange(fields map[string]json.RawMessage) error {
 	says := map[string]bool{}
-	for field, value := range fields { // JSON's null says nothing, and Go's decoder knows no case
+	for field, value := range fields { // null in JSON sets no field, and Go's decoder ignores case
 		says[strings.ToLower(field)] = string(value) != "null"
 	}
 	for field, value := range n.defaults {
@@ -198,11 +198,11 @@ func (n *normalizer) writeBlank() error { return n.writeLine(nil) }
 
 func (n *normalizer) writeLine(text []byte) error {
 	n.at++
-	_, _ = n.out.Write(text) // WriteByte tells its error too
+	_, _ = n.out.Write(text) // WriteByte returns this error too
 	return n.out.WriteByte('\n')
 }
 
-// newlines is a reader that ends every line with "\n", be it "\r\n" or "\r" in r.
+// newlines is a reader that replaces the line ends "\r\n" and "\r" of r by "\n".
 type newlines struct {
 	r       io.Reader
 	afterCR bool // the last byte read was "\r"

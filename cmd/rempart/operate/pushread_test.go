@@ -84,7 +84,7 @@ func TestNormalise(t *testing.T) {
 	}
 }
 
-// FuzzNormalise looks for input after which a change does not stand in the line it began in, or is longer than who reads it takes.
+// FuzzNormalise searches for input after which a change is not on the line where it began, or is longer than control accepts.
 func FuzzNormalise(f *testing.F) {
 	for _, seed := range []string{"a.example\nb.example", "name,reason\na,\"b\nc\"\n", `{"name":"a"}`, "name;do\n#\na;\n"} {
 		f.Add(seed)

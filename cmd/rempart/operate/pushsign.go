@@ -10,8 +10,8 @@ import (
 	"rempart/internal/journal"
 )
 
-// sign has the author's key sign the set here, over octets in a file, so that its length does not matter. What is no change cannot be
-// signed; it is told as refused.
+// sign signs the change set with the author's key, over bytes in a file, so that any length fits. A line that is not a valid change cannot be signed, and is
+// listed as refused.
 func (u *upload) sign(key *journal.SecretKey) error {
 	signed, err := newScratchFile()
 	if err != nil {
@@ -36,7 +36,7 @@ func (u *upload) sign(key *journal.SecretKey) error {
 	return nil
 }
 
-// eachChange hands over the changes that make sense, as an author signs them, and notes where they stand.
+// eachChange yields the valid changes, as the author signs them, and stores their lines.
 func (u *upload) eachChange(yield func(journal.Change) bool) error {
 	if _, err := u.changes.file.Seek(0, io.SeekStart); err != nil {
 		return err
@@ -48,7 +48,7 @@ func (u *upload) eachChange(yield func(journal.Change) bool) error {
 		}
 		u.lines = append(u.lines, int32(line))
 		if !yield(c) {
-			return io.ErrShortWrite // EncodeTo says why
+			return io.ErrShortWrite // EncodeTo returns the cause
 		}
 		return nil
 	})

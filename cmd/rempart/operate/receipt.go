@@ -21,9 +21,9 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// finish says what became of a change set that was sent.
+// finish writes the receipt of a pushed change set.
 func (u *upload) finish(cmd *cobra.Command, c *apiClient, s *receiptFlags, raw []byte, r *changeset.Receipt) error {
-	for _, refused := range [][]changeset.Refusal{r.Refused, r.Held} { // of what was signed, places are told and not lines
+	for _, refused := range [][]changeset.Refusal{r.Refused, r.Held} { // the API numbers signed changes, not lines
 		for i := range refused {
 			if at := refused[i].Line; u.signed != nil && at > 0 && at <= len(u.lines) {
 				refused[i].Line = int(u.lines[at-1])
@@ -32,11 +32,11 @@ func (u *upload) finish(cmd *cobra.Command, c *apiClient, s *receiptFlags, raw [
 	}
 	r.Refused, r.Refusals = append(u.invalid, r.Refused...), r.Refusals+len(u.invalid)
 	slices.SortStableFunc(r.Refused, func(x, y changeset.Refusal) int { return cmp.Compare(x.Line, y.Line) })
-	return s.writeReceipt(cmd, c, raw, r)
+	return s.complete(cmd, c, raw, r)
 }
 
-// writeReceipt writes a receipt, waits until it is in force everywhere if that is asked for, and is the exit code.
-func (s *receiptFlags) writeReceipt(cmd *cobra.Command, c *apiClient, raw []byte, r *changeset.Receipt) error {
+// complete writes a receipt, waits until it is in force everywhere if requested, and returns the exit code.
+func (s *receiptFlags) complete(cmd *cobra.Command, c *apiClient, raw []byte, r *changeset.Receipt) error {
 	var err error
 	if s.asJSON {
 		err = writeRaw(cmd.OutOrStdout(), raw)
@@ -55,8 +55,8 @@ func (s *receiptFlags) writeReceipt(cmd *cobra.Command, c *apiClient, raw []byte
 	return err
 }
 
-// awaitServers waits until a version is in force on every server, if that is asked for, and writes on how many it is. reaches is the number of servers
-// that its changes apply to; nil for all.
+// awaitServers waits until a version is in force on every server, if requested, and writes on how many it is. reaches is the number of servers that its changes
+// apply to; nil for all.
 func (s *receiptFlags) awaitServers(cmd *cobra.Command, c *apiClient, version uint64, reaches *int) error {
 	if s.wait <= 0 {
 		return nil
@@ -66,7 +66,7 @@ func (s *receiptFlags) awaitServers(cmd *cobra.Command, c *apiClient, version ui
 		return err
 	}
 	out := cmd.OutOrStdout()
-	if s.asJSON { // whose output is the answer alone
+	if s.asJSON { // the output is one JSON document
 		out = cmd.ErrOrStderr()
 	}
 	line := inForceLine(v)
@@ -80,10 +80,10 @@ func (s *receiptFlags) awaitServers(cmd *cobra.Command, c *apiClient, version ui
 	return nil
 }
 
-// isPublished reports whether what is in that state came into force.
+// isPublished reports whether a change set in that state came into force.
 func isPublished(s changeset.State) bool { return s == changeset.Published || s == changeset.Staged }
 
-// isSettled reports whether all of a change set was taken, and waits for nobody.
+// isSettled reports whether all changes were accepted, and none waits for approval.
 func isSettled(r *changeset.Receipt) bool {
 	switch r.State {
 	case changeset.Published, changeset.Staged, changeset.Undone:
@@ -94,7 +94,7 @@ func isSettled(r *changeset.Receipt) bool {
 	return false
 }
 
-// writeReceipt says a receipt.
+// writeReceipt writes a receipt as text.
 func writeReceipt(out io.Writer, r *changeset.Receipt) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n", r.ID, stateLine(r))
@@ -118,16 +118,16 @@ func writeReceipt(out io.Writer, r *changeset.Receipt) error {
 	return err
 }
 
-// apartLine is what became of the changes that were set apart because guards hold them.
+// apartLine describes the changes that are held as a change set of their own.
 func apartLine(r *changeset.Receipt) string {
 	switch r.HeldNow {
-	case "", changeset.Held: // "" on a receipt that was written when they were set apart
+	case "", changeset.Held: // "" on a receipt that was written when they were held
 		return fmt.Sprintf("%s held as %s: rempart show %s, rempart approve %s", report.Count(r.SetApart, "change"), r.HeldAs, r.HeldAs, r.HeldAs)
 	}
 	return fmt.Sprintf("%s set apart as %s, now %s: rempart show %s", report.Count(r.SetApart, "change"), r.HeldAs, r.HeldNow, r.HeldAs)
 }
 
-// stateLine is what became of a change set.
+// stateLine describes the state of a change set.
 func stateLine(r *changeset.Receipt) string {
 	switch r.Kind {
 	case "suspend":
@@ -171,7 +171,7 @@ func stateLine(r *changeset.Receipt) string {
 	return text
 }
 
-// writeRefusals says why entries do not count; there may be more of them than were told.
+// writeRefusals writes the reasons of refusals. all is their total number, of which some are in the receipt.
 func writeRefusals(w io.Writer, word string, some []changeset.Refusal, all int) {
 	for _, r := range some {
 		at := r.Name
@@ -198,7 +198,7 @@ func refusalOf(line int, name string, bad error) changeset.Refusal {
 	return r
 }
 
-// awaitVersion asks how far a version got until every node has it, or for so long.
+// awaitVersion asks on how many servers a version is in force until it is on all, or until patience has passed.
 func (c *apiClient) awaitVersion(ctx context.Context, version uint64, patience time.Duration) (v pushapi.VersionInfo, err error) {
 	end := time.Now().Add(patience)
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
@@ -227,5 +227,5 @@ func inForceLine(v pushapi.VersionInfo) string {
 	return text
 }
 
-// changesetPath is where the API has a change set.
+// changesetPath returns the path of a change set in the API.
 func changesetPath(id string) string { return "/v1/changesets/" + url.PathEscape(id) }

@@ -36,14 +36,14 @@ key must sign the order.
 	return cli.WithCommands(cmd, tokenCreateCommand(), tokenRotateCommand(), tokenRevokeCommand(), tokenListCommand())
 }
 
-// rolesHelp says what each role may do.
+// rolesHelp describes the roles.
 const rolesHelp = `Roles:
   publisher  pushes change sets, advances and undoes them, suspends and resumes enforcement; reads change sets, names and servers
   approver   approves or rejects held change sets, advances and undoes, suspends and resumes; reads the same, and tokens
   auditor    reads everything: the audit trail, tokens, change sets, names and servers; changes nothing
   node       follows the journal and reports what is in force; calls nothing else`
 
-// rootFlag gives a command the flag that names the root key.
+// rootFlag adds the flag that names the root key.
 func rootFlag(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVar(path, "root", "", "file of the root key; by default root.key in the folder of keys (REMPART_KEYS)")
 }
@@ -87,7 +87,7 @@ client certificate is the token, and there is no secret. A name is used for one 
 	cmd.Flags().StringVar(&order.Owner, "owner", "", "the person behind it, by default its name: who pushed something cannot approve it, whichever token is used")
 	cli.DurationFlag(cmd, &valid, "valid", "lifetime, like 30d or 720h; 0 means until it is revoked")
 	cmd.Flags().StringVar(&certificate, "certificate", "", "PEM file of a client certificate that is to be the token")
-	_ = cmd.MarkFlagRequired("role") // it is there
+	_ = cmd.MarkFlagRequired("role") // the flag exists
 	return cmd
 }
 
@@ -132,12 +132,12 @@ token. A token that is revoked or expired is not rotated. If no answer came, the
 	return cmd
 }
 
-// outputFlag gives a command the flag that names the file for a secret.
+// outputFlag adds the flag that names the file for a secret.
 func outputFlag(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVarP(path, "output", "o", "", "new file for the secret, which its owner alone may read (mode 0600); an existing file is not overwritten")
 }
 
-// readCertificateInto puts the certificate of a file into an order; "" is none.
+// readCertificateInto puts the certificate in a file into an order; "" stands for none.
 func readCertificateInto(order *pushapi.Order, path string) error {
 	if path == "" {
 		return nil
@@ -184,7 +184,7 @@ func orderSecret(cmd *cobra.Command, root, output string, order pushapi.Order) (
 	return info, err
 }
 
-// adviseSecret says where the secret belongs.
+// adviseSecret writes which settings take the secret.
 func adviseSecret(cmd *cobra.Command, t *pushapi.TokenInfo, output string) error {
 	advice := "its secret is written this once: keep it in a file that REMPART_API_TOKEN_FILE or REMPART_CONTROL_TOKEN_FILE names"
 	switch {
@@ -218,7 +218,7 @@ func tokenRevokeCommand() *cobra.Command {
 	return cmd
 }
 
-// orderClient sends orders, which a root key signs.
+// orderClient sends orders that a root key signs.
 type orderClient struct {
 	api *apiClient
 	key *journal.SecretKey
@@ -243,7 +243,7 @@ func openOrders(root string) (*orderClient, error) {
 	return &orderClient{c, key}, nil
 }
 
-// execute makes control carry out an order.
+// execute sends an order to control, which carries it out.
 func (c *orderClient) execute(ctx context.Context, order pushapi.Order) (*pushapi.TokenInfo, error) {
 	order.Time = time.Now().Unix()
 	payload, err := json.Marshal(order)
@@ -254,7 +254,7 @@ func (c *orderClient) execute(ctx context.Context, order pushapi.Order) (*pushap
 	raw, err := c.api.do(ctx, &apiRequest{
 		method: http.MethodPost, path: "/v1/tokens", mediaType: "application/vnd.rempart.order", size: int64(len(sealed)),
 		body:  func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(sealed)), nil },
-		again: order.Do == "revoke", // a secret is told once
+		again: order.Do == "revoke", // a secret is returned only once
 	})
 	if err != nil {
 		return nil, err
@@ -263,7 +263,7 @@ func (c *orderClient) execute(ctx context.Context, order pushapi.Order) (*pushap
 	return &info, decodeAnswer(raw, &info)
 }
 
-// rootKey is the one in a file, or in the folder of keys.
+// rootKey returns the root key in a file, or else in the folder of keys.
 func rootKey(path string) (*journal.SecretKey, error) {
 	if path == "" {
 		folder, err := config.KeysFolder()
@@ -279,13 +279,13 @@ func rootKey(path string) (*journal.SecretKey, error) {
 	return key, nil
 }
 
-// readKey reads a file of a secret key, and warns where others can read it.
+// readKey reads a file of a secret key, and warns if others can read it.
 func readKey(path string) (*journal.SecretKey, error) {
 	warnSecretFile("the secret key", path)
 	return journal.ReadSecretKey(path)
 }
 
-// warnSecretFile writes a warning to standard error where others can read a file that holds a secret.
+// warnSecretFile writes a warning to standard error if others can read a file that holds a secret.
 func warnSecretFile(what, path string) {
 	if warning := setup.ReadableByOthers(what, path); warning != "" {
 		fmt.Fprintln(cli.Redact(os.Stderr), "rempart: warning:", warning)
@@ -341,7 +341,7 @@ func rolesText(roles []pushapi.Role) string {
 	return strings.Join(all, ",")
 }
 
-// until is ", until" a time that is one.
+// until returns ", until" and a time; "" for the zero time.
 func until(t time.Time) string {
 	if t.IsZero() {
 		return ""

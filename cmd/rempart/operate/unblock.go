@@ -64,7 +64,7 @@ Exit code: 0 if all of them pass, or passed already, 1 if something was refused 
 	return cmd
 }
 
-// unblock pushes the changes as one set.
+// unblock pushes the changes as one change set.
 func unblock(cmd *cobra.Command, c *apiClient, s *receiptFlags, changes []changeset.Change) error {
 	file, err := newScratchFile()
 	if err != nil {
@@ -72,7 +72,7 @@ func unblock(cmd *cobra.Command, c *apiClient, s *receiptFlags, changes []change
 	}
 	defer file.close()
 	var lines bytes.Buffer
-	enc := json.NewEncoder(&lines) // a change a line
+	enc := json.NewEncoder(&lines) // one change per line
 	for i := range changes {
 		if err := enc.Encode(&changes[i]); err != nil {
 			return err
@@ -85,7 +85,7 @@ func unblock(cmd *cobra.Command, c *apiClient, s *receiptFlags, changes []change
 	return u.push(cmd, c, s)
 }
 
-// planUnblock is what has a name pass, and says so.
+// planUnblock returns the acts after which a name passes, and a description of them.
 func planUnblock(info *pushapi.NameInfo, now time.Time) (acts []journal.Act, words string) {
 	own, others := false, []string{}
 	for _, claim := range info.Claims {
@@ -115,7 +115,7 @@ func planUnblock(info *pushapi.NameInfo, now time.Time) (acts []journal.Act, wor
 	}
 	switch {
 	case len(others) == 0 && !own && info.Verdict == "block":
-		return []journal.Act{journal.Allow}, "it is allowed" // whatever blocks it
+		return []journal.Act{journal.Allow}, "it is allowed" // the block is not in the claims
 	case len(others) == 0 && !own:
 		return nil, "it is not blocked"
 	case len(others) == 0:
@@ -129,7 +129,7 @@ func planUnblock(info *pushapi.NameInfo, now time.Time) (acts []journal.Act, wor
 	return append(acts, journal.Allow), words + "it is allowed, since " + strings.Join(others[:min(3, len(others))], ", ")
 }
 
-// isExcepted reports whether a list takes back by itself what it says of a name.
+// isExcepted reports whether a list's own exception cancels its listing of a name.
 func isExcepted(info *pushapi.NameInfo, source string) bool {
 	return slices.ContainsFunc(info.Claims, func(c pushapi.Claim) bool {
 		return c.Does == "except" && slices.Contains(c.Sources, source) && (c.Name == info.Name && c.Scope != "below" || c.Name != info.Name && c.Scope != "exact")

@@ -9,7 +9,7 @@ import (
 	"rempart/blocklist/guard"
 )
 
-// GuardsLine tells how much the guards did not let count, "" for nothing.
+// GuardsLine describes how many listings the guards refused and held; "" for none.
 func GuardsLine(status feed.Status) string {
 	c := HeldTotals(status)
 	held, refused := Total(c.Held), Total(c.Refused)
@@ -24,7 +24,7 @@ func GuardsLine(status feed.Status) string {
 	return fmt.Sprintf("%s held, %d refused: \"rempart held\" shows which, and why", Count(held, "listing"), refused)
 }
 
-// ListLine tells how a list stands.
+// ListLine describes the state of a list.
 func ListLine(l feed.ListStatus, now time.Time) string {
 	switch {
 	case l.Result == feed.Waiting && l.Err == "" && l.Kind == feed.KindURL:
@@ -52,15 +52,15 @@ func ListLine(l feed.ListStatus, now time.Time) string {
 	return s
 }
 
-// heldCounts is what --json ends with.
+// heldCounts is the last object of "rempart held --json".
 type heldCounts struct {
 	Refused       map[string]int    `json:"refused"`        // listings, by guard
-	Held          map[string]int    `json:"held"`           // the same
+	Held          map[string]int    `json:"held"`           // listings, by guard
 	NotUnderstood map[string]int    `json:"not_understood"` // lines, by reason
 	NotInForce    map[string]string `json:"not_in_force,omitempty"`
 }
 
-// HeldTotals counts over all lists, what is not kept included.
+// HeldTotals returns the sums over all lists, including listings that are not stored.
 func HeldTotals(status feed.Status) heldCounts {
 	c := heldCounts{map[string]int{}, map[string]int{}, map[string]int{}, map[string]string{}}
 	for _, l := range status.Lists {

@@ -17,7 +17,7 @@ func Count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// Age is a duration as people say it.
+// Age returns a duration in words: "3 minutes".
 func Age(d time.Duration) string {
 	switch {
 	case d < time.Minute:
@@ -30,7 +30,7 @@ func Age(d time.Duration) string {
 	return Count(int(d/(24*time.Hour)), "day")
 }
 
-// Bytes is a quantity as people read it.
+// Bytes returns a number of bytes in words: "12 kB".
 func Bytes(n int64) string {
 	switch {
 	case n < 10_000:
@@ -41,5 +41,5 @@ func Bytes(n int64) string {
 	return fmt.Sprintf("%d MB", n/1_000_000)
 }
 
-// Moment is a time as people read it.
+// Moment returns a time as text, in UTC (RFC 3339).
 func Moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }

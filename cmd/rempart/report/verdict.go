@@ -8,14 +8,14 @@ import (
 	"rempart/internal/local"
 )
 
-// VerdictError is the verdict on a text that is not a name.
+// VerdictError is the action of a verdict on a text that is not a name.
 const VerdictError = "error"
 
-// ParseName parses a name as people write it, single labels too.
+// ParseName parses a name in the notations of people, including single labels.
 func ParseName(text string) ([]byte, error) {
 	name, err := format.Host(text)
 	if errors.Is(err, format.SingleLabel) || errors.Is(err, format.LocalName) {
-		name, err = blocklist.AppendName(nil, text) // lists cannot hold such names, but people ask about them
+		name, err = blocklist.AppendName(nil, text) // lists cannot hold single labels, but people ask about them
 	}
 	return name, err
 }
@@ -34,5 +34,5 @@ func VerdictOf(view *blocklist.View, name []byte, verdict blocklist.Verdict) loc
 	return v
 }
 
-// LeastMatches is the least number of hits of an entry that is shown: fewer hits may all be from one client.
+// LeastMatches is the smallest number of hits of an entry that is shown: fewer hits may all be from one client.
 const LeastMatches = 10

@@ -22,8 +22,8 @@ const (
 	expiryEvery = 24 * time.Hour
 )
 
-// ServerCertificate is the certificate of REMPART_PUSH_CERT, which the operators' API and policy zones share, and the authorities of client
-// ReadCertificates. Both are read again when their files change.
+// ServerCertificate is the certificate of REMPART_PUSH_CERT, which the operators' API and policy zones share, and the authorities for client certificates. Both
+// are loaded again when their files change.
 type ServerCertificate struct {
 	log     *slog.Logger
 	pair    *Reloadable[*tls.Certificate]
@@ -40,7 +40,7 @@ func NewServerCertificate(c *config.Config, log *slog.Logger) (*ServerCertificat
 	var err error
 	s.pair, err = newReloadable(log, "REMPART_PUSH_CERT", []string{c.PushCert, c.PushKey}, func() (*tls.Certificate, error) {
 		pair, err := readPair(c.PushCert, c.PushKey)
-		if err == nil && started { // a start with an expired certificate is better than none
+		if err == nil && started { // an expired certificate does not prevent a start
 			err = validNow(pair.Leaf, time.Now())
 		}
 		return pair, err
@@ -71,10 +71,10 @@ func readPair(certificate, key string) (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// maxCertificates is the number of bytes of a file of certificates, or of a key, at most.
+// maxCertificates is the largest size of a file of certificates or of a key, in bytes.
 const maxCertificates = 4 << 20
 
-// LoadKeyPair is tls.LoadX509KeyPair for regular files of a bounded size.
+// LoadKeyPair does what tls.LoadX509KeyPair does, for regular files of a bounded size.
 func LoadKeyPair(certificate, key string) (tls.Certificate, error) {
 	certificates, err := durable.ReadRegular(certificate, maxCertificates)
 	if err != nil {
@@ -87,7 +87,7 @@ func LoadKeyPair(certificate, key string) (tls.Certificate, error) {
 	return tls.X509KeyPair(certificates, secret)
 }
 
-// validNow returns an error unless a certificate is valid at that time.
+// validNow returns an error unless the certificate is valid at the time now.
 func validNow(leaf *x509.Certificate, now time.Time) error {
 	switch {
 	case now.After(leaf.NotAfter):
@@ -98,12 +98,12 @@ func validNow(leaf *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// HasName reports whether the certificate in use is one of a name.
+// HasName reports whether the certificate in use is valid for a host name.
 func (s *ServerCertificate) HasName(name string) bool {
 	return s.pair.get().Leaf.VerifyHostname(name) == nil
 }
 
-// ServerTLS returns the TLS settings of a server that asks for no client certificate.
+// ServerTLS returns the TLS settings of a server that does not request client certificates. It returns nil for a nil certificate.
 func (s *ServerCertificate) ServerTLS() *tls.Config {
 	if s == nil {
 		return nil
@@ -114,7 +114,7 @@ func (s *ServerCertificate) ServerTLS() *tls.Config {
 	}
 }
 
-// APITLS returns the TLS settings of the operators' API, which a client certificate may identify a caller to.
+// APITLS returns the TLS settings of the operators' API, where a client certificate can identify the caller. It returns nil for a nil certificate.
 func (s *ServerCertificate) APITLS() *tls.Config {
 	t := s.ServerTLS()
 	if t == nil {
@@ -125,7 +125,7 @@ func (s *ServerCertificate) APITLS() *tls.Config {
 		return t
 	}
 	t.ClientAuth = tls.VerifyClientCertIfGiven
-	t.SessionTicketsDisabled = true // a resumed session would carry a certificate that earlier authorities vouched for
+	t.SessionTicketsDisabled = true // a resumed session would keep a certificate that only earlier authorities issued
 	base := t.Clone()
 	t.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		now := base.Clone()
@@ -135,7 +135,7 @@ func (s *ServerCertificate) APITLS() *tls.Config {
 	return t
 }
 
-// Files returns the files that are read again.
+// Files returns the files that are loaded again when they change.
 func (s *ServerCertificate) Files() (all []ReloadableFile) {
 	if s == nil {
 		return nil
@@ -147,7 +147,7 @@ func (s *ServerCertificate) Files() (all []ReloadableFile) {
 	return all
 }
 
-// RunWarnings warns before the certificate in use expires, until ctx ends.
+// RunWarnings logs warnings before the certificate in use expires. It returns when ctx ends.
 func (s *ServerCertificate) RunWarnings(ctx context.Context) error {
 	if s == nil {
 		return nil
@@ -182,13 +182,13 @@ var (
 		"1 while a changed certificate file cannot be used and its earlier content stays in use.", []string{"setting"}, nil)
 )
 
-// Describe is prometheus.Collector's.
+// Describe implements prometheus.Collector.
 func (s *ServerCertificate) Describe(to chan<- *prometheus.Desc) {
 	to <- certificateEnd
 	to <- certificateRefused
 }
 
-// Collect is prometheus.Collector's.
+// Collect implements prometheus.Collector.
 func (s *ServerCertificate) Collect(to chan<- prometheus.Metric) {
 	to <- prometheus.MustNewConstMetric(certificateEnd, prometheus.GaugeValue, float64(s.pair.get().Leaf.NotAfter.Unix()), s.pair.name)
 	for _, f := range s.Files() {
@@ -200,7 +200,7 @@ func (s *ServerCertificate) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// NewAuthorities reads the certificates of REMPART_CONTROL_CA; it returns nil if it is empty, for those of the system.
+// NewAuthorities reads the certificates of REMPART_CONTROL_CA. It returns nil if the setting is empty, so that the authorities of the system apply.
 func NewAuthorities(c *config.Config, log *slog.Logger) (*Reloadable[*x509.CertPool], error) {
 	if c.ControlCA == "" {
 		return nil, nil

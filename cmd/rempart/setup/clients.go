@@ -14,7 +14,7 @@ import (
 // onLinkEvery is the interval at which the machine's own networks are read: home networks change their IPv6 prefix now and then.
 const onLinkEvery = time.Second
 
-// ClientWatcher keeps the networks of REMPART_CLIENTS up to date if on-link is among them, and logs when clients are refused.
+// ClientWatcher keeps the networks of REMPART_CLIENTS up to date if on-link is one of them, and logs when clients are refused.
 type ClientWatcher struct {
 	configured config.Clients
 	networks   func() ([]netip.Prefix, error) // returns the networks that this machine is in now
@@ -26,8 +26,8 @@ type ClientWatcher struct {
 	failed bool           // the interfaces could not be read the last time, and this was logged
 }
 
-// NewClientWatcher returns the keeper of the configured networks and applies them. set replaces the networks whose clients may ask; refused delivers each kind of address that was refused,
-// once.
+// NewClientWatcher returns the watcher of the configured networks and applies them. It calls set to replace the networks whose clients may ask; refused
+// delivers each kind of refused address once.
 func NewClientWatcher(configured config.Clients, set func([]netip.Prefix), refused <-chan string, log *slog.Logger) *ClientWatcher {
 	k := &ClientWatcher{configured: configured, networks: networksOnLink, set: set, refused: refused, log: log}
 	if configured.OnLink {

@@ -19,7 +19,7 @@ import (
 func TestNetworkOfAnInterface(t *testing.T) {
 	for _, tt := range []struct {
 		address string
-		want    string // "" if it is not taken
+		want    string // "" if it is ignored
 	}{
 		{"192.168.1.2/24", "192.168.1.0/24"}, {"10.1.2.3/8", "10.0.0.0/8"}, {"172.16.5.1/12", "172.16.0.0/12"},
 		{"100.64.3.4/10", "100.64.0.0/10"}, {"100.100.3.4/32", "100.100.3.4/32"}, {"169.254.7.7/16", "169.254.0.0/16"},
@@ -54,7 +54,7 @@ func TestClientsFollowInterfaces(t *testing.T) {
 			networks []netip.Prefix
 			err      error
 		}
-		looks := make(chan look, 1) // the next; without one the last again
+		looks := make(chan look, 1) // the next result; the last one is repeated when there is no other
 		last := look{networks: []netip.Prefix{first}}
 		var set []netip.Prefix
 		times := 0
@@ -113,7 +113,7 @@ func TestClientsFollowInterfaces(t *testing.T) {
 	})
 }
 
-// TestClientsWithoutOnLinkStay: who may ask is what REMPART_CLIENTS says, whatever the machine's networks.
+// TestClientsWithoutOnLinkStay: REMPART_CLIENTS alone decides who may ask, whatever networks the machine is in.
 func TestClientsWithoutOnLinkStay(t *testing.T) {
 	k := &ClientWatcher{
 		networks: func() ([]netip.Prefix, error) { t.Error("the interfaces were read"); return nil, nil },

@@ -16,7 +16,7 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// controlSource is the journal that REMPART_CONTROL names, and the files by which it is reached.
+// controlSource is the journal that REMPART_CONTROL names, with the files that are needed to connect to it.
 type controlSource struct {
 	journal.Source
 	files []ReloadableFile
@@ -58,7 +58,8 @@ func NewControlSource(c *config.Config, node string, opt EdgeOptions) (*controlS
 	return s, nil
 }
 
-// controlClient returns an HTTP client that checks servers against the authorities that pool returns at each connection; a nil pool is the system's.
+// controlClient returns an HTTP client that checks servers against the authorities that pool returns for each connection. With a nil pool the authorities of
+// the system apply.
 func controlClient(dial func(ctx context.Context, network, addr string) (net.Conn, error), pool func() (*x509.CertPool, error)) *http.Client {
 	transport := &http.Transport{DialContext: dial, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 2 * time.Minute, MaxIdleConnsPerHost: 4}
 	transport.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {

@@ -2,11 +2,11 @@ package setup
 
 import "log/slog"
 
-// Descriptors holds the maximum of sockets for each kind of connection. Together they are less than the limit of the system on the open files and sockets of
-// this process, so that no kind takes those that another needs. The rest is for lists, copies and the journal.
+// Descriptors holds the maximum number of sockets for each kind of connection. The sum is less than the system's limit of open files and sockets of this
+// process, so that no kind uses sockets that another needs. The rest is for lists, copies and the journal.
 type Descriptors struct {
 	Streams   int // DNS connections over TCP
-	Questions int // asked upstream at a time; each has a socket, a few have two
+	Questions int // concurrent questions to upstreams; each needs a socket, a few need two
 	Web       int // connections to one listener of the page or the metrics
 	API       int // connections to one listener of the operators' API
 }
@@ -20,7 +20,7 @@ func ShareDescriptors(limit uint64) Descriptors {
 	return Descriptors{
 		Streams:   min(int(limit/4), 4096),
 		Questions: min(int(limit/4), 4096),
-		Web:       min(max(1, int(limit/32)), 512), // a listener of none would never answer
+		Web:       min(max(1, int(limit/32)), 512), // with none, a listener would never answer
 		API:       min(max(1, int(limit/8)), 8192),
 	}
 }

@@ -19,7 +19,7 @@ import (
 // hostsFile is the file in which the machine's administrator gives hosts their addresses.
 const hostsFile = "/etc/hosts"
 
-// maxHostsFile is the number of bytes of the hosts file that are read at most.
+// maxHostsFile is the largest part of the hosts file that is read, in bytes.
 const maxHostsFile = 1 << 20
 
 // contextDialer connects to a host and port.
@@ -27,8 +27,8 @@ type contextDialer interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Dialer connects to the publishers of lists. It resolves hosts as queries for them would be forwarded, without the filter: by the
-// hosts file, the resolvers of their zone in REMPART_FORWARD, or the upstreams. It does not ask this server, whose lists may not be loaded yet.
+// publisherDialer connects to the publishers of lists. It resolves a host as a query for it would be forwarded, but without the filter: by the hosts file, the
+// resolvers of its zone in REMPART_FORWARD, or the upstreams. It does not ask this server, whose lists may not be loaded yet.
 type publisherDialer struct {
 	hosts string // path of the hosts file
 	main  contextDialer
@@ -37,7 +37,7 @@ type publisherDialer struct {
 
 // zoneDialer connects to the hosts of a zone.
 type zoneDialer struct {
-	zone string // wire form
+	zone string // in wire format
 	contextDialer
 }
 
@@ -66,7 +66,7 @@ func ControlDialer(c *config.Config, log *slog.Logger) (contextDialer, []*upstre
 	return p, f.Pools, nil
 }
 
-// DialContext connects as net.Dialer does, but resolves hosts in its own way.
+// DialContext connects as net.Dialer does, except that it resolves hosts as publisherDialer describes.
 func (p *publisherDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -90,12 +90,12 @@ func (p *publisherDialer) DialContext(ctx context.Context, network, address stri
 	return nil, failure
 }
 
-// finder returns the dialer for a host: that of the innermost zone that holds the host, or else the main one.
+// finder returns the dialer for a host: the one of the innermost zone that holds the host, or else the main one.
 func (p *publisherDialer) finder(host string) contextDialer {
 	best, longest := p.main, 0
 	name, err := blocklist.AppendName(nil, strings.TrimSuffix(host, "."))
 	if err != nil {
-		return best // its error says why
+		return best // the error of that dialer says why
 	}
 	for at := 0; at < len(name)-1; at += 1 + int(name[at]) {
 		for _, z := range p.zones {
@@ -107,10 +107,10 @@ func (p *publisherDialer) finder(host string) contextDialer {
 	return best
 }
 
-// maxHostAddresses is the number of a host's addresses in the hosts file that are tried at most.
+// maxHostAddresses is the largest number of a host's addresses in the hosts file that are tried.
 const maxHostAddresses = 4
 
-// inHostsFile returns the addresses that the hosts file gives a host. If the file cannot be read, there are none.
+// inHostsFile returns the addresses that the hosts file contains for a host. If the file cannot be read, there are none.
 func (p *publisherDialer) inHostsFile(host string) (addrs []netip.Addr) {
 	f, err := os.Open(p.hosts)
 	if err != nil {

@@ -10,14 +10,14 @@ import (
 	"testing"
 )
 
-// recorder is a contextDialer that refuses, and says for what it was asked.
+// recorder is a contextDialer that returns an error with the requested address.
 type recorder struct{ called string }
 
 func (r recorder) DialContext(_ context.Context, _, address string) (net.Conn, error) {
 	return nil, errors.New(r.called + " asked for " + address)
 }
 
-// TestPublishersAreFound looks hosts up where queries for them would go, after the hosts file.
+// TestPublishersAreFound resolves hosts where queries for them would be forwarded, after the hosts file.
 func TestPublishersAreFound(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -53,7 +53,7 @@ func TestPublishersAreFound(t *testing.T) {
 	}
 }
 
-// writeFile writes a file of these lines.
+// writeFile writes lines to a file.
 func writeFile(t *testing.T, path string, lines ...string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {

@@ -18,11 +18,11 @@ import (
 	"rempart/internal/journal"
 )
 
-// Edge takes the set from a control rather than from lists.
+// Edge follows a control, and takes the set from its journal rather than from lists.
 type Edge struct {
 	*journal.Follower
 	files []ReloadableFile
-	Close func() // the source; after Run
+	Close func() // closes the source; called after Run has returned
 }
 
 // Run follows control, and reads files again when they change, until ctx ends.
@@ -35,15 +35,15 @@ func (e *Edge) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// EdgeOptions are what an edge has of the server it is in.
+// EdgeOptions are the parts of a server that its edge uses.
 type EdgeOptions struct {
 	Log    *slog.Logger
 	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
-	Local  *feed.Lists // names that are never blocked here
+	Local  *feed.Lists // holds the names that are never blocked here
 	Totals func() (queries, blocked uint64)
 }
 
-// FollowControl is the edge of REMPART_CONTROL.
+// FollowControl returns an edge that follows REMPART_CONTROL.
 func FollowControl(c *config.Config, opt EdgeOptions) (*Edge, error) {
 	node := NodeName(c, opt.Log)
 	roots, err := ParseRootKeys(c.ControlKey)
@@ -69,7 +69,7 @@ func CheckCountry(c *config.Config) error {
 	return nil
 }
 
-// FollowSource is an edge of any source.
+// FollowSource returns an edge that follows any source. end closes the source.
 func FollowSource(c *config.Config, source journal.Source, end func(), node string, roots []journal.PublicKey, opt EdgeOptions) (*Edge, error) {
 	f, err := journal.NewFollower(journal.FollowerConfig{
 		Dir: EdgeFolder(c), Source: source, Trust: roots,
@@ -83,10 +83,10 @@ func FollowSource(c *config.Config, source journal.Source, end func(), node stri
 	return &Edge{Follower: f, Close: end}, nil
 }
 
-// EdgeFolder is where an edge keeps what came from control.
+// EdgeFolder returns the folder in which an edge stores the records and snapshots from control.
 func EdgeFolder(c *config.Config) string { return filepath.Join(c.DataDir, "edge") }
 
-// WithLocalAllows puts what is never blocked on this machine over a view.
+// WithLocalAllows returns a function that adds the names that are never blocked on this machine to a view.
 func WithLocalAllows(local *blocklist.Set, list string) func(*blocklist.View) (*blocklist.View, error) {
 	return func(view *blocklist.View) (*blocklist.View, error) {
 		var changes []blocklist.Change
@@ -103,10 +103,10 @@ func WithLocalAllows(local *blocklist.Set, list string) func(*blocklist.View) (*
 	}
 }
 
-// ControlPatience is how long a start waits for control where nothing is in force.
+// ControlPatience is how long a start waits for control if no set is in force.
 const ControlPatience = 5 * time.Second
 
-// AwaitSet waits a moment for control, where nothing is in force.
+// AwaitSet waits up to ControlPatience for a set from control, if none is in force.
 func (e *Edge) AwaitSet(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, ControlPatience)
 	defer cancel()

@@ -22,13 +22,13 @@ type FeedsFile struct {
 	mu    sync.Mutex
 	Lists *feed.Lists
 	feeds []feed.Feed // in force
-	wrong error       // why the file as it is now is not in force; nil: it is
+	wrong error       // the reason why the file's present content is not in force; nil if it is
 }
 
 // errNoFeeds is the error of a feeds file that lost all its feeds. A file that is being written, or that was cut by a full disk or a crash, looks the same.
 var errNoFeeds = errors.New("the file holds no feed any more; to run without feeds, unset REMPART_FEEDS and restart")
 
-// NewFeedsFile returns the feeds file that the configuration names, if it names one, for the lists that newList makes of it.
+// NewFeedsFile returns the feeds file that the configuration names, if any. lists makes the lists that changes of the file are applied to.
 func NewFeedsFile(c *config.Config, log *slog.Logger, lists func() (*feed.Lists, error)) (*FeedsFile, error) {
 	f := &FeedsFile{config: c, log: log, watch: filewatch.New()}
 	if c.Feeds != "" {
@@ -80,7 +80,7 @@ func (f *FeedsFile) Reload() {
 	f.feeds = feeds
 }
 
-// Problem returns why the file as it is now is not in force, or "".
+// Problem returns the reason why the file's present content is not in force; "" if it is.
 func (f *FeedsFile) Problem() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -27,14 +27,14 @@ type Forwarding struct {
 	Identity string
 	Main     *upstream.Switch // its endpoints are the system's resolvers if REMPART_UPSTREAMS is empty
 	Zones    []resolver.Zone
-	Pools    []*upstream.Pool // of zones, in their order
+	Pools    []*upstream.Pool // the pools of zones, in their order
 
-	mu      sync.Mutex // of refresh
+	mu      sync.Mutex // for Refresh
 	problem string     // why the system's resolvers cannot be used; "" if they can
 }
 
-// NewForwarding returns the configured upstreams, or the system's resolvers, which may not be known yet. questions is how many questions may be asked at a
-// time; 0: the default of upstream. An error is a mistake in the configuration.
+// NewForwarding returns the configured upstreams, or the system's resolvers, which may not be known yet. questions is the maximum number of concurrent
+// questions; 0 means the default of package upstream. An error is a mistake in the configuration.
 func NewForwarding(c *config.Config, log *slog.Logger, questions int) (*Forwarding, error) {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
@@ -145,7 +145,7 @@ func (f *Forwarding) Nudge() {
 	}
 }
 
-// IsAnswering reports whether an upstream outside the zones of REMPART_FORWARD is well.
+// IsAnswering reports whether at least one upstream outside the zones of REMPART_FORWARD is healthy.
 func (f *Forwarding) IsAnswering() bool {
 	for _, u := range f.Main.Stats().Upstreams {
 		if u.Healthy {

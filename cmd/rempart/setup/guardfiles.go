@@ -6,7 +6,7 @@ import (
 	"rempart/blocklist/feed/guardfile"
 )
 
-// GuardFiles makes the loader of the guards, which lists and pushes share, a reloadableFile.
+// GuardFiles makes the loader of the guards, which lists and pushes share, a ReloadableFile.
 type GuardFiles struct{ Loader *guardfile.Loader }
 
 func (g GuardFiles) Reload() ReloadResult {
@@ -24,7 +24,7 @@ func (g GuardFiles) refused() bool { return g.Loader.Problem() != "" }
 
 func (g GuardFiles) Setting() string { return "REMPART_ESSENTIAL, REMPART_POPULAR, REMPART_RELEASED" }
 
-// Run waits: the lists reload changed files of the guards while they run.
+// Run does nothing until ctx ends: the lists reload changed files of the guards while they run.
 func (g GuardFiles) Run(ctx context.Context) error {
 	<-ctx.Done()
 	return nil

@@ -25,7 +25,7 @@ func KeysFolder(c *config.Config) string {
 	return filepath.Join(c.DataDir, "keys")
 }
 
-// ClusterConfig is the journal on the cluster of REMPART_NATS_URL; authorities may be nil.
+// ClusterConfig returns the configuration of a journal on the cluster of REMPART_NATS_URL. authorities may be nil.
 func ClusterConfig(c *config.Config, authorities *Reloadable[*x509.CertPool], log *slog.Logger) stream.Config {
 	sc := stream.Config{URL: c.NATSURL, Credentials: c.NATSCreds, SystemCredentials: c.NATSSystem, Replicas: c.NATSReplicas, Log: log}
 	if authorities != nil {
@@ -34,10 +34,10 @@ func ClusterConfig(c *config.Config, authorities *Reloadable[*x509.CertPool], lo
 	return sc
 }
 
-// JournalFolder is where control keeps its journal without REMPART_NATS_URL.
+// JournalFolder returns the folder in which control stores its journal if REMPART_NATS_URL is not set.
 func JournalFolder(c *config.Config) string { return filepath.Join(c.DataDir, "journal") }
 
-// copiedMark is the file in the folder of a journal that says that it continues elsewhere.
+// copiedMark is the name of the file that marks a journal's folder as copied to a cluster.
 const copiedMark = "copied"
 
 func MarkJournalCopied(folder string) error {
@@ -45,8 +45,8 @@ func MarkJournalCopied(folder string) error {
 	return durable.WriteBytes(filepath.Join(folder, copiedMark), []byte(text))
 }
 
-// RefuseMovedJournal returns an error where a start would leave the journal behind: on an empty cluster while the data folder holds a journal, or
-// in the data folder after that journal was copied to a cluster.
+// RefuseMovedJournal returns an error if a start would ignore an existing journal: on an empty cluster while the data folder holds a journal, or in the data
+// folder after its journal was copied to a cluster.
 func RefuseMovedJournal(ctx context.Context, c *config.Config, open *stream.Stream) error {
 	folder := JournalFolder(c)
 	if c.NATSURL == "" {

@@ -23,18 +23,18 @@ import (
 	"rempart/resolver/upstream"
 )
 
-// ListsOptions are what a server's lists have, and those of a command that changes nothing do not.
+// ListsOptions are the parts of a server that its lists use. A command that changes nothing sets ReadOnly.
 type ListsOptions struct {
 	Log      *slog.Logger
-	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // reaches publishers
+	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // connects to publishers
 	Progress func(feed.Progress)
-	Changed  func() // after another set came into force
+	Changed  func() // called after another set came into force
 	ReadOnly bool
 }
 
-// NewLists are the configured lists and feeds, and the guards before them.
+// NewLists returns the configured lists and feeds, with their guards.
 func NewLists(c *config.Config, opt ListsOptions) (*feed.Lists, error) {
-	if c.Control != "" { // which brings the rest
+	if c.Control != "" { // control publishes all other lists
 		l, err := feed.New(feed.Config{
 			Allow: c.Allow, Dir: filepath.Join(c.DataDir, "local"), Refresh: c.Refresh, Progress: opt.Progress, Changed: opt.Changed, LowMemory: new(memorySaver).enter,
 			Log: opt.Log.With("set", "never blocked here"), ReadOnly: opt.ReadOnly,
@@ -87,7 +87,7 @@ func ReadFeeds(path string) ([]feed.Feed, error) {
 	return feeds, nil
 }
 
-// namedTwice refuses a list that is a feed as well. It does not quote a URL, which may hold a secret.
+// namedTwice returns an error for a list that is also a feed. The error does not quote a URL, which may hold a secret.
 func namedTwice(lists []string, feeds []feed.Feed) error {
 	for i, source := range lists {
 		for _, f := range feeds {
@@ -106,7 +106,7 @@ func AbsolutePath(path string) string {
 	return filepath.Clean(path)
 }
 
-// listsError names the variable whose value keeps lists or guards from being made.
+// listsError adds to err the variable whose value causes it.
 func listsError(c *config.Config, err error) error {
 	if file := (*fs.PathError)(nil); errors.As(err, &file) {
 		for variable, path := range map[string]string{
@@ -135,13 +135,13 @@ func guardConfig(c *config.Config, feeds []feed.Feed) guardfile.Config {
 	}
 }
 
-// own are the names and addresses this service is reached by, or lives on: no list may block them. They are in
-// order, since what was made of a list is made again when they change.
+// own returns the names and public addresses of this service, its publishers and its upstreams: no list may block them. They are sorted, because the contents
+// of lists are compiled again when they change.
 func own(c *config.Config, feeds []feed.Feed) (names []string, addrs []netip.Addr) {
 	add := func(host string) {
 		if addr, err := netip.ParseAddr(host); err == nil {
 			addrs = append(addrs, addr)
-		} else if name, err := format.Name(host); err == nil { // what is none, no list can hold
+		} else if name, err := format.Name(host); err == nil { // no list can hold a host that is not a name
 			names = append(names, blocklist.NameText(name))
 		}
 	}
@@ -166,21 +166,21 @@ func own(c *config.Config, feeds []feed.Feed) (names []string, addrs []netip.Add
 		addrs = append(addrs, a.Addr())
 	}
 	slices.Sort(names)
-	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !public(a) }) // no list can hold the others
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !public(a) }) // no list can hold the other addresses
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	return slices.Compact(names), slices.Compact(addrs)
 }
 
 func public(a netip.Addr) bool { return a.IsGlobalUnicast() && !a.IsPrivate() }
 
-// allEndpoints are the upstreams, those of zones among them, as far as they can be read.
+// allEndpoints returns the upstreams, including those of zones, as far as they can be parsed.
 func allEndpoints(c *config.Config) []upstream.Endpoint {
 	list, err := parseEndpoints("UPSTREAMS", c.Upstreams)
 	if len(c.Upstreams) == 0 {
 		list, err = systemEndpoints(c, resolvConf, stubResolvConf)
 	}
 	if err != nil {
-		list = nil // a server reports what is wrong with them; others do not ask them
+		list = nil // a server reports the error; other commands do not use upstreams
 	}
 	for _, z := range c.Forward {
 		if e, err := upstream.ParseEndpoint(z.Upstream); err == nil {

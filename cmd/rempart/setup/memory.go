@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// readingGC is the value of GOGC while lists are read: most of the heap is listings then, which the collector need not scan, and which must
-// not take twice their size.
+// readingGC is the value of GOGC while lists are read: most of the heap is listings then, which the collector need not scan, and the heap must not grow to
+// twice their size.
 const readingGC = 25
 
 // memorySaver changes settings of the Go runtime while at least one list is read: the collector runs more often, and on a machine with one
@@ -20,7 +20,7 @@ type memorySaver struct {
 	second  bool // a processor was added
 }
 
-// enter changes the settings unless another reader did. The caller calls end when it is done; the last one restores the settings.
+// enter changes the settings unless another reader already did. The caller calls end when it has finished; the last call restores the settings.
 func (m *memorySaver) enter() (end func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

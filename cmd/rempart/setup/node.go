@@ -12,7 +12,7 @@ import (
 	"rempart/internal/durable"
 )
 
-// NodeName is the configured one, or the random one in the data folder.
+// NodeName returns the configured name of this server, or the random name in the data folder, which it creates if needed.
 func NodeName(c *config.Config, log *slog.Logger) string {
 	if name := StoredNodeName(c); name != "" {
 		return name
@@ -32,7 +32,7 @@ func NodeName(c *config.Config, log *slog.Logger) string {
 
 func nodeNamePath(c *config.Config) string { return filepath.Join(c.DataDir, "node") }
 
-// StoredNodeName returns the configured name, or that of an earlier run; "" where there is none.
+// StoredNodeName returns the configured name, or the name of an earlier run; "" if there is none.
 func StoredNodeName(c *config.Config) string {
 	if c.Node != "" {
 		return c.Node

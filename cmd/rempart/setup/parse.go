@@ -7,7 +7,7 @@ import (
 	"rempart/resolver"
 )
 
-// builtInListings are the names that let anybody see a block, with no list and no network.
+// builtInListings returns the listings of test names, with which anybody can see a block without a list and without a network.
 func builtInListings() ([]blocklist.Listing, error) {
 	var listings []blocklist.Listing
 	for _, t := range []struct {
@@ -40,7 +40,7 @@ func Canaries(c config.Canary) (all resolver.Canary) {
 	return all
 }
 
-// ParseNames reads the names of a variable.
+// ParseNames parses the names in the value of a variable.
 func ParseNames(variable string, texts []string) (all [][]byte, err error) {
 	for _, text := range texts {
 		name, err := blocklist.AppendName(nil, text)

@@ -14,8 +14,8 @@ import (
 	"rempart/internal/filewatch"
 )
 
-// Reloadable is a value that is loaded from files: a certificate or a token. It is loaded again when one of the files changes. If the new
-// content cannot be used, the earlier value stays in use, and this is logged once. Its methods are safe for concurrent use.
+// Reloadable is a value that is loaded from files, such as a certificate or a token. It is loaded again when one of the files changes. If the new content
+// cannot be used, the earlier value stays in use, and this is logged once. Its methods are safe for concurrent use.
 type Reloadable[T any] struct {
 	name  string   // for the log: the variable that names the files
 	paths []string // the files
@@ -25,12 +25,12 @@ type Reloadable[T any] struct {
 
 	value atomic.Pointer[T]
 
-	mu      sync.Mutex // one reload at a time
+	mu      sync.Mutex // held during a reload
 	sum     [sha256.Size]byte
 	problem string // the last logged problem; "" if the newest content is in use
 }
 
-// ReloadableFile is a reloadable of any value.
+// ReloadableFile is a Reloadable of any type, or the files of the guards.
 type ReloadableFile interface {
 	Reload() ReloadResult
 	refused() bool
@@ -112,7 +112,7 @@ func (r *Reloadable[T]) Run(ctx context.Context) error {
 // Setting returns the name of the variable.
 func (r *Reloadable[T]) Setting() string { return r.name }
 
-// maxReloadable is the number of bytes of a file at most: that of a popularity list.
+// maxReloadable is the largest size of a file in bytes; a popularity list is the largest one.
 const maxReloadable = 512 << 20
 
 // sumOf returns a hash of the contents of files.

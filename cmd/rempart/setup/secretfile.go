@@ -13,7 +13,7 @@ import (
 	"rempart/internal/config"
 )
 
-// maxSecretFile is the number of bytes of a file of keys that are read at most.
+// maxSecretFile is the largest part of a file of keys that is read, in bytes.
 const maxSecretFile = 1 << 20
 
 // WarnReadable logs a warning if every user can read or change a file that holds a secret. The parameter what names the secret.
@@ -35,15 +35,15 @@ func ReadableByOthers(what, path string) string {
 	return ""
 }
 
-// WarnSecrets logs a warning for each file of the settings that holds a secret and that every user can read or change. Control's
-// keys are warned of where they are opened.
+// WarnSecrets logs a warning for each file of the settings that holds a secret and that every user can read or change. Control checks the files of its keys
+// when it opens them.
 func WarnSecrets(c *config.Config, log *slog.Logger) {
 	for _, file := range []struct{ what, path string }{
 		{"REMPART_PUSH_KEY", c.PushKey}, {"REMPART_CONTROL_TOKEN_FILE", c.ControlTokenFile}, {"REMPART_RPZ_KEYS", c.RPZKeys},
 		{"REMPART_NATS_CREDENTIALS", c.NATSCreds}, {"REMPART_NATS_SYSTEM_CREDENTIALS", c.NATSSystem},
 	} {
 		if file.path != "" {
-			WarnReadable(log, file.what, file.path) // "user:password" is no file
+			WarnReadable(log, file.what, file.path) // credentials of the form "user:password" are not a file
 		}
 	}
 	if feeds, err := ReadFeeds(c.Feeds); err == nil && slices.ContainsFunc(feeds, holdsSecret) {

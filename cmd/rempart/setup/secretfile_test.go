@@ -11,7 +11,7 @@ import (
 	"rempart/internal/config"
 )
 
-// TestSecretsThatOthersCanRead has every file of a secret that the settings name readable by all, by a group, and by its owner: only the first is warned of.
+// TestSecretsThatOthersCanRead makes every file of a secret in the settings readable by all, by a group, and by its owner: only the first is warned of.
 func TestSecretsThatOthersCanRead(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, content string) string {

@@ -22,7 +22,7 @@ import (
 	"rempart/resolver/listen"
 )
 
-// ActivatedSockets are the sockets systemd opened for us (sd_listen_fds(3)), datagram and stream ones.
+// ActivatedSockets returns the sockets that systemd opened for this process (sd_listen_fds(3)).
 func ActivatedSockets() (packets []net.PacketConn, streams []net.Listener, err error) {
 	for _, f := range activation.Files(true) {
 		if p, err := net.FilePacketConn(f); err == nil {
@@ -32,20 +32,20 @@ func ActivatedSockets() (packets []net.PacketConn, streams []net.Listener, err e
 		} else {
 			return nil, nil, fmt.Errorf("the socket %s that systemd handed over is neither UDP nor TCP: %w", f.Name(), err)
 		}
-		f.Close() // both made a copy
+		f.Close() // net made a copy of the descriptor
 	}
 	return packets, streams, nil
 }
 
-// LogAbsent logs each address that this machine does not have yet. Sockets are open on them all the same.
+// LogAbsent logs each address that this machine does not have yet. Sockets are opened on these addresses too.
 func LogAbsent(log *slog.Logger, variable string, addrs []netip.AddrPort) {
 	for _, addr := range listen.Absent(addrs) {
 		log.Warn("this machine does not have the address; Rempart serves it as soon as the machine gets it", "address", addr, "variable", variable)
 	}
 }
 
-// MetricsHandler returns the handler of a listener of REMPART_METRICS_LISTEN: on a loopback address it checks Host, so that no web page in a browser of this machine
-// reads the metrics.
+// MetricsHandler returns the handler of a listener of REMPART_METRICS_LISTEN. On a loopback address it checks the Host field, so that no web page in a browser
+// of this machine reads the metrics.
 func MetricsHandler(addr netip.AddrPort, h http.Handler) http.Handler {
 	if !addr.Addr().IsLoopback() {
 		return h
@@ -55,8 +55,8 @@ func MetricsHandler(addr netip.AddrPort, h http.Handler) http.Handler {
 
 const httpTimeout = 10 * time.Second
 
-// ServeHTTP serves h on addr until ctx ends, over at most conns connections at a time, with bounds on what a client may take. It returns the
-// address served, whose port was chosen if addr has none.
+// ServeHTTP serves h on addr until ctx ends, over at most conns connections at a time and with limits on the time and size of requests. It returns the address
+// with the port that is in use, which differs from addr if that has port 0.
 func ServeHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h http.Handler, variable string, conns int, say *slog.Logger) (netip.AddrPort, error) {
 	l, err := listen.Stream(addr)
 	if err != nil {
@@ -70,7 +70,7 @@ func ServeHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h ht
 		Handler:           h,
 		ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout, IdleTimeout: httpTimeout,
 		MaxHeaderBytes: 16 << 10,
-		ErrorLog:       log.New(io.Discard, "", 0), // the library's holds clients' addresses: none may be kept
+		ErrorLog:       log.New(io.Discard, "", 0), // the log of net/http holds client addresses, which must not be stored
 	}
 	g.Go(func() error {
 		if err := s.Serve(netutil.LimitListener(l, conns)); !errors.Is(err, http.ErrServerClosed) {
@@ -82,7 +82,7 @@ func ServeHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h ht
 	return addr, nil
 }
 
-// ShutdownAfter ends a server when ctx ends: what is under way has that long.
+// ShutdownAfter shuts a server down when ctx ends. Requests in progress have the time patience to finish.
 func ShutdownAfter(ctx context.Context, s *http.Server, patience time.Duration) error {
 	<-ctx.Done()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)

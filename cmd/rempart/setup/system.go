@@ -20,8 +20,8 @@ const (
 	stubResolvConf = "/run/systemd/resolve/resolv.conf"
 )
 
-// systemEndpoints returns the resolvers that the file at path names, without this process itself. If systemd-resolved's stub is among them, the resolvers that the stub asks
-// follow, from the file at behind: the stub may be switched off, or forward to this process.
+// systemEndpoints returns the resolvers in the file at path, without this process itself. If systemd-resolved's stub is one of them, the resolvers that the
+// stub asks follow, from the file at behind: the stub may be switched off, or forward to this process.
 func systemEndpoints(c *config.Config, path, behind string) ([]upstream.Endpoint, error) {
 	all, err := readResolvConf(path)
 	if err != nil {

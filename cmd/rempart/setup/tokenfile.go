@@ -9,7 +9,7 @@ import (
 	"rempart/internal/durable"
 )
 
-// readTokenFile reads the token of a server, which is no pipe: it is read again when it changes.
+// readTokenFile reads the token of a server from a regular file, since it is read again when it changes.
 func readTokenFile(path string) (string, error) {
 	f, err := durable.OpenRegular(path)
 	if err != nil {
@@ -19,7 +19,7 @@ func readTokenFile(path string) (string, error) {
 	return tokenIn(f, path)
 }
 
-// ReadToken reads the token of a command. Its file may be a pipe, of a password manager say.
+// ReadToken reads the token of a command. The file may be a pipe, for example from a password manager.
 func ReadToken(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {

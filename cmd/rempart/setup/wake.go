@@ -1,6 +1,6 @@
 package setup
 
-// WakeFunc returns a function that leaves word on channels with room for one, and does not wait.
+// WakeFunc returns a function that sends to each channel that has room, and never blocks.
 func WakeFunc(changed ...chan struct{}) func() {
 	return func() {
 		for _, c := range changed {

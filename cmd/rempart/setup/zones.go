@@ -27,11 +27,11 @@ type Zones struct {
 	config *config.Config
 	log    *slog.Logger
 	Server *rpz.Server
-	due    chan struct{} // word that time changed something
-	behind bool          // something came into force that the zones were not told; of who calls changed
+	due    chan struct{} // signals that listings started or expired
+	behind bool          // a change came into force that the zones do not show yet; used by the caller of Changed only
 }
 
-// NewZones is what REMPART_RPZ_LISTEN asks for; nil for nothing.
+// NewZones returns the policy zones of the settings; nil if REMPART_RPZ_LISTEN and REMPART_RPZ_TLS_LISTEN are empty.
 func NewZones(c *config.Config, log *slog.Logger, secure *tls.Config, view func() *blocklist.View) (*Zones, error) {
 	if len(c.RPZListen)+len(c.RPZTLSListen) == 0 {
 		return nil, nil
@@ -74,7 +74,7 @@ func NewZones(c *config.Config, log *slog.Logger, secure *tls.Config, view func(
 	return z, nil
 }
 
-// tsigKeys reads a file of keys. Errors quote no secret.
+// tsigKeys reads a file of TSIG keys. Errors quote no secret.
 func tsigKeys(path string) (keys []rpz.Key, err error) {
 	if path == "" {
 		return nil, nil
@@ -105,7 +105,7 @@ func tsigKeys(path string) (keys []rpz.Key, err error) {
 	return keys, lines.Err()
 }
 
-// Run serves until ctx ends; renew is called when time changed something.
+// Run serves the zones until ctx ends. It calls renew when listings started or expired.
 func (z *Zones) Run(ctx context.Context, renew func(context.Context)) error {
 	var l rpz.Listeners
 	LogAbsent(z.log, "REMPART_RPZ_LISTEN", z.config.RPZListen)
@@ -144,7 +144,7 @@ func (z *Zones) Run(ctx context.Context, renew func(context.Context)) error {
 	return g.Wait()
 }
 
-// Changed tells the zones what came into force, once it is whole: a serial stands for one content.
+// Changed updates the zones after a change came into force. It waits until the state is complete, because a serial identifies one content.
 func (z *Zones) Changed(before, after *blocklist.View, e journal.Effect) {
 	if e.Lacking {
 		z.behind = true
