@@ -65,7 +65,7 @@ type restart struct {
 func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.Logger, reading *cli.Progress, hangup <-chan os.Signal, again restart) error {
 	setup.WarnSecrets(c, log)
 	changed := make(chan struct{}, 1)
-	publishers, pools, err := setup.ControlDialer(c, log)
+	publishers, err := setup.NewControlDialer(c, log)
 	if err != nil {
 		return err
 	}
@@ -92,44 +92,54 @@ func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return lists.Run(ctx) })
 	g.Go(func() error { return feeds.Run(ctx) })
-	for _, p := range pools {
+	for _, p := range publishers.Pools {
 		g.Go(func() error { return p.Run(ctx) })
 	}
 	g.Go(func() error { return k.run(ctx) })
-	g.Go(func() error {
-		for {
-			select {
-			case <-hangup:
-				feeds.Reload()
-				lists.Reload()
-				k.reload(ctx)
-			case <-ctx.Done():
-				return nil
-			}
+	g.Go(func() error { return k.reloadOnHangup(ctx, hangup, feeds) })
+	k.serveMetrics(ctx, g, registry)
+	g.Go(func() error { return k.greetWhenReady(ctx, out) })
+	if err := g.Wait(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// reloadOnHangup reads all files again at each SIGHUP, until ctx ends.
+func (k *controlServer) reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, feeds *setup.FeedsFile) error {
+	for {
+		select {
+		case <-hangup:
+			feeds.Reload()
+			k.lists.Reload()
+			k.reload(ctx)
+		case <-ctx.Done():
+			return nil
 		}
-	})
-	for _, addr := range c.MetricsListen {
-		at, err := setup.ServeHTTP(ctx, g, addr, setup.MetricsHandler(addr, admin.New(registry, k.notReady)), "REMPART_METRICS_LISTEN", setup.ShareDescriptors(setup.DescriptorLimit()).Web, log)
+	}
+}
+
+// serveMetrics begins to serve the metrics of a control that is alone in its process. Control does not depend on them.
+func (k *controlServer) serveMetrics(ctx context.Context, g *errgroup.Group, registry *prometheus.Registry) {
+	for _, addr := range k.config.MetricsListen {
+		at, err := setup.ServeHTTP(ctx, g, addr, setup.MetricsHandler(addr, admin.New(registry, k.notReady)), "REMPART_METRICS_LISTEN", setup.ShareDescriptors(setup.DescriptorLimit()).Web, k.log)
 		if err != nil {
-			log.Error("a web listener could not be opened; control runs without it", "error", err)
+			k.log.Error("a web listener could not be opened; control runs without it", "error", err)
 			continue
 		}
 		k.metricsAt = append(k.metricsAt, at)
 	}
-	g.Go(func() error {
-		select {
-		case <-k.ready:
-			k.greet(out, lists)
-			notify(log, daemon.SdNotifyReady)
-		case <-ctx.Done():
-		}
-		return nil
-	})
-	err = g.Wait()
-	if errors.Is(err, context.Canceled) {
-		err = nil
+}
+
+// greetWhenReady writes the greeting, and notifies the supervisor, when others may publish.
+func (k *controlServer) greetWhenReady(ctx context.Context, out io.Writer) error {
+	select {
+	case <-k.ready:
+		k.greet(out, k.lists)
+		notify(k.log, daemon.SdNotifyReady)
+	case <-ctx.Done():
 	}
-	return err
+	return nil
 }
 
 // greet writes where control can be reached, its lists, and one command to try.

@@ -47,75 +47,94 @@ type controlServer struct {
 	ready     chan struct{}    // closed when others may publish
 }
 
-// openControlServer opens the keys, the journal and the API.
+// openControlServer opens the keys, the journal and the API. changed signals that the set of the lists changed.
 func openControlServer(ctx context.Context, c *config.Config, log *slog.Logger, lists *feed.Lists, changed <-chan struct{}, again restart) (*controlServer, error) {
 	k := &controlServer{config: c, log: log, lists: lists, changed: changed, ready: make(chan struct{})}
 	if err := os.MkdirAll(c.DataDir, 0o750); err != nil {
 		return nil, fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
 	}
-	made := false
+	if err := k.openKeys(); err != nil {
+		return nil, err
+	}
 	var err error
-	if k.keys, made, err = journal.OpenKeys(setup.KeysFolder(c)); err != nil {
-		return nil, err
-	}
-	if made {
-		log.Info("keys were created; root.key signs which key may do what: store it outside this machine, and put it back only while it is needed", "folder", setup.KeysFolder(c))
-	}
-	_, ring, roots, err := k.keys.Ring()
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range []string{journal.RootKey, journal.ControlKey, journal.FeedsKey, journal.DeskKey} {
-		setup.WarnReadable(log, "a secret key", k.keys.Path(name))
-	}
-	key, err := k.keys.Secret(journal.ControlKey)
-	if err == nil {
-		k.feeds, err = k.keys.Secret(journal.FeedsKey)
-	}
-	if err != nil {
-		return nil, err
-	}
 	if k.secure, err = setup.NewServerCertificate(c, log); err != nil {
 		return nil, err
 	}
-	if c.NATSURL != "" {
-		if k.trusted, err = setup.NewAuthorities(c, log); err != nil {
-			return nil, err
-		}
-	}
-	if k.stream, err = stream.Open(ctx, k.streamConfig()); errors.Is(err, stream.ErrCopying) {
-		return nil, fmt.Errorf("%w: run \"rempart journal copy\" again, with the same settings, until it is complete", err)
-	}
-	if err != nil {
+	if err := k.openStream(ctx); err != nil {
 		return nil, err
 	}
-	if err := setup.RefuseMovedJournal(ctx, c, k.stream); err != nil {
-		k.close()
-		return nil, err
-	}
-	k.control, err = journal.NewControl(journal.ControlConfig{
-		Stream: k.stream, Key: key, Ring: ring, Trust: roots, Dir: filepath.Join(c.DataDir, "control"), Log: log,
-		Above: func() uint64 { return max(again.above, lists.Set().View().Version()) }, Epoch: again.above > 0, Recover: again.from,
-		First: func(w io.Writer, info blocklist.Info) error {
-			return blocklist.Compile(w, info, lists.Set().View().Input().Only(k.published()))
-		},
-		Changed: k.applied, Refuse: k.conflict,
-	})
-	if err == nil {
-		k.rpz, err = setup.NewZones(c, log, k.secure.ServerTLS(), k.whole)
-	}
-	lists.Guards().KeepInMemory()
-	if err == nil {
-		err = k.control.Start(ctx)
-	}
-	if err == nil {
-		err = k.openAPI(ctx)
-	}
-	if err != nil {
+	if err := k.openJournal(ctx, again); err != nil {
 		k.close()
 		return nil, err
 	}
 	return k, nil
+}
+
+// openKeys opens the keys, and creates them at the first start.
+func (k *controlServer) openKeys() error {
+	folder := setup.KeysFolder(k.config)
+	keys, made, err := journal.OpenKeys(folder)
+	if err != nil {
+		return err
+	}
+	k.keys = keys
+	if made {
+		k.log.Info("keys were created; root.key signs which key may do what: store it outside this machine, and put it back only while it is needed", "folder", folder)
+	}
+	for _, name := range []string{journal.RootKey, journal.ControlKey, journal.FeedsKey, journal.DeskKey} {
+		setup.WarnReadable(k.log, "a secret key", k.keys.Path(name))
+	}
+	k.feeds, err = k.keys.Secret(journal.FeedsKey)
+	return err
+}
+
+// openStream opens the journal's storage: a folder, or the cluster of REMPART_NATS_URL.
+func (k *controlServer) openStream(ctx context.Context) error {
+	var err error
+	if k.config.NATSURL != "" {
+		if k.trusted, err = setup.NewAuthorities(k.config, k.log); err != nil {
+			return err
+		}
+	}
+	k.stream, err = stream.Open(ctx, k.streamConfig())
+	if errors.Is(err, stream.ErrCopying) {
+		return fmt.Errorf("%w: run \"rempart journal copy\" again, with the same settings, until it is complete", err)
+	}
+	return err
+}
+
+// openJournal starts control on the opened storage, with its policy zones and its API.
+func (k *controlServer) openJournal(ctx context.Context, again restart) error {
+	if err := setup.RefuseMovedJournal(ctx, k.config, k.stream); err != nil {
+		return err
+	}
+	_, ring, roots, err := k.keys.Ring()
+	if err != nil {
+		return err
+	}
+	key, err := k.keys.Secret(journal.ControlKey)
+	if err != nil {
+		return err
+	}
+	k.control, err = journal.NewControl(journal.ControlConfig{
+		Stream: k.stream, Key: key, Ring: ring, Trust: roots, Dir: filepath.Join(k.config.DataDir, "control"), Log: k.log,
+		Above: func() uint64 { return max(again.above, k.lists.Set().View().Version()) }, Epoch: again.above > 0, Recover: again.from,
+		First: func(w io.Writer, info blocklist.Info) error {
+			return blocklist.Compile(w, info, k.lists.Set().View().Input().Only(k.published()))
+		},
+		Changed: k.applied, Refuse: k.conflict,
+	})
+	if err != nil {
+		return err
+	}
+	if k.rpz, err = setup.NewZones(k.config, k.log, k.secure.ServerTLS(), k.whole); err != nil {
+		return err
+	}
+	k.lists.Guards().KeepInMemory()
+	if err := k.control.Start(ctx); err != nil {
+		return err
+	}
+	return k.openAPI(ctx)
 }
 
 func (k *controlServer) streamConfig() stream.Config {

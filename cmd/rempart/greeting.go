@@ -62,15 +62,7 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	for _, z := range s.forward.Zones {
 		line("", "%s has its own upstreams", zoneText(z))
 	}
-	if len(s.pageAt) > 0 {
-		line("page", "%s", urls(s.pageAt, "/"))
-		if isPageUnreachable(s.config) {
-			line("", "blocked names get %s, which is each client's own machine: set REMPART_PAGE_IPV4 and REMPART_PAGE_IPV6", pageAddresses(s.config))
-		}
-		if isPageMissed(s.config) {
-			line("", "browsers open it on port 80 of %s: forward that port here, or listen on it", pageAddresses(s.config))
-		}
-	}
+	greetPage(line, s)
 	if len(s.metricsAt) > 0 {
 		line("metrics", "%s", urls(s.metricsAt, "/metrics"))
 	}
@@ -99,6 +91,20 @@ func urls(addrs []netip.AddrPort, path string) string {
 		s = append(s, "http://"+a.String()+path)
 	}
 	return strings.Join(s, ", ")
+}
+
+// greetPage writes the addresses of the page, and why browsers may not reach it.
+func greetPage(line func(label, format string, args ...any), s *server) {
+	if len(s.pageAt) == 0 {
+		return
+	}
+	line("page", "%s", urls(s.pageAt, "/"))
+	if isPageUnreachable(s.config) {
+		line("", "blocked names get %s, which is each client's own machine: set REMPART_PAGE_IPV4 and REMPART_PAGE_IPV6", pageAddresses(s.config))
+	}
+	if isPageMissed(s.config) {
+		line("", "browsers open it on port 80 of %s: forward that port here, or listen on it", pageAddresses(s.config))
+	}
 }
 
 // isPageUnreachable reports whether clients on other machines get a loopback address as the address of the page.

@@ -50,10 +50,11 @@ func (k *controlServer) openAPI(ctx context.Context) error {
 		Control: k.control, Desk: desk, Guards: k.pushGuards, Grammar: format.Grammar{}, Dir: k.config.DataDir,
 		Version: cli.Version(), Log: k.log,
 	})
-	if err == nil {
-		k.api.Store(api)
+	if err != nil {
+		return err
 	}
-	return err
+	k.api.Store(api)
+	return nil
 }
 
 // serveAPI begins to serve the API and the journal.

@@ -212,12 +212,12 @@ func (s *server) listen(workers int) (*listen.Server, error) {
 	for _, l := range s.config.Limits {
 		lc.Limits = append(lc.Limits, listen.AnswerLimit(l))
 	}
-	packets, streams, err := setup.ActivatedSockets()
+	activated, err := setup.ActivatedSockets()
 	if err != nil {
 		return nil, err
 	}
-	if len(packets)+len(streams) > 0 {
-		lc.Addrs, lc.Packets, lc.Streams = nil, packets, streams
+	if len(activated.Packets)+len(activated.Streams) > 0 {
+		lc.Addrs, lc.Packets, lc.Streams = nil, activated.Packets, activated.Streams
 	}
 	return listen.New(lc)
 }

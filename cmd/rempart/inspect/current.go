@@ -35,11 +35,11 @@ func currentSet(cmd *cobra.Command, c *config.Config, snapshot string) (*current
 		return followOnce(cmd.Context(), c)
 	}
 	in, err := openInspection(cmd)
-	if err == nil {
-		err = in.broken
-	}
 	if err != nil {
 		return nil, err
+	}
+	if in.broken != nil {
+		return nil, in.broken
 	}
 	in.warn(cmd, "names are judged")
 	if err := in.exitCode(); err != nil {

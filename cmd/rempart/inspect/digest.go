@@ -226,13 +226,15 @@ func digestOf(ctx context.Context, file io.ReadSeeker, judge rpz.Judge) (v verdi
 		unread = eachName(file, yield)
 	}
 	v.Digest, v.Blocked, v.Passed, err = rpz.Digest(ctx, names, judge)
-	if err == nil {
-		err = unread
+	switch {
+	case err != nil:
+		return v, err
+	case unread != nil:
+		return v, unread
+	case v.Blocked+v.Passed == 0:
+		return v, errors.New("--sample: the file holds no name")
 	}
-	if err == nil && v.Blocked+v.Passed == 0 {
-		err = errors.New("--sample: the file holds no name")
-	}
-	return v, err
+	return v, nil
 }
 
 // eachName calls yield with each name of a file, which has one name per line, until yield returns false.
@@ -243,19 +245,19 @@ func eachName(r io.Reader, yield func([]byte) bool) error {
 		if err == io.EOF {
 			return nil
 		}
-		if err == nil {
-			if line = format.CutComment(line); len(line) == 0 {
-				continue
-			}
-			var name []byte
-			if name, err = format.Host(string(line)); err == nil {
-				if !yield(name) {
-					return nil
-				}
-				continue
-			}
+		if err != nil {
+			return fmt.Errorf("--sample: line %d: %w", n, err)
 		}
-		return fmt.Errorf("--sample: line %d: %w", n, err)
+		if line = format.CutComment(line); len(line) == 0 {
+			continue
+		}
+		name, err := format.Host(string(line))
+		if err != nil {
+			return fmt.Errorf("--sample: line %d: %w", n, err)
+		}
+		if !yield(name) {
+			return nil
+		}
 	}
 }
 

@@ -30,11 +30,11 @@ Exit code: 0, or 2 if a list could not be fetched or read, or on another error.`
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			in, err := openInspection(cmd)
-			if err == nil {
-				err = in.broken // held listings are read from the lists
-			}
 			if err != nil {
 				return err
+			}
+			if in.broken != nil { // held listings are read from the lists
+				return in.broken
 			}
 			in.warn(cmd, "the listings are shown")
 			h := &heldReport{inspection: in, out: cmd.OutOrStdout(), asJSON: asJSON, all: all}
@@ -73,10 +73,10 @@ func (h *heldReport) write() error {
 		}
 		return nil
 	})
-	if err == nil {
-		err = h.flush()
-	}
 	if err != nil {
+		return err
+	}
+	if err := h.flush(); err != nil {
 		return err
 	}
 	return h.writeSummary()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,13 +50,14 @@ func openInspection(cmd *cobra.Command) (*inspection, error) {
 // askStatus reads the status of the lists from the running server, which knows the results of fetching.
 func (in *inspection) askStatus(cmd *cobra.Command) error {
 	st, err := in.client.Status(cmd.Context())
-	if err == nil {
-		err = json.Unmarshal(st.Feeds, &in.status)
+	if err != nil {
+		return err
 	}
-	for _, l := range in.status.Lists {
-		in.partial = in.partial || isMissing(l)
+	if err := json.Unmarshal(st.Feeds, &in.status); err != nil {
+		return err
 	}
-	return err
+	in.partial = in.partial || slices.ContainsFunc(in.status.Lists, isMissing)
+	return nil
 }
 
 // prepareInspection finds the server, but does not read its lists yet. given means that the command needs no server.
@@ -77,9 +79,7 @@ func (in *inspection) start(cmd *cobra.Command) error {
 	if err == nil && in.client != nil {
 		return in.askStatus(cmd)
 	}
-	for _, l := range in.status.Lists {
-		in.partial = in.partial || isMissing(l)
-	}
+	in.partial = in.partial || slices.ContainsFunc(in.status.Lists, isMissing)
 	return err
 }
 

@@ -74,10 +74,10 @@ Exit code: 0 if a server would start, 2 if not.`,
 				}
 			}
 			c, err := config.LoadFrom(environ)
-			if err == nil {
-				err = validate(c, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})))
-			}
 			if err != nil {
+				return fmt.Errorf("%s: %w", from, err)
+			}
+			if err := validate(c, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))); err != nil {
 				return fmt.Errorf("%s: %w", from, err)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "the settings of %s are valid\n", from)

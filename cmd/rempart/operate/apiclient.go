@@ -256,13 +256,19 @@ func decodeAnswer(data []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	err := d.Decode(&loose)
-	if err == nil {
-		if data, err = json.Marshal(sanitize(loose)); err == nil {
-			err = json.Unmarshal(data, into)
-		}
-	}
 	if err != nil {
-		return fmt.Errorf("the answer of REMPART_API is not understood; does a control of this version run there? %w", err)
+		return notUnderstood(err)
+	}
+	if data, err = json.Marshal(sanitize(loose)); err != nil {
+		return notUnderstood(err)
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return notUnderstood(err)
 	}
 	return nil
+}
+
+// notUnderstood returns the error for an answer that cannot be decoded.
+func notUnderstood(err error) error {
+	return fmt.Errorf("the answer of REMPART_API is not understood; does a control of this version run there? %w", err)
 }

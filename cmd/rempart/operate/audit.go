@@ -129,10 +129,10 @@ func (t *auditReader) read(ctx context.Context, c *apiClient) error {
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		if err == nil {
-			err = t.check(data)
-		}
 		if err != nil {
+			return err
+		}
+		if err := t.check(data); err != nil {
 			return err
 		}
 	}
@@ -160,11 +160,11 @@ func readSealedLine(r *bufio.Reader) ([]byte, error) {
 // check checks and writes one entry.
 func (t *auditReader) check(data []byte) error {
 	sealed, err := journal.Unseal(journal.KindAudit, data)
-	var e pushapi.AuditEntry
-	if err == nil {
-		err = json.Unmarshal(sealed.Payload, &e)
-	}
 	if err != nil {
+		return t.reportBreak("it is not an audit entry")
+	}
+	var e pushapi.AuditEntry
+	if err := json.Unmarshal(sealed.Payload, &e); err != nil {
 		return t.reportBreak("it is not an audit entry")
 	}
 	if t.previous != "" && e.Previous != t.previous || t.number == 1 && e.Previous != "" {

@@ -124,9 +124,10 @@ func keysNewCommand() *cobra.Command {
 		Long: `Make a key on the machine where it will be used: the secret key is written to FILE, the public key to standard output. A holder of the root key grants a role to it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := journal.WriteNewKey(args[0], args[1])
-			if err == nil {
-				fmt.Fprintln(cmd.OutOrStdout(), key)
+			if err != nil {
+				return err
 			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), key)
 			return err
 		},
 	}
@@ -212,9 +213,10 @@ within the week.`,
 				return err
 			}
 			key, err := k.Rotate(signer, args[0], role, 7*24*time.Hour)
-			if err == nil {
-				fmt.Fprintln(cmd.OutOrStdout(), key)
+			if err != nil {
+				return err
 			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), key)
 			return err
 		},
 	}

@@ -29,29 +29,29 @@ func logCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var told struct {
+			var history struct {
 				Name string
 				Log  []pushapi.LogEntry
 				More bool
 			}
 			raw, err := c.do(cmd.Context(), &apiRequest{method: http.MethodGet, path: "/v1/names/" + url.PathEscape(args[0]) + "/log", again: true, upload: true})
-			if err == nil {
-				err = decodeAnswer(raw, &told)
-			}
 			if err != nil {
+				return err
+			}
+			if err := decodeAnswer(raw, &history); err != nil {
 				return err
 			}
 			if asJSON {
 				return writeRaw(cmd.OutOrStdout(), raw)
 			}
 			var b strings.Builder
-			if len(told.Log) == 0 {
-				fmt.Fprintf(&b, "no change ever affected %s\n", told.Name)
+			if len(history.Log) == 0 {
+				fmt.Fprintf(&b, "no change ever affected %s\n", history.Name)
 			}
-			for _, e := range told.Log {
+			for _, e := range history.Log {
 				writeLogEntry(&b, &e)
 			}
-			if told.More {
+			if history.More {
 				fmt.Fprintln(&b, "there are more changes than shown")
 			}
 			_, err = io.WriteString(cmd.OutOrStdout(), b.String())

@@ -41,10 +41,10 @@ func (f *pushFlags) read(now time.Time) (*pushHead, error) {
 		set.Stage = &journal.Stage{Share: share, Seconds: int64(d / time.Second)}
 	}
 	first, err := json.Marshal(set)
-	if err == nil {
-		_, err = journal.ParseSet(first)
-	}
 	if err != nil {
+		return nil, err
+	}
+	if _, err := journal.ParseSet(first); err != nil {
 		return nil, err
 	}
 	if err := f.times(now); err != nil {

@@ -58,13 +58,16 @@ func normalize(w io.Writer, r io.Reader, form string, defaults map[string]json.R
 	default:
 		err = fmt.Errorf("--format %s: the formats are %s, %s and %s", form, formatPlain, formatNDJSON, formatCSV)
 	}
-	if err == nil {
-		err = n.out.Flush()
+	if err != nil {
+		return n.changes, err
 	}
-	if err == nil && n.changes == 0 {
-		err = errors.New("it holds no change")
+	if err := n.out.Flush(); err != nil {
+		return n.changes, err
 	}
-	return n.changes, err
+	if n.changes == 0 {
+		return 0, errors.New("it holds no change")
+	}
+	return n.changes, nil
 }
 
 // detectFormat returns the format of a file from its beginning, and the separator of columns if it has any.

@@ -18,22 +18,26 @@ func (u *upload) sign(key *journal.SecretKey) error {
 		return err
 	}
 	digest := sha512.New()
-	w := bufio.NewWriterSize(io.MultiWriter(signed.file, digest), 256<<10)
-	var unread error
-	err = journal.EncodeTo(w, u.set, func(yield func(journal.Change) bool) { unread = u.eachChange(yield) })
-	if err == nil {
-		err = unread
-	}
-	if err == nil {
-		err = w.Flush()
-	}
-	if err != nil {
+	if err := u.encode(io.MultiWriter(signed.file, digest)); err != nil {
 		signed.close()
 		return err
 	}
 	u.signed = signed
 	u.head = journal.SealHead(journal.KindChanges, []journal.Signature{key.Sign(journal.KindChanges, digest.Sum(nil))})
 	return nil
+}
+
+// encode writes the bytes of the change set that are signed.
+func (u *upload) encode(to io.Writer) error {
+	w := bufio.NewWriterSize(to, 256<<10)
+	var unread error
+	if err := journal.EncodeTo(w, u.set, func(yield func(journal.Change) bool) { unread = u.eachChange(yield) }); err != nil {
+		return err
+	}
+	if unread != nil {
+		return unread
+	}
+	return w.Flush()
 }
 
 // eachChange yields the valid changes, as the author signs them, and stores their lines.

@@ -50,20 +50,26 @@ func (f *Forwarding) Dialer() *publisherDialer {
 	return p
 }
 
-// ControlDialer returns the dialer of a control that has its process to itself. It uses the system's resolver, except in the zones of
-// REMPART_FORWARD. The caller must run the pools that it returns.
-func ControlDialer(c *config.Config, log *slog.Logger) (contextDialer, []*upstream.Pool, error) {
+// ControlDialer connects to the publishers of lists from a control that has its process to itself. It uses the system's resolver, except in the zones of
+// REMPART_FORWARD.
+type ControlDialer struct {
+	contextDialer
+	Pools []*upstream.Pool // of the zones; the caller runs them
+}
+
+// NewControlDialer returns the dialer of a control.
+func NewControlDialer(c *config.Config, log *slog.Logger) (*ControlDialer, error) {
 	system := &net.Dialer{Timeout: 10 * time.Second}
 	if len(c.Forward) == 0 {
-		return system, nil, nil
+		return &ControlDialer{contextDialer: system}, nil
 	}
 	f, err := NewForwarding(c, log, ShareDescriptors(DescriptorLimit()).Questions)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	p := f.Dialer()
 	p.main = system
-	return p, f.Pools, nil
+	return &ControlDialer{p, f.Pools}, nil
 }
 
 // DialContext connects as net.Dialer does, except that it resolves hosts as publisherDialer describes.

@@ -55,10 +55,11 @@ func FollowControl(c *config.Config, opt EdgeOptions) (*Edge, error) {
 		return nil, err
 	}
 	e, err := FollowSource(c, source, source.Close, node, roots, opt)
-	if err == nil {
-		e.files = source.files
+	if err != nil {
+		return nil, err
 	}
-	return e, err
+	e.files = source.files
+	return e, nil
 }
 
 // CheckCountry returns an error if REMPART_COUNTRY is a code of no country: no change for a country would reach this server.

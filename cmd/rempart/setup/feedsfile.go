@@ -55,29 +55,37 @@ func (f *FeedsFile) Reload() {
 	if f.config.Feeds == "" {
 		return
 	}
+	f.wrong = f.apply()
+	switch {
+	case errors.Is(f.wrong, errNoFeeds):
+		f.log.Error("the feeds file is refused; the feeds that were read before stay in force until the server is restarted", "file", f.config.Feeds, "error", f.wrong)
+	case f.wrong != nil:
+		f.log.Error("the feeds file has a mistake; the feeds that were read before stay in force, but a restart would fail", "error", f.wrong)
+	}
+}
+
+// apply reads the file and puts its feeds in force. The caller holds mu.
+func (f *FeedsFile) apply() error {
 	feeds, err := ReadFeeds(f.config.Feeds)
-	defer func() { f.wrong = err }()
-	if err == nil && len(feeds) == 0 && len(f.feeds) > 0 {
-		err = errNoFeeds
-		f.log.Error("the feeds file is refused; the feeds that were read before stay in force until the server is restarted", "file", f.config.Feeds, "error", errNoFeeds)
-		return
-	}
-	if err == nil {
-		err = namedTwice(f.config.Lists, feeds)
-	}
-	if err == nil && reflect.DeepEqual(feeds, f.feeds) {
-		f.log.Info("the feeds file holds the feeds that are in force", "file", f.config.Feeds)
-		return
-	}
-	if err == nil {
-		err = f.Lists.Reconfigure(feeds, guardConfig(f.config, feeds))
-	}
 	if err != nil {
-		f.log.Error("the feeds file has a mistake; the feeds that were read before stay in force, but a restart would fail", "error", err)
-		return
+		return err
+	}
+	if len(feeds) == 0 && len(f.feeds) > 0 {
+		return errNoFeeds
+	}
+	if err := namedTwice(f.config.Lists, feeds); err != nil {
+		return err
+	}
+	if reflect.DeepEqual(feeds, f.feeds) {
+		f.log.Info("the feeds file holds the feeds that are in force", "file", f.config.Feeds)
+		return nil
+	}
+	if err := f.Lists.Reconfigure(feeds, guardConfig(f.config, feeds)); err != nil {
+		return err
 	}
 	f.log.Info("the feeds file has changed and is applied", "file", f.config.Feeds, "feeds", len(feeds), "before", len(f.feeds))
 	f.feeds = feeds
+	return nil
 }
 
 // Problem returns the reason why the file's present content is not in force; "" if it is.

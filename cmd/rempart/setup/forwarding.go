@@ -40,30 +40,35 @@ func NewForwarding(c *config.Config, log *slog.Logger, questions int) (*Forwardi
 	_, _ = rand.Read(id[:]) // never fails
 	f := &Forwarding{config: c, log: log, Identity: hex.EncodeToString(id[:])}
 	f.Main = upstream.NewSwitch(upstream.Config{Identity: f.Identity, Log: log, MaxInFlight: questions})
-	if len(c.Upstreams) > 0 {
-		list, err := parseEndpoints("UPSTREAMS", c.Upstreams)
-		if err == nil {
-			_, err = f.Main.Replace(list)
-		}
-		if err != nil {
-			return nil, err
-		}
-	} else {
+	if len(c.Upstreams) == 0 {
 		f.Refresh()
+		return f, f.addZones(questions)
 	}
+	list, err := parseEndpoints("UPSTREAMS", c.Upstreams)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Main.Replace(list); err != nil {
+		return nil, err
+	}
+	return f, f.addZones(questions)
+}
+
+// addZones adds the zones of REMPART_FORWARD, each with a pool of its upstreams.
+func (f *Forwarding) addZones(questions int) error {
 	byZone := map[string][]upstream.Endpoint{}
 	var order []string
-	for _, z := range c.Forward {
+	for _, z := range f.config.Forward {
 		name, err := blocklist.AppendName(nil, z.Zone)
 		if err != nil {
-			return nil, config.Bad("FORWARD", z.Zone+"="+z.Upstream, err.Error())
+			return config.Bad("FORWARD", z.Zone+"="+z.Upstream, err.Error())
 		}
 		if len(name) == 1 {
-			return nil, config.Bad("FORWARD", z.Zone+"="+z.Upstream, "name a zone below the root: the root's resolvers are those of REMPART_UPSTREAMS")
+			return config.Bad("FORWARD", z.Zone+"="+z.Upstream, "name a zone below the root: the root's resolvers are those of REMPART_UPSTREAMS")
 		}
 		one, err := parseEndpoints("FORWARD", []string{z.Upstream})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if byZone[string(name)] == nil {
 			order = append(order, string(name))
@@ -71,14 +76,14 @@ func NewForwarding(c *config.Config, log *slog.Logger, questions int) (*Forwardi
 		byZone[string(name)] = append(byZone[string(name)], one...)
 	}
 	for _, name := range order {
-		p, err := upstream.New(upstream.Config{Endpoints: byZone[name], Identity: f.Identity, Log: log, MaxInFlight: questions})
+		p, err := upstream.New(upstream.Config{Endpoints: byZone[name], Identity: f.Identity, Log: f.log, MaxInFlight: questions})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		f.Pools = append(f.Pools, p)
 		f.Zones = append(f.Zones, resolver.Zone{Name: []byte(name), Upstreams: p})
 	}
-	return f, nil
+	return nil
 }
 
 // Refresh reads the system's resolvers again if REMPART_UPSTREAMS is empty, and reports whether they changed. If none can be used, the earlier ones stay in use.

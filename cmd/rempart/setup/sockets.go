@@ -22,19 +22,25 @@ import (
 	"rempart/resolver/listen"
 )
 
-// ActivatedSockets returns the sockets that systemd opened for this process (sd_listen_fds(3)).
-func ActivatedSockets() (packets []net.PacketConn, streams []net.Listener, err error) {
+// Activated holds the sockets that systemd opened for this process (sd_listen_fds(3)).
+type Activated struct {
+	Packets []net.PacketConn
+	Streams []net.Listener
+}
+
+// ActivatedSockets returns the sockets that systemd opened for this process. Without systemd there are none.
+func ActivatedSockets() (all Activated, err error) {
 	for _, f := range activation.Files(true) {
 		if p, err := net.FilePacketConn(f); err == nil {
-			packets = append(packets, p)
+			all.Packets = append(all.Packets, p)
 		} else if l, err := net.FileListener(f); err == nil {
-			streams = append(streams, l)
+			all.Streams = append(all.Streams, l)
 		} else {
-			return nil, nil, fmt.Errorf("the socket %s that systemd handed over is neither UDP nor TCP: %w", f.Name(), err)
+			return Activated{}, fmt.Errorf("the socket %s that systemd handed over is neither UDP nor TCP: %w", f.Name(), err)
 		}
 		f.Close() // net made a copy of the descriptor
 	}
-	return packets, streams, nil
+	return all, nil
 }
 
 // LogAbsent logs each address that this machine does not have yet. Sockets are opened on these addresses too.

@@ -42,6 +42,23 @@ func NewZones(c *config.Config, log *slog.Logger, secure *tls.Config, view func(
 	if rc.Keys, err = tsigKeys(c.RPZKeys); err != nil {
 		return nil, err
 	}
+	if rc.Zones, err = zoneConfigs(c); err != nil {
+		return nil, err
+	}
+	if rc.Secondaries, err = secondaries(c); err != nil {
+		return nil, err
+	}
+	if len(c.RPZTLSListen) > 0 {
+		rc.TLS = secure
+	}
+	if z.Server, err = rpz.New(rc); err != nil {
+		return nil, fmt.Errorf("%w (REMPART_RPZ_ZONES, REMPART_RPZ_KEYS, REMPART_RPZ_NOTIFY)", err)
+	}
+	return z, nil
+}
+
+// zoneConfigs parses the zones of REMPART_RPZ_ZONES.
+func zoneConfigs(c *config.Config) (all []rpz.ZoneConfig, err error) {
 	for _, zone := range c.RPZZones {
 		made := rpz.ZoneConfig{Name: zone.Name, Categories: blocklist.AllCategories, Page: c.RPZPage}
 		made.Action = map[string]rpz.Action{"page": rpz.ActionPage, "nxdomain": rpz.ActionNXDOMAIN, "nodata": rpz.ActionNODATA}[zone.Answer]
@@ -55,23 +72,22 @@ func NewZones(c *config.Config, log *slog.Logger, secure *tls.Config, view func(
 			}
 			made.Categories |= 1 << category
 		}
-		rc.Zones = append(rc.Zones, made)
+		all = append(all, made)
 	}
+	return all, nil
+}
+
+// secondaries parses the servers of REMPART_RPZ_NOTIFY.
+func secondaries(c *config.Config) (all []rpz.Secondary, err error) {
 	for _, text := range c.RPZNotify {
 		addr, key, _ := strings.Cut(text, "#")
 		to, err := netip.ParseAddrPort(addr)
 		if err != nil {
 			return nil, config.Bad("RPZ_NOTIFY", text, "an address with a port, like 192.0.2.1:53#key")
 		}
-		rc.Secondaries = append(rc.Secondaries, rpz.Secondary{Addr: to, Key: key})
+		all = append(all, rpz.Secondary{Addr: to, Key: key})
 	}
-	if len(c.RPZTLSListen) > 0 {
-		rc.TLS = secure
-	}
-	if z.Server, err = rpz.New(rc); err != nil {
-		return nil, fmt.Errorf("%w (REMPART_RPZ_ZONES, REMPART_RPZ_KEYS, REMPART_RPZ_NOTIFY)", err)
-	}
-	return z, nil
+	return all, nil
 }
 
 // tsigKeys reads a file of TSIG keys. Errors quote no secret.
