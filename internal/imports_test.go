@@ -23,6 +23,7 @@ var rooms = map[string]struct {
 	why string
 }{
 	"internal/wire":            {nil, "everything stands on wire: it can stand on nothing"},
+	"internal/tsig":            {nil, "keys are parsed alike for both sides of a transfer"},
 	"internal/units":           {nil, "it only knows how quantities are written"},
 	"internal/pause":           {nil, "it only waits"},
 	"internal/config":          {[]string{"internal/spelling", "internal/units"}, "settings are values; cmd copies them to where they belong, so that no room reads the environment"},
@@ -40,7 +41,7 @@ var rooms = map[string]struct {
 	"blocklist/guard":          {[]string{"blocklist"}, "guards are pure checks: feeds and pushes pass the same ones"},
 	"blocklist/feed":           {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/fetch", "blocklist/feed/format", "blocklist/feed/guardfile", "blocklist/feed/store", "blocklist/guard", "internal/durable", "internal/filewatch", "internal/units"}, "lists arrive through fetch and format, and leave as a set"},
 	"blocklist/feed/bounded":   {nil, "it limits any input, independent of its content"},
-	"blocklist/feed/fetch":     {[]string{"blocklist/feed/bounded", "blocklist/feed/format", "internal/durable", "internal/redirect"}, "it fetches a body to a file through a dialer that it receives: it knows no set, guard or schedule"},
+	"blocklist/feed/fetch":     {[]string{"blocklist/feed/bounded", "blocklist/feed/format", "internal/durable", "internal/redirect", "internal/tsig"}, "it fetches a body to a file through a dialer that it receives: it knows no set, guard or schedule"},
 	"blocklist/feed/format":    {[]string{"blocklist", "blocklist/feed/bounded"}, "it reads bytes: the same on an edge, in a command, in a test"},
 	"blocklist/feed/guardfile": {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/format", "blocklist/guard", "internal/durable", "internal/filewatch"}, "it owns the files of the guards, whoever passes listings through them"},
 	"blocklist/feed/store":     {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/fetch", "internal/durable"}, "it keeps files of lists: which of them are used is decided by feed"},
@@ -50,7 +51,7 @@ var rooms = map[string]struct {
 	"internal/pushapi":         {[]string{"blocklist", "blocklist/guard", "internal/changeset", "internal/journal", "internal/journal/stream", "internal/pause"}, "it decides who may call and decodes requests; changeset decides what a call does to a change set"},
 	"internal/journal/mirror":  {[]string{"internal/durable", "internal/journal", "internal/pause", "internal/redirect"}, "it carries signed octets, which it does not look into"},
 	"internal/web":             {[]string{"blocklist"}, "the page only asks the set"},
-	"internal/rpz":             {[]string{"blocklist", "internal/pause"}, "policy zones are what the set says, whoever changes it"},
+	"internal/rpz":             {[]string{"blocklist", "internal/pause", "internal/tsig"}, "policy zones are what the set says, whoever changes it"},
 	"internal/admin":           {[]string{"blocklist"}, "what else it tells arrives as a function"},
 	"internal/dnstest":         {nil, "tests of any room use it"},
 

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,6 +18,7 @@ import (
 	"rempart/internal/durable"
 	"rempart/internal/journal"
 	"rempart/internal/rpz"
+	"rempart/internal/tsig"
 	"rempart/resolver/listen"
 )
 
@@ -106,15 +106,12 @@ func tsigKeys(path string) (keys []rpz.Key, err error) {
 		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
 			continue
 		}
-		bad := func(why string) ([]rpz.Key, error) {
-			return nil, fmt.Errorf("REMPART_RPZ_KEYS: %s: line %d: %s", path, n, why)
-		}
 		if len(fields) != 3 {
-			return bad("a key is a name, an algorithm and a secret, with spaces between")
+			return nil, fmt.Errorf("REMPART_RPZ_KEYS: %s: line %d: a key is a name, an algorithm and a secret, with spaces between", path, n)
 		}
-		secret, err := base64.StdEncoding.DecodeString(fields[2])
+		secret, err := tsig.ParseSecret(fields[2])
 		if err != nil {
-			return bad("the secret is not base64")
+			return nil, fmt.Errorf("REMPART_RPZ_KEYS: %s: line %d: %w", path, n, err)
 		}
 		keys = append(keys, rpz.Key{Name: fields[0], Algorithm: fields[1], Secret: secret})
 	}
