@@ -89,7 +89,7 @@ func writeStatus(out io.Writer, st *local.Status, now time.Time) error {
 		state := "answers"
 		switch {
 		case u.Looping:
-			state = "leads back to this server, and is not used"
+			state = "forwards back to this server, and is not used"
 		case !u.Healthy:
 			state = "does not answer"
 		case u.Unheard:

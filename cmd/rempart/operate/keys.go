@@ -173,7 +173,7 @@ func keysGrantCommand() *cobra.Command {
 func keysRevokeCommand() *cobra.Command {
 	var root string
 	cmd := &cobra.Command{
-		Use: "revoke ID", Short: "Take all roles from a key", Args: cobra.ExactArgs(1),
+		Use: "revoke ID", Short: "Revoke all roles of a key", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return changeRing(cmd, root, func(ring *journal.Ring) error {
 				left := withoutKey(ring.Keys, args[0])

@@ -99,7 +99,7 @@ func tokenRotateCommand() *cobra.Command {
 		Use: "rotate NAME", Short: "Replace the secret of a token, and write the new one once", Args: cobra.ExactArgs(1),
 		Long: `Replace the secret of a token, which keeps its name, owner and roles. The earlier secret is accepted no longer, or with --keep for that long: rotate, then put the new
 secret where the old one was. Servers read the file of REMPART_CONTROL_TOKEN_FILE again when it changes. With --certificate a new client certificate is the
-token. A token that is revoked or expired is not rotated. If no answer came, the token may have been rotated: run the command again with the same --keep.`,
+token. A token that is revoked or expired is not rotated. If no answer arrived, the token may have been rotated: run the command again with the same --keep.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			order.Name = args[0]
 			if keep < 0 || valid < 0 {

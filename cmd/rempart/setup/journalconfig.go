@@ -57,7 +57,7 @@ func RefuseMovedJournal(ctx context.Context, c *config.Config, open *stream.Stre
 		if err != nil {
 			return err
 		}
-		return fmt.Errorf("%s: %s: set REMPART_NATS_URL; to continue in this folder all the same, without what was published on the cluster since, remove the file %s",
+		return fmt.Errorf("%s: %s: set REMPART_NATS_URL; to continue in this folder all the same, without the records that were published on the cluster since, remove the file %s",
 			folder, strings.TrimSpace(string(text)), filepath.Join(folder, copiedMark))
 	}
 	if _, err := open.Last(ctx, ""); !errors.Is(err, stream.ErrNone) {
