@@ -12,8 +12,8 @@ import (
 	"rempart/resolver/cache"
 )
 
-// BenchmarkCacheGet compares our table with otter, which was weighed as the cache: hits and misses among a
-// thousand answers, which the processor's caches hold, and a hundred thousand, which they do not.
+// BenchmarkCacheGet compares our table with otter, the alternative: hits and misses among a thousand answers, which fit in the processor's caches, and a
+// hundred thousand, which do not.
 func BenchmarkCacheGet(b *testing.B) {
 	for _, n := range []int{1000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) { cacheGet(b, n) })
@@ -25,8 +25,8 @@ func cacheGet(b *testing.B, n int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	theirs, err := otter.New(&otter.Options[otterKey, *cache.Entry]{
-		MaximumWeight: 256 << 20, Weigher: func(otterKey, *cache.Entry) uint32 { return 400 },
+	theirs, err := otter.New(&otter.Options[otterKey, *cache.Answer]{
+		MaximumWeight: 256 << 20, Weigher: func(otterKey, *cache.Answer) uint32 { return 400 },
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -47,7 +47,7 @@ func cacheGet(b *testing.B, n int) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		e, err := cache.NewEntry(keys[i], packed, false, 0)
+		e, err := cache.NewAnswer(keys[i], packed, false, 0)
 		if err != nil {
 			b.Fatal(err)
 		}

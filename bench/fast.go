@@ -13,12 +13,12 @@ import (
 	"rempart/resolver/upstream"
 )
 
-// BatchSize is the number of queries that Fast is given at once: as many as it works on at a time.
+// BatchSize is the number of queries per call of Fast: the number of queries that it works on at a time.
 const BatchSize = 32
 
 var client = netip.MustParseAddr("127.0.0.1")
 
-// oneAddress is an upstream that knows one address for every name.
+// oneAddress is an upstream with one address for every name.
 type oneAddress struct{}
 
 func (oneAddress) Exchange(_ context.Context, q upstream.Question) (upstream.Answer, error) {
@@ -32,7 +32,7 @@ func (oneAddress) Exchange(_ context.Context, q upstream.Question) (upstream.Ans
 
 func (oneAddress) Sighted([]byte) string { return "" }
 
-// Resolver filters by v, answers 127.0.0.0/8 among others, and knows one address for every name. Close it.
+// Resolver returns a resolver that filters by v, answers 127.0.0.0/8 among others, and has one address for every name. The caller closes it.
 func Resolver(v *blocklist.View) (*resolver.Resolver, error) {
 	store, err := cache.New(64 << 20)
 	if err != nil {
@@ -45,7 +45,7 @@ func Resolver(v *blocklist.View) (*resolver.Resolver, error) {
 	})
 }
 
-// Queries are packed queries for the addresses of names.
+// Queries returns packed queries for the addresses of names.
 func Queries(names []string, edns bool) ([][]byte, error) {
 	packets := make([][]byte, len(names))
 	for i, n := range names {
@@ -61,7 +61,7 @@ func Queries(names []string, edns bool) ([][]byte, error) {
 	return packets, nil
 }
 
-// Batch is a batch to put packets in, with room for their answers.
+// Batch returns a batch for packets, with room for their answers.
 func Batch() []wire.Query {
 	batch := make([]wire.Query, BatchSize)
 	for i := range batch {
@@ -71,7 +71,7 @@ func Batch() []wire.Query {
 	return batch
 }
 
-// Warm has every packet answered once, so that r's cache holds what is not blocked.
+// Warm answers every packet once, so that r's cache contains the names that are not blocked.
 func Warm(r *resolver.Resolver, w *resolver.Worker, packets [][]byte) {
 	for _, p := range packets {
 		one := []wire.Query{{Packet: p, Client: client}}

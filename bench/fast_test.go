@@ -7,8 +7,7 @@ import (
 	"rempart/resolver"
 )
 
-// BenchmarkFast answers queries in batches of 32 from 10,000 cached or blocked names, a million being
-// listed. One operation is one query.
+// BenchmarkFast answers queries in batches of 32 from 10,000 cached or blocked names, with a million listed names. One operation is one query.
 func BenchmarkFast(b *testing.B) {
 	r, err := Resolver(shared(b).view)
 	if err != nil {

@@ -9,10 +9,10 @@ import (
 	"rempart/resolver"
 )
 
-// Counted is how many queries RunLoad has counted.
+// Counted is the number of queries that RunLoad counts.
 const Counted = 320 * BatchSize
 
-// fastLoad is what names are asked for, with or without EDNS, and what Fast has to make of it.
+// fastLoad is a set of names, with or without EDNS, and the outcome of Fast for them.
 type fastLoad struct {
 	name string
 	of   int
@@ -36,9 +36,8 @@ func fastLoads() []fastLoad {
 	}
 }
 
-// RunLoad takes the load of that name through Fast: about a thousand names that come round, in batches of 32, where 10,000
-// names are listed and a thousand cached. It calls toggle before and after each call of Fast that is to be counted; nothing
-// between is random but the seed of the cache's hash.
+// RunLoad takes the load with that name through Fast: about a thousand names in turn, in batches of 32, with 10,000 listed and a thousand cached names. It
+// calls toggle before and after each call of Fast that is counted; nothing in between is random except the seed of the cache's hash.
 func RunLoad(name string, toggle func()) error {
 	loads := fastLoads()
 	i := slices.IndexFunc(loads, func(l fastLoad) bool { return l.name == name })
@@ -83,7 +82,7 @@ func (l fastLoad) run(w *resolver.Worker, packets [][]byte, toggle func()) error
 		for i := range batch {
 			batch[i].Packet = packets[(at+i)%len(packets)]
 		}
-		runtime.Gosched() // so that the scheduler has no cause to come between during the batch
+		runtime.Gosched() // so that the scheduler has no reason to run during the batch
 		toggle()
 		w.Fast(batch)
 		toggle()

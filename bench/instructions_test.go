@@ -17,14 +17,14 @@ import (
 	"rempart/internal/dnstest"
 )
 
-var update = flag.Bool("update", false, "record the instructions a query takes in "+figuresFile)
+var update = flag.Bool("update", false, "record the instructions a query takes in "+recordFile)
 
 const (
-	figuresFile = "instructions.txt"
-	tolerance   = 5 // per cent of the recorded figure
+	recordFile = "instructions.txt"
+	tolerance  = 5 // per cent of the recorded number
 )
 
-// TestInstructions holds the instructions that Fast takes for a query, as callgrind counts them, to recorded figures, which no
+// TestInstructions holds the instructions that Fast takes for a query, as callgrind counts them, to recorded numbers, which no
 // clock, memory or neighbour has a part in. Runs differ by less than 0.1 %, by the seed of the cache's hash and by
 // where in the histogram a batch's latency falls.
 //
@@ -41,16 +41,16 @@ const (
 func TestInstructions(t *testing.T) {
 	dnstest.Need(t, "valgrind")
 	here := runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
-	made, recorded := readFigures(t)
+	made, recorded := readRecord(t)
 	if !*update && here != made {
 		mod, err := exec.Command("go", "list", "-m", "-f", "{{.GoVersion}}").Output()
 		if err != nil {
 			t.Fatalf("go list -m: %v", err)
 		}
 		if want := "go" + strings.TrimSpace(string(mod)); !strings.HasPrefix(made, want+" ") {
-			t.Fatalf("%s was recorded with %s, and go.mod is at %s now: record again with it, %s", figuresFile, made, want, howToRecord)
+			t.Fatalf("%s was recorded with %s, and go.mod is at %s now: record again with it, %s", recordFile, made, want, howToRecord)
 		}
-		t.Skipf("%s was recorded with %s, this is %s: nothing to compare", figuresFile, made, here)
+		t.Skipf("%s was recorded with %s, this is %s: nothing to compare", recordFile, made, here)
 	}
 	program := filepath.Join(t.TempDir(), "instructions")
 	build := exec.Command("go", "build", "-o", program, "rempart/bench/instructions")
@@ -77,7 +77,7 @@ const howToRecord = "go test ./bench -run 'Instructions$' -update"
 func compare(t *testing.T, load string, n, recorded int) {
 	t.Helper()
 	if recorded == 0 {
-		t.Fatalf("%s is not in %s: record it, %s", load, figuresFile, howToRecord)
+		t.Fatalf("%s is not in %s: record it, %s", load, recordFile, howToRecord)
 	}
 	change := 100 * float64(n-recorded) / float64(recorded)
 	t.Logf("%s: %d instructions a query, %+.1f %%", load, n, change)
@@ -97,7 +97,7 @@ If they are worth it, record them:
 
 var totals = regexp.MustCompile(`(?m)^totals: (\d+)$`)
 
-// count runs program under callgrind and returns how many instructions a query of load took.
+// count runs program under callgrind and returns the number of instructions per query of load.
 func count(t *testing.T, program, load string) int {
 	t.Helper()
 	out := filepath.Join(t.ArtifactDir(), "callgrind.out")
@@ -127,17 +127,17 @@ func writeFigures(t *testing.T, made string, figures map[string]int) {
 	for _, l := range fastLoads() {
 		text += fmt.Sprintln(l.name, figures[l.name])
 	}
-	if err := os.WriteFile(figuresFile, []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(recordFile, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// readFigures returns what the figures were made with, and those of each load.
-func readFigures(t *testing.T) (string, map[string]int) {
+// readRecord returns the versions with which the numbers were recorded, and the number of each load.
+func readRecord(t *testing.T) (string, map[string]int) {
 	t.Helper()
-	written, err := os.ReadFile(figuresFile)
+	written, err := os.ReadFile(recordFile)
 	if err != nil && !*update {
-		t.Fatalf("%v: record the figures, %s", err, howToRecord)
+		t.Fatalf("%v: record the numbers, %s", err, howToRecord)
 	}
 	made, figures := "", map[string]int{}
 	for line := range strings.Lines(string(written)) {
@@ -148,7 +148,7 @@ func readFigures(t *testing.T) (string, map[string]int) {
 		case made == "":
 			made = line
 		case err != nil:
-			t.Fatalf("%s: %q is not a load and its figure", figuresFile, line)
+			t.Fatalf("%s: %q is not a load and its number", recordFile, line)
 		default:
 			figures[load] = n
 		}

@@ -17,7 +17,7 @@ import (
 	"rempart/blocklist"
 )
 
-// Listed says how many names the sets of the benchmarks list: a million, unless REMPART_BENCH_LISTED says another number.
+// Listed names the variable for the number of listed names of the benchmarks: a million by default.
 const Listed = "REMPART_BENCH_LISTED"
 
 // listed is the set that benchmarks share, compiled once, and its names.
@@ -52,7 +52,7 @@ func shared(b testing.TB) set {
 	if err != nil {
 		b.Fatal(err)
 	}
-	// What making it left is swept now, and no collection comes between.
+	// The garbage of compiling is collected now, so that no collection happens during the benchmark.
 	runtime.GC()
 	runtime.GC()
 	usual := debug.SetGCPercent(-1)
@@ -72,7 +72,7 @@ func wireNames(b testing.TB, names []string, err error) [][]byte {
 	return out
 }
 
-// popularNames are names people ask for, each alone and with a label before, in an order that no cache foresees.
+// popularNames returns popular names, each alone and with a label before, in an order that no cache predicts.
 func popularNames(b testing.TB, before string) [][]byte {
 	names, err := Popular(100_000)
 	if err == nil {
@@ -86,7 +86,7 @@ func popularNames(b testing.TB, before string) [][]byte {
 	return wireNames(b, names, err)
 }
 
-// unlisted keeps the names that pass.
+// unlisted returns the names that pass.
 func unlisted(v *blocklist.View, names [][]byte) [][]byte {
 	kept := names[:0:0]
 	for _, n := range names {
@@ -127,7 +127,7 @@ func BenchmarkMatch(b *testing.B) {
 	run("three labels", unlisted(s.view, popularNames(b, "www.")))
 }
 
-// BenchmarkFilter measures the filter against the library's own use of it, and against none: names of three labels, not listed.
+// BenchmarkFilter compares the filter with the library's own use of it, and with none: names of three labels, not listed.
 func BenchmarkFilter(b *testing.B) {
 	s := shared(b)
 	names := unlisted(s.view, popularNames(b, "www."))
@@ -180,8 +180,8 @@ func BenchmarkFilter(b *testing.B) {
 	})
 }
 
-// TestNoFalseVerdict asks for every listed name, and for names that are not, popular and made up: 20 million where REMPART_BENCH_LISTED
-// is set, fewer otherwise.
+// TestNoFalseVerdict asks for every listed name, and for names that are not listed, popular and invented: 20 million if REMPART_BENCH_LISTED is set, otherwise
+// fewer.
 func TestNoFalseVerdict(t *testing.T) {
 	count := 200_000
 	if os.Getenv(Listed) != "" {
@@ -223,7 +223,7 @@ func TestNoFalseVerdict(t *testing.T) {
 	}
 }
 
-// BenchmarkCompile turns the listed names into a snapshot and opens it.
+// BenchmarkCompile compiles the listed names into a snapshot and opens it.
 func BenchmarkCompile(b *testing.B) {
 	names, err := Blocked(len(shared(b).names))
 	if err != nil {

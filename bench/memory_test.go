@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// BenchmarkMemory follows a chain through memory, each read waiting for the one before: what a read from there costs on
-// this machine, now.
+// BenchmarkMemory follows a chain through memory, each read waiting for the one before: the cost of a read on this machine at this time.
 func BenchmarkMemory(b *testing.B) {
 	for _, mb := range []int{8, 256} {
 		b.Run(fmt.Sprintf("%d MB", mb), func(b *testing.B) {

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// What the commands that measure a whole program share.
+// Functions that the commands share which measure a whole program.
 
-// WriteLines writes a file of a name a line, each with suffix behind it.
+// WriteLines writes a file with one name per line, each followed by suffix.
 func WriteLines(path string, names []string, suffix string) error {
 	f, err := os.Create(path)
 	if err != nil {
@@ -28,7 +28,7 @@ func WriteLines(path string, names []string, suffix string) error {
 	return errors.Join(w.Flush(), f.Close())
 }
 
-// FreeAddr is an address on loopback that nobody answers on now, neither over UDP nor over TCP.
+// FreeAddr returns an address on loopback that nobody uses now, over UDP or TCP.
 func FreeAddr() (string, error) {
 	const tries = 20
 	var last error
@@ -48,7 +48,7 @@ func FreeAddr() (string, error) {
 	return "", fmt.Errorf("no port is free over both UDP and TCP: %w", last)
 }
 
-// Environ is this process's environment without Rempart's settings and those of Go's runtime, and with those given.
+// Environ returns this process's environment without Rempart's settings and those of Go's runtime, with the given settings.
 func Environ(settings ...string) []string {
 	others := []string{"REMPART_", "GOGC=", "GOMEMLIMIT=", "GOMAXPROCS=", "GODEBUG="}
 	environ := slices.DeleteFunc(os.Environ(), func(v string) bool {
@@ -57,7 +57,7 @@ func Environ(settings ...string) []string {
 	return append(environ, settings...)
 }
 
-// Memory reads a figure of a process's status (VmRSS, VmHWM), in MB; 0 where there is no /proc.
+// Memory reads a number of a process's status (VmRSS, VmHWM), in MB; 0 where there is no /proc.
 func Memory(pid int, field string) int {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -72,8 +72,8 @@ func Memory(pid int, field string) int {
 	return 0
 }
 
-// CPU is the time a process was on a processor, user's and system's, all threads together: by the scheduler's count of nanoseconds, in which
-// threads that ended are missing, or where the kernel keeps none by the hundredths of a second of the process's status.
+// CPU returns the time that a process was on a processor, user and system time of all threads: by the scheduler's count of nanoseconds, which lacks threads
+// that have ended; or, if the kernel keeps none, by the hundredths of a second in the process's status.
 func CPU(pid int) (time.Duration, error) {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil || len(threads) == 0 {
@@ -100,7 +100,7 @@ func ticksOf(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The name, in parentheses, may hold anything; the fields are counted behind it.
+	// The name, in parentheses, may contain anything; the fields are counted after it.
 	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
 	if len(fields) < 13 {
 		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))

@@ -1,4 +1,4 @@
-// Package bench measures: workloads for Go benchmarks and for load from outside. Its results are in README.md.
+// Package bench has workloads for Go benchmarks and for load from outside. Its results are in README.md.
 package bench
 
 import (
@@ -15,18 +15,17 @@ import (
 	"rempart/internal/durable"
 )
 
-// Variables that name real data: files of one name a line, gzip or not. Where they are not set, names
-// are made up, of the same lengths and depths, always the same ones.
+// Variables that name real data: files with one name per line, gzip or not. Without them names are invented, with the same lengths and depths, the same ones in
+// each run.
 const (
 	ThreatNames  = "REMPART_BENCH_THREATS" // names to block
-	PopularNames = "REMPART_BENCH_POPULAR" // names people ask for, in rank order
+	PopularNames = "REMPART_BENCH_POPULAR" // popular names, in the order of their ranks
 )
 
-// Blocked returns n distinct names to block, spread over the whole of the real data; where that is less, names below its names
-// are added, as feeds have them.
+// Blocked returns n distinct names to block, spread evenly over the real data; if there are fewer, names below them are added, as in feeds.
 func Blocked(n int) ([]string, error) { return load(ThreatNames, n, true, "threat") }
 
-// Popular returns n distinct names to ask for, the first of the real data.
+// Popular returns n distinct popular names, the first of the real data.
 func Popular(n int) ([]string, error) { return load(PopularNames, n, false, "site") }
 
 func load(variable string, n int, spread bool, word string) ([]string, error) {
@@ -66,7 +65,7 @@ func load(variable string, n int, spread bool, word string) ([]string, error) {
 	return all[:n:n], nil
 }
 
-// Wire are names in wire form, one after the other in memory: a server has the name it judges near.
+// Wire returns names in wire format, one after the other in memory: in a server, the judged name is in the cache.
 func Wire(names []string) ([][]byte, error) {
 	size := 0
 	for _, n := range names {
@@ -84,7 +83,7 @@ func Wire(names []string) ([][]byte, error) {
 	return out, nil
 }
 
-// madeUp names have two labels mostly, three sometimes, and about twenty octets.
+// madeUp returns invented names: mostly two labels, sometimes three, and about twenty bytes.
 func madeUp(n int, word string) []string {
 	rng := rand.New(rand.NewPCG(42, uint64(len(word))))
 	tlds := []string{"com", "net", "fr", "top", "xyz", "info", "ru", "shop"}
@@ -99,8 +98,8 @@ func madeUp(n int, word string) []string {
 	return names
 }
 
-// View compiles names, each with all below it, into a set that is mapped from a file of the temporary folder, as the program's is. The file
-// is gone with the process.
+// View compiles names, each with all names below it, into a set that is mapped from a file of the temporary folder, as in the program. The file is removed when
+// the process ends.
 func View(names []string) (*blocklist.View, error) {
 	b := blocklist.NewBuilder()
 	var name []byte

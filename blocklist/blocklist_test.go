@@ -60,7 +60,7 @@ func source(t testing.TB, label string, lines ...string) *Input {
 	return copied(t, b, Source{Name: label})
 }
 
-// copied is what a builder holds, by way of a list's copy, its exceptions applied.
+// copied returns the content of a builder, written to a list's copy and read again, with its exceptions applied.
 func copied(t testing.TB, b *Builder, src Source) *Input {
 	t.Helper()
 	var buf bytes.Buffer
@@ -132,8 +132,8 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-// TestMostSpecificCategoryDecides lists a name as malicious and as more than that, in either order, in a snapshot and by an overlay: what says
-// more is shown, but a legal order is always.
+// TestMostSpecificCategoryDecides lists a name as malicious and in a more specific category, in either order, in a snapshot and in an overlay: the more
+// specific one is shown, but an external order always decides.
 func TestMostSpecificCategoryDecides(t *testing.T) {
 	listed := func(c Category, scope Scope, m Mark) Listing {
 		return Listing{Name: wireName(t, "both.test"), Scope: scope, Category: c, Mark: m}
@@ -173,7 +173,7 @@ func TestMostSpecificCategoryDecides(t *testing.T) {
 	}
 }
 
-// TestExceptionsCancelTheirOwnSourceOnly holds however many exceptions reach a name.
+// TestExceptionsCancelTheirOwnSourceOnly checks any number of exceptions that reach a name.
 func TestExceptionsCancelTheirOwnSourceOnly(t *testing.T) {
 	inputs := []*Input{source(t, "plain", "evil.test")}
 	deep := "evil.test"
@@ -219,7 +219,7 @@ func describe(v *View, name []byte, verdict Verdict) string {
 	return s
 }
 
-// TestMatchAddr judges addresses by the longest prefix, wherever it stands, and by an allow at any length.
+// TestMatchAddr judges addresses by the longest prefix of any list, and by an allow at any length.
 func TestMatchAddr(t *testing.T) {
 	input := func(src string, listings ...Listing) *Input {
 		b := NewBuilder()
@@ -248,7 +248,7 @@ func TestMatchAddr(t *testing.T) {
 	}
 }
 
-// TestHoldsPassByAnAllowBelow must not be answered NXDOMAIN, though the name itself is blocked.
+// TestHoldsPassByAnAllowBelow: such a name must not be answered NXDOMAIN, although it is blocked itself.
 func TestHoldsPassByAnAllowBelow(t *testing.T) {
 	v := compiled(t, source(t, "a", "evil.test"), source(t, "operator", "+*.evil.test"))
 	name := wireName(t, "evil.test")
@@ -297,8 +297,7 @@ func TestMatchCategories(t *testing.T) {
 	}
 }
 
-// TestAgainstModel compares the set, compiled once and compiled again from its parts, with a
-// plain reading of the same listings.
+// TestAgainstModel compares the set, compiled once and compiled again from its parts, with a simple reading of the same listings.
 func TestAgainstModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	words := []string{"a", "b", "c", "d", "www", "mail", "shop"}
@@ -369,8 +368,8 @@ func TestAgainstModel(t *testing.T) {
 	}
 }
 
-// TestEveryListedNameIsFound looks for names of many shapes, below crowded parents and not: whatever bits are in the filter by chance,
-// none may be missed.
+// TestEveryListedNameIsFound looks up names of many shapes, below crowded parents and not: with any accidental bits in the filter, no listed name may be
+// missed.
 func TestEveryListedNameIsFound(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
 	for range 20 {
@@ -469,8 +468,8 @@ func TestMatchDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzOpen opens altered snapshots: as they are, the alteration is found or changes no verdict; with checksums made right
-// again, nothing crashes, however little sense the content makes.
+// FuzzOpen opens altered snapshots: unless their checksums are corrected, the alteration is detected or changes no verdict; with corrected checksums, no
+// content crashes the program.
 func FuzzOpen(f *testing.F) {
 	var buf bytes.Buffer
 	b := NewBuilder()
@@ -515,7 +514,7 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
-// exercise calls everything that reads a snapshot in place; what it says does not matter.
+// exercise calls everything that reads a snapshot in place, and ignores the results.
 func exercise(t *testing.T, v *View, texts []string) {
 	var names [][]byte
 	for _, text := range texts {

@@ -11,30 +11,29 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// ErrFull is returned when a source or a snapshot outgrows what the format can count.
+// ErrFull is returned when a source or a snapshot exceeds the limits of the format.
 var ErrFull = errors.New("more than the format can hold")
 
 const (
-	buildBuckets = 256     // by the first octet of the name's hash
-	buildChunk   = 4 << 10 // octets gathered at a time, of one bucket
+	buildBuckets = 256     // by the first byte of the name's hash
+	buildChunk   = 4 << 10 // bytes per chunk of one bucket
 	buildHead    = 5       // of a record: the claim's number, the key's length
 )
 
-// Builder gathers one source's listings in the order of their names' hashes, roughly: each in the bucket
-// of its hash, so that sorting and walking stay within a processor's cache. It takes the octets of the names
-// and five more each, and is not safe for concurrent use.
+// Builder collects one source's listings roughly in the order of their names' hashes: each in the bucket of its hash, so that sorting and walking stay within a
+// processor's cache. It takes the bytes of the names and five more each, and is not safe for concurrent use.
 type Builder struct {
 	buckets    [buildBuckets][][]byte // chunks of records: claim's number, length, key
 	free       [][]byte
 	size, held int
 	claims     []builtClaim
 	claimOf    map[builtClaim]uint32
-	last       uint32 // the claim of the listing before, most often the next one's too
+	last       uint32 // the claim of the previous listing, often that of the next one too
 	exceptions Exceptions
 	key        [prefixKeyLen]byte
 }
 
-// builtClaim is what is interned of a listing.
+// builtClaim is the interned part of a listing.
 type builtClaim struct {
 	claim
 	since day
@@ -45,11 +44,11 @@ func NewBuilder() *Builder {
 	return &Builder{claimOf: map[builtClaim]uint32{}}
 }
 
-// Len is the number of listings held, repeated ones included; Size is the octets of memory they take.
+// Len returns the number of listings, repeated ones included. Size returns their size in memory, in bytes.
 func (b *Builder) Len() int  { return b.held }
 func (b *Builder) Size() int { return b.size }
 
-// Add takes a listing in, copying its name, which is a sound canonical name. Its error is ErrFull.
+// Add adds a listing and copies its name, which must be a valid canonical name. Its error is ErrFull.
 func (b *Builder) Add(l Listing) error {
 	var key []byte
 	if l.Prefix.IsValid() {
@@ -89,12 +88,12 @@ func (b *Builder) put(hash uint64, id uint32, key []byte) {
 	b.held++
 }
 
-// Cancel drops the source's block of exactly that name and scope, wherever it stands ($badfilter).
+// Cancel drops the source's block of exactly that name and scope, before or after it was added ($badfilter).
 func (b *Builder) Cancel(name []byte, scope Scope) error {
 	return b.exceptions.cancel(name[:len(name)-1], scope)
 }
 
-// Exceptions are the source's own, gathered since the builder was made. They stay the builder's.
+// Exceptions returns the source's own exceptions, collected since the builder was made. The builder owns them.
 func (b *Builder) Exceptions() *Exceptions { return &b.exceptions }
 
 // claim interns c.
@@ -115,8 +114,8 @@ func (b *Builder) claim(c builtClaim) (uint32, error) {
 	return id, nil
 }
 
-// Input is what was added, for Compile, under a source's name; the source's exceptions are not applied: they go
-// to Compile apart. The builder must be left alone for as long as the input is used.
+// Input returns the listings for Compile, under a source's name. The source's exceptions are not applied: they are passed to Compile separately. The builder
+// must not be changed while the input is used.
 func (b *Builder) Input(src Source) *Input {
 	claims := make([]sourcedClaim, len(b.claims))
 	for i, c := range b.claims {
@@ -128,7 +127,7 @@ func (b *Builder) Input(src Source) *Input {
 	}
 }
 
-// Reset forgets the listings and keeps their memory for the next; exceptions stay. No input made before may be used any more.
+// Reset removes the listings and keeps their memory for the next; exceptions stay. Inputs made before must not be used any more.
 func (b *Builder) Reset() {
 	for i, chunks := range b.buckets {
 		for _, c := range chunks {
@@ -139,7 +138,7 @@ func (b *Builder) Reset() {
 	b.size, b.held = 0, 0
 }
 
-// builderCursor walks a builder, sorting bucket after bucket.
+// builderCursor walks a builder, and sorts one bucket after another.
 type builderCursor struct {
 	b      *Builder
 	bucket int
@@ -188,7 +187,7 @@ func (c *builderCursor) next() (uint64, []byte, uint32, bool) {
 
 func (c *builderCursor) err() error { return nil }
 
-// gather reads the next bucket and sorts it: by the second octet of the hash first, by all of it within those.
+// gather reads the next bucket and sorts it: first by the second byte of the hash, then by the whole hash.
 func (c *builderCursor) gather() {
 	c.items = c.items[:0]
 	var counts [257]int
@@ -217,7 +216,7 @@ func (c *builderCursor) gather() {
 	}
 }
 
-// sortItems sorts the few items of a group by insertion, and many as the library does.
+// sortItems sorts a few items by insertion, and many by the library.
 func sortItems(items []builtItem) {
 	if len(items) > 64 {
 		slices.SortFunc(items, builtItem.compare)

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// claim is all that a listing says of its name; few distinct ones occur in a source.
+// claim is everything that a listing says about its name; a source has few distinct claims.
 type claim struct {
 	Decision Decision
 	Scope    Scope
@@ -17,8 +17,8 @@ type claim struct {
 	ID       string
 }
 
-// compare orders claims as an entry holds them: allows first, exceptions, then blocks, those that say most first, of those an exact one
-// before wider ones, so that the first block that reaches a name is the one that decides and is shown.
+// compare orders claims as in an entry: allows first, then exceptions, then blocks, the most specific first, and of equally specific ones an exact one before
+// wider ones. The first block that reaches a name decides and is shown.
 func (c claim) compare(o claim) int {
 	return cmp.Or(
 		-cmp.Compare(c.Decision, o.Decision),
@@ -29,7 +29,7 @@ func (c claim) compare(o claim) int {
 	)
 }
 
-// unspecific is 1 for a block that says no more than that the name is malicious, otherwise 0.
+// unspecific returns 1 for a block that says only that the name is malicious, otherwise 0.
 func (c claim) unspecific() int {
 	if c.Category == Malicious && c.Mark == Blocked {
 		return 1
@@ -51,7 +51,7 @@ func dayOf(unix int64) day {
 
 func (d day) unix() int64 { return int64(d) * secondsPerDay }
 
-// earlier is the first of two days, an unknown one being later than any.
+// earlier returns the first of two days; an unknown day is later than any.
 func earlier(a, b day) day {
 	if a == 0 || b != 0 && b < a {
 		return b
@@ -59,7 +59,7 @@ func earlier(a, b day) day {
 	return a
 }
 
-// sourcedClaim is a claim with the sources that make it, as ascending indices of the table it comes with.
+// sourcedClaim is a claim with the sources that make it, as ascending indices of a table of sources.
 type sourcedClaim struct {
 	claim
 	since   day
@@ -95,16 +95,16 @@ func (c claim) compareExpiry(o claim) int {
 	return cmp.Or(-cmp.Compare(uint64(c.Expiry-1), uint64(o.Expiry-1)), cmp.Compare(c.Start, o.Start)) // no expiry is 0, and becomes the largest number
 }
 
-// fact is a claim as a record holds it, its sources interned.
+// fact is a claim as a record holds it, with interned sources.
 type fact struct {
 	claim
 	since day
-	muted bool // too few of its sources agree: kept for people to read, without force
+	muted bool // too few of its sources agree: kept for people to read, without effect
 	set   uint32
 }
 
-// entryOf makes one claim of those that are equal, with all their sources, in the order of an entry.
-// It works in place, but never on the sources of what it is given.
+// entryOf merges equal claims into one, with all their sources, in the order of an entry. It works in place, but never changes the sources slices of its
+// argument.
 func entryOf(claims []sourcedClaim) []sourcedClaim {
 	if len(claims) < 2 {
 		return claims
@@ -125,24 +125,23 @@ func entryOf(claims []sourcedClaim) []sourcedClaim {
 	return out
 }
 
-// quorum decides which blocks of an entry count: those one of whose sources is content with how much
-// the sources that list the name weigh together.
+// quorum decides which blocks of an entry have an effect: those with a source whose quorum is reached by the weight of all sources that list the name.
 type quorum struct {
 	sources []Source
-	needed  bool // some source asks for more than its own word
+	needed  bool // some source requires more than its own weight
 }
 
 func newQuorum(sources []Source) quorum {
 	return quorum{sources, slices.ContainsFunc(sources, func(s Source) bool { return s.Quorum > max(1, s.Weight) })}
 }
 
-// mutes reports which of an entry's claims are without force.
+// mutes reports whether claim i of an entry has no effect.
 func (q quorum) mutes(entry []sourcedClaim, i int) bool {
 	if !q.needed || entry[i].Decision != Block {
 		return false
 	}
 	weight := 0
-	var counted [32]uint16 // more sources than that about one name only ever add weight
+	var counted [32]uint16 // further sources of one name only ever add weight
 	seen := counted[:0]
 	for _, c := range entry {
 		if c.Decision != Block {
@@ -163,8 +162,8 @@ func (q quorum) mutes(entry []sourcedClaim, i int) bool {
 	return true
 }
 
-// A prefix of addresses stands among names under a key no name can have: its first octet is no length
-// of a label (RFC 1035 section 2.3.4). The octets after are the family, the length in bits, the address.
+// A prefix of addresses is stored among names under a key that no name can have: its first byte is no valid length of a label (RFC 1035 section 2.3.4). The
+// following bytes are the family, the length in bits, the address.
 const (
 	prefixMark   = 0xff
 	prefixKeyLen = 3 + 16
@@ -181,7 +180,7 @@ func appendPrefix(dst []byte, p netip.Prefix) []byte {
 	return append(append(dst, prefixMark, family, byte(p.Bits())), addr[:]...)
 }
 
-// prefixOf is the prefix that key stands for; false if it is a name.
+// prefixOf returns the prefix of a key; false if the key is a name.
 func prefixOf(key []byte) (netip.Prefix, bool) {
 	if len(key) != prefixKeyLen || key[0] != prefixMark {
 		return netip.Prefix{}, false

@@ -11,33 +11,32 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Info is what a snapshot says of itself.
+// Info describes a snapshot.
 type Info struct {
 	Version uint64    // of the set; never reused, never lower
 	Created time.Time // to the second
 	Expiry  time.Time // to the second: when it should have been replaced; zero is never
-	Content uint64    // the caller's fingerprint of what it was made from
-	Base    uint64    // of an overlay: the checksum of the snapshot it is over; 0 of a snapshot
+	Content uint64    // the caller's fingerprint of the inputs
+	Base    uint64    // of an overlay: the checksum of its snapshot; 0 for a snapshot
 }
 
-// Compile merges inputs into the bytes of a snapshot on w. Claims of several sources about a
-// name become one record each where they agree, with the union of their sources; sources of one name are
-// one source. It walks inputs twice, and holds in memory the filter and the index only: about 3 octets a name.
+// Compile merges inputs into the bytes of a snapshot on w. Equal claims of several sources about a name become one record with the union of their sources;
+// sources with one name are one source. It walks the inputs twice, and holds only the filter and the index in memory: about 3 bytes per name.
 func Compile(w io.Writer, info Info, inputs ...*Input) error {
 	c := newCompiler(w, info)
 	return c.run(inputs)
 }
 
-// Copy is one list's content on its way to a copy of it.
+// Copy is the content of one list for its copy.
 type Copy struct {
 	Info       Info
 	Inputs     []*Input    // its listings, in any number of parts
 	Exceptions *Exceptions // the list's own; nil for none
-	Before     *Input      // its content before, for since when it lists what; nil for none
-	Seen       time.Time   // since when it lists what neither it nor Before dates
+	Before     *Input      // its previous content, for the time of the first listing of each name; nil for none
+	Seen       time.Time   // time of the first listing of names that neither it nor Before dates
 }
 
-// Write writes the copy: a snapshot to be merged into others by way of OpenInput, without the tables that queries need.
+// Write writes the copy: a snapshot without the tables that queries need, to be merged into others through OpenInput.
 func (cp Copy) Write(w io.Writer) error {
 	c := newCompiler(w, cp.Info)
 	c.copyOnly, c.exceptions, c.seen = true, cp.Exceptions, dayOf(unix(cp.Seen))
@@ -73,7 +72,7 @@ type compiler struct {
 	quorum     quorum
 
 	names  int    // distinct ones
-	labels uint64 // how many labels names have, as a mask
+	labels uint64 // the numbers of labels of names, as a mask
 	above  []uint64
 	crowds crowds
 
@@ -97,7 +96,7 @@ func (c *compiler) run(inputs []*Input) error {
 	}
 	c.quorum = newQuorum(c.sources)
 	err := error(nil)
-	if !c.copyOnly { // which has nothing whose size must be known before
+	if !c.copyOnly { // which contains no value whose size must be known before
 		err = c.survey()
 	}
 	if err == nil {
@@ -109,7 +108,7 @@ func (c *compiler) run(inputs []*Input) error {
 	return nil
 }
 
-// addInput takes in one input, as the last.
+// addInput adds an input as the last one.
 func (c *compiler) addInput(in *Input, as mergedInput) error {
 	number := make([]uint16, len(in.sources))
 	for i, src := range in.sources {
@@ -141,8 +140,7 @@ func (c *compiler) addInput(in *Input, as mergedInput) error {
 	return nil
 }
 
-// survey is the first walk: it counts names, so that filter and index get their size, finds what stands above a
-// name that passes, and which parents are crowded.
+// survey is the first walk: it counts names, for the size of filter and index, finds the names above a name that passes, and finds crowded parents.
 func (c *compiler) survey() error {
 	total := 0
 	for _, in := range c.inputs {
@@ -175,7 +173,7 @@ func (c *compiler) survey() error {
 	return m.error
 }
 
-// passes reports whether a claim about the name lets it, or something below it, pass.
+// passes reports whether a claim about the name lets the name, or a name below it, pass.
 func (m *merge) passes() bool {
 	if m.single != nil {
 		d := m.single.in.claims[m.claim].Decision
@@ -184,7 +182,7 @@ func (m *merge) passes() bool {
 	return slices.ContainsFunc(m.claims, func(c sourcedClaim) bool { return c.Decision == Allow || c.Decision == Except })
 }
 
-// allowsBelow reports whether what is below the name is allowed, whatever the name itself is.
+// allowsBelow reports whether the names below are allowed, independent of the name itself.
 func (m *merge) allowsBelow() bool {
 	allows := func(c sourcedClaim) bool { return c.Decision == Allow && c.Scope&Below != 0 }
 	if m.single != nil {
@@ -260,7 +258,7 @@ func (c *compiler) writeNames() error {
 	return m.error
 }
 
-// factsOf are the facts of an entry, in its order; what has no force comes last.
+// factsOf returns the facts of an entry, in its order; facts without effect are last.
 func (c *compiler) factsOf(m *merge) []uint32 {
 	plain := m.single != nil && len(m.since) == 0 && !c.copyOnly
 	if plain {

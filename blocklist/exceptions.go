@@ -6,17 +6,16 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// maxExceptions bounds what one source may except: they are held in memory while it is read.
+// maxExceptions bounds the exceptions of one source: they are held in memory while it is read.
 const maxExceptions = 1 << 20
 
-// Exceptions are what one source says it does not mean to block: its own exceptions, and the rules it voids.
-// They reach that source's blocks only.
+// Exceptions are one source's own exceptions, and its rules that it cancels. They affect that source's blocks only.
 type Exceptions struct {
-	scopes   map[string]Scope // what of each name, and below it, is excepted
-	canceled map[string]uint8 // by name: bit s for a scope s whose blocks are dropped
+	scopes   map[string]Scope // by name: the excepted part of it and the names below
+	canceled map[string]uint8 // by name: bit s is set for a scope s whose blocks are cancelled
 }
 
-// Len is how many there are.
+// Len returns the number of exceptions and cancellations.
 func (e *Exceptions) Len() int { return len(e.scopes) + len(e.canceled) }
 
 func (e *Exceptions) except(key []byte, scope Scope) error {
@@ -42,7 +41,7 @@ func (e *Exceptions) check() error {
 	return nil
 }
 
-// left is what remains of the scope of a block of key.
+// left returns the remaining scope of a block of key.
 func (e *Exceptions) left(key []byte, scope Scope) Scope {
 	if e == nil || e.Len() == 0 || !isName(key) {
 		return scope
@@ -59,7 +58,7 @@ func (e *Exceptions) left(key []byte, scope Scope) Scope {
 	return scope
 }
 
-// input are the exceptions as listings: where a block of a shorter name still reaches, they pass what it reaches.
+// input returns the exceptions as listings: where a block of a shorter name still reaches, they let its names pass.
 func (e *Exceptions) input(src Source) (*Input, error) {
 	b := NewBuilder()
 	for key, scope := range e.scopes {
@@ -72,7 +71,7 @@ func (e *Exceptions) input(src Source) (*Input, error) {
 	return b.Input(src), nil
 }
 
-// parent is the name without its first label; both are without the root.
+// parent returns the name without its first label; both are without the root.
 func parent(name []byte) []byte {
 	if len(name) == 0 {
 		return nil

@@ -7,23 +7,21 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// The filter is a bloom filter of whole cache lines. A name's bits stand in the line of its last two
-// labels, so that one memory read answers for all suffixes of a name. Two labels that listed names stand below are marked
-// there as a parent, so that of most names no more than those two labels are hashed. A parent that many listed names have
-// (github.io) would fill its line: then it is marked as crowded too, and what lies below it stands in the lines of three
-// labels, and so on.
+// The filter is a bloom filter of whole cache lines. The bits of a name are in the line of its last two labels, so that one memory read answers for all suffixes of
+// a name. Two labels with listed names below them are marked there as a parent, so that for most queried names only these two labels are hashed. A parent of many
+// listed names (github.io) would fill its line: it is marked as crowded, and the names below it have their bits in the lines of three labels, and so on.
 const (
 	lineBits     = 512 // a cache line
 	lineWords    = lineBits / 64
 	bitsPerName  = 12
 	filterHashes = 6 // 9 bits each of a mix of the name's hash
-	crowdedFrom  = 8 // names below a parent from which it is
+	crowdedFrom  = 8 // number of names below a parent that make it crowded
 )
 
-// filterLines is the number of cache lines of a filter for that many names, one at least.
+// filterLines returns the number of cache lines of a filter for that many names, at least one.
 func filterLines(names int) int { return max(1, (names*bitsPerName+lineBits-1)/lineBits) }
 
-// Odd multipliers that spread a hash anew: a line is chosen by its high bits, which must not choose the bits too.
+// Odd multipliers that spread a hash again: a line is chosen by its high bits, which must not choose the bits too.
 const (
 	mixName    = 0x9e3779b97f4a7c15
 	mixParent  = 0xd6e8feb86659fd93
@@ -33,7 +31,7 @@ const (
 // filter tests and sets bits in place.
 type filter struct {
 	lines uint64
-	words []uint64 // the library's, in place: which bits of them are a name's, and that they are read a line at a time, is ours
+	words []uint64 // the words of the library's filter, in place; which bits belong to a name, and reading one line at a time, is ours
 }
 
 func newFilter(words []uint64) filter {
@@ -41,14 +39,14 @@ func newFilter(words []uint64) filter {
 	return filter{lines, bloom.FromWithM(words, uint(len(words)*64), filterHashes).BitSet().Words()[:lines*lineWords]}
 }
 
-// line is the line of a hash, empty if there is none.
+// line returns the line of a hash, empty if there is none.
 func (f *filter) line(hash uint64) *[lineWords]uint64 {
 	at := scale(hash, f.lines) * lineWords
 	return (*[lineWords]uint64)(f.words[at:])
 }
 
-// has reports whether the bits of hash, spread by mix, are all set in a line. It looks at all of them: to stop at
-// the first that is not costs more, as no processor foresees which that is.
+// has reports whether the bits of hash, spread by mix, are all set in a line. It reads all of them: stopping at the first clear bit costs more, because no
+// processor predicts which one that is.
 func has(line *[lineWords]uint64, hash, mix uint64) bool {
 	g := hash * mix >> 10
 	all := line[g>>6&7] >> (g & 63)
@@ -65,7 +63,7 @@ func has(line *[lineWords]uint64, hash, mix uint64) bool {
 	return all&1 != 0
 }
 
-// set sets the bits that has looks at.
+// set sets the bits that has reads.
 func set(line *[lineWords]uint64, hash, mix uint64) {
 	g := hash * mix >> 10
 	for range filterHashes {
@@ -74,12 +72,12 @@ func set(line *[lineWords]uint64, hash, mix uint64) {
 	}
 }
 
-// crowds counts, roughly and never too low, how many listed names lie below a name.
+// crowds counts, roughly and never too low, the listed names below a name.
 type crowds []uint8
 
 func newCrowds(names int) crowds { return make(crowds, max(64, names/2)) }
 
-// add counts key for the parents it has, of two labels and more.
+// add counts key for each of its parents with two labels or more.
 func (c crowds) add(key []byte, labels int) {
 	for s := parent(key); labels > 2; s = parent(s) {
 		if n := &c[scale(xxhash.Sum64(s), uint64(len(c)))]; *n < crowdedFrom {
@@ -110,11 +108,11 @@ func (f *filter) add(key []byte, hash uint64, c crowds) {
 	set(line, hash, mixName)
 }
 
-// path is what a name's labels are like.
+// path describes the labels of a name.
 type path struct {
 	labels int
-	last   int    // where the last two labels begin; of fewer, the first
-	hash   uint64 // of the last two labels, if there are as many
+	last   int    // where the last two labels begin; with fewer labels, the first
+	hash   uint64 // of the last two labels, if there are two
 }
 
 // read walks the labels of a name without its root.
@@ -130,7 +128,7 @@ func (p *path) read(key []byte) {
 	}
 }
 
-// start is where the last n labels of key, which is without its root, begin.
+// start returns where the last n labels of key, which is without its root, begin.
 func (p *path) start(key []byte, n int) int {
 	if n == 2 {
 		return p.last
@@ -142,10 +140,10 @@ func (p *path) start(key []byte, n int) int {
 	return at
 }
 
-// suffix is the last n labels of key.
+// suffix returns the last n labels of key.
 func (p *path) suffix(key []byte, n int) []byte { return key[p.start(key, n):] }
 
-// suffixHash is the hash of the last n labels.
+// suffixHash returns the hash of the last n labels.
 func (p *path) suffixHash(key []byte, n int) uint64 {
 	if n == 2 {
 		return p.hash
@@ -153,15 +151,15 @@ func (p *path) suffixHash(key []byte, n int) uint64 {
 	return xxhash.Sum64(p.suffix(key, n))
 }
 
-// lastBit stands, in a mask of numbers of labels, for all that do not fit.
+// lastBit is the bit of a mask of numbers of labels for all numbers that do not fit.
 const lastBit = 63
 
 func labelBit(labels int) uint64 { return 1 << min(labels, lastBit) }
 
-// maxLabels is how many labels a name has at most, the root not counted.
+// maxLabels is the maximum number of labels of a name, without the root.
 const maxLabels = 127
 
-// deepest is the highest number of labels in a mask.
+// deepest returns the highest number of labels in a mask.
 func deepest(mask uint64) int {
 	if n := bits.Len64(mask) - 1; n < lastBit {
 		return max(n, 0)
@@ -177,8 +175,7 @@ func (s *Snapshot) maybe(key []byte, p *path) uint64 {
 	return s.maybeFrom(key, p)
 }
 
-// MayHold reports whether the filter lets a suffix of a canonical name through to the exact names. Verdicts do not depend on it: it is
-// for measuring the filter.
+// MayHold reports whether the filter passes a suffix of a canonical name to the exact names. Verdicts do not depend on it: it is for measuring the filter.
 func (s *Snapshot) MayHold(name []byte) bool {
 	var p path
 	key := name[:len(name)-1]
@@ -186,7 +183,7 @@ func (s *Snapshot) MayHold(name []byte) bool {
 	return s.maybe(key, &p) != 0
 }
 
-// maybeTop is maybe for the top-level domain alone, which next to no list holds.
+// maybeTop is maybe for the top-level domain alone, which hardly any list contains.
 func (s *Snapshot) maybeTop(key []byte, p *path) uint64 {
 	if p.labels == 0 || s.labels&labelBit(1) == 0 {
 		return 0
@@ -212,17 +209,17 @@ func (s *Snapshot) maybeFrom(key []byte, p *path) (mask uint64) {
 	return mask
 }
 
-// maybeBelow is maybe for the suffixes of three labels and more. Like any bits of a bloom filter, those that mark a crowded parent may
-// be there by chance: so a name is looked for in the line it would stand in if they were not, too.
+// maybeBelow is maybe for the suffixes of three labels and more. The bits that mark a crowded parent may be set by chance, as any bits of a bloom filter: so a
+// name is also looked up in the line that it would have if they were not set.
 func (s *Snapshot) maybeBelow(key []byte, p *path) (mask uint64) {
-	var lines [4]*[lineWords]uint64 // where the name may stand
+	var lines [4]*[lineWords]uint64 // the lines in which the name may be
 	lines[0] = s.filter.line(p.hash)
 	found, crowded := 1, true
 	hash := p.hash
 	for n := 3; n <= p.labels && n <= s.deepest; n++ {
 		crowded = crowded && has(lines[found-1], hash, mixCrowded)
 		if crowded && found == len(lines) {
-			return mask | ^uint64(0)<<min(n, lastBit) // too many to look at them all
+			return mask | ^uint64(0)<<min(n, lastBit) // too many lines to read them all
 		}
 		hash = xxhash.Sum64(p.suffix(key, n))
 		if crowded {
@@ -244,8 +241,7 @@ func scale(hash, n uint64) uint64 {
 	return hi
 }
 
-// bucketNames is how many names an index bucket holds in the mean: fewer make the index
-// larger, more make a lookup longer.
+// bucketNames is the mean number of names in an index bucket: fewer make the index larger, more make a lookup longer.
 const bucketNames = 4
 
 func bucketCount(names int) int { return max(1, names/bucketNames) }

@@ -11,24 +11,24 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// A snapshot is, all little-endian:
+// The format of a snapshot, all little-endian:
 //
-//	header    72 octets: magic, format, version, created, expiry, content, base, names, mask of numbers of labels
+//	header    72 bytes: magic, format, version, created, expiry, content, base, names, mask of numbers of labels
 //	names     of each record in turn: length, name without the root, fact number (uvarint),
 //	          ordered by the name's hash
-//	index     of each bucket of hashes: where its first record stands in names; one more at the end
+//	index     of each bucket of hashes: the place of its first record in names; one more at the end
 //	filter    the bloom filter's words
-//	facts     32 octets each: what is claimed, since when, and the set of sources that claim it
+//	facts     32 bytes each: a claim, its date, and the set of sources that make it
 //	sets      of each set of sources: its size, then its members, 16 bits each
-//	sources   of each: name (length and octets), fetched, weight, quorum
-//	ids       of decisions: length and octets each
+//	sources   of each: name (length and bytes), fetched, weight, quorum
+//	ids       of decisions: length and bytes each
 //	prefixes  of addresses: family, length in bits, address, fact number, in that order
 //	above     hashes of the names that have a name below them that passes, ascending
 //	trailer   offset, length and checksum of each section, number of records, checksum of header and
 //	          trailer and so of the whole, magic
 //
-// Sections begin at multiples of 64, after zeros. A file cut short has no trailer, and is refused. A list's copy is
-// the same without index, filter and above, and does not count its names.
+// Sections begin at multiples of 64, after zeros. A truncated file has no trailer, and is refused. A list's copy has the same format without index, filter and
+// above, and does not count its names.
 const (
 	formatVersion = 2
 	magic         = "REMPARTS"
@@ -54,21 +54,21 @@ const (
 	sectionCount
 )
 
-// ErrSnapshot is what every refusal of a snapshot's bytes wraps.
+// ErrSnapshot is wrapped by every error about the bytes of a snapshot.
 var ErrSnapshot = errors.New("not a sound snapshot")
 
-// errDamaged is met where a record is not what the format lets it be.
+// errDamaged is the error of a record that violates the format.
 var errDamaged = errors.New("it is damaged: its content does not match its checksum")
 
-// extent is where a section stands.
+// extent is the place of a section.
 type extent struct{ offset, length, checksum uint64 }
 
-// sectionWriter writes a snapshot in order, keeping the first error.
+// sectionWriter writes a snapshot in order, and keeps the first error.
 type sectionWriter struct {
 	w        io.Writer
 	err      error
-	at       uint64 // octets written in all
-	size     int    // of them in the current section
+	at       uint64 // bytes written in all
+	size     int    // bytes written in the current section
 	digest   xxhash.Digest
 	head     []byte
 	sections []extent
@@ -125,7 +125,7 @@ func (s *sectionWriter) header(info Info, names int, labels uint64) {
 	s.write(s.head)
 }
 
-// writeWords writes a section of words, each encoded by put in size octets.
+// writeWords writes a section of words, each encoded by put in size bytes.
 func writeWords[W uint32 | uint64](s *sectionWriter, words []W, size int, put func([]byte, W)) {
 	s.begin()
 	var buf [4096]byte
@@ -140,7 +140,7 @@ func writeWords[W uint32 | uint64](s *sectionWriter, words []W, size int, put fu
 	s.end()
 }
 
-// facts name their decisions' ids by number, from 1.
+// facts refer to the IDs of decisions by number, from 1.
 func (s *sectionWriter) facts(facts []fact, ids map[string]uint32) {
 	var b []byte
 	for _, f := range facts {
@@ -192,7 +192,7 @@ func appendText(b []byte, text string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
 }
 
-// prefixes are written in the order of their keys, so that they are searched by halves.
+// prefixes are written in the order of their keys, for a binary search.
 func (s *sectionWriter) prefixes(prefixes []keyed) {
 	slices.SortStableFunc(prefixes, func(x, y keyed) int { return slices.Compare(x.key, y.key) })
 	var b []byte
@@ -228,7 +228,7 @@ func wholeSum(header, table []byte) uint64 {
 	return d.Sum64()
 }
 
-// unix and fromUnix keep "never" apart from 1970.
+// unix and fromUnix distinguish "never" from 1970.
 func unix(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -243,8 +243,7 @@ func fromUnix(s int64) time.Time {
 	return time.Unix(s, 0).UTC()
 }
 
-// record reads the record at octet at of names. next is where the one after it stands, and 0 if there
-// is none here, or none that is whole.
+// record reads the record at byte at of names. next is the place of the following record, and 0 if there is no whole record here.
 func record(names []byte, at int) (name []byte, fact uint32, next int) {
 	if at >= len(names) {
 		return nil, 0, 0
@@ -262,8 +261,7 @@ func record(names []byte, at int) (name []byte, fact uint32, next int) {
 	return names[at+1 : end], uint32(f), end + n
 }
 
-// wordsOf views b as little-endian words in place where machine and alignment let it, and
-// copies them where not.
+// wordsOf returns b as little-endian words: in place if the machine and the alignment allow it, else as a copy.
 func wordsOf[W uint32 | uint64](b []byte, decode func([]byte) W) []W {
 	var w W
 	size := int(unsafe.Sizeof(w))

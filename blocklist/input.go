@@ -10,8 +10,8 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Input is what Compile merges: the listings of one or more sources, in the order of their
-// names' hashes. It can be walked any number of times, by one goroutine at a time.
+// Input is an input of Compile: the listings of one or more sources, in the order of their names' hashes. It can be walked any number of times, by one
+// goroutine at a time.
 type Input struct {
 	sources  []Source
 	claims   []sourcedClaim
@@ -20,24 +20,23 @@ type Input struct {
 	walk     func() cursor
 }
 
-// cursor yields listings ordered by (hash, key). key is a name without the root, or an address prefix's; it is borrowed
-// until the next call. claim is an index of the input's claims. After the last, err tells whether
-// there were more that could not be read.
+// cursor yields listings ordered by (hash, key). key is a name without the root, or the key of an address prefix; it is valid until the next call. claim is an
+// index of the input's claims. After the last listing, err reports whether there were more that could not be read.
 type cursor interface {
 	next() (hash uint64, key []byte, claim uint32, ok bool)
 	err() error
 }
 
-// Len is the number of listings, each claim of a name counted; those listed twice may be counted twice.
+// Len returns the number of listings, each claim about a name counted; repeated ones may be counted twice.
 func (in *Input) Len() int { return in.size }
 
-// Sources are those its claims may be of.
+// Sources returns the sources of the claims.
 func (in *Input) Sources() []Source { return slices.Clone(in.sources) }
 
-// Checksum is that of the snapshot or copy it was opened from; 0 for what was not.
+// Checksum returns the checksum of the snapshot or copy that the input was opened from; 0 if there is none.
 func (in *Input) Checksum() uint64 { return in.checksum }
 
-// As is the input, of one source, under what is said of that source now. The input stays as it is.
+// As returns the input, of one source, with the present properties of that source. The input itself does not change.
 func (in *Input) As(src Source) *Input {
 	of := *in
 	of.sources = []Source{src}
@@ -48,7 +47,7 @@ func (in *Input) As(src Source) *Input {
 	return &of
 }
 
-// Only is the input without the claims of sources whose names keep does not want. The input stays as it is.
+// Only returns the input without the claims of sources whose names keep rejects. The input itself does not change.
 func (in *Input) Only(keep func(source string) bool) *Input {
 	of := *in
 	of.claims = slices.Clone(in.claims)
@@ -65,7 +64,7 @@ func (in *Input) Only(keep func(source string) bool) *Input {
 	return &of
 }
 
-// onlyCursor passes over claims of no source.
+// onlyCursor skips claims without a source.
 type onlyCursor struct {
 	cursor
 	claims []sourcedClaim
@@ -80,7 +79,7 @@ func (c *onlyCursor) next() (hash uint64, key []byte, claim uint32, ok bool) {
 	}
 }
 
-// Verify reads all of the input's names, as a walk does. Its error wraps ErrSnapshot.
+// Verify reads all names of the input, as a walk does. Its error wraps ErrSnapshot.
 func (in *Input) Verify() error {
 	g := newGroups(in)
 	for g.ok {
@@ -89,7 +88,7 @@ func (in *Input) Verify() error {
 	return g.err()
 }
 
-// claims are a snapshot's facts as claims.
+// claims returns a snapshot's facts as claims.
 func (t *tables) claims() []sourcedClaim {
 	claims := make([]sourcedClaim, t.factCount())
 	for i := range claims {
@@ -100,7 +99,7 @@ func (t *tables) claims() []sourcedClaim {
 	return claims
 }
 
-// Input is the snapshot's content, to be merged into another. The snapshot's bytes stay borrowed.
+// Input returns the snapshot's content, to be merged into another. It uses the snapshot's bytes.
 func (s *Snapshot) Input() *Input {
 	return &Input{
 		sources: s.sourceList, claims: s.claims(), size: s.records,
@@ -110,7 +109,7 @@ func (s *Snapshot) Input() *Input {
 	}
 }
 
-// Input is the view's content, its overlay merged in, to be compared or merged. It keeps the view.
+// Input returns the view's content, with its overlay merged in, to be compared or merged. It keeps the view alive.
 func (v *View) Input() *Input {
 	base := v.base.Input()
 	walkBase := base.walk
@@ -141,16 +140,16 @@ func (v *View) Input() *Input {
 	return in
 }
 
-// overCursor walks a snapshot and what lies over it: of a name that the overlay holds, nothing else counts.
+// overCursor walks a snapshot and its overlay: for a name that the overlay contains, only the overlay applies.
 type overCursor struct {
 	view       *View // whose bytes both read
 	base, over cursor
 	claims     []sourcedClaim
 	first      uint32 // the number of the overlay's first claim
 
-	low, high         keyed // where base and over stand
+	low, high         keyed // the next records of base and over
 	haveLow, haveHigh bool
-	replaced          []byte // the name the overlay held last
+	replaced          []byte // the last name that the overlay contained
 }
 
 func (c *overCursor) next() (uint64, []byte, uint32, bool) {
@@ -212,7 +211,7 @@ func (c *snapshotCursor) err() error {
 	return nil
 }
 
-// keyed is a record outside of the names: an address prefix, or one made by hand.
+// keyed is a record that is not stored among the names: an address prefix, or one made for an overlay.
 type keyed struct {
 	hash  uint64
 	key   []byte
@@ -243,11 +242,11 @@ func (c *keyedCursor) next() (uint64, []byte, uint32, bool) {
 
 func (c *keyedCursor) err() error { return nil }
 
-// withPrefixes walks names and, where their keys' hashes belong, address prefixes.
+// withPrefixes walks names and, in the places of their keys' hashes, address prefixes.
 type withPrefixes struct {
 	cursor
 	prefixes []keyed
-	waiting  keyed // the name that comes after the prefixes before it
+	waiting  keyed // the name that follows the prefixes before it
 	have     bool
 }
 

@@ -9,39 +9,37 @@ import (
 	"sort"
 )
 
-// Action is what a verdict asks for.
+// Action is the action of a verdict.
 type Action uint8
 
 const (
-	Pass      Action = iota // nothing reaches the name
-	Allowed                 // the operator's allow does
-	BlockedBy               // a block does
-	Actions                 // how many there are
+	Pass      Action = iota // no listing reaches the name
+	Allowed                 // the operator's allow reaches it
+	BlockedBy               // a block reaches it
+	Actions                 // the number of actions
 )
 
 func (a Action) String() string { return [...]string{"pass", "allow", "block"}[a] }
 
-// Forever is a Verdict's Until when nothing will change it.
+// Forever is a Verdict's Until if time does not change the verdict.
 const Forever int64 = math.MaxInt64
 
-// Verdict is what a view says of a name: plain numbers, meaningful with the view that gave it.
+// Verdict is a view's verdict on a name: plain numbers, which have a meaning together with the view that returned them.
 type Verdict struct {
 	Action    Action
 	Scope     Scope
 	Category  Category
 	Mark      Mark
-	HoldsPass bool   // the deciding subtree holds a name that passes: by an allow, or its source's exception
-	over      bool   // the deciding record is the overlay's
-	At        uint8  // octet of the judged name at which the deciding entry's name begins
-	fact      uint32 // the deciding record's
+	HoldsPass bool   // the deciding subtree contains a name that passes, because of an allow or of its source's exception
+	over      bool   // the deciding record is in the overlay
+	At        uint8  // byte of the judged name at which the deciding entry's name begins
+	fact      uint32 // of the deciding record
 	Entry     uint64 // identifies the deciding entry and its category, see View.Named; 0 of a pass
 	Until     int64  // Unix seconds at which time alone may change it
 }
 
-// Match judges a canonical name at now (Unix seconds) under a policy that enforces those
-// categories. It walks the name's suffixes from the longest: an allow that reaches the name wins
-// at any length; among blocks the longest decides, at equal length an exact one.
-// It allocates nothing.
+// Match judges a canonical name at now (Unix seconds) under a policy that enforces those categories. It walks the name's suffixes from the longest: an allow
+// that reaches the name wins at any length; among blocks the longest decides, and at equal length an exact one. It allocates nothing.
 func (v *View) Match(name []byte, enforced Categories, now int64) Verdict {
 	key := name[:len(name)-1]
 	var p path
@@ -53,18 +51,18 @@ func (v *View) Match(name []byte, enforced Categories, now int64) Verdict {
 		over = v.over.maybe(key, &p)
 	}
 	if base|over != 0 {
-		m := matching{view: v, key: key, path: &p, enforced: enforced, now: now, verdict: verdict}
+		m := matcher{view: v, key: key, path: &p, enforced: enforced, now: now, verdict: verdict}
 		m.suffixes(base, over)
 		verdict = m.verdict
 	}
-	runtime.KeepAlive(v) // the snapshot's bytes are gone once nobody holds the view
+	runtime.KeepAlive(v) // the snapshot's bytes may be released once nobody holds the view
 	return verdict
 }
 
-// batch is how many names MatchBatch works on at a time: about as many memory reads as a core has under way.
+// batch is the number of names that MatchBatch works on at a time: about as many memory reads as a core has under way.
 const batch = 32
 
-// MatchBatch is Match for names[i] into verdicts[i], which is as long. The reads of memory of different names overlap.
+// MatchBatch stores Match of names[i] in verdicts[i], which has the same length. The reads of memory for different names overlap.
 func (v *View) MatchBatch(names [][]byte, enforced Categories, now int64, verdicts []Verdict) {
 	if len(names) == 1 {
 		verdicts[0] = v.Match(names[0], enforced, now) // nothing would overlap
@@ -109,14 +107,14 @@ func (v *View) matchSome(names [][]byte, enforced Categories, now int64, verdict
 		}
 		verdicts[i] = Verdict{Until: Forever}
 		if masks[i]|over != 0 {
-			m := matching{view: v, key: key, path: &paths[i], enforced: enforced, now: now, verdict: verdicts[i]}
+			m := matcher{view: v, key: key, path: &paths[i], enforced: enforced, now: now, verdict: verdicts[i]}
 			m.suffixes(masks[i], over)
 			verdicts[i] = m.verdict
 		}
 	}
 }
 
-// nearNames reads the records of hashes ahead. The sum means nothing: it is for the compiler to keep the reads.
+// nearNames reads the records of hashes ahead. The sum has no meaning: it keeps the compiler from removing the reads.
 func (s *Snapshot) nearNames(hashes []uint64) (near uint64) {
 	var at [batch]uint32
 	buckets := uint64(len(s.index) - 1)
@@ -131,32 +129,32 @@ func (s *Snapshot) nearNames(hashes []uint64) (near uint64) {
 	return near
 }
 
-// bucket is where the records of a hash stand in names.
+// bucket returns where the records of a hash are in names.
 func (s *Snapshot) bucket(hash uint64) (at, end int) {
 	b := scale(hash, uint64(len(s.index)-1))
 	return int(s.index[b]), min(int(s.index[b+1]), len(s.names))
 }
 
-// matching is one Match under way.
-type matching struct {
+// matcher is the state of one call of Match.
+type matcher struct {
 	view     *View
 	key      []byte
 	path     *path
 	enforced Categories
 	now      int64
 	verdict  Verdict
-	excepted [16]exceptedSource // distinct sources whose own exceptions reach the name; more are as good as none
+	excepted [16]exceptedSource // distinct sources whose own exceptions reach the name; further ones are ignored
 	excepts  int
 }
 
-// exceptedSource is a source, numbered as the snapshot or the overlay does.
+// exceptedSource is a source, by its number in the snapshot or the overlay.
 type exceptedSource struct {
 	source uint16
 	over   bool
 }
 
 // suffixes judges the suffixes that may be listed, given as masks of numbers of labels, from the longest.
-func (m *matching) suffixes(base, over uint64) {
+func (m *matcher) suffixes(base, over uint64) {
 	all := (base | over) & (labelBit(m.path.labels)<<1 - 1)
 	if all&(1<<lastBit) != 0 {
 		for n := m.path.labels; n >= lastBit; n-- {
@@ -176,8 +174,8 @@ func (m *matching) suffixes(base, over uint64) {
 	}
 }
 
-// judge weighs what is held of the last n labels. What the overlay holds of a name is all there is of it.
-func (m *matching) judge(n int, base, over bool) (final bool) {
+// judge weighs the records of the last n labels. If the overlay has records of a name, only they apply.
+func (m *matcher) judge(n int, base, over bool) (final bool) {
 	suffix := m.path.suffix(m.key, n)
 	hash := m.path.suffixHash(m.key, n)
 	if over {
@@ -191,14 +189,14 @@ func (m *matching) judge(n int, base, over bool) (final bool) {
 	return final
 }
 
-// records weighs the records of a name in one snapshot. It reports whether there is any, and whether the verdict is final.
-func (m *matching) records(s *Snapshot, over bool, suffix []byte, hash uint64, n int) (found, final bool) {
+// records weighs the records of a name in one snapshot. It reports whether there are any, and whether the verdict is final.
+func (m *matcher) records(s *Snapshot, over bool, suffix []byte, hash uint64, n int) (found, final bool) {
 	need := Below
 	if n == m.path.labels {
 		need = Exact
 	}
 	p, end := s.bucket(hash)
-	if next := p + lineBits/8; next < end { // both cache lines of most buckets are read at a time, and not one after the other
+	if next := p + lineBits/8; next < end { // both cache lines of most buckets are read at the same time, not one after the other
 		runtime.KeepAlive(s.names[next])
 	}
 	if end-p > crowdedSize {
@@ -221,18 +219,18 @@ func (m *matching) records(s *Snapshot, over bool, suffix []byte, hash uint64, n
 			holds := f.Decision == Block && m.view.holdsPass(hash)
 			m.decide(&f, id, over, m.path.start(m.key, n), holds, hash)
 			if f.Decision == Allow || !m.view.allows() {
-				return true, true // nothing shorter can change it
+				return true, true // no shorter name can change it
 			}
 		}
 	}
 	return found, false
 }
 
-// allows reports whether there is an allow at all.
+// allows reports whether the view contains an allow.
 func (v *View) allows() bool { return v.base.allows || v.over != nil && v.over.allows }
 
-// weigh reports whether a fact that reaches the name decides it, unless an allow comes later.
-func (m *matching) weigh(s *Snapshot, over bool, f *fact) bool {
+// weigh reports whether a fact that reaches the name decides the verdict, unless an allow follows.
+func (m *matcher) weigh(s *Snapshot, over bool, f *fact) bool {
 	if f.muted || f.Decision == gone || !m.inForce(f) {
 		return false
 	}
@@ -246,7 +244,7 @@ func (m *matching) weigh(s *Snapshot, over bool, f *fact) bool {
 	return m.verdict.Action == Pass && m.enforced&(1<<f.Category) != 0 && !m.cancelled(s.sources(f.set), over)
 }
 
-func (m *matching) decide(f *fact, id uint32, over bool, at int, holds bool, hash uint64) {
+func (m *matcher) decide(f *fact, id uint32, over bool, at int, holds bool, hash uint64) {
 	a := BlockedBy
 	if f.Decision == Allow {
 		a = Allowed
@@ -254,8 +252,8 @@ func (m *matching) decide(f *fact, id uint32, over bool, at int, holds bool, has
 	m.verdict = Verdict{a, f.Scope, f.Category, f.Mark, holds, over, uint8(at), id, entryID(hash, f.Category), m.verdict.Until}
 }
 
-// inForce reports whether a fact counts now, and notes when that changes.
-func (m *matching) inForce(f *fact) bool {
+// inForce reports whether a fact applies now, and records when that changes.
+func (m *matcher) inForce(f *fact) bool {
 	if f.Start > m.now {
 		m.verdict.Until = min(m.verdict.Until, f.Start)
 		return false
@@ -270,7 +268,7 @@ func (m *matching) inForce(f *fact) bool {
 	return true
 }
 
-func (m *matching) except(sources []uint16, over bool) {
+func (m *matcher) except(sources []uint16, over bool) {
 	for _, s := range sources {
 		if m.excepts < len(m.excepted) && !m.hasExcept(s, over) {
 			m.excepted[m.excepts] = exceptedSource{s, over}
@@ -280,7 +278,7 @@ func (m *matching) except(sources []uint16, over bool) {
 }
 
 // hasExcept reports whether a source has an exception of its own for the name.
-func (m *matching) hasExcept(source uint16, over bool) bool {
+func (m *matcher) hasExcept(source uint16, over bool) bool {
 	for _, e := range m.excepted[:m.excepts] {
 		if e.over == over && e.source == source || e.over != over && m.view.sameSource(source, over, e.source) {
 			return true
@@ -290,7 +288,7 @@ func (m *matching) hasExcept(source uint16, over bool) bool {
 }
 
 // cancelled reports whether every source of a block has an exception of its own for the name.
-func (m *matching) cancelled(sources []uint16, over bool) bool {
+func (m *matcher) cancelled(sources []uint16, over bool) bool {
 	if m.excepts == 0 {
 		return false
 	}
@@ -302,10 +300,10 @@ func (m *matching) cancelled(sources []uint16, over bool) bool {
 	return true
 }
 
-// MatchAddr judges an address in an answer, as Match does a name: prefixes from the longest. The zone of an address does not count.
+// MatchAddr judges an address in an answer, as Match judges a name: prefixes from the longest. The zone of the address is ignored.
 func (v *View) MatchAddr(addr netip.Addr, enforced Categories, now int64) Verdict {
 	addr = addr.Unmap().WithZone("")
-	m := matching{view: v, enforced: enforced, now: now, verdict: Verdict{Until: Forever}}
+	m := matcher{view: v, enforced: enforced, now: now, verdict: Verdict{Until: Forever}}
 	for bits := addr.BitLen(); bits >= 0; bits-- {
 		p, err := addr.Prefix(bits)
 		if err != nil {
@@ -321,7 +319,7 @@ func (v *View) MatchAddr(addr netip.Addr, enforced Categories, now int64) Verdic
 }
 
 // prefix weighs the records of one prefix. It reports whether the verdict is final.
-func (m *matching) prefix(s *Snapshot, over bool, p netip.Prefix) (final bool) {
+func (m *matcher) prefix(s *Snapshot, over bool, p netip.Prefix) (final bool) {
 	for i := s.search(p); i < len(s.prefixData)/prefixLen; i++ {
 		q, id := s.prefix(i)
 		if q != p {
@@ -337,7 +335,7 @@ func (m *matching) prefix(s *Snapshot, over bool, p netip.Prefix) (final bool) {
 	return false
 }
 
-// hasLength reports whether some prefix is of p's family and length.
+// hasLength reports whether there is a prefix of p's family and length.
 func (t *tables) hasLength(p netip.Prefix) bool {
 	for _, length := range t.bits {
 		if length.Bits() == p.Bits() && length.Addr().Is4() == p.Addr().Is4() {
@@ -347,12 +345,12 @@ func (t *tables) hasLength(p netip.Prefix) bool {
 	return false
 }
 
-// HoldsPrefixes reports whether MatchAddr can say anything but pass.
+// HoldsPrefixes reports whether MatchAddr can return anything but a pass.
 func (v *View) HoldsPrefixes() bool {
 	return len(v.base.bits) > 0 || v.over != nil && len(v.over.bits) > 0
 }
 
-// search is the number of the first record that is not before p.
+// search returns the number of the first record that is not before p.
 func (t *tables) search(p netip.Prefix) int {
 	key := appendPrefix(make([]byte, 0, prefixKeyLen), p)
 	return sort.Search(len(t.prefixData)/prefixLen, func(i int) bool {

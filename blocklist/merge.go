@@ -6,32 +6,32 @@ import (
 	"slices"
 )
 
-// mergedInput is an input with its sources renumbered for the whole.
+// mergedInput is an input whose sources are renumbered for the merge.
 type mergedInput struct {
 	*Input
 	claims  []sourcedClaim
-	factOf  []uint32 // by claim: the fact of an entry of that claim alone, one up; 0 while unknown
-	renews  bool     // it tells since when names are listed, and lists none itself
-	replace bool     // of a name it holds, no later input counts
+	factOf  []uint32 // by claim: the fact of an entry with that claim alone, plus one; 0 while unknown
+	renews  bool     // it gives the dates of first listings, and lists no name itself
+	replace bool     // for a name in it, no later input applies
 }
 
 // merge walks inputs together, name by name.
 type merge struct {
 	hash     uint64
 	key      []byte
-	single   *head          // the input that alone has the name, with one claim; nil if there are more
+	single   *head          // the only input that contains the name, with one claim; nil if there are several
 	claim    uint32         // of single
-	claims   []sourcedClaim // of all inputs about the name, if there are more
-	since    []sourcedClaim // what the renewed input says of it
+	claims   []sourcedClaim // of all inputs about the name, if there are several
+	since    []sourcedClaim // claims of the renewed input about it
 	facts    []uint32       // scratch of compiler.factsOf
-	keepGone bool           // names of which nothing is claimed any more count too
+	keepGone bool           // include names about which nothing is claimed any more
 	error    error
 
 	heads  []*head // a heap, the lowest (hash, name, number) first
 	copied []byte
 }
 
-// head is one input with the listing it stands at.
+// head is one input with its current listing.
 type head struct {
 	cursor
 	in     *mergedInput
@@ -66,7 +66,7 @@ func (m *merge) advance(h *head) (ok bool) {
 	return ok
 }
 
-// next stands at the next name that is listed; false after the last, or at an error.
+// next moves to the next listed name; false after the last, or at an error.
 func (m *merge) next() bool {
 	for m.error == nil && len(m.heads) > 0 {
 		if m.gather() {
@@ -76,7 +76,7 @@ func (m *merge) next() bool {
 	return false
 }
 
-// gather takes all there is of the lowest name; false if nothing lists it.
+// gather collects all claims about the lowest name; false if no source lists it.
 func (m *merge) gather() bool {
 	first := m.heads[0]
 	m.hash = first.hash
@@ -124,7 +124,7 @@ func (m *merge) gather() bool {
 	return listed > 0
 }
 
-// sound reports whether a key is a name without its root made of whole labels, or a prefix of addresses.
+// sound reports whether a key is a name without its root that consists of whole labels, or a prefix of addresses.
 func sound(key []byte) bool {
 	if !isName(key) {
 		p, ok := prefixOf(key)
@@ -137,7 +137,7 @@ func sound(key []byte) bool {
 	return at == len(key)
 }
 
-// entry are the claims about the name, equal ones made one, with since when each is made.
+// entry returns the claims about the name, equal ones merged, with the dates of their first listings.
 func (m *merge) entry(e *Exceptions) []sourcedClaim {
 	if m.single != nil {
 		m.claims = append(m.claims[:0], m.single.in.claims[m.claim])

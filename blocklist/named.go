@@ -8,7 +8,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// categoryBits of an entry's number are its category, the others its name's hash.
+// categoryBits of an entry's number are its category, the others the hash of its name.
 const categoryBits = 7
 
 // entryID returns the number of the entry of a name, or a prefix, in a category.
@@ -22,23 +22,23 @@ func prefixHash(p netip.Prefix) uint64 {
 	return xxhash.Sum64(appendPrefix(key[:0], p))
 }
 
-// Named returns the entry that decided a verdict of this view, or of an earlier one, by its number: its name, or its prefix of addresses, and all
-// sources that block it in its category. It reports false if the view holds no such block, as when it was withdrawn since. The number is a hash: two
-// names of a set share one by chance only, and then one of both is returned. For an entry that is gone all prefixes are read.
+// Named returns the entry that decided a verdict of this view, or of an earlier one, by its number: its name, or its prefix of addresses, and all sources that
+// block it in its category. It returns false if the view contains no such block, for example because it was withdrawn since. The number is a hash: two names of
+// a set have the same one only by chance, and then one of both is returned. For an entry that is gone all prefixes are read.
 func (v *View) Named(entry uint64) (Entry, bool) {
 	defer runtime.KeepAlive(v)
 	for _, s := range []*Snapshot{v.over, v.base} {
 		if s == nil {
 			continue
 		}
-		if name, ids := s.named(entry &^ categoryBits); len(ids) > 0 { // what the overlay holds of a name is all there is of it
+		if name, ids := s.named(entry &^ categoryBits); len(ids) > 0 { // if the overlay contains a name, only its records apply
 			return s.blockOf(name, ids, Category(entry&categoryBits))
 		}
 	}
 	return Entry{}, false
 }
 
-// named finds a name or a prefix by its hash without categoryBits, and the facts of it.
+// named finds a name or a prefix by its hash without categoryBits, and its facts.
 func (s *Snapshot) named(hash uint64) (name string, ids []uint32) {
 	buckets := uint64(len(s.index) - 1)
 	for b := scale(hash, buckets); b <= scale(hash|categoryBits, buckets); b++ { // one bucket or two
@@ -66,7 +66,7 @@ func (s *Snapshot) named(hash uint64) (name string, ids []uint32) {
 	return name, ids
 }
 
-// blockOf returns the blocks among facts of a name that are in force, as one entry.
+// blockOf returns the blocks among the facts of a name that are in force, as one entry.
 func (s *Snapshot) blockOf(name string, ids []uint32, c Category) (e Entry, ok bool) {
 	for _, id := range ids {
 		f, sound := s.fact(id)

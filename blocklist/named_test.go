@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestNamed finds the entries behind verdicts by their numbers: in a snapshot, in an overlay, prefixes, and not once they are withdrawn.
+// TestNamed finds the entries behind verdicts by their numbers: in a snapshot, in an overlay, for prefixes, and not after they were withdrawn.
 func TestNamed(t *testing.T) {
 	prefix := NewBuilder()
 	if err := prefix.Add(Listing{Prefix: netip.MustParsePrefix("203.0.113.0/24"), Category: Botnet}); err != nil {
@@ -55,7 +55,7 @@ func TestNamed(t *testing.T) {
 	}
 }
 
-// TestCategoriesFitNumbers keeps entryID's promise.
+// TestCategoriesFitNumbers checks the assumption of entryID.
 func TestCategoriesFitNumbers(t *testing.T) {
 	if categoryCount > categoryBits+1 {
 		t.Errorf("%d categories do not fit the bits of an entry's number", categoryCount)

@@ -11,21 +11,20 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Snapshot is an opened snapshot: immutable, read in place from the bytes given to Open, safe
-// for concurrent use for as long as they stay as they are.
+// Snapshot is an opened snapshot: immutable, read in place from the bytes given to Open, and safe for concurrent use as long as these do not change.
 type Snapshot struct {
 	tables
-	deepest int // most labels of a name
+	deepest int // largest number of labels of a name
 	names   []byte
 	index   []uint32
 	crowded []crowdedBucket // of index
 	filter  filter
 	above   []uint64
-	large   []extent // the sections Open did not check
+	large   []extent // the sections that Open did not check
 	data    []byte
 }
 
-// tables are what is small of a snapshot, checked when opened.
+// tables are the small sections of a snapshot, checked when opened.
 type tables struct {
 	info       Info
 	checksum   uint64
@@ -39,11 +38,10 @@ type tables struct {
 	ids        []string
 	prefixData []byte
 	allows     bool           // some fact is an allow
-	bits       []netip.Prefix // the families and lengths that occur, longest first, each of the zero address
+	bits       []netip.Prefix // the families and lengths of prefixes, longest first, each with the zero address
 }
 
-// Info, Checksum, Size, Names and Sources tell what the snapshot is. Checksum covers all its
-// octets, Size counts them, Names counts distinct names.
+// Info, Checksum, Size, Names and Sources describe the snapshot. Checksum covers all its bytes, Size is their number, Names is the number of distinct names.
 func (t *tables) Info() Info        { return t.info }
 func (t *tables) Checksum() uint64  { return t.checksum }
 func (t *tables) Size() int         { return t.size }
@@ -86,7 +84,7 @@ func open(data []byte) (*Snapshot, error) {
 	return s, nil
 }
 
-// Verify reads the whole snapshot and checks it. It may run beside queries. Its error wraps ErrSnapshot.
+// Verify reads and checks the whole snapshot. It may run while queries use the snapshot. Its error wraps ErrSnapshot.
 func (s *Snapshot) Verify() error {
 	for i, e := range s.large {
 		if xxhash.Sum64(s.data[e.offset:e.offset+e.length]) != e.checksum {
@@ -96,7 +94,7 @@ func (s *Snapshot) Verify() error {
 	return nil
 }
 
-// Octets reads octets of a file at an offset, as io.ReaderAt says.
+// Octets reads bytes of a file at an offset, as io.ReaderAt does.
 type Octets interface {
 	ReadAt(p []byte, off int64) (n int, err error)
 }
@@ -150,7 +148,7 @@ func readFull(r Octets, p []byte, at int64) error {
 	return nil
 }
 
-// readSections reads where sections stand: one after the other, up to limit.
+// readSections reads the places of sections: one after the other, up to limit.
 func readSections(table []byte, limit uint64) (sections [sectionCount]extent, err error) {
 	le := binary.LittleEndian
 	at := uint64(headerLen)
@@ -165,7 +163,7 @@ func readSections(table []byte, limit uint64) (sections [sectionCount]extent, er
 	return sections, nil
 }
 
-// maxTable bounds the tables that are read whole, in octets.
+// maxTable bounds the tables that are read whole, in bytes.
 const maxTable = 1 << 30
 
 // readTables reads the small sections, from facts on.
@@ -240,7 +238,7 @@ func cutText(b []byte) (text string, rest []byte, ok bool) {
 	return string(b[w : w+int(n)]), b[w+int(n):], true
 }
 
-// check reads the tables once, so that a lookup can trust what it meets.
+// check reads the tables once, so that a lookup can trust their content.
 func (t *tables) check() error {
 	for i := range t.factCount() {
 		f, ok := t.fact(uint32(i))
@@ -291,7 +289,7 @@ func (t *tables) fact(i uint32) (fact, bool) {
 	return f, true
 }
 
-// sources is a set of sources.
+// sources returns a set of sources.
 func (t *tables) sources(set uint32) []uint16 {
 	if int(set) >= len(t.sets) {
 		return nil

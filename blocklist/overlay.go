@@ -14,12 +14,12 @@ import (
 // Change is one difference between two states of the set: a source lists something, or withdraws what it listed.
 type Change struct {
 	Source   Source
-	Listing  Listing // its Since does not count when it is withdrawn; its Name is borrowed for the call only
+	Listing  Listing // its Since is ignored for a withdrawal; its Name is borrowed for the call only
 	Withdraw bool
 }
 
-// With returns the view after changes, as the state info speaks of: the same snapshot, under an overlay that holds all that
-// is claimed of each name that changed since the snapshot. It takes as long, and as much memory, as the overlay has entries.
+// With returns the view after changes, with the description info: the same snapshot, under an overlay that contains all claims about each name that changed
+// since the snapshot. Its time and memory are proportional to the number of entries in the overlay.
 func (v *View) With(info Info, changes []Change) (*View, error) {
 	defer runtime.KeepAlive(v)
 	ed := newEditing(v)
@@ -45,7 +45,7 @@ func (v *View) With(info Info, changes []Change) (*View, error) {
 	return v.under(buf.Bytes())
 }
 
-// Overlay is the bytes of what differs from the snapshot, for Under to put over it again; nil for nothing.
+// Overlay returns the bytes of the difference from the snapshot, for Under to use again; nil if there is none.
 func (v *View) Overlay() []byte {
 	if v.over == nil {
 		return nil
@@ -53,8 +53,8 @@ func (v *View) Overlay() []byte {
 	return v.over.data
 }
 
-// Under returns the view with that overlay over its snapshot instead of its own; data is borrowed. An error, that it was made for another
-// snapshot among them, wraps ErrSnapshot.
+// Under returns the view with that overlay instead of its own; data is borrowed. Its error wraps ErrSnapshot, also if the overlay was made for another
+// snapshot.
 func (v *View) Under(data []byte) (*View, error) {
 	n, err := v.under(data)
 	if err == nil {
@@ -82,7 +82,7 @@ func (v *View) under(data []byte) (*View, error) {
 	return n, nil
 }
 
-// changed is by how many names an overlay makes its base more.
+// changed returns by how many names an overlay increases its base.
 func (s *Snapshot) changed(base *Snapshot) (n int) {
 	for at := 0; ; {
 		name, id, next := record(s.names, at)
@@ -92,7 +92,7 @@ func (s *Snapshot) changed(base *Snapshot) (n int) {
 		f, _ := s.fact(id)
 		_, _, again := record(s.names, next)
 		if again > 0 && bytes.HasPrefix(s.names[next+1:], name) && int(s.names[next]) == len(name) {
-			at = next // another record of this name follows: the last one counts
+			at = next // another record of this name follows: the last one applies
 			continue
 		}
 		at = next
@@ -105,9 +105,9 @@ func (s *Snapshot) changed(base *Snapshot) (n int) {
 	}
 }
 
-// Compact writes the view as one snapshot, overlay merged in. The view can be used meanwhile.
+// Compact writes the view as one snapshot, with the overlay merged in. The view can be used meanwhile.
 func (v *View) Compact(w io.Writer, info Info) error {
-	defer runtime.KeepAlive(v) // or what its inputs borrow may go
+	defer runtime.KeepAlive(v) // otherwise the bytes that its inputs use may be released
 	c := newCompiler(w, info)
 	if v.over != nil {
 		if err := c.addInput(v.over.Input(), mergedInput{replace: true}); err != nil {
@@ -117,24 +117,23 @@ func (v *View) Compact(w io.Writer, info Info) error {
 	return c.run([]*Input{v.base.Input()})
 }
 
-// editing is a With under way.
-type editing struct {
+// overlayEditor is the state of one call of With.
+type overlayEditor struct {
 	view    *View
 	sources []Source
-	entries map[string][]sourcedClaim // by key, as they will be
+	entries map[string][]sourcedClaim // by key, after the changes
 }
 
-func newEditing(v *View) *editing {
-	ed := &editing{view: v, entries: map[string][]sourcedClaim{}}
+func newEditing(v *View) *overlayEditor {
+	ed := &overlayEditor{view: v, entries: map[string][]sourcedClaim{}}
 	for _, src := range v.base.sourceList {
 		ed.number(src)
 	}
 	return ed
 }
 
-// number is the source's among those of the overlay. Its weight and quorum are what the set was compiled with: another one of either
-// takes another compilation.
-func (ed *editing) number(src Source) uint16 {
+// number returns the source's number in the overlay. Its weight and quorum are those of the compilation: another weight or quorum needs another compilation.
+func (ed *overlayEditor) number(src Source) uint16 {
 	i := slices.IndexFunc(ed.sources, func(s Source) bool { return s.Name == src.Name })
 	if i < 0 {
 		i = len(ed.sources)
@@ -143,7 +142,7 @@ func (ed *editing) number(src Source) uint16 {
 	return uint16(i)
 }
 
-func (ed *editing) apply(c Change) error {
+func (ed *overlayEditor) apply(c Change) error {
 	var key []byte
 	if l := &c.Listing; l.Prefix.IsValid() {
 		key, l.Scope = appendPrefix(nil, l.Prefix), Exact
@@ -179,8 +178,8 @@ func (ed *editing) apply(c Change) error {
 	return nil
 }
 
-// current is what the view claims of a key.
-func (ed *editing) current(key []byte) (entry []sourcedClaim) {
+// current returns the claims of the view about a key.
+func (ed *overlayEditor) current(key []byte) (entry []sourcedClaim) {
 	s, ids := ed.view.lookup(key)
 	for _, id := range ids {
 		f, ok := s.fact(id)
@@ -197,8 +196,8 @@ func (ed *editing) current(key []byte) (entry []sourcedClaim) {
 	return entry
 }
 
-// input are the entries as they will be; one of nothing hides what the snapshot holds.
-func (ed *editing) input() *Input {
+// input returns the entries after the changes; an empty one hides the snapshot's.
+func (ed *overlayEditor) input() *Input {
 	in := &Input{sources: ed.sources}
 	var records []keyed
 	for key, entry := range ed.entries {
@@ -217,8 +216,8 @@ func (ed *editing) input() *Input {
 	return in
 }
 
-// Diff emits what changed from one content of sources to the next, dates apart, until emit returns false: a source is known by its name.
-// What it emits is borrowed for the call. It reads both in pieces.
+// Diff emits the changes from one content of sources to the next, without changes of dates, until emit returns false. A source is identified by its name.
+// Emitted changes are borrowed for the call. It reads both contents in pieces.
 func Diff(before, after *Input, emit func(Change) bool) error {
 	b, a := newGroups(before), newGroups(after)
 	for {
@@ -245,15 +244,15 @@ func Diff(before, after *Input, emit func(Change) bool) error {
 	}
 }
 
-// Each emits every claim of every source, as what lists it, until emit returns false. The claims of a name follow each other. What it emits is
-// borrowed for the call. It reads the input in pieces.
+// Each emits every claim of every source, as a listing, until emit returns false. The claims about a name follow each other. Emitted changes are borrowed for
+// the call. It reads the input in pieces.
 func (in *Input) Each(emit func(Change) bool) error {
 	nothing := &Input{walk: func() cursor { return &keyedCursor{} }}
 	return Diff(nothing, in, emit)
 }
 
-// EachName calls name once for each name, and prefix for each claim about a prefix of addresses, in no order that means anything, until name returns an
-// error, which it returns. Both are borrowed for the call.
+// EachName calls name once for each name, and prefix for each claim about a prefix of addresses, in no particular order, until name returns an error, which it
+// returns. Both arguments are borrowed for the call.
 func (in *Input) EachName(name func([]byte) error, prefix func(Change)) error {
 	var last []byte
 	var failed error
@@ -273,7 +272,7 @@ func (in *Input) EachName(name func([]byte) error, prefix func(Change)) error {
 	return err
 }
 
-// emitChanges emits how the claims of one name differ, source by source.
+// emitChanges emits the differences of the claims about one name, source by source.
 func emitChanges(b, a *groups, emit func(Change) bool) bool {
 	if len(b.claims) == 1 && len(a.claims) == 1 && b.claims[0].claim == a.claims[0].claim && b.says(a, b.claims[0].sources, a.claims[0].sources) {
 		return true
@@ -281,7 +280,7 @@ func emitChanges(b, a *groups, emit func(Change) bool) bool {
 	return b.emit(b.missing(a), true, emit) && a.emit(a.missing(b), false, emit)
 }
 
-// says reports whether sources, of g's numbering, are those of the other's.
+// says reports whether sources, in g's numbering, are the others in the other's.
 func (g *groups) says(o *groups, sources, others []uint16) bool {
 	return len(sources) == len(others) && !slices.ContainsFunc(sources, func(s uint16) bool { return !g.among(o, s, others) })
 }
@@ -291,10 +290,10 @@ func (g *groups) among(o *groups, source uint16, others []uint16) bool {
 	return slices.ContainsFunc(others, func(s uint16) bool { return o.in.sources[s].Name == name })
 }
 
-// missing are the claims that the other does not make of the name, each with the sources there that do not.
+// missing returns the claims that the other does not make about the name, each with its sources that do not make it there.
 func (g *groups) missing(o *groups) (out []sourcedClaim) {
 	for _, c := range g.claims {
-		var also []uint16 // what makes the same claim there
+		var also []uint16 // sources that make the same claim there
 		for _, oc := range o.claims {
 			if oc.claim == c.claim {
 				also = append(also, oc.sources...)
@@ -359,7 +358,7 @@ func (g *groups) next() {
 	}
 }
 
-// compare orders two groups; one that is over comes last.
+// compare orders two groups; one that has ended is last.
 func (g *groups) compare(o *groups) int {
 	switch {
 	case !g.ok:

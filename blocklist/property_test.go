@@ -12,12 +12,12 @@ import (
 	"pgregory.net/rapid"
 )
 
-// model is the set as a plain map: by source, by name, what is claimed.
+// model is the set as a plain map: the claims by source and name.
 type model map[string]map[string][]Listing
 
 var modelSources = []Source{{Name: "a"}, {Name: "b"}, {Name: "c", Quorum: 2}, {Name: "operator"}}
 
-// verdict reads the model as Match is documented, without indices, filters or overlays.
+// verdict reads the model as the documentation of Match says, without indices, filters or overlays.
 func (m model) verdict(name string, now int64) Action {
 	verdict := Pass
 	excepted := map[string]bool{}
@@ -56,7 +56,7 @@ func (m model) verdict(name string, now int64) Action {
 	return verdict
 }
 
-// counts reports whether one source of a claim is content with the weight of all.
+// counts reports whether the quorum of one source of a claim is reached by the weight of all.
 func (m model) counts(at string, l Listing, weight int) bool {
 	for _, src := range modelSources {
 		if slices.ContainsFunc(m[src.Name][at], func(o Listing) bool { return sameClaim(o, l) }) && max(1, src.Quorum) <= weight {
@@ -102,7 +102,7 @@ func drawListing(t *rapid.T) (string, Listing) {
 	}
 }
 
-// TestSetAgreesWithAMap holds under any sequence of changes, merges and restarts.
+// TestSetAgreesWithAMap checks any sequence of changes, merges and restarts.
 func TestSetAgreesWithAMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := model{}
@@ -185,7 +185,7 @@ func (m model) apply(name string, c Change) {
 	}
 }
 
-// check compares every name, alone and in batches, and how many there are.
+// check compares the verdicts on every name, alone and in batches, and the number of names.
 func (m model) check(t *rapid.T, v *View) {
 	var names [][]byte
 	for _, name := range append([]string{"other.com", "y.n1.host.io"}, modelNames...) {
@@ -272,7 +272,7 @@ func TestDiffLeadsFromOneContentToTheNext(t *testing.T) {
 	})
 }
 
-// TestDiffTellsSourcesApart applies the difference of two views of several sources, under overlays, to the first: nothing differs then.
+// TestDiffTellsSourcesApart applies the difference of two views of several sources, under overlays, to the first: there is no difference after that.
 func TestDiffTellsSourcesApart(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var views [2]*View

@@ -6,7 +6,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// extents are where the sections of a snapshot stand, as far as its trailer makes sense.
+// extents returns the places of the sections of a snapshot, as far as its trailer can be read.
 func extents(data []byte) (table []byte, all []extent) {
 	table = data[len(data)-trailerLen:]
 	for i := range sectionCount {
@@ -18,7 +18,7 @@ func extents(data []byte) (table []byte, all []extent) {
 	return table, all
 }
 
-// resum makes the checksums of an altered snapshot right again, so that what lies behind them is tested.
+// resum corrects the checksums of an altered snapshot, so that the checks behind them are tested.
 func resum(data []byte) {
 	if len(data) < headerLen+trailerLen {
 		return
@@ -30,7 +30,7 @@ func resum(data []byte) {
 	binary.LittleEndian.PutUint64(table[tableLen:], wholeSum(data[:headerLen], table[:tableLen]))
 }
 
-// padding reports whether octet i of a snapshot lies between sections, and says nothing.
+// padding reports whether byte i of a snapshot is between sections.
 func padding(data []byte, i int) bool {
 	_, all := extents(data)
 	for _, e := range all {

@@ -6,11 +6,11 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// streamBuffer is how much of a copy's names is held while it is walked.
+// streamBuffer is the size of the part of a copy's names that is in memory during a walk.
 const streamBuffer = 64 << 10
 
-// OpenInput reads the tables of a snapshot or a list's copy of that size, and returns its content to be merged into another:
-// its names are read in pieces on each walk, and checked when a walk reaches their end. r is borrowed. Any error wraps ErrSnapshot.
+// OpenInput reads the tables of a snapshot or a list's copy of that size, and returns its content to be merged into another: its names are read in pieces on
+// each walk, and checked at the end of a walk. r is borrowed. Any error wraps ErrSnapshot.
 func OpenInput(r Octets, size int64) (*Input, error) {
 	t := &tables{}
 	sections, err := t.read(r, size)
@@ -25,10 +25,10 @@ func OpenInput(r Octets, size int64) (*Input, error) {
 	}, nil
 }
 
-// streamCursor reads names from where they are kept.
+// streamCursor reads names from a file.
 type streamCursor struct {
 	r      Octets
-	rest   extent // what was not read yet
+	rest   extent // the part that was not read yet
 	buf    []byte
 	at     int // in buf
 	digest xxhash.Digest
@@ -42,7 +42,7 @@ func newStreamCursor(r Octets, names extent) *streamCursor {
 }
 
 func (c *streamCursor) next() (uint64, []byte, uint32, bool) {
-	if len(c.buf)-c.at < 512 { // a record is 266 octets at most
+	if len(c.buf)-c.at < 512 { // a record has at most 266 bytes
 		c.fill()
 	}
 	name, fact, next := record(c.buf, c.at)
@@ -56,7 +56,7 @@ func (c *streamCursor) next() (uint64, []byte, uint32, bool) {
 	return xxhash.Sum64(name), name, fact, true
 }
 
-// fill moves what is left to the front and reads on.
+// fill moves the rest to the front and reads on.
 func (c *streamCursor) fill() {
 	if c.rest.length == 0 || c.failed != nil {
 		return

@@ -13,21 +13,21 @@ import (
 // View is a state of the set: a snapshot, and the difference since. It is immutable and safe for concurrent use.
 type View struct {
 	base    *Snapshot
-	over    *Snapshot // what it holds of a name replaces what base holds; nil for nothing
+	over    *Snapshot // its records of a name replace those of base; nil for none
 	version uint64
 	names   int // distinct
 	hold    *hold
-	twins   []int // by source of over: the same source's number in base, -1 for none
+	twins   []int // by source of over: the number of the same source in base, -1 for none
 
 	suspended bool
 	revision  uint16
 }
 
-// hold stands for the bytes of a snapshot; every view on it keeps it.
+// hold represents the bytes of a snapshot; every view on the snapshot keeps it alive.
 type hold struct{ of *Snapshot }
 
-// NewView returns the view of a snapshot. release, which may be nil, is run some time after the last
-// holder of the view, or of one made of it, let go: the snapshot's bytes may go then.
+// NewView returns the view of a snapshot. release, which may be nil, is called some time after the last holder of the view, and of views made of it, released
+// it: then the snapshot's bytes may be freed.
 func NewView(s *Snapshot, release func()) *View {
 	v := &View{base: s, version: s.info.Version, names: s.count, hold: &hold{s}}
 	if release != nil {
@@ -36,7 +36,7 @@ func NewView(s *Snapshot, release func()) *View {
 	return v
 }
 
-// OpenView is Open and NewView in one: release, which may be nil, is run at once where data is refused.
+// OpenView is Open and NewView in one: release, which may be nil, is called at once if data is refused.
 func OpenView(data []byte, release func()) (*View, error) {
 	s, err := Open(data)
 	if err != nil {
@@ -48,10 +48,10 @@ func OpenView(data []byte, release func()) (*View, error) {
 	return NewView(s, release), nil
 }
 
-// Snapshot is what the view was made of. It must not be used once the view was let go.
+// Snapshot returns the snapshot of the view. It must not be used after the view was released.
 func (v *View) Snapshot() *Snapshot { return v.base }
 
-// Info is what the view says of itself: the overlay's word, where there is one.
+// Info returns the description of the view: the overlay's, if there is one.
 func (v *View) Info() Info {
 	if v.over != nil {
 		return v.over.info
@@ -59,13 +59,13 @@ func (v *View) Info() Info {
 	return v.base.info
 }
 
-// Version is the number of this state.
+// Version returns the number of this state.
 func (v *View) Version() uint64 { return v.version }
 
-// Stamp differs between any two views that a Set held within a process: version and revision.
+// Stamp returns a number that differs between any two views that a Set had within a process: version and revision.
 func (v *View) Stamp() uint64 { return v.version<<16 | uint64(v.revision) }
 
-// Suspend returns the same view, as one that is to be enforced or not. Its verdicts are the same: who asks decides.
+// Suspend returns the same view with enforcement suspended or not. Its verdicts do not change: the caller decides about enforcement.
 func (v *View) Suspend(yes bool) *View {
 	n := *v
 	n.suspended = yes
@@ -75,7 +75,7 @@ func (v *View) Suspend(yes bool) *View {
 // Suspended reports whether an operator suspended enforcement.
 func (v *View) Suspended() bool { return v.suspended }
 
-// Revise returns the same view as the next of that version: what is of this machine alone changed.
+// Revise returns the same view as the next revision of its version, after a change that concerns this machine only.
 func (v *View) Revise(after *View) *View {
 	n := *v
 	if n.revision = 0; after.version == n.version {
@@ -84,9 +84,9 @@ func (v *View) Revise(after *View) *View {
 	return &n
 }
 
-// holdsPass reports whether a name below the one of that hash passes.
+// holdsPass reports whether a name below the name with that hash passes.
 func (v *View) holdsPass(hash uint64) bool {
-	if v.over == nil && len(v.base.above) == 0 { // most sets hold no name that passes
+	if v.over == nil && len(v.base.above) == 0 { // most sets contain no name that passes
 		return false
 	}
 	if _, ok := slices.BinarySearch(v.base.above, hash); ok || v.over == nil {
@@ -96,7 +96,7 @@ func (v *View) holdsPass(hash uint64) bool {
 	return ok
 }
 
-// sameSource reports whether a source, of the overlay or not, is the other kind's of that number.
+// sameSource reports whether a source of the overlay, or of the snapshot, is the source with the other number in the other one.
 func (v *View) sameSource(source uint16, over bool, other uint16) bool {
 	if !over {
 		source, other = other, source
@@ -104,22 +104,22 @@ func (v *View) sameSource(source uint16, over bool, other uint16) bool {
 	return v.twins[source] == int(other)
 }
 
-// Entry is what decided a verdict, for people to read.
+// Entry is the entry that decided a verdict, for people to read.
 type Entry struct {
 	Name     string // text form; of an address, the prefix
 	Scope    Scope
 	Category Category
 	Mark     Mark
-	Since    int64 // Unix seconds, to the day: the first source's; 0 for unknown
-	Start    int64 // Unix seconds, 0 for always
-	Expiry   int64 // Unix seconds, 0 for never
+	Since    int64 // Unix seconds of the first source's day; 0: unknown
+	Start    int64 // Unix seconds, 0: always
+	Expiry   int64 // Unix seconds, 0: never
 	ID       string
 	Decision Decision
-	Counts   bool // whether enough of its sources agree
+	Counts   bool // enough of its sources agree
 	Sources  []string
 }
 
-// Explain returns the entry that decided a verdict that this view gave of name; false for a pass.
+// Explain returns the entry that decided a verdict of this view on name; false for a pass.
 func (v *View) Explain(name []byte, verdict Verdict) (Entry, bool) {
 	if verdict.Action == Pass {
 		return Entry{}, false
@@ -137,7 +137,7 @@ func (v *View) Explain(name []byte, verdict Verdict) (Entry, bool) {
 	return e, true
 }
 
-// Entries is how many distinct claims the view holds, and EntryNumber which of them, from 0, decided a verdict it gave.
+// Entries returns the number of distinct claims in the view, and EntryNumber the number, from 0, of the claim that decided a verdict of the view.
 func (v *View) Entries() int {
 	if v.over == nil {
 		return v.base.factCount()
@@ -152,7 +152,7 @@ func (v *View) EntryNumber(verdict Verdict) int {
 	return int(verdict.fact)
 }
 
-// Claims are all that the view holds of a canonical name itself, in force or not.
+// Claims returns all claims of the view about a canonical name itself, in force or not.
 func (v *View) Claims(name []byte) []Entry {
 	key := name[:len(name)-1]
 	var entries []Entry
@@ -170,7 +170,7 @@ func (v *View) Claims(name []byte) []Entry {
 	return entries
 }
 
-// lookup finds the facts of a key, and in which snapshot they stand: what the overlay holds is all there is.
+// lookup finds the facts of a key and the snapshot that contains them: if the overlay contains the key, only its facts apply.
 func (v *View) lookup(key []byte) (*Snapshot, []uint32) {
 	if v.over != nil {
 		if ids := v.over.lookup(key); len(ids) > 0 {
@@ -207,7 +207,7 @@ func (s *Snapshot) lookup(key []byte) (ids []uint32) {
 	return ids
 }
 
-// entry tells a fact in words.
+// entry returns a fact in words.
 func (t *tables) entry(f fact) Entry {
 	e := Entry{
 		Scope: f.Scope, Category: f.Category, Mark: f.Mark, Since: f.since.unix(), Start: f.Start, Expiry: f.Expiry,
@@ -219,7 +219,7 @@ func (t *tables) entry(f fact) Entry {
 	return e
 }
 
-// Set is the set of malicious names as it is now: readers load one pointer, one writer replaces it.
+// Set is the present set of malicious names: readers load one pointer, one writer replaces it.
 type Set struct {
 	view atomic.Pointer[View]
 }
@@ -231,10 +231,10 @@ func NewSet(v *View) *Set {
 	return s
 }
 
-// View is the set's state now. Load it once a batch.
+// View returns the set's present state. Load it once per batch.
 func (s *Set) View() *View { return s.view.Load() }
 
-// Replace puts v in force. It has one caller at a time; a version that is not higher is refused, but for the next revision of the same.
+// Replace puts v in force. It has one caller at a time. A version that is not higher is refused, except for the next revision of the same version.
 func (s *Set) Replace(v *View) error {
 	if have := s.View(); have != nil && v.Stamp() <= have.Stamp() {
 		return fmt.Errorf("version %d of the set does not follow version %d, which is in force", v.Version(), have.Version())
@@ -243,7 +243,7 @@ func (s *Set) Replace(v *View) error {
 	return nil
 }
 
-// Stats is what a view holds.
+// Stats are the statistics of a view.
 type Stats struct {
 	Names   int // distinct
 	Overlay int // entries that differ from the snapshot's
@@ -252,7 +252,7 @@ type Stats struct {
 	Created time.Time
 }
 
-// Stats tells it.
+// Stats returns the statistics of the view.
 func (v *View) Stats() Stats {
 	st := Stats{Names: v.names, Bytes: v.base.size, Version: v.version, Created: v.base.info.Created}
 	if v.over != nil {

@@ -181,7 +181,7 @@ func keyOf(q *wire.Query) cache.Key {
 }
 
 // answer answers q from an entry whose targets pass under view. verdict is the question's.
-func (r *Resolver) answer(q *wire.Query, e *cache.Entry, stale bool, verdict blocklist.Verdict, view *blocklist.View, now clock) {
+func (r *Resolver) answer(q *wire.Query, e *cache.Answer, stale bool, verdict blocklist.Verdict, view *blocklist.View, now clock) {
 	if chainOfTrust(q.Type) && e.HasTargets() { // an alias is no zone: nobody needs it to verify another name (RFC 1034 section 3.6.2)
 		verdict = view.Match(q.Name(), r.enforced, now.unix)
 		if r.blocks(view, verdict) {
@@ -192,7 +192,7 @@ func (r *Resolver) answer(q *wire.Query, e *cache.Entry, stale bool, verdict blo
 	if r.mustJudge(e, view) && verdict.Action != blocklist.Allowed && r.divert(q, e, view, now) {
 		return
 	}
-	e.Answer(q, now.mono, stale)
+	e.WriteAnswer(q, now.mono, stale)
 	var errs [3]wire.EDE
 	n := 0
 	if stale {
@@ -221,12 +221,12 @@ type leadsTo struct {
 }
 
 // mustJudge reports whether an answer has targets that were not seen to pass under this view.
-func (r *Resolver) mustJudge(e *cache.Entry, view *blocklist.View) bool {
+func (r *Resolver) mustJudge(e *cache.Answer, view *blocklist.View) bool {
 	return (e.HasTargets() || r.rebinding.refused || view.HoldsPrefixes()) && !e.Judged(view.Stamp())
 }
 
 // divert answers q otherwise if e has a blocked target, and reports whether it did.
-func (r *Resolver) divert(q *wire.Query, e *cache.Entry, view *blocklist.View, now clock) bool {
+func (r *Resolver) divert(q *wire.Query, e *cache.Answer, view *blocklist.View, now clock) bool {
 	t := r.judge(e, view, now)
 	if t.verdict.Action == blocklist.BlockedBy {
 		q.Verdict, q.Entry = uint8(blocklist.BlockedBy), t.verdict.Entry
@@ -244,7 +244,7 @@ func (r *Resolver) divert(q *wire.Query, e *cache.Entry, view *blocklist.View, n
 }
 
 // judge matches every target of an answer, and the addresses in it. If all pass, it notes that for this view, unless an entry's start or expiry may change it.
-func (r *Resolver) judge(e *cache.Entry, view *blocklist.View, now clock) (t target) {
+func (r *Resolver) judge(e *cache.Answer, view *blocklist.View, now clock) (t target) {
 	lasting := true
 	for rest := e.TargetBytes(); len(rest) > 0; {
 		n := wire.NameLen(rest)

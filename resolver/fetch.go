@@ -32,7 +32,7 @@ type flightKey struct {
 // flight is one question: entry is set, never nil, when done is closed.
 type flight struct {
 	done  chan struct{}
-	entry *cache.Entry
+	entry *cache.Answer
 }
 
 // init makes room for most questions upstream at a time. No zone and no client gets all places, so that questions for zones with silent servers leave
@@ -52,7 +52,7 @@ func (f *flights) close() {
 
 // join returns the flight of key, and starts it with fetch if there is none; nil if there are too many. The flight continues after the client that started it
 // has left.
-func (f *flights) join(key cache.Key, client netip.Addr, fetch func(context.Context, cache.Key) *cache.Entry, c *counts) *flight {
+func (f *flights) join(key cache.Key, client netip.Addr, fetch func(context.Context, cache.Key) *cache.Answer, c *counts) *flight {
 	k := flightKey{string(key.Name), key.Type, key.Class, key.DO, key.CD}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -98,19 +98,19 @@ func zoneOf(name string) string {
 }
 
 // fetch asks upstream and stores the answer, or, for a short time, the failure (RFC 9520).
-func (r *Resolver) fetch(ctx context.Context, key cache.Key) *cache.Entry {
+func (r *Resolver) fetch(ctx context.Context, key cache.Key) *cache.Answer {
 	asked := r.now().nano
 	a, err := r.exchanger(key.Name, key.Type).Exchange(ctx, upstream.Question{
 		Name: key.Name, Type: key.Type, Class: key.Class, DO: key.DO, CD: key.CD,
 	})
 	now := r.now().mono
-	var e *cache.Entry
+	var e *cache.Answer
 	if err == nil {
 		r.heard.Store(r.now().nano)
 		if r.outage.Swap(false) {
 			r.ForgetFailures()
 		}
-		e, err = cache.NewEntry(key, a.Packed, a.Authenticated, now)
+		e, err = cache.NewAnswer(key, a.Packed, a.Authenticated, now)
 	}
 	switch {
 	case err == nil:

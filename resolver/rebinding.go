@@ -23,7 +23,7 @@ func newRebinding(c Config) (rebinding, error) {
 }
 
 // rebinds reports whether the answer e must be refused because of an address in it.
-func (r *Resolver) rebinds(e *cache.Entry) bool {
+func (r *Resolver) rebinds(e *cache.Answer) bool {
 	found := false
 	e.EachAddress(func(addr netip.Addr) bool {
 		found = r.embeddings.isLocal(addr)

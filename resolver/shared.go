@@ -8,7 +8,7 @@ import (
 // stale returns an answer to key for the case that no upstream answers, or nil. If there is none under key, an answer that was cached for other flags is used,
 // and stored under key as an expired answer (RFC 8767 section 5): with DO for a client without it; without DO for a client with it, if the answer is not known
 // to be signed; with validation for a client that set CD. An answer that was fetched with CD may be bogus and is used for clients with CD only.
-func (r *Resolver) stale(key cache.Key, now clock) *cache.Entry {
+func (r *Resolver) stale(key cache.Key, now clock) *cache.Answer {
 	if e := r.cache.Get(&key); e != nil && (e.Servable(now.mono) || e.Bogus()) {
 		if e.Bogus() {
 			return nil
@@ -43,7 +43,7 @@ const maxAncestors = 8
 
 // denied returns an answer to key if a cached answer of another type is NXDOMAIN, which applies to all types of the name (RFC 2308 section 5). If
 // Config.DenyBelow is set, NXDOMAIN for a name above is used as well (RFC 8020). The answer is stored under key. It is nil if no cached answer denies the name.
-func (r *Resolver) denied(key cache.Key, now clock) *cache.Entry {
+func (r *Resolver) denied(key cache.Key, now clock) *cache.Answer {
 	if e := r.deniedBy(key.Name, key, now); e != nil || !r.denyBelow {
 		return e
 	}
@@ -61,7 +61,7 @@ func (r *Resolver) denied(key cache.Key, now clock) *cache.Entry {
 
 // deniedBy does the work of denied for one name: the name of key, or a name above. It ignores an answer from other upstreams than key would be asked of: a
 // forwarded zone cannot deny its own DS records, because the parent zone holds them.
-func (r *Resolver) deniedBy(name []byte, key cache.Key, now clock) *cache.Entry {
+func (r *Resolver) deniedBy(name []byte, key cache.Key, now clock) *cache.Answer {
 	for _, typ := range deniedTypes {
 		other := cache.Key{Name: name, Type: typ, Class: key.Class, DO: key.DO, CD: key.CD}
 		if typ == key.Type && len(name) == len(key.Name) || r.exchanger(name, typ) != r.exchanger(key.Name, key.Type) {

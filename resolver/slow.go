@@ -64,7 +64,7 @@ func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
 
 // await asks upstream for key, together with other clients that ask the same, and returns the answer; the stale answer, if that takes too long or fails; or the
 // failure.
-func (r *Resolver) await(ctx context.Context, key cache.Key, client netip.Addr, old *cache.Entry) *cache.Entry {
+func (r *Resolver) await(ctx context.Context, key cache.Key, client netip.Addr, old *cache.Answer) *cache.Answer {
 	limit := patience
 	if old != nil {
 		limit = stalePatience
@@ -86,7 +86,7 @@ func (r *Resolver) await(ctx context.Context, key cache.Key, client netip.Addr, 
 }
 
 // orStale returns got if it is an answer or reports a bogus name, else the stale answer if there is one, else got.
-func (r *Resolver) orStale(old, got *cache.Entry) *cache.Entry {
+func (r *Resolver) orStale(old, got *cache.Answer) *cache.Answer {
 	if old == nil || got.Rcode() == wire.Success || got.Rcode() == wire.NXDomain || got.Bogus() {
 		return got
 	}

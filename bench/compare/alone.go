@@ -18,7 +18,7 @@ import (
 	"rempart/bench"
 )
 
-// What is measured of Rempart alone.
+// The measurements of Rempart alone.
 
 // twoCores compares Rempart on one core, the load generator on the other, with Rempart on both, the load generator on the same two.
 func (s *session) twoCores(ctx context.Context) error {
@@ -50,16 +50,16 @@ func (s *session) twoCores(ctx context.Context) error {
 	return nil
 }
 
-// swaps is what replacing the set under load did.
-type swaps struct {
+// swapResult is the result of replacing the set under load.
+type swapResult struct {
 	Without, With []delay
-	Replaced      int // times the small list was
-	Versions      int // sets put in force meanwhile
+	Replaced      int // number of replacements of the small list
+	Versions      int // sets that came into force in that time
 }
 
-// swap measures latency while a small list beside the great one is replaced every second, and while it is not.
+// swap measures latency while a small list, next to the large one, is replaced every second, and while it is not.
 func (s *session) swap(ctx context.Context) error {
-	// In a folder of its own: in the other files are written all the time, and Rempart waits until a folder is left alone.
+	// In a folder of its own: files in the other folder change all the time, and Rempart waits until a folder is unchanged.
 	small := filepath.Join(s.dir, "swapped", "list.txt")
 	if err := errors.Join(os.MkdirAll(filepath.Dir(small), 0o755), replaceList(small, 0)); err != nil {
 		return err
@@ -72,7 +72,7 @@ func (s *session) swap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	result := &swaps{}
+	result := &swapResult{}
 	content := 0
 	for round := range s.rounds {
 		for i := range 2 {
@@ -80,7 +80,7 @@ func (s *session) swap(ctx context.Context) error {
 			if err := sv.resume(); err != nil {
 				return err
 			}
-			// Behind a change there may be more to do: it is waited for, so that it falls to neither.
+			// A change may cause further work: wait for it, so that it belongs to neither run.
 			before, err := settled(ctx, metrics)
 			if err != nil {
 				return err
@@ -118,7 +118,7 @@ func (s *session) swap(ctx context.Context) error {
 	return nil
 }
 
-// replaceEverySecond replaces the list until stop is closed; not at all where it is not to. Only one runs at a time.
+// replaceEverySecond replaces the list until stop is closed, if really is set. Only one runs at a time.
 func replaceEverySecond(stop <-chan struct{}, path string, really bool, content *int) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -151,7 +151,7 @@ func replaceList(path string, content int) error {
 	return os.Rename(fresh, path)
 }
 
-// settled waits until the set's version stays the same, and says which it is.
+// settled waits until the set's version no longer changes, and returns it.
 func settled(ctx context.Context, metrics string) (version int, err error) {
 	const quiet, limit = 2 * time.Second, time.Minute
 	began, since := time.Now(), time.Now()
@@ -175,18 +175,18 @@ func settled(ctx context.Context, metrics string) (version int, err error) {
 	return version, nil
 }
 
-// setVersion reads the version of the set in force from Rempart's figures.
+// setVersion reads the version of the set in force from Rempart's metrics.
 func setVersion(addr string) (int, error) {
 	conn, err := net.DialTimeout("tcp", addr, time.Second)
 	if err != nil {
-		return 0, fmt.Errorf("asking for Rempart's figures: %w", err)
+		return 0, fmt.Errorf("reading Rempart's metrics: %w", err)
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		return 0, err
 	}
 	if _, err := fmt.Fprintf(conn, "GET /metrics HTTP/1.0\r\nHost: %s\r\n\r\n", addr); err != nil {
-		return 0, fmt.Errorf("asking for Rempart's figures: %w", err)
+		return 0, fmt.Errorf("reading Rempart's metrics: %w", err)
 	}
 	const most = 1 << 20
 	lines := bufio.NewScanner(io.LimitReader(conn, most))
@@ -196,24 +196,24 @@ func setVersion(addr string) (int, error) {
 			return int(v), err
 		}
 	}
-	return 0, errors.Join(errors.New("reading Rempart's figures: the set's version is not among them"), lines.Err())
+	return 0, errors.Join(errors.New("reading Rempart's metrics: the set's version is not among them"), lines.Err())
 }
 
-// collections is what the garbage collector did under load.
+// collections are the garbage collections under load.
 type collections struct {
 	Seconds   float64
 	Completed int
 	Lost      int
-	Pauses    []time.Duration // with the world stopped, two a collection
+	Pauses    []time.Duration // times in which the world was stopped, two per collection
 }
 
-// collector lets Rempart answer the mixed load for a while, and reads the collector's pauses from what the runtime says.
+// collector lets Rempart answer the mixed load for a while, and reads the collector's pauses from the output of the runtime.
 func (s *session) collector(ctx context.Context) error {
 	sv, err := s.start(ctx, s.rempart(), "collector", serverCore, "GODEBUG=gctrace=1")
 	if err != nil {
 		return err
 	}
-	// Only what comes under load counts, not what reading the list took.
+	// Only collections under load are counted, not those of reading the list.
 	info, err := os.Stat(sv.log)
 	if err != nil {
 		return err
@@ -247,7 +247,7 @@ func (s *session) collector(ctx context.Context) error {
 	return nil
 }
 
-// traceLine is a line of the runtime's gctrace: "gc 5 @1.234s 0%: 0.012+1.5+0.003 ms clock, …". The first and the third figure are
+// traceLine is a line of the runtime's gctrace: "gc 5 @1.234s 0%: 0.012+1.5+0.003 ms clock, …". The first and the third number are
 // times in which the world was stopped.
 var traceLine = regexp.MustCompile(`^gc \d+ @[\d.]+s \d+%: ([\d.]+)\+[\d.]+\+([\d.]+) ms clock`)
 

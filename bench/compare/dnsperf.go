@@ -22,13 +22,13 @@ import (
 // generator runs dnsperf.
 type generator struct {
 	path string
-	dir  string // for what it says
+	dir  string // for its output
 }
 
-// Over UDP and TCP alike: ten sockets, two hundred queries under way, a query lost after two seconds.
+// For UDP and TCP: ten sockets, two hundred queries under way, a query is lost after two seconds.
 var usual = []string{"-c", "10", "-T", "1", "-q", "200", "-t", "2"}
 
-// counts is what dnsperf says of a run.
+// counts are the numbers that dnsperf reports for a run.
 type counts struct {
 	Completed int
 	Lost      int
@@ -36,13 +36,13 @@ type counts struct {
 	Seconds   float64
 }
 
-// load sends the queries of a file to addr, on the cores given. times are of queries told one by one (-v).
+// load sends the queries of a file to addr, on the cores given. times are of queries that dnsperf lists (-v).
 func (g generator) load(ctx context.Context, cores, addr, file string, args ...string) (c counts, times []time.Duration, err error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return c, nil, err
 	}
-	// A file, not a pipe: whoever read a pipe meanwhile would take time from those that are measured.
+	// A file, not a pipe: reading a pipe meanwhile would take time from the measured programs.
 	output, err := os.Create(filepath.Join(g.dir, "dnsperf.output"))
 	if err != nil {
 		return c, nil, err
@@ -63,7 +63,7 @@ func (g generator) load(ctx context.Context, cores, addr, file string, args ...s
 	return readOutput(output)
 }
 
-// timed is a run at a fixed rate, with the time that each query took.
+// timed runs a load at a fixed rate, and returns the time of each query.
 func (g generator) timed(ctx context.Context, addr, file string, rate, seconds int) (delay, error) {
 	c, times, err := g.load(ctx, loadCore, addr, file, "-v", "-Q", strconv.Itoa(rate), "-l", strconv.Itoa(seconds))
 	if err != nil {
@@ -79,8 +79,7 @@ var (
 	oneCode   = regexp.MustCompile(`([A-Z]+\d*) (\d+) \(`)
 )
 
-// readOutput reads what dnsperf wrote: its statistics and, of queries told one by one (-v), the time each answered one took. It holds one line
-// at a time.
+// readOutput reads the output of dnsperf: its statistics and, for listed queries (-v), the time of each answered one. It reads one line at a time.
 func readOutput(r io.Reader) (c counts, times []time.Duration, err error) {
 	const longestLine = 4096
 	complete := false
@@ -130,14 +129,14 @@ func readOutput(r io.Reader) (c counts, times []time.Duration, err error) {
 	return c, times, nil
 }
 
-// readQuery reads what dnsperf tells of one query: "> NOERROR www.example.com A 0.000104"; or, of one lost, "> T www.example.com A".
+// readQuery reads a line of dnsperf about one query: "> NOERROR www.example.com A 0.000104"; or, of one lost, "> T www.example.com A".
 func readQuery(line string) (t time.Duration, lost bool, err error) {
 	fields := strings.Fields(line)
 	if len(fields) > 1 && fields[1] == "T" {
 		return 0, true, nil
 	}
 	if len(fields) < 5 {
-		return 0, false, fmt.Errorf("dnsperf tells of a query in a way that is not known: %q", line)
+		return 0, false, fmt.Errorf("dnsperf wrote a line about a query in an unknown format: %q", line)
 	}
 	seconds, err := strconv.ParseFloat(fields[len(fields)-1], 64)
 	if err != nil {
@@ -146,7 +145,7 @@ func readQuery(line string) (t time.Duration, lost bool, err error) {
 	return time.Duration(math.Round(seconds * 1e9)), false, nil
 }
 
-// delay is how long the queries of a run took.
+// delay are the times of the queries of a run.
 type delay struct {
 	P50, P99, P999 time.Duration
 	Completed      int
@@ -159,7 +158,7 @@ func delayOf(c counts, times []time.Duration) delay {
 	return delay{percentile(times, 50), percentile(times, 99), percentile(times, 99.9), c.Completed, c.Lost, c.Seconds}
 }
 
-// percentile is the least of the sorted times that p percent of all do not exceed; 0 of none.
+// percentile returns the smallest of the sorted times that p percent of all do not exceed; 0 if there are none.
 func percentile(sorted []time.Duration, p float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0

@@ -12,13 +12,13 @@ import (
 	"strings"
 )
 
-// Debian's packages of programs that are not called as their package is.
+// Debian's packages of programs that are not named like their package.
 const (
 	loadGenerator = "dnsperf"
 	pinning       = "taskset" // of util-linux
 )
 
-// find looks for what is to be run, also where only root's PATH leads. Its error names all that is missing, and how it comes.
+// find looks for the programs, also in root's PATH. Its error names all that are missing, and how to install them.
 func find(wanted []peer) (map[string]string, error) {
 	paths := map[string]string{}
 	var programs, packages []string
@@ -61,7 +61,7 @@ func lookPath(program string) string {
 	return ""
 }
 
-// build makes this project's own programs into dir.
+// build builds this project's own programs into dir.
 func build(ctx context.Context, dir string, paths map[string]string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=auto", "-o", dir+string(filepath.Separator), "rempart/cmd/rempart", "rempart/bench/echo")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -73,10 +73,10 @@ func build(ctx context.Context, dir string, paths map[string]string) error {
 	return nil
 }
 
-// versionText is the first figure that looks like a version; behind the word where there are others before.
+// versionText returns the first number that looks like a version; after the word if there are others before it.
 var versionText = regexp.MustCompile(`(?:(?s:^.*)\bVersion )?(\d+\.\d+[\w.+~:-]*)`)
 
-// versionOf is what a program says its version is.
+// versionOf returns the version that a program reports.
 func versionOf(ctx context.Context, p peer, paths map[string]string) string {
 	if p.ask == nil {
 		return ""
@@ -94,7 +94,7 @@ func versionOf(ctx context.Context, p peer, paths map[string]string) string {
 	return "unknown"
 }
 
-// machine describes what this runs on, as far as /proc tells.
+// machine describes the machine, as far as /proc shows it.
 type machine struct {
 	CPU    string
 	Cores  int

@@ -23,21 +23,21 @@ const (
 )
 
 const (
-	hot         = 10_000  // names of the blocked and of the cached load
-	fastest     = 200_000 // queries/s that nothing here exceeds: the length of a mixed load
-	longestName = 200     // octets of text: room for the policy zone's name and for a label before it
+	hot         = 10_000  // number of names of the blocked and of the cached load
+	fastest     = 200_000 // queries per second that no server exceeds here: the length of a mixed load
+	longestName = 200     // bytes of text: room for the policy zone's name and for one more label
 )
 
 // loads makes the queries.
 type loads struct {
 	dir     string
 	names   []string // on the list
-	popular []string // not on the list, nor below a name that is
-	made    int      // names made up so far, so that none is made twice
+	popular []string // not on the list, nor below a listed name
+	made    int      // names invented so far, so that none is used twice
 	rng     *rand.Rand
 }
 
-// newLoads chooses the names and writes the loads that stay the same.
+// newLoads chooses the names and writes the loads that do not change.
 func newLoads(dir string, listed int) (*loads, error) {
 	l := &loads{dir: dir, rng: rand.New(rand.NewPCG(7, 7))}
 	names, err := bench.Blocked(listed)
@@ -70,8 +70,7 @@ func newLoads(dir string, listed int) (*loads, error) {
 	return l, nil
 }
 
-// acceptable are the names that every server can be given: plain ones, and none that Rempart's guards would not take from a list, so that all
-// have the same to do.
+// acceptable returns the names that every server accepts: plain ones that Rempart's guards do not refuse, so that all servers have the same work.
 func acceptable(names []string) ([]string, error) {
 	guards, err := guard.New(guard.Config{})
 	if err != nil {
@@ -89,10 +88,10 @@ func acceptable(names []string) ([]string, error) {
 	}), nil
 }
 
-// special are the top-level names that servers answer themselves, each its own choice of them (RFC 6761 and its like).
+// special are the top-level names that servers answer themselves, each a different choice of them (RFC 6761 and similar).
 var special = []string{"alt", "arpa", "example", "internal", "invalid", "lan", "local", "localhost", "onion", "test"}
 
-// plain is a name that is written the same in every server's configuration, and is of no special use.
+// plain reports whether a name is written the same in every server's configuration, and has no special use.
 func plain(name string) bool {
 	top := name[strings.LastIndexByte(name, '.')+1:]
 	return len(name) <= longestName && len(top) < len(name) && !slices.Contains(special, top) &&
@@ -101,7 +100,7 @@ func plain(name string) bool {
 		})
 }
 
-// below reports whether a name is listed, or one above it.
+// below reports whether a name, or one above it, is listed.
 func below(on map[string]bool, name string) bool {
 	for {
 		if on[name] {
@@ -115,8 +114,8 @@ func below(on map[string]bool, name string) bool {
 	}
 }
 
-// list and zone are where the list is, a name a line and as a response policy zone: in a folder that nothing else is written to, since it
-// may be watched.
+// list and zone return the paths of the list, one name per line and as a response policy zone: in a folder to which nothing else is written, because it may be
+// watched.
 func (l *loads) list() string { return filepath.Join(l.dir, listFolder, "list.txt") }
 func (l *loads) zone() string { return filepath.Join(l.dir, listFolder, "list.rpz") }
 
@@ -130,8 +129,8 @@ func (l *loads) path(load string) string {
 	return filepath.Join(l.dir, strings.ReplaceAll(load, ", ", "-")+".queries")
 }
 
-// file is the load's file of queries, one a line. The mixed load is made anew each time: the file is good until the next call, and long
-// enough for so many seconds.
+// file returns the path of the load's file of queries, one per line. The mixed load is made again each time: the file is valid until the next call, and long
+// enough for that many seconds.
 func (l *loads) file(load string, seconds int) (string, error) {
 	path := l.path(load)
 	if load != mixed {
@@ -152,5 +151,5 @@ func (l *loads) file(load string, seconds int) (string, error) {
 	return path, bench.WriteLines(path, queries, " A")
 }
 
-// once reports whether a load's file is gone through once at most.
+// once reports whether a load's file is used at most once.
 func once(load string) bool { return load == distinct || load == mixed }

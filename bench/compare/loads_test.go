@@ -9,7 +9,7 @@ import (
 	"rempart/bench"
 )
 
-// TestLoads makes small loads and looks at who is asked for.
+// TestLoads makes small loads and checks their names.
 func TestLoads(t *testing.T) {
 	t.Setenv(bench.ThreatNames, "")
 	t.Setenv(bench.PopularNames, "")
@@ -58,7 +58,7 @@ func set(names []string) map[string]bool {
 	return all
 }
 
-// read is the names of a file of queries.
+// read returns the names in a file of queries.
 func read(t *testing.T, path string) (names []string) {
 	t.Helper()
 	f, err := os.Open(path)

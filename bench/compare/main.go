@@ -47,7 +47,7 @@ type options struct {
 	keep    string
 }
 
-// programs is the folder of what is built here.
+// programs is the folder of the programs that are built here.
 const programs = "bin"
 
 // session is one call of the command.
@@ -130,12 +130,12 @@ func (o options) wants(parts ...string) bool {
 	return slices.ContainsFunc(parts, func(p string) bool { return slices.Contains(o.parts, p) })
 }
 
-// say tells how far it is.
+// say reports the progress.
 func say(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "%s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
 }
 
-// compare makes what is needed, measures, and writes the page. Whatever it started has ended when it returns.
+// compare prepares everything, measures, and writes the page. Everything that it started has ended when it returns.
 func compare(ctx context.Context, o options) (err error) {
 	if runtime.GOOS != "linux" || runtime.NumCPU() < 2 {
 		return errors.New("measuring takes Linux and two cores")
@@ -199,7 +199,7 @@ func compare(ctx context.Context, o options) (err error) {
 	return nil
 }
 
-// prepareLoads writes the list in both its forms, and the loads.
+// prepareLoads writes the list in both formats, and the loads.
 func (s *session) prepareLoads() (err error) {
 	if s.loads, err = newLoads(s.dir, s.listed); err != nil {
 		return err
@@ -208,7 +208,7 @@ func (s *session) prepareLoads() (err error) {
 	return s.loads.writeLists()
 }
 
-// all measures what was asked for. What runs beside each other is paused while another is measured.
+// all measures the chosen parts. While one server is measured, the others are paused.
 func (s *session) all(ctx context.Context) error {
 	if s.wants(partThroughput, partLatency, partTCP) {
 		servers, err := s.startAll(ctx)
@@ -247,7 +247,7 @@ func (s *session) all(ctx context.Context) error {
 	return nil
 }
 
-// startAll starts what takes part, one after the other.
+// startAll starts the servers, one after the other.
 func (s *session) startAll(ctx context.Context) (servers []*server, err error) {
 	for _, p := range s.servers {
 		if !s.wants(partThroughput, partLatency) && p.key != rempart && p.key != unbound {
@@ -262,10 +262,10 @@ func (s *session) startAll(ctx context.Context) (servers []*server, err error) {
 	return servers, nil
 }
 
-// rempart is the peer that is measured alone, too.
+// rempart returns the peer that is also measured alone.
 func (s *session) rempart() peer { return peers[0] }
 
-// describe notes what is measured, on what.
+// describe records what is measured, and on which machine.
 func (s *session) describe(ctx context.Context) {
 	s.results = results{
 		Date: time.Now(), Machine: thisMachine(), Command: "go run ./bench/compare " + strings.Join(os.Args[1:], " "),
@@ -280,7 +280,7 @@ func (s *session) describe(ctx context.Context) {
 	}
 }
 
-// keepFiles copies each server's configuration, and what it said, to where they are wanted.
+// keepFiles copies each server's configuration and output to the folder of -keep.
 func (s *session) keepFiles() error {
 	files, err := filepath.Glob(filepath.Join(s.dir, "*", "*"))
 	if err != nil {

@@ -10,21 +10,21 @@ import (
 	"rempart/bench"
 )
 
-// run is what one run of a load showed.
+// run is the result of one run of a load.
 type run struct {
 	counts
 	CPU       time.Duration // of the server
-	Forwarded uint32        // queries that the upstream had meanwhile
+	Forwarded uint32        // queries that the upstream received during the run
 }
 
-func (r run) cost() float64     { return float64(r.CPU.Nanoseconds()) / 1000 / float64(r.Completed) } // µs a query
+func (r run) cost() float64     { return float64(r.CPU.Nanoseconds()) / 1000 / float64(r.Completed) } // µs per query
 func (r run) rate() float64     { return float64(r.Completed) / r.Seconds }
-func (r run) capacity() float64 { return float64(r.Completed) / r.CPU.Seconds() } // queries a second of CPU
+func (r run) capacity() float64 { return float64(r.Completed) / r.CPU.Seconds() } // queries per second of CPU
 
 // cell is a place in a table.
 type cell struct{ Load, Server string }
 
-// ready has a server go on, and makes it fresh for a load, whose file is returned.
+// ready resumes a server, prepares it for a load, and returns the file of the load.
 func (s *session) ready(ctx context.Context, sv *server, load string) (file string, err error) {
 	if file, err = s.loads.file(load, s.seconds); err != nil {
 		return "", err
@@ -35,7 +35,7 @@ func (s *session) ready(ctx context.Context, sv *server, load string) (file stri
 	return file, sv.fresh(ctx, s, load)
 }
 
-// measure has one server answer one load as fast as it can.
+// measure lets one server answer one load as fast as it can.
 func (s *session) measure(ctx context.Context, sv *server, load, cores string, args ...string) (r run, err error) {
 	file, err := s.ready(ctx, sv, load)
 	if err != nil {
@@ -69,7 +69,7 @@ func (s *session) measure(ctx context.Context, sv *server, load, cores string, a
 	return r, sv.pause()
 }
 
-// why is an error of the load generator, or of the server that ended under it.
+// why returns the error of the load generator, or of the server that ended during the load.
 func (s *session) why(sv *server, err error) error {
 	if !sv.runs() {
 		return sv.ended()
@@ -77,7 +77,7 @@ func (s *session) why(sv *server, err error) error {
 	return fmt.Errorf("%s: %w", sv.peer.name, err)
 }
 
-// rotated are the servers in the order of a round: each is first once, so that what drifts meets all alike.
+// rotated returns the servers in the order of a round: each is first once, so that a drift affects all equally.
 func rotated(servers []*server, round int) []*server {
 	at := round % len(servers)
 	return slices.Concat(servers[at:], servers[:at])
@@ -131,7 +131,7 @@ func (s *session) latency(ctx context.Context, servers []*server) error {
 	return nil
 }
 
-// time has one server answer one load at the steady rate.
+// time lets one server answer one load at the steady rate.
 func (s *session) time(ctx context.Context, sv *server, load string) (d delay, err error) {
 	file, err := s.ready(ctx, sv, load)
 	if err != nil {
@@ -143,7 +143,7 @@ func (s *session) time(ctx context.Context, sv *server, load string) (d delay, e
 	return d, sv.pause()
 }
 
-// tcp measures queries over TCP, of those servers that are held against each other.
+// tcp measures queries over TCP, for the servers that are compared with each other.
 func (s *session) tcp(ctx context.Context, servers []*server) error {
 	servers = slices.DeleteFunc(slices.Clone(servers), func(sv *server) bool { return sv.key != rempart && sv.key != unbound })
 	if len(servers) == 0 {

@@ -21,29 +21,28 @@ const (
 	echo     = "echo"
 )
 
-// peer is a kind of server: what it is called, and how it is made to do the same work as the others.
+// peer is a kind of server: its names, and the configuration with which it does the same work as the others.
 type peer struct {
-	key      string // as flags name it; Debian's package, where it is no part of this project
+	key      string // its name in flags; Debian's package, if it is not a part of this project
 	name     string // for people
 	program  string
-	ask      []string // what makes the program tell its version; nil if it has none
+	ask      []string // arguments for printing the version; nil if it has none
 	settings string   // its configuration in words
 
-	// What is run. In the arguments, the environment and the files, words in braces are replaced: {dir} is its own folder, {port} and {addr} where it is
-	// to answer, {upstream} where to forward to ({upstreamhost}, {upstreamport}), {list} the file of names, {zone} the same as a
-	// response policy zone, {cache} a folder in memory where there is one.
+	// The command. In the arguments, the environment and the files, words in braces are replaced: {dir} is its own folder, {port} and {addr} are where it
+	// answers, {upstream} is where it forwards to ({upstreamhost}, {upstreamport}), {list} is the file of names, {zone} the same as a response policy zone,
+	// {cache} a folder in memory if there is one.
 	args  []string
 	env   []string
 	files map[string]string // by name, in {dir}
-	// forget is a program and its arguments that empty its cache, for a load that must not be answered from it; nil where
-	// blocked answers are not cached.
+	// forget is a program with arguments that empties the cache, for a load that must not be answered from it; nil if blocked answers are not cached.
 	forget []string
 }
 
-// policyZone is the zone of the response policy, as the peers call it.
+// policyZone is the name of the response policy zone at the peers.
 const policyZone = "rpz.bench"
 
-// peers are all that can be measured, in the order of the tables.
+// peers are all servers that can be measured, in the order of the tables.
 var peers = []peer{
 	{
 		key: rempart, name: "Rempart", program: rempart, ask: []string{"version"},
@@ -209,7 +208,7 @@ logging {
 zone "` + policyZone + `" { type primary; file "{zone}"; check-names ignore; };
 `
 
-// setup is where the servers' files are, and what they share.
+// setup are the paths of the servers' files.
 type setup struct {
 	dir      string // of all, a folder for each below it
 	shared   string // a folder in memory, or dir
@@ -219,7 +218,7 @@ type setup struct {
 	paths    map[string]string // of the programs
 }
 
-// prepare writes the configuration of one server, called name here, and says what to run.
+// prepare writes the configuration of one server, called name here, and returns the command.
 func (s setup) prepare(p peer, name, addr string, env ...string) (run program, forget []string, err error) {
 	run = program{name: p.name, path: s.paths[p.program], cores: serverCore, dir: filepath.Join(s.dir, name)}
 	host, port, err := net.SplitHostPort(addr)
@@ -255,7 +254,7 @@ func (s setup) prepare(p peer, name, addr string, env ...string) (run program, f
 	return run, forget, nil
 }
 
-// writeZone writes names as a response policy zone that answers landing for each of them itself.
+// writeZone writes names as a response policy zone that answers landing for each name itself.
 func writeZone(path string, names []string) error {
 	lines := make([]string, 0, len(names)+4)
 	lines = append(lines, "$ORIGIN "+policyZone+".", fmt.Sprintf("$TTL %d", upstreamTTL),
@@ -266,7 +265,7 @@ func writeZone(path string, names []string) error {
 	return bench.WriteLines(path, lines, "")
 }
 
-// chosen are the peers that keys name, in their own order.
+// chosen returns the peers that keys name, in the order of the tables.
 func chosen(keys []string) ([]peer, error) {
 	for _, k := range keys {
 		if !slices.ContainsFunc(peers, func(p peer) bool { return p.key == k }) {

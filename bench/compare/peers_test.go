@@ -9,7 +9,7 @@ import (
 
 var placeholder = regexp.MustCompile(`\{(dir|port|addr|addrat|upstream\w*|list|zone|cache)\}`)
 
-// TestConfigurations fills in every configuration, and wants nothing left open in it.
+// TestConfigurations fills in every configuration, and checks that no word in braces is left.
 func TestConfigurations(t *testing.T) {
 	paths := map[string]string{"rec_control": "/usr/bin/rec_control"}
 	for _, p := range peers {

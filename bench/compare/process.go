@@ -20,28 +20,28 @@ const (
 	bothCores  = serverCore + "," + loadCore
 )
 
-// patience is how long a process may take to end when it is told to, before it is killed.
+// patience is how long a process may take to end after a signal, before it is killed.
 const patience = 5 * time.Second
 
-// program is what to run: a path and what it is given.
+// program is a command: a path and its arguments.
 type program struct {
 	name  string // for people
 	path  string
 	args  []string
 	cores string   // as taskset names them
-	env   []string // beside this process's own
-	dir   string   // its working folder; what it says is kept there
+	env   []string // in addition to this process's own
+	dir   string   // its working folder, also for its output
 }
 
 // process is a program that runs. It belongs to one goroutine.
 type process struct {
 	program
 	cmd  *exec.Cmd
-	log  string        // the file of what it said
+	log  string        // the file of its output
 	done chan struct{} // closed when it ended
 }
 
-// launch starts a program. Whoever calls it calls end.
+// launch starts a program. The caller calls end.
 func launch(p program) (*process, error) {
 	log := filepath.Join(p.dir, "output")
 	out, err := os.Create(log)
@@ -57,7 +57,7 @@ func launch(p program) (*process, error) {
 	}
 	run := &process{program: p, cmd: cmd, log: log, done: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // how it ended is told by what it said
+		_ = cmd.Wait() // its output shows how it ended
 		close(run.done)
 	}()
 	return run, nil
@@ -65,7 +65,7 @@ func launch(p program) (*process, error) {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// pause stops it from running at all, until resume.
+// pause stops it completely, until resume.
 func (p *process) pause() error  { return p.signal(stopSignal) }
 func (p *process) resume() error { return p.signal(continueSignal) }
 
@@ -88,12 +88,12 @@ func (p *process) runs() bool {
 	}
 }
 
-// ended is the error of a process that should not have ended.
+// ended returns the error of a process that should not have ended.
 func (p *process) ended() error {
 	return fmt.Errorf("%s ended by itself (%v); it said last: %s", p.name, p.cmd.ProcessState, p.said())
 }
 
-// said is the end of what it said.
+// said returns the end of its output.
 func (p *process) said() string {
 	const enough = 2000
 	b, err := os.ReadFile(p.log)
@@ -103,7 +103,7 @@ func (p *process) said() string {
 	return strings.TrimSpace(string(b[max(0, len(b)-enough):]))
 }
 
-// end has the process continue and end, kills it where it does not, and waits for it.
+// end resumes and ends the process, kills it if it does not end, and waits for it.
 func (p *process) end() {
 	_ = p.cmd.Process.Signal(continueSignal)
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
@@ -117,7 +117,7 @@ func (p *process) end() {
 }
 
 // waitUntil polls ready until it is true, telling people every few seconds that it still waits, and fails when the process ends or the time
-// is up. What ready finds wrong meanwhile is told then.
+// is up. Errors of ready are reported then.
 func (p *process) waitUntil(ctx context.Context, limit time.Duration, ready func() error) error {
 	const often, tell = 50 * time.Millisecond, 10 * time.Second
 	began, told := time.Now(), time.Now()

@@ -27,7 +27,7 @@ func (r results) write(w io.Writer) {
 		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Go, r.Generator, thousands(r.Listed), r.Names, r.Rounds, r.Seconds)
 	fmt.Fprintf(w, "Every server has one thread on core 0 and is alone on it: the others are stopped meanwhile. dnsperf and the upstream, which all forward to, are on core 1. "+
 		"CPU is the server's user and system time, the kernel's delivery of its answers included. "+
-		"Figures are medians of the rounds, with the least and the most in parentheses.\n")
+		"Numbers are medians of the rounds, with the least and the most in parentheses.\n")
 	if st := r.Stillness; st != nil {
 		fmt.Fprintf(w, "\nHow still the machine was: with nothing else running, a program that only reads the clock on core 0 was held up for over %v %.1f times a second, for %.1f ms at the longest; "+
 			"and while all this was measured other machines on the same host had %.0f %% of the processors' time. No server answers while it is held up: read tails of latency and longest pauses with that.\n",
@@ -110,7 +110,7 @@ func costAndRate(runs []run) string {
 	return fmt.Sprintf("%s; %s/s%s", text(over(runs, run.cost), 2), thousands(int(over(runs, run.rate).Median)), flaws(runs))
 }
 
-// flaws tells what runs lost and what they answered wrongly, if anything.
+// flaws lists the lost queries and the wrong answers of runs, if there are any.
 func flaws(runs []run) (text string) {
 	lost, others, sent := 0, 0, 0
 	for _, r := range runs {
@@ -125,7 +125,7 @@ func flaws(runs []run) (text string) {
 	return text
 }
 
-// forwarded tells what the upstream saw of loads that it should see nothing of, and of the mixed one.
+// forwarded lists the queries that the upstream received of loads that it should see nothing of, and of the mixed one.
 func (r results) forwarded() string {
 	share := func(load, server string) float64 {
 		return 100 * over(r.Throughput[cell{load, server}], func(r run) float64 { return float64(r.Forwarded) / float64(r.Completed) }).Most
@@ -154,7 +154,7 @@ func (r results) writeLatency(w io.Writer) {
 		return
 	}
 	fmt.Fprintf(w, "\n## Latency\n\nAt %s queries/s, UDP. p50 / p99 / p99.9 in µs, medians of the rounds. No more than 200 queries are under way, 10 ms of them: "+
-		"while a server is held up for longer dnsperf waits, so tails beyond 10 ms are told too short.\n\n", thousands(steady))
+		"while a server is held up for longer dnsperf waits, so tails beyond 10 ms are reported too short.\n\n", thousands(steady))
 	table(w, r.Servers, loadsOfLatency, r.Latency, tails)
 }
 

@@ -12,7 +12,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// TestReport compares the pages of made-up figures with golden files: one of all parts, one of a few of them.
+// TestReport compares the pages of invented measurements with golden files: one of all parts, one of a few of them.
 func TestReport(t *testing.T) {
 	for name, r := range map[string]results{"all.md": madeUp(), "little.md": little()} {
 		t.Run(name, func(t *testing.T) {
@@ -91,7 +91,7 @@ func madeUp() results {
 	r.TwoCores = map[string][]run{blocked: {costing(9)}, cached: {costing(8.5)}}
 	lossy := taking(22, 3000, 9001)
 	lossy.Lost = 1
-	r.Swaps = &swaps{Without: []delay{taking(20, 2000, 4000)}, With: []delay{lossy}, Replaced: 5, Versions: 5}
+	r.Swaps = &swapResult{Without: []delay{taking(20, 2000, 4000)}, With: []delay{lossy}, Replaced: 5, Versions: 5}
 	r.Collections = &collections{Seconds: 60.2, Completed: 6_000_000, Pauses: []time.Duration{20 * time.Microsecond, 40 * time.Microsecond, 30 * time.Microsecond, 131 * time.Microsecond}}
 	return r
 }

@@ -23,7 +23,7 @@ type results struct {
 	TCP         map[cell][]run
 	OneCore     map[string][]run // by load
 	TwoCores    map[string][]run
-	Swaps       *swaps
+	Swaps       *swapResult
 	Collections *collections
 }
 
@@ -32,7 +32,7 @@ type described struct {
 	Key, Name, Version, Settings string
 }
 
-// spread is a figure over several runs.
+// spread is a measurement over several runs.
 type spread struct {
 	Median, Least, Most float64
 }
@@ -46,7 +46,7 @@ func spreadOf(values []float64) spread {
 	return spread{(sorted[(n-1)/2] + sorted[n/2]) / 2, sorted[0], sorted[n-1]}
 }
 
-// over takes one figure of each run.
+// over collects one measurement of each run.
 func over[T any](runs []T, figure func(T) float64) spread { return spreadOf(each(runs, figure)) }
 
 func each[T any](runs []T, figure func(T) float64) []float64 {
@@ -63,7 +63,7 @@ func (d delay) p50() float64  { return microseconds(d.P50) }
 func (d delay) p99() float64  { return microseconds(d.P99) }
 func (d delay) p999() float64 { return microseconds(d.P999) }
 
-// bar is what Rempart is held to: a figure and its limit.
+// bar is a goal of Rempart: a measurement and its limit.
 type bar struct {
 	What  string
 	Value float64

@@ -23,7 +23,7 @@ type server struct {
 	forget []string
 }
 
-// fleet is all that was started, the upstream first.
+// fleet is everything that was started, the upstream first.
 type fleet struct {
 	running []*process
 }
@@ -42,8 +42,8 @@ func (f *fleet) endAfter(kept int) {
 	}
 }
 
-// start launches a peer, waits until it blocks and forwards as it should, and pauses it. env is beside what the
-// peer's own says; name is the folder of its own.
+// start launches a peer, waits until it blocks and forwards correctly, and pauses it. env is added to the peer's own environment; name is the name of its
+// folder.
 func (s *session) start(ctx context.Context, p peer, name, cores string, env ...string) (*server, error) {
 	addr, err := bench.FreeAddr()
 	if err != nil {
@@ -73,8 +73,7 @@ func (s *session) start(ctx context.Context, p peer, name, cores string, env ...
 	return sv, sv.pause()
 }
 
-// check asks for listed names of all the list, and popular ones, and wants each answered as it should be. A server may block some names
-// while it still reads others.
+// check asks for listed names from the whole list, and popular ones, and checks each answer. A server may block some names while it still reads others.
 func (sv *server) check(l *loads) error {
 	const samples = 50
 	for i := range samples {
@@ -88,7 +87,7 @@ func (sv *server) check(l *loads) error {
 	return nil
 }
 
-// expect asks for a name and wants exactly one address for it.
+// expect asks for a name and checks that exactly one address is in the answer.
 func (sv *server) expect(name, address string) error {
 	c := dns.Client{Timeout: 500 * time.Millisecond}
 	a, _, err := c.Exchange(new(dns.Msg).SetQuestion(dns.Fqdn(name), dns.TypeA), sv.addr)
@@ -103,7 +102,7 @@ func (sv *server) expect(name, address string) error {
 	return fmt.Errorf("%s has the answer %v (%s), not %s", name, a.Answer, dns.RcodeToString[a.Rcode], address)
 }
 
-// echoes wants anything back: what bench/echo sends need not be a whole answer.
+// echoes checks that anything is returned: the reply of bench/echo need not be a whole answer.
 func (sv *server) echoes() error {
 	conn, err := net.Dial("udp", sv.addr)
 	if err != nil {
@@ -124,10 +123,10 @@ func (sv *server) echoes() error {
 	return err
 }
 
-// warmed are the loads whose names a server has to know before another load is measured.
+// warmed are the loads whose names a server must know before another load is measured.
 var warmed = map[string][]string{cached: {cached}, blocked: {blocked}, mixed: {cached, blocked}}
 
-// fresh makes it ready for a run of a load: nothing known of distinct names, everything known of the others.
+// fresh prepares it for a run of a load: it knows no distinct name, and all names of the other loads.
 func (sv *server) fresh(ctx context.Context, s *session, load string) error {
 	if load == distinct && len(sv.forget) > 0 {
 		if out, err := exec.CommandContext(ctx, sv.forget[0], sv.forget[1:]...).CombinedOutput(); err != nil {

@@ -4,5 +4,5 @@ package main
 
 import "os"
 
-// Nothing is measured where there is no /proc: main says so.
+// Nothing is measured without /proc: main says so.
 var stopSignal, continueSignal os.Signal = os.Kill, os.Kill

@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// A virtual machine is held up by its neighbours. How much is told beside the figures, since no server can answer while it is.
+// A virtual machine is held up by its neighbours. The report shows how much, because no server can answer while it is held up.
 
-// stillCommand makes this program do nothing but read the clock, in place of comparing.
+// stillCommand makes this program read the clock instead of comparing.
 const stillCommand = "read-the-clock"
 
-// heldUp is what counts as having been held up: a bar of the collector's.
+// heldUp is the shortest delay that is counted: a bar of the collector's.
 const heldUp = 100 * time.Microsecond
 
-// stillness is how still a core was for a program that only reads the clock.
+// stillness shows how undisturbed a core was, for a program that only reads the clock.
 type stillness struct {
 	Seconds float64
-	Times   int // held up
+	Times   int // delays above heldUp
 	Longest time.Duration
-	Stolen  float64 // share of the processors' time that went to other machines, while all else was measured
+	Stolen  float64 // share of the processors' time that other machines had during all measurements
 }
 
 // watchClock reads the clock for that long and prints what measureStillness reads.
@@ -42,7 +42,7 @@ func watchClock(length time.Duration) {
 	fmt.Println(s.Times, s.Longest.Nanoseconds())
 }
 
-// measureStillness has the servers' core watched while nothing else runs.
+// measureStillness watches the servers' core while nothing else runs.
 func measureStillness(ctx context.Context) (*stillness, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -61,7 +61,7 @@ func measureStillness(ctx context.Context) (*stillness, error) {
 	return s, nil
 }
 
-// processorTime is the time of all processors since the machine started, in ticks, and how much of it other machines had.
+// processorTime returns the time of all processors since the machine started, in ticks, and the part that other machines had.
 func processorTime() (all, stolen int, err error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {

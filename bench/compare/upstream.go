@@ -20,10 +20,10 @@ import (
 // upstreamCommand is the hidden argument by which the command runs itself as the upstream of all servers.
 const upstreamCommand = "serve-upstream"
 
-// countName is asked for to learn how many queries the upstream had: its address is the number.
+// countName is a name whose address is the number of queries that the upstream has received.
 const countName = "count.upstream.invalid"
 
-// origin is what the upstream says of every name, landing what servers say of a listed one.
+// origin is the upstream's answer for every name, landing the servers' answer for a listed one.
 var (
 	origin  = netip.AddrFrom4([4]byte{192, 0, 2, 1})
 	landing = netip.AddrFrom4([4]byte{192, 0, 2, 66})
@@ -63,7 +63,7 @@ func (u upstream) Fast(batch []wire.Query) {
 func (upstream) Slow(context.Context, *wire.Query) {}
 func (upstream) Shed(*wire.Query)                  {}
 
-// serveUpstream is the child: it serves addr until it is told to end.
+// serveUpstream is the child: it serves addr until it gets a signal.
 func serveUpstream(addr string) error {
 	at, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -84,7 +84,7 @@ func serveUpstream(addr string) error {
 	return s.Run(ctx)
 }
 
-// upstreamAsked is how many queries the upstream at addr had so far, modulo 2^32.
+// upstreamAsked returns the number of queries that the upstream at addr has received, modulo 2^32.
 func upstreamAsked(addr string) (uint32, error) {
 	a, err := dns.Exchange(new(dns.Msg).SetQuestion(dns.Fqdn(countName), dns.TypeA), addr)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 const (
 	batch      = 64
 	packetSize = 2048
-	flagQR     = 0x80 // in the third octet of a message
+	flagQR     = 0x80 // in the third byte of a message
 )
 
 // message is the kernel's struct mmsghdr.
@@ -43,7 +43,7 @@ func main() {
 	os.Exit(1)
 }
 
-// run echoes until it cannot any more.
+// run echoes until an error.
 func run(addr string, poller bool) error {
 	conn, err := net.ListenPacket("udp4", addr)
 	if err != nil {
@@ -105,7 +105,7 @@ func (e *echo) receive(fd uintptr, flags uintptr) (int, unix.Errno) {
 	return int(n), 0
 }
 
-// answer sends the first n messages back. What the kernel does not take is lost.
+// answer sends the first n messages back. Messages that the kernel does not accept are lost.
 func (e *echo) answer(fd uintptr, n int) {
 	for i := range e.msgs[:n] {
 		e.packets[i][2] |= flagQR

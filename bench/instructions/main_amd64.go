@@ -13,7 +13,7 @@ import (
 	"rempart/bench"
 )
 
-// toggleCollect tells callgrind to begin or end counting what this thread executes; without valgrind it does nothing.
+// toggleCollect makes callgrind start or stop counting the instructions of this thread; without valgrind it does nothing.
 func toggleCollect()
 
 func main() {

@@ -25,11 +25,11 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// process is a program under measure.
+// process is a measured program.
 type process struct {
 	cmd  *exec.Cmd
 	out  *os.File
-	addr string // where it answers DNS, or the API
+	addr string // where it answers DNS or the API
 }
 
 func (p *process) peak() int { return bench.Memory(p.cmd.Process.Pid, "VmHWM") }
@@ -60,7 +60,7 @@ func (f *fleet) launch(name, addr string, args []string, settings ...string) (*p
 	return p, p.cmd.Start()
 }
 
-// startControl starts it, and makes tokens as soon as it can be asked.
+// startControl starts control, and creates tokens as soon as it answers.
 func (f *fleet) startControl(list string) error {
 	api, err := bench.FreeAddr()
 	if err != nil {
@@ -89,7 +89,7 @@ func (f *fleet) startControl(list string) error {
 	return err
 }
 
-// token has one made, trying again while control is not ready.
+// token creates a token, and tries again while control is not ready.
 func (f *fleet) token(name string, role pushapi.Role) (string, error) {
 	var last error
 	for range 600 {
@@ -143,7 +143,7 @@ func (f *fleet) post(path, mediaType, token string, body []byte, into any) (time
 	return at, json.Unmarshal(data, into)
 }
 
-// push pushes a change set and has it approved where it is held for being many names.
+// push pushes a change set, and approves it if it is held because of its many names.
 func (f *fleet) push(mediaType, query string, body []byte) (time.Time, error) {
 	var r changeset.Receipt
 	at, err := f.post("/v1/changesets"+query, mediaType, f.publisher, body, &r)
@@ -194,7 +194,7 @@ func (f *fleet) untilBlocked(name string, patience time.Duration) error {
 	return nil
 }
 
-// load asks each server for popular names, as many a second as was asked for.
+// load asks each server for popular names, at the chosen rate.
 func (f *fleet) load() {
 	names, err := bench.Popular(1000)
 	if err != nil || f.rate == 0 {
@@ -239,10 +239,10 @@ func (f *fleet) endLoad() {
 	fmt.Printf("meanwhile %d of %d queries were answered\n", f.answered.Load(), f.lost.Load())
 }
 
-// clearPeaks has the processes' peaks of memory begin anew.
+// clearPeaks resets the processes' peaks of memory.
 func (f *fleet) clearPeaks() {
 	for _, p := range append([]*process{f.control}, f.edges...) {
-		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0o644) // then it is told too large
+		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0o644) // on an error the reported peak is too large
 	}
 }
 

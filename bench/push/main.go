@@ -94,7 +94,7 @@ func measure(o options) (err error) {
 	return nil
 }
 
-// pushOneByOne pushes names and says how long each took to be blocked, everywhere.
+// pushOneByOne pushes names and reports how long each took to be blocked, on one server and on all.
 func (f *fleet) pushOneByOne() error {
 	var one, all []time.Duration
 	for i := range f.pushes {

@@ -55,7 +55,7 @@ func main() {
 	}
 }
 
-// measure goes through a life with n names.
+// measure measures a start with n names, a restart, and a change.
 func measure(o options, n int) error {
 	dir, err := os.MkdirTemp("", "rempart-bench")
 	if err != nil {
@@ -66,7 +66,7 @@ func measure(o options, n int) error {
 	if err != nil {
 		return err
 	}
-	fresh := make([]string, n/100) // below nothing that is listed
+	fresh := make([]string, n/100) // not below a listed name
 	for i := range fresh {
 		fresh[i] = fmt.Sprintf("fresh-%x.example", uint32(i)*2654435761)
 	}
@@ -74,7 +74,7 @@ func measure(o options, n int) error {
 	if err != nil {
 		return err
 	}
-	last := names[n-1] // of the last list: blocked when everything is
+	last := names[n-1] // of the last list: it is blocked when everything is
 	for _, from := range []string{fmt.Sprintf("from %d text lists", o.lists), "from the snapshot"} {
 		s, err := launch(o, dir, lists)
 		if err != nil {
@@ -102,7 +102,7 @@ func writeLists(dir string, names []string, lists int) (paths []string, err erro
 			share = len(names) * 2 / 5
 		}
 		path := filepath.Join(dir, fmt.Sprintf("list%d.txt", i))
-		old := time.Now().Add(-time.Hour) // or its time stamp would be too fresh to be trusted at the next start
+		old := time.Now().Add(-time.Hour) // otherwise its time stamp would be too recent to be trusted at the next start
 		if err := errors.Join(bench.WriteLines(path, names[:share], ""), os.Chtimes(path, old, old)); err != nil {
 			return nil, err
 		}
@@ -111,7 +111,7 @@ func writeLists(dir string, names []string, lists int) (paths []string, err erro
 	return paths, nil
 }
 
-// server is the program under measure.
+// server is the measured program.
 type server struct {
 	cmd   *exec.Cmd
 	addr  string
@@ -147,14 +147,14 @@ func (s *server) until(name string) error {
 	return fmt.Errorf("%s was not blocked within two minutes", name)
 }
 
-// report prints a line; at rest is two seconds later, when every page of the set was read for its checksum.
+// report prints a line; "at rest" is two seconds later, when every page of the set was read for its checksum.
 func (s *server) report(n int, what string) {
 	then := bench.Memory(s.cmd.Process.Pid, "VmRSS")
 	time.Sleep(2 * time.Second)
 	fmt.Printf("| %d | %s | %.3f s | %d MB | %d MB | %d MB |\n", n, what, s.ready.Seconds(), then, bench.Memory(s.cmd.Process.Pid, "VmHWM"), bench.Memory(s.cmd.Process.Pid, "VmRSS"))
 }
 
-// change has names of a list replaced, and measures what that takes.
+// change replaces names of a list, and measures the time until they are blocked.
 func (s *server) change(n int, list string, fresh []string) error {
 	text, err := os.ReadFile(list)
 	if err != nil {
@@ -163,7 +163,7 @@ func (s *server) change(n int, list string, fresh []string) error {
 	lines := strings.SplitN(string(text), "\n", len(fresh)+1)
 	s.began = time.Now()
 	rest := bench.Memory(s.cmd.Process.Pid, "VmRSS")
-	// The peak begins anew.
+	// Reset the peak.
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.cmd.Process.Pid), []byte("5"), 0o644); err != nil {
 		return err
 	}

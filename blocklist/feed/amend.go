@@ -12,17 +12,17 @@ import (
 	"rempart/blocklist/feed/store"
 	"rempart/blocklist/guard"
 	"rempart/internal/durable"
+	"rempart/internal/setfile"
 )
 
 const (
-	// maxAmend is how many changes are put over the snapshot rather than compiled into the next: they are in force at
-	// once, and take memory.
+	// maxAmend is the number of changes above which the set is compiled again. Fewer changes become an overlay over the snapshot: they are in force at once, and take memory.
 	maxAmend = 20_000
-	// mergeAt is how many entries an overlay may have before it is merged into the next snapshot.
+	// mergeAbove is the number of entries of an overlay above which it is merged into the next snapshot.
 	mergeAbove = 50_000
 )
 
-// amend brings the set up to date by what changed since, if that is little. It reports whether it did.
+// amend updates the set by an overlay with the changes, if there are few. It reports whether it did.
 func (l *Lists) amend(c changes, content uint64, now time.Time) (done bool, err error) {
 	if l.damaged || l.whole || !c.few {
 		return false, nil
@@ -55,14 +55,14 @@ func (l *Lists) writeOverlay(view *blocklist.View) error {
 	return durable.WriteBytes(l.path(overlayFile), view.Overlay())
 }
 
-// changes are the differences between what the set in force was made of and what the lists hold.
+// changes are the differences between the copies from which the set in force was made and the present copies.
 type changes struct {
-	all            []blocklist.Change // if there are few
+	all            []blocklist.Change // nil if there are many
 	few            bool
 	added, removed int // listings, except those of lists that are new to the set, or too old for it
 }
 
-// changes finds them. It reads the lists that changed, before and after.
+// changes returns the changes. It reads the copies of the lists that changed, before and after.
 func (l *Lists) changes(now time.Time) (c changes, err error) {
 	c.few = true
 	for _, li := range slices.Concat(l.removed, l.lists) {
@@ -72,7 +72,7 @@ func (l *Lists) changes(now time.Time) (c changes, err error) {
 		}
 		before, closeBefore, err := l.inputOrNone(li, from)
 		if err != nil {
-			c.few = false // what it was is gone: all is compiled again
+			c.few = false // the copy before is gone: the whole set is compiled again
 			continue
 		}
 		after, closeAfter, err := l.inputOrNone(li, to)
@@ -87,7 +87,7 @@ func (l *Lists) changes(now time.Time) (c changes, err error) {
 		closeBefore()
 		if errors.Is(err, blocklist.ErrSnapshot) {
 			bad := (*badCopy)(nil)
-			if err = l.whichCopy(err, now); !errors.As(err, &bad) { // the copy before is damaged, which nothing else needs
+			if err = l.whichCopy(err, now); !errors.As(err, &bad) { // the copy before is damaged, and nothing else needs it
 				c.few, err = false, nil
 			}
 		}
@@ -115,10 +115,10 @@ func (c *changes) add(change blocklist.Change, counts bool, most int) {
 	c.all = append(c.all, change)
 }
 
-// everyList stands, in the file of released names, for the set as a whole.
+// everyList means the set as a whole in the file of released names.
 const everyList = "*"
 
-// check refuses changes that make another set of it, unless a person released that.
+// check returns an error for changes out of proportion to the set, unless a person released them.
 func (c changes) check(l *Lists) error {
 	if l.isReleasedList(everyList) {
 		return nil
@@ -132,7 +132,7 @@ func (c changes) check(l *Lists) error {
 	return nil
 }
 
-// inputOrNone opens a copy; of none, there is nothing in it.
+// inputOrNone opens a copy, or an empty input if rec is nil.
 func (l *Lists) inputOrNone(li *list, rec *store.Record) (*blocklist.Input, func(), error) {
 	if rec == nil {
 		return blocklist.NewBuilder().Input(blocklist.Source{Name: li.name}), func() {}, nil
@@ -142,12 +142,12 @@ func (l *Lists) inputOrNone(li *list, rec *store.Record) (*blocklist.Input, func
 
 // mergeJob is the merge of an overlay into the next snapshot, in the background.
 type mergeJob struct {
-	since     []blocklist.Change // put in force since it began
+	since     []blocklist.Change // changes that came into force after its start
 	failed    error
-	abandoned bool // what it will write is out of date
+	abandoned bool // its result is out of date
 }
 
-// mergeLater has the view in force written as one snapshot. Run takes in what comes of it.
+// mergeLater writes the view in force as one snapshot, in the background. Run handles the result.
 func (l *Lists) mergeLater(content uint64) error {
 	view := l.set.View()
 	version, err := l.counter.Next(view.Version())
@@ -164,14 +164,14 @@ func (l *Lists) mergeLater(content uint64) error {
 	return nil
 }
 
-// abandonMerge has what a merge under way will write thrown away. Another begins only when it has ended: both would write one file.
+// abandonMerge discards the result of a merge under way. Another merge starts only after it has ended, because both write the same file.
 func (l *Lists) abandonMerge() {
 	if l.mergeJob != nil {
 		l.mergeJob.abandoned, l.mergeJob.since = true, nil
 	}
 }
 
-// afterMerge puts a merged snapshot in force, under what changed while it was written.
+// afterMerge puts a merged snapshot in force, under the changes since the merge started.
 func (l *Lists) afterMerge(m *mergeJob) {
 	err := m.failed
 	if !m.abandoned && err == nil {
@@ -185,12 +185,13 @@ func (l *Lists) afterMerge(m *mergeJob) {
 	}
 }
 
-// useMerged opens the merged snapshot and puts the changes since the merge began over it. Only then the merged snapshot replaces the current one.
+// useMerged opens the merged snapshot and makes an overlay of the changes since the merge started. Only then the merged snapshot replaces the current one.
 func (l *Lists) useMerged(m *mergeJob) error {
-	view, mapping, err := l.openSnapshot(mergedFile)
+	f, err := setfile.Open(l.path(mergedFile))
 	if err != nil {
 		return err
 	}
+	view := f.View
 	if now, have := time.Now(), l.set.View().Version(); have >= view.Version() {
 		version, err := l.counter.Next(have)
 		if err != nil {
@@ -212,7 +213,7 @@ func (l *Lists) useMerged(m *mergeJob) error {
 	if err := l.set.Replace(view); err != nil {
 		return err
 	}
-	l.useMapping(mapping)
+	l.useFile(f)
 	st := view.Stats()
 	l.log.Info("overlay merged", "version", st.Version, "names", st.Names, "overlay", st.Overlay)
 	return nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rempart/internal/durable"
+	"rempart/internal/setfile"
 )
 
 // folderState says whether the data folder can be written.
@@ -82,8 +83,8 @@ func (l *Lists) versionOnDisk() (version uint64) {
 	if view, err := l.openSet(); err == nil {
 		version = view.Version()
 	}
-	if view, _, err := l.openSnapshot(previousFile); err == nil {
-		version = max(version, view.Version())
+	if f, err := setfile.Open(l.path(previousFile)); err == nil {
+		version = max(version, f.View.Version())
 	}
 	return version
 }

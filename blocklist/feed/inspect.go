@@ -1,34 +1,23 @@
 package feed
 
 import (
-	"fmt"
-	"runtime"
-
 	"rempart/blocklist"
 	"rempart/blocklist/feed/guardfile"
 	"rempart/blocklist/guard"
-	"rempart/internal/durable"
+	"rempart/internal/setfile"
 )
 
 // Kept opens the set as a server left it, or keeps it, in the data folder: the snapshot, under its overlay if there is one. It does not
 // depend on what is configured. Call it after Start, of read-only Lists.
 func (l *Lists) Kept() (*blocklist.View, error) { return l.openSet() }
 
-// OpenSnapshot maps the snapshot at path, and reads it whole to check it. The mapping goes with the last holder of the view.
+// OpenSnapshot maps the snapshot at path and verifies it. The mapping is released after the last holder of the view released it.
 func OpenSnapshot(path string) (*blocklist.View, error) {
-	m, err := durable.Map(path)
+	f, err := setfile.OpenVerified(path)
 	if err != nil {
 		return nil, err
 	}
-	view, err := blocklist.OpenView(m.Data(), m.Close)
-	if err == nil {
-		err = view.Snapshot().Verify()
-		runtime.KeepAlive(view)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	return view, nil
+	return f.View, nil
 }
 
 // Judge returns what the guards find about a listing, and whether a person released it. Loading the guards, if they are not in memory, takes

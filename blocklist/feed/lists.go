@@ -21,6 +21,7 @@ import (
 	"rempart/blocklist/feed/store"
 	"rempart/internal/durable"
 	"rempart/internal/filewatch"
+	"rempart/internal/setfile"
 )
 
 // Config configures Lists. Dir is required.
@@ -48,7 +49,7 @@ const (
 	builtInName    = "built in"
 	defaultRefresh = time.Hour
 	snapshotFile   = "set.snapshot"
-	overlayFile    = "set.overlay"  // what changed since the snapshot
+	overlayFile    = "set.overlay"  // the changes since the snapshot
 	previousFile   = "set.previous" // the snapshot before
 	mergedFile     = "set.merged"   // the next snapshot, while it is made
 	versionFile    = "version"
@@ -94,16 +95,16 @@ type Lists struct {
 	unlock         func()
 	folderState    folderState
 	results        chan download
-	lateDownloads  []download       // fetched during Start, and not yet taken in
-	setErr         error            // why the set in force is not of the newest content
-	setAgain       time.Time        // when to try again
-	content        uint64           // fingerprint of the copies of the published set
-	mapping        *durable.Mapping // of the set in force
-	postponedBytes atomic.Int64     // octets of listings that wait to be written as copies
-	memoryFreed    time.Time        // the last time at which the memory for reading was freed
-	damaged        bool             // the snapshot on disk is not to be built upon
-	whole          bool             // the properties of a source changed: the set is compiled, not amended
-	mergeJob       *mergeJob        // under way, nil for none
+	lateDownloads  []download    // fetched during Start, and not yet taken in
+	setErr         error         // why the set in force is not of the newest content
+	setAgain       time.Time     // when to try again
+	content        uint64        // fingerprint of the copies of the published set
+	file           *setfile.File // of the set in force
+	postponedBytes atomic.Int64  // octets of listings that wait to be written as copies
+	memoryFreed    time.Time     // the last time at which the memory for reading was freed
+	damaged        bool          // the snapshot on disk is not to be built upon
+	whole          bool          // the properties of a source changed: the set is compiled, not amended
+	mergeJob       *mergeJob     // under way, nil for none
 
 	started    chan struct{}   // closed when begin returns; nil if Start did not call begin
 	lastUsed   chan struct{}   // closed by markLast

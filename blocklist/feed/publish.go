@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"rempart/blocklist/feed/fetch"
 	"rempart/blocklist/feed/store"
 	"rempart/internal/durable"
+	"rempart/internal/setfile"
 )
 
 // publish puts the set made of all copies in force, unless it is already. On an error the set
@@ -127,17 +127,17 @@ func (l *Lists) compile(content, above uint64, now time.Time) error {
 	if err != nil {
 		return l.whichCopy(err, now)
 	}
-	view, mapping, err := l.openSnapshot(snapshotFile)
+	f, err := setfile.Open(l.path(snapshotFile))
 	if err != nil {
 		return err
 	}
-	l.useMapping(mapping)
+	l.useFile(f)
 	l.abandonMerge()
 	l.damaged, l.whole = false, false
 	if err := ignoreMissing(os.Remove(l.path(overlayFile))); err != nil {
 		l.log.Warn("the overlay of an earlier snapshot stays; nothing reads it", "err", err)
 	}
-	return l.putInForce(view, content, now)
+	return l.putInForce(f.View, content, now)
 }
 
 // unlessEnding returns a writer to w that fails when the program ends: nobody waits for a set that takes seconds to write then.
@@ -214,57 +214,38 @@ func (l *Lists) whichCopy(err error, now time.Time) error {
 
 func (l *Lists) path(file string) string { return filepath.Join(l.cfg.Dir, file) }
 
-// openSet opens what an earlier run left: the snapshot, under its overlay if there is one.
+// openSet opens the set of an earlier run: the snapshot, under its overlay if there is one.
 func (l *Lists) openSet() (*blocklist.View, error) {
-	view, mapping, err := l.openSnapshot(snapshotFile)
+	f, err := setfile.Open(l.path(snapshotFile))
 	if err != nil {
 		return nil, err
 	}
-	l.useMapping(mapping)
-	return l.underOverlay(view), nil
+	l.useFile(f)
+	return l.underOverlay(f.View), nil
 }
 
-// underOverlay returns the view of the snapshot in the data folder under its overlay, or as it is without one.
+// underOverlay returns the view of the snapshot in the data folder under its overlay, or as it is without a valid one: the changes of an overlay that is damaged, or
+// belongs to another snapshot, are compiled again.
 func (l *Lists) underOverlay(view *blocklist.View) *blocklist.View {
-	over, err := durable.ReadRegular(l.path(overlayFile), fetch.MaxBody)
-	if err != nil {
-		return view
+	if under, err := setfile.Under(view, l.path(overlayFile), fetch.MaxBody); err == nil {
+		return under
 	}
-	if with, err := view.Under(over); err == nil {
-		return with
-	}
-	return view // of another snapshot: what it changed is compiled again
+	return view
 }
 
-// openSnapshot maps a snapshot in the data folder; the mapping goes with the last view of it.
-func (l *Lists) openSnapshot(file string) (*blocklist.View, *durable.Mapping, error) {
-	m, err := durable.Map(l.path(file))
-	if err != nil {
-		return nil, nil, err
-	}
-	view, err := blocklist.OpenView(m.Data(), m.Close)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open %s: %w", l.path(file), err)
-	}
-	return view, m, nil
+// useFile records which file the set in force reads, and evicts the pages of the previous one.
+func (l *Lists) useFile(f *setfile.File) {
+	l.file.Evict()
+	l.file = f
 }
 
-// useMapping notes which mapping the set in force reads. The pages of the one before go at once: its last readers read them again if they must.
-func (l *Lists) useMapping(m *durable.Mapping) {
-	if l.mapping != nil {
-		l.mapping.Evict()
-	}
-	l.mapping = m
-}
-
-// keepPrevious keeps the snapshot that is about to be replaced.
+// keepPrevious keeps the snapshot that is about to be replaced, if it was in force and no damage is known.
 func (l *Lists) keepPrevious() {
-	if view := l.set.View(); view.Version() == 0 || l.damaged {
-		return // it was not in force: nothing says that it is good
+	if l.set.View().Version() == 0 || l.damaged {
+		return
 	}
-	err := errors.Join(ignoreMissing(os.Remove(l.path(previousFile))), os.Link(l.path(snapshotFile), l.path(previousFile)))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.log.Warn("the snapshot before the next is not kept", "err", err)
+	if err := setfile.KeepPrevious(l.path(snapshotFile), l.path(previousFile)); err != nil {
+		l.log.Warn("the previous snapshot could not be kept", "err", err)
 	}
 }
 
@@ -275,26 +256,21 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// restorePrevious puts the snapshot before the last one in force, if there is one and it is sound.
+// restorePrevious puts the previous snapshot in force, and reports whether it could: there must be one, and it must be whole.
 func (l *Lists) restorePrevious() bool {
-	view, mapping, err := l.openSnapshot(previousFile)
-	if err == nil {
-		err = view.Snapshot().Verify()
-	}
-	version := uint64(0)
-	if err == nil {
-		version, err = l.counter.Next(max(view.Version(), l.set.View().Version()))
-	}
-	if err == nil {
-		view, err = view.With(blocklist.Info{Version: version, Created: time.Now()}, nil)
-	}
-	if err == nil {
-		err = l.set.Replace(view)
-	}
+	f, err := setfile.OpenVerified(l.path(previousFile))
 	if err != nil {
 		return false
 	}
-	l.useMapping(mapping)
+	version, err := l.counter.Next(max(f.View.Version(), l.set.View().Version()))
+	if err != nil {
+		return false
+	}
+	view, err := f.View.With(blocklist.Info{Version: version, Created: time.Now()}, nil)
+	if err != nil || l.set.Replace(view) != nil {
+		return false
+	}
+	l.useFile(f)
 	l.content, l.damaged = 0, true
 	for _, li := range l.lists {
 		li.published = nil
@@ -303,16 +279,12 @@ func (l *Lists) restorePrevious() bool {
 	return true
 }
 
-// verifyLater reads the whole snapshot beside the queries. Run takes in what comes of it.
+// verifyLater verifies the snapshot of a view in the background. Run handles the result.
 func (l *Lists) verifyLater(view *blocklist.View) {
-	l.background.Go(func() {
-		err := view.Snapshot().Verify()
-		runtime.KeepAlive(view) // or its mapping may go while it is read
-		l.verified <- err       // has room for one, and one is all there is
-	})
+	l.background.Go(func() { l.verified <- setfile.Verify(view) }) // the channel has room for one result, and there is only one
 }
 
-// afterVerify takes in what the check of the snapshot found.
+// afterVerify handles the result of verifyLater.
 func (l *Lists) afterVerify(err error) {
 	if err == nil {
 		return

@@ -9,6 +9,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/store"
+	"rempart/internal/setfile"
 )
 
 // errDamagedCopy is the error of a list whose own copy on disk was lost or damaged, until its content is read or fetched again.
@@ -85,16 +86,17 @@ func (l *Lists) adoptCopy(li *list, rec *store.Record) bool {
 
 // copyFromSet makes the listings that a snapshot on disk has of li its copy, if the snapshot is sound and has the list.
 func (l *Lists) copyFromSet(li *list, file string) bool {
-	view, _, err := l.openSnapshot(file)
+	f, err := setfile.Open(l.path(file))
 	if err != nil {
 		return false
 	}
+	view := f.View
 	if file == snapshotFile {
 		view = l.underOverlay(view)
 	}
 	all := view.Input()
 	i := slices.IndexFunc(all.Sources(), func(s blocklist.Source) bool { return s.Name == li.name })
-	if i < 0 || view.Snapshot().Verify() != nil {
+	if i < 0 || setfile.Verify(view) != nil {
 		return false
 	}
 	fetched := latest(all.Sources()[i].Fetched, modTime(l.store.Body(li.key)))

@@ -2,8 +2,8 @@ package guard
 
 import "net/netip"
 
-// notPublicPrefixes are the special-purpose blocks (IANA registries of RFC 6890) that nothing public
-// answers from. Of IPv6, only 2000::/3 is given out.
+// notPublicPrefixes are the special-purpose blocks (IANA registries of RFC 6890) in which no public service has an address. Of IPv6, only 2000::/3 is
+// allocated.
 var notPublicPrefixes = func() (all []netip.Prefix) {
 	for _, p := range []string{
 		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
@@ -17,7 +17,7 @@ var notPublicPrefixes = func() (all []netip.Prefix) {
 
 var globalUnicast6 = netip.MustParsePrefix("2000::/3")
 
-// checkPrefix judges a prefix that answers must not hold.
+// checkPrefix judges a prefix of addresses that answers must not contain.
 func (g *Guards) checkPrefix(p netip.Prefix) Finding {
 	f := Finding{Outcome: Refuse, Guard: Address}
 	addr := p.Addr()

@@ -11,8 +11,8 @@ import (
 	"rempart/blocklist"
 )
 
-// threats are wire names spread over the real ones, or made-up names where those are not here. They stand one behind
-// the other in memory, as those of a list being read do.
+// threats returns wire names spread over the real ones, or made-up names if the real ones are not available. They are adjacent in memory, like those of a list
+// that is read.
 func threats(b *testing.B) (names [][]byte) {
 	const count = 1 << 17
 	var texts []string
@@ -78,7 +78,7 @@ func BenchmarkNew(b *testing.B) {
 	}
 }
 
-// TestCheckDoesNotAllocate holds for what feeds are full of, and for what the guards object to.
+// TestCheckDoesNotAllocate checks ordinary names of feeds, and names to which the guards object.
 func TestCheckDoesNotAllocate(t *testing.T) {
 	g := newGuards(t, Config{})
 	for _, name := range []string{"evil.example", "www.evil.co.uk", "evil.github.io", "github.io", "google.com", "www.impots.gouv.fr", "com"} {

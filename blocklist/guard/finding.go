@@ -6,40 +6,40 @@ import (
 	"rempart/blocklist"
 )
 
-// Outcome is what a guard decides.
+// Outcome is the decision of a guard.
 type Outcome uint8
 
 const (
 	Pass   Outcome = iota
-	Refuse         // it must not count
-	Hold           // it must not count until a person says so
+	Refuse         // the listing never takes effect
+	Hold           // the listing takes no effect until a person releases it
 )
 
 // Guard is the check that decided.
 type Guard uint8
 
 const (
-	None         Guard = iota // none objected
+	None         Guard = iota // no guard objects
 	Name                      // it is no name that can be listed
 	Address                   // the prefix is too wide, not public, or this service's own
-	PublicSuffix              // names below it belong to people who have nothing to do with each other
-	Essential                 // what must always be reached, and this service itself
-	Popular                   // what very many people use
+	PublicSuffix              // the names below it belong to people who have nothing to do with each other
+	Essential                 // names that must always be reachable, and this service itself
+	Popular                   // names that very many people use
 	Mass                      // a feed shrank or grew out of proportion
-	GuardCount                // how many there are, None included
+	GuardCount                // number of guards, None included
 )
 
-// Finding is what the guards say of one listing or one change; its zero value is that nobody objects.
-// It holds numbers only, so that it costs nothing until Explain is called.
+// Finding is the guards' decision about one listing or one change; the zero value means that no guard objects. It holds numbers only, so that it costs nothing
+// until Explain is called.
 type Finding struct {
 	Outcome Outcome
 	Guard   Guard
 	why     reason
-	at      uint8 // where the name's ancestor that decided begins, in octets of the name
+	at      uint8 // where the ancestor of the name that decided begins, in bytes of the name
 	a, b    int   // rank and bound; counts before and after
 }
 
-// reason is what a guard found.
+// reason is the reason of a finding.
 type reason uint8
 
 const (
@@ -94,8 +94,7 @@ var reasonTexts = [...]string{
 	emptied:        "it lists nothing any more, after %d listings",
 }
 
-// Explain is the reason for people, in a sentence about name, the one that was checked; nil where
-// no name was.
+// Explain returns the reason for people, as a sentence about name, the checked name; nil if no name was checked.
 func (f Finding) Explain(name []byte) string {
 	if f.Outcome == Pass {
 		return "nothing speaks against it"
@@ -127,7 +126,7 @@ func (o Outcome) String() string {
 	return "unknown"
 }
 
-// String is the guard's name, fit for a metric label.
+// String returns the guard's name, in the form of a metric label.
 func (g Guard) String() string {
 	if g >= GuardCount {
 		return "unknown"

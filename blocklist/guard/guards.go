@@ -12,19 +12,19 @@ import (
 	"rempart/blocklist"
 )
 
-// DefaultBound is the rank down to which names are popular where Config.Bound is 0.
+// DefaultBound is the last rank that is popular if Config.Bound is 0.
 const DefaultBound = 10000
 
-// Config is what the guards go by beside the shipped lists. Its zero value is good.
+// Config configures the guards in addition to the shipped lists. Its zero value is valid.
 type Config struct {
-	Essential    io.Reader    // more essential names, in the form of essential.txt; may be nil
-	Own          []string     // names of this very service: its page, its upstreams, the hosts of its feeds; ASCII
-	OwnAddresses []netip.Addr // and its addresses
-	Popular      io.Reader    // a popularity list instead of the shipped one: lines of "rank,name", or names in rank order, gzip or not; may be nil
+	Essential    io.Reader    // more essential names, in the format of essential.txt; may be nil
+	Own          []string     // names of this service: its page, its upstreams, the hosts of its feeds; ASCII
+	OwnAddresses []netip.Addr // its addresses
+	Popular      io.Reader    // a popularity list instead of the shipped one: lines of "rank,name", or names in the order of their ranks, gzip or not; may be nil
 	Bound        int          // the last rank that is popular; 0 is DefaultBound
 }
 
-// Guards judges listings. It never changes, so that any number of goroutines may use it.
+// Guards judges listings. It is immutable, and safe for concurrent use.
 type Guards struct {
 	names        *table
 	ownAddresses []netip.Addr
@@ -32,15 +32,14 @@ type Guards struct {
 	stats        Stats
 }
 
-// Stats counts what the lists held.
+// Stats counts the content of the lists.
 type Stats struct {
-	Essential  int // names protected, those of this service included
+	Essential  int // protected names, those of this service included
 	Popular    int // names with a rank
-	BadPopular int // lines of the popularity list that were not understood
+	BadPopular int // invalid lines of the popularity list
 }
 
-// New reads the lists. Its readers are not used after it returned. The error says which list cannot be
-// used, and why.
+// New reads the lists. It does not use its readers after it returned. Its error names the list that cannot be used, and the reason.
 func New(c Config) (*Guards, error) {
 	g := &Guards{
 		names: newTable(shippedNames), bound: or(c.Bound, DefaultBound),
@@ -69,20 +68,19 @@ func New(c Config) (*Guards, error) {
 	return g, nil
 }
 
-// ErrEssential and ErrPopular are wrapped by New where what Config.Essential or Config.Popular holds cannot be used.
+// ErrEssential and ErrPopular are wrapped by New's error if the content of Config.Essential or Config.Popular cannot be used.
 var (
 	ErrEssential      = errors.New("essential names")
 	ErrPopular        = errors.New("popularity list")
 	errShippedPopular = errors.New("shipped popularity list")
 )
 
-// Stats tells what the lists held.
+// Stats returns the numbers of names in the lists.
 func (g *Guards) Stats() Stats { return g.stats }
 
-// Check judges a listing; the first guard that objects decides, but for a hold, which yields to a refusal by
-// a later one: a person who lets it go has not been asked about that. Only blocks are judged: an exception and
-// an allow make the set smaller. It does not allocate but for children of wildcard public
-// suffixes. The listing is borrowed for the call only.
+// Check judges a listing. The first guard that objects decides, except that a hold yields to a refusal by a later guard: a person who releases the name was not
+// asked about that. Only blocks are judged, because an exception and an allow make the set smaller. It does not allocate, except for names right below wildcard
+// public suffixes. The listing is borrowed for the call only.
 func (g *Guards) Check(l blocklist.Listing) Finding {
 	if l.Decision != blocklist.Block {
 		return Finding{}
@@ -111,8 +109,8 @@ func (g *Guards) Check(l blocklist.Listing) Finding {
 	return g.checkPopular(n, below)
 }
 
-// CheckAllow judges an operator's allow, which defeats every block below it: one of a public suffix, or of a name above one, would unblock names
-// of people who have nothing to do with each other. The listing is borrowed for the call only.
+// CheckAllow judges an operator's allow, which defeats every block below it: an allow of a public suffix, or of a name above one, would unblock names of people
+// who have nothing to do with each other. The listing is borrowed for the call only.
 func (g *Guards) CheckAllow(l blocklist.Listing) Finding {
 	if why, ok := checkName(l.Name); !ok {
 		return Finding{Outcome: Refuse, Guard: Name, why: why}
@@ -124,15 +122,15 @@ func (g *Guards) CheckAllow(l blocklist.Listing) Finding {
 	return f
 }
 
-// known is what the lists hold of a name and of those above it.
+// known holds the facts about a name and the names above it.
 type known struct {
 	itself fact
-	above  fact // the name right above
-	realm  int  // where the nearest name begins that is essential with all below it; -1 for none
-	named  int  // where the name begins that itself is about: past "www", which is taken for its parent
+	above  fact // of the name right above
+	realm  int  // where the nearest name begins that is essential with all names below it; -1 for none
+	named  int  // where the name begins that the facts are about: after "www", which is treated as its parent
 }
 
-// look gathers what is known of a name that checkName found sound.
+// look collects the facts about a name that checkName accepted.
 func (g *Guards) look(name []byte) known {
 	n := known{itself: g.names.of(name), realm: -1}
 	if n.itself&isRealm != 0 {
@@ -210,16 +208,14 @@ func (g *Guards) checkPopular(n known, below bool) Finding {
 	return f
 }
 
-// Rank is the place of a name in the popularity list, from 1 on. Names whose place is not known
-// precisely share that of the last of them.
+// Rank returns the place of a name in the popularity list, from 1. Names whose place is not known precisely share the place of the last of them.
 func (g *Guards) Rank(name []byte) (rank int, ok bool) {
 	rank = g.names.of(name).rank()
 	return rank, rank > 0
 }
 
-// SharedHost reports whether what one address under a host shows says nothing of the host: it is a
-// public suffix, or it or a name above it, up to the one its owner registered, is in the popularity list,
-// whatever its rank, or among the shipped shorteners, link pages and file sharers.
+// SharedHost reports whether a page of a host shows nothing about the host: it is a public suffix; or it, or a name above it up to the registered one, is in
+// the popularity list at any rank, or among the shipped shorteners, link pages and file sharers.
 func (g *Guards) SharedHost(name []byte) bool {
 	if _, ok := checkName(name); !ok {
 		return false

@@ -236,7 +236,7 @@ func TestSmallList(t *testing.T) {
 		{Content{3, 0}, Content{1, 1}, 1, ""},
 		{Content{3, 3}, Content{1, 1}, 0, ""},
 		{Content{3, 0}, Content{3, 0}, 0, ""},
-		{Content{1000, 0}, Content{1, 1}, 0, ""}, // MassChange's
+		{Content{1000, 0}, Content{1, 1}, 0, ""}, // of MassChange
 	} {
 		got := ""
 		if f := SmallList(tt.before, tt.after, tt.common); f.Outcome == Hold && f.Guard == Mass {
@@ -332,7 +332,7 @@ type comments struct{}
 
 func (comments) Read(p []byte) (int, error) { return copy(p, "# nothing\n"), nil }
 
-// TestEachLine reads lines across the buffer's end, one octet and many at a time.
+// TestEachLine reads lines across the buffer's end, one byte and many at a time.
 func TestEachLine(t *testing.T) {
 	long := strings.Repeat("x", maxLine)
 	want := []string{"1 a", "2 ", "3 " + strings.Repeat("y", maxLine-10), "4 b", "5 " + long, "6 c", "7 d"}
@@ -351,8 +351,7 @@ func TestEachLine(t *testing.T) {
 	}
 }
 
-// TestShippedLists keeps the shipped lists sound: the essential ones are read as what they say, and the numbers are what
-// README.md tells.
+// TestShippedLists checks that every line of the shipped essential names is read as intended, and that README.md has the right numbers.
 func TestShippedLists(t *testing.T) {
 	g := newGuards(t, Config{})
 	if s := g.Stats(); s.Essential < 500 || s.Popular < 20_000 || s.BadPopular > 200 {
@@ -387,7 +386,7 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
-// TestCheckAllow has allows of names that belong to many refused, whatever else they are.
+// TestCheckAllow refuses allows of names that belong to many people.
 func TestCheckAllow(t *testing.T) {
 	g, err := New(Config{})
 	if err != nil {

@@ -1,25 +1,23 @@
 package guard
 
-// Bounds says how much a feed may change from one copy to the next. A zero field takes its default.
+// Bounds are the limits of a feed's change from one copy to the next. A zero field is its default.
 type Bounds struct {
-	Least  int // smaller feeds than that are not held: they move by chance. 1000
+	Least  int // smaller feeds are not held: their size varies by chance. 1000
 	Shrink int // held when fewer than one in Shrink listings are left. 2
 	Grow   int // held when there are more than Grow times as many. 4
 }
 
-// The defaults stand well clear of what real feeds do. The names red.flag.domains found in thirty
-// days, summed anew each day from 2022 to 2026, go from one day to the next to between 0.63 and 1.86
-// of what they were; single days, of 1 to 973 names, jump seventyfold. A copy cut short, a
-// login page instead of a list, or another list under the same address go far beyond.
+// The defaults are well above the changes of real feeds. The names that red.flag.domains found in thirty days, summed anew each day from 2022 to 2026, change
+// from one day to the next by a factor of 0.63 to 1.86; single days, of 1 to 973 names, vary by a factor of seventy. A truncated copy, a login page instead of
+// a list, or another list under the same address exceed these limits by far.
 const (
 	defaultLeast  = 1000
 	defaultShrink = 2
 	defaultGrow   = 4
 )
 
-// MassChange judges a feed, or the set as a whole, that held before listings and is to hold after. A first
-// load (before is 0) is not judged. What changes within an unchanged size is judged by two calls: with
-// what is removed taken off (before, before-removed), with what is added (before, before+added).
+// MassChange judges a feed, or the set as a whole, that had before listings and will have after. A first load (before is 0) is not judged. Changes within an
+// unchanged size are judged by two calls: for the removed listings (before, before-removed) and for the added ones (before, before+added).
 func MassChange(before, after int, b Bounds) Finding {
 	least, shrink, grow := or(b.Least, defaultLeast), or(b.Shrink, defaultShrink), or(b.Grow, defaultGrow)
 	f := Finding{Outcome: Hold, Guard: Mass, a: before, b: after}
@@ -36,21 +34,21 @@ func MassChange(before, after int, b Bounds) Finding {
 	return f
 }
 
-// Content is what a list was read as.
+// Content is the content of a list in numbers.
 type Content struct {
 	Listings int
 	Refused  int // lines that were not understood
 }
 
-// The bounds of small feeds, whose sizes move by chance: single days of red.flag.domains went from 973 names to 14.
+// The bounds of small feeds, whose sizes vary by chance: single days of red.flag.domains had between 973 and 14 names.
 const (
-	smallLeast  = 10  // below, only the content tells
+	smallLeast  = 10  // below, only the content decides
 	smallShrink = 10  // held when fewer than one in ten listings are left
 	smallGrow   = 100 // held when there are more than a hundred times as many
 )
 
-// SmallList judges a feed that is too small for MassChange: whether it became something else, such as a notice or the page of an
-// error. common is how many of the listings before are there after, too. A first load is not judged.
+// SmallList judges a feed that is too small for MassChange: whether it became something else, such as a notice or an error page. common is the number of
+// listings that were there before and are there after. A first load is not judged.
 func SmallList(before, after Content, common int) Finding {
 	f := Finding{Outcome: Hold, Guard: Mass, a: before.Listings, b: after.Listings}
 	switch {
@@ -68,12 +66,12 @@ func SmallList(before, after Content, common int) Finding {
 	return f
 }
 
-// Emptied is the finding on a feed that held listings and is to hold none.
+// Emptied returns the finding on a feed that had listings and will have none.
 func Emptied(before int) Finding {
 	return Finding{Outcome: Hold, Guard: Mass, why: emptied, a: before}
 }
 
-// or is v, or the default where v is not set.
+// or returns v, or the default if v is not set.
 func or(v, byDefault int) int {
 	if v <= 0 {
 		return byDefault

@@ -3,13 +3,12 @@ package guard
 import "bytes"
 
 const (
-	maxLabel = 63  // octets of a label (RFC 1035 section 2.3.4)
-	maxName  = 255 // octets of a whole name on the wire
+	maxLabel = 63  // bytes of a label (RFC 1035 section 2.3.4)
+	maxName  = 255 // bytes of a whole name on the wire
 )
 
-// hostOctet says which octets a name may hold. Capitals make it another name than the canonical one the lists
-// hold; a dot inside a label would make its text that of another name. The underscore is legal
-// in DNS, and listed names use it.
+// hostOctet holds the bytes that a name may contain. Upper-case letters would make another name than the canonical one in the lists; a dot inside a label would
+// make its text that of another name. The underscore is legal in DNS, and listed names use it.
 var hostOctet = func() (t [256]bool) {
 	for _, c := range "abcdefghijklmnopqrstuvwxyz0123456789-_" {
 		t[c] = true
@@ -17,7 +16,7 @@ var hostOctet = func() (t [256]bool) {
 	return t
 }()
 
-// checkName judges whether name can be listed at all; ok is whether it can.
+// checkName judges whether name can be listed at all; ok is true if it can.
 func checkName(name []byte) (why reason, ok bool) {
 	if len(name) == 0 || len(name) > maxName {
 		return malformed, false
@@ -67,7 +66,7 @@ func isNumber(label []byte) bool {
 	return len(bytes.Trim(label, digits)) == 0
 }
 
-// parent is the name without its first label; of the root it is nothing.
+// parent returns the name without its first label; nothing for the root.
 func parent(name []byte) []byte {
 	if len(name) == 0 || name[0] == 0 {
 		return nil

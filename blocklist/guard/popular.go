@@ -2,9 +2,8 @@ package guard
 
 import "io"
 
-// EachPopular calls each for the names of a popularity list, in the list's order, until it returns an error, which it
-// returns. r is a list as Config.Popular is; nil is the shipped one. name is canonical and borrowed for the call. Lines that are no
-// names of hosts are passed over.
+// EachPopular calls each for the names of a popularity list, in the list's order, until each returns an error, which it returns. r is a list like
+// Config.Popular; nil is the shipped one. name is canonical and borrowed for the call. Lines that are no host names are skipped.
 func EachPopular(r io.Reader, each func(rank int, name []byte) error) error {
 	if r == nil {
 		r = shippedPopular()

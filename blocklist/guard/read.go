@@ -12,18 +12,17 @@ import (
 	"rempart/blocklist"
 )
 
-// Bounds of what is read.
+// Bounds of the input.
 const (
-	maxLine         = 32 << 10  // octets; what is longer is cut
-	maxEssential    = 16 << 20  // octets
-	maxPopular      = 512 << 20 // octets, once unpacked
+	maxLine         = 32 << 10  // bytes; longer lines are cut
+	maxEssential    = 16 << 20  // bytes
+	maxPopular      = 512 << 20 // bytes, after unpacking
 	maxPopularLines = 5_000_000
 )
 
 var errTooLarge = errors.New("it is larger than a list of its kind can be")
 
-// readEssential reads names in the form of essential.txt. A line that is not understood is an error: a
-// name someone meant to protect must not be passed over.
+// readEssential reads names in the format of essential.txt. An invalid line is an error: a name that somebody meant to protect must not be ignored.
 func (g *Guards) readEssential(r io.Reader) error {
 	return eachLine(r, maxEssential, func(number int, line string) error {
 		text, _, _ := strings.Cut(line, "#")
@@ -47,7 +46,7 @@ func (g *Guards) readEssential(r io.Reader) error {
 	})
 }
 
-// CheckEssential returns an error unless a name, in ASCII, can be protected: it says why not.
+// CheckEssential returns an error with the reason if a name, in ASCII, cannot be protected.
 func CheckEssential(text string) error {
 	if _, why, ok := readName(nil, text); !ok {
 		return fmt.Errorf("%.80q cannot be protected: %s", text, reasonTexts[why])
@@ -55,15 +54,14 @@ func CheckEssential(text string) error {
 	return nil
 }
 
-// readPopular reads a popularity list: lines of "rank,name" or of a name alone, whose rank then is the
-// line's; gzip or not. Lines that are neither are counted and passed over. A list without names, or
-// with more bad lines than names, is an error.
+// readPopular reads a popularity list: lines of "rank,name", or of a name alone, whose rank is the number of its line; gzip or not. Invalid lines are counted
+// and skipped. A list without names, or with more invalid lines than names, is an error.
 func (g *Guards) readPopular(r io.Reader) error {
 	var buf [maxName]byte
 	bad := func() { g.stats.BadPopular++ }
 	err := eachRanked(r, bad, func(rank int, text string) error {
 		name, why, ok := readName(buf[:0], text)
-		if !ok && why != singleLabel { // lists of names that were asked for hold top-level domains
+		if !ok && why != singleLabel { // lists of queried names contain top-level domains
 			bad()
 			return nil
 		}
@@ -86,7 +84,7 @@ func (g *Guards) readPopular(r io.Reader) error {
 	return nil
 }
 
-// eachRanked calls each for the lines of a popularity list, with their ranks, and bad for those that have none.
+// eachRanked calls each for the lines of a popularity list with their ranks, and bad for invalid lines.
 func eachRanked(r io.Reader, bad func(), each func(rank int, text string) error) error {
 	r, err := unpacked(r)
 	if err != nil {
@@ -110,7 +108,7 @@ func eachRanked(r io.Reader, bad func(), each func(rank int, text string) error)
 	})
 }
 
-// splitRank parts the rank from the name of a line; byDefault is the rank of a line without one.
+// splitRank splits a line into rank and name; byDefault is the rank of a line without one.
 func splitRank(line string, byDefault int) (rank int, text string, ok bool) {
 	number, text, ranked := strings.Cut(line, ",")
 	if !ranked {
@@ -125,7 +123,7 @@ func splitRank(line string, byDefault int) (rank int, text string, ok bool) {
 	return rank, text, rank > 0 && rank <= maxRank
 }
 
-// unpacked is what r holds, unpacked where it is gzip.
+// unpacked returns the content of r, unpacked if it is gzip.
 func unpacked(r io.Reader) (io.Reader, error) {
 	in := bufio.NewReader(r)
 	if magic, _ := in.Peek(2); string(magic) != "\x1f\x8b" {
@@ -138,7 +136,7 @@ func unpacked(r io.Reader) (io.Reader, error) {
 	return z, nil
 }
 
-// readName appends the wire form of a name to dst; why is set where it is none that can be listed.
+// readName appends the wire format of a name to dst; why is set if the name cannot be listed.
 func readName(dst []byte, text string) (name []byte, why reason, ok bool) {
 	name, err := blocklist.AppendName(dst, text)
 	if err != nil {
@@ -148,8 +146,7 @@ func readName(dst []byte, text string) (name []byte, why reason, ok bool) {
 	return name, why, ok
 }
 
-// eachLine calls f for each line of r, numbered from 1 and without its end, cut to maxLine. It stops
-// at the first error, and after max octets with errTooLarge.
+// eachLine calls f for each line of r, numbered from 1 and without its end, cut to maxLine. It stops at the first error, and after max bytes with errTooLarge.
 func eachLine(r io.Reader, max int, f func(number int, line string) error) error {
 	buf := make([]byte, maxLine)
 	number, kept, inLong := 1, 0, false

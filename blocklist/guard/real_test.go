@@ -18,7 +18,7 @@ import (
 	"rempart/blocklist"
 )
 
-// realData is where the real data is, when it is there.
+// realData is the folder of the real data.
 const realData = "../../../shared/data"
 
 // eachReal calls f for each line of a file of the real data, gzip or not; without the data it skips the test.
@@ -44,7 +44,7 @@ func eachReal(t testing.TB, name string, f func(line string)) {
 	}
 }
 
-// tranco are the places of names in the ranked list of the real data.
+// tranco returns the ranks of names in the ranked list of the real data.
 func tranco(t testing.TB) map[string]int {
 	ranks := map[string]int{}
 	eachReal(t, "guard/tranco-100k-ranked.txt.gz", func(name string) { ranks[name] = len(ranks) + 1 })
@@ -60,14 +60,14 @@ func openTranco(t testing.TB) io.Reader {
 	return f
 }
 
-// check is what g says of a block of a name and all below it.
+// check returns g's finding on a block of a name and all names below it.
 func check(t testing.TB, g *Guards, text string) Finding {
 	t.Helper()
 	return g.Check(blocklist.Listing{Name: wireName(t, text), Scope: blocklist.Subtree})
 }
 
-// TestSuffixesOfTheList holds the shipped rules against x/net and against the public suffix list itself:
-// whatever either calls a suffix, the guard objects to; and it objects to nothing that neither does.
+// TestSuffixesOfTheList compares the shipped rules with x/net and with the public suffix list: the guard objects to every suffix of either, and to no name that
+// is a suffix in neither.
 func TestSuffixesOfTheList(t *testing.T) {
 	g := newGuards(t, Config{Popular: strings.NewReader("nobody.example\n")})
 	rules, exceptions, missing := 0, 0, 0
@@ -115,8 +115,7 @@ func isKnownSuffix(name string) bool {
 	return suffix == name
 }
 
-// TestVectors goes through the test vectors of the public suffix list: pairs of a name and of what can be registered
-// of it, null for nothing.
+// TestVectors checks the test vectors of the public suffix list: pairs of a name and its registrable domain, null for none.
 func TestVectors(t *testing.T) {
 	g := newGuards(t, Config{Popular: strings.NewReader("nobody.example\n")})
 	n := 0
@@ -145,8 +144,8 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// TestRiskyEntries: what real feeds listed although it is popular or a public suffix never counts. With the shipped
-// popularity list, older than the ranks of the data, some of the popular ones pass.
+// TestRiskyEntries: names that real feeds listed although they are popular or public suffixes never take effect. With the shipped popularity list, which is
+// older than the ranks of the data, some of the popular ones pass.
 func TestRiskyEntries(t *testing.T) {
 	for _, popular := range []string{"shipped", "tranco"} {
 		c := Config{}
@@ -234,7 +233,7 @@ func TestCuratedThreatsPass(t *testing.T) {
 	}
 }
 
-// TestUnionOfFeeds reports what each guard does to five million names that real feeds list or listed.
+// TestUnionOfFeeds logs the decisions of each guard on five million names that real feeds list or listed.
 func TestUnionOfFeeds(t *testing.T) {
 	if !testing.Verbose() {
 		t.Skip("a report over five million names: -v shows it")

@@ -12,7 +12,7 @@ import (
 
 //go:generate go run ./generate -lists ../../../misp-warninglists
 
-// The shipped lists; README.md says where they come from.
+// The shipped lists; README.md documents their origin.
 var (
 	//go:embed essential.txt
 	essentialText string
@@ -24,7 +24,7 @@ var (
 	popularGzip string
 )
 
-// Revision changes whenever what is shipped does, or what is decided by it: what was let through before is then judged again.
+// Revision changes when the shipped lists or the checks change: earlier decisions are then made again.
 func Revision() uint64 {
 	d := xxhash.New()
 	for _, text := range []string{essentialText, suffixesText, sharedText, popularGzip} {
@@ -36,12 +36,12 @@ func Revision() uint64 {
 // checksRevision is raised when the checks themselves change.
 const checksRevision = 1
 
-// shippedNames is about how many names the shipped lists hold, with the names above them.
+// shippedNames is approximately the number of names in the shipped lists, with the names above them.
 const shippedNames = 40_000
 
 func shippedPopular() io.Reader { return strings.NewReader(popularGzip) }
 
-// readShipped reads the shipped lists but the popularity list.
+// readShipped reads the shipped lists except the popularity list.
 func (g *Guards) readShipped() error {
 	if err := g.readEssential(strings.NewReader(essentialText)); err != nil {
 		return err

@@ -115,7 +115,7 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading 
 		Canaries: setup.Canaries(c.Canary), KeepSingleLabels: c.SingleLabels == config.KeepSingleLabels, DenyBelow: c.NXDomain == config.DenySubtree,
 		RefuseRebinding: c.Rebinding == config.RefuseRebinding, RebindingAllow: rebindingAllow, NAT64: c.NAT64,
 		Style: setup.BlockStyle(c.BlockAnswer), PageIPv4: c.PageIPv4.Addr, PageIPv6: c.PageIPv6.Addr, BlockTTL: c.BlockTTL,
-		StructuredOption: c.StructuredOption, NameSources: c.Reason == config.TellLists, Contact: c.Contact, Organisation: c.Organisation,
+		StructuredOption: c.StructuredOption, NameSources: c.Reason == config.NameLists, Contact: c.Contact, Organisation: c.Organisation,
 	})
 	if err != nil {
 		return nil, err

@@ -1,5 +1,4 @@
-// Package admin serves what operators and their machines look at: figures, whether the process
-// lives, and whether it should be sent queries.
+// Package admin serves metrics for monitoring, and whether the process works and should get queries.
 package admin
 
 import (
@@ -11,28 +10,28 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// New returns the handler of /metrics, /livez and /readyz. ready says why the process is not
-// ready, in a sentence, or nothing. No answer holds a client's address.
+// New returns the handler of /metrics, /livez and /readyz. ready returns a sentence that says why the process is not ready, or "" if it is. No answer contains
+// a client address.
 func New(gatherer prometheus.Gatherer, ready func() (why string)) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "alive") })
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, "alive") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if why := ready(); why != "" {
-			say(w, http.StatusServiceUnavailable, "not ready: "+why)
+			reply(w, http.StatusServiceUnavailable, "not ready: "+why)
 			return
 		}
-		say(w, http.StatusOK, "ready")
+		reply(w, http.StatusOK, "ready")
 	})
 	return mux
 }
 
 // Misdirected refuses a request whose Host is no name of a listener on a loopback address.
 func Misdirected(w http.ResponseWriter, _ *http.Request) {
-	say(w, http.StatusMisdirectedRequest, "Host is no name of this listener: ask by its address or as localhost; for others, set REMPART_METRICS_LISTEN to an address of your network")
+	reply(w, http.StatusMisdirectedRequest, "Host is no name of this listener: ask by its address or as localhost; for others, set REMPART_METRICS_LISTEN to an address of your network")
 }
 
-func say(w http.ResponseWriter, code int, text string) {
+func reply(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)

@@ -93,10 +93,11 @@ func FuzzReadSigned(f *testing.F) {
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, body []byte) {
 		u, err := changeset.JudgeOf(dir, guards, view).ReadSigned(bytes.NewReader(body))
-		defer u.Close()
 		if err != nil {
+			u.Close()
 			return
 		}
+		defer u.Close()
 		accepted, refused, payload, err := u.Read()
 		if err != nil {
 			return

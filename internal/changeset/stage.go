@@ -63,7 +63,7 @@ func (r *Stored) continueStage(undo *Stored) error {
 	return nil
 }
 
-// checkBlockRates starts the withdrawal of a staged change set if a node blocks unusually much or little since it has it.
+// checkBlockRates starts the withdrawal of a staged change set if a node blocks unusually much or little since it enforces the set.
 func (l *Lifecycle) checkBlockRates(ctx context.Context, id string) error {
 	err := l.withLocked(ctx, id, isStaged, func(r *Stored) error {
 		why := l.cfg.Fleet.Unusual(r.Stage.Usual)

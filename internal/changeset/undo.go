@@ -101,10 +101,11 @@ func (l *Lifecycle) publishUndo(ctx context.Context, id string, n int, by By) (*
 	}
 	j.most = 4 * l.cfg.MaxChanges
 	u, err := writeUndo(j, &journal.Set{ID: undoID(id, n), Time: j.now, Comment: undoComment + id}, back)
-	defer u.Close()
 	if err != nil {
+		u.Close()
 		return nil, Fail("the change set was not undone", err)
 	}
+	defer u.Close()
 	if u.isEmpty() {
 		return nil, refuse(Conflict, "path.id", fmt.Sprintf("later change sets changed all of its %d names: there is nothing to undo", back.Lefts))
 	}

@@ -9,8 +9,7 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// LoadClient reads what operators' commands need, and nothing else: a server's settings are none of theirs. Its error names each bad
-// variable.
+// LoadClient reads the settings of operators' commands, and ignores those of a server. Its error names each invalid variable.
 func LoadClient() (*Client, error) { return loadClient(env.ToMap(os.Environ())) }
 
 func loadClient(environ map[string]string) (*Client, error) {
@@ -39,7 +38,7 @@ func loadClient(environ map[string]string) (*Client, error) {
 	return &c, nil
 }
 
-// KeysFolder is where the keys of a control on this machine are, whatever its other settings.
+// KeysFolder returns the folder of the keys of a control on this machine.
 func KeysFolder() (string, error) { return keysFolder(env.ToMap(os.Environ())) }
 
 func keysFolder(environ map[string]string) (string, error) {

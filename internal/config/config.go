@@ -36,8 +36,8 @@ type Config struct {
 	Client        `title:"Commands that call the operators' API"`
 }
 
-// Load reads the environment of a server. Its error names each bad variable, its value, and what would be right; and each variable that is misspelt, so that
-// no setting is ignored by mistake.
+// Load reads the environment of a server. Its error names each invalid variable, its value and valid values; and each misspelt variable, so that no setting is
+// ignored by mistake.
 func Load() (*Config, error) {
 	environ := Environ()
 	var errs []error
@@ -126,7 +126,7 @@ func options(environ map[string]string) env.Options {
 	}}
 }
 
-// Bad is the error of a variable whose value does not do. right says what would.
+// Bad returns the error of a variable with an invalid value. right describes the valid values.
 func Bad(variable, value, right string) error {
 	secret := false
 	eachField(func(f reflect.StructField) {
@@ -138,7 +138,7 @@ func Bad(variable, value, right string) error {
 	return fmt.Errorf("%s=%q: %s", Prefix+variable, Redact(value), Redact(right))
 }
 
-// explain turns the library's error, which names a struct's field, into one about the variable.
+// explain turns an error of the library, which names a struct's field, into one about the variable.
 func explain(err error, environ map[string]string) error {
 	var parse env.ParseError
 	if !errors.As(err, &parse) {
@@ -161,10 +161,10 @@ func explain(err error, environ map[string]string) error {
 	return Bad(variable, environ[Prefix+variable], why)
 }
 
-// maxRank is the most a popularity list can rank.
+// maxRank is the highest rank of a popularity list.
 const maxRank = 5_000_000
 
-// check is what the types alone do not say.
+// check checks what the types alone do not express.
 func (c *Config) check(environ map[string]string) (errs []error) {
 	bad := func(variable, right string) {
 		errs = append(errs, Bad(variable, environ[Prefix+variable], right))
@@ -202,17 +202,17 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 		bad("CONTACT", "a URI like mailto:abuse@isp.example, tel:+33123456789 or https://isp.example/appeal")
 	}
 	if len(c.Contact) > 200 || len(c.Organisation) > 100 {
-		bad("CONTACT", "at most 200 octets, and at most 100 of "+Prefix+"ORGANISATION: both must fit a DNS answer")
+		bad("CONTACT", "at most 200 bytes, and at most 100 of "+Prefix+"ORGANISATION: both must fit a DNS answer")
 	}
 	c.checkControl(bad)
 	c.checkRPZ(bad)
 	return errs
 }
 
-// defaultDataDir is where a program of this kind keeps its state.
+// defaultDataDir returns the usual place for the state of such a program.
 func defaultDataDir(environ map[string]string) (string, error) {
 	if dir := environ["STATE_DIRECTORY"]; dir != "" {
-		dir, _, _ = strings.Cut(dir, ":") // systemd.exec(5): several are separated so
+		dir, _, _ = strings.Cut(dir, ":") // systemd.exec(5): several folders are separated by colons
 		return dir, nil
 	}
 	if dir := environ["XDG_STATE_HOME"]; filepath.IsAbs(dir) {
@@ -243,13 +243,13 @@ func Tables() string {
 	return b.String()
 }
 
-// none is how a value is switched off where empty means the default.
+// none is the value that turns something off whose empty value is the default.
 const none = "none"
 
 // Addr is an address, not valid for "none".
 type Addr struct{ netip.Addr }
 
-// UnmarshalText reads it.
+// UnmarshalText reads an address or "none".
 func (a *Addr) UnmarshalText(text []byte) (err error) {
 	if string(text) == none || len(text) == 0 {
 		*a = Addr{}

@@ -11,7 +11,7 @@ import (
 
 var label = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$`)
 
-// checkControl is what the types of Edge and Operators do not say.
+// checkControl checks what the types of Edge and ControlServer do not express.
 func (c *Config) checkControl(bad func(variable, right string)) {
 	if c.Control != "" {
 		u, err := url.Parse(strings.Split(c.Control, ",")[0])

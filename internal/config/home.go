@@ -25,7 +25,7 @@ func (n *NAT64) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Canary says which canary names do not exist here.
+// Canary is the set of canary names that do not exist here.
 type Canary struct{ Firefox, ICloud bool }
 
 // UnmarshalText reads a list of words.
@@ -53,13 +53,13 @@ func (c *Canary) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// SingleLabels says how names of one label are answered: forwarded, or kept here.
+// SingleLabels is the treatment of names of one label: forwarded, or kept here.
 type SingleLabels bool
 
 // KeepSingleLabels answers names of one label here.
 const KeepSingleLabels SingleLabels = true
 
-// UnmarshalText reads it.
+// UnmarshalText reads "forward" or "keep".
 func (s *SingleLabels) UnmarshalText(text []byte) error {
 	switch string(text) {
 	case "forward", "":
@@ -72,7 +72,7 @@ func (s *SingleLabels) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// NXDomain says whether an upstream's NXDOMAIN also denies the names below.
+// NXDomain is whether an upstream's NXDOMAIN also denies the names below.
 type NXDomain bool
 
 // DenySubtree denies all names below a name that does not exist.
@@ -91,13 +91,13 @@ func (n *NXDomain) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Rebinding says whether answers of public names may hold local addresses.
+// Rebinding is whether answers of public names may contain local addresses.
 type Rebinding bool
 
-// RefuseRebinding withholds answers of public names that hold local addresses.
+// RefuseRebinding withholds answers of public names that contain local addresses.
 const RefuseRebinding Rebinding = true
 
-// UnmarshalText reads it.
+// UnmarshalText reads "allow" or "refuse".
 func (r *Rebinding) UnmarshalText(text []byte) error {
 	switch string(text) {
 	case "allow", "":
@@ -110,7 +110,7 @@ func (r *Rebinding) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Clients says who may ask.
+// Clients are the clients that may ask.
 type Clients struct {
 	Prefixes Prefixes
 	OnLink   bool // also the networks that this machine is in

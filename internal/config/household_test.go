@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// TestHousehold reads deploy/household.env as the program would: every variable is known, every value does,
-// and so does every one that stands commented out.
+// TestHousehold reads deploy/household.env as the program does: every variable is known, and every value is valid, those in comments too.
 func TestHousehold(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join("..", "..", "deploy", "household.env"))
 	if err != nil {
@@ -58,7 +57,7 @@ func TestEnvFile(t *testing.T) {
 	}
 }
 
-// TestHouseholdInShell has a shell read deploy/household.env to the same values.
+// TestHouseholdInShell lets a shell read deploy/household.env to the same values.
 func TestHouseholdInShell(t *testing.T) {
 	path := filepath.Join("..", "..", "deploy", "household.env")
 	cmd := exec.Command("sh", "-c", `set -a; . "$1"; env -0`, "sh", path)
@@ -87,7 +86,7 @@ func TestHouseholdInShell(t *testing.T) {
 	}
 }
 
-// TestRedact hides what must not be written.
+// TestRedact hides passwords and tokens.
 func TestRedact(t *testing.T) {
 	for text, want := range map[string]string{
 		"nats://user:pass@192.0.2.1:4222,nats://u:p@[::1]:1":  "nats://xxxxx@192.0.2.1:4222,nats://xxxxx@[::1]:1",

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// PrefixList is Prefixes that may be none.
+// PrefixList are Prefixes that may be empty.
 type PrefixList []netip.Prefix
 
-// UnmarshalText reads them.
+// UnmarshalText reads prefixes; empty text is none.
 func (p *PrefixList) UnmarshalText(text []byte) error {
 	if *p = nil; len(strings.TrimSpace(string(text))) == 0 {
 		return nil
@@ -27,10 +27,10 @@ type RPZZone struct {
 	Categories   []string // empty: all
 }
 
-// RPZZones are zones.
+// RPZZones are the configured policy zones.
 type RPZZones []RPZZone
 
-// UnmarshalText reads them.
+// UnmarshalText reads zones, separated by commas.
 func (z *RPZZones) UnmarshalText(text []byte) error {
 	*z = nil
 	var items List

@@ -11,10 +11,10 @@ import (
 	"rempart/internal/units"
 )
 
-// List is values separated by commas; white space around them and empty ones do not count.
+// List is a list of values separated by commas; white space around them and empty values are ignored.
 type List []string
 
-// UnmarshalText reads it.
+// UnmarshalText reads values.
 func (l *List) UnmarshalText(text []byte) error {
 	*l = nil
 	for _, item := range strings.Split(string(text), ",") {
@@ -25,10 +25,10 @@ func (l *List) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Addrs are addresses with ports; an empty host was two, the wildcards of both families.
+// Addrs are addresses with ports; an empty host is read as two addresses, the wildcards of both families.
 type Addrs []netip.AddrPort
 
-// UnmarshalText reads them.
+// UnmarshalText reads addresses, or "none".
 func (a *Addrs) UnmarshalText(text []byte) error {
 	*a = nil
 	if string(text) == none {
@@ -60,10 +60,10 @@ func (a *Addrs) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Prefixes are address prefixes; an address alone is itself.
+// Prefixes are address prefixes; an address alone is the prefix of its full length.
 type Prefixes []netip.Prefix
 
-// UnmarshalText reads them.
+// UnmarshalText reads prefixes.
 func (p *Prefixes) UnmarshalText(text []byte) error {
 	*p = nil
 	var items List
@@ -88,13 +88,13 @@ func (p *Prefixes) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Forward is a zone and the upstream its names go to.
+// Forward is a zone and the upstream of its names.
 type Forward struct{ Zone, Upstream string }
 
-// Forwards are such pairs; a zone may come several times, with an upstream each.
+// Forwards are such pairs; a zone may be there several times, each time with another upstream.
 type Forwards []Forward
 
-// UnmarshalText reads them.
+// UnmarshalText reads pairs.
 func (f *Forwards) UnmarshalText(text []byte) error {
 	*f = nil
 	var items List
@@ -122,7 +122,7 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Limit is how many bytes per second the clients in a prefix may be sent; 0 means no limit.
+// Limit is the number of bytes per second that the clients in a prefix may be sent; 0 means no limit.
 type Limit struct {
 	Clients netip.Prefix
 	Bytes   int64
@@ -170,7 +170,7 @@ func (l *Limits) UnmarshalText(text []byte) error {
 		if clients.UnmarshalText([]byte(prefix)) != nil {
 			return fmt.Errorf("%q is not a prefix: write 192.0.2.0/28=16MiB or 2001:db8::/32=16MiB", prefix)
 		}
-		if slices.ContainsFunc((*l)[2:], func(other Limit) bool { return other.Clients == clients[0] }) { // the first two are everyone's
+		if slices.ContainsFunc((*l)[2:], func(other Limit) bool { return other.Clients == clients[0] }) { // the first two apply to all clients
 			return fmt.Errorf("%s has two limits", clients[0])
 		}
 		*l = append(*l, Limit{clients[0], int64(n)})
@@ -178,13 +178,13 @@ func (l *Limits) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Mode is whether blocks are answered as such.
+// Mode is whether blocks are enforced.
 type Mode bool
 
 // Observe only counts.
 const Observe Mode = true
 
-// UnmarshalText reads it.
+// UnmarshalText reads "enforce" or "observe".
 func (m *Mode) UnmarshalText(text []byte) error {
 	switch string(text) {
 	case "enforce", "":
@@ -197,10 +197,10 @@ func (m *Mode) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// BlockAnswer is how a block is answered.
+// BlockAnswer is the answer to a blocked query.
 type BlockAnswer string
 
-// UnmarshalText reads it.
+// UnmarshalText reads one of the answers.
 func (b *BlockAnswer) UnmarshalText(text []byte) error {
 	switch s := BlockAnswer(text); s {
 	case "page", "nxdomain", "nodata", "refused", "null":
@@ -210,19 +210,19 @@ func (b *BlockAnswer) UnmarshalText(text []byte) error {
 	return errors.New(`one of "page", "nxdomain", "nodata", "refused" and "null"`)
 }
 
-// Reason is what a block says of itself.
+// Reason is the content of the extended error of a blocked answer.
 type Reason bool
 
-// TellLists names the lists behind it.
-const TellLists Reason = true
+// NameLists adds the lists that contain the name.
+const NameLists Reason = true
 
-// UnmarshalText reads it.
+// UnmarshalText reads "category" or "lists".
 func (r *Reason) UnmarshalText(text []byte) error {
 	switch string(text) {
 	case "category", "":
 		*r = false
 	case "lists":
-		*r = TellLists
+		*r = NameLists
 	default:
 		return errors.New(`either "category" or "lists"`)
 	}

@@ -37,12 +37,12 @@ func Variables(environ map[string]string) (all []Variable) {
 	return all
 }
 
-// serviceVariable is the end of the name of a variable by which Kubernetes describes a Service to every container of its namespace: of one that is named
-// "rempart", these variables have Rempart's prefix.
+// serviceVariable matches the end of the name of a variable by which Kubernetes describes a Service to every container of its namespace. If the Service is
+// named "rempart", these variables have Rempart's prefix.
 var serviceVariable = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
 // Unknown returns a sentence, with advice, for each variable of environ that has Rempart's prefix, in any case, but is not one of its variables: in misspelt
-// for those that are like the name of a setting, in others for the rest. The sentences are sorted. Variables of Kubernetes are passed over.
+// for variables similar to a setting, in others for the rest. The sentences are sorted. Variables of Kubernetes are skipped.
 func Unknown(environ map[string]string) (misspelt, others []string) {
 	var known []string
 	eachField(func(f reflect.StructField) { known = append(known, Prefix+f.Tag.Get("env")) })

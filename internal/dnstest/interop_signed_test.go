@@ -101,7 +101,7 @@ func (z *signedZone) signed(set []dns.RR) []dns.RR {
 }
 
 // testDelv validates through the program: what passes is secure, and a block in a signed zone is
-// found out, as it must be.
+// detected, as it must be.
 func testDelv(t *testing.T, p *peers) {
 	z := newSignedZone(t)
 	u := NewUpstream(t, z.answer)

@@ -98,7 +98,7 @@ func outputOf(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// at is how dig, kdig and delv are told whom to ask.
+// at returns the arguments of dig, kdig and delv for a server.
 func at(addr string) []string {
 	host, port, _ := net.SplitHostPort(addr)
 	return []string{"@" + host, "-p", port}

@@ -153,7 +153,7 @@ func (p *Program) Wait(t testing.TB) int {
 	select {
 	case <-p.ended:
 	case <-time.After(programPatience):
-		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // the runtime tells where each goroutine stands
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // the runtime prints the stack of each goroutine
 		select {
 		case <-p.ended:
 		case <-time.After(time.Second):

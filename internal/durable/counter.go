@@ -11,17 +11,17 @@ import (
 	"sync"
 )
 
-// Counter hands out numbers that only rise, across restarts and crashes. It is safe for
-// concurrent use within one process; the folder's Lock keeps other processes out.
+// Counter returns increasing numbers, across restarts and crashes. It is safe for concurrent use within one process; the folder's Lock excludes other
+// processes.
 type Counter struct {
 	path string
 
 	mu   sync.Mutex
-	last uint64 // highest number handed out
+	last uint64 // highest number returned
 }
 
-// counterSlack is by how much a counter whose file is lost begins above what was derived: numbers that were handed out and left no other trace
-// must not be handed out again.
+// counterSlack is how far above the derived number a counter starts if its file is lost: numbers that were returned and left no other trace must not be
+// returned again.
 const counterSlack = 1000
 
 // OpenCounter reads the counter at path; a file that does not exist is a counter that has handed out nothing. The counter is of use in any case: where the file
@@ -57,8 +57,8 @@ func readCounter(path string) (uint64, error) {
 	return last, nil
 }
 
-// Next is a number higher than every number handed out before and higher than above. It is on
-// disk before Next returns; when it could not be written there, it is not handed out.
+// Next returns a number higher than every number returned before and higher than above. It is on disk before Next returns; if it could not be written, Next
+// returns an error.
 func (c *Counter) Next(above uint64) (uint64, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -51,7 +51,7 @@ func TestWriteFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := read(t, path); got != content {
-			t.Fatalf("read back %d octets, want %d", len(got), len(content))
+			t.Fatalf("read back %d bytes, want %d", len(got), len(content))
 		}
 	}
 	if got := names(t, dir); len(got) != 1 {
@@ -128,7 +128,7 @@ func TestMap(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := string(m.Data()); got != content {
-			t.Errorf("mapped %d octets, want %d", len(got), len(content))
+			t.Errorf("mapped %d bytes, want %d", len(got), len(content))
 		}
 		if err := WriteFile(path, put("replaced")); err != nil {
 			t.Fatal(err)
@@ -242,10 +242,10 @@ func TestCounterConcurrent(t *testing.T) {
 	wg.Wait()
 }
 
-// none derives nothing: the counter's file is sound.
+// none derives nothing: the counter's file is valid.
 func none() uint64 { return 0 }
 
-// TestCounterIsDerived has a counter whose file is torn continue above what is known from elsewhere.
+// TestCounterIsDerived lets a counter whose file is torn continue above the number that is known from elsewhere.
 func TestCounterIsDerived(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "version")
 	for _, garbage := range []string{"", "\n", "x", "-1", "1 2", "0x10", "1\n\n", " 7", strings.Repeat("9", 40), "\x00\x00"} {

@@ -9,17 +9,16 @@ import (
 	"syscall"
 )
 
-// ErrLocked is what Lock wraps when another process holds the folder.
+// ErrLocked is wrapped by Lock's error if another process holds the folder.
 var ErrLocked = errors.New("in use by another process")
 
-// Lock takes dir for this process alone until unlock is called or the process ends, whatever
-// ends it. The lock is held on the file "lock" in dir, which stays: removing it would let two
-// processes hold locks of the same name. Systems without flock take no lock.
+// Lock takes dir for this process alone until unlock is called or the process ends in any way. The lock is held on the file "lock" in dir, which stays:
+// removing it would let two processes hold locks of the same name. Systems without flock take no lock.
 func Lock(dir string) (unlock func(), err error) {
 	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		f, err = os.Open(path) // a lock needs no writing, where an earlier run made the file
+		f, err = os.Open(path) // if an earlier run made the file, a lock needs no write permission
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock folder: %w", err)

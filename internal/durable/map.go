@@ -6,17 +6,15 @@ import (
 	"sync"
 )
 
-// Mapping is a file's content, read-only, shared with the page cache where the system can
-// map files. It stays what it was at Map when the file is replaced or removed.
+// Mapping is the content of a file, read-only, shared with the page cache if the system can map files. It does not change when the file is replaced or removed.
 type Mapping struct {
 	data []byte
 
-	mu     sync.Mutex // of what may come at the same time: Evict and Close
+	mu     sync.Mutex // guards Evict and Close, which may be called at the same time
 	closed bool
 }
 
-// Map maps the regular file at path. The caller closes the Mapping when nothing reads its
-// Data any more.
+// Map maps the regular file at path. The caller closes the Mapping when nothing reads its Data any more.
 func Map(path string) (*Mapping, error) {
 	info, err := os.Stat(path) // before opening: opening a pipe would wait for its other end
 	if err != nil {
@@ -38,7 +36,7 @@ func Map(path string) (*Mapping, error) {
 		return &Mapping{}, nil
 	}
 	if int64(int(size)) != size {
-		return nil, fmt.Errorf("map %s: %d octets do not fit this machine's addresses", path, size)
+		return nil, fmt.Errorf("map %s: %d bytes do not fit this machine's addresses", path, size)
 	}
 	data, err := mapFile(f, int(size))
 	if err != nil {
@@ -47,11 +45,10 @@ func Map(path string) (*Mapping, error) {
 	return &Mapping{data: data}, nil
 }
 
-// Data is the content. It must not be written to, nor read after Close: either is a fault
-// the process does not survive.
+// Data returns the content. It must not be written, or read after Close: either is a fault that ends the process.
 func (m *Mapping) Data() []byte { return m.data }
 
-// Evict takes the mapping's pages off the process's memory; whoever reads one again has it read from the file. It may be called while
+// Evict removes the mapping's pages from the process's memory; a page that is read again is read from the file. It may be called while
 // Data is being read; after Close it does nothing.
 func (m *Mapping) Evict() {
 	m.mu.Lock()
@@ -61,7 +58,7 @@ func (m *Mapping) Evict() {
 	}
 }
 
-// Close gives the memory back. It may be called from any goroutine, and more than once.
+// Close releases the memory. It may be called from any goroutine, and more than once.
 func (m *Mapping) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

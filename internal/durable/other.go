@@ -19,8 +19,7 @@ func unmapFile([]byte) {}
 
 func evict([]byte) {}
 
-// lockFile takes no lock here: a lock file without one would outlive a crash and keep the
-// next start out.
+// lockFile takes no lock here: a lock file without one would survive a crash and prevent the next start.
 func lockFile(*os.File) (taken bool, err error) { return true, nil }
 
 func syncDir(string) error { return nil }

@@ -8,13 +8,13 @@ import (
 	"os"
 )
 
-// ErrNotRegular is wrapped by the errors of OpenRegular and ReadRegular for what is no regular file.
+// ErrNotRegular is wrapped by the errors of OpenRegular and ReadRegular if the path is no regular file.
 var ErrNotRegular = errors.New("not a regular file (a folder, device, pipe or socket): name a file")
 
 // OpenRegular opens a regular file, or a link to one, for reading. It does not wait: opening a pipe would wait for its other end, and reading from a device may
 // never end.
 func OpenRegular(path string) (*os.File, error) {
-	info, err := os.Stat(path) // before opening: opening a device may do something
+	info, err := os.Stat(path) // before opening: opening a device may have an effect
 	if err == nil && !info.Mode().IsRegular() {
 		err = &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}
 	}

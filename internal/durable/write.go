@@ -1,6 +1,5 @@
-// Package durable keeps files that survive a crash: written beside, synced, renamed over,
-// and mapped for reading. A file under its care is never truncated nor written in place,
-// so whoever reads or maps one keeps what it opened.
+// Package durable writes files that survive a crash: a new file is written next to the old one, synced, and renamed over it; and it maps files for reading. It
+// never truncates a file or writes to it in place, so that every reader keeps the content that it opened.
 package durable
 
 import (
@@ -14,8 +13,7 @@ import (
 	"strings"
 )
 
-// A temporary file is named ".<name>.<random>.rempart-tmp", so that Clean cannot take a
-// file of someone else for a leftover.
+// A temporary file is named ".<name>.<random>.rempart-tmp", so that Clean does not remove another program's file.
 const tempSuffix = ".rempart-tmp"
 
 // WriteFile replaces the file at path by what write writes: into a temporary file of the
@@ -86,8 +84,8 @@ func Rename(from, to string) error {
 	return syncDir(filepath.Dir(to))
 }
 
-// Clean removes the temporary files a crash has left in dir. Only the process that holds the
-// folder's Lock may call it: a temporary file of a running WriteFile looks the same.
+// Clean removes the temporary files that a crash left in dir. Only the process that holds the folder's Lock may call it: a temporary file of a running
+// WriteFile looks the same.
 func Clean(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

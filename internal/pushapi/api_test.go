@@ -27,8 +27,8 @@ import (
 
 // keys are one of each role, under one root.
 type keys struct {
-	root, control, desk, author, second, approver, feeds, stranger *journal.SecretKey
-	ring                                                           journal.Ring
+	root, control, desk, author, second, approver, feeds, unknown *journal.SecretKey
+	ring                                                          journal.Ring
 }
 
 func newKeys(t testing.TB) *keys {
@@ -40,7 +40,7 @@ func newKeys(t testing.TB) *keys {
 		}
 		return k
 	}
-	k := &keys{key("root"), key("control"), key("desk"), key("author"), key("second"), key("approver"), key("feeds"), key("stranger"), journal.Ring{}}
+	k := &keys{key("root"), key("control"), key("desk"), key("author"), key("second"), key("approver"), key("feeds"), key("unknown"), journal.Ring{}}
 	k.ring = journal.Ring{Serial: 1, Roots: []string{k.root.String()}, Keys: []journal.RingKey{
 		{Key: k.control.String(), Roles: []journal.Role{journal.RoleControl}},
 		{Key: k.desk.String(), Roles: []journal.Role{journal.RoleAuthor}},

@@ -68,7 +68,7 @@ func TestAudit(t *testing.T) {
 	f.push(t, "ada", map[string]any{"changes": "none"})
 	f.call(t, "ada", "POST", "/v1/suspend", pushapi.TypeJSON, strings.NewReader(`{"reason":"x"}`))
 	f.get(t, "", "/v1/nodes")
-	f.order(t, pushapi.Order{Name: "mallory", Roles: []pushapi.Role{pushapi.Publisher}}, f.stranger)
+	f.order(t, pushapi.Order{Name: "mallory", Roles: []pushapi.Role{pushapi.Publisher}}, f.unknown)
 	made := into[changeset.Receipt](t, f.push(t, "bob", set("", "three.example")), http.StatusCreated)
 	waitFor(t, "the last outcome", func() bool {
 		all := f.trail(t)
@@ -158,7 +158,7 @@ func TestReadsThatPollAreNotAudited(t *testing.T) {
 	}
 }
 
-// TestNoAudit has the journal away: nothing is changed, and who asks is told.
+// TestNoAudit calls the API while the journal is not reachable: nothing changes, and the caller gets an error.
 func TestNoAudit(t *testing.T) {
 	f := start(t, setting{idle: true})
 	f.published(t, set("one", "one.example"))

@@ -96,7 +96,7 @@ func TestTokens(t *testing.T) {
 		refused(t, f.push(t, who, set("", who+"2.example")), http.StatusUnauthorized, "")
 	}
 	roles := []pushapi.Role{pushapi.Publisher}
-	for what, by := range map[string]*journal.SecretKey{"control's key": f.control, "an author's": f.author, "a stranger's": f.stranger} {
+	for what, by := range map[string]*journal.SecretKey{"control's key": f.control, "an author's": f.author, "an unknown one": f.unknown} {
 		if p := refused(t, f.order(t, pushapi.Order{Name: "mallory", Roles: roles}, by), http.StatusForbidden, "body"); !strings.Contains(p.Detail, "root") {
 			t.Errorf("%s: %s", what, p.Detail)
 		}
@@ -133,11 +133,11 @@ func TestTokens(t *testing.T) {
 	}
 	for tries := 0; !limited(); tries++ {
 		if tries == 1000 {
-			t.Fatal("strangers' orders are not limited")
+			t.Fatal("orders with unknown keys are not limited")
 		}
 	}
 	if a := f.order(t, pushapi.Order{Do: "revoke", Name: "twice"}, f.root); a.status != http.StatusOK {
-		t.Errorf("strangers keep a root from revoking: %s", a)
+		t.Errorf("orders with unknown keys keep a root from revoking: %s", a)
 	}
 	list := f.get(t, "joe", "/v1/tokens")
 	if n := len(into[struct{ Tokens []pushapi.TokenInfo }](t, list, http.StatusOK).Tokens); n != 9 {
@@ -145,7 +145,7 @@ func TestTokens(t *testing.T) {
 	}
 	for _, secret := range f.secret {
 		if strings.Contains(string(list.body), secret) || strings.Contains(f.logged.String(), secret) {
-			t.Error("a secret is told")
+			t.Error("a secret is in the answer")
 		}
 	}
 }
@@ -249,13 +249,13 @@ func TestRates(t *testing.T) {
 		t.Errorf("another's were too many: %d", n)
 	}
 	if n := count("", 200); n < 100 {
-		t.Errorf("%d of 200 calls of strangers were too many", n)
+		t.Errorf("%d of 200 calls without a valid token were too many", n)
 	}
 	if n := count("eve", 3); n != 0 {
-		t.Errorf("strangers stand in the way: %d", n)
+		t.Errorf("calls without a valid token delay others: %d", n)
 	}
 	if a := f.order(t, pushapi.Order{Name: "late", Roles: []pushapi.Role{pushapi.Node}}, f.root); a.status != http.StatusOK {
-		t.Errorf("strangers stand in the way of a root: %s", a)
+		t.Errorf("calls without a valid token delay a root: %s", a)
 	}
 	for range 500 { // many nodes share one
 		if name, ok := f.api.Allowed(t.Context(), f.secret["node"], nil, pushapi.Node); !ok || name != "node" {

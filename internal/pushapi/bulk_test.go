@@ -62,7 +62,7 @@ func peak() func() uint64 {
 	return func() uint64 { close(stop); <-done; return most.Load() }
 }
 
-// highWater is the most memory the process ever had, where the system tells.
+// highWater returns the peak memory of the process, if the system reports it.
 func highWater() string {
 	data, _ := os.ReadFile("/proc/self/status")
 	for line := range strings.Lines(string(data)) {
@@ -132,7 +132,7 @@ func TestStreaming(t *testing.T) {
 	}}
 	r := into[changeset.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=bad", pushapi.TypeNDJSON, body), http.StatusOK)
 	if got := most(); r.State != changeset.Refused || r.Refusals != n || len(r.Refused) != 1000 || got > 2*base+64<<20 { // the collector lets the heap double
-		t.Errorf("%s, %d refused, %d told, peak heap %d MiB from %d", r.State, r.Refusals, len(r.Refused), got>>20, base>>20)
+		t.Errorf("%s, %d refused, %d listed, peak heap %d MiB from %d", r.State, r.Refusals, len(r.Refused), got>>20, base>>20)
 	} else {
 		t.Logf("%d bad lines, %d MB: peak heap %d MiB from %d", n, n*225/1e6, got>>20, base>>20)
 	}
@@ -194,7 +194,7 @@ func TestMalformed(t *testing.T) {
 		}
 		refused(t, a, c.status, c.field)
 		if len(a.body) > 4<<10 {
-			t.Errorf("%s: an answer of %d octets", what, len(a.body))
+			t.Errorf("%s: an answer of %d bytes", what, len(a.body))
 		}
 	}
 	for query, field := range map[string]string{
@@ -207,7 +207,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// TestBadLines has uploads in which some lines are wrong: each is told, the others count.
+// TestBadLines uploads changes with some wrong lines: each of these is reported, the others are accepted.
 func TestBadLines(t *testing.T) {
 	f := start(t, setting{})
 	bad := []struct{ line, field string }{
@@ -247,7 +247,7 @@ func TestBadLines(t *testing.T) {
 	f.wants(t, "v.example", blocklist.BlockedBy)
 }
 
-// TestSlowUploads has uploads that do not go on: small ones get through meanwhile, and so do another's large ones.
+// TestSlowUploads starts uploads that stop: small uploads succeed meanwhile, and so do large ones of another person.
 func TestSlowUploads(t *testing.T) {
 	f := start(t, setting{})
 	var dribbling sync.WaitGroup
@@ -263,7 +263,7 @@ func TestSlowUploads(t *testing.T) {
 		fmt.Fprintf(c, "POST /v1/changesets?id=slow HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: 1000000\r\n\r\n{", f.secret[who], pushapi.TypeNDJSON)
 		return func() { c.Close() }
 	}
-	for range 4 { // of ada and of bob: those that are too many are told so
+	for range 4 { // of ada and of bob: those above the limit get an error
 		defer slow("ada")()
 		defer slow("bob")()
 	}
@@ -285,7 +285,7 @@ func TestSlowUploads(t *testing.T) {
 	}
 }
 
-// dribble sends an octet every five seconds, for two minutes at most.
+// dribble sends a byte every five seconds, for two minutes at most.
 func dribble(c net.Conn, stop <-chan struct{}) {
 	for range 24 {
 		select {

@@ -72,7 +72,7 @@ func TestTwoPersons(t *testing.T) {
 		t.Error(content)
 	}
 	refused(t, f.call(t, "eve", "POST", "/v1/changesets/one/approve", pushapi.TypeJSON, approval(t, content.body, f.desk)), http.StatusForbidden, "body.key")
-	refused(t, f.call(t, "eve", "POST", "/v1/changesets/one/approve", pushapi.TypeJSON, approval(t, content.body, f.stranger)), http.StatusUnprocessableEntity, "body.signature")
+	refused(t, f.call(t, "eve", "POST", "/v1/changesets/one/approve", pushapi.TypeJSON, approval(t, content.body, f.unknown)), http.StatusUnprocessableEntity, "body.signature")
 	refused(t, f.call(t, "eve", "POST", "/v1/changesets/one/approve", pushapi.TypeJSON, approval(t, content.body[1:], f.approver)), http.StatusUnprocessableEntity, "body.signature")
 	refused(t, f.call(t, "eve", "POST", "/v1/changesets/one/approve", pushapi.TypeJSON, strings.NewReader(`{"key":"k","signature":"?"}`)), http.StatusUnprocessableEntity, "body.signature")
 	r := into[changeset.Receipt](t, f.post(t, "eve", "/v1/changesets/one/approve"), http.StatusCreated)
@@ -215,7 +215,7 @@ func TestThreshold(t *testing.T) {
 	if a := push(signed(t, &journal.Set{ID: "alone"}, three, f.author)); a.status != http.StatusAccepted {
 		t.Error(a)
 	}
-	if a := push(signed(t, &journal.Set{ID: "stranger"}, three, f.author, f.stranger)); a.status != http.StatusAccepted {
+	if a := push(signed(t, &journal.Set{ID: "unknown"}, three, f.author, f.unknown)); a.status != http.StatusAccepted {
 		t.Error(a)
 	}
 	f.wants(t, "f.example", blocklist.Pass)

@@ -320,7 +320,7 @@ func TestStagedNodes(t *testing.T) {
 	edges.report(t, 100, steady)
 	r := f.published(t, staged("half", 3600, "half.example"))
 	if got := f.state(t, "half").Nodes; len(got) != 0 {
-		t.Errorf("in force on %q before any node has it", got)
+		t.Errorf("in force on %q before any node reported it", got)
 	}
 	edges.report(t, 100, steady)
 	got := f.state(t, "half").Nodes

@@ -76,10 +76,11 @@ func (a *API) push(ctx context.Context, in *pushInput) (*receiptOutput, error) {
 	}
 	defer j.Close()
 	u, err := a.read(ctx, in, j, io.TeeReader(in.body, content))
-	defer u.Close()
 	if err != nil {
+		u.Close()
 		return nil, err
 	}
+	defer u.Close()
 	callerOf(ctx).about = u.ID()
 	return receiptOf(a.sets.Submit(ctx, u, j, changeset.Submission{
 		Content: hex.EncodeToString(content.Sum(nil)), By: by(ctx), DryRun: in.DryRun, WithoutHeld: in.WithoutHeld,

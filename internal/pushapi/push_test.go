@@ -228,14 +228,14 @@ func TestSigned(t *testing.T) {
 	before := f.journ.State().Version
 	good := signed(t, &journal.Set{ID: "good"}, one, f.author)
 	payload := good[bytes.Index(good, []byte("\n\n"))+2:]
-	stranger := signed(t, &journal.Set{ID: "good"}, one, f.stranger)
-	forged := append(bytes.Clone(stranger[:bytes.Index(stranger, []byte("\n\n"))+2]), payload...)
-	renamed := bytes.Replace(stranger, []byte(f.stranger.ID()), []byte(f.author.ID()), 1)
+	unknown := signed(t, &journal.Set{ID: "good"}, one, f.unknown)
+	forged := append(bytes.Clone(unknown[:bytes.Index(unknown, []byte("\n\n"))+2]), payload...)
+	renamed := bytes.Replace(unknown, []byte(f.unknown.ID()), []byte(f.author.ID()), 1)
 	for what, c := range map[string]struct {
 		body   []byte
 		status int
 	}{
-		"a stranger's":        {stranger, 403},
+		"an unknown key's":    {unknown, 403},
 		"forged":              {forged, 403},
 		"in another's name":   {renamed, 403},
 		"control's":           {signed(t, &journal.Set{ID: "good"}, one, f.control), 403},

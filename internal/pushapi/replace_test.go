@@ -112,7 +112,7 @@ func TestReplacedWhileApproved(t *testing.T) {
 	}
 }
 
-// TestReplacementCrash has control end after a held change set was let go and before what replaces it was published.
+// TestReplacementCrash stops control after a held change set was approved and before its replacement was published.
 func TestReplacementCrash(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com"}

@@ -67,7 +67,7 @@ func (n *nodes) send(t testing.TB, st *journal.Status) {
 	}
 }
 
-// hashAt is the hash of the record that made a version, as a node that has it in force reports it.
+// hashAt returns the hash of the record of a version, as a node with that version reports it.
 func (f *fixture) hashAt(t testing.TB, version uint64) string {
 	t.Helper()
 	if version == 0 {
@@ -93,7 +93,7 @@ func (f *fixture) state(t testing.TB, id string) changeset.Receipt {
 	return into[changeset.Receipt](t, f.get(t, "joe", "/v1/changesets/"+id), http.StatusOK)
 }
 
-// TestStage has a staged set go on by itself, by a call, and be undone.
+// TestStage lets a staged change set continue by itself, advances one, and undoes one.
 func TestStage(t *testing.T) {
 	f := start(t, setting{})
 	edges := steadyNodes(t, f)
@@ -130,7 +130,7 @@ func TestStage(t *testing.T) {
 	refused(t, f.post(t, "eve", "/v1/changesets/undone/advance"), http.StatusConflict, "path.id")
 }
 
-// TestStageCrash has a crash come between the journal and the receipts: what is staged goes on all the same, and receipts say what is.
+// TestStageCrash simulates a crash between the writes to the journal and to the receipts: staged change sets continue, and the receipts are corrected.
 func TestStageCrash(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, staged("long", 3, "long.example"))
@@ -170,8 +170,8 @@ func (n *nodes) rampant(t testing.TB, set string) {
 	})
 }
 
-// TestStageThreshold has the withdrawal of a staged set need more keys than control has: it waits for a second person, which is told. Where that
-// person rejects it, the set goes on; where nobody does, or the journal refuses it, it is asked for again.
+// TestStageThreshold requires more keys for the withdrawal of a staged set than control has: it waits for a second person, and the receipt says so. If that
+// person rejects it, the set continues; if nobody does, or the journal refuses it, it is asked for again.
 func TestStageThreshold(t *testing.T) {
 	f := start(t, setting{ring: func(r *journal.Ring) { r.Threshold = journal.Threshold{Changes: 2, Keys: 2} }})
 	edges := steadyNodes(t, f)
@@ -207,7 +207,7 @@ func TestStageThreshold(t *testing.T) {
 	f.wants(t, "a.example", blocklist.BlockedBy)
 }
 
-// TestStageStuck has a later change set touch all of the names of a staged one that is to be withdrawn: people are told, once, and their withdrawal ends it.
+// TestStageStuck has a later change set touch all of the names of a staged one that is to be withdrawn: the log says so once, and a withdrawal by a person ends it.
 func TestStageStuck(t *testing.T) {
 	f := start(t, setting{})
 	edges := steadyNodes(t, f)
@@ -217,14 +217,14 @@ func TestStageStuck(t *testing.T) {
 	waitFor(t, "word of it", func() bool { return strings.Contains(f.state(t, "bad").Note, "by hand") })
 	time.Sleep(3 * time.Second)
 	if n := strings.Count(f.logged.String(), "by hand"); n != 1 {
-		t.Errorf("told %d times", n)
+		t.Errorf("logged %d times", n)
 	}
 	f.published(t, pushapi.ChangeSet{ID: "hand", Changes: []changeset.Change{act(journal.Withdraw, "x.example")}})
 	waitFor(t, "its end", func() bool { return f.state(t, "bad").State == changeset.Undone })
 	refused(t, f.post(t, "bob", "/v1/changesets/bad/undo"), http.StatusConflict, "path.id")
 }
 
-// TestStageWithdrawn has the block rate of a staged node leave its range: the set is withdrawn, once, and does not go on when its stage would have ended.
+// TestStageWithdrawn has the block rate of a staged node leave its range: the set is withdrawn, once, and does not continue at the end of its stage.
 func TestStageWithdrawn(t *testing.T) {
 	for seconds := int64(5); !stageWithdrawn(t, seconds); seconds *= 2 {
 		if seconds > 80 {
@@ -275,15 +275,15 @@ func stageWithdrawn(t *testing.T, seconds int64) bool {
 	}
 	f.wants(t, "bad.example", blocklist.Pass)
 	if !strings.Contains(f.logged.String(), "withdrawn") {
-		t.Error("nobody is told")
+		t.Error("nothing is logged")
 	}
 	if strings.Contains(f.logged.String(), "cannot be looked at") {
-		t.Error("a withdrawal that went well is told as a failure")
+		t.Error("a successful withdrawal is logged as a failure")
 	}
 	return true
 }
 
-// TestStageRestart has control restart while a set is staged: it goes on.
+// TestStageRestart restarts control while a set is staged: it continues.
 func TestStageRestart(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, staged("long", 3600, "long.example"))
@@ -334,7 +334,7 @@ func TestSuspend(t *testing.T) {
 	}
 }
 
-// TestFleet tells how far versions got, and of no node more than it may say of itself.
+// TestFleet reports how far versions got, and nothing that a node may not report about itself.
 func TestFleet(t *testing.T) {
 	f := start(t, setting{idle: true}) // control reports of itself too
 	edges := newNodes(t, f, 10)

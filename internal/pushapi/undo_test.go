@@ -110,7 +110,7 @@ func TestUndo(t *testing.T) {
 	f.wants(t, "long.example", blocklist.Pass)
 }
 
-// TestUndoScoped leads back what counts in some countries only.
+// TestUndoScoped undoes a change over changes that apply in some countries only.
 func TestUndoScoped(t *testing.T) {
 	f := start(t, setting{})
 	countries := func(id, name string, countries ...string) {
@@ -162,7 +162,7 @@ func TestUndoRejected(t *testing.T) {
 	}
 }
 
-// TestScopedClaims tells of a name what counts for some nodes only.
+// TestScopedClaims shows the claims about a name that apply to some nodes only.
 func TestScopedClaims(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, pushapi.ChangeSet{ID: "fr", Changes: []changeset.Change{{Name: "fr.example", Category: "scam", Countries: []string{"FR"}}}})
@@ -180,7 +180,7 @@ func TestScopedClaims(t *testing.T) {
 	}
 }
 
-// TestLog tells what was ever said of a name, by a record, a large set, a list's record.
+// TestLog shows all changes about a name, from a record, a large change set and a record of lists.
 func TestLog(t *testing.T) {
 	f := start(t, setting{})
 	name := "log.watched.example"

@@ -14,15 +14,15 @@ import (
 	"rempart/blocklist"
 )
 
-// Resolver is somebody's resolver, to be asked what it blocks.
+// Resolver is a resolver that is asked which names it blocks.
 type Resolver struct {
 	Addr string // host:port, of UDP and TCP
 
-	// How it answers what is blocked. Any of them may be empty. It answers with an extended error too, which alone is enough.
+	// How it answers a blocked name. Any of these may be empty. An extended error in the answer is enough, too.
 	Page      string       // a CNAME of that name
 	Addresses []netip.Addr // these addresses
 	Zones     []string     // NXDOMAIN or NODATA, under the SOA of one of these zones
-	Absent    bool         // NXDOMAIN or NODATA without any SOA of the name's own zone or one above
+	Absent    bool         // NXDOMAIN or NODATA without an SOA of the name's own zone or one above
 }
 
 const (
@@ -30,7 +30,7 @@ const (
 	askTries    = 2
 )
 
-// Blocked is a Judge. A resolver that does not answer, or fails, is an error: it says nothing about the name.
+// Blocked is a Judge. A resolver that does not answer, or fails, is an error: the name may be blocked or not.
 func (r Resolver) Blocked(ctx context.Context, name []byte) (bool, error) {
 	q := new(dns.Msg).SetQuestion(dns.Fqdn(blocklist.NameText(name)), dns.TypeA)
 	q.SetEdns0(ednsSize, false)
@@ -67,7 +67,7 @@ func (r Resolver) exchange(ctx context.Context, q *dns.Msg) (*dns.Msg, error) {
 	return nil, errors.New("its answer is cut short")
 }
 
-// means reports whether an answer says that the name is blocked.
+// means reports whether an answer means that the name is blocked.
 func (r Resolver) means(m *dns.Msg, name string) bool {
 	if opt := m.IsEdns0(); opt != nil && slices.ContainsFunc(opt.Option, saysBlocked) {
 		return true
@@ -88,7 +88,7 @@ func (r Resolver) means(m *dns.Msg, name string) bool {
 		return false
 	}
 	authority := false
-	for _, rr := range append(m.Ns[:len(m.Ns):len(m.Ns)], m.Extra...) { // some put it among what is additional
+	for _, rr := range append(m.Ns[:len(m.Ns):len(m.Ns)], m.Extra...) { // some resolvers put the SOA into the additional section
 		soa, ok := rr.(*dns.SOA)
 		if !ok {
 			continue

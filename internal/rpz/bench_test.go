@@ -12,7 +12,7 @@ import (
 	"rempart/blocklist"
 )
 
-// BenchmarkWhole transfers a zone of a million names over loopback to a client that only counts: "octets" are of one transfer.
+// BenchmarkWhole transfers a zone of a million names over loopback to a client that only counts. Its bytes are those of one transfer.
 func BenchmarkWhole(b *testing.B) {
 	view, _ := bigView(b, 1_000_000)
 	s := serve(b, view, nil)
@@ -23,7 +23,7 @@ func BenchmarkWhole(b *testing.B) {
 	b.ReportMetric(float64(octets), "octets")
 }
 
-// drain asks for the zone and reads until the message whose last record is the SOA again, which is the one shorter than the rest.
+// drain asks for the zone and reads until the message whose last record is the SOA again, which is shorter than the others.
 func drain(b *testing.B, addr string) (octets int) {
 	b.Helper()
 	packed, _, err := dns.TsigGenerate(axfr(), testSecret, "", false)
@@ -54,7 +54,7 @@ func drain(b *testing.B, addr string) (octets int) {
 	}
 }
 
-// BenchmarkSurvey looks through a set of a million names for a zone, for the first time and, as after a compilation, beside another state.
+// BenchmarkSurvey surveys a set of a million names for a zone, for the first time and, as after a compilation, next to another state.
 func BenchmarkSurvey(b *testing.B) {
 	view, _ := bigView(b, 1_000_000)
 	after, err := view.With(blocklist.Info{Version: 2}, []blocklist.Change{listing("a", "new.example", blocklist.Subtree, blocklist.Block)})

@@ -12,16 +12,16 @@ import (
 	"rempart/blocklist"
 )
 
-// state is the zones under one version. It does not change, and is read by any number of transfers at a time.
+// state is the zones at one version. It is immutable, and any number of transfers may read it.
 type state struct {
 	view  *blocklist.View
-	at    int64 // the moment the view is looked at, Unix seconds: when its version was made
+	at    int64 // the time as of which the view is read, Unix seconds: when its version was made
 	zones []zoneState
 }
 
-// zoneState is what a state holds of one zone beside what its view says.
+// zoneState is the part of a state for one zone that does not follow from its view.
 type zoneState struct {
-	standIns  map[string]records // by name, wire form with the root
+	standIns  map[string]records // by name, wire format with the root
 	addresses []record
 	leftOut   int
 	history   history
@@ -31,26 +31,26 @@ func (st *state) serial() uint32 { return serialOf(st.view.Version()) }
 
 const (
 	maxStandIns = 1 << 18 // of a zone
-	maxDue      = 1 << 16 // names whose next change in time is remembered
+	maxDue      = 1 << 16 // names whose next change by time is stored
 )
 
-// builder makes states, each of the one before. One goroutine uses it.
+// builder makes states, each from the one before. One goroutine uses it.
 type builder struct {
 	zones []*zone
 	due   dueNames
-	tops  *bloom.BloomFilter // what stands above a listed name; nil before the first state
+	tops  *bloom.BloomFilter // the names above a listed name; nil before the first state
 }
 
 func newBuilder(zones []*zone) *builder { return &builder{zones: zones} }
 
-// next is the state of a view at that moment. names are those of which the view may hold something else than the one of before; nil is any. It
-// returns before, as it is, for a view that is not newer.
+// next returns the state of a view as of that time. names are those about which the view may differ from the previous one; nil means any name. For a view that
+// is not newer it returns before unchanged.
 func (b *builder) next(ctx context.Context, before *state, view *blocklist.View, at int64, names [][]byte) (*state, error) {
 	if before != nil && view.Version() <= before.view.Version() {
 		return before, nil
 	}
 	if before != nil {
-		at = max(at, before.at) // a clock that was set back brings nothing back
+		at = max(at, before.at) // a clock that was set back does not bring expired listings back
 	}
 	if before != nil && names != nil && b.due.known(at) && before.view.Suspended() == view.Suspended() {
 		if st := b.nearby(before, view, at, append(b.due.popped(at), names...)); st != nil {
@@ -60,7 +60,7 @@ func (b *builder) next(ctx context.Context, before *state, view *blocklist.View,
 	return b.survey(ctx, before, view, at)
 }
 
-// nearby is the next state by looking at those names only. It is nil if records of other names may have changed too.
+// nearby returns the next state from these names only. It is nil if records of other names may have changed too.
 func (b *builder) nearby(before *state, view *blocklist.View, at int64, names [][]byte) *state {
 	defer runtime.KeepAlive(view)
 	st := &state{view: view, at: at, zones: make([]zoneState, len(b.zones))}
@@ -76,7 +76,7 @@ func (b *builder) nearby(before *state, view *blocklist.View, at int64, names []
 		}
 		seen[string(name)] = struct{}{}
 		if b.tops.Test(name) && (reachesBelow(before.view, name) || reachesBelow(view, name)) {
-			return nil // what is listed below may not be what it was
+			return nil // other names may be listed below it now
 		}
 		due := blocklist.Forever
 		was, is := look{before.view, before.at, nil}, look{view, at, &due}
@@ -86,7 +86,7 @@ func (b *builder) nearby(before *state, view *blocklist.View, at int64, names []
 				continue
 			}
 			if len(name) > 1 && (was.below(z, parent(name)) != passes || is.below(z, parent(name)) != passes) {
-				return nil // stand-ins come or go
+				return nil // stand-ins appear or disappear
 			}
 			from, gone := z.writable(name, from)
 			to, left := z.writable(name, to)
@@ -102,7 +102,7 @@ func (b *builder) nearby(before *state, view *blocklist.View, at int64, names []
 	return st
 }
 
-// reachesBelow reports whether a claim about the name is about what is below it.
+// reachesBelow reports whether a claim about the name reaches the names below it.
 func reachesBelow(view *blocklist.View, name []byte) bool {
 	for _, e := range view.Claims(name) {
 		if e.Scope&blocklist.Below != 0 {
@@ -112,7 +112,7 @@ func reachesBelow(view *blocklist.View, name []byte) bool {
 	return false
 }
 
-// listed notes what stands above a name.
+// listed adds the names above a name to tops.
 func (b *builder) listed(name []byte) {
 	for n := name; len(n) > 1; {
 		n = parent(n)
@@ -120,11 +120,10 @@ func (b *builder) listed(name []byte) {
 	}
 }
 
-// survey is the next state by walking all that the view, and the one of before, hold of. Where the records differ too much, the
-// history begins anew.
+// survey returns the next state by walking all names of the view and of the previous one. If the records differ too much, the history starts again.
 func (b *builder) survey(ctx context.Context, before *state, view *blocklist.View, at int64) (*state, error) {
 	st := &state{view: view, at: at, zones: make([]zoneState, len(b.zones))}
-	s := &surveying{builder: b, before: before, st: st, deltas: make([]delta, len(b.zones))}
+	s := &surveyor{builder: b, before: before, st: st, deltas: make([]delta, len(b.zones))}
 	for i := range b.zones {
 		st.zones[i].standIns = map[string]records{}
 		if before != nil {
@@ -141,7 +140,7 @@ func (b *builder) survey(ctx context.Context, before *state, view *blocklist.Vie
 	})
 	if err == nil && before != nil {
 		_, _, err = walk(before.view, func(name []byte) error {
-			if len(view.Claims(name)) == 0 { // or it was compared
+			if len(view.Claims(name)) == 0 { // otherwise it was compared already
 				s.name(name)
 			}
 			return ctx.Err()
@@ -167,15 +166,15 @@ func (b *builder) survey(ctx context.Context, before *state, view *blocklist.Vie
 	return st, nil
 }
 
-// surveying is one survey under way.
-type surveying struct {
+// surveyor is the state of one survey.
+type surveyor struct {
 	*builder
 	before *state
 	st     *state
 	deltas []delta
 }
 
-func (s *surveying) name(name []byte) {
+func (s *surveyor) name(name []byte) {
 	due := blocklist.Forever
 	is := look{s.st.view, s.st.at, &due}
 	for i, z := range s.zones {
@@ -207,10 +206,10 @@ func (s *surveying) name(name []byte) {
 	s.listed(name)
 }
 
-// dueNames are the names at which time alone changes something, the first of them.
+// dueNames are the names that change at a known time, the earliest first.
 type dueNames struct {
 	names   []dueName // a heap, the latest first
-	horizon int64     // from then on more are due than are known; 0 for never
+	horizon int64     // from then on there are more due names than are stored; 0 for never
 }
 
 type dueName struct {
@@ -238,17 +237,17 @@ func (d *dueNames) add(name []byte, at int64) {
 	}
 }
 
-// limit says that from at on, all must be looked at.
+// limit records that from at on, all names must be judged.
 func (d *dueNames) limit(at int64) {
 	if at != blocklist.Forever && (d.horizon == 0 || at < d.horizon) {
 		d.horizon = at
 	}
 }
 
-// known reports whether all that is due by now is known.
+// known reports whether all names that are due by now are stored.
 func (d *dueNames) known(now int64) bool { return d.horizon == 0 || now < d.horizon }
 
-// next is when something is due, Unix seconds; math.MaxInt64 for never.
+// next returns the time of the next change, Unix seconds; math.MaxInt64 for never.
 func (d *dueNames) next() int64 {
 	at := int64(math.MaxInt64)
 	if d.horizon > 0 {
@@ -260,7 +259,7 @@ func (d *dueNames) next() int64 {
 	return at
 }
 
-// popped takes out the names that are due.
+// popped removes and returns the names that are due.
 func (d *dueNames) popped(now int64) (names [][]byte) {
 	kept := d.names[:0]
 	for _, n := range d.names {

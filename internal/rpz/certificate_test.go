@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// selfSigned is a certificate of a name and an address.
+// selfSigned returns a certificate for a name and an address.
 func selfSigned(name string, addr netip.Addr) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -32,7 +32,7 @@ func selfSigned(name string, addr netip.Addr) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// pemOf is a certificate as a file.
+// pemOf returns a certificate as a file.
 func pemOf(c tls.Certificate) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})
 }

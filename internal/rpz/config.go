@@ -1,9 +1,8 @@
-// Package rpz serves the set as response policy zones to resolvers that are not Rempart: zone transfers, whole (RFC 5936) and
-// incremental (RFC 1995), NOTIFY (RFC 1996), TSIG (RFC 8945), over TCP and TLS (RFC 9103). A zone is what the set says
-// under one policy, and its serial is the set's version.
+// Package rpz serves the set as response policy zones to resolvers that are not Rempart: zone transfers, whole (RFC 5936) and incremental (RFC 1995), NOTIFY
+// (RFC 1996), TSIG (RFC 8945), over TCP and TLS (RFC 9103). A zone holds the set under one policy, and its serial is the set's version.
+// One goroutine makes states from views. A state is immutable: a view, the time as of which it is read, and the differences from earlier serials. A transfer
 //
-// A [Builder] of its own goroutine turns views into states, each immutable: a view, the moment it was looked at, and the differences that lead
-// to it. Transfers read the state they began with.
+// reads the state with which it started.
 package rpz
 
 import (
@@ -16,39 +15,39 @@ import (
 	"rempart/blocklist"
 )
 
-// Config is what a Server serves, and to whom.
+// Config configures the zones of a Server and its clients.
 type Config struct {
 	Zones []ZoneConfig
 	Keys  []Key
 
-	// Keyless are the addresses that may transfer without a key. It is for resolvers that speak no TSIG, as Unbound,
-	// on the same machine or behind a tunnel: an address alone proves little.
+	// Keyless are the addresses that may transfer without a key. It is for resolvers without TSIG, such as Unbound, on the same machine or behind a tunnel: an
+	// address alone proves little.
 	Keyless []netip.Prefix
 
-	// View is the set as it is now; nil while there is none, or none that is whole: Changed tells of the first then. It is called once, when Run
-	// begins. Zones show each view as of the moment that its Info says it was made.
+	// View returns the present set; nil while there is none, or none that is whole: Changed then reports the first one. It is called once, when Run starts.
+	// Zones show each view as of the time at which its Info says that it was made.
 	View func() *blocklist.View
 
-	// Renew asks for a new version of the set, the same in content, because listings came into force or ran out: a zone
-	// does not change under one serial. Nil: they follow with the next version. It must not block.
+	// Renew asks for a new version of the set with the same content, because listings came into force or expired: a zone does not change under one serial. nil:
+	// the zones change with the next version. It must not block.
 	Renew func()
 
-	Secondaries []Secondary // to be told of new versions
-	TLS         *tls.Config // of what comes by Listeners.TLS; its certificates count
+	Secondaries []Secondary // get a NOTIFY of each new version
+	TLS         *tls.Config // for Listeners.TLS; its certificates are used
 	Log         *slog.Logger
 }
 
-// ZoneConfig is one policy, as a zone.
+// ZoneConfig is one policy as a zone.
 type ZoneConfig struct {
 	Name       string // of the zone, text form
 	Categories blocklist.Categories
 	Action     Action
 	Page       string   // the page's name, for ActionPage
-	NoAllows   bool     // allows are not written, but where they stand below a block: other policy zones of the resolver may block the name
+	NoAllows   bool     // allows are not written, except below a block: other policy zones of the resolver may block the name
 	Keys       []string // names of the keys that may transfer it; nil for all of Config.Keys
 }
 
-// Action is how a resolver answers what is blocked.
+// Action is a resolver's answer to a blocked query.
 type Action uint8
 
 const (
@@ -57,7 +56,7 @@ const (
 	ActionNODATA                 // CNAME "*."
 )
 
-// Secondary is who is told of new versions by NOTIFY.
+// Secondary is a server that gets a NOTIFY of each new version.
 type Secondary struct {
 	Addr netip.AddrPort // UDP
 	Key  string         // the name of the key to sign with; "" for none
@@ -68,7 +67,7 @@ const (
 	maxSecondaries = 1024
 )
 
-// New returns a server. It serves nothing until Run.
+// New returns a server. It serves nothing before Run.
 func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, keys: map[string]*key{}}
 	if cfg.View == nil || cfg.Log == nil {
@@ -105,7 +104,7 @@ func New(cfg Config) (*Server, error) {
 		s.notifiers = append(s.notifiers, n)
 	}
 	s.slots = make(chan struct{}, maxTransfers)
-	s.limits = limits{idle: idleTimeout, stranger: strangerTimeout, write: writeTimeout, transfer: transferTimeout}
+	s.limits = limits{idle: idleTimeout, unknown: unknownTimeout, write: writeTimeout, transfer: transferTimeout}
 	s.places = newPlaces(s.isConfigured)
 	s.pending.wake = make(chan struct{}, 1)
 	s.builder = newBuilder(s.zones)
@@ -149,7 +148,7 @@ func (s *Server) newZone(c ZoneConfig) (*zone, error) {
 	return z, nil
 }
 
-// zoneOf is the zone of a canonical wire name; nil for none.
+// zoneOf returns the zone with a canonical wire name; nil for none.
 func (s *Server) zoneOf(name []byte) *zone {
 	for _, z := range s.zones {
 		if string(z.name) == string(name) {
@@ -159,7 +158,7 @@ func (s *Server) zoneOf(name []byte) *zone {
 	return nil
 }
 
-// keyOf is the key of a name in text form.
+// keyOf returns the key with a name in text form.
 func (s *Server) keyOf(name string) (*key, error) {
 	if k := s.keys[string(wireName(name))]; k != nil {
 		return k, nil
@@ -167,17 +166,17 @@ func (s *Server) keyOf(name string) (*key, error) {
 	return nil, fmt.Errorf("there is no TSIG key %q", name)
 }
 
-// SOA's numbers, in seconds. A zone is asked after often, since NOTIFY may be lost, and kept for long: a resolver that cannot reach us goes on
-// with what it has.
+// The numbers of the SOA, in seconds. A zone is checked often, because NOTIFY may be lost, and kept for long: a resolver that cannot reach us continues with
+// its copy.
 const (
 	soaRefresh = 60
 	soaRetry   = 30
 	soaExpire  = 4 * 7 * 24 * 60 * 60
-	recordTTL  = 30 // of a blocked answer too, and of its absence
+	recordTTL  = 30 // also the TTL of a blocked answer
 )
 
-// serialOf is the serial of a version: its low 32 bits. It wraps as serials do (RFC 1982): a secondary follows as long as it asks at least once in
-// 2^31 versions. 0 is a serial as any other.
+// serialOf returns the serial of a version: its low 32 bits. It wraps as serials do (RFC 1982): a secondary follows as long as it asks at least once in 2^31
+// versions. 0 is an ordinary serial.
 func serialOf(version uint64) uint32 { return uint32(version) }
 
 // newer compares serials (RFC 1982 section 3.2).

@@ -13,15 +13,15 @@ import (
 	"rempart/blocklist"
 )
 
-// askedAtOnce is how many names of a digest are judged at a time.
+// askedAtOnce is the number of names of a digest that are judged at a time.
 const askedAtOnce = 32
 
-// Judge says whether a canonical name is blocked. It is called from many goroutines.
+// Judge reports whether a canonical name is blocked. It is called from many goroutines.
 type Judge func(ctx context.Context, name []byte) (blocked bool, err error)
 
-// Digest is a fingerprint of how a sample of canonical names is judged: two who judge all of them alike have the same. It is the SHA-256, in
-// hexadecimal, of a line for each name in the sample's order: the name in text form, a space, "block" or "pass", a line feed. It also
-// tells how many there were of each. It ends at the first error.
+// Digest returns a fingerprint of the verdicts on a sample of canonical names: two judges with equal verdicts have the same one. It is the SHA-256, in
+// hexadecimal, of one line per name in the sample's order: the name in text form, a space, "block" or "pass", a line feed. It also returns the number of names
+// of each kind. It ends at the first error.
 func Digest(ctx context.Context, names iter.Seq[[]byte], judge Judge) (sum string, blocked, passed int, err error) {
 	h := sha256.New()
 	next, stop := iter.Pull(names)
@@ -67,7 +67,7 @@ func judgeAll(ctx context.Context, names [][]byte, judge Judge) ([]bool, error) 
 	return verdicts, g.Wait()
 }
 
-// ByView judges as the view does under a policy, at a moment (Unix seconds).
+// ByView judges as the view does under a policy, at a time (Unix seconds).
 func ByView(view *blocklist.View, categories blocklist.Categories, at int64) Judge {
 	return func(_ context.Context, name []byte) (bool, error) {
 		defer runtime.KeepAlive(view)

@@ -1,21 +1,21 @@
 package rpz
 
-// maxHistory bounds what the differences of a zone hold, and how many they are.
+// maxHistory bounds the records in the differences of a zone, and maxDeltas their number.
 const (
 	maxHistory = 100_000 // records
 	maxDeltas  = 10_000
 )
 
-// delta is what leads from one serial to the next.
+// delta is the difference from one serial to the next.
 type delta struct {
 	from, to       uint32
 	removed, added []record
-	tooLong        bool // more than a history holds: removed and added are not all
+	tooLong        bool // more records than a history may hold: removed and added are incomplete
 }
 
 func (d *delta) size() int { return len(d.removed) + len(d.added) }
 
-// add takes in what leads from the records of a name to others of it.
+// add adds the difference between two records of a name.
 func (d *delta) add(name []byte, from, to records) {
 	if from == to || d.tooLong {
 		return
@@ -37,7 +37,7 @@ func (d *delta) check() {
 	}
 }
 
-// addMaps takes in what leads from stand-ins to others.
+// addMaps adds the difference between two sets of stand-ins.
 func (d *delta) addMaps(from, to map[string]records) {
 	for name, r := range from {
 		d.add([]byte(name), r, to[name])
@@ -49,7 +49,7 @@ func (d *delta) addMaps(from, to map[string]records) {
 	}
 }
 
-// addLists takes in what leads from records to others.
+// addLists adds the difference between two lists of records.
 func (d *delta) addLists(from, to []record) {
 	if d.tooLong {
 		return
@@ -73,13 +73,13 @@ func (d *delta) addLists(from, to []record) {
 	d.check()
 }
 
-// history is a chain of deltas, the oldest first. It does not change.
+// history is a chain of deltas, the oldest first. It is immutable.
 type history struct {
 	deltas []*delta
-	size   int // records of all
+	size   int // records of all deltas
 }
 
-// after is the history with one more delta, and without the oldest if it grew too long.
+// after returns the history with one more delta, and without the oldest ones if it grew too long.
 func (h history) after(d *delta) history {
 	if d.tooLong {
 		return history{}
@@ -94,7 +94,7 @@ func (h history) after(d *delta) history {
 	return history{append(kept[:len(kept):len(kept)], d), size}
 }
 
-// since are the deltas that lead from a serial to the newest; false if it does not reach back.
+// since returns the deltas from a serial to the newest; false if the history does not reach back.
 func (h history) since(serial uint32) ([]*delta, bool) {
 	for i, d := range h.deltas {
 		if d.from == serial {

@@ -23,7 +23,7 @@ func small(t testing.TB) *blocklist.View {
 	return viewOf(t, 7, listing("a", "bad.example", blocklist.Subtree, blocklist.Block))
 }
 
-// signedWith gives a query another key.
+// signedWith returns a function that signs a query with another key.
 func signedWith(name, algorithm string, at int64) func(*dns.Msg) {
 	return func(m *dns.Msg) { m.SetTsig(name, algorithm, 300, at) }
 }
@@ -85,7 +85,7 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("signed: %v", sig)
 			case tt.tsigError == dns.RcodeBadTime && (err == nil || sig.MACSize == 0 || len(sig.OtherData) != 12):
 				t.Errorf("a wrong time must be said under a signature, with the right one: %v, %v", sig, err)
-			case tt.tsigError == 0 && sig != nil && err != nil && tt.rcode != dns.RcodeNotAuth: // which miekg/dns always takes for an error
+			case tt.tsigError == 0 && sig != nil && err != nil && tt.rcode != dns.RcodeNotAuth: // miekg/dns always takes it for an error
 				t.Errorf("the signature: %v", err)
 			}
 			if s.refusedFor(t, tt.reason) != before+1 {
@@ -114,7 +114,7 @@ func TestSOA(t *testing.T) {
 			}
 		}
 	}
-	// IXFR over UDP gets the SOA, so that the client comes back over TCP.
+	// IXFR over UDP gets the SOA, so that the client asks again over TCP.
 	c := dns.Client{Timeout: time.Minute, TsigSecret: testSecrets}
 	if got, _, err := c.Exchange(ixfr(3), s.addr); err != nil || len(got.Answer) != 1 {
 		t.Errorf("%v, %v", got, err)
@@ -125,7 +125,7 @@ func TestSOA(t *testing.T) {
 	}
 }
 
-// TestSerials asks for differences from odd serials, which miekg/dns compares as plain numbers and so cannot.
+// TestSerials asks for differences from unusual serials, which miekg/dns compares as plain numbers.
 func TestSerials(t *testing.T) {
 	s := serve(t, small(t), nil)
 	for held, want := range map[uint32]string{
@@ -149,7 +149,7 @@ func TestKeyless(t *testing.T) {
 	}
 }
 
-// TestGarbage throws what is no query at a server, which answers what it can and goes on.
+// TestGarbage sends data that is no query to a server, which answers what it can and continues.
 func TestGarbage(t *testing.T) {
 	s := serve(t, small(t), nil)
 	good, _, err := dns.TsigGenerate(axfr(), testSecret, "", false)
@@ -174,7 +174,7 @@ func TestGarbage(t *testing.T) {
 			}
 			return nil
 		})
-		// Edits that the signature does not cover leave a good query: the case of the key's name, and the ID, which it repeats.
+		// Edits that the signature does not cover leave a valid query: the case of the key's name, and the ID, which the signature repeats.
 		if sent > 1 || authentic && (err != nil || len(msg) != len(good)) || !authentic && err == nil && sent == 0 {
 			t.Fatalf("%d answers, authentic %v, %v", sent, authentic, err)
 		}
@@ -184,7 +184,7 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
-// TestSlowReader does not read what it asked for.
+// TestSlowReader does not read the zone that it asked for.
 func TestSlowReader(t *testing.T) {
 	s := serve(t, manyNames(t, 200_000), nil)
 	s.limits.write = 50 * time.Millisecond
@@ -204,12 +204,12 @@ func TestSlowReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	dnstest.Eventually(t, "the transfer is given up", func() bool {
-		return s.figure(t, "rempart_rpz_transfers_total", map[string]string{"kind": "axfr", "result": "failed"}) == 1
+		return s.metric(t, "rempart_rpz_transfers_total", map[string]string{"kind": "axfr", "result": "failed"}) == 1
 	})
 	dnstest.Eventually(t, "it gives up its place", func() bool { return len(s.slots) == 0 })
 }
 
-// TestTooManyConnections fills a server with strangers, who lose their places again.
+// TestTooManyConnections fills a server with unknown clients, which lose their places again.
 func TestTooManyConnections(t *testing.T) {
 	s := serve(t, small(t), nil)
 	s.limit(3, time.Hour) // none loses its place before all have one
@@ -247,10 +247,9 @@ func TestTooManyConnections(t *testing.T) {
 }
 
 // limit lowers the bounds of a server before its first client.
-func (s *serving) limit(perClient int, stranger time.Duration) {
-	s.places.mu.Lock()
-	defer s.places.mu.Unlock()
-	s.places.perClient, s.limits.stranger = perClient, stranger
+func (s *serving) limit(perClient int, unknown time.Duration) {
+	s.limits.unknown = unknown
+	s.places.bound(perClient) // its lock makes the line before visible to connections that are accepted later
 }
 
 // TestUnknownClientsLeaveRoomForSecondaries lets unknown clients from many addresses take all the places they can get: secondaries are served nevertheless,
@@ -310,7 +309,7 @@ func TestNewRefuses(t *testing.T) {
 		"too weak":                func(c *Config) { c.Keys[0].Algorithm = "hmac-sha1" },
 		"too weak; make":          func(c *Config) { c.Keys[0].Algorithm = "hmac-md5.sig-alg.reg.int" },
 		"is not known":            func(c *Config) { c.Keys[0].Algorithm = "rot13" },
-		"has 8 bytes":            func(c *Config) { c.Keys[0].Secret = []byte("8 octets") },
+		"has 8 bytes":             func(c *Config) { c.Keys[0].Secret = []byte("8 octets") },
 		"no domain name":          func(c *Config) { c.Keys[0].Name = "a..b" },
 		"two TSIG keys":           func(c *Config) { c.Keys = append(c.Keys, testKey) },
 		"0 zones":                 func(c *Config) { c.Zones = nil },

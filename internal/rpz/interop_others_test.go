@@ -13,7 +13,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestUnbound has Unbound transfer by its address, since it speaks no TSIG.
+// TestUnbound lets Unbound transfer by its address, because it does not support TSIG.
 func TestUnbound(t *testing.T) {
 	p := newProgram(t, "unbound")
 	s := scenario(t, func(c *Config) {
@@ -48,10 +48,10 @@ rpz:
 	followed(t, s)
 }
 
-// at is an address as Unbound and Knot write it.
+// at returns an address in the notation of Unbound and Knot.
 func at(addr string) string { return strings.Replace(addr, ":", "@", 1) }
 
-// TestPowerDNS has PowerDNS Recursor ask often, since this version takes no NOTIFY for policy zones.
+// TestPowerDNS lets PowerDNS Recursor ask often, because this version accepts no NOTIFY for policy zones.
 func TestPowerDNS(t *testing.T) {
 	p := newProgram(t, "pdns_recursor")
 	s := scenario(t, nil, func(t *testing.T, s *serving, u *dnstest.Upstream) secondary {
@@ -75,7 +75,7 @@ threads=1
 	byDifferences(t, s)
 }
 
-// TestKnot has Knot Resolver read the zone from a file. What it answers then is its own setting: it follows no CNAME of a policy zone.
+// TestKnot lets Knot Resolver read the zone from a file. Its answers follow its own setting: it follows no CNAME of a policy zone.
 func TestKnot(t *testing.T) {
 	p := newProgram(t, "kresd")
 	scenario(t, func(c *Config) {
@@ -115,7 +115,7 @@ policy.add(policy.rpz(policy.DENY, %q, true))
 	})
 }
 
-// TestBINDOverTLS has BIND transfer over TLS (RFC 9103).
+// TestBINDOverTLS lets BIND transfer over TLS (RFC 9103).
 func TestBINDOverTLS(t *testing.T) {
 	p := newProgram(t, "named")
 	secure := testCertificate(t)
@@ -130,7 +130,7 @@ func TestBINDOverTLS(t *testing.T) {
 	followed(t, s)
 }
 
-// TestDig transfers with the two command lines most people have, over TCP and TLS.
+// TestDig transfers with dig and kdig, over TCP and TLS.
 func TestDig(t *testing.T) {
 	view, _ := bigView(t, 20_000)
 	s := serve(t, view, func(c *Config) { c.TLS = testCertificate(t) })

@@ -21,14 +21,14 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// Other people's resolvers, as secondaries. What is not installed is skipped, or fails the test where REMPART_INTEROP is "require".
+// Other resolvers, as secondaries. A test of one that is not installed is skipped, or fails if REMPART_INTEROP is "require".
 
 const (
 	pageAddr   = "198.51.100.1"
 	originAddr = "192.0.2.1"
 )
 
-// scenarioViews: what is listed beside many names, and who is blocked before and after a change.
+// scenarioViews are listings, in addition to many names, and the names that are blocked before and after a change.
 var (
 	scenarioListings = []blocklist.Change{
 		listing("a", "exact.bad.test", blocklist.Exact, blocklist.Block),
@@ -48,7 +48,7 @@ var (
 		allowed.test www.allowed.test later.allowed.test x.later.allowed.test n0.d0.many.test www.n0.d0.many.test other.d0.many.test`)
 )
 
-// bigView is the scenario's listings and so many names more, real ones where there are any.
+// bigView returns the listings of the scenario and that many more names, real ones if there are any.
 func bigView(t testing.TB, size int) (*blocklist.View, [][]byte) {
 	t.Helper()
 	b := blocklist.NewBuilder()
@@ -92,7 +92,7 @@ func bigView(t testing.TB, size int) (*blocklist.View, [][]byte) {
 	return blocklist.NewView(s, nil), sample
 }
 
-// realNames adds some of the shared real names, if they are there.
+// realNames adds some of the shared real names, if they are available.
 func realNames(t testing.TB, count int, add func([]byte)) {
 	f, err := os.Open("../../../shared/data/scale/threat-names-5041083.sorted.txt.gz")
 	if err != nil {
@@ -116,7 +116,7 @@ func realNames(t testing.TB, count int, add func([]byte)) {
 	}
 }
 
-// program is a resolver of other people.
+// program is another resolver.
 type program struct {
 	*dnstest.Peer // once started
 	dir           string
@@ -156,7 +156,7 @@ func (p *program) start(t *testing.T, name string, args ...string) {
 // longTests asks for the tests that take minutes.
 const longTests = "REMPART_LONG_TESTS"
 
-// interopSize is how many names the zone has.
+// interopSize returns the number of names in the zone.
 func interopSize() int {
 	if os.Getenv(longTests) == "" {
 		return 20_000
@@ -164,7 +164,7 @@ func interopSize() int {
 	return 1_000_000
 }
 
-// patience is for a resolver to load them.
+// patience returns the time that a resolver has to load them.
 func patience() time.Duration {
 	if os.Getenv(longTests) == "" {
 		return time.Minute
@@ -175,12 +175,12 @@ func patience() time.Duration {
 // secondary is a resolver that follows the zone.
 type secondary struct {
 	*program
-	answers   Resolver // how to understand it
+	answers   Resolver // how to interpret its answers
 	namesOnly bool     // it does not judge addresses
-	after     func()   // done after a change, where it does not follow by itself
+	after     func()   // done after a change, for a resolver that does not follow by itself
 }
 
-// scenario has a resolver load the zone, follow a change, and judge as the set does all along.
+// scenario lets a resolver load the zone and follow a change, and compares its verdicts with the set's.
 func scenario(t *testing.T, change func(*Config), start func(*testing.T, *serving, *dnstest.Upstream) secondary) *serving {
 	t.Helper()
 	view, sample := bigView(t, interopSize())
@@ -213,13 +213,13 @@ func scenario(t *testing.T, change func(*Config), start func(*testing.T, *servin
 	p.follow(t, s)(withdrawn, listing("operator", "arriving.bad.test", blocklist.Subtree, blocklist.Block))
 	p.agrees(t, s, sample, "a change")
 
-	// An allow below a block, and a block above what is listed: names that were not named change too.
+	// An allow below a block, and a block above a listed name: the records of other names change too.
 	p.follow(t, s)(listing("operator", "x.twice.deep.tree.bad.test", blocklist.Exact, blocklist.Allow), listing("a", "d0.many.test", blocklist.Subtree, blocklist.Block))
 	p.agrees(t, s, sample, "a change of what is below")
 	return s
 }
 
-// follow returns what changes the set.
+// follow returns a function that changes the set.
 func (p secondary) follow(t *testing.T, s *serving) func(...blocklist.Change) {
 	return func(changes ...blocklist.Change) {
 		s.changed(t, changes...)
@@ -229,7 +229,7 @@ func (p secondary) follow(t *testing.T, s *serving) func(...blocklist.Change) {
 	}
 }
 
-// agrees waits until the resolver judges a sample as the set does: some load a zone little by little.
+// agrees waits until the resolver judges a sample as the set does: some load a zone gradually.
 func (p secondary) agrees(t *testing.T, s *serving, sample [][]byte, what string) {
 	t.Helper()
 	set := ByView(s.view.Load(), blocklist.AllCategories, clock())
@@ -254,23 +254,23 @@ func (p secondary) agrees(t *testing.T, s *serving, sample [][]byte, what string
 	t.Fatalf("never: %s", what)
 }
 
-// notifying tells p's address of new versions.
+// notifying returns a change of the configuration that sends NOTIFY to p's address.
 func (p *program) notifying(key string) func(*Config) {
 	return func(c *Config) {
 		c.Secondaries = []Secondary{{Addr: netip.MustParseAddrPort(p.addr), Key: key}}
 	}
 }
 
-// followed checks that the change came by a difference, after it was told of.
+// followed checks that the change arrived as a difference, after a NOTIFY.
 func followed(t *testing.T, s *serving) {
 	t.Helper()
 	byDifferences(t, s)
 	dnstest.Eventually(t, "two notifications are answered", func() bool {
-		return s.figure(t, "rempart_rpz_notifies_total", map[string]string{"result": "ok"}) >= 2
+		return s.metric(t, "rempart_rpz_notifies_total", map[string]string{"result": "ok"}) >= 2
 	})
 }
 
-// byDifferences checks that one whole zone was transferred, and differences from then on. Each is counted after its last octet was sent.
+// byDifferences checks that one whole zone was transferred, and differences from then on. Each is counted after its last byte was sent.
 func byDifferences(t *testing.T, s *serving) {
 	t.Helper()
 	dnstest.Eventually(t, "two differences are transferred", func() bool { return s.transferred(t, "ixfr") >= 2 })
@@ -291,7 +291,7 @@ func TestBIND(t *testing.T) {
 	}
 }
 
-// named starts BIND. transport is what stands after the primary's key.
+// named starts BIND. transport is the text after the primary's key.
 func (p *program) named(t *testing.T, primary, transport string, u *dnstest.Upstream, more ...string) {
 	host, port, _ := net.SplitHostPort(primary)
 	conf := p.write(t, "named.conf", fmt.Sprintf(`%s

@@ -9,8 +9,8 @@ import (
 	"rempart/blocklist"
 )
 
-// WriteZone writes a zone as it is served now, as a master file (RFC 1035 section 5), for resolvers that read a zone from a file.
-// It fails until Run has looked through the set once.
+// WriteZone writes a zone as it is served now, as a master file (RFC 1035 section 5), for resolvers that read a zone from a file. It fails until Run has
+// surveyed the set once.
 func (s *Server) WriteZone(w io.Writer, zone string) error {
 	name, err := blocklist.AppendName(nil, zone)
 	z := s.zoneOf(name)
@@ -43,10 +43,10 @@ func (st *state) write(w io.Writer, z *zone, i int) error {
 	return nil
 }
 
-// ownerText is a record's owner, relative to the zone.
+// ownerText returns a record's owner, relative to the zone.
 func ownerText(owner string) string { return blocklist.NameText([]byte(owner + "\x00")) }
 
-// absolute is a wire name's text with its trailing dot.
+// absolute returns a wire name's text with its trailing dot.
 func absolute(name []byte) string {
 	if len(name) == 1 {
 		return "."

@@ -8,30 +8,30 @@ import (
 
 const (
 	headerLen   = 12
-	maxMessage  = 60 << 10           // octets of one, before its signature; names within reach of a pointer are few
+	maxMessage  = 60 << 10           // bytes of a message, before its signature; few names are within reach of a pointer
 	zonePointer = 0xc000 | headerLen // the question's name
 	pointerSpan = 1 << 14            // how far a pointer reaches
 	maxRecord   = maxName + maxName + 12
 )
 
-// soaNames are SOA's names, and NS's: what serves the zone has no name that matters.
+// soaNames are the names in SOA and NS: the name of the server of a policy zone has no meaning.
 var soaNames = [2]string{"\x09localhost\x00", "\x04root\x09localhost\x00"}
 
-// message is an answer being packed. Each begins with the header and the question, whose name is the zone's.
+// message is an answer that is being packed. Each begins with the header and the question, whose name is the zone's.
 type message struct {
 	buf      []byte
 	zone     *zone
-	question int           // octets of header and question
-	targets  [pass + 1]int // where the targets of rules stand, 0 for nowhere yet
+	question int           // bytes of header and question
+	targets  [pass + 1]int // where the targets of rules are, 0 if they were not written yet
 	count    uint16        // records of the answer section
 }
 
-// newMessage begins the answer to a query: its header and question, which are sound.
+// newMessage starts the answer to a query: its header and question, which are valid.
 func newMessage(query []byte, z *zone, rcode int) *message {
 	m := &message{zone: z, buf: make([]byte, 0, 512)}
 	m.buf = append(m.buf, query[:headerLen]...)
 	binary.BigEndian.PutUint64(m.buf[4:], 0)
-	m.buf[2] = 0x80 | query[2]&0x79 // QR; opcode and RD as they came
+	m.buf[2] = 0x80 | query[2]&0x79 // QR; opcode and RD as received
 	m.buf[3] = byte(rcode & 0xf)
 	if end := questionEnd(query); end > 0 {
 		m.buf = append(m.buf, query[headerLen:end]...)
@@ -44,7 +44,7 @@ func newMessage(query []byte, z *zone, rcode int) *message {
 	return m
 }
 
-// questionEnd is where a query's one question ends; 0 if there is none that is whole and uncompressed.
+// questionEnd returns where a query's only question ends; 0 if it has no whole, uncompressed one.
 func questionEnd(query []byte) int {
 	if binary.BigEndian.Uint16(query[4:]) != 1 {
 		return 0
@@ -62,7 +62,7 @@ func questionEnd(query []byte) int {
 	return at + 5
 }
 
-// reset begins the next message of the same answer.
+// reset starts the next message of the same answer.
 func (m *message) reset() {
 	m.buf = m.buf[:m.question]
 	m.targets, m.count = [pass + 1]int{}, 0
@@ -70,7 +70,7 @@ func (m *message) reset() {
 	binary.BigEndian.PutUint16(m.buf[10:], 0)
 }
 
-// full reports whether one more record may be too much.
+// full reports whether one more record may not fit.
 func (m *message) full() bool { return len(m.buf)+maxRecord > maxMessage }
 
 func (m *message) counted() {
@@ -123,7 +123,7 @@ func (m *message) record(r record) {
 	m.counted()
 }
 
-// targetOf is what a rule's CNAME leads to, wire form.
+// targetOf returns the target of a rule's CNAME, wire format.
 func (z *zone) targetOf(r rule) []byte {
 	if r == pass {
 		return []byte(passthru)

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// refusal is why a query got no zone.
+// refusal is the reason why a query got no zone.
 type refusal uint8
 
 const (
@@ -27,7 +27,7 @@ var refusalNames = [refusals]string{
 	"no_key", "bad_key", "bad_signature", "bad_time", "unknown_zone", "question", "malformed", "not_ready", "busy", "connections",
 }
 
-// transferKind is what was transferred.
+// transferKind is the kind of a transfer.
 type transferKind uint8
 
 const (
@@ -40,7 +40,7 @@ const (
 
 var transferNames = [transferKinds]string{"axfr", "ixfr", "current", "axfr_for_ixfr"}
 
-// metrics count. Their zero value is ready.
+// metrics are counters. Their zero value is ready.
 type metrics struct {
 	refused   [refusals]atomic.Uint64
 	transfers [maxZones][transferKinds][2]atomic.Uint64 // 1: done
@@ -64,7 +64,7 @@ func index(done bool) int {
 
 var resultNames = [2]string{"failed", "ok"}
 
-// Collector exposes how the zones are served. Labels are the zones as configured and fixed words.
+// Collector returns the collector of the zones' metrics. Labels are the configured zones and fixed words.
 func (s *Server) Collector() prometheus.Collector {
 	d := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("rempart_rpz_"+name, help, labels, nil)

@@ -14,13 +14,13 @@ import (
 	"rempart/internal/pause"
 )
 
-// How often a NOTIFY is sent while nobody says that it came: each waits twice as long as the one before (RFC 1996 section 3.6).
+// How often a NOTIFY is sent while nobody confirms it: each waits twice as long as the one before (RFC 1996 section 3.6).
 const (
 	notifyTries = 5
 	notifyWait  = time.Second
 )
 
-// notifier tells one secondary of new versions.
+// notifier sends NOTIFY to one secondary.
 type notifier struct {
 	server *Server
 	to     Secondary
@@ -44,8 +44,8 @@ func (s *Server) newNotifier(to Secondary) (*notifier, error) {
 	return n, nil
 }
 
-// tell has the secondary told of a serial, instead of one it was not told of yet. One goroutine calls it.
-func (n *notifier) tell(serial uint32) {
+// request asks for a NOTIFY with a serial, in place of one that was not sent yet. One goroutine calls it.
+func (n *notifier) request(serial uint32) {
 	select {
 	case <-n.wake:
 	default:
@@ -53,7 +53,7 @@ func (n *notifier) tell(serial uint32) {
 	n.wake <- serial
 }
 
-// run tells of serials until ctx ends. A newer one ends the attempts for the one before.
+// run sends NOTIFY until ctx ends. A newer serial ends the attempts for the one before.
 func (n *notifier) run(ctx context.Context) {
 	var serial uint32
 	for {
@@ -94,7 +94,7 @@ func (n *notifier) notify(ctx context.Context, z *zone, serial uint32) error {
 		if n.attempt(conn, z, serial, end) == nil {
 			return nil
 		}
-		pause.For(ctx, time.Until(end)) // that a port is closed is said at once
+		pause.For(ctx, time.Until(end)) // a closed port is reported at once
 		if ctx.Err() != nil || len(n.wake) > 0 {
 			break
 		}
@@ -123,7 +123,7 @@ func (n *notifier) attempt(conn *net.UDPConn, z *zone, serial uint32, end time.T
 	return err
 }
 
-// answers reports whether a message is the secondary's answer, whatever it says.
+// answers reports whether a message is the secondary's answer, with any content.
 func (n *notifier) answers(packed []byte, id [2]byte, mac []byte) bool {
 	var m dns.Msg
 	if len(packed) < headerLen || [2]byte(packed) != id || m.Unpack(packed) != nil || !m.Response || m.Opcode != dns.OpcodeNotify {
@@ -140,7 +140,7 @@ func (n *notifier) answers(packed []byte, id [2]byte, mac []byte) bool {
 	return tsigError == dns.RcodeSuccess
 }
 
-// notification is a NOTIFY with the SOA as a hint (RFC 1996 section 3.7).
+// notification returns a NOTIFY with the SOA as a hint (RFC 1996 section 3.7).
 func notification(z *zone, serial uint32, id uint16) *message {
 	query := make([]byte, headerLen, headerLen+len(z.name)+4)
 	binary.BigEndian.PutUint16(query, id)

@@ -8,7 +8,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// request is a query that was read, and who asks.
+// request is a decoded query with its sender.
 type request struct {
 	packed []byte
 	msg    dns.Msg
@@ -19,14 +19,14 @@ type request struct {
 	zone   *zone
 }
 
-// send sends one message of an answer. The octets are borrowed.
+// send sends one message of an answer. The bytes are borrowed.
 type send func(msg []byte) error
 
 // answer answers one query, in one message or more. If the client may ask, it first calls markKnown. An error means that sending failed, or that no further query
 // should be answered.
 func (s *Server) answer(ctx context.Context, packed []byte, from netip.Addr, stream bool, markKnown func(), send send) (authentic bool, err error) {
 	if len(packed) < headerLen || packed[2]&0x80 != 0 {
-		return false, errNotAQuery // an answer to an answer would go round
+		return false, errNotAQuery // answering an answer would never end
 	}
 	r := &request{packed: packed, from: from, stream: stream}
 	if r.msg.Unpack(packed) != nil || len(r.msg.Question) != 1 && r.msg.Opcode == dns.OpcodeQuery {
@@ -51,14 +51,14 @@ func (s *Server) answer(ctx context.Context, packed []byte, from netip.Addr, str
 	return true, s.serve(ctx, r, send)
 }
 
-// misplacedTSIG reports whether a signature stands where none may (RFC 8945 section 5.1).
+// misplacedTSIG reports whether a signature is where none may be (RFC 8945 section 5.1).
 func misplacedTSIG(m *dns.Msg) bool {
 	is := func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeTSIG }
 	return slices.ContainsFunc(m.Answer, is) || slices.ContainsFunc(m.Ns, is) ||
 		len(m.Extra) > 0 && slices.ContainsFunc(m.Extra[:len(m.Extra)-1], is)
 }
 
-// authenticate checks who signed a query (RFC 8945 section 5.2).
+// authenticate checks the signature of a query (RFC 8945 section 5.2).
 func (s *Server) authenticate(r *request, t *dns.TSIG) (tsigError int, why refusal) {
 	k := s.keys[string(wireName(t.Hdr.Name))]
 	if k == nil || string(wireName(t.Algorithm)) != string(k.algorithm) {
@@ -80,7 +80,7 @@ func (s *Server) keyless(from netip.Addr) bool {
 	return slices.ContainsFunc(s.cfg.Keyless, func(p netip.Prefix) bool { return p.Contains(from) })
 }
 
-// refuse answers with an rcode alone.
+// refuse answers with an rcode only.
 func (s *Server) refuse(r *request, rcode int, why refusal, send send) error {
 	s.metrics.refused[why].Add(1)
 	m := newMessage(r.packed, r.zone, rcode)
@@ -92,7 +92,7 @@ func (s *Server) refuse(r *request, rcode int, why refusal, send send) error {
 
 func (r *request) signer() *signer { return &signer{key: r.key, prior: r.mac} }
 
-// serve answers one who may ask.
+// serve answers a client that may ask.
 func (s *Server) serve(ctx context.Context, r *request, send send) error {
 	q := r.msg.Question[0]
 	if opt := r.msg.IsEdns0(); opt != nil && opt.Version() != 0 {
@@ -106,11 +106,11 @@ func (s *Server) serve(ctx context.Context, r *request, send send) error {
 		return s.refuse(r, dns.RcodeRefused, refusedBadKey, send)
 	}
 	st := s.state.Load()
-	if st == nil { // the set is being looked through for the first time
+	if st == nil { // the set is being surveyed for the first time
 		return s.refuse(r, dns.RcodeServerFailure, refusedNotReady, send)
 	}
 	switch {
-	case q.Qtype == dns.TypeSOA || q.Qtype == dns.TypeIXFR && !r.stream: // RFC 1995 section 2: what does not fit is asked for over TCP
+	case q.Qtype == dns.TypeSOA || q.Qtype == dns.TypeIXFR && !r.stream: // RFC 1995 section 2: an answer that does not fit is asked for over TCP
 		m := newMessage(r.packed, r.zone, dns.RcodeSuccess)
 		m.soa(st.serial())
 		return send(r.finish(m))
@@ -138,7 +138,7 @@ func (r *request) finish(m *message) []byte {
 	return out
 }
 
-// most is how many octets the client takes over UDP.
+// most returns the number of bytes that the client accepts over UDP.
 func (r *request) most() int {
 	if opt := r.msg.IsEdns0(); opt != nil {
 		return min(ednsSize, max(dns.MinMsgSize, int(opt.UDPSize())))

@@ -33,7 +33,7 @@ type serving struct {
 	addr   string // UDP and TCP
 	secure string
 	view   atomic.Pointer[blocklist.View]
-	said   *bytes.Buffer // by its log; read once it has ended
+	said   *bytes.Buffer // its log; read after it has ended
 }
 
 // serve starts a server of a view, which ends with the test.
@@ -81,10 +81,10 @@ func serve(t testing.TB, v *blocklist.View, change func(*Config)) *serving {
 	return s
 }
 
-// clock is the time now, Unix seconds.
+// clock returns the time, Unix seconds.
 func clock() int64 { return time.Now().Unix() }
 
-// change puts changes in force, as version one higher.
+// change puts changes in force, as the next version.
 func (s *serving) change(t testing.TB, changes ...blocklist.Change) {
 	t.Helper()
 	before := s.view.Load()
@@ -107,8 +107,8 @@ func (s *serving) changed(t testing.TB, changes ...blocklist.Change) {
 	dnstest.Eventually(t, "the new version is served", func() bool { return s.state.Load().view == s.view.Load() })
 }
 
-// figure is a metric's value.
-func (s *serving) figure(t testing.TB, name string, labels map[string]string) float64 {
+// metric returns a metric's value.
+func (s *serving) metric(t testing.TB, name string, labels map[string]string) float64 {
 	t.Helper()
 	r := prometheus.NewPedanticRegistry()
 	r.MustRegister(s.Collector())
@@ -135,21 +135,21 @@ func (s *serving) figure(t testing.TB, name string, labels map[string]string) fl
 }
 
 func (s *serving) transferred(t testing.TB, kind string) float64 {
-	return s.figure(t, "rempart_rpz_transfers_total", map[string]string{"kind": kind, "result": "ok"})
+	return s.metric(t, "rempart_rpz_transfers_total", map[string]string{"kind": kind, "result": "ok"})
 }
 
 func (s *serving) refusedFor(t testing.TB, reason string) float64 {
-	return s.figure(t, "rempart_rpz_refused_total", map[string]string{"reason": reason})
+	return s.metric(t, "rempart_rpz_refused_total", map[string]string{"reason": reason})
 }
 
-// signed gives a query the test's key.
+// signed signs a query with the test's key.
 func signed(m *dns.Msg) *dns.Msg {
 	return m.SetTsig(testKeyName+".", dns.HmacSHA256, 300, clock())
 }
 
 var testSecrets = map[string]string{testKeyName + ".": testSecret}
 
-// transfer is what miekg/dns is given, which wants every message signed.
+// transfer returns the records that miekg/dns receives. It requires every message to be signed.
 func (s *serving) transfer(t testing.TB, q *dns.Msg) (all []dns.RR, messages int) {
 	t.Helper()
 	tr := &dns.Transfer{TsigSecret: testSecrets, DialTimeout: time.Minute, ReadTimeout: time.Minute}
@@ -178,7 +178,7 @@ func ixfr(serial uint32) *dns.Msg {
 	return signed(new(dns.Msg).SetIxfr(testZoneName+".", serial, ".", "."))
 }
 
-// ask asks for the SOA, or what change makes of that.
+// ask asks for the SOA, or for the question that change makes of it.
 func (s *serving) ask(t testing.TB, network string, change func(*dns.Msg)) *dns.Msg {
 	t.Helper()
 	m := new(dns.Msg).SetQuestion(testZoneName+".", dns.TypeSOA)
@@ -193,7 +193,7 @@ func (s *serving) ask(t testing.TB, network string, change func(*dns.Msg)) *dns.
 	return got
 }
 
-// testCertificate is a server's.
+// testCertificate returns a server's certificate.
 func testCertificate(t testing.TB) *tls.Config {
 	t.Helper()
 	cert, err := selfSigned("rpz.test", netip.MustParseAddr("127.0.0.1"))
@@ -205,7 +205,7 @@ func testCertificate(t testing.TB) *tls.Config {
 
 func TestSerialIsTheVersion(t *testing.T) {
 	s := serve(t, viewOf(t, 1<<32+7, listing("a", "bad.example", blocklist.Subtree, blocklist.Block)), nil)
-	if got := s.figure(t, "rempart_rpz_serial", nil); got != 7 {
+	if got := s.metric(t, "rempart_rpz_serial", nil); got != 7 {
 		t.Errorf("serial %v", got)
 	}
 }

@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	idleTimeout     = 5 * time.Minute // between queries of one who has a key (RFC 9103 section 7.4 lets connections be kept)
-	strangerTimeout = 5 * time.Second // for the first query
-	acceptPause     = 50 * time.Millisecond
+	idleTimeout    = 5 * time.Minute // between queries of a client with a key (RFC 9103 section 7.4 allows to keep connections)
+	unknownTimeout = 5 * time.Second // for the first query
+	acceptPause    = 50 * time.Millisecond
 )
 
-// limits are those of the bounds that a test lowers.
+// limits are the bounds that a test can lower.
 type limits struct {
-	idle, stranger, write, transfer time.Duration
+	idle, unknown, write, transfer time.Duration
 }
 
 var errNotAQuery = errors.New("not a query")
@@ -42,24 +42,24 @@ type Server struct {
 	limits    limits
 	metrics   metrics
 
-	// Of the goroutine of update.
+	// Used by the goroutine of update.
 	builder *builder
-	told    [maxZones]bool // that something is left out
+	logged  [maxZones]bool // it was logged that records are left out
 	renewed time.Time
-	stale   bool // what the serial stands for changed: it is served under the next
+	stale   bool // the content of the serial changed: it is served under the next one
 
 	places *places
 	conns  sync.WaitGroup
 }
 
-// Listeners are where secondaries come. Run closes them.
+// Listeners are the sockets for secondaries. Run closes them.
 type Listeners struct {
 	Packet []net.PacketConn // UDP, for SOA
 	Stream []net.Listener   // TCP
-	TLS    []net.Listener   // TCP, to speak TLS 1.3 on, usually port 9103 or 853
+	TLS    []net.Listener   // TCP, for TLS 1.3, usually port 9103 or 853
 }
 
-// Run looks through the set, then serves the zones, and follows Changed, until ctx ends. It returns when all it began has ended.
+// Run surveys the set, then serves the zones, and follows Changed, until ctx ends. It returns when everything that it started has ended.
 func (s *Server) Run(ctx context.Context, l Listeners) error {
 	if len(l.TLS) > 0 && s.cfg.TLS == nil {
 		s.stop(l)
@@ -88,7 +88,7 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	return nil
 }
 
-// tlsConfig is what RFC 9103 sections 7.1 and 8.2 ask for. A client that names no protocol is served: its key tells who it is.
+// tlsConfig returns the configuration that RFC 9103 sections 7.1 and 8.2 require. A client that names no protocol is served: its key authenticates it.
 func (s *Server) tlsConfig() *tls.Config {
 	c := s.cfg.TLS.Clone()
 	c.MinVersion = tls.VersionTLS13
@@ -106,7 +106,7 @@ func (s *Server) stop(l Listeners) {
 	s.places.stop()
 }
 
-// packets answers queries over UDP, one after the other: what is answered there is short.
+// packets answers queries over UDP, one after the other: these answers are short.
 func (s *Server) packets(ctx context.Context, c net.PacketConn) {
 	buf := make([]byte, 64<<10)
 	for {
@@ -114,7 +114,7 @@ func (s *Server) packets(ctx context.Context, c net.PacketConn) {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil { // of one datagram most often, as an ICMP error that came back
+		if err != nil { // mostly about one datagram, such as an ICMP error
 			pause.For(ctx, acceptPause)
 			continue
 		}
@@ -142,16 +142,17 @@ func (s *Server) accept(ctx context.Context, l net.Listener, secure *tls.Config)
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
-			s.cfg.Log.Error("a connection for a zone transfer could not be accepted; raise the limit of open files if this goes on", slog.Any("error", err))
+			s.cfg.Log.Error("a connection for a zone transfer could not be accepted; raise the limit of open files if this continues", slog.Any("error", err))
 			pause.For(ctx, acceptPause)
 		}
 	}
 }
 
-// begin serves a connection, or hangs up on one too many.
+// begin serves a connection, or closes it if there is no place.
 func (s *Server) begin(ctx context.Context, conn net.Conn, secure *tls.Config) {
 	from := addrOf(conn.RemoteAddr())
-	if !s.places.take(conn, from) {
+	at := s.places.take(conn, from)
+	if at == nil {
 		s.metrics.refused[refusedConnections].Add(1)
 		conn.Close()
 		return
@@ -159,20 +160,20 @@ func (s *Server) begin(ctx context.Context, conn net.Conn, secure *tls.Config) {
 	s.conns.Go(func() {
 		defer func() {
 			conn.Close()
-			s.places.release(conn)
+			s.places.Release(at)
 		}()
 		talk := conn
 		if secure != nil {
 			talk = tls.Server(conn, secure)
 		}
-		s.converse(ctx, talk, from, func() { s.places.markKnown(conn) })
+		s.converse(ctx, talk, from, func() { s.places.markKnown(at) })
 	})
 }
 
 // converse answers the queries of a connection in turn, until none arrives in time or the client may not ask. It calls markKnown before it answers a client that may.
 func (s *Server) converse(ctx context.Context, conn net.Conn, from netip.Addr, markKnown func()) {
 	in := bufio.NewReader(conn)
-	patience := s.limits.stranger
+	patience := s.limits.unknown
 	for {
 		if conn.SetDeadline(time.Now().Add(patience)) != nil {
 			return

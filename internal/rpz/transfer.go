@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	maxTransfers    = 8 // of whole zones at a time: each reads all of the set
+	maxTransfers    = 8 // whole zones at a time: each transfer reads all of the set
 	slotPatience    = 10 * time.Second
 	writeTimeout    = 30 * time.Second // of a message
 	transferTimeout = 30 * time.Minute // of all of them
@@ -40,7 +40,7 @@ func (s *Server) transfer(ctx context.Context, r *request, st *state, send send)
 		}
 		defer func() { <-s.slots }()
 	}
-	t := &transferring{message: newMessage(r.packed, r.zone, dns.RcodeSuccess), signer: r.signer(), send: send, end: time.Now().Add(s.limits.transfer)}
+	t := &transferWriter{message: newMessage(r.packed, r.zone, dns.RcodeSuccess), signer: r.signer(), send: send, end: time.Now().Add(s.limits.transfer)}
 	var err error
 	switch t.soa(st.serial()); kind {
 	case transferDifference:
@@ -55,7 +55,7 @@ func (s *Server) transfer(ctx context.Context, r *request, st *state, send send)
 	return err
 }
 
-// slot takes a place among those who transfer whole zones.
+// slot takes a place among the transfers of whole zones.
 func (s *Server) slot(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, slotPatience)
 	defer cancel()
@@ -76,7 +76,7 @@ func (s *Server) numberOf(z *zone) int {
 	return -1
 }
 
-// heldSerial is the serial of the zone that an IXFR's client holds (RFC 1995 section 3).
+// heldSerial returns the serial of the zone that an IXFR's client has (RFC 1995 section 3).
 func heldSerial(m *dns.Msg) (uint32, bool) {
 	if len(m.Ns) != 1 {
 		return 0, false
@@ -88,8 +88,8 @@ func heldSerial(m *dns.Msg) (uint32, bool) {
 	return soa.Serial, true
 }
 
-// transferring is a transfer under way.
-type transferring struct {
+// transferWriter is the state of a transfer.
+type transferWriter struct {
 	*message
 	signer *signer
 	send   send
@@ -99,8 +99,8 @@ type transferring struct {
 
 var errTooSlow = errors.New("the transfer takes too long")
 
-// flush sends the message and begins the next.
-func (t *transferring) flush() error {
+// flush sends the message and starts the next.
+func (t *transferWriter) flush() error {
 	if time.Now().After(t.end) {
 		return errTooSlow
 	}
@@ -109,33 +109,33 @@ func (t *transferring) flush() error {
 	if err := t.send(out); err != nil {
 		return err
 	}
-	t.buf = out // its room can be used again
+	t.buf = out // its buffer can be used again
 	t.reset()
 	return nil
 }
 
 // room makes room for one more record.
-func (t *transferring) room() error {
+func (t *transferWriter) room() error {
 	if !t.full() {
 		return nil
 	}
 	return t.flush()
 }
 
-func (t *transferring) put(r record) error {
+func (t *transferWriter) put(r record) error {
 	err := t.room()
 	t.record(r)
 	return err
 }
 
-func (t *transferring) putSOA(serial uint32) error {
+func (t *transferWriter) putSOA(serial uint32) error {
 	err := t.room()
 	t.soa(serial)
 	return err
 }
 
-// differences puts the deltas after the first SOA (RFC 1995 section 4).
-func (t *transferring) differences(deltas []*delta, serial uint32) error {
+// differences writes the deltas after the first SOA (RFC 1995 section 4).
+func (t *transferWriter) differences(deltas []*delta, serial uint32) error {
 	for _, d := range deltas {
 		err := t.putSOA(d.from)
 		for i := 0; i < len(d.removed) && err == nil; i++ {
@@ -154,8 +154,8 @@ func (t *transferring) differences(deltas []*delta, serial uint32) error {
 	return t.putSOA(serial)
 }
 
-// whole puts the zone after the first SOA (RFC 5936 section 2.2).
-func (t *transferring) whole(ctx context.Context, st *state, i int) error {
+// whole writes the zone after the first SOA (RFC 5936 section 2.2).
+func (t *transferWriter) whole(ctx context.Context, st *state, i int) error {
 	t.ns()
 	err := st.each(t.zone, i, func(r record) error {
 		if err := ctx.Err(); err != nil {
@@ -169,7 +169,7 @@ func (t *transferring) whole(ctx context.Context, st *state, i int) error {
 	return t.putSOA(st.serial())
 }
 
-// each calls put for all records of a zone but those at its name, until it returns an error, which it returns.
+// each calls put for all records of a zone except those at its name, until put returns an error, which it returns.
 func (st *state) each(z *zone, i int, put func(record) error) error {
 	of := &st.zones[i]
 	l := look{view: st.view, at: st.at}

@@ -12,7 +12,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// linesOf are records in presentation form, sorted, without those at the zone's name.
+// linesOf returns records in presentation format, sorted, without those at the zone's name.
 func linesOf(all []dns.RR) (lines []string) {
 	for _, rr := range all {
 		if rr.Header().Rrtype == dns.TypeCNAME {
@@ -23,7 +23,7 @@ func linesOf(all []dns.RR) (lines []string) {
 	return lines
 }
 
-// manyNames is a view of names below many parents.
+// manyNames returns a view of names below many parents.
 func manyNames(t testing.TB, n int) *blocklist.View {
 	var changes []blocklist.Change
 	for i := range n {
@@ -78,7 +78,7 @@ func TestTransfers(t *testing.T) {
 		t.Errorf("IXFR from 0: %d records", len(all))
 	}
 	for kind, want := range map[string]float64{"axfr": 1, "ixfr": 1, "current": 3, "axfr_for_ixfr": 1} {
-		dnstest.Eventually(t, fmt.Sprintf("%v transfers of kind %s", want, kind), func() bool { return s.transferred(t, kind) >= want }) // counted after the last octet
+		dnstest.Eventually(t, fmt.Sprintf("%v transfers of kind %s", want, kind), func() bool { return s.transferred(t, kind) >= want }) // counted after the last byte
 		if got := s.transferred(t, kind); got != want {
 			t.Errorf("%v transfers of kind %s, want %v", got, kind, want)
 		}

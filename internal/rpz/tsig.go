@@ -23,8 +23,8 @@ type Key struct {
 }
 
 const (
-	tsigFudge = 300 // seconds clocks may differ (RFC 8945 section 10)
-	minSecret = 16  // octets
+	tsigFudge = 300 // seconds by which clocks may differ (RFC 8945 section 10)
+	minSecret = 16  // bytes
 )
 
 // key is a Key, checked.
@@ -35,7 +35,7 @@ type key struct {
 	secret    []byte
 }
 
-// newKey checks a key. Errors hold no secret.
+// newKey checks a key. Its errors contain no secret.
 func newKey(k Key) (*key, error) {
 	wire, err := blocklist.AppendName(nil, k.Name)
 	if err != nil || len(wire) == 1 {
@@ -54,7 +54,7 @@ func newKey(k Key) (*key, error) {
 // Generate and Verify make a key a dns.TsigProvider; the time is checked by its caller.
 func (k *key) Generate(msg []byte, _ *dns.TSIG) ([]byte, error) { return k.sum(msg), nil }
 
-// Verify wants the whole signature: that it may be cut short (RFC 8945 section 5.2.2.1) is not used.
+// Verify requires the whole signature: truncation (RFC 8945 section 5.2.2.1) is not used.
 func (k *key) Verify(msg []byte, t *dns.TSIG) error {
 	mac, err := hex.DecodeString(t.MAC)
 	if err != nil || !hmac.Equal(mac, k.sum(msg)) {
@@ -117,7 +117,7 @@ func (s *signer) sign(msg []byte) []byte {
 	return appendTSIG(msg, s.key.name, s.key.algorithm, now, mac, 0, nil)
 }
 
-// variables are what of the record is signed (RFC 8945 section 4.3.3).
+// variables returns the signed part of the record (RFC 8945 section 4.3.3).
 func (k *key) variables(now int64, tsigError uint16, other []byte) []byte {
 	b := append([]byte(nil), k.name...)
 	b = binary.BigEndian.AppendUint16(b, dns.ClassANY)
@@ -130,8 +130,8 @@ func (k *key) variables(now int64, tsigError uint16, other []byte) []byte {
 	return append(b, other...)
 }
 
-// refuse appends to a message why the query's signature was not taken: unsigned, except a wrong time, which the client must be able to believe
-// (RFC 8945 section 5.2).
+// refuse appends to a message why the query's signature was refused: unsigned, except for a wrong time, which the client must be able to trust (RFC 8945
+// section 5.2).
 func refuse(msg []byte, t *dns.TSIG, k *key, requestMAC []byte, tsigError uint16) []byte {
 	name, algorithm := wireName(t.Hdr.Name), wireName(t.Algorithm)
 	if tsigError != dns.RcodeBadTime {
@@ -174,7 +174,7 @@ func putTime(b []byte, unix int64) {
 	binary.BigEndian.PutUint32(b[2:], uint32(unix))
 }
 
-// wireName is the wire form of a name that was read from a message or checked before.
+// wireName returns the wire format of a name that was checked before.
 func wireName(text string) []byte {
 	name, err := blocklist.AppendName(nil, text)
 	if err != nil {

@@ -13,26 +13,26 @@ import (
 )
 
 const (
-	maxPending = 100_000                // names; with more, all are looked at
-	settle     = 500 * time.Millisecond // between two serials, at least: changes meanwhile become one
+	maxPending = 100_000                // names; if there are more, all names are judged
+	settle     = 500 * time.Millisecond // minimum time between two serials: changes meanwhile become one
 	renewEvery = time.Minute            // at most
 	retryEvery = time.Minute            // after a state could not be made
 )
 
-// pending is what changed since the state that is served.
+// pending are the changes since the state that is served.
 type pending struct {
 	wake chan struct{} // capacity 1
 
 	mu    sync.Mutex
-	since uint64          // the version that names lead from
+	since uint64          // the version after which names changed
 	view  *blocklist.View // nil for no change
 	names [][]byte
-	all   bool // names are not all that changed
+	all   bool // other names changed as well
 }
 
-// Changed says that the set was before and is now after. names are the canonical wire names of which the views may hold something else; nil is
-// any name, or any prefix of addresses: the zones are then compared as a whole, which takes time but loses no difference, unless there are
-// very many. Names are copied. It is called in the order of versions, by one goroutine at a time, and returns at once.
+// Changed reports that the set was before and is now after. names are the canonical wire names about which the views may differ; nil means any name, or any
+// prefix of addresses: the zones are then compared as a whole, which takes time but loses no difference, unless there are very many. Names are copied. It is
+// called in the order of versions, by one goroutine at a time, and returns at once.
 func (s *Server) Changed(before, after *blocklist.View, names [][]byte) {
 	p := &s.pending
 	p.mu.Lock()
@@ -59,7 +59,7 @@ func (s *Server) Changed(before, after *blocklist.View, names [][]byte) {
 	}
 }
 
-// take is what changed since version have; view is nil for nothing.
+// take returns the changes since version have; view is nil if there are none.
 func (p *pending) take(have uint64) (view *blocklist.View, names [][]byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,7 +99,7 @@ func (s *Server) update(ctx context.Context) {
 		case view == nil:
 			continue
 		case st != nil && view.Version() == have:
-			s.stale = s.stale || view.Stamp() != st.view.Stamp() // a damaged snapshot was mended, say
+			s.stale = s.stale || view.Stamp() != st.view.Stamp() // for example because a damaged snapshot was repaired
 			continue
 		case s.stale:
 			names = nil
@@ -110,7 +110,7 @@ func (s *Server) update(ctx context.Context) {
 	}
 }
 
-// publish makes the state of a view, serves it, and has secondaries told.
+// publish makes the state of a view, serves it, and notifies the secondaries.
 func (s *Server) publish(ctx context.Context, view *blocklist.View, names [][]byte) {
 	before := s.state.Load()
 	for {
@@ -137,22 +137,22 @@ func (s *Server) announce(before, st *state) {
 	}
 	s.state.Store(st)
 	for i, z := range s.zones {
-		if left := st.zones[i].leftOut; left > 0 && !s.told[i] {
-			s.told[i] = true
+		if left := st.zones[i].leftOut; left > 0 && !s.logged[i] {
+			s.logged[i] = true
 			s.cfg.Log.Warn("names are left out of a response policy zone, whose records they cannot be: they are too long with the zone's name, have a label * or the form of another trigger",
 				slog.String("zone", z.text), slog.Int("records", left))
 		}
 	}
 	for _, n := range s.notifiers {
-		n.tell(st.serial())
+		n.request(st.serial())
 	}
 }
 
-// moment is when the view's version was made, Unix seconds. What a serial stands for hangs on nothing else: another control, or this one after a
-// restart, has the same zone under it, and what time changed since comes under another.
+// moment returns when the view's version was made, Unix seconds. The content of a serial depends on nothing else: another control, or this one after a restart,
+// has the same zone under it, and changes by time get another serial.
 func moment(view *blocklist.View) int64 { return view.Info().Created.Unix() }
 
-// due is the time at which a new version is asked for, because time alone changes the zones.
+// due returns the channel of the time at which a new version is asked for, because time alone changes the zones.
 func (s *Server) due() <-chan time.Time {
 	at := s.builder.due.next()
 	if s.stale {

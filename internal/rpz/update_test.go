@@ -16,14 +16,14 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// timed is a listing in force between two moments.
+// timed returns a listing that is in force between two times.
 func timed(name string, start, expiry int64) blocklist.Change {
 	c := listing("a", name, blocklist.Exact, blocklist.Block)
 	c.Listing.Start, c.Listing.Expiry = start, expiry
 	return c
 }
 
-// TestTime has listings come and go without a change of the set.
+// TestTime lets listings start and expire without a change of the set.
 func TestTime(t *testing.T) {
 	v := viewOf(t, 1, timed("ends.example", 0, 100), timed("begins.example", 200, 0), timed("other.example", 0, 0))
 	b := newBuilder([]*zone{testZone("rpz")})
@@ -88,7 +88,7 @@ func TestRenewal(t *testing.T) {
 	}
 }
 
-// TestRestart begins where time changed something since the version was made: under its serial stands what stood there before.
+// TestRestart starts after time changed something since the version was made: its serial has the content that it had before.
 func TestRestart(t *testing.T) {
 	v := viewOf(t, 1)
 	before, err := v.With(blocklist.Info{Version: 2, Created: time.Now().Add(-time.Hour)}, []blocklist.Change{
@@ -110,7 +110,7 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestMended has other content come under the serial that is served: it is served under the next, which is asked for.
+// TestMended puts other content under the serial that is served: it is served under the next serial, which is asked for.
 func TestMended(t *testing.T) {
 	asked := make(chan struct{}, 1)
 	before := viewOf(t, 2, listing("a", "evil.example", blocklist.Exact, blocklist.Block))
@@ -128,7 +128,7 @@ func TestMended(t *testing.T) {
 	}
 }
 
-// cnames are the owners of a transfer's records, without SOA, NS and what stands below names.
+// cnames returns the owners of a transfer's records, without SOA, NS and the records below names.
 func cnames(s *serving, t *testing.T, m *dns.Msg) (names []string) {
 	all, _ := s.transfer(t, m)
 	for _, rr := range all {
@@ -221,7 +221,7 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// TestChangesAreGathered loses nothing of changes that come while a state is made, or out of turn.
+// TestChangesAreGathered loses no change that arrives while a state is made, or out of order.
 func TestChangesAreGathered(t *testing.T) {
 	s := serve(t, viewOf(t, 1, listing("a", "bad.example", blocklist.Subtree, blocklist.Block)), nil)
 	for i := range 20 {
@@ -236,7 +236,7 @@ func TestChangesAreGathered(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.view.Store(missed)
-	s.changed(t, listing("a", "last.example", blocklist.Exact, blocklist.Block)) // of which it does not know what was before
+	s.changed(t, listing("a", "last.example", blocklist.Exact, blocklist.Block)) // the content before is not known
 	if all, _ := s.transfer(t, ixfr(21)); len(all) != 4+2 {
 		t.Errorf("%v", all)
 	}
@@ -260,7 +260,7 @@ func answerNotify(t *testing.T, conn net.PacketConn, packed []byte, to net.Addr)
 	}
 }
 
-// TestNotify tells until it is heard, of the newest only.
+// TestNotify sends NOTIFY until it is answered, of the newest serial only.
 func TestNotify(t *testing.T) {
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -292,7 +292,7 @@ func TestNotify(t *testing.T) {
 	if err := dns.TsigVerify(packed, testSecret, "", false); err != nil {
 		t.Error(err)
 	}
-	// An answer that anybody could send does not count: it is told again.
+	// An answer that anybody could send is ignored: NOTIFY is sent again.
 	forged := new(dns.Msg).SetReply(m)
 	out, err := forged.Pack()
 	if err != nil {
@@ -301,12 +301,12 @@ func TestNotify(t *testing.T) {
 	if _, err := conn.WriteTo(out, from); err != nil {
 		t.Fatal(err)
 	}
-	dnstest.Eventually(t, "it is heard", func() bool { // a slow machine may answer when the next is on its way already
+	dnstest.Eventually(t, "it is heard", func() bool { // on a slow machine the next may be sent before the answer arrives
 		_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 		if n, from, err := conn.ReadFrom(buf); err == nil {
 			answerNotify(t, conn, buf[:n], from)
 		}
-		return s.figure(t, "rempart_rpz_notifies_total", map[string]string{"result": "ok"}) == 1
+		return s.metric(t, "rempart_rpz_notifies_total", map[string]string{"result": "ok"}) == 1
 	})
 	s.changed(t, listing("a", "new.example", blocklist.Exact, blocklist.Block))
 	s.changed(t, listing("a", "newer.example", blocklist.Exact, blocklist.Block))
@@ -332,7 +332,7 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-// TestAsk reads what resolvers answer for what they block.
+// TestAsk interprets resolvers' answers to blocked names.
 func TestAsk(t *testing.T) {
 	soa := func(owner string) dns.RR {
 		rr, err := dns.NewRR(owner + " 30 IN SOA localhost. root.localhost. 1 60 30 600 30")

@@ -10,11 +10,10 @@ import (
 	"rempart/blocklist"
 )
 
-const maxPrefixes = 1 << 16 // of addresses; they are held in memory
+const maxPrefixes = 1 << 16 // of prefixes of addresses; they are held in memory
 
-// walk calls each once for each name of which the view holds something, in no order that means anything, until it returns an error, which it
-// returns. The name is borrowed. It returns the prefixes of addresses of which the view holds something, and of how many more it does. Memory is
-// needed for those only.
+// walk calls each once for each name in the view, in no particular order, until each returns an error, which it returns. The name is borrowed. It returns the
+// prefixes of addresses in the view, and the number of further ones. Memory is needed for these only.
 func walk(view *blocklist.View, each func(name []byte) error) ([]netip.Prefix, int, error) {
 	prefixes := prefixSet{in: map[netip.Prefix]struct{}{}}
 	err := view.Input().EachName(each, func(c blocklist.Change) { prefixes.add(c.Listing.Prefix) })
@@ -24,7 +23,7 @@ func walk(view *blocklist.View, each func(name []byte) error) ([]netip.Prefix, i
 // prefixSet gathers prefixes.
 type prefixSet struct {
 	in   map[netip.Prefix]struct{}
-	more int // those there was no room for
+	more int // the number of those for which there was no room
 }
 
 func (s *prefixSet) add(p netip.Prefix) {
@@ -35,15 +34,15 @@ func (s *prefixSet) add(p netip.Prefix) {
 	s.in[p] = struct{}{}
 }
 
-// sorted are the prefixes by address, of one address the wider first.
+// sorted returns the prefixes by address; of one address the wider prefix is first.
 func (s *prefixSet) sorted() []netip.Prefix {
 	return slices.SortedFunc(maps.Keys(s.in), func(a, b netip.Prefix) int {
 		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 	})
 }
 
-// addresses are the records of prefixes of addresses, which are sorted as walk returns them. Resolvers go by the longest prefix that
-// holds an address: each is judged by an address of its own that no longer one holds.
+// addresses returns the records of prefixes of addresses, which are sorted as walk returns them. Resolvers use the longest prefix that contains an address:
+// each is judged by an address that no longer prefix contains.
 func (z *zone) addresses(l look, prefixes []netip.Prefix) (all []record) {
 	if l.view.Suspended() {
 		return nil
@@ -69,7 +68,7 @@ func (z *zone) addresses(l look, prefixes []netip.Prefix) (all []record) {
 	return all
 }
 
-// ownAddress is the first address of p that none of the prefixes after it holds.
+// ownAddress returns the first address of p that none of the following prefixes contains.
 func ownAddress(p netip.Prefix, after []netip.Prefix) (netip.Addr, bool) {
 	addr := p.Addr()
 	for _, q := range after {
@@ -92,13 +91,13 @@ func lastOf(p netip.Prefix) netip.Addr {
 	return addr
 }
 
-// within reports whether one of the prefixes holds all of p.
+// within reports whether one of the prefixes contains all of p.
 func within(p netip.Prefix, of []netip.Prefix) bool {
 	return slices.ContainsFunc(of, func(q netip.Prefix) bool { return q.Bits() <= p.Bits() && q.Contains(p.Addr()) })
 }
 
-// addressOwner is the owner of a prefix's record: its length, then the address backwards, in groups of 16 bits for IPv6, of which
-// the longest row of zeros is "zz" (draft-vixie-dnsop-dns-rpz section 4.1.1).
+// addressOwner returns the owner of a prefix's record: its length, then the address backwards, in groups of 16 bits for IPv6, of which the longest row of zeros
+// is "zz" (draft-vixie-dnsop-dns-rpz section 4.1.1).
 func addressOwner(p netip.Prefix) string {
 	labels := []string{strconv.Itoa(p.Bits())}
 	octets := p.Addr().AsSlice()
@@ -121,7 +120,7 @@ func groupsBackwards(octets []byte) (labels []string) {
 	for i := range groups {
 		groups[i] = uint16(octets[14-2*i])<<8 | uint16(octets[15-2*i])
 	}
-	// Of rows of zeros as long as each other the first of the address, which is the last here (RFC 5952 section 4.2.3): BIND takes no other form.
+	// Of rows of zeros of one length the first of the address, which is the last here (RFC 5952 section 4.2.3): BIND accepts no other form.
 	start, length := 0, 1
 	for i := 0; i < len(groups); i++ {
 		n := 0

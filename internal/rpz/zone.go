@@ -6,24 +6,24 @@ import (
 	"rempart/blocklist"
 )
 
-// zone is one policy zone; it does not change.
+// zone is one policy zone; it is immutable.
 type zone struct {
 	name       []byte // canonical wire form
 	text       string
 	categories blocklist.Categories
-	target     []byte // of a block's CNAME, wire form
+	target     []byte // target of a block's CNAME, wire format
 	noAllows   bool
 	keys       map[*key]bool // nil for all
 }
 
 const (
-	maxName     = 255 // octets (RFC 1035 section 2.3.4)
-	maxZoneName = 128 // leaves room for what is blocked
+	maxName     = 255 // bytes (RFC 1035 section 2.3.4)
+	maxZoneName = 128 // leaves room for the blocked names
 	wildcardLen = 2   // of "*." before a name
 	passthru    = "\x0crpz-passthru\x00"
 )
 
-// class is what a zone says of a name.
+// class is what a zone does with a name.
 type class uint8
 
 const (
@@ -41,29 +41,29 @@ const (
 	pass              // CNAME rpz-passthru.
 )
 
-// records are what a zone holds of one name.
+// records are a zone's records of one name.
 type records struct {
 	own   rule // at the name
 	below rule // at "*." before it
 }
 
-// record is one record: an owner without the zone, wire form without the root, and what it says.
+// record is one record: an owner without the zone, wire format without the root, and its rule.
 type record struct {
 	owner string
 	rule  rule
 }
 
-// The zone must make a resolver say of every name what Match says. Resolvers look for the name itself, then for the longest wildcard above it;
-// some, as BIND, as DNS does (RFC 4592 section 3.3.1: a wildcard does not reach past a name that exists, even one that exists only because
-// something stands below it), others whatever exists in between. Written so that both find the same:
+// records returns the zone's records of a name. With them a resolver must do with every name what Match does. A resolver looks up the name itself, then the longest
+// wildcard above it. Some resolvers, such as BIND, do that as DNS does (RFC 4592 section 3.3.1): a wildcard does not reach past a name that exists, even one that
+// exists only because another name is below it. Other resolvers ignore names in between. The records are written so that both find the same:
 //
-//   - A listed name has records where Match says something else of it, or of what is below it, than of what is below its
-//     parent. Both are then written, unless there is nothing to say and no wildcard above to stop.
-//   - A name that exists only because such a listed name stands below it repeats the wildcard above: it is a stand-in.
+//   - A listed name has records if the verdict of Match on it, or on the names below it, differs from the verdict on the names below its parent. Both rules are then
+//     written, unless the verdict is a pass and there is no wildcard above to stop.
+//   - A name that exists only because such a listed name is below it repeats the wildcard above: it is a stand-in.
 //
-// Names below a block that differ from it are few, since a block below a block differs in nothing: only what passes there does.
+// Few names below a block differ from it: a block below a block does not, only a name that passes does.
 func (z *zone) records(l look, name []byte) records {
-	if len(name) == 1 { // the root: at the zone's own name nothing can stand
+	if len(name) == 1 { // the root: the zone's own name can have no rule
 		return records{below: written(l.below(z, name), passes)}
 	}
 	above := l.below(z, parent(name))
@@ -77,7 +77,7 @@ func (z *zone) records(l look, name []byte) records {
 	return records{written(own, above), written(below, above)}
 }
 
-// written is the rule for a class under a wildcard of the class above.
+// written returns the rule for a class below a wildcard of the class above.
 func written(c, above class) rule {
 	switch {
 	case c == blocks:
@@ -88,7 +88,7 @@ func written(c, above class) rule {
 	return none
 }
 
-// standIns calls each for the names between a name that has records and the wildcard it stands under, and what they hold.
+// standIns calls each for the names between a name that has records and the wildcard above it, with their records.
 func (z *zone) standIns(l look, name []byte, each func(name []byte, r records)) {
 	for a := parent(name); len(a) > 1; a = parent(a) {
 		above := l.below(z, parent(a))
@@ -101,14 +101,14 @@ func (z *zone) standIns(l look, name []byte, each func(name []byte, r records)) 
 	}
 }
 
-// look looks at a view at one moment.
+// look reads a view as of one time.
 type look struct {
 	view *blocklist.View
 	at   int64
-	due  *int64 // lowered to when time alone changes what was seen; may be nil
+	due  *int64 // lowered to the time at which the result changes; may be nil
 }
 
-// class is what the zone says of a name. While enforcement is suspended it says nothing.
+// class returns the class of a name: passes while enforcement is suspended.
 func (l look) class(z *zone, name []byte) class {
 	if l.view.Suspended() {
 		return passes
@@ -126,7 +126,7 @@ func (l look) class(z *zone, name []byte) class {
 	return passes
 }
 
-// below is what the view says of a name below that nobody lists. The name has room for one.
+// below returns the class of a name below that nobody lists. The name has room for one label more.
 func (l look) below(z *zone, name []byte) class {
 	var buf [maxName]byte
 	child := append(append(buf[:0], 1, 0), name...)
@@ -136,7 +136,7 @@ func (l look) below(z *zone, name []byte) class {
 	return l.class(z, child)
 }
 
-// parent is the name without its first label; the root's is the root.
+// parent returns the name without its first label; the root's is the root.
 func parent(name []byte) []byte {
 	if len(name) <= 1 {
 		return name
@@ -144,7 +144,7 @@ func parent(name []byte) []byte {
 	return name[1+int(name[0]):]
 }
 
-// writable is what of r can stand in the zone, and how many records cannot.
+// writable returns the part of r that the zone can contain, and the number of records that it cannot.
 func (z *zone) writable(name []byte, r records) (records, int) {
 	all := r.count()
 	size := len(name) - 1 + len(z.name)
@@ -157,8 +157,8 @@ func (z *zone) writable(name []byte, r records) (records, int) {
 	return r, all - r.count()
 }
 
-// isPlain reports whether a name stands for itself as an owner. A label "*" is a wildcard, and a name under "rpz-ip" or its like would not be blocked:
-// it would tell of addresses, and those of all the resolver's clients among them.
+// isPlain reports whether a name means itself as an owner. A label "*" is a wildcard, and a name below "rpz-ip" or the like would not be blocked: it would be a
+// rule about addresses, possibly those of all the resolver's clients.
 func isPlain(name []byte) bool {
 	last := name
 	for n := name; len(n) > 1; n = parent(n) {

@@ -68,7 +68,7 @@ func testZone(name string) *zone {
 	return &zone{name: wireOf(name), text: name, categories: blocklist.AllCategories, target: []byte{0}}
 }
 
-// contents are all records of a zone, which it checks to be there once.
+// contents returns all records of a zone, and checks that each is there once.
 func contents(t failing, b *builder, st *state, i int) map[string]rule {
 	all := map[string]rule{}
 	err := st.each(b.zones[i], i, func(r record) error {
@@ -84,7 +84,7 @@ func contents(t failing, b *builder, st *state, i int) map[string]rule {
 	return all
 }
 
-// texts are contents for people.
+// texts returns contents in readable form.
 func texts(all map[string]rule) map[string]rule {
 	out := map[string]rule{}
 	for owner, r := range all {
@@ -93,8 +93,7 @@ func texts(all map[string]rule) map[string]rule {
 	return out
 }
 
-// lookup finds what a resolver does with a name: the name itself first, then the longest wildcard. asDNS lets no wildcard reach past a name that
-// exists.
+// lookup returns what a resolver does with a name: the name itself first, then the longest wildcard. With asDNS no wildcard reaches past an existing name.
 func lookup(all map[string]rule, exists map[string]bool, name []byte, asDNS bool) rule {
 	own := name[:len(name)-1]
 	if r, ok := all[string(own)]; ok {
@@ -144,8 +143,8 @@ func drawChange(t *rapid.T) blocklist.Change {
 	}
 }
 
-// TestZoneSaysWhatMatchSays holds under any sequence of changes, merges and moments, of whatever resolvers take a wildcard to reach; and
-// what a state's history says leads from the zone before to the zone after.
+// TestZoneSaysWhatMatchSays checks zones after any sequence of changes, merges and times, for both readings of a wildcard; and that the differences in a
+// state's history lead from the zone before to the zone after.
 func TestZoneSaysWhatMatchSays(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		some := testZone("some.rpz")
@@ -236,7 +235,7 @@ func checkVerdicts(t *rapid.T, z *zone, st *state, all map[string]rule) {
 	}
 }
 
-// applied is a zone after a difference, which must be one to it.
+// applied returns a zone after a difference, which must apply to it.
 func applied(t failing, zone map[string]rule, d *delta) map[string]rule {
 	after := maps.Clone(zone)
 	for _, r := range d.removed {
@@ -332,7 +331,7 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// owners are texts as owners.
+// owners returns texts as owners.
 func owners(texts map[string]rule) map[string]rule {
 	all := map[string]rule{}
 	for text, r := range texts {

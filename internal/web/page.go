@@ -1,4 +1,4 @@
-// Package web serves what people see in a browser: the warning page.
+// Package web serves the pages for people: the warning page.
 package web
 
 import (
@@ -25,16 +25,16 @@ var pageHTML string
 //go:embed page.css
 var pageCSS string
 
-// Config is what a Page is made of.
+// Config configures a Page.
 type Config struct {
-	View         func() *blocklist.View // the set as it is now
+	View         func() *blocklist.View // returns the present set
 	Enforced     blocklist.Categories   // zero is all
-	Contact      string                 // URI where to say that a block is wrong; empty for none
-	Organisation string                 // who runs this filter
+	Contact      string                 // URI where people report a wrong block; empty for none
+	Organisation string                 // name of the organisation that runs this filter
 }
 
-// Page is the warning page, for any host and path: it says which name was blocked and why, in the
-// reader's language. It sets no cookie, asks nobody for anything, and keeps nothing of who came.
+// Page is the warning page, for any host and path: it shows which name was blocked and why, in the reader's language. It sets no cookie, loads nothing from
+// elsewhere, and stores nothing about the reader.
 type Page struct {
 	config   Config
 	template *template.Template
@@ -63,18 +63,18 @@ func New(c Config) (*Page, error) {
 	}, nil
 }
 
-// content is what the template shows.
+// content is the data of the template.
 type content struct {
 	texts
 	Style   template.CSS
-	Name    string // the blocked name, empty if the name asked for is not blocked
+	Name    string // the blocked name; empty if the requested name is not blocked
 	Kind    kind
 	Contact template.URL
-	Address string // Contact as people say it
+	Address string // Contact in readable form
 	By      string
 }
 
-// maxAcceptLanguage bounds what is read of that header; a browser's is a tenth of it.
+// maxAcceptLanguage bounds the part of the header that is read; browsers send a tenth of it.
 const maxAcceptLanguage = 500
 
 // ServeHTTP answers any request with the page and 403, so that no program takes it for the site.
@@ -110,7 +110,7 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body.Bytes())
 }
 
-// language is "fr" or "en", French where the reader says nothing Rempart speaks.
+// language returns "fr" or "en": French if the reader accepts none of the page's languages.
 func (p *Page) language(accept string) string {
 	if len(accept) > maxAcceptLanguage {
 		accept = ""
@@ -123,10 +123,10 @@ func (p *Page) language(accept string) string {
 	if i == 0 && confidence > language.No {
 		return "fr"
 	}
-	return "en" // somebody who reads another language more likely reads English
+	return "en" // a reader of another language more likely reads English
 }
 
-// blocked judges the host of a request as a query for it would be.
+// blocked judges the host of a request as a query for it would be judged.
 func (p *Page) blocked(host string) (name string, category blocklist.Category, ok bool) {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h

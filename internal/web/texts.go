@@ -2,13 +2,13 @@ package web
 
 import "rempart/blocklist"
 
-// kind is what a category means to the reader.
+// kind is the description of a category for the reader.
 type kind struct {
 	Title string // completes "this site was blocked:"
 	Risk  string
 }
 
-// texts is the page in one language.
+// texts are the texts of the page in one language.
 type texts struct {
 	Lang, Title, Heading, NameLabel, KindLabel string
 	WhatToDo                                   string

@@ -12,7 +12,7 @@ type EDE struct {
 	Text string // EXTRA-TEXT, UTF-8; may be empty
 }
 
-// Info codes of RFC 8914 section 4 that Rempart gives.
+// Info codes of RFC 8914 section 4 that Rempart uses.
 const (
 	EDEStale         uint16 = 3
 	EDEForged        uint16 = 4
@@ -29,11 +29,11 @@ const (
 	keepaliveOptionLen = OptionLen + 2
 )
 
-// DNSSEC reports whether the error says that DNSSEC validation failed: unsupported algorithm or
-// digest, bogus, and signatures and keys wanting (RFC 8914 section 4).
+// DNSSEC reports whether the error says that DNSSEC validation failed: unsupported algorithm or digest, bogus, or missing signatures and keys (RFC 8914 section
+// 4).
 func (e EDE) DNSSEC() bool { return e.Code == 1 || e.Code == 2 || 5 <= e.Code && e.Code <= 12 }
 
-// ReadEDE reads an extended error from the value of its option. The text is cut before the character that maxText bytes do not hold; a text that is not
+// ReadEDE reads an extended error from the value of its option. The text is cut before the first character that does not fit in maxText bytes; text that is not
 // UTF-8 (RFC 8914 section 2) is left out.
 func ReadEDE(value []byte, maxText int) (e EDE, ok bool) {
 	if len(value) < 2 {
@@ -52,9 +52,8 @@ func ReadEDE(value []byte, maxText int) (e EDE, ok bool) {
 	return EDE{Code: binary.BigEndian.Uint16(value), Text: string(text)}, true
 }
 
-// Begin starts the answer in q.Out: the header with ID, opcode, RD and CD as asked, RA set, the
-// rcode's low bits, and the question as it came, its case kept (RFC 1035 section 4.1.1; CD is
-// copied by RFC 4035 section 3.2.2). A question that could not be read is left out.
+// Begin starts the answer in q.Out: the header with the query's ID, opcode, RD and CD, RA set, the low bits of the rcode, and the question as received, in its
+// case (RFC 1035 section 4.1.1; RFC 4035 section 3.2.2 for CD). A question that could not be read is left out.
 func (q *Query) Begin(rcode int) {
 	q.Out = append(q.Out[:0], q.Packet[:q.BodyAt]...)
 	flags := q.Flags&(opcodeMask|FlagRD|FlagCD) | FlagQR | FlagRA | uint16(rcode)&rcodeMask
@@ -70,7 +69,7 @@ func (q *Query) Begin(rcode int) {
 	q.Outcome = Answered
 }
 
-// addHeader appends the fixed part of a record owned by the question's name and counts it.
+// addHeader appends the fixed part of a record of the question's name and counts it.
 func (q *Query) addHeader(section int, typ uint16, ttl uint32, dataLen int) {
 	q.Out = append(q.Out, 0xc0, HeaderLen) // a pointer to the question's name
 	q.Out = binary.BigEndian.AppendUint16(q.Out, typ)
@@ -93,21 +92,21 @@ func (q *Query) AddAddress(ttl uint32, addr netip.Addr) {
 	q.Out = append(q.Out, a[:]...)
 }
 
-// AddData adds a record of the question's name with data as it stands on the wire.
+// AddData adds a record of the question's name with data in wire format.
 func (q *Query) AddData(section int, typ uint16, ttl uint32, data []byte) {
 	q.addHeader(section, typ, ttl, len(data))
 	q.Out = append(q.Out, data...)
 }
 
-// AddSOA adds to the authority section the SOA that makes a negative answer cacheable for ttl
-// seconds (RFC 2308 section 5), owned by the question's name from its octet zoneAt on (0: the name itself).
+// AddSOA adds to the authority section the SOA that makes a negative answer cacheable for ttl seconds (RFC 2308 section 5), at the part of the question's name
+// that begins at byte zoneAt (0: the whole name).
 func (q *Query) AddSOA(ttl uint32, zoneAt int) {
 	q.Out = binary.BigEndian.AppendUint16(q.Out, 0xc000|uint16(HeaderLen+zoneAt))
 	q.Out = binary.BigEndian.AppendUint16(q.Out, TypeSOA)
 	q.Out = binary.BigEndian.AppendUint16(q.Out, q.Class)
 	q.Out = binary.BigEndian.AppendUint32(q.Out, ttl)
 	const fixed = 20
-	const names = "\x09localhost\x00\x06nobody\x07invalid\x00" // as RFC 6303 section 3 and RFC 2606 let it
+	const names = "\x09localhost\x00\x06nobody\x07invalid\x00" // as RFC 6303 section 3 and RFC 2606 allow
 	q.Out = binary.BigEndian.AppendUint16(q.Out, uint16(len(names)+fixed))
 	q.Out = append(q.Out, names...)
 	for _, v := range [...]uint32{1, 3600, 1200, 604800, ttl} {
@@ -116,10 +115,9 @@ func (q *Query) AddSOA(ttl uint32, zoneAt int) {
 	SetCount(q.Out, SectionAuthority, Count(q.Out, SectionAuthority)+1)
 }
 
-// Finish ends the answer: an OPT exactly when the query had one, with the extended errors
-// that fit, and truncation when the records do not. rcode is the whole rcode, extended bits
-// included. A stream client that sent edns-tcp-keepalive gets q.Idle back (RFC 7828).
-// EXTRA-TEXT goes before a whole error does, and errors before records do.
+// Finish ends the answer: an OPT exactly if the query had one, with the extended errors that fit, and truncation if the records do not fit. rcode is the whole
+// rcode, extended bits included. A stream client that sent edns-tcp-keepalive gets q.Idle (RFC 7828). EXTRA-TEXT is dropped before a whole error, and errors
+// before records.
 func (q *Query) Finish(rcode int, errs ...EDE) {
 	q.Rcode = rcode
 	limit := q.Limit()
@@ -154,7 +152,7 @@ func (q *Query) Finish(rcode int, errs ...EDE) {
 	SetCount(q.Out, SectionAdditional, Count(q.Out, SectionAdditional)+1)
 }
 
-// addErrors appends the options of errs that fit in room octets.
+// addErrors appends the options of errs that fit in room bytes.
 func (q *Query) addErrors(room int, errs []EDE) {
 	bare := 0
 	for i := range errs {
@@ -177,12 +175,12 @@ func (q *Query) addErrors(room int, errs []EDE) {
 	}
 }
 
-// Room is how many octets of EXTRA-TEXT one extended error can carry in the answer as begun so far.
+// Room returns how many bytes of EXTRA-TEXT one extended error can have in the present answer.
 func (q *Query) Room() int {
 	return q.Limit() - len(q.Out) - OPTLen - edeFixedLen
 }
 
-// Truncate cuts the answer back to its question and sets TC (RFC 2181 section 9).
+// Truncate cuts the answer down to its question and sets TC (RFC 2181 section 9).
 func (q *Query) Truncate() {
 	q.Out = q.Out[:q.BodyAt]
 	SetFlags(q.Out, Flags(q.Out)&^FlagAD|FlagTC)
@@ -197,7 +195,7 @@ func (q *Query) Shorten() {
 	q.Finish(q.Rcode)
 }
 
-// Fail answers with nothing but an rcode, and an extended error where errs has one.
+// Fail answers with an rcode, and the extended errors in errs.
 func (q *Query) Fail(rcode int, errs ...EDE) {
 	q.Begin(rcode)
 	q.Finish(rcode, errs...)

@@ -5,7 +5,7 @@ import "encoding/binary"
 // HeaderLen is the length of a message's header (RFC 1035 section 4.1.1).
 const HeaderLen = 12
 
-// Header flag bits, as they stand in the two octets after the ID.
+// Header flag bits, as in the two bytes after the ID.
 const (
 	FlagQR uint16 = 1 << 15
 	FlagAA uint16 = 1 << 10
@@ -18,7 +18,7 @@ const (
 	opcodeShift  = 11
 	opcodeMask   = uint16(0xf) << opcodeShift
 	rcodeMask    = uint16(0xf)
-	maxPointers  = 64 // compression pointers followed in one name before it is called malformed
+	maxPointers  = 64 // compression pointers that are followed in one name before it is malformed
 	rrFixedLen   = 10 // type, class, TTL and data length of a record
 	questionTail = 4  // type and class of a question
 )
@@ -36,7 +36,7 @@ const (
 	BadVers  = 16
 )
 
-// Types and classes that Rempart treats in some way of their own.
+// Types and classes that Rempart treats specially.
 const (
 	TypeA      uint16 = 1
 	TypeNS     uint16 = 2
@@ -75,7 +75,7 @@ const (
 	SectionAdditional
 )
 
-// ID, Flags, Rcode and Count read the header; msg holds HeaderLen octets at least.
+// ID, Flags, Rcode and Count read the header; msg has at least HeaderLen bytes.
 func ID(msg []byte) uint16    { return binary.BigEndian.Uint16(msg) }
 func Flags(msg []byte) uint16 { return binary.BigEndian.Uint16(msg[2:]) }
 func Rcode(msg []byte) int    { return int(Flags(msg) & rcodeMask) }
@@ -90,8 +90,8 @@ func SetCount(msg []byte, section, n int) {
 	binary.BigEndian.PutUint16(msg[4+2*section:], uint16(n))
 }
 
-// SkipName is the offset just past the name at off, compressed or not, or -1 if it is cut
-// short or uses a reserved label type. A pointer's target is not looked at.
+// SkipName returns the offset after the name at off, compressed or not, or -1 if the name is truncated or uses a reserved label type. The target of a pointer
+// is not read.
 func SkipName(msg []byte, off int) int {
 	for off >= 0 && off < len(msg) {
 		n := int(msg[off])
@@ -112,9 +112,8 @@ func SkipName(msg []byte, off int) int {
 	return -1
 }
 
-// ExpandName appends to dst the canonical form of the name at off, pointers followed
-// strictly backwards and never into the header (RFC 1035 section 4.1.4), and returns the offset just past it in msg.
-// ok is false, and dst as it came, if the name is malformed.
+// ExpandName appends to dst the canonical form of the name at off, and returns the offset after it in msg. Pointers are followed strictly backwards and never
+// into the header (RFC 1035 section 4.1.4). If the name is malformed, ok is false and dst is returned unchanged.
 func ExpandName(dst, msg []byte, off int) (out []byte, next int, ok bool) {
 	start, limit, pointers := len(dst), off, 0
 	out = dst
@@ -155,7 +154,7 @@ func ExpandName(dst, msg []byte, off int) (out []byte, next int, ok bool) {
 	return dst, 0, false
 }
 
-// Record is where one resource record stands in a message.
+// Record is the place of one resource record in a message.
 type Record struct {
 	Section int // SectionAnswer, SectionAuthority or SectionAdditional
 	Name    int // offset of its owner
@@ -176,7 +175,7 @@ type Reader struct {
 	bad     bool
 }
 
-// ReadRecords starts a walk. The questions are stepped over; a malformed one ends it at once.
+// ReadRecords starts a walk. It skips the questions; a malformed one ends the walk at once.
 func ReadRecords(msg []byte) Reader {
 	r := Reader{msg: msg, off: HeaderLen}
 	if len(msg) < HeaderLen {
@@ -228,8 +227,8 @@ func (r *Reader) Next(rr *Record) bool {
 	return true
 }
 
-// Malformed reports whether the walk ended before the counts of the header said so.
+// Malformed reports whether the walk ended before the last record that the header counts.
 func (r *Reader) Malformed() bool { return r.bad }
 
-// Offset is where the walk stands: after the last record read, the end of the message if it is sound.
+// Offset returns the position of the walk: after the last record read; at the end of the message if it is sound.
 func (r *Reader) Offset() int { return r.off }

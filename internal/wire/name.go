@@ -6,27 +6,25 @@ import (
 	"fmt"
 )
 
-// Limits of RFC 1035 section 2.3.4, in octets on the wire.
+// Limits of RFC 1035 section 2.3.4, in bytes on the wire.
 const (
-	MaxName  = 255 // a whole name, with its length octets and the root
-	MaxLabel = 63  // one label, without its length octet
+	MaxName  = 255 // a whole name, with its length bytes and the root
+	MaxLabel = 63  // one label, without its length byte
 )
 
-// ErrName is what every malformed name wraps, in text or on the wire.
+// ErrName is wrapped by the error of every malformed name, in text or on the wire.
 var ErrName = errors.New("not a domain name")
 
-// AppendName appends the canonical wire form (RFC 4034 section 6.2: uncompressed,
-// lower case, with the root label) of a name in text form to dst. The text is ASCII
-// with or without the trailing dot; \DDD and \X escapes of RFC 1035 section 5.1 are
-// understood, so that AppendName undoes Text. The root is "." or "".
-// On an error, which wraps ErrName, dst is returned as it came.
+// AppendName appends the canonical wire format (RFC 4034 section 6.2: uncompressed, lower case, with the root label) of a name in text form to dst. The text is
+// ASCII with or without the trailing dot; it may have the escapes \DDD and \X of RFC 1035 section 5.1, so that AppendName reverses Text. The root is "." or "".
+// Its error wraps ErrName, and dst is then returned unchanged.
 func AppendName(dst []byte, text string) ([]byte, error) {
 	start := len(dst)
 	if text == "" || text == "." {
 		return append(dst, 0), nil
 	}
 	out := append(dst, 0)
-	label := start // where the length octet of the label being read stands
+	label := start // where the length byte of the current label is
 	for i := 0; i < len(text); i++ {
 		c := text[i]
 		if c == '.' {
@@ -64,7 +62,7 @@ func AppendName(dst []byte, text string) ([]byte, error) {
 	return out, nil
 }
 
-// unescape reads the escape at the start of s: its octet and its length in s, 0 if it is not one.
+// unescape reads the escape at the start of s and returns its byte and its length in s, 0 if s has none.
 func unescape(s string) (c byte, size int) {
 	if len(s) < 2 {
 		return 0, 0
@@ -82,9 +80,8 @@ func unescape(s string) (c byte, size int) {
 	return byte(v), 4
 }
 
-// AppendText appends the text form of a wire-format name, without the trailing dot
-// (the root is "."), escaping what RFC 1035 section 5.1 says cannot stand bare.
-// A malformed name is written as far as it is sound.
+// AppendText appends the text form of a wire-format name, without the trailing dot (the root is "."), with the escapes of RFC 1035 section 5.1. A malformed
+// name is written up to the first malformed label.
 func AppendText(dst, name []byte) []byte {
 	start := len(dst)
 	for len(name) > 0 {
@@ -113,10 +110,10 @@ func AppendText(dst, name []byte) []byte {
 	return dst
 }
 
-// Text is AppendText as a string.
+// Text returns AppendText as a string.
 func Text(name []byte) string { return string(AppendText(nil, name)) }
 
-// Lower folds an ASCII letter (RFC 4343); every other octet stays.
+// Lower folds an ASCII letter (RFC 4343); it returns every other byte unchanged.
 func Lower(c byte) byte {
 	if 'A' <= c && c <= 'Z' {
 		return c + ('a' - 'A')
@@ -124,7 +121,7 @@ func Lower(c byte) byte {
 	return c
 }
 
-// lowerName copies a wire-format name, as long as dst, in lower case. Lengths of labels are below the letters, and so stay.
+// lowerName copies a wire-format name, as long as dst, in lower case. Lengths of labels are below the letters, and so do not change.
 func lowerName(dst, name []byte) {
 	name = name[:len(dst)]
 	i := 0
@@ -136,7 +133,7 @@ func lowerName(dst, name []byte) {
 	}
 }
 
-// lower8 is Lower of eight octets at once: in each, bit 7 of a sum tells whether it is at or past a letter.
+// lower8 is Lower of eight bytes at once: in each, bit 7 of a sum is set if it is at or after a letter.
 func lower8(w uint64) uint64 {
 	const each = 0x0101010101010101
 	low := w &^ (0x80 * each)
@@ -144,8 +141,8 @@ func lower8(w uint64) uint64 {
 	return w | (fromA&^pastZ&^w&(0x80*each))>>2
 }
 
-// NameLen is the length in octets, root included, of the uncompressed wire-format name
-// at the start of b, or 0 if there is none: cut short, compressed, or over 255 octets.
+// NameLen returns the length in bytes, root included, of the uncompressed wire-format name at the start of b, or 0 if there is none: truncated, compressed, or
+// longer than 255 bytes.
 func NameLen(b []byte) int {
 	for i := 0; i < len(b) && i < MaxName; {
 		n := int(b[i])

@@ -5,43 +5,43 @@ import (
 	"net/netip"
 )
 
-// UDPLimit is the largest UDP answer sent and the size advertised: it crosses any IPv6
-// link whole (RFC 9715; the value of the DNS flag day 2020).
+// UDPLimit is the largest UDP answer that is sent and the size that is advertised: it crosses every IPv6 link whole (RFC 9715; the value of the DNS flag day
+// 2020).
 const UDPLimit = 1232
 
-// MinUDP is what a client without EDNS takes (RFC 1035 section 4.2.1).
+// MinUDP is the size that a client without EDNS accepts (RFC 1035 section 4.2.1).
 const MinUDP = 512
 
-// MaxMessage is the largest message a stream transport frames (RFC 1035 section 4.2.2).
+// MaxMessage is the largest message of a stream transport (RFC 1035 section 4.2.2).
 const MaxMessage = 65535
 
-// EDNS option codes Rempart knows (RFC 6891 section 9).
+// EDNS option codes that Rempart knows (RFC 6891 section 9).
 const (
 	OptionECS       uint16 = 8
 	OptionKeepalive uint16 = 11
 	OptionEDE       uint16 = 15
 )
 
-// Lengths of the parts of an OPT, in octets.
+// Lengths of the parts of an OPT, in bytes.
 const (
 	OPTLen    = 11 // an OPT without options: root owner, type, class, TTL and data length
 	OptionLen = 4  // the code and length before an option's value
 )
 
-// Transport is how a query came.
+// Transport is the transport of a query.
 type Transport uint8
 
 const (
 	UDP Transport = iota
 	TCP
-	Transports // how many there are
+	Transports // the number of transports
 )
 
 func (t Transport) String() string {
 	return [...]string{"udp", "tcp"}[t]
 }
 
-// Outcome is what became of a query.
+// Outcome is the result of a step for a query.
 type Outcome uint8
 
 const (
@@ -51,14 +51,13 @@ const (
 	Dropped                 // no answer: it was no query
 )
 
-// Query is one query on its way through: its packet, its answer, where it came from and
-// what became of it. Whoever received it owns it, and reuses it; nothing keeps a
-// reference after its answer was sent. It is used by one goroutine at a time.
+// Query is one query with its answer, its source and its outcome. The receiver owns it, and reuses it; nothing keeps a reference after its answer was sent. One
+// goroutine at a time uses it.
 type Query struct {
 	// Set by the listener.
 	Packet    []byte     // as received
 	Out       []byte     // the answer; its capacity is reused
-	Client    netip.Addr // who asked: never logged, never kept
+	Client    netip.Addr // the client's address: never logged, never stored
 	Transport Transport
 	Idle      uint16 // of a stream: how long it may stay idle, in units of 100 ms
 
@@ -66,9 +65,9 @@ type Query struct {
 	Outcome Outcome
 	Rcode   int    // of the answer, extended bits included
 	Cached  bool   // answered from the cache
-	Renew   bool   // the same, and worth renewing there
-	Verdict uint8  // the blocklist's action for it, for counting
-	Entry   uint64 // the number of the entry behind the verdict, for counting; meaningful where Verdict is a block
+	Renew   bool   // answered from the cache, and worth renewing there
+	Verdict uint8  // the blocklist's action for it, for the metrics
+	Entry   uint64 // the number of the entry behind the verdict, for the metrics; valid if Verdict is a block
 	Asked   int64  // when Fast first saw it, in nanoseconds of the resolver's clock
 
 	// Set by Parse.
@@ -77,38 +76,37 @@ type Query struct {
 	Class      uint16
 	Opcode     uint8
 	Flags      uint16 // of the header
-	EDNS       bool   // an OPT was there
+	EDNS       bool   // it had an OPT
 	DO         bool   // DNSSEC answer OK (RFC 3225)
 	Version    uint8  // of EDNS
-	Structured bool   // the client signals structured DNS errors
+	Structured bool   // the client supports structured DNS errors
 	Keepalive  bool   // it sent an edns-tcp-keepalive option (RFC 7828)
-	Size       uint16 // largest UDP payload it takes; MinUDP without EDNS
-	BodyAt     int    // offset just past the question; HeaderLen if none could be read
+	Size       uint16 // largest UDP payload that it accepts; MinUDP without EDNS
+	BodyAt     int    // offset after the question; HeaderLen if none could be read
 	nameLen    int
 	name       [MaxName]byte
 }
 
-// Name is the question's name in canonical form, valid until the query is reused.
+// Name returns the question's name in canonical form, valid until the query is reused.
 func (q *Query) Name() []byte { return q.name[:q.nameLen] }
 
 // Has reports whether a header flag is set in the query.
 func (q *Query) Has(flag uint16) bool { return q.Flags&flag != 0 }
 
-// Shape is what Parse found.
+// Shape is the result of Parse.
 type Shape uint8
 
 const (
-	Common    Shape = iota // one question of class IN or CH, an OPT or none: everything is known
-	Uncommon               // sound as far as seen, but with records that take the complete decoder
+	Common    Shape = iota // one question of class IN or CH, at most an OPT: everything is known
+	Uncommon               // sound so far, but with records that need the complete decoder
 	NotAQuery              // too short, or an answer: never to be answered (RFC 8906 section 2)
 	BadFormat              // FORMERR
 	BadOpcode              // NOTIMP
 	BadEDNS                // BADVERS (RFC 6891 section 6.1.3)
 )
 
-// Parse reads q.Packet into q's facts. structured is the EDNS option code by which clients
-// signal structured DNS errors, 0 for none. It allocates nothing, and whatever it calls
-// Common, the complete decoder reads with equal facts. The shape is kept in q.Shape.
+// Parse reads the facts of q.Packet into q. structured is the EDNS option code by which clients ask for structured DNS errors, 0 for none. It allocates
+// nothing. The complete decoder reads every message that Parse calls Common with equal facts. The shape is also stored in q.Shape.
 func (q *Query) Parse(structured uint16) Shape {
 	q.Shape = q.parse(structured)
 	return q.Shape
@@ -128,10 +126,10 @@ func (q *Query) parse(structured uint16) Shape {
 	}
 	q.Opcode = uint8(q.Flags & opcodeMask >> opcodeShift)
 	if q.Opcode != 0 {
-		q.parseAdditional(structured) // only to know whether an OPT was there
+		q.parseAdditional(structured) // only to know whether there is an OPT
 		return BadOpcode
 	}
-	// RFC 9619: a query has one question. Answers and authority have no place in it, except an SOA in that of IXFR (RFC 1995 section 3).
+	// RFC 9619: a query has one question. It has no answer and no authority records, except an SOA for IXFR (RFC 1995 section 3).
 	questions := Count(msg, SectionQuestion)
 	if questions != 1 || !q.parseQuestion() || Count(msg, SectionAnswer) != 0 || Count(msg, SectionAuthority) != 0 && q.Type != TypeIXFR {
 		q.parseAdditional(structured)
@@ -145,7 +143,7 @@ func (q *Query) parse(structured uint16) Shape {
 	}
 	if rr := msg[q.BodyAt:]; Count(msg, SectionAdditional) == 1 && Count(msg, SectionAuthority) == 0 && len(rr) >= OPTLen && rr[0] == 0 && binary.BigEndian.Uint16(rr[1:]) == TypeOPT &&
 		int(binary.BigEndian.Uint16(rr[OPTLen-2:])) == len(rr)-OPTLen {
-		// An OPT and nothing else, as nearly all have it.
+		// An OPT and nothing else, as in nearly all queries.
 		if !q.parseOPT(binary.BigEndian.Uint16(rr[3:]), binary.BigEndian.Uint32(rr[5:]), rr[OPTLen:], structured) {
 			return BadFormat
 		}
@@ -157,7 +155,7 @@ func (q *Query) parse(structured uint16) Shape {
 	return q.parseAdditional(structured)
 }
 
-// parseQuestion reads the one question: canonical name, type, class and BodyAt.
+// parseQuestion reads the only question: canonical name, type, class and BodyAt.
 func (q *Query) parseQuestion() bool {
 	msg := q.Packet
 	off := HeaderLen
@@ -166,7 +164,7 @@ func (q *Query) parseQuestion() bool {
 			return false
 		}
 		n := int(msg[off])
-		// A pointer here could only lead into the header: no question is compressed.
+		// A pointer here could only point into the header: no question is compressed.
 		if n > MaxLabel || off-HeaderLen+1+n > MaxName {
 			return false
 		}
@@ -186,7 +184,7 @@ func (q *Query) parseQuestion() bool {
 	return true
 }
 
-// parseAdditional reads the records after the question, of which a query has an OPT or none.
+// parseAdditional reads the records after the question; a query has an OPT or none.
 func (q *Query) parseAdditional(structured uint16) Shape {
 	r := ReadRecords(q.Packet)
 	shape := Common
@@ -195,7 +193,7 @@ func (q *Query) parseAdditional(structured uint16) Shape {
 		switch {
 		case rr.Type != TypeOPT:
 			if shape == Common {
-				shape = Uncommon // TSIG, SIG(0), or something of no use here
+				shape = Uncommon // TSIG, SIG(0), or a record without a meaning here
 			}
 		case q.EDNS || rr.Section != SectionAdditional || q.Packet[rr.Name] != 0:
 			q.EDNS = true
@@ -222,8 +220,7 @@ func (q *Query) parseOPT(class uint16, ttl uint32, data []byte, structured uint1
 	return q.parseOptions(data, structured)
 }
 
-// parseOptions walks an OPT's options; false if their framing is broken. What an option that
-// goes no further says is not judged.
+// parseOptions walks an OPT's options; false if their framing is broken. The content of an option without an effect is not judged.
 func (q *Query) parseOptions(data []byte, structured uint16) bool {
 	for len(data) > 0 {
 		code, value, rest, ok := NextOption(data)
@@ -241,8 +238,8 @@ func (q *Query) parseOptions(data []byte, structured uint16) bool {
 	return true
 }
 
-// NextOption reads the EDNS option at the start of an OPT's data (RFC 6891 section 6.1.2): its code,
-// its value and what follows it. ok is false where there is none that is whole.
+// NextOption reads the EDNS option at the start of an OPT's data (RFC 6891 section 6.1.2): its code, its value and the rest. ok is false if there is no whole
+// option.
 func NextOption(data []byte) (code uint16, value, rest []byte, ok bool) {
 	if len(data) < OptionLen {
 		return 0, nil, nil, false
@@ -254,7 +251,7 @@ func NextOption(data []byte) (code uint16, value, rest []byte, ok bool) {
 	return binary.BigEndian.Uint16(data), data[OptionLen:end], data[end:], true
 }
 
-// Limit is the largest answer this client can be sent, in octets.
+// Limit returns the size of the largest answer to this client, in bytes.
 func (q *Query) Limit() int {
 	if q.Transport != UDP {
 		return MaxMessage

@@ -11,7 +11,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-const signal = 65001 // the option code by which clients signal structured errors in these tests
+const signal = 65001 // the option code by which clients ask for structured errors in these tests
 
 func packed(t testing.TB, build func(*dns.Msg)) []byte {
 	t.Helper()
@@ -40,7 +40,7 @@ func TestParseShapes(t *testing.T) {
 	notRoot := opt(false)
 	notRoot.Hdr.Name = "example."
 	broken := packed(t, func(m *dns.Msg) { m.Extra = []dns.RR{opt(false, local(7, 1, 2, 3))} })
-	broken[len(broken)-4] = 9 // the option's length says more than there is
+	broken[len(broken)-4] = 9 // the option's length exceeds the data
 	for _, tt := range []struct {
 		name   string
 		packet []byte
@@ -175,7 +175,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// seeds are packets other projects' fuzzers found worth keeping, where they are at hand.
+// seeds adds packets from other projects' fuzzers, if they are available.
 func seeds(f *testing.F) {
 	root := filepath.Join("..", "..", "..", "shared", "data", "packets")
 	_ = filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
@@ -192,8 +192,8 @@ func seeds(f *testing.F) {
 	f.Add(packed(f, func(m *dns.Msg) { m.SetTsig("key.", dns.HmacSHA256, 300, 1) }))
 }
 
-// FuzzParse holds Parse against the complete decoder: whatever Parse calls common, that reads with
-// the same facts; and every answer built in place unpacks to what was meant.
+// FuzzParse compares Parse with the complete decoder, which reads every message that Parse calls Common with the same facts; and every answer built in place
+// unpacks to the intended one.
 func FuzzParse(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, packet []byte) {
@@ -215,7 +215,7 @@ func FuzzParse(f *testing.F) {
 func sameFacts(t *testing.T, q *Query) {
 	var m dns.Msg
 	if err := m.Unpack(q.Packet); err != nil {
-		// miekg/dns judges what known options say; Parse does not, by design.
+		// miekg/dns judges the content of known options; Parse does not, by design.
 		if !q.EDNS {
 			t.Fatalf("accepted what the decoder refuses: %v", err)
 		}
@@ -269,7 +269,7 @@ func answers(t *testing.T, q *Query) {
 	}
 }
 
-// FuzzReadRecords walks anything, and agrees with the decoder on what it accepts.
+// FuzzReadRecords walks any bytes, and agrees with the decoder on messages that it accepts.
 func FuzzReadRecords(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, msg []byte) {

@@ -14,7 +14,7 @@ const (
 )
 
 // EachAddress calls yield for the addresses in the answer, until it returns false: those of A and AAAA records, and the hints of SVCB and HTTPS records.
-func (e *Entry) EachAddress(yield func(netip.Addr) bool) {
+func (e *Answer) EachAddress(yield func(netip.Addr) bool) {
 	body := e.data[e.name:e.bodyEnd]
 	for _, ttl := range e.ttls[:min(int(e.counts[0]), len(e.ttls))] {
 		// A record's type and class stand before its TTL, its data's length and data after.

@@ -92,7 +92,7 @@ func (p *packing) proves(rr *wire.Record) (bool, error) {
 
 // readsTTLs reports whether a compression pointer makes a name of the message include the TTL of a record. When the TTL has aged, clients would read another
 // name than the one that was judged.
-func (p *packing) readsTTLs(e *Entry) bool {
+func (p *packing) readsTTLs(e *Answer) bool {
 	other := slices.Clone(p.msg)
 	for _, at := range e.ttls {
 		for i := range 4 {

@@ -39,14 +39,14 @@ func sent(t testing.TB, typ uint16, rcode int, rrs ...string) []byte {
 	return b
 }
 
-// admitted returns what a client with DO receives of a message: the rcode and the records of all sections, or the error of NewEntry.
+// admitted returns what a client with DO receives of a message: the rcode and the records of all sections, or the error of NewAnswer.
 func admitted(t testing.TB, typ uint16, msg []byte) string { return admittedTo(t, true, typ, msg) }
 
 func admittedTo(t testing.TB, do bool, typ uint16, msg []byte) string {
 	t.Helper()
 	k := key(t, "example.com")
 	k.Type, k.DO = typ, do
-	e, err := NewEntry(k, msg, false, 0)
+	e, err := NewAnswer(k, msg, false, 0)
 	if err != nil {
 		return err.Error()
 	}
@@ -56,7 +56,7 @@ func admittedTo(t testing.TB, do bool, typ uint16, msg []byte) string {
 	}
 	q := wire.Query{Packet: query, Transport: wire.TCP}
 	q.Parse(0)
-	e.Answer(&q, 0, false)
+	e.WriteAnswer(&q, 0, false)
 	q.Finish(e.Rcode(), e.Errors()...)
 	a := new(dns.Msg)
 	if err := a.Unpack(q.Out); err != nil {
@@ -256,7 +256,7 @@ func TestPossibleRecords(t *testing.T) {
 	wire.SetCount(version1, wire.SectionAnswer, 1)
 	k := key(t, "example.com")
 	k.Type = dns.TypeLOC
-	if e, err := NewEntry(k, version1, false, 0); err != nil || e.counts[0] != 1 { // RFC 1876 section 2: the format of version 1 is not known
+	if e, err := NewAnswer(k, version1, false, 0); err != nil || e.counts[0] != 1 { // RFC 1876 section 2: the format of version 1 is not known
 		t.Errorf("LOC of version 1: %v", err)
 	}
 }
@@ -286,7 +286,7 @@ func TestAliasesAreBounded(t *testing.T) {
 	for i := range 2000 {
 		rrs = append(rrs, fmt.Sprintf("a%d.example. 300 IN CNAME a%d.example.", i, i+1))
 	}
-	if _, err := NewEntry(key(t, "example.com"), sent(t, dns.TypeA, 0, rrs...), false, 0); !errors.Is(err, ErrAnswer) {
+	if _, err := NewAnswer(key(t, "example.com"), sent(t, dns.TypeA, 0, rrs...), false, 0); !errors.Is(err, ErrAnswer) {
 		t.Errorf("%v", err)
 	}
 }
@@ -301,12 +301,12 @@ func TestAliasesEnd(t *testing.T) {
 		return rrs
 	}
 	for n, want := range map[int]error{1: nil, maxChain - 1: nil, maxChain: nil, maxChain + 1: ErrAnswer, maxAliases: ErrAnswer} {
-		if _, err := NewEntry(key(t, "example.com"), sent(t, dns.TypeA, 0, chain(n)...), false, 0); !errors.Is(err, want) {
+		if _, err := NewAnswer(key(t, "example.com"), sent(t, dns.TypeA, 0, chain(n)...), false, 0); !errors.Is(err, want) {
 			t.Errorf("%d aliases: %v", n, err)
 		}
 	}
 	for _, loop := range [][]string{{"example.com. 300 IN CNAME example.com."}, append(chain(2), "a2.example. 300 IN CNAME a1.example.")} {
-		if _, err := NewEntry(key(t, "example.com"), sent(t, dns.TypeA, 0, loop...), false, 0); !errors.Is(err, ErrAnswer) {
+		if _, err := NewAnswer(key(t, "example.com"), sent(t, dns.TypeA, 0, loop...), false, 0); !errors.Is(err, ErrAnswer) {
 			t.Errorf("%v: %v", loop, err)
 		}
 	}
@@ -323,7 +323,7 @@ func TestServiceTargets(t *testing.T) {
 	binary.BigEndian.PutUint16(msg[at-2:], binary.BigEndian.Uint16(msg[at-2:])+1)
 	k := key(t, "example.com")
 	k.Type = dns.TypeHTTPS
-	e, err := NewEntry(k, msg, false, 0)
+	e, err := NewAnswer(k, msg, false, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ const (
 // bucket is one cache line. A tag is eight bits of the hash of its slot's key, so that few slots that do not match are read.
 type bucket struct {
 	tags  atomic.Uint64 // byte i belongs to slots[i]
-	slots [ways]atomic.Pointer[Entry]
+	slots [ways]atomic.Pointer[Answer]
 }
 
 // Cache is a bounded store of answers, safe for concurrent use.
@@ -33,7 +33,7 @@ type Cache struct {
 	seed    maphash.Seed
 	buckets []bucket
 	limit   int64
-	used    atomic.Int64 // bytes of the entries held
+	used    atomic.Int64 // bytes of the answers held
 	entries atomic.Int64
 	evicted atomic.Uint64
 	hand    atomic.Uint64 // the bucket the eviction clock points at
@@ -112,8 +112,8 @@ func (c *Cache) Near(keys []Key) {
 	runtime.KeepAlive(near)
 }
 
-// likely returns the first entry with the tag of hash: mostly the one that Get returns.
-func (c *Cache) likely(hash uint64) *Entry {
+// likely returns the first answer with the tag of hash: mostly the one that Get returns.
+func (c *Cache) likely(hash uint64) *Answer {
 	_, b := c.bucket(hash)
 	for i, tags := 0, b.tags.Load(); i < ways; i, tags = i+1, tags>>8 {
 		if tags&0xff == tagOf(hash) {
@@ -123,8 +123,8 @@ func (c *Cache) likely(hash uint64) *Entry {
 	return nil
 }
 
-// Get returns the entry of key, fresh or not, or nil. It takes no lock and allocates nothing.
-func (c *Cache) Get(key *Key) *Entry {
+// Get returns the answer of key, fresh or not, or nil. It takes no lock and allocates nothing.
+func (c *Cache) Get(key *Key) *Answer {
 	hash := key.hash
 	if hash == 0 {
 		hash = c.Hash(key)
@@ -145,9 +145,9 @@ func (c *Cache) Get(key *Key) *Entry {
 	return nil
 }
 
-// Put stores an entry in place of the one with the same key. A failure does not replace an answer that can still be served at now, but marks that answer; a
+// Put stores an answer in place of the one with the same key. A failure does not replace an answer that can still be served at now, but marks that answer; a
 // failure that reports a bogus name replaces it.
-func (c *Cache) Put(e *Entry, now int64) {
+func (c *Cache) Put(e *Answer, now int64) {
 	key := e.key()
 	e.hash = c.Hash(&key)
 	at, b := c.bucket(e.hash)
@@ -176,7 +176,7 @@ func (c *Cache) Put(e *Entry, now int64) {
 }
 
 // ForgetFailures removes the failures, and lets answers whose renewal failed be renewed again: call it when upstreams answer again. It takes some milliseconds
-// per million entries, and delays no reader.
+// per million answers, and delays no reader.
 func (c *Cache) ForgetFailures() {
 	for at := range c.buckets {
 		b := &c.buckets[at]
@@ -199,7 +199,7 @@ func (c *Cache) ForgetFailures() {
 }
 
 // replace puts e, or nothing, in a slot whose stripe is locked.
-func (c *Cache) replace(b *bucket, slot int, e *Entry) {
+func (c *Cache) replace(b *bucket, slot int, e *Answer) {
 	tag, size := uint64(0), int64(0)
 	if e != nil {
 		tag, size = tagOf(e.hash), e.size()
@@ -215,7 +215,7 @@ func (c *Cache) replace(b *bucket, slot int, e *Entry) {
 	c.used.Add(size)
 }
 
-// victim returns the slot of a bucket to be filled next: an empty one, one with an expired entry, or the one that the clock chooses.
+// victim returns the slot of a bucket to be filled next: an empty one, one with an expired answer, or the one that the clock chooses.
 func (c *Cache) victim(b *bucket, now int64) int {
 	for i := range b.slots {
 		if e := b.slots[i].Load(); e == nil || !e.Fresh(now) && !e.Servable(now) {
@@ -232,8 +232,8 @@ func (c *Cache) victim(b *bucket, now int64) int {
 	}
 }
 
-// shrink moves the clock's hand over the table and evicts entries that were not used since its last round, until the bound is kept. Two rounds suffice, except
-// for entries that are stored meanwhile.
+// shrink moves the clock's hand over the table and evicts answers that were not used since its last round, until the bound is kept. Two rounds suffice, except
+// for answers that are stored meanwhile.
 func (c *Cache) shrink(now int64) {
 	for range (maxUses + 1) * len(c.buckets) {
 		if c.used.Load() <= c.limit {
@@ -253,8 +253,8 @@ func (c *Cache) shrink(now int64) {
 	}
 }
 
-// spare takes one use off an entry; false if it had none left.
-func (e *Entry) spare() bool {
+// spare takes one use off an answer; false if it had none left.
+func (e *Answer) spare() bool {
 	n := e.uses.Load()
 	if n > 0 {
 		e.uses.Store(n - 1)
@@ -262,9 +262,9 @@ func (e *Entry) spare() bool {
 	return n > 0
 }
 
-func (e *Entry) key() Key {
+func (e *Answer) key() Key {
 	return Key{Name: e.data[:e.name], Type: e.typ, Class: e.class, DO: e.bits&doBit != 0, CD: e.bits&cdBit != 0}
 }
 
-// answers reports whether the entry is an answer, rather than a failure to get one.
-func (e *Entry) answers() bool { return e.rcode == wire.Success || e.rcode == wire.NXDomain }
+// answers reports whether it is an answer, and not a failure to get one.
+func (e *Answer) answers() bool { return e.rcode == wire.Success || e.rcode == wire.NXDomain }

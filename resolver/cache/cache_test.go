@@ -51,12 +51,12 @@ func message(t testing.TB, name string, rrs ...string) []byte {
 	return b
 }
 
-func entry(t testing.TB, name string, now int64, rrs ...string) *Entry {
+func entry(t testing.TB, name string, now int64, rrs ...string) *Answer {
 	t.Helper()
 	if rrs == nil {
 		rrs = []string{name + ". 300 IN A 192.0.2.1"}
 	}
-	e, err := NewEntry(key(t, name), message(t, name, rrs...), false, now)
+	e, err := NewAnswer(key(t, name), message(t, name, rrs...), false, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestEntryAnswer(t *testing.T) {
 		stale bool
 		want  []uint32
 	}{{0, false, []uint32{300, 60, 86400}}, {45, false, []uint32{255, 15, 86355}}, {100, true, []uint32{30, 30, 30}}} {
-		e.Answer(&q, tt.now, tt.stale)
+		e.WriteAnswer(&q, tt.now, tt.stale)
 		q.Finish(e.Rcode())
 		var a dns.Msg
 		if err := a.Unpack(q.Out); err != nil {
@@ -254,7 +254,7 @@ func TestAskedCaseIsNotKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := NewEntry(key(t, "example.com"), packed, false, 0)
+	e, err := NewAnswer(key(t, "example.com"), packed, false, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,8 +273,8 @@ func TestTTLWithTheTopBitIsZero(t *testing.T) {
 	}
 }
 
-// given returns the answer of a new entry about example.com.
-func given(t *testing.T, e *Entry) *dns.Msg {
+// given returns the message of a new answer about example.com.
+func given(t *testing.T, e *Answer) *dns.Msg {
 	t.Helper()
 	query, err := new(dns.Msg).SetQuestion("example.com.", dns.TypeA).Pack()
 	if err != nil {
@@ -282,7 +282,7 @@ func given(t *testing.T, e *Entry) *dns.Msg {
 	}
 	q := wire.Query{Packet: query}
 	q.Parse(0)
-	e.Answer(&q, 0, false)
+	e.WriteAnswer(&q, 0, false)
 	a := new(dns.Msg)
 	if err := a.Unpack(q.Out); err != nil {
 		t.Fatal(err)
@@ -299,9 +299,9 @@ func TestGetDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzNewEntry packs anything an upstream might send: an error, or an entry whose answer unpacks if the
+// FuzzNewAnswer packs anything an upstream might send: an error, or an answer whose message unpacks if the
 // message did.
-func FuzzNewEntry(f *testing.F) {
+func FuzzNewAnswer(f *testing.F) {
 	f.Add(message(f, "example.com", "example.com. 300 IN A 192.0.2.1"))
 	f.Add(message(f, "example.com", "example.com. 300 IN CNAME a.b.", "a.b. 3 IN HTTPS 0 c.d.", "?b. 9 IN SOA a. b. 1 2 3 4 5"))
 	k := key(f, "example.com")
@@ -310,13 +310,13 @@ func FuzzNewEntry(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, msg []byte) {
-		e, err := NewEntry(k, msg, true, 0)
+		e, err := NewAnswer(k, msg, true, 0)
 		if err != nil {
 			return
 		}
 		q := wire.Query{Packet: query, Transport: wire.TCP}
 		q.Parse(0)
-		e.Answer(&q, 0, false)
+		e.WriteAnswer(&q, 0, false)
 		body := bytes.Clone(q.Out[q.BodyAt:])
 		q.Finish(e.Rcode(), e.Errors()...)
 		var a, original dns.Msg

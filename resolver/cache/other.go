@@ -6,9 +6,9 @@ import (
 	"rempart/internal/wire"
 )
 
-// For returns the entry as an answer to another question: about the same name with other flags, or, if the name does not exist, about another type or a name
-// below (RFC 8020). It is nil if the entry cannot answer the question. Only clients with DO get the DNSSEC records of an answer.
-func (e *Entry) For(key Key) *Entry {
+// For returns it as the answer to another question: about the same name with other flags, or, if the name does not exist, about another type or a name
+// below (RFC 8020). It is nil if the answer cannot answer the question. Only clients with DO get the DNSSEC records of an answer.
+func (e *Answer) For(key Key) *Answer {
 	own := key
 	own.Name = e.data[:e.name]
 	bodyAt := wire.HeaderLen + len(own.Name) + questionTail
@@ -22,7 +22,7 @@ func (e *Entry) For(key Key) *Entry {
 		asked := appendQuestion(slices.Clone(msg[:wire.HeaderLen]), key)
 		msg = append(asked, msg[bodyAt:]...)
 	}
-	n, err := NewEntry(key, msg, true, e.stored)
+	n, err := NewAnswer(key, msg, true, e.stored)
 	if err != nil {
 		return nil
 	}
@@ -30,8 +30,8 @@ func (e *Entry) For(key Key) *Entry {
 	return n
 }
 
-// message returns the entry as the answer of an upstream to a question about the entry's name.
-func (e *Entry) message(key Key) []byte {
+// message returns it as the message of an upstream about its name.
+func (e *Answer) message(key Key) []byte {
 	msg := make([]byte, wire.HeaderLen, wire.HeaderLen+len(key.Name)+questionTail+int(e.bodyEnd))
 	flags := wire.FlagQR | e.rcode
 	if e.Authenticated() {
@@ -53,8 +53,8 @@ func appendQuestion(dst []byte, key Key) []byte {
 	return append(dst, byte(key.Type>>8), byte(key.Type), byte(key.Class>>8), byte(key.Class))
 }
 
-// Ended returns the entry as one that has expired at now. It is for an entry that nobody else holds.
-func (e *Entry) Ended(now int64) *Entry {
+// Ended returns the answer as one that has expired at now. It is for an answer that nobody else holds.
+func (e *Answer) Ended(now int64) *Answer {
 	e.expires = min(e.expires, now)
 	return e
 }

@@ -6,7 +6,7 @@ import (
 	"rempart/internal/wire"
 )
 
-// packing is one upstream message on its way into an entry.
+// packing is one upstream message on its way into an answer.
 type packing struct {
 	key      Key
 	msg      []byte
@@ -145,7 +145,7 @@ func (p *packing) belongs(rr *wire.Record) (bool, error) {
 }
 
 // walk reads every record once: TTLs, targets, the SOA, extended errors. Records that are not admitted are skipped, and noted in unclean.
-func (p *packing) walk(e *Entry) error {
+func (p *packing) walk(e *Answer) error {
 	r := wire.ReadRecords(p.msg)
 	var rr wire.Record
 	for r.Next(&rr) {
@@ -188,14 +188,14 @@ func (p *packing) walk(e *Entry) error {
 }
 
 // fail makes e a failure without records. REFUSED or FORMERR would be about the client's query, but they are about ours.
-func (p *packing) fail(e *Entry) {
+func (p *packing) fail(e *Answer) {
 	e.rcode = wire.ServFail
 	e.counts, e.ends, e.ttls = [3]uint16{}, [2]uint16{}, nil
 	p.end, p.spelt, p.targets, p.chain, p.unclean = p.bodyAt, nil, nil, 0, false
 }
 
-// keep adds a record to the entry.
-func (p *packing) keep(e *Entry, rr *wire.Record) error {
+// keep adds a record to the answer.
+func (p *packing) keep(e *Answer, rr *wire.Record) error {
 	if rr.TTL > 1<<31-1 {
 		rr.TTL = 0 // RFC 2181 section 8
 		binary.BigEndian.PutUint32(p.msg[rr.TTLAt:], 0)
@@ -239,7 +239,7 @@ func (p *packing) service(rr *wire.Record) error {
 }
 
 // lifetime returns for how many seconds the answer is fresh.
-func (p *packing) lifetime(e *Entry) uint32 {
+func (p *packing) lifetime(e *Answer) uint32 {
 	switch {
 	case e.rcode == wire.Success && p.answered:
 		return p.ttl

@@ -28,18 +28,17 @@ const (
 // stream is one connection. Its reader calls Fast on the queries that arrived and writes those answers at once; answers of the slow path are written when they
 // are ready, in any order (RFC 7766 section 7).
 type stream struct {
-	server       *streamServer
-	conn         net.Conn
-	client       netip.Addr
-	group        netip.Prefix
-	unauthorized bool // an unauthorized client: it gets REFUSED, and the connection is closed
-	stopping     atomic.Bool
-	asked        atomic.Int64  // when the last query arrived, in Unix nanoseconds; at first, when the connection was opened
-	untaken      atomic.Int64  // bytes of answers that were not written yet
-	slots        chan struct{} // one is taken by each query on the slow path, until its answer is written
-	slow         sync.WaitGroup
-	readBy       limit  // of the reader
-	out          []byte // the reader's, for the answers of a batch
+	server   *streamServer
+	conn     net.Conn
+	client   netip.Addr
+	class    int // unauthorized: the client gets REFUSED, and the connection is closed
+	stopping atomic.Bool
+	asked    atomic.Int64  // when the last query arrived, in Unix nanoseconds; at first, when the connection was opened
+	untaken  atomic.Int64  // bytes of answers that were not written yet
+	slots    chan struct{} // one is taken by each query on the slow path, until its answer is written
+	slow     sync.WaitGroup
+	readBy   limit  // of the reader
+	out      []byte // the reader's, for the answers of a batch
 
 	writing sync.Mutex
 	writeBy limit
@@ -49,11 +48,13 @@ type stream struct {
 	flushing bool     // a goroutine is writing them
 }
 
+// lastUse returns when the last query arrived, in Unix nanoseconds.
+func (st *stream) lastUse() int64 { return st.asked.Load() }
+
 // run reads until the client closes the connection, is idle for too long, or sends something that is no query.
 func (st *stream) run() {
 	defer st.close()
 	defer st.slow.Wait()
-	st.asked.Store(time.Now().UnixNano())
 	buf := make([]byte, 0, packetRoom)
 	batch := make([]wire.Query, 0, streamBatch)
 	for {
@@ -68,7 +69,7 @@ func (st *stream) run() {
 		used := 0
 		batch, used = st.frames(batch[:0], buf, idle)
 		st.server.handler.Fast(batch)
-		if !st.answer(batch) || st.unauthorized {
+		if !st.answer(batch) || st.class == unauthorized {
 			return
 		}
 		buf, st.out = st.shrink(append(buf[:0], buf[used:]...)), st.shrink(st.out[:0])
@@ -128,7 +129,7 @@ func (st *stream) shrink(buf []byte) []byte {
 }
 
 func (st *stream) idle() time.Duration {
-	if st.unauthorized {
+	if st.class == unauthorized {
 		return min(st.server.limits.unauthorized, st.server.limits.idle)
 	}
 	return st.server.idle()

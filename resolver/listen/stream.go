@@ -46,26 +46,30 @@ type streamServer struct {
 	log       *slog.Logger
 	limits    streamLimits
 
-	mu           sync.Mutex
-	open         map[*stream]struct{}
-	clients      map[netip.Prefix]int
-	unauthorized int // open connections of unauthorized clients; the others are counted in clients
-	conns        sync.WaitGroup
-	stopped      bool
-	refused      atomic.Uint64
-	evicted      atomic.Uint64
-	untaken      atomic.Int64 // bytes of answers that were not written yet, over all connections
+	admission *fair.Admission[*stream]
+	conns     sync.WaitGroup
+	refused   atomic.Uint64
+	evicted   atomic.Uint64
+	untaken   atomic.Int64 // bytes of answers that were not written yet, over all connections
 }
 
 func newStreamServer(h Handler, p *pool, serves func(netip.Addr) bool, log *slog.Logger) *streamServer {
 	return &streamServer{
 		handler: h, pool: p, serves: serves, log: log, limits: streamLimits{maxConns, maxConnsPerClient, maxUntaken, idleTimeout, unauthorizedTimeout},
-		open: map[*stream]struct{}{}, clients: map[netip.Prefix]int{},
+		admission: fair.NewAdmission((*stream).lastUse, fair.Class{}, fair.Class{Conns: maxUnauthorized, PerClient: maxUnauthorized}),
 	}
 }
 
+// The classes of connections: those of clients that may ask, and the others.
+const (
+	authorized = iota
+	unauthorized
+)
+
 // run accepts connections until stop, and returns when all have ended.
 func (s *streamServer) run(ctx context.Context) {
+	// A client may take the place of another that has at least two connections more.
+	s.admission.SetClass(authorized, fair.Class{Conns: s.limits.conns, PerClient: s.limits.perClient, Evict: true, Margin: 2})
 	var loops sync.WaitGroup
 	for _, l := range s.listeners {
 		loops.Go(func() { s.accept(ctx, l) })
@@ -99,93 +103,30 @@ func (s *streamServer) serve(conn net.Conn) {
 	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		client = a.AddrPort().Addr().Unmap().WithZone("")
 	}
-	group, _ := fair.Client(client)
-	st := &stream{server: s, conn: conn, client: client, group: group, slots: make(chan struct{}, maxPipelined)}
-	st.unauthorized = !s.serves(client)
-	if !s.admit(st) {
+	st := &stream{server: s, conn: conn, client: client, class: authorized, slots: make(chan struct{}, maxPipelined)}
+	if !s.serves(client) {
+		st.class = unauthorized
+	}
+	st.asked.Store(time.Now().UnixNano())
+	ok, evicted := s.admission.Admit(st, client, st.class)
+	if !ok {
 		s.refused.Add(1)
 		conn.Close()
 		return
 	}
-	go func() {
-		defer s.conns.Done()
+	if evicted != nil {
+		s.evicted.Add(1)
+		evicted.abort()
+	}
+	s.conns.Go(func() {
 		st.run()
-		s.release(st)
-	}()
-}
-
-// admit counts a connection, if there is a place for it or if a client with more connections can lose one.
-func (s *streamServer) admit(st *stream) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	full := s.clients[st.group] >= s.limits.perClient
-	if !st.unauthorized && !full && len(s.open)-s.unauthorized >= s.limits.conns {
-		full = !s.evict(s.clients[st.group])
-	}
-	if st.unauthorized {
-		full = s.unauthorized >= maxUnauthorized
-	}
-	if s.stopped || full {
-		return false
-	}
-	s.open[st] = struct{}{}
-	if st.unauthorized {
-		s.unauthorized++
-	} else {
-		s.clients[st.group]++
-	}
-	s.conns.Add(1)
-	return true
-}
-
-func (s *streamServer) release(st *stream) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.forget(st)
-}
-
-// forget stops counting a connection, once. It is called with mu held.
-func (s *streamServer) forget(st *stream) {
-	if _, there := s.open[st]; !there {
-		return
-	}
-	delete(s.open, st)
-	if st.unauthorized {
-		s.unauthorized--
-	} else if s.clients[st.group]--; s.clients[st.group] == 0 {
-		delete(s.clients, st.group)
-	}
-}
-
-// evict closes the connection that has been without a query for longest, of the client with most connections, if that client has at least held+2. It is called
-// with mu held.
-func (s *streamServer) evict(held int) bool {
-	var most netip.Prefix
-	for group, n := range s.clients {
-		if n > s.clients[most] {
-			most = group
-		}
-	}
-	if s.clients[most] < held+2 {
-		return false
-	}
-	var victim *stream
-	for st := range s.open {
-		if st.group == most && !st.unauthorized && (victim == nil || st.asked.Load() < victim.asked.Load()) {
-			victim = st
-		}
-	}
-	s.forget(victim)
-	s.evicted.Add(1)
-	victim.abort()
-	return true
+		s.admission.Release(st)
+	})
 }
 
 // idle returns how long a connection may now stay without a query.
 func (s *streamServer) idle() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.open) > s.limits.conns/2 {
+	if s.count() > s.limits.conns/2 {
 		return min(s.limits.idle, busyIdleTimeout)
 	}
 	return s.limits.idle
@@ -196,25 +137,14 @@ func (s *streamServer) stop() {
 	for _, l := range s.listeners {
 		l.Close()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopped = true
-	for st := range s.open {
-		st.stop()
-	}
+	s.admission.Close()
+	s.admission.Each((*stream).stop)
 }
 
 // hangUp closes every open connection.
-func (s *streamServer) hangUp() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for st := range s.open {
-		st.conn.Close()
-	}
-}
+func (s *streamServer) hangUp() { s.admission.Each(func(st *stream) { st.conn.Close() }) }
 
+// count returns the number of open connections.
 func (s *streamServer) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.open)
+	return s.admission.Len(authorized) + s.admission.Len(unauthorized)
 }

@@ -12,13 +12,13 @@ import (
 
 // TestUnauthorizedTakeNoPlace: connections of unauthorized clients are few and short, and take no place of other clients.
 func TestUnauthorizedTakeNoPlace(t *testing.T) {
-	unauthorized := netip.MustParseAddr("127.0.0.66")
-	config := Config{Serves: func(a netip.Addr) bool { return a != unauthorized }}
+	outsider := netip.MustParseAddr("127.0.0.66")
+	config := Config{Serves: func(a netip.Addr) bool { return a != outsider }}
 	s, _ := serve(t, &fakeHandler{}, config, func(s *Server) {
 		s.streams.limits.conns = 2
 		s.streams.limits.idle, s.streams.limits.unauthorized = deadline, deadline // none ends by itself before all are open
 	})
-	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: unauthorized.AsSlice()}}
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: outsider.AsSlice()}}
 	open := func(s *Server) net.Conn {
 		t.Helper()
 		c, err := from.Dial("tcp", addrOf(s))
@@ -37,9 +37,7 @@ func TestUnauthorizedTakeNoPlace(t *testing.T) {
 		t.Errorf("one who may ask is not served: %v", err)
 	}
 	eventually(t, "every unauthorized connection was accepted", func() bool {
-		s.streams.mu.Lock()
-		defer s.streams.mu.Unlock()
-		return s.streams.unauthorized == maxUnauthorized
+		return s.streams.admission.Len(unauthorized) == maxUnauthorized
 	})
 	if _, err := open(s).Read(make([]byte, 1)); err == nil {
 		t.Error("one unauthorized connection too many was served")

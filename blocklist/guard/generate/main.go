@@ -23,8 +23,7 @@ import (
 	"golang.org/x/net/publicsuffix"
 )
 
-// popularity holds the lists combined and the rank each vouches for: MISP sorts them by name, so that of a
-// name all that is known is that its place is within the list's length.
+// popularity holds the combined lists and the rank of their names: MISP sorts them by name, so that only the length of the list bounds the rank of a name.
 var popularity = []struct {
 	list string
 	rank int
@@ -71,7 +70,7 @@ func generate(folder string) error {
 	return write(ranks, rules(suffixes), slices.Compact(shared))
 }
 
-// read is the names of a list, in lower case and as A-labels, without what is none.
+// read returns the names of a list, in lower case and as A-labels, without lines that are no names.
 func read(folder, list string) ([]string, error) {
 	data, err := os.ReadFile(filepath.Join(folder, "lists", list, "list.json"))
 	if err != nil {
@@ -91,8 +90,8 @@ func read(folder, list string) ([]string, error) {
 	return names, nil
 }
 
-// rules tells apart what the list of suffixes does not: the rules themselves, and "*.name", of which it holds name only.
-// A suffix that x/net does not know yet is a rule. Top-level domains are left out: no listing of one counts anyway.
+// rules distinguishes the rules and "*.name", of which the list of suffixes contains the name only. A suffix that x/net does not know yet is a rule. Top-level
+// domains are left out: a listing of one never takes effect.
 func rules(suffixes []string) []string {
 	var all []string
 	for _, name := range suffixes {

@@ -35,9 +35,9 @@ type Key struct {
 	hash  uint64 // 0 before Near
 }
 
-// Entry is one packed answer: immutable except for its marks, safe for concurrent use. Times are seconds of a clock that the user of the cache passes in, which
+// Answer is one packed answer: immutable except for its marks, safe for concurrent use. Times are seconds of a clock that the user of the cache passes in, which
 // never goes back.
-type Entry struct {
+type Answer struct {
 	// Fixed when made.
 	hash    uint64
 	data    []byte // name, body and targets, in one piece
@@ -70,9 +70,9 @@ const (
 
 const maxUses = 3
 
-// NewEntry packs an upstream's message, whose question is key's, at the time now. It may write to the message. authenticated reports whether the message's AD
-// bit can be trusted. The entry has only the records that admit admits.
-func NewEntry(key Key, msg []byte, authenticated bool, now int64) (*Entry, error) {
+// NewAnswer packs an upstream's message, whose question is key's, at the time now. It may write to the message. authenticated reports whether the message's AD
+// bit can be trusted. The answer has only the records that admit admits.
+func NewAnswer(key Key, msg []byte, authenticated bool, now int64) (*Answer, error) {
 	e, clean, err := pack(key, msg, authenticated, now)
 	if clean == nil {
 		return e, err
@@ -84,13 +84,13 @@ func NewEntry(key Key, msg []byte, authenticated bool, now int64) (*Entry, error
 }
 
 // pack packs a message if all its records are admitted as they are. If not, it returns only clean, a message with the admitted records.
-func pack(key Key, msg []byte, authenticated bool, now int64) (e *Entry, clean []byte, err error) {
+func pack(key Key, msg []byte, authenticated bool, now int64) (e *Answer, clean []byte, err error) {
 	bodyAt := wire.HeaderLen + len(key.Name) + questionTail
 	if len(msg) < bodyAt || len(msg) > wire.MaxMessage || wire.Count(msg, wire.SectionQuestion) != 1 ||
 		wire.SkipName(msg, wire.HeaderLen) != bodyAt-questionTail { // the body's place depends on the question being key's
 		return nil, nil, ErrAnswer
 	}
-	e = &Entry{name: uint8(len(key.Name)), typ: key.Type, class: key.Class, rcode: uint16(wire.Rcode(msg)), stored: now}
+	e = &Answer{name: uint8(len(key.Name)), typ: key.Type, class: key.Class, rcode: uint16(wire.Rcode(msg)), stored: now}
 	e.bits = key.bits()
 	if authenticated && wire.Flags(msg)&wire.FlagAD != 0 {
 		e.bits |= adBit
@@ -124,9 +124,9 @@ func pack(key Key, msg []byte, authenticated bool, now int64) (e *Entry, clean [
 	return e, nil, nil
 }
 
-// Failure returns the entry that is cached for a short time for a question that no upstream answered (RFC 9520).
-func Failure(key Key, now int64, errs ...wire.EDE) *Entry {
-	e := &Entry{
+// Failure returns the answer that is cached for a short time for a question that no upstream answered (RFC 9520).
+func Failure(key Key, now int64, errs ...wire.EDE) *Answer {
+	e := &Answer{
 		name: uint8(len(key.Name)), typ: key.Type, class: key.Class, rcode: wire.ServFail,
 		data: append([]byte(nil), key.Name...), bodyEnd: uint16(len(key.Name)),
 		stored: now, expires: now + failureTTL, errs: errs,
@@ -136,13 +136,13 @@ func Failure(key Key, now int64, errs ...wire.EDE) *Entry {
 }
 
 // Outage returns a Failure for a question during which no upstream answered anything: the own network may be down. It lives for a shorter time.
-func Outage(key Key, now int64, errs ...wire.EDE) *Entry {
+func Outage(key Key, now int64, errs ...wire.EDE) *Answer {
 	e := Failure(key, now, errs...)
 	e.expires = now + outageTTL
 	return e
 }
 
-// bits returns the key's flags in the form of Entry.bits.
+// bits returns the key's flags in the form of Answer.bits.
 func (k *Key) bits() (bits uint8) {
 	if k.DO {
 		bits |= doBit
@@ -154,13 +154,13 @@ func (k *Key) bits() (bits uint8) {
 }
 
 // matches compares the key in full.
-func (e *Entry) matches(hash uint64, key *Key) bool {
+func (e *Answer) matches(hash uint64, key *Key) bool {
 	return e.hash == hash && e.typ == key.Type && e.class == key.Class && e.bits&(doBit|cdBit) == key.bits() &&
 		string(e.data[:e.name]) == string(key.Name)
 }
 
-// size returns the entry's size in memory, in bytes.
-func (e *Entry) size() int64 {
+// size returns the answer's size in memory, in bytes.
+func (e *Answer) size() int64 {
 	n := int(unsafe.Sizeof(*e)) + cap(e.data) + 2*cap(e.ttls)
 	for _, x := range e.errs {
 		n += int(unsafe.Sizeof(x)) + len(x.Text)
@@ -169,53 +169,53 @@ func (e *Entry) size() int64 {
 }
 
 // Name returns the question's name, canonical. It must not be changed.
-func (e *Entry) Name() []byte { return e.data[:e.name] }
+func (e *Answer) Name() []byte { return e.data[:e.name] }
 
 // Rcode returns the upstream's rcode, extended bits included.
-func (e *Entry) Rcode() int { return int(e.rcode) }
+func (e *Answer) Rcode() int { return int(e.rcode) }
 
 // Errors returns the upstream's extended errors, or those given to Failure.
-func (e *Entry) Errors() []wire.EDE { return e.errs }
+func (e *Answer) Errors() []wire.EDE { return e.errs }
 
 // Bogus reports whether an upstream failed to validate the name: older data must not hide that.
-func (e *Entry) Bogus() bool {
+func (e *Answer) Bogus() bool {
 	return e.rcode == wire.ServFail && slices.ContainsFunc(e.errs, wire.EDE.DNSSEC)
 }
 
 // Authenticated reports whether the answer may have the AD bit.
-func (e *Entry) Authenticated() bool { return e.bits&adBit != 0 }
+func (e *Answer) Authenticated() bool { return e.bits&adBit != 0 }
 
 // Fresh reports whether the answer can be served at now as it is.
-func (e *Entry) Fresh(now int64) bool { return now < e.expires }
+func (e *Answer) Fresh(now int64) bool { return now < e.expires }
 
-// Keepable reports whether the entry is worth storing.
-func (e *Entry) Keepable() bool { return e.expires > e.stored }
+// Keepable reports whether the answer is worth storing.
+func (e *Answer) Keepable() bool { return e.expires > e.stored }
 
 // Servable reports whether the answer can be served at now, fresh or stale (RFC 8767), when its upstreams fail.
-func (e *Entry) Servable(now int64) bool {
+func (e *Answer) Servable(now int64) bool {
 	return now < e.expires+staleFor && (e.rcode == wire.Success || e.rcode == wire.NXDomain)
 }
 
 // Failed reports whether a renewal failed a moment ago.
-func (e *Entry) Failed(now int64) bool { return now < e.failedUntil.Load() }
+func (e *Answer) Failed(now int64) bool { return now < e.failedUntil.Load() }
 
 // MarkFailed records that a renewal failed at now.
-func (e *Entry) MarkFailed(now int64) { e.failedUntil.Store(now + recheck) }
+func (e *Answer) MarkFailed(now int64) { e.failedUntil.Store(now + recheck) }
 
 // Judged reports whether all targets passed under that version of the set.
-func (e *Entry) Judged(version uint64) bool { return e.judged.Load() == version }
+func (e *Answer) Judged(version uint64) bool { return e.judged.Load() == version }
 
 // MarkJudged records that all targets passed under that version of the set, and that time will not change it.
-func (e *Entry) MarkJudged(version uint64) { e.judged.Store(version) }
+func (e *Answer) MarkJudged(version uint64) { e.judged.Store(version) }
 
 // TargetBytes returns the names that the answer refers to, canonical, one after the other. The caller must not change or keep them.
-func (e *Entry) TargetBytes() []byte { return e.data[e.bodyEnd:] }
+func (e *Answer) TargetBytes() []byte { return e.data[e.bodyEnd:] }
 
 // HasTargets reports whether the answer refers to other names.
-func (e *Entry) HasTargets() bool { return len(e.data) > int(e.bodyEnd) }
+func (e *Answer) HasTargets() bool { return len(e.data) > int(e.bodyEnd) }
 
-// Answer writes the entry as q's answer, without the OPT, with TTLs aged to now; a stale answer gets a short TTL. The caller finishes the answer.
-func (e *Entry) Answer(q *wire.Query, now int64, stale bool) {
+// WriteAnswer writes it as q's answer, without the OPT, with TTLs aged to now; a stale answer gets a short TTL. The caller finishes the answer.
+func (e *Answer) WriteAnswer(q *wire.Query, now int64, stale bool) {
 	q.Begin(int(e.rcode))
 	if e.Authenticated() && (q.DO || q.Has(wire.FlagAD)) {
 		wire.SetFlags(q.Out, wire.Flags(q.Out)|wire.FlagAD) // RFC 6840 sections 5.7 and 5.8
@@ -250,7 +250,7 @@ func (e *Entry) Answer(q *wire.Query, now int64, stale bool) {
 }
 
 // fitting returns the part of the body that fits q's client: all, or without records that are not required; nil if even that is too large (RFC 2181 section 9).
-func (e *Entry) fitting(q *wire.Query) (body []byte, counts [3]uint16) {
+func (e *Answer) fitting(q *wire.Query) (body []byte, counts [3]uint16) {
 	room := q.Limit() - len(q.Out)
 	if q.EDNS {
 		room -= wire.OPTLen
@@ -269,9 +269,9 @@ func (e *Entry) fitting(q *wire.Query) (body []byte, counts [3]uint16) {
 	return body, counts
 }
 
-// Renew reports whether the entry, used at now, is asked for often and near its expiry, so that it should be renewed before: once, and again if the renewal had
+// Renew reports whether the answer, used at now, is asked for often and near its expiry, so that it should be renewed before: once, and again if the renewal had
 // no result.
-func (e *Entry) Renew(now int64) bool {
+func (e *Answer) Renew(now int64) bool {
 	life, left := e.expires-e.stored, e.expires-now
 	if life < 10 || left <= 0 || left > max(life/10, 2) || e.uses.Load() < maxUses || e.Failed(now) {
 		return false

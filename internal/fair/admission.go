@@ -1,0 +1,152 @@
+package fair
+
+import (
+	"net/netip"
+	"sync"
+)
+
+// Class is a kind of connections, such as those of known clients, with places of its own.
+type Class struct {
+	Conns     int  // maximum of open connections
+	PerClient int  // maximum of open connections of one client
+	Evict     bool // in a full class, a new connection may take the place of one of the client that has most
+	Margin    int  // how many more connections than the new one's client that client must have
+}
+
+// Admission bounds the open connections of a server, in classes. Clients are told apart as Client does. C is a connection. The methods may be called concurrently.
+type Admission[C comparable] struct {
+	lastUse func(C) int64
+
+	mu      sync.Mutex
+	classes []Class
+	closed  bool
+	open    map[C]seat
+	clients map[seat]int // open connections by client and class
+	taken   []int        // open connections by class
+}
+
+// seat is the client and the class of a connection.
+type seat struct {
+	client netip.Prefix
+	class  int
+}
+
+// NewAdmission returns an Admission without connections. A class is named by its index. lastUse returns when a connection was used last: of the connections of one
+// client, the one with the lowest number is evicted.
+func NewAdmission[C comparable](lastUse func(C) int64, classes ...Class) *Admission[C] {
+	return &Admission[C]{lastUse: lastUse, classes: classes, open: map[C]seat{}, clients: map[seat]int{}, taken: make([]int, len(classes))}
+}
+
+// Admit admits a connection to a class, unless the class or the client has too many. If evicted is not the zero value, that connection lost its place, and the caller
+// must close it. The caller calls Release for each admitted connection when it is closed.
+func (a *Admission[C]) Admit(c C, from netip.Addr, class int) (ok bool, evicted C) {
+	client, _ := Client(from)
+	at, of := seat{client, class}, a.class(class)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed || a.clients[at] >= of.PerClient {
+		return false, evicted
+	}
+	if a.taken[class] >= of.Conns {
+		if evicted, ok = a.victim(at, of); !ok {
+			return false, evicted
+		}
+		a.remove(evicted)
+	}
+	a.add(c, at)
+	return true, evicted
+}
+
+// victim returns the connection that has been without use for longest, of the client with most connections in the class of at. It returns false if the class does not evict or that
+// client has too few connections.
+func (a *Admission[C]) victim(at seat, of Class) (victim C, ok bool) {
+	if !of.Evict {
+		return victim, false
+	}
+	most := seat{class: -1}
+	for s, n := range a.clients {
+		if s.class == at.class && n > a.clients[most] {
+			most = s
+		}
+	}
+	if a.clients[most] < a.clients[at]+of.Margin {
+		return victim, false
+	}
+	for c, s := range a.open {
+		if s == most && (!ok || a.lastUse(c) < a.lastUse(victim)) {
+			victim, ok = c, true
+		}
+	}
+	return victim, ok
+}
+
+// Move moves an open connection to another class, whatever the bounds of that class are.
+func (a *Admission[C]) Move(c C, class int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if at, ok := a.open[c]; ok {
+		a.remove(c)
+		a.add(c, seat{at.client, class})
+	}
+}
+
+// Release frees the place of a connection, if it has one.
+func (a *Admission[C]) Release(c C) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.remove(c)
+}
+
+// Close makes Admit refuse further connections.
+func (a *Admission[C]) Close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
+}
+
+// Each calls f for every open connection. f must not call the methods of a.
+func (a *Admission[C]) Each(f func(C)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for c := range a.open {
+		f(c)
+	}
+}
+
+// Len returns the number of open connections of a class.
+func (a *Admission[C]) Len(class int) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.taken[class]
+}
+
+// SetClass changes the bounds of a class for connections from now on.
+func (a *Admission[C]) SetClass(class int, of Class) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.classes[class] = of
+}
+
+func (a *Admission[C]) class(class int) Class {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.classes[class]
+}
+
+func (a *Admission[C]) add(c C, at seat) {
+	a.open[c] = at
+	a.clients[at]++
+	a.taken[at.class]++
+}
+
+func (a *Admission[C]) remove(c C) {
+	at, ok := a.open[c]
+	if !ok {
+		return
+	}
+	delete(a.open, c)
+	a.taken[at.class]--
+	if a.clients[at]--; a.clients[at] == 0 {
+		delete(a.clients, at)
+	}
+}

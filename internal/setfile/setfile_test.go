@@ -1,0 +1,113 @@
+package setfile
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"rempart/blocklist"
+	"rempart/internal/durable"
+)
+
+// listing is a block of a name and all names below it.
+func listing(t *testing.T, text string) blocklist.Listing {
+	t.Helper()
+	name, err := blocklist.AppendName(nil, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blocklist.Listing{Name: name, Scope: blocklist.Subtree}
+}
+
+// write compiles a snapshot with one name.
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	b := blocklist.NewBuilder()
+	if err := b.Add(listing(t, text)); err != nil {
+		t.Fatal(err)
+	}
+	err := durable.WriteFile(path, func(w io.Writer) error {
+		return blocklist.Compile(w, blocklist.Info{Version: 1}, b.Input(blocklist.Source{Name: "a"}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func holds(t *testing.T, v *blocklist.View, text string) bool {
+	t.Helper()
+	return v.Match(listing(t, text).Name, blocklist.AllCategories, 1).Action == blocklist.BlockedBy
+}
+
+// TestOverlayAndPrevious opens a snapshot under an overlay, and the previous snapshot after it was replaced.
+func TestOverlayAndPrevious(t *testing.T) {
+	dir := t.TempDir()
+	path, previous, overlay := filepath.Join(dir, "set"), filepath.Join(dir, "previous"), filepath.Join(dir, "overlay")
+	if err := KeepPrevious(path, previous); err != nil {
+		t.Errorf("without a file: %v", err)
+	}
+	if _, err := Open(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open: %v", err)
+	}
+	write(t, path, "first.example")
+	f, err := OpenVerified(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	view, err := f.View.With(blocklist.Info{Version: 2}, []blocklist.Change{{Source: blocklist.Source{Name: "a"}, Listing: listing(t, "more.example")}})
+	if err == nil {
+		err = durable.WriteBytes(overlay, view.Overlay())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, err := Under(f.View, overlay, 1<<20)
+	if err != nil || !holds(t, over, "more.example") || !holds(t, over, "first.example") {
+		t.Errorf("under the overlay: %v", err)
+	}
+	for range 2 {
+		if err := KeepPrevious(path, previous); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, path, "second.example")
+	f.Evict()
+	second, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Under(second.View, overlay, 1<<20); !errors.Is(err, blocklist.ErrSnapshot) {
+		t.Errorf("the overlay of another snapshot: %v", err)
+	}
+	before, err := OpenVerified(previous)
+	if err != nil || !holds(t, before.View, "first.example") || !holds(t, over, "more.example") {
+		t.Errorf("the previous snapshot: %v", err)
+	}
+}
+
+// TestDamage detects a changed byte of the names, which Open does not read.
+func TestDamage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "set")
+	write(t, path, "name.example")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[128] ^= 1 // in the section of names, which follows the header of 72 bytes at a multiple of 64
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Verify(f.View); !errors.Is(err, blocklist.ErrSnapshot) {
+		t.Errorf("Verify: %v", err)
+	}
+	if _, err := OpenVerified(path); !errors.Is(err, blocklist.ErrSnapshot) {
+		t.Errorf("OpenVerified: %v", err)
+	}
+}
