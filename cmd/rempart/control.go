@@ -161,7 +161,7 @@ func (k *controlServer) greet(w io.Writer, lists *feed.Lists) {
 
 // greetOwn writes the addresses for operators and servers. Control must be ready.
 func (k *controlServer) greetOwn(line func(label, format string, args ...any)) {
-	ring, _, _, err := k.keys.Ring()
+	ring, err := k.keys.Ring()
 	if err == nil && len(ring.Roots) > 0 {
 		line("root key", "%s", ring.Roots[0])
 	}

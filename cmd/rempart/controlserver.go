@@ -108,7 +108,7 @@ func (k *controlServer) openJournal(ctx context.Context, again restart) error {
 	if err := setup.RefuseMovedJournal(ctx, k.config, k.stream); err != nil {
 		return err
 	}
-	_, ring, roots, err := k.keys.Ring()
+	ring, err := k.keys.Ring()
 	if err != nil {
 		return err
 	}
@@ -117,8 +117,8 @@ func (k *controlServer) openJournal(ctx context.Context, again restart) error {
 		return err
 	}
 	k.control, err = journal.NewControl(journal.ControlConfig{
-		Stream: k.stream, Key: key, Ring: ring, Trust: roots, Dir: filepath.Join(k.config.DataDir, "control"), Log: k.log,
-		Above: func() uint64 { return max(again.above, k.lists.Set().View().Version()) }, Epoch: again.above > 0, Recover: again.from,
+		Stream: k.stream, Key: key, Ring: ring.Sealed, Trust: ring.RootKeys, Dir: filepath.Join(k.config.DataDir, "control"), Log: k.log,
+		Above: func() uint64 { return max(again.above, k.lists.Set().View().Version()) }, NewEpoch: again.above > 0, Recover: again.from,
 		First: func(w io.Writer, info blocklist.Info) error {
 			return blocklist.Compile(w, info, k.lists.Set().View().Input().Only(k.published()))
 		},
@@ -290,9 +290,9 @@ func (k *controlServer) reload(ctx context.Context) {
 		results[result] = append(results[result], f.Setting())
 	}
 	before := k.control.State().RingSerial()
-	ring, sealed, _, err := k.keys.Ring()
+	ring, err := k.keys.Ring()
 	if err == nil {
-		_, err = k.control.SetRing(ctx, sealed)
+		_, err = k.control.SetRing(ctx, ring.Sealed)
 	}
 	switch {
 	case err != nil:

@@ -31,13 +31,13 @@ func (s *server) follow(ctx context.Context) (err error) {
 		if s.control, err = openControlServer(ctx, s.config, s.log, s.lists, s.publish, restart{}); err != nil {
 			return err
 		}
-		_, _, roots, err := s.control.keys.Ring()
+		ring, err := s.control.keys.Ring()
 		if err != nil {
 			return err
 		}
 		node := setup.NodeName(s.config, s.log)
 		source := journal.FromStream(s.control.stream.Reader, node)
-		s.edge, err = setup.FollowSource(s.config, source, func() {}, node, roots, opt)
+		s.edge, err = setup.FollowSource(s.config, source, func() {}, node, ring.RootKeys, opt)
 		return err
 	}
 	return err

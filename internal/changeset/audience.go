@@ -28,7 +28,7 @@ func (a *Audience) add(c *journal.Change) {
 	switch {
 	case a.All:
 		return
-	case c.Everywhere(), len(a.Groups) == maxGroups:
+	case c.AppliesEverywhere(), len(a.Groups) == maxGroups:
 		*a = Audience{All: true, Share: a.Share}
 		return
 	}
@@ -44,7 +44,7 @@ func (a *Audience) add(c *journal.Change) {
 // under which the node reports.
 func (a *Audience) Reaches(set, node string, st *journal.Status) bool {
 	own := node[strings.LastIndexByte(node, '/')+1:]
-	if a.Share > 0 && !journal.Staged(set, own, a.Share) {
+	if a.Share > 0 && !journal.InStage(set, own, a.Share) {
 		return false
 	}
 	return a.IsFor(st)
@@ -54,7 +54,7 @@ func (a *Audience) Reaches(set, node string, st *journal.Status) bool {
 func (a *Audience) IsFor(st *journal.Status) bool {
 	return a.All || slices.ContainsFunc(a.Groups, func(g Group) bool {
 		c := journal.Change{Countries: g.Countries, Operators: g.Operators}
-		return c.For(st.Country, st.Operator)
+		return c.AppliesTo(st.Country, st.Operator)
 	})
 }
 

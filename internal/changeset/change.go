@@ -64,7 +64,7 @@ func (c *Change) canonical(g Grammar) (journal.Change, error) {
 	}
 	wire, scope, err := g.Indicator(c.Name)
 	if err != nil {
-		return out, &journal.Field{Name: "name", Why: err.Error()}
+		return out, &journal.FieldError{Name: "name", Why: err.Error()}
 	}
 	out.Name = blocklist.NameText(wire)
 	if out.Scope == "" && out.Do != journal.Withdraw && scope != blocklist.Subtree {
@@ -112,10 +112,10 @@ func parseLine(text []byte, g Grammar) (journal.Change, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
-		return journal.Change{Name: c.Name}, &journal.Field{Name: "line", Why: "not the JSON of a change: " + err.Error()}
+		return journal.Change{Name: c.Name}, &journal.FieldError{Name: "line", Why: "not the JSON of a change: " + err.Error()}
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return journal.Change{Name: c.Name}, &journal.Field{Name: "line", Why: "more than one JSON value"}
+		return journal.Change{Name: c.Name}, &journal.FieldError{Name: "line", Why: "more than one JSON value"}
 	}
 	return c.Canonical(g)
 }

@@ -71,7 +71,7 @@ func (r *Stored) isStale() bool { return time.Since(time.Unix(r.Touched, 0)) > c
 // resolve searches the journal for a pending change set. If the journal holds it, resolve updates the receipt. Otherwise it reports
 // that the change set is unpublished, and that no call is about to publish it.
 func (l *Lifecycle) resolve(ctx context.Context, r *Stored) (unpublished bool, err error) {
-	record, set, err := l.cfg.Control.FindSet(ctx, r.ID)
+	record, set, err := l.cfg.Control.FindChangeSet(ctx, r.ID)
 	if errors.Is(err, stream.ErrNone) {
 		if r.Instance == l.instance || r.isStale() {
 			return true, nil

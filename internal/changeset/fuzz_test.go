@@ -82,7 +82,7 @@ func FuzzReadSigned(f *testing.F) {
 		f.Fatal(err)
 	}
 	view := blocklist.NewView(snapshot, nil)
-	payload, err := journal.Encode(&journal.Set{ID: "x", Time: time.Now().Unix()}, []journal.Change{{Do: journal.Block, Name: "a.example"}, {Do: journal.Withdraw, Name: "co.uk"}})
+	payload, err := journal.Encode(&journal.ChangeSet{ID: "x", Time: time.Now().Unix()}, []journal.Change{{Do: journal.Block, Name: "a.example"}, {Do: journal.Withdraw, Name: "co.uk"}})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 
 // heldUpload is the upload of a held change set as the bucket of holds stores it; its signed bytes are an object.
 type heldUpload struct {
-	Set        journal.Set         `json:"set"`
+	Set        journal.ChangeSet   `json:"set"`
 	Object     journal.Object      `json:"object"`
 	Signatures []journal.Signature `json:"signatures"`
 	Skip       []int               `json:"skip,omitempty"`
@@ -25,7 +25,7 @@ func (l *Lifecycle) storeHeld(ctx context.Context, u *Upload, id string) error {
 	if err := l.checkRoom(); err != nil {
 		return err
 	}
-	object, err := l.cfg.Control.PutSet(ctx, u.file)
+	object, err := l.cfg.Control.PutChangeSet(ctx, u.file)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (l *Lifecycle) loadHeld(ctx context.Context, id string) (*Upload, error) {
 	if err := json.Unmarshal(data, &h); err != nil {
 		return nil, err
 	}
-	o, err := l.cfg.Control.Object(ctx, h.Object.SHA256+journal.SetSuffix)
+	o, err := l.cfg.Control.Object(ctx, h.Object.SHA256+journal.ChangeSetSuffix)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func (l *Lifecycle) deleteHeld(ctx context.Context, id string, keepObject bool) 
 		err = l.holds.Delete(ctx, id)
 	}
 	if err == nil && !keepObject {
-		err = l.cfg.Control.Stream.DeleteObject(ctx, h.Object.SHA256+journal.SetSuffix)
+		err = l.cfg.Control.Stream.DeleteObject(ctx, h.Object.SHA256+journal.ChangeSetSuffix)
 	}
 	if err != nil {
 		l.log.Warn("the content of a change set that is not held any more stays on disk", "id", id, "err", err)

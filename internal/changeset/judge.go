@@ -26,7 +26,7 @@ type Judge struct {
 func (j *Judge) Close() { j.apart.Close() }
 
 // Create returns an upload that the desk signs. It chooses an ID if the set has none.
-func (j *Judge) Create(set *journal.Set) (*Upload, error) {
+func (j *Judge) Create(set *journal.ChangeSet) (*Upload, error) {
 	if set.ID == "" {
 		set.ID = newID()
 	}
@@ -79,7 +79,7 @@ func (j *Judge) take(u *Upload, line int, c journal.Change, bad error, signed bo
 		to.lines++
 		to.accepted++
 		to.audience.add(&c)
-		to.scoped = to.scoped || !c.Everywhere()
+		to.scoped = to.scoped || !c.AppliesEverywhere()
 		return nil
 	}
 	if signed {
@@ -95,7 +95,7 @@ func (j *Judge) take(u *Upload, line int, c journal.Change, bad error, signed bo
 
 // judge returns why a change is refused, nil if it is not, and adds the reasons for which a guard holds it to the upload.
 func (j *Judge) judge(u *Upload, line int, c journal.Change, bad error) *Refusal {
-	if field := (*journal.Field)(nil); errors.As(bad, &field) {
+	if field := (*journal.FieldError)(nil); errors.As(bad, &field) {
 		return &Refusal{line, Shorten(c.Name), field.Name, Shorten(field.Why)}
 	} else if bad != nil {
 		return &Refusal{line, Shorten(c.Name), "line", Shorten(bad.Error())}

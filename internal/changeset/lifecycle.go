@@ -135,7 +135,7 @@ func (l *Lifecycle) Submit(ctx context.Context, u *Upload, j *Judge, s Submissio
 
 // describe sets the fields of a receipt that an upload determines.
 func (r *Stored) describe(u *Upload, by By) {
-	r.Receipt.ID, r.By, r.Comment, r.Time, r.Until = u.set.ID, by.Token, u.set.Comment, time.Now().UTC(), u.set.End()
+	r.Receipt.ID, r.By, r.Comment, r.Time, r.Until = u.set.ID, by.Token, u.set.Comment, time.Now().UTC(), u.set.Deadline()
 	r.Accepted, r.Refusals, r.Refused, r.Holds, r.Held = u.accepted, u.refusals, u.refused, u.holds, u.held
 	if r.Audience = u.audience; u.set.Stage != nil {
 		r.Audience.Share = u.set.Stage.Share

@@ -23,7 +23,7 @@ func (l *Lifecycle) sign(u *Upload, r *Stored) error {
 		u.signatures = []journal.Signature{l.cfg.Desk.Sign(journal.KindChanges, sum)}
 	}
 	now := time.Now().Unix()
-	if err := u.set.Publishable(now); err != nil {
+	if err := u.set.CheckPublishable(now); err != nil {
 		return refuse(Invalid, "body", err.Error())
 	}
 	st := l.cfg.Control.State()
@@ -104,12 +104,12 @@ func (l *Lifecycle) append(ctx context.Context, u *Upload, r *Stored) (journal.R
 	if err != nil {
 		return journal.Receipt{}, err
 	}
-	object, err := l.cfg.Control.PutSet(ctx, u.file)
+	object, err := l.cfg.Control.PutChangeSet(ctx, u.file)
 	if err != nil {
 		return journal.Receipt{}, err
 	}
-	large := &journal.LargeSet{Set: *u.set, Count: u.accepted, Object: object, Digest: digest, Signatures: u.signatures, Refused: u.skip}
-	published, err := l.cfg.Control.PublishSnapshot(ctx, journal.Load{By: r.By, Approved: r.Approved, Changes: large, Compile: func(w io.Writer, st *journal.State) error {
+	large := &journal.LargeChangeSet{ChangeSet: *u.set, Count: u.accepted, Object: object, Digest: digest, Signatures: u.signatures, Refused: u.skip}
+	published, err := l.cfg.Control.PublishSnapshot(ctx, journal.SnapshotDraft{By: r.By, Approved: r.Approved, Changes: large, Compile: func(w io.Writer, st *journal.State) error {
 		view, err := journal.Apply(st.View(), u.set, u.changes())
 		if err == nil {
 			err = view.Compact(w, view.Info())

@@ -27,7 +27,7 @@ func (l *Lifecycle) recoverOne(ctx context.Context, one *journal.Recovered) erro
 	case journal.RecordSuspend, journal.RecordResume:
 		return l.createEnforcementReceipt(ctx, record.Kind, record.By, record.Reason, published)
 	case journal.RecordAdvance:
-		l.amend(ctx, record.Set, func(r *Stored) (bool, error) {
+		l.amend(ctx, record.ChangeSetID, func(r *Stored) (bool, error) {
 			if err := r.apply(RecoverPublished); err != nil {
 				return false, err
 			}
@@ -36,7 +36,7 @@ func (l *Lifecycle) recoverOne(ctx context.Context, one *journal.Recovered) erro
 		})
 		return nil
 	}
-	if one.Set == nil || len(one.Set.Sources) > 0 { // change sets that are made from lists have no receipts
+	if one.ChangeSet == nil || len(one.ChangeSet.Sources) > 0 { // change sets that are made from lists have no receipts
 		return nil
 	}
 	return l.recoverSet(ctx, one, published)
@@ -44,12 +44,12 @@ func (l *Lifecycle) recoverOne(ctx context.Context, one *journal.Recovered) erro
 
 func (l *Lifecycle) recoverSet(ctx context.Context, one *journal.Recovered, published journal.Receipt) error {
 	r := &Stored{Receipt: Receipt{
-		ID: one.Set.ID, By: one.Record.By, Approved: one.Record.Approved, Comment: one.Set.Comment, Accepted: one.Count, Refusals: len(one.Record.Refused),
+		ID: one.ChangeSet.ID, By: one.Record.By, Approved: one.Record.Approved, Comment: one.ChangeSet.Comment, Accepted: one.Count, Refusals: len(one.Record.Refused),
 	}, Audience: Audience{All: true}}
-	if undone, ok := strings.CutPrefix(one.Set.Comment, undoComment); ok && strings.HasPrefix(r.ID, undoPrefix) {
+	if undone, ok := strings.CutPrefix(one.ChangeSet.Comment, undoComment); ok && strings.HasPrefix(r.ID, undoPrefix) {
 		r.Undoes = undone
 	}
-	stage := l.newStage(one.Set, published)
+	stage := l.newStage(one.ChangeSet, published)
 	if err := r.markRecovered(published, stage); err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func (j *Judge) ReadSigned(r io.Reader) (*Upload, error) {
 		return nil, fmt.Errorf("its first line: %w", err)
 	}
 	first := bytes.Clone(line)
-	set, err := journal.ParseSet(first)
+	set, err := journal.ParseChangeSet(first)
 	if err == nil {
 		err = checkID(set.ID)
 	}
@@ -109,7 +109,7 @@ func checkCanonical(c *journal.Change) error {
 		return err
 	}
 	if text := blocklist.NameText(l.Name); text != c.Name {
-		return &journal.Field{Name: "name", Why: "not canonical: it must be signed as " + text}
+		return &journal.FieldError{Name: "name", Why: "not canonical: it must be signed as " + text}
 	}
 	return nil
 }

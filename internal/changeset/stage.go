@@ -9,7 +9,7 @@ import (
 )
 
 // newStage returns the progress of a change set that was published with a record, nil if it is not staged.
-func (l *Lifecycle) newStage(set *journal.Set, published journal.Receipt) *Stage {
+func (l *Lifecycle) newStage(set *journal.ChangeSet, published journal.Receipt) *Stage {
 	if set.Stage == nil {
 		return nil
 	}
@@ -32,7 +32,7 @@ func (l *Lifecycle) Advance(ctx context.Context, id string, by By) (*Result, err
 func canAdvance(r *Stored) error { return r.check(Advance) }
 
 func (l *Lifecycle) advance(ctx context.Context, r *Stored, by By) error {
-	published, err := l.publish(ctx, journal.Draft{Kind: journal.RecordAdvance, By: by.Token, Set: r.ID})
+	published, err := l.publish(ctx, journal.Draft{Kind: journal.RecordAdvance, By: by.Token, ChangeSetID: r.ID})
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (l *Lifecycle) checkWithdrawal(ctx context.Context, r *Stored) (withdrawal,
 		return withdrawalWaits, nil
 	}
 	st := l.cfg.Control.State()
-	isOver := st.Version >= r.Version && !slices.ContainsFunc(st.Scoped, func(s journal.Scoped) bool { return s.Set == r.ID })
+	isOver := st.Version >= r.Version && !slices.ContainsFunc(st.Scoped, func(s journal.Scoped) bool { return s.ChangeSetID == r.ID })
 	waits, err := l.waitsForUndo(ctx, r)
 	switch {
 	case err != nil:

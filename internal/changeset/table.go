@@ -98,7 +98,7 @@ func ReadTable(r io.Reader, g Grammar, each ChangeFunc) error {
 		case err == io.EOF:
 			return nil
 		case errors.Is(err, ErrCells):
-			err = each(row.Line, journal.Change{}, &journal.Field{Name: "line", Why: err.Error()})
+			err = each(row.Line, journal.Change{}, &journal.FieldError{Name: "line", Why: err.Error()})
 		case err == nil:
 			c, bad := parseRow(fields, row.Cells)
 			out := journal.Change{Name: c.Name}
@@ -166,7 +166,7 @@ func parseRow(fields, cells []string) (c Change, err error) {
 		case "start", "expiry":
 			t, bad := time.Parse(time.RFC3339, cell)
 			if bad != nil {
-				err = &journal.Field{Name: fields[i], Why: "a date like 2026-12-31T23:59:59Z is needed"}
+				err = &journal.FieldError{Name: fields[i], Why: "a date like 2026-12-31T23:59:59Z is needed"}
 			}
 			if fields[i] == "start" {
 				c.Start = &t

@@ -100,16 +100,16 @@ func (l *Lifecycle) publishUndo(ctx context.Context, id string, n int, by By) (*
 		return nil, err
 	}
 	j.most = 4 * l.cfg.MaxChanges
-	u, err := writeUndo(j, &journal.Set{ID: undoID(id, n), Time: j.now, Comment: undoComment + id}, back)
+	u, err := writeUndo(j, &journal.ChangeSet{ID: undoID(id, n), Time: j.now, Comment: undoComment + id}, back)
 	if err != nil {
 		u.Close()
 		return nil, Fail("the change set was not undone", err)
 	}
 	defer u.Close()
 	if u.isEmpty() {
-		return nil, refuse(Conflict, "path.id", fmt.Sprintf("later change sets changed all of its %d names: there is nothing to undo", back.Lefts))
+		return nil, refuse(Conflict, "path.id", fmt.Sprintf("later change sets changed all of its %d names: there is nothing to undo", back.SkippedCount))
 	}
-	r := &Stored{Content: "undo of " + id, Owner: by.Person, Left: back.Left, Lefts: back.Lefts}
+	r := &Stored{Content: "undo of " + id, Owner: by.Person, Left: back.Skipped, Lefts: back.SkippedCount}
 	r.Undoes = id
 	if err := l.sign(u, r); err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func (l *Lifecycle) publishUndo(ctx context.Context, id string, n int, by By) (*
 }
 
 // writeUndo writes the upload of a change set that undoes another. The caller closes it, also if there is an error.
-func writeUndo(j *Judge, set *journal.Set, back *journal.Undoing) (*Upload, error) {
+func writeUndo(j *Judge, set *journal.ChangeSet, back *journal.UndoPlan) (*Upload, error) {
 	u, err := createUpload(j.dir, set)
 	if err != nil {
 		return u, err

@@ -24,7 +24,7 @@ const maxRefusals = 1000
 // Upload is a change set that is being received. The bytes to sign are in a file, so that memory does not grow with its size.
 // Close it after use.
 type Upload struct {
-	set        *journal.Set
+	set        *journal.ChangeSet
 	file       *os.File // the signed bytes: the line of the set, then one line per change
 	out        *bufio.Writer
 	line       bytes.Buffer // the line that is being written
@@ -46,7 +46,7 @@ type Upload struct {
 }
 
 // newUpload returns an upload without content, in a folder.
-func newUpload(dir string, set *journal.Set) (*Upload, error) {
+func newUpload(dir string, set *journal.ChangeSet) (*Upload, error) {
 	f, err := os.CreateTemp(dir, ".upload-*.tmp")
 	if err != nil {
 		return nil, SpoolError(err)
@@ -60,12 +60,12 @@ func newUpload(dir string, set *journal.Set) (*Upload, error) {
 }
 
 // createUpload returns an upload that the desk signs, with the line of the set.
-func createUpload(dir string, set *journal.Set) (*Upload, error) {
+func createUpload(dir string, set *journal.ChangeSet) (*Upload, error) {
 	line, err := json.Marshal(set)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := journal.ParseSet(line); err != nil {
+	if _, err := journal.ParseChangeSet(line); err != nil {
 		return nil, err
 	}
 	u, err := newUpload(dir, set)
@@ -132,7 +132,7 @@ func (u *Upload) changes() iter.Seq2[journal.Change, error] {
 			yield(journal.Change{}, err)
 			return
 		}
-		journal.Counting(journal.ReadChanges(r), u.skip)(yield)
+		journal.SkipRefused(journal.ReadChanges(r), u.skip)(yield)
 	}
 }
 
@@ -141,7 +141,7 @@ func (u *Upload) payload() ([]byte, error) {
 	if _, err := u.file.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
-	return io.ReadAll(io.LimitReader(u.file, journal.MaxSet+1))
+	return io.ReadAll(io.LimitReader(u.file, journal.MaxChangeSet+1))
 }
 
 // WriteTo writes the signed bytes to w.
@@ -155,7 +155,7 @@ func (u *Upload) WriteTo(w io.Writer) (int64, error) {
 // isSmall reports whether the upload fits a record.
 func (u *Upload) isSmall() bool {
 	info, err := u.file.Stat()
-	return err == nil && u.lines <= journal.MaxChanges && info.Size() <= journal.MaxSet
+	return err == nil && u.lines <= journal.MaxChanges && info.Size() <= journal.MaxChangeSet
 }
 
 // hold adds a reason why a person must decide first.

@@ -12,9 +12,10 @@ import (
 	"rempart/blocklist"
 )
 
-// translate turns changes into what they do to a view, in their order. Changes of lists say exactly what is claimed or withdrawn. An
-// operator's replaces whatever operators said of that name and scope before; a withdrawal of no scope takes all they said of the name.
-func translate(view *blocklist.View, set *Set, changes []Change) (out []blocklist.Change, err error) {
+// translate returns the blocklist changes that changes of a change set make to a view, in order. A list's change names exactly the listing that it makes or
+// withdraws. An operator's change replaces the earlier operators' claims about the same name and scope; a withdrawal without scope withdraws all operators'
+// claims about the name.
+func translate(view *blocklist.View, set *ChangeSet, changes []Change) (out []blocklist.Change, err error) {
 	sources := map[string]blocklist.Source{Operator: {Name: Operator}}
 	for _, s := range set.Sources {
 		src := blocklist.Source{Name: s.Name, Weight: s.Weight, Quorum: s.Quorum}
@@ -23,9 +24,9 @@ func translate(view *blocklist.View, set *Set, changes []Change) (out []blocklis
 		}
 		sources[s.Name] = src
 	}
-	touched := map[string][]blocklist.Change{} // by name: what operators claim of it by now, made by this change set
+	touched := map[string][]blocklist.Change{} // by name: the operators' claims after the changes so far
 	for _, c := range changes {
-		l, err := c.listing()
+		listing, err := c.Listing()
 		if err != nil {
 			return nil, err
 		}
@@ -34,45 +35,45 @@ func translate(view *blocklist.View, set *Set, changes []Change) (out []blocklis
 			if !ok {
 				src = blocklist.Source{Name: c.Source}
 			}
-			out = append(out, blocklist.Change{Source: src, Listing: l, Withdraw: c.Do == Withdraw})
+			out = append(out, blocklist.Change{Source: src, Listing: listing, Withdraw: c.Do == Withdraw})
 			continue
 		}
-		held, seen := touched[string(l.Name)]
+		claims, seen := touched[string(listing.Name)]
 		if !seen {
-			held = claimed(view, l.Name)
+			claims = operatorClaims(view, listing.Name)
 		}
-		kept := held[:0:0]
-		for _, h := range held {
-			if !c.replaces(h.Listing.Scope) {
-				kept = append(kept, h)
+		remaining := claims[:0:0]
+		for _, claim := range claims {
+			if !c.replaces(claim.Listing.Scope) {
+				remaining = append(remaining, claim)
 				continue
 			}
-			if c.Do != Withdraw && sameClaim(h.Listing, l) {
-				l.Since = h.Listing.Since // a renewal
+			if c.Do != Withdraw && sameClaim(claim.Listing, listing) {
+				listing.Since = claim.Listing.Since // a renewal keeps the date of the first listing
 			}
-			h.Withdraw = true
-			out = append(out, h)
+			claim.Withdraw = true
+			out = append(out, claim)
 		}
 		if c.Do != Withdraw {
-			n := blocklist.Change{Source: sources[Operator], Listing: l}
-			out, kept = append(out, n), append(kept, n)
+			n := blocklist.Change{Source: sources[Operator], Listing: listing}
+			out, remaining = append(out, n), append(remaining, n)
 		}
-		touched[string(l.Name)] = kept
+		touched[string(listing.Name)] = remaining
 	}
 	return out, nil
 }
 
-// claimed is what operators claim of a name in a view.
-func claimed(view *blocklist.View, name []byte) (held []blocklist.Change) {
+// operatorClaims returns the operators' claims about a name in a view.
+func operatorClaims(view *blocklist.View, name []byte) (claims []blocklist.Change) {
 	for _, e := range view.Claims(name) {
 		if slices.Contains(e.Sources, Operator) {
-			held = append(held, blocklist.Change{Source: blocklist.Source{Name: Operator}, Listing: listingOf(e, name)})
+			claims = append(claims, blocklist.Change{Source: blocklist.Source{Name: Operator}, Listing: listingOf(e, name)})
 		}
 	}
-	return held
+	return claims
 }
 
-// listingOf is an entry as the listing that made it.
+// listingOf returns the listing that an entry was made from.
 func listingOf(e blocklist.Entry, name []byte) blocklist.Listing {
 	return blocklist.Listing{
 		Name: bytes.Clone(name), Scope: e.Scope, Category: e.Category, Decision: e.Decision, Mark: e.Mark,
@@ -80,13 +81,13 @@ func listingOf(e blocklist.Entry, name []byte) blocklist.Listing {
 	}
 }
 
-// sameClaim reports whether two listings of a name say the same of it, dates of first listing apart.
+// sameClaim reports whether two listings of one name are equal, apart from the date of first listing.
 func sameClaim(a, b blocklist.Listing) bool {
 	return a.Scope == b.Scope && a.Category == b.Category && a.Decision == b.Decision && a.Mark == b.Mark &&
 		a.Start == b.Start && a.Expiry == b.Expiry && a.ID == b.ID
 }
 
-// FromListing is a listing of a source as a change.
+// FromListing returns the change that makes, or withdraws, a source's listing.
 func FromListing(c blocklist.Change) Change {
 	l := c.Listing
 	out := Change{
@@ -105,20 +106,20 @@ func FromListing(c blocklist.Change) Change {
 	return out
 }
 
-// chunk is how many changes are put over a view at a time: memory stays bounded however many there are, a quarter of a kilobyte each. A million names
-// on a million take 7.6 s, and 10.3 s by 50,000 (BenchmarkApply).
-const chunk = 200_000
+// applyChunk is the number of changes that are applied to a view at a time. It bounds memory: a change takes a quarter of a kilobyte. Applying a million names
+// to a million takes 7.6 s, and 10.3 s with chunks of 50,000 (BenchmarkApply).
+const applyChunk = 200_000
 
-// Apply is a view after changes of a set, however many, read to their end.
-func Apply(view *blocklist.View, set *Set, changes iter.Seq2[Change, error]) (*blocklist.View, error) {
-	pending := make([]Change, 0, chunk)
+// Apply returns the view after the changes of a change set. It holds at most applyChunk changes in memory.
+func Apply(view *blocklist.View, set *ChangeSet, changes iter.Seq2[Change, error]) (*blocklist.View, error) {
+	pending := make([]Change, 0, applyChunk)
 	flush := func() error {
 		if len(pending) == 0 {
 			return nil
 		}
-		here, err := translate(view, set, pending)
+		translated, err := translate(view, set, pending)
 		if err == nil {
-			view, err = view.With(view.Info(), here)
+			view, err = view.With(view.Info(), translated)
 		}
 		pending = pending[:0]
 		return err
@@ -127,7 +128,7 @@ func Apply(view *blocklist.View, set *Set, changes iter.Seq2[Change, error]) (*b
 		if err != nil {
 			return nil, err
 		}
-		if pending = append(pending, c); len(pending) == chunk {
+		if pending = append(pending, c); len(pending) == applyChunk {
 			if err := flush(); err != nil {
 				return nil, err
 			}
@@ -136,7 +137,7 @@ func Apply(view *blocklist.View, set *Set, changes iter.Seq2[Change, error]) (*b
 	return view, flush()
 }
 
-// ReadChanges reads what follows a set's first line, a change a line, to its end.
+// ReadChanges returns the changes that follow the first line of an encoded change set, one per line, up to the end of r. It stops at the first error.
 func ReadChanges(r *bufio.Reader) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		for {
@@ -155,14 +156,14 @@ func ReadChanges(r *bufio.Reader) iter.Seq2[Change, error] {
 	}
 }
 
-// Counting are changes without those that were refused: by their place, from 0, in order.
-func Counting(changes iter.Seq2[Change, error], refused []int) iter.Seq2[Change, error] {
+// SkipRefused returns changes without the refused ones. refused holds their indices from 0, in ascending order.
+func SkipRefused(changes iter.Seq2[Change, error], refused []int) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
-		left, at := refused, 0
+		rest, at := refused, 0
 		for c, err := range changes {
-			skipped := err == nil && len(left) > 0 && left[0] == at
+			skipped := err == nil && len(rest) > 0 && rest[0] == at
 			if at++; skipped {
-				left = left[1:]
+				rest = rest[1:]
 			} else if !yield(c, err) {
 				return
 			}
@@ -170,12 +171,12 @@ func Counting(changes iter.Seq2[Change, error], refused []int) iter.Seq2[Change,
 	}
 }
 
-// ReadLine reads a line of at most that many octets, without its end; it is the reader's until the next. A last line without an end counts.
+// ReadLine returns a line of at most that many bytes, without its line end. The slice is valid until the next read of r. The last line needs no line end.
 func ReadLine(r *bufio.Reader, most int) ([]byte, error) {
 	line, err := r.ReadSlice('\n')
 	switch {
 	case err == bufio.ErrBufferFull || len(line) > most+1:
-		return nil, fmt.Errorf("a line of more than %d octets", most)
+		return nil, fmt.Errorf("a line of more than %d bytes", most)
 	case err == io.EOF && len(line) == 0:
 		return nil, io.EOF
 	case err != nil && err != io.EOF:

@@ -8,7 +8,7 @@ import (
 	"rempart/blocklist"
 )
 
-// BenchmarkApply applies a change set of a hundred thousand names to a set of a million.
+// BenchmarkApply applies a change set of a hundred thousand names to a set of a million names.
 func BenchmarkApply(b *testing.B) {
 	builder := blocklist.NewBuilder()
 	for i := range 1_000_000 {
@@ -29,7 +29,7 @@ func BenchmarkApply(b *testing.B) {
 	const names = 100_000
 	b.ReportAllocs()
 	for b.Loop() {
-		_, err := Apply(view, &Set{}, func(yield func(Change, error) bool) {
+		_, err := Apply(view, &ChangeSet{}, func(yield func(Change, error) bool) {
 			for i := range names {
 				if !yield(Change{Do: Block, Name: fmt.Sprintf("pushed%d.example", i), Category: "scam"}, nil) {
 					return

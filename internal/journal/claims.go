@@ -7,15 +7,15 @@ import (
 	"rempart/blocklist"
 )
 
-// The rules by which a change, an advance and an expiry alter what operators claim about a name. State applies them to all names at once, Undo to the
-// history of each name of a change set.
+// This file holds the rules by which a change, an advance and an expiry alter the operators' claims about a name. State applies them to all names at once, Undo
+// to the history of each name of a change set.
 
-// replaces reports whether nothing of an earlier change of the same name stays in effect where c applies, if the earlier change has that scope.
+// replaces reports whether no part of an earlier change of the same name, with the given scope, stays in effect where c applies.
 func (c *Change) replaces(scope blocklist.Scope) bool {
 	return c.Do == Withdraw && c.Scope == "" || cmp.Or(c.Scope, blocklist.Subtree.String()) == scope.String()
 }
 
-// overrides reports whether nothing of an earlier change stays in effect where c applies.
+// overrides reports whether no part of an earlier change stays in effect where c applies.
 func overrides(c, earlier Change) bool {
 	if c.Name != earlier.Name {
 		return false
@@ -24,10 +24,10 @@ func overrides(c, earlier Change) bool {
 	return c.replaces(scope)
 }
 
-// isForAll reports whether a change replaces what operators claim on all nodes. A withdrawal has no countries and no operators.
-func (c *Change) isForAll() bool { return c.Everywhere() || c.Do == Withdraw }
+// isForAll reports whether a change replaces the operators' claims on all nodes. A withdrawal always does.
+func (c *Change) isForAll() bool { return c.AppliesEverywhere() || c.Do == Withdraw }
 
-// renews reports whether nothing of an earlier scoped change stays in effect: s applies on every node where the earlier one does.
+// renews reports whether no part of an earlier scoped change stays in effect: s applies on every node to which the earlier change applies.
 func (s Scoped) renews(o Scoped) bool {
 	return s.Share == 0 && overrides(s.Change, o.Change) && slices.Equal(s.Change.Countries, o.Change.Countries) && slices.Equal(s.Change.Operators, o.Change.Operators)
 }
@@ -35,12 +35,12 @@ func (s Scoped) renews(o Scoped) bool {
 // expired reports whether the change expired by that time (Unix seconds).
 func (s Scoped) expired(at int64) bool { return s.Change.Expiry != 0 && s.Change.Expiry <= at }
 
-// scopedList holds the changes that are in effect on some nodes only, oldest first. Each is newer than the changes for all nodes that it overrides. Its methods
-// return a new list and leave the old one as it is.
+// scopedList holds the changes that are in effect on some nodes only, oldest first. Each is newer than the changes for all nodes that it overrides. Methods
+// return a new list and leave the receiver unchanged, except add and without.
 type scopedList []Scoped
 
-// apply returns the list after changes of a change set, and those of them that apply to all nodes.
-func (l scopedList) apply(set *Set, changes ...Change) (after scopedList, all []Change) {
+// apply returns the list after changes of a change set, and the changes among them that apply to all nodes.
+func (l scopedList) apply(set *ChangeSet, changes ...Change) (after scopedList, all []Change) {
 	after = slices.Clone(l)
 	for _, c := range changes {
 		switch {
@@ -49,20 +49,20 @@ func (l scopedList) apply(set *Set, changes ...Change) (after scopedList, all []
 		case set.Stage == nil && c.isForAll():
 			after, all = after.without(c), append(all, c)
 		case set.Stage == nil:
-			after = after.add(Scoped{Set: set.ID, Change: c})
+			after = after.add(Scoped{ChangeSetID: set.ID, Change: c})
 		default:
-			after = after.add(Scoped{Set: set.ID, Share: set.Stage.Share, Change: c})
+			after = after.add(Scoped{ChangeSetID: set.ID, Share: set.Stage.Share, Change: c})
 		}
 	}
 	return after, all
 }
 
-// advance returns the list after a staged change set was extended to all nodes, and those of its changes that now apply to all nodes. Changes that came after the
-// set still override it.
-func (l scopedList) advance(set string) (after scopedList, all []Change) {
+// advance returns the list after a staged change set was extended to all nodes, and the changes of that change set that now apply to all nodes. Changes that
+// were published after the change set still override it.
+func (l scopedList) advance(changeSetID string) (after scopedList, all []Change) {
 	for _, s := range l {
 		switch {
-		case s.Set != set || s.Share == 0:
+		case s.ChangeSetID != changeSetID || s.Share == 0:
 			after = append(after, s)
 		case s.Change.isForAll():
 			after, all = after.without(s.Change), append(all, s.Change)
@@ -74,12 +74,12 @@ func (l scopedList) advance(set string) (after scopedList, all []Change) {
 	return after, all
 }
 
-// isStaged reports whether the list has a change of a change set that is in effect on a share of the nodes.
-func (l scopedList) isStaged(set string) bool {
-	return slices.ContainsFunc(l, func(s Scoped) bool { return s.Set == set && s.Share != 0 })
+// isStaged reports whether the list holds a change of a change set that is in effect on a share of the nodes.
+func (l scopedList) isStaged(changeSetID string) bool {
+	return slices.ContainsFunc(l, func(s Scoped) bool { return s.ChangeSetID == changeSetID && s.Share != 0 })
 }
 
-// expire returns the list without the changes that expired by that time (Unix seconds): what they overrode is in effect again.
+// expire returns the list without the changes that expired by that time (Unix seconds). The changes that they overrode are in effect again.
 func (l scopedList) expire(at int64) scopedList {
 	if !slices.ContainsFunc(l, func(s Scoped) bool { return s.expired(at) }) {
 		return l
@@ -87,20 +87,20 @@ func (l scopedList) expire(at int64) scopedList {
 	return slices.DeleteFunc(slices.Clone(l), func(s Scoped) bool { return s.expired(at) })
 }
 
-// add appends a change in place of those that it renews. It changes the list, which belongs to the caller.
+// add appends a change and removes the changes that it renews. It modifies the list, which must belong to the caller.
 func (l scopedList) add(s Scoped) scopedList {
 	return append(slices.DeleteFunc(l, func(o Scoped) bool { return o.Share == 0 && s.renews(o) }), s)
 }
 
-// without returns what a change for all nodes leaves of the list. It changes the list, which belongs to the caller. A withdrawal of all scopes of a name is
-// split if the change overrides one scope of it.
+// without returns the part of the list that stays in effect after a change for all nodes. It modifies the list, which must belong to the caller. A withdrawal
+// of all scopes of a name is split if the change overrides one scope of it.
 func (l scopedList) without(c Change) (left scopedList) {
 	if !slices.ContainsFunc(l, func(s Scoped) bool { return s.Change.Name == c.Name }) {
 		return l
 	}
 	whole := func(c Change) bool { return c.Do == Withdraw && c.Scope == "" }
 	split := func(s Scoped) bool { return s.Change.Name == c.Name && whole(s.Change) && !whole(c) }
-	if !slices.ContainsFunc(l, split) { // as most often
+	if !slices.ContainsFunc(l, split) { // the common case
 		return slices.DeleteFunc(l, func(s Scoped) bool { return overrides(c, s.Change) })
 	}
 	for _, s := range l {
@@ -119,27 +119,27 @@ func (l scopedList) without(c Change) (left scopedList) {
 	return left
 }
 
-// nameClaims is what operators claim about one name, as of one record.
+// nameClaims holds the operators' claims about one name after one record.
 type nameClaims struct {
 	all    []Change   // in effect on all nodes
 	scoped scopedList // in effect on some nodes only
 }
 
-// apply takes in a change of a change set.
-func (n *nameClaims) apply(set *Set, c Change) {
+// apply applies a change of a change set.
+func (n *nameClaims) apply(set *ChangeSet, c Change) {
 	var all []Change
 	n.scoped, all = n.scoped.apply(set, c)
 	n.applyToAll(all)
 }
 
-// advance takes in that a change set was extended to all nodes.
-func (n *nameClaims) advance(set string) {
+// advance extends a staged change set to all nodes.
+func (n *nameClaims) advance(changeSetID string) {
 	var all []Change
-	n.scoped, all = n.scoped.advance(set)
+	n.scoped, all = n.scoped.advance(changeSetID)
 	n.applyToAll(all)
 }
 
-// expire drops the scoped changes that expired by that time (Unix seconds).
+// expire removes the scoped changes that expired by that time (Unix seconds).
 func (n *nameClaims) expire(at int64) { n.scoped = n.scoped.expire(at) }
 
 func (n *nameClaims) applyToAll(changes []Change) {
@@ -151,8 +151,9 @@ func (n *nameClaims) applyToAll(changes []Change) {
 	}
 }
 
-// restore calls yield with the changes that make these claims again, on a name about which operators claim nothing, without those that expired by that time (Unix
-// seconds). A change set that is still staged is left out: a change can say for which countries and operators it applies, not for which share of the nodes.
+// restore calls yield with the changes that make these claims again on a name without operators' claims. It leaves out changes that expired by that time (Unix
+// seconds), and changes of a change set that is still staged: a change can name countries and operators, but not a share of the nodes. It returns false if
+// yield does.
 func (n *nameClaims) restore(at int64, yield func(Change) bool) bool {
 	for _, c := range n.all {
 		if (c.Expiry == 0 || c.Expiry > at) && !yield(c) {

@@ -14,42 +14,42 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// ControlConfig says what a control publishes to, and as whom.
+// ControlConfig configures a Control.
 type ControlConfig struct {
-	Stream  *stream.Stream
-	Key     *SecretKey // with the role control in the ring
-	Ring    []byte     // sealed: the one to be in force; an older one than the journal's does not matter
-	Trust   []PublicKey
-	Dir     string                                       // for the state in force and files while they are made
-	Above   func() uint64                                // the journal's first version, or a new epoch's, is higher; asked when it is due; may be nil
-	Epoch   bool                                         // begin a new epoch, above Above: after the journal was restored from an older backup
-	Recover string                                       // folder of a follower: what it holds of the journal and the journal lacks is appended first; "" for none
-	First   func(w io.Writer, info blocklist.Info) error // compiles the first snapshot of an empty journal; nil: of nothing
-	Changed func(before, after *blocklist.View, e Effect)
-	Log     *slog.Logger
+	Stream   *stream.Stream
+	Key      *SecretKey // must have the role control in the ring
+	Ring     []byte     // sealed key ring to put in force; ignored if the journal's ring is newer
+	Trust    []PublicKey
+	Dir      string                                       // folder for the state in force and temporary files
+	Above    func() uint64                                // returns a version that the first version of the journal or of a new epoch must exceed; called when needed; may be nil
+	NewEpoch bool                                         // begin a new epoch with a version above Above, after the journal was restored from an older backup
+	Recover  string                                       // folder of a follower: records that it holds and the journal lacks are appended first; "" for none
+	First    func(w io.Writer, info blocklist.Info) error // compiles the first snapshot of an empty journal; nil: an empty snapshot
+	Changed  func(before, after *blocklist.View, e Effect)
+	Log      *slog.Logger
 
-	// Refuse returns why no record may be appended now, wrapping ErrOlder, or nil. It is called before each record except the first of an epoch
-	// and recovered ones, and must not block. It may be nil.
+	// Refuse returns an error that wraps ErrOlder while no record may be appended, or nil. It is called before each record except the first of an epoch and
+	// recovered records. It must not block, and may be nil.
 	Refuse func() error
 
-	Scrub time.Duration // how often the journal is examined for lost records; 0 is scrubEvery
+	ScrubInterval time.Duration // time between two checks of the journal for lost records; 0: scrubEvery
 }
 
-// Control is the one who publishes: its stream, a follower of it that holds the state, and a publisher.
+// Control publishes a journal. It owns the stream, a follower that holds the state in force, and a publisher.
 type Control struct {
 	*Publisher
-	Stream    *stream.Stream
-	state     *Follower
-	cfg       ControlConfig
-	end       uint64        // the journal's last version at the start
-	lastEpoch uint64        // the journal's epoch at the start
-	gap       *gap          // records that were lost before they were in force here, found by the start; nil for none
-	begun     chan struct{} // closed when others may publish
+	Stream     *stream.Stream
+	state      *Follower
+	cfg        ControlConfig
+	endVersion uint64        // the journal's last version when Start was called
+	lastEpoch  uint64        // the journal's epoch when Start was called
+	gap        *gap          // lost records, found by Start, that were not in force here; nil for none
+	ready      chan struct{} // closed when records may be published
 
-	recovered []Recovered // by this start; not changed after ready
+	recovered []Recovered // records that this start recovered; constant after ready
 }
 
-// NewControl checks keys and makes the parts.
+// NewControl checks the keys and returns a control that Start and Run start.
 func NewControl(cfg ControlConfig) (*Control, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -58,14 +58,14 @@ func NewControl(cfg ControlConfig) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k, ok := ring.keys[cfg.Key.ID()]; !ok || !k.may(RoleControl, time.Now().Unix()) {
-		return nil, fmt.Errorf("key %s has not the role %s now in key ring %d: have a root sign a ring in which it has (rempart keys)", cfg.Key.ID(), RoleControl, ring.Serial)
+	if k, ok := ring.keys[cfg.Key.ID()]; !ok || !k.hasRole(RoleControl, time.Now().Unix()) {
+		return nil, fmt.Errorf("key %s does not have the role %s at this time in key ring %d: give it the role in a new ring (rempart keys)", cfg.Key.ID(), RoleControl, ring.Serial)
 	}
-	c := &Control{Stream: cfg.Stream, cfg: cfg, begun: make(chan struct{})}
+	c := &Control{Stream: cfg.Stream, cfg: cfg, ready: make(chan struct{})}
 	c.state, err = NewFollower(FollowerConfig{
-		Dir: cfg.Dir, Source: fromOwn(cfg.Stream, "control"), Trust: cfg.Trust, Node: Node{ID: "control", Control: true}, Log: cfg.Log,
+		Dir: cfg.Dir, Source: fromWriter(cfg.Stream, "control"), Trust: cfg.Trust, Node: Node{ID: "control", Control: true}, Log: cfg.Log,
 		Changed: func(before, after *blocklist.View, e Effect) {
-			c.Applied(e)
+			c.NoteEffect(e)
 			if cfg.Changed != nil {
 				cfg.Changed(before, after, e)
 			}
@@ -79,10 +79,10 @@ func NewControl(cfg ControlConfig) (*Control, error) {
 	return c, nil
 }
 
-// ErrOlder says that the journal ends before what is in force.
-var ErrOlder = errors.New("the journal is older than what is in force: was it restored from an older backup?")
+// ErrOlder is returned if the journal ends before the version that is in force.
+var ErrOlder = errors.New("the journal is older than the version in force: was it restored from an older backup?")
 
-// Start puts what is on disk in force and looks where the journal ends.
+// Start puts the persisted state in force and determines the end of the journal.
 func (c *Control) Start(ctx context.Context) error {
 	if err := c.state.Start(); err != nil {
 		return err
@@ -100,31 +100,31 @@ func (c *Control) Start(ctx context.Context) error {
 		}
 		end = *r
 	}
-	lostEnd, err := c.lostEnd(ctx, st, end, last.Sequence)
+	lostEnd, err := c.endIsLost(ctx, st, end, last.Sequence)
 	if err != nil {
 		return err
 	}
 	if lostEnd {
 		end.Version = st.Version
 	}
-	if older := end.Version < st.Version; older && !c.cfg.Epoch {
+	if older := end.Version < st.Version; older && !c.cfg.NewEpoch {
 		return fmt.Errorf("%w It ends at version %d, and version %d was in force here; move %s aside and start once with --recover and its new name, or begin a new epoch (--new-epoch, with the highest version of any node)",
 			ErrOlder, end.Version, st.Version, c.cfg.Dir)
 	}
-	c.end = end.Version
-	return c.inspect(ctx)
+	c.endVersion = end.Version
+	return c.checkReachable(ctx)
 }
 
-// Run publishes and follows until ctx ends. ready is called when others may publish.
+// Run publishes and follows the journal until ctx ends. It calls ready when records may be published. Run must be called once only.
 func (c *Control) Run(ctx context.Context, ready func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.state.Run(ctx) })
 	g.Go(func() error {
-		if err := c.begin(ctx); err != nil {
+		if err := c.publishFirst(ctx); err != nil {
 			return err
 		}
-		c.tend(ctx, nil)
-		close(c.begun)
+		c.examineAndRepair(ctx, nil)
+		close(c.ready)
 		g.Go(func() error { return c.scrub(ctx) })
 		ready()
 		return c.Publisher.Run(ctx)
@@ -132,17 +132,17 @@ func (c *Control) Run(ctx context.Context, ready func()) error {
 	return g.Wait()
 }
 
-// Begun returns a channel that is closed once the state is that of the whole journal and of the newest key ring. Before, State is that of an earlier run, whose
-// key ring may not know a root key or an author yet. Run must be called once only.
-func (c *Control) Begun() <-chan struct{} { return c.begun }
+// Ready returns a channel that is closed once State is the state at the end of the journal, under the newest key ring. Before that, State is the state of an
+// earlier run, whose key ring may lack a root key or an author.
+func (c *Control) Ready() <-chan struct{} { return c.ready }
 
-// begin publishes what must come first: a journal's first snapshot, a newer key ring.
-func (c *Control) begin(ctx context.Context) error {
-	if err := c.state.reach(ctx, c.reachable()); err != nil {
+// publishFirst publishes the records that must precede all others: the first snapshot of a journal or of an epoch, and a newer key ring.
+func (c *Control) publishFirst(ctx context.Context) error {
+	if err := c.state.waitForRecord(ctx, c.reachableVersion()); err != nil {
 		return err
 	}
 	joined := false
-	if c.cfg.Recover != "" && c.end > 0 {
+	if c.cfg.Recover != "" && c.endVersion > 0 {
 		epoch := c.state.State().Epoch
 		if err := c.recover(ctx, c.cfg.Recover); err != nil {
 			return err
@@ -151,12 +151,12 @@ func (c *Control) begin(ctx context.Context) error {
 	}
 	st, err := c.state.State(), error(nil)
 	switch {
-	case c.cfg.Epoch && !joined:
-		err = c.beginAnew(ctx, st)
-	case c.end == 0:
-		version := max(st.Version, c.above()) + 1
+	case c.cfg.NewEpoch && !joined:
+		err = c.beginEpoch(ctx, st)
+	case c.endVersion == 0:
+		version := max(st.Version, c.highestKnown()) + 1
 		info := blocklist.Info{Version: version, Created: time.Now()}
-		_, err = c.Begin(ctx, st.Epoch+1, version, c.cfg.Ring, st, func(w io.Writer) error {
+		_, err = c.BeginEpoch(ctx, st.Epoch+1, version, c.cfg.Ring, st, func(w io.Writer) error {
 			if c.cfg.First == nil {
 				return blocklist.Compile(w, info)
 			}
@@ -168,14 +168,14 @@ func (c *Control) begin(ctx context.Context) error {
 	return err
 }
 
-// beginAnew begins an epoch with a state. What the journal holds behind lost records is published again in it.
-func (c *Control) beginAnew(ctx context.Context, st *State) error {
-	behind, err := c.behindGap(ctx, st.Version)
+// beginEpoch begins an epoch with a state, and publishes again the records that the journal holds behind lost ones.
+func (c *Control) beginEpoch(ctx context.Context, st *State) error {
+	behind, err := c.recordsBehindGap(ctx, st.Version)
 	if err != nil {
 		return err
 	}
-	version := max(st.Version, c.end, c.above()) + 1
-	_, err = c.Begin(ctx, max(st.Epoch, c.lastEpoch)+1, version, c.cfg.Ring, st, func(w io.Writer) error { return compact(w, st) })
+	version := max(st.Version, c.endVersion, c.highestKnown()) + 1
+	_, err = c.BeginEpoch(ctx, max(st.Epoch, c.lastEpoch)+1, version, c.cfg.Ring, st, func(w io.Writer) error { return compact(w, st) })
 	if err == nil && len(behind) > 0 {
 		err = c.state.Wait(ctx, version)
 	}
@@ -183,21 +183,21 @@ func (c *Control) beginAnew(ctx context.Context, st *State) error {
 		return err
 	}
 	for _, d := range behind {
-		if one := c.publishAgain(ctx, d); one != nil {
+		if one := c.publishOwnAgain(ctx, d); one != nil {
 			c.recovered = append(c.recovered, *one)
 		}
 	}
 	return nil
 }
 
-func (c *Control) above() uint64 {
+func (c *Control) highestKnown() uint64 {
 	if c.cfg.Above == nil {
 		return 0
 	}
 	return c.cfg.Above()
 }
 
-// SetRing publishes a key ring, unless it or a newer one is in force.
+// SetRing publishes a key ring, unless this ring or a newer one is in force.
 func (c *Control) SetRing(ctx context.Context, sealed []byte) (Receipt, error) {
 	st := c.state.State()
 	ring, err := openRing(sealed, append(c.cfg.Trust, st.ring.roots...))
@@ -207,22 +207,22 @@ func (c *Control) SetRing(ctx context.Context, sealed []byte) (Receipt, error) {
 	return c.Publish(ctx, Draft{Kind: RecordRing, By: "root", Body: sealed})
 }
 
-// State is where the journal stands, as far as it is in force here.
+// State returns the state that is in force at control.
 func (c *Control) State() *State { return c.state.State() }
 
-// Follower follows the journal for control itself.
+// Follower returns control's own follower of the journal.
 func (c *Control) Follower() *Follower { return c.state }
 
-// Beat, Record, Newest and Object are the journal's, for those who read it from here.
+// Beat returns a heartbeat like Follower.Beat.
 func (c *Control) Beat(ctx context.Context, after uint64) []byte { return c.state.Beat(ctx, after) }
 
-// Record is the record that made a version of this epoch.
+// Record returns the record of a version of the current epoch. The error wraps stream.ErrNone if there is none, and ErrLost if the record is lost.
 func (c *Control) Record(ctx context.Context, version uint64) ([]byte, error) {
 	st := c.state.State()
 	if version > st.Version || st.Version-version >= st.Sequence {
 		return nil, stream.ErrNone
 	}
-	r, err := c.Stream.At(ctx, st.Sequence-(st.Version-version)) // within an epoch both rise by one
+	r, err := c.Stream.At(ctx, st.Sequence-(st.Version-version)) // within an epoch version and sequence both rise by one
 	if errors.Is(err, stream.ErrNone) {
 		return nil, fmt.Errorf("record of version %d: %w", version, stream.ErrLost)
 	}
@@ -235,8 +235,8 @@ func (c *Control) Record(ctx context.Context, version uint64) ([]byte, error) {
 	return r.Data, nil
 }
 
-// HashAt returns the hash of the record that made a version of this epoch. Its error is stream.ErrNone where the journal has no such record, and ErrLost where it is lost
-// and so is the next one, which names its hash.
+// HashAt returns the hash of the record of a version of the current epoch. If that record is lost, the next record names its hash. The error wraps
+// stream.ErrNone if the journal has no such record, and ErrLost if the next record is lost too.
 func (c *Control) HashAt(ctx context.Context, version uint64) (string, error) {
 	if st := c.state.State(); st.Version == version {
 		return st.Hash, nil
@@ -251,7 +251,7 @@ func (c *Control) HashAt(ctx context.Context, version uint64) (string, error) {
 	return HashOf(data), nil
 }
 
-// hashBefore returns the hash that the record of a version names as that of the record before it.
+// hashBefore returns the previous record's hash that the record of a version names.
 func (c *Control) hashBefore(ctx context.Context, version uint64) (string, error) {
 	data, err := c.Record(ctx, version)
 	if err != nil {
@@ -264,15 +264,17 @@ func (c *Control) hashBefore(ctx context.Context, version uint64) (string, error
 	return r.Previous, nil
 }
 
-// Newest is the record of the newest snapshot.
-func (c *Control) Newest(ctx context.Context) (Entry, error) { return c.state.cfg.Source.Newest(ctx) }
+// Newest returns the record of the newest snapshot.
+func (c *Control) Newest(ctx context.Context) (SequencedRecord, error) {
+	return c.state.cfg.Source.Newest(ctx)
+}
 
-// Object is one by its name.
+// Object opens the object of a name. The caller closes it.
 func (c *Control) Object(ctx context.Context, name string) (io.ReadCloser, error) {
 	return c.Stream.Object(ctx, name)
 }
 
-// Each hands every record that the journal still holds to each, oldest first, until the journal's end as it is now.
+// Each calls each with every record that the journal still holds, oldest first, up to the journal's end at the time of the call.
 func (c *Control) Each(ctx context.Context, each func(r *Record, body []byte) error) error {
 	end, err := c.Stream.End(ctx)
 	if err != nil {

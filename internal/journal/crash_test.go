@@ -26,11 +26,11 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// Lives that TestKill ends: processes of their own, which are told by the environment what they are.
+// Environment variables that make the test binary a control or an edge, in a process of its own.
 const (
 	lifeRole   = "REMPART_TEST_LIFE" // "control" or "edge"
 	lifeFolder = "REMPART_TEST_FOLDER"
-	lifeAddr   = "REMPART_TEST_ADDR" // where control listens
+	lifeAddr   = "REMPART_TEST_ADDR" // address at which control listens
 	longTests  = "REMPART_LONG_TESTS"
 )
 
@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// liveControl pushes names, the next of those that are in force, and says which were kept; now and then it publishes a snapshot.
+// liveControl pushes the names that follow those in force, and prints the acknowledged ones. Now and then it publishes a snapshot.
 func liveControl(dir, addr string) error {
 	ctx := context.Background()
 	c, keys, err := openControl(ctx, dir)
@@ -64,7 +64,7 @@ func liveControl(dir, addr string) error {
 		return err
 	}
 	for n := int(c.State().Version); ; n++ {
-		payload, err := journal.Encode(&journal.Set{ID: fmt.Sprintf("set%d-%d", n, os.Getpid()), Time: time.Now().Unix()}, []journal.Change{block(pushed(n))})
+		payload, err := journal.Encode(&journal.ChangeSet{ID: fmt.Sprintf("set%d-%d", n, os.Getpid()), Time: time.Now().Unix()}, []journal.Change{block(pushedName(n))})
 		if err != nil {
 			return err
 		}
@@ -80,23 +80,23 @@ func liveControl(dir, addr string) error {
 		}
 		fmt.Println("kept", n)
 		if n%50 == 49 {
-			if _, err := c.Compact(ctx); err != nil && !errors.Is(err, stream.ErrFull) && !errors.Is(err, syscall.ENOSPC) { // its own folder is on the same disk
+			if _, err := c.Compact(ctx); err != nil && !errors.Is(err, stream.ErrFull) && !errors.Is(err, syscall.ENOSPC) { // the folder for temporary files is on the same disk
 				return err
 			}
 		}
 	}
 }
 
-// pushed is the name that a control pushes as its nth.
-func pushed(n int) string { return fmt.Sprintf("n%d.example", n) }
+// pushedName returns the nth name that a control pushes.
+func pushedName(n int) string { return fmt.Sprintf("n%d.example", n) }
 
-// openControl is the control in a folder, started from its disk, with its keys.
+// openControl starts the control in a folder from its disk, with its keys.
 func openControl(ctx context.Context, dir string) (*journal.Control, *journal.Keys, error) {
 	keys, _, err := journal.OpenKeys(filepath.Join(dir, "keys"))
 	if err != nil {
 		return nil, nil, err
 	}
-	_, ring, roots, err := keys.Ring()
+	ring, err := keys.Ring()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -108,7 +108,7 @@ func openControl(ctx context.Context, dir string) (*journal.Control, *journal.Ke
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := journal.NewControl(journal.ControlConfig{Stream: s, Key: key, Ring: ring, Trust: roots, Dir: filepath.Join(dir, "state"), Log: warnings()})
+	c, err := journal.NewControl(journal.ControlConfig{Stream: s, Key: key, Ring: ring.Sealed, Trust: ring.RootKeys, Dir: filepath.Join(dir, "state"), Log: warnings()})
 	if err == nil {
 		err = c.Start(ctx)
 	}
@@ -119,7 +119,7 @@ func openControl(ctx context.Context, dir string) (*journal.Control, *journal.Ke
 	return c, keys, nil
 }
 
-// serveJournal begins to serve a control's journal over HTTP to nodes.
+// serveJournal starts to serve a control's journal over HTTP to nodes.
 func serveJournal(c *journal.Control, addr string) error {
 	var l net.Listener
 	var err error
@@ -138,7 +138,7 @@ func warnings() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 }
 
-// liveEdge follows and says each version it has in force.
+// liveEdge follows a control, and prints each version that is in force and on disk.
 func liveEdge(dir, addr string) error {
 	ctx := context.Background()
 	f, err := openEdge(dir, addr)
@@ -152,19 +152,19 @@ func liveEdge(dir, addr string) error {
 			return err
 		}
 		version = f.InForce()
-		if f.Health().Unwritten == "" { // or a full disk keeps it from being written, which does not keep it from the public
+		if f.Health().Unwritten == "" { // otherwise the version is in force without being on disk
 			fmt.Println("has", version)
 		}
 	}
 }
 
-// openEdge is the edge in a folder, of the control whose keys are beside it.
+// openEdge opens the edge in a folder, which trusts the keys of the control next to it.
 func openEdge(dir, addr string) (*journal.Follower, error) {
 	keys, _, err := journal.OpenKeys(filepath.Join(filepath.Dir(dir), "control", "keys"))
 	if err != nil {
 		return nil, err
 	}
-	_, _, roots, err := keys.Ring()
+	ring, err := keys.Ring()
 	if err != nil {
 		return nil, err
 	}
@@ -173,30 +173,30 @@ func openEdge(dir, addr string) (*journal.Follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := journal.NewFollower(journal.FollowerConfig{Dir: dir, Source: source, Trust: roots, Node: journal.Node{ID: name}, Log: warnings()})
+	f, err := journal.NewFollower(journal.FollowerConfig{Dir: dir, Source: source, Trust: ring.RootKeys, Node: journal.Node{ID: name}, Log: warnings()})
 	if err == nil {
 		err = f.Start()
 	}
 	return f, err
 }
 
-// life is a process that is killed and begun again.
+// life is a process that is killed and started again.
 type life struct {
-	t          *testing.T
-	role       string
-	dir, addr  string
-	cmd        *exec.Cmd
-	mu         sync.Mutex
-	kept       map[int]bool // what control said is kept
-	has        uint64       // what an edge said is in force
-	heard      sync.WaitGroup
-	said       int // lines it wrote since it began last
-	full       bool
-	begins     uint64
-	olderStart int
+	t            *testing.T
+	role         string
+	dir, addr    string
+	cmd          *exec.Cmd
+	mu           sync.Mutex
+	acknowledged map[int]bool // changes that control acknowledged
+	inForce      uint64       // version that an edge reported as in force
+	heard        sync.WaitGroup
+	lines        int // lines printed since the last start
+	full         bool
+	begins       uint64
+	olderStart   int
 }
 
-func (l *life) begin() {
+func (l *life) start() {
 	self, err := os.Executable()
 	if err != nil {
 		l.t.Fatal(err)
@@ -205,7 +205,7 @@ func (l *life) begin() {
 	l.cmd.Env = append(os.Environ(), lifeRole+"="+l.role, lifeFolder+"="+l.dir, lifeAddr+"="+l.addr)
 	l.cmd.Stderr = os.Stderr
 	l.mu.Lock()
-	l.said = 0
+	l.lines = 0
 	l.mu.Unlock()
 	out, err := l.cmd.StdoutPipe()
 	if err == nil {
@@ -214,24 +214,24 @@ func (l *life) begin() {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Cleanup(func() { _ = l.cmd.Process.Kill() }) // an error: it has ended
-	l.heard.Go(func() { l.hear(out) })
+	l.t.Cleanup(func() { _ = l.cmd.Process.Kill() }) // an error means that the process has ended
+	l.heard.Go(func() { l.readOutput(out) })
 }
 
-func (l *life) hear(out io.Reader) {
+func (l *life) readOutput(out io.Reader) {
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		word, number, _ := strings.Cut(lines.Text(), " ")
 		var n uint64
 		fmt.Sscan(number, &n)
 		l.mu.Lock()
-		l.said++
+		l.lines++
 		switch word {
 		case "kept":
-			l.kept[int(n)] = true
+			l.acknowledged[int(n)] = true
 		case "has":
-			l.has = max(l.has, n)
+			l.inForce = max(l.inForce, n)
 		case "begins":
-			if l.begins = n; n < l.has {
+			if l.begins = n; n < l.inForce {
 				l.olderStart++
 			}
 		case "full":
@@ -241,40 +241,40 @@ func (l *life) hear(out io.Reader) {
 	}
 }
 
-// kill ends it at once; it must not have ended by itself.
+// kill kills the process, which must be running.
 func (l *life) kill() {
 	l.t.Helper()
 	_ = l.cmd.Process.Kill()
 	l.heard.Wait()
 	if err := l.cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
-		l.t.Errorf("%s ended by itself: %v", l.role, err)
+		l.t.Errorf("%s ended before it was killed: %v", l.role, err)
 	}
 }
 
-// words is how many lines it wrote since it began last.
-func (l *life) words() int {
+// lineCount returns the number of lines printed since the last start.
+func (l *life) lineCount() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.said
+	return l.lines
 }
 
-// metFull reports whether a full disk kept it from keeping a change, ever.
+// metFull reports whether a full disk ever refused a change.
 func (l *life) metFull() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.full
 }
 
-// count is how many changes were acknowledged.
+// count returns the number of acknowledged changes.
 func (l *life) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.kept)
+	return len(l.acknowledged)
 }
 
 func newLives(t *testing.T, dir string) (control, edge *life) {
 	addr := dnstest.FreeAddr(t)
-	control = &life{t: t, role: "control", dir: filepath.Join(dir, "control"), addr: addr, kept: map[int]bool{}}
+	control = &life{t: t, role: "control", dir: filepath.Join(dir, "control"), addr: addr, acknowledged: map[int]bool{}}
 	edge = &life{t: t, role: "edge", dir: filepath.Join(dir, "edge"), addr: addr}
 	if _, _, err := journal.OpenKeys(filepath.Join(control.dir, "keys")); err != nil {
 		t.Fatal(err)
@@ -282,7 +282,7 @@ func newLives(t *testing.T, dir string) (control, edge *life) {
 	return control, edge
 }
 
-// checkLives has a control and an edge begin once more, with nothing pushed any more, and looks for all that was acknowledged at both.
+// checkLives starts a control and an edge once more without pushes, and checks that both have all acknowledged changes.
 func checkLives(t *testing.T, control, edge *life) {
 	t.Helper()
 	c, _, err := openControl(t.Context(), control.dir)
@@ -298,13 +298,13 @@ func checkLives(t *testing.T, control, edge *life) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v := f.Set().View().Version(); v < edge.has {
-		t.Errorf("the edge begins with version %d and had %d in force", v, edge.has)
+	if v := f.Set().View().Version(); v < edge.inForce {
+		t.Errorf("the edge starts with version %d and had version %d in force", v, edge.inForce)
 	}
 	defer dnstest.Running(t, f.Run)()
 	missing := func(set *blocklist.Set) (n int) {
-		for i := range control.kept {
-			if judge(t, set.View(), pushed(i)) != blocklist.BlockedBy {
+		for i := range control.acknowledged {
+			if judge(t, set.View(), pushedName(i)) != blocklist.BlockedBy {
 				n++
 			}
 		}
@@ -315,25 +315,26 @@ func checkLives(t *testing.T, control, edge *life) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	if n := missing(c.Follower().Set()); n > 0 {
-		t.Errorf("control lost %d of %d acknowledged changes: it has version %d", n, len(control.kept), c.State().Version)
+		t.Errorf("control lost %d of %d acknowledged changes: it has version %d", n, len(control.acknowledged), c.State().Version)
 	}
 	if n := missing(f.Set()); n > 0 {
-		t.Errorf("the edge lacks %d of %d acknowledged changes (%d at the start): %+v", n, len(control.kept), before, f.Health())
+		t.Errorf("the edge lacks %d of %d acknowledged changes (%d at the start): %+v", n, len(control.acknowledged), before, f.Health())
 	}
 }
 
-// TestKill kills control and an edge, one or both, at any moment: nothing acknowledged is lost, and no edge begins with less than it had.
-func TestKill(t *testing.T) {
+// TestKilledProcessesLoseNothing kills control and an edge, one or both, at any moment: no acknowledged change is lost, and no edge starts with an older
+// version than it had in force.
+func TestKilledProcessesLoseNothing(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes long")
+		t.Skip("this test is slow")
 	}
 	rounds := 30
 	if os.Getenv(longTests) != "" {
 		rounds = 200
 	}
 	control, edge := newLives(t, t.TempDir())
-	control.begin()
-	edge.begin()
+	control.start()
+	edge.start()
 	for round := range rounds {
 		time.Sleep(time.Duration(rand.IntN(900)) * time.Millisecond)
 		waitFor(t, "a change to be acknowledged", func() bool { return control.count() > round }) // a slow machine takes longer to start
@@ -345,28 +346,28 @@ func TestKill(t *testing.T) {
 			edge.kill()
 		}
 		if which != 0 {
-			control.begin()
+			control.start()
 		}
 		if which != 1 {
-			edge.begin()
+			edge.start()
 		}
 	}
 	control.kill()
 	edge.kill()
 	checkLives(t, control, edge)
 	if edge.olderStart > 0 {
-		t.Errorf("%d times the edge began with less than it had in force", edge.olderStart)
+		t.Errorf("the edge started %d times with an older version than it had in force", edge.olderStart)
 	}
-	if len(control.kept) < rounds {
-		t.Errorf("only %d changes were acknowledged", len(control.kept))
+	if len(control.acknowledged) < rounds {
+		t.Errorf("only %d changes were acknowledged", len(control.acknowledged))
 	}
-	t.Logf("%d kills of control, of an edge, or of both: %d changes acknowledged, 0 lost; %d starts of the edge with less than it had", rounds, len(control.kept), edge.olderStart)
+	t.Logf("%d kills of control, of an edge, or of both: %d changes acknowledged, 0 lost; %d starts of the edge with an older version", rounds, len(control.acknowledged), edge.olderStart)
 }
 
-// TestFullDisk fills the disk of control and edge while changes are pushed, kills both on it, and makes room again.
-func TestFullDisk(t *testing.T) {
+// TestFullDiskLosesNothing fills the disk of control and edge while changes are pushed, kills both processes, and frees the disk.
+func TestFullDiskLosesNothing(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes long")
+		t.Skip("this test is slow")
 	}
 	dir := filepath.Join(t.TempDir(), "disk")
 	dnstest.SmallDisk(t, dir, 96<<20)
@@ -374,14 +375,14 @@ func TestFullDisk(t *testing.T) {
 	ballast := filepath.Join(dir, "ballast")
 	for round := range 5 {
 		kept := control.count()
-		control.begin()
-		edge.begin()
-		waitFor(t, "both to work", func() bool { return control.count() > kept && edge.words() > 0 })
+		control.start()
+		edge.start()
+		waitFor(t, "both processes to work", func() bool { return control.count() > kept && edge.lineCount() > 0 })
 		time.Sleep(time.Second)
 		dnstest.FillDisk(t, ballast)
 		time.Sleep(2 * time.Second)
 		waitFor(t, "control to meet the full disk", control.metFull)
-		if round%2 == 0 { // killed on a full disk, otherwise with room again
+		if round%2 == 0 { // killed while the disk is full; otherwise after it was freed
 			control.kill()
 			edge.kill()
 		}
@@ -390,11 +391,11 @@ func TestFullDisk(t *testing.T) {
 		}
 		if round%2 == 1 {
 			kept := control.count()
-			waitFor(t, "a change to be kept, now that there is room", func() bool { return control.count() > kept })
+			waitFor(t, "a change to be acknowledged after the disk was freed", func() bool { return control.count() > kept })
 			control.kill()
 			edge.kill()
 		}
 	}
 	checkLives(t, control, edge)
-	t.Logf("a disk filled 5 times: %d changes acknowledged, 0 lost", len(control.kept))
+	t.Logf("a disk filled 5 times: %d changes acknowledged, 0 lost", len(control.acknowledged))
 }

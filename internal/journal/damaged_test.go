@@ -12,7 +12,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// flipBit alters one bit of the file, in the bytes that hold the text.
+// flipBit changes one bit of the file, in the bytes that hold the text.
 func flipBit(t *testing.T, path, text string) {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -29,7 +29,7 @@ func flipBit(t *testing.T, path, text string) {
 	}
 }
 
-// stoppedEdge is an edge that ended, with n0.example to n19.example in force by records in its file of records.
+// stoppedEdge is a stopped edge that has n0.example to n19.example in force by records in its file of records.
 type stoppedEdge struct {
 	keys    *keys
 	control *control
@@ -54,7 +54,7 @@ func stopEdge(t *testing.T) *stoppedEdge {
 	return s
 }
 
-// restart starts the edge with control away, and returns how many names it blocks.
+// restart starts the edge without control, and returns the number of names that it blocks.
 func (s *stoppedEdge) restart(t *testing.T) (*edge, int) {
 	t.Helper()
 	e := startEdge(t, s.keys, s.dir, offline{}, journal.Node{ID: "e"})
@@ -67,7 +67,7 @@ func (s *stoppedEdge) restart(t *testing.T) (*edge, int) {
 	return e, n
 }
 
-// frames returns where the frames of a file of records begin.
+// frames returns the offsets of the frames in a file of records.
 func frames(t *testing.T, data []byte) (at []int) {
 	t.Helper()
 	for i := 0; i < len(data); i += 12 + int(binary.LittleEndian.Uint32(data[i:])) {
@@ -76,7 +76,7 @@ func frames(t *testing.T, data []byte) (at []int) {
 	return at
 }
 
-func TestDamagedTail(t *testing.T) {
+func TestEdgeStartsWithDamagedRecords(t *testing.T) {
 	for what, c := range map[string]struct {
 		change func(data []byte, at []int) []byte
 		blocks int
@@ -109,7 +109,7 @@ func TestDamagedTail(t *testing.T) {
 			if err := os.WriteFile(s.tail, c.change(data, at), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			for range 2 { // the second start reads what the first one wrote
+			for range 2 { // the second start reads the files that the first one wrote
 				e, n := s.restart(t)
 				if n != c.blocks {
 					t.Errorf("%d names are blocked, want %d", n, c.blocks)
@@ -139,8 +139,8 @@ func TestDamagedTail(t *testing.T) {
 	}
 }
 
-// TestDamagedState has an edge go on from the state before, under all records since.
-func TestDamagedState(t *testing.T) {
+// TestEdgeStartsWithDamagedState checks that an edge starts from the previous state, with all records after it.
+func TestEdgeStartsWithDamagedState(t *testing.T) {
 	s := stopEdge(t)
 	e := startEdge(t, s.keys, s.dir, fromStream(s.control, "e"), journal.Node{ID: "e"})
 	load := s.control.list(t, "listed.example")
@@ -162,7 +162,7 @@ func TestDamagedState(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "listed.example", blocklist.BlockedBy)
 }
 
-func TestRemovedTail(t *testing.T) {
+func TestRemovedRecordsAreReported(t *testing.T) {
 	s := stopEdge(t)
 	if err := os.Remove(s.tail); err != nil {
 		t.Fatal(err)

@@ -17,38 +17,38 @@ import (
 )
 
 const (
-	stateName      = "state"          // where it stands, and on which snapshot
-	previousName   = "state.previous" // the same before the last snapshot
+	stateName      = "state"          // position in the journal, and the snapshot that the state starts from
+	previousName   = "state.previous" // the state before the last snapshot
 	snapshotSuffix = ".snapshot"
 	overlaySuffix  = ".overlay"
-	tailPrefix     = "tail-" // and the version of the state it follows: the records since, as they came
-	tailNew        = ".new"
+	tailPrefix     = "tail-" // followed by the version of the state; holds the records after that state, as received
+	newSuffix      = ".new"
 	maxStateFile   = 64 << 20
 	maxObject      = 16 << 30
 	maxOverlay     = 512 << 20
 )
 
-// disk is what a follower keeps in its folder: a snapshot, where in the journal it stands, and the records since. All of it is checked
-// again when it is read. One goroutine at a time uses it, but for fetch, which several may call beside.
+// disk holds a follower's folder: a snapshot, the position in the journal, and the records after the snapshot. Everything is checked again when it is read. It
+// must be used by one goroutine at a time, except fetch, which may be called concurrently.
 type disk struct {
-	dir    string         // does not change
-	coming map[string]int // names of objects that are fetched, or wait to be put in force: by how many
-	written
+	dir      string         // constant
+	retained map[string]int // number of users of each object that is not in force yet
+	activeFiles
 }
 
-// written is what was written of a state and the records since.
-type written struct {
-	tail      *os.File
-	size      int64     // of the tail that is whole
-	version   uint64    // of the state that the tail follows, while the tail could not be opened; else 0
-	unwritten [][]byte  // frames that could not be written yet
-	waiting   int       // octets of those
-	base      *Snapshot // what the state on disk stands on
+// activeFiles is the state on disk that is in use, and the file of the records after it.
+type activeFiles struct {
+	tail           *os.File
+	tailSize       int64     // size of the valid part of tail
+	reopenVersion  uint64    // version of the state before tail if tail could not be opened; otherwise 0
+	unwritten      [][]byte  // frames that could not be written yet
+	unwrittenBytes int       // total size of the unwritten frames
+	base           *Snapshot // the snapshot of the state on disk
 }
 
-// openDisk returns a disk that can be read in any case; the error says why it cannot be written.
+// openDisk returns a disk that can be read in any case. The error says why the folder cannot be written.
 func openDisk(dir string) (*disk, error) {
-	d := &disk{dir: dir, coming: map[string]int{}}
+	d := &disk{dir: dir, retained: map[string]int{}}
 	err := os.MkdirAll(dir, 0o750)
 	if err == nil {
 		err = durable.Clean(dir)
@@ -60,25 +60,25 @@ func (d *disk) path(name string) string { return filepath.Join(d.dir, name) }
 
 func (d *disk) objectPath(o Object, suffix string) string { return d.path(o.SHA256 + suffix) }
 
-// kept is what was found on disk: a state, and the records after it.
-type kept struct {
-	state    *State
-	snapshot *Snapshot
-	tail     *tail
-	earlier  bool // the newest state could not be read, and this is the one before
+// persistedState is a state that was read from disk, and the records after it.
+type persistedState struct {
+	state      *State
+	snapshot   *Snapshot
+	tail       *tail
+	isPrevious bool // true if the newest state could not be read, and this is the state before it
 }
 
-// load reads the newest state that is whole.
-func (d *disk) load(trust []PublicKey) (*kept, error) {
+// load reads the newest state that is complete, or nil if there is none. The error reports the states that could not be read, also next to a state.
+func (d *disk) load(trust []PublicKey) (*persistedState, error) {
 	var errs []error
 	for _, name := range []string{stateName, previousName} {
-		k, err := d.loadState(name, trust)
+		persisted, err := d.loadState(name, trust)
 		if err == nil && name == previousName {
-			k.earlier = true
-			err = d.readLaterTails(k.state.Version, k.tail)
+			persisted.isPrevious = true
+			err = d.readLaterTails(persisted.state.Version, persisted.tail)
 		}
 		if err == nil {
-			return k, errors.Join(errs...)
+			return persisted, errors.Join(errs...)
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("%s: %w", d.path(name), err))
@@ -87,7 +87,7 @@ func (d *disk) load(trust []PublicKey) (*kept, error) {
 	return nil, errors.Join(errs...)
 }
 
-func (d *disk) loadState(name string, trust []PublicKey) (*kept, error) {
+func (d *disk) loadState(name string, trust []PublicKey) (*persistedState, error) {
 	data, err := readFile(d.path(name), maxStateFile)
 	if err != nil {
 		return nil, err
@@ -99,7 +99,7 @@ func (d *disk) loadState(name string, trust []PublicKey) (*kept, error) {
 	st := &State{
 		Epoch: f.Epoch, Version: f.Version, Sequence: f.Sequence, Hash: f.Hash, Time: f.Time, Suspended: f.Suspended, Scoped: f.Scoped,
 	}
-	// It was checked when it came; roots may have been replaced by it since, so that its own are good too.
+	// The ring was checked when it was received. It may have replaced root keys since, so its own root keys are accepted too.
 	own, err := ownRoots(f.Ring)
 	if err != nil {
 		return nil, err
@@ -108,17 +108,17 @@ func (d *disk) loadState(name string, trust []PublicKey) (*kept, error) {
 		return nil, err
 	}
 	if f.Snapshot == nil {
-		return nil, errors.New("it names no snapshot")
+		return nil, errors.New("the state names no snapshot")
 	}
 	if st.base, err = d.open(f.Snapshot); err != nil {
 		return nil, err
 	}
-	k := &kept{state: st, snapshot: f.Snapshot}
-	k.tail, err = d.readTail(f.Version)
-	return k, err
+	persisted := &persistedState{state: st, snapshot: f.Snapshot}
+	persisted.tail, err = d.readTail(f.Version)
+	return persisted, err
 }
 
-// ownRoots are the roots a ring names, of a ring that was checked before it was written.
+// ownRoots returns the root keys that a ring names. The ring must have been checked before it was written.
 func ownRoots(sealed []byte) ([]PublicKey, error) {
 	s, err := Unseal(KindRing, sealed)
 	if err != nil {
@@ -139,7 +139,7 @@ func ownRoots(sealed []byte) ([]PublicKey, error) {
 	return roots, nil
 }
 
-// open maps a snapshot, under its overlay. The mapping goes with the last view of it.
+// open maps a snapshot and applies its overlay. The mapping is freed with the last view of it.
 func (d *disk) open(announced *Snapshot) (*blocklist.View, error) {
 	view, err := openView(d.objectPath(announced.Object, snapshotSuffix))
 	if err != nil || announced.Overlay == nil {
@@ -160,29 +160,29 @@ func openView(path string) (*blocklist.View, error) {
 	return blocklist.OpenView(m.Data(), m.Close)
 }
 
-// hold keeps a snapshot's objects from being removed before it is in force, until as many as held them let go.
-func (d *disk) hold(s *Snapshot) {
+// retain prevents a snapshot's objects from being removed before the snapshot is in force, until each call was followed by a call of release.
+func (d *disk) retain(s *Snapshot) {
 	for _, name := range s.Names() {
-		d.coming[name]++
+		d.retained[name]++
 	}
 }
 
-func (d *disk) letGo(s *Snapshot) {
+func (d *disk) release(s *Snapshot) {
 	for _, name := range s.Names() {
-		if d.coming[name]--; d.coming[name] == 0 {
-			delete(d.coming, name)
+		if d.retained[name]--; d.retained[name] == 0 {
+			delete(d.retained, name)
 		}
 	}
 }
 
-// fetch brings an object to disk, unless it is there and not to be had again, and checks that it is what was announced.
-func (d *disk) fetch(o Object, suffix string, again bool, open func(name string) (io.ReadCloser, error)) error {
+// fetch writes an object to disk and checks its hash. It does nothing if the object is there, unless replace is set.
+func (d *disk) fetch(o Object, suffix string, replace bool, open func(name string) (io.ReadCloser, error)) error {
 	if o.Size > maxObject {
-		return fmt.Errorf("an object of %d octets is not taken", o.Size)
+		return fmt.Errorf("an object of %d bytes is too large", o.Size)
 	}
 	path := d.objectPath(o, suffix)
-	if info, err := os.Stat(path); err == nil && info.Size() == o.Size && !again {
-		return nil // it was checked before it got that name
+	if info, err := os.Stat(path); err == nil && info.Size() == o.Size && !replace {
+		return nil // its hash was checked before the file got this name
 	}
 	r, err := open(o.SHA256 + suffix)
 	if err != nil {
@@ -192,7 +192,7 @@ func (d *disk) fetch(o Object, suffix string, again bool, open func(name string)
 	return durable.WriteFile(path, func(w io.Writer) error { return copyChecked(w, r, o) })
 }
 
-// copyChecked copies an object, and fails unless it is whole and what it is said to be.
+// copyChecked copies an object, and returns an error unless its size and its hash are those of o.
 func copyChecked(w io.Writer, r io.Reader, o Object) error {
 	h := sha256.New()
 	n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(r, o.Size+1))
@@ -200,61 +200,70 @@ func copyChecked(w io.Writer, r io.Reader, o Object) error {
 		return err
 	}
 	if n != o.Size || hex.EncodeToString(h.Sum(nil)) != o.SHA256 {
-		return fmt.Errorf("%w: the object is not the one that was announced", ErrSeal)
+		return fmt.Errorf("%w: the object is not the announced one", ErrSeal)
 	}
 	return nil
 }
 
-// begin keeps a state on a snapshot that is on disk, and the records since. Until it returns nil, what was there before stays.
-func (d *disk) begin(st *State, snapshot *Snapshot, since []Entry) error {
+// writeState writes a state whose snapshot is on disk, and the records after it. Until it returns nil, the previous state stays in use.
+func (d *disk) writeState(st *State, snapshot *Snapshot, since []SequencedRecord) error {
 	data, err := st.encode(snapshot)
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(d.tailPath(st.Version)+tailNew, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o640)
+	files, err := d.createTail(st.Version, since)
 	if err != nil {
 		return err
 	}
-	n := &disk{dir: d.dir, written: written{tail: f, base: snapshot}}
-	for _, e := range since {
-		n.unwritten = append(n.unwritten, frame(e))
-	}
-	err = n.flush()
-	if err == nil {
-		err = durable.Rename(d.tailPath(st.Version)+tailNew, d.tailPath(st.Version))
-	}
-	if err == nil {
-		err = d.keepPrevious()
-	}
-	if err == nil {
-		err = durable.WriteBytes(d.path(stateName), data)
-	}
-	if err != nil {
-		f.Close()
+	files.base = snapshot
+	if err := d.replaceState(data); err != nil {
+		files.tail.Close()
 		return err
 	}
 	d.closeTail()
-	d.written = n.written
-	return d.clean()
+	d.activeFiles = files
+	return d.removeUnused()
 }
 
-func (d *disk) keepPrevious() error {
-	err := os.Remove(d.path(previousName))
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		err = os.Link(d.path(stateName), d.path(previousName))
+// createTail creates the file of records after the state of a version, with the given records.
+func (d *disk) createTail(version uint64, records []SequencedRecord) (activeFiles, error) {
+	path := d.tailPath(version)
+	f, err := os.OpenFile(path+newSuffix, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o640)
+	if err != nil {
+		return activeFiles{}, err
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	n := &disk{dir: d.dir, activeFiles: activeFiles{tail: f}}
+	for _, e := range records {
+		n.unwritten = append(n.unwritten, frame(e))
 	}
-	return err
+	if err := n.flush(); err != nil {
+		f.Close()
+		return activeFiles{}, err
+	}
+	if err := durable.Rename(path+newSuffix, path); err != nil {
+		f.Close()
+		return activeFiles{}, err
+	}
+	return n.activeFiles, nil
+}
+
+// replaceState replaces the file of the state, and keeps the old one as the previous state.
+func (d *disk) replaceState(data []byte) error {
+	if err := os.Remove(d.path(previousName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Link(d.path(stateName), d.path(previousName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return durable.WriteBytes(d.path(stateName), data)
 }
 
 func (d *disk) tailPath(version uint64) string {
 	return d.path(fmt.Sprintf("%s%d", tailPrefix, version))
 }
 
-// drop removes a snapshot that is damaged, so that it is fetched again.
-func (d *disk) drop(s *Snapshot) error {
+// removeSnapshot removes a damaged snapshot, so that it is fetched again.
+func (d *disk) removeSnapshot(s *Snapshot) error {
 	err := os.Remove(d.objectPath(s.Object, snapshotSuffix))
 	if s.Overlay != nil {
 		err = errors.Join(err, os.Remove(d.objectPath(*s.Overlay, overlaySuffix)))
@@ -262,9 +271,9 @@ func (d *disk) drop(s *Snapshot) error {
 	return err
 }
 
-// resume goes on with the tail of what was loaded, of which that many octets are good.
-func (d *disk) resume(version uint64, good int64) error {
-	d.size, d.version = good, version
+// openTail opens the file of records after a version for writing, and truncates it to its valid size.
+func (d *disk) openTail(version uint64, good int64) error {
+	d.tailSize, d.reopenVersion = good, version
 	f, err := os.OpenFile(d.tailPath(version), os.O_CREATE|os.O_WRONLY, 0o640)
 	if err != nil {
 		return err
@@ -273,25 +282,26 @@ func (d *disk) resume(version uint64, good int64) error {
 		f.Close()
 		return err
 	}
-	d.tail, d.version = f, 0
+	d.tail, d.reopenVersion = f, 0
 	return nil
 }
 
-// maxUnwritten is how many octets of records wait in memory for a disk that takes none.
-const maxUnwritten = 64 << 20
+// maxUnwrittenBytes bounds the records that wait in memory while the disk cannot be written.
+const maxUnwrittenBytes = 64 << 20
 
-// errNoRoom says that a record was not taken.
-var errNoRoom = errors.New("records cannot be written, and no more fit into memory")
+// errBufferFull is returned for a record that could neither be written nor kept in memory.
+var errBufferFull = errors.New("records cannot be written, and no more fit into memory")
 
-// append keeps a record; it is on disk when append returns nil. What could not be written is written with the next.
-func (d *disk) append(e Entry) error {
-	if d.waiting+len(e.Data) > maxUnwritten {
+// append writes a record to disk, after the records that could not be written before. If it returns nil, the record is synced. If it returns another error than
+// errBufferFull, the record waits in memory and is written with the next one.
+func (d *disk) append(e SequencedRecord) error {
+	if d.unwrittenBytes+len(e.Data) > maxUnwrittenBytes {
 		if err := d.flush(); err != nil {
-			return fmt.Errorf("%w: %w", errNoRoom, err)
+			return fmt.Errorf("%w: %w", errBufferFull, err)
 		}
 	}
 	d.unwritten = append(d.unwritten, frame(e))
-	d.waiting += frameHead + len(e.Data)
+	d.unwrittenBytes += frameHeaderSize + len(e.Data)
 	return d.flush()
 }
 
@@ -299,15 +309,15 @@ func (d *disk) flush() error {
 	if len(d.unwritten) == 0 {
 		return nil
 	}
-	if d.tail == nil && d.version > 0 {
-		if err := d.resume(d.version, d.size); err != nil {
+	if d.tail == nil && d.reopenVersion > 0 {
+		if err := d.openTail(d.reopenVersion, d.tailSize); err != nil {
 			return err
 		}
 	}
 	if d.tail == nil {
-		return errors.New("no snapshot to begin from")
+		return errors.New("there is no snapshot to start from")
 	}
-	at := d.size
+	at := d.tailSize
 	for _, f := range d.unwritten {
 		if _, err := d.tail.WriteAt(f, at); err != nil {
 			return err
@@ -317,13 +327,13 @@ func (d *disk) flush() error {
 	if err := d.tail.Sync(); err != nil {
 		return err
 	}
-	d.size, d.unwritten, d.waiting = at, nil, 0
+	d.tailSize, d.unwritten, d.unwrittenBytes = at, nil, 0
 	return nil
 }
 
-// clean removes what neither state speaks of, and nobody holds.
-func (d *disk) clean() error {
-	wanted := map[string]bool{stateName: true, previousName: true}
+// removeUnused removes the files that neither state names and that are not retained.
+func (d *disk) removeUnused() error {
+	used := map[string]bool{stateName: true, previousName: true}
 	for _, name := range []string{stateName, previousName} {
 		data, err := readFile(d.path(name), maxStateFile)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -337,12 +347,12 @@ func (d *disk) clean() error {
 			return err
 		}
 		if f.Snapshot != nil {
-			wanted[f.Snapshot.Object.SHA256+snapshotSuffix] = true
+			used[f.Snapshot.Object.SHA256+snapshotSuffix] = true
 			if o := f.Snapshot.Overlay; o != nil {
-				wanted[o.SHA256+overlaySuffix] = true
+				used[o.SHA256+overlaySuffix] = true
 			}
 		}
-		wanted[fmt.Sprintf("%s%d", tailPrefix, f.Version)] = true
+		used[fmt.Sprintf("%s%d", tailPrefix, f.Version)] = true
 	}
 	entries, err := os.ReadDir(d.dir)
 	if err != nil {
@@ -350,7 +360,7 @@ func (d *disk) clean() error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if name := e.Name(); !wanted[name] && d.coming[name] == 0 && (strings.HasSuffix(name, snapshotSuffix) || strings.HasSuffix(name, overlaySuffix) || strings.HasPrefix(name, tailPrefix)) {
+		if name := e.Name(); !used[name] && d.retained[name] == 0 && (strings.HasSuffix(name, snapshotSuffix) || strings.HasSuffix(name, overlaySuffix) || strings.HasPrefix(name, tailPrefix)) {
 			errs = append(errs, os.Remove(d.path(name)))
 		}
 	}
@@ -370,7 +380,7 @@ func readFile(path string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > most {
-		return nil, fmt.Errorf("%s: not a file of at most %d octets", path, most)
+		return nil, fmt.Errorf("%s: not a file of at most %d bytes", path, most)
 	}
 	return os.ReadFile(path)
 }

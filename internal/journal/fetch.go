@@ -9,15 +9,15 @@ import (
 	"runtime"
 )
 
-// wanted is a snapshot being fetched, and the records since.
-type wanted struct {
+// pendingSnapshot is a snapshot that is being fetched, and the records after it.
+type pendingSnapshot struct {
 	*checked
-	entry   Entry
-	since   []Entry
-	lacking uint64 // the last version that is in force without it, whole
+	announcement    SequencedRecord
+	records         []SequencedRecord
+	completeVersion uint64 // the last version that is completely in force without this snapshot
 }
 
-// InForce is the newest version that is in force whole: a snapshot may still be on its way.
+// InForce returns the newest version that is completely in force. The follower may have a newer version whose snapshot is still being fetched.
 func (f *Follower) InForce() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -25,32 +25,35 @@ func (f *Follower) InForce() uint64 {
 }
 
 func (f *Follower) inForce() uint64 {
-	if f.lacks() {
-		return f.want.lacking
+	if f.isIncomplete() {
+		return f.pending.completeVersion
 	}
 	return f.State().Version
 }
 
-// lacks reports whether a snapshot was announced whose content is not in force yet.
-func (f *Follower) lacks() bool { return f.want != nil && f.want.lacking < f.want.Version }
-
-// fetches reports whether a snapshot is on its way.
-func (f *Follower) fetches() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.want != nil
+// isIncomplete reports whether a snapshot was announced whose content is not in force yet.
+func (f *Follower) isIncomplete() bool {
+	return f.pending != nil && f.pending.completeVersion < f.pending.Version
 }
 
-// wake has fetching look whether something is wanted.
-func (f *Follower) wake() {
+// isFetching reports whether a snapshot is being fetched.
+func (f *Follower) isFetching() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.pending != nil
+}
+
+// wakeFetcher makes fetchSnapshots check for a pending or damaged snapshot.
+func (f *Follower) wakeFetcher() {
 	select {
-	case f.wants <- struct{}{}:
+	case f.fetchDue <- struct{}{}:
 	default:
 	}
 }
 
-// jump goes to the newest snapshot, if it is newer than what is in force: control signed that this is the state, whatever came between.
-func (f *Follower) jump(ctx context.Context) error {
+// jumpToNewest puts the newest snapshot in force if it is newer than the state in force. Control signed the snapshot as the whole state, so the records before
+// it are not needed.
+func (f *Follower) jumpToNewest(ctx context.Context) error {
 	e, err := f.cfg.Source.Newest(ctx)
 	if err != nil {
 		return fmt.Errorf("the newest snapshot: %w", sourceError{err})
@@ -64,186 +67,188 @@ func (f *Follower) jump(ctx context.Context) error {
 		f.mu.Lock()
 		f.gap = false
 		f.mu.Unlock()
-		return nil // replaying goes further
+		return nil // the records from the source lead further
 	}
 	from := *st
 	if r.Epoch == st.Epoch {
-		if err := f.forked(ctx, st); err != nil {
+		if err := f.checkFork(ctx, st); err != nil {
 			return err
 		}
 		from.Version, from.Hash = r.Version-1, r.Previous
 	}
 	c, err := from.check(e.Data, f.cfg.Trust)
 	if err == nil {
-		err = f.lastBeat().before(c.Version, c.Time, c.key)
+		err = f.lastBeat().checkKeyAfter(c.Version, c.Time, c.key)
 	}
 	if err != nil {
-		f.refuse()
+		f.countRefused()
 		return err
 	}
 	if c.Kind != RecordSnapshot {
-		return fmt.Errorf("record of version %d: %w: it is no snapshot", c.Version, ErrSeal)
+		return fmt.Errorf("record of version %d: %w: not a snapshot", c.Version, ErrSeal)
 	}
-	defer f.hold(c.Snapshot)()
+	defer f.retain(c.Snapshot)()
 	if err := f.fetch(ctx, c.Snapshot, false); err != nil {
 		return fmt.Errorf("snapshot of version %d: %w", c.Version, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.rebase(c, e, nil, true); err != nil {
-		return err // what is wanted lacks still
+		return err // the pending snapshot stays pending
 	}
-	f.want, f.gap = nil, false
+	f.pending, f.gap = nil, false
 	return nil
 }
 
-// fetching brings what snapshots are wanted, beside the records.
-func (f *Follower) fetching(ctx context.Context) {
+// fetchSnapshots fetches pending and damaged snapshots until ctx ends, while records are followed.
+func (f *Follower) fetchSnapshots(ctx context.Context) {
 	for {
 		select {
-		case <-f.wants:
+		case <-f.fetchDue:
 		case <-ctx.Done():
 			return
 		}
-		for wait := retryLeast; ctx.Err() == nil; wait = min(2*wait, retryMost) {
-			err := f.fetchWanted(ctx)
+		for wait := minRetry; ctx.Err() == nil; wait = min(2*wait, maxRetry) {
+			err := f.fetchAndRepair(ctx)
 			if err == nil {
 				break
 			}
-			f.trouble(err.Error())
+			f.setProblem(err.Error())
 			if f.pause(ctx, wait+rand.N(wait)) {
-				wait = retryLeast / 2
+				wait = minRetry / 2
 			}
 		}
 	}
 }
 
-// fetchWanted brings the snapshot that is wanted, which comes in the place of a damaged one; that one, where none is or none comes.
-func (f *Follower) fetchWanted(ctx context.Context) error {
-	err := f.take(ctx)
-	if again := f.repair(ctx); again != nil {
-		err = errors.Join(err, fmt.Errorf("the damaged snapshot: %w", again))
+// fetchAndRepair fetches the pending snapshot, which also replaces a damaged one. If none is pending, or fetching it fails, it fetches the damaged snapshot
+// again.
+func (f *Follower) fetchAndRepair(ctx context.Context) error {
+	err := f.fetchPending(ctx)
+	if repairErr := f.repairSnapshot(ctx); repairErr != nil {
+		err = errors.Join(err, fmt.Errorf("the damaged snapshot: %w", repairErr))
 	}
 	return err
 }
 
-// take brings the snapshot that is wanted, and puts it in force.
-func (f *Follower) take(ctx context.Context) error {
+// fetchPending fetches the pending snapshot and puts it in force.
+func (f *Follower) fetchPending(ctx context.Context) error {
 	f.mu.Lock()
-	w := f.want
+	pending := f.pending
 	f.mu.Unlock()
-	if w == nil {
+	if pending == nil {
 		return nil
 	}
-	defer f.hold(w.Snapshot)()
-	if err := f.fetch(ctx, w.Snapshot, false); err != nil {
-		return fmt.Errorf("snapshot of version %d: %w", w.Version, err)
+	defer f.retain(pending.Snapshot)()
+	if err := f.fetch(ctx, pending.Snapshot, false); err != nil {
+		return fmt.Errorf("snapshot of version %d: %w", pending.Version, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.want != w {
-		return nil // a newer one is wanted, and f.wants says so
+	if f.pending != pending {
+		return nil // a newer snapshot is pending, and fetchDue was signalled for it
 	}
-	if err := f.rebase(w.checked, w.entry, w.since, false); err != nil {
-		return fmt.Errorf("snapshot of version %d: %w", w.Version, err)
+	if err := f.rebase(pending.checked, pending.announcement, pending.records, false); err != nil {
+		return fmt.Errorf("snapshot of version %d: %w", pending.Version, err)
 	}
-	f.want = nil
+	f.pending = nil
 	return nil
 }
 
-// repair fetches the snapshot on disk again where that is damaged, and puts it in force under the same records. Where it does not come, the newest of those
-// that came since is wanted: its objects may be there still.
-func (f *Follower) repair(ctx context.Context) error {
+// repairSnapshot fetches the snapshot on disk again if it is damaged, and puts it in force with the same records. If it cannot be fetched, the newest snapshot
+// among the later records becomes pending: its objects may still exist.
+func (f *Follower) repairSnapshot(ctx context.Context) error {
 	f.mu.Lock()
 	base, damaged, err := f.disk.base, f.isDamaged(), error(nil)
 	if damaged {
-		err = f.disk.flush() // or what is on disk is older than what is in force
+		err = f.disk.flush() // otherwise the state on disk is older than the state in force
 	}
 	f.mu.Unlock()
 	if !damaged || err != nil {
 		return err
 	}
-	defer f.hold(base)()
-	missing := f.fetch(ctx, base, true)
+	defer f.retain(base)()
+	fetchErr := f.fetch(ctx, base, true)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.disk.base != base {
-		return nil // another one came meanwhile
+		return nil // another snapshot was put in force meanwhile
 	}
-	if missing != nil && (f.want != nil || f.sought == base) {
-		return missing
+	if fetchErr != nil && (f.pending != nil || f.replacementSought == base) {
+		return fetchErr
 	}
-	st, newer, err := f.again()
+	st, newer, err := f.reloadState()
 	switch {
 	case err != nil:
-		return errors.Join(missing, err)
-	case missing != nil:
-		f.want, f.sought = newer, base // once: it takes as long as there are records
-		return missing
+		return errors.Join(fetchErr, err)
+	case fetchErr != nil:
+		f.pending, f.replacementSought = newer, base // once only: it reads all records on disk
+		return fetchErr
 	}
 	f.damaged = nil
-	return f.putInForce(st, Effect{All: true, Lacking: f.lacks()})
+	return f.putInForce(st, Effect{All: true, Incomplete: f.isIncomplete()})
 }
 
-// again is what is on disk with the records after it, which must lead to what is in force, and the newest snapshot worth fetching among those; nil for none.
-func (f *Follower) again() (st *State, newer *wanted, err error) {
-	k, err := f.disk.loadState(stateName, f.cfg.Trust)
+// reloadState returns the state on disk after the records on disk, which must reach the version in force, and the newest snapshot among those records that is
+// worth fetching; nil for none.
+func (f *Follower) reloadState() (st *State, newer *pendingSnapshot, err error) {
+	persisted, err := f.disk.loadState(stateName, f.cfg.Trust)
 	if err != nil {
 		return nil, nil, err
 	}
-	want := f.want
-	f.want = nil // replaying notes what it wants
-	st, _, err = f.replay(k)
-	newer, f.want = f.want, want
-	if have := f.State().Version; err == nil && st.Version < have {
-		err = fmt.Errorf("version %d is on disk, and version %d in force", st.Version, have)
+	pending := f.pending
+	f.pending = nil // replay sets it
+	st, _, err = f.replay(persisted)
+	newer, f.pending = f.pending, pending
+	if inForce := f.State().Version; err == nil && st.Version < inForce {
+		err = fmt.Errorf("version %d is on disk, but version %d is in force", st.Version, inForce)
 	}
 	return st, newer, err
 }
 
-// hold keeps a snapshot's objects on disk until what it returns is called: another snapshot may come into force meanwhile.
-func (f *Follower) hold(s *Snapshot) (letGo func()) {
+// retain keeps a snapshot's objects on disk until release is called, even if another snapshot is put in force meanwhile.
+func (f *Follower) retain(s *Snapshot) (release func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.disk.hold(s)
+	f.disk.retain(s)
 	return func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.disk.letGo(s)
+		f.disk.release(s)
 	}
 }
 
-// fetch brings a snapshot's objects to disk; again, in the place of those that are there.
-func (f *Follower) fetch(ctx context.Context, s *Snapshot, again bool) error {
+// fetch writes a snapshot's objects to disk. If replace is set, it replaces existing objects.
+func (f *Follower) fetch(ctx context.Context, s *Snapshot, replace bool) error {
 	open := func(name string) (io.ReadCloser, error) { return f.cfg.Source.Object(ctx, name) }
-	if err := f.disk.fetch(s.Object, snapshotSuffix, again, open); err != nil {
+	if err := f.disk.fetch(s.Object, snapshotSuffix, replace, open); err != nil {
 		return err
 	}
 	if s.Overlay == nil {
 		return nil
 	}
-	return f.disk.fetch(*s.Overlay, overlaySuffix, again, open)
+	return f.disk.fetch(*s.Overlay, overlaySuffix, replace, open)
 }
 
-// rebase puts a snapshot that was fetched in force, under the records since.
-func (f *Follower) rebase(c *checked, e Entry, since []Entry, jumped bool) error {
+// rebase puts a fetched snapshot in force, with the records after it.
+func (f *Follower) rebase(c *checked, e SequencedRecord, since []SequencedRecord, jumped bool) error {
 	view, err := f.disk.open(c.Snapshot)
 	if err == nil {
-		err = view.Snapshot().Verify() // it came just now: its pages are at hand
+		err = view.Snapshot().Verify() // its pages are in memory, because it was just written
 		runtime.KeepAlive(view)
 	}
 	if err != nil {
-		return errors.Join(err, f.disk.drop(c.Snapshot)) // what lies there under its name is something else: it is fetched again
+		return errors.Join(err, f.disk.removeSnapshot(c.Snapshot)) // the file does not hold the snapshot, so it is fetched again
 	}
-	base, err := begin(c, e.Sequence, view, f.cfg.Node)
+	base, err := startFrom(c, e.Sequence, view, f.cfg.Node)
 	if err != nil {
 		return err
 	}
-	all := !c.Snapshot.Same || jumped || f.lacks() || f.isDamaged() // it brings what was announced before, or was not read
+	all := !c.Snapshot.Same || jumped || f.isIncomplete() || f.isDamaged() // the view may change beyond the later records
 	st := base
 	for _, e := range since {
 		if st.Hash == HashOf(e.Data) {
-			continue // it came twice
+			continue // received twice
 		}
 		next, err := st.check(e.Data, f.cfg.Trust)
 		if err != nil {
@@ -253,9 +258,9 @@ func (f *Follower) rebase(c *checked, e Entry, since []Entry, jumped bool) error
 			return err
 		}
 	}
-	if err := f.disk.begin(base, c.Snapshot, since); err != nil {
+	if err := f.disk.writeState(base, c.Snapshot, since); err != nil {
 		return err
 	}
-	f.counts.Snapshots++
+	f.stats.Snapshots++
 	return f.putInForce(st, Effect{Record: c.Record, All: all, Jumped: jumped})
 }

@@ -16,10 +16,10 @@ import (
 	"rempart/internal/journal"
 )
 
-// list publishes what a list says as a snapshot, and waits for that to be in force at control.
+// list publishes the names of a list as a snapshot, and waits until the snapshot is in force at control.
 func (c *control) list(t *testing.T, names ...string) journal.Receipt {
 	t.Helper()
-	r, err := c.PublishSnapshot(t.Context(), journal.Load{By: "lists", Compile: func(w io.Writer, st *journal.State) error {
+	r, err := c.PublishSnapshot(t.Context(), journal.SnapshotDraft{By: "lists", Compile: func(w io.Writer, st *journal.State) error {
 		b := blocklist.NewBuilder()
 		for _, n := range names {
 			name, err := blocklist.AppendName(nil, n)
@@ -52,8 +52,8 @@ func (c *control) compact(t *testing.T) journal.Receipt {
 	return r
 }
 
-// announced is the record of a version, and the snapshot it announces.
-func (c *control) announced(t *testing.T, version uint64) ([]byte, *journal.Snapshot) {
+// snapshotOf returns the record of a version and the snapshot that it announces.
+func (c *control) snapshotOf(t *testing.T, version uint64) ([]byte, *journal.Snapshot) {
 	t.Helper()
 	data, err := c.Record(t.Context(), version)
 	if err != nil {
@@ -66,10 +66,10 @@ func (c *control) announced(t *testing.T, version uint64) ([]byte, *journal.Snap
 	return data, r.Snapshot
 }
 
-// sweep removes a snapshot's objects, as control does an hour after the next.
-func (c *control) sweep(t *testing.T, version uint64) {
+// deleteObjects deletes a snapshot's objects, as control does an hour after the next snapshot.
+func (c *control) deleteObjects(t *testing.T, version uint64) {
 	t.Helper()
-	_, s := c.announced(t, version)
+	_, s := c.snapshotOf(t, version)
 	for _, name := range s.Names() {
 		if err := c.Stream.DeleteObject(t.Context(), name); err != nil {
 			t.Fatal(err)
@@ -77,8 +77,8 @@ func (c *control) sweep(t *testing.T, version uint64) {
 	}
 }
 
-// away is a control in dir, and an edge in its folder e that has what was published by now, ended.
-func away(t *testing.T, k *keys, dir string) *control {
+// controlWithStoppedEdge returns a control in dir. A stopped edge in the folder e has everything in force that was published so far.
+func controlWithStoppedEdge(t *testing.T, k *keys, dir string) *control {
 	t.Helper()
 	c := startControl(t, k, dir, nil)
 	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
@@ -87,13 +87,13 @@ func away(t *testing.T, k *keys, dir string) *control {
 	return c
 }
 
-// TestLoadSwept has an edge that was away replay a list's load whose object is gone: the next snapshot holds it too.
-func TestLoadSwept(t *testing.T) {
+// TestEdgeSkipsDeletedSnapshot restarts an edge after a snapshot whose object was deleted: the next snapshot contains its names too.
+func TestEdgeSkipsDeletedSnapshot(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
-	c := away(t, k, dir)
+	c := controlWithStoppedEdge(t, k, dir)
 	load := c.list(t, "listed.example")
 	c.compact(t)
-	c.sweep(t, load.Version)
+	c.deleteObjects(t, load.Version)
 	r := c.push(t, k.set(t, "after", block("after.example")))
 	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, r.Version)
@@ -102,8 +102,8 @@ func TestLoadSwept(t *testing.T) {
 	}
 }
 
-// damage alters the one snapshot in an edge's folder where that names a name.
-func damage(t *testing.T, dir string, label string) {
+// damageSnapshot changes the name of a label in the one snapshot of an edge's folder.
+func damageSnapshot(t *testing.T, dir string, label string) {
 	t.Helper()
 	snapshots, err := filepath.Glob(filepath.Join(dir, "*.snapshot"))
 	if err != nil || len(snapshots) != 1 {
@@ -123,8 +123,9 @@ func damage(t *testing.T, dir string, label string) {
 	}
 }
 
-// TestDamagedSnapshotSwept has an edge whose snapshot is damaged, and not to be had any more, go over to one that came since, or comes later.
-func TestDamagedSnapshotSwept(t *testing.T) {
+// TestDamagedSnapshotIsReplacedByNewerOne starts an edge whose snapshot is damaged and deleted at control: the edge uses a snapshot that was published since,
+// or is published later.
+func TestDamagedSnapshotIsReplacedByNewerOne(t *testing.T) {
 	for name, before := range map[string]bool{"the next is there": true, "the next comes later": false} {
 		t.Run(name, func(t *testing.T) {
 			k, dir := newKeys(t), t.TempDir()
@@ -137,11 +138,11 @@ func TestDamagedSnapshotSwept(t *testing.T) {
 			}
 			e.reaches(t, c.push(t, k.set(t, "since", block("since.example"))).Version)
 			e.stop()
-			c.sweep(t, old.Version)
-			damage(t, filepath.Join(dir, "e"), "n777")
+			c.deleteObjects(t, old.Version)
+			damageSnapshot(t, filepath.Join(dir, "e"), "n777")
 			e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 			if !before {
-				waitFor(t, "the damage to be found", func() bool { return e.Health().Problem != "" })
+				waitFor(t, "the damage to be detected", func() bool { return e.Health().Problem != "" })
 				c.compact(t)
 			}
 			waitFor(t, "another snapshot", func() bool { return judge(t, e.Set().View(), "n777.example") == blocklist.BlockedBy })
@@ -153,16 +154,16 @@ func TestDamagedSnapshotSwept(t *testing.T) {
 	}
 }
 
-// pointed is a source that tells of one record, then of a gap. Objects come from it when they are let.
-type pointed struct {
+// gatedSource is a source with one record, followed by a gap. Each object waits until its gate is closed.
+type gatedSource struct {
 	journal.Source
-	record journal.Entry
+	record journal.SequencedRecord
 	given  atomic.Bool
-	gates  map[string]chan struct{} // of objects by name, closed to let them
-	asked  chan string              // for which objects; may be nil
+	gates  map[string]chan struct{} // by object name; closing a gate releases the object
+	asked  chan string              // receives the names of requested objects; may be nil
 }
 
-func (p *pointed) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
+func (p *gatedSource) Follow(ctx context.Context, after journal.Position, to journal.Consumer) error {
 	if p.given.Swap(true) {
 		return p.Source.Follow(ctx, after, to)
 	}
@@ -172,7 +173,7 @@ func (p *pointed) Follow(ctx context.Context, after journal.Position, to journal
 	return journal.ErrGap
 }
 
-func (p *pointed) Object(ctx context.Context, name string) (io.ReadCloser, error) {
+func (p *gatedSource) Object(ctx context.Context, name string) (io.ReadCloser, error) {
 	if p.asked != nil {
 		p.asked <- name
 	}
@@ -186,24 +187,25 @@ func (p *pointed) Object(ctx context.Context, name string) (io.ReadCloser, error
 	return p.Source.Object(ctx, name)
 }
 
-// TestJumpFails has a jump fail on the disk while a load is on its way: it is not said to be in force, and comes as soon as the disk takes it.
-func TestJumpFails(t *testing.T) {
+// TestFailedJumpIsNotInForce lets a jump fail on the disk while a list's snapshot is on its way: the version is not reported as in force, and is in force as
+// soon as the disk can be written.
+func TestFailedJumpIsNotInForce(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
-	c := away(t, k, dir)
+	c := controlWithStoppedEdge(t, k, dir)
 	load := c.list(t, "listed.example")
 	same := c.compact(t)
 	r := c.push(t, k.set(t, "after", block("after.example")))
-	data, s := c.announced(t, load.Version)
-	full := filepath.Join(dir, "e", fmt.Sprintf("tail-%d.new", same.Version)) // the jump cannot write there
+	data, s := c.snapshotOf(t, load.Version)
+	full := filepath.Join(dir, "e", fmt.Sprintf("tail-%d.new", same.Version)) // makes writing the state fail
 	if err := os.Mkdir(full, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	source := &pointed{Source: fromStream(c, "e"), record: journal.Entry{Sequence: load.Sequence, Data: data},
+	source := &gatedSource{Source: fromStream(c, "e"), record: journal.SequencedRecord{Sequence: load.Sequence, Data: data},
 		gates: map[string]chan struct{}{s.Names()[0]: make(chan struct{})}}
 	e := startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	waitFor(t, "the jump to fail", func() bool { return strings.Contains(e.Health().Problem, filepath.Base(full)) })
 	if v := e.InForce(); v >= load.Version {
-		t.Errorf("version %d is said to be in force, and the load of version %d is not there", v, load.Version)
+		t.Errorf("version %d is reported as in force, but the snapshot of version %d was not fetched", v, load.Version)
 	}
 	if err := os.Remove(full); err != nil {
 		t.Fatal(err)
@@ -214,24 +216,24 @@ func TestJumpFails(t *testing.T) {
 	}
 }
 
-// TestJumpBesideLoad has a load come into force while a jump over it fetches what is newer: neither disturbs the other.
-func TestJumpBesideLoad(t *testing.T) {
+// TestJumpDuringSnapshotFetch puts a list's snapshot in force while a jump over it fetches a newer one: both succeed.
+func TestJumpDuringSnapshotFetch(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
-	c := away(t, k, dir)
+	c := controlWithStoppedEdge(t, k, dir)
 	load := c.list(t, "listed.example")
 	next := c.large(t, k, "large", func() { c.push(t, k.set(t, "since", block("since.example"))) }, block("large.example"))
-	data, one := c.announced(t, load.Version)
-	_, two := c.announced(t, next.Version)
+	data, one := c.snapshotOf(t, load.Version)
+	_, two := c.snapshotOf(t, next.Version)
 	loaded, overlay := one.Names()[0], two.Names()[1]
-	source := &pointed{Source: fromStream(c, "e"), record: journal.Entry{Sequence: load.Sequence, Data: data}, asked: make(chan string, 100),
+	source := &gatedSource{Source: fromStream(c, "e"), record: journal.SequencedRecord{Sequence: load.Sequence, Data: data}, asked: make(chan string, 100),
 		gates: map[string]chan struct{}{loaded: make(chan struct{}), overlay: make(chan struct{})}}
 	e := startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
 	times := map[string]int{}
-	for name := ""; name != overlay; times[name]++ { // the jump has its snapshot
+	for name := ""; name != overlay; times[name]++ { // the jump fetched its snapshot
 		name = <-source.asked
 	}
 	close(source.gates[loaded])
-	waitFor(t, "the load", func() bool { return e.InForce() == load.Version })
+	waitFor(t, "the list's snapshot", func() bool { return e.InForce() == load.Version })
 	close(source.gates[overlay])
 	e.reaches(t, next.Version)
 	for _, name := range []string{"listed.example", "large.example", "since.example"} {
@@ -247,22 +249,22 @@ func TestJumpBesideLoad(t *testing.T) {
 	}
 }
 
-// torn is a mirror that hands out the first record of a new epoch, and the newest snapshot of the one before.
-type torn struct {
+// tornMirror is a mirror with the first record of a new epoch and the newest snapshot of the epoch before.
+type tornMirror struct {
 	journal.Source
-	record, snapshot journal.Entry
+	record, snapshot journal.SequencedRecord
 	asked            atomic.Int64
 }
 
-func (s *torn) Follow(_ context.Context, _ journal.Position, to journal.Reader) error {
+func (s *tornMirror) Follow(_ context.Context, _ journal.Position, to journal.Consumer) error {
 	s.asked.Add(1)
 	return to.Record(s.record)
 }
 
-func (s *torn) Newest(context.Context) (journal.Entry, error) { return s.snapshot, nil }
+func (s *tornMirror) Newest(context.Context) (journal.SequencedRecord, error) { return s.snapshot, nil }
 
-// TestEpochWithoutSnapshot has an edge wait before it asks again for an epoch's snapshot that its source has not.
-func TestEpochWithoutSnapshot(t *testing.T) {
+// TestEdgeWaitsForSnapshotOfEpoch checks that an edge waits between its requests for an epoch's snapshot that its source does not have.
+func TestEdgeWaitsForSnapshotOfEpoch(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	old, err := c.Newest(t.Context())
@@ -273,22 +275,22 @@ func TestEpochWithoutSnapshot(t *testing.T) {
 	e.reaches(t, c.push(t, k.set(t, "one", block("one.example"))).Version)
 	e.stop()
 	c.stop()
-	c = startControl(t, k, dir, func(cfg *journal.ControlConfig) { cfg.Epoch = true })
+	c = startControl(t, k, dir, func(cfg *journal.ControlConfig) { cfg.NewEpoch = true })
 	first, err := c.Newest(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := &torn{Source: offline{}, record: journal.Entry{Data: first.Data}, snapshot: journal.Entry{Data: old.Data}}
+	source := &tornMirror{Source: offline{}, record: journal.SequencedRecord{Data: first.Data}, snapshot: journal.SequencedRecord{Data: old.Data}}
 	e = startEdge(t, k, filepath.Join(dir, "e"), source, journal.Node{ID: "e"})
-	waitFor(t, "trouble", func() bool { return e.Health().Problem != "" })
+	waitFor(t, "a problem", func() bool { return e.Health().Problem != "" })
 	e.stop()
-	if n := source.asked.Load(); n > 10 { // it goes on at once the first time only
-		t.Errorf("it asked %d times", n)
+	if n := source.asked.Load(); n > 10 { // only the first request is repeated at once
+		t.Errorf("the edge requested the snapshot %d times, want at most 10", n)
 	}
 }
 
-// TestRecoverLacking refuses to recover a load's record from an edge where the load had not arrived: nobody could put it in force.
-func TestRecoverLacking(t *testing.T) {
+// TestRecoverRefusesCopyWithoutSnapshot refuses to recover a snapshot's record from an edge that had not fetched the snapshot: nobody could put it in force.
+func TestRecoverRefusesCopyWithoutSnapshot(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
 	source := fromStream(c, "e")
@@ -298,11 +300,11 @@ func TestRecoverLacking(t *testing.T) {
 	c.stop()
 	copyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
 	c = startControl(t, k, filepath.Join(dir, "c"), nil)
-	e = startEdge(t, k, filepath.Join(dir, "e"), slow{fromStream(c, "e"), make(chan struct{})}, journal.Node{ID: "e"})
+	e = startEdge(t, k, filepath.Join(dir, "e"), slowSource{fromStream(c, "e"), make(chan struct{})}, journal.Node{ID: "e"})
 	load := c.list(t, "listed.example")
 	waitFor(t, "the record", func() bool { return e.State().Version == load.Version })
 	e.stop()
-	_, s := c.announced(t, load.Version)
+	_, s := c.snapshotOf(t, load.Version)
 	object := s.Names()[0]
 	o, err := c.Object(t.Context(), object)
 	if err != nil {
@@ -317,7 +319,7 @@ func TestRecoverLacking(t *testing.T) {
 
 	backup, stop := openControlIn(t, k, filepath.Join(dir, "backup"), recovering)
 	if err := backup.Run(t.Context(), func() {}); err == nil || !strings.Contains(err.Error(), object) {
-		t.Errorf("recovering from a copy without object %s: %v", object, err)
+		t.Errorf("recover from a copy without object %s: error %v", object, err)
 	}
 	stop()
 	if err := os.WriteFile(filepath.Join(dir, "e", object), lacking, 0o600); err != nil {
@@ -330,8 +332,9 @@ func TestRecoverLacking(t *testing.T) {
 	wantVerdict(t, c.State().View(), "listed.example", blocklist.BlockedBy)
 }
 
-// TestMendedSaysAll has a snapshot of the same state come in the place of a damaged one: what was hidden comes back, and whoever goes by effects is told.
-func TestMendedSaysAll(t *testing.T) {
+// TestRepairedSnapshotReportsWholeView replaces a damaged snapshot by another one of the same state: hidden names are blocked again, and the effect says that
+// the whole view may have changed.
+func TestRepairedSnapshotReportsWholeView(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	old := c.list(t, "n777.example", "n778.example")
@@ -339,13 +342,13 @@ func TestMendedSaysAll(t *testing.T) {
 	e.reaches(t, old.Version)
 	e.reaches(t, c.compact(t).Version)
 	e.stop()
-	c.sweep(t, old.Version)
-	damage(t, filepath.Join(dir, "e"), "n777")
+	c.deleteObjects(t, old.Version)
+	damageSnapshot(t, filepath.Join(dir, "e"), "n777")
 	f, err := journal.NewFollower(journal.FollowerConfig{
 		Dir: filepath.Join(dir, "e"), Source: fromStream(c, "e"), Trust: k.trust(), Node: journal.Node{ID: "e"}, Log: logs(t),
 		Changed: func(before, after *blocklist.View, e journal.Effect) {
 			if judge(t, before, "n777.example") != judge(t, after, "n777.example") && !e.All {
-				t.Errorf("not told: %+v", e)
+				t.Errorf("effect %+v, want All", e)
 			}
 		},
 	})

@@ -16,9 +16,9 @@ import (
 	"rempart/internal/journal/mirror"
 )
 
-// TestFleet lets two hundred edges follow one control over HTTPS, each with a connection, a folder and a set of its own. It logs how long a change
-// takes from its receipt until it is in force on each edge.
-func TestFleet(t *testing.T) {
+// TestTwoHundredEdgesFollow lets two hundred edges follow one control over HTTPS, each with its own connection, folder and set. It logs the time from a
+// change's receipt until the change is in force on each edge.
+func TestTwoHundredEdgesFollow(t *testing.T) {
 	edges, pushes := 200, 20
 	if testing.Short() {
 		edges, pushes = 40, 10
@@ -35,7 +35,7 @@ func TestFleet(t *testing.T) {
 	var all []*journal.Follower
 	for i := range edges {
 		name := fmt.Sprintf("edge%d", i)
-		transport := srv.Client().Transport.(*http.Transport).Clone() // a connection of its own
+		transport := srv.Client().Transport.(*http.Transport).Clone() // one connection per edge
 		t.Cleanup(transport.CloseIdleConnections)
 		source, err := mirror.NewClient(srv.URL, nil, &http.Client{Transport: transport})
 		if err != nil {
@@ -80,13 +80,13 @@ func TestFleet(t *testing.T) {
 	var took []time.Duration
 	for version, at := range kept {
 		if len(arrived[version]) != edges {
-			t.Errorf("version %d came to %d of %d edges", version, len(arrived[version]), edges)
+			t.Errorf("version %d arrived at %d of %d edges", version, len(arrived[version]), edges)
 		}
 		for _, a := range arrived[version] {
 			took = append(took, max(0, a.Sub(at)))
 		}
 	}
 	slices.Sort(took)
-	t.Logf("%d changes on %d edges, from kept to in force: p50 %v, p99 %v, slowest %v", pushes, edges,
+	t.Logf("%d changes on %d edges, from acknowledged to in force: p50 %v, p99 %v, slowest %v", pushes, edges,
 		took[len(took)/2].Round(100*time.Microsecond), took[len(took)*99/100].Round(100*time.Microsecond), took[len(took)-1].Round(100*time.Microsecond))
 }

@@ -12,21 +12,21 @@ import (
 	"rempart/internal/durable"
 )
 
-// The keys that a control has of its own, each in a file of its name.
+// The names of a control's own keys. Each key has a file of its name.
 const (
-	RootKey    = "root"    // signs key rings and orders; better kept elsewhere
+	RootKey    = "root"    // signs key rings and orders; should be stored elsewhere
 	ControlKey = "control" // signs records
-	FeedsKey   = "feeds"   // signs what lists say
-	DeskKey    = "desk"    // signs for those who push with a token and no key of their own
+	FeedsKey   = "feeds"   // signs the changes of lists
+	DeskKey    = "desk"    // signs for operators who push with a token and without a key of their own
 	ringFile   = "ring"
 	keySuffix  = ".key"
 )
 
-// Keys is a folder of keys and the ring that says what they may do.
+// Keys is a folder with secret keys and the key ring of their roles.
 type Keys struct{ dir string }
 
-// OpenKeys returns the keys in dir. Where there is no ring it makes one, with a key of each kind, and says so in made.
-func OpenKeys(dir string) (k *Keys, made bool, err error) {
+// OpenKeys opens the keys in dir. If there is no key ring, it creates RootKey, ControlKey, FeedsKey and DeskKey and a ring, and returns true for created.
+func OpenKeys(dir string) (k *Keys, created bool, err error) {
 	k = &Keys{dir}
 	_, err = os.Stat(k.path(ringFile))
 	if err == nil {
@@ -36,23 +36,23 @@ func OpenKeys(dir string) (k *Keys, made bool, err error) {
 		return nil, false, fmt.Errorf("keys: %w", err)
 	}
 	if err := k.create(); err != nil {
-		return nil, false, fmt.Errorf("make keys in %s: %w", dir, err)
+		return nil, false, fmt.Errorf("create keys in %s: %w", dir, err)
 	}
 	return k, true, nil
 }
 
-// ExistingKeys are the keys in dir, which it does not make.
-func ExistingKeys(dir string) (*Keys, error) {
+// OpenExistingKeys opens the keys in dir, and returns an error if there are none.
+func OpenExistingKeys(dir string) (*Keys, error) {
 	k := &Keys{dir}
 	if _, err := os.Stat(k.path(ringFile)); err != nil {
-		return nil, fmt.Errorf("no keys were made yet: %w", err)
+		return nil, fmt.Errorf("no keys were created yet: %w", err)
 	}
 	return k, nil
 }
 
 func (k *Keys) path(name string) string { return filepath.Join(k.dir, name) }
 
-// Path is where the secret key of a name is, or would be.
+// Path returns the path of the file of a secret key. The file need not exist.
 func (k *Keys) Path(name string) string { return k.path(name + keySuffix) }
 
 func (k *Keys) create() error {
@@ -80,22 +80,23 @@ func (k *Keys) create() error {
 	if err != nil {
 		return err
 	}
-	return write(k.path(ringFile), sealed) // last: it says that the others are there
+	return writeKeyFile(k.path(ringFile), sealed) // written last, because OpenKeys takes it as proof that the keys exist
 }
 
-// WriteNewKey makes a key and its file. A file that is there is kept, and an error.
+// WriteNewKey creates a key and writes it to a file. It returns an error if the file exists.
 func WriteNewKey(path, name string) (*SecretKey, error) {
 	key, err := NewKey(name)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is there already: it is not written over", path)
+		return nil, fmt.Errorf("%s exists already and is not overwritten", path)
 	}
-	return key, write(path, []byte(key.Text()))
+	return key, writeKeyFile(path, []byte(key.Text()))
 }
 
-// Rotate replaces one of the folder's keys by a new one, in a ring that a root key signs, and gives it the role, which the old one keeps during overlap.
+// Rotate replaces one of the folder's keys by a new one and publishes both in a ring that a root key signs. The new key has the role at once, and the old key
+// keeps it during overlap.
 func (k *Keys) Rotate(root *SecretKey, name string, role Role, overlap time.Duration) (*SecretKey, error) {
 	old, err := k.Secret(name)
 	if err != nil {
@@ -107,8 +108,8 @@ func (k *Keys) Rotate(root *SecretKey, name string, role Role, overlap time.Dura
 	}
 	err = k.Change(root, func(ring *Ring) error {
 		for i := range ring.Keys {
-			if held := &ring.Keys[i]; held.Key == old.String() {
-				held.Until = time.Now().Add(overlap).Unix()
+			if current := &ring.Keys[i]; current.Key == old.String() {
+				current.Until = time.Now().Add(overlap).Unix()
 			}
 		}
 		ring.Keys = append(ring.Keys, RingKey{Key: key.String(), Roles: []Role{role}})
@@ -117,18 +118,18 @@ func (k *Keys) Rotate(root *SecretKey, name string, role Role, overlap time.Dura
 	if err != nil {
 		return nil, err
 	}
-	return key, write(k.Path(name), []byte(key.Text()))
+	return key, writeKeyFile(k.Path(name), []byte(key.Text()))
 }
 
-// write puts a file in place, which its owner alone may read.
-func write(path string, data []byte) error {
+// writeKeyFile replaces a file that only its owner may read.
+func writeKeyFile(path string, data []byte) error {
 	return durable.WriteBytes(path, data)
 }
 
 // Secret reads a secret key of the folder.
 func (k *Keys) Secret(name string) (*SecretKey, error) { return ReadSecretKey(k.Path(name)) }
 
-// ReadSecretKey reads a file of one secret key.
+// ReadSecretKey reads a file that holds one secret key.
 func ReadSecretKey(path string) (*SecretKey, error) {
 	data, err := readFile(path, 4<<10)
 	if err != nil {
@@ -141,28 +142,39 @@ func ReadSecretKey(path string) (*SecretKey, error) {
 	return key, nil
 }
 
-// Ring reads the key ring. In its own folder it is trusted by the roots that it names.
-func (k *Keys) Ring() (ring *Ring, sealed []byte, roots []PublicKey, err error) {
-	if sealed, err = readFile(k.path(ringFile), maxRing); err != nil {
-		return nil, nil, nil, fmt.Errorf("key ring: %w", err)
-	}
-	if roots, err = ownRoots(sealed); err == nil {
-		ring, err = OpenRing(sealed, roots)
-	}
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("%s: %w", k.path(ringFile), err)
-	}
-	return ring, sealed, roots, nil
+// StoredRing is the key ring of a folder.
+type StoredRing struct {
+	*Ring
+	Sealed   []byte      // the ring as the root key signed it
+	RootKeys []PublicKey // the keys of Ring.Roots
 }
 
-// Change replaces the key ring by what edit makes of it, signed by a root key. Control publishes the new ring.
+// Ring reads the folder's key ring and checks that one of the roots that it names signed it.
+func (k *Keys) Ring() (*StoredRing, error) {
+	sealed, err := readFile(k.path(ringFile), maxRing)
+	if err != nil {
+		return nil, fmt.Errorf("key ring: %w", err)
+	}
+	roots, err := ownRoots(sealed)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", k.path(ringFile), err)
+	}
+	ring, err := OpenRing(sealed, roots)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", k.path(ringFile), err)
+	}
+	return &StoredRing{ring, sealed, roots}, nil
+}
+
+// Change replaces the key ring by the ring that edit returns through its argument, signed by a root key. Control publishes the new ring.
 func (k *Keys) Change(root *SecretKey, edit func(*Ring) error) error {
-	ring, _, roots, err := k.Ring()
+	stored, err := k.Ring()
 	if err != nil {
 		return err
 	}
+	ring, roots := stored.Ring, stored.RootKeys
 	if !slices.ContainsFunc(roots, func(r PublicKey) bool { return r.ID() == root.ID() }) {
-		return fmt.Errorf("%s is no root of this ring", root.ID())
+		return fmt.Errorf("%s is not a root key of this ring", root.ID())
 	}
 	if err := edit(ring); err != nil {
 		return err
@@ -175,5 +187,5 @@ func (k *Keys) Change(root *SecretKey, edit func(*Ring) error) error {
 	if err != nil {
 		return err
 	}
-	return write(k.path(ringFile), sealed)
+	return writeKeyFile(k.path(ringFile), sealed)
 }

@@ -15,46 +15,49 @@ import (
 	"rempart/blocklist"
 )
 
-// Entry is a record where it is kept.
-type Entry struct {
-	Sequence uint64 // its place in a stream; 0 where there is none
+// SequencedRecord is a journal record together with its stream sequence.
+type SequencedRecord struct {
+	Sequence uint64 // 0 if the source has no sequences
 	Data     []byte
 }
 
-// Position is after which record to go on.
+// Position is the record after which following continues.
 type Position struct{ Version, Sequence uint64 }
 
-// Reader is told what a Source has. An error ends the following.
-type Reader interface {
-	Record(Entry) error
+// A Consumer receives records and heartbeats from a Source. If a method returns an error, Follow returns that error. Record and Heartbeat may be called
+// concurrently with each other.
+type Consumer interface {
+	Record(SequencedRecord) error
 	Heartbeat(data []byte) error
 }
 
-// Source is where a journal is read: a stream, a control's address, a mirror. It is trusted in nothing.
+// Source reads a journal from a stream, a control's URL or a mirror. A follower verifies everything that a Source returns.
 type Source interface {
-	// Follow tells to of each record after a position, in order, as they come, and of heartbeats, until ctx ends, to or the source fails.
-	Follow(ctx context.Context, after Position, to Reader) error
-	// Newest is the newest record of a snapshot.
-	Newest(ctx context.Context) (Entry, error)
-	// Object is one by its name, to be closed.
+	// Follow calls consumer with each record after a position, in order, as records are published, and with heartbeats. It returns when ctx ends, or with the
+	// first error of the consumer or the source.
+	Follow(ctx context.Context, after Position, to Consumer) error
+	// Newest returns the record of the newest snapshot.
+	Newest(ctx context.Context) (SequencedRecord, error)
+	// Object opens the object of a name. The caller closes it.
 	Object(ctx context.Context, name string) (io.ReadCloser, error)
-	// Report tells control how this node stands. It may be lost.
+	// Report sends this node's Status to control. It may be lost without an error.
 	Report(ctx context.Context, status []byte) error
 }
 
-// FollowerConfig says what is followed, by whom.
+// FollowerConfig configures a Follower.
 type FollowerConfig struct {
-	Dir     string // for what is in force, this process's alone
+	Dir     string // folder for the state in force; used by one process only
 	Source  Source
 	Trust   []PublicKey // root keys
 	Node    Node
-	Figures func() (queries, blocked uint64)                    // since the start, for reports; may be nil
-	Changed func(before, after *blocklist.View, e Effect)       // after each record came into force, by the one goroutine; may be nil
-	Log     *slog.Logger                                        // nil: none
-	Refresh func(view *blocklist.View) (*blocklist.View, error) // puts what is of this machine alone over a view; may be nil
+	Totals  func() (queries, blocked uint64)                    // queries and blocked queries since the start of the process, for reports; may be nil
+	Changed func(before, after *blocklist.View, e Effect)       // called after each record was put in force, never concurrently; may be nil
+	Log     *slog.Logger                                        // nil discards
+	Refresh func(view *blocklist.View) (*blocklist.View, error) // applies the settings of this machine to a view; may be nil
 }
 
-// Follower keeps a Set at the newest version of a journal. Start, then Run, are called by one goroutine; other methods are safe from any.
+// Follower keeps a blocklist.Set at the newest version of a journal. Start and then Run must be called by one goroutine; the other methods are safe for
+// concurrent use.
 type Follower struct {
 	cfg   FollowerConfig
 	log   *slog.Logger
@@ -62,51 +65,52 @@ type Follower struct {
 	disk  *disk
 	state atomic.Pointer[State]
 
-	mu        sync.Mutex    // one writer at a time: Run, or Relocal
-	applied   chan struct{} // closed when something came into force
-	nudge     chan struct{} // a report is due at once
-	retry     chan struct{} // closed and replaced by RetryNow
-	want      *wanted
-	wants     chan struct{}
-	floor     mark      // the newest version that was ever in force in the folder, if that is later than what is now
-	salvaged  *State    // shown instead of an earlier state of the same epoch: of records behind those that are missing on disk; nil for none
-	gap       bool      // records are missing before the next
-	damaged   *Snapshot // found so on disk
-	sought    *Snapshot // damaged, and a newer one was looked for among the records
-	beat      Heartbeat
-	beatData  []byte
-	beaten    chan struct{} // closed when one came
-	beatAt    time.Time     // by the monotonic clock: no wrong clock hides an age
-	offset    clockOffset
-	begun     time.Time
-	problem   string
-	outage    outage
-	unwritten string
-	took      time.Duration // from control's time to in force, of the last record that came as news
-	counts    Counts
-	verify    sync.WaitGroup
+	mu                sync.Mutex    // guards the fields below, and every change of state and disk
+	applied           chan struct{} // closed and replaced when a state is put in force
+	reportDue         chan struct{} // makes reportLoop send a report at once
+	retry             chan struct{} // closed and replaced by RetryNow
+	pending           *pendingSnapshot
+	fetchDue          chan struct{}
+	lostMark          mark      // the newest version that was ever in force in the folder, if that is later than the version in force
+	salvaged          *State    // view to show instead of an earlier state of the same epoch: it includes records behind those that are missing on disk; nil for none
+	gap               bool      // the records after the state are missing at the source
+	damaged           *Snapshot // snapshot on disk that is damaged
+	replacementSought *Snapshot // damaged snapshot for which a newer one was already looked for
+	beat              Heartbeat
+	beatData          []byte
+	beatArrived       chan struct{} // closed and replaced when a heartbeat is accepted
+	beatReceived      time.Time     // measured by the monotonic clock, so that a wrong clock cannot hide an age
+	offset            clockOffset
+	started           time.Time
+	problem           string
+	outage            outage
+	unwritten         string
+	took              time.Duration // time from control's signature until the last record was in force
+	stats             Stats
+	verify            sync.WaitGroup
 }
 
-// Counts are what a follower met.
-type Counts struct {
+// Stats counts a follower's events since the start.
+type Stats struct {
 	Records   uint64 // put in force
-	Refused   uint64 // records and heartbeats that were not rightly signed, in order or fresh
+	Refused   uint64 // records and heartbeats with an invalid signature, order or time
 	Snapshots uint64 // fetched
 }
 
 const (
-	retryLeast  = 200 * time.Millisecond
-	retryMost   = 8 * time.Second
-	reportEvery = 10 * time.Second
-	// freshOverlay is above how many entries of an overlay a snapshot of the same state is fetched.
-	freshOverlay = 20_000
-	// freshTail is above how many octets of records on disk the same is done: they are replayed at each start.
-	freshTail = 32 << 20
-	// farBehind is how many records are replayed rather than a snapshot fetched.
+	minRetry       = 200 * time.Millisecond
+	maxRetry       = 8 * time.Second
+	reportInterval = 10 * time.Second
+	// largeOverlay is the number of overlay entries above which a snapshot of the state in force is fetched.
+	largeOverlay = 20_000
+	// largeTail is the size of the records on disk, in bytes, above which a snapshot of the state in force is fetched, because the records are replayed at each
+	// start.
+	largeTail = 32 << 20
+	// farBehind is the number of missing records above which the newest snapshot is fetched instead of the records.
 	farBehind = 2_000
 )
 
-// NewFollower returns a follower; its set is empty until Start.
+// NewFollower returns a follower. Its set is empty until Start is called.
 func NewFollower(cfg FollowerConfig) (*Follower, error) {
 	if cfg.Source == nil || cfg.Dir == "" || len(cfg.Trust) == 0 {
 		return nil, errors.New("a follower needs a folder, a source and a root key to trust")
@@ -118,7 +122,7 @@ func NewFollower(cfg FollowerConfig) (*Follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Follower{cfg: cfg, log: cfg.Log, set: blocklist.NewSet(empty), applied: make(chan struct{}), nudge: make(chan struct{}, 1), retry: make(chan struct{}), wants: make(chan struct{}, 1), beaten: make(chan struct{}), begun: time.Now()}
+	f := &Follower{cfg: cfg, log: cfg.Log, set: blocklist.NewSet(empty), applied: make(chan struct{}), reportDue: make(chan struct{}, 1), retry: make(chan struct{}), fetchDue: make(chan struct{}, 1), beatArrived: make(chan struct{}), started: time.Now()}
 	f.state.Store(&State{base: empty, view: empty})
 	return f, nil
 }
@@ -131,16 +135,16 @@ func emptyView() (*blocklist.View, error) {
 	return blocklist.OpenView(b.Bytes(), nil)
 }
 
-// Set is what is in force, one set for the follower's life; State, where it stands.
+// Set returns the set in force. It is the same value for the follower's lifetime.
 func (f *Follower) Set() *blocklist.Set { return f.set }
 
-// State is where it stands.
+// State returns the state in force.
 func (f *Follower) State() *State { return f.state.Load() }
 
-// View is the state's view, without what is of this machine alone.
+// View returns the state's view without the settings of this machine.
 func (st *State) View() *blocklist.View { return st.view }
 
-// Ring is the sealed key ring in force; nil for none.
+// Ring returns the sealed key ring in force; nil for none.
 func (st *State) Ring() []byte {
 	if st.ring == nil {
 		return nil
@@ -148,82 +152,82 @@ func (st *State) Ring() []byte {
 	return st.ring.sealed
 }
 
-// next is the state after a checked record. What a snapshot holds is fetched beside, and put under what came since.
-func (f *Follower) next(st *State, c *checked, e Entry) (*State, *Effect, error) {
+// next returns the state after a checked record. A snapshot's content is fetched in the background, and the records after it are applied to it.
+func (f *Follower) next(st *State, c *checked, e SequencedRecord) (*State, *Effect, error) {
 	n, effect, err := st.next(c, e.Sequence, f.cfg.Node)
 	if err != nil {
 		return nil, nil, err
 	}
-	if f.want != nil {
-		if f.want.since = append(f.want.since, e); len(f.want.since) > farBehind && f.want.lacking >= f.want.Version {
-			f.want = nil // it is in force all the same
+	if f.pending != nil {
+		if f.pending.records = append(f.pending.records, e); len(f.pending.records) > farBehind && f.pending.completeVersion >= f.pending.Version {
+			f.pending = nil // the state of this snapshot is in force already
 		}
 	}
-	lacks := f.lacks()
-	if s := c.Snapshot; s != nil && (!s.Same || lacks || f.fresher(st)) {
-		w := &wanted{checked: c, entry: e, lacking: st.Version}
+	lacks := f.isIncomplete()
+	if s := c.Snapshot; s != nil && (!s.Same || lacks || f.snapshotIsWorthFetching(st)) {
+		w := &pendingSnapshot{checked: c, announcement: e, completeVersion: st.Version}
 		switch {
-		case lacks: // it holds what the one before brings, whose objects may be gone already
-			w.lacking = f.want.lacking
+		case lacks: // this snapshot includes the pending one, whose objects may be deleted already
+			w.completeVersion = f.pending.completeVersion
 		case s.Same:
-			w.lacking = c.Version
+			w.completeVersion = c.Version
 		}
-		f.want = w
-		f.wake()
+		f.pending = w
+		f.wakeFetcher()
 	}
-	effect.Lacking = f.lacks()
+	effect.Incomplete = f.isIncomplete()
 	return n, effect, nil
 }
 
-// fresher reports whether a snapshot of a state that is in force is worth fetching.
-func (f *Follower) fresher(st *State) bool {
-	return st.view.Stats().Overlay > freshOverlay || f.disk != nil && (f.disk.size > freshTail || f.isDamaged())
+// snapshotIsWorthFetching reports whether a snapshot should be fetched although its state is in force.
+func (f *Follower) snapshotIsWorthFetching(st *State) bool {
+	return st.view.Stats().Overlay > largeOverlay || f.disk != nil && (f.disk.tailSize > largeTail || f.isDamaged())
 }
 
-// isDamaged reports whether the snapshot on disk was found damaged.
+// isDamaged reports whether the snapshot on disk is known to be damaged.
 func (f *Follower) isDamaged() bool { return f.damaged != nil && f.damaged == f.disk.base }
 
-// Run follows until ctx ends. Whatever goes wrong, what is in force stays.
+// Run follows the journal until ctx ends. On every error the state in force stays.
 func (f *Follower) Run(ctx context.Context) error {
-	var beside sync.WaitGroup
-	beside.Go(func() { f.report(ctx) })
-	beside.Go(func() { f.fetching(ctx) })
+	var background sync.WaitGroup
+	background.Go(func() { f.reportLoop(ctx) })
+	background.Go(func() { f.fetchSnapshots(ctx) })
 	defer func() {
-		beside.Wait()
+		background.Wait()
 		f.verify.Wait()
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.disk.closeTail()
 	}()
-	wait := retryLeast
-	var before *State // the last epoch
+	wait := minRetry
+	var epochEnd *State // the last state of the previous epoch
 	for ctx.Err() == nil {
-		begun := time.Now()
+		started := time.Now()
 		err := f.follow(ctx)
 		if ctx.Err() != nil {
 			break
 		}
-		if st := f.State(); errors.Is(err, errEpoch) && st != before { // or the source has a record of it, and no snapshot
-			before = st
-			f.log.Info("the journal was begun anew; its first snapshot is fetched")
+		if st := f.State(); errors.Is(err, errNewEpoch) && st != epochEnd { // the second time for one state the source has a record of the new epoch, but no snapshot
+			epochEnd = st
+			f.log.Info("a new epoch of the journal began; fetching its first snapshot")
 			continue
 		}
-		if f.State().Version > 0 || !f.cfg.Node.Control { // control itself waits for its own first record
-			f.failed(begun, err)
+		if f.State().Version > 0 || !f.cfg.Node.Control { // control has to publish its first record itself
+			f.failed(started, err)
 		}
-		if time.Since(begun) > retryMost {
-			wait = retryLeast
+		if time.Since(started) > maxRetry {
+			wait = minRetry
 		}
 		if f.pause(ctx, wait+rand.N(wait)) {
-			wait = retryLeast
+			wait = minRetry
 			continue
 		}
-		wait = min(2*wait, retryMost)
+		wait = min(2*wait, maxRetry)
 	}
 	return nil
 }
 
-var errEpoch = errors.New("an epoch of the journal began")
+var errNewEpoch = errors.New("a new epoch of the journal began")
 
 // RetryNow ends the wait before the next attempt to reach control, if one is in progress: the caller knows that the network is back.
 func (f *Follower) RetryNow() {
@@ -249,15 +253,15 @@ func (f *Follower) pause(ctx context.Context, d time.Duration) (now bool) {
 	return false
 }
 
-// follow brings the state up to the newest snapshot where that is needed, and follows from there until something fails.
+// follow puts the newest snapshot in force if that is needed, and follows the source until an error occurs.
 func (f *Follower) follow(ctx context.Context) error {
 	if f.needsNewest() {
-		if err := f.jump(ctx); err != nil {
+		if err := f.jumpToNewest(ctx); err != nil {
 			return err
 		}
 	}
 	st := f.State()
-	reader := &following{f: f}
+	reader := &followerConsumer{f: f}
 	err := f.cfg.Source.Follow(ctx, Position{st.Version, st.Sequence}, reader)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -271,7 +275,8 @@ func (f *Follower) follow(ctx context.Context) error {
 	return err
 }
 
-// needsNewest reports whether there is nothing to go on from, or a gap, or the last heartbeat speaks of another epoch or of a version far ahead.
+// needsNewest reports whether following must start with the newest snapshot: there is no state, records are missing, or the last heartbeat names another epoch
+// or a version far ahead.
 func (f *Follower) needsNewest() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -279,15 +284,15 @@ func (f *Follower) needsNewest() bool {
 	return st.Version == 0 || f.gap || f.beat.Epoch > st.Epoch || f.beat.Version > st.Version+farBehind
 }
 
-// following passes what a source reads to the follower.
-type following struct {
-	f       *Follower
-	heard   bool        // a heartbeat, since the source was reached; guarded by f.mu
-	refused atomic.Bool // something that the source read: the follower ended the reading, and not the source. Records and heartbeats come from two goroutines
+// followerConsumer is the Consumer that verifies records and heartbeats and puts them in force.
+type followerConsumer struct {
+	f            *Follower
+	gotHeartbeat bool        // since following started; guarded by f.mu
+	refused      atomic.Bool // true if the follower ended following by refusing a record or heartbeat. Atomic because records and heartbeats arrive in two goroutines
 }
 
-// Record takes in a record.
-func (w *following) Record(e Entry) error {
+// Record verifies a record and puts it in force.
+func (w *followerConsumer) Record(e SequencedRecord) error {
 	err := w.record(e)
 	if err != nil {
 		w.refused.Store(true)
@@ -295,76 +300,76 @@ func (w *following) Record(e Entry) error {
 	return err
 }
 
-func (w *following) record(e Entry) error {
+func (w *followerConsumer) record(e SequencedRecord) error {
 	f := w.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	st := f.State()
-	if w := f.want; w != nil && len(w.since) > farBehind { // what it holds must come first
-		f.gap = true // or a newer one
-		return fmt.Errorf("the snapshot of version %d does not come, and records wait for it", w.Version)
+	if w := f.pending; w != nil && len(w.records) > farBehind { // the snapshot must be in force first
+		f.gap = true // fetch this snapshot or a newer one
+		return fmt.Errorf("the snapshot of version %d was not fetched yet, and too many records wait for it", w.Version)
 	}
 	c, err := st.check(e.Data, f.cfg.Trust)
 	if err == nil {
-		err = f.beat.before(c.Version, c.Time, c.key)
+		err = f.beat.checkKeyAfter(c.Version, c.Time, c.key)
 	}
 	if err != nil {
-		f.counts.Refused++
+		f.stats.Refused++
 		f.gap = errors.Is(err, ErrGap)
 		return err
 	}
 	if c.Epoch != st.Epoch {
-		f.gap = true // the newest snapshot leads over it
-		return errEpoch
+		f.gap = true // the newest snapshot begins the epoch
+		return errNewEpoch
 	}
 	n, effect, err := f.next(st, c, e)
 	if err != nil {
-		f.counts.Refused++
+		f.stats.Refused++
 		return err
 	}
-	if err := f.keep(e, n.Version); err != nil {
+	if err := f.persist(e, n.Version); err != nil {
 		return err
 	}
 	return f.putInForce(n, *effect)
 }
 
-// keep writes a record to disk. A disk that takes none does not keep a block from the public: it is written later.
-func (f *Follower) keep(e Entry, version uint64) error {
+// persist writes a record to disk. If the disk cannot be written, the record is put in force all the same and written later.
+func (f *Follower) persist(e SequencedRecord, version uint64) error {
 	err := f.disk.append(e)
 	switch {
 	case err == nil:
 		f.unwritten = ""
 		return nil
-	case errors.Is(err, errNoRoom):
+	case errors.Is(err, errBufferFull):
 		return err
 	case f.unwritten == "":
-		f.log.Error("changes are in force but cannot be written to disk, and would be missing after a restart without control; it is tried again", "version", version, "err", err)
+		f.log.Error("changes are in force but cannot be written to disk, and would be missing after a restart without control; trying again", "version", version, "err", err)
 	}
 	f.unwritten = err.Error()
 	return nil
 }
 
-// putInForce exchanges the set's view and tells who waits.
+// putInForce replaces the set's view and notifies the waiting goroutines.
 func (f *Follower) putInForce(n *State, effect Effect) error {
 	before := f.set.View()
-	after, err := f.here(n)
+	after, err := f.localView(n)
 	if err != nil {
 		return err
 	}
-	if after.Stamp() <= before.Stamp() { // the same version, mapped anew
+	if after.Stamp() <= before.Stamp() { // the same version, from another mapping
 		after = after.Revise(before)
 	}
 	if err := f.set.Replace(after); err != nil {
 		return err
 	}
 	if f.cfg.Changed != nil {
-		f.cfg.Changed(before, after, effect) // before anybody builds upon the state
+		f.cfg.Changed(before, after, effect) // before other goroutines can use the new state
 	}
 	f.state.Store(n)
 	f.setMark(mark{n.Epoch, n.Version})
 	f.problem, f.outage = "", outage{}
 	if effect.Record.Version > 0 {
-		f.counts.Records++
+		f.stats.Records++
 		f.took = max(0, time.Since(time.UnixMilli(n.Time)))
 	}
 	close(f.applied)
@@ -372,17 +377,17 @@ func (f *Follower) putInForce(n *State, effect Effect) error {
 	return nil
 }
 
-// setMark notes in the folder which version is in force, unless a later one was.
+// setMark writes the version in force to the folder, unless a later version was in force before.
 func (f *Follower) setMark(m mark) {
-	if f.disk == nil || m.Version == 0 || f.floor.after(m) {
+	if f.disk == nil || m.Version == 0 || f.lostMark.after(m) {
 		return
 	}
-	f.floor = mark{}
+	f.lostMark = mark{}
 	f.disk.writeMark(m)
 }
 
-// here is the state's view with what is of this machine alone over it.
-func (f *Follower) here(st *State) (*blocklist.View, error) {
+// localView returns the state's view with the settings of this machine.
+func (f *Follower) localView(st *State) (*blocklist.View, error) {
 	if s := f.salvaged; s != nil && s.Epoch == st.Epoch && s.Version > st.Version {
 		st = s
 	} else {
@@ -391,35 +396,35 @@ func (f *Follower) here(st *State) (*blocklist.View, error) {
 	if f.cfg.Refresh == nil {
 		return st.view, nil
 	}
-	over, err := f.cfg.Refresh(st.view)
+	refreshed, err := f.cfg.Refresh(st.view)
 	if err != nil {
 		return nil, err
 	}
-	return over.Suspend(st.Suspended), nil
+	return refreshed.Suspend(st.Suspended), nil
 }
 
-// Refresh puts what is of this machine alone over the view again.
+// Refresh applies the settings of this machine to the view again.
 func (f *Follower) Refresh() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.putInForce(f.State(), Effect{All: true, Lacking: f.lacks()})
+	return f.putInForce(f.State(), Effect{All: true, Incomplete: f.isIncomplete()})
 }
 
-// Wait waits until a version is in force here, whole.
+// Wait waits until a version is completely in force here.
 func (f *Follower) Wait(ctx context.Context, version uint64) error {
-	return f.until(ctx, func() bool { return f.inForce() >= version })
+	return f.waitUntil(ctx, func() bool { return f.inForce() >= version })
 }
 
-// reach waits until a record came, be what it announces still on its way.
-func (f *Follower) reach(ctx context.Context, version uint64) error {
-	return f.until(ctx, func() bool { return f.State().Version >= version })
+// waitForRecord waits until the record of a version was received; the snapshot that it announces may still be on its way.
+func (f *Follower) waitForRecord(ctx context.Context, version uint64) error {
+	return f.waitUntil(ctx, func() bool { return f.State().Version >= version })
 }
 
-// until waits until something that changes with what is in force is so.
-func (f *Follower) until(ctx context.Context, so func() bool) error {
+// waitUntil waits until condition returns true. It calls condition, with f.mu locked, each time a state is put in force.
+func (f *Follower) waitUntil(ctx context.Context, condition func() bool) error {
 	for {
 		f.mu.Lock()
-		done, applied := so(), f.applied
+		done, applied := condition(), f.applied
 		f.mu.Unlock()
 		if done {
 			return nil
@@ -432,11 +437,11 @@ func (f *Follower) until(ctx context.Context, so func() bool) error {
 	}
 }
 
-// holds waits a while for a record whose appending ended nobody knows how, and reports whether it came to be.
-func (f *Follower) holds(ctx context.Context, version uint64, hash string) bool {
+// confirmAppended waits for a record whose append had an unknown outcome, and reports whether the journal holds it.
+func (f *Follower) confirmAppended(ctx context.Context, version uint64, hash string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if f.reach(ctx, version) != nil {
+	if f.waitForRecord(ctx, version) != nil {
 		return false
 	}
 	f.mu.Lock()
@@ -444,23 +449,23 @@ func (f *Follower) holds(ctx context.Context, version uint64, hash string) bool 
 	return f.State().Version == version && f.State().Hash == hash
 }
 
-func (f *Follower) trouble(what string) {
+func (f *Follower) setProblem(problem string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.note(what)
+	f.setProblemLocked(problem)
 }
 
-// note logs a trouble once.
-func (f *Follower) note(what string) {
+// setProblemLocked stores a problem, and logs it if it differs from the current one. The caller holds f.mu.
+func (f *Follower) setProblemLocked(problem string) {
 	f.outage = outage{}
-	if f.problem != what {
-		f.problem = what
-		f.log.Warn("control's changes do not arrive; what is in force stays", "why", what)
+	if f.problem != problem {
+		f.problem = problem
+		f.log.Warn("control's changes do not arrive; the version in force stays", "why", problem)
 	}
 }
 
-func (f *Follower) refuse() {
+func (f *Follower) countRefused() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.counts.Refused++
+	f.stats.Refused++
 }

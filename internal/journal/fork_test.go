@@ -10,20 +10,21 @@ import (
 	"rempart/internal/journal"
 )
 
-// TestForkBehindAGap has an edge meet another history of its epoch where it lacks records, or is far behind: it must not go over to that one's newest snapshot.
-func TestForkBehindAGap(t *testing.T) {
+// TestForkIsDetectedBehindGap shows an edge another history of its epoch while the edge lacks records, or is far behind: it must not use the other history's
+// snapshot.
+func TestForkIsDetectedBehindGap(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
-	c, _, _ := outlived(t, k, dir)
+	c, _, _ := controlWithBackup(t, k, dir)
 	copyTree(t, filepath.Join(dir, "e"), filepath.Join(dir, "same"))
 	c.push(t, k.set(t, "three", block("three.example")))
 	s, err := c.Compact(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := startEdge(t, k, filepath.Join(dir, "same"), &gapped{Source: fromStream(c, "same"), times: 1}, journal.Node{ID: "same"})
+	e := startEdge(t, k, filepath.Join(dir, "same"), &gappedSource{Source: fromStream(c, "same"), times: 1}, journal.Node{ID: "same"})
 	e.reaches(t, s.Version)
 	e.stop()
-	e = startEdge(t, k, filepath.Join(dir, "e"), &gapped{Source: fromStream(c, "e"), times: 1000}, journal.Node{ID: "e"}) // no record at all is to be had
+	e = startEdge(t, k, filepath.Join(dir, "e"), &gappedSource{Source: fromStream(c, "e"), times: 1000}, journal.Node{ID: "e"}) // the source returns no record at all
 	e.reaches(t, s.Version)
 	e.stop()
 	c.stop()
@@ -37,22 +38,22 @@ func TestForkBehindAGap(t *testing.T) {
 	}
 	for name, source := range map[string]journal.Source{"stream": fromStream(c, "same"), "http": overHTTP(t, c)} {
 		copyTree(t, filepath.Join(dir, "same"), filepath.Join(dir, name))
-		e = startEdge(t, k, filepath.Join(dir, name), &gapped{Source: source, times: 1}, journal.Node{ID: "same"})
-		waitFor(t, "a trouble to be told", func() bool { return strings.Contains(e.Health().Problem, journal.ErrFork.Error()) })
+		e = startEdge(t, k, filepath.Join(dir, name), &gappedSource{Source: source, times: 1}, journal.Node{ID: "same"})
+		waitFor(t, "the fork to be reported", func() bool { return strings.Contains(e.Health().Problem, journal.ErrFork.Error()) })
 		wantVerdict(t, e.Set().View(), "two.example", blocklist.BlockedBy)
 		if v := e.State().Version; v >= s.Version {
-			t.Errorf("over %s: version %d is in force", name, v)
+			t.Errorf("%s: version %d of the other history is in force", name, v)
 		}
 	}
 }
 
-// gapped is a source that lacks records, the first times it is asked.
-type gapped struct {
+// gappedSource is a source that lacks records for its first requests.
+type gappedSource struct {
 	journal.Source
 	times int
 }
 
-func (g *gapped) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
+func (g *gappedSource) Follow(ctx context.Context, after journal.Position, to journal.Consumer) error {
 	if g.times > 0 {
 		g.times--
 		return journal.ErrGap

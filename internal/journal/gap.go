@@ -11,29 +11,29 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// gap is a run of lost records that control cannot pass: they were not in force here, and no snapshot leads over them.
+// gap is a range of lost records that control cannot pass: they were not in force here, and no later snapshot replaces them.
 type gap struct {
 	first uint64 // version of the first lost record
 	last  uint64 // version of the last lost record
 	end   uint64 // the journal's last sequence
 
-	nowhere bool // control has nothing whole in force, and no snapshot to start from
+	noState bool // control has no complete state, and no snapshot to start from
 }
 
-// reachable returns the last version that control can reach from its own state.
-func (c *Control) reachable() uint64 {
+// reachableVersion returns the last version that control can reach from its own state.
+func (c *Control) reachableVersion() uint64 {
 	switch {
 	case c.gap == nil:
-		return c.end
-	case c.gap.nowhere:
+		return c.endVersion
+	case c.gap.noState:
 		return 0
 	}
 	return c.gap.first - 1
 }
 
-// lostEnd reports whether the journal lost its last records, and they are in force here: otherwise a journal that ends before what is in force was restored from
-// an older backup. end is the last record there is, at sequence at.
-func (c *Control) lostEnd(ctx context.Context, st *State, end Record, at uint64) (bool, error) {
+// endIsLost reports whether the journal lost its last records while they are in force here. Otherwise a journal that ends before the state in force was
+// restored from an older backup. end is the last record that exists, at sequence at.
+func (c *Control) endIsLost(ctx context.Context, st *State, end Record, at uint64) (bool, error) {
 	last, err := c.Stream.End(ctx)
 	if err != nil {
 		return false, err
@@ -41,8 +41,9 @@ func (c *Control) lostEnd(ctx context.Context, st *State, end Record, at uint64)
 	return end.Epoch == st.Epoch && last > at && st.Sequence == last, nil
 }
 
-// inspect finds out whether control can reach the journal's end from its own state. If lost records prevent it, Recover or Epoch must lead out.
-func (c *Control) inspect(ctx context.Context) error {
+// checkReachable checks whether control can reach the journal's end from its own state. If lost records prevent it, the settings Recover or NewEpoch are
+// required.
+func (c *Control) checkReachable(ctx context.Context) error {
 	g, err := c.findGap(ctx)
 	if err != nil || g == nil {
 		return err
@@ -58,20 +59,20 @@ func (c *Control) inspect(ctx context.Context) error {
 			}
 		}
 	}
-	c.gap, c.past = g, g.end
+	c.gap, c.lostEnd = g, g.end
 	switch {
-	case c.cfg.Epoch:
+	case c.cfg.NewEpoch:
 		return nil
 	case c.cfg.Recover != "":
 		return fmt.Errorf("%w: the record of version %d is lost, and the copy %s does not hold it: use the copy of a server that has version %d or later in force, or start with both --recover and --new-epoch",
 			ErrDamaged, g.last, c.cfg.Recover, g.last)
 	}
 	return fmt.Errorf("%w: the record of version %d is lost, and version %d is in force here. Start control once with --recover and a copy of the folder edge of a server that has version %d or later in force; "+
-		"where there is none, with --new-epoch and the highest version of any server: what the lost records changed is then not in force",
+		"where there is none, with --new-epoch and the highest version of any server: the changes of the lost records are then not in force",
 		ErrDamaged, g.first, c.state.State().Version, g.last)
 }
 
-// findGap returns the lost records between what is in force here, or the newest snapshot, and the journal's end; nil for none.
+// findGap returns the lost records between the state in force here, or the newest snapshot, and the journal's end; nil for none.
 func (c *Control) findGap(ctx context.Context) (*gap, error) {
 	st := c.state.State()
 	end, err := c.Stream.End(ctx)
@@ -90,7 +91,7 @@ func (c *Control) findGap(ctx context.Context) (*gap, error) {
 		return nil, err
 	}
 	c.lastEpoch = r.Epoch
-	version := func(sequence uint64) uint64 { return r.Version + sequence - last.Sequence } // within an epoch both rise by one
+	version := func(sequence uint64) uint64 { return r.Version + sequence - last.Sequence } // within an epoch version and sequence both rise by one
 	from := uint64(1)
 	if st.Version > 0 && st.Epoch == r.Epoch && st.Version < r.Version {
 		from = last.Sequence - (r.Version - st.Version) + 1
@@ -107,62 +108,62 @@ func (c *Control) findGap(ctx context.Context) (*gap, error) {
 		return nil, err
 	}
 	d := &Damage{}
-	if err := c.chain(ctx, from, end, d, nil); err != nil {
+	if err := c.checkChain(ctx, from, end, d, nil); err != nil {
 		return nil, err
 	}
 	if d.Records == 0 && (st.Version == 0 || st.base.Snapshot().Verify() != nil) {
-		if err := c.startsNowhere(ctx, newest, d); err != nil {
+		if err := c.checkNewestObjects(ctx, newest, d); err != nil {
 			return nil, err
 		}
 	}
 	if d.Records == 0 {
 		return nil, nil
 	}
-	g := &gap{first: version(d.Sequences[0]), last: version(d.last), end: end, nowhere: len(d.Objects) > 0 || d.Sequences[0] == from && st.Version == 0}
-	c.end = max(c.end, version(end))
+	g := &gap{first: version(d.Sequences[0]), last: version(d.last), end: end, noState: len(d.Objects) > 0 || d.Sequences[0] == from && st.Version == 0}
+	c.endVersion = max(c.endVersion, version(end))
 	return g, nil
 }
 
-// startsNowhere counts the newest snapshot as lost if its objects are: with nothing whole in force here, control has no state
-// to go on from.
-func (c *Control) startsNowhere(ctx context.Context, newest stream.Record, d *Damage) error {
+// checkNewestObjects adds the newest snapshot to the lost records if its objects are lost: without a complete state in force, control has no state to start
+// from.
+func (c *Control) checkNewestObjects(ctx context.Context, newest stream.Record, d *Damage) error {
 	r, _, err := ReadRecord(newest.Data)
 	if err != nil || r.Snapshot == nil {
 		return err
 	}
-	if err := c.objects(ctx, r.Snapshot, d, nil); err != nil {
+	if err := c.checkObjects(ctx, r.Snapshot, d, nil); err != nil {
 		return err
 	}
 	if len(d.Objects) > 0 {
-		d.lose(newest.Sequence)
+		d.addLost(newest.Sequence)
 	}
 	return nil
 }
 
-// adopt makes the state of a copy control's own, if the copy has all lost records in force and is of the journal's epoch.
+// adopt replaces control's state by a copy's state, if the copy has all lost records in force and belongs to the journal's epoch.
 func (c *Control) adopt(ctx context.Context, g *gap) (bool, error) {
-	if g.nowhere {
+	if g.noState {
 		c.cfg.Log.Error("control's own state is damaged or missing, and so is the journal's newest snapshot", "version", g.first)
 	}
 	copied, err := c.readCopy(c.cfg.Recover)
 	if err != nil {
 		return false, err
 	}
-	if copied.last.Epoch != c.lastEpoch || copied.last.Version < g.last || copied.lacking {
+	if copied.last.Epoch != c.lastEpoch || copied.last.Version < g.last || copied.incomplete {
 		return false, nil
 	}
-	forked, err := c.copyForked(ctx, copied, g)
+	forked, err := c.copyContradictsJournal(ctx, copied, g)
 	if err != nil || forked {
 		return false, err
 	}
-	return true, c.state.adopt(copied, func(version uint64) uint64 { return g.end - (c.end - version) })
+	return true, c.state.adopt(copied, func(version uint64) uint64 { return g.end - (c.endVersion - version) })
 }
 
-// copyForked reports whether the journal holds another record of the copy's last version, or one that does not follow that.
-func (c *Control) copyForked(ctx context.Context, copied *savedCopy, g *gap) (forked bool, err error) {
-	at := g.end - (c.end - copied.last.Version)
-	if copied.last.Version > c.end {
-		return true, nil // it is ahead of the journal
+// copyContradictsJournal reports whether the journal holds another record of the copy's last version, or a next record that does not follow that version.
+func (c *Control) copyContradictsJournal(ctx context.Context, copied *folderCopy, g *gap) (forked bool, err error) {
+	at := g.end - (c.endVersion - copied.last.Version)
+	if copied.last.Version > c.endVersion {
+		return true, nil // the copy is ahead of the journal
 	}
 	err = c.Stream.Walk(ctx, at, min(at+1, g.end), func(e stream.Record) error {
 		r, _, err := ReadRecord(e.Data)
@@ -179,8 +180,8 @@ func (c *Control) copyForked(ctx context.Context, copied *savedCopy, g *gap) (fo
 	return forked, err
 }
 
-// adopt takes over another follower's state, and the records since, as if they had come from the source. sequence returns the sequence of a version.
-func (f *Follower) adopt(copied *savedCopy, sequence func(version uint64) uint64) error {
+// adopt replaces the follower's state by another follower's state and the records after it. sequence returns the sequence of a version.
+func (f *Follower) adopt(copied *folderCopy, sequence func(version uint64) uint64) error {
 	for _, name := range copied.snapshot.Names() {
 		if err := copyFile(copied.disk.path(name), f.disk.path(name)); err != nil {
 			return err
@@ -188,13 +189,13 @@ func (f *Follower) adopt(copied *savedCopy, sequence func(version uint64) uint64
 	}
 	base := *copied.base
 	base.Sequence = sequence(base.Version)
-	var since []Entry
+	var since []SequencedRecord
 	for v := base.Version + 1; v <= copied.last.Version; v++ {
 		if data, ok := copied.records[v]; ok {
-			since = append(since, Entry{sequence(v), data})
+			since = append(since, SequencedRecord{sequence(v), data})
 		}
 	}
-	if err := f.disk.begin(&base, copied.snapshot, since); err != nil {
+	if err := f.disk.writeState(&base, copied.snapshot, since); err != nil {
 		return err
 	}
 	f.disk.closeTail()
@@ -213,15 +214,15 @@ func copyFile(from, to string) error {
 	})
 }
 
-// behindGap returns the records after a version that the journal still holds behind lost ones, oldest first; none where no records were lost.
-func (c *Control) behindGap(ctx context.Context, version uint64) (all []draft, err error) {
+// recordsBehindGap returns the records after a version that the journal still holds behind lost ones, oldest first; nil if no records were lost.
+func (c *Control) recordsBehindGap(ctx context.Context, version uint64) (all []ownRecord, err error) {
 	if c.gap == nil {
 		return nil, nil
 	}
 	err = c.Stream.Walk(ctx, 1, c.gap.end, func(e stream.Record) error {
 		r, body, err := ReadRecord(e.Data)
 		if err == nil && r.Epoch == c.lastEpoch && r.Version > version {
-			all = append(all, draft{r, body})
+			all = append(all, ownRecord{r, body})
 		}
 		return err
 	})

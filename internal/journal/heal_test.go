@@ -18,22 +18,22 @@ func blockFile(dir, stream string) string {
 	return filepath.Join(dir, "nats", "jetstream", "$G", "streams", stream, "msgs", "1.blk")
 }
 
-// damagedJournal is a control that ended, whose journal lost the record of "n4.example" of n0 to n9, and the version of that record.
+// damagedJournal is a stopped control whose journal lost the record of "n4.example", one of n0 to n9.
 type damagedJournal struct {
 	keys      *keys
 	dir, copy string // folders of control, and of an edge that has everything in force
 	names     []string
 	lost      uint64
-	away      string // folder of an edge that has n0 to n2 in force
+	stopped   string // folder of an edge that has n0 to n2 in force
 }
 
 func damageJournal(t *testing.T, lose ...string) *damagedJournal {
 	t.Helper()
 	k, root := newKeys(t), t.TempDir()
-	d := &damagedJournal{keys: k, dir: filepath.Join(root, "c"), copy: filepath.Join(root, "copy"), away: filepath.Join(root, "away")}
+	d := &damagedJournal{keys: k, dir: filepath.Join(root, "c"), copy: filepath.Join(root, "copy"), stopped: filepath.Join(root, "away")}
 	c := startControl(t, k, d.dir, nil)
 	near := startEdge(t, k, d.copy, fromStream(c, "near"), journal.Node{ID: "near"})
-	away := startEdge(t, k, d.away, fromStream(c, "away"), journal.Node{ID: "away"})
+	away := startEdge(t, k, d.stopped, fromStream(c, "away"), journal.Node{ID: "away"})
 	for i := range 10 {
 		name := fmt.Sprintf("n%d.example", i)
 		r := c.push(t, k.set(t, fmt.Sprint("push", i), block(name)))
@@ -55,12 +55,12 @@ func damageJournal(t *testing.T, lose ...string) *damagedJournal {
 	return d
 }
 
-// reachesAll checks that an edge that was away, and new ones over NATS and HTTP, receive the names and what is pushed now.
+// reachesAll checks that an edge that was stopped, and new ones over NATS and HTTP, block the names and receive a new push.
 func (d *damagedJournal) reachesAll(t *testing.T, c *control, names ...string) {
 	t.Helper()
 	r := c.push(t, d.keys.set(t, "fresh", block("fresh.example")))
 	for id, e := range map[string]*edge{
-		"away":     startEdge(t, d.keys, d.away, fromStream(c, "away"), journal.Node{ID: "away"}),
+		"away":     startEdge(t, d.keys, d.stopped, fromStream(c, "away"), journal.Node{ID: "away"}),
 		"new":      startEdge(t, d.keys, t.TempDir(), fromStream(c, "new"), journal.Node{ID: "new"}),
 		"new-http": startEdge(t, d.keys, t.TempDir(), overHTTP(t, c), journal.Node{ID: "new-http"}),
 	} {
@@ -87,7 +87,7 @@ func TestControlRepairsLostRecord(t *testing.T) {
 				t.Errorf("%d repairs, epoch %d", c.Repairs(), c.State().Epoch)
 			}
 			if _, err := c.Record(t.Context(), d.lost); !errors.Is(err, stream.ErrLost) {
-				t.Errorf("the record is not lost: %v", err)
+				t.Errorf("the record is not reported as lost: %v", err)
 			}
 			d.reachesAll(t, c, d.names...)
 			n := 0
@@ -101,7 +101,7 @@ func TestControlRepairsLostRecord(t *testing.T) {
 	}
 }
 
-// TestLostRecordIsKnownByHash has a node report the version whose record is lost: that record's hash stands in the next one.
+// TestLostRecordIsKnownByHash checks a node's report of the version whose record is lost: the next record holds its hash.
 func TestLostRecordIsKnownByHash(t *testing.T) {
 	d := damageJournal(t, "n4.example")
 	c := startControl(t, d.keys, d.dir, nil)
@@ -118,7 +118,7 @@ func TestLostRecordIsKnownByHash(t *testing.T) {
 
 func TestScrubRepairsInBackground(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, dir, func(cfg *journal.ControlConfig) { cfg.Scrub = 50 * time.Millisecond })
+	c := startControl(t, k, dir, func(cfg *journal.ControlConfig) { cfg.ScrubInterval = 50 * time.Millisecond })
 	defer c.stop()
 	c.push(t, k.set(t, "one", block("one.example")))
 	newest, err := c.Newest(t.Context())
@@ -134,7 +134,7 @@ func TestScrubRepairsInBackground(t *testing.T) {
 	}
 	for end := time.Now().Add(30 * time.Second); c.Repairs() == 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("the lost object is not noticed")
+			t.Fatal("the lost object was not detected")
 		}
 	}
 	e := startEdge(t, k, t.TempDir(), fromStream(c, "e"), journal.Node{ID: "e"})
@@ -142,8 +142,8 @@ func TestScrubRepairsInBackground(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "one.example", blocklist.BlockedBy)
 }
 
-// lessState removes control's own state, so that only the journal is left.
-func (d *damagedJournal) lessState(t *testing.T) {
+// deleteState deletes control's own state, so that only the journal is left.
+func (d *damagedJournal) deleteState(t *testing.T) {
 	t.Helper()
 	if err := os.RemoveAll(filepath.Join(d.dir, "state")); err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func (d *damagedJournal) lessState(t *testing.T) {
 
 func TestControlWithoutStateSaysWhatToDo(t *testing.T) {
 	d := damageJournal(t, "n4.example")
-	d.lessState(t)
+	d.deleteState(t)
 	s, err := stream.Open(t.Context(), stream.Config{Dir: filepath.Join(d.dir, "nats"), Log: logs(t)})
 	if err != nil {
 		t.Fatal(err)
@@ -164,13 +164,13 @@ func TestControlWithoutStateSaysWhatToDo(t *testing.T) {
 	}
 	err = c.Start(t.Context())
 	if !errors.Is(err, journal.ErrDamaged) || !strings.Contains(err.Error(), "--recover") || !strings.Contains(err.Error(), "--new-epoch") {
-		t.Errorf("the start ends with %v", err)
+		t.Errorf("start: error %v, want ErrDamaged with advice", err)
 	}
 }
 
 func TestRecoverOverLostRecord(t *testing.T) {
 	d := damageJournal(t, "n4.example")
-	d.lessState(t)
+	d.deleteState(t)
 	c := startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) { cfg.Recover = d.copy })
 	defer c.stop()
 	if c.State().Epoch != 1 {
@@ -181,8 +181,8 @@ func TestRecoverOverLostRecord(t *testing.T) {
 
 func TestNewEpochOverLostRecord(t *testing.T) {
 	d := damageJournal(t, "n4.example", "n5.example")
-	d.lessState(t)
-	c := startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) { cfg.Epoch = true })
+	d.deleteState(t)
+	c := startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) { cfg.NewEpoch = true })
 	defer c.stop()
 	if c.State().Epoch != 2 {
 		t.Errorf("epoch %d", c.State().Epoch)
@@ -201,12 +201,12 @@ func TestNothingIsPublishedWhileDamaged(t *testing.T) {
 	}
 }
 
-// TestRecoverWithoutAnyWholeSnapshot has control's own snapshot and the journal's copy of it damaged: an edge's copy holds the state.
+// TestRecoverWithoutAnyWholeSnapshot damages control's own snapshot and the journal's copy of it: the state is recovered from an edge's copy.
 func TestRecoverWithoutAnyWholeSnapshot(t *testing.T) {
 	for _, how := range []string{"recover", "new epoch"} {
 		t.Run(how, func(t *testing.T) {
 			d := damageJournal(t, "n4.example")
-			d.lessState(t)
+			d.deleteState(t)
 			c := startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) { cfg.Recover = d.copy })
 			newest, err := c.Newest(t.Context())
 			if err != nil {
@@ -225,9 +225,9 @@ func TestRecoverWithoutAnyWholeSnapshot(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.stop()
-			d.lessState(t)
+			d.deleteState(t)
 			c = startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) {
-				if cfg.Epoch = how == "new epoch"; !cfg.Epoch {
+				if cfg.NewEpoch = how == "new epoch"; !cfg.NewEpoch {
 					cfg.Recover = latest
 				}
 			})

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Heartbeat is control's word that a version is the newest, at that time.
+// Heartbeat is control's signed statement that a version is the newest at a time.
 type Heartbeat struct {
 	Epoch   uint64 `json:"epoch"`
 	Version uint64 `json:"version"`
@@ -25,7 +25,7 @@ func (h Heartbeat) seal(key *SecretKey) ([]byte, error) {
 	return Seal(KindHeartbeat, payload, key), nil
 }
 
-// openHeartbeat checks who signed it, by the ring in force and after the last one.
+// openHeartbeat checks a heartbeat's signature by the ring in force. last is the previous heartbeat.
 func (st *State) openHeartbeat(data []byte, last Heartbeat) (Heartbeat, error) {
 	h, s, err := peekHeartbeat(data)
 	switch {
@@ -34,26 +34,26 @@ func (st *State) openHeartbeat(data []byte, last Heartbeat) (Heartbeat, error) {
 	case st.ring == nil:
 		return h, fmt.Errorf("heartbeat: %w: no key ring is known yet", ErrSeal)
 	}
-	key, err := st.ring.signed(s, h.Time/1000, RoleControl)
+	key, err := st.ring.soleSigner(s, h.Time/1000, RoleControl)
 	if err == nil {
-		err = cmp.Or(last.before(h.Version, h.Time, key), st.word().before(h.Version, h.Time, key))
+		err = cmp.Or(last.checkKeyAfter(h.Version, h.Time, key), st.heartbeat().checkKeyAfter(h.Version, h.Time, key))
 	}
 	return h, err
 }
 
-// before says why what speaks of a version, at that time (Unix milliseconds), cannot be signed after the heartbeat, which knows of no such version: its key had
-// run out by then. Who has that key could date it back otherwise.
-func (h Heartbeat) before(version uint64, at int64, key heldKey) error {
-	if version > h.Version && !key.may(RoleControl, max(at, h.Time)/1000) {
-		return fmt.Errorf("version %d: %w: its key ran out before control's last heartbeat, of version %d", version, ErrSeal, h.Version)
+// checkKeyAfter returns an error if a statement about a version, dated at that time (Unix milliseconds), cannot have been signed after heartbeat h: h does not
+// know the version, and the key had expired by h.Time. Without this check the holder of an expired key could sign a statement with an earlier date.
+func (h Heartbeat) checkKeyAfter(version uint64, at int64, key parsedKey) error {
+	if version > h.Version && !key.hasRole(RoleControl, max(at, h.Time)/1000) {
+		return fmt.Errorf("version %d: %w: its key expired before control's last heartbeat, of version %d", version, ErrSeal, h.Version)
 	}
 	return nil
 }
 
-// word is the state as a heartbeat: control's word that its version was the newest when it was made.
-func (st *State) word() Heartbeat { return Heartbeat{st.Epoch, st.Version, st.Hash, st.Time} }
+// heartbeat returns the state as a heartbeat: control stated that its version was the newest when it was published.
+func (st *State) heartbeat() Heartbeat { return Heartbeat{st.Epoch, st.Version, st.Hash, st.Time} }
 
-// PeekHeartbeat reads what a heartbeat says, whoever signed it.
+// PeekHeartbeat returns the content of a heartbeat without checking its signature.
 func PeekHeartbeat(data []byte) (Heartbeat, error) {
 	h, _, err := peekHeartbeat(data)
 	return h, err
@@ -72,8 +72,8 @@ func peekHeartbeat(data []byte) (h Heartbeat, s *Sealed, err error) {
 	return h, s, nil
 }
 
-// Heartbeat takes in control's word of which version is the newest. One that is not newer than the last is none.
-func (w *following) Heartbeat(data []byte) error {
+// Heartbeat verifies a heartbeat and stores it. A heartbeat that is not newer than the last one is ignored.
+func (w *followerConsumer) Heartbeat(data []byte) error {
 	err := w.heartbeat(data)
 	if err != nil {
 		w.refused.Store(true)
@@ -81,66 +81,67 @@ func (w *following) Heartbeat(data []byte) error {
 	return err
 }
 
-func (w *following) heartbeat(data []byte) error {
+func (w *followerConsumer) heartbeat(data []byte) error {
 	f := w.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	st := f.State()
 	h, err := st.openHeartbeat(data, f.beat)
 	if err != nil {
-		f.counts.Refused++
-		return nil // of a later key ring perhaps: records decide
+		f.stats.Refused++
+		return nil // it may be signed under a later key ring; the next records show that
 	}
-	if h.Time < st.Time && h.Epoch <= st.Epoch { // before what is in force
+	if h.Time < st.Time && h.Epoch <= st.Epoch { // older than the record in force
 		return nil
 	}
-	if h.Epoch < st.Epoch { // of a journal that went on without this one, whatever its clock
-		f.older(h, st)
+	if h.Epoch < st.Epoch { // from a journal that was continued without this epoch, at any time
+		f.setOlderProblem(h, st)
 		return nil
 	}
 	if h.Time <= f.beat.Time && h.Epoch <= f.beat.Epoch && (h.Epoch < f.beat.Epoch || h.Version <= f.beat.Version) {
-		return nil // heard before
+		return nil // received before
 	}
-	if !w.heard { // control may have been restarted, and know nothing of this node yet
-		w.heard = true
+	if !w.gotHeartbeat { // a restarted control does not know this node yet
+		w.gotHeartbeat = true
 		f.reportNow()
 	}
-	f.beat, f.beatAt, f.beatData = h, time.Now(), data
-	f.offset.add(time.UnixMilli(h.Time).Sub(f.beatAt))
-	close(f.beaten)
-	f.beaten = make(chan struct{})
+	f.beat, f.beatReceived, f.beatData = h, time.Now(), data
+	f.offset.add(time.UnixMilli(h.Time).Sub(f.beatReceived))
+	close(f.beatArrived)
+	f.beatArrived = make(chan struct{})
 	switch {
 	case h.Epoch > st.Epoch:
-		return errEpoch
+		return errNewEpoch
 	case h.Version < st.Version && h.Time > st.Time:
-		f.older(h, st)
+		f.setOlderProblem(h, st)
 	case h.Version == st.Version && h.Hash != st.Hash:
-		f.note(ErrFork.Error())
-	case h.Version == st.Version && f.problem != "": // nothing is missing here
+		f.setProblemLocked(ErrFork.Error())
+	case h.Version == st.Version && f.problem != "": // no record is missing here
 		f.log.Info("control's changes arrive again", "version", st.Version)
 		f.problem, f.outage = "", outage{}
-		f.reportNow() // or control shows it as current until the next report
+		f.reportNow() // otherwise control shows the problem until the next report
 	}
 	return nil
 }
 
-// older notes that control is behind what is in force.
-func (f *Follower) older(h Heartbeat, st *State) {
-	f.note(fmt.Sprintf("control's newest version is %d, and %d is in force here: was it restored from an older backup? What is in force stays", h.Version, st.Version))
+// setOlderProblem stores the problem that control's journal is behind the state in force.
+func (f *Follower) setOlderProblem(h Heartbeat, st *State) {
+	f.setProblemLocked(fmt.Sprintf("control's newest version is %d, but version %d is in force here: was control restored from an older backup? The version in force stays", h.Version, st.Version))
 }
 
-// lastBeat is the newest heartbeat; its zero value for none.
+// lastBeat returns the newest heartbeat; its zero value for none.
 func (f *Follower) lastBeat() Heartbeat {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.beat
 }
 
-// Beat returns the newest heartbeat as it came, once it speaks of another version than after, or ctx ended. Whoever is ahead of the journal learns so at once.
+// Beat returns the newest heartbeat as it was received, once it names another version than after, or when ctx ends. So a client that is ahead of the journal
+// gets an answer at once.
 func (f *Follower) Beat(ctx context.Context, after uint64) []byte {
 	for {
 		f.mu.Lock()
-		data, version, beaten := f.beatData, f.beat.Version, f.beaten
+		data, version, beaten := f.beatData, f.beat.Version, f.beatArrived
 		f.mu.Unlock()
 		if version != after && data != nil {
 			return data
@@ -153,26 +154,26 @@ func (f *Follower) Beat(ctx context.Context, after uint64) []byte {
 	}
 }
 
-// clockOffset estimates by how much control's clock is ahead of this one. A heartbeat is some time on its way, and may be seconds old where it is
-// fetched: that only makes the difference smaller, so that the largest of the last ones is the nearest.
+// clockOffset estimates by how much control's clock is ahead of this machine's clock. A heartbeat may be seconds old when it arrives, which makes the measured
+// difference smaller. So the largest of the last differences is the best estimate.
 type clockOffset struct {
-	last []time.Duration // the oldest first
+	samples []time.Duration // oldest first
 }
 
-// offsetsKept is how many heartbeats the estimate is made of: a clock that is set back shows after so many.
-const offsetsKept = 32
+// maxOffsets is the number of heartbeats that the estimate uses. A clock that is set back shows after as many heartbeats.
+const maxOffsets = 32
 
 func (o *clockOffset) add(d time.Duration) {
-	if len(o.last) == offsetsKept {
-		o.last = append(o.last[:0], o.last[1:]...)
+	if len(o.samples) == maxOffsets {
+		o.samples = append(o.samples[:0], o.samples[1:]...)
 	}
-	o.last = append(o.last, d)
+	o.samples = append(o.samples, d)
 }
 
-// estimate is 0 before the first heartbeat.
+// estimate returns 0 before the first heartbeat.
 func (o *clockOffset) estimate() time.Duration {
-	if len(o.last) == 0 {
+	if len(o.samples) == 0 {
 		return 0
 	}
-	return slices.Max(o.last)
+	return slices.Max(o.samples)
 }

@@ -14,76 +14,76 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// FindSet returns the record that published the change set of an ID, the last one where an epoch began with it again; stream.ErrNone where none did. It reads
-// the whole journal.
-func (c *Control) FindSet(ctx context.Context, id string) (*Record, *Set, error) {
+// FindChangeSet returns the record that published the change set of an ID. If a later epoch published it again, it returns the later record. The error wraps
+// stream.ErrNone if there is none. It reads the whole journal.
+func (c *Control) FindChangeSet(ctx context.Context, id string) (*Record, *ChangeSet, error) {
 	var found *Record
-	var of *Set
+	var changeSet *ChangeSet
 	err := c.Each(ctx, func(r *Record, body []byte) error {
-		if s := setOf(r, body, id); s != nil {
-			found, of = r, s
+		if s := changeSetOf(r, body, id); s != nil {
+			found, changeSet = r, s
 		}
 		return nil
 	})
 	if err == nil && found == nil {
 		err = fmt.Errorf("change set %.100q: %w", id, stream.ErrNone)
 	}
-	return found, of, err
+	return found, changeSet, err
 }
 
-// setOf is the change set of that ID, if it is the record's.
-func setOf(r *Record, body []byte, id string) *Set {
+// changeSetOf returns the record's change set if it has that ID; otherwise nil.
+func changeSetOf(r *Record, body []byte, id string) *ChangeSet {
 	switch {
 	case r.Snapshot != nil && r.Snapshot.Changes != nil:
-		if s := r.Snapshot.Changes.Set; s.ID == id {
+		if s := r.Snapshot.Changes.ChangeSet; s.ID == id {
 			return &s
 		}
 	case r.Kind == RecordChanges:
-		if s, _, err := splitSet(body); err == nil && s.ID == id {
+		if s, _, err := splitChangeSet(body); err == nil && s.ID == id {
 			return s
 		}
 	}
 	return nil
 }
 
-// splitSet reads what a sealed change set says of itself, without its digest, and returns its changes undecoded.
-func splitSet(body []byte) (*Set, []byte, error) {
+// splitChangeSet returns the first line of a sealed change set, parsed, and the lines of its changes. It checks no signature.
+func splitChangeSet(body []byte) (*ChangeSet, []byte, error) {
 	_, payload, _ := bytes.Cut(body, []byte("\n\n")) // an empty line ends the signatures
 	line, changes, _ := bytes.Cut(payload, []byte("\n"))
-	set, err := ParseSet(line)
+	set, err := ParseChangeSet(line)
 	return set, changes, err
 }
 
-// HistoryEntry is a change in the journal with the record and the change set that it belongs to.
+// HistoryEntry is a change in the journal with its record and its change set.
 type HistoryEntry struct {
-	Record  *Record
-	Set     *Set
-	Change  Change
-	Applied bool // false if a guard refused the change
+	Record    *Record
+	ChangeSet *ChangeSet
+	Change    Change
+	Applied   bool // false if a guard refused the change
 }
 
-// changesOf reads the changes of a record, from the object store where they are many. Where matters is not nil, octets it does not
-// want hold none that matters.
-func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, matters func([]byte) bool) iter.Seq2[HistoryEntry, error] {
+// changesOf returns the changes of a record, which are read from the object store if they are many. If mayMatch is not nil, changes in text for which it
+// returns false are skipped.
+func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, mayMatch func([]byte) bool) iter.Seq2[HistoryEntry, error] {
 	return func(yield func(HistoryEntry, error) bool) {
-		var set *Set
+		var set *ChangeSet
 		var lines *bufio.Reader
 		var refused []int
 		switch {
 		case r.Snapshot != nil && r.Snapshot.Changes != nil:
-			o, err := c.Object(ctx, r.Snapshot.Changes.Object.SHA256+SetSuffix)
+			o, err := c.Object(ctx, r.Snapshot.Changes.Object.SHA256+ChangeSetSuffix)
 			if err != nil {
-				yield(HistoryEntry{}, fmt.Errorf("change set %s: %w", r.Snapshot.Changes.Set.ID, err))
+				yield(HistoryEntry{}, fmt.Errorf("change set %s: %w", r.Snapshot.Changes.ChangeSet.ID, err))
 				return
 			}
 			defer o.Close()
-			set, lines, refused = &r.Snapshot.Changes.Set, bufio.NewReaderSize(o, 256<<10), r.Snapshot.Changes.Refused
-			if _, err := ReadLine(lines, MaxLine); err != nil { // the set's own
+			set, lines, refused = &r.Snapshot.Changes.ChangeSet, bufio.NewReaderSize(o, 256<<10), r.Snapshot.Changes.Refused
+			if _, err := ReadLine(lines, MaxLine); err != nil { // the line of the change set itself
 				yield(HistoryEntry{}, err)
 				return
 			}
-		case r.Kind == RecordChanges && (matters == nil || matters(body)):
-			s, changes, err := splitSet(body)
+		case r.Kind == RecordChanges && (mayMatch == nil || mayMatch(body)):
+			s, changes, err := splitChangeSet(body)
 			if err != nil {
 				yield(HistoryEntry{}, err)
 				return
@@ -97,25 +97,25 @@ func (c *Control) changesOf(ctx context.Context, r *Record, body []byte, matters
 			if err == io.EOF {
 				return
 			}
-			counts := len(refused) == 0 || refused[0] != at
-			if !counts {
+			applied := len(refused) == 0 || refused[0] != at
+			if !applied {
 				refused = refused[1:]
 			}
-			if err == nil && matters != nil && !matters(line) {
+			if err == nil && mayMatch != nil && !mayMatch(line) {
 				continue
 			}
 			var ch Change
 			if err == nil {
 				ch, err = ParseChange(line)
 			}
-			if !yield(HistoryEntry{r, set, ch, counts}, err) || err != nil {
+			if !yield(HistoryEntry{r, set, ch, applied}, err) || err != nil {
 				return
 			}
 		}
 	}
 }
 
-// History hands each change about a name, or about one above it that reaches it, to each, oldest first. It reads the whole journal.
+// History calls each with each change of a name, and of a parent domain whose scope includes the name, oldest first. It reads the whole journal.
 func (c *Control) History(ctx context.Context, name string, each func(HistoryEntry) error) error {
 	above := map[string]bool{name: true}
 	var quoted [][]byte
@@ -123,11 +123,11 @@ func (c *Control) History(ctx context.Context, name string, each func(HistoryEnt
 		above[rest] = true
 		quoted = append(quoted, fmt.Appendf(nil, "%q", rest))
 	}
-	matters := func(octets []byte) bool { // authors write JSON as they like: what is escaped is looked at
-		return bytes.IndexByte(octets, '\\') >= 0 || slices.ContainsFunc(quoted, func(q []byte) bool { return bytes.Contains(octets, q) })
+	mayMatch := func(text []byte) bool { // text with an escape sequence may match, because authors may escape any character
+		return bytes.IndexByte(text, '\\') >= 0 || slices.ContainsFunc(quoted, func(q []byte) bool { return bytes.Contains(text, q) })
 	}
 	return c.Each(ctx, func(r *Record, body []byte) error {
-		for entry, err := range c.changesOf(ctx, r, body, matters) {
+		for entry, err := range c.changesOf(ctx, r, body, mayMatch) {
 			if err != nil {
 				return err
 			}

@@ -12,18 +12,18 @@ import (
 	"rempart/internal/journal"
 )
 
-// TestUndoSays has change sets about one name undone: what is said again is what counted for all before, and no more.
-func TestUndoSays(t *testing.T) {
+// TestUndoRestoresEarlierClaims undoes change sets about one name: the claims for all nodes before the change set are made again, and no others.
+func TestUndoRestoresEarlierClaims(t *testing.T) {
 	const all, staged, advance = "all", "staged", "advance"
 	type act struct {
-		what, id string // of an advance, the change set's
+		what, id string // id is the change set that an advance names
 		do       journal.Act
 		scope    string
 	}
 	tests := []struct {
 		name, undo string
 		acts       []act
-		want       string // what is said; "left" for nothing
+		want       string // the changes of the undo; "left" for none
 	}{
 		{"nothing before", "b", []act{{all, "b", journal.Block, ""}}, "withdraw"},
 		{"an allow before", "b", []act{{all, "a", journal.Allow, ""}, {all, "b", journal.Block, ""}}, "withdraw, allow"},
@@ -35,18 +35,18 @@ func TestUndoSays(t *testing.T) {
 			[]act{{staged, "s", journal.Allow, ""}, {all, "a", journal.Block, ""}, {advance, "s", "", ""}, {all, "b", journal.Block, ""}}, "withdraw, block"},
 		{"two that went on, one after the other", "b",
 			[]act{{staged, "s", journal.Allow, ""}, {staged, "o", journal.Block, ""}, {advance, "s", "", ""}, {advance, "o", "", ""}, {all, "b", journal.Allow, ""}}, "withdraw, block"},
-		{"two that went on, the later first", "b",
+		{"two staged ones, the later advanced first", "b",
 			[]act{{staged, "s", journal.Allow, ""}, {staged, "o", journal.Block, ""}, {advance, "o", "", ""}, {advance, "s", "", ""}, {all, "b", journal.Allow, ""}}, "withdraw, block"},
-		{"one that goes on afterwards, replaced", "b",
+		{"one that is advanced afterwards, overridden", "b",
 			[]act{{staged, "s", journal.Allow, ""}, {all, "b", journal.Block, ""}, {advance, "s", "", ""}}, "withdraw"},
-		{"one that goes on afterwards, of another scope", "b",
+		{"one that is advanced afterwards, of another scope", "b",
 			[]act{{staged, "s", journal.Allow, "exact"}, {all, "b", journal.Block, ""}, {advance, "s", "", ""}}, "left"},
 		{"a staged one itself", "s", []act{{all, "a", journal.Block, ""}, {staged, "s", journal.Allow, ""}}, "withdraw, block"},
-		{"a staged one that went on", "s",
+		{"a staged one that was advanced", "s",
 			[]act{{all, "a", journal.Block, ""}, {staged, "s", journal.Allow, ""}, {advance, "s", "", ""}}, "withdraw, block"},
-		{"a staged one that went on over another, which goes on after it", "s",
+		{"a staged one that was advanced over another, which is advanced after it", "s",
 			[]act{{staged, "o", journal.Block, ""}, {staged, "s", journal.Allow, ""}, {advance, "s", "", ""}, {advance, "o", "", ""}}, "withdraw"},
-		{"a staged one beside another that goes on", "s",
+		{"a staged one next to another that is advanced", "s",
 			[]act{{staged, "o", journal.Allow, ""}, {staged, "s", journal.Block, ""}, {advance, "o", "", ""}}, "left"},
 	}
 	k := newKeys(t)
@@ -54,12 +54,12 @@ func TestUndoSays(t *testing.T) {
 	for i, test := range tests {
 		id := func(id string) string { return fmt.Sprint(id, i) }
 		for _, a := range test.acts {
-			set := &journal.Set{ID: id(a.id), Time: time.Now().Unix()}
+			set := &journal.ChangeSet{ID: id(a.id), Time: time.Now().Unix()}
 			if a.what == staged {
 				set.Stage = &journal.Stage{Share: 0.1, Seconds: 60}
 			}
 			if a.what == advance {
-				c.publish(t, journal.Draft{Kind: journal.RecordAdvance, Set: set.ID})
+				c.publish(t, journal.Draft{Kind: journal.RecordAdvance, ChangeSetID: set.ID})
 				continue
 			}
 			payload, err := journal.Encode(set, []journal.Change{{Do: a.do, Name: fmt.Sprintf("x%d.example", i), Scope: a.scope}})
@@ -68,14 +68,14 @@ func TestUndoSays(t *testing.T) {
 			}
 			c.push(t, journal.Seal(journal.KindChanges, payload, k.author))
 		}
-		if got := undone(t, c, id(test.undo)); got != test.want {
+		if got := undoText(t, c, id(test.undo)); got != test.want {
 			t.Errorf("%s: %s, want %s", test.name, got, test.want)
 		}
 	}
 }
 
-// undone is what undoing says.
-func undone(t *testing.T, c *control, id string) string {
+// undoText returns the changes of an undo as text.
+func undoText(t *testing.T, c *control, id string) string {
 	t.Helper()
 	u, err := c.Undo(t.Context(), id)
 	if err != nil {
@@ -85,14 +85,14 @@ func undone(t *testing.T, c *control, id string) string {
 	for ch := range u.Changes {
 		says = append(says, string(ch.Do))
 	}
-	if u.Lefts > 0 {
+	if u.SkippedCount > 0 {
 		says = append(says, "left")
 	}
 	return strings.Join(says, ", ")
 }
 
-// TestUndoSeesWhoIsCalledLists has somebody push whose name is that of the lists' own publisher.
-func TestUndoSeesWhoIsCalledLists(t *testing.T) {
+// TestUndoOfUserNamedLists pushes as a user with the name of the publisher of lists.
+func TestUndoOfUserNamedLists(t *testing.T) {
 	k := newKeys(t)
 	c := startControl(t, k, t.TempDir(), nil)
 	c.push(t, k.set(t, "a", block("x.example"), block("y.example")))
@@ -102,7 +102,7 @@ func TestUndoSeesWhoIsCalledLists(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := slices.Collect(u.Changes)
-	if diff := cmp.Diff([]journal.Change{{Do: journal.Withdraw, Name: "y.example"}}, got); diff != "" || !slices.Equal(u.Left, []string{"x.example"}) {
-		t.Errorf("left %q; %s", u.Left, diff)
+	if diff := cmp.Diff([]journal.Change{{Do: journal.Withdraw, Name: "y.example"}}, got); diff != "" || !slices.Equal(u.Skipped, []string{"x.example"}) {
+		t.Errorf("skipped %q; %s", u.Skipped, diff)
 	}
 }

@@ -22,24 +22,24 @@ import (
 	"rempart/internal/journal"
 )
 
-// attack is a record that must not be taken.
+// attack is a record that must be refused.
 type attack struct {
 	kind string
 	data []byte
 }
 
-// forge makes records of a real one.
+// forge makes attacks from a genuine record.
 type forge struct {
 	t      *testing.T
 	k      *keys
-	record *journal.Record // the one that would be next
+	record *journal.Record // the next record of the journal
 	body   []byte
 	all    []attack
 }
 
 func (f *forge) add(kind string, data []byte) { f.all = append(f.all, attack{kind, data}) }
 
-// sealed is the record with a change to it, signed by those keys.
+// sealed returns the changed record, signed by the keys.
 func (f *forge) sealed(change func(r *journal.Record), body []byte, signers ...*journal.SecretKey) []byte {
 	f.t.Helper()
 	r := *f.record
@@ -53,8 +53,8 @@ func (f *forge) sealed(change func(r *journal.Record), body []byte, signers ...*
 	return journal.Seal(journal.KindRecord, append(append(head, '\n'), body...), signers...)
 }
 
-// changes is a change set signed by those keys.
-func (f *forge) changes(set journal.Set, signer []*journal.SecretKey, changes ...journal.Change) []byte {
+// changes returns a change set that is signed by the keys.
+func (f *forge) changes(set journal.ChangeSet, signer []*journal.SecretKey, changes ...journal.Change) []byte {
 	f.t.Helper()
 	if set.ID == "" {
 		set.ID = "forged"
@@ -72,34 +72,34 @@ func (f *forge) changes(set journal.Set, signer []*journal.SecretKey, changes ..
 func (f *forge) make(genuine []byte, others ...[]byte) {
 	k, control := f.k, f.k.control
 	one := func(s ...*journal.SecretKey) []*journal.SecretKey { return s }
-	f.add("forged: by a stranger", f.sealed(nil, f.body, k.stranger))
-	impostor := key(f.t, "control") // of the same name
+	f.add("forged: by an unauthorized key", f.sealed(nil, f.body, k.unauthorized))
+	impostor := key(f.t, "control") // with the same name
 	f.add("forged: by another key of that name", f.sealed(nil, f.body, impostor))
 	sig, err := journal.Unseal(journal.KindRecord, genuine)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	other := f.changes(journal.Set{}, one(k.author), block("forged.example"))
+	other := f.changes(journal.ChangeSet{}, one(k.author), block("forged.example"))
 	f.add("forged: another body under the same signature",
 		append(journal.SealHead(journal.KindRecord, sig.Signatures), append(bytes.SplitAfterN(sig.Payload, []byte("\n"), 2)[0], other...)...))
 	f.add("forged: a heartbeat as a record", bytes.Replace(genuine, []byte("record"), []byte("heartbeat"), 1))
 	f.add("unsigned: the record", f.sealed(nil, f.body))
-	f.add("unsigned: the change set", f.sealed(nil, f.changes(journal.Set{}, nil, block("forged.example")), control))
+	f.add("unsigned: the change set", f.sealed(nil, f.changes(journal.ChangeSet{}, nil, block("forged.example")), control))
 	f.add("wrong role: a record by an author", f.sealed(nil, f.body, k.author))
 	f.add("wrong role: a record by an approver", f.sealed(nil, f.body, k.approver))
 	f.add("wrong role: a record by the root", f.sealed(nil, f.body, k.root))
-	for _, s := range one(k.approver, k.feeds, k.control, k.root, k.stranger) {
-		f.add("wrong role: a change set by "+s.Name(), f.sealed(nil, f.changes(journal.Set{}, one(s), block("forged.example")), control))
+	for _, s := range one(k.approver, k.feeds, k.control, k.root, k.unauthorized) {
+		f.add("wrong role: a change set by "+s.Name(), f.sealed(nil, f.changes(journal.ChangeSet{}, one(s), block("forged.example")), control))
 	}
 	list := block("forged.example")
 	list.Source = "a list"
-	f.add("wrong role: a list's change set by an author", f.sealed(nil, f.changes(journal.Set{}, one(k.author), list), control))
-	f.add("wrong role: lists and operators mixed", f.sealed(nil, f.changes(journal.Set{}, one(k.author, k.feeds), list, block("forged.example")), control))
+	f.add("wrong role: a list's change set by an author", f.sealed(nil, f.changes(journal.ChangeSet{}, one(k.author), list), control))
+	f.add("wrong role: lists and operators mixed", f.sealed(nil, f.changes(journal.ChangeSet{}, one(k.author, k.feeds), list, block("forged.example")), control))
 	as := list
 	as.Source = journal.Operator
-	f.add("wrong role: a list that calls itself the operator", f.sealed(nil, f.changes(journal.Set{}, one(k.feeds), as), control))
+	f.add("wrong role: a list that calls itself the operator", f.sealed(nil, f.changes(journal.ChangeSet{}, one(k.feeds), as), control))
 	now := f.record.Time / 1000
-	for what, set := range map[string]journal.Set{
+	for what, set := range map[string]journal.ChangeSet{
 		"expired: by its own word":   {Time: now - 100, Expires: now - 1},
 		"expired: by its age":        {Time: now - int64(journal.MaxAge/time.Second) - 1},
 		"expired: not yet made":      {Time: now + 3600},
@@ -128,8 +128,8 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 	}
 	ring := k.ring
 	ring.Serial = 9
-	ring.Keys = append(ring.Keys, journal.RingKey{Key: k.stranger.String(), Roles: []journal.Role{journal.RoleControl, journal.RoleAuthor}})
-	for _, s := range one(k.stranger, k.control, k.author) {
+	ring.Keys = append(ring.Keys, journal.RingKey{Key: k.unauthorized.String(), Roles: []journal.Role{journal.RoleControl, journal.RoleAuthor}})
+	for _, s := range one(k.unauthorized, k.control, k.author) {
 		sealed, err := ring.Seal(s)
 		if err != nil {
 			f.t.Fatal(err)
@@ -142,7 +142,7 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	for _, s := range one(k.author, k.approver, k.root, k.stranger) {
+	for _, s := range one(k.author, k.approver, k.root, k.unauthorized) {
 		f.add("wrong role: a root's key ring by "+s.Name(), f.sealed(func(r *journal.Record) { r.Kind = journal.RecordRing }, roots, s))
 	}
 	old := k.ring
@@ -168,7 +168,8 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 	f.malleable(genuine)
 }
 
-// malleable adds the record with other octets around what its signature is of: edges that took one would miss it in the next one's hash, for good.
+// malleable adds the record with other bytes around its signature. An edge that accepted one would refuse the next record, which holds the hash of the genuine
+// one.
 func (f *forge) malleable(genuine []byte) {
 	s, err := journal.Unseal(journal.KindRecord, genuine)
 	if err != nil {
@@ -188,7 +189,7 @@ func (f *forge) malleable(genuine []byte) {
 	with("sixteen signatures", slices.Concat(first, bytes.Repeat(junk, 15)))
 	with("its signature twice", first, first)
 	with("a second one that is another key's", first, line(f.k.author.ID(), text))
-	for _, k := range []*journal.SecretKey{f.k.author, f.k.root, f.k.stranger, key(f.t, "control2")} { // one of no role here, however genuine
+	for _, k := range []*journal.SecretKey{f.k.author, f.k.root, f.k.unauthorized, key(f.t, "control2")} { // a key without a role in the ring
 		sig := k.Sign(journal.KindRecord, s.Digest)
 		other := line(sig.Key, base64.StdEncoding.EncodeToString(sig.Bytes))
 		with("signed by "+k.Name()+" too", first, other)
@@ -206,45 +207,45 @@ func (f *forge) malleable(genuine []byte) {
 	f.add("malleable: lines that end in CR LF", bytes.Replace(genuine, []byte("record\n"), []byte("record\r\n"), 1))
 }
 
-// TestAddedSignature has a mirror without keys add a line of a signature to a record: the edge refuses that, and goes on with the record as it is.
-func TestAddedSignature(t *testing.T) {
+// TestAddedSignatureIsRefused adds a signature line to a record at a mirror: the edge refuses it, and accepts the genuine record.
+func TestAddedSignatureIsRefused(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	at := c.State().Version
 	c.push(t, k.set(t, "next", block("next.example")))
 	last := c.push(t, k.set(t, "after", block("after.example")))
-	e := startEdge(t, k, filepath.Join(dir, "e"), altering{fromStream(c, "e"), at + 1, new(atomic.Int32)}, journal.Node{ID: "e"})
+	e := startEdge(t, k, filepath.Join(dir, "e"), alteringSource{fromStream(c, "e"), at + 1, new(atomic.Int32)}, journal.Node{ID: "e"})
 	e.reaches(t, last.Version)
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }
 
-// altering is a source that adds a signature to the first records it hands out of a version.
-type altering struct {
+// alteringSource is a source that adds a signature to the first records of a version.
+type alteringSource struct {
 	journal.Source
 	version uint64
 	times   *atomic.Int32
 }
 
-func (a altering) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
-	return a.Source.Follow(ctx, after, altered{to, a})
+func (a alteringSource) Follow(ctx context.Context, after journal.Position, to journal.Consumer) error {
+	return a.Source.Follow(ctx, after, alteringConsumer{to, a})
 }
 
-type altered struct {
-	journal.Reader
-	by altering
+type alteringConsumer struct {
+	journal.Consumer
+	by alteringSource
 }
 
-func (a altered) Record(e journal.Entry) error {
+func (a alteringConsumer) Record(e journal.SequencedRecord) error {
 	if r, _, err := journal.ReadRecord(e.Data); err == nil && r.Version == a.by.version && a.by.times.Add(1) <= 2 {
 		at := bytes.Index(e.Data, []byte("\n\n"))
 		junk := "\nx " + base64.StdEncoding.EncodeToString(make([]byte, 64))
 		e.Data = slices.Concat(e.Data[:at], []byte(junk), e.Data[at:])
 	}
-	return a.Reader.Record(e)
+	return a.Consumer.Record(e)
 }
 
-// TestHugeRecord reads unsigned records of as many elements as fit: they must be refused before they become a hundred times what they are.
-func TestHugeRecord(t *testing.T) {
+// TestHugeRecordIsRefusedBeforeParsing reads unsigned records with as many elements as fit. Parsing them would take a hundred times their size.
+func TestHugeRecordIsRefusedBeforeParsing(t *testing.T) {
 	within := map[string]string{
 		"scoped":   `{"kind":"snapshot","snapshot":{"scoped":[%s]}}`,
 		"sources":  `{"kind":"snapshot","snapshot":{"changes":{"set":{"sources":[%s]}}}}`,
@@ -268,12 +269,12 @@ func TestHugeRecord(t *testing.T) {
 	}
 	deep := "rempart/1 record\n\n" + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + "\n"
 	if _, _, err := journal.ReadRecord([]byte(deep)); !errors.Is(err, journal.ErrSeal) {
-		t.Errorf("a deep one: %v", err)
+		t.Errorf("deeply nested record: error %v", err)
 	}
 }
 
-// TestNothingForgedIsTaken gives an edge every record an attacker could make who has some keys, but not control's together with an author's.
-func TestNothingForgedIsTaken(t *testing.T) {
+// TestForgedRecordsAreRefused gives an edge every record that an attacker with some keys can make, without control's key together with an author's.
+func TestForgedRecordsAreRefused(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	for i := range 3 {
@@ -319,11 +320,11 @@ func TestNothingForgedIsTaken(t *testing.T) {
 		t.Fatalf("version %d, want %d", v, at)
 	}
 	view := victim.Set().View()
-	taken := map[string]int{}
+	accepted := map[string]int{}
 	for _, a := range f.all {
-		if err := victim.Feed(journal.Entry{Data: a.data}); err == nil || victim.Set().View() != view {
-			taken[a.kind]++
-			t.Errorf("taken: %s", a.kind)
+		if err := victim.Feed(journal.SequencedRecord{Data: a.data}); err == nil || victim.Set().View() != view {
+			accepted[a.kind]++
+			t.Errorf("accepted: %s", a.kind)
 		}
 	}
 	beat := func(h journal.Heartbeat, s *journal.SecretKey) []byte {
@@ -333,35 +334,35 @@ func TestNothingForgedIsTaken(t *testing.T) {
 		}
 		return journal.Seal(journal.KindHeartbeat, payload, s)
 	}
-	_ = victim.FeedHeartbeat(beat(journal.Heartbeat{Epoch: 9, Version: 99, Time: time.Now().UnixMilli()}, k.stranger))
+	_ = victim.FeedHeartbeat(beat(journal.Heartbeat{Epoch: 9, Version: 99, Time: time.Now().UnixMilli()}, k.unauthorized))
 	if h := victim.Health(); h.Newest == 99 {
-		t.Error("a forged heartbeat counts")
+		t.Error("a forged heartbeat was accepted")
 	}
-	t.Logf("forged, replayed, reordered, truncated, unsigned, expired, wrong-role records taken: %d of %d", len(taken), len(f.all))
-	if diff := cmp.Diff(map[string]int{}, taken); diff != "" {
+	t.Logf("forged, replayed, reordered, truncated, unsigned, expired, wrong-role records accepted: %d of %d", len(accepted), len(f.all))
+	if diff := cmp.Diff(map[string]int{}, accepted); diff != "" {
 		t.Error(diff)
 	}
 	for _, data := range [][]byte{genuine, after} {
-		if err := victim.Feed(journal.Entry{Data: data}); err != nil {
-			t.Errorf("the genuine one: %v", err)
+		if err := victim.Feed(journal.SequencedRecord{Data: data}); err != nil {
+			t.Errorf("genuine record: error %v", err)
 		}
 	}
 	wantVerdict(t, victim.Set().View(), "after.example", blocklist.BlockedBy)
 	wantVerdict(t, victim.Set().View(), "forged.example", blocklist.Pass)
 }
 
-// TestThreshold has edges ask for two keys under more than one change.
-func TestThreshold(t *testing.T) {
+// TestThresholdRequiresTwoKeys publishes two changes under a threshold of two keys for more than one change.
+func TestThresholdRequiresTwoKeys(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	k.ring.Threshold = journal.Threshold{Changes: 1, Keys: 2}
 	k.seal(t)
 	c := startControl(t, k, dir, nil)
 	c.push(t, k.set(t, "small", block("one.example")))
-	payload, err := journal.Encode(&journal.Set{ID: "large", Time: time.Now().Unix()}, []journal.Change{block("a.example"), block("b.example")})
+	payload, err := journal.Encode(&journal.ChangeSet{ID: "large", Time: time.Now().Unix()}, []journal.Change{block("a.example"), block("b.example")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, signers := range [][]*journal.SecretKey{{k.author}, {k.author, k.stranger}, {k.author, k.feeds}, {k.approver, k.control}} {
+	for _, signers := range [][]*journal.SecretKey{{k.author}, {k.author, k.unauthorized}, {k.author, k.feeds}, {k.approver, k.control}} {
 		_, err := c.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, Body: journal.Seal(journal.KindChanges, payload, signers...)})
 		if !errors.Is(err, journal.ErrRefused) {
 			t.Errorf("%d signatures: %v", len(signers), err)
@@ -371,8 +372,8 @@ func TestThreshold(t *testing.T) {
 	wantVerdict(t, c.State().View(), "b.example", blocklist.BlockedBy)
 }
 
-// TestRingsChangeHands replaces control's key, and then the root.
-func TestRingsChangeHands(t *testing.T) {
+// TestControlAndRootKeysAreReplaced replaces control's key, and then the root key.
+func TestControlAndRootKeysAreReplaced(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
@@ -382,7 +383,7 @@ func TestRingsChangeHands(t *testing.T) {
 	root := key(t, "root2")
 	k.ring.Serial, k.ring.Roots = 2, []string{root.String()}
 	k.ring.Keys = append(k.ring.Keys, journal.RingKey{Key: next.String(), Roles: []journal.Role{journal.RoleControl}})
-	k.seal(t) // by the root before, which every edge knows
+	k.seal(t) // by the previous root key, which every edge trusts
 	c = startControl(t, k, dir, nil)
 	k.control = next
 	c.stop()
@@ -392,154 +393,4 @@ func TestRingsChangeHands(t *testing.T) {
 	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	e.reaches(t, r.Version)
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
-}
-
-// outlived is a control in dir's folder c, with a backup beside from before its last change, and an edge in e that has that, ended.
-func outlived(t *testing.T, k *keys, dir string) (*control, *edge, journal.Receipt) {
-	t.Helper()
-	c := startControl(t, k, filepath.Join(dir, "c"), nil)
-	c.push(t, k.set(t, "one", block("one.example")))
-	c.stop()
-	copyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
-	c = startControl(t, k, filepath.Join(dir, "c"), nil)
-	r := c.push(t, k.set(t, "two", block("two.example")))
-	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-	e.reaches(t, r.Version)
-	e.stop()
-	return c, e, r
-}
-
-// TestOlderBackup restores control's disk from a backup older than what edges have in force.
-func TestOlderBackup(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	c, e, r := outlived(t, k, dir)
-	c.stop()
-
-	c = startControl(t, k, filepath.Join(dir, "backup"), nil)
-	c.push(t, k.set(t, "three", block("three.example"))) // of the version that another change had
-	c.push(t, k.set(t, "four", block("four.example")))
-	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-	waitFor(t, "a trouble to be told", func() bool { return e.Health().Problem != "" })
-	if v := e.State().Version; v != r.Version {
-		t.Errorf("version %d, and %d before", v, r.Version)
-	}
-	wantVerdict(t, e.Set().View(), "two.example", blocklist.BlockedBy)
-	wantVerdict(t, e.Set().View(), "three.example", blocklist.Pass)
-	t.Log(e.Health().Problem)
-	e.stop()
-	c.stop()
-
-	c = startControl(t, k, filepath.Join(dir, "backup"), func(cfg *journal.ControlConfig) {
-		cfg.Epoch, cfg.Above = true, func() uint64 { return r.Version }
-	})
-	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-	e.reaches(t, r.Version+1)
-	after := c.push(t, k.set(t, "five", block("five.example")))
-	e.reaches(t, after.Version)
-	wantVerdict(t, e.Set().View(), "four.example", blocklist.BlockedBy)
-	wantVerdict(t, e.Set().View(), "five.example", blocklist.BlockedBy)
-}
-
-// TestClockWrongByADay has control's clock, and so each edge's beside it, be wrong by a day, either way, and then be set right.
-func TestClockWrongByADay(t *testing.T) {
-	for _, off := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
-		k, dir := newKeys(t), t.TempDir()
-		c := startControl(t, k, dir, nil)
-		e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-		c.SetWall(func() time.Time { return time.Now().Add(off) })
-		set := func(id, name string) []byte { // by an author whose clock is control's
-			payload, err := journal.Encode(&journal.Set{ID: id, Time: time.Now().Add(min(off, 0)).Unix()}, []journal.Change{block(name)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return journal.Seal(journal.KindChanges, payload, k.author)
-		}
-		r := c.push(t, set("wrong", "wrong.example"))
-		e.reaches(t, r.Version)
-		wantVerdict(t, e.Set().View(), "wrong.example", blocklist.BlockedBy)
-		waitFor(t, "a heartbeat", func() bool { return e.Health().Newest == r.Version })
-		h := e.Health()
-		t.Logf("%v: version %d, heartbeat %v old, offset %v", off, h.Status.Version, h.Heartbeat.Round(time.Millisecond), h.ControlTime.Round(time.Second))
-		if h.Heartbeat > time.Minute {
-			t.Error("a wrong clock makes heartbeats old")
-		}
-		c.stop()
-		c = startControl(t, k, dir, nil) // with the right clock
-		e.stop()
-		e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-		wantVerdict(t, e.Set().View(), "wrong.example", blocklist.BlockedBy) // at once, from disk
-		r = c.push(t, k.set(t, "right", block("right.example")))
-		e.reaches(t, r.Version)
-		wantVerdict(t, e.Set().View(), "right.example", blocklist.BlockedBy)
-	}
-}
-
-// TestRecover restores control's disk from an older backup, and what was pushed since from an edge.
-func TestRecover(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, filepath.Join(dir, "c"), nil)
-	c.push(t, k.set(t, "one", block("one.example")))
-	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-	e.reaches(t, c.State().Version)
-	c.stop()
-	copyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
-	c = startControl(t, k, filepath.Join(dir, "c"), nil)
-	e.stop()
-	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-	for _, id := range []string{"two", "three"} {
-		c.push(t, k.set(t, id, block(id+".example")))
-	}
-	r, err := c.Compact(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	e.reaches(t, r.Version)
-	e.stop()
-	c.stop()
-	c = startControl(t, k, filepath.Join(dir, "backup"), func(cfg *journal.ControlConfig) { cfg.Recover = filepath.Join(dir, "e") })
-	if v := c.State().Version; v != r.Version+1 { // a snapshot in the place of the last one, whose object neither the backup nor the copy holds
-		t.Fatalf("version %d, want %d", v, r.Version+1)
-	}
-	if _, err := c.Record(t.Context(), r.Version); err != nil {
-		t.Errorf("the last recovered record: %v", err)
-	}
-	fresh := startEdge(t, k, filepath.Join(dir, "fresh"), fromStream(c, "fresh"), journal.Node{ID: "fresh"})
-	fresh.reaches(t, r.Version+1)
-	wantVerdict(t, fresh.Set().View(), "three.example", blocklist.BlockedBy)
-	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-	after := c.push(t, k.set(t, "four", block("four.example")))
-	e.reaches(t, after.Version)
-	for _, name := range []string{"one", "two", "three", "four"} {
-		wantVerdict(t, e.Set().View(), name+".example", blocklist.BlockedBy)
-		wantVerdict(t, c.State().View(), name+".example", blocklist.BlockedBy)
-	}
-}
-
-// TestDamagedSnapshot alters the snapshot on an edge's disk: what is left of it is in force until it was fetched again.
-func TestDamagedSnapshot(t *testing.T) {
-	k, dir := newKeys(t), t.TempDir()
-	c := startControl(t, k, dir, nil)
-	var changes []journal.Change
-	for i := range 2000 {
-		changes = append(changes, block(fmt.Sprintf("n%d.example", i)))
-	}
-	c.push(t, k.set(t, "many", changes...))
-	if _, err := c.Compact(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-	r := c.push(t, k.set(t, "after", block("after.example")))
-	e.reaches(t, r.Version)
-	e.stop()
-	damage(t, filepath.Join(dir, "e"), "n777")
-	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
-	waitFor(t, "the snapshot to be repaired", func() bool { return judge(t, e.Set().View(), "n777.example") == blocklist.BlockedBy })
-	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
-	r = c.push(t, k.set(t, "last", block("last.example")))
-	e.reaches(t, r.Version)
-	e.stop()
-	e = startEdge(t, k, filepath.Join(dir, "e"), offline{}, journal.Node{ID: "e"})
-	for _, name := range []string{"n777.example", "after.example", "last.example"} {
-		wantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)
-	}
 }

@@ -19,11 +19,11 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// keys are one of each role, under one root.
+// keys holds one key per role, under one root key.
 type keys struct {
-	root, control, author, second, approver, feeds, stranger *journal.SecretKey
-	ring                                                     journal.Ring
-	sealed                                                   []byte
+	root, control, author, second, approver, feeds, unauthorized *journal.SecretKey
+	ring                                                         journal.Ring
+	sealed                                                       []byte
 }
 
 func key(t testing.TB, name string) *journal.SecretKey {
@@ -38,7 +38,7 @@ func key(t testing.TB, name string) *journal.SecretKey {
 func newKeys(t testing.TB) *keys {
 	k := &keys{
 		root: key(t, "root"), control: key(t, "control"), author: key(t, "desk"), second: key(t, "other"), approver: key(t, "boss"),
-		feeds: key(t, "feeds"), stranger: key(t, "stranger"),
+		feeds: key(t, "feeds"), unauthorized: key(t, "unauthorized"),
 	}
 	k.ring = journal.Ring{Serial: 1, Roots: []string{k.root.String()}, Keys: []journal.RingKey{
 		{Key: k.control.String(), Roles: []journal.Role{journal.RoleControl}},
@@ -61,10 +61,10 @@ func (k *keys) seal(t testing.TB) {
 
 func (k *keys) trust() []journal.PublicKey { return []journal.PublicKey{k.root.PublicKey} }
 
-// set is a sealed change set.
+// set returns a sealed change set.
 func (k *keys) set(t testing.TB, id string, changes ...journal.Change) []byte {
 	t.Helper()
-	payload, err := journal.Encode(&journal.Set{ID: id, Time: time.Now().Unix()}, changes)
+	payload, err := journal.Encode(&journal.ChangeSet{ID: id, Time: time.Now().Unix()}, changes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,14 +82,14 @@ func logs(t testing.TB) *slog.Logger {
 	return slog.New(slog.DiscardHandler)
 }
 
-// control is one under test.
+// control is a Control under test.
 type control struct {
 	*journal.Control
 	stream *stream.Stream
 	stop   func()
 }
 
-// openControlIn is a control that does not run yet, and what ends its stream.
+// openControlIn returns a control that does not run yet, and a function that closes its stream.
 func openControlIn(t testing.TB, k *keys, dir string, change func(*journal.ControlConfig)) (c *journal.Control, end func()) {
 	t.Helper()
 	s, err := stream.Open(t.Context(), stream.Config{
@@ -120,7 +120,7 @@ func startControl(t testing.TB, k *keys, dir string, change func(*journal.Contro
 	select {
 	case <-ready:
 	case <-time.After(time.Minute):
-		t.Fatal("control does not get ready")
+		t.Fatal("control is not ready in time")
 	}
 	return &control{c, c.Stream, func() { stop(); end() }}
 }
@@ -139,7 +139,7 @@ func (c *control) push(t testing.TB, body []byte) journal.Receipt {
 	return c.publish(t, journal.Draft{Kind: journal.RecordChanges, By: "desk", Body: body})
 }
 
-// edge is one under test.
+// edge is a Follower under test.
 type edge struct {
 	*journal.Follower
 	stop func()
@@ -166,7 +166,7 @@ func (e *edge) reaches(t testing.TB, version uint64) {
 	}
 }
 
-// judge is the verdict on a name.
+// judge returns the verdict on a name.
 func judge(t testing.TB, v *blocklist.View, name string) blocklist.Action {
 	t.Helper()
 	wire, err := blocklist.AppendName(nil, name)
@@ -183,7 +183,7 @@ func wantVerdict(t testing.TB, v *blocklist.View, name string, want blocklist.Ac
 	}
 }
 
-// overHTTP is a source that asks control over HTTP.
+// overHTTP returns a source that reads control's journal over HTTP.
 func overHTTP(t testing.TB, c *control) journal.Source {
 	t.Helper()
 	srv := httptest.NewServer(mirror.NewHandler(c, func(*http.Request, []byte) error { return nil }))
@@ -239,20 +239,20 @@ func TestPushReachesEveryEdge(t *testing.T) {
 	for _, e := range edges {
 		e.reaches(t, r.Version)
 		if !e.Set().View().Suspended() {
-			t.Error("an edge goes on enforcing")
+			t.Error("an edge still enforces after the suspension")
 		}
 	}
 	r = c.publish(t, journal.Draft{Kind: journal.RecordResume, By: "boss"})
 	for _, e := range edges {
 		e.reaches(t, r.Version)
 		if e.Set().View().Suspended() {
-			t.Error("an edge does not enforce again")
+			t.Error("an edge does not enforce after the resumption")
 		}
 	}
 }
 
-// TestLoad has a set of many names published while others push: both are in force everywhere.
-func TestLoad(t *testing.T) {
+// TestSnapshotWhileOthersPush publishes a snapshot of many names while others push: both are in force everywhere.
+func TestSnapshotWhileOthersPush(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	e := startEdge(t, k, filepath.Join(dir, "e1"), fromStream(c, "e1"), journal.Node{ID: "e1"})
@@ -262,7 +262,7 @@ func TestLoad(t *testing.T) {
 		<-load
 		c.push(t, k.set(t, "during", block("during.example")))
 	}()
-	r, err := c.PublishSnapshot(t.Context(), journal.Load{By: "lists", Compile: func(w io.Writer, st *journal.State) error {
+	r, err := c.PublishSnapshot(t.Context(), journal.SnapshotDraft{By: "lists", Compile: func(w io.Writer, st *journal.State) error {
 		close(load)
 		<-pushed
 		b := blocklist.NewBuilder()
@@ -295,14 +295,14 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// offline is a control that cannot be reached.
+// offline is a source that cannot be reached.
 type offline struct{}
 
-func (offline) Follow(ctx context.Context, _ journal.Position, _ journal.Reader) error {
+func (offline) Follow(ctx context.Context, _ journal.Position, _ journal.Consumer) error {
 	return fmt.Errorf("unreachable")
 }
-func (offline) Newest(context.Context) (journal.Entry, error) {
-	return journal.Entry{}, fmt.Errorf("unreachable")
+func (offline) Newest(context.Context) (journal.SequencedRecord, error) {
+	return journal.SequencedRecord{}, fmt.Errorf("unreachable")
 }
 func (offline) Object(context.Context, string) (io.ReadCloser, error) {
 	return nil, fmt.Errorf("unreachable")
@@ -313,7 +313,7 @@ func waitFor(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %s", what)
+			t.Fatalf("timeout while waiting for %s", what)
 		}
 	}
 }
@@ -325,15 +325,15 @@ func copyTree(t testing.TB, from, to string) {
 	}
 }
 
-// TestLoads has a set of many names published right after another: what the first brought is on its way still, and must be in the second.
-func TestLoads(t *testing.T) {
+// TestTwoSnapshotsInARow publishes a snapshot while the content of the one before is on its way: the second one must contain it.
+func TestTwoSnapshotsInARow(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	var last journal.Receipt
 	for i := range 4 {
 		var err error
-		last, err = c.PublishSnapshot(t.Context(), journal.Load{By: "desk", Compile: func(w io.Writer, st *journal.State) error {
-			view, err := journal.Apply(st.View(), &journal.Set{}, func(yield func(journal.Change, error) bool) {
+		last, err = c.PublishSnapshot(t.Context(), journal.SnapshotDraft{By: "desk", Compile: func(w io.Writer, st *journal.State) error {
+			view, err := journal.Apply(st.View(), &journal.ChangeSet{}, func(yield func(journal.Change, error) bool) {
 				for n := range 2000 {
 					if !yield(block(fmt.Sprintf("n%d.load%d.example", n, i)), nil) {
 						return
@@ -355,7 +355,7 @@ func TestLoads(t *testing.T) {
 	if n := c.State().View().Stats().Names; n != 8000 {
 		t.Errorf("%d names", n)
 	}
-	// A change set is published once, however often.
+	// A change set is published once, even if it is pushed again.
 	body := k.set(t, "once", block("once.example"))
 	first := c.push(t, body)
 	if again := c.push(t, body); again.Version != first.Version {

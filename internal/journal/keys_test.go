@@ -16,8 +16,8 @@ import (
 	"rempart/internal/journal"
 )
 
-// TestRingOfTwins has a key ring name one key under two names refused: each would sign as two.
-func TestRingOfTwins(t *testing.T) {
+// TestRingRefusesOneKeyUnderTwoNames checks that one key cannot pass as two signers.
+func TestRingRefusesOneKeyUnderTwoNames(t *testing.T) {
 	k := newKeys(t)
 	octets, err := base64.StdEncoding.DecodeString(strings.SplitN(k.author.String(), "+", 3)[2])
 	if err != nil {
@@ -31,12 +31,12 @@ func TestRingOfTwins(t *testing.T) {
 	k.ring.Keys = append(k.ring.Keys, journal.RingKey{Key: twin.String(), Roles: []journal.Role{journal.RoleApprover}})
 	k.seal(t)
 	if _, err := journal.OpenRing(k.sealed, k.trust()); err == nil {
-		t.Error("it is taken")
+		t.Error("the ring was accepted")
 	}
 }
 
-// TestRotate has control begin with a key that the ring in force does not know: the next ring, a root's, gives it the role, and the one before is lost.
-func TestRotate(t *testing.T) {
+// TestRotatedControlKey starts control with a key that the ring in force does not contain. The next ring gives it the role, and the previous key is lost.
+func TestRotatedControlKey(t *testing.T) {
 	dir := t.TempDir()
 	folder, _, err := journal.OpenKeys(filepath.Join(dir, "keys"))
 	if err != nil {
@@ -51,9 +51,11 @@ func TestRotate(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, k.sealed, _, err = folder.Ring(); err != nil {
+		ring, err := folder.Ring()
+		if err != nil {
 			t.Fatal(err)
 		}
+		k.sealed = ring.Sealed
 		return k
 	}
 	k := read()
@@ -71,7 +73,7 @@ func TestRotate(t *testing.T) {
 			}
 		}
 	}
-	if err := folder.Change(rootOf(t, folder), func(ring *journal.Ring) error { // and the first one is taken back
+	if err := folder.Change(rootOf(t, folder), func(ring *journal.Ring) error { // remove the first key
 		ring.Keys = slices.DeleteFunc(ring.Keys, func(held journal.RingKey) bool { return held.Key == first.String() })
 		return nil
 	}); err != nil {
@@ -86,8 +88,9 @@ func TestRotate(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }
 
-// TestKeyThatRanOut has who holds a key of control's that ran out date records and heartbeats back: an edge knows of control's later word.
-func TestKeyThatRanOut(t *testing.T) {
+// TestExpiredKeyCannotBackdate signs records and heartbeats with an expired key of control and an earlier date: an edge that received a later heartbeat refuses
+// them.
+func TestExpiredKeyCannotBackdate(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	old, now := key(t, "control-old"), time.Now()
 	k.ring.Keys = append(k.ring.Keys, journal.RingKey{Key: old.String(), Roles: []journal.Role{journal.RoleControl}, Until: now.Add(time.Hour).Unix()})
@@ -100,12 +103,12 @@ func TestKeyThatRanOut(t *testing.T) {
 	kept := filepath.Join(dir, "kept")
 	copyTree(t, filepath.Join(dir, "e"), kept)
 	st := e.State()
-	record := func(signer *journal.SecretKey) journal.Entry {
+	record := func(signer *journal.SecretKey) journal.SequencedRecord {
 		line, err := json.Marshal(journal.Record{Epoch: st.Epoch, Version: st.Version + 1, Previous: st.Hash, Time: st.Time, Kind: journal.RecordSuspend})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return journal.Entry{Data: journal.Seal(journal.KindRecord, append(line, '\n'), signer)}
+		return journal.SequencedRecord{Data: journal.Seal(journal.KindRecord, append(line, '\n'), signer)}
 	}
 	beat := func(version uint64, at time.Time, signer *journal.SecretKey) {
 		t.Helper()
@@ -120,26 +123,26 @@ func TestKeyThatRanOut(t *testing.T) {
 	beat(st.Version, now.Add(2*time.Hour), k.control)
 	beat(st.Version+7, now.Add(time.Minute), old)
 	if v := e.Health().Newest; v != st.Version {
-		t.Errorf("a heartbeat of version %d counts", v)
+		t.Errorf("a heartbeat of version %d under the expired key was accepted", v)
 	}
 	if err := e.Feed(record(old)); !errors.Is(err, journal.ErrSeal) || e.State().Suspended {
-		t.Errorf("a record: %v", err)
+		t.Errorf("record under the expired key: error %v", err)
 	}
 	if err := e.Feed(record(k.control)); err != nil {
-		t.Errorf("of a key that has not run out: %v", err)
+		t.Errorf("record under a valid key: error %v", err)
 	}
 
-	// An epoch may begin at an earlier time, but not by a key that had run out at the last record's.
+	// An epoch may begin at an earlier time, but not under a key that had expired when the last record was signed.
 	again, err := journal.NewFollower(journal.FollowerConfig{Dir: kept, Source: offline{}, Trust: k.trust(), Node: journal.Node{ID: "e"}})
 	if err == nil {
-		err = again.Start() // it heard of control no more
+		err = again.Start() // without a heartbeat
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	line, err := json.Marshal(journal.Record{Epoch: st.Epoch, Version: st.Version + 1, Previous: st.Hash, Time: now.Add(2 * time.Hour).UnixMilli(), Kind: journal.RecordRenew})
 	if err == nil {
-		err = again.Feed(journal.Entry{Data: journal.Seal(journal.KindRecord, append(line, '\n'), k.control)})
+		err = again.Feed(journal.SequencedRecord{Data: journal.Seal(journal.KindRecord, append(line, '\n'), k.control)})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -150,13 +153,13 @@ func TestKeyThatRanOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return again.Feed(journal.Entry{Data: journal.Seal(journal.KindRecord, slices.Concat(line, []byte("\n"), k.sealed), signer)})
+		return again.Feed(journal.SequencedRecord{Data: journal.Seal(journal.KindRecord, slices.Concat(line, []byte("\n"), k.sealed), signer)})
 	}
 	if err := epoch(old); !errors.Is(err, journal.ErrSeal) {
-		t.Errorf("an epoch: %v", err)
+		t.Errorf("epoch under the expired key: error %v", err)
 	}
-	if err := epoch(k.control); err == nil || errors.Is(err, journal.ErrSeal) || errors.Is(err, journal.ErrRollback) { // it is gone to by jumping
-		t.Errorf("an epoch of a key that has not run out: %v", err)
+	if err := epoch(k.control); err == nil || errors.Is(err, journal.ErrSeal) || errors.Is(err, journal.ErrRollback) { // the epoch is fetched as the newest snapshot
+		t.Errorf("epoch under a valid key: error %v", err)
 	}
 }
 

@@ -16,13 +16,13 @@ import (
 	"rempart/internal/journal"
 )
 
-// slow is a source whose objects come when they are let.
-type slow struct {
+// slowSource is a source whose objects wait until its channel is closed.
+type slowSource struct {
 	journal.Source
 	let chan struct{}
 }
 
-func (s slow) Object(ctx context.Context, name string) (io.ReadCloser, error) {
+func (s slowSource) Object(ctx context.Context, name string) (io.ReadCloser, error) {
 	select {
 	case <-s.let:
 		return s.Source.Object(ctx, name)
@@ -31,14 +31,15 @@ func (s slow) Object(ctx context.Context, name string) (io.ReadCloser, error) {
 	}
 }
 
-// TestSnapshotComesLate has more records come than wait for a snapshot: all of it is in force when that came, and is not said to be before.
-func TestSnapshotComesLate(t *testing.T) {
+// TestSnapshotThatArrivesLate publishes more records than may wait for a snapshot: all of them are in force when the snapshot arrived, and are not reported as
+// in force before.
+func TestSnapshotThatArrivesLate(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes thousands of records")
+		t.Skip("this test publishes thousands of records")
 	}
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
-	source := slow{fromStream(c, "e"), make(chan struct{})}
+	source := slowSource{fromStream(c, "e"), make(chan struct{})}
 	first := startEdge(t, k, filepath.Join(dir, "e"), source.Source, journal.Node{ID: "e"})
 	first.reaches(t, c.State().Version)
 	first.stop()
@@ -49,14 +50,14 @@ func TestSnapshotComesLate(t *testing.T) {
 	for i := range 2100 {
 		last = c.push(t, k.set(t, fmt.Sprint("set", i), block(fmt.Sprintf("n%d.example", i)))).Version
 	}
-	waitFor(t, "more records than wait", func() bool { return strings.Contains(e.Health().Problem, "records wait for it") })
+	waitFor(t, "more records than may wait", func() bool { return strings.Contains(e.Health().Problem, "records wait for it") })
 	if v := e.State().Version; v <= load.Version+1900 {
-		t.Errorf("the last record taken is of version %d, and the snapshot of version %d", v, load.Version)
+		t.Errorf("the last accepted record has version %d, and the snapshot version %d", v, load.Version)
 	}
 	if v := e.InForce(); v != whole {
-		t.Errorf("version %d is said to be in force, and the snapshot of version %d is not there", v, load.Version)
+		t.Errorf("version %d is reported as in force, but the snapshot of version %d was not fetched", v, load.Version)
 	}
-	wantVerdict(t, e.Set().View(), "n1.example", blocklist.BlockedBy) // what was pushed does not wait
+	wantVerdict(t, e.Set().View(), "n1.example", blocklist.BlockedBy) // pushed changes do not wait for the snapshot
 	close(source.let)
 	e.reaches(t, last)
 	for _, name := range []string{"listed.example", "n0.example", "n2099.example"} {
@@ -64,10 +65,10 @@ func TestSnapshotComesLate(t *testing.T) {
 	}
 }
 
-// large publishes a change set as a large one; meanwhile is called while its snapshot is made.
+// large publishes a large change set. It calls meanwhile while the snapshot is made.
 func (c *control) large(t *testing.T, k *keys, id string, meanwhile func(), changes ...journal.Change) journal.Receipt {
 	t.Helper()
-	set := &journal.Set{ID: id, Time: time.Now().Unix()}
+	set := &journal.ChangeSet{ID: id, Time: time.Now().Unix()}
 	payload, err := journal.Encode(set, changes)
 	if err != nil {
 		t.Fatal(err)
@@ -84,12 +85,12 @@ func (c *control) large(t *testing.T, k *keys, id string, meanwhile func(), chan
 	if _, err := f.Write(payload); err != nil {
 		t.Fatal(err)
 	}
-	o, err := c.PutSet(t.Context(), f)
+	o, err := c.PutChangeSet(t.Context(), f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &journal.LargeSet{Set: *set, Count: len(changes), Object: o, Digest: sealed.Digest, Signatures: sealed.Signatures}
-	r, err := c.PublishSnapshot(t.Context(), journal.Load{By: "desk", Changes: l, Compile: func(w io.Writer, st *journal.State) error {
+	l := &journal.LargeChangeSet{ChangeSet: *set, Count: len(changes), Object: o, Digest: sealed.Digest, Signatures: sealed.Signatures}
+	r, err := c.PublishSnapshot(t.Context(), journal.SnapshotDraft{By: "desk", Changes: l, Compile: func(w io.Writer, st *journal.State) error {
 		view, err := journal.Apply(st.View(), set, func(yield func(journal.Change, error) bool) {
 			for _, ch := range changes {
 				if !yield(ch, nil) {
@@ -109,8 +110,9 @@ func (c *control) large(t *testing.T, k *keys, id string, meanwhile func(), chan
 	return r
 }
 
-// TestLargeOverScoped has a large change set replace what was scoped before it, as a small one does, and not what was pushed while it was made.
-func TestLargeOverScoped(t *testing.T) {
+// TestLargeChangeSetOverridesScoped checks that a large change set overrides earlier scoped changes, as a small one does, and not those that were pushed while
+// it was made.
+func TestLargeChangeSetOverridesScoped(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	node := journal.Node{ID: "fr", Country: "FR"}
@@ -119,7 +121,7 @@ func TestLargeOverScoped(t *testing.T) {
 		return journal.Change{Do: journal.Allow, Name: name, Countries: []string{"FR"}}
 	}
 	c.push(t, k.set(t, "country", allow("x.example"), allow("other.example")))
-	payload, err := journal.Encode(&journal.Set{ID: "staged", Time: time.Now().Unix(), Stage: &journal.Stage{Share: 0.5, Seconds: 60}}, []journal.Change{block("y.example")})
+	payload, err := journal.Encode(&journal.ChangeSet{ID: "staged", Time: time.Now().Unix(), Stage: &journal.Stage{Share: 0.5, Seconds: 60}}, []journal.Change{block("y.example")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,25 +141,25 @@ func TestLargeOverScoped(t *testing.T) {
 		}
 	}
 	check(r.Version)
-	r = c.publish(t, journal.Draft{Kind: journal.RecordAdvance, Set: "staged"}) // nothing of it is left
+	r = c.publish(t, journal.Draft{Kind: journal.RecordAdvance, ChangeSetID: "staged"}) // none of its changes is left
 	check(r.Version)
 }
 
-// TestAdvancedOverScoped has what a staged change set says of a name replace, once it went on to all, what counted in one country: on nodes that were
-// there and on those that begin later.
-func TestAdvancedOverScoped(t *testing.T) {
+// TestAdvancedChangeOverridesScoped checks that a staged change, once advanced to all nodes, overrides an earlier change for one country, on running nodes and
+// on new ones.
+func TestAdvancedChangeOverridesScoped(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	node := journal.Node{ID: "fr", Country: "FR"}
 	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "fr"), node)
 	c.push(t, k.set(t, "country", journal.Change{Do: journal.Block, Name: "x.example", Countries: []string{"FR"}}))
-	payload, err := journal.Encode(&journal.Set{ID: "staged", Time: time.Now().Unix(), Stage: &journal.Stage{Share: 0.5, Seconds: 60}},
+	payload, err := journal.Encode(&journal.ChangeSet{ID: "staged", Time: time.Now().Unix(), Stage: &journal.Stage{Share: 0.5, Seconds: 60}},
 		[]journal.Change{{Do: journal.Withdraw, Name: "x.example"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.push(t, journal.Seal(journal.KindChanges, payload, k.author))
-	r := c.publish(t, journal.Draft{Kind: journal.RecordAdvance, Set: "staged"})
+	r := c.publish(t, journal.Draft{Kind: journal.RecordAdvance, ChangeSetID: "staged"})
 	e.reaches(t, r.Version)
 	wantVerdict(t, e.Set().View(), "x.example", blocklist.Pass)
 	if r, err = c.Compact(t.Context()); err != nil {
@@ -168,8 +170,8 @@ func TestAdvancedOverScoped(t *testing.T) {
 	wantVerdict(t, late.Set().View(), "x.example", blocklist.Pass)
 }
 
-// TestScopedRunsOut has a block for all count again in a country soon after an allow there ran out, though nobody pushes anything.
-func TestScopedRunsOut(t *testing.T) {
+// TestExpiredScopedChangeRestoresGlobalOne checks that a block for all nodes applies in a country again soon after an allow there expired, without a push.
+func TestExpiredScopedChangeRestoresGlobalOne(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "fr"), journal.Node{ID: "fr", Country: "FR"})
@@ -177,15 +179,15 @@ func TestScopedRunsOut(t *testing.T) {
 	r := c.push(t, k.set(t, "country", journal.Change{Do: journal.Allow, Name: "x.example", Countries: []string{"FR"}, Expiry: time.Now().Unix() + 1}))
 	e.reaches(t, r.Version)
 	waitFor(t, "the block", func() bool { return judge(t, e.Set().View(), "x.example") == blocklist.BlockedBy })
-	waitFor(t, "nothing scoped at control", func() bool { return len(c.State().Scoped) == 0 }) // the edge may receive it first
+	waitFor(t, "no scoped change at control", func() bool { return len(c.State().Scoped) == 0 }) // the edge may receive the record first
 }
 
-// TestKilledWhileWriting has a control that starts remove the snapshot which it was killed while writing.
-func TestKilledWhileWriting(t *testing.T) {
+// TestTemporarySnapshotIsRemovedAtStart starts control after it was killed while it wrote a snapshot.
+func TestTemporarySnapshotIsRemovedAtStart(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	var writing []string
-	_, err := c.PublishSnapshot(t.Context(), journal.Load{Same: true, Compile: func(w io.Writer, st *journal.State) (err error) {
+	_, err := c.PublishSnapshot(t.Context(), journal.SnapshotDraft{Same: true, Compile: func(w io.Writer, st *journal.State) (err error) {
 		if writing, err = filepath.Glob(filepath.Join(dir, "state", ".*snapshot*")); err != nil {
 			return err
 		}
@@ -200,6 +202,6 @@ func TestKilledWhileWriting(t *testing.T) {
 	}
 	startControl(t, k, dir, nil)
 	if _, err := os.Stat(writing[0]); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%s stays: %v", writing[0], err)
+		t.Errorf("%s was not removed: %v", writing[0], err)
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"rempart/internal/journal/mirror"
 )
 
-// TestMirror has edges follow a folder of files behind a web server that knows nothing of them.
-func TestMirror(t *testing.T) {
+// TestEdgesFollowMirrorFolder lets edges follow a folder of files behind a plain web server.
+func TestEdgesFollowMirrorFolder(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	first := c.push(t, k.set(t, "one", block("one.example")))
@@ -47,8 +47,8 @@ func TestMirror(t *testing.T) {
 	wantVerdict(t, late.Set().View(), "one.example", blocklist.BlockedBy)
 }
 
-// TestFolderOverEpochs has a folder go on with a new epoch, which begins at a version above the next.
-func TestFolderOverEpochs(t *testing.T) {
+// TestMirrorFolderFollowsNewEpoch begins an epoch, whose first version is not the next one.
+func TestMirrorFolderFollowsNewEpoch(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	folder, err := mirror.NewFolder(filepath.Join(dir, "www"))
@@ -70,35 +70,37 @@ func TestFolderOverEpochs(t *testing.T) {
 	r := c.push(t, k.set(t, "one", block("one.example")))
 	reaches(r.Version)
 	c.stop()
-	c = startControl(t, k, dir, func(cfg *journal.ControlConfig) { cfg.Epoch, cfg.Above = true, func() uint64 { return r.Version + 10 } })
+	c = startControl(t, k, dir, func(cfg *journal.ControlConfig) {
+		cfg.NewEpoch, cfg.Above = true, func() uint64 { return r.Version + 10 }
+	})
 	c.compact(t)
 	r = c.push(t, k.set(t, "two", block("two.example")))
 	reaches(r.Version)
 }
 
-// bounded is an answer that notes until when it may be written.
-type bounded struct {
+// boundedAnswer is a response that stores its write deadline.
+type boundedAnswer struct {
 	*httptest.ResponseRecorder
 	until  time.Time
 	pieces int
 }
 
-func (b *bounded) SetWriteDeadline(until time.Time) error {
+func (b *boundedAnswer) SetWriteDeadline(until time.Time) error {
 	b.until = until
 	return nil
 }
 
-func (b *bounded) Write(p []byte) (int, error) {
+func (b *boundedAnswer) Write(p []byte) (int, error) {
 	if left := time.Until(b.until); left <= 0 || left > 2*time.Minute || len(p) > 256<<10 {
-		return 0, fmt.Errorf("%d octets in %v", len(p), left)
+		return 0, fmt.Errorf("%d bytes in %v", len(p), left)
 	}
 	b.until = time.Time{}
 	b.pieces++
 	return b.ResponseRecorder.Write(p)
 }
 
-// TestAnswersAreBounded has every answer end when its reader takes nothing, and go on while it takes something.
-func TestAnswersAreBounded(t *testing.T) {
+// TestSlowReadersAreDisconnected checks that a response ends if its reader reads nothing, and continues while it reads.
+func TestSlowReadersAreDisconnected(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	var changes []journal.Change
@@ -108,17 +110,17 @@ func TestAnswersAreBounded(t *testing.T) {
 		changes = append(changes, change)
 	}
 	r := c.push(t, k.set(t, "many", changes...))
-	_, s := c.announced(t, c.compact(t).Version)
+	_, s := c.snapshotOf(t, c.compact(t).Version)
 	h := mirror.NewHandler(c, func(*http.Request, []byte) error { return nil })
 	record := fmt.Sprint("/records/", r.Version)
 	for _, path := range []string{"/head", "/snapshot", record, "/records/99", "/objects/" + s.Names()[0], "/nothing"} {
-		answer := &bounded{ResponseRecorder: httptest.NewRecorder()}
+		answer := &boundedAnswer{ResponseRecorder: httptest.NewRecorder()}
 		h.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
 		if answer.pieces == 0 || path == record && answer.pieces < 2 {
 			t.Errorf("%s: %d pieces", path, answer.pieces)
 		}
 		if want := answer.Header().Get("Content-Length"); want != "" && want != fmt.Sprint(answer.Body.Len()) {
-			t.Errorf("%s: %d octets of %s", path, answer.Body.Len(), want)
+			t.Errorf("%s: %d bytes of %s", path, answer.Body.Len(), want)
 		}
 	}
 }

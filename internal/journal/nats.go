@@ -11,58 +11,60 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// FromStream is the journal as a stream's reader has it. node is whom it reports for.
-func FromStream(r *stream.Reader, node string) Source { return &streamed{r, node} }
+// FromStream returns a Source that reads a stream, and reports under the node's name.
+func FromStream(r *stream.Reader, node string) Source { return &streamSource{r, node} }
 
-// fromOwn is the journal as its writer reads it. It finds the newest snapshot also if a later one is lost.
-func fromOwn(s *stream.Stream, node string) Source { return &owned{streamed{s.Reader, node}, s} }
+// fromWriter returns a Source for the stream's writer. It finds the newest snapshot even if a later one is lost.
+func fromWriter(s *stream.Stream, node string) Source {
+	return &writerSource{streamSource{s.Reader, node}, s}
+}
 
-type owned struct {
-	streamed
+type writerSource struct {
+	streamSource
 	s *stream.Stream
 }
 
-func (o *owned) Newest(ctx context.Context) (Entry, error) {
+func (o *writerSource) Newest(ctx context.Context) (SequencedRecord, error) {
 	r, err := o.s.Last(ctx, string(RecordSnapshot))
-	return Entry{r.Sequence, r.Data}, err
+	return SequencedRecord{r.Sequence, r.Data}, err
 }
 
-// errLostRecords makes a follower go to the newest snapshot.
-func errLostRecords(err error) error {
+// gapIfLost wraps ErrGap around an error about lost records, so that the follower fetches the newest snapshot.
+func gapIfLost(err error) error {
 	if errors.Is(err, stream.ErrLost) {
 		return fmt.Errorf("%w: %w", ErrGap, err)
 	}
 	return err
 }
 
-type streamed struct {
+type streamSource struct {
 	r    *stream.Reader
 	node string
 }
 
-func (s *streamed) Follow(ctx context.Context, after Position, to Reader) error {
-	from, err := s.begin(ctx, after)
+func (s *streamSource) Follow(ctx context.Context, after Position, consumer Consumer) error {
+	from, err := s.startSequence(ctx, after)
 	if err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return s.r.Follow(ctx, from, func(r stream.Record) error {
-			if from < after.Sequence || after.Sequence == 0 { // found by its version
+			if from < after.Sequence || after.Sequence == 0 { // skip the records up to the position's version
 				if head, _, err := ReadRecord(r.Data); err == nil && head.Version <= after.Version {
 					return nil
 				}
 			}
-			return to.Record(Entry{r.Sequence, r.Data})
+			return consumer.Record(SequencedRecord{r.Sequence, r.Data})
 		})
 	})
-	g.Go(func() error { return s.r.FollowBeats(ctx, to.Heartbeat) })
-	return errLostRecords(g.Wait())
+	g.Go(func() error { return s.r.FollowBeats(ctx, consumer.Heartbeat) })
+	return gapIfLost(g.Wait())
 }
 
-// begin is after which sequence to go on: where the stream is not the one the position was noted in, from its begin. If the record of the position itself is
-// lost, the record after it shows that the stream is the same.
-func (s *streamed) begin(ctx context.Context, after Position) (uint64, error) {
+// startSequence returns the sequence after which following starts: the position's sequence if the stream holds the position's record there, and 0 if it is
+// another stream. If the position's record is lost, the next record shows whether the stream is the same.
+func (s *streamSource) startSequence(ctx context.Context, after Position) (uint64, error) {
 	r, err := s.r.At(ctx, after.Sequence)
 	if errors.Is(err, stream.ErrNone) && after.Sequence > 0 {
 		r, err = s.r.At(ctx, after.Sequence+1)
@@ -85,15 +87,15 @@ func (s *streamed) begin(ctx context.Context, after Position) (uint64, error) {
 	return after.Sequence, nil
 }
 
-func (s *streamed) Newest(ctx context.Context) (Entry, error) {
+func (s *streamSource) Newest(ctx context.Context) (SequencedRecord, error) {
 	r, err := s.r.Last(ctx, string(RecordSnapshot))
-	return Entry{r.Sequence, r.Data}, err
+	return SequencedRecord{r.Sequence, r.Data}, err
 }
 
-func (s *streamed) Object(ctx context.Context, name string) (io.ReadCloser, error) {
+func (s *streamSource) Object(ctx context.Context, name string) (io.ReadCloser, error) {
 	return s.r.Object(ctx, name)
 }
 
-func (s *streamed) Report(ctx context.Context, status []byte) error {
+func (s *streamSource) Report(ctx context.Context, status []byte) error {
 	return s.r.Report(ctx, s.node, status)
 }

@@ -15,11 +15,10 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// Publisher is control's hand on the journal: it numbers records, binds each to the one before, and signs them. Its methods are safe from
-// any goroutine.
+// Publisher appends to the journal: it numbers records, binds each to the previous one, and signs them. It is safe for concurrent use.
 type Publisher struct {
-	log      *stream.Stream
-	follower *Follower // of the same journal, as a Control node
+	journal  *stream.Stream
+	follower *Follower // follows the same journal, with Node.Control set
 	key      *SecretKey
 	trust    []PublicKey
 	dir      string
@@ -28,91 +27,90 @@ type Publisher struct {
 	damage   atomic.Pointer[Damage]
 	damaged  func() error // Control.Damaged
 	repairs  atomic.Uint64
-	past     uint64 // end of a journal that lost records which are not in force here: an epoch that begins follows it; 0 for none
+	lostEnd  uint64 // last sequence of a journal that lost records which are not in force here: the next epoch is appended after it; 0 for none
 
-	mu        sync.Mutex // one record at a time
-	clock     clock
-	wrong     bool       // it, as was told
-	snapshots sync.Mutex // one snapshot at a time
+	mu         sync.Mutex // held while a record is appended
+	clock      clock
+	clockWrong bool       // a problem with the clock was already logged
+	snapshots  sync.Mutex // held while a snapshot is published
 
-	since struct {
+	gathered struct {
 		sync.Mutex
-		keep     bool
-		applied  []applied // what came into force while a snapshot is written
-		snapshot uint64    // version of the last snapshot that brought something of its own
+		active   bool
+		applied  []appliedRecord // effects while a snapshot is written
+		snapshot uint64          // version of the last snapshot with content of its own
 	}
-	sets struct { // the last change sets in force, by ID: what became of them
+	changeSets struct { // the last change sets in force, by ID
 		sync.Mutex
 		by    map[string]Receipt
 		order []string
 	}
 }
 
-// recentSets is how many change sets are known by their IDs, so that one is not published twice where its first appending ended nobody
-// knew how.
-const recentSets = 1000
+// recentChangeSets is the number of change sets that are remembered by ID, so that a change set is not published twice after an append with unknown outcome.
+const recentChangeSets = 1000
 
-// applied is what a record did.
-type applied struct {
+// appliedRecord holds the changes that a record made to the base view.
+type appliedRecord struct {
 	version uint64
 	changes []blocklist.Change
 }
 
-// HeartbeatEvery is how often control says which version is the newest, at least.
+// HeartbeatEvery is the longest time between two heartbeats.
 const HeartbeatEvery = 5 * time.Second
 
-// publishTries is how often a record, or a snapshot, is made anew because another control's came first.
-const publishTries = 5
+// maxPublishTries bounds how often a record or a snapshot is made again because another control appended first.
+const maxPublishTries = 5
 
-// NewPublisher returns the publisher of what follower follows. dir is for files while they are made.
+// NewPublisher returns a publisher for the journal that follower follows. Temporary files are created in dir.
 func NewPublisher(log *stream.Stream, follower *Follower, key *SecretKey, dir string) *Publisher {
-	return &Publisher{log: log, follower: follower, key: key, trust: follower.cfg.Trust, dir: dir, logger: follower.log, damaged: func() error { return nil }}
+	return &Publisher{journal: log, follower: follower, key: key, trust: follower.cfg.Trust, dir: dir, logger: follower.log, damaged: func() error { return nil }}
 }
 
-// Draft is what is to be published.
+// Draft is a record to be published.
 type Draft struct {
-	Kind     RecordKind
-	By       string
-	Approved []string
-	Refused  []int
-	Set      string
-	Reason   string
-	Body     []byte
+	Kind        RecordKind
+	By          string
+	Approved    []string
+	Refused     []int
+	ChangeSetID string
+	Reason      string
+	Body        []byte
 }
 
-// Receipt says what a record became.
+// Receipt identifies a published record.
 type Receipt struct {
 	Version  uint64 `json:"version"`
 	Time     int64  `json:"time"` // Unix milliseconds
 	Sequence uint64 `json:"-"`
 }
 
-// ErrRefused is what wraps why a record must not be published: every edge would refuse it.
+// ErrRefused is wrapped by the error for a record that every edge would refuse.
 var ErrRefused = errors.New("refused")
 
-// Publish appends a record. When it returns nil, the record is kept for good, and in force here.
+// Publish appends a record. If it returns nil, the record is durable, and in force at control.
 func (p *Publisher) Publish(ctx context.Context, d Draft) (Receipt, error) {
 	if err := p.damaged(); err != nil {
 		return Receipt{}, err
 	}
 	id := ""
 	if d.Kind == RecordChanges {
-		if set, _, err := splitSet(d.Body); err == nil {
+		if set, _, err := splitChangeSet(d.Body); err == nil {
 			id = set.ID
 		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.append(ctx, id, func(*State) (*Record, []byte, error) {
-		return &Record{Kind: d.Kind, By: d.By, Approved: d.Approved, Refused: d.Refused, Set: d.Set, Reason: d.Reason}, d.Body, nil
+		return &Record{Kind: d.Kind, By: d.By, Approved: d.Approved, Refused: d.Refused, ChangeSetID: d.ChangeSetID, Reason: d.Reason}, d.Body, nil
 	})
 }
 
-// append numbers, signs and keeps a record that build makes for the newest state. Where it is that of a change set, id is the set's: one that is in
-// force already is not published again.
+// append numbers, signs and appends a record that build makes for the newest state. id is the ID of the record's change set, or "": a change set that is in
+// force already is not published again, and its first receipt is returned. The caller holds p.mu.
 func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*Record, []byte, error)) (Receipt, error) {
-	for range publishTries {
-		if r, ok := p.known(id); ok {
+	for range maxPublishTries {
+		if r, ok := p.publishedReceipt(id); ok {
 			return r, nil
 		}
 		st := p.follower.State()
@@ -122,58 +120,59 @@ func (p *Publisher) append(ctx context.Context, id string, build func(*State) (*
 		}
 		after := st.Sequence
 		if r.Epoch > 0 {
-			after = max(after, p.past)
-		} else { // not the first of an epoch
-			if err := p.refused(); err != nil {
+			after = max(after, p.lostEnd)
+		} else { // not the first record of an epoch
+			if err := p.refusal(); err != nil {
 				return Receipt{}, err
 			}
 			r.Epoch, r.Version, r.Previous = st.Epoch, st.Version+1, st.Hash
 		}
-		if r.Time, err = p.now(st, r.Epoch); err != nil {
+		if r.Time, err = p.signingTime(st, r.Epoch); err != nil {
 			return Receipt{}, err
 		}
 		data, err := r.seal(p.key, body)
 		if err == nil {
-			err = st.admits(data, p.trust)
+			err = st.checkAppend(data, p.trust)
 		}
 		if err != nil {
-			if wrong := p.clock.ahead(); wrong != nil {
-				err = fmt.Errorf("%w (%w)", err, wrong)
+			if clockErr := p.clock.checkAhead(); clockErr != nil {
+				err = fmt.Errorf("%w (%w)", err, clockErr)
 			}
 			return Receipt{}, fmt.Errorf("%w: %w", ErrRefused, err)
 		}
-		sequence, err := p.log.Append(ctx, after, string(r.Kind), data)
+		sequence, err := p.journal.Append(ctx, after, string(r.Kind), data)
 		switch {
-		case err == nil, errors.Is(err, stream.ErrUnknown) && p.follower.holds(ctx, r.Version, HashOf(data)):
-			if err := p.follower.reach(ctx, r.Version); err != nil {
+		case err == nil, errors.Is(err, stream.ErrUnknown) && p.follower.confirmAppended(ctx, r.Version, HashOf(data)):
+			if err := p.follower.waitForRecord(ctx, r.Version); err != nil {
 				return Receipt{}, err
 			}
-			p.beat(ctx)
+			p.publishHeartbeat(ctx)
 			return Receipt{r.Version, r.Time, sequence}, nil
-		case errors.Is(err, stream.ErrBehind): // another control's came first
+		case errors.Is(err, stream.ErrBehind): // another control appended first
 			waiting, cancel := context.WithTimeout(ctx, 5*time.Second)
-			err = p.follower.reach(waiting, st.Version+1)
+			err = p.follower.waitForRecord(waiting, st.Version+1)
 			cancel()
 			if err != nil {
-				return Receipt{}, fmt.Errorf("another record came first, and did not arrive here: %w", err)
+				return Receipt{}, fmt.Errorf("another control appended a record first, and the record did not arrive here: %w", err)
 			}
 		default:
-			return Receipt{}, fmt.Errorf("keep a record: %w", err)
+			return Receipt{}, fmt.Errorf("append a record: %w", err)
 		}
 	}
-	return Receipt{}, errors.New("others publish all the time: try again")
+	return Receipt{}, fmt.Errorf("another control appended a record first %d times: try again", maxPublishTries)
 }
 
-// refused returns why no record may be appended now, or nil.
-func (p *Publisher) refused() error {
+// refusal returns an error while no record may be appended, or nil.
+func (p *Publisher) refusal() error {
 	if p.refuse == nil {
 		return nil
 	}
 	return p.refuse()
 }
 
-// now is the time to sign something in an epoch, in Unix milliseconds: one that begins may be dated before the last. What is wrong with the clock is told once.
-func (p *Publisher) now(st *State, epoch uint64) (int64, error) {
+// signingTime returns the time to sign in an epoch, in Unix milliseconds. A new epoch may begin at an earlier time than the last one ended. A problem with the
+// clock is logged once.
+func (p *Publisher) signingTime(st *State, epoch uint64) (int64, error) {
 	record, beat := int64(0), int64(0)
 	if epoch == st.Epoch {
 		record = st.Time
@@ -182,22 +181,22 @@ func (p *Publisher) now(st *State, epoch uint64) (int64, error) {
 		beat = b.Time
 	}
 	at, err := p.clock.now(epoch, record, beat)
-	wrong := err
+	problem := err
 	if err == nil {
-		wrong = p.clock.ahead()
+		problem = p.clock.checkAhead()
 	}
-	if wrong != nil && !p.wrong {
-		p.logger.Error("what is signed cannot have the right time", "err", wrong)
+	if problem != nil && !p.clockWrong {
+		p.logger.Error("records cannot be signed with the correct time", "err", problem)
 	}
-	p.wrong = wrong != nil
+	p.clockWrong = problem != nil
 	return at, err
 }
 
-// maxScopedOctets bounds what every announcement of a snapshot holds of what is scoped.
-const maxScopedOctets = 1 << 20
+// maxScopedBytes bounds the encoded scoped changes, because every snapshot record holds them.
+const maxScopedBytes = 1 << 20
 
-// admits reports why a record could not follow, whoever gets it.
-func (st *State) admits(data []byte, trust []PublicKey) error {
+// checkAppend returns an error if a follower would refuse the record after this state.
+func (st *State) checkAppend(data []byte, trust []PublicKey) error {
 	c, err := st.check(data, trust)
 	if err != nil || c.Kind != RecordChanges && c.Kind != RecordAdvance {
 		return err
@@ -207,30 +206,30 @@ func (st *State) admits(data []byte, trust []PublicKey) error {
 		return err
 	}
 	encoded, err := json.Marshal(all)
-	if err == nil && len(encoded) > maxScopedOctets {
-		err = fmt.Errorf("%w: more than %d octets of changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScopedOctets)
+	if err == nil && len(encoded) > maxScopedBytes {
+		err = fmt.Errorf("%w: more than %d bytes of changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScopedBytes)
 	}
 	return err
 }
 
-// beat signs a heartbeat for the newest state.
-func (p *Publisher) beat(ctx context.Context) {
+// publishHeartbeat signs and publishes a heartbeat for the newest state. The caller holds p.mu.
+func (p *Publisher) publishHeartbeat(ctx context.Context) {
 	st := p.follower.State()
 	if st.Version == 0 {
 		return
 	}
-	at, err := p.now(st, st.Epoch)
+	at, err := p.signingTime(st, st.Epoch)
 	if err != nil {
-		return // it was told
+		return // signingTime logged it
 	}
 	data, err := Heartbeat{st.Epoch, st.Version, st.Hash, at}.seal(p.key)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, HeartbeatEvery)
-		err = p.log.Beat(ctx, data)
+		err = p.journal.Beat(ctx, data)
 		cancel()
 	}
 	if err != nil && ctx.Err() == nil {
-		p.logger.Warn("a heartbeat could not be published", "err", err)
+		p.logger.Warn("publishing a heartbeat failed", "err", err)
 	}
 }
 
@@ -238,11 +237,11 @@ func (p *Publisher) beat(ctx context.Context) {
 func (p *Publisher) Run(ctx context.Context) error {
 	ticker := time.NewTicker(HeartbeatEvery)
 	defer ticker.Stop()
-	var last uint64 // version of the last snapshot made here
-	swept := time.Now()
+	var last uint64 // version of the last snapshot published here
+	lastSweep := time.Now()
 	for {
 		p.mu.Lock()
-		p.beat(ctx)
+		p.publishHeartbeat(ctx)
 		p.mu.Unlock()
 		select {
 		case <-ticker.C:
@@ -253,88 +252,88 @@ func (p *Publisher) Run(ctx context.Context) error {
 		if last == 0 {
 			last = st.Version
 		}
-		if p.refused() != nil || p.damaged() != nil {
-			continue // whoever refuses it logs why
+		if p.refusal() != nil || p.damaged() != nil {
+			continue // the function that refuses also logs why
 		}
-		p.renew(ctx, st)
-		if time.Since(swept) > objectRest {
-			p.sweep(ctx)
-			swept = time.Now()
+		p.publishRenewal(ctx, st)
+		if time.Since(lastSweep) > objectRetention {
+			p.removeOldObjects(ctx)
+			lastSweep = time.Now()
 		}
-		if p.follower.fetches() {
-			continue // the last one is not in force here yet
+		if p.follower.isFetching() {
+			continue // the last snapshot is not in force here yet
 		}
-		if st.view.Stats().Overlay > snapshotAt || st.Version > last+snapshotRecords {
+		if st.view.Stats().Overlay > snapshotOverlay || st.Version > last+snapshotRecords {
 			r, err := p.Compact(ctx)
 			if err != nil {
-				p.logger.Error("a snapshot could not be published; the journal goes on without", "err", err)
+				p.logger.Error("publishing a snapshot failed; the journal continues without it", "err", err)
 			}
 			last = max(r.Version, st.Version)
 		}
 	}
 }
 
-// renew publishes a version without changes when something scoped ran out: what it stood over counts again from there.
-func (p *Publisher) renew(ctx context.Context, st *State) {
+// publishRenewal publishes a version without changes after a scoped change expired: the changes that it overrode are in effect again from that version on.
+func (p *Publisher) publishRenewal(ctx context.Context, st *State) {
 	now := time.Now().Unix()
 	if !slices.ContainsFunc(st.Scoped, func(s Scoped) bool { return s.expired(now) }) {
 		return
 	}
 	if _, err := p.Publish(ctx, Draft{Kind: RecordRenew, By: "time"}); err != nil && ctx.Err() == nil {
-		p.logger.Warn("what a change for some nodes stood over counts again with the next change only", "err", err)
+		p.logger.Warn("publishing the expiry of a change for some nodes failed; the change that it overrode is in effect again with the next change", "err", err)
 	}
 }
 
-// Applied is to be told of every effect, by whoever made the follower.
-func (p *Publisher) Applied(e Effect) {
-	p.note(e)
-	p.since.Lock()
-	defer p.since.Unlock()
+// NoteEffect must be called with every effect of the follower, from FollowerConfig.Changed.
+func (p *Publisher) NoteEffect(e Effect) {
+	p.rememberChangeSet(e)
+	p.gathered.Lock()
+	defer p.gathered.Unlock()
 	if s := e.Record.Snapshot; s != nil && (!s.Same || e.All) {
-		p.since.snapshot = max(p.since.snapshot, e.Record.Version)
+		p.gathered.snapshot = max(p.gathered.snapshot, e.Record.Version)
 	}
-	if p.since.keep && len(e.Applied) > 0 {
-		p.since.applied = append(p.since.applied, applied{e.Record.Version, e.Applied})
+	if p.gathered.active && len(e.Applied) > 0 {
+		p.gathered.applied = append(p.gathered.applied, appliedRecord{e.Record.Version, e.Applied})
 	}
 }
 
-// note remembers which change set came into force.
-func (p *Publisher) note(e Effect) {
-	set := e.Set
+// rememberChangeSet stores the receipt of the change set that was put in force.
+func (p *Publisher) rememberChangeSet(e Effect) {
+	set := e.ChangeSet
 	if s := e.Record.Snapshot; s != nil && s.Changes != nil {
-		set = &s.Changes.Set
+		set = &s.Changes.ChangeSet
 	}
 	if set == nil {
 		return
 	}
-	p.sets.Lock()
-	defer p.sets.Unlock()
-	if p.sets.by == nil {
-		p.sets.by = map[string]Receipt{}
+	p.changeSets.Lock()
+	defer p.changeSets.Unlock()
+	if p.changeSets.by == nil {
+		p.changeSets.by = map[string]Receipt{}
 	}
-	if _, ok := p.sets.by[set.ID]; !ok {
-		p.sets.order = append(p.sets.order, set.ID)
+	if _, ok := p.changeSets.by[set.ID]; !ok {
+		p.changeSets.order = append(p.changeSets.order, set.ID)
 	}
-	p.sets.by[set.ID] = Receipt{Version: e.Record.Version, Time: e.Record.Time}
-	if len(p.sets.order) > recentSets {
-		delete(p.sets.by, p.sets.order[0])
-		p.sets.order = p.sets.order[1:]
+	p.changeSets.by[set.ID] = Receipt{Version: e.Record.Version, Time: e.Record.Time}
+	if len(p.changeSets.order) > recentChangeSets {
+		delete(p.changeSets.by, p.changeSets.order[0])
+		p.changeSets.order = p.changeSets.order[1:]
 	}
 }
 
-// forgetSets makes every change set publishable again: in an epoch that begins, those of the last one need not be in force.
-func (p *Publisher) forgetSets() {
-	p.sets.Lock()
-	defer p.sets.Unlock()
-	p.sets.by, p.sets.order = nil, nil
+// forgetChangeSets makes every change set publishable again: in a new epoch, change sets of the last one need not be in force.
+func (p *Publisher) forgetChangeSets() {
+	p.changeSets.Lock()
+	defer p.changeSets.Unlock()
+	p.changeSets.by, p.changeSets.order = nil, nil
 }
 
-func (p *Publisher) known(id string) (Receipt, bool) {
-	p.sets.Lock()
-	defer p.sets.Unlock()
-	r, ok := p.sets.by[id]
+func (p *Publisher) publishedReceipt(id string) (Receipt, bool) {
+	p.changeSets.Lock()
+	defer p.changeSets.Unlock()
+	r, ok := p.changeSets.by[id]
 	return r, ok
 }
 
-// Seal signs something with control's key.
+// Seal signs a payload with control's key.
 func (p *Publisher) Seal(kind Kind, payload []byte) []byte { return Seal(kind, payload, p.key) }

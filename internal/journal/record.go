@@ -10,50 +10,50 @@ import (
 	"fmt"
 )
 
-// RecordKind says what a record does.
+// RecordKind is the kind of a record.
 type RecordKind string
 
 // The kinds of records.
 const (
-	RecordChanges  RecordKind = "changes"  // its body is an author's sealed change set
-	RecordSnapshot RecordKind = "snapshot" // the whole state, as an object; its body is the sealed key ring
-	RecordRing     RecordKind = "ring"     // its body is the next sealed key ring
-	RecordSuspend  RecordKind = "suspend"  // nothing is enforced any more
-	RecordResume   RecordKind = "resume"   // until here
-	RecordAdvance  RecordKind = "advance"  // a staged change set goes on to all nodes
-	RecordRenew    RecordKind = "renew"    // nothing but a new version: listings came into force, or ran out
+	RecordChanges  RecordKind = "changes"  // the body is an author's sealed change set
+	RecordSnapshot RecordKind = "snapshot" // the whole state, as an object; the body is the sealed key ring
+	RecordRing     RecordKind = "ring"     // the body is the next sealed key ring
+	RecordSuspend  RecordKind = "suspend"  // ends enforcement on all nodes
+	RecordResume   RecordKind = "resume"   // resumes enforcement
+	RecordAdvance  RecordKind = "advance"  // extends a staged change set to all nodes
+	RecordRenew    RecordKind = "renew"    // a new version without changes: listings started or expired
 )
 
-// MaxRecord is how many octets a record has at most.
+// MaxRecord is the largest size of a record in bytes.
 const MaxRecord = 4 << 20
 
-// Record is what control says of one step of the journal: the first line of what it signs. The body follows.
+// Record is the first line of the bytes that control signs for one step of the journal. The body follows it.
 type Record struct {
-	Epoch    uint64     `json:"epoch"`    // of the journal; higher when one was begun anew
-	Version  uint64     `json:"version"`  // of the state after it; one more than before, but at the begin of an epoch
-	Previous string     `json:"previous"` // SHA-256 of the record before, in hexadecimal
-	Time     int64      `json:"time"`     // Unix milliseconds
-	Kind     RecordKind `json:"kind"`
-	By       string     `json:"by,omitempty"`       // who asked control for it
-	Approved []string   `json:"approved,omitempty"` // who else agreed
-	Refused  []int      `json:"refused,omitempty"`  // which changes of the set do not count, from 0, in order
-	Set      string     `json:"set,omitempty"`      // of an advance: the change set's ID
-	Reason   string     `json:"reason,omitempty"`   // of a suspension
-	Snapshot *Snapshot  `json:"snapshot,omitempty"`
+	Epoch       uint64     `json:"epoch"`    // of the journal; a new one begins with a snapshot
+	Version     uint64     `json:"version"`  // of the state after the record; rises by one, except at the start of an epoch
+	Previous    string     `json:"previous"` // SHA-256 of the previous record, in hexadecimal
+	Time        int64      `json:"time"`     // Unix milliseconds
+	Kind        RecordKind `json:"kind"`
+	By          string     `json:"by,omitempty"`       // who requested it from control
+	Approved    []string   `json:"approved,omitempty"` // who approved it
+	Refused     []int      `json:"refused,omitempty"`  // indices of the changes that do not apply, from 0, ascending
+	ChangeSetID string     `json:"set,omitempty"`      // of an advance
+	Reason      string     `json:"reason,omitempty"`   // of a suspension
+	Snapshot    *Snapshot  `json:"snapshot,omitempty"`
 }
 
 // Snapshot announces the whole state as an object.
 type Snapshot struct {
-	Object    Object    `json:"object"`
-	Overlay   *Object   `json:"overlay,omitempty"` // what changed while it was written
-	Count     int       `json:"names"`             // of names
-	Same      bool      `json:"same,omitempty"`    // it is the state before: who has that needs it not
-	Suspended bool      `json:"suspended,omitempty"`
-	Scoped    []Scoped  `json:"scoped,omitempty"`
-	Changes   *LargeSet `json:"changes,omitempty"`
+	Object    Object          `json:"object"`
+	Overlay   *Object         `json:"overlay,omitempty"` // changes that were applied while the snapshot was written
+	Count     int             `json:"names"`             // number of names
+	Same      bool            `json:"same,omitempty"`    // the state does not change: a follower that has the version before need not fetch the object
+	Suspended bool            `json:"suspended,omitempty"`
+	Scoped    []Scoped        `json:"scoped,omitempty"`
+	Changes   *LargeChangeSet `json:"changes,omitempty"`
 }
 
-// Names are the objects' names in the object store.
+// Names returns the names of the snapshot's objects in the object store.
 func (s *Snapshot) Names() []string {
 	names := []string{s.Object.SHA256 + snapshotSuffix}
 	if s.Overlay != nil {
@@ -62,43 +62,43 @@ func (s *Snapshot) Names() []string {
 	return names
 }
 
-// Object is one in the object store, named by its content.
+// Object identifies an object in the object store by its content.
 type Object struct {
 	SHA256 string `json:"sha256"` // hexadecimal
 	Size   int64  `json:"size"`
 }
 
-// Scoped is a change in force on some nodes only, which no snapshot holds.
+// Scoped is a change that is in effect on some nodes only. No snapshot object holds it.
 type Scoped struct {
-	Set    string  `json:"set"` // the change set's ID
-	Share  float64 `json:"share,omitempty"`
-	Change Change  `json:"change"`
+	ChangeSetID string  `json:"set"` // of the change's change set
+	Share       float64 `json:"share,omitempty"`
+	Change      Change  `json:"change"`
 }
 
-// LargeSet is a change set too large for a record: what its author signed is an object of its own.
-type LargeSet struct {
-	Set        Set         `json:"set"`
+// LargeChangeSet is a change set that is too large for a record. The bytes that its author signed are an object.
+type LargeChangeSet struct {
+	ChangeSet  ChangeSet   `json:"set"`
 	Count      int         `json:"count"`
 	Object     Object      `json:"object"`
-	Digest     []byte      `json:"digest"` // SHA-512 of what was signed
+	Digest     []byte      `json:"digest"` // SHA-512 of the signed bytes
 	Signatures []Signature `json:"signatures"`
-	Refused    []int       `json:"refused,omitempty"` // which changes of it do not count, from 0, in order; MaxRefused at most
+	Refused    []int       `json:"refused,omitempty"` // indices of the changes that do not apply, from 0, ascending; at most MaxRefused
 }
 
-// MaxRefused is how many changes of a large set may be refused one by one.
+// MaxRefused is the largest number of refused changes of a large change set.
 const MaxRefused = 50_000
 
-// Errors of the chain.
+// Errors of the record chain.
 var (
 	ErrGap      = errors.New("a record is missing")
-	ErrFork     = errors.New("the journal is another one: was control restored from an older backup?")
-	ErrRollback = errors.New("an older state than the one in force")
+	ErrFork     = errors.New("the journal has another history: was control restored from an older backup?")
+	ErrRollback = errors.New("older than the state in force")
 )
 
-// maxScoped bounds what is in force on some nodes only: every snapshot's announcement holds it.
+// maxScoped bounds the number of scoped changes, because every snapshot record holds them.
 const maxScoped = 5000
 
-// seal is the record's octets.
+// seal returns the signed bytes of the record.
 func (r *Record) seal(key *SecretKey, body []byte) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -109,12 +109,12 @@ func (r *Record) seal(key *SecretKey, body []byte) ([]byte, error) {
 	b.Write(body)
 	data := Seal(KindRecord, b.Bytes(), key)
 	if len(data) > MaxRecord {
-		return nil, fmt.Errorf("a record of %d octets is more than the %d that one may have", len(data), MaxRecord)
+		return nil, fmt.Errorf("a record of %d bytes exceeds the limit of %d bytes", len(data), MaxRecord)
 	}
 	return data, nil
 }
 
-// ReadRecord takes a record apart without checking who signed it.
+// ReadRecord returns a record and its body without checking the signature.
 func ReadRecord(data []byte) (*Record, []byte, error) {
 	s, err := unsealRecord(data)
 	if err != nil {
@@ -125,7 +125,7 @@ func ReadRecord(data []byte) (*Record, []byte, error) {
 
 func unsealRecord(data []byte) (*Sealed, error) {
 	if len(data) > MaxRecord {
-		return nil, fmt.Errorf("record: %w: of more than %d octets", ErrSeal, MaxRecord)
+		return nil, fmt.Errorf("record: %w: more than %d bytes", ErrSeal, MaxRecord)
 	}
 	s, err := Unseal(KindRecord, data)
 	if err != nil {
@@ -137,21 +137,22 @@ func unsealRecord(data []byte) (*Sealed, error) {
 func splitRecord(s *Sealed) (*Record, []byte, error) {
 	first, body, ok := bytes.Cut(s.Payload, []byte("\n"))
 	if !ok {
-		return nil, nil, fmt.Errorf("record: %w: it has no line", ErrSeal)
+		return nil, nil, fmt.Errorf("record: %w: its first line is missing", ErrSeal)
 	}
 	var r Record
-	if !bounded(first) {
-		return nil, nil, fmt.Errorf("record: %w: it lists more than %d of something", ErrSeal, MaxRefused)
+	if !isBounded(first) {
+		return nil, nil, fmt.Errorf("record: %w: a list in it has more than %d elements", ErrSeal, MaxRefused)
 	}
-	if err := json.Unmarshal(first, &r); err != nil { // fields of later versions are none of ours; kinds are
+	if err := json.Unmarshal(first, &r); err != nil { // unknown fields are ignored, unknown kinds are not
 		return nil, nil, fmt.Errorf("record: %w", err)
 	}
 	return &r, body, nil
 }
 
-// bounded reports whether no array or object in JSON has more elements than the longest of a record's may have, nor stands deeper. Three octets of an array can
-// become hundreds once parsed, and a record is parsed before anybody knows who signed it: its ring and time are in it.
-func bounded(text []byte) bool {
+// isBounded reports whether the arrays and objects in a JSON text have no more elements, and are nested no deeper, than those of a valid record. Three bytes of
+// an array can take hundreds of bytes of memory once parsed, and a record is parsed before its signature is checked, because it holds the ring and the time for
+// that check.
+func isBounded(text []byte) bool {
 	var commas [16]int // by depth
 	depth, quoted := 0, false
 	for i := 0; i < len(text); i++ {
@@ -179,23 +180,23 @@ func bounded(text []byte) bool {
 	return true
 }
 
-// HashOf returns the hash of a record by which the next one is bound to it.
+// HashOf returns the hash of a record, to which the next record is bound.
 func HashOf(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
 }
 
-// checked is a record that is rightly signed and in its place.
+// checked is a record with a valid signature and a valid place in the chain.
 type checked struct {
 	Record
-	hash    string
-	key     heldKey // that signed it
-	set     *Set
-	changes []Change // those that count
-	ring    *keyRing // of a snapshot or a ring
+	hash      string
+	key       parsedKey // that signed the record
+	changeSet *ChangeSet
+	changes   []Change // the changes that apply
+	ring      *keyRing // of a snapshot or a ring record
 }
 
-// check checks all there is to check of a record but its effect: signatures, roles, order, dates. It changes nothing.
+// check verifies a record after this state: signatures, roles, order and times. It does not verify the record's effect, and changes nothing.
 func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 	s, err := unsealRecord(data)
 	if err != nil {
@@ -212,34 +213,34 @@ func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 	if c.ring, err = st.ringFor(r, body, trust); err != nil {
 		return fail(err)
 	}
-	by := st.ring
+	ring := st.ring
 	if r.Kind == RecordSnapshot {
-		by = c.ring // it stands for itself: the first one that an edge sees has nothing before it
+		ring = c.ring // a snapshot is checked by its own ring, because it may be the first record that an edge sees
 	}
-	if by == nil {
-		return fail(fmt.Errorf("%w: no key ring came before it", ErrSeal))
+	if ring == nil {
+		return fail(fmt.Errorf("%w: there is no key ring before it", ErrSeal))
 	}
-	c.key, err = by.signed(s, r.Time/1000, RoleControl)
-	if err != nil && r.Kind == RecordRing { // by a key that a root gave the role in it: the one before may be lost, or replaced
-		c.key, err = c.ring.signed(s, r.Time/1000, RoleControl)
+	c.key, err = ring.soleSigner(s, r.Time/1000, RoleControl)
+	if err != nil && r.Kind == RecordRing { // the new ring may give the role to the key that signed: the previous key may be lost or replaced
+		c.key, err = c.ring.soleSigner(s, r.Time/1000, RoleControl)
 	}
 	if err == nil {
-		err = st.word().before(r.Version, r.Time, c.key)
+		err = st.heartbeat().checkKeyAfter(r.Version, r.Time, c.key)
 	}
 	if err != nil {
 		return fail(err)
 	}
-	if err := st.inPlace(r); err != nil {
+	if err := st.checkOrder(r); err != nil {
 		return fail(err)
 	}
 	switch r.Kind {
 	case RecordChanges:
-		err = c.readChanges(by, body)
+		err = c.decodeChanges(ring, body)
 	case RecordSnapshot:
-		err = c.checkSnapshot(by)
+		err = c.checkSnapshot(ring)
 	case RecordRing, RecordSuspend, RecordResume, RecordAdvance, RecordRenew:
 	default:
-		err = fmt.Errorf("its kind %.40q is not known here: this program is too old for this journal, replace it by a newer one", r.Kind)
+		err = fmt.Errorf("unknown kind %.40q: this program is too old for this journal: install a newer one", r.Kind)
 	}
 	if err != nil {
 		return fail(err)
@@ -247,7 +248,8 @@ func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 	return c, nil
 }
 
-// ringFor is the key ring that a record brings, checked by the one there is; by trusted roots where there is none.
+// ringFor returns the key ring that a record brings, checked by the ring in force, or by the trusted root keys if there is none. It returns nil for records
+// without a ring.
 func (st *State) ringFor(r *Record, body []byte, trust []PublicKey) (*keyRing, error) {
 	if r.Kind != RecordRing && r.Kind != RecordSnapshot {
 		return nil, nil
@@ -269,21 +271,21 @@ func (st *State) ringFor(r *Record, body []byte, trust []PublicKey) (*keyRing, e
 	return ring, nil
 }
 
-// inPlace checks version, epoch and hash.
-func (st *State) inPlace(r *Record) error {
+// checkOrder checks version, epoch, time and previous hash.
+func (st *State) checkOrder(r *Record) error {
 	switch {
 	case r.Epoch == 0 || r.Version == 0 || r.Time <= 0:
 		return fmt.Errorf("%w: it has no epoch, version or time", ErrSeal)
 	case st.Version == 0 && r.Kind == RecordSnapshot:
-		return nil // any begin is good
+		return nil // every snapshot is accepted as the first record
 	case r.Epoch < st.Epoch || r.Version <= st.Version:
-		return fmt.Errorf("%w: version %d of epoch %d is", ErrRollback, st.Version, st.Epoch)
+		return fmt.Errorf("%w: version %d of epoch %d is in force", ErrRollback, st.Version, st.Epoch)
 	case r.Epoch > st.Epoch && r.Kind != RecordSnapshot:
-		return fmt.Errorf("%w: epoch %d does not begin with it", ErrGap, r.Epoch)
+		return fmt.Errorf("%w: epoch %d does not begin with this record", ErrGap, r.Epoch)
 	case r.Epoch > st.Epoch:
-		return nil // at any time: it may begin because control's clock was ahead
-	case r.Time < st.Time: // control's clock never goes back; a key that is revoked by now would have it so
-		return fmt.Errorf("%w: that is of %d, and the record of %d (Unix milliseconds)", ErrRollback, st.Time, r.Time)
+		return nil // at any time, because an epoch may begin when control's clock was ahead
+	case r.Time < st.Time: // control's clock is never set back within an epoch; a revoked key could sign with an earlier time
+		return fmt.Errorf("%w: its time is %[3]d, before %[2]d (Unix milliseconds)", ErrRollback, st.Time, r.Time)
 	case r.Version > st.Version+1:
 		return fmt.Errorf("%w: version %d is in force", ErrGap, st.Version)
 	case r.Previous != st.Hash:
@@ -292,7 +294,7 @@ func (st *State) inPlace(r *Record) error {
 	return nil
 }
 
-func (c *checked) readChanges(ring *keyRing, body []byte) error {
+func (c *checked) decodeChanges(ring *keyRing, body []byte) error {
 	s, err := Unseal(KindChanges, body)
 	if err != nil {
 		return err
@@ -302,18 +304,18 @@ func (c *checked) readChanges(ring *keyRing, body []byte) error {
 		return err
 	}
 	at := c.Time / 1000
-	if err := set.Publishable(at); err != nil {
+	if err := set.CheckPublishable(at); err != nil {
 		return err
 	}
-	if err := allowed(ring, s.Kind, s.Digest, s.Signatures, all, len(all)-len(c.Refused), at); err != nil {
+	if err := checkSigners(ring, s.Kind, s.Digest, s.Signatures, all, len(all)-len(c.Refused), at); err != nil {
 		return err
 	}
-	c.set = set
+	c.changeSet = set
 	c.changes, err = withoutRefused(all, c.Refused)
 	return err
 }
 
-// withoutRefused returns the changes except those at the refused places, which are in order and begin at 0.
+// withoutRefused returns the changes except those at the refused indices, which ascend from 0.
 func withoutRefused(all []Change, refused []int) (left []Change, err error) {
 	for i, c := range all {
 		if len(refused) > 0 && refused[0] == i {
@@ -323,34 +325,34 @@ func withoutRefused(all []Change, refused []int) (left []Change, err error) {
 		left = append(left, c)
 	}
 	if len(refused) > 0 {
-		return nil, fmt.Errorf("%w: it refuses changes that are not there", ErrChanges)
+		return nil, fmt.Errorf("%w: it refuses changes that do not exist", ErrChanges)
 	}
 	return left, nil
 }
 
-// allowed checks who signed a change set of so many changes that count. changes are nil where they are too many to be read here.
-func allowed(ring *keyRing, kind Kind, digest []byte, signatures []Signature, changes []Change, count int, at int64) error {
+// checkSigners checks the signatures of a change set. count is the number of changes that apply. changes are nil if they are too many to be read here.
+func checkSigners(ring *keyRing, kind Kind, digest []byte, signatures []Signature, changes []Change, count int, at int64) error {
 	feeds := len(ring.signers(kind, digest, signatures, at, RoleFeeds)) > 0
 	authors := ring.signers(kind, digest, signatures, at, RoleAuthor)
 	lists := len(changes) > 0 && changes[0].Source != ""
 	for _, c := range changes {
 		if (c.Source != "") != lists || c.Source == Operator {
-			return fmt.Errorf("%w: what lists say and what operators do must not be mixed", ErrChanges)
+			return fmt.Errorf("%w: changes of lists and of operators must not be mixed", ErrChanges)
 		}
 	}
 	if lists {
 		if !feeds {
-			return fmt.Errorf("%s: %w: no key signed it that has the role %s at that time", kind, ErrSeal, RoleFeeds)
+			return fmt.Errorf("%s: %w: no key that has the role %s at that time signed it", kind, ErrSeal, RoleFeeds)
 		}
 		return nil
 	}
 	if len(authors) == 0 {
-		return fmt.Errorf("%s: %w: no key signed it that has the role %s at that time", kind, ErrSeal, RoleAuthor)
+		return fmt.Errorf("%s: %w: no key that has the role %s at that time signed it", kind, ErrSeal, RoleAuthor)
 	}
 	if t := ring.Threshold; t.Keys > 1 && count > t.Changes {
 		all := ring.signers(kind, digest, signatures, at, RoleAuthor, RoleApprover)
 		if len(all) < t.Keys {
-			return fmt.Errorf("%s: %w: more than %d changes ask for the signatures of %d keys, and %d signed", kind, ErrSeal, t.Changes, t.Keys, len(all))
+			return fmt.Errorf("%s: %w: more than %d changes require the signatures of %d keys, and %d signed", kind, ErrSeal, t.Changes, t.Keys, len(all))
 		}
 	}
 	return nil
@@ -358,11 +360,11 @@ func allowed(ring *keyRing, kind Kind, digest []byte, signatures []Signature, ch
 
 func (c *checked) checkSnapshot(ring *keyRing) error {
 	s := c.Snapshot
-	if s == nil || !s.Object.sound() || s.Overlay != nil && !s.Overlay.sound() || len(s.Scoped) > maxScoped {
-		return fmt.Errorf("%w: it does not say of which snapshot it is", ErrSeal)
+	if s == nil || !s.Object.isValid() || s.Overlay != nil && !s.Overlay.isValid() || len(s.Scoped) > maxScoped {
+		return fmt.Errorf("%w: it names no valid snapshot", ErrSeal)
 	}
 	for _, sc := range s.Scoped {
-		if _, err := sc.Change.listing(); err != nil {
+		if _, err := sc.Change.Listing(); err != nil {
 			return fmt.Errorf("%w: %w", ErrChanges, err)
 		}
 	}
@@ -371,15 +373,15 @@ func (c *checked) checkSnapshot(ring *keyRing) error {
 		return nil
 	}
 	if len(l.Digest) != sha512.Size || len(l.Signatures) > maxSignatures || len(l.Refused) > MaxRefused {
-		return fmt.Errorf("%w: its change set's digest is none", ErrSeal)
+		return fmt.Errorf("%w: the digest or the signatures of its change set are invalid", ErrSeal)
 	}
-	if err := l.Set.Publishable(c.Time / 1000); err != nil {
+	if err := l.ChangeSet.CheckPublishable(c.Time / 1000); err != nil {
 		return err
 	}
-	return allowed(ring, KindChanges, l.Digest, l.Signatures, nil, l.Count, c.Time/1000)
+	return checkSigners(ring, KindChanges, l.Digest, l.Signatures, nil, l.Count, c.Time/1000)
 }
 
-func (o Object) sound() bool {
+func (o Object) isValid() bool {
 	raw, err := hex.DecodeString(o.SHA256)
 	return err == nil && len(raw) == sha256.Size && o.Size > 0
 }

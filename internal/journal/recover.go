@@ -11,38 +11,38 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// Recovered is a record that a start with Recover restored, with the number of its changes that are in effect.
+// Recovered is a record that a start with Recover restored, and the number of its changes that are in effect.
 type Recovered struct {
-	Record Record
-	Set    *Set // nil for a record without a change set
-	Count  int
+	Record    Record
+	ChangeSet *ChangeSet // nil for a record without a change set
+	Count     int
 }
 
-// savedCopy is the content of a follower's folder: the last state that the follower had in force, and the records before it.
-type savedCopy struct {
-	dir      string
-	disk     *disk
-	records  map[uint64][]byte // by version; the records after the snapshot on disk
-	base     *State            // the state of that snapshot
-	snapshot *Snapshot
-	last     *State
-	lacking  bool // the folder does not hold a snapshot that the state last needs
+// folderCopy is the content of a follower's folder: the last state that the follower had in force, and the records before it.
+type folderCopy struct {
+	dir        string
+	disk       *disk
+	records    map[uint64][]byte // by version; the records after the snapshot on disk
+	base       *State            // the state of that snapshot
+	snapshot   *Snapshot
+	last       *State
+	incomplete bool // the folder lacks a snapshot that the last state needs
 }
 
 // readCopy reads a follower's folder without changing it.
-func (c *Control) readCopy(dir string) (*savedCopy, error) {
+func (c *Control) readCopy(dir string) (*folderCopy, error) {
 	d := &disk{dir: dir}
-	k, err := d.load(c.cfg.Trust)
-	if k == nil {
-		return nil, fmt.Errorf("recover from %s: the folder holds nothing of a journal: %w", dir, err)
+	persisted, err := d.load(c.cfg.Trust)
+	if persisted == nil {
+		return nil, fmt.Errorf("recover from %s: the folder holds no state of a journal: %w", dir, err)
 	}
 	f := &Follower{cfg: FollowerConfig{Trust: c.cfg.Trust, Node: Node{Control: true}}, log: c.cfg.Log}
-	last, _, err := f.replay(k)
+	last, _, err := f.replay(persisted)
 	if err != nil {
 		return nil, fmt.Errorf("recover from %s: %w", dir, err)
 	}
-	copied := &savedCopy{dir: dir, disk: d, records: map[uint64][]byte{}, base: k.state, snapshot: k.snapshot, last: last, lacking: f.lacks()}
-	for _, e := range k.tail.entries {
+	copied := &folderCopy{dir: dir, disk: d, records: map[uint64][]byte{}, base: persisted.state, snapshot: persisted.snapshot, last: last, incomplete: f.isIncomplete()}
+	for _, e := range persisted.tail.entries {
 		if r, _, err := ReadRecord(e.Data); err == nil {
 			copied.records[r.Version] = e.Data
 		}
@@ -51,7 +51,7 @@ func (c *Control) readCopy(dir string) (*savedCopy, error) {
 }
 
 // hashOf returns the hash of the copy's record of a version; "" if the copy does not know it.
-func (s *savedCopy) hashOf(version uint64) string {
+func (s *folderCopy) hashOf(version uint64) string {
 	if version == s.base.Version {
 		return s.base.Hash
 	}
@@ -64,8 +64,8 @@ func (s *savedCopy) hashOf(version uint64) string {
 	return ""
 }
 
-// forked reports whether the copy and this journal hold different records of the last version that both have reached.
-func (c *Control) forked(ctx context.Context, copied *savedCopy) (bool, error) {
+// copyIsForked reports whether the copy and this journal hold different records of the last version that both have reached.
+func (c *Control) copyIsForked(ctx context.Context, copied *folderCopy) (bool, error) {
 	st := c.state.State()
 	version := min(st.Version, copied.last.Version)
 	theirs := copied.hashOf(version)
@@ -74,7 +74,7 @@ func (c *Control) forked(ctx context.Context, copied *savedCopy) (bool, error) {
 	}
 	ours, err := c.HashAt(ctx, version)
 	if errors.Is(err, stream.ErrNone) || errors.Is(err, ErrLost) {
-		return false, nil // the epoch began later, or nobody knows
+		return false, nil // the epoch began later, or the record's hash is unknown
 	}
 	return ours != theirs, err
 }
@@ -87,12 +87,12 @@ func (c *Control) recover(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	forked, err := c.forked(ctx, copied)
+	forked, err := c.copyIsForked(ctx, copied)
 	if err != nil {
 		return fmt.Errorf("recover from %s: %w", dir, err)
 	}
-	if c.cfg.Epoch || forked {
-		return c.join(ctx, copied)
+	if c.cfg.NewEpoch || forked {
+		return c.beginEpochFromCopy(ctx, copied)
 	}
 	n := 0
 	for {
@@ -101,7 +101,7 @@ func (c *Control) recover(ctx context.Context, dir string) error {
 			return err
 		}
 		if !more {
-			c.cfg.Log.Info("records were recovered", "records", n, "version", c.state.State().Version)
+			c.cfg.Log.Info("recovered records from the copy", "records", n, "version", c.state.State().Version)
 			return nil
 		}
 		n++
@@ -109,11 +109,11 @@ func (c *Control) recover(ctx context.Context, dir string) error {
 }
 
 // appendNext appends the copy's record that follows the journal's last one; more is false if there is none.
-func (c *Control) appendNext(ctx context.Context, copied *savedCopy) (more bool, err error) {
+func (c *Control) appendNext(ctx context.Context, copied *folderCopy) (more bool, err error) {
 	st, last := c.state.State(), copied.last.Version
 	data, ok := copied.records[st.Version+1]
 	if !ok && st.Version < last {
-		return false, fmt.Errorf("recover from %s: it holds version %d, but not the record of version %d, after which the journal ends: use another copy, or start with both --recover and --new-epoch %d: the journal then goes on from the copy's state, without the records between",
+		return false, fmt.Errorf("recover from %s: it holds version %d, but not the record of version %d, after which the journal ends: use another copy, or start with both --recover and --new-epoch %d: the journal then continues from the copy's state, without the records between",
 			copied.dir, last, st.Version+1, last)
 	}
 	if !ok {
@@ -121,48 +121,48 @@ func (c *Control) appendNext(ctx context.Context, copied *savedCopy) (more bool,
 	}
 	checked, err := st.check(data, c.cfg.Trust)
 	if err == nil && checked.Snapshot != nil {
-		err = c.putCopies(ctx, copied, &checked.Record)
+		err = c.putCopiedObjects(ctx, copied, &checked.Record)
 	}
 	if err == nil {
-		_, err = c.log.Append(ctx, st.Sequence, string(checked.Kind), data)
+		_, err = c.journal.Append(ctx, st.Sequence, string(checked.Kind), data)
 	}
 	if err == nil {
-		err = c.state.reach(ctx, checked.Version)
+		err = c.state.waitForRecord(ctx, checked.Version)
 	}
 	if err != nil {
 		return false, fmt.Errorf("recover from %s: %w", copied.dir, err)
 	}
-	c.brought(checked)
+	c.addRecovered(checked)
 	return true, nil
 }
 
-// brought notes a recovered record for Recovered.
-func (c *Control) brought(r *checked) {
-	one := Recovered{Record: r.Record, Set: r.set, Count: len(r.changes)}
+// addRecovered adds a recovered record to the result of Recovered.
+func (c *Control) addRecovered(r *checked) {
+	one := Recovered{Record: r.Record, ChangeSet: r.changeSet, Count: len(r.changes)}
 	if s := r.Snapshot; s != nil && s.Changes != nil {
-		one.Set, one.Count = &s.Changes.Set, s.Changes.Count
+		one.ChangeSet, one.Count = &s.Changes.ChangeSet, s.Changes.Count
 	}
 	c.recovered = append(c.recovered, one)
 }
 
-// Recovered returns the records that this start restored, oldest first. It may be called once Run has called ready.
+// Recovered returns the records that this start restored, oldest first. It must not be called before Run has called ready.
 func (c *Control) Recovered() []Recovered { return c.recovered }
 
-// join begins a new epoch with the copy's last state, and publishes in it again the records of this journal after the last common record. So neither
-// the changes in force on a server nor those pushed here are lost.
-func (c *Control) join(ctx context.Context, copied *savedCopy) error {
-	if copied.lacking {
-		return fmt.Errorf("recover from %s: a snapshot that its last version needs had not arrived there: use another copy", copied.dir)
+// beginEpochFromCopy begins a new epoch with the copy's last state, and publishes in it again the records of this journal after the last common record. So
+// neither the changes in force on a server nor those pushed here are lost.
+func (c *Control) beginEpochFromCopy(ctx context.Context, copied *folderCopy) error {
+	if copied.incomplete {
+		return fmt.Errorf("recover from %s: it lacks a snapshot that its last version needs: use another copy", copied.dir)
 	}
 	st, from := c.state.State(), copied.last
-	own, err := c.since(ctx, copied, st)
+	own, err := c.recordsNotInCopy(ctx, copied, st)
 	if err == nil && c.gap != nil {
 		from := st.Version
 		if copied.last.Epoch == c.lastEpoch {
 			from = max(from, copied.last.Version)
 		}
-		var behind []draft
-		behind, err = c.behindGap(ctx, from)
+		var behind []ownRecord
+		behind, err = c.recordsBehindGap(ctx, from)
 		own = append(own, behind...)
 	}
 	if err != nil {
@@ -172,9 +172,9 @@ func (c *Control) join(ctx context.Context, copied *savedCopy) error {
 	if err != nil {
 		return fmt.Errorf("recover from %s: %w", copied.dir, err)
 	}
-	version := max(st.Version, from.Version, c.end, c.above()) + 1
-	_, err = c.Begin(ctx, max(st.Epoch, from.Epoch, c.lastEpoch)+1, version, ring, from, func(w io.Writer) error {
-		return from.view.Compact(w, from.info())
+	version := max(st.Version, from.Version, c.endVersion, c.highestKnown()) + 1
+	_, err = c.BeginEpoch(ctx, max(st.Epoch, from.Epoch, c.lastEpoch)+1, version, ring, from, func(w io.Writer) error {
+		return from.view.Compact(w, from.viewInfo())
 	})
 	if err == nil {
 		err = c.state.Wait(ctx, version)
@@ -182,11 +182,11 @@ func (c *Control) join(ctx context.Context, copied *savedCopy) error {
 	if err != nil {
 		return fmt.Errorf("recover from %s: %w", copied.dir, err)
 	}
-	c.cfg.Log.Warn("the journal was begun anew with the state of the copy, because it and the copy hold different records", "copy", copied.dir,
+	c.cfg.Log.Warn("began a new epoch with the state of the copy, because the journal and the copy hold different records", "copy", copied.dir,
 		"version", version, "copied_version", from.Version)
 	var again []Recovered
 	for _, r := range own {
-		if one := c.publishAgain(ctx, r); one != nil {
+		if one := c.publishOwnAgain(ctx, r); one != nil {
 			again = append(again, *one)
 		}
 	}
@@ -194,27 +194,27 @@ func (c *Control) join(ctx context.Context, copied *savedCopy) error {
 	if len(own) > 0 {
 		first = own[0].record.Version
 	}
-	for v := max(first, copied.base.Version+1); v <= from.Version; v++ { // their changes are in the state that the epoch began with
+	for v := max(first, copied.base.Version+1); v <= from.Version; v++ { // their changes are part of the state that the epoch began with
 		if r, body, err := ReadRecord(copied.records[v]); err == nil {
 			one := &checked{Record: *r}
 			if r.Kind == RecordChanges {
-				one.set, one.changes, _ = setAndChanges(r, body)
+				one.changeSet, one.changes, _ = decodeApplied(r, body)
 			}
-			c.brought(one)
+			c.addRecovered(one)
 		}
 	}
 	c.recovered = append(c.recovered, again...)
 	return nil
 }
 
-// draft is a record of this journal to publish again.
-type draft struct {
+// ownRecord is a record of this journal that is to be published again.
+type ownRecord struct {
 	record *Record
 	body   []byte
 }
 
-// since returns the records of this journal after the last one that the copy has too, oldest first.
-func (c *Control) since(ctx context.Context, copied *savedCopy, st *State) (own []draft, err error) {
+// recordsNotInCopy returns the records of this journal after the last one that the copy has too, oldest first.
+func (c *Control) recordsNotInCopy(ctx context.Context, copied *folderCopy, st *State) (own []ownRecord, err error) {
 	if copied.last.Epoch != st.Epoch {
 		return nil, nil
 	}
@@ -235,26 +235,26 @@ func (c *Control) since(ctx context.Context, copied *savedCopy, st *State) (own 
 		if err != nil {
 			return nil, err
 		}
-		own = append([]draft{{r, body}}, own...)
+		own = append([]ownRecord{{r, body}}, own...)
 	}
 	return own, nil
 }
 
-// publishAgain publishes a record in the new epoch, and returns the new record; nil if the record is not needed again. A record that cannot be published is
-// logged, together with advice.
-func (c *Control) publishAgain(ctx context.Context, d draft) *Recovered {
+// publishOwnAgain publishes a record in the new epoch, and returns the new record; nil if the record is not needed again. If a record cannot be published, it
+// logs what the operator has to do.
+func (c *Control) publishOwnAgain(ctx context.Context, d ownRecord) *Recovered {
 	r := d.record
 	var err error
 	switch r.Kind {
 	case RecordChanges, RecordSuspend, RecordResume, RecordAdvance:
 		var done Receipt
-		done, err = c.Publish(ctx, Draft{Kind: r.Kind, By: r.By, Approved: r.Approved, Refused: r.Refused, Set: r.Set, Reason: r.Reason, Body: d.body})
+		done, err = c.Publish(ctx, Draft{Kind: r.Kind, By: r.By, Approved: r.Approved, Refused: r.Refused, ChangeSetID: r.ChangeSetID, Reason: r.Reason, Body: d.body})
 		if err == nil {
 			one := &Recovered{Record: *r}
 			one.Record.Version, one.Record.Time = done.Version, done.Time
 			if r.Kind == RecordChanges {
-				set, changes, _ := setAndChanges(r, d.body) // it was published
-				one.Set, one.Count = set, len(changes)
+				set, changes, _ := decodeApplied(r, d.body) // it was decoded when it was published
+				one.ChangeSet, one.Count = set, len(changes)
 			}
 			return one
 		}
@@ -266,18 +266,18 @@ func (c *Control) publishAgain(ctx context.Context, d draft) *Recovered {
 	if err == nil {
 		return nil
 	}
-	id := r.Set
-	if set, _, bad := splitSet(d.body); r.Kind == RecordChanges && bad == nil {
+	id := r.ChangeSetID
+	if set, _, bad := splitChangeSet(d.body); r.Kind == RecordChanges && bad == nil {
 		id = set.ID
 	} else if r.Snapshot != nil && r.Snapshot.Changes != nil {
-		id = r.Snapshot.Changes.Set.ID
+		id = r.Snapshot.Changes.ChangeSet.ID
 	}
 	c.cfg.Log.Error("a change set that was published after the backup was restored is not in force: push its changes again under another id", "id", id, "kind", r.Kind, "err", err)
 	return nil
 }
 
-// setAndChanges returns the change set of a record of changes, and those of its changes that are in effect.
-func setAndChanges(r *Record, body []byte) (*Set, []Change, error) {
+// decodeApplied returns the change set of a record of changes, and its changes that are in effect.
+func decodeApplied(r *Record, body []byte) (*ChangeSet, []Change, error) {
 	s, err := Unseal(KindChanges, body)
 	if err != nil {
 		return nil, nil, err
@@ -286,8 +286,8 @@ func setAndChanges(r *Record, body []byte) (*Set, []Change, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	kept, err := withoutRefused(all, r.Refused)
-	return set, kept, err
+	applied, err := withoutRefused(all, r.Refused)
+	return set, applied, err
 }
 
 // newerRing returns the sealed key ring with the higher serial number.
@@ -298,16 +298,16 @@ func newerRing(a, b []byte, trust []PublicKey) ([]byte, error) {
 	}
 	second, err := openRing(b, append(trust[:len(trust):len(trust)], first.roots...))
 	if err != nil || second.Serial <= first.Serial {
-		return a, nil // the copy's may be signed by a root that is not trusted any more
+		return a, nil // the copy's ring may be signed by a root key that is no longer trusted
 	}
 	return b, nil
 }
 
-// putCopies puts the objects of a snapshot that the copy holds into the object store. One that it lacks is not needed by those who have the state, unless the snapshot
-// brought something of its own: that is in force nowhere without it. last is the copy's last version.
-func (c *Control) putCopies(ctx context.Context, copied *savedCopy, r *Record) error {
+// putCopiedObjects writes the snapshot objects that the copy holds to the object store. An object that the copy lacks is not needed by nodes that have the
+// state. If the snapshot has content of its own, that content would be in force nowhere, and the object must be in the journal.
+func (c *Control) putCopiedObjects(ctx context.Context, copied *folderCopy, r *Record) error {
 	for _, name := range r.Snapshot.Names() {
-		err := c.putCopy(ctx, copied.disk.path(name), name)
+		err := c.putCopiedFile(ctx, copied.disk.path(name), name)
 		if !errors.Is(err, fs.ErrNotExist) {
 			if err != nil {
 				return err
@@ -319,7 +319,7 @@ func (c *Control) putCopies(ctx context.Context, copied *savedCopy, r *Record) e
 		}
 		o, there := c.Object(ctx, name)
 		if there != nil {
-			return fmt.Errorf("it holds the record of version %d, but not what that brings, as it had not arrived there: object %s is neither in it nor in the journal (%w): use another copy, or begin a new epoch (--new-epoch %d)",
+			return fmt.Errorf("it holds the record of version %d, but neither it nor the journal holds the record's object %s (%w): use another copy, or begin a new epoch (--new-epoch %d)",
 				r.Version, name, there, copied.last.Version)
 		}
 		o.Close()
@@ -327,11 +327,11 @@ func (c *Control) putCopies(ctx context.Context, copied *savedCopy, r *Record) e
 	return nil
 }
 
-func (c *Control) putCopy(ctx context.Context, path, name string) error {
+func (c *Control) putCopiedFile(ctx context.Context, path, name string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return c.put(ctx, f, name)
+	return c.putFile(ctx, f, name)
 }

@@ -10,8 +10,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// restored is a control that was restored from a backup older than what an edge has in force: the edge holds the change sets "two" and "three" and the
-// backup does not.
+// restored is a control that was restored from a backup older than an edge's state: the edge holds the change sets "two" and "three", and the backup does not.
 type restored struct {
 	keys       *keys
 	backup, at string // folders: of the restored control, and of the edge
@@ -39,7 +38,7 @@ func restoreOlder(t *testing.T) *restored {
 	return r
 }
 
-// blocksAll checks that control and an edge that had the lost change sets agree and block all names.
+// blocksAll checks that control and an edge that had the lost change sets agree, and block all names.
 func (r *restored) blocksAll(t *testing.T, c *control, names ...string) {
 	t.Helper()
 	e := startEdge(t, r.keys, r.at, fromStream(c, "e"), journal.Node{ID: "e"})
@@ -54,15 +53,15 @@ func (r *restored) blocksAll(t *testing.T, c *control, names ...string) {
 	}
 }
 
-// TestRecoverAfterPush pushes to a control that was restored from an older backup, and recovers afterwards: what the edge holds and what was pushed since
-// exclude each other as records, and both are in force in the epoch that begins.
+// TestRecoverAfterPush pushes to a control that was restored from an older backup, and recovers afterwards. The edge's records and those of the push exclude
+// each other, and the changes of both are in force in the new epoch.
 func TestRecoverAfterPush(t *testing.T) {
 	t.Run("less than was lost", func(t *testing.T) { recoverAfter(t, "fork") })
 	t.Run("as much as was lost", func(t *testing.T) { recoverAfter(t, "fork", "fork2") })
 	t.Run("more than was lost", func(t *testing.T) { recoverAfter(t, "fork", "fork2", "fork3", "fork4") })
 }
 
-// recoverAfter pushes change sets of these names before it recovers. The first is "fork".
+// recoverAfter pushes change sets with these IDs before it recovers. The first is "fork".
 func recoverAfter(t *testing.T, pushed ...string) {
 	r := restoreOlder(t)
 	c := startControl(t, r.keys, r.backup, nil)
@@ -75,44 +74,44 @@ func recoverAfter(t *testing.T, pushed ...string) {
 
 	c = startControl(t, r.keys, r.backup, func(cfg *journal.ControlConfig) { cfg.Recover = r.at })
 	if st := c.State(); st.Epoch != 2 || st.Version <= r.lost.Version {
-		t.Errorf("the journal goes on with epoch %d, version %d; want a new epoch above version %d", st.Epoch, st.Version, r.lost.Version)
+		t.Errorf("the journal continues with epoch %d, version %d; want a new epoch above version %d", st.Epoch, st.Version, r.lost.Version)
 	}
 	var ids []string
 	for _, one := range c.Recovered() {
-		if one.Set != nil {
-			ids = append(ids, one.Set.ID)
+		if one.ChangeSet != nil {
+			ids = append(ids, one.ChangeSet.ID)
 		}
 	}
 	if got, want := strings.Join(ids, " "), "two three "+strings.Join(pushed, " "); got != want {
 		t.Errorf("recovered change sets: %q, want %q", got, want)
 	}
 	r.blocksAll(t, c, blocked...)
-	record, _, err := c.FindSet(t.Context(), "fork")
+	record, _, err := c.FindChangeSet(t.Context(), "fork")
 	if err != nil || record.Epoch != 2 {
 		t.Errorf("the set that was published again is found at %+v, %v", record, err)
 	}
 	undoing, err := c.Undo(t.Context(), "fork")
-	if err != nil || undoing.Lefts != 0 {
+	if err != nil || undoing.SkippedCount != 0 {
 		t.Errorf("undoing the set that was published again: %+v, %v", undoing, err)
 	}
 	for change := range undoing.Changes {
 		if change.Do != journal.Withdraw || change.Name != "fork.example" {
-			t.Errorf("undoing it does %+v", change)
+			t.Errorf("the undo contains %+v", change)
 		}
 	}
 	c.stop()
 
-	c = startControl(t, r.keys, r.backup, func(cfg *journal.ControlConfig) { cfg.Recover = r.at }) // the flag was left: nothing happens
+	c = startControl(t, r.keys, r.backup, func(cfg *journal.ControlConfig) { cfg.Recover = r.at }) // the setting was not removed: nothing happens
 	if st := c.State(); st.Epoch != 2 {
 		t.Errorf("epoch %d after the same start again", st.Epoch)
 	}
 }
 
-// TestRecoverIntoEpoch goes on from a copy's state in a new epoch although its records would fit.
+// TestRecoverIntoEpoch begins a new epoch with a copy's state, although the copy's records could be appended.
 func TestRecoverIntoEpoch(t *testing.T) {
 	r := restoreOlder(t)
 	c := startControl(t, r.keys, r.backup, func(cfg *journal.ControlConfig) {
-		cfg.Recover, cfg.Epoch, cfg.Above = r.at, true, func() uint64 { return r.lost.Version + 100 }
+		cfg.Recover, cfg.NewEpoch, cfg.Above = r.at, true, func() uint64 { return r.lost.Version + 100 }
 	})
 	if st := c.State(); st.Epoch != 2 || st.Version != r.lost.Version+101 {
 		t.Errorf("epoch %d, version %d; want 2, %d", st.Epoch, st.Version, r.lost.Version+101)
@@ -120,8 +119,8 @@ func TestRecoverIntoEpoch(t *testing.T) {
 	r.blocksAll(t, c, "one.example", "two.example", "three.example")
 }
 
-// TestRefuse appends no record while ControlConfig.Refuse returns an error.
-func TestRefuse(t *testing.T) {
+// TestNothingIsAppendedWhileRefused checks that no record is appended while ControlConfig.Refuse returns an error.
+func TestNothingIsAppendedWhileRefused(t *testing.T) {
 	var refuse error
 	k := newKeys(t)
 	c := startControl(t, k, t.TempDir(), func(cfg *journal.ControlConfig) { cfg.Refuse = func() error { return refuse } })
@@ -145,7 +144,7 @@ func TestProblemEnds(t *testing.T) {
 	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e", Country: "FR", Operator: "isp"})
 	e.reaches(t, c.push(t, k.set(t, "one", block("one.example"))).Version)
 	waitFor(t, "a problem to be reported", func() bool { // a heartbeat that was on its way may end it at once
-		e.Trouble("the network is away")
+		e.SetProblem("the network is away")
 		return e.Health().Problem != ""
 	})
 	if h := e.Health(); h.Country != "FR" || h.Operator != "isp" {
@@ -154,8 +153,8 @@ func TestProblemEnds(t *testing.T) {
 	waitFor(t, "the next heartbeat to end the problem", func() bool { return e.Health().Problem == "" })
 }
 
-// TestClockOffset is not misled by heartbeats that were on their way for long.
-func TestClockOffset(t *testing.T) {
+// TestClockOffsetIgnoresDelays checks that delayed heartbeats do not change the estimate.
+func TestClockOffsetIgnoresDelays(t *testing.T) {
 	var o journal.ClockOffset
 	if got := o.Estimate(); got != 0 {
 		t.Errorf("%v before the first heartbeat", got)
@@ -167,7 +166,7 @@ func TestClockOffset(t *testing.T) {
 		t.Errorf("%v, want 59.8 s", got)
 	}
 	for range 32 {
-		o.Add(-time.Second) // the clock was set right
+		o.Add(-time.Second) // the clock was corrected
 	}
 	if got := o.Estimate(); got != -time.Second {
 		t.Errorf("%v after the clock was set back, want -1 s", got)

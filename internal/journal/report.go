@@ -8,40 +8,40 @@ import (
 	"time"
 )
 
-// Status is how a node stands, as it tells control. It holds nothing about who asks.
+// Status is a node's report to control. It holds nothing about clients.
 type Status struct {
 	Node      string `json:"node"`
 	Epoch     uint64 `json:"epoch"`
-	Version   uint64 `json:"version"`           // in force whole
-	Hash      string `json:"hash"`              // of the record that made version HashOf
-	HashOf    uint64 `json:"hash_of,omitempty"` // 0: Version; later than it while what a record announces is on its way
-	Took      int64  `json:"took"`              // milliseconds from control's time of that version to in force here
+	Version   uint64 `json:"version"`           // completely in force
+	Hash      string `json:"hash"`              // of the record of version HashOf
+	HashOf    uint64 `json:"hash_of,omitempty"` // 0: Version; later than Version while an announced snapshot is on its way
+	Took      int64  `json:"took"`              // milliseconds from control's signature until the version was in force here
 	Suspended bool   `json:"suspended,omitempty"`
-	Queries   uint64 `json:"queries"` // since the start
+	Queries   uint64 `json:"queries"` // since the start of the process
 	Blocked   uint64 `json:"blocked"`
 	Problem   string `json:"problem,omitempty"`
-	Country   string `json:"country,omitempty"`  // as its settings say: ISO 3166-1 alpha-2
-	Operator  string `json:"operator,omitempty"` // the same: changes may be for some operators only
+	Country   string `json:"country,omitempty"`  // from the node's settings: ISO 3166-1 alpha-2
+	Operator  string `json:"operator,omitempty"` // from the node's settings: changes may apply to some operators only
 }
 
-// At returns the version that Hash belongs to.
-func (s *Status) At() uint64 { return cmp.Or(s.HashOf, s.Version) }
+// HashVersion returns the version that Hash belongs to.
+func (s *Status) HashVersion() uint64 { return cmp.Or(s.HashOf, s.Version) }
 
-// MaxStatus is how many octets a status has at most.
+// MaxStatus is the largest size of a status in bytes.
 const MaxStatus = 4 << 10
 
-// Health is how a follower stands, for its own metrics and readiness.
+// Health is the follower's state for metrics and /readyz.
 type Health struct {
 	Status
-	Counts
-	Heartbeat   time.Duration // since the last that was new; since the start where none came
-	ControlTime time.Duration // by how much control's clock is ahead of this one, as estimated from the last heartbeats
-	Newest      uint64        // version that control spoke of last
-	Unwritten   string        // why records in force are not on disk
-	Lost        uint64        // a version that was in force here before, later than what is in force now: what was on disk is lost or damaged; 0 for none
+	Stats
+	Heartbeat   time.Duration // time since the last new heartbeat; since the start if none arrived
+	ControlTime time.Duration // by how much control's clock is ahead of this machine's clock, estimated from the last heartbeats
+	Newest      uint64        // version in the last heartbeat
+	Unwritten   string        // why records in force are not on disk; "" if all are
+	Lost        uint64        // a version that was in force here before and is later than the version in force: the folder lost records or is damaged; 0 for none
 }
 
-// Health tells it.
+// Health returns the follower's state for /readyz and metrics.
 func (f *Follower) Health() Health {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -51,28 +51,28 @@ func (f *Follower) Health() Health {
 			Node: f.cfg.Node.ID, Epoch: st.Epoch, Version: f.inForce(), Hash: st.Hash, Took: f.took.Milliseconds(),
 			Suspended: st.Suspended, Problem: f.problem, Country: f.cfg.Node.Country, Operator: f.cfg.Node.Operator,
 		},
-		Counts: f.counts, Newest: f.beat.Version, Unwritten: f.unwritten, Lost: f.floor.Version,
+		Stats: f.stats, Newest: f.beat.Version, Unwritten: f.unwritten, Lost: f.lostMark.Version,
 	}
 	if h.Status.Version != st.Version {
 		h.HashOf = st.Version
 	}
-	if f.cfg.Figures != nil {
-		h.Queries, h.Blocked = f.cfg.Figures()
+	if f.cfg.Totals != nil {
+		h.Queries, h.Blocked = f.cfg.Totals()
 	}
 	if len(h.Problem) > 500 {
 		h.Problem = h.Problem[:500]
 	}
-	since := f.begun
-	if !f.beatAt.IsZero() {
-		since = f.beatAt
+	since := f.started
+	if !f.beatReceived.IsZero() {
+		since = f.beatReceived
 		h.ControlTime = f.offset.estimate()
 	}
 	h.Heartbeat = time.Since(since)
 	return h
 }
 
-// report tells control of each version as it comes into force, and now and then that this node is there.
-func (f *Follower) report(ctx context.Context) {
+// reportLoop reports each version to control as it comes into force, and otherwise at intervals, until ctx ends.
+func (f *Follower) reportLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		f.mu.Lock()
 		applied := f.applied
@@ -80,18 +80,18 @@ func (f *Follower) report(ctx context.Context) {
 			f.unwritten = ""
 		}
 		f.mu.Unlock()
-		f.send(ctx)
+		f.sendReport(ctx)
 		select {
 		case <-applied:
-		case <-f.nudge:
-		case <-time.After(reportEvery):
+		case <-f.reportDue:
+		case <-time.After(reportInterval):
 		case <-ctx.Done():
 		}
 	}
 }
 
-// send sends one report. One that arrives ends the wait for the next attempt to follow control.
-func (f *Follower) send(ctx context.Context) {
+// sendReport sends one report. If it arrives, the wait for the next attempt to follow control ends.
+func (f *Follower) sendReport(ctx context.Context) {
 	st := f.Health().Status
 	if st.Version == 0 || f.cfg.Node.Control {
 		return
@@ -105,55 +105,55 @@ func (f *Follower) send(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, reportEvery)
+	ctx, cancel := context.WithTimeout(ctx, reportInterval)
 	defer cancel()
 	if f.cfg.Source.Report(ctx, data) != nil {
-		return // the next one tells more
+		return // the next report contains the same and more
 	}
 	f.mu.Lock()
-	out := !f.outage.begun.IsZero()
-	f.outage.reported = time.Now()
+	out := !f.outage.since.IsZero()
+	f.outage.lastReport = time.Now()
 	f.mu.Unlock()
 	if out {
 		f.RetryNow()
 	}
 }
 
-// reportNow makes a report due at once.
+// reportNow makes reportLoop send a report at once.
 func (f *Follower) reportNow() {
 	select {
-	case f.nudge <- struct{}{}:
+	case f.reportDue <- struct{}{}:
 	default:
 	}
 }
 
-// sourceError is an error of the source itself, such as one of the connection to control; not of what it read.
+// sourceError is an error of the source itself, such as a connection error, and not of the data that it returned.
 type sourceError struct{ error }
 
 func (e sourceError) Unwrap() error { return e.error }
 
-// outage is a time in which the source fails. Its zero value is none.
+// outage is a period in which the source fails. Its zero value is none.
 type outage struct {
-	begun    time.Time // of the first attempt that failed
-	last     time.Time // of the last one
-	reported time.Time // when a report arrived last
+	since       time.Time // end of the first failed attempt
+	lastAttempt time.Time // start of the last failed attempt
+	lastReport  time.Time // arrival of the last report
 }
 
-// endsWithReport reports whether a report that arrives disproves the outage: it does, unless the source failed again after an earlier report had arrived.
+// endsWithReport reports whether a report that arrives disproves the outage. It does, unless the source failed again after an earlier report had arrived.
 func (o *outage) endsWithReport() bool {
-	return !o.begun.IsZero() && (o.reported.Before(o.begun) || o.last.Before(o.reported))
+	return !o.since.IsZero() && (o.lastReport.Before(o.since) || o.lastAttempt.Before(o.lastReport))
 }
 
-// failed notes why an attempt to follow the source failed, which began at that time.
-func (f *Follower) failed(begun time.Time, err error) {
+// failed stores the problem that ended an attempt to follow the source. started is the start of the attempt.
+func (f *Follower) failed(started time.Time, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	before := f.outage
-	f.note(err.Error())
+	f.setProblemLocked(err.Error())
 	if errors.As(err, new(sourceError)) {
 		f.outage = before
-		if f.outage.last = begun; before.begun.IsZero() {
-			f.outage.begun = time.Now()
+		if f.outage.lastAttempt = started; before.since.IsZero() {
+			f.outage.since = time.Now()
 		}
 	}
 }

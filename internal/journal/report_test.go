@@ -13,13 +13,13 @@ import (
 	"rempart/internal/journal"
 )
 
-// interrupted is a Source whose control is reached by reports, by attempts to follow it, or by neither.
+// interrupted is a Source that can fail for reports, for following, or for both.
 type interrupted struct {
 	offline
 	mu              sync.Mutex
 	reports, follow bool
 	arrived         []journal.Status
-	followed        time.Time // since when it is followed
+	followed        time.Time // start of following
 }
 
 func (s *interrupted) reach(reports, follow bool) {
@@ -28,7 +28,7 @@ func (s *interrupted) reach(reports, follow bool) {
 	s.reports, s.follow, s.arrived = reports, follow, nil
 }
 
-func (s *interrupted) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
+func (s *interrupted) Follow(ctx context.Context, after journal.Position, to journal.Consumer) error {
 	s.mu.Lock()
 	reached := s.follow
 	s.followed = time.Now()
@@ -51,8 +51,8 @@ func (s *interrupted) Report(_ context.Context, data []byte) error {
 	return json.Unmarshal(data, &s.arrived[len(s.arrived)-1])
 }
 
-// TestReportDisprovesOutage checks that a report which reaches control does not say that control cannot be reached, and makes the node follow control at
-// once. A node that reaches control with its reports only says so.
+// TestReportDisprovesOutage checks that a report which reaches control does not say that control cannot be reached, and makes the node follow control at once.
+// A node whose reports arrive, but that cannot follow, reports this problem.
 func TestReportDisprovesOutage(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
@@ -82,7 +82,7 @@ func TestReportDisprovesOutage(t *testing.T) {
 		time.Sleep(time.Minute)
 		source.mu.Lock()
 		if first, last := source.arrived[0], source.arrived[len(source.arrived)-1]; first.Problem != "" || last.Problem != "unreachable" {
-			t.Errorf("the first report that arrived says %q, and the last one, of a node that still cannot follow, %q", first.Problem, last.Problem)
+			t.Errorf("problem %q in the first report that arrived, and %q in the last one of a node that still cannot follow", first.Problem, last.Problem)
 		}
 		source.mu.Unlock()
 

@@ -15,7 +15,7 @@ type unreachable struct {
 	attempts chan time.Time
 }
 
-func (u unreachable) Newest(ctx context.Context) (journal.Entry, error) { // the first request of an edge that has no set yet
+func (u unreachable) Newest(ctx context.Context) (journal.SequencedRecord, error) { // the first request of an edge without a state
 	u.attempts <- time.Now()
 	return u.offline.Newest(ctx)
 }
@@ -47,10 +47,10 @@ func TestRetryNow(t *testing.T) {
 		back := time.Now()
 		f.RetryNow()
 		if took := (<-attempts).Sub(back); took != 0 {
-			t.Errorf("the first attempt came %v after the network was back", took)
+			t.Errorf("the first attempt was made %v after the network was back", took)
 		}
 		if took := (<-attempts).Sub(back); took > time.Second {
-			t.Errorf("the second attempt came %v after the network was back", took)
+			t.Errorf("the second attempt was made %v after the network was back", took)
 		}
 		cancel()
 		<-done

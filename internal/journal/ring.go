@@ -6,34 +6,34 @@ import (
 	"slices"
 )
 
-// Role is what a key may sign.
+// Role is a permission of a key.
 type Role string
 
 // The roles.
 const (
-	RoleControl  Role = "control"  // records and heartbeats
-	RoleAuthor   Role = "author"   // change sets
-	RoleApprover Role = "approver" // change sets of others, beside their author
-	RoleFeeds    Role = "feeds"    // what lists say, under their names
+	RoleControl  Role = "control"  // signs records and heartbeats
+	RoleAuthor   Role = "author"   // signs change sets
+	RoleApprover Role = "approver" // signs change sets of others, in addition to their author
+	RoleFeeds    Role = "feeds"    // signs the changes of lists, under the lists' names
 )
 
-// Ring says which keys may do what. A root key signs it; every edge knows a root.
+// Ring lists the keys and their roles. A root key signs it, and every edge knows a root key.
 type Ring struct {
-	Serial    uint64    `json:"serial"` // never lower than that of the ring before
-	Roots     []string  `json:"roots"`  // who may sign the next one
+	Serial    uint64    `json:"serial"` // never lower than the previous ring's
+	Roots     []string  `json:"roots"`  // keys that may sign the next ring
 	Keys      []RingKey `json:"keys"`
 	Threshold Threshold `json:"threshold,omitzero"`
 }
 
-// RingKey is a key and what it may do, and when.
+// RingKey is a key with its roles and its validity.
 type RingKey struct {
 	Key   string `json:"key"` // in text form
 	Roles []Role `json:"roles"`
-	From  int64  `json:"from,omitempty"`  // Unix seconds; 0 is always
-	Until int64  `json:"until,omitempty"` // from then on no more; 0 is never
+	From  int64  `json:"from,omitempty"`  // Unix seconds; 0: no start
+	Until int64  `json:"until,omitempty"` // Unix seconds at which validity ends; 0: no end
 }
 
-// Threshold asks for the signatures of that many authors and approvers under more changes than that. Its zero value asks for none.
+// Threshold requires signatures of at least Keys authors and approvers for a change set of more than Changes changes. Its zero value requires one author.
 type Threshold struct {
 	Changes int `json:"changes"`
 	Keys    int `json:"keys"`
@@ -41,20 +41,20 @@ type Threshold struct {
 
 const maxRing = 1 << 20
 
-// keyRing is a ring ready to check with.
+// keyRing is a ring with parsed keys.
 type keyRing struct {
 	Ring
 	sealed []byte
 	roots  []PublicKey
-	keys   map[string]heldKey // by ID
+	keys   map[string]parsedKey // by ID
 }
 
-type heldKey struct {
+type parsedKey struct {
 	RingKey
 	public PublicKey
 }
 
-// OpenRing checks that a ring is signed by one of roots and sound.
+// OpenRing checks that one of roots signed a ring, and returns the ring.
 func OpenRing(sealed []byte, roots []PublicKey) (*Ring, error) {
 	r, err := openRing(sealed, roots)
 	if err != nil {
@@ -65,7 +65,7 @@ func OpenRing(sealed []byte, roots []PublicKey) (*Ring, error) {
 
 func openRing(sealed []byte, roots []PublicKey) (*keyRing, error) {
 	if len(sealed) > maxRing {
-		return nil, fmt.Errorf("key ring: %w: of more than %d octets", ErrSeal, maxRing)
+		return nil, fmt.Errorf("key ring: %w: more than %d bytes", ErrSeal, maxRing)
 	}
 	s, err := Unseal(KindRing, sealed)
 	if err != nil {
@@ -74,7 +74,7 @@ func openRing(sealed []byte, roots []PublicKey) (*keyRing, error) {
 	if !slices.ContainsFunc(roots, s.SignedBy) {
 		return nil, fmt.Errorf("key ring: %w: no root key that is trusted here signed it", ErrSeal)
 	}
-	r := &keyRing{sealed: slices.Clone(sealed), keys: map[string]heldKey{}}
+	r := &keyRing{sealed: slices.Clone(sealed), keys: map[string]parsedKey{}}
 	if err := json.Unmarshal(s.Payload, &r.Ring); err != nil {
 		return nil, fmt.Errorf("key ring: %w", err)
 	}
@@ -86,24 +86,24 @@ func openRing(sealed []byte, roots []PublicKey) (*keyRing, error) {
 		r.roots = append(r.roots, k)
 	}
 	if len(r.roots) == 0 {
-		return nil, fmt.Errorf("key ring: it names no root: nobody could ever change it")
+		return nil, fmt.Errorf("key ring: it names no root key, so that nobody could change it")
 	}
-	octets := map[string]bool{}
+	seen := map[string]bool{}
 	for _, rk := range r.Keys {
 		k, err := ParsePublicKey(rk.Key)
 		if err != nil {
 			return nil, fmt.Errorf("key ring: %w", err)
 		}
-		if _, twice := r.keys[k.ID()]; twice || octets[string(k.key)] { // under another name it would sign as two, each by the other's signature
-			return nil, fmt.Errorf("key ring: key %s is in it twice", k.ID())
+		if _, twice := r.keys[k.ID()]; twice || seen[string(k.key)] { // with a second name, one key would pass as two signers
+			return nil, fmt.Errorf("key ring: it names key %s twice", k.ID())
 		}
-		octets[string(k.key)] = true
-		r.keys[k.ID()] = heldKey{rk, k}
+		seen[string(k.key)] = true
+		r.keys[k.ID()] = parsedKey{rk, k}
 	}
 	return r, nil
 }
 
-// Seal signs the ring.
+// Seal signs the ring with root keys.
 func (r *Ring) Seal(roots ...*SecretKey) ([]byte, error) {
 	payload, err := json.Marshal(r)
 	if err != nil {
@@ -112,32 +112,32 @@ func (r *Ring) Seal(roots ...*SecretKey) ([]byte, error) {
 	return Seal(KindRing, append(payload, '\n'), roots...), nil
 }
 
-// may reports whether the key has the role at that time.
-func (k heldKey) may(role Role, at int64) bool {
+// hasRole reports whether the key has the role at that time (Unix seconds).
+func (k parsedKey) hasRole(role Role, at int64) bool {
 	return slices.Contains(k.Roles, role) && at >= k.From && (k.Until == 0 || at < k.Until)
 }
 
-// signers are the keys that have the role at that time and signed.
+// signers returns the IDs of the keys that have one of the roles at that time (Unix seconds) and whose signature is valid.
 func (r *keyRing) signers(kind Kind, digest []byte, signatures []Signature, at int64, roles ...Role) (names []string) {
 	for _, s := range signatures {
 		k, ok := r.keys[s.Key]
-		may := slices.ContainsFunc(roles, func(role Role) bool { return k.may(role, at) })
-		if ok && may && signedBy(kind, digest, []Signature{s}, k.public) {
+		allowed := slices.ContainsFunc(roles, func(role Role) bool { return k.hasRole(role, at) })
+		if ok && allowed && signedBy(kind, digest, []Signature{s}, k.public) {
 			names = append(names, s.Key)
 		}
 	}
 	return names
 }
 
-// signed is the key that signed it, which has that role at that time. Nobody else must have: records are chained by a hash of their octets, and whoever
-// hands one on must not be able to add a signature that does not count, leave one out that does, or put two in another order.
-func (r *keyRing) signed(s *Sealed, at int64, role Role) (heldKey, error) {
+// soleSigner returns the key that signed s and has the role at that time (Unix seconds). There must be exactly one signature: records are chained by a hash of
+// their bytes, and nobody who forwards a record may be able to add, remove or reorder signatures.
+func (r *keyRing) soleSigner(s *Sealed, at int64, role Role) (parsedKey, error) {
 	if len(s.Signatures) != 1 {
-		return heldKey{}, fmt.Errorf("%s: %w: it has %d signatures instead of one", s.Kind, ErrSeal, len(s.Signatures))
+		return parsedKey{}, fmt.Errorf("%s: %w: it has %d signatures instead of one", s.Kind, ErrSeal, len(s.Signatures))
 	}
 	names := r.signers(s.Kind, s.Digest, s.Signatures, at, role)
 	if len(names) == 0 {
-		return heldKey{}, fmt.Errorf("%s: %w: no key signed it that has the role %s at that time", s.Kind, ErrSeal, role)
+		return parsedKey{}, fmt.Errorf("%s: %w: no key that has the role %s at that time signed it", s.Kind, ErrSeal, role)
 	}
 	return r.keys[names[0]], nil
 }

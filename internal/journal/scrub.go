@@ -18,51 +18,51 @@ type Damage struct {
 	Records   int      // number of lost records
 	last      uint64   // sequence of the last lost record
 	Objects   []string // objects of the newest snapshot that are lost or altered
-	Snapshot  bool     // there is no snapshot to start from
+	Snapshot  bool     // the journal holds no snapshot
 }
 
 // maxLost bounds the sequences that a Damage lists.
 const maxLost = 10
 
-func (d *Damage) lose(sequence uint64) {
+func (d *Damage) addLost(sequence uint64) {
 	d.last = sequence
 	if d.Records++; len(d.Sequences) < maxLost {
 		d.Sequences = append(d.Sequences, sequence)
 	}
 }
 
-func (d *Damage) none() bool { return d.Records == 0 && len(d.Objects) == 0 && !d.Snapshot }
+func (d *Damage) isNone() bool { return d.Records == 0 && len(d.Objects) == 0 && !d.Snapshot }
 
 func (d *Damage) String() string {
 	switch {
 	case d.Snapshot:
-		return "the journal holds no snapshot any more"
+		return "the journal lost all its snapshots"
 	case d.Records == 0:
 		return fmt.Sprintf("the journal lost or altered objects of its newest snapshot: %v", d.Objects)
 	}
 	return fmt.Sprintf("the journal lost %d records, the first at sequence %d", d.Records, d.Sequences[0])
 }
 
-// ErrDamaged says that records or objects are lost that followers may need, so that what is published now would not reach all of them.
+// ErrDamaged is wrapped by the error that refuses to publish while records or objects are lost that followers may need.
 var ErrDamaged = errors.New("the journal is damaged")
 
-// ErrLost says that the journal had a record once and lost it.
+// ErrLost is the error for a record that the journal held once and lost.
 var ErrLost = stream.ErrLost
 
 const (
 	scrubEvery = time.Hour
-	scrubRetry = 10 * time.Second // after damage that was not repaired, doubled up to scrubEvery
-	// scrubRate bounds how fast a scrub reads in the background, in bytes per second.
+	scrubRetry = 10 * time.Second // after damage that was not repaired; doubled up to scrubEvery
+	// scrubRate bounds the rate at which a scrub reads in the background, in bytes per second.
 	scrubRate = 4 << 20
-	// confirmations is how often damage must be found in a row: a cluster's server that starts may lack records for a moment.
+	// confirmations is how often damage must be found in a row: a cluster's server that is starting may lack records for a moment.
 	confirmations = 3
 	confirmAfter  = 300 * time.Millisecond
 )
 
-// pacer slows reading down to scrubRate. A nil pacer does not.
+// pacer limits the rate of reading to scrubRate. A nil pacer does not limit it.
 type pacer struct{ ctx context.Context }
 
-func (p *pacer) read(n int) error {
+func (p *pacer) wait(n int) error {
 	if p == nil {
 		return nil
 	}
@@ -74,10 +74,10 @@ func (p *pacer) read(n int) error {
 	}
 }
 
-// Write makes a pacer usable as a writer of what was read.
-func (p *pacer) Write(b []byte) (int, error) { return len(b), p.read(len(b)) }
+// Write waits as long as len(b) bytes take at scrubRate. It discards them.
+func (p *pacer) Write(b []byte) (int, error) { return len(b), p.wait(len(b)) }
 
-// examine reads the chain from the newest snapshot to the end, and that snapshot's objects. An error means that they could not be examined.
+// examine reads the chain from the newest snapshot to the journal's end, and that snapshot's objects. An error means that they could not be examined.
 func (c *Control) examine(ctx context.Context, pace *pacer) (*Damage, error) {
 	d := &Damage{}
 	end, err := c.Stream.End(ctx)
@@ -92,53 +92,53 @@ func (c *Control) examine(ctx context.Context, pace *pacer) (*Damage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.chain(ctx, newest.Sequence, end, d, pace); err != nil {
+	if err := c.checkChain(ctx, newest.Sequence, end, d, pace); err != nil {
 		return nil, err
 	}
 	r, _, err := ReadRecord(newest.Data)
 	if err != nil || r.Snapshot == nil {
-		return d, nil // chain counted it
+		return d, nil // checkChain counted the record as lost
 	}
-	return d, c.objects(ctx, r.Snapshot, d, pace)
+	return d, c.checkObjects(ctx, r.Snapshot, d, pace)
 }
 
-// chain notes in d which records between two sequences are lost, or not bound to the one before.
-func (c *Control) chain(ctx context.Context, from, to uint64, d *Damage, pace *pacer) error {
+// checkChain adds to d the records between two sequences that are lost, or not bound to the previous record.
+func (c *Control) checkChain(ctx context.Context, from, to uint64, d *Damage, pace *pacer) error {
 	next, before := from, (*Record)(nil)
 	hash := ""
 	err := c.Stream.Walk(ctx, from, to, func(e stream.Record) error {
 		for ; next < e.Sequence; next++ {
-			d.lose(next)
+			d.addLost(next)
 			before = nil
 		}
 		r, _, err := ReadRecord(e.Data)
 		switch {
 		case err != nil:
-			d.lose(e.Sequence)
+			d.addLost(e.Sequence)
 		case before != nil && before.Epoch == r.Epoch && r.Previous != hash:
-			d.lose(e.Sequence)
+			d.addLost(e.Sequence)
 		}
 		before, hash = r, HashOf(e.Data)
 		next = e.Sequence + 1
-		return pace.read(len(e.Data))
+		return pace.wait(len(e.Data))
 	})
 	if err != nil {
 		return err
 	}
 	for ; next <= to; next++ {
-		d.lose(next)
+		d.addLost(next)
 	}
 	return nil
 }
 
-// objects notes in d which objects of a snapshot are lost or altered.
-func (c *Control) objects(ctx context.Context, s *Snapshot, d *Damage, pace *pacer) error {
+// checkObjects adds to d the objects of a snapshot that are lost or altered.
+func (c *Control) checkObjects(ctx context.Context, s *Snapshot, d *Damage, pace *pacer) error {
 	want := map[string]Object{s.Object.SHA256 + snapshotSuffix: s.Object}
 	if s.Overlay != nil {
 		want[s.Overlay.SHA256+overlaySuffix] = *s.Overlay
 	}
 	for _, name := range s.Names() {
-		err := c.readObject(ctx, name, want[name], pace)
+		err := c.checkObject(ctx, name, want[name], pace)
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, stream.ErrClosed) {
 			return err
 		}
@@ -149,7 +149,7 @@ func (c *Control) objects(ctx context.Context, s *Snapshot, d *Damage, pace *pac
 	return nil
 }
 
-func (c *Control) readObject(ctx context.Context, name string, want Object, pace *pacer) error {
+func (c *Control) checkObject(ctx context.Context, name string, want Object, pace *pacer) error {
 	o, err := c.Stream.Object(ctx, name)
 	if err != nil {
 		return err
@@ -167,11 +167,11 @@ func (c *Control) readObject(ctx context.Context, name string, want Object, pace
 	return err
 }
 
-// find examines the journal, and returns damage only if it is found several times in a row.
-func (c *Control) find(ctx context.Context, pace *pacer) (*Damage, error) {
+// confirmDamage examines the journal, and returns damage only if it is found several times in a row; otherwise nil.
+func (c *Control) confirmDamage(ctx context.Context, pace *pacer) (*Damage, error) {
 	for i := 1; ; i++ {
 		d, err := c.examine(ctx, pace)
-		if err != nil || d.none() {
+		if err != nil || d.isNone() {
 			return nil, err
 		}
 		if i == confirmations {
@@ -185,7 +185,7 @@ func (c *Control) find(ctx context.Context, pace *pacer) (*Damage, error) {
 	}
 }
 
-// scrub examines the journal now and then until ctx ends, and repairs it.
+// scrub examines and repairs the journal at intervals until ctx ends.
 func (c *Control) scrub(ctx context.Context) error {
 	wait := c.scrubEvery()
 	if c.damage.Load() != nil {
@@ -197,7 +197,7 @@ func (c *Control) scrub(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		c.tend(ctx, &pacer{ctx})
+		c.examineAndRepair(ctx, &pacer{ctx})
 		if wait = min(2*wait, c.scrubEvery()); c.damage.Load() == nil {
 			wait = c.scrubEvery()
 		}
@@ -205,19 +205,19 @@ func (c *Control) scrub(ctx context.Context) error {
 }
 
 func (c *Control) scrubEvery() time.Duration {
-	if c.cfg.Scrub > 0 {
-		return c.cfg.Scrub
+	if c.cfg.ScrubInterval > 0 {
+		return c.cfg.ScrubInterval
 	}
 	return scrubEvery
 }
 
-// tend examines the journal once. Damage is repaired by a new snapshot in the same epoch: followers that are before it go there, new ones start from it. Until
-// then nothing is published.
-func (c *Control) tend(ctx context.Context, pace *pacer) {
-	d, err := c.find(ctx, pace)
+// examineAndRepair examines the journal once. It repairs damage by a new snapshot in the same epoch: followers that are behind it fetch it, and new ones start
+// from it. Until then nothing is published.
+func (c *Control) examineAndRepair(ctx context.Context, pace *pacer) {
+	d, err := c.confirmDamage(ctx, pace)
 	if err != nil {
 		if ctx.Err() == nil {
-			c.cfg.Log.Warn("the journal could not be examined for lost records; it is tried again", "err", err)
+			c.cfg.Log.Warn("examining the journal for lost records failed; trying again", "err", err)
 		}
 		return
 	}
@@ -238,13 +238,13 @@ func (c *Control) tend(ctx context.Context, pace *pacer) {
 	}
 	c.repairs.Add(1)
 	c.damage.Store(nil)
-	c.cfg.Log.Error("the journal is damaged; a new snapshot takes the place of what is lost, and every server can go on from it. Look at the disk, and at the history of that time", "damage", d, "version", r.Version)
+	c.cfg.Log.Error("the journal is damaged; a new snapshot replaces the lost records and objects, and every server can continue from it. Check the disk, and the history of that time", "damage", d, "version", r.Version)
 }
 
-// damageAdvice leads out of damage that control cannot repair.
+// damageAdvice says what the operator can do about damage that control cannot repair.
 const damageAdvice = "if this lasts, start control once with --recover and a copy of the folder edge of an up-to-date server, or, where there is none, with --new-epoch and the highest version of any server"
 
-// repair publishes the state as a new snapshot, if that state is whole.
+// repair publishes the state as a new snapshot, if that state is complete.
 func (c *Control) repair(ctx context.Context) (Receipt, error) {
 	st := c.state.State()
 	end, err := c.Stream.End(ctx)
@@ -252,15 +252,15 @@ func (c *Control) repair(ctx context.Context) (Receipt, error) {
 	case err != nil:
 		return Receipt{}, err
 	case st.Sequence != end || c.state.InForce() < st.Version:
-		return Receipt{}, fmt.Errorf("control holds version %d, which is not all that was published", c.state.InForce())
+		return Receipt{}, fmt.Errorf("control has version %d in force, which is not the last published one", c.state.InForce())
 	}
 	if err := st.base.Snapshot().Verify(); err != nil {
 		return Receipt{}, fmt.Errorf("control's own state is damaged too: %w", err)
 	}
-	return c.PublishSnapshot(ctx, Load{Same: true, repairs: true, Compile: compact})
+	return c.PublishSnapshot(ctx, SnapshotDraft{Same: true, repairs: true, Compile: compact})
 }
 
-// Damaged returns why nothing may be published now, wrapping ErrDamaged, or nil. It reads memory only.
+// Damaged returns an error that wraps ErrDamaged while nothing may be published, or nil. It does not block.
 func (c *Control) Damaged() error {
 	d := c.damage.Load()
 	if d == nil {
@@ -270,5 +270,5 @@ func (c *Control) Damaged() error {
 		d, damageAdvice, ErrDamaged)
 }
 
-// Repairs returns how often control repaired its journal since the start.
+// Repairs returns the number of repairs of the journal since the start.
 func (c *Control) Repairs() uint64 { return c.repairs.Load() }

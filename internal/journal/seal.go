@@ -11,7 +11,7 @@ import (
 	"slices"
 )
 
-// Kind says what sealed bytes are. It is signed along, so that a signature of one thing is none of another.
+// Kind is the type of sealed bytes. It is signed with them, so that a signature is valid for one kind only.
 type Kind string
 
 // The kinds.
@@ -19,8 +19,8 @@ const (
 	KindRecord    Kind = "record"
 	KindHeartbeat Kind = "heartbeat"
 	KindChanges   Kind = "changes" // an author's change set
-	KindRing      Kind = "ring"    // a root's, of which keys may do what
-	KindOrder     Kind = "order"   // a root's, to control
+	KindRing      Kind = "ring"    // the roles of keys, signed by a root key
+	KindOrder     Kind = "order"   // an order to control, signed by a root key
 	KindAudit     Kind = "audit"
 )
 
@@ -30,26 +30,25 @@ const (
 	maxKeyID      = maxKeyName + 1 + keyHashLen
 )
 
-// ErrSeal is what wraps the refusal of bytes that are not sealed, or not by whom they must be.
-var ErrSeal = errors.New("not rightly sealed")
+// ErrSeal is wrapped by the error for bytes whose seal is malformed, or not made by an authorized key.
+var ErrSeal = errors.New("invalid seal")
 
-// Signature is one key's over sealed bytes: Ed25519ph (RFC 8032), so that a change set of a million names is signed and checked
-// as it streams by.
+// Signature is one key's signature of sealed bytes. The algorithm is Ed25519ph (RFC 8032), so that a change set of a million names can be signed and checked as
+// a stream.
 type Signature struct {
-	Key   string `json:"key"` // its ID
+	Key   string `json:"key"` // the key's ID
 	Bytes []byte `json:"signature"`
 }
 
-// Sealed are bytes and who signed them, which nobody has checked yet.
+// Sealed holds unsealed bytes and their signatures, which are not checked yet.
 type Sealed struct {
 	Kind       Kind
 	Signatures []Signature
-	Payload    []byte // the exact octets that were signed
-	Digest     []byte // their SHA-512
+	Payload    []byte // the exact bytes that were signed
+	Digest     []byte // SHA-512 of Payload
 }
 
-// Seal signs payload with each key. What it returns is text but for the payload: a line with the kind, a line a signature, an
-// empty line, and the payload as it is.
+// Seal signs payload with each key. It returns a line with the kind, one line per signature, an empty line, and the payload unchanged.
 func Seal(kind Kind, payload []byte, keys ...*SecretKey) []byte {
 	digest := sha512.Sum512(payload)
 	var signatures []Signature
@@ -59,7 +58,7 @@ func Seal(kind Kind, payload []byte, keys ...*SecretKey) []byte {
 	return append(SealHead(kind, signatures), payload...)
 }
 
-// SealHead is what stands before a payload with those signatures.
+// SealHead returns the bytes before a payload with these signatures.
 func SealHead(kind Kind, signatures []Signature) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s%s\n", sealBegin, kind)
@@ -70,15 +69,15 @@ func SealHead(kind Kind, signatures []Signature) []byte {
 	return b.Bytes()
 }
 
-// Unseal takes sealed bytes of a kind apart; the payload stays data's. It does not check signatures. Its error wraps ErrSeal.
+// Unseal splits sealed bytes of a kind into signatures and payload. Payload is a part of data, not a copy. Signatures are not checked. An error wraps ErrSeal.
 func Unseal(kind Kind, data []byte) (*Sealed, error) {
 	s := &Sealed{Kind: kind}
-	rest, err := s.head(data)
+	rest, err := s.readHead(data)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSeal, err)
 	}
-	if !bytes.HasPrefix(data, SealHead(kind, s.Signatures)) { // one way to write them: a hash of the whole must not change without a key
-		return nil, fmt.Errorf("%w: its signatures are not written as they are here", ErrSeal)
+	if !bytes.HasPrefix(data, SealHead(kind, s.Signatures)) { // only one encoding is accepted, so that the hash of the whole cannot be changed without a key
+		return nil, fmt.Errorf("%w: its signatures are not in canonical form", ErrSeal)
 	}
 	s.Payload = rest
 	digest := sha512.Sum512(rest)
@@ -86,11 +85,11 @@ func Unseal(kind Kind, data []byte) (*Sealed, error) {
 	return s, nil
 }
 
-// head reads what stands before the payload.
-func (s *Sealed) head(data []byte) (rest []byte, err error) {
+// readHead reads the signatures, and returns the payload.
+func (s *Sealed) readHead(data []byte) (rest []byte, err error) {
 	rest, ok := bytes.CutPrefix(data, []byte(sealBegin+string(s.Kind)+"\n"))
 	if !ok {
-		return nil, fmt.Errorf("it does not begin as a sealed %s does", s.Kind)
+		return nil, fmt.Errorf("it does not begin like a sealed %s", s.Kind)
 	}
 	for {
 		line, after, ok := bytes.Cut(rest, []byte("\n"))
@@ -103,11 +102,11 @@ func (s *Sealed) head(data []byte) (rest []byte, err error) {
 		}
 		id, text, _ := bytes.Cut(line, []byte(" "))
 		if len(id) > maxKeyID || len(text) != base64.StdEncoding.EncodedLen(ed25519.SignatureSize) {
-			return nil, errors.New("one of its signatures is no signature")
+			return nil, errors.New("one of its signatures is malformed")
 		}
 		signature, err := base64.StdEncoding.Strict().DecodeString(string(text))
 		if err != nil || len(signature) != ed25519.SignatureSize {
-			return nil, errors.New("one of its signatures is no signature")
+			return nil, errors.New("one of its signatures is malformed")
 		}
 		if len(s.Signatures) == maxSignatures {
 			return nil, fmt.Errorf("it has more than %d signatures", maxSignatures)
@@ -119,7 +118,7 @@ func (s *Sealed) head(data []byte) (rest []byte, err error) {
 	}
 }
 
-// SignedBy reports whether key signed.
+// SignedBy reports whether key signed s.
 func (s *Sealed) SignedBy(key PublicKey) bool {
 	return signedBy(s.Kind, s.Digest, s.Signatures, key)
 }

@@ -19,17 +19,17 @@ import (
 )
 
 const (
-	// snapshotAt is how many entries of an overlay make a new snapshot worthwhile.
-	snapshotAt = 50_000
-	// snapshotRecords is after how many records one is due in any case.
+	// snapshotOverlay is the number of overlay entries above which a new snapshot is published.
+	snapshotOverlay = 50_000
+	// snapshotRecords is the number of records after which a new snapshot is published in any case.
 	snapshotRecords = 5_000
 )
 
-// objectRest is how long a snapshot stays after the next: nodes may be fetching it.
-const objectRest = time.Hour
+// objectRetention is how long a snapshot's objects are kept after the next snapshot, because nodes may be fetching them.
+const objectRetention = time.Hour
 
-// sweep removes the objects of snapshots that nothing leads to any more. Change sets stay: they are the journal's.
-func (p *Publisher) sweep(ctx context.Context) {
+// removeOldObjects removes the objects of old snapshots. Change sets are kept, because they are part of the journal.
+func (p *Publisher) removeOldObjects(ctx context.Context) {
 	newest, err := p.follower.cfg.Source.Newest(ctx)
 	if err != nil {
 		return
@@ -38,108 +38,108 @@ func (p *Publisher) sweep(ctx context.Context) {
 	if err != nil || r.Snapshot == nil {
 		return
 	}
-	wanted := r.Snapshot.Names()
-	objects, err := p.log.Objects(ctx)
+	current := r.Snapshot.Names()
+	objects, err := p.journal.Objects(ctx)
 	for _, o := range objects {
-		old := time.Since(o.ModTime) > objectRest && !slices.Contains(wanted, o.Name)
+		old := time.Since(o.ModTime) > objectRetention && !slices.Contains(current, o.Name)
 		if old && (strings.HasSuffix(o.Name, snapshotSuffix) || strings.HasSuffix(o.Name, overlaySuffix)) {
-			err = errors.Join(err, p.log.DeleteObject(ctx, o.Name))
+			err = errors.Join(err, p.journal.DeleteObject(ctx, o.Name))
 		}
 	}
 	if err != nil && ctx.Err() == nil {
-		p.logger.Warn("objects of old snapshots stay", "err", err)
+		p.logger.Warn("removing objects of old snapshots failed", "err", err)
 	}
 }
 
-// Compact publishes the state as it is as a snapshot, which spares new edges the replay.
+// Compact publishes the current state as a snapshot, so that new edges need not replay records.
 func (p *Publisher) Compact(ctx context.Context) (Receipt, error) {
-	return p.PublishSnapshot(ctx, Load{Same: true, Compile: compact})
+	return p.PublishSnapshot(ctx, SnapshotDraft{Same: true, Compile: compact})
 }
 
 // compact writes a state as a snapshot.
-func compact(w io.Writer, st *State) error { return st.view.Compact(w, st.info()) }
+func compact(w io.Writer, st *State) error { return st.view.Compact(w, st.viewInfo()) }
 
-// Load is a snapshot to be published.
-type Load struct {
-	Same     bool // it is the state as it is
+// SnapshotDraft is a snapshot to be published.
+type SnapshotDraft struct {
+	Same     bool // the state does not change
 	By       string
 	Approved []string
-	Changes  *LargeSet
-	// Compile writes the state as it is to be. It may take its time: others publish meanwhile, and what they do is put over it.
+	Changes  *LargeChangeSet
+	// Compile writes the new state. Records that are published while it runs are added to the snapshot as an overlay.
 	Compile func(w io.Writer, st *State) error
 
-	repairs bool // it takes the place of lost records, so that damage is no reason to refuse it
+	repairs bool // the snapshot replaces lost records, so that damage is no reason to refuse it
 }
 
-// PublishSnapshot writes a snapshot, keeps it as an object and announces it. When it returns nil, it is kept for good; Follower.Wait tells when it is in
+// PublishSnapshot writes a snapshot, stores it as an object and announces it. If it returns nil, the snapshot is durable; Follower.Wait waits until it is in
 // force here.
-func (p *Publisher) PublishSnapshot(ctx context.Context, l Load) (Receipt, error) {
+func (p *Publisher) PublishSnapshot(ctx context.Context, l SnapshotDraft) (Receipt, error) {
 	if err := p.damaged(); err != nil && !l.repairs {
 		return Receipt{}, err
 	}
 	p.snapshots.Lock()
 	defer p.snapshots.Unlock()
-	for range publishTries {
-		if r, err := p.snapshot(ctx, l); !errors.Is(err, errAnew) {
+	for range maxPublishTries {
+		if r, err := p.trySnapshot(ctx, l); !errors.Is(err, errSnapshotFirst) {
 			return r, err
 		}
 	}
-	return Receipt{}, errors.New("others publish snapshots all the time: try again")
+	return Receipt{}, fmt.Errorf("another control published a snapshot first %d times: try again", maxPublishTries)
 }
 
-// errAnew says that another control's snapshot came first: what was written does not hold what that brought.
-var errAnew = errors.New("another snapshot came first")
+// errSnapshotFirst is returned if another control's snapshot was published first: the written snapshot lacks its content.
+var errSnapshotFirst = errors.New("another snapshot was published first")
 
-func (p *Publisher) snapshot(ctx context.Context, l Load) (Receipt, error) {
-	st, err := p.gather(ctx)
-	defer p.gatherNoMore()
+func (p *Publisher) trySnapshot(ctx context.Context, l SnapshotDraft) (Receipt, error) {
+	st, err := p.startGathering(ctx)
+	defer p.stopGathering()
 	if err != nil {
 		return Receipt{}, err
 	}
-	over, err := p.over(ctx, l.Changes, st.Scoped)
+	overriding, err := p.overridingChanges(ctx, l.Changes, st.Scoped)
 	if err != nil {
 		return Receipt{}, err
 	}
-	object, view, err := p.write(ctx, func(w io.Writer) error { return l.Compile(w, st) })
+	object, view, err := p.writeSnapshot(ctx, func(w io.Writer) error { return l.Compile(w, st) })
 	if err != nil {
 		return Receipt{}, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.announce(ctx, l, st, over, object, view)
+	return p.announce(ctx, l, st, overriding, object, view)
 }
 
-// over are the changes of a large set that replace something scoped: one of each name and scope.
-func (p *Publisher) over(ctx context.Context, l *LargeSet, scoped []Scoped) (over []Change, err error) {
+// overridingChanges returns the changes of a large change set that replace scoped changes, one per name and scope.
+func (p *Publisher) overridingChanges(ctx context.Context, l *LargeChangeSet, scoped []Scoped) (overriding []Change, err error) {
 	if l == nil || len(scoped) == 0 {
 		return nil, nil
 	}
-	type what struct{ name, scope string }
-	wanted := map[what]bool{}
+	type nameScope struct{ name, scope string }
+	sought := map[nameScope]bool{}
 	for _, s := range scoped {
 		for _, scope := range []string{"", blocklist.Exact.String(), blocklist.Subtree.String(), blocklist.Below.String()} {
-			wanted[what{s.Change.Name, scope}] = true
+			sought[nameScope{s.Change.Name, scope}] = true
 		}
 	}
-	for c, err := range p.large(ctx, l) {
+	for c, err := range p.largeChanges(ctx, l) {
 		if err != nil {
-			return nil, fmt.Errorf("change set %s: %w", l.Set.ID, err)
+			return nil, fmt.Errorf("change set %s: %w", l.ChangeSet.ID, err)
 		}
-		w := what{c.Name, c.Scope}
+		w := nameScope{c.Name, c.Scope}
 		if c.Scope == "" && c.Do != Withdraw {
 			w.scope = blocklist.Subtree.String()
 		}
-		if wanted[w] {
-			wanted[w], over = false, append(over, c)
+		if sought[w] {
+			sought[w], overriding = false, append(overriding, c)
 		}
 	}
-	return over, nil
+	return overriding, nil
 }
 
-// large reads the changes of a large set that count, and checks that they are those.
-func (p *Publisher) large(ctx context.Context, l *LargeSet) iter.Seq2[Change, error] {
+// largeChanges reads the changes of a large change set that apply, and checks the object's hash at the end.
+func (p *Publisher) largeChanges(ctx context.Context, l *LargeChangeSet) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
-		o, err := p.log.Object(ctx, l.Object.SHA256+SetSuffix)
+		o, err := p.journal.Object(ctx, l.Object.SHA256+ChangeSetSuffix)
 		if err != nil {
 			yield(Change{}, err)
 			return
@@ -147,46 +147,46 @@ func (p *Publisher) large(ctx context.Context, l *LargeSet) iter.Seq2[Change, er
 		defer o.Close()
 		hash := sha256.New()
 		lines := bufio.NewReaderSize(io.TeeReader(o, hash), 256<<10)
-		if _, err := ReadLine(lines, MaxLine); err != nil { // the set's own
+		if _, err := ReadLine(lines, MaxLine); err != nil { // the line of the change set itself
 			yield(Change{}, err)
 			return
 		}
-		for c, err := range Counting(ReadChanges(lines), l.Refused) {
+		for c, err := range SkipRefused(ReadChanges(lines), l.Refused) {
 			if !yield(c, err) || err != nil {
 				return
 			}
 		}
 		if hex.EncodeToString(hash.Sum(nil)) != l.Object.SHA256 {
-			yield(Change{}, fmt.Errorf("%w: the object is not the one that was signed", ErrSeal))
+			yield(Change{}, fmt.Errorf("%w: the object is not the signed one", ErrSeal))
 		}
 	}
 }
 
-// outlive returns the scoped changes that stay in effect after a large change set. before are those at the time when the set was made: changes pushed since then override the
-// set.
-func outlive(now, before []Scoped, over []Change) []Scoped {
-	old := map[string]bool{}
+// remainingScoped returns the scoped changes that stay in effect after a large change set. before holds the scoped changes at the time when the change set was
+// made: changes published after that override the change set.
+func remainingScoped(now, before []Scoped, overriding []Change) []Scoped {
+	known := map[string]bool{}
 	for _, s := range before {
-		old[s.Set] = true
+		known[s.ChangeSetID] = true
 	}
 	var older, newer scopedList
 	for _, s := range now {
-		if old[s.Set] {
+		if known[s.ChangeSetID] {
 			older = append(older, s)
 		} else {
 			newer = append(newer, s)
 		}
 	}
-	for _, c := range over {
+	for _, c := range overriding {
 		older = older.without(c)
 	}
 	return append(older, newer...)
 }
 
-// write keeps a snapshot that compile writes as an object, and opens it.
-func (p *Publisher) write(ctx context.Context, compile func(io.Writer) error) (object Object, view *blocklist.View, err error) {
-	object, err = p.object(ctx, snapshotSuffix, compile, func(path string) (err error) {
-		view, err = openView(path) // the mapping outlives the name
+// writeSnapshot stores the snapshot that compile writes as an object, and opens it.
+func (p *Publisher) writeSnapshot(ctx context.Context, compile func(io.Writer) error) (object Object, view *blocklist.View, err error) {
+	object, err = p.storeObject(ctx, snapshotSuffix, compile, func(path string) (err error) {
+		view, err = openView(path) // the mapping stays valid after the file is removed
 		return err
 	})
 	if err != nil {
@@ -195,32 +195,32 @@ func (p *Publisher) write(ctx context.Context, compile func(io.Writer) error) (o
 	return object, view, err
 }
 
-// announce publishes the record of a snapshot that was made from a state, and what came into force since over it. over are the load's changes that replace
-// something scoped.
-func (p *Publisher) announce(ctx context.Context, l Load, from *State, over []Change, object Object, view *blocklist.View) (Receipt, error) {
+// announce publishes the record of a snapshot that was made from a state, with an overlay of the changes since. overriding holds the draft's changes that
+// replace scoped changes.
+func (p *Publisher) announce(ctx context.Context, l SnapshotDraft, from *State, overriding []Change, object Object, view *blocklist.View) (Receipt, error) {
 	id := ""
 	if l.Changes != nil {
-		id = l.Changes.Set.ID
+		id = l.Changes.ChangeSet.ID
 	}
-	return p.append(ctx, id, func(st *State) (*Record, []byte, error) { // anew if another control's record came first
+	return p.append(ctx, id, func(st *State) (*Record, []byte, error) { // called again if another control appended first
 		s := &Snapshot{
 			Object: object, Same: l.Same, Changes: l.Changes, Count: view.Stats().Names, Suspended: st.Suspended, Scoped: st.Scoped,
 		}
-		if len(over) > 0 {
-			if s.Scoped = outlive(st.Scoped, from.Scoped, over); len(s.Scoped) > maxScoped {
+		if len(overriding) > 0 {
+			if s.Scoped = remainingScoped(st.Scoped, from.Scoped, overriding); len(s.Scoped) > maxScoped {
 				return nil, nil, fmt.Errorf("%w: more than %d changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScoped)
 			}
 		}
-		since, anew := p.gathered(from.Version)
-		if anew {
-			return nil, nil, errAnew
+		since, outdated := p.gatheredSince(from.Version)
+		if outdated {
+			return nil, nil, errSnapshotFirst
 		}
 		if len(since) > 0 {
 			after, err := view.With(blocklist.Info{Version: st.Version, Created: time.Now()}, since)
 			if err != nil {
 				return nil, nil, err
 			}
-			o, err := p.object(ctx, overlaySuffix, func(w io.Writer) error {
+			o, err := p.storeObject(ctx, overlaySuffix, func(w io.Writer) error {
 				_, err := w.Write(after.Overlay())
 				return err
 			}, nil)
@@ -233,31 +233,30 @@ func (p *Publisher) announce(ctx context.Context, l Load, from *State, over []Ch
 	})
 }
 
-// Begin publishes the first record of an epoch: a snapshot that nothing comes before, under a ring.
-//
-// scoped and suspended are taken over from a state, which may be another history's.
-func (p *Publisher) Begin(ctx context.Context, epoch, version uint64, ring []byte, from *State, compile func(w io.Writer) error) (Receipt, error) {
+// BeginEpoch publishes the first record of an epoch: a snapshot under a ring. The scoped changes and the suspension are taken from a state, which may belong to
+// another history.
+func (p *Publisher) BeginEpoch(ctx context.Context, epoch, version uint64, ring []byte, from *State, compile func(w io.Writer) error) (Receipt, error) {
 	p.snapshots.Lock()
 	defer p.snapshots.Unlock()
-	object, view, err := p.write(ctx, compile)
+	object, view, err := p.writeSnapshot(ctx, compile)
 	if err != nil {
 		return Receipt{}, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.forgetSets()
+	p.forgetChangeSets()
 	return p.append(ctx, "", func(st *State) (*Record, []byte, error) {
 		s := &Snapshot{Object: object, Count: view.Stats().Names, Suspended: from.Suspended, Scoped: from.Scoped}
 		return &Record{Epoch: epoch, Version: version, Kind: RecordSnapshot, Previous: st.Hash, Snapshot: s}, ring, nil
 	})
 }
 
-// gather begins to keep what comes into force, and returns the state it begins from: one that is in force whole, or what is written from it
-// would lack what the last snapshot brings.
-func (p *Publisher) gather(ctx context.Context) (*State, error) {
-	p.since.Lock()
-	p.since.keep = true
-	p.since.Unlock()
+// startGathering starts to record effects, and returns the state from which a snapshot is written. That state is completely in force: otherwise the snapshot
+// would lack the content of the last one.
+func (p *Publisher) startGathering(ctx context.Context) (*State, error) {
+	p.gathered.Lock()
+	p.gathered.active = true
+	p.gathered.Unlock()
 	for {
 		whole := p.follower.InForce()
 		st := p.follower.State()
@@ -265,32 +264,33 @@ func (p *Publisher) gather(ctx context.Context) (*State, error) {
 			return st, nil
 		}
 		if err := p.follower.Wait(ctx, st.Version); err != nil {
-			return nil, fmt.Errorf("the last snapshot is on its way still: %w", err)
+			return nil, fmt.Errorf("waiting for the last snapshot: %w", err)
 		}
 	}
 }
 
-// gathered is what came after a version, and whether that is not all.
-func (p *Publisher) gathered(after uint64) (changes []blocklist.Change, anew bool) {
-	p.since.Lock()
-	defer p.since.Unlock()
-	for _, a := range p.since.applied {
+// gatheredSince returns the changes after a version. outdated is true if they are not complete, because another snapshot was published.
+func (p *Publisher) gatheredSince(after uint64) (changes []blocklist.Change, outdated bool) {
+	p.gathered.Lock()
+	defer p.gathered.Unlock()
+	for _, a := range p.gathered.applied {
 		if a.version > after {
 			changes = append(changes, a.changes...)
 		}
 	}
-	return changes, p.since.snapshot > after
+	return changes, p.gathered.snapshot > after
 }
 
-func (p *Publisher) gatherNoMore() {
-	p.since.Lock()
-	defer p.since.Unlock()
-	p.since.keep, p.since.applied = false, nil
+func (p *Publisher) stopGathering() {
+	p.gathered.Lock()
+	defer p.gathered.Unlock()
+	p.gathered.active, p.gathered.applied = false, nil
 }
 
-// object keeps what write writes as an object named by its hash and suffix. written, which may be nil, is told where the file is while it is there.
-func (p *Publisher) object(ctx context.Context, suffix string, write func(io.Writer) error, written func(path string) error) (o Object, err error) {
-	f, err := durable.CreateTemp(p.dir, strings.TrimPrefix(suffix, ".")) // in the follower's folder, which is cleaned when that starts
+// storeObject stores the output of write as an object that is named by its hash and suffix. stored, which may be nil, is called with the path of the temporary
+// file before it is removed.
+func (p *Publisher) storeObject(ctx context.Context, suffix string, write func(io.Writer) error, stored func(path string) error) (o Object, err error) {
+	f, err := durable.CreateTemp(p.dir, strings.TrimPrefix(suffix, ".")) // in the follower's folder, whose temporary files are removed at the next start
 	if err != nil {
 		return o, err
 	}
@@ -304,24 +304,24 @@ func (p *Publisher) object(ctx context.Context, suffix string, write func(io.Wri
 		return o, err
 	}
 	o.SHA256 = hex.EncodeToString(h.Sum(nil))
-	if err = p.put(ctx, f, o.SHA256+suffix); err == nil && written != nil {
-		err = written(f.Name())
+	if err = p.putFile(ctx, f, o.SHA256+suffix); err == nil && stored != nil {
+		err = stored(f.Name())
 	}
 	return o, err
 }
 
-func (p *Publisher) put(ctx context.Context, f *os.File, name string) error {
+func (p *Publisher) putFile(ctx context.Context, f *os.File, name string) error {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	if err := p.log.PutObject(ctx, name, f); err != nil {
-		return fmt.Errorf("keep %s: %w", name, err)
+	if err := p.journal.PutObject(ctx, name, f); err != nil {
+		return fmt.Errorf("store %s: %w", name, err)
 	}
 	return nil
 }
 
-// PutSet keeps what an author signed of a large change set, and returns the object it is.
-func (p *Publisher) PutSet(ctx context.Context, f *os.File) (Object, error) {
+// PutChangeSet stores the bytes that an author signed for a large change set, and returns their object.
+func (p *Publisher) PutChangeSet(ctx context.Context, f *os.File) (Object, error) {
 	h := sha256.New()
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return Object{}, err
@@ -331,8 +331,8 @@ func (p *Publisher) PutSet(ctx context.Context, f *os.File) (Object, error) {
 		return Object{}, err
 	}
 	o := Object{hex.EncodeToString(h.Sum(nil)), n}
-	return o, p.put(ctx, f, o.SHA256+SetSuffix)
+	return o, p.putFile(ctx, f, o.SHA256+ChangeSetSuffix)
 }
 
-// SetSuffix ends the names of objects that hold large change sets.
-const SetSuffix = ".set"
+// ChangeSetSuffix is the end of the names of objects that hold large change sets.
+const ChangeSetSuffix = ".set"

@@ -13,123 +13,133 @@ import (
 	"rempart/blocklist"
 )
 
-// Start puts in force what is on disk, without the source. A folder that cannot be written is no error, except for control: records are kept in memory until it
-// can. An error means that the folder is misconfigured.
+// Start puts the persisted state in force, without the source. A folder that cannot be written is an error for control only; other followers keep records in
+// memory until it can be written. Otherwise an error means that the folder is misconfigured.
 func (f *Follower) Start() error {
-	var err error
-	if f.disk, err = openDisk(f.cfg.Dir); err != nil && (f.cfg.Node.Control || errors.Is(err, syscall.ENOTDIR)) {
+	disk, err := openDisk(f.cfg.Dir)
+	f.disk = disk
+	if errors.Is(err, syscall.ENOTDIR) {
 		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
-	} else if err != nil {
-		f.unwritable(err)
 	}
-	f.floor = f.disk.readMark()
-	k, err := f.disk.load(f.cfg.Trust)
+	if err := f.acceptUnwritable(err); err != nil {
+		return err
+	}
+	f.lostMark = f.disk.readMark()
+	persisted, err := f.disk.load(f.cfg.Trust)
 	if err != nil {
-		f.log.Error("what was in force could not be read whole", "err", err)
+		f.log.Error("reading the state on disk failed", "err", err)
 	}
-	if k == nil {
-		return nil // Run begins with the newest snapshot
+	if persisted == nil {
+		return nil // Run starts with the newest snapshot
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	st, r, err := f.replay(k)
+	st, r, err := f.replay(persisted)
 	if err != nil {
-		f.log.Error("what was in force cannot be put in force again", "err", err)
+		f.log.Error("the state on disk cannot be put in force", "err", err)
 		return nil
 	}
 	f.salvaged = r.salvaged
-	good, err := f.setDamagedAside(k, st, r)
-	if err != nil && f.cfg.Node.Control {
-		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
-	} else if err != nil {
-		f.unwritable(err)
+	good, err := f.setDamagedAside(persisted, st, r)
+	if err := f.acceptUnwritable(err); err != nil {
+		return err
 	}
-	if err := f.disk.resume(k.state.Version, good); err != nil && f.cfg.Node.Control {
-		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
-	} else if err != nil {
-		f.unwritable(err)
+	if err := f.acceptUnwritable(f.disk.openTail(persisted.state.Version, good)); err != nil {
+		return err
 	}
-	f.verify.Go(func() { // it takes as long as it is large; damage hides a listing at most
-		defer runtime.KeepAlive(k.state.base) // or its mapping may go while it is read
-		if err := k.state.base.Snapshot().Verify(); err != nil {
-			f.log.Error("the snapshot on disk is damaged; it is fetched again", "err", err)
+	f.verify.Go(func() { // in the background, because it reads the whole snapshot; damage can only hide listings
+		defer runtime.KeepAlive(persisted.state.base) // keeps the mapping while it is read
+		if err := persisted.state.base.Snapshot().Verify(); err != nil {
+			f.log.Error("the snapshot on disk is damaged; fetching it again", "err", err)
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			f.damaged = k.snapshot
-			f.wake()
+			f.damaged = persisted.snapshot
+			f.wakeFetcher()
 		}
 	})
-	f.disk.base = k.snapshot
-	return f.putInForce(st, Effect{All: true, Lacking: f.lacks()})
+	f.disk.base = persisted.snapshot
+	return f.putInForce(st, Effect{All: true, Incomplete: f.isIncomplete()})
 }
 
-// unwritable logs that nothing can be written to the folder.
-func (f *Follower) unwritable(err error) {
+// acceptUnwritable returns an error of the folder at control. Other followers continue without writing, and log the error.
+func (f *Follower) acceptUnwritable(err error) error {
+	if err == nil {
+		return nil
+	}
+	if f.cfg.Node.Control {
+		return fmt.Errorf("folder %s: %w", f.cfg.Dir, err)
+	}
+	f.setUnwritable(err)
+	return nil
+}
+
+// setUnwritable logs that the folder cannot be written.
+func (f *Follower) setUnwritable(err error) {
 	if f.unwritten == "" {
-		f.log.Error("the folder cannot be written: what is on disk is in force, and changes would be missing after a restart without control; it is tried again",
+		f.log.Error("the folder cannot be written: the state on disk is in force, but new changes would be missing after a restart without control; trying again",
 			"folder", f.cfg.Dir, "err", err)
 	}
 	f.unwritten = err.Error()
 }
 
-// setDamagedAside keeps damaged files under other names, and writes the records that are whole in their place. It returns how many bytes of the file of records are good.
-func (f *Follower) setDamagedAside(k *kept, st *State, r *replayed) (good int64, err error) {
-	below := f.floor.after(mark{st.Epoch, st.Version})
-	if !r.damaged && !k.earlier && !below {
+// setDamagedAside renames damaged files, and writes the valid records in their place. It returns the size of the valid part of the file of records, in bytes.
+func (f *Follower) setDamagedAside(persisted *persistedState, st *State, r *replayResult) (good int64, err error) {
+	below := f.lostMark.after(mark{st.Epoch, st.Version})
+	if !r.damaged && !persisted.isPrevious && !below {
 		return r.good, nil
 	}
-	damaged := r.damaged || below && k.tail.torn
+	damaged := r.damaged || below && persisted.tail.isTorn
 	shown := st.Version
 	if r.salvaged != nil {
 		shown = r.salvaged.Version
 	}
-	f.log.Error("what was in force was damaged on disk: damaged files are set aside, what is whole is in force, and the rest is asked of control", "folder", f.cfg.Dir,
-		"version", st.Version, "with_records_up_to", shown, "was", f.floor.Version)
-	if !damaged && !k.earlier {
+	f.log.Error("the state on disk was damaged: damaged files are set aside, the valid part is in force, and the rest is fetched from control", "folder", f.cfg.Dir,
+		"version", st.Version, "with_records_up_to", shown, "was", f.lostMark.Version)
+	if !damaged && !persisted.isPrevious {
 		return r.good, nil
 	}
-	size, err := f.disk.rewriteTail(k.state.Version, r.entries, damaged)
+	size, err := f.disk.rewriteTail(persisted.state.Version, r.entries, damaged)
 	if err != nil {
 		return r.good, err
 	}
-	if k.earlier {
+	if persisted.isPrevious {
 		err = f.disk.setAside(stateName)
 	}
 	return size, err
 }
 
-// replayed is what was found in replaying records from disk.
-type replayed struct {
-	good     int64 // bytes of the file that are to stay, if it is not damaged
-	entries  []Entry
-	damaged  bool   // not all records are whole
-	salvaged *State // a later state, of records behind those that are missing; nil for none
+// replayResult is the result of replaying records from disk.
+type replayResult struct {
+	good     int64 // size in bytes of the part of the file to keep, if the file is not damaged
+	entries  []SequencedRecord
+	damaged  bool   // some records are not valid
+	salvaged *State // a later state, which includes records behind missing ones; nil for none
 }
 
-// replay returns the state that was kept, with the records after it as far as they are whole and bound to each other.
-func (f *Follower) replay(k *kept) (st *State, r *replayed, err error) {
-	if st, err = k.state.settle(f.cfg.Node); err != nil {
+// replay returns the persisted state after the records on disk, as far as they are valid and bound to each other.
+func (f *Follower) replay(persisted *persistedState) (st *State, r *replayResult, err error) {
+	if st, err = persisted.state.buildViews(f.cfg.Node); err != nil {
 		return nil, nil, err
 	}
-	r = &replayed{damaged: k.tail.damaged}
-	for i, e := range k.tail.entries {
+	r = &replayResult{damaged: persisted.tail.damaged}
+	for i, e := range persisted.tail.entries {
 		if st.Hash == HashOf(e.Data) { // written twice
-			r.good += int64(frameHead + len(e.Data))
+			r.good += int64(frameHeaderSize + len(e.Data))
 			continue
 		}
 		n, err := f.replayOne(st, e)
 		if err != nil {
-			return f.replayLeft(st, r, k.tail, i), r, nil
+			return f.replayDamaged(st, r, persisted.tail, i), r, nil
 		}
 		st = n
-		r.damaged = r.damaged || k.tail.torn && i == len(k.tail.entries)-1 // whole, under a damaged length
-		r.good += int64(frameHead + len(e.Data))
+		r.damaged = r.damaged || persisted.tail.isTorn && i == len(persisted.tail.entries)-1 // the record is valid, but its length field is damaged
+		r.good += int64(frameHeaderSize + len(e.Data))
 		r.entries = append(r.entries, e)
 	}
 	return st, r, nil
 }
 
-func (f *Follower) replayOne(st *State, e Entry) (*State, error) {
+func (f *Follower) replayOne(st *State, e SequencedRecord) (*State, error) {
 	c, err := st.check(e.Data, f.cfg.Trust)
 	if err != nil {
 		return nil, err
@@ -138,21 +148,21 @@ func (f *Follower) replayOne(st *State, e Entry) (*State, error) {
 	return n, err
 }
 
-// replayLeft replays records from a place on that are not all whole, or not in order: by their versions. Those behind a missing one are signed by control and bound to
-// each other: they make the state that is shown until the missing one arrived.
-func (f *Follower) replayLeft(st *State, r *replayed, t *tail, from int) *State {
-	var left []Entry
+// replayDamaged replays the records from an index on, of which some are not valid or not in order, ordered by version. Records behind a missing one are signed
+// by control and bound to each other: they make up the salvaged state, which is shown until the missing record arrived.
+func (f *Follower) replayDamaged(st *State, r *replayResult, t *tail, from int) *State {
+	var left []SequencedRecord
 	version := map[string]uint64{}
 	for i, e := range t.entries[from:] {
 		head, _, err := ReadRecord(e.Data)
 		if err != nil {
-			r.damaged = r.damaged || !t.torn || from+i < len(t.entries)-1
+			r.damaged = r.damaged || !t.isTorn || from+i < len(t.entries)-1
 			continue
 		}
 		version[HashOf(e.Data)] = head.Version
 		left = append(left, e)
 	}
-	slices.SortStableFunc(left, func(a, b Entry) int { return cmp.Compare(version[HashOf(a.Data)], version[HashOf(b.Data)]) })
+	slices.SortStableFunc(left, func(a, b SequencedRecord) int { return cmp.Compare(version[HashOf(a.Data)], version[HashOf(b.Data)]) })
 	r.good = t.size
 	shown := st
 	for _, e := range left {
@@ -168,7 +178,7 @@ func (f *Follower) replayLeft(st *State, r *replayed, t *tail, from int) *State 
 		}
 		n, err := shown.salvage(e, f.cfg.Trust, f.cfg.Node)
 		if err != nil {
-			f.log.Warn("a record on disk is not whole; it is asked for again", "after", shown.Version, "err", err)
+			f.log.Warn("a record on disk is not valid; fetching it again", "after", shown.Version, "err", err)
 			r.damaged = true
 			continue
 		}
@@ -180,8 +190,8 @@ func (f *Follower) replayLeft(st *State, r *replayed, t *tail, from int) *State 
 	return st
 }
 
-// salvage returns the state after a record of the same epoch, passing over missing ones before it.
-func (st *State) salvage(e Entry, trust []PublicKey, node Node) (*State, error) {
+// salvage returns the state after a record of the same epoch, even if records before it are missing.
+func (st *State) salvage(e SequencedRecord, trust []PublicKey, node Node) (*State, error) {
 	head, _, err := ReadRecord(e.Data)
 	if err != nil {
 		return nil, err
@@ -198,21 +208,21 @@ func (st *State) salvage(e Entry, trust []PublicKey, node Node) (*State, error) 
 	return n, err
 }
 
-// Kept is what a follower of that configuration last had in force, read from its folder while another process may be using that. It asks no source. Its error wraps
-// fs.ErrNotExist where there is nothing yet.
-func Kept(cfg FollowerConfig) (*blocklist.View, error) {
+// LoadPersisted returns the view that a follower of that configuration last had in force. It reads the folder while another process may be using it, and asks
+// no source. The error wraps fs.ErrNotExist if there is none yet.
+func LoadPersisted(cfg FollowerConfig) (*blocklist.View, error) {
 	f := &Follower{cfg: cfg, log: slog.New(slog.DiscardHandler)}
-	k, err := (&disk{dir: cfg.Dir}).load(cfg.Trust)
-	if k == nil {
+	persisted, err := (&disk{dir: cfg.Dir}).load(cfg.Trust)
+	if persisted == nil {
 		if err == nil {
 			err = fs.ErrNotExist
 		}
 		return nil, fmt.Errorf("folder %s: %w", cfg.Dir, err)
 	}
-	st, r, err := f.replay(k)
+	st, r, err := f.replay(persisted)
 	if err != nil {
 		return nil, err
 	}
 	f.salvaged = r.salvaged
-	return f.here(st)
+	return f.localView(st)
 }

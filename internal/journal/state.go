@@ -10,65 +10,64 @@ import (
 	"rempart/blocklist"
 )
 
-// State is where a follower stands in the journal, and what is in force there. It is not changed once made.
+// State is a follower's position in the journal and the views in force there. It is immutable.
 type State struct {
 	Epoch     uint64
 	Version   uint64
-	Hash      string // of the record that made it
-	Time      int64  // Unix milliseconds at which control made that
-	Sequence  uint64 // of it in the stream, 0 where there is none
+	Hash      string // of the last record
+	Time      int64  // of the last record, Unix milliseconds
+	Sequence  uint64 // of the last record in the stream; 0 if the source has no sequences
 	Suspended bool
-	Scoped    []Scoped // what counts for some nodes only
+	Scoped    []Scoped // changes that apply to some nodes only
 	ring      *keyRing
-	base      *blocklist.View // what counts for all nodes
-	view      *blocklist.View // what counts here: what is scoped to this node stands over the base
+	base      *blocklist.View // applies to all nodes
+	view      *blocklist.View // base with the scoped changes that apply to this node
 }
 
-// Node is what of a node decides which changes count for it.
+// Node holds the properties of a node that decide which changes apply to it.
 type Node struct {
 	ID       string
 	Country  string
 	Operator string
-	Control  bool // nothing scoped counts: what snapshots are made of
+	Control  bool // no scoped change applies, because snapshots are made from control's view
 }
 
-// counts reports whether something scoped counts for the node. Which share of the nodes it belongs to is different from change set to
-// change set.
-func (n Node) counts(s Scoped) bool {
-	if n.Control || !s.Change.For(n.Country, n.Operator) {
+// applies reports whether a scoped change applies to the node. The nodes in a stage's share are different for each change set.
+func (n Node) applies(s Scoped) bool {
+	if n.Control || !s.Change.AppliesTo(n.Country, n.Operator) {
 		return false
 	}
-	return s.Share == 0 || share(s.Set, n.ID) < s.Share
+	return s.Share == 0 || nodeShare(s.ChangeSetID, n.ID) < s.Share
 }
 
-// share is where, from 0 to 1, a node stands among all for a change set.
-func share(set, node string) float64 {
+// nodeShare returns a node's position, from 0 to 1, among all nodes for a change set.
+func nodeShare(changeSetID, node string) float64 {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%s\x00%s", set, node)
-	x := h.Sum64() // its last octets change little: mix them
+	fmt.Fprintf(h, "%s\x00%s", changeSetID, node)
+	x := h.Sum64() // FNV hardly changes the high bits for the last bytes: mix them
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd
 	x ^= x >> 33
 	return float64(x>>11) / (1 << 53)
 }
 
-// Effect is what a record did to a view.
+// Effect is the change that a record made to a view.
 type Effect struct {
-	Record  Record
-	Set     *Set     // nil for none
-	Changes []Change // those that count
-	All     bool     // the whole view may have changed
-	Applied []blocklist.Change
-	Jumped  bool // over records that were not seen
-	Lacking bool // a snapshot that was announced is not in force yet: the view is not all that its version stands for
+	Record     Record
+	ChangeSet  *ChangeSet // nil for none
+	Changes    []Change   // the changes that apply
+	All        bool       // the whole view may have changed
+	Applied    []blocklist.Change
+	Jumped     bool // over records that were not seen
+	Incomplete bool // an announced snapshot is not in force yet, so that the view lacks a part of its version
 }
 
-// next is the state after a record, but for what a snapshot holds.
+// next returns the state after a record, without the content of a snapshot.
 func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, error) {
 	n := *st
 	n.Epoch, n.Version, n.Hash, n.Time, n.Sequence = c.Epoch, c.Version, c.hash, c.Time, sequence
-	effect := &Effect{Record: c.Record, Set: c.set, Changes: c.changes}
-	var all []Change // what counts for all nodes
+	effect := &Effect{Record: c.Record, ChangeSet: c.changeSet, Changes: c.changes}
+	var all []Change // changes that apply to all nodes
 	var err error
 	if n.Scoped, all, err = st.rescope(c); err != nil {
 		return nil, nil, err
@@ -80,26 +79,26 @@ func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, 
 		n.Suspended = false
 	case RecordRing:
 		n.ring = c.ring
-	case RecordSnapshot: // what it holds is in force already, or comes when it was fetched
+	case RecordSnapshot: // its content is in force already, or is put in force when it was fetched
 		n.ring = c.ring
 	}
-	set := c.set
+	set := c.changeSet
 	if set == nil {
-		set = &Set{}
+		set = &ChangeSet{}
 	}
 	applied, err := translate(st.base, set, all)
 	if err != nil {
 		return nil, nil, err
 	}
-	if n.base, err = st.base.With(n.info(), applied); err != nil {
+	if n.base, err = st.base.With(n.viewInfo(), applied); err != nil {
 		return nil, nil, err
 	}
-	if effect.Applied, err = n.here(st, applied, touches(c, st.Scoped), node); err != nil {
+	if effect.Applied, err = n.nodeChanges(st, applied, touchedNames(c, st.Scoped), node); err != nil {
 		return nil, nil, err
 	}
 	n.view = n.base
-	if slices.ContainsFunc(n.Scoped, node.counts) {
-		if n.view, err = st.view.With(n.info(), effect.Applied); err != nil {
+	if slices.ContainsFunc(n.Scoped, node.applies) {
+		if n.view, err = st.view.With(n.viewInfo(), effect.Applied); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -110,7 +109,7 @@ func (st *State) next(c *checked, sequence uint64, node Node) (*State, *Effect, 
 // rescope returns the scoped changes after a record, and the changes that the record applies to all nodes.
 func (st *State) rescope(c *checked) (after []Scoped, all []Change, err error) {
 	switch {
-	case c.largeSet(): // it replaced the scoped changes, and lists those that stay
+	case c.announcesChangeSet(): // the snapshot replaced scoped changes, and lists those that stay
 		return c.Snapshot.Scoped, nil, nil
 	case c.Kind == RecordSnapshot:
 		return st.Scoped, nil, nil
@@ -118,9 +117,9 @@ func (st *State) rescope(c *checked) (after []Scoped, all []Change, err error) {
 	list := scopedList(st.Scoped).expire(c.Time / 1000)
 	switch c.Kind {
 	case RecordAdvance:
-		list, all = list.advance(c.Record.Set)
+		list, all = list.advance(c.Record.ChangeSetID)
 	case RecordChanges:
-		list, all = list.apply(c.set, c.changes...)
+		list, all = list.apply(c.changeSet, c.changes...)
 	}
 	if len(list) > maxScoped {
 		err = fmt.Errorf("%w: more than %d changes would be in force on some nodes only: advance or withdraw others first", ErrChanges, maxScoped)
@@ -128,12 +127,12 @@ func (st *State) rescope(c *checked) (after []Scoped, all []Change, err error) {
 	return list, all, err
 }
 
-// largeSet reports whether it is the snapshot of a large change set.
-func (c *checked) largeSet() bool { return c.Snapshot != nil && c.Snapshot.Changes != nil }
+// announcesChangeSet reports whether the record is the snapshot of a large change set.
+func (c *checked) announcesChangeSet() bool { return c.Snapshot != nil && c.Snapshot.Changes != nil }
 
-// touches are the names of which a record may change what operators claim on a node: those of its changes, and of what was scoped before
-// and is over, or goes on to all.
-func touches(c *checked, before []Scoped) map[string]bool {
+// touchedNames returns the names whose operators' claims a record may change on a node: the names of its changes, of the scoped changes that expired, and of
+// those that it advances.
+func touchedNames(c *checked, before []Scoped) map[string]bool {
 	names := map[string]bool{}
 	for _, ch := range c.changes {
 		if ch.Source == "" {
@@ -141,30 +140,30 @@ func touches(c *checked, before []Scoped) map[string]bool {
 		}
 	}
 	for _, s := range before {
-		if s.expired(c.Time/1000) || s.Set == c.Record.Set || c.largeSet() {
+		if s.expired(c.Time/1000) || s.ChangeSetID == c.Record.ChangeSetID || c.announcesChangeSet() {
 			names[s.Change.Name] = true
 		}
 	}
 	return names
 }
 
-// here is what leads from the view before to this state's, on a node: what was applied to the base and, of the touched names of which something is or was
-// scoped to the node, what the base claims by now under what is scoped.
-func (st *State) here(before *State, applied []blocklist.Change, touched map[string]bool, node Node) (out []blocklist.Change, err error) {
-	names := map[string]bool{} // canonical
-	var over []Change
+// nodeChanges returns the changes from the view before to this state's view on a node: the changes that were applied to the base and, for each touched name
+// with a scoped change on the node before or after, the base's claims with the scoped changes applied.
+func (st *State) nodeChanges(before *State, applied []blocklist.Change, touched map[string]bool, node Node) (out []blocklist.Change, err error) {
+	names := map[string]bool{} // in canonical form
+	var scopedHere []Change
 	for i, all := range [][]Scoped{before.Scoped, st.Scoped} {
 		for _, s := range all {
-			if !touched[s.Change.Name] || !node.counts(s) {
+			if !touched[s.Change.Name] || !node.applies(s) {
 				continue
 			}
-			l, err := s.Change.listing()
+			l, err := s.Change.Listing()
 			if err != nil {
 				return nil, err
 			}
 			names[string(l.Name)] = true
 			if i > 0 {
-				over = append(over, s.Change)
+				scopedHere = append(scopedHere, s.Change)
 			}
 		}
 	}
@@ -177,45 +176,45 @@ func (st *State) here(before *State, applied []blocklist.Change, touched map[str
 		}
 	}
 	for name := range names {
-		for _, c := range claimed(before.view, []byte(name)) {
+		for _, c := range operatorClaims(before.view, []byte(name)) {
 			c.Withdraw = true
 			out = append(out, c)
 		}
-		out = append(out, claimed(st.base, []byte(name))...)
+		out = append(out, operatorClaims(st.base, []byte(name))...)
 	}
-	scoped, err := translate(st.base, &Set{}, over)
+	scoped, err := translate(st.base, &ChangeSet{}, scopedHere)
 	return append(out, scoped...), err
 }
 
-// begin is the state that a snapshot announces, over a view of that snapshot.
-func begin(c *checked, sequence uint64, view *blocklist.View, node Node) (*State, error) {
+// startFrom returns the state that a snapshot record announces, over a view of that snapshot.
+func startFrom(c *checked, sequence uint64, view *blocklist.View, node Node) (*State, error) {
 	st := &State{
 		Epoch: c.Epoch, Version: c.Version, Hash: c.hash, Time: c.Time, Sequence: sequence,
 		Suspended: c.Snapshot.Suspended, Scoped: c.Snapshot.Scoped, ring: c.ring, base: view,
 	}
-	return st.settle(node)
+	return st.buildViews(node)
 }
 
-// settle is a state whose base is a snapshot's, numbered as the state is, with what is scoped to this node over it.
-func (st *State) settle(node Node) (n *State, err error) {
-	settled := *st
-	n = &settled
-	if n.base, err = st.base.With(st.info(), nil); err != nil {
+// buildViews returns the state with its views: its base gets the state's version, and the scoped changes of the node are applied to it.
+func (st *State) buildViews(node Node) (n *State, err error) {
+	numbered := *st
+	n = &numbered
+	if n.base, err = st.base.With(st.viewInfo(), nil); err != nil {
 		return nil, err
 	}
 	var here []Change
 	for _, s := range n.Scoped {
-		if node.counts(s) {
+		if node.applies(s) {
 			here = append(here, s.Change)
 		}
 	}
 	n.view = n.base
 	if len(here) > 0 {
-		applied, err := translate(n.base, &Set{}, here)
+		applied, err := translate(n.base, &ChangeSet{}, here)
 		if err != nil {
 			return nil, err
 		}
-		if n.view, err = n.base.With(n.info(), applied); err != nil {
+		if n.view, err = n.base.With(n.viewInfo(), applied); err != nil {
 			return nil, err
 		}
 	}
@@ -223,12 +222,12 @@ func (st *State) settle(node Node) (n *State, err error) {
 	return n, nil
 }
 
-// info is what its views say of themselves.
-func (st *State) info() blocklist.Info {
+// viewInfo returns the blocklist.Info of the state's views.
+func (st *State) viewInfo() blocklist.Info {
 	return blocklist.Info{Version: st.Version, Created: time.UnixMilli(st.Time), Expiry: st.base.Info().Expiry}
 }
 
-// stateFile is a state as it is kept beside its snapshot.
+// stateFile is the content of the file of a state.
 type stateFile struct {
 	Epoch, Version, Sequence uint64
 	Hash                     string
@@ -236,7 +235,7 @@ type stateFile struct {
 	Suspended                bool
 	Scoped                   []Scoped
 	Ring                     []byte
-	Snapshot                 *Snapshot // whose objects hold the view
+	Snapshot                 *Snapshot // the objects that hold the view
 }
 
 func (st *State) encode(snapshot *Snapshot) ([]byte, error) {
@@ -246,7 +245,7 @@ func (st *State) encode(snapshot *Snapshot) ([]byte, error) {
 	})
 }
 
-// Signers are the keys that signed something and have one of the roles at that time (Unix seconds), by the key ring in force.
+// Signers returns the IDs of the keys that signed and have one of the roles at that time (Unix seconds), by the key ring in force.
 func (st *State) Signers(kind Kind, digest []byte, signatures []Signature, at int64, roles ...Role) []string {
 	if st.ring == nil {
 		return nil
@@ -254,7 +253,7 @@ func (st *State) Signers(kind Kind, digest []byte, signatures []Signature, at in
 	return st.ring.signers(kind, digest, signatures, at, roles...)
 }
 
-// Threshold is what the key ring in force asks for under many changes.
+// Threshold returns the number of signatures that the key ring in force requires for many changes.
 func (st *State) Threshold() Threshold {
 	if st.ring == nil {
 		return Threshold{}
@@ -270,7 +269,7 @@ func (st *State) RingSerial() uint64 {
 	return st.ring.Serial
 }
 
-// Roots are the keys that may sign orders and the next key ring.
+// Roots returns the keys that may sign orders and the next key ring.
 func (st *State) Roots() []PublicKey {
 	if st.ring == nil {
 		return nil
@@ -278,5 +277,5 @@ func (st *State) Roots() []PublicKey {
 	return st.ring.roots
 }
 
-// Staged reports whether a node is in the share of nodes that a change set goes to first.
-func Staged(set, node string, of float64) bool { return share(set, node) < of }
+// InStage reports whether a node belongs to the share of the nodes to which a staged change set applies at first.
+func InStage(changeSetID, node string, of float64) bool { return nodeShare(changeSetID, node) < of }

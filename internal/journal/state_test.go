@@ -13,7 +13,7 @@ import (
 	"rempart/blocklist"
 )
 
-// fleet is a control and nodes that take in what it publishes, record by record.
+// fleet is a control, and nodes that apply its records one by one.
 type fleet struct {
 	nodes  []Node // the first is control
 	states []*State
@@ -36,7 +36,7 @@ func newFleet(t rapid.TB) *fleet {
 	return f
 }
 
-// publish has every node take a record in.
+// publish applies a record on every node.
 func (f *fleet) publish(t rapid.TB, c checked) {
 	c.Epoch, c.Version, c.Time = 1, f.states[0].Version+1, f.at*1000
 	for i, n := range f.nodes {
@@ -48,7 +48,7 @@ func (f *fleet) publish(t rapid.TB, c checked) {
 	}
 }
 
-// push publishes a change set, for a share of the nodes first where that is not 0, and returns its ID.
+// push publishes a change set and returns its ID. If share is not 0, the change set is staged.
 func (f *fleet) push(t rapid.TB, share float64, changes ...Change) string {
 	f.sets++
 	id := fmt.Sprint("set", f.sets)
@@ -56,20 +56,20 @@ func (f *fleet) push(t rapid.TB, share float64, changes ...Change) string {
 	return id
 }
 
-// pushAs is push under an ID of the caller's choice.
+// pushAs is push with a given ID.
 func (f *fleet) pushAs(t rapid.TB, id string, share float64, changes ...Change) {
-	set := &Set{ID: id, Time: f.at}
+	set := &ChangeSet{ID: id, Time: f.at}
 	if share > 0 {
 		set.Stage = &Stage{Share: share, Seconds: 60}
 	}
-	f.publish(t, checked{Record: Record{Kind: RecordChanges}, set: set, changes: changes})
+	f.publish(t, checked{Record: Record{Kind: RecordChanges}, changeSet: set, changes: changes})
 }
 
 func (f *fleet) advance(t rapid.TB, set string) {
-	f.publish(t, checked{Record: Record{Kind: RecordAdvance, Set: set}})
+	f.publish(t, checked{Record: Record{Kind: RecordAdvance, ChangeSetID: set}})
 }
 
-// claims is what a state holds of a name, dates of first listing apart.
+// claims returns the entries of a name in a state, without the dates of first listing.
 func claims(t rapid.TB, st *State, name string) []blocklist.Entry {
 	wire, err := blocklist.AppendName(nil, name)
 	if err != nil {
@@ -85,11 +85,11 @@ var (
 	undated    = cmpopts.IgnoreFields(blocklist.Entry{}, "Since")
 )
 
-// check checks that nodes which begin with a snapshot of now hold the same as those that were there.
+// check checks that nodes that start from a snapshot of the current state hold the same as the running nodes.
 func (f *fleet) check(t rapid.TB) {
 	for i, n := range f.nodes[1:] {
 		there := f.states[i+1]
-		late, err := (&State{Version: there.Version, Scoped: f.states[0].Scoped, base: f.states[0].view}).settle(n)
+		late, err := (&State{Version: there.Version, Scoped: f.states[0].Scoped, base: f.states[0].view}).buildViews(n)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,9 +119,9 @@ func drawAct(t *rapid.T, at int64) Change {
 	return c
 }
 
-// TestEveryWayLeadsToTheSame has random acts leave each node with the same, be it that it followed them or began with a snapshot; and what was pushed last
-// is what counts.
-func TestEveryWayLeadsToTheSame(t *testing.T) {
+// TestFollowedAndSnapshotStatesAgree applies random changes: a node that followed them and a node that started from a snapshot hold the same, and the last
+// change is in effect.
+func TestFollowedAndSnapshotStatesAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := newFleet(t)
 		var staged []string
@@ -140,17 +140,17 @@ func TestEveryWayLeadsToTheSame(t *testing.T) {
 					staged = append(staged, id)
 					break
 				}
-				f.counts(t, c)
+				f.wantSoleClaim(t, c)
 			}
 			f.check(t)
 		}
 	})
 }
 
-// counts checks that a change is all that counts of its name and scope, where it does.
-func (f *fleet) counts(t rapid.TB, c Change) {
+// wantSoleClaim checks that a change is the only claim of its name and scope on the nodes to which it applies.
+func (f *fleet) wantSoleClaim(t rapid.TB, c Change) {
 	for i, n := range f.nodes {
-		if n.Control && !c.Everywhere() || !c.For(n.Country, n.Operator) {
+		if n.Control && !c.AppliesEverywhere() || !c.AppliesTo(n.Country, n.Operator) {
 			continue
 		}
 		var got []blocklist.Entry
@@ -162,7 +162,7 @@ func (f *fleet) counts(t rapid.TB, c Change) {
 		if c.Do == Withdraw && len(got) == 0 {
 			continue
 		}
-		l, err := c.listing()
+		l, err := c.Listing()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -172,8 +172,8 @@ func (f *fleet) counts(t rapid.TB, c Change) {
 	}
 }
 
-// TestAdvanceUnderLater has what was pushed after a staged change set hold when that goes on to all.
-func TestAdvanceUnderLater(t *testing.T) {
+// TestLaterChangeOverridesAdvance checks that a change that was pushed after a staged change set stays in effect when the change set is advanced.
+func TestLaterChangeOverridesAdvance(t *testing.T) {
 	france := []string{"FR"}
 	for name, test := range map[string]struct {
 		before, staged, after Change
@@ -211,7 +211,7 @@ func TestAdvanceUnderLater(t *testing.T) {
 
 const noClaim = blocklist.Decision(255)
 
-// wantDecision checks what a node holds of the first name.
+// wantDecision checks the decision on the first name at a node.
 func (f *fleet) wantDecision(t *testing.T, node int, want blocklist.Decision) {
 	t.Helper()
 	got := claims(t, f.states[node], modelNames[0])
@@ -221,8 +221,8 @@ func (f *fleet) wantDecision(t *testing.T, node int, want blocklist.Decision) {
 	t.Errorf("%q holds %+v, want decision %v", f.nodes[node].ID, got, want)
 }
 
-// TestScopedOver has what a change for a country stood over count there again when that ran out.
-func TestScopedOver(t *testing.T) {
+// TestOverriddenChangeReturnsAfterExpiry checks that the change that a country's change overrode is in effect there again after the latter expired.
+func TestOverriddenChangeReturnsAfterExpiry(t *testing.T) {
 	f := newFleet(t)
 	f.push(t, 0, Change{Do: Block, Name: modelNames[0]})
 	f.push(t, 0, Change{Do: Allow, Name: modelNames[0], Countries: []string{"FR"}, Expiry: f.at + 10})

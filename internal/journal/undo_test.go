@@ -9,17 +9,17 @@ import (
 	"pgregory.net/rapid"
 )
 
-// history is a sequence of records, as acts of a test: it can be played on a fleet with or without one of its change sets.
+// history is a sequence of records that can be published on a fleet with or without one of its change sets.
 type history []act
 
 // act is one record of a history.
 type act struct {
-	set     string // of the change set, or the one that is advanced
+	set     string // ID of the change set, or of the one that is advanced
 	share   float64
-	changes []Change // nil: the set is advanced
+	changes []Change // nil: an advance
 }
 
-// play publishes the history without the change set of an ID, "" for all of it.
+// play publishes the history without the change set of an ID, or all of it for "".
 func (h history) play(t rapid.TB, without string) *fleet {
 	f := newFleet(t)
 	for _, a := range h {
@@ -36,13 +36,13 @@ func (h history) play(t rapid.TB, without string) *fleet {
 }
 
 // undo returns the changes that undo a change set, as Control.Undo finds them in the journal.
-func (h history) undo(id string) *Undoing {
+func (h history) undo(id string) *UndoPlan {
 	var u *undoer
 	record := func(i int) *Record {
-		return &Record{Epoch: 1, Version: uint64(i + 1), Time: 1_000_000_000, Set: h[i].set}
+		return &Record{Epoch: 1, Version: uint64(i + 1), Time: 1_000_000_000, ChangeSetID: h[i].set}
 	}
 	entries := func(i int, each func(HistoryEntry)) {
-		set := &Set{ID: h[i].set}
+		set := &ChangeSet{ID: h[i].set}
 		if h[i].share > 0 {
 			set.Stage = &Stage{Share: h[i].share, Seconds: 60}
 		}
@@ -53,19 +53,19 @@ func (h history) undo(id string) *Undoing {
 	for i, a := range h {
 		if a.set == id && a.changes != nil {
 			u = newUndoer(id, record(i))
-			entries(i, u.watch)
+			entries(i, u.addName)
 		}
 	}
 	for i, a := range h {
 		if a.changes == nil {
-			u.advance(record(i))
+			u.applyAdvance(record(i))
 		}
-		entries(i, u.change)
+		entries(i, u.applyChange)
 	}
 	return u.result(1_000_000)
 }
 
-// drawHistory draws a history. The names of a change set that another set in progress is staged for are left out of later sets: an undo cannot stage a change again.
+// drawHistory draws a history. Names of a change set that is still staged are not used in later sets, because an undo cannot stage a change again.
 func drawHistory(t *rapid.T) (h history, sets []string) {
 	staged := map[string][]Change{}
 	busy := func(name string) bool {
@@ -106,7 +106,8 @@ func drawHistory(t *rapid.T) (h history, sets []string) {
 	return h, sets
 }
 
-// TestUndoIsAsIfNeverPushed undoes any change set of any history: names that were not changed later are on every node as if the change set had never been pushed.
+// TestUndoIsAsIfNeverPushed undoes any change set of any history: on every node, names that were not changed later are as if the change set had never been
+// pushed.
 func TestUndoIsAsIfNeverPushed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h, sets := drawHistory(t)
@@ -124,7 +125,7 @@ func TestUndoIsAsIfNeverPushed(t *testing.T) {
 		never := h.play(t, id)
 		for i, n := range f.nodes {
 			for _, name := range modelNames {
-				if slices.Contains(undoing.Left, name) {
+				if slices.Contains(undoing.Skipped, name) {
 					continue
 				}
 				if diff := gocmp.Diff(claims(t, never.states[i], name), claims(t, f.states[i], name), undated); diff != "" {

@@ -296,7 +296,7 @@ func set(id string, names ...string) pushapi.ChangeSet {
 }
 
 // signed is a change set that keys sign.
-func signed(t testing.TB, s *journal.Set, changes []journal.Change, by ...*journal.SecretKey) []byte {
+func signed(t testing.TB, s *journal.ChangeSet, changes []journal.Change, by ...*journal.SecretKey) []byte {
 	t.Helper()
 	if s.Time == 0 {
 		s.Time = time.Now().Unix()

@@ -88,7 +88,7 @@ func (t *auditTrail) append(ctx context.Context, e AuditEntry, once bool) error 
 			return err
 		}
 		data := t.control.Seal(journal.KindAudit, append(payload, '\n'))
-		sequence, err := t.control.Stream.Audit(ctx, t.sequence, data)
+		sequence, err := t.control.Stream.AppendAudit(ctx, t.sequence, data)
 		if err == nil {
 			t.last, t.previous, t.sequence = bare, journal.HashOf(data), sequence
 			return nil
@@ -116,7 +116,7 @@ func (a *API) readAudit(_ context.Context, in *auditInput) (*huma.StreamResponse
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		hc.SetHeader("Content-Type", TypeNDJSON)
 		w := hc.BodyWriter()
-		err := a.cfg.Control.Stream.Audits(hc.Context(), in.From, func(r stream.Record) error {
+		err := a.cfg.Control.Stream.EachAudit(hc.Context(), in.From, func(r stream.Record) error {
 			data := r.Data
 			if s, err := journal.Unseal(journal.KindAudit, data); err == nil && !in.Sealed {
 				data = s.Payload

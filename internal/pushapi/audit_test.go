@@ -30,7 +30,7 @@ type entry struct {
 func (f *fixture) trail(t testing.TB) (all []entry) {
 	t.Helper()
 	previous := ""
-	err := f.stream.Audits(t.Context(), 1, func(r stream.Record) error {
+	err := f.stream.EachAudit(t.Context(), 1, func(r stream.Record) error {
 		s, err := journal.Unseal(journal.KindAudit, r.Data)
 		if err != nil {
 			return err

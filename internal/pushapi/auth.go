@@ -123,7 +123,7 @@ func (a *API) isReady(ctx context.Context, method string) bool {
 		return a.cfg.Control.State().Version > 0 || a.cfg.Control.Follower().Wait(ctx, 1) == nil
 	}
 	select {
-	case <-a.cfg.Control.Begun():
+	case <-a.cfg.Control.Ready():
 		return true
 	case <-ctx.Done():
 		return false

@@ -366,7 +366,7 @@ func TestLargeSigned(t *testing.T) {
 	for i := range journal.MaxChanges + 10 {
 		changes = append(changes, journal.Change{Do: journal.Block, Name: fmt.Sprintf("n%d.example", i)})
 	}
-	body := signed(t, &journal.Set{ID: "large"}, changes, f.author)
+	body := signed(t, &journal.ChangeSet{ID: "large"}, changes, f.author)
 	r := into[changeset.Receipt](t, f.call(t, "bob", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body)), http.StatusCreated)
 	if r.Accepted != journal.MaxChanges+10 || r.Refusals != 2 || r.Refused[0].Line != 1 || r.Refused[1].Line != 2 {
 		t.Errorf("%+v", r)

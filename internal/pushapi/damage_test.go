@@ -47,7 +47,7 @@ func (f *fixture) loseSnapshot(t *testing.T) {
 }
 
 func TestPushIsRefusedWhileTheJournalIsDamaged(t *testing.T) {
-	f := start(t, setting{control: func(cfg *journal.ControlConfig) { cfg.Scrub = 20 * time.Millisecond }})
+	f := start(t, setting{control: func(cfg *journal.ControlConfig) { cfg.ScrubInterval = 20 * time.Millisecond }})
 	f.published(t, set("before", "before.example"))
 	f.loseSnapshot(t)
 	for end := time.Now().Add(30 * time.Second); f.journ.Damaged() == nil; time.Sleep(20 * time.Millisecond) {

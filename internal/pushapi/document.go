@@ -41,7 +41,7 @@ func (a *API) readJSON(ctx context.Context, j *changeset.Judge, body io.Reader) 
 	if err != nil {
 		return nil, err
 	}
-	set := &journal.Set{ID: in.ID, Comment: in.Comment}
+	set := &journal.ChangeSet{ID: in.ID, Comment: in.Comment}
 	if in.Expires != nil {
 		set.Expires = in.Expires.Unix()
 	}

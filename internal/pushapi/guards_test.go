@@ -148,7 +148,7 @@ func TestProtected(t *testing.T) {
 			ok(f.call(t, "ada", "POST", "/v1/changesets", pushapi.TypeNDJSON, &lines))
 			ok(f.call(t, "ada", "POST", "/v1/changesets", pushapi.TypeCSV, &table))
 			id := fmt.Sprintf("signed-%s-%d", scope, at)
-			ok(f.call(t, "ada", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(signed(t, &journal.Set{ID: id}, changes, f.author))))
+			ok(f.call(t, "ada", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(signed(t, &journal.ChangeSet{ID: id}, changes, f.author))))
 		}
 	}
 	inForce := 0

@@ -85,7 +85,7 @@ func TestTwoPersons(t *testing.T) {
 	refused(t, f.post(t, "eve", "/v1/changesets/one/reject"), http.StatusConflict, "path.id")
 
 	// What an author signed with a key, approved with the same key.
-	body := signed(t, &journal.Set{ID: "own"}, []journal.Change{{Do: journal.Block, Name: "youtube.com"}}, f.author)
+	body := signed(t, &journal.ChangeSet{ID: "own"}, []journal.Change{{Do: journal.Block, Name: "youtube.com"}}, f.author)
 	if a := f.call(t, "ada", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body)); a.status != http.StatusAccepted {
 		t.Fatal(a)
 	}
@@ -143,7 +143,7 @@ func TestReject(t *testing.T) {
 	}
 	objects, err := f.stream.Objects(t.Context())
 	for _, o := range objects {
-		if strings.HasSuffix(o.Name, journal.SetSuffix) {
+		if strings.HasSuffix(o.Name, journal.ChangeSetSuffix) {
 			t.Errorf("%s stays", o.Name)
 		}
 	}
@@ -212,14 +212,14 @@ func TestThreshold(t *testing.T) {
 	push := func(body []byte) *answer {
 		return f.call(t, "ada", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body))
 	}
-	if a := push(signed(t, &journal.Set{ID: "alone"}, three, f.author)); a.status != http.StatusAccepted {
+	if a := push(signed(t, &journal.ChangeSet{ID: "alone"}, three, f.author)); a.status != http.StatusAccepted {
 		t.Error(a)
 	}
-	if a := push(signed(t, &journal.Set{ID: "unknown"}, three, f.author, f.unknown)); a.status != http.StatusAccepted {
+	if a := push(signed(t, &journal.ChangeSet{ID: "unknown"}, three, f.author, f.unknown)); a.status != http.StatusAccepted {
 		t.Error(a)
 	}
 	f.wants(t, "f.example", blocklist.Pass)
-	if a := push(signed(t, &journal.Set{ID: "both"}, three, f.author, f.second)); a.status != http.StatusCreated {
+	if a := push(signed(t, &journal.ChangeSet{ID: "both"}, three, f.author, f.second)); a.status != http.StatusCreated {
 		t.Error(a)
 	}
 	f.wants(t, "f.example", blocklist.BlockedBy)

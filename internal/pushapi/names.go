@@ -133,7 +133,7 @@ func claimOfEntry(e *blocklist.Entry) Claim {
 func claimOfScoped(s *journal.Scoped) Claim {
 	return Claim{
 		Listing: listingOf(&s.Change), Does: string(s.Change.Do), Scope: cmp.Or(s.Change.Scope, blocklist.Subtree.String()), Counts: true,
-		Sources: []string{journal.Operator}, ChangeSet: s.Set, Share: s.Share,
+		Sources: []string{journal.Operator}, ChangeSet: s.ChangeSetID, Share: s.Share,
 	}
 }
 
@@ -142,7 +142,7 @@ func logEntryOf(e *journal.HistoryEntry) LogEntry {
 	c := &e.Change
 	return LogEntry{
 		Listing: listingOf(c), Version: e.Record.Version, Time: time.UnixMilli(e.Record.Time).UTC(), By: e.Record.By, Approved: e.Record.Approved,
-		ID: e.Set.ID, Comment: e.Set.Comment, Counts: e.Applied, Do: string(c.Do), Scope: c.Scope, Reason: c.Reason, Authority: c.Authority, List: c.Source,
+		ID: e.ChangeSet.ID, Comment: e.ChangeSet.Comment, Counts: e.Applied, Do: string(c.Do), Scope: c.Scope, Reason: c.Reason, Authority: c.Authority, List: c.Source,
 	}
 }
 

@@ -328,7 +328,7 @@ func TestStagedNodes(t *testing.T) {
 		t.Errorf("in force on %q, reaches %v", got, r.Reaches)
 	}
 	for _, name := range got {
-		if own, _ := strings.CutPrefix(name, "node/"); !journal.Staged("half", own, 0.5) {
+		if own, _ := strings.CutPrefix(name, "node/"); !journal.InStage("half", own, 0.5) {
 			t.Errorf("%s is not in its share", name)
 		}
 	}
@@ -340,7 +340,7 @@ func TestStageWithoutServersWarns(t *testing.T) {
 	edges := newNodes(t, f, 0)
 	in, out := "", []string{}
 	for i := 0; in == "" || len(out) < 3; i++ {
-		if name := "n" + digits(uint64(i)); journal.Staged("few", name, 0.05) {
+		if name := "n" + digits(uint64(i)); journal.InStage("few", name, 0.05) {
 			in = name
 		} else if len(out) < 3 {
 			out = append(out, name)
@@ -400,8 +400,8 @@ func TestAdopt(t *testing.T) {
 	suspend.Reason = "all is wrong"
 	lists := record(10, journal.RecordChanges)
 	all := []journal.Recovered{
-		{Record: change, Set: &journal.Set{ID: "lost", Comment: "a case"}, Count: 3}, {Record: suspend},
-		{Record: lists, Set: &journal.Set{ID: "lists-1", Sources: []journal.List{{Name: "a list"}}}, Count: 1},
+		{Record: change, ChangeSet: &journal.ChangeSet{ID: "lost", Comment: "a case"}, Count: 3}, {Record: suspend},
+		{Record: lists, ChangeSet: &journal.ChangeSet{ID: "lists-1", Sources: []journal.ListSource{{Name: "a list"}}}, Count: 1},
 	}
 	for range 2 { // a second time changes nothing
 		if err := f.api.Recover(t.Context(), all); err != nil {

@@ -52,7 +52,7 @@ func (n *node) problem(epoch, newest uint64) string {
 
 // isCaughtUpWith reports whether a node was ahead of the journal when it reported, and the journal has its version since.
 func (n *node) isCaughtUpWith(epoch, newest uint64) bool {
-	return n.position == positionAhead && n.Epoch == epoch && n.At() <= newest
+	return n.position == positionAhead && n.Epoch == epoch && n.HashVersion() <= newest
 }
 
 // aheadFor is how long a node may be ahead of this control: if several controls publish, a node may receive a record a moment earlier.
@@ -117,10 +117,10 @@ func (a *API) locate(ctx context.Context, st *journal.Status) position {
 	switch {
 	case st.Epoch < own.Epoch || st.Version == 0:
 		return positionOlder
-	case st.Epoch > own.Epoch || st.At() > own.Version:
+	case st.Epoch > own.Epoch || st.HashVersion() > own.Version:
 		return positionAhead
 	}
-	hash, err := a.hashes.of(ctx, a.cfg.Control, own.Epoch, st.At())
+	hash, err := a.hashes.of(ctx, a.cfg.Control, own.Epoch, st.HashVersion())
 	switch {
 	case errors.Is(err, stream.ErrNone):
 		return positionForked
@@ -170,13 +170,13 @@ func (a *API) Conflict() error {
 	if n == nil {
 		return nil
 	}
-	what := fmt.Sprintf("the server %s has version %d of epoch %d in force, and this journal ends at version %d of epoch %d", c.name, n.At(), n.Epoch, own.Version, own.Epoch)
+	what := fmt.Sprintf("the server %s has version %d of epoch %d in force, and this journal ends at version %d of epoch %d", c.name, n.HashVersion(), n.Epoch, own.Version, own.Epoch)
 	if n.position == positionForked {
-		what = fmt.Sprintf("the server %s holds another record of version %d than this journal", c.name, n.At())
+		what = fmt.Sprintf("the server %s holds another record of version %d than this journal", c.name, n.HashVersion())
 	}
 	return fmt.Errorf("nothing is published: %s: the journal was restored from an older backup, and servers would refuse newer records. "+
 		"Copy the folder \"edge\" of that server's data folder, and start control once with --recover and the copy. If there is no copy, start it with --new-epoch %d. "+
-		"If the server is wrong, revoke its token (%w)", what, max(n.At(), own.Version), journal.ErrOlder)
+		"If the server is wrong, revoke its token (%w)", what, max(n.HashVersion(), own.Version), journal.ErrOlder)
 }
 
 // startPatience bounds how long a call that publishes waits, after control started, for the nodes that reported before.

@@ -138,7 +138,7 @@ func (a *API) readBulk(ctx context.Context, in *pushInput, j *changeset.Judge, b
 	if mediaType == TypeSigned {
 		return j.ReadSigned(body)
 	}
-	set := &journal.Set{ID: in.ID, Comment: in.Comment}
+	set := &journal.ChangeSet{ID: in.ID, Comment: in.Comment}
 	if in.Share != 0 || in.Seconds != 0 {
 		set.Stage = &journal.Stage{Share: in.Share, Seconds: in.Seconds}
 	}

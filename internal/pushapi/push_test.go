@@ -191,7 +191,7 @@ func TestCrash(t *testing.T) {
 		}
 	}
 	// Published by hand while the receipt says pending.
-	body := signed(t, &journal.Set{ID: "hand"}, []journal.Change{{Do: journal.Block, Name: "hand.example"}}, f.author)
+	body := signed(t, &journal.ChangeSet{ID: "hand"}, []journal.Change{{Do: journal.Block, Name: "hand.example"}}, f.author)
 	data, _ := json.Marshal(map[string]any{"id": "hand", "state": "pending", "by": "ada", "owner": "ada", "content": "?", "instance": "another", "time": time.Now()})
 	if _, err := f.stream.Bucket(stream.Receipts).Create(t.Context(), "hand", data); err != nil {
 		t.Fatal(err)
@@ -226,9 +226,9 @@ func TestSigned(t *testing.T) {
 	}
 	one := []journal.Change{{Do: journal.Block, Name: "signed.example"}}
 	before := f.journ.State().Version
-	good := signed(t, &journal.Set{ID: "good"}, one, f.author)
+	good := signed(t, &journal.ChangeSet{ID: "good"}, one, f.author)
 	payload := good[bytes.Index(good, []byte("\n\n"))+2:]
-	unknown := signed(t, &journal.Set{ID: "good"}, one, f.unknown)
+	unknown := signed(t, &journal.ChangeSet{ID: "good"}, one, f.unknown)
 	forged := append(bytes.Clone(unknown[:bytes.Index(unknown, []byte("\n\n"))+2]), payload...)
 	renamed := bytes.Replace(unknown, []byte(f.unknown.ID()), []byte(f.author.ID()), 1)
 	for what, c := range map[string]struct {
@@ -238,9 +238,9 @@ func TestSigned(t *testing.T) {
 		"an unknown key's":    {unknown, 403},
 		"forged":              {forged, 403},
 		"in another's name":   {renamed, 403},
-		"control's":           {signed(t, &journal.Set{ID: "good"}, one, f.control), 403},
-		"an approver's alone": {signed(t, &journal.Set{ID: "good"}, one, f.approver), 403},
-		"of lists":            {signed(t, &journal.Set{ID: "good"}, one, f.feeds), 403},
+		"control's":           {signed(t, &journal.ChangeSet{ID: "good"}, one, f.control), 403},
+		"an approver's alone": {signed(t, &journal.ChangeSet{ID: "good"}, one, f.approver), 403},
+		"of lists":            {signed(t, &journal.ChangeSet{ID: "good"}, one, f.feeds), 403},
 		"by nobody":           {journal.Seal(journal.KindChanges, payload), 422},
 		"another kind":        {journal.Seal(journal.KindOrder, payload, f.author), 422},
 		"changed since":       {bytes.Replace(good, []byte("signed.example"), []byte("other1.example"), 1), 403},
@@ -248,14 +248,14 @@ func TestSigned(t *testing.T) {
 		"cut short":           {good[:len(good)-1], 400},
 		"no signatures":       {[]byte("rempart/1 changes\nx"), 400},
 		"nothing":             {nil, 400},
-		"expired":             {signed(t, &journal.Set{ID: "good", Time: time.Now().Unix() - 100, Expires: time.Now().Unix() - 10}, one, f.author), 422},
-		"too old":             {signed(t, &journal.Set{ID: "good", Time: time.Now().Add(-8 * 24 * time.Hour).Unix()}, one, f.author), 422},
-		"of the future":       {signed(t, &journal.Set{ID: "good", Time: time.Now().Add(time.Hour).Unix()}, one, f.author), 422},
-		"by a list":           {signed(t, &journal.Set{ID: "good"}, []journal.Change{{Do: journal.Block, Name: "x.example", Source: "a list"}}, f.author), 400},
-		"with lists":          {signed(t, &journal.Set{ID: "good", Sources: []journal.List{{Name: "operator", Weight: 5}}}, one, f.author), 422},
-		"an undo's id":        {signed(t, &journal.Set{ID: "undo-x"}, one, f.author), 422},
+		"expired":             {signed(t, &journal.ChangeSet{ID: "good", Time: time.Now().Unix() - 100, Expires: time.Now().Unix() - 10}, one, f.author), 422},
+		"too old":             {signed(t, &journal.ChangeSet{ID: "good", Time: time.Now().Add(-8 * 24 * time.Hour).Unix()}, one, f.author), 422},
+		"of the future":       {signed(t, &journal.ChangeSet{ID: "good", Time: time.Now().Add(time.Hour).Unix()}, one, f.author), 422},
+		"by a list":           {signed(t, &journal.ChangeSet{ID: "good"}, []journal.Change{{Do: journal.Block, Name: "x.example", Source: "a list"}}, f.author), 400},
+		"with lists":          {signed(t, &journal.ChangeSet{ID: "good", Sources: []journal.ListSource{{Name: "operator", Weight: 5}}}, one, f.author), 422},
+		"an undo's id":        {signed(t, &journal.ChangeSet{ID: "undo-x"}, one, f.author), 422},
 		"unknown field":       {journal.Seal(journal.KindChanges, []byte(`{"id":"x","time":`+fmt.Sprint(time.Now().Unix())+"}\n"+`{"do":"block","name":"x.example","colour":"red"}`+"\n"), f.author), 400},
-		"no change":           {signed(t, &journal.Set{ID: "good"}, nil, f.author), 422},
+		"no change":           {signed(t, &journal.ChangeSet{ID: "good"}, nil, f.author), 422},
 	} {
 		a := push(c.body)
 		if a.status != c.status {
@@ -275,7 +275,7 @@ func TestSigned(t *testing.T) {
 	if again := into[changeset.Receipt](t, push(good), http.StatusOK); again.Version != r.Version {
 		t.Errorf("replayed: %+v", again)
 	}
-	mixed := signed(t, &journal.Set{ID: "mixed"}, []journal.Change{
+	mixed := signed(t, &journal.ChangeSet{ID: "mixed"}, []journal.Change{
 		{Do: journal.Block, Name: "UPPER.example"}, {Do: journal.Block, Name: "fine.example"}, {Do: journal.Block, Name: "co.uk"},
 	}, f.author)
 	r = into[changeset.Receipt](t, push(mixed), http.StatusCreated)
@@ -310,7 +310,7 @@ func TestDryRun(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if objects, err := f.stream.Objects(t.Context()); err != nil || slices.ContainsFunc(objects, func(o stream.ObjectInfo) bool { return strings.HasSuffix(o.Name, journal.SetSuffix) }) {
+	if objects, err := f.stream.Objects(t.Context()); err != nil || slices.ContainsFunc(objects, func(o stream.ObjectInfo) bool { return strings.HasSuffix(o.Name, journal.ChangeSetSuffix) }) {
 		t.Error(objects, err)
 	}
 	f.wants(t, "dry.example", blocklist.Pass)

@@ -51,7 +51,7 @@ func (f *fleet) Baselines(set string, share float64) map[string]changeset.Baseli
 	defer f.mu.Unlock()
 	usual := map[string]changeset.Baseline{}
 	for name, n := range f.nodes {
-		if own := name[strings.LastIndexByte(name, '/')+1:]; n.rate.reports >= 3 && journal.Staged(set, own, share) {
+		if own := name[strings.LastIndexByte(name, '/')+1:]; n.rate.reports >= 3 && journal.InStage(set, own, share) {
 			usual[name] = n.baseline()
 		}
 	}

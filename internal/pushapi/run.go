@@ -35,7 +35,7 @@ func (a *API) Run(ctx context.Context) error {
 
 func (a *API) receiveReports(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := a.cfg.Control.Stream.Reports(ctx, func(node string, data []byte) { _ = a.Report(ctx, node, data) }) // invalid reports are ignored
+		err := a.cfg.Control.Stream.FollowReports(ctx, func(node string, data []byte) { _ = a.Report(ctx, node, data) }) // invalid reports are ignored
 		if err != nil && ctx.Err() == nil {
 			a.log.Error("reports of nodes do not arrive", "err", err)
 			pause.For(ctx, reportPause)

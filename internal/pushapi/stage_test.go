@@ -163,7 +163,7 @@ func TestStageCrash(t *testing.T) {
 func (n *nodes) rampant(t testing.TB, set string) {
 	t.Helper()
 	n.report(t, 1000, func(name string) float64 {
-		if journal.Staged(set, name, 0.5) {
+		if journal.InStage(set, name, 0.5) {
 			return 0.6
 		}
 		return 0.02
@@ -179,7 +179,7 @@ func TestStageThreshold(t *testing.T) {
 	for _, n := range []string{"a.example", "b.example", "c.example"} {
 		changes = append(changes, journal.Change{Do: journal.Block, Name: n})
 	}
-	body := signed(t, &journal.Set{ID: "bad", Stage: &journal.Stage{Share: 0.5, Seconds: 3600}}, changes, f.author, f.approver)
+	body := signed(t, &journal.ChangeSet{ID: "bad", Stage: &journal.Stage{Share: 0.5, Seconds: 3600}}, changes, f.author, f.approver)
 	if a := f.call(t, "ada", http.MethodPost, "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body)); a.status != http.StatusCreated {
 		t.Fatal(a)
 	}
@@ -242,7 +242,7 @@ func stageWithdrawn(t *testing.T, seconds int64) bool {
 	f.published(t, staged("bad", seconds, "bad.example"))
 	report := func(having, others float64) {
 		edges.report(t, 1000, func(name string) float64 {
-			if journal.Staged("bad", name, 0.5) {
+			if journal.InStage("bad", name, 0.5) {
 				return having
 			}
 			return others

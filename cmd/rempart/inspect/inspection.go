@@ -96,8 +96,11 @@ func (in *inspection) view() (*blocklist.View, error) {
 		roots, err = setup.ParseRootKeys(c.ControlKey)
 	case len(c.PushListen) > 0:
 		var keys *journal.Keys
-		if keys, err = journal.ExistingKeys(setup.KeysFolder(c)); err == nil {
-			_, _, roots, err = keys.Ring()
+		if keys, err = journal.OpenExistingKeys(setup.KeysFolder(c)); err == nil {
+			var ring *journal.StoredRing
+			if ring, err = keys.Ring(); err == nil {
+				roots = ring.RootKeys
+			}
 		}
 	default:
 		return in.lists.Set().View(), nil
@@ -105,7 +108,7 @@ func (in *inspection) view() (*blocklist.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	view, err := journal.Kept(journal.FollowerConfig{
+	view, err := journal.LoadPersisted(journal.FollowerConfig{
 		Dir: setup.EdgeFolder(c), Trust: roots, Node: journal.Node{ID: setup.StoredNodeName(c), Country: c.Country, Operator: c.Operator}, Refresh: setup.WithLocalAllows(in.lists.Set(), c.Allow),
 	})
 	if errors.Is(err, fs.ErrNotExist) {

@@ -103,7 +103,7 @@ func copyJournal(ctx context.Context, out io.Writer, c *config.Config, folder st
 		return fmt.Errorf("the journal's last record: %w", err)
 	}
 	fmt.Fprintf(out, "copied and compared: %s, %s, %s, %s (tokens, receipts, held change sets, servers); %d of them were missing\n",
-		report.Count(int(copied.Records), "record"), report.Count(int(copied.Audits), "audit record"), report.Count(copied.Objects, "object"), report.Count(copied.Keys, "value"), copied.Written)
+		report.Count(int(copied.Records), "record"), report.Count(int(copied.Audits), "audit record"), report.Count(copied.Objects, "object"), report.Count(copied.Values, "value"), copied.Written)
 	fmt.Fprintf(out, "epoch %d, version %d, hash %s\n", record.Epoch, record.Version, journal.HashOf(copied.Last.Data))
 	fmt.Fprintln(out, "start control with REMPART_NATS_URL set")
 	return nil

@@ -56,7 +56,7 @@ func keysInitCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, _, roots, err := k.Ring()
+			ring, err := k.Ring()
 			if err != nil {
 				return err
 			}
@@ -67,7 +67,7 @@ func keysInitCommand() *cobra.Command {
 				fmt.Fprintf(out, "keys were created in %s\n", k.folder)
 				fmt.Fprintf(out, "%s signs which key may do what: store it outside this machine, and put it back only while it is needed\n", k.Path(journal.RootKey))
 			}
-			fmt.Fprintf(out, "servers that follow this control need:\n  REMPART_CONTROL_KEY=%s\n", roots[0])
+			fmt.Fprintf(out, "servers that follow this control need:\n  REMPART_CONTROL_KEY=%s\n", ring.RootKeys[0])
 			return nil
 		},
 	}
@@ -82,14 +82,14 @@ func keysListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ring, _, roots, err := k.Ring()
+			ring, err := k.Ring()
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(ring)
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(ring.Ring)
 			}
-			return writeRing(cmd.OutOrStdout(), ring, roots)
+			return writeRing(cmd.OutOrStdout(), ring.Ring, ring.RootKeys)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")

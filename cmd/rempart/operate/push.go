@@ -158,7 +158,7 @@ func nameOf(path string) string {
 
 // upload is a change set that is pushed.
 type upload struct {
-	set     *journal.Set
+	set     *journal.ChangeSet
 	changes *scratchFile // in NDJSON
 	dryRun  bool
 

@@ -19,13 +19,13 @@ import (
 
 // pushHead is the result of reading the flags of push.
 type pushHead struct {
-	set      *journal.Set
+	set      *journal.ChangeSet
 	defaults map[string]json.RawMessage // by field, for lines that do not set the field
 }
 
 // read checks the flags.
 func (f *pushFlags) read(now time.Time) (*pushHead, error) {
-	set := &journal.Set{ID: f.id, Time: now.Unix(), Comment: f.comment}
+	set := &journal.ChangeSet{ID: f.id, Time: now.Unix(), Comment: f.comment}
 	if set.ID == "" {
 		set.ID = newID(now)
 	}
@@ -44,7 +44,7 @@ func (f *pushFlags) read(now time.Time) (*pushHead, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := journal.ParseSet(first); err != nil {
+	if _, err := journal.ParseChangeSet(first); err != nil {
 		return nil, err
 	}
 	if err := f.times(now); err != nil {
@@ -110,7 +110,7 @@ func defaultsOf(c *changeset.Change) (map[string]json.RawMessage, error) {
 		sample.Expiry = c.Expiry.Unix()
 	}
 	_, err := sample.Listing()
-	if field := (*journal.Field)(nil); errors.As(err, &field) {
+	if field := (*journal.FieldError)(nil); errors.As(err, &field) {
 		flag := map[string]string{"countries": "country", "operators": "operator"}[field.Name]
 		if flag == "" {
 			flag = field.Name

@@ -192,7 +192,7 @@ func writeRefusals(w io.Writer, word string, some []changeset.Refusal, all int) 
 
 func refusalOf(line int, name string, bad error) changeset.Refusal {
 	r := changeset.Refusal{Line: line, Name: fmt.Sprint(sanitize(name)), Guard: "line", Why: fmt.Sprint(sanitize(bad.Error()))}
-	if field := (*journal.Field)(nil); errors.As(bad, &field) {
+	if field := (*journal.FieldError)(nil); errors.As(bad, &field) {
 		r.Guard, r.Why = field.Name, fmt.Sprint(sanitize(field.Why))
 	}
 	return r

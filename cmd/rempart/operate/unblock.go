@@ -81,7 +81,7 @@ func unblock(cmd *cobra.Command, c *apiClient, s *receiptFlags, changes []change
 	if _, err := file.file.Write(lines.Bytes()); err != nil {
 		return err
 	}
-	u := &upload{set: &journal.Set{ID: newID(time.Now())}, changes: file}
+	u := &upload{set: &journal.ChangeSet{ID: newID(time.Now())}, changes: file}
 	return u.push(cmd, c, s)
 }
 

@@ -74,8 +74,8 @@ func CheckCountry(c *config.Config) error {
 func FollowSource(c *config.Config, source journal.Source, end func(), node string, roots []journal.PublicKey, opt EdgeOptions) (*Edge, error) {
 	f, err := journal.NewFollower(journal.FollowerConfig{
 		Dir: EdgeFolder(c), Source: source, Trust: roots,
-		Node:    journal.Node{ID: node, Country: c.Country, Operator: c.Operator},
-		Figures: opt.Totals, Refresh: WithLocalAllows(opt.Local.Set(), c.Allow), Log: opt.Log,
+		Node:   journal.Node{ID: node, Country: c.Country, Operator: c.Operator},
+		Totals: opt.Totals, Refresh: WithLocalAllows(opt.Local.Set(), c.Allow), Log: opt.Log,
 	})
 	if err != nil {
 		end()

@@ -159,7 +159,7 @@ func (z *Zones) Run(ctx context.Context, renew func(context.Context)) error {
 
 // Changed updates the zones after a change came into force. It waits until the state is complete, because a serial identifies one content.
 func (z *Zones) Changed(before, after *blocklist.View, e journal.Effect) {
-	if e.Lacking {
+	if e.Incomplete {
 		z.behind = true
 		return
 	}

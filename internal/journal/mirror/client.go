@@ -17,37 +17,37 @@ import (
 )
 
 const (
-	waitFor     = 25 * time.Second // that a control holds its answer back
-	answerIn    = 15 * time.Second // more, until the head of an answer came
-	pollEvery   = 2 * time.Second  // a web server that does not hold back
-	objectStall = time.Minute      // without an octet of an object
-	maxHead     = 4 << 10
+	maxWait       = 25 * time.Second // longest time that a control waits for a newer heartbeat
+	answerTimeout = 15 * time.Second // time until the start of an answer, in addition to maxWait
+	pollInterval  = 2 * time.Second  // shortest time between requests to a server that answers at once
+	stallTimeout  = time.Minute      // longest time without new data of an object
+	maxHead       = 4 << 10
 )
 
-// Client reads a journal from a URL. It is a journal.Source.
+// Client reads a journal from a URL. It implements journal.Source.
 type Client struct {
 	base  *url.URL
-	token func() string // nil for none
+	token func() string // nil for no token
 	http  *redirect.Follower
 }
 
-// NewClient returns a client of the journal below a URL. It calls token at each request, and sends what token returns unless it is empty. token may be nil.
-// The client follows redirects of package redirect only: the token goes to the scheme, host and port of base, and nowhere else.
+// NewClient returns a client of the journal below a URL. It calls token for each request, and sends the returned token unless it is empty. token may be nil.
+// The client follows only the redirects that package redirect allows, and sends the token only to the scheme, host and port of base.
 func NewClient(base string, token func() string, client *http.Client) (*Client, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.User != nil {
-		return nil, errors.New("not an https URL of a control or a mirror, like https://control.example/v1/journal")
+		return nil, errors.New("not an https URL of a control or a mirror, such as https://control.example/v1/journal")
 	}
 	return &Client{u, token, redirect.NewFollower(client, nil)}, nil
 }
 
-// errStatus is an answer that is none.
-type errStatus struct {
+// statusError is an answer with an HTTP status other than 2xx.
+type statusError struct {
 	code int
-	what string
+	url  string
 }
 
-func (e *errStatus) Error() string {
+func (e *statusError) Error() string {
 	hint := ""
 	switch e.code {
 	case http.StatusUnauthorized, http.StatusForbidden:
@@ -55,7 +55,7 @@ func (e *errStatus) Error() string {
 	case http.StatusNotFound:
 		hint = ": does the URL end in /v1/journal?"
 	}
-	return fmt.Sprintf("%s: %d %s%s", e.what, e.code, http.StatusText(e.code), hint)
+	return fmt.Sprintf("%s: %d %s%s", e.url, e.code, http.StatusText(e.code), hint)
 }
 
 func (c *Client) get(ctx context.Context, path, query string) (*http.Response, error) {
@@ -80,35 +80,35 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 	}
 	if resp.StatusCode/100 != 2 {
 		resp.Body.Close()
-		return nil, &errStatus{resp.StatusCode, req.URL.Redacted()}
+		return nil, &statusError{resp.StatusCode, req.URL.Redacted()}
 	}
 	return resp, nil
 }
 
-// small gets what is short.
-func (c *Client) small(ctx context.Context, path, query string, most int64, patience time.Duration) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// getSmall returns an answer of at most maxSize bytes.
+func (c *Client) getSmall(ctx context.Context, path, query string, maxSize int64, timeout time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	resp, err := c.get(ctx, path, query)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
-	if err == nil && int64(len(data)) > most {
-		err = fmt.Errorf("%s: more than %d octets", path, most)
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxSize+1))
+	if err == nil && int64(len(data)) > maxSize {
+		err = fmt.Errorf("%s: more than %d bytes", path, maxSize)
 	}
 	return data, err
 }
 
-// Follow is journal.Source's.
-func (c *Client) Follow(ctx context.Context, after journal.Position, to journal.Reader) error {
-	at := after.Version
-	wait := time.Duration(0) // the first answer comes at once, and shows that control is there
+// Follow implements journal.Source.
+func (c *Client) Follow(ctx context.Context, after journal.Position, consumer journal.Consumer) error {
+	version := after.Version
+	wait := time.Duration(0) // the first request does not wait, and shows that control can be reached
 	for {
-		asked := time.Now()
-		query := url.Values{"after": {strconv.FormatUint(at, 10)}, "wait": {strconv.Itoa(int(wait / time.Second))}}.Encode()
-		head, err := c.small(ctx, "head", query, maxHead, waitFor+answerIn)
+		started := time.Now()
+		query := url.Values{"after": {strconv.FormatUint(version, 10)}, "wait": {strconv.Itoa(int(wait / time.Second))}}.Encode()
+		head, err := c.getSmall(ctx, "head", query, maxHead, maxWait+answerTimeout)
 		if err != nil {
 			return err
 		}
@@ -116,77 +116,77 @@ func (c *Client) Follow(ctx context.Context, after journal.Position, to journal.
 		if err != nil {
 			return err
 		}
-		if err := to.Heartbeat(head); err != nil {
+		if err := consumer.Heartbeat(head); err != nil {
 			return err
 		}
-		news := newest.Version > at
-		for at < newest.Version {
-			data, err := c.small(ctx, "records/"+strconv.FormatUint(at+1, 10), "", journal.MaxRecord, time.Minute)
-			if missing := (*errStatus)(nil); errors.As(err, &missing) && missing.code == http.StatusNotFound {
+		isNew := newest.Version > version
+		for version < newest.Version {
+			data, err := c.getSmall(ctx, "records/"+strconv.FormatUint(version+1, 10), "", journal.MaxRecord, time.Minute)
+			if missing := (*statusError)(nil); errors.As(err, &missing) && missing.code == http.StatusNotFound {
 				return fmt.Errorf("%w: %w", journal.ErrGap, err)
 			}
 			if err == nil {
-				err = to.Record(journal.Entry{Data: data})
+				err = consumer.Record(journal.SequencedRecord{Data: data})
 			}
 			if err != nil {
 				return err
 			}
-			at++
+			version++
 		}
-		if took := time.Since(asked); wait > 0 && !news && took < pollEvery {
+		if took := time.Since(started); wait > 0 && !isNew && took < pollInterval {
 			select {
-			case <-time.After(pollEvery - took):
+			case <-time.After(pollInterval - took):
 			case <-ctx.Done():
 			}
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		wait = waitFor
+		wait = maxWait
 	}
 }
 
-// Newest is journal.Source's.
-func (c *Client) Newest(ctx context.Context) (journal.Entry, error) {
-	data, err := c.small(ctx, "snapshot", "", journal.MaxRecord, time.Minute)
-	return journal.Entry{Data: data}, err
+// Newest implements journal.Source.
+func (c *Client) Newest(ctx context.Context) (journal.SequencedRecord, error) {
+	data, err := c.getSmall(ctx, "snapshot", "", journal.MaxRecord, time.Minute)
+	return journal.SequencedRecord{Data: data}, err
 }
 
-// Object is journal.Source's. It fails when no octet came for a minute.
+// Object implements journal.Source. Reading fails if no data arrives for a minute.
 func (c *Client) Object(ctx context.Context, name string) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	timer := time.AfterFunc(objectStall, cancel)
+	timer := time.AfterFunc(stallTimeout, cancel)
 	resp, err := c.get(ctx, "objects/"+name, "")
 	if err != nil {
 		timer.Stop()
 		cancel()
 		return nil, err
 	}
-	return &guarded{resp.Body, timer, cancel}, nil
+	return &stallGuard{resp.Body, timer, cancel}, nil
 }
 
-type guarded struct {
+type stallGuard struct {
 	io.ReadCloser
 	timer  *time.Timer
 	cancel context.CancelFunc
 }
 
-func (g *guarded) Read(p []byte) (int, error) {
+func (g *stallGuard) Read(p []byte) (int, error) {
 	n, err := g.ReadCloser.Read(p)
-	g.timer.Reset(objectStall)
+	g.timer.Reset(stallTimeout)
 	return n, err
 }
 
-func (g *guarded) Close() error {
+func (g *stallGuard) Close() error {
 	g.timer.Stop()
 	defer g.cancel()
 	return g.ReadCloser.Close()
 }
 
-// Report is journal.Source's. A mirror that takes none is no failure.
+// Report implements journal.Source.
 func (c *Client) Report(ctx context.Context, status []byte) error {
 	if !json.Valid(status) {
-		return errors.New("not a status")
+		return errors.New("the status is not valid JSON")
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base.JoinPath("status").String(), bytes.NewReader(status))
 	if err != nil {

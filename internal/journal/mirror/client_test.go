@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// TestTokenIsNotRedirected has a control redirect to other places, for every kind of request: the token does not go there.
+// TestTokenIsNotRedirected lets a control redirect every kind of request to other places: the token is not sent there.
 func TestTokenIsNotRedirected(t *testing.T) {
 	var requests atomic.Int32
 	var leaked atomic.Pointer[string]
@@ -60,7 +60,7 @@ func TestTokenIsNotRedirected(t *testing.T) {
 	}
 }
 
-// TestSlowStatusEnds has a body that does not arrive: the handler does not wait for it.
+// TestSlowStatusEnds sends a body that does not arrive: the handler does not wait for it.
 func TestSlowStatusEnds(t *testing.T) {
 	t.Parallel()
 	srv := httptest.NewServer(NewHandler(nil, func(*http.Request, []byte) error { return nil }))
@@ -70,7 +70,7 @@ func TestSlowStatusEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetReadDeadline(time.Now().Add(2 * bodyTime))
+	_ = c.SetReadDeadline(time.Now().Add(2 * bodyTimeout))
 	io.WriteString(c, "POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
 	if answer, err := io.ReadAll(c); !strings.HasPrefix(string(answer), "HTTP/1.1 400") {
 		t.Errorf("%v %s", err, answer)

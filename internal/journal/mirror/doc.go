@@ -1,8 +1,8 @@
-// Package mirror carries the journal over HTTP: files that any web server or CDN can hold, since each says itself who signed it.
+// Package mirror transports the journal over HTTP. Its files are signed, so that any web server or CDN can serve them.
 //
-//	head            the newest heartbeat; a control holds its answer back until there is a later one than ?after=
+//	head            the newest heartbeat; a control waits up to ?wait= seconds for another version than ?after=
 //	snapshot        the record of the newest snapshot
-//	records/N       the record that made version N
+//	records/N       the record of version N
 //	objects/NAME    snapshots, overlays, large change sets
-//	status          to which nodes report, at a control
+//	status          nodes report to it, at a control only
 package mirror

@@ -13,15 +13,17 @@ import (
 	"rempart/internal/journal"
 )
 
-// failingJournal fails to read anything, with one error.
+// failingJournal is a Journal whose methods return one error.
 type failingJournal struct{ err error }
 
-func (f failingJournal) Beat(context.Context, uint64) []byte                   { return nil }
-func (f failingJournal) Record(context.Context, uint64) ([]byte, error)        { return nil, f.err }
-func (f failingJournal) Newest(context.Context) (journal.Entry, error)         { return journal.Entry{}, f.err }
+func (f failingJournal) Beat(context.Context, uint64) []byte            { return nil }
+func (f failingJournal) Record(context.Context, uint64) ([]byte, error) { return nil, f.err }
+func (f failingJournal) Newest(context.Context) (journal.SequencedRecord, error) {
+	return journal.SequencedRecord{}, f.err
+}
 func (f failingJournal) Object(context.Context, string) (io.ReadCloser, error) { return nil, f.err }
 
-// TestFailureIsNoGap: only a record that does not exist is answered 404, for which followers fetch the newest snapshot.
+// TestFailureIsNoGap checks that only a record that does not exist is answered with 404, for which followers fetch the newest snapshot.
 func TestFailureIsNoGap(t *testing.T) {
 	for err, want := range map[error]int{
 		fmt.Errorf("record 7: %w", fs.ErrNotExist): http.StatusNotFound,

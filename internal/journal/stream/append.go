@@ -11,12 +11,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// maxReport bounds a node's report, in octets.
+// maxReport is the largest size of a node's report in bytes.
 const maxReport = 64 << 10
 
-// Append writes a record of a kind after the record of sequence after, 0 for the first, and returns its sequence, after+1.
-// When err is nil the record is on disk: on most servers' of a cluster. Errors are ErrBehind where another record follows
-// after, ErrFull, ErrUnknown, or others that say that nothing was written.
+// Append writes a record of a kind after the record of sequence after, 0 for the first, and returns its sequence, after+1. If err is nil, the record is on
+// disk; in a cluster, on the disks of most servers. Errors are ErrBehind if another record follows after, ErrFull, ErrUnknown, and other errors, after which
+// nothing was written.
 func (s *Stream) Append(ctx context.Context, after uint64, kind string, data []byte) (sequence uint64, err error) {
 	t := token(kind)
 	if t == "" {
@@ -32,7 +32,7 @@ func (s *Stream) Append(ctx context.Context, after uint64, kind string, data []b
 
 // Beat publishes a heartbeat, which replaces the one before.
 func (s *Stream) Beat(ctx context.Context, data []byte) error {
-	ctx, cancel := s.writing(ctx)
+	ctx, cancel := s.writeContext(ctx)
 	defer cancel()
 	if _, err := s.js.Publish(ctx, beatsSubject, data, jetstream.WithExpectStream(beatsStream)); err != nil {
 		return fmt.Errorf("heartbeat: %w", s.writeError(err))
@@ -40,9 +40,9 @@ func (s *Stream) Beat(ctx context.Context, data []byte) error {
 	return nil
 }
 
-// Audit writes an audit record after the one of sequence after, 0 for the first, and returns its sequence. It is kept for ever. Errors are
-// as Append's.
-func (s *Stream) Audit(ctx context.Context, after uint64, data []byte) (sequence uint64, err error) {
+// AppendAudit writes an audit record after the record of sequence after, 0 for the first, and returns its sequence. Audit records are never deleted. Errors are
+// those of Append.
+func (s *Stream) AppendAudit(ctx context.Context, after uint64, data []byte) (sequence uint64, err error) {
 	sequence, err = s.publish(ctx, &nats.Msg{Subject: auditSubject, Data: data},
 		jetstream.WithExpectStream(auditStream), jetstream.WithExpectLastSequence(after))
 	if err != nil {
@@ -51,7 +51,7 @@ func (s *Stream) Audit(ctx context.Context, after uint64, data []byte) (sequence
 	return sequence, nil
 }
 
-// LastAudit is the newest audit record, or ErrNone. Its sequence is what Audit needs.
+// LastAudit returns the newest audit record, or ErrNone. AppendAudit requires its sequence.
 func (s *Stream) LastAudit(ctx context.Context) (Record, error) {
 	m, err := s.get(ctx, auditStream, query{Last: auditSubject})
 	if err != nil {
@@ -60,9 +60,9 @@ func (s *Stream) LastAudit(ctx context.Context) (Record, error) {
 	return Record{Sequence: m.sequence, Data: m.data}, nil
 }
 
-// Audits hands the audit records from a sequence on to each, in order, and returns after the last.
-func (s *Stream) Audits(ctx context.Context, from uint64, each func(Record) error) error {
-	err := s.all(ctx, auditStream, query{Sequence: max(from, 1)}, func(m message) error {
+// EachAudit calls each with the audit records from a sequence on, in order, and returns after the last one.
+func (s *Stream) EachAudit(ctx context.Context, from uint64, each func(Record) error) error {
+	err := s.eachMessage(ctx, auditStream, query{Sequence: max(from, 1)}, func(m message) error {
 		return each(Record{Sequence: m.sequence, Data: m.data})
 	})
 	if err != nil {
@@ -71,12 +71,13 @@ func (s *Stream) Audits(ctx context.Context, from uint64, each func(Record) erro
 	return nil
 }
 
-// Reports calls each for every report that a node publishes, with the node's name, until ctx ends. Reports that arrive faster than each returns are lost.
-func (s *Stream) Reports(ctx context.Context, each func(node string, data []byte)) error {
+// FollowReports calls each with every report that a node publishes, and the node's name, until ctx ends. Reports are lost if they arrive faster than each
+// returns.
+func (s *Stream) FollowReports(ctx context.Context, each func(node string, data []byte)) error {
 	arrived := make(chan *nats.Msg, 256)
 	sub, err := s.reports.ChanSubscribe(reportSubject+"*", arrived)
 	if err != nil {
-		return fmt.Errorf("reports: %w", plainer(err))
+		return fmt.Errorf("reports: %w", translateError(err))
 	}
 	defer sub.Unsubscribe()
 	changed := s.reports.StatusChanged(nats.CLOSED)
@@ -97,29 +98,29 @@ func (s *Stream) Reports(ctx context.Context, each func(node string, data []byte
 	}
 }
 
-// At is the record of a sequence, or ErrNone. Where an Append's outcome is unknown it may come a moment later; an Append after
-// the same sequence then fails with ErrBehind. A cluster's server that has just come to lead may not have read all it has:
-// who was told of more asks again.
+// At returns the record of a sequence, or ErrNone. After an Append with unknown outcome, the record may appear a moment later; another Append after the same
+// sequence then fails with ErrBehind. A server that has just become a cluster's leader may not have read all its records yet: a caller that knows of later
+// records must ask again.
 func (s *Stream) At(ctx context.Context, sequence uint64) (Record, error) {
 	if sequence == 0 {
 		return Record{}, ErrNone
 	}
-	r, err := s.leader(ctx, query{Sequence: sequence})
+	r, err := s.getFromLeader(ctx, query{Sequence: sequence})
 	if err != nil {
 		return Record{}, fmt.Errorf("record %d: %w", sequence, err)
 	}
 	return r, nil
 }
 
-// Last is the newest record of a kind, of all for "", or ErrNone; what is said of At holds.
+// Last returns the newest record of a kind, or of all kinds for "", or ErrNone. Like At, it may be late on a new leader.
 func (s *Stream) Last(ctx context.Context, kind string) (Record, error) {
 	subject, err := lastOf(kind)
 	if err != nil {
 		return Record{}, err
 	}
-	r, err := s.leader(ctx, query{Last: subject})
+	r, err := s.getFromLeader(ctx, query{Last: subject})
 	if errors.Is(err, ErrNone) {
-		r, err = s.lastLeft(ctx, kind)
+		r, err = s.lastRemaining(ctx, kind)
 	}
 	if err != nil {
 		return Record{}, fmt.Errorf("last record %s: %w", kind, err)
@@ -127,8 +128,8 @@ func (s *Stream) Last(ctx context.Context, kind string) (Record, error) {
 	return r, nil
 }
 
-// lastLeft looks for the newest record of a kind where the server names none: it names none if that record is lost, whatever came before.
-func (s *Stream) lastLeft(ctx context.Context, kind string) (last Record, err error) {
+// lastRemaining searches the newest record of a kind. It is called if the server names none, which also happens if the newest record is lost.
+func (s *Stream) lastRemaining(ctx context.Context, kind string) (last Record, err error) {
 	end, err := s.End(ctx)
 	if err != nil {
 		return last, err
@@ -151,9 +152,8 @@ func (s *Stream) lastLeft(ctx context.Context, kind string) (last Record, err er
 	return last, nil
 }
 
-// leader asks the one server that writes the journal, where a direct get asks any that has a copy, which may lag
-// behind for longer.
-func (s *Stream) leader(ctx context.Context, q query) (Record, error) {
+// getFromLeader asks the server that writes the journal. A direct get asks any server with a copy, which may be further behind.
+func (s *Stream) getFromLeader(ctx context.Context, q query) (Record, error) {
 	body, err := json.Marshal(q)
 	if err != nil {
 		return Record{}, err
@@ -162,7 +162,7 @@ func (s *Stream) leader(ctx context.Context, q query) (Record, error) {
 	defer cancel()
 	answer, err := s.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+journalStream, body)
 	if err != nil {
-		return Record{}, plainer(err)
+		return Record{}, translateError(err)
 	}
 	var found struct {
 		Error   *jetstream.APIError `json:"error"`

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// BenchmarkAppend appends records of 1 KiB, one after the other, to the disk that holds the temporary folder.
+// BenchmarkAppend appends records of 1 KiB, one after the other, to the disk of the temporary folder.
 func BenchmarkAppend(b *testing.B) {
 	s := open(b, Config{Dir: b.TempDir()})
 	data := make([]byte, 1<<10)
@@ -21,7 +21,7 @@ func BenchmarkAppend(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
 }
 
-// BenchmarkFollow measures from an acknowledgement to the record's arrival at a second reader.
+// BenchmarkFollow measures the time from an acknowledgement until the record arrives at a second reader.
 func BenchmarkFollow(b *testing.B) {
 	s := open(b, Config{Dir: b.TempDir()})
 	node := connect(b, s)
@@ -44,7 +44,7 @@ func BenchmarkFollow(b *testing.B) {
 	b.ReportMetric(float64(late[len(late)-1].Microseconds()), "µs-max")
 }
 
-// BenchmarkCatchUp follows ten thousand records of 1 KiB that are there.
+// BenchmarkCatchUp follows ten thousand existing records of 1 KiB.
 func BenchmarkCatchUp(b *testing.B) {
 	s := open(b, Config{Dir: b.TempDir()})
 	const n = 10_000

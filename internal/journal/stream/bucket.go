@@ -8,15 +8,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Bucket holds values by key: 1 to 128 octets, whatever they are. It is safe for concurrent use. Writes are durable as Append's are, and have
-// its errors.
+// Bucket holds values by key. A key has 1 to 128 bytes. Bucket is safe for concurrent use. Writes are as durable as those of Append, and return its errors.
 type Bucket struct {
 	kv   jetstream.KeyValue
 	s    *Stream
 	name string
 }
 
-// Bucket returns one of the buckets Tokens, Holds, Receipts and Nodes; it panics for other names.
+// Bucket returns one of the buckets Tokens, Holds, Receipts and Nodes. It panics for other names.
 func (s *Stream) Bucket(name string) *Bucket {
 	b := s.buckets[name]
 	if b == nil {
@@ -25,7 +24,7 @@ func (s *Stream) Bucket(name string) *Bucket {
 	return b
 }
 
-// Get is the value of a key, and its revision for Update; ErrNone if there is none.
+// Get returns the value of a key and its revision for Update, or ErrNone.
 func (b *Bucket) Get(ctx context.Context, key string) (value []byte, revision uint64, err error) {
 	t, err := b.token(key)
 	if err != nil {
@@ -41,28 +40,28 @@ func (b *Bucket) Get(ctx context.Context, key string) (value []byte, revision ui
 	return entry.Value(), entry.Revision(), nil
 }
 
-// Create sets the value of a key that has none, or fails with ErrExists.
+// Create sets the value of a new key. It returns ErrExists if the key exists.
 func (b *Bucket) Create(ctx context.Context, key string, value []byte) (revision uint64, err error) {
 	return b.write(ctx, key, value, func(ctx context.Context, t string) (uint64, error) {
 		return b.kv.Create(ctx, t, value)
 	})
 }
 
-// Update sets the value of a key whose revision is the given one, or fails with ErrBehind.
+// Update sets the value of a key with the given revision. It returns ErrBehind if the key has another revision.
 func (b *Bucket) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
 	return b.write(ctx, key, value, func(ctx context.Context, t string) (uint64, error) {
 		return b.kv.Update(ctx, t, value, revision)
 	})
 }
 
-// Put sets the value of a key, whatever it was.
+// Put sets the value of a key.
 func (b *Bucket) Put(ctx context.Context, key string, value []byte) (revision uint64, err error) {
 	return b.write(ctx, key, value, func(ctx context.Context, t string) (uint64, error) {
 		return b.kv.Put(ctx, t, value)
 	})
 }
 
-// Delete removes a key, if it is there.
+// Delete removes a key. It is no error if the key does not exist.
 func (b *Bucket) Delete(ctx context.Context, key string) error {
 	_, err := b.write(ctx, key, nil, func(ctx context.Context, t string) (uint64, error) {
 		return 0, b.kv.Delete(ctx, t)
@@ -70,7 +69,7 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 	return err
 }
 
-// Each hands every key and its value to f, in no order, and returns after the last or when f fails.
+// Each calls f with every key and its value, in no order. It returns after the last one, or with the first error of f.
 func (b *Bucket) Each(ctx context.Context, f func(key string, value []byte) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -87,12 +86,12 @@ func (b *Bucket) Each(ctx context.Context, f func(key string, value []byte) erro
 			if !open {
 				return fmt.Errorf("%s: %w", b.name, ErrClosed)
 			}
-			if entry == nil { // all that was there has come
+			if entry == nil { // the end of the existing values
 				return nil
 			}
 			key, ok := untoken(entry.Key())
 			if !ok {
-				continue // nothing here writes it
+				continue // not written by this package
 			}
 			if err := f(key, entry.Value()); err != nil {
 				return err
@@ -101,16 +100,16 @@ func (b *Bucket) Each(ctx context.Context, f func(key string, value []byte) erro
 	}
 }
 
-// write does what every write needs.
+// write encodes the key, checks the disk, bounds the time and translates the errors of a write.
 func (b *Bucket) write(ctx context.Context, key string, value []byte, do func(context.Context, string) (uint64, error)) (uint64, error) {
 	t, err := b.token(key)
 	if err == nil {
-		err = b.s.room(len(value))
+		err = b.s.checkSpace(len(value))
 	}
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := b.s.writing(ctx)
+	ctx, cancel := b.s.writeContext(ctx)
 	defer cancel()
 	revision, err := do(ctx, t)
 	switch {
@@ -132,5 +131,5 @@ func (b *Bucket) token(key string) (string, error) {
 	return t, nil
 }
 
-// error leaves the key out: tokens' may be secret.
+// error adds the bucket's name to an error. It leaves out the key, because keys of tokens may be secret.
 func (b *Bucket) error(err error) error { return fmt.Errorf("%s: %w", b.name, err) }

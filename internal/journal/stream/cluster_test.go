@@ -21,10 +21,10 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// serverConfig names the configuration file of a process that is a server of a cluster: the test binary, run again.
+// serverConfig is the environment variable that makes the test binary a server of a cluster. Its value is the path of the server's configuration.
 const serverConfig = "REMPART_TEST_SERVER"
 
-// serve is such a server, as nats-server's own main is.
+// serve runs a server like the main function of nats-server.
 func serve(config string) error {
 	opts, err := server.ProcessConfigFile(config)
 	if err != nil {
@@ -42,15 +42,15 @@ func serve(config string) error {
 	return nil
 }
 
-// cluster is three servers, each a process.
+// cluster is a cluster of three servers, each in a process.
 type cluster struct {
 	t       *testing.T
 	dir     string
-	clients []string // the addresses that each listens on for clients
+	clients []string // the addresses for clients
 	servers []*exec.Cmd
 }
 
-// newCluster starts servers by the example's configuration, with what each says of syncing.
+// newCluster starts servers with the example's configuration. sync holds the sync setting of each.
 func newCluster(t *testing.T, sync ...string) *cluster {
 	t.Helper()
 	example, err := os.ReadFile(filepath.Join("testdata", "cluster.conf"))
@@ -111,7 +111,7 @@ func (c *cluster) start(i int) {
 	c.servers[i] = cmd
 }
 
-// kill ends a server as kill -9 does.
+// kill ends a server with SIGKILL.
 func (c *cluster) kill(i int) {
 	if cmd := c.servers[i]; cmd != nil {
 		cmd.Process.Kill()
@@ -120,7 +120,7 @@ func (c *cluster) kill(i int) {
 	}
 }
 
-// url is the cluster's for a user.
+// url returns the cluster's URL for a user.
 func (c *cluster) url(user, password string) string {
 	var urls []string
 	for _, addr := range c.clients {
@@ -134,7 +134,7 @@ func (c *cluster) config() Config {
 	return Config{URL: c.url("control", "secret"), SystemCredentials: "admin:adm:in", Log: testLog(c.t)}
 }
 
-// node connects as a node.
+// node connects with a node's permissions.
 func (c *cluster) node() *Reader {
 	c.t.Helper()
 	r, err := Connect(c.t.Context(), NodeConfig{URL: c.url("edge1", secretOf("edge1")), Name: "edge1", Log: testLog(c.t)})
@@ -145,7 +145,7 @@ func (c *cluster) node() *Reader {
 	return r
 }
 
-// openSoon opens a Stream once the cluster has found itself.
+// openSoon opens a Stream as soon as the cluster has elected its leaders.
 func (c *cluster) openSoon(config Config) *Stream {
 	c.t.Helper()
 	var s *Stream
@@ -161,7 +161,7 @@ func (c *cluster) openSoon(config Config) *Stream {
 	return s
 }
 
-// leader is the number of the server that leads the journal.
+// leader returns the number of the server that leads the journal.
 func (c *cluster) leader(s *Stream) int {
 	c.t.Helper()
 	n := -1
@@ -178,17 +178,17 @@ func (c *cluster) leader(s *Stream) int {
 	return n
 }
 
-// pusher appends without end and keeps count of what was acknowledged.
+// pusher appends records and counts the acknowledged ones.
 type pusher struct {
 	s *Stream
 
 	mu    sync.Mutex
-	acked uint64 // the last of them
-	n     int    // how many
+	acked uint64 // the last acknowledged record
+	n     int    // number of acknowledged records
 	fault error
 }
 
-// run appends until ctx ends. Each record is the payload of its sequence, so that an own record of unknown outcome is found again.
+// run appends until ctx ends. Each record is the payload of its sequence, so that a record of unknown outcome can be recognized.
 func (p *pusher) run(ctx context.Context) {
 	after := uint64(0)
 	for ctx.Err() == nil {
@@ -202,7 +202,7 @@ func (p *pusher) run(ctx context.Context) {
 		switch {
 		case err != nil:
 			time.Sleep(50 * time.Millisecond)
-		case last.Sequence < p.count(): // a new leader has not read all it has, or has lost some, which shows at the end
+		case last.Sequence < p.count(): // a new leader has not read all its records, or lost some, which the end of the test detects
 			time.Sleep(50 * time.Millisecond)
 		case !bytes.Equal(last.Data, payload(last.Sequence)):
 			p.note(0, fmt.Errorf("record %d holds something else", last.Sequence))
@@ -228,7 +228,7 @@ func (p *pusher) count() uint64 {
 	return p.acked
 }
 
-// more waits until so many more records were acknowledged.
+// more waits until n more records were acknowledged.
 func (p *pusher) more(t *testing.T, n uint64) {
 	t.Helper()
 	from := p.count()
@@ -242,9 +242,9 @@ func (p *pusher) more(t *testing.T, n uint64) {
 	})
 }
 
-// TestCluster pushes on while the leading server is killed, frozen and thawed, and all are killed: nothing that was acknowledged is lost,
-// and a node that follows gets all.
-func TestCluster(t *testing.T) {
+// TestClusterLosesNothing appends while the leading server is killed, frozen and resumed, and all servers are killed: no acknowledged record is lost, and a
+// following node receives all.
+func TestClusterLosesNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
@@ -260,7 +260,7 @@ func TestCluster(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			if r.Sequence != seen+1 || !bytes.Equal(r.Data, payload(r.Sequence)) {
-				return fmt.Errorf("record %d after %d, or with other octets", r.Sequence, seen)
+				return fmt.Errorf("record %d after %d, or with other data", r.Sequence, seen)
 			}
 			seen = r.Sequence
 			return nil
@@ -280,14 +280,14 @@ func TestCluster(t *testing.T) {
 	for range rounds {
 		i := c.leader(s)
 		c.kill(i)
-		t.Logf("at %d s%d, which leads, was killed", p.count(), i)
+		t.Logf("at record %d: killed the leader s%d", p.count(), i)
 		p.more(t, 50)
 		c.start(i)
 		p.more(t, 50)
 
 		i = c.leader(s)
 		freeze(t, c.servers[i].Process, true)
-		t.Logf("at %d s%d, which leads, was frozen", p.count(), i)
+		t.Logf("at record %d: froze the leader s%d", p.count(), i)
 		p.more(t, 50)
 		freeze(t, c.servers[i].Process, false)
 		p.more(t, 50)
@@ -295,7 +295,7 @@ func TestCluster(t *testing.T) {
 		for i := range c.servers {
 			c.kill(i)
 		}
-		t.Logf("at %d all were killed", p.count())
+		t.Logf("at record %d: killed all servers", p.count())
 		for i := range c.servers {
 			c.start(i)
 		}
@@ -316,8 +316,8 @@ func TestCluster(t *testing.T) {
 	t.Logf("%d records acknowledged, up to %d, none lost", p.n, p.acked)
 }
 
-// TestClusterNode has a node of the example's configuration do what it may and try what it may not.
-func TestClusterNode(t *testing.T) {
+// TestClusterNodePermissions checks what a node with the example's configuration may and may not do.
+func TestClusterNodePermissions(t *testing.T) {
 	ctx := t.Context()
 	always := "sync_interval: always"
 	c := newCluster(t, always, always, always)
@@ -328,7 +328,7 @@ func TestClusterNode(t *testing.T) {
 	}
 	appendOK(t, s, 0, "change", payload(1))
 	collect(t, node, 0, 1)
-	// Any server may answer a node's read, and two of three acknowledge a write: the third may not hold it yet.
+	// Any server may answer a node's read, and two of three servers acknowledge a write: the third may not have it yet.
 	eventually(t, "the last record at every server", func() bool {
 		got, err := node.Last(ctx, "")
 		if err != nil && !errors.Is(err, ErrNone) {
@@ -355,7 +355,7 @@ func TestClusterNode(t *testing.T) {
 	}
 	type report struct{ node, data string }
 	reports := make(chan report, 1000)
-	go s.Reports(ctx, func(node string, data []byte) { reports <- report{node, string(data)} })
+	go s.FollowReports(ctx, func(node string, data []byte) { reports <- report{node, string(data)} })
 	eventually(t, "a report", func() bool {
 		node.Report(ctx, "edge1", []byte("well"))
 		node.nc.Flush()
@@ -383,8 +383,8 @@ func TestClusterNode(t *testing.T) {
 	}
 }
 
-// TestSync refuses a cluster one of whose servers does not sync always, by the system account's word only.
-func TestSync(t *testing.T) {
+// TestUnsyncedClusterIsRefused opens clusters in which one server does not sync every write, as the system account reports.
+func TestUnsyncedClusterIsRefused(t *testing.T) {
 	c := newCluster(t, "sync_interval: always", `sync_interval: "10s"`, "max_file: 1G")
 	config := c.config()
 	for _, credentials := range []string{"admin:adm:in", "admin:guess", "control:secret", filepath.Join(c.dir, "none.creds")} {
@@ -393,11 +393,11 @@ func TestSync(t *testing.T) {
 			s, err := Open(t.Context(), config)
 			if err == nil {
 				s.Close()
-				t.Fatalf("%s: opened", credentials)
+				t.Fatalf("%s: opened a cluster that does not sync every write", credentials)
 			}
 			t.Log(err)
 			if strings.Contains(err.Error(), "admin:") || strings.Contains(err.Error(), ":secret") {
-				t.Errorf("a password is told: %v", err)
+				t.Errorf("the error contains a password: %v", err)
 			}
 			return credentials != "admin:adm:in" ||
 				strings.Contains(err.Error(), "s1 (10s), s2 (2m0s)") && strings.Contains(err.Error(), "sync_interval: always")
@@ -408,7 +408,7 @@ func TestSync(t *testing.T) {
 	config.Log = slog.New(slog.NewTextHandler(&log, nil))
 	c.openSoon(config)
 	if !strings.Contains(log.String(), "sync_interval: always") {
-		t.Errorf("the risk is not said: %s", log.String())
+		t.Errorf("the log does not mention the risk: %s", log.String())
 	}
 	config.URL = "nats://control:secret@127.0.0.1:1"
 	if s, err := Open(t.Context(), config); err == nil || strings.Contains(err.Error(), "secret") || errors.Is(err, ErrUnknown) {
@@ -416,7 +416,7 @@ func TestSync(t *testing.T) {
 	}
 }
 
-// states describes all streams.
+// states returns a description of all streams.
 func states(t *testing.T, s *Stream) string {
 	t.Helper()
 	var b strings.Builder
@@ -425,7 +425,7 @@ func states(t *testing.T, s *Stream) string {
 	for info := range names.Info() {
 		all[info.Config.Name] = info
 	}
-	for _, want := range streams(1) {
+	for _, want := range streamConfigs(1) {
 		info := all[want.Name]
 		if info == nil {
 			t.Fatalf("stream %s is gone", want.Name)

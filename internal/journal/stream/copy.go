@@ -15,30 +15,29 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// ErrForeign says that the destination of a copy holds something else than a part of the source.
+// ErrForeign is returned if the destination of a copy holds other data than a part of the source.
 var ErrForeign = errors.New("the destination holds another journal")
 
-// ErrCopying says that a copy to this journal was begun and is not complete.
+// ErrCopying is returned if a copy to this journal was started and is not complete.
 var ErrCopying = errors.New("a copy to this journal was interrupted")
 
-// copyMark is the object that a destination holds from the first to the last write of a copy. A destination with a mark belongs to the copy: nobody
-// publishes to it.
+// copyMark is the name of the object that a destination holds while a copy is in progress. Only the copy may write to a destination with a mark.
 const copyMark = "copy-in-progress"
 
 // CopyReport is the result of Copy.
 type CopyReport struct {
-	Records uint64 // of the journal; the sequence of the last
-	Audits  uint64 // audit records
-	Objects int    // snapshots and large change sets
-	Keys    int    // values in buckets: tokens, holds, receipts, nodes
-	Written int    // how many of all these were missing in the destination
-	Last    Record // the journal's last
+	Records uint64 // number of journal records, which is the last sequence
+	Audits  uint64 // number of audit records
+	Objects int    // number of snapshots and large change sets
+	Values  int    // number of values in buckets: tokens, holds, receipts, nodes
+	Written int    // number of these that the destination lacked
+	Last    Record // the journal's last record
 }
 
-// Copy makes the destination hold all that the source holds: records and audit records under the same sequences, objects, and the values of all
-// buckets. The newest heartbeat is not copied: the next one follows within seconds. Nobody may write to either meanwhile. An interrupted copy
-// is continued by the next call with the same source. A destination that holds something else is refused with ErrForeign, unchanged. Before Copy returns nil it has
-// read everything back and compared it. note, which may be nil, is called with progress.
+// Copy makes the destination hold everything that the source holds: records and audit records with the same sequences, objects, and the values of all buckets.
+// The newest heartbeat is not copied, because the next one follows within seconds. Nobody may write to source or destination meanwhile. The next call with the
+// same source continues an interrupted copy. If the destination holds other data, Copy returns ErrForeign and does not change it. Before Copy returns nil, it
+// reads and compares everything. note, which may be nil, is called with the number of records so far.
 func Copy(ctx context.Context, from, to *Stream, note func(records uint64)) (CopyReport, error) {
 	if note == nil {
 		note = func(uint64) {}
@@ -64,12 +63,12 @@ func (c *copier) run(ctx context.Context) error {
 		return fmt.Errorf("source: %w", err)
 	}
 	c.report.Last = last
-	resuming, err := c.begin(ctx)
+	resuming, err := c.markDestination(ctx)
 	if err != nil {
 		return err
 	}
-	steps := []func(context.Context) error{c.records, c.audits, c.objects, c.keys}
-	if !resuming && c.report.Records > 0 { // complete before, and unmarked: only compared
+	steps := []func(context.Context) error{c.copyRecords, c.copyAudits, c.copyObjects, c.copyValues}
+	if !resuming && c.report.Records > 0 { // a complete copy is only compared
 		steps = nil
 	}
 	for _, step := range append(steps, c.verify) {
@@ -91,37 +90,37 @@ type mark struct {
 	First string `json:"first"` // SHA-256 of the source's first record
 }
 
-// begin refuses a destination that holds something else, and marks an empty one. It returns whether a copy of the same source is continued. Without that,
-// report.Records is the number of records that the destination holds already.
-func (c *copier) begin(ctx context.Context) (resuming bool, err error) {
+// markDestination returns an error if the destination holds other data, and marks an empty destination. It returns true if a copy of the same source is
+// continued. If it returns false, report.Records is the number of records that the destination holds.
+func (c *copier) markDestination(ctx context.Context) (resuming bool, err error) {
 	first, err := c.from.At(ctx, 1)
 	if err != nil {
 		return false, fmt.Errorf("source: %w", err)
 	}
 	sum := sha256.Sum256(first.Data)
-	mine := mark{hex.EncodeToString(sum[:])}
+	own := mark{hex.EncodeToString(sum[:])}
 	data, err := readMark(ctx, c.to)
 	if err != nil {
 		return false, fmt.Errorf("destination: %w", err)
 	}
 	if data != nil {
 		var other mark
-		if err := json.Unmarshal(data, &other); err != nil || other != mine {
-			return false, fmt.Errorf("%w: a copy of another one to it was interrupted", ErrForeign)
+		if err := json.Unmarshal(data, &other); err != nil || other != own {
+			return false, fmt.Errorf("%w: a copy of another journal to it was interrupted", ErrForeign)
 		}
 		return true, nil
 	}
-	there, err := c.to.Last(ctx, "")
+	last, err := c.to.Last(ctx, "")
 	switch {
 	case err == nil:
-		return false, c.isCopy(ctx, there)
+		return false, c.checkIsCopy(ctx, last)
 	case !errors.Is(err, ErrNone):
 		return false, fmt.Errorf("destination: %w", err)
 	}
-	if err := c.isEmpty(ctx); err != nil {
+	if err := c.checkIsEmpty(ctx); err != nil {
 		return false, err
 	}
-	if data, err = json.Marshal(mine); err != nil {
+	if data, err = json.Marshal(own); err != nil {
 		return false, err
 	}
 	if err := c.to.PutObject(ctx, copyMark, bytes.NewReader(data)); err != nil {
@@ -130,32 +129,32 @@ func (c *copier) begin(ctx context.Context) (resuming bool, err error) {
 	return true, nil
 }
 
-// isCopy returns an error unless the destination, whose last record is given, ends where the source does.
-func (c *copier) isCopy(ctx context.Context, there Record) error {
+// checkIsCopy returns an error unless the destination ends with the source's last record. destination is the destination's last record.
+func (c *copier) checkIsCopy(ctx context.Context, destination Record) error {
 	last := c.report.Last
-	if there.Sequence == last.Sequence && bytes.Equal(there.Data, last.Data) {
-		c.report.Records = there.Sequence
+	if destination.Sequence == last.Sequence && bytes.Equal(destination.Data, last.Data) {
+		c.report.Records = destination.Sequence
 		return nil
 	}
-	if there.Sequence > last.Sequence {
+	if destination.Sequence > last.Sequence {
 		if same, err := c.to.At(ctx, last.Sequence); err == nil && bytes.Equal(same.Data, last.Data) {
-			return fmt.Errorf("%w: this one was copied to it before, and %d records were published there since", ErrForeign, there.Sequence-last.Sequence)
+			return fmt.Errorf("%w: the source was copied to it before, and %d records were published there since", ErrForeign, destination.Sequence-last.Sequence)
 		}
 	}
-	return fmt.Errorf("%w, of %d records", ErrForeign, there.Sequence)
+	return fmt.Errorf("%w with %d records", ErrForeign, destination.Sequence)
 }
 
-// isEmpty returns an error where a destination without a journal holds anything else.
-func (c *copier) isEmpty(ctx context.Context) error {
+// checkIsEmpty returns an error if a destination without a journal holds any other data.
+func (c *copier) checkIsEmpty(ctx context.Context) error {
 	if r, err := c.to.LastAudit(ctx); err == nil {
-		return fmt.Errorf("%w's audit trail, of %d records", ErrForeign, r.Sequence)
+		return fmt.Errorf("%w: its audit trail has %d records", ErrForeign, r.Sequence)
 	} else if !errors.Is(err, ErrNone) {
 		return fmt.Errorf("destination: %w", err)
 	}
 	for _, name := range buckets() {
 		err := c.to.Bucket(name).Each(ctx, func(string, []byte) error { return errNotEmpty })
 		if errors.Is(err, errNotEmpty) {
-			return fmt.Errorf("%w's %s", ErrForeign, name)
+			return fmt.Errorf("%w: its bucket %s is not empty", ErrForeign, name)
 		}
 		if err != nil {
 			return fmt.Errorf("destination: %w", err)
@@ -164,7 +163,7 @@ func (c *copier) isEmpty(ctx context.Context) error {
 	return nil
 }
 
-var errNotEmpty = errors.New("it is not empty")
+var errNotEmpty = errors.New("the bucket is not empty")
 
 // readMark returns the mark of a copy that is not complete; nil if there is none.
 func readMark(ctx context.Context, s *Stream) ([]byte, error) {
@@ -179,8 +178,8 @@ func readMark(ctx context.Context, s *Stream) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(o, 4<<10))
 }
 
-// refuseMarked returns ErrCopying where a copy to this journal is not complete.
-func (s *Stream) refuseMarked(ctx context.Context) error {
+// refuseUnfinishedCopy returns ErrCopying if a copy to this journal is not complete.
+func (s *Stream) refuseUnfinishedCopy(ctx context.Context) error {
 	if s.cfg.Copying {
 		return nil
 	}
@@ -190,23 +189,23 @@ func (s *Stream) refuseMarked(ctx context.Context) error {
 	return ErrCopying
 }
 
-// records copies the journal's records that the destination lacks.
-func (c *copier) records(ctx context.Context) error {
+// copyRecords copies the journal's records that the destination lacks.
+func (c *copier) copyRecords(ctx context.Context) error {
 	after := uint64(0)
-	there, err := c.to.Last(ctx, "")
+	destination, err := c.to.Last(ctx, "")
 	if err == nil {
-		after = there.Sequence
+		after = destination.Sequence
 		source, err := c.from.At(ctx, after)
 		if err != nil && !errors.Is(err, ErrNone) {
 			return fmt.Errorf("source: %w", err)
 		}
-		if !bytes.Equal(source.Data, there.Data) {
-			return fmt.Errorf("%w: its record %d is not the source's", ErrForeign, after)
+		if !bytes.Equal(source.Data, destination.Data) {
+			return fmt.Errorf("%w: its record %d differs from the source's", ErrForeign, after)
 		}
 	} else if !errors.Is(err, ErrNone) {
 		return fmt.Errorf("destination: %w", err)
 	}
-	err = c.from.all(ctx, journalStream, query{Sequence: after + 1}, func(m message) error {
+	err = c.from.eachMessage(ctx, journalStream, query{Sequence: after + 1}, func(m message) error {
 		if m.sequence != after+1 {
 			return fmt.Errorf("source: %w: record %d follows record %d", ErrLost, m.sequence, after)
 		}
@@ -228,20 +227,20 @@ func (c *copier) records(ctx context.Context) error {
 	return nil
 }
 
-// audits copies the audit records that the destination lacks.
-func (c *copier) audits(ctx context.Context) error {
+// copyAudits copies the audit records that the destination lacks.
+func (c *copier) copyAudits(ctx context.Context) error {
 	after := uint64(0)
-	there, err := c.to.LastAudit(ctx)
+	destination, err := c.to.LastAudit(ctx)
 	if err == nil {
-		after = there.Sequence
+		after = destination.Sequence
 	} else if !errors.Is(err, ErrNone) {
 		return fmt.Errorf("destination: %w", err)
 	}
-	err = c.from.Audits(ctx, after+1, func(r Record) error {
+	err = c.from.EachAudit(ctx, after+1, func(r Record) error {
 		if r.Sequence != after+1 {
 			return fmt.Errorf("%w: audit record %d follows %d", ErrLost, r.Sequence, after)
 		}
-		if _, err := c.to.Audit(ctx, after, r.Data); err != nil {
+		if _, err := c.to.AppendAudit(ctx, after, r.Data); err != nil {
 			return fmt.Errorf("destination: %w", err)
 		}
 		after = r.Sequence
@@ -254,7 +253,7 @@ func (c *copier) audits(ctx context.Context) error {
 	return nil
 }
 
-// digests returns the hash of each object, by name, except the mark of a copy.
+// digests returns the hash of each object by name, except the mark of a copy.
 func (s *Stream) digests(ctx context.Context) (map[string]string, error) {
 	all := map[string]string{}
 	err := s.eachObject(ctx, func(info jetstream.ObjectInfo, _ message) {
@@ -265,33 +264,33 @@ func (s *Stream) digests(ctx context.Context) (map[string]string, error) {
 	return all, err
 }
 
-// objects copies the objects that the destination lacks or holds with other content.
-func (c *copier) objects(ctx context.Context) error {
+// copyObjects copies the objects that the destination lacks or holds with other content.
+func (c *copier) copyObjects(ctx context.Context) error {
 	source, err := c.from.digests(ctx)
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
-	there, err := c.to.digests(ctx)
+	destination, err := c.to.digests(ctx)
 	if err != nil {
 		return fmt.Errorf("destination: %w", err)
 	}
 	for name, digest := range source {
-		if there[name] == digest {
+		if destination[name] == digest {
 			continue
 		}
 		o, err := c.from.Object(ctx, name)
 		if err != nil {
 			return fmt.Errorf("source: %w", err)
 		}
-		err = c.to.PutObject(ctx, name, o) // what cannot be read, or has another hash than is said of it, ends it
+		err = c.to.PutObject(ctx, name, o) // fails if the object cannot be read or its hash is wrong
 		o.Close()
 		if err != nil {
 			return fmt.Errorf("copy: %w", err)
 		}
 		c.report.Written++
 	}
-	for name := range there {
-		if _, ok := source[name]; !ok { // the source was used, and deleted it, since the copy was interrupted
+	for name := range destination {
+		if _, ok := source[name]; !ok { // the source deleted it since the copy was interrupted
 			if err := c.to.DeleteObject(ctx, name); err != nil {
 				return fmt.Errorf("destination: %w", err)
 			}
@@ -310,15 +309,15 @@ func (b *Bucket) values(ctx context.Context) (map[string][]byte, error) {
 	return all, err
 }
 
-// keys copies the values of buckets, and deletes those that the source no longer holds.
-func (c *copier) keys(ctx context.Context) error {
+// copyValues copies the values of buckets, and deletes those that the source no longer holds.
+func (c *copier) copyValues(ctx context.Context) error {
 	for _, name := range buckets() {
-		source, there, err := c.bothBuckets(ctx, name)
+		values, err := c.readBucket(ctx, name)
 		if err != nil {
 			return err
 		}
-		for key, value := range source {
-			if had, ok := there[key]; ok && bytes.Equal(had, value) {
+		for key, value := range values.source {
+			if had, ok := values.destination[key]; ok && bytes.Equal(had, value) {
 				continue
 			}
 			if _, err := c.to.Bucket(name).Put(ctx, key, value); err != nil {
@@ -326,8 +325,8 @@ func (c *copier) keys(ctx context.Context) error {
 			}
 			c.report.Written++
 		}
-		for key := range there {
-			if _, ok := source[key]; ok {
+		for key := range values.destination {
+			if _, ok := values.source[key]; ok {
 				continue
 			}
 			if err := c.to.Bucket(name).Delete(ctx, key); err != nil {
@@ -338,23 +337,26 @@ func (c *copier) keys(ctx context.Context) error {
 	return nil
 }
 
-func (c *copier) bothBuckets(ctx context.Context, name string) (source, there map[string][]byte, err error) {
-	if source, err = c.from.Bucket(name).values(ctx); err != nil {
-		return nil, nil, fmt.Errorf("source: %w", err)
+// bucketValues holds the values of a bucket on both sides of a copy, by key.
+type bucketValues struct{ source, destination map[string][]byte }
+
+func (c *copier) readBucket(ctx context.Context, name string) (v bucketValues, err error) {
+	if v.source, err = c.from.Bucket(name).values(ctx); err != nil {
+		return v, fmt.Errorf("source: %w", err)
 	}
-	if there, err = c.to.Bucket(name).values(ctx); err != nil {
-		return nil, nil, fmt.Errorf("destination: %w", err)
+	if v.destination, err = c.to.Bucket(name).values(ctx); err != nil {
+		return v, fmt.Errorf("destination: %w", err)
 	}
-	return source, there, nil
+	return v, nil
 }
 
-// verifyPatience bounds the wait for a server of a cluster that has not read the last writes yet.
-const verifyPatience = 30 * time.Second
+// verifyTimeout bounds the wait for a server of a cluster that has not read the last writes yet.
+const verifyTimeout = 30 * time.Second
 
-// verify reads everything back and compares it. A server of a cluster may lag behind those that acknowledged the writes, so that a difference is looked at again
-// for a while.
+// verify reads and compares everything. A server of a cluster may lag behind the servers that acknowledged the writes, so that a difference is checked again
+// until verifyTimeout.
 func (c *copier) verify(ctx context.Context) error {
-	for end := time.Now().Add(verifyPatience); ; {
+	for end := time.Now().Add(verifyTimeout); ; {
 		err := c.compare(ctx)
 		if err == nil || !errors.Is(err, errDiffers) || time.Now().After(end) {
 			return err
@@ -367,22 +369,22 @@ func (c *copier) verify(ctx context.Context) error {
 	}
 }
 
-// errDiffers says that source and destination are not the same.
+// errDiffers is returned if source and destination differ.
 var errDiffers = errors.New("the copy differs from its source")
 
-// compare reads both sides once.
+// compare reads and compares both sides once.
 func (c *copier) compare(ctx context.Context) error {
 	for stream, count := range map[string]*uint64{journalStream: &c.report.Records, auditStream: &c.report.Audits} {
-		source, n, err := c.from.sum(ctx, stream)
+		source, n, err := c.from.hashStream(ctx, stream)
 		if err != nil {
 			return fmt.Errorf("source: %w", err)
 		}
-		there, m, err := c.to.sum(ctx, stream)
+		destination, m, err := c.to.hashStream(ctx, stream)
 		if err != nil {
 			return fmt.Errorf("destination: %w", err)
 		}
-		if source != there {
-			return fmt.Errorf("%w: %s has %d records, and the copy %d, or others", errDiffers, stream, n, m)
+		if source != destination {
+			return fmt.Errorf("%w: %s has %d records, and the copy %d, or different ones", errDiffers, stream, n, m)
 		}
 		*count = n
 	}
@@ -390,23 +392,23 @@ func (c *copier) compare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
-	there, err := c.to.digests(ctx)
+	destination, err := c.to.digests(ctx)
 	if err != nil {
 		return fmt.Errorf("destination: %w", err)
 	}
-	if name := firstDifference(source, there, func(a, b string) bool { return a == b }); name != "" {
+	if name := firstDifference(source, destination, func(a, b string) bool { return a == b }); name != "" {
 		return fmt.Errorf("%w: object %s", errDiffers, name)
 	}
-	c.report.Objects, c.report.Keys = len(source), 0
+	c.report.Objects, c.report.Values = len(source), 0
 	for _, name := range buckets() {
-		source, there, err := c.bothBuckets(ctx, name)
+		values, err := c.readBucket(ctx, name)
 		if err != nil {
 			return err
 		}
-		if firstDifference(source, there, bytes.Equal) != "" { // keys of tokens are secret
+		if firstDifference(values.source, values.destination, bytes.Equal) != "" { // does not name the key, because keys of tokens are secret
 			return fmt.Errorf("%w: %s", errDiffers, name)
 		}
-		c.report.Keys += len(source)
+		c.report.Values += len(values.source)
 	}
 	return nil
 }
@@ -426,10 +428,10 @@ func firstDifference[V any](a, b map[string]V, same func(V, V) bool) string {
 	return ""
 }
 
-// sum returns a hash of all messages of a stream: sequences, subjects and data, and how many there are.
-func (s *Stream) sum(ctx context.Context, stream string) (sum string, n uint64, err error) {
+// hashStream returns a hash of the sequences, subjects and data of all messages of a stream, and their number.
+func (s *Stream) hashStream(ctx context.Context, stream string) (sum string, n uint64, err error) {
 	all := sha256.New()
-	err = s.all(ctx, stream, query{Sequence: 1}, func(m message) error {
+	err = s.eachMessage(ctx, stream, query{Sequence: 1}, func(m message) error {
 		fmt.Fprintf(all, "%d %s %d\n", m.sequence, strings.TrimSpace(m.subject), len(m.data))
 		all.Write(m.data)
 		n++

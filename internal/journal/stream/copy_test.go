@@ -9,13 +9,13 @@ import (
 	"testing"
 )
 
-// filledJournal opens a journal and writes some of everything.
+// filledJournal opens a journal and writes records, audit records, objects and values.
 func filledJournal(t *testing.T, c Config) *Stream {
 	t.Helper()
 	s := open(t, c)
 	for i := range uint64(20) {
 		appendOK(t, s, i, []string{"change", "snapshot"}[i%2], payload(i+1))
-		if _, err := s.Audit(t.Context(), i, payload(100+i)); err != nil {
+		if _, err := s.AppendAudit(t.Context(), i, payload(100+i)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -38,7 +38,7 @@ func copying(t *testing.T, dir string) Config {
 	return Config{Dir: dir, Copying: true, Log: testLog(t)}
 }
 
-// TestCopy copies a journal, again without a difference, and refuses to copy over what was written since, and over another journal.
+// TestCopy copies a journal, and compares a complete copy. It refuses to copy over later writes and over another journal.
 func TestCopy(t *testing.T) {
 	ctx := t.Context()
 	from, to := filledJournal(t, copying(t, t.TempDir())), open(t, copying(t, t.TempDir()))
@@ -46,12 +46,12 @@ func TestCopy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if report.Records != 20 || report.Audits != 20 || report.Objects != 3 || report.Keys != 8 || report.Written != 51 {
+	if report.Records != 20 || report.Audits != 20 || report.Objects != 3 || report.Values != 8 || report.Written != 51 {
 		t.Errorf("copied %+v", report)
 	}
 	collect(t, to.Reader, 0, 20)
 	if report, err = Copy(ctx, from, to, nil); err != nil || report.Written != 0 {
-		t.Errorf("again: %+v, %v", report, err)
+		t.Errorf("copy again: %+v, %v", report, err)
 	}
 	if _, err := to.Bucket(Tokens).Put(ctx, "name/eve", nil); err != nil {
 		t.Fatal(err)
@@ -72,16 +72,16 @@ func TestCopy(t *testing.T) {
 		}
 	}
 	if err := (&copier{from: from, to: to}).compare(ctx); !errors.Is(err, errDiffers) {
-		t.Errorf("with a token of its own: %v", err)
+		t.Errorf("destination with its own token: error %v", err)
 	}
 	appendOK(t, to, 20, "change", payload(21))
 	if _, err := Copy(ctx, from, to, nil); !errors.Is(err, ErrForeign) {
-		t.Errorf("after a record of its own: %v", err)
+		t.Errorf("destination with its own record: error %v", err)
 	}
 }
 
-// TestCopyIsContinued interrupts a copy at each record in turn, and continues it after the source was used again. Until the copy is complete nobody else opens
-// the destination.
+// TestCopyIsContinued interrupts a copy at each record in turn, and continues it after the source was used again. Until the copy is complete, the destination
+// cannot be opened otherwise.
 func TestCopyIsContinued(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "to")
 	from := filledJournal(t, copying(t, t.TempDir()))
@@ -108,7 +108,7 @@ func TestCopyIsContinued(t *testing.T) {
 	}
 	to := open(t, copying(t, dir))
 	report, err := Copy(t.Context(), from, to, nil)
-	if err != nil || report.Records != 21 || report.Keys != 7 {
+	if err != nil || report.Records != 21 || report.Values != 7 {
 		t.Fatalf("%+v, %v", report, err)
 	}
 	to.Close()
@@ -120,7 +120,7 @@ func TestCopyOfAnotherIsRefused(t *testing.T) {
 	from, to := filledJournal(t, copying(t, t.TempDir())), open(t, copying(t, t.TempDir()))
 	ctx, cancel := context.WithCancel(t.Context())
 	if _, err := Copy(ctx, from, to, func(uint64) { cancel() }); err == nil {
-		t.Fatal("not interrupted")
+		t.Fatal("the copy was not interrupted")
 	}
 	other := open(t, copying(t, t.TempDir()))
 	appendOK(t, other, 0, "change", payload(99))

@@ -13,8 +13,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestReadOnly opens a folder that cannot be written.
-func TestReadOnly(t *testing.T) {
+// TestReadOnlyFolderIsRefused opens a folder that cannot be written.
+func TestReadOnlyFolderIsRefused(t *testing.T) {
 	c := testConfig(t)
 	dnstest.SmallDisk(t, c.Dir, 16<<20)
 	open(t, c).Close()
@@ -29,7 +29,7 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// freeze stops a process, which keeps all it has, or lets it go on.
+// freeze stops a process, or resumes it.
 func freeze(t *testing.T, p *os.Process, on bool) {
 	t.Helper()
 	signal := unix.SIGCONT
@@ -41,8 +41,8 @@ func freeze(t *testing.T, p *os.Process, on bool) {
 	}
 }
 
-// TestSynced traces a process that appends: between a record's octets and the word that it is kept stands an fsync, each time.
-func TestSynced(t *testing.T) {
+// TestRecordIsSyncedBeforeAcknowledgement traces a process that appends: an fsync precedes each acknowledgement.
+func TestRecordIsSyncedBeforeAcknowledgement(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skip("strace is not installed")

@@ -16,16 +16,16 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// The life that TestKill ends: a process of its own, that says each sequence it was told is kept.
+// Environment variables that make the test binary a process that appends and prints each acknowledged sequence.
 const (
-	lifeFolder = "REMPART_TEST_LIFE" // its folder
+	lifeFolder = "REMPART_TEST_LIFE" // the process's folder
 	lifeWords  = "kept "
 )
 
-// longTests asks for the tests that take minutes.
+// longTests is the environment variable that enables tests of several minutes.
 const longTests = "REMPART_LONG_TESTS"
 
-// TestMain is the life or a server of a cluster where they are asked for, and the tests where not.
+// TestMain runs the process of a test if its environment variable is set, and otherwise the tests.
 func TestMain(m *testing.M) {
 	if config := os.Getenv(serverConfig); config != "" {
 		if err := serve(config); err != nil {
@@ -63,8 +63,8 @@ func live(dir string) error {
 	}
 }
 
-// TestKill kills a process that appends, at any point: all it was told is kept is there.
-func TestKill(t *testing.T) {
+// TestKilledProcessLosesNothing kills a process that appends at any point: all acknowledged records exist.
+func TestKilledProcessLosesNothing(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -90,8 +90,8 @@ func TestKill(t *testing.T) {
 	t.Logf("%d kills: %d records acknowledged, none lost", rounds, said)
 }
 
-// TestKillFirst kills a process in its first moments, in which it makes the streams: what it leaves is no obstacle.
-func TestKillFirst(t *testing.T) {
+// TestKilledWhileCreating kills a process while it creates the streams: the next start succeeds.
+func TestKilledWhileCreating(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -114,8 +114,8 @@ func TestKillFirst(t *testing.T) {
 	}
 }
 
-// TestUnborn opens a folder in which a stream's making was cut short.
-func TestUnborn(t *testing.T) {
+// TestUnfinishedStreamIsRemoved opens a folder with a stream whose creation was interrupted.
+func TestUnfinishedStreamIsRemoved(t *testing.T) {
 	c := testConfig(t)
 	open(t, c).Close()
 	stream := filepath.Join(c.Dir, "jetstream", "$G", "streams", journalStream)
@@ -127,7 +127,7 @@ func TestUnborn(t *testing.T) {
 	appendOK(t, open(t, c), 0, "change", payload(1))
 }
 
-// checkKept wants all records up to a sequence to be there, with the octets they were given.
+// checkKept checks that all records up to a sequence exist with their payload.
 func checkKept(t *testing.T, s *Stream, said uint64) {
 	t.Helper()
 	if said > 0 {
@@ -142,14 +142,14 @@ func checkKept(t *testing.T, s *Stream, said uint64) {
 	}
 }
 
-// TestTorn cuts and spoils the end of what is on disk, as a machine that loses power in the middle of a write may.
-func TestTorn(t *testing.T) {
+// TestTornWrite cuts and changes the end of the files, as a power failure during a write may.
+func TestTornWrite(t *testing.T) {
 	for name, spoil := range map[string]func(b []byte, whole int) []byte{
-		"a record half written":  func(b []byte, whole int) []byte { return b[:whole+(len(b)-whole)/2] },
-		"a record's head":        func(b []byte, whole int) []byte { return b[:whole+3] },
-		"zeros for a record":     func(b []byte, whole int) []byte { clear(b[whole:]); return b },
-		"an octet of it changed": func(b []byte, whole int) []byte { b[len(b)-1] ^= 1; return b },
-		"a record and rubbish":   func(b []byte, whole int) []byte { return append(b, make([]byte, 1000)...) },
+		"a record half written": func(b []byte, whole int) []byte { return b[:whole+(len(b)-whole)/2] },
+		"a record's head":       func(b []byte, whole int) []byte { return b[:whole+3] },
+		"zeros for a record":    func(b []byte, whole int) []byte { clear(b[whole:]); return b },
+		"a byte of it changed":  func(b []byte, whole int) []byte { b[len(b)-1] ^= 1; return b },
+		"a record and rubbish":  func(b []byte, whole int) []byte { return append(b, make([]byte, 1000)...) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := testConfig(t)
@@ -174,7 +174,7 @@ func TestTorn(t *testing.T) {
 			if err := os.WriteFile(blocks[0], spoil(b, int(whole.Size())), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			// The index is written at an orderly end only.
+			// The index is written at a clean shutdown only.
 			if err := os.Remove(filepath.Join(filepath.Dir(blocks[0]), "index.db")); err != nil {
 				t.Fatal(err)
 			}
@@ -189,14 +189,14 @@ func TestTorn(t *testing.T) {
 			s.Close()
 			s = open(t, c)
 			if got, err := s.At(t.Context(), last.Sequence+1); err != nil || !bytes.Equal(got.Data, payload(last.Sequence+1)) {
-				t.Errorf("what was written afterwards: %v", err)
+				t.Errorf("record written afterwards: %v", err)
 			}
 		})
 	}
 }
 
-// TestDamaged refuses a folder in which a stream is that cannot be read: to make it anew would give its numbers twice.
-func TestDamaged(t *testing.T) {
+// TestUnreadableStreamIsRefused opens a folder with a stream that cannot be read. Creating it again would assign its sequences twice.
+func TestUnreadableStreamIsRefused(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
 		"changed": func(path string) error { return os.WriteFile(path, []byte(`{"name":"REMPART_JOURNAL"}`), 0o600) },
 		"empty":   func(path string) error { return os.WriteFile(path, nil, 0o600) },
@@ -219,15 +219,15 @@ func TestDamaged(t *testing.T) {
 				}
 				defer s.Close()
 				if got, err := s.At(t.Context(), 1); err != nil || !bytes.Equal(got.Data, payload(1)) {
-					t.Errorf("opened, and the record is gone: %v", err)
+					t.Errorf("the folder was opened without the record: %v", err)
 				}
 			})
 		}
 	}
 }
 
-// TestFullDisk fills the disk beside the journal: writes are refused while reading goes on, and go on when there is room.
-func TestFullDisk(t *testing.T) {
+// TestWritesAreRefusedOnFullDisk fills the disk of the journal: writes are refused while reading continues, and succeed again when there is space.
+func TestWritesAreRefusedOnFullDisk(t *testing.T) {
 	ctx := t.Context()
 	c := testConfig(t)
 	dnstest.SmallDisk(t, c.Dir, 32<<20)
@@ -244,7 +244,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("append to a full disk: %v", err)
 	}
 	t.Log(err)
-	if _, err := s.Audit(ctx, 0, nil); !errors.Is(err, ErrFull) {
+	if _, err := s.AppendAudit(ctx, 0, nil); !errors.Is(err, ErrFull) {
 		t.Errorf("audit: %v", err)
 	}
 	if _, err := s.Bucket(Holds).Put(ctx, "key", nil); !errors.Is(err, ErrFull) {
@@ -257,7 +257,7 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("heartbeat: %v", err)
 	}
 	collect(t, node, 0, int(n))
-	// A start on a full disk reads as well.
+	// A start on a full disk can read as well.
 	s.Close()
 	s = open(t, c)
 	collect(t, s.Reader, 0, int(n))
@@ -270,8 +270,9 @@ func TestFullDisk(t *testing.T) {
 	checkKept(t, open(t, c), n+1)
 }
 
-// TestFullDiskMet has the store itself meet a full disk, where others fill it faster than room looks: the store stops, and is opened again.
-func TestFullDiskMet(t *testing.T) {
+// TestStoreRecoversFromFullDisk lets the store itself meet a full disk, as if other programs filled it between two checks: the store stops, and is opened
+// again.
+func TestStoreRecoversFromFullDisk(t *testing.T) {
 	ctx := t.Context()
 	c := testConfig(t)
 	dnstest.SmallDisk(t, c.Dir, 32<<20)
@@ -284,15 +285,15 @@ func TestFullDiskMet(t *testing.T) {
 	filler := filepath.Join(c.Dir, "filler")
 	for round := range 3 {
 		dnstest.FillDisk(t, filler)
-		// As Append, but for the look at the disk.
-		short, cancel := s.writing(ctx)
+		// Like Append, without checking the disk.
+		short, cancel := s.writeContext(ctx)
 		_, err := s.js.Publish(short, journalSubject+"change", bytes.Repeat([]byte("x"), 1<<20))
 		cancel()
 		if err == nil {
-			t.Fatal("a full disk took a record")
+			t.Fatal("a record was written to a full disk")
 		}
-		eventually(t, "the failure", func() bool { return s.server.room(0) != nil })
-		t.Logf("round %d: %v; then %v", round, err, s.server.room(0))
+		eventually(t, "the failure", func() bool { return s.server.checkSpace(0) != nil })
+		t.Logf("round %d: %v; then %v", round, err, s.server.checkSpace(0))
 		if _, err := s.Append(ctx, n, "change", payload(n+1)); !errors.Is(err, ErrFull) {
 			t.Errorf("append: %v", err)
 		}

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// maxPending bounds the bytes that wait for one slow connection. Beyond it the server closes the connection.
+	// maxPending bounds the bytes that wait for one slow connection. The server closes a connection with more.
 	maxPending = 4 * maxPayload
 	// startTimeout bounds a start, including the recovery of the store.
 	startTimeout = 5 * time.Minute
@@ -25,30 +25,29 @@ const (
 	watchInterval = time.Second
 )
 
-// embedded is a NATS server in this process. It opens no port: control and the nodes in this process connect within the process, other
-// nodes follow the journal over HTTPS. When the store stopped because the disk was full, embedded restarts the server, which does not
-// resume by itself.
+// embedded is a NATS server in this process. It opens no port: control and the nodes in this process connect within the process, and other nodes follow the
+// journal over HTTPS. If the store stopped because the disk was full, embedded restarts the server, which does not resume by itself.
 type embedded struct {
 	cfg    Config
 	log    *slog.Logger
 	unlock func()
 
-	mu        sync.Mutex // guards the fields of this group
-	server    *server.Server
-	serverLog *serverLog      // of server
-	failed    error           // why the store takes no writes; nil: it takes them
-	taking    context.Context // ends when the store fails
-	fail      context.CancelFunc
+	mu            sync.Mutex // guards the fields of this group
+	server        *server.Server
+	serverLog     *serverLog      // the log of server
+	failed        error           // why the store refuses writes; nil if it accepts them
+	writesContext context.Context // canceled when the store fails
+	failWrites    context.CancelFunc
 
-	suspected chan struct{} // holds one
-	stop      context.CancelFunc
-	watching  sync.WaitGroup
+	checkDue chan struct{} // has a buffer of one
+	stop     context.CancelFunc
+	watching sync.WaitGroup
 }
 
-// startEmbedded takes the folder, recovers what is in it and serves it.
+// startEmbedded locks the folder and starts a server on it.
 func startEmbedded(c Config) (*embedded, error) {
 	if c.Dir == "" {
-		return nil, errors.New("no folder is given for the journal")
+		return nil, errors.New("no folder is configured for the journal")
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("journal's folder: %w", err)
@@ -57,7 +56,7 @@ func startEmbedded(c Config) (*embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &embedded{cfg: c, log: c.Log, unlock: unlock, suspected: make(chan struct{}, 1)}
+	e := &embedded{cfg: c, log: c.Log, unlock: unlock, checkDue: make(chan struct{}, 1)}
 	if err := e.start(); err != nil {
 		unlock()
 		return nil, err
@@ -68,12 +67,12 @@ func startEmbedded(c Config) (*embedded, error) {
 	return e, nil
 }
 
-// start makes the server run.
+// start starts the server.
 func (e *embedded) start() error {
-	if err := writable(e.cfg.Dir); err != nil {
+	if err := checkWritable(e.cfg.Dir); err != nil {
 		return err
 	}
-	if err := removeUnborn(e.cfg.Dir); err != nil {
+	if err := removeUnfinishedStreams(e.cfg.Dir); err != nil {
 		return err
 	}
 	s, err := server.NewServer(e.options())
@@ -83,7 +82,7 @@ func (e *embedded) start() error {
 	log := &serverLog{log: e.log}
 	s.SetLoggerV2(log, false, false, false)
 	s.Start()
-	if err := e.ready(s, log); err != nil {
+	if err := e.waitReady(s, log); err != nil {
 		s.Shutdown()
 		s.WaitForShutdown()
 		return err
@@ -91,8 +90,8 @@ func (e *embedded) start() error {
 	return nil
 }
 
-// ready waits until the server serves.
-func (e *embedded) ready(s *server.Server, log *serverLog) error {
+// waitReady waits until the server accepts connections.
+func (e *embedded) waitReady(s *server.Server, log *serverLog) error {
 	up := false
 	for end := time.Now().Add(startTimeout); !up && log.fatal() == nil && time.Now().Before(end); {
 		up = s.ReadyForConnections(100 * time.Millisecond)
@@ -101,15 +100,15 @@ func (e *embedded) ready(s *server.Server, log *serverLog) error {
 		return fmt.Errorf("journal's server: %w", err)
 	}
 	if !up || !s.JetStreamEnabled() {
-		return fmt.Errorf("journal's server did not start on %s: its log says why", e.cfg.Dir)
+		return fmt.Errorf("journal's server did not start on %s: see its log", e.cfg.Dir)
 	}
-	if err := recovered(s, e.cfg.Dir); err != nil {
+	if err := checkRecovered(s, e.cfg.Dir); err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.server, e.serverLog, e.failed = s, log, nil
-	e.taking, e.fail = context.WithCancel(context.Background())
+	e.writesContext, e.failWrites = context.WithCancel(context.Background())
 	return nil
 }
 
@@ -125,31 +124,31 @@ func (e *embedded) options() *server.Options {
 
 		JetStream:              true,
 		StoreDir:               e.cfg.Dir,
-		SyncAlways:             true, // before a write is acknowledged
+		SyncAlways:             true, // sync before a write is acknowledged
 		JetStreamMaxMemory:     64 << 20,
-		JetStreamMaxStore:      1 << 60, // room checks the disk, which other programs fill as well
+		JetStreamMaxStore:      1 << 60, // checkSpace checks the disk, which other programs fill as well
 		DisableJetStreamBanner: true,
 	}
 }
 
-// InProcessConn is a connection to the server that runs now. It is nats.InProcessConnProvider's.
+// InProcessConn returns a connection to the current server. It implements nats.InProcessConnProvider.
 func (e *embedded) InProcessConn() (net.Conn, error) {
 	e.mu.Lock()
 	s := e.server
 	e.mu.Unlock()
 	if s == nil {
-		return nil, errors.New("the journal's server does not run")
+		return nil, errors.New("the journal's server is not running")
 	}
 	return s.InProcessConn()
 }
 
-// connect makes a connection within the process.
+// connect returns a connection within the process.
 func (e *embedded) connect(name string, log *slog.Logger) (*nats.Conn, error) {
 	return dial("", "", nil, log, nats.InProcessServer(e), nats.Name(name), nats.CustomInboxPrefix(controlInbox), nats.ReconnectWait(10*time.Millisecond),
 		nats.ReconnectJitter(0, 0))
 }
 
-// close ends the server and waits until its store is on disk.
+// close stops the server. When it returns, the store is on disk.
 func (e *embedded) close() {
 	e.stop()
 	e.watching.Wait()
@@ -157,7 +156,7 @@ func (e *embedded) close() {
 	e.unlock()
 }
 
-// shutdown ends the server that runs.
+// shutdown stops the current server.
 func (e *embedded) shutdown() {
 	e.mu.Lock()
 	s := e.server
@@ -166,6 +165,6 @@ func (e *embedded) shutdown() {
 	if s != nil {
 		s.Shutdown()
 		s.WaitForShutdown()
-		e.fail()
+		e.failWrites()
 	}
 }

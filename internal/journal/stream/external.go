@@ -10,8 +10,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// dial connects, for ever again when the connection is lost. What is published meanwhile fails: kept back, it would be written
-// after its writer had given up.
+// dial connects, and reconnects without limit when the connection is lost. Publishing without a connection fails at once: a buffered message could be written
+// after its writer gave up.
 func dial(url, credentials string, rootCAs func() (*x509.CertPool, error), log *slog.Logger, opts ...nats.Option) (*nats.Conn, error) {
 	all := []nats.Option{
 		nats.MaxReconnects(-1),
@@ -19,7 +19,7 @@ func dial(url, credentials string, rootCAs func() (*x509.CertPool, error), log *
 		nats.ReconnectJitter(250*time.Millisecond, 750*time.Millisecond),
 		nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(),
-		nats.SyncQueueLen(2 * maxBatch), // room is made for as many at each subscription
+		nats.SyncQueueLen(2 * maxBatch), // a buffer of this size is allocated for each subscription
 		nats.PingInterval(3 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.Timeout(5 * time.Second),
@@ -28,8 +28,8 @@ func dial(url, credentials string, rootCAs func() (*x509.CertPool, error), log *
 				log.Debug("journal: connection lost", "err", err)
 			}
 		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) { log.Debug("journal: connected again", "server", nc.ConnectedUrlRedacted()) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("journal: connection", "err", err) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Debug("journal: reconnected", "server", nc.ConnectedUrlRedacted()) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("journal: connection error", "err", err) }),
 	}
 	if credentials != "" {
 		all = append(all, nats.UserCredentials(credentials))
@@ -59,7 +59,7 @@ func (s *Stream) openExternal(ctx context.Context) error {
 	if s.Reader, err = newReader(main, c.Log); err != nil {
 		return err
 	}
-	// Reports have a connection of their own: a flood of them must not delay acknowledgements.
+	// Reports use a connection of their own, because many reports must not delay acknowledgements.
 	s.reports, err = dial(c.URL, c.Credentials, c.RootCAs, c.Log, nats.Name("rempart control, reports"))
 	if err != nil {
 		s.reports = main

@@ -11,40 +11,40 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// How often a follower asks without being woken: where wake-ups fail, records come this late.
+// pollInterval is the time between two requests of a follower without wake-ups. If wake-ups fail, records arrive at most this late.
 const pollInterval = 5 * time.Second
 
-// How long a follower waits before it asks again, where it knows of a record that the asked server does not have yet,
-// or where asking failed: doubled from first to last.
+// The time that a follower waits after a request failed, or after the server did not return a record that it announced. It is doubled from minRetry to
+// maxRetry.
 const (
-	firstRetry = 2 * time.Millisecond
-	lastRetry  = time.Second
+	minRetry = 2 * time.Millisecond
+	maxRetry = time.Second
 )
 
-// maxMissing bounds how often a record is found missing before it counts as lost: a server of a cluster that starts anew may lack some for a moment.
+// maxMissing is how often a record must be missing before it is reported as lost: a server of a cluster that is starting may lack some for a moment.
 const maxMissing = 12
 
-// Follow hands each record after a sequence to each, in order and without gaps: those there are, then others as they are
-// kept. It goes on through lost connections and restarts of servers. It returns when ctx ends, with its error, when each fails, with that error,
-// when the Reader is closed, or with ErrLost when the journal lacks a record.
+// Follow calls each with each record after a sequence, in order and without gaps: first the existing records, then new ones. It continues after lost
+// connections and restarts of servers. It returns the error of ctx when ctx ends, the first error of each, ErrClosed if the Reader is closed, or ErrLost if the
+// journal lacks a record.
 func (r *Reader) Follow(ctx context.Context, after uint64, each func(Record) error) error {
-	w, err := r.wait(newRecords)
+	w, err := r.newWaiter(newRecords)
 	if err != nil {
 		return err
 	}
 	defer w.stop()
-	var failed error // of each
-	for retry, missing := firstRetry, 0; ; {
-		began := after
-		more, err := r.batch(ctx, journalStream, query{Sequence: after + 1}, func(m message) error {
+	var callbackErr error // the error of each
+	for retry, missing := minRetry, 0; ; {
+		start := after
+		more, err := r.fetchBatch(ctx, journalStream, query{Sequence: after + 1}, func(m message) error {
 			if m.sequence != after+1 {
-				return fmt.Errorf("follow the journal: %w: %d came after %d", ErrLost, m.sequence, after)
+				return fmt.Errorf("follow the journal: %w: record %d follows record %d", ErrLost, m.sequence, after)
 			}
 			record, err := m.record()
 			if err == nil {
 				err = each(record)
 			}
-			if failed = err; err == nil {
+			if callbackErr = err; err == nil {
 				after = m.sequence
 			}
 			return err
@@ -52,8 +52,8 @@ func (r *Reader) Follow(ctx context.Context, after uint64, each func(Record) err
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case failed != nil:
-			return failed
+		case callbackErr != nil:
+			return callbackErr
 		case r.nc.IsClosed():
 			return ErrClosed
 		case errors.Is(err, ErrLost):
@@ -61,34 +61,34 @@ func (r *Reader) Follow(ctx context.Context, after uint64, each func(Record) err
 				return err
 			}
 		}
-		if after > began {
-			retry, missing = firstRetry, 0
+		if after > start {
+			retry, missing = minRetry, 0
 		}
 		switch {
-		case err == nil && more > 0 && after > began:
+		case err == nil && more > 0 && after > start:
 		case err != nil || w.seen.Load() > after:
 			if err != nil {
-				r.log.Debug("journal: reading fails, and is tried again", "err", err)
+				r.log.Debug("journal: reading failed; trying again", "err", err)
 			}
 			w.wait(ctx, retry)
-			retry = min(2*retry, lastRetry)
-			w.forget(after, retry)
+			retry = min(2*retry, maxRetry)
+			w.forgetUnseen(after, retry)
 		default:
-			retry, missing = firstRetry, 0
-			w.wait(ctx, pollInterval) // what came meanwhile has woken it
+			retry, missing = minRetry, 0
+			w.wait(ctx, pollInterval) // a record that arrived meanwhile has already woken the waiter
 		}
 	}
 }
 
-// FollowBeats hands the newest heartbeat to each, then others as they come, the newest where several came. It returns as Follow does.
+// FollowBeats calls each with the newest heartbeat, and then with new ones. If several arrive at once, it passes the newest. It returns like Follow.
 func (r *Reader) FollowBeats(ctx context.Context, each func(data []byte) error) error {
-	w, err := r.wait(newBeats)
+	w, err := r.newWaiter(newBeats)
 	if err != nil {
 		return err
 	}
 	defer w.stop()
 	var last message
-	for retry := firstRetry; ; {
+	for retry := minRetry; ; {
 		m, err := r.get(ctx, beatsStream, query{Last: beatsSubject})
 		switch {
 		case ctx.Err() != nil:
@@ -97,7 +97,7 @@ func (r *Reader) FollowBeats(ctx context.Context, each func(data []byte) error) 
 			return ErrClosed
 		case err != nil && !errors.Is(err, ErrNone):
 			w.wait(ctx, retry)
-			retry = min(2*retry, lastRetry)
+			retry = min(2*retry, maxRetry)
 			continue
 		case err == nil && (m.sequence != last.sequence || m.time != last.time):
 			last = m
@@ -105,22 +105,22 @@ func (r *Reader) FollowBeats(ctx context.Context, each func(data []byte) error) 
 				return err
 			}
 		}
-		retry = firstRetry
+		retry = minRetry
 		w.wait(ctx, pollInterval)
 	}
 }
 
-// waiter is woken when a stream got a message, and when the connection was made again or closed.
+// waiter waits for new messages in a stream, and for changes of the connection.
 type waiter struct {
-	seen    atomic.Uint64 // highest sequence that the servers spoke of
-	woken   chan struct{} // holds one
+	seen    atomic.Uint64 // highest sequence that a wake-up named
+	woken   chan struct{} // has a buffer of one
 	sub     *nats.Subscription
 	nc      *nats.Conn
 	changed chan nats.Status
 }
 
-// wait begins to listen for a stream's wake-ups.
-func (r *Reader) wait(subject string) (*waiter, error) {
+// newWaiter subscribes to a stream's wake-ups.
+func (r *Reader) newWaiter(subject string) (*waiter, error) {
 	w := &waiter{woken: make(chan struct{}, 1), nc: r.nc}
 	sub, err := r.nc.Subscribe(subject, func(m *nats.Msg) {
 		sequence, err := strconv.ParseUint(m.Header.Get(sequenceHeader), 10, 64)
@@ -135,14 +135,14 @@ func (r *Reader) wait(subject string) (*waiter, error) {
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("follow %s: %w", subject, plainer(err))
+		return nil, fmt.Errorf("follow %s: %w", subject, translateError(err))
 	}
 	w.sub = sub
 	w.changed = r.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	return w, nil
 }
 
-// wait returns when it is time to ask again, which is in d at the latest.
+// wait waits for a wake-up, a change of the connection, or d.
 func (w *waiter) wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -154,14 +154,14 @@ func (w *waiter) wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// forget gives up on a record that was spoken of and never came: a wake-up proves nothing.
-func (w *waiter) forget(after uint64, retry time.Duration) {
-	if retry >= lastRetry {
+// forgetUnseen gives up on a record that a wake-up named and that never arrived: wake-ups are not authenticated.
+func (w *waiter) forgetUnseen(after uint64, retry time.Duration) {
+	if retry >= maxRetry {
 		w.seen.Store(after)
 	}
 }
 
-// stop ends listening.
+// stop ends the subscription.
 func (w *waiter) stop() {
 	w.sub.Unsubscribe()
 	w.nc.RemoveStatusListener(w.changed)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// proxy stands between a node and a server; it can be cut, and it can go silent, which no end notices at once.
+// proxy forwards between a node and a server. It can close the connections, or silently discard data.
 type proxy struct {
 	l  net.Listener
 	to string
@@ -79,15 +79,16 @@ func (p *proxy) cut() {
 	p.conns = nil
 }
 
-// hush says whether octets are swallowed.
+// hush sets whether data is discarded.
 func (p *proxy) hush(silent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.silent = silent
 }
 
-// TestFollowThrough has a node follow while its connection is cut again and again and the server and control restart. Connect is called before the server runs.
-func TestFollowThrough(t *testing.T) {
+// TestFollowSurvivesRestarts lets a node follow while its connection is closed repeatedly and the server and control restart. Connect is called before the
+// server runs.
+func TestFollowSurvivesRestarts(t *testing.T) {
 	n := newServer(t, nil)
 	s := open(t, n.config())
 	s.Close()
@@ -102,7 +103,7 @@ func TestFollowThrough(t *testing.T) {
 	wg.Go(func() { collect(t, node, 0, records) })
 	for i := range uint64(records) {
 		switch {
-		case i%100 == 0: // at the first record as well: no server runs yet
+		case i%100 == 0: // also at the first record, when no server runs yet
 			s.Close()
 			n.stop()
 			n.start()
@@ -120,8 +121,8 @@ func TestFollowThrough(t *testing.T) {
 	wg.Wait()
 }
 
-// TestFollowSilent has a node's link go dead without either end being told: the node finds out, and goes on when it can.
-func TestFollowSilent(t *testing.T) {
+// TestFollowDetectsDeadConnection lets a node's connection go silent: the node detects it, and continues on a new connection.
+func TestFollowDetectsDeadConnection(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes ten seconds")
 	}
@@ -138,13 +139,13 @@ func TestFollowSilent(t *testing.T) {
 	for i := range uint64(5) {
 		appendOK(t, s, 5+i, "change", payload(5+i+1))
 	}
-	eventually(t, "the node to find out", func() bool { return !node.nc.IsConnected() })
+	eventually(t, "the node to detect it", func() bool { return !node.nc.IsConnected() })
 	p.hush(false)
 	wg.Wait()
 }
 
-// TestFollowPrompt says that a record is there long before it is asked for by the clock.
-func TestFollowPrompt(t *testing.T) {
+// TestRecordsArriveWithoutPolling checks that records arrive long before the next poll.
+func TestRecordsArriveWithoutPolling(t *testing.T) {
 	s := open(t, testConfig(t))
 	node := connect(t, s)
 	arrived := make(chan uint64, 10)
@@ -152,7 +153,7 @@ func TestFollowPrompt(t *testing.T) {
 	appendOK(t, s, 0, "change", nil)
 	<-arrived
 	sequence := uint64(1)
-	eventually(t, "50 records that do not wait for the clock", func() bool { // a loaded machine may delay one
+	eventually(t, "50 records that do not wait for the next poll", func() bool { // a loaded machine may delay one
 		var worst time.Duration
 		for range 50 {
 			appendOK(t, s, sequence, "change", nil)
@@ -166,8 +167,8 @@ func TestFollowPrompt(t *testing.T) {
 	})
 }
 
-// TestFollowLost ends following where records are gone.
-func TestFollowLost(t *testing.T) {
+// TestFollowEndsAtLostRecord checks that Follow returns when records are lost.
+func TestFollowEndsAtLostRecord(t *testing.T) {
 	s := open(t, testConfig(t))
 	ctx := t.Context()
 	there, err := s.js.Stream(ctx, auditStream)
@@ -175,20 +176,20 @@ func TestFollowLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range uint64(3) {
-		if _, err := s.Audit(ctx, i, nil); err != nil {
+		if _, err := s.AppendAudit(ctx, i, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := there.Purge(ctx); err == nil {
-		t.Error("what is kept for ever can be purged")
+		t.Error("a stream that must keep its records can be purged")
 	}
 	if err := there.DeleteMsg(ctx, 2); err == nil {
-		t.Error("what is kept for ever can be deleted")
+		t.Error("a record that must be kept can be deleted")
 	}
-	// A journal that someone made otherwise is refused, all of it named.
+	// A journal with other settings is refused, and the error names all of them.
 	c := testConfig(t)
 	s = open(t, c)
-	config := streams(1)[0]
+	config := streamConfigs(1)[0]
 	if err := s.js.DeleteStream(ctx, journalStream); err != nil {
 		t.Fatal(err)
 	}
@@ -208,11 +209,11 @@ func TestFollowLost(t *testing.T) {
 	last := uint64(0)
 	err = s.Follow(ctx, 0, func(r Record) error { last = r.Sequence; return nil })
 	if !errors.Is(err, ErrLost) || last != 2 {
-		t.Errorf("up to %d: %v", last, err)
+		t.Errorf("followed up to %d: error %v", last, err)
 	}
 	s.Close()
 	if _, err := Open(ctx, c); err == nil {
-		t.Error("opened a journal whose records age")
+		t.Error("opened a journal whose records expire")
 	} else {
 		fmt.Fprintln(t.Output(), err)
 	}

@@ -10,17 +10,16 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Reads are JetStream's direct gets, single and batched (NATS ADR-31), not consumers: a server keeps no state for a
-// reader, and a node needs no permission to create any. A consumer's creator chooses what subject it delivers to, so that
-// who may create one can publish anywhere.
+// Reads use JetStream's direct gets, single and batched (NATS ADR-31), instead of consumers. So a server keeps no state for a reader, and a node needs no
+// permission to create consumers. The creator of a consumer chooses its delivery subject, and could publish to any subject.
 
-// query is what a direct get asks for.
+// query is the request of a direct get.
 type query struct {
-	Sequence uint64 `json:"seq,omitempty"`          // at this sequence, or from it on
-	Last     string `json:"last_by_subj,omitempty"` // the newest of a subject
-	Next     string `json:"next_by_subj,omitempty"` // from Sequence on, of a subject
-	Batch    int    `json:"batch,omitempty"`        // that many, and then an end
-	MaxBytes int    `json:"max_bytes,omitempty"`    // bound on a batch, overrun by one message at most
+	Sequence uint64 `json:"seq,omitempty"`          // the message of this sequence, or the first one from it on
+	Last     string `json:"last_by_subj,omitempty"` // the newest message of this subject
+	Next     string `json:"next_by_subj,omitempty"` // the messages of this subject from Sequence on
+	Batch    int    `json:"batch,omitempty"`        // number of messages in the answer
+	MaxBytes int    `json:"max_bytes,omitempty"`    // bound of a batch, which one message may exceed
 }
 
 // The bounds of a batch.
@@ -29,10 +28,10 @@ const (
 	maxBatchBytes = 1 << 20
 )
 
-// errBatch says that a server does not keep to them.
-var errBatch = errors.New("the server sends more than was asked for")
+// errOversizedBatch is returned if a server exceeds the bounds of a batch.
+var errOversizedBatch = errors.New("the server sent more than was requested")
 
-// message is what a direct get found.
+// message is a message in the answer to a direct get.
 type message struct {
 	sequence uint64
 	subject  string
@@ -40,7 +39,7 @@ type message struct {
 	data     []byte
 }
 
-// headers that servers put on what a direct get finds, and on what they publish again.
+// Headers of answers to direct gets, and of republished messages.
 const (
 	sequenceHeader = "Nats-Sequence"
 	subjectHeader  = "Nats-Subject"
@@ -50,7 +49,7 @@ const (
 	descHeader     = "Description"
 )
 
-// get is the one message that q asks for, or ErrNone.
+// get returns the message that q requests, or ErrNone.
 func (r *Reader) get(ctx context.Context, stream string, q query) (message, error) {
 	body, err := json.Marshal(q)
 	if err != nil {
@@ -60,15 +59,15 @@ func (r *Reader) get(ctx context.Context, stream string, q query) (message, erro
 	defer cancel()
 	answer, err := r.nc.RequestWithContext(ctx, directGet+stream, body)
 	if err != nil {
-		return message{}, fmt.Errorf("read %s: %w", stream, plainer(err))
+		return message{}, fmt.Errorf("read %s: %w", stream, translateError(err))
 	}
-	m, _, err := parse(answer)
+	m, _, err := parseAnswer(answer)
 	return m, err
 }
 
-// batch hands the messages that q asks for to each, in order; there may be none. What each keeps of a message it
-// may keep for ever. It returns how many more there were after the batch. A server that sends more than was asked for is not listened to any longer.
-func (r *Reader) batch(ctx context.Context, stream string, q query, each func(message) error) (more uint64, err error) {
+// fetchBatch calls each with the messages that q requests, in order; there may be none. Each may keep the messages' data. It returns the number of messages
+// after the batch. It stops reading when the server sends more than was requested.
+func (r *Reader) fetchBatch(ctx context.Context, stream string, q query, each func(message) error) (more uint64, err error) {
 	q.Batch, q.MaxBytes = maxBatch, maxBatchBytes
 	body, err := json.Marshal(q)
 	if err != nil {
@@ -77,28 +76,28 @@ func (r *Reader) batch(ctx context.Context, stream string, q query, each func(me
 	inbox := r.nc.NewInbox()
 	sub, err := r.nc.SubscribeSync(inbox)
 	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
+		return 0, fmt.Errorf("read %s: %w", stream, translateError(err))
 	}
 	defer sub.Unsubscribe()
 	if err := r.nc.PublishRequest(directGet+stream, inbox, body); err != nil {
-		return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
+		return 0, fmt.Errorf("read %s: %w", stream, translateError(err))
 	}
-	for messages, octets := 0, 0; ; messages++ {
-		answer, err := next(ctx, sub)
+	for messages, size := 0, 0; ; messages++ {
+		answer, err := nextMessage(ctx, sub)
 		if err != nil {
-			return 0, fmt.Errorf("read %s: %w", stream, plainer(err))
+			return 0, fmt.Errorf("read %s: %w", stream, translateError(err))
 		}
-		m, end, err := parse(answer)
+		m, end, err := parseAnswer(answer)
 		switch {
 		case end:
 			more, err := strconv.ParseUint(answer.Header.Get(pendingHeader), 10, 64)
 			return more, err
 		case errors.Is(err, ErrNone):
 			return 0, nil
-		case err == nil && (messages == maxBatch || octets >= maxBatchBytes):
-			err = fmt.Errorf("read %s: %w", stream, errBatch)
+		case err == nil && (messages == maxBatch || size >= maxBatchBytes):
+			err = fmt.Errorf("read %s: %w", stream, errOversizedBatch)
 		case err == nil:
-			octets += len(m.data)
+			size += len(m.data)
 			err = each(m)
 		}
 		if err != nil {
@@ -107,10 +106,10 @@ func (r *Reader) batch(ctx context.Context, stream string, q query, each func(me
 	}
 }
 
-// all is batch, again and again up to the last message there is.
-func (r *Reader) all(ctx context.Context, stream string, q query, each func(message) error) error {
+// eachMessage calls fetchBatch until the last message.
+func (r *Reader) eachMessage(ctx context.Context, stream string, q query, each func(message) error) error {
 	for {
-		more, err := r.batch(ctx, stream, q, func(m message) error {
+		more, err := r.fetchBatch(ctx, stream, q, func(m message) error {
 			q.Sequence = m.sequence + 1
 			return each(m)
 		})
@@ -120,15 +119,15 @@ func (r *Reader) all(ctx context.Context, stream string, q query, each func(mess
 	}
 }
 
-// next is the next message of a subscription, which comes soon or not at all.
-func next(ctx context.Context, sub *nats.Subscription) (*nats.Msg, error) {
+// nextMessage returns the next message of a subscription, or an error after readTimeout.
+func nextMessage(ctx context.Context, sub *nats.Subscription) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	return sub.NextMsgWithContext(ctx)
 }
 
-// parse reads an answer to a direct get; end says that it closes a batch.
-func parse(answer *nats.Msg) (m message, end bool, err error) {
+// parseAnswer parses an answer to a direct get. end is true for the end of a batch.
+func parseAnswer(answer *nats.Msg) (m message, end bool, err error) {
 	switch status := answer.Header.Get(statusHeader); status {
 	case "":
 	case "204":

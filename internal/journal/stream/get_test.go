@@ -16,8 +16,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// TestHostileServer has a server answer a question for an object with more than was asked for: none of it is kept.
-func TestHostileServer(t *testing.T) {
+// TestOversizedAnswersAreDiscarded lets a server answer a request for an object with more data than was requested.
+func TestOversizedAnswersAreDiscarded(t *testing.T) {
 	host, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true})
 	if err != nil {
 		t.Fatal(err)
@@ -72,8 +72,8 @@ func TestHostileServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n, err := io.Copy(io.Discard, o); !errors.Is(err, errBatch) || n > maxBatchBytes+512<<10 {
-			t.Errorf("%s: %d octets, %v", name, n, err)
+		if n, err := io.Copy(io.Discard, o); !errors.Is(err, errOversizedBatch) || n > maxBatchBytes+512<<10 {
+			t.Errorf("%s: %d bytes, %v", name, n, err)
 		}
 		o.Close()
 	}

@@ -11,25 +11,25 @@ import (
 	"time"
 )
 
-// serverLog passes the server's log lines on. It keeps the fatal error, after which the server expects its process to end, and the first error of the
-// operating system that the server logged: a failed write is returned to nobody.
+// serverLog forwards the server's log lines. It stores the fatal error, after which the server expects its process to exit, and the first error of the
+// operating system in the log: the server returns a failed write to no caller.
 type serverLog struct {
 	log *slog.Logger
 
-	mu       sync.Mutex
-	system   error // the first error of the operating system
-	err      error
-	minute   time.Time
-	warnings int // in the minute
+	mu        sync.Mutex
+	systemErr error // the first error of the operating system
+	fatalErr  error
+	minute    time.Time
+	warnings  int // in that minute
 }
 
-// maxWarnings bounds the warnings of a minute: a node can cause one by each message it sends.
+// maxWarnings bounds the logged warnings per minute, because each message of a node may cause one.
 const maxWarnings = 30
 
 func (l *serverLog) fatal() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.err
+	return l.fatalErr
 }
 
 func (l *serverLog) Noticef(format string, v ...any) { l.line(slog.LevelDebug, format, v) }
@@ -41,7 +41,7 @@ func (l *serverLog) Tracef(format string, v ...any)  { l.line(slog.LevelDebug, f
 func (l *serverLog) systemError() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.system
+	return l.systemErr
 }
 
 func (l *serverLog) Errorf(format string, v ...any) {
@@ -49,8 +49,8 @@ func (l *serverLog) Errorf(format string, v ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, arg := range v {
-		if err, ok := arg.(error); ok && l.system == nil && errors.As(err, new(syscall.Errno)) {
-			l.system = err
+		if err, ok := arg.(error); ok && l.systemErr == nil && errors.As(err, new(syscall.Errno)) {
+			l.systemErr = err
 		}
 	}
 }
@@ -59,20 +59,20 @@ func (l *serverLog) Fatalf(format string, v ...any) {
 	l.line(slog.LevelWarn, format, v)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.err == nil {
-		l.err = fmt.Errorf(format, v...)
+	if l.fatalErr == nil {
+		l.fatalErr = fmt.Errorf(format, v...)
 	}
 }
 
 func (l *serverLog) line(level slog.Level, format string, v []any) {
-	if !l.log.Enabled(context.Background(), level) || level >= slog.LevelWarn && !l.warn() {
+	if !l.log.Enabled(context.Background(), level) || level >= slog.LevelWarn && !l.mayWarn() {
 		return
 	}
 	l.log.Log(context.Background(), level, "journal's server: "+strings.TrimSpace(fmt.Sprintf(format, v...)))
 }
 
-// warn counts a warning and says whether it is to be logged.
-func (l *serverLog) warn() bool {
+// mayWarn counts a warning and reports whether it may be logged.
+func (l *serverLog) mayWarn() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now := time.Now(); now.Sub(l.minute) >= time.Minute {
@@ -80,12 +80,12 @@ func (l *serverLog) warn() bool {
 	}
 	l.warnings++
 	if l.warnings == maxWarnings {
-		l.log.Warn("journal's server: it warns of more, which is left out for up to a minute")
+		l.log.Warn("journal's server: further warnings are not logged for up to a minute")
 	}
 	return l.warnings < maxWarnings
 }
 
-// isFullDisk reports whether an error says that a disk is full or a quota is exhausted.
+// isFullDisk reports whether the error means that a disk is full or a quota is exhausted.
 func isFullDisk(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

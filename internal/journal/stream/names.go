@@ -9,42 +9,42 @@ import (
 // The streams, and the subjects of their messages.
 const (
 	journalStream  = "REMPART_JOURNAL"
-	journalSubject = "rempart.journal." // and the record's kind
+	journalSubject = "rempart.journal." // followed by the record's kind
 	beatsStream    = "REMPART_BEATS"
 	beatsSubject   = "rempart.beats"
 	auditStream    = "REMPART_AUDIT"
 	auditSubject   = "rempart.audit"
 	objectBucket   = "REMPART"
 	objectStream   = "OBJ_" + objectBucket
-	bucketPrefix   = "REMPART_" // of the key-value buckets' names
+	bucketPrefix   = "REMPART_" // prefix of the key-value buckets' names
 
-	// Servers say by a message's headers, under newSubject, that it was kept: a wake-up, nothing more.
+	// Servers publish the headers of each stored message below newSubject, as a wake-up for followers.
 	newSubject = "rempart.new."
 	newRecords = newSubject + "journal.>"
 	newBeats   = newSubject + "beats"
 
-	reportSubject = "rempart.report." // and the token of the node that reports
+	reportSubject = "rempart.report." // followed by the token of the node
 
-	// directGet is where servers answer reads, followed by the stream's name.
+	// directGet is the subject of direct gets, followed by the stream's name.
 	directGet = "$JS.API.DIRECT.GET."
 
-	// The prefixes of the subjects that answers are sent to. A cluster's permissions let a node subscribe to its own only.
+	// The prefixes of the subjects of answers. A cluster's permissions allow a node to subscribe to its own prefix only.
 	nodeInbox    = "_INBOX.node."
 	controlInbox = "_INBOX.control"
 )
 
-// maxName bounds kinds, keys and nodes' names, in octets.
+// maxName is the largest length of kinds, keys and nodes' names in bytes.
 const maxName = 128
 
-// token is a name as one token of a subject, and as a key: letters, digits, - and _ stand for themselves, other octets
-// as = and two hexadecimal digits. It is empty, and so no token, for names that are empty or too long.
+// token returns a name as one token of a subject or as a key: letters, digits, - and _ are unchanged, other bytes are written as = and two hexadecimal digits.
+// It returns "" for names that are empty or too long.
 func token(name string) string {
 	if len(name) > maxName {
 		return ""
 	}
 	var b strings.Builder
 	for i := range len(name) {
-		if c := name[i]; plain(c) {
+		if c := name[i]; isPlain(c) {
 			b.WriteByte(c)
 		} else {
 			fmt.Fprintf(&b, "=%02X", c)
@@ -53,7 +53,7 @@ func token(name string) string {
 	return b.String()
 }
 
-// untoken is the name of a token; ok is false for what token does not make.
+// untoken returns the name of a token. ok is false if token does not return t for any name.
 func untoken(t string) (name string, ok bool) {
 	var b strings.Builder
 	for i := 0; i < len(t); i++ {
@@ -74,11 +74,11 @@ func untoken(t string) (name string, ok bool) {
 	return b.String(), t != "" && token(b.String()) == t
 }
 
-func plain(c byte) bool {
+func isPlain(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_'
 }
 
-// badName is the error for a name that has no token.
+// badName returns the error for a name that has no token.
 func badName(what, name string) error {
-	return fmt.Errorf("%s %.40q: 1 to %d octets are needed", what, name, maxName)
+	return fmt.Errorf("%s %.40q: must have 1 to %d bytes", what, name, maxName)
 }

@@ -18,14 +18,14 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// testServer is a NATS server of the test: a cluster of one, which control and nodes reach over TCP.
+// testServer is a NATS server in the test's process that control and nodes reach over TCP.
 type testServer struct {
 	t    *testing.T
 	opts server.Options
 	s    *server.Server
 }
 
-// newServer starts a server that the end of the test stops. secure is nil for plain text.
+// newServer starts a server that is stopped at the end of the test. secure is nil for plain text.
 func newServer(t *testing.T, secure *tls.Config) *testServer {
 	t.Helper()
 	n := &testServer{t: t, opts: server.Options{ServerName: "s0", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, MaxPayload: maxPayload,
@@ -35,7 +35,7 @@ func newServer(t *testing.T, secure *tls.Config) *testServer {
 	return n
 }
 
-// start starts the server, after stop on the same port and store.
+// start starts the server. After stop, it uses the same port and store.
 func (n *testServer) start() {
 	n.t.Helper()
 	opts := n.opts

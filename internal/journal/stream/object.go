@@ -17,11 +17,11 @@ import (
 	"github.com/nats-io/nuid"
 )
 
-// Objects are kept as JetStream's object stores keep them (NATS ADR-20): chunks under a subject of their own for each writing,
-// and a message under the object's name that says where they are, how many octets, and their hash. They are written and read here,
-// not by the client library, one chunk at a time: its writer keeps thousands of chunks in memory, its reader needs a consumer.
+// Objects have the format of JetStream's object stores (NATS ADR-20): chunks under a subject of their own for each write, and a message under the object's name
+// that holds that subject, the size in bytes and the hash. This package reads and writes them one chunk at a time. The client library's writer keeps thousands
+// of chunks in memory, and its reader needs a consumer.
 
-// chunkSize is the length of an object's chunks, in octets; the last may be shorter.
+// chunkSize is the size of an object's chunks in bytes; the last one may be smaller.
 const chunkSize = 512 << 10
 
 const (
@@ -32,15 +32,17 @@ const (
 // ObjectInfo describes an object.
 type ObjectInfo struct {
 	Name    string
-	Size    uint64 // octets
+	Size    uint64 // in bytes
 	ModTime time.Time
 }
 
-// metaOf is the subject of what is said of an object.
-func metaOf(name string) string { return metaSubject + base64.URLEncoding.EncodeToString([]byte(name)) }
+// metaSubjectOf returns the subject of an object's description.
+func metaSubjectOf(name string) string {
+	return metaSubject + base64.URLEncoding.EncodeToString([]byte(name))
+}
 
-// PutObject writes an object of what r gives, in place of the one of that name: readers get the one or the other. What r failed with is returned,
-// and nothing is replaced.
+// PutObject writes the content of r as an object, and replaces an object of that name atomically. If r fails, PutObject returns its error, and the existing
+// object stays.
 func (s *Stream) PutObject(ctx context.Context, name string, r io.Reader) error {
 	if token(name) == "" {
 		return badName("object", name)
@@ -52,7 +54,7 @@ func (s *Stream) PutObject(ctx context.Context, name string, r io.Reader) error 
 }
 
 func (s *Stream) putObject(ctx context.Context, name string, r io.Reader) error {
-	before, _, err := s.objectInfo(ctx, name)
+	before, err := s.objectInfo(ctx, name)
 	if err != nil && !errors.Is(err, ErrNone) {
 		return err
 	}
@@ -75,7 +77,7 @@ func (s *Stream) putObject(ctx context.Context, name string, r io.Reader) error 
 	return nil
 }
 
-// putChunks writes an object's octets and notes what is said of them in info.
+// putChunks writes an object's chunks, and sets their number, size and hash in info.
 func (s *Stream) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r io.Reader) error {
 	digest := sha256.New()
 	chunk := make([]byte, min(chunkSize, s.MaxRecord()))
@@ -91,7 +93,7 @@ func (s *Stream) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r io
 			break
 		}
 		if info.Chunks == math.MaxUint32 {
-			return errors.New("it has too many octets")
+			return errors.New("it is too large")
 		}
 		digest.Write(chunk[:n])
 		m := &nats.Msg{Subject: chunkSubject + info.NUID, Data: chunk[:n]}
@@ -105,50 +107,50 @@ func (s *Stream) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r io
 	return nil
 }
 
-// putMeta writes what is said of an object, in place of what was.
+// putMeta writes the description of an object, and replaces the previous one.
 func (s *Stream) putMeta(ctx context.Context, info jetstream.ObjectInfo) error {
 	body, err := json.Marshal(info)
 	if err != nil {
 		return err
 	}
-	m := nats.NewMsg(metaOf(info.Name))
+	m := nats.NewMsg(metaSubjectOf(info.Name))
 	m.Data = body
 	m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
 	_, err = s.publish(ctx, m, jetstream.WithExpectStream(objectStream))
 	return err
 }
 
-// purgeChunks removes chunks that nothing leads to, as far as it can: what stays is removed at the next start.
+// purgeChunks removes chunks that no object refers to. If that fails, the next start removes them.
 func (s *Stream) purgeChunks(id string) {
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
 	if err := s.purge(ctx, chunkSubject+id); err != nil {
-		s.log.Warn("journal: an object's old chunks stay until the next start", "err", err)
+		s.log.Warn("journal: removing an object's old chunks failed; the next start removes them", "err", err)
 	}
 }
 
 func (s *Stream) purge(ctx context.Context, subject string) error {
-	there, err := s.js.Stream(ctx, objectStream)
+	existing, err := s.js.Stream(ctx, objectStream)
 	if err != nil {
 		return err
 	}
-	return there.Purge(ctx, jetstream.WithPurgeSubject(subject))
+	return existing.Purge(ctx, jetstream.WithPurgeSubject(subject))
 }
 
-// DeleteObject removes an object, or says ErrNone.
+// DeleteObject removes an object. It returns ErrNone if there is none.
 func (s *Stream) DeleteObject(ctx context.Context, name string) error {
-	info, _, err := s.objectInfo(ctx, name)
+	info, err := s.objectInfo(ctx, name)
 	if err != nil {
 		return fmt.Errorf("object %s: %w", name, err)
 	}
 	s.purgeChunks(info.NUID)
-	if err := s.purge(ctx, metaOf(name)); err != nil {
+	if err := s.purge(ctx, metaSubjectOf(name)); err != nil {
 		return fmt.Errorf("object %s: %w", name, err)
 	}
 	return nil
 }
 
-// Objects lists the objects, in no order.
+// Objects returns all objects, in no order.
 func (s *Stream) Objects(ctx context.Context) ([]ObjectInfo, error) {
 	var all []ObjectInfo
 	err := s.eachObject(ctx, func(info jetstream.ObjectInfo, m message) {
@@ -161,12 +163,12 @@ func (s *Stream) Objects(ctx context.Context) ([]ObjectInfo, error) {
 	return all, nil
 }
 
-// eachObject hands what is said of each object to f, and the message that says it.
+// eachObject calls f with the description of each object and the message that holds it.
 func (s *Stream) eachObject(ctx context.Context, f func(jetstream.ObjectInfo, message)) error {
-	return s.all(ctx, objectStream, query{Sequence: 1, Next: metaSubject + ">"}, func(m message) error {
+	return s.eachMessage(ctx, objectStream, query{Sequence: 1, Next: metaSubject + ">"}, func(m message) error {
 		var info jetstream.ObjectInfo
 		if err := json.Unmarshal(m.data, &info); err != nil {
-			return fmt.Errorf("what is said of object %d cannot be read: %w", m.sequence, err)
+			return fmt.Errorf("the description of object %d cannot be read: %w", m.sequence, err)
 		}
 		if !info.Deleted {
 			f(info, m)
@@ -175,28 +177,28 @@ func (s *Stream) eachObject(ctx context.Context, f func(jetstream.ObjectInfo, me
 	})
 }
 
-// objectInfo is what is said of an object, and the sequence of the message that says it.
-func (r *Reader) objectInfo(ctx context.Context, name string) (info jetstream.ObjectInfo, sequence uint64, err error) {
-	m, err := r.get(ctx, objectStream, query{Last: metaOf(name)})
+// objectInfo returns the description of an object, or ErrNone.
+func (r *Reader) objectInfo(ctx context.Context, name string) (info jetstream.ObjectInfo, err error) {
+	m, err := r.get(ctx, objectStream, query{Last: metaSubjectOf(name)})
 	if err != nil {
-		return info, 0, err
+		return info, err
 	}
 	if err := json.Unmarshal(m.data, &info); err != nil {
-		return info, 0, fmt.Errorf("what is said of it cannot be read: %w", err)
+		return info, fmt.Errorf("its description cannot be read: %w", err)
 	}
 	if info.Deleted {
-		return info, 0, ErrNone
+		return info, ErrNone
 	}
 	if t := token(info.NUID); t == "" || t != info.NUID {
-		return info, 0, errors.New("what is said of it names no chunks")
+		return info, errors.New("its description names no chunks")
 	}
-	return info, m.sequence, nil
+	return info, nil
 }
 
-// Object opens an object, or says ErrNone. It comes in pieces, and its hash is checked at the end: whoever reads must not use what came
-// before io.EOF did. An object that is replaced while it is read fails with ErrLost: open it again. The caller Closes it; ctx bounds reading too.
+// Object opens an object, or returns ErrNone. The hash is checked at the end: the caller must not use the data before Read returned io.EOF. If the object is
+// replaced while it is read, Read returns ErrLost, and the caller may open it again. The caller closes the object. ctx bounds reading too.
 func (r *Reader) Object(ctx context.Context, name string) (io.ReadCloser, error) {
-	info, _, err := r.objectInfo(ctx, name)
+	info, err := r.objectInfo(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("object %s: %w", name, err)
 	}
@@ -208,24 +210,24 @@ func (r *Reader) Object(ctx context.Context, name string) (io.ReadCloser, error)
 		want: digest, hash: sha256.New(), from: 1}, nil
 }
 
-// object reads an object's chunks, a batch at a time.
+// object reads an object's chunks, one batch at a time.
 type object struct {
 	r       *Reader
 	ctx     context.Context
 	name    string
 	subject string
-	left    uint64 // octets yet to come from the server
+	left    uint64 // bytes that were not received yet
 	want    []byte
 	hash    hash.Hash
-	from    uint64 // sequence to ask from
+	from    uint64 // sequence of the next request
 	chunks  [][]byte
 	err     error
 }
 
-// Read is io.Reader's.
+// Read implements io.Reader.
 func (o *object) Read(p []byte) (int, error) {
 	for len(o.chunks) == 0 && o.err == nil {
-		o.err = o.more()
+		o.err = o.fetchMore()
 	}
 	if len(o.chunks) == 0 {
 		return 0, o.err
@@ -237,24 +239,24 @@ func (o *object) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close is io.Closer's.
+// Close implements io.Closer.
 func (o *object) Close() error {
 	o.chunks, o.err = nil, ErrClosed
 	return nil
 }
 
-// more fetches chunks, or ends the object with io.EOF or what is wrong with it.
-func (o *object) more() error {
+// fetchMore fetches chunks. At the end it returns io.EOF, or an error if the hash is wrong.
+func (o *object) fetchMore() error {
 	if o.left == 0 {
 		if string(o.hash.Sum(nil)) != string(o.want) {
-			return fmt.Errorf("object %s: its octets do not have the hash that is said of them", o.name)
+			return fmt.Errorf("object %s: its data does not match its hash", o.name)
 		}
 		return io.EOF
 	}
-	began := o.from
-	_, err := o.r.batch(o.ctx, objectStream, query{Sequence: o.from, Next: o.subject}, func(m message) error {
+	start := o.from
+	_, err := o.r.fetchBatch(o.ctx, objectStream, query{Sequence: o.from, Next: o.subject}, func(m message) error {
 		if uint64(len(m.data)) > o.left {
-			return errors.New("it has more octets than is said of it")
+			return errors.New("it has more bytes than its description says")
 		}
 		o.from, o.left = m.sequence+1, o.left-uint64(len(m.data))
 		o.hash.Write(m.data)
@@ -266,21 +268,21 @@ func (o *object) more() error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("object %s: %w", o.name, err)
-	case o.from == began:
-		return fmt.Errorf("object %s: %w: it was replaced meanwhile", o.name, ErrLost)
+	case o.from == start:
+		return fmt.Errorf("object %s: %w: it was replaced while it was read", o.name, ErrLost)
 	}
 	return nil
 }
 
-// sweep removes chunks that nothing leads to, which a writer left that was killed. Nobody else may be writing.
-func (s *Stream) sweep(ctx context.Context) error {
-	there, err := s.js.Stream(ctx, objectStream)
+// removeOrphanedChunks removes chunks that no object refers to, which a killed writer left. Nobody else may write meanwhile.
+func (s *Stream) removeOrphanedChunks(ctx context.Context) error {
+	existing, err := s.js.Stream(ctx, objectStream)
 	if err != nil {
-		return fmt.Errorf("old objects: %w", err)
+		return fmt.Errorf("remove orphaned chunks: %w", err)
 	}
-	state, err := there.Info(ctx, jetstream.WithSubjectFilter(chunkSubject+">"))
+	state, err := existing.Info(ctx, jetstream.WithSubjectFilter(chunkSubject+">"))
 	if err != nil {
-		return fmt.Errorf("old objects: %w", err)
+		return fmt.Errorf("remove orphaned chunks: %w", err)
 	}
 	chunks := state.State.Subjects
 	if len(chunks) == 0 {
@@ -288,11 +290,11 @@ func (s *Stream) sweep(ctx context.Context) error {
 	}
 	err = s.eachObject(ctx, func(info jetstream.ObjectInfo, _ message) { delete(chunks, chunkSubject+info.NUID) })
 	if err != nil {
-		return fmt.Errorf("old objects: %w", err)
+		return fmt.Errorf("remove orphaned chunks: %w", err)
 	}
 	for subject := range chunks {
-		if err := there.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
-			return fmt.Errorf("old objects: %w", err)
+		if err := existing.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
+			return fmt.Errorf("remove orphaned chunks: %w", err)
 		}
 	}
 	return nil

@@ -23,7 +23,7 @@ func TestObjects(t *testing.T) {
 	rand.NewChaCha8([32]byte{}).Read(big)
 	contents := map[string][]byte{"empty": {}, "a name/of. any > kind": []byte("small"), "big": big, "exact": big[:2*chunkSize]}
 	for name, content := range contents {
-		for range 2 { // the second in place of the first
+		for range 2 { // the second one replaces the first
 			if err := s.PutObject(ctx, name, oddly(content)); err != nil {
 				t.Fatal(err)
 			}
@@ -32,7 +32,7 @@ func TestObjects(t *testing.T) {
 	for name, content := range contents {
 		for _, r := range []*Reader{s.Reader, node} {
 			if got, err := readObject(ctx, r, name); err != nil || !bytes.Equal(got, content) {
-				t.Errorf("%s: %d octets, want %d: %v", name, len(got), len(content), err)
+				t.Errorf("%s: %d bytes, want %d: %v", name, len(got), len(content), err)
 			}
 		}
 	}
@@ -53,22 +53,22 @@ func TestObjects(t *testing.T) {
 	if err := s.PutObject(ctx, "big", io.MultiReader(bytes.NewReader(big), failing{boom})); !errors.Is(err, boom) {
 		t.Errorf("a failing reader: %v", err)
 	}
-	// What a killed writer leaves goes at the next start.
+	// Chunks that a killed writer left are removed at the next start.
 	if _, err := s.js.Publish(ctx, chunkSubject+"LEFT", big[:1000]); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
 	s = open(t, c)
 	if got, err := readObject(ctx, s.Reader, "big"); err != nil || !bytes.Equal(got, big) {
-		t.Errorf("after a failed replacement: %d octets, %v", len(got), err)
+		t.Errorf("after a failed replacement: %d bytes, %v", len(got), err)
 	}
 	there, err := s.js.Stream(ctx, objectStream)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 41 chunks of big, 1 of the small, 2 of exact, and 4 that say of them.
+	// 41 chunks of big, 1 of the small one, 2 of exact, and 4 descriptions.
 	if n := there.CachedInfo().State.Msgs; n != 41+1+2+4 {
-		t.Errorf("%d messages are kept", n)
+		t.Errorf("the stream has %d messages", n)
 	}
 
 	open, err := s.Object(ctx, "big")
@@ -82,17 +82,17 @@ func TestObjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadAll(open); !errors.Is(err, ErrLost) {
-		t.Errorf("read while it was removed: %v", err)
+		t.Errorf("read of an object that was removed meanwhile: error %v", err)
 	}
 	if err := s.DeleteObject(ctx, "big"); !errors.Is(err, ErrNone) {
-		t.Errorf("removed twice: %v", err)
+		t.Errorf("second removal: error %v", err)
 	}
 	if _, err := s.Object(ctx, "big"); !errors.Is(err, ErrNone) {
-		t.Errorf("opened what was removed: %v", err)
+		t.Errorf("opened a removed object: %v", err)
 	}
 }
 
-// oddly gives an object in pieces of odd length.
+// oddly returns a reader that returns pieces of odd length.
 func oddly(b []byte) io.Reader { return oddReader{bytes.NewReader(b)} }
 
 type oddReader struct{ r io.Reader }

@@ -16,15 +16,15 @@ import (
 type Record struct {
 	Sequence uint64 // from 1, without gaps
 	Kind     string // empty in the audit log
-	Data     []byte // the receiver's own
+	Data     []byte // belongs to the receiver
 }
 
-// Reader reads the journal, heartbeats and objects, and reports. It is safe for concurrent use. When the connection is
-// lost it is made again, for ever.
+// Reader reads the journal, heartbeats and objects, and publishes reports. It is safe for concurrent use. It reconnects without limit when the connection is
+// lost.
 type Reader struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
-	reports *nats.Conn // where reports are published and received
+	reports *nats.Conn // connection on which reports are published and received
 	log     *slog.Logger
 }
 
@@ -33,13 +33,13 @@ type NodeConfig struct {
 	URL         string // comma-separated servers, nats:// or tls://, which may carry user:password@
 	Name        string // the node's name
 	Credentials string // path of a .creds file; "" for none
-	// RootCAs returns the authorities that the servers' certificates are checked against. It is called at each connection. nil is the system's.
+	// RootCAs returns the authorities for the servers' certificates. It is called at each connection. nil uses the system's.
 	RootCAs func() (*x509.CertPool, error)
 	Log     *slog.Logger
 }
 
-// Connect opens a node's side of the journal, which creates nothing. It succeeds although no server answers yet:
-// connecting goes on in the background. Its errors are of the configuration. The caller Closes the Reader.
+// Connect opens the journal for a node, which creates nothing. It succeeds even if no server answers yet, and continues to connect in the background. An error
+// means that the configuration is invalid. The caller closes the Reader.
 func Connect(_ context.Context, c NodeConfig) (*Reader, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -60,7 +60,7 @@ func Connect(_ context.Context, c NodeConfig) (*Reader, error) {
 	return r, nil
 }
 
-// newReader makes a Reader of a connection, which it takes.
+// newReader returns a Reader that owns a connection.
 func newReader(nc *nats.Conn, log *slog.Logger) (*Reader, error) {
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(writeTimeout))
 	if err != nil {
@@ -70,14 +70,14 @@ func newReader(nc *nats.Conn, log *slog.Logger) (*Reader, error) {
 	return &Reader{nc: nc, js: js, reports: nc, log: log}, nil
 }
 
-// Close ends the connection. Whoever follows gets ErrClosed.
+// Close closes the connection. Running calls of Follow return ErrClosed.
 func (r *Reader) Close() error {
 	r.reports.Close()
 	r.nc.Close()
 	return nil
 }
 
-// At is the record of a sequence, or ErrNone. On a cluster a Reader may be told of a record a little after it was kept.
+// At returns the record of a sequence, or ErrNone. On a cluster the record may appear a little after Append returned.
 func (r *Reader) At(ctx context.Context, sequence uint64) (Record, error) {
 	if sequence == 0 {
 		return Record{}, ErrNone
@@ -89,7 +89,7 @@ func (r *Reader) At(ctx context.Context, sequence uint64) (Record, error) {
 	return m.record()
 }
 
-// Last is the newest record of a kind, of all for "", or ErrNone.
+// Last returns the newest record of a kind, or of all kinds for "", or ErrNone.
 func (r *Reader) Last(ctx context.Context, kind string) (Record, error) {
 	subject, err := lastOf(kind)
 	if err != nil {
@@ -102,7 +102,7 @@ func (r *Reader) Last(ctx context.Context, kind string) (Record, error) {
 	return m.record()
 }
 
-// lastOf is the subject of a kind, of all for "".
+// lastOf returns the subject of a kind, or of all kinds for "".
 func lastOf(kind string) (string, error) {
 	if kind == "" {
 		return journalSubject + ">", nil
@@ -114,38 +114,38 @@ func lastOf(kind string) (string, error) {
 	return journalSubject + t, nil
 }
 
-// Report publishes a node's status, which is lost if nobody listens. A cluster's permissions let a node publish under its own name only.
+// Report publishes a node's status. It is lost if nobody receives it. A cluster's permissions allow a node to publish under its own name only.
 func (r *Reader) Report(_ context.Context, node string, data []byte) error {
 	t := token(node)
 	if t == "" {
 		return badName("report of node", node)
 	}
 	if len(data) > maxReport {
-		return fmt.Errorf("report of %d octets: no more than %d are taken", len(data), maxReport)
+		return fmt.Errorf("report of %d bytes: the limit is %d", len(data), maxReport)
 	}
 	if err := r.reports.Publish(reportSubject+t, data); err != nil {
-		return fmt.Errorf("report: %w", plainer(err))
+		return fmt.Errorf("report: %w", translateError(err))
 	}
 	return nil
 }
 
-// record is a message of the journal as a record.
+// record returns the record in a message of the journal.
 func (m message) record() (Record, error) {
 	kind, ok := "", false
 	if t, found := strings.CutPrefix(m.subject, journalSubject); found {
 		kind, ok = untoken(t)
 	}
 	if !ok {
-		return Record{}, fmt.Errorf("record %d has the subject %.60q, which nothing here writes", m.sequence, m.subject)
+		return Record{}, fmt.Errorf("record %d has the subject %.60q, which no record has", m.sequence, m.subject)
 	}
 	return Record{Sequence: m.sequence, Kind: kind, Data: m.data}, nil
 }
 
-// errNotConnected says that no server can be reached at the moment.
+// errNotConnected is returned while no server can be reached.
 var errNotConnected = errors.New("not connected to a server")
 
-// plainer says what the client library does in words of this package, where they say more.
-func plainer(err error) error {
+// translateError replaces errors of the client library by clearer ones of this package.
+func translateError(err error) error {
 	switch {
 	case errors.Is(err, nats.ErrConnectionClosed):
 		return ErrClosed

@@ -10,8 +10,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// writable is an error when nothing can be written in dir, which nats-server would say less clearly.
-func writable(dir string) error {
+// checkWritable returns an error if dir cannot be written. The error of nats-server would be less clear.
+func checkWritable(dir string) error {
 	path := filepath.Join(dir, ".writable")
 	err := os.WriteFile(path, nil, 0o600)
 	if err == nil {
@@ -25,15 +25,15 @@ func writable(dir string) error {
 
 // recovered returns an error if the folder holds a stream that the server, which has just started, could not read. Otherwise that stream would be
 // created again, empty, and its sequence numbers would be used twice.
-func recovered(s *server.Server, dir string) error {
+func checkRecovered(s *server.Server, dir string) error {
 	if err := failedStreams(s); err != nil {
-		return fmt.Errorf("journal's folder %s is damaged: restore it from a copy: %w", dir, err)
+		return fmt.Errorf("journal's folder %s is damaged: restore it from a backup: %w", dir, err)
 	}
 	return nil
 }
 
-// removeUnborn removes streams that a killed process had begun to make: without a complete description, and without a message.
-func removeUnborn(dir string) error {
+// removeUnfinishedStreams removes streams whose creation was interrupted: without a complete description, and without a message.
+func removeUnfinishedStreams(dir string) error {
 	streams := filepath.Join(dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams")
 	entries, err := os.ReadDir(streams)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -44,14 +44,14 @@ func removeUnborn(dir string) error {
 	}
 	for _, entry := range entries {
 		stream := filepath.Join(streams, entry.Name())
-		born, err := described(stream)
-		if err == nil && !born {
-			born, err = filled(filepath.Join(stream, "msgs"))
+		keep, err := hasDescription(stream)
+		if err == nil && !keep {
+			keep, err = hasData(filepath.Join(stream, "msgs"))
 		}
 		if err != nil {
 			return fmt.Errorf("journal's folder: %w", err)
 		}
-		if born {
+		if keep {
 			continue
 		}
 		if err := os.RemoveAll(stream); err != nil {
@@ -61,8 +61,8 @@ func removeUnborn(dir string) error {
 	return nil
 }
 
-// described says whether a stream's folder holds its description and the description's checksum.
-func described(stream string) (bool, error) {
+// hasDescription reports whether a stream's folder holds its description and the description's checksum.
+func hasDescription(stream string) (bool, error) {
 	for _, name := range []string{server.JetStreamMetaFile, server.JetStreamMetaFileSum} {
 		info, err := os.Stat(filepath.Join(stream, name))
 		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
@@ -75,8 +75,8 @@ func described(stream string) (bool, error) {
 	return true, nil
 }
 
-// filled says whether a folder holds a file that is not empty.
-func filled(dir string) (bool, error) {
+// hasData reports whether a folder holds a file that is not empty.
+func hasData(dir string) (bool, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

@@ -9,48 +9,53 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// The disk is watched from both ends. A write is refused while less than a reserve is free, so that the store never meets
-// a full disk and reading goes on. Where others fill the disk all the same, the store fails and takes no more writes: it is closed
-// and opened again when there is room, which drops the record that was cut short, and which nobody was told is kept.
+// The disk is checked before and after it is full. A write is refused while less than a reserve is free, so that the store itself never fills the disk and
+// reading continues. If other programs fill the disk, the store fails and refuses writes: it is closed, and opened again when there is space. That drops the
+// record that was cut, which was not acknowledged.
 
-// maxReserve bounds the room that is kept free, an eighth of the disk otherwise.
-const maxReserve = 64 << 20
+// maxReserved bounds the space that stays free, which is otherwise an eighth of the disk.
+const maxReserved = 64 << 20
 
-// room is an error when n octets more cannot be written.
-func (e *embedded) room(n int) error {
+// diskSpace holds the free space and the size of a disk, in bytes.
+type diskSpace struct{ free, total uint64 }
+
+// reserve returns how many bytes must stay free.
+func (d diskSpace) reserve() uint64 { return min(maxReserved, d.total/8) }
+
+// checkSpace returns an error if n more bytes cannot be written.
+func (e *embedded) checkSpace(n int) error {
 	e.mu.Lock()
 	failed := e.failed
 	e.mu.Unlock()
 	if failed != nil {
 		return failed
 	}
-	free, total, err := space(e.cfg.Dir)
+	disk, err := readDiskSpace(e.cfg.Dir)
 	if err != nil {
 		return fmt.Errorf("journal's disk: %w", err)
 	}
-	reserve := min(maxReserve, total/8)
-	if free < reserve+2*uint64(n) {
-		return fmt.Errorf("%w: of %s, %d MB are left, and %d MB are kept free: make room there", ErrFull, e.cfg.Dir, free>>20, reserve>>20)
+	if reserve := disk.reserve(); disk.free < reserve+2*uint64(n) {
+		return fmt.Errorf("%w: %d MB are left on the disk of %s, and %d MB must stay free: free space there", ErrFull, disk.free>>20, e.cfg.Dir, reserve>>20)
 	}
 	return nil
 }
 
-// takes ends when the store that runs now takes no more writes.
-func (e *embedded) takes() context.Context {
+// currentWrites returns a context that is canceled when the current store fails.
+func (e *embedded) currentWrites() context.Context {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.taking
+	return e.writesContext
 }
 
-// suspect has the store looked at now.
-func (e *embedded) suspect() {
+// requestCheck makes watch check the store at once.
+func (e *embedded) requestCheck() {
 	select {
-	case e.suspected <- struct{}{}:
+	case e.checkDue <- struct{}{}:
 	default:
 	}
 }
 
-// watch looks at the store now and then, and when a write is not answered.
+// watch checks the store at intervals, and after a write that was not answered.
 func (e *embedded) watch(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
@@ -58,16 +63,16 @@ func (e *embedded) watch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-e.suspected:
+		case <-e.checkDue:
 		case <-tick.C:
 		}
-		e.mend()
+		e.recoverStore()
 	}
 }
 
-// mend notes when the store has failed, and starts the server anew where that helps and there is room. A disk that fails is not
-// helped by trying again: what could not be synced may be gone, and who runs it must look.
-func (e *embedded) mend() {
+// recoverStore detects a failed store, and restarts the server if that helps and there is space. A restart does not help if the disk itself fails: data that
+// could not be synced may be lost, and an operator must check the disk.
+func (e *embedded) recoverStore() {
 	e.mu.Lock()
 	s, log, failed := e.server, e.serverLog, e.failed
 	e.mu.Unlock()
@@ -75,31 +80,31 @@ func (e *embedded) mend() {
 		if failed = storeError(s, log); failed == nil {
 			return
 		}
-		e.log.Error("the journal takes no writes", "err", failed)
+		e.log.Error("the journal refuses writes", "err", failed)
 		e.mu.Lock()
 		e.failed = failed
 		e.mu.Unlock()
-		e.fail()
+		e.failWrites()
 	}
 	if !errors.Is(failed, ErrFull) && !errors.Is(failed, errStopped) {
 		return
 	}
-	free, total, err := space(e.cfg.Dir)
-	if err != nil || free < min(maxReserve, total/8) {
+	disk, err := readDiskSpace(e.cfg.Dir)
+	if err != nil || disk.free < disk.reserve() {
 		return
 	}
 	e.shutdown()
 	if err := e.start(); err != nil {
-		e.log.Error("the journal cannot be opened again, which is tried on", "err", err)
+		e.log.Error("reopening the journal failed; trying again", "err", err)
 		return
 	}
-	e.log.Info("the journal takes writes again")
+	e.log.Info("the journal accepts writes again")
 }
 
-// errStopped says that the server has closed its store, which it does where its folder is full or cannot be written.
+// errStopped is returned if the server has closed its store, because its folder is full or cannot be written.
 var errStopped = errors.New("the journal's store has stopped")
 
-// storeError returns why the store of a server takes no writes; nil if it takes them.
+// storeError returns why the store of a server refuses writes; nil if it accepts them.
 func storeError(s *server.Server, log *serverLog) error {
 	if !s.JetStreamEnabled() {
 		return errStopped
@@ -115,7 +120,7 @@ func storeError(s *server.Server, log *serverLog) error {
 	case isFullDisk(cause):
 		return fmt.Errorf("%w: %w", ErrFull, failed)
 	}
-	return fmt.Errorf("the journal's disk fails: check it, then start again: %w", failed)
+	return fmt.Errorf("the journal's disk failed: check it, then restart: %w", failed)
 }
 
 // failedStreams returns an error that names the streams that a server could not read or write; nil if there are none.

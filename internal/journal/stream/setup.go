@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Buckets of key-value pairs that Stream.Bucket gives.
+// The names for Stream.Bucket.
 const (
 	Tokens   = "tokens"
 	Holds    = "holds"
@@ -18,23 +18,23 @@ const (
 	Nodes    = "nodes"
 )
 
-// buckets are all of them.
+// buckets returns the names of all buckets.
 func buckets() []string { return []string{Tokens, Holds, Receipts, Nodes} }
 
-// setUp creates the streams and buckets that are missing and checks those that are there.
+// setUp creates missing streams and buckets, and checks the existing ones.
 func (s *Stream) setUp(ctx context.Context) error {
 	replicas := s.cfg.Replicas
 	if replicas == 0 && s.server == nil {
 		replicas = 3
 	}
-	for _, want := range streams(max(replicas, 1)) {
-		if err := s.ensure(ctx, want); err != nil {
+	for _, want := range streamConfigs(max(replicas, 1)) {
+		if err := s.ensureStream(ctx, want); err != nil {
 			return err
 		}
 	}
 	if s.server != nil {
-		if err := s.sweep(ctx); err != nil { // the next start tries again
-			s.log.Warn("journal: what killed writers left stays", "err", err)
+		if err := s.removeOrphanedChunks(ctx); err != nil { // the next start tries again
+			s.log.Warn("journal: removing the data of interrupted writes failed; the next start tries again", "err", err)
 		}
 	}
 	s.buckets = map[string]*Bucket{}
@@ -48,8 +48,8 @@ func (s *Stream) setUp(ctx context.Context) error {
 	return nil
 }
 
-// streams are what must be there.
-func streams(replicas int) []jetstream.StreamConfig {
+// streamConfigs returns the configurations of all streams.
+func streamConfigs(replicas int) []jetstream.StreamConfig {
 	log := func(name, description string, subjects ...string) jetstream.StreamConfig {
 		return jetstream.StreamConfig{
 			Name: name, Description: description, Subjects: subjects,
@@ -61,13 +61,13 @@ func streams(replicas int) []jetstream.StreamConfig {
 	journal := log(journalStream, "Rempart: signed change sets", journalSubject+">")
 	journal.RePublish = &jetstream.RePublish{Source: journalSubject + ">", Destination: newRecords, HeadersOnly: true}
 
-	// In memory: heartbeats go on while the disk is full.
+	// In memory, so that heartbeats continue while the disk is full.
 	beats := log(beatsStream, "Rempart: the newest heartbeat", beatsSubject)
 	beats.Storage, beats.Discard, beats.MaxMsgs = jetstream.MemoryStorage, jetstream.DiscardOld, 1
 	beats.DenyDelete, beats.DenyPurge = false, false
 	beats.RePublish = &jetstream.RePublish{Source: beatsSubject, Destination: newBeats, HeadersOnly: true}
 
-	// The names, subjects and settings of JetStream's object stores and key-value buckets, so that its tools read them.
+	// With the names, subjects and settings of JetStream's object stores and key-value buckets, so that JetStream's tools can read them.
 	objects := log(objectStream, "Rempart: snapshots", "$O."+objectBucket+".C.>", "$O."+objectBucket+".M.>")
 	objects.AllowRollup, objects.DenyDelete, objects.DenyPurge = true, false, false
 
@@ -80,28 +80,28 @@ func streams(replicas int) []jetstream.StreamConfig {
 	return all
 }
 
-// ensure creates a stream, or checks the one of its name. It changes none: who made it otherwise had a reason.
-func (s *Stream) ensure(ctx context.Context, want jetstream.StreamConfig) error {
+// ensureStream creates a stream, or checks the existing one. It does not change an existing stream, because an operator may have created it with other settings
+// on purpose.
+func (s *Stream) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	there, err := s.js.Stream(ctx, want.Name)
+	existing, err := s.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		there, err = s.js.CreateStream(ctx, want)
+		existing, err = s.js.CreateStream(ctx, want)
 	}
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", want.Name, err)
 	}
-	for _, wrong := range differences(want, there.CachedInfo().Config) {
+	for _, wrong := range differences(want, existing.CachedInfo().Config) {
 		err = errors.Join(err, fmt.Errorf("stream %s has %s", want.Name, wrong))
 	}
 	if err != nil {
-		return fmt.Errorf("%w\nwith these settings records could be lost or not be read: change them with `nats stream edit`", err)
+		return fmt.Errorf("%w\nwith these settings records could be lost or unreadable: change them with `nats stream edit`", err)
 	}
 	return nil
 }
 
-// differences lists what would lose records or keep them from being read. Who wants more replicas or a bound on
-// a store's octets, beyond which nothing is written, is free to.
+// differences returns the settings that would lose records or prevent reading. More replicas, and a bound on the store's size, are allowed.
 func differences(want, has jetstream.StreamConfig) []string {
 	var all []string
 	check := func(ok bool, setting string, has, want any) {
@@ -124,10 +124,10 @@ func differences(want, has jetstream.StreamConfig) []string {
 	check(has.Mirror == nil && len(has.Sources) == 0, "mirror or sources", "set", "none")
 	check(has.PersistMode == want.PersistMode, "persist_mode", has.PersistMode, want.PersistMode)
 	check(slices.Equal(has.Subjects, want.Subjects), "subjects", has.Subjects, want.Subjects)
-	check(samePublish(has.RePublish, want.RePublish), "republish", has.RePublish, want.RePublish)
+	check(sameRePublish(has.RePublish, want.RePublish), "republish", has.RePublish, want.RePublish)
 	return all
 }
 
-func samePublish(a, b *jetstream.RePublish) bool {
+func sameRePublish(a, b *jetstream.RePublish) bool {
 	return (a == nil) == (b == nil) && (a == nil || *a == *b)
 }

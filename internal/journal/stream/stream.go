@@ -1,9 +1,8 @@
-// Package stream keeps the journal's bytes on NATS JetStream: in this process, or on an external cluster. It knows
-// nothing of what the bytes say: to it a record is a number, a kind and octets.
+// Package stream stores the journal's bytes on NATS JetStream, in this process or on an external cluster. It does not interpret them: a record has a sequence,
+// a kind and data.
+// Control opens a Stream, which is the only writer and creates missing streams. Nodes call Connect to get a Reader. All data is in JetStream: the journal,
 //
-// Control opens a Stream, the one writer, which creates what is missing. Nodes Connect as Readers. All state is in
-// JetStream: the journal, heartbeats and audit records in a stream each, snapshots in an object store, the rest in
-// key-value buckets.
+// heartbeats and audit records in a stream each, snapshots in an object store, and the rest in key-value buckets.
 package stream
 
 import (
@@ -21,63 +20,63 @@ import (
 )
 
 var (
-	// ErrNone says that there is no such record, object, key or heartbeat. It is fs.ErrNotExist, too.
-	ErrNone error = missing("there is none")
-	// ErrExists says that a key to create is there already.
+	// ErrNone is returned if a record, object, key or heartbeat does not exist. It matches fs.ErrNotExist.
+	ErrNone error = missing("it does not exist")
+	// ErrExists is returned if a key to be created exists.
 	ErrExists = errors.New("it exists already")
-	// ErrBehind says that another wrote first, and nothing was written: the end of the journal, or a key's
-	// revision, is not the one expected. On a cluster it can also be an own write of unknown outcome, still on its way.
-	ErrBehind = errors.New("another wrote first")
-	// ErrUnknown says that a write may have been kept or not, now or in a moment: look with At before writing again.
-	ErrUnknown = errors.New("whether it was kept is unknown")
-	// ErrFull says that the disk is too full for a write, and nothing was written. Writes go on when there is room.
+	// ErrBehind is returned if another writer wrote first, and nothing was written: the end of the journal, or a key's revision, is not the expected one. On a
+	// cluster it can also be caused by an earlier write of the caller with unknown outcome.
+	ErrBehind = errors.New("another writer wrote first")
+	// ErrUnknown is returned if a write may have been stored, or may still be stored in a moment. The caller must check with At before it writes again.
+	ErrUnknown = errors.New("it is unknown whether the write was stored")
+	// ErrFull is returned if the disk is too full for a write, and nothing was written. Writes succeed again when there is space.
 	ErrFull = errors.New("the disk is full")
-	// ErrLost says that records which were once kept are gone. It is fs.ErrNotExist, too.
+	// ErrLost is returned if records that were stored once are missing. It matches fs.ErrNotExist.
 	ErrLost error = missing("records are missing")
-	// ErrClosed says that the Stream or Reader was closed.
+	// ErrClosed is returned after the Stream or Reader was closed.
 	ErrClosed = errors.New("closed")
 )
 
-// missing is an error that is fs.ErrNotExist, too.
+// missing is an error that matches fs.ErrNotExist.
 type missing string
 
 func (m missing) Error() string        { return string(m) }
 func (m missing) Is(target error) bool { return target == fs.ErrNotExist }
 
 const (
-	// maxPayload bounds a message of the embedded server, its headers included.
+	// maxPayload is the largest size of a message of the embedded server in bytes, including headers.
 	maxPayload = 8 << 20
-	// headerRoom of a message's bound is left for headers, also those that a server adds on the way back.
+	// headerRoom is the part of maxPayload for headers, including those that a server adds to answers.
 	headerRoom = 16 << 10
-	// writeTimeout bounds the wait for an acknowledgement where the context does not: beyond it a write's outcome is unknown.
+	// writeTimeout bounds the wait for an acknowledgement. After it the outcome of the write is unknown.
 	writeTimeout = 10 * time.Second
-	// readTimeout is the same for reads, which are tried again.
+	// readTimeout bounds the wait for an answer to a read, which is then repeated.
 	readTimeout = 5 * time.Second
 )
 
-// Config says where the journal is kept.
+// Config configures a Stream.
 type Config struct {
-	// Embedded, when URL is empty.
+	// For the embedded server, if URL is empty:
 
-	Dir string // folder of the file store, for one process at a time; made if missing
+	Dir string // folder of the file store, for one process at a time; created if missing
 
-	// External.
+	// For an external cluster:
 
 	URL         string // comma-separated servers, nats:// or tls://, which may carry user:password@
 	Credentials string // path of a .creds file; "" for none
-	// SystemCredentials of the system account, a .creds file's path or user:password: servers that do not sync always
-	// are then refused. "" leaves them unasked.
+	// SystemCredentials are the path of a .creds file, or user:password, of the system account. With them, servers that do not sync every write are refused; ""
+	// omits this check.
 	SystemCredentials string
-	Replicas          int // of what is created; 0 is 3
-	// RootCAs returns the authorities that the servers' certificates are checked against. It is called at each connection. nil is the system's.
+	Replicas          int // replicas of new streams; 0 is 3
+	// RootCAs returns the authorities for the servers' certificates. It is called at each connection. nil uses the system's.
 	RootCAs func() (*x509.CertPool, error)
 
-	Copying bool // for Copy: a journal to which a copy was interrupted is opened all the same
+	Copying bool // for Copy: opens a journal even if a copy to it was interrupted
 
 	Log *slog.Logger // nil discards
 }
 
-// Stream is control's side: the writer. It is safe for concurrent use.
+// Stream is the journal's writer, used by control. It is safe for concurrent use.
 type Stream struct {
 	*Reader
 	cfg     Config
@@ -87,8 +86,8 @@ type Stream struct {
 	close sync.Once
 }
 
-// Open opens the journal as its writer: starts the embedded server or connects to the external one, creates the streams
-// and buckets that are missing, and refuses those that could lose records. The caller Closes it.
+// Open opens the journal as its writer. It starts the embedded server or connects to the cluster, creates missing streams and buckets, and refuses existing
+// ones whose settings could lose records. The caller closes the Stream.
 func Open(ctx context.Context, c Config) (*Stream, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -104,10 +103,10 @@ func Open(ctx context.Context, c Config) (*Stream, error) {
 		err = s.setUp(ctx)
 	}
 	if err == nil && s.server == nil {
-		err = s.checkSyncAgain(ctx)
+		err = s.checkSyncOfPeers(ctx)
 	}
 	if err == nil {
-		err = s.refuseMarked(ctx)
+		err = s.refuseUnfinishedCopy(ctx)
 	}
 	if err != nil {
 		s.Close()
@@ -129,7 +128,7 @@ func (s *Stream) openEmbedded() (err error) {
 	return err
 }
 
-// Close ends all that Open began: connections, then the embedded server, whose store is on disk when Close returns.
+// Close closes the connections and stops the embedded server. When it returns, the embedded store is on disk.
 func (s *Stream) Close() error {
 	s.close.Do(func() {
 		if s.Reader != nil {
@@ -142,32 +141,31 @@ func (s *Stream) Close() error {
 	return nil
 }
 
-// MaxRecord is the longest record, audit record or value that is taken, in octets.
+// MaxRecord returns the largest size of a record, audit record or value in bytes.
 func (s *Stream) MaxRecord() int {
 	return int(min(s.nc.MaxPayload(), maxPayload)) - headerRoom
 }
 
-// room is ErrFull when n octets more would leave the embedded store's disk too full, and the error that stopped the
-// store, if one did.
-func (s *Stream) room(n int) error {
+// checkSpace returns ErrFull if n more bytes would exceed the space of the embedded store's disk, and the store's error if the store failed.
+func (s *Stream) checkSpace(n int) error {
 	if n > s.MaxRecord() {
-		return fmt.Errorf("%d octets are more than the %d that fit in a message", n, s.MaxRecord())
+		return fmt.Errorf("%d bytes exceed the limit of %d bytes for a message", n, s.MaxRecord())
 	}
 	if s.server == nil {
 		return nil
 	}
-	return s.server.room(n)
+	return s.server.checkSpace(n)
 }
 
-// publish writes a message and waits until it is kept.
+// publish writes a message and waits for the acknowledgement.
 func (s *Stream) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (uint64, error) {
 	if s.nc.IsClosed() {
 		return 0, ErrClosed
 	}
-	if err := s.room(len(m.Data)); err != nil {
+	if err := s.checkSpace(len(m.Data)); err != nil {
 		return 0, err
 	}
-	ctx, cancel := s.writing(ctx)
+	ctx, cancel := s.writeContext(ctx)
 	defer cancel()
 	ack, err := s.js.PublishMsg(ctx, m, opts...)
 	if err != nil {
@@ -176,17 +174,17 @@ func (s *Stream) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.Pub
 	return ack.Sequence, nil
 }
 
-// writing bounds a write: a store that fails does not answer what it has taken.
-func (s *Stream) writing(ctx context.Context) (context.Context, context.CancelFunc) {
+// writeContext bounds the time of a write. The context is canceled if the embedded store fails, because a failed store does not answer.
+func (s *Stream) writeContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	if s.server == nil {
 		return ctx, cancel
 	}
-	stop := context.AfterFunc(s.server.takes(), cancel)
+	stop := context.AfterFunc(s.server.currentWrites(), cancel)
 	return ctx, func() { stop(); cancel() }
 }
 
-// writeError says what a failed write means to who asked for it.
+// writeError returns the error of this package for a failed write.
 func (s *Stream) writeError(err error) error {
 	var api *jetstream.APIError
 	switch {
@@ -197,22 +195,22 @@ func (s *Stream) writeError(err error) error {
 		}
 		return fmt.Errorf("refused by the server: %w", err)
 	case errors.Is(err, nats.ErrReconnectBufExceeded):
-		return fmt.Errorf("%w: nothing was written", plainer(err))
+		return fmt.Errorf("%w: nothing was written", translateError(err))
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
-		// Nobody was there to take it, or the server stopped its store.
-		s.suspect()
-		return errors.New("no server keeps the stream at the moment: nothing was written")
+		// No server received the message, or the server has stopped its store.
+		s.requestCheck()
+		return errors.New("no server has the stream at the moment: nothing was written")
 	}
-	s.suspect()
+	s.requestCheck()
 	return fmt.Errorf("%w: %w", ErrUnknown, err)
 }
 
-// suspect has the embedded server looked at: it does not answer a write that its disk refused.
-func (s *Stream) suspect() {
+// requestCheck makes the embedded server check its store, because it does not answer a write that the disk refused.
+func (s *Stream) requestCheck() {
 	if s.server != nil {
-		s.server.suspect()
+		s.server.requestCheck()
 	}
 }
 
-// errCodeWrongLastSequenceConstant is what a cluster's leader says of an expected sequence while other writes are on their way.
+// errCodeWrongLastSequenceConstant is the error code of a cluster's leader for an unexpected sequence while other writes are in progress.
 const errCodeWrongLastSequenceConstant jetstream.ErrorCode = 10164

@@ -31,7 +31,7 @@ func testLog(t *testing.T) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
 
-// open opens a Stream that the test's end closes.
+// open opens a Stream that is closed at the end of the test.
 func open(t testing.TB, c Config) *Stream {
 	t.Helper()
 	s, err := Open(t.Context(), c)
@@ -57,7 +57,7 @@ func connect(t testing.TB, s *Stream) *Reader {
 	return r
 }
 
-// appendOK appends and wants it to succeed.
+// appendOK appends a record and checks the returned sequence.
 func appendOK(t testing.TB, s *Stream, after uint64, kind string, data []byte) {
 	t.Helper()
 	got, err := s.Append(t.Context(), after, kind, data)
@@ -66,7 +66,7 @@ func appendOK(t testing.TB, s *Stream, after uint64, kind string, data []byte) {
 	}
 }
 
-// payload is the test's record of a sequence: its length and octets follow from it.
+// payload returns the test record of a sequence. Its length and content depend on the sequence only.
 func payload(sequence uint64) []byte {
 	r := rand.New(rand.NewPCG(sequence, 1))
 	b := make([]byte, r.IntN(4000))
@@ -76,10 +76,10 @@ func payload(sequence uint64) []byte {
 	return b
 }
 
-// errEnough ends a Follow that has what it needs.
+// errEnough ends a Follow that has received enough records.
 var errEnough = errors.New("enough")
 
-// collect follows until there are n records, and wants them to be those of payload.
+// collect follows until n records arrived, and checks that they are the payloads of their sequences.
 func collect(t testing.TB, r *Reader, after uint64, n int) []Record {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -127,7 +127,7 @@ func TestRecords(t *testing.T) {
 		t.Errorf("append after 2 twice: %v", err)
 	}
 	if _, err := s.Append(ctx, 9, "change", nil); !errors.Is(err, ErrBehind) {
-		t.Errorf("append after what is not there: %v", err)
+		t.Errorf("append after a sequence that does not exist: error %v", err)
 	}
 	for _, kind := range []string{"", strings.Repeat("k", maxName+1)} {
 		if _, err := s.Append(ctx, 3, kind, nil); err == nil {
@@ -136,7 +136,7 @@ func TestRecords(t *testing.T) {
 	}
 	long := bytes.Repeat([]byte("x"), s.MaxRecord())
 	if _, err := s.Append(ctx, 3, "change", append(long, 'x')); err == nil || errors.Is(err, ErrUnknown) {
-		t.Errorf("append of too much: %v", err)
+		t.Errorf("append of a record that is too large: error %v", err)
 	}
 	s.Close()
 
@@ -167,12 +167,12 @@ func TestRecords(t *testing.T) {
 	}
 	appendOK(t, s, 3, "change", long)
 	if got, err := node.At(ctx, 4); err != nil || !bytes.Equal(got.Data, long) {
-		t.Errorf("the longest record: %d octets, %v", len(got.Data), err)
+		t.Errorf("the longest record: %d bytes, %v", len(got.Data), err)
 	}
 }
 
-// TestPublishers has two write at once: each sequence is one's, and nothing is written twice.
-func TestPublishers(t *testing.T) {
+// TestConcurrentPublishers appends from two publishers: each sequence belongs to one of them, and no record is written twice.
+func TestConcurrentPublishers(t *testing.T) {
 	s := open(t, testConfig(t))
 	const each = 100
 	var mu sync.Mutex
@@ -222,12 +222,12 @@ func TestPublishers(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := s.At(t.Context(), 2*each+1); !errors.Is(err, ErrNone) {
-		t.Errorf("there is more: %v", err)
+		t.Errorf("there are more records: %v", err)
 	}
 }
 
-// TestFollowLoad has nodes follow while records are written: each gets all, in order.
-func TestFollowLoad(t *testing.T) {
+// TestFollowersReceiveAllRecords lets nodes follow while records are written: each receives all, in order.
+func TestFollowersReceiveAllRecords(t *testing.T) {
 	s := open(t, testConfig(t))
 	const n = 1000
 	var wg sync.WaitGroup
@@ -277,11 +277,11 @@ func TestAudit(t *testing.T) {
 	c := testConfig(t)
 	s := open(t, c)
 	for i := range uint64(300) {
-		if sequence, err := s.Audit(t.Context(), i, payload(i+1)); err != nil || sequence != i+1 {
+		if sequence, err := s.AppendAudit(t.Context(), i, payload(i+1)); err != nil || sequence != i+1 {
 			t.Fatal(sequence, err)
 		}
 	}
-	if _, err := s.Audit(t.Context(), 299, payload(1)); !errors.Is(err, ErrBehind) {
+	if _, err := s.AppendAudit(t.Context(), 299, payload(1)); !errors.Is(err, ErrBehind) {
 		t.Errorf("after the last but one: %v", err)
 	}
 	if last, err := s.LastAudit(t.Context()); err != nil || last.Sequence != 300 || !bytes.Equal(last.Data, payload(300)) {
@@ -291,7 +291,7 @@ func TestAudit(t *testing.T) {
 	s = open(t, c)
 	for _, from := range []uint64{0, 1, 299, 301} {
 		next := max(from, 1)
-		err := s.Audits(t.Context(), from, func(r Record) error {
+		err := s.EachAudit(t.Context(), from, func(r Record) error {
 			if r.Sequence != next || !bytes.Equal(r.Data, payload(next)) {
 				return fmt.Errorf("record %d, want %d", r.Sequence, next)
 			}
@@ -347,10 +347,10 @@ func TestBuckets(t *testing.T) {
 		t.Errorf("Get of a deleted key: %v", err)
 	}
 	if _, err := b.Put(ctx, "", nil); err == nil {
-		t.Error("an empty key")
+		t.Error("an empty key was accepted")
 	}
 	if _, err := b.Put(ctx, "long", make([]byte, s.MaxRecord()+1)); err == nil {
-		t.Error("too long a value")
+		t.Error("a value that is too long was accepted")
 	}
 	s.Close()
 	s = open(t, c)
@@ -375,7 +375,7 @@ func TestReports(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
-		done <- s.Reports(ctx, func(node string, data []byte) { got <- report{node, string(data)} })
+		done <- s.FollowReports(ctx, func(node string, data []byte) { got <- report{node, string(data)} })
 	}()
 	node := connect(t, s)
 	eventually(t, "a report", func() bool {
@@ -392,7 +392,7 @@ func TestReports(t *testing.T) {
 	}
 	eventually(t, "control's own", func() bool { return <-got == report{"control", "also"} })
 	if err := node.Report(t.Context(), "edge.1", make([]byte, maxReport+1)); err == nil {
-		t.Error("reported too much")
+		t.Error("a report that is too large was published")
 	}
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
@@ -466,12 +466,12 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// eventually waits for something that happens soon.
+// eventually waits until ok returns true, for a minute at most.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%s: not in a minute", what)
+			t.Fatalf("timeout after a minute: %s", what)
 		}
 	}
 }

@@ -14,15 +14,15 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// How long answers of a cluster's servers are waited for: after the last that came, and in all.
+// The time to wait for answers of a cluster's servers: after the last answer, and in total.
 const (
 	quietTime = time.Second
 	askTime   = 5 * time.Second
 )
 
-// checkSync refuses a cluster one of whose servers acknowledges writes before they are on disk: JetStream's own default is to
-// sync every two minutes, and a cluster whose machines lose power together, or one of which comes back with an older disk, then
-// loses what it acknowledged. Only the system account may ask. It returns the names of the servers that answered; nil when they were not asked.
+// checkSync refuses a cluster in which a server acknowledges writes before they are on disk. JetStream's default is to sync every two minutes: if the machines
+// of a cluster lose power together, or one returns with an older disk, acknowledged writes are lost. Only the system account may ask. It returns the names of
+// the servers that answered; nil if it could not ask.
 func checkSync(ctx context.Context, c Config) (names []string, err error) {
 	if c.SystemCredentials == "" {
 		return nil, nil
@@ -32,37 +32,37 @@ func checkSync(ctx context.Context, c Config) (names []string, err error) {
 		return nil, fmt.Errorf("connect to %s as the system account: %w", redact(c.URL), err)
 	}
 	defer nc.Close()
-	expected, err := activeServers(ctx, nc)
+	expected, err := countServers(ctx, nc)
 	if err != nil {
 		return nil, err
 	}
-	answers, err := ask(ctx, nc, "$SYS.REQ.SERVER.PING.VARZ", expected)
+	answers, err := askServers(ctx, nc, "$SYS.REQ.SERVER.PING.VARZ", expected)
 	if err != nil {
 		return nil, err
 	}
-	var lax []string
+	var unsynced []string
 	for _, a := range answers {
 		names = append(names, a.Server.Name)
 		if js := a.Data.JetStream.Config; js != nil && !js.SyncAlways {
-			lax = append(lax, fmt.Sprintf("%s (%s)", a.Server.Name, js.SyncInterval))
+			unsynced = append(unsynced, fmt.Sprintf("%s (%s)", a.Server.Name, js.SyncInterval))
 		}
 	}
-	slices.Sort(lax)
+	slices.Sort(unsynced)
 	switch {
-	case len(lax) > 0:
+	case len(unsynced) > 0:
 		return nil, fmt.Errorf("these servers acknowledge writes before they are on disk, and sync at intervals: %s: "+
-			"set jetstream { sync_interval: always } in their configuration and restart them", strings.Join(lax, ", "))
+			"set jetstream { sync_interval: always } in their configuration and restart them", strings.Join(unsynced, ", "))
 	case len(answers) < expected:
-		return nil, fmt.Errorf("of %d servers only %d said whether they sync every write: open again when all answer", expected, len(answers))
+		return nil, fmt.Errorf("of %d servers only %d reported whether they sync every write: try again when all answer", expected, len(answers))
 	}
 	return names, nil
 }
 
-// checkSyncAgain is checkSync for the servers that now keep the journal: some may have come after they were first asked. One that
-// is down cannot answer, which is said, and is no reason to be down as well.
-func (s *Stream) checkSyncAgain(ctx context.Context) error {
+// checkSyncOfPeers calls checkSync again for the servers that now store the journal, because some may have joined since. A server that is down cannot answer;
+// this is logged, and is no error.
+func (s *Stream) checkSyncOfPeers(ctx context.Context) error {
 	if s.cfg.SystemCredentials == "" {
-		s.log.Warn("journal: without credentials of the system account it is not known whether the servers sync every write before they " +
+		s.log.Warn("journal: without credentials of the system account it is unknown whether the servers sync every write before they " +
 			"acknowledge it: make sure that each has jetstream { sync_interval: always }")
 		return nil
 	}
@@ -82,18 +82,18 @@ func (s *Stream) checkSyncAgain(ctx context.Context) error {
 		switch {
 		case slices.Contains(asked, peer.Name):
 		case peer.Offline:
-			s.log.Warn("journal: a server is down, so that it is not known whether it syncs every write before it acknowledges it: "+
+			s.log.Warn("journal: a server is down, so that it is unknown whether it syncs every write before it acknowledges it: "+
 				"make sure that it has jetstream { sync_interval: always }", "server", peer.Name)
 		default:
-			return fmt.Errorf("server %s, which keeps the journal, did not say whether it syncs every write: open again when it answers", peer.Name)
+			return fmt.Errorf("server %s, which keeps the journal, did not report whether it syncs every write: try again when it answers", peer.Name)
 		}
 	}
 	return nil
 }
 
-// activeServers is how many servers there are, as the one that knows of most says.
-func activeServers(ctx context.Context, nc *nats.Conn) (int, error) {
-	answers, err := ask(ctx, nc, "$SYS.REQ.SERVER.PING", 0)
+// countServers returns the largest number of active servers that a server reports.
+func countServers(ctx context.Context, nc *nats.Conn) (int, error) {
+	answers, err := askServers(ctx, nc, "$SYS.REQ.SERVER.PING", 0)
 	if err != nil {
 		return 0, err
 	}
@@ -104,7 +104,7 @@ func activeServers(ctx context.Context, nc *nats.Conn) (int, error) {
 	return n, nil
 }
 
-// serverAnswer is what is read of the answers to both questions.
+// serverAnswer holds the parsed fields of the answers to both requests.
 type serverAnswer struct {
 	Server struct {
 		Name string `json:"name"`
@@ -123,8 +123,8 @@ type serverAnswer struct {
 	} `json:"data"`
 }
 
-// ask puts a question to all servers and collects their answers: the expected number, or, for 0, until no more come.
-func ask(ctx context.Context, nc *nats.Conn, subject string, expected int) ([]serverAnswer, error) {
+// askServers sends a request to all servers and returns their answers: the expected number of them, or, for 0, all that arrive within quietTime of each other.
+func askServers(ctx context.Context, nc *nats.Conn, subject string, expected int) ([]serverAnswer, error) {
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
@@ -166,9 +166,9 @@ func ask(ctx context.Context, nc *nats.Conn, subject string, expected int) ([]se
 	return all, nil
 }
 
-// dialSystem connects as the system account, whatever user the URLs carry.
+// dialSystem connects as the system account, and ignores the users in the URLs.
 func dialSystem(c Config) (*nats.Conn, error) {
-	servers, credentials := bare(c.URL), c.SystemCredentials
+	servers, credentials := withoutUsers(c.URL), c.SystemCredentials
 	opts := []nats.Option{nats.Name("rempart control, check")}
 	if _, err := os.Stat(credentials); err != nil {
 		user, password, ok := strings.Cut(credentials, ":")
@@ -180,10 +180,10 @@ func dialSystem(c Config) (*nats.Conn, error) {
 	return dial(servers, credentials, c.RootCAs, c.Log, opts...)
 }
 
-// bare is a list of servers without users and passwords.
-func bare(servers string) string { return eachURL(servers, func(u *url.URL) { u.User = nil }) }
+// withoutUsers returns a list of servers without users and passwords.
+func withoutUsers(servers string) string { return eachURL(servers, func(u *url.URL) { u.User = nil }) }
 
-// redact is a list of servers without passwords, for messages.
+// redact returns a list of servers without passwords, for messages.
 func redact(servers string) string {
 	return eachURL(servers, func(u *url.URL) {
 		if u.User != nil {
@@ -192,7 +192,7 @@ func redact(servers string) string {
 	})
 }
 
-// eachURL changes the servers of a list; what is no URL is left out.
+// eachURL calls change with each server of a list, and returns the changed list. It leaves out invalid URLs.
 func eachURL(servers string, change func(*url.URL)) string {
 	var out []string
 	for server := range strings.SplitSeq(servers, ",") {

@@ -5,26 +5,26 @@ import (
 	"fmt"
 )
 
-// End returns the last sequence that the journal gave to a record, also if that record is lost. It is 0 for an empty journal.
+// End returns the last sequence that the journal assigned to a record, even if that record is lost. It returns 0 for an empty journal.
 func (s *Stream) End(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	journal, err := s.js.Stream(ctx, journalStream)
 	if err != nil {
-		return 0, fmt.Errorf("end of the journal: %w", plainer(err))
+		return 0, fmt.Errorf("end of the journal: %w", translateError(err))
 	}
 	return journal.CachedInfo().State.LastSeq, nil
 }
 
-// Walk calls each with the records from sequence from to sequence to that the journal still holds, in order. Unlike Follow it passes over lost records: each
-// sees them as gaps between sequences. It returns the error of each.
+// Walk calls each with the records between two sequences that the journal still holds, in order. Unlike Follow it skips lost records: each sees them as gaps
+// between sequences. It returns the first error of each.
 func (r *Reader) Walk(ctx context.Context, from, to uint64, each func(Record) error) error {
 	if from > to {
 		return nil
 	}
-	err := r.all(ctx, journalStream, query{Sequence: max(from, 1)}, func(m message) error {
+	err := r.eachMessage(ctx, journalStream, query{Sequence: max(from, 1)}, func(m message) error {
 		if m.sequence > to {
-			return errWalked
+			return errStopWalk
 		}
 		record, err := m.record()
 		if err != nil {
@@ -32,11 +32,11 @@ func (r *Reader) Walk(ctx context.Context, from, to uint64, each func(Record) er
 		}
 		return each(record)
 	})
-	if err == errWalked {
+	if err == errStopWalk {
 		return nil
 	}
 	return err
 }
 
-// errWalked ends a walk.
-var errWalked = fmt.Errorf("the walk is complete")
+// errStopWalk ends a walk.
+var errStopWalk = fmt.Errorf("the walk is complete")

@@ -1,0 +1,161 @@
+package journal_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"rempart/blocklist"
+	"rempart/internal/journal"
+)
+
+// controlWithBackup returns a control in dir's folder c, with a backup from before its last change, and a stopped edge in e that has that change in force.
+func controlWithBackup(t *testing.T, k *keys, dir string) (*control, *edge, journal.Receipt) {
+	t.Helper()
+	c := startControl(t, k, filepath.Join(dir, "c"), nil)
+	c.push(t, k.set(t, "one", block("one.example")))
+	c.stop()
+	copyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
+	c = startControl(t, k, filepath.Join(dir, "c"), nil)
+	r := c.push(t, k.set(t, "two", block("two.example")))
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, r.Version)
+	e.stop()
+	return c, e, r
+}
+
+// TestOlderBackupIsDetected restores control's disk from a backup that is older than the edges' state.
+func TestOlderBackupIsDetected(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c, e, r := controlWithBackup(t, k, dir)
+	c.stop()
+
+	c = startControl(t, k, filepath.Join(dir, "backup"), nil)
+	c.push(t, k.set(t, "three", block("three.example"))) // with the version of another change
+	c.push(t, k.set(t, "four", block("four.example")))
+	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
+	waitFor(t, "a problem to be reported", func() bool { return e.Health().Problem != "" })
+	if v := e.State().Version; v != r.Version {
+		t.Errorf("version %d, and %d before", v, r.Version)
+	}
+	wantVerdict(t, e.Set().View(), "two.example", blocklist.BlockedBy)
+	wantVerdict(t, e.Set().View(), "three.example", blocklist.Pass)
+	t.Log(e.Health().Problem)
+	e.stop()
+	c.stop()
+
+	c = startControl(t, k, filepath.Join(dir, "backup"), func(cfg *journal.ControlConfig) {
+		cfg.NewEpoch, cfg.Above = true, func() uint64 { return r.Version }
+	})
+	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, r.Version+1)
+	after := c.push(t, k.set(t, "five", block("five.example")))
+	e.reaches(t, after.Version)
+	wantVerdict(t, e.Set().View(), "four.example", blocklist.BlockedBy)
+	wantVerdict(t, e.Set().View(), "five.example", blocklist.BlockedBy)
+}
+
+// TestControlClockWrongByADay sets control's clock a day ahead or back, and then to the correct time.
+func TestControlClockWrongByADay(t *testing.T) {
+	for _, off := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
+		k, dir := newKeys(t), t.TempDir()
+		c := startControl(t, k, dir, nil)
+		e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
+		c.SetWall(func() time.Time { return time.Now().Add(off) })
+		set := func(id, name string) []byte { // signed by an author with the same clock
+			payload, err := journal.Encode(&journal.ChangeSet{ID: id, Time: time.Now().Add(min(off, 0)).Unix()}, []journal.Change{block(name)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return journal.Seal(journal.KindChanges, payload, k.author)
+		}
+		r := c.push(t, set("wrong", "wrong.example"))
+		e.reaches(t, r.Version)
+		wantVerdict(t, e.Set().View(), "wrong.example", blocklist.BlockedBy)
+		waitFor(t, "a heartbeat", func() bool { return e.Health().Newest == r.Version })
+		h := e.Health()
+		t.Logf("%v: version %d, heartbeat %v old, offset %v", off, h.Status.Version, h.Heartbeat.Round(time.Millisecond), h.ControlTime.Round(time.Second))
+		if h.Heartbeat > time.Minute {
+			t.Error("a wrong clock changes the age of heartbeats")
+		}
+		c.stop()
+		c = startControl(t, k, dir, nil) // with the correct clock
+		e.stop()
+		e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
+		wantVerdict(t, e.Set().View(), "wrong.example", blocklist.BlockedBy) // from disk, without control
+		r = c.push(t, k.set(t, "right", block("right.example")))
+		e.reaches(t, r.Version)
+		wantVerdict(t, e.Set().View(), "right.example", blocklist.BlockedBy)
+	}
+}
+
+// TestRecoverAppendsRecordsOfEdge restores control's disk from an older backup, and the records since from an edge.
+func TestRecoverAppendsRecordsOfEdge(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, filepath.Join(dir, "c"), nil)
+	c.push(t, k.set(t, "one", block("one.example")))
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
+	e.reaches(t, c.State().Version)
+	c.stop()
+	copyTree(t, filepath.Join(dir, "c"), filepath.Join(dir, "backup"))
+	c = startControl(t, k, filepath.Join(dir, "c"), nil)
+	e.stop()
+	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
+	for _, id := range []string{"two", "three"} {
+		c.push(t, k.set(t, id, block(id+".example")))
+	}
+	r, err := c.Compact(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.reaches(t, r.Version)
+	e.stop()
+	c.stop()
+	c = startControl(t, k, filepath.Join(dir, "backup"), func(cfg *journal.ControlConfig) { cfg.Recover = filepath.Join(dir, "e") })
+	if v := c.State().Version; v != r.Version+1 { // one more, for a new snapshot: neither the backup nor the copy holds the object of the last one
+		t.Fatalf("version %d, want %d", v, r.Version+1)
+	}
+	if _, err := c.Record(t.Context(), r.Version); err != nil {
+		t.Errorf("the last recovered record: %v", err)
+	}
+	fresh := startEdge(t, k, filepath.Join(dir, "fresh"), fromStream(c, "fresh"), journal.Node{ID: "fresh"})
+	fresh.reaches(t, r.Version+1)
+	wantVerdict(t, fresh.Set().View(), "three.example", blocklist.BlockedBy)
+	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
+	after := c.push(t, k.set(t, "four", block("four.example")))
+	e.reaches(t, after.Version)
+	for _, name := range []string{"one", "two", "three", "four"} {
+		wantVerdict(t, e.Set().View(), name+".example", blocklist.BlockedBy)
+		wantVerdict(t, c.State().View(), name+".example", blocklist.BlockedBy)
+	}
+}
+
+// TestDamagedSnapshotIsFetchedAgain damages the snapshot on an edge's disk: the rest stays in force until it was fetched again.
+func TestDamagedSnapshotIsFetchedAgain(t *testing.T) {
+	k, dir := newKeys(t), t.TempDir()
+	c := startControl(t, k, dir, nil)
+	var changes []journal.Change
+	for i := range 2000 {
+		changes = append(changes, block(fmt.Sprintf("n%d.example", i)))
+	}
+	c.push(t, k.set(t, "many", changes...))
+	if _, err := c.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
+	r := c.push(t, k.set(t, "after", block("after.example")))
+	e.reaches(t, r.Version)
+	e.stop()
+	damageSnapshot(t, filepath.Join(dir, "e"), "n777")
+	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
+	waitFor(t, "the snapshot to be repaired", func() bool { return judge(t, e.Set().View(), "n777.example") == blocklist.BlockedBy })
+	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
+	r = c.push(t, k.set(t, "last", block("last.example")))
+	e.reaches(t, r.Version)
+	e.stop()
+	e = startEdge(t, k, filepath.Join(dir, "e"), offline{}, journal.Node{ID: "e"})
+	for _, name := range []string{"n777.example", "after.example", "last.example"} {
+		wantVerdict(t, e.Set().View(), name, blocklist.BlockedBy)
+	}
+}
