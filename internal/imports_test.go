@@ -23,6 +23,7 @@ var rooms = map[string]struct {
 	why string
 }{
 	"internal/wire":            {nil, "everything stands on wire: it can stand on nothing"},
+	"internal/tsig":            {nil, "keys are parsed alike for both sides of a transfer"},
 	"internal/units":           {nil, "it only knows how quantities are written"},
 	"internal/pause":           {nil, "it only waits"},
 	"internal/config":          {[]string{"internal/spelling", "internal/units"}, "settings are values; cmd copies them to where they belong, so that no room reads the environment"},
@@ -41,7 +42,7 @@ var rooms = map[string]struct {
 	"blocklist/guard":          {[]string{"blocklist"}, "guards are pure checks: feeds and pushes pass the same ones"},
 	"blocklist/feed":           {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/fetch", "blocklist/feed/format", "blocklist/feed/guardfile", "blocklist/feed/store", "blocklist/guard", "internal/durable", "internal/filewatch", "internal/setfile", "internal/units"}, "lists arrive through fetch and format, and leave as a set"},
 	"blocklist/feed/bounded":   {nil, "it limits any input, independent of its content"},
-	"blocklist/feed/fetch":     {[]string{"blocklist/feed/bounded", "blocklist/feed/format", "internal/durable", "internal/redirect"}, "it fetches a body to a file through a dialer that it receives: it knows no set, guard or schedule"},
+	"blocklist/feed/fetch":     {[]string{"blocklist/feed/bounded", "blocklist/feed/format", "internal/durable", "internal/redirect", "internal/tsig"}, "it fetches a body to a file through a dialer that it receives: it knows no set, guard or schedule"},
 	"blocklist/feed/format":    {[]string{"blocklist", "blocklist/feed/bounded"}, "it reads bytes: the same on an edge, in a command, in a test"},
 	"blocklist/feed/guardfile": {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/format", "blocklist/guard", "internal/durable", "internal/filewatch"}, "it owns the files of the guards, whoever passes listings through them"},
 	"blocklist/feed/store":     {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/fetch", "internal/durable"}, "it keeps files of lists: which of them are used is decided by feed"},
@@ -51,12 +52,45 @@ var rooms = map[string]struct {
 	"internal/pushapi":         {[]string{"blocklist", "blocklist/guard", "internal/changeset", "internal/journal", "internal/journal/stream", "internal/pause"}, "it decides who may call and decodes requests; changeset decides what a call does to a change set"},
 	"internal/journal/mirror":  {[]string{"internal/durable", "internal/journal", "internal/pause", "internal/redirect"}, "it carries signed bytes, which it does not interpret"},
 	"internal/web":             {[]string{"blocklist"}, "the page only asks the set"},
-	"internal/rpz":             {[]string{"blocklist", "internal/fair", "internal/pause"}, "policy zones are what the set says, whoever changes it"},
+	"internal/rpz":             {[]string{"blocklist", "internal/fair", "internal/pause", "internal/tsig"}, "policy zones are what the set says, whoever changes it"},
 	"internal/admin":           {[]string{"blocklist"}, "other data arrives through functions"},
 	"internal/dnstest":         {nil, "tests of any room use it"},
 
 	"internal/dnstest/scenario": {nil, "it plays against any server that a test passes in"},
 	"blocklist/guard/generate":  {nil, "it makes the lists that guard ships, and is no part of the program"},
+}
+
+// cmdRooms says which rooms of the program each of its rooms may import. Other rooms are open to all of them, since commands are wiring.
+var cmdRooms = map[string]struct {
+	may []string
+	why string
+}{
+	"cmd/rempart":         {[]string{"cmd/rempart/cli", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/setup"}, "main wires everything together"},
+	"cmd/rempart/operate": {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup"}, "commands of operators know no lists of this machine"},
+	"cmd/rempart/inspect": {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup"}, "commands that examine lists call no control"},
+	"cmd/rempart/setup":   {[]string{"cmd/rempart/report"}, "parts are made from settings, independent of the command"},
+	"cmd/rempart/cli":     {[]string{"cmd/rempart/report"}, "it does not depend on what a command does"},
+	"cmd/rempart/report":  {nil, "it only describes"},
+}
+
+// TestCommandRooms checks the imports between the rooms of the program.
+func TestCommandRooms(t *testing.T) {
+	eachFile(t, func(file string, f *ast.File, fset *token.FileSet) {
+		room := path.Dir(file)
+		if !strings.HasPrefix(room, "cmd/") {
+			return
+		}
+		rule, known := cmdRooms[room]
+		if !known {
+			t.Errorf("%s: the room %s is not in the rules: say there what it may import, and why", file, room)
+		}
+		for _, spec := range f.Imports {
+			of, ours := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), module+"/")
+			if ours && strings.HasPrefix(of, "cmd/") && !slices.Contains(rule.may, of) {
+				t.Errorf("%s imports %s: %s", fset.Position(spec.Pos()), of, rule.why)
+			}
+		}
+	})
 }
 
 // outside says who may import what is not ours and not of the standard library, where that is restricted.

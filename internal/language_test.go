@@ -66,8 +66,10 @@ func TestLanguage(t *testing.T) {
 		words = append(words, regexp.QuoteMeta(p))
 	}
 	slices.SortFunc(words, func(a, b string) int { return len(b) - len(a) }) // the longest first
+	jsonKey := regexp.MustCompile(`json:"[^"]*"|"\w+":`)                     // a name in an interface stays as it is
 	find := regexp.MustCompile(`(?i)\b(?:` + strings.Join(words, "|") + `)\b`)
 	check := func(where, text string) {
+		text = jsonKey.ReplaceAllString(text, "")
 		text = strings.ReplaceAll(text, "application/octet-stream", "") // a media type
 		for _, found := range find.FindAllString(text, -1) {
 			phrase := strings.ToLower(found)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +12,8 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed"
-	"rempart/blocklist/feed/format"
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/report"
 	"rempart/internal/config"
 	"rempart/internal/local"
 	"rempart/resolver/listen"
@@ -56,7 +56,7 @@ func (s *server) status() local.Status {
 	view, lists := s.set().View(), s.lists.Status()
 	stats := view.Stats()
 	st := local.Status{
-		Version: version(), Started: s.started, Mode: "enforce", Set: local.Set{Version: stats.Version, Names: stats.Names, Created: view.Info().Created, Suspended: view.Suspended()},
+		Version: cli.Version(), Started: s.started, Mode: "enforce", Set: local.Set{Version: stats.Version, Names: stats.Names, Created: view.Info().Created, Suspended: view.Suspended()},
 	}
 	if s.config.Mode == config.Observe {
 		st.Mode = "observe"
@@ -65,7 +65,7 @@ func (s *server) status() local.Status {
 		st.Listening = append(st.Listening, addr.String())
 	}
 	st.Queries, st.Blocked = s.resolver.Totals()
-	for _, u := range s.forward.main.Stats().Upstreams {
+	for _, u := range s.forward.Main.Stats().Upstreams {
 		st.Upstreams = append(st.Upstreams, local.Upstream{Name: u.Upstream, Healthy: u.Healthy, Unheard: u.Reachable.IsZero(), Looping: u.Looping})
 	}
 	problem := func(text string) {
@@ -74,7 +74,7 @@ func (s *server) status() local.Status {
 		}
 	}
 	problem(s.notReady())
-	problem(s.feeds.problem())
+	problem(s.feeds.Problem())
 	for _, addr := range listen.Absent(s.dnsAt) {
 		problem("this machine does not have the address " + addr.String() + " (REMPART_LISTEN): no query to it arrives")
 	}
@@ -85,29 +85,29 @@ func (s *server) status() local.Status {
 	}
 	for _, l := range lists.Lists {
 		if l.Result != feed.OK || l.TooOld {
-			problem("the list " + listLine(l, time.Now()))
+			problem("the list " + report.ListLine(l, time.Now()))
 		}
 	}
 	if lists.Folder != "" {
 		problem("the data folder cannot be written: " + lists.Folder)
 	}
 	if lists.Err != "" {
-		problem("the set in force is not of the newest content: " + lists.Err)
+		problem("the set in force does not hold the newest content: " + lists.Err)
 	}
 	if s.edge != nil {
 		h := s.edge.Health()
 		st.Control = &local.Control{URL: config.Redact(s.config.Control), Version: h.Status.Version, Newest: max(h.Newest, h.Status.Version), Heard: h.Heartbeat, Problem: config.Redact(h.Problem)}
 		problem(h.Problem)
 	}
-	st.Feeds, _ = json.Marshal(lists) // of plain values: it cannot fail
+	st.Feeds, _ = json.Marshal(lists) // it holds plain values only, so that marshalling cannot fail
 	return st
 }
 
 // check returns the verdict that a query for a name gets.
 func (s *server) check(ctx context.Context, text string) local.Verdict {
-	name, err := readName(text)
+	name, err := report.ParseName(text)
 	if err != nil {
-		return local.Verdict{Name: text, Action: verdictError, Note: err.Error()}
+		return local.Verdict{Name: text, Action: report.VerdictError, Note: err.Error()}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -116,7 +116,7 @@ func (s *server) check(ctx context.Context, text string) local.Verdict {
 	if x.Target != nil {
 		judged = x.Target
 	}
-	v := verdictOf(x.View, judged, x.Verdict)
+	v := report.VerdictOf(x.View, judged, x.Verdict)
 	v.Name = blocklist.NameText(name)
 	switch {
 	case x.Target != nil:
@@ -126,9 +126,9 @@ func (s *server) check(ctx context.Context, text string) local.Verdict {
 	}
 	switch {
 	case x.Special && x.Verdict.Action == blocklist.Pass:
-		v.Note = "it is answered here, whatever lists and upstreams say: it is a name of special use"
+		v.Note = "Rempart answers it by itself, whatever lists and upstreams hold: it is a special-use name"
 	case x.Rebinds && x.Verdict.Action == blocklist.Pass:
-		v.Note = "its answer is withheld: it leads to an address of the local network (REMPART_REBINDING)"
+		v.Note = "its answer is withheld: it points to an address of the local network (REMPART_REBINDING)"
 	}
 	if unsure != nil {
 		v.Unsure = unsure.Error()
@@ -137,39 +137,10 @@ func (s *server) check(ctx context.Context, text string) local.Verdict {
 	return v
 }
 
-// verdictError is the verdict on a text that is not a name.
-const verdictError = "error"
-
-// readName parses a name as people write it, single labels too.
-func readName(text string) ([]byte, error) {
-	name, err := format.Host(text)
-	if errors.Is(err, format.SingleLabel) || errors.Is(err, format.LocalName) {
-		name, err = blocklist.AppendName(nil, text) // lists cannot hold such names, but people ask about them
-	}
-	return name, err
-}
-
-// verdictOf describes a view's verdict on a name.
-func verdictOf(view *blocklist.View, name []byte, verdict blocklist.Verdict) local.Verdict {
-	v := local.Verdict{Name: blocklist.NameText(name), Action: verdict.Action.String()}
-	entry, ok := view.Explain(name, verdict)
-	if !ok {
-		return v
-	}
-	v.Entry, v.Scope, v.Sources = entry.Name, entry.Scope.String(), entry.Sources
-	if verdict.Action == blocklist.BlockedBy {
-		v.Category = entry.Category.String()
-	}
-	return v
-}
-
-// leastMatches is the least number of hits of an entry that is shown: fewer hits may all be from one client.
-const leastMatches = 10
-
-// matches returns the listed entries with at least that many hits, most hits first.
+// matches returns the entries with at least so many hits, the most hits first.
 func (s *server) matches(least uint64) []local.Match {
 	all := []local.Match{}
-	for _, m := range s.resolver.Matches(max(least, leastMatches)) {
+	for _, m := range s.resolver.Matches(max(least, report.LeastMatches)) {
 		all = append(all, local.Match{Entry: m.Name, Category: m.Category.String(), Sources: m.Lists, Hits: m.Hits})
 	}
 	return all

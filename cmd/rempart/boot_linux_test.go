@@ -34,17 +34,17 @@ func resolverAt(t *testing.T, addr, answer string) {
 			}
 			m.Answer = []dns.RR{rr}
 		}
-		_ = w.WriteMsg(m) // whoever asked may be gone
+		_ = w.WriteMsg(m) // the client may be gone
 	})}
 	go func() { _ = s.ActivateAndServe() }()
 	t.Cleanup(func() { _ = s.Shutdown() })
 }
 
-// systemResolvers puts a file over the system's, which the returned function rewrites.
+// systemResolvers mounts a file over the system's file of resolvers. The returned function rewrites it.
 func systemResolvers(t *testing.T) (rewrite func(lines ...string)) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "resolv.conf")
-	rewrite = func(lines ...string) { // in place: what is mounted is the file, not its name
+	rewrite = func(lines ...string) { // in place: the mount is bound to the file, not to its name
 		if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -56,8 +56,8 @@ func systemResolvers(t *testing.T) (rewrite func(lines ...string)) {
 	return rewrite
 }
 
-// within asks every 50 ms until got returns want, as often as d allows. The time that a loaded machine adds to an answer or to a pause does not count; the time
-// that was waited for no answer does.
+// within asks every 50 ms until got returns want, as often as d allows. Time that a loaded machine adds to an answer or to a pause is ignored; time spent
+// waiting for an answer that does not arrive is not.
 func within(t *testing.T, d time.Duration, what, want string, got func() string) {
 	t.Helper()
 	const pause = 50 * time.Millisecond
@@ -77,10 +77,10 @@ func within(t *testing.T, d time.Duration, what, want string, got func() string)
 	}
 }
 
-// unanswered is the outcome of a query to which no answer came.
+// unanswered is the outcome of a query without an answer.
 const unanswered = "nothing"
 
-// outcome is what an answer says: an address, else its rcode; unanswered where none comes.
+// outcome returns the address in the answer, or else its rcode; unanswered if no answer arrives.
 func outcome(addr, name string) string {
 	c := dns.Client{Timeout: 10 * time.Second}
 	m, _, err := c.Exchange(question(name), addr)
@@ -138,7 +138,7 @@ func TestBoot(t *testing.T) {
 	}
 }
 
-// TestBootBehindStub forwards to the resolvers behind systemd-resolved's stub where nothing answers on that.
+// TestBootBehindStub forwards to the resolvers behind systemd-resolved's stub if nothing answers on the stub's address.
 func TestBootBehindStub(t *testing.T) {
 	if !dnstest.Isolated(t) {
 		return
@@ -147,22 +147,23 @@ func TestBootBehindStub(t *testing.T) {
 	if err := unix.Mount("rempart-test", "/run", "tmpfs", 0, ""); err != nil {
 		t.Skip(err)
 	}
-	if err := os.MkdirAll(filepath.Dir(stubResolvConf), 0o755); err != nil {
+	behind := "/run/systemd/resolve/resolv.conf"
+	if err := os.MkdirAll(filepath.Dir(behind), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	write(t, stubResolvConf, "nameserver 127.0.1.1")
+	write(t, behind, "nameserver 127.0.1.1")
 	resolverAt(t, "127.0.1.1", "192.0.2.1")
 	p := start(t)
 	within(t, 5*time.Second, "a name", "192.0.2.1", func() string { return outcome(p.DNS, "one.example") })
 }
 
-// TestNetworkComesLate has a configured upstream that cannot be reached for a while: it is asked soon after it can.
+// TestNetworkComesLate configures an upstream that cannot be reached for a while: it is used soon after it can be reached.
 func TestNetworkComesLate(t *testing.T) {
 	if !dnstest.Isolated(t) {
 		return
 	}
 	p := start(t, "REMPART_UPSTREAMS=udp://10.53.0.9,tcp://10.53.0.9", "REMPART_LISTS=http://10.53.0.9:8099/list.txt")
-	for i := range 20 { // long enough for the upstream to be left out, and probed ever less often
+	for i := range 20 { // long enough that the upstream is left out, and probed at increasing intervals
 		if got := outcome(p.DNS, strings.Repeat("a", i+1)+".example"); got != "SERVFAIL" {
 			t.Fatalf("without a network: %s", got)
 		}

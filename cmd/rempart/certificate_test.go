@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"rempart/internal/config"
 	"rempart/internal/dnstest"
 )
 
@@ -139,7 +136,7 @@ func copyTo(t *testing.T, from, to string) {
 	}
 }
 
-// TestReloadIsLogged sends SIGHUP to a control whose files are as before, and after changes of its key ring and of what guards go by.
+// TestReloadIsLogged sends SIGHUP to a control with unchanged files, and after changes of its key ring and of the files of its guards.
 func TestReloadIsLogged(t *testing.T) {
 	t.Parallel()
 	essential := filepath.Join(t.TempDir(), "essential.txt")
@@ -164,27 +161,6 @@ func TestReloadIsLogged(t *testing.T) {
 	logs(t, control, "a changed file is in use")
 	if stdout, _, code := operator(t, control, publisher, "push", list, "--dry-run"); code != 1 || !strings.Contains(stdout, "refused") {
 		t.Errorf("after: exit code %d\n%s", code, stdout)
-	}
-}
-
-// TestExpiryWarning warns in the last two weeks of a certificate, and after them.
-func TestExpiryWarning(t *testing.T) {
-	t.Parallel()
-	ca := newAuthority(t)
-	cert, _ := ca.issue("control", serverTemplate())
-	c := &config.Config{}
-	c.PushCert, c.PushKey = ca.path("control.pem"), ca.path("control.key")
-	var log bytes.Buffer
-	s, err := newServerCertificate(c, slog.New(slog.NewTextHandler(&log, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for before, want := range map[time.Duration]string{15 * 24 * time.Hour: "", 13 * 24 * time.Hour: "WARN", time.Minute: "WARN", -time.Minute: "ERROR"} {
-		log.Reset()
-		s.warnExpiry(cert.NotAfter.Add(-before))
-		if (want == "") != (log.Len() == 0) || !strings.Contains(log.String(), want) {
-			t.Errorf("%s before: %q, want %q", before, log.String(), want)
-		}
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestCompileKeepsOff does not write into the data folder of a running server, even of another one's settings.
+// TestCompileKeepsOff checks that "rempart compile" does not write into the data folder of a running server, even if that server has other settings.
 func TestCompileKeepsOff(t *testing.T) {
 	t.Parallel()
 	p := start(t, upstreams(dnstest.NewUpstream(t, nil)))

@@ -8,8 +8,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestListsThatCannotBeHadStay has a control begin without a list that it published before, and without its copy: what it said stays in force.
-func TestListsThatCannotBeHadStay(t *testing.T) {
+// TestUnreadableListsStay starts a control without a list that it published before, and without its copy: the entries of that list stay in force.
+func TestUnreadableListsStay(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	dir := t.TempDir()

@@ -11,10 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"rempart/cmd/rempart/setup"
 	"rempart/internal/dnstest"
 )
 
-// guides are the documents of the public, without the README.
+// guides are the public documents, except for the README.
 var guides = []string{"failures.md", "feeds.md", "household.md", "isp.md", "monitoring.md", "operator.md", "resolvers.md", "settings.md"}
 
 // document returns the text of the README or of a guide in deploy.
@@ -31,7 +32,7 @@ func document(t *testing.T, name string) string {
 	return string(b)
 }
 
-// TestDocuments runs the commands that the README and each guide show, in order, and compares their output. Each document is a session of its own.
+// TestDocuments runs the commands in the README and each guide, in order, and compares their output. Each document is a session of its own.
 func TestDocuments(t *testing.T) {
 	t.Parallel()
 	for _, name := range append(guides, "README.md") {
@@ -66,7 +67,7 @@ func TestGuides(t *testing.T) {
 	}
 }
 
-// TestTranscripts does the same with a text that contains every form of a transcript.
+// TestTranscripts runs a text that contains every form of a transcript.
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
 	b, err := os.ReadFile(filepath.Join("testdata", "transcripts.md"))
@@ -76,18 +77,18 @@ func TestTranscripts(t *testing.T) {
 	runTranscripts(t, string(b))
 }
 
-// step is a command and the output shown of it.
+// step is a command and its expected output.
 type step struct {
 	line    int // in the document
 	command string
 	want    string
 }
 
-// whole is the command on one line.
+// whole returns the command on one line.
 func (s step) whole() string { return strings.ReplaceAll(s.command, "\\\n", "") }
 
-// transcripts are the steps of a document's fenced blocks of the language console: lines that begin with
-// "$ " are commands, continued on the next line after a backslash; the lines between are output.
+// transcripts returns the steps in a document's fenced blocks of the language console: lines that begin with "$ " are commands, continued on the next line
+// after a backslash; the lines between them are output.
 func transcripts(text string) (steps []step) {
 	const fence = "```"
 	inside, more := false, false
@@ -96,7 +97,7 @@ func transcripts(text string) (steps []step) {
 		case !inside:
 			inside, more = strings.TrimSpace(line) == fence+"console", false
 			if inside {
-				steps = append(steps, step{line: i + 1}) // what comes before a command is its output
+				steps = append(steps, step{line: i + 1}) // the lines up to the next command are its output
 			}
 		case strings.HasPrefix(line, fence):
 			inside = false
@@ -114,8 +115,8 @@ func transcripts(text string) (steps []step) {
 	return steps
 }
 
-// outputPattern matches output as it is shown: "…" is anything up to the end of the line, and alone on a
-// line any lines. Empty lines at the end are not looked at.
+// outputPattern matches output as it is shown: "…" stands for any text up to the end of the line, and alone on a line for any lines. Empty lines at the end
+// are ignored.
 func outputPattern(want string) *regexp.Regexp {
 	var b strings.Builder
 	for line := range strings.Lines(strings.TrimRight(want, "\n") + "\n") {
@@ -137,14 +138,14 @@ var (
 	defaults    = regexp.MustCompile(`\b(5300|8080|9253|9254)\b`)
 )
 
-// session is a shell in which a document's commands are run, one after the other, with a server beside it.
+// session is a shell in which a document's commands are run one after the other, while a server runs.
 type session struct {
 	t        *testing.T
 	dir      string
 	upstream *dnstest.Upstream
 	server   *dnstest.Program
 	control  *dnstest.Program
-	exports  string // what commands begin with, since each has a shell of its own
+	exports  string // a prefix of all commands, since each has a shell of its own
 }
 
 func runTranscripts(t *testing.T, text string) {
@@ -178,7 +179,7 @@ func runTranscripts(t *testing.T, text string) {
 	}
 }
 
-// has reports whether the command's program is at hand.
+// has reports whether the command's program is installed.
 func (s *session) has(st step) bool {
 	program := firstWord.FindStringSubmatch(st.whole())
 	if program == nil || strings.HasPrefix(program[2], "./") || program[2] == "export" {
@@ -196,7 +197,7 @@ func (s *session) has(st step) bool {
 	return false
 }
 
-// run runs one command and returns what it writes, whatever its exit code: the output shows an error.
+// run runs one command and returns its output, independent of its exit code: the output shows an error.
 func (s *session) run(st step) string {
 	whole := st.whole()
 	if m := serveStep.FindStringSubmatch(whole); m != nil {
@@ -234,7 +235,7 @@ func (s *session) run(st step) string {
 	return strings.TrimRight(b.String(), "\n") + "\n"
 }
 
-// serve starts the server, by a shell that sets variables and becomes it, and returns its greeting.
+// serve starts the server by a shell that sets variables and is replaced by it, and returns its greeting.
 func (s *session) serve(variables string) string {
 	if s.server != nil {
 		if code := s.server.Stop(s.t); code != 0 {
@@ -245,18 +246,18 @@ func (s *session) serve(variables string) string {
 	return s.server.Stdout()
 }
 
-// program starts what a shell becomes, variables before it.
+// program starts a program as a shell that sets variables first.
 func (s *session) program(command string, env ...string) *dnstest.Program {
 	cmd := exec.Command("sh", "-c", s.exports+"exec env "+s.local(command))
 	cmd.Dir = s.dir
 	return dnstest.StartProgram(s.t, cmd, env...)
 }
 
-// local puts the ports of the running server in the place of the default ones.
+// local replaces the default ports by those of the running server.
 func (s *session) local(text string) string {
 	ports := map[string]string{}
 	if s.server != nil {
-		ports = map[string]string{"5300": s.server.DNS, "8080": s.server.Page, "9253": s.server.Figures}
+		ports = map[string]string{"5300": s.server.DNS, "8080": s.server.Page, "9253": s.server.Metrics}
 	}
 	if s.control != nil {
 		ports["9254"] = strings.TrimPrefix(s.control.API, "http://")
@@ -280,7 +281,7 @@ func TestFeedsFiles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "feeds.toml")
 	write(t, file, example)
 	for path, want := range map[string]int{file: 3, filepath.Join("..", "..", "deploy", "feeds.toml"): 6} {
-		feeds, err := readFeeds(path)
+		feeds, err := setup.ReadFeeds(path)
 		if err != nil || len(feeds) != want {
 			t.Errorf("%d feeds, want %d: %v", len(feeds), want, err)
 		}
@@ -315,17 +316,17 @@ func TestMetricsExist(t *testing.T) {
 	list := filepath.Join(t.TempDir(), "list.txt")
 	write(t, list, "bad.example", "not a line of a list ???", "pages.dev")
 	p := start(t, upstreams(u), "REMPART_LISTS="+list)
-	_, figures := get(t, p, "/metrics")
+	_, metrics := get(t, p, "/metrics")
 	control := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0")
 	ca := newAuthority(t)
 	ca.issue("control", serverTemplate())
 	secure := startControl(t, "REMPART_METRICS_LISTEN=127.0.0.1:0", "REMPART_PUSH_CERT="+ca.path("control.pem"), "REMPART_PUSH_KEY="+ca.path("control.key"))
 	for _, p := range []*dnstest.Program{control, secure, startEdge(t, control, "edge", upstreams(u))} {
 		_, more := get(t, p, "/metrics")
-		figures += more
+		metrics += more
 	}
 	for _, name := range regexp.MustCompile(`\brempart_[a-z0-9_]+\b`).FindAllString(text, -1) {
-		if !regexp.MustCompile(`(?m)^(# TYPE )?` + name + `[{ ]`).MatchString(figures) { // a histogram's own name is only there
+		if !regexp.MustCompile(`(?m)^(# TYPE )?` + name + `[{ ]`).MatchString(metrics) { // a histogram's own name is in its TYPE line only
 			t.Errorf("a document or an alert names %s, which /metrics does not have", name)
 		}
 	}

@@ -12,8 +12,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestStreamIsDrainedAtTheEnd: what a client had sent over TCP when the program is told to end is answered,
-// and the answers arrive.
+// TestStreamIsDrainedAtTheEnd: queries that a client sent over TCP before the program received SIGTERM are answered, and the answers arrive.
 func TestStreamIsDrainedAtTheEnd(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -36,7 +35,7 @@ func TestStreamIsDrainedAtTheEnd(t *testing.T) {
 	for range n {
 		all = append(all, frame...)
 	}
-	if _, err := c.Write(frame); err != nil { // the connection is known to be served
+	if _, err := c.Write(frame); err != nil { // an answer shows that the connection is served
 		t.Fatal(err)
 	}
 	in := bufio.NewReader(c)

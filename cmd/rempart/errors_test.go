@@ -2,27 +2,21 @@ package main
 
 import (
 	"net"
-	"net/http"
-	"net/http/httptest"
-	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
-	"rempart/internal/config"
+	"rempart/cmd/rempart/cli"
 	"rempart/internal/dnstest"
 )
 
-// refused runs the program, which must not start, and returns what it says of that.
+// refused runs the program, which must not start, and returns its error output.
 func refused(t *testing.T, env ...string) string {
 	t.Helper()
 	p := dnstest.LaunchProgram(t, exec.Command("rempart"), env...)
-	if code := p.Wait(t); code != int(exitFailure) {
-		t.Errorf("exit code %d, want %d", code, exitFailure)
+	if code := p.Wait(t); code != int(cli.Failure) {
+		t.Errorf("exit code %d, want %d", code, cli.Failure)
 	}
 	if out := p.Stdout(); out != "" {
 		t.Errorf("it greeted:\n%s", out)
@@ -30,8 +24,7 @@ func refused(t *testing.T, env ...string) string {
 	return p.Stderr()
 }
 
-// TestErrorsAtStart has what keeps the program from starting: the error says what is wrong, of which
-// variable, and what would be right.
+// TestErrorsAtStart checks errors that keep the program from starting: each names the mistake, its variable and a valid value.
 func TestErrorsAtStart(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
@@ -97,7 +90,7 @@ func TestOneInstance(t *testing.T) {
 	}
 }
 
-// TestWebListenerTaken answers DNS all the same, and says what is missing.
+// TestWebListenerTaken: DNS is answered if a web listener cannot be opened, and the log names the listener.
 func TestWebListenerTaken(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -115,10 +108,10 @@ func TestWebListenerTaken(t *testing.T) {
 		t.Errorf("a query: %s", got)
 	}
 	for _, want := range append(addrs, "REMPART_PAGE_LISTEN", "REMPART_METRICS_LISTEN") {
-		logs(t, p, want) // it comes on another pipe than the greeting
+		logs(t, p, want) // the log is another pipe than the greeting
 	}
-	if p.Page != "" || p.Figures != "" {
-		t.Errorf("the greeting tells of listeners that are not there:\n%s", p.Stdout())
+	if p.Page != "" || p.Metrics != "" {
+		t.Errorf("the greeting shows listeners that are not open:\n%s", p.Stdout())
 	}
 }
 
@@ -127,7 +120,7 @@ func TestNoWebListener(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	p := start(t, upstreams(u), "REMPART_PAGE_LISTEN=none", "REMPART_METRICS_LISTEN=none")
-	if p.Page != "" || p.Figures != "" {
+	if p.Page != "" || p.Metrics != "" {
 		t.Errorf("greeting:\n%s", p.Stdout())
 	}
 	if got := address(ask(t, p, "phishing.test")); got != page {
@@ -135,8 +128,8 @@ func TestNoWebListener(t *testing.T) {
 	}
 }
 
-// TestMisspeltVariable: a server does not start with a variable that is like a setting and is none, and names the nearest setting. It warns of other variables with the
-// prefix; other commands warn of both.
+// TestMisspeltVariable: a server does not start with a variable that resembles a setting and is none, and names the nearest setting. It warns of other
+// variables with the prefix; other commands warn of both.
 func TestMisspeltVariable(t *testing.T) {
 	t.Parallel()
 	misspelt := []string{"REMPART_UPSTREAM=udp://192.0.2.1", "REMPART_SOMETHING_ELSE=:53", "rempart_lists=x", "Rempart_Mode=observe"}
@@ -167,80 +160,5 @@ func TestMisspeltVariable(t *testing.T) {
 	p := start(t, upstreams(u), "REMPART_SOMETHING_ELSE=:53", "REMPART_PORT=udp://10.0.0.7:53", "REMPART_SERVICE_HOST=10.0.0.7", "REMPART_PORT_53_UDP_ADDR=10.0.0.7") // as Kubernetes sets them
 	if got := address(ask(t, p, "phishing.test")); got != page {
 		t.Errorf("with the variables of a Service of Kubernetes: %s", got)
-	}
-}
-
-func TestSystemResolvers(t *testing.T) {
-	for name, tt := range map[string]struct {
-		text   string
-		listen string
-		want   []string
-		err    []string
-	}{
-		"two": {text: "search example\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n", listen: "127.0.0.1:53",
-			want: []string{"udp://192.0.2.1", "udp://[2001:db8::1]"}},
-		"itself among others": {text: "nameserver 127.0.0.1\nnameserver 192.0.2.1\n", listen: "127.0.0.1:53",
-			want: []string{"udp://192.0.2.1"}},
-		"itself alone": {text: "nameserver 127.0.0.1\n", listen: "127.0.0.1:53",
-			err: []string{"leads back here", "127.0.0.1", "REMPART_UPSTREAMS"}},
-		"itself on every address": {text: "nameserver 127.0.0.53\nnameserver ::1\n", listen: ":53",
-			err: []string{"leads back here", "REMPART_UPSTREAMS"}},
-		"itself on another port": {text: "nameserver 127.0.0.1\n", listen: "127.0.0.1:5300",
-			want: []string{"udp://127.0.0.1"}},
-		"none": {text: "# nothing\n", listen: "127.0.0.1:53", err: []string{"names none", "REMPART_UPSTREAMS"}},
-		"one that cannot be used": {text: "nameserver dns.example\nnameserver 192.0.2.1\n", listen: "127.0.0.1:53",
-			want: []string{"udp://192.0.2.1"}},
-		"none that can": {text: "nameserver dns.example\n", listen: "127.0.0.1:53", err: []string{"dns.example", "REMPART_UPSTREAMS"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "resolv.conf")
-			if err := os.WriteFile(path, []byte(tt.text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			var c config.Config
-			if err := c.Listen.UnmarshalText([]byte(tt.listen)); err != nil {
-				t.Fatal(err)
-			}
-			list, err := systemEndpoints(&c, path, filepath.Join(filepath.Dir(path), "behind"))
-			var got []string
-			for _, e := range list {
-				got = append(got, e.String())
-			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("endpoints (-want +got):\n%s", diff)
-			}
-			if (err != nil) != (tt.err != nil) {
-				t.Fatalf("error: %v", err)
-			}
-			for _, want := range tt.err {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("the error does not say %q: %v", want, err)
-				}
-			}
-		})
-	}
-	c := config.Config{DNS: config.DNS{Listen: config.Addrs{netip.MustParseAddrPort("127.0.0.1:53")}}}
-	missing := filepath.Join(t.TempDir(), "resolv.conf")
-	if _, err := systemEndpoints(&c, missing, missing); err == nil ||
-		!strings.Contains(err.Error(), missing) || !strings.Contains(err.Error(), "REMPART_UPSTREAMS") {
-		t.Errorf("without a resolv.conf: %v", err)
-	}
-}
-
-// TestAPITokenIsNotRedirected has an API redirect: commands follow no redirect, and their token goes to one place.
-func TestAPITokenIsNotRedirected(t *testing.T) {
-	asked := 0
-	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))
-	defer other.Close()
-	first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
-	}))
-	defer first.Close()
-	c, err := newAPIClient(&config.Client{API: first.URL, APIToken: "SECRET"}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.get(t.Context(), "/v1/nodes", nil, nil); err == nil || asked != 0 {
-		t.Errorf("followed %d times, error %v", asked, err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestFeedsFileChanges has a changed feeds file applied without a restart, and one with a mistake change nothing.
+// TestFeedsFileChanges: a changed feeds file is applied without a restart, and one with a mistake changes nothing.
 func TestFeedsFileChanges(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long under the race detector")
@@ -36,15 +36,15 @@ func TestFeedsFileChanges(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		said  string
-		lines []string // nil: it is gone
-		worse bool     // is blocked then
+		lines []string // nil: the file is removed
+		worse bool     // whether worse.example is blocked afterwards
 	}{
 		{"feeds=2 before=1", more, true},
 		{"feeds.toml: line 2, column ", []string{"[[feed]]", "nonsense"}, true},
 		{"feeds.toml: line 3: feed ", []string{"[[feed]]", `name = "x"`, `interval = "1s"`}, true},
 		{"no such file or directory", nil, true},
 		{"holds no feed any more; to run without feeds, unset REMPART_FEEDS", []string{""}, true},
-		{"says what is in force", append(more, "# nothing else"), true},
+		{"holds the feeds that are in force", append(more, "# nothing else"), true},
 		{"feeds=2 before=2", moved, true},
 		{"feeds=1 before=2", names, false},
 	} {
@@ -53,7 +53,7 @@ func TestFeedsFileChanges(t *testing.T) {
 		} else if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
-		if tt.lines == nil { // else it is seen by itself
+		if tt.lines == nil { // a change of the file is noticed without a signal
 			p.Signal(t, syscall.SIGHUP)
 		}
 		dnstest.Eventually(t, "the log says "+tt.said, func() bool { return strings.Contains(p.Stderr(), tt.said) })

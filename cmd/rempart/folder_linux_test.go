@@ -12,7 +12,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// readOnly makes a folder read-only, as a file system that had errors is.
+// readOnly makes a folder read-only, like a file system after an error.
 func readOnly(t *testing.T, dir string) {
 	t.Helper()
 	err := unix.Mount(dir, dir, "", unix.MS_BIND, "")
@@ -22,7 +22,7 @@ func readOnly(t *testing.T, dir string) {
 	if err != nil {
 		t.Skipf("no folder can be made read-only here: %v", err)
 	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }) // the test may have done so
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }) // the test may have unmounted it
 }
 
 func writableAgain(t *testing.T, dir string) {
@@ -73,7 +73,7 @@ func TestReadOnlyFolder(t *testing.T) {
 	}
 }
 
-// TestReadOnlyEdge is the same of a server that follows a control.
+// TestReadOnlyEdge does the same with a server that follows a control.
 func TestReadOnlyEdge(t *testing.T) {
 	if !dnstest.Isolated(t) {
 		return
@@ -104,7 +104,7 @@ func TestReadOnlyEdge(t *testing.T) {
 	}
 }
 
-// TestFolderTroubles starts in spite of what is wrong in a data folder, and blocks by what is sound.
+// TestFolderTroubles starts with a damaged data folder, and blocks by its undamaged files.
 func TestFolderTroubles(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -160,6 +160,6 @@ func setVersion(t *testing.T, p *dnstest.Program) (version float64) {
 			return version
 		}
 	}
-	t.Fatal("no metric tells the version")
+	t.Fatal("no metric has the version")
 	return 0
 }

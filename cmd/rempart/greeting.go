@@ -9,20 +9,21 @@ import (
 	"time"
 
 	"rempart/blocklist"
-	"rempart/blocklist/feed"
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/report"
 	"rempart/internal/config"
 	"rempart/resolver"
 	"rempart/resolver/listen"
 )
 
-// greet says where Rempart listens, what it blocks by which lists, and one command to try.
+// greet writes where Rempart listens, the lists by which it blocks, and one command to try.
 func greet(w io.Writer, s *server, sockets *listen.Server) {
 	addrs := sockets.Addrs()
 	status := s.lists.Status()
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(w, "  %-10s %s\n", label, fmt.Sprintf(format, args...))
 	}
-	fmt.Fprintf(w, "Rempart %s answers DNS on %s, over UDP and TCP.\n", version(), join(addrs))
+	fmt.Fprintf(w, "Rempart %s answers DNS on %s, over UDP and TCP.\n", cli.Version(), join(addrs))
 	verb := "blocking"
 	if s.config.Mode == config.Observe {
 		verb = "observing"
@@ -31,7 +32,7 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 	if set.Version == 0 && status.Version == 0 && status.Err == "" && s.edge == nil {
 		line(verb, "nothing yet: the lists are still being read; until then answers are unfiltered, and /readyz returns 503")
 	} else {
-		line(verb, "by a set of %s, version %d", count(set.Names, "name"), set.Version)
+		line(verb, "by a set of %s, version %d", report.Count(set.Names, "name"), set.Version)
 	}
 	if s.edge == nil || s.control != nil {
 		line("", "built in: malware.test, phishing.test")
@@ -42,113 +43,38 @@ func greet(w io.Writer, s *server, sockets *listen.Server) {
 		line("", "the newest content is not in force: %s", status.Err)
 	}
 	for _, l := range status.Lists {
-		line("", "%s", listLine(l, time.Now()))
+		line("", "%s", report.ListLine(l, time.Now()))
 	}
-	if text := guardsLine(status); text != "" {
+	if text := report.GuardsLine(status); text != "" {
 		line("guards", "%s", text)
 	}
 	if status.Waiting != "" {
-		line("", "until every list was fetched once, answers go out without the rest, and /readyz says 503")
+		line("", "until every list was fetched once, the names of the other lists are not blocked, and /readyz returns 503")
 	}
 	var up []string
-	for _, st := range s.forward.main.Stats().Upstreams {
+	for _, st := range s.forward.Main.Stats().Upstreams {
 		up = append(up, st.Upstream)
 	}
-	if why := s.forward.missing(); why != "" {
+	if why := s.forward.Missing(); why != "" {
 		up = []string{"none yet: " + why}
 	}
 	line("upstreams", "%s", strings.Join(up, ", "))
-	for _, z := range s.forward.zones {
-		line("", "%s has its own", zoneText(z))
+	for _, z := range s.forward.Zones {
+		line("", "%s has its own upstreams", zoneText(z))
 	}
-	if len(s.pageAt) > 0 {
-		line("page", "%s", urls(s.pageAt, "/"))
-		if leadsAstray(s.config) {
-			line("", "it is answered as %s, which is each client's own machine: set REMPART_PAGE_IPV4 and REMPART_PAGE_IPV6", pageAddresses(s.config))
-		}
-		if pageMissed(s.config) {
-			line("", "browsers look for it on port 80 of %s: lead that here, or listen there, for them to see it", pageAddresses(s.config))
-		}
-	}
-	if len(s.figureAt) > 0 {
-		line("figures", "%s", urls(s.figureAt, "/metrics"))
+	greetPage(line, s)
+	if len(s.metricsAt) > 0 {
+		line("metrics", "%s", urls(s.metricsAt, "/metrics"))
 	}
 	if s.control != nil {
 		select {
 		case <-s.control.ready:
 			s.control.greetOwn(line)
 		default:
-			line("control", "is not ready yet: the log says when it is")
+			line("control", "is not ready yet: it logs \"control is ready\"")
 		}
 	}
 	line("try", "%s", tryCommand(addrs))
-}
-
-// guardsLine tells how much the guards did not let count, "" for nothing.
-func guardsLine(status feed.Status) string {
-	c := heldTotals(status)
-	held, refused := total(c.Held), total(c.Refused)
-	switch {
-	case held+refused == 0:
-		return ""
-	case refused == 0:
-		return count(held, "listing") + " held: rempart held tells which, and why"
-	case held == 0:
-		return count(refused, "listing") + " refused: rempart held tells which, and why"
-	}
-	return fmt.Sprintf("%s held, %d refused: rempart held tells which, and why", count(held, "listing"), refused)
-}
-
-// listLine tells how a list stands.
-func listLine(l feed.ListStatus, now time.Time) string {
-	switch {
-	case l.Result == feed.Waiting && l.Err == "" && l.Kind == feed.KindURL:
-		return l.Name + ": being fetched"
-	case l.Result == feed.Waiting && l.Err == "":
-		return l.Name + ": being read"
-	case l.Result == feed.Failed, l.Result == feed.Waiting:
-		return fmt.Sprintf("%s: not loaded: %s", l.Name, l.Err)
-	case l.TooOld:
-		return fmt.Sprintf("%s: nothing of it counts, for it is %s old: %s", l.Name, age(now.Sub(l.Fetched)), l.Err)
-	case l.Result == feed.Stale:
-		return fmt.Sprintf("%s: %s, its last good content, %s old: %s", l.Name, count(l.Entries, "entry"), age(now.Sub(l.Fetched)), l.Err)
-	}
-	if l.Kind == feed.KindAllow {
-		return fmt.Sprintf("%s: %s never blocked, %s old", l.Name, count(l.Entries, "entry"), age(now.Sub(l.Fetched)))
-	}
-	refused := 0
-	for _, n := range l.Refused {
-		refused += n
-	}
-	s := fmt.Sprintf("%s: %s, %s old", l.Name, count(l.Entries, "entry"), age(now.Sub(l.Fetched)))
-	if refused > 0 {
-		s += fmt.Sprintf(" (%s not taken)", count(refused, "line"))
-	}
-	return s
-}
-
-// count returns a number and a noun, in the plural unless the number is 1: "2 names", "2 entries", "2 days".
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	if stem, ok := strings.CutSuffix(noun, "y"); ok && stem != "" && !strings.ContainsRune("aeiou", rune(stem[len(stem)-1])) {
-		return fmt.Sprintf("%d %sies", n, stem)
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-// age is a duration as people say it.
-func age(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return count(max(0, int(d/time.Second)), "second")
-	case d < 2*time.Hour:
-		return count(int(d/time.Minute), "minute")
-	case d < 48*time.Hour:
-		return count(int(d/time.Hour), "hour")
-	}
-	return count(int(d/(24*time.Hour)), "day")
 }
 
 func join(addrs []netip.AddrPort) string {
@@ -167,14 +93,28 @@ func urls(addrs []netip.AddrPort, path string) string {
 	return strings.Join(s, ", ")
 }
 
-// leadsAstray reports whether clients on other machines are served, and told that the page is on their own.
-func leadsAstray(c *config.Config) bool {
+// greetPage writes the addresses of the page, and why browsers may not reach it.
+func greetPage(line func(label, format string, args ...any), s *server) {
+	if len(s.pageAt) == 0 {
+		return
+	}
+	line("page", "%s", urls(s.pageAt, "/"))
+	if isPageUnreachable(s.config) {
+		line("", "blocked names get %s, which is each client's own machine: set REMPART_PAGE_IPV4 and REMPART_PAGE_IPV6", pageAddresses(s.config))
+	}
+	if isPageMissed(s.config) {
+		line("", "browsers open it on port 80 of %s: forward that port here, or listen on it", pageAddresses(s.config))
+	}
+}
+
+// isPageUnreachable reports whether clients on other machines get a loopback address as the address of the page.
+func isPageUnreachable(c *config.Config) bool {
 	own := c.PageIPv4.IsValid() && c.PageIPv4.IsLoopback() || c.PageIPv6.IsValid() && c.PageIPv6.IsLoopback()
 	return own && c.BlockAnswer == "page" && slices.ContainsFunc(c.Listen, func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() })
 }
 
-// pageMissed reports whether a browser sent to the page's address would not find it there.
-func pageMissed(c *config.Config) bool {
+// isPageMissed reports whether the page is not served on port 80, where browsers look for it.
+func isPageMissed(c *config.Config) bool {
 	for _, a := range c.PageListen {
 		if a.Port() == 80 {
 			return false

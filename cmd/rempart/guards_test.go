@@ -9,8 +9,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestGuards has what guards refuse and hold answered as usual, and told by the greeting and the figures; what a person releases
-// counts at once.
+// TestGuards: names that guards refuse and hold are answered as usual, and the greeting and the metrics show their number; a released name is blocked at once.
 func TestGuards(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -25,16 +24,16 @@ func TestGuards(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
-	if want := "  guards     1 listing held, 1 refused: rempart held tells which, and why\n"; !strings.Contains(p.Stdout(), want) {
+	if want := "  guards     1 listing held, 1 refused: \"rempart held\" shows which, and why\n"; !strings.Contains(p.Stdout(), want) {
 		t.Errorf("the greeting does not say %q:\n%s", want, p.Stdout())
 	}
-	_, figures := get(t, p, "/metrics")
+	_, metrics := get(t, p, "/metrics")
 	for _, want := range []string{
 		`rempart_list_held{guard="popular",list="` + list + `",outcome="hold"} 1`,
 		`rempart_list_held{guard="public-suffix",list="` + list + `",outcome="refuse"} 1`,
 		"rempart_set_overlay_entries 0",
 	} {
-		if !strings.Contains(figures, want+"\n") {
+		if !strings.Contains(metrics, want+"\n") {
 			t.Errorf("/metrics does not have %s", want)
 		}
 	}
@@ -45,8 +44,8 @@ func TestGuards(t *testing.T) {
 	}
 }
 
-// TestPushesPassTheGuardsOfLists checks that a feeds file that is refused changes the guards neither of lists nor of pushes: the host of
-// the earlier feed stays a name of this service, which nobody may block.
+// TestPushesPassTheGuardsOfLists checks that a feeds file that is refused changes the guards neither of lists nor of pushes: the host of the earlier feed stays
+// a name of this service, which nobody may block.
 func TestPushesPassTheGuardsOfLists(t *testing.T) {
 	t.Parallel()
 	feeds := filepath.Join(t.TempDir(), "feeds.toml")

@@ -9,7 +9,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestHomeSettings asks a server with the settings of a home network, and one with the defaults, for what they are about.
+// TestHomeSettings queries a server with the settings of a home network, and one with the defaults, for names that these settings affect.
 func TestHomeSettings(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, dnstest.Answer("@ 300 IN A 192.168.1.1"))
@@ -53,7 +53,7 @@ func TestRefusedClientIsLoggedOnce(t *testing.T) {
 	}
 }
 
-// TestUnitAllowsNetlink: on-link reads the interfaces, which the unit has to allow.
+// TestUnitAllowsNetlink: on-link reads the interfaces through netlink, which the unit has to allow.
 func TestUnitAllowsNetlink(t *testing.T) {
 	unit, err := os.ReadFile(filepath.Join("..", "..", "deploy", "systemd", "rempart.service"))
 	if err != nil {

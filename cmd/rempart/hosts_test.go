@@ -29,7 +29,7 @@ func statusFor(t *testing.T, url, host string) int {
 	return res.StatusCode
 }
 
-// TestHostIsChecked asks for the API and the metrics as a web page does whose name was pointed at a loopback address.
+// TestHostIsChecked requests the API and the metrics like a web page whose name resolves to a loopback address.
 func TestHostIsChecked(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
@@ -56,10 +56,10 @@ func TestHostIsChecked(t *testing.T) {
 		{secure.API + "/openapi.json", "a.pool.example", 200},
 		{"http://" + metrics + "/metrics", "evil.example" + port(metrics), 421},
 		{"http://" + metrics + "/metrics", metrics, 200},
-		{"http://" + edge.Figures + "/metrics", "evil.example", 421},
-		{"http://" + edge.Figures + "/readyz", "evil.example", 421},
-		{"http://" + edge.Figures + "/metrics", edge.Figures, 200},
-		{"http://" + edge.Figures + "/metrics", "localhost" + port(edge.Figures), 200},
+		{"http://" + edge.Metrics + "/metrics", "evil.example", 421},
+		{"http://" + edge.Metrics + "/readyz", "evil.example", 421},
+		{"http://" + edge.Metrics + "/metrics", edge.Metrics, 200},
+		{"http://" + edge.Metrics + "/metrics", "localhost" + port(edge.Metrics), 200},
 	} {
 		if got := statusFor(t, c.url, c.host); got != c.want {
 			t.Errorf("%s with Host %q: %d, want %d", c.url, c.host, got, c.want)
@@ -67,7 +67,7 @@ func TestHostIsChecked(t *testing.T) {
 	}
 }
 
-// TestMetricsBeyondLoopback has a listener for others, who may call it by any name.
+// TestMetricsBeyondLoopback: a listener for other machines accepts any name in the Host field.
 func TestMetricsBeyondLoopback(t *testing.T) {
 	t.Parallel()
 	_, port, _ := net.SplitHostPort(dnstest.FreeAddr(t))

@@ -13,8 +13,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestInspectServer asks the commands about a running server's lists, a fetched one among them, before and after a change that is
-// in force as an overlay.
+// TestInspectServer runs the commands on a running server's lists, of which one was fetched, before and after a change that is in force as an overlay.
 func TestInspectServer(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -42,19 +41,19 @@ func TestInspectServer(t *testing.T) {
 			}
 		}
 		if strings.Contains(string(out), "secret") {
-			t.Errorf("%q tells the URL's query:\n%s", args, out)
+			t.Errorf("%q shows the URL's query:\n%s", args, out)
 		}
 	}
 	inspect(0, []string{"guards: 1 refused by public-suffix", "4 names, version 1"}, "feeds")
 	inspect(0, []string{"fetched\n  pages.dev, line 2: refused"}, "held")
-	inspect(0, []string{"nothing differs: 4 names"}, "diff")
+	inspect(0, []string{"no differences: 4 names"}, "diff")
 	inspect(1, []string{"    fetched:1: fetched.example"}, "check", "--why", "fetched.example")
 	write(t, list, "kept.example", "later.example")
 	dnstest.Eventually(t, "the list's change is in force", func() bool { return address(ask(t, p, "later.example")) == page })
-	inspect(0, []string{"nothing differs: 5 names"}, "diff")
+	inspect(0, []string{"no differences: 5 names"}, "diff")
 	before := filepath.Join(dir, "before.snapshot")
 	inspect(0, []string{"5 names, version 2"}, "compile", "-o", before)
-	inspect(0, []string{"nothing differs: 5 names"}, "diff", before)
+	inspect(0, []string{"no differences: 5 names"}, "diff", before)
 	if code := p.Stop(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}

@@ -36,7 +36,7 @@ func serveNATS() {
 	}
 }
 
-// startCluster runs three servers by the example's configuration, and returns their URLs for control.
+// startCluster runs three servers with the example's configuration, and returns their URLs for control.
 func startCluster(t *testing.T) string {
 	t.Helper()
 	example, err := os.ReadFile(filepath.Join("..", "..", "internal", "journal", "stream", "testdata", "cluster.conf"))
@@ -97,8 +97,8 @@ func apiAnswer(t *testing.T, control *dnstest.Program, token, path string) []byt
 	return body.Bytes()
 }
 
-// TestJournalMovesToACluster copies the journal of a control to a NATS cluster and continues there: what was pushed, held and noted is there, the edge stays up
-// to date by the same epoch, and pushes go on.
+// TestJournalMovesToACluster copies the journal of a control to a NATS cluster and continues there: pushed and held change sets and the audit trail are there,
+// the edge stays up to date in the same epoch, and pushes continue.
 func TestJournalMovesToACluster(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -142,7 +142,7 @@ func TestJournalMovesToACluster(t *testing.T) {
 	})
 	var copied string
 	for range 2 { // the second time there is nothing left to do
-		dnstest.Eventually(t, "the journal is copied", func() bool { // servers of a new cluster may still elect leaders: then it is run again, as its error says
+		dnstest.Eventually(t, "the journal is copied", func() bool { // servers of a new cluster may still elect leaders: then the command is run again, as its error says
 			stdout, stderr, code := operatorEnv(t, settings, "journal", "copy")
 			if copied = stdout; code != 0 {
 				t.Logf("journal copy: exit code %d\n%s%s", code, stdout, stderr)

@@ -14,8 +14,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestLastGoodCopies restarts the program with its file and its publisher gone: what they said last
-// is in force, and that it is old is told.
+// TestLastGoodCopies restarts the program with its file and its publisher gone: their last content is in force, and the greeting shows that it is old.
 func TestLastGoodCopies(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -40,7 +39,7 @@ func TestLastGoodCopies(t *testing.T) {
 			t.Errorf("/readyz: %d %s", code, body)
 		}
 		if said := p.Stdout() + p.Stderr(); strings.Contains(said, "secret") {
-			t.Errorf("the URL's query is told:\n%s", said)
+			t.Errorf("the URL's query is shown:\n%s", said)
 		}
 	}
 	p := start(t, env...)
@@ -61,7 +60,7 @@ func TestLastGoodCopies(t *testing.T) {
 		t.Fatalf("exit code %d", code)
 	}
 
-	// The snapshot is damaged: it is made again from the copies.
+	// The snapshot is damaged: it is compiled again from the copies.
 	snapshot := filepath.Join(p.DataDir, "set.snapshot")
 	b, err := os.ReadFile(snapshot)
 	if err != nil {
@@ -76,7 +75,7 @@ func TestLastGoodCopies(t *testing.T) {
 	logs(t, p, "snapshot is refused")
 }
 
-// TestPublisherThatNeverAnswers must not keep the program from answering.
+// TestPublisherThatNeverAnswers: a publisher that never answers does not keep the program from answering.
 func TestPublisherThatNeverAnswers(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -113,7 +112,7 @@ func TestPublisherThatNeverAnswers(t *testing.T) {
 	}
 }
 
-// TestPublisherThatComesBack is down at the start, and then is not.
+// TestPublisherThatComesBack has a publisher that is down at the start and up later.
 func TestPublisherThatComesBack(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -132,7 +131,7 @@ func TestPublisherThatComesBack(t *testing.T) {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
 	close(up)
-	p.Signal(t, syscall.SIGHUP) // or it would wait ten seconds
+	p.Signal(t, syscall.SIGHUP) // without the signal, the retry would take ten seconds
 	dnstest.Eventually(t, "the list is in force", func() bool { return address(ask(t, p, "fetched.example")) == page })
 	dnstest.Eventually(t, "it is ready", func() bool {
 		code, _ := get(t, p, "/readyz")
@@ -140,7 +139,7 @@ func TestPublisherThatComesBack(t *testing.T) {
 	})
 }
 
-// TestMissingList does not keep the program from starting, and is told; once there it is read.
+// TestMissingList: a missing list does not keep the program from starting, and is shown; it is read once it exists.
 func TestMissingList(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)

@@ -16,8 +16,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestMain makes the test binary, run under the name rempart, the program: with the race detector when
-// the tests have it.
+// TestMain makes the test binary, run under the name rempart, the program: with the race detector if the tests have it.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"rempart": main, "nats-member": serveNATS})
 }
@@ -34,7 +33,7 @@ func start(t *testing.T, env ...string) *dnstest.Program {
 
 func upstreams(u *dnstest.Upstream) string { return "REMPART_UPSTREAMS=udp://" + u.Addr.String() }
 
-// question asks for A of name with EDNS, so that extended errors come back.
+// question returns a query for A of name with EDNS, so that answers contain extended errors.
 func question(name string) *dns.Msg {
 	m := new(dns.Msg).SetQuestion(dns.Fqdn(name), dns.TypeA)
 	m.SetEdns0(1232, false)
@@ -46,11 +45,11 @@ func ask(t testing.TB, p *dnstest.Program, name string) *dns.Msg {
 	return dnstest.Exchange(t, "udp", p.DNS, question(name))
 }
 
-// get fetches a path from where the figures are.
+// get requests a path from the listener of the metrics.
 func get(t testing.TB, p *dnstest.Program, path string) (code int, body string) {
 	t.Helper()
 	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
-	resp, err := c.Get("http://" + p.Figures + path)
+	resp, err := c.Get("http://" + p.Metrics + path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,13 +61,13 @@ func get(t testing.TB, p *dnstest.Program, path string) (code int, body string) 
 	return resp.StatusCode, string(b)
 }
 
-// page is the address a blocked name gets, origin the one an Upstream gives.
+// page is the address in the answer to a blocked name, origin the address that an Upstream answers.
 const (
 	page   = "127.0.0.1"
 	origin = "192.0.2.1"
 )
 
-// address is the one A record of an answer, or what else it is.
+// address returns the only A record of an answer, or else its rcode.
 func address(m *dns.Msg) string {
 	if m.Rcode == dns.RcodeSuccess && len(m.Answer) == 1 {
 		if a, ok := m.Answer[0].(*dns.A); ok {
@@ -78,7 +77,7 @@ func address(m *dns.Msg) string {
 	return dns.RcodeToString[m.Rcode]
 }
 
-// errorsOf are an answer's extended errors.
+// errorsOf returns the extended errors in an answer.
 func errorsOf(m *dns.Msg) (codes []uint16) {
 	if opt := m.IsEdns0(); opt != nil {
 		for _, o := range opt.Option {
@@ -90,7 +89,7 @@ func errorsOf(m *dns.Msg) (codes []uint16) {
 	return codes
 }
 
-// write puts lines into a file as lists are renewed: renamed over.
+// write writes lines to a file in the way lists are renewed: by a rename.
 func write(t testing.TB, path string, lines ...string) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {

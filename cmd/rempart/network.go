@@ -12,12 +12,12 @@ import (
 // networkEvery is the interval between checks for changes of the network.
 const networkEvery = 500 * time.Millisecond
 
-// watchNetwork retries failed fetches, connects to control and probes upstreams at once when the network is back, until ctx ends: the regular retries are
-// further and further apart. The network is back when the machine's addresses change, or when an upstream answers after none did.
+// watchNetwork retries failed fetches, connects to control and probes upstreams at once when the network is back, because the intervals of regular retries
+// grow. The network is back when the machine's addresses change, or when an upstream answers after none did. It returns when ctx ends.
 func (s *server) watchNetwork(ctx context.Context) error {
 	ticker := time.NewTicker(networkEvery)
 	defer ticker.Stop()
-	addresses, answered := ownAddresses(), s.forward.answers()
+	addresses, answered := ownAddresses(), s.forward.IsAnswering()
 	for {
 		select {
 		case <-ticker.C:
@@ -28,9 +28,9 @@ func (s *server) watchNetwork(ctx context.Context) error {
 		changed := !slices.Equal(now, addresses)
 		addresses = now
 		if changed {
-			s.forward.nudge()
+			s.forward.Nudge()
 		}
-		answers := s.forward.answers()
+		answers := s.forward.IsAnswering()
 		if changed || answers && !answered {
 			s.retry()
 		}
@@ -51,7 +51,7 @@ func ownAddresses() (texts []string) {
 	return texts
 }
 
-// retry asks again for all that could not be had without the network: answers, lists, control.
+// retry repeats everything that failed without the network: queries, lists, the connection to control.
 func (s *server) retry() {
 	s.resolver.ForgetFailures()
 	s.retryLists()
@@ -65,22 +65,4 @@ func (s *server) retryLists() {
 	if slices.ContainsFunc(s.lists.Status().Lists, func(l feed.ListStatus) bool { return l.Result != feed.OK }) {
 		s.lists.Retry()
 	}
-}
-
-// nudge probes the upstreams that do not answer at once.
-func (f *forwarding) nudge() {
-	f.main.Nudge()
-	for _, p := range f.pools {
-		p.Nudge()
-	}
-}
-
-// answers reports whether an upstream outside the zones of REMPART_FORWARD is well.
-func (f *forwarding) answers() bool {
-	for _, u := range f.main.Stats().Upstreams {
-		if u.Healthy {
-			return true
-		}
-	}
-	return false
 }

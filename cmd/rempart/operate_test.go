@@ -20,8 +20,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestOperate runs each script against a control with a list of listed.example, and an edge, of its own. "verdict NAME…" says what the edge answers, "nodes" is
-// "exec rempart nodes" once every server is up to date.
+// TestOperate runs each script against a control with a list of listed.example, and an edge of its own. "verdict NAME…" shows the answer of the edge, "nodes"
+// runs "rempart nodes" until every server is up to date.
 func TestOperate(t *testing.T) {
 	t.Parallel()
 	scripts, err := filepath.Glob(filepath.Join("testdata", "operate", "*.txtar"))
@@ -41,7 +41,7 @@ func TestOperate(t *testing.T) {
 				Setup: func(e *testscript.Env) error {
 					e.Setenv("REMPART_API", control.API)
 					e.Setenv("REMPART_KEYS", keysOf(control))
-					e.Setenv("FIGURES", edge.Figures)
+					e.Setenv("METRICS", edge.Metrics)
 					e.Setenv("EDGE", edge.DNS)
 					e.Setenv("ROOT", rootOf(t, control))
 					e.Setenv("HOME", e.WorkDir)
@@ -75,7 +75,7 @@ func TestOperate(t *testing.T) {
 	}
 }
 
-// TestLostAnswer pushes through a proxy that takes the answer away: it is pushed again under the same id, and counts once.
+// TestLostAnswer pushes through a proxy that drops the answer: the command repeats the push under the same ID, and it takes effect once.
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()
 	control := startControl(t)
@@ -112,10 +112,10 @@ func TestLostAnswer(t *testing.T) {
 		t.Errorf("the journal says\n%s", log)
 	}
 
-	// what may not be repeated is not, and says so
+	// a call that must not be repeated is not repeated, and the error says so
 	asked.Store(0)
 	stdout, stderr, code = operatorEnv(t, []string{"REMPART_API=" + between.URL, "REMPART_API_TOKEN=" + token}, "undo", "once")
-	if code != 2 || asked.Load() != 1 || !strings.Contains(stderr, "whether it was done is not known") {
+	if code != 2 || asked.Load() != 1 || !strings.Contains(stderr, "it is not known whether the call took effect") {
 		t.Errorf("exit code %d, asked %d times\n%s%s", code, asked.Load(), stdout, stderr)
 	}
 	if shown, _, _ := operator(t, control, token, "show", "once"); !strings.Contains(shown, "undone by undo-once") {
@@ -123,7 +123,7 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
-// TestHostileAPI asks what is no control's API: nothing of it reaches the terminal, and memory is bounded.
+// TestHostileAPI calls a server that is no control: no part of its answer reaches the terminal unchecked, and memory is bounded.
 func TestHostileAPI(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -173,13 +173,13 @@ func TestNodeReportsForItself(t *testing.T) {
 		t.Errorf("after: %s", got)
 	}
 	nodes := func() string {
-		said, _, _ := operator(t, control, token, "nodes") // its code is 1 while a server is behind, which one that was just started may be
+		said, _, _ := operator(t, control, token, "nodes") // the exit code is 1 while a server is behind, for example one that was just started
 		return said
 	}
 	if said := nodes(); !strings.Contains(said, "lyon") {
 		t.Errorf("nodes:\n%s", said)
 	}
-	// No other token speaks for it.
+	// No other token reports for this server.
 	startEdge(t, control, "other", upstreams(dnstest.NewUpstream(t, nil)), "REMPART_NODE=lyon")
 	dnstest.Eventually(t, "the other's report", func() bool { return strings.Contains(nodes(), "other/lyon") })
 	report, err := http.NewRequestWithContext(t.Context(), http.MethodPost, control.API+"/v1/journal/status", strings.NewReader(`{"node":"lyon"}`))
@@ -197,7 +197,7 @@ func TestNodeReportsForItself(t *testing.T) {
 	}
 }
 
-// TestZones has policy zones hold what large and small change sets bring, and what a restart begins with.
+// TestZones: policy zones contain the names of large and small change sets, and of the state at a restart.
 func TestZones(t *testing.T) {
 	t.Parallel()
 	addr, dir := dnstest.FreeAddr(t), t.TempDir()
@@ -213,7 +213,7 @@ func TestZones(t *testing.T) {
 	}
 	push("first.example")
 	waitForZone(t, addr, "first.example", 1)
-	time.Sleep(time.Second) // or the next changes are taken as one
+	time.Sleep(time.Second) // otherwise the next changes are merged into one
 	var large []string
 	for i := range 6000 {
 		large = append(large, fmt.Sprintf("n%d.large.example", i))
@@ -227,7 +227,7 @@ func TestZones(t *testing.T) {
 	waitForZone(t, addr, "n0.large.example", 6002)
 }
 
-// waitForZone waits until a zone holds a name and names names.
+// waitForZone waits until a zone contains a name and at least so many names.
 func waitForZone(t *testing.T, addr, name string, least int) {
 	t.Helper()
 	dnstest.Eventually(t, name+" in the zone", func() bool {
@@ -258,7 +258,7 @@ func TestTrial(t *testing.T) {
 	p := start(t, upstreams(dnstest.NewUpstream(t, nil)), "REMPART_PUSH_LISTEN="+addr, "REMPART_LISTS="+list)
 	dnstest.Eventually(t, "the lists are in force", func() bool { return address(ask(t, p, "listed.example")) == page })
 	dnstest.Eventually(t, "control is ready", func() bool { return strings.Contains(p.Stderr(), "control is ready") })
-	p.API = "http://" + addr // it may have greeted before
+	p.API = "http://" + addr // the greeting may have been written before
 	token := newToken(t, p, "ada", "publisher")
 	pushed := filepath.Join(t.TempDir(), "pushed.txt")
 	write(t, pushed, "evil.example")
@@ -272,7 +272,7 @@ func TestTrial(t *testing.T) {
 	}
 }
 
-// TestAllowStaysLocal has one edge never block a name, and another block it.
+// TestAllowStaysLocal allows a name on one edge, and another edge blocks it.
 func TestAllowStaysLocal(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -292,13 +292,13 @@ func TestAllowStaysLocal(t *testing.T) {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}
 	}
-	write(t, allow, "worse.example") // read at once
+	write(t, allow, "worse.example") // the file is read at once
 	dnstest.Eventually(t, "the changed file is in force", func() bool {
 		return address(ask(t, one, "evil.example")) == page && address(ask(t, one, "worse.example")) == origin
 	})
 }
 
-// TestAloneMakesNothing runs the server as a household does: no key, no journal.
+// TestAloneMakesNothing runs the server as a household does: it creates no key and no journal.
 func TestAloneMakesNothing(t *testing.T) {
 	t.Parallel()
 	p := start(t, upstreams(dnstest.NewUpstream(t, nil)))
@@ -312,7 +312,7 @@ func TestAloneMakesNothing(t *testing.T) {
 	}
 }
 
-// TestEdgeWithLists refuses lists where control reads them.
+// TestEdgeWithLists: a server that follows a control refuses lists.
 func TestEdgeWithLists(t *testing.T) {
 	t.Parallel()
 	text := refused(t, "REMPART_CONTROL=https://control.example/v1/journal", "REMPART_CONTROL_KEY=x", "REMPART_LISTS=list.txt")
@@ -321,7 +321,7 @@ func TestEdgeWithLists(t *testing.T) {
 	}
 }
 
-// TestUnreachable says who cannot be reached, and by which variable it is named.
+// TestUnreachable: errors name the unreachable server, and the variable that names it.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	addr := dnstest.FreeAddr(t)

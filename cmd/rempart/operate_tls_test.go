@@ -18,11 +18,12 @@ import (
 	"time"
 
 	"rempart/blocklist/feed"
+	"rempart/cmd/rempart/setup"
 	"rempart/internal/config"
 	"rempart/internal/dnstest"
 )
 
-// authority is a private one that issues certificates, as files in a folder.
+// authority is a private certificate authority whose certificates are files in a folder.
 type authority struct {
 	t    *testing.T
 	dir  string
@@ -36,7 +37,7 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// issue makes a certificate and its key, in NAME.pem and NAME.key.
+// issue creates a certificate and its key, in NAME.pem and NAME.key.
 func (a *authority) issue(name string, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -74,12 +75,12 @@ func (a *authority) issue(name string, template *x509.Certificate) (*x509.Certif
 
 func (a *authority) path(file string) string { return filepath.Join(a.dir, file) }
 
-// TestOverTLS reaches a control by the certificate of a private authority, with a client certificate for a token; an edge follows it.
+// TestOverTLS connects to a control with a certificate of a private authority, with a client certificate as the token; an edge follows it.
 func TestOverTLS(t *testing.T) {
 	t.Parallel()
-	ca, strangers := newAuthority(t), newAuthority(t)
+	ca, unauthorized := newAuthority(t), newAuthority(t)
 	ca.issue("control", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	for _, a := range []*authority{ca, strangers} {
+	for _, a := range []*authority{ca, unauthorized} {
 		a.issue("ada", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	}
 	control := startControl(t, "REMPART_PUSH_CERT="+ca.path("control.pem"), "REMPART_PUSH_KEY="+ca.path("control.key"), "REMPART_PUSH_CLIENT_CA="+ca.path("ca.pem"))
@@ -109,7 +110,7 @@ func TestOverTLS(t *testing.T) {
 		said string
 	}{
 		"none":            {nil, 2, "REMPART_API_CERT"},
-		"of a stranger":   {strangers, 2, ""},
+		"of another CA":   {unauthorized, 2, ""},
 		"as it should be": {ca, 0, ""},
 	} {
 		env := append([]string{trusting}, keys...)
@@ -125,7 +126,7 @@ func TestOverTLS(t *testing.T) {
 	}
 }
 
-// TestStale has an edge that does not hear of its control say so once it is too long.
+// TestStale: an edge that does not hear of its control for too long is not ready.
 func TestStale(t *testing.T) {
 	t.Parallel()
 	control := startControl(t)
@@ -135,15 +136,15 @@ func TestStale(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := newEdge(c, edgeOptions{log: slog.New(slog.DiscardHandler), dial: new(net.Dialer).DialContext, local: lists})
+	e, err := setup.FollowControl(c, setup.EdgeOptions{Log: slog.New(slog.DiscardHandler), Dial: new(net.Dialer).DialContext, Local: lists})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.close()
+	defer e.Close()
 	if err := e.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if why := e.notReady(0); !strings.Contains(why, "no set is in force") {
+	if why := e.NotReady(0); !strings.Contains(why, "no set is in force") {
 		t.Errorf("before it heard of one: %q", why)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -153,8 +154,8 @@ func TestStale(t *testing.T) {
 	if err := e.Wait(ctx, 1); err != nil {
 		t.Fatal(err)
 	}
-	for stale, said := range map[time.Duration]string{0: "", time.Hour: "", time.Nanosecond: "control was not heard of for"} {
-		if why := e.notReady(stale); (said == "") != (why == "") || !strings.Contains(why, said) {
+	for stale, said := range map[time.Duration]string{0: "", time.Hour: "", time.Nanosecond: "control sent nothing for"} {
+		if why := e.NotReady(stale); (said == "") != (why == "") || !strings.Contains(why, said) {
 			t.Errorf("%s: %q", stale, why)
 		}
 	}

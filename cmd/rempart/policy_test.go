@@ -16,7 +16,7 @@ func TestObserve(t *testing.T) {
 	list := t.TempDir() + "/list.txt"
 	write(t, list, "bad.example")
 	p := start(t, upstreams(u), "REMPART_LISTS="+list, "REMPART_MODE=observe")
-	for range 2 { // from upstream, and from the cache
+	for range 2 { // from the upstream, then from the cache
 		m := ask(t, p, "bad.example")
 		if got := address(m); got != origin || errorsOf(m) != nil {
 			t.Errorf("a name that would be blocked: %v", m)
@@ -25,9 +25,9 @@ func TestObserve(t *testing.T) {
 	if !strings.Contains(p.Stdout(), "observing") {
 		t.Errorf("the greeting does not say that nothing is blocked:\n%s", p.Stdout())
 	}
-	_, figures := get(t, p, "/metrics")
+	_, metrics := get(t, p, "/metrics")
 	for _, line := range []string{`rempart_queries_total{rcode="NOERROR",transport="udp",verdict="block"} 2`, "rempart_observe_mode 1"} {
-		if !strings.Contains(figures, line+"\n") {
+		if !strings.Contains(metrics, line+"\n") {
 			t.Errorf("/metrics has no line %q", line)
 		}
 	}
@@ -81,13 +81,12 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// TestLoop has the program for its own upstream: that is found out and told, and clients are not
-// kept waiting.
+// TestLoop has the program as its own upstream: the loop is detected and logged, and clients do not wait.
 func TestLoop(t *testing.T) {
 	t.Parallel()
 	addr := dnstest.FreeAddr(t)
 	p := start(t, "REMPART_LISTEN="+addr, "REMPART_UPSTREAMS=udp://"+addr)
-	dnstest.Eventually(t, "the loop is told", func() bool { return strings.Contains(p.Stderr(), "leads back to this resolver") })
+	dnstest.Eventually(t, "the loop is logged", func() bool { return strings.Contains(p.Stderr(), "leads back to this resolver") })
 	m := ask(t, p, "good.example")
 	if m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("a query: %v", m)
@@ -98,8 +97,8 @@ func TestLoop(t *testing.T) {
 	if got := address(ask(t, p, "phishing.test")); got != page {
 		t.Errorf("a blocked name: %s", got)
 	}
-	if _, figures := get(t, p, "/metrics"); !strings.Contains(figures, `rempart_upstream_looping{upstream="udp://`+addr+`",zone="."} 1`) {
-		t.Error("the loop is not among the figures")
+	if _, metrics := get(t, p, "/metrics"); !strings.Contains(metrics, `rempart_upstream_looping{upstream="udp://`+addr+`",zone="."} 1`) {
+		t.Error("the loop is not among the metrics")
 	}
 }
 
@@ -110,7 +109,7 @@ func TestLoopThroughAnother(t *testing.T) {
 	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
 		packed, err := q.Msg.Pack()
 		if err != nil || q.Msg.Question[0].Qclass != dns.ClassINET {
-			q.Send(q.Reply(dns.RcodeRefused)) // as many resolvers do with CHAOS
+			q.Send(q.Reply(dns.RcodeRefused)) // many resolvers refuse CHAOS queries
 			return
 		}
 		if answer, err := dnstest.ExchangePacked("udp", addr, packed); err == nil {
@@ -119,7 +118,7 @@ func TestLoopThroughAnother(t *testing.T) {
 	})
 	good := dnstest.NewUpstream(t, nil)
 	p := start(t, "REMPART_LISTEN="+addr, upstreams(u)+",udp://"+good.Addr.String())
-	dnstest.Eventually(t, "the loop is told", func() bool { return strings.Contains(p.Stderr(), "leads back to this resolver") })
+	dnstest.Eventually(t, "the loop is logged", func() bool { return strings.Contains(p.Stderr(), "leads back to this resolver") })
 	if got := address(ask(t, p, "good.example")); got != origin {
 		t.Errorf("with another upstream: %s", got)
 	}

@@ -16,8 +16,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestPrivacy does as a client of a certain address would, in every way it can, and then looks
-// for that address, and for what it asked, wherever the program writes.
+// TestPrivacy does everything that a client can do from a certain address, and then searches everything that the program writes for that address and the
+// client's queries.
 func TestPrivacy(t *testing.T) {
 	t.Parallel()
 	const client = "127.0.0.99"
@@ -49,7 +49,7 @@ func TestPrivacy(t *testing.T) {
 		c := &dns.Client{Net: d.network, Dialer: d.dialer, Timeout: time.Minute}
 		for _, name := range []string{"", "servfail.", "broken.", "forged."} {
 			if name == "broken." && d.network == "tcp" {
-				continue // five seconds pass until it is given up
+				continue // the server gives up after five seconds
 			}
 			m := question(name + benign + "-" + d.network + ".example")
 			m.Extra[0].(*dns.OPT).Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 32, Address: local}}
@@ -71,7 +71,7 @@ func TestPrivacy(t *testing.T) {
 	}
 	var read strings.Builder
 	web := &http.Client{Transport: &http.Transport{DialContext: tcp.DialContext, DisableKeepAlives: true}, Timeout: time.Minute}
-	for _, url := range []string{"http://" + p.Page + "/" + benign, "http://" + p.Figures + "/metrics", "http://" + p.Figures + "/readyz"} {
+	for _, url := range []string{"http://" + p.Page + "/" + benign, "http://" + p.Metrics + "/metrics", "http://" + p.Metrics + "/readyz"} {
 		req, err := http.NewRequest(http.MethodGet, url, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -91,7 +91,7 @@ func TestPrivacy(t *testing.T) {
 		}
 		read.Write(body)
 	}
-	for _, at := range []string{p.Page, p.Figures} { // what an HTTP server complains of
+	for _, at := range []string{p.Page, p.Metrics} { // errors that an HTTP server would log
 		conn, err := tcp.Dial("tcp", at)
 		if err != nil {
 			t.Fatal(err)
@@ -100,10 +100,10 @@ func TestPrivacy(t *testing.T) {
 		_, _ = io.Copy(io.Discard, conn)
 		conn.Close()
 	}
-	for _, q := range u.Seen() { // upstream may learn the question, never who asked
+	for _, q := range u.Seen() { // an upstream may see the question, never the client
 		for _, rr := range q.Msg.Extra {
 			if strings.Contains(rr.String(), client) {
-				t.Errorf("upstream was told of the client: %v", rr)
+				t.Errorf("an upstream received data of the client: %v", rr)
 			}
 		}
 	}

@@ -20,7 +20,7 @@ func startControl(t *testing.T, env ...string) *dnstest.Program {
 	return dnstest.StartProgram(t, exec.Command("rempart", "control"), env...)
 }
 
-// operator runs a command against a control, with the token of that file where one is named, and returns what it writes and its exit code.
+// operator runs a command against a control, with the token in a file if one is named, and returns its output and its exit code.
 func operator(t *testing.T, control *dnstest.Program, token string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	return operatorEnv(t, []string{"REMPART_API=" + control.API, "REMPART_KEYS=" + keysOf(control), "REMPART_API_TOKEN=" + token}, args...)
@@ -32,13 +32,13 @@ func operatorEnv(t *testing.T, env []string, args ...string) (stdout, stderr str
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr, cmd.Dir = &out, &errs, t.TempDir()
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
-	_ = cmd.Run() // its code says it
+	_ = cmd.Run() // its exit code is returned
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
 func keysOf(control *dnstest.Program) string { return filepath.Join(control.DataDir, "keys") }
 
-// must is the output of a command that must succeed.
+// must returns the output of a command that must succeed.
 func must(t *testing.T, control *dnstest.Program, token string, args ...string) string {
 	t.Helper()
 	stdout, stderr, code := operator(t, control, token, args...)
@@ -64,7 +64,7 @@ func rootOf(t *testing.T, control *dnstest.Program) string {
 	return ""
 }
 
-// startEdge runs a server that follows a control, and waits until control lists it as up to date: before, "--wait" does not wait for it.
+// startEdge runs a server that follows a control, and waits until control lists it as up to date: until then "--wait" does not wait for it.
 func startEdge(t *testing.T, control *dnstest.Program, name string, env ...string) *dnstest.Program {
 	t.Helper()
 	edge := start(t, append([]string{
@@ -73,7 +73,7 @@ func startEdge(t *testing.T, control *dnstest.Program, name string, env ...strin
 	}, env...)...)
 	watch := newToken(t, control, "watch-"+name, "auditor")
 	dnstest.Eventually(t, name+" is listed as up to date", func() bool {
-		time.Sleep(100 * time.Millisecond) // control bounds the rate of calls
+		time.Sleep(100 * time.Millisecond) // control limits the rate of calls
 		var all struct{ Nodes []pushapi.NodeInfo }
 		if err := json.Unmarshal(apiAnswer(t, control, watch, "/v1/nodes"), &all); err != nil {
 			t.Fatal(err)

@@ -1,64 +1,16 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"rempart/internal/dnstest"
 )
-
-// recorder is a contextDialer that refuses, and says for what it was asked.
-type recorder struct{ called string }
-
-func (r recorder) DialContext(_ context.Context, _, address string) (net.Conn, error) {
-	return nil, errors.New(r.called + " asked for " + address)
-}
-
-// TestPublishersAreFound looks hosts up where queries for them would go, after the hosts file.
-func TestPublishersAreFound(t *testing.T) {
-	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	hosts := filepath.Join(t.TempDir(), "hosts")
-	write(t, hosts, "# hosts", "127.0.0.1 localhost", "127.0.0.1\tlists.here.example  Lists # ours", "0.0.0.0 blocked.example", "nonsense lists.far.example")
-	p := &publishers{hosts: hosts, main: recorder{"main"}, zones: []zoneDialer{
-		{"\x06corp-a\x07example\x00", recorder{"corp-a"}}, {"\x03sub\x06corp-a\x07example\x00", recorder{"sub"}},
-	}}
-	for host, want := range map[string]string{
-		"lists.here.example": "", "LISTS.here.example.": "", "lists": "", "127.0.0.1": "",
-		"lists.corp-a.example": "corp-a", "corp-a.example.": "corp-a", "x.SUB.corp-a.example": "sub", "xcorp-a.example": "main",
-		"lists.far.example": "main", "blocked.example": "main",
-	} {
-		conn, err := p.DialContext(t.Context(), "tcp", net.JoinHostPort(host, port))
-		if err == nil {
-			conn.Close()
-		}
-		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want+" asked for")) {
-			t.Errorf("%s: %v, want %q", host, err, want)
-		}
-	}
-	p.hosts = filepath.Join(t.TempDir(), "none")
-	if _, err := p.DialContext(t.Context(), "tcp", "lists.here.example:1"); err == nil || !strings.HasPrefix(err.Error(), "main") {
-		t.Errorf("without a hosts file: %v", err)
-	}
-	if _, err := os.Stat(hostsFile); err == nil && len((&publishers{hosts: hostsFile}).inHostsFile("localhost")) == 0 {
-		t.Log("this machine's hosts file does not name localhost")
-	}
-}
 
 // TestListInForwardedZone fetches a list from a host that only the resolver of its zone knows.
 func TestListInForwardedZone(t *testing.T) {

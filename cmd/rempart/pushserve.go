@@ -17,8 +17,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rempart/blocklist/feed/format"
-	"rempart/blocklist/feed/guardfile"
 	"rempart/blocklist/guard"
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/setup"
 	"rempart/internal/config"
 	"rempart/internal/hosts"
 	"rempart/internal/journal"
@@ -27,34 +28,11 @@ import (
 	"rempart/resolver/listen"
 )
 
-// pushDefault is where a control serves its API where no address is configured.
+// pushDefault is the address of a control's API if none is configured.
 const pushDefault = "127.0.0.1:9254"
 
-// guardFiles makes the loader of the guards, which lists and pushes share, a reloadableFile.
-type guardFiles struct{ loader *guardfile.Loader }
-
-func (g guardFiles) reload() reloaded {
-	changed, err := g.loader.Reload()
-	switch {
-	case err != nil:
-		return reloadRefused
-	case changed:
-		return reloadTaken
-	}
-	return reloadUnchanged
-}
-
-func (g guardFiles) refused() bool   { return g.loader.Problem() != "" }
-func (g guardFiles) setting() string { return "REMPART_ESSENTIAL, REMPART_POPULAR, REMPART_RELEASED" }
-
-// run waits: the lists reload changed files of the guards while they run.
-func (g guardFiles) run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
-}
-
-// pushGuards returns the guards that pushes pass: at any time the same as lists.
-func (k *controlling) pushGuards() (*guard.Guards, error) {
+// pushGuards returns the guards for pushes, which are always those of lists.
+func (k *controlServer) pushGuards() (*guard.Guards, error) {
 	guards, err := k.lists.Guards().Guards()
 	if err != nil {
 		return nil, err
@@ -62,35 +40,36 @@ func (k *controlling) pushGuards() (*guard.Guards, error) {
 	return guards.Guards, nil
 }
 
-// openAPI makes the operators' API.
-func (k *controlling) openAPI(ctx context.Context) error {
+// openAPI opens the operators' API.
+func (k *controlServer) openAPI(ctx context.Context) error {
 	desk, err := k.keys.Secret(journal.DeskKey)
 	if err != nil {
 		return err
 	}
 	api, err := pushapi.New(ctx, pushapi.Config{
 		Control: k.control, Desk: desk, Guards: k.pushGuards, Grammar: format.Grammar{}, Dir: k.config.DataDir,
-		Version: version(), Log: k.log,
+		Version: cli.Version(), Log: k.log,
 	})
-	if err == nil {
-		k.api.Store(api)
+	if err != nil {
+		return err
 	}
-	return err
+	k.api.Store(api)
+	return nil
 }
 
-// serveAPI begins to serve the API, and the journal beside it.
-func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
+// serveAPI begins to serve the API and the journal.
+func (k *controlServer) serveAPI(ctx context.Context, g *errgroup.Group) error {
 	api := k.api.Load()
 	files := mirror.NewHandler(k.control, func(r *http.Request, status []byte) error { return api.Report(r.Context(), pushapi.Caller(r), status) })
 	mux := http.NewServeMux()
-	mux.Handle("/v1/journal/status", api.Guarded(http.StripPrefix("/v1/journal", files), pushapi.Node)) // nobody else speaks for a node
+	mux.Handle("/v1/journal/status", api.Guarded(http.StripPrefix("/v1/journal", files), pushapi.Node)) // no other role may report for a node
 	mux.Handle("/v1/journal/", api.Guarded(http.StripPrefix("/v1/journal", files), pushapi.Node, pushapi.Publisher, pushapi.Approver, pushapi.Auditor))
 	mux.Handle("/", api.Handler())
 	addrs := k.config.PushListen
 	if len(addrs) == 0 {
 		addrs = config.Addrs{netip.MustParseAddrPort(pushDefault)}
 	}
-	logAbsent(k.log, "REMPART_PUSH_LISTEN", addrs)
+	setup.LogAbsent(k.log, "REMPART_PUSH_LISTEN", addrs)
 	for _, addr := range addrs {
 		l, err := listen.Stream(addr)
 		if err != nil {
@@ -98,29 +77,29 @@ func (k *controlling) serveAPI(ctx context.Context, g *errgroup.Group) error {
 		}
 		k.pushAt = append(k.pushAt, netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port)))
 		s := pushapi.Server(hosts.Only(mux, k.isOwnName, pushapi.Misdirected))
-		s.ErrorLog = log.New(io.Discard, "", 0) // the library's holds clients' addresses: none may be kept
+		s.ErrorLog = log.New(io.Discard, "", 0) // the log of net/http holds client addresses, which must not be stored
 		serve := s.Serve
 		if k.secure != nil {
-			s.TLSConfig = k.secure.api()
+			s.TLSConfig = k.secure.APITLS()
 			serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
 		}
 		g.Go(func() error {
-			if err := serve(netutil.LimitListener(l, share(descriptorLimit()).api)); !errors.Is(err, http.ErrServerClosed) {
+			if err := serve(netutil.LimitListener(l, setup.ShareDescriptors(setup.DescriptorLimit()).API)); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("the operators' API on %s: %w", addr, err)
 			}
 			return nil
 		})
-		g.Go(func() error { return endWith(ctx, s, 2*time.Second) }) // long polls do not end by themselves
+		g.Go(func() error { return setup.ShutdownAfter(ctx, s, 2*time.Second) }) // long polls do not end by themselves
 	}
 	return nil
 }
 
-// isOwnName reports whether the API may be reached by a name: one of its certificate or of REMPART_PUSH_HOSTS.
-func (k *controlling) isOwnName(name string) bool {
-	return slices.ContainsFunc(k.config.PushHosts, func(own string) bool { return strings.EqualFold(own, name) }) || k.secure != nil && k.secure.names(name)
+// isOwnName reports whether name is a host name of the API: one of its certificate or of REMPART_PUSH_HOSTS.
+func (k *controlServer) isOwnName(name string) bool {
+	return slices.ContainsFunc(k.config.PushHosts, func(own string) bool { return strings.EqualFold(own, name) }) || k.secure != nil && k.secure.HasName(name)
 }
 
-func (k *controlling) url(addr netip.AddrPort) string {
+func (k *controlServer) url(addr netip.AddrPort) string {
 	if k.config.PushCert != "" {
 		return "https://" + addr.String()
 	}

@@ -10,13 +10,13 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestHundredReloadsUnderLoad changes a list a hundred times, by a little and by much in turn, while queries are answered: none is lost, and
-// each new name is blocked.
+// TestHundredReloadsUnderLoad changes a list a hundred times, by a little and by much in turn, while queries are answered: none is lost, and each new name is
+// blocked.
 func TestHundredReloadsUnderLoad(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	list := filepath.Join(t.TempDir(), "list.txt")
-	many := make([]string, 30_000) // the part that changes is more than is put over a snapshot: it is compiled anew
+	many := make([]string, 30_000) // the difference is too large for an overlay: the set is compiled again
 	for i := range many {
 		many[i] = fmt.Sprintf("many%d.example", i)
 	}
@@ -31,7 +31,7 @@ func TestHundredReloadsUnderLoad(t *testing.T) {
 	for i := range reloads {
 		fresh := fmt.Sprintf("new%d.example", i)
 		if i%10 == 0 {
-			for j := range len(many) * 2 / 5 { // more would be held as a mass change
+			for j := range len(many) * 2 / 5 { // a larger change would be held as a mass change
 				many[(i/10*len(many)/4+j)%len(many)] = fmt.Sprintf("many%d-%d.example", i, j)
 			}
 		}

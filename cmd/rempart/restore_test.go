@@ -10,15 +10,15 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestRestoredBackup restores control's data folder from a backup that is older than what a server has in force. Nothing is published then, with the way out
-// in the answer, and after --recover everything is in force and listed again.
+// TestRestoredBackup restores control's data folder from a backup that is older than the version on a server. Nothing is published then, the error names the
+// solution, and after --recover everything is in force and listed again.
 func TestRestoredBackup(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long under the race detector")
 	}
 	t.Parallel()
 	u, data, backup := dnstest.NewUpstream(t, nil), t.TempDir(), filepath.Join(t.TempDir(), "backup")
-	listen := "REMPART_PUSH_LISTEN=" + dnstest.FreeAddr(t) // the server reaches it there after each restart
+	listen := "REMPART_PUSH_LISTEN=" + dnstest.FreeAddr(t) // the server finds control at the same address after each restart
 	control := startControl(t, "REMPART_DATA_DIR="+data, listen)
 	ada := newToken(t, control, "ada", "publisher")
 	edge := startEdge(t, control, "paris", upstreams(u))
@@ -83,7 +83,7 @@ func TestRestoredBackup(t *testing.T) {
 	}
 }
 
-// startControlArgs is startControl with arguments.
+// startControlArgs does what startControl does, with arguments.
 func startControlArgs(t *testing.T, args []string, env ...string) *dnstest.Program {
 	t.Helper()
 	return dnstest.StartProgram(t, exec.Command("rempart", append([]string{"control"}, args...)...), append([]string{"REMPART_METRICS_LISTEN=none"}, env...)...)

@@ -9,11 +9,9 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -23,6 +21,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rempart/blocklist/feed"
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/setup"
 	"rempart/internal/admin"
 	"rempart/internal/config"
 	"rempart/internal/web"
@@ -41,74 +41,62 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			reading := newProgress(cmd.ErrOrStderr())
+			reading := cli.NewProgress(cmd.ErrOrStderr())
 			log := slog.New(slog.NewTextHandler(reading, nil))
-			ctx, hangup, stop := signals(cmd.Context())
-			defer stop()
+			sig := cli.CatchSignals(cmd.Context())
+			defer sig.Stop()
+			ctx := sig.Context
 			s, err := newServer(ctx, c, log, reading)
 			if err != nil {
 				return err
 			}
 			defer s.close()
-			return s.run(ctx, cmd, hangup)
+			return s.run(ctx, cmd, sig.Hangup)
 		},
 	}
 }
 
-// signals returns a context that ends when the program is told to, and word of SIGHUP: from now on, so that a signal while lists are read ends it in
-// order. stop is called last: told to end a second time while it ends, it ends in order all the same.
-func signals(parent context.Context) (ctx context.Context, hangup chan os.Signal, stop func()) {
-	ctx, cancel := signal.NotifyContext(parent, syscall.SIGTERM, syscall.SIGINT)
-	hangup = make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	return ctx, hangup, func() {
-		signal.Stop(hangup)
-		signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
-		cancel()
-	}
-}
-
-// server is everything that serves.
+// server holds all parts of "rempart serve".
 type server struct {
-	config   *config.Config
-	log      *slog.Logger
-	reading  *progress // until it greets
-	shares   descriptors
-	forward  *forwarding
-	lists    *feed.Lists
-	changed  chan struct{} // word that the lists' set did, for the edge
-	publish  chan struct{} // the same for control
-	edge     *edge         // nil: the lists' set is in force itself
-	control  *controlling  // in the same process; nil for none
-	feeds    *feedsFile
-	resolver *resolver.Resolver
-	clients  *clientKeeper
-	registry *prometheus.Registry
-	page     *web.Page
-	started  time.Time
-	again    chan struct{}    // a command asks for a reload
-	dnsAt    []netip.AddrPort // where DNS is answered, once it is
-	pageAt   []netip.AddrPort // where the page is served, once it is
-	figureAt []netip.AddrPort // the same of the figures
-	ending   atomic.Bool
+	config    *config.Config
+	log       *slog.Logger
+	reading   *cli.Progress // until the greeting
+	shares    setup.Descriptors
+	forward   *setup.Forwarding
+	lists     *feed.Lists
+	changed   chan struct{}  // signals the edge that the set of the lists changed
+	publish   chan struct{}  // signals control that the set of the lists changed
+	edge      *setup.Edge    // nil: the set of the lists is in force
+	control   *controlServer // nil unless control runs in the same process
+	feeds     *setup.FeedsFile
+	resolver  *resolver.Resolver
+	clients   *setup.ClientWatcher
+	registry  *prometheus.Registry
+	page      *web.Page
+	started   time.Time
+	again     chan struct{}    // signals that a command requests a reload
+	dnsAt     []netip.AddrPort // addresses of the DNS listeners
+	pageAt    []netip.AddrPort // addresses of the page
+	metricsAt []netip.AddrPort // addresses of the metrics
+	ending    atomic.Bool
 }
 
-// newServer makes the parts; nothing runs and no socket is open yet.
-func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading *progress) (*server, error) {
+// newServer creates the parts. Nothing runs and no socket is open afterwards.
+func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading *cli.Progress) (*server, error) {
 	s := &server{config: c, log: log, reading: reading, registry: prometheus.NewRegistry(), started: time.Now(), again: make(chan struct{}, 1), changed: make(chan struct{}, 1), publish: make(chan struct{}, 1)}
-	warnSecrets(c, log)
-	s.shares = processDescriptors(log)
+	setup.WarnSecrets(c, log)
+	s.shares = setup.ProcessDescriptors(log)
 	var err error
-	if s.forward, err = newForwarding(c, log, s.shares.questions); err != nil {
+	if s.forward, err = setup.NewForwarding(c, log, s.shares.Questions); err != nil {
 		return nil, err
 	}
-	s.feeds, err = newFeedsFile(c, log, func() (*feed.Lists, error) {
-		return newLists(c, listsOptions{log: log, dial: s.forward.publishers().DialContext, progress: reading.report(), changed: signalTo(s.changed, s.publish)})
+	s.feeds, err = setup.NewFeedsFile(c, log, func() (*feed.Lists, error) {
+		return setup.NewLists(c, setup.ListsOptions{Log: log, Dial: s.forward.Dialer().DialContext, Progress: reading.ListProgress(), Changed: setup.WakeFunc(s.changed, s.publish)})
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.lists = s.feeds.lists
+	s.lists = s.feeds.Lists
 	answers, err := cache.New(int64(c.CacheBytes))
 	if err != nil {
 		return nil, err
@@ -116,27 +104,23 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading 
 	if err := s.follow(ctx); err != nil {
 		return nil, err
 	}
-	rebindingAllow, err := names("REBINDING_ALLOW", c.RebindingAllow)
+	rebindingAllow, err := setup.ParseNames("REBINDING_ALLOW", c.RebindingAllow)
 	if err != nil {
 		return nil, err
 	}
 	s.resolver, err = resolver.New(resolver.Config{
-		MaxQuestions: s.shares.questions,
-		Set:          s.set(), Cache: answers, Upstreams: s.forward.main, Forward: s.forward.zones,
-		Observe: c.Mode == config.Observe, Clients: c.Clients.Prefixes, Identity: s.forward.identity,
-		Canaries: canaries(c.Canary), KeepSingleLabels: c.SingleLabels == config.KeepSingleLabels, DenyBelow: c.NXDomain == config.DenySubtree,
+		MaxQuestions: s.shares.Questions,
+		Set:          s.set(), Cache: answers, Upstreams: s.forward.Main, Forward: s.forward.Zones,
+		Observe: c.Mode == config.Observe, Clients: c.Clients.Prefixes, Identity: s.forward.Identity,
+		Canaries: setup.Canaries(c.Canary), KeepSingleLabels: c.SingleLabels == config.KeepSingleLabels, DenyBelow: c.NXDomain == config.DenySubtree,
 		RefuseRebinding: c.Rebinding == config.RefuseRebinding, RebindingAllow: rebindingAllow, NAT64: c.NAT64,
-		Style: style(c.BlockAnswer), PageIPv4: c.PageIPv4.Addr, PageIPv6: c.PageIPv6.Addr, BlockTTL: c.BlockTTL,
+		Style: setup.BlockStyle(c.BlockAnswer), PageIPv4: c.PageIPv4.Addr, PageIPv6: c.PageIPv6.Addr, BlockTTL: c.BlockTTL,
 		StructuredOption: c.StructuredOption, NameSources: c.Reason == config.NameLists, Contact: c.Contact, Organisation: c.Organisation,
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.clients = &clientKeeper{configured: c.Clients, networks: networksOnLink, set: s.resolver.SetClients, refused: s.resolver.Refused(), log: log}
-	if c.Clients.OnLink {
-		s.resolver.SetClients(c.Clients.Prefixes) // nobody, rather than everyone, if that is all and the interfaces cannot be read
-	}
-	s.clients.look()
+	s.clients = setup.NewClientWatcher(c.Clients, s.resolver.SetClients, s.resolver.Refused(), log)
 	s.page, err = web.New(web.Config{View: s.set().View, Contact: c.Contact, Organisation: c.Organisation})
 	if err != nil {
 		return nil, err
@@ -149,32 +133,32 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading 
 	if s.control != nil {
 		s.control.registerOwn(s.registry)
 	}
-	s.registry.MustRegister(s.forward.main.Collector("."))
-	for i, p := range s.forward.pools {
-		s.registry.MustRegister(p.Collector(zoneText(s.forward.zones[i])))
+	s.registry.MustRegister(s.forward.Main.Collector("."))
+	for i, p := range s.forward.Pools {
+		s.registry.MustRegister(p.Collector(zoneText(s.forward.Zones[i])))
 	}
 	return s, nil
 }
 
-// run serves until ctx ends: lists first, so that no query is answered before they are in force.
+// run serves until ctx ends. It starts the lists first, so that no query is answered before they are in force.
 func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.Signal) error {
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	var below errgroup.Group // what answers stand on: it ends last
-	below.Go(func() error { return s.forward.run(background, s.retry) })
+	var below errgroup.Group // the parts that answers need: they end last
+	below.Go(func() error { return s.forward.Run(background, s.retry) })
 	defer func() {
 		s.resolver.Close()
 		cancel()
-		_ = below.Wait() // its errors are the end of background
+		_ = below.Wait() // they end only because background does
 	}()
-	workers := runtime.GOMAXPROCS(0) // before lists are read, which may need one more
+	workers := runtime.GOMAXPROCS(0) // read before lists are, which may add one
 	err := s.lists.Start(ctx)
-	s.reading.end()
+	s.reading.End()
 	if err != nil {
 		return fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
 	}
 	below.Go(func() error { return s.lists.Run(background) })
-	below.Go(func() error { return s.clients.run(background) })
+	below.Go(func() error { return s.clients.Run(background) })
 	below.Go(func() error { return s.watchNetwork(background) })
 	if s.control != nil {
 		below.Go(func() error { return s.control.run(background) })
@@ -185,7 +169,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 		}
 		below.Go(func() error { return s.edge.Run(background) })
 		below.Go(func() error { return s.refresh(background) })
-		s.edge.await(ctx)
+		s.edge.AwaitSet(ctx)
 	}
 	if ctx.Err() != nil {
 		return nil
@@ -199,15 +183,15 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	above.Go(func() error { return s.resolver.Run(ctx) })
 	above.Go(func() error { return sockets.Run(ctx) })
 	if err := s.serveHTTP(ctx, above); err != nil {
-		s.log.Error("a web listener is missing; DNS is answered all the same", "error", err)
+		s.log.Error("a web listener could not be opened; DNS is answered without it", "error", err)
 	}
 	above.Go(func() error { return s.reloads(ctx, hangup) })
 	s.dnsAt = sockets.Addrs()
 	s.serveSocket(ctx, above)
-	above.Go(func() error { return s.feeds.run(ctx) })
-	greet(redacting{cmd.OutOrStdout()}, s, sockets)
+	above.Go(func() error { return s.feeds.Run(ctx) })
+	greet(cli.Redact(cmd.OutOrStdout()), s, sockets)
 	notify(s.log, daemon.SdNotifyReady)
-	debug.FreeOSMemory() // reading lists took many times what is kept of them
+	debug.FreeOSMemory() // reading lists needed many times the memory of their result
 	<-ctx.Done()
 	s.ending.Store(true)
 	notify(s.log, daemon.SdNotifyStopping)
@@ -218,33 +202,33 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	return nil
 }
 
-// listen opens the DNS sockets, that many UDP ones an address, or takes over the supervisor's.
+// listen opens the DNS sockets, with one UDP socket per worker and address, or uses the sockets of the supervisor.
 func (s *server) listen(workers int) (*listen.Server, error) {
-	logAbsent(s.log, "REMPART_LISTEN", s.config.Listen)
+	setup.LogAbsent(s.log, "REMPART_LISTEN", s.config.Listen)
 	lc := listen.Config{
-		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves, Workers: workers, Spin: s.config.BusyPoll, MaxStreams: s.shares.streams,
+		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves, Workers: workers, Spin: s.config.BusyPoll, MaxStreams: s.shares.Streams,
 		NewHandler: func() listen.Handler { return s.resolver.NewWorker() },
 	}
 	for _, l := range s.config.Limits {
 		lc.Limits = append(lc.Limits, listen.AnswerLimit(l))
 	}
-	packets, streams, err := activated()
+	activated, err := setup.ActivatedSockets()
 	if err != nil {
 		return nil, err
 	}
-	if len(packets)+len(streams) > 0 {
-		lc.Addrs, lc.Packets, lc.Streams = nil, packets, streams
+	if len(activated.Packets)+len(activated.Streams) > 0 {
+		lc.Addrs, lc.Packets, lc.Streams = nil, activated.Packets, activated.Streams
 	}
 	return listen.New(lc)
 }
 
-// serveHTTP begins the page and the figures. DNS does not depend on them.
+// serveHTTP begins to serve the page and the metrics. DNS does not depend on them.
 func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 	var errs []error
 	serve := func(at *[]netip.AddrPort, addrs []netip.AddrPort, h func(netip.AddrPort) http.Handler, variable string) {
-		logAbsent(s.log, variable, addrs)
+		setup.LogAbsent(s.log, variable, addrs)
 		for _, addr := range addrs {
-			addr, err := serveHTTP(ctx, g, addr, h(addr), variable, s.shares.web, s.log)
+			addr, err := setup.ServeHTTP(ctx, g, addr, h(addr), variable, s.shares.Web, s.log)
 			if err != nil {
 				errs = append(errs, err)
 				continue
@@ -254,49 +238,49 @@ func (s *server) serveHTTP(ctx context.Context, g *errgroup.Group) error {
 	}
 	serve(&s.pageAt, s.config.PageListen, func(netip.AddrPort) http.Handler { return s.page }, "REMPART_PAGE_LISTEN")
 	about := admin.New(s.registry, s.notReady)
-	serve(&s.figureAt, s.config.MetricsListen, func(addr netip.AddrPort) http.Handler { return figures(addr, about) }, "REMPART_METRICS_LISTEN")
+	serve(&s.metricsAt, s.config.MetricsListen, func(addr netip.AddrPort) http.Handler { return setup.MetricsHandler(addr, about) }, "REMPART_METRICS_LISTEN")
 	return errors.Join(errs...)
 }
 
-// notReady says why queries should not be sent here, or nothing.
+// notReady returns the reason why queries should not be sent here; "" if the server is ready.
 func (s *server) notReady() string {
 	if s.ending.Load() {
 		return "shutting down"
 	}
-	if why := s.forward.missing(); why != "" {
+	if why := s.forward.Missing(); why != "" {
 		return why
 	}
 	status := s.lists.Status()
 	if s.edge != nil {
-		if why := s.edge.notReady(s.config.ControlStale); why != "" || s.control == nil {
+		if why := s.edge.NotReady(s.config.ControlStale); why != "" || s.control == nil {
 			return why
 		}
 	}
 	if status.Version == 0 {
-		return "no set is in force, and answers go out unfiltered: " + cmp.Or(status.Err, "the lists are still being read")
+		return "no set is in force, so answers are not filtered: " + cmp.Or(status.Err, "the lists are still being read")
 	}
 	if status.Waiting != "" {
-		return status.Waiting + "; until then answers go out unfiltered by it"
+		return status.Waiting + "; until then its names are not blocked"
 	}
 	return ""
 }
 
-// reloads reads the feeds file and looks at every list again on SIGHUP.
+// reloads reads the feeds file and checks every list again on SIGHUP or when a command requests it.
 func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 	for {
 		look := s.lists.Reload
 		select {
 		case <-hangup:
-			s.log.Info("looking at every list again, as asked by SIGHUP")
+			s.log.Info("SIGHUP: every list is checked again")
 		case <-s.again:
-			s.log.Info("looking at every list again, as asked by a command")
+			s.log.Info("a command asked for a reload: every list is checked again")
 			look = s.lists.Retry
 		case <-ctx.Done():
 			return nil
 		}
-		s.feeds.reload()
+		s.feeds.Reload()
 		look()
-		s.forward.refresh()
+		s.forward.Refresh()
 		if s.control != nil {
 			s.control.reload(ctx)
 		}
@@ -305,6 +289,6 @@ func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 
 func notify(log *slog.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn("systemd could not be told", "state", state, "error", err)
+		log.Warn("notifying systemd failed", "state", state, "error", err)
 	}
 }

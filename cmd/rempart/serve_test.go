@@ -28,7 +28,7 @@ func TestServe(t *testing.T) {
 
 	greeting := p.Stdout()
 	for _, said := range []string{
-		p.DNS, "http://" + p.Page + "/", "http://" + p.Figures + "/metrics", "udp://" + u.Addr.String(),
+		p.DNS, "http://" + p.Page + "/", "http://" + p.Metrics + "/metrics", "udp://" + u.Addr.String(),
 		list + ": 2 entries", "built in: malware.test, phishing.test", "by a set of 4 names",
 	} {
 		if !strings.Contains(greeting, said) {
@@ -47,7 +47,7 @@ func TestServe(t *testing.T) {
 		}{
 			{"good.example", origin, nil},
 			{"bad.example", page, []uint16{4, 15}},
-			{"www.bad.example", origin, nil}, // a hosts file lists names themselves
+			{"www.bad.example", origin, nil}, // a hosts file lists exact names
 			{"www.worse.example", page, []uint16{4, 15}},
 			{"phishing.test", page, []uint16{4, 15}},
 			{"www.malware.test", page, []uint16{4, 15}},
@@ -68,11 +68,11 @@ func TestServe(t *testing.T) {
 			t.Errorf("%s: %d %q", path, code, body)
 		}
 	}
-	_, figures := get(t, p, "/metrics")
+	_, metrics := get(t, p, "/metrics")
 	for _, line := range []string{
 		`rempart_queries_total{rcode="NOERROR",transport="tcp",verdict="block"} 4`, "rempart_set_names 4", "rempart_observe_mode 0",
 	} {
-		if !strings.Contains(figures, line+"\n") {
+		if !strings.Contains(metrics, line+"\n") {
 			t.Errorf("/metrics has no line %q", line)
 		}
 	}
@@ -91,8 +91,7 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// load asks from several sockets until stop, one query after the other on each: an answer that does
-// not come is a failure. It returns how many came.
+// load sends queries from several sockets until stop, one after the other on each: a missing answer is a failure. It returns the number of answers.
 func load(t *testing.T, p *dnstest.Program, stop *atomic.Bool) (answered func() int) {
 	t.Helper()
 	const sockets, least = 4, 1000
@@ -130,8 +129,7 @@ func load(t *testing.T, p *dnstest.Program, stop *atomic.Bool) (answered func() 
 	return func() int { wait.Wait(); return int(total.Load()) }
 }
 
-// TestListChangesUnderLoad renames another content over a list while thousands of queries are
-// answered: none is lost, and the new verdict is felt.
+// TestListChangesUnderLoad renames other content over a list while thousands of queries are answered: none is lost, and the new verdict is applied.
 func TestListChangesUnderLoad(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -155,7 +153,7 @@ func TestListChangesUnderLoad(t *testing.T) {
 	t.Logf("%d queries answered meanwhile", answered())
 }
 
-// TestHangup changes a list where nothing tells of it, and sends SIGHUP.
+// TestHangup changes a list in a way that nothing reports, and sends SIGHUP.
 func TestHangup(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -177,7 +175,7 @@ func TestHangup(t *testing.T) {
 	}
 }
 
-// TestTermination ends the program with queries on their way upstream: they are answered first.
+// TestTermination ends the program while queries wait for the upstream: they are answered first.
 func TestTermination(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, dnstest.Delay(300*time.Millisecond, dnstest.Answer("@ 300 IN A "+origin)))
@@ -217,7 +215,7 @@ func TestTermination(t *testing.T) {
 		}
 		waiting.Wait()
 		if !strings.Contains(p.Stderr(), "ended in order") {
-			t.Errorf("%v: the end was not told", sig)
+			t.Errorf("%v: the end was not logged", sig)
 		}
 	}
 }

@@ -7,14 +7,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 
 	"rempart/internal/dnstest"
 )
 
-// served is a server with a list and an upstream, and what commands must know to find it: a home, as a person has one.
+// served is a server with a list and an upstream, and the environment that commands need to find it.
 type served struct {
 	*dnstest.Program
 	home, list, allow string
@@ -44,7 +43,7 @@ func serveAtHome(t *testing.T, env ...string) *served {
 	return s
 }
 
-// run runs a command of a person whose environment names nothing, and returns what it writes and its exit code.
+// run runs a command without any of Rempart's variables, and returns its output and its exit code.
 func (s *served) run(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	return operatorEnv(t, []string{"HOME=" + s.home}, args...)
@@ -64,17 +63,17 @@ func (s *served) says(t *testing.T, code int, args string, parts ...string) {
 	}
 }
 
-// TestCommandsAskTheServer runs commands without any settings: they speak of the server that runs.
+// TestCommandsAskTheServer runs commands without any settings: they ask the running server.
 func TestCommandsAskTheServer(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t)
 	s.says(t, 1, "check listed.example", "listed.example: blocked (malicious), by listed.example and everything below it", "list.txt:1: listed.example")
 	s.says(t, 0, "check good.example", "good.example: passes")
-	s.says(t, 1, "check shop.example", "shop.example: blocked (malicious), because it leads to cdn.listed.example, by listed.example and everything below it", "list.txt:1: listed.example")
+	s.says(t, 1, "check shop.example", "shop.example: blocked (malicious), because it points to cdn.listed.example, by listed.example and everything below it", "list.txt:1: listed.example")
 	s.says(t, 1, "check --json shop.example", `"target":"cdn.listed.example"`)
-	s.says(t, 1, "check --why shop.example", "because it leads to cdn.listed.example", "list.txt:1")
+	s.says(t, 1, "check --why shop.example", "because it points to cdn.listed.example", "list.txt:1")
 	s.says(t, 2, "check broken.example", "no upstream answered for broken.example")
-	s.says(t, 0, "check localhost", "special use")
+	s.says(t, 0, "check localhost", "special-use")
 	s.says(t, 2, "check a..b", "not checked")
 	s.says(t, 0, "feeds", "list.txt", "ok")
 	s.says(t, 0, "held")
@@ -105,8 +104,8 @@ func TestCommandsAskTheServer(t *testing.T) {
 	if err != nil || strings.Count(string(data), "listed.example #") != 1 || !strings.Contains(string(data), ": ours\n") {
 		t.Errorf("%v\n%s", err, data)
 	}
-	s.says(t, 2, "allow nas", "nas: no list can name it", "nothing was added")
-	s.says(t, 0, "allow use-application-dns.net", "not added: it is answered here")
+	s.says(t, 2, "allow nas", "nas: it is not a name that can be allowed", "nothing was added")
+	s.says(t, 0, "allow use-application-dns.net", "not added: Rempart answers it by itself")
 	s.says(t, 0, "status")
 	info, err := os.Stat(filepath.Join(s.DataDir, "rempart.sock"))
 	if err != nil || info.Mode().Perm() != 0o600 {
@@ -117,17 +116,17 @@ func TestCommandsAskTheServer(t *testing.T) {
 	s.says(t, 2, "status", "no server to ask")
 }
 
-// TestDigestOfAnObservingServer says why a server blocks none of the listed names.
+// TestDigestOfAnObservingServer: the output explains why the server blocks none of the listed names.
 func TestDigestOfAnObservingServer(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t, "REMPART_MODE=observe")
 	sample := filepath.Join(s.home, "sample.txt")
 	write(t, sample, "listed.example", "good.example")
 	s.says(t, 1, "digest --sample "+sample+" --resolver "+s.DNS+" --address "+page,
-		"only observes and blocks none of them (REMPART_MODE=observe)", "listed.example is judged otherwise", "not the same")
+		"only observes and blocks none of them (REMPART_MODE=observe)", "listed.example has another verdict", "not the same")
 }
 
-// TestCommandsOfOtherSettings asks the running server only where the environment names the same set.
+// TestCommandsOfOtherSettings: commands ask the running server only if the environment names the same set.
 func TestCommandsOfOtherSettings(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t)
@@ -136,7 +135,7 @@ func TestCommandsOfOtherSettings(t *testing.T) {
 	run := func(env []string, args ...string) (string, int) {
 		cmd := exec.Command("rempart", args...)
 		cmd.Dir, cmd.Env = other, append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.home}, env...)
-		out, _ := cmd.CombinedOutput() // its code says it
+		out, _ := cmd.CombinedOutput() // its exit code is not needed
 		return string(out), cmd.ProcessState.ExitCode()
 	}
 	if out, code := run([]string{"REMPART_LISTS=list.txt"}, "check", "only-here.example"); code != 1 {
@@ -150,7 +149,7 @@ func TestCommandsOfOtherSettings(t *testing.T) {
 	}
 }
 
-// TestMistakeWhileRunning breaks the feeds file of a running server: commands ask the server, which keeps its feeds, and say what is wrong.
+// TestMistakeWhileRunning writes a mistake into the feeds file of a running server: commands ask the server, which keeps its feeds, and report the mistake.
 func TestMistakeWhileRunning(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -170,35 +169,14 @@ func TestMistakeWhileRunning(t *testing.T) {
 	}
 }
 
-// TestStatusNamesProblems ends with 1 and names what is wrong.
+// TestStatusNamesProblems ends with exit code 1 and names the problem.
 func TestStatusNamesProblems(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t, "REMPART_LISTEN=127.0.0.1:0,203.0.113.53:5399", "REMPART_LISTS="+filepath.Join(t.TempDir(), "missing.txt"))
 	s.says(t, 1, "status", "problem", "does not have the address 203.0.113.53:5399", "missing.txt: not loaded")
 }
 
-// TestAllowFileInUTF16 adds to a file that an editor saved in another encoding.
-func TestAllowFileInUTF16(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "allow.txt")
-	text := []byte{0xff, 0xfe}
-	for _, c := range "one.example\r\n" {
-		text = append(text, byte(c), 0)
-	}
-	if err := os.WriteFile(path, text, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := appendNames(path, []string{"one.example", "two.example"}, "", time.Unix(0, 0).UTC()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(path)
-	if want := "one.example\r\ntwo.example # added by rempart allow on 1970-01-01\n"; err != nil || string(got) != want {
-		t.Errorf("%q %v, want %q", got, err, want)
-	}
-}
-
-// TestObservedChecks says of blocks that they are not enforced.
+// TestObservedChecks: the output says that blocks are not enforced.
 func TestObservedChecks(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t, "REMPART_MODE=observe")
@@ -206,7 +184,7 @@ func TestObservedChecks(t *testing.T) {
 	s.says(t, 0, "status", "observing")
 }
 
-// TestSocketOfAnother leaves alone a socket on which another server answers, and a file that is none.
+// TestSocketOfAnother does not replace a socket on which another server answers, or a file that is not a socket.
 func TestSocketOfAnother(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t)
@@ -226,13 +204,13 @@ func logs(t *testing.T, p *dnstest.Program, part string) {
 	dnstest.Eventually(t, "the log contains "+part, func() bool { return strings.Contains(p.Stderr(), part) })
 }
 
-// TestNoSecretIsWritten starts with secrets in every place that takes one, valid and not, and finds none of them in anything that is written.
+// TestNoSecretIsWritten starts with secrets in every setting that takes one, valid and not, and finds none of them in any output.
 func TestNoSecretIsWritten(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long under the race detector")
 	}
 	t.Parallel()
-	const secret = "czNjcjN0LVBhNTVz" // base64, as TSIG wants it
+	const secret = "czNjcjN0LVBhNTVz" // base64, as in a TSIG key
 	u := dnstest.NewUpstream(t, nil)
 	feeds := filepath.Join(t.TempDir(), "feeds.toml")
 	write(t, feeds, "[[feed]]", `name = "a"`, `url = "https://user:`+secret+`@127.0.0.1:1/list?key=`+secret+`"`, "[[feed]]", `name = "z"`, `url = "axfr://127.0.0.1:1/zone.example"`, `format = "rpz"`, `tsig = "hmac-sha256:name:`+secret+`"`)
@@ -258,7 +236,7 @@ func TestNoSecretIsWritten(t *testing.T) {
 			cmd.Env = append([]string{
 				"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "REMPART_LISTEN=127.0.0.1:0", "REMPART_PAGE_LISTEN=none", "REMPART_METRICS_LISTEN=none",
 			}, env...)
-			out, _ := cmd.CombinedOutput() // most refuse to start
+			out, _ := cmd.CombinedOutput() // most of them refuse to start
 			written += string(out)
 		}
 	}
@@ -269,8 +247,8 @@ func TestNoSecretIsWritten(t *testing.T) {
 	}
 }
 
-// TestNoSecretIsWrittenByControl runs a control, and a server that follows it, with secrets in every setting that takes one, and makes both fail in what they can:
-// no secret is in anything they write.
+// TestNoSecretIsWrittenByControl runs a control, and a server that follows it, with secrets in every setting that takes one, and makes both fail in many ways:
+// no output contains a secret.
 func TestNoSecretIsWrittenByControl(t *testing.T) {
 	t.Parallel()
 	const secret = "czNjcjN0LVBhNTVzczNjcjN0LVBhNTVzczNjcjN0LVBh"

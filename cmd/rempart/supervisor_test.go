@@ -12,8 +12,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestSocketActivation hands the program its sockets as systemd does (sd_listen_fds(3)): from the
-// third descriptor on, meant for its process id, which a shell that becomes it knows.
+// TestSocketActivation passes sockets to the program as systemd does (sd_listen_fds(3)): from the third descriptor on, for the process ID in a variable. A
+// shell sets it and is replaced by the program.
 func TestSocketActivation(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -36,7 +36,7 @@ func TestSocketActivation(t *testing.T) {
 		defer f.Close()
 		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
 	}
-	// Of the addresses that are configured none is bound: this one would be refused.
+	// None of the configured addresses is bound: this one would be refused.
 	dnstest.StartProgram(t, cmd, upstreams(u), "LISTEN_FDS=2", "REMPART_LISTEN=192.0.2.1:53")
 	for network, addr := range map[string]net.Addr{"udp": packet.LocalAddr(), "tcp": stream.Addr()} {
 		for name, want := range map[string]string{"good.example": origin, "phishing.test": page} {
@@ -47,7 +47,7 @@ func TestSocketActivation(t *testing.T) {
 	}
 }
 
-// TestNotify tells the supervisor when it is ready, and when it ends (sd_notify(3)).
+// TestNotify checks the messages to the supervisor when the server is ready, and when it stops (sd_notify(3)).
 func TestNotify(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -65,7 +65,7 @@ func TestNotify(t *testing.T) {
 		buf := make([]byte, 256)
 		n, err := c.Read(buf)
 		if err != nil {
-			t.Fatalf("the supervisor is told nothing: %v", err)
+			t.Fatalf("the supervisor receives nothing: %v", err)
 		}
 		return string(buf[:n])
 	}
@@ -84,6 +84,6 @@ func TestNotify(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n, err := c.Read(make([]byte, 256)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("more was told: %d octets, %v", n, err)
+		t.Errorf("another message: %d bytes, %v", n, err)
 	}
 }

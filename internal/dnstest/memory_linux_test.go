@@ -297,7 +297,7 @@ func TestFewDescriptors(t *testing.T) {
 		streams(t, to, 8, 100, func(conn net.Conn, _ int) { _, _ = io.WriteString(conn, what) })
 	}
 	hold(a.Page, "GET / HTTP/1.1\r\n")
-	hold(a.Figures, "GET / HTTP/1.1\r\n")
+	hold(a.Metrics, "GET / HTTP/1.1\r\n")
 	hold(a.DNS, "\x00")
 	most := a.watchMost(func() int {
 		open, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", a.cmd.Process.Pid))

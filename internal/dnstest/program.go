@@ -20,7 +20,7 @@ const programPatience = time.Minute
 type Program struct {
 	DNS     string // the first address it answers DNS on, over UDP and TCP
 	Page    string // host and port of the warning page, "" for none
-	Figures string // host and port of /metrics, /livez and /readyz, "" for none
+	Metrics string // host and port of /metrics, /livez and /readyz, "" for none
 	API     string // URL of the operators' API, "" for none
 	DataDir string
 
@@ -53,7 +53,7 @@ func (o *output) String() string {
 var (
 	greetingDNS     = regexp.MustCompile(`answers DNS on ([^\s,]+)`)
 	greetingPage    = regexp.MustCompile(`(?m)^ +page +http://([^\s,]+)/$`)
-	greetingFigures = regexp.MustCompile(`(?m)^ +figures +http://([^\s,]+)/metrics$`)
+	greetingMetrics = regexp.MustCompile(`(?m)^ +metrics +http://([^\s,]+)/metrics$`)
 	greetingAPI     = regexp.MustCompile(`(?m)^ +API +(https?://[^\s,]+)/openapi\.json$`)
 	greetingEnd     = regexp.MustCompile(`(?m)^ +try .+\n`)
 )
@@ -76,7 +76,7 @@ func StartProgram(t testing.TB, cmd *exec.Cmd, env ...string) *Program {
 	}
 	p.DNS = first(greetingDNS, p.Stdout())
 	p.Page = first(greetingPage, p.Stdout())
-	p.Figures = first(greetingFigures, p.Stdout())
+	p.Metrics = first(greetingMetrics, p.Stdout())
 	p.API = first(greetingAPI, p.Stdout())
 	return p
 }

@@ -2,19 +2,17 @@ package rpz
 
 import (
 	"crypto/hmac"
-	"crypto/sha256"
-	"crypto/sha512"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
-	"strings"
 	"time"
 
 	"github.com/miekg/dns"
 
 	"rempart/blocklist"
+	"rempart/internal/tsig"
 )
 
 // Key is a secret shared with secondaries (RFC 8945).
@@ -28,11 +26,6 @@ const (
 	tsigFudge = 300 // seconds by which clocks may differ (RFC 8945 section 10)
 	minSecret = 16  // bytes
 )
-
-// tsigHashes are the accepted algorithms. HMAC-MD5 and HMAC-SHA1 are no longer recommended (RFC 8945 section 6), and the others are not needed.
-var tsigHashes = map[string]func() hash.Hash{
-	"hmac-sha256": sha256.New, "hmac-sha384": sha512.New384, "hmac-sha512": sha512.New,
-}
 
 // key is a Key, checked.
 type key struct {
@@ -48,17 +41,14 @@ func newKey(k Key) (*key, error) {
 	if err != nil || len(wire) == 1 {
 		return nil, fmt.Errorf("the name of the TSIG key %q is no domain name", k.Name)
 	}
-	algorithm := strings.TrimSuffix(strings.ToLower(k.Algorithm), ".")
-	h := tsigHashes[algorithm]
-	switch {
-	case h == nil && (strings.HasPrefix(algorithm, "hmac-md5") || strings.HasPrefix(algorithm, "hmac-sha1") || strings.HasPrefix(algorithm, "hmac-sha224")):
-		return nil, fmt.Errorf("the TSIG key %s is for %s, which is too weak; make one for hmac-sha256, hmac-sha384 or hmac-sha512", k.Name, algorithm)
-	case h == nil:
-		return nil, fmt.Errorf("the algorithm of the TSIG key %s is not known; use hmac-sha256, hmac-sha384 or hmac-sha512", k.Name)
-	case len(k.Secret) < minSecret:
-		return nil, fmt.Errorf("the secret of the TSIG key %s has %d octets; make one of at least %d, better 32", k.Name, len(k.Secret), minSecret)
+	algorithm, err := tsig.ParseAlgorithm(k.Algorithm)
+	if err != nil {
+		return nil, fmt.Errorf("TSIG key %s: %w", k.Name, err)
 	}
-	return &key{name: wire, algorithm: wireName(algorithm), hash: h, secret: k.Secret}, nil
+	if len(k.Secret) < minSecret {
+		return nil, fmt.Errorf("TSIG key %s: the secret has %d bytes; make one of at least %d, better 32", k.Name, len(k.Secret), minSecret)
+	}
+	return &key{name: wire, algorithm: wireName(algorithm.Name), hash: algorithm.Hash, secret: k.Secret}, nil
 }
 
 // Generate and Verify make a key a dns.TsigProvider; the time is checked by its caller.

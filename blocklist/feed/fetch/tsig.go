@@ -2,9 +2,6 @@ package fetch
 
 import (
 	"crypto/hmac"
-	"crypto/sha256"
-	"crypto/sha512"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,6 +10,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"rempart/internal/tsig"
 )
 
 // Transaction signatures (RFC 8945), the client's side of a zone transfer.
@@ -21,11 +20,6 @@ const (
 	tsigFudge   = 300 // seconds clocks may differ (RFC 8945 section 10)
 	maxUnsigned = 99  // messages in a row (RFC 8945 section 5.3.1)
 )
-
-// tsigHashes are the algorithms taken, by the name an operator gives them.
-var tsigHashes = map[string]func() hash.Hash{
-	"hmac-sha256": sha256.New, "hmac-sha384": sha512.New384, "hmac-sha512": sha512.New,
-}
 
 // tsigKey is a secret shared with a primary.
 type tsigKey struct {
@@ -44,21 +38,18 @@ func parseTSIG(text string) (*tsigKey, error) {
 	if len(parts) != 3 {
 		return nil, errors.New(`a TSIG key is "[algorithm:]name:secret", the secret in base64`)
 	}
-	algorithm := strings.TrimSuffix(strings.ToLower(parts[0]), ".")
-	h := tsigHashes[algorithm]
-	switch {
-	case h == nil && (strings.HasPrefix(algorithm, "hmac-md5") || strings.HasPrefix(algorithm, "hmac-sha")):
-		return nil, fmt.Errorf("the TSIG algorithm %.20q is too weak or cut short; make a key for hmac-sha256, hmac-sha384 or hmac-sha512", algorithm)
-	case h == nil: // may be a secret out of its place
-		return nil, errors.New("the TSIG algorithm is not known; use hmac-sha256, hmac-sha384 or hmac-sha512")
-	case !isHostText(strings.TrimSuffix(parts[1], ".")):
+	algorithm, err := tsig.ParseAlgorithm(parts[0])
+	if err != nil {
+		return nil, err
+	}
+	if !isHostText(strings.TrimSuffix(parts[1], ".")) {
 		return nil, errors.New("the name of the TSIG key is no domain name")
 	}
-	secret, err := base64.StdEncoding.DecodeString(parts[2])
-	if err != nil || len(secret) == 0 {
-		return nil, errors.New("the secret of the TSIG key is not base64") // err quotes some of its bytes
+	secret, err := tsig.ParseSecret(parts[2])
+	if err != nil {
+		return nil, err
 	}
-	return &tsigKey{name: dns.CanonicalName(parts[1]), algorithm: algorithm + ".", hash: h, secret: secret}, nil
+	return &tsigKey{name: dns.CanonicalName(parts[1]), algorithm: algorithm.Name + ".", hash: algorithm.Hash, secret: secret}, nil
 }
 
 // isHostText reports whether name, without its trailing dot, is a domain name of letters, digits, hyphens and underscores.

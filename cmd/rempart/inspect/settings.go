@@ -1,0 +1,132 @@
+package inspect
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"rempart/cmd/rempart/cli"
+	"rempart/cmd/rempart/setup"
+	"rempart/internal/config"
+	"rempart/internal/durable"
+	"rempart/resolver/cache"
+)
+
+func settingsCommand() *cobra.Command {
+	var asJSON, all bool
+	cmd := &cobra.Command{
+		Use: "settings", Short: "List the settings in effect, and their origin", Args: cobra.NoArgs,
+		Long: `List the settings of the environment if it names a set, or of the server that runs on this machine, or of
+` + systemSettings + `. With --all, settings that have their default value are listed too. Secrets are hidden.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			of, err := findService(cmd.Context())
+			switch {
+			case errors.Is(err, errNoService):
+				of = &service{environ: config.Environ(), from: "the environment"}
+			case err != nil && of == nil:
+				return err
+			} // a mistake in the settings is reported after their list
+			enc := json.NewEncoder(cmd.OutOrStdout())
+			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			for _, v := range config.Variables(of.environ) {
+				from := of.from
+				if v.Default {
+					from = "default"
+				}
+				switch {
+				case v.Default && !all:
+				case asJSON:
+					err = errors.Join(err, enc.Encode(map[string]string{"variable": v.Name, "value": v.Value, "from": from}))
+				default:
+					fmt.Fprintf(tw, "%s\t%s\t(%s)\n", v.Name, v.Value, from)
+				}
+			}
+			if errors.Is(err, errNoService) {
+				err = nil
+			}
+			return errors.Join(err, tw.Flush())
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "also list settings that have their default value")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object per setting")
+	return cmd
+}
+
+func validateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "validate", Short: "Check the settings without starting a server", Args: cobra.NoArgs,
+		Long: `Check the settings of the environment, or of ` + systemSettings + ` where the environment names no set: values, the feeds file, guards' files, certificates and keys. It opens no
+socket, fetches nothing and changes nothing.
+
+Exit code: 0 if a server would start, 2 if not.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			environ, from := config.Environ(), "the environment"
+			if len(config.SetVariables(environ)) == 0 {
+				if settings, err := readSystemSettings(); err == nil {
+					environ, from = mergeEnviron(environ, settings), systemSettings
+					cli.WarnUnknown(cmd, settings, true)
+				}
+			}
+			c, err := config.LoadFrom(environ)
+			if err != nil {
+				return fmt.Errorf("%s: %w", from, err)
+			}
+			if err := validate(c, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))); err != nil {
+				return fmt.Errorf("%s: %w", from, err)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "the settings of %s are valid\n", from)
+			return err
+		},
+	}
+}
+
+// validate makes the checks that a server makes at its start before it opens sockets. It logs the warnings of a start.
+func validate(c *config.Config, log *slog.Logger) error {
+	setup.WarnSecrets(c, log)
+	_, forwardErr := setup.NewForwarding(c, log, 0)
+	_, listsErr := setup.NewLists(c, setup.ListsOptions{Log: log, ReadOnly: true})
+	_, cacheErr := cache.New(int64(c.CacheBytes))
+	errs := []error{forwardErr, listsErr, cacheErr, setup.CheckCountry(c)}
+	if listsErr == nil {
+		warnOfAbsentLists(c, log)
+	}
+	if c.Control != "" {
+		_, err := setup.ParseRootKeys(c.ControlKey)
+		errs = append(errs, err)
+	}
+	var secure *setup.ServerCertificate
+	if len(c.PushListen)+len(c.RPZTLSListen) > 0 || c.PushCert != "" {
+		var err error
+		secure, err = setup.NewServerCertificate(c, log)
+		errs = append(errs, err)
+	}
+	_, err := setup.NewZones(c, log, secure.ServerTLS(), nil)
+	return errors.Join(append(errs, err)...)
+}
+
+// warnOfAbsentLists logs each list in a file that cannot be opened.
+func warnOfAbsentLists(c *config.Config, log *slog.Logger) {
+	paths := slices.Clone(c.Lists)
+	if feeds, err := setup.ReadFeeds(c.Feeds); err == nil {
+		for _, f := range feeds {
+			paths = append(paths, f.Path)
+		}
+	}
+	for _, path := range paths {
+		if path == "" || strings.Contains(path, "://") {
+			continue
+		}
+		f, err := durable.OpenRegular(path)
+		if err != nil {
+			log.Warn("a list cannot be read: its names are not blocked until it can be read", "list", path, "err", err)
+			continue
+		}
+		f.Close()
+	}
+}

@@ -1,0 +1,45 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Count returns a number and a noun, in the plural unless the number is 1: "2 names", "2 entries", "2 days".
+func Count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	if stem, ok := strings.CutSuffix(noun, "y"); ok && stem != "" && !strings.ContainsRune("aeiou", rune(stem[len(stem)-1])) {
+		return fmt.Sprintf("%d %sies", n, stem)
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// Age returns a duration in words: "3 minutes".
+func Age(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return Count(max(0, int(d/time.Second)), "second")
+	case d < 2*time.Hour:
+		return Count(int(d/time.Minute), "minute")
+	case d < 48*time.Hour:
+		return Count(int(d/time.Hour), "hour")
+	}
+	return Count(int(d/(24*time.Hour)), "day")
+}
+
+// Bytes returns a number of bytes in words: "12 kB".
+func Bytes(n int64) string {
+	switch {
+	case n < 10_000:
+		return fmt.Sprintf("%d B", n)
+	case n < 10_000_000:
+		return fmt.Sprintf("%d kB", n/1000)
+	}
+	return fmt.Sprintf("%d MB", n/1_000_000)
+}
+
+// Moment returns a time as text, in UTC (RFC 3339).
+func Moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -1,0 +1,101 @@
+package setup
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"rempart/internal/config"
+	"rempart/internal/journal"
+	"rempart/internal/journal/mirror"
+	"rempart/internal/journal/stream"
+)
+
+// controlSource is the journal that REMPART_CONTROL names, with the files that are needed to connect to it.
+type controlSource struct {
+	journal.Source
+	files []ReloadableFile
+	Close func()
+}
+
+func NewControlSource(c *config.Config, node string, opt EdgeOptions) (*controlSource, error) {
+	s := &controlSource{}
+	authorities, err := NewAuthorities(c, opt.Log)
+	if err != nil {
+		return nil, err
+	}
+	var pool func() (*x509.CertPool, error)
+	if authorities != nil {
+		s.files = append(s.files, authorities)
+		pool = func() (*x509.CertPool, error) { return authorities.get(), nil }
+	}
+	token := func() string { return c.ControlToken }
+	if c.ControlTokenFile != "" {
+		file, err := newReloadable(opt.Log, "REMPART_CONTROL_TOKEN_FILE", []string{c.ControlTokenFile}, func() (string, error) { return readTokenFile(c.ControlTokenFile) })
+		if err != nil {
+			return nil, config.Bad("CONTROL_TOKEN_FILE", c.ControlTokenFile, err.Error())
+		}
+		s.files, token = append(s.files, file), file.get
+	}
+	if strings.HasPrefix(c.Control, "http") {
+		client := controlClient(opt.Dial, pool)
+		s.Close = client.CloseIdleConnections
+		if s.Source, err = mirror.NewClient(c.Control, token, client); err != nil {
+			return nil, config.Bad("CONTROL", c.Control, err.Error())
+		}
+		return s, nil
+	}
+	r, err := stream.Connect(context.Background(), stream.NodeConfig{URL: c.Control, Name: node, Credentials: c.NATSCreds, RootCAs: pool, Log: opt.Log})
+	if err != nil {
+		return nil, fmt.Errorf("REMPART_CONTROL: %w", err)
+	}
+	s.Source, s.Close = journal.FromStream(r, node), func() { _ = r.Close() }
+	return s, nil
+}
+
+// controlClient returns an HTTP client that checks servers against the authorities that pool returns for each connection. With a nil pool the authorities of
+// the system apply.
+func controlClient(dial func(ctx context.Context, network, addr string) (net.Conn, error), pool func() (*x509.CertPool, error)) *http.Client {
+	transport := &http.Transport{DialContext: dial, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 2 * time.Minute, MaxIdleConnsPerHost: 4}
+	transport.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		secure := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host, NextProtos: []string{"h2", "http/1.1"}}
+		if pool != nil {
+			if secure.RootCAs, err = pool(); err != nil {
+				return nil, err
+			}
+		}
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		client := tls.Client(conn, secure)
+		handshake, cancel := context.WithTimeout(ctx, transport.TLSHandshakeTimeout)
+		defer cancel()
+		if err := client.HandshakeContext(handshake); err != nil {
+			conn.Close()
+			return nil, err
+		}
+		return client, nil
+	}
+	return &http.Client{Transport: transport}
+}
+
+func ParseRootKeys(texts []string) (roots []journal.PublicKey, err error) {
+	for _, text := range texts {
+		k, err := journal.ParsePublicKey(text)
+		if err != nil {
+			return nil, config.Bad("CONTROL_KEY", text, err.Error())
+		}
+		roots = append(roots, k)
+	}
+	return roots, nil
+}

@@ -1,0 +1,38 @@
+package setup
+
+import "log/slog"
+
+// Descriptors holds the maximum number of sockets for each kind of connection. The sum is less than the system's limit of open files and sockets of this
+// process, so that no kind uses sockets that another needs. The rest is for lists, copies and the journal.
+type Descriptors struct {
+	Streams   int // DNS connections over TCP
+	Questions int // concurrent questions to upstreams; each needs a socket, a few need two
+	Web       int // connections to one listener of the page or the metrics
+	API       int // connections to one listener of the operators' API
+}
+
+// enoughDescriptors is the limit at which every kind has as many as it can use.
+const enoughDescriptors = 65536
+
+// ShareDescriptors divides a limit among the kinds.
+func ShareDescriptors(limit uint64) Descriptors {
+	limit = min(limit, enoughDescriptors)
+	return Descriptors{
+		Streams:   min(int(limit/4), 4096),
+		Questions: min(int(limit/4), 4096),
+		Web:       min(max(1, int(limit/32)), 512), // with none, a listener would never answer
+		API:       min(max(1, int(limit/8)), 8192),
+	}
+}
+
+// ProcessDescriptors returns the shares of this process. It logs a warning if a higher limit would allow more connections and questions of DNS.
+func ProcessDescriptors(log *slog.Logger) Descriptors {
+	limit := DescriptorLimit()
+	d, most := ShareDescriptors(limit), ShareDescriptors(enoughDescriptors)
+	if d.Streams == most.Streams && d.Questions == most.Questions {
+		return d
+	}
+	log.Warn("the system's limit of open files and sockets is low, so that fewer connections and questions are possible at a time: raise LimitNOFILE= in the unit, or ulimit -n",
+		"limit", limit, "enough", enoughDescriptors)
+	return d
+}

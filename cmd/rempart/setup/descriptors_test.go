@@ -1,0 +1,19 @@
+package setup
+
+import "testing"
+
+// TestDescriptorsAreShared checks that all kinds together stay below the limit, with two web listeners and five sockets for four questions.
+func TestDescriptorsAreShared(t *testing.T) {
+	for _, limit := range []uint64{256, 1024, 4096, 20_000, enoughDescriptors, 1 << 63} {
+		d := ShareDescriptors(limit)
+		if all := d.Streams + d.Questions*5/4 + 2*d.Web + d.API; uint64(all) > limit/5*4 || d.Web < 8 || d.Questions < 64 {
+			t.Errorf("%d of %d: %+v", all, limit, d)
+		}
+	}
+	if d := ShareDescriptors(20); d.Web < 1 || d.API < 1 {
+		t.Errorf("few files: %+v", d)
+	}
+	if d := ShareDescriptors(enoughDescriptors); d != (Descriptors{4096, 4096, 512, 8192}) {
+		t.Errorf("%+v", d)
+	}
+}

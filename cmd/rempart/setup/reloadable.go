@@ -1,0 +1,139 @@
+package setup
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"rempart/internal/durable"
+	"rempart/internal/filewatch"
+)
+
+// Reloadable is a value that is loaded from files, such as a certificate or a token. It is loaded again when one of the files changes. If the new content
+// cannot be used, the earlier value stays in use, and this is logged once. Its methods are safe for concurrent use.
+type Reloadable[T any] struct {
+	name  string   // for the log: the variable that names the files
+	paths []string // the files
+	load  func() (T, error)
+	log   *slog.Logger
+	watch *filewatch.Watcher
+
+	value atomic.Pointer[T]
+
+	mu      sync.Mutex // held during a reload
+	sum     [sha256.Size]byte
+	problem string // the last logged problem; "" if the newest content is in use
+}
+
+// ReloadableFile is a Reloadable of any type, or the files of the guards.
+type ReloadableFile interface {
+	Reload() ReloadResult
+	refused() bool
+	Setting() string
+	Run(ctx context.Context) error
+}
+
+// newReloadable loads the value for the first time, and returns the error if that fails.
+func newReloadable[T any](log *slog.Logger, name string, paths []string, load func() (T, error)) (*Reloadable[T], error) {
+	r := &Reloadable[T]{name: name, paths: paths, load: load, log: log, watch: filewatch.New(paths...)}
+	sum, err := sumOf(paths)
+	if err != nil {
+		return nil, err
+	}
+	value, err := load()
+	if err != nil {
+		return nil, err
+	}
+	r.sum = sum
+	r.value.Store(&value)
+	return r, nil
+}
+
+// get returns the value in use.
+func (r *Reloadable[T]) get() T { return *r.value.Load() }
+
+// ReloadResult is the result of a reload.
+type ReloadResult int
+
+const (
+	ReloadUnchanged ReloadResult = iota // the files hold the content in use
+	ReloadApplied                       // new content is in use now
+	ReloadRefused                       // the new content cannot be used; the earlier value stays in use
+)
+
+// Reload reads the files, and uses their content if it changed. It logs when new content is in use, and once when new content cannot be used.
+func (r *Reloadable[T]) Reload() ReloadResult {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sum, err := sumOf(r.paths)
+	if err == nil && sum == r.sum {
+		if r.problem != "" {
+			r.log.Info("the files hold the content in use again", "setting", r.name)
+		}
+		r.problem = ""
+		return ReloadUnchanged
+	}
+	var value T
+	if err == nil {
+		value, err = r.load()
+	}
+	if err != nil {
+		if problem := err.Error(); problem != r.problem {
+			r.log.Error("the changed file cannot be used; its earlier content stays in use until a restart, which would fail: correct the file",
+				"setting", r.name, "path", strings.Join(r.paths, ", "), "error", err)
+			r.problem = problem
+		}
+		return ReloadRefused
+	}
+	r.value.Store(&value)
+	r.sum, r.problem = sum, ""
+	r.log.Info("a changed file is in use", "setting", r.name, "path", strings.Join(r.paths, ", "))
+	return ReloadApplied
+}
+
+// refused reports whether the newest content cannot be used.
+func (r *Reloadable[T]) refused() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.problem != ""
+}
+
+// Run reloads whenever a file changes, until ctx ends.
+func (r *Reloadable[T]) Run(ctx context.Context) error {
+	r.watch.Run(ctx, filewatch.Interval, func([]string) { r.Reload() })
+	return nil
+}
+
+// Setting returns the name of the variable.
+func (r *Reloadable[T]) Setting() string { return r.name }
+
+// maxReloadable is the largest size of a file in bytes; a popularity list is the largest one.
+const maxReloadable = 512 << 20
+
+// sumOf returns a hash of the contents of files.
+func sumOf(paths []string) (sum [sha256.Size]byte, err error) {
+	all := sha256.New()
+	for _, path := range paths {
+		one := sha256.New()
+		f, err := durable.OpenRegular(path)
+		if err != nil {
+			return sum, err
+		}
+		n, err := io.Copy(one, io.LimitReader(f, maxReloadable+1))
+		f.Close()
+		if err == nil && n > maxReloadable {
+			err = fmt.Errorf("%s: larger than %d bytes", path, maxReloadable)
+		}
+		if err != nil {
+			return sum, err
+		}
+		all.Write(one.Sum(nil))
+	}
+	all.Sum(sum[:0])
+	return sum, nil
+}

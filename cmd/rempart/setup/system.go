@@ -1,0 +1,90 @@
+package setup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+
+	"rempart/internal/config"
+	"rempart/resolver/listen"
+	"rempart/resolver/upstream"
+)
+
+// Files that name the system's resolvers. The second lists the resolvers to which systemd-resolved forwards the queries to its stub resolver
+// on 127.0.0.53 (systemd-resolved.service(8)).
+const (
+	resolvConf     = "/etc/resolv.conf"
+	stubResolvConf = "/run/systemd/resolve/resolv.conf"
+)
+
+// systemEndpoints returns the resolvers in the file at path, without this process itself. If systemd-resolved's stub is one of them, the resolvers that the
+// stub asks follow, from the file at behind: the stub may be switched off, or forward to this process.
+func systemEndpoints(c *config.Config, path, behind string) ([]upstream.Endpoint, error) {
+	all, err := readResolvConf(path)
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(all, isStub) {
+		more, err := readResolvConf(behind)
+		if err == nil {
+			all = append(all, slices.DeleteFunc(more, func(e upstream.Endpoint) bool { return slices.Contains(all, e) })...)
+		}
+	}
+	others := slices.DeleteFunc(slices.Clone(all), func(e upstream.Endpoint) bool { return listensOn(c, e.Addr) })
+	if len(all) > 0 && len(others) == 0 {
+		return nil, fmt.Errorf("%s leads back to this server: its only name server, %s, is an address where Rempart itself answers; set REMPART_UPSTREAMS to the resolvers to forward to",
+			path, all[0])
+	}
+	if len(others) == 0 {
+		return nil, fmt.Errorf("no resolver to forward to: %s names none; set REMPART_UPSTREAMS", path)
+	}
+	return others, nil
+}
+
+func isStub(e upstream.Endpoint) bool {
+	a := e.Addr.Addr()
+	return a == netip.AddrFrom4([4]byte{127, 0, 0, 53}) || a == netip.AddrFrom4([4]byte{127, 0, 0, 54})
+}
+
+// readResolvConf returns the resolvers that a file names. Invalid lines are an error only if no line is valid.
+func readResolvConf(path string) ([]upstream.Endpoint, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no resolver to forward to: there is no %s; set REMPART_UPSTREAMS, to tls://192.0.2.1#name.example for example", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the system's resolvers: %w; set REMPART_UPSTREAMS instead", err)
+	}
+	defer f.Close()
+	all, err := upstream.ResolvConf(f)
+	if err != nil && len(all) == 0 {
+		return nil, fmt.Errorf("reading %s: %w; set REMPART_UPSTREAMS instead", path, err)
+	}
+	return all, nil
+}
+
+// listensOn reports whether addr is an address on which this process listens.
+func listensOn(c *config.Config, addr netip.AddrPort) bool {
+	own, _ := listen.Own(addr.Addr()) // if the interfaces cannot be read, a loop is still detected by its probe
+	for _, l := range c.Listen {
+		if l.Port() == addr.Port() && (l.Addr() == addr.Addr() || l.Addr().IsUnspecified() && own) {
+			return true
+		}
+	}
+	return false
+}
+
+func parseEndpoints(variable string, values []string) ([]upstream.Endpoint, error) {
+	var list []upstream.Endpoint
+	for _, v := range values {
+		e, err := upstream.ParseEndpoint(v)
+		if err != nil {
+			return nil, config.Bad(variable, v, err.Error())
+		}
+		list = append(list, e)
+	}
+	return list, nil
+}
