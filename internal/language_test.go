@@ -56,9 +56,6 @@ var phrases = map[string]string{
 // onTheWire are the folders in which an octet is a byte of a message or of a name in wire format.
 var onTheWire = []string{"internal/wire/", "internal/rpz/", "internal/dnstest/", "resolver/", "blocklist/", "bench/"}
 
-// notYet are folders whose texts are not written in this language yet.
-var notYet = []string{}
-
 // TestLanguage looks for phrases in every Go file, document and configuration file.
 func TestLanguage(t *testing.T) {
 	var words []string
@@ -80,9 +77,6 @@ func TestLanguage(t *testing.T) {
 		}
 	}
 	eachText(t, func(file, text string) {
-		if slices.ContainsFunc(notYet, func(dir string) bool { return strings.HasPrefix(file, dir) }) {
-			return
-		}
 		if !strings.HasSuffix(file, ".go") {
 			for i, line := range strings.Split(text, "\n") {
 				check(fmt.Sprintf("%s:%d", file, i+1), line)

@@ -13,7 +13,7 @@ type Class struct {
 	Margin    int  // how many more connections than the new one's client that client must have
 }
 
-// Admission bounds the open connections of a server, in classes. Clients are told apart as Client does. C is a connection. The methods may be called concurrently.
+// Admission bounds the open connections of a server, in classes. A client is identified as Client does. C is a connection. The methods may be called concurrently.
 type Admission[C comparable] struct {
 	lastUse func(C) int64
 
