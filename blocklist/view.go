@@ -106,17 +106,17 @@ func (v *View) sameSource(source uint16, over bool, other uint16) bool {
 
 // Entry is the entry that decided a verdict, for people to read.
 type Entry struct {
-	Name     string // text form; of an address, the prefix
-	Scope    Scope
-	Category Category
-	Mark     Mark
-	Since    int64 // Unix seconds of the first source's day; 0: unknown
-	Start    int64 // Unix seconds, 0: always
-	Expiry   int64 // Unix seconds, 0: never
-	ID       string
-	Decision Decision
-	Counts   bool // enough of its sources agree
-	Sources  []string
+	Name      string // text form; of an address, the prefix
+	Scope     Scope
+	Category  Category
+	Mark      Mark
+	Since     int64 // Unix seconds of the first source's day; 0: unknown
+	Start     int64 // Unix seconds, 0: always
+	Expiry    int64 // Unix seconds, 0: never
+	ID        string
+	Decision  Decision
+	HasQuorum bool // enough of its sources agree
+	Sources   []string
 }
 
 // Explain returns the entry that decided a verdict of this view on name; false for a pass.
@@ -211,7 +211,7 @@ func (s *Snapshot) lookup(key []byte) (ids []uint32) {
 func (t *tables) entry(f fact) Entry {
 	e := Entry{
 		Scope: f.Scope, Category: f.Category, Mark: f.Mark, Since: f.since.unix(), Start: f.Start, Expiry: f.Expiry,
-		ID: f.ID, Decision: f.Decision, Counts: !f.muted,
+		ID: f.ID, Decision: f.Decision, HasQuorum: !f.muted,
 	}
 	for _, src := range t.sources(f.set) {
 		e.Sources = append(e.Sources, t.sourceList[src].Name)

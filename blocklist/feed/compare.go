@@ -64,7 +64,7 @@ func equalEntries(before, after []blocklist.Entry) bool {
 
 // sameEntry reports whether two entries of a name claim the same with the same force, by the same lists, whenever they began.
 func sameEntry(b, a blocklist.Entry) bool {
-	if !sameClaim(b, a) || b.Counts != a.Counts || len(b.Sources) != len(a.Sources) {
+	if !sameClaim(b, a) || b.HasQuorum != a.HasQuorum || len(b.Sources) != len(a.Sources) {
 		return false
 	}
 	return slices.Equal(b.Sources, a.Sources) || slices.Equal(slices.Sorted(slices.Values(b.Sources)), slices.Sorted(slices.Values(a.Sources)))
@@ -82,7 +82,7 @@ func (p claimedPrefixes) add(c blocklist.Change) {
 	l := c.Listing
 	e := blocklist.Entry{
 		Name: l.Prefix.String(), Scope: l.Scope, Category: l.Category, Mark: l.Mark, Since: l.Since, Start: l.Start, Expiry: l.Expiry,
-		ID: l.ID, Decision: l.Decision, Counts: true,
+		ID: l.ID, Decision: l.Decision, HasQuorum: true,
 	}
 	entries := p[l.Prefix]
 	for i, o := range entries {

@@ -22,7 +22,7 @@ func differences(t *testing.T, before, after *blocklist.View) (said []string) {
 	t.Helper()
 	words := func(entries []blocklist.Entry) (s string) {
 		for _, e := range entries {
-			s += fmt.Sprintf(" %v %v %t", e.Category, e.Scope, e.Counts)
+			s += fmt.Sprintf(" %v %v %t", e.Category, e.Scope, e.HasQuorum)
 			s += fmt.Sprint(slices.Sorted(slices.Values(e.Sources)))
 		}
 		return s

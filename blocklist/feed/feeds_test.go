@@ -146,7 +146,7 @@ func TestQuorum(t *testing.T) {
 	check(map[string]bool{"one.example": true, "c.example": true, "nothing.example": false})
 	name, _ := format.Name("two.example")
 	claims := l.Set().View().Claims(name)
-	if len(claims) != 1 || claims[0].Counts || claims[0].Sources[0] != "a" {
+	if len(claims) != 1 || claims[0].HasQuorum || claims[0].Sources[0] != "a" {
 		t.Errorf("what is held of a name whose quorum is not met: %+v", claims)
 	}
 }

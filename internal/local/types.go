@@ -33,7 +33,7 @@ type Status struct {
 	Started   time.Time       `json:"started"`
 	Listening []string        `json:"listening"`
 	Mode      string          `json:"mode"`
-	Set       Set             `json:"set"`
+	Set       SetStatus             `json:"set"`
 	Queries   uint64          `json:"queries"` // since the start
 	Blocked   uint64          `json:"blocked"`
 	Upstreams []Upstream      `json:"upstreams"`
@@ -42,8 +42,8 @@ type Status struct {
 	Feeds     json.RawMessage `json:"feeds"`              // the status of the lists, in the format of blocklist/feed
 }
 
-// Set is the set in force.
-type Set struct {
+// SetStatus is the set in force.
+type SetStatus struct {
 	Version   uint64    `json:"version"`
 	Names     int       `json:"names"`
 	Created   time.Time `json:"created"`

@@ -374,7 +374,7 @@ func TestLargeSigned(t *testing.T) {
 	f.wants(t, "n5009.example", blocklist.BlockedBy)
 	for name, want := range map[string]bool{"co.uk": false, "n4.example": true} {
 		log := into[struct{ Log []pushapi.LogEntry }](t, f.get(t, "joe", "/v1/names/"+name+"/log"), http.StatusOK)
-		if len(log.Log) != 1 || log.Log[0].Counts != want {
+		if len(log.Log) != 1 || log.Log[0].Applied != want {
 			t.Errorf("%s: %+v", name, log.Log)
 		}
 	}

@@ -33,7 +33,7 @@ type LogEntry struct {
 	Approved  []string  `json:"approved,omitempty" doc:"The names of the tokens with which the change set was approved."`
 	ID        string    `json:"id" doc:"The ID of the change set."`
 	Comment   string    `json:"comment,omitempty" doc:"The comment of the change set."`
-	Counts    bool      `json:"counts" doc:"False if a guard refused the change, so that it is not applied."`
+	Applied   bool      `json:"counts" doc:"False if a guard refused the change, so that it is not applied."`
 	Do        string    `json:"do" doc:"The action: block, allow, withdraw or, from a list, except."`
 	Scope     string    `json:"scope,omitempty" doc:"The names to which the listing applies: the name itself (exact), the name and all names below it (subtree), or only the names below it (below). If absent, the name and all names below it."`
 	Reason    string    `json:"reason,omitempty"`
@@ -44,11 +44,11 @@ type LogEntry struct {
 // Claim is one listing of a name, or of a name above it, as the set holds it.
 type Claim struct {
 	Listing
-	Does    string    `json:"does" enum:"block,except,allow,withdraw" doc:"The effect of the claim. Except cancels blocks of the same list."`
-	Scope   string    `json:"scope" doc:"The names to which the listing applies: the name itself (exact), the name and all names below it (subtree), or only the names below it (below)."`
-	Since   time.Time `json:"since,omitzero" doc:"The day on which the claim was first made."`
-	Counts  bool      `json:"counts" doc:"Whether the claim is in effect."`
-	Sources []string  `json:"sources" doc:"The lists that make the claim. The word operator stands for the operators."`
+	Does     string    `json:"does" enum:"block,except,allow,withdraw" doc:"The effect of the claim. Except cancels blocks of the same list."`
+	Scope    string    `json:"scope" doc:"The names to which the listing applies: the name itself (exact), the name and all names below it (subtree), or only the names below it (below)."`
+	Since    time.Time `json:"since,omitzero" doc:"The day on which the claim was first made."`
+	InEffect bool      `json:"counts" doc:"Whether the claim is in effect."`
+	Sources  []string  `json:"sources" doc:"The lists that make the claim. The word operator stands for the operators."`
 
 	ChangeSet string  `json:"changeset,omitempty" doc:"The ID of the change set, if the claim is in effect on some servers only. The verdict does not include such claims."`
 	Share     float64 `json:"share,omitempty" doc:"The share of the servers to which the change set is staged."`
@@ -125,14 +125,14 @@ func claimOfEntry(e *blocklist.Entry) Claim {
 		Listing: Listing{
 			Name: e.Name, Category: e.Category.String(), Decision: e.ID, Mark: journal.MarkText(e.Mark), Start: at(e.Start), Expiry: at(e.Expiry),
 		},
-		Does: e.Decision.String(), Scope: e.Scope.String(), Since: at(e.Since), Counts: e.Counts, Sources: e.Sources,
+		Does: e.Decision.String(), Scope: e.Scope.String(), Since: at(e.Since), InEffect: e.HasQuorum, Sources: e.Sources,
 	}
 }
 
 // claimOfScoped returns a change that is in effect on some nodes only as a claim.
 func claimOfScoped(s *journal.Scoped) Claim {
 	return Claim{
-		Listing: listingOf(&s.Change), Does: string(s.Change.Do), Scope: cmp.Or(s.Change.Scope, blocklist.Subtree.String()), Counts: true,
+		Listing: listingOf(&s.Change), Does: string(s.Change.Do), Scope: cmp.Or(s.Change.Scope, blocklist.Subtree.String()), InEffect: true,
 		Sources: []string{journal.Operator}, ChangeSet: s.ChangeSetID, Share: s.Share,
 	}
 }
@@ -142,7 +142,7 @@ func logEntryOf(e *journal.HistoryEntry) LogEntry {
 	c := &e.Change
 	return LogEntry{
 		Listing: listingOf(c), Version: e.Record.Version, Time: time.UnixMilli(e.Record.Time).UTC(), By: e.Record.By, Approved: e.Record.Approved,
-		ID: e.ChangeSet.ID, Comment: e.ChangeSet.Comment, Counts: e.Applied, Do: string(c.Do), Scope: c.Scope, Reason: c.Reason, Authority: c.Authority, List: c.Source,
+		ID: e.ChangeSet.ID, Comment: e.ChangeSet.Comment, Applied: e.Applied, Do: string(c.Do), Scope: c.Scope, Reason: c.Reason, Authority: c.Authority, List: c.Source,
 	}
 }
 

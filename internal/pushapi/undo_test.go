@@ -228,7 +228,7 @@ func TestLog(t *testing.T) {
 	for _, e := range log.Log {
 		got = append(got, fmt.Sprintf("%s %s %s by %s %s", e.ID, e.Do, e.Name, e.By, e.List))
 		if e.ID == "one" && (e.Reason != "a \"<reason>\" & more" || e.Authority != "the court" || e.Decision != "42/7" || e.Mark != "censored" || !e.Expiry.Equal(expiry) ||
-			e.Comment != "a comment" || !e.Counts || e.Version == 0) {
+			e.Comment != "a comment" || !e.Applied || e.Version == 0) {
 			t.Errorf("%+v", e)
 		}
 	}
@@ -250,7 +250,7 @@ func TestLog(t *testing.T) {
 		Name string
 		Log  []pushapi.LogEntry
 	}](t, f.get(t, "joe", "/v1/names/co.uk/log"), http.StatusOK)
-	if len(log.Log) != 1 || log.Log[0].Counts {
+	if len(log.Log) != 1 || log.Log[0].Applied {
 		t.Errorf("%+v", log)
 	}
 	refused(t, f.get(t, "joe", "/v1/names/no%20name/log"), http.StatusUnprocessableEntity, "path.name")

@@ -10,21 +10,21 @@ import (
 
 // entryJSON is an entry of the set for --json.
 type entryJSON struct {
-	Decision string   `json:"decision"` // block, allow, except
-	Scope    string   `json:"scope"`
-	Category string   `json:"category,omitempty"`
-	Since    string   `json:"since,omitempty"` // dates
-	Start    string   `json:"start,omitempty"`
-	Expiry   string   `json:"expiry,omitempty"`
-	ID       string   `json:"id,omitempty"`
-	Counts   bool     `json:"counts"` // whether enough lists agree
-	Lists    []string `json:"lists"`
+	Decision  string   `json:"decision"` // block, allow, except
+	Scope     string   `json:"scope"`
+	Category  string   `json:"category,omitempty"`
+	Since     string   `json:"since,omitempty"` // dates
+	Start     string   `json:"start,omitempty"`
+	Expiry    string   `json:"expiry,omitempty"`
+	ID        string   `json:"id,omitempty"`
+	HasQuorum bool     `json:"counts"` // whether enough lists agree
+	Lists     []string `json:"lists"`
 }
 
 func describeEntry(e blocklist.Entry) entryJSON {
 	c := entryJSON{
 		Decision: e.Decision.String(), Scope: e.Scope.String(), Since: day(e.Since), Start: day(e.Start), Expiry: day(e.Expiry),
-		ID: e.ID, Counts: e.Counts, Lists: slices.Sorted(slices.Values(e.Sources)),
+		ID: e.ID, HasQuorum: e.HasQuorum, Lists: slices.Sorted(slices.Values(e.Sources)),
 	}
 	if e.Decision == blocklist.Block {
 		c.Category = e.Category.String()
@@ -61,7 +61,7 @@ func (c entryJSON) text() string {
 	if c.ID != "" {
 		words = append(words, "decision "+c.ID)
 	}
-	if !c.Counts {
+	if !c.HasQuorum {
 		words = append(words, "not in effect: too few lists agree")
 	}
 	return strings.Join(words, ", ")

@@ -102,7 +102,7 @@ func writeLogEntry(w io.Writer, e *pushapi.LogEntry) {
 		who += ", approved by " + strings.Join(e.Approved, ", ")
 	}
 	fmt.Fprintf(w, "version %d, %s, by %s: %s (%s)\n", e.Version, report.Moment(e.Time), who, describeAct(e.Do, e.Name, cmp.Or(e.Category, "malicious"), e.Scope), e.ID)
-	if !e.Counts {
+	if !e.Applied {
 		fmt.Fprintln(w, "  refused by a guard: it has no effect")
 	}
 	ground := e.Mark
@@ -161,7 +161,7 @@ func writeClaim(w io.Writer, c *pushapi.Claim) {
 		{"since", momentOrNone(c.Since)}, {"from", momentOrNone(c.Start)}, {"until", momentOrNone(c.Expiry)}, {"decision", c.Decision}, {"change set", c.ChangeSet},
 		{"on", share}, {"in", strings.Join(c.Countries, ", ")}, {"with", strings.Join(c.Operators, ", ")},
 	})
-	if !c.Counts {
+	if !c.InEffect {
 		fmt.Fprint(w, "; not in effect")
 	}
 	fmt.Fprintln(w)

@@ -89,7 +89,7 @@ func unblock(cmd *cobra.Command, c *apiClient, s *receiptFlags, changes []change
 func planUnblock(info *pushapi.NameInfo, now time.Time) (acts []journal.Act, words string) {
 	own, others := false, []string{}
 	for _, claim := range info.Claims {
-		if claim.Does != "block" || !claim.Counts || !claim.Expiry.IsZero() && !claim.Expiry.After(now) {
+		if claim.Does != "block" || !claim.InEffect || !claim.Expiry.IsZero() && !claim.Expiry.After(now) {
 			continue
 		}
 		itself := claim.Name == info.Name
