@@ -133,7 +133,7 @@ func TestNoWebListener(t *testing.T) {
 func TestMisspeltVariable(t *testing.T) {
 	t.Parallel()
 	misspelt := []string{"REMPART_UPSTREAM=udp://192.0.2.1", "REMPART_SOMETHING_ELSE=:53", "rempart_lists=x", "Rempart_Mode=observe"}
-	for _, args := range [][]string{nil, {"serve"}, {"control"}} {
+	for _, args := range [][]string{nil, {"serve"}, {"control"}, {"validate"}} {
 		cmd := exec.Command("rempart", args...)
 		cmd.Env = append(cmd.Environ(), append(misspelt, "HOME="+t.TempDir(), "REMPART_REFRESH=1s")...)
 		out, err := cmd.CombinedOutput()
@@ -142,7 +142,7 @@ func TestMisspeltVariable(t *testing.T) {
 		}
 		for _, want := range []string{
 			"REMPART_UPSTREAM is not a setting of Rempart: write REMPART_UPSTREAMS",
-			"ignored: REMPART_SOMETHING_ELSE is not a setting of Rempart: \"rempart settings\" lists",
+			"ignored: REMPART_SOMETHING_ELSE is not a setting of Rempart: \"rempart settings --all\" lists",
 			"rempart_lists is not a setting of Rempart: write REMPART_LISTS", "Rempart_Mode is not a setting of Rempart: write REMPART_MODE",
 			`REMPART_REFRESH="1s"`,
 		} {

@@ -50,7 +50,7 @@ Without a subcommand it runs "rempart serve". Settings are environment variables
 	cli.WithCommands(root, versionCommand())
 	root.SetErr(cli.Redact(os.Stderr))
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
-		refuses := cmd == root || cmd == serve || cmd == control // these commands refuse to start with a misspelt setting
+		refuses := cmd == root || cmd == serve || cmd == control || cmd.Name() == "validate" // a misspelt setting is an error for these commands
 		cli.WarnUnknown(cmd, config.Environ(), !refuses)
 	}
 	root.SetFlagErrorFunc(suggestFlag)
@@ -77,5 +77,5 @@ func suggestFlag(cmd *cobra.Command, err error) error {
 	if near := spelling.Nearest(unknown.GetSpecifiedName(), names); near != "" {
 		return fmt.Errorf("%s has no flag --%s: did you mean --%s?", cmd.CommandPath(), unknown.GetSpecifiedName(), near)
 	}
-	return fmt.Errorf("%s has no flag %s: see %s --help", cmd.CommandPath(), unknown.GetSpecifiedName(), cmd.CommandPath())
+	return fmt.Errorf("%s has no flag --%s: see %s --help", cmd.CommandPath(), unknown.GetSpecifiedName(), cmd.CommandPath())
 }

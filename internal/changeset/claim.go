@@ -55,7 +55,7 @@ func (l *Lifecycle) saveClaim(ctx context.Context, r *Stored) error {
 
 // errOtherSet returns the error of a change set whose ID belongs to another one.
 func errOtherSet() error {
-	return refuse(Conflict, "id", "another change set has this id: each needs an id of its own")
+	return refuse(Conflict, "id", "another change set has this ID: choose another one")
 }
 
 // errInProgress returns the error of a change set that another control is processing, or was processing when it ended.

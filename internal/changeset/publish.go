@@ -32,7 +32,7 @@ func (l *Lifecycle) sign(u *Upload, r *Stored) error {
 		return refuse(Forbidden, "body", "no key that signed the change set has the role author in the key ring: a root key can grant it (rempart keys grant)")
 	}
 	if n, t := l.signers(u, sum, now), st.Threshold(); t.Keys > 1 && u.accepted > t.Changes && n < t.Keys {
-		u.hold(Refusal{Guard: "threshold", Why: fmt.Sprintf("more than %d changes need the signatures of %d keys, and %d signed: approve it with a key", t.Changes, t.Keys, n)})
+		u.hold(Refusal{Guard: "threshold", Why: fmt.Sprintf("above %d changes it needs signatures by %d keys, and it has %d: approve it with --key", t.Changes, t.Keys, n)})
 	}
 	if !u.isSmall() && (u.scoped || u.set.Stage != nil) {
 		return refuse(Invalid, "body", fmt.Sprintf("countries, operators and stages are possible in change sets of at most %d changes", journal.MaxChanges))

@@ -24,13 +24,13 @@ func loadClient(environ map[string]string) (*Client, error) {
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.User != nil:
 		bad("API", "a URL like https://control.example:9254")
 	case u.Scheme == "http" && !loopback(u.Hostname()):
-		bad("API", "https: over plain http only a control on this machine is asked, since a token goes along")
+		bad("API", "use https://, because the request contains a token; http:// is allowed only for a control on this machine")
 	}
 	if c.APIToken != "" && c.APITokenFile != "" {
 		bad("API_TOKEN_FILE", "not together with "+Prefix+"API_TOKEN: one of them")
 	}
 	if (c.APICert == "") != (c.APICertKey == "") {
-		bad("API_CERT", "certificate and "+Prefix+"API_CERT_KEY together, or neither")
+		bad("API_CERT", "set "+Prefix+"API_CERT and "+Prefix+"API_CERT_KEY together, or neither")
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)

@@ -19,12 +19,12 @@ func (c *Config) checkControl(bad func(variable, right string)) {
 		case err != nil || u.Host == "" || !slices.Contains([]string{"https", "http", "nats", "tls"}, u.Scheme):
 			bad("CONTROL", "an https URL like https://control.example/v1/journal, or the servers of a NATS cluster like tls://nats1.example:4222")
 		case u.Scheme == "http" && !loopback(u.Hostname()):
-			bad("CONTROL", "https: over plain http only a control on this machine is asked")
+			bad("CONTROL", "use https://; http:// is allowed only for a control on this machine")
 		case (u.Scheme == "nats" || u.Scheme == "tls") && (c.ControlToken != "" || c.ControlTokenFile != ""):
 			bad("CONTROL", "an https URL, with a token; or the servers of a NATS cluster, which use "+Prefix+"NATS_CREDENTIALS or user:password@ in the URL and no "+Prefix+"CONTROL_TOKEN")
 		}
 		if len(c.ControlKey) == 0 {
-			bad("CONTROL_KEY", "REMPART_CONTROL needs the root key whose word counts: rempart keys list shows it, at control")
+			bad("CONTROL_KEY", "REMPART_CONTROL needs the root key of control: \"rempart keys list\" shows it there")
 		}
 		if len(c.Lists) > 0 || c.Feeds != "" {
 			bad("CONTROL", "not together with "+Prefix+"LISTS or "+Prefix+"FEEDS: control reads lists, and this server takes what control publishes; "+Prefix+"ALLOW stays")
@@ -56,11 +56,11 @@ func (c *Config) checkControl(bad func(variable, right string)) {
 		}
 	}
 	if (c.PushCert == "") != (c.PushKey == "") {
-		bad("PUSH_CERT", "certificate and "+Prefix+"PUSH_KEY together, or neither")
+		bad("PUSH_CERT", "set "+Prefix+"PUSH_CERT and "+Prefix+"PUSH_KEY together, or neither")
 	}
 	for _, addr := range c.PushListen {
 		if c.PushCert == "" && !addr.Addr().IsLoopback() {
-			bad("PUSH_LISTEN", addr.String()+" is reached by others: give it a certificate ("+Prefix+"PUSH_CERT, "+Prefix+"PUSH_KEY), or listen on 127.0.0.1")
+			bad("PUSH_LISTEN", "other machines can reach "+addr.String()+": set a certificate ("+Prefix+"PUSH_CERT, "+Prefix+"PUSH_KEY), or listen on 127.0.0.1")
 		}
 	}
 	if c.NATSReplicas < 1 || c.NATSReplicas > 5 {

@@ -58,7 +58,7 @@ func Unknown(environ map[string]string) (misspelt, others []string) {
 		if near := spelling.Nearest(name, known); near != "" {
 			misspelt = append(misspelt, text+"write "+near)
 		} else {
-			others = append(others, text+`"rempart settings" lists the settings`)
+			others = append(others, text+`"rempart settings --all" lists the settings`)
 		}
 	}
 	slices.Sort(misspelt)

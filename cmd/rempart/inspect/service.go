@@ -63,8 +63,8 @@ func findService(ctx context.Context, paths ...*string) (*service, error) {
 	default:
 		settings, err := readSystemSettings()
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%w: none runs here (none answers on the socket %s), no variable names a set (%sLISTS, FEEDS or CONTROL), and there is no %s",
-				errNoService, strings.Join(sockets, " or "), config.Prefix, systemSettings)
+			return nil, fmt.Errorf("%w: no server answers on the socket %s (set REMPART_DATA_DIR or REMPART_SOCKET to the value of the server), none of the variables REMPART_LISTS, REMPART_FEEDS and REMPART_CONTROL is set, and there is no %s",
+				errNoService, strings.Join(sockets, " or "), systemSettings)
 		}
 		if err != nil {
 			return nil, err

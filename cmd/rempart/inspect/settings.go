@@ -73,8 +73,13 @@ Exit code: 0 if a server would start, 2 if not.`,
 					cli.WarnUnknown(cmd, settings, true)
 				}
 			}
+			var errs []error
+			misspelt, _ := config.Unknown(environ)
+			for _, text := range misspelt {
+				errs = append(errs, errors.New(text))
+			}
 			c, err := config.LoadFrom(environ)
-			if err != nil {
+			if err = errors.Join(append(errs, err)...); err != nil {
 				return fmt.Errorf("%s: %w", from, err)
 			}
 			if err := validate(c, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))); err != nil {

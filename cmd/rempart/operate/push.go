@@ -77,7 +77,7 @@ Exit code: 0 if all of it is in the journal, 1 if something was refused or it is
 	fl.StringVar(&f.change.Mark, "mark", "", "the legal ground: blocked (the operator's own decision, the default), censored (an order from outside) or filtered (the subscriber's wish)")
 	fl.StringVar(&f.change.Scope, "scope", "", "subtree (a name and all below, the default), exact or below")
 	fl.StringVar(&f.start, "start", "", "start of the effect, like 2026-12-01 or 2026-12-01T08:00:00Z")
-	fl.StringVar(&f.expiry, "expiry", "", "end of the effect, in the same notation")
+	fl.StringVar(&f.expiry, "expiry", "", "end of the effect, like 2026-12-01 or 2026-12-01T08:00:00Z")
 	fl.StringVar(&f.valid, "for", "", "duration of the effect from now or --start, like 72h or 30d")
 	fl.StringSliceVar(&f.change.Countries, "country", nil, "only in that country, like FR; may be given several times")
 	fl.StringSliceVar(&f.change.Operators, "operator", nil, "only with that operator; may be given several times")

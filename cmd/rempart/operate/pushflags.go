@@ -147,7 +147,7 @@ func parseSpan(text string) (time.Duration, error) {
 	const most = 100 * 365 * 24 * time.Hour
 	d, err := units.ParseDuration(text)
 	if err != nil || d < time.Second || d > most {
-		return 0, fmt.Errorf("%s: a time like 30m, 72h or 30d", text)
+		return 0, fmt.Errorf("%s is not a duration: write it like 30m, 72h or 30d", text)
 	}
 	return d, nil
 }

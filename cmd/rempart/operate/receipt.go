@@ -71,7 +71,7 @@ func (s *receiptFlags) awaitServers(cmd *cobra.Command, c *apiClient, version ui
 	}
 	line := inForceLine(v)
 	if reaches != nil {
-		line += fmt.Sprintf("; its changes apply to %d of them (reaches %s)", *reaches, report.Count(*reaches, "server"))
+		line += fmt.Sprintf("; its changes apply to %s", report.Count(*reaches, "server"))
 	}
 	fmt.Fprintln(out, line)
 	if s.mustWait && (v.InForce < v.Nodes || v.Nodes == 0 || reaches != nil && *reaches == 0) {
