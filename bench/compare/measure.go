@@ -71,8 +71,8 @@ func (s *session) measure(ctx context.Context, sv *server, load, cores string, a
 
 // why returns the error of the load generator, or of the server that ended during the load.
 func (s *session) why(sv *server, err error) error {
-	if !sv.runs() {
-		return sv.ended()
+	if !sv.isRunning() {
+		return sv.unexpectedEnd()
 	}
 	return fmt.Errorf("%s: %w", sv.peer.name, err)
 }

@@ -13,32 +13,32 @@ import (
 	"rempart/bench"
 )
 
-// Servers have one core, the load generator and the upstream another.
+// Servers run on one core, the load generator and the upstream on the other.
 const (
 	serverCore = "0"
 	loadCore   = "1"
 	bothCores  = serverCore + "," + loadCore
 )
 
-// patience is how long a process may take to end after a signal, before it is killed.
-const patience = 5 * time.Second
+// endTimeout is the time after which a process that does not end on SIGTERM is killed.
+const endTimeout = 5 * time.Second
 
 // program is a command: a path and its arguments.
 type program struct {
 	name  string // for people
 	path  string
 	args  []string
-	cores string   // as taskset names them
+	cores string   // in the syntax of taskset
 	env   []string // in addition to this process's own
-	dir   string   // its working folder, also for its output
+	dir   string   // the working folder, which also holds the output
 }
 
 // process is a program that runs. It belongs to one goroutine.
 type process struct {
 	program
 	cmd  *exec.Cmd
-	log  string        // the file of its output
-	done chan struct{} // closed when it ended
+	log  string        // the path of the file with its output
+	done chan struct{} // closed when the process has ended
 }
 
 // launch starts a program. The caller calls end.
@@ -57,7 +57,7 @@ func launch(p program) (*process, error) {
 	}
 	run := &process{program: p, cmd: cmd, log: log, done: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // its output shows how it ended
+		_ = cmd.Wait() // unexpectedEnd reports cmd.ProcessState
 		close(run.done)
 	}()
 	return run, nil
@@ -65,13 +65,13 @@ func launch(p program) (*process, error) {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// pause stops it completely, until resume.
+// pause stops all threads of the process until resume is called.
 func (p *process) pause() error  { return p.signal(stopSignal) }
 func (p *process) resume() error { return p.signal(continueSignal) }
 
 func (p *process) signal(s os.Signal) error {
-	if !p.runs() {
-		return p.ended()
+	if !p.isRunning() {
+		return p.unexpectedEnd()
 	}
 	if err := p.cmd.Process.Signal(s); err != nil {
 		return fmt.Errorf("signalling %s: %w", p.name, err)
@@ -79,7 +79,7 @@ func (p *process) signal(s os.Signal) error {
 	return nil
 }
 
-func (p *process) runs() bool {
+func (p *process) isRunning() bool {
 	select {
 	case <-p.done:
 		return false
@@ -88,13 +88,13 @@ func (p *process) runs() bool {
 	}
 }
 
-// ended returns the error of a process that should not have ended.
-func (p *process) ended() error {
-	return fmt.Errorf("%s ended by itself (%v); it said last: %s", p.name, p.cmd.ProcessState, p.said())
+// unexpectedEnd returns the error for a process that ended without a call of end.
+func (p *process) unexpectedEnd() error {
+	return fmt.Errorf("%s ended unexpectedly (%v); end of its output: %s", p.name, p.cmd.ProcessState, p.lastOutput())
 }
 
-// said returns the end of its output.
-func (p *process) said() string {
+// lastOutput returns the end of the process's output.
+func (p *process) lastOutput() string {
 	const enough = 2000
 	b, err := os.ReadFile(p.log)
 	if err != nil {
@@ -110,35 +110,35 @@ func (p *process) end() {
 	select {
 	case <-p.done:
 		return
-	case <-time.After(patience):
+	case <-time.After(endTimeout):
 	}
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 
-// waitUntil polls ready until it is true, telling people every few seconds that it still waits, and fails when the process ends or the time
-// is up. Errors of ready are reported then.
+// waitUntil polls ready until it returns nil, and logs every ten seconds that it is still waiting. It returns an error if the process ends, or if
+// the time limit is reached; the latter error wraps the last error of ready.
 func (p *process) waitUntil(ctx context.Context, limit time.Duration, ready func() error) error {
-	const often, tell = 50 * time.Millisecond, 10 * time.Second
-	began, told := time.Now(), time.Now()
+	const pollInterval, logInterval = 50 * time.Millisecond, 10 * time.Second
+	began, logged := time.Now(), time.Now()
 	for {
 		err := ready()
 		if err == nil {
 			return nil
 		}
 		if time.Since(began) > limit {
-			return fmt.Errorf("%s was not ready within %v: %w; it said last: %s", p.name, limit, err, p.said())
+			return fmt.Errorf("%s was not ready within %v: %w; end of its output: %s", p.name, limit, err, p.lastOutput())
 		}
-		if time.Since(told) > tell {
-			told = time.Now()
-			say("  %s loads since %.0f s", p.name, time.Since(began).Seconds())
+		if time.Since(logged) > logInterval {
+			logged = time.Now()
+			say("  %s is still loading after %.0f s", p.name, time.Since(began).Seconds())
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-p.done:
-			return p.ended()
-		case <-time.After(often):
+			return p.unexpectedEnd()
+		case <-time.After(pollInterval):
 		}
 	}
 }

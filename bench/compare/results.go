@@ -79,22 +79,22 @@ func (b bar) kept() bool {
 	return b.Value <= b.Limit
 }
 
-// What Rempart is held to.
+// The limits that the measurements of Rempart must meet; -Of- is a ratio to another measurement.
 const (
-	mostOfDnsdist    = 0.55   // CPU a query, all names distinct
-	mostOfCached     = 0.65   // the same of PowerDNS Recursor, cached
-	mostOfMixed      = 0.75   // and mixed
-	mostAboveEcho    = 0.6    // µs a query above the sockets' cost
-	mostOfMedian     = 1.1    // p50, of PowerDNS Recursor's
-	mostOfEcho       = 1.5    // p99, of the echo's, where that is more than
-	leastOfTail      = 3000.0 // µs: what a virtual machine does to anything
-	mostPause        = 100.0  // µs, the collector's
-	mostOfSwaps      = 2.0    // p99.9, of what it is without
-	mostOfOneCore    = 1.10   // CPU a query on two cores, of one
-	leastOfUnboundIn = 1.5    // queries over TCP a CPU second, of Unbound's
+	mostOfDnsdist    = 0.55   // CPU per query, to dnsdist's, all names distinct
+	mostOfCached     = 0.65   // CPU per query, to PowerDNS Recursor's, cached
+	mostOfMixed      = 0.75   // CPU per query, to PowerDNS Recursor's, mixed
+	mostAboveEcho    = 0.6    // µs per query more than the echo server, which measures the cost of sockets
+	mostOfMedian     = 1.1    // p50, to PowerDNS Recursor's
+	mostOfEcho       = 1.5    // p99, to the echo server's, if the limit is then above leastOfTail
+	leastOfTail      = 3000.0 // µs; a virtual machine alone causes a p99 of this size
+	mostPause        = 100.0  // µs, the longest pause of the garbage collector
+	mostOfSwaps      = 2.0    // p99.9 while sets are replaced, to p99.9 without
+	mostOfOneCore    = 1.10   // CPU per query on two cores, to one core
+	leastOfUnboundIn = 1.5    // queries over TCP per second of CPU, to Unbound's
 )
 
-// bars are those of which both sides were measured.
+// bars returns the bars of which both sides were measured.
 func (r results) bars() (all []bar) {
 	add := func(what string, value, limit float64, unit string) {
 		all = append(all, bar{what, value, limit, false, unit})
@@ -128,7 +128,7 @@ func (r results) bars() (all []bar) {
 	return append(all, r.barsAlone()...)
 }
 
-// barsAlone are those of the parts behind throughput and latency.
+// barsAlone returns the bars of the parts after throughput and latency.
 func (r results) barsAlone() (all []bar) {
 	for _, load := range []string{cached, blocked} {
 		if both(r.TCP, load, unbound) {

@@ -55,7 +55,7 @@ func measureStillness(ctx context.Context) (*stillness, error) {
 	}
 	s := &stillness{Seconds: length.Seconds()}
 	if _, err := fmt.Sscan(string(out), &s.Times, &s.Longest); err != nil {
-		return nil, fmt.Errorf("watching the clock: it said %q: %w", out, err)
+		return nil, fmt.Errorf("watching the clock: unexpected output %q: %w", out, err)
 	}
 	say("the core is held up for over %v %.1f times a second, for %v at the longest, when nothing runs", heldUp, float64(s.Times)/s.Seconds, s.Longest)
 	return s, nil

@@ -1,10 +1,10 @@
-// Command start measures how a whole rempart comes up and takes a change in: it starts the program from text lists alone, again from
-// what that left in its data folder, and then has one name in a hundred replaced while it serves. Each time it asks for
-// a listed name until it is blocked.
+// Command start measures how long rempart takes to start and to apply a changed list. It starts the program from text lists alone, starts
+// it again with the data folder of the first run, and then replaces one listed name in a hundred while the program serves. In each
+// of these steps it queries a listed name until the name is blocked.
 //
 //	go build -o /tmp/rempart ./cmd/rempart && go run ./bench/start -rempart /tmp/rempart
 //
-// Real names are taken as package bench says. Linux only: memory is read from /proc.
+// Package bench documents where the listed names are from. Linux only: memory is read from /proc.
 package main
 
 import (
@@ -35,18 +35,18 @@ func main() {
 	var o options
 	sizes := flag.String("listed", "1000000", "how many names, separated by commas")
 	flag.StringVar(&o.program, "rempart", "", "the program to measure")
-	flag.StringVar(&o.cpus, "cpus", "0", "the cores it may use, as taskset names them")
-	flag.IntVar(&o.lists, "lists", 1, "how many lists the names are in, the first of them holding nearly half")
+	flag.StringVar(&o.cpus, "cpus", "0", "the cores that the program may use, in the syntax of taskset")
+	flag.IntVar(&o.lists, "lists", 1, "the number of lists; the first of several holds two fifths of the names")
 	flag.Parse()
 	for text := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1000 || o.lists < 1 {
-			fmt.Fprintln(os.Stderr, "start: -listed takes numbers from 1000, -lists from 1")
+			fmt.Fprintln(os.Stderr, "start: -listed accepts numbers of at least 1000, -lists a number of at least 1")
 			os.Exit(2)
 		}
 		o.sizes = append(o.sizes, n)
 	}
-	fmt.Println("| names | what | first blocked answer after | resident then | peak | at rest |\n|---|---|---|---|---|---|")
+	fmt.Println("| names | step | first blocked answer after | resident at that time | peak | at rest |\n|---|---|---|---|---|---|")
 	for _, n := range o.sizes {
 		if err := measure(o, n); err != nil {
 			fmt.Fprintln(os.Stderr, "start:", err)
@@ -74,17 +74,18 @@ func measure(o options, n int) error {
 	if err != nil {
 		return err
 	}
-	last := names[n-1] // of the last list: it is blocked when everything is
-	for _, from := range []string{fmt.Sprintf("from %d text lists", o.lists), "from the snapshot"} {
+	last := names[n-1] // the last name of the last list: when it is blocked, all names are
+	const restart = "from the snapshot"
+	for _, step := range []string{fmt.Sprintf("from %d text lists", o.lists), restart} {
 		s, err := launch(o, dir, lists)
 		if err != nil {
 			return err
 		}
-		if err := s.until(last); err != nil {
+		if err := s.waitUntilBlocked(last); err != nil {
 			return errors.Join(err, s.stop())
 		}
-		s.report(n, from)
-		if from == "from the snapshot" {
+		s.report(n, step)
+		if step == restart {
 			err = s.change(n, lists[len(lists)-1], fresh)
 		}
 		if err := errors.Join(err, s.stop()); err != nil {
@@ -94,7 +95,7 @@ func measure(o options, n int) error {
 	return nil
 }
 
-// writeLists spreads names over lists: nearly half in the first, the others of equal length.
+// writeLists writes names to that number of lists: two fifths to the first of several, the rest in equal parts to the others.
 func writeLists(dir string, names []string, lists int) (paths []string, err error) {
 	for i := range lists {
 		share := len(names) / (lists - i)
@@ -102,7 +103,7 @@ func writeLists(dir string, names []string, lists int) (paths []string, err erro
 			share = len(names) * 2 / 5
 		}
 		path := filepath.Join(dir, fmt.Sprintf("list%d.txt", i))
-		old := time.Now().Add(-time.Hour) // otherwise its time stamp would be too recent to be trusted at the next start
+		old := time.Now().Add(-time.Hour) // a file that changed just before the start is read again at the next start
 		if err := errors.Join(bench.WriteLines(path, names[:share], ""), os.Chtimes(path, old, old)); err != nil {
 			return nil, err
 		}
@@ -133,8 +134,8 @@ func launch(o options, dir string, lists []string) (*server, error) {
 	return s, s.cmd.Start()
 }
 
-// until asks for a name until it is blocked.
-func (s *server) until(name string) error {
+// waitUntilBlocked queries name until it is blocked, for at most two minutes, and stores the time in s.ready.
+func (s *server) waitUntilBlocked(name string) error {
 	c := dns.Client{Timeout: 100 * time.Millisecond}
 	m := new(dns.Msg).SetQuestion(dns.Fqdn(name), dns.TypeA)
 	for time.Since(s.began) < 2*time.Minute {
@@ -147,14 +148,15 @@ func (s *server) until(name string) error {
 	return fmt.Errorf("%s was not blocked within two minutes", name)
 }
 
-// report prints a line; "at rest" is two seconds later, when every page of the set was read for its checksum.
-func (s *server) report(n int, what string) {
-	then := bench.Memory(s.cmd.Process.Pid, "VmRSS")
+// report prints one row of the table. Memory "at rest" is read two seconds later, when the program has read every page of the set to verify
+// its checksum.
+func (s *server) report(n int, step string) {
+	resident := bench.Memory(s.cmd.Process.Pid, "VmRSS")
 	time.Sleep(2 * time.Second)
-	fmt.Printf("| %d | %s | %.3f s | %d MB | %d MB | %d MB |\n", n, what, s.ready.Seconds(), then, bench.Memory(s.cmd.Process.Pid, "VmHWM"), bench.Memory(s.cmd.Process.Pid, "VmRSS"))
+	fmt.Printf("| %d | %s | %.3f s | %d MB | %d MB | %d MB |\n", n, step, s.ready.Seconds(), resident, bench.Memory(s.cmd.Process.Pid, "VmHWM"), bench.Memory(s.cmd.Process.Pid, "VmRSS"))
 }
 
-// change replaces names of a list, and measures the time until they are blocked.
+// change replaces the first names of a list by fresh ones, and measures the time until the first of these is blocked.
 func (s *server) change(n int, list string, fresh []string) error {
 	text, err := os.ReadFile(list)
 	if err != nil {
@@ -162,7 +164,7 @@ func (s *server) change(n int, list string, fresh []string) error {
 	}
 	lines := strings.SplitN(string(text), "\n", len(fresh)+1)
 	s.began = time.Now()
-	rest := bench.Memory(s.cmd.Process.Pid, "VmRSS")
+	before := bench.Memory(s.cmd.Process.Pid, "VmRSS")
 	// Reset the peak.
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.cmd.Process.Pid), []byte("5"), 0o644); err != nil {
 		return err
@@ -174,10 +176,10 @@ func (s *server) change(n int, list string, fresh []string) error {
 	if err := os.Rename(temp, list); err != nil {
 		return err
 	}
-	if err := s.until(fresh[0]); err != nil {
+	if err := s.waitUntilBlocked(fresh[0]); err != nil {
 		return err
 	}
-	s.report(n, fmt.Sprintf("one in a hundred replaced (peak: +%d MB over what it was)", bench.Memory(s.cmd.Process.Pid, "VmHWM")-rest))
+	s.report(n, fmt.Sprintf("one in a hundred replaced (peak: %d MB more than before)", bench.Memory(s.cmd.Process.Pid, "VmHWM")-before))
 	return nil
 }
 
