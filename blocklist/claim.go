@@ -17,8 +17,8 @@ type claim struct {
 	ID       string
 }
 
-// compare orders claims as in an entry: allows first, then exceptions, then blocks, the most specific first, and of equally specific ones an exact one before
-// wider ones. The first block that reaches a name decides and is shown.
+// compare orders the claims of an entry: allows, then exceptions, then blocks. Among blocks, unspecific ones are last, and otherwise an exact block is
+// before a wider one. The first block that covers a name decides, and is shown to people.
 func (c claim) compare(o claim) int {
 	return cmp.Or(
 		-cmp.Compare(c.Decision, o.Decision),
@@ -29,7 +29,7 @@ func (c claim) compare(o claim) int {
 	)
 }
 
-// unspecific returns 1 for a block that says only that the name is malicious, otherwise 0.
+// unspecific returns 1 for a claim whose only reason is the general category Malicious, otherwise 0.
 func (c claim) unspecific() int {
 	if c.Category == Malicious && c.Mark == Blocked {
 		return 1
@@ -37,7 +37,7 @@ func (c claim) unspecific() int {
 	return 0
 }
 
-// day is a date as days since 1970, enough until 2149; 0 is unknown.
+// day is a date in days since 1970, up to 2149; 0 is unknown.
 type day uint16
 
 const secondsPerDay = 24 * 60 * 60
@@ -51,7 +51,7 @@ func dayOf(unix int64) day {
 
 func (d day) unix() int64 { return int64(d) * secondsPerDay }
 
-// earlier returns the first of two days; an unknown day is later than any.
+// earlier returns the earlier of two days; an unknown day is later than any other.
 func earlier(a, b day) day {
 	if a == 0 || b != 0 && b < a {
 		return b
@@ -66,11 +66,11 @@ type sourcedClaim struct {
 	sources []uint16
 }
 
-// maxClaims is how many claims one source may make about one name, because a query examines each of them. Of more claims than that, those with the
-// latest expiry are kept.
+// maxClaims is the number of claims that one source may make about one name; it is bounded because a query examines all claims about a name. If a
+// source makes more, those with the latest expiry are kept.
 const maxClaims = 256
 
-// limitEntry removes the claims of an entry that exceed maxClaims of their source. It changes entry in place, but not the sources slices of its claims.
+// limitEntry removes claims until no source makes more than maxClaims. It changes entry in place, but not the sources slices of its claims.
 func limitEntry(entry []sourcedClaim) []sourcedClaim {
 	if len(entry) <= maxClaims {
 		return entry
@@ -92,19 +92,19 @@ func limitEntry(entry []sourcedClaim) []sourcedClaim {
 
 // compareExpiry orders claims by their expiry, the latest first; of equal ones the earliest start first.
 func (c claim) compareExpiry(o claim) int {
-	return cmp.Or(-cmp.Compare(uint64(c.Expiry-1), uint64(o.Expiry-1)), cmp.Compare(c.Start, o.Start)) // no expiry is 0, and becomes the largest number
+	return cmp.Or(-cmp.Compare(uint64(c.Expiry-1), uint64(o.Expiry-1)), cmp.Compare(c.Start, o.Start)) // 0 means no expiry; 0-1 is the largest number
 }
 
-// fact is a claim as a record holds it, with interned sources.
+// fact is a claim as it is stored: records refer to a fact, and a fact to a set of sources, by number.
 type fact struct {
 	claim
 	since day
-	muted bool // too few of its sources agree: kept for people to read, without effect
-	set   uint32
+	muted bool   // below the quorum of its sources: shown to people, but not enforced
+	set   uint32 // the number of its set of sources
 }
 
-// entryOf merges equal claims into one, with all their sources, in the order of an entry. It works in place, but never changes the sources slices of its
-// argument.
+// entryOf merges equal claims into one claim with all their sources, and orders the claims as compare does. It changes claims in place, but never their
+// sources slices.
 func entryOf(claims []sourcedClaim) []sourcedClaim {
 	if len(claims) < 2 {
 		return claims
@@ -125,7 +125,8 @@ func entryOf(claims []sourcedClaim) []sourcedClaim {
 	return out
 }
 
-// quorum decides which blocks of an entry have an effect: those with a source whose quorum is reached by the weight of all sources that list the name.
+// quorum decides which blocks of an entry are in effect. A block is in effect if the total weight of all sources that block the name reaches the quorum
+// of one of the block's own sources.
 type quorum struct {
 	sources []Source
 	needed  bool // some source requires more than its own weight
@@ -135,13 +136,13 @@ func newQuorum(sources []Source) quorum {
 	return quorum{sources, slices.ContainsFunc(sources, func(s Source) bool { return s.Quorum > max(1, s.Weight) })}
 }
 
-// mutes reports whether claim i of an entry has no effect.
+// mutes reports whether claim i of entry is a block below its quorum, which has no effect.
 func (q quorum) mutes(entry []sourcedClaim, i int) bool {
 	if !q.needed || entry[i].Decision != Block {
 		return false
 	}
 	weight := 0
-	var counted [32]uint16 // further sources of one name only ever add weight
+	var counted [32]uint16 // room for the sources of most names; append allocates for more
 	seen := counted[:0]
 	for _, c := range entry {
 		if c.Decision != Block {
@@ -162,14 +163,14 @@ func (q quorum) mutes(entry []sourcedClaim, i int) bool {
 	return true
 }
 
-// A prefix of addresses is stored among names under a key that no name can have: its first byte is no valid length of a label (RFC 1035 section 2.3.4). The
-// following bytes are the family, the length in bits, the address.
+// An address prefix is stored among the names under a key that is not a valid name: its first byte is not a valid length of a label (RFC 1035 section
+// 2.3.4). The following bytes are the address family (4 or 6), the length of the prefix in bits, and 16 bytes of address.
 const (
 	prefixMark   = 0xff
 	prefixKeyLen = 3 + 16
 )
 
-// appendPrefix appends the key of p, whose bits past its length are cleared.
+// appendPrefix appends the key of p to dst. It clears the address bits that are not part of the prefix.
 func appendPrefix(dst []byte, p netip.Prefix) []byte {
 	p = p.Masked()
 	family := byte(6)
@@ -180,7 +181,7 @@ func appendPrefix(dst []byte, p netip.Prefix) []byte {
 	return append(append(dst, prefixMark, family, byte(p.Bits())), addr[:]...)
 }
 
-// prefixOf returns the prefix of a key; false if the key is a name.
+// prefixOf returns the address prefix of a key, and false if the key is a name.
 func prefixOf(key []byte) (netip.Prefix, bool) {
 	if len(key) != prefixKeyLen || key[0] != prefixMark {
 		return netip.Prefix{}, false

@@ -13,30 +13,30 @@ import (
 
 // Info describes a snapshot.
 type Info struct {
-	Version uint64    // of the set; never reused, never lower
+	Version uint64    // the version of the set
 	Created time.Time // to the second
-	Expiry  time.Time // to the second: when it should have been replaced; zero is never
+	Expiry  time.Time // to the second: a newer snapshot should have replaced it by then; the zero time means never
 	Content uint64    // the caller's fingerprint of the inputs
-	Base    uint64    // of an overlay: the checksum of its snapshot; 0 for a snapshot
+	Base    uint64    // for an overlay, the checksum of its snapshot; 0 for a snapshot
 }
 
-// Compile merges inputs into the bytes of a snapshot on w. Equal claims of several sources about a name become one record with the union of their sources;
-// sources with one name are one source. It walks the inputs twice, and holds only the filter and the index in memory: about 3 bytes per name.
+// Compile merges inputs into one snapshot and writes it to w. Equal claims of several sources about a name become one record with all these sources; sources
+// with the same name are one source. Compile reads the inputs twice, and holds only the filter and the index in memory: about 3 bytes per name.
 func Compile(w io.Writer, info Info, inputs ...*Input) error {
 	c := newCompiler(w, info)
 	return c.run(inputs)
 }
 
-// Copy is the content of one list for its copy.
+// Copy is the content of one list, to be written as a snapshot without the tables for queries.
 type Copy struct {
 	Info       Info
-	Inputs     []*Input    // its listings, in any number of parts
-	Exceptions *Exceptions // the list's own; nil for none
-	Before     *Input      // its previous content, for the time of the first listing of each name; nil for none
-	Seen       time.Time   // time of the first listing of names that neither it nor Before dates
+	Inputs     []*Input    // the listings of the list, in any number of parts
+	Exceptions *Exceptions // the list's own exceptions; nil for none
+	Before     *Input      // the previous content of the list, which dates the first listing of names; nil for none
+	Seen       time.Time   // the date of the first listing of names that have no date in Inputs or Before
 }
 
-// Write writes the copy: a snapshot without the tables that queries need, to be merged into others through OpenInput.
+// Write writes the copy to w. OpenInput opens the written bytes as an input of Compile.
 func (cp Copy) Write(w io.Writer) error {
 	c := newCompiler(w, cp.Info)
 	c.copyOnly, c.exceptions, c.seen = true, cp.Exceptions, dayOf(unix(cp.Seen))
@@ -71,9 +71,9 @@ type compiler struct {
 	sources    []Source
 	quorum     quorum
 
-	names  int    // distinct ones
-	labels uint64 // the numbers of labels of names, as a mask
-	above  []uint64
+	names  int      // distinct names
+	labels uint64   // a mask of the numbers of labels that names have
+	above  []uint64 // hashes of names below which a name may pass
 	crowds crowds
 
 	records  uint64
@@ -96,7 +96,7 @@ func (c *compiler) run(inputs []*Input) error {
 	}
 	c.quorum = newQuorum(c.sources)
 	err := error(nil)
-	if !c.copyOnly { // which contains no value whose size must be known before
+	if !c.copyOnly { // a copy has no filter and no index, whose sizes must be known before names are written
 		err = c.survey()
 	}
 	if err == nil {
@@ -140,7 +140,8 @@ func (c *compiler) addInput(in *Input, as mergedInput) error {
 	return nil
 }
 
-// survey is the first walk: it counts names, for the size of filter and index, finds the names above a name that passes, and finds crowded parents.
+// survey reads the inputs for the first time. It counts the names, which determine the sizes of the filter and the index, and finds crowded parents
+// and the names below which a name may pass.
 func (c *compiler) survey() error {
 	total := 0
 	for _, in := range c.inputs {
@@ -173,7 +174,7 @@ func (c *compiler) survey() error {
 	return m.error
 }
 
-// passes reports whether a claim about the name lets the name, or a name below it, pass.
+// passes reports whether the current name has an allow or an exception, for itself or for the names below it.
 func (m *merge) passes() bool {
 	if m.single != nil {
 		d := m.single.in.claims[m.claim].Decision
@@ -182,7 +183,7 @@ func (m *merge) passes() bool {
 	return slices.ContainsFunc(m.claims, func(c sourcedClaim) bool { return c.Decision == Allow || c.Decision == Except })
 }
 
-// allowsBelow reports whether the names below are allowed, independent of the name itself.
+// allowsBelow reports whether the current name has an allow for the names below it.
 func (m *merge) allowsBelow() bool {
 	allows := func(c sourcedClaim) bool { return c.Decision == Allow && c.Scope&Below != 0 }
 	if m.single != nil {
@@ -199,7 +200,7 @@ func labelsOf(key []byte) (n int) {
 	return n
 }
 
-// write is the second walk.
+// write reads the inputs for the second time, and writes the snapshot.
 func (c *compiler) write() error {
 	if !c.copyOnly {
 		c.index = make([]uint32, bucketCount(c.names)+1)
@@ -258,7 +259,7 @@ func (c *compiler) writeNames() error {
 	return m.error
 }
 
-// factsOf returns the facts of an entry, in its order; facts without effect are last.
+// factsOf returns the numbers of the current entry's facts, in the order of the entry; muted facts are last. The next call overwrites the result.
 func (c *compiler) factsOf(m *merge) []uint32 {
 	plain := m.single != nil && len(m.since) == 0 && !c.copyOnly
 	if plain {
@@ -269,15 +270,15 @@ func (c *compiler) factsOf(m *merge) []uint32 {
 	}
 	entry := m.entry(c.exceptions)
 	m.facts = m.facts[:0]
-	for _, force := range []bool{true, false} {
+	for _, muted := range []bool{false, true} {
 		for i, cl := range entry {
-			if c.quorum.mutes(entry, i) == force {
+			if c.quorum.mutes(entry, i) != muted {
 				continue
 			}
 			if c.copyOnly && cl.since == 0 {
 				cl.since = c.seen
 			}
-			m.facts = append(m.facts, c.fact(fact{cl.claim, cl.since, !force, c.set(cl.sources)}))
+			m.facts = append(m.facts, c.fact(fact{cl.claim, cl.since, muted, c.set(cl.sources)}))
 		}
 	}
 	if plain && len(m.facts) == 1 {

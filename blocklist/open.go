@@ -102,7 +102,7 @@ type Octets interface {
 // read reads header, trailer and tables of a snapshot of that size.
 func (t *tables) read(r Octets, size int64) (sections [sectionCount]extent, err error) {
 	if size < int64(headerLen+trailerLen) {
-		return sections, fmt.Errorf("it is cut short (%d octets)", size)
+		return sections, fmt.Errorf("it is truncated (%d bytes)", size)
 	}
 	var header [headerLen]byte
 	var trailer [trailerLen]byte
@@ -192,7 +192,7 @@ func (t *tables) readTables(r Octets, sections [sectionCount]extent) error {
 	for b := data[sectionIDs]; len(b) > 0; {
 		id, rest, ok := cutText(b)
 		if !ok {
-			return fmt.Errorf("a decision's id is cut short")
+			return fmt.Errorf("the id of a decision is truncated")
 		}
 		t.ids, b = append(t.ids, id), rest
 	}
@@ -203,7 +203,7 @@ func (t *tables) readSets(b []byte) error {
 	for len(b) >= 2 {
 		n := int(binary.LittleEndian.Uint16(b))
 		if b = b[2:]; len(b) < 2*n {
-			return fmt.Errorf("a set of sources is cut short")
+			return fmt.Errorf("a set of sources is truncated")
 		}
 		set := make([]uint16, n)
 		for i := range set {
@@ -222,7 +222,7 @@ func (t *tables) readSources(b []byte) error {
 		weight, m := binary.Uvarint(rest[max(n, 0):])
 		quorum, o := binary.Uvarint(rest[max(n, 0)+max(m, 0):])
 		if !ok || n <= 0 || m <= 0 || o <= 0 || weight > 1<<31-1 || quorum > 1<<31-1 {
-			return fmt.Errorf("a source is cut short")
+			return fmt.Errorf("a source is truncated")
 		}
 		t.sourceList = append(t.sourceList, Source{name, fromUnix(fetched), int(weight), int(quorum)})
 		b = rest[n+m+o:]

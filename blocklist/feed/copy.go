@@ -57,7 +57,7 @@ func (l *Lists) recoverOnError(li *list, err error) error {
 }
 
 // reparseBody makes the copy of a list with a URL from its stored body, and reports whether it could. A body that is not the one on record, such
-// as one that was cut short, is refused. Without a record the body is used as it is, with its modification time as the time of the fetch. If the body
+// as a truncated body, is refused. Without a record the body is used as it is, with its modification time as the time of the fetch. If the body
 // cannot be used, the earlier copy stays, and the URL is fetched without conditions next time.
 func (l *Lists) reparseBody(li *list) bool {
 	known := store.Record{}

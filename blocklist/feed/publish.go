@@ -183,7 +183,7 @@ func (l *Lists) putInForce(view *blocklist.View, content uint64, now time.Time) 
 	l.prune()
 	st := view.Stats()
 	if l.cfg.Changed != nil {
-		l.updateStatus() // whoever hears of the change asks Status which lists are in the set
+		l.updateStatus() // before Changed: its receivers call Status for the lists in the set
 		l.cfg.Changed()
 	}
 	l.log.Info("set in force", "version", st.Version, "names", st.Names, "overlay", st.Overlay)

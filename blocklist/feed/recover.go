@@ -17,7 +17,7 @@ var errDamagedCopy = errors.New("its copy on disk is damaged; what is sound of i
 
 // recoverCopy finds a copy for a list that has none because files of it were lost or damaged, and reports whether it could. In this order it uses
 // a content that is known to be whole, a copy without its record, the listings that the last set has of the list, and a content that may be
-// cut short. The list is read or fetched again as soon as possible.
+// truncated. The list is read or fetched again as soon as possible.
 func (l *Lists) recoverCopy(li *list) bool {
 	li.copy = nil
 	found := l.copiesWithoutRecord(li)
@@ -41,7 +41,7 @@ func (l *Lists) recoverCopy(li *list) bool {
 		}
 	}
 	if li.kind == KindURL && l.reparseBody(li) {
-		return l.markRecovered(li, "a content that may be cut short")
+		return l.markRecovered(li, "content that may be truncated")
 	}
 	return false
 }
@@ -121,7 +121,7 @@ func (l *Lists) copyFromSet(li *list, file string) bool {
 	return true
 }
 
-// checkBody returns an error if the content kept of a URL is not the one that the list's copy was made of: it was cut short, or is another.
+// checkBody returns an error if the stored content of a URL is not the content that the list's copy was made of: it is truncated or another one.
 func (l *Lists) checkBody(li *list) error {
 	if li.copy == nil {
 		return nil // nothing is known of it

@@ -106,7 +106,7 @@ func (p *parser) documents(r *bufio.Reader) error {
 			return nil
 		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return fmt.Errorf("JSON is cut short: %w", err)
+			return fmt.Errorf("JSON is truncated: %w", err)
 		}
 		if err != nil {
 			return err
@@ -152,7 +152,7 @@ func (w *jsonWalker) value(at position) error {
 	return nil
 }
 
-// inDocument returns err as the error of a document that is cut short if it is io.EOF.
+// inDocument returns err as the error of a truncated document if it is io.EOF.
 func inDocument(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF

@@ -136,7 +136,7 @@ func TestHostileJSON(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	// What is long is passed over, and costs no memory to speak of.
+	// Long values are skipped, and take hardly any memory.
 	for name, r := range map[string]io.Reader{
 		"text":    between(`["a.example",{"data":"`, repeat(`\u0041\"x`, 1<<22), `"},"b.example"]`),
 		"blanks":  between(`["a.example",`, repeat(" \n", 1<<24), `"b.example"]`),
