@@ -27,7 +27,7 @@ func (l *Lists) startDownload(ctx context.Context, slots chan struct{}, li *list
 	if current, err := l.isCurrent(li); err == nil && current {
 		known, before, kept = li.copy.Validators, l.store.Body(li.key), li.copy.Body
 	}
-	from := li.feed.from()
+	from := li.feed.origin()
 	return func() {
 		if before != "" {
 			if body, err := hashFile(before); err != nil || body != kept { // a damaged body is fetched whole, and no difference is applied to it

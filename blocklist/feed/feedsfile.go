@@ -203,7 +203,7 @@ func (e feedEntry) feed(dir string) (Feed, error) {
 			return f, &keyError{check.key, err}
 		}
 	}
-	_, _, err := f.origin()
+	_, _, err := f.kindAndName()
 	if err != nil && f.URL != "" {
 		err = &keyError{"url", err}
 	}

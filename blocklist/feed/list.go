@@ -81,7 +81,7 @@ func configured(cfg Config) ([]*list, error) {
 			f = Feed{URL: source}.local()
 			source = f.URL + f.Path
 		}
-		kind, name, err := f.origin()
+		kind, name, err := f.kindAndName()
 		if err != nil {
 			return nil, fmt.Errorf("%w %d: %w", ErrList, i+1, err)
 		}
@@ -89,7 +89,7 @@ func configured(cfg Config) ([]*list, error) {
 	}
 	for _, f := range cfg.Feeds {
 		f = f.local()
-		kind, _, err := f.origin()
+		kind, _, err := f.kindAndName()
 		if err != nil {
 			return nil, fmt.Errorf("%w %q: %w", ErrFeed, f.Name, err)
 		}

@@ -28,7 +28,7 @@ func TestServerThatWantsToBeLeftAlone(t *testing.T) {
 		if due := time.Until(l.lists[0].next); due < 59*time.Minute || due > time.Hour {
 			t.Errorf("%d: asked again in %v", code, due)
 		}
-		if err := one(t, l).Err; !strings.Contains(err, "asked again in 1h0m0s") {
+		if err := one(t, l).Err; !strings.Contains(err, "asks for the next request after 1h0m0s") {
 			t.Errorf("%d: %s", code, err)
 		}
 		f.run(l)
@@ -120,12 +120,12 @@ func TestProxies(t *testing.T) {
 	if *asked.Load() != "CONNECT lists.nowhere.example:443" || <-hello != "\x16" {
 		t.Errorf("over HTTPS the proxy was asked for %s", *asked.Load())
 	}
-	if err := one(t, l).Err; !strings.Contains(err, "by the proxy "+via.Host) {
+	if err := one(t, l).Err; !strings.Contains(err, "through the proxy "+via.Host) {
 		t.Errorf("the error does not name the proxy: %s", err)
 	}
 	via.User = url.UserPassword("user", "wrong-hunter2")
 	cfg.Lists = []string{"http://other.nowhere.example/l.txt"}
-	if err := one(t, f.once(cfg)).Err; !strings.Contains(err, "the proxy wants a user and a password") {
+	if err := one(t, f.once(cfg)).Err; !strings.Contains(err, "the proxy requires a user name and a password") {
 		t.Errorf("a wrong password: %s", err)
 	}
 	if strings.Contains(f.log.String(), "hunter2") {

@@ -64,7 +64,7 @@ func (r Resolver) exchange(ctx context.Context, q *dns.Msg) (*dns.Msg, error) {
 			return m, nil
 		}
 	}
-	return nil, errors.New("its answer is cut short")
+	return nil, errors.New("its answer is truncated")
 }
 
 // means reports whether an answer means that the name is blocked.

@@ -310,7 +310,7 @@ func TestNewRefuses(t *testing.T) {
 		"too weak; make":          func(c *Config) { c.Keys[0].Algorithm = "hmac-md5.sig-alg.reg.int" },
 		"is not known":            func(c *Config) { c.Keys[0].Algorithm = "rot13" },
 		"has 8 bytes":             func(c *Config) { c.Keys[0].Secret = []byte("8 octets") },
-		"no domain name":          func(c *Config) { c.Keys[0].Name = "a..b" },
+		"not a domain name":       func(c *Config) { c.Keys[0].Name = "a..b" },
 		"two TSIG keys":           func(c *Config) { c.Keys = append(c.Keys, testKey) },
 		"0 zones":                 func(c *Config) { c.Zones = nil },
 		"configured twice":        func(c *Config) { c.Zones = append(c.Zones, c.Zones[0]) },

@@ -39,7 +39,7 @@ type key struct {
 func newKey(k Key) (*key, error) {
 	wire, err := blocklist.AppendName(nil, k.Name)
 	if err != nil || len(wire) == 1 {
-		return nil, fmt.Errorf("the name of the TSIG key %q is no domain name", k.Name)
+		return nil, fmt.Errorf("the name of the TSIG key %q is not a domain name", k.Name)
 	}
 	algorithm, err := tsig.ParseAlgorithm(k.Algorithm)
 	if err != nil {

@@ -268,7 +268,7 @@ func (a *answer) matches(m *dns.Msg) error {
 	case m.Rcode != dns.RcodeSuccess:
 		return refusal(m)
 	case m.Truncated:
-		return errors.New("the answer is cut short")
+		return errors.New("the answer is truncated")
 	case len(m.Question) > 1, len(m.Question) == 0 && !a.begun:
 		return errors.New("the answer does not say to what")
 	case len(m.Question) == 1 && (dns.CanonicalName(m.Question[0].Name) != a.zone || m.Question[0].Qtype != asked.Qtype || m.Question[0].Qclass != asked.Qclass):
@@ -310,7 +310,7 @@ func refusal(m *dns.Msg) error {
 	case m.Rcode == dns.RcodeRefused:
 		hint = ": it does not let this client transfer the zone, or does not hold it"
 	case m.Rcode == dns.RcodeNotAuth:
-		hint = ": it does not hold that zone, or wants a TSIG key"
+		hint = ": it does not hold that zone, or requires a TSIG key"
 	}
 	return fmt.Errorf("the primary answered %s%s", name, hint)
 }

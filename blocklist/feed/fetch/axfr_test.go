@@ -256,7 +256,7 @@ func TestTransferThatFails(t *testing.T) {
 		{"another type", changed(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeANY }), "another question", false},
 		{"no question", changed(func(m *dns.Msg) { m.Question = nil }), "to what", false},
 		{"two questions", changed(func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }), "to what", false},
-		{"cut", changed(func(m *dns.Msg) { m.Truncated = true }), "cut short", false},
+		{"cut", changed(func(m *dns.Msg) { m.Truncated = true }), "truncated", false},
 		{"REFUSED", changed(func(m *dns.Msg) { m.Answer, m.Rcode = nil, dns.RcodeRefused }), "REFUSED: it does not let", false},
 		{"NOTAUTH", changed(func(m *dns.Msg) { m.Answer, m.Rcode = nil, dns.RcodeNotAuth }), "NOTAUTH: it does not hold", false},
 		{"SERVFAIL", changed(func(m *dns.Msg) { m.Answer, m.Rcode = nil, dns.RcodeServerFailure }), "SERVFAIL", false},

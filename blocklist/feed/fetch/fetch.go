@@ -28,25 +28,25 @@ const (
 	maxValidator = 1 << 10  // bytes of an ETag that are kept
 )
 
-// Config says how a Client connects. Its zero value is ready to use.
+// Config configures the connections of a Client. Its zero value is ready to use.
 type Config struct {
 	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a net.Dialer
-	Proxy   func(*url.URL) (*url.URL, error)                                  // the proxy to ask instead of the URL's host, nil for none; the function may be nil
-	RootCAs *x509.CertPool                                                    // the authorities that vouch for servers; nil: those of the system
+	Proxy   func(*url.URL) (*url.URL, error)                                  // returns the proxy for a URL, or nil to connect directly; a nil function: no proxy
+	RootCAs *x509.CertPool                                                    // the trusted certificate authorities; nil: the system's
 	MaxBody int64                                                             // the largest body in bytes; 0: the constant MaxBody
 }
 
 // Client fetches lists. Its methods may be called from any goroutine.
 type Client struct {
 	client      *http.Client
-	follow      *redirect.Follower // sends requests by client
+	follow      *redirect.Follower // sends requests through client
 	dial        func(ctx context.Context, network, addr string) (net.Conn, error)
 	proxy       func(*url.URL) (*url.URL, error) // never nil
 	maxBody     int64                            // bytes of a body
-	partTimeout time.Duration                    // of one MISP event, or one message of a zone transfer
+	partTimeout time.Duration                    // for one MISP event, or one message of a zone transfer
 }
 
-// NewClient returns a Client with that configuration.
+// NewClient returns a Client with the configuration o.
 func NewClient(o Config) Client {
 	proxy, dial := o.Proxy, o.Dial
 	if proxy == nil {
@@ -84,17 +84,17 @@ type Result struct {
 	MissedEvents int       // MISP events that could not be fetched; the next fetch tries again
 }
 
-// Validators identify a content to its server, which can then report that the content has not changed. With the zero value a list is
-// fetched whole, without conditions.
+// Validators identify fetched content to its server, which can then report that the content has not changed. With the zero value, a list is
+// fetched in full and without conditions.
 type Validators struct {
-	ETag         string `json:"etag,omitempty"`          // RFC 9110 section 8.8
-	LastModified string `json:"last_modified,omitempty"` // the same
-	Serial       string `json:"serial,omitempty"`        // of a zone, decimal
+	ETag         string `json:"etag,omitempty"`          // RFC 9110 section 8.8.3
+	LastModified string `json:"last_modified,omitempty"` // RFC 9110 section 8.8.2
+	Serial       string `json:"serial,omitempty"`        // the serial of a zone, decimal
 	AddedLast    string `json:"added_last,omitempty"`    // when the newest object was added to a TAXII collection, as its server writes it
 	Complete     int64  `json:"complete,omitempty"`      // when a TAXII collection was last fetched in full, Unix seconds
 }
 
-// conditions returns the header fields that ask for a content only if it is not the one that v identifies.
+// conditions returns the header fields that request content only if it differs from the content that v identifies.
 func (v Validators) conditions() http.Header {
 	h := http.Header{}
 	if v.ETag != "" {
@@ -110,7 +110,7 @@ func validatorsOf(resp *http.Response) Validators {
 	return Validators{ETag: validator(resp, "ETag"), LastModified: validator(resp, "Last-Modified")}
 }
 
-// fetchBody fetches source into the file at path unless its content is still the one that known identifies.
+// fetchBody fetches source into the file at path, unless the server reports that the content which known identifies has not changed.
 func (f Client) fetchBody(ctx context.Context, source string, known Validators, path string) (Result, error) {
 	resp, err := f.open(ctx, source, known.conditions())
 	if err != nil {
@@ -139,7 +139,7 @@ func (f Client) fetchBody(ctx context.Context, source string, known Validators, 
 func (f Client) open(ctx context.Context, source string, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, source, nil)
 	if err != nil {
-		return nil, errors.New("not a URL to fetch") // err quotes it
+		return nil, errors.New("the URL is not valid") // err quotes the URL
 	}
 	req.Header = header
 	conditional := header.Get("If-None-Match")+header.Get("If-Modified-Since") != ""
@@ -147,11 +147,11 @@ func (f Client) open(ctx context.Context, source string, header http.Header) (*h
 	resp, err := f.follow.Do(req)
 	if err != nil {
 		if ue := (*url.Error)(nil); errors.As(err, &ue) {
-			err = ue.Err // the outer one quotes the URL
+			err = ue.Err // the outer error quotes the URL
 		}
 		err = withoutSecrets(err, req.URL)
 		if via, proxyErr := f.proxy(req.URL); proxyErr == nil && via != nil {
-			err = fmt.Errorf("by the proxy %s: %w", via.Host, withoutSecrets(err, via))
+			err = fmt.Errorf("through the proxy %s: %w", via.Host, withoutSecrets(err, via))
 		}
 		return nil, fmt.Errorf("fetch: %w", err)
 	}
@@ -165,16 +165,16 @@ func (f Client) open(ctx context.Context, source string, header http.Header) (*h
 // StatusError is the error of an HTTP answer whose status is not a success.
 type StatusError struct {
 	Code       int
-	RetryAfter time.Duration // from Retry-After: how long to wait before the next request; 0 without that field
+	RetryAfter time.Duration // from the field Retry-After: the time to wait before the next request; 0 without that field
 }
 
 func (e *StatusError) Error() string {
 	text := fmt.Sprintf("the server answered %d %s", e.Code, http.StatusText(e.Code))
 	switch {
 	case e.Code == http.StatusProxyAuthRequired:
-		text += ": the proxy wants a user and a password, in the URL that HTTP_PROXY or HTTPS_PROXY holds"
+		text += ": the proxy requires a user name and a password: add them to the URL in HTTP_PROXY or HTTPS_PROXY"
 	case e.RetryAfter > 0:
-		text += fmt.Sprintf(" and wants to be asked again in %s", e.RetryAfter)
+		text += fmt.Sprintf(" and asks for the next request after %s", e.RetryAfter)
 	}
 	return text
 }
@@ -182,7 +182,7 @@ func (e *StatusError) Error() string {
 // maxRetryAfter is the longest time for which a server can delay the next request.
 const maxRetryAfter = 24 * time.Hour
 
-// retryAfter reads the header field Retry-After (RFC 9110 section 10.2.3): seconds, or a date. Without a sound value it is 0.
+// retryAfter parses the header field Retry-After (RFC 9110 section 10.2.3): seconds, or a date. It returns 0 if value is neither.
 func retryAfter(value string, now time.Time) time.Duration {
 	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
 		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
@@ -194,8 +194,8 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return max(0, min(at.Sub(now).Truncate(time.Second), maxRetryAfter))
 }
 
-// withoutSecrets returns err, or an error that says less if err quotes a secret of source: a server may repeat the request in its
-// answer.
+// withoutSecrets returns err, or another error without its text if that text contains a secret of source: a server may repeat parts of
+// the request in its answer.
 func withoutSecrets(err error, source *url.URL) error {
 	secrets := []string{source.RawQuery}
 	if password, ok := source.User.Password(); ok {
@@ -208,13 +208,13 @@ func withoutSecrets(err error, source *url.URL) error {
 	}
 	for _, secret := range secrets {
 		if len(secret) > 3 && strings.Contains(err.Error(), secret) {
-			return errors.New("it failed with a message that repeats a secret of the URL, and is not shown")
+			return errors.New("the request failed; the error message repeats a secret of the URL and is not shown")
 		}
 	}
 	return err
 }
 
-// writeBody replaces the file at path by the bytes that write writes, and returns their hash.
+// writeBody replaces the content of the file at path by the output of write, and returns the hash (XXH64) of that output.
 func (f Client) writeBody(path string, write func(io.Writer) error) (uint64, error) {
 	hash := xxhash.New()
 	err := durable.WriteFile(path, func(w io.Writer) error {

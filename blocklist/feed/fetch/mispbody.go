@@ -13,7 +13,7 @@ import (
 )
 
 // The body of a MISP feed holds each event on a line. The line before it is an eventMark, which the next fetch reads: for the parser it is
-// a document that lists nothing. An event that was altered or cut short is treated as not stored.
+// a document that lists nothing. An altered or truncated event is treated as not stored.
 
 // eventMark is the line before an event.
 type eventMark struct {

@@ -14,11 +14,11 @@ import (
 // Origin is the address of a published list.
 type Origin struct {
 	URL    string        // http, https, or "axfr://host[:port]/zone"; may hold a password or a token
-	Format format.Format // MISP and TAXII have protocols of their own over HTTP
-	TSIG   string        // of axfr: "[algorithm:]name:secret", the secret in base64, as dig -y takes it; "" for none
+	Format format.Format // MISP and TAXII are fetched by protocols of their own over HTTP
+	TSIG   string        // the key for axfr: "[algorithm:]name:secret" with the secret in base64, as for dig -y; "" for none
 }
 
-// protocol is the way to fetch a list.
+// protocol is a protocol by which lists are fetched.
 type protocol uint8
 
 const (
@@ -28,7 +28,7 @@ const (
 	overAXFR                  // a zone transfer
 )
 
-// protocol parses the origin's URL and returns the way to fetch it. Errors hold no part of the URL.
+// protocol parses the origin's URL, and returns the protocol by which the list is fetched. Errors quote no part of the URL.
 func (o Origin) protocol() (protocol, *url.URL, error) {
 	listFormat, err := format.ParseFormat(string(o.Format))
 	if err != nil {
@@ -37,9 +37,9 @@ func (o Origin) protocol() (protocol, *url.URL, error) {
 	u, err := url.Parse(o.URL)
 	switch {
 	case err == nil && u.Scheme == "file":
-		return 0, nil, errors.New("a file URL is written like file:///etc/rempart/list.txt; a path does as well")
+		return 0, nil, errors.New("a file URL must look like file:///etc/rempart/list.txt; a plain path is also accepted")
 	case err != nil || u.Hostname() == "": // err quotes the URL
-		return 0, nil, errors.New("it is no URL with a host")
+		return 0, nil, errors.New("it is not a URL with a host")
 	case u.Scheme == "axfr":
 		return overAXFR, u, nil
 	case u.Scheme != "http" && u.Scheme != "https":
@@ -52,7 +52,7 @@ func (o Origin) protocol() (protocol, *url.URL, error) {
 	return overHTTP, u, nil
 }
 
-// Check returns an error if the origin cannot work with any server. Errors hold no secret.
+// Check returns an error if the origin is invalid. It connects to no server. Errors hold no secret.
 func (o Origin) Check() error {
 	w, u, err := o.protocol()
 	if err != nil {
@@ -64,7 +64,7 @@ func (o Origin) Check() error {
 	switch w {
 	case overAXFR:
 		if f, _ := format.ParseFormat(string(o.Format)); f != format.RPZ && f != format.Auto {
-			return fmt.Errorf("a zone transfer gives a policy zone: its format is %s, not %s", format.RPZ, f)
+			return fmt.Errorf("a zone transfer returns a policy zone: its format must be %s, not %s", format.RPZ, f)
 		}
 		_, err = newPrimary(u, o.TSIG)
 	case overTAXII:
@@ -73,9 +73,9 @@ func (o Origin) Check() error {
 	return err
 }
 
-// Fetch fetches the list of an origin into the file at path unless its content is still the one that known identifies. before is the path
-// of the body fetched last, which known identifies, or "": if the protocol allows it, only the changes since are fetched. On an error the
-// file at path is as it was. The file is one body, to be parsed with the origin's format. Errors never hold a password, query or key; an
+// Fetch fetches the list of an origin into the file at path, unless the content that known identifies is still current. The file is one body
+// in the origin's format. before is the path of the body that was fetched last and that known identifies, or "": if the protocol allows it,
+// Fetch fetches only the changes since that body. On an error, the file at path is unchanged. Errors never hold a password, query or key; an
 // HTTP answer that is not a success is a *StatusError.
 func (f Client) Fetch(ctx context.Context, from Origin, known Validators, before, path string) (Result, error) {
 	if err := from.Check(); err != nil {

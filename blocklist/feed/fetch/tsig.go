@@ -17,8 +17,8 @@ import (
 // Transaction signatures (RFC 8945), the client's side of a zone transfer.
 
 const (
-	tsigFudge   = 300 // seconds clocks may differ (RFC 8945 section 10)
-	maxUnsigned = 99  // messages in a row (RFC 8945 section 5.3.1)
+	tsigFudge   = 300 // seconds by which the clocks may differ (RFC 8945 section 10)
+	maxUnsigned = 99  // consecutive messages without a signature (RFC 8945 section 5.3.1)
 )
 
 // tsigKey is a secret shared with a primary.
@@ -29,7 +29,7 @@ type tsigKey struct {
 	secret    []byte
 }
 
-// parseTSIG reads "[algorithm:]name:secret". Errors hold no part of it but the algorithm.
+// parseTSIG parses "[algorithm:]name:secret". Errors quote no part of text except the algorithm.
 func parseTSIG(text string) (*tsigKey, error) {
 	parts := strings.Split(text, ":")
 	if len(parts) == 2 {
@@ -43,7 +43,7 @@ func parseTSIG(text string) (*tsigKey, error) {
 		return nil, err
 	}
 	if !isHostText(strings.TrimSuffix(parts[1], ".")) {
-		return nil, errors.New("the name of the TSIG key is no domain name")
+		return nil, errors.New("the name of the TSIG key is not a domain name")
 	}
 	secret, err := tsig.ParseSecret(parts[2])
 	if err != nil {
@@ -64,7 +64,7 @@ func isHostText(name string) bool {
 	return ok && name != ""
 }
 
-// Generate and Verify make a key a dns.TsigProvider; only Generate is used of the key itself.
+// Generate and Verify implement dns.TsigProvider, which sign uses for queries. Verify always fails: tsigVerifier verifies answers.
 func (k *tsigKey) Generate(msg []byte, _ *dns.TSIG) ([]byte, error) {
 	h := hmac.New(k.hash, k.secret)
 	h.Write(msg)
@@ -73,7 +73,7 @@ func (k *tsigKey) Generate(msg []byte, _ *dns.TSIG) ([]byte, error) {
 
 func (k *tsigKey) Verify([]byte, *dns.TSIG) error { return dns.ErrKeyAlg }
 
-// sign packs and signs q, and returns the verifier of its answers.
+// sign returns q packed and signed, and the signatures value that verifies its answer.
 func (k *tsigKey) sign(q *dns.Msg) ([]byte, *signatures, error) {
 	q.SetTsig(k.name, k.algorithm, tsigFudge, time.Now().Unix())
 	packed, mac, err := dns.TsigGenerateWithProvider(q, k, "", false)
@@ -84,17 +84,17 @@ func (k *tsigKey) sign(q *dns.Msg) ([]byte, *signatures, error) {
 	return packed, s, s.startSum(mac)
 }
 
-// signatures verifies the messages of one answer, in order. Of several, only the first must be signed,
-// the last, and one in a hundred: a signature is over all since the one before.
+// signatures verifies the messages of one answer, in order. The first and the last message must be signed, and at least one message in a
+// hundred; each signature covers all messages since the previous signature (RFC 8945 section 5.3.1).
 type signatures struct {
 	key      *tsigKey
-	mac      string    // hexadecimal, of the message signed before
-	sum      hash.Hash // over that, and the unsigned messages since
-	unsigned int       // messages since
-	signed   bool      // one was signed
+	mac      string    // the MAC of the previous signed message, hexadecimal
+	sum      hash.Hash // the sum over mac and the unsigned messages after it
+	unsigned int       // messages since the previous signature
+	signed   bool      // a message of the answer was signed
 }
 
-// startSum begins a sum after the message signed with mac (RFC 8945 sections 4.3.1 and 5.3.1).
+// startSum starts the sum for the next signature; mac is the MAC of the previous one (RFC 8945 sections 4.3.1 and 5.3.1).
 func (s *signatures) startSum(mac string) error {
 	previous, err := hex.DecodeString(mac)
 	if err != nil {
@@ -122,7 +122,7 @@ func (s *signatures) verify(packed []byte, t *dns.TSIG) error {
 	}
 	err := dns.TsigVerifyWithProvider(packed, tsigVerifier{s}, s.mac, s.signed)
 	if errors.Is(err, dns.ErrTime) {
-		return errors.New("the answer's signature is of another time; set both clocks")
+		return errors.New("the signing time of the answer is too far from this machine's time; set both clocks")
 	}
 	if err != nil {
 		return errors.New("the answer's signature is wrong")
@@ -131,20 +131,20 @@ func (s *signatures) verify(packed []byte, t *dns.TSIG) error {
 	return s.startSum(t.MAC)
 }
 
-// complete reports whether the message taken last was signed.
+// complete reports whether the last verified message was signed, as the last message of an answer must be.
 func (s *signatures) complete() bool { return s.signed && s.unsigned == 0 }
 
-// tsigVerifier makes signatures a dns.TsigProvider.
+// tsigVerifier implements dns.TsigProvider for the messages of an answer.
 type tsigVerifier struct{ s *signatures }
 
 func (v tsigVerifier) Generate([]byte, *dns.TSIG) ([]byte, error) { return nil, dns.ErrKeyAlg }
 
-// Verify takes the bytes that are signed, which begin with the signature before: the sum holds that
-// already, and the unsigned messages that come between.
+// Verify compares the MAC of t with the sum over the signed bytes. These begin with the length (2 bytes) and the bytes of the previous MAC,
+// which the sum already contains, followed by the unsigned messages.
 func (v tsigVerifier) Verify(signed []byte, t *dns.TSIG) error {
 	v.s.sum.Write(signed[2+len(v.s.mac)/2:])
 	mac, err := hex.DecodeString(t.MAC)
-	if err != nil || !hmac.Equal(mac, v.s.sum.Sum(nil)) { // in full: RFC 8945 section 5.2.2.1 need not be used
+	if err != nil || !hmac.Equal(mac, v.s.sum.Sum(nil)) { // the whole MAC: truncated ones (RFC 8945 section 5.2.2.1) are refused
 		return dns.ErrSig
 	}
 	return nil

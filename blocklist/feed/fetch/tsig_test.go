@@ -156,7 +156,7 @@ func TestTooManyUnsigned(t *testing.T) {
 // TestTSIGRefused has the primary refuse the key.
 func TestTSIGRefused(t *testing.T) {
 	for code, want := range map[uint16]string{
-		dns.RcodeBadKey: "BADKEY", dns.RcodeBadSig: "BADSIG", dns.RcodeBadTime: "BADTIME", 0: "or wants a TSIG key",
+		dns.RcodeBadKey: "BADKEY", dns.RcodeBadSig: "BADSIG", dns.RcodeBadTime: "BADTIME", 0: "or requires a TSIG key",
 	} {
 		f := newFetching(t, Origin{TSIG: testTSIG, URL: startPrimary(t, func(conn net.Conn, q *dns.Msg) {
 			m := new(dns.Msg).SetRcode(q, dns.RcodeNotAuth)
