@@ -11,11 +11,11 @@ const gateTime = 30 * time.Second
 // Gate bounds how many calls do the same expensive work at once. Create it with NewGate.
 type Gate chan struct{}
 
-// NewGate returns a gate for a number of calls.
+// NewGate returns a Gate that admits that number of calls at once.
 func NewGate(calls int) Gate { return make(Gate, calls) }
 
-// Enter waits for a place for at most gateTime. The caller calls leave when it is done. The error says in its detail what was
-// not done, and when to try again.
+// Enter waits at most gateTime for a free place. The caller calls leave when its work is done. The error is an *Error of the kind
+// Unavailable: its detail is failure, and its field After is the time after which the caller should try again.
 func (g Gate) Enter(ctx context.Context, failure string) (leave func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, gateTime)
 	defer cancel()

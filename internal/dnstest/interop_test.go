@@ -22,7 +22,7 @@ const (
 )
 
 // TestInterop has the whole program speak with other DNS software: dig, delv, kdig, Unbound and dnsperf.
-// What is not installed is skipped, or fails the test where REMPART_INTEROP is "require".
+// A program that is not installed is skipped, or fails the test if REMPART_INTEROP is "require".
 func TestInterop(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program and starts other servers")

@@ -69,8 +69,8 @@ func (p *Peer) Answers(t testing.TB, ok func() bool) {
 	})
 }
 
-// KillOne runs a process, hears that many lines of what it says and kills it after a time. Whatever it said by then is heard. It must not have ended
-// by itself.
+// KillOne runs a process, waits until it has written that number of lines, and kills it after a further time. hear is called with each line that the
+// process wrote before it was killed. The test fails if the process ends by itself.
 func KillOne(t testing.TB, cmd *exec.Cmd, lines int, after time.Duration, hear func(line string)) {
 	t.Helper()
 	cmd.Stderr = os.Stderr

@@ -152,7 +152,7 @@ func (u *Upstream) stream(c net.Conn, network string) {
 }
 
 // query unpacks packed into q and hands q to the handler, in a goroutine of its own, so that the next query can be read.
-// What cannot be unpacked is answered nothing.
+// A message that cannot be unpacked gets no answer.
 func (u *Upstream) query(q *Query, packed []byte) {
 	q.Msg, q.Size, q.At = new(dns.Msg), len(packed), time.Now()
 	if q.Msg.Unpack(packed) != nil {

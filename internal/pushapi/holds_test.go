@@ -84,7 +84,7 @@ func TestTwoPersons(t *testing.T) {
 	refused(t, f.post(t, "eve", "/v1/changesets/one/approve"), http.StatusConflict, "path.id")
 	refused(t, f.post(t, "eve", "/v1/changesets/one/reject"), http.StatusConflict, "path.id")
 
-	// What an author signed with a key, approved with the same key.
+	// A change set that an author signed, approved with the same key.
 	body := signed(t, &journal.ChangeSet{ID: "own"}, []journal.Change{{Do: journal.Block, Name: "youtube.com"}}, f.author)
 	if a := f.call(t, "ada", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body)); a.status != http.StatusAccepted {
 		t.Fatal(a)
@@ -223,7 +223,7 @@ func TestThreshold(t *testing.T) {
 		t.Error(a)
 	}
 	f.wants(t, "f.example", blocklist.BlockedBy)
-	// What undoes it is as large.
+	// The change set that undoes it is as large.
 	u := into[changeset.UndoResult](t, f.post(t, "ada", "/v1/changesets/both/undo"), http.StatusAccepted)
 	f.wants(t, "f.example", blocklist.BlockedBy)
 	content = f.get(t, "eve", "/v1/changesets/"+u.ID+"/content")

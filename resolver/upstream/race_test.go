@@ -348,7 +348,7 @@ func TestBudget(t *testing.T) {
 				if asked < queries || asked > most {
 					t.Errorf("%d questions were sent for %d asked", asked, queries)
 				}
-				// Those that only refuse go down, and no answer is sought from them then.
+				// Upstreams that only refuse go down and get no retries, so that none is denied.
 				if p.Stats().Denied == 0 && fakes[0].rcode == 0 {
 					t.Error("nothing was denied")
 				}
