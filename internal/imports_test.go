@@ -52,7 +52,7 @@ var rooms = map[string]struct {
 	"internal/pushapi":         {[]string{"blocklist", "blocklist/guard", "internal/changeset", "internal/journal", "internal/journal/stream", "internal/pause"}, "it decides who may call and decodes requests; changeset decides what a call does to a change set"},
 	"internal/journal/mirror":  {[]string{"internal/durable", "internal/journal", "internal/pause", "internal/redirect"}, "it carries signed bytes, which it does not interpret"},
 	"internal/web":             {[]string{"blocklist"}, "the page only asks the set"},
-	"internal/rpz":             {[]string{"blocklist", "internal/fair", "internal/pause", "internal/tsig"}, "policy zones are what the set says, whoever changes it"},
+	"internal/rpz":             {[]string{"blocklist", "internal/fair", "internal/pause", "internal/tsig"}, "a policy zone depends on the content of the set only, not on how it is changed"},
 	"internal/admin":           {[]string{"blocklist"}, "other data arrives through functions"},
 	"internal/dnstest":         {nil, "tests of any room use it"},
 
