@@ -1,10 +1,10 @@
-// Command compare measures Rempart beside other DNS servers: all block the same list, forward to the same upstream and run on one core, one at
-// a time, while dnsperf asks them from another. It installs nothing, and writes what came out as one page.
+// Command compare measures Rempart and other DNS servers, one after another: each blocks the same list, forwards to the same upstream and runs on one
+// core, while dnsperf queries it from another core. The command installs nothing, and writes the results as one page.
 //
 //	go run ./bench/compare                                  # everything: about an hour
 //	go run ./bench/compare -parts throughput -rounds 1 -servers rempart,unbound,echo -out /dev/stdout
 //
-// Real names are taken as package bench says. Linux only.
+// Package bench documents where the listed names are from. Linux only.
 package main
 
 import (

@@ -15,7 +15,7 @@ import (
 // loading is how long a server may take until it blocks.
 const loading = 3 * time.Minute
 
-// server is a peer that runs. It is paused but while it is measured.
+// server is a peer that runs. It is paused except while it is measured.
 type server struct {
 	peer
 	*process

@@ -3,7 +3,7 @@
 //
 //	go build -o /tmp/rempart ./cmd/rempart && go run ./bench/push -rempart /tmp/rempart -listed 10000000
 //
-// Real names are taken as package bench says. Linux only: memory is read from /proc.
+// Package bench documents where the listed names are from. Linux only: memory is read from /proc.
 package main
 
 import (

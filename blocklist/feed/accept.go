@@ -56,7 +56,7 @@ func (c candidate) check() error {
 	return nil
 }
 
-// maxNotice is the number of entries of a first content at most that is taken for a notice.
+// maxNotice is the largest number of entries of a first content that is refused as a notice.
 const maxNotice = 10
 
 // checkFirst refuses the first content of a fetched list, of that many entries, with a *massChange if it reads like a notice, such as

@@ -14,7 +14,7 @@ func (l *Lists) Collector() prometheus.Collector {
 	return &collector{
 		l:       l,
 		entries: d("_entries", "Listings of the list that are in force.", "list"),
-		refused: d("_refused_lines", "Lines of the list that were not taken, by reason.", "list", "reason"),
+		refused: d("_refused_lines", "Lines of the list that were refused, by reason.", "list", "reason"),
 		held:    d("_held", "Listings of the list that guards did not let count, by outcome (refuse, hold) and guard.", "list", "outcome", "guard"),
 		result:  d("s", "Lists by how their last attempt ended: ok, stale (the last good copy is in force), failed (there is none), waiting.", "result"),
 		fetched: d("_fetched_timestamp_seconds", "When the list's content in force was last known to be the publisher's.", "list"),

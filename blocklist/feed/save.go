@@ -156,7 +156,7 @@ func (l *Lists) saveCopy(li *list, t loadedList) error {
 		l.logNotAllowed(li, t)
 	}
 	if n := t.record.Refused[format.Redirect.String()]; n > t.record.Entries-min(n, format.MaxRedirectExceptions) { // redirects are listed as exceptions, which are entries
-		l.log.Warn("most records of a list lead to other names or addresses; they are not taken for blocks", "list", li.name,
+		l.log.Warn("most records of a list redirect to other names or addresses; these records are not blocks", "list", li.name,
 			"records", n, "to_block_them", `policy = "block" in the file of REMPART_FEEDS`)
 	}
 	return nil

@@ -63,7 +63,7 @@ type Home struct {
 // Edge are the settings of a server that follows control.
 type Edge struct {
 	Control          string        `env:"CONTROL" doc:"Source of this server's set: the URL of control or of a mirror (\"https://control.example/v1/journal\"), or the servers of a NATS cluster (\"tls://nats1.example:4222\"). It excludes REMPART_LISTS and REMPART_FEEDS, which control reads. Empty: the set is made from the server's own lists."`
-	ControlKey       List          `env:"CONTROL_KEY" doc:"Root keys of control, as \"name+hash+key\", separated by commas. The server accepts only records that these keys vouch for, and those of root keys that replaced them. To stop trusting a key, also remove the folder edge in the data folder."`
+	ControlKey       List          `env:"CONTROL_KEY" doc:"Root keys of control, as \"name+hash+key\", separated by commas. The server accepts only records signed by keys that these root keys authorize. The server also accepts root keys that replaced them later. To stop trusting a key, also remove the folder edge in the data folder."`
 	ControlToken     string        `env:"CONTROL_TOKEN" secret:"yes" doc:"Token with the role \"node\" for REMPART_CONTROL. A mirror may need no token."`
 	ControlTokenFile string        `env:"CONTROL_TOKEN_FILE" doc:"Path of a file that contains the token, instead of REMPART_CONTROL_TOKEN. The server reads the file again when it changes, so that a rotated token (\"rempart token rotate\") needs no restart."`
 	ControlCA        string        `env:"CONTROL_CA" doc:"Path of PEM certificates against which the certificates of control and of NATS servers are checked. Empty: the system's authorities."`

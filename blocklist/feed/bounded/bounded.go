@@ -1,4 +1,4 @@
-// Package bounded reads input that nobody vouches for in bounded memory: readers and writers that fail past a limit, and JSON of any
+// Package bounded reads untrusted input in bounded memory: readers and writers that fail past a limit, and JSON of any
 // length whose values are decoded one by one.
 package bounded
 

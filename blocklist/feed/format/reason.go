@@ -101,7 +101,7 @@ func Explain(err error) error {
 // sentence before.
 func (r Reason) remedy() string {
 	if r == Redirect {
-		return `: its records lead to other names or addresses; set policy = "block" for it in the file of REMPART_FEEDS to block these names`
+		return `: its records redirect to other names or addresses; set policy = "block" for it in the file of REMPART_FEEDS to block these names`
 	}
 	return ""
 }

@@ -88,7 +88,7 @@ func (p *parser) endTable() {
 	t.open, t.joined = t.open[:0], 0
 }
 
-// separator takes line for the one by which spreadsheets say what separates cells ("sep=;"), if it is.
+// separator sets the separator of cells if line names one, as spreadsheets write it ("sep=;"). It reports whether line did.
 func (t *table) separator(line []byte) bool {
 	switch {
 	case !hasPrefixFold(line, "sep=") || len(line) > len("sep=;"):
@@ -101,7 +101,7 @@ func (t *table) separator(line []byte) bool {
 	return true
 }
 
-// name takes line for the one that names the columns, if it does.
+// name sets the columns if line names them. It reports whether line did.
 func (t *table) name(line []byte) bool {
 	columns, comma, ok := header(line)
 	if !ok {
@@ -128,9 +128,9 @@ func (p *parser) cells(cells [][]byte) {
 	p.claim = claim{}
 }
 
-// guess takes the one column that holds a name, or the first of all if it holds a URL, for the one of the indicators, in a table without a
-// known header. It returns why the row is refused: it has no indicator, or several columns hold names. Which of those is meant to be blocked
-// cannot be guessed: another may hold the names that are imitated.
+// guess chooses the column of indicators in a table without a known header: the only column that holds a name, or the first column if it holds a
+// URL. It returns the reason why a row is refused: the row has no indicator, or several columns hold names. In the latter case the column
+// cannot be guessed, because another column may hold the names that malicious names imitate.
 func (t *table) guess(p *parser, cells [][]byte) Reason {
 	column, found := -1, 0
 	for i, cell := range cells {
