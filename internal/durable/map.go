@@ -18,29 +18,29 @@ type Mapping struct {
 func Map(path string) (*Mapping, error) {
 	info, err := os.Stat(path) // before opening: opening a pipe would wait for its other end
 	if err != nil {
-		return nil, fmt.Errorf("map: %w", err)
+		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("map %s: not a regular file", path)
+		return nil, fmt.Errorf("%s: not a regular file", path)
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("map: %w", err)
+		return nil, err
 	}
 	defer f.Close()
 	if info, err = f.Stat(); err != nil {
-		return nil, fmt.Errorf("map: %w", err)
+		return nil, err
 	}
 	size := info.Size()
 	if size == 0 { // no system maps an empty range
 		return &Mapping{}, nil
 	}
 	if int64(int(size)) != size {
-		return nil, fmt.Errorf("map %s: %d bytes do not fit this machine's addresses", path, size)
+		return nil, fmt.Errorf("%s: %d bytes do not fit this machine's addresses", path, size)
 	}
 	data, err := mapFile(f, int(size))
 	if err != nil {
-		return nil, fmt.Errorf("map %s: %w", path, err)
+		return nil, fmt.Errorf("map %s into memory: %w", path, err)
 	}
 	return &Mapping{data: data}, nil
 }

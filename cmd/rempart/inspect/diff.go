@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +45,9 @@ Exit code: 0 if the states are equal, 1 if they differ, 2 on an error: a list co
 			}
 			var snapshots []*string
 			for i := range args {
+				if _, err := os.Stat(args[i]); err != nil {
+					return err
+				}
 				snapshots = append(snapshots, &args[i])
 			}
 			in, err := prepareInspection(cmd, len(args) == 2, snapshots...)

@@ -76,15 +76,15 @@ func writeStatus(out io.Writer, st *local.Status, now time.Time) error {
 	}
 	line("program", "%s, running for %s", st.Version, report.Age(now.Sub(st.Started)))
 	line("answers on", "%s", strings.Join(st.Listening, ", "))
-	verb := map[string]string{"observe": "observing"}[st.Mode]
-	if verb == "" {
-		verb = "blocking"
+	verb, found := "blocking", "of them blocked"
+	if st.Mode == "observe" {
+		verb, found = "observing", "of them would have been blocked"
 	}
 	line(verb, "by a set of %s, version %d", report.Count(st.Set.Names, "name"), st.Set.Version)
 	if st.Set.Suspended {
 		line("", "enforcement is suspended: nothing is blocked")
 	}
-	line("queries", "%d since the start, %d of them blocked", st.Queries, st.Blocked)
+	line("queries", "%d since the start, %d %s", st.Queries, st.Blocked, found)
 	for _, u := range st.Upstreams {
 		state := "answers"
 		switch {
