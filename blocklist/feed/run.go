@@ -39,7 +39,6 @@ func (l *Lists) Run(ctx context.Context) error {
 			}
 		})
 	})
-
 	beside.Go(func() { l.guards.Run(running, l.timing.poll) })
 	for _, r := range l.lateDownloads {
 		l.handleDownload(r)
@@ -47,34 +46,7 @@ func (l *Lists) Run(ctx context.Context) error {
 	l.lateDownloads = nil
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-l.reload:
-			for _, li := range l.lists {
-				li.notBefore = time.Time{}
-			}
-			l.makeAllDue()
-		case <-l.retry:
-			l.makeAllDue()
-		case c := <-l.configure:
-			l.applyConfiguration(c)
-		case paths := <-changed:
-			l.filesChanged(paths)
-		case <-l.guards.Changed():
-			l.rejudgeAll()
-		case r := <-l.results:
-			l.handleDownload(r)
-		case err := <-l.verified:
-			l.afterVerify(err)
-		case m := <-l.merged:
-			l.afterMerge(m)
-		case <-timer.C:
-		}
-		if ctx.Err() != nil { // of several that were ready, select may have taken another
-			return nil
-		}
+	for l.handleEvent(ctx, changed, timer.C) {
 		now := time.Now()
 		for _, li := range l.lists {
 			switch {
@@ -93,6 +65,35 @@ func (l *Lists) Run(ctx context.Context) error {
 		l.updateStatus()
 		timer.Reset(time.Until(l.nextDue()))
 	}
+	return nil
+}
+
+// handleEvent waits for one event, handles it, and reports whether ctx is still in force. due receives the time of the next thing to do.
+func (l *Lists) handleEvent(ctx context.Context, changed <-chan []string, due <-chan time.Time) bool {
+	select {
+	case <-ctx.Done():
+	case <-l.reload:
+		for _, li := range l.lists {
+			li.notBefore = time.Time{}
+		}
+		l.makeAllDue()
+	case <-l.retry:
+		l.makeAllDue()
+	case c := <-l.configure:
+		l.applyConfiguration(c)
+	case paths := <-changed:
+		l.filesChanged(paths)
+	case <-l.guards.Changed():
+		l.rejudgeAll()
+	case r := <-l.results:
+		l.handleDownload(r)
+	case err := <-l.verified:
+		l.afterVerify(err)
+	case m := <-l.merged:
+		l.afterMerge(m)
+	case <-due:
+	}
+	return ctx.Err() == nil // of several that were ready, select may have taken another
 }
 
 // makeAllDue makes every list due, except lists whose server asked for a pause.

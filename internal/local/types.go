@@ -33,7 +33,7 @@ type Status struct {
 	Started   time.Time       `json:"started"`
 	Listening []string        `json:"listening"`
 	Mode      string          `json:"mode"`
-	Set       SetStatus             `json:"set"`
+	Set       SetStatus       `json:"set"`
 	Queries   uint64          `json:"queries"` // since the start
 	Blocked   uint64          `json:"blocked"`
 	Upstreams []Upstream      `json:"upstreams"`

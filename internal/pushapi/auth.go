@@ -44,71 +44,87 @@ func callerOf(ctx context.Context) *caller {
 // reads that programs repeat.
 func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 	op := ctx.Operation()
-	route := op.Method + " " + op.Path
-	refuse := func(status int, detail string) {
-		a.counts.call(route, status)
-		_ = huma.WriteErr(a.api, ctx, status, detail) // the client closed the connection
-	}
 	if !a.isReady(ctx.Context(), op.Method) {
 		ctx.SetHeader("Retry-After", "1")
-		refuse(http.StatusServiceUnavailable, "control is still reading its journal: try again in a moment")
+		a.refuse(ctx, http.StatusServiceUnavailable, "control is still reading its journal: try again in a moment")
 		return
 	}
 	roles, _ := op.Metadata[rolesKey].([]Role)
 	if len(roles) == 0 { // the request itself is signed: its handler checks the signature, limits wrong ones, and records the call
 		next(ctx)
-		a.counts.call(route, statusOf(ctx))
+		a.counts.call(routeOf(op), statusOf(ctx))
 		return
 	}
-	c, err := a.identify(ctx)
-	switch {
-	case errors.Is(err, errTooOften):
-		ctx.SetHeader("Retry-After", "1")
-		refuse(http.StatusTooManyRequests, "too many calls: wait a moment")
-		return
-	case errors.Is(err, errUnknown):
-		ctx.SetHeader("WWW-Authenticate", `Bearer realm="rempart"`)
-		refuse(http.StatusUnauthorized, unknown)
-		return
-	case err != nil:
-		a.log.Error("tokens cannot be read", "err", err)
-		refuse(http.StatusServiceUnavailable, "tokens cannot be read: try again")
+	c, known := a.identifyOrRefuse(ctx)
+	if !known {
 		return
 	}
-	entry := AuditEntry{Who: c.Name, Call: route, ID: changeset.Shorten(ctx.Param("id") + ctx.Param("name") + ctx.Param("version"))}
+	entry := AuditEntry{Who: c.Name, Call: routeOf(op), ID: changeset.Shorten(ctx.Param("id") + ctx.Param("name") + ctx.Param("version"))}
 	if !c.has(roles...) {
 		entry.Outcome = "refused: role"
 		_ = a.audit.add(ctx.Context(), entry) // it changes nothing
-		refuse(http.StatusForbidden, c.Name+" does not have the required role \""+string(roles[0])+"\"")
+		a.refuse(ctx, http.StatusForbidden, c.Name+" does not have the required role \""+string(roles[0])+"\"")
 		return
 	}
 	if op.Method != http.MethodGet {
 		entry.Outcome = "asked"
 		if err := a.audit.add(ctx.Context(), entry); err != nil {
 			a.log.Error("the audit trail cannot be written", "err", err)
-			refuse(http.StatusServiceUnavailable, "the audit trail cannot be written, and without it nothing is changed: try again")
+			a.refuse(ctx, http.StatusServiceUnavailable, "the audit trail cannot be written, and without it nothing is changed: try again")
 			return
 		}
 	}
-	defer func() { // also if the response is aborted
-		a.counts.call(route, statusOf(ctx))
-		if audited, _ := op.Metadata[auditedKey].(bool); !audited {
-			return
-		}
-		if c.about != "" {
-			entry.ID = c.about
-		}
-		entry.Reason = c.reason
-		entry.Outcome = http.StatusText(statusOf(ctx))
-		add := a.audit.add
-		if op.Method == http.MethodGet {
-			add = a.audit.addOnce
-		}
-		if err := add(context.WithoutCancel(ctx.Context()), entry); err != nil { // the call itself is recorded already
-			a.log.Warn("the outcome of a call is not in the audit trail", "call", route, "err", err)
-		}
-	}()
+	defer a.recordOutcome(ctx, c, entry) // also if the response is aborted
 	next(huma.WithValue(ctx, callerKey{}, c))
+}
+
+// routeOf returns the name of an operation in metrics and in the audit trail.
+func routeOf(op *huma.Operation) string { return op.Method + " " + op.Path }
+
+// refuse answers a call with an error.
+func (a *API) refuse(ctx huma.Context, status int, detail string) {
+	a.counts.call(routeOf(ctx.Operation()), status)
+	_ = huma.WriteErr(a.api, ctx, status, detail) // fails if the client closed the connection
+}
+
+// identifyOrRefuse returns the caller, or answers the call with an error and returns false.
+func (a *API) identifyOrRefuse(ctx huma.Context) (*caller, bool) {
+	c, err := a.identify(ctx)
+	switch {
+	case err == nil:
+		return c, true
+	case errors.Is(err, errTooOften):
+		ctx.SetHeader("Retry-After", "1")
+		a.refuse(ctx, http.StatusTooManyRequests, "too many calls: wait a moment")
+	case errors.Is(err, errUnknown):
+		ctx.SetHeader("WWW-Authenticate", `Bearer realm="rempart"`)
+		a.refuse(ctx, http.StatusUnauthorized, unknown)
+	default:
+		a.log.Error("tokens cannot be read", "err", err)
+		a.refuse(ctx, http.StatusServiceUnavailable, "tokens cannot be read: try again")
+	}
+	return nil, false
+}
+
+// recordOutcome counts an answered call, and adds its outcome to the audit trail if the operation is audited.
+func (a *API) recordOutcome(ctx huma.Context, c *caller, entry AuditEntry) {
+	op := ctx.Operation()
+	a.counts.call(routeOf(op), statusOf(ctx))
+	if audited, _ := op.Metadata[auditedKey].(bool); !audited {
+		return
+	}
+	if c.about != "" {
+		entry.ID = c.about
+	}
+	entry.Reason = c.reason
+	entry.Outcome = http.StatusText(statusOf(ctx))
+	add := a.audit.add
+	if op.Method == http.MethodGet {
+		add = a.audit.addOnce
+	}
+	if err := add(context.WithoutCancel(ctx.Context()), entry); err != nil { // the call itself is recorded already
+		a.log.Warn("the outcome of a call is not in the audit trail", "call", routeOf(op), "err", err)
+	}
 }
 
 // readyPatience bounds how long a call waits, after control started, for the key ring by which it is judged.
