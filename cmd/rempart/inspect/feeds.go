@@ -22,8 +22,8 @@ func feedsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "feeds",
 		Short: "Show the state of each list and feed",
-		Long: `Show for each list and feed when it was last fetched, how many entries it has in the set, how many of its lines were not
-understood, how many listings the guards refused or hold, and its last error.
+		Long: `Show for each list and feed when it was last fetched, how many entries it has in the set, and its last error. SKIPPED is the
+number of its lines that were not understood, GUARDS the number of its listings that the guards refused or hold.
 ` + readsOnly + `
 
 Exit code: 0, or 2 if a list could not be fetched or read, or on another error.`,
@@ -54,15 +54,15 @@ const nameWidth = 36
 
 func (in *inspection) feedsTable(out io.Writer, now time.Time) error {
 	var b strings.Builder
-	row := func(name, fetched, age, entries, refused, held, result string) {
+	row := func(name, fetched, age, entries, skipped, guarded, result string) {
 		if len(name) > nameWidth {
 			fmt.Fprintln(&b, name)
 			name = ""
 		}
-		fmt.Fprintf(&b, "%-*s  %-16s  %4s  %9s  %8s  %7s  %s\n", nameWidth, name, fetched, age, entries, refused, held, result)
+		fmt.Fprintf(&b, "%-*s  %-16s  %4s  %9s  %8s  %7s  %s\n", nameWidth, name, fetched, age, entries, skipped, guarded, result)
 	}
 	if len(in.status.Lists) > 0 {
-		row("LIST", "FETCHED (UTC)", "AGE", "ENTRIES", "REFUSED", "HELD", "RESULT")
+		row("LIST", "FETCHED (UTC)", "AGE", "ENTRIES", "SKIPPED", "GUARDS", "RESULT")
 	}
 	for _, l := range in.status.Lists {
 		fetched, old := "never", ""
