@@ -14,8 +14,7 @@ import (
 // patience is how long the client waits for one answer.
 const patience = 30 * time.Second
 
-// Exchange sends m over network ("udp" or "tcp") to addr and returns the answer with the same
-// ID. No answer, or one that cannot be read, fails the test.
+// Exchange sends m over network ("udp" or "tcp") to addr and returns the answer with the same ID. If there is no answer, or an invalid one, the test fails.
 func Exchange(t testing.TB, network, addr string, m *dns.Msg) *dns.Msg {
 	t.Helper()
 	packed, err := m.Pack()
@@ -36,7 +35,7 @@ func Exchange(t testing.TB, network, addr string, m *dns.Msg) *dns.Msg {
 	return out
 }
 
-// ExchangePacked sends octets as they are, framed over "tcp", and returns what comes back first.
+// ExchangePacked sends packed unchanged, over "tcp" with its length first, and returns the first message that it receives.
 func ExchangePacked(network, addr string, packed []byte) ([]byte, error) {
 	c, err := net.DialTimeout(network, addr, patience)
 	if err != nil {
@@ -76,7 +75,7 @@ func exchangeFrame(c net.Conn, packed []byte) ([]byte, error) {
 	return answer, nil
 }
 
-// readFrame reads one message with its length (RFC 1035 section 4.2.2).
+// readFrame reads a length and a message of that length (RFC 1035 section 4.2.2).
 func readFrame(r io.Reader) ([]byte, error) {
 	var size [2]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// FillDisk writes a file until nothing goes.
+// FillDisk writes to a new file until the disk is full.
 func FillDisk(t testing.TB, path string) {
 	t.Helper()
 	f, err := os.Create(path)

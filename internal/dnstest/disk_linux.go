@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SmallDisk puts a file system of so many octets at path, until the test ends. Where that cannot be done, the test is skipped.
+// SmallDisk mounts a file system of size bytes at path until the test ends. If it cannot be mounted, the test is skipped.
 func SmallDisk(t testing.TB, path string, size int) {
 	t.Helper()
 	if err := os.MkdirAll(path, 0o700); err != nil {

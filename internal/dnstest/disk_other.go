@@ -4,7 +4,7 @@ package dnstest
 
 import "testing"
 
-// SmallDisk puts a file system of so many octets at path, on Linux. Elsewhere the test is skipped.
+// SmallDisk skips the test: a small file system is mounted on Linux only.
 func SmallDisk(t testing.TB, _ string, _ int) {
 	t.Helper()
 	t.Skip("a small file system is made on Linux only")

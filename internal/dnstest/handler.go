@@ -7,10 +7,10 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Query is one query an Upstream got.
+// Query is a query that an Upstream received.
 type Query struct {
-	Msg     *dns.Msg // not to be changed
-	Size    int      // octets it came in
+	Msg     *dns.Msg // must not be changed
+	Size    int      // bytes of the packed query
 	Network string   // "udp", "tcp" or "tls"
 	At      time.Time
 
@@ -20,12 +20,11 @@ type Query struct {
 	alter []func(*dns.Msg)
 }
 
-// Handler decides what becomes of a query: answered with Send once, several times, later, or
-// never. It runs in a goroutine of its own, which ends with the test at the latest.
+// Handler handles a query. It may call q.Send once, several times, later, or never. Each call of a Handler runs in a goroutine of its own, which must end before
+// the test ends.
 type Handler func(q *Query)
 
-// Send sends m as an answer to q. That the client is gone is no error; a message that cannot
-// be packed panics.
+// Send sends m as an answer to q. It ignores errors of the connection, and panics if m cannot be packed.
 func (q *Query) Send(m *dns.Msg) {
 	for i := len(q.alter) - 1; i >= 0; i-- {
 		q.alter[i](m)
@@ -37,7 +36,7 @@ func (q *Query) Send(m *dns.Msg) {
 	q.send(packed)
 }
 
-// SendRaw sends octets as they are; over a stream, framed as one message.
+// SendRaw sends b unchanged. Over a stream, the length of b is sent first.
 func (q *Query) SendRaw(b []byte) { q.send(b) }
 
 // Write sends bytes over a stream without a length before them, in pieces, with a pause after each piece. No other message is sent between them.
@@ -48,14 +47,14 @@ func (q *Query) Write(pause time.Duration, pieces ...[]byte) {
 	}
 }
 
-// Close closes the connection q came over; over UDP it does nothing.
+// Close closes the connection over which q was received. Over UDP it does nothing.
 func (q *Query) Close() {
 	if q.end != nil {
 		q.end()
 	}
 }
 
-// Reply is an answer to q without records: with an OPT exactly when q has one, RA set.
+// Reply returns an answer to q without records. RA is set, and the answer has an OPT if and only if q has one.
 func (q *Query) Reply(rcode int) *dns.Msg {
 	m := new(dns.Msg).SetRcode(q.Msg, rcode)
 	m.RecursionAvailable = true
@@ -65,8 +64,8 @@ func (q *Query) Reply(rcode int) *dns.Msg {
 	return m
 }
 
-// Answer answers with records in zone-file form, in which the owner "@" is the question's name
-// as it came. It panics if one cannot be read.
+// Answer answers with records in zone-file format. The owner "@" stands for the name in the question, in the case of the query. Answer panics if a record is
+// invalid.
 func Answer(records ...string) Handler {
 	return func(q *Query) {
 		m := q.Reply(dns.RcodeSuccess)
@@ -84,7 +83,7 @@ func Answer(records ...string) Handler {
 	}
 }
 
-// Rcode answers with rcode and no records, and with extended DNS errors of the codes given.
+// Rcode answers with rcode, without records, and with one extended DNS error for each code in ede.
 func Rcode(rcode int, ede ...uint16) Handler {
 	return func(q *Query) {
 		m := q.Reply(rcode)
@@ -97,13 +96,13 @@ func Rcode(rcode int, ede ...uint16) Handler {
 	}
 }
 
-// Drop answers nothing.
+// Drop sends no answer.
 func Drop() Handler { return func(*Query) {} }
 
-// Close closes the connection without an answer; over UDP it answers nothing.
+// Close closes the connection without an answer. Over UDP it sends no answer.
 func Close() Handler { return (*Query).Close }
 
-// Delay waits for d, then does as h.
+// Delay waits for d, then calls h.
 func Delay(d time.Duration, h Handler) Handler {
 	return func(q *Query) {
 		time.Sleep(d)
@@ -111,7 +110,7 @@ func Delay(d time.Duration, h Handler) Handler {
 	}
 }
 
-// Alter does as h, with every message changed by change before it is sent.
+// Alter calls h, and applies change to every message before it is sent.
 func Alter(h Handler, change func(*dns.Msg)) Handler {
 	return func(q *Query) {
 		altered := *q
@@ -120,7 +119,7 @@ func Alter(h Handler, change func(*dns.Msg)) Handler {
 	}
 }
 
-// Truncate answers over UDP with TC and no records, otherwise as h.
+// Truncate answers over UDP with TC and without records. Over other networks it calls h.
 func Truncate(h Handler) Handler {
 	return func(q *Query) {
 		if q.Network != "udp" {
@@ -133,7 +132,7 @@ func Truncate(h Handler) Handler {
 	}
 }
 
-// NoEDNS answers FORMERR without OPT to a query that has one (RFC 6891 section 7), otherwise as h.
+// NoEDNS answers a query with an OPT by FORMERR without an OPT (RFC 6891 section 7). For other queries it calls h.
 func NoEDNS(h Handler) Handler {
 	return func(q *Query) {
 		if q.Msg.IsEdns0() == nil {
@@ -144,7 +143,7 @@ func NoEDNS(h Handler) Handler {
 	}
 }
 
-// LowerCase does as h, but with the question in lower case however it was asked.
+// LowerCase calls h, and changes the question in the answer to lower case.
 func LowerCase(h Handler) Handler {
 	return Alter(h, func(m *dns.Msg) {
 		for i := range m.Question {
@@ -153,8 +152,7 @@ func LowerCase(h Handler) Handler {
 	})
 }
 
-// Spoof sends, before h answers, the answers an attacker would who cannot see the query: with
-// the wrong ID, for another name, and for another type.
+// Spoof first sends the answers of an attacker who cannot see the query: one with a wrong ID, one for another name, one for another type. Then it calls h.
 func Spoof(h Handler) Handler {
 	return func(q *Query) {
 		forge := func(change func(*dns.Msg)) {

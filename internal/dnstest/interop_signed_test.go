@@ -11,7 +11,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// signedZone is a zone signed by one key, which answers what it is asked.
+// signedZone is a zone that is signed with one key. It answers queries.
 type signedZone struct {
 	key     *dns.DNSKEY
 	private crypto.Signer
@@ -49,8 +49,7 @@ func newSignedZone(t *testing.T) *signedZone {
 	return z
 }
 
-// answer is a Handler. What is not there is denied by an NSEC record made up for its name, whether or
-// not others exist (RFC 9824).
+// answer is a Handler. For a name that does not exist, it answers with an NSEC record made for this name (RFC 9824).
 func (z *signedZone) answer(q *Query) {
 	question := q.Msg.Question[0]
 	if !dns.IsSubDomain(zoneName, question.Name) {
@@ -72,7 +71,7 @@ func (z *signedZone) answer(q *Query) {
 	}
 	if len(m.Answer) == 0 {
 		nsec := &dns.NSEC{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeNSEC, Class: dns.ClassINET, Ttl: 300}, NextDomain: "\\000." + name}
-		for typ := uint16(1); typ < 256; typ++ { // in order, as the bitmap wants them
+		for typ := uint16(1); typ < 256; typ++ { // the types in an NSEC record must be in ascending order
 			for _, have := range types {
 				if have == typ {
 					nsec.TypeBitMap = append(nsec.TypeBitMap, typ)
@@ -95,13 +94,12 @@ func (z *signedZone) signed(set []dns.RR) []dns.RR {
 		Inception: uint32(time.Now().Add(-time.Hour).Unix()), Expiration: uint32(time.Now().Add(24 * time.Hour).Unix()),
 	}
 	if err := sig.Sign(z.private, set); err != nil {
-		panic(err) // of the test's own making
+		panic(err) // the test itself made the invalid record
 	}
 	return append(set[:len(set):len(set)], sig)
 }
 
-// testDelv validates through the program: what passes is secure, and a block in a signed zone is
-// detected, as it must be.
+// testDelv validates answers that pass through Rempart: answers that are not blocked are secure, and delv must report a blocked name of a signed zone as invalid.
 func testDelv(t *testing.T, p *peers) {
 	z := newSignedZone(t)
 	u := NewUpstream(t, z.answer)

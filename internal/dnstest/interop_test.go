@@ -15,14 +15,14 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Addresses of what is asked here: the page's, and the one the fake upstream gives.
+// The address of the warning page, and the address in the answers of the fake upstream.
 const (
 	pageAddr   = "127.0.0.1"
 	originAddr = "192.0.2.1"
 )
 
-// TestInterop has the whole program speak with other DNS software: dig, delv, kdig, Unbound and dnsperf.
-// A program that is not installed is skipped, or fails the test if REMPART_INTEROP is "require".
+// TestInterop tests the whole program with other DNS software: dig, delv, kdig, Unbound and dnsperf. The tests of a program that is not installed are skipped,
+// or fail if REMPART_INTEROP is "require".
 func TestInterop(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program and starts other servers")
@@ -84,7 +84,7 @@ func (p *peers) rempart(t *testing.T, env ...string) *Program {
 	return StartProgram(t, exec.Command(p.binary), append([]string{"REMPART_LISTS=" + list}, env...)...)
 }
 
-// outputOf runs a command and returns what it writes, whatever its exit code.
+// outputOf runs a command and returns its output. The exit code is ignored.
 func outputOf(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), programPatience)
@@ -125,7 +125,7 @@ func (a asked) check(t *testing.T, tool, addr string) {
 	}
 }
 
-// large is an answer that fits no datagram.
+// large is an answer that does not fit into a datagram.
 func large(q *Query) {
 	text := strings.TrimSpace(strings.Repeat(` "`+strings.Repeat("x", 250)+`"`, 8))
 	Answer("@ 60 IN TXT " + text)(q)
@@ -204,7 +204,7 @@ func testKdig(t *testing.T, p *peers) {
 	}
 }
 
-// testDnsperf loses nothing of a bounded load of blocked, cached and fetched names.
+// testDnsperf sends a bounded load of queries for blocked, cached and fetched names: every query must be answered.
 func testDnsperf(t *testing.T, p *peers) {
 	u := NewUpstream(t, nil)
 	r := p.rempart(t, "REMPART_UPSTREAMS=udp://"+u.Addr.String())

@@ -20,8 +20,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// unbound starts Unbound on loopback with config beside what every one of them needs, and waits until it
-// answers. It returns the address of UDP and TCP.
+// unbound starts Unbound on loopback with config added to the settings that all tests share, and waits until Unbound answers. It returns the address for UDP and
+// TCP.
 func (p *peers) unbound(t *testing.T, config string) string {
 	t.Helper()
 	addr := FreeAddr(t)
@@ -107,7 +107,7 @@ func testUnboundUpstream(t *testing.T, p *peers) {
 		}
 	}
 
-	// A certificate of another name is not taken, and nothing falls back to what anybody can read.
+	// A certificate for another name is refused, and Rempart does not fall back to an unencrypted transport.
 	r := p.rempart(t, "REMPART_UPSTREAMS=tls://127.0.0.1:"+tlsPort+"#other.test", "SSL_CERT_FILE="+cert)
 	if m := Exchange(t, "udp", r.DNS, new(dns.Msg).SetQuestion("good.example.", dns.TypeA)); m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("with a certificate of another name:\n%v", m)
@@ -145,8 +145,8 @@ func selfSigned(t *testing.T, certFile, keyFile string) {
 	}
 }
 
-// testUnboundDownstream has Unbound forward to the program and validate what it gets: a blocked name of a
-// signed zone is SERVFAIL there, as the README says.
+// testUnboundDownstream lets Unbound forward to Rempart and validate the answers: Unbound answers SERVFAIL for a blocked name of a signed zone, as the README
+// says.
 func testUnboundDownstream(t *testing.T, p *peers) {
 	z := newSignedZone(t)
 	u := NewUpstream(t, z.answer)

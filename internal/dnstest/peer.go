@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Need skips the test where a program of other people is not installed, or fails it if REMPART_INTEROP is "require".
+// Need skips the test if another project's program is not installed. If REMPART_INTEROP is "require", the test fails instead.
 func Need(t testing.TB, program string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
@@ -21,14 +21,14 @@ func Need(t testing.TB, program string) {
 	}
 }
 
-// Peer is a program of other people, running. It ends with its test, and what it wrote is shown if that fails. Its methods may be called from any
-// goroutine.
+// Peer is a process of another project's program. It is stopped at the end of the test, and its output is logged if the test fails. Its methods are safe for
+// concurrent use.
 type Peer struct {
 	said  output
 	ended chan struct{}
 }
 
-// StartPeer starts it.
+// StartPeer starts cmd as a Peer.
 func StartPeer(t testing.TB, cmd *exec.Cmd) *Peer {
 	t.Helper()
 	p := &Peer{ended: make(chan struct{})}
@@ -53,10 +53,10 @@ func StartPeer(t testing.TB, cmd *exec.Cmd) *Peer {
 	return p
 }
 
-// Said is what it has written so far.
+// Said returns the output of the process so far.
 func (p *Peer) Said() string { return p.said.String() }
 
-// Answers waits until ok, and fails the test if that takes too long, or the program ends before.
+// Answers waits until ok returns true. The test fails if the process ends first, or if the wait takes longer than programPatience.
 func (p *Peer) Answers(t testing.TB, ok func() bool) {
 	t.Helper()
 	Eventually(t, "the program answers", func() bool {

@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// Ports that FreeAddr hands out are in this range, below the ports that Linux, the BSDs and macOS give to sockets that ask for any port.
+// The ports that FreeAddr returns are in this range, below the ports that Linux, the BSDs and macOS give to sockets that ask for any port.
 const (
 	firstPort = 10_000
 	lastPort  = 32_000
 )
 
-// FreeAddr returns an address of loopback whose port nobody uses, over UDP or TCP. The test may begin to use it later, and again and again: until the test
-// ends no other call returns it, in any process, and the kernel gives it to no socket that asks for any port, nor to a connection as its own end.
+// FreeAddr returns an address of loopback whose port is unused over UDP and TCP. The test may open the port later, and several times: until the test ends, no
+// other call of FreeAddr in any process returns the port, and the kernel does not assign the port to a socket that asks for any port or to a connection.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	var last error
@@ -49,7 +49,7 @@ func reserve(port int) (io.Closer, error) {
 	return net.Listen("unix", fmt.Sprintf("@rempart-test-port-%d", port))
 }
 
-// unused returns nil if nobody uses the port of an address of loopback, on that address or on all.
+// unused returns an error if the port of a loopback address is in use, on this address or on all addresses.
 func unused(addr string) error {
 	stream, err := net.Listen("tcp4", addr)
 	if err != nil {

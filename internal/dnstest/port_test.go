@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestFreeAddr takes many addresses: no two are the same, each can be used over UDP and TCP more than once, and a test that ends gives its own back.
+// TestFreeAddr takes many addresses: all are different, each can be opened over UDP and TCP more than once, and is free again after the end of its test.
 func TestFreeAddr(t *testing.T) {
 	seen := map[string]bool{}
 	for range 500 {
@@ -30,17 +30,17 @@ func TestFreeAddr(t *testing.T) {
 		port = int(netip.MustParseAddrPort(FreeAddr(t)).Port())
 		if held, err := reserve(port); err == nil {
 			held.Close()
-			t.Errorf("the port %d is not held", port)
+			t.Errorf("port %d is not reserved", port)
 		}
 	})
 	held, err := reserve(port)
 	if err != nil {
-		t.Fatalf("the port %d is held after its test: %v", port, err)
+		t.Fatalf("port %d is still reserved after the end of its test: %v", port, err)
 	}
 	held.Close()
 }
 
-// TestUnused reports a port that is taken over UDP or TCP, on one address or on all.
+// TestUnused checks that unused returns an error for a port that is in use over UDP or TCP, on one address or on all addresses.
 func TestUnused(t *testing.T) {
 	for _, on := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
 		stream, err := net.Listen("tcp4", on)
@@ -56,7 +56,7 @@ func TestUnused(t *testing.T) {
 		for _, taken := range []string{stream.Addr().String(), packet.LocalAddr().String()} {
 			addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), netip.MustParseAddrPort(taken).Port()).String()
 			if err := unused(addr); err == nil {
-				t.Errorf("%s is taken for unused", taken)
+				t.Errorf("%s is in use, but unused returned no error", taken)
 			}
 		}
 	}

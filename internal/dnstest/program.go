@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// programPatience is how long a Program may take to start, to end, and to do what is waited for.
+// programPatience is the longest time that a test waits for a Program to start, to end, or to meet a condition.
 const programPatience = time.Minute
 
-// Program is Rempart as a process of its own. It ends with its test, in order, which is checked.
-// Its methods may be called from any goroutine.
+// Program is a process of Rempart. It is stopped at the end of the test. The test fails if the exit code is not 0, unless the test called Stop or Wait itself. Its
+// methods are safe for concurrent use.
 type Program struct {
-	DNS     string // the first address it answers DNS on, over UDP and TCP
+	DNS     string // the first address that answers DNS, over UDP and TCP
 	Page    string // host and port of the warning page, "" for none
 	Metrics string // host and port of /metrics, /livez and /readyz, "" for none
 	API     string // URL of the operators' API, "" for none
@@ -26,13 +26,13 @@ type Program struct {
 
 	cmd            *exec.Cmd
 	stdout, stderr output
-	ended          chan struct{} // closed when it has
-	err            error         // of its end; read after ended
-	checked        bool          // somebody looked at how it ended
+	ended          chan struct{} // closed when the process has ended
+	err            error         // of cmd.Wait; read it after ended is closed
+	checked        bool          // the test examined the exit code
 	mu             sync.Mutex
 }
 
-// output collects what a process writes.
+// output collects the output of a process.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -58,9 +58,8 @@ var (
 	greetingEnd     = regexp.MustCompile(`(?m)^ +try .+\n`)
 )
 
-// StartProgram runs cmd, which is Rempart or becomes it, and waits until it greets. It listens on ports of
-// its own choice on loopback and keeps its data in a folder of its own unless env, of variables as
-// "NAME=value", says otherwise; nothing of the caller's environment but PATH reaches it.
+// StartProgram runs cmd, which starts Rempart, and waits until Rempart prints its greeting. By default, Rempart listens on free ports of loopback and keeps its
+// data in a new folder. env holds further variables as "NAME=value". From the environment of the test, the process receives PATH only.
 func StartProgram(t testing.TB, cmd *exec.Cmd, env ...string) *Program {
 	t.Helper()
 	p := LaunchProgram(t, cmd, env...)
@@ -93,7 +92,7 @@ func LaunchProgram(t testing.TB, cmd *exec.Cmd, env ...string) *Program {
 	}, env)
 	for _, v := range cmd.Env {
 		if dir, ok := strings.CutPrefix(v, "REMPART_DATA_DIR="); ok {
-			p.DataDir = dir // the last one counts, as it does for the process
+			p.DataDir = dir // the last value is in effect, as in the process
 		}
 	}
 	cmd.Stdout, cmd.Stderr = &p.stdout, &p.stderr
@@ -125,11 +124,13 @@ func first(re *regexp.Regexp, text string) string {
 	return ""
 }
 
-// Stdout and Stderr are what it has written so far.
+// Stdout returns what the process has written to its standard output so far.
 func (p *Program) Stdout() string { return p.stdout.String() }
+
+// Stderr returns what the process has written to its standard error so far.
 func (p *Program) Stderr() string { return p.stderr.String() }
 
-// Signal sends it a signal.
+// Signal sends a signal to the process.
 func (p *Program) Signal(t testing.TB, sig syscall.Signal) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil {
@@ -137,14 +138,14 @@ func (p *Program) Signal(t testing.TB, sig syscall.Signal) {
 	}
 }
 
-// Stop asks it to end with SIGTERM, unless it has, and returns its exit code.
+// Stop sends SIGTERM to the process, waits until the process ends, and returns the exit code.
 func (p *Program) Stop(t testing.TB) int {
 	t.Helper()
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // an error: it has ended
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // an error means that the process has ended already
 	return p.Wait(t)
 }
 
-// Wait waits for it to end and returns its exit code.
+// Wait waits until the process ends and returns the exit code.
 func (p *Program) Wait(t testing.TB) int {
 	t.Helper()
 	p.mu.Lock()
@@ -171,7 +172,7 @@ func (p *Program) looked() bool {
 	return p.checked
 }
 
-// Eventually waits until ok, and fails the test if that takes too long.
+// Eventually waits until ok returns true. The test fails if that takes longer than programPatience.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(programPatience); !ok(); time.Sleep(5 * time.Millisecond) {

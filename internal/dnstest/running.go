@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Running runs a function until the test, or stop, ends it. Its error fails the test, unless it was ended.
+// Running calls run in a goroutine, and cancels its context at the end of the test or when stop is called. The test fails if run returns an error before that.
 func Running(t testing.TB, run func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -1,5 +1,5 @@
-// Package dnstest has what tests of several rooms need: a scriptable upstream on
-// loopback and a small client. Only tests import it.
+// Package dnstest holds tools for the tests of several packages: a scriptable upstream on loopback, hostile upstreams, a small DNS client, Rempart and other
+// programs as processes, and small disks. Only tests import this package.
 package dnstest
 
 import (
@@ -16,15 +16,15 @@ import (
 	"github.com/miekg/dns"
 )
 
-// TLSName is the host name every Upstream's certificate holds, beside its address.
+// TLSName is the host name in the certificate of every Upstream. The certificate is also valid for 127.0.0.1.
 const TLSName = "upstream.test"
 
-// Upstream is a fake upstream resolver on loopback: UDP and TCP on one port, TLS on
-// another. It ends with its test. Its methods may be called from any goroutine.
+// Upstream is a fake upstream resolver on loopback: UDP and TCP on one port, TLS on another. It is closed at the end of the test. Its methods are safe for
+// concurrent use.
 type Upstream struct {
 	Addr    netip.AddrPort // UDP and TCP
 	TLSAddr netip.AddrPort // TLS, ALPN "dot"
-	Roots   *x509.CertPool // holds the authority that signed its certificate
+	Roots   *x509.CertPool // the certificate authority that signed the certificate of the upstream
 
 	mu       sync.Mutex
 	handler  Handler
@@ -32,10 +32,10 @@ type Upstream struct {
 	open     map[net.Conn]bool
 	accepted int
 	closed   bool
-	work     sync.WaitGroup // its loops, and handlers still running
+	work     sync.WaitGroup // the loops of the upstream, and the handlers that still run
 }
 
-// NewUpstream starts an upstream that answers as h says; nil is Answer("@ 300 IN A 192.0.2.1").
+// NewUpstream starts an upstream that passes each query to h. If h is nil, the upstream uses Answer("@ 300 IN A 192.0.2.1").
 func NewUpstream(t testing.TB, h Handler) *Upstream {
 	t.Helper()
 	if h == nil {
@@ -69,7 +69,7 @@ func NewUpstream(t testing.TB, h Handler) *Upstream {
 	return u
 }
 
-// ListenBoth takes one port of loopback for both UDP and TCP.
+// ListenBoth opens one free port of loopback for both TCP and UDP.
 func ListenBoth(t testing.TB) (net.Listener, net.PacketConn) {
 	t.Helper()
 	var last error
@@ -89,7 +89,7 @@ func ListenBoth(t testing.TB) (net.Listener, net.PacketConn) {
 	return nil, nil
 }
 
-// datagrams reads queries from c until it is closed.
+// datagrams reads queries from c until c is closed.
 func (u *Upstream) datagrams(c net.PacketConn) {
 	buf := make([]byte, dns.MaxMsgSize)
 	for {
@@ -101,7 +101,7 @@ func (u *Upstream) datagrams(c net.PacketConn) {
 	}
 }
 
-// streams accepts connections from l until it is closed.
+// streams accepts connections from l until l is closed. If secure is not nil, the connections use TLS.
 func (u *Upstream) streams(l net.Listener, network string, secure *tls.Config) {
 	for {
 		c, err := l.Accept()
@@ -122,7 +122,7 @@ func (u *Upstream) streams(l net.Listener, network string, secure *tls.Config) {
 	}
 }
 
-// stream reads framed queries from c until it is closed.
+// stream reads framed queries from c until c is closed.
 func (u *Upstream) stream(c net.Conn, network string) {
 	defer func() {
 		c.Close()
@@ -172,8 +172,8 @@ func (u *Upstream) Handle(h Handler) {
 	u.handler = h
 }
 
-// Queries counts the queries that came, whatever became of them: over the networks named
-// ("udp", "tcp", "tls"), or over all.
+// Queries returns the number of queries received over the given networks ("udp", "tcp", "tls"), or over all networks if none is given. Unanswered queries
+// are included.
 func (u *Upstream) Queries(networks ...string) int {
 	only := strings.Join(networks, " ")
 	n := 0
@@ -185,14 +185,14 @@ func (u *Upstream) Queries(networks ...string) int {
 	return n
 }
 
-// Seen is every query so far, in the order they came.
+// Seen returns all queries received so far, in the order of their arrival.
 func (u *Upstream) Seen() []*Query {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.seen[:len(u.seen):len(u.seen)]
 }
 
-// Last is the query that came last, nil before the first.
+// Last returns the newest query, or nil if no query was received.
 func (u *Upstream) Last() *Query {
 	seen := u.Seen()
 	if len(seen) == 0 {
@@ -201,14 +201,14 @@ func (u *Upstream) Last() *Query {
 	return seen[len(seen)-1]
 }
 
-// Streams counts the TCP and TLS connections accepted so far.
+// Streams returns the number of TCP and TLS connections accepted so far.
 func (u *Upstream) Streams() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.accepted
 }
 
-// CloseStreams closes every open connection, as a server that restarts does.
+// CloseStreams closes every open connection, like a server that restarts.
 func (u *Upstream) CloseStreams() {
 	u.mu.Lock()
 	defer u.mu.Unlock()

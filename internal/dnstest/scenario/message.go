@@ -10,10 +10,10 @@ import (
 
 const (
 	headerLen   = 12
-	defaultSize = 1232 // of an OPT
+	defaultSize = 1232 // UDP payload size in an OPT
 )
 
-// query returns the packet as a query with this ID. Bytes given in hexadecimal are not changed.
+// query returns the packet as a query with this ID. If the packet was given in hexadecimal, query returns its bytes unchanged.
 func (k *packet) query(id uint16) ([]byte, error) {
 	if k.raw != nil {
 		return slices.Clone(k.raw), nil
@@ -42,7 +42,7 @@ func (k *packet) answer(query *dns.Msg, packed []byte) ([]byte, error) {
 		for _, rr := range k.sections[i] {
 			rr = dns.Copy(rr)
 			if len(m.Question) > 0 && strings.EqualFold(rr.Header().Name, m.Question[0].Name) {
-				rr.Header().Name = m.Question[0].Name // servers compress the name, so it has the case of the question
+				rr.Header().Name = m.Question[0].Name // servers compress the name, so the owner has the case of the question
 			}
 			*section = append(*section, rr)
 		}
@@ -82,7 +82,7 @@ func flipCase(name string) string {
 	}, name)
 }
 
-// addOPT adds an OPT with the packet's size, errors and options.
+// addOPT adds an OPT with the UDP payload size, extended errors and options of the packet.
 func (k *packet) addOPT(m *dns.Msg, do bool) error {
 	size := k.size
 	if size == 0 {

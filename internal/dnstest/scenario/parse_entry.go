@@ -12,16 +12,16 @@ import (
 	"github.com/miekg/dns"
 )
 
-// matches holds the words of a MATCH line that have no value.
-var matches = []string{
+// matchKeywords lists the keywords of a MATCH line that have no value.
+var matchKeywords = []string{
 	"opcode", "qname", "qtype", "question", "subdomain", "flags", "UDP", "TCP", "DO", "noDO", "CD", "noCD", "edns", "noedns",
 	"rcode", "answer", "authority", "additional", "all", "ttl",
 }
 
-// entry reads an entry, whose ENTRY_BEGIN was read.
+// entry parses the lines of an entry that follow ENTRY_BEGIN, up to ENTRY_END.
 func (p *parser) entry() (*entry, error) {
-	now := &packet{}
-	e := &entry{position: p.position(), match: map[string]bool{}, packets: []*packet{now}}
+	current := &packet{}
+	e := &entry{position: p.position(), match: map[string]bool{}, packets: []*packet{current}}
 	section := ""
 	for {
 		line, err := p.next()
@@ -34,24 +34,24 @@ func (p *parser) entry() (*entry, error) {
 		case "MATCH":
 			err = e.parseMatch(words[1:])
 		case "ADJUST":
-			err = now.parseAdjust(words[1:])
+			err = current.parseAdjust(words[1:])
 		case "REPLY":
-			err = now.parseReply(words[1:])
+			err = current.parseReply(words[1:])
 		case "SECTION":
 			if section, err = sectionOf(words); err != nil {
 				return nil, err
 			}
 		case "EXTRA_PACKET":
-			now, section = &packet{}, ""
-			e.packets = append(e.packets, now)
+			current, section = &packet{}, ""
+			e.packets = append(e.packets, current)
 		case "HEX_ANSWER_BEGIN":
-			now.raw, err = p.hex("HEX_ANSWER_END")
+			current.raw, err = p.hex("HEX_ANSWER_END")
 		case "HEX_EDNSDATA_BEGIN":
-			now.options, err = p.hex("HEX_EDNSDATA_END")
+			current.options, err = p.hex("HEX_EDNSDATA_END")
 		case "ENTRY_END":
 			return e, e.check()
 		default:
-			err = now.parseRecord(section, line, words)
+			err = current.parseRecord(section, line, words)
 		}
 		if err != nil {
 			return nil, err
@@ -59,7 +59,7 @@ func (p *parser) entry() (*entry, error) {
 	}
 }
 
-// check returns an error if the entry compares a question that it does not have.
+// check returns an error if MATCH compares the question, but the first message of the entry does not have exactly one question.
 func (e *entry) check() error {
 	needs := e.match["qname"] || e.match["qtype"] || e.match["subdomain"] || e.match["question"] || e.match["all"]
 	if needs && len(e.packets[0].question) != 1 {
@@ -72,7 +72,7 @@ func (e *entry) parseMatch(words []string) error {
 	for _, word := range words {
 		key, value, _ := strings.Cut(word, "=")
 		switch {
-		case slices.Contains(matches, word):
+		case slices.Contains(matchKeywords, word):
 		case key == "within":
 			d, err := time.ParseDuration(value)
 			if err != nil {
@@ -163,7 +163,7 @@ func (k *packet) parseReply(words []string) error {
 	return nil
 }
 
-// rcodeOf returns the rcode with this name. For two rcodes it also knows the name that miekg/dns does not use.
+// rcodeOf returns the rcode with this name. For two rcodes it also accepts a name that miekg/dns does not use.
 func rcodeOf(word string) (rcode int, ok bool) {
 	switch word {
 	case "NOTIMPL":
@@ -185,7 +185,7 @@ func sectionOf(words []string) (string, error) {
 	return "", fmt.Errorf("SECTION is QUESTION, ANSWER, AUTHORITY or ADDITIONAL, not %.40q", strings.Join(words[1:], " "))
 }
 
-// parseRecord reads a line of a section.
+// parseRecord parses a line of a section.
 func (k *packet) parseRecord(section, line string, words []string) error {
 	switch section {
 	case "":
@@ -204,7 +204,7 @@ func (k *packet) parseRecord(section, line string, words []string) error {
 	}
 	packed := make([]byte, dns.MaxMsgSize)
 	n, err := dns.PackRR(rr, packed, 0, nil, false)
-	if err == nil { // the record as it will be received: data of the format "\# 4 c0000201" becomes data of its type
+	if err == nil { // unpack the record again: data in the generic format "\# 4 c0000201" becomes data of the record's type
 		rr, _, err = dns.UnpackRR(packed[:n], 0)
 	}
 	if err != nil {
@@ -215,7 +215,7 @@ func (k *packet) parseRecord(section, line string, words []string) error {
 	return nil
 }
 
-// question reads a name, a class that may be left out, and a type.
+// question parses a name, an optional class, and a type.
 func question(words []string) (q dns.Question, err error) {
 	if len(words) == 3 {
 		class, ok := dns.StringToClass[words[1]]
@@ -224,7 +224,7 @@ func question(words []string) (q dns.Question, err error) {
 		}
 		q.Qclass = class
 	} else if q.Qclass = dns.ClassINET; len(words) != 2 {
-		return q, fmt.Errorf("a question is a name, a class and a type")
+		return q, fmt.Errorf("a question is a name, an optional class and a type")
 	}
 	if _, ok := dns.IsDomainName(words[0]); !ok {
 		return q, fmt.Errorf("%.40q is not a name", words[0])

@@ -95,7 +95,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestParseErrors checks that an error names the line and what is wrong with it.
+// TestParseErrors checks that an error states the line and the mistake in it.
 func TestParseErrors(t *testing.T) {
 	const entry = "CONFIG_END\nSCENARIO_BEGIN x\nSTEP 1 QUERY\nENTRY_BEGIN\n"
 	for text, want := range map[string]string{
@@ -141,7 +141,7 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-// FuzzParse looks for files that make the parser panic.
+// FuzzParse searches for files that make the parser panic.
 func FuzzParse(f *testing.F) {
 	f.Add(whole)
 	f.Fuzz(func(t *testing.T, text string) {
