@@ -282,7 +282,7 @@ func TestClosingEverythingIsNotFlooded(t *testing.T) {
 			t.Errorf("%d connections for %d questions", n, count)
 		}
 		if p.Stats().Upstreams[0].Healthy {
-			t.Error("the upstream is held to be well")
+			t.Error("the upstream is still healthy")
 		}
 	})
 }

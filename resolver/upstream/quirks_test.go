@@ -16,7 +16,7 @@ import (
 	"rempart/internal/wire"
 )
 
-// TestTruncationWithoutTCPLeavesUDPAlone: a name whose answer is truncated fails where TCP does not work, and no other does.
+// TestTruncationWithoutTCPLeavesUDPAlone checks that names with a truncated answer fail if TCP does not work, and that other names do not fail.
 func TestTruncationWithoutTCPLeavesUDPAlone(t *testing.T) {
 	for name, dial := range map[string]func(context.Context) (net.Conn, error){
 		"refused": func(context.Context) (net.Conn, error) { return nil, &net.OpError{Op: "dial", Err: net.ErrClosed} },
@@ -149,7 +149,7 @@ func TestSilentToEDNS(t *testing.T) {
 	}
 }
 
-// An upstream that loses packets is not taken for one that drops EDNS.
+// An upstream that loses packets must not be treated like one that drops queries with EDNS.
 func TestLossIsNotSilenceToEDNS(t *testing.T) {
 	given := func(patience time.Duration) bool {
 		lose := lossy(1, .3, 0)
@@ -172,7 +172,7 @@ func TestLossIsNotSilenceToEDNS(t *testing.T) {
 	}
 }
 
-// withoutQuestion answers with a header alone.
+// withoutQuestion answers with a header only.
 func withoutQuestion(rcode int) dnstest.Handler {
 	return func(q *dnstest.Query) {
 		m := new(dns.Msg).SetRcode(q.Msg, rcode)

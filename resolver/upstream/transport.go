@@ -26,16 +26,16 @@ const (
 	dialTimeout  = 3 * time.Second  // TCP and TLS handshakes together
 	sessionsKept = 4                // TLS sessions for resumption
 
-	// An upstream, or a box before it, may drop queries with EDNS. The question is also put without if it was not
-	// answered for so long: while nothing with EDNS was answered yet; where EDNS works; where DNSSEC records are wanted.
+	// An upstream, or a box before it, may drop queries with EDNS. The question is also sent without EDNS if it was not
+	// answered for this time: before the first answer with EDNS; once EDNS is proven to work; for a question with DO.
 	plainAfterFirst  = 250 * time.Millisecond
 	plainAfterProven = time.Second
 	plainAfterDO     = 1500 * time.Millisecond
-	plainGrace       = 50 * time.Millisecond // for the answer with EDNS to come nevertheless
+	plainGrace       = 50 * time.Millisecond // during which an answer with EDNS may still arrive
 	ednsStrikes      = 3                     // answers in a row to the question without EDNS only, until EDNS is given up
 )
 
-// Why an answer over UDP is not taken, and the question is asked over TCP.
+// Reasons for which an answer over UDP is not accepted, so that the question is sent over TCP.
 var (
 	errTruncated = errors.New("answer truncated")
 	errRecased   = errors.New("case of the question not echoed")
@@ -197,7 +197,7 @@ func (t *transport) askEither(ctx context.Context, q *Question) (reply, error) {
 	return r, nil
 }
 
-// plainAfter is how long a question with EDNS may stay unanswered until it is put without as well.
+// plainAfter returns the time after which an unanswered question with EDNS is also sent without EDNS.
 func (t *transport) plainAfter(q *Question) time.Duration {
 	switch {
 	case t.plain > 0:

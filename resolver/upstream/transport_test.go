@@ -15,8 +15,8 @@ import (
 	"rempart/internal/wire"
 )
 
-// TestTheSameUpstreamTwiceIsOne keeps the metrics of upstreams apart.
-func TestTheSameUpstreamTwiceIsOne(t *testing.T) {
+// TestDuplicateUpstreamIsUsedOnce checks that a repeated endpoint is ignored, because the metrics of two equal upstreams would collide.
+func TestDuplicateUpstreamIsUsedOnce(t *testing.T) {
 	e, err := ParseEndpoint("udp://192.0.2.1")
 	if err != nil {
 		t.Fatal(err)
@@ -26,7 +26,7 @@ func TestTheSameUpstreamTwiceIsOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := len(p.Stats().Upstreams); n != 1 {
-		t.Errorf("%d upstreams", n)
+		t.Errorf("%d upstreams, want 1", n)
 	}
 }
 
@@ -40,14 +40,15 @@ func TestCaseNotEchoed(t *testing.T) {
 	}
 	exchange(t, p, name)
 	if u.Queries("udp") != 2 || u.Queries("tcp") != 1 {
-		t.Errorf("%d queries over UDP, %d over TCP; want the second over UDP alone", u.Queries("udp"), u.Queries("tcp"))
+		t.Errorf("%d queries over UDP, %d over TCP; want the second query over UDP only", u.Queries("udp"), u.Queries("tcp"))
 	}
 	if got := u.Last().Msg.Question[0].Name; got != name+"." {
-		t.Errorf("asked for %q: 0x20 was not given up", got)
+		t.Errorf("the question was %q: 0x20 is still in use", got)
 	}
 }
 
-// TestForgedCasesKeep0x20 keeps 0x20 however many answers over UDP do not echo the case, as long as TCP shows that the upstream does.
+// TestForgedCasesKeep0x20 checks that 0x20 stays in use after many answers over UDP that do not echo the case, if the answers over TCP echo it: the answers over
+// UDP may be forged.
 func TestForgedCasesKeep0x20(t *testing.T) {
 	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
 		if q.Network == "udp" {
@@ -69,7 +70,7 @@ func TestForgedCasesKeep0x20(t *testing.T) {
 	}
 }
 
-// An upstream may fold the case and have no TCP at all, here refused.
+// TestCaseNotEchoedWithoutTCP asks an upstream that answers in lower case and refuses TCP connections.
 func TestCaseNotEchoedWithoutTCP(t *testing.T) {
 	addr := udpOnly(t, func(m *dns.Msg) *dns.Msg {
 		r := new(dns.Msg).SetReply(m)
@@ -90,11 +91,12 @@ func TestCaseNotEchoedWithoutTCP(t *testing.T) {
 		exchange(t, p, name)
 	}
 	if !p.Stats().Upstreams[0].Healthy {
-		t.Error("the upstream is still held to be down")
+		t.Error("the upstream is still unhealthy")
 	}
 }
 
-// TCP that nothing comes of, and whose asker is gone before it fails, is no TCP either.
+// TestCaseNotEchoedWithSilentTCP asks an upstream that answers in lower case over UDP and never over TCP. Each client gives up before the attempt over TCP fails;
+// the attempt must nevertheless be a strike.
 func TestCaseNotEchoedWithSilentTCP(t *testing.T) {
 	var giveUp atomic.Pointer[context.CancelFunc]
 	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
@@ -121,7 +123,7 @@ func TestCaseNotEchoedWithSilentTCP(t *testing.T) {
 	exchange(t, p, "a-long-enough-name-to-be-mixed.example.org")
 }
 
-// udpOnly answers over UDP, on a port that refuses TCP.
+// udpOnly starts an upstream that answers over UDP and refuses TCP connections. It returns the address.
 func udpOnly(t *testing.T, answer func(*dns.Msg) *dns.Msg) string {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", dnstest.FreeAddr(t))
@@ -153,7 +155,7 @@ func udpOnly(t *testing.T, answer func(*dns.Msg) *dns.Msg) string {
 func TestWithoutEDNS(t *testing.T) {
 	for _, handler := range []dnstest.Handler{
 		dnstest.NoEDNS(dnstest.Answer("@ 300 IN A 192.0.2.7")),
-		func(q *dnstest.Query) { // as some old servers do: a header alone
+		func(q *dnstest.Query) { // some old servers answer with a header only
 			if q.Msg.IsEdns0() == nil {
 				dnstest.Answer("@ 300 IN A 192.0.2.7")(q)
 				return
@@ -165,7 +167,7 @@ func TestWithoutEDNS(t *testing.T) {
 	} {
 		u := dnstest.NewUpstream(t, handler)
 		p := newPool(t, nil, overUDP(u))
-		for i, want := range []int{2, 3} { // the second question is put without at once
+		for i, want := range []int{2, 3} { // the second question is sent without EDNS at once
 			if m, _ := exchange(t, p, "www.example.org"); len(m.Answer) != 1 {
 				t.Errorf("answer:\n%v", m)
 			}
@@ -180,18 +182,18 @@ func TestWithoutEDNS(t *testing.T) {
 			t.Errorf("a question for DNSSEC records: %v, authenticated %v, answer %q", err, a.Authenticated, a.Packed)
 		}
 		if got := u.Queries(); got != 5 {
-			t.Errorf("%d queries, want the last question put with EDNS and then without", got)
+			t.Errorf("%d queries, want 5: the last question is sent with EDNS, then without", got)
 		}
 	}
 }
 
-// Home routers decline a type they do not know with a header alone, or with the question, and
-// without an OPT: it says nothing of EDNS, and nothing of how they are.
+// TestDeclinedTypes checks answers of home routers to a query for a type that they do not support: an error without an OPT, with or without the question. Such an
+// answer does not show that the upstream lacks EDNS or is unhealthy.
 func TestDeclinedTypes(t *testing.T) {
 	for _, rcode := range []int{dns.RcodeFormatError, dns.RcodeNotImplemented} {
-		for _, alone := range []bool{true, false} {
+		for _, headerOnly := range []bool{true, false} {
 			for _, network := range []string{"udp", "tcp"} {
-				u := dnstest.NewUpstream(t, declineHTTPS(rcode, alone))
+				u := dnstest.NewUpstream(t, declineHTTPS(rcode, headerOnly))
 				p := newPool(t, nil, network+"://"+u.Addr.String())
 				q := question(t, "www.example.org")
 				q.Type = wire.TypeHTTPS
@@ -199,7 +201,7 @@ func TestDeclinedTypes(t *testing.T) {
 					q.DO = i%2 == 0
 					a, err := p.Exchange(t.Context(), q)
 					if err != nil {
-						t.Fatalf("%s over %s, header alone %v: %v", dns.RcodeToString[rcode], network, alone, err)
+						t.Fatalf("%s over %s, header only %v: %v", dns.RcodeToString[rcode], network, headerOnly, err)
 					}
 					m := new(dns.Msg)
 					if err := m.Unpack(a.Packed); err != nil {
@@ -215,30 +217,29 @@ func TestDeclinedTypes(t *testing.T) {
 				}
 				exchange(t, p, "www.example.org")
 				if u.Last().Msg.IsEdns0() == nil {
-					t.Error("EDNS was given up for a type that is not known")
+					t.Error("EDNS was given up because of a type that the upstream does not support")
 				}
 			}
 		}
 	}
 }
 
-// declineHTTPS answers questions for HTTPS records with rcode, by a header alone or with the
-// question, and others as it should.
-func declineHTTPS(rcode int, alone bool) dnstest.Handler {
+// declineHTTPS answers queries for HTTPS records with rcode, without the question if headerOnly is set. It answers other queries normally.
+func declineHTTPS(rcode int, headerOnly bool) dnstest.Handler {
 	return func(q *dnstest.Query) {
 		if q.Msg.Question[0].Qtype != dns.TypeHTTPS {
 			dnstest.Answer()(q)
 			return
 		}
 		m := new(dns.Msg).SetRcode(q.Msg, rcode)
-		if alone {
+		if headerOnly {
 			m.Question = nil
 		}
 		q.Send(m)
 	}
 }
 
-// Who declines everything, the kinds of question every resolver knows among it, is not well.
+// TestDeclinesEverything checks that an upstream is unhealthy if it answers NOTIMP even for types that every resolver supports.
 func TestDeclinesEverything(t *testing.T) {
 	first, second := &fake{rcode: wire.NotImp, delay: after(time.Millisecond)}, &fake{delay: after(20 * time.Millisecond)}
 	scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
