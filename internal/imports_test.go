@@ -16,27 +16,26 @@ import (
 
 const module = "rempart"
 
-// rooms says which of our rooms each room may import. What is not listed imports none of ours, but cmd,
-// which wires everything together.
-var rooms = map[string]struct {
+// packageRules lists, for each package, the packages of this module that it may import. cmd and bench may import every package.
+var packageRules = map[string]struct {
 	may []string
 	why string
 }{
-	"internal/wire":            {nil, "everything stands on wire: it can stand on nothing"},
+	"internal/wire":            {nil, "every package may use wire, so wire uses none"},
 	"internal/tsig":            {nil, "keys are parsed alike for both sides of a transfer"},
 	"internal/units":           {nil, "it only knows how quantities are written"},
 	"internal/pause":           {nil, "it only waits"},
-	"internal/config":          {[]string{"internal/spelling", "internal/units"}, "settings are values; cmd copies them to where they belong, so that no room reads the environment"},
-	"internal/durable":         {nil, "files know nothing of what is in them"},
+	"internal/config":          {[]string{"internal/spelling", "internal/units"}, "settings are values; cmd copies them to where they belong, so that no other package reads the environment"},
+	"internal/durable":         {nil, "it writes files, independent of their content"},
 	"internal/setfile":         {[]string{"blocklist", "internal/durable"}, "it opens the set from files, independent of who wrote them"},
-	"internal/local":           {nil, "it carries what a server says of itself, whatever that is"},
+	"internal/local":           {nil, "it carries the answers of a server about itself, independent of their content"},
 	"internal/spelling":        {nil, "it only compares words"},
 	"internal/filewatch":       {nil, "it watches any file for any reader"},
 	"internal/hosts":           {nil, "it only compares names"},
-	"internal/redirect":        {nil, "it follows any URL, whatever is fetched"},
-	"resolver/listen":          {[]string{"internal/fair", "internal/wire"}, "sockets and framing call a Handler they define: any resolver can stand behind it"},
-	"resolver":                 {[]string{"blocklist", "internal/fair", "internal/wire", "resolver/cache", "resolver/upstream"}, "the way of a query knows no feed, page, push or file"},
-	"resolver/cache":           {[]string{"internal/wire"}, "it holds packed answers, whatever is thought of their names"},
+	"internal/redirect":        {nil, "it follows any URL, independent of the content"},
+	"resolver/listen":          {[]string{"internal/fair", "internal/wire"}, "sockets and framing call a Handler they define: any resolver can implement it"},
+	"resolver":                 {[]string{"blocklist", "internal/fair", "internal/wire", "resolver/cache", "resolver/upstream"}, "the path of a query knows no feed, page, push or file"},
+	"resolver/cache":           {[]string{"internal/wire"}, "it holds packed answers, independent of the verdicts on their names"},
 	"resolver/upstream":        {[]string{"internal/pause", "internal/wire"}, "exchanging does not depend on what is asked"},
 	"blocklist":                {[]string{"internal/wire"}, "the set does no I/O: it is the same on an edge, in control, in a test"},
 	"blocklist/guard":          {[]string{"blocklist"}, "guards are pure checks: feeds and pushes pass the same ones"},
@@ -54,14 +53,14 @@ var rooms = map[string]struct {
 	"internal/web":             {[]string{"blocklist"}, "the page only asks the set"},
 	"internal/rpz":             {[]string{"blocklist", "internal/fair", "internal/pause", "internal/tsig"}, "a policy zone depends on the content of the set only, not on how it is changed"},
 	"internal/admin":           {[]string{"blocklist"}, "other data arrives through functions"},
-	"internal/dnstest":         {nil, "tests of any room use it"},
+	"internal/dnstest":         {nil, "tests of any package use it"},
 
 	"internal/dnstest/scenario": {nil, "it plays against any server that a test passes in"},
 	"blocklist/guard/generate":  {nil, "it makes the lists that guard ships, and is no part of the program"},
 }
 
-// cmdRooms says which rooms of the program each of its rooms may import. Other rooms are open to all of them, since commands are wiring.
-var cmdRooms = map[string]struct {
+// cmdRules lists, for each package below cmd, the packages below cmd that it may import. Packages elsewhere in the module may be imported by all of them.
+var cmdRules = map[string]struct {
 	may []string
 	why string
 }{
@@ -73,16 +72,16 @@ var cmdRooms = map[string]struct {
 	"cmd/rempart/report":  {nil, "it only describes"},
 }
 
-// TestCommandRooms checks the imports between the rooms of the program.
-func TestCommandRooms(t *testing.T) {
+// TestCommandImports checks the imports between the packages below cmd.
+func TestCommandImports(t *testing.T) {
 	eachFile(t, func(file string, f *ast.File, fset *token.FileSet) {
-		room := path.Dir(file)
-		if !strings.HasPrefix(room, "cmd/") {
+		pkg := path.Dir(file)
+		if !strings.HasPrefix(pkg, "cmd/") {
 			return
 		}
-		rule, known := cmdRooms[room]
+		rule, known := cmdRules[pkg]
 		if !known {
-			t.Errorf("%s: the room %s is not in the rules: say there what it may import, and why", file, room)
+			t.Errorf("%s: no import rule for package %s: add one with its reason", file, pkg)
 		}
 		for _, spec := range f.Imports {
 			of, ours := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), module+"/")
@@ -93,7 +92,7 @@ func TestCommandRooms(t *testing.T) {
 	})
 }
 
-// outside says who may import what is not ours and not of the standard library, where that is restricted.
+// outside lists packages of the standard library and of other modules that only some of our files may import.
 var outside = map[string]struct {
 	may []string
 	why string
@@ -104,17 +103,17 @@ var outside = map[string]struct {
 		"blocklist/feed/metrics.go", "internal/journal/metrics.go", "internal/pushapi/metrics.go", "internal/rpz/metrics.go", "internal/admin/", "cmd/"}, "metrics are collected in one file per package; blocklist and cache only have Stats"},
 	"github.com/spf13/cobra":  {[]string{"cmd/"}, "commands are wiring"},
 	"github.com/caarlos0/env": {[]string{"internal/config/"}, "the environment is read in one place"},
-	"github.com/nats-io":      {[]string{"internal/journal/stream/"}, "what the journal is kept on is one room's business: all else knows records, objects and buckets"},
-	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/changeset/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "what is on the way of a query logs nothing: counters tell"},
+	"github.com/nats-io":      {[]string{"internal/journal/stream/"}, "one package knows the storage of the journal: all others know records, objects and buckets"},
+	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/changeset/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "code on the path of a query logs nothing: it has metrics"},
 	"net/http":                {[]string{"blocklist/feed/fetch/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "internal/local/", "internal/redirect/", "internal/hosts/", "bench/", "cmd/"}, "the resolver knows no HTTP"},
 	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "internal/setfile/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
 
-// pure lists rooms without I/O that are within a folder for which outside allows it.
+// pure lists packages that do no I/O although they are in a folder for which outside allows it.
 var pure = []string{"blocklist/feed/bounded", "blocklist/feed/format"}
 
-// TestPureRooms checks that these rooms use neither files nor the network nor a log.
-func TestPureRooms(t *testing.T) {
+// TestPurePackages checks that the packages in pure use neither files nor the network nor a log.
+func TestPurePackages(t *testing.T) {
 	eachFile(t, func(file string, f *ast.File, fset *token.FileSet) {
 		if !slices.Contains(pure, path.Dir(file)) {
 			return
@@ -130,18 +129,18 @@ func TestPureRooms(t *testing.T) {
 
 func TestImportRules(t *testing.T) {
 	eachFile(t, func(file string, f *ast.File, fset *token.FileSet) {
-		room := path.Dir(file)
+		pkg := path.Dir(file)
 		for _, spec := range f.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if of, ours := strings.CutPrefix(imported, module+"/"); ours {
-				rule, known := rooms[room]
+				rule, known := packageRules[pkg]
 				switch {
-				case strings.HasPrefix(room, "cmd/") || strings.HasPrefix(file, "bench/"):
+				case strings.HasPrefix(pkg, "cmd/") || strings.HasPrefix(file, "bench/"):
 				case !known:
-					t.Errorf("%s: the room %s is not in the rules: say there what it may import, and why", file, room)
+					t.Errorf("%s: no import rule for package %s: add one with its reason", file, pkg)
 				case !slices.Contains(rule.may, of):
 					t.Errorf("%s imports %s: %s", fset.Position(spec.Pos()), of, rule.why)
 				}
