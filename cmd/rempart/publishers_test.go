@@ -56,7 +56,7 @@ func TestListThroughProxy(t *testing.T) {
 	}
 	p.Stop(t)
 	p = start(t, upstreams(u), "REMPART_LISTS=http://lists.nowhere.example/l.txt", "HTTP_PROXY=gopher://user:hunter2@proxy.example")
-	dnstest.Eventually(t, "a bad proxy is reported", func() bool { return strings.Contains(p.Stderr(), "the variable HTTP_PROXY is no URL of a proxy") })
+	dnstest.Eventually(t, "a bad proxy is reported", func() bool { return strings.Contains(p.Stderr(), "the variable HTTP_PROXY is not the URL of a proxy") })
 	if strings.Contains(p.Stderr(), "hunter2") {
 		t.Error("the log holds the password")
 	}

@@ -58,7 +58,7 @@ func TestNormalise(t *testing.T) {
 		"no name":                 {"", "category,reason\n", nil, "", `no column is called "name"`},
 		"a row too short":         {"", "name,reason\na.example,x\nb.example\n", nil, "", "line 3: not as many columns"},
 		"a quote that never ends": {"", "name,reason\na.example,\"" + strings.Repeat("x\n", 4*journal.MaxLine) + "\n", nil, "", "a quote that is not closed"},
-		"a line too long":         {"", "a.example\n" + strings.Repeat("x", journal.MaxLine+1) + "\n", nil, "", "line 2: a line of more than 8192 bytes"},
+		"a line too long":         {"", "a.example\n" + strings.Repeat("x", journal.MaxLine+1) + "\n", nil, "", "line 2: the line is longer than 8192 bytes"},
 		"a change too long":       {"", strings.Repeat("x", journal.MaxLine-1) + "\n", scam, "", "line 1: a change of more than 8192 bytes"},
 		"nothing":                 {"", "", nil, "", "it holds no change"},
 		"only comments":           {"", "# a\n\n# b", nil, "", "it holds no change"},

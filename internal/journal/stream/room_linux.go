@@ -2,7 +2,7 @@ package stream
 
 import "golang.org/x/sys/unix"
 
-// readDiskSpace returns the space on the disk that holds dir, of which free is available to this process.
+// readDiskSpace returns the size of the disk that holds dir, and the free space that this process may use.
 func readDiskSpace(dir string) (diskSpace, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
