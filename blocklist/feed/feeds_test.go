@@ -151,7 +151,7 @@ func TestQuorum(t *testing.T) {
 	}
 }
 
-// TestTooOld has a feed that cannot be renewed lose its force, and get it back.
+// TestTooOld checks that a feed that is not renewed is no longer in effect, and is in effect again after a renewal.
 func TestTooOld(t *testing.T) {
 	f := newFixture(t)
 	srv := newServer(t)

@@ -12,8 +12,8 @@ import (
 	"rempart/blocklist/feed/guardfile"
 )
 
-// TestGuardFileBecomesUnusable has each file that the guards go by replaced by a pipe, a folder and a link to an endless device: lists are taken in all the same, by
-// the guards from before.
+// TestGuardFileBecomesUnusable replaces each file of the guards by a pipe, a folder, and a link to an endless device: lists are still loaded, with the earlier
+// guards.
 func TestGuardFileBecomesUnusable(t *testing.T) {
 	for what, make := range map[string]func(path string) error{
 		"pipe":   func(path string) error { return unix.Mkfifo(path, 0o600) },

@@ -112,7 +112,7 @@ func TestPublisherThatNeverAnswers(t *testing.T) {
 	}
 }
 
-// TestPublisherThatComesBack has a publisher that is down at the start and up later.
+// TestPublisherThatComesBack starts while the publisher of a list is down, and makes the publisher available later.
 func TestPublisherThatComesBack(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)

@@ -81,7 +81,7 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// TestLoop has the program as its own upstream: the loop is detected and logged, and clients do not wait.
+// TestLoop makes the program its own upstream: the loop is detected and logged, and clients do not wait.
 func TestLoop(t *testing.T) {
 	t.Parallel()
 	addr := dnstest.FreeAddr(t)
@@ -102,7 +102,7 @@ func TestLoop(t *testing.T) {
 	}
 }
 
-// TestLoopThroughAnother has an upstream that forwards back here.
+// TestLoopThroughAnother uses an upstream that forwards back to the program.
 func TestLoopThroughAnother(t *testing.T) {
 	t.Parallel()
 	addr := dnstest.FreeAddr(t)

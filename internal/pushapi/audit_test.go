@@ -56,7 +56,7 @@ func (f *fixture) trail(t testing.TB) (all []entry) {
 	return all
 }
 
-// TestAudit has every call that changes something or shows who did what in the trail, who made it and what came of it.
+// TestAudit checks that each call that changes something, or that shows who did what, is in the audit trail with its caller and its result.
 func TestAudit(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("one", "one.example"))

@@ -45,7 +45,7 @@ var calls = []struct {
 	{"GET", "/v1/audit", "", []string{"joe"}},
 }
 
-// TestRoles has everybody ask for everything.
+// TestRoles calls every operation with a token of every role.
 func TestRoles(t *testing.T) {
 	f := start(t, setting{})
 	for _, c := range calls {
@@ -69,7 +69,7 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// TestTokens has tokens that are no more, and orders that nobody may give.
+// TestTokens checks tokens that are expired or revoked, and token orders that are not signed by a root key.
 func TestTokens(t *testing.T) {
 	f := start(t, setting{})
 	expires := time.Now().Unix() + 3600
@@ -181,7 +181,7 @@ func newAuthority(t testing.TB, by *authority, name string) (*authority, tls.Cer
 	return &authority{cert, key}, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// TestCertificate has client certificates as tokens: registered, another of the same authority, one of nobody's.
+// TestCertificate uses client certificates in place of tokens: a registered one, an unregistered one of the same authority, none, and a revoked one.
 func TestCertificate(t *testing.T) {
 	f := start(t, setting{})
 	ca, _ := newAuthority(t, nil, "the authority")
@@ -228,10 +228,10 @@ func TestCertificate(t *testing.T) {
 	}
 }
 
-// TestRates has callers be too many: those with a token are limited each, and nobody known does not stand in their way.
+// TestRates exceeds the request rates: each token has its own limit, and callers without a token do not use up the limits of tokens.
 func TestRates(t *testing.T) {
 	f := start(t, setting{config: func(c *pushapi.Config) { c.Rate, c.Burst = 1e-3, 5 }})
-	f.api.AllowNoMore() // or a slow machine's calls are not too many
+	f.api.AllowNoMore() // otherwise the calls of a slow machine might stay below the limit
 	count := func(who string, n int) (limited int) {
 		for range n {
 			if a := f.get(t, who, "/v1/nodes"); a.status == http.StatusTooManyRequests {
@@ -267,7 +267,7 @@ func TestRates(t *testing.T) {
 	}
 }
 
-// TestGuarded has a door beside the API.
+// TestGuarded calls a handler that is served next to the API and requires the role node.
 func TestGuarded(t *testing.T) {
 	f := start(t, setting{})
 	srv := httptest.NewServer(f.api.Guarded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write([]byte(pushapi.Caller(r))) }), pushapi.Node))

@@ -29,7 +29,7 @@ func (f *fixture) fromPage(t *testing.T, url, method, path, body string, header 
 	return res.StatusCode
 }
 
-// TestOtherSitesDoNotAct has a web page of another site call the API in the name of an operator: it changes nothing.
+// TestOtherSitesDoNotAct calls the API from a web page of another site in the browser of an operator: nothing changes.
 func TestOtherSitesDoNotAct(t *testing.T) {
 	f := start(t, setting{})
 	before := f.journ.State().Version
@@ -58,7 +58,7 @@ func TestOtherSitesDoNotAct(t *testing.T) {
 	f.wants(t, "own.example", blocklist.BlockedBy)
 }
 
-// TestBodiesHaveAType has bodies as a form can send them, and of no type: they are refused whatever they hold.
+// TestBodiesHaveAType sends bodies with the media types of HTML forms, and without a media type: they are refused regardless of their content.
 func TestBodiesHaveAType(t *testing.T) {
 	f := start(t, setting{})
 	before := f.journ.State().Version
@@ -87,7 +87,7 @@ func TestBodiesHaveAType(t *testing.T) {
 	}
 }
 
-// TestOtherSitesDoNotReport has a web page call a handler beside the API.
+// TestOtherSitesDoNotReport calls a handler that is served next to the API from a web page of another site.
 func TestOtherSitesDoNotReport(t *testing.T) {
 	f := start(t, setting{})
 	srv := httptest.NewServer(f.api.Guarded(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), pushapi.Publisher))

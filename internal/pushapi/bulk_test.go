@@ -116,7 +116,7 @@ func TestMillion(t *testing.T) {
 	}
 }
 
-// TestStreaming has an upload of which nothing is kept: memory does not grow with it.
+// TestStreaming uploads a large change set whose changes are all refused: the memory does not grow with the upload.
 func TestStreaming(t *testing.T) {
 	n := 400_000
 	if testing.Short() {
@@ -138,7 +138,7 @@ func TestStreaming(t *testing.T) {
 	}
 }
 
-// TestMalformed has uploads that cannot be read, each answered by what is wrong and where.
+// TestMalformed sends uploads that cannot be read: each answer states the mistake and its position.
 func TestMalformed(t *testing.T) {
 	f := start(t, setting{config: func(c *pushapi.Config) { c.MaxChanges = 100 }})
 	before := f.journ.State().Version
@@ -297,7 +297,8 @@ func dribble(c net.Conn, stop <-chan struct{}) {
 	}
 }
 
-// TestSlowDocuments has documents that do not end, which are held in memory: each person has so many, and they hold up nobody else.
+// TestSlowDocuments sends documents that do not end, which are held in memory: each person can send a limited number of them, and other persons are served
+// meanwhile.
 func TestSlowDocuments(t *testing.T) {
 	f := start(t, setting{})
 	for range 20 {
@@ -314,7 +315,7 @@ func TestSlowDocuments(t *testing.T) {
 	}
 }
 
-// TestStall has an upload that stops: it ends, and holds nothing.
+// TestStall sends an upload that stops: the server ends the request within two minutes.
 func TestStall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes half a minute")
@@ -347,7 +348,7 @@ func TestStall(t *testing.T) {
 	}
 }
 
-// TestNarrowLarge has what large sets cannot carry.
+// TestNarrowLarge checks that a large change set can be neither scoped nor staged.
 func TestNarrowLarge(t *testing.T) {
 	f := start(t, setting{})
 	upload := func(extra string) io.Reader {
@@ -358,7 +359,7 @@ func TestNarrowLarge(t *testing.T) {
 	f.wants(t, "n1.example", blocklist.Pass)
 }
 
-// TestLargeSigned has a large set that an author signed, parts of which are refused: what is refused is known to the log, and is not undone.
+// TestLargeSigned pushes a large change set that an author signed, parts of which are refused: the refused changes are in the log, and are not undone.
 func TestLargeSigned(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("before", "n3.example"))

@@ -12,7 +12,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// TestOneTokenLeavesRoomForOthers has one node's token report under more names than there are places: the nodes of another token are listed all the same.
+// TestOneTokenLeavesRoomForOthers reports under more node names than there are places, with one token: the nodes of another token are still listed.
 func TestOneTokenLeavesRoomForOthers(t *testing.T) {
 	f := start(t, setting{})
 	st := f.journ.State()

@@ -12,7 +12,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// TestManyDocumentsAtOnce has twelve documents at once, in forms that take many times their size when they are decoded whole: memory stays bounded.
+// TestManyDocumentsAtOnce sends twelve documents at once whose decoded size is many times their own: memory stays bounded.
 func TestManyDocumentsAtOnce(t *testing.T) {
 	if testing.Short() {
 		t.Skip("under the race detector uploads take longer than their time, and memory is not what it is")
@@ -55,7 +55,7 @@ func TestManyDocumentsAtOnce(t *testing.T) {
 	}
 }
 
-// TestDocumentForms has documents that are right in unusual ways, and mistakes that a stream of values must not let through.
+// TestDocumentForms sends valid documents in unusual JSON, and mistakes that a streaming decoder must not accept.
 func TestDocumentForms(t *testing.T) {
 	f := start(t, setting{})
 	for what, c := range map[string]struct {

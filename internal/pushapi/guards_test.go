@@ -83,7 +83,7 @@ func protected(t testing.TB) []string {
 	return all
 }
 
-// alone keeps the names that the guards refuse, or hold.
+// alone returns the names that the guards refuse or hold.
 func alone(t testing.TB, names []string) (kept []string) {
 	t.Helper()
 	g, err := shipped()
@@ -104,7 +104,7 @@ func alone(t testing.TB, names []string) (kept []string) {
 	return kept
 }
 
-// TestProtected has a publisher alone push names that nobody may block alone, in every form.
+// TestProtected pushes names that nobody may block alone, in every format, as a single publisher.
 func TestProtected(t *testing.T) {
 	f := start(t, setting{config: func(c *pushapi.Config) { c.Rate, c.Burst = 1e6, 1e6 }})
 	listed := protected(t)
@@ -169,7 +169,7 @@ func TestProtected(t *testing.T) {
 	}
 }
 
-// TestAllowGuarded has an allow of what holds many people's names refused.
+// TestAllowGuarded checks that an allow of a public suffix, or of a domain that many people share, is refused.
 func TestAllowGuarded(t *testing.T) {
 	f := start(t, setting{})
 	for _, name := range []string{"co.uk", "github.io", "amazonaws.com", "cloudfront.net", "com", "azurewebsites.net", "uk.com", "fr"} {
@@ -180,7 +180,7 @@ func TestAllowGuarded(t *testing.T) {
 	}
 }
 
-// TestMass has a push that makes another set of it held.
+// TestMass pushes change sets that are held because they change too large a part of the set.
 func TestMass(t *testing.T) {
 	f := start(t, setting{})
 	upload := func(id string, n int, do string) *answer {

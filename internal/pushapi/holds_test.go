@@ -47,7 +47,7 @@ func approval(t testing.TB, content []byte, by *journal.SecretKey) *bytes.Reader
 	return bytes.NewReader(body)
 }
 
-// TestTwoPersons has what is held approved by whom it may be, and by whom not.
+// TestTwoPersons approves a held change set as persons who may approve it and as persons who may not.
 func TestTwoPersons(t *testing.T) {
 	f := start(t, setting{})
 	f.token(t, pushapi.Order{Name: "sam-phone", Owner: "sam", Roles: []pushapi.Role{pushapi.Approver}})
@@ -96,7 +96,7 @@ func TestTwoPersons(t *testing.T) {
 	}
 }
 
-// TestTwoApprovals has two approve at once, and others reject: one of them is heard.
+// TestTwoApprovals approves and rejects a change set at the same time: exactly one of the calls succeeds.
 func TestTwoApprovals(t *testing.T) {
 	f := start(t, setting{})
 	for i := range 5 {
@@ -128,7 +128,7 @@ func TestTwoApprovals(t *testing.T) {
 	}
 }
 
-// TestReject has what is held rejected, and forgotten.
+// TestReject rejects a held change set, and lets another one expire.
 func TestReject(t *testing.T) {
 	f := start(t, setting{})
 	f.held(t, "ada", "no")
@@ -153,7 +153,7 @@ func TestReject(t *testing.T) {
 	f.wants(t, popular, blocklist.Pass)
 	refused(t, f.post(t, "ada", "/v1/changesets/no/undo"), http.StatusConflict, "path.id")
 
-	// One that nobody looks at.
+	// A held change set expires if nobody decides about it.
 	s := set("forgotten", popular)
 	expires := time.Now().Add(time.Hour)
 	s.Expires = &expires
@@ -171,7 +171,7 @@ func TestReject(t *testing.T) {
 	})
 }
 
-// TestApprovalCrash has control end while it publishes what was approved.
+// TestApprovalCrash stops control while it publishes an approved change set.
 func TestApprovalCrash(t *testing.T) {
 	f := start(t, setting{})
 	f.held(t, "ada", "crash")
@@ -189,7 +189,7 @@ func TestApprovalCrash(t *testing.T) {
 	f.wants(t, popular, blocklist.BlockedBy)
 }
 
-// TestThreshold has a ring that asks for two keys under more than two changes.
+// TestThreshold uses a key ring that requires two keys for more than two changes.
 func TestThreshold(t *testing.T) {
 	f := start(t, setting{ring: func(r *journal.Ring) { r.Threshold = journal.Threshold{Changes: 2, Keys: 2} }})
 	if a := f.push(t, "ada", set("few", "a.example", "b.example")); a.status != http.StatusCreated {

@@ -35,7 +35,7 @@ func (a *API) Collector() prometheus.Collector {
 	return &collector{
 		a:       a,
 		calls:   d("calls_total", "Calls of the operators' API, by route and status.", "route", "status"),
-		sets:    d("changesets_total", "Change sets, by what became of them.", "state"),
+		sets:    d("changesets_total", "Change sets, by state.", "state"),
 		acts:    d("changes_total", "Changes in change sets that were taken, by what they do and whether guards let them count.", "act", "outcome"),
 		stages:  d("stages_total", "Staged change sets, by how their stage ended.", "outcome"),
 		held:    d("held", "Change sets that wait for a second person."),

@@ -20,7 +20,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// TestPush has a name blocked in each form, and undone.
+// TestPush blocks a name in each format of a push, and undoes the block.
 func TestPush(t *testing.T) {
 	f := start(t, setting{})
 	r := into[changeset.Receipt](t, f.push(t, "ada", set("one", "login.bank.example")), http.StatusCreated)
@@ -99,7 +99,7 @@ func TestNamesAsInLists(t *testing.T) {
 	}
 }
 
-// TestSameID has a change set pushed many times at once: it is published once, and everybody gets the same receipt.
+// TestSameID pushes a change set many times at once: it is published once, and every caller gets the same receipt.
 func TestSameID(t *testing.T) {
 	f := start(t, setting{})
 	before := f.journ.State().Version
@@ -135,7 +135,7 @@ func TestSameID(t *testing.T) {
 	refused(t, bulk("&comment=another"), http.StatusConflict, "id")
 }
 
-// TestCrash has control end between the journal and the receipt, before both, and while it held the set.
+// TestCrash stops control after the journal and before the receipt was written, before both, and while the set was held.
 func TestCrash(t *testing.T) {
 	f := start(t, setting{})
 	pending := func(id string, touched time.Time) string {
@@ -218,7 +218,7 @@ func contentOf(t testing.TB, s pushapi.ChangeSet) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// TestSigned has sets that authors signed with keys of their own, rightly and not.
+// TestSigned pushes change sets that authors signed with their own keys, with valid and invalid signatures.
 func TestSigned(t *testing.T) {
 	f := start(t, setting{})
 	push := func(body []byte) *answer {

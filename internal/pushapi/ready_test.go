@@ -16,8 +16,8 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// TestNotReadyIsNoRefusal has a control that restarts with a newer key ring, and does not yet follow its journal: what the new root key signs is right, and is
-// answered 503 with Retry-After until the ring is in force. Reading works from the earlier state.
+// TestNotReadyIsNoRefusal restarts control with a newer key ring. Before control follows its journal, pushes, and orders that the new root key signed, are
+// answered 503 with Retry-After. Reads are answered from the earlier state.
 func TestNotReadyIsNoRefusal(t *testing.T) {
 	t.Parallel()
 	f := start(t, setting{})

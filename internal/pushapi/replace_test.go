@@ -89,7 +89,8 @@ func TestNothingIsSetApartOfWhatIsDecided(t *testing.T) {
 	into[changeset.Receipt](t, f.post(t, "eve", "/v1/changesets/third/approve"), http.StatusCreated)
 }
 
-// TestReplacedWhileApproved has people approve a held change set while its author pushes it again without what is held: one of them wins.
+// TestReplacedWhileApproved approves a held change set while its author pushes it again without the held changes: either the approval or the replacement takes
+// effect.
 func TestReplacedWhileApproved(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com"}

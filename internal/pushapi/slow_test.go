@@ -12,7 +12,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// TestNobodyHoldsConnections has callers without a token send bodies a byte at a time, or not at all: each is answered soon, and its connection ends.
+// TestNobodyHoldsConnections sends bodies without a token, one byte at a time or not at all: each caller is answered soon, and its connection ends.
 func TestNobodyHoldsConnections(t *testing.T) {
 	t.Parallel()
 	f := start(t, setting{})

@@ -207,7 +207,8 @@ func TestStageThreshold(t *testing.T) {
 	f.wants(t, "a.example", blocklist.BlockedBy)
 }
 
-// TestStageStuck has a later change set touch all of the names of a staged one that is to be withdrawn: the log says so once, and a withdrawal by a person ends it.
+// TestStageStuck withdraws a staged change set after a later change set changed all of its names: the log reports it once, and a withdrawal by a person ends
+// the stage.
 func TestStageStuck(t *testing.T) {
 	f := start(t, setting{})
 	edges := steadyNodes(t, f)
@@ -224,7 +225,7 @@ func TestStageStuck(t *testing.T) {
 	refused(t, f.post(t, "bob", "/v1/changesets/bad/undo"), http.StatusConflict, "path.id")
 }
 
-// TestStageWithdrawn has the block rate of a staged node leave its range: the set is withdrawn, once, and does not continue at the end of its stage.
+// TestStageWithdrawn lets the block rate of a staged node leave its range: the set is withdrawn once, and does not continue at the end of its stage.
 func TestStageWithdrawn(t *testing.T) {
 	for seconds := int64(5); !stageWithdrawn(t, seconds); seconds *= 2 {
 		if seconds > 80 {

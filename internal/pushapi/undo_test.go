@@ -27,7 +27,7 @@ func (f *fixture) undo(t testing.TB, id string) changeset.UndoResult {
 
 func act(do journal.Act, name string) changeset.Change { return changeset.Change{Do: do, Name: name} }
 
-// TestUndoAgain asks twice, undoes the undoing, and undoes once more.
+// TestUndoAgain repeats an undo, undoes the undo, and undoes that in turn.
 func TestUndoAgain(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("first", "a.example", "b.example"))
@@ -54,7 +54,7 @@ func TestUndoAgain(t *testing.T) {
 	}
 }
 
-// TestUndo leads back: to nothing, to what was, and leaves alone what came later.
+// TestUndo checks that an undo restores the earlier claims about a name, or removes the claims if there were none, and keeps later changes.
 func TestUndo(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("first", "a.example", "b.example", "c.example"))
@@ -70,7 +70,7 @@ func TestUndo(t *testing.T) {
 	if again.ID != u.ID || again.Version != u.Version {
 		t.Errorf("again: %+v", again)
 	}
-	// Undone itself, what it undid is there again.
+	// If the undo is undone, its blocks are in effect again.
 	f.undo(t, u.ID)
 	f.wants(t, "a.example", blocklist.BlockedBy)
 
@@ -133,7 +133,7 @@ func TestUndoScoped(t *testing.T) {
 	f.wants(t, "s.example", blocklist.Pass)
 }
 
-// TestUndoRejected has what undoes a set rejected, and made anew.
+// TestUndoRejected checks an undo that needs approval: after a rejection it can be requested again; after an approval the change set is undone.
 func TestUndoRejected(t *testing.T) {
 	f := start(t, setting{})
 	f.held(t, "ada", "in")
@@ -200,7 +200,7 @@ func TestLog(t *testing.T) {
 	if a := f.call(t, "ada", "POST", "/v1/changesets?id=large", pushapi.TypeNDJSON, strings.NewReader(lines.String())); a.status != http.StatusCreated {
 		t.Fatal(a)
 	}
-	// One whose author writes JSON in another way, a refused one beside it.
+	// A signed change set in unusual JSON, with a refused change.
 	body := fmt.Sprintf("{\"id\":\"odd\",\"time\":%d}\n{ \"do\" : \"block\", \"name\" : \"\\u006cog.watched.example\", \"category\":\"scam\"}\n{\"do\":\"block\",\"name\":\"co.uk\"}\n", time.Now().Unix())
 	if a := f.call(t, "bob", "POST", "/v1/changesets", pushapi.TypeSigned, strings.NewReader(string(journal.Seal(journal.KindChanges, []byte(body), f.author)))); a.status != http.StatusCreated {
 		t.Fatal(a)

@@ -63,7 +63,7 @@ func server(t *testing.T, target string, secure bool) (srv *httptest.Server, see
 	return srv, seen
 }
 
-// TestRedirectsToInnerAddresses has a publisher lead to the machine that fetches, and to its network.
+// TestRedirectsToInnerAddresses follows redirects from a publisher to the fetching machine and to its network.
 func TestRedirectsToInnerAddresses(t *testing.T) {
 	const public, other = "203.0.113.1", "2001:4860:4860::8888"
 	for what, c := range map[string]struct {
@@ -113,7 +113,7 @@ func TestRedirectsToInnerAddresses(t *testing.T) {
 	}
 }
 
-// TestInnerConnectionsAreNotShared has an idle connection to an inner address, which a redirect from a public one must not use.
+// TestInnerConnectionsAreNotShared checks that a redirect from a public address does not use an idle connection to an internal address.
 func TestInnerConnectionsAreNotShared(t *testing.T) {
 	srv, _ := server(t, "http://inner.example/end", false)
 	at := srv.Listener.Addr().String()
@@ -140,7 +140,7 @@ func TestInnerConnectionsAreNotShared(t *testing.T) {
 	}
 }
 
-// TestCredentialsStay has redirects lead to another scheme, host or port, with a token.
+// TestCredentialsStay follows redirects to another scheme, host or port with a token.
 func TestCredentialsStay(t *testing.T) {
 	port, portSaw := server(t, "", false)
 	_, number, _ := net.SplitHostPort(port.Listener.Addr().String())

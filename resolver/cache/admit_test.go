@@ -69,7 +69,7 @@ func admittedTo(t testing.TB, do bool, typ uint16, msg []byte) string {
 	return strings.Join(parts, " | ")
 }
 
-// TestAdmission has only the records reach clients that answer the question or prove that there is no answer.
+// TestAdmission checks that clients receive only records that answer the question or prove that there is no answer.
 func TestAdmission(t *testing.T) {
 	const (
 		a1, a2  = "example.com. 300 IN A 192.0.2.1", "example.com. 300 IN A 192.0.2.2"

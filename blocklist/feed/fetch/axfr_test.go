@@ -301,7 +301,7 @@ func TestTransferEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestDifferenceIsBounded has one that adds without end.
+// TestDifferenceIsBounded reads a zone difference that adds records without end.
 func TestDifferenceIsBounded(t *testing.T) {
 	d := newDifference(1)
 	d.most = 1 << 20

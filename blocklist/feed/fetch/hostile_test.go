@@ -63,8 +63,8 @@ func repeatTo(w io.Writer, text string) {
 	}
 }
 
-// TestHostileHTTP has servers that want to keep a client for ever, fill its memory or its disk, or lead
-// it elsewhere. Whatever they do the body before stays, and nothing else.
+// TestHostileHTTP fetches from servers that try to keep a client waiting for ever, to fill its memory or disk, or to redirect it. The earlier body stays, and
+// no other file is left.
 func TestHostileHTTP(t *testing.T) {
 	const head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 	for _, tt := range []struct {
@@ -162,7 +162,7 @@ func TestHostileHTTP(t *testing.T) {
 	}
 }
 
-// TestRedirects has a server lead to all sorts of places.
+// TestRedirects follows redirects to valid and invalid targets.
 func TestRedirects(t *testing.T) {
 	reached := newServer(t)
 	reached.say("a.example\n")
@@ -226,7 +226,8 @@ type publicConn struct{ net.Conn }
 
 func (publicConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(203, 0, 113, 1), Port: 80} }
 
-// TestPublishersDoNotReachInside has a public publisher redirect to an inner service, in each way that follows redirects: nothing is asked there.
+// TestPublishersDoNotReachInside follows a redirect from a public publisher to an internal service, in each way that follows redirects: the internal service
+// receives no request.
 func TestPublishersDoNotReachInside(t *testing.T) {
 	inside := newServer(t)
 	inside.say("a.example\n")
@@ -252,7 +253,7 @@ func TestPublishersDoNotReachInside(t *testing.T) {
 	}
 }
 
-// TestBodyIsWrittenWhole has a body of exactly what is allowed, and one byte more.
+// TestBodyIsWrittenWhole fetches a body of exactly the allowed size, and one that is a byte longer.
 func TestBodyIsWrittenWhole(t *testing.T) {
 	srv := newServer(t)
 	text := bytes.Repeat([]byte("x.example\n"), 1000)

@@ -301,7 +301,7 @@ func TestTAXIIThatFails(t *testing.T) {
 	}
 }
 
-// TestTAXIIGoesOnByTime has a server that says there is more, and leaves how to the time of the last object.
+// TestTAXIIGoesOnByTime fetches from a server that announces more objects but gives no link to them: the client continues from the time of the last object.
 func TestTAXIIGoesOnByTime(t *testing.T) {
 	s := newTAXIIServer(t)
 	for i := range 5 {

@@ -153,7 +153,7 @@ func TestTooManyUnsigned(t *testing.T) {
 	}
 }
 
-// TestTSIGRefused has the primary refuse the key.
+// TestTSIGRefused fetches a zone from a primary that refuses the key.
 func TestTSIGRefused(t *testing.T) {
 	for code, want := range map[uint16]string{
 		dns.RcodeBadKey: "BADKEY", dns.RcodeBadSig: "BADSIG", dns.RcodeBadTime: "BADTIME", 0: "or requires a TSIG key",
