@@ -192,7 +192,7 @@ func TestFallenBackSetIsNotBuiltUpon(t *testing.T) {
 	}
 }
 
-// TestCopiesDoNotPileUp has contents come while the set is held.
+// TestCopiesDoNotPileUp loads new contents of a list again and again while a reader holds the set.
 func TestCopiesDoNotPileUp(t *testing.T) {
 	f := newFixture(t)
 	cfg := Config{Lists: []string{f.file("a.txt", names1("a", 1500)), f.file("b.txt", names1("b", 1500))}}

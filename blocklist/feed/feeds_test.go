@@ -168,7 +168,7 @@ func TestTooOld(t *testing.T) {
 	srv.do(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusInternalServerError) })
 	eventually(t, "the end of its force", func() bool { return !blocks(t, l, "old.example") && l.Status().Lists[0].TooOld })
 	if !blocks(t, l, "built.in") {
-		t.Error("something else lost its force")
+		t.Error("another list is no longer in effect")
 	}
 	srv.say("old.example\n")
 	eventually(t, "its force again", func() bool { return blocks(t, l, "old.example") })

@@ -46,7 +46,7 @@ func TestGuardFileBecomesUnusable(t *testing.T) {
 	}
 }
 
-// TestMistypedGuardLines has lines of essential and released names that cannot be read: the others are in effect, and lists are taken in.
+// TestMistypedGuardLines uses files of essential and released names with lines that cannot be read: the other lines are in effect, and lists are loaded.
 func TestMistypedGuardLines(t *testing.T) {
 	f := newFixture(t)
 	list := f.file("a.txt", "precious.example\nliked.example\nevil.example\n")

@@ -55,12 +55,12 @@ func TestLoops(t *testing.T) {
 				t.Errorf("checked again: %d", got)
 			}
 			if p.Stats().Upstreams[0].Looping {
-				t.Error("still refused when it no longer leads back")
+				t.Error("the upstream is still refused, though it no longer forwards back")
 			}
 		})
 	}
 	if pool.Load().Sighted(wireName(t, "0123456789abcdef."+ProbeZone)) != "" {
-		t.Error("a name nobody sent was taken for a probe")
+		t.Error("a name that was not sent was accepted as a probe")
 	}
 }
 
@@ -79,7 +79,8 @@ func answerProbe(t testing.TB, p *Pool, q *dnstest.Query) bool {
 	return true
 }
 
-// TestObserverTurnsNoUpstreamAway: somebody who sees every probe asks here for its name at once, as often as it likes; the upstreams that answer stay in use.
+// TestObserverTurnsNoUpstreamAway checks that an observer who sees every probe and sends queries for its name at once cannot disable an upstream: upstreams that
+// answer stay in use.
 func TestObserverTurnsNoUpstreamAway(t *testing.T) {
 	var pool atomic.Pointer[Pool]
 	observer := func(q *Question) {
@@ -135,18 +136,18 @@ func TestRunFindsLoops(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		if took := ask(t, p); took != 20*time.Millisecond {
-			t.Errorf("answered after %v, by the upstream that leads back", took)
+			t.Errorf("answered after %v, by the upstream that forwards back", took)
 		}
 		leads.Store(false)
 		time.Sleep(time.Minute)
 		if p.Stats().Upstreams[0].Looping {
-			t.Error("still refused when it no longer leads back")
+			t.Error("the upstream is still refused, though it no longer forwards back")
 		}
 	})
 }
 
-// Where every query goes round and no answer arrives, the upstream goes down, and may come up and go down again. Probes are sent all the same, and several that
-// arrive without an answer are enough.
+// If every query loops and no answer arrives, the upstream becomes unhealthy, perhaps several times. Probes are still sent, and several that arrive here without an
+// answer are enough to detect the loop.
 func TestLoopIsFoundWhereNothingIsAnswered(t *testing.T) {
 	var pool atomic.Pointer[Pool]
 	only := &fake{delay: after(never)}
@@ -171,7 +172,7 @@ func TestLoopIsFoundWhereNothingIsAnswered(t *testing.T) {
 			}
 		}
 		if !p.members[0].isDown() {
-			t.Error("the upstream is not down: nothing is tested")
+			t.Error("the upstream is healthy: the test checks nothing")
 		}
 		time.Sleep(maxReturns * (checkTimeout + 5*time.Second))
 		if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrLoop) {
@@ -181,7 +182,7 @@ func TestLoopIsFoundWhereNothingIsAnswered(t *testing.T) {
 	})
 }
 
-// A message that is no answer to the probe proves nothing, in either direction.
+// A message that is not an answer to the probe shows neither that there is a loop nor that there is none.
 func TestLoopIsNotDisprovedByFailure(t *testing.T) {
 	for name, upstream := range map[string]*fake{
 		"SERVFAIL": {delay: after(time.Millisecond), rcode: wire.ServFail},
@@ -199,7 +200,7 @@ func TestLoopIsNotDisprovedByFailure(t *testing.T) {
 				}
 				m.looping.Store(true)
 				if got := p.checkLoop(t.Context(), m); got != unknown || !m.looping.Load() {
-					t.Errorf("once found: state %d, looping %v", got, m.looping.Load())
+					t.Errorf("after the loop was found: state %d, looping %v", got, m.looping.Load())
 				}
 			})
 		})
@@ -217,7 +218,7 @@ func TestProbesAreForgotten(t *testing.T) {
 		name = p.newProbe()
 		time.Sleep(2 * checkTimeout)
 		if p.Sighted(name) == "" {
-			t.Error("a probe that came back late is not known")
+			t.Error("a probe that returned late is not known")
 		}
 		if len(p.probes) != 1 {
 			t.Errorf("%d probes are remembered, want 1", len(p.probes))
@@ -225,7 +226,7 @@ func TestProbesAreForgotten(t *testing.T) {
 	})
 }
 
-// A probe must pass resolvers that know special-use names.
+// A probe must pass through resolvers that answer special-use names themselves.
 func TestLoopThroughUnbound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts another server")

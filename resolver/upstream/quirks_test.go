@@ -34,7 +34,7 @@ func TestTruncationWithoutTCPLeavesUDPAlone(t *testing.T) {
 	}
 }
 
-// largeNames asks an upstream, which has so long for each answer, for large and small names in turn, and probes it.
+// largeNames sends questions for large and small names in turn to an upstream, with a time limit for each answer, and then probes the upstream.
 func largeNames(t *testing.T, dial func(context.Context) (net.Conn, error), patience time.Duration) error {
 	t.Helper()
 	const clientWaits = 200 * time.Millisecond
@@ -52,7 +52,7 @@ func largeNames(t *testing.T, dial func(context.Context) (net.Conn, error), pati
 	for i := range maxStrikes + 2 {
 		ctx, cancel := context.WithTimeout(t.Context(), clientWaits)
 		if _, err := p.Exchange(ctx, question(t, fmt.Sprintf("large%d.example", i))); err == nil {
-			t.Error("a truncated answer was taken")
+			t.Error("a truncated answer was accepted")
 		}
 		cancel()
 		if a, err := p.Exchange(t.Context(), question(t, fmt.Sprintf("small%d.example", i))); err != nil || wire.Rcode(a.Packed) != wire.Success {
@@ -74,7 +74,7 @@ func largeNames(t *testing.T, dial func(context.Context) (net.Conn, error), pati
 	return nil
 }
 
-// soon repeats something, for a minute at most, until it took no longer than most: a slow machine may delay a part of the repetitions.
+// soon repeats a function until one call takes no longer than most. It fails the test after a minute. A slow machine may delay some of the calls.
 func soon(t *testing.T, most time.Duration, repeated func() time.Duration) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); ; {
@@ -137,13 +137,13 @@ func TestSilentToEDNS(t *testing.T) {
 			via.dropEDNS.forget()
 			timed(question(t, "www.example.org"))
 			if !via.dropEDNS.active() {
-				t.Error("EDNS was tried again, and not given up again")
+				t.Error("EDNS was tried again, and is still used")
 			}
 			on.Store(false)
 			defer on.Store(true)
 			soon(t, plainAfterFirst/2, func() time.Duration { via.dropEDNS.forget(); return timed(question(t, "www.example.org")) })
 			if via.dropEDNS.active() || !via.hasEDNS.active() {
-				t.Error("EDNS was not taken up again")
+				t.Error("EDNS is not used again")
 			}
 		})
 	}
@@ -168,7 +168,7 @@ func TestLossIsNotSilenceToEDNS(t *testing.T) {
 	}
 	// A slow machine's answers come after a short patience, too many of them for a loss.
 	if given(20*time.Millisecond) && given(80*time.Millisecond) && given(320*time.Millisecond) {
-		t.Error("EDNS was given up")
+		t.Error("EDNS is no longer used")
 	}
 }
 
@@ -193,7 +193,7 @@ func TestErrorsWithoutQuestion(t *testing.T) {
 				}
 				took := time.Since(start)
 				if n := u.Queries() - before; strings.HasPrefix(endpoint, "udp") && n < 2 {
-					t.Errorf("rcode %d: taken after %d queries", rcode, n)
+					t.Errorf("rcode %d: accepted after %d queries", rcode, n)
 				}
 				return took
 			})
@@ -201,7 +201,7 @@ func TestErrorsWithoutQuestion(t *testing.T) {
 	}
 }
 
-// One header with an error, as somebody may send who guessed the ID, is not taken.
+// A single header with an error is not accepted: it may be from an attacker who guessed the ID.
 func TestForgedErrorWithoutQuestion(t *testing.T) {
 	for _, rcode := range []int{dns.RcodeFormatError, dns.RcodeServerFailure, dns.RcodeRefused} {
 		for _, edns := range []bool{true, false} {
@@ -218,13 +218,13 @@ func TestForgedErrorWithoutQuestion(t *testing.T) {
 				p.members[0].via.(*transport).noEDNS.believe()
 			}
 			if m, _ := exchange(t, p, "www.example.org"); m.Rcode != dns.RcodeSuccess || len(m.Answer) != 1 {
-				t.Errorf("rcode %d, EDNS %v: taken:\n%v", rcode, edns, m)
+				t.Errorf("rcode %d, EDNS %v: accepted:\n%v", rcode, edns, m)
 			}
 		}
 	}
 }
 
-// A sound answer without its question is asked for over TCP, and fails soon where there is none.
+// If a valid answer lacks the question, the question is sent again over TCP, and fails soon if there is no TCP.
 func TestAnswerWithoutQuestion(t *testing.T) {
 	for _, rcode := range []int{dns.RcodeSuccess, dns.RcodeNameError} {
 		u := dnstest.NewUpstream(t, func(q *dnstest.Query) {

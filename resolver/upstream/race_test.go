@@ -160,7 +160,7 @@ func TestDeadFirstUpstream(t *testing.T) {
 					}
 				}
 				if n, _ := first.counts(); n != before {
-					t.Errorf("%d later clients asked the dead upstream", n-before)
+					t.Errorf("%d later clients asked the upstream that does not answer", n-before)
 				}
 				if p.Stats().Upstreams[0].Healthy || !p.Stats().Upstreams[1].Healthy {
 					t.Errorf("health: %+v", p.Stats().Upstreams)
@@ -183,7 +183,7 @@ func TestDeathUnderLoad(t *testing.T) {
 			clients.Go(func() {
 				began := time.Since(start)
 				if took := ask(t, p); took >= 300*time.Millisecond || began > 300*time.Millisecond && took > 20*time.Millisecond {
-					t.Errorf("a client %v after the death waited %v", began, took)
+					t.Errorf("a client %v after the failure waited %v", began, took)
 				}
 			})
 			time.Sleep(2 * time.Millisecond)
@@ -223,7 +223,7 @@ func TestOneLostPacketIsNoDeath(t *testing.T) {
 		first.set(20 * time.Millisecond)
 		time.Sleep(500 * time.Millisecond)
 		if !p.Stats().Upstreams[0].Healthy {
-			t.Error("the first upstream is still out")
+			t.Error("the first upstream is still not in use")
 		}
 	})
 }
@@ -248,7 +248,7 @@ func TestSlowNameIsNoDeath(t *testing.T) {
 			time.Sleep(5 * time.Millisecond)
 			slow.Store(rand.N(10) == 0)
 			if !p.Stats().Upstreams[0].Healthy {
-				t.Fatal("a slow name brought the upstream down")
+				t.Fatal("a slow name made the upstream unhealthy")
 			}
 		}
 		clients.Wait()
@@ -279,7 +279,7 @@ func TestAllDown(t *testing.T) {
 		}
 		fakes[2].set(10 * time.Millisecond)
 		if took := ask(t, p); took >= time.Second {
-			t.Errorf("with one back, a client waited %v", took)
+			t.Errorf("after one upstream recovered, a client waited %v", took)
 		}
 	})
 }
@@ -350,7 +350,7 @@ func TestBudget(t *testing.T) {
 				}
 				// Upstreams that only refuse go down and get no retries, so that none is denied.
 				if p.Stats().Denied == 0 && fakes[0].rcode == 0 {
-					t.Error("nothing was denied")
+					t.Error("no second question was denied")
 				}
 			})
 		})

@@ -118,7 +118,7 @@ func (f Client) whole(ctx context.Context, p primary, path string) (Result, erro
 				first = soa
 				return false, writeHead(w, soa)
 			case ok && soa.Serial != first.Serial:
-				return false, errors.New("the zone became another one under way")
+				return false, errors.New("the zone changed during the transfer: it is transferred again at the next fetch")
 			case ok:
 				return true, nil
 			}

@@ -198,7 +198,7 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-// TestSecretsStayWithTheirServer has a redirect lead to another one.
+// TestSecretsStayWithTheirServer follows a redirect to another server: the secrets of the first one are not sent to it.
 func TestSecretsStayWithTheirServer(t *testing.T) {
 	var got http.Header
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
