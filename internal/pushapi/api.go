@@ -58,10 +58,10 @@ type API struct {
 	tokensChanged atomic.Uint64 // counts tokens that were revoked or rotated here
 	counts        counts
 
-	uploads   slots          // of bulk uploads in progress
-	small     slots          // of documents in progress
-	documents changeset.Gate // of documents that are decoded: that takes much more memory
-	reads     changeset.Gate // of calls that read the whole journal
+	uploadSlots   slots          // limit bulk uploads in progress
+	documentSlots slots          // limit uploads of documents in progress
+	documents     changeset.Gate // of documents that are decoded: that takes much more memory
+	reads         changeset.Gate // of calls that read the whole journal
 }
 
 // New returns the API. Run must be called for the work that no call asks for.
@@ -81,7 +81,7 @@ func New(ctx context.Context, cfg Config) (*API, error) {
 	s := cfg.Control.Stream
 	a := &API{
 		cfg: cfg, log: cfg.Log, tokens: s.Bucket(stream.Tokens), nodes: s.Bucket(stream.Nodes), limits: newLimits(cfg.Rate, cfg.Burst),
-		uploads: newSlots(16, 2), small: newSlots(64, 16), documents: changeset.NewGate(4), reads: changeset.NewGate(1),
+		uploadSlots: newSlots(16, 2), documentSlots: newSlots(64, 16), documents: changeset.NewGate(4), reads: changeset.NewGate(1),
 	}
 	a.sets = changeset.New(changeset.Config{
 		Control: cfg.Control, Desk: cfg.Desk, Guards: cfg.Guards, Fleet: &a.fleet, Dir: cfg.Dir, Log: cfg.Log, MaxChanges: cfg.MaxChanges,

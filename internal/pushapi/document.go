@@ -22,11 +22,11 @@ const (
 // readJSON reads a JSON document. A mistake in one change refuses the whole document. The document waits in a file for its turn, and is
 // decoded one change at a time, so that memory does not grow with its size and shape.
 func (a *API) readJSON(ctx context.Context, j *changeset.Judge, body io.Reader) (*changeset.Upload, error) {
-	gone, busy := a.small.enter(ctx, callerOf(ctx).Owner)
+	leaveSlot, busy := a.documentSlots.enter(ctx, callerOf(ctx).Owner)
 	if busy != nil {
 		return nil, busy
 	}
-	defer gone()
+	defer leaveSlot()
 	file, err := spool(a.cfg.Dir, body)
 	if err != nil {
 		return nil, err

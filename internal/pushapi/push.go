@@ -130,7 +130,7 @@ func (a *API) readBulk(ctx context.Context, in *pushInput, j *changeset.Judge, b
 		return nil, problem(http.StatusUnprocessableEntity, "without_held",
 			"a signed change set is published as a whole: remove the names that guards hold (a dry run lists them), and push those as a separate change set")
 	}
-	leave, busy := a.uploads.enter(ctx, callerOf(ctx).Owner)
+	leave, busy := a.uploadSlots.enter(ctx, callerOf(ctx).Owner)
 	if busy != nil {
 		return nil, busy
 	}
