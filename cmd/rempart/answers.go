@@ -126,7 +126,7 @@ func (s *server) check(ctx context.Context, text string) local.Verdict {
 	}
 	switch {
 	case x.Special && x.Verdict.Action == blocklist.Pass:
-		v.Note = "Rempart answers it by itself, whatever lists and upstreams hold: it is a special-use name"
+		v.Note = "it is a special-use name, which Rempart always answers itself, regardless of lists and upstreams"
 	case x.Rebinds && x.Verdict.Action == blocklist.Pass:
 		v.Note = "its answer is withheld: it points to an address of the local network (REMPART_REBINDING)"
 	}

@@ -30,7 +30,7 @@ func controlCommand() *cobra.Command {
 		Use:   "control",
 		Short: "Accept operators' changes and lists, and publish them to every server",
 		Long: `Control accepts the changes that operators push and the content of lists, signs them, stores them in the journal, and publishes them to
-the servers whose REMPART_CONTROL names it. It answers no DNS queries.`,
+the servers whose REMPART_CONTROL is the address of this control. Control answers no DNS queries.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load()
@@ -38,31 +38,31 @@ the servers whose REMPART_CONTROL names it. It answers no DNS queries.`,
 				return err
 			}
 			if c.Control != "" {
-				return config.Bad("CONTROL", c.Control, "a control publishes changes and follows no other control: unset it")
+				return config.Bad("CONTROL", c.Control, "control publishes changes itself and cannot follow another control: unset REMPART_CONTROL")
 			}
-			reading := cli.NewProgress(cmd.ErrOrStderr())
-			log := slog.New(slog.NewTextHandler(reading, nil))
+			progress := cli.NewProgress(cmd.ErrOrStderr())
+			log := slog.New(slog.NewTextHandler(progress, nil))
 			sig := cli.CatchSignals(cmd.Context())
 			defer sig.Stop()
 			ctx := sig.Context
-			return runControl(ctx, cli.Redact(cmd.OutOrStdout()), c, log, reading, sig.Hangup, again)
+			return runControl(ctx, cli.Redact(cmd.OutOrStdout()), c, log, progress, sig.Hangup, again)
 		},
 	}
 	cmd.Flags().Uint64Var(&again.above, "new-epoch", 0,
-		"begin a new epoch of the journal above this version, which is the highest in force on any server: for a journal that was restored from an older backup, or that lost records which no copy holds")
+		"begin a new epoch of the journal above this version: give the highest version in force on any server; use it after the journal was restored from an older backup, or lost records of which no copy exists")
 	cmd.Flags().StringVar(&again.from, "recover", "",
-		"first copy the records that the journal lacks from this copy of a server's folder \"edge\": for a journal that was restored from an older backup, or that lost records")
+		"before the start, copy missing records into the journal from this folder, which is a copy of the folder \"edge\" of a server; use it after the journal was restored from an older backup, or lost records")
 	return cmd
 }
 
-// restart says how a journal continues that was restored from an older backup.
+// restart holds the flags for a journal that was restored from an older backup, or that lost records.
 type restart struct {
-	above uint64 // a new epoch begins above this version; 0: the epoch continues
-	from  string // the copy of a server's folder that lost records are taken from; "" for none
+	above uint64 // a new epoch begins above this version; 0 continues the epoch
+	from  string // copy of a server's folder "edge", from which missing records are copied; "" copies none
 }
 
 // runControl runs a control alone in its process.
-func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.Logger, reading *cli.Progress, hangup <-chan os.Signal, again restart) error {
+func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.Logger, progress *cli.Progress, hangup <-chan os.Signal, again restart) error {
 	setup.WarnSecrets(c, log)
 	changed := make(chan struct{}, 1)
 	publishers, err := setup.NewControlDialer(c, log)
@@ -70,7 +70,7 @@ func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.
 		return err
 	}
 	feeds, err := setup.NewFeedsFile(c, log, func() (*feed.Lists, error) {
-		return setup.NewLists(c, setup.ListsOptions{Log: log, Dial: publishers.DialContext, Progress: reading.ListProgress(), Changed: setup.WakeFunc(changed)})
+		return setup.NewLists(c, setup.ListsOptions{Log: log, Dial: publishers.DialContext, Progress: progress.ListProgress(), Changed: setup.WakeFunc(changed)})
 	})
 	if err != nil {
 		return err
@@ -82,9 +82,9 @@ func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.
 	}
 	defer k.close()
 	err = lists.Start(ctx)
-	reading.End()
+	progress.End()
 	if err != nil {
-		return fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
+		return fmt.Errorf("%w (the data folder is set by REMPART_DATA_DIR)", err)
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(buildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), lists.Collector())
@@ -119,7 +119,8 @@ func (k *controlServer) reloadOnHangup(ctx context.Context, hangup <-chan os.Sig
 	}
 }
 
-// serveMetrics begins to serve the metrics of a control that is alone in its process. Control does not depend on them.
+// serveMetrics starts the metrics listeners of a control that is alone in its process. If a listener cannot be opened, serveMetrics logs the error, and control
+// runs without that listener.
 func (k *controlServer) serveMetrics(ctx context.Context, g *errgroup.Group, registry *prometheus.Registry) {
 	for _, addr := range k.config.MetricsListen {
 		at, err := setup.ServeHTTP(ctx, g, addr, setup.MetricsHandler(addr, admin.New(registry, k.notReady)), "REMPART_METRICS_LISTEN", setup.ShareDescriptors(setup.DescriptorLimit()).Web, k.log)
@@ -131,7 +132,7 @@ func (k *controlServer) serveMetrics(ctx context.Context, g *errgroup.Group, reg
 	}
 }
 
-// greetWhenReady writes the greeting, and notifies the supervisor, when others may publish.
+// greetWhenReady writes the greeting and notifies the service manager once control accepts pushes.
 func (k *controlServer) greetWhenReady(ctx context.Context, out io.Writer) error {
 	select {
 	case <-k.ready:
@@ -142,7 +143,7 @@ func (k *controlServer) greetWhenReady(ctx context.Context, out io.Writer) error
 	return nil
 }
 
-// greet writes where control can be reached, its lists, and one command to try.
+// greet writes the addresses of control, the state of its lists, and one command to try.
 func (k *controlServer) greet(w io.Writer, lists *feed.Lists) {
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(w, "  %-10s %s\n", label, fmt.Sprintf(format, args...))

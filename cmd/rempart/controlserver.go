@@ -44,14 +44,14 @@ type controlServer struct {
 	pushAt    []netip.AddrPort // addresses of the API, once it is served
 	metricsAt []netip.AddrPort // addresses of the metrics, if control is alone in its process
 	changed   <-chan struct{}  // signals that the set of the lists changed
-	ready     chan struct{}    // closed when others may publish
+	ready     chan struct{}    // closed when control accepts pushes
 }
 
 // openControlServer opens the keys, the journal and the API. changed signals that the set of the lists changed.
 func openControlServer(ctx context.Context, c *config.Config, log *slog.Logger, lists *feed.Lists, changed <-chan struct{}, again restart) (*controlServer, error) {
 	k := &controlServer{config: c, log: log, lists: lists, changed: changed, ready: make(chan struct{})}
 	if err := os.MkdirAll(c.DataDir, 0o750); err != nil {
-		return nil, fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
+		return nil, fmt.Errorf("%w (the data folder is set by REMPART_DATA_DIR)", err)
 	}
 	if err := k.openKeys(); err != nil {
 		return nil, err
@@ -182,7 +182,7 @@ func (k *controlServer) run(ctx context.Context) error {
 	if k.config.Mirror != "" {
 		folder, err := mirror.NewFolder(k.config.Mirror)
 		if err != nil {
-			return fmt.Errorf("%w (REMPART_MIRROR_DIR names it)", err)
+			return fmt.Errorf("%w (the folder is set by REMPART_MIRROR_DIR)", err)
 		}
 		g.Go(func() error {
 			return folder.Run(ctx, k.control, func(err error) {

@@ -326,7 +326,7 @@ func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	addr := dnstest.FreeAddr(t)
 	_, stderr, code := operatorEnv(t, []string{"REMPART_API=http://" + addr, "REMPART_UPSTREAMS=nonsense"}, "nodes")
-	if code != 2 || !strings.Contains(stderr, addr) || !strings.Contains(stderr, "cannot be reached") || !strings.Contains(stderr, "REMPART_API names it") {
+	if code != 2 || !strings.Contains(stderr, addr) || !strings.Contains(stderr, "cannot be reached") || !strings.Contains(stderr, "the address is set by REMPART_API") {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
 }

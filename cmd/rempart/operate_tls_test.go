@@ -92,7 +92,7 @@ func TestOverTLS(t *testing.T) {
 		t.Errorf("a certificate of nobody's: exit code %d\n%s", code, stderr)
 	}
 	stdout, stderr, code := operatorEnv(t, append(keys, trusting), "token", "create", "ada", "--role", "publisher", "--certificate", ca.path("ada.pem"))
-	if code != 0 || stdout != "" || !strings.Contains(stderr, "the certificate is the token") {
+	if code != 0 || stdout != "" || !strings.Contains(stderr, "the certificate replaces the token") {
 		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
 	}
 	secret, _, code := operatorEnv(t, append(keys, trusting), "token", "create", "node", "--role", "node")

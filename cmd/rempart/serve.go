@@ -41,12 +41,12 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			reading := cli.NewProgress(cmd.ErrOrStderr())
-			log := slog.New(slog.NewTextHandler(reading, nil))
+			progress := cli.NewProgress(cmd.ErrOrStderr())
+			log := slog.New(slog.NewTextHandler(progress, nil))
 			sig := cli.CatchSignals(cmd.Context())
 			defer sig.Stop()
 			ctx := sig.Context
-			s, err := newServer(ctx, c, log, reading)
+			s, err := newServer(ctx, c, log, progress)
 			if err != nil {
 				return err
 			}
@@ -60,7 +60,7 @@ func serveCommand() *cobra.Command {
 type server struct {
 	config    *config.Config
 	log       *slog.Logger
-	reading   *cli.Progress // until the greeting
+	progress  *cli.Progress // until the greeting
 	shares    setup.Descriptors
 	forward   *setup.Forwarding
 	lists     *feed.Lists
@@ -82,8 +82,8 @@ type server struct {
 }
 
 // newServer creates the parts. Nothing runs and no socket is open afterwards.
-func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading *cli.Progress) (*server, error) {
-	s := &server{config: c, log: log, reading: reading, registry: prometheus.NewRegistry(), started: time.Now(), again: make(chan struct{}, 1), changed: make(chan struct{}, 1), publish: make(chan struct{}, 1)}
+func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress *cli.Progress) (*server, error) {
+	s := &server{config: c, log: log, progress: progress, registry: prometheus.NewRegistry(), started: time.Now(), again: make(chan struct{}, 1), changed: make(chan struct{}, 1), publish: make(chan struct{}, 1)}
 	setup.WarnSecrets(c, log)
 	s.shares = setup.ProcessDescriptors(log)
 	var err error
@@ -91,7 +91,7 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, reading 
 		return nil, err
 	}
 	s.feeds, err = setup.NewFeedsFile(c, log, func() (*feed.Lists, error) {
-		return setup.NewLists(c, setup.ListsOptions{Log: log, Dial: s.forward.Dialer().DialContext, Progress: reading.ListProgress(), Changed: setup.WakeFunc(s.changed, s.publish)})
+		return setup.NewLists(c, setup.ListsOptions{Log: log, Dial: s.forward.Dialer().DialContext, Progress: progress.ListProgress(), Changed: setup.WakeFunc(s.changed, s.publish)})
 	})
 	if err != nil {
 		return nil, err
@@ -153,9 +153,9 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	}()
 	workers := runtime.GOMAXPROCS(0) // read before lists are, which may add one
 	err := s.lists.Start(ctx)
-	s.reading.End()
+	s.progress.End()
 	if err != nil {
-		return fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
+		return fmt.Errorf("%w (the data folder is set by REMPART_DATA_DIR)", err)
 	}
 	below.Go(func() error { return s.lists.Run(background) })
 	below.Go(func() error { return s.clients.Run(background) })
@@ -165,7 +165,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	}
 	if s.edge != nil {
 		if err := s.edge.Start(); err != nil {
-			return fmt.Errorf("%w (REMPART_DATA_DIR names it)", err)
+			return fmt.Errorf("%w (the data folder is set by REMPART_DATA_DIR)", err)
 		}
 		below.Go(func() error { return s.edge.Run(background) })
 		below.Go(func() error { return s.refresh(background) })

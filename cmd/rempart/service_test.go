@@ -90,10 +90,10 @@ func TestCommandsAskTheServer(t *testing.T) {
 	}
 	sample := filepath.Join(s.home, "sample.txt")
 	write(t, sample, "listed.example", "good.example")
-	s.says(t, 0, "digest --sample "+sample+" --resolver "+s.DNS+" --address "+page, "the same")
+	s.says(t, 0, "digest --sample "+sample+" --resolver "+s.DNS+" --address "+page, "the verdicts are equal")
 	write(t, sample, "listed.example", "good.example", "shop.example")
 	s.says(t, 0, "digest --sample "+sample+" --resolver "+s.DNS+" --address "+page,
-		"3 names, 2 blocked", "1 name not listed, but blocked for a name or an address in the answer", "\nthe same")
+		"3 names, 2 blocked", "1 name not listed, but blocked for a name or an address in the answer", "\nthe verdicts are equal")
 
 	s.says(t, 0, "allow listed.example listed.example --reason ours", "listed.example: allowed")
 	if got := address(ask(t, s.Program, "listed.example")); got != origin {
@@ -105,7 +105,7 @@ func TestCommandsAskTheServer(t *testing.T) {
 		t.Errorf("%v\n%s", err, data)
 	}
 	s.says(t, 2, "allow nas", "nas: it is not a name that can be allowed", "nothing was added")
-	s.says(t, 0, "allow use-application-dns.net", "not added: Rempart answers it by itself")
+	s.says(t, 0, "allow use-application-dns.net", "not added: it is a special-use name")
 	s.says(t, 0, "status")
 	info, err := os.Stat(filepath.Join(s.DataDir, "rempart.sock"))
 	if err != nil || info.Mode().Perm() != 0o600 {
@@ -123,7 +123,7 @@ func TestDigestOfAnObservingServer(t *testing.T) {
 	sample := filepath.Join(s.home, "sample.txt")
 	write(t, sample, "listed.example", "good.example")
 	s.says(t, 1, "digest --sample "+sample+" --resolver "+s.DNS+" --address "+page,
-		"only observes and blocks none of them (REMPART_MODE=observe)", "listed.example has another verdict", "not the same")
+		"only observes and blocks none of them (REMPART_MODE=observe)", "listed.example has different verdicts", "the verdicts are not equal")
 }
 
 // TestCommandsOfOtherSettings: commands ask the running server only if the environment names the same set.

@@ -127,7 +127,7 @@ func (c *Change) parseAttributes(l *blocklist.Listing) error {
 	}
 	if c.Category != "" {
 		if l.Category, ok = blocklist.ParseCategory(c.Category); !ok {
-			return &FieldError{"category", "there is no such category: malicious, malware, phishing, scam, botnet or stalkerware"}
+			return &FieldError{"category", "unknown category; use malicious, malware, phishing, scam, botnet or stalkerware"}
 		}
 	}
 	mark := slices.Index(markTexts[:], c.Mark)

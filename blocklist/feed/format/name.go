@@ -200,7 +200,7 @@ func appendUnicode(dst, text []byte) ([]byte, Reason) {
 		return dst, TooLong
 	}
 	unicode, err := mapping.ToUnicode(string(text))
-	if err != nil || strings.ContainsRune(unicode, utf8.RuneError) { // which stands for what has no meaning
+	if err != nil || strings.ContainsRune(unicode, utf8.RuneError) { // RuneError marks characters that cannot be decoded
 		return dst, Punycode
 	}
 	ascii, err := idna.Punycode.ToASCII(unicode)

@@ -19,13 +19,14 @@ import (
 	"rempart/internal/journal"
 )
 
-// currentView is the present set of a snapshot, of a control's journal, or of lists.
+// currentView is a view of the current set, with a function that frees its resources.
 type currentView struct {
 	view    *blocklist.View
-	release func() // called when the view is not used any more
+	release func() // must be called when the view is not used any more
 }
 
-// currentSet returns the set in the file snapshot, or else the set that the environment names.
+// currentSet returns the set in the file snapshot. If snapshot is "", it returns the newest set of REMPART_CONTROL, or without REMPART_CONTROL the set of the
+// lists in the environment.
 func currentSet(cmd *cobra.Command, c *config.Config, snapshot string) (*currentView, error) {
 	if snapshot != "" {
 		view, err := feed.OpenSnapshot(snapshot)
@@ -48,15 +49,15 @@ func currentSet(cmd *cobra.Command, c *config.Config, snapshot string) (*current
 	return &currentView{in.lists.Set().View(), func() {}}, nil
 }
 
-// followPatience is how long a command waits for a journal.
+// followPatience is the time for which a command waits until the newest version of a journal is in force.
 const followPatience = 10 * time.Minute
 
-// silentSource is a source to which a follower does not report, so that control does not list it as a server.
+// silentSource is a journal.Source that discards the follower's reports, so that control does not list this command as a server.
 type silentSource struct{ journal.Source }
 
 func (silentSource) Report(context.Context, []byte) error { return nil }
 
-// followOnce follows REMPART_CONTROL until its newest version is in force, in a temporary folder.
+// followOnce follows the journal of REMPART_CONTROL, in a temporary folder, until the newest version is in force, and returns that set.
 func followOnce(ctx context.Context, c *config.Config) (*currentView, error) {
 	roots, err := setup.ParseRootKeys(c.ControlKey)
 	if err != nil {
@@ -66,11 +67,11 @@ func followOnce(ctx context.Context, c *config.Config) (*currentView, error) {
 	if err != nil {
 		return nil, err
 	}
-	forget := func() { os.RemoveAll(dir) }
+	removeDir := func() { os.RemoveAll(dir) }
 	log := slog.New(slog.DiscardHandler)
 	source, err := setup.NewControlSource(c, "digest", setup.EdgeOptions{Log: log, Dial: (&net.Dialer{Timeout: 10 * time.Second}).DialContext})
 	if err != nil {
-		forget()
+		removeDir()
 		return nil, err
 	}
 	f, err := journal.NewFollower(journal.FollowerConfig{
@@ -81,20 +82,20 @@ func followOnce(ctx context.Context, c *config.Config) (*currentView, error) {
 	}
 	if err != nil {
 		source.Close()
-		forget()
+		removeDir()
 		return nil, err
 	}
-	running, cancel := context.WithCancel(ctx)
+	runCtx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = f.Run(running) // errors are shown by the follower's health
+		_ = f.Run(runCtx) // awaitNewest reads errors from f.Health
 	}()
 	end := func() {
 		cancel()
 		<-done
 		source.Close()
-		forget()
+		removeDir()
 	}
 	if err := awaitNewest(ctx, f); err != nil {
 		end()
@@ -121,7 +122,7 @@ func awaitNewest(ctx context.Context, f *journal.Follower) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return errors.Join(errors.New("REMPART_CONTROL: the set did not arrive in time"), ctx.Err())
+			return errors.Join(errors.New("REMPART_CONTROL: the newest set was not received in time"), ctx.Err())
 		}
 	}
 }

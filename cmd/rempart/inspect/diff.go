@@ -34,7 +34,7 @@ lists now, OLD the set in the data folder.
 
 "+" marks a name that is added, "-" one that is removed, "~" one whose entries change.
 
-Exit code: 0 if the states are equal, 1 if they differ, 2 on an error: a list could not be fetched or read, for example.`,
+Exit code: 0 if the states are equal, 1 if they differ, 2 on an error, for example if a list could not be fetched or read.`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if limit < 0 {

@@ -34,26 +34,28 @@ func digestCommand() *cobra.Command {
 	d := &digester{}
 	cmd := &cobra.Command{
 		Use: "digest --sample FILE", Short: "Check whether a resolver blocks the same names as this set", Args: cobra.NoArgs,
-		Long: `Determine the verdict of the set on each name of FILE (one name per line), and with --resolver the verdict of that resolver, and show a digest of the verdicts of
-each: the digests are equal if all verdicts are. The set is that of REMPART_CONTROL, checked with REMPART_CONTROL_KEY, as a server there would apply it;
-without REMPART_CONTROL, the set of the lists that the environment names; with --set, a snapshot.
+		Long: `Determine the verdict of the set on each name of FILE (one name per line), and with --resolver the verdict of that resolver, and show a digest of the
+verdicts of each: the digests are equal if all verdicts are equal. The set is fetched from REMPART_CONTROL, verified with REMPART_CONTROL_KEY, and read as a server
+with this environment would apply it; without REMPART_CONTROL, it is made from the lists in the environment; with --set, it is a snapshot.
 
 A block by a resolver is recognized by an extended error, by the page (--page, --address), or by NXDOMAIN or NODATA under a policy zone (--zone). The resolver
-resolves names that pass: choose a sample that may be resolved. The resolver may block a name that the set does not list, for a listed name or address in its answer:
-the server that runs here with this set is asked, and if it blocks the name for its answer, the name is a block of both.
+queries the Internet for names that pass: choose a sample for which this is acceptable.
 
-Exit code: 0 if all verdicts are equal, 1 if not, 2 on an error: the resolver does not answer a name, for example.`,
+The resolver may block a name that the set does not list, because its answer contains a listed name or address. Digest then asks the server that runs on
+this machine with this set. If this server blocks the name for the same reason, both verdicts are a block.
+
+Exit code: 0 if all verdicts are equal, 1 if not, 2 on an error, for example if the resolver does not answer a name.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return d.run(cmd) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&d.sample, "sample", "", "file of the names, one per line")
 	f.StringVar(&d.set, "set", "", "snapshot to use as the set, written by \"rempart compile\"")
 	f.StringVar(&d.resolver.Addr, "resolver", "", "address of the resolver to ask, like 192.0.2.1 or 192.0.2.1:53")
-	f.StringVar(&d.resolver.Page, "page", "", "name that blocked names are redirected to (REMPART_RPZ_PAGE)")
-	f.StringSliceVar(&d.addresses, "address", nil, "address in the answers to blocked names")
-	f.StringSliceVar(&d.resolver.Zones, "zone", nil, "policy zone of the resolver (those of REMPART_RPZ_ZONES)")
+	f.StringVar(&d.resolver.Page, "page", "", "name that blocked names are redirected to (default REMPART_RPZ_PAGE)")
+	f.StringSliceVar(&d.addresses, "address", nil, "address that the resolver returns for blocked names")
+	f.StringSliceVar(&d.resolver.Zones, "zone", nil, "policy zone of the resolver (default: the zones of REMPART_RPZ_ZONES)")
 	f.BoolVar(&d.resolver.Absent, "absent", false, "treat NXDOMAIN and NODATA without any SOA as blocks")
-	f.StringSliceVar(&d.categories, "category", nil, "use only these categories, which the zone of the resolver holds")
+	f.StringSliceVar(&d.categories, "category", nil, "use only these categories of the set: those that the resolver's zone holds")
 	f.BoolVar(&d.asJSON, "json", false, "as a JSON object")
 	_ = cmd.MarkFlagRequired("sample") // the flag exists
 	return cmd
@@ -89,11 +91,11 @@ type verdictDigest struct {
 }
 
 func (d *digester) run(cmd *cobra.Command) error {
-	of, err := findServiceUnless(cmd.Context(), d.set != "", &d.sample, &d.set)
+	service, err := findServiceUnless(cmd.Context(), d.set != "", &d.sample, &d.set)
 	if err != nil {
 		return err
 	}
-	c := of.config
+	c := service.config
 	categories, err := d.readFlags(c)
 	if err != nil {
 		return err
@@ -111,7 +113,7 @@ func (d *digester) run(cmd *cobra.Command) error {
 	bySet := rpz.ByView(set.view, categories, time.Now().Unix())
 	out := digestResult{Version: set.view.Version(), Observes: d.set == "" && c.Mode == config.Observe}
 	if d.resolver.Addr != "" {
-		client := of.client
+		client := service.client
 		if d.set != "" || len(d.categories) > 0 { // the running server uses another set or more categories
 			client = nil
 		}
@@ -150,12 +152,12 @@ func (d *digester) readFlags(c *config.Config) (categories blocklist.Categories,
 	if addr, err := netip.ParseAddr(d.resolver.Addr); err == nil {
 		d.resolver.Addr = net.JoinHostPort(addr.String(), "53")
 	} else if _, err := netip.ParseAddrPort(d.resolver.Addr); err != nil && d.resolver.Addr != "" {
-		return 0, fmt.Errorf("--resolver %s: an address like 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53", d.resolver.Addr)
+		return 0, fmt.Errorf("--resolver %s: use an address like 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53", d.resolver.Addr)
 	}
 	for _, text := range d.addresses {
 		addr, err := netip.ParseAddr(text)
 		if err != nil {
-			return 0, fmt.Errorf("--address %s: an IP address", text)
+			return 0, fmt.Errorf("--address %s: not an IP address", text)
 		}
 		d.resolver.Addresses = append(d.resolver.Addresses, addr.Unmap())
 	}
@@ -166,15 +168,15 @@ func (d *digester) readFlags(c *config.Config) (categories blocklist.Categories,
 	for _, text := range d.categories {
 		category, ok := blocklist.ParseCategory(text)
 		if !ok {
-			return 0, fmt.Errorf("--category %s: there is no such category", text)
+			return 0, fmt.Errorf("--category %s: unknown category", text)
 		}
 		categories |= 1 << category
 	}
 	return categories, nil
 }
 
-// judgeByResolver returns a Judge that asks the resolver. It stores the names on which the set has another verdict, and those that the running server blocks
-// for a name or an address in their answer. A nil client stands for no server.
+// judgeByResolver returns a Judge that asks the resolver. It stores the names on which set and resolver differ in d.differing,
+// except the names that the running server blocks for a name or an address in their answer: these are stored in d.targets. client is nil without a running server.
 func (d *digester) judgeByResolver(bySet rpz.Judge, client *local.Client) rpz.Judge {
 	d.targets = map[string]bool{}
 	return func(ctx context.Context, name []byte) (bool, error) {
@@ -221,16 +223,16 @@ func digestOf(ctx context.Context, file io.ReadSeeker, judge rpz.Judge) (v verdi
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return v, err
 	}
-	var unread error
+	var readErr error
 	names := func(yield func([]byte) bool) {
-		unread = eachName(file, yield)
+		readErr = eachName(file, yield)
 	}
 	v.Digest, v.Blocked, v.Passed, err = rpz.Digest(ctx, names, judge)
 	switch {
 	case err != nil:
 		return v, err
-	case unread != nil:
-		return v, unread
+	case readErr != nil:
+		return v, readErr
 	case v.Blocked+v.Passed == 0:
 		return v, errors.New("--sample: the file holds no name")
 	}
@@ -271,7 +273,7 @@ func (d *digester) write(w io.Writer, out *digestResult) error {
 	}
 	say(fmt.Sprintf("the set, version %d", out.Version), out.Set)
 	if out.Through > 0 {
-		fmt.Fprintf(&b, "  %s not listed, but blocked for a name or an address in the answer (rempart check NAME shows it)\n", report.Count(out.Through, "name"))
+		fmt.Fprintf(&b, "  %s not listed, but blocked for a name or an address in the answer (\"rempart check NAME\" shows which)\n", report.Count(out.Through, "name"))
 	}
 	if out.Observes {
 		fmt.Fprintln(&b, "  a server with these settings only observes and blocks none of them (REMPART_MODE=observe)")
@@ -279,9 +281,9 @@ func (d *digester) write(w io.Writer, out *digestResult) error {
 	if out.Same != nil {
 		say(d.resolver.Addr, out.Resolver)
 		for _, name := range out.Differ {
-			fmt.Fprintf(&b, "  %s has another verdict\n", name)
+			fmt.Fprintf(&b, "  %s has different verdicts\n", name)
 		}
-		fmt.Fprintln(&b, map[bool]string{true: "the same", false: "not the same"}[*out.Same])
+		fmt.Fprintln(&b, map[bool]string{true: "the verdicts are equal", false: "the verdicts are not equal"}[*out.Same])
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -84,7 +84,7 @@ func (c *apiClient) explain(err error, q *apiRequest) error {
 	case isTLSError(err):
 		return fmt.Errorf("%s cannot be trusted, or does not trust this client: %w; REMPART_API_CA names the authorities for its certificate, REMPART_API_CERT the certificate of this client", c.base, err)
 	case errors.As(err, &op) && op.Op == "dial":
-		return fmt.Errorf("%s cannot be reached: %w; is a control running there? REMPART_API names it", c.base, err)
+		return fmt.Errorf("%s cannot be reached: %w; is control running there? the address is set by REMPART_API", c.base, err)
 	case q.again:
 		return fmt.Errorf("%s does not answer: %w", c.base, err)
 	}

@@ -140,7 +140,7 @@ requires several keys, --key signs it with the approver's own key: the bytes in 
 --changes" wrote and the approver read, or else the bytes that control returns now.
 ` + apiHelp + `
 
-Exit code: 0 if all of it is in the journal (or it is rejected), 1 if something of it was refused (or was not in force everywhere within --wait), 2 on an error.`,
+Exit code: 0 if all changes are in the journal (or the change set is rejected); 1 if a change was refused, or was not in force everywhere within --wait; 2 on an error.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.waitDefault(cmd)
 			if reject && (keyFile != "" || content != "") || content != "" && keyFile == "" {
@@ -213,7 +213,7 @@ func undoCommand() *cobra.Command {
 		Long: `Undo all changes of a change set by another one that restores the earlier state. Names that later change sets changed again stay as they are, and are listed.
 ` + apiHelp + `
 
-Exit code: 0 if all of it is undone, 1 if some names stay or the undo is held (or was not in force everywhere within --wait), 2 on an error.`,
+Exit code: 0 if all changes are undone; 1 if some names stay, or the undo is held, or was not in force everywhere within --wait; 2 on an error.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.waitDefault(cmd)
 			c, err := openAPI(s.tokenFile)
@@ -253,7 +253,7 @@ func advanceCommand() *cobra.Command {
 		Long: `Extend a change set that was pushed with --stage to all servers, before its time.
 ` + apiHelp + `
 
-Exit code: 0 if it is in force for all servers, 1 if it was not in force everywhere within --wait, 2 on an error.`,
+Exit code: 0 if the change set is published to all servers, 1 if it was not in force everywhere within --wait, 2 on an error.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.waitDefault(cmd)
 			c, err := openAPI(s.tokenFile)

@@ -22,11 +22,11 @@ func nodesCommand() *cobra.Command {
 	var tokenFile string
 	cmd := &cobra.Command{
 		Use: "nodes", Short: "Show the state of every server", Args: cobra.NoArgs,
-		Long: `Show for every server that follows this control which version is in force there, and how long ago a silent server last reported.
+		Long: `Show the version that is in force on each server that follows this control, and the time since the last report of a server that stopped reporting.
 ` + apiHelp + `
 
-Exit code: 0 if every server has the newest version, 1 if one is behind, does not report or has a problem, or control has one, 2 on an error. To remove a
-retired server: "rempart nodes forget".`,
+Exit code: 0 if every server has the newest version, 1 if a server is behind, does not report or has a problem, or if control has a problem, 2 on an
+error. To remove a retired server, run "rempart nodes forget".`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := openAPI(tokenFile)
 			if err != nil {
@@ -41,9 +41,9 @@ retired server: "rempart nodes forget".`,
 			if err != nil {
 				return err
 			}
-			sound := all.Problem == ""
+			healthy := all.Problem == ""
 			for _, n := range all.Nodes {
-				sound = sound && n.Behind == 0 && !n.Gone && !n.Awaited && n.Problem == ""
+				healthy = healthy && n.Behind == 0 && !n.Gone && !n.Awaited && n.Problem == ""
 			}
 			if asJSON {
 				err = writeRaw(cmd.OutOrStdout(), raw)
@@ -58,7 +58,7 @@ retired server: "rempart nodes forget".`,
 				}
 				err = tw.Flush()
 			}
-			if err == nil && !sound {
+			if err == nil && !healthy {
 				err = cli.Negative
 			}
 			return err
@@ -73,9 +73,10 @@ func forgetCommand() *cobra.Command {
 	var tokenFile string
 	cmd := &cobra.Command{
 		Use: "forget NAME", Short: "Forget a server that is retired", Args: cobra.ExactArgs(1),
-		Long: `Forget a server, so that neither "rempart nodes" nor --wait waits for it any more. NAME is the server's, as "rempart nodes" lists it or without the name
-of its token before the slash; or it is that of a token: then all servers that report with it. A server that still runs is listed again from its
-next report: stop it first, or revoke its token, which forgets its servers by itself.
+		Long: `Forget a server, so that neither "rempart nodes" nor --wait waits for it any more. NAME is the name of a server as
+"rempart nodes" lists it, or only the part after the slash (the part before the slash is the name of the server's token). With the name of a token, all servers
+that report with this token are forgotten. A server that still runs is listed again from its next report: stop the server first, or revoke its token; revoking a
+token also forgets its servers.
 ` + apiHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := openAPI(tokenFile)
@@ -90,8 +91,8 @@ next report: stop it first, or revoke its token, which forgets its servers by it
 				return c.suggestNode(cmd.Context(), args[0], err)
 			}
 			if len(done.Reporting) > 0 {
-				fmt.Fprintf(cmd.ErrOrStderr(), "warning: reported within the last minute: %s. A server that still runs is listed again from its next report: stop it, or revoke its token "+
-					"(rempart token revoke), and forget it then\n", strings.Join(done.Reporting, ", "))
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: reported within the last minute: %s. A server that still runs is listed again from its next report: stop the server, or revoke its token "+
+					"(rempart token revoke), then forget the server again\n", strings.Join(done.Reporting, ", "))
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "forgotten: %s\n", report.Count(done.Forgotten, "server"))
 			return err
@@ -162,7 +163,7 @@ func enforcementCommand(act, short, long string) *cobra.Command {
 		Use: act, Short: short, Args: cobra.NoArgs,
 		Long: long + "\n" + apiHelp + `
 
-Exit code: 0 once it is in the journal, 1 if it was not in force everywhere within --wait, 2 on an error.`,
+Exit code: 0 if the command is recorded in the journal, 1 if it was not in force everywhere within --wait, 2 on an error.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s.waitDefault(cmd)
 			if reason == "" {

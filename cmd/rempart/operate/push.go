@@ -61,7 +61,7 @@ repeat it with --id. With --key the author signs it here, and control cannot cha
 
 ` + apiHelp + `
 
-Exit code: 0 if all of it is in the journal, 1 if something was refused or it is held (or was not in force everywhere within --wait), 2 on an error.`,
+Exit code: 0 if all changes are in the journal; 1 if a change was refused or is held, or was not in force everywhere within --wait; 2 on an error.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.waitDefault(cmd)

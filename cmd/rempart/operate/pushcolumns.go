@@ -13,12 +13,12 @@ import (
 
 // column is a column of a table of changes.
 type column struct {
-	field string        // of a change; "" if the column is ignored, or may contain a category
+	field string        // the field of a change; "" if the column is ignored, or may contain a category
 	as    format.Column // the meaning of the column in lists
 }
 
-// fieldOf returns the field of a change that a table's column or a key of an object holds, "" for none. A title is the name of a field, or a title of names,
-// categories or reasons in lists.
+// fieldOf returns the field of a change that is meant by the title of a table's column, or by the key of a JSON object; "" if none. title may be the name of the
+// field, or a title that lists use for a column of names, categories or reasons.
 func fieldOf(title string) string {
 	if lower := strings.ToLower(title); slices.Contains(strings.Split(changeset.Columns, ", "), lower) {
 		return lower
@@ -34,8 +34,8 @@ func fieldOf(title string) string {
 	return ""
 }
 
-// columns reads the titles of a table, and notes each column to ignore, because tables are exported with columns of other programs. Of several columns of one
-// field other than the name, the one with the title of the field is read, or else the first.
+// columns returns the meaning of each column of a table from the titles. It ignores unknown columns, because other programs export more columns, and calls n.note
+// for each. If several columns mean the same field (except the name), it uses the column that is titled like the field, or else the first.
 func (n *normalizer) columns(titles []string) ([]column, error) {
 	head := make([]column, len(titles))
 	at := map[string]int{} // by field
@@ -49,7 +49,7 @@ func (n *normalizer) columns(titles []string) ([]column, error) {
 		switch {
 		case field == "":
 		case field == "name", again && exact && strings.EqualFold(strings.TrimSpace(titles[before]), field):
-			taken = append(taken, field) // ReadColumns refuses the second
+			taken = append(taken, field) // ReadColumns returns an error for a duplicate
 		case again && !exact:
 			head[i] = column{}
 		case again:
@@ -75,7 +75,7 @@ func (n *normalizer) columns(titles []string) ([]column, error) {
 func (n *normalizer) cells(head []column, row []string) (map[string]json.RawMessage, error) {
 	values := map[string]any{}
 	var threats format.Threats
-	benign := "" // the cell that says that the row is benign
+	benign := "" // the text of the first cell that says that the name is benign
 	for i, cell := range row {
 		if cell = strings.TrimSpace(cell); cell == "" {
 			continue
@@ -112,8 +112,8 @@ func (n *normalizer) cells(head []column, row []string) (map[string]json.RawMess
 	return fields, nil
 }
 
-// threat sets the category according to the columns of threats. If one of them says that a row to block is benign, this becomes its category, which control
-// refuses.
+// threat sets the category according to the columns of threats. If a cell says that the name is benign, but the row blocks the name,
+// the text of the cell becomes the category, so that control refuses the row.
 func (n *normalizer) threat(fields map[string]json.RawMessage, threats *format.Threats, benign string) (err error) {
 	category, ok := threats.Category()
 	switch {
@@ -149,8 +149,8 @@ func categoryOf(cell string) string {
 	return cell
 }
 
-// renameKeys gives the fields of a change in an object the names of the API, and reports whether it changed anything. A key that would occur twice is left, and
-// control refuses the change.
+// renameKeys gives the fields of a change in an object the names of the API, and reports whether it changed anything. If two keys mean the same field, neither
+// is renamed, and control refuses the change.
 func renameKeys(fields map[string]json.RawMessage) (changed bool) {
 	held := map[string]int{} // number of keys per field
 	for key := range fields {

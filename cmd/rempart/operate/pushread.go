@@ -21,19 +21,20 @@ const (
 	formatCSV    = "csv"
 )
 
-// normalizer reads changes in any format and writes them as NDJSON, with defaults for fields that a line does not set. Each change is on the output line with
-// the number of the input line where it began, so that a refusal names the right line. The normalizer does not judge changes. Its memory is bounded.
+// normalizer reads changes in any format and writes them as NDJSON, with defaults for fields that a line does not set. A change has the same line
+// number in the output as in the input (the first line of its input, if there are several), so that a refusal shows the right line. The normalizer does not
+// validate changes. Its memory is bounded.
 type normalizer struct {
 	out      *bufio.Writer
 	defaults map[string]json.RawMessage // by field
-	at       int                        // lines written
+	at       int                        // number of lines written
 	changes  int
 	note     func(column string) // called for each column of a table that is ignored
 }
 
-// normalize reads the changes of r and writes them to w as NDJSON. form is the format; "" means that it is detected. It calls note with the title of each
-// column that is not a column of a change, and ignores the column. It returns the number of changes.
-func normalize(w io.Writer, r io.Reader, form string, defaults map[string]json.RawMessage, note func(column string)) (int, error) {
+// normalize reads the changes of r, writes them to w as NDJSON, and returns the number of changes. formatName is the format; if it is "", normalize detects the
+// format. It ignores each column that is not a column of a change, and calls note with the title of the column.
+func normalize(w io.Writer, r io.Reader, formatName string, defaults map[string]json.RawMessage, note func(column string)) (int, error) {
 	n := &normalizer{out: bufio.NewWriterSize(w, 64<<10), defaults: defaults, note: note}
 	text, err := format.Text(r)
 	if err != nil {
@@ -44,11 +45,11 @@ func normalize(w io.Writer, r io.Reader, form string, defaults map[string]json.R
 	if err != nil && err != io.EOF {
 		return 0, err
 	}
-	found, comma := detectFormat(head)
-	if form == "" {
-		form = found
+	detected, comma := detectFormat(head)
+	if formatName == "" {
+		formatName = detected
 	}
-	switch form {
+	switch formatName {
 	case formatCSV:
 		err = n.writeTable(in, comma)
 	case formatNDJSON:
@@ -56,7 +57,7 @@ func normalize(w io.Writer, r io.Reader, form string, defaults map[string]json.R
 	case formatPlain:
 		err = n.eachLine(in, n.writeName)
 	default:
-		err = fmt.Errorf("--format %s: the formats are %s, %s and %s", form, formatPlain, formatNDJSON, formatCSV)
+		err = fmt.Errorf("--format %s: the formats are %s, %s and %s", formatName, formatPlain, formatNDJSON, formatCSV)
 	}
 	if err != nil {
 		return n.changes, err
@@ -65,13 +66,13 @@ func normalize(w io.Writer, r io.Reader, form string, defaults map[string]json.R
 		return n.changes, err
 	}
 	if n.changes == 0 {
-		return 0, errors.New("it holds no change")
+		return 0, errors.New("no change found")
 	}
 	return n.changes, nil
 }
 
-// detectFormat returns the format of a file from its beginning, and the separator of columns if it has any.
-func detectFormat(head []byte) (form string, comma rune) {
+// detectFormat returns the format of a file from its beginning, and the separator of its columns if the format is CSV.
+func detectFormat(head []byte) (formatName string, comma rune) {
 	for line := range strings.Lines(string(head)) {
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' {
@@ -94,15 +95,15 @@ func detectFormat(head []byte) (form string, comma rune) {
 	return formatPlain, ','
 }
 
-// eachLine calls read with each line. read writes one line.
-func (n *normalizer) eachLine(in *bufio.Reader, read func(line []byte) error) error {
+// eachLine calls convert with each line. convert writes one line of output.
+func (n *normalizer) eachLine(in *bufio.Reader, convert func(line []byte) error) error {
 	for {
 		line, err := journal.ReadLine(in, journal.MaxLine)
 		if err == io.EOF {
 			return nil
 		}
 		if err == nil {
-			err = read(bytes.TrimSpace(line))
+			err = convert(bytes.TrimSpace(line))
 		}
 		if err != nil {
 			return fmt.Errorf("line %d: %w", n.at+1, err)
@@ -122,7 +123,7 @@ func (n *normalizer) writeName(line []byte) error {
 	return n.writeChange(map[string]json.RawMessage{"name": text})
 }
 
-// writeObject writes the change for a line of NDJSON. A line that is not a JSON object is written unchanged, and control says why it is refused.
+// writeObject writes the change for a line of NDJSON. A line that is not a JSON object is written unchanged; control refuses the line and returns the reason.
 func (n *normalizer) writeObject(line []byte) error {
 	if len(line) == 0 {
 		return n.writeBlank()
@@ -143,7 +144,7 @@ func (n *normalizer) writeTable(in *bufio.Reader, comma rune) error {
 	t := changeset.NewTable(in, comma, '#')
 	titles, err := t.Next()
 	if err != nil {
-		return fmt.Errorf("the line that names the columns: %w", err)
+		return fmt.Errorf("reading the titles of the columns: %w", err)
 	}
 	head, err := n.columns(titles.Cells)
 	if err != nil {
@@ -177,12 +178,12 @@ func (n *normalizer) writeTable(in *bufio.Reader, comma rune) error {
 
 // writeChange writes a change, with defaults for the fields that it does not set.
 func (n *normalizer) writeChange(fields map[string]json.RawMessage) error {
-	says := map[string]bool{}
+	isSet := map[string]bool{}
 	for field, value := range fields { // null in JSON sets no field, and Go's decoder ignores case
-		says[strings.ToLower(field)] = string(value) != "null"
+		isSet[strings.ToLower(field)] = string(value) != "null"
 	}
 	for field, value := range n.defaults {
-		if !says[field] {
+		if !isSet[field] {
 			fields[field] = value
 		}
 	}
@@ -191,7 +192,7 @@ func (n *normalizer) writeChange(fields map[string]json.RawMessage) error {
 		return err
 	}
 	if len(line) > journal.MaxLine {
-		return fmt.Errorf("a change of more than %d bytes", journal.MaxLine)
+		return fmt.Errorf("the change is longer than %d bytes", journal.MaxLine)
 	}
 	n.changes++
 	return n.writeLine(line)
@@ -208,7 +209,7 @@ func (n *normalizer) writeLine(text []byte) error {
 // newlines is a reader that replaces the line ends "\r\n" and "\r" of r by "\n".
 type newlines struct {
 	r       io.Reader
-	afterCR bool // the last byte read was "\r"
+	afterCR bool // the last byte that was read from r is "\r"
 }
 
 func (l *newlines) Read(p []byte) (int, error) {

@@ -17,15 +17,15 @@ func TestNormalise(t *testing.T) {
 	t.Parallel()
 	scam := map[string]json.RawMessage{"category": json.RawMessage(`"scam"`)}
 	for name, tt := range map[string]struct {
-		form, in string
-		defaults map[string]json.RawMessage
-		want     string // line by line
-		err      string
+		formatName, in string
+		defaults       map[string]json.RawMessage
+		want           string // line by line
+		err            string
 	}{
 		"plain":                   {"", "# names\r\nA.example\r\n\r\n b.example # why\nlast.example", nil, "\n{\"name\":\"A.example\"}\n\n{\"name\":\"b.example\"}\n{\"name\":\"last.example\"}\n", ""},
 		"plain with defaults":     {"", "a.example", scam, `{"category":"scam","name":"a.example"}` + "\n", ""},
 		"byte order mark":         {"", "\ufeffa.example\n", nil, "{\"name\":\"a.example\"}\n", ""},
-		"what is quoted":          {"", "a\"\\\x01.example\n", nil, `{"name":"a\"\\\u0001.example"}` + "\n", ""},
+		"quoted characters":       {"", "a\"\\\x01.example\n", nil, `{"name":"a\"\\\u0001.example"}` + "\n", ""},
 		"NDJSON as it is":         {"", "{\"name\":\"a.example\", \"x\":1}\n\n{oops\n", nil, "{\"name\":\"a.example\", \"x\":1}\n\n{oops\n", ""},
 		"NDJSON with defaults":    {"", `{"name":"a.example"}` + "\n" + `{"Category":"phishing","name":"b.example"}` + "\n" + `{"category":null,"name":"c.example"}` + "\n{oops", scam, `{"category":"scam","name":"a.example"}` + "\n" + `{"Category":"phishing","name":"b.example"}` + "\n" + `{"category":"scam","name":"c.example"}` + "\n{oops\n", ""},
 		"CSV":                     {"", "Name,countries,reason\na.example,FR DE,\n", nil, "\n" + `{"countries":["FR","DE"],"name":"a.example"}` + "\n", ""},
@@ -39,7 +39,7 @@ func TestNormalise(t *testing.T) {
 		"the title of a field":    {"", "name,Kategorie,category,Motif,reason\na.example,malware,SCAM,x,y\n", nil, "\n" + `{"category":"scam","name":"a.example","reason":"y"}` + "\n", ""},
 		"a category twice":        {"", "name,category,Category\n", nil, "", "two columns are called category"},
 		"threats and labels":      {"", "domain,tags,label\na.example,\"phishing, bank\",1\nb.example,case 7,\nc.example,,benign\n", scam, "\n" + `{"category":"phishing","name":"a.example"}` + "\n" + `{"category":"scam","name":"b.example"}` + "\n" + `{"category":"benign","name":"c.example"}` + "\n", ""},
-		"what is benign, allowed": {"", "do,domain,label\nallow,a.example,benign\n", nil, "\n" + `{"do":"allow","name":"a.example"}` + "\n", ""},
+		"a benign name, allowed":  {"", "do,domain,label\nallow,a.example,benign\n", nil, "\n" + `{"do":"allow","name":"a.example"}` + "\n", ""},
 		"NDJSON as in lists":      {"", `{"domain":"a.example"}` + "\n" + `{"url":"https://b.example/","Catégorie":"hameçonnage","motif":"x"}` + "\n" + `{"host":"c.example","category":"phishing"}` + "\n", nil, `{"name":"a.example"}` + "\n" + `{"category":"phishing","name":"https://b.example/","reason":"x"}` + "\n" + `{"category":"phishing","name":"c.example"}` + "\n", ""},
 		"NDJSON, with defaults":   {"", `{"domain":"a.example"}` + "\n", scam, `{"category":"scam","name":"a.example"}` + "\n", ""},
 		"NDJSON of two names":     {"", `{"domain":"a.example","url":"https://b.example/"}` + "\n", nil, `{"domain":"a.example","url":"https://b.example/"}` + "\n", ""},
@@ -59,15 +59,15 @@ func TestNormalise(t *testing.T) {
 		"a row too short":         {"", "name,reason\na.example,x\nb.example\n", nil, "", "line 3: not as many columns"},
 		"a quote that never ends": {"", "name,reason\na.example,\"" + strings.Repeat("x\n", 4*journal.MaxLine) + "\n", nil, "", "a quote that is not closed"},
 		"a line too long":         {"", "a.example\n" + strings.Repeat("x", journal.MaxLine+1) + "\n", nil, "", "line 2: the line is longer than 8192 bytes"},
-		"a change too long":       {"", strings.Repeat("x", journal.MaxLine-1) + "\n", scam, "", "line 1: a change of more than 8192 bytes"},
-		"nothing":                 {"", "", nil, "", "it holds no change"},
-		"only comments":           {"", "# a\n\n# b", nil, "", "it holds no change"},
+		"a change too long":       {"", strings.Repeat("x", journal.MaxLine-1) + "\n", scam, "", "line 1: the change is longer than 8192 bytes"},
+		"nothing":                 {"", "", nil, "", "no change found"},
+		"only comments":           {"", "# a\n\n# b", nil, "", "no change found"},
 		"another form":            {"xml", "a.example\n", nil, "", "the formats are plain, ndjson and csv"},
-		"the form that is said":   {formatPlain, "name\n", nil, "{\"name\":\"name\"}\n", ""},
+		"the given format":        {formatPlain, "name\n", nil, "{\"name\":\"name\"}\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
-			_, err := normalize(&out, strings.NewReader(tt.in), tt.form, tt.defaults, func(string) {})
+			_, err := normalize(&out, strings.NewReader(tt.in), tt.formatName, tt.defaults, func(string) {})
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Errorf("%v, want %s", err, tt.err)

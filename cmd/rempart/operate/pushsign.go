@@ -10,8 +10,8 @@ import (
 	"rempart/internal/journal"
 )
 
-// sign signs the change set with the author's key, over bytes in a file, so that any length fits. A line that is not a valid change cannot be signed, and is
-// listed as refused.
+// sign signs the change set with the author's key. The signed bytes are kept in a scratch file, because a change set can be larger than memory. A line that is
+// not a valid change is not signed; sign adds it to u.invalid, and the receipt lists it as refused.
 func (u *upload) sign(key *journal.SecretKey) error {
 	signed, err := newScratchFile()
 	if err != nil {
@@ -27,20 +27,20 @@ func (u *upload) sign(key *journal.SecretKey) error {
 	return nil
 }
 
-// encode writes the bytes of the change set that are signed.
+// encode writes the encoded change set, over which the signature is made.
 func (u *upload) encode(to io.Writer) error {
 	w := bufio.NewWriterSize(to, 256<<10)
-	var unread error
-	if err := journal.EncodeTo(w, u.set, func(yield func(journal.Change) bool) { unread = u.eachChange(yield) }); err != nil {
+	var readErr error
+	if err := journal.EncodeTo(w, u.set, func(yield func(journal.Change) bool) { readErr = u.eachChange(yield) }); err != nil {
 		return err
 	}
-	if unread != nil {
-		return unread
+	if readErr != nil {
+		return readErr
 	}
 	return w.Flush()
 }
 
-// eachChange yields the valid changes, as the author signs them, and stores their lines.
+// eachChange yields the valid changes in the order of the file. It stores their line numbers in u.lines, and refusals of the other lines in u.invalid.
 func (u *upload) eachChange(yield func(journal.Change) bool) error {
 	if _, err := u.changes.file.Seek(0, io.SeekStart); err != nil {
 		return err

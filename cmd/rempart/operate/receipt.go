@@ -35,7 +35,7 @@ func (u *upload) finish(cmd *cobra.Command, c *apiClient, s *receiptFlags, raw [
 	return s.complete(cmd, c, raw, r)
 }
 
-// complete writes a receipt, waits until it is in force everywhere if requested, and returns the exit code.
+// complete writes a receipt and, with --wait, waits until its version is in force on every server. It returns cli.Negative if not all changes were accepted.
 func (s *receiptFlags) complete(cmd *cobra.Command, c *apiClient, raw []byte, r *changeset.Receipt) error {
 	var err error
 	if s.asJSON {
@@ -55,8 +55,8 @@ func (s *receiptFlags) complete(cmd *cobra.Command, c *apiClient, raw []byte, r 
 	return err
 }
 
-// awaitServers waits until a version is in force on every server, if requested, and writes on how many it is. reaches is the number of servers that its changes
-// apply to; nil for all.
+// awaitServers waits, with --wait, until a version is in force on every server, and writes the number of servers on which the version is in force. reaches is
+// the number of servers that the changes apply to; nil for all.
 func (s *receiptFlags) awaitServers(cmd *cobra.Command, c *apiClient, version uint64, reaches *int) error {
 	if s.wait <= 0 {
 		return nil
@@ -80,10 +80,10 @@ func (s *receiptFlags) awaitServers(cmd *cobra.Command, c *apiClient, version ui
 	return nil
 }
 
-// isPublished reports whether a change set in that state came into force.
+// isPublished reports whether a change set in state s is in force, on a share of the servers at least.
 func isPublished(s changeset.State) bool { return s == changeset.Published || s == changeset.Staged }
 
-// isSettled reports whether all changes were accepted, and none waits for approval.
+// isSettled reports whether all changes were accepted and no change waits for approval.
 func isSettled(r *changeset.Receipt) bool {
 	switch r.State {
 	case changeset.Published, changeset.Staged, changeset.Undone:
@@ -171,7 +171,7 @@ func stateLine(r *changeset.Receipt) string {
 	return text
 }
 
-// writeRefusals writes the reasons of refusals. all is their total number, of which some are in the receipt.
+// writeRefusals writes the reasons of the refusals in a receipt. A receipt holds the first refusals only: all is their total number.
 func writeRefusals(w io.Writer, word string, some []changeset.Refusal, all int) {
 	for _, r := range some {
 		at := r.Name
@@ -198,7 +198,7 @@ func refusalOf(line int, name string, bad error) changeset.Refusal {
 	return r
 }
 
-// awaitVersion asks on how many servers a version is in force until it is on all, or until patience has passed.
+// awaitVersion polls control until a version is in force on all servers or patience has passed, and returns the last answer.
 func (c *apiClient) awaitVersion(ctx context.Context, version uint64, patience time.Duration) (v pushapi.VersionInfo, err error) {
 	end := time.Now().Add(patience)
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {

@@ -186,12 +186,12 @@ func orderSecret(cmd *cobra.Command, root, output string, order pushapi.Order) (
 
 // adviseSecret writes which settings take the secret.
 func adviseSecret(cmd *cobra.Command, t *pushapi.TokenInfo, output string) error {
-	advice := "its secret is written this once: keep it in a file that REMPART_API_TOKEN_FILE or REMPART_CONTROL_TOKEN_FILE names"
+	advice := "the secret of the token is shown only once: store it in a file, and set REMPART_API_TOKEN_FILE or REMPART_CONTROL_TOKEN_FILE to its path"
 	switch {
 	case t.Secret == "":
-		advice = "the certificate is the token: REMPART_API_CERT names it"
+		advice = "the certificate replaces the token: set REMPART_API_CERT to its path"
 	case output != "":
-		advice = "its secret is in " + output + ": REMPART_API_TOKEN_FILE, or REMPART_CONTROL_TOKEN_FILE of a server, names that file"
+		advice = "the secret of the token is in " + output + ": set REMPART_API_TOKEN_FILE, or REMPART_CONTROL_TOKEN_FILE of a server, to this path"
 	}
 	_, err := fmt.Fprintln(cmd.ErrOrStderr(), advice)
 	return err

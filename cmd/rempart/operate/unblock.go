@@ -22,11 +22,11 @@ func unblockCommand() *cobra.Command {
 	var reason, scope string
 	cmd := &cobra.Command{
 		Use: "unblock NAME…", Short: "Unblock names on every server", Args: cobra.MinimumNArgs(1),
-		Long: `Unblock names on every server, by one change set: the changes of operators to a name are withdrawn, and if a list (or a block of a name above it)
-would still block the name, it is allowed, which no later list overrides.
+		Long: `Unblock names on every server, by one change set: operators' blocks of a name are withdrawn. If a list, or an operator's block of a parent domain, would
+still block the name, the name is allowed; a later list cannot block an allowed name.
 ` + apiHelp + `
 
-Exit code: 0 if all of them pass, or passed already, 1 if something was refused or it is held (or was not in force everywhere within --wait), 2 on an error.`,
+Exit code: 0 if all names pass, or passed before; 1 if a change was refused or is held, or was not in force everywhere within --wait; 2 on an error.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			s.waitDefault(cmd)
 			if reason == "" {
@@ -60,7 +60,7 @@ Exit code: 0 if all of them pass, or passed already, 1 if something was refused 
 	}
 	s.addFlags(cmd)
 	cmd.Flags().StringVar(&reason, "reason", "", "the reason; it is recorded in the journal")
-	cmd.Flags().StringVar(&scope, "scope", "subtree", "what is allowed: subtree (a name and all below) or exact")
+	cmd.Flags().StringVar(&scope, "scope", "subtree", "scope of an allow: subtree (the name and all names below it) or exact (the name alone)")
 	return cmd
 }
 
@@ -85,7 +85,7 @@ func unblock(cmd *cobra.Command, c *apiClient, s *receiptFlags, changes []change
 	return u.push(cmd, c, s)
 }
 
-// planUnblock returns the acts after which a name passes, and a description of them.
+// planUnblock returns the acts that make a name pass, and a description of these acts for the operator.
 func planUnblock(info *pushapi.NameInfo, now time.Time) (acts []journal.Act, words string) {
 	own, others := false, []string{}
 	for _, claim := range info.Claims {
@@ -111,22 +111,22 @@ func planUnblock(info *pushapi.NameInfo, now time.Time) (acts []journal.Act, wor
 	others = slices.Compact(others)
 	if own {
 		acts = append(acts, journal.Withdraw)
-		words = "the changes of operators to it are withdrawn"
+		words = "operators' changes to this name are withdrawn"
 	}
 	switch {
 	case len(others) == 0 && !own && info.Verdict == "block":
-		return []journal.Act{journal.Allow}, "it is allowed" // the block is not in the claims
+		return []journal.Act{journal.Allow}, "the name is allowed" // no claim explains the block
 	case len(others) == 0 && !own:
-		return nil, "it is not blocked"
+		return nil, "not blocked"
 	case len(others) == 0:
 		return acts, words
 	case info.Verdict == "allow" && !own:
-		return nil, "it is allowed already"
+		return nil, "already allowed"
 	}
 	if own {
 		words += ", and "
 	}
-	return append(acts, journal.Allow), words + "it is allowed, since " + strings.Join(others[:min(3, len(others))], ", ")
+	return append(acts, journal.Allow), words + "the name is allowed, because " + strings.Join(others[:min(3, len(others))], ", ")
 }
 
 // isExcepted reports whether a list's own exception cancels its listing of a name.
