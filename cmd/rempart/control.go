@@ -30,7 +30,7 @@ func controlCommand() *cobra.Command {
 		Use:   "control",
 		Short: "Accept operators' changes and lists, and publish them to every server",
 		Long: `Control accepts the changes that operators push and the content of lists, signs them, stores them in the journal, and publishes them to
-the servers whose REMPART_CONTROL is the address of this control. Control answers no DNS queries.`,
+the servers that follow this control (REMPART_CONTROL). Control answers no DNS queries.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load()

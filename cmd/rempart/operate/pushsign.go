@@ -10,7 +10,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// sign signs the change set with the author's key. The signed bytes are kept in a scratch file, because a change set can be larger than memory. A line that is
+// sign signs the change set with the author's key. The signed bytes are kept in a scratch file, because a change set can be large. A line that is
 // not a valid change is not signed; sign adds it to u.invalid, and the receipt lists it as refused.
 func (u *upload) sign(key *journal.SecretKey) error {
 	signed, err := newScratchFile()
