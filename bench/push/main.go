@@ -126,7 +126,7 @@ func (f *fleet) pushOneByOne() error {
 			}
 		}
 		all = append(all, slowest)
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(60 * time.Millisecond) // the API allows 20 calls per second with one token
 	}
 	fmt.Printf("one name pushed, %d times, from the API's answer to a blocked answer: on one server p50 %v p99 %v; on all of them p50 %v p99 %v, slowest %v\n",
 		f.pushes, share(one, 50), share(one, 99), share(all, 50), share(all, 99), share(all, 100))
