@@ -43,7 +43,7 @@ func (s *session) twoCores(ctx context.Context) error {
 					return err
 				}
 				into[load] = append(into[load], r)
-				say("cores, round %d of %d, %s, cores %s: %.2f µs a query, %.0f queries/s, %d lost", round+1, s.rounds, load, sv.cores, r.cost(), r.rate(), r.Lost)
+				say("cores, round %d of %d, %s, cores %s: %.2f µs per query, %.0f queries/s, %d lost", round+1, s.rounds, load, sv.cores, r.cost(), r.rate(), r.Lost)
 			}
 		}
 	}

@@ -25,7 +25,7 @@ type generator struct {
 	dir  string // for its output
 }
 
-// For UDP and TCP: ten sockets, two hundred queries under way, a query is lost after two seconds.
+// For UDP and TCP: ten sockets, two hundred outstanding queries, a query is lost after two seconds.
 var usual = []string{"-c", "10", "-T", "1", "-q", "200", "-t", "2"}
 
 // counts are the numbers that dnsperf reports for a run.

@@ -101,7 +101,7 @@ func (s *session) throughput(ctx context.Context, servers []*server) error {
 				}
 				at := cell{load, sv.key}
 				s.results.Throughput[at] = append(s.results.Throughput[at], r)
-				say("throughput, round %d of %d, %s, %s: %.2f µs a query, %.0f queries/s, %d lost, %d other than NOERROR, %d forwarded",
+				say("throughput, round %d of %d, %s, %s: %.2f µs per query, %.0f queries/s, %d lost, %d other than NOERROR, %d forwarded",
 					round+1, s.rounds, load, sv.peer.name, r.cost(), r.rate(), r.Lost, r.Others, r.Forwarded)
 			}
 		}
@@ -159,7 +159,7 @@ func (s *session) tcp(ctx context.Context, servers []*server) error {
 				}
 				at := cell{load, sv.key}
 				s.results.TCP[at] = append(s.results.TCP[at], r)
-				say("TCP, round %d of %d, %s, %s: %.2f µs a query, %.0f queries/s, %d lost", round+1, s.rounds, load, sv.peer.name, r.cost(), r.rate(), r.Lost)
+				say("TCP, round %d of %d, %s, %s: %.2f µs per query, %.0f queries/s, %d lost", round+1, s.rounds, load, sv.peer.name, r.cost(), r.rate(), r.Lost)
 			}
 		}
 	}

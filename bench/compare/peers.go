@@ -46,7 +46,7 @@ const policyZone = "rpz.bench"
 var peers = []peer{
 	{
 		key: rempart, name: "Rempart", program: rempart, ask: []string{"version"},
-		settings: "One UDP worker, as it has by itself on one core, the list from REMPART_LISTS (each name with all below it), 64 MiB of cache (the default), no page, no metrics.",
+		settings: "One UDP worker (the default on one core), the list from REMPART_LISTS (each name with all below it), 64 MiB of cache (the default), no page, no metrics.",
 		env: []string{"REMPART_LISTEN={addr}", "REMPART_UPSTREAMS=udp://{upstream}", "REMPART_LISTS={list}", "REMPART_DATA_DIR={dir}/data",
 			"REMPART_PAGE_LISTEN=none", "REMPART_METRICS_LISTEN=none", "REMPART_PAGE_IPV4=192.0.2.66"},
 	},

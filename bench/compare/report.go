@@ -25,12 +25,12 @@ func (r results) write(w io.Writer) {
 	fmt.Fprintf(w, "# Beside other servers\n\nWritten on %s by\n\n```sh\n%s\n```\n\n", r.Date.Format(time.DateOnly), strings.TrimSpace(r.Command))
 	fmt.Fprintf(w, "%s, %d cores, Linux %s, %s, %s. %s names on the list (%s). Rounds: %d, in each of which every server has its turn; runs of %d s.\n",
 		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Go, r.Generator, thousands(r.Listed), r.Names, r.Rounds, r.Seconds)
-	fmt.Fprintf(w, "Every server has one thread on core 0 and is alone on it: the others are stopped meanwhile. dnsperf and the upstream, which all forward to, are on core 1. "+
-		"CPU is the server's user and system time, the kernel's delivery of its answers included. "+
+	fmt.Fprintf(w, "Every server runs with one thread on core 0, while the others are stopped. dnsperf and the upstream of all servers run on core 1. "+
+		"CPU is the user and system time of the server, including the time in which the kernel delivers its answers. "+
 		"Numbers are medians of the rounds, with the least and the most in parentheses.\n")
 	if st := r.Stillness; st != nil {
-		fmt.Fprintf(w, "\nHow still the machine was: with nothing else running, a program that only reads the clock on core 0 was held up for over %v %.1f times a second, for %.1f ms at the longest; "+
-			"and while all this was measured other machines on the same host had %.0f %% of the processors' time. No server answers while it is held up: read tails of latency and longest pauses with that.\n",
+		fmt.Fprintf(w, "\nHow quiet the machine was: a program that only reads the clock on core 0, with nothing else running, was interrupted for more than %v %.1f times per second, for at most %.1f ms; "+
+			"during the measurements, other machines on the same host took %.0f %% of the processor time. No server answers during an interruption: this explains part of the tails of latency and of the longest pauses.\n",
 			heldUp, float64(st.Times)/st.Seconds, float64(st.Longest.Microseconds())/1000, 100*st.Stolen)
 	}
 	r.writeBars(w)
@@ -85,8 +85,8 @@ func (r results) writeThroughput(w io.Writer) {
 	if r.Throughput == nil {
 		return
 	}
-	fmt.Fprintf(w, "\n## Throughput\n\nAs fast as it goes, UDP, ten sockets, 200 queries under way. CPU µs a query; queries/s. Blocked and cached are %s names each; "+
-		"mixed is 95 %% cached, 3 %% blocked and 2 %% names that were never asked before; of the distinct ones as many are asked as a run has time for.\n\n", thousands(hot))
+	fmt.Fprintf(w, "\n## Throughput\n\nAs fast as possible, UDP, ten sockets, 200 outstanding queries. CPU per query in µs; queries/s. Blocked and cached are %s names each; "+
+		"mixed is 95 %% cached, 3 %% blocked and 2 %% names that were never asked before; of the distinct ones, each run asks as many as it can.\n\n", thousands(hot))
 	table(w, r.Servers, loadsOfThroughput, r.Throughput, costAndRate)
 	fmt.Fprintf(w, "\n%s\n", r.forwarded())
 }
@@ -153,8 +153,8 @@ func (r results) writeLatency(w io.Writer) {
 	if r.Latency == nil {
 		return
 	}
-	fmt.Fprintf(w, "\n## Latency\n\nAt %s queries/s, UDP. p50 / p99 / p99.9 in µs, medians of the rounds. No more than 200 queries are under way, 10 ms of them: "+
-		"while a server is held up for longer dnsperf waits, so tails beyond 10 ms are reported too short.\n\n", thousands(steady))
+	fmt.Fprintf(w, "\n## Latency\n\nAt %s queries/s, UDP. p50 / p99 / p99.9 in µs, medians of the rounds. At most 200 queries are outstanding, which is 10 ms of the load: "+
+		"if a server is interrupted for longer, dnsperf waits, so tails beyond 10 ms are reported too short.\n\n", thousands(steady))
 	table(w, r.Servers, loadsOfLatency, r.Latency, tails)
 }
 
@@ -174,7 +174,7 @@ func (r results) writeTCP(w io.Writer) {
 	if r.TCP == nil {
 		return
 	}
-	fmt.Fprint(w, "\n## TCP\n\nTen connections, 200 queries under way. CPU µs a query; queries a second of CPU.\n\n")
+	fmt.Fprint(w, "\n## TCP\n\nTen connections, 200 outstanding queries. CPU per query in µs; queries per second of CPU time.\n\n")
 	table(w, r.Servers, []string{cached, blocked}, r.TCP, func(runs []run) string {
 		return fmt.Sprintf("%s; %s%s", text(over(runs, run.cost), 2), thousands(int(over(runs, run.capacity).Median)), flaws(runs))
 	})
@@ -184,7 +184,7 @@ func (r results) writeCores(w io.Writer) {
 	if r.TwoCores == nil {
 		return
 	}
-	fmt.Fprint(w, "\n## Two cores\n\nRempart on core 0, dnsperf on core 1; and Rempart on both, dnsperf on the same two. CPU µs a query; queries/s.\n\n")
+	fmt.Fprint(w, "\n## Two cores\n\nRempart on core 0, dnsperf on core 1; and Rempart on both, dnsperf on the same two. CPU per query in µs; queries/s.\n\n")
 	loads := []string{blocked, cached}
 	header(w, "", loads)
 	for _, row := range []struct {
@@ -205,7 +205,7 @@ func (r results) writeSwaps(w io.Writer) {
 	}
 	s := r.Swaps
 	fmt.Fprintf(w, "\n## The set replaced under load\n\nRempart, the cached load at %s queries/s; with swaps a second list of 1,000 names is replaced every second: "+
-		"%d times, by which %d sets came into force.\n\n", thousands(steady), s.Replaced, s.Versions)
+		"%d times, and %d new sets came into force.\n\n", thousands(steady), s.Replaced, s.Versions)
 	header(w, "", []string{"p50 / p99 / p99.9, µs", "p99.9 (least to most)", "lost"})
 	for _, row := range []struct {
 		name string

@@ -105,13 +105,13 @@ func (r results) bars() (all []bar) {
 		limit            float64
 	}{{distinct, dnsdist, "dnsdist", mostOfDnsdist}, {cached, recursor, "PowerDNS Recursor", mostOfCached}, {mixed, recursor, "PowerDNS Recursor", mostOfMixed}} {
 		if both(r.Throughput, b.load, b.peer) {
-			add("CPU a query, "+b.load+", of "+b.name+"'s", cost(b.load, rempart)/cost(b.load, b.peer), b.limit, "")
+			add("CPU per query, "+b.load+", relative to "+b.name, cost(b.load, rempart)/cost(b.load, b.peer), b.limit, "")
 		}
 	}
 	for _, load := range []string{blocked, cached} {
 		if both(r.Throughput, load, echo) {
-			add("CPU a query, "+load+", above the echo's: medians", cost(load, rempart)-cost(load, echo), mostAboveEcho, "µs")
-			add("CPU a query, "+load+", above the echo's: median of the rounds' differences", r.aboveEcho(load), mostAboveEcho, "µs")
+			add("CPU per query, "+load+", above the echo's: medians", cost(load, rempart)-cost(load, echo), mostAboveEcho, "µs")
+			add("CPU per query, "+load+", above the echo's: median of the rounds' differences", r.aboveEcho(load), mostAboveEcho, "µs")
 		}
 	}
 	for _, load := range loadsOfLatency {
@@ -139,7 +139,7 @@ func (r results) barsAlone() (all []bar) {
 	for _, load := range []string{cached, blocked} {
 		if len(r.TwoCores[load]) > 0 {
 			value := over(r.TwoCores[load], run.cost).Median / over(r.OneCore[load], run.cost).Median
-			all = append(all, bar{"CPU a query on two cores, " + load + ", of one core's", value, mostOfOneCore, false, ""})
+			all = append(all, bar{"CPU per query on two cores, " + load + ", relative to one core", value, mostOfOneCore, false, ""})
 		}
 	}
 	if s := r.Swaps; s != nil {

@@ -64,7 +64,7 @@ func (s *stream) ask(ctx context.Context, q *Question, f form) (r reply, echoed 
 	}
 }
 
-// askOnce asks over one connection, alone on it if so wanted.
+// askOnce asks over one connection, on which no other question is sent if alone is true.
 func (s *stream) askOnce(ctx context.Context, q *Question, f form, alone bool) outcome {
 	p, c, err := s.take(ctx, q, f, alone)
 	if err != nil {
