@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Verdict is the running server's decision on a name, as a client gets it, with its reasons.
+// Verdict is the running server's decision on a name, as it is sent to a client, with its reasons.
 type Verdict struct {
 	Name     string   `json:"name"`            // as the server parsed it
 	Action   string   `json:"verdict"`         // "pass", "allow" or "block"
