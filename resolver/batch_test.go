@@ -11,7 +11,7 @@ import (
 	"rempart/internal/wire"
 )
 
-// TestBatchIsLikeOneByOne answers a batch of all kinds of queries, longer than one chunk, and each of its queries alone.
+// TestBatchIsLikeOneByOne checks that the queries of a batch that is longer than one chunk get the same answers as the same queries one by one.
 func TestBatchIsLikeOneByOne(t *testing.T) {
 	within(t, nil, []string{"evil.example", "=exact.example", "listed.test"}, func(t *testing.T, b *bench) {
 		var msgs []*dns.Msg
@@ -48,10 +48,10 @@ func TestBatchIsLikeOneByOne(t *testing.T) {
 			}
 		}
 		together := fastBatch(t, msgs...)
-		together[7].Packet = together[7].Packet[:5]                 // no query
+		together[7].Packet = together[7].Packet[:5]                 // too short for a query
 		together[40].Packet = append(together[40].Packet, 0)        // malformed
-		together[41].Packet[2] |= 0x10                              // of another opcode
-		together[42].Packet = append([]byte{}, make([]byte, 12)...) // of no question
+		together[41].Packet[2] |= 0x10                              // another opcode
+		together[42].Packet = append([]byte{}, make([]byte, 12)...) // no question
 		var alone []wire.Query
 		for i := range together {
 			one := []wire.Query{{Packet: together[i].Packet, Client: together[i].Client}}
@@ -64,14 +64,14 @@ func TestBatchIsLikeOneByOne(t *testing.T) {
 			got, want := &together[i], &alone[i]
 			outcomes[got.Outcome]++
 			if got.Outcome != wire.Answered {
-				got.Out, want.Out = nil, nil // from the query before
+				got.Out, want.Out = nil, nil // the buffer may hold the answer to an earlier query
 			}
 			if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(wire.Query{}), cmpopts.EquateComparable(want.Client)); diff != "" || string(got.Name()) != string(want.Name()) {
-				t.Errorf("query %d, %v: %s", i, msgs[i].Question, diff)
+				t.Errorf("query %d, %v: the results in a batch and alone differ (-alone +batch):\n%s", i, msgs[i].Question, diff)
 			}
 		}
 		if outcomes[wire.Answered] == 0 || outcomes[wire.Slow] == 0 || outcomes[wire.Dropped] == 0 {
-			t.Errorf("outcomes %v", outcomes)
+			t.Errorf("outcomes %v, want some answered, some slow and some dropped", outcomes)
 		}
 	})
 }

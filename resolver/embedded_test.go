@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestEmbeddedAddressesAreJudged blocks an answer for a listed IPv4 address inside an IPv6 address.
+// TestEmbeddedAddressesAreJudged checks that an answer is blocked if an IPv6 address in it contains a listed IPv4 address.
 func TestEmbeddedAddressesAreJudged(t *testing.T) {
 	b := newBench(t, func(c *Config) {
 		c.NAT64 = []netip.Prefix{netip.MustParsePrefix("2001:db8:64::/96"), netip.MustParsePrefix("2001:db8:48::/48"), netip.MustParsePrefix("2a00::/32")}
@@ -24,7 +24,7 @@ func TestEmbeddedAddressesAreJudged(t *testing.T) {
 		want := "NOERROR | " + name + ". 30 IN AAAA 2001:db8::66"
 		a, _ := b.ask(query(t, name, "AAAA"))
 		if got := brief(a); (got == want) != blocked {
-			t.Errorf("%s: %s", addr, got)
+			t.Errorf("%s: unexpected answer %s", addr, got)
 		}
 	}
 }
@@ -32,7 +32,7 @@ func TestEmbeddedAddressesAreJudged(t *testing.T) {
 func TestNAT64PrefixesAreChecked(t *testing.T) {
 	for _, text := range []string{"192.0.2.0/24", "2001:db8::/95", "::ffff:192.0.2.0/120"} {
 		if _, err := newEmbeddings([]netip.Prefix{netip.MustParsePrefix(text)}); err == nil {
-			t.Errorf("%s was taken", text)
+			t.Errorf("the prefix %s was accepted, want an error", text)
 		}
 	}
 }

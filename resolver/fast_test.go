@@ -24,7 +24,7 @@ func fastBatch(t testing.TB, msgs ...*dns.Msg) []wire.Query {
 	return batch
 }
 
-// TestFastDoesNotAllocate is run without the race detector, which allocates on its own.
+// TestFastDoesNotAllocate checks that Fast allocates no memory. It is skipped under the race detector, which allocates memory itself.
 func TestFastDoesNotAllocate(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
@@ -50,7 +50,7 @@ func TestFastDoesNotAllocate(t *testing.T) {
 		}
 		batch := fastBatch(t, tt.query, tt.query, tt.query)
 		if n := testing.AllocsPerRun(100, func() { b.w.Fast(batch) }); n != 0 {
-			t.Errorf("%s: %v allocations", tt.name, n)
+			t.Errorf("%s: %v allocations, want none", tt.name, n)
 		}
 		if batch[0].Outcome != tt.outcome {
 			t.Errorf("%s: outcome %d, want %d", tt.name, batch[0].Outcome, tt.outcome)
@@ -58,7 +58,7 @@ func TestFastDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzFast checks each answer to any packet against what a client may rely on.
+// FuzzFast checks that the answer to any packet has the properties that a client relies on.
 func FuzzFast(f *testing.F) {
 	for _, m := range []*dns.Msg{
 		query(f, "www.evil.example", "A", "+sde"), query(f, "example.com", "ANY"), query(f, "x.test", "HTTPS", "+do"),
@@ -88,14 +88,14 @@ func FuzzFast(f *testing.F) {
 			return
 		}
 		if len(q.Out) > q.Limit() {
-			t.Fatalf("%d octets for a client that takes %d", len(q.Out), q.Limit())
+			t.Fatalf("an answer of %d bytes for a client that accepts %d", len(q.Out), q.Limit())
 		}
 		var a dns.Msg
 		if err := a.Unpack(q.Out); err != nil {
 			t.Fatalf("the answer does not unpack: %v\n% x", err, q.Out)
 		}
 		if !a.Response || a.Id != wire.ID(packet) || a.Authoritative || (a.IsEdns0() != nil) != q.EDNS {
-			t.Fatalf("answer %v", &a)
+			t.Fatalf("wrong header or EDNS in the answer %v", &a)
 		}
 	})
 }

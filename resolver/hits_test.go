@@ -43,7 +43,7 @@ func viewOf(t testing.TB, version uint64, lists map[string][]string) *blocklist.
 	return blocklist.NewView(s, nil)
 }
 
-// briefMatches returns matches in words: "evil.example phishing [a b] 3".
+// briefMatches returns matches as text, such as "evil.example phishing [a b] 3".
 func briefMatches(matches []Match) (words []string) {
 	for _, m := range matches {
 		words = append(words, fmt.Sprintf("%s %s %v %d", m.Name, m.Category, m.Lists, m.Hits))
@@ -51,7 +51,7 @@ func briefMatches(matches []Match) (words []string) {
 	return words
 }
 
-// TestMatches counts queries by the listed entry that decides them, where blocks are enforced and where they are only observed.
+// TestMatches checks that each query is counted for the entry that decides it, both when blocks are enforced and when they are only observed.
 func TestMatches(t *testing.T) {
 	lists := map[string][]string{"a": {"phishing evil.example", "scam shop.example"}, "b": {"phishing evil.example", "malicious shop.example"}}
 	for _, observe := range []bool{false, true} {
@@ -79,11 +79,11 @@ func TestMatches(t *testing.T) {
 			t.Errorf("observed: %t (-want +got)\n%s", observe, diff)
 		}
 		if got := b.r.Matches(3); len(got) != 1 {
-			t.Errorf("with three hits at least: %v", briefMatches(got))
+			t.Errorf("entries with at least three hits: %v, want one", briefMatches(got))
 		}
 		_, blocked := b.r.Totals()
 		if blocked != 10 {
-			t.Errorf("observed: %t: %d queries are counted as blocked", observe, blocked)
+			t.Errorf("observed: %t: %d queries are counted as blocked, want 10", observe, blocked)
 		}
 		want = []string{
 			"rempart_blocks_total botnet 0", "rempart_blocks_total malicious 0", "rempart_blocks_total malware 0", "rempart_blocks_total phishing 8",
@@ -115,7 +115,7 @@ func blockCounters(t *testing.T, r *Resolver) (lines []string) {
 	return lines
 }
 
-// TestMatchesOutliveTheirEntries keeps the hits of an entry that another version of the set does not contain.
+// TestMatchesOutliveTheirEntries checks that the gathered hits of an entry are kept when a new version of the set does not contain the entry.
 func TestMatchesOutliveTheirEntries(t *testing.T) {
 	b := newBench(t, nil)
 	replace := func(version uint64, lists map[string][]string) {
@@ -128,18 +128,18 @@ func TestMatchesOutliveTheirEntries(t *testing.T) {
 	b.ask(query(t, "evil.example", "A"))
 	b.r.gatherHits()
 	b.ask(query(t, "evil.example", "A"))
-	b.ask(query(t, "gone.example", "A")) // withdrawn before it is gathered
+	b.ask(query(t, "gone.example", "A")) // its entry is withdrawn before this hit is gathered
 	replace(3, map[string][]string{"a": {"scam other.example"}})
 	if diff := cmp.Diff([]string{"evil.example scam [a] 2"}, briefMatches(b.r.Matches(0))); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	byCategory, byList := b.r.hits.totals()
 	if byCategory[blocklist.Scam] != 2 || byCategory[blocklist.Phishing] != 1 || byList["a"] != 2 || byList[unknownList] != 1 {
-		t.Errorf("%v %v", byCategory, byList)
+		t.Errorf("wrong hits by category %v or by list %v", byCategory, byList)
 	}
 }
 
-// TestHitTable counts entries that share slots, more of them than there is room for, from several goroutines.
+// TestHitTable checks that no hit is lost when several goroutines count more entries than there are slots for them.
 func TestHitTable(t *testing.T) {
 	var table hitTable
 	var g sync.WaitGroup
@@ -148,7 +148,7 @@ func TestHitTable(t *testing.T) {
 		g.Go(func() {
 			for range rounds {
 				for i := range uint64(entries) {
-					table.noteElsewhere(i<<40 | 8) // all of one slot
+					table.noteElsewhere(i<<40 | 8) // all entries start at the same slot
 				}
 			}
 		})
@@ -160,22 +160,22 @@ func TestHitTable(t *testing.T) {
 	for entry, n := range got {
 		total += n
 		if entry != 0 && n != goroutines*rounds {
-			t.Errorf("entry %x: %d hits", entry, n)
+			t.Errorf("entry %x: unexpected number of hits: %d", entry, n)
 		}
 	}
 	if len(got) != hitProbes+1 || total != goroutines*rounds*entries {
-		t.Errorf("%d entries, %d hits", len(got), total)
+		t.Errorf("unexpected totals: %d entries, %d hits", len(got), total)
 	}
-	table.gather(func(uint64, uint64) { t.Error("a hit is gathered twice") }) // and frees the slots
+	table.gather(func(uint64, uint64) { t.Error("a hit is gathered twice") }) // this call also frees the slots
 	table.noteElsewhere(9<<40 | 8)
 	table.gather(func(entry, hits uint64) {
 		if entry != 9<<40|8 || hits != 1 {
-			t.Errorf("after slots were freed: %x, %d", entry, hits)
+			t.Errorf("after slots were freed: entry %x with %d hits, want the new entry with 1", entry, hits)
 		}
 	})
 }
 
-// TestMatchesAreBounded drops the entries with the fewest hits.
+// TestMatchesAreBounded checks that the entries with the fewest hits are dropped when there are too many.
 func TestMatchesAreBounded(t *testing.T) {
 	total := &hitTotals{}
 	total.matches, total.byList = map[uint64]*Match{}, map[string]uint64{}
@@ -184,6 +184,6 @@ func TestMatchesAreBounded(t *testing.T) {
 	}
 	total.bound()
 	if len(total.matches) != maxMatches/2 || total.matches[maxMatches] == nil || total.matches[0] != nil {
-		t.Errorf("%d matches", len(total.matches))
+		t.Errorf("%d entries are left, want the half with the most hits", len(total.matches))
 	}
 }

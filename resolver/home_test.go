@@ -44,7 +44,7 @@ func TestCanaries(t *testing.T) {
 		{ICloudCanary, "www.icloud.com", "A", Page, "", "NOERROR | www.icloud.com." + passes + "A 192.0.2.1"},
 		{ICloudCanary, "icloud.com", "A", Page, "", "NOERROR | icloud.com." + passes + "A 192.0.2.1"},
 		{ICloudCanary, "use-application-dns.net", "A", Page, "", "NOERROR | use-application-dns.net." + passes + "A 192.0.2.1"},
-		// Listed, and not configured: never the page's address.
+		// A canary name that is listed but not configured is blocked without the address of the warning page.
 		{0, "use-application-dns.net", "A", Page, "use-application-dns.net", "NXDOMAIN | use-application-dns.net. SOA"},
 		{0, "use-application-dns.net", "A", Page, "=use-application-dns.net", "NOERROR | use-application-dns.net. SOA"},
 		{0, "mask.icloud.com", "A", Page, "icloud.com", "NXDOMAIN | icloud.com. SOA"},
@@ -61,10 +61,10 @@ func TestCanaries(t *testing.T) {
 			t.Errorf("%d, %s %s, listed %q: got %s, want %s", tt.which, tt.name, tt.typ, tt.listed, got, tt.want)
 		}
 		if !strings.Contains(tt.want, passes) && !fast {
-			t.Errorf("%s: not answered by Fast", tt.name)
+			t.Errorf("%s: expected an answer from Fast", tt.name)
 		}
 	}
-	// Its target may be listed as well.
+	// A canary name may also be an alias of a listed name.
 	b := newBench(t, nil, "evil.example")
 	b.up.set(records("@ 300 IN CNAME evil.example.", "evil.example. 300 IN A 192.0.2.1"))
 	b.want("a blocked target", query(t, "use-application-dns.net", "A"), "NOERROR | use-application-dns.net. SOA")
@@ -97,13 +97,13 @@ func TestSingleLabels(t *testing.T) {
 			a, _ := b.ask(query(t, tt.name, tt.typ))
 			left := b.up.count() > before
 			if left != (!keep || !tt.stays) {
-				t.Errorf("keep %v: %s %s left: %v", keep, tt.name, tt.typ, left)
+				t.Errorf("keep %v: %s %s: forwarded is %v, want the opposite", keep, tt.name, tt.typ, left)
 			}
 			if got := brief(a); !left && got != "NXDOMAIN | . SOA" {
 				t.Errorf("%s %s: %s", tt.name, tt.typ, got)
 			}
 		}
-		b.want("of a zone", query(t, "router", "A"), "NOERROR | router. 60 IN A 192.168.1.9")
+		b.want("a single label that is a configured zone", query(t, "router", "A"), "NOERROR | router. 60 IN A 192.168.1.9")
 	}
 }
 
@@ -124,16 +124,16 @@ func TestRebinding(t *testing.T) {
 		}
 		b := newBench(t, refuse)
 		b.up.set(records("@ 300 IN "+typ+" "+addr, "@ 300 IN "+typ+" "+addr))
-		for range 2 { // the second from the cache
+		for range 2 { // the second answer comes from the cache
 			b.want(addr, query(t, "www.public.example", typ, "+edns"), refused)
 		}
 		if n := b.up.count(); n != 1 {
-			t.Errorf("%s: asked %d times", addr, n)
+			t.Errorf("%s: the upstream was asked %d times, want once", addr, n)
 		}
 		if n := b.r.slow.rebinding.Load(); n != 2 {
-			t.Errorf("%s: %d counted", addr, n)
+			t.Errorf("%s: %d answers were counted as rebinding, want 2", addr, n)
 		}
-		if strings.HasPrefix(addr, "::ffff:") { // miekg/dns writes no such hint
+		if strings.HasPrefix(addr, "::ffff:") { // miekg/dns does not accept an IPv4-mapped address as a hint
 			continue
 		}
 		b = newBench(t, refuse)
@@ -142,7 +142,7 @@ func TestRebinding(t *testing.T) {
 		b = newBench(t, nil)
 		b.up.set(records("@ 300 IN " + typ + " " + addr))
 		if a, _ := b.ask(query(t, "www.public.example", typ)); len(a.Answer) != 1 {
-			t.Errorf("%s is withheld by default", addr)
+			t.Errorf("%s is withheld although rebinding is allowed", addr)
 		}
 	}
 	for _, addr := range []string{"192.0.2.1", "8.8.8.8", "172.32.0.1", "100.128.0.1", "169.253.0.1", "2001:db8::1", "64:ff9b::8.8.8.8", "2002:808:808::1", "::ffff:8.8.8.8", "1::"} {
@@ -181,13 +181,13 @@ func TestRebindingExceptions(t *testing.T) {
 			}
 		}
 	}
-	b.want("a list goes before", query(t, "listed.example", "A"), "NOERROR | listed.example. 30 IN A 192.0.2.66")
+	b.want("a listed name", query(t, "listed.example", "A"), "NOERROR | listed.example. 30 IN A 192.0.2.66")
 	b.want("structured", query(t, "www.example.com", "A", "+sde"), "NOERROR | www.example.com. SOA | opt | Filtered")
 	a, _ := b.ask(query(t, "www.example.com", "A", "+sde"))
 	if text := a.IsEdns0().Option[0].(*dns.EDNS0_EDE).ExtraText; !strings.Contains(text, "réseau local") || !strings.Contains(text, `"fr"`) {
 		t.Errorf("structured error %q", text)
 	}
-	// By way of a CNAME, of one name among good addresses.
+	// An alias whose target has a public and a private address.
 	b.up.set(records("@ 300 IN CNAME x.other.example.", "x.other.example. 300 IN A 192.0.2.1", "x.other.example. 300 IN A 10.0.0.1"))
 	b.want("CNAME", query(t, "alias.example.com", "A"), "NOERROR | alias.example.com. SOA")
 
@@ -196,7 +196,7 @@ func TestRebindingExceptions(t *testing.T) {
 	b.want("observed only", query(t, "www.example.com", "A"), "NOERROR | www.example.com. 300 IN A 192.168.1.1")
 }
 
-// TestRebindingCostsOneLook: an answer that passed is not searched again under the same view.
+// TestRebindingCostsOneLook checks that a cached answer without private addresses is not searched again under the same view.
 func TestRebindingCostsOneLook(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.RefuseRebinding = true })
 	b.ask(query(t, "www.example.com", "A"))
@@ -206,7 +206,7 @@ func TestRebindingCostsOneLook(t *testing.T) {
 	b.w.Fast(batch)
 	key := keyOf(&batch[0])
 	if e := b.r.cache.Get(&key); b.r.mustJudge(e, b.set.View()) {
-		t.Error("the answer is judged again")
+		t.Error("the answer would be searched again under the same view")
 	}
 }
 
@@ -216,7 +216,7 @@ func TestRefusedClientsAreNoticedOnce(t *testing.T) {
 	for range 3 {
 		for _, client := range []string{"10.0.0.1", "192.168.2.1", "100.64.1.1", "203.0.113.5", "2001:db8::5", "fd00::5", "fe80::5", "169.254.1.1", "127.0.0.1", "::1"} {
 			if ask(client) {
-				t.Errorf("%s is served", client)
+				t.Errorf("%s is served, want a refusal", client)
 			}
 		}
 	}
@@ -230,11 +230,11 @@ func TestRefusedClientsAreNoticedOnce(t *testing.T) {
 	}
 	b.r.SetClients([]netip.Prefix{netip.MustParsePrefix("2001:db8::/64")})
 	if !ask("2001:db8::5") || ask("192.168.1.5") {
-		t.Error("SetClients did not replace who may ask")
+		t.Error("SetClients did not replace the list of clients")
 	}
 	b.r.SetClients(nil)
 	if ask("2001:db8::5") {
-		t.Error("everyone is served where nobody may ask")
+		t.Error("a client is served although the list of clients is empty")
 	}
 }
 
@@ -264,18 +264,18 @@ func TestReasonNamesTheTarget(t *testing.T) {
 						}
 					}
 					if strings.Contains(text, tt.want) != told {
-						t.Errorf("%s, %s, lists %v: %q", tt.want, flag, told, text)
+						t.Errorf("want %s in the text only if lists are named; option %s, lists named %v, text %q", tt.want, flag, told, text)
 					}
 				}
 				batch := fastBatch(t, query(t, "shop.example", tt.qtype, flag))
 				b.w.Fast(batch)
 				if n := testing.AllocsPerRun(10, func() { b.w.Fast(batch) }); n != 0 && !raceEnabled && tt.listed == "evil.example" {
-					t.Errorf("%s: %v allocations", flag, n)
+					t.Errorf("%s: %v allocations, want none", flag, n)
 				}
 			}
 		}
 	}
-	// The reasons of targets with the same place in the table are kept apart.
+	// Two targets with the same place in the table get different reasons.
 	b := newBench(t, func(c *Config) { c.NameSources = true }, "evil.example")
 	for i := range 2 * maxTargets {
 		target := leadsTo{name: name(t, "n"+string(rune('a'+i%26))+strings.Repeat("x", i/26)+".evil.example")}

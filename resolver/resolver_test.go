@@ -20,7 +20,7 @@ import (
 
 const signal = 65001
 
-// fakeUpstreams answers by a function, and counts. It is the only fake of these tests: sockets do not work under virtual time, and the real pool has its own
+// fakeUpstreams answers with the result of a function and records the questions. It is the only fake of these tests: sockets do not work under virtual time, and the real pool has its own
 // tests.
 type fakeUpstreams struct {
 	mu       sync.Mutex
@@ -103,7 +103,7 @@ func failing(err error) func(context.Context, upstream.Question) (*dns.Msg, erro
 	return func(context.Context, upstream.Question) (*dns.Msg, error) { return nil, err }
 }
 
-// view compiles a set of that version: "name" blocks the subtree as phishing, "=name" the name
+// view compiles a set with the given version. In lines, "name" blocks the subtree as phishing, "=name" the name
 // itself, "+name" allows.
 func view(t testing.TB, version uint64, lines ...string) *blocklist.View {
 	t.Helper()
@@ -137,7 +137,7 @@ func view(t testing.TB, version uint64, lines ...string) *blocklist.View {
 	return blocklist.NewView(s, nil)
 }
 
-// bench is a resolver with its surroundings.
+// bench is a resolver with a fake upstream, a set and a worker.
 type bench struct {
 	t   testing.TB
 	up  *fakeUpstreams
@@ -214,7 +214,7 @@ func query(t testing.TB, name, typ string, options ...string) *dns.Msg {
 	return m
 }
 
-// ask takes a query through Fast and Slow, and returns the answer, nil if there is none, and whether Fast gave it.
+// ask passes a query through Fast and, if needed, Slow. It returns the answer, or nil if there is none, and whether Fast gave the answer.
 func (b *bench) ask(m *dns.Msg) (answer *dns.Msg, fast bool) {
 	b.t.Helper()
 	packed, err := m.Pack()
@@ -229,7 +229,7 @@ func (b *bench) askPacked(packed []byte) (*dns.Msg, bool) {
 	return b.askPackedFrom(netip.MustParseAddr("127.0.0.99"), packed)
 }
 
-// askFrom asks as the client with that address.
+// askFrom asks as the client with the given address.
 func (b *bench) askFrom(client netip.Addr, m *dns.Msg) *dns.Msg {
 	b.t.Helper()
 	packed, err := m.Pack()
@@ -381,7 +381,7 @@ func TestStructuredErrorIsJSON(t *testing.T) {
 	if got.SubError != 2 || got.Contact[0] != "mailto:abuse@isp.example" || got.Organisation != "Example" || got.Justification == "" || got.Language != "fr" {
 		t.Errorf("%+v", got)
 	}
-	// A long name in a small answer: justification and organisation go first, then the text, never the error.
+	// If a long name leaves little room, all fields except the contact are left out first, then the whole text, but never the extended error.
 	for _, tt := range []struct {
 		label int
 		size  uint16
@@ -403,7 +403,7 @@ func TestStructuredErrorIsJSON(t *testing.T) {
 			t.Fatal(err)
 		}
 		if a.Truncated || len(a.IsEdns0().Option) != 1 || len(batch[0].Out) > max(int(tt.size), 512) {
-			t.Errorf("%d octets in %d: %v", len(batch[0].Out), tt.size, a)
+			t.Errorf("an answer of %d bytes for a client that accepts %d: %v", len(batch[0].Out), tt.size, a)
 			continue
 		}
 		text, got := a.IsEdns0().Option[0].(*dns.EDNS0_EDE).ExtraText, ""
@@ -413,7 +413,7 @@ func TestStructuredErrorIsJSON(t *testing.T) {
 			}
 		}
 		if got != tt.want || text != "" && !json.Valid([]byte(text)) {
-			t.Errorf("labels of %d in %d octets: fields %q, want %q: %s", tt.label, tt.size, got, tt.want, text)
+			t.Errorf("labels of %d bytes, an answer of at most %d bytes: fields %q, want %q: %s", tt.label, tt.size, got, tt.want, text)
 		}
 	}
 }
@@ -438,7 +438,7 @@ func TestProtocol(t *testing.T) {
 		{"UPDATE with EDNS", raw(func(m *dns.Msg) { m.Opcode = dns.OpcodeUpdate; m.SetEdns0(1232, false) }), "NOTIMP | opt"},
 		{"an answer", raw(func(m *dns.Msg) { m.Response = true }), "nothing"},
 		{"no question", raw(func(m *dns.Msg) { m.Question = nil }), "FORMERR"},
-		{"EDNS version 1", raw(func(m *dns.Msg) { m.SetEdns0(1232, true); m.IsEdns0().SetVersion(1) }), "BADSIG | opt"}, // 16, by its other name,
+		{"EDNS version 1", raw(func(m *dns.Msg) { m.SetEdns0(1232, true); m.IsEdns0().SetVersion(1) }), "BADSIG | opt"}, // miekg/dns prints the rcode BADVERS (16) as BADSIG
 		{"ANY", raw(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeANY }), `NOERROR | example.com. 3600 IN HINFO "RFC8482" ""`},
 		{"AXFR", raw(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeAXFR }), "REFUSED"},
 		{"IXFR", raw(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeIXFR }), "REFUSED"},
@@ -513,12 +513,12 @@ func TestSpecialUse(t *testing.T) {
 		}
 	}
 	if n := b.up.count(); n != 0 {
-		t.Errorf("%d names of special use left: %v", n, b.up.asked)
+		t.Errorf("%d queries for special-use names were forwarded: %v", n, b.up.asked)
 	}
 	b.ask(query(t, "9.1.168.192.in-addr.arpa", "PTR"))
 	b.ask(query(t, "1.168.192.in-addr.arpa", "DS"))
 	if home.count() != 3 {
-		t.Errorf("the zone's own upstream was asked %v", home.asked)
+		t.Errorf("the zone's own upstream was asked %v, want three questions", home.asked)
 	}
 	b.ask(query(t, "8.8.8.8.in-addr.arpa", "PTR"))
 	if b.up.count() != 1 {
@@ -526,8 +526,8 @@ func TestSpecialUse(t *testing.T) {
 	}
 }
 
-// TestDSBelongsToTheParent forwards the DS question of each zone that is answered here, or by upstreams of its own: a validator behind needs
-// the parent's proof that the zone is not signed.
+// TestDSBelongsToTheParent checks that the DS question of a zone that is answered here, or by its own upstream, is forwarded to the default upstream:
+// a validating resolver that forwards to Rempart needs the parent's proof that the zone is not signed.
 func TestDSBelongsToTheParent(t *testing.T) {
 	home := &fakeUpstreams{answer: records("@ 60 IN A 192.168.1.9")}
 	b := newBench(t, func(c *Config) {
@@ -546,21 +546,21 @@ func TestDSBelongsToTheParent(t *testing.T) {
 		}
 	}
 	if asked < 100 {
-		t.Errorf("only %d zones", asked)
+		t.Errorf("%d zones were checked, want at least 100", asked)
 	}
 	b.ask(query(t, "corp.example", "DS"))
 	if b.up.count() != asked+1 || home.count() != 0 {
-		t.Errorf("the DS of a zone of Forward: %d and %d questions", b.up.count()-asked, home.count())
+		t.Errorf("the DS of a zone with its own upstream: %d questions to the default upstream and %d to its own, want 1 and 0", b.up.count()-asked, home.count())
 	}
 	b.ask(query(t, "sub.corp.example", "DS"))
 	if home.count() != 1 {
-		t.Error("the DS of a zone below one of Forward was asked elsewhere")
+		t.Error("the DS of a name below a zone with its own upstream was not sent to that upstream")
 	}
 	b.want("a zone below one that is answered here", query(t, "1.10.in-addr.arpa", "DS"), "NXDOMAIN | 10.in-addr.arpa. SOA")
 	b.want("no public zone", query(t, "onion", "DS"), "NOERROR | onion. SOA")
 }
 
-// TestWiderZoneKeepsSpecialUse: a configured zone opens special-use names at or below itself only.
+// TestWiderZoneKeepsSpecialUse checks that special-use names are not forwarded to the upstream of a wider zone, such as arpa or the root.
 func TestWiderZoneKeepsSpecialUse(t *testing.T) {
 	all := &fakeUpstreams{answer: records("@ 60 IN A 192.168.1.9")}
 	arpa, _ := wire.AppendName(nil, "arpa")
@@ -568,7 +568,7 @@ func TestWiderZoneKeepsSpecialUse(t *testing.T) {
 	b.want("reverse", query(t, "1.1.168.192.in-addr.arpa", "PTR"), "NXDOMAIN | 168.192.in-addr.arpa. SOA")
 	b.want("onion", query(t, "x.onion", "A"), "NXDOMAIN | onion. SOA")
 	if all.count() != 0 {
-		t.Errorf("left for %v", all.asked)
+		t.Errorf("special-use names were forwarded: %v", all.asked)
 	}
 	b.want("ordinary", query(t, "example.com", "A"), "NOERROR | example.com. 60 IN A 192.168.1.9")
 	b.ask(query(t, "home.arpa", "DS"))
@@ -582,16 +582,16 @@ func TestOwnProbeIsSighted(t *testing.T) {
 	probe := query(t, "0123456789abcdef."+upstream.ProbeZone, "TXT")
 	a, _ := b.ask(probe)
 	if b.up.count() != 1 {
-		t.Errorf("another's probe was not forwarded: %s", brief(a))
+		t.Errorf("the probe of another server was not forwarded: %s", brief(a))
 	}
 	b.up.secret = "5ec2e7"
 	a, _ = b.ask(probe)
 	if want := `NOERROR | 0123456789abcdef.loop.rempart.example. 0 IN TXT "5ec2e7"`; brief(a) != want || len(b.up.sighted) != 2 || b.up.count() != 1 {
-		t.Errorf("%s, sighted %v", brief(a), b.up.sighted)
+		t.Errorf("own probe: unexpected answer %s, sighted %v", brief(a), b.up.sighted)
 	}
 	a, _ = b.ask(query(t, "0123456789abcdef."+upstream.ProbeZone, "A"))
 	if brief(a) != "NOERROR | loop.rempart.example. SOA" || b.up.count() != 1 {
-		t.Errorf("another type: %s", brief(a))
+		t.Errorf("a probe of another type: unexpected answer %s", brief(a))
 	}
 }
 
@@ -610,10 +610,10 @@ func TestAuthenticatedDataOnlyWhenAskedFor(t *testing.T) {
 			m.AuthenticatedData = true
 			return m, err
 		})
-		for range 2 { // from upstream, and from the cache
+		for range 2 { // the first answer comes from the upstream, the second from the cache
 			a, _ := b.ask(query(t, "example.com", "A", tt.options...))
 			if a.AuthenticatedData != tt.want {
-				t.Errorf("%v, untrusted %v: AD %v", tt.options, tt.untrusty, a.AuthenticatedData)
+				t.Errorf("%v, untrusted %v: AD is %v, want the opposite", tt.options, tt.untrusty, a.AuthenticatedData)
 			}
 		}
 	}
@@ -628,7 +628,7 @@ func TestObserveModeCountsAndAnswers(t *testing.T) {
 	b.ask(query(t, "example.com", "A"))
 	n := b.w.counts.queries[wire.UDP][blocklist.BlockedBy][0].Load() + b.r.slow.queries[wire.UDP][blocklist.BlockedBy][0].Load()
 	if n != 2 {
-		t.Errorf("%d queries counted as blocks", n)
+		t.Errorf("%d queries were counted as blocks, want 2", n)
 	}
 }
 
@@ -637,7 +637,7 @@ func TestUncommonQueriesOfStrangersAreRefusedAtOnce(t *testing.T) {
 	m := query(t, "example.com", "A")
 	m.Extra = []dns.RR{&dns.NULL{Hdr: dns.RR_Header{Name: ".", Rrtype: 65280}}}
 	if a, fast := b.ask(m); !fast || brief(a) != "REFUSED" {
-		t.Errorf("fast %v: %s", fast, brief(a))
+		t.Errorf("fast %v, answer %s; want REFUSED on the fast path", fast, brief(a))
 	}
 }
 
@@ -665,7 +665,7 @@ func TestAnswersAreCutBeforeTheyAreTruncated(t *testing.T) {
 	})
 	a, _ := b.ask(query(t, "example.com", "MX"))
 	if a.Truncated || len(a.Answer) != 1 || len(a.Extra) != 0 {
-		t.Errorf("additional records drove the answer out: %v", a)
+		t.Errorf("additional records were not left out to make room for the answer: %v", a)
 	}
 }
 
@@ -691,7 +691,7 @@ func TestShedIsSaid(t *testing.T) {
 		t.Errorf("%v %s", err, brief(a))
 	}
 	if b.r.slow.shed.Load() != 1 {
-		t.Error("not counted")
+		t.Error("the shed query was not counted")
 	}
 }
 

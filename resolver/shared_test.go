@@ -7,7 +7,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// TestStaleAcrossFlags serves answers that were cached for clients with other flags while no upstream answers (RFC 8767 section 5). An answer that was fetched
+// TestStaleAcrossFlags checks that, while no upstream answers, clients get stale answers that were cached for other flags (RFC 8767 section 5). An answer that was fetched
 // with CD may be bogus.
 func TestStaleAcrossFlags(t *testing.T) {
 	const a, sig = "@ 60 IN A 192.0.2.1", "@ 60 IN RRSIG A 13 2 60 20300101000000 20200101000000 1 example.com. AAAA"
@@ -32,13 +32,13 @@ func TestStaleAcrossFlags(t *testing.T) {
 				b.want(tt.name, query(t, "example.com", "A", tt.asked), tt.want)
 			}
 			if n := b.up.count(); n != 2 {
-				t.Errorf("%s: asked %d times after the outage began", tt.name, n-1)
+				t.Errorf("%s: the upstream was asked %d times after the outage began, want once", tt.name, n-1)
 			}
 		})
 	}
 }
 
-// TestNameThatDoesNotExist asks upstream once about a name that does not exist, whatever types clients ask for (RFC 2308 section 5).
+// TestNameThatDoesNotExist checks that the upstream is asked once about a name that does not exist, for all types together (RFC 2308 section 5).
 func TestNameThatDoesNotExist(t *testing.T) {
 	const soa = "example.com. 3600 IN SOA ns.example.com. host.example.com. 1 2 3 4 60"
 	within(t, nil, nil, func(t *testing.T, b *bench) {
@@ -50,7 +50,7 @@ func TestNameThatDoesNotExist(t *testing.T) {
 		}
 		b.ask(query(t, "no.example.com", "A", "+do")) // no other answer contains the proof
 		if n := b.up.count(); n != 2 {
-			t.Errorf("asked %d times", n)
+			t.Errorf("the upstream was asked %d times, want 2", n)
 		}
 		time.Sleep(61 * time.Second)
 		b.ask(query(t, "no.example.com", "MX"))
@@ -63,7 +63,7 @@ func TestNameThatDoesNotExist(t *testing.T) {
 		b.ask(query(t, "no.example.com", "A"))
 		b.ask(query(t, "no.example.com", "AAAA"))
 		if n := b.up.count(); n != 2 {
-			t.Errorf("asked %d times: the name exists, what it leads to does not", n)
+			t.Errorf("the upstream was asked %d times, want 2: the name exists, only the target of its alias does not", n)
 		}
 	})
 }

@@ -26,7 +26,7 @@ func within(t *testing.T, change func(*Config), lines []string, scenario func(t 
 	})
 }
 
-// want asks and compares.
+// want asks m, and fails the test if the answer is not want.
 func (b *bench) want(what string, m *dns.Msg, want string) {
 	b.t.Helper()
 	a, _ := b.ask(m)
@@ -42,12 +42,12 @@ func TestCacheAgesAndEnds(t *testing.T) {
 		time.Sleep(100 * time.Second)
 		b.want("aged", m, "NOERROR | example.com. 200 IN A 192.0.2.1")
 		if b.up.count() != 1 {
-			t.Fatalf("asked %v", b.up.asked)
+			t.Fatalf("asked %v, want one question", b.up.asked)
 		}
 		time.Sleep(200 * time.Second)
-		b.want("ended", m, "NOERROR | example.com. 300 IN A 192.0.2.1")
+		b.want("expired", m, "NOERROR | example.com. 300 IN A 192.0.2.1")
 		if b.up.count() != 2 {
-			t.Fatalf("asked %v", b.up.asked)
+			t.Fatalf("asked %v, want two questions", b.up.asked)
 		}
 		b.want("another key", query(t, "example.com", "A", "+do"), "NOERROR | example.com. 300 IN A 192.0.2.1 | opt")
 		b.want("another key", query(t, "example.com", "A", "+cd"), "NOERROR | example.com. 300 IN A 192.0.2.1")
@@ -71,7 +71,7 @@ func TestNegativeAnswersLiveAsTheirSOASays(t *testing.T) {
 			}
 			time.Sleep(40 * time.Second)
 			if _, fast := b.ask(m); fast {
-				t.Error("kept for longer than the SOA's minimum")
+				t.Error("the negative answer was cached for longer than the minimum TTL of its SOA")
 			}
 		})
 	}
@@ -124,7 +124,7 @@ func TestStaleAfterClientTimer(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		a, fast := b.ask(m)
 		if !fast || brief(a) != "NOERROR | gone.com. 300 IN A 192.0.2.9 | opt" {
-			t.Errorf("the slow answer was not kept: fast %v, %s", fast, brief(a))
+			t.Errorf("the late answer was not cached: fast %v, %s", fast, brief(a))
 		}
 	})
 }
@@ -146,7 +146,7 @@ func TestFailuresAreCachedBriefly(t *testing.T) {
 		b.want("failure", m, "SERVFAIL | opt | No Reachable Authority")
 		b.want("again", m, "SERVFAIL | opt | No Reachable Authority")
 		if b.up.count() != 1 {
-			t.Errorf("asked %d times within five seconds (RFC 9520)", b.up.count())
+			t.Errorf("asked %d times within five seconds, want once (RFC 9520)", b.up.count())
 		}
 		b.up.set(records("@ 300 IN A 192.0.2.1"))
 		time.Sleep(5 * time.Second)
@@ -158,13 +158,13 @@ func TestFailuresAreCachedBriefly(t *testing.T) {
 		b.ask(m)
 		b.ask(m)
 		if b.up.count() != 2 {
-			t.Error("want of room was cached as a failure of the name")
+			t.Error("ErrBusy was cached as a failure of the name")
 		}
 	})
 }
 
-// TestFailuresEndWithTheOutage asks again, as soon as upstreams answer anything, what failed while they answered nothing. The failure of one name among
-// others that are answered is cached for its time.
+// TestFailuresEndWithTheOutage checks that names that failed during an outage are asked for again as soon as an upstream answers any question. If one name
+// fails while others are answered, its failure stays cached.
 func TestFailuresEndWithTheOutage(t *testing.T) {
 	m, other := query(t, "example.com", "A"), query(t, "other.example", "A")
 	const answer = "NOERROR | example.com. 300 IN A 192.0.2.1"
@@ -172,24 +172,24 @@ func TestFailuresEndWithTheOutage(t *testing.T) {
 		b.up.set(failing(errDown))
 		b.want("in the outage", m, "SERVFAIL")
 		b.up.set(records("@ 300 IN A 192.0.2.1"))
-		b.want("another name after it", other, "NOERROR | other.example. 300 IN A 192.0.2.1")
-		b.want("the name after it", m, answer)
+		b.want("another name after the outage", other, "NOERROR | other.example. 300 IN A 192.0.2.1")
+		b.want("the name after the outage", m, answer)
 	})
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		b.up.set(failing(errDown))
 		b.want("in the outage", m, "SERVFAIL")
 		b.up.set(records("@ 300 IN A 192.0.2.1"))
 		time.Sleep(2 * time.Second)
-		b.want("without another question", m, answer)
+		b.want("after the outage, without a question for another name", m, answer)
 	})
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		b.ask(m)
 		time.Sleep(301 * time.Second)
 		b.up.set(failing(errDown))
-		b.ask(m) // stale, and its renewal fails
+		b.ask(m) // gets a stale answer, whose renewal fails
 		b.up.set(records("@ 300 IN A 192.0.2.2"))
 		b.ask(other)
-		b.want("a stale answer after it", m, "NOERROR | example.com. 300 IN A 192.0.2.2")
+		b.want("after the outage, instead of the stale answer", m, "NOERROR | example.com. 300 IN A 192.0.2.2")
 	})
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		b.up.set(func(_ context.Context, q upstream.Question) (*dns.Msg, error) {
@@ -211,7 +211,7 @@ func TestFailuresEndWithTheOutage(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		b.want("its failure is cached", m, "SERVFAIL")
 		if got := b.up.count(); got != n {
-			t.Errorf("asked %d times again", got-n)
+			t.Errorf("the upstream was asked %d more times, want none", got-n)
 		}
 	})
 }
@@ -233,7 +233,7 @@ func TestUpstreamFailureKeepsItsErrors(t *testing.T) {
 	})
 }
 
-// TestStaleDataDoesNotHideThatANameIsBogus: a name that validation refuses now is not answered from stale data.
+// TestStaleDataDoesNotHideThatANameIsBogus checks that a stale answer is not served if validation of the name fails now.
 func TestStaleDataDoesNotHideThatANameIsBogus(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		m := query(t, "example.com", "A", "+edns")
@@ -262,7 +262,7 @@ func TestEqualQuestionsAreAskedOnce(t *testing.T) {
 		close(release)
 		all.Wait()
 		if b.up.count() != 1 || b.r.slow.coalesced.Load() != 49 {
-			t.Errorf("asked %d times, %d coalesced", b.up.count(), b.r.slow.coalesced.Load())
+			t.Errorf("asked %d times, %d coalesced; want 1 and 49", b.up.count(), b.r.slow.coalesced.Load())
 		}
 	})
 }
@@ -274,7 +274,7 @@ func TestPopularNamesAreRenewed(t *testing.T) {
 			b.ask(m)
 		}
 		time.Sleep(280 * time.Second)
-		a, fast := b.ask(m) // ask renews, as a listener does
+		a, fast := b.ask(m) // ask also renews the answer, as a listener does
 		if !fast || a.Answer[0].Header().Ttl != 20 || b.up.count() != 2 {
 			t.Fatalf("fast %v, asked %d times: %v", fast, b.up.count(), a)
 		}
@@ -289,7 +289,7 @@ func TestPopularNamesAreRenewed(t *testing.T) {
 		time.Sleep(280 * time.Second)
 		b.ask(m)
 		if b.up.count() != 1 {
-			t.Error("a name hardly asked for was renewed")
+			t.Error("a name that is rarely asked for was renewed")
 		}
 	})
 }
@@ -307,7 +307,7 @@ func TestFailingRenewalIsNotRepeated(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if n := b.up.count(); n != 2 {
-			t.Errorf("asked %d times within five seconds", n-1)
+			t.Errorf("asked %d times within five seconds, want once", n-1)
 		}
 	})
 }
@@ -340,7 +340,7 @@ func TestTargetsAreJudged(t *testing.T) {
 			t.Fatal(err)
 		}
 		if a, fast := b.ask(m()); !fast || len(a.Answer) != 2 {
-			t.Errorf("unblocked, and not answered from the cache: %v", a)
+			t.Errorf("the block was removed, but the answer does not come from the cache: %v", a)
 		}
 	})
 	within(t, nil, []string{"evil.example", "+www.shop.example"}, func(t *testing.T, b *bench) {
@@ -368,7 +368,7 @@ func TestTargetsAreJudged(t *testing.T) {
 	within(t, nil, []string{"=evil.example"}, func(t *testing.T, b *bench) {
 		b.up.set(records("shop.example. 300 IN DNAME evil.example.", "www.shop.example. 300 IN CNAME www.evil.example.", "www.evil.example. 300 IN A 192.0.2.1"))
 		if a, _ := b.ask(m()); len(a.Answer) != 3 {
-			t.Errorf("blocked by a DNAME's target, which nobody visits: %v", a)
+			t.Errorf("blocked because of the target of a DNAME, although no client connects to that name: %v", a)
 		}
 	})
 	within(t, nil, nil, func(t *testing.T, b *bench) {
@@ -381,7 +381,7 @@ func TestTargetsAreJudged(t *testing.T) {
 	})
 }
 
-// TestAddressesAreJudged is response-IP (draft-vixie-dnsop-dns-rpz section 4.3): an answer that holds a listed address is replaced.
+// TestAddressesAreJudged checks that an answer with a listed address is replaced (response IP address trigger, draft-vixie-dnsop-dns-rpz section 4.3).
 func TestAddressesAreJudged(t *testing.T) {
 	const page = "NOERROR | shop.example. 30 IN A 192.0.2.66"
 	m := func() *dns.Msg { return query(t, "shop.example", "A") }
@@ -452,7 +452,7 @@ func TestClientPatienceEnds(t *testing.T) {
 		start := time.Now()
 		b.want("no answer", query(t, "example.com", "A", "+edns"), "SERVFAIL | opt | No Reachable Authority")
 		if waited := time.Since(start); waited > patience {
-			t.Errorf("waited %v", waited)
+			t.Errorf("waited %v, longer than clients wait", waited)
 		}
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"rempart/internal/wire"
 )
 
-// sent packs a message of an upstream: records in zone-file form, "?" before those of the authority section, "+" before additional ones.
+// sent packs a message of an upstream: records in zone-file format, "?" before those of the authority section, "+" before additional ones.
 func sent(t testing.TB, typ uint16, rcode int, rrs ...string) []byte {
 	t.Helper()
 	m := new(dns.Msg).SetQuestion("example.com.", typ)
@@ -164,7 +164,7 @@ func TestProofsGoToValidators(t *testing.T) {
 	}
 }
 
-// TestImpossibleRecords refuses answers with records that cannot be what they say they are.
+// TestImpossibleRecords checks that answers with records that cannot be valid are refused.
 func TestImpossibleRecords(t *testing.T) {
 	question, err := new(dns.Msg).SetQuestion("example.com.", dns.TypeA).Pack()
 	if err != nil {
@@ -261,7 +261,7 @@ func TestPossibleRecords(t *testing.T) {
 	}
 }
 
-// TestNamesDoNotAge checks that a target that is read from the TTL of a record is the same name for clients as the one that was judged.
+// TestNamesDoNotAge checks that clients get the same target that was checked, even if a compression pointer makes the TTL of a record part of the target.
 func TestNamesDoNotAge(t *testing.T) {
 	const here = "\xc0\x0c"
 	msg, err := new(dns.Msg).SetQuestion("example.com.", dns.TypeA).Pack()
@@ -280,7 +280,7 @@ func TestNamesDoNotAge(t *testing.T) {
 	}
 }
 
-// TestAliasesAreBounded refuses an answer whose aliases would take long to follow.
+// TestAliasesAreBounded checks that an answer is refused if following its aliases would take long.
 func TestAliasesAreBounded(t *testing.T) {
 	rrs := []string{"example.com. 300 IN CNAME a0.example."}
 	for i := range 2000 {
@@ -291,7 +291,7 @@ func TestAliasesAreBounded(t *testing.T) {
 	}
 }
 
-// TestAliasesEnd refuses a chain of aliases whose last target would not be judged, and a loop.
+// TestAliasesEnd checks that a chain of aliases that is too long to be checked up to its last target is refused, and so is a loop of aliases.
 func TestAliasesEnd(t *testing.T) {
 	chain := func(n int) []string {
 		rrs := []string{"example.com. 300 IN CNAME a1.example."}
@@ -312,7 +312,7 @@ func TestAliasesEnd(t *testing.T) {
 	}
 }
 
-// TestServiceTargets lists the address hints of a SVCB record whose target is compressed, against RFC 9460 section 2.2.
+// TestServiceTargets checks that the address hints of an SVCB record are found even if its target is compressed, which RFC 9460 section 2.2 forbids.
 func TestServiceTargets(t *testing.T) {
 	msg := sent(t, dns.TypeHTTPS, 0, `example.com. 300 IN HTTPS 1 . ipv4hint="192.0.2.7"`)
 	at := strings.LastIndex(string(msg), "\x00\x01\x00\x00\x04\x00\x04\xc0\x00\x02\x07")
@@ -336,7 +336,7 @@ func TestServiceTargets(t *testing.T) {
 	}
 }
 
-// TestErrorTexts keeps the text of an extended error valid UTF-8 (RFC 8914 section 2).
+// TestErrorTexts checks that the text of an extended error is valid UTF-8 (RFC 8914 section 2).
 func TestErrorTexts(t *testing.T) {
 	for text, want := range map[string]string{"plain": "plain", "\xff\xfe": "", strings.Repeat("é", 200): strings.Repeat("é", 127)} {
 		e, ok := wire.ReadEDE(append([]byte{0, 22}, text...), maxText)

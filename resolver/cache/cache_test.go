@@ -22,7 +22,7 @@ func key(t testing.TB, name string) Key {
 	return Key{Name: n, Type: wire.TypeA, Class: wire.ClassIN}
 }
 
-// message packs an answer about name from records in zone-file form; "?" stands before authority ones.
+// message packs an answer about name from records in zone-file format; "?" stands before authority ones.
 func message(t testing.TB, name string, rrs ...string) []byte {
 	t.Helper()
 	m := new(dns.Msg)
@@ -86,14 +86,14 @@ func TestGetComparesTheWholeKey(t *testing.T) {
 		other := key(t, "example.com")
 		change(&other)
 		if c.Get(&other) != nil {
-			t.Errorf("%+v found another key's entry", other)
+			t.Errorf("the key %+v found the entry of another key", other)
 		}
 	}
 }
 
-// TestNearChangesNothing looks keys up that were brought near together: some held, some not.
+// TestNearChangesNothing checks that Near does not change the result of Get, for keys that are in the cache and keys that are not.
 func TestNearChangesNothing(t *testing.T) {
-	c := newCache(t, 64*MinBytes) // room enough that none is evicted
+	c := newCache(t, 64*MinBytes) // large enough that no entry is evicted
 	var keys []Key
 	for i := range 1000 {
 		name := fmt.Sprintf("n%d.example", i)
@@ -108,7 +108,7 @@ func TestNearChangesNothing(t *testing.T) {
 	c.Near(nil)
 	for i := range keys {
 		if got, want := c.Get(&near[i]), c.Get(&keys[i]); got != want || (got != nil) != (i%2 == 0) {
-			t.Errorf("key %d: %v, and %v without", i, got, want)
+			t.Errorf("key %d: Get returns %v after Near, and %v without Near", i, got, want)
 		}
 	}
 }
@@ -130,11 +130,11 @@ func TestFailureDoesNotReplaceAnAnswer(t *testing.T) {
 	k := key(t, "example.com")
 	c.Put(Failure(k, 400), 400)
 	if got := c.Get(&k); got != e || !e.Failed(401) || e.Failed(400+recheck) {
-		t.Error("the answer that can be served stale is gone, or not marked")
+		t.Error("the answer that can be served stale was replaced, or is not marked as failed")
 	}
 	c.Put(Failure(k, 300+staleFor), 300+staleFor)
 	if got := c.Get(&k); got == e {
-		t.Error("an answer too old to be served stale stays")
+		t.Error("an answer that is too old to be served stale was not replaced")
 	}
 }
 
@@ -144,7 +144,7 @@ func TestBoundIsKept(t *testing.T) {
 		c.Put(entry(t, fmt.Sprintf("n%d.example", i), 0), 0)
 		if i%100 == 0 {
 			if s := c.Stats(); s.Bytes > s.Limit {
-				t.Fatalf("%d octets of %d", s.Bytes, s.Limit)
+				t.Fatalf("%d bytes are used, the limit is %d", s.Bytes, s.Limit)
 			}
 		}
 	}
@@ -160,10 +160,10 @@ func TestBoundIsKept(t *testing.T) {
 		}
 	}
 	if held != s.Bytes || entries != s.Entries || s.Evicted != 20_000-uint64(entries) {
-		t.Errorf("%+v, but %d octets in %d entries are there", s, held, entries)
+		t.Errorf("Stats returned %+v, but the slots hold %d bytes in %d entries", s, held, entries)
 	}
 	if s.Entries < 1000 {
-		t.Errorf("only %d entries fit %d octets", s.Entries, s.Limit)
+		t.Errorf("%d entries fit into %d bytes, want at least 1000", s.Entries, s.Limit)
 	}
 }
 
@@ -173,7 +173,7 @@ func TestWhatIsUsedStays(t *testing.T) {
 	c.Put(entry(t, "popular.example", 0), 0)
 	for i := range 20_000 {
 		if c.Get(&k) == nil {
-			t.Fatalf("evicted after %d others, though asked for all the time", i)
+			t.Fatalf("the entry was evicted after %d others, although it is used all the time", i)
 		}
 		c.Put(entry(t, fmt.Sprintf("n%d.example", i), 0), 0)
 	}
@@ -188,7 +188,7 @@ func TestConcurrentUse(t *testing.T) {
 				name := fmt.Sprintf("n%d.example", (i*7+w)%700)
 				k := key(t, name)
 				if e := c.Get(&k); e != nil && string(e.key().Name) != string(k.Name) {
-					t.Errorf("%s gives another's answer", name)
+					t.Errorf("%s: Get returned the entry of another name", name)
 				}
 				c.Put(entry(t, name, int64(i)), int64(i))
 			}
@@ -201,7 +201,7 @@ func TestEntryAnswer(t *testing.T) {
 	e := entry(t, "www.example.com", 0,
 		"www.example.com. 300 IN CNAME cdn.example.net.", "cdn.example.net. 60 IN A 192.0.2.1", "?example.net. 90000 IN NS ns.example.net.")
 	if e.expires != 60 {
-		t.Errorf("lives until %d", e.expires)
+		t.Errorf("the answer expires at %d, want 60", e.expires)
 	}
 	m := new(dns.Msg).SetQuestion("wWw.example.com.", dns.TypeA)
 	packed, err := m.Pack()
@@ -239,7 +239,7 @@ func TestEntryAnswer(t *testing.T) {
 	}
 }
 
-// TestAskedCaseIsNotKept: an upstream may repeat the question's name in the random case in which it was asked.
+// TestAskedCaseIsNotKept checks that a cached answer does not keep the random case of the question that was sent to the upstream.
 func TestAskedCaseIsNotKept(t *testing.T) {
 	m := new(dns.Msg).SetQuestion("example.com.", dns.TypeA)
 	m.Response = true
@@ -259,14 +259,14 @@ func TestAskedCaseIsNotKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := given(t, e).Answer[0].Header().Name; got != "example.com." {
-		t.Errorf("owner %s", got)
+		t.Errorf("the owner is %s, want example.com.", got)
 	}
 }
 
 func TestTTLWithTheTopBitIsZero(t *testing.T) {
 	e := entry(t, "example.com", 0, "example.com. 4294967295 IN A 192.0.2.1")
 	if e.Keepable() {
-		t.Error("it is kept (RFC 2181 section 8)")
+		t.Error("an answer with this TTL can be cached, want TTL 0 (RFC 2181 section 8)")
 	}
 	if a := given(t, e); a.Answer[0].Header().Ttl != 0 {
 		t.Error(a)
@@ -295,12 +295,12 @@ func TestGetDoesNotAllocate(t *testing.T) {
 	c.Put(entry(t, "example.com", 0), 0)
 	hit, miss := key(t, "example.com"), key(t, "example.org")
 	if n := testing.AllocsPerRun(100, func() { c.Get(&hit); c.Get(&miss) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("%v allocations, want none", n)
 	}
 }
 
-// FuzzNewAnswer packs anything an upstream might send: an error, or an answer whose message unpacks if the
-// message did.
+// FuzzNewAnswer checks that NewAnswer returns an error or, if the message of the upstream unpacks, an answer that
+// unpacks.
 func FuzzNewAnswer(f *testing.F) {
 	f.Add(message(f, "example.com", "example.com. 300 IN A 192.0.2.1"))
 	f.Add(message(f, "example.com", "example.com. 300 IN CNAME a.b.", "a.b. 3 IN HTTPS 0 c.d.", "?b. 9 IN SOA a. b. 1 2 3 4 5"))
@@ -321,18 +321,18 @@ func FuzzNewAnswer(f *testing.F) {
 		q.Finish(e.Rcode(), e.Errors()...)
 		var a, original dns.Msg
 		if original.Unpack(msg) != nil || len(original.Question) != 1 || original.Question[0].Name != "example.com." {
-			return // what the upstream sent was not sound in ways that do not concern us
+			return // NewAnswer need not detect these errors in the message of the upstream
 		}
 		if !bytes.EqualFold(msg[q.BodyAt:][:min(len(body), len(msg)-q.BodyAt)], body) {
-			return // aging a TTL may alter a name, if a compression pointer leads into it: its sender's doing
+			return // a name that a compression pointer continues in a TTL changes with the TTL; the sender is responsible
 		}
 		for i := wire.HeaderLen; i+1 < len(msg); i++ {
 			if msg[i] == 0xc0 && msg[i+1] < wire.HeaderLen {
-				return // a compression pointer into the header, which is another one now: its sender's doing, too
+				return // a name that a compression pointer continues in the header changes with the header; the sender is responsible
 			}
 		}
 		if err := a.Unpack(q.Out); err != nil {
-			t.Fatalf("a sound message makes an answer that does not unpack: %v", err)
+			t.Fatalf("the message unpacks, but its answer does not: %v", err)
 		}
 	})
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestBatchAllocatesNothing takes a worker through receiving, answering and sending by hand.
+// TestBatchAllocatesNothing checks that receiving, answering and sending a batch allocates no memory.
 func TestBatchAllocatesNothing(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
 		s, err := New(Config{
@@ -32,7 +32,7 @@ func TestBatchAllocatesNothing(t *testing.T) {
 			}
 			n, err := w.receiveBatch()
 			if err != nil || n != batch {
-				t.Errorf("a batch of %d, %v", n, err)
+				t.Errorf("received a batch of %d queries (%v), want all", n, err)
 			}
 			for i := range w.queries[:n] {
 				w.queries[i].Parse(0)
@@ -46,12 +46,12 @@ func TestBatchAllocatesNothing(t *testing.T) {
 			}
 		})
 		if allocs != 0 {
-			t.Errorf("%s: %v allocations a batch", addr, allocs)
+			t.Errorf("%s: %v allocations per batch, want none", addr, allocs)
 		}
 	}
 }
 
-// TestStreamAllocatesNothing asks and is answered over a kept connection.
+// TestStreamAllocatesNothing checks that queries over an open connection allocate no memory.
 func TestStreamAllocatesNothing(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{Workers: 1}, nil)
 	c := dial(t, "tcp", addrOf(s))
@@ -66,6 +66,6 @@ func TestStreamAllocatesNothing(t *testing.T) {
 		}
 	})
 	if allocs != 0 {
-		t.Errorf("%v allocations for two queries", allocs)
+		t.Errorf("%v allocations for two queries, want none", allocs)
 	}
 }

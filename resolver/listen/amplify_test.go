@@ -11,7 +11,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// everyone returns others, and a limit of bytes per second for all clients.
+// everyone returns the limits in others, followed by a limit in bytes per second for all other clients.
 func everyone(bytes int64, others ...AnswerLimit) []AnswerLimit {
 	return append(others, AnswerLimit{netip.MustParsePrefix("0.0.0.0/0"), bytes}, AnswerLimit{netip.MustParsePrefix("::/0"), bytes})
 }
@@ -27,7 +27,7 @@ func TestLargeAnswersAreLimited(t *testing.T) {
 		d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(ip)}}
 		c, err := d.Dial("udp4", addrOf(s))
 		if err != nil {
-			t.Skipf("this system has one loopback address only: %v", err)
+			t.Skipf("this system has only one loopback address: %v", err)
 		}
 		t.Cleanup(func() { c.Close() })
 		_ = c.SetDeadline(time.Now().Add(deadline))
@@ -46,7 +46,7 @@ func TestLargeAnswersAreLimited(t *testing.T) {
 			}
 			m := unpack(t, answer)
 			if !m.Truncated || m.Rcode != dns.RcodeSuccess || len(m.Answer)+len(m.Ns)+len(m.Extra) != 0 {
-				t.Fatalf("a limited answer is %v", m)
+				t.Fatalf("a limited answer is %v, want it truncated", m)
 			}
 		}
 		return n
@@ -54,16 +54,16 @@ func TestLargeAnswersAreLimited(t *testing.T) {
 	began := time.Now()
 	first := whole(from("127.0.1.1"), "a.example")
 	if most := int(float64(rate)*(2+time.Since(began).Seconds())) / (size - 150); first == 0 || first > most {
-		t.Errorf("%d of %d answers of %d bytes were whole, want some, and %d at most", first, asked, size, most)
+		t.Errorf("%d of %d answers of %d bytes were complete, want some, and at most %d", first, asked, size, most)
 	}
 	if n := whole(from("127.0.1.2"), "slow.example"); n == asked {
-		t.Error("a second client of a network without allowance is not limited on the slow path")
+		t.Error("the network has no allowance left, but its second client is not limited on the slow path")
 	}
 	if n := whole(from("127.0.2.1"), "a.example"); n == 0 {
 		t.Error("another network is limited from the first answer")
 	}
 	if n := whole(from("127.0.9.9"), "a.example"); n != asked {
-		t.Errorf("a client with no limit: %d of %d answers were whole", n, asked)
+		t.Errorf("a client with no limit: %d of %d answers were complete", n, asked)
 	}
 	small := from("127.0.1.3")
 	for i := range asked {
@@ -82,7 +82,7 @@ func TestLargeAnswersAreLimited(t *testing.T) {
 // TestAllowance checks the arithmetic of the limit.
 func TestAllowance(t *testing.T) {
 	special := AnswerLimit{netip.MustParsePrefix("192.0.2.8/29"), 4000}
-	first := AnswerLimit{netip.MustParsePrefix("198.51.100.0/28"), 4000} // begins where its network begins
+	first := AnswerLimit{netip.MustParsePrefix("198.51.100.0/28"), 4000} // has the same first address as the network that contains it
 	a := newAmplification(everyone(1000, special, first))
 	second := func(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 	for i, c := range []struct {
@@ -97,13 +97,13 @@ func TestAllowance(t *testing.T) {
 		{"192.0.2.1", 1, 0, false},
 		{"192.0.2.1", 500, 0.5, true},
 		{"192.0.2.1", 1, 0.5, false},
-		{"192.0.2.1", 1001, 9, false}, // never more than a second's worth
+		{"192.0.2.1", 1001, 9, false}, // the allowance never exceeds that of one second
 		{"192.0.2.1", 1000, 9, true},
 		{"192.0.3.1", 1000, 9, true},
 		{"192.0.2.9", 4000, 9, true},
 		{"192.0.2.15", 1, 9, false},
 		{"198.51.100.200", 1000, 9, true},
-		{"198.51.100.1", 4000, 9, true}, // whatever its neighbours were sent
+		{"198.51.100.1", 4000, 9, true}, // its allowance does not depend on its neighbours
 		{"198.51.100.201", 1, 9, false},
 		{"2001:db8::1", 1000, 9, true},
 		{"2001:db8:0:ff::1", 1, 9, false},
@@ -114,9 +114,9 @@ func TestAllowance(t *testing.T) {
 		}
 	}
 	if bytes, _ := newAmplification(append(everyone(1000), everyone(2000)[1])).limit(netip.MustParseAddr("2001:db8::1")); bytes != 2000 {
-		t.Errorf("of two limits of one prefix that of %d bytes applies, want the last", bytes)
+		t.Errorf("two limits for the same prefix: the limit of %d bytes applies, want the last one", bytes)
 	}
 	if newAmplification(everyone(0)) != nil {
-		t.Error("there is a limiter without a limit")
+		t.Error("a limiter was made although there is no limit")
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestAnswersAreNeverFragmented: every UDP socket, one handed over too, sends with DF set and does not believe
-// what the path's size is said to be (RFC 9715 section 3.1).
+// TestAnswersAreNeverFragmented checks that every UDP socket, also one that the server receives from its caller, sends with DF
+// set and ignores messages about the MTU of the path (RFC 9715 section 3.1).
 func TestAnswersAreNeverFragmented(t *testing.T) {
 	handed, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {

@@ -30,7 +30,7 @@ type fakeHandler struct {
 	sheds   atomic.Int64
 	renewed atomic.Int64
 	largest atomic.Int64 // batch
-	large   int          // bytes that answers over streams are longer by
+	large   int          // number of extra bytes in answers over streams
 	// largeUDP lengthens answers over UDP too, except to names that begin with "small".
 	largeUDP bool
 }
@@ -77,7 +77,7 @@ func (h *fakeHandler) Shed(q *wire.Query) {
 	q.Fail(wire.ServFail)
 }
 
-// answer answers with the address that the query says it came from.
+// answer answers a query with the address of the client, as the query holds it.
 func answer(q *wire.Query) {
 	q.Begin(wire.Success)
 	if q.Type == wire.TypeA {
@@ -94,7 +94,7 @@ func label(q *wire.Query) string {
 	return string(name[1 : 1+name[0]])
 }
 
-// gates let through one label at a time, whatever order they wait in.
+// gates release waiting queries by label, in any order.
 type gates struct {
 	mu   sync.Mutex
 	open map[string]chan struct{}
@@ -223,7 +223,7 @@ func TestTakenAddressIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stream.Close()
-	packet, err := net.ListenPacket("udp4", dnstest.FreeAddr(t)) // a port free over TCP, and so taken over UDP alone
+	packet, err := net.ListenPacket("udp4", dnstest.FreeAddr(t)) // the port is free over TCP, and in use over UDP only
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestAddressIsFreeAfterAFailedNew(t *testing.T) {
 		NewHandler: func() Handler { return &fakeHandler{} },
 	})
 	if err == nil {
-		t.Fatal("a taken address was accepted")
+		t.Fatal("New accepted an address that is in use")
 	}
 	again, err := net.Listen("tcp4", first.String())
 	if err != nil {
@@ -268,7 +268,7 @@ func TestAddressIsFreeAfterAFailedNew(t *testing.T) {
 
 func TestNothingToListenOn(t *testing.T) {
 	if _, err := New(Config{NewHandler: func() Handler { return &fakeHandler{} }}); err == nil {
-		t.Error("a server without an address was made")
+		t.Error("New without an address returned no error")
 	}
 }
 
@@ -294,7 +294,7 @@ func TestSocketsHandedOver(t *testing.T) {
 	tcp := dial(t, "tcp", stream.Addr().String())
 	writeFrames(t, tcp, query(t, 7, "a.example"))
 	if m := readFrame(t, tcp); m.Id != 7 {
-		t.Errorf("over TCP: ID %d", m.Id)
+		t.Errorf("over TCP: the answer has the ID %d, want 7", m.Id)
 	}
 }
 
@@ -333,7 +333,7 @@ func TestDrain(t *testing.T) {
 	<-ended
 }
 
-// TestDrainIsBounded sends a query whose answer never arrives: its context ends with the drain time.
+// TestDrainIsBounded checks that the context of a query without an answer is cancelled when the drain time is over.
 func TestDrainIsBounded(t *testing.T) {
 	cut := make(chan error, 2)
 	h := &fakeHandler{gate: func(ctx context.Context, _ string) {
@@ -350,12 +350,12 @@ func TestDrainIsBounded(t *testing.T) {
 	stop()
 	for range 2 {
 		if err := <-cut; !errors.Is(err, context.Canceled) {
-			t.Errorf("Slow's context: %v", err)
+			t.Errorf("the context of Slow ended with %v, want context.Canceled", err)
 		}
 	}
 }
 
-// TestPoolFull fills the slow path: the next query is shed, over UDP and over TCP, and queries that only refresh an answer are dropped.
+// TestPoolFull checks the behaviour with a full slow path: the next query is shed, over UDP and over TCP, and queries that only renew an answer are dropped.
 func TestPoolFull(t *testing.T) {
 	var g gates
 	h := &fakeHandler{gate: g.wait}
@@ -366,33 +366,33 @@ func TestPoolFull(t *testing.T) {
 	}
 	eventually(t, "the slow path is full", func() bool { return metric(t, s, "rempart_slow_queries") == 1 })
 	if m := ask(t, udp, 2, "slow2.example"); m.Id != 2 || m.Rcode != dns.RcodeServerFailure {
-		t.Errorf("over UDP, without room: %v", m)
+		t.Errorf("over UDP, with a full slow path: got %v, want SERVFAIL", m)
 	}
 	writeFrames(t, tcp, query(t, 3, "slow3.example"))
 	if m := readFrame(t, tcp); m.Id != 3 || m.Rcode != dns.RcodeServerFailure {
-		t.Errorf("over TCP, without room: %v", m)
+		t.Errorf("over TCP, with a full slow path: got %v, want SERVFAIL", m)
 	}
 	if m := ask(t, udp, 4, "renew.example"); m.Id != 4 || m.Rcode != dns.RcodeSuccess {
-		t.Errorf("a renewal without room: %v", m)
+		t.Errorf("a renewal with a full slow path: got %v, want an answer", m)
 	}
 	if got := h.sheds.Load(); got != 2 {
 		t.Errorf("shed %d, want 2", got)
 	}
 	g.release("slow1")
 	if m := unpack(t, readDatagram(t, udp)); m.Id != 1 || m.Rcode != dns.RcodeSuccess {
-		t.Errorf("the one there was room for: %v", m)
+		t.Errorf("the query that is on the slow path: got %v, want an answer", m)
 	}
-	eventually(t, "there is room again", func() bool { return metric(t, s, "rempart_slow_queries") == 0 })
+	eventually(t, "the slow path has a free place again", func() bool { return metric(t, s, "rempart_slow_queries") == 0 })
 	if m := ask(t, udp, 5, "renew.example"); m.Id != 5 {
-		t.Errorf("a renewal with room: %v", m)
+		t.Errorf("a renewal with free places: got %v, want an answer", m)
 	}
 	eventually(t, "it is renewed", func() bool { return h.renewed.Load() == 1 })
 	if m := ask(t, udp, 6, "a.example"); m.Id != 6 {
-		t.Errorf("the renewal was answered: %v", m)
+		t.Errorf("got %v, want the answer to query 6: a renewal must not be answered twice", m)
 	}
 }
 
-// TestPoolIsShared fills the slow path by one client's queries: others still get places.
+// TestPoolIsShared checks that other clients get places on the slow path while one client fills it.
 func TestPoolIsShared(t *testing.T) {
 	h := &fakeHandler{gate: func(ctx context.Context, label string) {
 		if label == "slow-silent" {
@@ -416,25 +416,25 @@ func TestPoolIsShared(t *testing.T) {
 	_ = udp.SetDeadline(time.Now().Add(deadline))
 	for i := range 20 {
 		if m := ask(t, udp, uint16(i), "slow.example"); m.Rcode != dns.RcodeSuccess {
-			t.Errorf("another client: %v", m)
+			t.Errorf("another client: got %v, want an answer", m)
 		}
 	}
-	if n := metric(t, s, "rempart_slow_queries"); n > 480+1 { // and the other's last, whose answer came a moment ago
-		t.Errorf("one client holds %v of 640 places", n)
+	if n := metric(t, s, "rempart_slow_queries"); n > 480+1 { // plus one: the last query of the other client may still hold its place
+		t.Errorf("one client holds %v of 640 places, want at most 480", n)
 	}
 	stop()
 }
 
-// TestPortsThatAnswerAll answers nothing that comes from a port of a service that answers every packet.
+// TestPortsThatAnswerAll checks which source ports belong to services that answer every packet. Queries from these ports get no answer.
 func TestPortsThatAnswerAll(t *testing.T) {
 	for port, want := range map[uint16]bool{0: true, 7: true, 9: true, 13: true, 17: true, 19: true, 1: false, 18: false, 20: false, 53: false, 1024 + 7: false, 0xffff: false} {
 		if answersAll(port) != want {
-			t.Errorf("port %d: %v", port, !want)
+			t.Errorf("port %d: answersAll returns %v, want the opposite", port, !want)
 		}
 	}
 }
 
-// TestAddressComesLater opens sockets on an address that no interface has.
+// TestAddressComesLater checks that a server can open sockets on an address that no interface has yet.
 func TestAddressComesLater(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux binds an address that the machine does not have")
@@ -442,7 +442,7 @@ func TestAddressComesLater(t *testing.T) {
 	absent := netip.MustParseAddrPort("192.0.2.53:0")
 	addrs := []netip.AddrPort{absent, netip.MustParseAddrPort("127.0.0.1:0"), netip.MustParseAddrPort("127.8.8.8:0"), netip.MustParseAddrPort("0.0.0.0:53"), netip.MustParseAddrPort("[2001:db8::53]:53")}
 	if got := Absent(addrs); !slices.Equal(got, []netip.AddrPort{absent, addrs[4]}) {
-		t.Errorf("absent: %v", got)
+		t.Errorf("unexpected absent addresses: %v", got)
 	}
 	s, err := New(Config{Addrs: []netip.AddrPort{absent}, NewHandler: func() Handler { return nil }})
 	if err != nil {

@@ -24,7 +24,7 @@ func TestOwnAddressIsNoClient(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n, err := w.receiveBatch(); n != 1 || err != nil || w.queries[0].Packet != nil {
-			t.Errorf("%s: %d queries, %v; of the first %d bytes were read", addr, n, err, len(w.queries[0].Packet))
+			t.Errorf("%s: received %d packets (%v), the first query has %d bytes; want one packet and no query", addr, n, err, len(w.queries[0].Packet))
 		}
 	}
 }

@@ -54,7 +54,7 @@ func closed(t testing.TB, c net.Conn) {
 	t.Helper()
 	n, err := c.Read(make([]byte, 1))
 	if n > 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("the connection was not closed: %d octets, %v", n, err)
+		t.Errorf("the connection was not closed: %d bytes, %v", n, err)
 	}
 }
 
@@ -67,7 +67,7 @@ func TestPipelining(t *testing.T) {
 	for i := range uint16(many) {
 		messages = append(messages, query(t, i, "a.example"))
 	}
-	go c.Write(framed(messages...)) // concurrent with the reading: the buffers of neither side need to hold all of it
+	go c.Write(framed(messages...)) // writes while the test reads, because the buffers may not hold all messages
 	for i := range uint16(many) {
 		if m := readFrame(t, c); m.Id != i || len(m.Answer) != 1 {
 			t.Fatalf("answer %d: %v", i, m)
@@ -78,7 +78,7 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
-// TestFramesSplitAnywhere splits two messages and the start of a third at every byte.
+// TestFramesSplitAnywhere checks that two messages and the start of a third are read correctly if they are split at any byte.
 func TestFramesSplitAnywhere(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
 	two := framed(query(t, 1, "a.example"), query(t, 2, "b.example"))
@@ -125,7 +125,7 @@ func TestOctetByOctet(t *testing.T) {
 	}
 }
 
-// TestLargestFrame sends a message of 65,535 bytes, which needs more room than others, and then another.
+// TestLargestFrame checks that a message of 65,535 bytes, which needs a larger buffer, is answered, and another message after it too.
 func TestLargestFrame(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
 	c := dial(t, "tcp", addrOf(s))
@@ -149,12 +149,12 @@ func TestStreamAnswersInAnyOrder(t *testing.T) {
 	}{{"fast", 3}, {"slow2", 2}, {"slow1", 1}} {
 		g.release(step.release)
 		if m := readFrame(t, c); m.Id != step.want {
-			t.Errorf("after %s was let through, ID %d was answered", step.release, m.Id)
+			t.Errorf("after %s was released, the answer to ID %d was sent", step.release, m.Id)
 		}
 	}
 }
 
-// TestShareOfTheSlowPath pipelines more slow queries than one connection may have there: the connection is not read meanwhile, and every query is answered.
+// TestShareOfTheSlowPath checks a connection with more slow queries than its share of the slow path: the server stops reading it for a time and answers all queries.
 func TestShareOfTheSlowPath(t *testing.T) {
 	const many = maxPipelined + 50
 	var g gates
@@ -170,7 +170,7 @@ func TestShareOfTheSlowPath(t *testing.T) {
 		t.Errorf("another connection: %v", m)
 	}
 	if got := metric(t, s, "rempart_slow_queries"); got != maxPipelined {
-		t.Errorf("%v queries of one connection on the slow path, want %d", got, maxPipelined)
+		t.Errorf("%v queries of one connection are on the slow path, want %d", got, maxPipelined)
 	}
 	g.release("slow")
 	seen := map[uint16]bool{}
@@ -178,11 +178,11 @@ func TestShareOfTheSlowPath(t *testing.T) {
 		seen[readFrame(t, c).Id] = true
 	}
 	if len(seen) != many {
-		t.Errorf("%d of %d answered", len(seen), many)
+		t.Errorf("%d of %d queries were answered", len(seen), many)
 	}
 }
 
-// TestHalfClosed sends a query and closes its sending side: the answer still arrives.
+// TestHalfClosed checks that a client that closes its sending side after a query still receives the answer.
 func TestHalfClosed(t *testing.T) {
 	var g gates
 	s, _ := serve(t, &fakeHandler{gate: g.wait}, Config{}, nil)
@@ -224,7 +224,7 @@ func dialUsed(t testing.TB, s *Server) (c net.Conn) {
 	return c
 }
 
-// TestOwedAnswersKeepAConnection waits for an answer for longer than a connection may be idle.
+// TestOwedAnswersKeepAConnection checks that a connection stays open while it waits for an answer, for longer than it may be idle.
 func TestOwedAnswersKeepAConnection(t *testing.T) {
 	const idle = 30 * time.Millisecond
 	var g gates
@@ -235,7 +235,7 @@ func TestOwedAnswersKeepAConnection(t *testing.T) {
 		_, _ = c.Write(framed(query(t, 1, "slow.example")))
 		return onSlowPath(t, s, c)
 	})
-	time.Sleep(5 * idle) // the test is that this much time changes nothing
+	time.Sleep(5 * idle) // the connection must stay open for this time
 	g.release("slow")
 	if m := readFrame(t, c); m.Id != 1 {
 		t.Errorf("answer: %v", m)
@@ -256,7 +256,7 @@ func onSlowPath(t testing.TB, s *Server, c net.Conn) bool {
 	return true
 }
 
-// TestDribblingClientIsCutOff sends one byte now and then: a query must arrive completely in time.
+// TestDribblingClientIsCutOff checks that a connection is closed if its client sends a query so slowly that it is not complete in time.
 func TestDribblingClientIsCutOff(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, shortIdle(100*time.Millisecond))
 	c := dial(t, "tcp", addrOf(s))
@@ -293,7 +293,7 @@ func TestNoDNSClientIsHungUpOn(t *testing.T) {
 		t.Log(what)
 		closed(t, c)
 	}
-	c := dial(t, "tcp", addrOf(s)) // a whole query before that is answered
+	c := dial(t, "tcp", addrOf(s)) // a complete query before a response is answered
 	writeFrames(t, c, query(t, 1, "a.example"), response, query(t, 2, "a.example"))
 	if m := readFrame(t, c); m.Id != 1 {
 		t.Errorf("answer: %v", m)
@@ -326,20 +326,20 @@ func TestConnectionsPerClientAreBounded(t *testing.T) {
 	served(from("127.0.0.2"))
 	served(from("127.0.0.3"))
 	fourth := from("127.0.0.4")
-	served(fourth) // the fifth in all: the client with most connections loses the one that it used least
+	served(fourth) // the fifth connection: the client with most connections loses the connection that it used longest ago
 	closed(t, first)
-	closed(t, from("127.0.0.5")) // now no client has more than one
+	closed(t, from("127.0.0.5")) // is refused, because now no client has more than one connection
 	for name, want := range map[string]float64{"rempart_tcp_connections_refused_total": 2, "rempart_tcp_connections_evicted_total": 1} {
 		if got := metric(t, s, name); got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)
 		}
 	}
 	fourth.Close()
-	eventually(t, "one has ended", func() bool { return metric(t, s, "rempart_tcp_connections") == 3 })
+	eventually(t, "one connection has ended", func() bool { return metric(t, s, "rempart_tcp_connections") == 3 })
 	served(from("127.0.0.1"))
 }
 
-// TestUnauthorized: unauthorized clients get one answer, and take no place of other clients.
+// TestUnauthorized checks that unauthorized clients get one answer, and use no places that other clients need.
 func TestUnauthorized(t *testing.T) {
 	unauthorized := netip.MustParseAddr("127.0.0.9")
 	s, _ := serve(t, &fakeHandler{}, Config{Serves: func(c netip.Addr) bool { return c != unauthorized }}, func(s *Server) {
@@ -366,7 +366,7 @@ func TestUnauthorized(t *testing.T) {
 	}
 }
 
-// TestClientThatDoesNotRead: its connection is closed once its answers fill every buffer.
+// TestClientThatDoesNotRead checks that a connection is closed when the unread answers fill every buffer.
 func TestClientThatDoesNotRead(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, shortIdle(200*time.Millisecond))
 	c := dialUsed(t, s)
@@ -388,7 +388,8 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	writing.Wait()
 }
 
-// TestClientsThatReadNothing: such clients lose their connections once too many bytes of answers wait for them, and another client is served meanwhile.
+// TestClientsThatReadNothing checks that clients that read nothing lose their connections when too many bytes of answers wait for them, and that another
+// client is served during this time.
 func TestClientsThatReadNothing(t *testing.T) {
 	const room = 1 << 20
 	h := &fakeHandler{large: 60_000}

@@ -29,7 +29,7 @@ func readDatagram(t testing.TB, c net.Conn) []byte {
 	return buf[:n]
 }
 
-// TestBurst queues several batches before the first is read: all are answered, each query once.
+// TestBurst checks that every query is answered once if several batches of queries wait in the socket.
 func TestBurst(t *testing.T) {
 	const burst = 1000
 	h := &fakeHandler{}
@@ -55,10 +55,10 @@ func TestBurst(t *testing.T) {
 	}
 }
 
-// TestWhatHadComeIsAnswered stops a server before it reads the first of several batches.
+// TestWhatHadComeIsAnswered checks that a server that is stopped still answers all queries that wait in its socket.
 func TestWhatHadComeIsAnswered(t *testing.T) {
 	if !reusePort {
-		t.Skip("on this system the one batch under way is answered")
+		t.Skip("on this system a server that is stopped answers only the batch that it has read")
 	}
 	const burst = 300
 	s, err := New(Config{
@@ -91,7 +91,7 @@ func TestWhatHadComeIsAnswered(t *testing.T) {
 
 func TestManyWorkers(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{Workers: 3}, nil)
-	for i := range uint16(30) { // each socket another port, so that the kernel spreads them
+	for i := range uint16(30) { // each socket has another port, so that the kernel distributes the queries
 		if m := ask(t, dial(t, "udp", addrOf(s)), i, "a.example"); m.Id != i {
 			t.Errorf("ID %d answered as %d", i, m.Id)
 		}
@@ -121,7 +121,7 @@ func TestIPv6(t *testing.T) {
 	}
 }
 
-// TestWildcard asks every address of a wildcard socket: the answer comes from the address that was asked, on the fast path and on the slow one.
+// TestWildcard checks that an answer of a wildcard socket comes from the address that was asked, on the fast path and on the slow path.
 func TestWildcard(t *testing.T) {
 	ipv6(t)
 	handed, err := net.ListenPacket("udp", ":0") // both families on one socket, as systemd gives it
@@ -146,7 +146,7 @@ func TestWildcard(t *testing.T) {
 		if to.Addr().Is6() {
 			client, network = netip.IPv6Loopback(), "udp6"
 		}
-		// Not connected, because the kernel would hide an answer from another address.
+		// The socket is not connected, because a connected socket does not receive answers from another address.
 		c, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(netip.AddrPortFrom(client, 0)))
 		if err != nil {
 			t.Fatal(err)
@@ -170,13 +170,13 @@ func TestWildcard(t *testing.T) {
 			}
 			m := unpack(t, buf[:n])
 			if a, ok := m.Answer[0].(*dns.A); client.Is4() && (!ok || a.A.String() != client.String()) {
-				t.Errorf("%s of %s: the handler got another client: %v", name, to, m.Answer)
+				t.Errorf("%s of %s: the handler got a wrong client address: %v", name, to, m.Answer)
 			}
 		}
 	}
 }
 
-// TestSlowAnswersInAnyOrder lets the second query through before the first.
+// TestSlowAnswersInAnyOrder checks that a query on the slow path is answered before an earlier query that takes longer.
 func TestSlowAnswersInAnyOrder(t *testing.T) {
 	var g gates
 	s, _ := serve(t, &fakeHandler{gate: g.wait}, Config{}, nil)
@@ -192,12 +192,12 @@ func TestSlowAnswersInAnyOrder(t *testing.T) {
 	}{{"fast", 3}, {"slow2", 2}, {"slow1", 1}} {
 		g.release(step.release)
 		if m := unpack(t, readDatagram(t, c)); m.Id != step.want {
-			t.Errorf("after %s was let through, ID %d was answered", step.release, m.Id)
+			t.Errorf("after %s was released, the answer to ID %d was sent", step.release, m.Id)
 		}
 	}
 }
 
-// TestNoQueryNoAnswer sends data that is no query, and queries that are too long: only the queries are answered, and the socket stays in use.
+// TestNoQueryNoAnswer checks that data that is not a query gets no answer, that a query that is too long gets one, and that the socket stays open.
 func TestNoQueryNoAnswer(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
 	c := dial(t, "udp", addrOf(s))
@@ -209,23 +209,23 @@ func TestNoQueryNoAnswer(t *testing.T) {
 		}
 	}
 	if m := ask(t, c, 1, "a.example"); m.Id != 1 {
-		t.Errorf("ID %d answered first", m.Id)
+		t.Errorf("the first answer has the ID %d, want 1", m.Id)
 	}
 	if _, err := c.Write(append(query(t, 2, "a.example"), make([]byte, 20000)...)); err != nil {
 		t.Fatal(err)
 	}
 	if m := unpack(t, readDatagram(t, c)); m.Id != 2 {
-		t.Errorf("a query of 20,000 octets: %v", m)
+		t.Errorf("a query of 20,000 bytes: got %v, want an answer", m)
 	}
 	if got := metric(t, s, "rempart_udp_send_failures_total"); got != 0 {
-		t.Errorf("%v answers failed", got)
+		t.Errorf("%v answers could not be sent, want none", got)
 	}
 }
 
-// TestKernelDropsAreCounted overfills the receive queue of a server that does not read yet.
+// TestKernelDropsAreCounted checks that packets are counted that do not fit into the receive queue of a server that does not read yet.
 func TestKernelDropsAreCounted(t *testing.T) {
 	if !reusePort {
-		t.Skip("this system does not tell what it drops")
+		t.Skip("this system does not report the packets that it drops")
 	}
 	s, _ := serve(t, &fakeHandler{}, Config{Workers: 1}, func(s *Server) {
 		c := dial(t, "udp", addrOf(s))
@@ -243,7 +243,7 @@ func TestKernelDropsAreCounted(t *testing.T) {
 		c.Close()
 	})
 	c := dial(t, "udp", addrOf(s))
-	eventually(t, "the queue is worked off, and a query answered", func() bool {
+	eventually(t, "the queue is empty, and a query is answered", func() bool {
 		if _, err := c.Write(query(t, 2, "a.example")); err != nil {
 			t.Fatal(err)
 		}
@@ -271,7 +271,7 @@ func TestFigures(t *testing.T) {
 	}
 }
 
-// TestBusyPoll asks workers that ask their socket again before they sleep: queries that arrive during that time, and after it.
+// TestBusyPoll checks that workers that poll their socket before they sleep answer queries that arrive while they poll and while they sleep.
 func TestBusyPoll(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{Workers: 2, Spin: 2 * time.Millisecond}, nil)
 	c := dial(t, "udp", addrOf(s))
