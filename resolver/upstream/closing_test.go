@@ -21,12 +21,12 @@ import (
 	"rempart/internal/wire"
 )
 
-// server answers the queries of one connection, each after think, according to behaves.
+// server answers the queries of one connection, each after the time think.
 type server struct {
 	think  time.Duration
-	most   int                                        // answers per connection, after which it is closed; 0: no bound
+	most   int                                        // the server closes a connection after this many answers; 0: never
 	bad    func(c net.Conn, query []byte) (more bool) // answers queries for names that begin with "bad"
-	linger time.Duration                              // before it closes
+	linger time.Duration                              // time before the server closes the connection
 }
 
 func (v *server) serve(c net.Conn) {
@@ -59,7 +59,7 @@ func send(c net.Conn, msg []byte) {
 	c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...))
 }
 
-// overPipes is a pool of one TCP upstream, reached over connections in memory; dialled counts them.
+// overPipes returns a pool of one TCP upstream, whose connections are pipes in memory. dialled is the number of connections that were opened.
 func overPipes(t *testing.T, serve func(net.Conn)) (p *Pool, dialled *atomic.Int32) {
 	t.Helper()
 	dialled = new(atomic.Int32)
@@ -113,13 +113,13 @@ func TestClosingUpstreamFailsNoQuestion(t *testing.T) {
 					t.Errorf("%d of %d questions failed", failed, tt.count)
 				}
 				if n := dialled.Load(); n > tt.connections {
-					t.Errorf("%d connections, want %d at most", n, tt.connections)
+					t.Errorf("%d connections, want at most %d", n, tt.connections)
 				}
 				if s := p.Stats().Upstreams[0]; !s.Healthy || p.Stats().Denied > 0 {
 					t.Errorf("%+v", s)
 				}
 				if s := p.members[0].via.(*transport).stream; s.asking != 0 || len(s.waiting[0])+len(s.waiting[1]) != 0 {
-					t.Errorf("at the end %d questions in flight, %d waiting", s.asking, len(s.waiting[0])+len(s.waiting[1]))
+					t.Errorf("at the end %d questions are in flight and %d are waiting, want none", s.asking, len(s.waiting[0])+len(s.waiting[1]))
 				}
 			})
 		})
@@ -132,7 +132,7 @@ func answered(query []byte) []byte {
 	return query
 }
 
-// framed returns msg with its length before it. The length is wrong by the number wrong, but at least 0.
+// framed returns msg with its length before it. The length is too large by the number wrong, but never negative.
 func framed(wrong int, msg []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(max(0, len(msg)+wrong))), msg...)
 }
@@ -145,7 +145,7 @@ func misframed(wrong int) func(net.Conn, []byte) bool {
 	}
 }
 
-// TestBadNameFailsNoOther asks five times a second for a name on which the upstream closes the connection, among good names.
+// TestBadNameFailsNoOther checks that good names are answered while a client asks five times per second for a name on which the upstream closes the connection.
 func TestBadNameFailsNoOther(t *testing.T) {
 	shut := func(net.Conn, []byte) bool { return false }
 	for name, bad := range map[string]func(net.Conn, []byte) bool{
@@ -190,7 +190,7 @@ func TestBadNameFailsNoOther(t *testing.T) {
 	}
 }
 
-// TestBadFramingFailsNoOther asks for a name whose answer has a wrong length before it, or is never complete.
+// TestBadFramingFailsNoOther checks that good names are answered while a client asks for a name whose answer has a wrong length or is incomplete.
 func TestBadFramingFailsNoOther(t *testing.T) {
 	for name, bad := range map[string]func(net.Conn, []byte) bool{
 		"a length too high by one":  misframed(1),
@@ -245,7 +245,7 @@ func failsNoOther(t *testing.T, bad func(net.Conn, []byte) bool, mayBeAnswered b
 	})
 }
 
-// TestBoundIsForgotten: if an upstream no longer closes connections, one connection is enough.
+// TestBoundIsForgotten checks that the pool uses few connections again when an upstream no longer closes connections.
 func TestBoundIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := server{most: 1, think: time.Millisecond}
@@ -264,12 +264,12 @@ func TestBoundIsForgotten(t *testing.T) {
 			t.Errorf("%d questions failed", failed)
 		}
 		if n := dialled.Load() - before; n > 4 {
-			t.Errorf("%d connections for 1000 questions", n)
+			t.Errorf("%d connections for 1000 questions, want at most 4", n)
 		}
 	})
 }
 
-// TestClosingEverythingIsNotFlooded: an upstream that only ever closes connections goes down.
+// TestClosingEverythingIsNotFlooded checks that an upstream that closes every connection gets few connections and becomes unhealthy.
 func TestClosingEverythingIsNotFlooded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, dialled := overPipes(t, func(c net.Conn) { io.ReadFull(c, make([]byte, 20)) })
@@ -279,7 +279,7 @@ func TestClosingEverythingIsNotFlooded(t *testing.T) {
 			t.Errorf("%d of %d questions failed", failed, count)
 		}
 		if n := dialled.Load(); n > count*5/2 {
-			t.Errorf("%d connections for %d questions", n, count)
+			t.Errorf("%d connections for %d questions, want at most 2.5 per question", n, count)
 		}
 		if p.Stats().Upstreams[0].Healthy {
 			t.Error("the upstream is still healthy")
@@ -287,7 +287,7 @@ func TestClosingEverythingIsNotFlooded(t *testing.T) {
 	})
 }
 
-// TestMaxTCPQueries asks a server of miekg/dns, which closes a connection after 128 questions and may reset it.
+// TestMaxTCPQueries checks that no question fails if the upstream is a miekg/dns server, which closes or resets a connection after 128 questions.
 func TestMaxTCPQueries(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

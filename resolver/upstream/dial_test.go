@@ -23,7 +23,7 @@ func addrs(texts ...string) (out []netip.Addr) {
 	return out
 }
 
-// families answers with six addresses of each family, as in a zone of them.
+// families answers with six addresses of the family that the question asks for.
 func families(q *dnstest.Query) {
 	switch q.Msg.Question[0].Qtype {
 	case dns.TypeA:
@@ -116,7 +116,7 @@ func TestDialContext(t *testing.T) {
 			dnstest.Answer("@ 300 IN A 127.0.0.1")(q)
 			return
 		}
-		dnstest.Answer("@ 300 IN AAAA ::1")(q) // nobody listens there
+		dnstest.Answer("@ 300 IN AAAA ::1")(q) // no server listens on this address
 	})
 	p := newPool(t, nil, overUDP(u))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -129,6 +129,6 @@ func TestDialContext(t *testing.T) {
 	empty := newPool(t, nil, overUDP(dnstest.NewUpstream(t, dnstest.Answer())))
 	if conn, err := empty.DialContext(ctx, "tcp", "lists.example.org:"+port); err == nil {
 		conn.Close()
-		t.Error("connected to a host without an address")
+		t.Error("connected to a host without an address, want an error")
 	}
 }

@@ -137,14 +137,14 @@ func TestResolvConfKeepsTheSound(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	if _, err := ResolvConf(strings.NewReader(strings.Repeat("#\n", 1<<16))); err == nil {
-		t.Error("a file beyond every bound was read without an error")
+		t.Error("a file that is too long was read without an error")
 	}
 }
 
-// TestCertificateWithoutAddress asks a server whose certificate holds a name only, which the setting does not give.
+// TestCertificateWithoutAddress checks the error if the certificate of a server contains a name but not the server's address, and the endpoint gives no name.
 func TestCertificateWithoutAddress(t *testing.T) {
 	u := dnstest.NewUpstream(t, nil)
-	l, err := net.Listen("tcp", "127.0.0.2:0") // its certificate holds 127.0.0.1
+	l, err := net.Listen("tcp", "127.0.0.2:0") // the certificate contains another address, 127.0.0.1
 	if err != nil {
 		t.Skip(err)
 	}

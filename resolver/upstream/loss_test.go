@@ -43,7 +43,8 @@ func lossOf(seed uint64, share float64) func(*Question) bool {
 	}
 }
 
-// inBursts returns the delays of an upstream that answers after rtt, and loses all packets for the last off of each every.
+// inBursts returns the delays of an upstream that answers after rtt, and loses all packets during the last part of each period. every is the period, off is
+// the length of that part.
 func inBursts(every, off, rtt time.Duration) func() time.Duration {
 	start := time.Now()
 	return func() time.Duration {
@@ -57,7 +58,7 @@ func inBursts(every, off, rtt time.Duration) func() time.Duration {
 // clientPatience is how long the resolver waits for an answer.
 const clientPatience = 4 * time.Second
 
-// crowd asks count questions by that many clients at a time and returns how many were not answered.
+// crowd makes concurrent clients ask count questions and returns the number of questions that were not answered.
 func crowd(t *testing.T, p *Pool, clients, count int, pause time.Duration) (failed int) {
 	t.Helper()
 	var mu sync.Mutex
@@ -82,7 +83,7 @@ func crowd(t *testing.T, p *Pool, clients, count int, pause time.Duration) (fail
 	return failed
 }
 
-// TestLossFailsNoQuestion compares the pool with Unbound: 600 questions, none fails.
+// TestLossFailsNoQuestion checks that none of 600 questions fails if upstreams lose packets, do not answer, or return errors.
 func TestLossFailsNoQuestion(t *testing.T) {
 	const rtt, count = 20 * time.Millisecond, 600
 	well := func() *fake { return &fake{delay: after(rtt)} }
@@ -124,14 +125,14 @@ func TestLossFailsNoQuestion(t *testing.T) {
 					})
 				}
 				if len(fakes(1)) == 1 && sent > asked*13/10 {
-					t.Errorf("%d packets for %d questions", sent, asked)
+					t.Errorf("%d packets for %d questions, want at most 1.3 per question", sent, asked)
 				}
 			})
 		}
 	}
 }
 
-// TestDeadUpstreamIsNotFlooded bounds the packets to an upstream that no longer answers.
+// TestDeadUpstreamIsNotFlooded checks that the number of packets to an upstream that no longer answers is bounded.
 func TestDeadUpstreamIsNotFlooded(t *testing.T) {
 	only := &fake{delay: after(20 * time.Millisecond)}
 	scene(t, []*fake{only}, func(t *testing.T, p *Pool) {
@@ -142,12 +143,12 @@ func TestDeadUpstreamIsNotFlooded(t *testing.T) {
 		crowd(t, p, 100, count, 10*time.Millisecond)
 		asked, _ := only.counts()
 		if most := before + count*11/10 + maxCredit + maxTokens; asked > most {
-			t.Errorf("%d packets for %d questions, want %d at most", asked-before, count, most-before)
+			t.Errorf("%d packets for %d questions, want at most %d", asked-before, count, most-before)
 		}
 	})
 }
 
-// TestSlowNamesAreNotLoss bounds how often questions are repeated because some names are slow to resolve.
+// TestSlowNamesAreNotLoss checks that few questions are repeated if some names are slow to resolve.
 func TestSlowNamesAreNotLoss(t *testing.T) {
 	for _, every := range []int{50, 20, 10, 4} {
 		for _, clients := range []int{1, 20} {
@@ -163,14 +164,15 @@ func TestSlowNamesAreNotLoss(t *testing.T) {
 					t.Errorf("%d of %d questions failed", failed, count)
 				}
 				if asked, _ := only.counts(); asked > count*6/5 {
-					t.Errorf("one in %d slow, %d clients: %d packets for %d questions", every, clients, asked, count)
+					t.Errorf("one name in %d is slow, %d clients: %d packets for %d questions, want at most 1.2 per question", every, clients, asked, count)
 				}
 			})
 		}
 	}
 }
 
-// TestDeadZoneDoesNotMultiply: a client asks at once for many names that an upstream does not answer, while it answers others.
+// TestDeadZoneDoesNotMultiply checks that the number of repeated questions is bounded while clients ask many questions that no upstream answers, and others
+// that are answered.
 func TestDeadZoneDoesNotMultiply(t *testing.T) {
 	dead := func(q *Question) bool { return bytes.HasPrefix(q.Name, []byte("\x04dead")) }
 	rtt := 20 * time.Millisecond
@@ -194,7 +196,7 @@ func TestDeadZoneDoesNotMultiply(t *testing.T) {
 		}
 		all.Wait()
 		if most > MaxInFlight/4+maxTokens+MaxInFlight/perToken {
-			t.Errorf("%d repetitions at a time", most)
+			t.Errorf("%d questions were repeated at the same time", most)
 		}
 	})
 }

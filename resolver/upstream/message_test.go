@@ -55,10 +55,10 @@ func TestAppendQuery(t *testing.T) {
 				t.Errorf("OPT %v", opt)
 			}
 			if tt.form.pad && len(packed)%padBlock != 0 {
-				t.Errorf("%d octets are no multiple of %d", len(packed), padBlock)
+				t.Errorf("%d bytes, want a multiple of %d", len(packed), padBlock)
 			}
 			if len(packed)+2 > maxQuery {
-				t.Errorf("%d octets, beyond maxQuery", len(packed))
+				t.Errorf("%d bytes, more than maxQuery", len(packed))
 			}
 		})
 	}
@@ -71,12 +71,12 @@ func TestMixCaseVaries(t *testing.T) {
 		mixed := bytes.Clone(name)
 		mixCase(mixed)
 		if !bytes.Equal(bytes.ToLower(mixed), name) {
-			t.Fatalf("%q is another name", mixed)
+			t.Fatalf("mixCase changed more than the case: %q", mixed)
 		}
 		seen[string(mixed)] = true
 	}
 	if len(seen) < 49 {
-		t.Errorf("%d cases in 50 queries", len(seen))
+		t.Errorf("%d different spellings in 50 queries, want at least 49", len(seen))
 	}
 }
 
@@ -172,7 +172,7 @@ func TestRead(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 			if len(r.packed) != len(packed) {
-				t.Errorf("%d octets, want %d", len(r.packed), len(packed))
+				t.Errorf("%d bytes, want %d", len(r.packed), len(packed))
 			}
 			if !bytes.HasPrefix(r.packed[wire.HeaderLen:], q.Name) {
 				t.Errorf("the question is not in canonical case: %q", r.packed)
@@ -181,11 +181,11 @@ func TestRead(t *testing.T) {
 	}
 	cut := answerTo(t, sent, edns(0))
 	if _, err := read(cut[:len(cut)-1], &q); err == nil {
-		t.Error("a message cut short was taken")
+		t.Error("an incomplete message was accepted")
 	}
 	twice := answerTo(t, sent, func(m *dns.Msg) { edns(0)(m); m.Extra = append(m.Extra, m.Extra[0]) })
 	if _, err := read(twice, &q); err == nil {
-		t.Error("a message with two OPTs was taken")
+		t.Error("a message with two OPT records was accepted")
 	}
 }
 
@@ -214,14 +214,14 @@ func FuzzAnswer(f *testing.F) {
 			return
 		}
 		if len(r.packed) > max(len(msg), wire.HeaderLen+len(q.Name)+4) || !bytes.HasPrefix(r.packed[wire.HeaderLen:], q.Name) {
-			t.Fatalf("%q became %q", msg, r.packed)
+			t.Fatalf("the message %q became %q, which is too long or has another question", msg, r.packed)
 		}
 		walk := wire.ReadRecords(r.packed)
 		var rr wire.Record
 		for walk.Next(&rr) {
 		}
 		if walk.Malformed() || walk.Offset() != len(r.packed) {
-			t.Fatalf("%q is not sound", r.packed)
+			t.Fatalf("the records of %q are malformed", r.packed)
 		}
 		r.final()
 		hasText(r.packed, "identity", wire.ClassCH)

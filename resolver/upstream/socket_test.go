@@ -15,7 +15,7 @@ import (
 	"rempart/internal/wire"
 )
 
-// newPool is a pool of endpoints in text form, that ends with the test.
+// newPool returns a pool of endpoints, which are given as text. The pool ends with the test.
 func newPool(t testing.TB, roots *x509.CertPool, endpoints ...string) *Pool {
 	t.Helper()
 	c := Config{RootCAs: roots, Identity: "0123456789abcdef", patience: defaultTimeout}
@@ -59,7 +59,7 @@ func exchange(t testing.TB, p *Pool, name string) (*dns.Msg, Answer) {
 		t.Fatalf("%s: %v", name, err)
 	}
 	if got := m.Question[0].Name; got != name+"." {
-		t.Errorf("the question came back as %q, want %q", got, name+".")
+		t.Errorf("the question in the answer is %q, want %q", got, name+".")
 	}
 	return m, a
 }
@@ -78,10 +78,10 @@ func TestTransports(t *testing.T) {
 			}
 			last := u.Last()
 			if u.Queries(tt.network) != before+1 || last.Network != tt.network {
-				t.Errorf("asked over %s", last.Network)
+				t.Errorf("the query arrived over %s", last.Network)
 			}
 			if tt.network == "tls" && last.Size%128 != 0 {
-				t.Errorf("a query of %d octets over TLS is not padded", last.Size)
+				t.Errorf("a query of %d bytes over TLS is not padded", last.Size)
 			}
 			if last.Msg.IsEdns0() == nil || !last.Msg.AuthenticatedData {
 				t.Errorf("query:\n%v", last.Msg)
@@ -97,7 +97,7 @@ func TestTruncation(t *testing.T) {
 		t.Errorf("answer:\n%v", m)
 	}
 	if u.Queries("udp") != 1 || u.Queries("tcp") != 1 {
-		t.Errorf("%d queries over UDP, %d over TCP", u.Queries("udp"), u.Queries("tcp"))
+		t.Errorf("%d queries over UDP and %d over TCP, want one each", u.Queries("udp"), u.Queries("tcp"))
 	}
 }
 
@@ -106,7 +106,7 @@ func TestTruncationWithoutTCPFails(t *testing.T) {
 	p := newPool(t, nil, overUDP(u))
 	a, err := p.Exchange(t.Context(), question(t, "www.example.org"))
 	if !errors.Is(err, ErrUnreachable) {
-		t.Errorf("answer %v, error %v", a, err)
+		t.Errorf("answer %v, error %v, want ErrUnreachable", a, err)
 	}
 }
 
@@ -115,10 +115,10 @@ func TestSpoofedAnswersAreWaitedOut(t *testing.T) {
 	p := newPool(t, nil, overUDP(u))
 	m, _ := exchange(t, p, "www.example.org")
 	if m.Rcode != dns.RcodeSuccess || len(m.Answer) != 1 {
-		t.Errorf("a forged answer was taken:\n%v", m)
+		t.Errorf("a forged answer was accepted:\n%v", m)
 	}
 	if got := p.Stats().Upstreams[0].Foreign; got < 3 {
-		t.Errorf("%d forged answers counted, want 3", got)
+		t.Errorf("%d forged answers were counted, want at least 3", got)
 	}
 }
 
@@ -142,7 +142,7 @@ func TestRcodes(t *testing.T) {
 	tests := []struct {
 		name          string
 		first, second dnstest.Handler
-		want, asked   int // rcode, queries to the second
+		want, asked   int // the rcode, and the number of queries to the second upstream
 	}{
 		{"REFUSED: the next", dnstest.Rcode(5), dnstest.Rcode(3), 3, 1},
 		{"SERVFAIL: the next", dnstest.Rcode(2), dnstest.Rcode(0), 0, 1},
@@ -159,10 +159,10 @@ func TestRcodes(t *testing.T) {
 				t.Errorf("rcode %d, want %d", m.Rcode, tt.want)
 			}
 			if got := b.Queries(); got != tt.asked {
-				t.Errorf("the second was asked %d times, want %d", got, tt.asked)
+				t.Errorf("the second upstream was asked %d times, want %d", got, tt.asked)
 			}
 			if !p.Stats().Upstreams[0].Healthy {
-				t.Error("one error made the first unhealthy")
+				t.Error("one error made the first upstream unhealthy")
 			}
 		})
 	}
@@ -195,7 +195,7 @@ func TestUntrustedCertificate(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if got := p.Stats().Upstreams[0].Failures[Untrusted]; got != 1 {
-			t.Errorf("%s: %d counted as untrusted", name, got)
+			t.Errorf("%s: %d failures counted as untrusted, want 1", name, got)
 		}
 	}
 	if u.Queries() != 0 {
@@ -210,7 +210,7 @@ func TestPipelining(t *testing.T) {
 		streams := u.Streams()
 		var mu sync.Mutex
 		var held []*dnstest.Query
-		u.Handle(func(q *dnstest.Query) { // answers once all have come, the last first
+		u.Handle(func(q *dnstest.Query) { // answers when all queries have arrived, the last one first
 			mu.Lock()
 			defer mu.Unlock()
 			held = append(held, q)
@@ -236,7 +236,7 @@ func TestPipelining(t *testing.T) {
 		}
 		all.Wait()
 		if got := u.Streams() - streams; got > 2 {
-			t.Errorf("%s: %d connections", endpoint, got)
+			t.Errorf("%s: %d connections, want at most 2", endpoint, got)
 		}
 	}
 }
@@ -305,6 +305,6 @@ func TestRunEndsEverything(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
-		t.Errorf("after the end: %v", err)
+		t.Errorf("after Run has ended: %v, want ErrUnreachable", err)
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"rempart/internal/wire"
 )
 
-// piped is a stream to serve over connections in memory, under virtual time. serve has one
-// connection and its number, from 1; it closes it.
+// piped returns a stream whose connections are pipes in memory, which work under virtual time.
+// serve serves a connection; n is 1 for the first connection.
 func piped(t *testing.T, serve func(c net.Conn, n int32)) *stream {
 	var dialled atomic.Int32
 	s := &stream{group: newGroup(), spend: func(bool) bool { return true }, foreign: new(atomic.Uint64)}
@@ -30,7 +30,7 @@ func piped(t *testing.T, serve func(c net.Conn, n int32)) *stream {
 	return s
 }
 
-// answerAll answers every query of c, if only is 0, or the first only ones.
+// answerAll answers the queries of c: all queries if only is 0, otherwise as many as only says.
 func answerAll(c net.Conn, only int) {
 	for n := 1; ; n++ {
 		var size [2]byte
@@ -96,7 +96,7 @@ func TestStalledConnectionsAreClosed(t *testing.T) {
 	})
 }
 
-// A connection that a firewall forgot: the client whose question detects that is answered over a fresh connection.
+// TestForgottenConnectionIsReplaced checks that a question on a connection that a firewall has forgotten is answered over a new connection.
 func TestForgottenConnectionIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := piped(t, func(c net.Conn, n int32) {
@@ -118,7 +118,7 @@ func TestForgottenConnectionIsReplaced(t *testing.T) {
 		defer p.group.end()
 		ask(t, p)
 		if took := ask(t, p); took >= 300*time.Millisecond {
-			t.Errorf("answered after %v", took)
+			t.Errorf("answered after %v, want less than 300 ms", took)
 		}
 	})
 }
@@ -149,7 +149,7 @@ func TestManyQuestionsTakeFewConnections(t *testing.T) {
 			<-done
 		}
 		if got := full.Load(); got != more {
-			t.Errorf("%d were refused, want %d", got, more)
+			t.Errorf("%d questions were refused, want %d", got, more)
 		}
 	})
 }
@@ -166,7 +166,7 @@ func FuzzStream(f *testing.F) {
 			})
 			defer s.group.end()
 			q := question(t, "www.example.org")
-			// Two octets of ID are all that stands between random octets and an answer.
+			// The result is not checked: random bytes are an answer if they contain the right ID, which has only two bytes.
 			s.ask(t.Context(), &q, form{})
 		})
 	})

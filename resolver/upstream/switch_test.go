@@ -25,7 +25,7 @@ func (s *Switch) address(t *testing.T, name string) string {
 	return m.Answer[0].(*dns.A).A.String()
 }
 
-// TestSwitch replaces the upstreams of a running Switch: none at first, one, another while the first is asked, none again.
+// TestSwitch replaces the upstreams of a running Switch: it has none at first, then one, then another one while the first has an open question, then none.
 func TestSwitch(t *testing.T) {
 	hold := make(chan struct{})
 	first := dnstest.NewUpstream(t, func(q *dnstest.Query) {
@@ -40,12 +40,12 @@ func TestSwitch(t *testing.T) {
 	soon(t, time.Second, func() time.Duration {
 		begun := time.Now()
 		if _, err := s.Exchange(t.Context(), question(t, "none.example")); !errors.Is(err, ErrUnreachable) {
-			t.Errorf("without upstreams: %v", err)
+			t.Errorf("a question without upstreams: %v, want ErrUnreachable", err)
 		}
 		return time.Since(begun)
 	})
 	if _, err := s.DialContext(t.Context(), "tcp", "lists.example:80"); !errors.Is(err, ErrUnreachable) {
-		t.Errorf("dialling a name without upstreams: %v", err)
+		t.Errorf("dialling a name without upstreams: %v, want ErrUnreachable", err)
 	}
 	replace := func(want bool, urls ...string) {
 		t.Helper()
@@ -80,10 +80,10 @@ func TestSwitch(t *testing.T) {
 	}
 	close(hold)
 	if err := <-slow; err != nil {
-		t.Errorf("a question that was under way: %v", err)
+		t.Errorf("the question that was open during the replacement: %v", err)
 	}
 	if _, err := s.Replace([]Endpoint{{}}); err == nil {
-		t.Error("an endpoint without an address was taken")
+		t.Error("an endpoint without an address was accepted")
 	}
 	if got := s.address(t, "still.example"); got != "192.0.2.2" {
 		t.Error(got)
