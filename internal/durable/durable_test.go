@@ -141,12 +141,12 @@ func TestMap(t *testing.T) {
 	}
 	for _, bad := range []string{filepath.Join(dir, "missing"), dir} {
 		if _, err := Map(bad); err == nil {
-			t.Errorf("mapped %s", bad)
+			t.Errorf("%s was mapped, want an error", bad)
 		}
 	}
 }
 
-// TestLockHelper is no test: TestLock runs it as the other process.
+// TestLockHelper is not a test of its own: TestLock runs it in another process.
 func TestLockHelper(t *testing.T) {
 	dir := os.Getenv("DURABLE_LOCK_DIR")
 	if dir == "" {
@@ -178,11 +178,11 @@ func TestLock(t *testing.T) {
 		t.Errorf("second lock: %v", err)
 	}
 	if out := other(); !strings.Contains(out, "locked by another: true") {
-		t.Errorf("the other process took the lock: %s", out)
+		t.Errorf("the other process could take the lock while it was held: %s", out)
 	}
 	unlock()
 	if out := other(); !strings.Contains(out, "locked by another: false") {
-		t.Errorf("the other process found it locked: %s", out)
+		t.Errorf("the other process could not take the lock after it was released: %s", out)
 	}
 	if unlock, err = Lock(dir); err != nil {
 		t.Fatal(err)
@@ -242,10 +242,10 @@ func TestCounterConcurrent(t *testing.T) {
 	wg.Wait()
 }
 
-// none derives nothing: the counter's file is valid.
+// none is for counters with a valid file, which need no number that is derived from other data.
 func none() uint64 { return 0 }
 
-// TestCounterIsDerived lets a counter whose file is torn continue above the number that is known from elsewhere.
+// TestCounterIsDerived checks that a counter whose file is damaged continues above a number that its caller derives from other data.
 func TestCounterIsDerived(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "version")
 	for _, garbage := range []string{"", "\n", "x", "-1", "1 2", "0x10", "1\n\n", " 7", strings.Repeat("9", 40), "\x00\x00"} {
@@ -266,7 +266,7 @@ func TestCounterIsDerived(t *testing.T) {
 	if err := os.RemoveAll(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(path, 0o700); err != nil { // it cannot be read at all
+	if err := os.Mkdir(path, 0o700); err != nil { // a folder cannot be read as a file
 		t.Fatal(err)
 	}
 	c, err := OpenCounter(path, func() uint64 { return math.MaxUint64 })
@@ -301,7 +301,7 @@ func TestCounterFailureHandsOutNothing(t *testing.T) {
 	}
 	os.Remove(dir)
 	if n, err := c.Next(0); err == nil {
-		t.Errorf("handed out %d without a disk", n)
+		t.Errorf("Next returned %d although it could not write the file", n)
 	}
 	os.Mkdir(dir, 0o700)
 	if n, err := c.Next(0); err != nil || n != 1 {

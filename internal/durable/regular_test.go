@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestOnlyRegularFilesAreOpened opens a pipe, a folder, an endless device and links to them: none waits, and each error says what is wrong.
+// TestOnlyRegularFilesAreOpened checks that opening a pipe, a folder, an endless device or a link to one of them fails at once, with an error that names the
+// cause.
 func TestOnlyRegularFilesAreOpened(t *testing.T) {
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
@@ -34,7 +35,7 @@ func TestOnlyRegularFilesAreOpened(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		case <-time.After(5 * time.Second):
-			t.Fatalf("%s: it waits", name)
+			t.Fatalf("%s: opening does not return", name)
 		}
 	}
 	for _, name := range []string{"file", "good"} {

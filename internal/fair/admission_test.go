@@ -29,7 +29,7 @@ func TestAdmission(t *testing.T) {
 	for i := range 3 {
 		c, ok, _ := admit("192.0.2.1", int64(10-i), unknown)
 		want("a connection of the first client", ok, true)
-		first = c // the last one was used longest ago
+		first = c // the last connection was used longest ago
 	}
 	_, ok, _ := admit("192.0.2.1", 0, unknown)
 	want("one more than a client may have", ok, false)
@@ -40,7 +40,7 @@ func TestAdmission(t *testing.T) {
 	_, ok, _ = admit("192.0.2.2", 0, unknown)
 	want("nobody has two connections more than the second client", ok, false)
 	if n := a.Len(unknown); n != 4 {
-		t.Errorf("%d unknown connections", n)
+		t.Errorf("unexpected number of unknown connections: %d", n)
 	}
 	a.Move(second, known)
 	a.Move(third, known)
@@ -56,12 +56,12 @@ func TestAdmission(t *testing.T) {
 	count := 0
 	a.Each(func(*conn) { count++ })
 	if count != a.Len(known)+a.Len(unknown) {
-		t.Errorf("%d connections", count)
+		t.Errorf("unexpected number of connections: %d", count)
 	}
 	a.Close()
 	_, ok, _ = admit("192.0.2.5", 0, unknown)
 	want("after Close", ok, false)
 	if len(a.clients) != 3 { // 192.0.2.1 unknown, 192.0.2.2 and 192.0.2.4 known
-		t.Errorf("clients: %v", a.clients)
+		t.Errorf("unexpected clients: %v", a.clients)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestPlaces lets one key take most places, and leaves some for others whatever it asks for.
+// TestPlaces checks that one key can take most places but never all: other keys still get places.
 func TestPlaces(t *testing.T) {
 	p := New[string](640, 160)
 	greedy := 0
@@ -27,7 +27,7 @@ func TestPlaces(t *testing.T) {
 	for p.Take("b", "b") {
 	}
 	if n := p.Taken(); n != 510 {
-		t.Errorf("%d places are taken: the last quarter is for keys with few", n)
+		t.Errorf("%d places are taken, want 510: the last quarter is for keys that have few places", n)
 	}
 	for range greedy {
 		p.Return("greedy", "greedy")
@@ -37,7 +37,7 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// TestBound never gives out more places than there are.
+// TestBound checks that no more places are taken than there are.
 func TestBound(t *testing.T) {
 	for _, size := range []int{1, 2, 5} {
 		p := New[int](size, size/4)
@@ -53,7 +53,7 @@ func TestBound(t *testing.T) {
 	}
 }
 
-// TestGroups lets the many keys of one group take most places, and leaves some for other groups.
+// TestGroups checks that the keys of one group can take most places but never all: other groups still get places.
 func TestGroups(t *testing.T) {
 	const size = 640
 	p := New[int](size, size/4)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// must fails the test on an error of a preparation.
+// must fails the test if a step of its preparation returns an error.
 func must(t *testing.T, errs ...error) {
 	t.Helper()
 	for _, err := range errs {
@@ -21,7 +21,7 @@ func must(t *testing.T, errs ...error) {
 
 func put(path, content string) error { return os.WriteFile(path, []byte(content), 0o644) }
 
-// TestChanges makes each kind of change that a path can see, and polls until it has settled.
+// TestChanges checks that each kind of change at a path is reported once, after the file no longer changes.
 func TestChanges(t *testing.T) {
 	tests := map[string]struct {
 		prepare func(dir string) error // the watched path is dir/f
@@ -86,7 +86,7 @@ func TestChanges(t *testing.T) {
 			must(t, tt.prepare(dir))
 			w := New(path)
 			if got := w.Poll(); got != nil {
-				t.Errorf("before the change: %q", got)
+				t.Errorf("reported before the change: %q", got)
 			}
 			must(t, tt.change(dir))
 			if got := w.Poll(); got != nil {
@@ -133,7 +133,7 @@ func TestSetKeepsStates(t *testing.T) {
 	w.Set(kept, added)
 	w.Poll()
 	if got := w.Poll(); !slices.Equal(got, []string{kept}) {
-		t.Errorf("changed: %q, want the kept one only", got)
+		t.Errorf("changed: %q, want only the path that is still watched", got)
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 	"rempart/blocklist"
 )
 
-// BenchmarkWhole transfers a zone of a million names over loopback to a client that only counts. Its bytes are those of one transfer.
+// BenchmarkWhole measures the transfer of a zone of a million names over loopback to a client that only counts bytes. The metric octets is the size of one
+// transfer.
 func BenchmarkWhole(b *testing.B) {
 	view, _ := bigView(b, 1_000_000)
 	s := serve(b, view, nil)
@@ -23,7 +24,8 @@ func BenchmarkWhole(b *testing.B) {
 	b.ReportMetric(float64(octets), "octets")
 }
 
-// drain asks for the zone and reads until the message whose last record is the SOA again, which is shorter than the others.
+// drain asks for the zone and reads up to the last message, which ends with the SOA record and is shorter than the other messages. It returns the number of
+// bytes.
 func drain(b *testing.B, addr string) (octets int) {
 	b.Helper()
 	packed, _, err := dns.TsigGenerate(axfr(), testSecret, "", false)
@@ -54,7 +56,8 @@ func drain(b *testing.B, addr string) (octets int) {
 	}
 }
 
-// BenchmarkSurvey surveys a set of a million names for a zone, for the first time and, as after a compilation, next to another state.
+// BenchmarkSurvey measures how long it takes to find the records of a zone in a set of a million names: for the first time, and with an earlier state, as
+// after a compilation.
 func BenchmarkSurvey(b *testing.B) {
 	view, _ := bigView(b, 1_000_000)
 	after, err := view.With(blocklist.Info{Version: 2}, []blocklist.Change{listing("a", "new.example", blocklist.Subtree, blocklist.Block)})

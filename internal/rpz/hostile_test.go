@@ -75,7 +75,7 @@ func TestRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got.Rcode != tt.rcode || len(got.Answer) > 0 {
-				t.Errorf("got %v", got)
+				t.Errorf("unexpected answer %v", got)
 			}
 			sig := got.IsTsig()
 			switch {
@@ -84,12 +84,12 @@ func TestRefusals(t *testing.T) {
 			case tt.tsigError == 0 && (sig != nil) != (tt.secret != "" && tt.rcode != dns.RcodeNotImplemented && len(m.Question) == 1):
 				t.Errorf("signed: %v", sig)
 			case tt.tsigError == dns.RcodeBadTime && (err == nil || sig.MACSize == 0 || len(sig.OtherData) != 12):
-				t.Errorf("a wrong time must be said under a signature, with the right one: %v, %v", sig, err)
-			case tt.tsigError == 0 && sig != nil && err != nil && tt.rcode != dns.RcodeNotAuth: // miekg/dns always takes it for an error
-				t.Errorf("the signature: %v", err)
+				t.Errorf("the answer to a wrong time must be signed and hold the server's time: %v, %v", sig, err)
+			case tt.tsigError == 0 && sig != nil && err != nil && tt.rcode != dns.RcodeNotAuth: // miekg/dns returns an error for every NOTAUTH
+				t.Errorf("the signature of the answer is invalid: %v", err)
 			}
 			if s.refusedFor(t, tt.reason) != before+1 {
-				t.Errorf("not counted as %s", tt.reason)
+				t.Errorf("the refusal was not counted as %s", tt.reason)
 			}
 		})
 	}
@@ -114,18 +114,18 @@ func TestSOA(t *testing.T) {
 			}
 		}
 	}
-	// IXFR over UDP gets the SOA, so that the client asks again over TCP.
+	// The answer to IXFR over UDP holds only the SOA record, so that the client asks again over TCP.
 	c := dns.Client{Timeout: time.Minute, TsigSecret: testSecrets}
 	if got, _, err := c.Exchange(ixfr(3), s.addr); err != nil || len(got.Answer) != 1 {
-		t.Errorf("%v, %v", got, err)
+		t.Errorf("IXFR over UDP: %v, %v; want one record", got, err)
 	}
 	c = dns.Client{Timeout: time.Minute, TsigSecret: testSecrets}
 	if got, _, err := c.Exchange(axfr(), s.addr); err != nil || got.Rcode != dns.RcodeRefused {
-		t.Errorf("AXFR over UDP: %v, %v", got, err)
+		t.Errorf("AXFR over UDP: %v, %v; want REFUSED", got, err)
 	}
 }
 
-// TestSerials asks for differences from unusual serials, which miekg/dns compares as plain numbers.
+// TestSerials checks the answers to IXFR from unusual serials. miekg/dns compares serials as plain numbers, not as RFC 1982 requires.
 func TestSerials(t *testing.T) {
 	s := serve(t, small(t), nil)
 	for held, want := range map[uint32]string{
@@ -145,11 +145,11 @@ func TestKeyless(t *testing.T) {
 	s := serve(t, small(t), func(c *Config) { c.Keyless = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}; c.Keys = nil })
 	all, _ := received(t, &dns.Transfer{DialTimeout: time.Minute, ReadTimeout: time.Minute}, new(dns.Msg).SetAxfr(testZoneName+"."), s.addr)
 	if len(all) != 5 {
-		t.Errorf("%v", all)
+		t.Errorf("unexpected records: %v", all)
 	}
 }
 
-// TestGarbage sends data that is no query to a server, which answers what it can and continues.
+// TestGarbage checks that a server that receives altered or incomplete queries sends at most one answer to each and continues to work.
 func TestGarbage(t *testing.T) {
 	s := serve(t, small(t), nil)
 	good, _, err := dns.TsigGenerate(axfr(), testSecret, "", false)
@@ -174,17 +174,17 @@ func TestGarbage(t *testing.T) {
 			}
 			return nil
 		})
-		// Edits that the signature does not cover leave a valid query: the case of the key's name, and the ID, which the signature repeats.
+		// The signature does not cover the case of the key's name, nor the ID in the header: a query with such a change is still authentic.
 		if sent > 1 || authentic && (err != nil || len(msg) != len(good)) || !authentic && err == nil && sent == 0 {
 			t.Fatalf("%d answers, authentic %v, %v", sent, authentic, err)
 		}
 	})
 	if got := s.ask(t, "tcp", func(m *dns.Msg) { signed(m) }); got.Rcode != dns.RcodeSuccess {
-		t.Errorf("afterwards: %v", got)
+		t.Errorf("a query after all others failed: %v", got)
 	}
 }
 
-// TestSlowReader does not read the zone that it asked for.
+// TestSlowReader checks that the server ends a transfer to a client that does not read the zone.
 func TestSlowReader(t *testing.T) {
 	s := serve(t, manyNames(t, 200_000), nil)
 	s.limits.write = 50 * time.Millisecond
@@ -203,16 +203,16 @@ func TestSlowReader(t *testing.T) {
 	if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(packed))), packed...)); err != nil {
 		t.Fatal(err)
 	}
-	dnstest.Eventually(t, "the transfer is given up", func() bool {
+	dnstest.Eventually(t, "the server ends the transfer", func() bool {
 		return s.metric(t, "rempart_rpz_transfers_total", map[string]string{"kind": "axfr", "result": "failed"}) == 1
 	})
-	dnstest.Eventually(t, "it gives up its place", func() bool { return len(s.slots) == 0 })
+	dnstest.Eventually(t, "the place of the transfer is free", func() bool { return len(s.slots) == 0 })
 }
 
-// TestTooManyConnections fills a server with unknown clients, which lose their places again.
+// TestTooManyConnections checks that unknown clients that fill a server lose their places after a time.
 func TestTooManyConnections(t *testing.T) {
 	s := serve(t, small(t), nil)
-	s.limit(3, time.Hour) // none loses its place before all have one
+	s.limit(3, time.Hour) // no client loses its place before all places are taken
 	fill := func() {
 		t.Helper()
 		for range 3 {
@@ -234,7 +234,7 @@ func TestTooManyConnections(t *testing.T) {
 		t.Error(err)
 	}
 	if s.refusedFor(t, "connections") == 0 {
-		t.Error("the fourth was not refused")
+		t.Error("the fourth connection was not refused")
 	}
 	s = serve(t, small(t), nil)
 	s.limit(3, 2*time.Second)
@@ -246,14 +246,14 @@ func TestTooManyConnections(t *testing.T) {
 	}
 }
 
-// limit lowers the bounds of a server before its first client.
+// limit lowers the limits of a server. It is called before the first client connects.
 func (s *serving) limit(perClient int, unknown time.Duration) {
 	s.limits.unknown = unknown
-	s.places.bound(perClient) // its lock makes the line before visible to connections that are accepted later
+	s.places.bound(perClient) // the lock in bound also makes the new value of unknown visible to later connections
 }
 
-// TestUnknownClientsLeaveRoomForSecondaries lets unknown clients from many addresses take all the places they can get: secondaries are served nevertheless,
-// one that was authenticated before as well as new ones.
+// TestUnknownClientsLeaveRoomForSecondaries checks that secondaries are served while unknown clients from many addresses hold all places that they can get:
+// both a secondary that was authenticated before and new ones.
 func TestUnknownClientsLeaveRoomForSecondaries(t *testing.T) {
 	s := serve(t, small(t), nil)
 	s.limit(maxConnsPerClient, time.Hour)
@@ -262,7 +262,7 @@ func TestUnknownClientsLeaveRoomForSecondaries(t *testing.T) {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: ip}}
 		conn, err := d.Dial("tcp4", s.addr)
 		if err != nil {
-			t.Skipf("this system has one loopback address only: %v", err)
+			t.Skipf("this system has only one loopback address: %v", err)
 		}
 		t.Cleanup(func() { conn.Close() })
 		return conn
@@ -337,7 +337,7 @@ func TestSignatureOfManyMessages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// miekg/dns checks the first message by the query's signature, the others by the one before.
+	// miekg/dns verifies the first message with the signature of the query, and each other message with the signature of the message before it.
 	prior := []byte("the signature of the query")
 	s := &signer{key: k, prior: prior}
 	for i := range 3 {

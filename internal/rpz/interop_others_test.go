@@ -13,7 +13,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestUnbound lets Unbound transfer by its address, because it does not support TSIG.
+// TestUnbound checks that Unbound can transfer and enforce the zone. Its address is allowed without a key, because Unbound does not support TSIG.
 func TestUnbound(t *testing.T) {
 	p := newProgram(t, "unbound")
 	s := scenario(t, func(c *Config) {
@@ -51,7 +51,7 @@ rpz:
 // at returns an address in the notation of Unbound and Knot.
 func at(addr string) string { return strings.Replace(addr, ":", "@", 1) }
 
-// TestPowerDNS lets PowerDNS Recursor ask often, because this version accepts no NOTIFY for policy zones.
+// TestPowerDNS checks PowerDNS Recursor. It asks for changes often, because this version accepts no NOTIFY for policy zones.
 func TestPowerDNS(t *testing.T) {
 	p := newProgram(t, "pdns_recursor")
 	s := scenario(t, nil, func(t *testing.T, s *serving, u *dnstest.Upstream) secondary {
@@ -75,7 +75,7 @@ threads=1
 	byDifferences(t, s)
 }
 
-// TestKnot lets Knot Resolver read the zone from a file. Its answers follow its own setting: it follows no CNAME of a policy zone.
+// TestKnot checks Knot Resolver, which reads the zone from a file. It ignores the targets of CNAME records in a policy zone and answers as its own setting says.
 func TestKnot(t *testing.T) {
 	p := newProgram(t, "kresd")
 	scenario(t, func(c *Config) {
@@ -115,7 +115,7 @@ policy.add(policy.rpz(policy.DENY, %q, true))
 	})
 }
 
-// TestBINDOverTLS lets BIND transfer over TLS (RFC 9103).
+// TestBINDOverTLS checks that BIND can transfer the zone over TLS (RFC 9103).
 func TestBINDOverTLS(t *testing.T) {
 	p := newProgram(t, "named")
 	secure := testCertificate(t)
@@ -130,7 +130,7 @@ func TestBINDOverTLS(t *testing.T) {
 	followed(t, s)
 }
 
-// TestDig transfers with dig and kdig, over TCP and TLS.
+// TestDig checks transfers by dig and kdig, over TCP and TLS.
 func TestDig(t *testing.T) {
 	view, _ := bigView(t, 20_000)
 	s := serve(t, view, func(c *Config) { c.TLS = testCertificate(t) })
@@ -148,7 +148,7 @@ func TestDig(t *testing.T) {
 			cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.dir, "LC_ALL=C"}
 			out, err := cmd.CombinedOutput()
 			if want := fmt.Sprintf("%d records", size); err != nil || !strings.Contains(string(out), want) {
-				t.Errorf("%s %v: %v, not %s\n%s", tool, args[5:], err, want, out[max(0, len(out)-1000):])
+				t.Errorf("%s %v: %v, want %s in the output:\n%s", tool, args[5:], err, want, out[max(0, len(out)-1000):])
 			}
 		}
 	}

@@ -21,7 +21,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// Other resolvers, as secondaries. A test of one that is not installed is skipped, or fails if REMPART_INTEROP is "require".
+// These tests use other resolvers as secondaries. If a resolver is not installed, its test is skipped, or fails if REMPART_INTEROP is "require".
 
 const (
 	pageAddr   = "198.51.100.1"
@@ -48,7 +48,7 @@ var (
 		allowed.test www.allowed.test later.allowed.test x.later.allowed.test n0.d0.many.test www.n0.d0.many.test other.d0.many.test`)
 )
 
-// bigView returns the listings of the scenario and that many more names, real ones if there are any.
+// bigView returns a view of the listings of the scenario and size more names, which are real ones if the real data is available.
 func bigView(t testing.TB, size int) (*blocklist.View, [][]byte) {
 	t.Helper()
 	b := blocklist.NewBuilder()
@@ -118,12 +118,12 @@ func realNames(t testing.TB, count int, add func([]byte)) {
 
 // program is another resolver.
 type program struct {
-	*dnstest.Peer // once started
+	*dnstest.Peer // nil before start
 	dir           string
-	addr          string // of its DNS
+	addr          string // where it answers DNS queries
 }
 
-// newProgram gives a program a folder and a free port.
+// newProgram returns a program with a folder and a free port. It skips the test if the program is not installed.
 func newProgram(t *testing.T, name string) *program {
 	t.Helper()
 	dnstest.Need(t, name)
@@ -144,7 +144,7 @@ func (p *program) write(t *testing.T, file, text string) string {
 	return path
 }
 
-// start starts it; it ends with the test.
+// start starts the program, which ends with the test.
 func (p *program) start(t *testing.T, name string, args ...string) {
 	t.Helper()
 	cmd := exec.Command(name, args...)
@@ -153,7 +153,7 @@ func (p *program) start(t *testing.T, name string, args ...string) {
 	p.Peer = dnstest.StartPeer(t, cmd)
 }
 
-// longTests asks for the tests that take minutes.
+// longTests is the environment variable that enables tests that take minutes.
 const longTests = "REMPART_LONG_TESTS"
 
 // interopSize returns the number of names in the zone.
@@ -164,7 +164,7 @@ func interopSize() int {
 	return 1_000_000
 }
 
-// patience returns the time that a resolver has to load them.
+// patience returns the time that a resolver has to load the zone.
 func patience() time.Duration {
 	if os.Getenv(longTests) == "" {
 		return time.Minute
@@ -176,8 +176,8 @@ func patience() time.Duration {
 type secondary struct {
 	*program
 	answers   Resolver // how to interpret its answers
-	namesOnly bool     // it does not judge addresses
-	after     func()   // done after a change, for a resolver that does not follow by itself
+	namesOnly bool     // the resolver does not apply address triggers
+	after     func()   // called after a change, for a resolver that does not fetch changes itself
 }
 
 // scenario lets a resolver load the zone and follow a change, and compares its verdicts with the set's.
@@ -205,7 +205,7 @@ func scenario(t *testing.T, change func(*Config), start func(*testing.T, *servin
 	p := start(t, s, u)
 	p.agrees(t, s, sample, fmt.Sprintf("%d names loaded", interopSize()))
 	if blocked, err := p.answers.Blocked(t.Context(), wireOf("address.test")); err != nil || blocked == p.namesOnly {
-		t.Errorf("a name that leads to a blocked address: blocked %v, %v", blocked, err)
+		t.Errorf("a name with a blocked address: blocked is %v (%v), want the opposite", blocked, err)
 	}
 
 	withdrawn := listing("a", "leaving.bad.test", blocklist.Subtree, blocklist.Block)
@@ -213,9 +213,9 @@ func scenario(t *testing.T, change func(*Config), start func(*testing.T, *servin
 	p.follow(t, s)(withdrawn, listing("operator", "arriving.bad.test", blocklist.Subtree, blocklist.Block))
 	p.agrees(t, s, sample, "a change")
 
-	// An allow below a block, and a block above a listed name: the records of other names change too.
+	// An allow below a blocked name and a block above a listed name also change the records of other names.
 	p.follow(t, s)(listing("operator", "x.twice.deep.tree.bad.test", blocklist.Exact, blocklist.Allow), listing("a", "d0.many.test", blocklist.Subtree, blocklist.Block))
-	p.agrees(t, s, sample, "a change of what is below")
+	p.agrees(t, s, sample, "a change that affects names below")
 	return s
 }
 
@@ -229,7 +229,7 @@ func (p secondary) follow(t *testing.T, s *serving) func(...blocklist.Change) {
 	}
 }
 
-// agrees waits until the resolver judges a sample as the set does: some load a zone gradually.
+// agrees waits until the resolver blocks the same names of a sample as the set: some resolvers load a zone gradually.
 func (p secondary) agrees(t *testing.T, s *serving, sample [][]byte, what string) {
 	t.Helper()
 	set := ByView(s.view.Load(), blocklist.AllCategories, clock())
@@ -261,7 +261,7 @@ func (p *program) notifying(key string) func(*Config) {
 	}
 }
 
-// followed checks that the change arrived as a difference, after a NOTIFY.
+// followed checks that the secondary transferred two changes as differences and answered two NOTIFY messages.
 func followed(t *testing.T, s *serving) {
 	t.Helper()
 	byDifferences(t, s)
@@ -270,12 +270,12 @@ func followed(t *testing.T, s *serving) {
 	})
 }
 
-// byDifferences checks that one whole zone was transferred, and differences from then on. Each is counted after its last byte was sent.
+// byDifferences checks that one whole zone was transferred, and at least two differences. A transfer is counted after its last byte was sent.
 func byDifferences(t *testing.T, s *serving) {
 	t.Helper()
 	dnstest.Eventually(t, "two differences are transferred", func() bool { return s.transferred(t, "ixfr") >= 2 })
 	if whole := s.transferred(t, "axfr") + s.transferred(t, "axfr_for_ixfr"); whole != 1 {
-		t.Errorf("%v whole zones were transferred", whole)
+		t.Errorf("%v whole zones were transferred, want 1", whole)
 	}
 }
 
@@ -287,7 +287,7 @@ func TestBIND(t *testing.T) {
 	})
 	followed(t, s)
 	if said := p.Said(); strings.Contains(said, "invalid") {
-		t.Errorf("named does not take a record:\n%s", said)
+		t.Errorf("named rejects a record:\n%s", said)
 	}
 }
 

@@ -33,10 +33,10 @@ type serving struct {
 	addr   string // UDP and TCP
 	secure string
 	view   atomic.Pointer[blocklist.View]
-	said   *bytes.Buffer // its log; read after it has ended
+	said   *bytes.Buffer // the log of the server; a test reads it after the server has ended
 }
 
-// serve starts a server of a view, which ends with the test.
+// serve starts a server that serves view. The server ends with the test.
 func serve(t testing.TB, v *blocklist.View, change func(*Config)) *serving {
 	t.Helper()
 	s := &serving{said: &bytes.Buffer{}}
@@ -74,17 +74,17 @@ func serve(t testing.TB, v *blocklist.View, change func(*Config)) *serving {
 			t.Error(err)
 		}
 		if t.Failed() {
-			t.Logf("the server said:\n%s", s.said)
+			t.Logf("log of the server:\n%s", s.said)
 		}
 	})
 	dnstest.Eventually(t, "the zones are there", func() bool { return s.state.Load() != nil })
 	return s
 }
 
-// clock returns the time, Unix seconds.
+// clock returns the current time in Unix seconds.
 func clock() int64 { return time.Now().Unix() }
 
-// change puts changes in force, as the next version.
+// change applies changes to the view, as its next version.
 func (s *serving) change(t testing.TB, changes ...blocklist.Change) {
 	t.Helper()
 	before := s.view.Load()
@@ -100,7 +100,7 @@ func (s *serving) change(t testing.TB, changes ...blocklist.Change) {
 	s.Changed(before, after, names)
 }
 
-// changed is change, and waits until it is served.
+// changed calls change and waits until the new version is served.
 func (s *serving) changed(t testing.TB, changes ...blocklist.Change) {
 	t.Helper()
 	s.change(t, changes...)
@@ -178,7 +178,7 @@ func ixfr(serial uint32) *dns.Msg {
 	return signed(new(dns.Msg).SetIxfr(testZoneName+".", serial, ".", "."))
 }
 
-// ask asks for the SOA, or for the question that change makes of it.
+// ask sends a query for the SOA record, which change can alter, and returns the answer.
 func (s *serving) ask(t testing.TB, network string, change func(*dns.Msg)) *dns.Msg {
 	t.Helper()
 	m := new(dns.Msg).SetQuestion(testZoneName+".", dns.TypeSOA)
@@ -206,6 +206,6 @@ func testCertificate(t testing.TB) *tls.Config {
 func TestSerialIsTheVersion(t *testing.T) {
 	s := serve(t, viewOf(t, 1<<32+7, listing("a", "bad.example", blocklist.Subtree, blocklist.Block)), nil)
 	if got := s.metric(t, "rempart_rpz_serial", nil); got != 7 {
-		t.Errorf("serial %v", got)
+		t.Errorf("unexpected serial %v", got)
 	}
 }

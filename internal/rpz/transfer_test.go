@@ -74,7 +74,7 @@ func TestTransfers(t *testing.T) {
 			t.Errorf("IXFR from %d: %d records", serial, len(all))
 		}
 	}
-	if all, _ := s.transfer(t, ixfr(0)); len(all) != 2*5000+3-1 { // older, before the history
+	if all, _ := s.transfer(t, ixfr(0)); len(all) != 2*5000+3-1 { // older than the history
 		t.Errorf("IXFR from 0: %d records", len(all))
 	}
 	for kind, want := range map[string]float64{"axfr": 1, "ixfr": 1, "current": 3, "axfr_for_ixfr": 1} {
@@ -101,6 +101,6 @@ func TestTransfers(t *testing.T) {
 	}
 	now, _ := s.transfer(t, axfr())
 	if !slices.Equal(linesOf(read), linesOf(now)) {
-		t.Error("the file holds another zone than a transfer")
+		t.Error("the zone in the file differs from the transferred zone")
 	}
 }

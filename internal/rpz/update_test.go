@@ -16,14 +16,14 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// timed returns a listing that is in force between two times.
+// timed returns a listing that is in effect from start to expiry.
 func timed(name string, start, expiry int64) blocklist.Change {
 	c := listing("a", name, blocklist.Exact, blocklist.Block)
 	c.Listing.Start, c.Listing.Expiry = start, expiry
 	return c
 }
 
-// TestTime lets listings start and expire without a change of the set.
+// TestTime checks that listings start and expire without a change of the set.
 func TestTime(t *testing.T) {
 	v := viewOf(t, 1, timed("ends.example", 0, 100), timed("begins.example", 200, 0), timed("other.example", 0, 0))
 	b := newBuilder([]*zone{testZone("rpz")})
@@ -64,14 +64,14 @@ func TestDueNamesAreBounded(t *testing.T) {
 		t.Errorf("%d names, horizon %d, next %d", len(d.names), d.horizon, d.next())
 	}
 	if !d.known(1000+maxDue-1) || d.known(1000+maxDue) {
-		t.Error("the horizon does not count")
+		t.Error("known ignores the horizon")
 	}
 	if got := d.popped(1001); len(got) != 2 || d.next() != 1002 {
 		t.Errorf("%d due, next %d", len(got), d.next())
 	}
 }
 
-// TestRenewal asks for a version when something is due.
+// TestRenewal checks that the server asks for a new version when a listing expires.
 func TestRenewal(t *testing.T) {
 	asked := make(chan struct{}, 1)
 	s := serve(t, viewOf(t, 1, timed("ends.example", 0, clock()+2)), func(c *Config) {
@@ -88,7 +88,7 @@ func TestRenewal(t *testing.T) {
 	}
 }
 
-// TestRestart starts after time changed something since the version was made: its serial has the content that it had before.
+// TestRestart checks that a serial has the same content after a restart, even if listings have started or expired since the version was made.
 func TestRestart(t *testing.T) {
 	v := viewOf(t, 1)
 	before, err := v.With(blocklist.Info{Version: 2, Created: time.Now().Add(-time.Hour)}, []blocklist.Change{
@@ -110,7 +110,7 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestMended puts other content under the serial that is served: it is served under the next serial, which is asked for.
+// TestMended checks that a view with other content under the same serial is not served before the next serial, for which the server asks.
 func TestMended(t *testing.T) {
 	asked := make(chan struct{}, 1)
 	before := viewOf(t, 2, listing("a", "evil.example", blocklist.Exact, blocklist.Block))
@@ -120,7 +120,7 @@ func TestMended(t *testing.T) {
 	s.Changed(before, after, nil)
 	<-asked
 	if got := cnames(s, t, axfr()); len(got) != 1 {
-		t.Errorf("under the same serial: %v", got)
+		t.Errorf("the content changed under the same serial: %v", got)
 	}
 	s.changed(t, listing("a", "third.example", blocklist.Exact, blocklist.Block))
 	if got := cnames(s, t, ixfr(2)); !slices.Equal(got, []string{"more.example.rpz.test.", "third.example.rpz.test."}) {
@@ -140,7 +140,7 @@ func cnames(s *serving, t *testing.T, m *dns.Msg) (names []string) {
 	return names
 }
 
-// TestSuspended empties the zones while enforcement is suspended, and fills them again.
+// TestSuspended checks that the zones are empty while enforcement is suspended, and have their content again after that.
 func TestSuspended(t *testing.T) {
 	prefix := blocklist.Change{Source: blocklist.Source{Name: "a"}, Listing: blocklist.Listing{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Decision: blocklist.Block}}
 	s := serve(t, viewOf(t, 1, listing("a", "evil.example", blocklist.Exact, blocklist.Block), prefix), nil)
@@ -161,13 +161,13 @@ func TestSuspended(t *testing.T) {
 	}
 	set(true)
 	if got := cnames(s, t, axfr()); len(got) > 0 {
-		t.Errorf("suspended, and the zone holds %v", got)
+		t.Errorf("enforcement is suspended, but the zone holds %v", got)
 	}
 	if got := cnames(s, t, ixfr(1)); len(got) != 2 {
 		t.Errorf("the difference: %v", got)
 	}
 	if blocked, err := ByView(s.view.Load(), blocklist.AllCategories, clock())(t.Context(), wireOf("evil.example")); blocked || err != nil {
-		t.Errorf("a digest says that it is blocked (%v)", err)
+		t.Errorf("enforcement is suspended, but ByView reports a block (%v)", err)
 	}
 	set(false)
 	if got := cnames(s, t, axfr()); !slices.Equal(got, whole) {
@@ -202,11 +202,11 @@ func TestHistory(t *testing.T) {
 	if reach() != 3 {
 		t.Fatalf("reaches back %d", reach())
 	}
-	add(maxHistory / 2) // one too many
+	add(maxHistory / 2) // the oldest difference no longer fits
 	if reach() != 3 || h.size > maxHistory {
 		t.Errorf("reaches back %d, holds %d", reach(), h.size)
 	}
-	add(maxHistory + 1) // more than it may hold
+	add(maxHistory + 1) // more than the history may hold
 	if reach() != 0 || h.size != 0 {
 		t.Errorf("reaches back %d, holds %d", reach(), h.size)
 	}
@@ -217,11 +217,11 @@ func TestHistory(t *testing.T) {
 		t.Errorf("reaches back %d", reach())
 	}
 	if _, ok := h.since(serial); ok {
-		t.Error("it leads from the newest to itself")
+		t.Error("the history has a difference from the newest serial to itself")
 	}
 }
 
-// TestChangesAreGathered loses no change that arrives while a state is made, or out of order.
+// TestChangesAreGathered checks that changes that arrive while a state is made are not lost, and that the next difference holds a change that the server missed.
 func TestChangesAreGathered(t *testing.T) {
 	s := serve(t, viewOf(t, 1, listing("a", "bad.example", blocklist.Subtree, blocklist.Block)), nil)
 	for i := range 20 {
@@ -229,14 +229,14 @@ func TestChangesAreGathered(t *testing.T) {
 	}
 	dnstest.Eventually(t, "the newest is served", func() bool { return s.state.Load().serial() == 21 })
 	if all, _ := s.transfer(t, axfr()); len(all) != 20+2+3 {
-		t.Errorf("%d records", len(all))
+		t.Errorf("unexpected number of records: %d", len(all))
 	}
 	missed, err := s.view.Load().With(blocklist.Info{Version: 30}, []blocklist.Change{listing("a", "missed.example", blocklist.Exact, blocklist.Block)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.view.Store(missed)
-	s.changed(t, listing("a", "last.example", blocklist.Exact, blocklist.Block)) // the content before is not known
+	s.changed(t, listing("a", "last.example", blocklist.Exact, blocklist.Block)) // the server does not know the view before this change
 	if all, _ := s.transfer(t, ixfr(21)); len(all) != 4+2 {
 		t.Errorf("%v", all)
 	}
@@ -260,7 +260,7 @@ func answerNotify(t *testing.T, conn net.PacketConn, packed []byte, to net.Addr)
 	}
 }
 
-// TestNotify sends NOTIFY until it is answered, of the newest serial only.
+// TestNotify checks that NOTIFY is sent until the secondary answers, and that the newest serial is sent.
 func TestNotify(t *testing.T) {
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -292,7 +292,7 @@ func TestNotify(t *testing.T) {
 	if err := dns.TsigVerify(packed, testSecret, "", false); err != nil {
 		t.Error(err)
 	}
-	// An answer that anybody could send is ignored: NOTIFY is sent again.
+	// An answer without a signature is ignored: NOTIFY is sent again.
 	forged := new(dns.Msg).SetReply(m)
 	out, err := forged.Pack()
 	if err != nil {
@@ -301,7 +301,7 @@ func TestNotify(t *testing.T) {
 	if _, err := conn.WriteTo(out, from); err != nil {
 		t.Fatal(err)
 	}
-	dnstest.Eventually(t, "it is heard", func() bool { // on a slow machine the next may be sent before the answer arrives
+	dnstest.Eventually(t, "the signed answer is accepted", func() bool { // on a slow machine, another NOTIFY may be sent before the answer arrives
 		_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 		if n, from, err := conn.ReadFrom(buf); err == nil {
 			answerNotify(t, conn, buf[:n], from)
@@ -328,7 +328,7 @@ func TestDigest(t *testing.T) {
 	}
 	failing := func(context.Context, []byte) (bool, error) { return false, fmt.Errorf("no") }
 	if _, _, _, err := Digest(t.Context(), names, failing); err == nil {
-		t.Error("an error is no verdict")
+		t.Error("Digest ignored the error of the verdict function")
 	}
 }
 

@@ -68,7 +68,7 @@ func testZone(name string) *zone {
 	return &zone{name: wireOf(name), text: name, categories: blocklist.AllCategories, target: []byte{0}}
 }
 
-// contents returns all records of a zone, and checks that each is there once.
+// contents returns all records of a zone, and checks that each owner occurs once.
 func contents(t failing, b *builder, st *state, i int) map[string]rule {
 	all := map[string]rule{}
 	err := st.each(b.zones[i], i, func(r record) error {
@@ -93,7 +93,8 @@ func texts(all map[string]rule) map[string]rule {
 	return out
 }
 
-// lookup returns what a resolver does with a name: the name itself first, then the longest wildcard. With asDNS no wildcard reaches past an existing name.
+// lookup returns the rule that a resolver applies to a name: the rule of the name itself, else that of the longest wildcard. With asDNS, a wildcard does not
+// match below an existing name, as in ordinary DNS zones.
 func lookup(all map[string]rule, exists map[string]bool, name []byte, asDNS bool) rule {
 	own := name[:len(name)-1]
 	if r, ok := all[string(own)]; ok {
@@ -143,8 +144,8 @@ func drawChange(t *rapid.T) blocklist.Change {
 	}
 }
 
-// TestZoneSaysWhatMatchSays checks zones after any sequence of changes, merges and times, for both readings of a wildcard; and that the differences in a
-// state's history lead from the zone before to the zone after.
+// TestZoneSaysWhatMatchSays checks that zones give the verdicts of Match after random changes, merges and times, for both interpretations of a wildcard, and
+// that the difference between two states changes the earlier zone into the later one.
 func TestZoneSaysWhatMatchSays(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		some := testZone("some.rpz")
@@ -171,7 +172,7 @@ func TestZoneSaysWhatMatchSays(t *testing.T) {
 				}
 				zones[i] = applied(t, zones[i], deltas[0])
 				if d := cmp.Diff(texts(contents(t, b, st, i)), texts(zones[i])); d != "" {
-					t.Fatalf("zone %s: the history leads to another one than the view (-view +history):\n%s", z.text, d)
+					t.Fatalf("zone %s: the zone made by the differences is not that of the view (-view +history):\n%s", z.text, d)
 				}
 				checkVerdicts(t, z, st, zones[i])
 			}
@@ -235,18 +236,18 @@ func checkVerdicts(t *rapid.T, z *zone, st *state, all map[string]rule) {
 	}
 }
 
-// applied returns a zone after a difference, which must apply to it.
+// applied returns zone after the difference d, and fails the test if d does not fit zone.
 func applied(t failing, zone map[string]rule, d *delta) map[string]rule {
 	after := maps.Clone(zone)
 	for _, r := range d.removed {
 		if after[r.owner] != r.rule {
-			t.Fatal("removed, but not there:", blocklist.NameText([]byte(r.owner+"\x00")))
+			t.Fatal("a removed record was not in the zone:", blocklist.NameText([]byte(r.owner+"\x00")))
 		}
 		delete(after, r.owner)
 	}
 	for _, r := range d.added {
 		if _, ok := after[r.owner]; ok {
-			t.Fatal("added, but there:", blocklist.NameText([]byte(r.owner+"\x00")))
+			t.Fatal("an added record was already in the zone:", blocklist.NameText([]byte(r.owner+"\x00")))
 		}
 		after[r.owner] = r.rule
 	}
@@ -296,7 +297,7 @@ func TestRecords(t *testing.T) {
 				t.Errorf("records (-want +got):\n%s", d)
 			}
 			if st.zones[0].leftOut != tt.leftOut {
-				t.Errorf("%d records are left out, want %d", st.zones[0].leftOut, tt.leftOut)
+				t.Errorf("%d records were left out, want %d", st.zones[0].leftOut, tt.leftOut)
 			}
 		})
 	}
@@ -327,7 +328,7 @@ func TestAddresses(t *testing.T) {
 	}
 	deltas, _ := st.zones[0].history.since(1)
 	if d := cmp.Diff(texts(contents(t, b, st, 0)), texts(applied(t, owners(want), deltas[0]))); d != "" {
-		t.Errorf("the difference leads elsewhere:\n%s", d)
+		t.Errorf("the difference makes another zone:\n%s", d)
 	}
 }
 
