@@ -173,7 +173,7 @@ func TestMostSpecificCategoryDecides(t *testing.T) {
 	}
 }
 
-// TestExceptionsCancelTheirOwnSourceOnly checks any number of exceptions that reach a name.
+// TestExceptionsCancelTheirOwnSourceOnly checks many exceptions that apply to one name: an exception cancels only listings of its own source.
 func TestExceptionsCancelTheirOwnSourceOnly(t *testing.T) {
 	inputs := []*Input{source(t, "plain", "evil.test")}
 	deep := "evil.test"
@@ -189,11 +189,11 @@ func TestExceptionsCancelTheirOwnSourceOnly(t *testing.T) {
 	v := compiled(t, inputs...)
 	name := wireName(t, deep)
 	if got := v.Match(name, AllCategories, 0); got.Action != BlockedBy {
-		t.Errorf("%s: %v, though one source blocks it without exception", deep, got.Action)
+		t.Errorf("%s: %v, want a block: one source has no exception for the name", deep, got.Action)
 	}
 	v = compiled(t, inputs[1])
 	if got := v.Match(name, AllCategories, 0); got.Action != Pass {
-		t.Errorf("%s: %v by the source that excepts it", deep, got.Action)
+		t.Errorf("%s: %v, want a pass: the only source has an exception for the name", deep, got.Action)
 	}
 }
 
@@ -219,7 +219,7 @@ func describe(v *View, name []byte, verdict Verdict) string {
 	return s
 }
 
-// TestMatchAddr judges addresses by the longest prefix of any list, and by an allow at any length.
+// TestMatchAddr checks that the longest listed prefix decides about an address, and that an allow of any length wins.
 func TestMatchAddr(t *testing.T) {
 	input := func(src string, listings ...Listing) *Input {
 		b := NewBuilder()
@@ -248,7 +248,7 @@ func TestMatchAddr(t *testing.T) {
 	}
 }
 
-// TestHoldsPassByAnAllowBelow: such a name must not be answered NXDOMAIN, although it is blocked itself.
+// TestHoldsPassByAnAllowBelow checks that a blocked name with an allowed name below it is found, because it must not be answered with NXDOMAIN.
 func TestHoldsPassByAnAllowBelow(t *testing.T) {
 	v := compiled(t, source(t, "a", "evil.test"), source(t, "operator", "+*.evil.test"))
 	name := wireName(t, "evil.test")
@@ -290,14 +290,14 @@ func TestMatchCategories(t *testing.T) {
 	v := compiled(t, source(t, "a", "phishing:p.test"))
 	name := wireName(t, "p.test")
 	if got := v.Match(name, 1<<Malware, 0); got.Action != Pass {
-		t.Errorf("a category that is not enforced blocks: %v", got)
+		t.Errorf("a listing of a category that is not enforced blocks: %v", got)
 	}
 	if got := v.Match(name, 1<<Phishing, 0); got.Action != BlockedBy {
-		t.Errorf("an enforced category passes: %v", got)
+		t.Errorf("a listing of an enforced category does not block: %v", got)
 	}
 }
 
-// TestAgainstModel compares the set, compiled once and compiled again from its parts, with a simple reading of the same listings.
+// TestAgainstModel compares the verdicts of a set, compiled once and compiled again from its parts, with those of a simple model of the same listings.
 func TestAgainstModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	words := []string{"a", "b", "c", "d", "www", "mail", "shop"}
@@ -355,7 +355,7 @@ func TestAgainstModel(t *testing.T) {
 		}
 		once, twice := compiled(t, inputs...), compiled(t, parts...)
 		if once.Snapshot().Names() != twice.Snapshot().Names() {
-			t.Fatal("the same listings compile to something else by way of their sources' copies")
+			t.Fatal("the same listings, read from the copies of their sources, compile to another snapshot")
 		}
 		for range 500 {
 			name := random()
@@ -368,8 +368,8 @@ func TestAgainstModel(t *testing.T) {
 	}
 }
 
-// TestEveryListedNameIsFound looks up names of many shapes, below crowded parents and not: with any accidental bits in the filter, no listed name may be
-// missed.
+// TestEveryListedNameIsFound looks up listed names of many lengths and depths, some of them below parents with many names: the filter must not
+// reject any of them.
 func TestEveryListedNameIsFound(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
 	for range 20 {
@@ -391,7 +391,7 @@ func TestEveryListedNameIsFound(t *testing.T) {
 		v.MatchBatch(names, AllCategories, 1, verdicts)
 		for i, name := range names {
 			if v.Match(name, AllCategories, 1).Action != BlockedBy || verdicts[i].Action != BlockedBy {
-				t.Fatalf("%s is missed", NameText(name))
+				t.Fatalf("the listed name %s is not found", NameText(name))
 			}
 		}
 	}
@@ -411,21 +411,21 @@ func TestOpenRefuses(t *testing.T) {
 			err = s.Verify()
 		}
 		if !errors.Is(err, ErrSnapshot) && !padding(good, i) {
-			t.Fatalf("octet %d altered: error %v", i, err)
+			t.Fatalf("byte %d was altered: error %v", i, err)
 		}
 		if _, err := Open(good[:i]); !errors.Is(err, ErrSnapshot) {
-			t.Fatalf("cut to %d octets: error %v", i, err)
+			t.Fatalf("the snapshot was cut to %d bytes: error %v", i, err)
 		}
 	}
 	if _, err := Open(append(bytes.Clone(good), 0)); !errors.Is(err, ErrSnapshot) {
-		t.Errorf("an octet too many: error %v", err)
+		t.Errorf("the snapshot has one extra byte: error %v", err)
 	}
 }
 
 func TestEmptySnapshot(t *testing.T) {
 	v := compiled(t)
 	if got := v.Match(wireName(t, "any.test"), AllCategories, 0); got.Action != Pass {
-		t.Errorf("an empty set says %v", got)
+		t.Errorf("an empty set returns %v", got)
 	}
 }
 
@@ -451,10 +451,10 @@ func TestSetRefusesLowerVersion(t *testing.T) {
 	v := compiled(t)
 	s := NewSet(v)
 	if err := s.Replace(compiled(t)); err == nil {
-		t.Error("the same version was put in force twice")
+		t.Error("Replace accepted the same version twice")
 	}
 	if s.View() != v {
-		t.Error("a refused view is in force")
+		t.Error("a rejected view became active")
 	}
 }
 
@@ -469,7 +469,7 @@ func TestMatchDoesNotAllocate(t *testing.T) {
 }
 
 // FuzzOpen opens altered snapshots: unless their checksums are corrected, the alteration is detected or changes no verdict; with corrected checksums, no
-// content crashes the program.
+// content makes the program panic.
 func FuzzOpen(f *testing.F) {
 	var buf bytes.Buffer
 	b := NewBuilder()
@@ -528,7 +528,7 @@ func exercise(t *testing.T, v *View, texts []string) {
 	if with, err := v.With(Info{Version: 2}, []Change{{Source: Source{Name: "c"}, Listing: Listing{Name: names[0], Scope: Exact}}}); err == nil {
 		with.Match(names[0], AllCategories, 1)
 	}
-	_ = v.Compact(io.Discard, Info{Version: 2}) // an error is right where records are damaged
+	_ = v.Compact(io.Discard, Info{Version: 2}) // an error is correct if records are damaged
 	s := v.Snapshot()
 	if in, err := OpenInput(bytes.NewReader(s.data), int64(len(s.data))); err == nil {
 		_ = Diff(in, s.Input(), func(Change) bool { return true })

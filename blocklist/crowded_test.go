@@ -9,7 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// namesOfBucket returns n+others names whose hashes fall into one bucket of a set of n names: n names to list, and the others.
+// namesOfBucket returns n+others names whose hashes fall into one bucket of a set of n names: n names to list, and others names that are not listed.
 func namesOfBucket(n, others int) (list, other []string) {
 	const bucket = 5
 	var names []string
@@ -32,7 +32,7 @@ func TestCrowdedBucket(t *testing.T) {
 			s = v.over
 		}
 		if len(s.crowded) == 0 {
-			t.Fatal("no bucket is crowded")
+			t.Fatal("expected a crowded bucket")
 		}
 		for _, text := range lines {
 			name := wireName(t, text)
@@ -40,7 +40,7 @@ func TestCrowdedBucket(t *testing.T) {
 			hash := xxhash.Sum64(key)
 			at, end := s.bucket(hash)
 			if at, end = s.narrow(at, end, hash, hash, key); end-at > crowdedSize {
-				t.Fatalf("%s: %d bytes of records are read", text, end-at)
+				t.Fatalf("%s: %d bytes of records were read", text, end-at)
 			}
 			verdict := v.Match(name, AllCategories, 1)
 			if verdict.Action != BlockedBy {
@@ -76,7 +76,7 @@ func overlaid(t *testing.T, texts []string) *View {
 	return v
 }
 
-// TestDamagedIndex reads an index that is not in order: no part of the names is read more than once.
+// TestDamagedIndex checks that no record is read more than once if the index of a damaged snapshot is not in order.
 func TestDamagedIndex(t *testing.T) {
 	names := bytes.Repeat([]byte("\x08\x07example\x00"), 4000)
 	index := make([]uint32, 1001)
@@ -88,12 +88,12 @@ func TestDamagedIndex(t *testing.T) {
 		records += len(b.records)
 	}
 	if records > 4000 {
-		t.Errorf("%d records were read, of 4000", records)
+		t.Errorf("%d records were read, want at most 4000", records)
 	}
 }
 
-// TestManyClaimsOfOneName lists one name for thousands of periods: a query examines a few hundred of the claims, among them those with the latest expiry,
-// and the claims of other sources are not affected.
+// TestManyClaimsOfOneName checks a name that a source lists for thousands of periods: a query examines only a limited number of these claims, among them
+// those with the latest expiry, and the claims of other sources are not affected.
 func TestManyClaimsOfOneName(t *testing.T) {
 	const many = 20_000
 	name := wireName(t, "often.example")
@@ -113,12 +113,12 @@ func TestManyClaimsOfOneName(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := time.Since(began); d > time.Minute {
-		t.Errorf("it took %v", d)
+		t.Errorf("compiling took %v, want at most a minute", d)
 	}
 	for _, v := range []*View{base, over} {
 		_, ids := v.lookup(name[:len(name)-1])
 		if len(ids) > maxClaims+1 || len(ids) < maxClaims {
-			t.Errorf("%d facts about one name", len(ids))
+			t.Errorf("%d claims about one name are examined", len(ids))
 		}
 		for _, now := range []int64{1, 1000*(many-1) + 1, 1000 * many} {
 			if verdict := v.Match(name, AllCategories, now); verdict.Action != BlockedBy {
@@ -127,6 +127,6 @@ func TestManyClaimsOfOneName(t *testing.T) {
 		}
 	}
 	if verdict := over.Match(name, AllCategories, 1000*(many-1)+1); verdict.Until != Forever && verdict.Until < 1000*(many-1) {
-		t.Errorf("until %d", verdict.Until)
+		t.Errorf("the verdict is valid until %d, want a time in the last period", verdict.Until)
 	}
 }

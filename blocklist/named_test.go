@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestNamed finds the entries behind verdicts by their numbers: in a snapshot, in an overlay, for prefixes, and not after they were withdrawn.
+// TestNamed checks that the number in a verdict identifies its entry: in a snapshot, in an overlay and for prefixes, but not after the entry was withdrawn.
 func TestNamed(t *testing.T) {
 	prefix := NewBuilder()
 	if err := prefix.Add(Listing{Prefix: netip.MustParsePrefix("203.0.113.0/24"), Category: Botnet}); err != nil {
@@ -35,7 +35,7 @@ func TestNamed(t *testing.T) {
 		t.Errorf("an address: %s", got)
 	}
 	if n := v.Match(wireName(t, "good.test"), AllCategories, 0).Entry; n != 0 || words(v, n) != "none" {
-		t.Errorf("a pass has the number %x", n)
+		t.Errorf("a verdict without an entry has the number %x", n)
 	}
 	listing := Listing{Name: wireName(t, "evil.test"), Scope: Subtree}
 	over, err := v.With(Info{Version: 8}, []Change{
@@ -55,7 +55,7 @@ func TestNamed(t *testing.T) {
 	}
 }
 
-// TestCategoriesFitNumbers checks the assumption of entryID.
+// TestCategoriesFitNumbers checks that each category fits the bits that entryID reserves for it.
 func TestCategoriesFitNumbers(t *testing.T) {
 	if categoryCount > categoryBits+1 {
 		t.Errorf("%d categories do not fit the bits of an entry's number", categoryCount)

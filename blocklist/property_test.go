@@ -17,7 +17,7 @@ type model map[string]map[string][]Listing
 
 var modelSources = []Source{{Name: "a"}, {Name: "b"}, {Name: "c", Quorum: 2}, {Name: "operator"}}
 
-// verdict reads the model as the documentation of Match says, without indices, filters or overlays.
+// verdict returns the verdict that the documentation of Match defines. It uses no index, filter or overlay.
 func (m model) verdict(name string, now int64) Action {
 	verdict := Pass
 	excepted := map[string]bool{}
@@ -56,7 +56,7 @@ func (m model) verdict(name string, now int64) Action {
 	return verdict
 }
 
-// counts reports whether the quorum of one source of a claim is reached by the weight of all.
+// counts reports whether weight, the total weight of the sources of a claim, reaches the quorum of at least one of them.
 func (m model) counts(at string, l Listing, weight int) bool {
 	for _, src := range modelSources {
 		if slices.ContainsFunc(m[src.Name][at], func(o Listing) bool { return sameClaim(o, l) }) && max(1, src.Quorum) <= weight {
@@ -83,7 +83,7 @@ func sameClaim(a, b Listing) bool {
 
 var modelNames = func() (names []string) {
 	for _, top := range []string{"com", "io"} {
-		for i := range 12 { // many below one parent, so that it is crowded
+		for i := range 12 { // many names below one parent, so that its bucket is crowded
 			names = append(names, fmt.Sprintf("n%d.host.%s", i, top), fmt.Sprintf("d.n%d.host.%s", i, top))
 		}
 		names = append(names, "host."+top, "x."+top, "www.x."+top, "a.b.c.d.x."+top, top)
@@ -102,7 +102,7 @@ func drawListing(t *rapid.T) (string, Listing) {
 	}
 }
 
-// TestSetAgreesWithAMap checks any sequence of changes, merges and restarts.
+// TestSetAgreesWithAMap compares a set with the model after random changes, merges and restarts.
 func TestSetAgreesWithAMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := model{}
@@ -219,7 +219,7 @@ func (m model) check(t *rapid.T, v *View) {
 	}
 }
 
-// TestDiffLeadsFromOneContentToTheNext applies the difference of two contents to a view of the first.
+// TestDiffLeadsFromOneContentToTheNext checks that a view of one content gives the verdicts of another after the difference of both was applied to it.
 func TestDiffLeadsFromOneContentToTheNext(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var inputs [2]*Input
@@ -272,7 +272,7 @@ func TestDiffLeadsFromOneContentToTheNext(t *testing.T) {
 	})
 }
 
-// TestDiffTellsSourcesApart applies the difference of two views of several sources, under overlays, to the first: there is no difference after that.
+// TestDiffTellsSourcesApart checks that two views with several sources and overlays no longer differ after their difference was applied to the first one.
 func TestDiffTellsSourcesApart(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var views [2]*View
@@ -323,7 +323,7 @@ func TestDiffTellsSourcesApart(t *testing.T) {
 		only := func(source string) bool { return source != "b" }
 		for _, c := range differences(NewBuilder().Input(Source{}), got.Input().Only(only)) {
 			if c.Source.Name == "b" {
-				t.Fatalf("of a source that was left out: %+v", c)
+				t.Fatalf("a difference of a source that was left out: %+v", c)
 			}
 		}
 		half, err := views[0].With(Info{Version: 3}, differences(views[0].Input().Only(only), views[1].Input().Only(only)))

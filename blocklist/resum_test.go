@@ -6,7 +6,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// extents returns the places of the sections of a snapshot, as far as its trailer can be read.
+// extents returns where the sections of a snapshot begin and end, as far as its trailer can be read.
 func extents(data []byte) (table []byte, all []extent) {
 	table = data[len(data)-trailerLen:]
 	for i := range sectionCount {
@@ -18,7 +18,7 @@ func extents(data []byte) (table []byte, all []extent) {
 	return table, all
 }
 
-// resum corrects the checksums of an altered snapshot, so that the checks behind them are tested.
+// resum corrects the checksums of an altered snapshot, so that the checks after the checksum are tested too.
 func resum(data []byte) {
 	if len(data) < headerLen+trailerLen {
 		return

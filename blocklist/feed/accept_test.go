@@ -12,7 +12,7 @@ import (
 	"rempart/blocklist/feed/guardfile"
 )
 
-// TestFileMayBeEmptied takes the names out of files, which their owner may do, whatever the number.
+// TestFileMayBeEmptied checks that the owner of a file may remove all names from it, even if there are many.
 func TestFileMayBeEmptied(t *testing.T) {
 	for name, tt := range map[string]struct{ before, after string }{
 		"the last name taken out": {"a.example\n", "# none at present\n"},
@@ -30,16 +30,16 @@ func TestFileMayBeEmptied(t *testing.T) {
 			eventually(t, "it is ok", func() bool { return one(t, l).Result == OK && one(t, l).Entries == 0 })
 			stop()
 			if n := strings.Count(f.log.String(), "lists nothing"); n != 1 {
-				t.Errorf("logged %d times", n)
+				t.Errorf("the empty list was logged %d times, want once", n)
 			}
 			if blocks(t, f.once(cfg), "a.example") {
-				t.Error("it is back after a restart")
+				t.Error("the removed name is blocked again after a restart")
 			}
 		})
 	}
 }
 
-// TestListThatBecomesSomethingElse answers in place of a small fetched list what servers answer when it is gone.
+// TestListThatBecomesSomethingElse checks the content that servers send in place of a list that they no longer publish: it must not replace the list.
 func TestListThatBecomesSomethingElse(t *testing.T) {
 	const few, many = "a.example\nb.example\nc.example\n", 900
 	for name, tt := range map[string]struct {
@@ -76,7 +76,7 @@ func TestListThatBecomesSomethingElse(t *testing.T) {
 			}
 			if strings.Contains(one(t, l).Err, "held:") {
 				if err := one(t, l).Err; !strings.Contains(err, "list:small") || !strings.Contains(err, "REMPART_RELEASED") {
-					t.Errorf("what to do is not said: %s", err)
+					t.Errorf("the error does not say how to release the list: %s", err)
 				}
 				f.file("released.txt", "list:small\n")
 				eventually(t, "the release", func() bool { return !blocks(t, l, "a.example") })
@@ -114,14 +114,14 @@ func TestErrorObjects(t *testing.T) {
 	}
 }
 
-// TestFileWrittenWhileItIsRead rewrites a file in place again and again, which empties it for a moment, while it is read: no name of it is
-// ever unblocked, and the last content is in force in the end.
+// TestFileWrittenWhileItIsRead checks a file that is often rewritten in place while it is read, and is empty for a moment each time: its name
+// stays blocked, and the last content becomes active.
 func TestFileWrittenWhileItIsRead(t *testing.T) {
 	f := newFixture(t)
 	path := filepath.Join(f.dir, "a.txt")
 	rewrite := func(n int) {
 		t.Helper()
-		file, err := os.Create(path) // empties it
+		file, err := os.Create(path) // empties the file
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,16 +137,16 @@ func TestFileWrittenWhileItIsRead(t *testing.T) {
 		rewrite(n)
 		l.Reload()
 		if !blocks(t, l, "a.example") {
-			t.Fatalf("unblocked after it was written %d times", n)
+			t.Fatalf("the name is not blocked after the file was written %d times", n)
 		}
 	}
 	eventually(t, "the last content", func() bool { return blocks(t, l, "n299.example") })
 	if strings.Contains(f.log.String(), "lists nothing") {
-		t.Error("it was taken for an empty list")
+		t.Error("the file was read as an empty list")
 	}
 }
 
-// TestFirstFetchOfANotice holds a notice that the first fetch of a list returns, until a person releases the list.
+// TestFirstFetchOfANotice checks that a notice that the first fetch of a list returns is held until a person releases the list.
 func TestFirstFetchOfANotice(t *testing.T) {
 	for body, held := range map[string]bool{
 		"new.example\nhas moved\n":                       true,

@@ -11,7 +11,7 @@ import (
 	"rempart/blocklist/feed/store"
 )
 
-// TestSmallChangesAreAmended keeps the snapshot and puts what changed over it, across restarts.
+// TestSmallChangesAreAmended checks that small changes are stored in an overlay of the same snapshot, also across restarts.
 func TestSmallChangesAreAmended(t *testing.T) {
 	f := newFixture(t)
 	allow := f.file("allow.txt", "")
@@ -38,7 +38,7 @@ func TestSmallChangesAreAmended(t *testing.T) {
 			t.Errorf("%s was parsed again", s.Name)
 		}
 	}
-	// An overlay that is damaged, or another snapshot's, is made again.
+	// A damaged overlay is made again.
 	for _, content := range []string{"garbage", ""} {
 		if err := os.WriteFile(filepath.Join(f.data, overlayFile), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -51,7 +51,7 @@ func TestSmallChangesAreAmended(t *testing.T) {
 	}
 }
 
-// TestOverlayIsMerged merges overlays into new snapshots while changes continue.
+// TestOverlayIsMerged checks that overlays are merged into new snapshots while changes continue.
 func TestOverlayIsMerged(t *testing.T) {
 	f := newFixture(t)
 	list := f.file("a.txt", names1("n", 100))
@@ -71,14 +71,14 @@ func TestOverlayIsMerged(t *testing.T) {
 	eventually(t, "a merge", func() bool { return strings.Contains(f.log.String(), "overlay merged") })
 	eventually(t, "little over it", func() bool { return l.Set().View().Stats().Overlay <= 6 })
 	if l.Set().View().Snapshot().Checksum() == first {
-		t.Error("the snapshot is the first one still")
+		t.Error("the first snapshot was not replaced")
 	}
 	version := l.Set().View().Version()
 	stop()
 	l = f.once(cfg)
 	for i := range 30 {
 		if !blocks(t, l, fmt.Sprintf("m%d.example", i)) {
-			t.Fatalf("m%d.example is lost", i)
+			t.Fatalf("m%d.example is no longer blocked", i)
 		}
 	}
 	if s := l.Status(); s.Version < version || s.Names != 130 {
@@ -86,7 +86,8 @@ func TestOverlayIsMerged(t *testing.T) {
 	}
 }
 
-// TestPreviousComesBack damages the snapshot: at its ends, which opening it finds, and within, which reading it whole does.
+// TestPreviousComesBack checks that the previous snapshot is used if the newest is damaged: at its ends, which is detected when it is opened, or inside,
+// which is detected when it is read completely.
 func TestPreviousComesBack(t *testing.T) {
 	for _, where := range []string{"header", "trailer", "names"} {
 		t.Run(where, func(t *testing.T) {
@@ -118,14 +119,14 @@ func TestPreviousComesBack(t *testing.T) {
 			}
 			l = f.start(cfg)
 			if !blocks(t, l, "n0.example") {
-				t.Error("nothing is in force after Start")
+				t.Error("no set is active after Start")
 			}
 			f.run(l)
 			eventually(t, "a sound set", func() bool {
 				return l.Status().Version > version && l.Status().Err == "" && blocks(t, l, "n3000.example")
 			})
 			if n := strings.Count(f.log.String(), "damaged"); n == 0 || n > 4 {
-				t.Errorf("damage was logged %d times", n)
+				t.Errorf("the damage was logged %d times", n)
 			}
 			if err := l.Set().View().Snapshot().Verify(); err != nil {
 				t.Error(err)
@@ -134,7 +135,7 @@ func TestPreviousComesBack(t *testing.T) {
 	}
 }
 
-// TestListsTooLongForMemory are gathered in runs.
+// TestListsTooLongForMemory checks that a list that is too long for memory is sorted in parts.
 func TestListsTooLongForMemory(t *testing.T) {
 	f := newFixture(t)
 	cfg := Config{Lists: []string{f.file("a.txt", "@@||n7.example^\n||n8.example^$badfilter\n"+names1("n", 20_000)+names1("n", 20_000))}}
@@ -149,11 +150,11 @@ func TestListsTooLongForMemory(t *testing.T) {
 	eventually(t, "the status", func() bool { s := l.Status(); return s.Names == 19_000 && s.Lists[0].Entries == 19_000 })
 	left, err := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+store.NewBodySuffix))
 	if err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+		t.Errorf("temporary files were not removed: %v, %v", left, err)
 	}
 }
 
-// TestDamagedCopyDoesNotStopRenewal damages the copy of a list, which then changes.
+// TestDamagedCopyDoesNotStopRenewal checks that the new content of a list becomes active although the copy of the old content is damaged.
 func TestDamagedCopyDoesNotStopRenewal(t *testing.T) {
 	f := newFixture(t)
 	cfg := Config{Lists: []string{f.file("a.txt", names1("n", 2000))}}
@@ -170,7 +171,7 @@ func TestDamagedCopyDoesNotStopRenewal(t *testing.T) {
 	eventually(t, "the new content", func() bool { return blocks(t, l, "n2000.example") })
 }
 
-// TestFallenBackSetIsNotBuiltUpon starts without a way to number a set: what an earlier run left is in force, and gone when there is one again.
+// TestFallenBackSetIsNotBuiltUpon checks that, after a fallback to the set of an earlier run, the next set holds no listings of that set.
 func TestFallenBackSetIsNotBuiltUpon(t *testing.T) {
 	f := newFixture(t)
 	f.once(Config{Lists: []string{f.file("a.txt", "a.example\n")}})
@@ -182,17 +183,17 @@ func TestFallenBackSetIsNotBuiltUpon(t *testing.T) {
 	l.refreshFiles(l.lists)
 	l.fallBack()
 	if !blocks(t, l, "a.example") {
-		t.Fatal("nothing to fall back to")
+		t.Fatal("the set of the earlier run is not active")
 	}
 	if err := l.publish(); err != nil {
 		t.Fatal(err)
 	}
 	if blocks(t, l, "a.example") || !blocks(t, l, "b.example") {
-		t.Error("what the earlier run listed stays")
+		t.Error("the new set is not that of the configured lists")
 	}
 }
 
-// TestCopiesDoNotPileUp loads new contents of a list again and again while a reader holds the set.
+// TestCopiesDoNotPileUp checks that old copies are removed when a list changes many times while a reader holds the set.
 func TestCopiesDoNotPileUp(t *testing.T) {
 	f := newFixture(t)
 	cfg := Config{Lists: []string{f.file("a.txt", names1("a", 1500)), f.file("b.txt", names1("b", 1500))}}

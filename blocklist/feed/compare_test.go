@@ -38,7 +38,7 @@ func differences(t *testing.T, before, after *blocklist.View) (said []string) {
 	return said
 }
 
-// TestCompare checks that names that are new, gone and changed are reported, among them one with a further list and one whose quorum is reached.
+// TestCompare checks that names that are added, removed or changed are reported, among them one with a further list and one whose quorum is reached.
 func TestCompare(t *testing.T) {
 	f := newFixture(t)
 	view := func(first, second string, quorum int) *blocklist.View {
@@ -50,11 +50,11 @@ func TestCompare(t *testing.T) {
 	}
 	before := view("same.example\ngone.example\nwider.example\ntwo.example\n32.1.2.0.192.rpz-ip CNAME .\n24.0.113.0.203.rpz-ip CNAME .\n", "two.example\n", 0)
 	if diff := differences(t, before, before); diff != nil {
-		t.Errorf("of itself: %q", diff)
+		t.Errorf("a view differs from itself: %q", diff)
 	}
 	after := view("same.example\nnew.example\n0.0.0.0 wider.example\n32.1.2.0.192.rpz-ip CNAME .\n", "two.example\nsame.example\n", 0)
 	if after.Overlay() == nil {
-		t.Log("it has no overlay")
+		t.Log("the later view has no overlay")
 	}
 	want := []string{
 		"gone.example: malicious subtree true[first] ->",
@@ -89,7 +89,7 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// TestComparePrefixes does it with what only answers are judged by, and with an overlay.
+// TestComparePrefixes checks Compare with address prefixes, which apply only to answers, and with an overlay.
 func TestComparePrefixes(t *testing.T) {
 	set := func(prefixes ...string) *blocklist.View {
 		t.Helper()
@@ -138,7 +138,7 @@ func TestComparePrefixes(t *testing.T) {
 	}
 }
 
-// TestLinesOfList finds where a list speaks of a name and of those above it.
+// TestLinesOfList checks that Lines returns the lines of a list that are about a name or about the names above it.
 func TestLinesOfList(t *testing.T) {
 	f := newFixture(t)
 	path := f.file("list.txt", "! a list\n||evil.example^\n0.0.0.0 www.evil.example\n@@||good.evil.example^\n||evil.example^\n||vil.example^\n")
@@ -153,11 +153,11 @@ func TestLinesOfList(t *testing.T) {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 	if _, err := l.Lines(t.Context(), "another", name); !errors.Is(err, ErrNotFound) {
-		t.Errorf("of another list: %v", err)
+		t.Errorf("a list that is not configured: %v, want ErrNotFound", err)
 	}
 }
 
-// TestJudge asks the guards, with what a person released.
+// TestJudge checks the decisions of the guards, and whether a person released the name.
 func TestJudge(t *testing.T) {
 	f := newFixture(t)
 	l := f.once(Config{Guards: f.guards(guardfile.Config{
@@ -189,7 +189,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestKept opens what a server left, overlay and all.
+// TestKept checks that the set that an earlier run stored can be opened, including its overlay.
 func TestKept(t *testing.T) {
 	f := newFixture(t)
 	cfg := Config{Lists: []string{f.file("list.txt", "a.example\n")}, Refresh: time.Hour}
@@ -206,9 +206,9 @@ func TestKept(t *testing.T) {
 	}
 	path := filepath.Join(f.data, snapshotFile)
 	if view, err := OpenSnapshot(path); err != nil || view.Version() != version {
-		t.Errorf("the file: %v", err)
+		t.Errorf("opening the snapshot file: %v", err)
 	}
 	if _, err := OpenSnapshot(f.file("list.snapshot", "no snapshot")); !errors.Is(err, blocklist.ErrSnapshot) {
-		t.Errorf("no snapshot: %v", err)
+		t.Errorf("opening a file that is no snapshot: %v, want ErrSnapshot", err)
 	}
 }

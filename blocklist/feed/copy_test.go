@@ -42,7 +42,7 @@ func TestCorruptCopies(t *testing.T) {
 				srv.say("u.example\n")
 				cfg := Config{Lists: []string{srv.URL, f.file("a.txt", "a.example\n")}}
 				f.once(cfg)
-				srv.Close() // the body that was kept must do
+				srv.Close() // the stored body must be used
 				paths, err := filepath.Glob(filepath.Join(f.data, pattern))
 				if err != nil || len(paths) == 0 {
 					t.Fatal(paths, err)
@@ -50,7 +50,7 @@ func TestCorruptCopies(t *testing.T) {
 				for _, path := range paths {
 					spoil(t, path)
 				}
-				cfg.Lists = append(cfg.Lists, f.file("b.txt", "b.example\n")) // so that copies are needed
+				cfg.Lists = append(cfg.Lists, f.file("b.txt", "b.example\n")) // makes the copies necessary
 				l := f.once(cfg)
 				for _, name := range []string{"u.example", "a.example", "b.example"} {
 					if !blocks(t, l, name) {
@@ -125,7 +125,7 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// tree is every file of a folder with its content.
+// tree returns the content of every file in a folder.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -172,7 +172,7 @@ func TestFind(t *testing.T) {
 	cancel()
 	name, _ := format.Name("a.example")
 	if _, _, err := l.Find(ctx, srv.URL, name); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
+		t.Errorf("with a cancelled context: %v", err)
 	}
 }
 

@@ -17,13 +17,13 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// The life that TestKill ends: a process of its own, that says each version it put in force.
+// TestKill starts the test binary as another process, which prints each version that it makes active, and kills that process.
 const (
-	lifeFolder = "REMPART_TEST_LIFE" // its folder
+	lifeFolder = "REMPART_TEST_LIFE" // the environment variable that gives the folder of the process
 	lifeWords  = "in force "
 )
 
-// TestMain is the life where it is asked for, and the tests where not.
+// TestMain runs live if lifeFolder is set, and the tests otherwise.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(lifeFolder); dir != "" {
 		if err := live(dir); err != nil {
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// live rewrites a list and has the set made of it, one way and the other, until it is killed.
+// live rewrites a list and makes sets of it, with and without overlays, until the process is killed.
 func live(dir string) error {
 	list := filepath.Join(dir, "list.txt")
 	cfg := Config{Lists: []string{list}, Dir: filepath.Join(dir, "data")}
@@ -69,7 +69,7 @@ func live(dir string) error {
 	}
 }
 
-// TestKill kills a process that makes sets, at any point: what it leaves opens, is whole, and is no older than what it said was in force.
+// TestKill checks the files of a process that is killed while it makes sets: they can be opened, are complete, and hold the last printed version or a later one.
 func TestKill(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -90,7 +90,7 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// checkLeft opens what a killed process left, as the next start does.
+// checkLeft opens the files of a killed process, as the next start does.
 func checkLeft(t *testing.T, data string, said uint64) {
 	t.Helper()
 	l, err := New(Config{Dir: data})
@@ -99,27 +99,27 @@ func checkLeft(t *testing.T, data string, said uint64) {
 	}
 	view, err := l.openSet()
 	if err != nil {
-		t.Fatalf("version %d was in force, and nothing opens: %v", said, err)
+		t.Fatalf("version %d was active, but no set can be opened: %v", said, err)
 	}
 	if err := view.Snapshot().Verify(); err != nil {
 		t.Fatal(err)
 	}
 	if view.Version() < said {
-		t.Fatalf("version %d was in force, %d is left", said, view.Version())
+		t.Fatalf("version %d was active, but the files hold version %d", said, view.Version())
 	}
 	for i := range 3000 {
 		name, _ := format.Name(fmt.Sprintf("kept%d.example", i))
 		if view.Match(name, blocklist.AllCategories, 1).Action != blocklist.BlockedBy {
-			t.Fatalf("kept%d.example is lost from version %d", i, view.Version())
+			t.Fatalf("kept%d.example is missing in version %d", i, view.Version())
 		}
 	}
 }
 
-// TestFullDisk fills the data folder: the set in force stays, on disk as well, and the next one is made when there is room again.
+// TestFullDisk checks a full data folder: the active set stays active and on disk, and the next set is made when there is space again.
 func TestFullDisk(t *testing.T) {
 	f := newFixture(t)
 	dnstest.SmallDisk(t, f.data, 512<<10)
-	cfg := Config{Lists: []string{f.file("a.txt", names1("n", 900))}} // too few for the guard against mass changes
+	cfg := Config{Lists: []string{f.file("a.txt", names1("n", 900))}} // few enough to pass the guard against mass changes
 	l := f.start(cfg)
 	stop := f.run(l)
 	eventually(t, "the copy", func() bool {
@@ -132,7 +132,7 @@ func TestFullDisk(t *testing.T) {
 	l.Reload()
 	eventually(t, "the failure", func() bool { s := l.Status(); return s.Err != "" || s.Lists[0].Err != "" })
 	if !blocks(t, l, "n899.example") {
-		t.Error("the set in force is gone")
+		t.Error("the active set was lost")
 	}
 	view, err := l.openSet()
 	if err != nil || view.Snapshot().Verify() != nil {
@@ -144,12 +144,12 @@ func TestFullDisk(t *testing.T) {
 	eventually(t, "the next set", func() bool { return blocks(t, l, "m899.example") })
 	stop()
 	if l = f.once(cfg); !blocks(t, l, "m899.example") {
-		t.Error("lost by a restart")
+		t.Error("the new set is not active after a restart")
 	}
 }
 
-// TestStartOnFullDisk starts on a data folder without room: the folder is reported as not writable, what is on disk is in force, and there is no
-// report any more when there is room.
+// TestStartOnFullDisk checks a start with a full data folder: the folder is reported as not writable and the set on disk is active. The report ends
+// when there is space again.
 func TestStartOnFullDisk(t *testing.T) {
 	f := newFixture(t)
 	dnstest.SmallDisk(t, f.data, 512<<10)

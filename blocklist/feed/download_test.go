@@ -21,7 +21,7 @@ import (
 	"rempart/blocklist/feed/store"
 )
 
-// server serves one list, as handler says.
+// server serves one list over HTTP. handler answers its requests.
 type server struct {
 	*httptest.Server
 	handler  atomic.Pointer[http.HandlerFunc]
@@ -56,7 +56,7 @@ func TestURL(t *testing.T) {
 		t.Errorf("status %+v", s)
 	}
 	srv.Close()
-	l = f.once(cfg) // the network is gone
+	l = f.once(cfg) // the list can no longer be fetched
 	if s := one(t, l); s.Result != OK || s.Parses != 0 || l.Status().Waiting != "" || !blocks(t, l, "a.example") {
 		t.Errorf("status %+v", s)
 	}
@@ -71,7 +71,7 @@ func TestURL(t *testing.T) {
 	l.Reload()
 	time.Sleep(100 * time.Millisecond)
 	if after := strings.Count(f.log.String(), "\n"); after != before {
-		t.Errorf("%d lines logged by retries", after-before)
+		t.Errorf("retries logged %d lines", after-before)
 	}
 	secrets := f.log.String() + fmt.Sprint(l.Status())
 	filepath.WalkDir(f.data, func(path string, d fs.DirEntry, _ error) error {
@@ -120,7 +120,7 @@ func TestConditional(t *testing.T) {
 				t.Errorf("status %+v", s)
 			}
 			if want := header[1] != ""; (same.Load() > 0) != want {
-				t.Errorf("%d answers 304, want some: %v", same.Load(), want)
+				t.Errorf("%d answers with status 304, want some: %v", same.Load(), want)
 			}
 		})
 	}
@@ -273,7 +273,7 @@ func TestSlowURLDoesNotHoldStart(t *testing.T) {
 	}
 	within := 300 * time.Millisecond
 	l := began(within)
-	for ; !blocks(t, l, "quick.example") && within < time.Minute; within *= 4 { // a slow machine may take longer to fetch the quick one
+	for ; !blocks(t, l, "quick.example") && within < time.Minute; within *= 4 { // a slow machine may take longer to fetch the quick list
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := l.Run(ended); err != nil {

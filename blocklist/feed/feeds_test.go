@@ -102,7 +102,7 @@ func TestReadFeedsRefuses(t *testing.T) {
 	}
 }
 
-// TestFeedSettings are what a feed's table says of its listings.
+// TestFeedSettings checks the settings of a feed that apply to its listings.
 func TestFeedSettings(t *testing.T) {
 	f := newFixture(t)
 	l := f.once(Config{Feeds: []Feed{
@@ -147,7 +147,7 @@ func TestQuorum(t *testing.T) {
 	name, _ := format.Name("two.example")
 	claims := l.Set().View().Claims(name)
 	if len(claims) != 1 || claims[0].HasQuorum || claims[0].Sources[0] != "a" {
-		t.Errorf("what is held of a name whose quorum is not met: %+v", claims)
+		t.Errorf("unexpected claims of a name whose quorum is not reached: %+v", claims)
 	}
 }
 
@@ -174,7 +174,7 @@ func TestTooOld(t *testing.T) {
 	eventually(t, "its force again", func() bool { return blocks(t, l, "old.example") })
 }
 
-// TestResponseIP takes a policy zone's address triggers all the way into the set.
+// TestResponseIP checks that the address triggers of a policy zone are in effect in the set.
 func TestResponseIP(t *testing.T) {
 	f := newFixture(t)
 	l := f.once(Config{Lists: []string{f.file("rpz.zone", "$ORIGIN rpz.example.\n@ SOA a. b. 1 2 3 4 5\nevil.example CNAME .\n24.0.113.82.45.rpz-ip CNAME .\n32.7.113.82.45.rpz-ip CNAME .\n")}})

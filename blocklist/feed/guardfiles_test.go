@@ -39,7 +39,7 @@ func TestGuardFileBecomesUnusable(t *testing.T) {
 				f.file("a.txt", "first.example\nsecond.example\nprecious.example\nliked.example\n")
 				eventually(t, "the new name", func() bool { return blocks(t, l, "second.example") })
 				if blocks(t, l, "precious.example") || blocks(t, l, "liked.example") {
-					t.Error("the guards from before do not judge")
+					t.Error("the earlier guards are not in use")
 				}
 			})
 		}
@@ -69,6 +69,6 @@ func TestMistypedGuardLines(t *testing.T) {
 	f.file("a.txt", "evil.example\nlater.example\nlast.example\n")
 	eventually(t, "the later name", func() bool { return blocks(t, l, "later.example") })
 	if blocks(t, l, "last.example") {
-		t.Error("a name behind a line that is skipped is not protected")
+		t.Error("a name on a line after a skipped line is not protected")
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"rempart/blocklist/feed/store"
 )
 
-// heldOf is what was not taken, by name.
+// heldOf returns the outcome and the guard of each listing that a guard refused or held, by name.
 func heldOf(t *testing.T, l *Lists) map[string]string {
 	t.Helper()
 	got := map[string]string{}
@@ -24,7 +24,7 @@ func heldOf(t *testing.T, l *Lists) map[string]string {
 			got[h.Name] = h.Outcome + " " + h.Guard
 		}
 		if h.List == "" || h.Line == 0 {
-			t.Errorf("%+v says not where it stands", h)
+			t.Errorf("%+v does not give the list and the line", h)
 		}
 		return nil
 	})
@@ -65,9 +65,9 @@ func TestGuards(t *testing.T) {
 		t.Error("a refusal was released")
 	}
 	stop()
-	l = f.once(Config{Lists: cfg.Lists}) // other guards: what they let through before is judged again
+	l = f.once(Config{Lists: cfg.Lists}) // with other guards, all listings are checked again
 	if blocks(t, l, "wikipedia.org") {
-		t.Error("the release outlives its file")
+		t.Error("a name is still released although there is no file of released names")
 	}
 	l = f.start(Config{Lists: cfg.Lists, ReadOnly: true})
 	if diff := cmp.Diff(want, heldOf(t, l)); diff != "" {
@@ -89,12 +89,12 @@ func TestGuardFiles(t *testing.T) {
 		{Essential: "/nowhere"}, {Popular: f.file("empty.csv", "")}, {Released: f.file("bad.txt", "http://x/\n")}, {Popular: f.dir},
 	} {
 		if _, err := guardfile.New(bad, slog.New(slog.DiscardHandler)); err == nil {
-			t.Errorf("%+v was taken", bad)
+			t.Errorf("%+v was accepted, want an error", bad)
 		}
 	}
 	os.Remove(g.Essential)
 	if _, err := guardfile.New(g, slog.New(slog.DiscardHandler)); err == nil {
-		t.Error("a list of essential names that is gone was taken for an empty one")
+		t.Error("a missing file of essential names was read as an empty one")
 	}
 }
 
@@ -128,12 +128,12 @@ func TestMassChange(t *testing.T) {
 	eventually(t, "the release", func() bool { return l.Status().Lists[0].Entries == 100 && !blocks(t, l, "n1999.example") })
 }
 
-// TestSetThatChangesAsAWhole holds a set of which too much would go, though each list keeps its size.
+// TestSetThatChangesAsAWhole checks that a set is held if too many of its names would be removed, even if each list keeps its size.
 func TestSetThatChangesAsAWhole(t *testing.T) {
 	f := newFixture(t)
 	released := f.file("released.txt", "")
 	now := filepath.Join(f.dir, "now")
-	put := func(a, b string) { // both at once, by a link: lists that are seen to change one after the other are not held
+	put := func(a, b string) { // a link changes both files at once: if the lists changed one after the other, no set would be held
 		t.Helper()
 		if err := os.Mkdir(filepath.Join(f.dir, a+b), 0o755); err != nil {
 			t.Fatal(err)
@@ -156,7 +156,7 @@ func TestSetThatChangesAsAWhole(t *testing.T) {
 	put("d", "e")
 	eventually(t, "the hold", func() bool { return strings.Contains(l.Status().Err, "the set as a whole") })
 	if !blocks(t, l, "b1.example") || blocks(t, l, "e1.example") {
-		t.Error("it is in force")
+		t.Error("the held set is active")
 	}
 	f.file("released.txt", "list:*\n")
 	eventually(t, "the release", func() bool {
@@ -180,7 +180,7 @@ func TestMistakeInReleasedFile(t *testing.T) {
 	asked := srv.requests.Load()
 	time.Sleep(100 * time.Millisecond)
 	if log := f.log.String(); strings.Count(log, "level=ERROR") != 1 || strings.Contains(log, "level=WARN") {
-		t.Error("it is not logged once")
+		t.Error("want exactly one error in the log and no warning")
 	}
 	for _, s := range l.Status().Lists {
 		if s.Result != OK {
@@ -188,7 +188,7 @@ func TestMistakeInReleasedFile(t *testing.T) {
 		}
 	}
 	if !blocks(t, l, "a.example") || blocks(t, l, "b.example") || srv.requests.Load() != asked {
-		t.Error("something changed")
+		t.Error("the mistake changed the released names or caused a request")
 	}
 	f.file("released.txt", "a.example\nb.example\n")
 	eventually(t, "the correction", func() bool { return blocks(t, l, "a.example") && blocks(t, l, "b.example") })

@@ -21,7 +21,7 @@ import (
 	"rempart/internal/durable"
 )
 
-// fixture is a folder for lists, a data folder, and what was logged.
+// fixture holds a folder for lists, a data folder and the log of a test.
 type fixture struct {
 	t    *testing.T
 	dir  string
@@ -88,7 +88,7 @@ func (f *fixture) new(cfg Config) *Lists {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	l.timing.start, l.timing.last = time.Minute, time.Minute // what a test fetches at the start is there when Start returns, on a slow machine too
+	l.timing.start, l.timing.last = time.Minute, time.Minute // long enough that lists are fetched before Start returns, also on a slow machine
 	l.timing.poll, l.timing.again = 20*time.Millisecond, 20*time.Millisecond
 	l.timing.backoff, l.timing.writeAgain = 20*time.Millisecond, 20*time.Millisecond
 	return l
@@ -118,7 +118,7 @@ func (f *fixture) run(l *Lists) (stop func()) {
 	return stop
 }
 
-// once is a whole life: start, then stop at once.
+// once starts Lists with cfg, stops it at once and returns it.
 func (f *fixture) once(cfg Config) *Lists {
 	f.t.Helper()
 	l := f.start(cfg)
@@ -134,7 +134,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("waited in vain for: %s", what)
+			t.Fatalf("this did not happen in time: %s", what)
 		}
 	}
 }
@@ -159,7 +159,7 @@ func action(t *testing.T, l *Lists, name string) blocklist.Decision {
 	return blocklist.Except // pass
 }
 
-// one is the status of the only list.
+// one returns the status of the only list.
 func one(t *testing.T, l *Lists) ListStatus {
 	t.Helper()
 	s := l.Status()
@@ -197,7 +197,7 @@ func TestStart(t *testing.T) {
 	want := ListStatus{Name: filepath.Join(f.dir, "a.txt"), Kind: KindFile, Entries: 3, Refused: map[string]int{"local-name": 1}, Parses: 1, Result: OK}
 	got := s.Lists[1]
 	if got.Fetched.IsZero() {
-		t.Error("no time of fetching")
+		t.Error("the status has no time of the last fetch")
 	}
 	got.Fetched = time.Time{}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -214,22 +214,22 @@ func TestRestartParsesNothing(t *testing.T) {
 	if s.Version != 1 || s.Lists[0].Parses != 0 || s.Lists[1].Parses != 0 || !blocks(t, l, "a.example") {
 		t.Errorf("status %+v", s)
 	}
-	// Touched: read, but neither parsed nor compiled again.
+	// A file with a new time but the same content is read, but neither parsed nor compiled again.
 	if err := os.Chtimes(cfg.Lists[0], time.Unix(1, 0), time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}
 	if s := f.once(cfg).Status(); s.Version != 1 || s.Lists[1].Parses != 0 {
 		t.Errorf("touched: status %+v", s)
 	}
-	f.file("a.txt", "b.example\n") // as long, and of another time
+	f.file("a.txt", "b.example\n") // the same length, another time
 	l = f.once(cfg)
 	if s := l.Status(); s.Version != 2 || s.Lists[1].Parses != 1 || blocks(t, l, "a.example") || !blocks(t, l, "b.example") {
 		t.Errorf("changed: status %+v", s)
 	}
 	if sets, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+store.CopySuffix)); len(sets) != 2 {
-		t.Errorf("%d copies are kept of two lists: %q", len(sets), sets)
+		t.Errorf("%d copies of two lists are stored: %q", len(sets), sets)
 	}
-	// Another configuration is another content.
+	// A list that is removed from the configuration is removed from the set.
 	cfg.Lists = nil
 	if l = f.once(cfg); l.Status().Version != 3 || blocks(t, l, "b.example") {
 		t.Errorf("removed: status %+v", l.Status())
@@ -242,7 +242,7 @@ func TestSameTimeSameSize(t *testing.T) {
 	stamp := time.Now()
 	os.Chtimes(path, stamp, stamp)
 	f.once(Config{Lists: []string{path}})
-	os.WriteFile(path, []byte("b.example\n"), 0o644) // in place: the inode stays
+	os.WriteFile(path, []byte("b.example\n"), 0o644) // written in place, so the inode is the same
 	os.Chtimes(path, stamp, stamp)
 	if l := f.once(Config{Lists: []string{path}}); !blocks(t, l, "b.example") {
 		t.Error("a change within the resolution of time stamps was missed")
@@ -267,7 +267,7 @@ func TestFileThatFails(t *testing.T) {
 			cfg := Config{Lists: []string{path, f.file("b.txt", "b.example\n")}}
 			f.once(cfg)
 			spoil(t, path)
-			for range 2 { // across a restart too
+			for range 2 { // the second time after a restart
 				l := f.once(cfg)
 				if s := l.Status().Lists[0]; s.Result != Stale || s.Err == "" || s.Entries != 1 {
 					t.Errorf("status %+v", s)
@@ -297,7 +297,7 @@ func TestAllowListMayBeEmptied(t *testing.T) {
 	}
 	f.file("allow.txt", "")
 	if l := f.once(cfg); !blocks(t, l, "a.example") {
-		t.Error("an allow that was taken back stays")
+		t.Error("an allow that was withdrawn is still in effect")
 	}
 }
 
@@ -443,14 +443,14 @@ func TestSetThatCannotBeWritten(t *testing.T) {
 	path := f.file("a.txt", "a.example\n")
 	l := f.start(Config{Lists: []string{path}})
 	f.run(l)
-	// A folder in the overlay's place cannot be renamed over.
+	// The overlay cannot be written, because a folder has its name.
 	snapshot := filepath.Join(f.data, overlayFile)
 	os.Remove(snapshot)
 	os.MkdirAll(filepath.Join(snapshot, "in the way"), 0o700)
 	f.file("a.txt", "b.example\n")
 	eventually(t, "the failure", func() bool { return l.Status().Err != "" })
 	if s := l.Status(); !blocks(t, l, "a.example") || s.Version != 1 {
-		t.Errorf("the view is not the one before: %+v", s)
+		t.Errorf("the earlier view is no longer active: %+v", s)
 	}
 	time.Sleep(100 * time.Millisecond) // some retries
 	if n := strings.Count(f.log.String(), "could not be written"); n != 1 {
@@ -467,7 +467,7 @@ func TestStartFallsBack(t *testing.T) {
 	f := newFixture(t)
 	cfg := Config{Lists: []string{f.file("a.txt", "a.example\n")}}
 	f.once(cfg)
-	// The counter cannot be written any more: nothing new can be numbered.
+	// The version counter cannot be written, so no new set can get a version.
 	version := filepath.Join(f.data, versionFile)
 	f.file("a.txt", "b.example\n")
 	l := f.new(cfg)
@@ -482,7 +482,7 @@ func TestStartFallsBack(t *testing.T) {
 		l.refreshFile(li)
 	}
 	if err := l.publish(); err == nil {
-		t.Fatal("numbered without a counter")
+		t.Fatal("a set got a version although the counter cannot be written")
 	}
 	l.fallBack()
 	if !blocks(t, l, "a.example") {
@@ -497,16 +497,16 @@ func TestBackoff(t *testing.T) {
 		}
 	}
 	if got := backoff(10*time.Second, time.Second, 1); got != time.Second {
-		t.Errorf("longer than the refresh: %v", got)
+		t.Errorf("the backoff is longer than the refresh interval: %v", got)
 	}
 	for range 1000 {
 		if d := jitter(time.Hour); d < 54*time.Minute || d > 66*time.Minute {
-			t.Fatalf("jitter made %v of an hour", d)
+			t.Fatalf("jitter changed an hour to %v", d)
 		}
 	}
 }
 
-// TestFilesBehindLinks changes each watched file behind a link that leads to it: by writing it, and by switching the link.
+// TestFilesBehindLinks checks that changes of watched files behind symbolic links are detected: a write to the file, and a new target of the link.
 func TestFilesBehindLinks(t *testing.T) {
 	f := newFixture(t)
 	for _, v := range []string{"v1", "v2"} {
@@ -537,7 +537,7 @@ func TestFilesBehindLinks(t *testing.T) {
 	eventually(t, "a file that appears behind links", func() bool { return blocks(t, l, "late.example") })
 }
 
-// TestReleaseAppliesToFetchedLists edits the file of released names: the kept content of a URL is judged again without a request.
+// TestReleaseAppliesToFetchedLists checks that a change of the file of released names applies to the stored content of a URL, without a new request.
 func TestReleaseAppliesToFetchedLists(t *testing.T) {
 	f := newFixture(t)
 	srv := newServer(t)
@@ -552,6 +552,6 @@ func TestReleaseAppliesToFetchedLists(t *testing.T) {
 	f.file("released.txt", "popular.example\n")
 	eventually(t, "the released name is blocked", func() bool { return blocks(t, l, "popular.example") })
 	if n := srv.requests.Load(); n != asked {
-		t.Errorf("the list was fetched %d times more", n-asked)
+		t.Errorf("the list was fetched %d more times, want none", n-asked)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"rempart/blocklist/feed/guardfile"
 )
 
-// TestReconfigure adds, changes and removes feeds of lists that are running.
+// TestReconfigure checks that feeds can be added, changed and removed while the program runs.
 func TestReconfigure(t *testing.T) {
 	f := newFixture(t)
 	srv := newServer(t)
@@ -41,7 +41,7 @@ func TestReconfigure(t *testing.T) {
 		return l.Set().View().Match(name, blocklist.AllCategories, time.Now().Unix()).Category == blocklist.Scam
 	})
 	if n := srv.requests.Load(); n != asked {
-		t.Errorf("it was fetched %d times more", n-asked)
+		t.Errorf("the feed was fetched %d more times, want none", n-asked)
 	}
 
 	b.Name, b.Weight = "renamed", 3
@@ -59,13 +59,13 @@ func TestReconfigure(t *testing.T) {
 		return !blocks(t, l, "b.example") && !blocks(t, l, "fetched.example") && blocks(t, l, "a.example") && blocks(t, l, "both.example")
 	})
 	eventually(t, "two lists", func() bool { return len(l.Status().Lists) == 2 })
-	configure(a, fetched) // back again: from what was kept of it
+	configure(a, fetched) // the feed is added again, and its stored content is used
 	eventually(t, "a feed that is back", func() bool { return blocks(t, l, "fetched.example") })
 
 	if err := l.Reconfigure([]Feed{{Name: "bad", URL: "gopher://x.example/"}}, guardfile.Config{}); err == nil {
-		t.Error("a bad feed is taken")
+		t.Error("an invalid feed was accepted")
 	}
-	for range 100 { // more than can wait: the last counts
+	for range 100 { // more than the queue can hold: the last configuration must apply
 		configure(a)
 		configure(b)
 	}
@@ -75,7 +75,7 @@ func TestReconfigure(t *testing.T) {
 	}
 }
 
-// TestReconfigureWhileFetching removes a feed while its answer is on its way.
+// TestReconfigureWhileFetching removes a feed while it is being fetched.
 func TestReconfigureWhileFetching(t *testing.T) {
 	f := newFixture(t)
 	srv := newServer(t)
@@ -99,8 +99,8 @@ func TestReconfigureWhileFetching(t *testing.T) {
 	eventually(t, "it is gone", func() bool { return !blocks(t, l, "fetched.example") && len(l.Status().Lists) == 0 })
 }
 
-// TestFeedThatMovesKeepsItsCopy gives feeds another path or URL: their last good content stays in force until the new content is accepted, however
-// different that is, and over a restart.
+// TestFeedThatMovesKeepsItsCopy gives feeds another path or URL: their last good content stays active until the new content is accepted, also after
+// a restart, and the new content may be completely different.
 func TestFeedThatMovesKeepsItsCopy(t *testing.T) {
 	f := newFixture(t)
 	srv := newServer(t)
@@ -120,7 +120,7 @@ func TestFeedThatMovesKeepsItsCopy(t *testing.T) {
 	inForce := func(l *Lists) {
 		t.Helper()
 		if !blocks(t, l, "a.example") || !blocks(t, l, "old49.example") {
-			t.Errorf("a feed that moved is not in force: %+v", l.Status())
+			t.Errorf("the content of a feed that moved is not active: %+v", l.Status())
 		}
 	}
 	inForce(l)

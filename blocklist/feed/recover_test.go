@@ -13,13 +13,13 @@ import (
 	"rempart/blocklist/feed/store"
 )
 
-// TestDamagedFilesOfAList damages files of a fetched list while its publisher is down: whatever is sound on disk keeps the whole list in force.
+// TestDamagedFilesOfAList checks that a fetched list stays completely active if some of its files are damaged while its publisher is unreachable.
 func TestDamagedFilesOfAList(t *testing.T) {
 	empty := func([]byte) []byte { return nil }
 	half := func(b []byte) []byte { return b[:len(b)/2] }
 	for name, tt := range map[string]struct {
-		damage map[string]func([]byte) []byte // by suffix
-		whole  bool                           // a content known to be whole is left
+		damage map[string]func([]byte) []byte // how to damage the files with this suffix
+		whole  bool                           // whether a file with the complete content is left
 	}{
 		"record":                     {map[string]func([]byte) []byte{store.RecordSuffix: empty}, true},
 		"record and body":            {map[string]func([]byte) []byte{store.RecordSuffix: empty, store.BodySuffix: empty}, false},
@@ -51,7 +51,7 @@ func TestDamagedFilesOfAList(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				cfg.Lists = []string{f.file("more.txt", "more.example\n")} // another set has to be made
+				cfg.Lists = []string{f.file("more.txt", "more.example\n")} // makes a new set necessary
 				cfg.ReadOnly = readOnly
 				l := f.start(cfg)
 				for _, name := range []string{"n0.example", "n53.example", "more.example"} {
@@ -66,7 +66,7 @@ func TestDamagedFilesOfAList(t *testing.T) {
 					}
 				}
 				if since := time.Since(st.Fetched); st.TooOld || since > time.Minute || st.Entries != 54 {
-					t.Errorf("%v old, %+v", since, st)
+					t.Errorf("the list is %v old, its status is %+v", since, st)
 				}
 				if damaged := st.Result == Stale && strings.Contains(st.Err, "damaged"); damaged == tt.whole {
 					t.Errorf("result %s, error %q", st.Result, st.Err)
@@ -79,7 +79,7 @@ func TestDamagedFilesOfAList(t *testing.T) {
 	}
 }
 
-// TestLostFileAndCopy removes the file of a list and damages its copy: the listings of the last set stay.
+// TestLostFileAndCopy checks that the listings of the last set stay if the file of a list is missing and its copy is damaged.
 func TestLostFileAndCopy(t *testing.T) {
 	f := newFixture(t)
 	path := f.file("a.txt", "||a.example^\n@@||ok.a.example^\n")
@@ -101,6 +101,6 @@ func TestLostFileAndCopy(t *testing.T) {
 		}
 	}
 	if blocks(t, l, "ok.a.example") {
-		t.Error("the exception of the list is lost")
+		t.Error("the exception of the list is no longer in effect")
 	}
 }

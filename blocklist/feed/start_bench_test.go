@@ -11,8 +11,8 @@ import (
 	"rempart/blocklist"
 )
 
-// BenchmarkStart brings a million names of one text list in force, without a copy: those of the file that REMPART_BENCH_LIST
-// names, or made up.
+// BenchmarkStart measures a start with one text list of a million names and no copy of the list. The list is the file in
+// REMPART_BENCH_LIST, or is made up.
 func BenchmarkStart(b *testing.B) {
 	list := os.Getenv("REMPART_BENCH_LIST")
 	if list == "" {

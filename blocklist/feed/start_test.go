@@ -29,12 +29,12 @@ func TestLastSetIsInForceWhileURLsAreParsedAgain(t *testing.T) {
 	eventually(t, "the set of the new configuration", func() bool { return l.Status().Version > version && blocks(t, l, "a.example") })
 }
 
-// TestLastSetIsInForceWhileTheNextIsCompiled: compiling takes as long as the lists are large, and Start may have returned.
+// TestLastSetIsInForceWhileTheNextIsCompiled checks that the set of the last run is active until the next set is compiled, which takes long for large lists.
 func TestLastSetIsInForceWhileTheNextIsCompiled(t *testing.T) {
 	f := newFixture(t)
 	f.once(Config{Lists: []string{f.file("a.txt", "a.example\n")}})
 	var l *Lists
-	var first []bool // at the first change: are a.example and b.example blocked?
+	var first []bool // whether a.example and b.example were blocked at the first change
 	l = f.new(Config{Lists: []string{f.file("a.txt", "b.example\n")}, Changed: func() {
 		if first == nil {
 			first = []bool{blocks(t, l, "a.example"), blocks(t, l, "b.example")}
@@ -49,8 +49,8 @@ func TestLastSetIsInForceWhileTheNextIsCompiled(t *testing.T) {
 	}
 }
 
-// TestStatusIsOfTheSetThatChanged: when Changed is called, Status is of the set that is in force. A control publishes only what lists say that Status knows
-// to have been read.
+// TestStatusIsOfTheSetThatChanged checks that Status describes the active set when Changed is called. A control publishes only lists that Status reports as
+// read.
 func TestStatusIsOfTheSetThatChanged(t *testing.T) {
 	f := newFixture(t)
 	var l *Lists
@@ -65,7 +65,7 @@ func TestStatusIsOfTheSetThatChanged(t *testing.T) {
 	}
 }
 
-// TestRunEndsAStart ends Run, as after an error elsewhere in the program, while what Start began is reading a list.
+// TestRunEndsAStart checks that Run can end, as after an error elsewhere in the program, while a list that Start began to read is still being read.
 func TestRunEndsAStart(t *testing.T) {
 	f := newFixture(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -79,6 +79,6 @@ func TestRunEndsAStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	if blocks(t, l, "a.example") || l.Set().View().Version() > 0 {
-		t.Error("a list was read to its end after Run was to end")
+		t.Error("a list was read to its end although Run had to end")
 	}
 }

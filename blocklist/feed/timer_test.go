@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestTimer: a URL is asked again, and a file whose change was not reported is checked again, by the clock alone.
+// TestTimer checks that a URL is fetched again, and a file is checked again, each time the refresh interval is over.
 func TestTimer(t *testing.T) {
 	f := newFixture(t)
 	srv := newServer(t)
@@ -14,7 +14,7 @@ func TestTimer(t *testing.T) {
 	l := f.start(Config{Lists: []string{srv.URL, path}, Refresh: 50 * time.Millisecond})
 	f.run(l)
 	if !blocks(t, l, "a.example") || !blocks(t, l, "old.example") || blocks(t, l, "b.example") {
-		t.Fatal("the start is not as the lists say")
+		t.Fatal("the set after the start does not match the lists")
 	}
 	srv.say("b.example\n")
 	eventually(t, "the URL's new content", func() bool { return blocks(t, l, "b.example") && !blocks(t, l, "a.example") })

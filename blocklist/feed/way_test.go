@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// TestServerThatWantsToBeLeftAlone answers 429 and 503 with Retry-After: the list is asked for again after that long.
+// TestServerThatWantsToBeLeftAlone checks that a list is not fetched again before the time in Retry-After, after status 429 or 503.
 func TestServerThatWantsToBeLeftAlone(t *testing.T) {
 	for _, code := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
 		f := newFixture(t)
@@ -26,7 +26,7 @@ func TestServerThatWantsToBeLeftAlone(t *testing.T) {
 		})
 		l := f.start(Config{Lists: []string{srv.URL}})
 		if due := time.Until(l.lists[0].next); due < 59*time.Minute || due > time.Hour {
-			t.Errorf("%d: asked again in %v", code, due)
+			t.Errorf("%d: the next request is due in %v, want about an hour", code, due)
 		}
 		if err := one(t, l).Err; !strings.Contains(err, "asks for the next request after 1h0m0s") {
 			t.Errorf("%d: %s", code, err)
@@ -37,17 +37,17 @@ func TestServerThatWantsToBeLeftAlone(t *testing.T) {
 			t.Errorf("%d: asked %d times", code, n)
 		}
 		srv.say("a.example\n")
-		l.Retry() // a program asks
+		l.Retry() // called by a program
 		time.Sleep(100 * time.Millisecond)
 		if n := srv.requests.Load(); n != 1 {
-			t.Errorf("%d: asked %d times although a program asked only", code, n)
+			t.Errorf("%d: asked %d times, want once: Retry is only called by a program", code, n)
 		}
-		l.Reload() // a person asks
+		l.Reload() // called for a person
 		eventually(t, "the list", func() bool { return blocks(t, l, "a.example") })
 	}
 }
 
-// proxy is an HTTP proxy that wants a password: it answers for any host, and tunnels every CONNECT to one address.
+// proxy is an HTTP proxy that requires a password. It answers for any host, and connects every CONNECT to one address.
 func proxy(t *testing.T, body, tunnel string) (proxyURL *url.URL, asked *atomic.Pointer[string]) {
 	t.Helper()
 	asked = &atomic.Pointer[string]{}
@@ -83,7 +83,7 @@ func proxy(t *testing.T, body, tunnel string) (proxyURL *url.URL, asked *atomic.
 	return u, asked
 }
 
-// TestProxies fetches through a proxy what cannot be reached without it, over HTTP and by CONNECT, and logs no password.
+// TestProxies checks that lists are fetched through a proxy, over HTTP and with CONNECT, and that the password of the proxy is not logged.
 func TestProxies(t *testing.T) {
 	publisher, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -107,7 +107,7 @@ func TestProxies(t *testing.T) {
 		Proxy: func(*url.URL) (*url.URL, error) { return via, nil },
 		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			if !strings.HasPrefix(addr, "127.0.0.1:") {
-				t.Errorf("%s is dialled, not the proxy", addr)
+				t.Errorf("%s was dialled, want the proxy", addr)
 			}
 			return new(net.Dialer).DialContext(ctx, network, addr)
 		},
@@ -133,7 +133,7 @@ func TestProxies(t *testing.T) {
 	}
 }
 
-// TestFileURLs reads file URLs as the paths that they are.
+// TestFileURLs checks that file URLs are read as paths.
 func TestFileURLs(t *testing.T) {
 	f := newFixture(t)
 	path := f.file("a list.txt", "a.example\n")

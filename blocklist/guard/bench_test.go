@@ -78,7 +78,7 @@ func BenchmarkNew(b *testing.B) {
 	}
 }
 
-// TestCheckDoesNotAllocate checks ordinary names of feeds, and names to which the guards object.
+// TestCheckDoesNotAllocate checks that no memory is allocated for ordinary names of feeds, or for names to which a guard objects.
 func TestCheckDoesNotAllocate(t *testing.T) {
 	g := newGuards(t, Config{})
 	for _, name := range []string{"evil.example", "www.evil.co.uk", "evil.github.io", "github.io", "google.com", "www.impots.gouv.fr", "com"} {

@@ -317,7 +317,7 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// endless is one line without end.
+// endless is a reader of one line that never ends.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) {
@@ -327,12 +327,12 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// comments are comment lines without end.
+// comments is a reader of comment lines that never ends.
 type comments struct{}
 
 func (comments) Read(p []byte) (int, error) { return copy(p, "# nothing\n"), nil }
 
-// TestEachLine reads lines across the buffer's end, one byte and many at a time.
+// TestEachLine checks lines that are longer than what the buffer still holds, with readers that return one byte or many bytes.
 func TestEachLine(t *testing.T) {
 	long := strings.Repeat("x", maxLine)
 	want := []string{"1 a", "2 ", "3 " + strings.Repeat("y", maxLine-10), "4 b", "5 " + long, "6 c", "7 d"}
@@ -360,7 +360,7 @@ func TestShippedLists(t *testing.T) {
 	if g.names.used > shippedNames {
 		t.Errorf("%d names: shippedNames is %d", g.names.used, shippedNames)
 	}
-	t.Logf("%+v, %d entries, %d octets", g.Stats(), g.names.used, len(g.names.hashes)*12)
+	t.Logf("%+v, %d entries, %d bytes", g.Stats(), g.names.used, len(g.names.hashes)*12)
 	seen := map[string]bool{}
 	for line := range strings.Lines(essentialText) {
 		text, _, _ := strings.Cut(line, "#")
@@ -386,7 +386,7 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
-// TestCheckAllow refuses allows of names that belong to many people.
+// TestCheckAllow checks that an allow is refused for a name below which many people have names.
 func TestCheckAllow(t *testing.T) {
 	g, err := New(Config{})
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 // realData is the folder of the real data.
 const realData = "../../../shared/data"
 
-// eachReal calls f for each line of a file of the real data, gzip or not; without the data it skips the test.
+// eachReal calls f for each line of a file of the real data, which may be compressed with gzip. It skips the test if the data is not available.
 func eachReal(t testing.TB, name string, f func(line string)) {
 	t.Helper()
 	file, err := os.Open(filepath.Join(realData, name))
@@ -66,8 +66,8 @@ func check(t testing.TB, g *Guards, text string) Finding {
 	return g.Check(blocklist.Listing{Name: wireName(t, text), Scope: blocklist.Subtree})
 }
 
-// TestSuffixesOfTheList compares the shipped rules with x/net and with the public suffix list: the guard objects to every suffix of either, and to no name that
-// is a suffix in neither.
+// TestSuffixesOfTheList compares the guard with x/net and with the public suffix list: the guard must object to every suffix of either, except a few new ones,
+// and must not object to other names as suffixes.
 func TestSuffixesOfTheList(t *testing.T) {
 	g := newGuards(t, Config{Popular: strings.NewReader("nobody.example\n")})
 	rules, exceptions, missing := 0, 0, 0
@@ -97,19 +97,19 @@ func TestSuffixesOfTheList(t *testing.T) {
 		case isKnownSuffix(name) && !objects:
 			t.Errorf("%s is a public suffix, but %v %v", name, f.Outcome, f.Guard)
 		case !objects:
-			missing++ // newer than the warning list, and than x/net
+			missing++ // a rule that is newer than the warning list and x/net
 		}
 		if f := check(t, g, "a."+name); f.Guard == PublicSuffix && f.why == suffix && !isKnownSuffix("a."+name) {
 			t.Errorf("a.%s: %s", name, f.Explain(nil))
 		}
 	})
-	t.Logf("%d rules, %d exceptions; %d rules newer than what is shipped", rules, exceptions, missing)
+	t.Logf("%d rules, %d exceptions; %d rules are newer than the shipped rules", rules, exceptions, missing)
 	if rules < 9000 || missing > 30 {
 		t.Errorf("%d rules, %d missing", rules, missing)
 	}
 }
 
-// isKnownSuffix reports whether x/net calls name a public suffix.
+// isKnownSuffix reports whether name is a public suffix according to x/net.
 func isKnownSuffix(name string) bool {
 	suffix, _ := publicsuffix.PublicSuffix(name)
 	return suffix == name
@@ -144,8 +144,8 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// TestRiskyEntries: names that real feeds listed although they are popular or public suffixes never take effect. With the shipped popularity list, which is
-// older than the ranks of the data, some of the popular ones pass.
+// TestRiskyEntries checks that the guards stop names that real feeds listed although they are popular or public suffixes. The shipped popularity list is older
+// than the ranks of the data, so some popular names pass with it.
 func TestRiskyEntries(t *testing.T) {
 	for _, popular := range []string{"shipped", "tranco"} {
 		c := Config{}
@@ -168,7 +168,7 @@ func TestRiskyEntries(t *testing.T) {
 		})
 		t.Logf("%s popularity list: %v", popular, by)
 		if popular == "tranco" && len(passed) > 0 || len(passed) > 75 {
-			t.Errorf("%s popularity list: %d pass: %v", popular, len(passed), passed)
+			t.Errorf("%s popularity list: %d names pass: %v", popular, len(passed), passed)
 		}
 	}
 }
@@ -183,14 +183,14 @@ func TestPopularHostsOfRealRequests(t *testing.T) {
 		rank := ranks[strings.TrimPrefix(host, "www.")]
 		switch {
 		case rank > 0 && rank <= DefaultBound && f.Outcome == Pass:
-			t.Errorf("%s, number %d, passes", host, rank)
+			t.Errorf("%s passes, although its rank is %d", host, rank)
 		case f.Outcome != Pass:
 			n++
 		default:
 			below++
 		}
 	})
-	t.Logf("%d hosts do not count, %d would: below a popular name, or not popular", n, below)
+	t.Logf("the guards stop %d hosts; %d hosts pass, because they are not popular themselves", n, below)
 }
 
 func TestFrenchNames(t *testing.T) {
@@ -233,7 +233,7 @@ func TestCuratedThreatsPass(t *testing.T) {
 	}
 }
 
-// TestUnionOfFeeds logs the decisions of each guard on five million names that real feeds list or listed.
+// TestUnionOfFeeds logs the decisions of each guard about five million names that real feeds list or have listed.
 func TestUnionOfFeeds(t *testing.T) {
 	if !testing.Verbose() {
 		t.Skip("a report over five million names: -v shows it")
