@@ -135,7 +135,7 @@ func TestPreviousComesBack(t *testing.T) {
 	}
 }
 
-// TestListsTooLongForMemory checks that a list that is too long for memory is sorted in parts.
+// TestListsTooLongForMemory checks that a list that is too long for memory is collected in several runs, and that no files of the runs are left.
 func TestListsTooLongForMemory(t *testing.T) {
 	f := newFixture(t)
 	cfg := Config{Lists: []string{f.file("a.txt", "@@||n7.example^\n||n8.example^$badfilter\n"+names1("n", 20_000)+names1("n", 20_000))}}

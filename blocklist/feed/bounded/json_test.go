@@ -7,7 +7,7 @@ import (
 	"testing/iotest"
 )
 
-// TestClipJSON checks that ClipJSON changes nothing but the length of texts and blanks, however it is read.
+// TestClipJSON checks that ClipJSON changes only the length of texts and blanks, for all sizes of reads.
 func TestClipJSON(t *testing.T) {
 	const plain = `{"a\"\\\u0022":[1.5e3, true ,null,"]{"],"b":{"c":"\n"}}`
 	for _, r := range []io.Reader{strings.NewReader(plain), iotest.OneByteReader(strings.NewReader(plain)), iotest.DataErrReader(strings.NewReader(plain))} {

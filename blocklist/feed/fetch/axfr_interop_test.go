@@ -18,7 +18,7 @@ import (
 )
 
 // startNamed starts BIND on loopback, as primary of the policy zone zone holds, which the test's key may
-// transfer and update. What it wrote is shown if the test fails. It returns its host:port.
+// transfer and update. Its output is logged if the test fails. startNamed returns its host:port.
 func startNamed(t *testing.T, zone string) string {
 	t.Helper()
 	dnstest.Need(t, "named")
@@ -65,7 +65,7 @@ func nsupdate(t *testing.T, addr string, remove, insert []string) {
 	}
 }
 
-// TestTransferFromBIND transfers a policy zone of many messages, then what was updated in it.
+// TestTransferFromBIND checks the transfer of a policy zone of many messages, and of the updates to it.
 func TestTransferFromBIND(t *testing.T) {
 	const size = 20_000
 	var zone strings.Builder
@@ -92,7 +92,7 @@ func TestTransferFromBIND(t *testing.T) {
 	if serial, err := f.client.serial(t.Context(), mustPrimary(t, f.from)); err != nil || serial != 3 {
 		t.Fatalf("serial %d, %v", serial, err)
 	}
-	// It is applied as a difference: the function fails on a whole zone.
+	// The update must be sent as a difference: the function fails on a whole zone.
 	p := mustPrimary(t, f.from)
 	if got, err := f.client.incremental(t.Context(), p, 1, f.before, f.path); err != nil || got.Validators.Serial != "3" {
 		t.Fatalf("IXFR: %+v, %v", got, err)
@@ -105,12 +105,12 @@ func TestTransferFromBIND(t *testing.T) {
 	want["newer.example"] = 1
 	f.listed(want)
 
-	// The same, as a whole: the difference led to what the zone is.
+	// A transfer of the whole zone must give the same content.
 	incremental := f.body()
 	f.validators = Validators{}
 	f.mustFetch(false)
 	if sortedLines(incremental) != sortedLines(f.body()) {
-		t.Error("the difference leads to another zone than the primary's")
+		t.Error("the zone after the difference is not the zone of the primary")
 	}
 
 	f.from.TSIG = ""

@@ -47,7 +47,7 @@ func send(w io.Writer, packed []byte) error {
 	return err
 }
 
-// reply is an answer to q of those records.
+// reply returns an answer to q with the given records.
 func reply(t *testing.T, q *dns.Msg, records ...string) *dns.Msg {
 	m := new(dns.Msg).SetReply(q)
 	m.Authoritative, m.Compress = true, true
@@ -129,7 +129,7 @@ worse.example.rpz.example.	60	IN	CNAME	*.
 	f.mustFetch(true)
 	expect(dns.TypeSOA)
 
-	// Two differences in one answer; the second takes back a part of the first.
+	// Two differences in one answer: the second reverses a part of the first.
 	say(dns.TypeSOA, []string{soa(3)})
 	say(dns.TypeIXFR, []string{soa(3), soa(1), "*.bad.example CNAME .", soa(2), "new.example CNAME .", "odd.example CNAME ."},
 		[]string{soa(2), "new.example CNAME .", soa(3), "*.bad.example CNAME .", "good.example CNAME rpz-passthru."}, []string{soa(3)})
@@ -140,7 +140,7 @@ worse.example.rpz.example.	60	IN	CNAME	*.
 		t.Errorf("serial %s", f.validators.Serial)
 	}
 
-	// All these end in the whole zone.
+	// In each of these cases, the whole zone is transferred.
 	say(dns.TypeAXFR, []string{soa(4), "last.example CNAME .", soa(4)})
 	held := filepath.Join(t.TempDir(), "held")
 	if err := os.WriteFile(held, []byte(f.body()), 0o600); err != nil {
@@ -174,7 +174,7 @@ worse.example.rpz.example.	60	IN	CNAME	*.
 		expect(dns.TypeSOA, dns.TypeIXFR, dns.TypeAXFR)
 		f.listed(names{"last.example": 1})
 	}
-	// A body that is not what the serial is of.
+	// The stored body does not belong to the stored serial.
 	if err := os.WriteFile(held, []byte("a.example\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ worse.example.rpz.example.	60	IN	CNAME	*.
 	f.mustFetch(false)
 	expect(dns.TypeSOA, dns.TypeIXFR, dns.TypeAXFR)
 
-	// A serial that fell is a zone begun anew.
+	// If the serial is lower than before, the whole zone is transferred.
 	f.validators.Serial = "9"
 	f.mustFetch(false)
 	expect(dns.TypeSOA, dns.TypeAXFR)
@@ -202,7 +202,7 @@ func TestTransferThatFails(t *testing.T) {
 			m := reply(t, q, good...)
 			change(m)
 			if packed, err := m.Pack(); err != nil || send(conn, packed) != nil {
-				t.Error("not sent")
+				t.Error("the answer could not be sent")
 			}
 		}
 	}
@@ -213,7 +213,7 @@ func TestTransferThatFails(t *testing.T) {
 		name  string
 		serve func(*testing.T, net.Conn, *dns.Msg)
 		want  string
-		many  bool // means nothing of the one record of the SOA's answer
+		many  bool // whether the case applies only to answers with many records
 	}{
 		{"endless", func(t *testing.T, conn net.Conn, q *dns.Msg) {
 			answering(t, conn, q, []string{soa(2)})
@@ -301,7 +301,7 @@ func TestTransferEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestDifferenceIsBounded reads a zone difference that adds records without end.
+// TestDifferenceIsBounded checks that a zone difference that never stops adding records is refused.
 func TestDifferenceIsBounded(t *testing.T) {
 	d := newDifference(1)
 	d.most = 1 << 20

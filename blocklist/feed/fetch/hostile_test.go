@@ -19,8 +19,8 @@ import (
 	"rempart/blocklist/feed/format"
 )
 
-// serveConns has handle, which need not close it, take each connection to an address on loopback, which is returned. The test waits
-// for what was started.
+// serveConns listens on loopback, calls handle for each connection and closes the connection after that. It returns the address. The test
+// ends after all calls of handle.
 func serveConns(t *testing.T, handle func(net.Conn)) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -63,8 +63,8 @@ func repeatTo(w io.Writer, text string) {
 	}
 }
 
-// TestHostileHTTP fetches from servers that try to keep a client waiting for ever, to fill its memory or disk, or to redirect it. The earlier body stays, and
-// no other file is left.
+// TestHostileHTTP fetches from servers that try to make a client wait forever, fill its memory or disk, or redirect it. The earlier body must stay, and no
+// other file may be left.
 func TestHostileHTTP(t *testing.T) {
 	const head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 	for _, tt := range []struct {
@@ -162,7 +162,7 @@ func TestHostileHTTP(t *testing.T) {
 	}
 }
 
-// TestRedirects follows redirects to valid and invalid targets.
+// TestRedirects checks redirects to valid and invalid targets.
 func TestRedirects(t *testing.T) {
 	reached := newServer(t)
 	reached.say("a.example\n")
@@ -198,7 +198,7 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-// TestSecretsStayWithTheirServer follows a redirect to another server: the secrets of the first one are not sent to it.
+// TestSecretsStayWithTheirServer checks that the secrets of a server are not sent to another server to which it redirects.
 func TestSecretsStayWithTheirServer(t *testing.T) {
 	var got http.Header
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -226,8 +226,8 @@ type publicConn struct{ net.Conn }
 
 func (publicConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(203, 0, 113, 1), Port: 80} }
 
-// TestPublishersDoNotReachInside follows a redirect from a public publisher to an internal service, in each way that follows redirects: the internal service
-// receives no request.
+// TestPublishersDoNotReachInside checks that an internal service gets no request if a public publisher redirects to it, for each kind of list that follows
+// redirects.
 func TestPublishersDoNotReachInside(t *testing.T) {
 	inside := newServer(t)
 	inside.say("a.example\n")
@@ -248,12 +248,12 @@ func TestPublishersDoNotReachInside(t *testing.T) {
 		f.client = NewClient(Config{Dial: dial})
 		f.mustFail("redirected from a public address")
 		if n := inside.requests.Load(); n > 0 {
-			t.Errorf("%s: the inner service was asked %d times", listFormat, n)
+			t.Errorf("%s: the internal service got %d requests", listFormat, n)
 		}
 	}
 }
 
-// TestBodyIsWrittenWhole fetches a body of exactly the allowed size, and one that is a byte longer.
+// TestBodyIsWrittenWhole checks that a body of exactly the allowed size is written completely, and that a body that is one byte longer is refused.
 func TestBodyIsWrittenWhole(t *testing.T) {
 	srv := newServer(t)
 	text := bytes.Repeat([]byte("x.example\n"), 1000)
@@ -265,7 +265,7 @@ func TestBodyIsWrittenWhole(t *testing.T) {
 	f.client.maxBody = int64(len(text))
 	f.mustFetch(false)
 	if f.body() != string(text) {
-		t.Error("another body")
+		t.Error("the written body differs from the sent body")
 	}
 	f.client.maxBody--
 	f.mustFail("too large")

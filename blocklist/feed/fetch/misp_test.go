@@ -72,7 +72,7 @@ func (m *mispFeed) put(uuid string, stamp int64, text string) {
 	m.stamps[uuid], m.events[uuid] = stamp, text
 }
 
-// were returns for which events the feed was asked since it was last called.
+// were returns the events that were requested since the last call of were.
 func (m *mispFeed) were() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -87,7 +87,7 @@ func (m *mispFeed) origin(file string) Origin {
 
 func uuidOf(n int) string { return fmt.Sprintf("%08x-0000-4000-8000-000000000000", n) }
 
-// eventOf is an event that lists domains.
+// eventOf returns an event that lists domains.
 func eventOf(n int, domains ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "{\n  \"Event\": {\r\n\t\"info\": \"x\", \"uuid\": %q, \"Attribute\": [", uuidOf(n))
@@ -121,7 +121,7 @@ func TestMISPFeed(t *testing.T) {
 		t.Errorf("asked for %q", asked)
 	}
 
-	// One is new, one changed, one is gone.
+	// One event is new, one has changed and one was removed.
 	m.put(uuidOf(100), 1700000001, eventOf(100, "new.example"))
 	m.put(uuidOf(7), 1700000001, eventOf(7, "changed.example"))
 	delete(m.stamps, uuidOf(9))
@@ -136,7 +136,7 @@ func TestMISPFeed(t *testing.T) {
 	}
 	body := f.body()
 
-	// A body that was altered holds what was not.
+	// If the stored body was altered, the altered events are fetched again.
 	line := strings.Index(body, `{"uuid":"`+uuidOf(20))
 	altered := body[:line] + strings.Replace(body[line:], "n20.example", "evil.example", 1)
 	for name, text := range map[string]string{"altered": altered, "cut short": body[:line+40], "another": "n1.example\n", "empty": ""} {
@@ -145,7 +145,7 @@ func TestMISPFeed(t *testing.T) {
 		}
 		f.mustFetch(false)
 		if f.body() != body {
-			t.Errorf("%s: not healed", name)
+			t.Errorf("%s: the body was not repaired", name)
 		}
 	}
 	if asked := m.were(); len(asked) != 1+21+40+40 {
@@ -158,7 +158,7 @@ func TestMISPFeed(t *testing.T) {
 	f.validators = Validators{ETag: m.etag}
 	f.mustFetch(true)
 
-	// One in twenty may fail, and is asked for again. The one held stays.
+	// One event in twenty may fail. It is fetched again later, and its stored version stays.
 	m.put(uuidOf(3), 1700000002, "<html>")
 	m.put(uuidOf(101), 1700000002, `{"Event": {"uuid": "`+uuidOf(102)+`"}}`)
 	m.etag = `"v2"`
@@ -177,7 +177,7 @@ func TestMISPFeed(t *testing.T) {
 		t.Errorf("asked for (-want +got)\n%s", diff)
 	}
 
-	// Three in forty may not.
+	// If three events in forty fail, the fetch fails.
 	m.etag = `"v3"`
 	for i := 200; i < 203; i++ {
 		m.put(uuidOf(i), 1, "[")
@@ -187,12 +187,12 @@ func TestMISPFeed(t *testing.T) {
 	f.mustFail("401")
 }
 
-// TestMISPFeedOfRealEvents fetches what others published.
+// TestMISPFeedOfRealEvents fetches a feed of real published events.
 func TestMISPFeedOfRealEvents(t *testing.T) {
 	const events = "../../../shared/data/feeds/"
 	files, _ := filepath.Glob(events + "misp-events/*.json")
 	if len(files) == 0 {
-		t.Skip("no real data here")
+		t.Skip("the real data is not available")
 	}
 	m := newMISPFeed(t)
 	want := names{}
@@ -296,7 +296,7 @@ func TestMISPFeedThatFails(t *testing.T) {
 	}
 }
 
-// TestMISPFetchesAreBounded counts what is asked at a time, and what a body may hold.
+// TestMISPFetchesAreBounded checks the limits of concurrent requests and of the size of a body.
 func TestMISPFetchesAreBounded(t *testing.T) {
 	var now, most atomic.Int32
 	srv := newServer(t)
@@ -320,7 +320,7 @@ func TestMISPFetchesAreBounded(t *testing.T) {
 	f := newFetching(t, Origin{URL: srv.URL, Format: format.MISP})
 	f.mustFetch(false)
 	if n := most.Load(); n > maxEventFetches || n < 1 {
-		t.Errorf("%d at a time", n)
+		t.Errorf("%d requests at the same time", n)
 	}
 	f.client.maxBody = 2 << 10
 	f.validators, f.before = Validators{}, ""

@@ -98,12 +98,12 @@ func newFetching(t *testing.T, from Origin) *fetchTest {
 	return &fetchTest{t: t, client: NewClient(Config{}), from: from, before: "", path: filepath.Join(dir, "a.new")}
 }
 
-// try fetches; on success what came takes the place of the body before.
+// try fetches. If it succeeds, the new body replaces the body before.
 func (f *fetchTest) try() (Result, error) {
 	f.t.Helper()
 	got, err := f.client.Fetch(f.t.Context(), f.from, f.validators, f.before, f.path)
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(f.path), ".*")); len(left) > 0 {
-		f.t.Errorf("left behind: %q", left)
+		f.t.Errorf("temporary files were not removed: %q", left)
 	}
 	_, statErr := os.Stat(f.path)
 	if wrote := statErr == nil; wrote != (err == nil && !got.Unchanged) {
@@ -147,7 +147,7 @@ func (f *fetchTest) mustFail(want string) {
 		f.t.Errorf("the error holds a secret: %v", err)
 	}
 	if f.before != "" && f.body() != held {
-		f.t.Error("the body before is another one")
+		f.t.Error("the body before was changed")
 	}
 }
 
@@ -173,7 +173,7 @@ func (f *fetchTest) listed(want names) {
 	}
 }
 
-// blocked is a set of names that are blocked with all below.
+// blocked returns a set of names that are blocked together with all names below them.
 func blocked(list ...string) names {
 	n := names{}
 	for _, name := range list {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// server serves one list, as handler says.
+// server serves one list over HTTP. handler answers its requests.
 type server struct {
 	*httptest.Server
 	handler  atomic.Pointer[http.HandlerFunc]

@@ -16,7 +16,7 @@ import (
 	"rempart/blocklist/feed/format"
 )
 
-// taxiiServer answers for one collection as OASIS's medallion does.
+// taxiiServer serves one collection in the same way as medallion, the server of OASIS.
 type taxiiServer struct {
 	*server
 	mu      sync.Mutex
@@ -129,7 +129,7 @@ func TestTAXII(t *testing.T) {
 		t.Errorf("asked %q", asked)
 	}
 
-	// A newer version takes the place of an older one, in whatever order they come, and revokes it.
+	// A newer version replaces or revokes an older one, in any order of arrival.
 	s.add(10, 0, 3, "a3.example", "")
 	s.add(11, 0, 2, "a2.example", "")
 	s.add(12, 1, 2, "b.example", `, "revoked": true`)
@@ -143,7 +143,7 @@ func TestTAXII(t *testing.T) {
 	incremental := f.body()
 	known := f.validators
 
-	// The whole again: when a day has passed, or what is held cannot be used.
+	// The whole collection is fetched again after a day, or if the stored body cannot be used.
 	for name, alter := range map[string]func(){
 		"a day later":   func() { f.validators.Complete -= 24 * 3600 },
 		"of the future": func() { f.validators.Complete += 24 * 3600 },
@@ -170,7 +170,7 @@ func TestTAXII(t *testing.T) {
 	f.mustFail("no such collection")
 }
 
-// TestTAXIIOfRealObjects serves what medallion is tested with.
+// TestTAXIIOfRealObjects serves the test data of medallion.
 func TestTAXIIOfRealObjects(t *testing.T) {
 	text, err := os.ReadFile("../../../shared/data/feeds/taxii21-medallion/medallion_test_data_default_data.json")
 	if err != nil {
@@ -202,7 +202,7 @@ func TestTAXIIOfRealObjects(t *testing.T) {
 			s.objects = append(s.objects, taxiiObject{m.Added, m.ID, m.Version, c.Objects[i]})
 		}
 	}
-	s.add(0, 1, 1, "a.example", "") // the others are of hashes and pages
+	s.add(0, 1, 1, "a.example", "") // the other indicators are for hashes and pages
 	slices.SortFunc(s.objects, func(a, b taxiiObject) int { return strings.Compare(a.added, b.added) })
 	f := newFetching(t, s.origin())
 	f.mustFetch(false)
@@ -315,7 +315,7 @@ func TestTAXIIGoesOnByTime(t *testing.T) {
 	f.listed(blocked("n0.example", "n1.example", "n2.example", "n3.example", "n4.example"))
 }
 
-// dropNext takes "next" out of envelopes.
+// dropNext removes "next" from envelopes.
 type dropNext struct{ http.ResponseWriter }
 
 func (d dropNext) Write(p []byte) (int, error) {

@@ -13,17 +13,17 @@ import (
 	"rempart/blocklist/feed/format"
 )
 
-// signer signs the messages of an answer, those that sign says.
+// signer signs messages of an answer.
 type signer struct {
 	t    *testing.T
 	key  *tsigKey
-	mac  string // of the query, then of the message signed before
+	mac  string // the MAC of the query, then that of the last signed message
 	gap  bytes.Buffer
 	many bool
 	at   time.Time
 }
 
-// Generate puts the unsigned messages since behind the MAC before (RFC 8945 section 5.3.1).
+// Generate inserts the unsigned messages since the last signature after the MAC of that signature (RFC 8945 section 5.3.1).
 func (s *signer) Generate(msg []byte, t *dns.TSIG) ([]byte, error) {
 	n := 2 + len(s.mac)/2
 	return s.key.Generate(append(append(bytes.Clone(msg[:n]), s.gap.Bytes()...), msg[n:]...), t)
@@ -65,8 +65,8 @@ func TestTSIG(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		key   *tsigKey
-		signs func(i, n int) bool // whether message i of n is
-		alter int                 // the message that is altered on the way, from 1
+		signs func(i, n int) bool // whether message i of n is signed
+		alter int                 // the number of the message that is altered after it was signed; the first is 1
 		late  time.Duration
 		want  string
 	}{
@@ -110,9 +110,9 @@ func TestTSIG(t *testing.T) {
 					packed := s.pack(reply(t, q, records...), tt.signs(i, n))
 					if i+1 == tt.alter {
 						packed = bytes.Replace(packed, []byte("example"), []byte("exemple"), 2)
-						const id = 2 // which may hold an n, and is to stay
+						const id = 2 // the ID may contain the byte n and must not change
 						packed = append(packed[:id:id], bytes.Replace(packed[id:], []byte("n"), []byte("m"), 1)...)
-						if i := bytes.Index(packed, []byte("exemple")); i >= 0 { // in the question: let it be read
+						if i := bytes.Index(packed, []byte("exemple")); i >= 0 { // the question must stay readable
 							copy(packed[i:], "example")
 						}
 					}
@@ -133,7 +133,7 @@ func TestTSIG(t *testing.T) {
 	}
 }
 
-// TestTooManyUnsigned sends a hundred messages in a row without a signature.
+// TestTooManyUnsigned checks that an answer with too many consecutive messages without a signature is refused.
 func TestTooManyUnsigned(t *testing.T) {
 	key, err := parseTSIG(testTSIG)
 	if err != nil {
@@ -149,7 +149,7 @@ func TestTooManyUnsigned(t *testing.T) {
 		}
 	}
 	if err := s.verify([]byte("message"), nil); err == nil || s.complete() {
-		t.Error("one more was taken")
+		t.Error("one unsigned message too many was accepted")
 	}
 }
 

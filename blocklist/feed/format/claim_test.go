@@ -59,7 +59,7 @@ func TestCategories(t *testing.T) {
 		"botnet_cc":                              blocklist.Botnet,
 		"OCD - Command and Control [C2]":         blocklist.Botnet,
 		"Financial fraud":                        blocklist.Scam,
-		"['malware', 'phishing']":                blocklist.Malicious, // which of the two is not said
+		"['malware', 'phishing']":                blocklist.Malicious, // it is unclear which of the two applies
 		"Payload delivery":                       blocklist.Malware,
 		`misp-galaxy:threat-actor="Some Spider"`: blocklist.Malicious,
 	} {

@@ -23,7 +23,7 @@ func inUTF16(text string, big bool) string {
 	return b.String()
 }
 
-// TestEncodings reads the same lists as UTF-8 and in the encodings that Windows writes.
+// TestEncodings checks that a list gives the same listings in UTF-8 and in the encodings that Windows writes.
 func TestEncodings(t *testing.T) {
 	for name, list := range map[string]string{
 		"names":   "# liste noire, mise à jour\r\nevil-site.example\r\ncafé.example\r\n",
@@ -56,7 +56,7 @@ func TestEncodings(t *testing.T) {
 	}
 }
 
-// TestInvisibleCharacters puts characters that nobody sees where people paste them.
+// TestInvisibleCharacters checks invisible characters in the places where people paste them by mistake.
 func TestInvisibleCharacters(t *testing.T) {
 	for _, space := range []string{"\u00a0", "\u2003", "\u202f", "\u3000", "\u1680", " \u00a0\t"} {
 		for line, want := range map[string]string{
@@ -99,7 +99,7 @@ func TestInvisibleCharacters(t *testing.T) {
 	}
 }
 
-// TestColumnsInOtherLanguages reads tables whose columns are named in the languages of neighbours.
+// TestColumnsInOtherLanguages checks tables with column names in French, German, Spanish and other languages.
 func TestColumnsInOtherLanguages(t *testing.T) {
 	for _, head := range []string{
 		"Nom de domaine;Motif;Date", "Domäne;Grund;Datum", "Domaine\tCatégorie\tDate d’ajout", "Domänenname,Bedrohung,Hinzugefügt",
@@ -108,7 +108,7 @@ func TestColumnsInOtherLanguages(t *testing.T) {
 		comma := string(delimiter([]byte(head)))
 		list := head + "\n" + strings.Join([]string{"evil.example", "phishing", "2026-11-20"}, comma) + "\n"
 		if got := strings.Join(read(t, "sep="+comma+"\r\n"+list), " "); got != "evil.example" {
-			t.Errorf("after what a spreadsheet says of separators: %s", got)
+			t.Errorf("after the line of a spreadsheet that names the separator: %s", got)
 		}
 		for _, mark := range []string{"", "\ufeff"} {
 			if got := strings.Join(readFull(t, Options{}, mark+list), " "); got != "2 evil.example phishing since 2026-11-20" {

@@ -22,11 +22,11 @@ func TestParseFormat(t *testing.T) {
 		t.Errorf("xml: %v", err)
 	}
 	if _, err := Parse(strings.NewReader("a.example"), Options{Format: "xml"}, &transcript{t: t}); err == nil {
-		t.Error("a list is read in a format there is not")
+		t.Error("a list was read in a format that does not exist")
 	}
 }
 
-// TestDeclaredFormats gives the same lines to each line format.
+// TestDeclaredFormats checks how each line format reads the same lines.
 func TestDeclaredFormats(t *testing.T) {
 	lines := []string{"# c", "a.example", "0.0.0.0 b.example c.example", "192.0.2.1 d.example", "*.e.example", ".f.example", "||g.example^",
 		"@@||h.example^", "address=/i.example/", `local-zone: "j.example." static`, "k.example CNAME .", "http://l.example/", "m.example/x",

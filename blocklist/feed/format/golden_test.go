@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// full is a transcript with all that a listing says: "3 =evil.example malware since 2024-09-01".
+// full is a transcript with all fields of a listing: "3 =evil.example malware since 2024-09-01".
 type full struct{ transcript }
 
 func (s *full) Add(line int, l blocklist.Listing) {
@@ -50,7 +50,7 @@ func readFull(t *testing.T, opt Options, list string) []string {
 	return s.lines
 }
 
-// TestGolden reads cuts of real feeds, with the format detected and configured.
+// TestGolden reads parts of real feeds, both with a detected and with a configured format.
 func TestGolden(t *testing.T) {
 	tests := map[string]Format{
 		"blackbook.csv": CSV, "stalkerware.csv": CSV, "urlhaus-reshaped.csv": CSV, "openphish-reshaped.csv": CSV,

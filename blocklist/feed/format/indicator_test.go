@@ -8,7 +8,7 @@ import (
 	"rempart/blocklist"
 )
 
-// TestIndicator reads hosts as people write them, alone and as the line of a list: both say the same.
+// TestIndicator checks that a host as people write it has the same meaning alone and as the line of a list.
 func TestIndicator(t *testing.T) {
 	for text, want := range map[string]string{
 		"evil.example":                  "evil.example",
@@ -44,7 +44,7 @@ func TestIndicator(t *testing.T) {
 		"[[[.]]]":                       "!unknown-form",
 		"([.])":                         "!regex",
 	} {
-		if got := strings.Join(read(t, text), " "); got != want && !strings.Contains(text, "denyallow") { // of use in a list only
+		if got := strings.Join(read(t, text), " "); got != want && !strings.Contains(text, "denyallow") { // has a meaning only in a list
 			t.Errorf("%q in a list: got %s, want %s", text, got, want)
 		}
 		got := ""
@@ -67,7 +67,7 @@ func TestIndicator(t *testing.T) {
 	}
 }
 
-// TestIndicatorOfAListLine reads lines of lists that block one host wherever a name is taken.
+// TestIndicatorOfAListLine checks that Indicator accepts a line of a list that blocks one host.
 func TestIndicatorOfAListLine(t *testing.T) {
 	for text, want := range map[string]blocklist.Scope{
 		"||evil.example^": blocklist.Subtree, "|evil.example^": blocklist.Exact, "||*.evil.example^": blocklist.Subtree, "||evil[.]example^": blocklist.Subtree,

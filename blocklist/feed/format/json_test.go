@@ -99,7 +99,7 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// repeat is s, n times, without its bytes in memory.
+// repeat returns a reader of n copies of s, which are not all in memory.
 func repeat(s string, n int64) io.Reader { return io.LimitReader(&repeating{s: s}, n*int64(len(s))) }
 
 type repeating struct {
@@ -136,7 +136,7 @@ func TestHostileJSON(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	// Long values are skipped, and take hardly any memory.
+	// Long values are skipped and need little memory.
 	for name, r := range map[string]io.Reader{
 		"text":    between(`["a.example",{"data":"`, repeat(`\u0041\"x`, 1<<22), `"},"b.example"]`),
 		"blanks":  between(`["a.example",`, repeat(" \n", 1<<24), `"b.example"]`),
@@ -152,7 +152,7 @@ func TestHostileJSON(t *testing.T) {
 	}
 }
 
-// TestErrorObjectsListNothing reads JSON documents that report an error and name a URL besides: they list no name.
+// TestErrorObjectsListNothing checks that a JSON document that reports an error lists no name, even if it contains a URL.
 func TestErrorObjectsListNothing(t *testing.T) {
 	for _, body := range []string{
 		`{"error":"gone","url":"https://new.example/"}`,
@@ -190,9 +190,9 @@ func TestErrorObjectsListNothing(t *testing.T) {
 	}
 }
 
-// notUnderRace skips what one goroutine does and takes long: the race detector has nothing to find there.
+// notUnderRace skips a slow test that uses only one goroutine, in which the race detector cannot find anything.
 func notUnderRace(t *testing.T) {
 	if raceEnabled {
-		t.Skip("one goroutine only, and slow under the race detector")
+		t.Skip("the test uses only one goroutine and is slow under the race detector")
 	}
 }

@@ -69,7 +69,7 @@ func TestName(t *testing.T) {
 		{text: "xn--.com", why: Punycode},
 		{text: "xn--example-.com", why: Punycode},
 		{text: "a\xff.com", why: Punycode},
-		{text: "a\u200db.com", why: Punycode}, // a joiner between letters that do not join
+		{text: "a\u200db.com", why: Punycode}, // a zero width joiner is not allowed between these letters
 		{text: "℀.com", why: NotAName},        // maps to "a/c"
 		{text: label63 + "a.com", why: TooLong},
 		{text: "lockbitapt280e8defa5377018b093b5b90de0f2957f7062144c83a09a56bba1fe4eda932ce.onion", why: TooLong},
@@ -103,13 +103,13 @@ func FuzzName(f *testing.F) {
 	})
 }
 
-// checkName checks what every name that leaves this package must be.
+// checkName checks the conditions that every name returned by this package must meet.
 func checkName(t *testing.T, name []byte) {
 	t.Helper()
 	labels, bytes := 0, 0
 	for i := 0; ; labels++ {
 		if i >= len(name) || name[i] > maxLabel || i+int(name[i]) >= len(name) {
-			t.Fatalf("unsound wire name %q", name)
+			t.Fatalf("invalid wire name %q", name)
 		}
 		if bytes = i + 1; name[i] == 0 {
 			break

@@ -18,7 +18,7 @@ import (
 	"rempart/blocklist/feed/bounded"
 )
 
-// transcript is a Sink that writes down what it takes: "example.com" for a subtree, "=" before an
+// transcript is a Sink that records as text what it receives: "example.com" for a subtree, "=" before an
 // exact name, "*." before what is below one, "@" before an exception, "+" before an allow,
 // "-" before a cancellation, "!" before a refusal.
 type transcript struct {
@@ -48,7 +48,7 @@ func (s *transcript) Cancel(_ int, name []byte, scope blocklist.Scope) {
 
 func (s *transcript) Refuse(_ int, why Reason) { s.lines = append(s.lines, "!"+why.String()) }
 
-// checkPrefix fails t if a listing is not of addresses that may be blocked, and of those only.
+// checkPrefix fails t if a listing of addresses has a name, or if its addresses may not be blocked.
 func checkPrefix(t testing.TB, l blocklist.Listing) {
 	t.Helper()
 	least := minBits4
@@ -77,7 +77,7 @@ func readAs(t *testing.T, opt Options, list string) []string {
 // Lines marked with a file are verbatim from the list of that name.
 func TestLines(t *testing.T) {
 	tests := []struct{ line, want string }{
-		// Nothing is said.
+		// Lines without a listing.
 		{"", ""},
 		{"   \t", ""},
 		{"# comment", ""},
@@ -101,7 +101,7 @@ func TestLines(t *testing.T) {
 		{"discörd.com", "xn--discrd-zxa.com"},               // discord-phishing
 		{"12d60.firebaseio.com", "12d60.firebaseio.com"},    // assoechap-stalkerware, its hosts file
 		{"hxxp.com", "hxxp.com"},                            // a real name
-		{"hxxpkqafxdimgmf.su", "hxxpkqafxdimgmf.su"},        // another
+		{"hxxpkqafxdimgmf.su", "hxxpkqafxdimgmf.su"},        // another real name
 		{"___id___.c.mystat-in.net", "___id___.c.mystat-in.net"},
 		{"darkforums.st                                    #Forum", "darkforums.st"}, // shadowwhisperer
 		{"xn--bbautkozmetika-pob.hu    # was: bbautókozmetika.hu", "xn--bbautkozmetika-pob.hu"},
@@ -116,7 +116,7 @@ func TestLines(t *testing.T) {
 		{"0.0.0.0 a.example#x b.example", "=a.example"},
 		{"127.0.0.1 #a.example", "!address"},
 		{"address=/example.com/#", "example.com"},
-		{"*.000037.cc", "000037.cc"}, // ph00lt0: the form means the name too
+		{"*.000037.cc", "000037.cc"}, // ph00lt0: this form also covers the name itself
 		{".example.com", "example.com"},
 		{"evil[.]example[.]com", "evil.example.com"},
 
@@ -236,7 +236,7 @@ func TestLines(t *testing.T) {
 		{"|http://example.com^", "!pattern"},
 		{"|example.com", "!pattern"},
 
-		// The ends of a pattern, marked in the ways of lists for DNS.
+		// The ends of a pattern, as lists for DNS mark them.
 		{"||example.com^|", "example.com"},
 		{"||example.com|", "example.com"},
 		{"|example.com^", "=example.com"},
@@ -249,7 +249,7 @@ func TestLines(t *testing.T) {
 		{"@@|example.com^|", "@=example.com"},
 		{"@@||example.com^|$important", "@example.com"},
 
-		// Exceptions that say more than a host, or something else.
+		// Exceptions that are not only for a host.
 		{"@@||example.com", "@example.com !inexact-exception"},
 		{"@@|example.com", "@=example.com !inexact-exception"},
 		{"@@example.com", "@example.com !inexact-exception"},
@@ -437,7 +437,7 @@ func TestLists(t *testing.T) {
 	}
 }
 
-// TestRedirectsBlock takes records that lead elsewhere for blocks: a CERT's landing page, a sinkhole.
+// TestRedirectsBlock checks that records that redirect a name are blocks: to the landing page of a CERT, or to a sinkhole.
 func TestRedirectsBlock(t *testing.T) {
 	opt := Options{RedirectsBlock: true}
 	for line, want := range map[string]string{
@@ -581,7 +581,7 @@ func FuzzParse(f *testing.F) {
 		s := &transcript{t: t}
 		stats, err := parse(bytes.NewReader(list), opt, s, 1<<20)
 		if n := stats.Listings + stats.Cancels + stats.Refused.Total(); n != len(s.lines) {
-			t.Errorf("%d counted, %d to the sink", n, len(s.lines))
+			t.Errorf("%d lines were counted, but the sink received %d", n, len(s.lines))
 		}
 		if err == nil && opt.Format == Auto && stats.Format == Auto && bytes.Equal(plainOf(list), list) {
 			checkUsual(t, list, opt, s.lines)
@@ -589,7 +589,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// plainOf is a list as unpacked; nil if it cannot be.
+// plainOf returns the unpacked list, or nil if it cannot be unpacked.
 func plainOf(list []byte) []byte {
 	r, err := plainText(bytes.NewReader(list), 1<<20)
 	if err != nil {
@@ -599,7 +599,7 @@ func plainOf(list []byte) []byte {
 	return text
 }
 
-// checkUsual fails t if a list read step by step throughout is not read as want.
+// checkUsual fails t if reading every line of a list without the shortcuts of the parser does not give want.
 func checkUsual(t *testing.T, list []byte, opt Options, want []string) {
 	s := &transcript{t: t}
 	p := &parser{opt: opt, sink: s, name: make([]byte, 0, maxWire+1)}
@@ -607,11 +607,11 @@ func checkUsual(t *testing.T, list []byte, opt Options, want []string) {
 		t.Error(err)
 	}
 	if diff := cmp.Diff(want, s.lines); diff != "" {
-		t.Errorf("(-at once +step by step)\n%s", diff)
+		t.Errorf("(-with shortcuts +without)\n%s", diff)
 	}
 }
 
-// counting is the cheapest sink.
+// counting is a Sink that only counts listings.
 type counting struct{ n int }
 
 func (c *counting) Add(int, blocklist.Listing)          { c.n++ }
@@ -645,7 +645,7 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
-// realFeed reads a feed as its publisher wrote it, where a copy is at hand.
+// realFeed returns a feed as its publisher wrote it. It skips the test if there is no copy.
 func realFeed(t *testing.T, name string) *os.File {
 	t.Helper()
 	f, err := os.Open("../../../shared/data/feeds/" + name)

@@ -76,7 +76,7 @@ func TestSameListInSixForms(t *testing.T) {
 	if diff := cmp.Diff(domains, hosts); diff != "" {
 		t.Errorf("(-domains +hosts)\n%s", diff)
 	}
-	// These two spell out names that the others reach as subtrees.
+	// These two formats write out names that the others cover with a subtree.
 	for name := range want {
 		if !domains.covers(name) {
 			t.Errorf("%s is missing from the domains form", name)
@@ -92,7 +92,7 @@ func TestSameListInSixForms(t *testing.T) {
 func TestSameListInTwoForms(t *testing.T) {
 	tests := []struct {
 		plain, hosts string
-		differ       map[string]bool // what the publisher's two files differ by
+		differ       map[string]bool // names that are in only one of the publisher's two files
 	}{
 		{
 			"dandelion-antimalware/Alternate_versions_Anti-Malware_List_AntiMalwareDomains.txt",
@@ -152,7 +152,7 @@ func TestStalkerwareForms(t *testing.T) {
 	}
 }
 
-// TestPublishersOwnPlainForm compares structured feeds with the plain lists their publishers make of them.
+// TestPublishersOwnPlainForm compares structured feeds with the plain lists of the same publishers.
 func TestPublishersOwnPlainForm(t *testing.T) {
 	for structured, plain := range map[string]string{
 		"amnesty-stix2/2021-07-18_nso_pegasus.stix2": "amnesty-stix2/2021-07-18_nso_domains.txt",
@@ -162,7 +162,7 @@ func TestPublishersOwnPlainForm(t *testing.T) {
 	} {
 		got, _ := parseReal(t, structured)
 		want, _ := parseReal(t, plain)
-		for _, name := range []string{"bloxassets.com", "twitch-gives.com"} { // each in one of Discord's two only
+		for _, name := range []string{"bloxassets.com", "twitch-gives.com"} { // each of these is in only one of the two files of discord-phishing
 			delete(got, name)
 			delete(want, name)
 		}
@@ -170,7 +170,7 @@ func TestPublishersOwnPlainForm(t *testing.T) {
 			t.Errorf("%s (-plain +got)\n%s", structured, diff)
 		}
 	}
-	// The names and URLs of one CSV file stand in two lists.
+	// The publisher has two plain lists for the names and the URLs of one CSV file.
 	const orange = "orange-cyberdefense/OCD-Datalake-russia-ukraine_IOCs-"
 	all, _ := parseReal(t, orange+"ALL.csv")
 	apart, _ := parseReal(t, orange+"DOMAINS.txt")
@@ -183,7 +183,7 @@ func TestPublishersOwnPlainForm(t *testing.T) {
 	}
 }
 
-// TestStructuredFeeds holds how much of each feed is listed, and how much of it is refused as what.
+// TestStructuredFeeds checks the number of listings of each feed, and the number of refused lines for each reason.
 func TestStructuredFeeds(t *testing.T) {
 	notUnderRace(t)
 	tests := []struct {
@@ -259,7 +259,7 @@ func TestDailyFiles(t *testing.T) {
 	}
 }
 
-// TestUglyLines reads odd lines met in real feeds, by what is odd about each.
+// TestUglyLines checks unusual lines from real feeds, grouped by what is unusual about them.
 func TestUglyLines(t *testing.T) {
 	lists := map[string]bool{ // the others must not block anything
 		"adb_modifier": true, "defanged": true, "hosts_line_without_ip": true, "inline_comment": true, "leading_ws": true, "surrounding_space": true,
@@ -291,7 +291,7 @@ func TestUglyLines(t *testing.T) {
 	}
 }
 
-// TestEveryRealFeed reads whatever is there: nothing may panic, and every name must be sound.
+// TestEveryRealFeed reads every available feed: the parser must not panic, and every name must be valid.
 func TestEveryRealFeed(t *testing.T) {
 	notUnderRace(t)
 	if testing.Short() {
@@ -321,7 +321,7 @@ func TestEveryRealFeed(t *testing.T) {
 	}
 }
 
-// soundness checks every hundredth name.
+// soundness is a Sink that checks every hundredth name.
 type soundness struct {
 	t *testing.T
 	n int

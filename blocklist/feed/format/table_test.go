@@ -100,7 +100,7 @@ func TestCSV(t *testing.T) {
 	}
 }
 
-// TestOpenQuotes holds that a stray quote costs a bounded number of rows, each counted.
+// TestOpenQuotes checks that after a quote that is never closed only a limited number of rows is lost, and that each of them is counted.
 func TestOpenQuotes(t *testing.T) {
 	var list strings.Builder
 	list.WriteString("note,domain\n\"open,x.example\n")

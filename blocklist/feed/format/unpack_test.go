@@ -48,7 +48,7 @@ func packZip(t testing.TB, contents ...string) string {
 	return b.String()
 }
 
-// bzipped is "a.example\nb.example\n".
+// bzipped is "a.example\nb.example\n", compressed with bzip2.
 const bzipped = "BZh91AY&SY \x81\x10\xe9\x00\x00\x02Q\x80\x00\x10\x00\x012\x06@@ \x00!(44 \xc9\x88BV\xc9\xd3F`\xc6x\xbb\x92)\xc2\x84\x81\x04\x08\x87H"
 
 func TestCompressions(t *testing.T) {
@@ -125,7 +125,7 @@ func TestHostileCompressions(t *testing.T) {
 	}
 }
 
-// TestPlainTextLines holds that the lines of plainText have the numbers Parse gives.
+// TestPlainTextLines checks that a line of plainText has the same number as in Parse.
 func TestPlainTextLines(t *testing.T) {
 	archive := packZip(t, "a.example", "", "b.example\nc.example", pack(t, "\nd.example\n"), "e.example")
 	s := &full{transcript{t: t}}
@@ -145,7 +145,7 @@ func TestPlainTextLines(t *testing.T) {
 	}
 }
 
-// ignored is a Sink that keeps nothing.
+// ignored is a Sink that discards everything.
 type ignored struct{}
 
 func (ignored) Add(int, blocklist.Listing)          {}
@@ -177,9 +177,9 @@ func TestImplausibleRatio(t *testing.T) {
 			t.Errorf("%s: %d lines of a list, %v", how, stats.Lines, err)
 		}
 	}
-	lying := []byte(packZip(t, text)) // its directory says that the file takes 1 GiB of the archive
+	lying := []byte(packZip(t, text)) // the directory claims that the file uses 1 GiB of the archive
 	binary.LittleEndian.PutUint32(lying[bytes.LastIndex(lying, []byte("PK\x01\x02"))+20:], 1<<30)
 	if stats, err := Parse(bytes.NewReader(lying), Options{}, ignored{}); !errors.Is(err, bounded.ErrTooLarge) || stats.Lines > uncheckedBytes/5 {
-		t.Errorf("zip with a directory that lies: %d lines, %v", stats.Lines, err)
+		t.Errorf("zip with a wrong size in its directory: %d lines, %v", stats.Lines, err)
 	}
 }

@@ -55,7 +55,7 @@ func TestEverybodyUsesReloadedGuards(t *testing.T) {
 		t.Fatal(err)
 	}
 	if lists, err := l.Acquire(); err != nil || lists != pushes {
-		t.Errorf("lists pass other guards than pushes: %v", err)
+		t.Errorf("lists and pushes use different guards: %v", err)
 	}
 	if outcome(t, l, "a.example") != guard.Pass || outcome(t, l, "b.example") != guard.Refuse {
 		t.Error("the guards of the last good file are not in use")

@@ -11,7 +11,7 @@ import (
 	"rempart/blocklist/guard"
 )
 
-// file writes a file of the test and returns its path.
+// file writes a file in a folder of the test and returns its path.
 func file(t *testing.T, name, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -49,7 +49,7 @@ func TestReleasedAsPeopleWriteIt(t *testing.T) {
 	}
 }
 
-// TestEssentialAsPeopleWriteIt protects names in every form in which lists hold them; a line that is no name is refused by its number.
+// TestEssentialAsPeopleWriteIt checks that names are protected in every form that lists use, and that the number of a line without a name is reported.
 func TestEssentialAsPeopleWriteIt(t *testing.T) {
 	path := file(t, "essential.txt", "*.a.example\n\n||b.example^\nhttps://c.example/\n=d.example # only itself\nwww[.]e.example\n")
 	g, _, err := Config{Essential: path}.loadGuards()
