@@ -44,7 +44,7 @@ func (s *Server) newNotifier(to Secondary) (*notifier, error) {
 	return n, nil
 }
 
-// request asks for a NOTIFY with a serial, in place of one that was not sent yet. One goroutine calls it.
+// request schedules a NOTIFY with a serial. It replaces a scheduled NOTIFY that was not sent yet. Only one goroutine may call it.
 func (n *notifier) request(serial uint32) {
 	select {
 	case <-n.wake:

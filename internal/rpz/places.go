@@ -36,7 +36,7 @@ type place struct {
 // places are the open connections. The methods may be called concurrently.
 type places struct {
 	*fair.Admission[*place]
-	isConfigured func(netip.Addr) bool // reports whether the configuration lets an address ask, or notifies it
+	isConfigured func(netip.Addr) bool // reports whether the configuration allows an address to ask, or names it as a secondary
 
 	mu      sync.Mutex
 	clients map[netip.Addr]bool // addresses that were authenticated
@@ -56,7 +56,7 @@ func (p *places) bound(perClient int) {
 	p.SetClass(unknown, fair.Class{Conns: maxUnknown, PerClient: min(perClient, maxUnknownPerClient), Evict: true})
 }
 
-// take takes a place for a connection; nil if there is none. If all places of unknown connections are taken, it closes one of them for a new one.
+// take takes a place for a connection and returns it, or returns nil if no place is free. If all places of unknown connections are taken, it closes one of them for a new one.
 func (p *places) take(conn net.Conn, from netip.Addr) *place {
 	at := &place{conn, from, time.Now().UnixNano()}
 	class := unknown
@@ -94,7 +94,7 @@ func (p *places) stop() {
 // taken returns the number of open connections.
 func (p *places) taken() int { return p.Len(known) + p.Len(unknown) }
 
-// isConfigured reports whether the configuration lets an address ask without a key, or names it as a secondary to notify.
+// isConfigured reports whether the configuration allows an address to ask without a key, or names it as a secondary to notify.
 func (s *Server) isConfigured(from netip.Addr) bool {
 	return s.keyless(from) || slices.ContainsFunc(s.cfg.Secondaries, func(sec Secondary) bool { return sec.Addr.Addr().Unmap() == from })
 }

@@ -53,9 +53,9 @@ type record struct {
 	rule  rule
 }
 
-// records returns the zone's records of a name. With them a resolver must do with every name what Match does. A resolver looks up the name itself, then the longest
-// wildcard above it. Some resolvers, such as BIND, do that as DNS does (RFC 4592 section 3.3.1): a wildcard does not reach past a name that exists, even one that
-// exists only because another name is below it. Other resolvers ignore names in between. The records are written so that both find the same:
+// records returns the zone's records of a name. With these records, a resolver must give every name the verdict of Match. A resolver looks up the name itself, then the longest
+// wildcard above it. Some resolvers, such as BIND, do that as DNS does (RFC 4592 section 3.3.1): a wildcard does not match below an existing name, even one that
+// exists only because another name is below it. Other resolvers ignore names in between. The records are written so that both kinds of resolvers find the same rule:
 //
 //   - A listed name has records if the verdict of Match on it, or on the names below it, differs from the verdict on the names below its parent. Both rules are then
 //     written, unless the verdict is a pass and there is no wildcard above to stop.

@@ -17,7 +17,7 @@ const (
 	respell            // it belongs, but its data holds a compressed name that clients and Rempart may read differently
 )
 
-// admit decides about a record. An error is ErrAnswer: the record cannot be what it says it is, and nothing beside it is to be believed.
+// admit decides about a record. An error is ErrAnswer: the record cannot be valid, so the other records of the message are not trusted either.
 //
 // The answer section may hold records of the asked type and the aliases that lead to them, each with its signatures, at the asked name and the names that
 // it leads to. The authority section may hold what proves a negative answer or a delegation. Addresses anywhere else would reach clients without a verdict.
@@ -67,8 +67,8 @@ func (p *packing) answers(rr *wire.Record) (bool, error) {
 	return false, err
 }
 
-// proves reports whether a record of the authority section may stand there: one that proves that there is no answer, or names the zone of the question or of a
-// name that it leads to.
+// proves reports whether a record may be in the authority section: it must prove that there is no answer, or name the zone of the question or of a target of
+// its aliases.
 func (p *packing) proves(rr *wire.Record) (bool, error) {
 	var buf [wire.MaxName]byte
 	owner, _, ok := wire.ExpandName(buf[:0], p.msg, rr.Name)

@@ -175,8 +175,8 @@ func (c *Cache) Put(e *Answer, now int64) {
 	}
 }
 
-// ForgetFailures removes the failures, and lets answers whose renewal failed be renewed again: call it when upstreams answer again. It takes some milliseconds
-// per million answers, and delays no reader.
+// ForgetFailures removes the failures, and allows a new renewal of answers whose renewal failed. Call it when upstreams answer again. It takes some milliseconds
+// per million answers and delays no reader.
 func (c *Cache) ForgetFailures() {
 	for at := range c.buckets {
 		b := &c.buckets[at]

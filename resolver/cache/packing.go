@@ -180,7 +180,7 @@ func (p *packing) walk(e *Answer) error {
 	case e.rcode == wire.Success && e.counts[0] == 0 && p.foreign:
 		return ErrAnswer // the answer belongs to another question
 	case e.rcode == wire.NXDomain && p.answered && p.key.Type != wire.TypeCNAME:
-		return ErrAnswer // the name has what was asked for, and does not exist
+		return ErrAnswer // the answer holds records of the name and says that the name does not exist
 	case e.rcode != wire.Success && e.rcode != wire.NXDomain && e.rcode != wire.YXDomain:
 		p.fail(e)
 	}

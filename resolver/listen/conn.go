@@ -324,7 +324,7 @@ func (st *stream) done(n int) {
 	}
 }
 
-// post lets a goroutine of the connection write an answer: a client that reads no answers holds up no other client on the slow path.
+// post makes a goroutine of the connection write an answer, so that a client that reads no answers does not delay other clients on the slow path.
 func (st *stream) post(answer []byte) {
 	st.mu.Lock()
 	defer st.mu.Unlock()

@@ -260,7 +260,7 @@ func (s *Server) Run(ctx context.Context) error {
 		w.stop()
 	}
 	s.streams.stop()
-	// A loop passes queries on until it ends: only then does the pool get no more work.
+	// A loop adds queries to the pool until it ends. Only after that does the pool get no more work.
 	packets.Wait()
 	ended := make(chan struct{})
 	go func() {

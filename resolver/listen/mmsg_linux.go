@@ -13,16 +13,16 @@ import (
 
 const (
 	batchSize  = 64
-	packetSize = 4096 // a longer query is cut, and so answered FORMERR
-	// answerSize is what an answer's buffer begins with: the largest that is sent, and room for a cached
-	// one to be laid out before it is found too large.
+	packetSize = 4096 // a longer query is truncated, and is answered with FORMERR
+	// answerSize is the initial size of the buffer of an answer: enough for the largest answer that is sent,
+	// and for a cached answer that turns out to be too large only after it was written.
 	answerSize  = 2048
 	controlSize = 64 // room for one packet-info message
-	// apart keeps buffers of a batch from beginning a power of two apart: then all would share a few lines of the processor's caches.
+	// apart is added between the buffers of a batch. If their distance were a power of two, they would share a few lines of the processor's caches.
 	apart = 64 + 128
 )
 
-// mmsghdr is the kernel's struct of recvmmsg(2): a header and the length of what came.
+// mmsghdr is the kernel's struct of recvmmsg(2): a header and the length of the received message.
 type mmsghdr struct {
 	hdr unix.Msghdr
 	len uint32

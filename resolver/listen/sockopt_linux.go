@@ -53,8 +53,8 @@ func controlPacket(network, _ string, c syscall.RawConn) error {
 	return errors.Join(ctl, err)
 }
 
-// bindFreely lets a socket be bound to an address that the machine does not have yet (ip(7)): at boot the network may come up later, and packets for the
-// address are received from then on. Kernels without the options refuse the bind.
+// bindFreely allows a socket to be bound to an address that the machine does not have yet (ip(7)): at boot, the network may start later, and the socket
+// receives packets for the address from then on. Without these options in the kernel, the bind fails.
 func bindFreely(fd uintptr) {
 	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
 	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)

@@ -116,7 +116,7 @@ func (w *udpWorker) receiveBatch() (int, error) {
 	return len(w.batch()), nil // none if errno belongs to an earlier answer, which the kernel reports now
 }
 
-// askAgain asks the socket for a while before the poller lets the thread sleep, unless there is other work for the thread.
+// askAgain polls the socket for the time w.spin before the poller puts the thread to sleep, unless the pool has work.
 func (w *udpWorker) askAgain(fd uintptr) {
 	for began := time.Now(); w.errno == unix.EAGAIN && time.Since(began) < w.spin && w.pool.idle(); {
 		w.take(fd)

@@ -88,8 +88,8 @@ func (h *health) patienceLocked() time.Duration {
 	return min(max(3*h.latency.p95, minPatience), maxPatience)
 }
 
-// silence returns how long the upstream may leave a question unanswered, while it sends nothing else, until it is taken to be down: the client's patience, or
-// more for a slow upstream.
+// silence returns how long the upstream may leave a question unanswered, while it sends nothing else, before it is considered down: the time that a client waits,
+// or more for a slow upstream.
 func (h *health) silence() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -225,7 +225,7 @@ func (r *reply) declines() bool { return r.rcode == wire.FormErr || r.rcode == w
 // lacksEDNS reports whether the OPT may be the reason (RFC 6891 section 7).
 func (r *reply) lacksEDNS() bool { return !r.edns && r.declines() }
 
-// merit returns what r, an answer to q, shows about its upstream. Many home routers decline all types but a few, and are healthy.
+// merit returns what r, an answer to q, shows about its upstream. Many home routers refuse all but a few types, and are healthy nevertheless.
 func (r *reply) merit(q *Question) merit {
 	switch {
 	case r.final():

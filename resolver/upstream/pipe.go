@@ -123,8 +123,8 @@ func (p *pipe) retire() {
 	p.closeUnused()
 }
 
-// closeUnused ends a connection that nobody waits on and that takes no more questions, or leaves it to the upstream
-// to close, to see whether it does. It is called with stream.mu held.
+// closeUnused ends a connection that has no open questions and takes no more questions, or waits for the upstream to
+// close it, to learn whether the upstream does that. It is called with stream.mu held.
 func (p *pipe) closeUnused() {
 	s := p.stream
 	limit := s.bound.limit()

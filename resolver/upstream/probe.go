@@ -18,7 +18,7 @@ const (
 	stableAfter  = time.Minute // an upstream that was up for this time is trusted again
 )
 
-// Run watches the upstreams until ctx ends: it probes those that are down until they answer, and detects those that lead back here. When it returns, every
+// Run monitors the upstreams until ctx ends: it probes upstreams that are down until they answer, and detects upstreams that forward queries back to this server. When it returns, every
 // goroutine that it or Exchange started has ended, every connection is closed, and Exchange returns only errors. It is called once.
 func (p *Pool) Run(ctx context.Context) error {
 	var keepers sync.WaitGroup

@@ -158,8 +158,8 @@ func (r *race) plan() {
 	}
 }
 
-// candidates returns the lanes over which the question may be sent next, the best first: healthy ones before those that are down, which follow after two
-// attempts at a healthy one, and among equals the one asked least often.
+// candidates returns the lanes over which the question may be sent next, the best first. Healthy lanes come before lanes that are down, which are used only
+// after two attempts at a healthy lane. Among equal lanes, the one with the fewest attempts is first.
 func (r *race) candidates(hedge bool) []*lane {
 	var found []*lane
 	rank := func(l *lane) int {

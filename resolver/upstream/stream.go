@@ -14,10 +14,10 @@ import (
 const (
 	maxPipes   = 4                // connections to one upstream that share the questions
 	maxShort   = 8                // connections in all, where each takes few questions: some servers allow a client ten
-	maxAlone   = maxShort - 1     // connections with one question each, so that there is room for a shared one
+	maxAlone   = maxShort - 1     // connections with one question each; this leaves one connection that questions can share
 	maxPending = 256              // queries in flight on one connection
 	idleAfter  = 10 * time.Second // an unused connection is closed (RFC 7766 section 6.2.3)
-	stallAfter = 5 * time.Second  // so is one over which nothing came for what was asked
+	stallAfter = 5 * time.Second  // a connection with open questions is closed if no data arrives for this time
 	maxAsks    = 3                // connections over which one question is asked, one after the other
 )
 
@@ -34,9 +34,9 @@ type queue []chan struct{}
 // stream asks one upstream over TCP or TLS. Connections are kept, and queries pipelined:
 // many in flight on one, answered in any order (RFC 7766 section 6.2.1.1).
 //
-// An upstream may close a connection whenever it likes: after a number of questions, after each, or because of
-// one question it cannot bear. What it left unanswered is asked again (RFC 7766 section 6.2.4), each question
-// over a connection of its own, so that one that ends connections ends no other question's again.
+// An upstream may close a connection at any time: after a number of questions, after each question, or because of
+// one question that it cannot handle. Questions without an answer are sent again (RFC 7766 section 6.2.4), each over
+// a connection of its own, so that a question that makes the upstream close connections does not affect the others.
 type stream struct {
 	dial    func(context.Context) (net.Conn, error)
 	group   *group
@@ -44,11 +44,11 @@ type stream struct {
 	foreign *atomic.Uint64       // counts messages nobody waits for
 	pad     bool
 
-	mu      sync.Mutex // guards what follows and the state of each pipe
+	mu      sync.Mutex // guards the fields below and the state of each pipe
 	pipes   []*pipe    // those that are not retired, the oldest first
 	bound   bound      // of the questions that one connection takes
 	asking  int        // questions in flight, or waiting for a connection
-	waiting [2]queue   // of the latter: those that may share a connection, and those that are to be alone on one
+	waiting [2]queue   // questions that wait: those that may share a connection, and those that need a connection of their own
 }
 
 // ask sends q and waits for its answer until ctx ends. echoed reports whether the answer repeated the case of the question. The question is sent again for free

@@ -17,11 +17,11 @@ import (
 // called concurrently, and returns soon after ctx ends.
 type exchanger interface {
 	exchange(ctx context.Context, q *Question) (reply, error)
-	retire() // the upstream has fallen silent: what is kept open is not to be used for new questions
+	retire() // called when the upstream no longer answers: open connections and sockets are not used for new questions
 }
 
 const (
-	quirkMemory  = 15 * time.Minute // what an upstream lacks is tried again after this long
+	quirkMemory  = 15 * time.Minute // after this time, a feature that an upstream lacks is tried again
 	caseStrikes  = 3                // unechoed cases over UDP, while TCP gives no answer, until 0x20 is given up
 	dialTimeout  = 3 * time.Second  // TCP and TLS handshakes together
 	sessionsKept = 4                // TLS sessions for resumption
@@ -52,10 +52,10 @@ func wantsTCP(err error) bool {
 // errPlain ends the wait for an answer with EDNS: the question was answered without.
 var errPlain = errors.New("answered without EDNS")
 
-// errHandshake is wrapped by what fails after the TCP connection stands.
+// errHandshake is wrapped by errors that occur after the TCP connection was established.
 var errHandshake = errors.New("TLS handshake")
 
-// quirk is something an upstream was found to lack, believed for a while. The zero value is none.
+// quirk records that an upstream lacks a feature. It is valid for a limited time. The zero value is no quirk.
 type quirk struct{ until atomic.Int64 }
 
 func (k *quirk) forget()      { k.until.Store(0) }
@@ -126,12 +126,13 @@ func dialer(e Endpoint, roots *x509.CertPool, dial dialFunc) func(context.Contex
 
 func (t *transport) retire() { t.stream.retire() }
 
-// exchange asks, and asks again without EDNS where the upstream may not understand it or drops it. A question
-// for DNSSEC records is tried with EDNS first where an answer said that it is not understood: that answer may have
-// been forged, and without EDNS they cannot be asked for. Silence cannot be forged.
+// exchange sends the question, and sends it again without EDNS if the upstream may not understand EDNS or may drop
+// it. If an earlier answer said that the upstream does not understand EDNS, a question for DNSSEC records is still sent
+// with EDNS first: that answer may have been forged, and DNSSEC records need EDNS. If the upstream has dropped queries
+// with EDNS, every question is sent without EDNS only, because nobody can forge a missing answer.
 //
 // An error without a question can be forged more easily than an answer: it has to match the ID and the port only. It
-// is not taken before the upstream was asked a second time.
+// is accepted only after the upstream was asked a second time.
 func (t *transport) exchange(ctx context.Context, q *Question) (reply, error) {
 	if t.dropEDNS.active() || t.noEDNS.active() && !q.DO {
 		r, err := t.ask(ctx, q, false)

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	receiveLen = 4096 // octets taken of a datagram; more than was advertised is cut, and asked for over TCP
+	receiveLen = 4096 // size of the receive buffer; a longer datagram is truncated, and the query is sent over TCP
 	maxForeign = 20   // datagrams that are no answer to a query, until it is asked over TCP instead
 )
 
