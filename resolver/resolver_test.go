@@ -20,8 +20,8 @@ import (
 
 const signal = 65001
 
-// fakeUpstreams answers with the result of a function and records the questions. It is the only fake of these tests: sockets do not work under virtual time, and the real pool has its own
-// tests.
+// fakeUpstreams answers with the result of a function and records the questions. It is the only fake of these tests: sockets do not work under virtual time,
+// and the real pool has its own tests.
 type fakeUpstreams struct {
 	mu       sync.Mutex
 	asked    []string

@@ -34,7 +34,7 @@ const (
 	maxDue      = 1 << 16 // names whose next change by time is stored
 )
 
-// builder makes states, each from the one before. One goroutine uses it.
+// builder makes states, each from the state before. Only one goroutine may use a builder.
 type builder struct {
 	zones []*zone
 	due   dueNames

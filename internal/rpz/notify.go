@@ -14,7 +14,7 @@ import (
 	"rempart/internal/pause"
 )
 
-// How often a NOTIFY is sent while nobody confirms it: each waits twice as long as the one before (RFC 1996 section 3.6).
+// How often a NOTIFY is sent until the secondary confirms it: each waiting time is twice the one before (RFC 1996 section 3.6).
 const (
 	notifyTries = 5
 	notifyWait  = time.Second

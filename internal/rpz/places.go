@@ -56,7 +56,8 @@ func (p *places) bound(perClient int) {
 	p.SetClass(unknown, fair.Class{Conns: maxUnknown, PerClient: min(perClient, maxUnknownPerClient), Evict: true})
 }
 
-// take takes a place for a connection and returns it, or returns nil if no place is free. If all places of unknown connections are taken, it closes one of them for a new one.
+// take takes a place for a connection and returns it, or returns nil if no place is free. If all
+// places of unknown connections are taken, it closes one of these connections to make room.
 func (p *places) take(conn net.Conn, from netip.Addr) *place {
 	at := &place{conn, from, time.Now().UnixNano()}
 	class := unknown

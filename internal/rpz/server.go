@@ -46,7 +46,7 @@ type Server struct {
 	builder *builder
 	logged  [maxZones]bool // it was logged that records are left out
 	renewed time.Time
-	stale   bool // the content of the serial changed: it is served under the next one
+	stale   bool // the content changed under the same serial, and will be served under the next serial
 
 	places *places
 	conns  sync.WaitGroup

@@ -140,7 +140,7 @@ func (p *packing) rewritten(accept func(rr *wire.Record) bool) []byte {
 	return out
 }
 
-// appendRecord appends a record of msg. Its owner is a pointer to the question where it is name, the question's.
+// appendRecord appends a record of msg. If its owner is name, the name in the question, the owner is written as a pointer to the question.
 func appendRecord(dst, msg []byte, rr *wire.Record, name []byte) (out []byte, ok bool) {
 	begin := len(dst)
 	if dst, _, ok = wire.ExpandName(dst, msg, rr.Name); !ok {

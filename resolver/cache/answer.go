@@ -249,7 +249,8 @@ func (e *Answer) WriteAnswer(q *wire.Query, now int64, stale bool) {
 	}
 }
 
-// fitting returns the part of the body that fits q's client: all, or without records that are not required; nil if even that is too large (RFC 2181 section 9).
+// fitting returns the part of the body that q's client accepts: the whole body, or the body without records that are not required. It returns nil if even
+// that is too large (RFC 2181 section 9).
 func (e *Answer) fitting(q *wire.Query) (body []byte, counts [3]uint16) {
 	room := q.Limit() - len(q.Out)
 	if q.EDNS {

@@ -253,7 +253,7 @@ func (c *Cache) shrink(now int64) {
 	}
 }
 
-// spare takes one use off an answer; false if it had none left.
+// spare subtracts one from the uses of an answer. It returns false if the answer had no use left.
 func (e *Answer) spare() bool {
 	n := e.uses.Load()
 	if n > 0 {

@@ -104,7 +104,7 @@ func (st *stream) allow(d time.Duration) {
 	}
 }
 
-// stop lets the client finish the message that it is sending, and accepts no other.
+// stop accepts no further messages, except the message that the client is sending at the moment.
 func (st *stream) stop() {
 	st.stopping.Store(true)
 	_ = st.conn.SetReadDeadline(time.Now().Add(drainRead))

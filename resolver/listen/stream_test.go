@@ -154,7 +154,8 @@ func TestStreamAnswersInAnyOrder(t *testing.T) {
 	}
 }
 
-// TestShareOfTheSlowPath checks a connection with more slow queries than its share of the slow path: the server stops reading it for a time and answers all queries.
+// TestShareOfTheSlowPath checks a connection with more slow queries than its share of the slow path: the server stops reading from the connection
+// for a time, and answers all queries.
 func TestShareOfTheSlowPath(t *testing.T) {
 	const many = maxPipelined + 50
 	var g gates

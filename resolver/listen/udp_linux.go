@@ -74,7 +74,7 @@ func newUDPWorker(conn *net.UDPConn, wildcard bool, c Config, s *Server) (*udpWo
 	return w, nil
 }
 
-// run receives, answers and sends batches until the socket's deadline passes or it is closed.
+// run receives, answers and sends batches until the socket's deadline passes or the socket is closed.
 func (w *udpWorker) run() {
 	for {
 		n, err := w.receiveBatch()

@@ -39,7 +39,7 @@ func newUDPWorker(conn *net.UDPConn, _ bool, c Config, s *Server) (*udpWorker, e
 	return w, nil
 }
 
-// run receives and answers until the socket's deadline passes or it is closed.
+// run receives and answers until the socket's deadline passes or the socket is closed.
 func (w *udpWorker) run() {
 	batch := make([]wire.Query, 1)
 	q := &batch[0]

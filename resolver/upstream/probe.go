@@ -18,8 +18,8 @@ const (
 	stableAfter  = time.Minute // an upstream that was up for this time is trusted again
 )
 
-// Run monitors the upstreams until ctx ends: it probes upstreams that are down until they answer, and detects upstreams that forward queries back to this server. When it returns, every
-// goroutine that it or Exchange started has ended, every connection is closed, and Exchange returns only errors. It is called once.
+// Run monitors the upstreams until ctx ends: it probes upstreams that are down until they answer, and detects upstreams that forward queries back to this server.
+// When Run returns, every goroutine that Run or Exchange started has ended, every connection is closed, and Exchange returns only errors. It is called once.
 func (p *Pool) Run(ctx context.Context) error {
 	var keepers sync.WaitGroup
 	for _, m := range p.members {
