@@ -11,7 +11,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// pushSplit pushes names as lines, and asks for those that guards hold to be set apart.
+// pushSplit pushes names as NDJSON with without_held=true, so that control puts the names that guards hold into a change set of their own.
 func (f *fixture) pushSplit(t testing.TB, id, query string, names ...string) *answer {
 	t.Helper()
 	return f.call(t, "ada", "POST", "/v1/changesets?id="+id+"&without_held=true"+query, pushapi.TypeNDJSON, strings.NewReader(lines(names)))
@@ -26,7 +26,7 @@ func lines(names []string) string {
 	return b.String()
 }
 
-// TestHeldIsSetApart publishes what no guard holds, and holds the rest as a change set of its own that a second person approves.
+// TestHeldIsSetApart checks that control publishes the names that no guard holds, and holds the others as a separate change set that a second person approves.
 func TestHeldIsSetApart(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com", "pages.dev", "two.example", "deezer.com"}
@@ -45,7 +45,7 @@ func TestHeldIsSetApart(t *testing.T) {
 	f.wants(t, "two.example", blocklist.BlockedBy)
 	f.wants(t, "dailymotion.com", blocklist.Pass)
 
-	again := into[changeset.Receipt](t, f.pushSplit(t, "case", "", names...), http.StatusOK) // a lost answer
+	again := into[changeset.Receipt](t, f.pushSplit(t, "case", "", names...), http.StatusOK) // the client repeats the push after a lost answer
 	if again.Version != r.Version || again.HeldAs != r.HeldAs {
 		t.Errorf("pushed again: %+v", again)
 	}
@@ -72,7 +72,7 @@ func TestHeldIsSetApart(t *testing.T) {
 	}
 }
 
-// TestAllIsSetApart holds everything where there is nothing else, and nothing where no guard holds anything.
+// TestAllIsSetApart checks a push of which guards hold all names, and one of which they hold none.
 func TestAllIsSetApart(t *testing.T) {
 	f := start(t, setting{})
 	r := into[changeset.Receipt](t, f.pushSplit(t, "all", "", "dailymotion.com"), http.StatusOK)
@@ -91,10 +91,10 @@ func TestAllIsSetApart(t *testing.T) {
 	refused(t, signed, http.StatusUnprocessableEntity, "without_held")
 }
 
-// TestManySetApart publishes a large change set of which few names are held.
+// TestManySetApart checks a large change set of which guards hold one name.
 func TestManySetApart(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes long")
+		t.Skip("this test takes long")
 	}
 	f := start(t, setting{})
 	names := []string{"dailymotion.com"}

@@ -25,7 +25,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// keys are one of each role, under one root.
+// keys holds one key per role, under one root key.
 type keys struct {
 	root, control, desk, author, second, approver, feeds, unknown *journal.SecretKey
 	ring                                                          journal.Ring
@@ -52,7 +52,7 @@ func newKeys(t testing.TB) *keys {
 	return k
 }
 
-// output keeps what is logged, for the test to search.
+// output stores the log, so that a test can search it.
 type output struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -70,7 +70,7 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-// fixture is a control with the API before it, and tokens by name.
+// fixture is a control and its API. secret maps the name of each token to its secret.
 type fixture struct {
 	*keys
 	dir    string
@@ -83,19 +83,20 @@ type fixture struct {
 	stop   func()
 }
 
-// setting changes how a fixture is made.
+// setting changes the configuration of a fixture.
 type setting struct {
 	ring    func(*journal.Ring)
 	config  func(*pushapi.Config)
 	control func(*journal.ControlConfig)
-	dir     string // of another fixture that ended; with its keys
+	dir     string // folder of an earlier fixture that was stopped; keys must be its keys
 	keys    *keys
 	idle    bool // Run is not called
 }
 
 var shipped = sync.OnceValues(func() (*guard.Guards, error) { return guard.New(guard.Config{}) })
 
-// start starts a control with tokens for ada and bob, publishers; eve, an approver; sam, who is both; joe, an auditor; and a node.
+// start starts a control with a token for each of these: the publishers ada and bob, the approver eve, sam, who is publisher and approver, the auditor joe,
+// and a node.
 func start(t testing.TB, s setting) *fixture {
 	t.Helper()
 	f := &fixture{keys: s.keys, dir: s.dir, logged: &output{}, secret: map[string]string{}}
@@ -135,7 +136,7 @@ func start(t testing.TB, s setting) *fixture {
 	select {
 	case <-ready:
 	case <-time.After(time.Minute):
-		t.Fatal("control does not get ready")
+		t.Fatal("control did not become ready")
 	}
 	push := pushapi.Config{
 		Control: f.journ, Desk: f.desk, Guards: shipped, Grammar: format.Grammar{}, Dir: t.TempDir(), Version: "test", Log: log, Rate: 1000, Burst: 1000,
@@ -167,7 +168,7 @@ func start(t testing.TB, s setting) *fixture {
 	return f
 }
 
-// answer is what the API answered.
+// answer is the API's response to a call.
 type answer struct {
 	status int
 	header http.Header
@@ -176,7 +177,7 @@ type answer struct {
 
 func (a *answer) String() string { return fmt.Sprintf("%d %s", a.status, a.body) }
 
-// into reads the answer, which must have a status.
+// into decodes the body of an answer. The test fails at once if the answer has another status.
 func into[T any](t testing.TB, a *answer, status int) T {
 	t.Helper()
 	var v T
@@ -189,7 +190,7 @@ func into[T any](t testing.TB, a *answer, status int) T {
 	return v
 }
 
-// problemJSON is an error as the API answers it.
+// problemJSON is the body of an error response.
 type problemJSON struct {
 	Status int
 	Detail string
@@ -199,15 +200,15 @@ type problemJSON struct {
 	}
 }
 
-// refused checks that an answer is a problem of a status about a field, "" for any.
+// refused checks that an answer is an error with the status, and that the error names the field. An empty field is not checked.
 func refused(t testing.TB, a *answer, status int, field string) problemJSON {
 	t.Helper()
 	if got := a.header.Get("Content-Type"); got != "application/problem+json" {
-		t.Errorf("an error of type %q: %s", got, a)
+		t.Errorf("error with media type %q, want application/problem+json: %s", got, a)
 	}
 	p := into[problemJSON](t, a, status)
 	if p.Status != status || p.Detail == "" {
-		t.Errorf("a problem that does not say what it is: %s", a.body)
+		t.Errorf("the error has another status in its body, or no detail: %s", a.body)
 	}
 	if field == "" {
 		return p
@@ -217,11 +218,11 @@ func refused(t testing.TB, a *answer, status int, field string) problemJSON {
 			return p
 		}
 	}
-	t.Errorf("no error of %s in %s", field, a.body)
+	t.Errorf("no error names the field %s: %s", field, a.body)
 	return p
 }
 
-// call calls the API with somebody's token.
+// call calls the API with the token of who, or without a token if who is empty.
 func (f *fixture) call(t testing.TB, who, method, path, mediaType string, body io.Reader) *answer {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, f.srv.URL+path, body)
@@ -256,7 +257,7 @@ func (f *fixture) post(t testing.TB, who, path string) *answer {
 	return f.call(t, who, http.MethodPost, path, "", nil)
 }
 
-// push pushes something JSON encodes.
+// push pushes a value that is encoded as JSON.
 func (f *fixture) push(t testing.TB, who string, set any) *answer {
 	t.Helper()
 	data, err := json.Marshal(set)
@@ -286,7 +287,7 @@ func (f *fixture) token(t testing.TB, o pushapi.Order) {
 	f.secret[o.Name] = into[pushapi.TokenInfo](t, f.order(t, o, f.root), http.StatusOK).Secret
 }
 
-// set is a change set of blocks.
+// set returns a change set that blocks the names.
 func set(id string, names ...string) pushapi.ChangeSet {
 	s := pushapi.ChangeSet{ID: id}
 	for _, n := range names {
@@ -295,7 +296,7 @@ func set(id string, names ...string) pushapi.ChangeSet {
 	return s
 }
 
-// signed is a change set that keys sign.
+// signed returns a change set that is signed by the keys.
 func signed(t testing.TB, s *journal.ChangeSet, changes []journal.Change, by ...*journal.SecretKey) []byte {
 	t.Helper()
 	if s.Time == 0 {
@@ -308,7 +309,7 @@ func signed(t testing.TB, s *journal.ChangeSet, changes []journal.Change, by ...
 	return journal.Seal(journal.KindChanges, payload, by...)
 }
 
-// verdict is what control's set says of a name.
+// verdict returns the verdict of control's set on a name.
 func (f *fixture) verdict(t testing.TB, name string) blocklist.Action {
 	t.Helper()
 	wire, err := format.Name(name)
@@ -329,7 +330,7 @@ func waitFor(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %s", what)
+			t.Fatalf("timeout while waiting for %s", what)
 		}
 	}
 }

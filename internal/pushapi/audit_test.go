@@ -20,13 +20,13 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// entry is one of the audit trail.
+// entry is an entry of the audit trail.
 type entry struct {
 	Time                             int64
 	Who, Call, ID, Outcome, Previous string
 }
 
-// trail reads the audit trail as it is kept, and checks its chain and signatures.
+// trail reads the stored audit trail, and checks its hash chain and its signatures.
 func (f *fixture) trail(t testing.TB) (all []entry) {
 	t.Helper()
 	previous := ""
@@ -117,8 +117,8 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-// TestReadsThatPollAreNotAudited leaves reads that programs repeat out of the trail, except where a role refuses them, and notes one reading of the trail for
-// many that follow each other.
+// TestReadsThatPollAreNotAudited checks that reads which programs repeat are not in the audit trail unless the caller lacks the role, and that consecutive
+// reads of the trail by one caller become one entry.
 func TestReadsThatPollAreNotAudited(t *testing.T) {
 	f := start(t, setting{})
 	r := f.published(t, set("one", "one.example"))
@@ -133,7 +133,7 @@ func TestReadsThatPollAreNotAudited(t *testing.T) {
 			f.get(t, "ada", path)
 		}
 	}
-	f.get(t, "node", "/v1/nodes") // it lacks the role
+	f.get(t, "node", "/v1/nodes") // the token of a node lacks the role
 	f.get(t, "joe", "/v1/tokens")
 	f.get(t, "joe", "/v1/changesets/two/content")
 	for range 5 {
@@ -177,7 +177,7 @@ func TestNoAudit(t *testing.T) {
 	f.wants(t, "two.example", blocklist.Pass)
 }
 
-// TestPrivacy searches every sink for the client's address.
+// TestPrivacy checks that no output or stored data contains the client's address.
 func TestPrivacy(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("one", "one.example"))

@@ -22,7 +22,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// calls are one of each operation that asks for a role, and who may.
+// calls holds one call of each operation that requires a role, and the tokens that have the role.
 var calls = []struct {
 	method, path, body string
 	may                []string
@@ -45,7 +45,7 @@ var calls = []struct {
 	{"GET", "/v1/audit", "", []string{"joe"}},
 }
 
-// TestRoles calls every operation with a token of every role.
+// TestRoles checks that each operation accepts only the tokens that have the required role.
 func TestRoles(t *testing.T) {
 	f := start(t, setting{})
 	for _, c := range calls {
@@ -62,7 +62,7 @@ func TestRoles(t *testing.T) {
 			if a.status != http.StatusTooManyRequests {
 				refused(t, a, http.StatusUnauthorized, "")
 				if a.header.Get("WWW-Authenticate") == "" {
-					t.Error("401 does not say how")
+					t.Error("the answer 401 has no WWW-Authenticate")
 				}
 			}
 		}
@@ -75,7 +75,7 @@ func TestTokens(t *testing.T) {
 	expires := time.Now().Unix() + 3600
 	short := into[pushapi.TokenInfo](t, f.order(t, pushapi.Order{Name: "short", Roles: []pushapi.Role{pushapi.Publisher}, Expires: expires}, f.root), http.StatusOK)
 	if f.secret["short"] = short.Secret; short.Expires.Unix() != expires {
-		t.Errorf("it expires at %v, want %d", short.Expires, expires)
+		t.Errorf("the token expires at %v, want %d", short.Expires, expires)
 	}
 	f.token(t, pushapi.Order{Name: "gone", Roles: []pushapi.Role{pushapi.Publisher}})
 	for _, who := range []string{"short", "gone"} {
@@ -125,7 +125,7 @@ func TestTokens(t *testing.T) {
 	}
 	refused(t, f.call(t, "", "POST", "/v1/tokens", pushapi.TypeOrder, bytes.NewReader(sealed)), http.StatusConflict, "body.name")
 	if v := f.journ.State().Version; v != before {
-		t.Errorf("version %d after %d: somebody pushed", v, before)
+		t.Errorf("version %d after %d, want no publication", v, before)
 	}
 	f.api.AllowNoMore()
 	limited := func() bool {
@@ -133,24 +133,24 @@ func TestTokens(t *testing.T) {
 	}
 	for tries := 0; !limited(); tries++ {
 		if tries == 1000 {
-			t.Fatal("orders with unknown keys are not limited")
+			t.Fatal("orders with unknown keys were not limited after 1000 calls")
 		}
 	}
 	if a := f.order(t, pushapi.Order{Do: "revoke", Name: "twice"}, f.root); a.status != http.StatusOK {
-		t.Errorf("orders with unknown keys keep a root from revoking: %s", a)
+		t.Errorf("after many orders with unknown keys, an order of a root key was refused: %s", a)
 	}
 	list := f.get(t, "joe", "/v1/tokens")
 	if n := len(into[struct{ Tokens []pushapi.TokenInfo }](t, list, http.StatusOK).Tokens); n != 9 {
-		t.Errorf("%d tokens", n)
+		t.Errorf("%d tokens, want 9", n)
 	}
 	for _, secret := range f.secret {
 		if strings.Contains(string(list.body), secret) || strings.Contains(f.logged.String(), secret) {
-			t.Error("a secret is in the answer")
+			t.Error("a secret is in the answer or in the log")
 		}
 	}
 }
 
-// authority makes certificates.
+// authority issues certificates.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -191,7 +191,7 @@ func TestCertificate(t *testing.T) {
 		Name: "zoe", Roles: []pushapi.Role{pushapi.Publisher}, Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: good.Certificate[0]})),
 	}
 	if i := into[pushapi.TokenInfo](t, f.order(t, order, f.root), http.StatusOK); i.Secret != "" {
-		t.Error("a certificate has a secret")
+		t.Error("a token for a certificate has a secret, want none")
 	}
 	order.Name = "zoe2"
 	refused(t, f.order(t, order, f.root), http.StatusConflict, "body.certificate")
@@ -214,17 +214,17 @@ func TestCertificate(t *testing.T) {
 		return res.StatusCode
 	}
 	if got := push(good); got != http.StatusCreated {
-		t.Errorf("registered: %d", got)
+		t.Errorf("registered certificate: status %d, want 201", got)
 	}
 	if got := push(other); got != http.StatusUnauthorized {
-		t.Errorf("not registered: %d", got)
+		t.Errorf("unregistered certificate: status %d, want 401", got)
 	}
 	if got := push(); got != http.StatusUnauthorized {
-		t.Errorf("none: %d", got)
+		t.Errorf("no certificate: status %d, want 401", got)
 	}
 	f.order(t, pushapi.Order{Do: "revoke", Name: "zoe"}, f.root)
 	if got := push(good); got != http.StatusUnauthorized {
-		t.Errorf("revoked: %d", got)
+		t.Errorf("revoked certificate: status %d, want 401", got)
 	}
 }
 
@@ -236,38 +236,38 @@ func TestRates(t *testing.T) {
 		for range n {
 			if a := f.get(t, who, "/v1/nodes"); a.status == http.StatusTooManyRequests {
 				if limited++; a.header.Get("Retry-After") == "" {
-					t.Error("429 does not say when")
+					t.Error("the answer 429 has no Retry-After")
 				}
 			}
 		}
 		return limited
 	}
 	if n := count("ada", 20); n < 10 {
-		t.Errorf("%d of 20 calls of one token were too many", n)
+		t.Errorf("%d of 20 calls with one token were refused, want at least 10", n)
 	}
 	if n := count("bob", 3); n != 0 {
-		t.Errorf("another's were too many: %d", n)
+		t.Errorf("%d of 3 calls with another token were refused, want 0", n)
 	}
 	if n := count("", 200); n < 100 {
-		t.Errorf("%d of 200 calls without a valid token were too many", n)
+		t.Errorf("%d of 200 calls without a token were refused, want at least 100", n)
 	}
 	if n := count("eve", 3); n != 0 {
-		t.Errorf("calls without a valid token delay others: %d", n)
+		t.Errorf("after many calls without a token, %d of 3 calls with one were refused, want 0", n)
 	}
 	if a := f.order(t, pushapi.Order{Name: "late", Roles: []pushapi.Role{pushapi.Node}}, f.root); a.status != http.StatusOK {
-		t.Errorf("calls without a valid token delay a root: %s", a)
+		t.Errorf("after many calls without a token, an order of a root key was refused: %s", a)
 	}
-	for range 500 { // many nodes share one
+	for range 500 { // many nodes may share one token
 		if name, ok := f.api.Allowed(t.Context(), f.secret["node"], nil, pushapi.Node); !ok || name != "node" {
-			t.Fatal("a node is not let in")
+			t.Fatal("the token of a node was refused")
 		}
 	}
 	if _, ok := f.api.Allowed(t.Context(), f.secret["ada"], nil, pushapi.Node); ok {
-		t.Error("a publisher is let in as a node")
+		t.Error("the token of a publisher was accepted for the role node")
 	}
 }
 
-// TestGuarded calls a handler that is served next to the API and requires the role node.
+// TestGuarded checks that a handler which is served next to the API and requires the role node refuses other callers.
 func TestGuarded(t *testing.T) {
 	f := start(t, setting{})
 	srv := httptest.NewServer(f.api.Guarded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write([]byte(pushapi.Caller(r))) }), pushapi.Node))

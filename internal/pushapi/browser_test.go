@@ -10,7 +10,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// fromPage sends a request of ada's with header fields of a browser.
+// fromPage sends a request with sam's token and the header fields of a browser, and returns the status.
 func (f *fixture) fromPage(t *testing.T, url, method, path, body string, header map[string]string) int {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url+path, strings.NewReader(body))
@@ -29,7 +29,7 @@ func (f *fixture) fromPage(t *testing.T, url, method, path, body string, header 
 	return res.StatusCode
 }
 
-// TestOtherSitesDoNotAct calls the API from a web page of another site in the browser of an operator: nothing changes.
+// TestOtherSitesDoNotAct checks that a web page of another site in an operator's browser cannot change anything through the API.
 func TestOtherSitesDoNotAct(t *testing.T) {
 	f := start(t, setting{})
 	before := f.journ.State().Version
@@ -53,12 +53,12 @@ func TestOtherSitesDoNotAct(t *testing.T) {
 	}
 	own := map[string]string{"Sec-Fetch-Site": "same-origin", "Origin": f.srv.URL, "Content-Type": pushapi.TypeJSON}
 	if got := f.fromPage(t, f.srv.URL, "POST", "/v1/changesets", `{"changes":[{"name":"own.example"}]}`, own); got != http.StatusCreated {
-		t.Errorf("a page of the API's own: %d", got)
+		t.Errorf("a page of the API's own site: status %d", got)
 	}
 	f.wants(t, "own.example", blocklist.BlockedBy)
 }
 
-// TestBodiesHaveAType sends bodies with the media types of HTML forms, and without a media type: they are refused regardless of their content.
+// TestBodiesHaveAType checks that bodies with the media types of HTML forms, or without a media type, are refused regardless of their content.
 func TestBodiesHaveAType(t *testing.T) {
 	f := start(t, setting{})
 	before := f.journ.State().Version
@@ -87,7 +87,7 @@ func TestBodiesHaveAType(t *testing.T) {
 	}
 }
 
-// TestOtherSitesDoNotReport calls a handler that is served next to the API from a web page of another site.
+// TestOtherSitesDoNotReport checks that a handler which is served next to the API refuses requests from web pages of other sites.
 func TestOtherSitesDoNotReport(t *testing.T) {
 	f := start(t, setting{})
 	srv := httptest.NewServer(f.api.Guarded(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), pushapi.Publisher))

@@ -21,7 +21,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// names is an upload of n lines, made as it is read.
+// names is a Reader of an upload of n lines. It creates the lines while it is read.
 type names struct {
 	n, next int
 	buf     []byte
@@ -42,7 +42,7 @@ func (r *names) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// peak notes the most memory the heap ever had until it is called.
+// peak starts to measure the size of the heap. The returned function stops the measurement and returns the largest size in bytes.
 func peak() func() uint64 {
 	var most atomic.Uint64
 	stop, done := make(chan struct{}), make(chan struct{})
@@ -73,10 +73,10 @@ func highWater() string {
 	return "unknown"
 }
 
-// longTests asks for the tests that take minutes.
+// longTests is the environment variable that enables tests of several minutes.
 const longTests = "REMPART_LONG_TESTS"
 
-// TestMillion pushes a million names in one call, and undoes them in another.
+// TestMillion checks a push of a million names in one call, and its undo.
 func TestMillion(t *testing.T) {
 	n := 1_000_000
 	if os.Getenv(longTests) == "" {
@@ -100,14 +100,14 @@ func TestMillion(t *testing.T) {
 		t.Errorf("%d names", got)
 	}
 	if again := f.call(t, "ada", "POST", "/v1/changesets?id=million", pushapi.TypeNDJSON, &names{n: n, line: body.line}); again.status != http.StatusOK {
-		t.Errorf("again: %s", again)
+		t.Errorf("pushed again: %s", again)
 	}
 	f.published(t, set("between", "login-7.phish7.example"))
 	most, begun = peak(), time.Now()
 	u := f.undo(t, "million")
 	t.Logf("undone after %.1f s; peak heap %d MiB, VmHWM %s", time.Since(begun).Seconds(), most()>>20, highWater())
 	if u.Lefts != 1 || u.Accepted != n-1 {
-		t.Errorf("%d left, %d accepted", u.Lefts, u.Accepted)
+		t.Errorf("the undo left %d changes and accepted %d, want 1 and all others", u.Lefts, u.Accepted)
 	}
 	f.wants(t, "login-0.phish0.example", blocklist.Pass)
 	f.wants(t, "login-7.phish7.example", blocklist.BlockedBy)
@@ -116,7 +116,7 @@ func TestMillion(t *testing.T) {
 	}
 }
 
-// TestStreaming uploads a large change set whose changes are all refused: the memory does not grow with the upload.
+// TestStreaming checks that memory does not grow with the size of an upload whose changes are all refused.
 func TestStreaming(t *testing.T) {
 	n := 400_000
 	if testing.Short() {
@@ -131,7 +131,7 @@ func TestStreaming(t *testing.T) {
 		return fmt.Appendf(b, `{"name":"n%d..example","reason":%q}`+"\n", i, strings.Repeat("x", 200))
 	}}
 	r := into[changeset.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=bad", pushapi.TypeNDJSON, body), http.StatusOK)
-	if got := most(); r.State != changeset.Refused || r.Refusals != n || len(r.Refused) != 1000 || got > 2*base+64<<20 { // the collector lets the heap double
+	if got := most(); r.State != changeset.Refused || r.Refusals != n || len(r.Refused) != 1000 || got > 2*base+64<<20 { // the heap may double before a collection
 		t.Errorf("%s, %d refused, %d listed, peak heap %d MiB from %d", r.State, r.Refusals, len(r.Refused), got>>20, base>>20)
 	} else {
 		t.Logf("%d bad lines, %d MB: peak heap %d MiB from %d", n, n*225/1e6, got>>20, base>>20)
@@ -207,7 +207,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// TestBadLines uploads changes with some wrong lines: each of these is reported, the others are accepted.
+// TestBadLines checks that each invalid line of an upload is reported, and that the other lines are accepted.
 func TestBadLines(t *testing.T) {
 	f := start(t, setting{})
 	bad := []struct{ line, field string }{
@@ -224,7 +224,7 @@ func TestBadLines(t *testing.T) {
 	body += `{"name":"last.example"}`
 	r := into[changeset.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=lines", pushapi.TypeNDJSON, strings.NewReader(body)), http.StatusCreated)
 	if r.Accepted != 2 || r.Refusals != len(bad) {
-		t.Errorf("%d accepted, %d refused", r.Accepted, r.Refusals)
+		t.Errorf("%d accepted, %d refused; want 2 accepted and all others refused", r.Accepted, r.Refusals)
 	}
 	for i, got := range r.Refused {
 		if got.Line != i+2 || got.Guard != bad[i].field || got.Why == "" {
@@ -247,7 +247,7 @@ func TestBadLines(t *testing.T) {
 	f.wants(t, "v.example", blocklist.BlockedBy)
 }
 
-// TestSlowUploads starts uploads that stop: small uploads succeed meanwhile, and so do large ones of another person.
+// TestSlowUploads checks that unfinished uploads of two persons delay neither small change sets nor the uploads of a third person.
 func TestSlowUploads(t *testing.T) {
 	f := start(t, setting{})
 	var dribbling sync.WaitGroup
@@ -263,12 +263,12 @@ func TestSlowUploads(t *testing.T) {
 		fmt.Fprintf(c, "POST /v1/changesets?id=slow HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: 1000000\r\n\r\n{", f.secret[who], pushapi.TypeNDJSON)
 		return func() { c.Close() }
 	}
-	for range 4 { // of ada and of bob: those above the limit get an error
+	for range 4 { // ada and bob: uploads above the limit of a person are refused
 		defer slow("ada")()
 		defer slow("bob")()
 	}
 	line := func() io.Reader { return strings.NewReader(`{"name":"quick.example"}`) }
-	waitFor(t, "the slow ones", func() bool {
+	waitFor(t, "the unfinished uploads to reach the limit", func() bool {
 		return f.call(t, "ada", "POST", "/v1/changesets?id=x&dry_run=true", pushapi.TypeNDJSON, line()).status == http.StatusTooManyRequests
 	})
 	if a := f.call(t, "ada", "POST", "/v1/changesets", pushapi.TypeNDJSON, line()); a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") == "" {
@@ -281,11 +281,11 @@ func TestSlowUploads(t *testing.T) {
 		t.Errorf("%s", a)
 	}
 	if a := f.call(t, "ada", "POST", "/v1/changesets?id=x&dry_run=true", pushapi.TypeNDJSON, line()); a.status != http.StatusTooManyRequests {
-		t.Errorf("others waited for the slow ones to end: %s", a)
+		t.Errorf("ada's unfinished uploads ended before the other calls did: %s", a)
 	}
 }
 
-// dribble sends a byte every five seconds, for two minutes at most.
+// dribble sends one byte every five seconds, for at most two minutes.
 func dribble(c net.Conn, stop <-chan struct{}) {
 	for range 24 {
 		select {
@@ -297,8 +297,8 @@ func dribble(c net.Conn, stop <-chan struct{}) {
 	}
 }
 
-// TestSlowDocuments sends documents that do not end, which are held in memory: each person can send a limited number of them, and other persons are served
-// meanwhile.
+// TestSlowDocuments checks that one person can send only a limited number of unfinished documents, because control holds them in memory, and that pushes of
+// other persons succeed meanwhile.
 func TestSlowDocuments(t *testing.T) {
 	f := start(t, setting{})
 	for range 20 {
@@ -309,16 +309,16 @@ func TestSlowDocuments(t *testing.T) {
 		defer c.Close()
 		fmt.Fprintf(c, "POST /v1/changesets HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{", f.secret["ada"])
 	}
-	waitFor(t, "an end of them", func() bool { return f.push(t, "ada", set("", "ada.example")).status == http.StatusTooManyRequests })
+	waitFor(t, "the limit of documents", func() bool { return f.push(t, "ada", set("", "ada.example")).status == http.StatusTooManyRequests })
 	if a := f.push(t, "bob", set("", "bob.example")); a.status != http.StatusCreated {
 		t.Errorf("%s", a)
 	}
 }
 
-// TestStall sends an upload that stops: the server ends the request within two minutes.
+// TestStall checks that the server ends an upload that sends no more data within two minutes.
 func TestStall(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes half a minute")
+		t.Skip("this test takes half a minute")
 	}
 	t.Parallel()
 	f := start(t, setting{})
@@ -341,7 +341,7 @@ func TestStall(t *testing.T) {
 				t.Errorf("after %v: %v %s", time.Since(begun), err, answer)
 			}
 			if took := time.Since(begun); what == "nobody's" && took > 20*time.Second {
-				t.Errorf("refused after %v", took)
+				t.Errorf("an upload without a token was refused after %v, want at most 20 s", took)
 			}
 			t.Logf("ended after %.0f s: %.20s", time.Since(begun).Seconds(), answer)
 		})
@@ -359,7 +359,7 @@ func TestNarrowLarge(t *testing.T) {
 	f.wants(t, "n1.example", blocklist.Pass)
 }
 
-// TestLargeSigned pushes a large change set that an author signed, parts of which are refused: the refused changes are in the log, and are not undone.
+// TestLargeSigned checks a large signed change set with two refused changes: the log contains the refused changes, and an undo ignores them.
 func TestLargeSigned(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("before", "n3.example"))
@@ -379,7 +379,7 @@ func TestLargeSigned(t *testing.T) {
 			t.Errorf("%s: %+v", name, log.Log)
 		}
 	}
-	if u := f.undo(t, "large"); u.Accepted != r.Accepted+1 || u.Lefts != 0 { // one is blocked again, as it was
+	if u := f.undo(t, "large"); u.Accepted != r.Accepted+1 || u.Lefts != 0 { // n3.example is blocked again by the change set "before"
 		t.Errorf("%+v", u)
 	}
 	f.wants(t, "n4.example", blocklist.Pass)

@@ -12,7 +12,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// TestOneTokenLeavesRoomForOthers reports under more node names than there are places, with one token: the nodes of another token are still listed.
+// TestOneTokenLeavesRoomForOthers checks that the nodes of one token are listed although reports with another token used more node names than control stores.
 func TestOneTokenLeavesRoomForOthers(t *testing.T) {
 	f := start(t, setting{})
 	st := f.journ.State()
@@ -26,18 +26,18 @@ func TestOneTokenLeavesRoomForOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	report("stolen", "real") // the fleet's own, before its token was stolen
+	report("stolen", "real") // a genuine node that used the token before it was stolen
 	begun := time.Now()
 	for i := range 12_000 {
 		report("stolen", fmt.Sprintf("fake%05d", i))
 	}
 	if took := time.Since(begun); took > 20*time.Second {
-		t.Errorf("12,000 reports took %v", took)
+		t.Errorf("12,000 reports took %v, want at most 20 s", took)
 	}
 	for i := range 10 {
 		report("honest", fmt.Sprint("edge", i))
 	}
-	for i := range 1000 { // it reports on, under old names and new ones
+	for i := range 1000 { // the stolen token continues to report, under old and new names
 		report("stolen", fmt.Sprintf("fake%05d", 9_500+i))
 	}
 	nodes := f.nodeInfos(t)
@@ -56,9 +56,9 @@ func TestOneTokenLeavesRoomForOthers(t *testing.T) {
 		t.Errorf("%d nodes of the stolen token are listed, of %d", got, len(nodes))
 	}
 	if !slices.ContainsFunc(nodes, func(n pushapi.NodeInfo) bool { return n.Node == "stolen/real" }) {
-		t.Error("a node that was there before is missing")
+		t.Error("stolen/real, which was listed first, is not listed any more")
 	}
 	if said := strings.Count(f.logged.String(), "no room for more servers"); said != 1 {
-		t.Errorf("logged %d times", said)
+		t.Errorf("\"no room for more servers\" was logged %d times, want once", said)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// loseSnapshot removes the newest snapshot from the object store of a fixture, and alters control's own copy of it, so that nothing can repair the journal.
+// loseSnapshot removes the newest snapshot from the object store of a fixture, and damages control's own copy of it, so that the journal cannot be repaired.
 func (f *fixture) loseSnapshot(t *testing.T) {
 	t.Helper()
 	newest, err := f.journ.Newest(t.Context())
@@ -52,22 +52,22 @@ func TestPushIsRefusedWhileTheJournalIsDamaged(t *testing.T) {
 	f.loseSnapshot(t)
 	for end := time.Now().Add(30 * time.Second); f.journ.Damaged() == nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("the damage is not noticed")
+			t.Fatal("the damage was not detected")
 		}
 	}
 	a := f.push(t, "ada", set("lost", "lost.example"))
 	refused(t, a, http.StatusServiceUnavailable, "")
 	if !strings.Contains(a.String(), "--recover") || !strings.Contains(a.String(), "--new-epoch") {
-		t.Errorf("the answer does not say what to do: %s", a)
+		t.Errorf("the answer does not name --recover and --new-epoch: %s", a)
 	}
 	nodes := into[struct{ Problem string }](t, f.get(t, "ada", "/v1/nodes"), http.StatusOK)
 	if nodes.Problem == "" {
-		t.Error("the list of servers does not show the damage")
+		t.Error("the list of servers reports no problem, want the damage")
 	}
 	if log := f.get(t, "ada", "/v1/names/before.example/log"); log.status != http.StatusOK {
-		t.Errorf("history: %s", log)
+		t.Errorf("the log of a name cannot be read while the journal is damaged: %s", log)
 	}
 	if n := strings.Count(f.logged.String(), "the journal is damaged"); n != 1 {
-		t.Errorf("the log speaks of the damage %d times", n)
+		t.Errorf("the damage was logged %d times, want once", n)
 	}
 }

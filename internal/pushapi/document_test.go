@@ -12,10 +12,10 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// TestManyDocumentsAtOnce sends twelve documents at once whose decoded size is many times their own: memory stays bounded.
+// TestManyDocumentsAtOnce checks that memory stays bounded while twelve documents arrive at once, each of which needs many times its size when decoded.
 func TestManyDocumentsAtOnce(t *testing.T) {
 	if testing.Short() {
-		t.Skip("under the race detector uploads take longer than their time, and memory is not what it is")
+		t.Skip("under the race detector, uploads exceed their time limit and memory cannot be compared")
 	}
 	f := start(t, setting{})
 	const size = 4<<20 - 1000
@@ -55,7 +55,7 @@ func TestManyDocumentsAtOnce(t *testing.T) {
 	}
 }
 
-// TestDocumentForms sends valid documents in unusual JSON, and mistakes that a streaming decoder must not accept.
+// TestDocumentForms checks that valid documents in unusual JSON are accepted, and that documents with errors which a streaming decoder may overlook are refused.
 func TestDocumentForms(t *testing.T) {
 	f := start(t, setting{})
 	for what, c := range map[string]struct {

@@ -1,10 +1,10 @@
 package pushapi
 
-// AllowNoMore keeps the limits of unknown callers from allowing more calls as time passes, beyond the burst.
+// AllowNoMore stops the limits of unknown callers from recovering with time: only the calls of the current burst are allowed.
 func (a *API) AllowNoMore() {
 	a.limits.unknown.SetLimit(0)
 	a.limits.orders.SetLimit(0)
 }
 
-// AheadFor is how long a node may be ahead.
+// AheadFor exports aheadFor.
 const AheadFor = aheadFor

@@ -23,7 +23,8 @@ import (
 
 const guardData = "../../../shared/data/guard"
 
-// firstNames are the first lines of a list, which may be compressed, that take as names.
+// firstNames returns at most that many names from the start of a list, which may be compressed. name returns the name in a line, or "". If the file does not
+// exist, firstNames returns nil.
 func firstNames(t testing.TB, path string, most int, name func(string) string) (all []string) {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -54,7 +55,7 @@ func firstNames(t testing.TB, path string, most int, name func(string) string) (
 	return all
 }
 
-// protected are names that nobody may block alone: of this tree's lists, and of the shared ones where they are.
+// protected returns names that one person may not block alone, from the lists in this repository and from the shared lists if they exist.
 func protected(t testing.TB) []string {
 	plain := func(line string) string {
 		line, _, _ = strings.Cut(line, "#")
@@ -83,7 +84,7 @@ func protected(t testing.TB) []string {
 	return all
 }
 
-// alone returns the names that the guards refuse or hold.
+// alone returns the names whose block the guards refuse or hold.
 func alone(t testing.TB, names []string) (kept []string) {
 	t.Helper()
 	g, err := shipped()
@@ -104,13 +105,13 @@ func alone(t testing.TB, names []string) (kept []string) {
 	return kept
 }
 
-// TestProtected pushes names that nobody may block alone, in every format, as a single publisher.
+// TestProtected checks that one publisher alone cannot block protected names, in any format of a push.
 func TestProtected(t *testing.T) {
 	f := start(t, setting{config: func(c *pushapi.Config) { c.Rate, c.Burst = 1e6, 1e6 }})
 	listed := protected(t)
 	names := alone(t, listed)
 	if len(names) < 9000 {
-		t.Fatalf("%d names of %d", len(names), len(listed))
+		t.Fatalf("the guards protect %d of %d names, want at least 9000", len(names), len(listed))
 	}
 	pushes := 0
 	ok := func(a *answer) {
@@ -122,7 +123,7 @@ func TestProtected(t *testing.T) {
 	for _, scope := range []string{"subtree", "exact", "below"} {
 		for at := 0; at < len(names); at += 4000 {
 			part := names[at:min(at+4000, len(names))]
-			if scope == "exact" { // what is below it only may be blocked itself
+			if scope == "exact" { // leave out the names that the guards protect only against a block of the names below them
 				g, _ := shipped()
 				var kept []string
 				for _, n := range part {
@@ -169,7 +170,7 @@ func TestProtected(t *testing.T) {
 	}
 }
 
-// TestAllowGuarded checks that an allow of a public suffix, or of a domain that many people share, is refused.
+// TestAllowGuarded checks that the guards refuse an allow of a public suffix, or of a domain that many people share.
 func TestAllowGuarded(t *testing.T) {
 	f := start(t, setting{})
 	for _, name := range []string{"co.uk", "github.io", "amazonaws.com", "cloudfront.net", "com", "azurewebsites.net", "uk.com", "fr"} {
@@ -180,7 +181,7 @@ func TestAllowGuarded(t *testing.T) {
 	}
 }
 
-// TestMass pushes change sets that are held because they change too large a part of the set.
+// TestMass checks that change sets are held if they change too large a part of the set.
 func TestMass(t *testing.T) {
 	f := start(t, setting{})
 	upload := func(id string, n int, do string) *answer {

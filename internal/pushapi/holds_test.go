@@ -18,9 +18,9 @@ import (
 	"rempart/internal/pushapi"
 )
 
-const popular = "wikipedia.org" // held by the guards, not refused
+const popular = "wikipedia.org" // the guards hold a block of this name, and do not refuse it
 
-// held pushes something that is held.
+// held pushes a change set that the guards hold.
 func (f *fixture) held(t testing.TB, who, id string) changeset.Receipt {
 	t.Helper()
 	r := into[changeset.Receipt](t, f.push(t, who, set(id, popular, id+".example")), http.StatusAccepted)
@@ -32,7 +32,7 @@ func (f *fixture) held(t testing.TB, who, id string) changeset.Receipt {
 	return r
 }
 
-// approval is an approver's signature as a call's body.
+// approval returns the body of an approval that is signed by a key.
 func approval(t testing.TB, content []byte, by *journal.SecretKey) *bytes.Reader {
 	t.Helper()
 	digest, err := changeset.Digest(bytes.NewReader(content))
@@ -47,7 +47,7 @@ func approval(t testing.TB, content []byte, by *journal.SecretKey) *bytes.Reader
 	return bytes.NewReader(body)
 }
 
-// TestTwoPersons approves a held change set as persons who may approve it and as persons who may not.
+// TestTwoPersons checks that only a second person with the role approver can approve a held change set.
 func TestTwoPersons(t *testing.T) {
 	f := start(t, setting{})
 	f.token(t, pushapi.Order{Name: "sam-phone", Owner: "sam", Roles: []pushapi.Role{pushapi.Approver}})
@@ -84,7 +84,7 @@ func TestTwoPersons(t *testing.T) {
 	refused(t, f.post(t, "eve", "/v1/changesets/one/approve"), http.StatusConflict, "path.id")
 	refused(t, f.post(t, "eve", "/v1/changesets/one/reject"), http.StatusConflict, "path.id")
 
-	// A change set that an author signed, approved with the same key.
+	// The key that signed a change set as its author cannot approve it.
 	body := signed(t, &journal.ChangeSet{ID: "own"}, []journal.Change{{Do: journal.Block, Name: "youtube.com"}}, f.author)
 	if a := f.call(t, "ada", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body)); a.status != http.StatusAccepted {
 		t.Fatal(a)
@@ -96,7 +96,7 @@ func TestTwoPersons(t *testing.T) {
 	}
 }
 
-// TestTwoApprovals approves and rejects a change set at the same time: exactly one of the calls succeeds.
+// TestTwoApprovals checks that exactly one call succeeds if several calls approve or reject a change set at the same time.
 func TestTwoApprovals(t *testing.T) {
 	f := start(t, setting{})
 	for i := range 5 {
@@ -123,12 +123,12 @@ func TestTwoApprovals(t *testing.T) {
 		}
 		r := into[changeset.Receipt](t, f.get(t, "joe", "/v1/changesets/"+id), http.StatusOK)
 		if v := f.journ.State().Version; heard != 1 || v-before != map[changeset.State]uint64{changeset.Published: 1}[r.State] {
-			t.Errorf("%d heard, %s, version %d after %d", heard, r.State, v, before)
+			t.Errorf("%d of 6 calls succeeded, want 1; state %s, version %d after %d", heard, r.State, v, before)
 		}
 	}
 }
 
-// TestReject rejects a held change set, and lets another one expire.
+// TestReject checks that a held change set has no effect after a person rejected it, or after it expired.
 func TestReject(t *testing.T) {
 	f := start(t, setting{})
 	f.held(t, "ada", "no")
@@ -144,7 +144,7 @@ func TestReject(t *testing.T) {
 	objects, err := f.stream.Objects(t.Context())
 	for _, o := range objects {
 		if strings.HasSuffix(o.Name, journal.ChangeSetSuffix) {
-			t.Errorf("%s stays", o.Name)
+			t.Errorf("object %s was not deleted", o.Name)
 		}
 	}
 	if err != nil {
@@ -162,16 +162,16 @@ func TestReject(t *testing.T) {
 	}
 	f.editKept(t, stream.Receipts, "forgotten", func(m map[string]any) {
 		if until := m["until"]; until != float64(expires.Unix()) {
-			t.Errorf("it is held until %v, want %d", until, expires.Unix())
+			t.Errorf("the change set is held until %v, want %d", until, expires.Unix())
 		}
 		m["until"] = time.Now().Unix() + 1
 	})
-	waitFor(t, "its end", func() bool {
+	waitFor(t, "the held change set to expire", func() bool {
 		return into[changeset.Receipt](t, f.get(t, "joe", "/v1/changesets/forgotten"), http.StatusOK).State == changeset.Rejected
 	})
 }
 
-// TestApprovalCrash stops control while it publishes an approved change set.
+// TestApprovalCrash checks that an approval can be repeated after control stopped while it published the approved change set.
 func TestApprovalCrash(t *testing.T) {
 	f := start(t, setting{})
 	f.held(t, "ada", "crash")
@@ -189,7 +189,7 @@ func TestApprovalCrash(t *testing.T) {
 	f.wants(t, popular, blocklist.BlockedBy)
 }
 
-// TestThreshold uses a key ring that requires two keys for more than two changes.
+// TestThreshold checks that a change set above the threshold of the key ring, here two changes, needs signatures of two keys.
 func TestThreshold(t *testing.T) {
 	f := start(t, setting{ring: func(r *journal.Ring) { r.Threshold = journal.Threshold{Changes: 2, Keys: 2} }})
 	if a := f.push(t, "ada", set("few", "a.example", "b.example")); a.status != http.StatusCreated {
@@ -223,7 +223,7 @@ func TestThreshold(t *testing.T) {
 		t.Error(a)
 	}
 	f.wants(t, "f.example", blocklist.BlockedBy)
-	// The change set that undoes it is as large.
+	// The change set that undoes "both" is also above the threshold.
 	u := into[changeset.UndoResult](t, f.post(t, "ada", "/v1/changesets/both/undo"), http.StatusAccepted)
 	f.wants(t, "f.example", blocklist.BlockedBy)
 	content = f.get(t, "eve", "/v1/changesets/"+u.ID+"/content")

@@ -10,7 +10,7 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// edit changes fields of a receipt as it is kept; where there is none, one is made.
+// edit changes fields of a stored receipt. If the receipt does not exist, edit creates it.
 func (f *fixture) edit(t testing.TB, id string, with map[string]any) {
 	t.Helper()
 	f.editKept(t, stream.Receipts, id, func(m map[string]any) {
@@ -19,19 +19,19 @@ func (f *fixture) edit(t testing.TB, id string, with map[string]any) {
 	})
 }
 
-// editToken changes a token as it is kept.
+// editToken changes a stored token.
 func (f *fixture) editToken(t testing.TB, name string, change func(map[string]any)) {
 	t.Helper()
 	f.editKept(t, stream.Tokens, "name/"+name, change)
 }
 
-// due makes a staged change set's stage end now.
+// due makes the stage of a change set end now.
 func (f *fixture) due(t testing.TB, id string) {
 	t.Helper()
 	f.editKept(t, stream.Receipts, id, func(m map[string]any) { m["stage"].(map[string]any)["until"] = time.Now().Unix() })
 }
 
-// editKept changes the JSON object that a bucket keeps under a key, also while control changes it.
+// editKept changes the JSON object under a key of a bucket, or creates it. It repeats the change if control changed the object at the same time.
 func (f *fixture) editKept(t testing.TB, bucket, key string, change func(map[string]any)) {
 	t.Helper()
 	waitFor(t, "a change of "+key, func() bool {

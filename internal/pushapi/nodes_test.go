@@ -19,7 +19,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// nodeInfos returns what the API lists of the nodes.
+// nodeInfos returns the nodes that the API lists.
 func (f *fixture) nodeInfos(t testing.TB) []pushapi.NodeInfo {
 	t.Helper()
 	return into[struct{ Nodes []pushapi.NodeInfo }](t, f.get(t, "ada", "/v1/nodes"), http.StatusOK).Nodes
@@ -27,14 +27,14 @@ func (f *fixture) nodeInfos(t testing.TB) []pushapi.NodeInfo {
 
 func digits(n uint64) string { return strconv.FormatUint(n, 10) }
 
-// upToDate is the status of a node that follows the fixture's journal.
+// upToDate returns the status of a node that has the newest record of the fixture's journal in force.
 func (f *fixture) upToDate(node string) *journal.Status {
 	st := f.journ.State()
 	return &journal.Status{Node: node, Epoch: st.Epoch, Version: st.Version, Hash: st.Hash}
 }
 
-// TestNothingIsPublishedPastANode refuses every act while a node has a later version, a later epoch, or another record than the journal, and takes them again
-// when it has not.
+// TestNothingIsPublishedPastANode checks that control refuses to publish while a node reports a later version, a later epoch or another record than the
+// journal has, and publishes again after the node reports the newest record of the journal.
 func TestNothingIsPublishedPastANode(t *testing.T) {
 	for what, change := range map[string]func(*journal.Status){
 		"later version":  func(st *journal.Status) { st.Version += 3 },
@@ -83,15 +83,15 @@ func TestNothingIsPublishedPastANode(t *testing.T) {
 	}
 }
 
-// errLate is of a record that did not come within the moment.
+// errLate means that control published its record only after AheadFor, so that the attempt is invalid.
 var errLate = errors.New("late")
 
-// TestAheadForAMoment waits for a node that has a record a moment before this control.
+// TestAheadForAMoment checks that a push waits, and is not refused, while a node has a record for less than AheadFor before this control has it.
 func TestAheadForAMoment(t *testing.T) {
 	f := start(t, setting{})
 	edges := newNodes(t, f, 0)
 	tries := 0
-	waitFor(t, "a publication within the moment", func() bool { // a slow machine may take longer for it than a node may be ahead
+	waitFor(t, "a publication within AheadFor", func() bool { // a slow machine may take longer than AheadFor
 		tries++
 		soon := f.upToDate("soon")
 		soon.Version++
@@ -115,7 +115,7 @@ func TestAheadForAMoment(t *testing.T) {
 	})
 }
 
-// TestInForceByHash does not take a node for up to date that reports the version with another epoch or record.
+// TestInForceByHash checks that a version is not in force on a node that reports its number with another epoch or another hash.
 func TestInForceByHash(t *testing.T) {
 	f := start(t, setting{})
 	edges := newNodes(t, f, 0)
@@ -132,14 +132,14 @@ func TestInForceByHash(t *testing.T) {
 	}
 }
 
-// TestReportDisprovesProblem lists no problem of a node that holds control's newest record, whatever the node reported with it.
+// TestReportDisprovesProblem checks that the API lists no problem for a node that has control's newest record, even if the node reported a problem.
 func TestReportDisprovesProblem(t *testing.T) {
 	f := start(t, setting{})
 	edges := newNodes(t, f, 0)
 	behind := f.upToDate("behind")
 	f.published(t, set("one", "one.example"))
 	newest := f.upToDate("newest")
-	soon := f.upToDate("soon") // it holds the next record, as after a restart with --recover
+	soon := f.upToDate("soon") // this node already has the next record, as after a restart of control with --recover
 	soon.Version, soon.Hash = soon.Version+1, strings.Repeat("0", 64)
 	for _, st := range []*journal.Status{behind, newest, soon} {
 		st.Problem = "control's newest version is another one"
@@ -181,7 +181,7 @@ func (f *fixture) savedNodes(t testing.TB) string {
 	return strings.Join(names, " ")
 }
 
-// TestRestartKnowsNodes restarts control: the nodes that reported before are still those that are waited for, and are waited for before anything is published.
+// TestRestartKnowsNodes checks that control, after a restart, still lists the nodes that reported before, and waits for their reports before it publishes.
 func TestRestartKnowsNodes(t *testing.T) {
 	f := start(t, setting{})
 	edges := newNodes(t, f, 0)
@@ -190,7 +190,7 @@ func TestRestartKnowsNodes(t *testing.T) {
 	}
 	a := f.call(t, "ada", "POST", "/v1/nodes/forget", pushapi.TypeJSON, strings.NewReader(`{"node":"node/retired"}`))
 	if got := into[struct{ Forgotten int }](t, a, http.StatusOK).Forgotten; got != 1 {
-		t.Errorf("%d nodes forgotten", got)
+		t.Errorf("%d nodes were forgotten, want 1", got)
 	}
 	refused(t, f.call(t, "ada", "POST", "/v1/nodes/forget", pushapi.TypeJSON, strings.NewReader(`{"node":"nobody"}`)), http.StatusNotFound, "body.node")
 	waitFor(t, "the nodes to be saved", func() bool { return f.savedNodes(t) == "node/a node/b node/c" })
@@ -201,7 +201,7 @@ func TestRestartKnowsNodes(t *testing.T) {
 	f2.secret = f.secret
 	v := into[pushapi.VersionInfo](t, f2.get(t, "ada", "/v1/versions/"+digits(version)), http.StatusOK)
 	if v.Nodes != 3 || v.InForce != 0 {
-		t.Errorf("right after the restart in force on %d of %d, want 0 of 3", v.InForce, v.Nodes)
+		t.Errorf("right after the restart: in force on %d of %d nodes, want 0 of 3", v.InForce, v.Nodes)
 	}
 	if infos := f2.nodeInfos(t); len(infos) != 3 || slices.ContainsFunc(infos, func(i pushapi.NodeInfo) bool { return !i.Awaited || i.Gone }) {
 		t.Errorf("%+v", infos)
@@ -210,7 +210,7 @@ func TestRestartKnowsNodes(t *testing.T) {
 	go func() { pushed <- f2.push(t, "ada", set("early", "early.example")) }()
 	select {
 	case a := <-pushed:
-		t.Errorf("it was published before the nodes reported: %s", a)
+		t.Errorf("control published before the nodes reported: %s", a)
 	case <-time.After(700 * time.Millisecond):
 	}
 	edges.f = f2
@@ -225,7 +225,8 @@ func TestRestartKnowsNodes(t *testing.T) {
 	}
 }
 
-// TestForgetByAnyName forgets a server under the name that is listed and under its own, and says which of the forgotten still report.
+// TestForgetByAnyName checks that a server can be forgotten by its listed name, by its own name and by its token, and that the answer names the forgotten
+// servers that still report.
 func TestForgetByAnyName(t *testing.T) {
 	f := start(t, setting{})
 	report := func(token string, names ...string) {
@@ -255,15 +256,15 @@ func TestForgetByAnyName(t *testing.T) {
 		}
 	}
 	if got := into[struct{ Forgotten int }](t, forget("node"), http.StatusOK).Forgotten; got != 2 || len(f.nodeInfos(t)) != 0 {
-		t.Errorf("%d servers of the token were forgotten, and left are %+v", got, f.nodeInfos(t))
+		t.Errorf("%d servers of the token were forgotten, want 2; still listed: %+v", got, f.nodeInfos(t))
 	}
 }
 
-// TestRevokedNodeIsForgotten revokes a node's token: its nodes are not waited for any more.
+// TestRevokedNodeIsForgotten checks that control does not wait for the nodes of a revoked token.
 func TestRevokedNodeIsForgotten(t *testing.T) {
 	f := start(t, setting{})
 	newNodes(t, f, 0).send(t, f.upToDate("eve"))
-	f.token(t, pushapi.Order{Do: "revoke", Name: "eve"}) // a token of the server's own name, which is not the one that it reports with
+	f.token(t, pushapi.Order{Do: "revoke", Name: "eve"}) // the server's own name is eve, and it reports with the token node
 	if infos := f.nodeInfos(t); len(infos) != 1 {
 		t.Errorf("%+v", infos)
 	}
@@ -273,7 +274,7 @@ func TestRevokedNodeIsForgotten(t *testing.T) {
 	}
 }
 
-// TestAudience refuses countries that do not exist, and warns of countries and operators that no node reports.
+// TestAudience checks that a country that does not exist is refused, and that a receipt warns of countries and operators that no node reports.
 func TestAudience(t *testing.T) {
 	f := start(t, setting{})
 	edges := newNodes(t, f, 0)
@@ -313,7 +314,7 @@ func TestAudience(t *testing.T) {
 	}
 }
 
-// TestStagedNodes lists the nodes on which a staged change set is in force.
+// TestStagedNodes checks that a receipt lists the nodes on which a staged change set is in force.
 func TestStagedNodes(t *testing.T) {
 	f := start(t, setting{})
 	edges := newNodes(t, f, 20)
@@ -334,7 +335,7 @@ func TestStagedNodes(t *testing.T) {
 	}
 }
 
-// TestStageWithoutServersWarns warns of a staged change set while no server falls into its share.
+// TestStageWithoutServersWarns checks that a receipt warns while no server is in the share of a staged change set.
 func TestStageWithoutServersWarns(t *testing.T) {
 	f := start(t, setting{})
 	edges := newNodes(t, f, 0)
@@ -367,7 +368,7 @@ func TestStageWithoutServersWarns(t *testing.T) {
 	}
 }
 
-// TestSuspensionsAreListed finds a suspension and its end among change sets and in the audit trail, with author and reason.
+// TestSuspensionsAreListed checks that suspensions and resumptions are listed with the change sets and in the audit trail, with author and reason.
 func TestSuspensionsAreListed(t *testing.T) {
 	f := start(t, setting{})
 	for _, act := range []string{"suspend", "resume"} {
@@ -388,7 +389,7 @@ func TestSuspensionsAreListed(t *testing.T) {
 	}
 }
 
-// TestAdopt lists what was recovered from a node among the change sets.
+// TestAdopt checks that changes which were recovered from a node are listed as change sets.
 func TestAdopt(t *testing.T) {
 	f := start(t, setting{})
 	now := time.Now()
@@ -403,7 +404,7 @@ func TestAdopt(t *testing.T) {
 		{Record: change, ChangeSet: &journal.ChangeSet{ID: "lost", Comment: "a case"}, Count: 3}, {Record: suspend},
 		{Record: lists, ChangeSet: &journal.ChangeSet{ID: "lists-1", Sources: []journal.ListSource{{Name: "a list"}}}, Count: 1},
 	}
-	for range 2 { // a second time changes nothing
+	for range 2 { // the second call must change nothing
 		if err := f.api.Recover(t.Context(), all); err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,7 @@ import (
 
 var update = flag.Bool("update", false, "write golden files anew")
 
-// TestDocument keeps the API's document what it was, and complete.
+// TestDocument checks that the API's document is equal to the golden file and complete.
 func TestDocument(t *testing.T) {
 	f := start(t, setting{idle: true})
 	a := f.get(t, "", "/openapi.json")
@@ -40,7 +40,7 @@ func TestDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), indented.String()); diff != "" {
-		t.Errorf("the document is another one (go test -update writes it anew):\n%s", diff)
+		t.Errorf("the document differs from the golden file, which go test -update rewrites (-want +got):\n%s", diff)
 	}
 	var doc struct {
 		OpenAPI string
@@ -56,7 +56,7 @@ func TestDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(doc.OpenAPI, "3.1.") || len(doc.Components.SecuritySchemes) != 2 {
-		t.Errorf("OpenAPI %s, %d ways to say who", doc.OpenAPI, len(doc.Components.SecuritySchemes))
+		t.Errorf("OpenAPI %s with %d security schemes, want 3.1 with 2", doc.OpenAPI, len(doc.Components.SecuritySchemes))
 	}
 	operations := 0
 	for path, methods := range doc.Paths {
@@ -69,27 +69,27 @@ func TestDocument(t *testing.T) {
 			}
 			for _, status := range wants {
 				if op.Responses[status].Content["application/problem+json"] == nil {
-					t.Errorf("%s %s does not say %s", method, path, status)
+					t.Errorf("%s %s does not document status %s", method, path, status)
 				}
 			}
 			if op.Summary == "" || !strings.Contains(op.Description, "Role: ") && !open || len(op.Security) != 2 && !open {
-				t.Errorf("%s %s does not say who may", method, path)
+				t.Errorf("%s %s has no summary, no role or no security scheme", method, path)
 			}
 		}
 	}
 	if operations != 18 {
-		t.Errorf("%d operations", operations)
+		t.Errorf("%d operations, want 18", operations)
 	}
 	if n := len(doc.Paths["/v1/changesets"]["post"].RequestBody.Content); n != 4 {
-		t.Errorf("%d types of change sets", n)
+		t.Errorf("%d media types of change sets, want 4", n)
 	}
 	for _, elsewhere := range []string{`"$schema"`, `"externalDocs"`, `"servers"`, `"$ref": "h`} {
 		if strings.Contains(indented.String(), elsewhere) {
-			t.Errorf("something is to be loaded from elsewhere: %s", elsewhere)
+			t.Errorf("the document refers to another document by %s", elsewhere)
 		}
 	}
 	if docs := f.get(t, "", "/docs"); docs.status != http.StatusNotFound {
-		t.Errorf("a page of documents that loads from elsewhere: %d", docs.status)
+		t.Errorf("/docs, which would load files from other sites: status %d, want 404", docs.status)
 	}
 	if yaml := f.get(t, "", "/openapi.yaml"); yaml.status != http.StatusOK {
 		t.Errorf("%s", yaml)

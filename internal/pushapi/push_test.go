@@ -20,7 +20,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// TestPush blocks a name in each format of a push, and undoes the block.
+// TestPush checks a push in each unsigned format, and the undo of one.
 func TestPush(t *testing.T) {
 	f := start(t, setting{})
 	r := into[changeset.Receipt](t, f.push(t, "ada", set("one", "login.bank.example")), http.StatusCreated)
@@ -51,12 +51,12 @@ func TestPush(t *testing.T) {
 	}
 }
 
-// TestNamesAsInLists pushes names as lists hold them, in each form of upload: the scope is the one that a list's line would have.
+// TestNamesAsInLists checks that a push accepts names in the notations of lists, in each format of upload, with the scope that a list would give them.
 func TestNamesAsInLists(t *testing.T) {
 	f := start(t, setting{})
 	texts := []struct {
 		text, name string
-		below      blocklist.Action // of what is below it
+		below      blocklist.Action // verdict on a name below
 	}{
 		{"a%d[.]example", "a%d.example", blocklist.BlockedBy}, {"a%d(.)example", "a%d.example", blocklist.BlockedBy},
 		{"a%d[dot]example", "a%d.example", blocklist.BlockedBy}, {"*.a%d.example", "a%d.example", blocklist.BlockedBy},
@@ -99,7 +99,7 @@ func TestNamesAsInLists(t *testing.T) {
 	}
 }
 
-// TestSameID pushes a change set many times at once: it is published once, and every caller gets the same receipt.
+// TestSameID checks that a change set which many callers push at the same time is published once, and that every caller gets the same receipt.
 func TestSameID(t *testing.T) {
 	f := start(t, setting{})
 	before := f.journ.State().Version
@@ -123,7 +123,7 @@ func TestSameID(t *testing.T) {
 		}
 	}
 	if v := f.journ.State().Version; created != 1 || v != before+1 {
-		t.Errorf("%d of %d calls published it, up to version %d after %d", created, n, v, before)
+		t.Errorf("%d of %d calls published the change set, want 1; version %d after %d", created, n, v, before)
 	}
 	lines := `{"name":"lines.example"}`
 	bulk := func(query string) *answer {
@@ -135,7 +135,7 @@ func TestSameID(t *testing.T) {
 	refused(t, bulk("&comment=another"), http.StatusConflict, "id")
 }
 
-// TestCrash stops control after the journal and before the receipt was written, before both, and while the set was held.
+// TestCrash checks pushes and an undo of change sets whose receipts a crash left in the state pending, with and without a record in the journal.
 func TestCrash(t *testing.T) {
 	f := start(t, setting{})
 	pending := func(id string, touched time.Time) string {
@@ -167,7 +167,7 @@ func TestCrash(t *testing.T) {
 		t.Errorf("published already: %+v", r)
 	}
 
-	// One that another control claimed and never published: just now, and long ago.
+	// Another control started to publish a change set, and has not published it: just now, and an hour ago.
 	for id, want := range map[string]int{"young": http.StatusServiceUnavailable, "old": http.StatusCreated} {
 		content := contentOf(t, set(id, id+".example"))
 		touched := time.Now()
@@ -190,7 +190,7 @@ func TestCrash(t *testing.T) {
 			t.Errorf("%s: version %d after %d", id, v, before)
 		}
 	}
-	// Published by hand while the receipt says pending.
+	// The change set is in the journal while the state of its receipt is pending.
 	body := signed(t, &journal.ChangeSet{ID: "hand"}, []journal.Change{{Do: journal.Block, Name: "hand.example"}}, f.author)
 	data, _ := json.Marshal(map[string]any{"id": "hand", "state": "pending", "by": "ada", "owner": "ada", "content": "?", "instance": "another", "time": time.Now()})
 	if _, err := f.stream.Bucket(stream.Receipts).Create(t.Context(), "hand", data); err != nil {
@@ -205,7 +205,7 @@ func TestCrash(t *testing.T) {
 	f.wants(t, "hand.example", blocklist.Pass)
 }
 
-// contentOf is the hash by which a document is known again.
+// contentOf returns the hash by which control recognizes that a document is pushed again.
 func contentOf(t testing.TB, s pushapi.ChangeSet) string {
 	t.Helper()
 	data, err := json.Marshal(s)
@@ -218,7 +218,7 @@ func contentOf(t testing.TB, s pushapi.ChangeSet) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// TestSigned pushes change sets that authors signed with their own keys, with valid and invalid signatures.
+// TestSigned checks that only change sets with valid signatures of authors are published.
 func TestSigned(t *testing.T) {
 	f := start(t, setting{})
 	push := func(body []byte) *answer {
@@ -265,7 +265,7 @@ func TestSigned(t *testing.T) {
 		}
 	}
 	if v := f.journ.State().Version; v != before {
-		t.Fatalf("one of them was taken: version %d after %d", v, before)
+		t.Fatalf("an invalid change set was published: version %d after %d", v, before)
 	}
 	r := into[changeset.Receipt](t, push(good), http.StatusCreated)
 	if !slices.Equal(r.Authors, []string{f.author.ID()}) {
@@ -287,7 +287,7 @@ func TestSigned(t *testing.T) {
 	f.wants(t, "x.co.uk", blocklist.Pass)
 }
 
-// TestDryRun changes nothing.
+// TestDryRun checks that a dry run returns a receipt and changes nothing.
 func TestDryRun(t *testing.T) {
 	f := start(t, setting{})
 	before := f.journ.State()

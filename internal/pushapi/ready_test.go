@@ -16,8 +16,8 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// TestNotReadyIsNoRefusal restarts control with a newer key ring. Before control follows its journal, pushes, and orders that the new root key signed, are
-// answered 503 with Retry-After. Reads are answered from the earlier state.
+// TestNotReadyIsNoRefusal checks that a control which has a newer key ring and does not follow its journal yet answers pushes, and orders of the new root key,
+// with 503 and Retry-After. It answers reads from the earlier state.
 func TestNotReadyIsNoRefusal(t *testing.T) {
 	t.Parallel()
 	f := start(t, setting{})
@@ -63,14 +63,14 @@ func TestNotReadyIsNoRefusal(t *testing.T) {
 		}
 	}
 	if a := f.get(t, "ada", "/v1/names/one.example"); a.status != http.StatusOK {
-		t.Errorf("reading: %s", a)
+		t.Errorf("a read before control is ready: %s", a)
 	}
 	ready := make(chan struct{})
 	dnstest.Running(t, func(ctx context.Context) error { return f.journ.Run(ctx, func() { close(ready) }) })
 	select {
 	case <-ready:
 	case <-time.After(20 * time.Second):
-		t.Fatal("control does not get ready")
+		t.Fatal("control did not become ready")
 	}
 	into[pushapi.TokenInfo](t, f.order(t, order, root), http.StatusOK)
 }

@@ -12,13 +12,13 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// pushWhole pushes the names of pushSplit, without asking for held ones to be set apart.
+// pushWhole pushes names without without_held, so that control holds the whole change set if guards hold some of the names.
 func (f *fixture) pushWhole(t testing.TB, who, id string, names ...string) *answer {
 	t.Helper()
 	return f.call(t, who, "POST", "/v1/changesets?id="+id, pushapi.TypeNDJSON, strings.NewReader(lines(names)))
 }
 
-// isUnknown checks that no change set has an ID.
+// isUnknown checks that no change set with the ID exists.
 func (f *fixture) isUnknown(t testing.TB, id string) {
 	t.Helper()
 	if a := f.get(t, "joe", "/v1/changesets/"+id); a.status != http.StatusNotFound {
@@ -26,12 +26,13 @@ func (f *fixture) isUnknown(t testing.TB, id string) {
 	}
 }
 
-// TestHeldPushIsRepeatedWithoutHeld replaces a held change set by the part that no guard holds and a change set of the part that one holds.
+// TestHeldPushIsRepeatedWithoutHeld checks that a repeated push with without_held=true publishes the part of a held change set that no guard holds, and holds
+// the other part as a separate change set.
 func TestHeldPushIsRepeatedWithoutHeld(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com"}
 	into[changeset.Receipt](t, f.pushWhole(t, "ada", "case", names...), http.StatusAccepted)
-	for range 2 { // the second is a lost answer
+	for range 2 { // the second push repeats the first after a lost answer
 		a := f.pushSplit(t, "case", "", names...)
 		if a.status != http.StatusCreated && a.status != http.StatusOK {
 			t.Fatal(a)
@@ -52,7 +53,7 @@ func TestHeldPushIsRepeatedWithoutHeld(t *testing.T) {
 	f.wants(t, "dailymotion.com", blocklist.BlockedBy)
 }
 
-// TestNothingIsSetApartOfWhatIsDecided makes no second change set where the first one cannot be replaced.
+// TestNothingIsSetApartOfWhatIsDecided checks that control creates no second change set if the first one cannot be replaced.
 func TestNothingIsSetApartOfWhatIsDecided(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com"}
@@ -65,22 +66,22 @@ func TestNothingIsSetApartOfWhatIsDecided(t *testing.T) {
 		}
 		f.isUnknown(t, id+"~held")
 	}
-	into[changeset.Receipt](t, f.pushWhole(t, "ada", "all", "deezer.com"), http.StatusAccepted) // all of it is held
+	into[changeset.Receipt](t, f.pushWhole(t, "ada", "all", "deezer.com"), http.StatusAccepted) // guards hold all changes
 	if r := into[changeset.Receipt](t, f.pushSplit(t, "all", "", "deezer.com"), http.StatusOK); r.State != changeset.Held {
 		t.Errorf("%+v", r)
 	}
 	f.isUnknown(t, "all~held")
 
-	into[changeset.Receipt](t, f.pushWhole(t, "bob", "other", names...), http.StatusAccepted) // another person's
+	into[changeset.Receipt](t, f.pushWhole(t, "bob", "other", names...), http.StatusAccepted) // pushed by another person
 	if p := refused(t, f.pushSplit(t, "other", "", names...), http.StatusConflict, "id"); !strings.Contains(p.Errors[0].Message, "bob pushed it") {
 		t.Errorf("%+v", p)
 	}
 	f.isUnknown(t, "other~held")
-	into[changeset.Receipt](t, f.pushWhole(t, "ada", "taken", "fine.example"), http.StatusCreated) // other content
+	into[changeset.Receipt](t, f.pushWhole(t, "ada", "taken", "fine.example"), http.StatusCreated) // published with other content
 	refused(t, f.pushSplit(t, "taken", "", names...), http.StatusConflict, "id")
 	f.isUnknown(t, "taken~held")
 
-	into[changeset.Receipt](t, f.pushWhole(t, "ada", "third~held", "third.example"), http.StatusCreated) // its ID is another set's
+	into[changeset.Receipt](t, f.pushWhole(t, "ada", "third~held", "third.example"), http.StatusCreated) // another change set has the ID of the held part
 	into[changeset.Receipt](t, f.pushWhole(t, "ada", "third", names...), http.StatusAccepted)
 	refused(t, f.pushSplit(t, "third", "", names...), http.StatusConflict, "id")
 	if r := f.state(t, "third"); r.State != changeset.Held {
@@ -89,8 +90,8 @@ func TestNothingIsSetApartOfWhatIsDecided(t *testing.T) {
 	into[changeset.Receipt](t, f.post(t, "eve", "/v1/changesets/third/approve"), http.StatusCreated)
 }
 
-// TestReplacedWhileApproved approves a held change set while its author pushes it again without the held changes: either the approval or the replacement takes
-// effect.
+// TestReplacedWhileApproved checks that either the approval or the replacement takes effect if a held change set is approved while its author pushes it again
+// without the held changes.
 func TestReplacedWhileApproved(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com"}
@@ -113,7 +114,7 @@ func TestReplacedWhileApproved(t *testing.T) {
 	}
 }
 
-// TestReplacementCrash stops control after a held change set was approved and before its replacement was published.
+// TestReplacementCrash checks a repeated push with without_held=true of a held change set that a crash left in the state pending.
 func TestReplacementCrash(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com"}

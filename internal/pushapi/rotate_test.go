@@ -8,7 +8,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// TestRotate replaces secrets: an earlier one is accepted as long as the order says, an order has an effect once, and what is revoked stays so.
+// TestRotate checks that an earlier secret is accepted for the time in the order, that an order takes effect once, and that a revoked token cannot be rotated.
 func TestRotate(t *testing.T) {
 	f := start(t, setting{})
 	f.token(t, pushapi.Order{Name: "rota", Roles: []pushapi.Role{pushapi.Auditor}})
@@ -33,7 +33,7 @@ func TestRotate(t *testing.T) {
 		}
 	}
 	f.token(t, pushapi.Order{Do: "rotate", Name: "rota", Keep: 3600, Time: now - 9})
-	works("first", http.StatusOK) // still within its own half hour
+	works("first", http.StatusOK) // the first order keeps this secret for half an hour
 	works("second", http.StatusOK)
 	f.editToken(t, "rota", func(m map[string]any) {
 		all := m["earlier"].([]any)
@@ -43,7 +43,7 @@ func TestRotate(t *testing.T) {
 		}
 		first["until"] = time.Now().Unix() + 1
 	})
-	waitFor(t, "the end of the first secret", func() bool { return f.call(t, "first", "GET", "/v1/audit", "", nil).status == http.StatusUnauthorized })
+	waitFor(t, "the first secret to expire", func() bool { return f.call(t, "first", "GET", "/v1/audit", "", nil).status == http.StatusUnauthorized })
 	works("second", http.StatusOK)
 	works("rota", http.StatusOK)
 	f.secret["third"] = f.secret["rota"]

@@ -12,7 +12,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// TestNobodyHoldsConnections sends bodies without a token, one byte at a time or not at all: each caller is answered soon, and its connection ends.
+// TestNobodyHoldsConnections checks that a caller without a token who sends a body one byte at a time soon gets an answer, and that the connection ends.
 func TestNobodyHoldsConnections(t *testing.T) {
 	t.Parallel()
 	f := start(t, setting{})
@@ -41,7 +41,7 @@ func TestNobodyHoldsConnections(t *testing.T) {
 			begun := time.Now()
 			_ = c2.SetReadDeadline(begun.Add(c.most))
 			fmt.Fprint(c2, c.request)
-			go func() { // a byte at a time
+			go func() { // sends one byte at a time
 				for time.Since(begun) < c.most {
 					if _, err := c2.Write([]byte("x")); err != nil {
 						return

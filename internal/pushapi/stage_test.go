@@ -15,7 +15,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// nodes report for themselves.
+// nodes are simulated nodes that report to control; by maps the name of each to its last report.
 type nodes struct {
 	f  *fixture
 	by map[string]*journal.Status
@@ -30,7 +30,7 @@ func newNodes(t testing.TB, f *fixture, n int) *nodes {
 	return all
 }
 
-// steadyNodes are twenty whose block rate is known.
+// steadyNodes returns twenty nodes whose usual block rate control knows from five reports.
 func steadyNodes(t testing.TB, f *fixture) *nodes {
 	t.Helper()
 	n := newNodes(t, f, 20)
@@ -40,7 +40,7 @@ func steadyNodes(t testing.TB, f *fixture) *nodes {
 	return n
 }
 
-// report has each report so many queries more, of which blocked ones as rate says of it.
+// report makes each node report that many more queries. rate returns the share of them that the node blocked.
 func (n *nodes) report(t testing.TB, queries uint64, rate func(name string) float64) {
 	t.Helper()
 	for name, st := range n.by {
@@ -53,7 +53,7 @@ func (n *nodes) report(t testing.TB, queries uint64, rate func(name string) floa
 
 func (n *nodes) send(t testing.TB, st *journal.Status) {
 	t.Helper()
-	if st.Hash == "" { // it follows this journal
+	if st.Hash == "" { // fill in the hash of this journal's record
 		at := *st
 		at.Epoch, at.Hash = n.f.journ.State().Epoch, n.f.hashAt(t, st.Version)
 		st = &at
@@ -93,7 +93,7 @@ func (f *fixture) state(t testing.TB, id string) changeset.Receipt {
 	return into[changeset.Receipt](t, f.get(t, "joe", "/v1/changesets/"+id), http.StatusOK)
 }
 
-// TestStage lets a staged change set continue by itself, advances one, and undoes one.
+// TestStage checks that a staged change set is published at the end of its stage or by an advance, and has no effect after an undo.
 func TestStage(t *testing.T) {
 	f := start(t, setting{})
 	edges := steadyNodes(t, f)
@@ -103,15 +103,15 @@ func TestStage(t *testing.T) {
 	if r.State != changeset.Staged {
 		t.Errorf("%+v", r)
 	}
-	f.wants(t, "itself.example", blocklist.Pass) // control belongs to no share
+	f.wants(t, "itself.example", blocklist.Pass) // control is in no share
 	edges.report(t, 1000, steady)
-	edges.send(t, &journal.Status{Node: "edge0", Queries: 5}) // started anew
+	edges.send(t, &journal.Status{Node: "edge0", Queries: 5}) // the node was restarted: its counters are lower
 	f.due(t, "itself")
 	for _, id := range []string{"itself", "soon"} {
 		waitFor(t, "the stage's end", func() bool { return f.state(t, id).State == changeset.Published })
 		f.wants(t, id+".example", blocklist.BlockedBy)
 	}
-	if took := time.Since(begun); took < 2*time.Second { // whole seconds are counted
+	if took := time.Since(begun); took < 2*time.Second { // stages end at whole seconds
 		t.Errorf("a stage of three seconds ended after %v", took)
 	}
 	refused(t, f.post(t, "ada", "/v1/changesets/itself/advance"), http.StatusConflict, "path.id")
@@ -130,7 +130,7 @@ func TestStage(t *testing.T) {
 	refused(t, f.post(t, "eve", "/v1/changesets/undone/advance"), http.StatusConflict, "path.id")
 }
 
-// TestStageCrash simulates a crash between the writes to the journal and to the receipts: staged change sets continue, and the receipts are corrected.
+// TestStageCrash checks that control, after a crash between the writes to the journal and to the receipts, continues stages and corrects the receipts.
 func TestStageCrash(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, staged("long", 3, "long.example"))
@@ -159,7 +159,7 @@ func TestStageCrash(t *testing.T) {
 	}
 }
 
-// rampant has each node that has a staged set block most.
+// rampant makes each node in the share of a staged change set report that it blocks most queries.
 func (n *nodes) rampant(t testing.TB, set string) {
 	t.Helper()
 	n.report(t, 1000, func(name string) float64 {
@@ -170,8 +170,8 @@ func (n *nodes) rampant(t testing.TB, set string) {
 	})
 }
 
-// TestStageThreshold requires more keys for the withdrawal of a staged set than control has: it waits for a second person, and the receipt says so. If that
-// person rejects it, the set continues; if nobody does, or the journal refuses it, it is asked for again.
+// TestStageThreshold checks the withdrawal of a staged change set that needs more keys than control has: the receipt names the undo that a second person
+// must approve. If that person rejects the undo, the stage continues. If the undo expires, or the journal refuses it, control requests another one.
 func TestStageThreshold(t *testing.T) {
 	f := start(t, setting{ring: func(r *journal.Ring) { r.Threshold = journal.Threshold{Changes: 2, Keys: 2} }})
 	edges := steadyNodes(t, f)
@@ -200,32 +200,33 @@ func TestStageThreshold(t *testing.T) {
 	if a := f.post(t, "eve", "/v1/changesets/undo-bad~3/reject"); a.status != http.StatusOK {
 		t.Fatal(a)
 	}
-	waitFor(t, "its going on", func() bool { return strings.Contains(f.state(t, "bad").Note, "rejected by eve") })
+	waitFor(t, "the stage to continue", func() bool { return strings.Contains(f.state(t, "bad").Note, "rejected by eve") })
 	if a := f.post(t, "eve", "/v1/changesets/bad/advance"); a.status != http.StatusOK {
 		t.Error(a)
 	}
 	f.wants(t, "a.example", blocklist.BlockedBy)
 }
 
-// TestStageStuck withdraws a staged change set after a later change set changed all of its names: the log reports it once, and a withdrawal by a person ends
-// the stage.
+// TestStageStuck checks a staged change set that control cannot withdraw, because a later change set changed all of its names: the log reports this once, and
+// a withdrawal by a person ends the stage.
 func TestStageStuck(t *testing.T) {
 	f := start(t, setting{})
 	edges := steadyNodes(t, f)
 	f.published(t, staged("bad", 3600, "x.example"))
 	f.published(t, pushapi.ChangeSet{ID: "fr", Changes: []changeset.Change{{Name: "x.example", Category: "scam", Countries: []string{"FR"}}}})
 	edges.rampant(t, "bad")
-	waitFor(t, "word of it", func() bool { return strings.Contains(f.state(t, "bad").Note, "by hand") })
+	waitFor(t, "the note in the receipt", func() bool { return strings.Contains(f.state(t, "bad").Note, "by hand") })
 	time.Sleep(3 * time.Second)
 	if n := strings.Count(f.logged.String(), "by hand"); n != 1 {
-		t.Errorf("logged %d times", n)
+		t.Errorf("the problem was logged %d times, want once", n)
 	}
 	f.published(t, pushapi.ChangeSet{ID: "hand", Changes: []changeset.Change{act(journal.Withdraw, "x.example")}})
-	waitFor(t, "its end", func() bool { return f.state(t, "bad").State == changeset.Undone })
+	waitFor(t, "the end of the stage", func() bool { return f.state(t, "bad").State == changeset.Undone })
 	refused(t, f.post(t, "bob", "/v1/changesets/bad/undo"), http.StatusConflict, "path.id")
 }
 
-// TestStageWithdrawn lets the block rate of a staged node leave its range: the set is withdrawn once, and does not continue at the end of its stage.
+// TestStageWithdrawn checks that control withdraws a staged change set once if the block rate of its nodes leaves the usual range, and does not publish it at
+// the end of the stage.
 func TestStageWithdrawn(t *testing.T) {
 	for seconds := int64(5); !stageWithdrawn(t, seconds); seconds *= 2 {
 		if seconds > 80 {
@@ -234,7 +235,7 @@ func TestStageWithdrawn(t *testing.T) {
 	}
 }
 
-// stageWithdrawn is TestStageWithdrawn with a stage of so many seconds; false if the stage may have ended before the nodes had reported.
+// stageWithdrawn is TestStageWithdrawn with a stage of that many seconds. It returns false if the stage may have ended before the nodes had reported.
 func stageWithdrawn(t *testing.T, seconds int64) bool {
 	t.Helper()
 	f := start(t, setting{})
@@ -249,7 +250,7 @@ func stageWithdrawn(t *testing.T, seconds int64) bool {
 			return others
 		})
 	}
-	for range 3 { // those that do not have it may do what they like
+	for range 3 { // the block rate of nodes outside the share has no effect
 		report(0.021, 0.9)
 		time.Sleep(200 * time.Millisecond)
 	}
@@ -276,15 +277,15 @@ func stageWithdrawn(t *testing.T, seconds int64) bool {
 	}
 	f.wants(t, "bad.example", blocklist.Pass)
 	if !strings.Contains(f.logged.String(), "withdrawn") {
-		t.Error("nothing is logged")
+		t.Error("the withdrawal was not logged")
 	}
 	if strings.Contains(f.logged.String(), "cannot be looked at") {
-		t.Error("a successful withdrawal is logged as a failure")
+		t.Error("a successful withdrawal was logged as a failure")
 	}
 	return true
 }
 
-// TestStageRestart restarts control while a set is staged: it continues.
+// TestStageRestart checks that a stage continues after a restart of control.
 func TestStageRestart(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, staged("long", 3600, "long.example"))
@@ -292,7 +293,7 @@ func TestStageRestart(t *testing.T) {
 	again := start(t, setting{keys: f.keys, dir: f.dir})
 	again.secret = f.secret
 	if s := again.state(t, "long").State; s != changeset.Staged {
-		t.Errorf("after the restart it is %s", s)
+		t.Errorf("after the restart the change set is %s, want staged", s)
 	}
 	again.wants(t, "long.example", blocklist.Pass)
 	again.due(t, "long")
@@ -300,7 +301,7 @@ func TestStageRestart(t *testing.T) {
 	again.wants(t, "long.example", blocklist.BlockedBy)
 }
 
-// TestSuspend stops enforcement, and begins it again.
+// TestSuspend checks that enforcement can be suspended and resumed, and that the journal records who suspended it and why.
 func TestSuspend(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("one", "one.example"))
@@ -320,7 +321,7 @@ func TestSuspend(t *testing.T) {
 		}
 	}
 	if !f.journ.State().Suspended || !f.journ.State().View().Suspended() {
-		t.Error("not suspended")
+		t.Error("enforcement is not suspended")
 	}
 	if a := into[answered](t, call("ada", "resume", `{"reason":"all is well"}`), http.StatusOK); a.Suspended {
 		t.Errorf("%+v", a)
@@ -335,9 +336,9 @@ func TestSuspend(t *testing.T) {
 	}
 }
 
-// TestFleet reports how far versions got, and nothing that a node may not report about itself.
+// TestFleet checks that the API shows on how many nodes a version is in force, and that invalid reports of nodes are refused.
 func TestFleet(t *testing.T) {
-	f := start(t, setting{idle: true}) // control reports of itself too
+	f := start(t, setting{idle: true}) // otherwise control is also listed as a node
 	edges := newNodes(t, f, 10)
 	edges.report(t, 0, steady)
 	r := f.published(t, set("one", "one.example"))
@@ -352,7 +353,7 @@ func TestFleet(t *testing.T) {
 	if v.Nodes != 10 || v.InForce != 9 || v.Slowest > 90 || v.Median > 50 || v.By != "ada" || v.Kind != "changes" {
 		t.Errorf("%+v", v)
 	}
-	edges.send(t, &journal.Status{Node: "new", Version: r.Version}) // it was not there: it did not take long
+	edges.send(t, &journal.Status{Node: "new", Version: r.Version}) // a new node: the time until it reported is not measured
 	late.Version = r.Version
 	edges.send(t, late)
 	v = into[pushapi.VersionInfo](t, f.get(t, "ada", path), http.StatusOK)
@@ -367,14 +368,14 @@ func TestFleet(t *testing.T) {
 	}
 	for _, bad := range []string{"", "x", `{}`, `{"node":"a b"}`, `{"node":"x","queries":1,"blocked":2}`, `{"node":"` + strings.Repeat("x", 65) + `"}`, strings.Repeat("x", 5000)} {
 		if f.api.Report(t.Context(), "node", []byte(bad)) == nil {
-			t.Errorf("%.100q is a status", bad)
+			t.Errorf("the report %.100q was accepted, want an error", bad)
 		}
 	}
-	for i := range 12_000 { // as many as there may be
+	for i := range 12_000 { // more nodes than control stores
 		_ = f.api.Report(t.Context(), "mallory", fmt.Appendf(nil, `{"node":"n%d","version":%d}`, i, r.Version))
 	}
 	all = into[struct{ Nodes []pushapi.NodeInfo }](t, f.get(t, "ada", "/v1/nodes"), http.StatusOK)
 	if len(all.Nodes) != 10_000 {
-		t.Errorf("%d nodes", len(all.Nodes))
+		t.Errorf("%d nodes, want 10,000", len(all.Nodes))
 	}
 }

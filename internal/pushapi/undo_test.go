@@ -27,30 +27,30 @@ func (f *fixture) undo(t testing.TB, id string) changeset.UndoResult {
 
 func act(do journal.Act, name string) changeset.Change { return changeset.Change{Do: do, Name: name} }
 
-// TestUndoAgain repeats an undo, undoes the undo, and undoes that in turn.
+// TestUndoAgain checks that an undo can be repeated, that it can be undone, and that this second undo can be undone too.
 func TestUndoAgain(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("first", "a.example", "b.example"))
 	f.published(t, pushapi.ChangeSet{ID: "later", Changes: []changeset.Change{{Name: "b.example", Category: "phishing"}}})
 	u := f.undo(t, "first")
 	if again := into[changeset.UndoResult](t, f.post(t, "bob", "/v1/changesets/first/undo"), http.StatusOK); again.Lefts != 1 || !slices.Equal(again.Left, u.Left) {
-		t.Errorf("asked again: %+v", again)
+		t.Errorf("the repeated undo: %+v", again)
 	}
 	f.undo(t, u.ID)
 	f.wants(t, "a.example", blocklist.BlockedBy)
 	if r := f.state(t, "first"); r.State != changeset.Published || r.UndoneBy != "" {
-		t.Errorf("its undo was undone, and it is %+v", r)
+		t.Errorf("after the undo of its undo: %+v, want published", r)
 	}
-	refused(t, f.post(t, "bob", "/v1/changesets/first/undo"), http.StatusConflict, "path.id") // later sets touched its names
+	refused(t, f.post(t, "bob", "/v1/changesets/first/undo"), http.StatusConflict, "path.id") // later change sets changed its names
 	f.undo(t, "undo-"+u.ID)
 	f.wants(t, "a.example", blocklist.Pass)
 	if r := f.state(t, "first"); r.State != changeset.Undone || r.UndoneBy != u.ID {
-		t.Errorf("undone again, and it is %+v", r)
+		t.Errorf("after the undo was in effect again: %+v, want undone", r)
 	}
 	f.published(t, staged("some", 3600, "some.example"))
 	f.undo(t, f.undo(t, "some").ID)
 	if r := f.state(t, "some"); r.State != changeset.Undone || !strings.Contains(r.Note, "push it again") {
-		t.Errorf("a staged one, of which nothing is in force: %+v", r)
+		t.Errorf("a staged change set after the undo of its undo: %+v, want undone with a note", r)
 	}
 }
 
@@ -74,7 +74,7 @@ func TestUndo(t *testing.T) {
 	f.undo(t, u.ID)
 	f.wants(t, "a.example", blocklist.BlockedBy)
 
-	// A withdrawal.
+	// The undo of a withdrawal restores the block.
 	f.published(t, pushapi.ChangeSet{ID: "gone", Changes: []changeset.Change{act(journal.Withdraw, "b.example"), act(journal.Withdraw, "never.example")}})
 	f.wants(t, "b.example", blocklist.Pass)
 	f.undo(t, "gone")
@@ -85,7 +85,7 @@ func TestUndo(t *testing.T) {
 	}
 	f.wants(t, "never.example", blocklist.Pass)
 
-	// A renewal, and an allow in a block's place.
+	// The undo of a renewal restores the earlier expiry, and the undo of an allow restores the block.
 	first, second := time.Now().Add(time.Hour).UTC().Truncate(time.Second), time.Now().Add(2*time.Hour).UTC().Truncate(time.Second)
 	f.published(t, pushapi.ChangeSet{ID: "born", Changes: []changeset.Change{{Name: "d.example", Expiry: &first}}})
 	f.published(t, pushapi.ChangeSet{ID: "renewed", Changes: []changeset.Change{{Name: "d.example", Scope: "subtree", Expiry: &second}}})
@@ -98,7 +98,7 @@ func TestUndo(t *testing.T) {
 	f.undo(t, "allowed")
 	f.wants(t, "d.example", blocklist.BlockedBy)
 
-	// Nothing is left to undo.
+	// An undo is refused if a later change set changed all names, or if the change set does not exist.
 	f.published(t, set("over", "e.example"))
 	f.published(t, set("overtaken", "e.example"))
 	refused(t, f.post(t, "ada", "/v1/changesets/over/undo"), http.StatusConflict, "path.id")
@@ -110,7 +110,7 @@ func TestUndo(t *testing.T) {
 	f.wants(t, "long.example", blocklist.Pass)
 }
 
-// TestUndoScoped undoes a change over changes that apply in some countries only.
+// TestUndoScoped checks that the undo of a change for all nodes restores the earlier changes for some countries.
 func TestUndoScoped(t *testing.T) {
 	f := start(t, setting{})
 	countries := func(id, name string, countries ...string) {
@@ -142,7 +142,7 @@ func TestUndoRejected(t *testing.T) {
 	}
 	f.published(t, pushapi.ChangeSet{ID: "out", Changes: []changeset.Change{act(journal.Withdraw, popular)}})
 	f.wants(t, popular, blocklist.Pass)
-	for i := range 3 { // it blocks a popular name again: a second person must agree
+	for i := range 3 { // the undo blocks a popular name again, which a second person must approve
 		u := into[changeset.UndoResult](t, f.post(t, "bob", "/v1/changesets/out/undo"), http.StatusAccepted)
 		if again := into[changeset.UndoResult](t, f.post(t, "bob", "/v1/changesets/out/undo"), http.StatusOK); again.ID != u.ID {
 			t.Errorf("%s and %s", u.ID, again.ID)
@@ -162,7 +162,7 @@ func TestUndoRejected(t *testing.T) {
 	}
 }
 
-// TestScopedClaims shows the claims about a name that apply to some nodes only.
+// TestScopedClaims checks that the API shows the claims about a name that apply to some nodes only.
 func TestScopedClaims(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, pushapi.ChangeSet{ID: "fr", Changes: []changeset.Change{{Name: "fr.example", Category: "scam", Countries: []string{"FR"}}}})
@@ -180,7 +180,7 @@ func TestScopedClaims(t *testing.T) {
 	}
 }
 
-// TestLog shows all changes about a name, from a record, a large change set and a record of lists.
+// TestLog checks that the log of a name shows all changes about it, from small and large change sets and from lists.
 func TestLog(t *testing.T) {
 	f := start(t, setting{})
 	name := "log.watched.example"
@@ -245,7 +245,7 @@ func TestLog(t *testing.T) {
 			t.Errorf("%q, want %q", got[i], want[i])
 		}
 	}
-	// A refused one is in the log of its own name, and did not count.
+	// The refused change is in the log of its own name, and was not applied.
 	log = into[struct {
 		Name string
 		Log  []pushapi.LogEntry
