@@ -7,7 +7,7 @@ import (
 	"rempart/blocklist/guard"
 )
 
-// ParseLine is for the fuzz tests.
+// ParseLine exports parseLine to the fuzz tests.
 var ParseLine = parseLine
 
 // JudgeOf returns a judge without a Lifecycle.
@@ -15,7 +15,7 @@ func JudgeOf(dir string, guards *guard.Guards, view *blocklist.View) *Judge {
 	return &Judge{dir: dir, view: view, guards: guards, now: time.Now().Unix(), most: 1000}
 }
 
-// Read returns how many changes of an upload are applied and refused, and its signed bytes.
+// Read returns the numbers of accepted and refused changes of an upload, and its signed bytes.
 func (u *Upload) Read() (accepted, refused int, payload []byte, err error) {
 	if _, err := u.sum(); err != nil {
 		return 0, 0, nil, err

@@ -13,7 +13,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// sound checks that what a reader took edges would take.
+// sound checks that edges would accept a change that a reader accepted.
 func sound(t *testing.T, c journal.Change) {
 	t.Helper()
 	line, err := json.Marshal(c)
@@ -21,7 +21,7 @@ func sound(t *testing.T, c journal.Change) {
 		t.Fatal(err)
 	}
 	if len(line) > journal.MaxLine {
-		return // refused before it is written
+		return // control refuses a change of this length before it publishes it
 	}
 	if _, err := journal.ParseChange(line); err != nil {
 		t.Errorf("%s: %v", line, err)
@@ -54,7 +54,7 @@ func FuzzReadTable(f *testing.F) {
 		last := 0
 		_ = changeset.ReadTable(bytes.NewReader(table), format.Grammar{}, func(line int, c journal.Change, bad error) error {
 			if line <= last {
-				t.Errorf("line %d after %d", line, last)
+				t.Errorf("line %d was reported after line %d", line, last)
 			}
 			if last = line; bad == nil {
 				sound(t, c)
@@ -103,10 +103,10 @@ func FuzzReadSigned(f *testing.F) {
 			return
 		}
 		if !bytes.HasSuffix(body, payload) {
-			t.Error("what is kept is not what was signed")
+			t.Error("the stored bytes are not the signed bytes at the end of the body")
 		}
 		if _, changes, err := journal.Decode(payload); err != nil || len(changes) != accepted+refused {
-			t.Errorf("%d changes, %d accepted, %d refused: %v", len(changes), accepted, refused, err)
+			t.Errorf("%d changes, but %d accepted and %d refused: %v", len(changes), accepted, refused, err)
 		}
 	})
 }

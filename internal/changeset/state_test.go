@@ -10,7 +10,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// allStates and allEvents are everything that the table can combine.
+// allStates and allEvents are all states and events of the table.
 var (
 	allStates = []State{none, Pending, abandoned, Held, Rejected, Refused, Published, Staged, withdrawing, Undone, DryRun}
 	allEvents = []Event{
@@ -19,7 +19,7 @@ var (
 	}
 )
 
-// wanted is every transition, one row per state and event: written out again, so that a change of the table is made twice.
+// wanted lists every permitted transition, one row per state and event. The list repeats the table on purpose: whoever changes the table must change the test.
 var wanted = []struct {
 	from  State
 	event Event
@@ -87,8 +87,7 @@ var wanted = []struct {
 	{Undone, RecoverStaged, Staged},
 }
 
-// TestTransitions checks each combination of a state and an event: the transitions that are wanted lead to their state, and all
-// others are refused with a TransitionError.
+// TestTransitions checks each combination of a state and an event: a transition in wanted returns its new state, and every other one returns a TransitionError.
 func TestTransitions(t *testing.T) {
 	type step struct {
 		from  State
@@ -99,7 +98,7 @@ func TestTransitions(t *testing.T) {
 		to[step{w.from, w.event}] = w.to
 	}
 	if len(to) != len(wanted) {
-		t.Fatal("a transition is wanted twice")
+		t.Fatal("wanted lists a transition twice")
 	}
 	refusals := 0
 	for _, from := range allStates {
@@ -116,20 +115,20 @@ func TestTransitions(t *testing.T) {
 				refusals++
 				refused := (*TransitionError)(nil)
 				if !errors.As(err, &refused) || refused.State != from || refused.Event != event || got != from {
-					t.Errorf("got %q (%v), want a refusal", got, err)
+					t.Errorf("got %q (%v), want the old state and a TransitionError", got, err)
 				}
 			})
 		}
 	}
 	if refusals+len(wanted) != len(allStates)*len(allEvents) {
-		t.Errorf("%d transitions and %d refusals of %d combinations", len(wanted), refusals, len(allStates)*len(allEvents))
+		t.Errorf("%d transitions and %d refusals, want %d together", len(wanted), refusals, len(allStates)*len(allEvents))
 	}
 	if len(transitions) != len(allStates) {
-		t.Errorf("the table has %d states, the test %d", len(transitions), len(allStates))
+		t.Errorf("the table has %d states, and allStates has %d", len(transitions), len(allStates))
 	}
 }
 
-// stored returns a receipt in a state of the table.
+// stored returns a stored receipt that is in a state of the table.
 func stored(s State) *Stored {
 	r := &Stored{Receipt: Receipt{ID: "x", State: s}}
 	switch s {
@@ -154,14 +153,13 @@ func shown(s State) State {
 	return s
 }
 
-// TestReceiptFollowsTable applies each event to a receipt in each state: the receipt is then in the state that the table says, and
-// a refused event does not change it.
+// TestReceiptFollowsTable checks each event on a receipt in each state: the receipt takes the state of the table, and a refused event does not change it.
 func TestReceiptFollowsTable(t *testing.T) {
 	for _, from := range allStates {
 		for _, event := range allEvents {
 			r := stored(from)
 			if r.state() != from {
-				t.Fatalf("a receipt in state %q is read as %q", from, r.state())
+				t.Fatalf("the stored form of state %q is read as state %q", from, r.state())
 			}
 			to, refused := next(from, event)
 			err := r.apply(event)
@@ -219,7 +217,7 @@ func TestNamedSteps(t *testing.T) {
 	}
 }
 
-// TestRefusalNamesPossibleStates checks the message of an event that a person asked for.
+// TestRefusalNamesPossibleStates checks that the error of an event that a person requested names the states in which the event is possible.
 func TestRefusalNamesPossibleStates(t *testing.T) {
 	for _, c := range []struct {
 		from  State
@@ -236,6 +234,6 @@ func TestRefusalNamesPossibleStates(t *testing.T) {
 		}
 	}
 	if slices.Contains(allEvents, "") {
-		t.Error("an event without a name")
+		t.Error("allEvents contains an event with an empty name")
 	}
 }
