@@ -12,8 +12,8 @@ import (
 	"rempart/resolver/cache"
 )
 
-// BenchmarkCacheGet compares our table with otter, the alternative: hits and misses among a thousand answers, which fit in the processor's caches, and a
-// hundred thousand, which do not.
+// BenchmarkCacheGet compares our table with the alternative, otter. It measures hits and misses with a thousand answers, which fit in the processor's caches,
+// and with a hundred thousand, which do not.
 func BenchmarkCacheGet(b *testing.B) {
 	for _, n := range []int{1000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) { cacheGet(b, n) })
@@ -39,7 +39,7 @@ func cacheGet(b *testing.B, n int) {
 		}
 		keys[i] = cache.Key{Name: name, Type: wire.TypeA, Class: wire.ClassIN}
 		if i%2 == 1 {
-			continue // never stored: the misses
+			continue // these names are not stored, so that a lookup is a miss
 		}
 		m := new(dns.Msg).SetQuestion(wire.Text(name)+".", dns.TypeA)
 		m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: m.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 3600}, A: []byte{192, 0, 2, 1}}}

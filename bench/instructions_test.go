@@ -21,23 +21,22 @@ var update = flag.Bool("update", false, "record the instructions a query takes i
 
 const (
 	recordFile = "instructions.txt"
-	tolerance  = 5 // per cent of the recorded number
+	tolerance  = 5 // largest accepted change in per cent of the recorded number
 )
 
-// TestInstructions holds the instructions that Fast takes for a query, as callgrind counts them, to recorded numbers, which no
-// clock, memory or neighbour has a part in. Runs differ by less than 0.1 %, by the seed of the cache's hash and by
-// where in the histogram a batch's latency falls.
+// TestInstructions checks that the number of instructions that Fast executes for a query has not changed from the recorded number by more than the tolerance.
+// Callgrind counts them, so that the speed of the clock and of memory and other processes do not change the result. Two runs differ by less than 0.1 %, because
+// of the random seed of the cache's hash and because of the place of a batch's latency in the histogram.
 //
-// The program itself says what is to be counted. Callgrind's --toggle-collect, by a function's name, takes a change of
-// stacks for the function's end: Go changes them for the clock and in its scheduler, and at random places, so that one run in
-// ten miscounts. GODEBUG=asyncpreemptoff=1 must be: Go preempts by signals, and callgrind 3.19 dies of a failed
-// assertion when one returns. cpu.rdtscp=off keeps the runtime from an instruction that valgrind 3.19 does not know, which it takes when one of its locks is
-// contended.
+// The program itself starts and stops the count. Callgrind's option --toggle-collect, which counts inside a function, cannot be used: it treats a change of the
+// stack as the end of the function. Go changes the stack to read the clock, in its scheduler and at random places, so that one run in ten was wrong.
+// GODEBUG=asyncpreemptoff=1 is necessary because Go preempts goroutines by signals, and callgrind 3.19 ends with a failed assertion when a signal handler
+// returns. cpu.rdtscp=off is necessary because Go's runtime otherwise executes RDTSCP when one of its locks is contended, and valgrind 3.19 does not know this
+// instruction.
 //
-// Go's runtime chooses by CPUID, for which valgrind answers with what it emulates of the processor at hand (AES, AVX2,
-// BMI, ERMS on one that has them). Of these only AES matters to the fast path, for the cache's hash: with cpu.aes=off a hit takes
-// 33 instructions more, with cpu.all=off as many. What the compiler chooses is fixed by GOAMD64. The clock
-// is read by system calls here, since valgrind hides the vDSO: its two readings a batch are a few instructions.
+// Go's runtime chooses code by CPUID. Valgrind reports the features that it can emulate and that the processor has (AES, AVX2, BMI, ERMS). Of these only AES
+// affects the fast path, in the cache's hash: a hit executes 33 more instructions with cpu.aes=off, and also with cpu.all=off. GOAMD64 fixes the choices of
+// the compiler. Valgrind hides the vDSO, so that the clock is read by system calls; the two reads for each batch are only a few instructions.
 func TestInstructions(t *testing.T) {
 	dnstest.Need(t, "valgrind")
 	here := runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
@@ -48,9 +47,9 @@ func TestInstructions(t *testing.T) {
 			t.Fatalf("go list -m: %v", err)
 		}
 		if want := "go" + strings.TrimSpace(string(mod)); !strings.HasPrefix(made, want+" ") {
-			t.Fatalf("%s was recorded with %s, and go.mod is at %s now: record again with it, %s", recordFile, made, want, howToRecord)
+			t.Fatalf("%s was recorded with %s, and go.mod now requires %s: record the numbers again with that version: %s", recordFile, made, want, howToRecord)
 		}
-		t.Skipf("%s was recorded with %s, this is %s: nothing to compare", recordFile, made, here)
+		t.Skipf("%s was recorded with %s and this is %s: the numbers cannot be compared", recordFile, made, here)
 	}
 	program := filepath.Join(t.TempDir(), "instructions")
 	build := exec.Command("go", "build", "-o", program, "rempart/bench/instructions")
@@ -77,20 +76,20 @@ const howToRecord = "go test ./bench -run 'Instructions$' -update"
 func compare(t *testing.T, load string, n, recorded int) {
 	t.Helper()
 	if recorded == 0 {
-		t.Fatalf("%s is not in %s: record it, %s", load, recordFile, howToRecord)
+		t.Fatalf("%s is not in %s: record it with %s", load, recordFile, howToRecord)
 	}
 	change := 100 * float64(n-recorded) / float64(recorded)
-	t.Logf("%s: %d instructions a query, %+.1f %%", load, n, change)
+	t.Logf("%s: %d instructions per query, %+.1f %%", load, n, change)
 	switch {
 	case change > tolerance:
-		t.Errorf(`%s: %d instructions a query, where %d are recorded: %.1f %% more.
-To see where they are, now and before the change:
+		t.Errorf(`%s: %d instructions per query, %d are recorded: %.1f %% more.
+To see where they are executed, run this now and before the change:
 	go test ./bench -run 'Instructions$/^%s$' -v -artifacts -outputdir /tmp
-	callgrind_annotate --auto=no FOLDER/callgrind.out (the first command says which FOLDER, at ARTIFACTS)
-If they are worth it, record them:
+	callgrind_annotate --auto=no FOLDER/callgrind.out (the first command prints FOLDER after ARTIFACTS)
+If the change is worth this cost, record the new number:
 	%s`, load, n, recorded, change, load, howToRecord)
 	case change < -tolerance:
-		t.Errorf("%s: %d instructions a query, where %d are recorded: %.1f %% less. Record the gain, so that it is kept: %s",
+		t.Errorf("%s: %d instructions per query, %d are recorded: %.1f %% less. Record the new number, so that a later loss is detected: %s",
 			load, n, recorded, -change, howToRecord)
 	}
 }
@@ -112,7 +111,7 @@ func count(t *testing.T, program, load string) int {
 	}
 	found := totals.FindSubmatch(written)
 	if found == nil {
-		t.Fatalf("%s has no line of totals", out)
+		t.Fatalf("%s has no line with totals", out)
 	}
 	n, err := strconv.Atoi(string(found[1]))
 	if err != nil || n == 0 {
@@ -132,12 +131,12 @@ func writeFigures(t *testing.T, made string, figures map[string]int) {
 	}
 }
 
-// readRecord returns the versions with which the numbers were recorded, and the number of each load.
+// readRecord returns the version of Go and the platform with which the numbers were recorded, and the number of each load.
 func readRecord(t *testing.T) (string, map[string]int) {
 	t.Helper()
 	written, err := os.ReadFile(recordFile)
 	if err != nil && !*update {
-		t.Fatalf("%v: record the numbers, %s", err, howToRecord)
+		t.Fatalf("%v: record the numbers with %s", err, howToRecord)
 	}
 	made, figures := "", map[string]int{}
 	for line := range strings.Lines(string(written)) {
@@ -148,7 +147,7 @@ func readRecord(t *testing.T) (string, map[string]int) {
 		case made == "":
 			made = line
 		case err != nil:
-			t.Fatalf("%s: %q is not a load and its number", recordFile, line)
+			t.Fatalf("%s: the line %q is not a load and its number", recordFile, line)
 		default:
 			figures[load] = n
 		}

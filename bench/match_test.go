@@ -17,10 +17,10 @@ import (
 	"rempart/blocklist"
 )
 
-// Listed names the variable for the number of listed names of the benchmarks: a million by default.
+// Listed is the environment variable that sets the number of listed names in the benchmarks. The default is a million.
 const Listed = "REMPART_BENCH_LISTED"
 
-// listed is the set that benchmarks share, compiled once, and its names.
+// listed returns the set that all benchmarks share, and its names. The set is compiled once.
 var listed = sync.OnceValues(func() (set, error) {
 	n := 1_000_000
 	if text := os.Getenv(Listed); text != "" {
@@ -72,7 +72,7 @@ func wireNames(b testing.TB, names []string, err error) [][]byte {
 	return out
 }
 
-// popularNames returns popular names, each alone and with a label before, in an order that no cache predicts.
+// popularNames returns popular names with a prefix, in random order so that no cache helps.
 func popularNames(b testing.TB, before string) [][]byte {
 	names, err := Popular(100_000)
 	if err == nil {
@@ -86,7 +86,7 @@ func popularNames(b testing.TB, before string) [][]byte {
 	return wireNames(b, names, err)
 }
 
-// unlisted returns the names that pass.
+// unlisted returns those of the names that the view does not block.
 func unlisted(v *blocklist.View, names [][]byte) [][]byte {
 	kept := names[:0:0]
 	for _, n := range names {
@@ -97,7 +97,7 @@ func unlisted(v *blocklist.View, names [][]byte) [][]byte {
 	return kept
 }
 
-// BenchmarkMatch judges names one at a time, and in batches whose memory reads overlap.
+// BenchmarkMatch measures Match, and MatchBatch, in which the memory reads of several names overlap.
 func BenchmarkMatch(b *testing.B) {
 	s := shared(b)
 	b.Logf("%.2f octets a name in %d", float64(s.view.Stats().Bytes)/float64(s.view.Stats().Names), s.view.Stats().Names)
@@ -127,7 +127,8 @@ func BenchmarkMatch(b *testing.B) {
 	run("three labels", unlisted(s.view, popularNames(b, "www.")))
 }
 
-// BenchmarkFilter compares the filter with the library's own use of it, and with none: names of three labels, not listed.
+// BenchmarkFilter compares the snapshot's filter, the filter of the bloom library, and a search without a filter. The names have a label more than popular
+// names, and are not listed.
 func BenchmarkFilter(b *testing.B) {
 	s := shared(b)
 	names := unlisted(s.view, popularNames(b, "www."))
@@ -180,8 +181,8 @@ func BenchmarkFilter(b *testing.B) {
 	})
 }
 
-// TestNoFalseVerdict asks for every listed name, and for names that are not listed, popular and invented: 20 million if REMPART_BENCH_LISTED is set, otherwise
-// fewer.
+// TestNoFalseVerdict checks the verdicts on every listed name, and on names that are made from popular names and at random: 20 million if REMPART_BENCH_LISTED
+// is set, otherwise 200,000.
 func TestNoFalseVerdict(t *testing.T) {
 	count := 200_000
 	if os.Getenv(Listed) != "" {
@@ -193,7 +194,7 @@ func TestNoFalseVerdict(t *testing.T) {
 	for _, n := range s.names {
 		is[blocklist.NameText(n)] = true
 		if view.Match(n, blocklist.AllCategories, 1).Action != blocklist.BlockedBy {
-			t.Fatalf("%s is listed, and passes", blocklist.NameText(n))
+			t.Fatalf("%s is listed, and is not blocked", blocklist.NameText(n))
 		}
 	}
 	popular, err := Popular(50_000)
@@ -223,7 +224,7 @@ func TestNoFalseVerdict(t *testing.T) {
 	}
 }
 
-// BenchmarkCompile compiles the listed names into a snapshot and opens it.
+// BenchmarkCompile measures how long it takes to compile the listed names into a snapshot and to open it.
 func BenchmarkCompile(b *testing.B) {
 	names, err := Blocked(len(shared(b).names))
 	if err != nil {

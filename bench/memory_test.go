@@ -7,11 +7,11 @@ import (
 	"testing"
 )
 
-// BenchmarkMemory follows a chain through memory, each read waiting for the one before: the cost of a read on this machine at this time.
+// BenchmarkMemory measures the time of one memory read on this machine. Each read returns the address of the next one, so that reads cannot overlap.
 func BenchmarkMemory(b *testing.B) {
 	for _, mb := range []int{8, 256} {
 		b.Run(fmt.Sprintf("%d MB", mb), func(b *testing.B) {
-			const line = 16 // words of a cache line
+			const line = 16 // number of words in a cache line
 			lines := mb << 20 / 64
 			chain := make([]uint32, lines*line)
 			order := rand.New(rand.NewPCG(1, 1)).Perm(lines)

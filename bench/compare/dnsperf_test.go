@@ -68,7 +68,7 @@ func TestPercentile(t *testing.T) {
 		{hundred[:1], 50, 1}, {hundred[:3], 50, 2}, {nil, 99, 0},
 	} {
 		if got := percentile(tt.of, tt.p); got != tt.want {
-			t.Errorf("p%v of %d: %d, not %d", tt.p, len(tt.of), got, tt.want)
+			t.Errorf("p%v of %d: %d, want %d", tt.p, len(tt.of), got, tt.want)
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"rempart/bench"
 )
 
-// TestLoads makes small loads and checks their names.
+// TestLoads creates small loads and checks their names.
 func TestLoads(t *testing.T) {
 	t.Setenv(bench.ThreatNames, "")
 	t.Setenv(bench.PopularNames, "")
@@ -19,7 +19,7 @@ func TestLoads(t *testing.T) {
 	}
 	listed, popular := set(l.names), set(l.popular)
 	if asked := read(t, l.path(distinct)); len(asked) != len(l.names) || len(set(asked)) != len(asked) {
-		t.Errorf("%d queries, %d of them distinct, of %d names", len(asked), len(set(asked)), len(l.names))
+		t.Errorf("%d queries with %d distinct names, from %d names", len(asked), len(set(asked)), len(l.names))
 	}
 	seen := map[string]bool{}
 	for range 2 {
@@ -36,7 +36,7 @@ func TestLoads(t *testing.T) {
 				counts[1]++
 			default:
 				if seen[n] || below(listed, n) {
-					t.Fatalf("%s is asked twice, or listed", n)
+					t.Fatalf("%s is queried twice, or is listed", n)
 				}
 				seen[n] = true
 				counts[2]++
@@ -44,7 +44,7 @@ func TestLoads(t *testing.T) {
 		}
 		for i, share := range []float64{0.95, 0.03, 0.02} {
 			if got := float64(counts[i]) / fastest; got < share*0.9 || got > share*1.1 {
-				t.Errorf("part %d is %.4f of the load, not %.2f", i, got, share)
+				t.Errorf("part %d is %.4f of the load, want %.2f", i, got, share)
 			}
 		}
 	}
@@ -70,7 +70,7 @@ func read(t *testing.T, path string) (names []string) {
 	for lines.Scan() {
 		name, typ, _ := strings.Cut(lines.Text(), " ")
 		if typ != "A" {
-			t.Fatalf("%q is no query for an address", lines.Text())
+			t.Fatalf("%q is not a query for an address", lines.Text())
 		}
 		names = append(names, name)
 	}

@@ -9,7 +9,7 @@ import (
 
 var placeholder = regexp.MustCompile(`\{(dir|port|addr|addrat|upstream\w*|list|zone|cache)\}`)
 
-// TestConfigurations fills in every configuration, and checks that no word in braces is left.
+// TestConfigurations checks that no placeholder in braces is left in a configuration after its values are filled in.
 func TestConfigurations(t *testing.T) {
 	paths := map[string]string{"rec_control": "/usr/bin/rec_control"}
 	for _, p := range peers {
@@ -32,7 +32,7 @@ func TestConfigurations(t *testing.T) {
 		}
 		all := strings.Join(texts, "\n")
 		if left := placeholder.FindAllString(all, -1); left != nil {
-			t.Errorf("%s: %v are left", p.key, left)
+			t.Errorf("%s: the placeholders %v are left", p.key, left)
 		}
 		wanted := []string{"5300", "5301", "/l/list"}
 		if p.key == echo {

@@ -12,7 +12,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// TestReport compares the pages of invented measurements with golden files: one of all parts, one of a few of them.
+// TestReport checks that the pages of invented measurements are equal to golden files: one page with all parts, and one with a few of them.
 func TestReport(t *testing.T) {
 	for name, r := range map[string]results{"all.md": madeUp(), "little.md": little()} {
 		t.Run(name, func(t *testing.T) {
@@ -35,7 +35,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// costing is a run of a hundred thousand queries a second, of so many µs each.
+// costing returns a run of a hundred thousand queries in one second that took cost µs of CPU time each.
 func costing(cost float64) run {
 	const n = 100_000
 	return run{counts: counts{Completed: n, Seconds: 1}, CPU: time.Duration(cost * n * 1000)}
@@ -104,7 +104,7 @@ func TestSpread(t *testing.T) {
 		{nil, spread{}}, {[]float64{3}, spread{3, 3, 3}}, {[]float64{5, 1, 3}, spread{3, 1, 5}}, {[]float64{4, 1, 3, 2}, spread{2.5, 1, 4}},
 	} {
 		if got := spreadOf(tt.of); got != tt.want {
-			t.Errorf("%v: %v, not %v", tt.of, got, tt.want)
+			t.Errorf("%v: %v, want %v", tt.of, got, tt.want)
 		}
 	}
 }
