@@ -36,6 +36,6 @@ func TestAdmin(t *testing.T) {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
 	if w.Code != http.StatusOK {
-		t.Errorf("ready, and says %d", w.Code)
+		t.Errorf("/readyz without a reason: status %d, want 200", w.Code)
 	}
 }

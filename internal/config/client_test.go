@@ -6,7 +6,7 @@ import (
 )
 
 func TestClient(t *testing.T) {
-	c, err := loadClient(map[string]string{Prefix + "LISTEN": "nonsense"}) // a server's is none of its
+	c, err := loadClient(map[string]string{Prefix + "LISTEN": "nonsense"}) // a setting of servers, which commands ignore
 	if err != nil || c.API != "http://127.0.0.1:9254" {
 		t.Errorf("%+v %v", c, err)
 	}
@@ -22,7 +22,7 @@ func TestClient(t *testing.T) {
 	}
 	for _, url := range []string{"control.example", "ftp://control.example", "https://user:secret@control.example", "https://", "https://control.example?x", "http://192.0.2.1"} {
 		if _, err := loadClient(map[string]string{Prefix + "API": url}); err == nil {
-			t.Errorf("%s is taken", url)
+			t.Errorf("%s was accepted", url)
 		}
 	}
 }
@@ -39,6 +39,6 @@ func TestKeysFolder(t *testing.T) {
 		}
 	}
 	if _, err := keysFolder(map[string]string{}); err == nil {
-		t.Error("no home folder is no error")
+		t.Error("keysFolder without a home folder returned no error")
 	}
 }

@@ -16,10 +16,10 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, want := c.Listen, (Addrs{netip.MustParseAddrPort("127.0.0.1:5300")}); !cmp.Equal(got, want, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })) {
-		t.Errorf("listen %v", got)
+		t.Errorf("Listen is %v, want 127.0.0.1:5300", got)
 	}
 	if c.CacheBytes != 64<<20 || c.BlockTTL != 30*time.Second || c.Mode == Observe || len(c.Clients.Prefixes) != 8 || !c.Clients.OnLink || c.PopularBound != 10000 || c.DataDir != "/home/someone/.local/state/rempart" {
-		t.Errorf("defaults %+v", c)
+		t.Errorf("wrong defaults: %+v", c)
 	}
 }
 
@@ -62,12 +62,12 @@ func TestBadValuesSayVariableValueAndRight(t *testing.T) {
 	} {
 		_, err := load(map[string]string{"HOME": "/h", Prefix + tt.variable: tt.value})
 		if err == nil {
-			t.Errorf("%s=%s is taken", tt.variable, tt.value)
+			t.Errorf("%s=%s was accepted", tt.variable, tt.value)
 			continue
 		}
 		for _, part := range []string{Prefix + tt.variable, tt.value, tt.right} {
 			if !strings.Contains(err.Error(), part) {
-				t.Errorf("%s=%q: %q does not say %q", tt.variable, tt.value, err, part)
+				t.Errorf("%s=%q: the error %q does not contain %q", tt.variable, tt.value, err, part)
 			}
 		}
 	}
@@ -96,7 +96,7 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// TestQuantities reads durations and sizes in each notation.
+// TestQuantities checks each notation of durations and sizes.
 func TestQuantities(t *testing.T) {
 	c, err := load(map[string]string{"HOME": "/h", Prefix + "REFRESH": "1d", Prefix + "CONTROL_STALE": "1w", Prefix + "CACHE_BYTES": "128M", Prefix + "BLOCK_TTL": "1m30s"})
 	if err != nil {
@@ -107,7 +107,7 @@ func TestQuantities(t *testing.T) {
 	}
 }
 
-// TestLimits reads limits for all clients and for those in a prefix.
+// TestLimits checks limits for all clients and for the clients in a prefix.
 func TestLimits(t *testing.T) {
 	all := func(n int64) Limits {
 		return Limits{{netip.MustParsePrefix("0.0.0.0/0"), n}, {netip.MustParsePrefix("::/0"), n}}

@@ -12,7 +12,7 @@ var update = flag.Bool("update", false, "write the tables of settings into deplo
 
 const begin, end = "<!-- settings: written by go test ./internal/config -update -->\n", "<!-- end of settings -->\n"
 
-// TestSettingsDocument keeps the tables of deploy/settings.md equal to the settings that the program reads.
+// TestSettingsDocument checks that the tables of deploy/settings.md list the settings that the program reads.
 func TestSettingsDocument(t *testing.T) {
 	path := filepath.Join("..", "..", "deploy", "settings.md")
 	b, err := os.ReadFile(path)
@@ -28,7 +28,7 @@ func TestSettingsDocument(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatal("the tables of deploy/settings.md are not what the program reads: run go test ./internal/config -update")
+		t.Fatal("the tables of deploy/settings.md differ from the settings that the program reads: run go test ./internal/config -update")
 	}
 	if err := os.WriteFile(path, []byte(before+begin+Tables()+end+after), 0o644); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestHousehold reads deploy/household.env as the program does: every variable is known, and every value is valid, those in comments too.
+// TestHousehold checks that the program knows every variable in deploy/household.env and accepts every value, including the ones in comments.
 func TestHousehold(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join("..", "..", "deploy", "household.env"))
 	if err != nil {
@@ -29,14 +29,14 @@ func TestHousehold(t *testing.T) {
 	}
 	if !c.Canary.Firefox || !c.Canary.ICloud || c.SingleLabels != KeepSingleLabels || c.Rebinding != RefuseRebinding ||
 		!c.Clients.OnLink || len(c.RebindingAllow) != 2 {
-		t.Errorf("what a home needs: %+v, clients %+v", c.Home, c.Clients)
+		t.Errorf("settings that a home needs are missing: %+v, clients %+v", c.Home, c.Clients)
 	}
 	if misspelt, others := Unknown(environ); len(misspelt)+len(others) > 0 {
 		t.Errorf("unknown variables: %v, %v", misspelt, others)
 	}
 }
 
-// TestEnvFile reads settings files as a shell does.
+// TestEnvFile checks that settings files are read like a shell reads them.
 func TestEnvFile(t *testing.T) {
 	const text = "# a comment\n; another\n\nREMPART_LISTEN=:53\nexport REMPART_UPSTREAMS=tls://192.0.2.1:853#name.example\n" +
 		"REMPART_ORGANISATION=\"Chez nous, \\\"ici\\\" $ \\\\\"\nREMPART_CONTACT='mailto:me@home.example'  \n  REMPART_ALLOW=\nREMPART_NODE=\"\"\n"
@@ -57,7 +57,7 @@ func TestEnvFile(t *testing.T) {
 	}
 }
 
-// TestHouseholdInShell lets a shell read deploy/household.env to the same values.
+// TestHouseholdInShell checks that a shell reads the same values from deploy/household.env as the program.
 func TestHouseholdInShell(t *testing.T) {
 	path := filepath.Join("..", "..", "deploy", "household.env")
 	cmd := exec.Command("sh", "-c", `set -a; . "$1"; env -0`, "sh", path)
@@ -86,7 +86,7 @@ func TestHouseholdInShell(t *testing.T) {
 	}
 }
 
-// TestRedact hides passwords and tokens.
+// TestRedact checks that Redact replaces passwords and tokens.
 func TestRedact(t *testing.T) {
 	for text, want := range map[string]string{
 		"nats://user:pass@192.0.2.1:4222,nats://u:p@[::1]:1":  "nats://xxxxx@192.0.2.1:4222,nats://xxxxx@[::1]:1",

@@ -11,7 +11,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// serve answers on a socket in a folder of its own, and returns its path.
+// serve starts to serve on a socket in a temporary folder, and returns the path of the socket.
 func serve(t *testing.T, a Answers) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
@@ -53,19 +53,19 @@ func TestAnswers(t *testing.T) {
 		t.Error(reloads, err)
 	}
 	if _, err := c.Check(ctx, strings.Repeat("x", 10_000)); err == nil || !strings.Contains(err.Error(), "400") {
-		t.Errorf("a name of 10,000 bytes: %v", err)
+		t.Errorf("a name of 10,000 bytes: error %v, want status 400", err)
 	}
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("permissions %v, %v", info.Mode(), err)
+		t.Errorf("permissions %v, want 0600; error %v", info.Mode(), err)
 	}
 }
 
-// TestListen replaces what an ended server left, and nothing else.
+// TestListen checks that Listen replaces the socket of a server that has ended, and no other socket or file.
 func TestListen(t *testing.T) {
 	path := serve(t, Answers{})
 	if _, err := Listen(path); err != ErrTaken {
-		t.Errorf("on another server's socket: %v", err)
+		t.Errorf("Listen on the socket of a running server: error %v, want ErrTaken", err)
 	}
 	left := filepath.Join(t.TempDir(), "left")
 	l, err := net.Listen("unix", left)
@@ -84,12 +84,12 @@ func TestListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Listen(file); err == nil {
-		t.Error("a file was replaced")
+		t.Error("Listen replaced a file that is not a socket")
 	}
 	if _, err := Listen(filepath.Join(t.TempDir(), strings.Repeat("x", 200))); err == nil || !strings.Contains(err.Error(), "bytes") {
-		t.Errorf("a long path: %v", err)
+		t.Errorf("Listen on a path that is too long: error %v, want one about its bytes", err)
 	}
 	if c, err := Find(left, file); c != nil || err != nil {
-		t.Error("found", c, err)
+		t.Error("Find returned a server where none runs:", c, err)
 	}
 }

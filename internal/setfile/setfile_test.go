@@ -12,7 +12,7 @@ import (
 	"rempart/internal/durable"
 )
 
-// listing is a block of a name and all names below it.
+// listing returns a listing that blocks a name and all names below it.
 func listing(t *testing.T, text string) blocklist.Listing {
 	t.Helper()
 	name, err := blocklist.AppendName(nil, text)
@@ -22,7 +22,7 @@ func listing(t *testing.T, text string) blocklist.Listing {
 	return blocklist.Listing{Name: name, Scope: blocklist.Subtree}
 }
 
-// write compiles a snapshot with one name.
+// write compiles a snapshot with one name and writes it to a file.
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	b := blocklist.NewBuilder()
@@ -42,15 +42,15 @@ func holds(t *testing.T, v *blocklist.View, text string) bool {
 	return v.Match(listing(t, text).Name, blocklist.AllCategories, 1).Action == blocklist.BlockedBy
 }
 
-// TestOverlayAndPrevious opens a snapshot under an overlay, and the previous snapshot after it was replaced.
+// TestOverlayAndPrevious checks that a snapshot can be opened with its overlay, and that the previous snapshot can be opened after a new one replaced it.
 func TestOverlayAndPrevious(t *testing.T) {
 	dir := t.TempDir()
 	path, previous, overlay := filepath.Join(dir, "set"), filepath.Join(dir, "previous"), filepath.Join(dir, "overlay")
 	if err := KeepPrevious(path, previous); err != nil {
-		t.Errorf("without a file: %v", err)
+		t.Errorf("KeepPrevious without a file: error %v, want none", err)
 	}
 	if _, err := Open(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Open: %v", err)
+		t.Errorf("Open without a file: error %v, want fs.ErrNotExist", err)
 	}
 	write(t, path, "first.example")
 	f, err := OpenVerified(path)
@@ -66,7 +66,7 @@ func TestOverlayAndPrevious(t *testing.T) {
 	}
 	over, err := Under(f.View, overlay, 1<<20)
 	if err != nil || !holds(t, over, "more.example") || !holds(t, over, "first.example") {
-		t.Errorf("under the overlay: %v", err)
+		t.Errorf("the view with the overlay does not block both names: error %v", err)
 	}
 	for range 2 {
 		if err := KeepPrevious(path, previous); err != nil {
@@ -80,15 +80,15 @@ func TestOverlayAndPrevious(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Under(second.View, overlay, 1<<20); !errors.Is(err, blocklist.ErrSnapshot) {
-		t.Errorf("the overlay of another snapshot: %v", err)
+		t.Errorf("the overlay of another snapshot: error %v, want ErrSnapshot", err)
 	}
 	before, err := OpenVerified(previous)
 	if err != nil || !holds(t, before.View, "first.example") || !holds(t, over, "more.example") {
-		t.Errorf("the previous snapshot: %v", err)
+		t.Errorf("the previous snapshot does not block its name, or the view changed: error %v", err)
 	}
 }
 
-// TestDamage detects a changed byte of the names, which Open does not read.
+// TestDamage checks that Verify and OpenVerified detect a changed byte in the section of names, which Open does not read.
 func TestDamage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "set")
 	write(t, path, "name.example")
@@ -105,9 +105,9 @@ func TestDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := Verify(f.View); !errors.Is(err, blocklist.ErrSnapshot) {
-		t.Errorf("Verify: %v", err)
+		t.Errorf("Verify: error %v, want ErrSnapshot", err)
 	}
 	if _, err := OpenVerified(path); !errors.Is(err, blocklist.ErrSnapshot) {
-		t.Errorf("OpenVerified: %v", err)
+		t.Errorf("OpenVerified: error %v, want ErrSnapshot", err)
 	}
 }

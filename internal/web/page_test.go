@@ -79,11 +79,11 @@ func TestPageKeepsToItself(t *testing.T) {
 		}
 		policy := res.Header.Get("Content-Security-Policy")
 		if !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
-			t.Errorf("policy %q", policy)
+			t.Errorf("Content-Security-Policy %q, want default-src 'none' and no unsafe source", policy)
 		}
 		for _, foreign := range []string{"http://", "https://", "<script", "<img", "@import", "url("} {
 			if strings.Contains(body, foreign) {
-				t.Errorf("the page holds %q", foreign)
+				t.Errorf("the page contains %q", foreign)
 			}
 		}
 	}
