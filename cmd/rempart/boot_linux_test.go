@@ -34,7 +34,7 @@ func resolverAt(t *testing.T, addr, answer string) {
 			}
 			m.Answer = []dns.RR{rr}
 		}
-		_ = w.WriteMsg(m) // the client may be gone
+		_ = w.WriteMsg(m) // the client may have closed its socket
 	})}
 	go func() { _ = s.ActivateAndServe() }()
 	t.Cleanup(func() { _ = s.Shutdown() })
@@ -56,8 +56,8 @@ func systemResolvers(t *testing.T) (rewrite func(lines ...string)) {
 	return rewrite
 }
 
-// within asks every 50 ms until got returns want, as often as d allows. Time that a loaded machine adds to an answer or to a pause is ignored; time spent
-// waiting for an answer that does not arrive is not.
+// within calls got every 50 ms until it returns want, at most as often as fits into d. The time that a loaded machine adds to an answer or to a pause does not
+// reduce the number of calls; the time of a query without an answer does.
 func within(t *testing.T, d time.Duration, what, want string, got func() string) {
 	t.Helper()
 	const pause = 50 * time.Millisecond
@@ -95,7 +95,7 @@ func outcome(addr, name string) string {
 	return dns.RcodeToString[m.Rcode]
 }
 
-// TestBoot starts before the machine has an address or a resolver, as after a power cut at home.
+// TestBoot checks a server that starts before the machine has an address or a resolver, for example after a power failure at home.
 func TestBoot(t *testing.T) {
 	if !dnstest.Isolated(t) {
 		return
@@ -126,7 +126,7 @@ func TestBoot(t *testing.T) {
 	names := 0
 	within(t, 5*time.Second, "a name after another lease", "192.0.2.2", func() string {
 		names++
-		return outcome(addr, strings.Repeat("x", names)+".example") // never cached
+		return outcome(addr, strings.Repeat("x", names)+".example") // each query has a new name, so that no answer comes from the cache
 	})
 	rewrite("# the lease ran out")
 	time.Sleep(3 * time.Second)
@@ -138,7 +138,7 @@ func TestBoot(t *testing.T) {
 	}
 }
 
-// TestBootBehindStub forwards to the resolvers behind systemd-resolved's stub if nothing answers on the stub's address.
+// TestBootBehindStub checks that the server forwards to the resolvers behind systemd-resolved's stub if nothing answers on the stub's address.
 func TestBootBehindStub(t *testing.T) {
 	if !dnstest.Isolated(t) {
 		return
@@ -157,13 +157,13 @@ func TestBootBehindStub(t *testing.T) {
 	within(t, 5*time.Second, "a name", "192.0.2.1", func() string { return outcome(p.DNS, "one.example") })
 }
 
-// TestNetworkComesLate configures an upstream that cannot be reached for a while: it is used soon after it can be reached.
+// TestNetworkComesLate checks that an upstream which cannot be reached for a while is used soon after it can be reached.
 func TestNetworkComesLate(t *testing.T) {
 	if !dnstest.Isolated(t) {
 		return
 	}
 	p := start(t, "REMPART_UPSTREAMS=udp://10.53.0.9,tcp://10.53.0.9", "REMPART_LISTS=http://10.53.0.9:8099/list.txt")
-	for i := range 20 { // long enough that the upstream is left out, and probed at increasing intervals
+	for i := range 20 { // until the upstream is not used any more, and is probed at increasing intervals
 		if got := outcome(p.DNS, strings.Repeat("a", i+1)+".example"); got != "SERVFAIL" {
 			t.Fatalf("without a network: %s", got)
 		}

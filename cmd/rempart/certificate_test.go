@@ -38,7 +38,7 @@ func move(t *testing.T, from, to string) {
 	}
 }
 
-// TestRenewedCertificate replaces the certificate of a control by unusable files, by an expired certificate and by a good one, without a signal.
+// TestRenewedCertificate checks that control, without a signal, uses a renewed certificate, and keeps its certificate if the new files are unusable or expired.
 func TestRenewedCertificate(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
@@ -73,7 +73,7 @@ func TestRenewedCertificate(t *testing.T) {
 	serves(first)
 	if _, metrics := get(t, control, "/metrics"); !strings.Contains(metrics, `rempart_certificate_unusable{setting="REMPART_PUSH_CERT"} 1`) ||
 		!strings.Contains(metrics, `rempart_certificate_expiry_timestamp_seconds{setting="REMPART_PUSH_CERT"} `) {
-		t.Error("the metrics do not show it")
+		t.Error("the metrics do not show the failure")
 	}
 
 	move(t, ca.path("expired"), ca.path("control"))
@@ -88,7 +88,7 @@ func TestRenewedCertificate(t *testing.T) {
 	}
 }
 
-// TestReplacedAuthority follows a control whose certificate moves to another authority: REMPART_CONTROL_CA is read again.
+// TestReplacedAuthority checks that a server reads REMPART_CONTROL_CA again, so that it can follow a control whose certificate comes from another authority.
 func TestReplacedAuthority(t *testing.T) {
 	t.Parallel()
 	before, after := newAuthority(t), newAuthority(t)
@@ -136,7 +136,7 @@ func copyTo(t *testing.T, from, to string) {
 	}
 }
 
-// TestReloadIsLogged sends SIGHUP to a control with unchanged files, and after changes of its key ring and of the files of its guards.
+// TestReloadIsLogged checks that control logs after SIGHUP what changed, and that it uses changed files of its guards.
 func TestReloadIsLogged(t *testing.T) {
 	t.Parallel()
 	essential := filepath.Join(t.TempDir(), "essential.txt")
@@ -164,7 +164,7 @@ func TestReloadIsLogged(t *testing.T) {
 	}
 }
 
-// TestRotatedTokenOfAServer rotates the token of a server whose REMPART_CONTROL_TOKEN_FILE gets the new secret: the server needs no restart.
+// TestRotatedTokenOfAServer checks that a server uses a rotated token from REMPART_CONTROL_TOKEN_FILE without a restart.
 func TestRotatedTokenOfAServer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long under the race detector")

@@ -8,7 +8,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestUnreadableListsStay starts a control without a list that it published before, and without its copy: the entries of that list stay in force.
+// TestUnreadableListsStay checks that the entries of a published list stay in force after a restart of control without the list and without its copy.
 func TestUnreadableListsStay(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)

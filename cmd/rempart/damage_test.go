@@ -10,7 +10,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestLostRecordsOfServer removes a server's records from its folder while control is away: /readyz is 503 until control is back.
+// TestLostRecordsOfServer checks that /readyz of a server that lost the records in its folder is 503 until control can be reached again.
 func TestLostRecordsOfServer(t *testing.T) {
 	t.Parallel()
 	u, data := dnstest.NewUpstream(t, nil), t.TempDir()

@@ -15,7 +15,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// guides are the public documents, except for the README.
+// guides lists the public documents except the README.
 var guides = []string{"failures.md", "feeds.md", "household.md", "isp.md", "monitoring.md", "operator.md", "resolvers.md", "settings.md"}
 
 // document returns the text of the README or of a guide in deploy.
@@ -32,7 +32,8 @@ func document(t *testing.T, name string) string {
 	return string(b)
 }
 
-// TestDocuments runs the commands in the README and each guide, in order, and compares their output. Each document is a session of its own.
+// TestDocuments checks that the commands in the README and in each guide, run in their order, print the output in the document. Each document has its own
+// session.
 func TestDocuments(t *testing.T) {
 	t.Parallel()
 	for _, name := range append(guides, "README.md") {
@@ -47,7 +48,7 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
-// TestGuides compares the guides of deploy with the list of this test, and follows each link to a file of the tree.
+// TestGuides checks that this test lists all guides of deploy, and that each of their links to a file names an existing file.
 func TestGuides(t *testing.T) {
 	found, err := filepath.Glob(filepath.Join("..", "..", "deploy", "*.md"))
 	if err != nil || len(found) != len(guides) {
@@ -67,7 +68,7 @@ func TestGuides(t *testing.T) {
 	}
 }
 
-// TestTranscripts runs a text that contains every form of a transcript.
+// TestTranscripts checks a text that contains every form of a transcript.
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
 	b, err := os.ReadFile(filepath.Join("testdata", "transcripts.md"))
@@ -174,7 +175,7 @@ func runTranscripts(t *testing.T, text string) {
 		got := s.run(st)
 		want := s.local(st.want)
 		if !outputPattern(want).MatchString(got) {
-			t.Errorf("line %d: $ %s\nshown:\n%s\nis:\n%s", st.line, st.command, want, got)
+			t.Errorf("line %d: $ %s\nthe document shows:\n%s\nthe command printed:\n%s", st.line, st.command, want, got)
 		}
 	}
 }
@@ -192,7 +193,7 @@ func (s *session) has(st step) bool {
 	if os.Getenv("REMPART_INTEROP") == "require" {
 		s.t.Errorf("line %d: %v", st.line, err)
 	} else {
-		s.t.Logf("line %d is not tried: %v", st.line, err)
+		s.t.Logf("line %d was not run: %v", st.line, err)
 	}
 	return false
 }
@@ -270,7 +271,7 @@ func (s *session) local(text string) string {
 	})
 }
 
-// TestFeedsFiles reads the example of a feeds file in deploy/feeds.md, and the household's feeds file.
+// TestFeedsFiles checks that the example of a feeds file in deploy/feeds.md and the household's feeds file are valid.
 func TestFeedsFiles(t *testing.T) {
 	t.Parallel()
 	_, rest, found := strings.Cut(document(t, "feeds.md"), "```toml\n")
@@ -288,7 +289,7 @@ func TestFeedsFiles(t *testing.T) {
 	}
 }
 
-// TestAlerts runs the tests of the alerts.
+// TestAlerts runs the unit tests of the alerts with promtool.
 func TestAlerts(t *testing.T) {
 	t.Parallel()
 	dnstest.Need(t, "promtool")
@@ -301,7 +302,7 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// TestMetricsExist looks for each metric that a document or an alert names.
+// TestMetricsExist checks that /metrics has each metric that a document or an alert names.
 func TestMetricsExist(t *testing.T) {
 	t.Parallel()
 	rules, err := os.ReadFile(filepath.Join("..", "..", "deploy", "prometheus.rules.yml"))

@@ -12,7 +12,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestStreamIsDrainedAtTheEnd: queries that a client sent over TCP before the program received SIGTERM are answered, and the answers arrive.
+// TestStreamIsDrainedAtTheEnd checks that a client receives the answers to all queries that it sent over TCP before the program received SIGTERM.
 func TestStreamIsDrainedAtTheEnd(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -63,6 +63,6 @@ func TestStreamIsDrainedAtTheEnd(t *testing.T) {
 		}
 	}
 	if err := next(); err != io.EOF {
-		t.Errorf("after the last answer: %v, want the end", err)
+		t.Errorf("after the last answer: %v, want the end of the connection", err)
 	}
 }

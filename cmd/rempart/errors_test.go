@@ -19,12 +19,12 @@ func refused(t *testing.T, env ...string) string {
 		t.Errorf("exit code %d, want %d", code, cli.Failure)
 	}
 	if out := p.Stdout(); out != "" {
-		t.Errorf("it greeted:\n%s", out)
+		t.Errorf("the program printed a greeting:\n%s", out)
 	}
 	return p.Stderr()
 }
 
-// TestErrorsAtStart checks errors that keep the program from starting: each names the mistake, its variable and a valid value.
+// TestErrorsAtStart checks that each error that prevents the start names the invalid value, its variable and a valid value.
 func TestErrorsAtStart(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
@@ -70,7 +70,7 @@ func TestErrorsAtStart(t *testing.T) {
 	}
 }
 
-// TestOneInstance starts a second one on the data folder of the first, which is not disturbed.
+// TestOneInstance checks that a second program refuses to start on a data folder in use, and that the first one continues to answer.
 func TestOneInstance(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -82,15 +82,15 @@ func TestOneInstance(t *testing.T) {
 		}
 	}
 	if got := address(ask(t, p, "good.example")); got != origin {
-		t.Errorf("the first: %s", got)
+		t.Errorf("the first program: %s", got)
 	}
 	p.Stop(t)
 	if got := address(ask(t, start(t, upstreams(u), "REMPART_DATA_DIR="+p.DataDir), "good.example")); got != origin {
-		t.Errorf("one after the first has ended: %s", got)
+		t.Errorf("a program that was started after the first one ended: %s", got)
 	}
 }
 
-// TestWebListenerTaken: DNS is answered if a web listener cannot be opened, and the log names the listener.
+// TestWebListenerTaken checks that the program answers DNS queries if a web listener cannot be opened, and that the log names the listener.
 func TestWebListenerTaken(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -108,14 +108,14 @@ func TestWebListenerTaken(t *testing.T) {
 		t.Errorf("a query: %s", got)
 	}
 	for _, want := range append(addrs, "REMPART_PAGE_LISTEN", "REMPART_METRICS_LISTEN") {
-		logs(t, p, want) // the log is another pipe than the greeting
+		logs(t, p, want) // the log and the greeting are different pipes
 	}
 	if p.Page != "" || p.Metrics != "" {
 		t.Errorf("the greeting shows listeners that are not open:\n%s", p.Stdout())
 	}
 }
 
-// TestNoWebListener serves DNS alone.
+// TestNoWebListener checks a program that serves only DNS.
 func TestNoWebListener(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -128,8 +128,8 @@ func TestNoWebListener(t *testing.T) {
 	}
 }
 
-// TestMisspeltVariable: a server does not start with a variable that resembles a setting and is none, and names the nearest setting. It warns of other
-// variables with the prefix; other commands warn of both.
+// TestMisspeltVariable checks that a server refuses to start with a misspelt variable and names the nearest setting, and that it only warns of other unknown
+// variables with the prefix. Other commands warn of both.
 func TestMisspeltVariable(t *testing.T) {
 	t.Parallel()
 	misspelt := []string{"REMPART_UPSTREAM=udp://192.0.2.1", "REMPART_SOMETHING_ELSE=:53", "rempart_lists=x", "Rempart_Mode=observe"}

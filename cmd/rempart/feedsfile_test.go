@@ -11,7 +11,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestFeedsFileChanges: a changed feeds file is applied without a restart, and one with a mistake changes nothing.
+// TestFeedsFileChanges checks that a changed feeds file is applied without a restart, and that a file with a mistake changes nothing.
 func TestFeedsFileChanges(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long under the race detector")
@@ -32,7 +32,7 @@ func TestFeedsFileChanges(t *testing.T) {
 		t.Error("the feeds at start are not in force")
 	}
 	if !strings.Contains(p.Stdout(), "names: 1 entry, ") {
-		t.Errorf("the greeting does not call the feed by its name:\n%s", p.Stdout())
+		t.Errorf("the greeting does not contain the name of the feed:\n%s", p.Stdout())
 	}
 	for _, tt := range []struct {
 		said  string
@@ -53,7 +53,7 @@ func TestFeedsFileChanges(t *testing.T) {
 		} else if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
-		if tt.lines == nil { // a change of the file is noticed without a signal
+		if tt.lines == nil { // only the removal needs a signal: the server detects a change of the file
 			p.Signal(t, syscall.SIGHUP)
 		}
 		dnstest.Eventually(t, "the log says "+tt.said, func() bool { return strings.Contains(p.Stderr(), tt.said) })

@@ -32,7 +32,7 @@ func writableAgain(t *testing.T, dir string) {
 	}
 }
 
-// TestReadOnlyFolder starts from a data folder that cannot be written: the set on disk is in force.
+// TestReadOnlyFolder checks that a server whose data folder cannot be written starts with the set on disk in force.
 func TestReadOnlyFolder(t *testing.T) {
 	if !dnstest.Isolated(t) {
 		return
@@ -50,17 +50,17 @@ func TestReadOnlyFolder(t *testing.T) {
 	}
 	logs(t, p, "data folder cannot be written")
 	if n := strings.Count(p.Stderr(), "data folder cannot be written"); n != 1 {
-		t.Errorf("the log says %d times that the folder cannot be written:\n%s", n, p.Stderr())
+		t.Errorf("the read-only folder was logged %d times, want once:\n%s", n, p.Stderr())
 	}
 	if _, body := get(t, p, "/metrics"); !strings.Contains(body, "\nrempart_data_folder_writable 0\n") {
-		t.Error("no metric says that the folder cannot be written")
+		t.Error("rempart_data_folder_writable is not 0")
 	}
 	if code, body := get(t, p, "/readyz"); code != 200 {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
 	p.Stop(t)
 
-	write(t, list, "bad.example", "new.example") // and the copy on disk is an older one
+	write(t, list, "bad.example", "new.example") // the copy on disk is now older than the list
 	p = start(t, env...)
 	if got := address(ask(t, p, "bad.example")); got != page {
 		t.Errorf("bad.example with an older set on disk: %s", got)
@@ -69,11 +69,11 @@ func TestReadOnlyFolder(t *testing.T) {
 	writableAgain(t, data)
 	p = start(t, env...)
 	if got := address(ask(t, p, "new.example")); got != page {
-		t.Errorf("new.example once the folder can be written: %s", got)
+		t.Errorf("new.example after the folder can be written again: %s", got)
 	}
 }
 
-// TestReadOnlyEdge does the same with a server that follows a control.
+// TestReadOnlyEdge checks that a server that follows a control starts with the set on disk and applies pushes while its data folder cannot be written.
 func TestReadOnlyEdge(t *testing.T) {
 	if !dnstest.Isolated(t) {
 		return
@@ -97,14 +97,14 @@ func TestReadOnlyEdge(t *testing.T) {
 	write(t, names, "new.example")
 	must(t, control, ada, "push", names, "--wait")
 	if got := address(ask(t, p, "new.example")); got != page {
-		t.Errorf("new.example, which cannot be written: %s", got)
+		t.Errorf("new.example, which is in force without being on disk: %s", got)
 	}
 	if _, body := get(t, p, "/metrics"); !strings.Contains(body, "\nrempart_journal_unwritten 1\n") {
-		t.Error("no metric says that the folder cannot be written")
+		t.Error("rempart_journal_unwritten is not 1")
 	}
 }
 
-// TestFolderTroubles starts with a damaged data folder, and blocks by its undamaged files.
+// TestFolderTroubles checks that a server with a damaged data folder blocks the names in its undamaged files.
 func TestFolderTroubles(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -160,6 +160,6 @@ func setVersion(t *testing.T, p *dnstest.Program) (version float64) {
 			return version
 		}
 	}
-	t.Fatal("no metric has the version")
+	t.Fatal("no metric contains the version")
 	return 0
 }

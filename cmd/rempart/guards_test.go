@@ -9,7 +9,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestGuards: names that guards refuse and hold are answered as usual, and the greeting and the metrics show their number; a released name is blocked at once.
+// TestGuards checks that names which guards refuse or hold are not blocked, that the greeting and the metrics show their number, and that a released name is
+// blocked at once.
 func TestGuards(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -38,9 +39,9 @@ func TestGuards(t *testing.T) {
 		}
 	}
 	write(t, released, "popular.example")
-	dnstest.Eventually(t, "what was released counts", func() bool { return address(ask(t, p, "popular.example")) == page })
+	dnstest.Eventually(t, "the released name is blocked", func() bool { return address(ask(t, p, "popular.example")) == page })
 	if got := address(ask(t, p, "pages.dev")); got != origin {
-		t.Errorf("what is refused: %s", got)
+		t.Errorf("pages.dev, which a guard refuses: %s", got)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestHomeSettings queries a server with the settings of a home network, and one with the defaults, for names that these settings affect.
+// TestHomeSettings checks the answers to names that the settings of a home network affect, with these settings, with the defaults and without canary names.
 func TestHomeSettings(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, dnstest.Answer("@ 300 IN A 192.168.1.1"))
@@ -36,7 +36,7 @@ func TestHomeSettings(t *testing.T) {
 	}
 }
 
-// TestRefusedClientIsLoggedOnce asks from an address that REMPART_CLIENTS does not hold.
+// TestRefusedClientIsLoggedOnce checks that queries from an address that REMPART_CLIENTS does not contain are refused, and logged once without the address.
 func TestRefusedClientIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -53,7 +53,7 @@ func TestRefusedClientIsLoggedOnce(t *testing.T) {
 	}
 }
 
-// TestUnitAllowsNetlink: on-link reads the interfaces through netlink, which the unit has to allow.
+// TestUnitAllowsNetlink checks that the systemd unit allows netlink, through which on-link reads the interfaces.
 func TestUnitAllowsNetlink(t *testing.T) {
 	unit, err := os.ReadFile(filepath.Join("..", "..", "deploy", "systemd", "rempart.service"))
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// statusFor returns the status of a GET of a URL with a Host.
+// statusFor requests a URL with the given Host field and returns the status.
 func statusFor(t *testing.T, url, host string) int {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -29,7 +29,7 @@ func statusFor(t *testing.T, url, host string) int {
 	return res.StatusCode
 }
 
-// TestHostIsChecked requests the API and the metrics like a web page whose name resolves to a loopback address.
+// TestHostIsChecked checks that the API and the metrics refuse requests of a web page whose name resolves to a loopback address (DNS rebinding).
 func TestHostIsChecked(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
@@ -67,7 +67,7 @@ func TestHostIsChecked(t *testing.T) {
 	}
 }
 
-// TestMetricsBeyondLoopback: a listener for other machines accepts any name in the Host field.
+// TestMetricsBeyondLoopback checks that a listener for other machines accepts any name in the Host field.
 func TestMetricsBeyondLoopback(t *testing.T) {
 	t.Parallel()
 	_, port, _ := net.SplitHostPort(dnstest.FreeAddr(t))

@@ -13,7 +13,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestInspectServer runs the commands on a running server's lists, of which one was fetched, before and after a change that is in force as an overlay.
+// TestInspectServer checks the commands on the lists of a running server, one of which was fetched, before and after a change that is in force as an overlay.
 func TestInspectServer(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -41,7 +41,7 @@ func TestInspectServer(t *testing.T) {
 			}
 		}
 		if strings.Contains(string(out), "secret") {
-			t.Errorf("%q shows the URL's query:\n%s", args, out)
+			t.Errorf("the output of %q contains the query of the URL:\n%s", args, out)
 		}
 	}
 	inspect(0, []string{"guards: 1 refused by public-suffix", "4 names, version 1"}, "feeds")

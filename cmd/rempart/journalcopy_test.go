@@ -19,7 +19,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// serveNATS is the main function of a NATS server: the test binary, run under the name nats-member with its configuration file.
+// serveNATS runs a NATS server with a configuration file. The test binary calls it if it is executed under the name nats-member.
 func serveNATS() {
 	opts, err := nats.ProcessConfigFile(os.Args[1])
 	if err == nil {
@@ -77,7 +77,7 @@ func startCluster(t *testing.T) string {
 	return strings.Join(urls, ",")
 }
 
-// apiAnswer gets a path of a control's API.
+// apiAnswer requests a path of a control's API and returns the answer.
 func apiAnswer(t *testing.T, control *dnstest.Program, token, path string) []byte {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, control.API+path, nil)
@@ -97,8 +97,8 @@ func apiAnswer(t *testing.T, control *dnstest.Program, token, path string) []byt
 	return body.Bytes()
 }
 
-// TestJournalMovesToACluster copies the journal of a control to a NATS cluster and continues there: pushed and held change sets and the audit trail are there,
-// the edge stays up to date in the same epoch, and pushes continue.
+// TestJournalMovesToACluster checks that a control can continue with a copy of its journal on a NATS cluster: pushed and held change sets and the audit trail are
+// kept, the edge stays up to date in the same epoch, and pushes succeed.
 func TestJournalMovesToACluster(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -188,7 +188,7 @@ func TestJournalMovesToACluster(t *testing.T) {
 	}
 	control.Stop(t)
 	if stdout, stderr, code := operatorEnv(t, settings, "journal", "copy"); code != 2 || !strings.Contains(stderr, "published there since") {
-		t.Errorf("a copy over what was published since: exit code %d\n%s%s", code, stdout, stderr)
+		t.Errorf("a copy over records that were published since the last copy: exit code %d\n%s%s", code, stdout, stderr)
 	}
 }
 

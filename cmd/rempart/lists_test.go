@@ -14,7 +14,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestLastGoodCopies restarts the program with its file and its publisher gone: their last content is in force, and the greeting shows that it is old.
+// TestLastGoodCopies checks that the last content of lists is in force after a restart without their file and their publisher, and that the greeting shows that
+// the content is old.
 func TestLastGoodCopies(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -39,7 +40,7 @@ func TestLastGoodCopies(t *testing.T) {
 			t.Errorf("/readyz: %d %s", code, body)
 		}
 		if said := p.Stdout() + p.Stderr(); strings.Contains(said, "secret") {
-			t.Errorf("the URL's query is shown:\n%s", said)
+			t.Errorf("the output contains the query of the URL:\n%s", said)
 		}
 	}
 	p := start(t, env...)
@@ -60,7 +61,7 @@ func TestLastGoodCopies(t *testing.T) {
 		t.Fatalf("exit code %d", code)
 	}
 
-	// The snapshot is damaged: it is compiled again from the copies.
+	// If the snapshot is damaged, the server compiles it again from the copies of the lists.
 	snapshot := filepath.Join(p.DataDir, "set.snapshot")
 	b, err := os.ReadFile(snapshot)
 	if err != nil {
@@ -75,7 +76,7 @@ func TestLastGoodCopies(t *testing.T) {
 	logs(t, p, "snapshot is refused")
 }
 
-// TestPublisherThatNeverAnswers: a publisher that never answers does not keep the program from answering.
+// TestPublisherThatNeverAnswers checks that a publisher which never answers does not delay the answers to queries.
 func TestPublisherThatNeverAnswers(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -91,28 +92,28 @@ func TestPublisherThatNeverAnswers(t *testing.T) {
 	began = time.Now()
 	p := start(t, upstreams(u), "REMPART_LISTS="+publisher.URL+"/list.txt")
 	if took := time.Since(began); took > 10*time.Second+3*usual {
-		t.Errorf("it took %v until queries were answered, and %v without the list", took, usual)
+		t.Errorf("queries were answered after %v, and after %v without the list", took, usual)
 	}
 	<-asked
 	if got := address(ask(t, p, "good.example")); got != origin {
-		t.Errorf("a query meanwhile: %s", got)
+		t.Errorf("a query while the publisher does not answer: %s", got)
 	}
 	if got := address(ask(t, p, "phishing.test")); got != page {
-		t.Errorf("a built-in name meanwhile: %s", got)
+		t.Errorf("a built-in name while the publisher does not answer: %s", got)
 	}
 	code, body := get(t, p, "/readyz")
 	if code != http.StatusServiceUnavailable || !strings.Contains(body, publisher.URL+"/list.txt") || !strings.Contains(body, "not been fetched") {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
 	if !strings.Contains(p.Stdout(), "until every list was fetched once") {
-		t.Errorf("the greeting does not say what is waited for:\n%s", p.Stdout())
+		t.Errorf("the greeting does not name the list that has not arrived:\n%s", p.Stdout())
 	}
 	if code, _ := get(t, p, "/livez"); code != http.StatusOK {
 		t.Errorf("/livez: %d", code)
 	}
 }
 
-// TestPublisherThatComesBack starts while the publisher of a list is down, and makes the publisher available later.
+// TestPublisherThatComesBack checks that a list is in force after its publisher, which was down at the start, becomes available.
 func TestPublisherThatComesBack(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -139,7 +140,7 @@ func TestPublisherThatComesBack(t *testing.T) {
 	})
 }
 
-// TestMissingList: a missing list does not keep the program from starting, and is shown; it is read once it exists.
+// TestMissingList checks that the program starts without a missing list and reports it, and reads the list as soon as it exists.
 func TestMissingList(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -153,16 +154,16 @@ func TestMissingList(t *testing.T) {
 		})
 	}
 	if got := address(ask(t, p, "www.bad.example")); got != origin {
-		t.Errorf("before there is a list: %s", got)
+		t.Errorf("www.bad.example before the list exists: %s", got)
 	}
 	if err := os.Mkdir(filepath.Dir(missing), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	write(t, missing, "*.bad.example")
-	dnstest.Eventually(t, "the list is read, as soon as it is there", func() bool {
+	dnstest.Eventually(t, "the list is read as soon as it exists", func() bool {
 		return address(ask(t, p, "www.bad.example")) == page
 	})
 	if got := address(ask(t, p, "fine.bad.example")); got != origin {
-		t.Errorf("an allowed name below it: %s", got)
+		t.Errorf("an allowed name below the listed one: %s", got)
 	}
 }

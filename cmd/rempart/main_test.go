@@ -16,7 +16,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestMain makes the test binary, run under the name rempart, the program: with the race detector if the tests have it.
+// TestMain runs the program if the test binary is executed under the name rempart, so that the program has the race detector if the tests have it.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"rempart": main, "nats-member": serveNATS})
 }
@@ -61,7 +61,7 @@ func get(t testing.TB, p *dnstest.Program, path string) (code int, body string) 
 	return resp.StatusCode, string(b)
 }
 
-// page is the address in the answer to a blocked name, origin the address that an Upstream answers.
+// page is the address in the answer to a blocked name, and origin is the address in the answers of an Upstream.
 const (
 	page   = "127.0.0.1"
 	origin = "192.0.2.1"
@@ -89,7 +89,7 @@ func errorsOf(m *dns.Msg) (codes []uint16) {
 	return codes
 }
 
-// write writes lines to a file in the way lists are renewed: by a rename.
+// write replaces a file by a rename, as a list is usually renewed.
 func write(t testing.TB, path string, lines ...string) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {

@@ -20,7 +20,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestOperate runs each script against a control with a list of listed.example, and an edge of its own. "verdict NAME…" shows the answer of the edge, "nodes"
+// TestOperate runs each script with its own control, whose list contains listed.example, and its own edge. "verdict NAME…" shows the answer of the edge, "nodes"
 // runs "rempart nodes" until every server is up to date.
 func TestOperate(t *testing.T) {
 	t.Parallel()
@@ -75,7 +75,7 @@ func TestOperate(t *testing.T) {
 	}
 }
 
-// TestLostAnswer pushes through a proxy that drops the answer: the command repeats the push under the same ID, and it takes effect once.
+// TestLostAnswer checks that "rempart push" repeats a push under the same ID if a proxy drops the answer, and that the push takes effect once.
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()
 	control := startControl(t)
@@ -106,24 +106,24 @@ func TestLostAnswer(t *testing.T) {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}
 	if asked.Load() != 3 || pushed.Load() != 1 {
-		t.Errorf("asked %d times, published %d times", asked.Load(), pushed.Load())
+		t.Errorf("the push was sent %d times, want 3, and published %d times, want 1", asked.Load(), pushed.Load())
 	}
 	if log := must(t, control, token, "log", "evil.example"); strings.Count(log, "block evil.example") != 1 {
-		t.Errorf("the journal says\n%s", log)
+		t.Errorf("the log of evil.example is\n%s", log)
 	}
 
-	// a call that must not be repeated is not repeated, and the error says so
+	// A call that must not be repeated is sent once, and the error says that its effect is unknown.
 	asked.Store(0)
 	stdout, stderr, code = operatorEnv(t, []string{"REMPART_API=" + between.URL, "REMPART_API_TOKEN=" + token}, "undo", "once")
 	if code != 2 || asked.Load() != 1 || !strings.Contains(stderr, "it is not known whether the call took effect") {
 		t.Errorf("exit code %d, asked %d times\n%s%s", code, asked.Load(), stdout, stderr)
 	}
 	if shown, _, _ := operator(t, control, token, "show", "once"); !strings.Contains(shown, "undone by undo-once") {
-		t.Errorf("shown:\n%s", shown)
+		t.Errorf("rempart show prints\n%s", shown)
 	}
 }
 
-// TestHostileAPI calls a server that is no control: no part of its answer reaches the terminal unchecked, and memory is bounded.
+// TestHostileAPI checks that the answer of a server that is not a control cannot write escape sequences to the terminal, and that its size is limited.
 func TestHostileAPI(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -157,20 +157,20 @@ func TestHostileAPI(t *testing.T) {
 	}
 }
 
-// TestNodeReportsForItself lets two servers with the same name follow a control: each reports under its own token.
+// TestNodeReportsForItself checks that two servers with the same name are listed separately, each under its own token.
 func TestNodeReportsForItself(t *testing.T) {
 	t.Parallel()
 	control := startControl(t)
 	edge := startEdge(t, control, "lyon", upstreams(dnstest.NewUpstream(t, nil)))
 	token := newToken(t, control, "ada", "publisher")
 	if got := address(ask(t, edge, "evil.example")); got != origin {
-		t.Errorf("before: %s", got)
+		t.Errorf("before the push: %s", got)
 	}
 	list := filepath.Join(t.TempDir(), "list.txt")
 	write(t, list, "evil.example")
 	must(t, control, token, "push", list, "--wait")
 	if got := address(ask(t, edge, "evil.example")); got != page {
-		t.Errorf("after: %s", got)
+		t.Errorf("after the push: %s", got)
 	}
 	nodes := func() string {
 		said, _, _ := operator(t, control, token, "nodes") // the exit code is 1 while a server is behind, for example one that was just started
@@ -179,7 +179,7 @@ func TestNodeReportsForItself(t *testing.T) {
 	if said := nodes(); !strings.Contains(said, "lyon") {
 		t.Errorf("nodes:\n%s", said)
 	}
-	// No other token reports for this server.
+	// The report of a server with the same name and another token is listed separately.
 	startEdge(t, control, "other", upstreams(dnstest.NewUpstream(t, nil)), "REMPART_NODE=lyon")
 	dnstest.Eventually(t, "the other's report", func() bool { return strings.Contains(nodes(), "other/lyon") })
 	report, err := http.NewRequestWithContext(t.Context(), http.MethodPost, control.API+"/v1/journal/status", strings.NewReader(`{"node":"lyon"}`))
@@ -193,11 +193,11 @@ func TestNodeReportsForItself(t *testing.T) {
 	}
 	answer.Body.Close()
 	if answer.StatusCode != http.StatusForbidden {
-		t.Errorf("a publisher reports for a node: %s", answer.Status)
+		t.Errorf("a publisher's report for a node: status %s, want 403", answer.Status)
 	}
 }
 
-// TestZones: policy zones contain the names of large and small change sets, and of the state at a restart.
+// TestZones checks that policy zones contain the names of large and small change sets, also after a restart.
 func TestZones(t *testing.T) {
 	t.Parallel()
 	addr, dir := dnstest.FreeAddr(t), t.TempDir()
@@ -227,7 +227,7 @@ func TestZones(t *testing.T) {
 	waitForZone(t, addr, "n0.large.example", 6002)
 }
 
-// waitForZone waits until a zone contains a name and at least so many names.
+// waitForZone waits until a zone contains the name, and at least that many names.
 func waitForZone(t *testing.T, addr, name string, least int) {
 	t.Helper()
 	dnstest.Eventually(t, name+" in the zone", func() bool {
@@ -249,7 +249,7 @@ func waitForZone(t *testing.T, addr, name string, least int) {
 	})
 }
 
-// TestTrial runs control in the server's own process.
+// TestTrial checks a server that runs control in its own process.
 func TestTrial(t *testing.T) {
 	t.Parallel()
 	list := filepath.Join(t.TempDir(), "list.txt")
@@ -272,7 +272,7 @@ func TestTrial(t *testing.T) {
 	}
 }
 
-// TestAllowStaysLocal allows a name on one edge, and another edge blocks it.
+// TestAllowStaysLocal checks that REMPART_ALLOW of one edge has no effect on another edge.
 func TestAllowStaysLocal(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -292,27 +292,27 @@ func TestAllowStaysLocal(t *testing.T) {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}
 	}
-	write(t, allow, "worse.example") // the file is read at once
+	write(t, allow, "worse.example") // the edge reads the changed file at once
 	dnstest.Eventually(t, "the changed file is in force", func() bool {
 		return address(ask(t, one, "evil.example")) == page && address(ask(t, one, "worse.example")) == origin
 	})
 }
 
-// TestAloneMakesNothing runs the server as a household does: it creates no key and no journal.
+// TestAloneMakesNothing checks that a server without a control creates no keys and no journal.
 func TestAloneMakesNothing(t *testing.T) {
 	t.Parallel()
 	p := start(t, upstreams(dnstest.NewUpstream(t, nil)))
 	for _, name := range []string{"keys", "journal", "control", "edge", "node"} {
 		if _, err := os.Stat(filepath.Join(p.DataDir, name)); err == nil {
-			t.Errorf("it made %s", name)
+			t.Errorf("the server created %s", name)
 		}
 	}
 	if p.API != "" || strings.Contains(p.Stdout(), "control") {
-		t.Errorf("it greets as a control:\n%s", p.Stdout())
+		t.Errorf("the greeting mentions a control:\n%s", p.Stdout())
 	}
 }
 
-// TestEdgeWithLists: a server that follows a control refuses lists.
+// TestEdgeWithLists checks that a server that follows a control refuses to start with lists.
 func TestEdgeWithLists(t *testing.T) {
 	t.Parallel()
 	text := refused(t, "REMPART_CONTROL=https://control.example/v1/journal", "REMPART_CONTROL_KEY=x", "REMPART_LISTS=list.txt")
@@ -321,7 +321,7 @@ func TestEdgeWithLists(t *testing.T) {
 	}
 }
 
-// TestUnreachable: errors name the unreachable server, and the variable that names it.
+// TestUnreachable checks that the error contains the address of the unreachable server and the variable that sets it.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	addr := dnstest.FreeAddr(t)

@@ -75,7 +75,7 @@ func (a *authority) issue(name string, template *x509.Certificate) (*x509.Certif
 
 func (a *authority) path(file string) string { return filepath.Join(a.dir, file) }
 
-// TestOverTLS connects to a control with a certificate of a private authority, with a client certificate as the token; an edge follows it.
+// TestOverTLS checks pushes with a client certificate instead of a token to a control with a certificate of a private authority, which an edge follows.
 func TestOverTLS(t *testing.T) {
 	t.Parallel()
 	ca, unauthorized := newAuthority(t), newAuthority(t)
@@ -89,7 +89,7 @@ func TestOverTLS(t *testing.T) {
 	}
 	keys, trusting := []string{"REMPART_API=" + control.API, "REMPART_KEYS=" + keysOf(control)}, "REMPART_API_CA="+ca.path("ca.pem")
 	if _, stderr, code := operatorEnv(t, keys, "token", "create", "ada", "--role", "publisher"); code != 2 || !strings.Contains(stderr, "REMPART_API_CA names") {
-		t.Errorf("a certificate of nobody's: exit code %d\n%s", code, stderr)
+		t.Errorf("without REMPART_API_CA: exit code %d, want 2\n%s", code, stderr)
 	}
 	stdout, stderr, code := operatorEnv(t, append(keys, trusting), "token", "create", "ada", "--role", "publisher", "--certificate", ca.path("ada.pem"))
 	if code != 0 || stdout != "" || !strings.Contains(stderr, "the certificate replaces the token") {
@@ -97,7 +97,7 @@ func TestOverTLS(t *testing.T) {
 	}
 	secret, _, code := operatorEnv(t, append(keys, trusting), "token", "create", "node", "--role", "node")
 	if code != 0 {
-		t.Fatal("no token")
+		t.Fatal("the token was not created")
 	}
 	u := dnstest.NewUpstream(t, nil)
 	edge := start(t, upstreams(u), "REMPART_CONTROL="+control.API+"/v1/journal", "REMPART_CONTROL_KEY="+rootOf(t, control),
@@ -126,7 +126,7 @@ func TestOverTLS(t *testing.T) {
 	}
 }
 
-// TestStale: an edge that does not hear of its control for too long is not ready.
+// TestStale checks that an edge is not ready if it received nothing from control for too long.
 func TestStale(t *testing.T) {
 	t.Parallel()
 	control := startControl(t)
@@ -145,7 +145,7 @@ func TestStale(t *testing.T) {
 		t.Fatal(err)
 	}
 	if why := e.NotReady(0); !strings.Contains(why, "no set is in force") {
-		t.Errorf("before it heard of one: %q", why)
+		t.Errorf("before the edge received a set: %q", why)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -16,7 +16,7 @@ func TestObserve(t *testing.T) {
 	list := t.TempDir() + "/list.txt"
 	write(t, list, "bad.example")
 	p := start(t, upstreams(u), "REMPART_LISTS="+list, "REMPART_MODE=observe")
-	for range 2 { // from the upstream, then from the cache
+	for range 2 { // the first answer comes from the upstream, and the second from the cache
 		m := ask(t, p, "bad.example")
 		if got := address(m); got != origin || errorsOf(m) != nil {
 			t.Errorf("a name that would be blocked: %v", m)
@@ -50,7 +50,7 @@ func TestClientsRefused(t *testing.T) {
 	}
 	for _, q := range u.Seen() {
 		if q.Msg.Question[0].Name == "good.example." {
-			t.Error("a refused query went upstream")
+			t.Error("a refused query was sent to the upstream")
 		}
 	}
 }
@@ -71,17 +71,17 @@ func TestForward(t *testing.T) {
 	}
 	for _, zone := range []string{"home.arpa", "corp.example"} {
 		if !strings.Contains(p.Stdout(), zone+" has its own") {
-			t.Errorf("the greeting does not tell of %s:\n%s", zone, p.Stdout())
+			t.Errorf("the greeting does not name the zone %s:\n%s", zone, p.Stdout())
 		}
 	}
 	for _, q := range u.Seen() {
 		if name := strings.ToLower(q.Msg.Question[0].Name); strings.HasSuffix(name, "home.arpa.") || strings.HasSuffix(name, ".corp.example.") {
-			t.Errorf("%s went to the main upstream", name)
+			t.Errorf("the query for %s was sent to the main upstream", name)
 		}
 	}
 }
 
-// TestLoop makes the program its own upstream: the loop is detected and logged, and clients do not wait.
+// TestLoop checks that a program that is its own upstream detects and logs the loop, and answers clients with SERVFAIL.
 func TestLoop(t *testing.T) {
 	t.Parallel()
 	addr := dnstest.FreeAddr(t)
@@ -98,11 +98,11 @@ func TestLoop(t *testing.T) {
 		t.Errorf("a blocked name: %s", got)
 	}
 	if _, metrics := get(t, p, "/metrics"); !strings.Contains(metrics, `rempart_upstream_looping{upstream="udp://`+addr+`",zone="."} 1`) {
-		t.Error("the loop is not among the metrics")
+		t.Error("the metrics do not show the loop")
 	}
 }
 
-// TestLoopThroughAnother uses an upstream that forwards back to the program.
+// TestLoopThroughAnother checks that a loop through an upstream that forwards back to the program is detected, and that another upstream answers.
 func TestLoopThroughAnother(t *testing.T) {
 	t.Parallel()
 	addr := dnstest.FreeAddr(t)

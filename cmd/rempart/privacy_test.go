@@ -16,8 +16,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestPrivacy does everything that a client can do from a certain address, and then searches everything that the program writes for that address and the
-// client's queries.
+// TestPrivacy sends every kind of request of a client from one address, and checks that nothing that the program writes contains the address or the names that
+// the client queried.
 func TestPrivacy(t *testing.T) {
 	t.Parallel()
 	const client = "127.0.0.99"
@@ -49,7 +49,7 @@ func TestPrivacy(t *testing.T) {
 		c := &dns.Client{Net: d.network, Dialer: d.dialer, Timeout: time.Minute}
 		for _, name := range []string{"", "servfail.", "broken.", "forged."} {
 			if name == "broken." && d.network == "tcp" {
-				continue // the server gives up after five seconds
+				continue // the server closes the connection after five seconds
 			}
 			m := question(name + benign + "-" + d.network + ".example")
 			m.Extra[0].(*dns.OPT).Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 32, Address: local}}
@@ -124,7 +124,7 @@ func TestPrivacy(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(sinks) < 6 {
-		t.Errorf("only %d places were looked at", len(sinks))
+		t.Errorf("only %d outputs were searched", len(sinks))
 	}
 	for where, text := range sinks {
 		for _, secret := range []string{client, string(local.To4()), benign} {

@@ -13,14 +13,14 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// startControl runs a control alone until the test ends.
+// startControl runs a control, without a server, until the test ends.
 func startControl(t *testing.T, env ...string) *dnstest.Program {
 	t.Helper()
 	env = append([]string{"REMPART_PUSH_LISTEN=127.0.0.1:0", "REMPART_METRICS_LISTEN=none"}, env...)
 	return dnstest.StartProgram(t, exec.Command("rempart", "control"), env...)
 }
 
-// operator runs a command against a control, with the token in a file if one is named, and returns its output and its exit code.
+// operator runs a command that calls a control, with the token unless it is empty, and returns its output and its exit code.
 func operator(t *testing.T, control *dnstest.Program, token string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	return operatorEnv(t, []string{"REMPART_API=" + control.API, "REMPART_KEYS=" + keysOf(control), "REMPART_API_TOKEN=" + token}, args...)
@@ -32,7 +32,7 @@ func operatorEnv(t *testing.T, env []string, args ...string) (stdout, stderr str
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr, cmd.Dir = &out, &errs, t.TempDir()
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
-	_ = cmd.Run() // its exit code is returned
+	_ = cmd.Run() // the exit code is returned below
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
@@ -60,11 +60,11 @@ func rootOf(t *testing.T, control *dnstest.Program) string {
 			return fields[1]
 		}
 	}
-	t.Fatal("no root key is shown")
+	t.Fatal("the output contains no root key")
 	return ""
 }
 
-// startEdge runs a server that follows a control, and waits until control lists it as up to date: until then "--wait" does not wait for it.
+// startEdge runs a server that follows a control, and waits until control lists it as up to date, because before that "--wait" does not wait for it.
 func startEdge(t *testing.T, control *dnstest.Program, name string, env ...string) *dnstest.Program {
 	t.Helper()
 	edge := start(t, append([]string{

@@ -12,14 +12,14 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestListInForwardedZone fetches a list from a host that only the resolver of its zone knows.
+// TestListInForwardedZone checks that a list is fetched from a host that only the resolver of a forwarded zone knows.
 func TestListInForwardedZone(t *testing.T) {
 	t.Parallel()
 	publisher := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "bad.example") }))
 	t.Cleanup(publisher.Close)
 	main := dnstest.NewUpstream(t, func(q *dnstest.Query) {
 		if strings.HasSuffix(q.Msg.Question[0].Name, "corp-a.example.") {
-			t.Errorf("the upstreams are asked for %s", q.Msg.Question[0].Name)
+			t.Errorf("the upstreams received a query for %s", q.Msg.Question[0].Name)
 		}
 		q.Send(q.Reply(3))
 	})
@@ -32,7 +32,7 @@ func TestListInForwardedZone(t *testing.T) {
 	dnstest.Eventually(t, "control has the list", func() bool { return strings.Contains(control.Stderr(), "list loaded") })
 }
 
-// TestListThroughProxy fetches lists through the proxy of the environment, in either case of its variables, unless NO_PROXY names the host.
+// TestListThroughProxy checks that lists are fetched through the proxy in HTTP_PROXY or http_proxy, unless NO_PROXY or no_proxy names the host.
 func TestListThroughProxy(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32
@@ -52,13 +52,13 @@ func TestListThroughProxy(t *testing.T) {
 	p := start(t, upstreams(u), "REMPART_LISTS=http://lists.nowhere.example/l.txt", "http_proxy="+via, "no_proxy=nowhere.example")
 	dnstest.Eventually(t, "the direct attempt fails", func() bool { return strings.Contains(p.Stderr(), "list cannot be fetched or read") })
 	if asked.Load() != before {
-		t.Error("the proxy is asked for what NO_PROXY names")
+		t.Error("the proxy received a request for a host in no_proxy")
 	}
 	p.Stop(t)
 	p = start(t, upstreams(u), "REMPART_LISTS=http://lists.nowhere.example/l.txt", "HTTP_PROXY=gopher://user:hunter2@proxy.example")
 	dnstest.Eventually(t, "a bad proxy is reported", func() bool { return strings.Contains(p.Stderr(), "the variable HTTP_PROXY is not the URL of a proxy") })
 	if strings.Contains(p.Stderr(), "hunter2") {
-		t.Error("the log holds the password")
+		t.Error("the log contains the password")
 	}
 }
 

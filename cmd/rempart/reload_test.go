@@ -10,7 +10,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestHundredReloadsUnderLoad changes a list a hundred times, by a little and by much in turn, while queries are answered: none is lost, and each new name is
+// TestHundredReloadsUnderLoad checks that no query is lost while a list changes a hundred times, by few and by many names in turn, and that each new name is
 // blocked.
 func TestHundredReloadsUnderLoad(t *testing.T) {
 	t.Parallel()

@@ -10,8 +10,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestRestoredBackup restores control's data folder from a backup that is older than the version on a server. Nothing is published then, the error names the
-// solution, and after --recover everything is in force and listed again.
+// TestRestoredBackup checks a control whose data folder was restored from a backup that is older than the version on a server: control publishes nothing, the
+// error names --recover, and after --recover all change sets are in force and listed again.
 func TestRestoredBackup(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long under the race detector")
@@ -83,7 +83,7 @@ func TestRestoredBackup(t *testing.T) {
 	}
 }
 
-// startControlArgs does what startControl does, with arguments.
+// startControlArgs is startControl with arguments for the command.
 func startControlArgs(t *testing.T, args []string, env ...string) *dnstest.Program {
 	t.Helper()
 	return dnstest.StartProgram(t, exec.Command("rempart", append([]string{"control"}, args...)...), append([]string{"REMPART_METRICS_LISTEN=none"}, env...)...)

@@ -87,11 +87,11 @@ func TestServe(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusForbidden {
-		t.Errorf("the page of a blocked name: %s", resp.Status)
+		t.Errorf("the warning page: status %s", resp.Status)
 	}
 }
 
-// load sends queries from several sockets until stop, one after the other on each: a missing answer is a failure. It returns the number of answers.
+// load sends queries from several sockets, one after the other on each socket, until stop. A missing answer fails the test. load returns the number of answers.
 func load(t *testing.T, p *dnstest.Program, stop *atomic.Bool) (answered func() int) {
 	t.Helper()
 	const sockets, least = 4, 1000
@@ -129,7 +129,7 @@ func load(t *testing.T, p *dnstest.Program, stop *atomic.Bool) (answered func() 
 	return func() int { wait.Wait(); return int(total.Load()) }
 }
 
-// TestListChangesUnderLoad renames other content over a list while thousands of queries are answered: none is lost, and the new verdict is applied.
+// TestListChangesUnderLoad checks that no query is lost while a list is replaced by a rename, and that the new verdict is applied.
 func TestListChangesUnderLoad(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -153,7 +153,7 @@ func TestListChangesUnderLoad(t *testing.T) {
 	t.Logf("%d queries answered meanwhile", answered())
 }
 
-// TestHangup changes a list in a way that nothing reports, and sends SIGHUP.
+// TestHangup checks that SIGHUP makes the program read a list whose change it cannot detect.
 func TestHangup(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -171,11 +171,11 @@ func TestHangup(t *testing.T) {
 	p.Signal(t, syscall.SIGHUP)
 	dnstest.Eventually(t, "the new name is blocked", func() bool { return address(ask(t, p, "new.example")) == page })
 	if got := address(ask(t, p, "bad.example")); got != origin {
-		t.Errorf("the name taken out: %s", got)
+		t.Errorf("the removed name: %s", got)
 	}
 }
 
-// TestTermination ends the program while queries wait for the upstream: they are answered first.
+// TestTermination checks that queries which wait for the upstream are answered before the program ends.
 func TestTermination(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, dnstest.Delay(300*time.Millisecond, dnstest.Answer("@ 300 IN A "+origin)))

@@ -13,7 +13,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// served is a server with a list and an upstream, and the environment that commands need to find it.
+// served is a server with a list and an upstream, and the folders with which commands find it.
 type served struct {
 	*dnstest.Program
 	home, list, allow string
@@ -43,7 +43,7 @@ func serveAtHome(t *testing.T, env ...string) *served {
 	return s
 }
 
-// run runs a command without any of Rempart's variables, and returns its output and its exit code.
+// run runs a command whose environment has no variables of Rempart, and returns its output and its exit code.
 func (s *served) run(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	return operatorEnv(t, []string{"HOME=" + s.home}, args...)
@@ -63,7 +63,7 @@ func (s *served) says(t *testing.T, code int, args string, parts ...string) {
 	}
 }
 
-// TestCommandsAskTheServer runs commands without any settings: they ask the running server.
+// TestCommandsAskTheServer checks that commands without any settings ask the running server.
 func TestCommandsAskTheServer(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t)
@@ -86,7 +86,7 @@ func TestCommandsAskTheServer(t *testing.T) {
 	s.says(t, 0, "matches", "12  listed.example  malicious  "+s.list)
 	stdout, _, _ := s.run(t, "matches")
 	if strings.Contains(stdout, "www.") {
-		t.Errorf("a queried name is shown: %s", stdout)
+		t.Errorf("the output contains a queried name: %s", stdout)
 	}
 	sample := filepath.Join(s.home, "sample.txt")
 	write(t, sample, "listed.example", "good.example")
@@ -116,7 +116,7 @@ func TestCommandsAskTheServer(t *testing.T) {
 	s.says(t, 2, "status", "no server to ask")
 }
 
-// TestDigestOfAnObservingServer: the output explains why the server blocks none of the listed names.
+// TestDigestOfAnObservingServer checks that the output explains why an observing server blocks none of the listed names.
 func TestDigestOfAnObservingServer(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t, "REMPART_MODE=observe")
@@ -126,7 +126,7 @@ func TestDigestOfAnObservingServer(t *testing.T) {
 		"only observes and blocks none of them (REMPART_MODE=observe)", "listed.example has different verdicts", "the verdicts are not equal")
 }
 
-// TestCommandsOfOtherSettings: commands ask the running server only if the environment names the same set.
+// TestCommandsOfOtherSettings checks that commands ask the running server only if their environment names the same set.
 func TestCommandsOfOtherSettings(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t)
@@ -135,21 +135,21 @@ func TestCommandsOfOtherSettings(t *testing.T) {
 	run := func(env []string, args ...string) (string, int) {
 		cmd := exec.Command("rempart", args...)
 		cmd.Dir, cmd.Env = other, append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.home}, env...)
-		out, _ := cmd.CombinedOutput() // its exit code is not needed
+		out, _ := cmd.CombinedOutput() // ProcessState holds the exit code
 		return string(out), cmd.ProcessState.ExitCode()
 	}
 	if out, code := run([]string{"REMPART_LISTS=list.txt"}, "check", "only-here.example"); code != 1 {
-		t.Errorf("a list of this folder: %d %s", code, out)
+		t.Errorf("a name of the list in the working folder: exit code %d, want 1: %s", code, out)
 	}
 	if out, code := run([]string{"REMPART_LISTS=list.txt"}, "check", "listed.example"); code != 0 {
-		t.Errorf("a name of the server's list only: %d %s", code, out)
+		t.Errorf("a name that only the server's list contains: exit code %d, want 0: %s", code, out)
 	}
 	if out, code := run([]string{"REMPART_ALLOW=" + s.allow}, "check", "listed.example"); code != 1 {
-		t.Errorf("with REMPART_ALLOW alone: %d %s", code, out)
+		t.Errorf("with only REMPART_ALLOW set: exit code %d, want 1: %s", code, out)
 	}
 }
 
-// TestMistakeWhileRunning writes a mistake into the feeds file of a running server: commands ask the server, which keeps its feeds, and report the mistake.
+// TestMistakeWhileRunning checks that a running server keeps its feeds if its feeds file gets a mistake, and that commands ask the server and report the mistake.
 func TestMistakeWhileRunning(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -169,14 +169,14 @@ func TestMistakeWhileRunning(t *testing.T) {
 	}
 }
 
-// TestStatusNamesProblems ends with exit code 1 and names the problem.
+// TestStatusNamesProblems checks that "rempart status" names the problems and ends with exit code 1.
 func TestStatusNamesProblems(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t, "REMPART_LISTEN=127.0.0.1:0,203.0.113.53:5399", "REMPART_LISTS="+filepath.Join(t.TempDir(), "missing.txt"))
 	s.says(t, 1, "status", "problem", "does not have the address 203.0.113.53:5399", "missing.txt: not loaded")
 }
 
-// TestObservedChecks: the output says that blocks are not enforced.
+// TestObservedChecks checks that the output says that blocks are not enforced.
 func TestObservedChecks(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t, "REMPART_MODE=observe")
@@ -184,7 +184,7 @@ func TestObservedChecks(t *testing.T) {
 	s.says(t, 0, "status", "observing")
 }
 
-// TestSocketOfAnother does not replace a socket on which another server answers, or a file that is not a socket.
+// TestSocketOfAnother checks that a server starts without replacing the socket of another server, and with a path that is too long for a socket.
 func TestSocketOfAnother(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t)
@@ -204,7 +204,7 @@ func logs(t *testing.T, p *dnstest.Program, part string) {
 	dnstest.Eventually(t, "the log contains "+part, func() bool { return strings.Contains(p.Stderr(), part) })
 }
 
-// TestNoSecretIsWritten starts with secrets in every setting that takes one, valid and not, and finds none of them in any output.
+// TestNoSecretIsWritten checks that no output contains the secrets in the settings, whether the settings are valid or not.
 func TestNoSecretIsWritten(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long under the race detector")
@@ -236,7 +236,7 @@ func TestNoSecretIsWritten(t *testing.T) {
 			cmd.Env = append([]string{
 				"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "REMPART_LISTEN=127.0.0.1:0", "REMPART_PAGE_LISTEN=none", "REMPART_METRICS_LISTEN=none",
 			}, env...)
-			out, _ := cmd.CombinedOutput() // most of them refuse to start
+			out, _ := cmd.CombinedOutput() // most of these programs refuse to start
 			written += string(out)
 		}
 	}
@@ -247,8 +247,8 @@ func TestNoSecretIsWritten(t *testing.T) {
 	}
 }
 
-// TestNoSecretIsWrittenByControl runs a control, and a server that follows it, with secrets in every setting that takes one, and makes both fail in many ways:
-// no output contains a secret.
+// TestNoSecretIsWrittenByControl checks that no output of a control, or of a server that follows it, contains a secret of their settings when they fail in
+// many ways.
 func TestNoSecretIsWrittenByControl(t *testing.T) {
 	t.Parallel()
 	const secret = "czNjcjN0LVBhNTVzczNjcjN0LVBhNTVzczNjcjN0LVBh"

@@ -12,8 +12,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestSocketActivation passes sockets to the program as systemd does (sd_listen_fds(3)): from the third descriptor on, for the process ID in a variable. A
-// shell sets it and is replaced by the program.
+// TestSocketActivation checks that the program answers on sockets that it receives as from systemd (sd_listen_fds(3)): they are the descriptors from 3 on, and
+// LISTEN_PID holds the process ID. A shell sets LISTEN_PID and then executes the program.
 func TestSocketActivation(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -36,7 +36,7 @@ func TestSocketActivation(t *testing.T) {
 		defer f.Close()
 		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
 	}
-	// None of the configured addresses is bound: this one would be refused.
+	// The program must not bind the configured address, which would fail.
 	dnstest.StartProgram(t, cmd, upstreams(u), "LISTEN_FDS=2", "REMPART_LISTEN=192.0.2.1:53")
 	for network, addr := range map[string]net.Addr{"udp": packet.LocalAddr(), "tcp": stream.Addr()} {
 		for name, want := range map[string]string{"good.example": origin, "phishing.test": page} {
@@ -65,20 +65,20 @@ func TestNotify(t *testing.T) {
 		buf := make([]byte, 256)
 		n, err := c.Read(buf)
 		if err != nil {
-			t.Fatalf("the supervisor receives nothing: %v", err)
+			t.Fatalf("the supervisor received no message: %v", err)
 		}
 		return string(buf[:n])
 	}
 	p := start(t, upstreams(u), "NOTIFY_SOCKET="+path)
 	if got := next(); got != "READY=1" {
-		t.Errorf("first %q", got)
+		t.Errorf("the first message is %q, want READY=1", got)
 	}
 	if got := address(ask(t, p, "good.example")); got != origin {
-		t.Errorf("a query once it is ready: %s", got)
+		t.Errorf("a query after READY=1: %s", got)
 	}
 	p.Stop(t)
 	if got := next(); got != "STOPPING=1" {
-		t.Errorf("then %q", got)
+		t.Errorf("the second message is %q, want STOPPING=1", got)
 	}
 	if err := c.SetReadDeadline(time.Now()); err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"rempart/blocklist/feed"
 )
 
-// TestProgressTerminal shows the line on a pseudo-terminal.
+// TestProgressTerminal checks that progress is shown on a pseudo-terminal.
 func TestProgressTerminal(t *testing.T) {
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -34,7 +34,7 @@ func TestProgressTerminal(t *testing.T) {
 	p := NewProgress(terminal)
 	show := p.ListProgress()
 	if show == nil {
-		t.Fatal("it is not taken for a terminal")
+		t.Fatal("the pseudo-terminal was not recognized as a terminal")
 	}
 	p.began = time.Now().Add(-progressDelay)
 	show(feed.Progress{List: "a", Done: 5_000, Total: 50_000})

@@ -11,18 +11,18 @@ import (
 	"rempart/blocklist/feed"
 )
 
-// TestProgress overwrites one line, writes other output above it, and erases it at the end.
+// TestProgress checks that the progress is one line that is overwritten, that other output appears above it, and that it is erased at the end.
 func TestProgress(t *testing.T) {
 	var out bytes.Buffer
 	p := NewProgress(&out)
 	if p.ListProgress() != nil {
-		t.Error("on what is no terminal, there is a line")
+		t.Error("progress is shown although the output is not a terminal")
 	}
 	p.terminal = true
 	show := p.ListProgress()
 	show(feed.Progress{List: "a", Done: 5_000, Total: 50_000})
 	if out.Len() > 0 {
-		t.Errorf("before it takes long: %q", out.String())
+		t.Errorf("progress is shown before the delay: %q", out.String())
 	}
 	p.began = time.Now().Add(-progressDelay)
 	show(feed.Progress{List: "b", Done: 20_000, Total: 50_000})
@@ -42,7 +42,7 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestProgressOfSending shows how much of a body was read, again from the start for each attempt.
+// TestProgressOfSending checks that the progress of an upload is the part of the body that was read, and begins again with each attempt.
 func TestProgressOfSending(t *testing.T) {
 	var out bytes.Buffer
 	p := NewProgress(&out)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestAllowFileInUTF16 adds names to a file in another encoding.
+// TestAllowFileInUTF16 checks that names can be added to a file in UTF-16.
 func TestAllowFileInUTF16(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "allow.txt")
 	text := []byte{0xff, 0xfe}

@@ -8,7 +8,7 @@ import (
 	"rempart/internal/config"
 )
 
-// TestAPITokenIsNotRedirected calls an API that redirects: commands follow no redirect, and the token is sent to one server only.
+// TestAPITokenIsNotRedirected checks that commands follow no redirect of an API, so that the token is sent to one server only.
 func TestAPITokenIsNotRedirected(t *testing.T) {
 	asked := 0
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))

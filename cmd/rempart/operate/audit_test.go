@@ -14,7 +14,7 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// TestBrokenAuditTrail changes and omits entries: the output names the entry at which the chain is broken.
+// TestBrokenAuditTrail checks that the output names the entry at which the hash chain is broken if entries were changed or omitted.
 func TestBrokenAuditTrail(t *testing.T) {
 	t.Parallel()
 	key, err := journal.NewKey("control")

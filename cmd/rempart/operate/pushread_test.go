@@ -19,7 +19,7 @@ func TestNormalise(t *testing.T) {
 	for name, tt := range map[string]struct {
 		formatName, in string
 		defaults       map[string]json.RawMessage
-		want           string // line by line
+		want           string // lines that are sent
 		err            string
 	}{
 		"plain":                   {"", "# names\r\nA.example\r\n\r\n b.example # why\nlast.example", nil, "\n{\"name\":\"A.example\"}\n\n{\"name\":\"b.example\"}\n{\"name\":\"last.example\"}\n", ""},
@@ -105,7 +105,7 @@ func FuzzNormalise(f *testing.F) {
 			}
 		}
 		if changes != n || strings.Count(out.String(), "\n") > strings.Count(in, "\n")+strings.Count(in, "\r")+1 {
-			t.Errorf("%d changes of %d in %q", changes, n, out.String())
+			t.Errorf("%d changes, want %d, in %q", changes, n, out.String())
 		}
 	})
 }

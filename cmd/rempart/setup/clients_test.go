@@ -43,7 +43,7 @@ func TestNetworkOfAnInterface(t *testing.T) {
 		}
 	}
 	if _, ok := networkOf(&net.UnixAddr{}); ok {
-		t.Error("an address that is none of the Internet was taken")
+		t.Error("an address that is not an Internet address was accepted")
 	}
 }
 
@@ -54,7 +54,7 @@ func TestClientsFollowInterfaces(t *testing.T) {
 			networks []netip.Prefix
 			err      error
 		}
-		looks := make(chan look, 1) // the next result; the last one is repeated when there is no other
+		looks := make(chan look, 1) // the next results; the last one is repeated when the channel is empty
 		last := look{networks: []netip.Prefix{first}}
 		var set []netip.Prefix
 		times := 0
@@ -113,7 +113,7 @@ func TestClientsFollowInterfaces(t *testing.T) {
 	})
 }
 
-// TestClientsWithoutOnLinkStay: REMPART_CLIENTS alone decides who may ask, whatever networks the machine is in.
+// TestClientsWithoutOnLinkStay checks that without on-link the networks of the machine do not change REMPART_CLIENTS.
 func TestClientsWithoutOnLinkStay(t *testing.T) {
 	k := &ClientWatcher{
 		networks: func() ([]netip.Prefix, error) { t.Error("the interfaces were read"); return nil, nil },

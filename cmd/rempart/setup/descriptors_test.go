@@ -2,7 +2,7 @@ package setup
 
 import "testing"
 
-// TestDescriptorsAreShared checks that all kinds together stay below the limit, with two web listeners and five sockets for four questions.
+// TestDescriptorsAreShared checks that the descriptors of all kinds together stay below the limit, with two web listeners and five sockets per four queries.
 func TestDescriptorsAreShared(t *testing.T) {
 	for _, limit := range []uint64{256, 1024, 4096, 20_000, enoughDescriptors, 1 << 63} {
 		d := ShareDescriptors(limit)

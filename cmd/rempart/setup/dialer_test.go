@@ -17,7 +17,7 @@ func (r recorder) DialContext(_ context.Context, _, address string) (net.Conn, e
 	return nil, errors.New(r.called + " asked for " + address)
 }
 
-// TestPublishersAreFound resolves hosts where queries for them would be forwarded, after the hosts file.
+// TestPublishersAreFound checks that hosts are looked up in the hosts file first, and then at the resolvers to which queries for them are forwarded.
 func TestPublishersAreFound(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -18,7 +18,7 @@ import (
 	"rempart/internal/config"
 )
 
-// TestExpiryWarning warns in the last two weeks of a certificate, and after them.
+// TestExpiryWarning checks that a warning is logged in the last two weeks before a certificate expires, and after its expiry.
 func TestExpiryWarning(t *testing.T) {
 	t.Parallel()
 	end := time.Now().Add(time.Hour).Truncate(time.Second)

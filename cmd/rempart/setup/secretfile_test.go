@@ -11,7 +11,8 @@ import (
 	"rempart/internal/config"
 )
 
-// TestSecretsThatOthersCanRead makes every file of a secret in the settings readable by all, by a group, and by its owner: only the first is warned of.
+// TestSecretsThatOthersCanRead checks that a warning is logged for a file with a secret that everyone can read, and not for one that only a group or its owner
+// can read.
 func TestSecretsThatOthersCanRead(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, content string) string {
@@ -38,7 +39,7 @@ func TestSecretsThatOthersCanRead(t *testing.T) {
 		said := warned(mode)
 		for _, path := range paths {
 			if strings.Count(said, "chmod 600 "+path) != 1 {
-				t.Errorf("mode %o: nothing about %s:\n%s", mode, path, said)
+				t.Errorf("mode %o: no warning about %s:\n%s", mode, path, said)
 			}
 		}
 	}
