@@ -10,7 +10,8 @@ import (
 	"rempart/internal/journal"
 )
 
-// controlWithBackup returns a control in dir's folder c, with a backup from before its last change, and a stopped edge in e that has that change in force.
+// controlWithBackup returns a running control in dir/c, whose backup in dir/backup lacks the last change, and a stopped edge in dir/e that has this change in
+// force. The Receipt is that of the last change.
 func controlWithBackup(t *testing.T, k *keys, dir string) (*control, *edge, journal.Receipt) {
 	t.Helper()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
@@ -25,19 +26,19 @@ func controlWithBackup(t *testing.T, k *keys, dir string) (*control, *edge, jour
 	return c, e, r
 }
 
-// TestOlderBackupIsDetected restores control's disk from a backup that is older than the edges' state.
+// TestOlderBackupIsDetected checks that an edge keeps its state and reports a problem if control's disk was restored from an older backup.
 func TestOlderBackupIsDetected(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c, e, r := controlWithBackup(t, k, dir)
 	c.stop()
 
 	c = startControl(t, k, filepath.Join(dir, "backup"), nil)
-	c.push(t, k.set(t, "three", block("three.example"))) // with the version of another change
+	c.push(t, k.set(t, "three", block("three.example"))) // this change has the version of the lost change
 	c.push(t, k.set(t, "four", block("four.example")))
 	e = startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 	waitFor(t, "a problem to be reported", func() bool { return e.Health().Problem != "" })
 	if v := e.State().Version; v != r.Version {
-		t.Errorf("version %d, and %d before", v, r.Version)
+		t.Errorf("version %d, want %d as before the restore", v, r.Version)
 	}
 	wantVerdict(t, e.Set().View(), "two.example", blocklist.BlockedBy)
 	wantVerdict(t, e.Set().View(), "three.example", blocklist.Pass)
@@ -56,14 +57,14 @@ func TestOlderBackupIsDetected(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "five.example", blocklist.BlockedBy)
 }
 
-// TestControlClockWrongByADay sets control's clock a day ahead or back, and then to the correct time.
+// TestControlClockWrongByADay checks that edges follow a control whose clock is a day ahead or behind, also after the clock is corrected.
 func TestControlClockWrongByADay(t *testing.T) {
 	for _, off := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
 		k, dir := newKeys(t), t.TempDir()
 		c := startControl(t, k, dir, nil)
 		e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})
 		c.SetWall(func() time.Time { return time.Now().Add(off) })
-		set := func(id, name string) []byte { // signed by an author with the same clock
+		set := func(id, name string) []byte { // the author's clock is as far behind as control's
 			payload, err := journal.Encode(&journal.ChangeSet{ID: id, Time: time.Now().Add(min(off, 0)).Unix()}, []journal.Change{block(name)})
 			if err != nil {
 				t.Fatal(err)
@@ -77,7 +78,7 @@ func TestControlClockWrongByADay(t *testing.T) {
 		h := e.Health()
 		t.Logf("%v: version %d, heartbeat %v old, offset %v", off, h.Status.Version, h.Heartbeat.Round(time.Millisecond), h.ControlTime.Round(time.Second))
 		if h.Heartbeat > time.Minute {
-			t.Error("a wrong clock changes the age of heartbeats")
+			t.Error("the age of a heartbeat depends on control's clock")
 		}
 		c.stop()
 		c = startControl(t, k, dir, nil) // with the correct clock
@@ -90,7 +91,7 @@ func TestControlClockWrongByADay(t *testing.T) {
 	}
 }
 
-// TestRecoverAppendsRecordsOfEdge restores control's disk from an older backup, and the records since from an edge.
+// TestRecoverAppendsRecordsOfEdge checks that a control that was restored from an older backup appends the later records from the disk of an edge.
 func TestRecoverAppendsRecordsOfEdge(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
@@ -113,7 +114,7 @@ func TestRecoverAppendsRecordsOfEdge(t *testing.T) {
 	e.stop()
 	c.stop()
 	c = startControl(t, k, filepath.Join(dir, "backup"), func(cfg *journal.ControlConfig) { cfg.Recover = filepath.Join(dir, "e") })
-	if v := c.State().Version; v != r.Version+1 { // one more, for a new snapshot: neither the backup nor the copy holds the object of the last one
+	if v := c.State().Version; v != r.Version+1 { // control publishes a new snapshot, because neither the backup nor the edge's disk contains the last one
 		t.Fatalf("version %d, want %d", v, r.Version+1)
 	}
 	if _, err := c.Record(t.Context(), r.Version); err != nil {
@@ -131,7 +132,7 @@ func TestRecoverAppendsRecordsOfEdge(t *testing.T) {
 	}
 }
 
-// TestDamagedSnapshotIsFetchedAgain damages the snapshot on an edge's disk: the rest stays in force until it was fetched again.
+// TestDamagedSnapshotIsFetchedAgain checks that an edge fetches a snapshot again if it is damaged on the edge's disk, and that later changes stay in force.
 func TestDamagedSnapshotIsFetchedAgain(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// liveControl pushes the names that follow those in force, and prints the acknowledged ones. Now and then it publishes a snapshot.
+// liveControl pushes names in their order, beginning after those in force, and prints the acknowledged ones. It sometimes publishes a snapshot.
 func liveControl(dir, addr string) error {
 	ctx := context.Background()
 	c, keys, err := openControl(ctx, dir)
@@ -322,8 +322,8 @@ func checkLives(t *testing.T, control, edge *life) {
 	}
 }
 
-// TestKilledProcessesLoseNothing kills control and an edge, one or both, at any moment: no acknowledged change is lost, and no edge starts with an older
-// version than it had in force.
+// TestKilledProcessesLoseNothing checks that no acknowledged change is lost if control, an edge or both are killed at random moments, and that the edge does not
+// start with an older version than it had in force.
 func TestKilledProcessesLoseNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("this test is slow")
@@ -364,7 +364,8 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 	t.Logf("%d kills of control, of an edge, or of both: %d changes acknowledged, 0 lost; %d starts of the edge with an older version", rounds, len(control.acknowledged), edge.olderStart)
 }
 
-// TestFullDiskLosesNothing fills the disk of control and edge while changes are pushed, kills both processes, and frees the disk.
+// TestFullDiskLosesNothing checks that no acknowledged change is lost if the disk of control and edge is full while changes are pushed, and both processes are
+// killed.
 func TestFullDiskLosesNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("this test is slow")

@@ -104,7 +104,7 @@ func TestEdgeStartsWithDamagedRecords(t *testing.T) {
 			}
 			at := frames(t, data)
 			if len(at) != 20 {
-				t.Fatalf("%d records on disk", len(at))
+				t.Fatalf("%d records on disk, want 20", len(at))
 			}
 			if err := os.WriteFile(s.tail, c.change(data, at), 0o600); err != nil {
 				t.Fatal(err)
@@ -126,14 +126,14 @@ func TestEdgeStartsWithDamagedRecords(t *testing.T) {
 			e := startEdge(t, s.keys, s.dir, fromStream(s.control, "e"), journal.Node{ID: "e"})
 			e.reaches(t, s.version)
 			if lost := e.Health().Lost; lost != 0 {
-				t.Errorf("version %d is lost after control came back", lost)
+				t.Errorf("version %d is still lost after the edge reached control again", lost)
 			}
 			after := s.control.push(t, s.keys.set(t, "after", block("after.example"))).Version
 			e.reaches(t, after)
 			e.stop()
 			e, n := s.restart(t)
 			if n != 20 || e.State().Version != after {
-				t.Errorf("after control came back and a restart: %d names, version %d", n, e.State().Version)
+				t.Errorf("after the edge reached control again and was restarted: %d names, version %d", n, e.State().Version)
 			}
 		})
 	}

@@ -18,10 +18,10 @@ func (p *Publisher) SetWall(wall func() time.Time) {
 // SetProblem stores a problem of the follower.
 func (f *Follower) SetProblem(problem string) { f.setProblem(problem) }
 
-// ClockOffset is clockOffset.
+// ClockOffset exports clockOffset.
 type ClockOffset = clockOffset
 
-// Add adds a sample.
+// Add adds a sample to the estimate.
 func (o *clockOffset) Add(d time.Duration)     { o.add(d) }
 func (o *clockOffset) Estimate() time.Duration { return o.estimate() }
 

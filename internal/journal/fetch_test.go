@@ -87,7 +87,7 @@ func controlWithStoppedEdge(t *testing.T, k *keys, dir string) *control {
 	return c
 }
 
-// TestEdgeSkipsDeletedSnapshot restarts an edge after a snapshot whose object was deleted: the next snapshot contains its names too.
+// TestEdgeSkipsDeletedSnapshot checks that an edge skips a snapshot whose object was deleted, because the next snapshot also contains its names.
 func TestEdgeSkipsDeletedSnapshot(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := controlWithStoppedEdge(t, k, dir)
@@ -102,7 +102,7 @@ func TestEdgeSkipsDeletedSnapshot(t *testing.T) {
 	}
 }
 
-// damageSnapshot changes the name of a label in the one snapshot of an edge's folder.
+// damageSnapshot changes a name with the label in the only snapshot in an edge's folder.
 func damageSnapshot(t *testing.T, dir string, label string) {
 	t.Helper()
 	snapshots, err := filepath.Glob(filepath.Join(dir, "*.snapshot"))
@@ -123,8 +123,8 @@ func damageSnapshot(t *testing.T, dir string, label string) {
 	}
 }
 
-// TestDamagedSnapshotIsReplacedByNewerOne starts an edge whose snapshot is damaged and deleted at control: the edge uses a snapshot that was published since,
-// or is published later.
+// TestDamagedSnapshotIsReplacedByNewerOne checks that an edge whose snapshot is damaged, and is deleted at control, uses a newer snapshot that was published
+// before or after the edge's start.
 func TestDamagedSnapshotIsReplacedByNewerOne(t *testing.T) {
 	for name, before := range map[string]bool{"the next is there": true, "the next comes later": false} {
 		t.Run(name, func(t *testing.T) {
@@ -187,8 +187,8 @@ func (p *gatedSource) Object(ctx context.Context, name string) (io.ReadCloser, e
 	return p.Source.Object(ctx, name)
 }
 
-// TestFailedJumpIsNotInForce lets a jump fail on the disk while a list's snapshot is on its way: the version is not reported as in force, and is in force as
-// soon as the disk can be written.
+// TestFailedJumpIsNotInForce checks that a version is not reported as in force if the jump to it failed because the disk could not be written, and that it is in
+// force as soon as the disk can be written.
 func TestFailedJumpIsNotInForce(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := controlWithStoppedEdge(t, k, dir)
@@ -216,7 +216,7 @@ func TestFailedJumpIsNotInForce(t *testing.T) {
 	}
 }
 
-// TestJumpDuringSnapshotFetch puts a list's snapshot in force while a jump over it fetches a newer one: both succeed.
+// TestJumpDuringSnapshotFetch checks that a list's snapshot can be put in force while a jump to a newer snapshot fetches that one, and that both succeed.
 func TestJumpDuringSnapshotFetch(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := controlWithStoppedEdge(t, k, dir)
@@ -244,7 +244,7 @@ func TestJumpDuringSnapshotFetch(t *testing.T) {
 	}
 	for name, n := range times {
 		if n != 1 {
-			t.Errorf("%s was fetched %d times", name, n)
+			t.Errorf("%s was fetched %d times, want once", name, n)
 		}
 	}
 }
@@ -289,7 +289,8 @@ func TestEdgeWaitsForSnapshotOfEpoch(t *testing.T) {
 	}
 }
 
-// TestRecoverRefusesCopyWithoutSnapshot refuses to recover a snapshot's record from an edge that had not fetched the snapshot: nobody could put it in force.
+// TestRecoverRefusesCopyWithoutSnapshot checks that control does not recover the record of a snapshot that the edge had not fetched, because no node could put
+// this record in force.
 func TestRecoverRefusesCopyWithoutSnapshot(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
@@ -332,8 +333,8 @@ func TestRecoverRefusesCopyWithoutSnapshot(t *testing.T) {
 	wantVerdict(t, c.State().View(), "listed.example", blocklist.BlockedBy)
 }
 
-// TestRepairedSnapshotReportsWholeView replaces a damaged snapshot by another one of the same state: hidden names are blocked again, and the effect says that
-// the whole view may have changed.
+// TestRepairedSnapshotReportsWholeView checks that names which a damaged snapshot did not block are blocked again after its repair, and that the effect reports
+// a change of the whole view.
 func TestRepairedSnapshotReportsWholeView(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)

@@ -16,8 +16,8 @@ import (
 	"rempart/internal/journal/mirror"
 )
 
-// TestTwoHundredEdgesFollow lets two hundred edges follow one control over HTTPS, each with its own connection, folder and set. It logs the time from a
-// change's receipt until the change is in force on each edge.
+// TestTwoHundredEdgesFollow checks that two hundred edges can follow one control over HTTPS, each with its own connection, folder and set. The test logs the time
+// from the receipt of a change until the change is in force on the edges.
 func TestTwoHundredEdgesFollow(t *testing.T) {
 	edges, pushes := 200, 20
 	if testing.Short() {

@@ -10,8 +10,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// TestForkIsDetectedBehindGap shows an edge another history of its epoch while the edge lacks records, or is far behind: it must not use the other history's
-// snapshot.
+// TestForkIsDetectedBehindGap checks that an edge that lacks records, or is far behind, does not use the snapshot of another history of the same epoch.
 func TestForkIsDetectedBehindGap(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c, _, _ := controlWithBackup(t, k, dir)
@@ -47,7 +46,7 @@ func TestForkIsDetectedBehindGap(t *testing.T) {
 	}
 }
 
-// gappedSource is a source that lacks records for its first requests.
+// gappedSource is a source that returns ErrGap to its first requests.
 type gappedSource struct {
 	journal.Source
 	times int

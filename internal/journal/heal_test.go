@@ -55,7 +55,7 @@ func damageJournal(t *testing.T, lose ...string) *damagedJournal {
 	return d
 }
 
-// reachesAll checks that an edge that was stopped, and new ones over NATS and HTTP, block the names and receive a new push.
+// reachesAll checks that the stopped edge, and new edges over NATS and HTTP, block the names and receive a new push.
 func (d *damagedJournal) reachesAll(t *testing.T, c *control, names ...string) {
 	t.Helper()
 	r := c.push(t, d.keys.set(t, "fresh", block("fresh.example")))
@@ -101,7 +101,7 @@ func TestControlRepairsLostRecord(t *testing.T) {
 	}
 }
 
-// TestLostRecordIsKnownByHash checks a node's report of the version whose record is lost: the next record holds its hash.
+// TestLostRecordIsKnownByHash checks that control knows the hash of a lost record from the next record, so that it can check a node's report of that version.
 func TestLostRecordIsKnownByHash(t *testing.T) {
 	d := damageJournal(t, "n4.example")
 	c := startControl(t, d.keys, d.dir, nil)
@@ -201,7 +201,7 @@ func TestNothingIsPublishedWhileDamaged(t *testing.T) {
 	}
 }
 
-// TestRecoverWithoutAnyWholeSnapshot damages control's own snapshot and the journal's copy of it: the state is recovered from an edge's copy.
+// TestRecoverWithoutAnyWholeSnapshot checks that control recovers its state from an edge's copy if its own snapshot and the journal's copy of it are damaged.
 func TestRecoverWithoutAnyWholeSnapshot(t *testing.T) {
 	for _, how := range []string{"recover", "new epoch"} {
 		t.Run(how, func(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// TestUndoRestoresEarlierClaims undoes change sets about one name: the claims for all nodes before the change set are made again, and no others.
+// TestUndoRestoresEarlierClaims checks that the undo of a change set about one name makes the earlier claims for all nodes again, and no others.
 func TestUndoRestoresEarlierClaims(t *testing.T) {
 	const all, staged, advance = "all", "staged", "advance"
 	type act struct {
@@ -91,7 +91,7 @@ func undoText(t *testing.T, c *control, id string) string {
 	return strings.Join(says, ", ")
 }
 
-// TestUndoOfUserNamedLists pushes as a user with the name of the publisher of lists.
+// TestUndoOfUserNamedLists checks the undo of a change set that was pushed by a user whose name is that of the publisher of lists.
 func TestUndoOfUserNamedLists(t *testing.T) {
 	k := newKeys(t)
 	c := startControl(t, k, t.TempDir(), nil)

@@ -168,8 +168,8 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 	f.malleable(genuine)
 }
 
-// malleable adds the record with other bytes around its signature. An edge that accepted one would refuse the next record, which holds the hash of the genuine
-// one.
+// malleable adds copies of the record with other bytes around its signature. An edge that accepted such a copy would refuse the next record, which contains the
+// hash of the genuine record.
 func (f *forge) malleable(genuine []byte) {
 	s, err := journal.Unseal(journal.KindRecord, genuine)
 	if err != nil {
@@ -207,7 +207,7 @@ func (f *forge) malleable(genuine []byte) {
 	f.add("malleable: lines that end in CR LF", bytes.Replace(genuine, []byte("record\n"), []byte("record\r\n"), 1))
 }
 
-// TestAddedSignatureIsRefused adds a signature line to a record at a mirror: the edge refuses it, and accepts the genuine record.
+// TestAddedSignatureIsRefused checks that an edge refuses a record to which a mirror added a signature line, and then accepts the genuine record.
 func TestAddedSignatureIsRefused(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -219,7 +219,7 @@ func TestAddedSignatureIsRefused(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }
 
-// alteringSource is a source that adds a signature to the first records of a version.
+// alteringSource is a source that adds a signature to the record of a version the first two times.
 type alteringSource struct {
 	journal.Source
 	version uint64
@@ -244,7 +244,8 @@ func (a alteringConsumer) Record(e journal.SequencedRecord) error {
 	return a.Consumer.Record(e)
 }
 
-// TestHugeRecordIsRefusedBeforeParsing reads unsigned records with as many elements as fit. Parsing them would take a hundred times their size.
+// TestHugeRecordIsRefusedBeforeParsing checks that unsigned records with as many elements as possible are refused before they are parsed, which would allocate
+// a hundred times their size.
 func TestHugeRecordIsRefusedBeforeParsing(t *testing.T) {
 	within := map[string]string{
 		"scoped":   `{"kind":"snapshot","snapshot":{"scoped":[%s]}}`,
@@ -273,7 +274,7 @@ func TestHugeRecordIsRefusedBeforeParsing(t *testing.T) {
 	}
 }
 
-// TestForgedRecordsAreRefused gives an edge every record that an attacker with some keys can make, without control's key together with an author's.
+// TestForgedRecordsAreRefused checks that an edge refuses all kinds of records of an attacker who has some of the keys, but not both control's and an author's.
 func TestForgedRecordsAreRefused(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -351,7 +352,7 @@ func TestForgedRecordsAreRefused(t *testing.T) {
 	wantVerdict(t, victim.Set().View(), "forged.example", blocklist.Pass)
 }
 
-// TestThresholdRequiresTwoKeys publishes two changes under a threshold of two keys for more than one change.
+// TestThresholdRequiresTwoKeys checks that a change set with two changes needs valid signatures of two keys if the threshold is one change.
 func TestThresholdRequiresTwoKeys(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	k.ring.Threshold = journal.Threshold{Changes: 1, Keys: 2}
@@ -372,7 +373,7 @@ func TestThresholdRequiresTwoKeys(t *testing.T) {
 	wantVerdict(t, c.State().View(), "b.example", blocklist.BlockedBy)
 }
 
-// TestControlAndRootKeysAreReplaced replaces control's key, and then the root key.
+// TestControlAndRootKeysAreReplaced checks that an edge follows a control whose key and root key were replaced.
 func TestControlAndRootKeysAreReplaced(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -383,7 +384,7 @@ func TestControlAndRootKeysAreReplaced(t *testing.T) {
 	root := key(t, "root2")
 	k.ring.Serial, k.ring.Roots = 2, []string{root.String()}
 	k.ring.Keys = append(k.ring.Keys, journal.RingKey{Key: next.String(), Roles: []journal.Role{journal.RoleControl}})
-	k.seal(t) // by the previous root key, which every edge trusts
+	k.seal(t) // the previous root key, which every edge trusts, signs the ring
 	c = startControl(t, k, dir, nil)
 	k.control = next
 	c.stop()

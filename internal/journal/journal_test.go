@@ -19,7 +19,7 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// keys holds one key per role, under one root key.
+// keys holds one key per role, and the root key of their ring.
 type keys struct {
 	root, control, author, second, approver, feeds, unauthorized *journal.SecretKey
 	ring                                                         journal.Ring
@@ -251,7 +251,7 @@ func TestPushReachesEveryEdge(t *testing.T) {
 	}
 }
 
-// TestSnapshotWhileOthersPush publishes a snapshot of many names while others push: both are in force everywhere.
+// TestSnapshotWhileOthersPush checks that a snapshot of many names, and changes that are pushed while it is published, are in force on every node.
 func TestSnapshotWhileOthersPush(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -325,7 +325,7 @@ func copyTree(t testing.TB, from, to string) {
 	}
 }
 
-// TestTwoSnapshotsInARow publishes a snapshot while the content of the one before is on its way: the second one must contain it.
+// TestTwoSnapshotsInARow checks that a snapshot which is published before the previous one was fetched also contains the names of the previous one.
 func TestTwoSnapshotsInARow(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)

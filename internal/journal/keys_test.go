@@ -35,7 +35,7 @@ func TestRingRefusesOneKeyUnderTwoNames(t *testing.T) {
 	}
 }
 
-// TestRotatedControlKey starts control with a key that the ring in force does not contain. The next ring gives it the role, and the previous key is lost.
+// TestRotatedControlKey checks that control can start with a key that only the next ring contains, without the key that the ring in force contains.
 func TestRotatedControlKey(t *testing.T) {
 	dir := t.TempDir()
 	folder, _, err := journal.OpenKeys(filepath.Join(dir, "keys"))
@@ -88,8 +88,8 @@ func TestRotatedControlKey(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "after.example", blocklist.BlockedBy)
 }
 
-// TestExpiredKeyCannotBackdate signs records and heartbeats with an expired key of control and an earlier date: an edge that received a later heartbeat refuses
-// them.
+// TestExpiredKeyCannotBackdate checks that an edge that received a later heartbeat refuses records and heartbeats that an expired key of control signed with an
+// earlier date.
 func TestExpiredKeyCannotBackdate(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	old, now := key(t, "control-old"), time.Now()

@@ -31,8 +31,8 @@ func (s slowSource) Object(ctx context.Context, name string) (io.ReadCloser, err
 	}
 }
 
-// TestSnapshotThatArrivesLate publishes more records than may wait for a snapshot: all of them are in force when the snapshot arrived, and are not reported as
-// in force before.
+// TestSnapshotThatArrivesLate checks that records after a snapshot, more than the edge keeps for it, are in force when the snapshot arrives, and are not
+// reported as in force before.
 func TestSnapshotThatArrivesLate(t *testing.T) {
 	if testing.Short() {
 		t.Skip("this test publishes thousands of records")
@@ -65,7 +65,7 @@ func TestSnapshotThatArrivesLate(t *testing.T) {
 	}
 }
 
-// large publishes a large change set. It calls meanwhile while the snapshot is made.
+// large publishes a large change set, and calls meanwhile while its snapshot is compiled.
 func (c *control) large(t *testing.T, k *keys, id string, meanwhile func(), changes ...journal.Change) journal.Receipt {
 	t.Helper()
 	set := &journal.ChangeSet{ID: id, Time: time.Now().Unix()}
@@ -182,7 +182,7 @@ func TestExpiredScopedChangeRestoresGlobalOne(t *testing.T) {
 	waitFor(t, "no scoped change at control", func() bool { return len(c.State().Scoped) == 0 }) // the edge may receive the record first
 }
 
-// TestTemporarySnapshotIsRemovedAtStart starts control after it was killed while it wrote a snapshot.
+// TestTemporarySnapshotIsRemovedAtStart checks that control removes the unfinished file of a snapshot if it was killed while it wrote the file.
 func TestTemporarySnapshotIsRemovedAtStart(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)

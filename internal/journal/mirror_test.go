@@ -17,7 +17,7 @@ import (
 	"rempart/internal/journal/mirror"
 )
 
-// TestEdgesFollowMirrorFolder lets edges follow a folder of files behind a plain web server.
+// TestEdgesFollowMirrorFolder checks that edges can follow a folder of files behind a plain web server.
 func TestEdgesFollowMirrorFolder(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
@@ -47,7 +47,7 @@ func TestEdgesFollowMirrorFolder(t *testing.T) {
 	wantVerdict(t, late.Set().View(), "one.example", blocklist.BlockedBy)
 }
 
-// TestMirrorFolderFollowsNewEpoch begins an epoch, whose first version is not the next one.
+// TestMirrorFolderFollowsNewEpoch checks that a mirror folder follows a new epoch, whose first version is not the next one.
 func TestMirrorFolderFollowsNewEpoch(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)

@@ -10,7 +10,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// restored is a control that was restored from a backup older than an edge's state: the edge holds the change sets "two" and "three", and the backup does not.
+// restored is a control that was restored from a backup. An edge has the later change sets "two" and "three", which the backup lacks.
 type restored struct {
 	keys       *keys
 	backup, at string // folders: of the restored control, and of the edge
@@ -53,8 +53,8 @@ func (r *restored) blocksAll(t *testing.T, c *control, names ...string) {
 	}
 }
 
-// TestRecoverAfterPush pushes to a control that was restored from an older backup, and recovers afterwards. The edge's records and those of the push exclude
-// each other, and the changes of both are in force in the new epoch.
+// TestRecoverAfterPush checks the recovery of a control that was restored from an older backup and received pushes afterwards. The pushes have the versions of
+// the edge's records, so that a new epoch must begin with the changes of both.
 func TestRecoverAfterPush(t *testing.T) {
 	t.Run("less than was lost", func(t *testing.T) { recoverAfter(t, "fork") })
 	t.Run("as much as was lost", func(t *testing.T) { recoverAfter(t, "fork", "fork2") })
@@ -101,13 +101,13 @@ func recoverAfter(t *testing.T, pushed ...string) {
 	}
 	c.stop()
 
-	c = startControl(t, r.keys, r.backup, func(cfg *journal.ControlConfig) { cfg.Recover = r.at }) // the setting was not removed: nothing happens
+	c = startControl(t, r.keys, r.backup, func(cfg *journal.ControlConfig) { cfg.Recover = r.at }) // the same setting must have no effect at the next start
 	if st := c.State(); st.Epoch != 2 {
 		t.Errorf("epoch %d after the same start again", st.Epoch)
 	}
 }
 
-// TestRecoverIntoEpoch begins a new epoch with a copy's state, although the copy's records could be appended.
+// TestRecoverIntoEpoch checks that control begins a new epoch with the state of a copy if this is requested, although the copy's records could be appended.
 func TestRecoverIntoEpoch(t *testing.T) {
 	r := restoreOlder(t)
 	c := startControl(t, r.keys, r.backup, func(cfg *journal.ControlConfig) {

@@ -51,8 +51,8 @@ func (s *interrupted) Report(_ context.Context, data []byte) error {
 	return json.Unmarshal(data, &s.arrived[len(s.arrived)-1])
 }
 
-// TestReportDisprovesOutage checks that a report which reaches control does not say that control cannot be reached, and makes the node follow control at once.
-// A node whose reports arrive, but that cannot follow, reports this problem.
+// TestReportDisprovesOutage checks that a report which reaches control names no unreachable control, and makes the node follow control at once. A node whose
+// reports arrive, but which cannot follow, must report this problem.
 func TestReportDisprovesOutage(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
@@ -75,7 +75,7 @@ func TestReportDisprovesOutage(t *testing.T) {
 		defer func() { cancel(); <-done }()
 		time.Sleep(5*time.Minute + time.Millisecond)
 		if f.Health().Problem == "" {
-			t.Error("the node does not know that control is away")
+			t.Error("the node does not report that control cannot be reached")
 		}
 
 		source.reach(true, false)
@@ -98,7 +98,7 @@ func TestReportDisprovesOutage(t *testing.T) {
 		source.mu.Lock()
 		defer source.mu.Unlock()
 		if at := source.followed; at.Before(back) {
-			t.Error("a report arrived, and the node does not follow control")
+			t.Error("the node does not follow control although its report arrived")
 		}
 	})
 }

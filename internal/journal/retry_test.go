@@ -20,7 +20,7 @@ func (u unreachable) Newest(ctx context.Context) (journal.SequencedRecord, error
 	return u.offline.Newest(ctx)
 }
 
-// TestRetryNow ends the wait for the next attempt as soon as the network is back, and attempts follow each other closely again.
+// TestRetryNow checks that RetryNow ends the wait for the next attempt, and that the following waits are short again.
 func TestRetryNow(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

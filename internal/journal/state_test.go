@@ -119,8 +119,8 @@ func drawAct(t *rapid.T, at int64) Change {
 	return c
 }
 
-// TestFollowedAndSnapshotStatesAgree applies random changes: a node that followed them and a node that started from a snapshot hold the same, and the last
-// change is in effect.
+// TestFollowedAndSnapshotStatesAgree checks with random changes that a node that followed all records and a node that started from a snapshot have the same
+// claims, and that the last change is in effect.
 func TestFollowedAndSnapshotStatesAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := newFleet(t)

@@ -106,8 +106,8 @@ func drawHistory(t *rapid.T) (h history, sets []string) {
 	return h, sets
 }
 
-// TestUndoIsAsIfNeverPushed undoes any change set of any history: on every node, names that were not changed later are as if the change set had never been
-// pushed.
+// TestUndoIsAsIfNeverPushed checks with random histories that, after the undo of a change set, every node has the claims that it would have without the change
+// set, except for names that were changed later.
 func TestUndoIsAsIfNeverPushed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h, sets := drawHistory(t)

@@ -11,8 +11,8 @@ import (
 	"rempart/internal/config"
 )
 
-// TestSecretsThatOthersCanRead checks that a warning is logged for a file with a secret that everyone can read, and not for one that only a group or its owner
-// can read.
+// TestSecretsThatOthersCanRead checks that a warning is logged for a file with a secret that everyone can read or write, and not for one that only its group
+// or its owner can read.
 func TestSecretsThatOthersCanRead(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, content string) string {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// TestTokenIsNotRedirected lets a control redirect every kind of request to other places: the token is not sent there.
+// TestTokenIsNotRedirected checks that the token is not sent to the other places to which a control redirects requests.
 func TestTokenIsNotRedirected(t *testing.T) {
 	var requests atomic.Int32
 	var leaked atomic.Pointer[string]
@@ -60,7 +60,7 @@ func TestTokenIsNotRedirected(t *testing.T) {
 	}
 }
 
-// TestSlowStatusEnds sends a body that does not arrive: the handler does not wait for it.
+// TestSlowStatusEnds checks that the handler of reports does not wait for a body that does not arrive.
 func TestSlowStatusEnds(t *testing.T) {
 	t.Parallel()
 	srv := httptest.NewServer(NewHandler(nil, func(*http.Request, []byte) error { return nil }))

@@ -23,7 +23,7 @@ func (f failingJournal) Newest(context.Context) (journal.SequencedRecord, error)
 }
 func (f failingJournal) Object(context.Context, string) (io.ReadCloser, error) { return nil, f.err }
 
-// TestFailureIsNoGap checks that only a record that does not exist is answered with 404, for which followers fetch the newest snapshot.
+// TestFailureIsNoGap checks that the handler answers 404 only if a record does not exist, because followers then fetch the newest snapshot.
 func TestFailureIsNoGap(t *testing.T) {
 	for err, want := range map[error]int{
 		fmt.Errorf("record 7: %w", fs.ErrNotExist): http.StatusNotFound,

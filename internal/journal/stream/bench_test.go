@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// BenchmarkAppend appends records of 1 KiB, one after the other, to the disk of the temporary folder.
+// BenchmarkAppend measures Append with records of 1 KiB, one after the other, on the disk of the temporary folder.
 func BenchmarkAppend(b *testing.B) {
 	s := open(b, Config{Dir: b.TempDir()})
 	data := make([]byte, 1<<10)
@@ -44,7 +44,7 @@ func BenchmarkFollow(b *testing.B) {
 	b.ReportMetric(float64(late[len(late)-1].Microseconds()), "µs-max")
 }
 
-// BenchmarkCatchUp follows ten thousand existing records of 1 KiB.
+// BenchmarkCatchUp measures how long a reader takes to receive ten thousand existing records of 1 KiB.
 func BenchmarkCatchUp(b *testing.B) {
 	s := open(b, Config{Dir: b.TempDir()})
 	const n = 10_000

@@ -24,7 +24,7 @@ import (
 // serverConfig is the environment variable that makes the test binary a server of a cluster. Its value is the path of the server's configuration.
 const serverConfig = "REMPART_TEST_SERVER"
 
-// serve runs a server like the main function of nats-server.
+// serve runs a NATS server as the main function of nats-server does.
 func serve(config string) error {
 	opts, err := server.ProcessConfigFile(config)
 	if err != nil {
@@ -42,7 +42,7 @@ func serve(config string) error {
 	return nil
 }
 
-// cluster is a cluster of three servers, each in a process.
+// cluster is a cluster of three servers, each in its own process.
 type cluster struct {
 	t       *testing.T
 	dir     string
@@ -178,7 +178,7 @@ func (c *cluster) leader(s *Stream) int {
 	return n
 }
 
-// pusher appends records and counts the acknowledged ones.
+// pusher appends records, and stores how many were acknowledged.
 type pusher struct {
 	s *Stream
 
@@ -242,8 +242,8 @@ func (p *pusher) more(t *testing.T, n uint64) {
 	})
 }
 
-// TestClusterLosesNothing appends while the leading server is killed, frozen and resumed, and all servers are killed: no acknowledged record is lost, and a
-// following node receives all.
+// TestClusterLosesNothing checks that no acknowledged record is lost while the leading server is killed, or frozen and resumed, and while all servers are
+// killed, and that a node that follows receives all records.
 func TestClusterLosesNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
@@ -324,11 +324,11 @@ func TestClusterNodePermissions(t *testing.T) {
 	s := c.openSoon(c.config())
 	node := c.node()
 	if s.MaxRecord() != maxPayload-headerRoom {
-		t.Errorf("MaxRecord is %d", s.MaxRecord())
+		t.Errorf("wrong MaxRecord: %d", s.MaxRecord())
 	}
 	appendOK(t, s, 0, "change", payload(1))
 	collect(t, node, 0, 1)
-	// Any server may answer a node's read, and two of three servers acknowledge a write: the third may not have it yet.
+	// Any server may answer a node's read, and two of three servers acknowledge a write, so that the third server may not have the record yet.
 	eventually(t, "the last record at every server", func() bool {
 		got, err := node.Last(ctx, "")
 		if err != nil && !errors.Is(err, ErrNone) {
@@ -379,11 +379,11 @@ func TestClusterNodePermissions(t *testing.T) {
 		}
 	}
 	if after := states(t, s); after != before {
-		t.Errorf("streams were\n%s and are\n%s", before, after)
+		t.Errorf("the streams changed from\n%s to\n%s", before, after)
 	}
 }
 
-// TestUnsyncedClusterIsRefused opens clusters in which one server does not sync every write, as the system account reports.
+// TestUnsyncedClusterIsRefused checks that Open refuses a cluster in which, according to the system account, one server does not sync every write.
 func TestUnsyncedClusterIsRefused(t *testing.T) {
 	c := newCluster(t, "sync_interval: always", `sync_interval: "10s"`, "max_file: 1G")
 	config := c.config()
@@ -428,7 +428,7 @@ func states(t *testing.T, s *Stream) string {
 	for _, want := range streamConfigs(1) {
 		info := all[want.Name]
 		if info == nil {
-			t.Fatalf("stream %s is gone", want.Name)
+			t.Fatalf("stream %s does not exist any more", want.Name)
 		}
 		fmt.Fprintf(&b, "%s %d-%d %d consumers\n", want.Name, info.State.FirstSeq, info.State.LastSeq, info.State.Consumers)
 	}

@@ -38,7 +38,7 @@ func copying(t *testing.T, dir string) Config {
 	return Config{Dir: dir, Copying: true, Log: testLog(t)}
 }
 
-// TestCopy copies a journal, and compares a complete copy. It refuses to copy over later writes and over another journal.
+// TestCopy checks that Copy copies a journal, writes nothing to a complete copy, and refuses a destination with later writes or another journal.
 func TestCopy(t *testing.T) {
 	ctx := t.Context()
 	from, to := filledJournal(t, copying(t, t.TempDir())), open(t, copying(t, t.TempDir()))
@@ -68,7 +68,7 @@ func TestCopy(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if after := states(t, there); after != before {
-			t.Errorf("%s: it was %s and is %s", name, before, after)
+			t.Errorf("%s: it changed from %s to %s", name, before, after)
 		}
 	}
 	if err := (&copier{from: from, to: to}).compare(ctx); !errors.Is(err, errDiffers) {
@@ -80,8 +80,8 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// TestCopyIsContinued interrupts a copy at each record in turn, and continues it after the source was used again. Until the copy is complete, the destination
-// cannot be opened otherwise.
+// TestCopyIsContinued checks that a copy that was interrupted at different records can be continued, also after later writes to the source, and that the
+// destination can only be opened with Config.Copying until the copy is complete.
 func TestCopyIsContinued(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "to")
 	from := filledJournal(t, copying(t, t.TempDir()))
@@ -99,7 +99,7 @@ func TestCopyIsContinued(t *testing.T) {
 			t.Fatalf("at record %d the copy was not interrupted", i)
 		}
 		if s, err := Open(t.Context(), Config{Dir: dir}); !errors.Is(err, ErrCopying) {
-			t.Errorf("opened (%v), or %v", s != nil, err)
+			t.Errorf("opened an unfinished copy: %v; error %v, want ErrCopying", s != nil, err)
 		}
 	}
 	appendOK(t, from, 20, "change", payload(21))
@@ -115,7 +115,7 @@ func TestCopyIsContinued(t *testing.T) {
 	collect(t, open(t, Config{Dir: dir, Log: testLog(t)}).Reader, 0, 21)
 }
 
-// TestCopyOfAnotherIsRefused continues an interrupted copy with another source.
+// TestCopyOfAnotherIsRefused checks that an interrupted copy cannot be continued with another source.
 func TestCopyOfAnotherIsRefused(t *testing.T) {
 	from, to := filledJournal(t, copying(t, t.TempDir())), open(t, copying(t, t.TempDir()))
 	ctx, cancel := context.WithCancel(t.Context())

@@ -13,7 +13,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestReadOnlyFolderIsRefused opens a folder that cannot be written.
+// TestReadOnlyFolderIsRefused checks that Open refuses a folder that cannot be written.
 func TestReadOnlyFolderIsRefused(t *testing.T) {
 	c := testConfig(t)
 	dnstest.SmallDisk(t, c.Dir, 16<<20)
@@ -41,7 +41,7 @@ func freeze(t *testing.T, p *os.Process, on bool) {
 	}
 }
 
-// TestRecordIsSyncedBeforeAcknowledgement traces a process that appends: an fsync precedes each acknowledgement.
+// TestRecordIsSyncedBeforeAcknowledgement traces the system calls of a process that appends, and checks that an fsync precedes each acknowledgement.
 func TestRecordIsSyncedBeforeAcknowledgement(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {

@@ -63,7 +63,7 @@ func live(dir string) error {
 	}
 }
 
-// TestKilledProcessLosesNothing kills a process that appends at any point: all acknowledged records exist.
+// TestKilledProcessLosesNothing checks that all acknowledged records exist after a process that appends was killed at a random moment.
 func TestKilledProcessLosesNothing(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -90,7 +90,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	t.Logf("%d kills: %d records acknowledged, none lost", rounds, said)
 }
 
-// TestKilledWhileCreating kills a process while it creates the streams: the next start succeeds.
+// TestKilledWhileCreating checks that the next start succeeds after a process was killed while it created the streams.
 func TestKilledWhileCreating(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -114,7 +114,7 @@ func TestKilledWhileCreating(t *testing.T) {
 	}
 }
 
-// TestUnfinishedStreamIsRemoved opens a folder with a stream whose creation was interrupted.
+// TestUnfinishedStreamIsRemoved checks that a folder with a stream whose creation was interrupted can be opened.
 func TestUnfinishedStreamIsRemoved(t *testing.T) {
 	c := testConfig(t)
 	open(t, c).Close()
@@ -138,11 +138,11 @@ func checkKept(t *testing.T, s *Stream, said uint64) {
 		err = nil
 	}
 	if err != nil || last.Sequence < said || last.Sequence > said+1 && said > 0 {
-		t.Fatalf("the last record is %d, %d was acknowledged: %v", last.Sequence, said, err)
+		t.Fatalf("the last record is %d, but record %d was acknowledged: error %v", last.Sequence, said, err)
 	}
 }
 
-// TestTornWrite cuts and changes the end of the files, as a power failure during a write may.
+// TestTornWrite checks that a journal can be opened after a power failure during a write. The test cuts and changes the end of its files.
 func TestTornWrite(t *testing.T) {
 	for name, spoil := range map[string]func(b []byte, whole int) []byte{
 		"a record half written": func(b []byte, whole int) []byte { return b[:whole+(len(b)-whole)/2] },
@@ -174,7 +174,7 @@ func TestTornWrite(t *testing.T) {
 			if err := os.WriteFile(blocks[0], spoil(b, int(whole.Size())), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			// The index is written at a clean shutdown only.
+			// The server writes the index only at a clean shutdown.
 			if err := os.Remove(filepath.Join(filepath.Dir(blocks[0]), "index.db")); err != nil {
 				t.Fatal(err)
 			}
@@ -195,7 +195,7 @@ func TestTornWrite(t *testing.T) {
 	}
 }
 
-// TestUnreadableStreamIsRefused opens a folder with a stream that cannot be read. Creating it again would assign its sequences twice.
+// TestUnreadableStreamIsRefused checks that Open refuses a folder with a stream that cannot be read. A new stream would assign the sequences a second time.
 func TestUnreadableStreamIsRefused(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
 		"changed": func(path string) error { return os.WriteFile(path, []byte(`{"name":"REMPART_JOURNAL"}`), 0o600) },
@@ -226,7 +226,7 @@ func TestUnreadableStreamIsRefused(t *testing.T) {
 	}
 }
 
-// TestWritesAreRefusedOnFullDisk fills the disk of the journal: writes are refused while reading continues, and succeed again when there is space.
+// TestWritesAreRefusedOnFullDisk checks that writes to a full disk are refused while reads continue, and that writes succeed again when there is space.
 func TestWritesAreRefusedOnFullDisk(t *testing.T) {
 	ctx := t.Context()
 	c := testConfig(t)
@@ -257,7 +257,7 @@ func TestWritesAreRefusedOnFullDisk(t *testing.T) {
 		t.Errorf("heartbeat: %v", err)
 	}
 	collect(t, node, 0, int(n))
-	// A start on a full disk can read as well.
+	// A journal that is opened on a full disk can also be read.
 	s.Close()
 	s = open(t, c)
 	collect(t, s.Reader, 0, int(n))
@@ -270,8 +270,7 @@ func TestWritesAreRefusedOnFullDisk(t *testing.T) {
 	checkKept(t, open(t, c), n+1)
 }
 
-// TestStoreRecoversFromFullDisk lets the store itself meet a full disk, as if other programs filled it between two checks: the store stops, and is opened
-// again.
+// TestStoreRecoversFromFullDisk checks that the store, which stops if other programs fill the disk between two checks, is opened again when there is space.
 func TestStoreRecoversFromFullDisk(t *testing.T) {
 	ctx := t.Context()
 	c := testConfig(t)
@@ -285,7 +284,7 @@ func TestStoreRecoversFromFullDisk(t *testing.T) {
 	filler := filepath.Join(c.Dir, "filler")
 	for round := range 3 {
 		dnstest.FillDisk(t, filler)
-		// Like Append, without checking the disk.
+		// Publish a record as Append does, but without the check of the disk.
 		short, cancel := s.writeContext(ctx)
 		_, err := s.js.Publish(short, journalSubject+"change", bytes.Repeat([]byte("x"), 1<<20))
 		cancel()

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// proxy forwards between a node and a server. It can close the connections, or silently discard data.
+// proxy forwards data between a node and a server. It can close the connections, or discard the data and keep the connections open.
 type proxy struct {
 	l  net.Listener
 	to string
@@ -86,8 +86,8 @@ func (p *proxy) hush(silent bool) {
 	p.silent = silent
 }
 
-// TestFollowSurvivesRestarts lets a node follow while its connection is closed repeatedly and the server and control restart. Connect is called before the
-// server runs.
+// TestFollowSurvivesRestarts checks that a node which calls Connect before the server runs receives all records while its connection is closed repeatedly and the
+// server and control are restarted.
 func TestFollowSurvivesRestarts(t *testing.T) {
 	n := newServer(t, nil)
 	s := open(t, n.config())
@@ -103,7 +103,7 @@ func TestFollowSurvivesRestarts(t *testing.T) {
 	wg.Go(func() { collect(t, node, 0, records) })
 	for i := range uint64(records) {
 		switch {
-		case i%100 == 0: // also at the first record, when no server runs yet
+		case i%100 == 0: // also before the first record, so that the first server starts here
 			s.Close()
 			n.stop()
 			n.start()
@@ -121,7 +121,7 @@ func TestFollowSurvivesRestarts(t *testing.T) {
 	wg.Wait()
 }
 
-// TestFollowDetectsDeadConnection lets a node's connection go silent: the node detects it, and continues on a new connection.
+// TestFollowDetectsDeadConnection checks that a node detects a connection that is open and delivers no data, and continues on a new connection.
 func TestFollowDetectsDeadConnection(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes ten seconds")
@@ -139,7 +139,7 @@ func TestFollowDetectsDeadConnection(t *testing.T) {
 	for i := range uint64(5) {
 		appendOK(t, s, 5+i, "change", payload(5+i+1))
 	}
-	eventually(t, "the node to detect it", func() bool { return !node.nc.IsConnected() })
+	eventually(t, "the node to detect the dead connection", func() bool { return !node.nc.IsConnected() })
 	p.hush(false)
 	wg.Wait()
 }
@@ -153,7 +153,7 @@ func TestRecordsArriveWithoutPolling(t *testing.T) {
 	appendOK(t, s, 0, "change", nil)
 	<-arrived
 	sequence := uint64(1)
-	eventually(t, "50 records that do not wait for the next poll", func() bool { // a loaded machine may delay one
+	eventually(t, "50 records that do not wait for the next poll", func() bool { // a loaded machine may delay a record
 		var worst time.Duration
 		for range 50 {
 			appendOK(t, s, sequence, "change", nil)
@@ -162,7 +162,7 @@ func TestRecordsArriveWithoutPolling(t *testing.T) {
 			worst = max(worst, time.Since(began))
 			sequence++
 		}
-		t.Logf("the latest of 50 came %v after its acknowledgement", worst)
+		t.Logf("the latest of 50 records arrived %v after its acknowledgement", worst)
 		return worst <= pollInterval/2
 	})
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// TestOversizedAnswersAreDiscarded lets a server answer a request for an object with more data than was requested.
+// TestOversizedAnswersAreDiscarded checks that a reader discards the answer of a server that sends more data of an object than was requested.
 func TestOversizedAnswersAreDiscarded(t *testing.T) {
 	host, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true})
 	if err != nil {
@@ -25,7 +25,7 @@ func TestOversizedAnswersAreDiscarded(t *testing.T) {
 	host.Start()
 	t.Cleanup(host.Shutdown)
 	if !host.ReadyForConnections(time.Minute) {
-		t.Fatal("the server does not start")
+		t.Fatal("the server did not start")
 	}
 	nc, err := nats.Connect(host.ClientURL())
 	if err != nil {

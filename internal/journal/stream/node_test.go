@@ -18,7 +18,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// testServer is a NATS server in the test's process that control and nodes reach over TCP.
+// testServer is a NATS server in the test's process to which control and nodes connect over TCP.
 type testServer struct {
 	t    *testing.T
 	opts server.Options
@@ -45,7 +45,7 @@ func (n *testServer) start() {
 	}
 	s.Start()
 	if !s.ReadyForConnections(time.Minute) {
-		n.t.Fatal("the NATS server does not start")
+		n.t.Fatal("the NATS server did not start")
 	}
 	n.s, n.opts.Port = s, s.Addr().(*net.TCPAddr).Port
 }
@@ -73,7 +73,7 @@ func node(t *testing.T, addr string) *Reader {
 	return r
 }
 
-// TestConnectLater connects to a server that does not run yet.
+// TestConnectLater checks that Connect succeeds before the server runs, and that the node connects later.
 func TestConnectLater(t *testing.T) {
 	n := newServer(t, nil)
 	appendOK(t, open(t, n.config()), 0, "change", payload(1))
@@ -89,7 +89,7 @@ func TestConnectLater(t *testing.T) {
 	collect(t, r, 0, 1)
 }
 
-// TestTLS connects a node by TLS and checks the server's certificate.
+// TestTLS checks that a node connects with TLS and refuses a server's certificate from an unknown authority.
 func TestTLS(t *testing.T) {
 	web := httptest.NewUnstartedServer(nil)
 	web.StartTLS()
@@ -108,13 +108,13 @@ func TestTLS(t *testing.T) {
 	collect(t, r, 0, 1)
 	if nc, err := nats.Connect(c.URL); err == nil {
 		nc.Close()
-		t.Error("a certificate of an unknown authority is accepted")
+		t.Error("a certificate of an unknown authority was accepted")
 	}
 	if _, err := Connect(t.Context(), NodeConfig{URL: c.URL, Name: "node", RootCAs: rootsOf(filepath.Join(t.TempDir(), "none.pem"))}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a file of certificates that does not exist: %v", err)
 	}
 	if _, err := Connect(context.Background(), NodeConfig{URL: c.URL}); err == nil {
-		t.Error("connected without a name")
+		t.Error("Connect without a name returned no error")
 	}
 }
 

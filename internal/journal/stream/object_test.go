@@ -23,7 +23,7 @@ func TestObjects(t *testing.T) {
 	rand.NewChaCha8([32]byte{}).Read(big)
 	contents := map[string][]byte{"empty": {}, "a name/of. any > kind": []byte("small"), "big": big, "exact": big[:2*chunkSize]}
 	for name, content := range contents {
-		for range 2 { // the second one replaces the first
+		for range 2 { // the second write replaces the object of the first one
 			if err := s.PutObject(ctx, name, oddly(content)); err != nil {
 				t.Fatal(err)
 			}
@@ -53,7 +53,7 @@ func TestObjects(t *testing.T) {
 	if err := s.PutObject(ctx, "big", io.MultiReader(bytes.NewReader(big), failing{boom})); !errors.Is(err, boom) {
 		t.Errorf("a failing reader: %v", err)
 	}
-	// Chunks that a killed writer left are removed at the next start.
+	// The next start removes chunks that a killed writer left.
 	if _, err := s.js.Publish(ctx, chunkSubject+"LEFT", big[:1000]); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestObjects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 41 chunks of big, 1 of the small one, 2 of exact, and 4 descriptions.
+	// These are 41 chunks of the object big, 1 of the small object, 2 of exact, and 4 descriptions.
 	if n := there.CachedInfo().State.Msgs; n != 41+1+2+4 {
 		t.Errorf("the stream has %d messages", n)
 	}
@@ -82,7 +82,7 @@ func TestObjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadAll(open); !errors.Is(err, ErrLost) {
-		t.Errorf("read of an object that was removed meanwhile: error %v", err)
+		t.Errorf("read of an object that was removed during the read: error %v", err)
 	}
 	if err := s.DeleteObject(ctx, "big"); !errors.Is(err, ErrNone) {
 		t.Errorf("second removal: error %v", err)
@@ -92,7 +92,7 @@ func TestObjects(t *testing.T) {
 	}
 }
 
-// oddly returns a reader that returns pieces of odd length.
+// oddly returns a Reader whose reads return an odd number of bytes.
 func oddly(b []byte) io.Reader { return oddReader{bytes.NewReader(b)} }
 
 type oddReader struct{ r io.Reader }

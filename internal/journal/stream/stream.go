@@ -1,7 +1,7 @@
 // Package stream stores the journal's bytes on NATS JetStream, in this process or on an external cluster. It does not interpret them: a record has a sequence,
 // a kind and data.
-// Control opens a Stream, which is the only writer and creates missing streams. Nodes call Connect to get a Reader. All data is in JetStream: the journal,
 //
+// Control opens a Stream, which is the only writer and creates missing streams. Nodes call Connect to get a Reader. All data is in JetStream: the journal,
 // heartbeats and audit records in a stream each, snapshots in an object store, and the rest in key-value buckets.
 package stream
 

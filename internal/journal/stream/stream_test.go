@@ -18,10 +18,10 @@ import (
 	"rempart/internal/durable"
 )
 
-// secretOf returns the password of a cluster's user in tests.
+// secretOf returns the password of a cluster user in tests.
 func secretOf(name string) string { return "secret of " + name }
 
-// testConfig configures an embedded journal.
+// testConfig returns the configuration of an embedded journal in a temporary folder.
 func testConfig(t *testing.T) Config {
 	return Config{Dir: filepath.Join(t.TempDir(), "journal"), Log: testLog(t)}
 }
@@ -171,7 +171,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// TestConcurrentPublishers appends from two publishers: each sequence belongs to one of them, and no record is written twice.
+// TestConcurrentPublishers checks that, with two publishers, each sequence is acknowledged to one of them and no record is written twice.
 func TestConcurrentPublishers(t *testing.T) {
 	s := open(t, testConfig(t))
 	const each = 100
@@ -222,11 +222,11 @@ func TestConcurrentPublishers(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := s.At(t.Context(), 2*each+1); !errors.Is(err, ErrNone) {
-		t.Errorf("there are more records: %v", err)
+		t.Errorf("more records exist than were acknowledged: %v", err)
 	}
 }
 
-// TestFollowersReceiveAllRecords lets nodes follow while records are written: each receives all, in order.
+// TestFollowersReceiveAllRecords checks that each node that follows while records are written receives all records in order.
 func TestFollowersReceiveAllRecords(t *testing.T) {
 	s := open(t, testConfig(t))
 	const n = 1000
@@ -282,7 +282,7 @@ func TestAudit(t *testing.T) {
 		}
 	}
 	if _, err := s.AppendAudit(t.Context(), 299, payload(1)); !errors.Is(err, ErrBehind) {
-		t.Errorf("after the last but one: %v", err)
+		t.Errorf("following after the last but one record: %v", err)
 	}
 	if last, err := s.LastAudit(t.Context()); err != nil || last.Sequence != 300 || !bytes.Equal(last.Data, payload(300)) {
 		t.Errorf("the last is %d: %v", last.Sequence, err)
@@ -310,7 +310,7 @@ func TestBuckets(t *testing.T) {
 	s := open(t, c)
 	b := s.Bucket(Tokens)
 	if _, _, err := b.Get(ctx, "key"); !errors.Is(err, ErrNone) {
-		t.Errorf("Get of nothing: %v", err)
+		t.Errorf("Get of a key that does not exist: %v", err)
 	}
 	first, err := b.Create(ctx, "key", []byte("1"))
 	if err != nil {
@@ -427,7 +427,7 @@ func TestOpenRefuses(t *testing.T) {
 	c := testConfig(t)
 	s := open(t, c)
 	if _, err := Open(t.Context(), c); !errors.Is(err, durable.ErrLocked) {
-		t.Errorf("a folder in use: %v", err)
+		t.Errorf("Open of a folder in use: %v", err)
 	}
 	s.Close()
 	for name, change := range map[string]func(*Config){
@@ -438,7 +438,7 @@ func TestOpenRefuses(t *testing.T) {
 		c := testConfig(t)
 		change(&c)
 		if s, err := Open(t.Context(), c); err == nil {
-			t.Errorf("%s: opened", name)
+			t.Errorf("%s: Open returned no error", name)
 			s.Close()
 		} else {
 			t.Logf("%s: %v", name, err)
