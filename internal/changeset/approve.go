@@ -114,7 +114,7 @@ func (l *Lifecycle) readHeld(ctx context.Context, id string, decision Event) (*S
 	return r, r.check(decision)
 }
 
-// countersign adds the approver's own signature, and checks that there are as many as the key ring demands.
+// countersign adds the approver's own signature, and checks that the number of signatures reaches the threshold of the key ring.
 func (l *Lifecycle) countersign(u *Upload, r *Stored, with *Countersignature) error {
 	digest, err := u.sum()
 	if err != nil {

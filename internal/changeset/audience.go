@@ -8,11 +8,11 @@ import (
 	"rempart/internal/journal"
 )
 
-// Audience is the set of nodes that the changes of a change set are for.
+// Audience is the set of nodes to which the changes of a change set apply.
 type Audience struct {
-	All    bool    `json:"all,omitempty"`    // at least one change is for all nodes
-	Groups []Group `json:"groups,omitempty"` // the others, each pair of countries and operators once
-	Share  float64 `json:"share,omitempty"`  // the share of those nodes that gets the changes; 0: all of them
+	All    bool    `json:"all,omitempty"`    // at least one change applies to all nodes
+	Groups []Group `json:"groups,omitempty"` // the groups of the other changes, without duplicates
+	Share  float64 `json:"share,omitempty"`  // the share of these nodes on which the changes are in force; 0 means all of them
 }
 
 // Group is the set of nodes in one of its countries that belong to one of its operators; an empty list means any.
@@ -21,7 +21,7 @@ type Group struct {
 	Operators []string `json:"operators,omitempty"`
 }
 
-// maxGroups bounds the groups of an audience; a change set for more of them is treated as one for all nodes.
+// maxGroups is the largest number of groups in an audience. A change set with more groups is treated like one for all nodes.
 const maxGroups = 100
 
 func (a *Audience) add(c *journal.Change) {
@@ -61,7 +61,7 @@ func (a *Audience) IsFor(st *journal.Status) bool {
 // Reach is how many of the reporting nodes a change set is for, and the countries and operators of all reporting nodes. A node
 // without one adds "".
 type Reach struct {
-	Wanted, Reached      int // nodes that it is for in the end, and at present while it is staged
+	Wanted, Reached      int // number of nodes to which it applies after its stage, and at present
 	Countries, Operators map[string]bool
 }
 

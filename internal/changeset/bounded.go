@@ -8,17 +8,17 @@ import (
 	"rempart/internal/journal"
 )
 
-// readAhead is more than a decoder reads beyond the end of its row or value.
+// readAhead is larger than the number of bytes that a decoder reads after the end of its row or value.
 const readAhead = 8 << 10
 
-// BoundedReader bounds how many bytes a decoder reads for one row or value: a quote that is never closed would make the decoder
-// read everything that follows.
+// BoundedReader limits the number of bytes that a decoder reads for one row or value. Without the limit, a quote that is never closed
+// would make the decoder read the whole upload.
 type BoundedReader struct {
 	R    io.Reader
-	Most int64 // bytes of a row or value
-	Long error // returned for a longer one
+	Most int64 // largest size of a row or value in bytes
+	Long error // error of Read for a longer row or value
 
-	read int64 // bytes so far
+	read int64 // number of bytes that were read
 	end  int64 // Read returns Long from this offset on
 }
 
@@ -34,7 +34,7 @@ func (b *BoundedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// lastByteReader remembers the last byte that was read.
+// lastByteReader stores the last byte that was read.
 type lastByteReader struct {
 	r    io.Reader
 	last byte
@@ -48,7 +48,7 @@ func (l *lastByteReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// errLongRow says that a row of a table is too long.
+// errLongRow is the error of a row that is too long.
 var errLongRow = fmt.Errorf("a row of more than %d bytes, or a quote that is not closed", journal.MaxLine)
 
 // Shorten returns a text that is short enough for a message, with an ellipsis if it is cut.

@@ -13,7 +13,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// Change is a change as people write it: names in any script, dates as RFC 3339.
+// Change is a change in the format of uploads: its name may be in any script, and dates are in the format of RFC 3339.
 type Change struct {
 	Do        journal.Act `json:"do,omitempty" enum:"block,allow,withdraw" default:"block" doc:"The action. Withdraw removes the operators' earlier block or allow of the name."`
 	Name      string      `json:"name" doc:"The name, in ASCII or Unicode, or as lists write names: a[.]example, *.a.example, hxxps://a.example/ (which applies to that host only)." example:"login.bank.example"`
@@ -31,14 +31,14 @@ type Change struct {
 
 // Grammar reads names in the notations that people and lists use.
 type Grammar interface {
-	// Indicator returns the canonical wire form of a host, and the scope that the text implies. Its error says in a sentence
-	// why the text is no name.
+	// Indicator returns the canonical wire form of a host, and the scope that the text implies. Its error is a sentence with the reason
+	// why the text is not a name.
 	Indicator(text string) (name []byte, scope blocklist.Scope, err error)
 	// IsNameColumn reports whether a table's column with this title holds names.
 	IsNameColumn(title string) bool
 }
 
-// Canonical returns the change as an author signs it. Its error is a *journal.Field. If the error is about the name, the
+// Canonical returns the change in the format that an author signs. Its error is a *journal.Field. If the error is about the name, the
 // returned change has the name as it was written.
 func (c *Change) Canonical(g Grammar) (journal.Change, error) {
 	out, err := c.canonical(g)

@@ -10,11 +10,11 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// claimTime is how long a pending change set belongs to the control that claimed it.
+// claimTime is the time for which other controls leave a pending change set to the control that claimed it.
 const claimTime = 2 * time.Minute
 
-// claim writes the receipt of a change set before any other step, so that a crash leaves a trace. If the change set has a receipt
-// already, and nothing is left to do, claim returns that receipt. The caller holds the lock of the ID.
+// claim writes the receipt of a change set before any other step, so that the receipt exists after a crash. If the change set already
+// has a receipt, and no step is missing, claim returns that receipt. The caller holds the lock of the ID.
 func (l *Lifecycle) claim(ctx context.Context, r *Stored) (done *Stored, err error) {
 	if err := r.apply(Claim); err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func (l *Lifecycle) claim(ctx context.Context, r *Stored) (done *Stored, err err
 	if err != nil {
 		return nil, err
 	}
-	if old.Content != r.Content && old.Content != "" { // the content of a recovered one is not known
+	if old.Content != r.Content && old.Content != "" { // the content of a recovered change set is not known
 		return nil, errOtherSet()
 	}
 	if old.State != Pending {
@@ -38,11 +38,11 @@ func (l *Lifecycle) claim(ctx context.Context, r *Stored) (done *Stored, err err
 	if unpublished, err := l.resolve(ctx, old); err != nil || !unpublished {
 		return old, err
 	}
-	r.revision = old.revision // the call that claimed it was interrupted: this call takes over
+	r.revision = old.revision // the call that claimed the change set was interrupted: this call continues its work
 	return nil, l.saveClaim(ctx, r)
 }
 
-// saveClaim writes the receipt of a change set that this call takes over.
+// saveClaim writes the receipt of a change set whose processing this call continues.
 func (l *Lifecycle) saveClaim(ctx context.Context, r *Stored) error {
 	switch err := l.save(ctx, r); {
 	case errors.Is(err, stream.ErrBehind):
@@ -53,7 +53,7 @@ func (l *Lifecycle) saveClaim(ctx context.Context, r *Stored) error {
 	return nil
 }
 
-// errOtherSet returns the error of a change set whose ID belongs to another one.
+// errOtherSet returns the error for a change set whose ID another change set already has.
 func errOtherSet() error {
 	return refuse(Conflict, "id", "another change set has this ID: choose another one")
 }
@@ -94,17 +94,17 @@ func (l *Lifecycle) resolve(ctx context.Context, r *Stored) (unpublished bool, e
 	return false, nil
 }
 
-// finishInterrupted ends the processing of a change set that a crash interrupted: one that has been pending for long, and that no
-// call processes.
+// finishInterrupted ends the processing of a change set that a crash interrupted. Such a change set has been pending for a long time,
+// and no call processes it.
 func (l *Lifecycle) finishInterrupted(ctx context.Context, id string) error {
 	r, err := l.receipt(ctx, id)
 	switch {
 	case err != nil:
 		return err
 	case r.State != Pending:
-		l.watched.note(r) // another control finished it
+		l.watched.note(r) // another control finished the change set
 		return nil
-	case !r.isStale() || l.locks.isLocked(id): // a call may process it for long: do not wait for that
+	case !r.isStale() || l.locks.isLocked(id): // a call may need a long time for the change set: do not wait for it
 		return nil
 	}
 	return l.withLocked(ctx, id, isPending, func(r *Stored) error {
@@ -175,7 +175,7 @@ func (l *Lifecycle) claimPush(ctx context.Context, u *Upload, r *Stored, split b
 	return nil, l.replaceHeld(ctx, done, r)
 }
 
-// checkHeldID returns an error if the ID under which changes of r are to be held separately belongs to another change set.
+// checkHeldID returns an error if the ID for the separately held changes of r already belongs to another change set.
 func (l *Lifecycle) checkHeldID(ctx context.Context, r *Stored) error {
 	other, err := l.receipt(ctx, r.HeldAs)
 	if kind, ok := kindOf(err); ok && kind == NotFound {
@@ -216,8 +216,8 @@ func (l *Lifecycle) holdSeparately(ctx context.Context, u *Upload, with *Stored,
 }
 
 // replaceHeld puts r in the place of old, a held change set with the same ID and content that was pushed as a whole. The caller
-// holds the lock of the ID. At no moment are both old and its separately held changes held. A crash in between leaves a pending
-// change set that is to be pushed again.
+// holds the lock of the ID. Old and its separately held changes are never held at the same time. A crash between the two steps leaves
+// a pending change set, which the client must push again.
 func (l *Lifecycle) replaceHeld(ctx context.Context, old, r *Stored) error {
 	if old.Owner != r.Owner {
 		return refuse(Conflict, "id", fmt.Sprintf("the change set is held, and %s pushed it: only the person who pushed it can push it again without the held changes. Others push it with a new id", old.By))
@@ -225,7 +225,7 @@ func (l *Lifecycle) replaceHeld(ctx context.Context, old, r *Stored) error {
 	if err := old.apply(Replace); err != nil {
 		return err
 	}
-	switch err := l.save(ctx, old); { // from here on it cannot be approved or rejected
+	switch err := l.save(ctx, old); { // after this step nobody can approve or reject it
 	case errors.Is(err, stream.ErrBehind):
 		return refuse(Conflict, "id", "the change set was approved or rejected at the same time: read its receipt")
 	case err != nil:

@@ -10,8 +10,8 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// SetEnforcement suspends or resumes enforcement on all nodes (the kill switch), and returns the version from which on that is in
-// force. If enforcement is in that state already, it returns the present version.
+// SetEnforcement suspends or resumes enforcement on all nodes (the kill switch), and returns the version from which on this is in
+// force. If enforcement is already suspended or resumed, it returns the present version.
 func (l *Lifecycle) SetEnforcement(ctx context.Context, kind journal.RecordKind, by By, reason string) (version uint64, err error) {
 	if st := l.cfg.Control.State(); st.Suspended == (kind == journal.RecordSuspend) {
 		return st.Version, nil
@@ -39,6 +39,6 @@ func (l *Lifecycle) createEnforcementReceipt(ctx context.Context, kind journal.R
 	if other, err := l.receipt(ctx, r.ID); err != nil || other.Kind == r.Kind {
 		return err
 	}
-	r.ID += "~" + l.instance[:8] // a change set has that ID already
+	r.ID += "~" + l.instance[:8] // another change set already has this ID
 	return l.create(ctx, r)
 }

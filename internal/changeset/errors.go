@@ -8,12 +8,12 @@ import (
 	"rempart/internal/journal"
 )
 
-// Kind says which kind of failure an Error is. The API renders each kind as one HTTP status.
+// Kind is the kind of failure of an Error. The API renders each kind as one HTTP status.
 type Kind int
 
 // The kinds.
 const (
-	Unavailable Kind = iota // the journal, a bucket or a disk did not do its part; the cause is logged
+	Unavailable Kind = iota // an operation of the journal, a bucket or a disk failed; the cause is logged
 	Damaged                 // the journal is damaged: nothing is published until it is repaired
 	InProgress              // another call or another control is processing the change set
 	NotFound                // no change set has the ID
@@ -24,12 +24,12 @@ const (
 	TooLarge                // the upload holds more than is accepted
 )
 
-// Error is the one error type by which steps of a change set fail.
+// Error is the type of all errors of the steps of a change set.
 type Error struct {
 	Kind   Kind
 	Field  string        // the field of the request that is wrong, "" for none
 	Detail string        // a sentence for the caller
-	After  time.Duration // after which to try again, 0 if not known
+	After  time.Duration // time after which the caller should try again, 0 if unknown
 	Err    error         // the cause; it may be nil, and is not shown to the caller
 }
 
@@ -53,7 +53,7 @@ func kindOf(err error) (Kind, bool) {
 	return e.Kind, true
 }
 
-// Fail returns the error of a step that failed because of cause. what says, as a sentence, what was not done.
+// Fail returns the error of a step that failed because of cause. what is a sentence about the step that was not done.
 func Fail(what string, cause error) *Error {
 	return &Error{Kind: Unavailable, Detail: what + "; try again", Err: cause}
 }
@@ -66,16 +66,16 @@ func refuse(kind Kind, field, detail string) *Error {
 // errSpool wraps the reason why an upload could not be written to disk while it is read.
 var errSpool = errors.New("the upload could not be written to disk")
 
-// SpoolError returns err as the error of a disk that could not take an upload.
+// SpoolError wraps err as the error of a disk to which an upload could not be written.
 func SpoolError(err error) error { return fmt.Errorf("%w: %w", errSpool, err) }
 
 // IsSpoolError reports whether an error is from SpoolError.
 func IsSpoolError(err error) bool { return errors.Is(err, errSpool) }
 
-// errTooMany ends the reading of an upload that has too many changes.
+// errTooMany is the error of an upload that has too many changes.
 var errTooMany = errors.New("too many changes")
 
-// errID says that a text is not an acceptable ID.
+// errID is the error of a text that is not a valid ID.
 var errID = errors.New("not the id of a change set")
 
 // lineError is an error that affects an upload as a whole, with the line at which it occurred.

@@ -80,7 +80,7 @@ func (l *Lifecycle) HeldContent(ctx context.Context, id string) (*Upload, error)
 	return u, nil
 }
 
-// deleteHeld deletes a stored upload. keepObject says that the journal refers to its object, which stays.
+// deleteHeld deletes a stored upload. If keepObject is true, the journal refers to the object of the upload, which is not deleted.
 func (l *Lifecycle) deleteHeld(ctx context.Context, id string, keepObject bool) {
 	ctx = context.WithoutCancel(ctx)
 	data, _, err := l.holds.Get(ctx, id)

@@ -10,7 +10,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// Judge judges the changes of one upload: by the guards, and by the state that the changes are to change.
+// Judge checks the changes of one upload against the guards and against the state to which the changes will apply.
 type Judge struct {
 	dir    string // of uploads
 	view   *blocklist.View

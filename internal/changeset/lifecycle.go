@@ -12,7 +12,7 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// Config is what a Lifecycle needs. All fields are required.
+// Config configures a Lifecycle. All fields are required.
 type Config struct {
 	Control    *journal.Control
 	Desk       *journal.SecretKey            // signs change sets that no author signed; an author in the key ring
@@ -23,24 +23,24 @@ type Config struct {
 	MaxChanges int // in one change set
 }
 
-// Fleet is the nodes that report to control. Its methods are safe for concurrent use.
+// Fleet provides information about the nodes that report to control. Its methods are safe for concurrent use.
 type Fleet interface {
 	// Baselines returns the present block rates of the nodes to which a change set is staged, by node.
 	Baselines(set string, share float64) map[string]Baseline
 	// Unusual describes a node that blocks unusually much or little compared with its baseline, "" for none.
 	Unusual(usual map[string]Baseline) string
-	// Reach counts the nodes that a change set is for.
+	// Reach returns the numbers of nodes to which a change set applies.
 	Reach(set string, to *Audience) Reach
 	// Holders returns the names of the nodes that a change set is for and on which a version of an epoch is in force, in order.
 	Holders(set string, to *Audience, epoch, version uint64) []string
 }
 
-// By is the token of a person who takes a step, and the person: two tokens of one person are one person.
+// By identifies the token with which a step is requested, and its owner. Two tokens of one owner are the same person.
 type By struct {
 	Token, Person string
 }
 
-// control takes the steps that no person asks for.
+// control identifies the steps that control takes without a request.
 var control = By{"control", "control"}
 
 // Lifecycle moves change sets through their states. Its methods are safe for concurrent use; calls for one change set run one
@@ -48,7 +48,7 @@ var control = By{"control", "control"}
 type Lifecycle struct {
 	cfg      Config
 	log      *slog.Logger
-	instance string // of this run
+	instance string // identifies this run of control
 	holds    *stream.Bucket
 	receipts *stream.Bucket
 	locks    idLocks
@@ -60,7 +60,7 @@ type Lifecycle struct {
 	lists   Gate // of calls that read all receipts
 }
 
-// New returns a Lifecycle. Run must be called for the steps that no person asks for.
+// New returns a Lifecycle. Run must be called, because it takes the steps that nobody requests.
 func New(cfg Config) *Lifecycle {
 	s := cfg.Control.Stream
 	return &Lifecycle{
@@ -82,7 +82,7 @@ func (l *Lifecycle) NewJudge(split bool) (*Judge, error) {
 // Result is the receipt of a change set after a step.
 type Result struct {
 	*Stored
-	Repeated bool // the step was taken before: nothing happened now
+	Repeated bool // an earlier call took the step, and this call changed nothing
 }
 
 // Submission describes a push.

@@ -51,7 +51,7 @@ func (l *Lifecycle) publishUpload(ctx context.Context, u *Upload, r *Stored) err
 	if !u.isSmall() {
 		limit = largeTime
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit) // a change set must not be published half
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit) // the end of the call must not interrupt a publication
 	defer cancel()
 	published, err := l.append(ctx, u, r)
 	if errors.Is(err, journal.ErrRefused) {
@@ -77,7 +77,7 @@ func (l *Lifecycle) publishUpload(ctx context.Context, u *Upload, r *Stored) err
 	return nil
 }
 
-// markRefused notes that the journal refused a change set, and returns the error for the caller.
+// markRefused stores in the receipt that the journal refused a change set, and returns the error for the caller.
 func (l *Lifecycle) markRefused(ctx context.Context, r *Stored, cause error) error {
 	if err := r.apply(Refuse); err != nil {
 		return err

@@ -8,7 +8,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// Receipt is the record of what happened to a change set, as the API shows it.
+// Receipt is the state and history of a change set in the format of the API.
 type Receipt struct {
 	ID       string    `json:"id"`
 	Kind     string    `json:"kind,omitempty" enum:"suspend,resume" doc:"Absent for a change set. Suspending and resuming enforcement (the kill switch) have receipts too."`
@@ -174,7 +174,7 @@ func (r *Stored) noteAdvanced(version uint64) {
 	r.Stage, r.Note = nil, fmt.Sprintf("on all servers since version %d", version)
 }
 
-// markUndone notes by which change set this one was undone, "" for none.
+// markUndone stores the ID of the change set that undid this one, "" for none.
 func (r *Stored) markUndone(by string) (withdrawn bool, err error) {
 	if err := r.apply(Undo); err != nil {
 		return false, err
@@ -189,7 +189,7 @@ func (r *Stored) markUndone(by string) (withdrawn bool, err error) {
 	return withdrawn, nil
 }
 
-// markRestored notes that the change set by which this one was undone was undone itself. A change set that was staged is not
+// markRestored applies Restore after the undo of the change set that had undone this one. A change set that was staged is not
 // restored.
 func (r *Stored) markRestored(by string) (changed bool, err error) {
 	if r.State != Undone || r.UndoneBy != by {

@@ -27,7 +27,7 @@ const (
 	withdrawing State = "withdrawing" // shown as Staged: control withdraws it from the nodes that have it
 )
 
-// Event is something that happens to a change set, or that a person asks for.
+// Event is a step of a change set that a person requests, or that control takes.
 type Event string
 
 // The events.
@@ -51,12 +51,12 @@ const (
 	Undo          Event = "undo"           // the journal holds a change set that undoes it, or none of its changes is in force any more
 	Restore       Event = "restore"        // the change set that undid it was undone itself
 
-	// After a restore from a backup, receipts can be older than the journal. The journal decides, whatever the receipt says.
+	// After a restore from a backup, receipts can be older than the journal. These events set the state that the journal shows.
 	RecoverPublished Event = "recover as published"
 	RecoverStaged    Event = "recover as staged"
 )
 
-// transitions is the life of a change set: for each state, the events that are possible in it and the state that follows.
+// transitions is the table of transitions. For each state it holds the possible events and the states that follow them.
 // Every other event is refused with a TransitionError.
 var transitions = map[State]map[Event]State{
 	none:        {CheckOnly: DryRun, Claim: Pending, RecoverPublished: Published, RecoverStaged: Staged},
@@ -80,7 +80,7 @@ func next(s State, e Event) (State, error) {
 	return s, &TransitionError{State: s, Event: e}
 }
 
-// A TransitionError says that an event is not possible in the state of a change set.
+// A TransitionError is the error of an event that is not possible in the state of a change set.
 type TransitionError struct {
 	State State
 	Event Event
@@ -104,7 +104,7 @@ func (e *TransitionError) Error() string {
 	return "the change set is " + e.State.text() + ": only a " + strings.Join(possible, " or ") + " change set can be " + participle
 }
 
-// text returns the state as messages write it.
+// text returns the name of the state for messages.
 func (s State) text() string {
 	switch s {
 	case none:

@@ -32,7 +32,7 @@ func (a *Acts) add(do journal.Act, accepted bool) {
 	}
 }
 
-// Stats is the counters of a Lifecycle since its start.
+// Stats holds the counters of a Lifecycle since its start.
 type Stats struct {
 	States    map[State]uint64 // steps that ended in a state
 	Acts      Acts             // changes of accepted uploads
@@ -50,7 +50,7 @@ func (l *Lifecycle) Stats() Stats {
 	return out
 }
 
-// stats is counters under a lock: steps are few.
+// stats holds the counters under a lock, which is fast enough because steps are rare.
 type stats struct {
 	mu sync.Mutex
 	Stats

@@ -147,7 +147,7 @@ func (l *Lifecycle) newest(ctx context.Context, most int, want func(*Stored) boo
 	return all[:min(len(all), most)], err
 }
 
-// idLocks serialises the calls that process one change set.
+// idLocks makes the calls that process one change set run one after another.
 type idLocks struct {
 	mu sync.Mutex
 	by map[string]chan struct{} // closed when the lock is released
@@ -186,13 +186,13 @@ func (k *idLocks) isLocked(id string) bool {
 	return k.by[id] != nil
 }
 
-// watchlist is the change sets that Run watches: those that are staged, held or pending.
+// watchlist holds the staged, held and pending change sets, which Run watches.
 type watchlist struct {
 	mu sync.Mutex
 	by map[string]State
 }
 
-// note adds a change set, or removes it if there is nothing to watch any more.
+// note adds a change set, or removes it if it is not staged, held or pending.
 func (w *watchlist) note(r *Stored) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -29,7 +29,7 @@ func Delimiter(head string, g Grammar) rune {
 	return 0
 }
 
-// firstLine returns the first line of a table, as far as the reader's buffer holds it, and consumes nothing.
+// firstLine returns the first line of a table, or the part of it that fits into the reader's buffer, and does not advance the reader.
 func firstLine(r *bufio.Reader) string {
 	head, _ := r.Peek(r.Size())
 	line, _, _ := strings.Cut(string(head), "\n")
@@ -48,7 +48,7 @@ type Row struct {
 	Cells []string
 }
 
-// ErrCells says that a row has more or fewer cells than the first one. The rows after it can be read.
+// ErrCells is the error of a row that has more or fewer cells than the first one. The rows after it can be read.
 var ErrCells = errors.New("not as many columns as the first line")
 
 // NewTable returns a reader of a table. comma separates cells; lines that begin with comment are skipped, 0 for none.
@@ -68,7 +68,7 @@ func (t *Table) Next() (Row, error) {
 	case errors.Is(err, csv.ErrFieldCount):
 		err = ErrCells
 	case errors.As(err, &parse):
-		return Row{}, &lineError{parse.StartLine, parse.Err} // the begin of the next row is not known
+		return Row{}, &lineError{parse.StartLine, parse.Err} // the beginning of the next row is not known
 	case err != nil:
 		return Row{}, err
 	}

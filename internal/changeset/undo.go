@@ -12,10 +12,10 @@ import (
 // undoComment begins the comment of a change set that undoes another; the other one's ID follows.
 const undoComment = "undoes "
 
-// maxUndos is how often a change set that undoes another may be rejected or undone.
+// maxUndos is the largest number of times that the undo of a change set may be rejected or undone.
 const maxUndos = 20
 
-// Undo publishes or holds the change set that undoes another: the names of that one get back what operators had decided before.
+// Undo publishes or holds the change set that undoes another: for its names, the earlier decisions of operators apply again.
 // Names that later change sets changed stay as they are.
 func (l *Lifecycle) Undo(ctx context.Context, id string, by By) (*Result, error) {
 	unlock, err := l.lock(ctx, id)
@@ -46,7 +46,7 @@ func (l *Lifecycle) Undo(ctx context.Context, id string, by By) (*Result, error)
 	if err != nil {
 		return nil, err
 	}
-	if last.receipt != nil && last.receipt.State == Held { // it waits for a second person already
+	if last.receipt != nil && last.receipt.State == Held { // it already waits for a second person
 		return &Result{Stored: last.receipt, Repeated: true}, nil
 	}
 	return l.publishUndo(ctx, id, last.n, by)
@@ -142,7 +142,7 @@ func writeUndo(j *Judge, set *journal.ChangeSet, back *journal.UndoPlan) (*Uploa
 	return u, nil
 }
 
-// noteUndone notes that a change set was undone, and by which one, "" for none. If that change set was itself an undo, the one that
+// noteUndone stores that a change set was undone, and the ID of the change set that undid it, "" for none. If that change set was itself an undo, the one that
 // it had undone is in force again, and so on.
 func (l *Lifecycle) noteUndone(ctx context.Context, id, by string) {
 	for restored := false; id != ""; restored = !restored {

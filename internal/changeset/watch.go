@@ -8,12 +8,12 @@ import (
 )
 
 const (
-	watchEvery = 2 * time.Second  // between two turns
+	watchEvery = 2 * time.Second  // time between two checks
 	findEvery  = 10 * time.Minute // between two searches for change sets of another control
 	retryEvery = 30 * time.Second // after an error with a change set
 )
 
-// Run takes the steps that no person asks for, until ctx ends: staged change sets are extended or withdrawn, held ones expire, and
+// Run takes the steps that nobody requests, until ctx ends: staged change sets are extended or withdrawn, held ones expire, and
 // interrupted ones are finished.
 func (l *Lifecycle) Run(ctx context.Context) {
 	var found time.Time
@@ -72,7 +72,7 @@ func (l *Lifecycle) watch(ctx context.Context, id string) error {
 	case state == Staged && now >= r.Stage.Until:
 		return l.withLocked(ctx, id, canAdvance, func(r *Stored) error { return l.advance(ctx, r, control) })
 	}
-	l.watched.note(r) // another control may have decided
+	l.watched.note(r) // another control may have changed the state
 	return nil
 }
 
