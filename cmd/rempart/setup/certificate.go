@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// expiryWarning is how long before a certificate expires the log warns.
+	// expiryWarning is the time before the expiry of a certificate from which on warnings are logged.
 	expiryWarning = 14 * 24 * time.Hour
-	// expiryEvery is how often it warns.
+	// expiryEvery is the time between two warnings.
 	expiryEvery = 24 * time.Hour
 )
 
@@ -74,7 +74,7 @@ func readPair(certificate, key string) (*tls.Certificate, error) {
 // maxCertificates is the largest size of a file of certificates or of a key, in bytes.
 const maxCertificates = 4 << 20
 
-// LoadKeyPair does what tls.LoadX509KeyPair does, for regular files of a bounded size.
+// LoadKeyPair is like tls.LoadX509KeyPair, but accepts only regular files of a limited size.
 func LoadKeyPair(certificate, key string) (tls.Certificate, error) {
 	certificates, err := durable.ReadRegular(certificate, maxCertificates)
 	if err != nil {

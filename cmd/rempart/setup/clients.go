@@ -11,15 +11,15 @@ import (
 	"rempart/internal/config"
 )
 
-// onLinkEvery is the interval at which the machine's own networks are read: home networks change their IPv6 prefix now and then.
+// onLinkEvery is the interval at which the machine's own networks are read: the IPv6 prefix of a home network changes from time to time.
 const onLinkEvery = time.Second
 
 // ClientWatcher keeps the networks of REMPART_CLIENTS up to date if on-link is one of them, and logs when clients are refused.
 type ClientWatcher struct {
 	configured config.Clients
-	networks   func() ([]netip.Prefix, error) // returns the networks that this machine is in now
-	set        func([]netip.Prefix)           // replaces the networks whose clients may ask
-	refused    <-chan string                  // kinds of addresses, each once
+	networks   func() ([]netip.Prefix, error) // returns the networks in which this machine has addresses now
+	set        func([]netip.Prefix)           // replaces the networks whose clients may send queries
+	refused    <-chan string                  // receives each kind of refused address once
 	log        *slog.Logger
 
 	onLink []netip.Prefix // as last passed to set
@@ -31,7 +31,7 @@ type ClientWatcher struct {
 func NewClientWatcher(configured config.Clients, set func([]netip.Prefix), refused <-chan string, log *slog.Logger) *ClientWatcher {
 	k := &ClientWatcher{configured: configured, networks: networksOnLink, set: set, refused: refused, log: log}
 	if configured.OnLink {
-		set(configured.Prefixes) // if the interfaces cannot be read and nothing else is configured, nobody may ask, rather than everyone
+		set(configured.Prefixes) // if the interfaces cannot be read and nothing else is configured, all clients are refused
 	}
 	k.look()
 	return k
@@ -99,7 +99,7 @@ func networksOnLink() ([]netip.Prefix, error) {
 		}
 		addrs, err := i.Addrs()
 		if err != nil {
-			continue // the interface disappeared meanwhile
+			continue // the interface was removed after the list was read
 		}
 		for _, a := range addrs {
 			if p, ok := networkOf(a); ok {

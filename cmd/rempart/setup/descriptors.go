@@ -11,10 +11,10 @@ type Descriptors struct {
 	API       int // connections to one listener of the operators' API
 }
 
-// enoughDescriptors is the limit at which every kind has as many as it can use.
+// enoughDescriptors is the limit from which on every kind has its largest share.
 const enoughDescriptors = 65536
 
-// ShareDescriptors divides a limit among the kinds.
+// ShareDescriptors divides the limit of descriptors among the kinds of connections.
 func ShareDescriptors(limit uint64) Descriptors {
 	limit = min(limit, enoughDescriptors)
 	return Descriptors{

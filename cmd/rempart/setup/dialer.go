@@ -16,7 +16,7 @@ import (
 	"rempart/resolver/upstream"
 )
 
-// hostsFile is the file in which the machine's administrator gives hosts their addresses.
+// hostsFile is the file in which the administrator of the machine sets the addresses of hosts.
 const hostsFile = "/etc/hosts"
 
 // maxHostsFile is the largest part of the hosts file that is read, in bytes.
@@ -50,7 +50,7 @@ func (f *Forwarding) Dialer() *publisherDialer {
 	return p
 }
 
-// ControlDialer connects to the publishers of lists from a control that has its process to itself. It uses the system's resolver, except in the zones of
+// ControlDialer connects to the publishers of lists from a control that runs without a server in its process. It uses the system's resolver, except in the zones of
 // REMPART_FORWARD.
 type ControlDialer struct {
 	contextDialer

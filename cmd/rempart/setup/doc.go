@@ -1,3 +1,3 @@
-// Package setup makes configured parts from settings: lists and guards, upstream pools, certificates, listeners, policy zones, and the connection to a
-// control. Every command that needs one of these parts makes it here.
+// Package setup creates the parts of the program from settings: lists and guards, upstream pools, certificates, listeners, policy zones, and the connection to a
+// control. Every command that needs one of these parts calls this package.
 package setup

@@ -18,7 +18,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// Edge follows a control, and takes the set from its journal rather than from lists.
+// Edge follows a control, and gets the set from its journal and not from lists.
 type Edge struct {
 	*journal.Follower
 	files []ReloadableFile
@@ -62,7 +62,7 @@ func FollowControl(c *config.Config, opt EdgeOptions) (*Edge, error) {
 	return e, nil
 }
 
-// CheckCountry returns an error if REMPART_COUNTRY is a code of no country: no change for a country would reach this server.
+// CheckCountry returns an error if REMPART_COUNTRY is not the code of a country, because then no change for a country would apply to this server.
 func CheckCountry(c *config.Config) error {
 	if c.Country != "" && !journal.IsCountry(c.Country) {
 		return config.Bad("COUNTRY", c.Country, "not a country code of ISO 3166-1: write two capital letters, like FR")
@@ -104,17 +104,17 @@ func WithLocalAllows(local *blocklist.Set, list string) func(*blocklist.View) (*
 	}
 }
 
-// ControlPatience is how long a start waits for control if no set is in force.
+// ControlPatience is the time for which a start waits for control if no set is in force.
 const ControlPatience = 5 * time.Second
 
 // AwaitSet waits up to ControlPatience for a set from control, if none is in force.
 func (e *Edge) AwaitSet(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, ControlPatience)
 	defer cancel()
-	_ = e.Wait(ctx, 1) // or answers go out unfiltered, and /readyz says so
+	_ = e.Wait(ctx, 1) // after an error, answers are not filtered, and /readyz reports this
 }
 
-// NotReady says why the set should not be relied upon, or nothing.
+// NotReady returns the reason why the server should not be used yet or any more, or "".
 func (e *Edge) NotReady(stale time.Duration) string {
 	h := e.Health()
 	if e.Set().View().Version() == 0 {

@@ -25,7 +25,8 @@ type FeedsFile struct {
 	wrong error       // the reason why the file's present content is not in force; nil if it is
 }
 
-// errNoFeeds is the error of a feeds file that lost all its feeds. A file that is being written, or that was cut by a full disk or a crash, looks the same.
+// errNoFeeds is the error of a feeds file that had feeds and has none any more. The file may be incomplete, because it is being written, or because of a full disk
+// or a crash.
 var errNoFeeds = errors.New("the file holds no feed any more; to run without feeds, unset REMPART_FEEDS and restart")
 
 // NewFeedsFile returns the feeds file that the configuration names, if any. lists makes the lists that changes of the file are applied to.

@@ -135,7 +135,7 @@ func guardConfig(c *config.Config, feeds []feed.Feed) guardfile.Config {
 	}
 }
 
-// own returns the names and public addresses of this service, its publishers and its upstreams: no list may block them. They are sorted, because the contents
+// own returns the names and public addresses of this service, its publishers and its upstreams, which no list may block. They are sorted, because the contents
 // of lists are compiled again when they change.
 func own(c *config.Config, feeds []feed.Feed) (names []string, addrs []netip.Addr) {
 	add := func(host string) {

@@ -7,7 +7,7 @@ import (
 	"rempart/resolver"
 )
 
-// builtInListings returns the listings of test names, with which anybody can see a block without a list and without a network.
+// builtInListings returns the listings of test names, with which users can test a block without a list and without a network.
 func builtInListings() ([]blocklist.Listing, error) {
 	var listings []blocklist.Listing
 	for _, t := range []struct {

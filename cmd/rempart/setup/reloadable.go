@@ -30,7 +30,7 @@ type Reloadable[T any] struct {
 	problem string // the last logged problem; "" if the newest content is in use
 }
 
-// ReloadableFile is a Reloadable of any type, or the files of the guards.
+// ReloadableFile is implemented by a Reloadable of any type, and by the files of the guards.
 type ReloadableFile interface {
 	Reload() ReloadResult
 	refused() bool
@@ -61,7 +61,7 @@ func (r *Reloadable[T]) get() T { return *r.value.Load() }
 type ReloadResult int
 
 const (
-	ReloadUnchanged ReloadResult = iota // the files hold the content in use
+	ReloadUnchanged ReloadResult = iota // the files contain the content that is in use
 	ReloadApplied                       // new content is in use now
 	ReloadRefused                       // the new content cannot be used; the earlier value stays in use
 )
