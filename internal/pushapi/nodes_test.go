@@ -86,7 +86,7 @@ func TestNothingIsPublishedPastANode(t *testing.T) {
 // errLate means that control published its record only after AheadFor, so that the attempt is invalid.
 var errLate = errors.New("late")
 
-// TestAheadForAMoment checks that a push waits, and is not refused, while a node has a record for less than AheadFor before this control has it.
+// TestAheadForAMoment checks that a push is delayed and not refused if a node receives a record less than AheadFor before this control does.
 func TestAheadForAMoment(t *testing.T) {
 	f := start(t, setting{})
 	edges := newNodes(t, f, 0)
