@@ -50,8 +50,8 @@ func (f *Forwarding) Dialer() *publisherDialer {
 	return p
 }
 
-// ControlDialer connects to the publishers of lists from a control that runs without a server in its process. It uses the system's resolver, except in the zones of
-// REMPART_FORWARD.
+// ControlDialer connects to the publishers of lists from a control that runs without a server in its process. It uses the system's resolver,
+// except in the zones of REMPART_FORWARD.
 type ControlDialer struct {
 	contextDialer
 	Pools []*upstream.Pool // of the zones; the caller runs them

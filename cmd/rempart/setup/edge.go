@@ -114,7 +114,7 @@ func (e *Edge) AwaitSet(ctx context.Context) {
 	_ = e.Wait(ctx, 1) // after an error, answers are not filtered, and /readyz reports this
 }
 
-// NotReady returns the reason why the server should not be used yet or any more, or "".
+// NotReady returns the reason why the set is not reliable, for /readyz; "" if it is reliable.
 func (e *Edge) NotReady(stale time.Duration) string {
 	h := e.Health()
 	if e.Set().View().Version() == 0 {

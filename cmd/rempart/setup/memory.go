@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// readingGC is the value of GOGC while lists are read. Most of the heap are then listings, which the collector does not scan, and the heap must not grow to twice
-// their size.
+// readingGC is the value of GOGC while lists are read. Most of the heap then consists of listings, which the collector does not scan, and the heap must not
+// grow to twice their size.
 const readingGC = 25
 
 // memorySaver changes settings of the Go runtime while at least one list is read: the collector runs more often, and on a machine with one
