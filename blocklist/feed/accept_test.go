@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"rempart/blocklist/feed/fetch/fetchtest"
 	"rempart/blocklist/feed/guardfile"
 )
 
@@ -59,12 +60,12 @@ func TestListThatBecomesSomethingElse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
-			srv := newServer(t)
-			srv.say(tt.before)
+			srv := fetchtest.NewServer(t)
+			srv.Say(tt.before)
 			released := f.file("released.txt", "")
 			l := f.start(Config{Feeds: []Feed{{Name: "small", URL: srv.URL}}, Guards: f.guards(guardfile.Config{Released: released})})
 			f.run(l)
-			srv.say(tt.after)
+			srv.Say(tt.after)
 			l.Reload()
 			if !tt.held {
 				eventually(t, "the new content", func() bool { return blocks(t, l, "new.example") })
@@ -87,27 +88,10 @@ func TestListThatBecomesSomethingElse(t *testing.T) {
 
 // TestErrorObjects checks that a list whose content is a JSON document that reports an error fails.
 func TestErrorObjects(t *testing.T) {
-	for _, body := range []string{
-		`{"error":"gone","url":"https://new.example/"}`,
-		`{"errors":[{"detail":"gone"}],"url":"https://new.example/"}`,
-		`{"message":"Not Found","documentation_url":"https://docs.example/","url":"https://new.example/"}`,
-		`{"status":404,"title":"Not Found","url":"https://new.example/"}`,
-		`{"status":"error","url":"https://new.example/"}`,
-		`{"success":false,"url":"https://new.example/","domain":"new.example"}`,
-		`{"error":{"code":429,"url":"https://new.example/"}}`,
-		`[{"error":"gone","url":"https://new.example/"}]`,
-		`{"data":[{"error_code":410,"url":"https://new.example/"}]}`,
-		`{"code":"rate_limited","error_message":"slow down","host":"new.example"}`,
-		`{"detail":"Not found","domain":"new.example"}`,
-		`{"code":"E1","msg":"quota","url":"https://new.example/"}`,
-		`{"code":"E1","url":"https://new.example/"}`,
-		`{"fault":{"faultstring":"Invalid ApiKey","detail":{"errorcode":"x"}},"url":"https://new.example/"}`,
-		`{"query_status":"illegal_key","host":"new.example"}`,
-		`{"errmsg":"quota","domain":"new.example"}`,
-	} {
+	for _, body := range fetchtest.ErrorObjects() {
 		f := newFixture(t)
-		srv := newServer(t)
-		srv.do(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(body)) })
+		srv := fetchtest.NewServer(t)
+		srv.Do(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(body)) })
 		if s := one(t, f.once(Config{Lists: []string{srv.URL}})); s.Result != Failed || s.Err == "" {
 			t.Errorf("%s: %+v", body, s)
 		}
@@ -157,8 +141,8 @@ func TestFirstFetchOfANotice(t *testing.T) {
 		"new.example##.ad\n||new.example^\n":             false,
 	} {
 		f := newFixture(t)
-		srv := newServer(t)
-		srv.say(body)
+		srv := fetchtest.NewServer(t)
+		srv.Say(body)
 		released := f.file("released.txt", "")
 		l := f.start(Config{Feeds: []Feed{{Name: "small", URL: srv.URL}}, Guards: f.guards(guardfile.Config{Released: released})})
 		f.run(l)

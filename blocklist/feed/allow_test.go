@@ -3,16 +3,16 @@ package feed
 import (
 	"strings"
 	"testing"
-	"unicode/utf16"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/fetch/fetchtest"
 )
 
 // TestAllowFileAsPeopleWriteIt checks that a line of each format allows its name, and that the log names the lines that do not.
 func TestAllowFileAsPeopleWriteIt(t *testing.T) {
 	f := newFixture(t)
 	blocked := names1("n", 12)
-	allow := f.file("allow.txt", "\xff\xfe"+inUTF16("n0.example#why\r\nhttps://n1.example/\r\nn2[.]example\r\n*.n3.example\r\n@@||n4.example^|\r\n0.0.0.0 n5.example\r\n"+
+	allow := f.file("allow.txt", "\xff\xfe"+fetchtest.UTF16("n0.example#why\r\nhttps://n1.example/\r\nn2[.]example\r\n*.n3.example\r\n@@||n4.example^|\r\n0.0.0.0 n5.example\r\n"+
 		"https://n6.example/page\r\n\r\n32.66.216.184.93.rpz-ip CNAME .\r\n", false))
 	cfg := Config{Lists: []string{f.file("a.txt", blocked)}, Allow: allow}
 	l := f.once(cfg)
@@ -31,18 +31,4 @@ func TestAllowFileAsPeopleWriteIt(t *testing.T) {
 	if !strings.Contains(log, "file="+allow) {
 		t.Error("the log does not name the file")
 	}
-}
-
-// inUTF16 returns text in UTF-16, the byte order given by which byte of a unit comes first.
-func inUTF16(text string, big bool) string {
-	var b strings.Builder
-	for _, u := range utf16.Encode([]rune(text)) {
-		low, high := byte(u), byte(u>>8)
-		if big {
-			low, high = high, low
-		}
-		b.WriteByte(low)
-		b.WriteByte(high)
-	}
-	return b.String()
 }

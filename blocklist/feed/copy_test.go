@@ -2,10 +2,8 @@ package feed
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"rempart/blocklist/feed/fetch/fetchtest"
 	"rempart/blocklist/feed/format"
 	"rempart/blocklist/feed/store"
 )
@@ -38,8 +37,8 @@ func TestCorruptCopies(t *testing.T) {
 		for what, pattern := range files {
 			t.Run(what+" "+how, func(t *testing.T) {
 				f := newFixture(t)
-				srv := newServer(t)
-				srv.say("u.example\n")
+				srv := fetchtest.NewServer(t)
+				srv.Say("u.example\n")
 				cfg := Config{Lists: []string{srv.URL, f.file("a.txt", "a.example\n")}}
 				f.once(cfg)
 				srv.Close() // the stored body must be used
@@ -78,14 +77,14 @@ func alter(t *testing.T, path string) {
 
 func TestReadOnly(t *testing.T) {
 	f := newFixture(t)
-	srv := newServer(t)
-	srv.say("u.example\n")
+	srv := fetchtest.NewServer(t)
+	srv.Say("u.example\n")
 	current, changed := f.file("a.txt", "a.example\n"), f.file("b.txt", "b.example\n")
 	cfg := Config{Lists: []string{srv.URL, current, changed}, ReadOnly: true}
 
 	check := func(want ListStatus, blocked ...string) {
 		t.Helper()
-		before, asked := tree(t, f.data), srv.requests.Load()
+		before, asked := tree(t, f.data), srv.Requests()
 		l := f.start(cfg)
 		for _, name := range blocked {
 			if !blocks(t, l, name) {
@@ -97,8 +96,8 @@ func TestReadOnly(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)
 		}
-		if diff := cmp.Diff(before, tree(t, f.data)); diff != "" || srv.requests.Load() != asked {
-			t.Errorf("not read-only: %d requests, (-before +after)\n%s", srv.requests.Load()-asked, diff)
+		if diff := cmp.Diff(before, tree(t, f.data)); diff != "" || srv.Requests() != asked {
+			t.Errorf("not read-only: %d requests, (-before +after)\n%s", srv.Requests()-asked, diff)
 		}
 	}
 	check(ListStatus{Kind: KindURL, Result: Waiting}, "a.example", "b.example")
@@ -141,8 +140,8 @@ func tree(t *testing.T, dir string) map[string]string {
 
 func TestFind(t *testing.T) {
 	f := newFixture(t)
-	srv := newServer(t)
-	srv.say(pack(t, "# list\n0.0.0.0 x.example a.example # two\n||b.example^\n"+strings.Repeat("y", 2*format.MaxLine)+"\nsub.b.example\x07\nsub.b.example # here\x07\n@@||c.example^"))
+	srv := fetchtest.NewServer(t)
+	srv.Say(fetchtest.Gzip(t, "# list\n0.0.0.0 x.example a.example # two\n||b.example^\n"+strings.Repeat("y", 2*format.MaxLine)+"\nsub.b.example\x07\nsub.b.example # here\x07\n@@||c.example^"))
 	allow := f.file("allow.txt", "c.example\n")
 	l := f.once(Config{Lists: []string{srv.URL}, Allow: allow})
 	srv.Close()
@@ -174,16 +173,4 @@ func TestFind(t *testing.T) {
 	if _, _, err := l.Find(ctx, srv.URL, name); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a cancelled context: %v", err)
 	}
-}
-
-// pack returns content compressed with gzip.
-func pack(t testing.TB, content string) string {
-	t.Helper()
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	io.WriteString(w, content)
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
 }

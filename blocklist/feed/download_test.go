@@ -18,38 +18,14 @@ import (
 	"time"
 
 	"rempart/blocklist/feed/fetch"
+	"rempart/blocklist/feed/fetch/fetchtest"
 	"rempart/blocklist/feed/store"
 )
 
-// server serves one list over HTTP. handler answers its requests.
-type server struct {
-	*httptest.Server
-	handler  atomic.Pointer[http.HandlerFunc]
-	requests atomic.Int32
-}
-
-func newServer(t *testing.T) *server {
-	s := &server{}
-	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
-	t.Cleanup(s.Close)
-	return s
-}
-
-func (s *server) serve(w http.ResponseWriter, r *http.Request) {
-	s.requests.Add(1)
-	(*s.handler.Load())(w, r)
-}
-
-func (s *server) do(h http.HandlerFunc) { s.handler.Store(&h) }
-
-func (s *server) say(body string) {
-	s.do(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, body) })
-}
-
 func TestURL(t *testing.T) {
 	f := newFixture(t)
-	srv := newServer(t)
-	srv.say("a.example\n")
+	srv := fetchtest.NewServer(t)
+	srv.Say("a.example\n")
 	cfg := Config{Lists: []string{srv.URL + "/list?token=SECRET"}}
 	l := f.once(cfg)
 	if s := one(t, l); s.Kind != KindURL || s.Result != OK || s.Entries != 1 || !blocks(t, l, "a.example") {
@@ -93,9 +69,9 @@ func TestConditional(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
-			srv := newServer(t)
+			srv := fetchtest.NewServer(t)
 			var same atomic.Int32
-			srv.do(func(w http.ResponseWriter, r *http.Request) {
+			srv.Do(func(w http.ResponseWriter, r *http.Request) {
 				if r.UserAgent() != "rempart" {
 					t.Errorf("User-Agent %q", r.UserAgent())
 				}
@@ -155,7 +131,7 @@ func TestURLThatFails(t *testing.T) {
 		{"endless", endless, "too large"},
 		{"endless gzip", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
-			io.WriteString(w, pack(t, strings.Repeat("x.example\n", 1<<18)))
+			io.WriteString(w, fetchtest.Gzip(t, strings.Repeat("x.example\n", 1<<18)))
 		}, "too large"},
 		{"promises too much", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "99999999999")
@@ -177,12 +153,12 @@ func TestURLThatFails(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFixture(t)
-			srv := newServer(t)
-			srv.say("a.example\n")
+			srv := fetchtest.NewServer(t)
+			srv.Say("a.example\n")
 			cfg := Config{Lists: []string{srv.URL + "/?token=SECRET"}}
 			f.once(cfg)
 
-			srv.do(tt.handler)
+			srv.Do(tt.handler)
 			l := f.new(cfg)
 			l.fetch = fetch.NewClient(fetch.Config{MaxBody: 1 << 20})
 			if tt.want == "deadline" {
@@ -200,7 +176,7 @@ func TestURLThatFails(t *testing.T) {
 			if !blocks(t, l, "a.example") || blocks(t, l, "x.example") {
 				t.Error("the last good copy is not in force")
 			}
-			srv.say("b.example\n")
+			srv.Say("b.example\n")
 			eventually(t, "recovery", func() bool { return blocks(t, l, "b.example") && one(t, l).Result == OK })
 			stop()
 			if left, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+store.NewBodySuffix)); len(left) > 0 {
@@ -212,8 +188,8 @@ func TestURLThatFails(t *testing.T) {
 
 func TestTLS(t *testing.T) {
 	f := newFixture(t)
-	plain := newServer(t)
-	plain.say("a.example\n")
+	plain := fetchtest.NewServer(t)
+	plain.Say("a.example\n")
 	var target atomic.Value
 	target.Store("")
 	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -252,16 +228,16 @@ func TestTLS(t *testing.T) {
 
 func TestSlowURLDoesNotHoldStart(t *testing.T) {
 	f := newFixture(t)
-	slow, quick := newServer(t), newServer(t)
+	slow, quick := fetchtest.NewServer(t), fetchtest.NewServer(t)
 	release := make(chan struct{})
-	slow.do(func(w http.ResponseWriter, r *http.Request) {
+	slow.Do(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-release:
 			io.WriteString(w, "slow.example\n")
 		case <-r.Context().Done():
 		}
 	})
-	quick.say("quick.example\n")
+	quick.Say("quick.example\n")
 	cfg := Config{Lists: []string{slow.URL, quick.URL, f.file("a.txt", "a.example\n")}}
 	began := func(within time.Duration) *Lists {
 		l := f.new(cfg)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/fetch/fetchtest"
 	"rempart/blocklist/feed/format"
 )
 
@@ -154,8 +155,8 @@ func TestQuorum(t *testing.T) {
 // TestTooOld checks that a feed that is not renewed is no longer in effect, and is in effect again after a renewal.
 func TestTooOld(t *testing.T) {
 	f := newFixture(t)
-	srv := newServer(t)
-	srv.say("old.example\n")
+	srv := fetchtest.NewServer(t)
+	srv.Say("old.example\n")
 	l := f.new(Config{
 		Feeds:   []Feed{{Name: "old", URL: srv.URL, MaxAge: 2 * time.Second, Interval: 100 * time.Millisecond}},
 		BuiltIn: []blocklist.Listing{{Name: []byte("\x05built\x02in\x00"), Scope: blocklist.Subtree}},
@@ -165,12 +166,12 @@ func TestTooOld(t *testing.T) {
 	}
 	f.run(l)
 	eventually(t, "its force", func() bool { return blocks(t, l, "old.example") })
-	srv.do(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusInternalServerError) })
+	srv.Do(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusInternalServerError) })
 	eventually(t, "the end of its force", func() bool { return !blocks(t, l, "old.example") && l.Status().Lists[0].TooOld })
 	if !blocks(t, l, "built.in") {
 		t.Error("another list is no longer in effect")
 	}
-	srv.say("old.example\n")
+	srv.Say("old.example\n")
 	eventually(t, "its force again", func() bool { return blocks(t, l, "old.example") })
 }
 

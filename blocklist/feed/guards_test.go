@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"rempart/blocklist/feed/fetch/fetchtest"
 	"rempart/blocklist/feed/guardfile"
 	"rempart/blocklist/feed/store"
 )
@@ -167,8 +168,8 @@ func TestSetThatChangesAsAWhole(t *testing.T) {
 // TestMistakeInReleasedFile checks that a server continues with the names that were released before, and logs this once.
 func TestMistakeInReleasedFile(t *testing.T) {
 	f := newFixture(t)
-	srv := newServer(t)
-	srv.say("fetched.example\nb.example\n")
+	srv := fetchtest.NewServer(t)
+	srv.Say("fetched.example\nb.example\n")
 	released := f.file("released.txt", "a.example\n")
 	l := f.start(Config{
 		Lists:  []string{srv.URL, f.file("a.txt", "a.example\nb.example\nc.example\n")},
@@ -177,7 +178,7 @@ func TestMistakeInReleasedFile(t *testing.T) {
 	f.run(l)
 	f.file("released.txt", "a.example\nhttps://b.example/page\n")
 	eventually(t, "the mistake is logged", func() bool { return strings.Contains(f.log.String(), "released.txt, line 2") })
-	asked := srv.requests.Load()
+	asked := srv.Requests()
 	time.Sleep(100 * time.Millisecond)
 	if log := f.log.String(); strings.Count(log, "level=ERROR") != 1 || strings.Contains(log, "level=WARN") {
 		t.Error("want exactly one error in the log and no warning")
@@ -187,7 +188,7 @@ func TestMistakeInReleasedFile(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
-	if !blocks(t, l, "a.example") || blocks(t, l, "b.example") || srv.requests.Load() != asked {
+	if !blocks(t, l, "a.example") || blocks(t, l, "b.example") || srv.Requests() != asked {
 		t.Error("the mistake changed the released names or caused a request")
 	}
 	f.file("released.txt", "a.example\nb.example\n")

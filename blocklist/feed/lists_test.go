@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/fetch/fetchtest"
 	"rempart/blocklist/feed/format"
 	"rempart/blocklist/feed/guardfile"
 	"rempart/blocklist/feed/store"
@@ -251,10 +252,12 @@ func TestSameTimeSameSize(t *testing.T) {
 
 func TestFileThatFails(t *testing.T) {
 	tests := map[string]func(t *testing.T, path string){
-		"removed":  func(t *testing.T, path string) { os.Remove(path) },
-		"a page":   func(t *testing.T, path string) { os.WriteFile(path, []byte("<html>\na.example"), 0o644) },
-		"binary":   func(t *testing.T, path string) { os.WriteFile(path, []byte{0x7f, 'E', 'L', 'F', 0, 1, 2}, 0o644) },
-		"cut gzip": func(t *testing.T, path string) { os.WriteFile(path, []byte(pack(t, "b.example\n")[:20]), 0o644) },
+		"removed": func(t *testing.T, path string) { os.Remove(path) },
+		"a page":  func(t *testing.T, path string) { os.WriteFile(path, []byte("<html>\na.example"), 0o644) },
+		"binary":  func(t *testing.T, path string) { os.WriteFile(path, []byte{0x7f, 'E', 'L', 'F', 0, 1, 2}, 0o644) },
+		"cut gzip": func(t *testing.T, path string) {
+			os.WriteFile(path, []byte(fetchtest.Gzip(t, "b.example\n")[:20]), 0o644)
+		},
 		"a folder": func(t *testing.T, path string) {
 			os.Remove(path)
 			os.Mkdir(path, 0o755)
@@ -371,11 +374,11 @@ func TestStartEndsWithItsContext(t *testing.T) {
 
 func TestReload(t *testing.T) {
 	f := newFixture(t)
-	srv := newServer(t)
-	srv.say("a.example\n")
+	srv := fetchtest.NewServer(t)
+	srv.Say("a.example\n")
 	l := f.start(Config{Lists: []string{srv.URL}})
 	f.run(l)
-	srv.say("b.example\n")
+	srv.Say("b.example\n")
 	for range 3 {
 		l.Reload()
 	}
@@ -540,18 +543,18 @@ func TestFilesBehindLinks(t *testing.T) {
 // TestReleaseAppliesToFetchedLists checks that a change of the file of released names applies to the stored content of a URL, without a new request.
 func TestReleaseAppliesToFetchedLists(t *testing.T) {
 	f := newFixture(t)
-	srv := newServer(t)
-	srv.say("bad.example\n")
+	srv := fetchtest.NewServer(t)
+	srv.Say("bad.example\n")
 	released := f.file("released.txt", "# none\n")
 	l := f.start(Config{Lists: []string{srv.URL}, Guards: f.guards(guardfile.Config{Popular: f.file("popular.csv", "1,popular.example\n"), Released: released})})
 	f.run(l)
-	srv.say("bad.example\npopular.example\n")
+	srv.Say("bad.example\npopular.example\n")
 	l.Reload()
 	eventually(t, "the popular name is held", func() bool { return l.Status().Lists[0].Held["hold popular"] == 1 })
-	asked := srv.requests.Load()
+	asked := srv.Requests()
 	f.file("released.txt", "popular.example\n")
 	eventually(t, "the released name is blocked", func() bool { return blocks(t, l, "popular.example") })
-	if n := srv.requests.Load(); n != asked {
+	if n := srv.Requests(); n != asked {
 		t.Errorf("the list was fetched %d more times, want none", n-asked)
 	}
 }

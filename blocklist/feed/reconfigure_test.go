@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/fetch/fetchtest"
 	"rempart/blocklist/feed/format"
 	"rempart/blocklist/feed/guardfile"
 )
@@ -14,8 +15,8 @@ import (
 // TestReconfigure checks that feeds can be added, changed and removed while the program runs.
 func TestReconfigure(t *testing.T) {
 	f := newFixture(t)
-	srv := newServer(t)
-	srv.say("fetched.example\n")
+	srv := fetchtest.NewServer(t)
+	srv.Say("fetched.example\n")
 	a := Feed{Name: "a", Path: f.file("a.txt", "a.example\nboth.example\n")}
 	b := Feed{Name: "b", Path: f.file("b.txt", "b.example\nboth.example\n")}
 	fetched := Feed{Name: "fetched", URL: srv.URL}
@@ -33,14 +34,14 @@ func TestReconfigure(t *testing.T) {
 	f.file("b.txt", "b.example\nboth.example\nlater.example\n")
 	eventually(t, "a change of its file", func() bool { return blocks(t, l, "later.example") })
 
-	asked := srv.requests.Load()
+	asked := srv.Requests()
 	fetched.Category = blocklist.Scam
 	configure(a, b, fetched)
 	name, _ := format.Name("fetched.example")
 	eventually(t, "the category of a fetched feed", func() bool {
 		return l.Set().View().Match(name, blocklist.AllCategories, time.Now().Unix()).Category == blocklist.Scam
 	})
-	if n := srv.requests.Load(); n != asked {
+	if n := srv.Requests(); n != asked {
 		t.Errorf("the feed was fetched %d more times, want none", n-asked)
 	}
 
@@ -78,8 +79,8 @@ func TestReconfigure(t *testing.T) {
 // TestReconfigureWhileFetching removes a feed while it is being fetched.
 func TestReconfigureWhileFetching(t *testing.T) {
 	f := newFixture(t)
-	srv := newServer(t)
-	srv.say("fetched.example\n")
+	srv := fetchtest.NewServer(t)
+	srv.Say("fetched.example\n")
 	l := f.start(Config{Feeds: []Feed{{Name: "fetched", URL: srv.URL}}})
 	f.run(l)
 	for range 20 {
@@ -103,8 +104,8 @@ func TestReconfigureWhileFetching(t *testing.T) {
 // a restart, and the new content may be completely different.
 func TestFeedThatMovesKeepsItsCopy(t *testing.T) {
 	f := newFixture(t)
-	srv := newServer(t)
-	srv.say(names1("old", 50))
+	srv := fetchtest.NewServer(t)
+	srv.Say(names1("old", 50))
 	file := Feed{Name: "file", Path: f.file("a.txt", "a.example\n")}
 	fetched := Feed{Name: "fetched", URL: srv.URL}
 	l := f.start(Config{Feeds: []Feed{file, fetched}})
@@ -129,8 +130,8 @@ func TestFeedThatMovesKeepsItsCopy(t *testing.T) {
 	f.run(l)
 	inForce(l)
 
-	other := newServer(t)
-	other.say(names1("new", 50))
+	other := fetchtest.NewServer(t)
+	other.Say(names1("new", 50))
 	fetched.URL = other.URL
 	f.file("missing.txt", "b.example\n")
 	if err := l.Reconfigure([]Feed{file, fetched}, guardfile.Config{}); err != nil {

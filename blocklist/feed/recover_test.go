@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/fetch/fetchtest"
 	"rempart/blocklist/feed/store"
 )
 
@@ -33,8 +34,8 @@ func TestDamagedFilesOfAList(t *testing.T) {
 		for _, readOnly := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, read-only %t", name, readOnly), func(t *testing.T) {
 				f := newFixture(t)
-				srv := newServer(t)
-				srv.say(strings.Repeat("# a comment\n", 9) + names1("n", 54))
+				srv := fetchtest.NewServer(t)
+				srv.Say(strings.Repeat("# a comment\n", 9) + names1("n", 54))
 				cfg := Config{Feeds: []Feed{{Name: "fetched", URL: srv.URL, MaxAge: 24 * time.Hour}}}
 				f.once(cfg)
 				srv.Close()

@@ -7,14 +7,15 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/fetch/fetchtest"
 )
 
 // TestLastSetIsInForceWhileURLsAreParsedAgain starts with another configuration of a URL, whose content takes long to parse again: the set of the last run is
 // in force meanwhile, and Status says so.
 func TestLastSetIsInForceWhileURLsAreParsedAgain(t *testing.T) {
 	f := newFixture(t)
-	srv := newServer(t)
-	srv.say("a.example\n")
+	srv := fetchtest.NewServer(t)
+	srv.Say("a.example\n")
 	f.once(Config{Feeds: []Feed{{Name: "a", URL: srv.URL}}})
 	read := make(chan struct{})
 	l := f.new(Config{Feeds: []Feed{{Name: "a", URL: srv.URL, Category: blocklist.Phishing}}, Progress: func(Progress) { <-read }})

@@ -12,15 +12,17 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"rempart/blocklist/feed/fetch/fetchtest"
 )
 
 // TestServerThatWantsToBeLeftAlone checks that a list is not fetched again before the time in Retry-After, after status 429 or 503.
 func TestServerThatWantsToBeLeftAlone(t *testing.T) {
 	for _, code := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
 		f := newFixture(t)
-		srv := newServer(t)
+		srv := fetchtest.NewServer(t)
 		wait := "3600"
-		srv.do(func(w http.ResponseWriter, _ *http.Request) {
+		srv.Do(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", wait)
 			w.WriteHeader(code)
 		})
@@ -33,13 +35,13 @@ func TestServerThatWantsToBeLeftAlone(t *testing.T) {
 		}
 		f.run(l)
 		time.Sleep(100 * time.Millisecond) // several times the backoff of tests
-		if n := srv.requests.Load(); n != 1 {
+		if n := srv.Requests(); n != 1 {
 			t.Errorf("%d: asked %d times", code, n)
 		}
-		srv.say("a.example\n")
+		srv.Say("a.example\n")
 		l.Retry() // called by a program
 		time.Sleep(100 * time.Millisecond)
-		if n := srv.requests.Load(); n != 1 {
+		if n := srv.Requests(); n != 1 {
 			t.Errorf("%d: asked %d times, want once: Retry is only called by a program", code, n)
 		}
 		l.Reload() // called for a person
@@ -51,8 +53,8 @@ func TestServerThatWantsToBeLeftAlone(t *testing.T) {
 func proxy(t *testing.T, body, tunnel string) (proxyURL *url.URL, asked *atomic.Pointer[string]) {
 	t.Helper()
 	asked = &atomic.Pointer[string]{}
-	srv := newServer(t)
-	srv.do(func(w http.ResponseWriter, r *http.Request) {
+	srv := fetchtest.NewServer(t)
+	srv.Do(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Proxy-Authorization") != "Basic "+base64.StdEncoding.EncodeToString([]byte("user:hunter2")) {
 			w.WriteHeader(http.StatusProxyAuthRequired)
 			return

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"rempart/blocklist/feed/fetch/fetchtest"
 	"rempart/blocklist/feed/format"
 )
 
@@ -164,8 +165,8 @@ func TestHostileHTTP(t *testing.T) {
 
 // TestRedirects checks redirects to valid and invalid targets.
 func TestRedirects(t *testing.T) {
-	reached := newServer(t)
-	reached.say("a.example\n")
+	reached := fetchtest.NewServer(t)
+	reached.Say("a.example\n")
 	for target, want := range map[string]string{
 		"URL/list":                   "",
 		"//HOST/list":                "",
@@ -178,8 +179,8 @@ func TestRedirects(t *testing.T) {
 		"http://user:SECRET@[::1/":   "repeats a secret",
 		"http://127.0.0.1:1/?SECRET": "refused",
 	} {
-		hops := newServer(t)
-		hops.do(func(w http.ResponseWriter, r *http.Request) {
+		hops := fetchtest.NewServer(t)
+		hops.Do(func(w http.ResponseWriter, r *http.Request) {
 			to := strings.NewReplacer("URL", reached.URL, "HOST", reached.Listener.Addr().String()).Replace(target)
 			if to != "" {
 				w.Header().Set("Location", to)
@@ -192,7 +193,7 @@ func TestRedirects(t *testing.T) {
 			continue
 		}
 		f.mustFail(want)
-		if n := hops.requests.Load(); n > maxRedirects+1 {
+		if n := hops.Requests(); n > maxRedirects+1 {
 			t.Errorf("%s: %d requests", target, n)
 		}
 	}
@@ -205,8 +206,8 @@ func TestSecretsStayWithTheirServer(t *testing.T) {
 		got = r.Header.Clone()
 		io.WriteString(w, "a.example\n")
 	}))
-	hop := newServer(t)
-	hop.do(func(w http.ResponseWriter, r *http.Request) {
+	hop := fetchtest.NewServer(t)
+	hop.Do(func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, strings.Replace(other.URL, "127.0.0.1", "localhost", 1)+"/", http.StatusFound)
 	})
 	f := newFetching(t, Origin{URL: strings.Replace(hop.URL, "://", "://user:SECRET@", 1) + "/?token=SECRET"})
@@ -229,10 +230,10 @@ func (publicConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(203, 
 // TestPublishersDoNotReachInside checks that an internal service gets no request if a public publisher redirects to it, for each kind of list that follows
 // redirects.
 func TestPublishersDoNotReachInside(t *testing.T) {
-	inside := newServer(t)
-	inside.say("a.example\n")
-	hop := newServer(t)
-	hop.do(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, inside.URL, http.StatusFound) })
+	inside := fetchtest.NewServer(t)
+	inside.Say("a.example\n")
+	hop := fetchtest.NewServer(t)
+	hop.Do(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, inside.URL, http.StatusFound) })
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if addr != "lists.example:80" {
 			return new(net.Dialer).DialContext(ctx, network, addr)
@@ -247,7 +248,7 @@ func TestPublishersDoNotReachInside(t *testing.T) {
 		}
 		f.client = NewClient(Config{Dial: dial})
 		f.mustFail("redirected from a public address")
-		if n := inside.requests.Load(); n > 0 {
+		if n := inside.Requests(); n > 0 {
 			t.Errorf("%s: the internal service got %d requests", listFormat, n)
 		}
 	}
@@ -255,9 +256,9 @@ func TestPublishersDoNotReachInside(t *testing.T) {
 
 // TestBodyIsWrittenWhole checks that a body of exactly the allowed size is written completely, and that a body that is one byte longer is refused.
 func TestBodyIsWrittenWhole(t *testing.T) {
-	srv := newServer(t)
+	srv := fetchtest.NewServer(t)
 	text := bytes.Repeat([]byte("x.example\n"), 1000)
-	srv.do(func(w http.ResponseWriter, _ *http.Request) {
+	srv.Do(func(w http.ResponseWriter, _ *http.Request) {
 		w.(http.Flusher).Flush() // no Content-Length
 		w.Write(text)
 	})

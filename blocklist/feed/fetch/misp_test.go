@@ -18,12 +18,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/fetch/fetchtest"
 	"rempart/blocklist/feed/format"
 )
 
 // mispFeed serves a feed as MISP publishes one: static files.
 type mispFeed struct {
-	*server
+	*fetchtest.Server
 	mu     sync.Mutex
 	stamps map[string]int64
 	events map[string]string
@@ -32,8 +33,8 @@ type mispFeed struct {
 }
 
 func newMISPFeed(t *testing.T) *mispFeed {
-	m := &mispFeed{server: newServer(t), stamps: map[string]int64{}, events: map[string]string{}}
-	m.do(m.file)
+	m := &mispFeed{Server: fetchtest.NewServer(t), stamps: map[string]int64{}, events: map[string]string{}}
+	m.Do(m.file)
 	return m
 }
 
@@ -280,16 +281,16 @@ func TestMISPFeedThatFails(t *testing.T) {
 		}), "too large"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			srv := newServer(t)
+			srv := fetchtest.NewServer(t)
 			f := newFetching(t, Origin{URL: srv.URL + "/feed/?key=SECRET", Format: format.MISP})
-			srv.do(event(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, eventOf(1, "a.example")) }))
+			srv.Do(event(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, eventOf(1, "a.example")) }))
 			f.mustFetch(false)
 			changed.Add(1)
 			if tt.want == "deadline" {
 				f.client.partTimeout = 100 * time.Millisecond
 			}
 			f.client.maxBody = 4 << 20
-			srv.do(tt.handler)
+			srv.Do(tt.handler)
 			f.mustFail(tt.want)
 			f.listed(blocked("a.example"))
 		})
@@ -299,8 +300,8 @@ func TestMISPFeedThatFails(t *testing.T) {
 // TestMISPFetchesAreBounded checks the limits of concurrent requests and of the size of a body.
 func TestMISPFetchesAreBounded(t *testing.T) {
 	var now, most atomic.Int32
-	srv := newServer(t)
-	srv.do(func(w http.ResponseWriter, r *http.Request) {
+	srv := fetchtest.NewServer(t)
+	srv.Do(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, manifestFile) {
 			var entries []string
 			for i := range 50 {

@@ -13,12 +13,13 @@ import (
 	"testing"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/fetch/fetchtest"
 	"rempart/blocklist/feed/format"
 )
 
 // taxiiServer serves one collection in the same way as medallion, the server of OASIS.
 type taxiiServer struct {
-	*server
+	*fetchtest.Server
 	mu      sync.Mutex
 	objects []taxiiObject // in the order they were added
 	all     bool          // versions; else the newest of each object
@@ -34,8 +35,8 @@ type taxiiObject struct {
 const taxiiCollection = "/trustgroup1/collections/91a7b528-80eb-42ed-a74d-c6fbd5a26116/"
 
 func newTAXIIServer(t *testing.T) *taxiiServer {
-	s := &taxiiServer{server: newServer(t), size: 2}
-	s.do(s.page)
+	s := &taxiiServer{Server: fetchtest.NewServer(t), size: 2}
+	s.Do(s.page)
 	return s
 }
 
@@ -293,7 +294,7 @@ func TestTAXIIThatFails(t *testing.T) {
 			s.add(0, 0, 1, "a.example", "")
 			f := newFetching(t, s.origin())
 			f.mustFetch(false)
-			s.do(tt.handler)
+			s.Do(tt.handler)
 			f.client.maxBody = 1 << 20
 			f.mustFail(tt.want)
 			f.listed(names{"a.example": blocklist.Subtree})
@@ -307,7 +308,7 @@ func TestTAXIIGoesOnByTime(t *testing.T) {
 	for i := range 5 {
 		s.add(i, i, 1, fmt.Sprintf("n%d.example", i), "")
 	}
-	s.do(func(w http.ResponseWriter, r *http.Request) {
+	s.Do(func(w http.ResponseWriter, r *http.Request) {
 		s.page(dropNext{w}, r)
 	})
 	f := newFetching(t, s.origin())

@@ -4,24 +4,11 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"unicode/utf16"
+
+	"rempart/blocklist/feed/fetch/fetchtest"
 
 	"github.com/google/go-cmp/cmp"
 )
-
-// inUTF16 returns text in UTF-16, the byte order given by which byte of a unit comes first.
-func inUTF16(text string, big bool) string {
-	var b strings.Builder
-	for _, u := range utf16.Encode([]rune(text)) {
-		low, high := byte(u), byte(u>>8)
-		if big {
-			low, high = high, low
-		}
-		b.WriteByte(low)
-		b.WriteByte(high)
-	}
-	return b.String()
-}
 
 // TestEncodings checks that a list gives the same listings in UTF-8 and in the encodings that Windows writes.
 func TestEncodings(t *testing.T) {
@@ -38,9 +25,9 @@ func TestEncodings(t *testing.T) {
 		latin := strings.NewReplacer("à", "\xe0", "é", "\xe9", "è", "\xe8", "ç", "\xe7").Replace(list)
 		for encoding, encoded := range map[string]string{
 			"UTF-8 with a mark": "\ufeff" + list,
-			"UTF-16LE":          "\xff\xfe" + inUTF16(list, false), "UTF-16LE without a mark": inUTF16(list, false),
-			"UTF-16BE": "\xfe\xff" + inUTF16(list, true), "UTF-16BE without a mark": inUTF16(list, true),
-			"Windows-1252": latin, "compressed UTF-16": pack(t, "\xff\xfe"+inUTF16(list, false)),
+			"UTF-16LE":          "\xff\xfe" + fetchtest.UTF16(list, false), "UTF-16LE without a mark": fetchtest.UTF16(list, false),
+			"UTF-16BE": "\xfe\xff" + fetchtest.UTF16(list, true), "UTF-16BE without a mark": fetchtest.UTF16(list, true),
+			"Windows-1252": latin, "compressed UTF-16": fetchtest.Gzip(t, "\xff\xfe"+fetchtest.UTF16(list, false)),
 		} {
 			if diff := cmp.Diff(want, readFull(t, Options{}, encoded)); diff != "" {
 				t.Errorf("%s in %s (-want +got)\n%s", name, encoding, diff)
@@ -48,7 +35,7 @@ func TestEncodings(t *testing.T) {
 		}
 	}
 	json := `{"domains":["evil-site.example","b.example"]}`
-	if got := read(t, "\xff\xfe"+inUTF16(json, false)); !cmp.Equal(got, []string{"evil-site.example", "b.example"}) {
+	if got := read(t, "\xff\xfe"+fetchtest.UTF16(json, false)); !cmp.Equal(got, []string{"evil-site.example", "b.example"}) {
 		t.Errorf("JSON in UTF-16: %q", got)
 	}
 	if _, err := Parse(strings.NewReader("\xff\xfe\x00\x00a\x00\x00\x00"), Options{}, &transcript{t: t}); !errors.Is(err, ErrNotAList) || !strings.Contains(err.Error(), "UTF-32") {

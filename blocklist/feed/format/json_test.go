@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"rempart/blocklist/feed/fetch/fetchtest"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -154,24 +156,7 @@ func TestHostileJSON(t *testing.T) {
 
 // TestErrorObjectsListNothing checks that a JSON document that reports an error lists no name, even if it contains a URL.
 func TestErrorObjectsListNothing(t *testing.T) {
-	for _, body := range []string{
-		`{"error":"gone","url":"https://new.example/"}`,
-		`{"errors":[{"detail":"gone"}],"url":"https://new.example/"}`,
-		`{"message":"Not Found","documentation_url":"https://docs.example/","url":"https://new.example/"}`,
-		`{"status":404,"title":"Not Found","url":"https://new.example/"}`,
-		`{"status":"error","url":"https://new.example/"}`,
-		`{"success":false,"url":"https://new.example/","domain":"new.example"}`,
-		`{"error":{"code":429,"url":"https://new.example/"}}`,
-		`[{"error":"gone","url":"https://new.example/"}]`,
-		`{"data":[{"error_code":410,"url":"https://new.example/"}]}`,
-		`{"code":"rate_limited","error_message":"slow down","host":"new.example"}`,
-		`{"detail":"Not found","domain":"new.example"}`,
-		`{"code":"E1","msg":"quota","url":"https://new.example/"}`,
-		`{"code":"E1","url":"https://new.example/"}`,
-		`{"fault":{"faultstring":"Invalid ApiKey","detail":{"errorcode":"x"}},"url":"https://new.example/"}`,
-		`{"query_status":"illegal_key","host":"new.example"}`,
-		`{"errmsg":"quota","domain":"new.example"}`,
-	} {
+	for _, body := range fetchtest.ErrorObjects() {
 		if got := strings.Join(read(t, body), " "); strings.Contains(got, "example") {
 			t.Errorf("%s lists %s", body, got)
 		}

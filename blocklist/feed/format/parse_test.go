@@ -3,7 +3,6 @@ package format
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/bounded"
+	"rempart/blocklist/feed/fetch/fetchtest"
 )
 
 // transcript is a Sink that records as text what it receives: "example.com" for a subtree, "=" before an
@@ -498,19 +498,8 @@ func TestNotAList(t *testing.T) {
 	}
 }
 
-func pack(t testing.TB, content string) string {
-	t.Helper()
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	io.WriteString(w, content)
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
-
 func TestGzip(t *testing.T) {
-	packed := pack(t, "a.example\nb.example\n")
+	packed := fetchtest.Gzip(t, "a.example\nb.example\n")
 	if diff := cmp.Diff([]string{"a.example", "b.example"}, read(t, packed)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
@@ -519,7 +508,7 @@ func TestGzip(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	bomb := pack(t, strings.Repeat("a.example\n", 100_000))
+	bomb := fetchtest.Gzip(t, strings.Repeat("a.example\n", 100_000))
 	if _, err := parse(strings.NewReader(bomb), Options{}, &transcript{t: t}, 999_999); !errors.Is(err, bounded.ErrTooLarge) {
 		t.Errorf("bomb: error %v", err)
 	}
@@ -566,7 +555,7 @@ func FuzzParse(f *testing.F) {
 		`{"allow":["a.example"],"deny":["b.example"],"data":[{"domain":"c.example","tags":["phishing"],"deletedate":null}]}`,
 		`{"Event":{"Object":[{"Attribute":[{"type":"domain|ip","value":"a.example|192.0.2.1","to_ids":true,"timestamp":"1513893921"}]}]}}`,
 		`{"objects":[{"type":"indicator","id":"indicator--1","pattern":"[domain-name:value IN ('a.example','b') OR url:value='http:\/\/c.example']"}]}`,
-		"PK\x05\x06", "BZh91AY&SY", "\x28\xb5\x2f\xfd", pack(f, "a.example\n"), packZip(f, "a.example", "[\"b.example\"]"), bzipped,
+		"PK\x05\x06", "BZh91AY&SY", "\x28\xb5\x2f\xfd", fetchtest.Gzip(f, "a.example\n"), packZip(f, "a.example", "[\"b.example\"]"), bzipped,
 	} {
 		for i := range Formats() {
 			f.Add(byte(i), i%2 == 0, []byte(s))

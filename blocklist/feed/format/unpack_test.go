@@ -15,6 +15,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/bounded"
+	"rempart/blocklist/feed/fetch/fetchtest"
 )
 
 func packZstd(t testing.TB, content string, opt ...zstd.EOption) string {
@@ -55,18 +56,18 @@ func TestCompressions(t *testing.T) {
 	const content = "a.example\nb.example\n"
 	half := "\nb.example\n"
 	for name, list := range map[string]string{
-		"gzip":               pack(t, content),
-		"gzip members":       pack(t, "a.example") + pack(t, half),
+		"gzip":               fetchtest.Gzip(t, content),
+		"gzip members":       fetchtest.Gzip(t, "a.example") + fetchtest.Gzip(t, half),
 		"zstd":               packZstd(t, content),
 		"zstd frames":        packZstd(t, "a.example") + packZstd(t, half),
 		"skippable first":    "\x53\x2a\x4d\x18\x02\x00\x00\x00xx" + packZstd(t, content),
 		"bzip2":              bzipped,
-		"bzip2 in gzip":      pack(t, bzipped),
+		"bzip2 in gzip":      fetchtest.Gzip(t, bzipped),
 		"zip":                packZip(t, content),
 		"zip of two":         packZip(t, "a.example", "b.example"),
 		"zip of none and":    packZip(t, "", content, ""),
-		"gzip, zstd in zip":  packZip(t, pack(t, "a.example"), packZstd(t, "b.example")),
-		"gzip in gzip":       pack(t, pack(t, content)),
+		"gzip, zstd in zip":  packZip(t, fetchtest.Gzip(t, "a.example"), packZstd(t, "b.example")),
+		"gzip in gzip":       fetchtest.Gzip(t, fetchtest.Gzip(t, content)),
 		"zip of two formats": packZip(t, "\ufeff[\"a.example\"]", "\ufeff||b.example^"),
 	} {
 		if diff := cmp.Diff([]string{"a.example", "b.example"}, read(t, list)); diff != "" {
@@ -80,19 +81,19 @@ func TestCompressions(t *testing.T) {
 
 func TestHostileCompressions(t *testing.T) {
 	notUnderRace(t)
-	thrice := pack(t, pack(t, pack(t, "a.example")))
+	thrice := fetchtest.Gzip(t, fetchtest.Gzip(t, fetchtest.Gzip(t, "a.example")))
 	damaged := []byte(packZip(t, strings.Repeat("a.example\n", 100)))
 	damaged[60] ^= 0xff
 	for name, list := range map[string]string{
 		"thrice":          thrice,
-		"thrice in zip":   packZip(t, pack(t, pack(t, "a.example"))),
-		"zip in gzip":     pack(t, packZip(t, "a.example")),
+		"thrice in zip":   packZip(t, fetchtest.Gzip(t, fetchtest.Gzip(t, "a.example"))),
+		"zip in gzip":     fetchtest.Gzip(t, packZip(t, "a.example")),
 		"zip in zip":      packZip(t, packZip(t, "a.example")),
 		"cut zip":         packZip(t, "a.example")[:40],
 		"damaged zip":     string(damaged),
 		"cut zstd":        packZstd(t, strings.Repeat("a.example\n", 10))[:12],
 		"cut bzip2":       bzipped[:30],
-		"gzip and more":   pack(t, "a.example\n") + "b.example\n",
+		"gzip and more":   fetchtest.Gzip(t, "a.example\n") + "b.example\n",
 		"too wide a zstd": packZstd(t, strings.Repeat("a.example\n", 5<<20), zstd.WithWindowSize(32<<20)),
 	} {
 		if _, err := Parse(strings.NewReader(list), Options{}, &transcript{t: t}); err == nil {
@@ -113,7 +114,7 @@ func TestHostileCompressions(t *testing.T) {
 	if _, err := parse(strings.NewReader(packZip(t, many...)), Options{}, &transcript{t: t}, 2_000_000); err != nil {
 		t.Errorf("exactly as long as the limit: %v", err)
 	}
-	bomb := pack(t, packZstd(t, strings.Repeat("a.example\n", 100_000)))
+	bomb := fetchtest.Gzip(t, packZstd(t, strings.Repeat("a.example\n", 100_000)))
 	if _, err := parse(strings.NewReader(bomb), Options{}, &transcript{t: t}, 999_999); !errors.Is(err, bounded.ErrTooLarge) {
 		t.Errorf("bomb in two layers: %v", err)
 	}
@@ -127,7 +128,7 @@ func TestHostileCompressions(t *testing.T) {
 
 // TestPlainTextLines checks that a line of plainText has the same number as in Parse.
 func TestPlainTextLines(t *testing.T) {
-	archive := packZip(t, "a.example", "", "b.example\nc.example", pack(t, "\nd.example\n"), "e.example")
+	archive := packZip(t, "a.example", "", "b.example\nc.example", fetchtest.Gzip(t, "\nd.example\n"), "e.example")
 	s := &full{transcript{t: t}}
 	if _, err := Parse(strings.NewReader(archive), Options{}, s); err != nil {
 		t.Fatal(err)
@@ -164,10 +165,10 @@ func TestImplausibleRatio(t *testing.T) {
 		fmt.Fprintf(names, "0.0.0.0 a-name-that-is-not-so-short-%d.with-a-long-suffix.and-then-some-more-of-it.example # %[1]d\n", i)
 	}
 	for how, pack := range map[string]func(string) string{
-		"gzip":  func(s string) string { return pack(t, s) },
+		"gzip":  func(s string) string { return fetchtest.Gzip(t, s) },
 		"zstd":  func(s string) string { return packZstd(t, s) },
 		"zip":   func(s string) string { return packZip(t, s) },
-		"twice": func(s string) string { return pack(t, pack(t, s)) },
+		"twice": func(s string) string { return fetchtest.Gzip(t, fetchtest.Gzip(t, s)) },
 	} {
 		stats, err := Parse(strings.NewReader(pack(text)), Options{}, ignored{})
 		if !errors.Is(err, bounded.ErrTooLarge) || !strings.Contains(fmt.Sprint(err), "times its compressed size") || stats.Lines > uncheckedBytes/5 {

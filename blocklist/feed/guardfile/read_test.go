@@ -5,9 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"unicode/utf16"
 
 	"rempart/blocklist"
+	"rempart/blocklist/feed/fetch/fetchtest"
 	"rempart/blocklist/guard"
 )
 
@@ -21,22 +21,8 @@ func file(t *testing.T, name, content string) string {
 	return path
 }
 
-// inUTF16 returns text in UTF-16, the byte order given by which byte of a unit comes first.
-func inUTF16(text string, big bool) string {
-	var b strings.Builder
-	for _, u := range utf16.Encode([]rune(text)) {
-		low, high := byte(u), byte(u>>8)
-		if big {
-			low, high = high, low
-		}
-		b.WriteByte(low)
-		b.WriteByte(high)
-	}
-	return b.String()
-}
-
 func TestReleasedAsPeopleWriteIt(t *testing.T) {
-	path := file(t, "released.txt", "\xff\xfe"+inUTF16("# released\r\na.example#why\r\nhxxps://b[.]example/\r\n*.c.example\r\nlist:https://x.example/a#b\r\n", false))
+	path := file(t, "released.txt", "\xff\xfe"+fetchtest.UTF16("# released\r\na.example#why\r\nhxxps://b[.]example/\r\n*.c.example\r\nlist:https://x.example/a#b\r\n", false))
 	r, _, err := readReleased(path)
 	if err != nil || len(r.names) != 3 || !r.lists["https://x.example/a#b"] {
 		t.Errorf("%v, %v", r, err)
