@@ -41,9 +41,10 @@ func NewAdmission[C comparable](lastUse func(C) int64, classes ...Class) *Admiss
 // must close it. The caller calls Release for each admitted connection when it is closed.
 func (a *Admission[C]) Admit(c C, from netip.Addr, class int) (ok bool, evicted C) {
 	client, _ := Client(from)
-	at, of := seat{client, class}, a.class(class)
+	at := seat{client, class}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	of := a.classes[class]
 	if a.closed || a.clients[at] >= of.PerClient {
 		return false, evicted
 	}
@@ -125,12 +126,6 @@ func (a *Admission[C]) SetClass(class int, of Class) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.classes[class] = of
-}
-
-func (a *Admission[C]) class(class int) Class {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.classes[class]
 }
 
 func (a *Admission[C]) add(c C, at seat) {

@@ -141,11 +141,7 @@ func (l *Loader) current() (*Guards, error) {
 	if l.guards != nil {
 		return l.guards, nil
 	}
-	if !l.summed {
-		if sum, err := l.cfg.fingerprint(); err == nil { // before loading: a later change is detected; load reports why a file cannot be read
-			l.sum, l.summed = sum, true
-		}
-	}
+	_ = l.ensureSum() // before loading: a later change is detected; load reports why a file cannot be read
 	g, skipped, err := l.cfg.load()
 	if err != nil {
 		return nil, err
@@ -159,14 +155,18 @@ func (l *Loader) current() (*Guards, error) {
 func (l *Loader) Fingerprint() (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.summed {
-		sum, err := l.cfg.fingerprint()
-		if err != nil {
-			return 0, err
-		}
-		l.sum, l.summed = sum, true
+	err := l.ensureSum()
+	return l.sum, err
+}
+
+// ensureSum computes the sum unless it is known.
+func (l *Loader) ensureSum() error {
+	if l.summed {
+		return nil
 	}
-	return l.sum, nil
+	sum, err := l.cfg.fingerprint()
+	l.sum, l.summed = sum, err == nil
+	return err
 }
 
 // fingerprint computes the result of Loader.Fingerprint.

@@ -48,15 +48,21 @@ func openKeys() (*openedKeys, error) {
 	return &openedKeys{Keys: k, folder: folder, made: made}, nil
 }
 
+// openRing opens the keys like openKeys, and reads their key ring.
+func openRing() (*openedKeys, *journal.StoredRing, error) {
+	k, err := openKeys()
+	if err != nil {
+		return nil, nil, err
+	}
+	ring, err := k.Ring()
+	return k, ring, err
+}
+
 func keysInitCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "init", Short: "Make control's keys and a key ring, unless they are there", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			k, err := openKeys()
-			if err != nil {
-				return err
-			}
-			ring, err := k.Ring()
+			k, ring, err := openRing()
 			if err != nil {
 				return err
 			}
@@ -78,11 +84,7 @@ func keysListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the keys and their roles", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			k, err := openKeys()
-			if err != nil {
-				return err
-			}
-			ring, err := k.Ring()
+			_, ring, err := openRing()
 			if err != nil {
 				return err
 			}
