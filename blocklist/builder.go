@@ -44,8 +44,10 @@ func NewBuilder() *Builder {
 	return &Builder{claimOf: map[builtClaim]uint32{}}
 }
 
-// Len returns the number of listings, repeated ones included. Size returns their size in memory, in bytes.
-func (b *Builder) Len() int  { return b.held }
+// Len returns the number of listings, repeated ones included.
+func (b *Builder) Len() int { return b.held }
+
+// Size returns the size of the listings in memory, in bytes.
 func (b *Builder) Size() int { return b.size }
 
 // Add adds a listing and copies its name, which must be a valid canonical name. Its error is ErrFull.

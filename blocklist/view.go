@@ -137,7 +137,7 @@ func (v *View) Explain(name []byte, verdict Verdict) (Entry, bool) {
 	return e, true
 }
 
-// Entries returns the number of distinct claims in the view, and EntryNumber the number, from 0, of the claim that decided a verdict of the view.
+// Entries returns the number of distinct claims in the view.
 func (v *View) Entries() int {
 	if v.over == nil {
 		return v.base.factCount()
@@ -145,6 +145,7 @@ func (v *View) Entries() int {
 	return v.base.factCount() + v.over.factCount()
 }
 
+// EntryNumber returns the number of the claim that decided a verdict of the view. It is at least 0 and below Entries.
 func (v *View) EntryNumber(verdict Verdict) int {
 	if verdict.over {
 		return v.base.factCount() + int(verdict.fact)

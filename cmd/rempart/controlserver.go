@@ -72,7 +72,7 @@ func openControlServer(ctx context.Context, c *config.Config, log *slog.Logger, 
 
 // openKeys opens the keys, and creates them at the first start.
 func (k *controlServer) openKeys() error {
-	folder := setup.KeysFolder(k.config)
+	folder := k.config.KeysFolder()
 	keys, made, err := journal.OpenKeys(folder)
 	if err != nil {
 		return err
@@ -296,7 +296,7 @@ func (k *controlServer) reload(ctx context.Context) {
 	}
 	switch {
 	case err != nil:
-		k.log.Error("reading the key ring failed; the earlier one stays in use", "folder", setup.KeysFolder(k.config), "key_ring", before, "err", err)
+		k.log.Error("reading the key ring failed; the earlier one stays in use", "folder", k.config.KeysFolder(), "key_ring", before, "err", err)
 		results[setup.ReloadRefused] = append(results[setup.ReloadRefused], "key ring")
 	case ring.Serial > before:
 		results[setup.ReloadApplied] = append(results[setup.ReloadApplied], "key ring")

@@ -38,16 +38,25 @@ func loadClient(environ map[string]string) (*Client, error) {
 	return &c, nil
 }
 
-// KeysFolder returns the folder of the keys of a control on this machine.
+// KeysFolder returns the folder in which control stores its keys.
+func (c *Config) KeysFolder() string {
+	if c.Keys != "" {
+		return c.Keys
+	}
+	return filepath.Join(c.DataDir, "keys")
+}
+
+// KeysFolder returns the folder of the keys of a control on this machine. It reads only the settings that name the folder.
 func KeysFolder() (string, error) { return keysFolder(env.ToMap(os.Environ())) }
 
 func keysFolder(environ map[string]string) (string, error) {
-	if folder := environ[Prefix+"KEYS"]; folder != "" {
-		return folder, nil
+	var c Config
+	c.Keys, c.DataDir = environ[Prefix+"KEYS"], environ[Prefix+"DATA_DIR"]
+	if c.Keys == "" && c.DataDir == "" {
+		var err error
+		if c.DataDir, err = defaultDataDir(environ); err != nil {
+			return "", err
+		}
 	}
-	if data := environ[Prefix+"DATA_DIR"]; data != "" {
-		return filepath.Join(data, "keys"), nil
-	}
-	data, err := defaultDataDir(environ)
-	return filepath.Join(data, "keys"), err
+	return c.KeysFolder(), nil
 }

@@ -30,6 +30,7 @@ type Progress struct {
 	over  bool
 }
 
+// NewProgress returns a Progress that writes to out.
 func NewProgress(out io.Writer) *Progress {
 	under := out
 	if r, ok := out.(redactor); ok {

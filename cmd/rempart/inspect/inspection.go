@@ -96,7 +96,7 @@ func (in *inspection) view() (*blocklist.View, error) {
 		roots, err = setup.ParseRootKeys(c.ControlKey)
 	case len(c.PushListen) > 0:
 		var keys *journal.Keys
-		if keys, err = journal.OpenExistingKeys(setup.KeysFolder(c)); err == nil {
+		if keys, err = journal.OpenExistingKeys(c.KeysFolder()); err == nil {
 			var ring *journal.StoredRing
 			if ring, err = keys.Ring(); err == nil {
 				roots = ring.RootKeys

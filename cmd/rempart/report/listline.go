@@ -81,6 +81,7 @@ func HeldTotals(status feed.Status) heldCounts {
 	return c
 }
 
+// Total returns the sum of the counts.
 func Total(counts map[string]int) (n int) {
 	for _, c := range counts {
 		n += c

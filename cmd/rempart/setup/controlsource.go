@@ -16,15 +16,17 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// controlSource is the journal that REMPART_CONTROL names, with the files that are needed to connect to it.
-type controlSource struct {
+// ControlSource is the journal that REMPART_CONTROL names, with the files that are needed to connect to it.
+type ControlSource struct {
 	journal.Source
+	Close func() // ends the connections
 	files []ReloadableFile
-	Close func()
 }
 
-func NewControlSource(c *config.Config, node string, opt EdgeOptions) (*controlSource, error) {
-	s := &controlSource{}
+// NewControlSource returns the journal of REMPART_CONTROL. It connects at once to a NATS cluster, and over HTTP with the first request. node is the name under
+// which the caller follows the journal. The caller calls Close when it no longer uses the source.
+func NewControlSource(c *config.Config, node string, opt EdgeOptions) (*ControlSource, error) {
+	s := &ControlSource{}
 	authorities, err := NewAuthorities(c, opt.Log)
 	if err != nil {
 		return nil, err
@@ -89,6 +91,7 @@ func controlClient(dial func(ctx context.Context, network, addr string) (net.Con
 	return &http.Client{Transport: transport}
 }
 
+// ParseRootKeys parses the root keys in REMPART_CONTROL_KEY.
 func ParseRootKeys(texts []string) (roots []journal.PublicKey, err error) {
 	for _, text := range texts {
 		k, err := journal.ParsePublicKey(text)

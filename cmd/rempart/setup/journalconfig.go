@@ -18,13 +18,6 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-func KeysFolder(c *config.Config) string {
-	if c.Keys != "" {
-		return c.Keys
-	}
-	return filepath.Join(c.DataDir, "keys")
-}
-
 // ClusterConfig returns the configuration of a journal on the cluster of REMPART_NATS_URL. authorities may be nil.
 func ClusterConfig(c *config.Config, authorities *Reloadable[*x509.CertPool], log *slog.Logger) stream.Config {
 	sc := stream.Config{URL: c.NATSURL, Credentials: c.NATSCreds, SystemCredentials: c.NATSSystem, Replicas: c.NATSReplicas, Log: log}
@@ -40,6 +33,7 @@ func JournalFolder(c *config.Config) string { return filepath.Join(c.DataDir, "j
 // copiedMark is the name of the file that marks a journal's folder as copied to a cluster.
 const copiedMark = "copied"
 
+// MarkJournalCopied marks the journal in folder as copied to a cluster, so that RefuseMovedJournal refuses to continue it.
 func MarkJournalCopied(folder string) error {
 	text := "this journal was copied to an external NATS cluster on " + report.Moment(time.Now()) + "\n"
 	return durable.WriteBytes(filepath.Join(folder, copiedMark), []byte(text))

@@ -99,6 +99,7 @@ func namedTwice(lists []string, feeds []feed.Feed) error {
 	return nil
 }
 
+// AbsolutePath returns path as an absolute path, to compare it with others.
 func AbsolutePath(path string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		return abs

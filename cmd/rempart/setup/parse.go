@@ -23,6 +23,7 @@ func builtInListings() ([]blocklist.Listing, error) {
 	return listings, nil
 }
 
+// BlockStyle returns the style of REMPART_BLOCK_ANSWER.
 func BlockStyle(b config.BlockAnswer) resolver.Style {
 	return map[config.BlockAnswer]resolver.Style{
 		"page": resolver.Page, "nxdomain": resolver.NXDomain, "nodata": resolver.NoData,
@@ -30,6 +31,7 @@ func BlockStyle(b config.BlockAnswer) resolver.Style {
 	}[b]
 }
 
+// Canaries returns the canary domains of REMPART_CANARY.
 func Canaries(c config.Canary) (all resolver.Canary) {
 	if c.Firefox {
 		all |= resolver.FirefoxCanary

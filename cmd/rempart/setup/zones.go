@@ -179,6 +179,7 @@ func (z *Zones) Changed(before, after *blocklist.View, e journal.Effect) {
 	z.Server.Changed(before, after, names)
 }
 
+// Names returns the names of the zones, separated by commas.
 func (z *Zones) Names() string {
 	var all []string
 	for _, zone := range z.config.RPZZones {
