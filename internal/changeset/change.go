@@ -18,8 +18,8 @@ type Change struct {
 	Do        journal.Act `json:"do,omitempty" enum:"block,allow,withdraw" default:"block" doc:"The action. Withdraw removes the operators' earlier block or allow of the name."`
 	Name      string      `json:"name" doc:"The name, in ASCII or Unicode, or as lists write names: a[.]example, *.a.example, hxxps://a.example/ (which applies to that host only)." example:"login.bank.example"`
 	Scope     string      `json:"scope,omitempty" enum:"exact,subtree,below" doc:"The names to which the change applies: the name itself (exact), the name and all names below it (subtree), or only the names below it (below). If absent, the way the name is written decides, in most cases subtree; a withdrawal then applies to every scope."`
-	Category  string      `json:"category,omitempty" enum:"malicious,malware,phishing,scam,botnet,stalkerware"`
-	Reason    string      `json:"reason,omitempty" maxLength:"1000"`
+	Category  string      `json:"category,omitempty" enum:"malicious,malware,phishing,scam,botnet,stalkerware" doc:"The category of the threat. If absent, the category malicious."`
+	Reason    string      `json:"reason,omitempty" maxLength:"1000" doc:"The reason for the change."`
 	Authority string      `json:"authority,omitempty" maxLength:"200" doc:"The authority that decided."`
 	Decision  string      `json:"decision,omitempty" maxLength:"100" doc:"The number that the authority gave its decision."`
 	Mark      string      `json:"mark,omitempty" enum:"blocked,censored,filtered" doc:"The legal ground: blocked by the operator's own decision (the default), censored by an external order, filtered because the subscriber requested it."`

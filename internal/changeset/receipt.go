@@ -10,15 +10,15 @@ import (
 
 // Receipt is the state and history of a change set in the format of the API.
 type Receipt struct {
-	ID       string    `json:"id"`
+	ID       string    `json:"id" doc:"The ID of the change set."`
 	Kind     string    `json:"kind,omitempty" enum:"suspend,resume" doc:"Absent for a change set. Suspending and resuming enforcement (the kill switch) have receipts too."`
-	State    State     `json:"state" enum:"pending,published,staged,held,rejected,refused,undone,dry-run"`
+	State    State     `json:"state" enum:"pending,published,staged,held,rejected,refused,undone,dry-run" doc:"The state of the change set."`
 	Version  uint64    `json:"version,omitempty" doc:"The version of the set from which on the change set is in force."`
 	Time     time.Time `json:"time" doc:"When the change set was pushed or, once it is published, when it was published."`
 	By       string    `json:"by" doc:"The name of the token with which the change set was pushed."`
 	Authors  []string  `json:"authors,omitempty" doc:"The IDs of the author keys that signed the change set."`
 	Approved []string  `json:"approved,omitempty" doc:"The names of the tokens with which the change set was approved."`
-	Comment  string    `json:"comment,omitempty"`
+	Comment  string    `json:"comment,omitempty" doc:"The comment with which the change set was pushed."`
 	Accepted int       `json:"accepted" doc:"The number of changes that are applied once the change set is published."`
 	Refusals int       `json:"refusals" doc:"The number of changes that are refused and never applied."`
 	Refused  []Refusal `json:"refused,omitempty" doc:"The first thousand refused changes, each with its reason."`
@@ -40,7 +40,7 @@ type Receipt struct {
 // Refusal is the reason why a change of a change set is refused or held.
 type Refusal struct {
 	Line  int    `json:"line" doc:"The line of the upload, or the position in the list of changes, from 1."`
-	Name  string `json:"name,omitempty"`
+	Name  string `json:"name,omitempty" doc:"The name that the change concerns."`
 	Guard string `json:"guard" doc:"The guard that refuses or holds the change, or the field that is wrong."`
 	Why   string `json:"why" doc:"The reason, as a sentence."`
 }

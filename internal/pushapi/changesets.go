@@ -53,7 +53,7 @@ type listInput struct {
 
 type receiptsOutput struct {
 	Body struct {
-		ChangeSets []changeset.Receipt `json:"changesets"`
+		ChangeSets []changeset.Receipt `json:"changesets" doc:"The receipts of the change sets, the newest first."`
 	}
 }
 

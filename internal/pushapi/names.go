@@ -14,8 +14,8 @@ import (
 
 // Listing is the part that a change of a name and a claim about it have in common: its name, its grounds, and when and on which nodes it applies.
 type Listing struct {
-	Name      string    `json:"name"`
-	Category  string    `json:"category,omitempty"`
+	Name      string    `json:"name" doc:"The name, in ASCII."`
+	Category  string    `json:"category,omitempty" doc:"The category of the threat: malicious, malware, phishing, scam, botnet or stalkerware."`
 	Decision  string    `json:"decision,omitempty" doc:"The number that the authority gave its decision."`
 	Mark      string    `json:"mark,omitempty" doc:"The legal ground: blocked, censored or filtered."`
 	Start     time.Time `json:"start,omitzero" doc:"The time from which on the listing is in effect."`
@@ -36,7 +36,7 @@ type LogEntry struct {
 	Applied   bool      `json:"counts" doc:"False if a guard refused the change, so that it is not applied."`
 	Do        string    `json:"do" doc:"The action: block, allow, withdraw or, from a list, except."`
 	Scope     string    `json:"scope,omitempty" doc:"The names to which the listing applies: the name itself (exact), the name and all names below it (subtree), or only the names below it (below). If absent, the name and all names below it."`
-	Reason    string    `json:"reason,omitempty"`
+	Reason    string    `json:"reason,omitempty" doc:"The reason for the change."`
 	Authority string    `json:"authority,omitempty" doc:"The authority that decided."`
 	List      string    `json:"list,omitempty" doc:"The name of the list that lists the name, if the change is from a list."`
 }
@@ -56,9 +56,9 @@ type Claim struct {
 
 // NameInfo is the present verdict about a name, and the claims from which it follows.
 type NameInfo struct {
-	Name    string  `json:"name"`
+	Name    string  `json:"name" doc:"The name, in ASCII."`
 	Verdict string  `json:"verdict" enum:"pass,allow,block" doc:"The verdict that applies on all servers, without claims that are in effect on some servers only."`
-	Version uint64  `json:"version"`
+	Version uint64  `json:"version" doc:"The version of the set that decides."`
 	Claims  []Claim `json:"claims" doc:"The claims about the name itself, then those about names above it."`
 }
 
@@ -81,8 +81,8 @@ type nameOutput struct{ Body NameInfo }
 
 type logOutput struct {
 	Body struct {
-		Name string     `json:"name"`
-		Log  []LogEntry `json:"log"`
+		Name string     `json:"name" doc:"The name, in ASCII."`
+		Log  []LogEntry `json:"log" doc:"The changes of the name and of names above it, oldest first."`
 		More bool       `json:"more,omitempty" doc:"Whether there are more changes than are returned."`
 	}
 }

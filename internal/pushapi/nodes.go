@@ -64,7 +64,7 @@ func (a *API) Applied(e journal.Effect) {
 
 // NodeInfo is the state of a node as the API shows it.
 type NodeInfo struct {
-	Node      string    `json:"node"`
+	Node      string    `json:"node" doc:"The name of the token of the server, a slash, and the name of the server."`
 	Epoch     uint64    `json:"epoch" doc:"The epoch of the journal that the server follows."`
 	Version   uint64    `json:"version" doc:"The version in force on the server."`
 	Behind    uint64    `json:"behind" doc:"The number of versions by which control is ahead of the server."`
@@ -81,10 +81,10 @@ type NodeInfo struct {
 
 // VersionInfo is a version, with the number of nodes on which it is in force.
 type VersionInfo struct {
-	Version uint64    `json:"version"`
-	Time    time.Time `json:"time"`
-	Kind    string    `json:"kind"`
-	By      string    `json:"by,omitempty"`
+	Version uint64    `json:"version" doc:"The version of the set."`
+	Time    time.Time `json:"time" doc:"The time at which the version was published."`
+	Kind    string    `json:"kind" doc:"The kind of the record that made the version: changes, snapshot, ring, suspend, resume, advance or renew."`
+	By      string    `json:"by,omitempty" doc:"The name of the token with which the version was requested. The word lists, root, time or control stands for a version that no token requested."`
 	Nodes   int       `json:"nodes" doc:"The number of servers that reported within the last three minutes."`
 	InForce int       `json:"in_force" doc:"The number of those servers on which this version or a later one is in force."`
 	Median  int64     `json:"median_ms,omitempty" doc:"The time in milliseconds after which half of the servers had the version in force."`
@@ -94,7 +94,7 @@ type VersionInfo struct {
 type nodesOutput struct {
 	Body struct {
 		Version uint64     `json:"version" doc:"The newest version of the set."`
-		Nodes   []NodeInfo `json:"nodes"`
+		Nodes   []NodeInfo `json:"nodes" doc:"The servers that report to control."`
 		Problem string     `json:"problem,omitempty" doc:"The reason why control publishes nothing, if its journal is damaged."`
 	}
 }

@@ -50,7 +50,15 @@ func TestDocument(t *testing.T) {
 			Responses                         map[string]struct{ Content map[string]any }
 			RequestBody                       struct{ Content map[string]any }
 		}
-		Components struct{ SecuritySchemes map[string]any }
+		Components struct {
+			SecuritySchemes map[string]any
+			Schemas         map[string]struct {
+				Properties map[string]struct {
+					Ref         string `json:"$ref"`
+					Description string
+				}
+			}
+		}
 	}
 	if err := json.Unmarshal(a.body, &doc); err != nil {
 		t.Fatal(err)
@@ -82,6 +90,16 @@ func TestDocument(t *testing.T) {
 	}
 	if n := len(doc.Paths["/v1/changesets"]["post"].RequestBody.Content); n != 4 {
 		t.Errorf("%d media types of change sets, want 4", n)
+	}
+	for name, schema := range doc.Components.Schemas {
+		for field, property := range schema.Properties {
+			if strings.HasPrefix(name, "Error") || property.Ref != "" { // those of huma; the referenced schema has the description
+				continue
+			}
+			if !strings.HasSuffix(property.Description, ".") {
+				t.Errorf("%s.%s: description %q, want a sentence", name, field, property.Description)
+			}
+		}
 	}
 	for _, elsewhere := range []string{`"$schema"`, `"externalDocs"`, `"servers"`, `"$ref": "h`} {
 		if strings.Contains(indented.String(), elsewhere) {

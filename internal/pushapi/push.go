@@ -20,10 +20,10 @@ import (
 // ChangeSet is a change set as one JSON document.
 type ChangeSet struct {
 	ID      string             `json:"id,omitempty" maxLength:"100" doc:"The unique ID of the change set. If a change set with this ID was pushed before, with the same content, its receipt is returned and nothing else happens. If absent, Rempart chooses an ID."`
-	Comment string             `json:"comment,omitempty" maxLength:"1000"`
+	Comment string             `json:"comment,omitempty" maxLength:"1000" doc:"A comment for people, which the journal stores."`
 	Expires *time.Time         `json:"expires,omitempty" doc:"The time from which on the change set must not be published any more. A held change set that nobody approved is rejected then."`
-	Stage   *StageIn           `json:"stage,omitempty"`
-	Changes []changeset.Change `json:"changes" minItems:"1" maxItems:"5000"`
+	Stage   *StageIn           `json:"stage,omitempty" doc:"If present, the roll-out is staged: the change set is in force on a share of the servers first."`
+	Changes []changeset.Change `json:"changes" minItems:"1" maxItems:"5000" doc:"The changes of the change set. They are published together."`
 }
 
 // StageIn asks for a staged roll-out: the change set is in force on a share of the nodes first.

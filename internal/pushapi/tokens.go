@@ -98,12 +98,12 @@ func (a *API) updateToken(ctx context.Context, t *token) error {
 
 // TokenInfo is a token as the API shows it.
 type TokenInfo struct {
-	Name    string    `json:"name"`
+	Name    string    `json:"name" doc:"The name of the token."`
 	Owner   string    `json:"owner" doc:"The person who uses the token. The person who pushed a change set cannot approve it, with whichever token."`
-	Roles   []Role    `json:"roles"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires,omitzero"`
-	Revoked time.Time `json:"revoked,omitzero"`
+	Roles   []Role    `json:"roles" doc:"The roles of the token, which decide what it may do."`
+	Created time.Time `json:"created" doc:"The time at which the token was created."`
+	Expires time.Time `json:"expires,omitzero" doc:"The time at which the token expires. If absent, it does not expire."`
+	Revoked time.Time `json:"revoked,omitzero" doc:"The time at which the token was revoked."`
 	Rotated time.Time `json:"rotated,omitzero" doc:"The time at which the secret of the token was last replaced."`
 	Earlier time.Time `json:"earlier_until,omitzero" doc:"The time until which an earlier secret is accepted too."`
 	Secret  string    `json:"secret,omitempty" doc:"The secret. It is returned once, when it is created."`
@@ -137,7 +137,7 @@ type tokenOutput struct{ Body TokenInfo }
 
 type tokensOutput struct {
 	Body struct {
-		Tokens []TokenInfo `json:"tokens"`
+		Tokens []TokenInfo `json:"tokens" doc:"All tokens, including expired and revoked ones, the oldest first."`
 	}
 }
 
