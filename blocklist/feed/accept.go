@@ -21,10 +21,10 @@ type candidate struct {
 }
 
 // candidate returns t as a candidate for the content of li.
-func (l *Lists) candidate(li *list, t *loadedList) candidate {
+func (c *copies) candidate(li *list, t *loadedList) candidate {
 	return candidate{
 		name: li.name, kind: li.kind, before: li.copy, after: &t.record,
-		isReleased: func() bool { return l.isReleasedList(li.name) },
+		isReleased: func() bool { return c.isReleasedList(li.name) },
 	}
 }
 

@@ -13,12 +13,12 @@ import (
 	"rempart/blocklist/feed/guardfile"
 )
 
-// TestFileMayBeEmptied checks that the owner of a file may remove all names from it, even if there are many.
-func TestFileMayBeEmptied(t *testing.T) {
+// TestOwnerMayEmptyFile checks that the owner of a file may remove all names from it, even if there are many.
+func TestOwnerMayEmptyFile(t *testing.T) {
 	for name, tt := range map[string]struct{ before, after string }{
-		"the last name taken out": {"a.example\n", "# none at present\n"},
-		"emptied":                 {"a.example\n", ""},
-		"a large one":             {"a.example\n" + names1("n", 3000), "\n"},
+		"only name replaced by a comment": {"a.example\n", "# none at present\n"},
+		"emptied":                         {"a.example\n", ""},
+		"large file emptied":              {"a.example\n" + names1("n", 3000), "\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -40,23 +40,23 @@ func TestFileMayBeEmptied(t *testing.T) {
 	}
 }
 
-// TestListThatBecomesSomethingElse checks the content that servers send in place of a list that they no longer publish: it must not replace the list.
-func TestListThatBecomesSomethingElse(t *testing.T) {
+// TestNonListContentDoesNotReplaceList checks the content that servers send in place of a list that they no longer publish: it must not replace the list.
+func TestNonListContentDoesNotReplaceList(t *testing.T) {
 	const few, many = "a.example\nb.example\nc.example\n", 900
 	for name, tt := range map[string]struct {
 		before, after string
 		held          bool
 	}{
-		"a notice for many names":   {"a.example\n" + names1("n", many), "This list has moved to\nhttps://new.example/\n", true},
-		"a notice for a few names":  {few, "This list has moved to\nhttps://new.example/\n", true},
-		"a URL for many names":      {"a.example\n" + names1("n", many), "https://new.example/\n", true},
-		"nothing":                   {few, "", true},
-		"comments":                  {few, "# moved to https://new.example/\n", true},
-		"an error in JSON":          {few, `{"error": "moved", "url": "https://new.example/"}`, true},
-		"a page":                    {few, "<html><a href=https://new.example/>moved</a>\n", true},
-		"other names":               {few, "new.example\nd.example\n", false},
-		"other names, and a remark": {few, "new.example\nd.example\nsee the terms of use\n", false},
-		"a name less":               {few, "a.example\nnew.example\nsee the terms of use\nand more\n", false},
+		"a notice for many names":                 {"a.example\n" + names1("n", many), "This list has moved to\nhttps://new.example/\n", true},
+		"a notice for a few names":                {few, "This list has moved to\nhttps://new.example/\n", true},
+		"a URL for many names":                    {"a.example\n" + names1("n", many), "https://new.example/\n", true},
+		"empty body":                              {few, "", true},
+		"only comments":                           {few, "# moved to https://new.example/\n", true},
+		"an error in JSON":                        {few, `{"error": "moved", "url": "https://new.example/"}`, true},
+		"a page":                                  {few, "<html><a href=https://new.example/>moved</a>\n", true},
+		"other names":                             {few, "new.example\nd.example\n", false},
+		"other names and a sentence":              {few, "new.example\nd.example\nsee the terms of use\n", false},
+		"one name kept, one added, two sentences": {few, "a.example\nnew.example\nsee the terms of use\nand more\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -86,14 +86,14 @@ func TestListThatBecomesSomethingElse(t *testing.T) {
 	}
 }
 
-// TestErrorObjects checks that a list whose content is a JSON document that reports an error fails.
-func TestErrorObjects(t *testing.T) {
+// TestJSONErrorObjectFailsList checks that a list whose content is a JSON document that reports an error fails.
+func TestJSONErrorObjectFailsList(t *testing.T) {
 	for _, body := range fetchtest.ErrorObjects() {
 		f := newFixture(t)
 		srv := fetchtest.NewServer(t)
 		srv.Do(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(body)) })
 		if s := one(t, f.once(Config{Lists: []string{srv.URL}})); s.Result != Failed || s.Err == "" {
-			t.Errorf("%s: %+v", body, s)
+			t.Errorf("list with the content %s: status %+v, want Failed with an error", body, s)
 		}
 	}
 }
@@ -130,8 +130,8 @@ func TestFileWrittenWhileItIsRead(t *testing.T) {
 	}
 }
 
-// TestFirstFetchOfANotice checks that a notice that the first fetch of a list returns is held until a person releases the list.
-func TestFirstFetchOfANotice(t *testing.T) {
+// TestNoticeOnFirstFetchIsHeld checks that a notice that the first fetch of a list returns is held until a person releases the list.
+func TestNoticeOnFirstFetchIsHeld(t *testing.T) {
 	for body, held := range map[string]bool{
 		"new.example\nhas moved\n":                       true,
 		"This list has moved to\nhttps://new.example/\n": true,
@@ -152,7 +152,7 @@ func TestFirstFetchOfANotice(t *testing.T) {
 		}
 		eventually(t, body, func() bool { return one(t, l).Result == Failed })
 		if err := one(t, l).Err; blocks(t, l, "new.example") || !strings.Contains(err, "list:small") {
-			t.Errorf("%q: %s", body, err)
+			t.Errorf("notice %q: error %q, want one that names list:small, and new.example not blocked", body, err)
 		}
 		f.file("released.txt", "list:small\n")
 		eventually(t, "the release of "+body, func() bool { return blocks(t, l, "new.example") })

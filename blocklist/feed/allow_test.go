@@ -8,8 +8,8 @@ import (
 	"rempart/blocklist/feed/fetch/fetchtest"
 )
 
-// TestAllowFileAsPeopleWriteIt checks that a line of each format allows its name, and that the log names the lines that do not.
-func TestAllowFileAsPeopleWriteIt(t *testing.T) {
+// TestAllowFileAcceptsEveryFormat checks that a line of each format allows its name, and that the log names the lines that do not.
+func TestAllowFileAcceptsEveryFormat(t *testing.T) {
 	f := newFixture(t)
 	blocked := names1("n", 12)
 	allow := f.file("allow.txt", "\xff\xfe"+fetchtest.UTF16("n0.example#why\r\nhttps://n1.example/\r\nn2[.]example\r\n*.n3.example\r\n@@||n4.example^|\r\n0.0.0.0 n5.example\r\n"+
@@ -18,7 +18,7 @@ func TestAllowFileAsPeopleWriteIt(t *testing.T) {
 	l := f.once(cfg)
 	for i, name := range strings.Fields(blocked) {
 		if got, want := action(t, l, name), i < 6; (got == blocklist.Allow) != want {
-			t.Errorf("%s: %v", name, got)
+			t.Errorf("%s: decision %v, allowed must be %v", name, got, want)
 		}
 	}
 	f.once(cfg)

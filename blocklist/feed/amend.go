@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"rempart/blocklist"
-	"rempart/blocklist/feed/store"
 	"rempart/blocklist/guard"
 	"rempart/internal/durable"
 	"rempart/internal/setfile"
@@ -23,36 +22,36 @@ const (
 )
 
 // amend updates the set by an overlay with the changes, if there are few. It reports whether it did.
-func (l *Lists) amend(c changes, content uint64, now time.Time) (done bool, err error) {
-	if l.damaged || l.whole || !c.few {
+func (p *publisher) amend(c changes, content uint64, now time.Time) (done bool, err error) {
+	if p.damaged || p.whole || !c.few {
 		return false, nil
 	}
-	have := l.set.View()
-	version, err := l.counter.Next(have.Version())
+	have := p.set.View()
+	version, err := p.counter.Next(have.Version())
 	if err != nil {
 		return false, err
 	}
-	view, err := have.With(l.info(version, content, now), c.all)
+	view, err := have.With(p.info(version, content, now), c.all)
 	if err != nil {
 		return false, err
 	}
-	if err := l.writeOverlay(view); err != nil {
+	if err := p.writeOverlay(view); err != nil {
 		return false, err
 	}
-	if l.mergeJob != nil && !l.mergeJob.abandoned {
-		l.mergeJob.since = append(l.mergeJob.since, c.all...)
+	if p.mergeJob != nil && !p.mergeJob.abandoned {
+		p.mergeJob.since = append(p.mergeJob.since, c.all...)
 	}
-	if err := l.putInForce(view, content, now); err != nil {
+	if err := p.putInForce(view, content, now); err != nil {
 		return false, err
 	}
-	if view.Stats().Overlay > l.limits.merge && l.mergeJob == nil {
-		return true, l.mergeLater(content)
+	if view.Stats().Overlay > p.limits.merge && p.mergeJob == nil {
+		return true, p.mergeLater(content)
 	}
 	return true, nil
 }
 
-func (l *Lists) writeOverlay(view *blocklist.View) error {
-	return durable.WriteBytes(l.path(overlayFile), view.Overlay())
+func (p *publisher) writeOverlay(view *blocklist.View) error {
+	return durable.WriteBytes(p.path(overlayFile), view.Overlay())
 }
 
 // changes are the differences between the copies from which the set in force was made and the present copies.
@@ -63,23 +62,23 @@ type changes struct {
 }
 
 // changes returns the changes. It reads the copies of the lists that changed, before and after.
-func (l *Lists) changes(now time.Time) (c changes, err error) {
+func (p *publisher) changes(now time.Time) (c changes, err error) {
 	c.few = true
-	for _, li := range slices.Concat(l.removed, l.lists) {
+	for _, li := range slices.Concat(p.removed, p.lists) {
 		from, to := li.published, li.activeCopy(now)
 		if from == to || from != nil && to != nil && from.Identity() == to.Identity() {
 			continue
 		}
-		before, closeBefore, err := l.inputOrNone(li, from)
+		before, closeBefore, err := p.inputOrNone(li, from)
 		if err != nil {
 			c.few = false // the copy before is gone: the whole set is compiled again
 			continue
 		}
-		after, closeAfter, err := l.inputOrNone(li, to)
+		after, closeAfter, err := p.inputOrNone(li, to)
 		if err == nil {
-			counts := from != nil && to != nil && li.kind != KindAllow && !isEmptied(li.kind, from, to) && !l.isReleasedList(li.name)
+			counts := from != nil && to != nil && li.kind != KindAllow && !isEmptied(li.kind, from, to) && !p.copies.isReleasedList(li.name)
 			err = blocklist.Diff(before, after, func(change blocklist.Change) bool {
-				c.add(change, counts, l.limits.amend)
+				c.add(change, counts, p.limits.amend)
 				return true
 			})
 			closeAfter()
@@ -87,7 +86,7 @@ func (l *Lists) changes(now time.Time) (c changes, err error) {
 		closeBefore()
 		if errors.Is(err, blocklist.ErrSnapshot) {
 			bad := (*badCopy)(nil)
-			if err = l.whichCopy(err, now); !errors.As(err, &bad) { // the copy before is damaged, and nothing else needs it
+			if err = p.whichCopy(err, now); !errors.As(err, &bad) { // the copy before is damaged, and nothing else needs it
 				c.few, err = false, nil
 			}
 		}
@@ -119,25 +118,17 @@ func (c *changes) add(change blocklist.Change, counts bool, most int) {
 const everyList = "*"
 
 // check returns an error for changes out of proportion to the set, unless a person released them.
-func (c changes) check(l *Lists) error {
-	if l.isReleasedList(everyList) {
+func (c changes) check(p *publisher) error {
+	if p.copies.isReleasedList(everyList) {
 		return nil
 	}
-	have := l.set.View().Stats().Names
+	have := p.set.View().Stats().Names
 	for _, after := range []int{have - c.removed, have + c.added} {
 		if f := guard.MassChange(have, max(0, after), guard.Bounds{}); f.Outcome != guard.Pass {
 			return &massChange{"the set as a whole: " + f.Explain(nil), everyList}
 		}
 	}
 	return nil
-}
-
-// inputOrNone opens a copy, or an empty input if rec is nil.
-func (l *Lists) inputOrNone(li *list, rec *store.Record) (*blocklist.Input, func(), error) {
-	if rec == nil {
-		return blocklist.NewBuilder().Input(blocklist.Source{Name: li.name}), func() {}, nil
-	}
-	return l.input(li, rec)
 }
 
 // mergeJob is the merge of an overlay into the next snapshot, in the background.
@@ -148,73 +139,73 @@ type mergeJob struct {
 }
 
 // mergeLater writes the view in force as one snapshot, in the background. Run handles the result.
-func (l *Lists) mergeLater(content uint64) error {
-	view := l.set.View()
-	version, err := l.counter.Next(view.Version())
+func (p *publisher) mergeLater(content uint64) error {
+	view := p.set.View()
+	version, err := p.counter.Next(view.Version())
 	if err != nil {
 		return err
 	}
 	m := &mergeJob{}
-	l.mergeJob = m
-	info := l.info(version, content, time.Now())
-	l.background.Go(func() {
-		m.failed = durable.WriteFile(l.path(mergedFile), func(w io.Writer) error { return view.Compact(l.unlessEnding(w), info) })
-		l.merged <- m
+	p.mergeJob = m
+	info := p.info(version, content, time.Now())
+	p.background.Go(func() {
+		m.failed = durable.WriteFile(p.path(mergedFile), func(w io.Writer) error { return view.Compact(p.unlessEnding(w), info) })
+		p.merged <- m
 	})
 	return nil
 }
 
 // abandonMerge discards the result of a merge under way. Another merge starts only after it has ended, because both write the same file.
-func (l *Lists) abandonMerge() {
-	if l.mergeJob != nil {
-		l.mergeJob.abandoned, l.mergeJob.since = true, nil
+func (p *publisher) abandonMerge() {
+	if p.mergeJob != nil {
+		p.mergeJob.abandoned, p.mergeJob.since = true, nil
 	}
 }
 
 // afterMerge puts a merged snapshot in force, under the changes since the merge started.
-func (l *Lists) afterMerge(m *mergeJob) {
+func (p *publisher) afterMerge(m *mergeJob) {
 	err := m.failed
 	if !m.abandoned && err == nil {
-		err = l.useMerged(m)
+		err = p.useMerged(m)
 	} else {
-		err = errors.Join(err, ignoreMissing(os.Remove(l.path(mergedFile))))
+		err = errors.Join(err, ignoreMissing(os.Remove(p.path(mergedFile))))
 	}
-	l.mergeJob = nil
+	p.mergeJob = nil
 	if err != nil {
-		l.log.Error("the overlay could not be merged into a new snapshot; it stays in force as it is", "err", err)
+		p.log.Error("the overlay could not be merged into a new snapshot; it stays in force as it is", "err", err)
 	}
 }
 
 // useMerged opens the merged snapshot and makes an overlay of the changes since the merge started. Only then the merged snapshot replaces the current one.
-func (l *Lists) useMerged(m *mergeJob) error {
-	f, err := setfile.Open(l.path(mergedFile))
+func (p *publisher) useMerged(m *mergeJob) error {
+	f, err := setfile.Open(p.path(mergedFile))
 	if err != nil {
 		return err
 	}
 	view := f.View
-	if now, have := time.Now(), l.set.View().Version(); have >= view.Version() {
-		version, err := l.counter.Next(have)
+	if now, have := time.Now(), p.set.View().Version(); have >= view.Version() {
+		version, err := p.counter.Next(have)
 		if err != nil {
 			return err
 		}
-		if view, err = view.With(l.info(version, l.content, now), m.since); err != nil {
+		if view, err = view.With(p.info(version, p.content, now), m.since); err != nil {
 			return err
 		}
-		if err := l.writeOverlay(view); err != nil {
+		if err := p.writeOverlay(view); err != nil {
 			return err
 		}
-	} else if err := ignoreMissing(os.Remove(l.path(overlayFile))); err != nil {
+	} else if err := ignoreMissing(os.Remove(p.path(overlayFile))); err != nil {
 		return err
 	}
-	l.keepPrevious()
-	if err := durable.Rename(l.path(mergedFile), l.path(snapshotFile)); err != nil {
+	p.keepPrevious()
+	if err := durable.Rename(p.path(mergedFile), p.path(snapshotFile)); err != nil {
 		return err
 	}
-	if err := l.set.Replace(view); err != nil {
+	if err := p.set.Replace(view); err != nil {
 		return err
 	}
-	l.useFile(f)
+	p.useFile(f)
 	st := view.Stats()
-	l.log.Info("overlay merged", "version", st.Version, "names", st.Names, "overlay", st.Overlay)
+	p.log.Info("overlay merged", "version", st.Version, "names", st.Names, "overlay", st.Overlay)
 	return nil
 }

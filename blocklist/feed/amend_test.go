@@ -11,8 +11,8 @@ import (
 	"rempart/blocklist/feed/store"
 )
 
-// TestSmallChangesAreAmended checks that small changes are stored in an overlay of the same snapshot, also across restarts.
-func TestSmallChangesAreAmended(t *testing.T) {
+// TestSmallChangesAreStoredInOverlay checks that small changes are stored in an overlay of the same snapshot, also across restarts.
+func TestSmallChangesAreStoredInOverlay(t *testing.T) {
 	f := newFixture(t)
 	allow := f.file("allow.txt", "")
 	cfg := Config{Lists: []string{f.file("a.txt", names1("n", 500))}, Allow: allow}
@@ -24,7 +24,7 @@ func TestSmallChangesAreAmended(t *testing.T) {
 	f.file("allow.txt", "n1.example\n")
 	eventually(t, "the allowed name", func() bool { return action(t, l, "www.n1.example") == blocklist.Allow })
 	if got := l.Set().View(); got.Snapshot().Checksum() != snapshot || got.Stats().Overlay != 13 || got.Stats().Names != 491 {
-		t.Errorf("%+v", got.Stats())
+		t.Errorf("view after small changes: %+v, want the same snapshot, 13 names in the overlay and 491 in all", got.Stats())
 	}
 	version := l.Set().View().Version()
 	stop()
@@ -51,8 +51,8 @@ func TestSmallChangesAreAmended(t *testing.T) {
 	}
 }
 
-// TestOverlayIsMerged checks that overlays are merged into new snapshots while changes continue.
-func TestOverlayIsMerged(t *testing.T) {
+// TestOverlaysAreMergedIntoSnapshots checks that overlays are merged into new snapshots while changes continue.
+func TestOverlaysAreMergedIntoSnapshots(t *testing.T) {
 	f := newFixture(t)
 	list := f.file("a.txt", names1("n", 100))
 	cfg := Config{Lists: []string{list}}
@@ -86,9 +86,9 @@ func TestOverlayIsMerged(t *testing.T) {
 	}
 }
 
-// TestPreviousComesBack checks that the previous snapshot is used if the newest is damaged: at its ends, which is detected when it is opened, or inside,
-// which is detected when it is read completely.
-func TestPreviousComesBack(t *testing.T) {
+// TestPreviousSnapshotReplacesDamagedOne checks that the previous snapshot is used if the newest is damaged: at its ends, which is detected when it is opened,
+// or inside, which is detected when it is read completely.
+func TestPreviousSnapshotReplacesDamagedOne(t *testing.T) {
 	for _, where := range []string{"header", "trailer", "names"} {
 		t.Run(where, func(t *testing.T) {
 			f := newFixture(t)
@@ -135,8 +135,8 @@ func TestPreviousComesBack(t *testing.T) {
 	}
 }
 
-// TestListsTooLongForMemory checks that a list that is too long for memory is collected in several runs, and that no files of the runs are left.
-func TestListsTooLongForMemory(t *testing.T) {
+// TestLongListIsCollectedInRuns checks that a list that is too long for memory is collected in several runs, and that no files of the runs are left.
+func TestLongListIsCollectedInRuns(t *testing.T) {
 	f := newFixture(t)
 	cfg := Config{Lists: []string{f.file("a.txt", "@@||n7.example^\n||n8.example^$badfilter\n"+names1("n", 20_000)+names1("n", 20_000))}}
 	l := f.new(cfg)
@@ -161,7 +161,7 @@ func TestDamagedCopyDoesNotStopRenewal(t *testing.T) {
 	f.once(cfg)
 	paths, err := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+store.CopySuffix))
 	if err != nil || len(paths) != 1 {
-		t.Fatal(paths, err)
+		t.Fatalf("copies: %q, %v; want one", paths, err)
 	}
 	alter(t, paths[0])
 	l := f.start(cfg)
@@ -171,8 +171,8 @@ func TestDamagedCopyDoesNotStopRenewal(t *testing.T) {
 	eventually(t, "the new content", func() bool { return blocks(t, l, "n2000.example") })
 }
 
-// TestFallenBackSetIsNotBuiltUpon checks that, after a fallback to the set of an earlier run, the next set holds no listings of that set.
-func TestFallenBackSetIsNotBuiltUpon(t *testing.T) {
+// TestSetAfterFallbackHasNoOldListings checks that, after a fallback to the set of an earlier run, the next set holds no listings of that set.
+func TestSetAfterFallbackHasNoOldListings(t *testing.T) {
 	f := newFixture(t)
 	f.once(Config{Lists: []string{f.file("a.txt", "a.example\n")}})
 	l := f.new(Config{Lists: []string{f.file("b.txt", "b.example\n")}})
@@ -181,11 +181,11 @@ func TestFallenBackSetIsNotBuiltUpon(t *testing.T) {
 	}
 	defer l.unlock()
 	l.refreshFiles(l.lists)
-	l.fallBack()
+	l.publisher.fallBack()
 	if !blocks(t, l, "a.example") {
 		t.Fatal("the set of the earlier run is not active")
 	}
-	if err := l.publish(); err != nil {
+	if err := l.publisher.publish(); err != nil {
 		t.Fatal(err)
 	}
 	if blocks(t, l, "a.example") || !blocks(t, l, "b.example") {
@@ -193,8 +193,8 @@ func TestFallenBackSetIsNotBuiltUpon(t *testing.T) {
 	}
 }
 
-// TestCopiesDoNotPileUp checks that old copies are removed when a list changes many times while a reader holds the set.
-func TestCopiesDoNotPileUp(t *testing.T) {
+// TestOldCopiesAreRemoved checks that old copies are removed when a list changes many times while a reader holds the set.
+func TestOldCopiesAreRemoved(t *testing.T) {
 	f := newFixture(t)
 	cfg := Config{Lists: []string{f.file("a.txt", names1("a", 1500)), f.file("b.txt", names1("b", 1500))}}
 	l := f.start(cfg)

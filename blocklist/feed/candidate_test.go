@@ -26,7 +26,7 @@ func TestCandidate(t *testing.T) {
 			tt.candidate.isReleased = func() bool { return false }
 		}
 		if err := tt.candidate.check(); (err != nil) != tt.held {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: error %v, held must be %v", name, err, tt.held)
 		}
 	}
 }

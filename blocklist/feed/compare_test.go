@@ -189,8 +189,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestKept checks that the set that an earlier run stored can be opened, including its overlay.
-func TestKept(t *testing.T) {
+// TestStoredSetIsOpenedWithOverlay checks that the set that an earlier run stored can be opened, including its overlay.
+func TestStoredSetIsOpenedWithOverlay(t *testing.T) {
 	f := newFixture(t)
 	cfg := Config{Lists: []string{f.file("list.txt", "a.example\n")}, Refresh: time.Hour}
 	version := f.once(cfg).Set().View().Version()

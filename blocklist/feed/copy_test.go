@@ -18,13 +18,13 @@ import (
 	"rempart/blocklist/feed/store"
 )
 
-func TestCorruptCopies(t *testing.T) {
+func TestCorruptFilesOfListsAreReplaced(t *testing.T) {
 	spoil := map[string]func(t *testing.T, path string){
-		"altered":   func(t *testing.T, path string) { alter(t, path) },
-		"cut":       func(t *testing.T, path string) { os.WriteFile(path, []byte("cut"), 0o600) },
-		"emptied":   func(t *testing.T, path string) { os.WriteFile(path, nil, 0o600) },
-		"removed":   func(t *testing.T, path string) { os.Remove(path) },
-		"a garbage": func(t *testing.T, path string) { os.WriteFile(path, bytes.Repeat([]byte{0xa5}, 8192), 0o600) },
+		"altered":             func(t *testing.T, path string) { alter(t, path) },
+		"cut":                 func(t *testing.T, path string) { os.WriteFile(path, []byte("cut"), 0o600) },
+		"emptied":             func(t *testing.T, path string) { os.WriteFile(path, nil, 0o600) },
+		"removed":             func(t *testing.T, path string) { os.Remove(path) },
+		"replaced by garbage": func(t *testing.T, path string) { os.WriteFile(path, bytes.Repeat([]byte{0xa5}, 8192), 0o600) },
 	}
 	files := map[string]string{
 		"snapshot": snapshotFile,
@@ -44,7 +44,7 @@ func TestCorruptCopies(t *testing.T) {
 				srv.Close() // the stored body must be used
 				paths, err := filepath.Glob(filepath.Join(f.data, pattern))
 				if err != nil || len(paths) == 0 {
-					t.Fatal(paths, err)
+					t.Fatalf("files that match %s: %q, %v; want at least one", pattern, paths, err)
 				}
 				for _, path := range paths {
 					spoil(t, path)
@@ -75,7 +75,7 @@ func alter(t *testing.T, path string) {
 	}
 }
 
-func TestReadOnly(t *testing.T) {
+func TestReadOnlyListsWriteNothing(t *testing.T) {
 	f := newFixture(t)
 	srv := fetchtest.NewServer(t)
 	srv.Say("u.example\n")

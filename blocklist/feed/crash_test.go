@@ -17,7 +17,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestKill starts the test binary as another process, which prints each version that it makes active, and kills that process.
+// TestKilledProcessLeavesCompleteSet starts the test binary as another process, which prints each version that it makes active, and kills that process.
 const (
 	lifeFolder = "REMPART_TEST_LIFE" // the environment variable that gives the folder of the process
 	lifeWords  = "in force "
@@ -53,14 +53,14 @@ func live(dir string) error {
 		if err := l.Start(context.Background()); err != nil {
 			return err
 		}
-		l.savePostponed()
+		l.copies.savePostponed()
 		for j := range 3 {
 			text := names1("kept", 3000) + names1(fmt.Sprintf("more%d-", i), 1+j*10)
 			if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
 				return err
 			}
-			l.refreshFile(l.lists[0])
-			if err := l.publish(); err != nil {
+			l.copies.refreshFile(l.lists[0])
+			if err := l.publisher.publish(); err != nil {
 				return err
 			}
 			fmt.Println(lifeWords, l.Set().View().Version())
@@ -69,8 +69,9 @@ func live(dir string) error {
 	}
 }
 
-// TestKill checks the files of a process that is killed while it makes sets: they can be opened, are complete, and hold the last printed version or a later one.
-func TestKill(t *testing.T) {
+// TestKilledProcessLeavesCompleteSet checks the files of a process that is killed while it makes sets: they can be opened, are complete, and hold the last
+// printed version or a later one.
+func TestKilledProcessLeavesCompleteSet(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +98,7 @@ func checkLeft(t *testing.T, data string, said uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	view, err := l.openSet()
+	view, err := l.publisher.openSet()
 	if err != nil {
 		t.Fatalf("version %d was active, but no set can be opened: %v", said, err)
 	}
@@ -115,8 +116,8 @@ func checkLeft(t *testing.T, data string, said uint64) {
 	}
 }
 
-// TestFullDisk checks a full data folder: the active set stays active and on disk, and the next set is made when there is space again.
-func TestFullDisk(t *testing.T) {
+// TestSetStaysActiveOnFullDisk checks a full data folder: the active set stays active and on disk, and the next set is made when there is space again.
+func TestSetStaysActiveOnFullDisk(t *testing.T) {
 	f := newFixture(t)
 	dnstest.SmallDisk(t, f.data, 512<<10)
 	cfg := Config{Lists: []string{f.file("a.txt", names1("n", 900))}} // few enough to pass the guard against mass changes
@@ -134,7 +135,7 @@ func TestFullDisk(t *testing.T) {
 	if !blocks(t, l, "n899.example") {
 		t.Error("the active set was lost")
 	}
-	view, err := l.openSet()
+	view, err := l.publisher.openSet()
 	if err != nil || view.Snapshot().Verify() != nil {
 		t.Errorf("the snapshot on disk: %v", err)
 	}
@@ -148,9 +149,9 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// TestStartOnFullDisk checks a start with a full data folder: the folder is reported as not writable and the set on disk is active. The report ends
-// when there is space again.
-func TestStartOnFullDisk(t *testing.T) {
+// TestStartOnFullDiskUsesStoredSet checks a start with a full data folder: the folder is reported as not writable and the set on disk is active. The report
+// ends when there is space again.
+func TestStartOnFullDiskUsesStoredSet(t *testing.T) {
 	f := newFixture(t)
 	dnstest.SmallDisk(t, f.data, 512<<10)
 	cfg := Config{Lists: []string{f.file("a.txt", names1("n", 9))}}
@@ -160,7 +161,7 @@ func TestStartOnFullDisk(t *testing.T) {
 	l := f.start(cfg)
 	f.run(l)
 	if s := l.Status(); s.Folder == "" || !blocks(t, l, "n8.example") {
-		t.Errorf("%+v", s)
+		t.Errorf("start on a full disk: status %+v, want a problem of the folder, and n8.example blocked", s)
 	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ type download struct {
 func (l *Lists) startDownload(ctx context.Context, slots chan struct{}, li *list, done <-chan struct{}) func() {
 	li.fetching = true
 	known, before, kept := fetch.Validators{}, "", uint64(0)
-	if current, err := l.isCurrent(li); err == nil && current {
+	if current, err := l.copies.isCurrent(li); err == nil && current {
 		known, before, kept = li.copy.Validators, l.store.Body(li.key), li.copy.Body
 	}
 	from := li.feed.origin()
@@ -68,19 +68,19 @@ func (l *Lists) handleDownload(r download) {
 	if err == nil {
 		err = l.acceptBody(r.list, r.got)
 	}
-	l.finishAttempt(r.list, time.Now(), err)
+	l.copies.finishAttempt(r.list, time.Now(), err)
 }
 
 // acceptBody makes a fetched body the content of li if it is accepted.
 func (l *Lists) acceptBody(li *list, got fetch.Result) error {
 	path := l.store.NewBody(li.key)
 	if got.MissedEvents > 0 {
-		l.log.Warn("some of a list could not be fetched; what was known of that stays", "list", li.name, "events", got.MissedEvents)
+		l.log.Warn("some events of a list could not be fetched; their listings stay as they were", "list", li.name, "events", got.MissedEvents)
 	}
 	if got.Unchanged && li.copy == nil {
 		return errors.New("its copy was lost while the server was asked whether it changed")
 	}
-	current, err := l.isCurrent(li)
+	current, err := l.copies.isCurrent(li)
 	if err != nil {
 		return err
 	}
@@ -94,13 +94,13 @@ func (l *Lists) acceptBody(li *list, got fetch.Result) error {
 		}
 		return l.store.SaveRecord(li.key, li.copy)
 	}
-	t, err := l.readList(li, path, got.At)
+	t, err := l.copies.readList(li, path, got.At)
 	if err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
 	t.record.Validators = got.Validators
-	if err := l.store.UseNewBody(li.key); err != nil { // keep syncs the folder
+	if err := l.store.UseNewBody(li.key); err != nil { // saveCopy syncs the folder
 		return err
 	}
-	return l.saveCopy(li, t)
+	return l.copies.saveCopy(li, t)
 }

@@ -22,7 +22,7 @@ import (
 	"rempart/blocklist/feed/store"
 )
 
-func TestURL(t *testing.T) {
+func TestURLIsFetchedAndLastCopyUsed(t *testing.T) {
 	f := newFixture(t)
 	srv := fetchtest.NewServer(t)
 	srv.Say("a.example\n")
@@ -61,11 +61,11 @@ func TestURL(t *testing.T) {
 	}
 }
 
-func TestConditional(t *testing.T) {
+func TestUnchangedListIsNotSentAgain(t *testing.T) {
 	for name, header := range map[string][2]string{
 		"ETag":          {"ETag", `"v1"`},
 		"Last-Modified": {"Last-Modified", "Fri, 21 Aug 2026 10:00:00 GMT"},
-		"neither":       {"X-None", ""},
+		"no validator":  {"X-None", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -102,7 +102,7 @@ func TestConditional(t *testing.T) {
 	}
 }
 
-func TestURLThatFails(t *testing.T) {
+func TestFailedURLIsReported(t *testing.T) {
 	endless := func(w http.ResponseWriter, r *http.Request) {
 		line := bytes.Repeat([]byte("x.example\n"), 1000)
 		for r.Context().Err() == nil {
@@ -119,10 +119,10 @@ func TestURLThatFails(t *testing.T) {
 		{"500", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x.example", 500) }, "500 Internal Server Error"},
 		{"404", http.NotFound, "404"},
 		{"204", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, "204"},
-		{"304 unasked", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, "304"},
-		{"emptied", func(w http.ResponseWriter, _ *http.Request) {}, "lists nothing"},
-		{"page", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<!DOCTYPE html>\nx.example\n") }, "not a list"},
-		{"slow", func(w http.ResponseWriter, r *http.Request) {
+		{"304 without a condition", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, "304"},
+		{"empty body", func(w http.ResponseWriter, _ *http.Request) {}, "lists nothing"},
+		{"HTML page", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<!DOCTYPE html>\nx.example\n") }, "not a list"},
+		{"body never ends", func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "x.example\n")
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
@@ -133,11 +133,11 @@ func TestURLThatFails(t *testing.T) {
 			w.Header().Set("Content-Encoding", "gzip")
 			io.WriteString(w, fetchtest.Gzip(t, strings.Repeat("x.example\n", 1<<18)))
 		}, "too large"},
-		{"promises too much", func(w http.ResponseWriter, _ *http.Request) {
+		{"Content-Length too large", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "99999999999")
 			io.WriteString(w, "x.example\n")
 		}, "too large"},
-		{"ends early", func(w http.ResponseWriter, _ *http.Request) {
+		{"body shorter than Content-Length", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			io.WriteString(w, "x.example\n")
 		}, "unexpected EOF"},
@@ -186,7 +186,7 @@ func TestURLThatFails(t *testing.T) {
 	}
 }
 
-func TestTLS(t *testing.T) {
+func TestCertificateAndRedirectOfURLAreChecked(t *testing.T) {
 	f := newFixture(t)
 	plain := fetchtest.NewServer(t)
 	plain.Say("a.example\n")
@@ -226,7 +226,7 @@ func TestTLS(t *testing.T) {
 	eventually(t, "the list", func() bool { return blocks(t, l, "a.example") })
 }
 
-func TestSlowURLDoesNotHoldStart(t *testing.T) {
+func TestSlowURLDoesNotDelayStart(t *testing.T) {
 	f := newFixture(t)
 	slow, quick := fetchtest.NewServer(t), fetchtest.NewServer(t)
 	release := make(chan struct{})

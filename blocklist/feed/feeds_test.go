@@ -51,7 +51,7 @@ deep_urls = true
 	}
 }
 
-func TestQuorumThatCannotBeReached(t *testing.T) {
+func TestUnreachableQuorumIsLogged(t *testing.T) {
 	f := newFixture(t)
 	a, b := f.file("a.txt", "a.example\n"), f.file("b.txt", "a.example\n")
 	f.new(Config{Feeds: []Feed{{Name: "a", Path: a, Quorum: 3}, {Name: "b", Path: b, Weight: 2}}})
@@ -67,31 +67,31 @@ func TestQuorumThatCannotBeReached(t *testing.T) {
 func TestReadFeedsRefuses(t *testing.T) {
 	const sound = "[[feed]]\nname = \"a\"\nurl = \"https://a.example/l.txt?token=hunter2\"\n"
 	for name, tt := range map[string]struct{ file, want string }{
-		"an unknown policy":   {sound + "policy = \"page\"\n", `line 4: feed "a": policy: there is no policy "page"`},
-		"an unknown key":      {sound + "colour = \"red\"\n", `line 4: there is no key "colour"`},
-		"an unknown table":    {"[[feeds]]\nname = \"a\"\n", "line 1"},
-		"a key of no feed":    {"name = \"a\"\n" + sound, `line 1: "name" belongs to no feed`},
-		"no TOML":             {"[[feed]]\nname = a b\n", "line 2"},
-		"no name":             {"\n[[feed]]\npath = \"x\"\n", "line 2: feed 1: give it a name"},
-		"the same name":       {sound + strings.Replace(sound, "l.txt", "m.txt", 1), `line 5: feed "a": name: another feed has that name`},
-		"the same origin":     {sound + strings.Replace(sound, `"a"`, `"b"`, 1), `line 6: feed "b": url: it is read from where "a" is`},
-		"no origin":           {"[[feed]]\nname = \"a\"\n", `line 1: feed "a": it names neither a path nor a URL`},
-		"two origins":         {sound + "path = \"x\"\n", "both a path and a URL"},
-		"another scheme":      {strings.Replace(sound, "https", "gopher", 1), `line 3: feed "a": url: `},
-		"an unknown format":   {sound + "format = \"xml\"\n", `line 4: feed "a": format: list format "xml"`},
-		"an unknown category": {sound + "\n\ncategory = \"rude\"\n", `line 6: feed "a": category: there is no category "rude"`},
-		"an unknown scope":    {sound + "scope = \"all\"\n", "subtree"},
-		"a short interval":    {sound + "interval = \"1s\"\n", `line 4: feed "a": interval: "1s" is no duration from 1m0s to 7d`},
-		"a long interval":     {sound + "interval = \"8d\"\n", "interval"},
-		"a negative age":      {sound + "max_age = \"-1h\"\n", "max_age"},
-		"a weight":            {sound + "weight = 100000\n", `line 4: feed "a": weight: 100000 is not from 1 to 1000`},
-		"a wrong type":        {sound + "quorum = \"two\"\n", "line 4: quorum is a whole number without quotes, like 3"},
-		"a number in a text":  {sound + "interval = 15\n", "line 4: interval is a text in quotes"},
-		"a switch in a text":  {sound + "deep_urls = \"yes\"\n", "line 4: deep_urls is true or false, without quotes"},
-		"one table":           {"[feed]\nname = \"a\"\n", `line 1: feed "a": it names neither`},
-		"no table":            {"feed = \"a\"\n", "line 1: feeds are tables: begin each with [[feed]]"},
-		"UTF-32":              {"\xff\xfe\x00\x00", "UTF-32"},
-		"in a second feed":    {sound + "\n# more\n[[feed]]\nname = \"b\"\npath = \"b\"\nweight = -1\n", `line 9: feed "b": weight: -1 is not from 1 to 1000`},
+		"an unknown policy":          {sound + "policy = \"page\"\n", `line 4: feed "a": policy: there is no policy "page"`},
+		"an unknown key":             {sound + "colour = \"red\"\n", `line 4: there is no key "colour"`},
+		"an unknown table":           {"[[feeds]]\nname = \"a\"\n", "line 1"},
+		"a key of no feed":           {"name = \"a\"\n" + sound, `line 1: "name" belongs to no feed`},
+		"no TOML":                    {"[[feed]]\nname = a b\n", "line 2"},
+		"no name":                    {"\n[[feed]]\npath = \"x\"\n", "line 2: feed 1: give it a name"},
+		"the same name":              {sound + strings.Replace(sound, "l.txt", "m.txt", 1), `line 5: feed "a": name: another feed has that name`},
+		"the same origin":            {sound + strings.Replace(sound, `"a"`, `"b"`, 1), `line 6: feed "b": url: it is read from where "a" is`},
+		"no origin":                  {"[[feed]]\nname = \"a\"\n", `line 1: feed "a": it names neither a path nor a URL`},
+		"two origins":                {sound + "path = \"x\"\n", "both a path and a URL"},
+		"another scheme":             {strings.Replace(sound, "https", "gopher", 1), `line 3: feed "a": url: `},
+		"an unknown format":          {sound + "format = \"xml\"\n", `line 4: feed "a": format: list format "xml"`},
+		"an unknown category":        {sound + "\n\ncategory = \"rude\"\n", `line 6: feed "a": category: there is no category "rude"`},
+		"an unknown scope":           {sound + "scope = \"all\"\n", "subtree"},
+		"a short interval":           {sound + "interval = \"1s\"\n", `line 4: feed "a": interval: "1s" is no duration from 1m0s to 7d`},
+		"a long interval":            {sound + "interval = \"8d\"\n", "interval"},
+		"a negative age":             {sound + "max_age = \"-1h\"\n", "max_age"},
+		"a weight":                   {sound + "weight = 100000\n", `line 4: feed "a": weight: 100000 is not from 1 to 1000`},
+		"a wrong type":               {sound + "quorum = \"two\"\n", "line 4: quorum is a whole number without quotes, like 3"},
+		"number as a string":         {sound + "interval = 15\n", "line 4: interval is a text in quotes"},
+		"boolean as a string":        {sound + "deep_urls = \"yes\"\n", "line 4: deep_urls is true or false, without quotes"},
+		"[feed] instead of [[feed]]": {"[feed]\nname = \"a\"\n", `line 1: feed "a": it names neither`},
+		"feed is a string":           {"feed = \"a\"\n", "line 1: feeds are tables: begin each with [[feed]]"},
+		"UTF-32":                     {"\xff\xfe\x00\x00", "UTF-32"},
+		"in a second feed":           {sound + "\n# more\n[[feed]]\nname = \"b\"\npath = \"b\"\nweight = -1\n", `line 9: feed "b": weight: -1 is not from 1 to 1000`},
 	} {
 		_, err := ReadFeeds(strings.NewReader(tt.file), "")
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -119,7 +119,7 @@ func TestFeedSettings(t *testing.T) {
 	view := l.Set().View()
 	e, ok := view.Explain(name, view.Match(name, blocklist.AllCategories, time.Now().Unix()))
 	if !ok || e.Category != blocklist.Botnet || len(e.Sources) != 1 || e.Sources[0] != "exact" || time.Since(time.Unix(e.Since, 0)) > 25*time.Hour {
-		t.Errorf("%+v", e)
+		t.Errorf("Explain: %+v, want the category Botnet, the source exact and a time within the last day", e)
 	}
 }
 
@@ -152,8 +152,8 @@ func TestQuorum(t *testing.T) {
 	}
 }
 
-// TestTooOld checks that a feed that is not renewed is no longer in effect, and is in effect again after a renewal.
-func TestTooOld(t *testing.T) {
+// TestOutdatedFeedIsNotInEffect checks that a feed that is not renewed is no longer in effect, and is in effect again after a renewal.
+func TestOutdatedFeedIsNotInEffect(t *testing.T) {
 	f := newFixture(t)
 	srv := fetchtest.NewServer(t)
 	srv.Say("old.example\n")
@@ -175,8 +175,8 @@ func TestTooOld(t *testing.T) {
 	eventually(t, "its force again", func() bool { return blocks(t, l, "old.example") })
 }
 
-// TestResponseIP checks that the address triggers of a policy zone are in effect in the set.
-func TestResponseIP(t *testing.T) {
+// TestResponseIPTriggersAreInEffect checks that the address triggers of a policy zone are in effect in the set.
+func TestResponseIPTriggersAreInEffect(t *testing.T) {
 	f := newFixture(t)
 	l := f.once(Config{Lists: []string{f.file("rpz.zone", "$ORIGIN rpz.example.\n@ SOA a. b. 1 2 3 4 5\nevil.example CNAME .\n24.0.113.82.45.rpz-ip CNAME .\n32.7.113.82.45.rpz-ip CNAME .\n")}})
 	view := l.Set().View()
@@ -188,6 +188,6 @@ func TestResponseIP(t *testing.T) {
 		}
 	}
 	if !blocks(t, l, "evil.example") || !view.HoldsPrefixes() {
-		t.Errorf("%+v", l.Status())
+		t.Errorf("evil.example is not blocked, or the view has no prefixes; status %+v", l.Status())
 	}
 }

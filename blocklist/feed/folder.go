@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"rempart/internal/durable"
-	"rempart/internal/setfile"
 )
 
 // folderState says whether the data folder can be written.
@@ -25,11 +24,11 @@ func (l *Lists) takeFolder() error {
 		return err
 	} else if err != nil {
 		l.folderState = folderState{err: err, retryAt: time.Now().Add(l.timing.writeAgain)}
-		l.log.Error("the data folder cannot be written: what is on disk is in force, and nothing newer outlasts a restart; it is tried again",
+		l.log.Error("the data folder cannot be written: the set on disk is in force, and newer ones are lost at a restart; the folder is tried again later",
 			"folder", l.cfg.Dir, "err", err)
 	}
 	var err error
-	if l.counter, err = durable.OpenCounter(filepath.Join(l.cfg.Dir, versionFile), l.versionOnDisk); err != nil {
+	if l.publisher.counter, err = durable.OpenCounter(filepath.Join(l.cfg.Dir, versionFile), l.publisher.versionOnDisk); err != nil {
 		l.log.Warn("the number of the last version was lost", "err", err)
 	}
 	if l.folderState.err != nil && !errors.Is(l.folderState.err, syscall.ENOSPC) {
@@ -37,7 +36,7 @@ func (l *Lists) takeFolder() error {
 	}
 	for _, err := range []error{durable.Clean(l.cfg.Dir), durable.Clean(l.store.Dir), l.store.Clean(keysOf(l.lists))} {
 		if err != nil {
-			l.log.Warn("leftovers of an earlier run stay", "err", err)
+			l.log.Warn("files of an earlier run that are not needed could not be removed", "err", err)
 		}
 	}
 	return nil
@@ -78,17 +77,6 @@ func writable(dir string) error {
 // tryBytes is how much writable writes: a block of most file systems, some of which keep a few bytes without one.
 const tryBytes = 4096
 
-// versionOnDisk returns the highest version that a snapshot in the data folder has, with its overlay; 0 for none.
-func (l *Lists) versionOnDisk() (version uint64) {
-	if view, err := l.openSet(); err == nil {
-		version = view.Version()
-	}
-	if f, err := setfile.Open(l.path(previousFile)); err == nil {
-		version = max(version, f.View.Version())
-	}
-	return version
-}
-
 // retryFolder looks again at a folder that could not be written.
 func (l *Lists) retryFolder(now time.Time) {
 	if l.folderState.err == nil || now.Before(l.folderState.retryAt) {
@@ -98,6 +86,6 @@ func (l *Lists) retryFolder(now time.Time) {
 		l.folderState.retryAt = now.Add(l.timing.writeAgain)
 		return
 	}
-	l.setAgain = time.Time{}
+	l.publisher.retryAt = time.Time{}
 	l.log.Info("the data folder can be written again", "folder", l.cfg.Dir)
 }

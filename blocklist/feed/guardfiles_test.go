@@ -12,9 +12,9 @@ import (
 	"rempart/blocklist/feed/guardfile"
 )
 
-// TestGuardFileBecomesUnusable replaces each file of the guards by a pipe, a folder, and a link to an endless device: lists are still loaded, with the earlier
-// guards.
-func TestGuardFileBecomesUnusable(t *testing.T) {
+// TestUnusableGuardFileKeepsEarlierGuards replaces each file of the guards by a pipe, a folder, and a link to an endless device: lists are still loaded, with
+// the earlier guards.
+func TestUnusableGuardFileKeepsEarlierGuards(t *testing.T) {
 	for what, make := range map[string]func(path string) error{
 		"pipe":   func(path string) error { return unix.Mkfifo(path, 0o600) },
 		"folder": func(path string) error { return os.Mkdir(path, 0o700) },
@@ -46,8 +46,9 @@ func TestGuardFileBecomesUnusable(t *testing.T) {
 	}
 }
 
-// TestMistypedGuardLines uses files of essential and released names with lines that cannot be read: the other lines are in effect, and lists are loaded.
-func TestMistypedGuardLines(t *testing.T) {
+// TestMistypedGuardLinesAreSkipped uses files of essential and released names with lines that cannot be read: the other lines are in effect, and lists are
+// loaded.
+func TestMistypedGuardLinesAreSkipped(t *testing.T) {
 	f := newFixture(t)
 	list := f.file("a.txt", "precious.example\nliked.example\nevil.example\n")
 	l := f.start(Config{Lists: []string{list}, Guards: f.guards(guardfile.Config{

@@ -37,7 +37,7 @@ func heldOf(t *testing.T, l *Lists) map[string]string {
 
 const risky = "evil.example\ngithub.io\nevil.github.io\nimpots.gouv.fr\nwikipedia.org\n0.0.0.0 co.uk\n*.google.com\nnot a name at all\n"
 
-func TestGuards(t *testing.T) {
+func TestGuardsRefuseAndHoldListings(t *testing.T) {
 	f := newFixture(t)
 	released := f.file("released.txt", "# none yet\n")
 	cfg := Config{Lists: []string{f.file("a.txt", risky)}, Guards: f.guards(guardfile.Config{Released: released, Own: []string{"page.example"}})}
@@ -57,7 +57,7 @@ func TestGuards(t *testing.T) {
 	}
 	eventually(t, "what is held", func() bool { return cmp.Equal(want, heldOf(t, l)) })
 	if s := l.Status().Lists[0]; s.Entries != 2 || s.Held["hold popular"] != 1 || s.Held["refuse essential"] != 2 {
-		t.Errorf("%+v", s)
+		t.Errorf("status %+v, want 2 entries, one name held as popular and two refused as essential", s)
 	}
 
 	f.file("released.txt", "wikipedia.org # seen, and meant\nimpots.gouv.fr\n")
@@ -107,7 +107,7 @@ func names1(prefix string, n int) string {
 	return b.String()
 }
 
-func TestMassChange(t *testing.T) {
+func TestMassChangeIsHeld(t *testing.T) {
 	f := newFixture(t)
 	path := f.file("a.txt", names1("n", 2000))
 	released := f.file("released.txt", "")
@@ -116,7 +116,7 @@ func TestMassChange(t *testing.T) {
 	f.file("a.txt", names1("n", 100))
 	eventually(t, "the hold", func() bool { return l.Status().Lists[0].Result == Stale })
 	if s := l.Status().Lists[0]; !strings.Contains(s.Err, "shrank from 2000 to 100") || !strings.Contains(s.Err, "list:big") || s.Entries != 2000 {
-		t.Errorf("%+v", s)
+		t.Errorf("status %+v, want the 2000 earlier entries and an error that names the change and list:big", s)
 	}
 	if !blocks(t, l, "n1999.example") {
 		t.Error("the last good copy is not in force")
@@ -129,8 +129,8 @@ func TestMassChange(t *testing.T) {
 	eventually(t, "the release", func() bool { return l.Status().Lists[0].Entries == 100 && !blocks(t, l, "n1999.example") })
 }
 
-// TestSetThatChangesAsAWhole checks that a set is held if too many of its names would be removed, even if each list keeps its size.
-func TestSetThatChangesAsAWhole(t *testing.T) {
+// TestSetThatShrinksTooMuchIsHeld checks that a set is held if too many of its names would be removed, even if each list keeps its size.
+func TestSetThatShrinksTooMuchIsHeld(t *testing.T) {
 	f := newFixture(t)
 	released := f.file("released.txt", "")
 	now := filepath.Join(f.dir, "now")
@@ -165,8 +165,8 @@ func TestSetThatChangesAsAWhole(t *testing.T) {
 	})
 }
 
-// TestMistakeInReleasedFile checks that a server continues with the names that were released before, and logs this once.
-func TestMistakeInReleasedFile(t *testing.T) {
+// TestMistakeInReleasedFileKeepsEarlierNames checks that a server continues with the names that were released before, and logs this once.
+func TestMistakeInReleasedFileKeepsEarlierNames(t *testing.T) {
 	f := newFixture(t)
 	srv := fetchtest.NewServer(t)
 	srv.Say("fetched.example\nb.example\n")
@@ -185,7 +185,7 @@ func TestMistakeInReleasedFile(t *testing.T) {
 	}
 	for _, s := range l.Status().Lists {
 		if s.Result != OK {
-			t.Errorf("%+v", s)
+			t.Errorf("list status %+v, want OK", s)
 		}
 	}
 	if !blocks(t, l, "a.example") || blocks(t, l, "b.example") || srv.Requests() != asked {

@@ -71,7 +71,7 @@ func (in *intake) Cancel(_ int, name []byte, scope blocklist.Scope) {
 func (in *intake) Refuse(line int, why format.Reason) { in.rejections.addRefused(line, why) }
 
 // parseList parses the file at path and passes its listings through the guards.
-func (l *Lists) parseList(li *list, path string, fetched time.Time) (in *intake, stats format.Stats, err error) {
+func (c *copies) parseList(li *list, path string, fetched time.Time) (in *intake, stats format.Stats, err error) {
 	f, err := durable.OpenRegular(path)
 	if err != nil {
 		return nil, stats, err
@@ -79,38 +79,38 @@ func (l *Lists) parseList(li *list, path string, fetched time.Time) (in *intake,
 	defer f.Close()
 	li.parses++
 	in = &intake{
-		list: li, builder: blocklist.NewBuilder(), limit: l.limits.run, now: time.Now().Unix(),
+		list: li, builder: blocklist.NewBuilder(), limit: c.limits.run, now: time.Now().Unix(),
 		source: blocklist.Source{Name: li.name, Fetched: fetched},
 	}
 	if li.copy == nil { // the first content: all names are listed since now
 		in.since = fetched.Unix()
-		if l.set.View().Version() == 0 {
+		if c.set.View().Version() == 0 {
 			in.limit = max(in.limit, postponeLimit)
 		}
 	}
-	opt, err := l.options(li)
+	opt, err := c.options(li)
 	if err != nil {
 		return nil, stats, err
 	}
 	if li.kind != KindAllow {
-		if in.guards, err = l.guards.Acquire(); err != nil {
+		if in.guards, err = c.guards.Acquire(); err != nil {
 			return nil, stats, err
 		}
 	}
-	if !l.cfg.ReadOnly {
-		in.runs = l.store.NewRuns()
+	if !c.cfg.ReadOnly {
+		in.runs = c.store.NewRuns()
 	}
-	stats, err = format.Parse(&progressReader{ctx: l.ctx, file: f, report: l.cfg.Progress, list: li.name}, opt, li.sink(in))
+	stats, err = format.Parse(&progressReader{ctx: c.ctx, file: f, report: c.cfg.Progress, list: li.name}, opt, li.sink(in))
 	return in, stats, errors.Join(err, in.err)
 }
 
 // options returns the options for parsing the list.
-func (l *Lists) options(li *list) (format.Options, error) {
+func (c *copies) options(li *list) (format.Options, error) {
 	opt := format.Options{Format: li.feed.Format, DeepURLs: li.feed.DeepURLs, RedirectsBlock: li.feed.Policy == PolicyBlock}
 	if li.kind == KindAllow {
 		return opt, nil
 	}
-	guards, err := l.guards.Acquire()
+	guards, err := c.guards.Acquire()
 	if err == nil {
 		opt.SharedHost = guards.SharedHost
 	}
@@ -118,11 +118,11 @@ func (l *Lists) options(li *list) (format.Options, error) {
 }
 
 // settings returns a fingerprint of all that decides which listings are made of the list's content.
-func (l *Lists) settings(li *list) (uint64, error) {
+func (c *copies) settings(li *list) (uint64, error) {
 	if li.kind == KindAllow {
 		return 0, nil
 	}
-	guards, err := l.guards.Fingerprint()
+	guards, err := c.guards.Fingerprint()
 	if err != nil {
 		return 0, err
 	}
@@ -130,8 +130,8 @@ func (l *Lists) settings(li *list) (uint64, error) {
 }
 
 // isReleasedList reports whether a person allowed the list to change out of proportion.
-func (l *Lists) isReleasedList(name string) bool {
-	guards, err := l.guards.Acquire()
+func (c *copies) isReleasedList(name string) bool {
+	guards, err := c.guards.Acquire()
 	return err == nil && guards.IsReleasedList(name)
 }
 
@@ -142,7 +142,7 @@ func (li *list) form() uint64 {
 }
 
 // isCurrent reports whether the list's copy was made by this version of the parser with the current settings and guards.
-func (l *Lists) isCurrent(li *list) (bool, error) {
-	settings, err := l.settings(li)
+func (c *copies) isCurrent(li *list) (bool, error) {
+	settings, err := c.settings(li)
 	return li.copy != nil && li.copy.Parser == parserRevision && li.copy.Settings == settings, err
 }

@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -10,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/cespare/xxhash/v2"
 
 	"rempart/blocklist"
 	"rempart/blocklist/feed/format"
@@ -106,7 +103,7 @@ func keysOf(lists []*list) (keys []string) {
 	return keys
 }
 
-// warnOfQuorums logs each list whose blocks can never apply, because all lists together weigh less than it asks for.
+// warnOfQuorums logs each list whose blocks can never apply, because the quorum is more than the weights of all lists together.
 func (l *Lists) warnOfQuorums() {
 	weight := 0
 	for _, li := range l.lists {
@@ -155,19 +152,4 @@ func (li *list) tooOld(now time.Time) bool {
 // setSource returns the list as a source of the set.
 func (li *list) setSource(rec *store.Record) blocklist.Source {
 	return blocklist.Source{Name: li.name, Fetched: rec.Fetched, Weight: li.feed.Weight, Quorum: li.feed.Quorum}
-}
-
-// fingerprint identifies the content of the whole set.
-func (l *Lists) fingerprint(now time.Time) uint64 {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "parser %d\n", parserRevision)
-	for _, x := range l.cfg.BuiltIn {
-		fmt.Fprintf(&b, "%q %d %d %d %d %d %d\n", x.Name, x.Scope, x.Category, x.Decision, x.Mark, x.Start, x.Expiry)
-	}
-	for _, li := range l.lists {
-		if rec := li.activeCopy(now); rec != nil {
-			fmt.Fprintf(&b, "%s %s %q %d %d %x\n", li.kind, li.key, li.name, li.feed.Weight, li.feed.Quorum, rec.Identity())
-		}
-	}
-	return xxhash.Sum64(b.Bytes())
 }

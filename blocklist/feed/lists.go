@@ -19,9 +19,8 @@ import (
 	"rempart/blocklist/feed/fetch"
 	"rempart/blocklist/feed/guardfile"
 	"rempart/blocklist/feed/store"
-	"rempart/internal/durable"
+	"rempart/blocklist/guard"
 	"rempart/internal/filewatch"
-	"rempart/internal/setfile"
 )
 
 // Config configures Lists. Dir is required.
@@ -60,7 +59,7 @@ const (
 type timing struct {
 	start      time.Duration // how long Start waits for lists to be fetched and read, in all
 	last       time.Duration // how long it waits until the set of the last run, if there is one, is in force meanwhile
-	fetch      time.Duration // of one fetch, from the dial to the last octet
+	fetch      time.Duration // of one fetch, from the dial to the last byte
 	backoff    time.Duration // after the first failure; doubles with each further one
 	poll       time.Duration // between two looks at the state of files
 	again      time.Duration // after a file was written while it was read
@@ -70,53 +69,48 @@ type timing struct {
 // limits holds the bounds a test lowers; see the constants.
 type limits struct{ amend, merge, run int }
 
-// Lists keeps the configured lists up to date and the set compiled from them in force. Start,
-// then Run, are called by one goroutine, the writer; all other methods are safe from any.
-type Lists struct {
-	cfg       Config
-	log       *slog.Logger
-	timing    timing
-	limits    limits
-	fetch     fetch.Client
-	set       *blocklist.Set
-	reload    chan struct{}
-	retry     chan struct{}
-	configure chan *configuration // of Reconfigure, for Run
-	status    atomic.Pointer[Status]
-
-	guards *guardfile.Loader
-	watch  *filewatch.Watcher // of lists in files
-
-	// The writer's own.
-	lists          []*list // the allow list first
-	removed        []*list // not configured any more, until the set is made without them
-	store          store.Store
-	counter        *durable.Counter
-	unlock         func()
-	folderState    folderState
-	results        chan download
-	lateDownloads  []download    // fetched during Start, and not yet taken in
-	setErr         error         // why the set in force is not of the newest content
-	setAgain       time.Time     // when to try again
-	content        uint64        // fingerprint of the copies of the published set
-	file           *setfile.File // of the set in force
-	postponedBytes atomic.Int64  // octets of listings that wait to be written as copies
-	memoryFreed    time.Time     // the last time at which the memory for reading was freed
-	damaged        bool          // the snapshot on disk is not to be built upon
-	whole          bool          // the properties of a source changed: the set is compiled, not amended
-	mergeJob       *mergeJob     // under way, nil for none
-
-	started    chan struct{}   // closed when begin returns; nil if Start did not call begin
-	lastUsed   chan struct{}   // closed by markLast
-	markLast   func()          // called when the set of the last run is in force; nil if Start was not called
-	endStart   func()          // makes begin return soon
-	ctx        context.Context // of Start, then of Run
-	background sync.WaitGroup  // work of the writer in other goroutines
-	merged     chan *mergeJob
-	verified   chan error
+// shared is the part of the state of Lists that its copies and its publisher use, too. Only the writer changes it.
+type shared struct {
+	cfg     Config
+	log     *slog.Logger
+	timing  timing
+	limits  limits
+	set     *blocklist.Set
+	store   store.Store
+	guards  *guardfile.Loader
+	lists   []*list         // the allow list first
+	removed []*list         // lists that are not configured any more, until a set without them is in force
+	ctx     context.Context // of Start, then of Run
 }
 
-// New checks the configuration. The set that it creates is empty until Start.
+// Lists keeps the configured lists up to date and the set that is compiled from them in force. Start, then Run, are called by one goroutine,
+// the writer; all other methods are safe for concurrent use.
+type Lists struct {
+	*shared
+	copies    *copies
+	publisher *publisher
+
+	fetch     fetch.Client
+	watch     *filewatch.Watcher // of lists in files
+	reload    chan struct{}
+	retry     chan struct{}
+	configure chan *configuration // from Reconfigure to Run
+	status    atomic.Pointer[Status]
+
+	// Only the writer uses these.
+	unlock        func() // unlocks the data folder; nil if it is not locked
+	folderState   folderState
+	results       chan download
+	lateDownloads []download // fetched during Start, and not yet applied
+	memoryFreed   time.Time  // the last time at which the memory for reading was freed
+
+	started  chan struct{} // closed when loadFirstSet returns; nil if Start did not call it
+	lastUsed chan struct{} // closed by markLast
+	markLast func()        // called when the set of the last run is in force; nil if Start was not called
+	endStart func()        // makes loadFirstSet return soon
+}
+
+// New checks the configuration and returns Lists with an empty set. Start fills the set.
 func New(cfg Config) (*Lists, error) {
 	if cfg.Refresh <= 0 {
 		cfg.Refresh = defaultRefresh
@@ -145,35 +139,43 @@ func New(cfg Config) (*Lists, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lists{
-		cfg: cfg, log: cfg.Log, set: set, lists: lists,
+	sh := &shared{
+		cfg: cfg, log: cfg.Log, set: set, lists: lists, guards: cfg.Guards, ctx: context.Background(),
 		timing: timing{
 			start: 5 * time.Second, last: time.Second, fetch: 10 * time.Minute, backoff: 10 * time.Second,
 			poll: filewatch.Interval, again: 500 * time.Millisecond, writeAgain: time.Minute,
 		},
-		fetch: fetch.NewClient(fetch.Config{Dial: cfg.Dial, Proxy: cfg.Proxy}), ctx: context.Background(), limits: limits{amend: maxAmend, merge: mergeAbove, run: runLimit},
+		limits: limits{amend: maxAmend, merge: mergeAbove, run: runLimit},
 		store:  store.Store{Dir: filepath.Join(cfg.Dir, listsFolder)},
+	}
+	l := &Lists{
+		shared: sh, copies: &copies{shared: sh}, fetch: fetch.NewClient(fetch.Config{Dial: cfg.Dial, Proxy: cfg.Proxy}),
 		reload: make(chan struct{}, 1), retry: make(chan struct{}, 1), configure: make(chan *configuration, 1),
 		results: make(chan download, maxFetches),
-		guards:  cfg.Guards, merged: make(chan *mergeJob, 1), verified: make(chan error, 1),
 	}
+	l.publisher = newPublisher(sh, l.copies, l)
 	l.watch = filewatch.New(l.watched()...) // before any file is read
 	l.warnOfQuorums()
 	l.updateStatus()
 	return l, nil
 }
 
-// emptySet is version 0: nothing is listed.
-func emptySet() (*blocklist.Set, error) {
-	view, err := viewInMemory(blocklist.Info{})
-	if err != nil {
-		return nil, err
-	}
-	return blocklist.NewSet(view), nil
-}
-
 // Set returns the set that the lists are published to: one set for the life of Lists, empty before Start.
 func (l *Lists) Set() *blocklist.Set { return l.set }
+
+// Judge returns what the guards find about a listing, and whether a person released it. Loading the guards, if they are not in memory, takes
+// some tens of milliseconds. The listing is borrowed for the call.
+func (l *Lists) Judge(listing blocklist.Listing) (f guard.Finding, released bool, err error) {
+	guards, err := l.guards.Acquire()
+	if err != nil {
+		return f, false, err
+	}
+	f = guards.Check(listing)
+	return f, f.Outcome == guard.Hold && guards.IsReleased(listing), nil
+}
+
+// Guards returns the loader of the guards that lists pass.
+func (l *Lists) Guards() *guardfile.Loader { return l.guards }
 
 // Reload makes Run check every list soon, at the request of a person. It does not wait.
 func (l *Lists) Reload() { notify(l.reload) }
@@ -224,6 +226,25 @@ func (l *Lists) Start(ctx context.Context) error {
 	return nil
 }
 
+// startReadOnly is Start without writing: a list without a current copy is parsed into memory.
+func (l *Lists) startReadOnly() error {
+	for _, li := range l.lists {
+		l.copies.loadCopy(li)
+		if li.kind == KindURL {
+			if current, err := l.copies.isCurrent(li); li.copy != nil && (err != nil || !current) {
+				l.copies.reparseBody(li)
+			}
+			continue
+		}
+		l.copies.finishAttempt(li, time.Now(), l.copies.recoverOnError(li, l.copies.readFileInMemory(li)))
+	}
+	l.guards.Release()
+	err := l.publisher.withGoodCopies(l.publisher.compileInMemory)
+	l.publisher.err = err
+	l.updateStatus()
+	return err
+}
+
 // loadFirstSet reads the lists and publishes the first set.
 func (l *Lists) loadFirstSet(ctx context.Context) {
 	end := time.Now().Add(l.timing.start * 4 / 5) // lists that were fetched and read by then are in force when Start returns
@@ -238,18 +259,18 @@ func (l *Lists) loadFirstSet(ctx context.Context) {
 	select {
 	case <-read:
 	case <-time.After(l.timing.last):
-		l.useLastSet()
+		l.publisher.useLastSet()
 		<-read
 	}
 	if ctx.Err() != nil {
 		return
 	}
 	l.guards.Release()
-	if err := l.publish(); errors.Is(err, errRestored) {
-		l.setAgain = time.Time{}
+	if err := l.publisher.publish(); errors.Is(err, errRestored) {
+		l.publisher.retryAt = time.Time{}
 	} else if err != nil && ctx.Err() == nil {
 		l.log.Error("the set could not be written; the last one stays in force", "err", err)
-		l.fallBack()
+		l.publisher.fallBack()
 	}
 	l.updateStatus()
 }
@@ -257,17 +278,17 @@ func (l *Lists) loadFirstSet(ctx context.Context) {
 // loadCopies loads the copies of all lists, parses the content of URLs again whose copies are not current, and returns the lists that are in files.
 func (l *Lists) loadCopies() (files []*list) {
 	for _, li := range l.lists {
-		l.loadCopy(li)
+		l.copies.loadCopy(li)
 		if li.kind != KindURL {
 			files = append(files, li)
-		} else if current, err := l.isCurrent(li); li.copy != nil && (err != nil || !current) && !l.reparseBody(li) {
+		} else if current, err := l.copies.isCurrent(li); li.copy != nil && (err != nil || !current) && !l.copies.reparseBody(li) {
 			li.next = time.Time{} // the old copy serves until it was fetched again
 		}
 	}
 	return files
 }
 
-// refreshFiles brings the copies of files up to date, as many at a time as there are cores.
+// refreshFiles updates the copies of files, as many at a time as there are cores.
 func (l *Lists) refreshFiles(files []*list) {
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -275,7 +296,7 @@ func (l *Lists) refreshFiles(files []*list) {
 	now := time.Now()
 	for i, li := range files {
 		g.Go(func() error {
-			errs[i] = l.readFile(li, now)
+			errs[i] = l.copies.readFile(li, now)
 			return nil
 		})
 	}
@@ -284,11 +305,11 @@ func (l *Lists) refreshFiles(files []*list) {
 		return // the program ends: no list failed
 	}
 	for i, li := range files {
-		l.finishAttempt(li, now, l.recoverOnError(li, errs[i]))
+		l.copies.finishAttempt(li, now, l.copies.recoverOnError(li, errs[i]))
 	}
 }
 
-// fetchMissing fetches the URLs that have no copy, side by side, until end.
+// fetchMissing fetches the URLs that have no copy, several at a time, until end.
 func (l *Lists) fetchMissing(ctx context.Context, end time.Time) {
 	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
@@ -308,46 +329,7 @@ func (l *Lists) fetchMissing(ctx context.Context, end time.Time) {
 		case r.err != nil:
 			r.list.fetching = false // not its failure: Run gives it the time it needs
 		default:
-			l.lateDownloads = append(l.lateDownloads, r) // it came, but parsing it would delay Start further
+			l.lateDownloads = append(l.lateDownloads, r) // parsing it would delay Start further
 		}
 	}
-}
-
-// fallBack publishes the snapshot of an earlier run, or if there is none, a set that is compiled in memory: an outdated set is better than
-// none.
-func (l *Lists) fallBack() {
-	if l.set.View().Version() > 0 {
-		return
-	}
-	if l.useLastSet() {
-		return
-	}
-	if err := l.withGoodCopies(l.compileInMemory); err != nil {
-		l.log.Error("nothing is in force", "err", err)
-	}
-}
-
-// useLastSet puts the snapshot of an earlier run in force, and reports whether there is one. It may run while lists are read.
-func (l *Lists) useLastSet() bool {
-	view, err := l.openSet()
-	return err == nil && l.useLast(view)
-}
-
-// useLast puts the view of an earlier run's set in force until another was compiled, and reports whether it could.
-func (l *Lists) useLast(view *blocklist.View) bool {
-	l.damaged = true // nobody knows from which lists the snapshot was made: the next set is not built upon it
-	if view.Version() == 0 || l.set.Replace(view) != nil {
-		return false
-	}
-	status := l.Status() // of the lists it stays as it is: they may be read now
-	status.Version, status.Names = view.Version(), view.Stats().Names
-	l.status.Store(&status)
-	if l.cfg.Changed != nil {
-		l.cfg.Changed()
-	}
-	l.log.Info("the set of the last run is in force until the lists are read and the next set is compiled", "version", view.Version(), "names", view.Stats().Names)
-	if l.markLast != nil {
-		l.markLast()
-	}
-	return true
 }

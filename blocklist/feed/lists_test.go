@@ -206,7 +206,7 @@ func TestStart(t *testing.T) {
 	}
 }
 
-func TestRestartParsesNothing(t *testing.T) {
+func TestRestartReusesParsedLists(t *testing.T) {
 	f := newFixture(t)
 	cfg := Config{Lists: []string{f.file("a.txt", "a.example\n")}, Allow: f.file("allow.txt", "# none\n")}
 	f.once(cfg)
@@ -237,7 +237,7 @@ func TestRestartParsesNothing(t *testing.T) {
 	}
 }
 
-func TestSameTimeSameSize(t *testing.T) {
+func TestChangeWithSameTimeAndSizeIsDetected(t *testing.T) {
 	f := newFixture(t)
 	path := f.file("a.txt", "a.example\n")
 	stamp := time.Now()
@@ -250,7 +250,7 @@ func TestSameTimeSameSize(t *testing.T) {
 	}
 }
 
-func TestFileThatFails(t *testing.T) {
+func TestUnusableFileKeepsLastCopy(t *testing.T) {
 	tests := map[string]func(t *testing.T, path string){
 		"removed": func(t *testing.T, path string) { os.Remove(path) },
 		"a page":  func(t *testing.T, path string) { os.WriteFile(path, []byte("<html>\na.example"), 0o644) },
@@ -385,7 +385,7 @@ func TestReload(t *testing.T) {
 	eventually(t, "a reload", func() bool { return blocks(t, l, "b.example") })
 }
 
-func TestUnusableFolder(t *testing.T) {
+func TestStartWithUnusableFolder(t *testing.T) {
 	f := newFixture(t)
 	start := func(dir string) error {
 		l, err := New(Config{Dir: dir})
@@ -416,7 +416,7 @@ func TestUnusableFolder(t *testing.T) {
 	}
 }
 
-func TestBadConfig(t *testing.T) {
+func TestBadConfigIsRefused(t *testing.T) {
 	for _, cfg := range []Config{
 		{},
 		{Dir: "d", Lists: []string{""}},
@@ -441,7 +441,7 @@ func TestBadConfig(t *testing.T) {
 	}
 }
 
-func TestSetThatCannotBeWritten(t *testing.T) {
+func TestViewStaysActiveIfSetCannotBeWritten(t *testing.T) {
 	f := newFixture(t)
 	path := f.file("a.txt", "a.example\n")
 	l := f.start(Config{Lists: []string{path}})
@@ -466,7 +466,7 @@ func TestSetThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-func TestStartFallsBack(t *testing.T) {
+func TestStartFallsBackToLastSnapshot(t *testing.T) {
 	f := newFixture(t)
 	cfg := Config{Lists: []string{f.file("a.txt", "a.example\n")}}
 	f.once(cfg)
@@ -481,13 +481,13 @@ func TestStartFallsBack(t *testing.T) {
 	os.Remove(version)
 	os.MkdirAll(filepath.Join(version, "in the way"), 0o700)
 	for _, li := range l.lists {
-		l.loadCopy(li)
-		l.refreshFile(li)
+		l.copies.loadCopy(li)
+		l.copies.refreshFile(li)
 	}
-	if err := l.publish(); err == nil {
+	if err := l.publisher.publish(); err == nil {
 		t.Fatal("a set got a version although the counter cannot be written")
 	}
-	l.fallBack()
+	l.publisher.fallBack()
 	if !blocks(t, l, "a.example") {
 		t.Error("the last snapshot is not in force")
 	}
@@ -509,8 +509,9 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// TestFilesBehindLinks checks that changes of watched files behind symbolic links are detected: a write to the file, and a new target of the link.
-func TestFilesBehindLinks(t *testing.T) {
+// TestChangesBehindSymbolicLinksAreDetected checks that changes of watched files behind symbolic links are detected: a write to the file, and a new target of
+// the link.
+func TestChangesBehindSymbolicLinksAreDetected(t *testing.T) {
 	f := newFixture(t)
 	for _, v := range []string{"v1", "v2"} {
 		os.Mkdir(filepath.Join(f.dir, v), 0o755)

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Collector exposes how the lists stand. Labels are the lists as configured and fixed words.
+// Collector returns the metrics of the lists. Their labels are the names of the lists as in Status, and fixed words.
 func (l *Lists) Collector() prometheus.Collector {
 	d := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("rempart_list"+name, help, labels, nil)
@@ -15,10 +15,10 @@ func (l *Lists) Collector() prometheus.Collector {
 		l:       l,
 		entries: d("_entries", "Listings of the list that are in force.", "list"),
 		refused: d("_refused_lines", "Lines of the list that were refused, by reason.", "list", "reason"),
-		held:    d("_held", "Listings of the list that guards did not let count, by outcome (refuse, hold) and guard.", "list", "outcome", "guard"),
-		result:  d("s", "Lists by how their last attempt ended: ok, stale (the last good copy is in force), failed (there is none), waiting.", "result"),
-		fetched: d("_fetched_timestamp_seconds", "When the list's content in force was last known to be the publisher's.", "list"),
-		folder:  prometheus.NewDesc("rempart_data_folder_writable", "0 while the data folder cannot be written: nothing new outlasts a restart then.", nil, nil),
+		held:    d("_held", "Listings of the list that guards refuse or hold, by outcome (refuse, hold) and guard.", "list", "outcome", "guard"),
+		result:  d("s", "Lists by the result of their last attempt: ok, stale (the last good copy is in force), failed (there is no copy), waiting.", "result"),
+		fetched: d("_fetched_timestamp_seconds", "Time at which the content in force was last known to be the current content of the publisher.", "list"),
+		folder:  prometheus.NewDesc("rempart_data_folder_writable", "0 while the data folder cannot be written, so that changes are lost at a restart; otherwise 1.", nil, nil),
 		skipped: prometheus.NewDesc("rempart_guard_skipped_lines", "Lines of REMPART_ESSENTIAL and REMPART_RELEASED that cannot be read and are skipped.", []string{"file"}, nil),
 		overlay: prometheus.NewDesc("rempart_set_overlay_entries", "Entries of the set in force that differ from its snapshot.", nil, nil),
 	}

@@ -11,10 +11,10 @@ import (
 	"rempart/blocklist/feed/store"
 )
 
-// Reconfigure replaces the feeds, and what the guards go by, of Lists that are running. It checks them as New does; on an error nothing
-// changes. Run applies them soon, without a restart: new feeds are read, the listings of those that are gone are withdrawn, and those whose
-// settings changed are read again from the content that was kept of them. A feed is the same if it comes from the same URL or path. A feed that keeps its
-// name and comes from elsewhere keeps its last good copy until content from there is accepted. Reconfigure does not wait, and may be called from any goroutine.
+// Reconfigure replaces the feeds, and the configuration of the guards, of Lists that are running. It checks them as New does; on an error nothing
+// changes. Run applies them soon, without a restart: it reads new feeds, withdraws the listings of removed feeds, and parses feeds whose settings
+// changed again from their stored content. A feed is the same feed if it has the same URL or path. If only the name of a feed stays the same, its
+// last good copy stays in force until content from the new URL or path is accepted. Reconfigure does not wait, and is safe for concurrent use.
 func (l *Lists) Reconfigure(feeds []Feed, guards guardfile.Config) error {
 	cfg := Config{Lists: l.cfg.Lists, Feeds: feeds, Allow: l.cfg.Allow}
 	if _, err := configured(cfg); err != nil {
@@ -64,7 +64,7 @@ func (l *Lists) applyConfiguration(c *configuration) {
 		same := known[i]
 		same.removed = false
 		if same.name != li.name || same.feed.Weight != li.feed.Weight || same.feed.Quorum != li.feed.Quorum {
-			l.whole = true
+			l.publisher.whole = true
 		}
 		same.name, same.feed = li.name, li.feed
 		l.lists = append(l.lists, same)
@@ -85,14 +85,14 @@ func (l *Lists) applyConfiguration(c *configuration) {
 // loadStored loads the files of a list that was configured earlier. Its compiled copy is removed together with the last set that uses it; the content
 // of a URL is kept for longer.
 func (l *Lists) loadStored(li *list) {
-	l.loadCopy(li)
+	l.copies.loadCopy(li)
 	if li.copy == nil {
 		return
 	}
 	if l.store.HasCopy(li.key, li.copy) {
 		return
 	}
-	if li.kind != KindURL || !l.reparseBody(li) {
+	if li.kind != KindURL || !l.copies.reparseBody(li) {
 		li.copy, li.result, li.next = nil, Waiting, time.Time{}
 	}
 }
@@ -115,7 +115,7 @@ func (l *Lists) inheritCopy(li *list, before []*list) {
 		return
 	}
 	li.copy, li.result = &rec, OK
-	l.log.Info("a list comes from elsewhere; its last good copy stays in force until content from there is accepted", "list", li.name)
+	l.log.Info("the URL or path of a list changed; its last good copy stays in force until content from the new one is accepted", "list", li.name)
 }
 
 // discard drops the result of fetching a list that is no longer configured.
@@ -125,6 +125,6 @@ func (l *Lists) discard(r download) {
 		return
 	}
 	if err := os.Remove(l.store.NewBody(r.list.key)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		l.log.Warn("what was fetched of a list that is not configured any more stays until the next start", "list", r.list.name, "err", err)
+		l.log.Warn("the fetched content of a list that is not configured any more could not be removed; the next start removes it", "list", r.list.name, "err", err)
 	}
 }

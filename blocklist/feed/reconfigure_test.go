@@ -51,7 +51,7 @@ func TestReconfigure(t *testing.T) {
 	eventually(t, "a quorum and a weight", func() bool { return !blocks(t, l, "a.example") && blocks(t, l, "both.example") })
 	both, _ := format.Name("both.example")
 	if claims := l.Set().View().Claims(both); len(claims) != 1 || strings.Join(claims[0].Sources, " ") != "a renamed" && strings.Join(claims[0].Sources, " ") != "renamed a" {
-		t.Errorf("%+v", claims)
+		t.Errorf("claims about both.example: %+v, want one of the sources a and renamed", claims)
 	}
 	a.Quorum = 0
 
@@ -100,9 +100,9 @@ func TestReconfigureWhileFetching(t *testing.T) {
 	eventually(t, "it is gone", func() bool { return !blocks(t, l, "fetched.example") && len(l.Status().Lists) == 0 })
 }
 
-// TestFeedThatMovesKeepsItsCopy gives feeds another path or URL: their last good content stays active until the new content is accepted, also after
+// TestMovedFeedKeepsLastContent gives feeds another path or URL: their last good content stays active until the new content is accepted, also after
 // a restart, and the new content may be completely different.
-func TestFeedThatMovesKeepsItsCopy(t *testing.T) {
+func TestMovedFeedKeepsLastContent(t *testing.T) {
 	f := newFixture(t)
 	srv := fetchtest.NewServer(t)
 	srv.Say(names1("old", 50))

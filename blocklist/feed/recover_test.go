@@ -14,8 +14,8 @@ import (
 	"rempart/blocklist/feed/store"
 )
 
-// TestDamagedFilesOfAList checks that a fetched list stays completely active if some of its files are damaged while its publisher is unreachable.
-func TestDamagedFilesOfAList(t *testing.T) {
+// TestListStaysActiveWithDamagedFiles checks that a fetched list stays completely active if some of its files are damaged while its publisher is unreachable.
+func TestListStaysActiveWithDamagedFiles(t *testing.T) {
 	empty := func([]byte) []byte { return nil }
 	half := func(b []byte) []byte { return b[:len(b)/2] }
 	for name, tt := range map[string]struct {
@@ -42,7 +42,7 @@ func TestDamagedFilesOfAList(t *testing.T) {
 				for suffix, damage := range tt.damage {
 					paths, _ := filepath.Glob(filepath.Join(f.data, listsFolder, "*"+suffix))
 					if len(paths) != 1 {
-						t.Fatal(suffix, paths)
+						t.Fatalf("files %q with the suffix %s, want one", paths, suffix)
 					}
 					b, err := os.ReadFile(paths[0])
 					if err == nil {
@@ -80,8 +80,8 @@ func TestDamagedFilesOfAList(t *testing.T) {
 	}
 }
 
-// TestLostFileAndCopy checks that the listings of the last set stay if the file of a list is missing and its copy is damaged.
-func TestLostFileAndCopy(t *testing.T) {
+// TestListingsStayWithoutFileAndCopy checks that the listings of the last set stay if the file of a list is missing and its copy is damaged.
+func TestListingsStayWithoutFileAndCopy(t *testing.T) {
 	f := newFixture(t)
 	path := f.file("a.txt", "||a.example^\n@@||ok.a.example^\n")
 	cfg := Config{Lists: []string{path}, Allow: f.file("allow.txt", "allowed.example\n")}
@@ -98,7 +98,7 @@ func TestLostFileAndCopy(t *testing.T) {
 	l := f.once(cfg)
 	for name, want := range map[string]blocklist.Decision{"a.example": blocklist.Block, "b.example": blocklist.Block, "allowed.example": blocklist.Allow} {
 		if got := action(t, l, name); got != want {
-			t.Errorf("%s: %v", name, got)
+			t.Errorf("decision about %s: %v, want %v", name, got, want)
 		}
 	}
 	if blocks(t, l, "ok.a.example") {

@@ -23,12 +23,12 @@ func (l *Lists) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, l.endStart)()
 	<-l.started // until then, begin is the writer
 	l.ctx = ctx
-	l.savePostponed()
+	l.copies.savePostponed()
 	var beside sync.WaitGroup // fetches and the file watchers
 	defer beside.Wait()
 	running, cancel := context.WithCancel(ctx)
 	defer cancel() // before Wait
-	defer l.background.Wait()
+	defer l.publisher.background.Wait()
 	slots := make(chan struct{}, maxFetches)
 	changed := make(chan []string)
 	beside.Go(func() {
@@ -54,7 +54,7 @@ func (l *Lists) Run(ctx context.Context) error {
 			case li.kind == KindURL:
 				beside.Go(l.startDownload(running, slots, li, running.Done()))
 			default:
-				l.refreshFile(li)
+				l.copies.refreshFile(li)
 			}
 		}
 		l.retryFolder(now)
@@ -87,10 +87,10 @@ func (l *Lists) handleEvent(ctx context.Context, changed <-chan []string, due <-
 		l.rejudgeAll()
 	case r := <-l.results:
 		l.handleDownload(r)
-	case err := <-l.verified:
-		l.afterVerify(err)
-	case m := <-l.merged:
-		l.afterMerge(m)
+	case err := <-l.publisher.verified:
+		l.publisher.afterVerify(err)
+	case m := <-l.publisher.merged:
+		l.publisher.afterMerge(m)
 	case <-due:
 	}
 	return ctx.Err() == nil // of several that were ready, select may have taken another
@@ -102,7 +102,7 @@ func (l *Lists) makeAllDue() {
 	for _, li := range l.lists {
 		li.next = time.Time{}
 	}
-	l.setAgain = time.Time{}
+	l.publisher.retryAt = time.Time{}
 }
 
 // filesChanged makes the lists due that are read from the files at paths.
@@ -127,10 +127,10 @@ func (l *Lists) rejudgeAll() {
 
 // rejudge passes a list with a URL through the guards again. A content that was held as a whole was not stored: it is fetched.
 func (l *Lists) rejudge(li *list) {
-	if current, err := l.isCurrent(li); err != nil || current {
+	if current, err := l.copies.isCurrent(li); err != nil || current {
 		return
 	}
-	if held := (*massChange)(nil); errors.As(li.err, &held) || li.copy == nil || !l.reparseBody(li) {
+	if held := (*massChange)(nil); errors.As(li.err, &held) || li.copy == nil || !l.copies.reparseBody(li) {
 		li.next = time.Time{}
 	}
 }
@@ -147,11 +147,11 @@ func (l *Lists) watched() (paths []string) {
 
 // publishDue publishes, but after a failure not before setAgain; it logs the first failure only.
 func (l *Lists) publishDue(now time.Time) {
-	failed := l.setErr != nil
-	if failed && now.Before(l.setAgain) {
+	failed := l.publisher.err != nil
+	if failed && now.Before(l.publisher.retryAt) {
 		return
 	}
-	err := l.publish()
+	err := l.publisher.publish()
 	mass := (*massChange)(nil)
 	switch {
 	case l.ctx.Err() != nil:
@@ -162,7 +162,7 @@ func (l *Lists) publishDue(now time.Time) {
 	case err != nil && !failed:
 		l.log.Error("the set could not be written; the last one stays in force", "err", err)
 	case err == nil && failed:
-		l.log.Info("the set is of the newest content again")
+		l.log.Info("the set has the newest content again")
 	}
 }
 
@@ -178,12 +178,12 @@ func (l *Lists) nextDue() time.Time {
 		if !li.fetching {
 			earliest(li.due())
 		}
-		if age := li.feed.MaxAge; age > 0 && li.published != nil && l.setErr == nil {
+		if age := li.feed.MaxAge; age > 0 && li.published != nil && l.publisher.err == nil {
 			earliest(li.copy.Fetched.Add(age)) // from then on it is too old
 		}
 	}
-	if l.setErr != nil {
-		earliest(l.setAgain)
+	if l.publisher.err != nil {
+		earliest(l.publisher.retryAt)
 	}
 	if l.folderState.err != nil {
 		earliest(l.folderState.retryAt)

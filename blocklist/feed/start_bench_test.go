@@ -39,7 +39,7 @@ func BenchmarkStart(b *testing.B) {
 			b.Fatal(err)
 		}
 		if l.Set().View().Stats().Names == 0 {
-			b.Fatal(l.Status())
+			b.Fatalf("the set is empty; status %+v", l.Status())
 		}
 		ctx, cancel := context.WithCancel(b.Context())
 		cancel()

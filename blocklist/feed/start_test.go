@@ -50,9 +50,9 @@ func TestLastSetIsInForceWhileTheNextIsCompiled(t *testing.T) {
 	}
 }
 
-// TestStatusIsOfTheSetThatChanged checks that Status describes the active set when Changed is called. A control publishes only lists that Status reports as
+// TestStatusDescribesChangedSet checks that Status describes the active set when Changed is called. A control publishes only lists that Status reports as
 // read.
-func TestStatusIsOfTheSetThatChanged(t *testing.T) {
+func TestStatusDescribesChangedSet(t *testing.T) {
 	f := newFixture(t)
 	var l *Lists
 	var seen []Status
@@ -62,12 +62,12 @@ func TestStatusIsOfTheSetThatChanged(t *testing.T) {
 	}
 	f.run(l)()
 	if len(seen) != 1 || seen[0].Version != 1 || seen[0].Lists[0].Fetched.IsZero() || seen[0].Lists[0].Result != OK {
-		t.Errorf("%+v", seen)
+		t.Errorf("statuses at Changed: %+v, want one, of version 1, with a list that was fetched and read", seen)
 	}
 }
 
-// TestRunEndsAStart checks that Run can end, as after an error elsewhere in the program, while a list that Start began to read is still being read.
-func TestRunEndsAStart(t *testing.T) {
+// TestRunEndsDuringStart checks that Run can end, as after an error elsewhere in the program, while a list that Start began to read is still being read.
+func TestRunEndsDuringStart(t *testing.T) {
 	f := newFixture(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	l := f.new(Config{Lists: []string{f.file("a.txt", strings.Repeat("# nothing\n", 1<<20)+"a.example\n")}, Progress: func(Progress) { <-ctx.Done() }})

@@ -1,13 +1,11 @@
 package feed
 
 import (
-	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"time"
 
-	"rempart/blocklist/feed/fetch"
+	"rempart/blocklist"
 )
 
 // Result is the result of the last attempt to read or fetch a list.
@@ -23,7 +21,7 @@ const (
 // Status is the state of lists and set. It never changes once returned.
 type Status struct {
 	Lists   []ListStatus // the allow list first
-	Version uint64       // of the set in force; 0 for none
+	Version uint64       // of the set in force; 0 if there is none
 	Names   int          // in the set in force
 	Err     string       // why the set in force is not of the newest content, "" if it is
 	Folder  string       // why the data folder cannot be written, "" if it can
@@ -52,8 +50,8 @@ func (l *Lists) Status() Status { return *l.status.Load() }
 func (l *Lists) updateStatus() {
 	view, now := l.set.View(), time.Now()
 	s := &Status{Version: view.Version(), Names: view.Stats().Names}
-	if l.setErr != nil {
-		s.Err = l.setErr.Error()
+	if l.publisher.err != nil {
+		s.Err = l.publisher.err.Error()
 	}
 	if l.folderState.err != nil {
 		s.Folder = l.folderState.err.Error()
@@ -84,71 +82,24 @@ func (l *Lists) updateStatus() {
 	l.status.Store(s)
 }
 
-// interval returns the interval at which a list is read or fetched.
-func (l *Lists) interval(li *list) time.Duration {
-	if li.feed.Interval > 0 {
-		return li.feed.Interval
-	}
-	return l.cfg.Refresh
-}
-
-// due returns when the next attempt on li may begin.
-func (li *list) due() time.Time {
-	if li.notBefore.After(li.next) {
-		return li.notBefore
-	}
-	return li.next
-}
-
-// finishAttempt records the result of an attempt on li and the time of the next one, and logs a change of state.
-func (l *Lists) finishAttempt(li *list, now time.Time, err error) {
-	if errors.Is(err, errChanging) && li.copy != nil {
-		li.next = now.Add(l.timing.again)
-		return
-	}
-	before := li.result
-	li.err = err
-	switch {
-	case err == nil:
-		li.result, li.failures = OK, 0
-		li.next = now.Add(jitter(l.interval(li)))
-	default:
-		li.result = Failed
-		if li.copy != nil {
-			li.result = Stale
-		}
-		li.failures++
-		wait := jitter(backoff(l.timing.backoff, l.interval(li), li.failures))
-		if status := (*fetch.StatusError)(nil); errors.As(err, &status) {
-			wait = max(wait, status.RetryAfter)
-			li.notBefore = now.Add(status.RetryAfter)
-		}
-		if errors.Is(err, errChanging) {
-			wait = l.timing.again
-		}
-		li.next = now.Add(wait)
-	}
-	switch {
-	case li.result == before:
-	case li.result == Stale:
-		l.log.Warn("list cannot be renewed; its last good copy stays in force", "list", li.name, "err", err, "fetched", li.copy.Fetched)
-	case li.result == Failed:
-		l.log.Error("list cannot be fetched or read, and there is no copy of it", "list", li.name, "err", err)
-	case before == Stale || before == Failed:
-		l.log.Info("list is up to date again", "list", li.name)
+// setReplaced updates the status before it calls Changed, whose receivers call Status for the lists in the set.
+func (l *Lists) setReplaced() {
+	if l.cfg.Changed != nil {
+		l.updateStatus()
+		l.cfg.Changed()
 	}
 }
 
-// backoff returns first after one failure and doubles with each further one, up to most.
-func backoff(first, most time.Duration, failures int) time.Duration {
-	d := first
-	for ; failures > 1 && d < most; failures-- {
-		d *= 2
+// lastSetInForce updates the status, and makes Start return.
+func (l *Lists) lastSetInForce(view *blocklist.View) {
+	status := l.Status() // the lists may be read at this moment: their part of the status does not change
+	status.Version, status.Names = view.Version(), view.Stats().Names
+	l.status.Store(&status)
+	if l.cfg.Changed != nil {
+		l.cfg.Changed()
 	}
-	return min(d, most)
-}
-
-// jitter spreads d by a tenth either way, so that a fleet does not ask at the same instant.
-func jitter(d time.Duration) time.Duration {
-	return d - d/10 + rand.N(d/5+1)
+	l.log.Info("the set of the last run is in force until the lists are read and the next set is compiled", "version", view.Version(), "names", view.Stats().Names)
+	if l.markLast != nil {
+		l.markLast()
+	}
 }

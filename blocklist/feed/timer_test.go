@@ -7,8 +7,8 @@ import (
 	"rempart/blocklist/feed/fetch/fetchtest"
 )
 
-// TestTimer checks that a URL is fetched again, and a file is checked again, each time the refresh interval is over.
-func TestTimer(t *testing.T) {
+// TestListsAreRefreshedAtEachInterval checks that a URL is fetched again, and a file is checked again, each time the refresh interval is over.
+func TestListsAreRefreshedAtEachInterval(t *testing.T) {
 	f := newFixture(t)
 	srv := fetchtest.NewServer(t)
 	srv.Say("a.example\n")

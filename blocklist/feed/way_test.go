@@ -16,8 +16,8 @@ import (
 	"rempart/blocklist/feed/fetch/fetchtest"
 )
 
-// TestServerThatWantsToBeLeftAlone checks that a list is not fetched again before the time in Retry-After, after status 429 or 503.
-func TestServerThatWantsToBeLeftAlone(t *testing.T) {
+// TestRetryAfterDelaysNextFetch checks that a list is not fetched again before the time in Retry-After, after status 429 or 503.
+func TestRetryAfterDelaysNextFetch(t *testing.T) {
 	for _, code := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
 		f := newFixture(t)
 		srv := fetchtest.NewServer(t)
@@ -31,7 +31,7 @@ func TestServerThatWantsToBeLeftAlone(t *testing.T) {
 			t.Errorf("%d: the next request is due in %v, want about an hour", code, due)
 		}
 		if err := one(t, l).Err; !strings.Contains(err, "asks for the next request after 1h0m0s") {
-			t.Errorf("%d: %s", code, err)
+			t.Errorf("status %d: error %q, want one that names Retry-After of one hour", code, err)
 		}
 		f.run(l)
 		time.Sleep(100 * time.Millisecond) // several times the backoff of tests
@@ -85,8 +85,8 @@ func proxy(t *testing.T, body, tunnel string) (proxyURL *url.URL, asked *atomic.
 	return u, asked
 }
 
-// TestProxies checks that lists are fetched through a proxy, over HTTP and with CONNECT, and that the password of the proxy is not logged.
-func TestProxies(t *testing.T) {
+// TestListsAreFetchedThroughProxy checks that lists are fetched through a proxy, over HTTP and with CONNECT, and that the password of the proxy is not logged.
+func TestListsAreFetchedThroughProxy(t *testing.T) {
 	publisher, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -135,20 +135,20 @@ func TestProxies(t *testing.T) {
 	}
 }
 
-// TestFileURLs checks that file URLs are read as paths.
-func TestFileURLs(t *testing.T) {
+// TestFileURLsAreReadAsPaths checks that file URLs are read as paths.
+func TestFileURLsAreReadAsPaths(t *testing.T) {
 	f := newFixture(t)
 	path := f.file("a list.txt", "a.example\n")
 	l := f.start(Config{Lists: []string{"file://" + strings.ReplaceAll(path, " ", "%20"), path}, Feeds: []Feed{{Name: "b", URL: "file://localhost" + f.file("b.txt", "b.example\n")}}})
 	f.run(l)
 	if lists := l.Status().Lists; len(lists) != 2 || lists[0].Kind != KindFile || !blocks(t, l, "a.example") || !blocks(t, l, "b.example") {
-		t.Errorf("%+v", lists)
+		t.Errorf("lists %+v, want two files, and their names blocked", lists)
 	}
 	f.file("a list.txt", "c.example\n")
 	eventually(t, "a change of the file", func() bool { return blocks(t, l, "c.example") })
 	for _, bad := range []string{"file://elsewhere.example/etc/list.txt", "file:list.txt://", "file://"} {
 		if _, err := New(Config{Dir: f.data, Lists: []string{bad}}); err == nil || !strings.Contains(err.Error(), "file:///etc/rempart/list.txt") {
-			t.Errorf("%s: %v", bad, err)
+			t.Errorf("New with the list %s: error %v, want one that shows a valid file URL", bad, err)
 		}
 	}
 }

@@ -12,7 +12,7 @@ func TestClipJSON(t *testing.T) {
 	const plain = `{"a\"\\\u0022":[1.5e3, true ,null,"]{"],"b":{"c":"\n"}}`
 	for _, r := range []io.Reader{strings.NewReader(plain), iotest.OneByteReader(strings.NewReader(plain)), iotest.DataErrReader(strings.NewReader(plain))} {
 		if got, err := io.ReadAll(ClipJSON(r)); err != nil || string(got) != plain {
-			t.Errorf("%s, %v", got, err)
+			t.Errorf("ClipJSON: %s, %v; want the unchanged text %s", got, err, plain)
 		}
 	}
 	for _, unit := range []string{"x", `\"`, `\\`, `\u0022`, "é"} {

@@ -60,7 +60,7 @@ func reply(t *testing.T, q *dns.Msg, records ...string) *dns.Msg {
 func rrOf(t *testing.T, text string) dns.RR {
 	rr, err := dns.NewRR("$ORIGIN " + testZone + "\n$TTL 60\n" + text)
 	if err != nil || rr == nil {
-		t.Fatalf("%s: %v", text, err)
+		t.Fatalf("record %s: %v", text, err)
 	}
 	return rr
 }
@@ -148,27 +148,27 @@ worse.example.rpz.example.	60	IN	CNAME	*.
 	}
 	known := f.validators
 	for name, messages := range map[string][][]string{
-		"whole in form of IXFR":   {{soa(4), "last.example CNAME .", soa(4)}},
-		"deletes what is not":     {{soa(4), soa(3), "none.example CNAME .", soa(4), soa(4)}},
-		"deletes it twice":        {{soa(4), soa(3), "odd.example CNAME .", soa(4), soa(4), soa(4)}},
-		"of another serial":       {{soa(4), soa(2), soa(4), soa(4)}},
-		"chain that falls":        {{soa(4), soa(3), soa(2), soa(2), soa(4), soa(4)}},
-		"chain that breaks":       {{soa(5), soa(3), soa(4), "a.example CNAME .", soa(3), soa(5), soa(5)}},
-		"the newest SOA alone":    {{soa(4)}},
-		"nothing newer":           {{soa(3)}},
-		"no SOA":                  {{"odd.example CNAME ."}},
-		"ends within":             {{soa(4), soa(3), "odd.example CNAME .", soa(4)}},
-		"nothing":                 {},
-		"continues after its end": {{soa(4), soa(3), soa(4), soa(4), "odd.example CNAME ."}},
-		"adds to another zone":    {{soa(4), soa(3), soa(4)}, {"a.example. CNAME ."}, {soa(4)}},
-		"an SOA of another zone":  {{soa(4), strings.Replace(soa(3), "@", "sub", 1), soa(4), soa(4)}},
+		"whole zone in the format of IXFR": {{soa(4), "last.example CNAME .", soa(4)}},
+		"deletes a missing record":         {{soa(4), soa(3), "none.example CNAME .", soa(4), soa(4)}},
+		"deletes a record twice":           {{soa(4), soa(3), "odd.example CNAME .", soa(4), soa(4), soa(4)}},
+		"starts from another serial":       {{soa(4), soa(2), soa(4), soa(4)}},
+		"decreasing serials":               {{soa(4), soa(3), soa(2), soa(2), soa(4), soa(4)}},
+		"serials that do not connect":      {{soa(5), soa(3), soa(4), "a.example CNAME .", soa(3), soa(5), soa(5)}},
+		"the newest SOA alone":             {{soa(4)}},
+		"only the known SOA":               {{soa(3)}},
+		"no SOA":                           {{"odd.example CNAME ."}},
+		"ends within a difference":         {{soa(4), soa(3), "odd.example CNAME .", soa(4)}},
+		"no message":                       {},
+		"continues after its end":          {{soa(4), soa(3), soa(4), soa(4), "odd.example CNAME ."}},
+		"adds to another zone":             {{soa(4), soa(3), soa(4)}, {"a.example. CNAME ."}, {soa(4)}},
+		"an SOA of another zone":           {{soa(4), strings.Replace(soa(3), "@", "sub", 1), soa(4), soa(4)}},
 	} {
 		f.before, f.validators = held, known
 		say(dns.TypeSOA, []string{soa(4)})
 		say(dns.TypeIXFR, messages...)
 		got, err := f.try()
 		if err != nil || got.Unchanged {
-			t.Errorf("%s: %+v, %v", name, got, err)
+			t.Errorf("%s: fetched %+v, %v; want the whole zone", name, got, err)
 			continue
 		}
 		expect(dns.TypeSOA, dns.TypeIXFR, dns.TypeAXFR)
@@ -189,7 +189,7 @@ worse.example.rpz.example.	60	IN	CNAME	*.
 	expect(dns.TypeSOA, dns.TypeAXFR)
 }
 
-func TestTransferThatFails(t *testing.T) {
+func TestTransferErrors(t *testing.T) {
 	good := []string{soa(2), "bad.example CNAME .", soa(2)}
 	messages := func(m ...[]string) func(*testing.T, net.Conn, *dns.Msg) {
 		return func(t *testing.T, conn net.Conn, q *dns.Msg) { answering(t, conn, q, m...) }
@@ -221,7 +221,7 @@ func TestTransferThatFails(t *testing.T) {
 			for send(conn, packed) == nil {
 			}
 		}, "too large", true},
-		{"SOA for ever", func(t *testing.T, conn net.Conn, q *dns.Msg) {
+		{"endless SOA records", func(t *testing.T, conn net.Conn, q *dns.Msg) {
 			for i := 2; i < 1000; i++ {
 				answering(t, conn, q, []string{soa(i)})
 			}
@@ -240,15 +240,15 @@ func TestTransferThatFails(t *testing.T) {
 		{"closed at once", closing(), "EOF", false},
 		{"closed within a message", raw(1, 0, 1, 2, 3), "EOF", false},
 		{"SOA not repeated", closing([]string{soa(2), "bad.example CNAME ."}), "EOF", true},
-		{"no DNS", raw([]byte("\x00\x0fHTTP/1.1 400 Bad Request\r\n")...), "cannot be read", false},
-		{"a message of nothing", raw(0, 0), "cannot be read", false},
+		{"HTTP response", raw([]byte("\x00\x0fHTTP/1.1 400 Bad Request\r\n")...), "cannot be read", false},
+		{"empty message", raw(0, 0), "cannot be read", false},
 		{"no SOA first", messages([]string{"bad.example CNAME .", soa(2)}), "does not begin", true},
 		{"records of another zone", messages([]string{soa(2), "bad.example. CNAME .", soa(2)}), "another zone", true},
 		{"another SOA", messages([]string{"other.example. SOA ns.example. admin.example. 2 60 60 3600 60"}), "another zone", false},
-		{"of another class", messages([]string{soa(2), "bad.example CH TXT x", soa(2)}), "another zone", true},
+		{"record of another class", messages([]string{soa(2), "bad.example CH TXT x", soa(2)}), "another zone", true},
 		{"empty messages", messages([]string{soa(2)}, []string{}, []string{soa(2)}), "without records", true},
-		{"continues", messages([]string{soa(2), soa(2), "bad.example CNAME ."}), "after its end", false},
-		{"changes", messages([]string{soa(2)}, []string{soa(3)}), "changed during the transfer", true},
+		{"continues after its end", messages([]string{soa(2), soa(2), "bad.example CNAME ."}), "after its end", false},
+		{"serial changes", messages([]string{soa(2)}, []string{soa(3)}), "changed during the transfer", true},
 		{"wrong ID", changed(func(m *dns.Msg) { m.Id++ }), "another query", false},
 		{"a query", changed(func(m *dns.Msg) { m.Response = false }), "another query", false},
 		{"a NOTIFY", changed(func(m *dns.Msg) { m.Opcode = dns.OpcodeNotify }), "another query", false},
@@ -256,7 +256,7 @@ func TestTransferThatFails(t *testing.T) {
 		{"another type", changed(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeANY }), "another question", false},
 		{"no question", changed(func(m *dns.Msg) { m.Question = nil }), "to what", false},
 		{"two questions", changed(func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }), "to what", false},
-		{"cut", changed(func(m *dns.Msg) { m.Truncated = true }), "truncated", false},
+		{"truncated", changed(func(m *dns.Msg) { m.Truncated = true }), "truncated", false},
 		{"REFUSED", changed(func(m *dns.Msg) { m.Answer, m.Rcode = nil, dns.RcodeRefused }), "REFUSED: it does not let", false},
 		{"NOTAUTH", changed(func(m *dns.Msg) { m.Answer, m.Rcode = nil, dns.RcodeNotAuth }), "NOTAUTH: it does not hold", false},
 		{"SERVFAIL", changed(func(m *dns.Msg) { m.Answer, m.Rcode = nil, dns.RcodeServerFailure }), "SERVFAIL", false},
@@ -301,8 +301,8 @@ func TestTransferEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestDifferenceIsBounded checks that a zone difference that never stops adding records is refused.
-func TestDifferenceIsBounded(t *testing.T) {
+// TestEndlessDifferenceIsRefused checks that a zone difference that never stops adding records is refused.
+func TestEndlessDifferenceIsRefused(t *testing.T) {
 	d := newDifference(1)
 	d.most = 1 << 20
 	for _, text := range []string{soa(2), soa(1), soa(2)} {

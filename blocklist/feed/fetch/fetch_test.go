@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestRetryAfterIsRead(t *testing.T) {
+func TestRetryAfterParsing(t *testing.T) {
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	for value, want := range map[string]time.Duration{
 		"": 0, "120": 2 * time.Minute, "0": 0, "-5": 0, "soon": 0, "99999999": maxRetryAfter, "99999999999999999999": 0,

@@ -73,7 +73,7 @@ func TestHostileHTTP(t *testing.T) {
 		serve func(net.Conn)
 		want  string
 	}{
-		{"a byte now and then", func(c net.Conn) {
+		{"slow body", func(c net.Conn) {
 			io.WriteString(c, head+"Content-Length: 1000\r\n\r\n")
 			for {
 				if _, err := io.WriteString(c, "x"); err != nil {
@@ -82,7 +82,7 @@ func TestHostileHTTP(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 		}, "deadline"},
-		{"a header now and then", func(c net.Conn) {
+		{"slow headers", func(c net.Conn) {
 			io.WriteString(c, head)
 			for {
 				if _, err := io.WriteString(c, "X-Slow: x\r\n"); err != nil {
@@ -91,26 +91,26 @@ func TestHostileHTTP(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 		}, "deadline"},
-		{"nothing", func(c net.Conn) { io.Copy(io.Discard, c) }, "deadline"},
+		{"no response", func(c net.Conn) { io.Copy(io.Discard, c) }, "deadline"},
 		{"headers without end", func(c net.Conn) { io.WriteString(c, head); repeatTo(c, "X-More: "+strings.Repeat("x", 1000)+"\r\n") }, "exceeded"},
 		{"a header without end", func(c net.Conn) { io.WriteString(c, head+"X-More: "); repeatTo(c, "xxxxxxxxxxxxxxxx") }, "exceeded"},
 		{"a status line without end", func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 "); repeatTo(c, "xxxxxxxxxxxxxxxx") }, "exceeded"},
 		{"provisional answers without end", func(c net.Conn) { repeatTo(c, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n") }, "exceeded"},
-		{"no HTTP", func(c net.Conn) { io.WriteString(c, "220 mail.example ESMTP\r\n") }, "malformed"},
-		{"repeats the query", func(c net.Conn) { io.WriteString(c, "HTTP/1.1 token=SECRET\r\n\r\n") }, "repeats a secret"},
-		{"leads to a broken place", func(c net.Conn) {
+		{"SMTP greeting", func(c net.Conn) { io.WriteString(c, "220 mail.example ESMTP\r\n") }, "malformed"},
+		{"status line with the secret", func(c net.Conn) { io.WriteString(c, "HTTP/1.1 token=SECRET\r\n\r\n") }, "repeats a secret"},
+		{"redirect to an invalid URL with the secret", func(c net.Conn) {
 			io.WriteString(c, "HTTP/1.1 302 Found\r\nLocation: http://%zz/?token=SECRET\r\nContent-Length: 0\r\n\r\n")
 		}, "repeats a secret"},
-		{"promises too much", func(c net.Conn) { io.WriteString(c, head+"Content-Length: 9223372036854775807\r\n\r\nx.example\n") }, "too large"},
-		{"promises what is no number", func(c net.Conn) { io.WriteString(c, head+"Content-Length: 99999999999999999999\r\n\r\nx.example\n") }, "Content-Length"},
-		{"promises two things", func(c net.Conn) {
+		{"Content-Length too large", func(c net.Conn) { io.WriteString(c, head+"Content-Length: 9223372036854775807\r\n\r\nx.example\n") }, "too large"},
+		{"Content-Length overflows", func(c net.Conn) { io.WriteString(c, head+"Content-Length: 99999999999999999999\r\n\r\nx.example\n") }, "Content-Length"},
+		{"two Content-Length headers", func(c net.Conn) {
 			io.WriteString(c, head+"Content-Length: 5\r\nContent-Length: 6\r\n\r\nx.example\n")
 		}, "Content-Length"},
-		{"promises more than it sends", func(c net.Conn) { io.WriteString(c, head+"Content-Length: 1000\r\n\r\nx.example\n") }, "unexpected EOF"},
+		{"body shorter than Content-Length", func(c net.Conn) { io.WriteString(c, head+"Content-Length: 1000\r\n\r\nx.example\n") }, "unexpected EOF"},
 		{"ends within a chunk", func(c net.Conn) {
 			io.WriteString(c, head+"Transfer-Encoding: chunked\r\n\r\na\r\nx.example\n\r\nff\r\nx")
 		}, "unexpected EOF"},
-		{"a chunk of no length", func(c net.Conn) {
+		{"chunk length overflows", func(c net.Conn) {
 			io.WriteString(c, head+"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nx")
 		}, "chunk"},
 		{"tiny chunks without end", func(c net.Conn) {
@@ -127,7 +127,7 @@ func TestHostileHTTP(t *testing.T) {
 			z := gzip.NewWriter(c)
 			repeatTo(z, strings.Repeat("x.example\n", 1000))
 		}, "too large"},
-		{"another switch of protocol", func(c net.Conn) {
+		{"switches to another protocol", func(c net.Conn) {
 			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
 		}, "101"},
 	} {
@@ -199,8 +199,8 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-// TestSecretsStayWithTheirServer checks that the secrets of a server are not sent to another server to which it redirects.
-func TestSecretsStayWithTheirServer(t *testing.T) {
+// TestSecretsAreNotSentToRedirectTarget checks that the secrets of a server are not sent to another server to which it redirects.
+func TestSecretsAreNotSentToRedirectTarget(t *testing.T) {
 	var got http.Header
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got = r.Header.Clone()
@@ -227,9 +227,9 @@ type publicConn struct{ net.Conn }
 
 func (publicConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(203, 0, 113, 1), Port: 80} }
 
-// TestPublishersDoNotReachInside checks that an internal service gets no request if a public publisher redirects to it, for each kind of list that follows
-// redirects.
-func TestPublishersDoNotReachInside(t *testing.T) {
+// TestRedirectToInternalServiceIsRefused checks that an internal service gets no request if a public publisher redirects to it, for each kind of list that
+// follows redirects.
+func TestRedirectToInternalServiceIsRefused(t *testing.T) {
 	inside := fetchtest.NewServer(t)
 	inside.Say("a.example\n")
 	hop := fetchtest.NewServer(t)
@@ -254,8 +254,8 @@ func TestPublishersDoNotReachInside(t *testing.T) {
 	}
 }
 
-// TestBodyIsWrittenWhole checks that a body of exactly the allowed size is written completely, and that a body that is one byte longer is refused.
-func TestBodyIsWrittenWhole(t *testing.T) {
+// TestBodyOfMaximumSizeIsWritten checks that a body of exactly the allowed size is written completely, and that a body that is one byte longer is refused.
+func TestBodyOfMaximumSizeIsWritten(t *testing.T) {
 	srv := fetchtest.NewServer(t)
 	text := bytes.Repeat([]byte("x.example\n"), 1000)
 	srv.Do(func(w http.ResponseWriter, _ *http.Request) {

@@ -164,7 +164,7 @@ func TestMISPFeed(t *testing.T) {
 	m.put(uuidOf(101), 1700000002, `{"Event": {"uuid": "`+uuidOf(102)+`"}}`)
 	m.etag = `"v2"`
 	if got := f.mustFetch(false); got.MissedEvents != 2 || got.Validators != (Validators{}) {
-		t.Errorf("%+v", got)
+		t.Errorf("fetched %+v, want two missed events and no validators", got)
 	}
 	f.listed(want)
 	m.were()
@@ -188,8 +188,8 @@ func TestMISPFeed(t *testing.T) {
 	f.mustFail("401")
 }
 
-// TestMISPFeedOfRealEvents fetches a feed of real published events.
-func TestMISPFeedOfRealEvents(t *testing.T) {
+// TestMISPFeedReadsRealEvents fetches a feed of real published events.
+func TestMISPFeedReadsRealEvents(t *testing.T) {
 	const events = "../../../shared/data/feeds/"
 	files, _ := filepath.Glob(events + "misp-events/*.json")
 	if len(files) == 0 {
@@ -222,7 +222,7 @@ func TestMISPFeedOfRealEvents(t *testing.T) {
 	}
 }
 
-func TestMISPFeedThatFails(t *testing.T) {
+func TestMISPFeedErrors(t *testing.T) {
 	const entry = `{"timestamp": "1700000000"}`
 	var changed atomic.Int64
 	manifest := func(text string) http.HandlerFunc {
@@ -249,16 +249,16 @@ func TestMISPFeedThatFails(t *testing.T) {
 		want    string
 	}{
 		{"no manifest", http.NotFound, "404"},
-		{"page", manifest("<html>"), "not a MISP manifest"},
+		{"HTML page", manifest("<html>"), "not a MISP manifest"},
 		{"array", manifest("[]"), "not a MISP manifest"},
 		{"empty", manifest(""), "not a MISP manifest"},
-		{"cut", manifest(`{"` + uuidOf(1) + `": ` + entry), "EOF"},
-		{"path", manifest(`{"../../../../../../../etc/passwd00000": ` + entry + `}`), "not the UUID"},
-		{"short path", manifest(`{"../x": ` + entry + `}`), "not the UUID"},
+		{"manifest cut short", manifest(`{"` + uuidOf(1) + `": ` + entry), "EOF"},
+		{"path as event name", manifest(`{"../../../../../../../etc/passwd00000": ` + entry + `}`), "not the UUID"},
+		{"short path as event name", manifest(`{"../x": ` + entry + `}`), "not the UUID"},
 		{"no timestamp", manifest(`{"` + uuidOf(1) + `": {}}`), "no timestamp"},
-		{"odd timestamp", manifest(`{"` + uuidOf(1) + `": {"timestamp": {"a": 1}}}`), "no timestamp"},
+		{"timestamp is an object", manifest(`{"` + uuidOf(1) + `": {"timestamp": {"a": 1}}}`), "no timestamp"},
 		{"huge entry", manifest(`{"` + uuidOf(1) + `": {"a": [` + strings.Repeat(`"0123456789",`, maxEntry/10) + `1]}}`), "too large"},
-		{"deep", manifest(`{"` + uuidOf(1) + `": ` + strings.Repeat("[", 1000)), "too large"},
+		{"deeply nested manifest", manifest(`{"` + uuidOf(1) + `": ` + strings.Repeat("[", 1000)), "too large"},
 		{"endless manifest", func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "{")
 			for i := 0; ; i++ {

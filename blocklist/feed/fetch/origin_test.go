@@ -63,7 +63,7 @@ func TestOriginCheck(t *testing.T) {
 	}
 }
 
-func TestOriginWay(t *testing.T) {
+func TestOriginProtocol(t *testing.T) {
 	for _, tt := range []struct {
 		url    string
 		format format.Format

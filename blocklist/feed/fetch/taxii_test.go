@@ -146,12 +146,12 @@ func TestTAXII(t *testing.T) {
 
 	// The whole collection is fetched again after a day, or if the stored body cannot be used.
 	for name, alter := range map[string]func(){
-		"a day later":   func() { f.validators.Complete -= 24 * 3600 },
-		"of the future": func() { f.validators.Complete += 24 * 3600 },
-		"cut short":     func() { os.WriteFile(f.before, []byte(incremental[:200]), 0o600) },
-		"another body":  func() { os.WriteFile(f.before, []byte("a.example\n"), 0o600) },
-		"none":          func() { f.before = "" },
-		"unknown":       func() { f.validators = Validators{} },
+		"a day later":                   func() { f.validators.Complete -= 24 * 3600 },
+		"fetched in the future":         func() { f.validators.Complete += 24 * 3600 },
+		"stored body cut short":         func() { os.WriteFile(f.before, []byte(incremental[:200]), 0o600) },
+		"stored body is another format": func() { os.WriteFile(f.before, []byte("a.example\n"), 0o600) },
+		"no stored body":                func() { f.before = "" },
+		"no validators":                 func() { f.validators = Validators{} },
 	} {
 		f.validators = known
 		alter()
@@ -171,8 +171,8 @@ func TestTAXII(t *testing.T) {
 	f.mustFail("no such collection")
 }
 
-// TestTAXIIOfRealObjects serves the test data of medallion.
-func TestTAXIIOfRealObjects(t *testing.T) {
+// TestTAXIIReadsRealObjects serves the test data of medallion.
+func TestTAXIIReadsRealObjects(t *testing.T) {
 	text, err := os.ReadFile("../../../shared/data/feeds/taxii21-medallion/medallion_test_data_default_data.json")
 	if err != nil {
 		t.Skip(err)
@@ -230,7 +230,7 @@ func TestTAXIIOfRealObjects(t *testing.T) {
 	f.mustFetch(true)
 }
 
-func TestTAXIIThatFails(t *testing.T) {
+func TestTAXIIErrors(t *testing.T) {
 	says := func(text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) }
 	}
@@ -250,24 +250,24 @@ func TestTAXIIThatFails(t *testing.T) {
 		{"415", status(415), "does not speak TAXII 2.1"},
 		{"416", status(416), "TAXII 2.0"},
 		{"500", status(500), "500"},
-		{"page", says("<html>"), "not a TAXII envelope"},
-		{"nothing", says(""), "unexpected EOF"},
+		{"HTML page", says("<html>"), "not a TAXII envelope"},
+		{"empty body", says(""), "unexpected EOF"},
 		{"array", says("[]"), "another document"},
-		{"cut", says(`{"more": true, "objects": [` + object), "unexpected EOF"},
-		{"objects that are none", says(`{"objects": [1]}`), "one of its objects"},
+		{"envelope cut short", says(`{"more": true, "objects": [` + object), "unexpected EOF"},
+		{"objects are numbers", says(`{"objects": [1]}`), "one of its objects"},
 		{"objects as an object", says(`{"objects": {}}`), "no list"},
-		{"more of what kind", says(`{"more": "yes"}`), "not a TAXII envelope"},
-		{"circle of one", says(`{"more": true, "next": "x"}`), "circle"},
-		{"circle of three", func(w http.ResponseWriter, r *http.Request) {
+		{"more is a string", says(`{"more": "yes"}`), "not a TAXII envelope"},
+		{"page links to itself", says(`{"more": true, "next": "x"}`), "circle"},
+		{"pages link in a circle", func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(w, `{"more": true, "next": "%c"}`, map[string]rune{"": 'a', "a": 'b', "b": 'c', "c": 'a'}[r.URL.Query().Get("next")])
 		}, "circle"},
-		{"no way on", says(`{"more": true}`), "but no next page"},
-		{"time that stands", func(w http.ResponseWriter, _ *http.Request) {
+		{"more without next", says(`{"more": true}`), "but no next page"},
+		{"time does not advance", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-TAXII-Date-Added-Last", "2026-08-01T10:00:00.000000Z")
 			io.WriteString(w, `{"more": true}`)
 		}, "but no next page"},
 		{"long next", says(`{"more": true, "next": "` + strings.Repeat("x", 5000) + `"}`), "too large"},
-		{"endless", func(w http.ResponseWriter, _ *http.Request) {
+		{"endless objects", func(w http.ResponseWriter, _ *http.Request) {
 			io.WriteString(w, `{"objects": [`)
 			for {
 				if _, err := io.WriteString(w, object+","); err != nil {
@@ -287,7 +287,7 @@ func TestTAXIIThatFails(t *testing.T) {
 				}
 			}
 		}, "too large"},
-		{"deep", says(`{"objects": [` + strings.Repeat("[", 1000)), "too large"},
+		{"deeply nested object", says(`{"objects": [` + strings.Repeat("[", 1000)), "too large"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newTAXIIServer(t)
@@ -302,8 +302,9 @@ func TestTAXIIThatFails(t *testing.T) {
 	}
 }
 
-// TestTAXIIGoesOnByTime fetches from a server that announces more objects but gives no link to them: the client continues from the time of the last object.
-func TestTAXIIGoesOnByTime(t *testing.T) {
+// TestTAXIIContinuesFromTimeOfLastObject fetches from a server that announces more objects but gives no link to them: the client continues from the time of the
+// last object.
+func TestTAXIIContinuesFromTimeOfLastObject(t *testing.T) {
 	s := newTAXIIServer(t)
 	for i := range 5 {
 		s.add(i, i, 1, fmt.Sprintf("n%d.example", i), "")

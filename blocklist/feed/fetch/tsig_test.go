@@ -70,18 +70,18 @@ func TestTSIG(t *testing.T) {
 		late  time.Duration
 		want  string
 	}{
-		{name: "each", signs: func(int, int) bool { return true }},
-		{name: "the first and the last", signs: func(i, n int) bool { return i == 0 || i == n-1 }},
-		{name: "one in 17", signs: func(i, n int) bool { return i%17 == 0 || i == n-1 }},
-		{name: "none", signs: func(int, int) bool { return false }, want: "is not signed"},
-		{name: "not the first", signs: func(i, n int) bool { return i > 0 }, want: "is not signed"},
-		{name: "not the last", signs: func(i, n int) bool { return i == 0 || i == n-2 }, want: "end of the answer is not signed"},
+		{name: "every message signed", signs: func(int, int) bool { return true }},
+		{name: "first and last message signed", signs: func(i, n int) bool { return i == 0 || i == n-1 }},
+		{name: "every 17th message signed", signs: func(i, n int) bool { return i%17 == 0 || i == n-1 }},
+		{name: "no message signed", signs: func(int, int) bool { return false }, want: "is not signed"},
+		{name: "first message not signed", signs: func(i, n int) bool { return i > 0 }, want: "is not signed"},
+		{name: "last message not signed", signs: func(i, n int) bool { return i == 0 || i == n-2 }, want: "end of the answer is not signed"},
 		{name: "another secret", key: &other, signs: func(int, int) bool { return true }, want: "signature is wrong"},
 		{name: "another name", key: &renamed, signs: func(int, int) bool { return true }, want: "another key"},
 		{name: "another algorithm", key: sha512, signs: func(int, int) bool { return true }, want: "another key"},
 		{name: "an unsigned message altered", signs: func(i, n int) bool { return i == 0 || i == n-1 }, alter: 5, want: "signature is wrong"},
 		{name: "a signed message altered", signs: func(int, int) bool { return true }, alter: 3, want: "signature is wrong"},
-		{name: "late", signs: func(int, int) bool { return true }, late: time.Hour, want: "set both clocks"},
+		{name: "clocks differ by an hour", signs: func(int, int) bool { return true }, late: time.Hour, want: "set both clocks"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFetching(t, Origin{Format: format.RPZ, TSIG: testTSIG})
@@ -133,8 +133,8 @@ func TestTSIG(t *testing.T) {
 	}
 }
 
-// TestTooManyUnsigned checks that an answer with too many consecutive messages without a signature is refused.
-func TestTooManyUnsigned(t *testing.T) {
+// TestTooManyUnsignedMessagesAreRefused checks that an answer with too many consecutive messages without a signature is refused.
+func TestTooManyUnsignedMessagesAreRefused(t *testing.T) {
 	key, err := parseTSIG(testTSIG)
 	if err != nil {
 		t.Fatal(err)
@@ -153,8 +153,8 @@ func TestTooManyUnsigned(t *testing.T) {
 	}
 }
 
-// TestTSIGRefused fetches a zone from a primary that refuses the key.
-func TestTSIGRefused(t *testing.T) {
+// TestPrimaryRefusesTSIGKey fetches a zone from a primary that refuses the key.
+func TestPrimaryRefusesTSIGKey(t *testing.T) {
 	for code, want := range map[uint16]string{
 		dns.RcodeBadKey: "BADKEY", dns.RcodeBadSig: "BADSIG", dns.RcodeBadTime: "BADTIME", 0: "or requires a TSIG key",
 	} {

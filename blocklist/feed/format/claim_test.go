@@ -44,7 +44,7 @@ func TestTimes(t *testing.T) {
 	}
 	for _, none := range []string{"", "null", "None", "0"} {
 		if at, ok := timeOf([]byte(none)); at != 0 || !ok {
-			t.Errorf("%q: %d, %v", none, at, ok)
+			t.Errorf("timeOf(%q) = %d, %v; want 0, true", none, at, ok)
 		}
 	}
 }

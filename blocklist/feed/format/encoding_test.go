@@ -20,13 +20,13 @@ func TestEncodings(t *testing.T) {
 	} {
 		want := readFull(t, Options{}, list)
 		if len(want) == 0 || strings.Contains(strings.Join(want, " "), "!") {
-			t.Fatalf("%s: %q", name, want)
+			t.Fatalf("%s in UTF-8: %q, want listings and no refused line", name, want)
 		}
 		latin := strings.NewReplacer("à", "\xe0", "é", "\xe9", "è", "\xe8", "ç", "\xe7").Replace(list)
 		for encoding, encoded := range map[string]string{
-			"UTF-8 with a mark": "\ufeff" + list,
-			"UTF-16LE":          "\xff\xfe" + fetchtest.UTF16(list, false), "UTF-16LE without a mark": fetchtest.UTF16(list, false),
-			"UTF-16BE": "\xfe\xff" + fetchtest.UTF16(list, true), "UTF-16BE without a mark": fetchtest.UTF16(list, true),
+			"UTF-8 with a byte order mark": "\ufeff" + list,
+			"UTF-16LE":                     "\xff\xfe" + fetchtest.UTF16(list, false), "UTF-16LE without a byte order mark": fetchtest.UTF16(list, false),
+			"UTF-16BE": "\xfe\xff" + fetchtest.UTF16(list, true), "UTF-16BE without a byte order mark": fetchtest.UTF16(list, true),
 			"Windows-1252": latin, "compressed UTF-16": fetchtest.Gzip(t, "\xff\xfe"+fetchtest.UTF16(list, false)),
 		} {
 			if diff := cmp.Diff(want, readFull(t, Options{}, encoded)); diff != "" {
@@ -86,8 +86,8 @@ func TestInvisibleCharacters(t *testing.T) {
 	}
 }
 
-// TestColumnsInOtherLanguages checks tables with column names in French, German, Spanish and other languages.
-func TestColumnsInOtherLanguages(t *testing.T) {
+// TestColumnNamesInOtherLanguages checks tables with column names in French, German, Spanish and other languages.
+func TestColumnNamesInOtherLanguages(t *testing.T) {
 	for _, head := range []string{
 		"Nom de domaine;Motif;Date", "Domäne;Grund;Datum", "Domaine\tCatégorie\tDate d’ajout", "Domänenname,Bedrohung,Hinzugefügt",
 		"\"Nom de domaine\";\"Motif\";\"Date\"", "Dominio;Motivo;Fecha", "Nom_de_domaine;motif;date_ajout",
@@ -99,7 +99,7 @@ func TestColumnsInOtherLanguages(t *testing.T) {
 		}
 		for _, mark := range []string{"", "\ufeff"} {
 			if got := strings.Join(readFull(t, Options{}, mark+list), " "); got != "2 evil.example phishing since 2026-11-20" {
-				t.Errorf("%q: %s", mark+list, got)
+				t.Errorf("table %q: %s, want evil.example with category and date", mark+list, got)
 			}
 		}
 	}

@@ -11,7 +11,7 @@ func TestParseFormat(t *testing.T) {
 	for _, f := range Formats() {
 		var got Format
 		if err := got.UnmarshalText([]byte(strings.ToUpper(string(f)))); err != nil || got != f {
-			t.Errorf("%s: %q, %v", f, got, err)
+			t.Errorf("UnmarshalText of %s in upper case: %q, %v; want the same format", f, got, err)
 		}
 	}
 	if f, err := ParseFormat(""); f != Auto || err != nil {

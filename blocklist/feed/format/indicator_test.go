@@ -67,8 +67,8 @@ func TestIndicator(t *testing.T) {
 	}
 }
 
-// TestIndicatorOfAListLine checks that Indicator accepts a line of a list that blocks one host.
-func TestIndicatorOfAListLine(t *testing.T) {
+// TestIndicatorAcceptsListLine checks that Indicator accepts a line of a list that blocks one host.
+func TestIndicatorAcceptsListLine(t *testing.T) {
 	for text, want := range map[string]blocklist.Scope{
 		"||evil.example^": blocklist.Subtree, "|evil.example^": blocklist.Exact, "||*.evil.example^": blocklist.Subtree, "||evil[.]example^": blocklist.Subtree,
 		"0.0.0.0 evil.example": blocklist.Exact, "127.0.0.1\tevil.example": blocklist.Exact,
@@ -76,7 +76,7 @@ func TestIndicatorOfAListLine(t *testing.T) {
 	} {
 		name, scope, err := Indicator(text)
 		if (err != nil) != (want == 0) || scope != want || err == nil && blocklist.NameText(name) != "evil.example" {
-			t.Errorf("%q: %q %v, %v", text, name, scope, err)
+			t.Errorf("Indicator(%q) = %q, %v, %v; want evil.example with the scope %v, or an error if this is 0", text, name, scope, err, want)
 		}
 	}
 }

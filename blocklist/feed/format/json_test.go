@@ -37,14 +37,14 @@ func TestJSON(t *testing.T) {
 			[]string{"1 !inexact-exception", "2 @=good.example", "3 a.example", "4 b.example", "5 !url-path"},
 		},
 		{"array of strings", Auto, `["a.example","http://b.example/","discörd.com",7,null]`, []string{"1 a.example", "2 =b.example", "3 xn--discrd-zxa.com"}},
-		{"objects under a key nobody knows", Auto, `{"123":[{"dateadded":"2026-01-02 00:00:00 UTC","url":"http://a.example/","threat":"malware_download"}]}`,
+		{"objects under an unknown key", Auto, `{"123":[{"dateadded":"2026-01-02 00:00:00 UTC","url":"http://a.example/","threat":"malware_download"}]}`,
 			[]string{"1 =a.example malware since 2026-01-02"}},
-		{"strings under a key nobody knows", Auto, `{"list":["good.example"],"domains":["a.example"]}`, []string{"1 !unknown-form", "2 a.example"}},
+		{"strings under an unknown key", Auto, `{"list":["good.example"],"domains":["a.example"]}`, []string{"1 !unknown-form", "2 a.example"}},
 		{"hosts and categories as keys", Auto, `{"hosts":["a.example"],"phishing":["b.example"],"urls":["c.example","d.example/x"]}`,
 			[]string{"1 =a.example", "2 b.example phishing", "3 =c.example", "4 !url-path"}},
 		{"NDJSON", Auto, "{\"domain\":\"a.example\",\"tags\":[\"phishing\"],\"seen\":{\"by\":[\"no.example\"]}}\n{\"domain\":\"b.example\"}\n\n{\"x\":1}\n",
 			[]string{"1 !unknown-form", "2 a.example phishing", "3 b.example", "4 !unknown-form"}},
-		{"what belongs to an entry", Auto, `[{"domain":"a.example","related":["no.example"],"ref":{"url":"http://no.example/"},"references":[{"url":"http://no.example/"}]}]`,
+		{"nested names of an entry are ignored", Auto, `[{"domain":"a.example","related":["no.example"],"ref":{"url":"http://no.example/"},"references":[{"url":"http://no.example/"}]}]`,
 			[]string{"1 a.example"}},
 		{
 			"OTX", Auto,
@@ -53,8 +53,8 @@ func TestJSON(t *testing.T) {
 			[]string{"1 a.example since 2015-09-02", "2 =b.example", "3 =c.example", "4 !other-indicator"},
 		},
 		{"rows of cells", Auto, `{"data":[["a.example","b.example"]]}`, []string{"1 !unknown-form", "error: not a list of names: of 1 entries none lists a name, most are refused as unknown-form"}},
-		{"nothing listed", Auto, `[] {"domains":[]} {} {"more":false}`, nil},
-		{"MISP is not asked for", MISP, `[{"domain":"a.example"},"b.example"]`, []string{"1 !unknown-form", "2 !unknown-form",
+		{"empty documents", Auto, `[] {"domains":[]} {} {"more":false}`, nil},
+		{"MISP format with plain JSON", MISP, `[{"domain":"a.example"},"b.example"]`, []string{"1 !unknown-form", "2 !unknown-form",
 			"error: not a list of names: of 2 entries none lists a name, most are refused as unknown-form"}},
 		{
 			"MISP", Auto,
@@ -123,16 +123,16 @@ func TestHostileJSON(t *testing.T) {
 		return io.MultiReader(strings.NewReader(before), middle, strings.NewReader(after))
 	}
 	for name, r := range map[string]io.Reader{
-		"cut":            strings.NewReader(`{"domains":["a.example","b.example"`),
-		"cut in a key":   strings.NewReader(`{"domains":["a.example"],"x`),
-		"two in a row":   strings.NewReader(`["a.example"],["b.example"]`),
-		"no comma":       strings.NewReader(`["a.example" "b.example"]`),
-		"deep":           between("", repeat("[", 1<<20), ""),
-		"deep objects":   between("", repeat(`{"a":`, 1<<20), ""),
-		"deep and apart": between(`["a.example",`, repeat("[[", 64), ""),
-		"long number":    between("[", repeat("1", 1<<20), "]"),
-		"an error":       strings.NewReader(`{"error":"no such list","code":404}`),
-		"read error":     between(`["a.example",`, iotest.ErrReader(errors.New("broken")), ""),
+		"document cut short":             strings.NewReader(`{"domains":["a.example","b.example"`),
+		"cut short within a key":         strings.NewReader(`{"domains":["a.example"],"x`),
+		"two documents with a comma":     strings.NewReader(`["a.example"],["b.example"]`),
+		"no comma":                       strings.NewReader(`["a.example" "b.example"]`),
+		"deeply nested arrays":           between("", repeat("[", 1<<20), ""),
+		"deeply nested objects":          between("", repeat(`{"a":`, 1<<20), ""),
+		"deeply nested arrays in a list": between(`["a.example",`, repeat("[[", 64), ""),
+		"long number":                    between("[", repeat("1", 1<<20), "]"),
+		"error object":                   strings.NewReader(`{"error":"no such list","code":404}`),
+		"read error":                     between(`["a.example",`, iotest.ErrReader(errors.New("broken")), ""),
 	} {
 		if _, err := Parse(r, Options{Format: JSON}, &transcript{t: t}); err == nil {
 			t.Errorf("%s: no error", name)
@@ -146,16 +146,16 @@ func TestHostileJSON(t *testing.T) {
 	} {
 		s := &transcript{t: t}
 		if _, err := Parse(r, Options{}, s); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: Parse: %v", name, err)
 		}
 		if got := strings.Join(s.lines, " "); !strings.HasPrefix(got, "a.example") || !strings.HasSuffix(got, "b.example") {
-			t.Errorf("%s: %s", name, got)
+			t.Errorf("%s: listings %q, want a.example first and b.example last", name, got)
 		}
 	}
 }
 
-// TestErrorObjectsListNothing checks that a JSON document that reports an error lists no name, even if it contains a URL.
-func TestErrorObjectsListNothing(t *testing.T) {
+// TestJSONErrorObjectListsNoName checks that a JSON document that reports an error lists no name, even if it contains a URL.
+func TestJSONErrorObjectListsNoName(t *testing.T) {
 	for _, body := range fetchtest.ErrorObjects() {
 		if got := strings.Join(read(t, body), " "); strings.Contains(got, "example") {
 			t.Errorf("%s lists %s", body, got)

@@ -131,7 +131,7 @@ func checkName(t *testing.T, name []byte) {
 	}
 }
 
-func TestReasonsAreLabels(t *testing.T) {
+func TestReasonsAreUniqueLabels(t *testing.T) {
 	seen := map[string]bool{}
 	for r := range reasonCount {
 		text := r.String()

@@ -69,7 +69,7 @@ func readAs(t *testing.T, opt Options, list string) []string {
 	t.Helper()
 	s := &transcript{t: t}
 	if _, err := Parse(strings.NewReader(list), opt, s); err != nil && !errors.Is(err, ErrNotAList) {
-		t.Errorf("%.60q: %v", list, err)
+		t.Errorf("Parse(%.60q): %v", list, err)
 	}
 	return s.lines
 }
@@ -426,7 +426,7 @@ func TestLists(t *testing.T) {
 				" 7200\n 864000\n 864000 ) ; min ttl\n NS ns0.example.net.\n\n\t\tA\t0.0.0.0\n\n*\t\tIN A 0.0.0.0\nevil.test A 0.0.0.0\n",
 			[]string{"!not-a-name", "!wildcard-inside", "=evil.test"},
 		},
-		{"an SOA that is never closed", "@ SOA a. b. (\n" + strings.Repeat("1\n", maxSOALines) + "evil.test\n", []string{"evil.test"}},
+		{"SOA without a closing parenthesis", "@ SOA a. b. (\n" + strings.Repeat("1\n", maxSOALines) + "evil.test\n", []string{"evil.test"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -437,8 +437,8 @@ func TestLists(t *testing.T) {
 	}
 }
 
-// TestRedirectsBlock checks that records that redirect a name are blocks: to the landing page of a CERT, or to a sinkhole.
-func TestRedirectsBlock(t *testing.T) {
+// TestRedirectRecordsAreBlocks checks that records that redirect a name are blocks: to the landing page of a CERT, or to a sinkhole.
+func TestRedirectRecordsAreBlocks(t *testing.T) {
 	opt := Options{RedirectsBlock: true}
 	for line, want := range map[string]string{
 		"evil.example CNAME warning.cert.example.":           "=evil.example",
@@ -464,7 +464,7 @@ func TestRedirectsBlock(t *testing.T) {
 	}
 }
 
-func TestAllowing(t *testing.T) {
+func TestAllowingTurnsBlocksIntoAllows(t *testing.T) {
 	s := &transcript{t: t}
 	list := "a.example\n@@||b.example^\n0.0.0.0 c.example\nd.example CNAME rpz-passthru.\nlocalhost\n||a.example^$badfilter"
 	if _, err := Parse(strings.NewReader(list), Options{}, Allowing(s)); err != nil {
@@ -476,15 +476,15 @@ func TestAllowing(t *testing.T) {
 	}
 }
 
-func TestNotAList(t *testing.T) {
+func TestNonListContentIsRefused(t *testing.T) {
 	for name, list := range map[string]string{
-		"page":      "\n  <!DOCTYPE html>\n<html>\nexample.com\n</html>",
-		"page, BOM": "\ufeff<html>",
-		"UTF-32":    "\xff\xfe\x00\x00e\x00\x00\x00",
-		"JSON":      "{\n  \"error\": \"not found: example.com\"\n}",
-		"error":     "404 Not Found\n",
-		"addresses": "192.0.2.1\n192.0.2.2\n",
-		"binary":    "\x7fELF\x02\x01\x01\x00\x00\n\x00\x00\xff\xfe\n",
+		"HTML page":                        "\n  <!DOCTYPE html>\n<html>\nexample.com\n</html>",
+		"HTML page with a byte order mark": "\ufeff<html>",
+		"UTF-32":                           "\xff\xfe\x00\x00e\x00\x00\x00",
+		"JSON":                             "{\n  \"error\": \"not found: example.com\"\n}",
+		"error message":                    "404 Not Found\n",
+		"only addresses":                   "192.0.2.1\n192.0.2.2\n",
+		"binary":                           "\x7fELF\x02\x01\x01\x00\x00\n\x00\x00\xff\xfe\n",
 	} {
 		_, err := Parse(strings.NewReader(list), Options{}, &transcript{t: t})
 		if !errors.Is(err, ErrNotAList) {
@@ -493,7 +493,7 @@ func TestNotAList(t *testing.T) {
 	}
 	for _, list := range []string{"", "# nothing yet\n", "\n\n"} {
 		if stats, err := Parse(strings.NewReader(list), Options{}, &transcript{t: t}); err != nil || stats.Listings != 0 {
-			t.Errorf("%q: %+v, %v", list, stats, err)
+			t.Errorf("Parse(%q): %+v, %v; want no listing and no error", list, stats, err)
 		}
 	}
 }
@@ -525,7 +525,7 @@ func TestReadErrors(t *testing.T) {
 	}
 	s := &transcript{t: t}
 	if _, err := Parse(iotest.OneByteReader(strings.NewReader("a.example\nb.example")), Options{}, s); err != nil || len(s.lines) != 2 {
-		t.Errorf("%v, %v", s.lines, err)
+		t.Errorf("Parse byte by byte: %v, %v; want two listings", s.lines, err)
 	}
 }
 
@@ -626,7 +626,7 @@ func BenchmarkParse(b *testing.B) {
 			for b.Loop() {
 				var c counting
 				if _, err := Parse(strings.NewReader(list.String()), opt, &c); err != nil || c.n != names {
-					b.Fatal(c.n, err)
+					b.Fatalf("Parse: %d names, %v; want %d", c.n, err, names)
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/names, "ns/name")

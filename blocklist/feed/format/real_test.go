@@ -47,13 +47,13 @@ func parseReal(t *testing.T, name string) (names, Stats) {
 	n := names{}
 	stats, err := Parse(realFeed(t, name), Options{}, n)
 	if err != nil {
-		t.Fatalf("%s: %v", name, err)
+		t.Fatalf("Parse of %s: %v", name, err)
 	}
 	t.Logf("%s: %d names, %d lines, refused %v", name, len(n), stats.Lines, stats.Refused.Map())
 	return n, stats
 }
 
-func TestSameListInSixForms(t *testing.T) {
+func TestSameListInSixFormats(t *testing.T) {
 	const dir = "hagezi-formats-2022/"
 	want, _ := parseReal(t, dir+"adblock_fake.txt")
 	for _, form := range []string{"dnsmasq_fake.txt", "unbound_fake.blacklist.conf", "wildcard_fake.txt"} {
@@ -89,7 +89,7 @@ func TestSameListInSixForms(t *testing.T) {
 	}
 }
 
-func TestSameListInTwoForms(t *testing.T) {
+func TestSameListInTwoFormats(t *testing.T) {
 	tests := []struct {
 		plain, hosts string
 		differ       map[string]bool // names that are in only one of the publisher's two files
@@ -119,7 +119,7 @@ func TestSameListInTwoForms(t *testing.T) {
 	}
 }
 
-func TestStalkerwareForms(t *testing.T) {
+func TestStalkerwareFormatsAgree(t *testing.T) {
 	const dir = "assoechap-stalkerware/generated_"
 	hosts, _ := parseReal(t, dir+"hosts")
 	full, _ := parseReal(t, dir+"hosts_full")
@@ -152,8 +152,8 @@ func TestStalkerwareForms(t *testing.T) {
 	}
 }
 
-// TestPublishersOwnPlainForm compares structured feeds with the plain lists of the same publishers.
-func TestPublishersOwnPlainForm(t *testing.T) {
+// TestStructuredFeedsEqualPlainLists compares structured feeds with the plain lists of the same publishers.
+func TestStructuredFeedsEqualPlainLists(t *testing.T) {
 	for structured, plain := range map[string]string{
 		"amnesty-stix2/2021-07-18_nso_pegasus.stix2": "amnesty-stix2/2021-07-18_nso_domains.txt",
 		"blackbook/blackbook.csv":                    "blackbook/blackbook.txt",
@@ -227,8 +227,8 @@ func TestStructuredFeeds(t *testing.T) {
 	}
 }
 
-// TestDailyFiles reads four years of daily CSV files, each a list of its own.
-func TestDailyFiles(t *testing.T) {
+// TestDailyCSVFiles reads four years of daily CSV files, each a list of its own.
+func TestDailyCSVFiles(t *testing.T) {
 	gz, err := gzip.NewReader(realFeed(t, "redflag-daily-fr/redflag-daily-csv-2022-2026.tar.gz"))
 	if err != nil {
 		t.Fatal(err)
@@ -259,8 +259,8 @@ func TestDailyFiles(t *testing.T) {
 	}
 }
 
-// TestUglyLines checks unusual lines from real feeds, grouped by what is unusual about them.
-func TestUglyLines(t *testing.T) {
+// TestUnusualRealLines checks unusual lines from real feeds, grouped by what is unusual about them.
+func TestUnusualRealLines(t *testing.T) {
 	lists := map[string]bool{ // the others must not block anything
 		"adb_modifier": true, "defanged": true, "hosts_line_without_ip": true, "inline_comment": true, "leading_ws": true, "surrounding_space": true,
 		"trailing_dot": true, "trailing_ws": true, "underscore": true, "unicode_name": true, "uppercase": true, "url": true, "wild_prefix": true,
@@ -277,7 +277,7 @@ func TestUglyLines(t *testing.T) {
 		}
 		n := names{}
 		if _, err := Parse(strings.NewReader(fields[5]), Options{}, n); err != nil && !errors.Is(err, ErrNotAList) {
-			t.Errorf("%s: %v", fields[5], err)
+			t.Errorf("Parse(%s): %v", fields[5], err)
 		}
 		blocked[fields[0]] += len(n)
 		if len(n) > 0 && !lists[fields[0]] {

@@ -61,14 +61,14 @@ func TestCSV(t *testing.T) {
 			[]string{"2 a.example", "3 b.example"},
 		},
 		{"a host's name is exact", Auto, "hostname,note\na.example,x\n*.b.example,x\n", []string{"2 =a.example", "3 b.example"}},
-		{"a URL goes before its host", Auto, "domain,url\na.example,http://a.example/x\nb.example,\n", []string{"2 !url-path", "3 b.example"}},
+		{"URL is preferred over its host", Auto, "domain,url\na.example,http://a.example/x\nb.example,\n", []string{"2 !url-path", "3 b.example"}},
 		{"labels", Auto, "url,label\nhttp://a.example/,1\nhttp://b.example/,0\nhttp://c.example/,benign\nhttp://d.example/,phishing\n",
 			[]string{"2 =a.example", "3 !not-to-block", "4 !not-to-block", "5 =d.example phishing"}},
 		{"validity", Auto, "domain,valid_from,valid_until\na.example,2026-01-01,2027-01-01T10:00:00+02:00\nb.example,,soon\n",
 			[]string{"2 a.example since 2026-01-01 start 2026-01-01 expiry 2027-01-01T08:00:00", "3 !bad-time"}},
 		{"semicolons", Auto, "Domain;Date added\na.example;2026-01-01\n", []string{"2 a.example since 2026-01-01"}},
 		{"tabs", Auto, "domain\tdate\na.example\t2026-01-01\n", []string{"2 a.example since 2026-01-01"}},
-		{"a header that comes again", Auto, "id,domain\n1,a.example\nid,domain\n2,b.example\n", []string{"2 a.example", "4 b.example"}},
+		{"repeated header", Auto, "id,domain\n1,a.example\nid,domain\n2,b.example\n", []string{"2 a.example", "4 b.example"}},
 		{"short rows", Auto, "id,domain\n1\n2,\n3,b.example,more\n", []string{"2 !unknown-form", "3 !unknown-form", "4 b.example"}},
 		{"quotes", Auto, "id,domain,note\n1,\"a.example\",\"say \"\"x\"\", y\"\n2,b\"c.example,z\n3,\"d.example\" ,z\n",
 			[]string{"2 a.example", "3 !unknown-form", "4 d.example"}},
@@ -100,8 +100,8 @@ func TestCSV(t *testing.T) {
 	}
 }
 
-// TestOpenQuotes checks that after a quote that is never closed only a limited number of rows is lost, and that each of them is counted.
-func TestOpenQuotes(t *testing.T) {
+// TestUnclosedQuoteLosesFewRows checks that after a quote that is never closed only a limited number of rows is lost, and that each of them is counted.
+func TestUnclosedQuoteLosesFewRows(t *testing.T) {
 	var list strings.Builder
 	list.WriteString("note,domain\n\"open,x.example\n")
 	for i := range 40 {

@@ -56,19 +56,19 @@ func TestCompressions(t *testing.T) {
 	const content = "a.example\nb.example\n"
 	half := "\nb.example\n"
 	for name, list := range map[string]string{
-		"gzip":               fetchtest.Gzip(t, content),
-		"gzip members":       fetchtest.Gzip(t, "a.example") + fetchtest.Gzip(t, half),
-		"zstd":               packZstd(t, content),
-		"zstd frames":        packZstd(t, "a.example") + packZstd(t, half),
-		"skippable first":    "\x53\x2a\x4d\x18\x02\x00\x00\x00xx" + packZstd(t, content),
-		"bzip2":              bzipped,
-		"bzip2 in gzip":      fetchtest.Gzip(t, bzipped),
-		"zip":                packZip(t, content),
-		"zip of two":         packZip(t, "a.example", "b.example"),
-		"zip of none and":    packZip(t, "", content, ""),
-		"gzip, zstd in zip":  packZip(t, fetchtest.Gzip(t, "a.example"), packZstd(t, "b.example")),
-		"gzip in gzip":       fetchtest.Gzip(t, fetchtest.Gzip(t, content)),
-		"zip of two formats": packZip(t, "\ufeff[\"a.example\"]", "\ufeff||b.example^"),
+		"gzip":                              fetchtest.Gzip(t, content),
+		"gzip members":                      fetchtest.Gzip(t, "a.example") + fetchtest.Gzip(t, half),
+		"zstd":                              packZstd(t, content),
+		"zstd frames":                       packZstd(t, "a.example") + packZstd(t, half),
+		"zstd with a skippable frame first": "\x53\x2a\x4d\x18\x02\x00\x00\x00xx" + packZstd(t, content),
+		"bzip2":                             bzipped,
+		"bzip2 in gzip":                     fetchtest.Gzip(t, bzipped),
+		"zip":                               packZip(t, content),
+		"zip of two":                        packZip(t, "a.example", "b.example"),
+		"zip with empty files":              packZip(t, "", content, ""),
+		"gzip, zstd in zip":                 packZip(t, fetchtest.Gzip(t, "a.example"), packZstd(t, "b.example")),
+		"gzip in gzip":                      fetchtest.Gzip(t, fetchtest.Gzip(t, content)),
+		"zip of two formats":                packZip(t, "\ufeff[\"a.example\"]", "\ufeff||b.example^"),
 	} {
 		if diff := cmp.Diff([]string{"a.example", "b.example"}, read(t, list)); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", name, diff)
@@ -85,16 +85,16 @@ func TestHostileCompressions(t *testing.T) {
 	damaged := []byte(packZip(t, strings.Repeat("a.example\n", 100)))
 	damaged[60] ^= 0xff
 	for name, list := range map[string]string{
-		"thrice":          thrice,
-		"thrice in zip":   packZip(t, fetchtest.Gzip(t, fetchtest.Gzip(t, "a.example"))),
-		"zip in gzip":     fetchtest.Gzip(t, packZip(t, "a.example")),
-		"zip in zip":      packZip(t, packZip(t, "a.example")),
-		"cut zip":         packZip(t, "a.example")[:40],
-		"damaged zip":     string(damaged),
-		"cut zstd":        packZstd(t, strings.Repeat("a.example\n", 10))[:12],
-		"cut bzip2":       bzipped[:30],
-		"gzip and more":   fetchtest.Gzip(t, "a.example\n") + "b.example\n",
-		"too wide a zstd": packZstd(t, strings.Repeat("a.example\n", 5<<20), zstd.WithWindowSize(32<<20)),
+		"compressed three times":       thrice,
+		"gzip twice, in a zip":         packZip(t, fetchtest.Gzip(t, fetchtest.Gzip(t, "a.example"))),
+		"zip in gzip":                  fetchtest.Gzip(t, packZip(t, "a.example")),
+		"zip in zip":                   packZip(t, packZip(t, "a.example")),
+		"cut zip":                      packZip(t, "a.example")[:40],
+		"damaged zip":                  string(damaged),
+		"cut zstd":                     packZstd(t, strings.Repeat("a.example\n", 10))[:12],
+		"cut bzip2":                    bzipped[:30],
+		"gzip with trailing data":      fetchtest.Gzip(t, "a.example\n") + "b.example\n",
+		"zstd with too large a window": packZstd(t, strings.Repeat("a.example\n", 5<<20), zstd.WithWindowSize(32<<20)),
 	} {
 		if _, err := Parse(strings.NewReader(list), Options{}, &transcript{t: t}); err == nil {
 			t.Errorf("%s: no error", name)
@@ -126,8 +126,8 @@ func TestHostileCompressions(t *testing.T) {
 	}
 }
 
-// TestPlainTextLines checks that a line of plainText has the same number as in Parse.
-func TestPlainTextLines(t *testing.T) {
+// TestPlainTextLineNumbersEqualParse checks that a line of plainText has the same number as in Parse.
+func TestPlainTextLineNumbersEqualParse(t *testing.T) {
 	archive := packZip(t, "a.example", "", "b.example\nc.example", fetchtest.Gzip(t, "\nd.example\n"), "e.example")
 	s := &full{transcript{t: t}}
 	if _, err := Parse(strings.NewReader(archive), Options{}, s); err != nil {
@@ -142,7 +142,7 @@ func TestPlainTextLines(t *testing.T) {
 	}
 	text, err := io.ReadAll(r)
 	if err != nil || string(text) != "a.example\nb.example\nc.example\n\nd.example\ne.example" {
-		t.Errorf("%q, %v", text, err)
+		t.Errorf("plain text: %q, %v; want five names and an empty line between the two files", text, err)
 	}
 }
 
@@ -153,9 +153,9 @@ func (ignored) Add(int, blocklist.Listing)          {}
 func (ignored) Cancel(int, []byte, blocklist.Scope) {}
 func (ignored) Refuse(int, Reason)                  {}
 
-// TestImplausibleRatio reads compressed lists that expand to more than a hundred times their size: they are refused long before they reach the size limit
-// of lists.
-func TestImplausibleRatio(t *testing.T) {
+// TestImplausibleCompressionRatioIsRefused reads compressed lists that expand to more than a hundred times their size: they are refused long before they reach
+// the size limit of lists.
+func TestImplausibleCompressionRatioIsRefused(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it reads hundreds of megabytes")
 	}
@@ -165,10 +165,10 @@ func TestImplausibleRatio(t *testing.T) {
 		fmt.Fprintf(names, "0.0.0.0 a-name-that-is-not-so-short-%d.with-a-long-suffix.and-then-some-more-of-it.example # %[1]d\n", i)
 	}
 	for how, pack := range map[string]func(string) string{
-		"gzip":  func(s string) string { return fetchtest.Gzip(t, s) },
-		"zstd":  func(s string) string { return packZstd(t, s) },
-		"zip":   func(s string) string { return packZip(t, s) },
-		"twice": func(s string) string { return fetchtest.Gzip(t, fetchtest.Gzip(t, s)) },
+		"gzip":             func(s string) string { return fetchtest.Gzip(t, s) },
+		"zstd":             func(s string) string { return packZstd(t, s) },
+		"zip":              func(s string) string { return packZip(t, s) },
+		"compressed twice": func(s string) string { return fetchtest.Gzip(t, fetchtest.Gzip(t, s)) },
 	} {
 		stats, err := Parse(strings.NewReader(pack(text)), Options{}, ignored{})
 		if !errors.Is(err, bounded.ErrTooLarge) || !strings.Contains(fmt.Sprint(err), "times its compressed size") || stats.Lines > uncheckedBytes/5 {

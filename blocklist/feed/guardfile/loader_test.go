@@ -22,9 +22,9 @@ func outcome(t *testing.T, l *Loader, text string) guard.Outcome {
 	return g.Check(blocklist.Listing{Name: name, Scope: blocklist.Exact}).Outcome
 }
 
-// TestEverybodyUsesReloadedGuards checks that Guards and Acquire return the new guards after Reload, and those from before while a file
+// TestReloadedGuardsAreReturned checks that Guards and Acquire return the new guards after Reload, and those from before while a file
 // cannot be used.
-func TestEverybodyUsesReloadedGuards(t *testing.T) {
+func TestReloadedGuardsAreReturned(t *testing.T) {
 	path := file(t, "essential.txt", "a.example\n")
 	l, err := New(Config{Essential: path}, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -21,11 +21,11 @@ func file(t *testing.T, name, content string) string {
 	return path
 }
 
-func TestReleasedAsPeopleWriteIt(t *testing.T) {
+func TestReleasedFileAcceptsUsualNotations(t *testing.T) {
 	path := file(t, "released.txt", "\xff\xfe"+fetchtest.UTF16("# released\r\na.example#why\r\nhxxps://b[.]example/\r\n*.c.example\r\nlist:https://x.example/a#b\r\n", false))
 	r, _, err := readReleased(path)
 	if err != nil || len(r.names) != 3 || !r.lists["https://x.example/a#b"] {
-		t.Errorf("%v, %v", r, err)
+		t.Errorf("readReleased: %v, %v; want three names and one list", r, err)
 	}
 	if err := os.WriteFile(path, []byte("a.example\nhttps://b.example/page\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -35,8 +35,8 @@ func TestReleasedAsPeopleWriteIt(t *testing.T) {
 	}
 }
 
-// TestEssentialAsPeopleWriteIt checks that names are protected in every form that lists use, and that the number of a line without a name is reported.
-func TestEssentialAsPeopleWriteIt(t *testing.T) {
+// TestEssentialFileAcceptsEveryFormat checks that names are protected in every form that lists use, and that the number of a line without a name is reported.
+func TestEssentialFileAcceptsEveryFormat(t *testing.T) {
 	path := file(t, "essential.txt", "*.a.example\n\n||b.example^\nhttps://c.example/\n=d.example # only itself\nwww[.]e.example\n")
 	g, _, err := Config{Essential: path}.loadGuards()
 	if err != nil {

@@ -31,8 +31,8 @@ func write(t *testing.T, s Store, key, name string, body uint64) *Record {
 	return rec
 }
 
-// TestCopyIsFoundByItsRecord checks that a record leads to its copy, also after the record was lost, and that Prune keeps wanted copies only.
-func TestCopyIsFoundByItsRecord(t *testing.T) {
+// TestRecordIdentifiesCopy checks that a record leads to its copy, also after the record was lost, and that Prune keeps wanted copies only.
+func TestRecordIdentifiesCopy(t *testing.T) {
 	s := Store{Dir: t.TempDir()}
 	if _, err := s.Record("a"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no record: %v", err)
@@ -40,7 +40,7 @@ func TestCopyIsFoundByItsRecord(t *testing.T) {
 	first, second := write(t, s, "a", "one.example", 1), write(t, s, "a", "two.example", 2)
 	got, err := s.Record("a")
 	if err != nil || got.Identity() != second.Identity() || got.Entries != 1 {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("Record: %+v, %v; want the second record, with one entry", got, err)
 	}
 	input, done, err := s.OpenCopy("a", got)
 	if err != nil {
@@ -84,7 +84,7 @@ func TestCleanKeepsConfiguredLists(t *testing.T) {
 	}
 	for name, want := range map[string]bool{"a.body": true, "a.new": false, "b.body": false, "c.body": true} {
 		if _, err := os.Stat(s.Dir + "/" + name); (err == nil) != want {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s after Clean: %v, must exist: %v", name, err, want)
 		}
 	}
 }
