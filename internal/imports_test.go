@@ -46,9 +46,10 @@ var packageRules = map[string]struct {
 	"blocklist/feed/guardfile": {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/format", "blocklist/guard", "internal/durable", "internal/filewatch"}, "it owns the files of the guards, for lists and pushes alike"},
 	"blocklist/feed/store":     {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/fetch", "internal/durable"}, "it keeps files of lists: which of them are used is decided by feed"},
 	"internal/journal/stream":  {[]string{"internal/durable"}, "it stores bytes: the meaning of records, keys and signatures belongs to the journal"},
-	"internal/journal":         {[]string{"blocklist", "internal/durable", "internal/journal/stream", "internal/setfile"}, "it changes a set, and knows neither HTTP nor who may ask for what"},
-	"internal/changeset":       {[]string{"blocklist", "blocklist/guard", "internal/journal", "internal/journal/stream", "internal/pause"}, "the life of a change set is the same for every interface: it knows neither HTTP nor roles"},
-	"internal/pushapi":         {[]string{"blocklist", "blocklist/guard", "internal/changeset", "internal/journal", "internal/journal/stream", "internal/pause"}, "it decides who may call and decodes requests; changeset decides what a call does to a change set"},
+	"internal/signing":         {[]string{"internal/durable"}, "signatures do not depend on the meaning of the signed bytes"},
+	"internal/journal":         {[]string{"blocklist", "internal/durable", "internal/journal/stream", "internal/setfile", "internal/signing"}, "it changes a set, and knows neither HTTP nor who may ask for what"},
+	"internal/changeset":       {[]string{"blocklist", "blocklist/guard", "internal/journal", "internal/journal/stream", "internal/pause", "internal/signing"}, "the life of a change set is the same for every interface: it knows neither HTTP nor roles"},
+	"internal/pushapi":         {[]string{"blocklist", "blocklist/guard", "internal/changeset", "internal/journal", "internal/journal/stream", "internal/pause", "internal/signing"}, "it decides who may call and decodes requests; changeset decides what a call does to a change set"},
 	"internal/journal/mirror":  {[]string{"internal/durable", "internal/journal", "internal/pause", "internal/redirect"}, "it carries signed bytes, which it does not interpret"},
 	"internal/web":             {[]string{"blocklist"}, "the page only asks the set"},
 	"internal/rpz":             {[]string{"blocklist", "internal/fair", "internal/pause", "internal/tsig"}, "a policy zone depends on the content of the set only, not on how it is changed"},
@@ -106,14 +107,14 @@ var outside = map[string]struct {
 	"github.com/nats-io":      {[]string{"internal/journal/stream/"}, "one package knows the storage of the journal: all others know records, objects and buckets"},
 	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/changeset/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "code on the path of a query logs nothing: it has metrics"},
 	"net/http":                {[]string{"blocklist/feed/fetch/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "internal/local/", "internal/redirect/", "internal/hosts/", "bench/", "cmd/"}, "the resolver knows no HTTP"},
-	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "internal/setfile/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
+	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "internal/setfile/", "internal/signing/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
 
 // pure lists packages that do no I/O although they are in a folder for which outside allows it.
 var pure = []string{"blocklist/feed/bounded", "blocklist/feed/format"}
 
-// TestPurePackages checks that the packages in pure use neither files nor the network nor a log.
-func TestPurePackages(t *testing.T) {
+// TestPurePackagesDoNoIO checks that the packages in pure use neither files nor the network nor a log.
+func TestPurePackagesDoNoIO(t *testing.T) {
 	eachFile(t, func(file string, f *ast.File, fset *token.FileSet) {
 		if !slices.Contains(pure, path.Dir(file)) {
 			return

@@ -17,11 +17,12 @@ import (
 	"syscall"
 	"time"
 
+	"rempart/internal/signing"
+
 	"github.com/miekg/dns"
 
 	"rempart/bench"
 	"rempart/internal/changeset"
-	"rempart/internal/journal"
 	"rempart/internal/pushapi"
 )
 
@@ -39,7 +40,7 @@ type fleet struct {
 	options
 	dir, upstream   string
 	control         *process
-	root            *journal.SecretKey
+	root            *signing.SecretKey
 	publisher, node string // tokens
 	edges           []*process
 
@@ -79,7 +80,7 @@ func (f *fleet) startControl(list string) error {
 			return errors.New("control cannot be asked")
 		}
 	}
-	if f.root, err = journal.ReadSecretKey(filepath.Join(f.dir, "control", "keys", "root.key")); err != nil {
+	if f.root, err = signing.ReadSecretKey(filepath.Join(f.dir, "control", "keys", "root.key")); err != nil {
 		return err
 	}
 	if f.publisher, err = f.token("desk", pushapi.Publisher); err != nil {
@@ -98,7 +99,7 @@ func (f *fleet) token(name string, role pushapi.Role) (string, error) {
 			return "", err
 		}
 		var info pushapi.TokenInfo
-		_, last = f.post("/v1/tokens", "application/vnd.rempart.order", "", journal.Seal(journal.KindOrder, order, f.root), &info)
+		_, last = f.post("/v1/tokens", "application/vnd.rempart.order", "", signing.Seal(signing.KindOrder, order, f.root), &info)
 		if last == nil {
 			return info.Secret, nil
 		}

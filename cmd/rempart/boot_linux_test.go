@@ -95,8 +95,8 @@ func outcome(addr, name string) string {
 	return dns.RcodeToString[m.Rcode]
 }
 
-// TestBoot checks a server that starts before the machine has an address or a resolver, for example after a power failure at home.
-func TestBoot(t *testing.T) {
+// TestServerStartsWithoutNetwork checks a server that starts before the machine has an address or a resolver, for example after a power failure at home.
+func TestServerStartsWithoutNetwork(t *testing.T) {
 	if !dnstest.Isolated(t) {
 		return
 	}
@@ -138,8 +138,8 @@ func TestBoot(t *testing.T) {
 	}
 }
 
-// TestBootBehindStub checks that the server forwards to the resolvers behind systemd-resolved's stub if nothing answers on the stub's address.
-func TestBootBehindStub(t *testing.T) {
+// TestForwardsToResolversBehindStub checks that the server forwards to the resolvers behind systemd-resolved's stub if nothing answers on the stub's address.
+func TestForwardsToResolversBehindStub(t *testing.T) {
 	if !dnstest.Isolated(t) {
 		return
 	}
@@ -157,8 +157,8 @@ func TestBootBehindStub(t *testing.T) {
 	within(t, 5*time.Second, "a name", "192.0.2.1", func() string { return outcome(p.DNS, "one.example") })
 }
 
-// TestNetworkComesLate checks that an upstream which cannot be reached for a while is used soon after it can be reached.
-func TestNetworkComesLate(t *testing.T) {
+// TestUpstreamIsUsedOnceReachable checks that an upstream which cannot be reached for a while is used soon after it can be reached.
+func TestUpstreamIsUsedOnceReachable(t *testing.T) {
 	if !dnstest.Isolated(t) {
 		return
 	}

@@ -38,8 +38,9 @@ func move(t *testing.T, from, to string) {
 	}
 }
 
-// TestRenewedCertificate checks that control, without a signal, uses a renewed certificate, and keeps its certificate if the new files are unusable or expired.
-func TestRenewedCertificate(t *testing.T) {
+// TestRenewedCertificateIsUsed checks that control, without a signal, uses a renewed certificate, and keeps its certificate if the new files are unusable or
+// expired.
+func TestRenewedCertificateIsUsed(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
 	first, _ := ca.issue("control", serverTemplate())
@@ -88,8 +89,9 @@ func TestRenewedCertificate(t *testing.T) {
 	}
 }
 
-// TestReplacedAuthority checks that a server reads REMPART_CONTROL_CA again, so that it can follow a control whose certificate comes from another authority.
-func TestReplacedAuthority(t *testing.T) {
+// TestReplacedAuthorityIsRead checks that a server reads REMPART_CONTROL_CA again, so that it can follow a control whose certificate comes from another
+// authority.
+func TestReplacedAuthorityIsRead(t *testing.T) {
 	t.Parallel()
 	before, after := newAuthority(t), newAuthority(t)
 	before.issue("control", serverTemplate())
@@ -101,7 +103,7 @@ func TestReplacedAuthority(t *testing.T) {
 	token := func(name, role string) string {
 		stdout, stderr, code := operatorEnv(t, env(before.path("ca.pem")), "token", "create", name, "--role", role)
 		if code != 0 {
-			t.Fatal(stderr)
+			t.Fatalf("creating a token: exit code %d: %s", code, stderr)
 		}
 		return strings.TrimSpace(stdout)
 	}
@@ -164,8 +166,8 @@ func TestReloadIsLogged(t *testing.T) {
 	}
 }
 
-// TestRotatedTokenOfAServer checks that a server uses a rotated token from REMPART_CONTROL_TOKEN_FILE without a restart.
-func TestRotatedTokenOfAServer(t *testing.T) {
+// TestRotatedServerTokenIsUsed checks that a server uses a rotated token from REMPART_CONTROL_TOKEN_FILE without a restart.
+func TestRotatedServerTokenIsUsed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long under the race detector")
 	}
@@ -185,6 +187,6 @@ func TestRotatedTokenOfAServer(t *testing.T) {
 	write(t, list, "evil.example")
 	must(t, control, ada, "push", list, "--wait")
 	if got := address(ask(t, edge, "evil.example")); got != page {
-		t.Error(got)
+		t.Errorf("evil.example: %s, want the page's address", got)
 	}
 }

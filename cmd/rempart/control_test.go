@@ -8,8 +8,9 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestUnreadableListsStay checks that the entries of a published list stay in force after a restart of control without the list and without its copy.
-func TestUnreadableListsStay(t *testing.T) {
+// TestPublishedEntriesStayWithoutList checks that the entries of a published list stay in force after a restart of control without the list and without its
+// copy.
+func TestPublishedEntriesStayWithoutList(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	dir := t.TempDir()

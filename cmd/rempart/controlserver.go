@@ -26,14 +26,15 @@ import (
 	"rempart/internal/journal/mirror"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
+	"rempart/internal/signing"
 )
 
 // controlServer accepts changes and publishes the journal.
 type controlServer struct {
 	config    *config.Config
 	log       *slog.Logger
-	keys      *journal.Keys
-	feeds     *journal.SecretKey
+	keys      *signing.Keys
+	feeds     *signing.SecretKey
 	stream    *stream.Stream
 	control   *journal.Control
 	api       atomic.Pointer[pushapi.API]       // nil until the API is open
@@ -73,7 +74,7 @@ func openControlServer(ctx context.Context, c *config.Config, log *slog.Logger, 
 // openKeys opens the keys, and creates them at the first start.
 func (k *controlServer) openKeys() error {
 	folder := k.config.KeysFolder()
-	keys, made, err := journal.OpenKeys(folder)
+	keys, made, err := signing.OpenKeys(folder)
 	if err != nil {
 		return err
 	}
@@ -81,10 +82,10 @@ func (k *controlServer) openKeys() error {
 	if made {
 		k.log.Info("keys were created; root.key signs which key may do what: store it outside this machine, and put it back only while it is needed", "folder", folder)
 	}
-	for _, name := range []string{journal.RootKey, journal.ControlKey, journal.FeedsKey, journal.DeskKey} {
+	for _, name := range []string{signing.RootKey, signing.ControlKey, signing.FeedsKey, signing.DeskKey} {
 		setup.WarnReadable(k.log, "a secret key", k.keys.Path(name))
 	}
-	k.feeds, err = k.keys.Secret(journal.FeedsKey)
+	k.feeds, err = k.keys.Secret(signing.FeedsKey)
 	return err
 }
 
@@ -112,7 +113,7 @@ func (k *controlServer) openJournal(ctx context.Context, again restart) error {
 	if err != nil {
 		return err
 	}
-	key, err := k.keys.Secret(journal.ControlKey)
+	key, err := k.keys.Secret(signing.ControlKey)
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestLostRecordsOfServer checks that /readyz of a server that lost the records in its folder is 503 until control can be reached again.
-func TestLostRecordsOfServer(t *testing.T) {
+// TestServerWithLostRecordsIsNotReady checks that /readyz of a server that lost the records in its folder is 503 until control can be reached again.
+func TestServerWithLostRecordsIsNotReady(t *testing.T) {
 	t.Parallel()
 	u, data := dnstest.NewUpstream(t, nil), t.TempDir()
 	env := []string{"REMPART_DATA_DIR=" + t.TempDir(), "REMPART_PUSH_LISTEN=" + dnstest.FreeAddr(t)}

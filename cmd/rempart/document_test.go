@@ -32,9 +32,9 @@ func document(t *testing.T, name string) string {
 	return string(b)
 }
 
-// TestDocuments checks that the commands in the README and in each guide, run in their order, print the output in the document. Each document has its own
-// session.
-func TestDocuments(t *testing.T) {
+// TestDocumentedCommands checks that the commands in the README and in each guide, run in their order, print the output in the document. Each document has its
+// own session.
+func TestDocumentedCommands(t *testing.T) {
 	t.Parallel()
 	for _, name := range append(guides, "README.md") {
 		text := document(t, name)
@@ -48,8 +48,8 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
-// TestGuides checks that this test lists all guides of deploy, and that each of their links to a file names an existing file.
-func TestGuides(t *testing.T) {
+// TestGuidesAreTestedAndLinksExist checks that this test lists all guides of deploy, and that each of their links to a file names an existing file.
+func TestGuidesAreTestedAndLinksExist(t *testing.T) {
 	found, err := filepath.Glob(filepath.Join("..", "..", "deploy", "*.md"))
 	if err != nil || len(found) != len(guides) {
 		t.Errorf("deploy has the guides %q, this test has %q: %v", found, guides, err)
@@ -271,8 +271,8 @@ func (s *session) local(text string) string {
 	})
 }
 
-// TestFeedsFiles checks that the example of a feeds file in deploy/feeds.md and the household's feeds file are valid.
-func TestFeedsFiles(t *testing.T) {
+// TestExampleFeedsFilesAreValid checks that the example of a feeds file in deploy/feeds.md and the household's feeds file are valid.
+func TestExampleFeedsFilesAreValid(t *testing.T) {
 	t.Parallel()
 	_, rest, found := strings.Cut(document(t, "feeds.md"), "```toml\n")
 	example, _, closed := strings.Cut(rest, "```")
@@ -289,8 +289,8 @@ func TestFeedsFiles(t *testing.T) {
 	}
 }
 
-// TestAlerts runs the unit tests of the alerts with promtool.
-func TestAlerts(t *testing.T) {
+// TestAlertRules runs the unit tests of the alerts with promtool.
+func TestAlertRules(t *testing.T) {
 	t.Parallel()
 	dnstest.Need(t, "promtool")
 	for _, args := range [][]string{{"check", "rules", "prometheus.rules.yml"}, {"test", "rules", "prometheus.rules.test.yml"}} {
@@ -302,8 +302,8 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// TestMetricsExist checks that /metrics has each metric that a document or an alert names.
-func TestMetricsExist(t *testing.T) {
+// TestDocumentedMetricsExist checks that /metrics has each metric that a document or an alert names.
+func TestDocumentedMetricsExist(t *testing.T) {
 	t.Parallel()
 	rules, err := os.ReadFile(filepath.Join("..", "..", "deploy", "prometheus.rules.yml"))
 	if err != nil {

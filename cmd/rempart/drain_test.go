@@ -12,8 +12,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestStreamIsDrainedAtTheEnd checks that a client receives the answers to all queries that it sent over TCP before the program received SIGTERM.
-func TestStreamIsDrainedAtTheEnd(t *testing.T) {
+// TestTCPQueriesAreAnsweredAfterSIGTERM checks that a client receives the answers to all queries that it sent over TCP before the program received SIGTERM.
+func TestTCPQueriesAreAnsweredAfterSIGTERM(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	p := start(t, upstreams(u))

@@ -70,8 +70,8 @@ func TestErrorsAtStart(t *testing.T) {
 	}
 }
 
-// TestOneInstance checks that a second program refuses to start on a data folder in use, and that the first one continues to answer.
-func TestOneInstance(t *testing.T) {
+// TestSecondInstanceIsRefused checks that a second program refuses to start on a data folder in use, and that the first one continues to answer.
+func TestSecondInstanceIsRefused(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	p := start(t, upstreams(u))
@@ -90,8 +90,8 @@ func TestOneInstance(t *testing.T) {
 	}
 }
 
-// TestWebListenerTaken checks that the program answers DNS queries if a web listener cannot be opened, and that the log names the listener.
-func TestWebListenerTaken(t *testing.T) {
+// TestServerStartsWithoutWebListener checks that the program answers DNS queries if a web listener cannot be opened, and that the log names the listener.
+func TestServerStartsWithoutWebListener(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	var addrs []string
@@ -115,8 +115,8 @@ func TestWebListenerTaken(t *testing.T) {
 	}
 }
 
-// TestNoWebListener checks a program that serves only DNS.
-func TestNoWebListener(t *testing.T) {
+// TestServerWithDNSOnly checks a program that serves only DNS.
+func TestServerWithDNSOnly(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	p := start(t, upstreams(u), "REMPART_PAGE_LISTEN=none", "REMPART_METRICS_LISTEN=none")
@@ -128,9 +128,9 @@ func TestNoWebListener(t *testing.T) {
 	}
 }
 
-// TestMisspeltVariable checks that a server refuses to start with a misspelt variable and names the nearest setting, and that it only warns of other unknown
-// variables with the prefix. Other commands warn of both.
-func TestMisspeltVariable(t *testing.T) {
+// TestMisspeltVariableIsRefused checks that a server refuses to start with a misspelt variable and names the nearest setting, and that it only warns of other
+// unknown variables with the prefix. Other commands warn of both.
+func TestMisspeltVariableIsRefused(t *testing.T) {
 	t.Parallel()
 	misspelt := []string{"REMPART_UPSTREAM=udp://192.0.2.1", "REMPART_SOMETHING_ELSE=:53", "rempart_lists=x", "Rempart_Mode=observe"}
 	for _, args := range [][]string{nil, {"serve"}, {"control"}, {"validate"}} {
@@ -138,7 +138,7 @@ func TestMisspeltVariable(t *testing.T) {
 		cmd.Env = append(cmd.Environ(), append(misspelt, "HOME="+t.TempDir(), "REMPART_REFRESH=1s")...)
 		out, err := cmd.CombinedOutput()
 		if cmd.ProcessState.ExitCode() != 2 {
-			t.Errorf("%q: %v", args, err)
+			t.Errorf("rempart %q: %v, want exit code 2", args, err)
 		}
 		for _, want := range []string{
 			"REMPART_UPSTREAM is not a setting of Rempart: write REMPART_UPSTREAMS",

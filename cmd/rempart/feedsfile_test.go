@@ -11,8 +11,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestFeedsFileChanges checks that a changed feeds file is applied without a restart, and that a file with a mistake changes nothing.
-func TestFeedsFileChanges(t *testing.T) {
+// TestChangedFeedsFileIsApplied checks that a changed feeds file is applied without a restart, and that a file with a mistake changes nothing.
+func TestChangedFeedsFileIsApplied(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long under the race detector")
 	}

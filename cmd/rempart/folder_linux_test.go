@@ -32,8 +32,8 @@ func writableAgain(t *testing.T, dir string) {
 	}
 }
 
-// TestReadOnlyFolder checks that a server whose data folder cannot be written starts with the set on disk in force.
-func TestReadOnlyFolder(t *testing.T) {
+// TestServerStartsWithReadOnlyFolder checks that a server whose data folder cannot be written starts with the set on disk in force.
+func TestServerStartsWithReadOnlyFolder(t *testing.T) {
 	if !dnstest.Isolated(t) {
 		return
 	}
@@ -73,8 +73,9 @@ func TestReadOnlyFolder(t *testing.T) {
 	}
 }
 
-// TestReadOnlyEdge checks that a server that follows a control starts with the set on disk and applies pushes while its data folder cannot be written.
-func TestReadOnlyEdge(t *testing.T) {
+// TestEdgeAppliesPushesWithReadOnlyFolder checks that a server that follows a control starts with the set on disk and applies pushes while its data folder
+// cannot be written.
+func TestEdgeAppliesPushesWithReadOnlyFolder(t *testing.T) {
 	if !dnstest.Isolated(t) {
 		return
 	}
@@ -104,8 +105,8 @@ func TestReadOnlyEdge(t *testing.T) {
 	}
 }
 
-// TestFolderTroubles checks that a server with a damaged data folder blocks the names in its undamaged files.
-func TestFolderTroubles(t *testing.T) {
+// TestServerWithDamagedFolderBlocks checks that a server with a damaged data folder blocks the names in its undamaged files.
+func TestServerWithDamagedFolderBlocks(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	for name, spoil := range map[string]func(data string) error{
@@ -114,7 +115,7 @@ func TestFolderTroubles(t *testing.T) {
 			return os.WriteFile(filepath.Join(data, "version"), []byte("1\x00\x00"), 0o600)
 		},
 		"no version": func(data string) error { return os.Remove(filepath.Join(data, "version")) },
-		"version a folder": func(data string) error {
+		"version is a folder": func(data string) error {
 			path := filepath.Join(data, "version")
 			if err := os.Remove(path); err != nil {
 				return err
@@ -136,8 +137,8 @@ func TestFolderTroubles(t *testing.T) {
 			write(t, list, "bad.example", "new.example")
 			p = start(t, env...)
 			for _, bad := range []string{"bad.example", "new.example"} {
-				if got := address(ask(t, p, bad)); got != page && (bad == "bad.example" || name != "version a folder") {
-					t.Errorf("%s: %s", bad, got)
+				if got := address(ask(t, p, bad)); got != page && (bad == "bad.example" || name != "version is a folder") {
+					t.Errorf("%s: %s, want the page's address", bad, got)
 				}
 			}
 			if after := setVersion(t, p); after < before {

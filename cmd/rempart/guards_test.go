@@ -9,9 +9,9 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestGuards checks that names which guards refuse or hold are not blocked, that the greeting and the metrics show their number, and that a released name is
-// blocked at once.
-func TestGuards(t *testing.T) {
+// TestGuardedNamesAreNotBlocked checks that names which guards refuse or hold are not blocked, that the greeting and the metrics show their number, and that a
+// released name is blocked at once.
+func TestGuardedNamesAreNotBlocked(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	dir := t.TempDir()
@@ -45,9 +45,9 @@ func TestGuards(t *testing.T) {
 	}
 }
 
-// TestPushesPassTheGuardsOfLists checks that a feeds file that is refused changes the guards neither of lists nor of pushes: the host of the earlier feed stays
-// a name of this service, which nobody may block.
-func TestPushesPassTheGuardsOfLists(t *testing.T) {
+// TestRefusedFeedsFileKeepsGuards checks that a feeds file that is refused changes the guards neither of lists nor of pushes: the host of the earlier feed
+// stays a name of this service, which nobody may block.
+func TestRefusedFeedsFileKeepsGuards(t *testing.T) {
 	t.Parallel()
 	feeds := filepath.Join(t.TempDir(), "feeds.toml")
 	write(t, feeds, "[[feed]]", `name = "names"`, `url = "https://lists.publisher.example/names.txt"`)

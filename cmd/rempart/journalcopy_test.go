@@ -92,14 +92,14 @@ func apiAnswer(t *testing.T, control *dnstest.Program, token, path string) []byt
 	defer answer.Body.Close()
 	var body bytes.Buffer
 	if _, err := body.ReadFrom(answer.Body); err != nil || answer.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s, %v", path, answer.Status, err)
+		t.Fatalf("GET %s: %s, %v", path, answer.Status, err)
 	}
 	return body.Bytes()
 }
 
-// TestJournalMovesToACluster checks that a control can continue with a copy of its journal on a NATS cluster: pushed and held change sets and the audit trail are
-// kept, the edge stays up to date in the same epoch, and pushes succeed.
-func TestJournalMovesToACluster(t *testing.T) {
+// TestControlContinuesWithJournalOnCluster checks that a control can continue with a copy of its journal on a NATS cluster: pushed and held change sets and the
+// audit trail are kept, the edge stays up to date in the same epoch, and pushes succeed.
+func TestControlContinuesWithJournalOnCluster(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a cluster")
@@ -180,7 +180,7 @@ func TestJournalMovesToACluster(t *testing.T) {
 	must(t, control, ada, "push", list, "--id", "more", "--wait")
 	for _, name := range []string{"evil0.example", "evil59.example", "wikipedia.org", "more.example"} {
 		if got := address(ask(t, edge, name)); got != page {
-			t.Errorf("%s: %s", name, got)
+			t.Errorf("%s: %s, want the page's address", name, got)
 		}
 	}
 	if strings.Contains(edge.Stderr(), "epoch") && strings.Contains(edge.Stderr(), "level=ERROR") {

@@ -14,9 +14,9 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestLastGoodCopies checks that the last content of lists is in force after a restart without their file and their publisher, and that the greeting shows that
-// the content is old.
-func TestLastGoodCopies(t *testing.T) {
+// TestLastContentIsInForceAfterRestart checks that the last content of lists is in force after a restart without their file and their publisher, and that the
+// greeting shows that the content is old.
+func TestLastContentIsInForceAfterRestart(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	publisher := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -33,7 +33,7 @@ func TestLastGoodCopies(t *testing.T) {
 		t.Helper()
 		for _, name := range []string{"kept.example", "fetched.example"} {
 			if got := address(ask(t, p, name)); got != page {
-				t.Errorf("%s: %s", name, got)
+				t.Errorf("%s: %s, want the page's address", name, got)
 			}
 		}
 		if code, body := get(t, p, "/readyz"); code != http.StatusOK {
@@ -76,8 +76,8 @@ func TestLastGoodCopies(t *testing.T) {
 	logs(t, p, "snapshot is refused")
 }
 
-// TestPublisherThatNeverAnswers checks that a publisher which never answers does not delay the answers to queries.
-func TestPublisherThatNeverAnswers(t *testing.T) {
+// TestSilentPublisherDoesNotDelayAnswers checks that a publisher which never answers does not delay the answers to queries.
+func TestSilentPublisherDoesNotDelayAnswers(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	asked := make(chan struct{}, 10)
@@ -113,8 +113,8 @@ func TestPublisherThatNeverAnswers(t *testing.T) {
 	}
 }
 
-// TestPublisherThatComesBack checks that a list is in force after its publisher, which was down at the start, becomes available.
-func TestPublisherThatComesBack(t *testing.T) {
+// TestListIsFetchedOncePublisherIsAvailable checks that a list is in force after its publisher, which was down at the start, becomes available.
+func TestListIsFetchedOncePublisherIsAvailable(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	up := make(chan struct{})
@@ -140,8 +140,8 @@ func TestPublisherThatComesBack(t *testing.T) {
 	})
 }
 
-// TestMissingList checks that the program starts without a missing list and reports it, and reads the list as soon as it exists.
-func TestMissingList(t *testing.T) {
+// TestMissingListIsReportedAndReadLater checks that the program starts without a missing list and reports it, and reads the list as soon as it exists.
+func TestMissingListIsReportedAndReadLater(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	dir := t.TempDir()

@@ -20,9 +20,9 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestOperate runs each script with its own control, whose list contains listed.example, and its own edge. "verdict NAME…" shows the answer of the edge, "nodes"
-// runs "rempart nodes" until every server is up to date.
-func TestOperate(t *testing.T) {
+// TestOperateScripts runs each script with its own control, whose list contains listed.example, and its own edge. "verdict NAME…" shows the answer of the edge,
+// "nodes" runs "rempart nodes" until every server is up to date.
+func TestOperateScripts(t *testing.T) {
 	t.Parallel()
 	scripts, err := filepath.Glob(filepath.Join("testdata", "operate", "*.txtar"))
 	if err != nil || len(scripts) == 0 {
@@ -75,8 +75,9 @@ func TestOperate(t *testing.T) {
 	}
 }
 
-// TestLostAnswer checks that "rempart push" repeats a push under the same ID if a proxy drops the answer, and that the push takes effect once.
-func TestLostAnswer(t *testing.T) {
+// TestPushIsRepeatedAfterLostAnswer checks that "rempart push" repeats a push under the same ID if a proxy drops the answer, and that the push takes effect
+// once.
+func TestPushIsRepeatedAfterLostAnswer(t *testing.T) {
 	t.Parallel()
 	control := startControl(t)
 	to, err := url.Parse(control.API)
@@ -123,17 +124,18 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
-// TestHostileAPI checks that the answer of a server that is not a control cannot write escape sequences to the terminal, and that its size is limited.
-func TestHostileAPI(t *testing.T) {
+// TestHostileAPIAnswerIsHarmless checks that the answer of a server that is not a control cannot write escape sequences to the terminal, and that its size is
+// limited.
+func TestHostileAPIAnswerIsHarmless(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		answer func(w http.ResponseWriter)
 		said   string
 	}{
-		"no JSON":  {func(w http.ResponseWriter) { _, _ = w.Write([]byte("<html>")) }, "is not understood"},
-		"nothing":  {func(w http.ResponseWriter) { w.WriteHeader(http.StatusNoContent) }, "is not understood"},
-		"redirect": {func(w http.ResponseWriter) { w.Header().Set("Location", "http://192.0.2.1/"); w.WriteHeader(302) }, "name the control itself"},
-		"escapes": {func(w http.ResponseWriter) {
+		"HTML body": {func(w http.ResponseWriter) { _, _ = w.Write([]byte("<html>")) }, "is not understood"},
+		"no body":   {func(w http.ResponseWriter) { w.WriteHeader(http.StatusNoContent) }, "is not understood"},
+		"redirect":  {func(w http.ResponseWriter) { w.Header().Set("Location", "http://192.0.2.1/"); w.WriteHeader(302) }, "name the control itself"},
+		"escape sequences": {func(w http.ResponseWriter) {
 			w.Header().Set("Content-Type", "application/problem+json")
 			w.WriteHeader(422)
 			_, _ = w.Write([]byte(`{"detail":"\u001b[2Jwrong\nrempart: fine"}`))
@@ -157,8 +159,8 @@ func TestHostileAPI(t *testing.T) {
 	}
 }
 
-// TestNodeReportsForItself checks that two servers with the same name are listed separately, each under its own token.
-func TestNodeReportsForItself(t *testing.T) {
+// TestServersWithSameNameAreListedSeparately checks that two servers with the same name are listed separately, each under its own token.
+func TestServersWithSameNameAreListedSeparately(t *testing.T) {
 	t.Parallel()
 	control := startControl(t)
 	edge := startEdge(t, control, "lyon", upstreams(dnstest.NewUpstream(t, nil)))
@@ -197,8 +199,8 @@ func TestNodeReportsForItself(t *testing.T) {
 	}
 }
 
-// TestZones checks that policy zones contain the names of large and small change sets, also after a restart.
-func TestZones(t *testing.T) {
+// TestPolicyZonesContainChangeSets checks that policy zones contain the names of large and small change sets, also after a restart.
+func TestPolicyZonesContainChangeSets(t *testing.T) {
 	t.Parallel()
 	addr, dir := dnstest.FreeAddr(t), t.TempDir()
 	begin := func() *dnstest.Program {
@@ -249,8 +251,8 @@ func waitForZone(t *testing.T, addr, name string, least int) {
 	})
 }
 
-// TestTrial checks a server that runs control in its own process.
-func TestTrial(t *testing.T) {
+// TestControlInServerProcess checks a server that runs control in its own process.
+func TestControlInServerProcess(t *testing.T) {
 	t.Parallel()
 	list := filepath.Join(t.TempDir(), "list.txt")
 	write(t, list, "listed.example")
@@ -298,8 +300,8 @@ func TestAllowStaysLocal(t *testing.T) {
 	})
 }
 
-// TestAloneMakesNothing checks that a server without a control creates no keys and no journal.
-func TestAloneMakesNothing(t *testing.T) {
+// TestServerWithoutControlCreatesNoJournal checks that a server without a control creates no keys and no journal.
+func TestServerWithoutControlCreatesNoJournal(t *testing.T) {
 	t.Parallel()
 	p := start(t, upstreams(dnstest.NewUpstream(t, nil)))
 	for _, name := range []string{"keys", "journal", "control", "edge", "node"} {
@@ -312,17 +314,17 @@ func TestAloneMakesNothing(t *testing.T) {
 	}
 }
 
-// TestEdgeWithLists checks that a server that follows a control refuses to start with lists.
-func TestEdgeWithLists(t *testing.T) {
+// TestEdgeRefusesLists checks that a server that follows a control refuses to start with lists.
+func TestEdgeRefusesLists(t *testing.T) {
 	t.Parallel()
 	text := refused(t, "REMPART_CONTROL=https://control.example/v1/journal", "REMPART_CONTROL_KEY=x", "REMPART_LISTS=list.txt")
 	if !strings.Contains(text, "REMPART_LISTS") || !strings.Contains(text, "REMPART_ALLOW stays") {
-		t.Error(text)
+		t.Errorf("the refusal does not name REMPART_LISTS and REMPART_ALLOW: %s", text)
 	}
 }
 
-// TestUnreachable checks that the error contains the address of the unreachable server and the variable that sets it.
-func TestUnreachable(t *testing.T) {
+// TestUnreachableErrorNamesAddressAndVariable checks that the error contains the address of the unreachable server and the variable that sets it.
+func TestUnreachableErrorNamesAddressAndVariable(t *testing.T) {
 	t.Parallel()
 	addr := dnstest.FreeAddr(t)
 	_, stderr, code := operatorEnv(t, []string{"REMPART_API=http://" + addr, "REMPART_UPSTREAMS=nonsense"}, "nodes")

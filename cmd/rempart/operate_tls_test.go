@@ -75,8 +75,9 @@ func (a *authority) issue(name string, template *x509.Certificate) (*x509.Certif
 
 func (a *authority) path(file string) string { return filepath.Join(a.dir, file) }
 
-// TestOverTLS checks pushes with a client certificate instead of a token to a control with a certificate of a private authority, which an edge follows.
-func TestOverTLS(t *testing.T) {
+// TestPushWithClientCertificate checks pushes with a client certificate instead of a token to a control with a certificate of a private authority, which an
+// edge follows.
+func TestPushWithClientCertificate(t *testing.T) {
 	t.Parallel()
 	ca, unauthorized := newAuthority(t), newAuthority(t)
 	ca.issue("control", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
@@ -109,9 +110,9 @@ func TestOverTLS(t *testing.T) {
 		code int
 		said string
 	}{
-		"none":            {nil, 2, "REMPART_API_CERT"},
-		"of another CA":   {unauthorized, 2, ""},
-		"as it should be": {ca, 0, ""},
+		"no certificate":                   {nil, 2, "REMPART_API_CERT"},
+		"certificate of another authority": {unauthorized, 2, ""},
+		"valid certificate":                {ca, 0, ""},
 	} {
 		env := append([]string{trusting}, keys...)
 		if tt.from != nil {
@@ -126,8 +127,8 @@ func TestOverTLS(t *testing.T) {
 	}
 }
 
-// TestStale checks that an edge is not ready if it received nothing from control for too long.
-func TestStale(t *testing.T) {
+// TestEdgeWithoutControlIsNotReady checks that an edge is not ready if it received nothing from control for too long.
+func TestEdgeWithoutControlIsNotReady(t *testing.T) {
 	t.Parallel()
 	control := startControl(t)
 	c := &config.Config{Process: config.Process{DataDir: t.TempDir()}}
@@ -156,7 +157,7 @@ func TestStale(t *testing.T) {
 	}
 	for stale, said := range map[time.Duration]string{0: "", time.Hour: "", time.Nanosecond: "control sent nothing for"} {
 		if why := e.NotReady(stale); (said == "") != (why == "") || !strings.Contains(why, said) {
-			t.Errorf("%s: %q", stale, why)
+			t.Errorf("NotReady(%v) = %q, want a text with %q", stale, why, said)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"rempart/internal/dnstest"
 )
 
-func TestObserve(t *testing.T) {
+func TestObserveModeBlocksNothing(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	list := t.TempDir() + "/list.txt"
@@ -33,7 +33,7 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-func TestClientsRefused(t *testing.T) {
+func TestOtherClientsAreRefused(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	p := start(t, upstreams(u), "REMPART_CLIENTS=127.0.0.2,10.0.0.0/8")
@@ -55,7 +55,7 @@ func TestClientsRefused(t *testing.T) {
 	}
 }
 
-func TestForward(t *testing.T) {
+func TestForwardedZones(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	local := dnstest.NewUpstream(t, dnstest.Answer("@ 300 IN A 192.168.1.7"))
@@ -81,8 +81,8 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// TestLoop checks that a program that is its own upstream detects and logs the loop, and answers clients with SERVFAIL.
-func TestLoop(t *testing.T) {
+// TestOwnUpstreamLoopIsDetected checks that a program that is its own upstream detects and logs the loop, and answers clients with SERVFAIL.
+func TestOwnUpstreamLoopIsDetected(t *testing.T) {
 	t.Parallel()
 	addr := dnstest.FreeAddr(t)
 	p := start(t, "REMPART_LISTEN="+addr, "REMPART_UPSTREAMS=udp://"+addr)
@@ -102,8 +102,8 @@ func TestLoop(t *testing.T) {
 	}
 }
 
-// TestLoopThroughAnother checks that a loop through an upstream that forwards back to the program is detected, and that another upstream answers.
-func TestLoopThroughAnother(t *testing.T) {
+// TestLoopThroughUpstreamIsDetected checks that a loop through an upstream that forwards back to the program is detected, and that another upstream answers.
+func TestLoopThroughUpstreamIsDetected(t *testing.T) {
 	t.Parallel()
 	addr := dnstest.FreeAddr(t)
 	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {

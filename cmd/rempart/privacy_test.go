@@ -16,9 +16,9 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestPrivacy sends every kind of request of a client from one address, and checks that nothing that the program writes contains the address or the names that
-// the client queried.
-func TestPrivacy(t *testing.T) {
+// TestClientAddressIsNeverWritten sends every kind of request of a client from one address, and checks that nothing that the program writes contains the
+// address or the names that the client queried.
+func TestClientAddressIsNeverWritten(t *testing.T) {
 	t.Parallel()
 	const client = "127.0.0.99"
 	const benign = "nobodys-business"
@@ -54,12 +54,12 @@ func TestPrivacy(t *testing.T) {
 			m := question(name + benign + "-" + d.network + ".example")
 			m.Extra[0].(*dns.OPT).Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 32, Address: local}}
 			if _, _, err := c.Exchange(m, p.DNS); err != nil {
-				t.Errorf("%s%s: %v", name, d.network, err)
+				t.Errorf("query for %s over %s: %v", name, d.network, err)
 			}
 		}
 		for _, name := range []string{"bad.example", "phishing.test", "x.onion"} {
 			if _, _, err := c.Exchange(question(name), p.DNS); err != nil {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("query for %s: %v", name, err)
 			}
 		}
 		conn, err := d.dialer.Dial(d.network, p.DNS)

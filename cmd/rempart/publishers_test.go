@@ -12,8 +12,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestListInForwardedZone checks that a list is fetched from a host that only the resolver of a forwarded zone knows.
-func TestListInForwardedZone(t *testing.T) {
+// TestListIsFetchedFromForwardedZone checks that a list is fetched from a host that only the resolver of a forwarded zone knows.
+func TestListIsFetchedFromForwardedZone(t *testing.T) {
 	t.Parallel()
 	publisher := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "bad.example") }))
 	t.Cleanup(publisher.Close)
@@ -32,8 +32,8 @@ func TestListInForwardedZone(t *testing.T) {
 	dnstest.Eventually(t, "control has the list", func() bool { return strings.Contains(control.Stderr(), "list loaded") })
 }
 
-// TestListThroughProxy checks that lists are fetched through the proxy in HTTP_PROXY or http_proxy, unless NO_PROXY or no_proxy names the host.
-func TestListThroughProxy(t *testing.T) {
+// TestListIsFetchedThroughProxy checks that lists are fetched through the proxy in HTTP_PROXY or http_proxy, unless NO_PROXY or no_proxy names the host.
+func TestListIsFetchedThroughProxy(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -22,9 +22,9 @@ import (
 	"rempart/cmd/rempart/setup"
 	"rempart/internal/config"
 	"rempart/internal/hosts"
-	"rempart/internal/journal"
 	"rempart/internal/journal/mirror"
 	"rempart/internal/pushapi"
+	"rempart/internal/signing"
 	"rempart/resolver/listen"
 )
 
@@ -42,7 +42,7 @@ func (k *controlServer) pushGuards() (*guard.Guards, error) {
 
 // openAPI opens the operators' API.
 func (k *controlServer) openAPI(ctx context.Context) error {
-	desk, err := k.keys.Secret(journal.DeskKey)
+	desk, err := k.keys.Secret(signing.DeskKey)
 	if err != nil {
 		return err
 	}

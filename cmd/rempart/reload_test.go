@@ -10,9 +10,9 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestHundredReloadsUnderLoad checks that no query is lost while a list changes a hundred times, by few and by many names in turn, and that each new name is
-// blocked.
-func TestHundredReloadsUnderLoad(t *testing.T) {
+// TestNoQueryIsLostDuringHundredReloads checks that no query is lost while a list changes a hundred times, by few and by many names in turn, and that each new
+// name is blocked.
+func TestNoQueryIsLostDuringHundredReloads(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	list := filepath.Join(t.TempDir(), "list.txt")

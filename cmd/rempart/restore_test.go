@@ -10,9 +10,9 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestRestoredBackup checks a control whose data folder was restored from a backup that is older than the version on a server: control publishes nothing, the
-// error names --recover, and after --recover all change sets are in force and listed again.
-func TestRestoredBackup(t *testing.T) {
+// TestRestoredControlRequiresRecover checks a control whose data folder was restored from a backup that is older than the version on a server: control
+// publishes nothing, the error names --recover, and after --recover all change sets are in force and listed again.
+func TestRestoredControlRequiresRecover(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long under the race detector")
 	}

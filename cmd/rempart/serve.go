@@ -198,7 +198,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	if err := above.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
-	s.log.Info("ended in order")
+	s.log.Info("stopped after all pending work was finished")
 	return nil
 }
 

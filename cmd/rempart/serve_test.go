@@ -65,7 +65,7 @@ func TestServe(t *testing.T) {
 	}
 	for path, want := range map[string]string{"/livez": "alive\n", "/readyz": "ready\n"} {
 		if code, body := get(t, p, path); code != http.StatusOK || body != want {
-			t.Errorf("%s: %d %q", path, code, body)
+			t.Errorf("GET %s: status %d, body %q; want 200 and %q", path, code, body, want)
 		}
 	}
 	_, metrics := get(t, p, "/metrics")
@@ -129,8 +129,8 @@ func load(t *testing.T, p *dnstest.Program, stop *atomic.Bool) (answered func() 
 	return func() int { wait.Wait(); return int(total.Load()) }
 }
 
-// TestListChangesUnderLoad checks that no query is lost while a list is replaced by a rename, and that the new verdict is applied.
-func TestListChangesUnderLoad(t *testing.T) {
+// TestNoQueryIsLostWhileListIsReplaced checks that no query is lost while a list is replaced by a rename, and that the new verdict is applied.
+func TestNoQueryIsLostWhileListIsReplaced(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	list := filepath.Join(t.TempDir(), "list.txt")
@@ -153,8 +153,8 @@ func TestListChangesUnderLoad(t *testing.T) {
 	t.Logf("%d queries answered meanwhile", answered())
 }
 
-// TestHangup checks that SIGHUP makes the program read a list whose change it cannot detect.
-func TestHangup(t *testing.T) {
+// TestSIGHUPReloadsLists checks that SIGHUP makes the program read a list whose change it cannot detect.
+func TestSIGHUPReloadsLists(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	var content atomic.Value
@@ -175,8 +175,8 @@ func TestHangup(t *testing.T) {
 	}
 }
 
-// TestTermination checks that queries which wait for the upstream are answered before the program ends.
-func TestTermination(t *testing.T) {
+// TestWaitingQueriesAreAnsweredAtTermination checks that queries which wait for the upstream are answered before the program ends.
+func TestWaitingQueriesAreAnsweredAtTermination(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, dnstest.Delay(300*time.Millisecond, dnstest.Answer("@ 300 IN A "+origin)))
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
@@ -214,7 +214,7 @@ func TestTermination(t *testing.T) {
 			t.Errorf("%v: exit code %d", sig, code)
 		}
 		waiting.Wait()
-		if !strings.Contains(p.Stderr(), "ended in order") {
+		if !strings.Contains(p.Stderr(), "stopped after all pending work was finished") {
 			t.Errorf("%v: the end was not logged", sig)
 		}
 	}

@@ -63,8 +63,8 @@ func (s *served) says(t *testing.T, code int, args string, parts ...string) {
 	}
 }
 
-// TestCommandsAskTheServer checks that commands without any settings ask the running server.
-func TestCommandsAskTheServer(t *testing.T) {
+// TestCommandsAskRunningServer checks that commands without any settings ask the running server.
+func TestCommandsAskRunningServer(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t)
 	s.says(t, 1, "check listed.example", "listed.example: blocked (malicious), by listed.example and everything below it", "list.txt:1: listed.example")
@@ -116,8 +116,8 @@ func TestCommandsAskTheServer(t *testing.T) {
 	s.says(t, 2, "status", "no server to ask")
 }
 
-// TestDigestOfAnObservingServer checks that the output explains why an observing server blocks none of the listed names.
-func TestDigestOfAnObservingServer(t *testing.T) {
+// TestDigestExplainsObserveMode checks that the output explains why an observing server blocks none of the listed names.
+func TestDigestExplainsObserveMode(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t, "REMPART_MODE=observe")
 	sample := filepath.Join(s.home, "sample.txt")
@@ -126,8 +126,8 @@ func TestDigestOfAnObservingServer(t *testing.T) {
 		"only observes and blocks none of them (REMPART_MODE=observe)", "listed.example has different verdicts", "the verdicts are not equal")
 }
 
-// TestCommandsOfOtherSettings checks that commands ask the running server only if their environment names the same set.
-func TestCommandsOfOtherSettings(t *testing.T) {
+// TestCommandsWithOtherSettingsDoNotAskServer checks that commands ask the running server only if their environment names the same set.
+func TestCommandsWithOtherSettingsDoNotAskServer(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t)
 	other := t.TempDir()
@@ -149,8 +149,9 @@ func TestCommandsOfOtherSettings(t *testing.T) {
 	}
 }
 
-// TestMistakeWhileRunning checks that a running server keeps its feeds if its feeds file gets a mistake, and that commands ask the server and report the mistake.
-func TestMistakeWhileRunning(t *testing.T) {
+// TestMistakeInFeedsFileKeepsFeeds checks that a running server keeps its feeds if its feeds file gets a mistake, and that commands ask the server and report
+// the mistake.
+func TestMistakeInFeedsFileKeepsFeeds(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	feeds, list := filepath.Join(dir, "feeds.toml"), filepath.Join(dir, "l.txt")
@@ -165,7 +166,7 @@ func TestMistakeWhileRunning(t *testing.T) {
 	s.says(t, 0, "feeds", "list.txt", "line 2")
 	s.says(t, 2, "held", "line 2")
 	if got := address(ask(t, s.Program, "fed.example")); got != page {
-		t.Error(got)
+		t.Errorf("fed.example: %s, want the page's address", got)
 	}
 }
 
@@ -176,21 +177,22 @@ func TestStatusNamesProblems(t *testing.T) {
 	s.says(t, 1, "status", "problem", "does not have the address 203.0.113.53:5399", "missing.txt: not loaded")
 }
 
-// TestObservedChecks checks that the output says that blocks are not enforced.
-func TestObservedChecks(t *testing.T) {
+// TestCheckReportsObserveMode checks that the output says that blocks are not enforced.
+func TestCheckReportsObserveMode(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t, "REMPART_MODE=observe")
 	s.says(t, 1, "check listed.example", "blocks are counted and not enforced now")
 	s.says(t, 0, "status", "observing")
 }
 
-// TestSocketOfAnother checks that a server starts without replacing the socket of another server, and with a path that is too long for a socket.
-func TestSocketOfAnother(t *testing.T) {
+// TestSocketOfAnotherServerIsNotReplaced checks that a server starts without replacing the socket of another server, and with a path that is too long for a
+// socket.
+func TestSocketOfAnotherServerIsNotReplaced(t *testing.T) {
 	t.Parallel()
 	s := serveAtHome(t)
 	other := start(t, upstreams(s.up), "REMPART_SOCKET="+filepath.Join(s.DataDir, "rempart.sock"))
 	if got := address(ask(t, other, "phishing.test")); got != page {
-		t.Error(got)
+		t.Errorf("phishing.test: %s, want the page's address", got)
 	}
 	logs(t, other, "another server answers on it")
 	s.says(t, 1, "check listed.example", "blocked")

@@ -47,8 +47,8 @@ func TestSocketActivation(t *testing.T) {
 	}
 }
 
-// TestNotify checks the messages to the supervisor when the server is ready, and when it stops (sd_notify(3)).
-func TestNotify(t *testing.T) {
+// TestSupervisorIsNotified checks the messages to the supervisor when the server is ready, and when it stops (sd_notify(3)).
+func TestSupervisorIsNotified(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
 	path := filepath.Join(t.TempDir(), "notify")

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"time"
 
-	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
+	"rempart/internal/signing"
 )
 
 // Countersignature is the signature of an approver's own key over a held change set.
@@ -129,12 +129,12 @@ func (l *Lifecycle) countersign(u *Upload, r *Stored, with *Countersignature) er
 		if err != nil {
 			return refuse(Invalid, "body.signature", "the signature is not base64")
 		}
-		s := journal.Signature{Key: with.Key, Bytes: signature}
-		if slices.ContainsFunc(u.signatures, func(o journal.Signature) bool { return o.Key == s.Key }) {
+		s := signing.Signature{Key: with.Key, Bytes: signature}
+		if slices.ContainsFunc(u.signatures, func(o signing.Signature) bool { return o.Key == s.Key }) {
 			return refuse(Forbidden, "body.key", "this key signed the change set already: a second person must approve it")
 		}
-		if len(st.Signers(journal.KindChanges, digest, []journal.Signature{s}, now, journal.RoleApprover, journal.RoleAuthor)) == 0 {
-			return refuse(Invalid, "body.signature", "this is not a signature over the change set by a key with the role approver in the key ring")
+		if len(st.Signers(signing.KindChanges, digest, []signing.Signature{s}, now, signing.RoleApprover, signing.RoleAuthor)) == 0 {
+			return refuse(Invalid, "body.signature", "the signature is wrong, or its key has neither the role approver nor the role author in the key ring")
 		}
 		u.signatures = append(u.signatures, s)
 	}
@@ -146,5 +146,5 @@ func (l *Lifecycle) countersign(u *Upload, r *Stored, with *Countersignature) er
 
 // signers returns the number of keys of authors and approvers that signed an upload.
 func (l *Lifecycle) signers(u *Upload, digest []byte, now int64) int {
-	return len(l.cfg.Control.State().Signers(journal.KindChanges, digest, u.signatures, now, journal.RoleAuthor, journal.RoleApprover))
+	return len(l.cfg.Control.State().Signers(signing.KindChanges, digest, u.signatures, now, signing.RoleAuthor, signing.RoleApprover))
 }

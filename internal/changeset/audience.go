@@ -74,7 +74,7 @@ func (r *Stored) updateReach(fleet Fleet) {
 	found := fleet.Reach(r.ID, &r.Audience)
 	r.Reaches = &found.Reached
 	if len(found.Operators) == 0 {
-		r.Warnings = []string{"no server has reported yet: whether the change set reaches one is not known"}
+		r.Warnings = []string{"no server has reported yet: it is not known whether the change set reaches a server"}
 		return
 	}
 	if found.Wanted > 0 && found.Reached == 0 {
@@ -101,7 +101,7 @@ func (r *Stored) warn(what, variable string, wanted []string, reported map[strin
 		}
 		text := fmt.Sprintf("no server reports the %s %q (%s)", what, value, variable)
 		if len(others) > 0 {
-			text += "; reported are " + strings.Join(others[:min(len(others), 20)], ", ")
+			text += "; servers report " + strings.Join(others[:min(len(others), 20)], ", ")
 		}
 		if !slices.Contains(r.Warnings, text) {
 			r.Warnings = append(r.Warnings, text)

@@ -112,7 +112,7 @@ func parseLine(text []byte, g Grammar) (journal.Change, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
-		return journal.Change{Name: c.Name}, &journal.FieldError{Name: "line", Why: "not the JSON of a change: " + err.Error()}
+		return journal.Change{Name: c.Name}, &journal.FieldError{Name: "line", Why: "not a change in JSON: " + err.Error()}
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return journal.Change{Name: c.Name}, &journal.FieldError{Name: "line", Why: "more than one JSON value"}

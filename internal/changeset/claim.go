@@ -55,7 +55,7 @@ func (l *Lifecycle) saveClaim(ctx context.Context, r *Stored) error {
 
 // errOtherSet returns the error for a change set whose ID another change set already has.
 func errOtherSet() error {
-	return refuse(Conflict, "id", "another change set has this ID: choose another one")
+	return refuse(Conflict, "id", "another change set has this ID: choose another ID")
 }
 
 // errInProgress returns the error of a change set that another control is processing, or was processing when it ended.
@@ -220,7 +220,7 @@ func (l *Lifecycle) holdSeparately(ctx context.Context, u *Upload, with *Stored,
 // a pending change set, which the client must push again.
 func (l *Lifecycle) replaceHeld(ctx context.Context, old, r *Stored) error {
 	if old.Owner != r.Owner {
-		return refuse(Conflict, "id", fmt.Sprintf("the change set is held, and %s pushed it: only the person who pushed it can push it again without the held changes. Others push it with a new id", old.By))
+		return refuse(Conflict, "id", fmt.Sprintf("the change set is held, and %s pushed it: only the person who pushed it can push it again without the held changes. Other people must push it with a new id", old.By))
 	}
 	if err := old.apply(Replace); err != nil {
 		return err

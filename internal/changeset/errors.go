@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rempart/internal/journal"
+	"rempart/internal/signing"
 )
 
 // Kind is the kind of failure of an Error. The API renders each kind as one HTTP status.
@@ -76,7 +77,7 @@ func IsSpoolError(err error) bool { return errors.Is(err, errSpool) }
 var errTooMany = errors.New("too many changes")
 
 // errID is the error of a text that is not a valid ID.
-var errID = errors.New("not the id of a change set")
+var errID = errors.New("invalid change set ID")
 
 // lineError is an error that affects an upload as a whole, with the line at which it occurred.
 type lineError struct {
@@ -103,7 +104,7 @@ func ReadError(err error) error {
 		return refuse(TooLarge, "body", err.Error())
 	case errors.Is(err, errID):
 		return refuse(Invalid, "id", err.Error())
-	case errors.Is(err, journal.ErrSeal), errors.Is(err, journal.ErrChanges):
+	case errors.Is(err, signing.ErrSeal), errors.Is(err, journal.ErrChanges):
 		return refuse(Invalid, where, err.Error())
 	}
 	return refuse(Malformed, where, Shorten(err.Error()))

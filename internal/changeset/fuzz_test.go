@@ -11,6 +11,7 @@ import (
 	"rempart/blocklist/guard"
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
+	"rempart/internal/signing"
 )
 
 // sound checks that edges would accept a change that a reader accepted.
@@ -24,7 +25,7 @@ func sound(t *testing.T, c journal.Change) {
 		return // control refuses a change of this length before it publishes it
 	}
 	if _, err := journal.ParseChange(line); err != nil {
-		t.Errorf("%s: %v", line, err)
+		t.Errorf("ParseChange refused the line %s: %v", line, err)
 	}
 	if wire, err := format.Name(c.Name); err != nil || blocklist.NameText(wire) != c.Name {
 		t.Errorf("%q is not canonical: %v", c.Name, err)
@@ -65,7 +66,7 @@ func FuzzReadTable(f *testing.F) {
 }
 
 func FuzzReadSigned(f *testing.F) {
-	key, err := journal.NewKey("author")
+	key, err := signing.NewKey("author")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -86,7 +87,7 @@ func FuzzReadSigned(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	good := journal.Seal(journal.KindChanges, payload, key)
+	good := signing.Seal(signing.KindChanges, payload, key)
 	f.Add(good)
 	f.Add(good[:len(good)-1])
 	f.Add([]byte("rempart/1 changes\n\n"))

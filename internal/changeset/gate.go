@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// gateTime bounds how long a call waits for its turn.
+// gateTime is the longest time for which Enter waits.
 const gateTime = 30 * time.Second
 
-// Gate bounds how many calls do the same expensive work at once. Create it with NewGate.
+// Gate limits how many calls do the same expensive work at the same time. Use NewGate to create one.
 type Gate chan struct{}
 
-// NewGate returns a Gate that admits that number of calls at once.
+// NewGate returns a Gate that admits that number of calls at the same time.
 func NewGate(calls int) Gate { return make(Gate, calls) }
 
-// Enter waits at most gateTime for a free place. The caller calls leave when its work is done. The error is an *Error of the kind
-// Unavailable: its detail is failure, and its field After is the time after which the caller should try again.
+// Enter waits at most gateTime for a free place. The caller must call leave when its work is done. The error is an *Error of the kind
+// Unavailable with failure as its detail.
 func (g Gate) Enter(ctx context.Context, failure string) (leave func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, gateTime)
 	defer cancel()

@@ -8,13 +8,14 @@ import (
 
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
+	"rempart/internal/signing"
 )
 
 // heldUpload is the upload of a held change set as the bucket of holds stores it; its signed bytes are an object.
 type heldUpload struct {
 	Set        journal.ChangeSet   `json:"set"`
 	Object     journal.Object      `json:"object"`
-	Signatures []journal.Signature `json:"signatures"`
+	Signatures []signing.Signature `json:"signatures"`
 	Skip       []int               `json:"skip,omitempty"`
 	Lines      int                 `json:"lines"`
 	Accepted   int                 `json:"accepted"`

@@ -58,7 +58,7 @@ func (j *Judge) Take(u *Upload, line int, c journal.Change, bad error) error {
 // author signed them.
 func (j *Judge) take(u *Upload, line int, c journal.Change, bad error, signed bool) error {
 	if lines := u.lines + u.refusals; lines >= j.most || j.apart != nil && lines+j.apart.lines >= j.most {
-		return fmt.Errorf("%w: %d at most in one change set", errTooMany, j.most)
+		return fmt.Errorf("%w: at most %d are possible in one change set", errTooMany, j.most)
 	}
 	before, to := tally{u.holds, u.added, u.removed}, u
 	refusal := j.judge(u, line, c, bad)
@@ -84,7 +84,7 @@ func (j *Judge) take(u *Upload, line int, c journal.Change, bad error, signed bo
 	}
 	if signed {
 		if len(u.skip) == journal.MaxRefused {
-			return fmt.Errorf("%w: more than %d of them are refused, the last because of this: %s: %s", errTooMany, journal.MaxRefused, refusal.Guard, refusal.Why)
+			return fmt.Errorf("%w: more than %d changes are refused, the last one for this reason: %s: %s", errTooMany, journal.MaxRefused, refusal.Guard, refusal.Why)
 		}
 		u.skip = append(u.skip, u.lines)
 		u.lines++

@@ -10,12 +10,13 @@ import (
 	"rempart/blocklist/guard"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
+	"rempart/internal/signing"
 )
 
 // Config configures a Lifecycle. All fields are required.
 type Config struct {
 	Control    *journal.Control
-	Desk       *journal.SecretKey            // signs change sets that no author signed; an author in the key ring
+	Desk       *signing.SecretKey            // signs change sets that no author signed; an author in the key ring
 	Guards     func() (*guard.Guards, error) // returns the guards by which changes are judged
 	Fleet      Fleet
 	Dir        string // of uploads while they are processed

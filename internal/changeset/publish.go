@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rempart/internal/journal"
+	"rempart/internal/signing"
 )
 
 // sign makes the desk sign an upload that no author signed, and checks the signatures of the others. It holds an upload that needs
@@ -20,22 +21,22 @@ func (l *Lifecycle) sign(u *Upload, r *Stored) error {
 	}
 	r.Digest = hex.EncodeToString(sum)
 	if u.signatures == nil {
-		u.signatures = []journal.Signature{l.cfg.Desk.Sign(journal.KindChanges, sum)}
+		u.signatures = []signing.Signature{l.cfg.Desk.Sign(signing.KindChanges, sum)}
 	}
 	now := time.Now().Unix()
 	if err := u.set.CheckPublishable(now); err != nil {
 		return refuse(Invalid, "body", err.Error())
 	}
 	st := l.cfg.Control.State()
-	r.Authors = st.Signers(journal.KindChanges, sum, u.signatures, now, journal.RoleAuthor)
+	r.Authors = st.Signers(signing.KindChanges, sum, u.signatures, now, signing.RoleAuthor)
 	if len(r.Authors) == 0 {
 		return refuse(Forbidden, "body", "no key that signed the change set has the role author in the key ring: a root key can grant it (rempart keys grant)")
 	}
 	if n, t := l.signers(u, sum, now), st.Threshold(); t.Keys > 1 && u.accepted > t.Changes && n < t.Keys {
-		u.hold(Refusal{Guard: "threshold", Why: fmt.Sprintf("above %d changes it needs signatures by %d keys, and it has %d: approve it with --key", t.Changes, t.Keys, n)})
+		u.hold(Refusal{Guard: "threshold", Why: fmt.Sprintf("a change set of more than %d changes needs the signatures of %d keys, and this one has %d: approve it with --key", t.Changes, t.Keys, n)})
 	}
 	if !u.isSmall() && (u.scoped || u.set.Stage != nil) {
-		return refuse(Invalid, "body", fmt.Sprintf("countries, operators and stages are possible in change sets of at most %d changes", journal.MaxChanges))
+		return refuse(Invalid, "body", fmt.Sprintf("countries, operators and stages are only possible in change sets of at most %d changes", journal.MaxChanges))
 	}
 	return nil
 }
@@ -97,7 +98,7 @@ func (l *Lifecycle) append(ctx context.Context, u *Upload, r *Stored) (journal.R
 		if err != nil {
 			return journal.Receipt{}, err
 		}
-		body := append(journal.SealHead(journal.KindChanges, u.signatures), payload...)
+		body := append(signing.SealHead(signing.KindChanges, u.signatures), payload...)
 		return l.publish(ctx, journal.Draft{Kind: journal.RecordChanges, By: r.By, Approved: r.Approved, Refused: u.skip, Body: body})
 	}
 	digest, err := u.sum()
@@ -129,7 +130,7 @@ func (l *Lifecycle) append(ctx context.Context, u *Upload, r *Stored) (journal.R
 
 // publish appends a record. Calls wait for their turn: behind a slow journal, a call fails before its client gives up.
 func (l *Lifecycle) publish(ctx context.Context, d journal.Draft) (journal.Receipt, error) {
-	leave, err := l.records.Enter(ctx, "the journal is slow, and other calls wait for it")
+	leave, err := l.records.Enter(ctx, "the journal is slow, and other calls are waiting to publish")
 	if err != nil {
 		return journal.Receipt{}, err
 	}

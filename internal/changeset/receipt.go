@@ -196,7 +196,7 @@ func (r *Stored) markRestored(by string) (changed bool, err error) {
 		return false, nil
 	}
 	if r.Share > 0 {
-		r.Note = "its undo, " + by + ", was undone, which does not restore a staged change set: push it again"
+		r.Note = "its undo " + by + " was undone, but a staged change set is not restored: push it again"
 		return true, nil
 	}
 	if err := r.apply(Restore); err != nil {

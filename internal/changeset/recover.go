@@ -10,11 +10,12 @@ import (
 	"rempart/internal/journal/stream"
 )
 
-// Recover writes the receipts of records that were recovered into the journal, oldest first: a restored backup lacks them.
+// Recover writes the receipts of records that were recovered into the journal, oldest first. A restored backup does not have these
+// receipts.
 func (l *Lifecycle) Recover(ctx context.Context, all []journal.Recovered) error {
 	for i := range all {
 		if err := l.recoverOne(ctx, &all[i]); err != nil {
-			return fmt.Errorf("version %d: %w", all[i].Record.Version, err)
+			return fmt.Errorf("receipt of version %d: %w", all[i].Record.Version, err)
 		}
 	}
 	return nil
@@ -55,7 +56,7 @@ func (l *Lifecycle) recoverSet(ctx context.Context, one *journal.Recovered, publ
 	}
 	r.Note = "recovered from the copy of a server's folder"
 	err := l.create(ctx, r)
-	if errors.Is(err, stream.ErrExists) { // it was published here, and has another version now
+	if errors.Is(err, stream.ErrExists) { // published here before, perhaps as another version
 		l.amend(ctx, r.ID, func(old *Stored) (bool, error) {
 			if old.Version == r.Version {
 				return false, nil

@@ -8,7 +8,7 @@ import (
 	"rempart/internal/journal"
 )
 
-// newStage returns the progress of a change set that was published with a record, nil if it is not staged.
+// newStage returns the stage of a change set after its publication, nil if the change set is not staged.
 func (l *Lifecycle) newStage(set *journal.ChangeSet, published journal.Receipt) *Stage {
 	if set.Stage == nil {
 		return nil
@@ -44,26 +44,27 @@ func (l *Lifecycle) advance(ctx context.Context, r *Stored, by By) error {
 	return l.save(context.WithoutCancel(ctx), r)
 }
 
-// startWithdrawal notes why a staged change set is to be withdrawn.
+// startWithdrawal moves a staged change set into the state withdrawing. why is the reason.
 func (r *Stored) startWithdrawal(why string) error {
 	if err := r.apply(Withdraw); err != nil {
 		return err
 	}
-	r.Stage.Withdrawal, r.Note = why, "being withdrawn by control: "+why
+	r.Stage.Withdrawal, r.Note = why, "control is withdrawing the change set: "+why
 	return nil
 }
 
-// continueStage notes that a person rejected the withdrawal of a staged change set. undo is the receipt of that withdrawal.
+// continueStage continues the stage of a change set after a person rejected its withdrawal. undo is the receipt of the rejected undo.
 func (r *Stored) continueStage(undo *Stored) error {
 	if err := r.apply(Continue); err != nil {
 		return err
 	}
 	r.Stage.Withdrawal, r.Stage.Usual, r.Stage.UndoID = "", nil, ""
-	r.Note = "its stage continues: its withdrawal, " + undo.ID + ", was rejected by " + undo.Decider
+	r.Note = "the stage continues: its withdrawal " + undo.ID + " was rejected by " + undo.Decider
 	return nil
 }
 
-// checkBlockRates starts the withdrawal of a staged change set if a node blocks unusually much or little since it enforces the set.
+// checkBlockRates starts the withdrawal of a staged change set if a node has blocked an unusual share of queries since the change set
+// was published. It also continues a withdrawal that was started before.
 func (l *Lifecycle) checkBlockRates(ctx context.Context, id string) error {
 	err := l.withLocked(ctx, id, isStaged, func(r *Stored) error {
 		why := l.cfg.Fleet.Unusual(r.Stage.Usual)
@@ -89,9 +90,9 @@ func isStaged(r *Stored) error {
 	return nil
 }
 
-// withdraw undoes a staged change set. If the undo waits for a second person, for example because a key must sign, the receipt
-// says so, and the stage continues if that person rejects it. A change set that cannot be undone, because later change sets changed
-// all of its names, stays in force until people withdraw its names.
+// withdraw undoes a staged change set. If the undo is held, for example because a second key must sign, the receipt names the undo,
+// and the stage continues if a person rejects the undo. If later change sets changed all names of the change set, it cannot be undone,
+// and stays in force until operators withdraw its names.
 func (l *Lifecycle) withdraw(ctx context.Context, id string) error {
 	var progress withdrawal
 	err := l.withLocked(ctx, id, isStaged, func(r *Stored) (err error) {
@@ -112,10 +113,10 @@ func (l *Lifecycle) withdraw(ctx context.Context, id string) error {
 	}
 	return l.withLocked(ctx, id, isStaged, func(r *Stored) error {
 		if r.Stage.Stuck = stuck; stuck {
-			r.Note = fmt.Sprintf("to be withdrawn by hand, name by name, because it cannot be undone (%s): %s", err.Error(), r.Stage.Withdrawal)
+			r.Note = fmt.Sprintf("withdraw its names by hand, one by one, because the change set cannot be undone (%s): %s", err.Error(), r.Stage.Withdrawal)
 		} else {
 			r.Stage.UndoID = undo.ID
-			r.Note = fmt.Sprintf("to be withdrawn once a second person approves %s: %s", undo.ID, r.Stage.Withdrawal)
+			r.Note = fmt.Sprintf("control withdraws the change set when a second person approves %s: %s", undo.ID, r.Stage.Withdrawal)
 		}
 		l.log.Error("a staged change set stays in force on a share of the servers", "id", id, "why", r.Note)
 		return l.save(ctx, r)
@@ -126,12 +127,12 @@ func (l *Lifecycle) withdraw(ctx context.Context, id string) error {
 type withdrawal int
 
 const (
-	withdrawalNeeded withdrawal = iota // the change set is to be undone
-	withdrawalWaits                    // for a person, or nothing can be done
+	withdrawalNeeded withdrawal = iota // the change set must be undone
+	withdrawalWaits                    // a person must decide, or the change set cannot be undone
 	withdrawalOver                     // no change of the change set is in force any more
 )
 
-// checkWithdrawal returns the progress of the withdrawal of a staged change set, and saves a decision about it.
+// checkWithdrawal returns the progress of the withdrawal of a staged change set, and saves a person's decision about the withdrawal.
 func (l *Lifecycle) checkWithdrawal(ctx context.Context, r *Stored) (withdrawal, error) {
 	if r.state() != withdrawing {
 		return withdrawalWaits, nil
@@ -150,8 +151,8 @@ func (l *Lifecycle) checkWithdrawal(ctx context.Context, r *Stored) (withdrawal,
 	return withdrawalNeeded, nil
 }
 
-// waitsForUndo reports whether the withdrawal of a staged change set waits for a person. It saves what happened to the change set
-// that was to undo it.
+// waitsForUndo reports whether the withdrawal of a staged change set waits for a person. If the undo was rejected, expired or
+// refused, it updates and saves the receipt of the staged change set.
 func (l *Lifecycle) waitsForUndo(ctx context.Context, r *Stored) (bool, error) {
 	if r.Stage.UndoID == "" {
 		return r.Stage.Stuck, nil
@@ -166,6 +167,6 @@ func (l *Lifecycle) waitsForUndo(ctx context.Context, r *Stored) (bool, error) {
 		}
 		return true, l.save(ctx, r)
 	}
-	r.Stage.UndoID = "" // nobody decided in time, or the journal refused it: it is made again
+	r.Stage.UndoID = "" // nobody decided in time, or the journal refused the undo: another undo is requested
 	return false, l.save(ctx, r)
 }

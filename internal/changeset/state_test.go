@@ -153,8 +153,8 @@ func shown(s State) State {
 	return s
 }
 
-// TestReceiptFollowsTable checks each event on a receipt in each state: the receipt takes the state of the table, and a refused event does not change it.
-func TestReceiptFollowsTable(t *testing.T) {
+// TestReceiptTakesStateOfTable checks each event on a receipt in each state: the receipt takes the state of the table, and a refused event does not change it.
+func TestReceiptTakesStateOfTable(t *testing.T) {
 	for _, from := range allStates {
 		for _, event := range allEvents {
 			r := stored(from)
@@ -169,7 +169,7 @@ func TestReceiptFollowsTable(t *testing.T) {
 					t.Errorf("%q, %q: %v, state %q", from, event, err, r.state())
 				}
 			case err != nil:
-				t.Errorf("%q, %q: %v", from, event, err)
+				t.Errorf("event %q in state %q was refused: %v", event, from, err)
 			case r.State != shown(to):
 				t.Errorf("%q, %q: the receipt shows %q, want %q", from, event, r.State, shown(to))
 			}
@@ -177,8 +177,8 @@ func TestReceiptFollowsTable(t *testing.T) {
 	}
 }
 
-// TestNamedSteps checks the fields that the named steps of a receipt set.
-func TestNamedSteps(t *testing.T) {
+// TestStepsSetReceiptFields checks the fields that the named steps of a receipt set.
+func TestStepsSetReceiptFields(t *testing.T) {
 	published := journal.Receipt{Version: 7, Time: 1_700_000_000_000}
 	at := time.UnixMilli(published.Time).UTC()
 

@@ -16,7 +16,7 @@ func (l *Lifecycle) receipt(ctx context.Context, id string) (*Stored, error) {
 	var data []byte
 	var revision uint64
 	err := error(stream.ErrNone)
-	if idForm.MatchString(id) {
+	if idPattern.MatchString(id) {
 		data, revision, err = l.receipts.Get(ctx, id)
 	}
 	if errors.Is(err, stream.ErrNone) {

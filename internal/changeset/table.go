@@ -49,7 +49,7 @@ type Row struct {
 }
 
 // ErrCells is the error of a row that has more or fewer cells than the first one. The rows after it can be read.
-var ErrCells = errors.New("not as many columns as the first line")
+var ErrCells = errors.New("the number of columns differs from the first line")
 
 // NewTable returns a reader of a table. comma separates cells; lines that begin with comment are skipped, 0 for none.
 func NewTable(r io.Reader, comma, comment rune) *Table {
@@ -126,7 +126,7 @@ func ReadColumns(titles []string, g Grammar) ([]string, error) {
 			return nil, fmt.Errorf("column %.100q: the first line must name columns of these: %s", title, Columns)
 		}
 		if slices.Contains(out[:i], out[i]) {
-			return nil, fmt.Errorf("two columns are called %s or have a title with that meaning: keep one", out[i])
+			return nil, fmt.Errorf("two columns hold the field %s: keep one of them", out[i])
 		}
 	}
 	if !slices.Contains(out, "name") {

@@ -73,7 +73,7 @@ func (l *Lifecycle) lastUndo(ctx context.Context, id string) (undoTry, error) {
 			return undoTry{n, r}, nil
 		}
 	}
-	return undoTry{}, refuse(Conflict, "path.id", fmt.Sprintf("the undo of this change set was rejected or undone %d times: push a change set with the changes that are wanted", maxUndos))
+	return undoTry{}, refuse(Conflict, "path.id", fmt.Sprintf("the undo of this change set was rejected or undone %d times: push a new change set with the wanted changes", maxUndos))
 }
 
 // publishUndo makes the change set that undoes another for the nth time, and publishes or holds it.
@@ -90,7 +90,7 @@ func (l *Lifecycle) publishUndo(ctx context.Context, id string, n int, by By) (*
 	defer leave()
 	back, err := l.cfg.Control.Undo(ctx, id)
 	if errors.Is(err, stream.ErrNone) {
-		return nil, refuse(Conflict, "path.id", "the record of this change set is not in the journal, which a new epoch replaced since: withdraw its names instead (rempart unblock)")
+		return nil, refuse(Conflict, "path.id", "the journal does not hold the record of this change set, because a new epoch began since: withdraw the names of the change set instead (rempart unblock)")
 	}
 	if err != nil {
 		return nil, Fail("the journal cannot be read", err)

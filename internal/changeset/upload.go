@@ -16,42 +16,43 @@ import (
 	"strings"
 
 	"rempart/internal/journal"
+	"rempart/internal/signing"
 )
 
-// maxRefusals is the number of refused and held changes that a receipt lists one by one.
+// maxRefusals is the number of refused changes, and of reasons to hold, that a receipt lists one by one.
 const maxRefusals = 1000
 
-// Upload is a change set that is being received. The bytes to sign are in a file, so that memory does not grow with its size.
-// Close it after use.
+// Upload is a change set that is being received. The signed bytes are stored in a file, so that memory does not grow with their
+// size. The caller must call Close.
 type Upload struct {
 	set        *journal.ChangeSet
-	file       *os.File // the signed bytes: the line of the set, then one line per change
+	file       *os.File // the signed bytes: the line of the change set, then one line per change
 	out        *bufio.Writer
 	line       bytes.Buffer // the line that is being written
 	enc        *json.Encoder
 	digest     hash.Hash // of the signed bytes
-	signatures []journal.Signature
+	signatures []signing.Signature
 
-	lines    int   // changes in the file
-	accepted int   // those that are applied
-	skip     []int // those that are not, by their position in the file
-	refused  []Refusal
-	refusals int
-	held     []Refusal // reasons why a person must decide first
-	holds    int
-	added    int  // names that were not blocked
-	removed  int  // names that will not be blocked any more
-	scoped   bool // a change is for some nodes only
+	lines    int       // changes in the file
+	accepted int       // changes that are applied
+	skip     []int     // positions in the file of changes that are not applied
+	refused  []Refusal // the first maxRefusals refused changes
+	refusals int       // refused changes
+	held     []Refusal // the first maxRefusals reasons to hold the change set
+	holds    int       // reasons to hold the change set
+	added    int       // changes that block a name which is not blocked
+	removed  int       // changes that unblock a name
+	scoped   bool      // a change applies to some nodes only
 	audience Audience
 }
 
-// newUpload returns an upload without content, in a folder.
+// newUpload returns an empty upload, with its file in the folder dir.
 func newUpload(dir string, set *journal.ChangeSet) (*Upload, error) {
 	f, err := os.CreateTemp(dir, ".upload-*.tmp")
 	if err != nil {
 		return nil, SpoolError(err)
 	}
-	_ = os.Remove(f.Name()) // a system that can remove open files keeps none after a crash; Close removes it on others
+	_ = os.Remove(f.Name()) // where open files can be removed, none stays after a crash; elsewhere Close removes the file
 	u := &Upload{set: set, file: f, digest: sha512.New()}
 	u.out = bufio.NewWriterSize(io.MultiWriter(f, u.digest), 256<<10)
 	u.enc = json.NewEncoder(&u.line)
@@ -59,7 +60,7 @@ func newUpload(dir string, set *journal.ChangeSet) (*Upload, error) {
 	return u, nil
 }
 
-// createUpload returns an upload that the desk signs, with the line of the set.
+// createUpload returns an upload that the desk signs. Its file holds the line of the change set.
 func createUpload(dir string, set *journal.ChangeSet) (*Upload, error) {
 	line, err := json.Marshal(set)
 	if err != nil {
@@ -78,10 +79,10 @@ func createUpload(dir string, set *journal.ChangeSet) (*Upload, error) {
 // ID returns the change set's ID.
 func (u *Upload) ID() string { return u.set.ID }
 
-// isEmpty reports whether no change was read.
+// isEmpty reports whether the upload has neither accepted nor refused changes.
 func (u *Upload) isEmpty() bool { return u.lines == 0 && u.refusals == 0 }
 
-// Close removes the file. It may be called for a nil upload.
+// Close removes the file. It may be called on a nil upload.
 func (u *Upload) Close() {
 	if u != nil && u.file != nil {
 		name := u.file.Name()
@@ -90,10 +91,10 @@ func (u *Upload) Close() {
 	}
 }
 
-// errLine says that a change is longer than readers of the journal accept.
-var errLine = fmt.Errorf("the change takes more than %d bytes in the form that is signed", journal.MaxLine)
+// errLine is the error of a change that is longer than readers of the journal accept.
+var errLine = fmt.Errorf("the signed line of the change is longer than %d bytes", journal.MaxLine)
 
-// encode writes a line of the signed bytes.
+// encode writes v as a line of the signed bytes.
 func (u *Upload) encode(v any) error {
 	u.line.Reset()
 	if err := u.enc.Encode(v); err != nil {
@@ -120,7 +121,7 @@ func (u *Upload) sum() ([]byte, error) {
 	return u.digest.Sum(nil), nil
 }
 
-// changes reads the changes that are applied from the file.
+// changes reads from the file the changes that are applied.
 func (u *Upload) changes() iter.Seq2[journal.Change, error] {
 	return func(yield func(journal.Change, error) bool) {
 		if _, err := u.file.Seek(0, io.SeekStart); err != nil {
@@ -136,7 +137,7 @@ func (u *Upload) changes() iter.Seq2[journal.Change, error] {
 	}
 }
 
-// payload returns the signed bytes of an upload that fits a record.
+// payload returns the signed bytes of an upload that fits into one record.
 func (u *Upload) payload() ([]byte, error) {
 	if _, err := u.file.Seek(0, io.SeekStart); err != nil {
 		return nil, err
@@ -152,13 +153,13 @@ func (u *Upload) WriteTo(w io.Writer) (int64, error) {
 	return io.Copy(w, u.file)
 }
 
-// isSmall reports whether the upload fits a record.
+// isSmall reports whether the upload fits into one record.
 func (u *Upload) isSmall() bool {
 	info, err := u.file.Stat()
 	return err == nil && u.lines <= journal.MaxChanges && info.Size() <= journal.MaxChangeSet
 }
 
-// hold adds a reason why a person must decide first.
+// hold adds a reason to hold the change set.
 func (u *Upload) hold(why Refusal) {
 	if u.holds++; len(u.held) < maxRefusals {
 		u.held = append(u.held, why)
@@ -172,17 +173,17 @@ func (u *Upload) refuse(why Refusal) {
 	}
 }
 
-// tally is the part of an upload's counters that one change may change, and that moves with it to another upload.
+// tally holds the counters of an upload to which a change is added before it may move to another upload.
 type tally struct{ holds, added, removed int }
 
-// moveTo moves what the last change added to an upload's counters since before to another upload.
+// moveTo moves the reasons and the counts that the last change added to u to another upload. before holds the counters of u before that change.
 func (u *Upload) moveTo(other *Upload, before tally) {
 	holds := u.holds - before.holds
 	kept := min(before.holds, len(u.held))
 	for _, h := range u.held[kept:] {
 		other.hold(h)
 	}
-	if missing := holds - (len(u.held) - kept); missing > 0 { // beyond those that are listed one by one
+	if missing := holds - (len(u.held) - kept); missing > 0 { // reasons that are not listed one by one
 		other.holds += missing
 	}
 	other.added, other.removed = other.added+u.added-before.added, other.removed+u.removed-before.removed
@@ -196,13 +197,13 @@ func Digest(r io.Reader) ([]byte, error) {
 	return h.Sum(nil), err
 }
 
-// idForm is the syntax of an ID.
-var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:@+=~-]{0,99}$`)
+// idPattern is the syntax of an ID.
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:@+=~-]{0,99}$`)
 
 // undoPrefix begins the IDs of change sets that undo others.
 const undoPrefix = "undo-"
 
-// heldSuffix ends the ID of the change set that holds the changes which were held separately.
+// heldSuffix ends the ID of a change set of changes that are held separately.
 const heldSuffix = "~held"
 
 // newID returns an ID for a change set that was pushed without one.
@@ -215,15 +216,15 @@ func newID() string {
 // checkID checks an ID that a client chose. It reserves the IDs of change sets that undo others.
 func checkID(id string) error {
 	switch {
-	case !idForm.MatchString(id):
-		return fmt.Errorf("%w: 1 to 100 of letters, digits and . _ : @ + = ~ -, a letter or digit first", errID)
+	case !idPattern.MatchString(id):
+		return fmt.Errorf("%w: use 1 to 100 letters, digits and characters of . _ : @ + = ~ -, and begin with a letter or digit", errID)
 	case strings.HasPrefix(id, undoPrefix):
 		return fmt.Errorf("%w: %s is reserved for change sets that undo others", errID, undoPrefix)
 	}
 	return nil
 }
 
-// undoID returns the ID of the change set that undoes another for the nth time: one that was rejected is made again under a new ID.
+// undoID returns the ID of the nth undo of a change set, from 0. Each undo needs an ID of its own, because an earlier one may have been rejected.
 func undoID(id string, n int) string {
 	undo := undoPrefix + id
 	if n > 0 {
@@ -235,7 +236,7 @@ func undoID(id string, n int) string {
 	return undo
 }
 
-// heldID returns the ID of the change set that holds the held changes of another.
+// heldID returns the ID of the change set for the changes of another change set that are held separately.
 func heldID(id string) string {
 	if held := id + heldSuffix; len(held) <= 100 {
 		return held

@@ -64,7 +64,7 @@ func (l *Lifecycle) watch(ctx context.Context, id string) error {
 	now := time.Now().Unix()
 	switch state := r.state(); {
 	case state == Held && r.Until <= now:
-		return l.withLocked(ctx, id, canExpire, func(r *Stored) error { return l.markRejected(ctx, r, Expire, "nobody approved it in time") })
+		return l.withLocked(ctx, id, canExpire, func(r *Stored) error { return l.markRejected(ctx, r, Expire, "nobody approved the change set in time") })
 	case state == Staged && l.cfg.Fleet.Unusual(r.Stage.Usual) != "":
 		return l.checkBlockRates(ctx, id)
 	case state == withdrawing:

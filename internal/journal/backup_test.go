@@ -8,6 +8,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/journal"
+	"rempart/internal/signing"
 )
 
 // controlWithBackup returns a running control in dir/c, whose backup in dir/backup lacks the last change, and a stopped edge in dir/e that has this change in
@@ -57,8 +58,8 @@ func TestOlderBackupIsDetected(t *testing.T) {
 	wantVerdict(t, e.Set().View(), "five.example", blocklist.BlockedBy)
 }
 
-// TestControlClockWrongByADay checks that edges follow a control whose clock is a day ahead or behind, also after the clock is corrected.
-func TestControlClockWrongByADay(t *testing.T) {
+// TestEdgesFollowControlWithWrongClock checks that edges follow a control whose clock is a day ahead or behind, also after the clock is corrected.
+func TestEdgesFollowControlWithWrongClock(t *testing.T) {
 	for _, off := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
 		k, dir := newKeys(t), t.TempDir()
 		c := startControl(t, k, dir, nil)
@@ -69,7 +70,7 @@ func TestControlClockWrongByADay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return journal.Seal(journal.KindChanges, payload, k.author)
+			return signing.Seal(signing.KindChanges, payload, k.author)
 		}
 		r := c.push(t, set("wrong", "wrong.example"))
 		e.reaches(t, r.Version)

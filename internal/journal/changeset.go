@@ -54,7 +54,7 @@ type ListSource struct {
 func ParseChangeSet(line []byte) (*ChangeSet, error) {
 	var s ChangeSet
 	if err := decodeStrict(line, &s); err != nil {
-		return nil, fmt.Errorf("%w: its first line: %w", ErrChanges, err)
+		return nil, fmt.Errorf("%w: first line: %w", ErrChanges, err)
 	}
 	switch {
 	case s.ID == "" || len(s.ID) > 100 || !isPrintable(s.ID):
@@ -85,9 +85,9 @@ const maxClockSkew = 300
 func (s *ChangeSet) CheckPublishable(at int64) error {
 	switch {
 	case s.Time > at+maxClockSkew:
-		return fmt.Errorf("%w: time: it was made %d s in the future: correct the author's clock", ErrChanges, s.Time-at)
+		return fmt.Errorf("%w: time: %d s in the future: correct the author's clock", ErrChanges, s.Time-at)
 	case at >= s.Deadline():
-		return fmt.Errorf("%w: it expired at %s: create it again", ErrChanges, time.Unix(s.Deadline(), 0).UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w: the change set expired at %s: create it again", ErrChanges, time.Unix(s.Deadline(), 0).UTC().Format(time.RFC3339))
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func Decode(payload []byte) (*ChangeSet, []Change, error) {
 	}
 	first, rest, ok := bytes.Cut(payload, []byte("\n"))
 	if !ok {
-		return nil, nil, fmt.Errorf("%w: its first line is missing", ErrChanges)
+		return nil, nil, fmt.Errorf("%w: the first line is missing", ErrChanges)
 	}
 	s, err := ParseChangeSet(first)
 	if err != nil {
@@ -133,7 +133,7 @@ func Decode(payload []byte) (*ChangeSet, []Change, error) {
 	for len(rest) > 0 {
 		line, after, ok := bytes.Cut(rest, []byte("\n"))
 		if !ok {
-			return nil, nil, fmt.Errorf("%w: its last line has no line end", ErrChanges)
+			return nil, nil, fmt.Errorf("%w: the last line does not end with a line feed", ErrChanges)
 		}
 		if len(changes) == MaxChanges {
 			return nil, nil, fmt.Errorf("%w: more than %d changes", ErrChanges, MaxChanges)
@@ -150,7 +150,7 @@ func Decode(payload []byte) (*ChangeSet, []Change, error) {
 // decodeStrict decodes one JSON value into a struct. Unknown fields are an error.
 func decodeStrict(line []byte, into any) error {
 	if !isBounded(line) {
-		return errors.New("a list in it is too long or nested too deeply")
+		return errors.New("a JSON array or object is too long or nested too deeply")
 	}
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()

@@ -12,14 +12,15 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/journal/stream"
+	"rempart/internal/signing"
 )
 
 // ControlConfig configures a Control.
 type ControlConfig struct {
 	Stream   *stream.Stream
-	Key      *SecretKey // must have the role control in the ring
-	Ring     []byte     // sealed key ring to put in force; ignored if the journal's ring is newer
-	Trust    []PublicKey
+	Key      *signing.SecretKey // must have the role control in the ring
+	Ring     []byte             // sealed key ring to put in force; ignored if the journal's ring is newer
+	Trust    []signing.PublicKey
 	Dir      string                                       // folder for the state in force and temporary files
 	Above    func() uint64                                // returns a version that the first version of the journal or of a new epoch must exceed; called when needed; may be nil
 	NewEpoch bool                                         // begin a new epoch with a version above Above, after the journal was restored from an older backup
@@ -54,12 +55,12 @@ func NewControl(cfg ControlConfig) (*Control, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	ring, err := openRing(cfg.Ring, cfg.Trust)
+	ring, err := signing.ParseRing(cfg.Ring, cfg.Trust)
 	if err != nil {
 		return nil, err
 	}
-	if k, ok := ring.keys[cfg.Key.ID()]; !ok || !k.hasRole(RoleControl, time.Now().Unix()) {
-		return nil, fmt.Errorf("key %s does not have the role %s at this time in key ring %d: give it the role in a new ring (rempart keys)", cfg.Key.ID(), RoleControl, ring.Serial)
+	if k, ok := ring.ByID[cfg.Key.ID()]; !ok || !k.HasRole(signing.RoleControl, time.Now().Unix()) {
+		return nil, fmt.Errorf("key %s does not have the role %s at this time in key ring %d: give it the role in a new ring (rempart keys)", cfg.Key.ID(), signing.RoleControl, ring.Serial)
 	}
 	c := &Control{Stream: cfg.Stream, cfg: cfg, ready: make(chan struct{})}
 	c.state, err = NewFollower(FollowerConfig{
@@ -200,7 +201,7 @@ func (c *Control) highestKnown() uint64 {
 // SetRing publishes a key ring, unless this ring or a newer one is in force.
 func (c *Control) SetRing(ctx context.Context, sealed []byte) (Receipt, error) {
 	st := c.state.State()
-	ring, err := openRing(sealed, append(c.cfg.Trust, st.ring.roots...))
+	ring, err := signing.ParseRing(sealed, append(c.cfg.Trust, st.ring.RootKeys...))
 	if err != nil || ring.Serial <= st.ring.Serial {
 		return Receipt{}, err
 	}

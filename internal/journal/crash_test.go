@@ -24,6 +24,7 @@ import (
 	"rempart/internal/journal"
 	"rempart/internal/journal/mirror"
 	"rempart/internal/journal/stream"
+	"rempart/internal/signing"
 )
 
 // Environment variables that make the test binary a control or an edge, in a process of its own.
@@ -53,7 +54,7 @@ func liveControl(dir, addr string) error {
 	if err != nil {
 		return err
 	}
-	desk, err := keys.Secret(journal.DeskKey)
+	desk, err := keys.Secret(signing.DeskKey)
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func liveControl(dir, addr string) error {
 		if err != nil {
 			return err
 		}
-		_, err = c.Publish(ctx, journal.Draft{Kind: journal.RecordChanges, By: "desk", Body: journal.Seal(journal.KindChanges, payload, desk)})
+		_, err = c.Publish(ctx, journal.Draft{Kind: journal.RecordChanges, By: "desk", Body: signing.Seal(signing.KindChanges, payload, desk)})
 		if errors.Is(err, stream.ErrFull) {
 			fmt.Println("full")
 			time.Sleep(50 * time.Millisecond)
@@ -91,8 +92,8 @@ func liveControl(dir, addr string) error {
 func pushedName(n int) string { return fmt.Sprintf("n%d.example", n) }
 
 // openControl starts the control in a folder from its disk, with its keys.
-func openControl(ctx context.Context, dir string) (*journal.Control, *journal.Keys, error) {
-	keys, _, err := journal.OpenKeys(filepath.Join(dir, "keys"))
+func openControl(ctx context.Context, dir string) (*journal.Control, *signing.Keys, error) {
+	keys, _, err := signing.OpenKeys(filepath.Join(dir, "keys"))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -100,7 +101,7 @@ func openControl(ctx context.Context, dir string) (*journal.Control, *journal.Ke
 	if err != nil {
 		return nil, nil, err
 	}
-	key, err := keys.Secret(journal.ControlKey)
+	key, err := keys.Secret(signing.ControlKey)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -160,7 +161,7 @@ func liveEdge(dir, addr string) error {
 
 // openEdge opens the edge in a folder, which trusts the keys of the control next to it.
 func openEdge(dir, addr string) (*journal.Follower, error) {
-	keys, _, err := journal.OpenKeys(filepath.Join(filepath.Dir(dir), "control", "keys"))
+	keys, _, err := signing.OpenKeys(filepath.Join(filepath.Dir(dir), "control", "keys"))
 	if err != nil {
 		return nil, err
 	}
@@ -276,7 +277,7 @@ func newLives(t *testing.T, dir string) (control, edge *life) {
 	addr := dnstest.FreeAddr(t)
 	control = &life{t: t, role: "control", dir: filepath.Join(dir, "control"), addr: addr, acknowledged: map[int]bool{}}
 	edge = &life{t: t, role: "edge", dir: filepath.Join(dir, "edge"), addr: addr}
-	if _, _, err := journal.OpenKeys(filepath.Join(control.dir, "keys")); err != nil {
+	if _, _, err := signing.OpenKeys(filepath.Join(control.dir, "keys")); err != nil {
 		t.Fatal(err)
 	}
 	return control, edge
@@ -322,8 +323,8 @@ func checkLives(t *testing.T, control, edge *life) {
 	}
 }
 
-// TestKilledProcessesLoseNothing checks that no acknowledged change is lost if control, an edge or both are killed at random moments, and that the edge does not
-// start with an older version than it had in force.
+// TestKilledProcessesLoseNothing checks that no acknowledged change is lost if control, an edge or both are killed at random moments, and that the edge does
+// not start with an older version than it had in force.
 func TestKilledProcessesLoseNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("this test is slow")

@@ -82,18 +82,18 @@ func TestEdgeStartsWithDamagedRecords(t *testing.T) {
 		blocks int
 		aside  int
 	}{
-		"bit in the first record":    {func(d []byte, at []int) []byte { d[at[0]+12+200] ^= 4; return d }, 19, 1},
-		"bit in a middle record":     {func(d []byte, at []int) []byte { d[at[9]+12+200] ^= 4; return d }, 19, 1},
-		"bit in the last record":     {func(d []byte, at []int) []byte { d[at[19]+12+200] ^= 4; return d }, 19, 1},
-		"bit where a record begins":  {func(d []byte, at []int) []byte { d[at[9]+12] ^= 4; return d }, 19, 1},
-		"length too small":           {func(d []byte, at []int) []byte { d[at[9]] ^= 4; return d }, 20, 1},
-		"length far too large":       {func(d []byte, at []int) []byte { d[at[9]+3] ^= 64; return d }, 20, 1},
-		"length over some records":   {func(d []byte, at []int) []byte { d[at[9]+1] ^= 8; return d }, 20, 1},
-		"length of the last record":  {func(d []byte, at []int) []byte { d[at[19]+3] ^= 64; return d }, 20, 1},
-		"a record is missing":        {func(d []byte, at []int) []byte { return append(d[:at[9]:at[9]], d[at[10]:]...) }, 19, 0},
-		"two are damaged":            {func(d []byte, at []int) []byte { d[at[4]+212] ^= 4; d[at[9]+212] ^= 1; return d }, 18, 1},
-		"cut within the last record": {func(d []byte, at []int) []byte { return d[:len(d)-100] }, 19, 1},
-		"emptied":                    {func([]byte, []int) []byte { return nil }, 0, 0},
+		"bit in the first record":           {func(d []byte, at []int) []byte { d[at[0]+12+200] ^= 4; return d }, 19, 1},
+		"bit in a middle record":            {func(d []byte, at []int) []byte { d[at[9]+12+200] ^= 4; return d }, 19, 1},
+		"bit in the last record":            {func(d []byte, at []int) []byte { d[at[19]+12+200] ^= 4; return d }, 19, 1},
+		"bit at the start of a record":      {func(d []byte, at []int) []byte { d[at[9]+12] ^= 4; return d }, 19, 1},
+		"length too small":                  {func(d []byte, at []int) []byte { d[at[9]] ^= 4; return d }, 20, 1},
+		"length far too large":              {func(d []byte, at []int) []byte { d[at[9]+3] ^= 64; return d }, 20, 1},
+		"length that spans several records": {func(d []byte, at []int) []byte { d[at[9]+1] ^= 8; return d }, 20, 1},
+		"length of the last record":         {func(d []byte, at []int) []byte { d[at[19]+3] ^= 64; return d }, 20, 1},
+		"a record is missing":               {func(d []byte, at []int) []byte { return append(d[:at[9]:at[9]], d[at[10]:]...) }, 19, 0},
+		"two damaged records":               {func(d []byte, at []int) []byte { d[at[4]+212] ^= 4; d[at[9]+212] ^= 1; return d }, 18, 1},
+		"cut within the last record":        {func(d []byte, at []int) []byte { return d[:len(d)-100] }, 19, 1},
+		"empty file":                        {func([]byte, []int) []byte { return nil }, 0, 0},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()

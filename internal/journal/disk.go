@@ -15,6 +15,7 @@ import (
 	"rempart/blocklist"
 	"rempart/internal/durable"
 	"rempart/internal/setfile"
+	"rempart/internal/signing"
 )
 
 const (
@@ -70,7 +71,7 @@ type persistedState struct {
 }
 
 // load reads the newest state that is complete, or nil if there is none. The error reports the states that could not be read, also next to a state.
-func (d *disk) load(trust []PublicKey) (*persistedState, error) {
+func (d *disk) load(trust []signing.PublicKey) (*persistedState, error) {
 	var errs []error
 	for _, name := range []string{stateName, previousName} {
 		persisted, err := d.loadState(name, trust)
@@ -88,8 +89,8 @@ func (d *disk) load(trust []PublicKey) (*persistedState, error) {
 	return nil, errors.Join(errs...)
 }
 
-func (d *disk) loadState(name string, trust []PublicKey) (*persistedState, error) {
-	data, err := readFile(d.path(name), maxStateFile)
+func (d *disk) loadState(name string, trust []signing.PublicKey) (*persistedState, error) {
+	data, err := durable.ReadRegular(d.path(name), maxStateFile)
 	if err != nil {
 		return nil, err
 	}
@@ -101,11 +102,11 @@ func (d *disk) loadState(name string, trust []PublicKey) (*persistedState, error
 		Epoch: f.Epoch, Version: f.Version, Sequence: f.Sequence, Hash: f.Hash, Time: f.Time, Suspended: f.Suspended, Scoped: f.Scoped,
 	}
 	// The ring was checked when it was received. It may have replaced root keys since, so its own root keys are accepted too.
-	own, err := ownRoots(f.Ring)
+	own, err := signing.UncheckedRoots(f.Ring)
 	if err != nil {
 		return nil, err
 	}
-	if st.ring, err = openRing(f.Ring, append(trust[:len(trust):len(trust)], own...)); err != nil {
+	if st.ring, err = signing.ParseRing(f.Ring, append(trust[:len(trust):len(trust)], own...)); err != nil {
 		return nil, err
 	}
 	if f.Snapshot == nil {
@@ -117,27 +118,6 @@ func (d *disk) loadState(name string, trust []PublicKey) (*persistedState, error
 	persisted := &persistedState{state: st, snapshot: f.Snapshot}
 	persisted.tail, err = d.readTail(f.Version)
 	return persisted, err
-}
-
-// ownRoots returns the root keys that a ring names. The ring must have been checked before it was written.
-func ownRoots(sealed []byte) ([]PublicKey, error) {
-	s, err := Unseal(KindRing, sealed)
-	if err != nil {
-		return nil, err
-	}
-	var r Ring
-	if err := json.Unmarshal(s.Payload, &r); err != nil {
-		return nil, err
-	}
-	var roots []PublicKey
-	for _, text := range r.Roots {
-		k, err := ParsePublicKey(text)
-		if err != nil {
-			return nil, err
-		}
-		roots = append(roots, k)
-	}
-	return roots, nil
 }
 
 // open maps a snapshot and applies its overlay. The mapping is freed with the last view of it.
@@ -192,7 +172,7 @@ func copyChecked(w io.Writer, r io.Reader, o Object) error {
 		return err
 	}
 	if n != o.Size || hex.EncodeToString(h.Sum(nil)) != o.SHA256 {
-		return fmt.Errorf("%w: the object is not the announced one", ErrSeal)
+		return fmt.Errorf("%w: the object is not the announced one", signing.ErrSeal)
 	}
 	return nil
 }
@@ -324,7 +304,7 @@ func (d *disk) flush() error {
 func (d *disk) removeUnused() error {
 	used := map[string]bool{stateName: true, previousName: true}
 	for _, name := range []string{stateName, previousName} {
-		data, err := readFile(d.path(name), maxStateFile)
+		data, err := durable.ReadRegular(d.path(name), maxStateFile)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -361,15 +341,4 @@ func (d *disk) closeTail() {
 		d.tail.Close()
 		d.tail = nil
 	}
-}
-
-func readFile(path string, most int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > most {
-		return nil, fmt.Errorf("%s: not a file of at most %d bytes", path, most)
-	}
-	return os.ReadFile(path)
 }

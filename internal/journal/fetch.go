@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+
 	"rempart/internal/setfile"
+	"rempart/internal/signing"
 )
 
 // pendingSnapshot is a snapshot that is being fetched, and the records after it.
@@ -85,7 +87,7 @@ func (f *Follower) jumpToNewest(ctx context.Context) error {
 		return err
 	}
 	if c.Kind != RecordSnapshot {
-		return fmt.Errorf("record of version %d: %w: not a snapshot", c.Version, ErrSeal)
+		return fmt.Errorf("record of version %d: %w: not a snapshot", c.Version, signing.ErrSeal)
 	}
 	defer f.retain(c.Snapshot)()
 	if err := f.fetch(ctx, c.Snapshot, false); err != nil {

@@ -107,7 +107,7 @@ func damageSnapshot(t *testing.T, dir string, label string) {
 	t.Helper()
 	snapshots, err := filepath.Glob(filepath.Join(dir, "*.snapshot"))
 	if err != nil || len(snapshots) != 1 {
-		t.Fatalf("%q %v", snapshots, err)
+		t.Fatalf("snapshots %q, %v; want one", snapshots, err)
 	}
 	data, err := os.ReadFile(snapshots[0])
 	if err != nil {
@@ -187,8 +187,8 @@ func (p *gatedSource) Object(ctx context.Context, name string) (io.ReadCloser, e
 	return p.Source.Object(ctx, name)
 }
 
-// TestFailedJumpIsNotInForce checks that a version is not reported as in force if the jump to it failed because the disk could not be written, and that it is in
-// force as soon as the disk can be written.
+// TestFailedJumpIsNotInForce checks that a version is not reported as in force if the jump to it failed because the disk could not be written, and that it is
+// in force as soon as the disk can be written.
 func TestFailedJumpIsNotInForce(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := controlWithStoppedEdge(t, k, dir)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/signing"
 )
 
 // SequencedRecord is a journal record together with its stream sequence.
@@ -48,7 +49,7 @@ type Source interface {
 type FollowerConfig struct {
 	Dir     string // folder for the state in force; used by one process only
 	Source  Source
-	Trust   []PublicKey // root keys
+	Trust   []signing.PublicKey // root keys
 	Node    Node
 	Totals  func() (queries, blocked uint64)                    // queries and blocked queries since the start of the process, for reports; may be nil
 	Changed func(before, after *blocklist.View, e Effect)       // called after each record was put in force, never concurrently; may be nil
@@ -149,7 +150,7 @@ func (st *State) Ring() []byte {
 	if st.ring == nil {
 		return nil
 	}
-	return st.ring.sealed
+	return st.ring.Sealed
 }
 
 // next returns the state after a checked record. A snapshot's content is fetched in the background, and the records after it are applied to it.

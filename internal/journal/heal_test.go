@@ -101,15 +101,15 @@ func TestControlRepairsLostRecord(t *testing.T) {
 	}
 }
 
-// TestLostRecordIsKnownByHash checks that control knows the hash of a lost record from the next record, so that it can check a node's report of that version.
-func TestLostRecordIsKnownByHash(t *testing.T) {
+// TestHashOfLostRecordIsKnown checks that control knows the hash of a lost record from the next record, so that it can check a node's report of that version.
+func TestHashOfLostRecordIsKnown(t *testing.T) {
 	d := damageJournal(t, "n4.example")
 	c := startControl(t, d.keys, d.dir, nil)
 	defer c.stop()
 	hash, err := c.HashAt(t.Context(), d.lost)
 	next, err2 := c.Record(t.Context(), d.lost+1)
 	if err != nil || err2 != nil {
-		t.Fatal(err, err2)
+		t.Fatalf("reading the lost record and the next one: %v, %v", err, err2)
 	}
 	if r, _, _ := journal.ReadRecord(next); r.Previous != hash {
 		t.Errorf("hash %s, want %s", hash, r.Previous)
@@ -150,7 +150,7 @@ func (d *damagedJournal) deleteState(t *testing.T) {
 	}
 }
 
-func TestControlWithoutStateSaysWhatToDo(t *testing.T) {
+func TestErrorWithoutStateNamesRecoverAndNewEpoch(t *testing.T) {
 	d := damageJournal(t, "n4.example")
 	d.deleteState(t)
 	s, err := stream.Open(t.Context(), stream.Config{Dir: filepath.Join(d.dir, "nats"), Log: logs(t)})
@@ -168,7 +168,7 @@ func TestControlWithoutStateSaysWhatToDo(t *testing.T) {
 	}
 }
 
-func TestRecoverOverLostRecord(t *testing.T) {
+func TestRecoverReplacesLostRecord(t *testing.T) {
 	d := damageJournal(t, "n4.example")
 	d.deleteState(t)
 	c := startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) { cfg.Recover = d.copy })
@@ -179,7 +179,7 @@ func TestRecoverOverLostRecord(t *testing.T) {
 	d.reachesAll(t, c, d.names...)
 }
 
-func TestNewEpochOverLostRecord(t *testing.T) {
+func TestNewEpochContinuesWithoutLostRecord(t *testing.T) {
 	d := damageJournal(t, "n4.example", "n5.example")
 	d.deleteState(t)
 	c := startControl(t, d.keys, d.dir, func(cfg *journal.ControlConfig) { cfg.NewEpoch = true })

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"rempart/internal/signing"
 )
 
 // Heartbeat is control's signed statement that a version is the newest at a time.
@@ -17,12 +19,12 @@ type Heartbeat struct {
 	Time    int64  `json:"time"` // Unix milliseconds
 }
 
-func (h Heartbeat) seal(key *SecretKey) ([]byte, error) {
+func (h Heartbeat) seal(key *signing.SecretKey) ([]byte, error) {
 	payload, err := json.Marshal(h)
 	if err != nil {
 		return nil, err
 	}
-	return Seal(KindHeartbeat, payload, key), nil
+	return signing.Seal(signing.KindHeartbeat, payload, key), nil
 }
 
 // openHeartbeat checks a heartbeat's signature by the ring in force. last is the previous heartbeat.
@@ -32,9 +34,9 @@ func (st *State) openHeartbeat(data []byte, last Heartbeat) (Heartbeat, error) {
 	case err != nil:
 		return h, err
 	case st.ring == nil:
-		return h, fmt.Errorf("heartbeat: %w: no key ring is known yet", ErrSeal)
+		return h, fmt.Errorf("heartbeat: %w: no key ring is known yet", signing.ErrSeal)
 	}
-	key, err := st.ring.soleSigner(s, h.Time/1000, RoleControl)
+	key, err := st.ring.SoleSigner(s, h.Time/1000, signing.RoleControl)
 	if err == nil {
 		err = cmp.Or(last.checkKeyAfter(h.Version, h.Time, key), st.heartbeat().checkKeyAfter(h.Version, h.Time, key))
 	}
@@ -43,9 +45,9 @@ func (st *State) openHeartbeat(data []byte, last Heartbeat) (Heartbeat, error) {
 
 // checkKeyAfter returns an error if a statement about a version, dated at that time (Unix milliseconds), cannot have been signed after heartbeat h: h does not
 // know the version, and the key had expired by h.Time. Without this check the holder of an expired key could sign a statement with an earlier date.
-func (h Heartbeat) checkKeyAfter(version uint64, at int64, key parsedKey) error {
-	if version > h.Version && !key.hasRole(RoleControl, max(at, h.Time)/1000) {
-		return fmt.Errorf("version %d: %w: its key expired before control's last heartbeat, of version %d", version, ErrSeal, h.Version)
+func (h Heartbeat) checkKeyAfter(version uint64, at int64, key signing.ParsedKey) error {
+	if version > h.Version && !key.HasRole(signing.RoleControl, max(at, h.Time)/1000) {
+		return fmt.Errorf("version %d: %w: its key expired before control's last heartbeat, of version %d", version, signing.ErrSeal, h.Version)
 	}
 	return nil
 }
@@ -59,11 +61,11 @@ func PeekHeartbeat(data []byte) (Heartbeat, error) {
 	return h, err
 }
 
-func peekHeartbeat(data []byte) (h Heartbeat, s *Sealed, err error) {
+func peekHeartbeat(data []byte) (h Heartbeat, s *signing.Sealed, err error) {
 	if len(data) > 4<<10 {
-		return h, nil, fmt.Errorf("heartbeat: %w: too long", ErrSeal)
+		return h, nil, fmt.Errorf("heartbeat: %w: too long", signing.ErrSeal)
 	}
-	if s, err = Unseal(KindHeartbeat, data); err == nil {
+	if s, err = signing.Unseal(signing.KindHeartbeat, data); err == nil {
 		err = json.Unmarshal(s.Payload, &h)
 	}
 	if err != nil {

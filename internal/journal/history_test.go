@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rempart/internal/journal"
+	"rempart/internal/signing"
 )
 
 // TestUndoRestoresEarlierClaims checks that the undo of a change set about one name makes the earlier claims for all nodes again, and no others.
@@ -25,28 +26,28 @@ func TestUndoRestoresEarlierClaims(t *testing.T) {
 		acts       []act
 		want       string // the changes of the undo; "left" for none
 	}{
-		{"nothing before", "b", []act{{all, "b", journal.Block, ""}}, "withdraw"},
-		{"an allow before", "b", []act{{all, "a", journal.Allow, ""}, {all, "b", journal.Block, ""}}, "withdraw, allow"},
-		{"a staged allow over a block", "b",
+		{"no earlier change", "b", []act{{all, "b", journal.Block, ""}}, "withdraw"},
+		{"earlier allow", "b", []act{{all, "a", journal.Allow, ""}, {all, "b", journal.Block, ""}}, "withdraw, allow"},
+		{"earlier block and staged allow", "b",
 			[]act{{all, "a", journal.Block, ""}, {staged, "s", journal.Allow, ""}, {all, "b", journal.Block, ""}}, "withdraw, block"},
-		{"one that went on", "b",
+		{"earlier block and advanced allow", "b",
 			[]act{{all, "a", journal.Block, ""}, {staged, "s", journal.Allow, ""}, {advance, "s", "", ""}, {all, "b", journal.Block, ""}}, "withdraw, allow"},
-		{"one that was replaced before it went on", "b",
+		{"staged allow replaced before it was advanced", "b",
 			[]act{{staged, "s", journal.Allow, ""}, {all, "a", journal.Block, ""}, {advance, "s", "", ""}, {all, "b", journal.Block, ""}}, "withdraw, block"},
-		{"two that went on, one after the other", "b",
+		{"two staged change sets advanced in order", "b",
 			[]act{{staged, "s", journal.Allow, ""}, {staged, "o", journal.Block, ""}, {advance, "s", "", ""}, {advance, "o", "", ""}, {all, "b", journal.Allow, ""}}, "withdraw, block"},
-		{"two staged ones, the later advanced first", "b",
+		{"two staged change sets, the later advanced first", "b",
 			[]act{{staged, "s", journal.Allow, ""}, {staged, "o", journal.Block, ""}, {advance, "o", "", ""}, {advance, "s", "", ""}, {all, "b", journal.Allow, ""}}, "withdraw, block"},
-		{"one that is advanced afterwards, overridden", "b",
+		{"staged change set advanced afterwards, overridden", "b",
 			[]act{{staged, "s", journal.Allow, ""}, {all, "b", journal.Block, ""}, {advance, "s", "", ""}}, "withdraw"},
-		{"one that is advanced afterwards, of another scope", "b",
+		{"staged change set of another scope advanced afterwards", "b",
 			[]act{{staged, "s", journal.Allow, "exact"}, {all, "b", journal.Block, ""}, {advance, "s", "", ""}}, "left"},
-		{"a staged one itself", "s", []act{{all, "a", journal.Block, ""}, {staged, "s", journal.Allow, ""}}, "withdraw, block"},
-		{"a staged one that was advanced", "s",
+		{"undo of a staged change set", "s", []act{{all, "a", journal.Block, ""}, {staged, "s", journal.Allow, ""}}, "withdraw, block"},
+		{"undo of an advanced change set", "s",
 			[]act{{all, "a", journal.Block, ""}, {staged, "s", journal.Allow, ""}, {advance, "s", "", ""}}, "withdraw, block"},
-		{"a staged one that was advanced over another, which is advanced after it", "s",
+		{"undo of an advanced change set, an earlier staged one advanced after it", "s",
 			[]act{{staged, "o", journal.Block, ""}, {staged, "s", journal.Allow, ""}, {advance, "s", "", ""}, {advance, "o", "", ""}}, "withdraw"},
-		{"a staged one next to another that is advanced", "s",
+		{"undo of a staged change set, another one advanced", "s",
 			[]act{{staged, "o", journal.Allow, ""}, {staged, "s", journal.Block, ""}, {advance, "o", "", ""}}, "left"},
 	}
 	k := newKeys(t)
@@ -66,7 +67,7 @@ func TestUndoRestoresEarlierClaims(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.push(t, journal.Seal(journal.KindChanges, payload, k.author))
+			c.push(t, signing.Seal(signing.KindChanges, payload, k.author))
 		}
 		if got := undoText(t, c, id(test.undo)); got != test.want {
 			t.Errorf("%s: %s, want %s", test.name, got, test.want)

@@ -20,6 +20,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/journal"
+	"rempart/internal/signing"
 )
 
 // attack is a record that must be refused.
@@ -40,7 +41,7 @@ type forge struct {
 func (f *forge) add(kind string, data []byte) { f.all = append(f.all, attack{kind, data}) }
 
 // sealed returns the changed record, signed by the keys.
-func (f *forge) sealed(change func(r *journal.Record), body []byte, signers ...*journal.SecretKey) []byte {
+func (f *forge) sealed(change func(r *journal.Record), body []byte, signers ...*signing.SecretKey) []byte {
 	f.t.Helper()
 	r := *f.record
 	if change != nil {
@@ -50,11 +51,11 @@ func (f *forge) sealed(change func(r *journal.Record), body []byte, signers ...*
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return journal.Seal(journal.KindRecord, append(append(head, '\n'), body...), signers...)
+	return signing.Seal(signing.KindRecord, append(append(head, '\n'), body...), signers...)
 }
 
 // changes returns a change set that is signed by the keys.
-func (f *forge) changes(set journal.ChangeSet, signer []*journal.SecretKey, changes ...journal.Change) []byte {
+func (f *forge) changes(set journal.ChangeSet, signer []*signing.SecretKey, changes ...journal.Change) []byte {
 	f.t.Helper()
 	if set.ID == "" {
 		set.ID = "forged"
@@ -66,22 +67,22 @@ func (f *forge) changes(set journal.ChangeSet, signer []*journal.SecretKey, chan
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return journal.Seal(journal.KindChanges, payload, signer...)
+	return signing.Seal(signing.KindChanges, payload, signer...)
 }
 
 func (f *forge) make(genuine []byte, others ...[]byte) {
 	k, control := f.k, f.k.control
-	one := func(s ...*journal.SecretKey) []*journal.SecretKey { return s }
+	one := func(s ...*signing.SecretKey) []*signing.SecretKey { return s }
 	f.add("forged: by an unauthorized key", f.sealed(nil, f.body, k.unauthorized))
 	impostor := key(f.t, "control") // with the same name
 	f.add("forged: by another key of that name", f.sealed(nil, f.body, impostor))
-	sig, err := journal.Unseal(journal.KindRecord, genuine)
+	sig, err := signing.Unseal(signing.KindRecord, genuine)
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	other := f.changes(journal.ChangeSet{}, one(k.author), block("forged.example"))
 	f.add("forged: another body under the same signature",
-		append(journal.SealHead(journal.KindRecord, sig.Signatures), append(bytes.SplitAfterN(sig.Payload, []byte("\n"), 2)[0], other...)...))
+		append(signing.SealHead(signing.KindRecord, sig.Signatures), append(bytes.SplitAfterN(sig.Payload, []byte("\n"), 2)[0], other...)...))
 	f.add("forged: a heartbeat as a record", bytes.Replace(genuine, []byte("record"), []byte("heartbeat"), 1))
 	f.add("unsigned: the record", f.sealed(nil, f.body))
 	f.add("unsigned: the change set", f.sealed(nil, f.changes(journal.ChangeSet{}, nil, block("forged.example")), control))
@@ -128,7 +129,7 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 	}
 	ring := k.ring
 	ring.Serial = 9
-	ring.Keys = append(ring.Keys, journal.RingKey{Key: k.unauthorized.String(), Roles: []journal.Role{journal.RoleControl, journal.RoleAuthor}})
+	ring.Keys = append(ring.Keys, signing.RingKey{Key: k.unauthorized.String(), Roles: []signing.Role{signing.RoleControl, signing.RoleAuthor}})
 	for _, s := range one(k.unauthorized, k.control, k.author) {
 		sealed, err := ring.Seal(s)
 		if err != nil {
@@ -154,7 +155,7 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 	f.add("replayed: a key ring of the same serial", f.sealed(func(r *journal.Record) { r.Kind = journal.RecordRing }, sealed, control))
 	for _, bad := range []string{`{"do":"block"}`, `{"do":"destroy","name":"x.example"}`, `{"do":"block","name":"x.example","unknown":1}`, `{`, `{"do":"block","name":"x.example","mark":"?"}`} {
 		payload := fmt.Sprintf(`{"id":"x","time":%d}`+"\n%s\n", now, bad)
-		f.add("forged: "+bad, f.sealed(nil, journal.Seal(journal.KindChanges, []byte(payload), k.author), control))
+		f.add("forged: "+bad, f.sealed(nil, signing.Seal(signing.KindChanges, []byte(payload), k.author), control))
 	}
 	for n := range len(genuine) {
 		f.add("truncated", genuine[:n])
@@ -171,7 +172,7 @@ func (f *forge) make(genuine []byte, others ...[]byte) {
 // malleable adds copies of the record with other bytes around its signature. An edge that accepted such a copy would refuse the next record, which contains the
 // hash of the genuine record.
 func (f *forge) malleable(genuine []byte) {
-	s, err := journal.Unseal(journal.KindRecord, genuine)
+	s, err := signing.Unseal(signing.KindRecord, genuine)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -189,8 +190,8 @@ func (f *forge) malleable(genuine []byte) {
 	with("sixteen signatures", slices.Concat(first, bytes.Repeat(junk, 15)))
 	with("its signature twice", first, first)
 	with("a second one that is another key's", first, line(f.k.author.ID(), text))
-	for _, k := range []*journal.SecretKey{f.k.author, f.k.root, f.k.unauthorized, key(f.t, "control2")} { // a key without a role in the ring
-		sig := k.Sign(journal.KindRecord, s.Digest)
+	for _, k := range []*signing.SecretKey{f.k.author, f.k.root, f.k.unauthorized, key(f.t, "control2")} { // a key without a role in the ring
+		sig := k.Sign(signing.KindRecord, s.Digest)
 		other := line(sig.Key, base64.StdEncoding.EncodeToString(sig.Bytes))
 		with("signed by "+k.Name()+" too", first, other)
 		with("signed by "+k.Name()+" before", other, first)
@@ -269,7 +270,7 @@ func TestHugeRecordIsRefusedBeforeParsing(t *testing.T) {
 		}
 	}
 	deep := "rempart/1 record\n\n" + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + "\n"
-	if _, _, err := journal.ReadRecord([]byte(deep)); !errors.Is(err, journal.ErrSeal) {
+	if _, _, err := journal.ReadRecord([]byte(deep)); !errors.Is(err, signing.ErrSeal) {
 		t.Errorf("deeply nested record: error %v", err)
 	}
 }
@@ -328,12 +329,12 @@ func TestForgedRecordsAreRefused(t *testing.T) {
 			t.Errorf("accepted: %s", a.kind)
 		}
 	}
-	beat := func(h journal.Heartbeat, s *journal.SecretKey) []byte {
+	beat := func(h journal.Heartbeat, s *signing.SecretKey) []byte {
 		payload, err := json.Marshal(h)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return journal.Seal(journal.KindHeartbeat, payload, s)
+		return signing.Seal(signing.KindHeartbeat, payload, s)
 	}
 	_ = victim.FeedHeartbeat(beat(journal.Heartbeat{Epoch: 9, Version: 99, Time: time.Now().UnixMilli()}, k.unauthorized))
 	if h := victim.Health(); h.Newest == 99 {
@@ -355,7 +356,7 @@ func TestForgedRecordsAreRefused(t *testing.T) {
 // TestThresholdRequiresTwoKeys checks that a change set with two changes needs valid signatures of two keys if the threshold is one change.
 func TestThresholdRequiresTwoKeys(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
-	k.ring.Threshold = journal.Threshold{Changes: 1, Keys: 2}
+	k.ring.Threshold = signing.Threshold{Changes: 1, Keys: 2}
 	k.seal(t)
 	c := startControl(t, k, dir, nil)
 	c.push(t, k.set(t, "small", block("one.example")))
@@ -363,13 +364,13 @@ func TestThresholdRequiresTwoKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, signers := range [][]*journal.SecretKey{{k.author}, {k.author, k.unauthorized}, {k.author, k.feeds}, {k.approver, k.control}} {
-		_, err := c.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, Body: journal.Seal(journal.KindChanges, payload, signers...)})
+	for _, signers := range [][]*signing.SecretKey{{k.author}, {k.author, k.unauthorized}, {k.author, k.feeds}, {k.approver, k.control}} {
+		_, err := c.Publish(t.Context(), journal.Draft{Kind: journal.RecordChanges, Body: signing.Seal(signing.KindChanges, payload, signers...)})
 		if !errors.Is(err, journal.ErrRefused) {
 			t.Errorf("%d signatures: %v", len(signers), err)
 		}
 	}
-	c.push(t, journal.Seal(journal.KindChanges, payload, k.author, k.approver))
+	c.push(t, signing.Seal(signing.KindChanges, payload, k.author, k.approver))
 	wantVerdict(t, c.State().View(), "b.example", blocklist.BlockedBy)
 }
 
@@ -383,7 +384,7 @@ func TestControlAndRootKeysAreReplaced(t *testing.T) {
 	next := key(t, "control2")
 	root := key(t, "root2")
 	k.ring.Serial, k.ring.Roots = 2, []string{root.String()}
-	k.ring.Keys = append(k.ring.Keys, journal.RingKey{Key: next.String(), Roles: []journal.Role{journal.RoleControl}})
+	k.ring.Keys = append(k.ring.Keys, signing.RingKey{Key: next.String(), Roles: []signing.Role{signing.RoleControl}})
 	k.seal(t) // the previous root key, which every edge trusts, signs the ring
 	c = startControl(t, k, dir, nil)
 	k.control = next

@@ -17,18 +17,19 @@ import (
 	"rempart/internal/journal"
 	"rempart/internal/journal/mirror"
 	"rempart/internal/journal/stream"
+	"rempart/internal/signing"
 )
 
 // keys holds one key per role, and the root key of their ring.
 type keys struct {
-	root, control, author, second, approver, feeds, unauthorized *journal.SecretKey
-	ring                                                         journal.Ring
+	root, control, author, second, approver, feeds, unauthorized *signing.SecretKey
+	ring                                                         signing.Ring
 	sealed                                                       []byte
 }
 
-func key(t testing.TB, name string) *journal.SecretKey {
+func key(t testing.TB, name string) *signing.SecretKey {
 	t.Helper()
-	k, err := journal.NewKey(name)
+	k, err := signing.NewKey(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,12 +41,12 @@ func newKeys(t testing.TB) *keys {
 		root: key(t, "root"), control: key(t, "control"), author: key(t, "desk"), second: key(t, "other"), approver: key(t, "boss"),
 		feeds: key(t, "feeds"), unauthorized: key(t, "unauthorized"),
 	}
-	k.ring = journal.Ring{Serial: 1, Roots: []string{k.root.String()}, Keys: []journal.RingKey{
-		{Key: k.control.String(), Roles: []journal.Role{journal.RoleControl}},
-		{Key: k.author.String(), Roles: []journal.Role{journal.RoleAuthor}},
-		{Key: k.second.String(), Roles: []journal.Role{journal.RoleAuthor}},
-		{Key: k.approver.String(), Roles: []journal.Role{journal.RoleApprover}},
-		{Key: k.feeds.String(), Roles: []journal.Role{journal.RoleFeeds}},
+	k.ring = signing.Ring{Serial: 1, Roots: []string{k.root.String()}, Keys: []signing.RingKey{
+		{Key: k.control.String(), Roles: []signing.Role{signing.RoleControl}},
+		{Key: k.author.String(), Roles: []signing.Role{signing.RoleAuthor}},
+		{Key: k.second.String(), Roles: []signing.Role{signing.RoleAuthor}},
+		{Key: k.approver.String(), Roles: []signing.Role{signing.RoleApprover}},
+		{Key: k.feeds.String(), Roles: []signing.Role{signing.RoleFeeds}},
 	}}
 	k.seal(t)
 	return k
@@ -59,7 +60,7 @@ func (k *keys) seal(t testing.TB) {
 	}
 }
 
-func (k *keys) trust() []journal.PublicKey { return []journal.PublicKey{k.root.PublicKey} }
+func (k *keys) trust() []signing.PublicKey { return []signing.PublicKey{k.root.PublicKey} }
 
 // set returns a sealed change set.
 func (k *keys) set(t testing.TB, id string, changes ...journal.Change) []byte {
@@ -68,7 +69,7 @@ func (k *keys) set(t testing.TB, id string, changes ...journal.Change) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return journal.Seal(journal.KindChanges, payload, k.author)
+	return signing.Seal(signing.KindChanges, payload, k.author)
 }
 
 func block(name string) journal.Change {
@@ -251,8 +252,8 @@ func TestPushReachesEveryEdge(t *testing.T) {
 	}
 }
 
-// TestSnapshotWhileOthersPush checks that a snapshot of many names, and changes that are pushed while it is published, are in force on every node.
-func TestSnapshotWhileOthersPush(t *testing.T) {
+// TestPushesDuringSnapshotAreInForce checks that a snapshot of many names, and changes that are pushed while it is published, are in force on every node.
+func TestPushesDuringSnapshotAreInForce(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	e := startEdge(t, k, filepath.Join(dir, "e1"), fromStream(c, "e1"), journal.Node{ID: "e1"})
@@ -325,8 +326,9 @@ func copyTree(t testing.TB, from, to string) {
 	}
 }
 
-// TestTwoSnapshotsInARow checks that a snapshot which is published before the previous one was fetched also contains the names of the previous one.
-func TestTwoSnapshotsInARow(t *testing.T) {
+// TestSecondSnapshotContainsUnfetchedFirst checks that a snapshot which is published before the previous one was fetched also contains the names of the
+// previous one.
+func TestSecondSnapshotContainsUnfetchedFirst(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, dir, nil)
 	var last journal.Receipt

@@ -14,6 +14,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/journal"
+	"rempart/internal/signing"
 )
 
 // slowSource is a source whose objects wait until its channel is closed.
@@ -31,9 +32,9 @@ func (s slowSource) Object(ctx context.Context, name string) (io.ReadCloser, err
 	}
 }
 
-// TestSnapshotThatArrivesLate checks that records after a snapshot, more than the edge keeps for it, are in force when the snapshot arrives, and are not
-// reported as in force before.
-func TestSnapshotThatArrivesLate(t *testing.T) {
+// TestRecordsAfterLateSnapshotAreInForce checks that records after a snapshot, more than the edge keeps for it, are in force when the snapshot arrives, and are
+// not reported as in force before.
+func TestRecordsAfterLateSnapshotAreInForce(t *testing.T) {
 	if testing.Short() {
 		t.Skip("this test publishes thousands of records")
 	}
@@ -73,7 +74,7 @@ func (c *control) large(t *testing.T, k *keys, id string, meanwhile func(), chan
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealed, err := journal.Unseal(journal.KindChanges, journal.Seal(journal.KindChanges, payload, k.author))
+	sealed, err := signing.Unseal(signing.KindChanges, signing.Seal(signing.KindChanges, payload, k.author))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +126,7 @@ func TestLargeChangeSetOverridesScoped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.push(t, journal.Seal(journal.KindChanges, payload, k.author))
+	c.push(t, signing.Seal(signing.KindChanges, payload, k.author))
 	r := c.large(t, k, "large", func() { c.push(t, k.set(t, "since", allow("z.example"))) },
 		block("x.example"), journal.Change{Do: journal.Allow, Name: "y.example"}, block("z.example"))
 	e.reaches(t, r.Version)
@@ -158,7 +159,7 @@ func TestAdvancedChangeOverridesScoped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.push(t, journal.Seal(journal.KindChanges, payload, k.author))
+	c.push(t, signing.Seal(signing.KindChanges, payload, k.author))
 	r := c.publish(t, journal.Draft{Kind: journal.RecordAdvance, ChangeSetID: "staged"})
 	e.reaches(t, r.Version)
 	wantVerdict(t, e.Set().View(), "x.example", blocklist.Pass)
@@ -194,7 +195,7 @@ func TestTemporarySnapshotIsRemovedAtStart(t *testing.T) {
 		return st.View().Compact(w, st.View().Info())
 	}})
 	if err != nil || len(writing) != 1 {
-		t.Fatal(writing, err)
+		t.Fatalf("unfinished files %q, %v; want one", writing, err)
 	}
 	c.stop()
 	if err := os.WriteFile(writing[0], []byte("half of one"), 0o600); err != nil {

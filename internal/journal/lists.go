@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/signing"
 )
 
 // PublishLists publishes the differences between the lists in a view and the lists in the journal: as a change set that key signs, or as a snapshot if the
 // differences are too large. Sources for which keep returns false, and operators' changes, stay as they are in the journal. It must not be called concurrently.
 // The receipt is zero if there is no difference.
-func (c *Control) PublishLists(ctx context.Context, view *blocklist.View, keep func(source string) bool, key *SecretKey) (Receipt, error) {
+func (c *Control) PublishLists(ctx context.Context, view *blocklist.View, keep func(source string) bool, key *signing.SecretKey) (Receipt, error) {
 	keep = notOperator(keep)
 	if err := c.state.Wait(ctx, c.State().Version); err != nil { // the last snapshot may still be on its way
 		return Receipt{}, err
@@ -33,7 +34,7 @@ func (c *Control) PublishLists(ctx context.Context, view *blocklist.View, keep f
 				return Receipt{}, err
 			}
 			if len(payload) <= MaxChangeSet {
-				return c.Publish(ctx, Draft{Kind: RecordChanges, By: "lists", Body: Seal(KindChanges, payload, key)})
+				return c.Publish(ctx, Draft{Kind: RecordChanges, By: "lists", Body: signing.Seal(signing.KindChanges, payload, key)})
 			}
 		}
 	}

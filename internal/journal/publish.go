@@ -13,14 +13,15 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/journal/stream"
+	"rempart/internal/signing"
 )
 
 // Publisher appends to the journal: it numbers records, binds each to the previous one, and signs them. It is safe for concurrent use.
 type Publisher struct {
 	journal  *stream.Stream
 	follower *Follower // follows the same journal, with Node.Control set
-	key      *SecretKey
-	trust    []PublicKey
+	key      *signing.SecretKey
+	trust    []signing.PublicKey
 	dir      string
 	logger   *slog.Logger
 	refuse   func() error // ControlConfig.Refuse
@@ -63,7 +64,7 @@ const HeartbeatEvery = 5 * time.Second
 const maxPublishTries = 5
 
 // NewPublisher returns a publisher for the journal that follower follows. Temporary files are created in dir.
-func NewPublisher(log *stream.Stream, follower *Follower, key *SecretKey, dir string) *Publisher {
+func NewPublisher(log *stream.Stream, follower *Follower, key *signing.SecretKey, dir string) *Publisher {
 	return &Publisher{journal: log, follower: follower, key: key, trust: follower.cfg.Trust, dir: dir, logger: follower.log, damaged: func() error { return nil }}
 }
 
@@ -196,7 +197,7 @@ func (p *Publisher) signingTime(st *State, epoch uint64) (int64, error) {
 const maxScopedBytes = 1 << 20
 
 // checkAppend returns an error if a follower would refuse the record after this state.
-func (st *State) checkAppend(data []byte, trust []PublicKey) error {
+func (st *State) checkAppend(data []byte, trust []signing.PublicKey) error {
 	c, err := st.check(data, trust)
 	if err != nil || c.Kind != RecordChanges && c.Kind != RecordAdvance {
 		return err
@@ -336,4 +337,6 @@ func (p *Publisher) publishedReceipt(id string) (Receipt, bool) {
 }
 
 // Seal signs a payload with control's key.
-func (p *Publisher) Seal(kind Kind, payload []byte) []byte { return Seal(kind, payload, p.key) }
+func (p *Publisher) Seal(kind signing.Kind, payload []byte) []byte {
+	return signing.Seal(kind, payload, p.key)
+}

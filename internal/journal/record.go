@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"rempart/internal/signing"
 )
 
 // RecordKind is the kind of a record.
@@ -77,12 +79,12 @@ type Scoped struct {
 
 // LargeChangeSet is a change set that is too large for a record. The bytes that its author signed are an object.
 type LargeChangeSet struct {
-	ChangeSet  ChangeSet   `json:"set"`
-	Count      int         `json:"count"`
-	Object     Object      `json:"object"`
-	Digest     []byte      `json:"digest"` // SHA-512 of the signed bytes
-	Signatures []Signature `json:"signatures"`
-	Refused    []int       `json:"refused,omitempty"` // indices of the changes that do not apply, from 0, ascending; at most MaxRefused
+	ChangeSet  ChangeSet           `json:"set"`
+	Count      int                 `json:"count"`
+	Object     Object              `json:"object"`
+	Digest     []byte              `json:"digest"` // SHA-512 of the signed bytes
+	Signatures []signing.Signature `json:"signatures"`
+	Refused    []int               `json:"refused,omitempty"` // indices of the changes that do not apply, from 0, ascending; at most MaxRefused
 }
 
 // MaxRefused is the largest number of refused changes of a large change set.
@@ -99,7 +101,7 @@ var (
 const maxScoped = 5000
 
 // seal returns the signed bytes of the record.
-func (r *Record) seal(key *SecretKey, body []byte) ([]byte, error) {
+func (r *Record) seal(key *signing.SecretKey, body []byte) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -107,7 +109,7 @@ func (r *Record) seal(key *SecretKey, body []byte) ([]byte, error) {
 		return nil, err
 	}
 	b.Write(body)
-	data := Seal(KindRecord, b.Bytes(), key)
+	data := signing.Seal(signing.KindRecord, b.Bytes(), key)
 	if len(data) > MaxRecord {
 		return nil, fmt.Errorf("a record of %d bytes exceeds the limit of %d bytes", len(data), MaxRecord)
 	}
@@ -123,25 +125,25 @@ func ReadRecord(data []byte) (*Record, []byte, error) {
 	return splitRecord(s)
 }
 
-func unsealRecord(data []byte) (*Sealed, error) {
+func unsealRecord(data []byte) (*signing.Sealed, error) {
 	if len(data) > MaxRecord {
-		return nil, fmt.Errorf("record: %w: more than %d bytes", ErrSeal, MaxRecord)
+		return nil, fmt.Errorf("record: %w: more than %d bytes", signing.ErrSeal, MaxRecord)
 	}
-	s, err := Unseal(KindRecord, data)
+	s, err := signing.Unseal(signing.KindRecord, data)
 	if err != nil {
 		return nil, fmt.Errorf("record: %w", err)
 	}
 	return s, nil
 }
 
-func splitRecord(s *Sealed) (*Record, []byte, error) {
+func splitRecord(s *signing.Sealed) (*Record, []byte, error) {
 	first, body, ok := bytes.Cut(s.Payload, []byte("\n"))
 	if !ok {
-		return nil, nil, fmt.Errorf("record: %w: its first line is missing", ErrSeal)
+		return nil, nil, fmt.Errorf("record: %w: the first line is missing", signing.ErrSeal)
 	}
 	var r Record
 	if !isBounded(first) {
-		return nil, nil, fmt.Errorf("record: %w: a list in it has more than %d elements", ErrSeal, MaxRefused)
+		return nil, nil, fmt.Errorf("record: %w: a list in it has more than %d elements", signing.ErrSeal, MaxRefused)
 	}
 	if err := json.Unmarshal(first, &r); err != nil { // unknown fields are ignored, unknown kinds are not
 		return nil, nil, fmt.Errorf("record: %w", err)
@@ -190,14 +192,14 @@ func HashOf(data []byte) string {
 type checked struct {
 	Record
 	hash      string
-	key       parsedKey // that signed the record
+	key       signing.ParsedKey // that signed the record
 	changeSet *ChangeSet
-	changes   []Change // the changes that apply
-	ring      *keyRing // of a snapshot or a ring record
+	changes   []Change            // the changes that apply
+	ring      *signing.ParsedRing // of a snapshot or a ring record
 }
 
 // check verifies a record after this state: signatures, roles, order and times. It does not verify the record's effect, and changes nothing.
-func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
+func (st *State) check(data []byte, trust []signing.PublicKey) (*checked, error) {
 	s, err := unsealRecord(data)
 	if err != nil {
 		return nil, err
@@ -218,11 +220,11 @@ func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 		ring = c.ring // a snapshot is checked by its own ring, because it may be the first record that an edge sees
 	}
 	if ring == nil {
-		return fail(fmt.Errorf("%w: there is no key ring before it", ErrSeal))
+		return fail(fmt.Errorf("%w: there is no key ring before it", signing.ErrSeal))
 	}
-	c.key, err = ring.soleSigner(s, r.Time/1000, RoleControl)
+	c.key, err = ring.SoleSigner(s, r.Time/1000, signing.RoleControl)
 	if err != nil && r.Kind == RecordRing { // the new ring may give the role to the key that signed: the previous key may be lost or replaced
-		c.key, err = c.ring.soleSigner(s, r.Time/1000, RoleControl)
+		c.key, err = c.ring.SoleSigner(s, r.Time/1000, signing.RoleControl)
 	}
 	if err == nil {
 		err = st.heartbeat().checkKeyAfter(r.Version, r.Time, c.key)
@@ -250,18 +252,18 @@ func (st *State) check(data []byte, trust []PublicKey) (*checked, error) {
 
 // ringFor returns the key ring that a record brings, checked by the ring in force, or by the trusted root keys if there is none. It returns nil for records
 // without a ring.
-func (st *State) ringFor(r *Record, body []byte, trust []PublicKey) (*keyRing, error) {
+func (st *State) ringFor(r *Record, body []byte, trust []signing.PublicKey) (*signing.ParsedRing, error) {
 	if r.Kind != RecordRing && r.Kind != RecordSnapshot {
 		return nil, nil
 	}
-	if st.ring != nil && bytes.Equal(st.ring.sealed, body) {
+	if st.ring != nil && bytes.Equal(st.ring.Sealed, body) {
 		return st.ring, nil
 	}
 	roots := trust
 	if st.ring != nil {
-		roots = append(roots[:len(roots):len(roots)], st.ring.roots...)
+		roots = append(roots[:len(roots):len(roots)], st.ring.RootKeys...)
 	}
-	ring, err := openRing(body, roots)
+	ring, err := signing.ParseRing(body, roots)
 	if err != nil {
 		return nil, err
 	}
@@ -275,7 +277,7 @@ func (st *State) ringFor(r *Record, body []byte, trust []PublicKey) (*keyRing, e
 func (st *State) checkOrder(r *Record) error {
 	switch {
 	case r.Epoch == 0 || r.Version == 0 || r.Time <= 0:
-		return fmt.Errorf("%w: it has no epoch, version or time", ErrSeal)
+		return fmt.Errorf("%w: it has no epoch, version or time", signing.ErrSeal)
 	case st.Version == 0 && r.Kind == RecordSnapshot:
 		return nil // every snapshot is accepted as the first record
 	case r.Epoch < st.Epoch || r.Version <= st.Version:
@@ -294,8 +296,8 @@ func (st *State) checkOrder(r *Record) error {
 	return nil
 }
 
-func (c *checked) decodeChanges(ring *keyRing, body []byte) error {
-	s, err := Unseal(KindChanges, body)
+func (c *checked) decodeChanges(ring *signing.ParsedRing, body []byte) error {
+	s, err := signing.Unseal(signing.KindChanges, body)
 	if err != nil {
 		return err
 	}
@@ -331,9 +333,9 @@ func withoutRefused(all []Change, refused []int) (left []Change, err error) {
 }
 
 // checkSigners checks the signatures of a change set. count is the number of changes that apply. changes are nil if they are too many to be read here.
-func checkSigners(ring *keyRing, kind Kind, digest []byte, signatures []Signature, changes []Change, count int, at int64) error {
-	feeds := len(ring.signers(kind, digest, signatures, at, RoleFeeds)) > 0
-	authors := ring.signers(kind, digest, signatures, at, RoleAuthor)
+func checkSigners(ring *signing.ParsedRing, kind signing.Kind, digest []byte, signatures []signing.Signature, changes []Change, count int, at int64) error {
+	feeds := len(ring.Signers(kind, digest, signatures, at, signing.RoleFeeds)) > 0
+	authors := ring.Signers(kind, digest, signatures, at, signing.RoleAuthor)
 	lists := len(changes) > 0 && changes[0].Source != ""
 	for _, c := range changes {
 		if (c.Source != "") != lists || c.Source == Operator {
@@ -342,26 +344,26 @@ func checkSigners(ring *keyRing, kind Kind, digest []byte, signatures []Signatur
 	}
 	if lists {
 		if !feeds {
-			return fmt.Errorf("%s: %w: no key that has the role %s at that time signed it", kind, ErrSeal, RoleFeeds)
+			return fmt.Errorf("%s: %w: no key that has the role %s at that time signed it", kind, signing.ErrSeal, signing.RoleFeeds)
 		}
 		return nil
 	}
 	if len(authors) == 0 {
-		return fmt.Errorf("%s: %w: no key that has the role %s at that time signed it", kind, ErrSeal, RoleAuthor)
+		return fmt.Errorf("%s: %w: no key that has the role %s at that time signed it", kind, signing.ErrSeal, signing.RoleAuthor)
 	}
 	if t := ring.Threshold; t.Keys > 1 && count > t.Changes {
-		all := ring.signers(kind, digest, signatures, at, RoleAuthor, RoleApprover)
+		all := ring.Signers(kind, digest, signatures, at, signing.RoleAuthor, signing.RoleApprover)
 		if len(all) < t.Keys {
-			return fmt.Errorf("%s: %w: more than %d changes require the signatures of %d keys, and %d signed", kind, ErrSeal, t.Changes, t.Keys, len(all))
+			return fmt.Errorf("%s: %w: more than %d changes require the signatures of %d keys, and %d signed", kind, signing.ErrSeal, t.Changes, t.Keys, len(all))
 		}
 	}
 	return nil
 }
 
-func (c *checked) checkSnapshot(ring *keyRing) error {
+func (c *checked) checkSnapshot(ring *signing.ParsedRing) error {
 	s := c.Snapshot
 	if s == nil || !s.Object.isValid() || s.Overlay != nil && !s.Overlay.isValid() || len(s.Scoped) > maxScoped {
-		return fmt.Errorf("%w: it names no valid snapshot", ErrSeal)
+		return fmt.Errorf("%w: it names no valid snapshot", signing.ErrSeal)
 	}
 	for _, sc := range s.Scoped {
 		if _, err := sc.Change.Listing(); err != nil {
@@ -372,13 +374,13 @@ func (c *checked) checkSnapshot(ring *keyRing) error {
 	if l == nil {
 		return nil
 	}
-	if len(l.Digest) != sha512.Size || len(l.Signatures) > maxSignatures || len(l.Refused) > MaxRefused {
-		return fmt.Errorf("%w: the digest or the signatures of its change set are invalid", ErrSeal)
+	if len(l.Digest) != sha512.Size || len(l.Signatures) > signing.MaxSignatures || len(l.Refused) > MaxRefused {
+		return fmt.Errorf("%w: the digest or the signatures of its change set are invalid", signing.ErrSeal)
 	}
 	if err := l.ChangeSet.CheckPublishable(c.Time / 1000); err != nil {
 		return err
 	}
-	return checkSigners(ring, KindChanges, l.Digest, l.Signatures, nil, l.Count, c.Time/1000)
+	return checkSigners(ring, signing.KindChanges, l.Digest, l.Signatures, nil, l.Count, c.Time/1000)
 }
 
 func (o Object) isValid() bool {

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"rempart/internal/journal/stream"
+	"rempart/internal/signing"
 )
 
 // Recovered is a record that a start with Recover restored, and the number of its changes that are in effect.
@@ -168,7 +169,7 @@ func (c *Control) beginEpochFromCopy(ctx context.Context, copied *folderCopy) er
 	if err != nil {
 		return fmt.Errorf("recover from %s: %w", copied.dir, err)
 	}
-	ring, err := newerRing(c.cfg.Ring, from.ring.sealed, c.cfg.Trust)
+	ring, err := newerRing(c.cfg.Ring, from.ring.Sealed, c.cfg.Trust)
 	if err != nil {
 		return fmt.Errorf("recover from %s: %w", copied.dir, err)
 	}
@@ -278,7 +279,7 @@ func (c *Control) publishOwnAgain(ctx context.Context, d ownRecord) *Recovered {
 
 // decodeApplied returns the change set of a record of changes, and its changes that are in effect.
 func decodeApplied(r *Record, body []byte) (*ChangeSet, []Change, error) {
-	s, err := Unseal(KindChanges, body)
+	s, err := signing.Unseal(signing.KindChanges, body)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -291,12 +292,12 @@ func decodeApplied(r *Record, body []byte) (*ChangeSet, []Change, error) {
 }
 
 // newerRing returns the sealed key ring with the higher serial number.
-func newerRing(a, b []byte, trust []PublicKey) ([]byte, error) {
-	first, err := openRing(a, trust)
+func newerRing(a, b []byte, trust []signing.PublicKey) ([]byte, error) {
+	first, err := signing.ParseRing(a, trust)
 	if err != nil {
 		return nil, err
 	}
-	second, err := openRing(b, append(trust[:len(trust):len(trust)], first.roots...))
+	second, err := signing.ParseRing(b, append(trust[:len(trust):len(trust)], first.RootKeys...))
 	if err != nil || second.Serial <= first.Serial {
 		return a, nil // the copy's ring may be signed by a root key that is no longer trusted
 	}

@@ -56,9 +56,9 @@ func (r *restored) blocksAll(t *testing.T, c *control, names ...string) {
 // TestRecoverAfterPush checks the recovery of a control that was restored from an older backup and received pushes afterwards. The pushes have the versions of
 // the edge's records, so that a new epoch must begin with the changes of both.
 func TestRecoverAfterPush(t *testing.T) {
-	t.Run("less than was lost", func(t *testing.T) { recoverAfter(t, "fork") })
-	t.Run("as much as was lost", func(t *testing.T) { recoverAfter(t, "fork", "fork2") })
-	t.Run("more than was lost", func(t *testing.T) { recoverAfter(t, "fork", "fork2", "fork3", "fork4") })
+	t.Run("fewer pushes than lost records", func(t *testing.T) { recoverAfter(t, "fork") })
+	t.Run("as many pushes as lost records", func(t *testing.T) { recoverAfter(t, "fork", "fork2") })
+	t.Run("more pushes than lost records", func(t *testing.T) { recoverAfter(t, "fork", "fork2", "fork3", "fork4") })
 }
 
 // recoverAfter pushes change sets with these IDs before it recovers. The first is "fork".
@@ -137,8 +137,8 @@ func TestNothingIsAppendedWhileRefused(t *testing.T) {
 	}
 }
 
-// TestProblemEnds checks that a node's report names a problem only while it lasts.
-func TestProblemEnds(t *testing.T) {
+// TestReportNamesOnlyCurrentProblem checks that a node's report names a problem only while it lasts.
+func TestReportNamesOnlyCurrentProblem(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
 	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e", Country: "FR", Operator: "isp"})

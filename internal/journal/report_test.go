@@ -51,9 +51,9 @@ func (s *interrupted) Report(_ context.Context, data []byte) error {
 	return json.Unmarshal(data, &s.arrived[len(s.arrived)-1])
 }
 
-// TestReportDisprovesOutage checks that a report which reaches control names no unreachable control, and makes the node follow control at once. A node whose
-// reports arrive, but which cannot follow, must report this problem.
-func TestReportDisprovesOutage(t *testing.T) {
+// TestReportClearsUnreachableControl checks that a report which reaches control names no unreachable control, and makes the node follow control at once. A node
+// whose reports arrive, but which cannot follow, must report this problem.
+func TestReportClearsUnreachableControl(t *testing.T) {
 	k, dir := newKeys(t), t.TempDir()
 	c := startControl(t, k, filepath.Join(dir, "c"), nil)
 	e := startEdge(t, k, filepath.Join(dir, "e"), fromStream(c, "e"), journal.Node{ID: "e"})

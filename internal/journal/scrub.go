@@ -11,6 +11,7 @@ import (
 
 	"rempart/internal/journal/stream"
 	"rempart/internal/setfile"
+	"rempart/internal/signing"
 )
 
 // Damage describes what the journal lost of the records and objects that a follower may still need: those from the newest snapshot on.
@@ -163,7 +164,7 @@ func (c *Control) checkObject(ctx context.Context, name string, want Object, pac
 	}
 	n, err := io.Copy(to, o)
 	if err == nil && want.SHA256 != "" && (n != want.Size || hex.EncodeToString(h.Sum(nil)) != want.SHA256) {
-		err = ErrSeal
+		err = signing.ErrSeal
 	}
 	return err
 }

@@ -17,6 +17,7 @@ import (
 	"rempart/blocklist"
 	"rempart/internal/durable"
 	"rempart/internal/setfile"
+	"rempart/internal/signing"
 )
 
 const (
@@ -158,7 +159,7 @@ func (p *Publisher) largeChanges(ctx context.Context, l *LargeChangeSet) iter.Se
 			}
 		}
 		if hex.EncodeToString(hash.Sum(nil)) != l.Object.SHA256 {
-			yield(Change{}, fmt.Errorf("%w: the object is not the signed one", ErrSeal))
+			yield(Change{}, fmt.Errorf("%w: the object is not the signed one", signing.ErrSeal))
 		}
 	}
 }

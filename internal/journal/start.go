@@ -11,6 +11,7 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/setfile"
+	"rempart/internal/signing"
 )
 
 // Start puts the persisted state in force, without the source. A folder that cannot be written is an error for control only; other followers keep records in
@@ -190,7 +191,7 @@ func (f *Follower) replayDamaged(st *State, r *replayResult, t *tail, from int) 
 }
 
 // salvage returns the state after a record of the same epoch, even if records before it are missing.
-func (st *State) salvage(e SequencedRecord, trust []PublicKey, node Node) (*State, error) {
+func (st *State) salvage(e SequencedRecord, trust []signing.PublicKey, node Node) (*State, error) {
 	head, _, err := ReadRecord(e.Data)
 	if err != nil {
 		return nil, err

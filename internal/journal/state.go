@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rempart/blocklist"
+	"rempart/internal/signing"
 )
 
 // State is a follower's position in the journal and the views in force there. It is immutable.
@@ -19,7 +20,7 @@ type State struct {
 	Sequence  uint64 // of the last record in the stream; 0 if the source has no sequences
 	Suspended bool
 	Scoped    []Scoped // changes that apply to some nodes only
-	ring      *keyRing
+	ring      *signing.ParsedRing
 	base      *blocklist.View // applies to all nodes
 	view      *blocklist.View // base with the scoped changes that apply to this node
 }
@@ -241,22 +242,22 @@ type stateFile struct {
 func (st *State) encode(snapshot *Snapshot) ([]byte, error) {
 	return json.Marshal(stateFile{
 		Epoch: st.Epoch, Version: st.Version, Sequence: st.Sequence, Hash: st.Hash, Time: st.Time, Suspended: st.Suspended,
-		Scoped: st.Scoped, Ring: st.ring.sealed, Snapshot: snapshot,
+		Scoped: st.Scoped, Ring: st.ring.Sealed, Snapshot: snapshot,
 	})
 }
 
 // Signers returns the IDs of the keys that signed and have one of the roles at that time (Unix seconds), by the key ring in force.
-func (st *State) Signers(kind Kind, digest []byte, signatures []Signature, at int64, roles ...Role) []string {
+func (st *State) Signers(kind signing.Kind, digest []byte, signatures []signing.Signature, at int64, roles ...signing.Role) []string {
 	if st.ring == nil {
 		return nil
 	}
-	return st.ring.signers(kind, digest, signatures, at, roles...)
+	return st.ring.Signers(kind, digest, signatures, at, roles...)
 }
 
 // Threshold returns the number of signatures that the key ring in force requires for many changes.
-func (st *State) Threshold() Threshold {
+func (st *State) Threshold() signing.Threshold {
 	if st.ring == nil {
-		return Threshold{}
+		return signing.Threshold{}
 	}
 	return st.ring.Threshold
 }
@@ -270,11 +271,11 @@ func (st *State) RingSerial() uint64 {
 }
 
 // Roots returns the keys that may sign orders and the next key ring.
-func (st *State) Roots() []PublicKey {
+func (st *State) Roots() []signing.PublicKey {
 	if st.ring == nil {
 		return nil
 	}
-	return st.ring.roots
+	return st.ring.RootKeys
 }
 
 // InStage reports whether a node belongs to the share of the nodes to which a staged change set applies at first.

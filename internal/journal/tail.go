@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rempart/internal/durable"
+	"rempart/internal/signing"
 )
 
 // maxTail bounds the bytes of records that are read at a start.
@@ -23,7 +24,7 @@ const maxTail = 1 << 30
 const frameHeaderSize = 12 // the record's length (4 bytes) and sequence (8 bytes)
 
 // recordPrefix is the start of every record. It does not occur within one, so that the next frame can be found behind damaged bytes.
-var recordPrefix = []byte(sealBegin + string(KindRecord) + "\n")
+var recordPrefix = []byte(signing.SealBegin + string(signing.KindRecord) + "\n")
 
 func frame(e SequencedRecord) []byte {
 	b := binary.LittleEndian.AppendUint32(make([]byte, 0, frameHeaderSize+len(e.Data)), uint32(len(e.Data)))

@@ -25,12 +25,13 @@ import (
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
+	"rempart/internal/signing"
 )
 
 // Config configures the API. The zero value of a limit is its default.
 type Config struct {
 	Control *journal.Control
-	Desk    *journal.SecretKey            // signs change sets that no author signed; an author in the key ring
+	Desk    *signing.SecretKey            // signs change sets that no author signed; an author in the key ring
 	Guards  func() (*guard.Guards, error) // returns the guards by which changes are judged
 	Grammar changeset.Grammar             // reads names in the notations that people use
 	Dir     string                        // of uploads while they are processed

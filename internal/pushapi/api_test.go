@@ -23,31 +23,32 @@ import (
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
+	"rempart/internal/signing"
 )
 
 // keys holds one key per role, under one root key.
 type keys struct {
-	root, control, desk, author, second, approver, feeds, unknown *journal.SecretKey
-	ring                                                          journal.Ring
+	root, control, desk, author, second, approver, feeds, unknown *signing.SecretKey
+	ring                                                          signing.Ring
 }
 
 func newKeys(t testing.TB) *keys {
 	t.Helper()
-	key := func(name string) *journal.SecretKey {
-		k, err := journal.NewKey(name)
+	key := func(name string) *signing.SecretKey {
+		k, err := signing.NewKey(name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return k
 	}
-	k := &keys{key("root"), key("control"), key("desk"), key("author"), key("second"), key("approver"), key("feeds"), key("unknown"), journal.Ring{}}
-	k.ring = journal.Ring{Serial: 1, Roots: []string{k.root.String()}, Keys: []journal.RingKey{
-		{Key: k.control.String(), Roles: []journal.Role{journal.RoleControl}},
-		{Key: k.desk.String(), Roles: []journal.Role{journal.RoleAuthor}},
-		{Key: k.author.String(), Roles: []journal.Role{journal.RoleAuthor}},
-		{Key: k.second.String(), Roles: []journal.Role{journal.RoleAuthor}},
-		{Key: k.approver.String(), Roles: []journal.Role{journal.RoleApprover}},
-		{Key: k.feeds.String(), Roles: []journal.Role{journal.RoleFeeds}},
+	k := &keys{key("root"), key("control"), key("desk"), key("author"), key("second"), key("approver"), key("feeds"), key("unknown"), signing.Ring{}}
+	k.ring = signing.Ring{Serial: 1, Roots: []string{k.root.String()}, Keys: []signing.RingKey{
+		{Key: k.control.String(), Roles: []signing.Role{signing.RoleControl}},
+		{Key: k.desk.String(), Roles: []signing.Role{signing.RoleAuthor}},
+		{Key: k.author.String(), Roles: []signing.Role{signing.RoleAuthor}},
+		{Key: k.second.String(), Roles: []signing.Role{signing.RoleAuthor}},
+		{Key: k.approver.String(), Roles: []signing.Role{signing.RoleApprover}},
+		{Key: k.feeds.String(), Roles: []signing.Role{signing.RoleFeeds}},
 	}}
 	return k
 }
@@ -85,7 +86,7 @@ type fixture struct {
 
 // setting changes the configuration of a fixture.
 type setting struct {
-	ring    func(*journal.Ring)
+	ring    func(*signing.Ring)
 	config  func(*pushapi.Config)
 	control func(*journal.ControlConfig)
 	dir     string // folder of an earlier fixture that was stopped; keys must be its keys
@@ -116,7 +117,7 @@ func start(t testing.TB, s setting) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := journal.ControlConfig{Stream: f.stream, Key: f.control, Ring: sealed, Trust: []journal.PublicKey{f.root.PublicKey}, Dir: filepath.Join(f.dir, "state"), Log: log}
+	cfg := journal.ControlConfig{Stream: f.stream, Key: f.control, Ring: sealed, Trust: []signing.PublicKey{f.root.PublicKey}, Dir: filepath.Join(f.dir, "state"), Log: log}
 	ready := make(chan struct{})
 	cfg.Changed = func(_, _ *blocklist.View, e journal.Effect) {
 		if f.api != nil {
@@ -185,7 +186,7 @@ func into[T any](t testing.TB, a *answer, status int) T {
 		t.Fatalf("status %d, want %d: %.2000s", a.status, status, a.body)
 	}
 	if err := json.Unmarshal(a.body, &v); err != nil {
-		t.Fatalf("%v: %.2000s", err, a.body)
+		t.Fatalf("decoding the answer: %v: %.2000s", err, a.body)
 	}
 	return v
 }
@@ -267,7 +268,7 @@ func (f *fixture) push(t testing.TB, who string, set any) *answer {
 	return f.call(t, who, http.MethodPost, "/v1/changesets", pushapi.TypeJSON, bytes.NewReader(data))
 }
 
-func (f *fixture) order(t testing.TB, o pushapi.Order, by *journal.SecretKey) *answer {
+func (f *fixture) order(t testing.TB, o pushapi.Order, by *signing.SecretKey) *answer {
 	t.Helper()
 	if o.Time == 0 {
 		o.Time = time.Now().Unix()
@@ -279,7 +280,7 @@ func (f *fixture) order(t testing.TB, o pushapi.Order, by *journal.SecretKey) *a
 	if err != nil {
 		t.Fatal(err)
 	}
-	return f.call(t, "", http.MethodPost, "/v1/tokens", "application/vnd.rempart.order", bytes.NewReader(journal.Seal(journal.KindOrder, payload, by)))
+	return f.call(t, "", http.MethodPost, "/v1/tokens", "application/vnd.rempart.order", bytes.NewReader(signing.Seal(signing.KindOrder, payload, by)))
 }
 
 func (f *fixture) token(t testing.TB, o pushapi.Order) {
@@ -297,7 +298,7 @@ func set(id string, names ...string) pushapi.ChangeSet {
 }
 
 // signed returns a change set that is signed by the keys.
-func signed(t testing.TB, s *journal.ChangeSet, changes []journal.Change, by ...*journal.SecretKey) []byte {
+func signed(t testing.TB, s *journal.ChangeSet, changes []journal.Change, by ...*signing.SecretKey) []byte {
 	t.Helper()
 	if s.Time == 0 {
 		s.Time = time.Now().Unix()
@@ -306,7 +307,7 @@ func signed(t testing.TB, s *journal.ChangeSet, changes []journal.Change, by ...
 	if err != nil {
 		t.Fatal(err)
 	}
-	return journal.Seal(journal.KindChanges, payload, by...)
+	return signing.Seal(signing.KindChanges, payload, by...)
 }
 
 // verdict returns the verdict of control's set on a name.

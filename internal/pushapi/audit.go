@@ -11,6 +11,7 @@ import (
 
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
+	"rempart/internal/signing"
 )
 
 // AuditEntry is one call in the audit trail: the caller, the call and its outcome, without any address.
@@ -87,7 +88,7 @@ func (t *auditTrail) append(ctx context.Context, e AuditEntry, once bool) error 
 		if err != nil {
 			return err
 		}
-		data := t.control.Seal(journal.KindAudit, append(payload, '\n'))
+		data := t.control.Seal(signing.KindAudit, append(payload, '\n'))
 		sequence, err := t.control.Stream.AppendAudit(ctx, t.sequence, data)
 		if err == nil {
 			t.last, t.previous, t.sequence = bare, journal.HashOf(data), sequence
@@ -118,7 +119,7 @@ func (a *API) readAudit(_ context.Context, in *auditInput) (*huma.StreamResponse
 		w := hc.BodyWriter()
 		err := a.cfg.Control.Stream.EachAudit(hc.Context(), in.From, func(r stream.Record) error {
 			data := r.Data
-			if s, err := journal.Unseal(journal.KindAudit, data); err == nil && !in.Sealed {
+			if s, err := signing.Unseal(signing.KindAudit, data); err == nil && !in.Sealed {
 				data = s.Payload
 			}
 			if _, err := w.Write(data); err != nil {

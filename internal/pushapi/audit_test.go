@@ -18,6 +18,7 @@ import (
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
+	"rempart/internal/signing"
 )
 
 // entry is an entry of the audit trail.
@@ -31,7 +32,7 @@ func (f *fixture) trail(t testing.TB) (all []entry) {
 	t.Helper()
 	previous := ""
 	err := f.stream.EachAudit(t.Context(), 1, func(r stream.Record) error {
-		s, err := journal.Unseal(journal.KindAudit, r.Data)
+		s, err := signing.Unseal(signing.KindAudit, r.Data)
 		if err != nil {
 			return err
 		}
@@ -56,8 +57,8 @@ func (f *fixture) trail(t testing.TB) (all []entry) {
 	return all
 }
 
-// TestAudit checks that each call that changes something, or that shows who did what, is in the audit trail with its caller and its result.
-func TestAudit(t *testing.T) {
+// TestCallsAreAudited checks that each call that changes something, or that shows who did what, is in the audit trail with its caller and its result.
+func TestCallsAreAudited(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("one", "one.example"))
 	f.held(t, "ada", "two")
@@ -80,7 +81,7 @@ func TestAudit(t *testing.T) {
 		if !strings.HasPrefix(e.Who, "root+") {
 			got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s: %s", e.Who, e.Call, e.ID, e.Outcome)))
 		} else if !strings.HasPrefix(e.ID, "create ") {
-			t.Errorf("%+v", e)
+			t.Errorf("unexpected audit entry %+v", e)
 		}
 	}
 	want := []string{
@@ -110,16 +111,16 @@ func TestAudit(t *testing.T) {
 	}
 	var e entry
 	if err := json.Unmarshal(lines.body[:bytes.IndexByte(lines.body, '\n')], &e); err != nil || e.Who == "" {
-		t.Errorf("%+v %v", e, err)
+		t.Errorf("first audit entry: %+v, %v; want one with a caller", e, err)
 	}
 	if sealed := again.get(t, "joe", "/v1/audit?sealed=true"); !bytes.HasPrefix(sealed.body, []byte("rempart/1 audit\n")) {
-		t.Errorf("%.200s", sealed)
+		t.Errorf("sealed audit trail: %.200s, want signed entries", sealed)
 	}
 }
 
-// TestReadsThatPollAreNotAudited checks that reads which programs repeat are not in the audit trail unless the caller lacks the role, and that consecutive
+// TestPollingReadsAreNotAudited checks that reads which programs repeat are not in the audit trail unless the caller lacks the role, and that consecutive
 // reads of the trail by one caller become one entry.
-func TestReadsThatPollAreNotAudited(t *testing.T) {
+func TestPollingReadsAreNotAudited(t *testing.T) {
 	f := start(t, setting{})
 	r := f.published(t, set("one", "one.example"))
 	f.held(t, "ada", "two")
@@ -158,8 +159,8 @@ func TestReadsThatPollAreNotAudited(t *testing.T) {
 	}
 }
 
-// TestNoAudit calls the API while the journal is not reachable: nothing changes, and the caller gets an error.
-func TestNoAudit(t *testing.T) {
+// TestNothingChangesWithoutAuditTrail calls the API while the journal is not reachable: nothing changes, and the caller gets an error.
+func TestNothingChangesWithoutAuditTrail(t *testing.T) {
 	f := start(t, setting{idle: true})
 	f.published(t, set("one", "one.example"))
 	before := f.journ.State().Version
@@ -177,8 +178,8 @@ func TestNoAudit(t *testing.T) {
 	f.wants(t, "two.example", blocklist.Pass)
 }
 
-// TestPrivacy checks that no output or stored data contains the client's address.
-func TestPrivacy(t *testing.T) {
+// TestClientAddressIsNeverWritten checks that no output or stored data contains the client's address.
+func TestClientAddressIsNeverWritten(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("one", "one.example"))
 	f.held(t, "ada", "two")
@@ -223,7 +224,7 @@ func TestPrivacy(t *testing.T) {
 	for _, address := range []string{"127.0.0.1", "::1", "localhost"} {
 		for line := range strings.Lines(sinks.String()) {
 			if strings.Contains(line, address) {
-				t.Errorf("%.500s", line)
+				t.Errorf("the client's address is in the line %.500s", line)
 			}
 		}
 	}

@@ -70,7 +70,7 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 		entry.Outcome = "asked"
 		if err := a.audit.add(ctx.Context(), entry); err != nil {
 			a.log.Error("the audit trail cannot be written", "err", err)
-			a.refuse(ctx, http.StatusServiceUnavailable, "the audit trail cannot be written, and without it nothing is changed: try again")
+			a.refuse(ctx, http.StatusServiceUnavailable, "nothing was changed, because the audit trail cannot be written: try again")
 			return
 		}
 	}
@@ -153,7 +153,7 @@ func statusOf(ctx huma.Context) int {
 	return http.StatusOK
 }
 
-const unknown = "a token that is known, not revoked and not expired is needed, or a registered client certificate"
+const unknown = "this call needs a token that is known, not revoked and not expired, or a registered client certificate"
 
 var (
 	errUnknown  = errors.New("unknown caller")

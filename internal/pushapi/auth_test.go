@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -18,8 +19,8 @@ import (
 	"testing"
 	"time"
 
-	"rempart/internal/journal"
 	"rempart/internal/pushapi"
+	"rempart/internal/signing"
 )
 
 // calls holds one call of each operation that requires a role, and the tokens that have the role.
@@ -45,8 +46,8 @@ var calls = []struct {
 	{"GET", "/v1/audit", "", []string{"joe"}},
 }
 
-// TestRoles checks that each operation accepts only the tokens that have the required role.
-func TestRoles(t *testing.T) {
+// TestOperationsRequireRoles checks that each operation accepts only the tokens that have the required role.
+func TestOperationsRequireRoles(t *testing.T) {
 	f := start(t, setting{})
 	for _, c := range calls {
 		for _, who := range []string{"ada", "bob", "eve", "sam", "joe", "node"} {
@@ -69,8 +70,8 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// TestTokens checks tokens that are expired or revoked, and token orders that are not signed by a root key.
-func TestTokens(t *testing.T) {
+// TestInvalidTokensAreRefused checks tokens that are expired or revoked, and token orders that are not signed by a root key.
+func TestInvalidTokensAreRefused(t *testing.T) {
 	f := start(t, setting{})
 	expires := time.Now().Unix() + 3600
 	short := into[pushapi.TokenInfo](t, f.order(t, pushapi.Order{Name: "short", Roles: []pushapi.Role{pushapi.Publisher}, Expires: expires}, f.root), http.StatusOK)
@@ -80,11 +81,11 @@ func TestTokens(t *testing.T) {
 	f.token(t, pushapi.Order{Name: "gone", Roles: []pushapi.Role{pushapi.Publisher}})
 	for _, who := range []string{"short", "gone"} {
 		if a := f.push(t, who, set("", who+".example")); a.status != http.StatusCreated {
-			t.Errorf("%s: %s", who, a)
+			t.Errorf("push by %s: %s, want status 201", who, a)
 		}
 	}
 	if a := f.order(t, pushapi.Order{Do: "revoke", Name: "gone"}, f.root); a.status != http.StatusOK {
-		t.Error(a)
+		t.Errorf("revoking a token: %s, want status 200", a)
 	}
 	if a := f.order(t, pushapi.Order{Do: "revoke", Name: "gone"}, f.root); a.status != http.StatusOK {
 		t.Errorf("revoked again: %s", a)
@@ -96,9 +97,9 @@ func TestTokens(t *testing.T) {
 		refused(t, f.push(t, who, set("", who+"2.example")), http.StatusUnauthorized, "")
 	}
 	roles := []pushapi.Role{pushapi.Publisher}
-	for what, by := range map[string]*journal.SecretKey{"control's key": f.control, "an author's": f.author, "an unknown one": f.unknown} {
+	for what, by := range map[string]*signing.SecretKey{"control's key": f.control, "an author's": f.author, "an unknown one": f.unknown} {
 		if p := refused(t, f.order(t, pushapi.Order{Name: "mallory", Roles: roles}, by), http.StatusForbidden, "body"); !strings.Contains(p.Detail, "root") {
-			t.Errorf("%s: %s", what, p.Detail)
+			t.Errorf("order signed by %s: %s, want an error that names the root key", what, p.Detail)
 		}
 	}
 	refused(t, f.order(t, pushapi.Order{Name: "late", Roles: roles, Time: time.Now().Add(-10 * time.Minute).Unix()}, f.root), http.StatusForbidden, "body")
@@ -114,14 +115,18 @@ func TestTokens(t *testing.T) {
 	refused(t, f.order(t, pushapi.Order{Do: "revoke", Name: "nobody"}, f.root), http.StatusNotFound, "body.name")
 	refused(t, f.call(t, "", "POST", "/v1/tokens", pushapi.TypeOrder, strings.NewReader("rempart/1 order\n\n{}")), http.StatusForbidden, "body")
 	refused(t, f.call(t, "", "POST", "/v1/tokens", pushapi.TypeOrder, bytes.NewReader(make([]byte, 100<<10))), http.StatusRequestEntityTooLarge, "body")
+	null := f.call(t, "", "POST", "/v1/tokens", pushapi.TypeOrder, bytes.NewReader(signing.Seal(signing.KindOrder, []byte("null"), f.root)))
+	if null.status/100 != 4 || strings.Contains(fmt.Sprint(null), "%!") {
+		t.Errorf("order whose content is null: %s, want a refusal with its reason", null)
+	}
 
 	payload, err := json.Marshal(pushapi.Order{Do: "create", Name: "twice", Roles: roles, Time: time.Now().Unix()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealed := journal.Seal(journal.KindOrder, payload, f.root)
+	sealed := signing.Seal(signing.KindOrder, payload, f.root)
 	if a := f.call(t, "", "POST", "/v1/tokens", pushapi.TypeOrder, bytes.NewReader(sealed)); a.status != http.StatusOK {
-		t.Fatal(a)
+		t.Fatalf("token order: %s, want status 200", a)
 	}
 	refused(t, f.call(t, "", "POST", "/v1/tokens", pushapi.TypeOrder, bytes.NewReader(sealed)), http.StatusConflict, "body.name")
 	if v := f.journ.State().Version; v != before {
@@ -181,8 +186,8 @@ func newAuthority(t testing.TB, by *authority, name string) (*authority, tls.Cer
 	return &authority{cert, key}, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// TestCertificate uses client certificates in place of tokens: a registered one, an unregistered one of the same authority, none, and a revoked one.
-func TestCertificate(t *testing.T) {
+// TestClientCertificates uses client certificates in place of tokens: a registered one, an unregistered one of the same authority, none, and a revoked one.
+func TestClientCertificates(t *testing.T) {
 	f := start(t, setting{})
 	ca, _ := newAuthority(t, nil, "the authority")
 	_, good := newAuthority(t, ca, "zoe")
@@ -228,8 +233,8 @@ func TestCertificate(t *testing.T) {
 	}
 }
 
-// TestRates exceeds the request rates: each token has its own limit, and callers without a token do not use up the limits of tokens.
-func TestRates(t *testing.T) {
+// TestRequestRatesAreLimited exceeds the request rates: each token has its own limit, and callers without a token do not use up the limits of tokens.
+func TestRequestRatesAreLimited(t *testing.T) {
 	f := start(t, setting{config: func(c *pushapi.Config) { c.Rate, c.Burst = 1e-3, 5 }})
 	f.api.AllowNoMore() // otherwise the calls of a slow machine might stay below the limit
 	count := func(who string, n int) (limited int) {
@@ -267,8 +272,8 @@ func TestRates(t *testing.T) {
 	}
 }
 
-// TestGuarded checks that a handler which is served next to the API and requires the role node refuses other callers.
-func TestGuarded(t *testing.T) {
+// TestGuardedHandlerRequiresRole checks that a handler which is served next to the API and requires the role node refuses other callers.
+func TestGuardedHandlerRequiresRole(t *testing.T) {
 	f := start(t, setting{})
 	srv := httptest.NewServer(f.api.Guarded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write([]byte(pushapi.Caller(r))) }), pushapi.Node))
 	defer srv.Close()

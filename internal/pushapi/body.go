@@ -21,7 +21,7 @@ const (
 
 var (
 	errTooLong = errors.New("the upload is too long")
-	errStalled = errors.New("no more of the upload arrived in time")
+	errStalled = errors.New("the rest of the upload did not arrive in time")
 )
 
 // rawBody is part of the input of an operation whose handler reads the body itself.
@@ -70,7 +70,7 @@ func (p *bodyReader) Read(b []byte) (int, error) {
 	case errors.As(err, &late) && late.Timeout():
 		err = errStalled
 	case err != nil: // the error of the library may contain addresses
-		err = errors.New("the upload was cut off")
+		err = errors.New("the upload was interrupted")
 	}
 	return n, err
 }

@@ -38,7 +38,7 @@ func typed(h http.Handler) http.Handler {
 // Misdirected responds to a request whose Host is not a name of this API.
 func Misdirected(w http.ResponseWriter, r *http.Request) {
 	refuse(w, r, http.StatusMisdirectedRequest, "header.Host",
-		"the header field Host does not name this API: use its address, localhost, a name of its certificate, or a name in REMPART_PUSH_HOSTS")
+		"the header field Host does not name this API: use the address of the API, localhost, a name in its certificate, or a name in REMPART_PUSH_HOSTS")
 }
 
 // changes reports whether requests of a method may change something (RFC 9110 section 9.2.1).

@@ -29,8 +29,8 @@ func (f *fixture) fromPage(t *testing.T, url, method, path, body string, header 
 	return res.StatusCode
 }
 
-// TestOtherSitesDoNotAct checks that a web page of another site in an operator's browser cannot change anything through the API.
-func TestOtherSitesDoNotAct(t *testing.T) {
+// TestRequestsOfOtherSitesAreRefused checks that a web page of another site in an operator's browser cannot change anything through the API.
+func TestRequestsOfOtherSitesAreRefused(t *testing.T) {
 	f := start(t, setting{})
 	before := f.journ.State().Version
 	pages := []map[string]string{
@@ -58,8 +58,8 @@ func TestOtherSitesDoNotAct(t *testing.T) {
 	f.wants(t, "own.example", blocklist.BlockedBy)
 }
 
-// TestBodiesHaveAType checks that bodies with the media types of HTML forms, or without a media type, are refused regardless of their content.
-func TestBodiesHaveAType(t *testing.T) {
+// TestBodiesNeedMediaType checks that bodies with the media types of HTML forms, or without a media type, are refused regardless of their content.
+func TestBodiesNeedMediaType(t *testing.T) {
 	f := start(t, setting{})
 	before := f.journ.State().Version
 	for _, mediaType := range []string{"", "text/plain", "text/plain; application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "?"} {
@@ -87,8 +87,8 @@ func TestBodiesHaveAType(t *testing.T) {
 	}
 }
 
-// TestOtherSitesDoNotReport checks that a handler which is served next to the API refuses requests from web pages of other sites.
-func TestOtherSitesDoNotReport(t *testing.T) {
+// TestReportsOfOtherSitesAreRefused checks that a handler which is served next to the API refuses requests from web pages of other sites.
+func TestReportsOfOtherSitesAreRefused(t *testing.T) {
 	f := start(t, setting{})
 	srv := httptest.NewServer(f.api.Guarded(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), pushapi.Publisher))
 	defer srv.Close()

@@ -76,8 +76,8 @@ func highWater() string {
 // longTests is the environment variable that enables tests of several minutes.
 const longTests = "REMPART_LONG_TESTS"
 
-// TestMillion checks a push of a million names in one call, and its undo.
-func TestMillion(t *testing.T) {
+// TestPushOfMillionNames checks a push of a million names in one call, and its undo.
+func TestPushOfMillionNames(t *testing.T) {
 	n := 1_000_000
 	if os.Getenv(longTests) == "" {
 		n = 50_000
@@ -92,7 +92,7 @@ func TestMillion(t *testing.T) {
 	took := time.Since(begun)
 	t.Logf("%d names in force at control after %.1f s; peak heap %d MiB, VmHWM %s", n, took.Seconds(), most()>>20, highWater())
 	if r.Accepted != n || r.State != changeset.Published {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want %d accepted changes, published", r, n)
 	}
 	f.wants(t, "login-0.phish0.example", blocklist.BlockedBy)
 	f.wants(t, fmt.Sprintf("login-%d.phish%d.example", n-1, (n-1)%1000), blocklist.BlockedBy)
@@ -116,8 +116,8 @@ func TestMillion(t *testing.T) {
 	}
 }
 
-// TestStreaming checks that memory does not grow with the size of an upload whose changes are all refused.
-func TestStreaming(t *testing.T) {
+// TestUploadMemoryIsBounded checks that memory does not grow with the size of an upload whose changes are all refused.
+func TestUploadMemoryIsBounded(t *testing.T) {
 	n := 400_000
 	if testing.Short() {
 		n = 100_000
@@ -138,8 +138,8 @@ func TestStreaming(t *testing.T) {
 	}
 }
 
-// TestMalformed sends uploads that cannot be read: each answer states the mistake and its position.
-func TestMalformed(t *testing.T) {
+// TestMalformedUploadsAreRefused sends uploads that cannot be read: each answer states the mistake and its position.
+func TestMalformedUploadsAreRefused(t *testing.T) {
 	f := start(t, setting{config: func(c *pushapi.Config) { c.MaxChanges = 100 }})
 	before := f.journ.State().Version
 	const doc, lines, table = pushapi.TypeJSON, pushapi.TypeNDJSON, pushapi.TypeCSV
@@ -150,46 +150,46 @@ func TestMalformed(t *testing.T) {
 		status          int
 		field           string
 	}{
-		"empty":              {doc, ``, 400, "body"},
-		"no JSON":            {doc, `{"changes":`, 400, "body"},
-		"no object":          {doc, `[]`, 422, "body"},
-		"null":               {doc, `null`, 422, "body"},
-		"two":                {doc, `{"changes":[{"name":"a.example"}]} {}`, 400, "body"},
-		"two, closed":        {doc, `{"changes":[{"name":"a.example"}]} ]`, 400, "body"},
-		"no changes":         {doc, `{}`, 422, "body"},
-		"none":               {doc, `{"changes":[]}`, 422, "body.changes"},
-		"no name":            {doc, `{"changes":[{}]}`, 422, "body.changes[0]"},
-		"unknown field":      {doc, change(`"colour":"red"`), 422, "body.changes[0].colour"},
-		"act":                {doc, change(`"do":"explode"`), 422, "body.changes[0].do"},
-		"except":             {doc, change(`"do":"except"`), 422, "body.changes[0].do"},
-		"scope":              {doc, change(`"scope":"all"`), 422, "body.changes[0].scope"},
-		"category":           {doc, change(`"category":"ads"`), 422, "body.changes[0].category"},
-		"mark":               {doc, change(`"mark":"x"`), 422, "body.changes[0].mark"},
-		"date":               {doc, change(`"expiry":"tomorrow"`), 422, "body.changes[0].expiry"},
-		"number":             {doc, change(`"reason":7`), 422, "body.changes[0].reason"},
-		"long reason":        {doc, change(`"reason":"` + long + `"`), 422, "body.changes[0].reason"},
-		"stage":              {doc, `{"stage":{"share":2,"seconds":5},"changes":[{"name":"x.example"}]}`, 422, "body.stage.share"},
-		"id":                 {doc, `{"id":"a b","changes":[{"name":"x.example"}]}`, 422, "id"},
-		"id of dots":         {doc, `{"id":"..","changes":[{"name":"x.example"}]}`, 422, "id"},
-		"deep":               {doc, strings.Repeat("[", 20_000), 400, "body"},
-		"long document":      {doc, `{"comment":"` + strings.Repeat("x", 4<<20) + `"}`, 413, "body"},
-		"too many":           {doc, `{"changes":[` + strings.Repeat(`{"name":"x.example"},`, 100) + `{"name":"x.example"}]}`, 413, "body"},
-		"no lines":           {lines, "\n\n", 422, "body"},
-		"long line":          {lines, `{"name":"ok.example"}` + "\n" + `{"name":"` + long + `"}`, 400, "body.line[2]"},
-		"too many lines":     {lines, strings.Repeat(`{"name":"x.example"}`+"\n", 101), 413, "body"},
-		"too many bad lines": {lines, strings.Repeat("?\n", 101), 413, "body"},
-		"no table":           {table, "", 400, "body.line[1]"},
-		"column":             {table, "name,colour\n", 400, "body.line[1]"},
-		"column twice":       {table, "name,name\n", 400, "body.line[1]"},
-		"no column name":     {table, "do\nblock\n", 400, "body.line[1]"},
-		"open quote":         {table, "name,reason\nx.example,\"" + strings.Repeat("y\n", 20_000), 400, "body"},
-		"long row":           {table, "name,reason\nx.example," + strings.Repeat("y", 30_000) + "\n", 400, "body"},
-		"bare quote":         {table, "name\nx\"y\n", 400, "body.line[2]"},
-		"no such type":       {"image/png", "x", 415, "header.Content-Type"},
+		"empty":                          {doc, ``, 400, "body"},
+		"no JSON":                        {doc, `{"changes":`, 400, "body"},
+		"no object":                      {doc, `[]`, 422, "body"},
+		"null":                           {doc, `null`, 422, "body"},
+		"two documents":                  {doc, `{"changes":[{"name":"a.example"}]} {}`, 400, "body"},
+		"document and a closing bracket": {doc, `{"changes":[{"name":"a.example"}]} ]`, 400, "body"},
+		"no changes":                     {doc, `{}`, 422, "body"},
+		"empty changes":                  {doc, `{"changes":[]}`, 422, "body.changes"},
+		"no name":                        {doc, `{"changes":[{}]}`, 422, "body.changes[0]"},
+		"unknown field":                  {doc, change(`"colour":"red"`), 422, "body.changes[0].colour"},
+		"unknown action":                 {doc, change(`"do":"explode"`), 422, "body.changes[0].do"},
+		"except":                         {doc, change(`"do":"except"`), 422, "body.changes[0].do"},
+		"scope":                          {doc, change(`"scope":"all"`), 422, "body.changes[0].scope"},
+		"category":                       {doc, change(`"category":"ads"`), 422, "body.changes[0].category"},
+		"mark":                           {doc, change(`"mark":"x"`), 422, "body.changes[0].mark"},
+		"invalid expiry":                 {doc, change(`"expiry":"tomorrow"`), 422, "body.changes[0].expiry"},
+		"reason is a number":             {doc, change(`"reason":7`), 422, "body.changes[0].reason"},
+		"long reason":                    {doc, change(`"reason":"` + long + `"`), 422, "body.changes[0].reason"},
+		"stage":                          {doc, `{"stage":{"share":2,"seconds":5},"changes":[{"name":"x.example"}]}`, 422, "body.stage.share"},
+		"id":                             {doc, `{"id":"a b","changes":[{"name":"x.example"}]}`, 422, "id"},
+		"id of dots":                     {doc, `{"id":"..","changes":[{"name":"x.example"}]}`, 422, "id"},
+		"deeply nested":                  {doc, strings.Repeat("[", 20_000), 400, "body"},
+		"long document":                  {doc, `{"comment":"` + strings.Repeat("x", 4<<20) + `"}`, 413, "body"},
+		"too many changes":               {doc, `{"changes":[` + strings.Repeat(`{"name":"x.example"},`, 100) + `{"name":"x.example"}]}`, 413, "body"},
+		"no lines":                       {lines, "\n\n", 422, "body"},
+		"long line":                      {lines, `{"name":"ok.example"}` + "\n" + `{"name":"` + long + `"}`, 400, "body.line[2]"},
+		"too many lines":                 {lines, strings.Repeat(`{"name":"x.example"}`+"\n", 101), 413, "body"},
+		"too many bad lines":             {lines, strings.Repeat("?\n", 101), 413, "body"},
+		"empty CSV":                      {table, "", 400, "body.line[1]"},
+		"unknown column":                 {table, "name,colour\n", 400, "body.line[1]"},
+		"column twice":                   {table, "name,name\n", 400, "body.line[1]"},
+		"no column name":                 {table, "do\nblock\n", 400, "body.line[1]"},
+		"open quote":                     {table, "name,reason\nx.example,\"" + strings.Repeat("y\n", 20_000), 400, "body"},
+		"long row":                       {table, "name,reason\nx.example," + strings.Repeat("y", 30_000) + "\n", 400, "body"},
+		"bare quote":                     {table, "name\nx\"y\n", 400, "body.line[2]"},
+		"no such type":                   {"image/png", "x", 415, "header.Content-Type"},
 	} {
 		a := f.call(t, "ada", "POST", "/v1/changesets", c.mediaType, strings.NewReader(c.body))
 		if a.status != c.status {
-			t.Errorf("%s: %.500s", what, a)
+			t.Errorf("%s: %.500s, want status %d", what, a, c.status)
 			continue
 		}
 		refused(t, a, c.status, c.field)
@@ -207,8 +207,8 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// TestBadLines checks that each invalid line of an upload is reported, and that the other lines are accepted.
-func TestBadLines(t *testing.T) {
+// TestInvalidLinesAreReported checks that each invalid line of an upload is reported, and that the other lines are accepted.
+func TestInvalidLinesAreReported(t *testing.T) {
 	f := start(t, setting{})
 	bad := []struct{ line, field string }{
 		{`?`, "line"}, {`{"name":"x.example"} {}`, "line"}, {`{"name":"x.example","colour":1}`, "line"}, {`{"name":"x..example"}`, "name"}, {`{}`, "name"},
@@ -228,7 +228,7 @@ func TestBadLines(t *testing.T) {
 	}
 	for i, got := range r.Refused {
 		if got.Line != i+2 || got.Guard != bad[i].field || got.Why == "" {
-			t.Errorf("%s: %+v", bad[i].line, got)
+			t.Errorf("line %s: refusal %+v, want line %d, field %s and a reason", bad[i].line, got, i+2, bad[i].field)
 		}
 	}
 	f.wants(t, "good.example", blocklist.BlockedBy)
@@ -236,19 +236,19 @@ func TestBadLines(t *testing.T) {
 	table := "\ufeffName, DO ,reason,start\na.example,block,\"two\nlines, \"\"quoted\"\"\",\nb.example\n,,,\nc.example,,,never\nd.example,block," + strings.Repeat("\x01", 1000) + ",\ne.example,,,2020-01-01T00:00:00Z\n"
 	r = into[changeset.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=table", "text/csv; charset=utf-8", strings.NewReader(table)), http.StatusCreated)
 	if r.Accepted != 3 || r.Refusals != 3 || r.Refused[0].Line != 4 || r.Refused[1].Line != 5 || r.Refused[2].Guard != "start" {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want 3 accepted and 3 refused lines", r)
 	}
 	f.wants(t, "e.example", blocklist.BlockedBy)
 	wide := "name,reason,authority,decision\nw.example," + strings.Repeat("\x01", 1000) + "," + strings.Repeat("\x01", 200) + "," + strings.Repeat("\x01", 100) + "\n"
 	wide += "v.example,,,\n"
 	if a := f.call(t, "ada", "POST", "/v1/changesets?id=wide", pushapi.TypeCSV, strings.NewReader(wide)); a.status != http.StatusCreated {
-		t.Error(a)
+		t.Errorf("push of a wide table: %s, want status 201", a)
 	}
 	f.wants(t, "v.example", blocklist.BlockedBy)
 }
 
-// TestSlowUploads checks that unfinished uploads of two persons delay neither small change sets nor the uploads of a third person.
-func TestSlowUploads(t *testing.T) {
+// TestUnfinishedUploadsDoNotDelayOthers checks that unfinished uploads of two persons delay neither small change sets nor the uploads of a third person.
+func TestUnfinishedUploadsDoNotDelayOthers(t *testing.T) {
 	f := start(t, setting{})
 	var dribbling sync.WaitGroup
 	stop := make(chan struct{})
@@ -272,13 +272,13 @@ func TestSlowUploads(t *testing.T) {
 		return f.call(t, "ada", "POST", "/v1/changesets?id=x&dry_run=true", pushapi.TypeNDJSON, line()).status == http.StatusTooManyRequests
 	})
 	if a := f.call(t, "ada", "POST", "/v1/changesets", pushapi.TypeNDJSON, line()); a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") == "" {
-		t.Errorf("%s", a)
+		t.Errorf("upload above the limit: %s, want status 429 with Retry-After", a)
 	}
 	for i := range 10 {
 		f.published(t, set(fmt.Sprint("small", i), fmt.Sprintf("small%d.example", i)))
 	}
 	if a := f.call(t, "sam", "POST", "/v1/changesets?id=other", pushapi.TypeNDJSON, line()); a.status != http.StatusCreated {
-		t.Errorf("%s", a)
+		t.Errorf("upload by another person: %s, want status 201", a)
 	}
 	if a := f.call(t, "ada", "POST", "/v1/changesets?id=x&dry_run=true", pushapi.TypeNDJSON, line()); a.status != http.StatusTooManyRequests {
 		t.Errorf("ada's unfinished uploads ended before the other calls did: %s", a)
@@ -297,9 +297,9 @@ func dribble(c net.Conn, stop <-chan struct{}) {
 	}
 }
 
-// TestSlowDocuments checks that one person can send only a limited number of unfinished documents, because control holds them in memory, and that pushes of
-// other persons succeed meanwhile.
-func TestSlowDocuments(t *testing.T) {
+// TestUnfinishedDocumentsAreBounded checks that one person can send only a limited number of unfinished documents, because control holds them in memory, and
+// that pushes of other persons succeed meanwhile.
+func TestUnfinishedDocumentsAreBounded(t *testing.T) {
 	f := start(t, setting{})
 	for range 20 {
 		c, err := net.Dial("tcp", f.srv.Listener.Addr().String())
@@ -311,12 +311,12 @@ func TestSlowDocuments(t *testing.T) {
 	}
 	waitFor(t, "the limit of documents", func() bool { return f.push(t, "ada", set("", "ada.example")).status == http.StatusTooManyRequests })
 	if a := f.push(t, "bob", set("", "bob.example")); a.status != http.StatusCreated {
-		t.Errorf("%s", a)
+		t.Errorf("push by another person: %s, want status 201", a)
 	}
 }
 
-// TestStall checks that the server ends an upload that sends no more data within two minutes.
-func TestStall(t *testing.T) {
+// TestStalledUploadIsEnded checks that the server ends an upload that sends no more data within two minutes.
+func TestStalledUploadIsEnded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("this test takes half a minute")
 	}
@@ -348,8 +348,8 @@ func TestStall(t *testing.T) {
 	}
 }
 
-// TestNarrowLarge checks that a large change set can be neither scoped nor staged.
-func TestNarrowLarge(t *testing.T) {
+// TestLargeChangeSetCannotBeScopedOrStaged checks that a large change set can be neither scoped nor staged.
+func TestLargeChangeSetCannotBeScopedOrStaged(t *testing.T) {
 	f := start(t, setting{})
 	upload := func(extra string) io.Reader {
 		return &names{n: journal.MaxChanges + 1, line: func(b []byte, i int) []byte { return fmt.Appendf(b, `{"name":"n%d.example"%s}`+"\n", i, extra) }}
@@ -359,8 +359,8 @@ func TestNarrowLarge(t *testing.T) {
 	f.wants(t, "n1.example", blocklist.Pass)
 }
 
-// TestLargeSigned checks a large signed change set with two refused changes: the log contains the refused changes, and an undo ignores them.
-func TestLargeSigned(t *testing.T) {
+// TestLargeSignedChangeSet checks a large signed change set with two refused changes: the log contains the refused changes, and an undo ignores them.
+func TestLargeSignedChangeSet(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("before", "n3.example"))
 	changes := []journal.Change{{Do: journal.Block, Name: "co.uk"}, {Do: journal.Block, Name: "N3.example"}}
@@ -370,17 +370,17 @@ func TestLargeSigned(t *testing.T) {
 	body := signed(t, &journal.ChangeSet{ID: "large"}, changes, f.author)
 	r := into[changeset.Receipt](t, f.call(t, "bob", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body)), http.StatusCreated)
 	if r.Accepted != journal.MaxChanges+10 || r.Refusals != 2 || r.Refused[0].Line != 1 || r.Refused[1].Line != 2 {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want the changes of lines 1 and 2 refused and all others accepted", r)
 	}
 	f.wants(t, "n5009.example", blocklist.BlockedBy)
 	for name, want := range map[string]bool{"co.uk": false, "n4.example": true} {
 		log := into[struct{ Log []pushapi.LogEntry }](t, f.get(t, "joe", "/v1/names/"+name+"/log"), http.StatusOK)
 		if len(log.Log) != 1 || log.Log[0].Applied != want {
-			t.Errorf("%s: %+v", name, log.Log)
+			t.Errorf("log of %s: %+v, want one entry with applied %v", name, log.Log, want)
 		}
 	}
 	if u := f.undo(t, "large"); u.Accepted != r.Accepted+1 || u.Lefts != 0 { // n3.example is blocked again by the change set "before"
-		t.Errorf("%+v", u)
+		t.Errorf("undo: %+v, want %d changes and none left", u, r.Accepted+1)
 	}
 	f.wants(t, "n4.example", blocklist.Pass)
 	f.wants(t, "n3.example", blocklist.BlockedBy)

@@ -105,8 +105,8 @@ func alone(t testing.TB, names []string) (kept []string) {
 	return kept
 }
 
-// TestProtected checks that one publisher alone cannot block protected names, in any format of a push.
-func TestProtected(t *testing.T) {
+// TestProtectedNamesNeedSecondPerson checks that one publisher alone cannot block protected names, in any format of a push.
+func TestProtectedNamesNeedSecondPerson(t *testing.T) {
 	f := start(t, setting{config: func(c *pushapi.Config) { c.Rate, c.Burst = 1e6, 1e6 }})
 	listed := protected(t)
 	names := alone(t, listed)
@@ -117,7 +117,7 @@ func TestProtected(t *testing.T) {
 	ok := func(a *answer) {
 		t.Helper()
 		if pushes++; a.status != http.StatusOK && a.status != http.StatusAccepted {
-			t.Errorf("%.500s", a)
+			t.Errorf("push of protected names: %.500s, want status 200 or 202", a)
 		}
 	}
 	for _, scope := range []string{"subtree", "exact", "below"} {
@@ -170,19 +170,19 @@ func TestProtected(t *testing.T) {
 	}
 }
 
-// TestAllowGuarded checks that the guards refuse an allow of a public suffix, or of a domain that many people share.
-func TestAllowGuarded(t *testing.T) {
+// TestGuardsRefuseAllow checks that the guards refuse an allow of a public suffix, or of a domain that many people share.
+func TestGuardsRefuseAllow(t *testing.T) {
 	f := start(t, setting{})
 	for _, name := range []string{"co.uk", "github.io", "amazonaws.com", "cloudfront.net", "com", "azurewebsites.net", "uk.com", "fr"} {
 		r := into[changeset.Receipt](t, f.push(t, "ada", pushapi.ChangeSet{Changes: []changeset.Change{act(journal.Allow, name)}}), http.StatusOK)
 		if r.State != changeset.Refused || r.Accepted != 0 {
-			t.Errorf("%s: %+v", name, r)
+			t.Errorf("allow of %s: receipt %+v, want it refused", name, r)
 		}
 	}
 }
 
-// TestMass checks that change sets are held if they change too large a part of the set.
-func TestMass(t *testing.T) {
+// TestMassChangeIsHeld checks that change sets are held if they change too large a part of the set.
+func TestMassChangeIsHeld(t *testing.T) {
 	f := start(t, setting{})
 	upload := func(id string, n int, do string) *answer {
 		return f.call(t, "ada", "POST", "/v1/changesets?id="+id, pushapi.TypeNDJSON, &names{n: n, line: func(b []byte, i int) []byte {
@@ -190,24 +190,24 @@ func TestMass(t *testing.T) {
 		}})
 	}
 	if a := upload("first", 1500, "block"); a.status != http.StatusCreated {
-		t.Fatal(a)
+		t.Fatalf("first upload: %s, want status 201", a)
 	}
 	for id, n := range map[string]int{"small": 7000, "large": 12_000} {
 		r := into[changeset.Receipt](t, upload(id, n, "block"), http.StatusAccepted)
 		if r.Holds != 1 || r.Held[0].Guard != "mass-change" {
-			t.Errorf("%+v", r)
+			t.Errorf("receipt %+v, want it held by the guard mass-change", r)
 		}
 	}
 	for _, do := range []string{"withdraw", "allow"} {
 		if a := upload(do, 1000, do); a.status != http.StatusAccepted {
-			t.Errorf("%s: %s", do, a)
+			t.Errorf("%s of 1000 names: %s, want status 202", do, a)
 		}
 	}
 	if n := f.journ.State().View().Stats().Names; n != 1500 {
 		t.Errorf("%d names", n)
 	}
 	if a := f.post(t, "eve", "/v1/changesets/large/approve"); a.status != http.StatusCreated {
-		t.Errorf("%s", a)
+		t.Errorf("approval: %s, want status 201", a)
 	}
 	f.wants(t, "n11999.example", blocklist.BlockedBy)
 	f.undo(t, "large")

@@ -36,13 +36,13 @@ func (a *API) Collector() prometheus.Collector {
 		a:       a,
 		calls:   d("calls_total", "Calls of the operators' API, by route and status.", "route", "status"),
 		sets:    d("changesets_total", "Change sets, by state.", "state"),
-		acts:    d("changes_total", "Changes in change sets that were taken, by what they do and whether guards let them count.", "act", "outcome"),
-		stages:  d("stages_total", "Staged change sets, by how their stage ended.", "outcome"),
+		acts:    d("changes_total", "Changes in accepted change sets, by action and by the decision of the guards.", "act", "outcome"),
+		stages:  d("stages_total", "Staged change sets, by the result of their stage.", "outcome"),
 		held:    d("held", "Change sets that wait for a second person."),
-		nodes:   d("nodes", "Nodes that reported lately."),
-		ahead:   d("nodes_ahead", "Nodes that have a later version in force than the journal, or hold another record of a version: was it restored from an older backup? Nothing is published meanwhile."),
-		damaged: d("journal_damaged", "1 while the journal lacks records or objects that a server may need. Nothing is published meanwhile."),
-		repairs: d("journal_repairs_total", "Times since the start that a new snapshot took the place of what the journal lost."),
+		nodes:   d("nodes", "Nodes that reported recently."),
+		ahead:   d("nodes_ahead", "Nodes with a later version in force than the newest one of the journal, or with another record of a version, as after a restore of the journal from an older backup. While it is above 0, nothing is published."),
+		damaged: d("journal_damaged", "1 while the journal lacks records or objects that a server may need; nothing is published then. Otherwise 0."),
+		repairs: d("journal_repairs_total", "Snapshots that replaced lost records or objects of the journal, since the start."),
 	}
 }
 

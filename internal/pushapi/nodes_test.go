@@ -33,9 +33,9 @@ func (f *fixture) upToDate(node string) *journal.Status {
 	return &journal.Status{Node: node, Epoch: st.Epoch, Version: st.Version, Hash: st.Hash}
 }
 
-// TestNothingIsPublishedPastANode checks that control refuses to publish while a node reports a later version, a later epoch or another record than the
+// TestNothingIsPublishedWhileNodeIsAhead checks that control refuses to publish while a node reports a later version, a later epoch or another record than the
 // journal has, and publishes again after the node reports the newest record of the journal.
-func TestNothingIsPublishedPastANode(t *testing.T) {
+func TestNothingIsPublishedWhileNodeIsAhead(t *testing.T) {
 	for what, change := range map[string]func(*journal.Status){
 		"later version":  func(st *journal.Status) { st.Version += 3 },
 		"later epoch":    func(st *journal.Status) { st.Epoch++ },
@@ -74,7 +74,7 @@ func TestNothingIsPublishedPastANode(t *testing.T) {
 				t.Errorf("control itself appended a record: %v", err)
 			}
 			if infos := f.nodeInfos(t); len(infos) != 1 || infos[0].Problem == "" {
-				t.Errorf("%+v", infos)
+				t.Errorf("nodes %+v, want one with a problem", infos)
 			}
 			edges.send(t, f.upToDate("wrong"))
 			f.published(t, set("fork", "fork.example"))
@@ -86,8 +86,8 @@ func TestNothingIsPublishedPastANode(t *testing.T) {
 // errLate means that control published its record only after AheadFor, so that the attempt is invalid.
 var errLate = errors.New("late")
 
-// TestAheadForAMoment checks that a push is delayed and not refused if a node receives a record less than AheadFor before this control does.
-func TestAheadForAMoment(t *testing.T) {
+// TestPushIsDelayedWhileNodeIsAhead checks that a push is delayed and not refused if a node receives a record less than AheadFor before this control does.
+func TestPushIsDelayedWhileNodeIsAhead(t *testing.T) {
 	f := start(t, setting{})
 	edges := newNodes(t, f, 0)
 	tries := 0
@@ -108,15 +108,15 @@ func TestAheadForAMoment(t *testing.T) {
 		a := f.push(t, "ada", set(fmt.Sprint("after", tries), fmt.Sprintf("after%d.example", tries)))
 		err := <-caughtUp
 		if !errors.Is(err, errLate) && (err != nil || a.status != http.StatusCreated) {
-			t.Fatal(err, a)
+			t.Fatalf("the node is caught up: %v; push: %s, want status 201", err, a)
 		}
 		edges.send(t, f.upToDate("soon"))
 		return err == nil
 	})
 }
 
-// TestInForceByHash checks that a version is not in force on a node that reports its number with another epoch or another hash.
-func TestInForceByHash(t *testing.T) {
+// TestVersionInForceRequiresSameHash checks that a version is not in force on a node that reports its number with another epoch or another hash.
+func TestVersionInForceRequiresSameHash(t *testing.T) {
 	f := start(t, setting{})
 	edges := newNodes(t, f, 0)
 	r := f.published(t, set("one", "one.example"))
@@ -132,8 +132,8 @@ func TestInForceByHash(t *testing.T) {
 	}
 }
 
-// TestReportDisprovesProblem checks that the API lists no problem for a node that has control's newest record, even if the node reported a problem.
-func TestReportDisprovesProblem(t *testing.T) {
+// TestUpToDateNodeHasNoProblem checks that the API lists no problem for a node that has control's newest record, even if the node reported a problem.
+func TestUpToDateNodeHasNoProblem(t *testing.T) {
 	f := start(t, setting{})
 	edges := newNodes(t, f, 0)
 	behind := f.upToDate("behind")
@@ -181,8 +181,9 @@ func (f *fixture) savedNodes(t testing.TB) string {
 	return strings.Join(names, " ")
 }
 
-// TestRestartKnowsNodes checks that control, after a restart, still lists the nodes that reported before, and waits for their reports before it publishes.
-func TestRestartKnowsNodes(t *testing.T) {
+// TestNodesAreKnownAfterRestart checks that control, after a restart, still lists the nodes that reported before, and waits for their reports before it
+// publishes.
+func TestNodesAreKnownAfterRestart(t *testing.T) {
 	f := start(t, setting{})
 	edges := newNodes(t, f, 0)
 	for _, name := range []string{"a", "b", "c", "retired"} {
@@ -204,7 +205,7 @@ func TestRestartKnowsNodes(t *testing.T) {
 		t.Errorf("right after the restart: in force on %d of %d nodes, want 0 of 3", v.InForce, v.Nodes)
 	}
 	if infos := f2.nodeInfos(t); len(infos) != 3 || slices.ContainsFunc(infos, func(i pushapi.NodeInfo) bool { return !i.Awaited || i.Gone }) {
-		t.Errorf("%+v", infos)
+		t.Errorf("nodes %+v, want three that are awaited and not gone", infos)
 	}
 	pushed := make(chan *answer, 1)
 	go func() { pushed <- f2.push(t, "ada", set("early", "early.example")) }()
@@ -218,10 +219,10 @@ func TestRestartKnowsNodes(t *testing.T) {
 		edges.send(t, f2.upToDate(name))
 	}
 	if a := <-pushed; a.status != http.StatusCreated {
-		t.Error(a)
+		t.Errorf("push after the reports: %s, want status 201", a)
 	}
 	if v := into[pushapi.VersionInfo](t, f2.get(t, "ada", "/v1/versions/"+digits(version)), http.StatusOK); v.InForce != 3 {
-		t.Errorf("%+v", v)
+		t.Errorf("version %+v, want it in force on 3 nodes", v)
 	}
 }
 
@@ -246,7 +247,7 @@ func TestForgetByAnyName(t *testing.T) {
 		return f.call(t, "ada", "POST", "/v1/nodes/forget", pushapi.TypeJSON, strings.NewReader(`{"node":"`+name+`"}`))
 	}
 	if p := refused(t, forget("both"), http.StatusUnprocessableEntity, "body.node"); !strings.Contains(p.Errors[0].Message, "node/both, other/both") {
-		t.Errorf("%+v", p)
+		t.Errorf("problem %+v, want one that names both nodes", p)
 	}
 	refused(t, forget("n4"), http.StatusNotFound, "body.node")
 	for name, want := range map[string]string{"n3": "node/n3", "node/n2": "node/n2", "other": "other/both"} {
@@ -266,16 +267,17 @@ func TestRevokedNodeIsForgotten(t *testing.T) {
 	newNodes(t, f, 0).send(t, f.upToDate("eve"))
 	f.token(t, pushapi.Order{Do: "revoke", Name: "eve"}) // the server's own name is eve, and it reports with the token node
 	if infos := f.nodeInfos(t); len(infos) != 1 {
-		t.Errorf("%+v", infos)
+		t.Errorf("nodes %+v, want one", infos)
 	}
 	f.token(t, pushapi.Order{Do: "revoke", Name: "node"})
 	if infos := f.nodeInfos(t); len(infos) != 0 {
-		t.Errorf("%+v", infos)
+		t.Errorf("nodes %+v, want none", infos)
 	}
 }
 
-// TestAudience checks that a country that does not exist is refused, and that a receipt warns of countries and operators that no node reports.
-func TestAudience(t *testing.T) {
+// TestReceiptWarnsOfUnknownAudience checks that a country that does not exist is refused, and that a receipt warns of countries and operators that no node
+// reports.
+func TestReceiptWarnsOfUnknownAudience(t *testing.T) {
 	f := start(t, setting{})
 	edges := newNodes(t, f, 0)
 	for name, operator := range map[string]string{"a": "orange", "b": "free"} {
@@ -299,10 +301,10 @@ func TestAudience(t *testing.T) {
 		reaches int
 		warning string
 	}{
-		"one":     {func(c *changeset.Change) { c.Operators = []string{"orange"} }, 1, ""},
-		"country": {func(c *changeset.Change) { c.Countries = []string{"fr"} }, 2, ""},
-		"nobody":  {func(c *changeset.Change) { c.Operators = []string{"Ornage"} }, 0, `"Ornage"`},
-		"abroad":  {func(c *changeset.Change) { c.Countries = []string{"FR", "BE"} }, 2, `"BE"`},
+		"known-operator":        {func(c *changeset.Change) { c.Operators = []string{"orange"} }, 1, ""},
+		"known-country":         {func(c *changeset.Change) { c.Countries = []string{"fr"} }, 2, ""},
+		"unknown-operator":      {func(c *changeset.Change) { c.Operators = []string{"Ornage"} }, 0, `"Ornage"`},
+		"country-without-nodes": {func(c *changeset.Change) { c.Countries = []string{"FR", "BE"} }, 2, `"BE"`},
 	} {
 		r := f.published(t, scoped(id, want.change))
 		if r.Reaches == nil || *r.Reaches != want.reaches || (len(r.Warnings) > 0) != (want.warning != "") || !strings.Contains(strings.Join(r.Warnings, " "), want.warning) {
@@ -310,12 +312,12 @@ func TestAudience(t *testing.T) {
 		}
 	}
 	if r := f.published(t, set("all", "all.example")); r.Reaches != nil || r.Warnings != nil {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want no number of nodes and no warning", r)
 	}
 }
 
-// TestStagedNodes checks that a receipt lists the nodes on which a staged change set is in force.
-func TestStagedNodes(t *testing.T) {
+// TestReceiptListsNodesOfStage checks that a receipt lists the nodes on which a staged change set is in force.
+func TestReceiptListsNodesOfStage(t *testing.T) {
 	f := start(t, setting{})
 	edges := newNodes(t, f, 20)
 	edges.report(t, 100, steady)
@@ -376,21 +378,21 @@ func TestSuspensionsAreListed(t *testing.T) {
 		version := into[struct{ Version uint64 }](t, a, http.StatusOK).Version
 		id := act + "-" + digits(version)
 		if r := f.state(t, id); r.Kind != act || r.By != "eve" || r.Comment != "why "+act || r.Version != version || r.State != changeset.Published {
-			t.Errorf("%+v", r)
+			t.Errorf("receipt %+v, want the kind %s by eve with its reason and version %d", r, act, version)
 		}
 		refused(t, f.post(t, "ada", "/v1/changesets/"+id+"/undo"), http.StatusConflict, "path.id")
 	}
 	all := into[struct{ ChangeSets []changeset.Receipt }](t, f.get(t, "joe", "/v1/changesets"), http.StatusOK).ChangeSets
 	if len(all) != 2 || all[0].Kind != "resume" || all[1].Kind != "suspend" {
-		t.Errorf("%+v", all)
+		t.Errorf("change sets %+v, want a resumption and a suspension", all)
 	}
 	if trail := f.get(t, "joe", "/v1/audit").String(); !strings.Contains(trail, `"reason":"why suspend"`) || !strings.Contains(trail, `"reason":"why resume"`) {
 		t.Errorf("the audit trail has no reasons: %s", trail)
 	}
 }
 
-// TestAdopt checks that changes which were recovered from a node are listed as change sets.
-func TestAdopt(t *testing.T) {
+// TestRecoveredChangesAreListed checks that changes which were recovered from a node are listed as change sets.
+func TestRecoveredChangesAreListed(t *testing.T) {
 	f := start(t, setting{})
 	now := time.Now()
 	record := func(version uint64, kind journal.RecordKind) journal.Record {
@@ -410,10 +412,10 @@ func TestAdopt(t *testing.T) {
 		}
 	}
 	if r := f.state(t, "lost"); r.State != changeset.Published || r.Accepted != 3 || r.By != "ada" || r.Version != 8 || r.Note == "" {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt of lost: %+v, want 3 changes of ada, published as version 8 with a note", r)
 	}
 	if r := f.state(t, "suspend-9"); r.Kind != "suspend" || r.Comment != "all is wrong" {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt of suspend-9: %+v, want a suspension with its reason", r)
 	}
 	refused(t, f.get(t, "ada", "/v1/changesets/lists-1"), http.StatusNotFound, "path.id")
 }

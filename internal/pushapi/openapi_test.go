@@ -20,7 +20,7 @@ func TestDocument(t *testing.T) {
 	f := start(t, setting{idle: true})
 	a := f.get(t, "", "/openapi.json")
 	if a.status != http.StatusOK {
-		t.Fatal(a)
+		t.Fatalf("GET /openapi.json: %s, want status 200", a)
 	}
 	var indented bytes.Buffer
 	if err := json.Indent(&indented, a.body, "", "  "); err != nil {
@@ -110,6 +110,6 @@ func TestDocument(t *testing.T) {
 		t.Errorf("/docs, which would load files from other sites: status %d, want 404", docs.status)
 	}
 	if yaml := f.get(t, "", "/openapi.yaml"); yaml.status != http.StatusOK {
-		t.Errorf("%s", yaml)
+		t.Errorf("GET /openapi.yaml: %s, want status 200", yaml)
 	}
 }

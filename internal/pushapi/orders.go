@@ -14,7 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"rempart/internal/changeset"
-	"rempart/internal/journal"
+	"rempart/internal/signing"
 )
 
 // Order is what a root key signs (journal.KindOrder) to create, rotate or revoke a token.
@@ -79,7 +79,7 @@ func (a *API) order(ctx context.Context, in *orderInput) (*tokenOutput, error) {
 
 func (a *API) carryOut(ctx context.Context, o *Order) (*tokenOutput, error) {
 	if !tokenName.MatchString(o.Name) {
-		return nil, problem(http.StatusUnprocessableEntity, "body.name", "lower-case letters, digits, dots and hyphens, 63 at most")
+		return nil, problem(http.StatusUnprocessableEntity, "body.name", "must be at most 63 lower-case letters, digits, dots and hyphens")
 	}
 	switch o.Do {
 	case "create":
@@ -89,7 +89,7 @@ func (a *API) carryOut(ctx context.Context, o *Order) (*tokenOutput, error) {
 	case "revoke":
 		return a.revokeToken(ctx, o)
 	}
-	return nil, problem(http.StatusUnprocessableEntity, "body.do", `"create", "rotate" or "revoke"`)
+	return nil, problem(http.StatusUnprocessableEntity, "body.do", `must be "create", "rotate" or "revoke"`)
 }
 
 // signedOrder is an order with the ID of the root key that signed it.
@@ -101,7 +101,7 @@ type signedOrder struct {
 // openOrder checks the signature and the time of an order. An order that is sent again has no effect: a token is created once and revoked
 // once, and each rotation must be signed later than the one before.
 func (a *API) openOrder(data []byte) (signedOrder, error) {
-	s, err := journal.Unseal(journal.KindOrder, data)
+	s, err := signing.Unseal(signing.KindOrder, data)
 	if err != nil {
 		return signedOrder{}, err
 	}
@@ -113,11 +113,14 @@ func (a *API) openOrder(data []byte) (signedOrder, error) {
 	var o *Order
 	d := json.NewDecoder(bytes.NewReader(s.Payload))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&o); err != nil || o == nil {
+	if err := d.Decode(&o); err != nil {
 		return signedOrder{}, fmt.Errorf("not an order: %w", err)
 	}
+	if o == nil {
+		return signedOrder{}, errors.New("not an order: its content is null")
+	}
 	if age := time.Since(time.Unix(o.Time, 0)); age > orderFresh || age < -orderFresh {
-		return signedOrder{}, errors.New("it was not signed within the last five minutes: set the clocks right, and sign it again")
+		return signedOrder{}, errors.New("the order was not signed within the last five minutes: correct the clocks, and sign the order again")
 	}
 	return signedOrder{o, roots[by].ID()}, nil
 }

@@ -28,9 +28,9 @@ const (
 func (p position) problem(epoch, version uint64) string {
 	switch p {
 	case positionAhead:
-		return fmt.Sprintf("it has a later version than this journal, which ends at version %d of epoch %d", version, epoch)
+		return fmt.Sprintf("the server has a later version than this journal, which ends at version %d of epoch %d", version, epoch)
 	case positionForked:
-		return "it holds another record of its version than this journal"
+		return "the server holds another record of its version than this journal"
 	}
 	return ""
 }

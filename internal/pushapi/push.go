@@ -103,7 +103,7 @@ func (a *API) read(ctx context.Context, in *pushInput, j *changeset.Judge, body 
 		return nil, problem(http.StatusUnsupportedMediaType, "header.Content-Type", "the media type must be one of "+TypeJSON+", "+TypeNDJSON+", "+TypeCSV+" and "+TypeSigned)
 	}
 	if err == nil && j.IsEmpty(u) {
-		err = problem(http.StatusUnprocessableEntity, "body", "the change set holds no change")
+		err = problem(http.StatusUnprocessableEntity, "body", "the change set has no changes")
 	}
 	return u, readError(err)
 }
@@ -128,7 +128,7 @@ func readError(err error) error {
 func (a *API) readBulk(ctx context.Context, in *pushInput, j *changeset.Judge, body io.Reader, mediaType string) (*changeset.Upload, error) {
 	if in.WithoutHeld && mediaType == TypeSigned {
 		return nil, problem(http.StatusUnprocessableEntity, "without_held",
-			"a signed change set is published as a whole: remove the names that guards hold (a dry run lists them), and push those as a separate change set")
+			"a signed change set is published as a whole: remove the names that guards hold (a dry run lists them), and push these names as a separate change set")
 	}
 	leave, busy := a.uploadSlots.enter(ctx, callerOf(ctx).Owner)
 	if busy != nil {

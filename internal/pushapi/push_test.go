@@ -18,14 +18,15 @@ import (
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
+	"rempart/internal/signing"
 )
 
-// TestPush checks a push in each unsigned format, and the undo of one.
-func TestPush(t *testing.T) {
+// TestPushInEveryFormat checks a push in each unsigned format, and the undo of one.
+func TestPushInEveryFormat(t *testing.T) {
 	f := start(t, setting{})
 	r := into[changeset.Receipt](t, f.push(t, "ada", set("one", "login.bank.example")), http.StatusCreated)
 	if r.State != changeset.Published || r.Version != f.journ.State().Version || r.By != "ada" || r.Accepted != 1 {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want one change of ada, published as the newest version", r)
 	}
 	f.wants(t, "www.login.bank.example", blocklist.BlockedBy)
 	if again := into[changeset.Receipt](t, f.push(t, "ada", set("one", "login.bank.example")), http.StatusOK); again.Version != r.Version {
@@ -38,21 +39,22 @@ func TestPush(t *testing.T) {
 	table := "name,do,expiry,countries\nc.example,block,2099-01-01T00:00:00Z,\nd.example,,,\n"
 	r = into[changeset.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=three", pushapi.TypeCSV, strings.NewReader(table)), http.StatusCreated)
 	if r.Accepted != 2 {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want 2 accepted changes", r)
 	}
 	f.wants(t, "c.example", blocklist.BlockedBy)
 	u := into[changeset.UndoResult](t, f.post(t, "ada", "/v1/changesets/three/undo"), http.StatusCreated)
 	if u.Undoes != "three" || u.Lefts != 0 {
-		t.Errorf("%+v", u)
+		t.Errorf("undo %+v, want that of three, with no change left", u)
 	}
 	f.wants(t, "c.example", blocklist.Pass)
 	if r := into[changeset.Receipt](t, f.get(t, "joe", "/v1/changesets/three"), http.StatusOK); r.State != changeset.Undone || r.UndoneBy != u.ID {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want it undone by %s", r, u.ID)
 	}
 }
 
-// TestNamesAsInLists checks that a push accepts names in the notations of lists, in each format of upload, with the scope that a list would give them.
-func TestNamesAsInLists(t *testing.T) {
+// TestPushAcceptsNotationsOfLists checks that a push accepts names in the notations of lists, in each format of upload, with the scope that a list would give
+// them.
+func TestPushAcceptsNotationsOfLists(t *testing.T) {
 	f := start(t, setting{})
 	texts := []struct {
 		text, name string
@@ -85,7 +87,7 @@ func TestNamesAsInLists(t *testing.T) {
 		path, mediaType, body := upload(all)
 		r := into[changeset.Receipt](t, f.call(t, "ada", "POST", path, mediaType, strings.NewReader(body)), http.StatusCreated)
 		if r.Accepted != len(texts) {
-			t.Errorf("%s: %+v", kind, r)
+			t.Errorf("%s: receipt %+v, want %d accepted changes", kind, r, len(texts))
 		}
 		for i, tt := range texts {
 			name := strings.ReplaceAll(tt.name, "%d", fmt.Sprint(i)+kind)
@@ -95,12 +97,13 @@ func TestNamesAsInLists(t *testing.T) {
 	}
 	r := into[changeset.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?id=page", pushapi.TypeCSV, strings.NewReader("url\nhttps://page.example/login\nok.example\n")), http.StatusCreated)
 	if r.Accepted != 1 || len(r.Refused) != 1 || r.Refused[0].Line != 2 || !strings.Contains(r.Refused[0].Why, "URL that names a page") {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want line 2 refused as a URL that names a page", r)
 	}
 }
 
-// TestSameID checks that a change set which many callers push at the same time is published once, and that every caller gets the same receipt.
-func TestSameID(t *testing.T) {
+// TestConcurrentPushesOfOneIDArePublishedOnce checks that a change set which many callers push at the same time is published once, and that every caller gets
+// the same receipt.
+func TestConcurrentPushesOfOneIDArePublishedOnce(t *testing.T) {
 	f := start(t, setting{})
 	before := f.journ.State().Version
 	const n = 20
@@ -115,11 +118,11 @@ func TestSameID(t *testing.T) {
 		if a.status == http.StatusCreated {
 			created++
 		} else if a.status != http.StatusOK {
-			t.Errorf("%s", a)
+			t.Errorf("concurrent push: %s, want status 200 or 201", a)
 		}
 		var r changeset.Receipt
 		if err := json.Unmarshal(a.body, &r); err != nil || r.Version != before+1 || r.State != changeset.Published {
-			t.Errorf("%v %s", err, a)
+			t.Errorf("concurrent push: %v, %s; want the receipt of version %d", err, a, before+1)
 		}
 	}
 	if v := f.journ.State().Version; created != 1 || v != before+1 {
@@ -130,13 +133,14 @@ func TestSameID(t *testing.T) {
 		return f.call(t, "ada", "POST", "/v1/changesets?id=lines"+query, pushapi.TypeNDJSON, strings.NewReader(lines))
 	}
 	if a := bulk(""); a.status != http.StatusCreated {
-		t.Error(a)
+		t.Errorf("bulk push: %s, want status 201", a)
 	}
 	refused(t, bulk("&comment=another"), http.StatusConflict, "id")
 }
 
-// TestCrash checks pushes and an undo of change sets whose receipts a crash left in the state pending, with and without a record in the journal.
-func TestCrash(t *testing.T) {
+// TestPendingReceiptsAreSettledAfterCrash checks pushes and an undo of change sets whose receipts a crash left in the state pending, with and without a record
+// in the journal.
+func TestPendingReceiptsAreSettledAfterCrash(t *testing.T) {
 	f := start(t, setting{})
 	pending := func(id string, touched time.Time) string {
 		t.Helper()
@@ -184,7 +188,7 @@ func TestCrash(t *testing.T) {
 		before := f.journ.State().Version
 		a := f.push(t, "ada", set(id, id+".example"))
 		if a.status != want || a.status == http.StatusServiceUnavailable && a.header.Get("Retry-After") == "" {
-			t.Errorf("%s: %s", id, a)
+			t.Errorf("push of %s: %s, want status %d, and Retry-After with 503", id, a, want)
 		}
 		if v := f.journ.State().Version; v-before != map[bool]uint64{true: 1}[want == http.StatusCreated] {
 			t.Errorf("%s: version %d after %d", id, v, before)
@@ -200,7 +204,7 @@ func TestCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	if u := f.post(t, "ada", "/v1/changesets/hand/undo"); u.status != http.StatusCreated {
-		t.Error(u)
+		t.Errorf("undo: %s, want status 201", u)
 	}
 	f.wants(t, "hand.example", blocklist.Pass)
 }
@@ -218,8 +222,8 @@ func contentOf(t testing.TB, s pushapi.ChangeSet) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// TestSigned checks that only change sets with valid signatures of authors are published.
-func TestSigned(t *testing.T) {
+// TestOnlyValidSignaturesArePublished checks that only change sets with valid signatures of authors are published.
+func TestOnlyValidSignaturesArePublished(t *testing.T) {
 	f := start(t, setting{})
 	push := func(body []byte) *answer {
 		return f.call(t, "ada", "POST", "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body))
@@ -235,31 +239,31 @@ func TestSigned(t *testing.T) {
 		body   []byte
 		status int
 	}{
-		"an unknown key's":    {unknown, 403},
-		"forged":              {forged, 403},
-		"in another's name":   {renamed, 403},
-		"control's":           {signed(t, &journal.ChangeSet{ID: "good"}, one, f.control), 403},
-		"an approver's alone": {signed(t, &journal.ChangeSet{ID: "good"}, one, f.approver), 403},
-		"of lists":            {signed(t, &journal.ChangeSet{ID: "good"}, one, f.feeds), 403},
-		"by nobody":           {journal.Seal(journal.KindChanges, payload), 422},
-		"another kind":        {journal.Seal(journal.KindOrder, payload, f.author), 422},
-		"changed since":       {bytes.Replace(good, []byte("signed.example"), []byte("other1.example"), 1), 403},
-		"one change more":     {append(bytes.Clone(good), `{"do":"block","name":"more.example"}`+"\n"...), 403},
-		"cut short":           {good[:len(good)-1], 400},
-		"no signatures":       {[]byte("rempart/1 changes\nx"), 400},
-		"nothing":             {nil, 400},
-		"expired":             {signed(t, &journal.ChangeSet{ID: "good", Time: time.Now().Unix() - 100, Expires: time.Now().Unix() - 10}, one, f.author), 422},
-		"too old":             {signed(t, &journal.ChangeSet{ID: "good", Time: time.Now().Add(-8 * 24 * time.Hour).Unix()}, one, f.author), 422},
-		"of the future":       {signed(t, &journal.ChangeSet{ID: "good", Time: time.Now().Add(time.Hour).Unix()}, one, f.author), 422},
-		"by a list":           {signed(t, &journal.ChangeSet{ID: "good"}, []journal.Change{{Do: journal.Block, Name: "x.example", Source: "a list"}}, f.author), 400},
-		"with lists":          {signed(t, &journal.ChangeSet{ID: "good", Sources: []journal.ListSource{{Name: "operator", Weight: 5}}}, one, f.author), 422},
-		"an undo's id":        {signed(t, &journal.ChangeSet{ID: "undo-x"}, one, f.author), 422},
-		"unknown field":       {journal.Seal(journal.KindChanges, []byte(`{"id":"x","time":`+fmt.Sprint(time.Now().Unix())+"}\n"+`{"do":"block","name":"x.example","colour":"red"}`+"\n"), f.author), 400},
-		"no change":           {signed(t, &journal.ChangeSet{ID: "good"}, nil, f.author), 422},
+		"signed by an unknown key":             {unknown, 403},
+		"forged signature":                     {forged, 403},
+		"signed in the name of another author": {renamed, 403},
+		"signed by control":                    {signed(t, &journal.ChangeSet{ID: "good"}, one, f.control), 403},
+		"signed only by an approver":           {signed(t, &journal.ChangeSet{ID: "good"}, one, f.approver), 403},
+		"signed by the key of lists":           {signed(t, &journal.ChangeSet{ID: "good"}, one, f.feeds), 403},
+		"no signature":                         {signing.Seal(signing.KindChanges, payload), 422},
+		"envelope of another kind":             {signing.Seal(signing.KindOrder, payload, f.author), 422},
+		"changed after signing":                {bytes.Replace(good, []byte("signed.example"), []byte("other1.example"), 1), 403},
+		"change appended after signing":        {append(bytes.Clone(good), `{"do":"block","name":"more.example"}`+"\n"...), 403},
+		"cut short":                            {good[:len(good)-1], 400},
+		"envelope without a signature line":    {[]byte("rempart/1 changes\nx"), 400},
+		"empty body":                           {nil, 400},
+		"expired":                              {signed(t, &journal.ChangeSet{ID: "good", Time: time.Now().Unix() - 100, Expires: time.Now().Unix() - 10}, one, f.author), 422},
+		"too old":                              {signed(t, &journal.ChangeSet{ID: "good", Time: time.Now().Add(-8 * 24 * time.Hour).Unix()}, one, f.author), 422},
+		"dated in the future":                  {signed(t, &journal.ChangeSet{ID: "good", Time: time.Now().Add(time.Hour).Unix()}, one, f.author), 422},
+		"change with a source":                 {signed(t, &journal.ChangeSet{ID: "good"}, []journal.Change{{Do: journal.Block, Name: "x.example", Source: "a list"}}, f.author), 400},
+		"change set with list sources":         {signed(t, &journal.ChangeSet{ID: "good", Sources: []journal.ListSource{{Name: "operator", Weight: 5}}}, one, f.author), 422},
+		"ID of an undo":                        {signed(t, &journal.ChangeSet{ID: "undo-x"}, one, f.author), 422},
+		"unknown field":                        {signing.Seal(signing.KindChanges, []byte(`{"id":"x","time":`+fmt.Sprint(time.Now().Unix())+"}\n"+`{"do":"block","name":"x.example","colour":"red"}`+"\n"), f.author), 400},
+		"no change":                            {signed(t, &journal.ChangeSet{ID: "good"}, nil, f.author), 422},
 	} {
 		a := push(c.body)
 		if a.status != c.status {
-			t.Errorf("%s: %s", what, a)
+			t.Errorf("%s: %s, want status %d", what, a, c.status)
 		} else {
 			refused(t, a, c.status, "")
 		}
@@ -269,7 +273,7 @@ func TestSigned(t *testing.T) {
 	}
 	r := into[changeset.Receipt](t, push(good), http.StatusCreated)
 	if !slices.Equal(r.Authors, []string{f.author.ID()}) {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want %s as the only author", r, f.author.ID())
 	}
 	f.wants(t, "signed.example", blocklist.BlockedBy)
 	if again := into[changeset.Receipt](t, push(good), http.StatusOK); again.Version != r.Version {
@@ -280,15 +284,15 @@ func TestSigned(t *testing.T) {
 	}, f.author)
 	r = into[changeset.Receipt](t, push(mixed), http.StatusCreated)
 	if r.Accepted != 1 || r.Refusals != 2 || r.Refused[0].Line != 1 || r.Refused[0].Guard != "name" || r.Refused[1].Guard != "public-suffix" {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want one accepted change, and two refused by the guards name and public-suffix", r)
 	}
 	f.wants(t, "fine.example", blocklist.BlockedBy)
 	f.wants(t, "upper.example", blocklist.Pass)
 	f.wants(t, "x.co.uk", blocklist.Pass)
 }
 
-// TestDryRun checks that a dry run returns a receipt and changes nothing.
-func TestDryRun(t *testing.T) {
+// TestDryRunChangesNothing checks that a dry run returns a receipt and changes nothing.
+func TestDryRunChangesNothing(t *testing.T) {
 	f := start(t, setting{})
 	before := f.journ.State()
 	s := set("dry", "dry.example", "gouv.fr", "google.com")
@@ -298,7 +302,7 @@ func TestDryRun(t *testing.T) {
 	}
 	r := into[changeset.Receipt](t, f.call(t, "ada", "POST", "/v1/changesets?dry_run=true", pushapi.TypeJSON, bytes.NewReader(data)), http.StatusOK)
 	if r.State != changeset.DryRun || r.Accepted+r.Refusals != 3 || r.Refusals == 0 || r.Version != 0 {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want a dry run of 3 changes without a version", r)
 	}
 	if st := f.journ.State(); st.Version != before.Version || st.Hash != before.Hash {
 		t.Errorf("version %d after %d", st.Version, before.Version)
@@ -311,7 +315,7 @@ func TestDryRun(t *testing.T) {
 		}
 	}
 	if objects, err := f.stream.Objects(t.Context()); err != nil || slices.ContainsFunc(objects, func(o stream.ObjectInfo) bool { return strings.HasSuffix(o.Name, journal.ChangeSetSuffix) }) {
-		t.Error(objects, err)
+		t.Errorf("objects %v, %v; want no change set", objects, err)
 	}
 	f.wants(t, "dry.example", blocklist.Pass)
 }

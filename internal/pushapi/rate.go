@@ -76,7 +76,7 @@ func (f *fleet) Unusual(usual map[string]changeset.Baseline) string {
 		}
 		rate := float64(blocked) / float64(queries)
 		if usual := usualRates(b, queries); rate < usual.low || rate > usual.high {
-			return fmt.Sprintf("%s blocks %.2f %% of queries, and usually %.2f to %.2f %%", name, 100*rate, 100*usual.low, 100*usual.high)
+			return fmt.Sprintf("%s blocks %.2f %% of queries, and its usual share is %.2f to %.2f %%", name, 100*rate, 100*usual.low, 100*usual.high)
 		}
 	}
 	return ""

@@ -14,11 +14,12 @@ import (
 	"rempart/internal/journal"
 	"rempart/internal/journal/stream"
 	"rempart/internal/pushapi"
+	"rempart/internal/signing"
 )
 
-// TestNotReadyIsNoRefusal checks that a control which has a newer key ring and does not follow its journal yet answers pushes, and orders of the new root key,
-// with 503 and Retry-After. It answers reads from the earlier state.
-func TestNotReadyIsNoRefusal(t *testing.T) {
+// TestControlThatIsNotReadyAnswers503 checks that a control which has a newer key ring and does not follow its journal yet answers pushes, and orders of the
+// new root key, with 503 and Retry-After. It answers reads from the earlier state.
+func TestControlThatIsNotReadyAnswers503(t *testing.T) {
 	t.Parallel()
 	f := start(t, setting{})
 	f.published(t, set("one", "one.example"))
@@ -37,7 +38,7 @@ func TestNotReadyIsNoRefusal(t *testing.T) {
 	}
 	t.Cleanup(func() { f.stream.Close() })
 	f.journ, err = journal.NewControl(journal.ControlConfig{
-		Stream: f.stream, Key: f.control, Ring: sealed, Trust: []journal.PublicKey{f.root.PublicKey, root.PublicKey}, Dir: filepath.Join(f.dir, "state"), Log: log,
+		Stream: f.stream, Key: f.control, Ring: sealed, Trust: []signing.PublicKey{f.root.PublicKey, root.PublicKey}, Dir: filepath.Join(f.dir, "state"), Log: log,
 	})
 	if err == nil {
 		err = f.journ.Start(t.Context())

@@ -22,27 +22,27 @@ func (f *fixture) pushWhole(t testing.TB, who, id string, names ...string) *answ
 func (f *fixture) isUnknown(t testing.TB, id string) {
 	t.Helper()
 	if a := f.get(t, "joe", "/v1/changesets/"+id); a.status != http.StatusNotFound {
-		t.Errorf("%s: %s", id, a)
+		t.Errorf("change set %s: %s, want status 404", id, a)
 	}
 }
 
-// TestHeldPushIsRepeatedWithoutHeld checks that a repeated push with without_held=true publishes the part of a held change set that no guard holds, and holds
-// the other part as a separate change set.
-func TestHeldPushIsRepeatedWithoutHeld(t *testing.T) {
+// TestRepeatedPushWithoutHeldPublishesRest checks that a repeated push with without_held=true publishes the part of a held change set that no guard holds, and
+// holds the other part as a separate change set.
+func TestRepeatedPushWithoutHeldPublishesRest(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com"}
 	into[changeset.Receipt](t, f.pushWhole(t, "ada", "case", names...), http.StatusAccepted)
 	for range 2 { // the second push repeats the first after a lost answer
 		a := f.pushSplit(t, "case", "", names...)
 		if a.status != http.StatusCreated && a.status != http.StatusOK {
-			t.Fatal(a)
+			t.Fatalf("repeated push: %s, want status 200 or 201", a)
 		}
 		r := f.state(t, "case")
 		if r.State != changeset.Published || r.Accepted != 1 || r.Holds != 0 || r.HeldAs != "case~held" || r.SetApart != 1 {
-			t.Errorf("%+v", r)
+			t.Errorf("receipt %+v, want one change published and one in case~held", r)
 		}
 		if held := f.state(t, "case~held"); held.State != changeset.Held || held.PartOf != "case" || held.Accepted != 1 {
-			t.Errorf("%+v", held)
+			t.Errorf("receipt of case~held: %+v, want one held change", held)
 		}
 	}
 	f.wants(t, "one.example", blocklist.BlockedBy)
@@ -53,8 +53,8 @@ func TestHeldPushIsRepeatedWithoutHeld(t *testing.T) {
 	f.wants(t, "dailymotion.com", blocklist.BlockedBy)
 }
 
-// TestNothingIsSetApartOfWhatIsDecided checks that control creates no second change set if the first one cannot be replaced.
-func TestNothingIsSetApartOfWhatIsDecided(t *testing.T) {
+// TestDecidedChangeSetIsNotReplaced checks that control creates no second change set if the first one cannot be replaced.
+func TestDecidedChangeSetIsNotReplaced(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com"}
 	for id, act := range map[string]string{"yes": "approve", "no": "reject"} {
@@ -62,19 +62,19 @@ func TestNothingIsSetApartOfWhatIsDecided(t *testing.T) {
 		f.post(t, "eve", "/v1/changesets/"+id+"/"+act)
 		before := f.state(t, id)
 		if r := into[changeset.Receipt](t, f.pushSplit(t, id, "", names...), http.StatusOK); r.State != before.State || r.HeldAs != "" {
-			t.Errorf("%s: %+v", id, r)
+			t.Errorf("repeated push of %s: receipt %+v, want the state %s and no held part", id, r, before.State)
 		}
 		f.isUnknown(t, id+"~held")
 	}
 	into[changeset.Receipt](t, f.pushWhole(t, "ada", "all", "deezer.com"), http.StatusAccepted) // guards hold all changes
 	if r := into[changeset.Receipt](t, f.pushSplit(t, "all", "", "deezer.com"), http.StatusOK); r.State != changeset.Held {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want it held", r)
 	}
 	f.isUnknown(t, "all~held")
 
 	into[changeset.Receipt](t, f.pushWhole(t, "bob", "other", names...), http.StatusAccepted) // pushed by another person
 	if p := refused(t, f.pushSplit(t, "other", "", names...), http.StatusConflict, "id"); !strings.Contains(p.Errors[0].Message, "bob pushed it") {
-		t.Errorf("%+v", p)
+		t.Errorf("problem %+v, want one that says that bob pushed it", p)
 	}
 	f.isUnknown(t, "other~held")
 	into[changeset.Receipt](t, f.pushWhole(t, "ada", "taken", "fine.example"), http.StatusCreated) // published with other content
@@ -85,14 +85,14 @@ func TestNothingIsSetApartOfWhatIsDecided(t *testing.T) {
 	into[changeset.Receipt](t, f.pushWhole(t, "ada", "third", names...), http.StatusAccepted)
 	refused(t, f.pushSplit(t, "third", "", names...), http.StatusConflict, "id")
 	if r := f.state(t, "third"); r.State != changeset.Held {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want it held", r)
 	}
 	into[changeset.Receipt](t, f.post(t, "eve", "/v1/changesets/third/approve"), http.StatusCreated)
 }
 
-// TestReplacedWhileApproved checks that either the approval or the replacement takes effect if a held change set is approved while its author pushes it again
-// without the held changes.
-func TestReplacedWhileApproved(t *testing.T) {
+// TestApprovalAndReplacementExcludeEachOther checks that either the approval or the replacement takes effect if a held change set is approved while its author
+// pushes it again without the held changes.
+func TestApprovalAndReplacementExcludeEachOther(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com"}
 	for _, id := range []string{"r1", "r2", "r3", "r4", "r5", "r6"} {
@@ -105,7 +105,7 @@ func TestReplacedWhileApproved(t *testing.T) {
 		r, apart := f.state(t, id), f.get(t, "joe", "/v1/changesets/"+id+"~held")
 		switch {
 		case r.State != changeset.Published:
-			t.Errorf("%+v", r)
+			t.Errorf("receipt %+v, want it published", r)
 		case r.HeldAs == "" && (r.Accepted != 2 || apart.status != http.StatusNotFound):
 			t.Errorf("approved: %+v %s", r, apart)
 		case r.HeldAs != "" && (r.Accepted != 1 || apart.status != http.StatusOK):
@@ -114,8 +114,8 @@ func TestReplacedWhileApproved(t *testing.T) {
 	}
 }
 
-// TestReplacementCrash checks a repeated push with without_held=true of a held change set that a crash left in the state pending.
-func TestReplacementCrash(t *testing.T) {
+// TestReplacementIsRepeatableAfterCrash checks a repeated push with without_held=true of a held change set that a crash left in the state pending.
+func TestReplacementIsRepeatableAfterCrash(t *testing.T) {
 	f := start(t, setting{})
 	names := []string{"one.example", "dailymotion.com"}
 	into[changeset.Receipt](t, f.pushWhole(t, "ada", "crash", names...), http.StatusAccepted)
@@ -132,6 +132,6 @@ func TestReplacementCrash(t *testing.T) {
 	}
 	r := into[changeset.Receipt](t, f.pushSplit(t, "crash", "", names...), http.StatusCreated)
 	if r.State != changeset.Published || r.Accepted != 1 || f.state(t, "crash~held").State != changeset.Held {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want one change published and the rest in crash~held", r)
 	}
 }

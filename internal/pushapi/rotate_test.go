@@ -8,8 +8,9 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// TestRotate checks that an earlier secret is accepted for the time in the order, that an order takes effect once, and that a revoked token cannot be rotated.
-func TestRotate(t *testing.T) {
+// TestTokenRotation checks that an earlier secret is accepted for the time in the order, that an order takes effect once, and that a revoked token cannot be
+// rotated.
+func TestTokenRotation(t *testing.T) {
 	f := start(t, setting{})
 	f.token(t, pushapi.Order{Name: "rota", Roles: []pushapi.Role{pushapi.Auditor}})
 	f.secret["first"] = f.secret["rota"]
@@ -25,11 +26,11 @@ func TestRotate(t *testing.T) {
 	works("first", http.StatusOK)
 	works("second", http.StatusOK)
 	for name, o := range map[string]pushapi.Order{
-		"sent again":    {Do: "rotate", Name: "rota", Keep: 1800, Time: now - 10},
-		"signed before": {Do: "rotate", Name: "rota", Time: now - 20},
+		"order sent again":     {Do: "rotate", Name: "rota", Keep: 1800, Time: now - 10},
+		"order signed earlier": {Do: "rotate", Name: "rota", Time: now - 20},
 	} {
 		if a := f.order(t, o, f.root); a.status != http.StatusConflict {
-			t.Errorf("%s: %s", name, a)
+			t.Errorf("%s: %s, want status 409", name, a)
 		}
 	}
 	f.token(t, pushapi.Order{Do: "rotate", Name: "rota", Keep: 3600, Time: now - 9})
@@ -56,7 +57,7 @@ func TestRotate(t *testing.T) {
 		{Do: "rotate", Name: "rota", Keep: -1}, {Do: "rotate", Name: "rota", Keep: 1 << 40}, {Do: "rotate", Name: "rota", Roles: []pushapi.Role{pushapi.Publisher}}, {Do: "rotate", Name: "rota", Expires: 1},
 	} {
 		if a := f.order(t, o, f.root); a.status != http.StatusUnprocessableEntity {
-			t.Errorf("%+v: %s", o, a)
+			t.Errorf("order %+v: %s, want status 422", o, a)
 		}
 	}
 	f.token(t, pushapi.Order{Do: "revoke", Name: "rota"})

@@ -12,8 +12,8 @@ import (
 	"rempart/internal/pushapi"
 )
 
-// TestNobodyHoldsConnections checks that a caller without a token who sends a body one byte at a time soon gets an answer, and that the connection ends.
-func TestNobodyHoldsConnections(t *testing.T) {
+// TestSlowBodyWithoutTokenIsEnded checks that a caller without a token who sends a body one byte at a time soon gets an answer, and that the connection ends.
+func TestSlowBodyWithoutTokenIsEnded(t *testing.T) {
 	t.Parallel()
 	f := start(t, setting{})
 	head := func(request, mediaType string) string {

@@ -13,6 +13,7 @@ import (
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
+	"rempart/internal/signing"
 )
 
 // nodes are simulated nodes that report to control; by maps the name of each to its last report.
@@ -93,15 +94,15 @@ func (f *fixture) state(t testing.TB, id string) changeset.Receipt {
 	return into[changeset.Receipt](t, f.get(t, "joe", "/v1/changesets/"+id), http.StatusOK)
 }
 
-// TestStage checks that a staged change set is published at the end of its stage or by an advance, and has no effect after an undo.
-func TestStage(t *testing.T) {
+// TestStagedChangeSetIsPublished checks that a staged change set is published at the end of its stage or by an advance, and has no effect after an undo.
+func TestStagedChangeSetIsPublished(t *testing.T) {
 	f := start(t, setting{})
 	edges := steadyNodes(t, f)
 	begun := time.Now()
 	f.published(t, staged("soon", 3, "soon.example"))
 	r := f.published(t, staged("itself", 3600, "itself.example"))
 	if r.State != changeset.Staged {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want it staged", r)
 	}
 	f.wants(t, "itself.example", blocklist.Pass) // control is in no share
 	edges.report(t, 1000, steady)
@@ -118,7 +119,7 @@ func TestStage(t *testing.T) {
 
 	f.published(t, staged("called", 3600, "called.example"))
 	if a := f.post(t, "eve", "/v1/changesets/called/advance"); a.status != http.StatusOK {
-		t.Error(a)
+		t.Errorf("advance: %s, want status 200", a)
 	}
 	f.wants(t, "called.example", blocklist.BlockedBy)
 
@@ -130,8 +131,9 @@ func TestStage(t *testing.T) {
 	refused(t, f.post(t, "eve", "/v1/changesets/undone/advance"), http.StatusConflict, "path.id")
 }
 
-// TestStageCrash checks that control, after a crash between the writes to the journal and to the receipts, continues stages and corrects the receipts.
-func TestStageCrash(t *testing.T) {
+// TestStageContinuesAfterCrash checks that control, after a crash between the writes to the journal and to the receipts, continues stages and corrects the
+// receipts.
+func TestStageContinuesAfterCrash(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, staged("long", 3, "long.example"))
 	f.published(t, set("plain", "plain.example"))
@@ -155,7 +157,7 @@ func TestStageCrash(t *testing.T) {
 		t.Errorf("%d scoped", n)
 	}
 	if a := again.post(t, "eve", "/v1/changesets/held/approve"); a.status != http.StatusCreated {
-		t.Error(a)
+		t.Errorf("approval: %s, want status 201", a)
 	}
 }
 
@@ -170,10 +172,11 @@ func (n *nodes) rampant(t testing.TB, set string) {
 	})
 }
 
-// TestStageThreshold checks the withdrawal of a staged change set that needs more keys than control has: the receipt names the undo that a second person
-// must approve. If that person rejects the undo, the stage continues. If the undo expires, or the journal refuses it, control requests another one.
-func TestStageThreshold(t *testing.T) {
-	f := start(t, setting{ring: func(r *journal.Ring) { r.Threshold = journal.Threshold{Changes: 2, Keys: 2} }})
+// TestWithdrawalAboveThresholdNeedsApproval checks the withdrawal of a staged change set that needs more keys than control has: the receipt names the undo that
+// a second person must approve. If that person rejects the undo, the stage continues. If the undo expires, or the journal refuses it, control requests another
+// one.
+func TestWithdrawalAboveThresholdNeedsApproval(t *testing.T) {
+	f := start(t, setting{ring: func(r *signing.Ring) { r.Threshold = signing.Threshold{Changes: 2, Keys: 2} }})
 	edges := steadyNodes(t, f)
 	var changes []journal.Change
 	for _, n := range []string{"a.example", "b.example", "c.example"} {
@@ -181,7 +184,7 @@ func TestStageThreshold(t *testing.T) {
 	}
 	body := signed(t, &journal.ChangeSet{ID: "bad", Stage: &journal.Stage{Share: 0.5, Seconds: 3600}}, changes, f.author, f.approver)
 	if a := f.call(t, "ada", http.MethodPost, "/v1/changesets", pushapi.TypeSigned, bytes.NewReader(body)); a.status != http.StatusCreated {
-		t.Fatal(a)
+		t.Fatalf("push with two signatures: %s, want status 201", a)
 	}
 	edges.rampant(t, "bad")
 	asked := func(undo string) {
@@ -198,18 +201,18 @@ func TestStageThreshold(t *testing.T) {
 	f.edit(t, "undo-bad~2", map[string]any{"state": "refused"})
 	asked("undo-bad~3")
 	if a := f.post(t, "eve", "/v1/changesets/undo-bad~3/reject"); a.status != http.StatusOK {
-		t.Fatal(a)
+		t.Fatalf("rejection of the undo: %s, want status 200", a)
 	}
 	waitFor(t, "the stage to continue", func() bool { return strings.Contains(f.state(t, "bad").Note, "rejected by eve") })
 	if a := f.post(t, "eve", "/v1/changesets/bad/advance"); a.status != http.StatusOK {
-		t.Error(a)
+		t.Errorf("advance: %s, want status 200", a)
 	}
 	f.wants(t, "a.example", blocklist.BlockedBy)
 }
 
-// TestStageStuck checks a staged change set that control cannot withdraw, because a later change set changed all of its names: the log reports this once, and
-// a withdrawal by a person ends the stage.
-func TestStageStuck(t *testing.T) {
+// TestStageThatCannotBeWithdrawn checks a staged change set that control cannot withdraw, because a later change set changed all of its names: the log reports
+// this once, and a withdrawal by a person ends the stage.
+func TestStageThatCannotBeWithdrawn(t *testing.T) {
 	f := start(t, setting{})
 	edges := steadyNodes(t, f)
 	f.published(t, staged("bad", 3600, "x.example"))
@@ -225,9 +228,9 @@ func TestStageStuck(t *testing.T) {
 	refused(t, f.post(t, "bob", "/v1/changesets/bad/undo"), http.StatusConflict, "path.id")
 }
 
-// TestStageWithdrawn checks that control withdraws a staged change set once if the block rate of its nodes leaves the usual range, and does not publish it at
-// the end of the stage.
-func TestStageWithdrawn(t *testing.T) {
+// TestUnusualBlockRateWithdrawsStage checks that control withdraws a staged change set once if the block rate of its nodes leaves the usual range, and does not
+// publish it at the end of the stage.
+func TestUnusualBlockRateWithdrawsStage(t *testing.T) {
 	for seconds := int64(5); !stageWithdrawn(t, seconds); seconds *= 2 {
 		if seconds > 80 {
 			t.Fatal("this machine is too slow to report within a stage")
@@ -235,7 +238,8 @@ func TestStageWithdrawn(t *testing.T) {
 	}
 }
 
-// stageWithdrawn is TestStageWithdrawn with a stage of that many seconds. It returns false if the stage may have ended before the nodes had reported.
+// stageWithdrawn is TestUnusualBlockRateWithdrawsStage with a stage of that many seconds. It returns false if the stage may have ended before the nodes had
+// reported.
 func stageWithdrawn(t *testing.T, seconds int64) bool {
 	t.Helper()
 	f := start(t, setting{})
@@ -260,12 +264,12 @@ func stageWithdrawn(t *testing.T, seconds int64) bool {
 		return false
 	}
 	if state != changeset.Staged {
-		t.Errorf("%s", state)
+		t.Errorf("state %s, want staged", state)
 	}
 	waitFor(t, "the withdrawal", func() bool { return f.state(t, "bad").State == changeset.Undone })
 	r := f.state(t, "bad")
 	if !strings.Contains(r.Note, "edge") || r.UndoneBy != "undo-bad" || f.state(t, "undo-bad").By != "control" {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want it undone by control as undo-bad, with a note that names a node", r)
 	}
 	if n := len(f.journ.State().Scoped); n != 0 {
 		t.Errorf("%d scoped", n)
@@ -285,8 +289,8 @@ func stageWithdrawn(t *testing.T, seconds int64) bool {
 	return true
 }
 
-// TestStageRestart checks that a stage continues after a restart of control.
-func TestStageRestart(t *testing.T) {
+// TestStageContinuesAfterRestart checks that a stage continues after a restart of control.
+func TestStageContinuesAfterRestart(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, staged("long", 3600, "long.example"))
 	f.stop()
@@ -301,8 +305,8 @@ func TestStageRestart(t *testing.T) {
 	again.wants(t, "long.example", blocklist.BlockedBy)
 }
 
-// TestSuspend checks that enforcement can be suspended and resumed, and that the journal records who suspended it and why.
-func TestSuspend(t *testing.T) {
+// TestEnforcementIsSuspendedAndResumed checks that enforcement can be suspended and resumed, and that the journal records who suspended it and why.
+func TestEnforcementIsSuspendedAndResumed(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("one", "one.example"))
 	call := func(who, what, body string) *answer {
@@ -317,14 +321,14 @@ func TestSuspend(t *testing.T) {
 	}
 	for range 2 {
 		if a := into[answered](t, call("eve", "suspend", `{"reason":"all is wrong"}`), http.StatusOK); !a.Suspended || a.Version != f.journ.State().Version {
-			t.Errorf("%+v", a)
+			t.Errorf("suspend: %+v, want enforcement suspended at the newest version", a)
 		}
 	}
 	if !f.journ.State().Suspended || !f.journ.State().View().Suspended() {
 		t.Error("enforcement is not suspended")
 	}
 	if a := into[answered](t, call("ada", "resume", `{"reason":"all is well"}`), http.StatusOK); a.Suspended {
-		t.Errorf("%+v", a)
+		t.Errorf("resume: %+v, want enforcement resumed", a)
 	}
 	f.wants(t, "one.example", blocklist.BlockedBy)
 	data, err := f.journ.Record(t.Context(), f.journ.State().Version-1)
@@ -332,12 +336,12 @@ func TestSuspend(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r, _, err := journal.ReadRecord(data); err != nil || r.Kind != journal.RecordSuspend || r.By != "eve" || r.Reason != "all is wrong" {
-		t.Errorf("%+v %v", r, err)
+		t.Errorf("record %+v, %v; want a suspension by eve with its reason", r, err)
 	}
 }
 
-// TestFleet checks that the API shows on how many nodes a version is in force, and that invalid reports of nodes are refused.
-func TestFleet(t *testing.T) {
+// TestVersionShowsItsNodes checks that the API shows on how many nodes a version is in force, and that invalid reports of nodes are refused.
+func TestVersionShowsItsNodes(t *testing.T) {
 	f := start(t, setting{idle: true}) // otherwise control is also listed as a node
 	edges := newNodes(t, f, 10)
 	edges.report(t, 0, steady)
@@ -351,20 +355,20 @@ func TestFleet(t *testing.T) {
 	path := fmt.Sprint("/v1/versions/", r.Version)
 	v := into[pushapi.VersionInfo](t, f.get(t, "ada", path), http.StatusOK)
 	if v.Nodes != 10 || v.InForce != 9 || v.Slowest > 90 || v.Median > 50 || v.By != "ada" || v.Kind != "changes" {
-		t.Errorf("%+v", v)
+		t.Errorf("version %+v, want it in force on 9 of 10 nodes, by ada", v)
 	}
 	edges.send(t, &journal.Status{Node: "new", Version: r.Version}) // a new node: the time until it reported is not measured
 	late.Version = r.Version
 	edges.send(t, late)
 	v = into[pushapi.VersionInfo](t, f.get(t, "ada", path), http.StatusOK)
 	if v.Nodes != 11 || v.InForce != 11 {
-		t.Errorf("%+v", v)
+		t.Errorf("version %+v, want it in force on 11 of 11 nodes", v)
 	}
 	refused(t, f.get(t, "ada", "/v1/versions/999"), http.StatusNotFound, "path.version")
 	refused(t, f.get(t, "ada", "/v1/versions/x"), http.StatusUnprocessableEntity, "path.version")
 	all := into[struct{ Nodes []pushapi.NodeInfo }](t, f.get(t, "ada", "/v1/nodes"), http.StatusOK)
 	if len(all.Nodes) != 11 || all.Nodes[0].Node != "node/edge0" || all.Nodes[0].Behind != 0 {
-		t.Errorf("%+v", all)
+		t.Errorf("nodes %+v, want 11, the first of them node/edge0, up to date", all)
 	}
 	for _, bad := range []string{"", "x", `{}`, `{"node":"a b"}`, `{"node":"x","queries":1,"blocked":2}`, `{"node":"` + strings.Repeat("x", 65) + `"}`, strings.Repeat("x", 5000)} {
 		if f.api.Report(t.Context(), "node", []byte(bad)) == nil {

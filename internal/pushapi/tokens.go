@@ -154,7 +154,7 @@ func (a *API) registerTokens() {
 
 func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	if len(o.Roles) == 0 || slices.ContainsFunc(o.Roles, func(r Role) bool { return !slices.Contains(allRoles, r) }) {
-		return nil, problem(http.StatusUnprocessableEntity, "body.roles", "one or more of publisher, approver, auditor, node")
+		return nil, problem(http.StatusUnprocessableEntity, "body.roles", "must be one or more of publisher, approver, auditor, node")
 	}
 	if o.Expires != 0 && o.Expires <= time.Now().Unix() {
 		return nil, problem(http.StatusUnprocessableEntity, "body.expires", "the expiry is in the past")
@@ -163,11 +163,11 @@ func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 		o.Owner = o.Name
 	}
 	if !tokenName.MatchString(o.Owner) {
-		return nil, problem(http.StatusUnprocessableEntity, "body.owner", "lower-case letters, digits, dots and hyphens, 63 at most")
+		return nil, problem(http.StatusUnprocessableEntity, "body.owner", "must be at most 63 lower-case letters, digits, dots and hyphens")
 	}
 	for _, name := range []string{"control", "lists", "root", "time"} {
 		if o.Name == name || o.Owner == name {
-			return nil, problem(http.StatusUnprocessableEntity, "body.name", "the name "+name+" is reserved: choose another one")
+			return nil, problem(http.StatusUnprocessableEntity, "body.name", "the name "+name+" is reserved: choose another name")
 		}
 	}
 	t := &token{Name: o.Name, Owner: o.Owner, Roles: slices.Compact(slices.Sorted(slices.Values(o.Roles))), Created: time.Now().Unix(), Expires: o.Expires}
@@ -181,7 +181,7 @@ func (a *API) createToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 		_, err = a.tokens.Create(ctx, byName+t.Name, data)
 	}
 	if errors.Is(err, stream.ErrExists) {
-		return nil, problem(http.StatusConflict, "body.name", "a token with this name was created before: choose another name, names are not used again")
+		return nil, problem(http.StatusConflict, "body.name", "a token with this name was created before: choose another name, because names are never used again")
 	}
 	if err == nil {
 		_, err = a.tokens.Put(ctx, byHash+t.Hash, []byte(t.Name))
@@ -222,7 +222,7 @@ func (a *API) newProof(ctx context.Context, name, certificate string) (tokenProo
 // rotateToken replaces the secret of a token that is valid, and keeps its name, owner and roles.
 func (a *API) rotateToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	if len(o.Roles) > 0 || o.Owner != "" {
-		return nil, problem(http.StatusUnprocessableEntity, "body.roles", "a rotation keeps the roles and the owner of a token: create another token for other ones")
+		return nil, problem(http.StatusUnprocessableEntity, "body.roles", "a rotation keeps the roles and the owner of a token: create another token for other roles or another owner")
 	}
 	if o.Keep < 0 || o.Keep > int64(maxKeep/time.Second) {
 		return nil, problem(http.StatusUnprocessableEntity, "body.keep", fmt.Sprintf("the earlier secret is accepted for 0 to %d seconds", int64(maxKeep/time.Second)))
@@ -237,7 +237,7 @@ func (a *API) rotateToken(ctx context.Context, o *Order) (*tokenOutput, error) {
 	case err != nil:
 		return nil, changeset.Fail("the token was not rotated", err)
 	case !t.valid():
-		return nil, problem(http.StatusConflict, "body.name", "the token is revoked or expired: create one under another name")
+		return nil, problem(http.StatusConflict, "body.name", "the token is revoked or expired: create a token with another name")
 	case o.Time <= t.Rotated:
 		return nil, problem(http.StatusConflict, "body.time", "the token was already rotated by this order or a later one: wait a second, and sign a new order")
 	}

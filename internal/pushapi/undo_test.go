@@ -13,6 +13,7 @@ import (
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
+	"rempart/internal/signing"
 )
 
 func (f *fixture) published(t testing.TB, s pushapi.ChangeSet) changeset.Receipt {
@@ -27,8 +28,8 @@ func (f *fixture) undo(t testing.TB, id string) changeset.UndoResult {
 
 func act(do journal.Act, name string) changeset.Change { return changeset.Change{Do: do, Name: name} }
 
-// TestUndoAgain checks that an undo can be repeated, that it can be undone, and that this second undo can be undone too.
-func TestUndoAgain(t *testing.T) {
+// TestUndoCanBeUndone checks that an undo can be repeated, that it can be undone, and that this second undo can be undone too.
+func TestUndoCanBeUndone(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("first", "a.example", "b.example"))
 	f.published(t, pushapi.ChangeSet{ID: "later", Changes: []changeset.Change{{Name: "b.example", Category: "phishing"}}})
@@ -54,14 +55,15 @@ func TestUndoAgain(t *testing.T) {
 	}
 }
 
-// TestUndo checks that an undo restores the earlier claims about a name, or removes the claims if there were none, and keeps later changes.
-func TestUndo(t *testing.T) {
+// TestUndoRestoresEarlierClaims checks that an undo restores the earlier claims about a name, or removes the claims if there were none, and keeps later
+// changes.
+func TestUndoRestoresEarlierClaims(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, set("first", "a.example", "b.example", "c.example"))
 	f.published(t, pushapi.ChangeSet{ID: "later", Changes: []changeset.Change{{Name: "b.example", Category: "phishing"}}})
 	u := f.undo(t, "first")
 	if u.Lefts != 1 || !slices.Equal(u.Left, []string{"b.example"}) || u.Accepted != 2 {
-		t.Errorf("%+v", u)
+		t.Errorf("undo %+v, want 2 changes, and b.example left", u)
 	}
 	f.wants(t, "a.example", blocklist.Pass)
 	f.wants(t, "b.example", blocklist.BlockedBy)
@@ -81,7 +83,7 @@ func TestUndo(t *testing.T) {
 	f.wants(t, "b.example", blocklist.BlockedBy)
 	i := into[pushapi.NameInfo](t, f.get(t, "joe", "/v1/names/b.example"), http.StatusOK)
 	if len(i.Claims) != 1 || i.Claims[0].Category != "phishing" {
-		t.Errorf("%+v", i)
+		t.Errorf("b.example: %+v, want one claim with the category phishing", i)
 	}
 	f.wants(t, "never.example", blocklist.Pass)
 
@@ -91,7 +93,7 @@ func TestUndo(t *testing.T) {
 	f.published(t, pushapi.ChangeSet{ID: "renewed", Changes: []changeset.Change{{Name: "d.example", Scope: "subtree", Expiry: &second}}})
 	f.undo(t, "renewed")
 	if i := into[pushapi.NameInfo](t, f.get(t, "joe", "/v1/names/d.example"), http.StatusOK); len(i.Claims) != 1 || !i.Claims[0].Expiry.Equal(first) {
-		t.Errorf("%+v", i)
+		t.Errorf("d.example: %+v, want one claim that expires at %v", i, first)
 	}
 	f.published(t, pushapi.ChangeSet{ID: "allowed", Changes: []changeset.Change{act(journal.Allow, "d.example")}})
 	f.wants(t, "d.example", blocklist.Allowed)
@@ -110,8 +112,8 @@ func TestUndo(t *testing.T) {
 	f.wants(t, "long.example", blocklist.Pass)
 }
 
-// TestUndoScoped checks that the undo of a change for all nodes restores the earlier changes for some countries.
-func TestUndoScoped(t *testing.T) {
+// TestUndoRestoresScopedChanges checks that the undo of a change for all nodes restores the earlier changes for some countries.
+func TestUndoRestoresScopedChanges(t *testing.T) {
 	f := start(t, setting{})
 	countries := func(id, name string, countries ...string) {
 		f.published(t, pushapi.ChangeSet{ID: id, Changes: []changeset.Change{{Name: name, Countries: countries}}})
@@ -133,12 +135,13 @@ func TestUndoScoped(t *testing.T) {
 	f.wants(t, "s.example", blocklist.Pass)
 }
 
-// TestUndoRejected checks an undo that needs approval: after a rejection it can be requested again; after an approval the change set is undone.
-func TestUndoRejected(t *testing.T) {
+// TestRejectedUndoCanBeRequestedAgain checks an undo that needs approval: after a rejection it can be requested again; after an approval the change set is
+// undone.
+func TestRejectedUndoCanBeRequestedAgain(t *testing.T) {
 	f := start(t, setting{})
 	f.held(t, "ada", "in")
 	if a := f.post(t, "eve", "/v1/changesets/in/approve"); a.status != http.StatusCreated {
-		t.Fatal(a)
+		t.Fatalf("approval: %s, want status 201", a)
 	}
 	f.published(t, pushapi.ChangeSet{ID: "out", Changes: []changeset.Change{act(journal.Withdraw, popular)}})
 	f.wants(t, popular, blocklist.Pass)
@@ -153,35 +156,35 @@ func TestUndoRejected(t *testing.T) {
 			do, want = "/approve", http.StatusCreated
 		}
 		if a := f.post(t, "eve", "/v1/changesets/"+u.ID+do); a.status != want {
-			t.Error(a)
+			t.Errorf("%s of the undo: %s, want status %d", do, a, want)
 		}
 	}
 	f.wants(t, popular, blocklist.BlockedBy)
 	if r := into[changeset.Receipt](t, f.get(t, "joe", "/v1/changesets/out"), http.StatusOK); r.State != changeset.Undone {
-		t.Errorf("%+v", r)
+		t.Errorf("receipt %+v, want it undone", r)
 	}
 }
 
-// TestScopedClaims checks that the API shows the claims about a name that apply to some nodes only.
-func TestScopedClaims(t *testing.T) {
+// TestScopedClaimsAreShown checks that the API shows the claims about a name that apply to some nodes only.
+func TestScopedClaimsAreShown(t *testing.T) {
 	f := start(t, setting{})
 	f.published(t, pushapi.ChangeSet{ID: "fr", Changes: []changeset.Change{{Name: "fr.example", Category: "scam", Countries: []string{"FR"}}}})
 	f.published(t, staged("some", 3600, "fr.example"))
 	got := into[pushapi.NameInfo](t, f.get(t, "joe", "/v1/names/www.fr.example"), http.StatusOK)
 	if got.Verdict != "pass" || len(got.Claims) != 2 {
-		t.Fatalf("%+v", got)
+		t.Fatalf("www.fr.example: %+v, want the verdict pass and two claims", got)
 	}
 	first, second := got.Claims[0], got.Claims[1]
 	if first.ChangeSet != "fr" || !slices.Equal(first.Countries, []string{"FR"}) || first.Does != "block" || first.Scope != "subtree" || first.Category != "scam" {
-		t.Errorf("%+v", first)
+		t.Errorf("first claim: %+v, want a block of the subtree in FR by the change set fr", first)
 	}
 	if second.ChangeSet != "some" || second.Share != 0.5 {
-		t.Errorf("%+v", second)
+		t.Errorf("second claim: %+v, want one of the change set some for half of the nodes", second)
 	}
 }
 
-// TestLog checks that the log of a name shows all changes about it, from small and large change sets and from lists.
-func TestLog(t *testing.T) {
+// TestLogShowsChangesOfName checks that the log of a name shows all changes about it, from small and large change sets and from lists.
+func TestLogShowsChangesOfName(t *testing.T) {
 	f := start(t, setting{})
 	name := "log.watched.example"
 	expiry := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
@@ -198,12 +201,12 @@ func TestLog(t *testing.T) {
 	}
 	fmt.Fprintf(&lines, `{"name":%q,"reason":"in a large set"}`+"\n", name)
 	if a := f.call(t, "ada", "POST", "/v1/changesets?id=large", pushapi.TypeNDJSON, strings.NewReader(lines.String())); a.status != http.StatusCreated {
-		t.Fatal(a)
+		t.Fatalf("push of the large change set: %s, want status 201", a)
 	}
 	// A signed change set in unusual JSON, with a refused change.
 	body := fmt.Sprintf("{\"id\":\"odd\",\"time\":%d}\n{ \"do\" : \"block\", \"name\" : \"\\u006cog.watched.example\", \"category\":\"scam\"}\n{\"do\":\"block\",\"name\":\"co.uk\"}\n", time.Now().Unix())
-	if a := f.call(t, "bob", "POST", "/v1/changesets", pushapi.TypeSigned, strings.NewReader(string(journal.Seal(journal.KindChanges, []byte(body), f.author)))); a.status != http.StatusCreated {
-		t.Fatal(a)
+	if a := f.call(t, "bob", "POST", "/v1/changesets", pushapi.TypeSigned, strings.NewReader(string(signing.Seal(signing.KindChanges, []byte(body), f.author)))); a.status != http.StatusCreated {
+		t.Fatalf("signed push: %s, want status 201", a)
 	}
 	wire, err := format.Name(name)
 	if err != nil {
@@ -229,7 +232,7 @@ func TestLog(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %s %s by %s %s", e.ID, e.Do, e.Name, e.By, e.List))
 		if e.ID == "one" && (e.Reason != "a \"<reason>\" & more" || e.Authority != "the court" || e.Decision != "42/7" || e.Mark != "censored" || !e.Expiry.Equal(expiry) ||
 			e.Comment != "a comment" || !e.Applied || e.Version == 0) {
-			t.Errorf("%+v", e)
+			t.Errorf("log entry of the change set one: %+v, want all fields of the change", e)
 		}
 	}
 	want := []string{
@@ -238,7 +241,7 @@ func TestLog(t *testing.T) {
 		"lists block log.watched.example by lists a list",
 	}
 	if len(got) != len(want) {
-		t.Fatalf("%q", got)
+		t.Fatalf("log: %q, want %d entries", got, len(want))
 	}
 	for i := range want {
 		if got[i] != want[i] && !(strings.HasPrefix(want[i], "lists") && strings.HasPrefix(got[i], "lists-") && strings.HasSuffix(got[i], want[i][len("lists"):])) {
@@ -251,7 +254,7 @@ func TestLog(t *testing.T) {
 		Log  []pushapi.LogEntry
 	}](t, f.get(t, "joe", "/v1/names/co.uk/log"), http.StatusOK)
 	if len(log.Log) != 1 || log.Log[0].Applied {
-		t.Errorf("%+v", log)
+		t.Errorf("log of co.uk: %+v, want one entry that was not applied", log)
 	}
 	refused(t, f.get(t, "joe", "/v1/names/no%20name/log"), http.StatusUnprocessableEntity, "path.name")
 }

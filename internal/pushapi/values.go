@@ -73,7 +73,7 @@ func (v *validation) field(name string, raw json.RawMessage) error {
 // change validates one change.
 func (v *validation) change(i int, raw json.RawMessage) error {
 	if i == journal.MaxChanges {
-		v.mistake("body.changes", fmt.Sprintf("more than %d changes: send more as lines (%s)", journal.MaxChanges, TypeNDJSON))
+		v.mistake("body.changes", fmt.Sprintf("more than %d changes: send a larger change set as lines (%s)", journal.MaxChanges, TypeNDJSON))
 		return errMistakes
 	}
 	v.changes++
@@ -195,7 +195,7 @@ func (v *valueReader) list(field func(name string, raw json.RawMessage) error, c
 		return problem(http.StatusUnprocessableEntity, "body.changes", "the field is present twice")
 	}
 	if begin != json.Delim('[') {
-		return problem(http.StatusUnprocessableEntity, "body.changes", "not a list of changes")
+		return problem(http.StatusUnprocessableEntity, "body.changes", "must be a list of changes")
 	}
 	n := 0
 	for ; v.more(); n++ {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestAllowFileInUTF16 checks that names can be added to a file in UTF-16.
-func TestAllowFileInUTF16(t *testing.T) {
+// TestAllowAddsToUTF16File checks that names can be added to a file in UTF-16.
+func TestAllowAddsToUTF16File(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "allow.txt")
 	text := []byte{0xff, 0xfe}
 	for _, c := range "one.example\r\n" {

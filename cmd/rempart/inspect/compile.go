@@ -55,7 +55,7 @@ Exit code: 0, or 2 if a list could not be fetched or read (the snapshot is writt
 				err = json.NewEncoder(cmd.OutOrStdout()).Encode(c)
 			} else {
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, version %d, %d bytes (%.1f per name), in %.1f s\n",
-					c.File, report.Count(c.Names, "name"), c.Version, c.Octets, c.PerName, c.Seconds)
+					c.File, report.Count(c.Names, "name"), c.Version, c.Bytes, c.PerName, c.Seconds)
 			}
 			if err != nil {
 				return err
@@ -73,8 +73,8 @@ type compileResult struct {
 	File    string  `json:"file"`
 	Version uint64  `json:"version"`
 	Names   int     `json:"names"`
-	Octets  int64   `json:"octets"`
-	PerName float64 `json:"octets_a_name"`
+	Bytes   int64   `json:"bytes"`
+	PerName float64 `json:"bytes_per_name"`
 	Seconds float64 `json:"seconds"` // includes reading the lists
 }
 
@@ -85,11 +85,11 @@ func writeSnapshot(path string, view *blocklist.View) (compileResult, error) {
 	err := durable.WriteFile(path, func(w io.Writer) error {
 		out := &countingWriter{Writer: w}
 		err := view.Compact(out, blocklist.Info{Version: st.Version, Created: st.Created, Content: view.Info().Content})
-		c.Octets = out.written
+		c.Bytes = out.written
 		return err
 	})
 	if st.Names > 0 {
-		c.PerName = float64(c.Octets) / float64(st.Names)
+		c.PerName = float64(c.Bytes) / float64(st.Names)
 	}
 	return c, err
 }

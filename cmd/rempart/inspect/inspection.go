@@ -16,6 +16,7 @@ import (
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/setup"
 	"rempart/internal/journal"
+	"rempart/internal/signing"
 )
 
 // readsOnly is the part of help texts about commands that only read.
@@ -89,15 +90,15 @@ func isMissing(l feed.ListStatus) bool { return l.Result == feed.Failed || l.Res
 // view returns the set that is in force with these settings, or that would be.
 func (in *inspection) view() (*blocklist.View, error) {
 	c := in.config
-	var roots []journal.PublicKey
+	var roots []signing.PublicKey
 	var err error
 	switch {
 	case c.Control != "":
 		roots, err = setup.ParseRootKeys(c.ControlKey)
 	case len(c.PushListen) > 0:
-		var keys *journal.Keys
-		if keys, err = journal.OpenExistingKeys(c.KeysFolder()); err == nil {
-			var ring *journal.StoredRing
+		var keys *signing.Keys
+		if keys, err = signing.OpenExistingKeys(c.KeysFolder()); err == nil {
+			var ring *signing.StoredRing
 			if ring, err = keys.Ring(); err == nil {
 				roots = ring.RootKeys
 			}

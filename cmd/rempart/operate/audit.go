@@ -20,8 +20,8 @@ import (
 
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
-	"rempart/internal/journal"
 	"rempart/internal/pushapi"
+	"rempart/internal/signing"
 )
 
 const (
@@ -159,7 +159,7 @@ func readSealedLine(r *bufio.Reader) ([]byte, error) {
 
 // check checks and writes one entry.
 func (t *auditReader) check(data []byte) error {
-	sealed, err := journal.Unseal(journal.KindAudit, data)
+	sealed, err := signing.Unseal(signing.KindAudit, data)
 	if err != nil {
 		return t.reportBreak("it is not an audit entry")
 	}

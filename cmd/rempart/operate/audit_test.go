@@ -10,14 +10,14 @@ import (
 	"testing"
 
 	"rempart/cmd/rempart/cli"
-	"rempart/internal/journal"
 	"rempart/internal/pushapi"
+	"rempart/internal/signing"
 )
 
-// TestBrokenAuditTrail checks that the output names the entry at which the hash chain is broken if entries were changed or omitted.
-func TestBrokenAuditTrail(t *testing.T) {
+// TestBrokenAuditTrailIsReported checks that the output names the entry at which the hash chain is broken if entries were changed or omitted.
+func TestBrokenAuditTrailIsReported(t *testing.T) {
 	t.Parallel()
-	key, err := journal.NewKey("control")
+	key, err := signing.NewKey("control")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestBrokenAuditTrail(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		entries = append(entries, journal.Seal(journal.KindAudit, append(payload, '\n'), key))
+		entries = append(entries, signing.Seal(signing.KindAudit, append(payload, '\n'), key))
 		sum := sha256.Sum256(entries[i])
 		previous = hex.EncodeToString(sum[:])
 	}

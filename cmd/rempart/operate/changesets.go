@@ -19,7 +19,7 @@ import (
 	"rempart/cmd/rempart/cli"
 	"rempart/cmd/rempart/report"
 	"rempart/internal/changeset"
-	"rempart/internal/journal"
+	"rempart/internal/signing"
 )
 
 func changesetsCommand() *cobra.Command {
@@ -203,7 +203,7 @@ func countersignature(ctx context.Context, c *apiClient, id, keyFile, content st
 	if r.Digest != hex.EncodeToString(digest) {
 		return nil, fmt.Errorf("change set %s: the bytes to sign are not the pushed ones (their digest is %s): read them again with \"rempart show --changes\"", id, r.Digest)
 	}
-	return map[string]any{"key": key.ID(), "signature": key.Sign(journal.KindChanges, digest).Bytes}, nil
+	return map[string]any{"key": key.ID(), "signature": key.Sign(signing.KindChanges, digest).Bytes}, nil
 }
 
 func undoCommand() *cobra.Command {

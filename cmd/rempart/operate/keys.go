@@ -14,7 +14,7 @@ import (
 
 	"rempart/cmd/rempart/cli"
 	"rempart/internal/config"
-	"rempart/internal/journal"
+	"rempart/internal/signing"
 )
 
 func keysCommand() *cobra.Command {
@@ -30,7 +30,7 @@ changed key ring at SIGHUP.`,
 
 // openedKeys are the keys of a folder.
 type openedKeys struct {
-	*journal.Keys
+	*signing.Keys
 	folder string
 	made   bool // the keys were created just now
 }
@@ -41,7 +41,7 @@ func openKeys() (*openedKeys, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, made, err := journal.OpenKeys(folder)
+	k, made, err := signing.OpenKeys(folder)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func openKeys() (*openedKeys, error) {
 }
 
 // openRing opens the keys like openKeys, and reads their key ring.
-func openRing() (*openedKeys, *journal.StoredRing, error) {
+func openRing() (*openedKeys, *signing.StoredRing, error) {
 	k, err := openKeys()
 	if err != nil {
 		return nil, nil, err
@@ -71,7 +71,7 @@ func keysInitCommand() *cobra.Command {
 				fmt.Fprintf(out, "keys are in %s already\n", k.folder)
 			} else {
 				fmt.Fprintf(out, "keys were created in %s\n", k.folder)
-				fmt.Fprintf(out, "%s signs which key may do what: store it outside this machine, and put it back only while it is needed\n", k.Path(journal.RootKey))
+				fmt.Fprintf(out, "%s signs which key may do what: store it outside this machine, and put it back only while it is needed\n", k.Path(signing.RootKey))
 			}
 			fmt.Fprintf(out, "servers that follow this control need:\n  REMPART_CONTROL_KEY=%s\n", ring.RootKeys[0])
 			return nil
@@ -98,7 +98,7 @@ func keysListCommand() *cobra.Command {
 	return cmd
 }
 
-func writeRing(w io.Writer, ring *journal.Ring, roots []journal.PublicKey) error {
+func writeRing(w io.Writer, ring *signing.Ring, roots []signing.PublicKey) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, r := range roots {
 		fmt.Fprintf(tw, "root\t%s\n", r)
@@ -125,7 +125,7 @@ func keysNewCommand() *cobra.Command {
 		Use: "new FILE NAME", Short: "Make a key for an author or an approver, in a file of its own", Args: cobra.ExactArgs(2),
 		Long: `Make a key on the machine where it will be used: the secret key is written to FILE, the public key to standard output. A holder of the root key grants a role to it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			key, err := journal.WriteNewKey(args[0], args[1])
+			key, err := signing.WriteNewKey(args[0], args[1])
 			if err != nil {
 				return err
 			}
@@ -142,14 +142,14 @@ func keysGrantCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "grant KEY", Short: "Give a public key a role", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			public, err := journal.ParsePublicKey(args[0])
+			public, err := signing.ParsePublicKey(args[0])
 			if err != nil {
 				return err
 			}
-			granted := journal.RingKey{Key: public.String()}
+			granted := signing.RingKey{Key: public.String()}
 			for _, r := range roles {
-				role := journal.Role(r)
-				if !slices.Contains([]journal.Role{journal.RoleAuthor, journal.RoleApprover, journal.RoleControl, journal.RoleFeeds}, role) {
+				role := signing.Role(r)
+				if !slices.Contains([]signing.Role{signing.RoleAuthor, signing.RoleApprover, signing.RoleControl, signing.RoleFeeds}, role) {
 					return fmt.Errorf("--role %s: the roles are author, approver, control and feeds", r)
 				}
 				granted.Roles = append(granted.Roles, role)
@@ -160,7 +160,7 @@ func keysGrantCommand() *cobra.Command {
 			if valid > 0 {
 				granted.Until = time.Now().Add(valid).Unix()
 			}
-			return changeRing(cmd, root, func(ring *journal.Ring) error {
+			return changeRing(cmd, root, func(ring *signing.Ring) error {
 				ring.Keys = append(withoutKey(ring.Keys, public.ID()), granted)
 				return nil
 			})
@@ -177,7 +177,7 @@ func keysRevokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "revoke ID", Short: "Revoke all roles of a key", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return changeRing(cmd, root, func(ring *journal.Ring) error {
+			return changeRing(cmd, root, func(ring *signing.Ring) error {
 				left := withoutKey(ring.Keys, args[0])
 				if len(left) == len(ring.Keys) {
 					return fmt.Errorf("no key %q is in the key ring: \"rempart keys list\" shows its keys, by name+hash", args[0])
@@ -195,13 +195,13 @@ func keysRotateCommand() *cobra.Command {
 	var root string
 	cmd := &cobra.Command{
 		Use: "rotate control|feeds|desk", Short: "Replace one of control's own keys", Args: cobra.ExactArgs(1),
-		ValidArgs: []string{journal.ControlKey, journal.FeedsKey, journal.DeskKey},
+		ValidArgs: []string{signing.ControlKey, signing.FeedsKey, signing.DeskKey},
 		Long: `Replace one of control's own keys by a new one with the same role. The old key keeps its role for a week, so that records it signed
 just now are still accepted. Control publishes the changed key ring at SIGHUP or at its next start, and uses the new key from that start on: restart it
 within the week.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			role, ok := map[string]journal.Role{
-				journal.ControlKey: journal.RoleControl, journal.FeedsKey: journal.RoleFeeds, journal.DeskKey: journal.RoleAuthor,
+			role, ok := map[string]signing.Role{
+				signing.ControlKey: signing.RoleControl, signing.FeedsKey: signing.RoleFeeds, signing.DeskKey: signing.RoleAuthor,
 			}[args[0]]
 			if !ok {
 				return fmt.Errorf("%q: control's own keys are control, feeds and desk", args[0])
@@ -228,11 +228,11 @@ within the week.`,
 
 func keysThresholdCommand() *cobra.Command {
 	var root string
-	var t journal.Threshold
+	var t signing.Threshold
 	cmd := &cobra.Command{
 		Use: "threshold", Short: "Require several keys for large change sets", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return changeRing(cmd, root, func(ring *journal.Ring) error {
+			return changeRing(cmd, root, func(ring *signing.Ring) error {
 				ring.Threshold = t
 				return nil
 			})
@@ -245,7 +245,7 @@ func keysThresholdCommand() *cobra.Command {
 }
 
 // changeRing edits the key ring and signs it with the root key in a file; "" stands for the root key in the folder of keys.
-func changeRing(cmd *cobra.Command, root string, edit func(*journal.Ring) error) error {
+func changeRing(cmd *cobra.Command, root string, edit func(*signing.Ring) error) error {
 	k, err := openKeys()
 	if err != nil {
 		return err
@@ -262,9 +262,9 @@ func changeRing(cmd *cobra.Command, root string, edit func(*journal.Ring) error)
 }
 
 // withoutKey returns the keys except the one with an ID.
-func withoutKey(keys []journal.RingKey, id string) (left []journal.RingKey) {
+func withoutKey(keys []signing.RingKey, id string) (left []signing.RingKey) {
 	for _, rk := range keys {
-		if k, err := journal.ParsePublicKey(rk.Key); err != nil || k.ID() != id {
+		if k, err := signing.ParsePublicKey(rk.Key); err != nil || k.ID() != id {
 			left = append(left, rk)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
 	"rempart/internal/pushapi"
+	"rempart/internal/signing"
 )
 
 // pushFlags are the flags of push.
@@ -106,7 +107,7 @@ func (f *pushFlags) run(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return err
 	}
-	var key *journal.SecretKey
+	var key *signing.SecretKey
 	if f.key != "" && f.withoutHeld {
 		return errors.New("--without-held cannot be combined with --key: a signed change set is published as a whole")
 	}

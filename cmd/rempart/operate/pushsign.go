@@ -8,11 +8,12 @@ import (
 	"rempart/blocklist/feed/format"
 	"rempart/internal/changeset"
 	"rempart/internal/journal"
+	"rempart/internal/signing"
 )
 
 // sign signs the change set with the author's key. The signed bytes are kept in a scratch file, because a change set can be large. A line that is
 // not a valid change is not signed; sign adds it to u.invalid, and the receipt lists it as refused.
-func (u *upload) sign(key *journal.SecretKey) error {
+func (u *upload) sign(key *signing.SecretKey) error {
 	signed, err := newScratchFile()
 	if err != nil {
 		return err
@@ -23,7 +24,7 @@ func (u *upload) sign(key *journal.SecretKey) error {
 		return err
 	}
 	u.signed = signed
-	u.head = journal.SealHead(journal.KindChanges, []journal.Signature{key.Sign(journal.KindChanges, digest.Sum(nil))})
+	u.head = signing.SealHead(signing.KindChanges, []signing.Signature{key.Sign(signing.KindChanges, digest.Sum(nil))})
 	return nil
 }
 

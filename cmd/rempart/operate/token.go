@@ -20,8 +20,8 @@ import (
 	"rempart/cmd/rempart/report"
 	"rempart/cmd/rempart/setup"
 	"rempart/internal/config"
-	"rempart/internal/journal"
 	"rempart/internal/pushapi"
+	"rempart/internal/signing"
 )
 
 func tokenCommand() *cobra.Command {
@@ -221,7 +221,7 @@ func tokenRevokeCommand() *cobra.Command {
 // orderClient sends orders that a root key signs.
 type orderClient struct {
 	api *apiClient
-	key *journal.SecretKey
+	key *signing.SecretKey
 }
 
 // openOrders reads what orders take: the settings and the root key. No token is read: an order needs none, and the file that REMPART_API_TOKEN_FILE names may
@@ -250,7 +250,7 @@ func (c *orderClient) execute(ctx context.Context, order pushapi.Order) (*pushap
 	if err != nil {
 		return nil, err
 	}
-	sealed := journal.Seal(journal.KindOrder, payload, c.key)
+	sealed := signing.Seal(signing.KindOrder, payload, c.key)
 	raw, err := c.api.do(ctx, &apiRequest{
 		method: http.MethodPost, path: "/v1/tokens", mediaType: "application/vnd.rempart.order", size: int64(len(sealed)),
 		body:  func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(sealed)), nil },
@@ -264,13 +264,13 @@ func (c *orderClient) execute(ctx context.Context, order pushapi.Order) (*pushap
 }
 
 // rootKey returns the root key in a file, or else in the folder of keys.
-func rootKey(path string) (*journal.SecretKey, error) {
+func rootKey(path string) (*signing.SecretKey, error) {
 	if path == "" {
 		folder, err := config.KeysFolder()
 		if err != nil {
 			return nil, err
 		}
-		path = filepath.Join(folder, journal.RootKey+".key")
+		path = filepath.Join(folder, signing.RootKey+".key")
 	}
 	key, err := readKey(path)
 	if err != nil {
@@ -280,9 +280,9 @@ func rootKey(path string) (*journal.SecretKey, error) {
 }
 
 // readKey reads a file of a secret key, and warns if others can read it.
-func readKey(path string) (*journal.SecretKey, error) {
+func readKey(path string) (*signing.SecretKey, error) {
 	warnSecretFile("the secret key", path)
-	return journal.ReadSecretKey(path)
+	return signing.ReadSecretKey(path)
 }
 
 // warnSecretFile writes a warning to standard error if others can read a file that holds a secret.

@@ -16,7 +16,7 @@ import (
 	"rempart/internal/config"
 )
 
-func TestNetworkOfAnInterface(t *testing.T) {
+func TestNetworkOfInterfaceAddress(t *testing.T) {
 	for _, tt := range []struct {
 		address string
 		want    string // "" if it is ignored
@@ -113,8 +113,8 @@ func TestClientsFollowInterfaces(t *testing.T) {
 	})
 }
 
-// TestClientsWithoutOnLinkStay checks that without on-link the networks of the machine do not change REMPART_CLIENTS.
-func TestClientsWithoutOnLinkStay(t *testing.T) {
+// TestClientsWithoutOnLinkDoNotChange checks that without on-link the networks of the machine do not change REMPART_CLIENTS.
+func TestClientsWithoutOnLinkDoNotChange(t *testing.T) {
 	k := &ClientWatcher{
 		networks: func() ([]netip.Prefix, error) { t.Error("the interfaces were read"); return nil, nil },
 		set:      func([]netip.Prefix) { t.Error("clients were set") },

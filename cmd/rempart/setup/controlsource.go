@@ -14,6 +14,7 @@ import (
 	"rempart/internal/journal"
 	"rempart/internal/journal/mirror"
 	"rempart/internal/journal/stream"
+	"rempart/internal/signing"
 )
 
 // ControlSource is the journal that REMPART_CONTROL names, with the files that are needed to connect to it.
@@ -92,9 +93,9 @@ func controlClient(dial func(ctx context.Context, network, addr string) (net.Con
 }
 
 // ParseRootKeys parses the root keys in REMPART_CONTROL_KEY.
-func ParseRootKeys(texts []string) (roots []journal.PublicKey, err error) {
+func ParseRootKeys(texts []string) (roots []signing.PublicKey, err error) {
 	for _, text := range texts {
-		k, err := journal.ParsePublicKey(text)
+		k, err := signing.ParsePublicKey(text)
 		if err != nil {
 			return nil, config.Bad("CONTROL_KEY", text, err.Error())
 		}

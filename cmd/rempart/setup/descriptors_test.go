@@ -2,8 +2,9 @@ package setup
 
 import "testing"
 
-// TestDescriptorsAreShared checks that the descriptors of all kinds together stay below the limit, with two web listeners and five sockets per four queries.
-func TestDescriptorsAreShared(t *testing.T) {
+// TestDescriptorsStayBelowLimit checks that the descriptors of all kinds together stay below the limit, with two web listeners and five sockets per four
+// queries.
+func TestDescriptorsStayBelowLimit(t *testing.T) {
 	for _, limit := range []uint64{256, 1024, 4096, 20_000, enoughDescriptors, 1 << 63} {
 		d := ShareDescriptors(limit)
 		if all := d.Streams + d.Questions*5/4 + 2*d.Web + d.API; uint64(all) > limit/5*4 || d.Web < 8 || d.Questions < 64 {
@@ -14,6 +15,6 @@ func TestDescriptorsAreShared(t *testing.T) {
 		t.Errorf("few files: %+v", d)
 	}
 	if d := ShareDescriptors(enoughDescriptors); d != (Descriptors{4096, 4096, 512, 8192}) {
-		t.Errorf("%+v", d)
+		t.Errorf("ShareDescriptors: %+v, want {4096 4096 512 8192}", d)
 	}
 }

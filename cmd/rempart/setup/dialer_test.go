@@ -17,8 +17,9 @@ func (r recorder) DialContext(_ context.Context, _, address string) (net.Conn, e
 	return nil, errors.New(r.called + " asked for " + address)
 }
 
-// TestPublishersAreFound checks that hosts are looked up in the hosts file first, and then at the resolvers to which queries for them are forwarded.
-func TestPublishersAreFound(t *testing.T) {
+// TestPublisherHostsAreLookedUpInOrder checks that hosts are looked up in the hosts file first, and then at the resolvers to which queries for them are
+// forwarded.
+func TestPublisherHostsAreLookedUpInOrder(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"rempart/cmd/rempart/report"
 	"rempart/internal/config"
 	"rempart/internal/journal"
+	"rempart/internal/signing"
 )
 
 // Edge follows a control, and gets the set from its journal and not from lists.
@@ -71,7 +72,7 @@ func CheckCountry(c *config.Config) error {
 }
 
 // FollowSource returns an edge that follows any source. end closes the source.
-func FollowSource(c *config.Config, source journal.Source, end func(), node string, roots []journal.PublicKey, opt EdgeOptions) (*Edge, error) {
+func FollowSource(c *config.Config, source journal.Source, end func(), node string, roots []signing.PublicKey, opt EdgeOptions) (*Edge, error) {
 	f, err := journal.NewFollower(journal.FollowerConfig{
 		Dir: EdgeFolder(c), Source: source, Trust: roots,
 		Node:   journal.Node{ID: node, Country: c.Country, Operator: c.Operator},

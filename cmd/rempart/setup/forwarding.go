@@ -17,24 +17,24 @@ import (
 	"rempart/resolver/upstream"
 )
 
-// resolversEvery is the interval between checks for changes of the system's resolvers: a household waits for them while it starts.
+// resolversEvery is the interval between checks for changes of the system's resolvers. It is short because a household has no DNS before they are known.
 const resolversEvery = 250 * time.Millisecond
 
-// Forwarding holds the upstreams, and the zones that have upstreams of their own.
+// Forwarding holds the upstreams, and the zones of REMPART_FORWARD with upstreams of their own.
 type Forwarding struct {
 	config   *config.Config
 	log      *slog.Logger
-	Identity string
+	Identity string           // upstream.Config.Identity of all pools
 	Main     *upstream.Switch // its endpoints are the system's resolvers if REMPART_UPSTREAMS is empty
 	Zones    []resolver.Zone
-	Pools    []*upstream.Pool // the pools of zones, in their order
+	Pools    []*upstream.Pool // the pools of Zones, in the same order
 
 	mu      sync.Mutex // for Refresh
 	problem string     // why the system's resolvers cannot be used; "" if they can
 }
 
 // NewForwarding returns the configured upstreams, or the system's resolvers, which may not be known yet. questions is the maximum number of concurrent
-// questions; 0 means the default of package upstream. An error is a mistake in the configuration.
+// questions; 0 means the default of package upstream. An error is always an error of the configuration.
 func NewForwarding(c *config.Config, log *slog.Logger, questions int) (*Forwarding, error) {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
@@ -64,7 +64,7 @@ func (f *Forwarding) addZones(questions int) error {
 			return config.Bad("FORWARD", z.Zone+"="+z.Upstream, err.Error())
 		}
 		if len(name) == 1 {
-			return config.Bad("FORWARD", z.Zone+"="+z.Upstream, "name a zone below the root: the root's resolvers are those of REMPART_UPSTREAMS")
+			return config.Bad("FORWARD", z.Zone+"="+z.Upstream, "the zone must be below the root: set REMPART_UPSTREAMS to forward all other names")
 		}
 		one, err := parseEndpoints("FORWARD", []string{z.Upstream})
 		if err != nil {
@@ -86,7 +86,8 @@ func (f *Forwarding) addZones(questions int) error {
 	return nil
 }
 
-// Refresh reads the system's resolvers again if REMPART_UPSTREAMS is empty, and reports whether they changed. If none can be used, the earlier ones stay in use.
+// Refresh reads the system's resolvers again if REMPART_UPSTREAMS is empty, and reports whether they changed. If no resolver is usable, the
+// earlier resolvers stay in use.
 func (f *Forwarding) Refresh() (changed bool) {
 	if len(f.config.Upstreams) > 0 {
 		return false
@@ -100,7 +101,7 @@ func (f *Forwarding) Refresh() (changed bool) {
 	if err != nil {
 		if problem := err.Error(); problem != f.problem {
 			f.problem = problem
-			f.log.Warn("the system names no resolver to forward to; names that are not blocked or cached are answered from stale data or not at all until it names one",
+			f.log.Warn("the system names no resolver to forward to; until it names one, queries that are neither blocked nor cached fail or get stale answers",
 				"error", err)
 		}
 		return false
@@ -122,7 +123,7 @@ func (f *Forwarding) Missing() string {
 	return f.problem
 }
 
-// Run maintains the upstreams until ctx ends, and follows the system's resolvers. It calls changed after the system's resolvers changed.
+// Run maintains the upstreams until ctx ends. It also watches the system's resolvers, and calls changed after they changed.
 func (f *Forwarding) Run(ctx context.Context, changed func()) error {
 	var g errgroup.Group
 	g.Go(func() error { return f.Main.Run(ctx) })
@@ -142,7 +143,7 @@ func (f *Forwarding) Run(ctx context.Context, changed func()) error {
 	return g.Wait()
 }
 
-// Nudge probes the upstreams that do not answer at once.
+// Nudge makes the pools probe at once the upstreams that are down.
 func (f *Forwarding) Nudge() {
 	f.Main.Nudge()
 	for _, p := range f.Pools {

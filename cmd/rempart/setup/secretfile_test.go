@@ -11,9 +11,9 @@ import (
 	"rempart/internal/config"
 )
 
-// TestSecretsThatOthersCanRead checks that a warning is logged for a file with a secret that everyone can read or write, and not for one that only its group
-// or its owner can read.
-func TestSecretsThatOthersCanRead(t *testing.T) {
+// TestReadableSecretFileIsReported checks that a warning is logged for a file with a secret that everyone can read or write, and not for one that only its
+// group or its owner can read.
+func TestReadableSecretFileIsReported(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, content string) string {
 		path := filepath.Join(dir, name)

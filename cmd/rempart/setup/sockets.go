@@ -36,22 +36,22 @@ func ActivatedSockets() (all Activated, err error) {
 		} else if l, err := net.FileListener(f); err == nil {
 			all.Streams = append(all.Streams, l)
 		} else {
-			return Activated{}, fmt.Errorf("the socket %s that systemd handed over is neither UDP nor TCP: %w", f.Name(), err)
+			return Activated{}, fmt.Errorf("the socket %s from systemd is neither UDP nor TCP: %w", f.Name(), err)
 		}
 		f.Close() // net made a copy of the descriptor
 	}
 	return all, nil
 }
 
-// LogAbsent logs each address that this machine does not have yet. Sockets are opened on these addresses too.
+// LogAbsent logs a warning for each address that this machine does not have yet. Listening on such an address is possible.
 func LogAbsent(log *slog.Logger, variable string, addrs []netip.AddrPort) {
 	for _, addr := range listen.Absent(addrs) {
-		log.Warn("this machine does not have the address; Rempart serves it as soon as the machine gets it", "address", addr, "variable", variable)
+		log.Warn("this machine does not have the address; Rempart serves on this address as soon as it is assigned to the machine", "address", addr, "variable", variable)
 	}
 }
 
-// MetricsHandler returns the handler of a listener of REMPART_METRICS_LISTEN. On a loopback address it checks the Host field, so that no web page in a browser
-// of this machine reads the metrics.
+// MetricsHandler returns the handler of a listener of REMPART_METRICS_LISTEN. On a loopback address it checks the Host field, so that no web page in a
+// browser of this machine can read the metrics (DNS rebinding).
 func MetricsHandler(addr netip.AddrPort, h http.Handler) http.Handler {
 	if !addr.Addr().IsLoopback() {
 		return h
@@ -61,13 +61,13 @@ func MetricsHandler(addr netip.AddrPort, h http.Handler) http.Handler {
 
 const httpTimeout = 10 * time.Second
 
-// ServeHTTP serves h on addr until ctx ends, over at most conns connections at a time and with limits on the time and size of requests. It returns the address
-// with the port that is in use, which differs from addr if that has port 0.
-func ServeHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h http.Handler, variable string, conns int, say *slog.Logger) (netip.AddrPort, error) {
+// ServeHTTP serves h on addr until ctx ends, over at most conns connections at a time and with limits on the time and size of requests. It returns addr
+// with the port in use, which is another one if the port of addr is 0.
+func ServeHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h http.Handler, variable string, conns int, logger *slog.Logger) (netip.AddrPort, error) {
 	l, err := listen.Stream(addr)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return addr, fmt.Errorf("another program already serves on %s; stop it, or set %s to another address, or to \"none\"", addr, variable)
+			return addr, fmt.Errorf("another program already listens on %s; stop that program, or set %s to another address or to \"none\"", addr, variable)
 		}
 		return addr, fmt.Errorf("serving on %s (%s): %w", addr, variable, err)
 	}
@@ -80,7 +80,7 @@ func ServeHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h ht
 	}
 	g.Go(func() error {
 		if err := s.Serve(netutil.LimitListener(l, conns)); !errors.Is(err, http.ErrServerClosed) {
-			say.Error("a web listener stopped; DNS is still answered", "address", addr, "error", err)
+			logger.Error("a web listener stopped; DNS is still answered", "address", addr, "error", err)
 		}
 		return nil
 	})
@@ -88,7 +88,8 @@ func ServeHTTP(ctx context.Context, g *errgroup.Group, addr netip.AddrPort, h ht
 	return addr, nil
 }
 
-// ShutdownAfter shuts a server down when ctx ends. Requests in progress have the time patience to finish.
+// ShutdownAfter shuts a server down when ctx ends. Requests in progress are interrupted if they take longer than
+// patience.
 func ShutdownAfter(ctx context.Context, s *http.Server, patience time.Duration) error {
 	<-ctx.Done()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)

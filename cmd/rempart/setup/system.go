@@ -20,8 +20,8 @@ const (
 	stubResolvConf = "/run/systemd/resolve/resolv.conf"
 )
 
-// systemEndpoints returns the resolvers in the file at path, without this process itself. If systemd-resolved's stub is one of them, the resolvers that the
-// stub asks follow, from the file at behind: the stub may be switched off, or forward to this process.
+// systemEndpoints returns the resolvers in the file at path, without this process itself. If one of them is the stub of systemd-resolved, the resolvers to which
+// the stub forwards follow, from the file at behind: the stub may be switched off, or forward to this process.
 func systemEndpoints(c *config.Config, path, behind string) ([]upstream.Endpoint, error) {
 	all, err := readResolvConf(path)
 	if err != nil {
@@ -35,11 +35,11 @@ func systemEndpoints(c *config.Config, path, behind string) ([]upstream.Endpoint
 	}
 	others := slices.DeleteFunc(slices.Clone(all), func(e upstream.Endpoint) bool { return listensOn(c, e.Addr) })
 	if len(all) > 0 && len(others) == 0 {
-		return nil, fmt.Errorf("%s leads back to this server: its only name server, %s, is an address where Rempart itself answers; set REMPART_UPSTREAMS to the resolvers to forward to",
+		return nil, fmt.Errorf("%s leads back to this server: Rempart itself answers on its name server %s; set REMPART_UPSTREAMS to the resolvers to forward to",
 			path, all[0])
 	}
 	if len(others) == 0 {
-		return nil, fmt.Errorf("no resolver to forward to: %s names none; set REMPART_UPSTREAMS", path)
+		return nil, fmt.Errorf("no resolver to forward to: %s names no name server; set REMPART_UPSTREAMS", path)
 	}
 	return others, nil
 }
@@ -53,7 +53,7 @@ func isStub(e upstream.Endpoint) bool {
 func readResolvConf(path string) ([]upstream.Endpoint, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no resolver to forward to: there is no %s; set REMPART_UPSTREAMS, to tls://192.0.2.1#name.example for example", path)
+		return nil, fmt.Errorf("no resolver to forward to: %s does not exist; set REMPART_UPSTREAMS, for example to tls://192.0.2.1#name.example", path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the system's resolvers: %w; set REMPART_UPSTREAMS instead", err)
@@ -68,7 +68,7 @@ func readResolvConf(path string) ([]upstream.Endpoint, error) {
 
 // listensOn reports whether addr is an address on which this process listens.
 func listensOn(c *config.Config, addr netip.AddrPort) bool {
-	own, _ := listen.Own(addr.Addr()) // if the interfaces cannot be read, a loop is still detected by its probe
+	own, _ := listen.Own(addr.Addr()) // if the interfaces cannot be read, the loop probe still detects a loop
 	for _, l := range c.Listen {
 		if l.Port() == addr.Port() && (l.Addr() == addr.Addr() || l.Addr().IsUnspecified() && own) {
 			return true

@@ -19,20 +19,20 @@ func TestSystemResolvers(t *testing.T) {
 		want   []string
 		err    []string
 	}{
-		"two": {text: "search example\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n", listen: "127.0.0.1:53",
+		"two resolvers": {text: "search example\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n", listen: "127.0.0.1:53",
 			want: []string{"udp://192.0.2.1", "udp://[2001:db8::1]"}},
-		"itself among others": {text: "nameserver 127.0.0.1\nnameserver 192.0.2.1\n", listen: "127.0.0.1:53",
+		"own address among others": {text: "nameserver 127.0.0.1\nnameserver 192.0.2.1\n", listen: "127.0.0.1:53",
 			want: []string{"udp://192.0.2.1"}},
-		"itself alone": {text: "nameserver 127.0.0.1\n", listen: "127.0.0.1:53",
+		"only own address": {text: "nameserver 127.0.0.1\n", listen: "127.0.0.1:53",
 			err: []string{"leads back to this server", "127.0.0.1", "REMPART_UPSTREAMS"}},
-		"itself on every address": {text: "nameserver 127.0.0.53\nnameserver ::1\n", listen: ":53",
+		"only own address, listening on all addresses": {text: "nameserver 127.0.0.53\nnameserver ::1\n", listen: ":53",
 			err: []string{"leads back to this server", "REMPART_UPSTREAMS"}},
-		"itself on another port": {text: "nameserver 127.0.0.1\n", listen: "127.0.0.1:5300",
+		"own address, listening on another port": {text: "nameserver 127.0.0.1\n", listen: "127.0.0.1:5300",
 			want: []string{"udp://127.0.0.1"}},
-		"none": {text: "# nothing\n", listen: "127.0.0.1:53", err: []string{"names none", "REMPART_UPSTREAMS"}},
-		"one that cannot be used": {text: "nameserver dns.example\nnameserver 192.0.2.1\n", listen: "127.0.0.1:53",
+		"no resolver": {text: "# nothing\n", listen: "127.0.0.1:53", err: []string{"names no name server", "REMPART_UPSTREAMS"}},
+		"one unusable resolver": {text: "nameserver dns.example\nnameserver 192.0.2.1\n", listen: "127.0.0.1:53",
 			want: []string{"udp://192.0.2.1"}},
-		"none that can": {text: "nameserver dns.example\n", listen: "127.0.0.1:53", err: []string{"dns.example", "REMPART_UPSTREAMS"}},
+		"only unusable resolvers": {text: "nameserver dns.example\n", listen: "127.0.0.1:53", err: []string{"dns.example", "REMPART_UPSTREAMS"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "resolv.conf")

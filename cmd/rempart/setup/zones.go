@@ -28,10 +28,10 @@ type Zones struct {
 	log    *slog.Logger
 	Server *rpz.Server
 	due    chan struct{} // signals that listings started or expired
-	behind bool          // a change came into force that the zones do not show yet; used by the caller of Changed only
+	behind bool          // a change in force is not in the zones yet; used by the caller of Changed only
 }
 
-// NewZones returns the policy zones of the settings; nil if REMPART_RPZ_LISTEN and REMPART_RPZ_TLS_LISTEN are empty.
+// NewZones returns the configured policy zones, or nil if REMPART_RPZ_LISTEN and REMPART_RPZ_TLS_LISTEN are empty.
 func NewZones(c *config.Config, log *slog.Logger, secure *tls.Config, view func() *blocklist.View) (*Zones, error) {
 	if len(c.RPZListen)+len(c.RPZTLSListen) == 0 {
 		return nil, nil
@@ -68,7 +68,7 @@ func zoneConfigs(c *config.Config) (all []rpz.ZoneConfig, err error) {
 		for _, text := range zone.Categories {
 			category, ok := blocklist.ParseCategory(text)
 			if !ok {
-				return nil, config.Bad("RPZ_ZONES", zone.Name, fmt.Sprintf("there is no category %q", text))
+				return nil, config.Bad("RPZ_ZONES", zone.Name, fmt.Sprintf("unknown category %q", text))
 			}
 			made.Categories |= 1 << category
 		}
@@ -83,14 +83,14 @@ func secondaries(c *config.Config) (all []rpz.Secondary, err error) {
 		addr, key, _ := strings.Cut(text, "#")
 		to, err := netip.ParseAddrPort(addr)
 		if err != nil {
-			return nil, config.Bad("RPZ_NOTIFY", text, "an address with a port, like 192.0.2.1:53#key")
+			return nil, config.Bad("RPZ_NOTIFY", text, "must be an address with a port, like 192.0.2.1:53, and optionally # and a key name")
 		}
 		all = append(all, rpz.Secondary{Addr: to, Key: key})
 	}
 	return all, nil
 }
 
-// tsigKeys reads a file of TSIG keys. Errors quote no secret.
+// tsigKeys reads a file of TSIG keys. Errors do not contain secrets.
 func tsigKeys(path string) (keys []rpz.Key, err error) {
 	if path == "" {
 		return nil, nil
@@ -107,7 +107,7 @@ func tsigKeys(path string) (keys []rpz.Key, err error) {
 			continue
 		}
 		if len(fields) != 3 {
-			return nil, fmt.Errorf("REMPART_RPZ_KEYS: %s: line %d: a key is a name, an algorithm and a secret, with spaces between", path, n)
+			return nil, fmt.Errorf("REMPART_RPZ_KEYS: %s: line %d: must hold a name, an algorithm and a secret, separated by spaces", path, n)
 		}
 		secret, err := tsig.ParseSecret(fields[2])
 		if err != nil {
@@ -118,7 +118,7 @@ func tsigKeys(path string) (keys []rpz.Key, err error) {
 	return keys, lines.Err()
 }
 
-// Run serves the zones until ctx ends. It calls renew when listings started or expired.
+// Run serves the zones until ctx ends. It calls renew after listings started or expired.
 func (z *Zones) Run(ctx context.Context, renew func(context.Context)) error {
 	var l rpz.Listeners
 	LogAbsent(z.log, "REMPART_RPZ_LISTEN", z.config.RPZListen)
@@ -157,7 +157,8 @@ func (z *Zones) Run(ctx context.Context, renew func(context.Context)) error {
 	return g.Wait()
 }
 
-// Changed updates the zones after a change came into force. It waits until the state is complete, because a serial identifies one content.
+// Changed updates the zones after a change came into force. While a snapshot is incomplete, it leaves the update to the next call, because a serial must identify
+// one content.
 func (z *Zones) Changed(before, after *blocklist.View, e journal.Effect) {
 	if e.Incomplete {
 		z.behind = true

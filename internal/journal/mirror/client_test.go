@@ -60,8 +60,8 @@ func TestTokenIsNotRedirected(t *testing.T) {
 	}
 }
 
-// TestSlowStatusEnds checks that the handler of reports does not wait for a body that does not arrive.
-func TestSlowStatusEnds(t *testing.T) {
+// TestReportHandlerDoesNotWaitForSlowBody checks that the handler of reports does not wait for a body that does not arrive.
+func TestReportHandlerDoesNotWaitForSlowBody(t *testing.T) {
 	t.Parallel()
 	srv := httptest.NewServer(NewHandler(nil, func(*http.Request, []byte) error { return nil }))
 	defer srv.Close()
@@ -73,6 +73,6 @@ func TestSlowStatusEnds(t *testing.T) {
 	_ = c.SetReadDeadline(time.Now().Add(2 * bodyTimeout))
 	io.WriteString(c, "POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
 	if answer, err := io.ReadAll(c); !strings.HasPrefix(string(answer), "HTTP/1.1 400") {
-		t.Errorf("%v %s", err, answer)
+		t.Errorf("answer %q, %v; want status 400", answer, err)
 	}
 }

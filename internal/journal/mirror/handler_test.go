@@ -23,8 +23,8 @@ func (f failingJournal) Newest(context.Context) (journal.SequencedRecord, error)
 }
 func (f failingJournal) Object(context.Context, string) (io.ReadCloser, error) { return nil, f.err }
 
-// TestFailureIsNoGap checks that the handler answers 404 only if a record does not exist, because followers then fetch the newest snapshot.
-func TestFailureIsNoGap(t *testing.T) {
+// TestOnlyMissingRecordIsNotFound checks that the handler answers 404 only if a record does not exist, because followers then fetch the newest snapshot.
+func TestOnlyMissingRecordIsNotFound(t *testing.T) {
 	for err, want := range map[error]int{
 		fmt.Errorf("record 7: %w", fs.ErrNotExist): http.StatusNotFound,
 		errors.New("nats: timeout"):                http.StatusServiceUnavailable,

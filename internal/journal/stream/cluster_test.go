@@ -236,7 +236,7 @@ func (p *pusher) more(t *testing.T, n uint64) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.fault != nil {
-			t.Fatal(p.fault)
+			t.Fatalf("publishing failed: %v", p.fault)
 		}
 		return p.acked >= from+n
 	})
@@ -304,7 +304,7 @@ func TestClusterLosesNothing(t *testing.T) {
 	stop()
 	pushing.Wait()
 	if p.fault != nil {
-		t.Fatal(p.fault)
+		t.Fatalf("publishing failed: %v", p.fault)
 	}
 	eventually(t, "what follows", func() bool { mu.Lock(); defer mu.Unlock(); return seen >= p.acked || len(followed) > 0 })
 	select {
@@ -412,7 +412,7 @@ func TestUnsyncedClusterIsRefused(t *testing.T) {
 	}
 	config.URL = "nats://control:secret@127.0.0.1:1"
 	if s, err := Open(t.Context(), config); err == nil || strings.Contains(err.Error(), "secret") || errors.Is(err, ErrUnknown) {
-		t.Errorf("%v, %v", s, err)
+		t.Errorf("Open: %v, %v; want an error that does not contain the password", s, err)
 	}
 }
 

@@ -65,7 +65,7 @@ func TestCopy(t *testing.T) {
 	for name, there := range map[string]*Stream{"another journal": other, "tokens of another": onlyToken} {
 		before := states(t, there)
 		if _, err := Copy(ctx, from, there, nil); !errors.Is(err, ErrForeign) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: Copy: error %v, want ErrForeign", name, err)
 		}
 		if after := states(t, there); after != before {
 			t.Errorf("%s: it changed from %s to %s", name, before, after)
@@ -80,9 +80,9 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// TestCopyIsContinued checks that a copy that was interrupted at different records can be continued, also after later writes to the source, and that the
-// destination can only be opened with Config.Copying until the copy is complete.
-func TestCopyIsContinued(t *testing.T) {
+// TestInterruptedCopyIsContinued checks that a copy that was interrupted at different records can be continued, also after later writes to the source, and that
+// the destination can only be opened with Config.Copying until the copy is complete.
+func TestInterruptedCopyIsContinued(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "to")
 	from := filledJournal(t, copying(t, t.TempDir()))
 	for i := 1; i <= 20; i += 6 {
@@ -109,14 +109,14 @@ func TestCopyIsContinued(t *testing.T) {
 	to := open(t, copying(t, dir))
 	report, err := Copy(t.Context(), from, to, nil)
 	if err != nil || report.Records != 21 || report.Values != 7 {
-		t.Fatalf("%+v, %v", report, err)
+		t.Fatalf("Copy: %+v, %v; want 21 records and 7 values", report, err)
 	}
 	to.Close()
 	collect(t, open(t, Config{Dir: dir, Log: testLog(t)}).Reader, 0, 21)
 }
 
-// TestCopyOfAnotherIsRefused checks that an interrupted copy cannot be continued with another source.
-func TestCopyOfAnotherIsRefused(t *testing.T) {
+// TestCopyFromAnotherSourceIsRefused checks that an interrupted copy cannot be continued with another source.
+func TestCopyFromAnotherSourceIsRefused(t *testing.T) {
 	from, to := filledJournal(t, copying(t, t.TempDir())), open(t, copying(t, t.TempDir()))
 	ctx, cancel := context.WithCancel(t.Context())
 	if _, err := Copy(ctx, from, to, func(uint64) { cancel() }); err == nil {

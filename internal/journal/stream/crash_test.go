@@ -90,8 +90,8 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	t.Logf("%d kills: %d records acknowledged, none lost", rounds, said)
 }
 
-// TestKilledWhileCreating checks that the next start succeeds after a process was killed while it created the streams.
-func TestKilledWhileCreating(t *testing.T) {
+// TestStreamsAreCreatedAfterKill checks that the next start succeeds after a process was killed while it created the streams.
+func TestStreamsAreCreatedAfterKill(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -142,14 +142,14 @@ func checkKept(t *testing.T, s *Stream, said uint64) {
 	}
 }
 
-// TestTornWrite checks that a journal can be opened after a power failure during a write. The test cuts and changes the end of its files.
-func TestTornWrite(t *testing.T) {
+// TestJournalOpensAfterTornWrite checks that a journal can be opened after a power failure during a write. The test cuts and changes the end of its files.
+func TestJournalOpensAfterTornWrite(t *testing.T) {
 	for name, spoil := range map[string]func(b []byte, whole int) []byte{
-		"a record half written": func(b []byte, whole int) []byte { return b[:whole+(len(b)-whole)/2] },
-		"a record's head":       func(b []byte, whole int) []byte { return b[:whole+3] },
-		"zeros for a record":    func(b []byte, whole int) []byte { clear(b[whole:]); return b },
-		"a byte of it changed":  func(b []byte, whole int) []byte { b[len(b)-1] ^= 1; return b },
-		"a record and rubbish":  func(b []byte, whole int) []byte { return append(b, make([]byte, 1000)...) },
+		"half a record":                   func(b []byte, whole int) []byte { return b[:whole+(len(b)-whole)/2] },
+		"a record's head":                 func(b []byte, whole int) []byte { return b[:whole+3] },
+		"zeros for a record":              func(b []byte, whole int) []byte { clear(b[whole:]); return b },
+		"changed byte in the last record": func(b []byte, whole int) []byte { b[len(b)-1] ^= 1; return b },
+		"zeros after a record":            func(b []byte, whole int) []byte { return append(b, make([]byte, 1000)...) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := testConfig(t)
@@ -159,7 +159,7 @@ func TestTornWrite(t *testing.T) {
 			}
 			blocks, err := filepath.Glob(filepath.Join(c.Dir, "jetstream", "*", "streams", journalStream, "msgs", "*.blk"))
 			if err != nil || len(blocks) != 1 {
-				t.Fatal(blocks, err)
+				t.Fatalf("block files %q, %v; want one", blocks, err)
 			}
 			whole, err := os.Stat(blocks[0])
 			if err != nil {
@@ -200,7 +200,7 @@ func TestUnreadableStreamIsRefused(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
 		"changed": func(path string) error { return os.WriteFile(path, []byte(`{"name":"REMPART_JOURNAL"}`), 0o600) },
 		"empty":   func(path string) error { return os.WriteFile(path, nil, 0o600) },
-		"gone":    os.Remove,
+		"removed": os.Remove,
 	} {
 		for _, file := range []string{"meta.inf", "meta.sum"} {
 			t.Run(file+" "+name, func(t *testing.T) {

@@ -73,8 +73,8 @@ func node(t *testing.T, addr string) *Reader {
 	return r
 }
 
-// TestConnectLater checks that Connect succeeds before the server runs, and that the node connects later.
-func TestConnectLater(t *testing.T) {
+// TestConnectBeforeServerRuns checks that Connect succeeds before the server runs, and that the node connects later.
+func TestConnectBeforeServerRuns(t *testing.T) {
 	n := newServer(t, nil)
 	appendOK(t, open(t, n.config()), 0, "change", payload(1))
 	n.stop()

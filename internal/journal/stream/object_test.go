@@ -41,12 +41,12 @@ func TestObjects(t *testing.T) {
 	for _, info := range infos {
 		names = append(names, info.Name)
 		if info.Size != uint64(len(contents[info.Name])) || time.Since(info.ModTime) > time.Hour {
-			t.Errorf("%+v", info)
+			t.Errorf("object %+v, want the size %d and a recent time", info, len(contents[info.Name]))
 		}
 	}
 	slices.Sort(names)
 	if diff := cmp.Diff([]string{"a name/of. any > kind", "big", "empty", "exact"}, names); err != nil || diff != "" {
-		t.Errorf("%v %s", err, diff)
+		t.Errorf("Objects: %v, names (-want +got):\n%s", err, diff)
 	}
 
 	boom := errors.New("boom")

@@ -145,7 +145,7 @@ func TestRecords(t *testing.T) {
 	check := func(what string, got Record, err error, sequence uint64, kind string) {
 		t.Helper()
 		if diff := cmp.Diff(Record{sequence, kind, payload(sequence)}, got); err != nil || diff != "" {
-			t.Errorf("%s: %v %s", what, err, diff)
+			t.Errorf("%s: %v, record (-want +got):\n%s", what, err, diff)
 		}
 	}
 	if got := collect(t, node, 0, 3); got[1].Kind != "snap shot.*>" {
@@ -241,7 +241,7 @@ func TestFollowersReceiveAllRecords(t *testing.T) {
 	wg.Wait()
 }
 
-func TestBeats(t *testing.T) {
+func TestHeartbeats(t *testing.T) {
 	s := open(t, testConfig(t))
 	node := connect(t, s)
 	beat := func(data string) {
@@ -278,7 +278,7 @@ func TestAudit(t *testing.T) {
 	s := open(t, c)
 	for i := range uint64(300) {
 		if sequence, err := s.AppendAudit(t.Context(), i, payload(i+1)); err != nil || sequence != i+1 {
-			t.Fatal(sequence, err)
+			t.Fatalf("AppendAudit: sequence %d, %v; want %d", sequence, err, i+1)
 		}
 	}
 	if _, err := s.AppendAudit(t.Context(), 299, payload(1)); !errors.Is(err, ErrBehind) {
@@ -357,7 +357,7 @@ func TestBuckets(t *testing.T) {
 	got := map[string]string{}
 	err = s.Bucket(Tokens).Each(ctx, func(key string, value []byte) error { got[key] = string(value); return nil })
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
-		t.Errorf("%v %s", err, diff)
+		t.Errorf("Each: %v, values (-want +got):\n%s", err, diff)
 	}
 	err = s.Bucket(Holds).Each(ctx, func(key string, _ []byte) error { return fmt.Errorf("holds has %s", key) })
 	if err != nil {
@@ -400,7 +400,7 @@ func TestReports(t *testing.T) {
 	}
 }
 
-func TestClosed(t *testing.T) {
+func TestClosedStreamReturnsErrClosed(t *testing.T) {
 	s := open(t, testConfig(t))
 	appendOK(t, s, 0, "change", payload(1))
 	done := make(chan error)
@@ -431,9 +431,9 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	s.Close()
 	for name, change := range map[string]func(*Config){
-		"no folder":           func(c *Config) { c.Dir = "" },
-		"a file for a folder": func(c *Config) { c.Dir = "stream_test.go" },
-		"a folder of nowhere": func(c *Config) { c.Dir = "/proc/none/journal" },
+		"no folder":                  func(c *Config) { c.Dir = "" },
+		"folder is a file":           func(c *Config) { c.Dir = "stream_test.go" },
+		"folder in a missing folder": func(c *Config) { c.Dir = "/proc/none/journal" },
 	} {
 		c := testConfig(t)
 		change(&c)
@@ -446,7 +446,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-func TestTokens(t *testing.T) {
+func TestTokenEncoding(t *testing.T) {
 	for name, want := range map[string]string{
 		"": "", "change": "change", "a.b": "a=2Eb", ">": "=3E", "*": "=2A", "=": "=3D", "é": "=C3=A9",
 		strings.Repeat("x", maxName): strings.Repeat("x", maxName), strings.Repeat("x", maxName+1): "",

@@ -1,4 +1,4 @@
-package journal
+package signing
 
 import (
 	"errors"
@@ -131,7 +131,7 @@ func (k *Keys) Secret(name string) (*SecretKey, error) { return ReadSecretKey(k.
 
 // ReadSecretKey reads a file that holds one secret key.
 func ReadSecretKey(path string) (*SecretKey, error) {
-	data, err := readFile(path, 4<<10)
+	data, err := durable.ReadRegular(path, 4<<10)
 	if err != nil {
 		return nil, fmt.Errorf("secret key: %w", err)
 	}
@@ -151,11 +151,11 @@ type StoredRing struct {
 
 // Ring reads the folder's key ring and checks that one of the roots that it names signed it.
 func (k *Keys) Ring() (*StoredRing, error) {
-	sealed, err := readFile(k.path(ringFile), maxRing)
+	sealed, err := durable.ReadRegular(k.path(ringFile), MaxRing)
 	if err != nil {
 		return nil, fmt.Errorf("key ring: %w", err)
 	}
-	roots, err := ownRoots(sealed)
+	roots, err := UncheckedRoots(sealed)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", k.path(ringFile), err)
 	}

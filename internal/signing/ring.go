@@ -1,4 +1,4 @@
-package journal
+package signing
 
 import (
 	"encoding/json"
@@ -39,33 +39,36 @@ type Threshold struct {
 	Keys    int `json:"keys"`
 }
 
-const maxRing = 1 << 20
+// MaxRing is the size of the largest sealed ring, in bytes.
+const MaxRing = 1 << 20
 
-// keyRing is a ring with parsed keys.
-type keyRing struct {
+// ParsedRing is a ring whose signature was checked, with parsed keys. It does not change.
+type ParsedRing struct {
 	Ring
-	sealed []byte
-	roots  []PublicKey
-	keys   map[string]parsedKey // by ID
+	Sealed   []byte               // the ring as a root key signed it
+	RootKeys []PublicKey          // the keys of Roots
+	ByID     map[string]ParsedKey // by the ID of the key
 }
 
-type parsedKey struct {
+// ParsedKey is a key of a ring with its roles.
+type ParsedKey struct {
 	RingKey
 	public PublicKey
 }
 
 // OpenRing checks that one of roots signed a ring, and returns the ring.
 func OpenRing(sealed []byte, roots []PublicKey) (*Ring, error) {
-	r, err := openRing(sealed, roots)
+	r, err := ParseRing(sealed, roots)
 	if err != nil {
 		return nil, err
 	}
 	return &r.Ring, nil
 }
 
-func openRing(sealed []byte, roots []PublicKey) (*keyRing, error) {
-	if len(sealed) > maxRing {
-		return nil, fmt.Errorf("key ring: %w: more than %d bytes", ErrSeal, maxRing)
+// ParseRing is OpenRing for callers that check signatures by the ring.
+func ParseRing(sealed []byte, roots []PublicKey) (*ParsedRing, error) {
+	if len(sealed) > MaxRing {
+		return nil, fmt.Errorf("key ring: %w: more than %d bytes", ErrSeal, MaxRing)
 	}
 	s, err := Unseal(KindRing, sealed)
 	if err != nil {
@@ -74,7 +77,7 @@ func openRing(sealed []byte, roots []PublicKey) (*keyRing, error) {
 	if !slices.ContainsFunc(roots, s.SignedBy) {
 		return nil, fmt.Errorf("key ring: %w: no root key that is trusted here signed it", ErrSeal)
 	}
-	r := &keyRing{sealed: slices.Clone(sealed), keys: map[string]parsedKey{}}
+	r := &ParsedRing{Sealed: slices.Clone(sealed), ByID: map[string]ParsedKey{}}
 	if err := json.Unmarshal(s.Payload, &r.Ring); err != nil {
 		return nil, fmt.Errorf("key ring: %w", err)
 	}
@@ -83,10 +86,10 @@ func openRing(sealed []byte, roots []PublicKey) (*keyRing, error) {
 		if err != nil {
 			return nil, fmt.Errorf("key ring: root: %w", err)
 		}
-		r.roots = append(r.roots, k)
+		r.RootKeys = append(r.RootKeys, k)
 	}
-	if len(r.roots) == 0 {
-		return nil, fmt.Errorf("key ring: it names no root key, so that nobody could change it")
+	if len(r.RootKeys) == 0 {
+		return nil, fmt.Errorf("key ring: there is no root key in the ring, so that nobody could change the ring")
 	}
 	seen := map[string]bool{}
 	for _, rk := range r.Keys {
@@ -94,13 +97,34 @@ func openRing(sealed []byte, roots []PublicKey) (*keyRing, error) {
 		if err != nil {
 			return nil, fmt.Errorf("key ring: %w", err)
 		}
-		if _, twice := r.keys[k.ID()]; twice || seen[string(k.key)] { // with a second name, one key would pass as two signers
-			return nil, fmt.Errorf("key ring: it names key %s twice", k.ID())
+		if _, twice := r.ByID[k.ID()]; twice || seen[string(k.key)] { // with a second name, one key would pass as two signers
+			return nil, fmt.Errorf("key ring: key %s is in the ring twice", k.ID())
 		}
 		seen[string(k.key)] = true
-		r.keys[k.ID()] = parsedKey{rk, k}
+		r.ByID[k.ID()] = ParsedKey{rk, k}
 	}
 	return r, nil
+}
+
+// UncheckedRoots returns the root keys that a ring names. It checks no signature: use it only for a ring that was checked before it was stored.
+func UncheckedRoots(sealed []byte) ([]PublicKey, error) {
+	s, err := Unseal(KindRing, sealed)
+	if err != nil {
+		return nil, err
+	}
+	var r Ring
+	if err := json.Unmarshal(s.Payload, &r); err != nil {
+		return nil, err
+	}
+	var roots []PublicKey
+	for _, text := range r.Roots {
+		k, err := ParsePublicKey(text)
+		if err != nil {
+			return nil, err
+		}
+		roots = append(roots, k)
+	}
+	return roots, nil
 }
 
 // Seal signs the ring with root keys.
@@ -112,16 +136,16 @@ func (r *Ring) Seal(roots ...*SecretKey) ([]byte, error) {
 	return Seal(KindRing, append(payload, '\n'), roots...), nil
 }
 
-// hasRole reports whether the key has the role at that time (Unix seconds).
-func (k parsedKey) hasRole(role Role, at int64) bool {
+// HasRole reports whether the key has the role at that time (Unix seconds).
+func (k ParsedKey) HasRole(role Role, at int64) bool {
 	return slices.Contains(k.Roles, role) && at >= k.From && (k.Until == 0 || at < k.Until)
 }
 
-// signers returns the IDs of the keys that have one of the roles at that time (Unix seconds) and whose signature is valid.
-func (r *keyRing) signers(kind Kind, digest []byte, signatures []Signature, at int64, roles ...Role) (names []string) {
+// Signers returns the IDs of the keys that have one of the roles at that time (Unix seconds) and whose signature is valid.
+func (r *ParsedRing) Signers(kind Kind, digest []byte, signatures []Signature, at int64, roles ...Role) (names []string) {
 	for _, s := range signatures {
-		k, ok := r.keys[s.Key]
-		allowed := slices.ContainsFunc(roles, func(role Role) bool { return k.hasRole(role, at) })
+		k, ok := r.ByID[s.Key]
+		allowed := slices.ContainsFunc(roles, func(role Role) bool { return k.HasRole(role, at) })
 		if ok && allowed && signedBy(kind, digest, []Signature{s}, k.public) {
 			names = append(names, s.Key)
 		}
@@ -129,15 +153,15 @@ func (r *keyRing) signers(kind Kind, digest []byte, signatures []Signature, at i
 	return names
 }
 
-// soleSigner returns the key that signed s and has the role at that time (Unix seconds). There must be exactly one signature: records are chained by a hash of
+// SoleSigner returns the key that signed s and has the role at that time (Unix seconds). There must be exactly one signature: records are chained by a hash of
 // their bytes, and nobody who forwards a record may be able to add, remove or reorder signatures.
-func (r *keyRing) soleSigner(s *Sealed, at int64, role Role) (parsedKey, error) {
+func (r *ParsedRing) SoleSigner(s *Sealed, at int64, role Role) (ParsedKey, error) {
 	if len(s.Signatures) != 1 {
-		return parsedKey{}, fmt.Errorf("%s: %w: it has %d signatures instead of one", s.Kind, ErrSeal, len(s.Signatures))
+		return ParsedKey{}, fmt.Errorf("%s: %w: there are %d signatures instead of one", s.Kind, ErrSeal, len(s.Signatures))
 	}
-	names := r.signers(s.Kind, s.Digest, s.Signatures, at, role)
+	names := r.Signers(s.Kind, s.Digest, s.Signatures, at, role)
 	if len(names) == 0 {
-		return parsedKey{}, fmt.Errorf("%s: %w: no key that has the role %s at that time signed it", s.Kind, ErrSeal, role)
+		return ParsedKey{}, fmt.Errorf("%s: %w: no key that has the role %s at that time signed it", s.Kind, ErrSeal, role)
 	}
-	return r.keys[names[0]], nil
+	return r.ByID[names[0]], nil
 }

@@ -1,4 +1,4 @@
-package journal
+package signing
 
 import (
 	"bytes"
@@ -25,8 +25,8 @@ const (
 )
 
 const (
-	sealBegin     = "rempart/1 "
-	maxSignatures = 16
+	SealBegin     = "rempart/1 " // begins the first line of sealed bytes; the kind follows
+	MaxSignatures = 16           // of one Sealed
 	maxKeyID      = maxKeyName + 1 + keyHashLen
 )
 
@@ -61,7 +61,7 @@ func Seal(kind Kind, payload []byte, keys ...*SecretKey) []byte {
 // SealHead returns the bytes before a payload with these signatures.
 func SealHead(kind Kind, signatures []Signature) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s%s\n", sealBegin, kind)
+	fmt.Fprintf(&b, "%s%s\n", SealBegin, kind)
 	for _, s := range signatures {
 		fmt.Fprintf(&b, "%s %s\n", s.Key, base64.StdEncoding.EncodeToString(s.Bytes))
 	}
@@ -77,7 +77,7 @@ func Unseal(kind Kind, data []byte) (*Sealed, error) {
 		return nil, fmt.Errorf("%w: %w", ErrSeal, err)
 	}
 	if !bytes.HasPrefix(data, SealHead(kind, s.Signatures)) { // only one encoding is accepted, so that the hash of the whole cannot be changed without a key
-		return nil, fmt.Errorf("%w: its signatures are not in canonical form", ErrSeal)
+		return nil, fmt.Errorf("%w: the signatures are not in canonical form", ErrSeal)
 	}
 	s.Payload = rest
 	digest := sha512.Sum512(rest)
@@ -87,14 +87,14 @@ func Unseal(kind Kind, data []byte) (*Sealed, error) {
 
 // readHead reads the signatures, and returns the payload.
 func (s *Sealed) readHead(data []byte) (rest []byte, err error) {
-	rest, ok := bytes.CutPrefix(data, []byte(sealBegin+string(s.Kind)+"\n"))
+	rest, ok := bytes.CutPrefix(data, []byte(SealBegin+string(s.Kind)+"\n"))
 	if !ok {
-		return nil, fmt.Errorf("it does not begin like a sealed %s", s.Kind)
+		return nil, fmt.Errorf("the first line is not that of a signed %s", s.Kind)
 	}
 	for {
 		line, after, ok := bytes.Cut(rest, []byte("\n"))
 		if !ok {
-			return nil, errors.New("it ends among its signatures")
+			return nil, errors.New("the bytes end before the end of the signatures")
 		}
 		rest = after
 		if len(line) == 0 {
@@ -102,14 +102,14 @@ func (s *Sealed) readHead(data []byte) (rest []byte, err error) {
 		}
 		id, text, _ := bytes.Cut(line, []byte(" "))
 		if len(id) > maxKeyID || len(text) != base64.StdEncoding.EncodedLen(ed25519.SignatureSize) {
-			return nil, errors.New("one of its signatures is malformed")
+			return nil, errors.New("a signature is malformed")
 		}
 		signature, err := base64.StdEncoding.Strict().DecodeString(string(text))
 		if err != nil || len(signature) != ed25519.SignatureSize {
-			return nil, errors.New("one of its signatures is malformed")
+			return nil, errors.New("a signature is malformed")
 		}
-		if len(s.Signatures) == maxSignatures {
-			return nil, fmt.Errorf("it has more than %d signatures", maxSignatures)
+		if len(s.Signatures) == MaxSignatures {
+			return nil, fmt.Errorf("there are more than %d signatures", MaxSignatures)
 		}
 		if slices.ContainsFunc(s.Signatures, func(o Signature) bool { return o.Key == string(id) }) {
 			return nil, fmt.Errorf("key %.60q signed twice", id)
@@ -124,7 +124,7 @@ func (s *Sealed) SignedBy(key PublicKey) bool {
 }
 
 func signedBy(kind Kind, digest []byte, signatures []Signature, key PublicKey) bool {
-	options := &ed25519.Options{Hash: crypto.SHA512, Context: sealBegin + string(kind)}
+	options := &ed25519.Options{Hash: crypto.SHA512, Context: SealBegin + string(kind)}
 	return slices.ContainsFunc(signatures, func(sig Signature) bool {
 		return sig.Key == key.ID() && len(digest) == sha512.Size && ed25519.VerifyWithOptions(key.key, digest, sig.Bytes, options) == nil
 	})

@@ -1,4 +1,4 @@
-package journal
+package signing
 
 import (
 	"crypto"
@@ -122,7 +122,7 @@ func ParseSecretKey(text string) (*SecretKey, error) {
 
 // Sign signs the SHA-512 digest of a payload.
 func (k *SecretKey) Sign(kind Kind, digest []byte) Signature {
-	signature, err := k.key.Sign(nil, digest, &ed25519.Options{Hash: crypto.SHA512, Context: sealBegin + string(kind)})
+	signature, err := k.key.Sign(nil, digest, &ed25519.Options{Hash: crypto.SHA512, Context: SealBegin + string(kind)})
 	if err != nil {
 		panic(err) // only for a digest of another length
 	}
