@@ -100,7 +100,7 @@ func unlisted(v *blocklist.View, names [][]byte) [][]byte {
 // BenchmarkMatch measures Match, and MatchBatch, in which the memory reads of several names overlap.
 func BenchmarkMatch(b *testing.B) {
 	s := shared(b)
-	b.Logf("%.2f octets a name in %d", float64(s.view.Stats().Bytes)/float64(s.view.Stats().Names), s.view.Stats().Names)
+	b.Logf("%.2f bytes per name in %d names", float64(s.view.Stats().Bytes)/float64(s.view.Stats().Names), s.view.Stats().Names)
 	run := func(name string, names [][]byte) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -142,10 +142,10 @@ func TestMostSpecificCategoryDecides(t *testing.T) {
 		listings []Listing
 		want     Listing // the one that decides
 	}{
-		"two categories":            {[]Listing{listed(Malicious, Subtree, Blocked), listed(Phishing, Subtree, Blocked)}, listed(Phishing, Subtree, Blocked)},
-		"the vague one is exact":    {[]Listing{listed(Malicious, Exact, Blocked), listed(Phishing, Subtree, Blocked)}, listed(Phishing, Subtree, Blocked)},
-		"the specific one is exact": {[]Listing{listed(Malicious, Subtree, Blocked), listed(Scam, Exact, Blocked)}, listed(Scam, Exact, Blocked)},
-		"an order":                  {[]Listing{listed(Malicious, Subtree, Censored), listed(Phishing, Subtree, Blocked)}, listed(Malicious, Subtree, Censored)},
+		"generic and specific category":          {[]Listing{listed(Malicious, Subtree, Blocked), listed(Phishing, Subtree, Blocked)}, listed(Phishing, Subtree, Blocked)},
+		"generic category on the exact name":     {[]Listing{listed(Malicious, Exact, Blocked), listed(Phishing, Subtree, Blocked)}, listed(Phishing, Subtree, Blocked)},
+		"specific category on the exact name":    {[]Listing{listed(Malicious, Subtree, Blocked), listed(Scam, Exact, Blocked)}, listed(Scam, Exact, Blocked)},
+		"external order with a generic category": {[]Listing{listed(Malicious, Subtree, Censored), listed(Phishing, Subtree, Blocked)}, listed(Malicious, Subtree, Censored)},
 	} {
 		for _, order := range [][]int{{0, 1}, {1, 0}} {
 			var inputs []*Input
@@ -197,7 +197,7 @@ func TestExceptionsCancelTheirOwnSourceOnly(t *testing.T) {
 	}
 }
 
-func TestCancelIsOfOneScope(t *testing.T) {
+func TestCancelAppliesToItsScopeOnly(t *testing.T) {
 	v := compiled(t, source(t, "a", "=evil.test", "-evil.test"))
 	if got := v.Match(wireName(t, "evil.test"), AllCategories, 0); got.Action != BlockedBy {
 		t.Error("cancelling the subtree cancelled the exact listing")
@@ -239,7 +239,7 @@ func TestMatchAddr(t *testing.T) {
 	}
 	for _, v := range []*View{v, compiled(t, input("a", Listing{Prefix: one, Category: Malware}), input("b", Listing{Prefix: wide, Category: Phishing}))} {
 		if a, b := v.MatchAddr(addr, AllCategories, 1), v.MatchAddr(other, AllCategories, 1); a.Category != Malware || b.Category != Phishing {
-			t.Errorf("%+v, %+v", a, b)
+			t.Errorf("MatchAddr: verdicts %+v and %+v, want the categories Malware and Phishing", a, b)
 		}
 	}
 	v = compiled(t, input("a", Listing{Prefix: one}), input("operator", Listing{Prefix: wide, Decision: Allow}))
@@ -248,12 +248,12 @@ func TestMatchAddr(t *testing.T) {
 	}
 }
 
-// TestHoldsPassByAnAllowBelow checks that a blocked name with an allowed name below it is found, because it must not be answered with NXDOMAIN.
-func TestHoldsPassByAnAllowBelow(t *testing.T) {
+// TestHoldsPassReportsAllowBelow checks that a blocked name with an allowed name below it is found, because it must not be answered with NXDOMAIN.
+func TestHoldsPassReportsAllowBelow(t *testing.T) {
 	v := compiled(t, source(t, "a", "evil.test"), source(t, "operator", "+*.evil.test"))
 	name := wireName(t, "evil.test")
 	if got := v.Match(name, AllCategories, 1); got.Action != BlockedBy || !got.HoldsPass {
-		t.Errorf("%+v", got)
+		t.Errorf("Match: %+v, want BlockedBy with HoldsPass", got)
 	}
 }
 
@@ -297,8 +297,9 @@ func TestMatchCategories(t *testing.T) {
 	}
 }
 
-// TestAgainstModel compares the verdicts of a set, compiled once and compiled again from its parts, with those of a simple model of the same listings.
-func TestAgainstModel(t *testing.T) {
+// TestCompiledVerdictsEqualModel compares the verdicts of a set, compiled once and compiled again from its parts, with those of a simple model of the same
+// listings.
+func TestCompiledVerdictsEqualModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	words := []string{"a", "b", "c", "d", "www", "mail", "shop"}
 	random := func() string {
@@ -429,7 +430,7 @@ func TestEmptySnapshot(t *testing.T) {
 	}
 }
 
-func TestSnapshotTells(t *testing.T) {
+func TestSnapshotReturnsInfoAndSources(t *testing.T) {
 	fetched := time.Unix(1700000000, 0).UTC()
 	b := NewBuilder()
 	if err := b.Add(Listing{Name: wireName(t, "evil.test"), Scope: Subtree}); err != nil {

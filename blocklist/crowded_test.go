@@ -23,8 +23,9 @@ func namesOfBucket(n, others int) (list, other []string) {
 	return names[:n], names[n:]
 }
 
-// TestCrowdedBucket lists names that were chosen to share one bucket: each listed name is found by reading few records, and no other name is found.
-func TestCrowdedBucket(t *testing.T) {
+// TestCrowdedBucketNeedsFewReads lists names that were chosen to share one bucket: each listed name is found by reading few records, and no other name is
+// found.
+func TestCrowdedBucketNeedsFewReads(t *testing.T) {
 	lines, others := namesOfBucket(2000, 500)
 	for _, v := range []*View{compiled(t, source(t, "a", lines...), source(t, "b", lines[:100]...)), overlaid(t, lines)} {
 		s := v.base
@@ -44,7 +45,7 @@ func TestCrowdedBucket(t *testing.T) {
 			}
 			verdict := v.Match(name, AllCategories, 1)
 			if verdict.Action != BlockedBy {
-				t.Fatalf("%s: %v", text, verdict.Action)
+				t.Fatalf("Match(%s): %v, want BlockedBy", text, verdict.Action)
 			}
 			if e, ok := v.Named(verdict.Entry); !ok || e.Name != text {
 				t.Fatalf("%s: the entry is %q, %v", text, e.Name, ok)
@@ -52,7 +53,7 @@ func TestCrowdedBucket(t *testing.T) {
 		}
 		for _, text := range append(others, "other.example") {
 			if verdict := v.Match(wireName(t, text), AllCategories, 1); verdict.Action != Pass {
-				t.Errorf("%s: %v", text, verdict.Action)
+				t.Errorf("Match(%s): %v, want Pass", text, verdict.Action)
 			}
 		}
 		name := wireName(t, lines[0])
@@ -76,8 +77,8 @@ func overlaid(t *testing.T, texts []string) *View {
 	return v
 }
 
-// TestDamagedIndex checks that no record is read more than once if the index of a damaged snapshot is not in order.
-func TestDamagedIndex(t *testing.T) {
+// TestDamagedIndexReadsRecordsOnce checks that no record is read more than once if the index of a damaged snapshot is not in order.
+func TestDamagedIndexReadsRecordsOnce(t *testing.T) {
 	names := bytes.Repeat([]byte("\x08\x07example\x00"), 4000)
 	index := make([]uint32, 1001)
 	for i := range index {
@@ -92,9 +93,9 @@ func TestDamagedIndex(t *testing.T) {
 	}
 }
 
-// TestManyClaimsOfOneName checks a name that a source lists for thousands of periods: a query examines only a limited number of these claims, among them
-// those with the latest expiry, and the claims of other sources are not affected.
-func TestManyClaimsOfOneName(t *testing.T) {
+// TestClaimsExaminedPerNameAreBounded checks a name that a source lists for thousands of periods: a query examines only a limited number of these claims, among
+// them those with the latest expiry, and the claims of other sources are not affected.
+func TestClaimsExaminedPerNameAreBounded(t *testing.T) {
 	const many = 20_000
 	name := wireName(t, "often.example")
 	b := NewBuilder()

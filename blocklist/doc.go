@@ -9,5 +9,5 @@
 // line, so that a name that is not listed usually costs one memory read. The filter's matches are then compared in full, so that there
 // are no false positives.
 //
-// The package does no I/O: callers pass an io.Writer, a byte slice or an [Octets].
+// The package does no I/O: callers pass an io.Writer, a byte slice or an io.ReaderAt.
 package blocklist

@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// TestNamed checks that the number in a verdict identifies its entry: in a snapshot, in an overlay and for prefixes, but not after the entry was withdrawn.
-func TestNamed(t *testing.T) {
+// TestNamedReturnsEntryOfVerdict checks that the number in a verdict identifies its entry: in a snapshot, in an overlay and for prefixes, but not after the
+// entry was withdrawn.
+func TestNamedReturnsEntryOfVerdict(t *testing.T) {
 	prefix := NewBuilder()
 	if err := prefix.Add(Listing{Prefix: netip.MustParsePrefix("203.0.113.0/24"), Category: Botnet}); err != nil {
 		t.Fatal(err)
@@ -55,8 +56,8 @@ func TestNamed(t *testing.T) {
 	}
 }
 
-// TestCategoriesFitNumbers checks that each category fits the bits that entryID reserves for it.
-func TestCategoriesFitNumbers(t *testing.T) {
+// TestCategoriesFitEntryID checks that each category fits the bits that entryID reserves for it.
+func TestCategoriesFitEntryID(t *testing.T) {
 	if categoryCount > categoryBits+1 {
 		t.Errorf("%d categories do not fit the bits of an entry's number", categoryCount)
 	}

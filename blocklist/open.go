@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net/netip"
 	"slices"
 	"time"
@@ -94,13 +95,8 @@ func (s *Snapshot) Verify() error {
 	return nil
 }
 
-// Octets reads bytes of a file at an offset, as io.ReaderAt does.
-type Octets interface {
-	ReadAt(p []byte, off int64) (n int, err error)
-}
-
 // read reads header, trailer and tables of a snapshot of that size.
-func (t *tables) read(r Octets, size int64) (sections [sectionCount]extent, err error) {
+func (t *tables) read(r io.ReaderAt, size int64) (sections [sectionCount]extent, err error) {
 	if size < int64(headerLen+trailerLen) {
 		return sections, fmt.Errorf("it is truncated (%d bytes)", size)
 	}
@@ -141,7 +137,7 @@ func (t *tables) read(r Octets, size int64) (sections [sectionCount]extent, err 
 	return sections, t.readTables(r, sections)
 }
 
-func readFull(r Octets, p []byte, at int64) error {
+func readFull(r io.ReaderAt, p []byte, at int64) error {
 	if n, err := r.ReadAt(p, at); n < len(p) {
 		return fmt.Errorf("reading it: %w", err)
 	}
@@ -167,7 +163,7 @@ func readSections(table []byte, limit uint64) (sections [sectionCount]extent, er
 const maxTable = 1 << 30
 
 // readTables reads the small sections, from facts on.
-func (t *tables) readTables(r Octets, sections [sectionCount]extent) error {
+func (t *tables) readTables(r io.ReaderAt, sections [sectionCount]extent) error {
 	var data [sectionCount][]byte
 	for i := sectionFacts; i < sectionCount; i++ {
 		e := sections[i]

@@ -102,8 +102,8 @@ func drawListing(t *rapid.T) (string, Listing) {
 	}
 }
 
-// TestSetAgreesWithAMap compares a set with the model after random changes, merges and restarts.
-func TestSetAgreesWithAMap(t *testing.T) {
+// TestChangedSetVerdictsEqualModel compares a set with the model after random changes, merges and restarts.
+func TestChangedSetVerdictsEqualModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := model{}
 		version := uint64(1)
@@ -219,8 +219,8 @@ func (m model) check(t *rapid.T, v *View) {
 	}
 }
 
-// TestDiffLeadsFromOneContentToTheNext checks that a view of one content gives the verdicts of another after the difference of both was applied to it.
-func TestDiffLeadsFromOneContentToTheNext(t *testing.T) {
+// TestAppliedDiffGivesVerdictsOfNewContent checks that a view of one content gives the verdicts of another after the difference of both was applied to it.
+func TestAppliedDiffGivesVerdictsOfNewContent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var inputs [2]*Input
 		var views [2]*View
@@ -272,8 +272,9 @@ func TestDiffLeadsFromOneContentToTheNext(t *testing.T) {
 	})
 }
 
-// TestDiffTellsSourcesApart checks that two views with several sources and overlays no longer differ after their difference was applied to the first one.
-func TestDiffTellsSourcesApart(t *testing.T) {
+// TestAppliedDiffLeavesNoDifference checks that two views with several sources and overlays no longer differ after their difference was applied to the first
+// one.
+func TestAppliedDiffLeavesNoDifference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var views [2]*View
 		for i := range views {

@@ -2,6 +2,7 @@ package blocklist
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -11,7 +12,7 @@ const streamBuffer = 64 << 10
 
 // OpenInput reads the tables of a snapshot or a list's copy of that size, and returns its content to be merged into another: its names are read in pieces on
 // each walk, and checked at the end of a walk. r is borrowed. Any error wraps ErrSnapshot.
-func OpenInput(r Octets, size int64) (*Input, error) {
+func OpenInput(r io.ReaderAt, size int64) (*Input, error) {
 	t := &tables{}
 	sections, err := t.read(r, size)
 	if err != nil {
@@ -27,7 +28,7 @@ func OpenInput(r Octets, size int64) (*Input, error) {
 
 // streamCursor reads names from a file.
 type streamCursor struct {
-	r      Octets
+	r      io.ReaderAt
 	rest   extent // the part that was not read yet
 	buf    []byte
 	at     int // in buf
@@ -35,7 +36,7 @@ type streamCursor struct {
 	failed error
 }
 
-func newStreamCursor(r Octets, names extent) *streamCursor {
+func newStreamCursor(r io.ReaderAt, names extent) *streamCursor {
 	c := &streamCursor{r: r, rest: names, buf: make([]byte, 0, streamBuffer)}
 	c.digest.Reset()
 	return c

@@ -54,7 +54,7 @@ var phrases = map[string]string{
 }
 
 // onTheWire are the folders in which an octet is a byte of a message or of a name in wire format.
-var onTheWire = []string{"internal/wire/", "internal/rpz/", "internal/dnstest/", "resolver/", "blocklist/", "bench/"}
+var onTheWire = []string{"internal/wire/", "internal/rpz/", "internal/dnstest/"}
 
 // TestLanguage looks for phrases in every Go file, document and configuration file.
 func TestLanguage(t *testing.T) {
@@ -102,7 +102,8 @@ func TestLanguage(t *testing.T) {
 	})
 }
 
-// eachText calls visit for the text of each file that people write: Go, documents, configuration and scripts, not data. file is its path from the module's root.
+// eachText calls visit for the text of each file that people write: Go, documents, configuration and scripts, not data. file is its path from the module's
+// root.
 func eachText(t *testing.T, visit func(file, text string)) {
 	t.Helper()
 	written := []string{".go", ".md", ".txtar", ".toml", ".env", ".conf", ".service", ".socket", ".yml"}

@@ -11,8 +11,8 @@ import (
 	"rempart/internal/wire"
 )
 
-// TestBatchIsLikeOneByOne checks that the queries of a batch that is longer than one chunk get the same answers as the same queries one by one.
-func TestBatchIsLikeOneByOne(t *testing.T) {
+// TestBatchAnswersEqualSingleAnswers checks that the queries of a batch that is longer than one chunk get the same answers as the same queries one by one.
+func TestBatchAnswersEqualSingleAnswers(t *testing.T) {
 	within(t, nil, []string{"evil.example", "=exact.example", "listed.test"}, func(t *testing.T, b *bench) {
 		var msgs []*dns.Msg
 		add := func(name, typ string, options ...string) { msgs = append(msgs, query(t, name, typ, options...)) }

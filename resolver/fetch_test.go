@@ -25,8 +25,8 @@ func silentBelow(zone []byte) func(context.Context, upstream.Question) (*dns.Msg
 	}
 }
 
-// TestZoneOfSilentServers asks for many names below one zone whose servers are silent: other names get answers, and further names of the zone fail at once.
-func TestZoneOfSilentServers(t *testing.T) {
+// TestSilentZoneFailsAtOnce asks for many names below one zone whose servers are silent: other names get answers, and further names of the zone fail at once.
+func TestSilentZoneFailsAtOnce(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		b.up.set(silentBelow(name(t, "silent.example")))
 		var asking sync.WaitGroup
@@ -43,8 +43,8 @@ func TestZoneOfSilentServers(t *testing.T) {
 	})
 }
 
-// TestClientOfSilentZones makes one client ask for names in many zones with silent servers: other clients get answers.
-func TestClientOfSilentZones(t *testing.T) {
+// TestClientOfSilentZonesDoesNotBlockOthers makes one client ask for names in many zones with silent servers: other clients get answers.
+func TestClientOfSilentZonesDoesNotBlockOthers(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		b.up.set(silentBelow(name(t, "silent")))
 		var asking sync.WaitGroup
@@ -65,7 +65,7 @@ func TestClientOfSilentZones(t *testing.T) {
 func TestZoneOf(t *testing.T) {
 	for text, want := range map[string]string{"": "", "example": "example", "a.example": "a.example", "x.y.a.example": "a.example"} {
 		if got := wire.Text([]byte(zoneOf(string(name(t, text))))); got != want && !(text == "" && got == ".") {
-			t.Errorf("%s: %s", text, got)
+			t.Errorf("zoneOf(%s) = %s, want %s", text, got, want)
 		}
 	}
 }

@@ -24,7 +24,7 @@ func viewOf(t testing.TB, version uint64, lists map[string][]string) *blocklist.
 			c, ok := blocklist.ParseCategory(word)
 			name, err := blocklist.AppendName(nil, text)
 			if !ok || err != nil {
-				t.Fatalf("%q: %v", line, err)
+				t.Fatalf("metric %q has no valid name: %v", line, err)
 			}
 			if err := b.Add(blocklist.Listing{Name: name, Scope: blocklist.Subtree, Category: c}); err != nil {
 				t.Fatal(err)
@@ -51,8 +51,9 @@ func briefMatches(matches []Match) (words []string) {
 	return words
 }
 
-// TestMatches checks that each query is counted for the entry that decides it, both when blocks are enforced and when they are only observed.
-func TestMatches(t *testing.T) {
+// TestHitsAreCountedForDecidingEntry checks that each query is counted for the entry that decides it, both when blocks are enforced and when they are only
+// observed.
+func TestHitsAreCountedForDecidingEntry(t *testing.T) {
 	lists := map[string][]string{"a": {"phishing evil.example", "scam shop.example"}, "b": {"phishing evil.example", "malicious shop.example"}}
 	for _, observe := range []bool{false, true} {
 		b := newBench(t, func(c *Config) { c.Observe = observe })
@@ -115,8 +116,8 @@ func blockCounters(t *testing.T, r *Resolver) (lines []string) {
 	return lines
 }
 
-// TestMatchesOutliveTheirEntries checks that the gathered hits of an entry are kept when a new version of the set does not contain the entry.
-func TestMatchesOutliveTheirEntries(t *testing.T) {
+// TestHitsStayAfterEntryIsRemoved checks that the gathered hits of an entry are kept when a new version of the set does not contain the entry.
+func TestHitsStayAfterEntryIsRemoved(t *testing.T) {
 	b := newBench(t, nil)
 	replace := func(version uint64, lists map[string][]string) {
 		t.Helper()
@@ -139,8 +140,8 @@ func TestMatchesOutliveTheirEntries(t *testing.T) {
 	}
 }
 
-// TestHitTable checks that no hit is lost when several goroutines count more entries than there are slots for them.
-func TestHitTable(t *testing.T) {
+// TestConcurrentHitsAreNotLost checks that no hit is lost when several goroutines count more entries than there are slots for them.
+func TestConcurrentHitsAreNotLost(t *testing.T) {
 	var table hitTable
 	var g sync.WaitGroup
 	const goroutines, entries, rounds = 4, hitProbes + 2, 1000
@@ -175,8 +176,8 @@ func TestHitTable(t *testing.T) {
 	})
 }
 
-// TestMatchesAreBounded checks that the entries with the fewest hits are dropped when there are too many.
-func TestMatchesAreBounded(t *testing.T) {
+// TestHitEntriesAreBounded checks that the entries with the fewest hits are dropped when there are too many.
+func TestHitEntriesAreBounded(t *testing.T) {
 	total := &hitTotals{}
 	total.matches, total.byList = map[uint64]*Match{}, map[string]uint64{}
 	for i := range uint64(maxMatches + 1) {

@@ -76,7 +76,7 @@ func TestCanaries(t *testing.T) {
 	b.want("a zone of its own", query(t, "use-application-dns.net", "A"), "NOERROR | use-application-dns.net. 60 IN A 192.0.2.9")
 }
 
-func TestSingleLabels(t *testing.T) {
+func TestSingleLabelsAreNotForwarded(t *testing.T) {
 	home := &fakeUpstreams{answer: records("@ 60 IN A 192.168.1.9")}
 	for _, keep := range []bool{true, false} {
 		b := newBench(t, func(c *Config) {
@@ -100,7 +100,7 @@ func TestSingleLabels(t *testing.T) {
 				t.Errorf("keep %v: %s %s: forwarded is %v, want the opposite", keep, tt.name, tt.typ, left)
 			}
 			if got := brief(a); !left && got != "NXDOMAIN | . SOA" {
-				t.Errorf("%s %s: %s", tt.name, tt.typ, got)
+				t.Errorf("%s %s: %s, want NXDOMAIN with the SOA of the root", tt.name, tt.typ, got)
 			}
 		}
 		b.want("a single label that is a configured zone", query(t, "router", "A"), "NOERROR | router. 60 IN A 192.168.1.9")
@@ -177,7 +177,7 @@ func TestRebindingExceptions(t *testing.T) {
 		for range 2 {
 			a, _ := b.ask(query(t, tt.name, "A"))
 			if got := len(a.Answer) > 0; got != tt.data || a.Rcode != dns.RcodeSuccess {
-				t.Errorf("%s: %s", tt.name, brief(a))
+				t.Errorf("%s: %s, must have an address: %v", tt.name, brief(a), tt.data)
 			}
 		}
 	}
@@ -196,8 +196,8 @@ func TestRebindingExceptions(t *testing.T) {
 	b.want("observed only", query(t, "www.example.com", "A"), "NOERROR | www.example.com. 300 IN A 192.168.1.1")
 }
 
-// TestRebindingCostsOneLook checks that a cached answer without private addresses is not searched again under the same view.
-func TestRebindingCostsOneLook(t *testing.T) {
+// TestRebindingIsCheckedOncePerView checks that a cached answer without private addresses is not searched again under the same view.
+func TestRebindingIsCheckedOncePerView(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.RefuseRebinding = true })
 	b.ask(query(t, "www.example.com", "A"))
 	b.ask(query(t, "www.example.com", "A"))
@@ -210,7 +210,7 @@ func TestRebindingCostsOneLook(t *testing.T) {
 	}
 }
 
-func TestRefusedClientsAreNoticedOnce(t *testing.T) {
+func TestRefusedClientsAreReportedOnce(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.Clients = []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24")} })
 	ask := func(client string) bool { return b.r.Serves(netip.MustParseAddr(client)) }
 	for range 3 {
@@ -282,7 +282,7 @@ func TestReasonNamesTheTarget(t *testing.T) {
 		view := b.set.View()
 		v := view.Match(target.name, blocklist.AllCategories, 0)
 		if got := b.r.reason(view, v, &cause{target: target}).plain; !strings.HasSuffix(got, " "+target.String()) {
-			t.Fatalf("%s: %q", target, got)
+			t.Fatalf("reason for the target %s: %q, want the target at its end", target, got)
 		}
 	}
 }

@@ -118,7 +118,7 @@ func New(c Config) (*Resolver, error) {
 		return nil, errors.New("a resolver needs a set, a cache and upstreams")
 	}
 	if len(c.Identity) > 255 {
-		return nil, fmt.Errorf("an identity of %d octets does not fit a TXT string", len(c.Identity))
+		return nil, fmt.Errorf("an identity of %d bytes does not fit a TXT string", len(c.Identity))
 	}
 	if c.Enforced == 0 {
 		c.Enforced = blocklist.AllCategories

@@ -379,7 +379,7 @@ func TestStructuredErrorIsJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got.SubError != 2 || got.Contact[0] != "mailto:abuse@isp.example" || got.Organisation != "Example" || got.Justification == "" || got.Language != "fr" {
-		t.Errorf("%+v", got)
+		t.Errorf("structured error: %+v, want sub-error 2, contact, organisation, justification and language fr", got)
 	}
 	// If a long name leaves little room, all fields except the contact are left out first, then the whole text, but never the extended error.
 	for _, tt := range []struct {
@@ -418,7 +418,7 @@ func TestStructuredErrorIsJSON(t *testing.T) {
 	}
 }
 
-func TestProtocol(t *testing.T) {
+func TestRcodesOfUnusualQueries(t *testing.T) {
 	raw := func(change func(*dns.Msg)) []byte {
 		m := query(t, "example.com", "A")
 		change(m)
@@ -466,7 +466,7 @@ func TestProtocol(t *testing.T) {
 		{"TSIG of an unknown key", raw(func(m *dns.Msg) { m.SetTsig("key.", dns.HmacSHA256, 300, 1) }), "NOTAUTH"},
 		{"TSIG that is not last", raw(func(m *dns.Msg) { m.SetTsig("key.", dns.HmacSHA256, 300, 1); m.SetEdns0(1232, false) }), "FORMERR | opt"},
 		{"TSIG twice", raw(func(m *dns.Msg) { m.SetTsig("key.", dns.HmacSHA256, 300, 1).SetTsig("key.", dns.HmacSHA256, 300, 1) }), "FORMERR"},
-		{"an unknown record beside", raw(func(m *dns.Msg) { m.Extra = []dns.RR{&dns.NULL{Hdr: dns.RR_Header{Name: ".", Rrtype: 65280}}} }), "NOERROR | example.com. 300 IN A 192.0.2.1"},
+		{"unknown additional record", raw(func(m *dns.Msg) { m.Extra = []dns.RR{&dns.NULL{Hdr: dns.RR_Header{Name: ".", Rrtype: 65280}}} }), "NOERROR | example.com. 300 IN A 192.0.2.1"},
 		{"an unknown type", raw(func(m *dns.Msg) { m.Question[0].Qtype = 65280 }), "NOERROR | example.com. 300 CLASS1 TYPE65280 \\# 1 00"},
 	} {
 		a, _ := b.askPacked(tt.packet)
@@ -476,11 +476,11 @@ func TestProtocol(t *testing.T) {
 	}
 }
 
-func TestClientsNotServed(t *testing.T) {
+func TestOtherClientsAreRefused(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.Clients = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} }, "evil.example")
 	a, _ := b.ask(query(t, "evil.example", "A", "+edns"))
 	if got := brief(a); got != "REFUSED | opt | Prohibited" {
-		t.Error(got)
+		t.Errorf("answer %s, want REFUSED with EDE Prohibited", got)
 	}
 }
 
@@ -526,9 +526,9 @@ func TestSpecialUse(t *testing.T) {
 	}
 }
 
-// TestDSBelongsToTheParent checks that the DS question of a zone that is answered here, or by its own upstream, is forwarded to the default upstream:
+// TestDSIsForwardedToDefaultUpstream checks that the DS question of a zone that is answered here, or by its own upstream, is forwarded to the default upstream:
 // a validating resolver that forwards to Rempart needs the parent's proof that the zone is not signed.
-func TestDSBelongsToTheParent(t *testing.T) {
+func TestDSIsForwardedToDefaultUpstream(t *testing.T) {
 	home := &fakeUpstreams{answer: records("@ 60 IN A 192.168.1.9")}
 	b := newBench(t, func(c *Config) {
 		c.Forward = []Zone{{name(t, "corp.example"), home}, {name(t, "168.192.in-addr.arpa"), home}}
@@ -577,7 +577,7 @@ func TestWiderZoneKeepsSpecialUse(t *testing.T) {
 	}
 }
 
-func TestOwnProbeIsSighted(t *testing.T) {
+func TestOwnProbeIsAnswered(t *testing.T) {
 	b := newBench(t, nil)
 	probe := query(t, "0123456789abcdef."+upstream.ProbeZone, "TXT")
 	a, _ := b.ask(probe)
@@ -619,11 +619,11 @@ func TestAuthenticatedDataOnlyWhenAskedFor(t *testing.T) {
 	}
 }
 
-func TestObserveModeCountsAndAnswers(t *testing.T) {
+func TestObserveModeCountsBlocksAndAnswers(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.Observe = true }, "example.com")
 	a, _ := b.ask(query(t, "example.com", "A"))
 	if brief(a) != "NOERROR | example.com. 300 IN A 192.0.2.1" {
-		t.Error(brief(a))
+		t.Errorf("answer %s, want the address from the upstream", brief(a))
 	}
 	b.ask(query(t, "example.com", "A"))
 	n := b.w.counts.queries[wire.UDP][blocklist.BlockedBy][0].Load() + b.r.slow.queries[wire.UDP][blocklist.BlockedBy][0].Load()
@@ -632,7 +632,7 @@ func TestObserveModeCountsAndAnswers(t *testing.T) {
 	}
 }
 
-func TestUncommonQueriesOfStrangersAreRefusedAtOnce(t *testing.T) {
+func TestUncommonQueriesOfOtherClientsAreRefusedOnFastPath(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.Clients = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
 	m := query(t, "example.com", "A")
 	m.Extra = []dns.RR{&dns.NULL{Hdr: dns.RR_Header{Name: ".", Rrtype: 65280}}}
@@ -641,7 +641,7 @@ func TestUncommonQueriesOfStrangersAreRefusedAtOnce(t *testing.T) {
 	}
 }
 
-func TestUpstreamRcodesAreNotTheClients(t *testing.T) {
+func TestUpstreamErrorsBecomeSERVFAIL(t *testing.T) {
 	for rc, want := range map[int]string{dns.RcodeRefused: "SERVFAIL", dns.RcodeFormatError: "SERVFAIL", dns.RcodeNotAuth: "SERVFAIL",
 		dns.RcodeYXDomain: "YXDOMAIN", dns.RcodeNameError: "NXDOMAIN"} {
 		b := newBench(t, nil)
@@ -650,7 +650,7 @@ func TestUpstreamRcodesAreNotTheClients(t *testing.T) {
 	}
 }
 
-func TestAnswersAreCutBeforeTheyAreTruncated(t *testing.T) {
+func TestAdditionalRecordsAreDroppedBeforeTruncation(t *testing.T) {
 	b := newBench(t, nil)
 	b.up.set(func(_ context.Context, q upstream.Question) (*dns.Msg, error) {
 		m := new(dns.Msg)
@@ -680,7 +680,7 @@ func TestHitsAndMissesAreCounted(t *testing.T) {
 	}
 }
 
-func TestShedIsSaid(t *testing.T) {
+func TestShedQueryGetsSERVFAIL(t *testing.T) {
 	b := newBench(t, nil)
 	packed, _ := query(t, "example.com", "A", "+edns").Pack()
 	q := wire.Query{Packet: packed}
@@ -688,17 +688,17 @@ func TestShedIsSaid(t *testing.T) {
 	b.r.Shed(&q)
 	a := new(dns.Msg)
 	if err := a.Unpack(q.Out); err != nil || brief(a) != "SERVFAIL | opt | Network Error" {
-		t.Errorf("%v %s", err, brief(a))
+		t.Errorf("answer to a shed query: %v, %s; want SERVFAIL with EDE Network Error", err, brief(a))
 	}
 	if b.r.slow.shed.Load() != 1 {
 		t.Error("the shed query was not counted")
 	}
 }
 
-func TestTimeToLive(t *testing.T) {
+func TestBlockedAnswerHasConfiguredTTL(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.BlockTTL = 90 * time.Second }, "evil.example")
 	a, _ := b.ask(query(t, "evil.example", "A"))
 	if a.Answer[0].Header().Ttl != 90 {
-		t.Error(a)
+		t.Errorf("answer %v, want TTL 90", a)
 	}
 }

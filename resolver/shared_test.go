@@ -7,9 +7,9 @@ import (
 	"github.com/miekg/dns"
 )
 
-// TestStaleAcrossFlags checks that, while no upstream answers, clients get stale answers that were cached for other flags (RFC 8767 section 5). An answer that was fetched
-// with CD may be bogus.
-func TestStaleAcrossFlags(t *testing.T) {
+// TestStaleAnswerIsSharedAcrossFlags checks that, while no upstream answers, clients get stale answers that were cached for other flags (RFC 8767 section 5).
+// An answer that was fetched with CD may be bogus.
+func TestStaleAnswerIsSharedAcrossFlags(t *testing.T) {
 	const a, sig = "@ 60 IN A 192.0.2.1", "@ 60 IN RRSIG A 13 2 60 20300101000000 20200101000000 1 example.com. AAAA"
 	const plain = "NOERROR | example.com. 30 IN A 192.0.2.1"
 	for _, tt := range []struct {
@@ -17,11 +17,11 @@ func TestStaleAcrossFlags(t *testing.T) {
 		answer              []string
 		want                string
 	}{
-		{"without DO, from with DO", "+do", "+edns", []string{a, sig}, plain + " | opt | Stale Answer"},
-		{"with DO, from without", "+edns", "+do", []string{a}, plain + " | opt | Stale Answer"},
-		{"with CD, from without", "+edns", "+cd", []string{a}, plain},
-		{"with CD, from with DO", "+do", "+cd", []string{a, sig}, plain},
-		{"without CD, from with CD", "+cd", "+edns", []string{a}, "SERVFAIL | opt | No Reachable Authority"},
+		{"query without DO, cached with DO", "+do", "+edns", []string{a, sig}, plain + " | opt | Stale Answer"},
+		{"query with DO, cached without DO", "+edns", "+do", []string{a}, plain + " | opt | Stale Answer"},
+		{"query with CD, cached without CD", "+edns", "+cd", []string{a}, plain},
+		{"query with CD, cached with DO", "+do", "+cd", []string{a, sig}, plain},
+		{"query without CD, cached with CD", "+cd", "+edns", []string{a}, "SERVFAIL | opt | No Reachable Authority"},
 	} {
 		within(t, nil, nil, func(t *testing.T, b *bench) {
 			b.up.set(records(tt.answer...))
@@ -38,14 +38,14 @@ func TestStaleAcrossFlags(t *testing.T) {
 	}
 }
 
-// TestNameThatDoesNotExist checks that the upstream is asked once about a name that does not exist, for all types together (RFC 2308 section 5).
-func TestNameThatDoesNotExist(t *testing.T) {
+// TestNXDOMAINIsSharedByAllTypes checks that the upstream is asked once about a name that does not exist, for all types together (RFC 2308 section 5).
+func TestNXDOMAINIsSharedByAllTypes(t *testing.T) {
 	const soa = "example.com. 3600 IN SOA ns.example.com. host.example.com. 1 2 3 4 60"
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		b.up.set(rcode(dns.RcodeNameError, soa))
 		for _, typ := range []string{"A", "AAAA", "HTTPS", "MX", "AAAA"} {
 			if m, _ := b.ask(query(t, "no.example.com", typ)); m.Rcode != dns.RcodeNameError || len(m.Ns) != 1 {
-				t.Errorf("%s: %v", typ, m)
+				t.Errorf("no.example.com %s: %v, want NXDOMAIN with one SOA", typ, m)
 			}
 		}
 		b.ask(query(t, "no.example.com", "A", "+do")) // no other answer contains the proof

@@ -240,8 +240,8 @@ func isBlocked(to string) bool {
 	return netip.MustParsePrefix("203.0.113.0/24").Contains(addr) || addr.IsPrivate()
 }
 
-// TestStrangeAnswers plays random answers, the same ones in each run.
-func TestStrangeAnswers(t *testing.T) {
+// TestRandomUpstreamAnswers plays random answers, the same ones in each run.
+func TestRandomUpstreamAnswers(t *testing.T) {
 	random := rand.NewChaCha8([32]byte{})
 	n := 1000
 	if testing.Short() {

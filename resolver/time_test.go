@@ -35,7 +35,7 @@ func (b *bench) want(what string, m *dns.Msg, want string) {
 	}
 }
 
-func TestCacheAgesAndEnds(t *testing.T) {
+func TestCachedAnswerAgesAndExpires(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		m := query(t, "example.com", "A")
 		b.want("first", m, "NOERROR | example.com. 300 IN A 192.0.2.1")
@@ -57,7 +57,7 @@ func TestCacheAgesAndEnds(t *testing.T) {
 	})
 }
 
-func TestNegativeAnswersLiveAsTheirSOASays(t *testing.T) {
+func TestNegativeTTLIsMinimumOfSOA(t *testing.T) {
 	const soa = "example.com. 3600 IN SOA ns.example.com. host.example.com. 1 2 3 4 60"
 	for _, rc := range []int{dns.RcodeNameError, dns.RcodeSuccess} {
 		within(t, nil, nil, func(t *testing.T, b *bench) {
@@ -84,7 +84,7 @@ func TestNegativeAnswersLiveAsTheirSOASays(t *testing.T) {
 	})
 }
 
-func TestStaleWhenUpstreamFails(t *testing.T) {
+func TestStaleAnswerIsServedWhenUpstreamFails(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		m := query(t, "example.com", "A", "+edns")
 		b.ask(m)
@@ -102,7 +102,7 @@ func TestStaleWhenUpstreamFails(t *testing.T) {
 	})
 }
 
-func TestStaleAfterClientTimer(t *testing.T) {
+func TestStaleAnswerIsServedAfterClientTimer(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		b.up.set(rcode(dns.RcodeNameError, "com. 900 IN SOA a.example. b.example. 1 2 3 4 300"))
 		m := query(t, "gone.com", "A", "+edns")
@@ -129,7 +129,7 @@ func TestStaleAfterClientTimer(t *testing.T) {
 	})
 }
 
-func TestStaleEndsAfterADay(t *testing.T) {
+func TestStaleAnswerExpiresAfterADay(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		m := query(t, "example.com", "A", "+edns")
 		b.ask(m)
@@ -163,9 +163,9 @@ func TestFailuresAreCachedBriefly(t *testing.T) {
 	})
 }
 
-// TestFailuresEndWithTheOutage checks that names that failed during an outage are asked for again as soon as an upstream answers any question. If one name
+// TestCachedFailuresEndWithOutage checks that names that failed during an outage are asked for again as soon as an upstream answers any question. If one name
 // fails while others are answered, its failure stays cached.
-func TestFailuresEndWithTheOutage(t *testing.T) {
+func TestCachedFailuresEndWithOutage(t *testing.T) {
 	m, other := query(t, "example.com", "A"), query(t, "other.example", "A")
 	const answer = "NOERROR | example.com. 300 IN A 192.0.2.1"
 	within(t, nil, nil, func(t *testing.T, b *bench) {
@@ -225,7 +225,7 @@ func bogus(context.Context, upstream.Question) (*dns.Msg, error) {
 	return m, nil
 }
 
-func TestUpstreamFailureKeepsItsErrors(t *testing.T) {
+func TestUpstreamExtendedErrorsArePassedOn(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		b.up.set(bogus)
 		b.want("bogus", query(t, "bogus.example", "A", "+edns"), "SERVFAIL | opt | DNSSEC Bogus")
@@ -233,8 +233,8 @@ func TestUpstreamFailureKeepsItsErrors(t *testing.T) {
 	})
 }
 
-// TestStaleDataDoesNotHideThatANameIsBogus checks that a stale answer is not served if validation of the name fails now.
-func TestStaleDataDoesNotHideThatANameIsBogus(t *testing.T) {
+// TestStaleAnswerIsNotServedForBogusName checks that a stale answer is not served if validation of the name fails now.
+func TestStaleAnswerIsNotServedForBogusName(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		m := query(t, "example.com", "A", "+edns")
 		b.ask(m)
@@ -330,7 +330,7 @@ func TestTargetsAreJudged(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		b.up.set(records(chain, end))
 		if a, _ := b.ask(m()); len(a.Answer) != 2 {
-			t.Fatal(a)
+			t.Fatalf("answer %v, want two records", a)
 		}
 		if err := b.set.Replace(view(t, 2, "evil.example")); err != nil {
 			t.Fatal(err)
@@ -414,7 +414,7 @@ func TestAddressesAreJudged(t *testing.T) {
 	})
 }
 
-func TestBlockDefeatsCache(t *testing.T) {
+func TestBlockOverridesCachedAnswer(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		m := query(t, "example.com", "A")
 		b.ask(m)
@@ -425,7 +425,7 @@ func TestBlockDefeatsCache(t *testing.T) {
 	})
 }
 
-func TestBlockWhileWaiting(t *testing.T) {
+func TestBlockAppliesToWaitingQueries(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		b.up.set(func(ctx context.Context, q upstream.Question) (*dns.Msg, error) {
 			time.Sleep(time.Second)
@@ -443,7 +443,7 @@ func TestBlockWhileWaiting(t *testing.T) {
 	})
 }
 
-func TestClientPatienceEnds(t *testing.T) {
+func TestClientGetsSERVFAILInTime(t *testing.T) {
 	within(t, nil, nil, func(t *testing.T, b *bench) {
 		b.up.set(func(ctx context.Context, _ upstream.Question) (*dns.Msg, error) {
 			<-ctx.Done()

@@ -41,12 +41,12 @@ func TestReadOutput(t *testing.T) {
 
 func TestReadOutputRefuses(t *testing.T) {
 	for name, text := range map[string]string{
-		"nothing":         "",
-		"nobody":          "  Queries completed:    0 (0.00%)\n  Run time (s):         1.0\n",
-		"cut":             "  Queries completed:    9 (90.00%)\n",
-		"another form":    "> NOERROR\n",
-		"no time":         "> NOERROR a.example A soon\n",
-		"a line too long": "> " + strings.Repeat("x", 10_000) + "\n",
+		"empty output":           "",
+		"no query completed":     "  Queries completed:    0 (0.00%)\n  Run time (s):         1.0\n",
+		"output cut short":       "  Queries completed:    9 (90.00%)\n",
+		"answer without latency": "> NOERROR\n",
+		"invalid latency":        "> NOERROR a.example A soon\n",
+		"a line too long":        "> " + strings.Repeat("x", 10_000) + "\n",
 	} {
 		if _, _, err := readOutput(strings.NewReader(text)); err == nil {
 			t.Errorf("%s: no error", name)

@@ -9,8 +9,8 @@ import (
 
 var placeholder = regexp.MustCompile(`\{(dir|port|addr|addrat|upstream\w*|list|zone|cache)\}`)
 
-// TestConfigurations checks that no placeholder in braces is left in a configuration after its values are filled in.
-func TestConfigurations(t *testing.T) {
+// TestConfigurationsHaveNoPlaceholders checks that no placeholder in braces is left in a configuration after its values are filled in.
+func TestConfigurationsHaveNoPlaceholders(t *testing.T) {
 	paths := map[string]string{"rec_control": "/usr/bin/rec_control"}
 	for _, p := range peers {
 		paths[p.program] = "/usr/bin/" + p.program

@@ -112,7 +112,7 @@ func TestSpread(t *testing.T) {
 func TestThousands(t *testing.T) {
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
 		if got := thousands(n); got != want {
-			t.Errorf("%d: %s", n, got)
+			t.Errorf("thousands(%d) = %s, want %s", n, got, want)
 		}
 	}
 }

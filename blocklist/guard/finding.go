@@ -70,7 +70,7 @@ const (
 
 var reasonTexts = [...]string{
 	malformed:      "it is not a domain name within the lengths of RFC 1035",
-	badOctet:       "it holds an octet that no host name has, or a capital letter",
+	badOctet:       "it contains a byte that no host name has, or a capital letter",
 	noScope:        "its scope reaches nothing",
 	root:           "it is the root: everything is below it",
 	singleLabel:    "it is a top-level domain",

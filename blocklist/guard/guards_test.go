@@ -128,7 +128,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-func TestMalformedWire(t *testing.T) {
+func TestMalformedNamesAreRefused(t *testing.T) {
 	g := newGuards(t, Config{})
 	for _, name := range []string{
 		"", "\x03com", "\x04evil\x07example", "\x04evil\x07exampl\x00e\x00", "\x04evil\x07example\x00\x00", "\xc0\x0c", "\x09evil\x00",
@@ -137,7 +137,7 @@ func TestMalformedWire(t *testing.T) {
 	} {
 		f := g.Check(blocklist.Listing{Name: []byte(name), Scope: blocklist.Subtree})
 		if f.Outcome != Refuse || f.Guard != Name {
-			t.Errorf("%q: %v %v", name, f.Outcome, f.Guard)
+			t.Errorf("Check(%q): %v by %v, want a refusal by the guard Name", name, f.Outcome, f.Guard)
 		}
 		if _, ok := g.Rank([]byte(name)); ok || g.SharedHost([]byte(name)) {
 			t.Errorf("%q has a rank or is shared", name)
@@ -172,7 +172,7 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-func TestAddresses(t *testing.T) {
+func TestWideAndInternalPrefixesAreRefused(t *testing.T) {
 	g := newGuards(t, Config{OwnAddresses: []netip.Addr{netip.MustParseAddr("::ffff:198.41.0.4"), netip.MustParseAddr("2001:500:2::c")}})
 	for prefix, want := range map[string]string{
 		"8.8.8.0/24": "pass none", "8.8.8.8/32": "pass none", "8.8.8.0/23": "refuse address", "0.0.0.0/0": "refuse address",
@@ -270,7 +270,7 @@ func TestSharedHostAndRank(t *testing.T) {
 	}
 }
 
-func TestConfig(t *testing.T) {
+func TestPopularityListErrors(t *testing.T) {
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
 	z.Write([]byte("1,google.com\n2,example.com\n"))
@@ -282,21 +282,21 @@ func TestConfig(t *testing.T) {
 		popular Stats
 		wantErr string
 	}{
-		{"packed", Config{Popular: &packed}, Stats{Popular: 2}, ""},
+		{"gzip", Config{Popular: &packed}, Stats{Popular: 2}, ""},
 		{"some bad lines", Config{Popular: strings.NewReader("rank,name\n# comment\n0,a.example\n1,a.example\n2,b.example\n99999999,c.example\n3,c.example\n")},
 			Stats{Popular: 3, BadPopular: 3}, ""},
 		{"an empty list", Config{Popular: strings.NewReader("\n\n")}, Stats{}, "popularity list: no line of it is a name"},
-		{"a page", Config{Popular: strings.NewReader(many + "a.example\n")}, Stats{}, "3 lines that are none"},
+		{"no list", Config{Popular: strings.NewReader(many + "a.example\n")}, Stats{}, "3 lines that are none"},
 		{"broken gzip", Config{Popular: strings.NewReader("\x1f\x8b\x08nothing")}, Stats{}, "unpacking it"},
 		{"cut gzip", Config{Popular: bytes.NewReader([]byte(popularGzip)[:1000])}, Stats{}, "unexpected EOF"},
 		{"a line without end", Config{Popular: strings.NewReader(strings.Repeat("a", 100_000) + "\n1,a.example\n2,b.example")},
 			Stats{Popular: 2, BadPopular: 1}, ""},
-		{"no end at all", Config{Popular: io.LimitReader(endless{}, 1<<20)}, Stats{}, "no line of it is a name"},
-		{"essential without end", Config{Essential: endless{}}, Stats{}, "cannot be protected"},
+		{"endless line", Config{Popular: io.LimitReader(endless{}, 1<<20)}, Stats{}, "no line of it is a name"},
+		{"essential names without end", Config{Essential: endless{}}, Stats{}, "cannot be protected"},
 		{"essential too large", Config{Essential: comments{}}, Stats{}, errTooLarge.Error()},
 		{"essential typo", Config{Essential: strings.NewReader("ok.example\nnot a name\n")}, Stats{}, `essential names: line 2: "not a name" cannot be protected`},
 		{"essential top-level domain", Config{Essential: strings.NewReader("=fr\n")}, Stats{}, "it is a top-level domain"},
-		{"own", Config{Own: []string{"a..example"}}, Stats{}, "names of this service"},
+		{"own name", Config{Own: []string{"a..example"}}, Stats{}, "names of this service"},
 	} {
 		g, err := New(tt.config)
 		if tt.wantErr != "" {
@@ -306,7 +306,7 @@ func TestConfig(t *testing.T) {
 			continue
 		}
 		if err != nil {
-			t.Errorf("%s: %v", tt.what, err)
+			t.Errorf("New with %s: %v", tt.what, err)
 			continue
 		}
 		got := g.Stats()
@@ -346,7 +346,7 @@ func TestEachLine(t *testing.T) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%.500s", diff)
+			t.Errorf("lines (-want +got):\n%.500s", diff)
 		}
 	}
 }
@@ -355,7 +355,7 @@ func TestEachLine(t *testing.T) {
 func TestShippedLists(t *testing.T) {
 	g := newGuards(t, Config{})
 	if s := g.Stats(); s.Essential < 500 || s.Popular < 20_000 || s.BadPopular > 200 {
-		t.Errorf("%+v", s)
+		t.Errorf("shipped lists: %+v, want at least 500 essential and 20,000 popular names, and at most 200 bad lines", s)
 	}
 	if g.names.used > shippedNames {
 		t.Errorf("%d names: shippedNames is %d", g.names.used, shippedNames)

@@ -66,9 +66,9 @@ func check(t testing.TB, g *Guards, text string) Finding {
 	return g.Check(blocklist.Listing{Name: wireName(t, text), Scope: blocklist.Subtree})
 }
 
-// TestSuffixesOfTheList compares the guard with x/net and with the public suffix list: the guard must object to every suffix of either, except a few new ones,
-// and must not object to other names as suffixes.
-func TestSuffixesOfTheList(t *testing.T) {
+// TestEveryPublicSuffixIsGuarded compares the guard with x/net and with the public suffix list: the guard must object to every suffix of either, except a few
+// new ones, and must not object to other names as suffixes.
+func TestEveryPublicSuffixIsGuarded(t *testing.T) {
 	g := newGuards(t, Config{Popular: strings.NewReader("nobody.example\n")})
 	rules, exceptions, missing := 0, 0, 0
 	eachReal(t, "guard/publicsuffix/public_suffix_list.dat", func(line string) {
@@ -84,7 +84,7 @@ func TestSuffixesOfTheList(t *testing.T) {
 		if name, ok := strings.CutPrefix(rule, "!"); ok {
 			exceptions++
 			if f := check(t, g, name); f.Guard == PublicSuffix {
-				t.Errorf("%s: %s", rule, f.Explain(nil))
+				t.Errorf("exception %s is refused as a public suffix: %s", rule, f.Explain(nil))
 			}
 			return
 		}
@@ -115,8 +115,8 @@ func isKnownSuffix(name string) bool {
 	return suffix == name
 }
 
-// TestVectors checks the test vectors of the public suffix list: pairs of a name and its registrable domain, null for none.
-func TestVectors(t *testing.T) {
+// TestPublicSuffixVectors checks the test vectors of the public suffix list: pairs of a name and its registrable domain, null for none.
+func TestPublicSuffixVectors(t *testing.T) {
 	g := newGuards(t, Config{Popular: strings.NewReader("nobody.example\n")})
 	n := 0
 	eachReal(t, "guard/publicsuffix/tests_test_psl.txt", func(line string) {
@@ -144,9 +144,9 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// TestRiskyEntries checks that the guards stop names that real feeds listed although they are popular or public suffixes. The shipped popularity list is older
-// than the ranks of the data, so some popular names pass with it.
-func TestRiskyEntries(t *testing.T) {
+// TestRiskyListingsAreStopped checks that the guards stop names that real feeds listed although they are popular or public suffixes. The shipped popularity
+// list is older than the ranks of the data, so some popular names pass with it.
+func TestRiskyListingsAreStopped(t *testing.T) {
 	for _, popular := range []string{"shipped", "tranco"} {
 		c := Config{}
 		if popular == "tranco" {
@@ -173,7 +173,7 @@ func TestRiskyEntries(t *testing.T) {
 	}
 }
 
-func TestPopularHostsOfRealRequests(t *testing.T) {
+func TestPopularRequestedHostsAreGuarded(t *testing.T) {
 	g := newGuards(t, Config{Popular: openTranco(t)})
 	ranks := tranco(t)
 	n, below := 0, 0
@@ -193,7 +193,7 @@ func TestPopularHostsOfRealRequests(t *testing.T) {
 	t.Logf("the guards stop %d hosts; %d hosts pass, because they are not popular themselves", n, below)
 }
 
-func TestFrenchNames(t *testing.T) {
+func TestPopularFrenchNamesAreGuarded(t *testing.T) {
 	g := newGuards(t, Config{})
 	for _, name := range []string{"impots.gouv.fr", "credit-agricole.fr", "free.fr", "sfr.fr", "fdj.fr", "mediapart.fr", "challenges.fr",
 		"caissedesdepots.fr", "brgm.fr", "ameli.fr", "caf.fr", "urssaf.fr", "orange.fr", "laposte.fr", "aphp.fr", "leboncoin.fr", "lemonde.fr"} {
@@ -233,8 +233,8 @@ func TestCuratedThreatsPass(t *testing.T) {
 	}
 }
 
-// TestUnionOfFeeds logs the decisions of each guard about five million names that real feeds list or have listed.
-func TestUnionOfFeeds(t *testing.T) {
+// TestLogDecisionsOnRealFeeds logs the decisions of each guard about five million names that real feeds list or have listed.
+func TestLogDecisionsOnRealFeeds(t *testing.T) {
 	if !testing.Verbose() {
 		t.Skip("a report over five million names: -v shows it")
 	}

@@ -29,7 +29,7 @@ func TestAdmin(t *testing.T) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(tt.method, tt.path, nil))
 		if w.Code != tt.code || !strings.Contains(w.Body.String(), tt.holds) {
-			t.Errorf("%s %s: %d %q", tt.method, tt.path, w.Code, w.Body)
+			t.Errorf("%s %s: status %d, body %q; want %d and a body with %q", tt.method, tt.path, w.Code, w.Body, tt.code, tt.holds)
 		}
 	}
 	why = ""

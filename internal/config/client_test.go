@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-func TestClient(t *testing.T) {
+func TestClientSettings(t *testing.T) {
 	c, err := loadClient(map[string]string{Prefix + "LISTEN": "nonsense"}) // a setting of servers, which commands ignore
 	if err != nil || c.API != "http://127.0.0.1:9254" {
-		t.Errorf("%+v %v", c, err)
+		t.Errorf("settings %+v, %v; want the default API", c, err)
 	}
 	for variable, tt := range map[string]struct{ value, right string }{
 		"API":            {"http://control.example:9254", "https"},
@@ -17,7 +17,7 @@ func TestClient(t *testing.T) {
 	} {
 		_, err := loadClient(map[string]string{Prefix + variable: tt.value, Prefix + "API_TOKEN": "x"})
 		if err == nil || !strings.Contains(err.Error(), Prefix+variable) || !strings.Contains(err.Error(), tt.value) || !strings.Contains(err.Error(), tt.right) {
-			t.Errorf("%s: %v", variable, err)
+			t.Errorf("error %v, want one that names %s, %q and %q", err, Prefix+variable, tt.value, tt.right)
 		}
 	}
 	for _, url := range []string{"control.example", "ftp://control.example", "https://user:secret@control.example", "https://", "https://control.example?x", "http://192.0.2.1"} {
@@ -35,7 +35,7 @@ func TestKeysFolder(t *testing.T) {
 		"/var/lib/rempart/keys":        {"STATE_DIRECTORY": "/var/lib/rempart"},
 	} {
 		if got, err := keysFolder(environ); got != want || err != nil {
-			t.Errorf("%v: %s %v", environ, got, err)
+			t.Errorf("keysFolder(%v) = %s, %v; want %s", environ, got, err, want)
 		}
 	}
 	if _, err := keysFolder(map[string]string{}); err == nil {

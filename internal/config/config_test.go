@@ -23,7 +23,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-func TestBadValuesSayVariableValueAndRight(t *testing.T) {
+func TestErrorNamesVariableValueAndValidValue(t *testing.T) {
 	for _, tt := range []struct{ variable, value, right string }{
 		{"LISTEN", "localhost", "127.0.0.1:5300"},
 		{"LISTEN", ":http", ":53"},
@@ -73,14 +73,14 @@ func TestBadValuesSayVariableValueAndRight(t *testing.T) {
 	}
 }
 
-func TestAllBadValuesAreSaidAtOnce(t *testing.T) {
+func TestAllInvalidValuesAreReportedTogether(t *testing.T) {
 	_, err := load(map[string]string{"HOME": "/h", "REMPART_MODE": "x", "REMPART_LISTEN": "y"})
 	if err == nil || !strings.Contains(err.Error(), "REMPART_MODE") || !strings.Contains(err.Error(), "REMPART_LISTEN") {
 		t.Errorf("error %v", err)
 	}
 }
 
-func TestValues(t *testing.T) {
+func TestValidValuesAreRead(t *testing.T) {
 	c, err := load(map[string]string{
 		"REMPART_LISTEN": ":53, [::1]:5300", "REMPART_LISTS": " a , b,", "REMPART_FORWARD": "home.arpa=udp://192.168.1.1",
 		"REMPART_CACHE_BYTES": "2 GB", "REMPART_PAGE_IPV6": "none", "REMPART_METRICS_LISTEN": "none", "REMPART_DATA_DIR": "d",
@@ -92,18 +92,18 @@ func TestValues(t *testing.T) {
 	if len(c.Listen) != 3 || !cmp.Equal(c.Lists, List{"a", "b"}) || c.CacheBytes != 2e9 || c.PageIPv6.IsValid() || c.MetricsListen != nil ||
 		!cmp.Equal(c.Forward, Forwards{{"home.arpa", "udp://192.168.1.1"}}) || c.DataDir != "d" ||
 		c.Clients.Prefixes[0].String() != "192.0.2.7/32" || c.Clients.Prefixes[1].String() != "2001:db8::/32" {
-		t.Errorf("%+v", c)
+		t.Errorf("settings %+v differ from the environment", c)
 	}
 }
 
-// TestQuantities checks each notation of durations and sizes.
-func TestQuantities(t *testing.T) {
+// TestDurationsAndSizes checks each notation of durations and sizes.
+func TestDurationsAndSizes(t *testing.T) {
 	c, err := load(map[string]string{"HOME": "/h", Prefix + "REFRESH": "1d", Prefix + "CONTROL_STALE": "1w", Prefix + "CACHE_BYTES": "128M", Prefix + "BLOCK_TTL": "1m30s"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.Refresh != 24*time.Hour || c.ControlStale != 7*24*time.Hour || c.CacheBytes != 128<<20 || c.BlockTTL != 90*time.Second {
-		t.Errorf("%v %v %d %v", c.Refresh, c.ControlStale, c.CacheBytes, c.BlockTTL)
+		t.Errorf("refresh %v, stale %v, cache %d bytes, block TTL %v; want 24h, 168h, 128 MiB, 90s", c.Refresh, c.ControlStale, c.CacheBytes, c.BlockTTL)
 	}
 }
 
@@ -135,7 +135,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-func TestHomeValues(t *testing.T) {
+func TestClientsAndCanaryValues(t *testing.T) {
 	for _, tt := range []struct {
 		clients, canary string
 		prefixes        int
@@ -153,11 +153,11 @@ func TestHomeValues(t *testing.T) {
 		}
 		c, err := load(environ)
 		if err != nil {
-			t.Errorf("%+v: %v", tt, err)
+			t.Errorf("loading %+v: %v", tt, err)
 			continue
 		}
 		if len(c.Clients.Prefixes) != tt.prefixes || c.Clients.OnLink != tt.onLink || c.Canary != tt.want {
-			t.Errorf("%+v: %+v, %+v", tt, c.Clients, c.Canary)
+			t.Errorf("loading %+v: clients %+v, canary %+v", tt, c.Clients, c.Canary)
 		}
 	}
 }

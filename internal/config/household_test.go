@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestHousehold checks that the program knows every variable in deploy/household.env and accepts every value, including the ones in comments.
-func TestHousehold(t *testing.T) {
+// TestHouseholdFileIsValid checks that the program knows every variable in deploy/household.env and accepts every value, including the ones in comments.
+func TestHouseholdFileIsValid(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join("..", "..", "deploy", "household.env"))
 	if err != nil {
 		t.Fatal(err)
@@ -25,7 +25,7 @@ func TestHousehold(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Feeds == "" || c.Released == "" || len(c.Lists) != 0 || len(c.Upstreams) != 1 || len(c.Forward) != 2 || len(c.Listen) != 2 || c.Allow == "" {
-		t.Errorf("%+v", c)
+		t.Errorf("settings %+v, want those of deploy/household.env", c)
 	}
 	if !c.Canary.Firefox || !c.Canary.ICloud || c.SingleLabels != KeepSingleLabels || c.Rebinding != RefuseRebinding ||
 		!c.Clients.OnLink || len(c.RebindingAllow) != 2 {
@@ -57,8 +57,8 @@ func TestEnvFile(t *testing.T) {
 	}
 }
 
-// TestHouseholdInShell checks that a shell reads the same values from deploy/household.env as the program.
-func TestHouseholdInShell(t *testing.T) {
+// TestShellReadsHouseholdFileEqually checks that a shell reads the same values from deploy/household.env as the program.
+func TestShellReadsHouseholdFileEqually(t *testing.T) {
 	path := filepath.Join("..", "..", "deploy", "household.env")
 	cmd := exec.Command("sh", "-c", `set -a; . "$1"; env -0`, "sh", path)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
@@ -104,7 +104,7 @@ func TestRedact(t *testing.T) {
 	all := Variables(map[string]string{"REMPART_CONTROL_TOKEN": "s", "REMPART_NATS_URL": "nats://u:s@h", "REMPART_MODE": ""})
 	for _, v := range all {
 		if strings.Contains(v.Value, "s@") || v.Name == "REMPART_CONTROL_TOKEN" && v.Value != hidden || v.Name == "REMPART_MODE" && (v.Value != "enforce" || !v.Default) {
-			t.Errorf("%+v", v)
+			t.Errorf("redacted variable %+v: a secret is shown, or another value is hidden", v)
 		}
 	}
 	if err := Bad("CONTROL_TOKEN", "s3cret", "no good"); strings.Contains(err.Error(), "s3cret") {

@@ -50,10 +50,10 @@ func TestHandlers(t *testing.T) {
 			return m.Rcode == dns.RcodeServerFailure && m.IsEdns0().Option[0].(*dns.EDNS0_EDE).InfoCode == 6
 		}},
 		{"truncate", Truncate(Drop()), edns, func(m *dns.Msg) bool { return m.Truncated }},
-		{"no EDNS, asked with", NoEDNS(Drop()), edns, func(m *dns.Msg) bool {
+		{"no EDNS, query with EDNS", NoEDNS(Drop()), edns, func(m *dns.Msg) bool {
 			return m.Rcode == dns.RcodeFormatError && m.IsEdns0() == nil
 		}},
-		{"no EDNS, asked without", NoEDNS(Answer()), ask("example."), func(m *dns.Msg) bool {
+		{"no EDNS, query without EDNS", NoEDNS(Answer()), ask("example."), func(m *dns.Msg) bool {
 			return m.Rcode == dns.RcodeSuccess
 		}},
 		{"lower case", LowerCase(Answer()), edns, func(m *dns.Msg) bool { return m.Question[0].Name == "example." }},
@@ -81,8 +81,8 @@ func TestCloseEndsTheConnection(t *testing.T) {
 	}
 }
 
-// TestHostileNames checks that every behaviour has a label of its own, which is the same each time.
-func TestHostileNames(t *testing.T) {
+// TestHostileNamesAreUniqueAndStable checks that every behaviour has a label of its own, which is the same each time.
+func TestHostileNamesAreUniqueAndStable(t *testing.T) {
 	few, all := Hostile(false), Hostile(true)
 	if len(few) < 600 || len(all) < 4000 {
 		t.Errorf("%d behaviours, %d with every value of every parameter", len(few), len(all))

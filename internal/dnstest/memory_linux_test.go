@@ -32,11 +32,11 @@ type flood struct {
 // floods are the attacks in the table of internal/README.md, with the limits given there.
 var floods = []flood{
 	{"random names of a silent zone", 300, nil, randomNames},
-	{"one unanswered question again and again", 60, nil, oneQuestion},
+	{"one unanswered question repeatedly", 60, nil, oneQuestion},
 	{"connections that read no answer", 200, nil, unreadAnswers},
 	{"idle connections", 100, nil, idleConnections},
 	{"large answers to many names", 260, []string{"REMPART_CACHE_BYTES=16MiB"}, largeAnswers},
-	{"answers to ever new names", 300, []string{"REMPART_CACHE_BYTES=4MiB"}, newNames},
+	{"answers to new names", 300, []string{"REMPART_CACHE_BYTES=4MiB"}, newNames},
 	{"connections to the page", 40, nil, pageConnections},
 }
 
@@ -286,9 +286,9 @@ func largeAnswers(t *testing.T, a *target) {
 	clients.Wait()
 }
 
-// TestFewDescriptors starts the program with a limit of 600 files and sockets. Attackers hold all the connections that they can get to DNS, the page and the
-// metrics, and ask for names that nobody answers. Other names are still resolved, over UDP and TCP.
-func TestFewDescriptors(t *testing.T) {
+// TestNamesAreResolvedWithFewDescriptors starts the program with a limit of 600 files and sockets. Attackers hold all the connections that they can get to DNS,
+// the page and the metrics, and ask for names that nobody answers. Other names are still resolved, over UDP and TCP.
+func TestNamesAreResolvedWithFewDescriptors(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the program and floods it")
 	}

@@ -26,7 +26,7 @@ func TestFreeAddr(t *testing.T) {
 		return
 	}
 	var port int
-	t.Run("a test that ends", func(t *testing.T) {
+	t.Run("test that reserves addresses", func(t *testing.T) {
 		port = int(netip.MustParseAddrPort(FreeAddr(t)).Port())
 		if held, err := reserve(port); err == nil {
 			held.Close()
@@ -40,8 +40,8 @@ func TestFreeAddr(t *testing.T) {
 	held.Close()
 }
 
-// TestUnused checks that unused returns an error for a port that is in use over UDP or TCP, on one address or on all addresses.
-func TestUnused(t *testing.T) {
+// TestUnusedDetectsPortInUse checks that unused returns an error for a port that is in use over UDP or TCP, on one address or on all addresses.
+func TestUnusedDetectsPortInUse(t *testing.T) {
 	for _, on := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
 		stream, err := net.Listen("tcp4", on)
 		if err != nil {

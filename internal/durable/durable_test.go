@@ -59,7 +59,7 @@ func TestWriteFile(t *testing.T) {
 	}
 }
 
-func TestWriteFileFailureLeavesWhatWas(t *testing.T) {
+func TestFailedWriteFileKeepsEarlierContent(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")
 	if err := WriteFile(path, put("kept")); err != nil {
@@ -166,7 +166,7 @@ func TestLock(t *testing.T) {
 		cmd.Env = append(os.Environ(), "DURABLE_LOCK_DIR="+dir)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
-			t.Fatalf("%v: %s", err, out)
+			t.Fatalf("process that holds the lock: %v: %s", err, out)
 		}
 		return string(out)
 	}
@@ -245,8 +245,8 @@ func TestCounterConcurrent(t *testing.T) {
 // none is for counters with a valid file, which need no number that is derived from other data.
 func none() uint64 { return 0 }
 
-// TestCounterIsDerived checks that a counter whose file is damaged continues above a number that its caller derives from other data.
-func TestCounterIsDerived(t *testing.T) {
+// TestDamagedCounterContinuesFromDerivedNumber checks that a counter whose file is damaged continues above a number that its caller derives from other data.
+func TestDamagedCounterContinuesFromDerivedNumber(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "version")
 	for _, garbage := range []string{"", "\n", "x", "-1", "1 2", "0x10", "1\n\n", " 7", strings.Repeat("9", 40), "\x00\x00"} {
 		if err := os.WriteFile(path, []byte(garbage), 0o600); err != nil {
@@ -290,7 +290,7 @@ func TestCounterIsDerived(t *testing.T) {
 	}
 }
 
-func TestCounterFailureHandsOutNothing(t *testing.T) {
+func TestFailedCounterReturnsNoNumber(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sub")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)

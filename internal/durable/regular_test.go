@@ -32,7 +32,7 @@ func TestOnlyRegularFilesAreOpened(t *testing.T) {
 		select {
 		case err := <-done:
 			if !errors.Is(err, ErrNotRegular) || !strings.Contains(err.Error(), path(name)) {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("opening %s: error %v, want ErrNotRegular with the path", name, err)
 			}
 		case <-time.After(5 * time.Second):
 			t.Fatalf("%s: opening does not return", name)
@@ -40,7 +40,7 @@ func TestOnlyRegularFilesAreOpened(t *testing.T) {
 	}
 	for _, name := range []string{"file", "good"} {
 		if data, err := ReadRegular(path(name), 5); err != nil || string(data) != "12345" {
-			t.Errorf("%s: %q, %v", name, data, err)
+			t.Errorf("ReadRegular(%s) = %q, %v; want 12345", name, data, err)
 		}
 		if _, err := ReadRegular(path(name), 4); err == nil {
 			t.Errorf("%s: more than allowed was read", name)

@@ -22,7 +22,7 @@ func TestAdmission(t *testing.T) {
 	want := func(what string, got, want bool) {
 		t.Helper()
 		if got != want {
-			t.Errorf("%s: %v", what, got)
+			t.Errorf("%s: %v, want %v", what, got, want)
 		}
 	}
 	var first *conn

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestPlaces checks that one key can take most places but never all: other keys still get places.
-func TestPlaces(t *testing.T) {
+// TestOneKeyLeavesPlacesForOthers checks that one key can take most places but never all: other keys still get places.
+func TestOneKeyLeavesPlacesForOthers(t *testing.T) {
 	p := New[string](640, 160)
 	greedy := 0
 	for range 1000 {
@@ -37,8 +37,8 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// TestBound checks that no more places are taken than there are.
-func TestBound(t *testing.T) {
+// TestTakenPlacesAreBounded checks that no more places are taken than there are.
+func TestTakenPlacesAreBounded(t *testing.T) {
 	for _, size := range []int{1, 2, 5} {
 		p := New[int](size, size/4)
 		taken := 0
@@ -53,8 +53,8 @@ func TestBound(t *testing.T) {
 	}
 }
 
-// TestGroups checks that the keys of one group can take most places but never all: other groups still get places.
-func TestGroups(t *testing.T) {
+// TestOneGroupLeavesPlacesForOthers checks that the keys of one group can take most places but never all: other groups still get places.
+func TestOneGroupLeavesPlacesForOthers(t *testing.T) {
 	const size = 640
 	p := New[int](size, size/4)
 	for key := 1; key <= 256; key++ {
@@ -87,7 +87,7 @@ func TestClient(t *testing.T) {
 	} {
 		client, network := Client(netip.MustParseAddr(addr))
 		if got := [2]string{client.String(), network.String()}; got != want {
-			t.Errorf("%s: %v", addr, got)
+			t.Errorf("Client(%s) = %v, want %v", addr, got, want)
 		}
 	}
 }

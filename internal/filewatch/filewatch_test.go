@@ -21,8 +21,8 @@ func must(t *testing.T, errs ...error) {
 
 func put(path, content string) error { return os.WriteFile(path, []byte(content), 0o644) }
 
-// TestChanges checks that each kind of change at a path is reported once, after the file no longer changes.
-func TestChanges(t *testing.T) {
+// TestEachChangeIsReportedOnce checks that each kind of change at a path is reported once, after the file no longer changes.
+func TestEachChangeIsReportedOnce(t *testing.T) {
 	tests := map[string]struct {
 		prepare func(dir string) error // the watched path is dir/f
 		change  func(dir string) error
@@ -52,7 +52,7 @@ func TestChanges(t *testing.T) {
 			func(string) error { return nil },
 			func(dir string) error { return put(dir+"/f", "a") },
 		},
-		"appears behind a link that leads nowhere": {
+		"appears behind a dangling link": {
 			func(dir string) error { return os.Symlink(dir+"/later/f", dir+"/f") },
 			func(dir string) error { return firstOf(os.Mkdir(dir+"/later", 0o755), put(dir+"/later/f", "a")) },
 		},

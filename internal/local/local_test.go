@@ -23,7 +23,7 @@ func serve(t *testing.T, a Answers) string {
 	return path
 }
 
-func TestAnswers(t *testing.T) {
+func TestClientReceivesAnswersOfServer(t *testing.T) {
 	reloads := 0
 	path := serve(t, Answers{
 		Settings: func() map[string]string { return map[string]string{"A": "b"} },
@@ -34,23 +34,23 @@ func TestAnswers(t *testing.T) {
 	})
 	c, err := Find(filepath.Join(t.TempDir(), "none"), path)
 	if err != nil || c == nil || c.Path != path {
-		t.Fatal(c, err)
+		t.Fatalf("Find: %+v, %v; want a client of %s", c, err, path)
 	}
 	ctx := t.Context()
 	if s, err := c.Settings(ctx); err != nil || s["A"] != "b" {
-		t.Error(s, err)
+		t.Errorf("Settings: %v, %v; want A=b", s, err)
 	}
 	if s, err := c.Status(ctx); err != nil || s.Version != "v" {
-		t.Error(s, err)
+		t.Errorf("Status: %+v, %v; want the version v", s, err)
 	}
 	if v, err := c.Check(ctx, "x.example"); err != nil || v.Name != "x.example" || v.Action != "block" {
-		t.Error(v, err)
+		t.Errorf("Check: %+v, %v; want x.example blocked", v, err)
 	}
 	if m, err := c.Matches(ctx, 12); err != nil || len(m) != 1 || m[0].Hits != 12 {
-		t.Error(m, err)
+		t.Errorf("Matches: %+v, %v; want one match with 12 hits", m, err)
 	}
 	if err := c.Reload(ctx); err != nil || reloads != 1 {
-		t.Error(reloads, err)
+		t.Errorf("Reload: %v, %d reloads; want one", err, reloads)
 	}
 	if _, err := c.Check(ctx, strings.Repeat("x", 10_000)); err == nil || !strings.Contains(err.Error(), "400") {
 		t.Errorf("a name of 10,000 bytes: error %v, want status 400", err)
@@ -61,8 +61,8 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestListen checks that Listen replaces the socket of a server that has ended, and no other socket or file.
-func TestListen(t *testing.T) {
+// TestListenReplacesOnlyStaleSocket checks that Listen replaces the socket of a server that has ended, and no other socket or file.
+func TestListenReplacesOnlyStaleSocket(t *testing.T) {
 	path := serve(t, Answers{})
 	if _, err := Listen(path); err != ErrTaken {
 		t.Errorf("Listen on the socket of a running server: error %v, want ErrTaken", err)

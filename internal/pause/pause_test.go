@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestForEnds(t *testing.T) {
+func TestForEndsByTimeWakeOrContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()
 		if !For(t.Context(), time.Hour) || time.Since(begun) != time.Hour {

@@ -63,8 +63,8 @@ func server(t *testing.T, target string, secure bool) (srv *httptest.Server, see
 	return srv, seen
 }
 
-// TestRedirectsToInnerAddresses follows redirects from a publisher to the fetching machine and to its network.
-func TestRedirectsToInnerAddresses(t *testing.T) {
+// TestRedirectsToInternalAddressesAreRefused follows redirects from a publisher to the fetching machine and to its network.
+func TestRedirectsToInternalAddressesAreRefused(t *testing.T) {
 	const public, other = "203.0.113.1", "2001:4860:4860::8888"
 	for what, c := range map[string]struct {
 		target    string              // of the redirect
@@ -72,16 +72,16 @@ func TestRedirectsToInnerAddresses(t *testing.T) {
 		proxied   bool
 		followed  bool
 	}{
-		"to a public name":              {"http://end.example/end", map[string][]string{"start.example": {public}, "end.example": {other}}, false, true},
-		"to a name with a private one":  {"http://end.example/end", map[string][]string{"start.example": {public}, "end.example": {"10.1.2.3"}}, false, false},
-		"to a name with a loopback one": {"http://end.example/end", map[string][]string{"start.example": {public}, "end.example": {"127.0.0.1"}}, false, false},
-		"to an IPv4-mapped one":         {"http://end.example/end", map[string][]string{"start.example": {public}, "end.example": {"::ffff:127.0.0.1"}}, false, false},
-		"to the metadata address":       {"http://169.254.169.254/end", map[string][]string{"start.example": {public}, "169.254.169.254": {"169.254.169.254"}}, false, false},
-		"to localhost":                  {"http://localhost/end", map[string][]string{"start.example": {public}, "localhost": {"127.0.0.1"}}, false, false},
-		"the name changes its address":  {"http://start.example/end", map[string][]string{"start.example": {public, "192.168.1.1"}}, false, false},
-		"private stays private":         {"http://end.example/end", map[string][]string{"start.example": {"10.0.0.1"}, "end.example": {"10.0.0.2"}}, false, true},
-		"the proxy is private":          {"http://end.example/end", map[string][]string{"start.example": {"10.0.0.1"}, "end.example": {"10.0.0.1"}, "proxy.example": {"10.0.0.1"}}, true, true},
-		"by the proxy to loopback":      {"http://127.0.0.1/end", map[string][]string{"proxy.example": {"10.0.0.1"}, "127.0.0.1": {"127.0.0.1"}}, true, false},
+		"to a public name":                               {"http://end.example/end", map[string][]string{"start.example": {public}, "end.example": {other}}, false, true},
+		"to a name with a private address":               {"http://end.example/end", map[string][]string{"start.example": {public}, "end.example": {"10.1.2.3"}}, false, false},
+		"to a name with a loopback address":              {"http://end.example/end", map[string][]string{"start.example": {public}, "end.example": {"127.0.0.1"}}, false, false},
+		"to a name with an IPv4-mapped loopback address": {"http://end.example/end", map[string][]string{"start.example": {public}, "end.example": {"::ffff:127.0.0.1"}}, false, false},
+		"to the metadata address":                        {"http://169.254.169.254/end", map[string][]string{"start.example": {public}, "169.254.169.254": {"169.254.169.254"}}, false, false},
+		"to localhost":                                   {"http://localhost/end", map[string][]string{"start.example": {public}, "localhost": {"127.0.0.1"}}, false, false},
+		"the name changes its address":                   {"http://start.example/end", map[string][]string{"start.example": {public, "192.168.1.1"}}, false, false},
+		"from a private address to another":              {"http://end.example/end", map[string][]string{"start.example": {"10.0.0.1"}, "end.example": {"10.0.0.2"}}, false, true},
+		"the proxy is private":                           {"http://end.example/end", map[string][]string{"start.example": {"10.0.0.1"}, "end.example": {"10.0.0.1"}, "proxy.example": {"10.0.0.1"}}, true, true},
+		"to loopback through the proxy":                  {"http://127.0.0.1/end", map[string][]string{"proxy.example": {"10.0.0.1"}, "127.0.0.1": {"127.0.0.1"}}, true, false},
 	} {
 		t.Run(what, func(t *testing.T) {
 			srv, _ := server(t, c.target, false)
@@ -140,8 +140,8 @@ func TestInnerConnectionsAreNotShared(t *testing.T) {
 	}
 }
 
-// TestCredentialsStay follows redirects to another scheme, host or port with a token.
-func TestCredentialsStay(t *testing.T) {
+// TestCredentialsAreNotSentToAnotherOrigin follows redirects to another scheme, host or port with a token.
+func TestCredentialsAreNotSentToAnotherOrigin(t *testing.T) {
 	port, portSaw := server(t, "", false)
 	_, number, _ := net.SplitHostPort(port.Listener.Addr().String())
 	plain, plainSaw := server(t, "", false)
@@ -194,7 +194,7 @@ func TestIsInner(t *testing.T) {
 		"8.8.8.8": false, "172.32.0.1": false, "100.128.0.1": false, "2001:4860:4860::8888": false, "64:ff9b::808:808": false, "::ffff:8.8.8.8": false, "2002:808:808::": false,
 	} {
 		if got := IsInner(netip.MustParseAddr(text)); got != want {
-			t.Errorf("%s: %v", text, got)
+			t.Errorf("IsInner(%s) = %v, want %v", text, got, want)
 		}
 	}
 }

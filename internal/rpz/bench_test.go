@@ -12,21 +12,21 @@ import (
 	"rempart/blocklist"
 )
 
-// BenchmarkWhole measures the transfer of a zone of a million names over loopback to a client that only counts bytes. The metric octets is the size of one
+// BenchmarkWhole measures the transfer of a zone of a million names over loopback to a client that only counts bytes. The metric bytes is the size of one
 // transfer.
 func BenchmarkWhole(b *testing.B) {
 	view, _ := bigView(b, 1_000_000)
 	s := serve(b, view, nil)
-	octets := 0
+	bytes := 0
 	for b.Loop() {
-		octets = drain(b, s.addr)
+		bytes = drain(b, s.addr)
 	}
-	b.ReportMetric(float64(octets), "octets")
+	b.ReportMetric(float64(bytes), "bytes")
 }
 
 // drain asks for the zone and reads up to the last message, which ends with the SOA record and is shorter than the other messages. It returns the number of
 // bytes.
-func drain(b *testing.B, addr string) (octets int) {
+func drain(b *testing.B, addr string) (bytes int) {
 	b.Helper()
 	packed, _, err := dns.TsigGenerate(axfr(), testSecret, "", false)
 	if err != nil {
@@ -50,8 +50,8 @@ func drain(b *testing.B, addr string) (octets int) {
 		if _, err := in.Discard(n); err != nil {
 			b.Fatal(err)
 		}
-		if octets += n; n < maxMessage-maxRecord {
-			return octets
+		if bytes += n; n < maxMessage-maxRecord {
+			return bytes
 		}
 	}
 }

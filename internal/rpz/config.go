@@ -117,7 +117,7 @@ func (s *Server) newZone(c ZoneConfig) (*zone, error) {
 		return nil, fmt.Errorf("%q is not the name of a zone", c.Name)
 	}
 	if len(name) > maxZoneName {
-		return nil, fmt.Errorf("the zone name %q leaves no room for names within it; choose one of at most %d octets", c.Name, maxZoneName)
+		return nil, fmt.Errorf("the zone name %q leaves no room for names within it; choose one of at most %d bytes", c.Name, maxZoneName)
 	}
 	if s.zoneOf(name) != nil {
 		return nil, fmt.Errorf("the zone %s is configured twice", c.Name)

@@ -44,13 +44,13 @@ var transferNames = [transferKinds]string{"axfr", "ixfr", "current", "axfr_for_i
 type metrics struct {
 	refused   [refusals]atomic.Uint64
 	transfers [maxZones][transferKinds][2]atomic.Uint64 // 1: done
-	octets    [maxZones]atomic.Uint64
+	bytes     [maxZones]atomic.Uint64
 	notifies  [2]atomic.Uint64 // 1: answered
 }
 
-func (m *metrics) transfer(zone int, kind transferKind, done bool, octets int) {
+func (m *metrics) transfer(zone int, kind transferKind, done bool, bytes int) {
 	m.transfers[zone][kind][index(done)].Add(1)
-	m.octets[zone].Add(uint64(octets))
+	m.bytes[zone].Add(uint64(bytes))
 }
 
 func (m *metrics) notify(done bool) { m.notifies[index(done)].Add(1) }
@@ -72,7 +72,7 @@ func (s *Server) Collector() prometheus.Collector {
 	return &collector{
 		s:         s,
 		transfers: d("transfers_total", "Zone transfers by kind (axfr, ixfr, current: an IXFR without news, axfr_for_ixfr: the whole zone because the history does not reach back) and result.", "zone", "kind", "result"),
-		octets:    d("transfer_bytes_total", "Octets of zone transfers.", "zone"),
+		bytes:     d("transfer_bytes_total", "Bytes of zone transfers.", "zone"),
 		refused:   d("refused_total", "Queries and connections of secondaries that were refused, by reason.", "reason"),
 		notifies:  d("notifies_total", "NOTIFY messages by result: ok was answered, failed was sent several times without an answer.", "result"),
 		serial:    d("serial", "The zone's serial.", "zone"),
@@ -82,8 +82,8 @@ func (s *Server) Collector() prometheus.Collector {
 }
 
 type collector struct {
-	s                                                              *Server
-	transfers, octets, refused, notifies, serial, leftOut, history *prometheus.Desc
+	s                                                             *Server
+	transfers, bytes, refused, notifies, serial, leftOut, history *prometheus.Desc
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
@@ -109,7 +109,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 				counter(c.transfers, &m.transfers[i][kind][result], z.text, name, text)
 			}
 		}
-		counter(c.octets, &m.octets[i], z.text)
+		counter(c.bytes, &m.bytes[i], z.text)
 		if st != nil {
 			gauge(c.serial, float64(st.serial()), z.text)
 			gauge(c.leftOut, float64(st.zones[i].leftOut), z.text)

@@ -164,7 +164,7 @@ func received(t testing.TB, tr *dns.Transfer, q *dns.Msg, addr string) (all []dn
 	}
 	for p := range parts {
 		if p.Error != nil {
-			t.Fatal(p.Error)
+			t.Fatalf("transfer: %v", p.Error)
 		}
 		all = append(all, p.RR...)
 		messages++

@@ -93,7 +93,7 @@ func TestTransfers(t *testing.T) {
 		rr, ok := p.Next()
 		if !ok {
 			if p.Err() != nil {
-				t.Fatal(p.Err())
+				t.Fatalf("parsing the zone: %v", p.Err())
 			}
 			break
 		}

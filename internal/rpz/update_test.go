@@ -23,8 +23,8 @@ func timed(name string, start, expiry int64) blocklist.Change {
 	return c
 }
 
-// TestTime checks that listings start and expire without a change of the set.
-func TestTime(t *testing.T) {
+// TestListingsStartAndExpire checks that listings start and expire without a change of the set.
+func TestListingsStartAndExpire(t *testing.T) {
 	v := viewOf(t, 1, timed("ends.example", 0, 100), timed("begins.example", 200, 0), timed("other.example", 0, 0))
 	b := newBuilder([]*zone{testZone("rpz")})
 	st, err := b.next(t.Context(), nil, v, 10, nil)
@@ -71,25 +71,26 @@ func TestDueNamesAreBounded(t *testing.T) {
 	}
 }
 
-// TestRenewal checks that the server asks for a new version when a listing expires.
-func TestRenewal(t *testing.T) {
+// TestExpiryRequestsNewVersion checks that the server asks for a new version when a listing expires.
+func TestExpiryRequestsNewVersion(t *testing.T) {
 	asked := make(chan struct{}, 1)
 	s := serve(t, viewOf(t, 1, timed("ends.example", 0, clock()+2)), func(c *Config) {
 		c.Renew = func() { asked <- struct{}{} }
 	})
 	if all, _ := s.transfer(t, axfr()); len(all) != 4 {
-		t.Fatalf("%v", all)
+		t.Fatalf("AXFR: records %v, want 4", all)
 	}
 	<-asked
 	s.changed(t)
 	all, _ := s.transfer(t, ixfr(1))
 	if len(all) != 5 || all[2].Header().Name != "ends.example.rpz.test." {
-		t.Errorf("%v", all)
+		t.Errorf("IXFR: records %v, want 5, the third of them of ends.example", all)
 	}
 }
 
-// TestRestart checks that a serial has the same content after a restart, even if listings have started or expired since the version was made.
-func TestRestart(t *testing.T) {
+// TestSerialHasSameContentAfterRestart checks that a serial has the same content after a restart, even if listings have started or expired since the version
+// was made.
+func TestSerialHasSameContentAfterRestart(t *testing.T) {
 	v := viewOf(t, 1)
 	before, err := v.With(blocklist.Info{Version: 2, Created: time.Now().Add(-time.Hour)}, []blocklist.Change{
 		timed("ended.example", 0, clock()-60), timed("begun.example", clock()-60, 0), timed("stays.example", 0, 0),
@@ -110,8 +111,9 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestMended checks that a view with other content under the same serial is not served before the next serial, for which the server asks.
-func TestMended(t *testing.T) {
+// TestRepairedViewWaitsForNextSerial checks that a view with other content under the same serial is not served before the next serial, for which the server
+// asks.
+func TestRepairedViewWaitsForNextSerial(t *testing.T) {
 	asked := make(chan struct{}, 1)
 	before := viewOf(t, 2, listing("a", "evil.example", blocklist.Exact, blocklist.Block))
 	s := serve(t, before, func(c *Config) { c.Renew = func() { asked <- struct{}{} } })
@@ -140,13 +142,13 @@ func cnames(s *serving, t *testing.T, m *dns.Msg) (names []string) {
 	return names
 }
 
-// TestSuspended checks that the zones are empty while enforcement is suspended, and have their content again after that.
-func TestSuspended(t *testing.T) {
+// TestZonesAreEmptyWhileSuspended checks that the zones are empty while enforcement is suspended, and have their content again after that.
+func TestZonesAreEmptyWhileSuspended(t *testing.T) {
 	prefix := blocklist.Change{Source: blocklist.Source{Name: "a"}, Listing: blocklist.Listing{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Decision: blocklist.Block}}
 	s := serve(t, viewOf(t, 1, listing("a", "evil.example", blocklist.Exact, blocklist.Block), prefix), nil)
 	whole := cnames(s, t, axfr())
 	if len(whole) != 2 {
-		t.Fatalf("%v", whole)
+		t.Fatalf("AXFR: CNAME records %v, want 2", whole)
 	}
 	set := func(suspended bool) {
 		before := s.view.Load()
@@ -175,7 +177,7 @@ func TestSuspended(t *testing.T) {
 	}
 }
 
-func TestHistory(t *testing.T) {
+func TestHistoryIsBounded(t *testing.T) {
 	var h history
 	var serial uint32
 	add := func(records int) {
@@ -221,8 +223,9 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// TestChangesAreGathered checks that changes that arrive while a state is made are not lost, and that the next difference holds a change that the server missed.
-func TestChangesAreGathered(t *testing.T) {
+// TestChangesDuringUpdateAreNotLost checks that changes that arrive while a state is made are not lost, and that the next difference holds a change that the
+// server missed.
+func TestChangesDuringUpdateAreNotLost(t *testing.T) {
 	s := serve(t, viewOf(t, 1, listing("a", "bad.example", blocklist.Subtree, blocklist.Block)), nil)
 	for i := range 20 {
 		s.change(t, listing("a", fmt.Sprintf("n%d.example", i), blocklist.Exact, blocklist.Block))
@@ -238,7 +241,7 @@ func TestChangesAreGathered(t *testing.T) {
 	s.view.Store(missed)
 	s.changed(t, listing("a", "last.example", blocklist.Exact, blocklist.Block)) // the server does not know the view before this change
 	if all, _ := s.transfer(t, ixfr(21)); len(all) != 4+2 {
-		t.Errorf("%v", all)
+		t.Errorf("IXFR: records %v, want 6", all)
 	}
 }
 
@@ -287,7 +290,7 @@ func TestNotify(t *testing.T) {
 	}
 	packed, m, from := read()
 	if soa, ok := m.Answer[0].(*dns.SOA); m.Opcode != dns.OpcodeNotify || !ok || soa.Serial != 7 || m.Response {
-		t.Errorf("%v", m)
+		t.Errorf("message %v, want a NOTIFY with serial 7", m)
 	}
 	if err := dns.TsigVerify(packed, testSecret, "", false); err != nil {
 		t.Error(err)
@@ -324,7 +327,7 @@ func TestDigest(t *testing.T) {
 	// printf 'bad.example block\nwww.bad.example block\nexample pass\n' | sha256sum
 	const want = "ff380087190121a7c2932f46cd9fa95a257c237b63d5428f3ad2ca99d76f4c03"
 	if err != nil || sum != want || blocked != 2 || passed != 1 {
-		t.Errorf("%s, %d, %d, %v", sum, blocked, passed, err)
+		t.Errorf("Digest: %s, %d blocked, %d passed, %v; want %s, 2, 1", sum, blocked, passed, err, want)
 	}
 	failing := func(context.Context, []byte) (bool, error) { return false, fmt.Errorf("no") }
 	if _, _, _, err := Digest(t.Context(), names, failing); err == nil {
@@ -332,8 +335,8 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-// TestAsk interprets resolvers' answers to blocked names.
-func TestAsk(t *testing.T) {
+// TestResolverAnswersAreInterpreted interprets resolvers' answers to blocked names.
+func TestResolverAnswersAreInterpreted(t *testing.T) {
 	soa := func(owner string) dns.RR {
 		rr, err := dns.NewRR(owner + " 30 IN SOA localhost. root.localhost. 1 60 30 600 30")
 		if err != nil {
@@ -358,17 +361,17 @@ func TestAsk(t *testing.T) {
 		blocked bool
 		failed  bool
 	}{
-		"the page by name":    {zone, dnstest.Answer("@ 30 IN CNAME PAGE.filter.test.", "page.filter.test. 30 IN A 203.0.113.9"), true, false},
-		"the page by address": {zone, dnstest.Answer("@ 30 IN A " + pageAddr), true, false},
-		"another address":     {zone, dnstest.Answer("@ 30 IN A " + originAddr), false, false},
-		"an extended error":   {absent, dnstest.Rcode(dns.RcodeSuccess, 15), true, false},
-		"a forged answer":     {absent, dnstest.Answer("@ 30 IN A " + originAddr), false, false},
-		"the zone's SOA":      {zone, answer(dns.RcodeNameError, func(m *dns.Msg) { m.Extra = append(m.Extra, soa(testZoneName)) }), true, false},
-		"another's SOA":       {zone, answer(dns.RcodeNameError, func(m *dns.Msg) { m.Ns = append(m.Ns, soa("example.")) }), false, false},
-		"no SOA":              {absent, answer(dns.RcodeNameError, nil), true, false},
-		"its own SOA":         {absent, answer(dns.RcodeNameError, func(m *dns.Msg) { m.Ns = append(m.Ns, soa("example.")) }), false, false},
-		"a failure":           {zone, dnstest.Rcode(dns.RcodeServerFailure), false, true},
-		"cut short":           {zone, dnstest.Truncate(dnstest.Answer("@ 30 IN A " + pageAddr)), true, false},
+		"CNAME to the page":            {zone, dnstest.Answer("@ 30 IN CNAME PAGE.filter.test.", "page.filter.test. 30 IN A 203.0.113.9"), true, false},
+		"address of the page":          {zone, dnstest.Answer("@ 30 IN A " + pageAddr), true, false},
+		"another address":              {zone, dnstest.Answer("@ 30 IN A " + originAddr), false, false},
+		"extended error Blocked":       {absent, dnstest.Rcode(dns.RcodeSuccess, 15), true, false},
+		"address instead of no answer": {absent, dnstest.Answer("@ 30 IN A " + originAddr), false, false},
+		"SOA of the policy zone":       {zone, answer(dns.RcodeNameError, func(m *dns.Msg) { m.Extra = append(m.Extra, soa(testZoneName)) }), true, false},
+		"SOA of another zone":          {zone, answer(dns.RcodeNameError, func(m *dns.Msg) { m.Ns = append(m.Ns, soa("example.")) }), false, false},
+		"no SOA":                       {absent, answer(dns.RcodeNameError, nil), true, false},
+		"SOA of the name's zone":       {absent, answer(dns.RcodeNameError, func(m *dns.Msg) { m.Ns = append(m.Ns, soa("example.")) }), false, false},
+		"a failure":                    {zone, dnstest.Rcode(dns.RcodeServerFailure), false, true},
+		"truncated answer":             {zone, dnstest.Truncate(dnstest.Answer("@ 30 IN A " + pageAddr)), true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := dnstest.NewUpstream(t, tt.handler)

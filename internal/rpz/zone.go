@@ -11,28 +11,28 @@ type zone struct {
 	name       []byte // canonical wire form
 	text       string
 	categories blocklist.Categories
-	target     []byte // target of a block's CNAME, wire format
-	noAllows   bool
-	keys       map[*key]bool // nil for all
+	target     []byte        // target of a block's CNAME, wire format
+	noAllows   bool          // ZoneConfig.NoAllows
+	keys       map[*key]bool // that may transfer the zone; nil for all
 }
 
 const (
 	maxName     = 255 // bytes (RFC 1035 section 2.3.4)
-	maxZoneName = 128 // leaves room for the blocked names
-	wildcardLen = 2   // of "*." before a name
+	maxZoneName = 128 // bytes; leaves room for the blocked names
+	wildcardLen = 2   // bytes of "*." before a name
 	passthru    = "\x0crpz-passthru\x00"
 )
 
-// class is what a zone does with a name.
+// class is the effect of a zone on a name.
 type class uint8
 
 const (
-	passes class = iota // nothing
+	passes class = iota // no effect
 	blocks
 	allows
 )
 
-// rule is what a record makes a resolver do.
+// rule is the action that a record requires of a resolver.
 type rule uint8
 
 const (
@@ -41,29 +41,30 @@ const (
 	pass              // CNAME rpz-passthru.
 )
 
-// records are a zone's records of one name.
+// records holds the rules of a zone's records for one name.
 type records struct {
-	own   rule // at the name
-	below rule // at "*." before it
+	own   rule // of the record at the name
+	below rule // of the wildcard record, at "*." before the name
 }
 
-// record is one record: an owner without the zone, wire format without the root, and its rule.
+// record is one record of a zone.
 type record struct {
-	owner string
+	owner string // wire format, relative to the zone and without the root label
 	rule  rule
 }
 
-// records returns the zone's records of a name. With these records, a resolver must give every name the verdict of Match. A resolver looks up the name itself, then the longest
-// wildcard above it. Some resolvers, such as BIND, do that as DNS does (RFC 4592 section 3.3.1): a wildcard does not match below an existing name, even one that
-// exists only because another name is below it. Other resolvers ignore names in between. The records are written so that both kinds of resolvers find the same rule:
+// records returns the zone's records for a name. With the records of all names, a resolver must find the verdict of Match for every name.
 //
-//   - A listed name has records if the verdict of Match on it, or on the names below it, differs from the verdict on the names below its parent. Both rules are then
-//     written, unless the verdict is a pass and there is no wildcard above to stop.
-//   - A name that exists only because such a listed name is below it repeats the wildcard above: it is a stand-in.
+// A resolver looks up the name itself, then the longest wildcard above it. Some resolvers, such as BIND, follow RFC 4592 section 3.3.1: a wildcard does not match
+// names below an existing name, even if that is an empty non-terminal. Other resolvers ignore existing names in between. Both kinds find the same rule because:
 //
-// Few names below a block differ from it: a block below a block does not, only a name that passes does.
+//   - A listed name has records if its verdict, or the verdict on the names below it, differs from the verdict on the names below its parent. Then both rules are
+//     written, except a pass that has no wildcard above to override.
+//   - A name that exists only because such a listed name is below it (an empty non-terminal) repeats the rule of the wildcard above. It is called a stand-in.
+//
+// There are few stand-ins: below a block, only names that are not blocked have records.
 func (z *zone) records(l look, name []byte) records {
-	if len(name) == 1 { // the root: the zone's own name can have no rule
+	if len(name) == 1 { // the root: a zone cannot have a rule for its own name
 		return records{below: written(l.below(z, name), passes)}
 	}
 	above := l.below(z, parent(name))
@@ -77,7 +78,7 @@ func (z *zone) records(l look, name []byte) records {
 	return records{written(own, above), written(below, above)}
 }
 
-// written returns the rule for a class below a wildcard of the class above.
+// written returns the rule to write for a class; above is the class of the wildcard above.
 func written(c, above class) rule {
 	switch {
 	case c == blocks:
@@ -88,7 +89,7 @@ func written(c, above class) rule {
 	return none
 }
 
-// standIns calls each for the names between a name that has records and the wildcard above it, with their records.
+// standIns calls each for every stand-in between a name that has records and the wildcard above that name, with the records of the stand-in.
 func (z *zone) standIns(l look, name []byte, each func(name []byte, r records)) {
 	for a := parent(name); len(a) > 1; a = parent(a) {
 		above := l.below(z, parent(a))
@@ -101,14 +102,14 @@ func (z *zone) standIns(l look, name []byte, each func(name []byte, r records)) 
 	}
 }
 
-// look reads a view as of one time.
+// look matches names against a view at a fixed time.
 type look struct {
 	view *blocklist.View
 	at   int64
-	due  *int64 // lowered to the time at which the result changes; may be nil
+	due  *int64 // lowered to the earliest time at which a verdict may change; may be nil
 }
 
-// class returns the class of a name: passes while enforcement is suspended.
+// class returns the class of a name. While enforcement is suspended, every name passes.
 func (l look) class(z *zone, name []byte) class {
 	if l.view.Suspended() {
 		return passes
@@ -126,7 +127,7 @@ func (l look) class(z *zone, name []byte) class {
 	return passes
 }
 
-// below returns the class of a name below that nobody lists. The name has room for one label more.
+// below returns the class of the names directly below name that have no claims of their own. The name must leave room for a label of one byte.
 func (l look) below(z *zone, name []byte) class {
 	var buf [maxName]byte
 	child := append(append(buf[:0], 1, 0), name...)
@@ -136,7 +137,7 @@ func (l look) below(z *zone, name []byte) class {
 	return l.class(z, child)
 }
 
-// parent returns the name without its first label; the root's is the root.
+// parent returns the name without its first label. The parent of the root is the root.
 func parent(name []byte) []byte {
 	if len(name) <= 1 {
 		return name
@@ -144,7 +145,7 @@ func parent(name []byte) []byte {
 	return name[1+int(name[0]):]
 }
 
-// writable returns the part of r that the zone can contain, and the number of records that it cannot.
+// writable returns the records of r that the zone can contain, and the number of records that it left out.
 func (z *zone) writable(name []byte, r records) (records, int) {
 	all := r.count()
 	size := len(name) - 1 + len(z.name)
@@ -157,8 +158,8 @@ func (z *zone) writable(name []byte, r records) (records, int) {
 	return r, all - r.count()
 }
 
-// isPlain reports whether a name means itself as an owner. A label "*" is a wildcard, and a name below "rpz-ip" or the like would not be blocked: it would be a
-// rule about addresses, possibly those of all the resolver's clients.
+// isPlain reports whether a record at the name applies to the name itself. A label "*" makes a wildcard, and a record below "rpz-ip" or another label that begins
+// with "rpz-" is another kind of rule instead, possibly one for the addresses of all clients of the resolver.
 func isPlain(name []byte) bool {
 	last := name
 	for n := name; len(n) > 1; n = parent(n) {
@@ -170,6 +171,7 @@ func isPlain(name []byte) bool {
 	return !bytes.HasPrefix(last[1:], []byte("rpz-"))
 }
 
+// count returns the number of records.
 func (r records) count() (n int) {
 	if r.own != none {
 		n++
@@ -180,7 +182,7 @@ func (r records) count() (n int) {
 	return n
 }
 
-// each calls f for the records of a name.
+// each calls f for each record; name is the name that has the records.
 func (r records) each(name []byte, f func(record)) {
 	key := string(name[:len(name)-1])
 	if r.own != none {

@@ -144,9 +144,9 @@ func drawChange(t *rapid.T) blocklist.Change {
 	}
 }
 
-// TestZoneSaysWhatMatchSays checks that zones give the verdicts of Match after random changes, merges and times, for both interpretations of a wildcard, and
+// TestZoneVerdictsEqualMatch checks that zones give the verdicts of Match after random changes, merges and times, for both interpretations of a wildcard, and
 // that the difference between two states changes the earlier zone into the later one.
-func TestZoneSaysWhatMatchSays(t *testing.T) {
+func TestZoneVerdictsEqualMatch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		some := testZone("some.rpz")
 		some.categories, some.noAllows = 1, true
@@ -254,7 +254,7 @@ func applied(t failing, zone map[string]rule, d *delta) map[string]rule {
 	return after
 }
 
-func TestRecords(t *testing.T) {
+func TestRecordsOfNames(t *testing.T) {
 	const B, A, E = blocklist.Block, blocklist.Allow, blocklist.Except
 	long := strings.Repeat(strings.Repeat("a", 50)+".", 4) + "example"
 	for _, tt := range []struct {
@@ -266,22 +266,22 @@ func TestRecords(t *testing.T) {
 		{"exact", []blocklist.Change{listing("a", "x.example", blocklist.Exact, B)}, map[string]rule{"x.example": block}, 0},
 		{"below", []blocklist.Change{listing("a", "x.example", blocklist.Below, B)}, map[string]rule{"*.x.example": block}, 0},
 		{"subtree", []blocklist.Change{listing("a", "x.example", blocklist.Subtree, B)}, map[string]rule{"x.example": block, "*.x.example": block}, 0},
-		{"below a block, a block says nothing", []blocklist.Change{
+		{"block below a block is left out", []blocklist.Change{
 			listing("a", "example", blocklist.Subtree, B), listing("a", "a.b.example", blocklist.Subtree, B),
 		}, map[string]rule{"example": block, "*.example": block}, 0},
-		{"below an allow, no block counts", []blocklist.Change{
+		{"block below an allow is left out", []blocklist.Change{
 			listing("operator", "example", blocklist.Subtree, A), listing("a", "a.b.example", blocklist.Subtree, B),
 		}, map[string]rule{"example": pass, "*.example": pass}, 0},
-		{"a stand-in", []blocklist.Change{
+		{"records that replace a shadowed wildcard", []blocklist.Change{
 			listing("a", "example", blocklist.Subtree, B), listing("operator", "a.b.example", blocklist.Exact, A),
 		}, map[string]rule{"example": block, "*.example": block, "b.example": block, "*.b.example": block, "a.b.example": pass, "*.a.b.example": block}, 0},
-		{"a source's exception", []blocklist.Change{
+		{"exception of the same source", []blocklist.Change{
 			listing("a", "example", blocklist.Subtree, B), listing("a", "b.example", blocklist.Subtree, E),
 		}, map[string]rule{"example": block, "*.example": block, "b.example": pass, "*.b.example": pass}, 0},
-		{"another source's exception", []blocklist.Change{
+		{"exception of another source", []blocklist.Change{
 			listing("a", "example", blocklist.Subtree, B), listing("b", "b.example", blocklist.Subtree, E),
 		}, map[string]rule{"example": block, "*.example": block}, 0},
-		{"too long", []blocklist.Change{listing("a", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa."+long, blocklist.Subtree, B), listing("a", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa."+long, blocklist.Subtree, B)},
+		{"name too long for the zone", []blocklist.Change{listing("a", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa."+long, blocklist.Subtree, B), listing("a", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa."+long, blocklist.Subtree, B)},
 			map[string]rule{"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa." + long: block}, 3},
 		{"other triggers", []blocklist.Change{
 			listing("a", "0.0.0.0.0.rpz-client-ip", blocklist.Exact, B), listing("a", "32.1.2.0.192.rpz-ip", blocklist.Subtree, B), listing("a", "*.example", blocklist.Exact, B),
@@ -303,7 +303,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-func TestAddresses(t *testing.T) {
+func TestRecordsOfAddressPrefixes(t *testing.T) {
 	prefix := func(text string, d blocklist.Decision) blocklist.Change {
 		return blocklist.Change{Source: blocklist.Source{Name: "a"}, Listing: blocklist.Listing{Prefix: netip.MustParsePrefix(text), Decision: d}}
 	}

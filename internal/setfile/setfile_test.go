@@ -42,8 +42,9 @@ func holds(t *testing.T, v *blocklist.View, text string) bool {
 	return v.Match(listing(t, text).Name, blocklist.AllCategories, 1).Action == blocklist.BlockedBy
 }
 
-// TestOverlayAndPrevious checks that a snapshot can be opened with its overlay, and that the previous snapshot can be opened after a new one replaced it.
-func TestOverlayAndPrevious(t *testing.T) {
+// TestOverlayAndPreviousSnapshotAreOpened checks that a snapshot can be opened with its overlay, and that the previous snapshot can be opened after a new one
+// replaced it.
+func TestOverlayAndPreviousSnapshotAreOpened(t *testing.T) {
 	dir := t.TempDir()
 	path, previous, overlay := filepath.Join(dir, "set"), filepath.Join(dir, "previous"), filepath.Join(dir, "overlay")
 	if err := KeepPrevious(path, previous); err != nil {
@@ -88,8 +89,8 @@ func TestOverlayAndPrevious(t *testing.T) {
 	}
 }
 
-// TestDamage checks that Verify and OpenVerified detect a changed byte in the section of names, which Open does not read.
-func TestDamage(t *testing.T) {
+// TestVerifyDetectsDamagedNames checks that Verify and OpenVerified detect a changed byte in the section of names, which Open does not read.
+func TestVerifyDetectsDamagedNames(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "set")
 	write(t, path, "name.example")
 	data, err := os.ReadFile(path)

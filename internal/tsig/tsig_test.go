@@ -10,7 +10,7 @@ func TestParseAlgorithm(t *testing.T) {
 	for name, size := range map[string]int{"hmac-sha256": 32, "HMAC-SHA384.": 48, "hmac-sha512": 64} {
 		a, err := ParseAlgorithm(name)
 		if err != nil || a.Hash().Size() != size || a.Name != strings.TrimSuffix(strings.ToLower(name), ".") {
-			t.Errorf("%s: %+v, %v", name, a, err)
+			t.Errorf("ParseAlgorithm(%s): %+v, %v; want a hash of %d bytes", name, a, err, size)
 		}
 	}
 	for name, want := range map[string]string{"hmac-md5.sig-alg.reg.int": "too weak", "hmac-sha1": "too weak", "hmac-sha256-128": "too weak", "c2VjcmV0": "not known", "": "not known"} {
@@ -20,7 +20,7 @@ func TestParseAlgorithm(t *testing.T) {
 	}
 }
 
-func TestErrorsQuoteNoSecret(t *testing.T) {
+func TestErrorsDoNotContainSecret(t *testing.T) {
 	t.Parallel()
 	const secret = "s3cr3t!"
 	if _, err := ParseAlgorithm(secret); err == nil || strings.Contains(err.Error(), secret) {

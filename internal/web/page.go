@@ -1,4 +1,4 @@
-// Package web serves the pages for people: the warning page.
+// Package web serves the warning page, to which blocked names redirect.
 package web
 
 import (
@@ -27,8 +27,8 @@ var pageCSS string
 
 // Config configures a Page.
 type Config struct {
-	View         func() *blocklist.View // returns the present set
-	Enforced     blocklist.Categories   // zero is all
+	View         func() *blocklist.View // returns the current view
+	Enforced     blocklist.Categories   // the categories that are blocked; 0: all
 	Contact      string                 // URI where people report a wrong block; empty for none
 	Organisation string                 // name of the organisation that runs this filter
 }
@@ -45,14 +45,14 @@ type Page struct {
 // New returns the page.
 func New(c Config) (*Page, error) {
 	if c.View == nil {
-		return nil, errors.New("the warning page needs the set")
+		return nil, errors.New("the warning page needs a function that returns the view")
 	}
 	if c.Enforced == 0 {
 		c.Enforced = blocklist.AllCategories
 	}
 	t, err := template.New("page").Parse(pageHTML)
 	if err != nil {
-		return nil, fmt.Errorf("reading the warning page: %w", err)
+		return nil, fmt.Errorf("parsing the template of the warning page: %w", err)
 	}
 	style := sha256.Sum256([]byte(pageCSS))
 	return &Page{
@@ -71,18 +71,18 @@ type content struct {
 	Kind    kind
 	Contact template.URL
 	Address string // Contact in readable form
-	By      string
+	By      string // Config.Organisation
 }
 
-// maxAcceptLanguage bounds the part of the header that is read; browsers send a tenth of it.
+// maxAcceptLanguage is the maximum length of an Accept-Language header, in bytes; browsers send a tenth. A longer header is ignored.
 const maxAcceptLanguage = 500
 
-// ServeHTTP answers any request with the page and 403, so that no program takes it for the site.
+// ServeHTTP answers every request with the page and status 403, so that no program mistakes the page for the site.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	lang := p.language(r.Header.Get("Accept-Language"))
 	c := content{texts: translations[lang], Style: template.CSS(pageCSS), By: p.config.Organisation}
 	if p.config.Contact != "" {
-		c.Contact = template.URL(p.config.Contact) // checked to be mailto:, tel: or https: when it was read
+		c.Contact = template.URL(p.config.Contact) // package config accepts only mailto:, tel: and https:
 		c.Address = strings.TrimPrefix(strings.TrimPrefix(p.config.Contact, "mailto:"), "tel:")
 	}
 	if name, category, ok := p.blocked(r.Host); ok {
@@ -110,7 +110,7 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body.Bytes())
 }
 
-// language returns "fr" or "en": French if the reader accepts none of the page's languages.
+// language returns "fr" or "en", the better one for an Accept-Language header. It returns "fr" if the header is empty or invalid.
 func (p *Page) language(accept string) string {
 	if len(accept) > maxAcceptLanguage {
 		accept = ""
@@ -123,10 +123,10 @@ func (p *Page) language(accept string) string {
 	if i == 0 && confidence > language.No {
 		return "fr"
 	}
-	return "en" // a reader of another language more likely reads English
+	return "en" // also for other languages: their readers more likely read English than French
 }
 
-// blocked judges the host of a request as a query for it would be judged.
+// blocked reports whether a query for the host of a request would be blocked now, and returns its name and category.
 func (p *Page) blocked(host string) (name string, category blocklist.Category, ok bool) {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h

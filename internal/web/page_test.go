@@ -49,7 +49,7 @@ func get(p *Page, method, host, path, lang string) (*http.Response, string) {
 	return w.Result(), w.Body.String()
 }
 
-func TestPageSaysNameAndReason(t *testing.T) {
+func TestPageShowsReasonInClientLanguage(t *testing.T) {
 	p := testPage(t, "mailto:abuse@isp.example")
 	for _, tt := range []struct{ host, lang, wantLang, want string }{
 		{"phishing.test", "fr-FR,fr;q=0.9,en;q=0.8", "fr", "hameçonnage"},
@@ -70,7 +70,7 @@ func TestPageSaysNameAndReason(t *testing.T) {
 	}
 }
 
-func TestPageKeepsToItself(t *testing.T) {
+func TestPageLoadsNothingFromOtherSites(t *testing.T) {
 	p := testPage(t, "")
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodHead, "PROPFIND"} {
 		res, body := get(p, method, "phishing.test", "/", "fr")
@@ -89,12 +89,12 @@ func TestPageKeepsToItself(t *testing.T) {
 	}
 }
 
-func TestPageForOtherHosts(t *testing.T) {
+func TestPageForUnlistedHosts(t *testing.T) {
 	p := testPage(t, "")
 	for _, host := range []string{"ok.example", "127.0.0.1:8080", "[::1]:8080", "", `<script>alert(1)</script>`, strings.Repeat("a.", 400)} {
 		res, body := get(p, http.MethodGet, host, "/", "en")
 		if res.StatusCode != http.StatusForbidden || !strings.Contains(body, "not on our lists") || strings.Contains(body, "<script") {
-			t.Errorf("%q: %d %s", host, res.StatusCode, body)
+			t.Errorf("page for the host %q: status %d, want 403 and a body that says that the name is not listed: %s", host, res.StatusCode, body)
 		}
 	}
 }

@@ -49,14 +49,14 @@ func TestParseShapes(t *testing.T) {
 	}{
 		{"plain", packed(t, nil), Common, false},
 		{"with EDNS", packed(t, func(m *dns.Msg) { m.Extra = []dns.RR{opt(true)} }), Common, true},
-		{"malformed ECS is not judged", packed(t, func(m *dns.Msg) { m.Extra = []dns.RR{opt(true, local(8, 0xff))} }), Common, true},
+		{"malformed ECS is ignored", packed(t, func(m *dns.Msg) { m.Extra = []dns.RR{opt(true, local(8, 0xff))} }), Common, true},
 		{"empty", nil, NotAQuery, false},
 		{"a header cut short", packed(t, nil)[:11], NotAQuery, false},
 		{"an answer", packed(t, func(m *dns.Msg) { m.Response = true }), NotAQuery, false},
-		{"a header alone", packed(t, nil)[:12], BadFormat, false},
+		{"only a header", packed(t, nil)[:12], BadFormat, false},
 		{"cut in the name", packed(t, nil)[:20], BadFormat, false},
-		{"trailing octets", append(packed(t, nil), 0), BadFormat, false},
-		{"trailing octets behind an OPT", append(packed(t, func(m *dns.Msg) { m.Extra = []dns.RR{opt(false)} }), 0), BadFormat, true},
+		{"trailing bytes", append(packed(t, nil), 0), BadFormat, false},
+		{"trailing bytes after an OPT", append(packed(t, func(m *dns.Msg) { m.Extra = []dns.RR{opt(false)} }), 0), BadFormat, true},
 		{"two questions", packed(t, func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }), BadFormat, false},
 		{"no question", packed(t, func(m *dns.Msg) { m.Question = nil }), BadFormat, false},
 		{"an answer record", packed(t, func(m *dns.Msg) { m.Answer = []dns.RR{&dns.NULL{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeNULL}}} }), BadFormat, false},
@@ -79,13 +79,13 @@ func TestParseShapes(t *testing.T) {
 	}
 }
 
-func TestParseFacts(t *testing.T) {
+func TestParseFields(t *testing.T) {
 	q := Query{Packet: packed(t, func(m *dns.Msg) {
 		m.CheckingDisabled, m.AuthenticatedData = true, true
 		m.Extra = []dns.RR{opt(true, &dns.EDNS0_LOCAL{Code: signal}, &dns.EDNS0_TCP_KEEPALIVE{Code: dns.EDNS0TCPKEEPALIVE})}
 	})}
 	if shape := q.Parse(signal); shape != Common {
-		t.Fatal(shape)
+		t.Fatalf("Parse: shape %v, want Common", shape)
 	}
 	if got := Text(q.Name()); got != "www.example.com" {
 		t.Errorf("name %q", got)
@@ -105,7 +105,7 @@ func TestParseFacts(t *testing.T) {
 	}
 }
 
-func TestAnswerKeepsQuestionAndFits(t *testing.T) {
+func TestExtraTextIsDroppedWhenAnswerDoesNotFit(t *testing.T) {
 	long := strings.Repeat(strings.Repeat("a", 62)+".", 3) + "example."
 	q := Query{Packet: packed(t, func(m *dns.Msg) {
 		m.SetQuestion(long, dns.TypeA)
@@ -151,7 +151,7 @@ func TestNames(t *testing.T) {
 	for _, text := range []string{".", "com", "example.com", `a\.b.example`, `\000\255.x`, "_dmarc.example.fr", strings.Repeat("a", 63) + ".b"} {
 		name, err := AppendName(nil, text)
 		if err != nil {
-			t.Errorf("%s: %v", text, err)
+			t.Errorf("AppendName(%s): %v", text, err)
 			continue
 		}
 		if got := Text(name); got != text {
@@ -163,7 +163,7 @@ func TestNames(t *testing.T) {
 	}
 	for _, text := range []string{"..", ".a", "a..b", strings.Repeat("a", 64), strings.Repeat("ab.", 90), `\`, `\25`, `\256`} {
 		if name, err := AppendName([]byte("kept"), text); err == nil || string(name) != "kept" {
-			t.Errorf("%q: %q, %v", text, name, err)
+			t.Errorf("AppendName(%q) = %q, %v; want the unchanged buffer and an error", text, name, err)
 		}
 	}
 	zone, _ := AppendName(nil, "example.com")

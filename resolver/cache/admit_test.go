@@ -60,7 +60,7 @@ func admittedTo(t testing.TB, do bool, typ uint16, msg []byte) string {
 	q.Finish(e.Rcode(), e.Errors()...)
 	a := new(dns.Msg)
 	if err := a.Unpack(q.Out); err != nil {
-		t.Fatalf("%v: %x", err, q.Out)
+		t.Fatalf("unpacking the answer %x: %v", q.Out, err)
 	}
 	parts := []string{dns.RcodeToString[a.Rcode]}
 	for _, rr := range append(append(a.Answer, a.Ns...), a.Extra...) {
@@ -69,8 +69,8 @@ func admittedTo(t testing.TB, do bool, typ uint16, msg []byte) string {
 	return strings.Join(parts, " | ")
 }
 
-// TestAdmission checks that clients receive only records that answer the question or prove that there is no answer.
-func TestAdmission(t *testing.T) {
+// TestOnlyAnsweringRecordsAreAdmitted checks that clients receive only records that answer the question or prove that there is no answer.
+func TestOnlyAnsweringRecordsAreAdmitted(t *testing.T) {
 	const (
 		a1, a2  = "example.com. 300 IN A 192.0.2.1", "example.com. 300 IN A 192.0.2.2"
 		foreign = "victim.example. 300 IN A 192.0.2.66"
@@ -99,7 +99,7 @@ func TestAdmission(t *testing.T) {
 		{"names that are compressed by foreign ones", dns.TypeA, 0, []string{"www.example.com. 300 IN A 192.0.2.9", alias, "mail.www.example.com. 1 IN A 192.0.2.8", end},
 			"NOERROR | www.example.com. 300 IN A 192.0.2.9 | " + alias + " | " + end},
 		{"another type only", dns.TypeA, 0, []string{`example.com. 300 IN TXT "x"`}, "NOERROR"},
-		{"another type beside", dns.TypeA, 0, []string{"example.com. 300 IN AAAA 2001:db8::1", a1}, "NOERROR | " + a1},
+		{"record of another type before the answer", dns.TypeA, 0, []string{"example.com. 300 IN AAAA 2001:db8::1", a1}, "NOERROR | " + a1},
 		{"another class", dns.TypeA, 0, []string{"example.com. 300 CH A 192.0.2.9", a1}, "NOERROR | " + a1},
 		{"another class only", dns.TypeA, 0, []string{"example.com. 300 HS A 192.0.2.9"}, none},
 		{"two aliases of one name", dns.TypeA, 0, []string{alias, "example.com. 300 IN CNAME evil.example.", end}, none},
@@ -110,13 +110,13 @@ func TestAdmission(t *testing.T) {
 		{"aliases back to the name", dns.TypeA, 0, []string{alias, "www.example.com. 300 IN CNAME example.com."}, none},
 		{"an alias to itself that was asked for", dns.TypeCNAME, 0, []string{"example.com. 300 IN CNAME example.com."}, "NOERROR | example.com. 300 IN CNAME example.com."},
 		{"one alias too many", dns.TypeA, 0, append(long, fmt.Sprintf("a%d.example. 300 IN A 192.0.2.1", maxChain)), none},
-		{"a DNAME record above", dns.TypeA, 0, []string{"com. 300 IN DNAME net.", "example.com. 300 IN CNAME example.net.", "example.net. 300 IN A 192.0.2.3"},
+		{"DNAME record of a parent", dns.TypeA, 0, []string{"com. 300 IN DNAME net.", "example.com. 300 IN CNAME example.net.", "example.net. 300 IN A 192.0.2.3"},
 			"NOERROR | com. 300 IN DNAME net. | example.com. 300 IN CNAME example.net. | example.net. 300 IN A 192.0.2.3"},
 		{"a DNAME record of the name", dns.TypeA, 0, []string{"example.com. 300 IN DNAME example.net.", a1}, "NOERROR | " + a1},
 		{"only a DNAME record of the name", dns.TypeA, 0, []string{"example.com. 300 IN DNAME example.net."}, "NOERROR"},
 		{"a DNAME record that was asked for", dns.TypeDNAME, 0, []string{"example.com. 300 IN DNAME example.net."}, "NOERROR | example.com. 300 IN DNAME example.net."},
 		{"YXDOMAIN with a DNAME record", dns.TypeA, dns.RcodeYXDomain, []string{"com. 300 IN DNAME net."}, "YXDOMAIN | com. 300 IN DNAME net."},
-		{"an alias without its end", dns.TypeA, 0, []string{alias}, "NOERROR | " + alias},
+		{"alias without its target", dns.TypeA, 0, []string{alias}, "NOERROR | " + alias},
 		{"NXDOMAIN with the asked record", dns.TypeA, 3, []string{a1}, none},
 		{"NXDOMAIN of an alias", dns.TypeA, 3, []string{alias, soa}, "NXDOMAIN | example.com. 60 IN CNAME www.example.com. | " + soaText},
 		{"SERVFAIL with records", dns.TypeA, 2, []string{a1, soa}, "SERVFAIL"},
@@ -124,7 +124,7 @@ func TestAdmission(t *testing.T) {
 		{"additional records", dns.TypeMX, 0, []string{"example.com. 300 IN MX 1 evil.example.", "+evil.example. 300 IN A 192.0.2.66"}, "NOERROR | example.com. 300 IN MX 1 evil.example."},
 		{"addresses in the authority section", dns.TypeA, 0, []string{a1, "?evil.example. 300 IN A 192.0.2.66", "?example.com. 300 IN NS ns.evil.example."},
 			"NOERROR | " + a1 + " | example.com. 300 IN NS ns.evil.example."},
-		{"a zone of others in the authority section", dns.TypeA, 0, []string{a1, "?evil.example. 300 IN NS ns.evil.example."}, "NOERROR | " + a1},
+		{"another zone in the authority section", dns.TypeA, 0, []string{a1, "?evil.example. 300 IN NS ns.evil.example."}, "NOERROR | " + a1},
 		{"no data", dns.TypeA, 0, []string{soa}, "NOERROR | " + soaText},
 		{"an unknown type", 65280, 0, []string{`example.com. 300 IN TYPE65280 \# 2 0001`}, `NOERROR | example.com. 300 CLASS1 TYPE65280 \# 2 0001`},
 	} {
@@ -134,8 +134,8 @@ func TestAdmission(t *testing.T) {
 	}
 }
 
-// TestProofsGoToValidators checks that clients without DO get no DNSSEC records unless they asked for that type (RFC 4035 section 3.2.1).
-func TestProofsGoToValidators(t *testing.T) {
+// TestDNSSECRecordsRequireDO checks that clients without DO get no DNSSEC records unless they asked for that type (RFC 4035 section 3.2.1).
+func TestDNSSECRecordsRequireDO(t *testing.T) {
 	const (
 		a   = "example.com. 300 IN A 192.0.2.1"
 		sig = "example.com. 300 IN RRSIG A 13 2 300 20300101000000 20200101000000 1 example.com. AAAA"
@@ -164,8 +164,8 @@ func TestProofsGoToValidators(t *testing.T) {
 	}
 }
 
-// TestImpossibleRecords checks that answers with records that cannot be valid are refused.
-func TestImpossibleRecords(t *testing.T) {
+// TestInvalidRecordsAreRefused checks that answers with records that cannot be valid are refused.
+func TestInvalidRecordsAreRefused(t *testing.T) {
 	question, err := new(dns.Msg).SetQuestion("example.com.", dns.TypeA).Pack()
 	if err != nil {
 		t.Fatal(err)
@@ -185,9 +185,9 @@ func TestImpossibleRecords(t *testing.T) {
 		"a TXT record without a string":         record(here, dns.TypeTXT, ""),
 		"a TXT record that is cut short":        record(here, dns.TypeTXT, "\x05ab"),
 		"an SOA record of two names":            record(here, dns.TypeSOA, here+here),
-		"an owner that points forward":          record("\xc0\xff", dns.TypeA, "\x01\x02\x03\x04"),
-		"an owner that points at itself":        record("\xc0\x2d", dns.TypeA, "\x01\x02\x03\x04"),
-		"an owner that points to the header":    record("\xc0\x04", dns.TypeA, "\x01\x02\x03\x04"),
+		"owner name points forward":             record("\xc0\xff", dns.TypeA, "\x01\x02\x03\x04"),
+		"owner name points at itself":           record("\xc0\x2d", dns.TypeA, "\x01\x02\x03\x04"),
+		"owner name points to the header":       record("\xc0\x04", dns.TypeA, "\x01\x02\x03\x04"),
 		"a target that points to the header":    record(here, dns.TypeCNAME, "\xc0\x02"),
 		"a target that points forward":          record(here, dns.TypeCNAME, "\xc0\xff"),
 		"a target with bytes behind it":         record(here, dns.TypeCNAME, here+"x"),
@@ -234,8 +234,8 @@ func TestImpossibleRecords(t *testing.T) {
 	}
 }
 
-// TestPossibleRecords checks that valid records of every type are passed on unchanged.
-func TestPossibleRecords(t *testing.T) {
+// TestValidRecordsArePassedUnchanged checks that valid records of every type are passed on unchanged.
+func TestValidRecordsArePassedUnchanged(t *testing.T) {
 	for _, rr := range []string{
 		"HINFO \"CPU\" \"\"", "MX 10 mail.example.", "TXT \"a\" \"\"", "SRV 1 2 3 host.example.", "NAPTR 1 2 \"S\" \"SIP+D2U\" \"\" _sip._udp.example.",
 		"CAA 0 issue \"ca.example\"", "CAA 0 iodef \"\"", "DS 1 13 2 ABCD", "CDS 0 0 0 00", "CDNSKEY 0 3 0 AA==", "DNSKEY 257 3 13 AAAA", "SSHFP 1 1 ABCD", "TLSA 3 1 1 abcd",
@@ -261,8 +261,9 @@ func TestPossibleRecords(t *testing.T) {
 	}
 }
 
-// TestNamesDoNotAge checks that clients get the same target that was checked, even if a compression pointer makes the TTL of a record part of the target.
-func TestNamesDoNotAge(t *testing.T) {
+// TestTTLInsideNameIsNotChanged checks that clients get the same target that was checked, even if a compression pointer makes the TTL of a record part of the
+// target.
+func TestTTLInsideNameIsNotChanged(t *testing.T) {
 	const here = "\xc0\x0c"
 	msg, err := new(dns.Msg).SetQuestion("example.com.", dns.TypeA).Pack()
 	if err != nil {
@@ -280,19 +281,20 @@ func TestNamesDoNotAge(t *testing.T) {
 	}
 }
 
-// TestAliasesAreBounded checks that an answer is refused if following its aliases would take long.
-func TestAliasesAreBounded(t *testing.T) {
+// TestSlowAliasChainIsRefused checks that an answer is refused if following its aliases would take long.
+func TestSlowAliasChainIsRefused(t *testing.T) {
 	rrs := []string{"example.com. 300 IN CNAME a0.example."}
 	for i := range 2000 {
 		rrs = append(rrs, fmt.Sprintf("a%d.example. 300 IN CNAME a%d.example.", i, i+1))
 	}
 	if _, err := NewAnswer(key(t, "example.com"), sent(t, dns.TypeA, 0, rrs...), false, 0); !errors.Is(err, ErrAnswer) {
-		t.Errorf("%v", err)
+		t.Errorf("NewAnswer: error %v, want ErrAnswer", err)
 	}
 }
 
-// TestAliasesEnd checks that a chain of aliases that is too long to be checked up to its last target is refused, and so is a loop of aliases.
-func TestAliasesEnd(t *testing.T) {
+// TestUncheckableAliasChainIsRefused checks that a chain of aliases that is too long to be checked up to its last target is refused, and so is a loop of
+// aliases.
+func TestUncheckableAliasChainIsRefused(t *testing.T) {
 	chain := func(n int) []string {
 		rrs := []string{"example.com. 300 IN CNAME a1.example."}
 		for i := 1; i < n; i++ {
@@ -307,17 +309,18 @@ func TestAliasesEnd(t *testing.T) {
 	}
 	for _, loop := range [][]string{{"example.com. 300 IN CNAME example.com."}, append(chain(2), "a2.example. 300 IN CNAME a1.example.")} {
 		if _, err := NewAnswer(key(t, "example.com"), sent(t, dns.TypeA, 0, loop...), false, 0); !errors.Is(err, ErrAnswer) {
-			t.Errorf("%v: %v", loop, err)
+			t.Errorf("NewAnswer with %v: error %v, want ErrAnswer", loop, err)
 		}
 	}
 }
 
-// TestServiceTargets checks that the address hints of an SVCB record are found even if its target is compressed, which RFC 9460 section 2.2 forbids.
-func TestServiceTargets(t *testing.T) {
+// TestHintsOfCompressedSVCBAreFound checks that the address hints of an SVCB record are found even if its target is compressed, which RFC 9460 section 2.2
+// forbids.
+func TestHintsOfCompressedSVCBAreFound(t *testing.T) {
 	msg := sent(t, dns.TypeHTTPS, 0, `example.com. 300 IN HTTPS 1 . ipv4hint="192.0.2.7"`)
 	at := strings.LastIndex(string(msg), "\x00\x01\x00\x00\x04\x00\x04\xc0\x00\x02\x07")
 	if at < 0 {
-		t.Fatalf("%x", msg)
+		t.Fatalf("the message has no compressed target: %x", msg)
 	}
 	msg = append(msg[:at+2:at+2], append([]byte{0xc0, wire.HeaderLen}, msg[at+3:]...)...)
 	binary.BigEndian.PutUint16(msg[at-2:], binary.BigEndian.Uint16(msg[at-2:])+1)
@@ -336,12 +339,12 @@ func TestServiceTargets(t *testing.T) {
 	}
 }
 
-// TestErrorTexts checks that the text of an extended error is valid UTF-8 (RFC 8914 section 2).
-func TestErrorTexts(t *testing.T) {
+// TestExtendedErrorTextIsValidUTF8 checks that the text of an extended error is valid UTF-8 (RFC 8914 section 2).
+func TestExtendedErrorTextIsValidUTF8(t *testing.T) {
 	for text, want := range map[string]string{"plain": "plain", "\xff\xfe": "", strings.Repeat("é", 200): strings.Repeat("é", 127)} {
 		e, ok := wire.ReadEDE(append([]byte{0, 22}, text...), maxText)
 		if !ok || e.Text != want {
-			t.Errorf("%.20q: %q", text, e.Text)
+			t.Errorf("text of the extended error %.20q: %q, want %q", text, e.Text, want)
 		}
 	}
 }

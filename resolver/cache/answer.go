@@ -10,20 +10,20 @@ import (
 	"rempart/internal/wire"
 )
 
-// Maximum lifetimes, in seconds, whatever an upstream asks for.
+// Times, in seconds. The first two limit the TTLs of upstreams.
 const (
-	maxTTL         = 86400 // of a positive answer
-	maxNegativeTTL = 3600  // of a negative one (RFC 2308 section 5 names one to three hours)
-	failureTTL     = 5     // of a failure (RFC 9520 section 3.2: one second to five minutes)
-	outageTTL      = 2     // of a failure that says nothing about the question, because no upstream answered anything
-	staleTTL       = 30    // of a record served stale (RFC 8767 section 5.2)
-	staleFor       = 86400 // how long after its expiry an answer may be served
-	recheck        = 30    // time after a failed renewal without another attempt (RFC 8767 section 5)
-	renewAgain     = 5     // time that a renewal has before another one is asked for
+	maxTTL         = 86400 // maximum lifetime of a positive answer
+	maxNegativeTTL = 3600  // maximum lifetime of a negative answer (RFC 2308 section 5 suggests one to three hours)
+	failureTTL     = 5     // lifetime of a failure (RFC 9520 section 3.2: one second to five minutes)
+	outageTTL      = 2     // lifetime of a failure while no upstream answers any question: the question is probably not the cause
+	staleTTL       = 30    // TTL of a record in a stale answer (RFC 8767 section 4)
+	staleFor       = 86400 // how long an answer may be served after its expiry
+	recheck        = 30    // pause between a failed renewal and the next attempt (RFC 8767 section 5)
+	renewAgain     = 5     // pause between the request of a renewal and the next request, unless the renewal succeeds
 )
 
-// ErrAnswer is returned for a message of an upstream that cannot be decoded.
-var ErrAnswer = errors.New("a malformed answer")
+// ErrAnswer is the error of an upstream's message that cannot be decoded, or cannot be an answer to its question.
+var ErrAnswer = errors.New("malformed answer")
 
 // Key identifies an answer in the cache; it is compared in full.
 type Key struct {
@@ -32,33 +32,33 @@ type Key struct {
 	Class uint16
 	DO    bool
 	CD    bool
-	hash  uint64 // 0 before Near
+	hash  uint64 // set by Near; 0 if unknown
 }
 
-// Answer is one packed answer: immutable except for its marks, safe for concurrent use. Times are seconds of a clock that the user of the cache passes in, which
-// never goes back.
+// Answer is one packed DNS answer. It is immutable except for its marks, and safe for concurrent use. Times are in seconds of a monotonic clock, which the caller
+// reads.
 type Answer struct {
 	// Fixed when made.
 	hash    uint64
-	data    []byte // name, body and targets, in one piece
+	data    []byte // name, body and targets, one after the other
 	name    uint8  // length of the name in data
 	bodyEnd uint16
-	counts  [3]uint16 // records of answer, authority, additional
-	ends    [2]uint16 // where in the body answer and authority end
+	counts  [3]uint16 // numbers of records in the answer, authority and additional sections
+	ends    [2]uint16 // offsets in the body of the ends of the answer and authority sections
 	rcode   uint16
 	typ     uint16
 	class   uint16
-	bits    uint8 // doBit, cdBit, adBit, negativeBit
-	ttls    []uint16
+	bits    uint8    // doBit, cdBit, adBit, negativeBit
+	ttls    []uint16 // offsets in the body of the TTLs
 	stored  int64
 	expires int64
 	errs    []wire.EDE
 
 	// Marks.
-	judged      atomic.Uint64 // the version of the set under which every target passed
-	failedUntil atomic.Int64  // a renewal failed: no other attempt before
-	uses        atomic.Uint32 // since it was stored or the clock's hand passed, up to maxUses
-	renewAt     atomic.Int64  // a renewal was asked for: no other one before
+	judged      atomic.Uint64 // the stamp of the view under which every target passed
+	failedUntil atomic.Int64  // after a failed renewal: time of the next attempt
+	uses        atomic.Uint32 // lookups, up to maxUses; each round of the eviction clock subtracts one
+	renewAt     atomic.Int64  // after the request of a renewal: time of the next request
 }
 
 const (
@@ -70,24 +70,24 @@ const (
 
 const maxUses = 3
 
-// NewAnswer packs an upstream's message, whose question is key's, at the time now. It may write to the message. authenticated reports whether the message's AD
-// bit can be trusted. The answer has only the records that admit admits.
+// NewAnswer packs an upstream's message, which answers key and arrived at now. It may change the message. authenticated is true if the message's AD bit can be
+// trusted. The answer has only the records that admit accepts. The error is ErrAnswer.
 func NewAnswer(key Key, msg []byte, authenticated bool, now int64) (*Answer, error) {
 	e, clean, err := pack(key, msg, authenticated, now)
 	if clean == nil {
 		return e, err
 	}
 	if e, clean, err = pack(key, clean, authenticated, now); clean != nil {
-		return nil, ErrAnswer // clean must need no further change
+		return nil, ErrAnswer // packing the rewritten message must require no further rewriting
 	}
 	return e, err
 }
 
-// pack packs a message if all its records are admitted as they are. If not, it returns only clean, a message with the admitted records.
+// pack packs a message if admit accepts all of its records unchanged. If not, it returns only clean: the message rewritten with the accepted records.
 func pack(key Key, msg []byte, authenticated bool, now int64) (e *Answer, clean []byte, err error) {
 	bodyAt := wire.HeaderLen + len(key.Name) + questionTail
 	if len(msg) < bodyAt || len(msg) > wire.MaxMessage || wire.Count(msg, wire.SectionQuestion) != 1 ||
-		wire.SkipName(msg, wire.HeaderLen) != bodyAt-questionTail { // the body's place depends on the question being key's
+		wire.SkipName(msg, wire.HeaderLen) != bodyAt-questionTail { // the body is at bodyAt only if the message repeats the name of key
 		return nil, nil, ErrAnswer
 	}
 	e = &Answer{name: uint8(len(key.Name)), typ: key.Type, class: key.Class, rcode: uint16(wire.Rcode(msg)), stored: now}
@@ -124,7 +124,7 @@ func pack(key Key, msg []byte, authenticated bool, now int64) (e *Answer, clean 
 	return e, nil, nil
 }
 
-// Failure returns the answer that is cached for a short time for a question that no upstream answered (RFC 9520).
+// Failure returns a SERVFAIL answer with extended errors for a question that could not be resolved. It is cached for failureTTL (RFC 9520).
 func Failure(key Key, now int64, errs ...wire.EDE) *Answer {
 	e := &Answer{
 		name: uint8(len(key.Name)), typ: key.Type, class: key.Class, rcode: wire.ServFail,
@@ -135,14 +135,14 @@ func Failure(key Key, now int64, errs ...wire.EDE) *Answer {
 	return e
 }
 
-// Outage returns a Failure for a question during which no upstream answered anything: the own network may be down. It lives for a shorter time.
+// Outage returns a Failure with the lifetime outageTTL. It is for a time during which no upstream answers any question: this machine's network may be down.
 func Outage(key Key, now int64, errs ...wire.EDE) *Answer {
 	e := Failure(key, now, errs...)
 	e.expires = now + outageTTL
 	return e
 }
 
-// bits returns the key's flags in the form of Answer.bits.
+// bits returns the key's flags, encoded as in Answer.bits.
 func (k *Key) bits() (bits uint8) {
 	if k.DO {
 		bits |= doBit
@@ -153,7 +153,7 @@ func (k *Key) bits() (bits uint8) {
 	return bits
 }
 
-// matches compares the key in full.
+// matches reports whether the answer is for key, which has that hash. It compares the whole key.
 func (e *Answer) matches(hash uint64, key *Key) bool {
 	return e.hash == hash && e.typ == key.Type && e.class == key.Class && e.bits&(doBit|cdBit) == key.bits() &&
 		string(e.data[:e.name]) == string(key.Name)
@@ -168,16 +168,16 @@ func (e *Answer) size() int64 {
 	return int64(n)
 }
 
-// Name returns the question's name, canonical. It must not be changed.
+// Name returns the question's canonical name. The caller must not change it.
 func (e *Answer) Name() []byte { return e.data[:e.name] }
 
 // Rcode returns the upstream's rcode, extended bits included.
 func (e *Answer) Rcode() int { return int(e.rcode) }
 
-// Errors returns the upstream's extended errors, or those given to Failure.
+// Errors returns the upstream's extended errors, or the errors passed to Failure.
 func (e *Answer) Errors() []wire.EDE { return e.errs }
 
-// Bogus reports whether an upstream failed to validate the name: older data must not hide that.
+// Bogus reports whether DNSSEC validation failed at an upstream. Older data must not be served in place of such an answer.
 func (e *Answer) Bogus() bool {
 	return e.rcode == wire.ServFail && slices.ContainsFunc(e.errs, wire.EDE.DNSSEC)
 }
@@ -191,30 +191,31 @@ func (e *Answer) Fresh(now int64) bool { return now < e.expires }
 // Keepable reports whether the answer is worth storing.
 func (e *Answer) Keepable() bool { return e.expires > e.stored }
 
-// Servable reports whether the answer can be served at now, fresh or stale (RFC 8767), when its upstreams fail.
+// Servable reports whether the answer, fresh or stale, can be served at now while upstreams fail (RFC 8767).
 func (e *Answer) Servable(now int64) bool {
 	return now < e.expires+staleFor && (e.rcode == wire.Success || e.rcode == wire.NXDomain)
 }
 
-// Failed reports whether a renewal failed a moment ago.
+// Failed reports whether a renewal failed in the last recheck seconds before now.
 func (e *Answer) Failed(now int64) bool { return now < e.failedUntil.Load() }
 
 // MarkFailed records that a renewal failed at now.
 func (e *Answer) MarkFailed(now int64) { e.failedUntil.Store(now + recheck) }
 
-// Judged reports whether all targets passed under that version of the set.
-func (e *Answer) Judged(version uint64) bool { return e.judged.Load() == version }
+// Judged reports whether all targets passed under the view with that stamp (blocklist.View.Stamp).
+func (e *Answer) Judged(stamp uint64) bool { return e.judged.Load() == stamp }
 
-// MarkJudged records that all targets passed under that version of the set, and that time will not change it.
-func (e *Answer) MarkJudged(version uint64) { e.judged.Store(version) }
+// MarkJudged records that all targets passed under the view with that stamp, and that no start or expiry of a listing will change these verdicts.
+func (e *Answer) MarkJudged(stamp uint64) { e.judged.Store(stamp) }
 
-// TargetBytes returns the names that the answer refers to, canonical, one after the other. The caller must not change or keep them.
+// TargetBytes returns the canonical names to which the answer refers, one after the other. The caller must not change or keep them.
 func (e *Answer) TargetBytes() []byte { return e.data[e.bodyEnd:] }
 
 // HasTargets reports whether the answer refers to other names.
 func (e *Answer) HasTargets() bool { return len(e.data) > int(e.bodyEnd) }
 
-// WriteAnswer writes it as q's answer, without the OPT, with TTLs aged to now; a stale answer gets a short TTL. The caller finishes the answer.
+// WriteAnswer writes the answer to q.Out, without the OPT. It subtracts the answer's age at now from the TTLs; all TTLs of a stale answer are staleTTL. The caller
+// must call q.Finish.
 func (e *Answer) WriteAnswer(q *wire.Query, now int64, stale bool) {
 	q.Begin(int(e.rcode))
 	if e.Authenticated() && (q.DO || q.Has(wire.FlagAD)) {
@@ -241,7 +242,7 @@ func (e *Answer) WriteAnswer(q *wire.Query, now int64, stale bool) {
 		case stale:
 			ttl = staleTTL
 		case ttl <= age, e.bits&negativeBit != 0:
-			ttl = left // at most, and for a negative answer exactly, the lifetime of the whole
+			ttl = left // the remaining lifetime of the whole answer
 		default:
 			ttl -= age
 		}
@@ -249,8 +250,8 @@ func (e *Answer) WriteAnswer(q *wire.Query, now int64, stale bool) {
 	}
 }
 
-// fitting returns the part of the body that q's client accepts: the whole body, or the body without records that are not required. It returns nil if even
-// that is too large (RFC 2181 section 9).
+// fitting returns the part of the body that fits q's limit: the whole body, or the body without optional records. It returns nil if the required records do not
+// fit, so that the answer must be truncated (RFC 2181 section 9).
 func (e *Answer) fitting(q *wire.Query) (body []byte, counts [3]uint16) {
 	room := q.Limit() - len(q.Out)
 	if q.EDNS {
@@ -260,7 +261,7 @@ func (e *Answer) fitting(q *wire.Query) (body []byte, counts [3]uint16) {
 	if len(body) > room {
 		body, counts[2] = body[:e.ends[1]], 0
 	}
-	// Authority proves a negative answer, and with DNSSEC a wildcard's.
+	// The authority section is the proof of a negative answer and, with DNSSEC, of a wildcard.
 	if len(body) > room && e.bits&(negativeBit|doBit) == 0 && e.rcode == wire.Success {
 		body, counts[1] = body[:e.ends[0]], 0
 	}
@@ -270,8 +271,8 @@ func (e *Answer) fitting(q *wire.Query) (body []byte, counts [3]uint16) {
 	return body, counts
 }
 
-// Renew reports whether the answer, used at now, is asked for often and near its expiry, so that it should be renewed before: once, and again if the renewal had
-// no result.
+// Renew reports whether the answer should be renewed at now, because it is used often and expires soon. It returns true again after renewAgain seconds if no
+// renewal replaced the answer.
 func (e *Answer) Renew(now int64) bool {
 	life, left := e.expires-e.stored, e.expires-now
 	if life < 10 || left <= 0 || left > max(life/10, 2) || e.uses.Load() < maxUses || e.Failed(now) {

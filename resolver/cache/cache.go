@@ -43,7 +43,7 @@ type Cache struct {
 // New returns an empty cache that holds at most limit bytes of answers.
 func New(limit int64) (*Cache, error) {
 	if limit < MinBytes {
-		return nil, fmt.Errorf("a cache of %d octets is too small: %d is the least", limit, MinBytes)
+		return nil, fmt.Errorf("a cache of %d bytes is too small: %d is the least", limit, MinBytes)
 	}
 	return &Cache{
 		seed:    maphash.MakeSeed(),

@@ -91,8 +91,8 @@ func TestGetComparesTheWholeKey(t *testing.T) {
 	}
 }
 
-// TestNearChangesNothing checks that Near does not change the result of Get, for keys that are in the cache and keys that are not.
-func TestNearChangesNothing(t *testing.T) {
+// TestNearDoesNotChangeGet checks that Near does not change the result of Get, for keys that are in the cache and keys that are not.
+func TestNearDoesNotChangeGet(t *testing.T) {
 	c := newCache(t, 64*MinBytes) // large enough that no entry is evicted
 	var keys []Key
 	for i := range 1000 {
@@ -119,7 +119,7 @@ func TestPutReplaces(t *testing.T) {
 		c.Put(entry(t, "example.com", int64(i)), int64(i))
 	}
 	if s := c.Stats(); s.Entries != 1 || s.Evicted != 0 {
-		t.Errorf("%+v", s)
+		t.Errorf("stats %+v, want one entry and no eviction", s)
 	}
 }
 
@@ -138,7 +138,7 @@ func TestFailureDoesNotReplaceAnAnswer(t *testing.T) {
 	}
 }
 
-func TestBoundIsKept(t *testing.T) {
+func TestMemoryStaysBelowLimit(t *testing.T) {
 	c := newCache(t, MinBytes)
 	for i := range 20_000 {
 		c.Put(entry(t, fmt.Sprintf("n%d.example", i), 0), 0)
@@ -167,7 +167,7 @@ func TestBoundIsKept(t *testing.T) {
 	}
 }
 
-func TestWhatIsUsedStays(t *testing.T) {
+func TestUsedEntryIsNotEvicted(t *testing.T) {
 	c := newCache(t, MinBytes)
 	k := key(t, "popular.example")
 	c.Put(entry(t, "popular.example", 0), 0)
@@ -239,8 +239,8 @@ func TestEntryAnswer(t *testing.T) {
 	}
 }
 
-// TestAskedCaseIsNotKept checks that a cached answer does not keep the random case of the question that was sent to the upstream.
-func TestAskedCaseIsNotKept(t *testing.T) {
+// TestCachedAnswerHasNoRandomCase checks that a cached answer does not keep the random case of the question that was sent to the upstream.
+func TestCachedAnswerHasNoRandomCase(t *testing.T) {
 	m := new(dns.Msg).SetQuestion("example.com.", dns.TypeA)
 	m.Response = true
 	for _, s := range []string{"exAMple.CoM. 300 IN CNAME CDN.example.net.", "CDN.example.net. 300 IN A 192.0.2.1"} {
@@ -263,13 +263,13 @@ func TestAskedCaseIsNotKept(t *testing.T) {
 	}
 }
 
-func TestTTLWithTheTopBitIsZero(t *testing.T) {
+func TestTTLWithTopBitIsReadAsZero(t *testing.T) {
 	e := entry(t, "example.com", 0, "example.com. 4294967295 IN A 192.0.2.1")
 	if e.Keepable() {
 		t.Error("an answer with this TTL can be cached, want TTL 0 (RFC 2181 section 8)")
 	}
 	if a := given(t, e); a.Answer[0].Header().Ttl != 0 {
-		t.Error(a)
+		t.Errorf("answer %v, want TTL 0", a)
 	}
 }
 

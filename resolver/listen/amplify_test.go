@@ -79,8 +79,8 @@ func TestLargeAnswersAreLimited(t *testing.T) {
 	}
 }
 
-// TestAllowance checks the arithmetic of the limit.
-func TestAllowance(t *testing.T) {
+// TestAmplificationAllowance checks the arithmetic of the limit.
+func TestAmplificationAllowance(t *testing.T) {
 	special := AnswerLimit{netip.MustParsePrefix("192.0.2.8/29"), 4000}
 	first := AnswerLimit{netip.MustParsePrefix("198.51.100.0/28"), 4000} // has the same first address as the network that contains it
 	a := newAmplification(everyone(1000, special, first))

@@ -217,7 +217,7 @@ func metric(t testing.TB, s *Server, name string) float64 {
 	return 0
 }
 
-func TestTakenAddressIsTold(t *testing.T) {
+func TestAddressInUseIsReported(t *testing.T) {
 	stream, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -245,7 +245,7 @@ func TestTakenAddressIsTold(t *testing.T) {
 	}
 }
 
-func TestAddressIsFreeAfterAFailedNew(t *testing.T) {
+func TestFailedNewFreesAddress(t *testing.T) {
 	taken, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -266,13 +266,13 @@ func TestAddressIsFreeAfterAFailedNew(t *testing.T) {
 	again.Close()
 }
 
-func TestNothingToListenOn(t *testing.T) {
+func TestNewWithoutAddressIsRefused(t *testing.T) {
 	if _, err := New(Config{NewHandler: func() Handler { return &fakeHandler{} }}); err == nil {
 		t.Error("New without an address returned no error")
 	}
 }
 
-func TestSocketsHandedOver(t *testing.T) {
+func TestPassedSocketsAreServed(t *testing.T) {
 	packet, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -298,7 +298,7 @@ func TestSocketsHandedOver(t *testing.T) {
 	}
 }
 
-func TestDrain(t *testing.T) {
+func TestDrainAnswersSlowQueries(t *testing.T) {
 	var g gates
 	h := &fakeHandler{gate: g.wait}
 	s, stop := serve(t, h, Config{}, nil)
@@ -355,8 +355,9 @@ func TestDrainIsBounded(t *testing.T) {
 	}
 }
 
-// TestPoolFull checks the behaviour with a full slow path: the next query is shed, over UDP and over TCP, and queries that only renew an answer are dropped.
-func TestPoolFull(t *testing.T) {
+// TestQueriesAreShedWhenSlowPathIsFull checks the behaviour with a full slow path: the next query is shed, over UDP and over TCP, and queries that only renew
+// an answer are dropped.
+func TestQueriesAreShedWhenSlowPathIsFull(t *testing.T) {
 	var g gates
 	h := &fakeHandler{gate: g.wait}
 	s, _ := serve(t, h, Config{MaxSlow: 1}, nil)
@@ -392,8 +393,8 @@ func TestPoolFull(t *testing.T) {
 	}
 }
 
-// TestPoolIsShared checks that other clients get places on the slow path while one client fills it.
-func TestPoolIsShared(t *testing.T) {
+// TestOneClientDoesNotFillSlowPath checks that other clients get places on the slow path while one client fills it.
+func TestOneClientDoesNotFillSlowPath(t *testing.T) {
 	h := &fakeHandler{gate: func(ctx context.Context, label string) {
 		if label == "slow-silent" {
 			<-ctx.Done()
@@ -425,8 +426,8 @@ func TestPoolIsShared(t *testing.T) {
 	stop()
 }
 
-// TestPortsThatAnswerAll checks which source ports belong to services that answer every packet. Queries from these ports get no answer.
-func TestPortsThatAnswerAll(t *testing.T) {
+// TestReflectingSourcePortsGetNoAnswer checks which source ports belong to services that answer every packet. Queries from these ports get no answer.
+func TestReflectingSourcePortsGetNoAnswer(t *testing.T) {
 	for port, want := range map[uint16]bool{0: true, 7: true, 9: true, 13: true, 17: true, 19: true, 1: false, 18: false, 20: false, 53: false, 1024 + 7: false, 0xffff: false} {
 		if answersAll(port) != want {
 			t.Errorf("port %d: answersAll returns %v, want the opposite", port, !want)
@@ -434,8 +435,8 @@ func TestPortsThatAnswerAll(t *testing.T) {
 	}
 }
 
-// TestAddressComesLater checks that a server can open sockets on an address that no interface has yet.
-func TestAddressComesLater(t *testing.T) {
+// TestListensOnAddressThatDoesNotExistYet checks that a server can open sockets on an address that no interface has yet.
+func TestListensOnAddressThatDoesNotExistYet(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux binds an address that the machine does not have")
 	}

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestOwnAddressIsNoClient checks that a query from the server's own socket is dropped.
-func TestOwnAddressIsNoClient(t *testing.T) {
+// TestQueryFromOwnSocketIsDropped checks that a query from the server's own socket is dropped.
+func TestQueryFromOwnSocketIsDropped(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"} {
 		at := netip.MustParseAddrPort(addr)
 		to := netip.MustParseAddr("127.0.0.1")

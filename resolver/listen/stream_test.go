@@ -109,7 +109,7 @@ func TestFramesSplitAnywhere(t *testing.T) {
 	}
 }
 
-func TestOctetByOctet(t *testing.T) {
+func TestQueriesSentByteByByteAreAnswered(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
 	c := dial(t, "tcp", addrOf(s))
 	_ = c.(*net.TCPConn).SetNoDelay(true)
@@ -125,8 +125,8 @@ func TestOctetByOctet(t *testing.T) {
 	}
 }
 
-// TestLargestFrame checks that a message of 65,535 bytes, which needs a larger buffer, is answered, and another message after it too.
-func TestLargestFrame(t *testing.T) {
+// TestLargestMessageIsAnswered checks that a message of 65,535 bytes, which needs a larger buffer, is answered, and another message after it too.
+func TestLargestMessageIsAnswered(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
 	c := dial(t, "tcp", addrOf(s))
 	large := append(query(t, 1, "a.example"), make([]byte, 65535)...)[:65535]
@@ -154,9 +154,9 @@ func TestStreamAnswersInAnyOrder(t *testing.T) {
 	}
 }
 
-// TestShareOfTheSlowPath checks a connection with more slow queries than its share of the slow path: the server stops reading from the connection
-// for a time, and answers all queries.
-func TestShareOfTheSlowPath(t *testing.T) {
+// TestConnectionIsLimitedToItsSlowPathShare checks a connection with more slow queries than its share of the slow path: the server stops reading from the
+// connection for a time, and answers all queries.
+func TestConnectionIsLimitedToItsSlowPathShare(t *testing.T) {
 	const many = maxPipelined + 50
 	var g gates
 	s, _ := serve(t, &fakeHandler{gate: g.wait}, Config{}, nil)
@@ -183,8 +183,8 @@ func TestShareOfTheSlowPath(t *testing.T) {
 	}
 }
 
-// TestHalfClosed checks that a client that closes its sending side after a query still receives the answer.
-func TestHalfClosed(t *testing.T) {
+// TestHalfClosedConnectionGetsAnswer checks that a client that closes its sending side after a query still receives the answer.
+func TestHalfClosedConnectionGetsAnswer(t *testing.T) {
 	var g gates
 	s, _ := serve(t, &fakeHandler{gate: g.wait}, Config{}, nil)
 	c := dial(t, "tcp", addrOf(s))
@@ -225,8 +225,8 @@ func dialUsed(t testing.TB, s *Server) (c net.Conn) {
 	return c
 }
 
-// TestOwedAnswersKeepAConnection checks that a connection stays open while it waits for an answer, for longer than it may be idle.
-func TestOwedAnswersKeepAConnection(t *testing.T) {
+// TestConnectionWaitingForAnswerStaysOpen checks that a connection stays open while it waits for an answer, for longer than it may be idle.
+func TestConnectionWaitingForAnswerStaysOpen(t *testing.T) {
 	const idle = 30 * time.Millisecond
 	var g gates
 	s, _ := serve(t, &fakeHandler{gate: g.wait}, Config{}, shortIdle(idle))
@@ -257,8 +257,8 @@ func onSlowPath(t testing.TB, s *Server, c net.Conn) bool {
 	return true
 }
 
-// TestDribblingClientIsCutOff checks that a connection is closed if its client sends a query so slowly that it is not complete in time.
-func TestDribblingClientIsCutOff(t *testing.T) {
+// TestSlowQuerySenderIsDisconnected checks that a connection is closed if its client sends a query so slowly that it is not complete in time.
+func TestSlowQuerySenderIsDisconnected(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, shortIdle(100*time.Millisecond))
 	c := dial(t, "tcp", addrOf(s))
 	ended := make(chan struct{})
@@ -277,18 +277,18 @@ func TestDribblingClientIsCutOff(t *testing.T) {
 	<-ended
 }
 
-func TestNoDNSClientIsHungUpOn(t *testing.T) {
+func TestNonDNSConnectionIsClosed(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
 	response := query(t, 9, "a.example")
 	response[2] |= 0x80
-	for what, octets := range map[string][]byte{
+	for what, packet := range map[string][]byte{
 		"an answer":        framed(response),
 		"an empty message": {0, 0},
 		"half a header":    framed(make([]byte, 6)),
 		"a TLS handshake":  framed([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}),
 	} {
 		c := dial(t, "tcp", addrOf(s))
-		if _, err := c.Write(octets); err != nil {
+		if _, err := c.Write(packet); err != nil {
 			t.Fatal(err)
 		}
 		t.Log(what)
@@ -340,8 +340,8 @@ func TestConnectionsPerClientAreBounded(t *testing.T) {
 	served(from("127.0.0.1"))
 }
 
-// TestUnauthorized checks that unauthorized clients get one answer, and use no places that other clients need.
-func TestUnauthorized(t *testing.T) {
+// TestUnauthorizedClientGetsOneAnswer checks that unauthorized clients get one answer, and use no places that other clients need.
+func TestUnauthorizedClientGetsOneAnswer(t *testing.T) {
 	unauthorized := netip.MustParseAddr("127.0.0.9")
 	s, _ := serve(t, &fakeHandler{}, Config{Serves: func(c netip.Addr) bool { return c != unauthorized }}, func(s *Server) {
 		s.streams.limits.perClient, s.streams.limits.conns = 1, 1
@@ -367,8 +367,8 @@ func TestUnauthorized(t *testing.T) {
 	}
 }
 
-// TestClientThatDoesNotRead checks that a connection is closed when the unread answers fill every buffer.
-func TestClientThatDoesNotRead(t *testing.T) {
+// TestConnectionWithUnreadAnswersIsClosed checks that a connection is closed when the unread answers fill every buffer.
+func TestConnectionWithUnreadAnswersIsClosed(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, shortIdle(200*time.Millisecond))
 	c := dialUsed(t, s)
 	_ = c.(*net.TCPConn).SetReadBuffer(4096)
@@ -389,9 +389,9 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	writing.Wait()
 }
 
-// TestClientsThatReadNothing checks that clients that read nothing lose their connections when too many bytes of answers wait for them, and that another
-// client is served during this time.
-func TestClientsThatReadNothing(t *testing.T) {
+// TestClientsWithTooManyUnreadBytesAreDisconnected checks that clients that read nothing lose their connections when too many bytes of answers wait for them,
+// and that another client is served during this time.
+func TestClientsWithTooManyUnreadBytesAreDisconnected(t *testing.T) {
 	const room = 1 << 20
 	h := &fakeHandler{large: 60_000}
 	s, _ := serve(t, h, Config{}, func(s *Server) { s.streams.limits.untaken, s.streams.limits.idle = room, time.Second })

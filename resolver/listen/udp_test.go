@@ -29,8 +29,8 @@ func readDatagram(t testing.TB, c net.Conn) []byte {
 	return buf[:n]
 }
 
-// TestBurst checks that every query is answered once if several batches of queries wait in the socket.
-func TestBurst(t *testing.T) {
+// TestBurstIsAnsweredOnce checks that every query is answered once if several batches of queries wait in the socket.
+func TestBurstIsAnsweredOnce(t *testing.T) {
 	const burst = 1000
 	h := &fakeHandler{}
 	var c net.Conn
@@ -55,8 +55,8 @@ func TestBurst(t *testing.T) {
 	}
 }
 
-// TestWhatHadComeIsAnswered checks that a server that is stopped still answers all queries that wait in its socket.
-func TestWhatHadComeIsAnswered(t *testing.T) {
+// TestQueriesInSocketAreAnsweredAtStop checks that a server that is stopped still answers all queries that wait in its socket.
+func TestQueriesInSocketAreAnsweredAtStop(t *testing.T) {
 	if !reusePort {
 		t.Skip("on this system a server that is stopped answers only the batch that it has read")
 	}
@@ -121,8 +121,9 @@ func TestIPv6(t *testing.T) {
 	}
 }
 
-// TestWildcard checks that an answer of a wildcard socket comes from the address that was asked, on the fast path and on the slow path.
-func TestWildcard(t *testing.T) {
+// TestWildcardSocketAnswersFromAskedAddress checks that an answer of a wildcard socket comes from the address that was asked, on the fast path and on the slow
+// path.
+func TestWildcardSocketAnswersFromAskedAddress(t *testing.T) {
 	ipv6(t)
 	handed, err := net.ListenPacket("udp", ":0") // both families on one socket, as systemd gives it
 	if err != nil {
@@ -197,8 +198,8 @@ func TestSlowAnswersInAnyOrder(t *testing.T) {
 	}
 }
 
-// TestNoQueryNoAnswer checks that data that is not a query gets no answer, that a query that is too long gets one, and that the socket stays open.
-func TestNoQueryNoAnswer(t *testing.T) {
+// TestNonQueryGetsNoAnswer checks that data that is not a query gets no answer, that a query that is too long gets one, and that the socket stays open.
+func TestNonQueryGetsNoAnswer(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
 	c := dial(t, "udp", addrOf(s))
 	response := query(t, 9, "a.example")
@@ -253,7 +254,7 @@ func TestKernelDropsAreCounted(t *testing.T) {
 	})
 }
 
-func TestFigures(t *testing.T) {
+func TestMetrics(t *testing.T) {
 	s, _ := serve(t, &fakeHandler{}, Config{}, nil)
 	tcp := dial(t, "tcp", addrOf(s))
 	writeFrames(t, tcp, query(t, 1, "a.example"))

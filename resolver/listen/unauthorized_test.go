@@ -10,8 +10,8 @@ import (
 	"rempart/internal/dnstest"
 )
 
-// TestUnauthorizedTakeNoPlace checks that connections of unauthorized clients are few and short, and use no places that other clients need.
-func TestUnauthorizedTakeNoPlace(t *testing.T) {
+// TestUnauthorizedConnectionsUseNoSharedPlaces checks that connections of unauthorized clients are few and short, and use no places that other clients need.
+func TestUnauthorizedConnectionsUseNoSharedPlaces(t *testing.T) {
 	outsider := netip.MustParseAddr("127.0.0.66")
 	config := Config{Serves: func(a netip.Addr) bool { return a != outsider }}
 	s, _ := serve(t, &fakeHandler{}, config, func(s *Server) {
@@ -55,8 +55,8 @@ func TestUnauthorizedTakeNoPlace(t *testing.T) {
 	}
 }
 
-// TestLargeAnswersAreNotKept checks that the memory of an idle connection does not depend on the size of the answers that were sent over it.
-func TestLargeAnswersAreNotKept(t *testing.T) {
+// TestIdleConnectionFreesLargeAnswers checks that the memory of an idle connection does not depend on the size of the answers that were sent over it.
+func TestIdleConnectionFreesLargeAnswers(t *testing.T) {
 	st := &stream{}
 	buf := make([]byte, 0, 60000)
 	if got := st.shrink(buf[:10]); cap(got) > keptRoom || len(got) != 10 {

@@ -101,9 +101,9 @@ func TestClosingUpstreamFailsNoQuestion(t *testing.T) {
 		{"after 100, slow", server{most: 100, think: time.Millisecond}, 20, 2000, 20 + 60},
 		{"after 30", server{most: 30}, 20, 2000, 67 + 60},
 		{"after 2", server{most: 2, think: time.Millisecond}, 20, 400, 200 + 60},
-		{"after each", server{most: 1, think: 20 * time.Millisecond, linger: 50 * time.Millisecond}, 20, 400, 400 + 20},
-		{"after each, one client", server{most: 1, think: 20 * time.Millisecond}, 1, 400, 400 + 5},
-		{"after each, at once", server{most: 1}, 200, 2000, 2000 + 200},
+		{"after each question", server{most: 1, think: 20 * time.Millisecond, linger: 50 * time.Millisecond}, 20, 400, 400 + 20},
+		{"after each question, one client", server{most: 1, think: 20 * time.Millisecond}, 1, 400, 400 + 5},
+		{"after each question, without delay", server{most: 1}, 200, 2000, 2000 + 200},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestClosingUpstreamFailsNoQuestion(t *testing.T) {
 					t.Errorf("%d connections, want at most %d", n, tt.connections)
 				}
 				if s := p.Stats().Upstreams[0]; !s.Healthy || p.Stats().Denied > 0 {
-					t.Errorf("%+v", s)
+					t.Errorf("upstream %+v, want a healthy one and no denied question", s)
 				}
 				if s := p.members[0].via.(*transport).stream; s.asking != 0 || len(s.waiting[0])+len(s.waiting[1]) != 0 {
 					t.Errorf("at the end %d questions are in flight and %d are waiting, want none", s.asking, len(s.waiting[0])+len(s.waiting[1]))
@@ -145,13 +145,14 @@ func misframed(wrong int) func(net.Conn, []byte) bool {
 	}
 }
 
-// TestBadNameFailsNoOther checks that good names are answered while a client asks five times per second for a name on which the upstream closes the connection.
-func TestBadNameFailsNoOther(t *testing.T) {
+// TestBadNameDoesNotFailOtherQuestions checks that good names are answered while a client asks five times per second for a name on which the upstream closes
+// the connection.
+func TestBadNameDoesNotFailOtherQuestions(t *testing.T) {
 	shut := func(net.Conn, []byte) bool { return false }
 	for name, bad := range map[string]func(net.Conn, []byte) bool{
-		"closes":       shut,
-		"half a frame": func(c net.Conn, _ []byte) bool { c.Write([]byte{1, 0, 1}); return false },
-		"no header":    func(c net.Conn, _ []byte) bool { send(c, []byte("abc")); return true },
+		"closed without an answer": shut,
+		"half a frame":             func(c net.Conn, _ []byte) bool { c.Write([]byte{1, 0, 1}); return false },
+		"message without a header": func(c net.Conn, _ []byte) bool { send(c, []byte("abc")); return true },
 		"another question": func(c net.Conn, query []byte) bool {
 			wire.SetFlags(query, wire.FlagQR)
 			query[wire.HeaderLen+1] = 'x'
@@ -166,7 +167,7 @@ func TestBadNameFailsNoOther(t *testing.T) {
 			send(c, head)
 			return true
 		},
-		"cut short": func(c net.Conn, query []byte) bool {
+		"message cut short": func(c net.Conn, query []byte) bool {
 			wire.SetFlags(query, wire.FlagQR)
 			wire.SetCount(query, wire.SectionAnswer, 7)
 			send(c, query)
@@ -177,7 +178,7 @@ func TestBadNameFailsNoOther(t *testing.T) {
 			send(c, query)
 			return true
 		},
-		"unasked answers": func(c net.Conn, query []byte) bool {
+		"answers to no question": func(c net.Conn, query []byte) bool {
 			wire.SetFlags(query, wire.FlagQR)
 			for range maxStrange + 5 {
 				query[0]++
@@ -190,8 +191,8 @@ func TestBadNameFailsNoOther(t *testing.T) {
 	}
 }
 
-// TestBadFramingFailsNoOther checks that good names are answered while a client asks for a name whose answer has a wrong length or is incomplete.
-func TestBadFramingFailsNoOther(t *testing.T) {
+// TestBadFramingDoesNotFailOtherQuestions checks that good names are answered while a client asks for a name whose answer has a wrong length or is incomplete.
+func TestBadFramingDoesNotFailOtherQuestions(t *testing.T) {
 	for name, bad := range map[string]func(net.Conn, []byte) bool{
 		"a length too high by one":  misframed(1),
 		"a length too high by 30":   misframed(30),
@@ -199,7 +200,7 @@ func TestBadFramingFailsNoOther(t *testing.T) {
 		"a length too low by one":   misframed(-1),
 		"a length of zero":          misframed(-math.MaxUint16),
 		"no length":                 func(c net.Conn, query []byte) bool { c.Write(answered(query)); return true },
-		"a length alone":            func(c net.Conn, _ []byte) bool { c.Write([]byte{0, 60}); return true },
+		"only a length":             func(c net.Conn, _ []byte) bool { c.Write([]byte{0, 60}); return true },
 		"half a length":             func(c net.Conn, _ []byte) bool { c.Write([]byte{0}); return true },
 		"a byte every 200 ms": func(c net.Conn, query []byte) bool {
 			for _, b := range framed(0, answered(query)) {
@@ -238,15 +239,15 @@ func failsNoOther(t *testing.T, bad func(net.Conn, []byte) bool, mayBeAnswered b
 			t.Errorf("%d of %d good names failed", failed, count)
 		}
 		if s := p.Stats().Upstreams[0]; !s.Healthy {
-			t.Errorf("%+v", s)
+			t.Errorf("upstream %+v, want a healthy one", s)
 		}
 		cancel()
 		nuisance.Wait()
 	})
 }
 
-// TestBoundIsForgotten checks that the pool uses few connections again when an upstream no longer closes connections.
-func TestBoundIsForgotten(t *testing.T) {
+// TestFewConnectionsAreUsedAgain checks that the pool uses few connections again when an upstream no longer closes connections.
+func TestFewConnectionsAreUsedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := server{most: 1, think: time.Millisecond}
 		var now atomic.Pointer[server]
@@ -269,8 +270,8 @@ func TestBoundIsForgotten(t *testing.T) {
 	})
 }
 
-// TestClosingEverythingIsNotFlooded checks that an upstream that closes every connection gets few connections and becomes unhealthy.
-func TestClosingEverythingIsNotFlooded(t *testing.T) {
+// TestUpstreamClosingEveryConnectionIsNotFlooded checks that an upstream that closes every connection gets few connections and becomes unhealthy.
+func TestUpstreamClosingEveryConnectionIsNotFlooded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, dialled := overPipes(t, func(c net.Conn) { io.ReadFull(c, make([]byte, 20)) })
 		defer p.group.end()

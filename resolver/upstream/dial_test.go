@@ -35,7 +35,7 @@ func families(q *dnstest.Query) {
 	}
 }
 
-func TestLookupTakesBothFamilies(t *testing.T) {
+func TestLookupReturnsBothFamilies(t *testing.T) {
 	p := newPool(t, nil, overUDP(dnstest.NewUpstream(t, families)))
 	got, err := p.lookup(t.Context(), "lists.example.org")
 	want := addrs("2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "2001:db8::3", "192.0.2.3", "2001:db8::4", "192.0.2.4")
@@ -57,19 +57,19 @@ func TestInterleave(t *testing.T) {
 	}
 }
 
-func TestDialEachLeavesTimeForTheRest(t *testing.T) {
+func TestDialEachLeavesTimeForOtherAddresses(t *testing.T) {
 	tests := []struct {
 		name     string
 		deadline time.Duration // 0: none
 		dead     int           // of three addresses
 		took     time.Duration
 	}{
-		{"all well", time.Second, 0, 0},
-		{"a dead one", 3 * time.Second, 1, time.Second},
-		{"two dead ones", 3 * time.Second, 2, 2 * time.Second},
-		{"two dead ones, plenty of time", time.Minute, 2, 2 * maxDial},
-		{"two dead ones, no deadline", 0, 2, 2 * maxDial},
-		{"all dead", 3 * time.Second, 3, 3 * time.Second},
+		{"all addresses answer", time.Second, 0, 0},
+		{"one dead address", 3 * time.Second, 1, time.Second},
+		{"two dead addresses", 3 * time.Second, 2, 2 * time.Second},
+		{"two dead addresses, long deadline", time.Minute, 2, 2 * maxDial},
+		{"two dead addresses, no deadline", 0, 2, 2 * maxDial},
+		{"all addresses dead", 3 * time.Second, 3, 3 * time.Second},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

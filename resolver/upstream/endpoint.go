@@ -205,7 +205,7 @@ func ResolvConf(r io.Reader) ([]Endpoint, error) {
 		errs = append(errs, fmt.Errorf("resolv.conf: %w", err))
 	}
 	if read > maxResolvConf {
-		errs = append(errs, fmt.Errorf("resolv.conf: longer than %d octets", maxResolvConf))
+		errs = append(errs, fmt.Errorf("resolv.conf: longer than %d bytes", maxResolvConf))
 	}
 	return out, errors.Join(errs...)
 }

@@ -33,7 +33,7 @@ func TestParseEndpoint(t *testing.T) {
 	for _, tt := range tests {
 		got, err := ParseEndpoint(tt.in)
 		if err != nil {
-			t.Errorf("%q: %v", tt.in, err)
+			t.Errorf("ParseEndpoint(%q): %v", tt.in, err)
 			continue
 		}
 		if got.String() != tt.want {
@@ -128,7 +128,7 @@ nameserver
 	}
 }
 
-func TestResolvConfKeepsTheSound(t *testing.T) {
+func TestResolvConfSkipsInvalidServers(t *testing.T) {
 	got, err := ResolvConf(strings.NewReader("nameserver ns.example\nnameserver 0.0.0.0\nnameserver 192.0.2.1\n"))
 	if len(got) != 1 || got[0].String() != "udp://192.0.2.1" {
 		t.Errorf("endpoints %v", got)

@@ -20,17 +20,17 @@ import (
 	"rempart/internal/wire"
 )
 
-func TestLoops(t *testing.T) {
+func TestLoopsAreDetected(t *testing.T) {
 	var pool atomic.Pointer[Pool]
 	tests := map[string]dnstest.Handler{
-		"this very process": func(q *dnstest.Query) {
+		"loop to this process": func(q *dnstest.Query) {
 			if q.Msg.Question[0].Qclass == dns.ClassCHAOS {
 				dnstest.Answer(`@ 0 CH TXT "0123456789abcdef"`)(q)
 				return
 			}
 			dnstest.Answer()(q)
 		},
-		"by way of another": func(q *dnstest.Query) {
+		"loop through another server": func(q *dnstest.Query) {
 			if answerProbe(t, pool.Load(), q) {
 				return
 			}
@@ -79,9 +79,9 @@ func answerProbe(t testing.TB, p *Pool, q *dnstest.Query) bool {
 	return true
 }
 
-// TestObserverTurnsNoUpstreamAway checks that an observer who sees every probe and sends queries for its name at once cannot disable an upstream: upstreams that
-// answer stay in use.
-func TestObserverTurnsNoUpstreamAway(t *testing.T) {
+// TestObserverCannotDisableUpstream checks that an observer who sees every probe and sends queries for its name at once cannot disable an upstream: upstreams
+// that answer stay in use.
+func TestObserverCannotDisableUpstream(t *testing.T) {
 	var pool atomic.Pointer[Pool]
 	observer := func(q *Question) {
 		if isProbe(t, q) {
@@ -133,7 +133,7 @@ func TestRunFindsLoops(t *testing.T) {
 		pool.Store(p)
 		time.Sleep(2 * firstCheck)
 		if s := p.Stats().Upstreams; !s[0].Looping || s[0].Healthy || s[1].Looping {
-			t.Errorf("%+v", s)
+			t.Errorf("upstreams %+v, want the first looping and unhealthy, and the second not looping", s)
 		}
 		if took := ask(t, p); took != 20*time.Millisecond {
 			t.Errorf("answered after %v, by the upstream that forwards back", took)
@@ -146,9 +146,9 @@ func TestRunFindsLoops(t *testing.T) {
 	})
 }
 
-// If every query loops and no answer arrives, the upstream becomes unhealthy, perhaps several times. Probes are still sent, and several that arrive here without an
-// answer are enough to detect the loop.
-func TestLoopIsFoundWhereNothingIsAnswered(t *testing.T) {
+// If every query loops and no answer arrives, the upstream becomes unhealthy, perhaps several times. Probes are still sent, and several that arrive here
+// without an answer are enough to detect the loop.
+func TestLoopIsDetectedWithoutAnswers(t *testing.T) {
 	var pool atomic.Pointer[Pool]
 	only := &fake{delay: after(never)}
 	only.heard = func(q *Question) {
@@ -207,7 +207,7 @@ func TestLoopIsNotDisprovedByFailure(t *testing.T) {
 	}
 }
 
-func TestProbesAreForgotten(t *testing.T) {
+func TestOldProbesAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, nil, "192.0.2.1")
 		name := p.newProbe()

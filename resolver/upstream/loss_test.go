@@ -89,22 +89,22 @@ func TestLossFailsNoQuestion(t *testing.T) {
 	well := func() *fake { return &fake{delay: after(rtt)} }
 	loss := func(seed uint64, share float64) *fake { return &fake{delay: after(rtt), lost: lossOf(seed, share)} }
 	for name, fakes := range map[string]func(seed uint64) []*fake{
-		"the only one, 10 %":     func(s uint64) []*fake { return []*fake{loss(s, .1)} },
-		"the only one, 20 %":     func(s uint64) []*fake { return []*fake{loss(s, .2)} },
-		"the preferred of two":   func(s uint64) []*fake { return []*fake{loss(s, .2), well()} },
-		"half, preferred of two": func(s uint64) []*fake { return []*fake{loss(s, .5), well()} },
-		"both of two":            func(s uint64) []*fake { return []*fake{loss(s, .2), loss(s+1, .2)} },
-		"all of three":           func(s uint64) []*fake { return []*fake{loss(s, .2), loss(s+1, .1), loss(s+2, .2)} },
-		"a dead one and a lossy": func(s uint64) []*fake { return []*fake{{delay: after(never)}, loss(s, .2)} },
-		"a lossy one and a dead": func(s uint64) []*fake { return []*fake{loss(s, .2), {delay: after(never)}} },
-		"bursts, the only one":   func(uint64) []*fake { return []*fake{{delay: inBursts(5*time.Second, time.Second, rtt)}} },
-		"bursts, preferred":      func(uint64) []*fake { return []*fake{{delay: inBursts(5*time.Second, time.Second, rtt)}, well()} },
-		"short bursts, only one": func(uint64) []*fake { return []*fake{{delay: inBursts(time.Second, 300*time.Millisecond, rtt)}} },
-		"bursts and a lossy one": func(s uint64) []*fake {
+		"single upstream, 10 % loss":            func(s uint64) []*fake { return []*fake{loss(s, .1)} },
+		"single upstream, 20 % loss":            func(s uint64) []*fake { return []*fake{loss(s, .2)} },
+		"preferred of two loses 20 %":           func(s uint64) []*fake { return []*fake{loss(s, .2), well()} },
+		"preferred of two loses 50 %":           func(s uint64) []*fake { return []*fake{loss(s, .5), well()} },
+		"both of two lose 20 %":                 func(s uint64) []*fake { return []*fake{loss(s, .2), loss(s+1, .2)} },
+		"all of three lose packets":             func(s uint64) []*fake { return []*fake{loss(s, .2), loss(s+1, .1), loss(s+2, .2)} },
+		"preferred dead, second loses 20 %":     func(s uint64) []*fake { return []*fake{{delay: after(never)}, loss(s, .2)} },
+		"preferred loses 20 %, second dead":     func(s uint64) []*fake { return []*fake{loss(s, .2), {delay: after(never)}} },
+		"single upstream, bursts of loss":       func(uint64) []*fake { return []*fake{{delay: inBursts(5*time.Second, time.Second, rtt)}} },
+		"preferred of two, bursts of loss":      func(uint64) []*fake { return []*fake{{delay: inBursts(5*time.Second, time.Second, rtt)}, well()} },
+		"single upstream, short bursts of loss": func(uint64) []*fake { return []*fake{{delay: inBursts(time.Second, 300*time.Millisecond, rtt)}} },
+		"preferred has bursts, second loses 20 %": func(s uint64) []*fake {
 			return []*fake{{delay: inBursts(5*time.Second, time.Second, rtt)}, loss(s, .2)}
 		},
-		"refused by the first":    func(uint64) []*fake { return []*fake{{delay: after(rtt), rcode: wire.Refused}, well()} },
-		"errors of one preferred": func(uint64) []*fake { return []*fake{{delay: after(rtt), rcode: wire.ServFail}, well()} },
+		"preferred answers REFUSED":  func(uint64) []*fake { return []*fake{{delay: after(rtt), rcode: wire.Refused}, well()} },
+		"preferred answers SERVFAIL": func(uint64) []*fake { return []*fake{{delay: after(rtt), rcode: wire.ServFail}, well()} },
 	} {
 		for _, clients := range []int{1, 20} {
 			t.Run(fmt.Sprintf("%s, %d clients", name, clients), func(t *testing.T) {
@@ -148,8 +148,8 @@ func TestDeadUpstreamIsNotFlooded(t *testing.T) {
 	})
 }
 
-// TestSlowNamesAreNotLoss checks that few questions are repeated if some names are slow to resolve.
-func TestSlowNamesAreNotLoss(t *testing.T) {
+// TestSlowNamesAreNotTreatedAsLoss checks that few questions are repeated if some names are slow to resolve.
+func TestSlowNamesAreNotTreatedAsLoss(t *testing.T) {
 	for _, every := range []int{50, 20, 10, 4} {
 		for _, clients := range []int{1, 20} {
 			slow := func(q *Question) bool {
@@ -171,9 +171,9 @@ func TestSlowNamesAreNotLoss(t *testing.T) {
 	}
 }
 
-// TestDeadZoneDoesNotMultiply checks that the number of repeated questions is bounded while clients ask many questions that no upstream answers, and others
-// that are answered.
-func TestDeadZoneDoesNotMultiply(t *testing.T) {
+// TestRepeatedQuestionsForDeadZoneAreBounded checks that the number of repeated questions is bounded while clients ask many questions that no upstream answers,
+// and others that are answered.
+func TestRepeatedQuestionsForDeadZoneAreBounded(t *testing.T) {
 	dead := func(q *Question) bool { return bytes.HasPrefix(q.Name, []byte("\x04dead")) }
 	rtt := 20 * time.Millisecond
 	fakes := []*fake{{delay: after(rtt), lost: dead}, {delay: after(rtt), lost: dead}}

@@ -112,7 +112,7 @@ func TestCompare(t *testing.T) {
 		{"lower case", func(m *dns.Msg) { m.Question[0].Name = "www.example.org." }, recased},
 		{"wrong ID", func(m *dns.Msg) { m.Id++ }, foreign},
 		{"a query", func(m *dns.Msg) { m.Response = false }, foreign},
-		{"opcode", func(m *dns.Msg) { m.Opcode = 4 }, foreign},
+		{"another opcode", func(m *dns.Msg) { m.Opcode = 4 }, foreign},
 		{"another name", func(m *dns.Msg) { m.Question[0].Name = "wWx.ExamplE.oRg." }, foreign},
 		{"a longer name", func(m *dns.Msg) { m.Question[0].Name = "a.wWw.ExamplE.oRg." }, foreign},
 		{"another type", func(m *dns.Msg) { m.Question[0].Qtype = 28 }, foreign},
@@ -153,8 +153,8 @@ func TestRead(t *testing.T) {
 		{"YXDOMAIN", edns(6), true, false, true},
 		{"SERVFAIL", edns(2), false, false, true},
 		{"SERVFAIL, bogus", edns(2, 6), true, false, true},
-		{"SERVFAIL, network and then expired", edns(2, 23, 7), true, false, true},
-		{"SERVFAIL, network", edns(2, 22), false, false, true},
+		{"SERVFAIL, network error and expired signature", edns(2, 23, 7), true, false, true},
+		{"SERVFAIL, network error", edns(2, 22), false, false, true},
 		{"REFUSED", edns(5), false, false, true},
 		{"FORMERR with OPT", edns(1), false, false, true},
 		{"FORMERR", func(m *dns.Msg) { m.Rcode = 1 }, false, true, false},
@@ -169,7 +169,7 @@ func TestRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			if r.final() != tt.final || r.lacksEDNS() != tt.lacks || r.edns != tt.edns {
-				t.Errorf("%+v", r)
+				t.Errorf("read %+v, want final %v, lacksEDNS %v, edns %v", r, tt.final, tt.lacks, tt.edns)
 			}
 			if len(r.packed) != len(packed) {
 				t.Errorf("%d bytes, want %d", len(r.packed), len(packed))

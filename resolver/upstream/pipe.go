@@ -17,36 +17,36 @@ import (
 )
 
 const (
-	writeTimeout = 3 * time.Second // how long a peer may leave our queries unread
-	maxStrange   = 100             // messages in a row that answer no question, after which the connection is closed
+	writeTimeout = 3 * time.Second // time within which a peer must accept a query
+	maxStrange   = 100             // a connection is closed after this number of consecutive messages that answer no question
 
-	// After a wrong length a connection is unreadable: a message does not end, or the next message seems to begin in the middle of one.
-	messageWithin = 750 * time.Millisecond // how long a message may take from its first byte to its last
-	usualMessage  = 100 * time.Millisecond // after this time of an incomplete message, the connection takes no more questions
+	// A wrong length field makes a connection unreadable: the message never ends, or the next one seems to begin in the middle of it.
+	messageWithin = 750 * time.Millisecond // longest time from the first byte of a message to its last
+	usualMessage  = 100 * time.Millisecond // while a message has been incomplete for longer, the connection takes no new questions
 	suspectFor    = 500 * time.Millisecond // how long a question may stay unanswered after a suspect message
 )
 
 var errUnreadable = fmt.Errorf("%w: the connection cannot be read any further", errMalformed)
 
-// pipe is one connection and the questions in flight on it. Questions are accepted before it is open: they wait for the dialling as for the answer.
+// pipe is one connection with the questions in flight on it. It accepts questions while the connection is still being opened.
 type pipe struct {
 	stream *stream
-	close  context.CancelFunc // ends it in any state
-	dead   chan struct{}      // closed when it has ended; err and free are set before
+	close  context.CancelFunc // ends the connection in any state
+	dead   chan struct{}      // closed when the connection has ended, after err and free are set
 	err    error
-	free   bool        // questions that it left unanswered may be asked again without a token
+	free   bool        // unanswered questions may be sent again without a token of the budget
 	out    chan []byte // frames to write
 
 	// Guarded by stream.mu.
 	conn    net.Conn // nil while dialling
 	pending map[uint16]*call
-	taken   int       // questions that were sent on it
-	answers int       // messages that arrived
-	last    time.Time // when the last of them arrived
-	alone   bool      // its first question must be the only one until it is answered
-	waiting bool      // a question was sent since the last answer
-	partial time.Time // when the message that is being read began, while it is incomplete; then the read deadline is for its end
-	suspect bool      // a message arrived that no sound upstream sends, and no answer since
+	taken   int       // questions sent
+	answers int       // messages received
+	last    time.Time // when the last message arrived
+	alone   bool      // no second question may be sent until the first one is answered
+	waiting bool      // a question was in flight at the last message, or was sent since
+	partial time.Time // when the first byte of an incomplete message arrived: the read deadline is for its end; zero if there is none
+	suspect bool      // a message arrived that no correct upstream sends, and no correct answer arrived since
 	retired bool      // takes no more questions
 }
 
@@ -61,7 +61,7 @@ type outcome struct {
 	reply    reply
 	echoed   bool // the answer repeated the case of the question
 	err      error
-	free     bool // after an error: the question may be asked again without a token
+	free     bool // with an error: the question may be sent again without a token of the budget
 	trailing bool // bytes followed the last record of the message
 }
 
@@ -77,7 +77,7 @@ func (p *pipe) add(q *Question, f form) *call {
 	select {
 	case p.out <- frame:
 	default:
-		// The peer reads nothing and the questions of others were given up: this one waits like them, and the write timeout ends the connection.
+		// The peer reads nothing, and out is full of questions, many of them given up. The frame is not sent: the write timeout ends the connection.
 	}
 	p.pending[id] = c
 	p.taken++
@@ -102,18 +102,18 @@ func (p *pipe) setDeadline() {
 	p.conn.SetReadDeadline(time.Now().Add(limit))
 }
 
-// isReadable reports whether the connection seems good enough for another question. It is called with stream.mu held.
+// isReadable reports whether no message is suspect or late, so that the connection can take another question. It is called with stream.mu held.
 func (p *pipe) isReadable() bool {
 	return !p.suspect && (p.partial.IsZero() || time.Since(p.partial) < usualMessage)
 }
 
-// drop removes a question for which nobody waits any more. It is called with stream.mu held.
+// drop removes a question whose caller has given up. It is called with stream.mu held.
 func (p *pipe) drop(c *call) {
 	delete(p.pending, wire.ID(c.sent))
 	p.closeUnused()
 }
 
-// retire takes the connection out of use, and ends it once nobody waits on it. It is called with stream.mu held.
+// retire stops sending new questions on the connection, and closes it when no question is in flight any more. It is called with stream.mu held.
 func (p *pipe) retire() {
 	if i := slices.Index(p.stream.pipes, p); i >= 0 {
 		p.stream.pipes = slices.Delete(p.stream.pipes, i, i+1)
@@ -123,8 +123,8 @@ func (p *pipe) retire() {
 	p.closeUnused()
 }
 
-// closeUnused ends a connection that has no open questions and takes no more questions, or waits for the upstream to
-// close it, to learn whether the upstream does that. It is called with stream.mu held.
+// closeUnused closes a connection that has no questions in flight and takes no new ones. At the learned limit of questions,
+// it may leave one connection open for lingerFor, to see whether the upstream closes it. It is called with stream.mu held.
 func (p *pipe) closeUnused() {
 	s := p.stream
 	limit := s.bound.limit()
@@ -150,7 +150,7 @@ func (p *pipe) closeUnused() {
 	}
 }
 
-// run dials, then reads and writes until the connection ends or ctx does.
+// run dials, then reads and writes until the connection or ctx ends.
 func (p *pipe) run(ctx context.Context) {
 	dialling, cancel := context.WithTimeout(ctx, dialTimeout)
 	conn, err := p.stream.dial(dialling)
@@ -177,15 +177,15 @@ func (p *pipe) run(ctx context.Context) {
 	<-written
 }
 
-// end accepts no more questions, notifies all that wait, and notes what the end shows about the upstream.
+// end retires the connection, notifies the callers of unanswered questions, and updates the learned number of questions per connection.
 func (p *pipe) end(err error) {
 	s := p.stream
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fin := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-	peer := fin || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-	p.err, p.free = err, fin || errors.Is(err, errUnreadable) || p.answers > 0 && (peer || errors.Is(err, errMalformed))
-	if peer && p.answers > 0 && !p.alone && (len(p.pending) > 0 || time.Since(p.last) < closeSoon) {
+	byPeer := fin || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	p.err, p.free = err, fin || errors.Is(err, errUnreadable) || p.answers > 0 && (byPeer || errors.Is(err, errMalformed))
+	if byPeer && p.answers > 0 && !p.alone && (len(p.pending) > 0 || time.Since(p.last) < closeSoon) {
 		s.bound.closed(p.answers)
 	}
 	if s.bound.watch == p {
@@ -198,7 +198,7 @@ func (p *pipe) end(err error) {
 	close(p.dead)
 }
 
-// write sends frames until the connection ends, those that wait together in one go.
+// write sends frames until the connection ends. Frames that wait at the same time are sent together.
 func (p *pipe) write(conn net.Conn) {
 	w := bufio.NewWriter(conn)
 	for {
@@ -219,8 +219,8 @@ func (p *pipe) write(conn net.Conn) {
 	}
 }
 
-// unwritable takes a connection out of use over which nothing can be sent any more. The reader ends it: answers may still arrive, and the reader gets the
-// error.
+// unwritable retires a connection after a failed write. Answers may still arrive for closeSoon, until the reader ends the connection with the error that it
+// gets.
 func (p *pipe) unwritable(conn net.Conn) {
 	p.stream.mu.Lock()
 	defer p.stream.mu.Unlock()
@@ -228,7 +228,7 @@ func (p *pipe) unwritable(conn net.Conn) {
 	conn.SetReadDeadline(time.Now().Add(closeSoon))
 }
 
-// read delivers answers until the connection ends, and returns the reason: closed by either side, idle, stalled, or too many messages that are no answers.
+// read delivers answers until the connection ends, and returns the reason: closed by either side, idle, stalled, or too many messages that answer no question.
 func (p *pipe) read(conn net.Conn) error {
 	r := bufio.NewReader(conn)
 	for strange := 0; strange < maxStrange; {
@@ -249,9 +249,9 @@ func (p *pipe) read(conn net.Conn) error {
 			suspect = errors.Is(o.err, errMalformed) || o.trailing
 			c.done <- o
 		}
-		p.heard(c, suspect)
+		p.received(c, suspect)
 	}
-	return fmt.Errorf("%w: %d messages that answer nothing", errMalformed, maxStrange)
+	return fmt.Errorf("%w: %d consecutive messages answer no question", errMalformed, maxStrange)
 }
 
 // message reads the next message. After its first byte, the rest must arrive within messageWithin.
@@ -291,8 +291,8 @@ func (p *pipe) setEndDeadline(r *bufio.Reader) {
 	p.conn.SetReadDeadline(p.partial.Add(messageWithin))
 }
 
-// receive decodes a message with the ID of a question. Nobody else sends on a connection: a message that is no answer to that question is most likely the only
-// reaction to it.
+// receive decodes a message with the ID of a question. Only the upstream can send on the connection. A message that does not answer the question is therefore
+// most likely the upstream's only reaction to the question, which ends with an error.
 func receive(msg []byte, c *call) outcome {
 	m := compare(msg, c.sent)
 	switch {
@@ -307,7 +307,7 @@ func receive(msg []byte, c *call) outcome {
 	return outcome{reply: r, echoed: m == exact, err: err, trailing: len(r.packed) < len(msg)}
 }
 
-// find returns the question whose ID msg has; nil if there is none, or msg arrived too late.
+// find returns the question in flight that has the ID of msg, or nil.
 func (p *pipe) find(msg []byte) *call {
 	if len(msg) < wire.HeaderLen {
 		return nil
@@ -317,9 +317,9 @@ func (p *pipe) find(msg []byte) *call {
 	return p.pending[wire.ID(msg)]
 }
 
-// heard records that a whole message arrived, and sets the deadline of the next one. c is the question that the message
-// answers, or nil. suspect says that no sound upstream sends such a message.
-func (p *pipe) heard(c *call, suspect bool) {
+// received records a complete message, and sets the deadline of the next one. c is the question with the ID of the
+// message, or nil. suspect is true if no correct upstream sends such a message.
+func (p *pipe) received(c *call, suspect bool) {
 	p.stream.mu.Lock()
 	defer p.stream.mu.Unlock()
 	p.answers++

@@ -112,7 +112,7 @@ func New(c Config) (*Pool, error) {
 		return nil, fmt.Errorf("upstream: %d upstreams are configured, 1 to %d are possible", len(c.Endpoints), maxEndpoints)
 	}
 	if len(c.Identity) > maxIdentity {
-		return nil, fmt.Errorf("upstream: the identity is longer than %d octets", maxIdentity)
+		return nil, fmt.Errorf("upstream: the identity is longer than %d bytes", maxIdentity)
 	}
 	if c.Timeout < 0 {
 		return nil, fmt.Errorf("upstream: the timeout %v is negative", c.Timeout)

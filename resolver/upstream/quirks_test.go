@@ -16,11 +16,11 @@ import (
 	"rempart/internal/wire"
 )
 
-// TestTruncationWithoutTCPLeavesUDPAlone checks that names with a truncated answer fail if TCP does not work, and that other names do not fail.
-func TestTruncationWithoutTCPLeavesUDPAlone(t *testing.T) {
+// TestTruncationWithoutTCPDoesNotFailOtherNames checks that names with a truncated answer fail if TCP does not work, and that other names do not fail.
+func TestTruncationWithoutTCPDoesNotFailOtherNames(t *testing.T) {
 	for name, dial := range map[string]func(context.Context) (net.Conn, error){
-		"refused": func(context.Context) (net.Conn, error) { return nil, &net.OpError{Op: "dial", Err: net.ErrClosed} },
-		"silent":  func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() },
+		"TCP refused": func(context.Context) (net.Conn, error) { return nil, &net.OpError{Op: "dial", Err: net.ErrClosed} },
+		"TCP silent":  func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := largeNames(t, dial, 50*time.Millisecond)
@@ -99,7 +99,7 @@ func dropEDNS(on *atomic.Bool, h dnstest.Handler) dnstest.Handler {
 	}
 }
 
-func TestSilentToEDNS(t *testing.T) {
+func TestUpstreamThatDropsEDNSIsAskedWithoutIt(t *testing.T) {
 	var on atomic.Bool
 	on.Store(true)
 	u := dnstest.NewUpstream(t, dropEDNS(&on, dnstest.Answer("@ 300 IN A 192.0.2.7")))
@@ -150,7 +150,7 @@ func TestSilentToEDNS(t *testing.T) {
 }
 
 // An upstream that loses packets must not be treated like one that drops queries with EDNS.
-func TestLossIsNotSilenceToEDNS(t *testing.T) {
+func TestLossIsNotTreatedAsDroppedEDNS(t *testing.T) {
 	given := func(patience time.Duration) bool {
 		lose := lossy(1, .3, 0)
 		u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
@@ -181,7 +181,7 @@ func withoutQuestion(rcode int) dnstest.Handler {
 	}
 }
 
-func TestErrorsWithoutQuestion(t *testing.T) {
+func TestErrorWithoutQuestionIsAcceptedWhenRepeated(t *testing.T) {
 	for _, rcode := range []int{dns.RcodeFormatError, dns.RcodeServerFailure, dns.RcodeNotImplemented, dns.RcodeRefused} {
 		u := dnstest.NewUpstream(t, withoutQuestion(rcode))
 		for _, endpoint := range []string{overUDP(u), overTCP(u)} {
@@ -202,7 +202,7 @@ func TestErrorsWithoutQuestion(t *testing.T) {
 }
 
 // A single header with an error is not accepted: it may be from an attacker who guessed the ID.
-func TestForgedErrorWithoutQuestion(t *testing.T) {
+func TestForgedErrorWithoutQuestionIsIgnored(t *testing.T) {
 	for _, rcode := range []int{dns.RcodeFormatError, dns.RcodeServerFailure, dns.RcodeRefused} {
 		for _, edns := range []bool{true, false} {
 			var asked atomic.Int32

@@ -170,7 +170,7 @@ func TestDeadFirstUpstream(t *testing.T) {
 	}
 }
 
-func TestDeathUnderLoad(t *testing.T) {
+func TestFailoverUnderLoad(t *testing.T) {
 	first, second := &fake{delay: after(20 * time.Millisecond)}, &fake{delay: after(20 * time.Millisecond)}
 	scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
 		for range 2000 {
@@ -192,7 +192,7 @@ func TestDeathUnderLoad(t *testing.T) {
 	})
 }
 
-func TestRecovery(t *testing.T) {
+func TestRecoveredUpstreamIsUsedAgain(t *testing.T) {
 	first, second := &fake{delay: after(never)}, &fake{delay: after(20 * time.Millisecond)}
 	scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
 		ask(t, p)
@@ -212,7 +212,7 @@ func TestRecovery(t *testing.T) {
 	})
 }
 
-func TestOneLostPacketIsNoDeath(t *testing.T) {
+func TestOneLostPacketDoesNotTakeUpstreamDown(t *testing.T) {
 	first, second := &fake{delay: after(20 * time.Millisecond)}, &fake{delay: after(20 * time.Millisecond)}
 	scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
 		for range 20 {
@@ -228,7 +228,7 @@ func TestOneLostPacketIsNoDeath(t *testing.T) {
 	})
 }
 
-func TestSlowNameIsNoDeath(t *testing.T) {
+func TestSlowNameDoesNotTakeUpstreamDown(t *testing.T) {
 	// Names that take long everywhere, among others that do not.
 	slow := atomic.Bool{}
 	delay := func() time.Duration {
@@ -255,7 +255,7 @@ func TestSlowNameIsNoDeath(t *testing.T) {
 	})
 }
 
-func TestAllDown(t *testing.T) {
+func TestExchangeFailsWhenAllUpstreamsAreDown(t *testing.T) {
 	fakes := []*fake{{delay: after(20 * time.Millisecond)}, {delay: after(20 * time.Millisecond)}, {delay: after(20 * time.Millisecond)}}
 	scene(t, fakes, func(t *testing.T, p *Pool) {
 		ask(t, p)
@@ -275,7 +275,7 @@ func TestAllDown(t *testing.T) {
 			}
 		}
 		if s := p.Stats(); s.Upstreams[0].Failures[Timeout] == 0 || s.Unanswered != 3 {
-			t.Errorf("%+v", s)
+			t.Errorf("stats %+v, want timeouts of the first upstream and 3 unanswered questions", s)
 		}
 		fakes[2].set(10 * time.Millisecond)
 		if took := ask(t, p); took >= time.Second {
@@ -286,8 +286,8 @@ func TestAllDown(t *testing.T) {
 
 func TestHedging(t *testing.T) {
 	for name, fakes := range map[string][]*fake{
-		"to the next":     {{}, {delay: after(5 * time.Millisecond)}},
-		"to the only one": {{}},
+		"hedged to the next upstream": {{}, {delay: after(5 * time.Millisecond)}},
+		"hedged to the only upstream": {{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			first := fakes[0]
@@ -321,14 +321,14 @@ func TestHedging(t *testing.T) {
 	}
 }
 
-func TestBudget(t *testing.T) {
+func TestRepeatedQuestionsAreBounded(t *testing.T) {
 	// Whatever happens, no more than 10 % past the first 100.
 	slow := func() time.Duration { return rand.N(400 * time.Millisecond) }
 	for name, fakes := range map[string][]*fake{
-		"wildly slow": {{delay: slow}, {delay: slow}},
-		"all dead":    {{delay: after(never)}, {delay: after(never)}},
-		"all refuse":  {{rcode: wire.Refused, delay: after(time.Millisecond)}, {rcode: wire.Refused, delay: after(time.Millisecond)}},
-		"unreachable": {{err: syscall.ECONNREFUSED, delay: after(0)}, {err: syscall.ECONNREFUSED, delay: after(0)}},
+		"random delays": {{delay: slow}, {delay: slow}},
+		"all dead":      {{delay: after(never)}, {delay: after(never)}},
+		"all refuse":    {{rcode: wire.Refused, delay: after(time.Millisecond)}, {rcode: wire.Refused, delay: after(time.Millisecond)}},
+		"unreachable":   {{err: syscall.ECONNREFUSED, delay: after(0)}, {err: syscall.ECONNREFUSED, delay: after(0)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			scene(t, fakes, func(t *testing.T, p *Pool) {
@@ -357,7 +357,7 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-func TestRepeatedErrorsBringDown(t *testing.T) {
+func TestRepeatedErrorsTakeUpstreamDown(t *testing.T) {
 	first, second := &fake{rcode: wire.Refused, delay: after(time.Millisecond)}, &fake{delay: after(20 * time.Millisecond)}
 	scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
 		for range 2 * maxStrikes {
@@ -369,7 +369,7 @@ func TestRepeatedErrorsBringDown(t *testing.T) {
 	})
 }
 
-func TestErrorInHandIsNotHeldBackByTheDead(t *testing.T) {
+func TestErrorIsReturnedWithoutWaitingForDeadUpstream(t *testing.T) {
 	first, second := &fake{rcode: wire.ServFail, delay: after(time.Millisecond)}, &fake{delay: after(never)}
 	scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
 		if took := ask(t, p); took > 2*time.Second {
@@ -381,7 +381,7 @@ func TestErrorInHandIsNotHeldBackByTheDead(t *testing.T) {
 	})
 }
 
-func TestBusy(t *testing.T) {
+func TestTooManyQuestionsReturnErrBusy(t *testing.T) {
 	scene(t, []*fake{{delay: after(time.Second)}}, func(t *testing.T, p *Pool) {
 		var clients sync.WaitGroup
 		for range MaxInFlight {
@@ -394,12 +394,12 @@ func TestBusy(t *testing.T) {
 		clients.Wait()
 		ask(t, p)
 		if s := p.Stats(); s.Shed != 1 || s.InFlight != 0 {
-			t.Errorf("%+v", s)
+			t.Errorf("stats %+v, want one shed question and none in flight", s)
 		}
 	})
 }
 
-func TestDeadlineOfTheContext(t *testing.T) {
+func TestContextDeadlineEndsExchange(t *testing.T) {
 	scene(t, []*fake{{delay: after(never)}}, func(t *testing.T, p *Pool) {
 		ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
 		defer cancel()
@@ -413,10 +413,10 @@ func TestDeadlineOfTheContext(t *testing.T) {
 
 func TestNewRefuses(t *testing.T) {
 	for name, c := range map[string]Config{
-		"no upstream":      {},
-		"too many":         {Endpoints: make([]Endpoint, maxEndpoints+1)},
-		"no address":       {Endpoints: make([]Endpoint, 1)},
-		"negative timeout": {Endpoints: make([]Endpoint, 1), Timeout: -1},
+		"no upstream":        {},
+		"too many upstreams": {Endpoints: make([]Endpoint, maxEndpoints+1)},
+		"no address":         {Endpoints: make([]Endpoint, 1)},
+		"negative timeout":   {Endpoints: make([]Endpoint, 1), Timeout: -1},
 	} {
 		if _, err := New(c); err == nil {
 			t.Errorf("%s: no error", name)
@@ -428,7 +428,7 @@ func TestExchangeRefusesMalformedNames(t *testing.T) {
 	p := newPool(t, nil, "192.0.2.1")
 	for _, name := range [][]byte{nil, {3, 'a'}, {0, 0}, {0xc0, 12}} {
 		if _, err := p.Exchange(t.Context(), Question{Name: name, Type: 1, Class: 1}); !errors.Is(err, wire.ErrName) {
-			t.Errorf("%q: %v", name, err)
+			t.Errorf("Exchange for the name %q: error %v, want ErrName", name, err)
 		}
 	}
 }

@@ -52,11 +52,11 @@ func exchange(t testing.TB, p *Pool, name string) (*dns.Msg, Answer) {
 	t.Helper()
 	a, err := p.Exchange(t.Context(), question(t, name))
 	if err != nil {
-		t.Fatalf("%s: %v", name, err)
+		t.Fatalf("Exchange for %s: %v", name, err)
 	}
 	m := new(dns.Msg)
 	if err := m.Unpack(a.Packed); err != nil {
-		t.Fatalf("%s: %v", name, err)
+		t.Fatalf("unpacking the answer about %s: %v", name, err)
 	}
 	if got := m.Question[0].Name; got != name+"." {
 		t.Errorf("the question in the answer is %q, want %q", got, name+".")
@@ -110,7 +110,7 @@ func TestTruncationWithoutTCPFails(t *testing.T) {
 	}
 }
 
-func TestSpoofedAnswersAreWaitedOut(t *testing.T) {
+func TestSpoofedAnswersAreIgnored(t *testing.T) {
 	u := dnstest.NewUpstream(t, dnstest.Spoof(dnstest.Answer("@ 300 IN A 192.0.2.7")))
 	p := newPool(t, nil, overUDP(u))
 	m, _ := exchange(t, p, "www.example.org")
@@ -122,7 +122,7 @@ func TestSpoofedAnswersAreWaitedOut(t *testing.T) {
 	}
 }
 
-func TestFloodOfForgedAnswersGoesToTCP(t *testing.T) {
+func TestFloodOfForgedAnswersSwitchesToTCP(t *testing.T) {
 	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
 		for i := uint16(1); q.Network == "udp" && i <= 40; i++ {
 			m := q.Reply(dns.RcodeNameError)
@@ -144,9 +144,9 @@ func TestRcodes(t *testing.T) {
 		first, second dnstest.Handler
 		want, asked   int // the rcode, and the number of queries to the second upstream
 	}{
-		{"REFUSED: the next", dnstest.Rcode(5), dnstest.Rcode(3), 3, 1},
-		{"SERVFAIL: the next", dnstest.Rcode(2), dnstest.Rcode(0), 0, 1},
-		{"SERVFAIL, bogus: final", dnstest.Rcode(2, 6), dnstest.Rcode(0), 2, 0},
+		{"REFUSED: asks the next", dnstest.Rcode(5), dnstest.Rcode(3), 3, 1},
+		{"SERVFAIL: asks the next", dnstest.Rcode(2), dnstest.Rcode(0), 0, 1},
+		{"SERVFAIL with EDE DNSSEC Bogus: final", dnstest.Rcode(2, 6), dnstest.Rcode(0), 2, 0},
 		{"NXDOMAIN: final", dnstest.Rcode(3), dnstest.Rcode(0), 3, 0},
 		{"all fail: SERVFAIL before REFUSED", dnstest.Rcode(5), dnstest.Rcode(2), 2, 1},
 		{"all refuse", dnstest.Rcode(5), dnstest.Rcode(5), 5, 1},
@@ -188,11 +188,11 @@ func TestRefusedPortFailsOverAtOnce(t *testing.T) {
 func TestUntrustedCertificate(t *testing.T) {
 	u := dnstest.NewUpstream(t, nil)
 	for name, p := range map[string]*Pool{
-		"unknown authority": newPool(t, x509.NewCertPool(), overTLS(u)),
-		"another name":      newPool(t, u.Roots, "tls://"+u.TLSAddr.String()+"#other.test"),
+		"certificate of an unknown authority": newPool(t, x509.NewCertPool(), overTLS(u)),
+		"certificate for another name":        newPool(t, u.Roots, "tls://"+u.TLSAddr.String()+"#other.test"),
 	} {
 		if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: error %v, want ErrUnreachable", name, err)
 		}
 		if got := p.Stats().Upstreams[0].Failures[Untrusted]; got != 1 {
 			t.Errorf("%s: %d failures counted as untrusted, want 1", name, got)
@@ -225,7 +225,7 @@ func TestPipelining(t *testing.T) {
 				name := fmt.Sprintf("n%d.example.org", i)
 				a, err := p.Exchange(t.Context(), question(t, name))
 				if err != nil {
-					t.Errorf("%s: %v", name, err)
+					t.Errorf("Exchange for %s: %v", name, err)
 					return
 				}
 				m := new(dns.Msg)
@@ -263,7 +263,7 @@ func TestDeadConnectionIsReplaced(t *testing.T) {
 		t.Errorf("%d connections, want 2", got)
 	}
 	if s := p.Stats().Upstreams[0]; s.Retries != 1 || !s.Healthy {
-		t.Errorf("%+v", s)
+		t.Errorf("upstream %+v, want one retry, and healthy", s)
 	}
 }
 
@@ -275,7 +275,7 @@ func TestMalformedStreams(t *testing.T) {
 		u := dnstest.NewUpstream(t, func(q *dnstest.Query) { q.SendRaw(raw); q.Close() })
 		p := newPool(t, nil, overTCP(u))
 		if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: error %v, want ErrUnreachable", name, err)
 		}
 	}
 }
@@ -287,13 +287,13 @@ func TestCancelledContext(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		stop := time.AfterFunc(20*time.Millisecond, cancel)
 		if _, err := p.Exchange(ctx, question(t, "www.example.org")); !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: %v", endpoint, err)
+			t.Errorf("%s: error %v, want context.Canceled", endpoint, err)
 		}
 		stop.Stop()
 	}
 }
 
-func TestRunEndsEverything(t *testing.T) {
+func TestExchangeFailsAfterRunEnds(t *testing.T) {
 	u := dnstest.NewUpstream(t, nil)
 	p := newPool(t, u.Roots, overTLS(u), overTCP(u))
 	ctx, cancel := context.WithCancel(t.Context())

@@ -123,7 +123,7 @@ func TestForgottenConnectionIsReplaced(t *testing.T) {
 	})
 }
 
-func TestManyQuestionsTakeFewConnections(t *testing.T) {
+func TestManyQuestionsUseFewConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := piped(t, func(c net.Conn, _ int32) { io.Copy(io.Discard, c) })
 		defer s.group.end()

@@ -20,7 +20,7 @@ func (s *Switch) address(t *testing.T, name string) string {
 	}
 	m := new(dns.Msg)
 	if err := m.Unpack(a.Packed); err != nil || len(m.Answer) == 0 {
-		t.Fatalf("%v: %v", err, m)
+		t.Fatalf("answer %v, %v; want one with a record", m, err)
 	}
 	return m.Answer[0].(*dns.A).A.String()
 }
@@ -64,7 +64,7 @@ func TestSwitch(t *testing.T) {
 	replace(true, overUDP(first))
 	replace(false, overUDP(first))
 	if got := s.address(t, "one.example"); got != "192.0.2.1" {
-		t.Error(got)
+		t.Errorf("address %s, want 192.0.2.1 from the first upstream", got)
 	}
 	slow := make(chan error, 1)
 	go func() {
@@ -76,7 +76,7 @@ func TestSwitch(t *testing.T) {
 	}
 	replace(true, overUDP(second))
 	if got := s.address(t, "two.example"); got != "192.0.2.2" {
-		t.Error(got)
+		t.Errorf("address %s, want 192.0.2.2 from the second upstream", got)
 	}
 	close(hold)
 	if err := <-slow; err != nil {
@@ -86,14 +86,14 @@ func TestSwitch(t *testing.T) {
 		t.Error("an endpoint without an address was accepted")
 	}
 	if got := s.address(t, "still.example"); got != "192.0.2.2" {
-		t.Error(got)
+		t.Errorf("address %s, want 192.0.2.2 from the second upstream", got)
 	}
 	if up := s.Stats().Upstreams; len(up) != 1 || up[0].Upstream != overUDP(second) {
-		t.Errorf("%+v", up)
+		t.Errorf("upstreams %+v, want the second one only", up)
 	}
 	replace(true)
 	if up := s.Stats().Upstreams; len(up) != 0 {
-		t.Errorf("%+v", up)
+		t.Errorf("upstreams %+v, want none", up)
 	}
 	stop()
 }

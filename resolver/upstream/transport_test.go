@@ -47,9 +47,9 @@ func TestCaseNotEchoed(t *testing.T) {
 	}
 }
 
-// TestForgedCasesKeep0x20 checks that 0x20 stays in use after many answers over UDP that do not echo the case, if the answers over TCP echo it: the answers over
-// UDP may be forged.
-func TestForgedCasesKeep0x20(t *testing.T) {
+// TestForgedLowerCaseAnswersKeep0x20 checks that 0x20 stays in use after many answers over UDP that do not echo the case, if the answers over TCP echo it: the
+// answers over UDP may be forged.
+func TestForgedLowerCaseAnswersKeep0x20(t *testing.T) {
 	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
 		if q.Network == "udp" {
 			dnstest.LowerCase(dnstest.Answer())(q)
@@ -95,8 +95,8 @@ func TestCaseNotEchoedWithoutTCP(t *testing.T) {
 	}
 }
 
-// TestCaseNotEchoedWithSilentTCP asks an upstream that answers in lower case over UDP and never over TCP. Each client gives up before the attempt over TCP fails;
-// the attempt must nevertheless be a strike.
+// TestCaseNotEchoedWithSilentTCP asks an upstream that answers in lower case over UDP and never over TCP. Each client gives up before the attempt over TCP
+// fails; the attempt must nevertheless be a strike.
 func TestCaseNotEchoedWithSilentTCP(t *testing.T) {
 	var giveUp atomic.Pointer[context.CancelFunc]
 	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
@@ -187,9 +187,9 @@ func TestWithoutEDNS(t *testing.T) {
 	}
 }
 
-// TestDeclinedTypes checks answers of home routers to a query for a type that they do not support: an error without an OPT, with or without the question. Such an
-// answer does not show that the upstream lacks EDNS or is unhealthy.
-func TestDeclinedTypes(t *testing.T) {
+// TestDeclinedTypesKeepUpstreamHealthy checks answers of home routers to a query for a type that they do not support: an error without an OPT, with or without
+// the question. Such an answer does not show that the upstream lacks EDNS or is unhealthy.
+func TestDeclinedTypesKeepUpstreamHealthy(t *testing.T) {
 	for _, rcode := range []int{dns.RcodeFormatError, dns.RcodeNotImplemented} {
 		for _, headerOnly := range []bool{true, false} {
 			for _, network := range []string{"udp", "tcp"} {
@@ -213,7 +213,7 @@ func TestDeclinedTypes(t *testing.T) {
 					}
 				}
 				if s := p.Stats().Upstreams[0]; !s.Healthy || s.Failures[Malformed] != 0 || s.Failures[Rcode] != 2*maxStrikes {
-					t.Errorf("%+v", s)
+					t.Errorf("upstream %+v, want a healthy one with %d failures by rcode and none by malformed answers", s, 2*maxStrikes)
 				}
 				exchange(t, p, "www.example.org")
 				if u.Last().Msg.IsEdns0() == nil {
@@ -239,8 +239,8 @@ func declineHTTPS(rcode int, headerOnly bool) dnstest.Handler {
 	}
 }
 
-// TestDeclinesEverything checks that an upstream is unhealthy if it answers NOTIMP even for types that every resolver supports.
-func TestDeclinesEverything(t *testing.T) {
+// TestUpstreamDecliningEveryTypeIsUnhealthy checks that an upstream is unhealthy if it answers NOTIMP even for types that every resolver supports.
+func TestUpstreamDecliningEveryTypeIsUnhealthy(t *testing.T) {
 	first, second := &fake{rcode: wire.NotImp, delay: after(time.Millisecond)}, &fake{delay: after(20 * time.Millisecond)}
 	scene(t, []*fake{first, second}, func(t *testing.T, p *Pool) {
 		for range 2 * maxStrikes {

@@ -147,7 +147,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := Parse("x.rpl", strings.NewReader(text))
 		if (s == nil) == (err == nil) {
-			t.Errorf("%v, %v", s, err)
+			t.Errorf("Parse: %v, %v; want either a scenario or an error", s, err)
 		}
 	})
 }
