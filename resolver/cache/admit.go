@@ -3,7 +3,6 @@ package cache
 import (
 	"bytes"
 	"encoding/binary"
-	"slices"
 
 	"rempart/internal/wire"
 )
@@ -93,7 +92,8 @@ func (p *packing) proves(rr *wire.Record) (bool, error) {
 // readsTTLs reports whether a compression pointer makes a name of the message include the TTL of a record. When the TTL has aged, clients would read another
 // name than the one that was judged.
 func (p *packing) readsTTLs(e *Answer) bool {
-	other := slices.Clone(p.msg)
+	var room [wire.UDPLimit]byte // most answers fit
+	other := append(room[:0], p.msg...)
 	for _, at := range e.ttls {
 		for i := range 4 {
 			other[p.bodyAt+int(at)+i] ^= 0xff

@@ -116,9 +116,6 @@ func pack(key Key, msg []byte, authenticated bool, now int64) (e *Answer, clean 
 	e.data = append(e.data, key.Name...)
 	e.data = append(e.data, msg[bodyAt:p.end]...)
 	e.bodyEnd = uint16(len(e.data))
-	for _, at := range p.spelt {
-		lowerLabels(e.data[len(key.Name)+at-bodyAt:])
-	}
 	e.data = append(e.data, p.targets...)
 	e.expires = now + int64(p.lifetime(e))
 	return e, nil, nil

@@ -16,7 +16,6 @@ type packing struct {
 	negative uint32 // what the SOA allows a negative answer
 	soa      bool
 	answered bool   // a record of the asked type is there
-	spelt    []int  // where records repeat the question's name, in the case in which it was asked
 	targets  []byte // the targets of CNAME records, then those of SVCB and HTTPS
 	chain    int    // bytes of targets that are of CNAME records
 	unclean  bool   // a record is to be left out or written again
@@ -136,7 +135,7 @@ func (p *packing) belongs(rr *wire.Record) (bool, error) {
 		case rr.Type == wire.TypeDNAME && p.key.Type != wire.TypeDNAME:
 			isOwnDNAME = true
 		default:
-			p.spelt = append(p.spelt, rr.Name)
+			lowerLabels(p.msg[rr.Name:]) // where it repeats the random case in which the question was asked
 			return true, nil
 		}
 	}
@@ -191,7 +190,7 @@ func (p *packing) walk(e *Answer) error {
 func (p *packing) fail(e *Answer) {
 	e.rcode = wire.ServFail
 	e.counts, e.ends, e.ttls = [3]uint16{}, [2]uint16{}, nil
-	p.end, p.spelt, p.targets, p.chain, p.unclean = p.bodyAt, nil, nil, 0, false
+	p.end, p.targets, p.chain, p.unclean = p.bodyAt, nil, 0, false
 }
 
 // keep adds a record to the answer.
