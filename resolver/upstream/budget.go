@@ -48,10 +48,10 @@ type budget struct {
 	queries atomic.Uint64
 }
 
-// earn counts one query.
-func (b *budget) earn() {
-	if b.queries.Add(1) > freeQueries {
-		b.add(1, maxTokens)
+// earn counts n queries.
+func (b *budget) earn(n uint64) {
+	if b.queries.Add(n) > freeQueries {
+		b.add(int64(n), maxTokens)
 	}
 }
 

@@ -228,7 +228,7 @@ func failsNoOther(t *testing.T, bad func(net.Conn, []byte) bool, mayBeAnswered b
 				nuisance.Go(func() {
 					ctx, cancel := context.WithTimeout(ctx, clientPatience)
 					defer cancel()
-					if _, err := p.Exchange(ctx, question(t, fmt.Sprintf("bad.n%d.example", i))); err == nil && !mayBeAnswered {
+					if _, err := exchangeWith(p, ctx, question(t, fmt.Sprintf("bad.n%d.example", i))); err == nil && !mayBeAnswered {
 						t.Error("the bad name was answered")
 					}
 				})

@@ -23,4 +23,16 @@
 //   - Pool.ask records the result of each attempt in the health of the upstream. An upstream that does not answer is
 //     down: it receives questions only if no better one is left. Pool.Run probes it until it answers (probe.go), and
 //     detects loops (loop.go).
+//
+// Most questions take a shorter way, without goroutines of their own:
+//
+//   - Sender.Send takes a batch of questions from one worker (sender.go). It sends the batch to the first healthy upstream over a UDP port:
+//     one of a few sockets that the worker shares among its questions (line_linux.go, port_linux.go). Each question is then in the table
+//     of its port, under its ID. Send returns the questions that must be asked by Exchange: if no upstream is healthy, if the first one is
+//     not asked over UDP or needs another format of queries, and on systems other than Linux.
+//   - The goroutine that reads the port matches each answer with the table: ID, name in the same case, type and class. An answer that settles
+//     its question ends the question. The receiver of the Sender is called once for all questions that one batch of datagrams ends.
+//   - A question becomes a race if its answer does not settle it, or is later than usual. The first attempt of the race is the datagram that was
+//     sent already. If there is no room for another race, an unanswered question keeps waiting for that datagram until its time ends; a
+//     question whose answer does not settle it ends with ErrBusy.
 package upstream

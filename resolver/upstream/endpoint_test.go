@@ -165,7 +165,7 @@ func TestCertificateWithoutAddress(t *testing.T) {
 		}
 	}()
 	endpoint := "tls://" + l.Addr().String()
-	_, err = newPool(t, u.Roots, endpoint).Exchange(t.Context(), question(t, "www.example.org"))
+	_, err = exchangeWith(newPool(t, u.Roots, endpoint), t.Context(), question(t, "www.example.org"))
 	if want := endpoint + "#dns.example"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want an error that says to write %s", err, want)
 	}

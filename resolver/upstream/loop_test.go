@@ -46,7 +46,7 @@ func TestLoopsAreDetected(t *testing.T) {
 			if got := p.checkLoop(t.Context(), m); got != isLoop || !p.Stats().Upstreams[0].Looping {
 				t.Fatalf("not detected: %d, %+v", got, p.Stats().Upstreams[0])
 			}
-			if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrLoop) {
+			if _, err := exchangeWith(p, t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrLoop) {
 				t.Errorf("error %v, want ErrLoop", err)
 			}
 			// Another instance behind it is fine.
@@ -160,7 +160,7 @@ func TestLoopIsDetectedWithoutAnswers(t *testing.T) {
 		pool.Store(p)
 		var client sync.WaitGroup
 		client.Go(func() {
-			if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
+			if _, err := exchangeWith(p, t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
 				t.Errorf("error %v, want ErrUnreachable", err)
 			}
 		})
@@ -175,7 +175,7 @@ func TestLoopIsDetectedWithoutAnswers(t *testing.T) {
 			t.Error("the upstream is healthy: the test checks nothing")
 		}
 		time.Sleep(maxReturns * (checkTimeout + 5*time.Second))
-		if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrLoop) {
+		if _, err := exchangeWith(p, t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrLoop) {
 			t.Errorf("half a minute after Run: error %v, want ErrLoop", err)
 		}
 		client.Wait()
@@ -245,7 +245,7 @@ func TestLoopThroughUnbound(t *testing.T) {
 	p := newPool(t, nil, "udp://"+startUnbound(t, program, here.Addr).String())
 	pool.Store(p)
 	dnstest.Eventually(t, "Unbound answers", func() bool {
-		_, err := p.Exchange(t.Context(), question(t, "www.example.org"))
+		_, err := exchangeWith(p, t.Context(), question(t, "www.example.org"))
 		return err == nil
 	})
 	if got := p.checkLoop(t.Context(), p.members[0]); got != isLoop {

@@ -67,7 +67,7 @@ func crowd(t *testing.T, p *Pool, clients, count int, pause time.Duration) (fail
 		all.Go(func() {
 			for i := c; i < count; i += clients {
 				ctx, cancel := context.WithTimeout(t.Context(), clientPatience)
-				a, err := p.Exchange(ctx, question(t, fmt.Sprintf("q%d.example", i)))
+				a, err := exchangeWith(p, ctx, question(t, fmt.Sprintf("q%d.example", i)))
 				cancel()
 				mu.Lock()
 				if err != nil || wire.Rcode(a.Packed) != wire.Success {
@@ -185,13 +185,13 @@ func TestRepeatedQuestionsForDeadZoneAreBounded(t *testing.T) {
 			all.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), clientPatience)
 				defer cancel()
-				p.Exchange(ctx, question(t, "dead.example"))
+				exchangeWith(p, ctx, question(t, "dead.example"))
 			})
 		}
 		for range 40 {
 			time.Sleep(100 * time.Millisecond)
 			ask := question(t, "good.example")
-			p.Exchange(t.Context(), ask)
+			exchangeWith(p, t.Context(), ask)
 			most = max(most, p.repeats.Load())
 		}
 		all.Wait()

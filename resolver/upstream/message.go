@@ -15,7 +15,8 @@ type Question struct {
 	Type, Class uint16
 	DO, CD      bool
 
-	partly func() // called when an upstream has answered over UDP, but truncated or not beyond doubt; may be nil
+	first  *firstTry // the datagram that was sent for it before the race; nil if there is none
+	partly func()    // called when an upstream has answered over UDP, but truncated or not beyond doubt; may be nil
 }
 
 const (

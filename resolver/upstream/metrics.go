@@ -26,7 +26,7 @@ func newCollector(zone string, stats func() Stats) prometheus.Collector {
 		p95:        d("rtt_p95_seconds", "Estimated 95th percentile of the round-trip time, after which a hedge is sent.", "upstream"),
 		questions:  d("questions_total", "Questions asked of the upstreams together."),
 		unanswered: d("unanswered_total", "Questions that no upstream answered."),
-		shed:       d("shed_total", "Questions refused because too many others waited for an upstream."),
+		shed:       d("shed_total", "Questions for which there was no room among those that are asked again."),
 		denied:     d("denied_total", "Questions of which a retry or hedge was held back, because those sent on suspicion are limited to a tenth of all questions."),
 		inFlight:   d("in_flight", "Questions that wait for an upstream now."),
 	}

@@ -77,6 +77,7 @@ type Pool struct {
 	maxRepeats int64
 
 	inFlight   atomic.Int64
+	waiting    atomic.Int64 // questions of Senders that no race continues
 	repeats    atomic.Int64 // running attempts that are not the first of their question
 	shed       atomic.Uint64
 	denied     atomic.Uint64
@@ -164,7 +165,7 @@ func (p *Pool) Exchange(ctx context.Context, q Question) (Answer, error) {
 	if len(lanes) == 0 {
 		return Answer{}, ErrLoop
 	}
-	p.budget.earn()
+	p.budget.earn(1)
 	// Attempts may outlive this call by a moment, and use the name until then.
 	q.Name = slices.Clone(q.Name)
 	a, err := newRace(p, q, lanes).run(ctx)

@@ -51,11 +51,11 @@ func largeNames(t *testing.T, dial func(context.Context) (net.Conn, error), pati
 	m.via.(*transport).stream.dial = dial
 	for i := range maxStrikes + 2 {
 		ctx, cancel := context.WithTimeout(t.Context(), clientWaits)
-		if _, err := p.Exchange(ctx, question(t, fmt.Sprintf("large%d.example", i))); err == nil {
+		if _, err := exchangeWith(p, ctx, question(t, fmt.Sprintf("large%d.example", i))); err == nil {
 			t.Error("a truncated answer was accepted")
 		}
 		cancel()
-		if a, err := p.Exchange(t.Context(), question(t, fmt.Sprintf("small%d.example", i))); err != nil || wire.Rcode(a.Packed) != wire.Success {
+		if a, err := exchangeWith(p, t.Context(), question(t, fmt.Sprintf("small%d.example", i))); err != nil || wire.Rcode(a.Packed) != wire.Success {
 			return fmt.Errorf("a small name: answer %q, %v", a.Packed, err)
 		}
 	}
@@ -108,7 +108,7 @@ func TestUpstreamThatDropsEDNSIsAskedWithoutIt(t *testing.T) {
 			p := newPool(t, nil, endpoint)
 			timed := func(q Question) time.Duration {
 				start := time.Now()
-				a, err := p.Exchange(t.Context(), q)
+				a, err := exchangeWith(p, t.Context(), q)
 				if err != nil || wire.Rcode(a.Packed) != wire.Success || q.DO && a.Authenticated {
 					t.Fatalf("%v, authenticated %v, answer %q", err, a.Authenticated, a.Packed)
 				}
@@ -162,7 +162,7 @@ func TestLossIsNotTreatedAsDroppedEDNS(t *testing.T) {
 		p.members[0].health.fixed = patience
 		p.members[0].via.(*transport).plain = 0
 		for i := range 100 {
-			p.Exchange(t.Context(), question(t, fmt.Sprintf("q%d.example", i)))
+			exchangeWith(p, t.Context(), question(t, fmt.Sprintf("q%d.example", i)))
 		}
 		return p.members[0].via.(*transport).dropEDNS.active()
 	}
@@ -246,7 +246,7 @@ func TestAnswerWithoutQuestion(t *testing.T) {
 		for _, endpoint := range []string{"udp://" + addr, overTCP(u)} {
 			soon(t, 500*time.Millisecond, func() time.Duration {
 				start := time.Now()
-				if a, err := newPool(t, nil, endpoint).Exchange(t.Context(), question(t, "www.example.org")); err == nil {
+				if a, err := exchangeWith(newPool(t, nil, endpoint), t.Context(), question(t, "www.example.org")); err == nil {
 					t.Errorf("%s: answer %q", endpoint, a.Packed)
 				}
 				return time.Since(start)

@@ -114,16 +114,23 @@ func (r *race) start(l *lane) {
 	r.running++
 	m := l.member
 	ctx, cancel := context.WithCancelCause(r.pool.group.ctx)
-	a := &attempt{lane: l, sent: time.Now(), silence: m.health.silence(), overdue: m.health.overdue(), cancel: cancel}
+	sent := time.Now()
+	if r.question.first != nil && len(r.attempts) == 0 {
+		sent = r.question.first.sent
+	}
+	a := &attempt{lane: l, sent: sent, silence: m.health.silence(), overdue: m.health.overdue(), cancel: cancel}
 	r.attempts = append(r.attempts, a)
 	q := r.question
+	if len(r.attempts) > 1 {
+		q.first = nil // that datagram belongs to the first attempt
+	}
 	q.partly = func() { a.partly.Store(true); m.health.hear() }
 	repeat := int64(min(len(r.attempts)-1, 1))
 	r.pool.repeats.Add(repeat)
 	if !r.pool.group.start(func() {
 		defer r.pool.repeats.Add(-repeat)
 		defer cancel(nil)
-		watch := time.AfterFunc(a.silence, func() {
+		watch := time.AfterFunc(a.silence-time.Since(a.sent), func() {
 			r.pool.silent(m, a.sent)
 			if r.over.Load() {
 				cancel(errOver)
@@ -147,6 +154,7 @@ func (r *race) plan() {
 	h := &last.lane.member.health
 	r.wait, r.hedge = h.patience(), false
 	if first {
+		defer func() { r.wait = max(r.wait-time.Since(last.sent), 0) }()
 		if after, known := h.hedgeAfter(); known && after < r.wait && len(r.candidates(true)) > 0 {
 			r.wait, r.hedge = after, true
 		}

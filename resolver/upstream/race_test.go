@@ -134,7 +134,7 @@ func scene(t *testing.T, fakes []*fake, f func(t *testing.T, p *Pool)) {
 func ask(t *testing.T, p *Pool) time.Duration {
 	t.Helper()
 	start := time.Now()
-	if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); err != nil {
+	if _, err := exchangeWith(p, t.Context(), question(t, "www.example.org")); err != nil {
 		t.Errorf("after %v: %v", time.Since(start), err)
 	}
 	return time.Since(start)
@@ -264,7 +264,7 @@ func TestExchangeFailsWhenAllUpstreamsAreDown(t *testing.T) {
 		}
 		for range 3 {
 			start := time.Now()
-			_, err := p.Exchange(t.Context(), question(t, "www.example.org"))
+			_, err := exchangeWith(p, t.Context(), question(t, "www.example.org"))
 			if !errors.Is(err, ErrUnreachable) || time.Since(start) != defaultTimeout {
 				t.Errorf("after %v: %v", time.Since(start), err)
 			}
@@ -335,7 +335,7 @@ func TestRepeatedQuestionsAreBounded(t *testing.T) {
 				const queries = 3000
 				var clients sync.WaitGroup
 				for range queries {
-					clients.Go(func() { p.Exchange(t.Context(), question(t, "www.example.org")) })
+					clients.Go(func() { exchangeWith(p, t.Context(), question(t, "www.example.org")) })
 					time.Sleep(3 * time.Millisecond)
 				}
 				clients.Wait()
@@ -388,7 +388,7 @@ func TestTooManyQuestionsReturnErrBusy(t *testing.T) {
 			clients.Go(func() { ask(t, p) })
 		}
 		time.Sleep(time.Millisecond)
-		if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrBusy) {
+		if _, err := exchangeWith(p, t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrBusy) {
 			t.Errorf("error %v, want ErrBusy", err)
 		}
 		clients.Wait()
@@ -404,7 +404,7 @@ func TestContextDeadlineEndsExchange(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
 		defer cancel()
 		start := time.Now()
-		_, err := p.Exchange(ctx, question(t, "www.example.org"))
+		_, err := exchangeWith(p, ctx, question(t, "www.example.org"))
 		if !errors.Is(err, ErrUnreachable) || time.Since(start) != 700*time.Millisecond {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
@@ -427,7 +427,7 @@ func TestNewRefuses(t *testing.T) {
 func TestExchangeRefusesMalformedNames(t *testing.T) {
 	p := newPool(t, nil, "192.0.2.1")
 	for _, name := range [][]byte{nil, {3, 'a'}, {0, 0}, {0xc0, 12}} {
-		if _, err := p.Exchange(t.Context(), Question{Name: name, Type: 1, Class: 1}); !errors.Is(err, wire.ErrName) {
+		if _, err := exchangeWith(p, t.Context(), Question{Name: name, Type: 1, Class: 1}); !errors.Is(err, wire.ErrName) {
 			t.Errorf("Exchange for the name %q: error %v, want ErrName", name, err)
 		}
 	}

@@ -50,7 +50,7 @@ func question(t testing.TB, name string) Question {
 // exchange asks for name and unpacks the answer.
 func exchange(t testing.TB, p *Pool, name string) (*dns.Msg, Answer) {
 	t.Helper()
-	a, err := p.Exchange(t.Context(), question(t, name))
+	a, err := exchangeWith(p, t.Context(), question(t, name))
 	if err != nil {
 		t.Fatalf("Exchange for %s: %v", name, err)
 	}
@@ -104,7 +104,7 @@ func TestTruncation(t *testing.T) {
 func TestTruncationWithoutTCPFails(t *testing.T) {
 	u := dnstest.NewUpstream(t, dnstest.Truncate(dnstest.Close()))
 	p := newPool(t, nil, overUDP(u))
-	a, err := p.Exchange(t.Context(), question(t, "www.example.org"))
+	a, err := exchangeWith(p, t.Context(), question(t, "www.example.org"))
 	if !errors.Is(err, ErrUnreachable) {
 		t.Errorf("answer %v, error %v, want ErrUnreachable", a, err)
 	}
@@ -191,7 +191,7 @@ func TestUntrustedCertificate(t *testing.T) {
 		"certificate of an unknown authority": newPool(t, x509.NewCertPool(), overTLS(u)),
 		"certificate for another name":        newPool(t, u.Roots, "tls://"+u.TLSAddr.String()+"#other.test"),
 	} {
-		if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
+		if _, err := exchangeWith(p, t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
 			t.Errorf("%s: error %v, want ErrUnreachable", name, err)
 		}
 		if got := p.Stats().Upstreams[0].Failures[Untrusted]; got != 1 {
@@ -223,7 +223,7 @@ func TestPipelining(t *testing.T) {
 		for i := range n {
 			all.Go(func() {
 				name := fmt.Sprintf("n%d.example.org", i)
-				a, err := p.Exchange(t.Context(), question(t, name))
+				a, err := exchangeWith(p, t.Context(), question(t, name))
 				if err != nil {
 					t.Errorf("Exchange for %s: %v", name, err)
 					return
@@ -274,7 +274,7 @@ func TestMalformedStreams(t *testing.T) {
 	} {
 		u := dnstest.NewUpstream(t, func(q *dnstest.Query) { q.SendRaw(raw); q.Close() })
 		p := newPool(t, nil, overTCP(u))
-		if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
+		if _, err := exchangeWith(p, t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
 			t.Errorf("%s: error %v, want ErrUnreachable", name, err)
 		}
 	}
@@ -286,7 +286,7 @@ func TestCancelledContext(t *testing.T) {
 		p := newPool(t, u.Roots, endpoint)
 		ctx, cancel := context.WithCancel(t.Context())
 		stop := time.AfterFunc(20*time.Millisecond, cancel)
-		if _, err := p.Exchange(ctx, question(t, "www.example.org")); !errors.Is(err, context.Canceled) {
+		if _, err := exchangeWith(p, ctx, question(t, "www.example.org")); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: error %v, want context.Canceled", endpoint, err)
 		}
 		stop.Stop()
@@ -304,7 +304,7 @@ func TestExchangeFailsAfterRunEnds(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if _, err := p.Exchange(t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
+	if _, err := exchangeWith(p, t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("after Run has ended: %v, want ErrUnreachable", err)
 	}
 }

@@ -70,7 +70,7 @@ type Stats struct {
 	Upstreams  []Stat // in order of preference
 	Queries    uint64 // questions asked
 	Unanswered uint64 // of those, ended with an error
-	Shed       uint64 // refused with ErrBusy
+	Shed       uint64 // questions for which there was no room for a race
 	Denied     uint64 // questions of which a retry or hedge was not sent because the budget was used up
 	InFlight   int64
 }
@@ -79,7 +79,7 @@ type Stats struct {
 func (p *Pool) Stats() Stats {
 	s := Stats{
 		Queries: p.budget.queries.Load(), Unanswered: p.unanswered.Load(),
-		Shed: p.shed.Load(), Denied: p.denied.Load(), InFlight: p.inFlight.Load(),
+		Shed: p.shed.Load(), Denied: p.denied.Load(), InFlight: p.inFlight.Load() + p.waiting.Load(),
 	}
 	for _, m := range p.members {
 		c := &m.counters

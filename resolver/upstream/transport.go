@@ -166,7 +166,11 @@ func (t *transport) askEither(ctx context.Context, q *Question) (reply, error) {
 	either, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	plain := make(chan reply, 1)
-	late := time.AfterFunc(t.plainAfter(q), func() {
+	after := t.plainAfter(q)
+	if q.first != nil {
+		after -= time.Since(q.first.sent)
+	}
+	late := time.AfterFunc(after, func() {
 		t.stream.group.start(func() {
 			if !t.spend(false) {
 				return

@@ -80,7 +80,7 @@ func TestCaseNotEchoedWithoutTCP(t *testing.T) {
 	p := newPool(t, nil, "udp://"+addr)
 	const name = "a-long-enough-name-to-be-mixed.example.org"
 	for i := 1; i < caseStrikes; i++ {
-		if _, err := p.Exchange(t.Context(), question(t, name)); !errors.Is(err, ErrUnreachable) {
+		if _, err := exchangeWith(p, t.Context(), question(t, name)); !errors.Is(err, ErrUnreachable) {
 			t.Errorf("after %d answers that may be forged: %v", i, err)
 		}
 		if p.members[0].via.(*transport).noMix.active() {
@@ -177,7 +177,7 @@ func TestWithoutEDNS(t *testing.T) {
 		}
 		q := question(t, "www.example.org")
 		q.DO = true
-		a, err := p.Exchange(t.Context(), q)
+		a, err := exchangeWith(p, t.Context(), q)
 		if err != nil || wire.Rcode(a.Packed) != wire.Success || a.Authenticated {
 			t.Errorf("a question for DNSSEC records: %v, authenticated %v, answer %q", err, a.Authenticated, a.Packed)
 		}
@@ -199,7 +199,7 @@ func TestDeclinedTypesKeepUpstreamHealthy(t *testing.T) {
 				q.Type = wire.TypeHTTPS
 				for i := range 2 * maxStrikes {
 					q.DO = i%2 == 0
-					a, err := p.Exchange(t.Context(), q)
+					a, err := exchangeWith(p, t.Context(), q)
 					if err != nil {
 						t.Fatalf("%s over %s, header only %v: %v", dns.RcodeToString[rcode], network, headerOnly, err)
 					}

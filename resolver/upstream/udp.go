@@ -16,7 +16,7 @@ import (
 
 const (
 	receiveLen = 4096 // size of the receive buffer; a longer datagram is truncated, and the query is sent over TCP
-	maxForeign = 20   // datagrams that are no answer to a query, until it is asked over TCP instead
+	maxForeign = 20   // datagrams on one socket that answer no question, until its questions are sent over TCP instead
 )
 
 // datagrams asks one upstream over UDP, each query from a socket of its own: the kernel
@@ -44,6 +44,9 @@ func (d *datagrams) open(ctx context.Context) (net.Conn, error) {
 func (d *datagrams) ask(ctx context.Context, q *Question, f form) (reply, error) {
 	if err := ctx.Err(); err != nil {
 		return reply{}, err
+	}
+	if q.first != nil && f.edns && q.first.used.CompareAndSwap(false, true) { // that datagram has an OPT
+		return q.first.wait(ctx)
 	}
 	conn, err := d.open(ctx)
 	if err != nil {

@@ -1,0 +1,273 @@
+package upstream
+
+import (
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rempart/internal/wire"
+)
+
+const (
+	portsPerUpstream = 8                // sockets of one line to one upstream
+	portLife         = 60 * time.Second // after about this time a port is replaced
+	portQuestions    = 20_000           // after about this number of questions, too
+	tick             = 10 * time.Millisecond
+	idleTicks        = 100 // after which the clock of a line stops
+)
+
+// line sends the questions of one Sender to the upstreams of one pool. Its method send is called by one goroutine at a time.
+type line struct {
+	pool    *Pool
+	ctx     context.Context // ends with the pool, or by stop
+	stop    context.CancelFunc
+	limit   time.Duration
+	receive func([]*Pending)
+	random  *rand.ChaCha8 // seeded by the system: IDs, cases and the choice of a port cannot be predicted
+	ports   [][]*port     // by member, at most portsPerUpstream each
+	out     datagramBatch
+	most    int // questions over a port, until it is replaced
+
+	mu      sync.Mutex
+	open    []*port // all ports with a socket, those that take no more questions included
+	ticking atomic.Bool
+}
+
+func newLine(p *Pool, limit time.Duration, receive func([]*Pending)) *line {
+	var seed [32]byte
+	crand.Read(seed[:])
+	l := &line{pool: p, limit: limit, receive: receive, random: rand.NewChaCha8(seed), most: portQuestions, ports: make([][]*port, len(p.members))}
+	l.ctx, l.stop = context.WithCancel(p.group.ctx)
+	l.out.init()
+	return l
+}
+
+// send is Sender.Send to the line's pool.
+func (l *line) send(batch []*Pending) (left []*Pending) {
+	m, alone := l.pool.preferred()
+	if m == nil {
+		return batch
+	}
+	t, ok := m.via.(*transport)
+	if !ok || t.datagrams == nil || t.datagrams.dial != nil || t.noEDNS.active() || t.dropEDNS.active() {
+		return batch
+	}
+	mix := !t.noMix.active()
+	batch, left = valid(batch)
+	for len(batch) > 0 {
+		n := min(len(batch), maxDatagrams)
+		port := l.port(m)
+		if port == nil {
+			return append(batch, left...)
+		}
+		left = append(left, l.sendOver(port, t, batch[:n], mix, alone)...)
+		batch = batch[n:]
+	}
+	return left
+}
+
+// valid moves questions whose names are not valid to the end of the batch, and splits it there. Exchange returns an error for them.
+func valid(batch []*Pending) (good, bad []*Pending) {
+	n := len(batch)
+	for i := 0; i < n; {
+		if name := batch[i].Name; wire.NameLen(name) > 0 && wire.NameLen(name) == len(name) {
+			i++
+			continue
+		}
+		n--
+		batch[i], batch[n] = batch[n], batch[i]
+	}
+	return batch[:n:n], batch[n:]
+}
+
+// sendOver sends at most maxDatagrams questions over a port. If some cannot be sent, it returns them, and the port takes no more: the address of this machine may
+// have changed. All are due at the same time, so that the order of sending is the order of due times.
+func (l *line) sendOver(to *port, t *transport, batch []*Pending, mix, alone bool) (unsent []*Pending) {
+	now := time.Now()
+	due := now.Add(to.member.after(t, &batch[0].Question, alone))
+	l.pool.budget.earn(uint64(len(batch)))
+	for i, q := range batch {
+		q.sent, q.due, q.raced, q.mix = now, due, nil, mix
+		l.out.set(i, q.compose(l.random))
+	}
+	c := &to.member.counters
+	c.queries.Add(uint64(len(batch)))
+	c.inFlight.Add(int64(len(batch)))
+	l.pool.waiting.Add(int64(len(batch)))
+	sent := to.send(batch, l.random)
+	l.tick()
+	if sent == len(batch) {
+		return nil
+	}
+	to.close(l.limit + time.Second)
+	unsent = batch[sent:]
+	c.queries.Add(-uint64(len(unsent)))
+	l.pool.noLongerWaiting(to.member, len(unsent))
+	return unsent
+}
+
+// port returns a port for the next questions to m, chosen at random. It replaces a port that has been used for long. If no socket can be opened, it returns an
+// old port, or nil if there is none.
+func (l *line) port(m *member) *port {
+	i := slices.Index(l.pool.members, m)
+	at := int(l.random.Uint64() % portsPerUpstream)
+	all := l.ports[i]
+	if at < len(all) && !all[at].worn() {
+		return all[at]
+	}
+	fresh, err := l.openPort(m)
+	switch {
+	case err == nil && at < len(all):
+		all[at].close(l.limit + time.Second)
+		all[at] = fresh
+		return fresh
+	case err == nil:
+		l.ports[i] = append(all, fresh)
+		return fresh
+	case len(all) > 0:
+		return all[at%len(all)] // no further descriptor is free: the old ports have to serve
+	}
+	return nil
+}
+
+// openPort opens a port to m and starts reading from it.
+func (l *line) openPort(m *member) (*port, error) {
+	p, err := newPort(l, m)
+	if err != nil {
+		return nil, err
+	}
+	if !l.pool.group.start(p.run) {
+		p.conn.Close()
+		return nil, errEnded
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open = append(l.open, p)
+	return p, nil
+}
+
+// forget removes a closed port.
+func (l *line) forget(p *port) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open = slices.DeleteFunc(l.open, func(o *port) bool { return o == p })
+}
+
+// tick starts the line's clock if it does not run.
+func (l *line) tick() {
+	if !l.ticking.Load() && l.ticking.CompareAndSwap(false, true) && !l.pool.group.start(l.watch) {
+		l.ticking.Store(false)
+	}
+}
+
+// watch looks for overdue questions until none was on its way for some time.
+func (l *line) watch() {
+	timer := time.NewTicker(tick)
+	defer timer.Stop()
+	for idle := 0; ; idle++ {
+		if l.expire(time.Now()) {
+			idle = 0
+		}
+		if idle > idleTicks {
+			l.ticking.Store(false)
+			if !l.expire(time.Now()) || !l.ticking.CompareAndSwap(false, true) {
+				return
+			}
+			idle = 0
+		}
+		select {
+		case <-timer.C:
+		case <-l.ctx.Done():
+			return
+		}
+	}
+}
+
+// expire continues or ends the questions that are overdue at now, and reports whether any question is on its way.
+func (l *line) expire(now time.Time) (some bool) {
+	l.mu.Lock()
+	ports := slices.Clone(l.open)
+	l.mu.Unlock()
+	for _, p := range ports {
+		o, left := p.overdue(now, l.pool.reserve)
+		some = some || left
+		for _, sent := range o.silent {
+			l.pool.silent(p.member, sent)
+		}
+		for _, q := range o.raced {
+			l.race(q, q.raced)
+		}
+		if n := len(o.ended); n > 0 {
+			l.pool.noLongerWaiting(p.member, n)
+			p.member.counters.failures[Timeout].Add(uint64(n))
+			l.pool.unanswered.Add(uint64(n))
+			for _, q := range o.ended {
+				q.Err = errUnanswered
+			}
+			l.receive(o.ended)
+		}
+	}
+	return some
+}
+
+// errUnanswered is the error of a question that got no answer in time, while there was no room for a race.
+var errUnanswered = errors.New("upstream: no upstream answered in time, and too many questions wait for a second attempt")
+
+// reserve reports whether there is room for another race, and takes it.
+func (p *Pool) reserve() bool {
+	if p.inFlight.Add(1) <= p.maxInFlight {
+		return true
+	}
+	p.inFlight.Add(-1)
+	p.shed.Add(1)
+	return false
+}
+
+// noLongerWaiting notes that n questions of Senders have ended, or that races continue them.
+func (p *Pool) noLongerWaiting(m *member, n int) {
+	m.counters.inFlight.Add(-int64(n))
+	p.waiting.Add(-int64(n))
+}
+
+// proceed continues a question with a race, whose first attempt has that result.
+func (l *line) proceed(q *Pending, result firstResult) {
+	ended := l.ctx.Err() != nil
+	if ended || !l.pool.reserve() {
+		l.pool.noLongerWaiting(q.port.member, 1)
+		if q.Err = ErrBusy; ended {
+			q.Err = errEnded
+		}
+		l.receive([]*Pending{q})
+		return
+	}
+	first := newFirstTry(q)
+	first.result <- result
+	l.race(q, first)
+}
+
+func newFirstTry(q *Pending) *firstTry {
+	return &firstTry{member: q.port.member, sent: q.sent, result: make(chan firstResult, 1)}
+}
+
+// race continues a question with a race for which a place was reserved.
+func (l *line) race(q *Pending, first *firstTry) {
+	first.member.counters.queries.Add(^uint64(0)) // the race counts all of its attempts
+	l.pool.noLongerWaiting(first.member, 1)
+	run := func() {
+		q.Answer, q.Err = l.pool.race(l.ctx, q.Question, first, first.sent.Add(l.limit))
+		l.pool.inFlight.Add(-1)
+		q.port.leave(q)
+		l.receive([]*Pending{q})
+	}
+	if !l.pool.group.start(run) {
+		l.pool.inFlight.Add(-1)
+		q.port.leave(q)
+		q.Err = errEnded
+		l.receive([]*Pending{q})
+	}
+}

@@ -1,0 +1,131 @@
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// Pending is a question on its way to an upstream without a goroutine of its own. Its owner sets Question and passes it to Sender.Send; from then on it
+// belongs to the Sender, until the Sender passes it to its receiver.
+type Pending struct {
+	Question     // Name must not change while the question is on its way
+	Owner    any // of the caller's choice
+
+	// Set when the question has ended. Answer.Packed is valid only until the receiver returns.
+	Answer Answer
+	Err    error
+
+	sending // the datagram that was sent for it
+}
+
+// Sender sends questions in batches. One goroutine at a time may use it; other goroutines call its receiver, concurrently.
+type Sender struct {
+	current func() *Pool // the pool to use now; nil if there is none
+	receive func([]*Pending)
+	limit   time.Duration
+	line    *line // to the pool that was used last
+}
+
+// NewSender returns a Sender to this pool. receive is called with questions that have ended, concurrently, by the goroutines that read
+// answers: it should not wait for long. A question ends after limit at the
+// latest.
+func (p *Pool) NewSender(limit time.Duration, receive func([]*Pending)) *Sender {
+	return &Sender{current: func() *Pool { return p }, limit: limit, receive: receive}
+}
+
+// NewSender returns a Sender to the current pool, as Pool.NewSender does.
+func (s *Switch) NewSender(limit time.Duration, receive func([]*Pending)) *Sender {
+	return &Sender{current: s.current.Load, limit: limit, receive: receive}
+}
+
+// Send sends questions to the first healthy upstream of the pool, over UDP sockets that many questions share. It does not wait for answers. If no upstream is
+// healthy, or the first one is not asked over UDP or does not understand EDNS, Send returns the questions, and the caller should ask them by Exchange. The slice
+// that it returns may be a part of batch.
+//
+// An answer that settles a question ends it. A race (see race.go) continues a question whose answer is late, truncated or an error, or does not repeat the case of
+// the question, or whose datagram was refused. The first attempt of the race is the datagram that was sent. If there are too many races, such a question ends
+// with ErrBusy, except that a late answer is waited for.
+func (s *Sender) Send(batch []*Pending) (left []*Pending) {
+	p := s.current()
+	if p == nil {
+		return batch
+	}
+	if s.line == nil || s.line.pool != p {
+		s.line = newLine(p, s.limit, s.receive)
+	}
+	return s.line.send(batch)
+}
+
+// Close ends all questions on their way with an error, and closes the sockets. Send must not be called any more.
+func (s *Sender) Close() {
+	if s.line != nil {
+		s.line.stop()
+	}
+}
+
+// firstTry is the datagram of a Pending that a race continues: the race's first attempt waits for its answer instead of sending another datagram.
+type firstTry struct {
+	member *member
+	sent   time.Time
+	used   atomic.Bool
+	result chan firstResult // has room for one
+}
+
+type firstResult struct {
+	reply reply
+	err   error
+}
+
+// wait waits for the answer to the datagram until ctx ends.
+func (f *firstTry) wait(ctx context.Context) (reply, error) {
+	select {
+	case r := <-f.result:
+		return r.reply, r.err
+	case <-ctx.Done():
+		return reply{}, fmt.Errorf("waiting over UDP: %w", context.Cause(ctx))
+	}
+}
+
+// preferred returns the upstream to which new questions are sent: the first healthy one; nil if none is. alone is set if no other upstream is healthy.
+func (p *Pool) preferred() (first *member, alone bool) {
+	for _, m := range p.members {
+		if m.looping.Load() || m.isDown() {
+			continue
+		}
+		if first != nil {
+			return first, false
+		}
+		first = m
+	}
+	return first, true
+}
+
+// after returns how long a question waits for the answer of m before a race continues the question: until it would be hedged, sent again, or sent without EDNS.
+func (m *member) after(t *transport, q *Question, alone bool) time.Duration {
+	wait := min(m.health.patience(), t.plainAfter(q))
+	if hedge, known := m.health.hedgeAfter(); known && !alone {
+		wait = min(wait, hedge)
+	}
+	return wait
+}
+
+// race continues a question with a race whose first attempt is the datagram that was sent. The race ends at limit, or with ctx.
+func (p *Pool) race(ctx context.Context, q Question, first *firstTry, limit time.Time) (Answer, error) {
+	ctx, cancel := context.WithDeadline(ctx, limit)
+	defer cancel()
+	lanes := []lane{{member: first.member, good: first.member.health.state().good}}
+	for _, l := range p.order() {
+		if l.member != first.member {
+			lanes = append(lanes, l)
+		}
+	}
+	q.Name, q.first = slices.Clone(q.Name), first // attempts may outlive the race by a moment
+	a, err := newRace(p, q, lanes).run(ctx)
+	if err != nil {
+		p.unanswered.Add(1)
+	}
+	return a, err
+}
