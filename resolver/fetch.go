@@ -3,111 +3,30 @@ package resolver
 import (
 	"context"
 	"errors"
-	"net/netip"
-	"sync"
 
-	"rempart/internal/fair"
 	"rempart/internal/wire"
 	"rempart/resolver/cache"
 	"rempart/resolver/upstream"
 )
 
-// flights are the questions being asked upstream now, so that equal ones are asked once.
-type flights struct {
-	zones   *fair.Places[string]       // by the last labels of the name
-	clients *fair.Places[netip.Prefix] // by the client that asked first
-	mu      sync.Mutex
-	byKey   map[flightKey]*flight
-	running sync.WaitGroup
-	ctx     context.Context
-	cancel  context.CancelFunc
-}
-
-type flightKey struct {
-	name        string
-	typ, class  uint16
-	do, checked bool
-}
-
-// flight is one question: entry is set, never nil, when done is closed.
-type flight struct {
-	done  chan struct{}
-	entry *cache.Answer
-}
-
-// init makes room for most questions upstream at a time. No zone and no client gets all places, so that questions for zones with silent servers leave
-// places for others.
-func (f *flights) init(most int) {
-	f.zones = fair.New[string](most, most/4)
-	f.clients = fair.New[netip.Prefix](most, most/8) // fewer than zones reserve, so that one silent zone cannot take all places of a resolver that asks for many people
-	f.byKey = map[flightKey]*flight{}
-	f.ctx, f.cancel = context.WithCancel(context.Background())
-}
-
-// close ends the questions under way and waits for them.
-func (f *flights) close() {
-	f.cancel()
-	f.running.Wait()
-}
-
-// join returns the flight of key, and starts it with fetch if there is none; nil if there are too many. The flight continues after the client that started it
-// has left.
-func (f *flights) join(key cache.Key, client netip.Addr, fetch func(context.Context, cache.Key) *cache.Answer, c *counts) *flight {
-	k := flightKey{string(key.Name), key.Type, key.Class, key.DO, key.CD}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if fl := f.byKey[k]; fl != nil {
-		c.coalesced.Add(1)
-		return fl
-	}
-	zone := zoneOf(k.name)
-	own, network := fair.Client(client)
-	if !f.clients.Take(own, network) {
-		return nil
-	}
-	if !f.zones.Take(zone, zone) {
-		f.clients.Return(own, network)
-		return nil
-	}
-	fl := &flight{done: make(chan struct{})}
-	f.byKey[k] = fl
-	key.Name = []byte(k.name)
-	f.running.Go(func() {
-		ctx, cancel := context.WithTimeout(f.ctx, patience)
-		defer cancel()
-		fl.entry = fetch(ctx, key)
-		f.mu.Lock()
-		delete(f.byKey, k)
-		f.mu.Unlock()
-		f.zones.Return(zone, zone)
-		f.clients.Return(own, network)
-		close(fl.done)
-	})
-	return fl
-}
-
-// zoneOf returns the last two labels of a name in wire format: for most names, the zone that somebody registered.
-func zoneOf(name string) string {
-	var labels [128]int // where each label begins; a name has at most 127
-	n := 0
-	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
-		labels[n] = at
-		n++
-	}
-	return name[labels[max(0, n-2)]:]
-}
-
-// fetch asks upstream and stores the answer, or, for a short time, the failure (RFC 9520).
+// fetch asks upstream and stores the answer, or, for a short time, the failure.
 func (r *Resolver) fetch(ctx context.Context, key cache.Key) *cache.Answer {
 	asked := r.now().nano
-	a, err := r.exchanger(key.Name, key.Type).Exchange(ctx, upstream.Question{
-		Name: key.Name, Type: key.Type, Class: key.Class, DO: key.DO, CD: key.CD,
-	})
-	now := r.now().mono
+	a, err := r.exchanger(key.Name, key.Type).Exchange(ctx, question(key))
+	return r.store(key, a, err, asked, r.now())
+}
+
+func question(key cache.Key) upstream.Question {
+	return upstream.Question{Name: key.Name, Type: key.Type, Class: key.Class, DO: key.DO, CD: key.CD}
+}
+
+// store stores the result of asking upstream at asked (clock.nano): the answer, or, for a short time, the failure (RFC 9520).
+func (r *Resolver) store(key cache.Key, a upstream.Answer, err error, asked int64, t clock) *cache.Answer {
+	now := t.mono
 	var e *cache.Answer
 	if err == nil {
-		r.heard.Store(r.now().nano)
-		if r.outage.Swap(false) {
+		r.heard.Store(t.nano)
+		if r.outage.Load() && r.outage.Swap(false) {
 			r.ForgetFailures()
 		}
 		e, err = cache.NewAnswer(key, a.Packed, a.Authenticated, now)

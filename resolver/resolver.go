@@ -49,7 +49,7 @@ type Config struct {
 	Upstreams Exchanger
 	Forward   []Zone
 
-	MaxQuestions int // questions asked upstream at a time, over all zones; default upstream.MaxInFlight
+	MaxQuestions int // questions on their way upstream at a time, over all zones; default upstream.MaxInFlight
 
 	Enforced blocklist.Categories // zero enforces all
 	Observe  bool                 // answer as if unfiltered, and count the queries that would have been blocked
@@ -106,9 +106,13 @@ type Resolver struct {
 	outage atomic.Bool  // a question failed, and no upstream answered anything in the meantime
 
 	flights flights
-	slow    *counts // of Slow
+	sweeper sweeper
+	waiters sync.Pool // of *waiter
+	lists   sync.Pool // of *[]*wire.Query
+	slow    *counts   // of Slow and Forward
 	mu      sync.Mutex
-	counts  []*counts // of every worker, and slow
+	counts  []*counts          // of every worker, and slow
+	senders []*upstream.Sender // of every worker
 	hits    hitTotals
 }
 
@@ -146,12 +150,24 @@ func New(c Config) (*Resolver, error) {
 	}
 	slices.SortFunc(r.zones, func(a, b Zone) int { return wire.Labels(b.Name) - wire.Labels(a.Name) })
 	r.flights.init(cmp.Or(max(0, c.MaxQuestions), upstream.MaxInFlight))
+	r.waiters.New = func() any { return &waiter{} }
+	r.lists.New = func() any { return new([]*wire.Query) }
 	r.counts = []*counts{r.slow}
 	return r, nil
 }
 
-// Close waits for every exchange under way to end.
-func (r *Resolver) Close() { r.flights.close() }
+// Close ends every question under way, and returns when all are answered. No query may be passed to a Worker any more.
+func (r *Resolver) Close() {
+	r.flights.cancel()
+	r.mu.Lock()
+	senders := r.senders
+	r.mu.Unlock()
+	for _, s := range senders {
+		s.Close()
+	}
+	r.flights.running.Wait()
+	r.sweeper.work.Wait()
+}
 
 // clock is one reading of the time, made once per batch.
 type clock struct {
@@ -193,13 +209,21 @@ func (r *Resolver) exchanger(name []byte, typ uint16) Exchanger {
 type Worker struct {
 	*Resolver
 	counts *counts
+
+	// Of Forward.
+	ctx      context.Context
+	out      []outbox
+	answered []*wire.Query // queries that Forward answered itself
 }
 
 // NewWorker returns a worker. Make one per loop: workers are never freed.
 func (r *Resolver) NewWorker() *Worker {
-	w := &Worker{r, &counts{}}
+	w := &Worker{Resolver: r, counts: &counts{}, out: r.outboxes()}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.counts = append(r.counts, w.counts)
+	for _, o := range w.out {
+		r.senders = append(r.senders, o.sender)
+	}
 	return w
 }

@@ -247,10 +247,10 @@ func (b *bench) askPackedFrom(client netip.Addr, packed []byte) (*dns.Msg, bool)
 	q := &batch[0]
 	fast := q.Outcome == wire.Answered
 	if q.Outcome == wire.Slow {
-		b.r.Slow(context.Background(), q)
+		Continue(context.Background(), b.w, q)
 	} else if q.Renew {
 		renewal := *q
-		b.r.Slow(context.Background(), &renewal)
+		Continue(context.Background(), b.w, &renewal)
 	}
 	if q.Outcome != wire.Answered {
 		return nil, fast

@@ -270,10 +270,10 @@ func (s *server) Answer(q scenario.Query) []byte {
 	s.worker.Fast(batch)
 	switch {
 	case w.Outcome == wire.Slow:
-		s.resolver.Slow(s.run, w)
+		resolver.Continue(s.run, s.worker, w)
 	case w.Renew:
 		renewal := *w
-		go s.resolver.Slow(s.run, &renewal)
+		go resolver.Continue(s.run, s.worker, &renewal)
 	}
 	if w.Outcome != wire.Answered {
 		return nil

@@ -16,8 +16,7 @@ func (r *Resolver) Slow(ctx context.Context, q *wire.Query) {
 		r.renew(ctx, q)
 		return
 	}
-	r.proceed(ctx, q)
-	if q.Outcome == wire.Answered {
+	if r.proceed(ctx, q); q.Outcome == wire.Answered {
 		r.slow.answered(q)
 		r.slow.observe(r.now().nano-q.Asked, 1)
 	}
@@ -53,13 +52,7 @@ func (r *Resolver) proceed(ctx context.Context, q *wire.Query) {
 	if e == nil {
 		e = r.await(ctx, key, q.Client, old)
 	}
-	now, view = r.now(), r.set.View() // both may have changed while we waited
-	verdict := r.match(q, view, now)
-	if r.blocks(view, verdict) {
-		r.block(q, view, verdict, &cause{canary: isCanary(q.Name())})
-		return
-	}
-	r.answer(q, e, e == old && !e.Fresh(now.mono), verdict, view, now)
+	r.conclude(q, e, old, r.set.View(), r.now())
 }
 
 // await asks upstream for key, together with other clients that ask the same, and returns the answer; the stale answer, if that takes too long or fails; or the
@@ -69,20 +62,29 @@ func (r *Resolver) await(ctx context.Context, key cache.Key, client netip.Addr, 
 	if old != nil {
 		limit = stalePatience
 	}
-	f := r.flights.join(key, client, r.fetch, r.slow)
+	f := r.join(key, client)
 	if f == nil {
 		r.slow.shed.Add(1)
-		return r.orStale(old, cache.Failure(key, r.now().mono, wire.EDE{Code: wire.EDENetworkError, Text: "overloaded"}))
+		return r.orStale(old, overloaded(key, r.now()))
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case <-f.done:
-		return r.orStale(old, f.entry)
+		return r.orStale(old, f.answer)
 	case <-timer.C:
 	case <-ctx.Done():
 	}
 	return r.orStale(old, cache.Failure(key, r.now().mono, wire.EDE{Code: wire.EDENoReachable}))
+}
+
+// join joins the flight of key, or starts it, for a goroutine that waits; nil if there are too many flights.
+func (r *Resolver) join(key cache.Key, client netip.Addr) *flight {
+	f, fresh := r.flights.join(key, client, r.now().nano, nil, true, r.slow)
+	if fresh {
+		r.fly(f)
+	}
+	return f
 }
 
 // orStale returns got if it is an answer or reports a bogus name, else the stale answer if there is one, else got.
@@ -96,7 +98,7 @@ func (r *Resolver) orStale(old, got *cache.Answer) *cache.Answer {
 // renew fetches an answer that is still valid, so that the next client finds a fresh one.
 func (r *Resolver) renew(ctx context.Context, q *wire.Query) {
 	r.slow.renewed.Add(1)
-	f := r.flights.join(keyOf(q), q.Client, r.fetch, r.slow)
+	f := r.join(keyOf(q), q.Client)
 	if f == nil {
 		return
 	}

@@ -59,7 +59,8 @@ type Query struct {
 	Out       []byte     // the answer; its capacity is reused
 	Client    netip.Addr // the client's address: never logged, never stored
 	Transport Transport
-	Idle      uint16 // of a stream: how long it may stay idle, in units of 100 ms
+	Idle      uint16   // of a stream: how long it may stay idle, in units of 100 ms
+	Return    Returner // takes the query back if it is answered after its batch
 
 	// Set by the resolver.
 	Outcome Outcome
@@ -86,6 +87,10 @@ type Query struct {
 	nameLen    int
 	name       [MaxName]byte
 }
+
+// Returner takes back queries that were answered after their batch, together with their answers. It is safe for concurrent use. It may wait for
+// room in the send buffer of a socket.
+type Returner interface{ Return(answered []*Query) }
 
 // Name returns the question's name in canonical form, valid until the query is reused.
 func (q *Query) Name() []byte { return q.name[:q.nameLen] }

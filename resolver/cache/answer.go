@@ -121,7 +121,8 @@ func pack(key Key, msg []byte, authenticated bool, now int64) (e *Answer, clean 
 	return e, nil, nil
 }
 
-// Failure returns a SERVFAIL answer with extended errors for a question that could not be resolved. It is cached for failureTTL (RFC 9520).
+// Failure returns a SERVFAIL answer with extended errors for a question that could not be resolved. Its lifetime is failureTTL (RFC 9520);
+// the caller decides whether to store it.
 func Failure(key Key, now int64, errs ...wire.EDE) *Answer {
 	e := &Answer{
 		name: uint8(len(key.Name)), typ: key.Type, class: key.Class, rcode: wire.ServFail,

@@ -135,7 +135,7 @@ func (p *packing) belongs(rr *wire.Record) (bool, error) {
 		case rr.Type == wire.TypeDNAME && p.key.Type != wire.TypeDNAME:
 			isOwnDNAME = true
 		default:
-			lowerLabels(p.msg[rr.Name:]) // where it repeats the random case in which the question was asked
+			lowerLabels(p.msg[rr.Name:]) // the owner may be in the random case in which the question was asked
 			return true, nil
 		}
 	}

@@ -26,6 +26,13 @@ type Handler interface {
 	Shed(q *wire.Query)
 }
 
+// Forwarder is a Handler that continues many queries without a goroutine for each.
+type Forwarder interface {
+	// Forward continues queries that Fast left. It does not wait: each query is passed to its Returner when it is answered, soon after ctx ends at the latest.
+	// It returns the queries for which Slow must be called instead, as a part of queries. One loop at a time calls it; ctx is the same in every call.
+	Forward(ctx context.Context, queries []*wire.Query) (left []*wire.Query)
+}
+
 // Config configures a Server.
 type Config struct {
 	Addrs      []netip.AddrPort             // each served over UDP and TCP

@@ -127,6 +127,9 @@ func serve(t testing.TB, h Handler, c Config, change func(*Server)) (s *Server, 
 	if len(c.Addrs)+len(c.Packets)+len(c.Streams) == 0 {
 		c.Addrs = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
 	}
+	if byForward {
+		h = forwarding{h}
+	}
 	c.NewHandler = func() Handler { return h }
 	s, err := New(c)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rempart/internal/mmsg"
 	"rempart/internal/wire"
 )
 
@@ -22,15 +23,9 @@ const (
 	apart = 64 + 128
 )
 
-// mmsghdr is the kernel's struct of recvmmsg(2): a header and the length of the received message.
-type mmsghdr struct {
-	hdr unix.Msghdr
-	len uint32
-}
-
 // messages are the datagrams of one batch in the kernel's form: received queries and their answers.
 type messages struct {
-	in, out  [batchSize]mmsghdr
+	in, out  [batchSize]mmsg.Header
 	inVec    [batchSize]unix.Iovec
 	outVec   [batchSize]unix.Iovec
 	peers    [batchSize]unix.RawSockaddrInet6 // large enough for either family
@@ -47,7 +42,7 @@ func newMessages(at netip.AddrPort, wildcard bool) *messages {
 	for i := range m.in {
 		m.inVec[i].Base = &m.packets[i*(packetSize+apart)]
 		m.inVec[i].SetLen(packetSize)
-		in, out := &m.in[i].hdr, &m.out[i].hdr
+		in, out := &m.in[i].Hdr, &m.out[i].Hdr
 		in.Name = (*byte)(unsafe.Pointer(&m.peers[i]))
 		in.Iov, out.Iov = &m.inVec[i], &m.outVec[i]
 		in.SetIovlen(1)
@@ -59,7 +54,7 @@ func newMessages(at netip.AddrPort, wildcard bool) *messages {
 // prepare makes the headers that were filled last ready to be filled again.
 func (m *messages) prepare() {
 	for i := range m.in[:m.used] {
-		h := &m.in[i].hdr
+		h := &m.in[i].Hdr
 		h.Namelen = unix.SizeofSockaddrInet6
 		if m.wildcard {
 			h.Control = &m.controls[i][0]
@@ -71,17 +66,14 @@ func (m *messages) prepare() {
 
 // receive takes the datagrams that have arrived, without waiting.
 func (m *messages) receive(fd uintptr) (int, syscall.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&m.in)), batchSize, unix.MSG_DONTWAIT, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	m.used = int(n)
-	return m.used, 0
+	n, errno := mmsg.Receive(fd, m.in[:], unix.MSG_DONTWAIT)
+	m.used = n
+	return n, errno
 }
 
 // query makes q of message i.
 func (m *messages) query(q *wire.Query, i int) {
-	q.Packet = m.packets[i*(packetSize+apart):][:m.in[i].len]
+	q.Packet = m.packets[i*(packetSize+apart):][:m.in[i].Len]
 	var port uint16
 	q.Client, port = peer(&m.peers[i])
 	if answersAll(port) || port == m.at.Port() && q.Client == m.destination(i) {
@@ -94,7 +86,7 @@ func (m *messages) destination(i int) netip.Addr {
 	if !m.wildcard {
 		return m.at.Addr()
 	}
-	control := m.controls[i][:m.in[i].hdr.Controllen]
+	control := m.controls[i][:m.in[i].Hdr.Controllen]
 	if len(control) < unix.SizeofCmsghdr {
 		return netip.Addr{}
 	}
@@ -128,7 +120,7 @@ func (m *messages) answer(i int, out []byte) {
 	m.ready++
 	m.outVec[n].Base = &out[0]
 	m.outVec[n].SetLen(len(out))
-	h, in := &m.out[n].hdr, &m.in[i].hdr
+	h, in := &m.out[n].Hdr, &m.in[i].Hdr
 	h.Name, h.Namelen = in.Name, in.Namelen
 	if !m.wildcard {
 		return
@@ -162,9 +154,5 @@ func answerFrom(control []byte) {
 
 // send passes the answers from number at on to the kernel, and returns how many it accepted.
 func (m *messages) send(fd uintptr, at int) (int, syscall.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&m.out[at])), uintptr(m.ready-at), unix.MSG_DONTWAIT, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), 0
+	return mmsg.Send(fd, m.out[at:m.ready])
 }

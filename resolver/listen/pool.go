@@ -23,20 +23,39 @@ func newPool(size int) *pool {
 
 // run starts work for a client in a new goroutine. It returns false if there is no place.
 func (p *pool) run(client netip.Addr, work func(context.Context)) bool {
-	own, network := fair.Client(client)
-	if !p.places.Take(own, network) {
+	if !p.take(client) {
 		return false
 	}
-	p.running.Add(1)
-	p.work.Go(func() {
-		defer p.places.Return(own, network)
-		defer p.running.Add(-1)
-		work(p.ctx)
-	})
+	p.start(client, work)
 	return true
 }
 
-// wait waits for all work to end, once nobody calls run any more.
+// start starts work for a client that has a place, and frees the place at its end.
+func (p *pool) start(client netip.Addr, work func(context.Context)) {
+	go func() {
+		defer p.free(client)
+		work(p.ctx)
+	}()
+}
+
+// take takes a place for work for a client, and reports whether there was one.
+func (p *pool) take(client netip.Addr) bool {
+	if !p.places.Take(fair.Client(client)) {
+		return false
+	}
+	p.running.Add(1)
+	p.work.Add(1)
+	return true
+}
+
+// free gives back a place that take took.
+func (p *pool) free(client netip.Addr) {
+	p.places.Return(fair.Client(client))
+	p.running.Add(-1)
+	p.work.Done()
+}
+
+// wait waits for all work to end, once nobody calls run or take any more.
 func (p *pool) wait() { p.work.Wait() }
 
 // idle reports whether no work is under way.

@@ -30,6 +30,9 @@ type udpWorker struct {
 
 	queries []wire.Query
 	msgs    *messages
+	forward Forwarder     // the handler, if it is one
+	leaving []*wire.Query // queries of the batch for forward
+	late    lateAnswers
 
 	// The results of the system calls, which run inside a callback of the poller.
 	errno syscall.Errno
@@ -50,6 +53,8 @@ func newUDPWorker(conn *net.UDPConn, wildcard bool, c Config, s *Server) (*udpWo
 	w := &udpWorker{conn: conn, raw: raw, handler: c.NewHandler(), pool: s.pool, amplify: s.amplify, spin: c.Spin,
 		queries: make([]wire.Query, batchSize), msgs: newMessages(localAddr(conn), wildcard)}
 	w.copies.New = func() any { return &slowQuery{} }
+	w.forward, _ = w.handler.(Forwarder)
+	w.late.init(w)
 	if err := raw.Control(func(fd uintptr) { tune(fd, wildcard, c.Spin) }); err != nil {
 		return nil, err
 	}
@@ -131,14 +136,15 @@ func (w *udpWorker) batch() []wire.Query {
 	return w.queries[:w.count]
 }
 
-// answer sends the answers of a batch, and passes its slow queries to the pool.
+// answer sends the answers of a batch, and passes its slow queries on.
 func (w *udpWorker) answer(batch []wire.Query) {
 	renewals := false
+	w.leaving = w.leaving[:0]
 	for i := range batch {
 		q := &batch[i]
 		switch q.Outcome {
 		case wire.Slow:
-			if w.handOver(q, i) {
+			if w.leave(q, i) {
 				continue
 			}
 			w.handler.Shed(q)
@@ -151,14 +157,14 @@ func (w *udpWorker) answer(batch []wire.Query) {
 		renewals = renewals || q.Renew
 	}
 	w.sendAll()
-	if !renewals {
-		return
-	}
-	for i := range batch {
-		if q := &batch[i]; q.Outcome == wire.Answered && q.Renew {
-			w.handOver(q, i) // if there is no place, the answer is not refreshed: that can wait
+	if renewals {
+		for i := range batch {
+			if q := &batch[i]; q.Outcome == wire.Answered && q.Renew {
+				w.leave(q, i) // if there is no place, the answer is not refreshed: that can wait
+			}
 		}
 	}
+	w.passOn()
 }
 
 // sendAll sends the answers that are ready, and skips those that the kernel refuses.
@@ -178,55 +184,69 @@ func (w *udpWorker) sendAll() {
 
 // slowQuery is a query that left its batch, with the address to answer.
 type slowQuery struct {
-	wire.Query
-	packet  []byte
-	peer    unix.RawSockaddrInet6
-	control [controlSize]byte
-	hdr     unix.Msghdr
-	vec     unix.Iovec
+	wire.Query // the first field: see asSlow
+	worker     *udpWorker
+	packet     []byte
+	peer       unix.RawSockaddrInet6
+	peerLen    uint32
+	control    [controlSize]byte
+	controlLen int // 0 if the socket has one address
 }
 
-// handOver copies query i to the slow path. It returns false if there is no place.
-func (w *udpWorker) handOver(q *wire.Query, i int) bool {
+// asSlow returns the slowQuery of a query that left its batch.
+func asSlow(q *wire.Query) *slowQuery { return (*slowQuery)(unsafe.Pointer(q)) }
+
+// leave copies query i, to be passed on by passOn. It returns false if there is no place.
+func (w *udpWorker) leave(q *wire.Query, i int) bool {
+	if !w.pool.take(q.Client) {
+		return false
+	}
 	s := w.copies.Get().(*slowQuery)
 	out := s.Out
 	s.packet = append(s.packet[:0], q.Packet...)
 	s.Query = *q
-	s.Packet, s.Out = s.packet, out[:0]
-	s.peer = w.msgs.peers[i]
-	s.hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&s.peer)), Namelen: w.msgs.in[i].hdr.Namelen}
-	if n := w.msgs.in[i].hdr.Controllen; w.msgs.wildcard && n > 0 {
-		copy(s.control[:], w.msgs.controls[i][:n])
-		s.hdr.Control, s.hdr.Controllen = &s.control[0], n
+	s.Packet, s.Out, s.Return = s.packet, out[:0], w
+	s.peer, s.peerLen = w.msgs.peers[i], w.msgs.in[i].Hdr.Namelen
+	s.controlLen = 0
+	if n := int(w.msgs.in[i].Hdr.Controllen); w.msgs.wildcard && n > 0 {
+		s.controlLen = copy(s.control[:], w.msgs.controls[i][:n])
 	}
-	if w.pool.run(s.Client, func(ctx context.Context) { w.slow(ctx, s) }) {
-		return true
-	}
-	w.copies.Put(s)
-	return false
+	w.leaving = append(w.leaving, &s.Query)
+	return true
 }
 
-// slow answers one query on the slow path.
-func (w *udpWorker) slow(ctx context.Context, s *slowQuery) {
-	renew := s.Renew
-	w.handler.Slow(ctx, &s.Query)
-	if s.Outcome == wire.Answered && !renew && len(s.Out) > 0 {
-		w.amplify.enforce(&s.Query)
-		s.vec.Base = &s.Out[0]
-		s.vec.SetLen(len(s.Out))
-		s.hdr.Iov = &s.vec
-		s.hdr.SetIovlen(1)
-		if s.hdr.Control != nil {
-			answerFrom(s.control[:s.hdr.Controllen])
-		}
-		var errno syscall.Errno
-		err := w.raw.Write(func(fd uintptr) bool {
-			_, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT)
-			return errno != unix.EAGAIN
-		})
-		if err != nil || errno != 0 {
-			w.sendFailures.Add(1)
-		}
+// passOn passes the queries that left the batch to the handler's Forward, or to Slow in a goroutine for each.
+func (w *udpWorker) passOn() {
+	if len(w.leaving) == 0 {
+		return
 	}
-	w.copies.Put(s)
+	left := w.leaving
+	if w.forward != nil {
+		left = w.forward.Forward(w.pool.ctx, left)
+	}
+	for _, q := range left {
+		renewal := q.Renew
+		w.pool.start(q.Client, func(ctx context.Context) {
+			w.handler.Slow(ctx, q)
+			w.finish(q, renewal)
+		})
+	}
+	clear(w.leaving)
+}
+
+// finish sends the answer of one query that left its batch, unless it is a renewal, which was answered before. Its slowQuery is used again.
+func (w *udpWorker) finish(q *wire.Query, renewal bool) {
+	if !renewal {
+		w.late.send(q)
+	}
+	w.copies.Put(asSlow(q))
+}
+
+// Return sends the answers of queries that left their batches, and uses their slowQueries again.
+func (w *udpWorker) Return(answered []*wire.Query) {
+	w.late.send(answered...)
+	for _, q := range answered {
+		w.pool.free(q.Client)
+		w.copies.Put(asSlow(q))
+	}
 }

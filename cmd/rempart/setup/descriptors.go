@@ -6,7 +6,7 @@ import "log/slog"
 // process, so that no kind uses sockets that another needs. The rest is for lists, copies and the journal.
 type Descriptors struct {
 	Streams   int // DNS connections over TCP
-	Questions int // concurrent questions to upstreams; each needs a socket, a few need two
+	Questions int // questions to upstreams that have sockets of their own; a few need two. The others share some sockets per core and upstream
 	Web       int // connections to one listener of the page or the metrics
 	API       int // connections to one listener of the operators' API
 }
