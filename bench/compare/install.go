@@ -63,11 +63,11 @@ func lookPath(program string) string {
 
 // build builds this project's own programs into dir.
 func build(ctx context.Context, dir string, paths map[string]string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=auto", "-o", dir+string(filepath.Separator), "rempart/cmd/rempart", "rempart/bench/echo")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=auto", "-o", dir+string(filepath.Separator), "rempart/cmd/rempart", "rempart/bench/echo", "rempart/bench/forward")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building Rempart: %w: %s", err, out)
 	}
-	for _, program := range []string{rempart, echo} {
+	for _, program := range []string{rempart, echo, forward} {
 		paths[program] = filepath.Join(dir, program)
 	}
 	return nil

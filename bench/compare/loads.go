@@ -20,11 +20,16 @@ const (
 	blocked  = "blocked"               // hot listed names, in turn
 	cached   = "cached"                // hot popular names, in turn
 	mixed    = "mixed"                 // 95 % cached, 3 % blocked, 2 % names never asked before
+	typical  = "typical of an ISP"     // 80 % cached, 3 % blocked, 17 % names never asked before
+	misses   = "misses"                // names never asked before
 )
+
+// shares are the parts of loads that are made again for each run, in per cent: names that are cached, and listed names. The rest was never asked before.
+var shares = map[string]struct{ cached, blocked int }{mixed: {95, 3}, typical: {80, 3}, misses: {0, 0}}
 
 const (
 	hot         = 10_000  // number of names of the blocked and of the cached load
-	fastest     = 200_000 // queries per second that no server exceeds here: the length of a mixed load
+	fastest     = 200_000 // queries per second that no server exceeds here: the length of a load that is made again for each run
 	longestName = 200     // bytes of text: room for the policy zone's name and for one more label
 )
 
@@ -129,19 +134,20 @@ func (l *loads) path(load string) string {
 	return filepath.Join(l.dir, strings.ReplaceAll(load, ", ", "-")+".queries")
 }
 
-// file returns the path of the load's file of queries, one per line. The mixed load is made again each time: the file is valid until the next call, and long
-// enough for that many seconds.
+// file returns the path of the load's file of queries, one per line. Loads with names that were never asked before are made again each time: the file is valid
+// until the next call, and long enough for that many seconds.
 func (l *loads) file(load string, seconds int) (string, error) {
 	path := l.path(load)
-	if load != mixed {
+	share, made := shares[load]
+	if !made {
 		return path, nil
 	}
 	queries := make([]string, seconds*fastest)
 	for i := range queries {
 		switch p := l.rng.IntN(100); {
-		case p < 95:
+		case p < share.cached:
 			queries[i] = l.popular[l.rng.IntN(hot)]
-		case p < 98:
+		case p < share.cached+share.blocked:
 			queries[i] = l.names[l.rng.IntN(hot)]
 		default:
 			l.made++
@@ -152,4 +158,7 @@ func (l *loads) file(load string, seconds int) (string, error) {
 }
 
 // once reports whether a load's file is used at most once.
-func once(load string) bool { return load == distinct || load == mixed }
+func once(load string) bool {
+	_, made := shares[load]
+	return made || load == distinct
+}

@@ -32,9 +32,10 @@ const (
 	partCores      = "cores"
 	partSwap       = "swap"
 	partCollector  = "collector"
+	partMisses     = "misses"
 )
 
-var allParts = []string{partThroughput, partLatency, partTCP, partCores, partSwap, partCollector}
+var allParts = []string{partThroughput, partLatency, partTCP, partCores, partSwap, partCollector, partMisses}
 
 type options struct {
 	listed  int
@@ -102,7 +103,7 @@ func readFlags() (o options, err error) {
 	flag.IntVar(&o.seconds, "seconds", 5, "length of a run, 1 to 30")
 	flag.IntVar(&o.collect, "collector", 60, "seconds of load in the part about the garbage collector, 1 to 600")
 	flag.StringVar(&o.out, "out", filepath.Join("bench", "RESULTS.md"), "where to write the page")
-	flag.StringVar(&o.keep, "keep", "", "a folder to keep the servers' configurations in, and what they said")
+	flag.StringVar(&o.keep, "keep", "", "a folder for the servers' configurations and output")
 	flag.Parse()
 	for _, f := range []struct {
 		name               string
@@ -235,7 +236,7 @@ func (s *session) all(ctx context.Context) error {
 	for _, p := range []struct {
 		name string
 		do   func(context.Context) error
-	}{{partCores, s.twoCores}, {partSwap, s.swap}, {partCollector, s.collector}} {
+	}{{partCores, s.twoCores}, {partSwap, s.swap}, {partCollector, s.collector}, {partMisses, s.misses}} {
 		if !s.wants(p.name) {
 			continue
 		}
@@ -277,6 +278,9 @@ func (s *session) describe(ctx context.Context) {
 	}
 	for _, p := range s.servers {
 		s.results.Servers = append(s.results.Servers, described{p.key, p.name, versionOf(ctx, p, s.setup.paths), p.settings})
+	}
+	if s.wants(partMisses) {
+		s.results.Servers = append(s.results.Servers, described{bareForwarder.key, bareForwarder.name, "", bareForwarder.settings})
 	}
 }
 

@@ -19,6 +19,7 @@ const (
 	dnsdist  = "dnsdist"
 	unbound  = "unbound"
 	echo     = "echo"
+	forward  = "forward"
 )
 
 // peer is a kind of server: its names, and the configuration with which it does the same work as the others.
@@ -92,6 +93,13 @@ var peers = []peer{
 		settings: "bench/echo, GOMAXPROCS=1: sends each query back and looks at nothing: what sockets cost.",
 		args:     []string{"{addr}"}, env: []string{"GOMAXPROCS=1"},
 	},
+}
+
+// bareForwarder is measured under misses only: it knows no list and has no cache.
+var bareForwarder = peer{
+	key: forward, name: "forward", program: forward,
+	settings: "bench/forward, GOMAXPROCS=1: passes each query on with another ID over one of 16 sockets, and its answer back: what forwarding costs at least.",
+	args:     []string{"{addr}", "{upstream}"}, env: []string{"GOMAXPROCS=1"},
 }
 
 const recursorConf = `local-address=127.0.0.1

@@ -40,6 +40,7 @@ func (r results) write(w io.Writer) {
 	r.writeCores(w)
 	r.writeSwaps(w)
 	r.writeCollections(w)
+	r.writeMisses(w)
 	fmt.Fprintf(w, "\n## How each was set up\n\nAll loopback, no logs, no validation; a listed name is answered with %v, every other comes from the upstream.\n\n", landing)
 	for _, s := range r.Servers {
 		fmt.Fprintf(w, "- **%s**%s: %s\n", s.Name, prefixed(" ", s.Version), s.Settings)
@@ -75,7 +76,7 @@ func (b bar) outcome() string {
 	case b.kept():
 		return "kept"
 	case b.Unit == "":
-		return fmt.Sprintf("missed by %.2g %%", 100*math.Abs(b.Value/b.Limit-1))
+		return fmt.Sprintf("missed by %.0f %%", 100*math.Abs(b.Value/b.Limit-1))
 	default:
 		return "missed by " + b.figure(math.Abs(b.Value-b.Limit))
 	}
@@ -107,6 +108,9 @@ func table[T any](w io.Writer, servers []described, loads []string, runs map[cel
 }
 
 func costAndRate(runs []run) string {
+	if len(runs) == 0 {
+		return "not measured"
+	}
 	return fmt.Sprintf("%s; %s/s%s", text(over(runs, run.cost), 2), thousands(int(over(runs, run.rate).Median)), flaws(runs))
 }
 
@@ -132,7 +136,7 @@ func (r results) forwarded() string {
 	}
 	var seen, missing []string
 	for _, s := range r.Servers {
-		if s.Key == echo {
+		if s.Key == echo || s.Key == forward {
 			continue
 		}
 		for _, load := range []string{distinct, blocked, cached} {

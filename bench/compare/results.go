@@ -25,6 +25,7 @@ type results struct {
 	TwoCores    map[string][]run
 	Swaps       *swapResult
 	Collections *collections
+	Misses      *missResult
 }
 
 // described is a server that took part.
@@ -91,6 +92,12 @@ const (
 	mostPause        = 100.0  // µs, the longest pause of the garbage collector
 	mostOfSwaps      = 2.0    // p99.9 while sets are replaced, to p99.9 without
 	mostOfOneCore    = 1.10   // CPU per query on two cores, to one core
+	mostOfMisses     = 0.5    // CPU per query, to dnsdist's, misses
+	mostOfForward    = 2.5    // CPU per query, to the bare forwarder's, misses
+	mostOfTypical    = 0.4    // CPU per query, to dnsdist's, typical of an ISP
+	mostForwardP50   = 1.5    // p50 of misses, to the bare forwarder's
+	mostForwardP99   = 2.0    // p99 of misses, to the bare forwarder's
+	mostMissCores    = 1.15   // CPU per query on two cores, to one core, misses
 	leastOfUnboundIn = 1.5    // queries over TCP per second of CPU, to Unbound's
 )
 
@@ -125,7 +132,7 @@ func (r results) bars() (all []bar) {
 			add("p99, "+load, of(rempart, delay.p99), max(mostOfEcho*of(echo, delay.p99), leastOfTail), "µs")
 		}
 	}
-	return append(all, r.barsAlone()...)
+	return append(append(all, r.barsAlone()...), r.Misses.bars()...)
 }
 
 // barsAlone returns the bars of the parts after throughput and latency.

@@ -62,8 +62,11 @@ func (s *session) start(ctx context.Context, p peer, name, cores string, env ...
 	s.fleet.running = append(s.fleet.running, process)
 	sv := &server{peer: p, process: process, addr: addr, forget: forget}
 	ready := func() error { return sv.check(s.loads) }
-	if p.key == echo {
+	switch p.key {
+	case echo:
 		ready = sv.echoes
+	case forward:
+		ready = func() error { return sv.expect(s.loads.popular[0], origin.String()) }
 	}
 	err = process.waitUntil(ctx, loading, ready)
 	if err != nil {
@@ -124,7 +127,7 @@ func (sv *server) echoes() error {
 }
 
 // warmed are the loads whose names a server must know before another load is measured.
-var warmed = map[string][]string{cached: {cached}, blocked: {blocked}, mixed: {cached, blocked}}
+var warmed = map[string][]string{cached: {cached}, blocked: {blocked}, mixed: {cached, blocked}, typical: {cached, blocked}}
 
 // fresh prepares it for a run of a load: it knows no distinct name, and all names of the other loads.
 func (sv *server) fresh(ctx context.Context, s *session, load string) error {

@@ -83,7 +83,7 @@ type shared struct {
 	ctx     context.Context // of Start, then of Run
 }
 
-// Lists keeps the configured lists up to date and the set that is compiled from them in force. Start, then Run, are called by one goroutine,
+// Lists keeps the configured lists up to date, compiles them into a set and puts the set in force. Start, then Run, are called by one goroutine,
 // the writer; all other methods are safe for concurrent use.
 type Lists struct {
 	*shared
@@ -193,7 +193,7 @@ func notify(c chan<- struct{}) {
 // Start reads files and last good copies, fetches URLs without a copy, and puts the resulting set in force. If that takes longer than a second,
 // Start puts the set of the last run in force and returns; if there is none, Start returns after five seconds at most. The work continues, and Run waits for
 // its end. A list that cannot be fetched or read never makes Start fail: Status reports the list. An error means that the data folder cannot be used.
-// After Start, Run must be called: it gives the folder back.
+// After Start, Run must be called: it unlocks the folder at its end.
 func (l *Lists) Start(ctx context.Context) error {
 	if l.cfg.ReadOnly {
 		l.ctx = ctx
@@ -327,7 +327,7 @@ func (l *Lists) fetchMissing(ctx context.Context, end time.Time) {
 		case ctx.Err() == nil:
 			l.handleDownload(r)
 		case r.err != nil:
-			r.list.fetching = false // not its failure: Run gives it the time it needs
+			r.list.fetching = false // the time of the start ended the fetch, not the server: Run fetches the list again
 		default:
 			l.lateDownloads = append(l.lateDownloads, r) // parsing it would delay Start further
 		}

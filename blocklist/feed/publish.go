@@ -16,7 +16,7 @@ import (
 	"rempart/internal/setfile"
 )
 
-// publisher makes the set from the copies of the lists, in files in the data folder, and puts it in force. Only the writer uses it.
+// publisher makes the set from the copies of the lists, stores the set in the data folder and puts it in force. Only the writer uses it.
 type publisher struct {
 	*shared
 	copies  *copies
@@ -25,7 +25,7 @@ type publisher struct {
 	counter *durable.Counter
 	file    *setfile.File // of the set in force
 	content uint64        // fingerprint of the copies of the published set
-	damaged bool          // the snapshot on disk must not be built upon
+	damaged bool          // the next set is compiled of all copies: the snapshot on disk is damaged, or it is unknown from which lists it was made
 	whole   bool          // the properties of a source changed: the set is compiled, not amended
 	err     error         // why the set in force does not have the newest content
 	retryAt time.Time     // the time of the next attempt after err
@@ -46,7 +46,8 @@ func newPublisher(s *shared, c *copies, o observer) *publisher {
 	return &publisher{shared: s, copies: c, observe: o, merged: make(chan *mergeJob, 1), verified: make(chan error, 1)}
 }
 
-// publish puts the set that is made of all copies in force, unless it is in force already. On an error the set before stays in force.
+// publish makes the set of all copies and puts it in force, unless it is in force already. On an error the present set stays in force, except after errRestored:
+// then the previous snapshot is in force.
 func (p *publisher) publish() error {
 	err := p.withGoodCopies(p.publishOnce)
 	p.err = err

@@ -1,4 +1,4 @@
-// Package mmsg receives and sends datagrams in batches, with one system call for each batch (recvmmsg(2) and sendmmsg(2)). It exists on Linux only.
+// Package mmsg receives and sends datagrams in batches, with one system call for each batch (recvmmsg(2) and sendmmsg(2)). On other systems it is empty.
 package mmsg
 
 import (
@@ -14,7 +14,7 @@ type Header struct {
 }
 
 // Receive fills headers with datagrams that have arrived, and returns their number. With the flag unix.MSG_DONTWAIT it returns unix.EAGAIN if none has arrived,
-// with unix.MSG_WAITFORONE it waits for the first. Another error may belong to a datagram that was sent before.
+// with unix.MSG_WAITFORONE it blocks the thread until the first has arrived. Another error may belong to a datagram that was sent before.
 func Receive(fd uintptr, headers []Header, flags int) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(unsafe.SliceData(headers))), uintptr(len(headers)), uintptr(flags), 0, 0)
 	if errno != 0 {

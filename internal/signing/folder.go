@@ -25,7 +25,7 @@ const (
 // Keys is a folder with secret keys and the key ring of their roles.
 type Keys struct{ dir string }
 
-// OpenKeys opens the keys in dir. If there is no key ring, it creates RootKey, ControlKey, FeedsKey and DeskKey and a ring, and returns true for created.
+// OpenKeys opens the keys in dir. If there is no key ring, it creates RootKey, ControlKey, FeedsKey and DeskKey and a ring, and created is true.
 func OpenKeys(dir string) (k *Keys, created bool, err error) {
 	k = &Keys{dir}
 	_, err = os.Stat(k.path(ringFile))
@@ -95,8 +95,8 @@ func WriteNewKey(path, name string) (*SecretKey, error) {
 	return key, writeKeyFile(path, []byte(key.Text()))
 }
 
-// Rotate replaces one of the folder's keys by a new one and publishes both in a ring that a root key signs. The new key has the role at once, and the old key
-// keeps it during overlap.
+// Rotate creates a new key under the name of one of the folder's keys, and writes it to the folder together with a ring that lists both keys. The new key has
+// the role at once, and the old key keeps it during overlap.
 func (k *Keys) Rotate(root *SecretKey, name string, role Role, overlap time.Duration) (*SecretKey, error) {
 	old, err := k.Secret(name)
 	if err != nil {
@@ -121,7 +121,7 @@ func (k *Keys) Rotate(root *SecretKey, name string, role Role, overlap time.Dura
 	return key, writeKeyFile(k.Path(name), []byte(key.Text()))
 }
 
-// writeKeyFile replaces a file that only its owner may read.
+// writeKeyFile writes a file that only its owner can read. It replaces an existing file.
 func writeKeyFile(path string, data []byte) error {
 	return durable.WriteBytes(path, data)
 }
@@ -166,7 +166,7 @@ func (k *Keys) Ring() (*StoredRing, error) {
 	return &StoredRing{ring, sealed, roots}, nil
 }
 
-// Change replaces the key ring by the ring that edit returns through its argument, signed by a root key. Control publishes the new ring.
+// Change calls edit, which changes the ring in place, increases its serial number, signs it with a root key and stores it. Control publishes a changed ring.
 func (k *Keys) Change(root *SecretKey, edit func(*Ring) error) error {
 	stored, err := k.Ring()
 	if err != nil {

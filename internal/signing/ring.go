@@ -89,7 +89,7 @@ func ParseRing(sealed []byte, roots []PublicKey) (*ParsedRing, error) {
 		r.RootKeys = append(r.RootKeys, k)
 	}
 	if len(r.RootKeys) == 0 {
-		return nil, fmt.Errorf("key ring: there is no root key in the ring, so that nobody could change the ring")
+		return nil, fmt.Errorf("key ring: there is no root key in the ring, so nobody could change the ring")
 	}
 	seen := map[string]bool{}
 	for _, rk := range r.Keys {

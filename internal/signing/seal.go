@@ -40,7 +40,7 @@ type Signature struct {
 	Bytes []byte `json:"signature"`
 }
 
-// Sealed holds unsealed bytes and their signatures, which are not checked yet.
+// Sealed holds the parts of sealed bytes. The signatures are not checked yet.
 type Sealed struct {
 	Kind       Kind
 	Signatures []Signature
