@@ -2,11 +2,11 @@ package resolver
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"sync"
 	"testing"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 )
 
@@ -15,13 +15,7 @@ var byForward bool
 
 // TestMain runs all tests twice: queries that Fast leaves are continued by Slow, then by Forward.
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if code == 0 {
-		fmt.Println("again, by Forward")
-		byForward = true
-		code = m.Run()
-	}
-	os.Exit(code)
+	os.Exit(dnstest.RunTwice(m, "by Forward", func() { byForward = true }))
 }
 
 // returned is a Returner for one query.

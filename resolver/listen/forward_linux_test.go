@@ -2,10 +2,10 @@ package listen
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"testing"
 
+	"rempart/internal/dnstest"
 	"rempart/internal/wire"
 )
 
@@ -14,13 +14,7 @@ var byForward bool
 
 // TestMain runs all tests twice: slow queries are continued by Slow, then by Forward.
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if code == 0 {
-		fmt.Println("again, by Forward")
-		byForward = true
-		code = m.Run()
-	}
-	os.Exit(code)
+	os.Exit(dnstest.RunTwice(m, "by Forward", func() { byForward = true }))
 }
 
 // forwarding is a Forwarder that calls the Handler's Slow for each query, and returns the queries of a call one by one or, if the first of them does not wait,

@@ -27,7 +27,7 @@
 // Most questions take a shorter way, without goroutines of their own:
 //
 //   - Sender.Send takes a batch of questions from one worker (sender.go). It sends the batch to the first healthy upstream over a UDP port:
-//     one of a few sockets that the worker shares among its questions (line_linux.go, port_linux.go). Each question is then in the table
+//     one of a few sockets that the worker shares among its questions (line_linux.go, port_linux.go). Each question is then in the table (table_linux.go)
 //     of its port, under its ID. Send returns the questions that must be asked by Exchange: if no upstream is healthy, if the first one is
 //     not asked over UDP or needs another format of queries, and on systems other than Linux.
 //   - The goroutine that reads the port matches each answer with the table: ID, name in the same case, type and class. An answer that settles

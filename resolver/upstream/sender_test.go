@@ -2,10 +2,11 @@ package upstream
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"testing"
+
+	"rempart/internal/dnstest"
 )
 
 // bySender makes exchangeWith use a Sender.
@@ -13,13 +14,7 @@ var bySender bool
 
 // TestMain runs all tests twice: questions are asked by Exchange, then by a Sender.
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if code == 0 {
-		fmt.Println("again, by a Sender")
-		bySender = true
-		code = m.Run()
-	}
-	os.Exit(code)
+	os.Exit(dnstest.RunTwice(m, "by a Sender", func() { bySender = true }))
 }
 
 // exchangeWith asks p a question by Exchange or, where a Sender sends it, by a Sender.
