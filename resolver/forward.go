@@ -193,8 +193,7 @@ func (r *Resolver) conclude(q *wire.Query, e, old *cache.Answer, view *blocklist
 // finish concludes a query of Forward, and counts it.
 func (r *Resolver) finish(q *wire.Query, e, old *cache.Answer, view *blocklist.View, now clock) {
 	r.conclude(q, e, old, view, now)
-	r.slow.answered(q)
-	r.slow.observe(now.nano-q.Asked, 1)
+	r.count(q, now)
 }
 
 // giveBack passes queries to their Returners, those with the same one together.

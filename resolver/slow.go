@@ -17,9 +17,14 @@ func (r *Resolver) Slow(ctx context.Context, q *wire.Query) {
 		return
 	}
 	if r.proceed(ctx, q); q.Outcome == wire.Answered {
-		r.slow.answered(q)
-		r.slow.observe(r.now().nano-q.Asked, 1)
+		r.count(q, r.now())
 	}
+}
+
+// count counts a query that was answered at now, after Fast had left it.
+func (r *Resolver) count(q *wire.Query, now clock) {
+	r.slow.answered(q)
+	r.slow.observe(now.nano-q.Asked, 1)
 }
 
 // Shed answers a query for which there is no place on the slow path. The answer has an extended error, is counted, and is not cached.

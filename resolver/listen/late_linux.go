@@ -81,11 +81,9 @@ func (l *lateAnswers) flush() {
 		}
 		l.from += l.sent
 	}
-	clear(l.headers[:l.to]) // no answer is held longer than needed
-	for i := range l.headers[:l.to] {
-		l.headers[i].Hdr.Iov = &l.vectors[i]
-		l.headers[i].Hdr.SetIovlen(1)
-		l.vectors[i].Base = nil
+	for i := range l.headers[:l.to] { // no answer is held longer than needed
+		h := &l.headers[i].Hdr
+		h.Name, h.Control, l.vectors[i].Base = nil, nil, nil
 	}
 	l.to = 0
 }

@@ -218,16 +218,6 @@ func (l *line) expire(now time.Time) (some bool) {
 // errUnanswered is the error of a question that got no answer in time, while there was no room for a race.
 var errUnanswered = errors.New("upstream: no upstream answered in time, and too many questions wait for a second attempt")
 
-// reserve reports whether there is room for another race, and takes it.
-func (p *Pool) reserve() bool {
-	if p.inFlight.Add(1) <= p.maxInFlight {
-		return true
-	}
-	p.inFlight.Add(-1)
-	p.shed.Add(1)
-	return false
-}
-
 // noLongerWaiting notes that n questions of Senders have ended, or that races continue them.
 func (p *Pool) noLongerWaiting(m *member, n int) {
 	m.counters.inFlight.Add(-int64(n))
@@ -260,14 +250,17 @@ func (l *line) race(q *Pending, first *firstTry) {
 	l.pool.noLongerWaiting(first.member, 1)
 	run := func() {
 		q.Answer, q.Err = l.pool.race(l.ctx, q.Question, first, first.sent.Add(l.limit))
-		l.pool.inFlight.Add(-1)
-		q.port.leave(q)
-		l.receive([]*Pending{q})
+		l.raced(q)
 	}
 	if !l.pool.group.start(run) {
-		l.pool.inFlight.Add(-1)
-		q.port.leave(q)
 		q.Err = errEnded
-		l.receive([]*Pending{q})
+		l.raced(q)
 	}
+}
+
+// raced passes on a question whose race has ended.
+func (l *line) raced(q *Pending) {
+	l.pool.inFlight.Add(-1)
+	q.port.leave(q)
+	l.receive([]*Pending{q})
 }

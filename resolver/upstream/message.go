@@ -43,7 +43,7 @@ func appendQuery(dst []byte, q *Question, id uint16, f form) []byte {
 	name := len(dst)
 	dst = append(dst, q.Name...)
 	if f.mix {
-		mixCase(dst[name:])
+		mixCase(dst[name:], randomBits)
 	}
 	dst = binary.BigEndian.AppendUint16(dst, q.Type)
 	dst = binary.BigEndian.AppendUint16(dst, q.Class)
@@ -77,17 +77,27 @@ func randomID() uint16 {
 	return binary.BigEndian.Uint16(b[:])
 }
 
-// mixCase gives every letter of a canonical name a random case, which an answer must repeat (draft-vixie-dnsext-dns0x20): up to one more bit per letter that a
-// forger must guess.
-func mixCase(name []byte) {
-	var bits [wire.MaxName/8 + 1]byte
-	rand.Read(bits[:])
+// mixCase gives every letter of a canonical name a random case, by the bits that random returns. An answer must repeat it (draft-vixie-dnsext-dns0x20): up to
+// one more bit per letter that a forger must guess.
+func mixCase(name []byte, random func() uint64) {
+	bits := uint64(0)
 	for i, c := range name {
+		if i%64 == 0 {
+			bits = random()
+		}
 		// Length bytes are at most 63 and so never letters.
-		if 'a' <= c && c <= 'z' && bits[i/8]>>(i%8)&1 != 0 {
+		if 'a' <= c && c <= 'z' && bits&1 != 0 {
 			name[i] = c - ('a' - 'A')
 		}
+		bits >>= 1
 	}
+}
+
+// randomBits returns unpredictable bits.
+func randomBits() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.BigEndian.Uint64(b[:])
 }
 
 // match is how far a message answers a query.

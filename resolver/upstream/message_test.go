@@ -69,7 +69,7 @@ func TestMixCaseVaries(t *testing.T) {
 	seen := map[string]bool{}
 	for range 50 {
 		mixed := bytes.Clone(name)
-		mixCase(mixed)
+		mixCase(mixed, randomBits)
 		if !bytes.Equal(bytes.ToLower(mixed), name) {
 			t.Fatalf("mixCase changed more than the case: %q", mixed)
 		}

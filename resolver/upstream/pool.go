@@ -156,11 +156,10 @@ func (p *Pool) Exchange(ctx context.Context, q Question) (Answer, error) {
 	if n := wire.NameLen(q.Name); n == 0 || n != len(q.Name) {
 		return Answer{}, fmt.Errorf("upstream: %w", wire.ErrName)
 	}
-	defer p.inFlight.Add(-1)
-	if p.inFlight.Add(1) > p.maxInFlight {
-		p.shed.Add(1)
+	if !p.reserve() {
 		return Answer{}, ErrBusy
 	}
+	defer p.inFlight.Add(-1)
 	lanes := p.order()
 	if len(lanes) == 0 {
 		return Answer{}, ErrLoop
@@ -173,6 +172,16 @@ func (p *Pool) Exchange(ctx context.Context, q Question) (Answer, error) {
 		p.unanswered.Add(1)
 	}
 	return a, err
+}
+
+// reserve reports whether there is room for another race, and takes it.
+func (p *Pool) reserve() bool {
+	if p.inFlight.Add(1) <= p.maxInFlight {
+		return true
+	}
+	p.inFlight.Add(-1)
+	p.shed.Add(1)
+	return false
 }
 
 // order returns the upstreams to ask: the healthy ones in the configured order, then those that are down, the one with the newest good answer first. Those that

@@ -33,24 +33,10 @@ type sending struct {
 func (q *Pending) compose(random *rand.ChaCha8) []byte {
 	query := appendQuery(q.query[:0], &q.Question, 0, form{edns: true})
 	if q.mix {
-		mixWith(query[wire.HeaderLen:], len(q.Name), random)
+		mixCase(query[wire.HeaderLen:][:len(q.Name)], random.Uint64)
 	}
 	q.length = uint16(len(query))
 	return query
-}
-
-// mixWith is mixCase with bits of random.
-func mixWith(name []byte, n int, random *rand.ChaCha8) {
-	bits := uint64(0)
-	for i := range name[:n] {
-		if i%64 == 0 {
-			bits = random.Uint64()
-		}
-		if c := name[i]; 'a' <= c && c <= 'z' && bits&1 != 0 {
-			name[i] = c - ('a' - 'A')
-		}
-		bits >>= 1
-	}
 }
 
 // add puts questions into the table, each under a random ID that no other question has, and writes the IDs into the queries.
