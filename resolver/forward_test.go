@@ -2,12 +2,18 @@ package resolver
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/miekg/dns"
 
 	"rempart/internal/dnstest"
 	"rempart/internal/wire"
+	"rempart/resolver/upstream"
 )
 
 // byForward makes Continue use Forward.
@@ -48,5 +54,31 @@ func Continue(ctx context.Context, w *Worker, q *wire.Query) {
 	if renewal { // Slow returns after the renewal
 		w.flights.running.Wait()
 		q.Outcome = wire.Answered
+	}
+}
+
+// TestVariantsOfOneQuestionAreAskedInTurn checks that only one question for a name and type is on its way, whatever its flags are, and that all are answered.
+func TestVariantsOfOneQuestionAreAskedInTurn(t *testing.T) {
+	var asking, most, asked atomic.Int64
+	b := newBench(t, nil)
+	b.up.answer = func(ctx context.Context, q upstream.Question) (*dns.Msg, error) {
+		asked.Add(1)
+		most.Store(max(most.Load(), asking.Add(1)))
+		defer asking.Add(-1)
+		time.Sleep(20 * time.Millisecond)
+		return usual(ctx, q)
+	}
+	var clients sync.WaitGroup
+	for _, options := range [][]string{nil, {"+cd"}, {"+do"}, {"+do", "+cd"}} {
+		clients.Go(func() {
+			m := query(t, "www.example.com", "A", options...)
+			if a := b.askFrom(netip.MustParseAddr("127.0.0.99"), m); a == nil || a.Rcode != dns.RcodeSuccess {
+				t.Errorf("with %v: got %v, want NOERROR", options, a)
+			}
+		})
+	}
+	clients.Wait()
+	if most.Load() != 1 || asked.Load() != 4 {
+		t.Errorf("%d of %d questions were on their way at the same time, want one of four", most.Load(), asked.Load())
 	}
 }
