@@ -104,7 +104,7 @@ func (b *Bucket) Each(ctx context.Context, f func(key string, value []byte) erro
 func (b *Bucket) write(ctx context.Context, key string, value []byte, do func(context.Context, string) (uint64, error)) (uint64, error) {
 	t, err := b.token(key)
 	if err == nil {
-		err = b.s.checkSpace(len(value))
+		err = b.s.checkWrite(len(value))
 	}
 	if err != nil {
 		return 0, err

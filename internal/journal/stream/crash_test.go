@@ -310,3 +310,21 @@ func TestStoreRecoversFromFullDisk(t *testing.T) {
 	s.Close()
 	checkKept(t, open(t, c), n)
 }
+
+// TestWritesAfterRestartOfServerAreNotLost checks that a write is never sent over the connection to a server that was replaced: its outcome would be unknown.
+func TestWritesAfterRestartOfServerAreNotLost(t *testing.T) {
+	s := open(t, testConfig(t))
+	for n := range uint64(5) {
+		s.server.shutdown()
+		if err := s.server.start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the next record", func() bool {
+			_, err := s.Append(t.Context(), n, "change", payload(n+1))
+			if errors.Is(err, ErrUnknown) || errors.Is(err, ErrBehind) {
+				t.Fatalf("append: %v", err)
+			}
+			return err == nil
+		})
+	}
+}

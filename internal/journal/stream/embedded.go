@@ -148,6 +148,13 @@ func (e *embedded) connect(name string, log *slog.Logger) (*nats.Conn, error) {
 		nats.ReconnectJitter(0, 0))
 }
 
+// isConnected reports whether a connection leads to the current server. After a restart, a connection needs a moment to notice that the former server is gone.
+func (e *embedded) isConnected(nc *nats.Conn) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.server != nil && nc.ConnectedServerId() == e.server.ID()
+}
+
 // close stops the server. When it returns, the store is on disk.
 func (e *embedded) close() {
 	e.stop()

@@ -146,15 +146,22 @@ func (s *Stream) MaxRecord() int {
 	return int(min(s.nc.MaxPayload(), maxPayload)) - headerRoom
 }
 
-// checkSpace returns ErrFull if n more bytes would exceed the space of the embedded store's disk, and the store's error if the store failed.
-func (s *Stream) checkSpace(n int) error {
+// checkWrite returns ErrFull if n more bytes would exceed the space of the embedded store's disk, the store's error if the store failed, and an error while the
+// connection leads to a server that was replaced, which would never answer.
+func (s *Stream) checkWrite(n int) error {
 	if n > s.MaxRecord() {
 		return fmt.Errorf("%d bytes exceed the limit of %d bytes for a message", n, s.MaxRecord())
 	}
 	if s.server == nil {
 		return nil
 	}
-	return s.server.checkSpace(n)
+	if err := s.server.checkSpace(n); err != nil {
+		return err
+	}
+	if !s.server.isConnected(s.nc) {
+		return errors.New("the journal's server was restarted, and the connection to it is not open yet: nothing was written")
+	}
+	return nil
 }
 
 // publish writes a message and waits for the acknowledgement.
@@ -162,7 +169,7 @@ func (s *Stream) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.Pub
 	if s.nc.IsClosed() {
 		return 0, ErrClosed
 	}
-	if err := s.checkSpace(len(m.Data)); err != nil {
+	if err := s.checkWrite(len(m.Data)); err != nil {
 		return 0, err
 	}
 	ctx, cancel := s.writeContext(ctx)
