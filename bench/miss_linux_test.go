@@ -17,6 +17,7 @@ import (
 	"rempart/resolver/cache"
 	"rempart/resolver/listen"
 	"rempart/resolver/upstream"
+	"rempart/resolver/upstream/transport"
 )
 
 // record is the answer of upstreamOf: an address for the name in the question.
@@ -53,7 +54,7 @@ func upstreamOf(t testing.TB) netip.AddrPort {
 // forwarder starts a server that forwards to an upstream, and returns the address of the server.
 func forwarder(t testing.TB, to netip.AddrPort) netip.AddrPort {
 	t.Helper()
-	pool, err := upstream.New(upstream.Config{Endpoints: []upstream.Endpoint{{Addr: to}}})
+	pool, err := upstream.New(upstream.Config{Endpoints: []transport.Endpoint{{Addr: to}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ var packageRules = map[string]struct {
 	"resolver/listen":          {[]string{"internal/fair", "internal/mmsg", "internal/wire"}, "sockets and framing call a Handler they define: any resolver can implement it"},
 	"resolver":                 {[]string{"blocklist", "internal/fair", "internal/wire", "resolver/cache", "resolver/upstream"}, "the path of a query knows no feed, page, push or file"},
 	"resolver/cache":           {[]string{"internal/wire"}, "it holds packed answers, independent of the verdicts on their names"},
-	"resolver/upstream":        {[]string{"internal/mmsg", "internal/pause", "internal/wire"}, "exchanging does not depend on what is asked"},
+	"resolver/upstream":        {[]string{"internal/mmsg", "internal/pause", "internal/wire", "resolver/upstream/transport"}, "exchanging does not depend on what is asked"},
 	"blocklist":                {[]string{"internal/wire"}, "the set does no I/O: it is the same on an edge, in control, in a test"},
 	"blocklist/guard":          {[]string{"blocklist"}, "guards are pure checks: feeds and pushes pass the same ones"},
 	"blocklist/feed":           {[]string{"blocklist", "blocklist/feed/bounded", "blocklist/feed/fetch", "blocklist/feed/format", "blocklist/feed/guardfile", "blocklist/feed/store", "blocklist/guard", "internal/durable", "internal/filewatch", "internal/setfile", "internal/units"}, "lists arrive through fetch and format, and leave as a set"},
@@ -56,6 +56,8 @@ var packageRules = map[string]struct {
 	"internal/rpz":             {[]string{"blocklist", "internal/fair", "internal/pause", "internal/tsig"}, "a policy zone depends on the content of the set only, not on how it is changed"},
 	"internal/admin":           {[]string{"blocklist"}, "other data arrives through functions"},
 	"internal/dnstest":         {nil, "tests of any package use it"},
+
+	"resolver/upstream/transport": {[]string{"internal/pause", "internal/wire"}, "it asks one upstream: which one is asked, when and how often is decided by upstream"},
 
 	"internal/dnstest/scenario": {nil, "it plays against any server that a test passes in"},
 	"blocklist/guard/generate":  {nil, "it makes the lists that guard ships, and is no part of the program"},

@@ -21,6 +21,7 @@ import (
 	"rempart/internal/wire"
 	"rempart/resolver/listen"
 	"rempart/resolver/upstream"
+	"rempart/resolver/upstream/transport"
 )
 
 const (
@@ -42,12 +43,12 @@ func TestHostileUpstreams(t *testing.T) {
 	t.Run("all", func(t *testing.T) { // its cleanup ends before goroutines are counted
 		ctx, end := context.WithCancel(t.Context())
 		var asking sync.WaitGroup
-		for _, transport := range []upstream.Transport{upstream.UDP, upstream.TCP} {
-			for i, group := range hostileGroupsOf(hostileGroups, transport) {
+		for _, protocol := range []transport.Protocol{transport.UDP, transport.TCP} {
+			for i, group := range hostileGroupsOf(hostileGroups, protocol) {
 				for _, clients := range []int{1, 5} {
 					u := dnstest.NewUpstream(t, dnstest.ByName(group))
-					h := hostileRun{t: t, dns: startForwarder(ctx, t, upstream.Endpoint{Transport: transport, Addr: u.Addr}), what: fmt.Sprintf("%d-%v-%d", i, transport, clients)}
-					atOnce := i == 0 && transport == upstream.UDP
+					h := hostileRun{t: t, dns: startForwarder(ctx, t, transport.Endpoint{Protocol: protocol, Addr: u.Addr}), what: fmt.Sprintf("%d-%v-%d", i, protocol, clients)}
+					atOnce := i == 0 && protocol == transport.UDP
 					asking.Go(func() { h.askAll(group, clients, atOnce) })
 				}
 			}
@@ -60,11 +61,11 @@ func TestHostileUpstreams(t *testing.T) {
 
 // hostileGroupsOf returns the behaviours in n groups, each with some of each kind. Over UDP the first group holds the silent behaviours: they are asked for
 // at once, because one after the other they would take minutes.
-func hostileGroupsOf(n int, transport upstream.Transport) [][]dnstest.Behaviour {
+func hostileGroupsOf(n int, protocol transport.Protocol) [][]dnstest.Behaviour {
 	groups := make([][]dnstest.Behaviour, n)
 	for i, b := range dnstest.Hostile(os.Getenv(longTests) != "") {
 		group := &groups[1+i%(n-1)]
-		if b.Silent && transport == upstream.UDP {
+		if b.Silent && protocol == transport.UDP {
 			group = &groups[0]
 		}
 		*group = append(*group, b)
@@ -111,9 +112,9 @@ func (h *hostileRun) askAll(behaviours []dnstest.Behaviour, clients int, atOnce 
 }
 
 // startForwarder serves a resolver in front of an upstream until ctx or the test ends, and returns the address of the server.
-func startForwarder(ctx context.Context, t testing.TB, e upstream.Endpoint) string {
+func startForwarder(ctx context.Context, t testing.TB, e transport.Endpoint) string {
 	t.Helper()
-	pool, err := upstream.New(upstream.Config{Endpoints: []upstream.Endpoint{e}})
+	pool, err := upstream.New(upstream.Config{Endpoints: []transport.Endpoint{e}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +145,7 @@ func startForwarder(ctx context.Context, t testing.TB, e upstream.Endpoint) stri
 type hostileRun struct {
 	t    testing.TB
 	dns  string
-	what string // the group, the transport of the upstream and the number of clients: a part of names
+	what string // the group, the protocol of the upstream and the number of clients: a part of names
 }
 
 // ask asks as a stub resolver does, and checks the answer.

@@ -17,6 +17,7 @@ import (
 	"rempart/resolver"
 	"rempart/resolver/cache"
 	"rempart/resolver/upstream"
+	"rempart/resolver/upstream/transport"
 )
 
 const (
@@ -111,14 +112,14 @@ func (s *server) runPools() {
 
 // configure applies all settings except blocks and allows.
 func (s *server) configure(c *resolver.Config, settings []scenario.Setting, dial scenario.Dial) error {
-	var endpoints []upstream.Endpoint
+	var endpoints []transport.Endpoint
 	for _, set := range settings {
 		var err error
 		switch words := strings.Fields(set.Value); set.Key {
 		case "block", "allow":
 		case "upstream":
-			var e upstream.Endpoint
-			e, err = upstream.ParseEndpoint(set.Value)
+			var e transport.Endpoint
+			e, err = transport.ParseEndpoint(set.Value)
 			endpoints = append(endpoints, e)
 		case "forward":
 			err = s.forward(c, words, dial)
@@ -159,7 +160,7 @@ func (s *server) configure(c *resolver.Config, settings []scenario.Setting, dial
 		}
 	}
 	if len(endpoints) == 0 {
-		e, err := upstream.ParseEndpoint(usualUpstream)
+		e, err := transport.ParseEndpoint(usualUpstream)
 		if err != nil {
 			return err
 		}
@@ -170,7 +171,7 @@ func (s *server) configure(c *resolver.Config, settings []scenario.Setting, dial
 	return err
 }
 
-func (s *server) pool(dial scenario.Dial, identity string, endpoints []upstream.Endpoint) (*upstream.Pool, error) {
+func (s *server) pool(dial scenario.Dial, identity string, endpoints []transport.Endpoint) (*upstream.Pool, error) {
 	p, err := upstream.New(upstream.Config{Endpoints: endpoints, Identity: identity, Dial: dial})
 	if err == nil {
 		s.pools = append(s.pools, p)
@@ -187,11 +188,11 @@ func (s *server) forward(c *resolver.Config, words []string, dial scenario.Dial)
 	if err != nil {
 		return err
 	}
-	e, err := upstream.ParseEndpoint(words[1])
+	e, err := transport.ParseEndpoint(words[1])
 	if err != nil {
 		return err
 	}
-	p, err := s.pool(dial, c.Identity, []upstream.Endpoint{e})
+	p, err := s.pool(dial, c.Identity, []transport.Endpoint{e})
 	c.Forward = append(c.Forward, resolver.Zone{Name: name, Upstreams: p})
 	return err
 }

@@ -1,5 +1,4 @@
-// Package upstream sends questions to the resolvers to which Rempart forwards, over UDP (and TCP
-// after truncation), TCP or TLS. It measures the health of each upstream from its answers, fails
+// Package upstream sends questions to the resolvers to which Rempart forwards. It measures the health of each upstream from its answers, fails
 // over to another upstream before the client gives up, hedges slow questions, and does not use
 // upstreams that forward back to this process.
 //
@@ -14,12 +13,8 @@
 //   - Repetitions are limited (budget.go). A failover to a healthy upstream is free. An upstream's answers earn
 //     repetitions of overdue questions to that upstream, so that a dead upstream is not flooded. Hedges and other
 //     repetitions are together limited to a tenth of all questions.
-//   - Each attempt uses the upstream's transport (transport.go). The transport writes the question in the format that this
-//     upstream understands (with or without EDNS, in mixed or lower case) and sends it over UDP (udp.go), then over
-//     TCP if the answer is truncated or may be forged.
-//   - Over TCP and TLS many questions share a connection (stream.go, pipe.go). If the upstream closes a connection,
-//     the unanswered questions are sent again over another connection. The pool learns how many questions an upstream
-//     answers per connection (bound.go).
+//   - Each attempt uses the upstream's transport, of package transport: over UDP, then over TCP if the answer is truncated or may be forged, or over a connection
+//     that many questions share.
 //   - Pool.ask records the result of each attempt in the health of the upstream. An upstream that does not answer is
 //     down: it receives questions only if no better one is left. Pool.Run probes it until it answers (probe.go), and
 //     detects loops (loop.go).

@@ -8,6 +8,7 @@ import (
 
 	"rempart/internal/dnstest"
 	"rempart/internal/wire"
+	"rempart/resolver/upstream/transport"
 )
 
 // learningPool is newPool with patience that is learned from answers.
@@ -136,7 +137,7 @@ func TestWrongGuessesEndTheUseOfAPort(t *testing.T) {
 			guesses++
 			time.Sleep(200 * time.Microsecond)
 		}
-		if most := maxForeign + maxOwed + 100; guesses > most { // some on their way
+		if most := transport.MaxForeign + maxOwed + 100; guesses > most { // some on their way
 			t.Errorf("%s: %d wrong guesses before the question left UDP, want at most %d", name, guesses, most)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rempart/internal/wire"
+	"rempart/resolver/upstream/transport"
 )
 
 const (
@@ -53,11 +54,11 @@ func (l *line) send(batch []*Pending) (left []*Pending) {
 	if m == nil {
 		return batch
 	}
-	t, ok := m.via.(*transport)
-	if !ok || t.datagrams == nil || t.datagrams.dial != nil || t.noEDNS.active() || t.dropEDNS.active() {
+	t, ok := m.via.(*transport.Transport)
+	if !ok || !m.batched || !t.UsesEDNS() {
 		return batch
 	}
-	mix := !t.noMix.active()
+	mix := t.MixesCase()
 	batch, left = valid(batch)
 	for len(batch) > 0 {
 		n := min(len(batch), maxDatagrams)
@@ -87,7 +88,7 @@ func valid(batch []*Pending) (good, bad []*Pending) {
 
 // sendOver sends at most maxDatagrams questions over a port. If some cannot be sent, it returns them, and the port takes no more: the address of this machine may
 // have changed. All are due at the same time, so that the order of sending is the order of due times.
-func (l *line) sendOver(to *port, t *transport, batch []*Pending, mix, alone bool) (unsent []*Pending) {
+func (l *line) sendOver(to *port, t *transport.Transport, batch []*Pending, mix, alone bool) (unsent []*Pending) {
 	now := time.Now()
 	due := now.Add(to.member.after(t, &batch[0].Question, alone))
 	l.pool.budget.earn(uint64(len(batch)))
@@ -204,7 +205,7 @@ func (l *line) expire(now time.Time) (some bool) {
 		}
 		if n := len(o.ended); n > 0 {
 			l.pool.noLongerWaiting(p.member, n)
-			p.member.counters.failures[Timeout].Add(uint64(n))
+			p.member.counters.failures[transport.Timeout].Add(uint64(n))
 			l.pool.unanswered.Add(uint64(n))
 			for _, q := range o.ended {
 				q.Err = errUnanswered
@@ -225,7 +226,7 @@ func (p *Pool) noLongerWaiting(m *member, n int) {
 }
 
 // proceed continues a question with a race, whose first attempt has that result.
-func (l *line) proceed(q *Pending, result firstResult) {
+func (l *line) proceed(q *Pending, result transport.Result) {
 	ended := l.ctx.Err() != nil
 	if ended || !l.pool.reserve() {
 		l.pool.noLongerWaiting(q.port.member, 1)
@@ -235,21 +236,18 @@ func (l *line) proceed(q *Pending, result firstResult) {
 		l.receive([]*Pending{q})
 		return
 	}
-	first := newFirstTry(q)
-	first.result <- result
-	l.race(q, first)
-}
-
-func newFirstTry(q *Pending) *firstTry {
-	return &firstTry{member: q.port.member, sent: q.sent, result: make(chan firstResult, 1)}
+	sent := transport.NewDatagram(q.sent)
+	sent.Deliver(result)
+	l.race(q, sent)
 }
 
 // race continues a question with a race for which a place was reserved.
-func (l *line) race(q *Pending, first *firstTry) {
-	first.member.counters.queries.Add(^uint64(0)) // the race counts all of its attempts
-	l.pool.noLongerWaiting(first.member, 1)
+func (l *line) race(q *Pending, sent *transport.Datagram) {
+	m := q.port.member
+	m.counters.queries.Add(^uint64(0)) // the race counts all of its attempts
+	l.pool.noLongerWaiting(m, 1)
 	run := func() {
-		q.Answer, q.Err = l.pool.race(l.ctx, q.Question, first, first.sent.Add(l.limit))
+		q.Answer, q.Err = l.pool.race(l.ctx, m, q.Question, sent, sent.At.Add(l.limit))
 		l.raced(q)
 	}
 	if !l.pool.group.start(run) {

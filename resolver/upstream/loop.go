@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rempart/internal/wire"
+	"rempart/resolver/upstream/transport"
 )
 
 // ProbeZone is the zone, in text form, of the names with which upstreams are probed for loops. Names below it are forwarded like any other, unless Sighted
@@ -97,7 +98,7 @@ func (p *Pool) checkLoop(ctx context.Context, m *member) loopState {
 	var asking sync.WaitGroup
 	asking.Go(func() { self = p.isSelf(ctx, m) }) // concurrent with the probe, which need not wait for it
 	// With CD: a validating resolver on the way would drop the secret, because it is not signed.
-	r, err := m.via.exchange(ctx, &Question{Name: name, Type: wire.TypeTXT, Class: wire.ClassIN, CD: true})
+	r, err := m.via.Exchange(ctx, &transport.Request{Question: Question{Name: name, Type: wire.TypeTXT, Class: wire.ClassIN, CD: true}})
 	asking.Wait()
 	if self {
 		p.refuse(m, "it is this resolver itself")
@@ -105,9 +106,9 @@ func (p *Pool) checkLoop(ctx context.Context, m *member) loopState {
 	}
 	sent := p.sightingOf(name)
 	// SERVFAIL means that a resolver on the way got no answer: no proof that the probe did not go round.
-	answered := err == nil && r.rcode != wire.ServFail
+	answered := err == nil && r.Rcode != wire.ServFail
 	switch {
-	case answered && hasText(r.packed, sent.secret, wire.ClassIN):
+	case answered && hasText(r.Packed, sent.secret, wire.ClassIN):
 		m.returns = 0
 		p.refuse(m, "it answers a query with what was answered here")
 		return isLoop
@@ -141,8 +142,8 @@ func (p *Pool) isSelf(ctx context.Context, m *member) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	r, err := m.via.exchange(ctx, &Question{Name: []byte(instanceName), Type: wire.TypeTXT, Class: wire.ClassCH})
-	return err == nil && hasText(r.packed, p.identity, wire.ClassCH)
+	r, err := m.via.Exchange(ctx, &transport.Request{Question: Question{Name: []byte(instanceName), Type: wire.TypeTXT, Class: wire.ClassCH}})
+	return err == nil && hasText(r.Packed, p.identity, wire.ClassCH)
 }
 
 // hasText reports whether a TXT record of a class in the answer section is text.

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -18,6 +19,7 @@ import (
 
 	"rempart/internal/dnstest"
 	"rempart/internal/wire"
+	"rempart/resolver/upstream/transport"
 )
 
 func TestLoopsAreDetected(t *testing.T) {
@@ -222,6 +224,22 @@ func TestOldProbesAreForgotten(t *testing.T) {
 		}
 		if len(p.probes) != 1 {
 			t.Errorf("%d probes are remembered, want 1", len(p.probes))
+		}
+	})
+}
+
+func FuzzHasText(f *testing.F) {
+	q := Question{Name: wireName(f, "www.example.org"), Type: wire.TypeTXT, Class: wire.ClassCH}
+	sent := transport.AppendQuery(nil, &q, 77, transport.Form{EDNS: true})
+	answer := transport.AppendQuery(nil, &q, 77, transport.Form{})
+	wire.SetFlags(answer, wire.FlagQR)
+	f.Add(answer)
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		if m, err := transport.JudgeDatagram(msg, sent, false, false); m == transport.Foreign || err != nil {
+			return
+		}
+		if r, err := transport.Read(bytes.Clone(msg), &q); err == nil {
+			hasText(r.Packed, "identity", wire.ClassCH)
 		}
 	})
 }

@@ -1,6 +1,10 @@
 package upstream
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rempart/resolver/upstream/transport"
+)
 
 // Collector returns the collector of the pool's metrics. zone, in text form, distinguishes the pools of one process: "." is the pool for every name without a
 // zone of its own.
@@ -55,7 +59,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		send(c.rtt, prometheus.GaugeValue, u.RTT.Seconds(), u.Upstream)
 		send(c.p95, prometheus.GaugeValue, u.P95.Seconds(), u.Upstream)
 		for kind, n := range u.Failures {
-			send(c.failures, prometheus.CounterValue, float64(n), u.Upstream, Failure(kind).String())
+			send(c.failures, prometheus.CounterValue, float64(n), u.Upstream, transport.Failure(kind).String())
 		}
 	}
 	send(c.questions, prometheus.CounterValue, float64(s.Queries))

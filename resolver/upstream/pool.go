@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"rempart/internal/wire"
+	"rempart/resolver/upstream/transport"
 )
 
 var (
@@ -33,11 +34,11 @@ const (
 
 // Config configures a Pool.
 type Config struct {
-	Endpoints []Endpoint     // in order of preference, at least one
-	Identity  string         // of this process, random: an upstream that returns it is this process; "" checks nothing
-	RootCAs   *x509.CertPool // for TLS; nil: the system's
-	Timeout   time.Duration  // of a whole exchange whose context has no earlier deadline; 0: 5 s
-	Log       *slog.Logger   // nil: nothing is logged
+	Endpoints []transport.Endpoint // in order of preference, at least one
+	Identity  string               // of this process, random: an upstream that returns it is this process; "" checks nothing
+	RootCAs   *x509.CertPool       // for TLS; nil: the system's
+	Timeout   time.Duration        // of a whole exchange whose context has no earlier deadline; 0: 5 s
+	Log       *slog.Logger         // nil: nothing is logged
 
 	// MaxInFlight is the maximum of exchanges at a time; 0: the constant MaxInFlight. Over UDP each exchange has a socket, and every fourth a second one.
 	MaxInFlight int
@@ -46,8 +47,20 @@ type Config struct {
 	// one Read receives one. nil: sockets of this machine.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-	open     func(Endpoint) exchanger // for tests without sockets; nil: newTransport
-	patience time.Duration            // for tests with sockets, where a slow machine is no dead upstream; 0: as learned
+	open func(transport.Endpoint) exchanger // for tests without sockets; nil: transport.New
+
+	// For tests with sockets, where a slow machine is no dead upstream and no upstream without EDNS; 0: as learned.
+	patience, plainAfter time.Duration
+}
+
+// Question is a question to an upstream. Callers of Exchange and Sender need not import package transport for it.
+type Question = transport.Question
+
+// exchanger sends one question to one upstream and returns its answer, final or not. It is
+// called concurrently, and returns soon after ctx ends.
+type exchanger interface {
+	Exchange(ctx context.Context, q *transport.Request) (transport.Reply, error)
+	Retire() // called when the upstream no longer answers: open connections and sockets are not used for new questions
 }
 
 // Answer is the result of an exchange.
@@ -89,9 +102,10 @@ type Pool struct {
 
 // member is one upstream of a pool.
 type member struct {
-	endpoint Endpoint
+	endpoint transport.Endpoint
 	name     string // endpoint's text form
 	via      exchanger
+	batched  bool // it is asked over UDP sockets of this machine, so that Senders may send to it
 	trusted  bool // its AD bit cannot be changed on the way
 	health   health
 	looping  atomic.Bool
@@ -134,7 +148,7 @@ func New(c Config) (*Pool, error) {
 		if slices.ContainsFunc(p.members, func(m *member) bool { return m.endpoint == e }) {
 			continue // the same endpoint twice is one upstream
 		}
-		m := &member{endpoint: e, name: e.String(), trusted: e.Transport == TLS || e.Addr.Addr().IsLoopback()}
+		m := &member{endpoint: e, name: e.String(), trusted: e.Protocol == transport.TLS || e.Addr.Addr().IsLoopback()}
 		m.health.fixed = c.patience
 		m.credit.add(firstCredit*perToken, maxCredit)
 		m.changed = make(chan struct{}, 1)
@@ -142,7 +156,11 @@ func New(c Config) (*Pool, error) {
 		if c.open != nil {
 			m.via = c.open(e)
 		} else {
-			m.via = newTransport(e, c.RootCAs, c.Dial, p.group, func(free bool) bool { return p.spend(m, free) }, &m.counters.foreign)
+			m.batched = e.Protocol == transport.UDP && c.Dial == nil
+			m.via = transport.New(transport.Config{
+				Endpoint: e, RootCAs: c.RootCAs, Dial: c.Dial, Context: p.group.ctx, Start: p.group.start,
+				Spend: func(free bool) bool { return p.spend(m, free) }, Foreign: &m.counters.foreign, PlainAfter: c.plainAfter,
+			})
 		}
 		p.members = append(p.members, m)
 	}
@@ -215,52 +233,64 @@ func (p *Pool) spend(m *member, free bool) bool {
 }
 
 // ask makes one attempt at m, and notes the result in m's health.
-func (p *Pool) ask(ctx context.Context, m *member, q *Question, sent time.Time) (reply, error) {
+func (p *Pool) ask(ctx context.Context, m *member, q *transport.Request, sent time.Time) (transport.Reply, error) {
 	m.counters.queries.Add(1)
 	m.counters.inFlight.Add(1)
 	defer m.counters.inFlight.Add(-1)
-	r, err := m.via.exchange(ctx, q)
+	r, err := m.via.Exchange(ctx, q)
 	elapsed := time.Since(sent)
 	switch {
 	case err == nil:
 		m.credit.add(perAnswer, maxCredit)
-		if !r.final() {
-			m.counters.failures[Rcode].Add(1)
+		if !r.Final() {
+			m.counters.failures[transport.Rcode].Add(1)
 		}
-		if m.health.answered(elapsed, r.merit(q)) {
-			m.via.retire()
+		if m.health.answered(elapsed, meritOf(&r, q.Type)) {
+			m.via.Retire()
 		}
 	case ctx.Err() != nil:
 		// Given up, because of the time or because another was faster.
 		m.health.outlasted(elapsed)
 		if elapsed >= m.health.silence() && !m.health.state().heard.After(sent) || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-			m.counters.failures[Timeout].Add(1)
+			m.counters.failures[transport.Timeout].Add(1)
 			p.silent(m, sent)
 		}
 	case errors.Is(err, net.ErrClosed) && p.group.ctx.Err() != nil:
 		// The pool is ending.
 	default:
-		kind := kindOf(err)
+		kind := transport.KindOf(err)
 		m.counters.failures[kind].Add(1)
 		p.failed(m, kind, sent, err)
 	}
 	return r, err
 }
 
+// meritOf returns what r, an answer to a question for records of type typ, shows about its upstream. Many home routers refuse all but a few types, and are healthy
+// nevertheless.
+func meritOf(r *transport.Reply, typ uint16) merit {
+	switch {
+	case r.Final():
+		return useful
+	case r.Declines() && typ != wire.TypeA && typ != wire.TypeAAAA:
+		return neutral
+	}
+	return useless
+}
+
 // failed notes a failed attempt in m's health.
-func (p *Pool) failed(m *member, kind Failure, sent time.Time, err error) {
+func (p *Pool) failed(m *member, kind transport.Failure, sent time.Time, err error) {
 	fell := false
 	switch {
-	case kind == Overload:
-	case kind == Timeout:
+	case kind == transport.Overload:
+	case kind == transport.Timeout:
 		p.silent(m, sent)
-	case kind == Malformed || errors.Is(err, errDied):
+	case kind == transport.Malformed || errors.Is(err, transport.ErrDied):
 		fell = m.health.spoiled()
 	default:
 		fell = m.health.failed(sent)
 	}
 	if fell {
-		m.via.retire()
+		m.via.Retire()
 	}
 }
 
@@ -268,12 +298,12 @@ func (p *Pool) failed(m *member, kind Failure, sent time.Time, err error) {
 // none, it must not cause an alarm. A connection loses no packets.
 func (p *Pool) silent(m *member, sent time.Time) {
 	enough := 1
-	if m.endpoint.Transport == UDP && !slices.ContainsFunc(p.members, func(o *member) bool {
+	if m.endpoint.Protocol == transport.UDP && !slices.ContainsFunc(p.members, func(o *member) bool {
 		return o != m && !o.looping.Load() && !o.isDown()
 	}) {
 		enough = lastSilences
 	}
 	if m.health.silent(sent, enough) {
-		m.via.retire()
+		m.via.Retire()
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"rempart/internal/mmsg"
 	"rempart/internal/wire"
+	"rempart/resolver/upstream/transport"
 )
 
 const (
@@ -65,7 +66,7 @@ type port struct {
 
 	// Of the goroutine that reads.
 	in      datagramBatch
-	buffers [maxDatagrams][receiveLen]byte
+	buffers [maxDatagrams][transport.MaxDatagram]byte
 	n       int
 	errno   unix.Errno
 	clean   []*Pending
@@ -75,7 +76,7 @@ type port struct {
 // unclean is a question whose datagram has an answer that does not settle it.
 type unclean struct {
 	q      *Pending
-	result firstResult
+	result transport.Result
 }
 
 func newPort(l *line, m *member) (*port, error) {
@@ -188,7 +189,7 @@ func (p *port) handle(n int) {
 	for i := range n {
 		p.match(p.buffers[i][:p.in.headers[i].Len], int(p.in.headers[i].Hdr.Flags)&unix.MSG_TRUNC != 0, now)
 	}
-	flooded := p.foreign >= maxForeign && p.count > 0
+	flooded := p.foreign >= transport.MaxForeign && p.count > 0
 	p.mu.Unlock()
 	if len(p.clean) > 0 {
 		p.settle(now)
@@ -199,7 +200,7 @@ func (p *port) handle(n int) {
 	}
 	if flooded {
 		p.close(0)
-		p.fail(errFlooded)
+		p.fail(transport.ErrFlooded)
 	}
 }
 
@@ -214,38 +215,34 @@ func (p *port) match(msg []byte, cut bool, now time.Time) {
 		p.noteForeign(wire.ID(msg), true, now)
 		return
 	}
-	sent := q.query[:q.length]
-	var r firstResult
-	switch m := compare(msg, sent); {
-	case m == foreign && questionless(msg, sent):
+	m, err := transport.JudgeDatagram(msg, q.query[:q.length], q.mix, cut)
+	if m == transport.Foreign {
 		p.noteForeign(q.id, false, now)
-		r.err = errQuestionless
-	case m == foreign:
-		p.noteForeign(q.id, false, now)
+	}
+	var r transport.Result
+	switch {
+	case err != nil:
+		r.Err = err
+	case m == transport.Foreign:
 		return
-	case m == bare:
-		r.reply = restore(msg, &q.Question)
-	case m == recased && q.mix:
-		p.noteForeign(q.id, false, now)
-		r.err = errRecased
-	case wire.Flags(msg)&wire.FlagTC != 0 || cut:
-		r.err = errTruncated
+	case m == transport.Bare:
+		r.Reply = transport.Restore(msg, &q.Question)
 	case q.raced != nil:
-		r.reply, r.err = read(slices.Clone(msg), &q.Question)
+		r.Reply, r.Err = transport.Read(slices.Clone(msg), &q.Question)
 	default:
-		r.reply, r.err = read(msg, &q.Question)
-		if r.err == nil && r.reply.final() {
+		r.Reply, r.Err = transport.Read(msg, &q.Question)
+		if r.Err == nil && r.Reply.Final() {
 			p.take(q)
-			q.Answer = Answer{Packed: r.reply.packed, Authenticated: p.member.trusted}
+			q.Answer = Answer{Packed: r.Reply.Packed, Authenticated: p.member.trusted}
 			q.Err = nil
 			p.clean = append(p.clean, q)
 			return
 		}
-		r.reply.packed = slices.Clone(r.reply.packed)
+		r.Reply.Packed = slices.Clone(r.Reply.Packed)
 	}
 	p.take(q)
 	if q.raced != nil {
-		q.raced.result <- r
+		q.raced.Deliver(r)
 		return
 	}
 	p.others = append(p.others, unclean{q, r})
@@ -269,9 +266,7 @@ func (p *port) noteForeign(id uint16, known bool, now time.Time) {
 // settle notes what the answers to p.clean show about the upstream.
 func (p *port) settle(now time.Time) {
 	m := p.member
-	t := m.via.(*transport)
-	t.ednsStrikes.Store(0)
-	t.hasEDNS.believe()
+	m.via.(*transport.Transport).NoteEDNS()
 	p.line.pool.noLongerWaiting(m, len(p.clean))
 	m.credit.add(int64(perAnswer*len(p.clean)), maxCredit)
 	for _, q := range p.clean {
@@ -281,14 +276,14 @@ func (p *port) settle(now time.Time) {
 
 // fail ends the wait of all questions on their way over the port: err is the result of their datagrams.
 func (p *port) fail(err error) {
-	result, now := firstResult{err: err}, time.Now()
+	result, now := transport.Result{Err: err}, time.Now()
 	var waiting []*Pending
 	p.mu.Lock()
 	for i := range p.buckets {
 		for q := p.buckets[i]; q != nil; q = p.buckets[i] {
 			p.giveUp(q, now)
 			if q.raced != nil {
-				q.raced.result <- result
+				q.raced.Deliver(result)
 			} else {
 				waiting = append(waiting, q)
 			}

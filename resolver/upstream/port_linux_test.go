@@ -50,6 +50,9 @@ func newRawUpstream(t testing.TB, handle func(u *rawUpstream, query []byte, from
 	return u
 }
 
+// questionEnd returns the offset after the question of a query.
+func questionEnd(query []byte) int { return wire.HeaderLen + wire.NameLen(query[wire.HeaderLen:]) + 4 }
+
 // reply answers a query with one address.
 func (u *rawUpstream) reply(query []byte, to netip.AddrPort) {
 	end := questionEnd(query)

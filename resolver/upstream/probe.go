@@ -8,6 +8,7 @@ import (
 
 	"rempart/internal/pause"
 	"rempart/internal/wire"
+	"rempart/resolver/upstream/transport"
 )
 
 const (
@@ -83,13 +84,13 @@ func (p *Pool) probe(ctx context.Context, m *member) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	// A truncated answer shows that UDP works, whether TCP does or not.
-	r, err := m.via.exchange(ctx, &Question{Name: []byte{0}, Type: wire.TypeNS, Class: wire.ClassIN, partly: m.health.revived})
+	r, err := m.via.Exchange(ctx, &transport.Request{Question: Question{Name: []byte{0}, Type: wire.TypeNS, Class: wire.ClassIN}, Partly: m.health.revived})
 	if err != nil {
-		m.via.retire()
+		m.via.Retire()
 		return err
 	}
-	if !r.final() {
-		return rcodeError(r.rcode)
+	if !r.Final() {
+		return rcodeError(r.Rcode)
 	}
 	m.health.revived()
 	return nil

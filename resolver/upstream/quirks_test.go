@@ -45,10 +45,15 @@ func largeNames(t *testing.T, dial func(context.Context) (net.Conn, error), pati
 		}
 		dnstest.Answer("@ 300 IN A 192.0.2.7")(q)
 	})
-	p := newPool(t, nil, overUDP(u))
+	dialEither := func(ctx context.Context, network, address string) (net.Conn, error) {
+		if network == "tcp" {
+			return dial(ctx)
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	p := newPoolOf(t, Config{Dial: dialEither, patience: patience, plainAfter: defaultTimeout}, overUDP(u))
 	m := p.members[0]
-	m.health.fixed = patience
-	m.via.(*transport).stream.dial = dial
+	m.batched = true // by a Sender, too
 	for i := range maxStrikes + 2 {
 		ctx, cancel := context.WithTimeout(t.Context(), clientWaits)
 		if _, err := exchangeWith(p, ctx, question(t, fmt.Sprintf("large%d.example", i))); err == nil {
@@ -89,23 +94,22 @@ func soon(t *testing.T, most time.Duration, repeated func() time.Duration) {
 	}
 }
 
-// dropEDNS leaves queries with an OPT unanswered, while on.
-func dropEDNS(on *atomic.Bool, h dnstest.Handler) dnstest.Handler {
-	return func(q *dnstest.Query) {
-		if on.Load() && q.Msg.IsEdns0() != nil {
-			return
-		}
-		h(q)
-	}
-}
+// Constants of package transport.
+const (
+	caseStrikes     = 3                      // questions whose case is not echoed over UDP, while TCP gives no answer, until 0x20 is given up
+	ednsStrikes     = 3                      // answers in a row to the question without EDNS only, until EDNS is given up
+	plainAfterFirst = 250 * time.Millisecond // time after which the question is also sent without EDNS, before the first answer with EDNS
+)
 
 func TestUpstreamThatDropsEDNSIsAskedWithoutIt(t *testing.T) {
-	var on atomic.Bool
-	on.Store(true)
-	u := dnstest.NewUpstream(t, dropEDNS(&on, dnstest.Answer("@ 300 IN A 192.0.2.7")))
+	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
+		if q.Msg.IsEdns0() == nil {
+			dnstest.Answer("@ 300 IN A 192.0.2.7")(q)
+		}
+	})
 	for _, endpoint := range []string{overUDP(u), overTCP(u)} {
 		t.Run(endpoint[:3], func(t *testing.T) {
-			p := newPool(t, nil, endpoint)
+			var p *Pool
 			timed := func(q Question) time.Duration {
 				start := time.Now()
 				a, err := exchangeWith(p, t.Context(), q)
@@ -114,11 +118,8 @@ func TestUpstreamThatDropsEDNSIsAskedWithoutIt(t *testing.T) {
 				}
 				return time.Since(start)
 			}
-			via := p.members[0].via.(*transport)
-			via.plain = 0
 			soon(t, time.Second, func() (worst time.Duration) {
-				via.dropEDNS.forget()
-				via.ednsStrikes.Store(0)
+				p = newPoolOf(t, Config{patience: defaultTimeout}, endpoint)
 				for range ednsStrikes {
 					worst = max(worst, timed(question(t, "www.example.org")))
 				}
@@ -133,18 +134,6 @@ func TestUpstreamThatDropsEDNSIsAskedWithoutIt(t *testing.T) {
 			if n := u.Queries() - before; n != questions {
 				t.Errorf("%d queries for %d questions", n, questions)
 			}
-			// It is asked again later: then one silence is enough.
-			via.dropEDNS.forget()
-			timed(question(t, "www.example.org"))
-			if !via.dropEDNS.active() {
-				t.Error("EDNS was tried again, and is still used")
-			}
-			on.Store(false)
-			defer on.Store(true)
-			soon(t, plainAfterFirst/2, func() time.Duration { via.dropEDNS.forget(); return timed(question(t, "www.example.org")) })
-			if via.dropEDNS.active() || !via.hasEDNS.active() {
-				t.Error("EDNS is not used again")
-			}
 		})
 	}
 }
@@ -158,13 +147,11 @@ func TestLossIsNotTreatedAsDroppedEDNS(t *testing.T) {
 				dnstest.Answer("@ 300 IN A 192.0.2.7")(q)
 			}
 		})
-		p := newPool(t, nil, overUDP(u))
-		p.members[0].health.fixed = patience
-		p.members[0].via.(*transport).plain = 0
+		p := newPoolOf(t, Config{patience: patience}, overUDP(u))
 		for i := range 100 {
 			exchangeWith(p, t.Context(), question(t, fmt.Sprintf("q%d.example", i)))
 		}
-		return p.members[0].via.(*transport).dropEDNS.active()
+		return !via(p).UsesEDNS()
 	}
 	// A slow machine's answers come after a short patience, too many of them for a loss.
 	if given(20*time.Millisecond) && given(80*time.Millisecond) && given(320*time.Millisecond) {
@@ -206,17 +193,21 @@ func TestForgedErrorWithoutQuestionIsIgnored(t *testing.T) {
 	for _, rcode := range []int{dns.RcodeFormatError, dns.RcodeServerFailure, dns.RcodeRefused} {
 		for _, edns := range []bool{true, false} {
 			var asked atomic.Int32
-			u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
+			u := dnstest.NewUpstream(t, dnstest.NoEDNS(dnstest.Answer()))
+			p := newPool(t, nil, overUDP(u))
+			if !edns {
+				exchange(t, p, "www.example.org")
+			}
+			if via(p).UsesEDNS() != edns {
+				t.Errorf("EDNS is used: %v, want %v", !edns, edns)
+			}
+			u.Handle(func(q *dnstest.Query) {
 				if asked.Add(1) == 1 {
 					withoutQuestion(rcode)(q)
 					return
 				}
 				dnstest.Answer("@ 300 IN A 192.0.2.7")(q)
 			})
-			p := newPool(t, nil, overUDP(u))
-			if !edns {
-				p.members[0].via.(*transport).noEDNS.believe()
-			}
 			if m, _ := exchange(t, p, "www.example.org"); m.Rcode != dns.RcodeSuccess || len(m.Answer) != 1 {
 				t.Errorf("rcode %d, EDNS %v: accepted:\n%v", rcode, edns, m)
 			}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rempart/internal/wire"
+	"rempart/resolver/upstream/transport"
 )
 
 const (
@@ -28,6 +29,7 @@ var (
 type race struct {
 	pool     *Pool
 	question Question
+	sent     *transport.Datagram // the datagram that was sent for it before the race; nil if there is none
 	lanes    []lane
 	attempts []*attempt
 	ended    chan *attempt // has room for every attempt, so that none waits for a race that has ended
@@ -60,7 +62,7 @@ type attempt struct {
 
 	// Its end; read after it arrived through race.ended.
 	over  bool
-	reply reply
+	reply transport.Reply
 	err   error
 }
 
@@ -84,7 +86,7 @@ func (r *race) run(client context.Context) (Answer, error) {
 		case a := <-r.ended:
 			r.running--
 			a.over = true
-			if a.err == nil && a.reply.final() {
+			if a.err == nil && a.reply.Final() {
 				r.finish()
 				return a.answer(), nil
 			}
@@ -115,16 +117,15 @@ func (r *race) start(l *lane) {
 	m := l.member
 	ctx, cancel := context.WithCancelCause(r.pool.group.ctx)
 	sent := time.Now()
-	if r.question.first != nil && len(r.attempts) == 0 {
-		sent = r.question.first.sent
+	if r.sent != nil && len(r.attempts) == 0 {
+		sent = r.sent.At
 	}
 	a := &attempt{lane: l, sent: sent, silence: m.health.silence(), overdue: m.health.overdue(), cancel: cancel}
 	r.attempts = append(r.attempts, a)
-	q := r.question
-	if len(r.attempts) > 1 {
-		q.first = nil // that datagram belongs to the first attempt
+	q := transport.Request{Question: r.question, Partly: func() { a.partly.Store(true); m.health.hear() }}
+	if len(r.attempts) == 1 {
+		q.Sent = r.sent // that datagram belongs to the first attempt
 	}
-	q.partly = func() { a.partly.Store(true); m.health.hear() }
 	repeat := int64(min(len(r.attempts)-1, 1))
 	r.pool.repeats.Add(repeat)
 	if !r.pool.group.start(func() {
@@ -195,7 +196,7 @@ func (r *race) eligible(l *lane, hedge bool) bool {
 		return !down || r.best == nil
 	case l.settled || r.best != nil || slices.ContainsFunc(r.attempts, func(a *attempt) bool { return a.lane == l && a.partly.Load() }):
 		return false
-	case l.member.endpoint.Transport == UDP:
+	case l.member.endpoint.Protocol == transport.UDP:
 		return l.tries < maxSends
 	default:
 		return l.tries < maxTries && down
@@ -269,7 +270,7 @@ func (r *race) note(a *attempt) {
 		return
 	}
 	// SERVFAIL is about the name, REFUSED and the like only about the upstream.
-	if r.best == nil || r.best.reply.rcode != wire.ServFail && a.reply.rcode == wire.ServFail {
+	if r.best == nil || r.best.reply.Rcode != wire.ServFail && a.reply.Rcode == wire.ServFail {
 		r.best = a
 	}
 }
@@ -314,7 +315,7 @@ func (r *race) finish() {
 }
 
 func (a *attempt) answer() Answer {
-	return Answer{Packed: a.reply.packed, Authenticated: a.lane.member.trusted && !a.reply.stripped}
+	return Answer{Packed: a.reply.Packed, Authenticated: a.lane.member.trusted && !a.reply.Stripped}
 }
 
 // giveUp ends every attempt and returns the best answer.

@@ -14,6 +14,7 @@ import (
 
 	"rempart/internal/pause"
 	"rempart/internal/wire"
+	"rempart/resolver/upstream/transport"
 )
 
 // fake is an upstream in memory: it answers after what delay says, and never if that is
@@ -48,9 +49,10 @@ func (f *fake) counts() (asked, probed int) {
 	return f.asked, f.probed
 }
 
-func (f *fake) retire() {}
+func (f *fake) Retire() {}
 
-func (f *fake) exchange(ctx context.Context, q *Question) (reply, error) {
+func (f *fake) Exchange(ctx context.Context, request *transport.Request) (transport.Reply, error) {
+	q := &request.Question
 	f.current.Add(1)
 	defer f.current.Add(-1)
 	f.mu.Lock()
@@ -72,15 +74,15 @@ func (f *fake) exchange(ctx context.Context, q *Question) (reply, error) {
 	}
 	if d < 0 {
 		<-ctx.Done()
-		return reply{}, context.Cause(ctx)
+		return transport.Reply{}, context.Cause(ctx)
 	}
 	if !pause.For(ctx, d) {
-		return reply{}, context.Cause(ctx)
+		return transport.Reply{}, context.Cause(ctx)
 	}
 	if err != nil {
-		return reply{}, err
+		return transport.Reply{}, err
 	}
-	packed := appendQuery(nil, q, 1, form{})
+	packed := transport.AppendQuery(nil, q, 1, transport.Form{})
 	wire.SetFlags(packed, wire.FlagQR|uint16(rcode))
 	if f.text != nil {
 		if text := f.text(q); text != "" {
@@ -89,7 +91,7 @@ func (f *fake) exchange(ctx context.Context, q *Question) (reply, error) {
 			packed = append(packed, text...)
 		}
 	}
-	return read(packed, q)
+	return transport.Read(packed, q)
 }
 
 // scene is a pool over fakes, in a bubble of virtual time. Run runs until the test ends.
@@ -99,14 +101,14 @@ func scene(t *testing.T, fakes []*fake, f func(t *testing.T, p *Pool)) {
 		c := Config{Identity: "0123456789abcdef"}
 		byAddr := map[string]*fake{}
 		for i, fake := range fakes {
-			e, err := ParseEndpoint(fmt.Sprintf("192.0.2.%d", i+1))
+			e, err := transport.ParseEndpoint(fmt.Sprintf("192.0.2.%d", i+1))
 			if err != nil {
 				t.Fatal(err)
 			}
 			c.Endpoints = append(c.Endpoints, e)
 			byAddr[e.String()] = fake
 		}
-		c.open = func(e Endpoint) exchanger { return byAddr[e.String()] }
+		c.open = func(e transport.Endpoint) exchanger { return byAddr[e.String()] }
 		p, err := New(c)
 		if err != nil {
 			t.Fatal(err)
@@ -274,7 +276,7 @@ func TestExchangeFailsWhenAllUpstreamsAreDown(t *testing.T) {
 				t.Errorf("upstream %d was asked %d times", i+1, n)
 			}
 		}
-		if s := p.Stats(); s.Upstreams[0].Failures[Timeout] == 0 || s.Unanswered != 3 {
+		if s := p.Stats(); s.Upstreams[0].Failures[transport.Timeout] == 0 || s.Unanswered != 3 {
 			t.Errorf("stats %+v, want timeouts of the first upstream and 3 unanswered questions", s)
 		}
 		fakes[2].set(10 * time.Millisecond)
@@ -414,9 +416,9 @@ func TestContextDeadlineEndsExchange(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	for name, c := range map[string]Config{
 		"no upstream":        {},
-		"too many upstreams": {Endpoints: make([]Endpoint, maxEndpoints+1)},
-		"no address":         {Endpoints: make([]Endpoint, 1)},
-		"negative timeout":   {Endpoints: make([]Endpoint, 1), Timeout: -1},
+		"too many upstreams": {Endpoints: make([]transport.Endpoint, maxEndpoints+1)},
+		"no address":         {Endpoints: make([]transport.Endpoint, 1)},
+		"negative timeout":   {Endpoints: make([]transport.Endpoint, 1), Timeout: -1},
 	} {
 		if _, err := New(c); err == nil {
 			t.Errorf("%s: no error", name)

@@ -2,10 +2,10 @@ package upstream
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
+
+	"rempart/resolver/upstream/transport"
 )
 
 // Pending is a question on its way to an upstream without a goroutine of its own. Its owner sets Question and passes it to Sender.Send; from then on it
@@ -66,29 +66,6 @@ func (s *Sender) Close() {
 	}
 }
 
-// firstTry is the datagram of a Pending that a race continues: the race's first attempt waits for its answer instead of sending another datagram.
-type firstTry struct {
-	member *member
-	sent   time.Time
-	used   atomic.Bool
-	result chan firstResult // has room for one
-}
-
-type firstResult struct {
-	reply reply
-	err   error
-}
-
-// wait waits for the answer to the datagram until ctx ends.
-func (f *firstTry) wait(ctx context.Context) (reply, error) {
-	select {
-	case r := <-f.result:
-		return r.reply, r.err
-	case <-ctx.Done():
-		return reply{}, fmt.Errorf("waiting over UDP: %w", context.Cause(ctx))
-	}
-}
-
 // preferred returns the upstream to which new questions are sent: the first healthy one; nil if none is. alone is set if no other upstream is healthy.
 func (p *Pool) preferred() (first *member, alone bool) {
 	for _, m := range p.members {
@@ -104,26 +81,28 @@ func (p *Pool) preferred() (first *member, alone bool) {
 }
 
 // after returns how long a question waits for the answer of m before a race continues the question: until it would be hedged, sent again, or sent without EDNS.
-func (m *member) after(t *transport, q *Question, alone bool) time.Duration {
-	wait := min(m.health.patience(), t.plainAfter(q))
+func (m *member) after(t *transport.Transport, q *Question, alone bool) time.Duration {
+	wait := min(m.health.patience(), t.PlainAfter(q))
 	if hedge, known := m.health.hedgeAfter(); known && !alone {
 		wait = min(wait, hedge)
 	}
 	return wait
 }
 
-// race continues a question with a race whose first attempt is the datagram that was sent. The race ends at limit, or with ctx.
-func (p *Pool) race(ctx context.Context, q Question, first *firstTry, limit time.Time) (Answer, error) {
+// race continues a question with a race whose first attempt is the datagram that was sent to m. The race ends at limit, or with ctx.
+func (p *Pool) race(ctx context.Context, m *member, q Question, sent *transport.Datagram, limit time.Time) (Answer, error) {
 	ctx, cancel := context.WithDeadline(ctx, limit)
 	defer cancel()
-	lanes := []lane{{member: first.member, good: first.member.health.state().good}}
+	lanes := []lane{{member: m, good: m.health.state().good}}
 	for _, l := range p.order() {
-		if l.member != first.member {
+		if l.member != m {
 			lanes = append(lanes, l)
 		}
 	}
-	q.Name, q.first = slices.Clone(q.Name), first // attempts may outlive the race by a moment
-	a, err := newRace(p, q, lanes).run(ctx)
+	q.Name = slices.Clone(q.Name) // attempts may outlive the race by a moment
+	r := newRace(p, q, lanes)
+	r.sent = sent
+	a, err := r.run(ctx)
 	if err != nil {
 		p.unanswered.Add(1)
 	}

@@ -5,6 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,14 +16,22 @@ import (
 
 	"rempart/internal/dnstest"
 	"rempart/internal/wire"
+	"rempart/resolver/upstream/transport"
 )
 
 // newPool returns a pool of endpoints, which are given as text. The pool ends with the test.
 func newPool(t testing.TB, roots *x509.CertPool, endpoints ...string) *Pool {
 	t.Helper()
-	c := Config{RootCAs: roots, Identity: "0123456789abcdef", patience: defaultTimeout}
+	// On a slow machine an answer may take long, and is not to be taken for a missing one.
+	return newPoolOf(t, Config{RootCAs: roots, patience: defaultTimeout, plainAfter: defaultTimeout}, endpoints...)
+}
+
+// newPoolOf is newPool with another configuration.
+func newPoolOf(t testing.TB, c Config, endpoints ...string) *Pool {
+	t.Helper()
+	c.Identity = "0123456789abcdef"
 	for _, s := range endpoints {
-		e, err := ParseEndpoint(s)
+		e, err := transport.ParseEndpoint(s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -30,9 +41,6 @@ func newPool(t testing.TB, roots *x509.CertPool, endpoints ...string) *Pool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range p.members { // on a slow machine an answer may take longer than plainAfterFirst
-		m.via.(*transport).plain = defaultTimeout
-	}
 	t.Cleanup(p.group.end)
 	return p
 }
@@ -41,6 +49,15 @@ func overUDP(u *dnstest.Upstream) string { return "udp://" + u.Addr.String() }
 func overTCP(u *dnstest.Upstream) string { return "tcp://" + u.Addr.String() }
 func overTLS(u *dnstest.Upstream) string {
 	return "tls://" + u.TLSAddr.String() + "#" + dnstest.TLSName
+}
+
+func wireName(t testing.TB, text string) []byte {
+	t.Helper()
+	name, err := wire.AppendName(nil, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 func question(t testing.TB, name string) Question {
@@ -176,7 +193,7 @@ func TestRefusedPortFailsOverAtOnce(t *testing.T) {
 			exchange(t, p, "www.example.org")
 		}
 		s := p.Stats()
-		if first := s.Upstreams[0]; first.Healthy || first.Queries != 1 || first.Failures[Unreachable] != 1 {
+		if first := s.Upstreams[0]; first.Healthy || first.Queries != 1 || first.Failures[transport.Unreachable] != 1 {
 			t.Errorf("first upstream: %+v", first)
 		}
 		if second := s.Upstreams[1]; second.Retries != 1 {
@@ -194,13 +211,44 @@ func TestUntrustedCertificate(t *testing.T) {
 		if _, err := exchangeWith(p, t.Context(), question(t, "www.example.org")); !errors.Is(err, ErrUnreachable) {
 			t.Errorf("%s: error %v, want ErrUnreachable", name, err)
 		}
-		if got := p.Stats().Upstreams[0].Failures[Untrusted]; got != 1 {
+		if got := p.Stats().Upstreams[0].Failures[transport.Untrusted]; got != 1 {
 			t.Errorf("%s: %d failures counted as untrusted, want 1", name, got)
 		}
 	}
 	if u.Queries() != 0 {
 		t.Error("a query was sent to an upstream that could not be trusted")
 	}
+}
+
+// TestCertificateWithoutAddress checks the error if the certificate of a server contains a name but not the server's address, and the endpoint gives no name.
+func TestCertificateWithoutAddress(t *testing.T) {
+	u := dnstest.NewUpstream(t, nil)
+	l, err := net.Listen("tcp", "127.0.0.2:0") // the certificate contains another address, 127.0.0.1
+	if err != nil {
+		t.Skip(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", u.TLSAddr.String())
+			if err != nil {
+				c.Close()
+				return
+			}
+			go func() { io.Copy(far, c); far.Close() }()
+			go func() { io.Copy(c, far); c.Close() }()
+		}
+	}()
+	endpoint := "tls://" + l.Addr().String()
+	_, err = exchangeWith(newPool(t, u.Roots, endpoint), t.Context(), question(t, "www.example.org"))
+	if want := endpoint + "#dns.example"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want an error that says to write %s", err, want)
+	}
+	exchange(t, newPool(t, u.Roots, endpoint+"#"+dnstest.TLSName), "www.example.org")
 }
 
 func TestPipelining(t *testing.T) {

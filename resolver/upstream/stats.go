@@ -1,44 +1,11 @@
 package upstream
 
 import (
-	"context"
-	"errors"
-	"os"
 	"sync/atomic"
 	"time"
+
+	"rempart/resolver/upstream/transport"
 )
-
-// Failure is the kind of failure of an attempt at an upstream.
-type Failure uint8
-
-const (
-	Timeout     Failure = iota // no answer in time
-	Unreachable                // the network or the host refused, or closed the connection
-	Untrusted                  // TLS could not be agreed on, or the certificate is not the one expected
-	Malformed                  // it answered something that is no sound answer
-	Overload                   // too much is in flight to it already
-	Rcode                      // it answered with an error of its own: SERVFAIL, REFUSED and the like
-	Failures                   // the number of kinds
-)
-
-func (f Failure) String() string {
-	return [...]string{"timeout", "unreachable", "untrusted", "malformed", "overload", "rcode"}[f]
-}
-
-// kindOf sorts an error of an exchanger.
-func kindOf(err error) Failure {
-	switch {
-	case errors.Is(err, errFull):
-		return Overload
-	case errors.Is(err, errMalformed):
-		return Malformed
-	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
-		return Timeout
-	case errors.Is(err, errHandshake):
-		return Untrusted
-	}
-	return Unreachable
-}
 
 // counters are one upstream's.
 type counters struct {
@@ -47,7 +14,7 @@ type counters struct {
 	hedges   atomic.Uint64
 	foreign  atomic.Uint64
 	inFlight atomic.Int64
-	failures [Failures]atomic.Uint64
+	failures [transport.Failures]atomic.Uint64
 }
 
 // Stat is the state of one upstream and what it did since the start.
@@ -59,7 +26,7 @@ type Stat struct {
 	Retries   uint64 // sent because another attempt had failed
 	Hedges    uint64 // sent because another attempt was slow
 	Foreign   uint64 // messages that answer no question, forged or too late
-	Failures  [Failures]uint64
+	Failures  [transport.Failures]uint64
 	InFlight  int64
 	RTT, P95  time.Duration // smoothed mean and 95th percentile; 0 before the first answer
 	Reachable time.Time     // its last good answer; zero before the first

@@ -9,18 +9,20 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"rempart/resolver/upstream/transport"
 )
 
 // Switch forwards to the current pool, which can be replaced while questions are waiting for answers: the system's resolvers change with the
 // network. Without a pool, every exchange ends with ErrUnreachable at once. Its methods may be called concurrently.
 type Switch struct {
-	make    func([]Endpoint) (*Pool, error)
+	make    func([]transport.Endpoint) (*Pool, error)
 	current atomic.Pointer[Pool]
 
 	mu       sync.Mutex // one Replace at a time
 	run      func(*Pool) (stop func())
 	stop     func()
-	pending  []Endpoint // of the current pool
+	pending  []transport.Endpoint // of the current pool
 	draining sync.WaitGroup
 }
 
@@ -29,7 +31,7 @@ const drainTime = 10 * time.Second
 
 // NewSwitch returns a Switch without a pool. made is the configuration of every pool; its endpoints are those of Replace.
 func NewSwitch(made Config) *Switch {
-	return &Switch{make: func(list []Endpoint) (*Pool, error) {
+	return &Switch{make: func(list []transport.Endpoint) (*Pool, error) {
 		made.Endpoints = list
 		return New(made)
 	}}
@@ -37,7 +39,7 @@ func NewSwitch(made Config) *Switch {
 
 // Replace forwards to these endpoints from now on, in order of preference; to none if the list is empty. It reports whether they differ from
 // the earlier endpoints. On an error the earlier endpoints stay in use.
-func (s *Switch) Replace(list []Endpoint) (changed bool, err error) {
+func (s *Switch) Replace(list []transport.Endpoint) (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if slices.Equal(list, s.pending) {

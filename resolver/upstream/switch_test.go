@@ -9,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 
 	"rempart/internal/dnstest"
+	"rempart/resolver/upstream/transport"
 )
 
 // address asks for A of name, and returns the first address of the answer.
@@ -49,9 +50,9 @@ func TestSwitch(t *testing.T) {
 	}
 	replace := func(want bool, urls ...string) {
 		t.Helper()
-		var list []Endpoint
+		var list []transport.Endpoint
 		for _, u := range urls {
-			e, err := ParseEndpoint(u)
+			e, err := transport.ParseEndpoint(u)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -82,7 +83,7 @@ func TestSwitch(t *testing.T) {
 	if err := <-slow; err != nil {
 		t.Errorf("the question that was open during the replacement: %v", err)
 	}
-	if _, err := s.Replace([]Endpoint{{}}); err == nil {
+	if _, err := s.Replace([]transport.Endpoint{{}}); err == nil {
 		t.Error("an endpoint without an address was accepted")
 	}
 	if got := s.address(t, "still.example"); got != "192.0.2.2" {

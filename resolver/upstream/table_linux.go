@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rempart/internal/wire"
+	"rempart/resolver/upstream/transport"
 )
 
 // idBuckets is the number of buckets in which a port finds questions by ID.
@@ -16,10 +17,10 @@ const idBuckets = 1 << 10
 type sending struct {
 	port   *port
 	id     uint16
-	mix    bool      // the name is in random case
-	raced  *firstTry // a race waits for the answer; nil if none does
-	listed bool      // it is in the table
-	length uint16    // of query
+	mix    bool                // the name is in random case
+	raced  *transport.Datagram // a race waits for the answer; nil if none does
+	listed bool                // it is in the table
+	length uint16              // of query
 	sent   time.Time
 	due    time.Time // when a race continues the question or, if there is no room for a race, when the question ends
 	chain  *Pending  // the next one in its bucket
@@ -31,9 +32,9 @@ type sending struct {
 
 // compose writes the query, in random case if mix is set. The ID is set by port.add.
 func (q *Pending) compose(random *rand.ChaCha8) []byte {
-	query := appendQuery(q.query[:0], &q.Question, 0, form{edns: true})
+	query := transport.AppendQuery(q.query[:0], &q.Question, 0, transport.Form{EDNS: true})
 	if q.mix {
-		mixCase(query[wire.HeaderLen:][:len(q.Name)], random.Uint64)
+		transport.MixCase(query[wire.HeaderLen:][:len(q.Name)], random.Uint64)
 	}
 	q.length = uint16(len(query))
 	return query
@@ -152,7 +153,7 @@ func (p *port) overdue(now time.Time, reserve func() bool) (o overdue, left bool
 	for q := p.fresh.first; q != nil && !q.due.After(now); q = p.fresh.first {
 		unlink(q)
 		if reserve() {
-			q.raced = newFirstTry(q)
+			q.raced = transport.NewDatagram(q.sent)
 			o.raced = append(o.raced, q)
 			continue
 		}

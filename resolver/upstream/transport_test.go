@@ -13,15 +13,19 @@ import (
 
 	"rempart/internal/dnstest"
 	"rempart/internal/wire"
+	"rempart/resolver/upstream/transport"
 )
+
+// via returns the transport to the first upstream of p.
+func via(p *Pool) *transport.Transport { return p.members[0].via.(*transport.Transport) }
 
 // TestDuplicateUpstreamIsUsedOnce checks that a repeated endpoint is ignored, because the metrics of two equal upstreams would collide.
 func TestDuplicateUpstreamIsUsedOnce(t *testing.T) {
-	e, err := ParseEndpoint("udp://192.0.2.1")
+	e, err := transport.ParseEndpoint("udp://192.0.2.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := New(Config{Endpoints: []Endpoint{e, e}})
+	p, err := New(Config{Endpoints: []transport.Endpoint{e, e}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +66,7 @@ func TestForgedLowerCaseAnswersKeep0x20(t *testing.T) {
 	for range 3 * caseStrikes {
 		exchange(t, p, name)
 	}
-	if p.members[0].via.(*transport).noMix.active() {
+	if !via(p).MixesCase() {
 		t.Error("0x20 was given up although TCP echoes the case")
 	}
 	if got := u.Queries("tcp"); got != 3*caseStrikes {
@@ -83,7 +87,7 @@ func TestCaseNotEchoedWithoutTCP(t *testing.T) {
 		if _, err := exchangeWith(p, t.Context(), question(t, name)); !errors.Is(err, ErrUnreachable) {
 			t.Errorf("after %d answers that may be forged: %v", i, err)
 		}
-		if p.members[0].via.(*transport).noMix.active() {
+		if !via(p).MixesCase() {
 			t.Errorf("0x20 was given up after %d strikes", i)
 		}
 	}
@@ -107,15 +111,14 @@ func TestCaseNotEchoedWithSilentTCP(t *testing.T) {
 		(*giveUp.Load())()
 	})
 	p := newPool(t, nil, overUDP(u))
-	via := p.members[0].via.(*transport)
-	q := question(t, "a-long-enough-name-to-be-mixed.example.org")
+	q := transport.Request{Question: question(t, "a-long-enough-name-to-be-mixed.example.org")}
 	for i := range caseStrikes {
-		if via.noMix.active() {
+		if !via(p).MixesCase() {
 			t.Errorf("0x20 was given up after %d strikes", i)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		giveUp.Store(&cancel)
-		if _, err := via.exchange(ctx, &q); !errors.Is(err, context.Canceled) {
+		if _, err := via(p).Exchange(ctx, &q); !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v", err)
 		}
 		cancel()
@@ -212,7 +215,7 @@ func TestDeclinedTypesKeepUpstreamHealthy(t *testing.T) {
 						t.Fatalf("answer:\n%v\nquestion (-want +got):\n%s", m, diff)
 					}
 				}
-				if s := p.Stats().Upstreams[0]; !s.Healthy || s.Failures[Malformed] != 0 || s.Failures[Rcode] != 2*maxStrikes {
+				if s := p.Stats().Upstreams[0]; !s.Healthy || s.Failures[transport.Malformed] != 0 || s.Failures[transport.Rcode] != 2*maxStrikes {
 					t.Errorf("upstream %+v, want a healthy one with %d failures by rcode and none by malformed answers", s, 2*maxStrikes)
 				}
 				exchange(t, p, "www.example.org")

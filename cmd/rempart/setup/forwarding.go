@@ -15,6 +15,7 @@ import (
 	"rempart/internal/filewatch"
 	"rempart/resolver"
 	"rempart/resolver/upstream"
+	"rempart/resolver/upstream/transport"
 )
 
 // resolversEvery is the interval between checks for changes of the system's resolvers. It is short because a household has no DNS before they are known.
@@ -56,7 +57,7 @@ func NewForwarding(c *config.Config, log *slog.Logger, questions int) (*Forwardi
 
 // addZones adds the zones of REMPART_FORWARD, each with a pool of its upstreams.
 func (f *Forwarding) addZones(questions int) error {
-	byZone := map[string][]upstream.Endpoint{}
+	byZone := map[string][]transport.Endpoint{}
 	var order []string
 	for _, z := range f.config.Forward {
 		name, err := blocklist.AppendName(nil, z.Zone)

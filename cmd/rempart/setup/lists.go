@@ -20,7 +20,7 @@ import (
 	"rempart/blocklist/guard"
 	"rempart/internal/config"
 	"rempart/internal/durable"
-	"rempart/resolver/upstream"
+	"rempart/resolver/upstream/transport"
 )
 
 // ListsOptions are the parts of a server that its lists use. A command that changes nothing sets ReadOnly.
@@ -175,7 +175,7 @@ func own(c *config.Config, feeds []feed.Feed) (names []string, addrs []netip.Add
 func public(a netip.Addr) bool { return a.IsGlobalUnicast() && !a.IsPrivate() }
 
 // allEndpoints returns the upstreams, including those of zones, as far as they can be parsed.
-func allEndpoints(c *config.Config) []upstream.Endpoint {
+func allEndpoints(c *config.Config) []transport.Endpoint {
 	list, err := parseEndpoints("UPSTREAMS", c.Upstreams)
 	if len(c.Upstreams) == 0 {
 		list, err = systemEndpoints(c, resolvConf, stubResolvConf)
@@ -184,7 +184,7 @@ func allEndpoints(c *config.Config) []upstream.Endpoint {
 		list = nil // a server reports the error; other commands do not use upstreams
 	}
 	for _, z := range c.Forward {
-		if e, err := upstream.ParseEndpoint(z.Upstream); err == nil {
+		if e, err := transport.ParseEndpoint(z.Upstream); err == nil {
 			list = append(list, e)
 		}
 	}

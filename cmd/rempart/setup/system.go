@@ -10,7 +10,7 @@ import (
 
 	"rempart/internal/config"
 	"rempart/resolver/listen"
-	"rempart/resolver/upstream"
+	"rempart/resolver/upstream/transport"
 )
 
 // Files that name the system's resolvers. The second lists the resolvers to which systemd-resolved forwards the queries to its stub resolver
@@ -22,7 +22,7 @@ const (
 
 // systemEndpoints returns the resolvers in the file at path, without this process itself. If one of them is the stub of systemd-resolved, the resolvers to which
 // the stub forwards follow, from the file at behind: the stub may be switched off, or forward to this process.
-func systemEndpoints(c *config.Config, path, behind string) ([]upstream.Endpoint, error) {
+func systemEndpoints(c *config.Config, path, behind string) ([]transport.Endpoint, error) {
 	all, err := readResolvConf(path)
 	if err != nil {
 		return nil, err
@@ -30,10 +30,10 @@ func systemEndpoints(c *config.Config, path, behind string) ([]upstream.Endpoint
 	if slices.ContainsFunc(all, isStub) {
 		more, err := readResolvConf(behind)
 		if err == nil {
-			all = append(all, slices.DeleteFunc(more, func(e upstream.Endpoint) bool { return slices.Contains(all, e) })...)
+			all = append(all, slices.DeleteFunc(more, func(e transport.Endpoint) bool { return slices.Contains(all, e) })...)
 		}
 	}
-	others := slices.DeleteFunc(slices.Clone(all), func(e upstream.Endpoint) bool { return listensOn(c, e.Addr) })
+	others := slices.DeleteFunc(slices.Clone(all), func(e transport.Endpoint) bool { return listensOn(c, e.Addr) })
 	if len(all) > 0 && len(others) == 0 {
 		return nil, fmt.Errorf("%s leads back to this server: Rempart itself answers on its name server %s; set REMPART_UPSTREAMS to the resolvers to forward to",
 			path, all[0])
@@ -44,13 +44,13 @@ func systemEndpoints(c *config.Config, path, behind string) ([]upstream.Endpoint
 	return others, nil
 }
 
-func isStub(e upstream.Endpoint) bool {
+func isStub(e transport.Endpoint) bool {
 	a := e.Addr.Addr()
 	return a == netip.AddrFrom4([4]byte{127, 0, 0, 53}) || a == netip.AddrFrom4([4]byte{127, 0, 0, 54})
 }
 
 // readResolvConf returns the resolvers that a file names. Invalid lines are an error only if no line is valid.
-func readResolvConf(path string) ([]upstream.Endpoint, error) {
+func readResolvConf(path string) ([]transport.Endpoint, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("no resolver to forward to: %s does not exist; set REMPART_UPSTREAMS, for example to tls://192.0.2.1#name.example", path)
@@ -59,7 +59,7 @@ func readResolvConf(path string) ([]upstream.Endpoint, error) {
 		return nil, fmt.Errorf("reading the system's resolvers: %w; set REMPART_UPSTREAMS instead", err)
 	}
 	defer f.Close()
-	all, err := upstream.ResolvConf(f)
+	all, err := transport.ResolvConf(f)
 	if err != nil && len(all) == 0 {
 		return nil, fmt.Errorf("reading %s: %w; set REMPART_UPSTREAMS instead", path, err)
 	}
@@ -77,10 +77,10 @@ func listensOn(c *config.Config, addr netip.AddrPort) bool {
 	return false
 }
 
-func parseEndpoints(variable string, values []string) ([]upstream.Endpoint, error) {
-	var list []upstream.Endpoint
+func parseEndpoints(variable string, values []string) ([]transport.Endpoint, error) {
+	var list []transport.Endpoint
 	for _, v := range values {
-		e, err := upstream.ParseEndpoint(v)
+		e, err := transport.ParseEndpoint(v)
 		if err != nil {
 			return nil, config.Bad(variable, v, err.Error())
 		}

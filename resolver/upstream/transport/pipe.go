@@ -1,4 +1,4 @@
-package upstream
+package transport
 
 import (
 	"bufio"
@@ -58,7 +58,7 @@ type call struct {
 }
 
 type outcome struct {
-	reply    reply
+	reply    Reply
 	echoed   bool // the answer repeated the case of the question
 	err      error
 	free     bool // with an error: the question may be sent again without a token of the budget
@@ -66,12 +66,12 @@ type outcome struct {
 }
 
 // add puts a question in flight. It is called with stream.mu held.
-func (p *pipe) add(q *Question, f form) *call {
+func (p *pipe) add(q *Question, f Form) *call {
 	id := randomID()
 	for p.pending[id] != nil {
 		id = randomID()
 	}
-	frame := appendQuery(make([]byte, 2, maxQuery), q, id, f)
+	frame := AppendQuery(make([]byte, 2, maxQuery), q, id, f)
 	binary.BigEndian.PutUint16(frame, uint16(len(frame)-2))
 	c := &call{question: q, sent: frame[2:], done: make(chan outcome, 1)}
 	select {
@@ -172,7 +172,7 @@ func (p *pipe) run(ctx context.Context) {
 		p.write(conn)
 	}()
 	err = p.read(conn)
-	p.end(fmt.Errorf("%w: %w", errDied, err))
+	p.end(fmt.Errorf("%w: %w", ErrDied, err))
 	conn.Close()
 	<-written
 }
@@ -237,7 +237,7 @@ func (p *pipe) read(conn net.Conn) error {
 			return err
 		}
 		c := p.find(msg)
-		if c == nil || compare(msg, c.sent) == foreign {
+		if c == nil || compare(msg, c.sent) == Foreign {
 			p.stream.foreign.Add(1)
 			strange++
 		} else {
@@ -296,15 +296,15 @@ func (p *pipe) setEndDeadline(r *bufio.Reader) {
 func receive(msg []byte, c *call) outcome {
 	m := compare(msg, c.sent)
 	switch {
-	case m == foreign:
+	case m == Foreign:
 		return outcome{err: errMismatch, free: true}
-	case m == bare:
-		return outcome{reply: restore(msg, c.question), echoed: true}
+	case m == Bare:
+		return outcome{reply: Restore(msg, c.question), echoed: true}
 	case wire.Flags(msg)&wire.FlagTC != 0:
 		return outcome{err: fmt.Errorf("%w: truncated over TCP", errMalformed)}
 	}
-	r, err := read(msg, c.question)
-	return outcome{reply: r, echoed: m == exact, err: err, trailing: len(r.packed) < len(msg)}
+	r, err := Read(msg, c.question)
+	return outcome{reply: r, echoed: m == exact, err: err, trailing: len(r.Packed) < len(msg)}
 }
 
 // find returns the question in flight that has the ID of msg, or nil.

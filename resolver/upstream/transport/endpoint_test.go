@@ -1,16 +1,12 @@
-package upstream
+package transport
 
 import (
-	"io"
-	"net"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-
-	"rempart/internal/dnstest"
 )
 
 func TestParseEndpoint(t *testing.T) {
@@ -139,35 +135,4 @@ func TestResolvConfSkipsInvalidServers(t *testing.T) {
 	if _, err := ResolvConf(strings.NewReader(strings.Repeat("#\n", 1<<16))); err == nil {
 		t.Error("a file that is too long was read without an error")
 	}
-}
-
-// TestCertificateWithoutAddress checks the error if the certificate of a server contains a name but not the server's address, and the endpoint gives no name.
-func TestCertificateWithoutAddress(t *testing.T) {
-	u := dnstest.NewUpstream(t, nil)
-	l, err := net.Listen("tcp", "127.0.0.2:0") // the certificate contains another address, 127.0.0.1
-	if err != nil {
-		t.Skip(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", u.TLSAddr.String())
-			if err != nil {
-				c.Close()
-				return
-			}
-			go func() { io.Copy(far, c); far.Close() }()
-			go func() { io.Copy(c, far); c.Close() }()
-		}
-	}()
-	endpoint := "tls://" + l.Addr().String()
-	_, err = exchangeWith(newPool(t, u.Roots, endpoint), t.Context(), question(t, "www.example.org"))
-	if want := endpoint + "#dns.example"; err == nil || !strings.Contains(err.Error(), want) {
-		t.Errorf("%v, want an error that says to write %s", err, want)
-	}
-	exchange(t, newPool(t, u.Roots, endpoint+"#"+dnstest.TLSName), "www.example.org")
 }

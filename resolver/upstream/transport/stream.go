@@ -1,4 +1,4 @@
-package upstream
+package transport
 
 import (
 	"context"
@@ -21,8 +21,10 @@ const (
 	maxAsks    = 3                // connections over which one question is asked, one after the other
 )
 
+// ErrDied is the error of a question whose connection ended without an answer.
+var ErrDied = errors.New("connection ended with the question unanswered")
+
 var (
-	errDied     = errors.New("connection ended with the question unanswered")
 	errMismatch = fmt.Errorf("%w: not to the question of its ID", errMalformed)
 
 	errFull = errors.New("too many questions in flight to this upstream")
@@ -39,7 +41,7 @@ type queue []chan struct{}
 // a connection of its own, so that a question that makes the upstream close connections does not affect the others.
 type stream struct {
 	dial    func(context.Context) (net.Conn, error)
-	group   *group
+	group   group
 	spend   func(free bool) bool // notes that a question is sent again and, unless free, takes a token; false if there is none
 	foreign *atomic.Uint64       // counts messages nobody waits for
 	pad     bool
@@ -53,10 +55,10 @@ type stream struct {
 
 // ask sends q and waits for its answer until ctx ends. echoed reports whether the answer repeated the case of the question. The question is sent again for free
 // only once: an upstream that closes every connection must not receive a multiple of its load.
-func (s *stream) ask(ctx context.Context, q *Question, f form) (r reply, echoed bool, err error) {
+func (s *stream) ask(ctx context.Context, q *Question, f Form) (r Reply, echoed bool, err error) {
 	for try := 1; ; try++ {
 		o := s.askOnce(ctx, q, f, try > 1)
-		lost := errors.Is(o.err, errDied) || errors.Is(o.err, errMismatch)
+		lost := errors.Is(o.err, ErrDied) || errors.Is(o.err, errMismatch)
 		lost = lost && (try == 1 || !errors.Is(o.err, errUnreadable)) // on a connection of its own, it is this question that makes the connection unreadable
 		if !lost || try == maxAsks || ctx.Err() != nil || !s.spend(o.free && try == 1) {
 			return o.reply, o.echoed, o.err
@@ -65,7 +67,7 @@ func (s *stream) ask(ctx context.Context, q *Question, f form) (r reply, echoed 
 }
 
 // askOnce asks over one connection, on which no other question is sent if alone is true.
-func (s *stream) askOnce(ctx context.Context, q *Question, f form, alone bool) outcome {
+func (s *stream) askOnce(ctx context.Context, q *Question, f Form, alone bool) outcome {
 	p, c, err := s.take(ctx, q, f, alone)
 	if err != nil {
 		return outcome{err: err}
@@ -91,7 +93,7 @@ func (s *stream) askOnce(ctx context.Context, q *Question, f form, alone bool) o
 
 // take puts the question on a connection with room for one more, opened if need be. It waits for one where there
 // may be no more of them. After success the caller calls done.
-func (s *stream) take(ctx context.Context, q *Question, f form, alone bool) (*pipe, *call, error) {
+func (s *stream) take(ctx context.Context, q *Question, f Form, alone bool) (*pipe, *call, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.asking >= maxPipes*maxPending {

@@ -1,4 +1,4 @@
-package upstream
+package transport
 
 import (
 	"context"
@@ -12,13 +12,6 @@ import (
 
 	"rempart/internal/pause"
 )
-
-// exchanger sends one question to one upstream and returns its answer, final or not. It is
-// called concurrently, and returns soon after ctx ends.
-type exchanger interface {
-	exchange(ctx context.Context, q *Question) (reply, error)
-	retire() // called when the upstream no longer answers: open connections and sockets are not used for new questions
-}
 
 const (
 	quirkMemory  = 15 * time.Minute // after this time, a feature that an upstream lacks is tried again
@@ -39,14 +32,16 @@ const (
 var (
 	errTruncated = errors.New("answer truncated")
 	errRecased   = errors.New("case of the question not echoed")
-	errFlooded   = errors.New("too many answers that are not to the question")
 
 	errQuestionless = errors.New("answer without its question")
 )
 
+// ErrFlooded is another such reason: MaxForeign datagrams arrived on a socket that answer no question.
+var ErrFlooded = errors.New("too many answers that are not to the question")
+
 // wantsTCP reports whether err says that the question has to be asked over TCP.
 func wantsTCP(err error) bool {
-	return errors.Is(err, errTruncated) || errors.Is(err, errRecased) || errors.Is(err, errFlooded) || errors.Is(err, errQuestionless)
+	return errors.Is(err, errTruncated) || errors.Is(err, errRecased) || errors.Is(err, ErrFlooded) || errors.Is(err, errQuestionless)
 }
 
 // errPlain ends the wait for an answer with EDNS: the question was answered without.
@@ -62,8 +57,31 @@ func (k *quirk) forget()      { k.until.Store(0) }
 func (k *quirk) believe()     { k.until.Store(time.Now().Add(quirkMemory).UnixNano()) }
 func (k *quirk) active() bool { return time.Now().UnixNano() < k.until.Load() }
 
-// transport is the exchanger over sockets.
-type transport struct {
+// group starts the goroutines of a Transport, as Config says.
+type group struct {
+	ctx   context.Context     // ends when the Transport has to end
+	start func(f func()) bool // runs f in a goroutine; false if none may start any more
+}
+
+// Config configures a Transport. All fields without a default must be set.
+type Config struct {
+	Endpoint Endpoint
+	RootCAs  *x509.CertPool // for TLS; nil: the system's
+
+	// Dial opens every connection, over "udp" or "tcp"; TLS is spoken over the latter. Over "udp" one Write sends one datagram, and one Read receives one.
+	// nil: sockets of this machine.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	Context context.Context      // every connection is closed when it ends
+	Start   func(f func()) bool  // runs f in a goroutine, and reports false if it does not because Context has ended
+	Spend   func(free bool) bool // notes that a question is sent again and, unless free, takes a token from the budget; false if there is none
+	Foreign *atomic.Uint64       // counts messages that answer no question
+
+	PlainAfter time.Duration // after this time an unanswered question with EDNS is also sent without EDNS; 0: as learned
+}
+
+// Transport asks one upstream. Its methods may be called concurrently.
+type Transport struct {
 	datagrams *datagrams // nil except for UDP
 	stream    *stream
 
@@ -76,13 +94,17 @@ type transport struct {
 	ednsStrikes atomic.Int32 // towards dropEDNS
 	spend       func(free bool) bool
 
-	plain time.Duration // what plainAfter returns, in tests; 0: as the question and the upstream are
+	plain time.Duration // Config.PlainAfter
 }
 
-func newTransport(e Endpoint, roots *x509.CertPool, dial dialFunc, g *group, spend func(free bool) bool, foreign *atomic.Uint64) *transport {
-	t := &transport{spend: spend, stream: &stream{dial: dialer(e, roots, dial), group: g, spend: spend, foreign: foreign, pad: e.Transport == TLS}}
-	if e.Transport == UDP {
-		t.datagrams = newDatagrams(e.Addr, dial, foreign)
+// New returns a Transport. It opens nothing yet.
+func New(c Config) *Transport {
+	e := c.Endpoint
+	t := &Transport{spend: c.Spend, plain: c.PlainAfter, stream: &stream{
+		dial: dialer(e, c.RootCAs, c.Dial), group: group{c.Context, c.Start}, spend: c.Spend, foreign: c.Foreign, pad: e.Protocol == TLS,
+	}}
+	if e.Protocol == UDP {
+		t.datagrams = newDatagrams(e.Addr, c.Dial, c.Foreign)
 	}
 	return t
 }
@@ -97,7 +119,7 @@ func dialer(e Endpoint, roots *x509.CertPool, dial dialFunc) func(context.Contex
 	}
 	addr := e.Addr.String()
 	plain := func(ctx context.Context) (net.Conn, error) { return dial(ctx, "tcp", addr) }
-	if e.Transport != TLS {
+	if e.Protocol != TLS {
 		return plain
 	}
 	config := &tls.Config{
@@ -124,29 +146,44 @@ func dialer(e Endpoint, roots *x509.CertPool, dial dialFunc) func(context.Contex
 	}
 }
 
-func (t *transport) retire() { t.stream.retire() }
+// Retire takes open connections out of use for new questions: the upstream no longer answers.
+func (t *Transport) Retire() { t.stream.retire() }
 
-// exchange sends the question, and sends it again without EDNS if the upstream may not understand EDNS or may drop
+// UsesEDNS reports whether every question is sent with EDNS first, because the upstream is not known to lack it.
+func (t *Transport) UsesEDNS() bool { return !t.noEDNS.active() && !t.dropEDNS.active() }
+
+// MixesCase reports whether names are sent over UDP in random case, because the upstream is not known to change the case.
+func (t *Transport) MixesCase() bool { return !t.noMix.active() }
+
+// NoteEDNS notes that the upstream answered a datagram with an OPT that was not sent by Exchange.
+func (t *Transport) NoteEDNS() {
+	t.ednsStrikes.Store(0)
+	t.hasEDNS.believe()
+}
+
+// Exchange sends the question of q and returns its answer, final or not, soon after ctx ends at the latest.
+//
+// It sends the question, and sends it again without EDNS if the upstream may not understand EDNS or may drop
 // it. If an earlier answer said that the upstream does not understand EDNS, a question for DNSSEC records is still sent
 // with EDNS first: that answer may have been forged, and DNSSEC records need EDNS. If the upstream has dropped queries
 // with EDNS, every question is sent without EDNS only, because nobody can forge a missing answer.
 //
 // An error without a question can be forged more easily than an answer: it has to match the ID and the port only. It
 // is accepted only after the upstream was asked a second time.
-func (t *transport) exchange(ctx context.Context, q *Question) (reply, error) {
+func (t *Transport) Exchange(ctx context.Context, q *Request) (Reply, error) {
 	if t.dropEDNS.active() || t.noEDNS.active() && !q.DO {
 		r, err := t.ask(ctx, q, false)
 		if err == nil && r.bare {
 			r, err = t.ask(ctx, q, false)
 		}
-		r.stripped = q.DO
+		r.Stripped = q.DO
 		return r, err
 	}
 	r, err := t.askEither(ctx, q)
 	switch {
-	case err != nil || r.stripped:
+	case err != nil || r.Stripped:
 		return r, err
-	case r.bare && !r.declines():
+	case r.bare && !r.Declines():
 		return t.ask(ctx, q, true)
 	case !r.lacksEDNS():
 		return r, nil
@@ -154,21 +191,21 @@ func (t *transport) exchange(ctx context.Context, q *Question) (reply, error) {
 	if r, err = t.ask(ctx, q, false); err != nil {
 		return r, err
 	}
-	r.stripped = q.DO
-	if !r.declines() { // else it is the question that it does not understand
+	r.Stripped = q.DO
+	if !r.Declines() { // else it is the question that it does not understand
 		t.noEDNS.believe()
 	}
 	return r, nil
 }
 
 // askEither asks with EDNS, and without as well if that stays unanswered for some time.
-func (t *transport) askEither(ctx context.Context, q *Question) (reply, error) {
+func (t *Transport) askEither(ctx context.Context, q *Request) (Reply, error) {
 	either, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	plain := make(chan reply, 1)
-	after := t.plainAfter(q)
-	if q.first != nil {
-		after -= time.Since(q.first.sent)
+	plain := make(chan Reply, 1)
+	after := t.PlainAfter(&q.Question)
+	if q.Sent != nil {
+		after -= time.Since(q.Sent.At)
 	}
 	late := time.AfterFunc(after, func() {
 		t.stream.group.start(func() {
@@ -184,8 +221,7 @@ func (t *transport) askEither(ctx context.Context, q *Question) (reply, error) {
 	defer late.Stop()
 	r, err := t.ask(either, q, true)
 	if err == nil {
-		t.ednsStrikes.Store(0)
-		t.hasEDNS.believe()
+		t.NoteEDNS()
 		return r, nil
 	}
 	select {
@@ -198,12 +234,12 @@ func (t *transport) askEither(ctx context.Context, q *Question) (reply, error) {
 		t.hasEDNS.forget()
 		t.dropEDNS.believe()
 	}
-	r.stripped = q.DO
+	r.Stripped = q.DO
 	return r, nil
 }
 
-// plainAfter returns the time after which an unanswered question with EDNS is also sent without EDNS.
-func (t *transport) plainAfter(q *Question) time.Duration {
+// PlainAfter returns the time after which an unanswered question with EDNS is also sent without EDNS.
+func (t *Transport) PlainAfter(q *Question) time.Duration {
 	switch {
 	case t.plain > 0:
 		return t.plain
@@ -216,22 +252,22 @@ func (t *transport) plainAfter(q *Question) time.Duration {
 }
 
 // ask asks once, over TCP if UDP will not do.
-func (t *transport) ask(ctx context.Context, q *Question, edns bool) (reply, error) {
+func (t *Transport) ask(ctx context.Context, q *Request, edns bool) (Reply, error) {
 	if t.datagrams == nil {
-		r, _, err := t.stream.ask(ctx, q, form{edns: edns, pad: t.stream.pad})
+		r, _, err := t.stream.ask(ctx, &q.Question, Form{EDNS: edns, Pad: t.stream.pad})
 		r.bare = false // on a connection nobody else sends
 		return r, err
 	}
-	f := form{edns: edns, mix: !t.noMix.active()}
+	f := Form{EDNS: edns, Mix: !t.noMix.active()}
 	r, why := t.datagrams.ask(ctx, q, f)
 	if !wantsTCP(why) {
 		return r, why
 	}
 	recased := errors.Is(why, errRecased)
-	if q.partly != nil && (recased || errors.Is(why, errTruncated)) {
-		q.partly()
+	if q.Partly != nil && (recased || errors.Is(why, errTruncated)) {
+		q.Partly()
 	}
-	r, echoed, err := t.stream.ask(ctx, q, f)
+	r, echoed, err := t.stream.ask(ctx, &q.Question, f)
 	r.bare = false
 	gaveUp := false
 	switch {
@@ -245,14 +281,14 @@ func (t *transport) ask(ctx context.Context, q *Question, edns bool) (reply, err
 	case err == nil:
 		return r, nil
 	case gaveUp && ctx.Err() == nil:
-		return t.datagrams.ask(ctx, q, form{edns: edns})
+		return t.datagrams.ask(ctx, q, Form{EDNS: edns})
 	}
 	return r, fmt.Errorf("%w; over TCP: %w", why, err)
 }
 
 // recased notes that the case of a question did not come back over UDP, and not over TCP either; certain says that TCP answered. Where TCP cannot be
 // had, the answer may have been forged: it takes several to make Rempart give up a protection. It reports whether this one did.
-func (t *transport) recased(certain bool) (gaveUp bool) {
+func (t *Transport) recased(certain bool) (gaveUp bool) {
 	if !certain && t.strikes.Add(1) < caseStrikes {
 		return false
 	}

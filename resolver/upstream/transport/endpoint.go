@@ -1,4 +1,4 @@
-package upstream
+package transport
 
 import (
 	"bufio"
@@ -12,22 +12,24 @@ import (
 	"rempart/internal/wire"
 )
 
-// Transport is the protocol by which an upstream is asked.
-type Transport uint8
+// Protocol is the protocol by which an upstream is asked.
+type Protocol uint8
 
+// The protocols.
 const (
-	UDP Transport = iota // and TCP on truncation (RFC 7766 section 5)
+	UDP Protocol = iota // and TCP on truncation (RFC 7766 section 5)
 	TCP
 	TLS // RFC 7858; the certificate is always verified
 )
 
-func (t Transport) String() string { return [...]string{"udp", "tcp", "tls"}[t] }
+// String returns the scheme of the protocol, as in the text form of an Endpoint.
+func (t Protocol) String() string { return [...]string{"udp", "tcp", "tls"}[t] }
 
-// Endpoint is the address and transport of an upstream. ParseEndpoint makes one.
+// Endpoint is the address and protocol of an upstream. ParseEndpoint makes one.
 type Endpoint struct {
-	Transport Transport
-	Addr      netip.AddrPort
-	Name      string // of TLS: the host name that its certificate must contain; "" for its address
+	Protocol Protocol
+	Addr     netip.AddrPort
+	Name     string // of TLS: the host name that its certificate must contain; "" for its address
 }
 
 const (
@@ -53,9 +55,9 @@ func ParseEndpoint(s string) (Endpoint, error) {
 		switch strings.ToLower(scheme) {
 		case "udp":
 		case "tcp":
-			e.Transport = TCP
+			e.Protocol = TCP
 		case "tls":
-			e.Transport = TLS
+			e.Protocol = TLS
 		default:
 			return fail("%w", unsupported(scheme, rest))
 		}
@@ -63,7 +65,7 @@ func ParseEndpoint(s string) (Endpoint, error) {
 	}
 	host, name, named := strings.Cut(host, "#")
 	if named {
-		if e.Transport != TLS {
+		if e.Protocol != TLS {
 			return fail("#name says whose certificate to expect, of which only tls has one")
 		}
 		if before, port, found := strings.Cut(name, ":"); found && hostName(before) {
@@ -74,7 +76,7 @@ func ParseEndpoint(s string) (Endpoint, error) {
 		}
 		e.Name = strings.ToLower(name)
 	}
-	addr, err := parseAddr(host, map[bool]uint16{false: plainPort, true: tlsPort}[e.Transport == TLS])
+	addr, err := parseAddr(host, map[bool]uint16{false: plainPort, true: tlsPort}[e.Protocol == TLS])
 	if err != nil {
 		return fail("%w", err)
 	}
@@ -157,7 +159,7 @@ func hostName(s string) bool {
 // String returns the endpoint in the format that ParseEndpoint reads, without a default port.
 func (e Endpoint) String() string {
 	host := e.Addr.String()
-	if port := e.Addr.Port(); e.Transport == TLS && port == tlsPort || e.Transport != TLS && port == plainPort {
+	if port := e.Addr.Port(); e.Protocol == TLS && port == tlsPort || e.Protocol != TLS && port == plainPort {
 		host = e.Addr.Addr().String()
 		if e.Addr.Addr().Is6() {
 			host = "[" + host + "]"
@@ -166,7 +168,7 @@ func (e Endpoint) String() string {
 	if e.Name != "" {
 		host += "#" + e.Name
 	}
-	return e.Transport.String() + "://" + host
+	return e.Protocol.String() + "://" + host
 }
 
 // maxResolvConf bounds a resolv.conf: real ones have a few hundred bytes.

@@ -1,4 +1,4 @@
-package upstream
+package transport
 
 import (
 	"bytes"
@@ -24,18 +24,18 @@ func TestAppendQuery(t *testing.T) {
 	tests := []struct {
 		name string
 		q    Question
-		form form
+		form Form
 	}{
-		{"plain", Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1}, form{}},
-		{"EDNS", Question{Name: wireName(t, "www.example.org"), Type: 28, Class: 1, CD: true}, form{edns: true}},
-		{"DO, mixed", Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1, DO: true}, form{edns: true, mix: true}},
-		{"padded", Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1}, form{edns: true, pad: true}},
-		{"the longest", Question{Name: wireName(t, long), Type: 1, Class: 1}, form{edns: true, pad: true, mix: true}},
-		{"the root", Question{Name: []byte{0}, Type: 2, Class: 1}, form{edns: true, mix: true}},
+		{"plain", Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1}, Form{}},
+		{"EDNS", Question{Name: wireName(t, "www.example.org"), Type: 28, Class: 1, CD: true}, Form{EDNS: true}},
+		{"DO, mixed", Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1, DO: true}, Form{EDNS: true, Mix: true}},
+		{"padded", Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1}, Form{EDNS: true, Pad: true}},
+		{"the longest", Question{Name: wireName(t, long), Type: 1, Class: 1}, Form{EDNS: true, Pad: true, Mix: true}},
+		{"the root", Question{Name: []byte{0}, Type: 2, Class: 1}, Form{EDNS: true, Mix: true}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			packed := appendQuery(nil, &tt.q, 0xabcd, tt.form)
+			packed := AppendQuery(nil, &tt.q, 0xabcd, tt.form)
 			m := new(dns.Msg)
 			if err := m.Unpack(packed); err != nil {
 				t.Fatal(err)
@@ -49,12 +49,12 @@ func TestAppendQuery(t *testing.T) {
 			if m.Question[0].Qtype != tt.q.Type || m.Question[0].Qclass != tt.q.Class {
 				t.Errorf("question %v", m.Question[0])
 			}
-			if opt := m.IsEdns0(); (opt != nil) != tt.form.edns {
+			if opt := m.IsEdns0(); (opt != nil) != tt.form.EDNS {
 				t.Errorf("OPT %v", opt)
 			} else if opt != nil && (opt.UDPSize() != 1232 || opt.Do() != tt.q.DO || opt.Version() != 0) {
 				t.Errorf("OPT %v", opt)
 			}
-			if tt.form.pad && len(packed)%padBlock != 0 {
+			if tt.form.Pad && len(packed)%padBlock != 0 {
 				t.Errorf("%d bytes, want a multiple of %d", len(packed), padBlock)
 			}
 			if len(packed)+2 > maxQuery {
@@ -69,9 +69,9 @@ func TestMixCaseVaries(t *testing.T) {
 	seen := map[string]bool{}
 	for range 50 {
 		mixed := bytes.Clone(name)
-		mixCase(mixed, randomBits)
+		MixCase(mixed, randomBits)
 		if !bytes.Equal(bytes.ToLower(mixed), name) {
-			t.Fatalf("mixCase changed more than the case: %q", mixed)
+			t.Fatalf("MixCase changed more than the case: %q", mixed)
 		}
 		seen[string(mixed)] = true
 	}
@@ -100,29 +100,29 @@ func answerTo(t testing.TB, sent []byte, change func(*dns.Msg)) []byte {
 
 func TestCompare(t *testing.T) {
 	q := Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1}
-	sent := appendQuery(nil, &q, 77, form{edns: true})
+	sent := AppendQuery(nil, &q, 77, Form{EDNS: true})
 	copy(sent[wire.HeaderLen:], "\x03wWw\x07ExamplE\x03oRg")
 	tests := []struct {
 		name   string
 		change func(*dns.Msg)
-		want   match
+		want   Match
 	}{
 		{"the answer", nil, exact},
 		{"NXDOMAIN", func(m *dns.Msg) { m.Rcode = 3 }, exact},
 		{"lower case", func(m *dns.Msg) { m.Question[0].Name = "www.example.org." }, recased},
-		{"wrong ID", func(m *dns.Msg) { m.Id++ }, foreign},
-		{"a query", func(m *dns.Msg) { m.Response = false }, foreign},
-		{"another opcode", func(m *dns.Msg) { m.Opcode = 4 }, foreign},
-		{"another name", func(m *dns.Msg) { m.Question[0].Name = "wWx.ExamplE.oRg." }, foreign},
-		{"a longer name", func(m *dns.Msg) { m.Question[0].Name = "a.wWw.ExamplE.oRg." }, foreign},
-		{"another type", func(m *dns.Msg) { m.Question[0].Qtype = 28 }, foreign},
-		{"another class", func(m *dns.Msg) { m.Question[0].Qclass = 3 }, foreign},
-		{"two questions", func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }, foreign},
-		{"no question", func(m *dns.Msg) { m.Question = nil }, foreign},
-		{"no question, FORMERR", func(m *dns.Msg) { m.Question, m.Rcode = nil, 1 }, bare},
-		{"no question, NXDOMAIN", func(m *dns.Msg) { m.Question, m.Rcode = nil, 3 }, foreign},
-		{"no question, YXDOMAIN", func(m *dns.Msg) { m.Question, m.Rcode = nil, 6 }, foreign},
-		{"no question, wrong ID", func(m *dns.Msg) { m.Question, m.Rcode, m.Id = nil, 1, 78 }, foreign},
+		{"wrong ID", func(m *dns.Msg) { m.Id++ }, Foreign},
+		{"a query", func(m *dns.Msg) { m.Response = false }, Foreign},
+		{"another opcode", func(m *dns.Msg) { m.Opcode = 4 }, Foreign},
+		{"another name", func(m *dns.Msg) { m.Question[0].Name = "wWx.ExamplE.oRg." }, Foreign},
+		{"a longer name", func(m *dns.Msg) { m.Question[0].Name = "a.wWw.ExamplE.oRg." }, Foreign},
+		{"another type", func(m *dns.Msg) { m.Question[0].Qtype = 28 }, Foreign},
+		{"another class", func(m *dns.Msg) { m.Question[0].Qclass = 3 }, Foreign},
+		{"two questions", func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }, Foreign},
+		{"no question", func(m *dns.Msg) { m.Question = nil }, Foreign},
+		{"no question, FORMERR", func(m *dns.Msg) { m.Question, m.Rcode = nil, 1 }, Bare},
+		{"no question, NXDOMAIN", func(m *dns.Msg) { m.Question, m.Rcode = nil, 3 }, Foreign},
+		{"no question, YXDOMAIN", func(m *dns.Msg) { m.Question, m.Rcode = nil, 6 }, Foreign},
+		{"no question, wrong ID", func(m *dns.Msg) { m.Question, m.Rcode, m.Id = nil, 1, 78 }, Foreign},
 	}
 	for _, tt := range tests {
 		if got := compare(answerTo(t, sent, tt.change), sent); got != tt.want {
@@ -133,7 +133,7 @@ func TestCompare(t *testing.T) {
 
 func TestRead(t *testing.T) {
 	q := Question{Name: wireName(t, "example.org"), Type: 1, Class: 1}
-	sent := appendQuery(nil, &q, 1, form{edns: true, mix: true})
+	sent := AppendQuery(nil, &q, 1, Form{EDNS: true, Mix: true})
 	edns := func(rcode int, codes ...uint16) func(*dns.Msg) {
 		return func(m *dns.Msg) {
 			m.SetEdns0(1232, false)
@@ -164,34 +164,34 @@ func TestRead(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			packed := answerTo(t, sent, tt.change)
-			r, err := read(append(bytes.Clone(packed), "tail"...), &q)
+			r, err := Read(append(bytes.Clone(packed), "tail"...), &q)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.final() != tt.final || r.lacksEDNS() != tt.lacks || r.edns != tt.edns {
+			if r.Final() != tt.final || r.lacksEDNS() != tt.lacks || r.edns != tt.edns {
 				t.Errorf("read %+v, want final %v, lacksEDNS %v, edns %v", r, tt.final, tt.lacks, tt.edns)
 			}
-			if len(r.packed) != len(packed) {
-				t.Errorf("%d bytes, want %d", len(r.packed), len(packed))
+			if len(r.Packed) != len(packed) {
+				t.Errorf("%d bytes, want %d", len(r.Packed), len(packed))
 			}
-			if !bytes.HasPrefix(r.packed[wire.HeaderLen:], q.Name) {
-				t.Errorf("the question is not in canonical case: %q", r.packed)
+			if !bytes.HasPrefix(r.Packed[wire.HeaderLen:], q.Name) {
+				t.Errorf("the question is not in canonical case: %q", r.Packed)
 			}
 		})
 	}
 	cut := answerTo(t, sent, edns(0))
-	if _, err := read(cut[:len(cut)-1], &q); err == nil {
+	if _, err := Read(cut[:len(cut)-1], &q); err == nil {
 		t.Error("an incomplete message was accepted")
 	}
 	twice := answerTo(t, sent, func(m *dns.Msg) { edns(0)(m); m.Extra = append(m.Extra, m.Extra[0]) })
-	if _, err := read(twice, &q); err == nil {
+	if _, err := Read(twice, &q); err == nil {
 		t.Error("a message with two OPT records was accepted")
 	}
 }
 
 func FuzzAnswer(f *testing.F) {
 	q := Question{Name: wireName(f, "www.example.org"), Type: 1, Class: 1}
-	sent := appendQuery(nil, &q, 77, form{edns: true})
+	sent := AppendQuery(nil, &q, 77, Form{EDNS: true})
 	f.Add(answerTo(f, sent, nil))
 	f.Add(answerTo(f, sent, func(m *dns.Msg) {
 		m.SetEdns0(1232, true)
@@ -200,37 +200,36 @@ func FuzzAnswer(f *testing.F) {
 	}))
 	f.Add(answerTo(f, sent, func(m *dns.Msg) { m.Question, m.Rcode = nil, 1 }))
 	f.Fuzz(func(t *testing.T, msg []byte) {
-		var r reply
+		var r Reply
 		var err error
 		switch compare(msg, sent) {
-		case foreign:
+		case Foreign:
 			return
-		case bare:
-			r = restore(msg, &q)
+		case Bare:
+			r = Restore(msg, &q)
 		default:
-			r, err = read(bytes.Clone(msg), &q)
+			r, err = Read(bytes.Clone(msg), &q)
 		}
 		if err != nil {
 			return
 		}
-		if len(r.packed) > max(len(msg), wire.HeaderLen+len(q.Name)+4) || !bytes.HasPrefix(r.packed[wire.HeaderLen:], q.Name) {
-			t.Fatalf("the message %q became %q, which is too long or has another question", msg, r.packed)
+		if len(r.Packed) > max(len(msg), wire.HeaderLen+len(q.Name)+4) || !bytes.HasPrefix(r.Packed[wire.HeaderLen:], q.Name) {
+			t.Fatalf("the message %q became %q, which is too long or has another question", msg, r.Packed)
 		}
-		walk := wire.ReadRecords(r.packed)
+		walk := wire.ReadRecords(r.Packed)
 		var rr wire.Record
 		for walk.Next(&rr) {
 		}
-		if walk.Malformed() || walk.Offset() != len(r.packed) {
-			t.Fatalf("the records of %q are malformed", r.packed)
+		if walk.Malformed() || walk.Offset() != len(r.Packed) {
+			t.Fatalf("the records of %q are malformed", r.Packed)
 		}
-		r.final()
-		hasText(r.packed, "identity", wire.ClassCH)
+		r.Final()
 	})
 }
 
 func BenchmarkQuery(b *testing.B) {
 	q := Question{Name: wireName(b, "www.example.org"), Type: 1, Class: 1}
-	sent := appendQuery(nil, &q, 1, form{edns: true, mix: true})
+	sent := AppendQuery(nil, &q, 1, Form{EDNS: true, Mix: true})
 	msg := answerTo(b, sent, func(m *dns.Msg) {
 		rr, _ := dns.NewRR("www.example.org. 300 IN A 192.0.2.1")
 		m.Answer = append(m.Answer, rr)
@@ -239,11 +238,11 @@ func BenchmarkQuery(b *testing.B) {
 	var space [maxQuery]byte
 	b.ReportAllocs()
 	for b.Loop() {
-		appendQuery(space[:0], &q, randomID(), form{edns: true, mix: true})
-		if compare(msg, sent) == foreign {
+		AppendQuery(space[:0], &q, randomID(), Form{EDNS: true, Mix: true})
+		if compare(msg, sent) == Foreign {
 			b.Fatal("no answer")
 		}
-		if _, err := read(msg, &q); err != nil {
+		if _, err := Read(msg, &q); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package upstream
+package transport
 
 import (
 	"context"
@@ -14,11 +14,13 @@ import (
 	"rempart/internal/wire"
 )
 
-// piped returns a stream whose connections are pipes in memory, which work under virtual time.
+// piped returns a stream whose connections are pipes in memory, which work under virtual time. end closes them.
 // serve serves a connection; n is 1 for the first connection.
-func piped(t *testing.T, serve func(c net.Conn, n int32)) *stream {
+func piped(t *testing.T, serve func(c net.Conn, n int32)) (s *stream, end func()) {
+	t.Helper()
 	var dialled atomic.Int32
-	s := &stream{group: newGroup(), spend: func(bool) bool { return true }, foreign: new(atomic.Uint64)}
+	g, end := newGroup()
+	s = &stream{group: g, spend: func(bool) bool { return true }, foreign: new(atomic.Uint64)}
 	s.dial = func(context.Context) (net.Conn, error) {
 		near, far := net.Pipe()
 		n := dialled.Add(1)
@@ -27,26 +29,32 @@ func piped(t *testing.T, serve func(c net.Conn, n int32)) *stream {
 		}
 		return near, nil
 	}
-	return s
+	return s, end
 }
 
 // answerAll answers the queries of c: all queries if only is 0, otherwise as many as only says.
 func answerAll(c net.Conn, only int) {
-	for n := 1; ; n++ {
-		var size [2]byte
-		if _, err := io.ReadFull(c, size[:]); err != nil {
+	for n := 1; only == 0 || n <= only; n++ {
+		if !answerNext(c) {
 			return
 		}
-		msg := make([]byte, binary.BigEndian.Uint16(size[:]))
-		if _, err := io.ReadFull(c, msg); err != nil {
-			return
-		}
-		if only != 0 && n > only {
-			continue
-		}
-		wire.SetFlags(msg, wire.FlagQR)
-		c.Write(append(size[:], msg...))
 	}
+	io.Copy(io.Discard, c)
+}
+
+// answerNext answers the next query of c, and reports whether there was one.
+func answerNext(c net.Conn) bool {
+	var size [2]byte
+	if _, err := io.ReadFull(c, size[:]); err != nil {
+		return false
+	}
+	msg := make([]byte, binary.BigEndian.Uint16(size[:]))
+	if _, err := io.ReadFull(c, msg); err != nil {
+		return false
+	}
+	wire.SetFlags(msg, wire.FlagQR)
+	c.Write(append(size[:], msg...))
+	return true
 }
 
 func pipes(s *stream) int {
@@ -57,11 +65,11 @@ func pipes(s *stream) int {
 
 func TestIdleConnectionsAreClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := piped(t, func(c net.Conn, _ int32) { answerAll(c, 0) })
-		defer s.group.end()
+		s, end := piped(t, func(c net.Conn, _ int32) { answerAll(c, 0) })
+		defer end()
 		q := question(t, "www.example.org")
 		for range 3 {
-			if _, _, err := s.ask(t.Context(), &q, form{edns: true}); err != nil {
+			if _, _, err := s.ask(t.Context(), &q, Form{EDNS: true}); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(idleAfter - time.Second)
@@ -78,15 +86,15 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 
 func TestStalledConnectionsAreClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := piped(t, func(c net.Conn, _ int32) { answerAll(c, 1) })
-		defer s.group.end()
+		s, end := piped(t, func(c net.Conn, _ int32) { answerAll(c, 1) })
+		defer end()
 		q := question(t, "www.example.org")
-		if _, _, err := s.ask(t.Context(), &q, form{}); err != nil {
+		if _, _, err := s.ask(t.Context(), &q, Form{}); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, _, err := s.ask(ctx, &q, form{}); !errors.Is(err, context.DeadlineExceeded) {
+		if _, _, err := s.ask(ctx, &q, Form{}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)
 		}
 		time.Sleep(stallAfter)
@@ -96,37 +104,10 @@ func TestStalledConnectionsAreClosed(t *testing.T) {
 	})
 }
 
-// TestForgottenConnectionIsReplaced checks that a question on a connection that a firewall has forgotten is answered over a new connection.
-func TestForgottenConnectionIsReplaced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := piped(t, func(c net.Conn, n int32) {
-			if n == 1 {
-				answerAll(c, 1)
-				return
-			}
-			answerAll(c, 0)
-		})
-		e, err := ParseEndpoint("tcp://192.0.2.1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := New(Config{Endpoints: []Endpoint{e}, open: func(Endpoint) exchanger { return &transport{stream: s, spend: s.spend} }})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.group.end()
-		defer p.group.end()
-		ask(t, p)
-		if took := ask(t, p); took >= 300*time.Millisecond {
-			t.Errorf("answered after %v, want less than 300 ms", took)
-		}
-	})
-}
-
 func TestManyQuestionsUseFewConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := piped(t, func(c net.Conn, _ int32) { io.Copy(io.Discard, c) })
-		defer s.group.end()
+		s, end := piped(t, func(c net.Conn, _ int32) { io.Copy(io.Discard, c) })
+		defer end()
 		q := question(t, "www.example.org")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -136,7 +117,7 @@ func TestManyQuestionsUseFewConnections(t *testing.T) {
 		for range maxPipes*maxPending + more {
 			go func() {
 				defer func() { done <- struct{}{} }()
-				if _, _, err := s.ask(ctx, &q, form{}); errors.Is(err, errFull) {
+				if _, _, err := s.ask(ctx, &q, Form{}); errors.Is(err, errFull) {
 					full.Add(1)
 				}
 			}()
@@ -160,14 +141,14 @@ func FuzzStream(f *testing.F) {
 	f.Add([]byte("\xff\xff"))
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		synctest.Test(t, func(t *testing.T) {
-			s := piped(t, func(c net.Conn, _ int32) {
+			s, end := piped(t, func(c net.Conn, _ int32) {
 				go io.Copy(io.Discard, c)
 				c.Write(sent)
 			})
-			defer s.group.end()
+			defer end()
 			q := question(t, "www.example.org")
 			// The result is not checked: random bytes are an answer if they contain the right ID, which has only two bytes.
-			s.ask(t.Context(), &q, form{})
+			s.ask(t.Context(), &q, Form{})
 		})
 	})
 }

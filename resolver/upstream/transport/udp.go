@@ -1,0 +1,89 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// MaxDatagram is the size of a receive buffer, in bytes. A longer datagram is truncated, and the query is sent over TCP.
+	MaxDatagram = 4096
+	// MaxForeign is the number of datagrams on one socket that answer no question, until its questions are sent over TCP instead.
+	MaxForeign = 20
+)
+
+// datagrams asks one upstream over UDP, each query from a socket of its own: the kernel
+// chooses the port at random and lets nothing in from another source (RFC 5452 section 9.2).
+type datagrams struct {
+	addr    *net.UDPAddr
+	dial    dialFunc       // nil: use a socket
+	foreign *atomic.Uint64 // counts datagrams that were no answer to the question
+	buffers sync.Pool
+}
+
+func newDatagrams(addr netip.AddrPort, dial dialFunc, foreign *atomic.Uint64) *datagrams {
+	return &datagrams{addr: net.UDPAddrFromAddrPort(addr), dial: dial, foreign: foreign, buffers: sync.Pool{New: func() any { return new([MaxDatagram]byte) }}}
+}
+
+// open returns a new connection with a port of its own.
+func (d *datagrams) open(ctx context.Context) (net.Conn, error) {
+	if d.dial != nil {
+		return d.dial(ctx, "udp", d.addr.String())
+	}
+	return net.DialUDP("udp", nil, d.addr)
+}
+
+// ask sends q and waits for its answer until ctx ends. An error that wantsTCP says that TCP has to be used.
+func (d *datagrams) ask(ctx context.Context, q *Request, f Form) (Reply, error) {
+	if err := ctx.Err(); err != nil {
+		return Reply{}, err
+	}
+	if q.Sent != nil && f.EDNS && q.Sent.used.CompareAndSwap(false, true) { // that datagram has an OPT
+		return q.Sent.wait(ctx)
+	}
+	conn, err := d.open(ctx)
+	if err != nil {
+		return Reply{}, fmt.Errorf("opening a UDP socket: %w", err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	var space [maxQuery]byte
+	sent := AppendQuery(space[:0], &q.Question, randomID(), f)
+	if _, err := conn.Write(sent); err != nil {
+		return Reply{}, fmt.Errorf("sending over UDP: %w", err)
+	}
+	buf := d.buffers.Get().(*[MaxDatagram]byte)
+	defer d.buffers.Put(buf)
+	for range MaxForeign {
+		n, err := conn.Read(buf[:])
+		if err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = context.Cause(ctx)
+			}
+			return Reply{}, fmt.Errorf("waiting over UDP: %w", err)
+		}
+		m, err := JudgeDatagram(buf[:n], sent, f.Mix, n == len(buf))
+		if m == Foreign {
+			d.foreign.Add(1)
+		}
+		switch {
+		case err != nil:
+			return Reply{}, err
+		case m == Foreign:
+		case m == Bare:
+			return Restore(buf[:n], &q.Question), nil
+		default:
+			return Read(append([]byte(nil), buf[:n]...), &q.Question)
+		}
+	}
+	return Reply{}, ErrFlooded
+}
