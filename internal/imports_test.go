@@ -105,12 +105,13 @@ var outside = map[string]struct {
 		"decoded messages allocate: only the complete decoder on the slow path, zone transfers, which no query waits for, and tests use them"},
 	"github.com/prometheus/client_golang": {[]string{"resolver/metrics.go", "resolver/listen/metrics.go", "resolver/upstream/metrics.go",
 		"blocklist/feed/metrics.go", "internal/journal/metrics.go", "internal/pushapi/metrics.go", "internal/rpz/metrics.go", "internal/admin/", "cmd/"}, "metrics are collected in one file per package; blocklist and cache only have Stats"},
-	"github.com/spf13/cobra":  {[]string{"cmd/"}, "commands are wiring"},
-	"github.com/caarlos0/env": {[]string{"internal/config/"}, "the environment is read in one place"},
-	"github.com/nats-io":      {[]string{"internal/journal/stream/"}, "one package knows the storage of the journal: all others know records, objects and buckets"},
-	"log/slog":                {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/changeset/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "code on the path of a query logs nothing: it has metrics"},
-	"net/http":                {[]string{"blocklist/feed/fetch/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "internal/local/", "internal/redirect/", "internal/hosts/", "bench/", "cmd/"}, "the resolver knows no HTTP"},
-	"os":                      {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "internal/setfile/", "internal/signing/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
+	"github.com/spf13/cobra":     {[]string{"cmd/"}, "commands are wiring"},
+	"github.com/caarlos0/env":    {[]string{"internal/config/"}, "the environment is read in one place"},
+	"github.com/nats-io":         {[]string{"internal/journal/stream/"}, "one package knows the storage of the journal: all others know records, objects and buckets"},
+	"log/slog":                   {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/changeset/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "code on the path of a query logs nothing: it has metrics"},
+	"net/http":                   {[]string{"blocklist/feed/fetch/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "internal/local/", "internal/redirect/", "internal/hosts/", "internal/dnstest/", "resolver/upstream/transport/https.go", "resolver/upstream/encrypted_test.go", "bench/", "cmd/"}, "the resolver knows no HTTP, except to ask an upstream over HTTPS"},
+	"github.com/quic-go/quic-go": {[]string{"resolver/upstream/transport/quic.go", "internal/dnstest/"}, "only DNS over QUIC needs it"},
+	"os":                         {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "internal/setfile/", "internal/signing/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
 
 // pure lists packages that do no I/O although they are in a folder for which outside allows it.

@@ -92,8 +92,8 @@ func runControl(ctx context.Context, out io.Writer, c *config.Config, log *slog.
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return lists.Run(ctx) })
 	g.Go(func() error { return feeds.Run(ctx) })
-	for _, p := range publishers.Pools {
-		g.Go(func() error { return p.Run(ctx) })
+	if publishers.Forwarding != nil {
+		g.Go(func() error { return publishers.Forwarding.RunZones(ctx) })
 	}
 	g.Go(func() error { return k.run(ctx) })
 	g.Go(func() error { return k.reloadOnHangup(ctx, hangup, feeds) })

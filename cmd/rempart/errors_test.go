@@ -42,10 +42,16 @@ func TestErrorsAtStart(t *testing.T) {
 		env  []string
 		said []string
 	}{
-		"upstream": {[]string{"REMPART_UPSTREAMS=https://192.0.2.1"},
-			[]string{"REMPART_UPSTREAMS", "https://192.0.2.1", "udp, tcp or tls"}},
-		"upstream that is a name": {[]string{"REMPART_UPSTREAMS=tls://dns.example"},
-			[]string{"REMPART_UPSTREAMS", "tls://dns.example", "tls://192.0.2.1#dns.example"}},
+		"upstream": {[]string{"REMPART_UPSTREAMS=h3://192.0.2.1/dns-query"},
+			[]string{"REMPART_UPSTREAMS", "h3://192.0.2.1/dns-query", "write https://192.0.2.1/dns-query"}},
+		"upstream that is a name": {[]string{"REMPART_UPSTREAMS=dns.example"},
+			[]string{"REMPART_UPSTREAMS", "dns.example", "tls://dns.example"}},
+		"bootstrap that is a name": {[]string{"REMPART_BOOTSTRAP=tls://dns.example"},
+			[]string{"REMPART_BOOTSTRAP", "tls://dns.example", "must follow after @"}},
+		"strategy": {[]string{"REMPART_STRATEGY=random"},
+			[]string{"REMPART_STRATEGY", "random", "ordered, fastest or spread"}},
+		"strategy of an unknown zone": {[]string{"REMPART_STRATEGY=home.arpa=spread"},
+			[]string{"REMPART_STRATEGY", "home.arpa=spread", "REMPART_FORWARD"}},
 		"forward": {[]string{"REMPART_FORWARD=a..b=udp://192.0.2.1"},
 			[]string{"REMPART_FORWARD", "a..b", "empty label"}},
 		"essential names": {[]string{"REMPART_ESSENTIAL=" + file}, []string{"REMPART_ESSENTIAL", "essential names"}},

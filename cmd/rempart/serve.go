@@ -134,8 +134,8 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 		s.control.registerOwn(s.registry)
 	}
 	s.registry.MustRegister(s.forward.Main.Collector("."))
-	for i, p := range s.forward.Pools {
-		s.registry.MustRegister(p.Collector(zoneText(s.forward.Zones[i])))
+	for i, group := range s.forward.ZoneGroups {
+		s.registry.MustRegister(group.Collector(zoneText(s.forward.Zones[i])))
 	}
 	return s, nil
 }

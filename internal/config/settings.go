@@ -14,7 +14,9 @@ type DNS struct {
 
 // Upstream are the settings of the resolvers to which queries are forwarded.
 type Upstream struct {
-	Upstreams List     `env:"UPSTREAMS" doc:"Resolvers to forward to, in order of preference, separated by commas: \"udp://192.0.2.1\", \"tcp://192.0.2.1:53\", \"tls://192.0.2.1:853#name.example\" (the name on the certificate). DNS over HTTPS is not supported. Empty: the name servers of /etc/resolv.conf."`
+	Upstreams List     `env:"UPSTREAMS" doc:"Resolvers to forward to, separated by commas: \"udp://192.0.2.1\", \"tcp://192.0.2.1:53\", \"tls://dns.example\", \"https://dns.example/dns-query\", \"quic://dns.example\". The host is an address or a name; the address of a name may follow after @ (\"tls://dns.example@192.0.2.1\"). After # follow, separated by &, the name on the certificate if it is not the host, \"pin-sha256=\" with the hash of a key (kdig +tls-pin), and \"weight=\" with a number from 1 to 100. Empty: the name servers of /etc/resolv.conf."`
+	Bootstrap List     `env:"BOOTSTRAP" doc:"Resolvers that look up the host names in REMPART_UPSTREAMS and REMPART_FORWARD, in the same format, with addresses. Empty: the name servers of /etc/resolv.conf, without this server."`
+	Strategy  List     `env:"STRATEGY" envDefault:"ordered" doc:"How questions are shared among healthy upstreams: \"ordered\", to the first one; \"fastest\", to the one that answers fastest; \"spread\", evenly or by weight. The others are asked if that one fails or is slow. A zone of REMPART_FORWARD can have its own: \"ordered,home.arpa=spread\"."`
 	Forward   Forwards `env:"FORWARD" doc:"Zones with resolvers of their own, such as local zones and private reverse zones: zone=upstream pairs, separated by commas (\"home.arpa=udp://192.168.1.1\"). Empty: special-use names are never forwarded."`
 }
 

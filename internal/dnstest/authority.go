@@ -4,14 +4,27 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"math/big"
 	"net"
 	"testing"
 	"time"
 )
+
+// keyHash returns the SHA-256 hash of a certificate's public key, in base64.
+func keyHash(t testing.TB, c tls.Certificate) string {
+	t.Helper()
+	leaf, err := x509.ParseCertificate(c.Certificate[0])
+	if err != nil {
+		t.Fatalf("dnstest: reading a certificate: %v", err)
+	}
+	hash := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	return base64.StdEncoding.EncodeToString(hash[:])
+}
 
 // authority makes a certificate authority and a certificate of it for TLSName and 127.0.0.1.
 func authority(t testing.TB) (tls.Certificate, *x509.CertPool) {

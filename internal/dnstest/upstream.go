@@ -19,13 +19,15 @@ import (
 // TLSName is the host name in the certificate of every Upstream. The certificate is also valid for 127.0.0.1.
 const TLSName = "upstream.test"
 
-// Upstream is a fake upstream resolver on loopback: UDP and TCP on one port, TLS on another. It is closed at the end of the test. Its methods are safe for
-// concurrent use.
+// Upstream is a fake upstream resolver on loopback: UDP and TCP on one port, TLS on another, HTTPS and QUIC if they are asked for. It is closed at the end of the
+// test. Its methods are safe for concurrent use.
 type Upstream struct {
 	Addr    netip.AddrPort // UDP and TCP
 	TLSAddr netip.AddrPort // TLS, ALPN "dot"
 	Roots   *x509.CertPool // the certificate authority that signed the certificate of the upstream
+	KeyHash string         // SHA-256 hash of the key in the certificate, in base64
 
+	cert     tls.Certificate
 	mu       sync.Mutex
 	handler  Handler
 	seen     []*Query
@@ -50,7 +52,8 @@ func NewUpstream(t testing.TB, h Handler) *Upstream {
 	}
 	u.TLSAddr = secure.Addr().(*net.TCPAddr).AddrPort()
 	cert, roots := authority(t)
-	u.Roots = roots
+	u.Roots, u.cert = roots, cert
+	u.KeyHash = keyHash(t, cert)
 	config := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"dot"}}
 
 	u.work.Go(func() { u.datagrams(packet) })

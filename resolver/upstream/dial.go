@@ -16,7 +16,10 @@ import (
 // DialContext connects to a host and port as net.Dialer does, but finds the host's addresses through
 // this pool: a machine whose only resolver is this process can fetch its lists before it serves.
 func (p *Pool) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	return dial(ctx, network, address, p.lookup)
+	return dial(ctx, network, address, func(ctx context.Context, host string) ([]netip.Addr, error) {
+		found, err := p.lookup(ctx, host)
+		return found.List, err
+	})
 }
 
 // dial connects to a host whose addresses lookup finds.
@@ -65,27 +68,28 @@ func dialEach(ctx context.Context, addrs []netip.Addr, dial func(context.Context
 	return nil, failure
 }
 
-// lookup returns the addresses of host in the order they are to be tried.
-func (p *Pool) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+// lookup returns the addresses of host in the order they are to be tried, and the time for which all of them are valid.
+func (p *Pool) lookup(ctx context.Context, host string) (Addresses, error) {
 	name, err := wire.AppendName(nil, strings.TrimSuffix(host, "."))
 	if err != nil {
-		return nil, err
+		return Addresses{}, err
 	}
 	var families [2][]netip.Addr
 	var failure error // the first error: the second is mostly the same
+	ttl := maxLookupEvery
 	for i, typ := range [...]uint16{wire.TypeAAAA, wire.TypeA} {
 		a, err := p.Exchange(ctx, Question{Name: name, Type: typ, Class: wire.ClassIN})
 		if err != nil {
 			failure = cmp.Or(failure, err)
 			continue
 		}
-		families[i] = addressesOf(a.Packed, typ)
+		families[i], ttl = addressesOf(a.Packed, typ, ttl)
 	}
 	addrs := interleave(families[0], families[1])
 	if len(addrs) == 0 {
-		return nil, cmp.Or(failure, errors.New("it has no address"))
+		return Addresses{}, cmp.Or(failure, errors.New("it has no address"))
 	}
-	return addrs[:min(len(addrs), maxAddresses)], nil
+	return Addresses{addrs[:min(len(addrs), maxAddresses)], ttl}, nil
 }
 
 // interleave takes from a and b in turn, a first: if one family of addresses does not work, the other is tried next (RFC 8305 section 4, without the race).
@@ -102,17 +106,20 @@ func interleave(a, b []netip.Addr) []netip.Addr {
 	return out
 }
 
-// addressesOf reads the addresses of an answer.
-func addressesOf(msg []byte, typ uint16) (addrs []netip.Addr) {
+// addressesOf reads the addresses of an answer, and lowers ttl to the shortest TTL of its records.
+func addressesOf(msg []byte, typ uint16, ttl time.Duration) ([]netip.Addr, time.Duration) {
+	var addrs []netip.Addr
 	r := wire.ReadRecords(msg)
 	var rr wire.Record
 	for r.Next(&rr) {
-		if rr.Section != wire.SectionAnswer || rr.Type != typ {
+		if rr.Section != wire.SectionAnswer {
 			continue
 		}
-		if a, ok := netip.AddrFromSlice(msg[rr.Data:rr.End]); ok {
+		ttl = min(ttl, time.Duration(rr.TTL)*time.Second)
+		if a, ok := netip.AddrFromSlice(msg[rr.Data:rr.End]); ok && rr.Type == typ && !a.IsUnspecified() && !a.IsMulticast() { // some filters answer 0.0.0.0
+
 			addrs = append(addrs, a)
 		}
 	}
-	return addrs
+	return addrs, ttl
 }

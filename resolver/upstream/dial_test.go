@@ -38,7 +38,7 @@ func families(q *dnstest.Query) {
 func TestLookupReturnsBothFamilies(t *testing.T) {
 	p := newPool(t, nil, overUDP(dnstest.NewUpstream(t, families)))
 	got, err := p.lookup(t.Context(), "lists.example.org")
-	want := addrs("2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "2001:db8::3", "192.0.2.3", "2001:db8::4", "192.0.2.4")
+	want := Addresses{addrs("2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "2001:db8::3", "192.0.2.3", "2001:db8::4", "192.0.2.4"), 300 * time.Second}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}

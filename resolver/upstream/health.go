@@ -213,13 +213,14 @@ func (h *health) outlasted(elapsed time.Duration) {
 // healthState is the state of one upstream at one moment.
 type healthState struct {
 	down  bool
-	good  time.Time // of its last useful answer; zero before the first
-	heard time.Time // of its last answer of any kind; zero before the first
+	good  time.Time     // of its last useful answer; zero before the first
+	heard time.Time     // of its last answer of any kind; zero before the first
+	mean  time.Duration // smoothed round-trip time; 0 before the first answer
 }
 
 // state returns the present state.
 func (h *health) state() healthState {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return healthState{h.down, h.good, h.heard}
+	return healthState{h.down, h.good, h.heard, h.latency.mean}
 }

@@ -36,7 +36,8 @@ const (
 type Config struct {
 	Endpoints []transport.Endpoint // in order of preference, at least one
 	Identity  string               // of this process, random: an upstream that returns it is this process; "" checks nothing
-	RootCAs   *x509.CertPool       // for TLS; nil: the system's
+	RootCAs   *x509.CertPool       // of encrypted protocols; nil: the system's
+	Strategy  Strategy             // chooses among healthy upstreams
 	Timeout   time.Duration        // of a whole exchange whose context has no earlier deadline; 0: 5 s
 	Log       *slog.Logger         // nil: nothing is logged
 
@@ -78,6 +79,7 @@ type Answer struct {
 // stays out of use until it happens to answer again, and no loop is detected.
 type Pool struct {
 	members  []*member
+	strategy Strategy
 	identity string
 	timeout  time.Duration
 	log      *slog.Logger
@@ -132,23 +134,20 @@ func New(c Config) (*Pool, error) {
 	if c.Timeout < 0 {
 		return nil, fmt.Errorf("upstream: the timeout %v is negative", c.Timeout)
 	}
-	p := &Pool{identity: c.Identity, timeout: c.Timeout, log: c.Log, group: newGroup(), probes: map[string]sighting{}}
+	p := &Pool{strategy: c.Strategy, identity: c.Identity, timeout: c.Timeout, log: quiet(c.Log), group: newGroup(), probes: map[string]sighting{}}
 	p.maxInFlight = int64(cmp.Or(max(0, c.MaxInFlight), MaxInFlight))
 	p.maxRepeats = p.maxInFlight / 4
 	if p.timeout == 0 {
 		p.timeout = defaultTimeout
 	}
-	if p.log == nil {
-		p.log = slog.New(slog.DiscardHandler)
-	}
 	for _, e := range c.Endpoints {
-		if !e.Addr.IsValid() {
+		if e.NeedsLookup() {
 			return nil, fmt.Errorf("upstream: endpoint %v has no address", e)
 		}
 		if slices.ContainsFunc(p.members, func(m *member) bool { return m.endpoint == e }) {
 			continue // the same endpoint twice is one upstream
 		}
-		m := &member{endpoint: e, name: e.String(), trusted: e.Protocol == transport.TLS || e.Addr.Addr().IsLoopback()}
+		m := &member{endpoint: e, name: e.String(), trusted: e.Protocol.Encrypted() || e.Addr.Addr().IsLoopback()}
 		m.health.fixed = c.patience
 		m.credit.add(firstCredit*perToken, maxCredit)
 		m.changed = make(chan struct{}, 1)
@@ -167,7 +166,7 @@ func New(c Config) (*Pool, error) {
 	return p, nil
 }
 
-// Exchange asks q of the first healthy upstream, of others when that one fails or is slow, and returns the first answer that settles the question. If all
+// Exchange asks q of the healthy upstream that the strategy chooses, of others when that one fails or is slow, and returns the first answer that settles the question. If all
 // answer SERVFAIL, REFUSED or the like, that is the answer. The errors are ErrUnreachable (no useful answer in time), ErrLoop, ErrBusy, and context.Canceled
 // when ctx was cancelled.
 func (p *Pool) Exchange(ctx context.Context, q Question) (Answer, error) {
@@ -202,8 +201,8 @@ func (p *Pool) reserve() bool {
 	return false
 }
 
-// order returns the upstreams to ask: the healthy ones in the configured order, then those that are down, the one with the newest good answer first. Those that
-// lead back here are never asked.
+// order returns the upstreams to ask: the healthy ones in the order of the strategy, then those that are down, the one with the newest good answer first. Those
+// that lead back here are never asked.
 func (p *Pool) order() []lane {
 	lanes := make([]lane, 0, len(p.members))
 	var outs []lane
@@ -212,12 +211,13 @@ func (p *Pool) order() []lane {
 			continue
 		}
 		state := m.health.state()
-		if l := (lane{member: m, good: state.good}); state.down {
+		if l := (lane{member: m, good: state.good, mean: state.mean}); state.down {
 			outs = append(outs, l)
 		} else {
 			lanes = append(lanes, l)
 		}
 	}
+	p.arrange(lanes)
 	slices.SortStableFunc(outs, func(a, b lane) int { return b.good.Compare(a.good) })
 	return append(lanes, outs...)
 }

@@ -46,7 +46,8 @@ type race struct {
 // lane is one upstream in a race.
 type lane struct {
 	member  *member
-	good    time.Time // its last good answer
+	good    time.Time     // its last good answer
+	mean    time.Duration // its mean round-trip time
 	tries   int
 	settled bool // it has answered, or failed at once: it is not asked again
 }

@@ -66,20 +66,6 @@ func (s *Sender) Close() {
 	}
 }
 
-// preferred returns the upstream to which new questions are sent: the first healthy one; nil if none is. alone is set if no other upstream is healthy.
-func (p *Pool) preferred() (first *member, alone bool) {
-	for _, m := range p.members {
-		if m.looping.Load() || m.isDown() {
-			continue
-		}
-		if first != nil {
-			return first, false
-		}
-		first = m
-	}
-	return first, true
-}
-
 // after returns how long a question waits for the answer of m before a race continues the question: until it would be hedged, sent again, or sent without EDNS.
 func (m *member) after(t *transport.Transport, q *Question, alone bool) time.Duration {
 	wait := min(m.health.patience(), t.PlainAfter(q))

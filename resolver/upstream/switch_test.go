@@ -36,7 +36,7 @@ func TestSwitch(t *testing.T) {
 		dnstest.Answer("@ 300 IN A 192.0.2.1")(q)
 	})
 	second := dnstest.NewUpstream(t, dnstest.Answer("@ 300 IN A 192.0.2.2"))
-	s := NewSwitch(Config{})
+	s := NewSwitch(Config{}, nil)
 	stop := dnstest.Running(t, s.Run)
 	soon(t, time.Second, func() time.Duration {
 		begun := time.Now()

@@ -13,7 +13,6 @@ import (
 
 	"rempart/blocklist"
 	"rempart/internal/config"
-	"rempart/resolver/upstream"
 )
 
 // hostsFile is the file in which the administrator of the machine sets the addresses of hosts.
@@ -45,7 +44,7 @@ type zoneDialer struct {
 func (f *Forwarding) Dialer() *publisherDialer {
 	p := &publisherDialer{hosts: hostsFile, main: f.Main}
 	for i, zone := range f.Zones {
-		p.zones = append(p.zones, zoneDialer{string(zone.Name), f.Pools[i]})
+		p.zones = append(p.zones, zoneDialer{string(zone.Name), f.ZoneGroups[i]})
 	}
 	return p
 }
@@ -54,7 +53,7 @@ func (f *Forwarding) Dialer() *publisherDialer {
 // except in the zones of REMPART_FORWARD.
 type ControlDialer struct {
 	contextDialer
-	Pools []*upstream.Pool // of the zones; the caller runs them
+	Forwarding *Forwarding // nil if it is not used; the caller runs it
 }
 
 // NewControlDialer returns the dialer of a control.
@@ -69,7 +68,7 @@ func NewControlDialer(c *config.Config, log *slog.Logger) (*ControlDialer, error
 	}
 	p := f.Dialer()
 	p.main = system
-	return &ControlDialer{p, f.Pools}, nil
+	return &ControlDialer{p, f}, nil
 }
 
 // DialContext connects as net.Dialer does, except that it resolves hosts as publisherDialer describes.

@@ -160,6 +160,7 @@ func own(c *config.Config, feeds []feed.Feed) (names []string, addrs []netip.Add
 	}
 	for _, e := range allEndpoints(c) {
 		add(e.Name)
+		add(e.Host)
 		addrs = append(addrs, e.Addr.Addr())
 	}
 	addrs = append(addrs, c.PageIPv4.Addr, c.PageIPv6.Addr)
@@ -178,7 +179,7 @@ func public(a netip.Addr) bool { return a.IsGlobalUnicast() && !a.IsPrivate() }
 func allEndpoints(c *config.Config) []transport.Endpoint {
 	list, err := parseEndpoints("UPSTREAMS", c.Upstreams)
 	if len(c.Upstreams) == 0 {
-		list, err = systemEndpoints(c, resolvConf, stubResolvConf)
+		list, err = systemEndpoints(c, "UPSTREAMS", resolvConf, stubResolvConf)
 	}
 	if err != nil {
 		list = nil // a server reports the error; other commands do not use upstreams

@@ -21,25 +21,25 @@ const (
 )
 
 // systemEndpoints returns the resolvers in the file at path, without this process itself. If one of them is the stub of systemd-resolved, the resolvers to which
-// the stub forwards follow, from the file at behind: the stub may be switched off, or forward to this process.
-func systemEndpoints(c *config.Config, path, behind string) ([]transport.Endpoint, error) {
-	all, err := readResolvConf(path)
+// the stub forwards follow, from the file at behind: the stub may be switched off, or forward to this process. variable is the one to set, without its prefix, if no resolver can be used.
+func systemEndpoints(c *config.Config, variable, path, behind string) ([]transport.Endpoint, error) {
+	all, err := readResolvConf(variable, path)
 	if err != nil {
 		return nil, err
 	}
 	if slices.ContainsFunc(all, isStub) {
-		more, err := readResolvConf(behind)
+		more, err := readResolvConf(variable, behind)
 		if err == nil {
 			all = append(all, slices.DeleteFunc(more, func(e transport.Endpoint) bool { return slices.Contains(all, e) })...)
 		}
 	}
 	others := slices.DeleteFunc(slices.Clone(all), func(e transport.Endpoint) bool { return listensOn(c, e.Addr) })
 	if len(all) > 0 && len(others) == 0 {
-		return nil, fmt.Errorf("%s leads back to this server: Rempart itself answers on its name server %s; set REMPART_UPSTREAMS to the resolvers to forward to",
-			path, all[0])
+		return nil, fmt.Errorf("%s leads back to this server: Rempart itself answers on its name server %s; set %s to the resolvers to ask",
+			path, all[0], config.Prefix+variable)
 	}
 	if len(others) == 0 {
-		return nil, fmt.Errorf("no resolver to forward to: %s names no name server; set REMPART_UPSTREAMS", path)
+		return nil, fmt.Errorf("no resolver to ask: %s names no name server; set %s", path, config.Prefix+variable)
 	}
 	return others, nil
 }
@@ -50,18 +50,18 @@ func isStub(e transport.Endpoint) bool {
 }
 
 // readResolvConf returns the resolvers that a file names. Invalid lines are an error only if no line is valid.
-func readResolvConf(path string) ([]transport.Endpoint, error) {
+func readResolvConf(variable, path string) ([]transport.Endpoint, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no resolver to forward to: %s does not exist; set REMPART_UPSTREAMS, for example to tls://192.0.2.1#name.example", path)
+		return nil, fmt.Errorf("no resolver to ask: %s does not exist; set %s, for example to tls://192.0.2.1#name.example", path, config.Prefix+variable)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the system's resolvers: %w; set REMPART_UPSTREAMS instead", err)
+		return nil, fmt.Errorf("reading the system's resolvers: %w; set %s instead", err, config.Prefix+variable)
 	}
 	defer f.Close()
 	all, err := transport.ResolvConf(f)
 	if err != nil && len(all) == 0 {
-		return nil, fmt.Errorf("reading %s: %w; set REMPART_UPSTREAMS instead", path, err)
+		return nil, fmt.Errorf("reading %s: %w; set %s instead", path, err, config.Prefix+variable)
 	}
 	return all, nil
 }

@@ -43,7 +43,7 @@ func TestSystemResolvers(t *testing.T) {
 			if err := c.Listen.UnmarshalText([]byte(tt.listen)); err != nil {
 				t.Fatal(err)
 			}
-			list, err := systemEndpoints(&c, path, filepath.Join(filepath.Dir(path), "behind"))
+			list, err := systemEndpoints(&c, "UPSTREAMS", path, filepath.Join(filepath.Dir(path), "behind"))
 			var got []string
 			for _, e := range list {
 				got = append(got, e.String())
@@ -63,7 +63,7 @@ func TestSystemResolvers(t *testing.T) {
 	}
 	c := config.Config{DNS: config.DNS{Listen: config.Addrs{netip.MustParseAddrPort("127.0.0.1:53")}}}
 	missing := filepath.Join(t.TempDir(), "resolv.conf")
-	if _, err := systemEndpoints(&c, missing, missing); err == nil ||
+	if _, err := systemEndpoints(&c, "UPSTREAMS", missing, missing); err == nil ||
 		!strings.Contains(err.Error(), missing) || !strings.Contains(err.Error(), "REMPART_UPSTREAMS") {
 		t.Errorf("without a resolv.conf: %v", err)
 	}

@@ -1,4 +1,4 @@
-// Package transport asks one upstream resolver over one protocol: UDP (and TCP after truncation), TCP or TLS. It knows neither other upstreams nor the health of its
+// Package transport asks one upstream resolver over one protocol: UDP (and TCP after truncation), TCP, TLS, HTTPS or QUIC. It knows neither other upstreams nor the health of its
 // own: package upstream decides which upstream is asked, when, and how often.
 //
 // The life of a question:
@@ -9,6 +9,8 @@
 //   - Over UDP (udp.go) each query has a socket of its own. An answer that is truncated or may be forged makes Exchange send the question over TCP.
 //   - Over TCP and TLS many questions share a connection (stream.go, pipe.go). If the upstream closes a connection, the unanswered questions are sent again over
 //     another connection. The number of questions that an upstream answers per connection is learned (bound.go).
+//   - Over HTTPS (https.go) each question is a request, and over QUIC (quic.go) a stream. The certificate of an encrypted protocol is always verified, or its key
+//     is pinned (secure.go). Queries are padded, so that their length does not reveal the name.
 //   - Exchange returns a Reply, final or not, or an error of which KindOf says the kind (failure.go).
 //
 // Package upstream sends most questions over UDP itself, in batches, over sockets that many questions share. It writes them by AppendQuery and MixCase, and reads the

@@ -1,12 +1,13 @@
 package transport
 
 import (
-	"bufio"
+	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 
 	"rempart/internal/wire"
@@ -15,33 +16,56 @@ import (
 // Protocol is the protocol by which an upstream is asked.
 type Protocol uint8
 
-// The protocols.
 const (
 	UDP Protocol = iota // and TCP on truncation (RFC 7766 section 5)
 	TCP
-	TLS // RFC 7858; the certificate is always verified
+	TLS   // RFC 7858
+	HTTPS // RFC 8484, over HTTP/2 or HTTP/1.1
+	QUIC  // RFC 9250
 )
 
-// String returns the scheme of the protocol, as in the text form of an Endpoint.
-func (t Protocol) String() string { return [...]string{"udp", "tcp", "tls"}[t] }
+func (t Protocol) String() string { return [...]string{"udp", "tcp", "tls", "https", "quic"}[t] }
 
-// Endpoint is the address and protocol of an upstream. ParseEndpoint makes one.
+// Encrypted reports whether the transport is encrypted. The server's certificate or key is then always verified.
+func (t Protocol) Encrypted() bool { return t >= TLS }
+
+// port returns the default port of the transport.
+func (t Protocol) port() uint16 { return [...]uint16{53, 53, 853, 443, 853}[t] }
+
+// Endpoint says where and how an upstream is asked. ParseEndpoint makes one. Endpoints can be compared with ==.
 type Endpoint struct {
 	Protocol Protocol
-	Addr     netip.AddrPort
-	Name     string // of TLS: the host name that its certificate must contain; "" for its address
+	Host     string         // the host name in the URL; "" if the URL has an address
+	Addr     netip.AddrPort // with an invalid address if Host has to be looked up: see WithAddress
+	Name     string         // the host name that the certificate must contain; "" for its address
+	Path     string         // of HTTPS: the path of the URL, with a query if it has one
+	Pins     string         // SHA-256 hashes of public keys (RFC 7469 section 2.4) in base64, separated by spaces; "" accepts every valid certificate
+	Weight   int            // share of the questions, if they are spread; 0 is the same as 1
 }
 
 const (
-	plainPort   = 53
-	tlsPort     = 853
-	maxEndpoint = 512 // bytes of an endpoint in text form: a host name, an address, a zone id and more
+	maxEndpoint = 1024 // bytes of an endpoint in text Form: a host name, a path, pins and more
+	maxPins     = 8
+	maxWeight   = 100
+	defaultPath = "/dns-query"
 )
 
-// ParseEndpoint reads "udp://192.0.2.1", "udp://[2001:db8::1]:5353", "tcp://…" or
-// "tls://9.9.9.9:853#dns.quad9.net"; a bare address, with a port or without, is UDP. The
-// default port is 53, of TLS 853. The host is an address: to resolve a name an upstream
-// would be needed first.
+// NeedsLookup reports whether the endpoint has a host name without an address.
+func (e Endpoint) NeedsLookup() bool { return !e.Addr.Addr().IsValid() }
+
+// WithAddress returns the endpoint at an address of its host.
+func (e Endpoint) WithAddress(a netip.Addr) Endpoint {
+	e.Addr = netip.AddrPortFrom(a.Unmap(), e.Addr.Port())
+	return e
+}
+
+// ParseEndpoint reads an upstream in text Form:
+//
+//	[transport://]host[:port][/path][@address][#[name][&pin-sha256=hash]...[&weight=number]]
+//
+// The transport is udp, tcp, tls, https or quic; without one, it is udp, and the host must be an address. If the host is a name, it is looked up, unless an address follows after @. name is
+// the name that the certificate must contain, if it is not the host. A hash is the SHA-256 hash of the public key of a certificate in the server's chain, in base64.
+// If there are several, one of them must match. With a hash, a server at an address without a name is verified by its key alone (RFC 8310 section 5).
 func ParseEndpoint(s string) (Endpoint, error) {
 	fail := func(format string, args ...any) (Endpoint, error) {
 		return Endpoint{}, fmt.Errorf("upstream %.80q: %w", s, fmt.Errorf(format, args...))
@@ -49,39 +73,180 @@ func ParseEndpoint(s string) (Endpoint, error) {
 	if len(s) > maxEndpoint {
 		return fail("longer than %d bytes", maxEndpoint)
 	}
+	if strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
+		return fail("it contains a space or a character that is not ASCII")
+	}
 	e := Endpoint{}
-	host := s
-	if scheme, rest, found := strings.Cut(s, "://"); found {
-		switch strings.ToLower(scheme) {
-		case "udp":
-		case "tcp":
-			e.Protocol = TCP
-		case "tls":
-			e.Protocol = TLS
-		default:
-			return fail("%w", unsupported(scheme, rest))
-		}
-		host = rest
+	scheme, rest, found := strings.Cut(s, "://")
+	if !found {
+		scheme, rest = "udp", s
 	}
-	host, name, named := strings.Cut(host, "#")
-	if named {
-		if e.Protocol != TLS {
-			return fail("#name says whose certificate to expect, of which only tls has one")
-		}
-		if before, port, found := strings.Cut(name, ":"); found && hostName(before) {
-			return fail("%q is not a host name: the port stands before it, as in tls://%s:%s#%s", name, host, port, before)
-		}
-		if !hostName(name) {
-			return fail("%q is not a host name", name)
-		}
-		e.Name = strings.ToLower(name)
+	all := []Protocol{UDP, TCP, TLS, HTTPS, QUIC}
+	i := slices.IndexFunc(all, func(t Protocol) bool { return t.String() == strings.ToLower(scheme) })
+	if i < 0 {
+		return fail("%w", unsupported(scheme, rest))
 	}
-	addr, err := parseAddr(host, map[bool]uint16{false: plainPort, true: tlsPort}[e.Protocol == TLS])
+	e.Protocol = all[i]
+	rest, fragment, hasFragment := strings.Cut(rest, "#")
+	rest, at, hasAt := strings.Cut(rest, "@")
+	rest, err := e.cutPath(rest)
+	if err == nil {
+		err = e.setHost(rest, found)
+	}
+	if err == nil && hasAt {
+		err = e.setAddress(at)
+	}
+	if err == nil && hasFragment {
+		err = e.setOptions(fragment)
+	}
 	if err != nil {
 		return fail("%w", err)
 	}
-	e.Addr = addr
 	return e, nil
+}
+
+// cutPath sets the path, and returns the text before it.
+func (e *Endpoint) cutPath(text string) (rest string, err error) {
+	rest, path, has := strings.Cut(text, "/")
+	switch {
+	case e.Protocol != HTTPS && has && path != "":
+		return "", fmt.Errorf("%v has no path: only https has one", e.Protocol)
+	case e.Protocol != HTTPS:
+		return rest, nil
+	}
+	path = strings.TrimSuffix("/"+path, "{?dns}") // of the URI template (RFC 8484 section 4.1.1): queries are sent by POST
+	if path == "/" {
+		path = defaultPath
+	}
+	if strings.ContainsAny(path, "{}\\\"<>^`|") {
+		return "", fmt.Errorf("the path %q contains a character that a URL may not contain", path)
+	}
+	e.Path = path
+	return rest, nil
+}
+
+// setHost reads an address or a name, and a port if there is one.
+func (e *Endpoint) setHost(host string, hasScheme bool) error {
+	addr, err := parseAddr(host, e.Protocol.port())
+	if err == nil {
+		e.Addr = addr
+		return nil
+	}
+	name, port, hasPort := strings.Cut(host, ":")
+	if errors.Is(err, errNotHost) || !hostName(name) || isNumber(name[strings.LastIndexByte(name, '.')+1:]) {
+		return err
+	}
+	n := uint64(e.Protocol.port())
+	if hasPort {
+		if n, err = strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return errors.New("the text after the colon is not a port from 1 to 65535; a user and a password are not possible") // it may be a password
+		}
+	}
+	e.Host = strings.ToLower(name)
+	if !hasScheme {
+		return fmt.Errorf("a host name needs a transport before it: write tls://%s, or udp://%s", e.Host, e.Host)
+	}
+	e.Addr = netip.AddrPortFrom(netip.Addr{}, uint16(n))
+	if e.Protocol.Encrypted() {
+		e.Name = e.Host
+	}
+	return nil
+}
+
+// setAddress reads the address of the host.
+func (e *Endpoint) setAddress(text string) error {
+	if e.Host == "" {
+		if isNumber(text) {
+			return fmt.Errorf("a port follows after a colon, not after @: write %s", net.JoinHostPort(e.Addr.Addr().String(), text))
+		}
+		return errors.New("an address after @ is the address of a host name, but the host is an address already")
+	}
+	text, path, _ := strings.Cut(text, "/")
+	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"))
+	if err != nil || path != "" {
+		return fmt.Errorf("an IP address must follow after @, at the end of the URL, as in %v", e.WithAddress(netip.AddrFrom4([4]byte{192, 0, 2, 1})))
+	}
+	if err := oneHost(addr); err != nil {
+		return err
+	}
+	*e = e.WithAddress(addr)
+	return nil
+}
+
+// setOptions reads the text after #.
+func (e *Endpoint) setOptions(fragment string) error {
+	name, _, _ := strings.Cut(fragment, "&")
+	words := strings.Split(fragment, "&")
+	if !strings.Contains(name, "=") {
+		if err := e.setName(name, len(words) > 1); err != nil {
+			return err
+		}
+		words = words[1:]
+	}
+	for _, word := range words {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "pin-sha256":
+			if err := e.addPin(value); err != nil {
+				return err
+			}
+		case "weight":
+			n, err := strconv.Atoi(value)
+			if err != nil || n < 1 || n > maxWeight {
+				return fmt.Errorf("the weight %q is not a number from 1 to %d", value, maxWeight)
+			}
+			e.Weight = n
+		default:
+			return fmt.Errorf("%q is not known after #: possible are the name on the certificate, pin-sha256=HASH and weight=NUMBER, separated by &", word)
+		}
+	}
+	return nil
+}
+
+// setName reads the name on the certificate. It may be empty if options follow.
+func (e *Endpoint) setName(name string, more bool) error {
+	switch before, port, found := strings.Cut(name, ":"); {
+	case name == "" && more:
+		return nil
+	case !e.Protocol.Encrypted():
+		return fmt.Errorf("#name is the name on the certificate, and %v has no certificate: only tls, https and quic have one", e.Protocol)
+	case found && hostName(before):
+		return fmt.Errorf("%q is not a host name: the port stands before it, as in %v://%s:%s#%s", name, e.Protocol, e.hostText(), port, before)
+	case !hostName(name):
+		return fmt.Errorf("%q is not a host name", name)
+	}
+	e.Name = strings.ToLower(name)
+	return nil
+}
+
+// addPin adds the hash of a public key.
+func (e *Endpoint) addPin(text string) error {
+	hash, err := base64.StdEncoding.DecodeString(text)
+	if !e.Protocol.Encrypted() {
+		return fmt.Errorf("pin-sha256 is the hash of a key, and %v has no key: only tls, https and quic have one", e.Protocol)
+	}
+	if err != nil || len(hash) != 32 {
+		return fmt.Errorf("pin-sha256=%.60q is not a SHA-256 hash in base64, which has 44 characters", text)
+	}
+	pins := strings.Fields(e.Pins)
+	if len(pins) == maxPins {
+		return fmt.Errorf("more than %d pins", maxPins)
+	}
+	pins = append(pins, base64.StdEncoding.EncodeToString(hash))
+	slices.Sort(pins)
+	e.Pins = strings.Join(slices.Compact(pins), " ")
+	return nil
+}
+
+// errNotHost is wrapped by errors about addresses that are no address of one host.
+var errNotHost = errors.New("not the address of one host")
+
+// oneHost returns an error unless addr can be the address of one host.
+func oneHost(addr netip.Addr) error {
+	if addr.IsUnspecified() || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return fmt.Errorf("%v is %w", addr, errNotHost)
+	}
+	return nil
 }
 
 // parseAddr reads an address with a port or without.
@@ -94,54 +259,35 @@ func parseAddr(host string, port uint16) (netip.AddrPort, error) {
 	if addr, err := netip.ParseAddr(bare); err == nil {
 		at = netip.AddrPortFrom(addr, port)
 	} else if at, err = netip.ParseAddrPort(host); err != nil {
-		return at, notAnAddress(host)
+		return at, errors.New("the host is neither an IP address (an IPv6 one with a port in brackets) nor a host name")
 	}
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-	switch addr := at.Addr(); {
-	case at.Port() == 0:
+	if at.Port() == 0 {
 		return at, errors.New("port 0 cannot be reached")
-	case addr.IsUnspecified() || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return at, fmt.Errorf("%v is not the address of one host", addr)
 	}
-	return at, nil
+	return at, oneHost(at.Addr())
 }
 
 // unsupported returns an error that says what to write instead of an upstream with another transport.
 func unsupported(scheme, rest string) error {
-	name := map[string]string{
-		"https": "DNS over HTTPS", "h2": "DNS over HTTPS", "h3": "DNS over HTTPS", "http": "DNS over HTTP", "doh": "DNS over HTTPS",
-		"quic": "DNS over QUIC", "doq": "DNS over QUIC", "sdns": "a DNS stamp",
-	}[strings.ToLower(scheme)]
-	if name == "" {
-		return fmt.Errorf("the transport %.20q is not known: udp, tcp or tls, as in udp://192.0.2.1 or tls://192.0.2.1:853#dns.example", scheme)
+	switch strings.ToLower(scheme) {
+	case "h2", "h3", "doh":
+		return fmt.Errorf("%.20q is not a transport: write https://%s", scheme, rest)
+	case "doq":
+		return fmt.Errorf("%.20q is not a transport: write quic://%s", scheme, rest)
+	case "dot":
+		return fmt.Errorf("%.20q is not a transport: write tls://%s", scheme, rest)
+	case "http":
+		return errors.New("DNS over HTTP without encryption is not supported: write https://, with the same path")
+	case "sdns":
+		return errors.New("a DNS stamp is not supported: write the server as https://NAME/dns-query, tls://NAME or quic://NAME")
 	}
-	host, _, _ := strings.Cut(rest, "/")
-	instead := "tls://ADDRESS:853#NAME"
-	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
-		instead = "tls://" + netip.AddrPortFrom(addr, tlsPort).String()
-	} else if at, err := netip.ParseAddrPort(host); err == nil {
-		instead = "tls://" + netip.AddrPortFrom(at.Addr(), tlsPort).String()
-	} else if host, _, _ = strings.Cut(host, ":"); hostName(host) {
-		instead = "tls://ADDRESS:853#" + strings.ToLower(host)
-	}
-	return fmt.Errorf("%s is not supported, only udp, tcp or tls; such servers mostly answer over TLS as well: write %s, with the server's IP address and the name on its certificate",
-		name, instead)
+	return fmt.Errorf("the transport %.20q is not known: udp, tcp, tls, https or quic, as in udp://192.0.2.1 or tls://dns.example", scheme)
 }
 
-// notAnAddress returns an error that says what to write instead of a host that is no address.
-func notAnAddress(host string) error {
-	const rule = "the host must be an IP address (an IPv6 one with a port in brackets)"
-	if before, port, found := strings.Cut(host, "@"); found {
-		if addr, err := netip.ParseAddr(before); err == nil {
-			return fmt.Errorf("%s: its port follows a colon, not @; write %s", rule, net.JoinHostPort(addr.String(), port))
-		}
-	}
-	name, _, _ := strings.Cut(host, ":")
-	if !hostName(name) || !strings.ContainsFunc(name, func(c rune) bool { return c != '.' && (c < '0' || c > '9') }) {
-		name = "dns.example"
-	}
-	return fmt.Errorf("%s: a host name could only be resolved by asking an upstream; for TLS give its name after #, as in tls://192.0.2.1#%s, with its own address for 192.0.2.1",
-		rule, strings.ToLower(name))
+// isNumber reports whether s consists of digits.
+func isNumber(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(c rune) bool { return c < '0' || c > '9' })
 }
 
 // hostName reports whether s is a possible name in a certificate: letters, digits, hyphens and dots.
@@ -156,58 +302,41 @@ func hostName(s string) bool {
 	return err == nil && s != "" && s != "." && !strings.HasSuffix(s, ".")
 }
 
-// String returns the endpoint in the format that ParseEndpoint reads, without a default port.
-func (e Endpoint) String() string {
-	host := e.Addr.String()
-	if port := e.Addr.Port(); e.Protocol == TLS && port == tlsPort || e.Protocol != TLS && port == plainPort {
-		host = e.Addr.Addr().String()
-		if e.Addr.Addr().Is6() {
-			host = "[" + host + "]"
-		}
+// hostText returns the host without a port.
+func (e Endpoint) hostText() string {
+	switch addr := e.Addr.Addr(); {
+	case e.Host != "":
+		return e.Host
+	case addr.Is6():
+		return "[" + addr.String() + "]"
+	default:
+		return addr.String()
 	}
-	if e.Name != "" {
-		host += "#" + e.Name
-	}
-	return e.Protocol.String() + "://" + host
 }
 
-// maxResolvConf bounds a resolv.conf: real ones have a few hundred bytes.
-const maxResolvConf = 64 << 10
-
-// ResolvConf reads the nameserver lines of a resolv.conf as UDP endpoints, each once, in their order; other lines are ignored. A line with an unusable address
-// is left out and named in the error. The valid endpoints are returned with the error.
-func ResolvConf(r io.Reader) ([]Endpoint, error) {
-	var out []Endpoint
-	var errs []error
-	seen := map[Endpoint]bool{}
-	lines := bufio.NewScanner(io.LimitReader(r, maxResolvConf+1))
-	read := 0
-	for lines.Scan() {
-		read += len(lines.Bytes()) + 1
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 2 || fields[0] != "nameserver" {
-			continue
-		}
-		addr, err := netip.ParseAddr(fields[1])
-		if err != nil {
-			errs = append(errs, fmt.Errorf("resolv.conf: nameserver %.80q is not an address", fields[1]))
-			continue
-		}
-		at, err := parseAddr(addr.String(), plainPort)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("resolv.conf: nameserver: %w", err))
-			continue
-		}
-		if e := (Endpoint{Addr: at}); !seen[e] {
-			seen[e] = true
-			out = append(out, e)
-		}
+// String returns the endpoint in the format that ParseEndpoint reads, without a default port.
+func (e Endpoint) String() string {
+	var b strings.Builder
+	b.WriteString(e.Protocol.String() + "://" + e.hostText())
+	if port := e.Addr.Port(); port != e.Protocol.port() {
+		fmt.Fprintf(&b, ":%d", port)
 	}
-	if err := lines.Err(); err != nil {
-		errs = append(errs, fmt.Errorf("resolv.conf: %w", err))
+	b.WriteString(e.Path)
+	if e.Host != "" && !e.NeedsLookup() {
+		b.WriteString("@" + e.Addr.Addr().String())
 	}
-	if read > maxResolvConf {
-		errs = append(errs, fmt.Errorf("resolv.conf: longer than %d bytes", maxResolvConf))
+	var options []string
+	if e.Name != "" && e.Name != e.Host {
+		options = append(options, e.Name)
 	}
-	return out, errors.Join(errs...)
+	for _, pin := range strings.Fields(e.Pins) {
+		options = append(options, "pin-sha256="+pin)
+	}
+	if e.Weight > 0 {
+		options = append(options, fmt.Sprintf("weight=%d", e.Weight))
+	}
+	if len(options) > 0 {
+		b.WriteString("#" + strings.Join(options, "&"))
+	}
+	return b.String()
 }

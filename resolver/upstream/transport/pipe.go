@@ -156,7 +156,7 @@ func (p *pipe) run(ctx context.Context) {
 	conn, err := p.stream.dial(dialling)
 	cancel()
 	if err != nil {
-		p.end(fmt.Errorf("connecting: %w", err))
+		p.end(fmt.Errorf("%w: %w", errConnecting, err))
 		return
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })

@@ -44,7 +44,6 @@ type stream struct {
 	group   group
 	spend   func(free bool) bool // notes that a question is sent again and, unless free, takes a token; false if there is none
 	foreign *atomic.Uint64       // counts messages nobody waits for
-	pad     bool
 
 	mu      sync.Mutex // guards the fields below and the state of each pipe
 	pipes   []*pipe    // those that are not retired, the oldest first

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -14,10 +13,9 @@ import (
 )
 
 const (
-	quirkMemory  = 15 * time.Minute // after this time, a feature that an upstream lacks is tried again
-	caseStrikes  = 3                // unechoed cases over UDP, while TCP gives no answer, until 0x20 is given up
-	dialTimeout  = 3 * time.Second  // TCP and TLS handshakes together
-	sessionsKept = 4                // TLS sessions for resumption
+	quirkMemory = 15 * time.Minute // after this time, a feature that an upstream lacks is tried again
+	caseStrikes = 3                // unechoed cases over UDP, while TCP gives no answer, until 0x20 is given up
+	dialTimeout = 3 * time.Second  // TCP and TLS handshakes together
 
 	// An upstream, or a box before it, may drop queries with EDNS. The question is also sent without EDNS if it was not
 	// answered for this time: before the first answer with EDNS; once EDNS is proven to work; for a question with DO.
@@ -44,11 +42,11 @@ func wantsTCP(err error) bool {
 	return errors.Is(err, errTruncated) || errors.Is(err, errRecased) || errors.Is(err, ErrFlooded) || errors.Is(err, errQuestionless)
 }
 
+// errConnecting is wrapped by the errors of connections that could not be opened.
+var errConnecting = errors.New("connecting")
+
 // errPlain ends the wait for an answer with EDNS: the question was answered without.
 var errPlain = errors.New("answered without EDNS")
-
-// errHandshake is wrapped by errors that occur after the TCP connection was established.
-var errHandshake = errors.New("TLS handshake")
 
 // quirk records that an upstream lacks a feature. It is valid for a limited time. The zero value is no quirk.
 type quirk struct{ until atomic.Int64 }
@@ -66,9 +64,9 @@ type group struct {
 // Config configures a Transport. All fields without a default must be set.
 type Config struct {
 	Endpoint Endpoint
-	RootCAs  *x509.CertPool // for TLS; nil: the system's
+	RootCAs  *x509.CertPool // for encrypted protocols; nil: the system's
 
-	// Dial opens every connection, over "udp" or "tcp"; TLS is spoken over the latter. Over "udp" one Write sends one datagram, and one Read receives one.
+	// Dial opens every connection except those of QUIC, over "udp" or "tcp"; TLS is spoken over the latter. Over "udp" one Write sends one datagram, and one Read receives one.
 	// nil: sockets of this machine.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -83,7 +81,9 @@ type Config struct {
 // Transport asks one upstream. Its methods may be called concurrently.
 type Transport struct {
 	datagrams *datagrams // nil except for UDP
-	stream    *stream
+	stream    asker
+	group     group
+	pad       bool // queries are padded, because the transport is encrypted
 
 	noEDNS   quirk // answers FORMERR or NOTIMP to an OPT, and otherwise without
 	dropEDNS quirk // leaves queries with an OPT unanswered
@@ -100,11 +100,21 @@ type Transport struct {
 // New returns a Transport. It opens nothing yet.
 func New(c Config) *Transport {
 	e := c.Endpoint
-	t := &Transport{spend: c.Spend, plain: c.PlainAfter, stream: &stream{
-		dial: dialer(e, c.RootCAs, c.Dial), group: group{c.Context, c.Start}, spend: c.Spend, foreign: c.Foreign, pad: e.Protocol == TLS,
-	}}
+	t := &Transport{spend: c.Spend, plain: c.PlainAfter, group: group{c.Context, c.Start}, pad: e.Protocol.Encrypted()}
 	if e.Protocol == UDP {
 		t.datagrams = newDatagrams(e.Addr, c.Dial, c.Foreign)
+	}
+	dial := c.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	switch e.Protocol {
+	case HTTPS:
+		t.stream = newHTTPSClient(&c, dial)
+	case QUIC:
+		t.stream = newQUICClient(&c)
+	default:
+		t.stream = newStream(&c, dial)
 	}
 	return t
 }
@@ -112,38 +122,20 @@ func New(c Config) *Transport {
 // dialFunc is the type of Config.Dial.
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
-// dialer connects to e over TCP, and TLS where it says so.
-func dialer(e Endpoint, roots *x509.CertPool, dial dialFunc) func(context.Context) (net.Conn, error) {
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
+// newStream makes the stream for an upstream over TCP or TLS.
+func newStream(c *Config, dial dialFunc) *stream {
+	e := c.Endpoint
+	connect := func(ctx context.Context) (net.Conn, error) { return dial(ctx, "tcp", e.Addr.String()) }
+	if e.Protocol == TLS {
+		connect = dialTLS(e, tlsConfig(e, c.RootCAs, "dot"), connect)
 	}
-	addr := e.Addr.String()
-	plain := func(ctx context.Context) (net.Conn, error) { return dial(ctx, "tcp", addr) }
-	if e.Protocol != TLS {
-		return plain
-	}
-	config := &tls.Config{
-		RootCAs: roots, ServerName: e.Name, MinVersion: tls.VersionTLS12, NextProtos: []string{"dot"},
-		ClientSessionCache: tls.NewLRUClientSessionCache(sessionsKept),
-	}
-	if e.Name == "" {
-		config.ServerName = e.Addr.Addr().WithZone("").String()
-	}
-	return func(ctx context.Context) (net.Conn, error) {
-		conn, err := plain(ctx)
-		if err != nil {
-			return nil, err
-		}
-		secure := tls.Client(conn, config)
-		if err := secure.HandshakeContext(ctx); err != nil {
-			conn.Close()
-			if e.Name == "" && errors.As(err, new(x509.HostnameError)) {
-				err = fmt.Errorf("%w; give the name on the certificate after #, as in %s#dns.example", err, e)
-			}
-			return nil, fmt.Errorf("%w: %w", errHandshake, err)
-		}
-		return secure, nil
-	}
+	return &stream{dial: connect, group: group{c.Context, c.Start}, spend: c.Spend, foreign: c.Foreign}
+}
+
+// asker asks one upstream over connections, on which nobody but the upstream can send. echoed reports whether the answer repeated the case of the question.
+type asker interface {
+	ask(ctx context.Context, q *Question, f Form) (r Reply, echoed bool, err error)
+	retire() // makes new questions use other connections
 }
 
 // Retire takes open connections out of use for new questions: the upstream no longer answers.
@@ -208,7 +200,7 @@ func (t *Transport) askEither(ctx context.Context, q *Request) (Reply, error) {
 		after -= time.Since(q.Sent.At)
 	}
 	late := time.AfterFunc(after, func() {
-		t.stream.group.start(func() {
+		t.group.start(func() {
 			if !t.spend(false) {
 				return
 			}
@@ -254,7 +246,7 @@ func (t *Transport) PlainAfter(q *Question) time.Duration {
 // ask asks once, over TCP if UDP will not do.
 func (t *Transport) ask(ctx context.Context, q *Request, edns bool) (Reply, error) {
 	if t.datagrams == nil {
-		r, _, err := t.stream.ask(ctx, &q.Question, Form{EDNS: edns, Pad: t.stream.pad})
+		r, _, err := t.stream.ask(ctx, &q.Question, Form{EDNS: edns, Pad: t.pad})
 		r.bare = false // on a connection nobody else sends
 		return r, err
 	}
