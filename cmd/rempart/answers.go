@@ -17,6 +17,8 @@ import (
 	"rempart/internal/config"
 	"rempart/internal/local"
 	"rempart/resolver/listen"
+	"rempart/resolver/upstream"
+	"rempart/resolver/upstream/transport"
 )
 
 // serveSocket opens the socket for commands of this machine and answers on it until ctx ends. If the socket cannot be opened, the server runs without it.
@@ -30,7 +32,7 @@ func (s *server) serveSocket(ctx context.Context, g *errgroup.Group) {
 			"socket", s.config.Socket, "err", err)
 		return
 	}
-	answers := local.Answers{Settings: s.settings, Status: s.status, Check: s.check, Matches: s.matches, Reload: s.reload}
+	answers := local.Answers{Settings: s.settings, Status: s.status, Upstreams: s.upstreams, Check: s.check, Matches: s.matches, Reload: s.reload}
 	g.Go(func() error { return local.Serve(ctx, l, answers) })
 }
 
@@ -101,6 +103,47 @@ func (s *server) status() local.Status {
 	}
 	st.Feeds, _ = json.Marshal(lists) // it holds plain values only, so that marshalling cannot fail
 	return st
+}
+
+// upstreams returns the upstreams of this server: first those of all names that are in no zone of REMPART_FORWARD, then those of each zone.
+func (s *server) upstreams() []local.UpstreamGroup {
+	main := upstreamGroup(".", s.forward.Main.Stats())
+	main.Missing = s.forward.Missing()
+	groups := []local.UpstreamGroup{main}
+	for i, group := range s.forward.ZoneGroups {
+		zone := upstreamGroup(zoneText(s.forward.Zones[i]), group.Stats())
+		if err := group.Missing(); err != nil {
+			zone.Missing = err.Error()
+		}
+		groups = append(groups, zone)
+	}
+	return groups
+}
+
+// upstreamGroup describes the upstreams of a zone.
+func upstreamGroup(zone string, stats upstream.Stats) local.UpstreamGroup {
+	g := local.UpstreamGroup{
+		Zone: zone, Questions: stats.Queries, Unanswered: stats.Unanswered, Shed: stats.Shed, Denied: stats.Denied, InFlight: stats.InFlight,
+		Upstreams: []local.UpstreamStats{},
+	}
+	for _, u := range stats.Upstreams {
+		one := local.UpstreamStats{
+			Upstream: u.Upstream, Protocol: u.Protocol, State: local.UpstreamDown, Since: u.Since,
+			Mean: u.RTT, P50: u.P50, P95: u.P95, P99: u.P99, Answers: u.Answers, LastGoodAnswer: u.Reachable,
+			Queries: u.Queries, Retries: u.Retries, Hedges: u.Hedges, Failures: map[string]uint64{}, ForeignAnswers: u.Foreign, InFlight: u.InFlight,
+		}
+		switch {
+		case u.Looping:
+			one.State = local.UpstreamLoop
+		case u.Healthy:
+			one.State = local.UpstreamHealthy
+		}
+		for kind, n := range u.Failures {
+			one.Failures[transport.Failure(kind).String()] = n
+		}
+		g.Upstreams = append(g.Upstreams, one)
+	}
+	return g
 }
 
 // check returns the verdict that a query for a name gets.

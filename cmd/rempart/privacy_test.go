@@ -107,11 +107,16 @@ func TestClientAddressIsNeverWritten(t *testing.T) {
 			}
 		}
 	}
+	shown, errs, _ := operatorEnv(t, []string{"REMPART_DATA_DIR=" + p.DataDir, "HOME=" + t.TempDir()}, "upstreams")
+	asJSON, _, _ := operatorEnv(t, []string{"REMPART_DATA_DIR=" + p.DataDir, "HOME=" + t.TempDir()}, "upstreams", "--json")
+	if !strings.Contains(shown, "zone .: ") || !strings.Contains(asJSON, `"zone":"."`) {
+		t.Errorf("rempart upstreams: %s%s%s", shown, asJSON, errs)
+	}
 	if code := p.Stop(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 
-	sinks := map[string]string{"standard output": p.Stdout(), "standard error": p.Stderr(), "an HTTP answer": read.String()}
+	sinks := map[string]string{"standard output": p.Stdout(), "standard error": p.Stderr(), "an HTTP answer": read.String(), "rempart upstreams": shown + asJSON}
 	err := filepath.WalkDir(p.DataDir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -123,7 +128,7 @@ func TestClientAddressIsNeverWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(sinks) < 6 {
+	if len(sinks) < 7 {
 		t.Errorf("only %d outputs were searched", len(sinks))
 	}
 	for where, text := range sinks {

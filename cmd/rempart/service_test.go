@@ -221,7 +221,7 @@ func TestNoSecretIsWritten(t *testing.T) {
 	_, metrics := get(t, p, "/metrics")
 	_, ready := get(t, p, "/readyz")
 	written += metrics + ready
-	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"settings", "--all"}, {"settings", "--json"}, {"feeds"}, {"feeds", "--json"}, {"check", "good.example"}} {
+	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"upstreams"}, {"upstreams", "--json"}, {"settings", "--all"}, {"settings", "--json"}, {"feeds"}, {"feeds", "--json"}, {"check", "good.example"}} {
 		stdout, stderr, _ := operatorEnv(t, []string{"REMPART_DATA_DIR=" + p.DataDir, "HOME=" + t.TempDir()}, args...)
 		written += stdout + stderr
 	}

@@ -58,6 +58,47 @@ type Upstream struct {
 	Looping bool   `json:"looping,omitempty"`
 }
 
+// UpstreamGroup holds the upstreams of one part of the name space, and the numbers of the questions that were asked of them together since the start.
+type UpstreamGroup struct {
+	Zone       string          `json:"zone"`              // a zone of REMPART_FORWARD; "." for every name that is in none
+	Missing    string          `json:"missing,omitempty"` // why there is no upstream
+	Questions  uint64          `json:"questions"`
+	Unanswered uint64          `json:"unanswered"` // questions that no upstream answered
+	Shed       uint64          `json:"shed"`       // questions for which there was no room among those that are asked again
+	Denied     uint64          `json:"denied"`     // questions of which a retry or hedge was withheld because such attempts are limited
+	InFlight   int64           `json:"in_flight"`
+	Upstreams  []UpstreamStats `json:"upstreams"` // in order of preference
+}
+
+// UpstreamState is the state of an upstream.
+type UpstreamState string
+
+const (
+	UpstreamHealthy UpstreamState = "healthy" // asked without waiting for another to fail
+	UpstreamDown    UpstreamState = "down"    // asked only if no healthy one is left
+	UpstreamLoop    UpstreamState = "loop"    // it forwards back to this server, and is not used
+)
+
+// UpstreamStats holds the state of one upstream and its numbers since the start. The times of its answers are 0 before the first answer.
+type UpstreamStats struct {
+	Upstream       string            `json:"upstream"`
+	Protocol       string            `json:"protocol"`
+	State          UpstreamState     `json:"state"`
+	Since          time.Time         `json:"since"` // when it entered this state
+	Mean           time.Duration     `json:"mean_ns"`
+	P50            time.Duration     `json:"p50_ns"` // percentiles of the newest 512 round-trip times
+	P95            time.Duration     `json:"p95_ns"`
+	P99            time.Duration     `json:"p99_ns"`
+	Answers        uint64            `json:"answers"`                   // answers with a round-trip time, errors such as SERVFAIL included
+	LastGoodAnswer time.Time         `json:"last_good_answer,omitzero"` // zero before the first
+	Queries        uint64            `json:"queries"`                   // attempts, retries and hedges included
+	Retries        uint64            `json:"retries"`
+	Hedges         uint64            `json:"hedges"`
+	Failures       map[string]uint64 `json:"failures"`        // attempts that failed, by kind
+	ForeignAnswers uint64            `json:"foreign_answers"` // messages that answer no question
+	InFlight       int64             `json:"in_flight"`
+}
+
 // Control is the state of a server's connection to its control.
 type Control struct {
 	URL     string        `json:"url"`

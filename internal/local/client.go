@@ -54,6 +54,11 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.call(ctx, http.MethodGet, "/status", nil, &s)
 }
 
+// Upstreams returns the upstreams of the server: first those of all names that are in no zone of REMPART_FORWARD, then those of each zone.
+func (c *Client) Upstreams(ctx context.Context) (groups []UpstreamGroup, err error) {
+	return groups, c.call(ctx, http.MethodGet, "/upstreams", nil, &groups)
+}
+
 // Check returns the verdict that a client gets when it asks the server for name.
 func (c *Client) Check(ctx context.Context, name string) (v Verdict, err error) {
 	return v, c.call(ctx, http.MethodPost, "/check", map[string]string{"name": name}, &v)
@@ -87,6 +92,9 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 		return fmt.Errorf("asking the running server on %s: %w", c.Path, err)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNotFound {
+		return fmt.Errorf("the running server on %s does not support this command, because it is of another version: restart it", c.Path)
+	}
 	if resp.StatusCode/100 != 2 {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody)) // the status says enough
 		return fmt.Errorf("the running server on %s: %s: %s", c.Path, resp.Status, bytes.TrimSpace(text))

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,11 +27,12 @@ func serve(t *testing.T, a Answers) string {
 func TestClientReceivesAnswersOfServer(t *testing.T) {
 	reloads := 0
 	path := serve(t, Answers{
-		Settings: func() map[string]string { return map[string]string{"A": "b"} },
-		Status:   func() Status { return Status{Version: "v"} },
-		Check:    func(_ context.Context, name string) Verdict { return Verdict{Name: name, Action: "block"} },
-		Matches:  func(least uint64) []Match { return []Match{{Entry: "e", Hits: least}} },
-		Reload:   func() { reloads++ },
+		Settings:  func() map[string]string { return map[string]string{"A": "b"} },
+		Status:    func() Status { return Status{Version: "v"} },
+		Upstreams: func() []UpstreamGroup { return []UpstreamGroup{{Zone: "."}, {Zone: "corp.example"}} },
+		Check:     func(_ context.Context, name string) Verdict { return Verdict{Name: name, Action: "block"} },
+		Matches:   func(least uint64) []Match { return []Match{{Entry: "e", Hits: least}} },
+		Reload:    func() { reloads++ },
 	})
 	c, err := Find(filepath.Join(t.TempDir(), "none"), path)
 	if err != nil || c == nil || c.Path != path {
@@ -43,6 +45,9 @@ func TestClientReceivesAnswersOfServer(t *testing.T) {
 	if s, err := c.Status(ctx); err != nil || s.Version != "v" {
 		t.Errorf("Status: %+v, %v; want the version v", s, err)
 	}
+	if g, err := c.Upstreams(ctx); err != nil || len(g) != 2 || g[1].Zone != "corp.example" {
+		t.Errorf("Upstreams: %+v, %v; want two groups", g, err)
+	}
 	if v, err := c.Check(ctx, "x.example"); err != nil || v.Name != "x.example" || v.Action != "block" {
 		t.Errorf("Check: %+v, %v; want x.example blocked", v, err)
 	}
@@ -54,6 +59,9 @@ func TestClientReceivesAnswersOfServer(t *testing.T) {
 	}
 	if _, err := c.Check(ctx, strings.Repeat("x", 10_000)); err == nil || !strings.Contains(err.Error(), "400") {
 		t.Errorf("a name of 10,000 bytes: error %v, want status 400", err)
+	}
+	if err := c.call(ctx, http.MethodGet, "/unknown", nil, nil); err == nil || !strings.Contains(err.Error(), "another version: restart it") {
+		t.Errorf("a request that the server does not know: error %v, want one about its version", err)
 	}
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {

@@ -50,11 +50,12 @@ func Listen(path string) (net.Listener, error) {
 
 // Answers holds the functions that answer the requests on the socket. They are called concurrently.
 type Answers struct {
-	Settings func() map[string]string                       // the variables that the server was started with
-	Status   func() Status                                  // the state of the server
-	Check    func(ctx context.Context, name string) Verdict // the verdict that a client gets for name
-	Matches  func(least uint64) []Match                     // entries with at least that many hits, most hits first
-	Reload   func()                                         // reads the files again that SIGHUP reads
+	Settings  func() map[string]string                       // the variables that the server was started with
+	Status    func() Status                                  // the state of the server
+	Upstreams func() []UpstreamGroup                         // the upstreams of each part of the name space
+	Check     func(ctx context.Context, name string) Verdict // the verdict that a client gets for name
+	Matches   func(least uint64) []Match                     // entries with at least that many hits, most hits first
+	Reload    func()                                         // reads the files again that SIGHUP reads
 }
 
 const (
@@ -67,6 +68,7 @@ func Serve(ctx context.Context, l net.Listener, a Answers) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /settings", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.Settings()) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.Status()) })
+	mux.HandleFunc("GET /upstreams", func(w http.ResponseWriter, _ *http.Request) { reply(w, a.Upstreams()) })
 	mux.HandleFunc("POST /check", func(w http.ResponseWriter, r *http.Request) {
 		var in struct{ Name string }
 		if err := json.NewDecoder(io.LimitReader(r.Body, maxBody)).Decode(&in); err != nil {

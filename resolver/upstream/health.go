@@ -16,10 +16,12 @@ const (
 	lastSilences  = 3  // unanswered questions in a row that bring down an upstream which no healthy one can replace
 )
 
-// latency estimates how long an upstream takes, in constant space.
+// latency describes how long an upstream takes, in constant space: estimates that follow every answer, and the newest round-trip times.
 type latency struct {
-	mean, deviation, p95 time.Duration
-	samples              int
+	mean, deviation, p95 time.Duration // p95 is an estimate that moves by a small step with each answer
+	samples              int           // answers since the start
+	total                time.Duration // sum of the round-trip times of all answers
+	newest               roundTrips
 }
 
 // add takes one answer into account.
@@ -32,6 +34,8 @@ func (l *latency) add(rtt time.Duration) {
 		l.mean += (rtt - l.mean) / 8
 		l.above(rtt > l.p95)
 	}
+	l.newest.set(l.samples, rtt)
+	l.total += rtt
 	l.samples++
 }
 
@@ -63,6 +67,8 @@ type health struct {
 	heard   time.Time // time of its last answer of any kind
 	good    time.Time // time of its last useful answer
 	down    bool
+	changed time.Time // time of the last change of down; at first the start
+	looped  time.Time // time of the last change of member.looping; zero before the first
 	strikes int
 	// Unanswered questions after which the upstream sent nothing: how many, and when the newest was sent.
 	silences   int
@@ -130,7 +136,7 @@ func (h *health) answered(rtt time.Duration, worth merit) (fell bool) {
 	h.hearLocked()
 	switch worth {
 	case useful:
-		h.good, h.down, h.strikes = h.heard, false, 0
+		h.riseLocked()
 	case useless:
 		h.strikes++
 		return h.strikes >= maxStrikes && h.fallLocked()
@@ -152,6 +158,14 @@ func (h *health) revived() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hearLocked()
+	h.riseLocked()
+}
+
+// riseLocked notes that the answer heard last was a good one.
+func (h *health) riseLocked() {
+	if h.down {
+		h.changed = h.heard
+	}
 	h.good, h.down, h.strikes = h.heard, false, 0
 }
 
@@ -192,12 +206,19 @@ func (h *health) fallLocked() bool {
 	if h.down {
 		return false
 	}
-	h.down, h.strikes = true, 0
+	h.down, h.strikes, h.changed = true, 0, time.Now()
 	select {
 	case h.wake <- struct{}{}:
 	default:
 	}
 	return true
+}
+
+// loopChanged notes that the upstream was found to lead back to this process, or no longer to do so.
+func (h *health) loopChanged() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.looped = time.Now()
 }
 
 // outlasted notes that an attempt was given up after elapsed: the latency would have been longer. It has no effect once the answer is more likely lost than

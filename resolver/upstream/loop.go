@@ -115,6 +115,7 @@ func (p *Pool) checkLoop(ctx context.Context, m *member) loopState {
 	case answered:
 		m.returns = 0
 		if m.looping.CompareAndSwap(true, false) {
+			m.health.loopChanged()
 			p.log.Info("upstream no longer leads back to this resolver: it is used again", "upstream", m.name)
 		}
 		return noLoop
@@ -200,6 +201,7 @@ func (p *Pool) Sighted(name []byte) (secret string) {
 // refuse takes m out of use until a check finds no loop.
 func (p *Pool) refuse(m *member, why string) {
 	if m.looping.CompareAndSwap(false, true) {
+		m.health.loopChanged()
 		p.log.Error("upstream refused: it leads back to this resolver, which would ask itself without end; configure a resolver that does not forward here",
 			"upstream", m.name, "found", why)
 	}

@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"math"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rempart/resolver/upstream/transport"
@@ -19,6 +21,7 @@ func newCollector(zone string, stats func() Stats) prometheus.Collector {
 	}
 	return &collector{
 		stats:      stats,
+		info:       d("info", "1, with the protocol by which the upstream is asked.", "upstream", "protocol"),
 		healthy:    d("healthy", "1 if the upstream is asked without waiting for another to fail.", "upstream"),
 		looping:    d("looping", "1 if the upstream leads back to this process, and is refused.", "upstream"),
 		queries:    d("queries_total", "Attempts sent to the upstream, retries and hedges included.", "upstream"),
@@ -27,6 +30,7 @@ func newCollector(zone string, stats func() Stats) prometheus.Collector {
 		hedges:     d("hedges_total", "Attempts sent because another was slow.", "upstream"),
 		foreign:    d("foreign_answers_total", "Messages that answer no question asked: spoofed or too late.", "upstream"),
 		rtt:        d("rtt_seconds", "Smoothed round-trip time.", "upstream"),
+		latency:    d("latency_seconds", "Round-trip time of the answers; the quantiles are those of the newest 512 answers.", "upstream"),
 		p95:        d("rtt_p95_seconds", "Estimated 95th percentile of the round-trip time, after which a hedge is sent.", "upstream"),
 		questions:  d("questions_total", "Questions asked of the upstreams together."),
 		unanswered: d("unanswered_total", "Questions that no upstream answered."),
@@ -37,9 +41,9 @@ func newCollector(zone string, stats func() Stats) prometheus.Collector {
 }
 
 type collector struct {
-	stats                                                                   func() Stats
-	healthy, looping, queries, failures, retries, hedges, foreign, rtt, p95 *prometheus.Desc
-	questions, unanswered, shed, denied, inFlight                           *prometheus.Desc
+	stats                                                                                  func() Stats
+	info, healthy, looping, queries, failures, retries, hedges, foreign, rtt, latency, p95 *prometheus.Desc
+	questions, unanswered, shed, denied, inFlight                                          *prometheus.Desc
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
@@ -50,6 +54,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	s := c.stats()
 	for _, u := range s.Upstreams {
+		send(c.info, prometheus.GaugeValue, 1, u.Upstream, u.Protocol)
 		send(c.healthy, prometheus.GaugeValue, flag(u.Healthy), u.Upstream)
 		send(c.looping, prometheus.GaugeValue, flag(u.Looping), u.Upstream)
 		send(c.queries, prometheus.CounterValue, float64(u.Queries), u.Upstream)
@@ -57,7 +62,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		send(c.hedges, prometheus.CounterValue, float64(u.Hedges), u.Upstream)
 		send(c.foreign, prometheus.CounterValue, float64(u.Foreign), u.Upstream)
 		send(c.rtt, prometheus.GaugeValue, u.RTT.Seconds(), u.Upstream)
-		send(c.p95, prometheus.GaugeValue, u.P95.Seconds(), u.Upstream)
+		send(c.p95, prometheus.GaugeValue, u.EstimatedP95.Seconds(), u.Upstream)
+		ch <- prometheus.MustNewConstSummary(c.latency, u.Answers, u.AnswerTime.Seconds(), quantiles(&u), u.Upstream)
 		for kind, n := range u.Failures {
 			send(c.failures, prometheus.CounterValue, float64(n), u.Upstream, transport.Failure(kind).String())
 		}
@@ -67,6 +73,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	send(c.shed, prometheus.CounterValue, float64(s.Shed))
 	send(c.denied, prometheus.CounterValue, float64(s.Denied))
 	send(c.inFlight, prometheus.GaugeValue, float64(s.InFlight))
+}
+
+// quantiles returns the quantiles of the round-trip time, which are not a number before the first answer.
+func quantiles(u *Stat) map[float64]float64 {
+	if u.Answers == 0 {
+		return map[float64]float64{0.5: math.NaN(), 0.95: math.NaN(), 0.99: math.NaN()}
+	}
+	return map[float64]float64{0.5: u.P50.Seconds(), 0.95: u.P95.Seconds(), 0.99: u.P99.Seconds()}
 }
 
 func flag(on bool) float64 {

@@ -148,7 +148,7 @@ func New(c Config) (*Pool, error) {
 			continue // the same endpoint twice is one upstream
 		}
 		m := &member{endpoint: e, name: e.String(), trusted: e.Protocol.Encrypted() || e.Addr.Addr().IsLoopback()}
-		m.health.fixed = c.patience
+		m.health.fixed, m.health.changed = c.patience, time.Now()
 		m.credit.add(firstCredit*perToken, maxCredit)
 		m.changed = make(chan struct{}, 1)
 		m.health.wake, m.nudge = make(chan struct{}, 1), make(chan struct{}, 1)

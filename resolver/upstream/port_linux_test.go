@@ -249,3 +249,34 @@ func TestQuestionsWithoutRaceEnd(t *testing.T) {
 		return st.InFlight == 0 && st.Unanswered == questions && st.Upstreams[0].InFlight == 0
 	})
 }
+
+// TestRoundTripsOfSender checks that each answer to a Sender has a round-trip time of its own, although answers arrive in batches.
+func TestRoundTripsOfSender(t *testing.T) {
+	const questions, delayed, delay = 100, 10, 20 * time.Millisecond
+	n := 0
+	u := newRawUpstream(t, func(u *rawUpstream, query []byte, from netip.AddrPort) {
+		if n++; n > questions-delayed {
+			time.Sleep(delay)
+		}
+		u.reply(query, from)
+	})
+	p := newPool(t, nil, "udp://"+u.addr.String())
+	e := &ended{all: map[string][]*Pending{}}
+	s := p.NewSender(defaultTimeout, e.receive)
+	all := pendings(t, questions)
+	for i, q := range all {
+		if left := s.Send([]*Pending{q}); len(left) > 0 {
+			t.Fatal("the question was not sent")
+		}
+		e.wait(t, i+1)
+	}
+	for _, got := range e.all {
+		if got[0].Err != nil {
+			t.Fatal(got[0].Err)
+		}
+	}
+	st := p.Stats().Upstreams[0]
+	if st.Answers != questions || st.P50 <= 0 || st.P95 < delay || st.P99 < st.P95 || st.AnswerTime < delayed*delay {
+		t.Errorf("%+v; want %d answers, of which %d took at least %v", st, questions, delayed, delay)
+	}
+}

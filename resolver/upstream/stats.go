@@ -19,17 +19,26 @@ type counters struct {
 
 // Stat is the state of one upstream and what it did since the start.
 type Stat struct {
-	Upstream  string // as configured
-	Healthy   bool   // asked without waiting for another to fail
-	Looping   bool   // it leads back here, and is refused
-	Queries   uint64 // attempts, retries and hedges included, probes not
-	Retries   uint64 // sent because another attempt had failed
-	Hedges    uint64 // sent because another attempt was slow
-	Foreign   uint64 // messages that answer no question, forged or too late
+	Upstream  string    // as configured
+	Protocol  string    // by which it is asked: "udp", "tcp", "tls", "https" or "quic"
+	Healthy   bool      // asked without waiting for another to fail
+	Looping   bool      // it leads back here, and is refused
+	Since     time.Time // when it became healthy, went down, or was found to lead back here; the start of the pool if nothing changed
+	Queries   uint64    // attempts, retries and hedges included, probes not
+	Retries   uint64    // sent because another attempt had failed
+	Hedges    uint64    // sent because another attempt was slow
+	Foreign   uint64    // messages that answer no question, forged or too late
 	Failures  [transport.Failures]uint64
 	InFlight  int64
-	RTT, P95  time.Duration // smoothed mean and 95th percentile; 0 before the first answer
-	Reachable time.Time     // its last good answer; zero before the first
+	Reachable time.Time // its last good answer; zero before the first
+
+	// Round-trip times, from sending a question until its sound answer, errors such as SERVFAIL included. All are 0 before the first answer. An attempt that
+	// was given up, for example because another upstream was faster, has none.
+	Answers      uint64
+	AnswerTime   time.Duration // the sum of the round-trip times of all answers
+	Percentiles                // of the newest 512 answers
+	RTT          time.Duration // smoothed mean
+	EstimatedP95 time.Duration // estimate of the 95th percentile after which a hedge is sent
 }
 
 // Stats are the statistics of a Pool. The numbers are read one after the other and need not add up.
@@ -51,7 +60,7 @@ func (p *Pool) Stats() Stats {
 	for _, m := range p.members {
 		c := &m.counters
 		stat := Stat{
-			Upstream: m.name, Looping: m.looping.Load(),
+			Upstream: m.name, Protocol: m.endpoint.Protocol.String(), Looping: m.looping.Load(),
 			Queries: c.queries.Load(), Retries: c.retries.Load(), Hedges: c.hedges.Load(),
 			Foreign: c.foreign.Load(), InFlight: c.inFlight.Load(),
 		}
@@ -60,9 +69,15 @@ func (p *Pool) Stats() Stats {
 		}
 		m.health.mu.Lock()
 		stat.Healthy = !m.health.down && !stat.Looping
+		stat.Since = m.health.looped
+		if !stat.Looping && m.health.changed.After(stat.Since) {
+			stat.Since = m.health.changed
+		}
 		stat.Reachable = m.health.good
-		stat.RTT, stat.P95 = m.health.latency.mean, m.health.latency.p95
+		latency := m.health.latency
 		m.health.mu.Unlock()
+		stat.Answers, stat.AnswerTime, stat.Percentiles = uint64(latency.samples), latency.total, latency.newest.percentiles(latency.samples)
+		stat.RTT, stat.EstimatedP95 = latency.mean, latency.p95
 		s.Upstreams = append(s.Upstreams, stat)
 	}
 	return s

@@ -30,6 +30,18 @@ func Age(d time.Duration) string {
 	return Count(int(d/(24*time.Hour)), "day")
 }
 
+// Milliseconds returns a duration in milliseconds with two significant digits or more: "0.25 ms", "4.2 ms", "120 ms".
+func Milliseconds(d time.Duration) string {
+	ms := float64(d) / float64(time.Millisecond)
+	switch {
+	case ms < 0.995:
+		return fmt.Sprintf("%.2f ms", ms)
+	case ms < 9.95:
+		return fmt.Sprintf("%.1f ms", ms)
+	}
+	return fmt.Sprintf("%.0f ms", ms)
+}
+
 // Bytes returns a number of bytes in words: "12 kB".
 func Bytes(n int64) string {
 	switch {
