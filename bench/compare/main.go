@@ -63,8 +63,8 @@ type session struct {
 }
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == upstreamCommand {
-		if err := serveUpstream(os.Args[2]); err != nil {
+	if len(os.Args) == 5 && os.Args[1] == upstreamCommand {
+		if err := serveUpstream(os.Args[2], os.Args[3], os.Args[4]); err != nil {
 			fmt.Fprintln(os.Stderr, "compare: the upstream:", err)
 			os.Exit(1)
 		}
@@ -165,16 +165,16 @@ func compare(ctx context.Context, o options) (err error) {
 		return err
 	}
 	s.generator = generator{paths[loadGenerator], s.dir}
-	up, addr, err := launchUpstream(s.dir)
+	up, at, err := launchUpstream(s.dir)
 	if err != nil {
 		return err
 	}
 	s.fleet.running = append(s.fleet.running, up)
 	defer s.fleet.end()
-	if err := up.waitUntil(ctx, 10*time.Second, func() error { _, err := upstreamAsked(addr); return err }); err != nil {
+	if err := up.waitUntil(ctx, 10*time.Second, func() error { _, err := upstreamAsked(at.addr); return err }); err != nil {
 		return err
 	}
-	s.setup = setup{dir: s.dir, shared: shared, list: s.loads.list(), zone: s.loads.zone(), upstream: addr, paths: paths}
+	s.setup = setup{dir: s.dir, shared: shared, list: s.loads.list(), zone: s.loads.zone(), upstream: at, paths: paths}
 	s.describe(ctx)
 	if s.results.Stillness, err = measureStillness(ctx); err != nil {
 		return err
@@ -280,7 +280,9 @@ func (s *session) describe(ctx context.Context) {
 		s.results.Servers = append(s.results.Servers, described{p.key, p.name, versionOf(ctx, p, s.setup.paths), p.settings})
 	}
 	if s.wants(partMisses) {
-		s.results.Servers = append(s.results.Servers, described{bareForwarder.key, bareForwarder.name, "", bareForwarder.settings})
+		for _, p := range append(overTLS(s.servers), bareForwarder) {
+			s.results.Servers = append(s.results.Servers, described{p.key, p.name, "", p.settings})
+		}
 	}
 }
 

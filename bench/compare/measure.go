@@ -41,7 +41,7 @@ func (s *session) measure(ctx context.Context, sv *server, load, cores string, a
 	if err != nil {
 		return r, err
 	}
-	asked, err := upstreamAsked(s.setup.upstream)
+	asked, err := upstreamAsked(s.setup.upstream.addr)
 	if err != nil {
 		return r, err
 	}
@@ -61,7 +61,7 @@ func (s *session) measure(ctx context.Context, sv *server, load, cores string, a
 		return r, s.why(sv, err)
 	}
 	r.CPU = now - before
-	after, err := upstreamAsked(s.setup.upstream)
+	after, err := upstreamAsked(s.setup.upstream.addr)
 	if err != nil {
 		return r, err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
 // missResult holds the measurements of loads with many names that were never asked before.
@@ -22,7 +23,7 @@ func (s *session) misses(ctx context.Context) error {
 	r := &missResult{Throughput: map[cell][]run{}, Latency: map[cell][]delay{}}
 	s.results.Misses = r
 	var servers []*server
-	for _, p := range append(slices.Clone(s.servers), bareForwarder) {
+	for _, p := range slices.Concat(s.servers, overTLS(s.servers), []peer{bareForwarder}) {
 		if p.key == echo {
 			continue
 		}
@@ -35,7 +36,7 @@ func (s *session) misses(ctx context.Context) error {
 	for round := range s.rounds {
 		for _, load := range loadsOfMisses {
 			for _, sv := range rotated(servers, round) {
-				if load != misses && sv.key == forward {
+				if load != misses && (sv.key == forward || strings.HasSuffix(sv.key, tlsSuffix)) {
 					continue
 				}
 				if err := s.missesOnce(ctx, sv, load, round); err != nil {
@@ -113,6 +114,9 @@ func (m *missResult) bars() (all []bar) {
 			cost := func(server string) float64 { return over(m.Throughput[cell{b.load, server}], run.cost).Median }
 			all = append(all, bar{"CPU per query, " + b.load + ", relative to " + b.name, cost(rempart) / cost(b.peer), b.limit, false, ""})
 		}
+	}
+	if tls := m.Throughput[cell{misses, rempart + tlsSuffix}]; len(tls) > 0 && len(m.Throughput[cell{misses, rempart}]) > 0 {
+		all = append(all, bar{"CPU per query, misses over TLS, relative to UDP", over(tls, run.cost).Median / over(m.Throughput[cell{misses, rempart}], run.cost).Median, mostOfTLS, false, ""})
 	}
 	if both(m.Latency, misses, forward) {
 		of := func(server string, figure func(delay) float64) float64 {

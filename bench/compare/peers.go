@@ -20,6 +20,8 @@ const (
 	unbound  = "unbound"
 	echo     = "echo"
 	forward  = "forward"
+
+	tlsSuffix = "-tls" // of the key of a server that forwards over TLS
 )
 
 // peer is a kind of server: its names, and the configuration with which it does the same work as the others.
@@ -31,7 +33,7 @@ type peer struct {
 	settings string   // its configuration in words
 
 	// The command. In the arguments, the environment and the files, words in braces are replaced: {dir} is its own folder, {port} and {addr} are where it
-	// answers, {upstream} is where it forwards to ({upstreamhost}, {upstreamport}), {list} is the file of names, {zone} the same as a response policy zone,
+	// answers, {upstream} is where it forwards to ({upstreamhost}, {upstreamport}), {encrypted} the same over TLS, with a key of the hash {pin}, {list} is the file of names, {zone} the same as a response policy zone,
 	// {cache} a folder in memory if there is one.
 	args  []string
 	env   []string
@@ -100,6 +102,26 @@ var bareForwarder = peer{
 	key: forward, name: "forward", program: forward,
 	settings: "bench/forward, GOMAXPROCS=1: passes each query on with another ID over one of 16 sockets, and its answer back: what forwarding costs at least.",
 	args:     []string{"{addr}", "{upstream}"}, env: []string{"GOMAXPROCS=1"},
+}
+
+// overTLS returns those of the servers that are also measured under misses while they forward over TLS.
+func overTLS(servers []peer) (all []peer) {
+	for _, p := range servers {
+		switch p.key {
+		case rempart:
+			p.env = slices.Clone(p.env)
+			p.env[slices.Index(p.env, "REMPART_UPSTREAMS=udp://{upstream}")] = "REMPART_UPSTREAMS=tls://{encrypted}#pin-sha256={pin}"
+			p.settings = "As Rempart, with the upstream over TLS, whose key is pinned."
+		case dnsdist:
+			p.files = map[string]string{"dnsdist.conf": strings.Replace(dnsdistConf, `address="{upstream}"`, `address="{encrypted}", tls="openssl", validateCertificates=false`, 1)}
+			p.settings = "As dnsdist, with the backend over TLS, whose certificate is not validated."
+		default:
+			continue
+		}
+		p.key, p.name = p.key+tlsSuffix, p.name+" over TLS"
+		all = append(all, p)
+	}
+	return all
 }
 
 const recursorConf = `local-address=127.0.0.1
@@ -222,7 +244,7 @@ type setup struct {
 	shared   string // a folder in memory, or dir
 	list     string
 	zone     string
-	upstream string
+	upstream where
 	paths    map[string]string // of the programs
 }
 
@@ -233,7 +255,7 @@ func (s setup) prepare(p peer, name, addr string, env ...string) (run program, f
 	if err != nil {
 		return run, nil, err
 	}
-	upHost, upPort, err := net.SplitHostPort(s.upstream)
+	upHost, upPort, err := net.SplitHostPort(s.upstream.addr)
 	if err != nil {
 		return run, nil, err
 	}
@@ -242,7 +264,7 @@ func (s setup) prepare(p peer, name, addr string, env ...string) (run program, f
 		return run, nil, err
 	}
 	words := strings.NewReplacer("{dir}", run.dir, "{cache}", cache, "{list}", s.list, "{zone}", s.zone, "{addr}", addr, "{addrat}", host+"@"+port, "{port}", port,
-		"{upstream}", s.upstream, "{upstreamat}", upHost+"@"+upPort, "{upstreamhost}", upHost, "{upstreamport}", upPort)
+		"{upstream}", s.upstream.addr, "{encrypted}", s.upstream.encrypted, "{pin}", s.upstream.pin, "{upstreamat}", upHost+"@"+upPort, "{upstreamhost}", upHost, "{upstreamport}", upPort)
 	fill := func(texts []string) []string {
 		filled := make([]string, len(texts))
 		for i, t := range texts {

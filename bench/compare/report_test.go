@@ -93,13 +93,18 @@ func madeUp() results {
 	lossy.Lost = 1
 	r.Swaps = &swapResult{Without: []delay{taking(20, 2000, 4000)}, With: []delay{lossy}, Replaced: 5, Versions: 5}
 	r.Collections = &collections{Seconds: 60.2, Completed: 6_000_000, Pauses: []time.Duration{20 * time.Microsecond, 40 * time.Microsecond, 30 * time.Microsecond, 131 * time.Microsecond}}
-	r.Servers = append(r.Servers, described{bareForwarder.key, bareForwarder.name, "", bareForwarder.settings})
+	for _, p := range append(overTLS(peers), bareForwarder) {
+		r.Servers = append(r.Servers, described{p.key, p.name, "", p.settings})
+	}
 	r.Misses = &missResult{Throughput: map[cell][]run{}, Latency: map[cell][]delay{}, OneCore: []run{costing(9)}, TwoCores: []run{costing(10), costing(10.5)}}
 	for i, key := range []string{rempart, dnsdist, forward} {
 		for _, load := range loadsOfMisses {
 			r.Misses.Throughput[cell{load, key}] = []run{costing(9 + float64(i)), costing(10)}
 		}
 		r.Misses.Latency[cell{misses, key}] = []delay{taking(40+i, 3000, 4000)}
+	}
+	for i, key := range []string{rempart + tlsSuffix, dnsdist + tlsSuffix} {
+		r.Misses.Throughput[cell{misses, key}] = []run{costing(11 + 9*float64(i))}
 	}
 	return r
 }

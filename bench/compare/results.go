@@ -95,6 +95,7 @@ const (
 	mostOfMisses     = 0.5    // CPU per query, to dnsdist's, misses
 	mostOfForward    = 2.5    // CPU per query, to the bare forwarder's, misses
 	mostOfTypical    = 0.4    // CPU per query, to dnsdist's, typical of an ISP
+	mostOfTLS        = 1.3    // CPU per query with an upstream over TLS, to UDP, misses
 	mostForwardP50   = 1.5    // p50 of misses, to the bare forwarder's
 	mostForwardP99   = 2.0    // p99 of misses, to the bare forwarder's
 	mostMissCores    = 1.15   // CPU per query on two cores, to one core, misses

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 
@@ -63,8 +64,8 @@ func (u upstream) Fast(batch []wire.Query) {
 func (upstream) Slow(context.Context, *wire.Query) {}
 func (upstream) Shed(*wire.Query)                  {}
 
-// serveUpstream is the child: it serves addr until it gets a signal.
-func serveUpstream(addr string) error {
+// serveUpstream is the child: it serves addr, and encrypted over TLS, until it gets a signal.
+func serveUpstream(addr, encrypted, certificate string) error {
 	at, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return err
@@ -81,6 +82,12 @@ func serveUpstream(addr string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	overTLS, err := listenTLS(encrypted, certificate)
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { overTLS.Close() })
+	go acceptTLS(overTLS, upstream{&asked, count})
 	return s.Run(ctx)
 }
 
@@ -98,16 +105,29 @@ func upstreamAsked(addr string) (uint32, error) {
 	return 0, fmt.Errorf("the upstream does not say what it was asked: %v", a)
 }
 
+// where says where the upstream answers.
+type where struct {
+	addr      string // over UDP and TCP
+	encrypted string // over TLS
+	pin       string // SHA-256 hash of its key, in base64
+}
+
 // launchUpstream runs this program again as the upstream, on the load generator's core.
-func launchUpstream(dir string) (*process, string, error) {
+func launchUpstream(dir string) (p *process, at where, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, "", err
+		return nil, at, err
 	}
-	addr, err := bench.FreeAddr()
-	if err != nil {
-		return nil, "", err
+	if at.addr, err = bench.FreeAddr(); err != nil {
+		return nil, at, err
 	}
-	p, err := launch(program{name: "the upstream", path: self, args: []string{upstreamCommand, addr}, cores: loadCore, env: []string{"GOMAXPROCS=1"}, dir: dir})
-	return p, addr, err
+	if at.encrypted, err = bench.FreeAddr(); err != nil {
+		return nil, at, err
+	}
+	certificate := filepath.Join(dir, "upstream.pem")
+	if at.pin, err = writeCertificate(certificate); err != nil {
+		return nil, at, err
+	}
+	p, err = launch(program{name: "the upstream", path: self, args: []string{upstreamCommand, at.addr, at.encrypted, certificate}, cores: loadCore, env: []string{"GOMAXPROCS=1"}, dir: dir})
+	return p, at, err
 }

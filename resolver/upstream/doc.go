@@ -1,10 +1,11 @@
 // Package upstream sends questions to the resolvers to which Rempart forwards. It measures the health of each upstream from its answers, fails
 // over to another upstream before the client gives up, hedges slow questions, and does not use
-// upstreams that forward back to this process.
+// upstreams that forward back to this process. The strategy of a pool (strategy.go) chooses the first upstream of a question among the healthy ones. A Switch replaces
+// the pool when the upstreams change: those of the system, or the addresses of a host name (hosts.go).
 //
 // The life of a question:
 //
-//   - Pool.Exchange orders the upstreams: first the healthy ones as configured, then those that are down. The
+//   - Pool.Exchange orders the upstreams: first the healthy ones in the order of the strategy, then those that are down. The
 //     question becomes a race (race.go), in which each upstream is a lane.
 //   - The race sends the question to the first upstream. If the answer takes longer than usual (health.go), or
 //     the attempt fails, the race sends the question to the next upstream, or again to the same one, because packets get
@@ -21,13 +22,14 @@
 //
 // Most questions take a shorter way, without goroutines of their own:
 //
-//   - Sender.Send takes a batch of questions from one worker (sender.go). It sends the batch to the first healthy upstream over a UDP port:
+//   - Sender.Send takes a batch of questions from one worker (sender.go). It sends the batch to one healthy upstream over a UDP port:
 //     one of a few sockets that the worker shares among its questions (line_linux.go, port_linux.go). Each question is then in the table (table_linux.go)
-//     of its port, under its ID. Send returns the questions that must be asked by Exchange: if no upstream is healthy, if the first one is
-//     not asked over UDP or needs another format of queries, and on systems other than Linux.
-//   - The goroutine that reads the port matches each answer with the table: ID, name in the same case, type and class. An answer that settles
+//     of its port, under its ID. To an upstream over TCP or TLS, it sends the batch over an open connection of the transport with room (link_linux.go). Send returns the
+//     questions that must be asked by Exchange: if no upstream is healthy, if no connection has room, if the upstream is asked over HTTPS or QUIC or needs another
+//     format of queries, and on systems other than Linux.
+//   - The goroutine that reads the port or the connection matches each answer with its question: ID, name in the same case, type and class. An answer that settles
 //     its question ends the question. The receiver of the Sender is called once for all questions that one batch of datagrams ends.
-//   - A question becomes a race if its answer does not settle it, or is later than usual. The first attempt of the race is the datagram that was
-//     sent already. If there is no room for another race, an unanswered question keeps waiting for that datagram until its time ends; a
+//   - A question becomes a race if its answer does not settle it, or is later than usual. The first attempt of the race is the query that was
+//     sent already. If there is no room for another race, an unanswered question keeps waiting for its answer until its time ends; a
 //     question whose answer does not settle it ends with ErrBusy.
 package upstream

@@ -120,7 +120,7 @@ func TestWrongGuessesEndTheUseOfAPort(t *testing.T) {
 		s := p.NewSender(time.Minute, e.receive)
 		s.Send(pendings(t, 1))
 		<-arrived
-		port := s.line.open[0]
+		port := s.line.open[0].(*port)
 		port.mu.Lock()
 		prepare(port)
 		port.mu.Unlock()
@@ -152,7 +152,7 @@ func TestUnsentQuestionsAreLeft(t *testing.T) {
 	all := pendings(t, 200)
 	s.Send(all[:1])
 	e.wait(t, 1)
-	s.line.open[0].conn.Close()
+	s.line.open[0].(*port).conn.Close()
 	ended, left := 1, 0
 	for _, q := range all[1:] {
 		if len(s.Send([]*Pending{q})) > 0 {
@@ -200,7 +200,7 @@ func TestSenderClose(t *testing.T) {
 	s := p.NewSender(time.Minute, e.receive)
 	all := pendings(t, 10)
 	s.Send(all)
-	conn := s.line.open[0].conn
+	conn := s.line.open[0].(*port).conn
 	s.Close()
 	e.wait(t, len(all))
 	for _, q := range all {

@@ -31,18 +31,26 @@ type line struct {
 	receive func([]*Pending)
 	random  *rand.ChaCha8 // seeded by the system: IDs, cases and the choice of a port cannot be predicted
 	ports   [][]*port     // by member, at most portsPerUpstream each
+	links   []*link       // by member; nil before the first use
 	out     datagramBatch
 	most    int // questions over a port, until it is replaced
 
 	mu      sync.Mutex
-	open    []*port // all ports with a socket, those that take no more questions included
+	open    []carrier // the links, and all ports with a socket, those that take no more questions included
 	ticking atomic.Bool
+}
+
+// carrier carries questions of one line to one upstream: a port or a link.
+type carrier interface {
+	upstream() *member
+	leave(q *Pending) // ends the use of q by its race
+	overdue(now time.Time, reserve func() bool) (o overdue, left bool)
 }
 
 func newLine(p *Pool, limit time.Duration, receive func([]*Pending)) *line {
 	var seed [32]byte
 	crand.Read(seed[:])
-	l := &line{pool: p, limit: limit, receive: receive, random: rand.NewChaCha8(seed), most: portQuestions, ports: make([][]*port, len(p.members))}
+	l := &line{pool: p, limit: limit, receive: receive, random: rand.NewChaCha8(seed), most: portQuestions, ports: make([][]*port, len(p.members)), links: make([]*link, len(p.members))}
 	l.ctx, l.stop = context.WithCancel(p.group.ctx)
 	l.out.init()
 	return l
@@ -58,8 +66,11 @@ func (l *line) send(batch []*Pending) (left []*Pending) {
 	if !ok || !m.batched || !t.UsesEDNS() {
 		return batch
 	}
-	mix := t.MixesCase()
 	batch, left = valid(batch)
+	if m.endpoint.Protocol != transport.UDP {
+		return append(l.link(m, t).send(batch, alone), left...)
+	}
+	mix := t.MixesCase()
 	for len(batch) > 0 {
 		n := min(len(batch), maxDatagrams)
 		port := l.port(m)
@@ -156,7 +167,7 @@ func (l *line) openPort(m *member) (*port, error) {
 func (l *line) forget(p *port) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.open = slices.DeleteFunc(l.open, func(o *port) bool { return o == p })
+	l.open = slices.DeleteFunc(l.open, func(o carrier) bool { return o == p })
 }
 
 // tick starts the line's clock if it does not run.
@@ -192,20 +203,20 @@ func (l *line) watch() {
 // expire continues or ends the questions that are overdue at now, and reports whether any question is on its way.
 func (l *line) expire(now time.Time) (some bool) {
 	l.mu.Lock()
-	ports := slices.Clone(l.open)
+	open := slices.Clone(l.open)
 	l.mu.Unlock()
-	for _, p := range ports {
+	for _, p := range open {
 		o, left := p.overdue(now, l.pool.reserve)
 		some = some || left
 		for _, sent := range o.silent {
-			l.pool.silent(p.member, sent)
+			l.pool.silent(p.upstream(), sent)
 		}
 		for _, q := range o.raced {
 			l.race(q, q.raced)
 		}
 		if n := len(o.ended); n > 0 {
-			l.pool.noLongerWaiting(p.member, n)
-			p.member.counters.failures[transport.Timeout].Add(uint64(n))
+			l.pool.noLongerWaiting(p.upstream(), n)
+			p.upstream().counters.failures[transport.Timeout].Add(uint64(n))
 			l.pool.unanswered.Add(uint64(n))
 			for _, q := range o.ended {
 				q.Err = errUnanswered
@@ -214,6 +225,16 @@ func (l *line) expire(now time.Time) (some bool) {
 		}
 	}
 	return some
+}
+
+// settle notes what the answers that settled these questions show about m.
+func (l *line) settle(m *member, settled []*Pending, now time.Time) {
+	m.via.(*transport.Transport).NoteEDNS()
+	l.pool.noLongerWaiting(m, len(settled))
+	m.credit.add(int64(perAnswer*len(settled)), maxCredit)
+	for _, q := range settled {
+		m.health.answered(now.Sub(q.sent), useful)
+	}
 }
 
 // errUnanswered is the error of a question that got no answer in time, while there was no room for a race.
@@ -229,7 +250,7 @@ func (p *Pool) noLongerWaiting(m *member, n int) {
 func (l *line) proceed(q *Pending, result transport.Result) {
 	ended := l.ctx.Err() != nil
 	if ended || !l.pool.reserve() {
-		l.pool.noLongerWaiting(q.port.member, 1)
+		l.pool.noLongerWaiting(q.over.upstream(), 1)
 		if q.Err = ErrBusy; ended {
 			q.Err = errEnded
 		}
@@ -243,7 +264,7 @@ func (l *line) proceed(q *Pending, result transport.Result) {
 
 // race continues a question with a race for which a place was reserved.
 func (l *line) race(q *Pending, sent *transport.Datagram) {
-	m := q.port.member
+	m := q.over.upstream()
 	m.counters.queries.Add(^uint64(0)) // the race counts all of its attempts
 	l.pool.noLongerWaiting(m, 1)
 	run := func() {
@@ -259,6 +280,6 @@ func (l *line) race(q *Pending, sent *transport.Datagram) {
 // raced passes on a question whose race has ended.
 func (l *line) raced(q *Pending) {
 	l.pool.inFlight.Add(-1)
-	q.port.leave(q)
+	q.over.leave(q)
 	l.receive([]*Pending{q})
 }

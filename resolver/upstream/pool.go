@@ -107,7 +107,7 @@ type member struct {
 	endpoint transport.Endpoint
 	name     string // endpoint's text form
 	via      exchanger
-	batched  bool // it is asked over UDP sockets of this machine, so that Senders may send to it
+	batched  bool // it is asked over UDP sockets of this machine, or over TCP or TLS, so that Senders may send to it
 	trusted  bool // its AD bit cannot be changed on the way
 	health   health
 	looping  atomic.Bool
@@ -155,7 +155,7 @@ func New(c Config) (*Pool, error) {
 		if c.open != nil {
 			m.via = c.open(e)
 		} else {
-			m.batched = e.Protocol == transport.UDP && c.Dial == nil
+			m.batched = e.Protocol == transport.UDP && c.Dial == nil || e.Protocol == transport.TCP || e.Protocol == transport.TLS
 			m.via = transport.New(transport.Config{
 				Endpoint: e, RootCAs: c.RootCAs, Dial: c.Dial, Context: p.group.ctx, Start: p.group.start,
 				Spend: func(free bool) bool { return p.spend(m, free) }, Foreign: &m.counters.foreign, PlainAfter: c.plainAfter,

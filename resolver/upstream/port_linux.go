@@ -99,6 +99,8 @@ func newPort(l *line, m *member) (*port, error) {
 	return p, nil
 }
 
+func (p *port) upstream() *member { return p.member }
+
 // portBuffer is the size of the receive buffer of a port, in bytes: room for the answers to some thousand questions.
 const portBuffer = 1 << 20
 
@@ -192,7 +194,7 @@ func (p *port) handle(n int) {
 	flooded := p.foreign >= transport.MaxForeign && p.count > 0
 	p.mu.Unlock()
 	if len(p.clean) > 0 {
-		p.settle(now)
+		p.line.settle(p.member, p.clean, now)
 		p.line.receive(p.clean)
 	}
 	for _, u := range p.others {
@@ -260,17 +262,6 @@ func (p *port) noteForeign(id uint16, known bool, now time.Time) {
 		p.owed--
 	default:
 		p.foreign++
-	}
-}
-
-// settle notes what the answers to p.clean show about the upstream.
-func (p *port) settle(now time.Time) {
-	m := p.member
-	m.via.(*transport.Transport).NoteEDNS()
-	p.line.pool.noLongerWaiting(m, len(p.clean))
-	m.credit.add(int64(perAnswer*len(p.clean)), maxCredit)
-	for _, q := range p.clean {
-		m.health.answered(now.Sub(q.sent), useful)
 	}
 }
 

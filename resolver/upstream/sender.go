@@ -41,13 +41,13 @@ func (s *Switch) NewSender(limit time.Duration, receive func([]*Pending)) *Sende
 	return &Sender{current: s.current.Load, limit: limit, receive: receive}
 }
 
-// Send sends questions to the first healthy upstream of the pool, over UDP sockets that many questions share. It does not wait for answers. If no upstream is
-// healthy, or the first one is not asked over UDP or does not understand EDNS, Send returns the questions, and the caller should ask them by Exchange. The slice
-// that it returns may be a part of batch.
+// Send sends questions to the healthy upstream that the strategy chooses, over UDP sockets or connections that many questions share. It does not wait for answers. If no
+// upstream is healthy, if no connection has room, or if the upstream is asked over HTTPS or QUIC or does not understand EDNS, Send returns the questions, and the caller
+// should ask them by Exchange. The slice that it returns may be a part of batch.
 //
 // An answer that settles a question ends it. A race (see race.go) continues a question whose answer is late, truncated or an error, or does not repeat the case of
-// the question, or whose datagram was refused. The first attempt of the race is the datagram that was sent. If there are too many races, such a question ends
-// with ErrBusy, except that a late answer is waited for.
+// the question, or whose query was refused or lost with its connection. The first attempt of the race is the query that was sent. If there are too many races, such a
+// question ends with ErrBusy, except that a late answer is waited for.
 func (s *Sender) Send(batch []*Pending) (left []*Pending) {
 	p := s.current()
 	if p == nil {

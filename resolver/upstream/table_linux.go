@@ -13,13 +13,14 @@ import (
 // idBuckets is the number of buckets in which a port finds questions by ID.
 const idBuckets = 1 << 10
 
-// sending is the state of the datagram of a Pending. While the question is in the table of a port, the port's mu guards it.
+// sending is the state of the query of a Pending. While the question is in the table of a port or on its way over a link, its mu guards it.
 type sending struct {
-	port   *port
+	over   carrier
 	id     uint16
 	mix    bool                // the name is in random case
 	raced  *transport.Datagram // a race waits for the answer; nil if none does
-	listed bool                // it is in the table
+	posted *transport.Posting  // over a link
+	listed bool                // it is in the table, or on its way over the link
 	length uint16              // of query
 	sent   time.Time
 	due    time.Time // when a race continues the question or, if there is no room for a race, when the question ends
@@ -43,7 +44,7 @@ func (q *Pending) compose(random *rand.ChaCha8) []byte {
 // add puts questions into the table, each under a random ID that no other question has, and writes the IDs into the queries.
 func (p *port) add(batch []*Pending, random *rand.ChaCha8) {
 	for _, q := range batch {
-		q.port = p
+		q.over = p
 		q.id = uint16(random.Uint64())
 		for p.find(q.id) != nil {
 			q.id = uint16(random.Uint64())
@@ -146,11 +147,10 @@ type overdue struct {
 	ended  []*Pending  // they have waited for as long as a question may
 }
 
-// overdue finds the overdue questions. It calls reserve for each that a race should continue. left reports whether questions are on their way.
-func (p *port) overdue(now time.Time, reserve func() bool) (o overdue, left bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for q := p.fresh.first; q != nil && !q.due.After(now); q = p.fresh.first {
+// collect finds the overdue questions in two orders. It calls reserve for each that a race should continue, and giveUp for each that has waited for as long as a
+// question may, which is limit.
+func (o *overdue) collect(fresh, late *order, now time.Time, limit time.Duration, reserve func() bool, giveUp func(*Pending)) {
+	for q := fresh.first; q != nil && !q.due.After(now); q = fresh.first {
 		unlink(q)
 		if reserve() {
 			q.raced = transport.NewDatagram(q.sent)
@@ -158,14 +158,21 @@ func (p *port) overdue(now time.Time, reserve func() bool) (o overdue, left bool
 			continue
 		}
 		o.silent = append(o.silent, q.sent)
-		q.due = q.sent.Add(p.line.limit)
-		p.late.append(q)
+		q.due = q.sent.Add(limit)
+		late.append(q)
 	}
-	for q := p.late.first; q != nil && !q.due.After(now); q = p.late.first {
-		p.giveUp(q, now)
+	for q := late.first; q != nil && !q.due.After(now); q = late.first {
+		giveUp(q)
 		if q.raced == nil { // else its race has ended
 			o.ended = append(o.ended, q)
 		}
 	}
+}
+
+// overdue finds the overdue questions. left reports whether questions are on their way.
+func (p *port) overdue(now time.Time, reserve func() bool) (o overdue, left bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o.collect(&p.fresh, &p.late, now, p.line.limit, reserve, func(q *Pending) { p.giveUp(q, now) })
 	return o, p.count > 0
 }

@@ -12,8 +12,9 @@
 //   - Over HTTPS (https.go) each question is a request, and over QUIC (quic.go) a stream. The certificate of an encrypted protocol is always verified, or its key
 //     is pinned (secure.go). Queries are padded, so that their length does not reveal the name.
 //   - Exchange returns a Reply, final or not, or an error of which KindOf says the kind (failure.go).
+//   - Post (post.go) sends a batch of questions over an open connection, without a goroutine for each.
 //
 // Package upstream sends most questions over UDP itself, in batches, over sockets that many questions share. It writes them by AppendQuery and MixCase, and reads the
 // answers by JudgeDatagram, Read and Restore: the same rules apply as for a query of Exchange. If the answer does not settle such a question, Exchange receives the
-// datagram that was sent as Request.Sent (request.go), and waits for its answer instead of sending another one.
+// query that was sent as Request.Sent (request.go), and waits for its answer instead of sending another one.
 package transport

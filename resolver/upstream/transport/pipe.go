@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -17,6 +18,8 @@ import (
 )
 
 const (
+	readBuffer   = 16 << 10        // bytes of answers that are read at once: the largest TLS record (RFC 8446 section 5.1)
+	writeBuffer  = 16 << 10        // bytes of queries that are written at once
 	writeTimeout = 3 * time.Second // time within which a peer must accept a query
 	maxStrange   = 100             // a connection is closed after this number of consecutive messages that answer no question
 
@@ -48,13 +51,16 @@ type pipe struct {
 	partial time.Time // when the first byte of an incomplete message arrived: the read deadline is for its end; zero if there is none
 	suspect bool      // a message arrived that no correct upstream sends, and no correct answer arrived since
 	retired bool      // takes no more questions
+
+	arrived []*Posting // of the goroutine that reads: answered, and not passed on yet
 }
 
 // call is one question in flight.
 type call struct {
 	question *Question
 	sent     []byte
-	done     chan outcome // capacity 1
+	done     chan outcome // capacity 1; nil if posting is set
+	posting  *Posting     // receives the outcome; nil if a goroutine waits for it
 }
 
 type outcome struct {
@@ -67,25 +73,39 @@ type outcome struct {
 
 // add puts a question in flight. It is called with stream.mu held.
 func (p *pipe) add(q *Question, f Form) *call {
+	frame := appendFrame(make([]byte, 0, maxQuery), q, p.newID(), f)
+	c := &call{question: q, sent: frame[2:], done: make(chan outcome, 1)}
+	p.register(c)
+	p.enqueue(frame)
+	return c
+}
+
+// newID returns an unpredictable ID that no question in flight has. It is called with stream.mu held.
+func (p *pipe) newID() uint16 {
 	id := randomID()
 	for p.pending[id] != nil {
 		id = randomID()
 	}
-	frame := AppendQuery(make([]byte, 2, maxQuery), q, id, f)
-	binary.BigEndian.PutUint16(frame, uint16(len(frame)-2))
-	c := &call{question: q, sent: frame[2:], done: make(chan outcome, 1)}
-	select {
-	case p.out <- frame:
-	default:
-		// The peer reads nothing, and out is full of questions, many of them given up. The frame is not sent: the write timeout ends the connection.
-	}
-	p.pending[id] = c
+	return id
+}
+
+// register makes c the question in flight with its ID. It is called with stream.mu held.
+func (p *pipe) register(c *call) {
+	p.pending[wire.ID(c.sent)] = c
 	p.taken++
+}
+
+// enqueue passes frames to the goroutine that writes, after their questions were registered. It is called with stream.mu held.
+func (p *pipe) enqueue(frames []byte) {
+	select {
+	case p.out <- frames:
+	default:
+		// The peer reads nothing, and out is full of questions, many of them given up. The frames are not sent: the write timeout ends the connection.
+	}
 	if !p.waiting {
 		p.waiting = true
 		p.setDeadline()
 	}
-	return c
 }
 
 // setDeadline sets the time by which the next message must begin. It is called with stream.mu held.
@@ -173,6 +193,7 @@ func (p *pipe) run(ctx context.Context) {
 	}()
 	err = p.read(conn)
 	p.end(fmt.Errorf("%w: %w", ErrDied, err))
+	p.deliver()
 	conn.Close()
 	<-written
 }
@@ -196,16 +217,23 @@ func (p *pipe) end(err error) {
 	}
 	p.retire()
 	close(p.dead)
+	for id, c := range p.pending {
+		if c.posting != nil {
+			delete(p.pending, id)
+			c.posting.Result = Result{Err: err}
+			p.arrived = append(p.arrived, c.posting)
+		}
+	}
 }
 
 // write sends frames until the connection ends. Frames that wait at the same time are sent together.
 func (p *pipe) write(conn net.Conn) {
-	w := bufio.NewWriter(conn)
+	w := bufio.NewWriterSize(conn, writeBuffer)
 	for {
 		select {
-		case frame := <-p.out:
+		case frames := <-p.out:
 			conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-			w.Write(frame)
+			w.Write(frames)
 			if len(p.out) > 0 {
 				continue
 			}
@@ -230,8 +258,11 @@ func (p *pipe) unwritable(conn net.Conn) {
 
 // read delivers answers until the connection ends, and returns the reason: closed by either side, idle, stalled, or too many messages that answer no question.
 func (p *pipe) read(conn net.Conn) error {
-	r := bufio.NewReader(conn)
+	r := bufio.NewReaderSize(conn, readBuffer)
 	for strange := 0; strange < maxStrange; {
+		if !buffered(r) {
+			p.deliver() // before waiting for more, and before the buffer that holds the answers is used again
+		}
 		msg, err := p.message(r)
 		if err != nil {
 			return err
@@ -245,16 +276,53 @@ func (p *pipe) read(conn net.Conn) error {
 		}
 		suspect := len(msg) < wire.HeaderLen || wire.Flags(msg)&wire.FlagQR == 0
 		if c != nil {
+			if c.posting == nil {
+				msg = bytes.Clone(msg)
+			}
 			o := receive(msg, c)
 			suspect = errors.Is(o.err, errMalformed) || o.trailing
-			c.done <- o
+			p.hand(c, o)
 		}
 		p.received(c, suspect)
 	}
 	return fmt.Errorf("%w: %d consecutive messages answer no question", errMalformed, maxStrange)
 }
 
-// message reads the next message. After its first byte, the rest must arrive within messageWithin.
+// hand passes on the outcome of a question: at once if a goroutine waits for it, else with the next deliver.
+func (p *pipe) hand(c *call, o outcome) {
+	if c.posting == nil {
+		c.done <- o
+		return
+	}
+	o.reply.bare = false // on a connection nobody else sends
+	c.posting.Result = Result{o.reply, o.err}
+	p.arrived = append(p.arrived, c.posting)
+}
+
+// deliver passes the postings that arrived to their owners.
+func (p *pipe) deliver() {
+	for all := p.arrived; len(all) > 0; {
+		n := 1
+		for n < len(all) && all[n].to == all[0].to {
+			n++
+		}
+		all[0].to.Received(all[:n])
+		all = all[n:]
+	}
+	p.arrived = p.arrived[:0]
+}
+
+// buffered reports whether the next message is complete in the buffer of r.
+func buffered(r *bufio.Reader) bool {
+	if r.Buffered() < 2 {
+		return false
+	}
+	head, err := r.Peek(2)
+	return err == nil && r.Buffered() >= 2+int(binary.BigEndian.Uint16(head))
+}
+
+// message reads the next message, which is valid until the next call of it if it was complete in the buffer. After its first byte, the rest must arrive within
+// messageWithin.
 func (p *pipe) message(r *bufio.Reader) ([]byte, error) {
 	_, err := r.Peek(1)
 	if err != nil {
@@ -265,7 +333,14 @@ func (p *pipe) message(r *bufio.Reader) ([]byte, error) {
 		}
 		return nil, err
 	}
-	p.setEndDeadline(r)
+	if buffered(r) {
+		head, _ := r.Peek(2)
+		n := 2 + int(binary.BigEndian.Uint16(head))
+		whole, _ := r.Peek(n)
+		r.Discard(n)
+		return whole[2:], nil
+	}
+	p.setEndDeadline()
 	var head [2]byte
 	var msg []byte
 	if _, err = io.ReadFull(r, head[:]); err == nil {
@@ -278,13 +353,8 @@ func (p *pipe) message(r *bufio.Reader) ([]byte, error) {
 	return msg, err
 }
 
-// setEndDeadline sets the time by which the message whose first byte arrived must be complete, if it is not complete already.
-func (p *pipe) setEndDeadline(r *bufio.Reader) {
-	if r.Buffered() >= 2 {
-		if head, err := r.Peek(2); err == nil && r.Buffered() >= 2+int(binary.BigEndian.Uint16(head)) {
-			return
-		}
-	}
+// setEndDeadline sets the time by which the message whose first byte arrived must be complete.
+func (p *pipe) setEndDeadline() {
 	p.stream.mu.Lock()
 	defer p.stream.mu.Unlock()
 	p.partial = time.Now()
@@ -307,14 +377,18 @@ func receive(msg []byte, c *call) outcome {
 	return outcome{reply: r, echoed: m == exact, err: err, trailing: len(r.Packed) < len(msg)}
 }
 
-// find returns the question in flight that has the ID of msg, or nil.
+// find returns the question in flight that has the ID of msg, or nil. A posting is no longer in flight then.
 func (p *pipe) find(msg []byte) *call {
 	if len(msg) < wire.HeaderLen {
 		return nil
 	}
 	p.stream.mu.Lock()
 	defer p.stream.mu.Unlock()
-	return p.pending[wire.ID(msg)]
+	c := p.pending[wire.ID(msg)]
+	if c != nil && c.posting != nil {
+		delete(p.pending, wire.ID(msg))
+	}
+	return c
 }
 
 // received records a complete message, and sets the deadline of the next one. c is the question with the ID of the

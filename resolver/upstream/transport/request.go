@@ -14,8 +14,8 @@ type Request struct {
 	Partly func()    // called when the upstream has answered over UDP, but truncated or not beyond doubt; may be nil
 }
 
-// Datagram is a query with an OPT that was sent over UDP before Exchange was called: the first attempt of Exchange over UDP waits for its answer instead of
-// sending another datagram. The caller that reads the socket judges the answer by JudgeDatagram, and calls Deliver.
+// Datagram is a query with an OPT that was sent, over UDP or by Post, before Exchange was called: the first attempt of Exchange waits for its answer instead of
+// sending another query. The caller that receives the answer calls Deliver; if it reads the socket, it judges the answer by JudgeDatagram before.
 type Datagram struct {
 	At     time.Time // when it was sent
 	used   atomic.Bool

@@ -57,13 +57,15 @@ type stream struct {
 func (s *stream) ask(ctx context.Context, q *Question, f Form) (r Reply, echoed bool, err error) {
 	for try := 1; ; try++ {
 		o := s.askOnce(ctx, q, f, try > 1)
-		lost := errors.Is(o.err, ErrDied) || errors.Is(o.err, errMismatch)
-		lost = lost && (try == 1 || !errors.Is(o.err, errUnreadable)) // on a connection of its own, it is this question that makes the connection unreadable
+		lost := isLost(o.err) && (try == 1 || !errors.Is(o.err, errUnreadable)) // on a connection of its own, it is this question that makes the connection unreadable
 		if !lost || try == maxAsks || ctx.Err() != nil || !s.spend(o.free && try == 1) {
 			return o.reply, o.echoed, o.err
 		}
 	}
 }
+
+// isLost reports whether err says that a connection ended, or was confused, before the question was answered.
+func isLost(err error) bool { return errors.Is(err, ErrDied) || errors.Is(err, errMismatch) }
 
 // askOnce asks over one connection, on which no other question is sent if alone is true.
 func (s *stream) askOnce(ctx context.Context, q *Question, f Form, alone bool) outcome {

@@ -246,6 +246,12 @@ func (t *Transport) PlainAfter(q *Question) time.Duration {
 // ask asks once, over TCP if UDP will not do.
 func (t *Transport) ask(ctx context.Context, q *Request, edns bool) (Reply, error) {
 	if t.datagrams == nil {
+		if q.Sent != nil && edns && q.Sent.used.CompareAndSwap(false, true) { // that query has an OPT
+			r, err := q.Sent.wait(ctx)
+			if !isLost(err) || ctx.Err() != nil || !t.spend(true) {
+				return r, err
+			}
+		}
 		r, _, err := t.stream.ask(ctx, &q.Question, Form{EDNS: edns, Pad: t.pad})
 		r.bare = false // on a connection nobody else sends
 		return r, err

@@ -1,0 +1,103 @@
+package transport
+
+import (
+	"encoding/binary"
+
+	"rempart/internal/wire"
+)
+
+// Posting is a question that Transport.Post sends over a connection that many questions share, without a goroutine that waits for its answer. Its owner makes it by
+// NewPosting, and may use it again after the Postbox received it or Withdraw returned true.
+type Posting struct {
+	Owner  any    // of the caller's choice
+	Result Result // set when the Postbox receives the Posting; the packed reply is valid only until Received returns
+
+	to       Postbox
+	pipe     *pipe // over which it was sent
+	question Question
+	call     call
+	frame    [maxQuery]byte
+}
+
+// Postbox receives postings whose questions have ended. Several goroutines may call it concurrently.
+type Postbox interface {
+	Received([]*Posting)
+}
+
+// NewPosting returns a Posting that to will receive.
+func NewPosting(to Postbox) *Posting { return &Posting{to: to} }
+
+// appendFrame appends a query with its length before it (RFC 1035 section 4.2.2).
+func appendFrame(dst []byte, q *Question, id uint16, f Form) []byte {
+	start := len(dst)
+	dst = AppendQuery(append(dst, 0, 0), q, id, f)
+	binary.BigEndian.PutUint16(dst[start:], uint16(len(dst)-start-2))
+	return dst
+}
+
+// Set makes q the question of p. It copies the name.
+func (p *Posting) Set(q *Question) {
+	p.question = *q
+	p.Result = Result{}
+}
+
+// Post sends questions with EDNS over an open connection with room for them, together. It does not wait. It returns how many of the batch it sent, the first ones: none if the
+// upstream is not asked over TCP or TLS, or if no connection is open and has room; Exchange opens one.
+func (t *Transport) Post(batch []*Posting) (sent int) {
+	s, ok := t.stream.(*stream)
+	if !ok || t.datagrams != nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for sent < len(batch) {
+		p, room := s.openPipe()
+		if room == 0 {
+			break
+		}
+		n := min(room, len(batch)-sent)
+		p.post(batch[sent:sent+n], Form{EDNS: true, Pad: t.pad})
+		sent += n
+	}
+	return sent
+}
+
+// openPipe returns an open connection with room for questions, and how many; 0 if there is none. It is called with mu held.
+func (s *stream) openPipe() (p *pipe, room int) {
+	limit := s.bound.limit()
+	for _, p := range s.pipes {
+		if p.conn != nil && !p.alone && p.isReadable() {
+			if room := min(maxPending-len(p.pending), limit-p.taken); room > 0 {
+				return p, room
+			}
+		}
+	}
+	return nil, 0
+}
+
+// post puts questions in flight. It is called with stream.mu held.
+func (p *pipe) post(batch []*Posting, f Form) {
+	frames := make([]byte, 0, len(batch)*(2+2*padBlock))
+	for _, one := range batch {
+		frame := appendFrame(one.frame[:0], &one.question, p.newID(), f)
+		one.question.Name = frame[2+wire.HeaderLen:][:len(one.question.Name)]
+		one.pipe = p
+		one.call = call{question: &one.question, sent: frame[2:], posting: one}
+		p.register(&one.call)
+		frames = append(frames, frame...)
+	}
+	p.enqueue(frames)
+}
+
+// Withdraw takes back a question: its answer, if one arrives, is counted as one that answers nothing. It returns false if the answer arrived already, so that the Postbox
+// receives it.
+func (p *Posting) Withdraw() bool {
+	s := p.pipe.stream
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.pipe.pending[wire.ID(p.call.sent)] != &p.call {
+		return false
+	}
+	p.pipe.drop(&p.call)
+	return true
+}
