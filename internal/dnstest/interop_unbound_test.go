@@ -57,19 +57,28 @@ server:
 	return addr
 }
 
-// testUnboundUpstream forwards to Unbound over every transport.
-func testUnboundUpstream(t *testing.T, p *peers) {
-	cert, key := filepath.Join(p.dir, "cert.pem"), filepath.Join(p.dir, "key.pem")
-	selfSigned(t, cert, key)
-	secure, err := net.Listen("tcp", "127.0.0.1:0")
+// freePort returns a free TCP port of loopback.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, tlsPort, _ := net.SplitHostPort(secure.Addr().String())
-	secure.Close()
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// testUnboundUpstream forwards to Unbound over every transport that Unbound supports, by its address and by its name.
+func testUnboundUpstream(t *testing.T, p *peers) {
+	cert, key := filepath.Join(p.dir, "cert.pem"), filepath.Join(p.dir, "key.pem")
+	selfSigned(t, cert, key)
+	tlsPort, httpsPort := freePort(t), freePort(t)
 	addr := p.unbound(t, fmt.Sprintf(`  module-config: "iterator"
   interface: 127.0.0.1@%s
   tls-port: %s
+  interface: 127.0.0.1@%s
+  https-port: %s
   tls-service-key: %q
   tls-service-pem: %q
   local-zone: "." static
@@ -77,9 +86,13 @@ func testUnboundUpstream(t *testing.T, p *peers) {
   local-data: "good.example. 60 IN A %s"
   local-data: "good.example. 60 IN AAAA 2001:db8::1"
   local-data: "alias.example. 60 IN CNAME www.bad.example."
-`, tlsPort, tlsPort, key, cert, originAddr))
-	for _, upstream := range []string{"udp://" + addr, "tcp://" + addr, "tls://127.0.0.1:" + tlsPort + "#" + TLSName, "tls://127.0.0.1:" + tlsPort} {
-		r := p.rempart(t, "REMPART_UPSTREAMS="+upstream, "SSL_CERT_FILE="+cert)
+  local-data: "%s. 60 IN A 127.0.0.1"
+`, tlsPort, tlsPort, httpsPort, httpsPort, key, cert, originAddr, TLSName))
+	for _, upstream := range []string{
+		"udp://" + addr, "tcp://" + addr, "tls://127.0.0.1:" + tlsPort + "#" + TLSName, "tls://127.0.0.1:" + tlsPort, "tls://" + TLSName + ":" + tlsPort + "@127.0.0.1", "tls://" + TLSName + ":" + tlsPort,
+		"https://127.0.0.1:" + httpsPort + "/dns-query", "https://" + TLSName + ":" + httpsPort + "/dns-query{?dns}",
+	} {
+		r := p.rempart(t, "REMPART_UPSTREAMS="+upstream, "REMPART_BOOTSTRAP="+addr, "SSL_CERT_FILE="+cert)
 		for _, tt := range []struct {
 			name  string
 			typ   uint16
