@@ -57,7 +57,7 @@ func (u *Upstream) serveRequest(w http.ResponseWriter, r *http.Request) {
 	}
 	answers := make(chan []byte, 1)
 	ended := make(chan struct{})
-	u.query(&Query{Network: "https", send: sendOne(answers), end: sync.OnceFunc(func() { close(ended) })}, packed)
+	u.query(&Query{Network: "https", Resumed: r.TLS.DidResume, send: sendOne(answers), end: sync.OnceFunc(func() { close(ended) })}, packed)
 	select {
 	case b := <-answers:
 		w.Header().Set("Content-Type", "application/dns-message")
@@ -130,7 +130,7 @@ func (u *Upstream) quicStreams(ctx context.Context, conn *quic.Conn) {
 				s.CancelWrite(2) // DOQ_PROTOCOL_ERROR
 				return
 			}
-			u.query(&Query{Network: "quic", send: func(b []byte) {
+			u.query(&Query{Network: "quic", Resumed: conn.ConnectionState().TLS.DidResume, send: func(b []byte) {
 				s.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...))
 				s.Close()
 			}, end: func() { conn.CloseWithError(0, "") }}, framed[2:])

@@ -11,7 +11,8 @@ import (
 type Query struct {
 	Msg     *dns.Msg // must not be changed
 	Size    int      // bytes of the packed query
-	Network string   // "udp", "tcp" or "tls"
+	Network string   // "udp", "tcp", "tls", "https" or "quic"
+	Resumed bool     // the TLS session of its connection continues an earlier one (RFC 8446 section 2.2)
 	At      time.Time
 
 	send  func([]byte)

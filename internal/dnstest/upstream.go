@@ -150,7 +150,11 @@ func (u *Upstream) stream(c net.Conn, network string) {
 		if err != nil {
 			return
 		}
-		u.query(&Query{Network: network, send: send, write: write, end: func() { c.Close() }}, packed)
+		q := &Query{Network: network, send: send, write: write, end: func() { c.Close() }}
+		if secure, ok := c.(*tls.Conn); ok {
+			q.Resumed = secure.ConnectionState().DidResume
+		}
+		u.query(q, packed)
 	}
 }
 

@@ -139,6 +139,23 @@ func TestEncryptedTransportsRecoverFromRestart(t *testing.T) {
 	})
 }
 
+// TestEncryptedTransportsResumeSessions checks that a second connection continues the TLS session of the first, so that it costs no second exchange of certificates.
+func TestEncryptedTransportsResumeSessions(t *testing.T) {
+	eachEncrypted(t, nil, func(t *testing.T, u *dnstest.Upstream, network, endpoint string) {
+		p := newPool(t, u.Roots, endpoint)
+		exchange(t, p, "first.example")
+		time.Sleep(100 * time.Millisecond) // the server sends its ticket after the handshake
+		p.members[0].via.Retire()
+		exchange(t, p, "second.example")
+		if n := u.Streams(); n != 2 {
+			t.Fatalf("%d connections, want 2", n)
+		}
+		if u.Seen()[0].Resumed || !u.Last().Resumed {
+			t.Errorf("sessions resumed: %v for the first connection, %v for the second; want false, true", u.Seen()[0].Resumed, u.Last().Resumed)
+		}
+	})
+}
+
 // TestHTTPSRequestsIdentifyNobody checks the headers of requests: none of them distinguishes this server from other clients of the upstream.
 func TestHTTPSRequestsIdentifyNobody(t *testing.T) {
 	u := dnstest.NewUpstream(t, nil)
