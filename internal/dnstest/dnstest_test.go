@@ -40,6 +40,15 @@ func TestHandlers(t *testing.T) {
 	u := NewUpstream(t, nil)
 	edns := ask("Example.")
 	edns.SetEdns0(1232, false)
+	cookie := edns.Copy()
+	SetCookie(cookie, "0123456789abcdef")
+	const server = "fedcba9876543210"
+	serverCookie := func() string { return server }
+	known := edns.Copy()
+	SetCookie(known, "0123456789abcdef"+server)
+	echoed := func(m *dns.Msg, rcode int) bool {
+		return m.Rcode == rcode && m.IsEdns0().Option[0].(*dns.EDNS0_COOKIE).Cookie == "0123456789abcdef"+server
+	}
 	tests := []struct {
 		name    string
 		handler Handler
@@ -56,6 +65,10 @@ func TestHandlers(t *testing.T) {
 		{"no EDNS, query without EDNS", NoEDNS(Answer()), ask("example."), func(m *dns.Msg) bool {
 			return m.Rcode == dns.RcodeSuccess
 		}},
+		{"cookie", EchoCookie(serverCookie, Answer()), cookie, func(m *dns.Msg) bool { return echoed(m, dns.RcodeSuccess) }},
+		{"cookie, query without", EchoCookie(serverCookie, Answer()), edns, func(m *dns.Msg) bool { return len(m.IsEdns0().Option) == 0 }},
+		{"cookie refused", RequireCookie(serverCookie, Answer()), cookie, func(m *dns.Msg) bool { return echoed(m, dns.RcodeBadCookie) }},
+		{"cookie known", RequireCookie(serverCookie, Answer()), known, func(m *dns.Msg) bool { return echoed(m, dns.RcodeSuccess) }},
 		{"lower case", LowerCase(Answer()), edns, func(m *dns.Msg) bool { return m.Question[0].Name == "example." }},
 		{"altered twice", Alter(Alter(Answer(), func(m *dns.Msg) { m.Rcode++ }), func(m *dns.Msg) { m.Rcode *= 3 }),
 			edns, func(m *dns.Msg) bool { return m.Rcode == 3 }},

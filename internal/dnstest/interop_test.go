@@ -21,7 +21,7 @@ const (
 	originAddr = "192.0.2.1"
 )
 
-// TestInterop tests the whole program with other DNS software: dig, delv, kdig, Unbound and dnsperf. The tests of a program that is not installed are skipped,
+// TestInterop tests the whole program with other DNS software: dig, delv, kdig, Unbound, BIND and dnsperf. The tests of a program that is not installed are skipped,
 // or fail if REMPART_INTEROP is "require".
 func TestInterop(t *testing.T) {
 	if testing.Short() {
@@ -38,6 +38,7 @@ func TestInterop(t *testing.T) {
 		{"delv", []string{"delv"}, testDelv},
 		{"unbound upstream", []string{"unbound"}, testUnboundUpstream},
 		{"unbound downstream", []string{"unbound"}, testUnboundDownstream},
+		{"named upstream", []string{"named"}, testNamedCookies},
 		{"dnsperf", []string{"dnsperf"}, testDnsperf},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

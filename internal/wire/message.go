@@ -23,17 +23,18 @@ const (
 	questionTail = 4  // type and class of a question
 )
 
-// Rcodes (RFC 6895 section 2.3). BadVers needs the extended bits of an OPT.
+// Rcodes (RFC 6895 section 2.3). BadVers and BadCookie need the extended bits of an OPT.
 const (
-	Success  = 0
-	FormErr  = 1
-	ServFail = 2
-	NXDomain = 3
-	NotImp   = 4
-	Refused  = 5
-	YXDomain = 6
-	NotAuth  = 9
-	BadVers  = 16
+	Success   = 0
+	FormErr   = 1
+	ServFail  = 2
+	NXDomain  = 3
+	NotImp    = 4
+	Refused   = 5
+	YXDomain  = 6
+	NotAuth   = 9
+	BadVers   = 16
+	BadCookie = 23 // RFC 7873 section 8
 )
 
 // Types and classes that Rempart treats specially.

@@ -18,6 +18,7 @@ const MaxMessage = 65535
 // EDNS option codes that Rempart knows (RFC 6891 section 9).
 const (
 	OptionECS       uint16 = 8
+	OptionCookie    uint16 = 10
 	OptionKeepalive uint16 = 11
 	OptionEDE       uint16 = 15
 )

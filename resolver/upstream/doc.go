@@ -18,7 +18,7 @@
 //     that many questions share.
 //   - Pool.ask records the result of each attempt in the health of the upstream. An upstream that does not answer is
 //     down: it receives questions only if no better one is left. Pool.Run probes it until it answers (probe.go), and
-//     detects loops (loop.go).
+//     detects loops and support of DNS cookies (loop.go).
 //
 // Most questions take a shorter way, without goroutines of their own:
 //
@@ -27,7 +27,7 @@
 //     of its port, under its ID. To an upstream over TCP or TLS, it sends the batch over an open connection of the transport with room (link_linux.go). Send returns the
 //     questions that must be asked by Exchange: if no upstream is healthy, if no connection has room, if the upstream is asked over HTTPS or QUIC or needs another
 //     format of queries, and on systems other than Linux.
-//   - The goroutine that reads the port or the connection matches each answer with its question: ID, name in the same case, type and class. An answer that settles
+//   - The goroutine that reads the port or the connection matches each answer with its question: ID, name in the same case, type, class and cookie. An answer that settles
 //     its question ends the question. The receiver of the Sender is called once for all questions that one batch of datagrams ends.
 //   - A question becomes a race if its answer does not settle it, or is later than usual. The first attempt of the race is the query that was
 //     sent already. If there is no room for another race, an unanswered question keeps waiting for its answer until its time ends; a

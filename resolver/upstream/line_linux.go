@@ -103,9 +103,10 @@ func (l *line) sendOver(to *port, t *transport.Transport, batch []*Pending, mix,
 	now := time.Now()
 	due := now.Add(to.member.after(t, &batch[0].Question, alone))
 	l.pool.budget.earn(uint64(len(batch)))
+	cookie := t.Cookie(to.local, now)
 	for i, q := range batch {
 		q.sent, q.due, q.raced, q.mix = now, due, nil, mix
-		l.out.set(i, q.compose(l.random))
+		l.out.set(i, q.compose(l.random, cookie))
 	}
 	c := &to.member.counters
 	c.queries.Add(uint64(len(batch)))

@@ -97,8 +97,9 @@ func (p *Pool) checkLoop(ctx context.Context, m *member) loopState {
 	self := false
 	var asking sync.WaitGroup
 	asking.Go(func() { self = p.isSelf(ctx, m) }) // concurrent with the probe, which need not wait for it
+	// The probe also offers a cookie, because no client waits for its answer.
 	// With CD: a validating resolver on the way would drop the secret, because it is not signed.
-	r, err := m.via.Exchange(ctx, &transport.Request{Question: Question{Name: name, Type: wire.TypeTXT, Class: wire.ClassIN, CD: true}})
+	r, err := m.via.Exchange(ctx, &transport.Request{Question: Question{Name: name, Type: wire.TypeTXT, Class: wire.ClassIN, CD: true}, OfferCookie: true})
 	asking.Wait()
 	if self {
 		p.refuse(m, "it is this resolver itself")

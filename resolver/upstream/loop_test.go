@@ -234,8 +234,9 @@ func FuzzHasText(f *testing.F) {
 	answer := transport.AppendQuery(nil, &q, 77, transport.Form{})
 	wire.SetFlags(answer, wire.FlagQR)
 	f.Add(answer)
+	via := via(newPool(f, nil, "udp://192.0.2.1"))
 	f.Fuzz(func(t *testing.T, msg []byte) {
-		if m, err := transport.JudgeDatagram(msg, sent, false, false); m == transport.Foreign || err != nil {
+		if m, err := via.JudgeDatagram(msg, sent, false, false); m == transport.Foreign || err != nil {
 			return
 		}
 		if r, err := transport.Read(bytes.Clone(msg), &q); err == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"syscall"
@@ -47,6 +48,7 @@ type port struct {
 	member *member
 	conn   *net.UDPConn
 	raw    syscall.RawConn
+	local  netip.Addr // of the socket
 	born   time.Time
 
 	mu        sync.Mutex
@@ -88,7 +90,7 @@ func newPort(l *line, m *member) (*port, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	p := &port{line: l, member: m, conn: conn, raw: raw, born: time.Now()}
+	p := &port{line: l, member: m, conn: conn, raw: raw, local: conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr(), born: time.Now()}
 	_ = conn.SetReadBuffer(portBuffer) // the system may allow less
 	w := &p.writing
 	w.send = func(fd uintptr) { w.sent, w.errno = mmsg.Send(fd, l.out.headers[w.from:w.to]) }
@@ -217,7 +219,7 @@ func (p *port) match(msg []byte, cut bool, now time.Time) {
 		p.noteForeign(wire.ID(msg), true, now)
 		return
 	}
-	m, err := transport.JudgeDatagram(msg, q.query[:q.length], q.mix, cut)
+	m, err := p.member.via.(*transport.Transport).JudgeDatagram(msg, q.query[:q.length], q.mix, cut)
 	if m == transport.Foreign {
 		p.noteForeign(q.id, false, now)
 	}

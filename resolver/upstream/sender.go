@@ -46,8 +46,8 @@ func (s *Switch) NewSender(limit time.Duration, receive func([]*Pending)) *Sende
 // should ask them by Exchange. The slice that it returns may be a part of batch.
 //
 // An answer that settles a question ends it. A race (see race.go) continues a question whose answer is late, truncated or an error, or does not repeat the case of
-// the question, or whose query was refused or lost with its connection. The first attempt of the race is the query that was sent. If there are too many races, such a
-// question ends with ErrBusy, except that a late answer is waited for.
+// the question or the cookie of the query, or whose query was refused or lost with its connection. The first attempt of the race is the query that was sent. If there are too many
+// races, such a question ends with ErrBusy, except that a late answer is waited for.
 func (s *Sender) Send(batch []*Pending) (left []*Pending) {
 	p := s.current()
 	if p == nil {

@@ -28,12 +28,12 @@ type sending struct {
 	in     *order    // nil if it is in none
 	prev   *Pending  // in that order
 	next   *Pending
-	query  [wire.HeaderLen + wire.MaxName + 4 + wire.OPTLen]byte
+	query  [transport.MaxQuery]byte
 }
 
-// compose writes the query, in random case if mix is set. The ID is set by port.add.
-func (q *Pending) compose(random *rand.ChaCha8) []byte {
-	query := transport.AppendQuery(q.query[:0], &q.Question, 0, transport.Form{EDNS: true})
+// compose writes the query, in random case if mix is set, and with a cookie unless that is nil. The ID is set by port.add.
+func (q *Pending) compose(random *rand.ChaCha8, cookie []byte) []byte {
+	query := transport.AppendQuery(q.query[:0], &q.Question, 0, transport.Form{EDNS: true, Cookie: cookie})
 	if q.mix {
 		transport.MixCase(query[wire.HeaderLen:][:len(q.Name)], random.Uint64)
 	}

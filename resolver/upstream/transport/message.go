@@ -23,7 +23,8 @@ const (
 
 // Form is the form of one query, apart from the question.
 type Form struct {
-	EDNS, Pad, Mix bool // with an OPT; padded; in random case (0x20)
+	EDNS, Pad, Mix bool   // with an OPT; padded; in random case (0x20)
+	Cookie         []byte // value of a COOKIE option (RFC 7873), with an OPT that is not padded; nil: none
 }
 
 // AppendQuery appends the whole query: one question, an OPT or none, never a client subnet.
@@ -53,7 +54,13 @@ func AppendQuery(dst []byte, q *Question, id uint16, f Form) []byte {
 		do = 0x80
 	}
 	dst = append(dst, 0, 0, byte(wire.TypeOPT), wire.UDPLimit>>8, wire.UDPLimit&0xff, 0, 0, do, 0)
-	if !f.Pad {
+	switch {
+	case len(f.Cookie) > 0:
+		dst = binary.BigEndian.AppendUint16(dst, uint16(wire.OptionLen+len(f.Cookie)))
+		dst = binary.BigEndian.AppendUint16(dst, wire.OptionCookie)
+		dst = binary.BigEndian.AppendUint16(dst, uint16(len(f.Cookie)))
+		return append(dst, f.Cookie...)
+	case !f.Pad:
 		return append(dst, 0, 0)
 	}
 	fixed := len(dst) - start + 2 + wire.OptionLen
@@ -64,8 +71,12 @@ func AppendQuery(dst []byte, q *Question, id uint16, f Form) []byte {
 	return append(dst, make([]byte, padding)...)
 }
 
-// maxQuery is the longest query AppendQuery makes, framing of a stream included.
-const maxQuery = 2 + (wire.HeaderLen+wire.MaxName+4+wire.OPTLen+wire.OptionLen+padBlock-1)/padBlock*padBlock
+const (
+	// MaxQuery is the longest query for a datagram that AppendQuery makes, in bytes.
+	MaxQuery = wire.HeaderLen + wire.MaxName + 4 + wire.OPTLen + wire.OptionLen + maxCookieLen
+	// maxQuery is the longest query AppendQuery makes, padding and the framing of a stream included.
+	maxQuery = 2 + max(MaxQuery, (wire.HeaderLen+wire.MaxName+4+wire.OPTLen+wire.OptionLen+padBlock-1)/padBlock*padBlock)
+)
 
 // randomID returns an unpredictable ID (RFC 5452 section 4.3).
 func randomID() uint16 {
@@ -148,9 +159,8 @@ func questionless(msg, sent []byte) bool {
 		wire.Count(msg, wire.SectionQuestion) == 0
 }
 
-// JudgeDatagram judges msg, a datagram of any bytes, as an answer to sent, a query of AppendQuery. mixed says that the query is in random case, cut that the end of
-// the datagram is missing. An error says why the question has to be asked over TCP. The result is Foreign if the datagram may be forged.
-func JudgeDatagram(msg, sent []byte, mixed, cut bool) (Match, error) {
+// judgeDatagram is JudgeDatagram without regard to cookies.
+func judgeDatagram(msg, sent []byte, mixed, cut bool) (Match, error) {
 	switch m := compare(msg, sent); {
 	case m == Foreign && questionless(msg, sent):
 		return Foreign, errQuestionless

@@ -31,6 +31,8 @@ func TestAppendQuery(t *testing.T) {
 		{"DO, mixed", Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1, DO: true}, Form{EDNS: true, Mix: true}},
 		{"padded", Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1}, Form{EDNS: true, Pad: true}},
 		{"the longest", Question{Name: wireName(t, long), Type: 1, Class: 1}, Form{EDNS: true, Pad: true, Mix: true}},
+		{"client cookie", Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1}, Form{EDNS: true, Cookie: []byte("client01")}},
+		{"the longest with the longest cookie", Question{Name: wireName(t, long), Type: 1, Class: 1}, Form{EDNS: true, Mix: true, Cookie: make([]byte, maxCookieLen)}},
 		{"the root", Question{Name: []byte{0}, Type: 2, Class: 1}, Form{EDNS: true, Mix: true}},
 	}
 	for _, tt := range tests {
@@ -53,6 +55,15 @@ func TestAppendQuery(t *testing.T) {
 				t.Errorf("OPT %v", opt)
 			} else if opt != nil && (opt.UDPSize() != 1232 || opt.Do() != tt.q.DO || opt.Version() != 0) {
 				t.Errorf("OPT %v", opt)
+			}
+			if option, _ := readCookie(packed); !bytes.Equal(option, tt.form.Cookie) {
+				t.Errorf("cookie %q, want %q", option, tt.form.Cookie)
+			}
+			if client := clientCookie(packed); !bytes.Equal(client, tt.form.Cookie[:min(clientCookieLen, len(tt.form.Cookie))]) {
+				t.Errorf("client cookie %q in the query, want the start of %q", client, tt.form.Cookie)
+			}
+			if !tt.form.Pad && len(packed) > MaxQuery {
+				t.Errorf("%d bytes, more than MaxQuery", len(packed))
 			}
 			if tt.form.Pad && len(packed)%padBlock != 0 {
 				t.Errorf("%d bytes, want a multiple of %d", len(packed), padBlock)

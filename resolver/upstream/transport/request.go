@@ -12,6 +12,10 @@ type Request struct {
 	Question
 	Sent   *Datagram // the datagram that was sent for the question already; nil if there is none
 	Partly func()    // called when the upstream has answered over UDP, but truncated or not beyond doubt; may be nil
+
+	// OfferCookie makes Exchange offer a client cookie over UDP if it is unknown whether the upstream echoes cookies (RFC 7873). It takes up to a second longer if
+	// the upstream does not answer queries with the option.
+	OfferCookie bool
 }
 
 // Datagram is a query with an OPT that was sent, over UDP or by Post, before Exchange was called: the first attempt of Exchange waits for its answer instead of

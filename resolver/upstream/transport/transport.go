@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -39,7 +40,8 @@ var ErrFlooded = errors.New("too many answers that are not to the question")
 
 // wantsTCP reports whether err says that the question has to be asked over TCP.
 func wantsTCP(err error) bool {
-	return errors.Is(err, errTruncated) || errors.Is(err, errRecased) || errors.Is(err, ErrFlooded) || errors.Is(err, errQuestionless)
+	return errors.Is(err, errTruncated) || errors.Is(err, errRecased) || errors.Is(err, ErrFlooded) || errors.Is(err, errQuestionless) ||
+		errors.Is(err, errCookieless) || errors.Is(err, errBadCookie)
 }
 
 // errConnecting is wrapped by the errors of connections that could not be opened.
@@ -89,6 +91,7 @@ type Transport struct {
 	dropEDNS quirk // leaves queries with an OPT unanswered
 	hasEDNS  quirk // answers queries with an OPT
 	noMix    quirk // does not echo the case of a question
+	cookies  cookies
 
 	strikes     atomic.Int32 // towards noMix
 	ednsStrikes atomic.Int32 // towards dropEDNS
@@ -102,7 +105,7 @@ func New(c Config) *Transport {
 	e := c.Endpoint
 	t := &Transport{spend: c.Spend, plain: c.PlainAfter, group: group{c.Context, c.Start}, pad: e.Protocol.Encrypted()}
 	if e.Protocol == UDP {
-		t.datagrams = newDatagrams(e.Addr, c.Dial, c.Foreign)
+		t.datagrams = newDatagrams(e.Addr, c.Dial, c.Foreign, &t.cookies)
 	}
 	dial := c.Dial
 	if dial == nil {
@@ -138,14 +141,34 @@ type asker interface {
 	retire() // makes new questions use other connections
 }
 
-// Retire takes open connections out of use for new questions: the upstream no longer answers.
-func (t *Transport) Retire() { t.stream.retire() }
+// Retire takes open connections out of use for new questions, and cookies out of use until the upstream is found to echo them again: the upstream no longer
+// answers, and this machine may have moved to another network.
+func (t *Transport) Retire() {
+	t.cookies.forget()
+	t.stream.retire()
+}
 
 // UsesEDNS reports whether every question is sent with EDNS first, because the upstream is not known to lack it.
 func (t *Transport) UsesEDNS() bool { return !t.noEDNS.active() && !t.dropEDNS.active() }
 
 // MixesCase reports whether names are sent over UDP in random case, because the upstream is not known to change the case.
 func (t *Transport) MixesCase() bool { return !t.noMix.active() }
+
+// SendsCookies reports whether queries with an OPT over UDP carry a cookie (RFC 7873), because the upstream is known to echo it.
+func (t *Transport) SendsCookies() bool { return t.cookies.active() }
+
+// Cookie returns the value of the COOKIE option for a query with an OPT that is sent from a local address at the time now; nil if the query must have no such option.
+// The caller must not change the value.
+func (t *Transport) Cookie(local netip.Addr, now time.Time) []byte {
+	return t.cookies.use(local, now)
+}
+
+// JudgeDatagram judges msg, a datagram of any bytes, as an answer to sent, a query of AppendQuery. mixed says that the query is in random case, cut that the end of
+// the datagram is missing. An error says why the question has to be asked over TCP. The result is Foreign if the datagram may be forged. JudgeDatagram stores the
+// server cookie of an answer that echoes the client cookie of the query.
+func (t *Transport) JudgeDatagram(msg, sent []byte, mixed, cut bool) (Match, error) {
+	return t.cookies.judge(msg, sent, mixed, cut)
+}
 
 // NoteEDNS notes that the upstream answered a datagram with an OPT that was not sent by Exchange.
 func (t *Transport) NoteEDNS() {
@@ -163,6 +186,11 @@ func (t *Transport) NoteEDNS() {
 // An error without a question can be forged more easily than an answer: it has to match the ID and the port only. It
 // is accepted only after the upstream was asked a second time.
 func (t *Transport) Exchange(ctx context.Context, q *Request) (Reply, error) {
+	if q.OfferCookie && t.mayOffer() {
+		if r, settled := t.offer(ctx, q); settled {
+			return r, nil
+		}
+	}
 	if t.dropEDNS.active() || t.noEDNS.active() && !q.DO {
 		r, err := t.ask(ctx, q, false)
 		if err == nil && r.bare {
@@ -190,6 +218,24 @@ func (t *Transport) Exchange(ctx context.Context, q *Request) (Reply, error) {
 	return r, nil
 }
 
+// mayOffer reports whether it is unknown if the upstream echoes cookies.
+func (t *Transport) mayOffer() bool {
+	return t.datagrams != nil && t.UsesEDNS() && !t.cookies.active() && !t.cookies.lost.active()
+}
+
+// offer asks with a new client cookie, and makes further queries carry it if the answer echoes it. Because the option may be the reason for silence or for an error,
+// only an answer that settles the question is returned, and nothing is learned from any other: the question must be asked again without the option.
+func (t *Transport) offer(ctx context.Context, q *Request) (r Reply, settled bool) {
+	ctx, cancel := context.WithTimeout(ctx, offerWait)
+	defer cancel()
+	r, err := t.datagrams.offer(ctx, &Request{Question: q.Question}, Form{EDNS: true, Mix: t.MixesCase()})
+	if err != nil || r.bare || !r.Final() {
+		return Reply{}, false
+	}
+	t.NoteEDNS()
+	return r, true
+}
+
 // askEither asks with EDNS, and without as well if that stays unanswered for some time.
 func (t *Transport) askEither(ctx context.Context, q *Request) (Reply, error) {
 	either, cancel := context.WithCancelCause(ctx)
@@ -201,7 +247,8 @@ func (t *Transport) askEither(ctx context.Context, q *Request) (Reply, error) {
 	}
 	late := time.AfterFunc(after, func() {
 		t.group.start(func() {
-			if !t.spend(false) {
+			// The upstream is known to understand EDNS if it echoes cookies, and an answer without EDNS has no cookie by which a forged one is recognized.
+			if t.cookies.active() || !t.spend(false) {
 				return
 			}
 			if r, err := t.ask(either, q, false); err == nil && !r.bare && pause.For(either, plainGrace) {
@@ -277,6 +324,9 @@ func (t *Transport) ask(ctx context.Context, q *Request, edns bool) (Reply, erro
 	}
 	switch {
 	case err == nil:
+		if errors.Is(why, errCookieless) || errors.Is(why, errBadCookie) {
+			t.cookies.strike()
+		}
 		return r, nil
 	case gaveUp && ctx.Err() == nil:
 		return t.datagrams.ask(ctx, q, Form{EDNS: edns})

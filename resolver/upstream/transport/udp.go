@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"rempart/internal/wire"
 )
 
 const (
@@ -25,11 +27,12 @@ type datagrams struct {
 	addr    *net.UDPAddr
 	dial    dialFunc       // nil: use a socket
 	foreign *atomic.Uint64 // counts datagrams that were no answer to the question
+	cookies *cookies
 	buffers sync.Pool
 }
 
-func newDatagrams(addr netip.AddrPort, dial dialFunc, foreign *atomic.Uint64) *datagrams {
-	return &datagrams{addr: net.UDPAddrFromAddrPort(addr), dial: dial, foreign: foreign, buffers: sync.Pool{New: func() any { return new([MaxDatagram]byte) }}}
+func newDatagrams(addr netip.AddrPort, dial dialFunc, foreign *atomic.Uint64, c *cookies) *datagrams {
+	return &datagrams{addr: net.UDPAddrFromAddrPort(addr), dial: dial, foreign: foreign, cookies: c, buffers: sync.Pool{New: func() any { return new([MaxDatagram]byte) }}}
 }
 
 // open returns a new connection with a port of its own.
@@ -40,14 +43,39 @@ func (d *datagrams) open(ctx context.Context) (net.Conn, error) {
 	return net.DialUDP("udp", nil, d.addr)
 }
 
-// ask sends q and waits for its answer until ctx ends. An error that wantsTCP says that TCP has to be used.
+// ask sends q and waits for its answer until ctx ends. An error that wantsTCP says that TCP has to be used. If the upstream refuses the server cookie, ask sends
+// the question once more, with the server cookie of that answer (RFC 7873 section 5.3).
 func (d *datagrams) ask(ctx context.Context, q *Request, f Form) (Reply, error) {
+	r, err := d.askOnce(ctx, q, f)
+	if err != nil || r.Rcode != wire.BadCookie || !f.EDNS || !d.cookies.active() {
+		return r, err
+	}
+	if r, err = d.askOnce(ctx, q, f); err == nil && r.Rcode == wire.BadCookie {
+		err = errBadCookie
+	}
+	return r, err
+}
+
+// askOnce waits for the answer to the datagram that was sent for q already, or sends one.
+func (d *datagrams) askOnce(ctx context.Context, q *Request, f Form) (Reply, error) {
 	if err := ctx.Err(); err != nil {
 		return Reply{}, err
 	}
 	if q.Sent != nil && f.EDNS && q.Sent.used.CompareAndSwap(false, true) { // that datagram has an OPT
 		return q.Sent.wait(ctx)
 	}
+	return d.send(ctx, q, f, nil)
+}
+
+// offer sends q with a new client cookie and waits for its answer until ctx ends. If the answer echoes the cookie, further queries carry it. An answer without a
+// cookie is accepted too.
+func (d *datagrams) offer(ctx context.Context, q *Request, f Form) (Reply, error) {
+	return d.send(ctx, q, f, newCookie(netip.Addr{}))
+}
+
+// send sends one datagram for q and waits for its answer until ctx ends. offered is a cookie that was never sent before, or nil: the query carries the current
+// one, if any, and the answer must.
+func (d *datagrams) send(ctx context.Context, q *Request, f Form, offered *cookie) (Reply, error) {
 	conn, err := d.open(ctx)
 	if err != nil {
 		return Reply{}, fmt.Errorf("opening a UDP socket: %w", err)
@@ -56,6 +84,13 @@ func (d *datagrams) ask(ctx context.Context, q *Request, f Form) (Reply, error) 
 	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 
+	switch {
+	case offered != nil:
+		offered.local = localAddr(conn)
+		f.Cookie = offered.value()
+	case f.EDNS:
+		f.Cookie = d.cookies.use(localAddr(conn), time.Now())
+	}
 	var space [maxQuery]byte
 	sent := AppendQuery(space[:0], &q.Question, randomID(), f)
 	if _, err := conn.Write(sent); err != nil {
@@ -71,7 +106,7 @@ func (d *datagrams) ask(ctx context.Context, q *Request, f Form) (Reply, error) 
 			}
 			return Reply{}, fmt.Errorf("waiting over UDP: %w", err)
 		}
-		m, err := JudgeDatagram(buf[:n], sent, f.Mix, n == len(buf))
+		m, err := d.judge(buf[:n], sent, f.Mix, n == len(buf), offered)
 		if m == Foreign {
 			d.foreign.Add(1)
 		}
@@ -86,4 +121,16 @@ func (d *datagrams) ask(ctx context.Context, q *Request, f Form) (Reply, error) 
 		}
 	}
 	return Reply{}, ErrFlooded
+}
+
+// judge judges a datagram by JudgeDatagram. The answer to an offer need not echo the offered cookie.
+func (d *datagrams) judge(msg, sent []byte, mixed, cut bool, offered *cookie) (Match, error) {
+	if offered == nil {
+		return d.cookies.judge(msg, sent, mixed, cut)
+	}
+	m, err := judgeDatagram(msg, sent, mixed, cut)
+	if m != Foreign {
+		d.cookies.adopt(offered, msg)
+	}
+	return m, err
 }
