@@ -33,6 +33,7 @@ type line struct {
 	ports   [][]*port     // by member, at most portsPerUpstream each
 	links   []*link       // by member; nil before the first use
 	out     datagramBatch
+	joined  segments
 	most    int // questions over a port, until it is replaced
 
 	mu      sync.Mutex
@@ -104,6 +105,7 @@ func (l *line) sendOver(to *port, t *transport.Transport, batch []*Pending, mix,
 	due := now.Add(to.member.after(t, &batch[0].Question, alone))
 	l.pool.budget.earn(uint64(len(batch)))
 	cookie := t.Cookie(to.local, now)
+	slices.SortFunc(batch, func(a, b *Pending) int { return len(a.Name) - len(b.Name) }) // queries of the same length are sent together
 	for i, q := range batch {
 		q.sent, q.due, q.raced, q.mix = now, due, nil, mix
 		l.out.set(i, q.compose(l.random, cookie))

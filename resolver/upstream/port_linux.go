@@ -93,7 +93,7 @@ func newPort(l *line, m *member) (*port, error) {
 	p := &port{line: l, member: m, conn: conn, raw: raw, local: conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr(), born: time.Now()}
 	_ = conn.SetReadBuffer(portBuffer) // the system may allow less
 	w := &p.writing
-	w.send = func(fd uintptr) { w.sent, w.errno = mmsg.Send(fd, l.out.headers[w.from:w.to]) }
+	w.send = func(fd uintptr) { w.sent, w.errno = mmsg.Send(fd, l.joined.headers[w.from:w.to]) }
 	p.in.init()
 	for i := range p.buffers {
 		p.in.set(i, p.buffers[i][:])
@@ -128,20 +128,23 @@ func (p *port) send(batch []*Pending, random *rand.ChaCha8) (sent int) {
 
 // write sends the first n datagrams of the line's batch, and returns how many. A datagram for which there is no room in a buffer is lost, like others on their way.
 func (p *port) write(n int) (sent int) {
-	w := &p.writing
-	for w.from, w.to, w.errno = 0, n, 0; w.from < n; {
+	w, joined := &p.writing, &p.line.joined
+	for w.from, w.to, w.errno = 0, joined.join(&p.line.out, 0, n), 0; w.from < w.to; {
 		errno := w.errno
 		if p.raw.Control(w.send) != nil {
-			return w.from
+			return joined.first[w.from]
 		}
 		w.from += w.sent
 		switch {
 		case w.errno == 0:
+		case !joined.off && cannotDivide(w.errno):
+			joined.off = true
+			w.from, w.to = 0, joined.join(&p.line.out, joined.first[w.from], n)
 		case w.errno == unix.EAGAIN, w.errno == unix.ENOBUFS:
 			return n
 		case errno == 0: // the error may belong to an earlier datagram (ICMP): once more
 		default:
-			return w.from
+			return joined.first[w.from]
 		}
 	}
 	return n
@@ -150,7 +153,7 @@ func (p *port) write(n int) (sent int) {
 // writing is a call of write.
 type writing struct {
 	send     func(fd uintptr)
-	from, to int // datagrams of the batch that are not sent yet
+	from, to int // messages that are not sent yet
 	sent     int
 	errno    unix.Errno
 }
