@@ -128,7 +128,7 @@ func upstreamGroup(zone string, stats upstream.Stats) local.UpstreamGroup {
 	}
 	for _, u := range stats.Upstreams {
 		one := local.UpstreamStats{
-			Upstream: u.Upstream, Protocol: u.Protocol, State: local.UpstreamDown, Since: u.Since,
+			Upstream: u.Upstream, Protocol: u.Protocol, State: local.UpstreamDown, Since: u.Since, Cookies: u.Cookies,
 			Mean: u.RTT, P50: u.P50, P95: u.P95, P99: u.P99, Answers: u.Answers, LastGoodAnswer: u.Reachable,
 			Queries: u.Queries, Retries: u.Retries, Hedges: u.Hedges, Failures: map[string]uint64{}, ForeignAnswers: u.Foreign, InFlight: u.InFlight,
 		}

@@ -84,7 +84,8 @@ type UpstreamStats struct {
 	Upstream       string            `json:"upstream"`
 	Protocol       string            `json:"protocol"`
 	State          UpstreamState     `json:"state"`
-	Since          time.Time         `json:"since"` // when it entered this state
+	Since          time.Time         `json:"since"`   // when it entered this state
+	Cookies        bool              `json:"cookies"` // queries to it carry DNS cookies, which it echoes
 	Mean           time.Duration     `json:"mean_ns"`
 	P50            time.Duration     `json:"p50_ns"` // percentiles of the newest 512 round-trip times
 	P95            time.Duration     `json:"p95_ns"`

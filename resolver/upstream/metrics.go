@@ -24,6 +24,7 @@ func newCollector(zone string, stats func() Stats) prometheus.Collector {
 		info:       d("info", "1, with the protocol by which the upstream is asked.", "upstream", "protocol"),
 		healthy:    d("healthy", "1 if the upstream is asked without waiting for another to fail.", "upstream"),
 		looping:    d("looping", "1 if the upstream leads back to this process, and is refused.", "upstream"),
+		cookies:    d("cookies", "1 if queries to the upstream carry DNS cookies, which it echoes.", "upstream"),
 		queries:    d("queries_total", "Attempts sent to the upstream, retries and hedges included.", "upstream"),
 		failures:   d("failures_total", "Attempts that failed, by kind.", "upstream", "kind"),
 		retries:    d("retries_total", "Attempts sent because another had failed.", "upstream"),
@@ -41,9 +42,9 @@ func newCollector(zone string, stats func() Stats) prometheus.Collector {
 }
 
 type collector struct {
-	stats                                                                                  func() Stats
-	info, healthy, looping, queries, failures, retries, hedges, foreign, rtt, latency, p95 *prometheus.Desc
-	questions, unanswered, shed, denied, inFlight                                          *prometheus.Desc
+	stats                                                                                           func() Stats
+	info, healthy, looping, cookies, queries, failures, retries, hedges, foreign, rtt, latency, p95 *prometheus.Desc
+	questions, unanswered, shed, denied, inFlight                                                   *prometheus.Desc
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
@@ -57,6 +58,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		send(c.info, prometheus.GaugeValue, 1, u.Upstream, u.Protocol)
 		send(c.healthy, prometheus.GaugeValue, flag(u.Healthy), u.Upstream)
 		send(c.looping, prometheus.GaugeValue, flag(u.Looping), u.Upstream)
+		send(c.cookies, prometheus.GaugeValue, flag(u.Cookies), u.Upstream)
 		send(c.queries, prometheus.CounterValue, float64(u.Queries), u.Upstream)
 		send(c.retries, prometheus.CounterValue, float64(u.Retries), u.Upstream)
 		send(c.hedges, prometheus.CounterValue, float64(u.Hedges), u.Upstream)

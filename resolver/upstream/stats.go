@@ -23,6 +23,7 @@ type Stat struct {
 	Protocol  string    // by which it is asked: "udp", "tcp", "tls", "https" or "quic"
 	Healthy   bool      // asked without waiting for another to fail
 	Looping   bool      // it leads back here, and is refused
+	Cookies   bool      // queries to it carry DNS cookies, which it echoes
 	Since     time.Time // when it became healthy, went down, or was found to lead back here; the start of the pool if nothing changed
 	Queries   uint64    // attempts, retries and hedges included, probes not
 	Retries   uint64    // sent because another attempt had failed
@@ -63,6 +64,9 @@ func (p *Pool) Stats() Stats {
 			Upstream: m.name, Protocol: m.endpoint.Protocol.String(), Looping: m.looping.Load(),
 			Queries: c.queries.Load(), Retries: c.retries.Load(), Hedges: c.hedges.Load(),
 			Foreign: c.foreign.Load(), InFlight: c.inFlight.Load(),
+		}
+		if t, ok := m.via.(*transport.Transport); ok {
+			stat.Cookies = t.SendsCookies()
 		}
 		for i := range c.failures {
 			stat.Failures[i] = c.failures[i].Load()

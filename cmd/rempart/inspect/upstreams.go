@@ -23,7 +23,8 @@ func upstreamsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "upstreams", Short: "Show the upstreams of the running server", Args: cobra.NoArgs,
 		Long: `Show the upstreams to which the running server forwards: those of REMPART_UPSTREAMS (zone "."), and those of each zone of REMPART_FORWARD, in order of preference.
-The numbers are those since the start of the server, or since the system's resolvers changed if the server uses these:
+The numbers are those since the start of the server, or since the last change of the addresses in a zone: of the system's resolvers, or
+of a host name.
 
   state             healthy, down (asked only if no healthy upstream is left), or that the upstream forwards back to this server and is not used
   p50, p95, p99     round-trip times that 50, 95 and 99 of 100 answers do not exceed, of the newest 512 answers
