@@ -33,8 +33,8 @@ func (r *Resolver) store(key cache.Key, a upstream.Answer, err error, asked int6
 	}
 	switch {
 	case err == nil:
-	case errors.Is(err, upstream.ErrBusy):
-		return cache.Failure(key, now, failureOf(err)...) // the lack of places says nothing about the name
+	case errors.Is(err, upstream.ErrBusy), errors.Is(err, upstream.ErrShortage):
+		return cache.Failure(key, now, failureOf(err)...) // a lack of places or descriptors says nothing about the name
 	case errors.Is(err, cache.ErrAnswer), r.heard.Load() > asked:
 		e = cache.Failure(key, now, failureOf(err)...)
 	default:
@@ -55,7 +55,7 @@ func failureOf(err error) []wire.EDE {
 	switch {
 	case errors.Is(err, cache.ErrAnswer):
 		return []wire.EDE{{Code: wire.EDEInvalidData}}
-	case errors.Is(err, upstream.ErrBusy):
+	case errors.Is(err, upstream.ErrBusy), errors.Is(err, upstream.ErrShortage):
 		return []wire.EDE{{Code: wire.EDENetworkError, Text: "overloaded"}}
 	case errors.Is(err, upstream.ErrLoop):
 		return []wire.EDE{{Code: wire.EDENetworkError, Text: "upstream leads back here"}}

@@ -20,6 +20,7 @@ const (
 	idleTimeout       = 10 * time.Second // also for a query to arrive completely, and for an answer to be read
 	busyIdleTimeout   = 2 * time.Second  // the same while half of all connections are taken
 	acceptPause       = 50 * time.Millisecond
+	acceptQuiet       = time.Minute // after this time without a failure, the next one is logged again
 
 	// maxUntaken bounds the answers that clients have not read yet, in bytes, over all connections: above it, a connection that has more than one large answer
 	// is closed. One answer takes at most 2.5 MB: a batch, and the pipelined queries, of the largest size.
@@ -79,6 +80,7 @@ func (s *streamServer) run(ctx context.Context) {
 }
 
 func (s *streamServer) accept(ctx context.Context, l net.Listener) {
+	var failed time.Time // when the last connection could not be accepted
 	for {
 		conn, err := l.Accept()
 		switch {
@@ -88,7 +90,10 @@ func (s *streamServer) accept(ctx context.Context, l net.Listener) {
 			return
 		default:
 			// Most often the process has no descriptor left, which passes.
-			s.log.Error("a TCP connection could not be accepted; raise the limit of open files if this continues", "error", err)
+			if time.Since(failed) > acceptQuiet {
+				s.log.Error("a TCP connection could not be accepted; if too many files and sockets are open, raise LimitNOFILE= in the unit, or ulimit -n", "error", err)
+			}
+			failed = time.Now()
 			select {
 			case <-time.After(acceptPause):
 			case <-ctx.Done():

@@ -18,7 +18,8 @@
 //     that many questions share.
 //   - Pool.ask records the result of each attempt in the health of the upstream. An upstream that does not answer is
 //     down: it receives questions only if no better one is left. Pool.Run probes it until it answers (probe.go), and
-//     detects loops and support of DNS cookies (loop.go).
+//     detects loops and support of DNS cookies (loop.go). A failure for want of descriptors, memory or ports on this machine is no sign of an upstream in trouble
+//     (shortage.go): the question waits, and is sent again a few times.
 //
 // Most questions take a shorter way, without goroutines of their own:
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	crand "crypto/rand"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -34,7 +35,8 @@ type line struct {
 	links   []*link       // by member; nil before the first use
 	out     datagramBatch
 	joined  segments
-	most    int // questions over a port, until it is replaced
+	most    int           // questions over a port, until it is replaced
+	life    time.Duration // of a port, until it is replaced
 
 	mu      sync.Mutex
 	open    []carrier // the links, and all ports with a socket, those that take no more questions included
@@ -51,7 +53,7 @@ type carrier interface {
 func newLine(p *Pool, limit time.Duration, receive func([]*Pending)) *line {
 	var seed [32]byte
 	crand.Read(seed[:])
-	l := &line{pool: p, limit: limit, receive: receive, random: rand.NewChaCha8(seed), most: portQuestions, ports: make([][]*port, len(p.members)), links: make([]*link, len(p.members))}
+	l := &line{pool: p, limit: limit, receive: receive, random: rand.NewChaCha8(seed), most: portQuestions, life: portLife, ports: make([][]*port, len(p.members)), links: make([]*link, len(p.members))}
 	l.ctx, l.stop = context.WithCancel(p.group.ctx)
 	l.out.init()
 	return l
@@ -84,7 +86,8 @@ func (l *line) send(batch []*Pending) (left []*Pending) {
 	return left
 }
 
-// valid moves questions whose names are not valid to the end of the batch, and splits it there. Exchange returns an error for them.
+// valid moves questions whose names are not valid to the end of the batch, and splits it there. Exchange returns an error for them. Appending to either part does not
+// write to the memory of the caller.
 func valid(batch []*Pending) (good, bad []*Pending) {
 	n := len(batch)
 	for i := 0; i < n; {
@@ -95,11 +98,11 @@ func valid(batch []*Pending) (good, bad []*Pending) {
 		n--
 		batch[i], batch[n] = batch[n], batch[i]
 	}
-	return batch[:n:n], batch[n:]
+	return batch[:n:n], batch[n:len(batch):len(batch)]
 }
 
 // sendOver sends at most maxDatagrams questions over a port. If some cannot be sent, it returns them, and the port takes no more: the address of this machine may
-// have changed. All are due at the same time, so that the order of sending is the order of due times.
+// have changed. If only room for them is missing in the buffer of the socket, the port stays in use. All are due at the same time, so that the order of sending is the order of due times.
 func (l *line) sendOver(to *port, t *transport.Transport, batch []*Pending, mix, alone bool) (unsent []*Pending) {
 	now := time.Now()
 	due := now.Add(to.member.after(t, &batch[0].Question, alone))
@@ -119,7 +122,11 @@ func (l *line) sendOver(to *port, t *transport.Transport, batch []*Pending, mix,
 	if sent == len(batch) {
 		return nil
 	}
-	to.close(l.limit + time.Second)
+	if errno := to.writing.errno; transport.IsShortage(errno) {
+		l.pool.shortage.note(l.pool.log, fmt.Errorf("sending over UDP: %w", errno))
+	} else {
+		to.close(l.limit + time.Second)
+	}
 	unsent = batch[sent:]
 	c.queries.Add(-uint64(len(unsent)))
 	l.pool.noLongerWaiting(to.member, len(unsent))
@@ -145,7 +152,17 @@ func (l *line) port(m *member) *port {
 		l.ports[i] = append(all, fresh)
 		return fresh
 	case len(all) > 0:
-		return all[at%len(all)] // no further descriptor is free: the old ports have to serve
+		return serving(all, at) // no further descriptor is free: the old ports have to serve
+	}
+	return nil
+}
+
+// serving returns one of the ports that takes questions, even if it should be replaced; nil if there is none.
+func serving(all []*port, at int) *port {
+	for i := range all {
+		if p := all[(at+i)%len(all)]; !p.isClosing() {
+			return p
+		}
 	}
 	return nil
 }
@@ -154,6 +171,9 @@ func (l *line) port(m *member) *port {
 func (l *line) openPort(m *member) (*port, error) {
 	p, err := newPort(l, m)
 	if err != nil {
+		if transport.IsShortage(err) {
+			l.pool.shortage.note(l.pool.log, err)
+		}
 		return nil, err
 	}
 	if !l.pool.group.start(p.run) {

@@ -21,6 +21,7 @@ var (
 	ErrUnreachable = errors.New("no upstream answered")
 	ErrLoop        = errors.New("every upstream leads back to this resolver")
 	ErrBusy        = errors.New("too many questions in flight upstream")
+	ErrShortage    = errors.New("this machine lacks what it needs to ask an upstream")
 )
 
 const (
@@ -97,6 +98,7 @@ type Pool struct {
 	shed       atomic.Uint64
 	denied     atomic.Uint64
 	unanswered atomic.Uint64
+	shortage   shortage
 
 	mu     sync.Mutex
 	probes map[string]sighting // loop probes sent, by canonical name
@@ -167,8 +169,8 @@ func New(c Config) (*Pool, error) {
 }
 
 // Exchange asks q of the healthy upstream that the strategy chooses, of others when that one fails or is slow, and returns the first answer that settles the question. If all
-// answer SERVFAIL, REFUSED or the like, that is the answer. The errors are ErrUnreachable (no useful answer in time), ErrLoop, ErrBusy, and context.Canceled
-// when ctx was cancelled.
+// answer SERVFAIL, REFUSED or the like, that is the answer. The errors are ErrUnreachable (no useful answer in time), ErrLoop, ErrBusy, ErrShortage (this machine
+// lacks descriptors, memory or ports), and context.Canceled when ctx was cancelled.
 func (p *Pool) Exchange(ctx context.Context, q Question) (Answer, error) {
 	if n := wire.NameLen(q.Name); n == 0 || n != len(q.Name) {
 		return Answer{}, fmt.Errorf("upstream: %w", wire.ErrName)
@@ -282,6 +284,8 @@ func (p *Pool) failed(m *member, kind transport.Failure, sent time.Time, err err
 	fell := false
 	switch {
 	case kind == transport.Overload:
+	case kind == transport.Local:
+		p.shortage.note(p.log, err)
 	case kind == transport.Timeout:
 		p.silent(m, sent)
 	case kind == transport.Malformed || errors.Is(err, transport.ErrDied):

@@ -110,7 +110,14 @@ const portBuffer = 1 << 20
 func (p *port) worn() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.questions >= p.line.most || p.closing || time.Since(p.born) > portLife
+	return p.questions >= p.line.most || p.closing || time.Since(p.born) > p.line.life
+}
+
+// isClosing reports whether the port takes no more questions.
+func (p *port) isClosing() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closing
 }
 
 // send puts questions into the table and sends their queries, which are in the line's batch. It returns how many were sent. It holds mu, so that no question ends,
@@ -126,12 +133,13 @@ func (p *port) send(batch []*Pending, random *rand.ChaCha8) (sent int) {
 	return sent
 }
 
-// write sends the first n datagrams of the line's batch, and returns how many. A datagram for which there is no room in a buffer is lost, like others on their way.
+// write sends the first n datagrams of the line's batch, and returns how many. If it returns less than n, writing.errno is the reason, or 0 if the port is closed.
 func (p *port) write(n int) (sent int) {
 	w, joined := &p.writing, &p.line.joined
 	for w.from, w.to, w.errno = 0, joined.join(&p.line.out, 0, n), 0; w.from < w.to; {
 		errno := w.errno
 		if p.raw.Control(w.send) != nil {
+			w.errno = 0
 			return joined.first[w.from]
 		}
 		w.from += w.sent
@@ -140,9 +148,7 @@ func (p *port) write(n int) (sent int) {
 		case !joined.off && cannotDivide(w.errno):
 			joined.off = true
 			w.from, w.to = 0, joined.join(&p.line.out, joined.first[w.from], n)
-		case w.errno == unix.EAGAIN, w.errno == unix.ENOBUFS:
-			return n
-		case errno == 0: // the error may belong to an earlier datagram (ICMP): once more
+		case errno == 0 && !transport.IsShortage(w.errno): // the error may belong to an earlier datagram (ICMP): once more
 		default:
 			return joined.first[w.from]
 		}

@@ -71,6 +71,11 @@ func (p *Pool) revive(ctx context.Context, m *member, backoff time.Duration) tim
 			}
 			return backoff
 		}
+		if transport.IsShortage(err) { // the upstream was not asked
+			p.shortage.note(p.log, err)
+			backoff = max(backoff, minBackoff)
+			continue
+		}
 		if !logged && ctx.Err() == nil {
 			logged = true
 			p.log.Warn("upstream does not answer: it is left out until it does", "upstream", m.name, "error", err)

@@ -49,7 +49,7 @@ type lane struct {
 	good    time.Time     // its last good answer
 	mean    time.Duration // its mean round-trip time
 	tries   int
-	settled bool // it has answered, or failed at once: it is not asked again
+	settled bool // it has answered, or failed at once: it is not asked again (see note)
 }
 
 // attempt is one sending of the question.
@@ -96,6 +96,9 @@ func (r *race) run(client context.Context) (Answer, error) {
 				continue // the timer keeps running for those
 			}
 			r.hedge = false
+			if r.waitsForFree(a) {
+				break
+			}
 			if !r.resend() && r.hopeless() {
 				return r.giveUp(ctx)
 			}
@@ -249,6 +252,26 @@ func (r *race) resend() bool {
 	return false
 }
 
+// refusedAgain reports whether the attempt a, which failed, is a repetition over UDP that was refused while an earlier attempt over the same lane is unanswered: the
+// upstream is restarting, and lost the earlier datagram. The question is sent again later.
+func (r *race) refusedAgain(a *attempt) bool {
+	return a.err != nil && a.lane.member.endpoint.Protocol == transport.UDP && transport.KindOf(a.err) == transport.Unreachable &&
+		slices.ContainsFunc(r.attempts, func(o *attempt) bool { return o.lane == a.lane && !o.over })
+}
+
+// waitsForFree reports whether the next try should wait, and plans it: the attempt a failed because this machine lacks a descriptor, memory or a port, and no upstream
+// is left that was not asked. An upstream that was not asked may have an open connection, and is asked at once.
+func (r *race) waitsForFree(a *attempt) bool {
+	if !transport.IsShortage(a.err) {
+		return false
+	}
+	if next := r.candidates(false); len(next) == 0 || next[0].tries == 0 {
+		return false
+	}
+	r.wait = min(minPatience<<(a.lane.tries-1), maxPause)
+	return true
+}
+
 // later plans the next try of a race that may not send now: when the upstream's time is up or the answer is
 // overdue, or soon, since other queries earn tokens meanwhile.
 func (r *race) later() {
@@ -265,7 +288,7 @@ func (r *race) later() {
 
 // note records the result of an attempt that did not settle the question.
 func (r *race) note(a *attempt) {
-	a.lane.settled = true
+	a.lane.settled = !transport.IsShortage(a.err) && !r.refusedAgain(a)
 	if a.err != nil {
 		r.err = fmt.Errorf("%s: %w", a.lane.member.name, a.err)
 		return
@@ -298,7 +321,7 @@ func (r *race) hopeless() bool {
 // judge marks upstreams as down that have been silent for long enough: the next step depends on it.
 func (r *race) judge() {
 	for _, a := range r.attempts {
-		if l := a.lane; !l.settled && time.Since(a.sent) >= a.silence {
+		if l := a.lane; !l.settled && !a.over && time.Since(a.sent) >= a.silence {
 			r.pool.silent(l.member, a.sent)
 		}
 	}
@@ -331,6 +354,8 @@ func (r *race) giveUp(ctx context.Context) (Answer, error) {
 		return Answer{}, fmt.Errorf("upstream: %w", cause)
 	case r.best != nil:
 		return r.best.answer(), nil
+	case transport.IsShortage(r.err):
+		return Answer{}, fmt.Errorf("upstream: %w: %w", ErrShortage, r.err)
 	case r.err != nil:
 		return Answer{}, fmt.Errorf("upstream: %w: %w", ErrUnreachable, r.err)
 	default:

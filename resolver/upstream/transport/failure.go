@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
+	"syscall"
 )
 
 // Failure is the kind of failure of an attempt at an upstream.
@@ -16,13 +18,14 @@ const (
 	Untrusted                  // TLS could not be agreed on, or the certificate is not the one expected
 	Malformed                  // it answered something that is no sound answer
 	Overload                   // too much is in flight to it already
+	Local                      // this machine lacks a descriptor, memory or a port for the attempt: the upstream is not at fault
 	Rcode                      // it answered with an error of its own: SERVFAIL, REFUSED and the like
 	Failures                   // the number of kinds
 )
 
 // String returns the name of the kind in metrics.
 func (f Failure) String() string {
-	return [...]string{"timeout", "unreachable", "untrusted", "malformed", "overload", "rcode"}[f]
+	return [...]string{"timeout", "unreachable", "untrusted", "malformed", "overload", "local", "rcode"}[f]
 }
 
 // KindOf sorts an error of Transport.Exchange.
@@ -30,6 +33,8 @@ func KindOf(err error) Failure {
 	switch {
 	case errors.Is(err, errFull):
 		return Overload
+	case IsShortage(err):
+		return Local
 	case errors.Is(err, errMalformed):
 		return Malformed
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
@@ -38,4 +43,13 @@ func KindOf(err error) Failure {
 		return Untrusted
 	}
 	return Unreachable
+}
+
+// shortages are the errors of system calls on a machine that lacks something: a descriptor (EMFILE, ENFILE), memory or room in a buffer (ENOBUFS, ENOMEM), a local port
+// or room in the buffer of a socket (EAGAIN). EADDRNOTAVAIL is not one of them: a machine without an IPv6 address returns it for every upstream over IPv6.
+var shortages = []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EAGAIN}
+
+// IsShortage reports whether err is caused by a lack of descriptors, memory, ports or room in a buffer on this machine.
+func IsShortage(err error) bool {
+	return slices.ContainsFunc(shortages, func(errno syscall.Errno) bool { return errors.Is(err, errno) })
 }
