@@ -62,10 +62,14 @@ func TestClientOfSilentZonesDoesNotBlockOthers(t *testing.T) {
 	})
 }
 
-func TestZoneOf(t *testing.T) {
-	for text, want := range map[string]string{"": "", "example": "example", "a.example": "a.example", "x.y.a.example": "a.example"} {
-		if got := wire.Text(zoneOf(name(t, text))); got != want && !(text == "" && got == ".") {
-			t.Errorf("zoneOf(%s) = %s, want %s", text, got, want)
+func TestZonesOf(t *testing.T) {
+	for text, want := range map[string][2]string{
+		"": {".", "."}, "example": {"example", "example"}, "a.example": {"a.example", "a.example"},
+		"y.a.example": {"y.a.example", "a.example"}, "x.y.a.example": {"y.a.example", "a.example"}, "w.x.y.a.example": {"y.a.example", "a.example"},
+	} {
+		three, two := zonesOf(name(t, text))
+		if got := [2]string{wire.Text(three), wire.Text(two)}; got != want {
+			t.Errorf("zonesOf(%s) = %v, want %v", text, got, want)
 		}
 	}
 }

@@ -22,7 +22,7 @@ const (
 // flights are the questions on their way upstream. Equal questions are asked once. At most one question for a name and type is on its way, whatever its flags:
 // several would make it easier to guess one of their IDs.
 type flights struct {
-	zones   *fair.Places[uint64]       // by a hash of the last labels of the name
+	zones   *fair.Places[uint64]       // by a hash of the last three labels of the name, in groups by a hash of the last two
 	clients *fair.Places[netip.Prefix] // by the client that asked first
 	seed    maphash.Seed
 	shards  [flightShards]flightShard
@@ -59,7 +59,7 @@ type flight struct {
 	held *flight // a question for the same name and type with other flags, which is asked next
 
 	client, network netip.Prefix
-	zone            uint64
+	zone, registry  uint64
 }
 
 // waiter is a query that waits for the answer of a flight.
@@ -99,9 +99,10 @@ func (l *waitList) remove(w *waiter) {
 }
 
 // init allows at most that many questions upstream at a time. No zone and no client gets all places, so that questions for zones with silent servers leave
-// places for others.
+// places for others. Names with the same three last labels take at most half of the places, and names with the same two last labels three quarters: the two last labels
+// may be those of a registry, such as co.uk, and a flood of names below victim.co.uk leaves places to the other names below co.uk.
 func (f *flights) init(most int) {
-	f.zones = fair.New[uint64](most, most/4)
+	f.zones = fair.New[uint64](most, most/2)
 	f.clients = fair.New[netip.Prefix](most, most/8) // fewer than zones reserve, so that one silent zone cannot take all places of a resolver that asks for many people
 	f.seed = maphash.MakeSeed()
 	f.ctx, f.cancel = context.WithCancel(context.Background())
@@ -135,12 +136,13 @@ func (f *flights) join(key cache.Key, client netip.Addr, asked int64, w *waiter,
 		fl.admit(s, w, goroutine)
 		return fl, false
 	}
-	zone := maphash.Bytes(f.seed, zoneOf(key.Name))
+	z, r := zonesOf(key.Name)
+	zone, registry := maphash.Bytes(f.seed, z), maphash.Bytes(f.seed, r)
 	own, network := fair.Client(client)
 	if !f.clients.Take(own, network) {
 		return nil, false
 	}
-	if !f.zones.Take(zone, zone) {
+	if !f.zones.Take(zone, registry) {
 		f.clients.Return(own, network)
 		return nil, false
 	}
@@ -148,7 +150,7 @@ func (f *flights) join(key cache.Key, client netip.Addr, asked int64, w *waiter,
 	fl = s.newFlight()
 	fl.key = key
 	fl.key.Name = fl.name[:copy(fl.name[:], key.Name)]
-	fl.hash, fl.asked, fl.client, fl.network, fl.zone = hash, asked, own, network, zone
+	fl.hash, fl.asked, fl.client, fl.network, fl.zone, fl.registry = hash, asked, own, network, zone, registry
 	fl.admit(s, w, goroutine)
 	if other != nil {
 		for other.held != nil {
@@ -212,7 +214,7 @@ func (w *waiter) kind() int {
 // land ends a flight with its answer. It returns the queries that waited for it, and the flight that is to be asked next, if there is one. The caller calls
 // running.Done when it has answered the queries.
 func (f *flights) land(fl *flight, e *cache.Answer) (waiting *waiter, next *flight) {
-	f.zones.Return(fl.zone, fl.zone)
+	f.zones.Return(fl.zone, fl.registry)
 	f.clients.Return(fl.client, fl.network)
 	s := f.shard(fl.hash)
 	s.mu.Lock()
@@ -223,7 +225,7 @@ func (f *flights) land(fl *flight, e *cache.Answer) (waiting *waiter, next *flig
 	}
 	next = fl.held
 	for next != nil && next.waiting == nil && next.done == nil { // nobody waits for its answer any more
-		f.zones.Return(next.zone, next.zone)
+		f.zones.Return(next.zone, next.registry)
 		f.clients.Return(next.client, next.network)
 		f.running.Done()
 		next = next.held
@@ -274,13 +276,13 @@ func (f *flights) hash(key cache.Key) uint64 {
 	return maphash.Bytes(f.seed, key.Name) ^ (uint64(key.Type)<<16|uint64(key.Class))*0x9e3779b97f4a7c15
 }
 
-// zoneOf returns the last two labels of a name: for most names, the zone that somebody registered.
-func zoneOf(name []byte) []byte {
-	last, before := 0, 0 // where the last label begins, and the one before
+// zonesOf returns the last three labels of a name, and the last two: for most names, one of them is the zone that somebody registered.
+func zonesOf(name []byte) (three, two []byte) {
+	var starts [3]int // of the last labels, the last one first
 	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
-		last, before = at, last
+		starts = [3]int{at, starts[0], starts[1]}
 	}
-	return name[before:]
+	return name[starts[2]:], name[starts[1]:]
 }
 
 // sweepEvery is the interval between two looks at waiting queries whose patience may have ended.
