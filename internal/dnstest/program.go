@@ -130,6 +130,9 @@ func (p *Program) Stdout() string { return p.stdout.String() }
 // Stderr returns what the process has written to its standard error so far.
 func (p *Program) Stderr() string { return p.stderr.String() }
 
+// PID returns the ID of the process.
+func (p *Program) PID() int { return p.cmd.Process.Pid }
+
 // Signal sends a signal to the process.
 func (p *Program) Signal(t testing.TB, sig syscall.Signal) {
 	t.Helper()
