@@ -114,7 +114,7 @@ func (r *race) run(client context.Context) (Answer, error) {
 	}
 }
 
-// start sends the question over l.
+// start sends the question over l. If it was sent before, allowed has taken a place among the repetitions, which is given back at the end of the attempt.
 func (r *race) start(l *lane) {
 	l.tries++
 	r.running++
@@ -131,7 +131,6 @@ func (r *race) start(l *lane) {
 		q.Sent = r.sent // that datagram belongs to the first attempt
 	}
 	repeat := int64(min(len(r.attempts)-1, 1))
-	r.pool.repeats.Add(repeat)
 	if !r.pool.group.start(func() {
 		defer r.pool.repeats.Add(-repeat)
 		defer cancel(nil)
@@ -207,15 +206,26 @@ func (r *race) eligible(l *lane, hedge bool) bool {
 	}
 }
 
-// allowed reports whether the question may be sent over l now, and takes the token that pays for it.
+// allowed reports whether the question may be sent over l now. If so, it takes a place among the repetitions, and the token that pays for it.
 func (r *race) allowed(l *lane, hedge bool) bool {
+	few := r.pool.repeats.Add(1) <= r.pool.maxRepeats
+	paid := r.pay(l, hedge, few)
+	if !paid {
+		r.pool.repeats.Add(-1)
+	}
+	return paid
+}
+
+// pay takes the token that pays for sending the question over l, if it costs one, and reports whether the question may be sent. few says that the number of
+// repetitions is below its maximum.
+func (r *race) pay(l *lane, hedge, few bool) bool {
 	budget := &r.pool.budget
 	switch last := r.attempts[len(r.attempts)-1]; {
 	case hedge:
 		return budget.take(hedgeReserve)
 	case !last.over && time.Since(last.sent) < last.overdue: // the answer may be on its way
 		return l.tries < maxTries && budget.take(0)
-	case r.pool.repeats.Load() >= r.pool.maxRepeats:
+	case !few:
 		return l.tries < maxTries && budget.take(0)
 	case l.tries == 0 && !l.member.isDown(): // a failover to a healthy upstream
 		return true
