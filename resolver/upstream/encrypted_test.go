@@ -182,6 +182,20 @@ func TestHTTPSRequestsIdentifyNobody(t *testing.T) {
 	}
 }
 
+// TestHTTPSPathIsSentAsConfigured checks that the path and the query of the URL are requested as they were written.
+func TestHTTPSPathIsSentAsConfigured(t *testing.T) {
+	u := dnstest.NewUpstream(t, nil)
+	var got atomic.Value
+	at := u.ServeHTTPS(t, func(_ http.ResponseWriter, r *http.Request) bool { got.Store(r.RequestURI); return false })
+	for _, path := range []string{"/abc/John%20Router", "/a%2Fb", "/a//b", "/a?b=%20c"} {
+		p := newPool(t, u.Roots, fmt.Sprintf("https://%s%s#%s", at, path, dnstest.TLSName))
+		exchange(t, p, "www.example")
+		if got.Load() != path {
+			t.Errorf("requested %q, want %q", got.Load(), path)
+		}
+	}
+}
+
 // TestHTTPSResponsesAreChecked checks that responses without a sound message fail with a clear error, and that the time in an HTTP cache shortens TTLs.
 func TestHTTPSResponsesAreChecked(t *testing.T) {
 	var respond atomic.Pointer[func(http.ResponseWriter)]

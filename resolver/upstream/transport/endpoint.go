@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +21,7 @@ const (
 	UDP Protocol = iota // and TCP on truncation (RFC 7766 section 5)
 	TCP
 	TLS   // RFC 7858
-	HTTPS // RFC 8484, over HTTP/2 or HTTP/1.1
+	HTTPS // RFC 8484, over HTTP/2
 	QUIC  // RFC 9250
 )
 
@@ -120,6 +121,9 @@ func (e *Endpoint) cutPath(text string) (rest string, err error) {
 	}
 	if strings.ContainsAny(path, "{}\\\"<>^`|") {
 		return "", fmt.Errorf("the path %q contains a character that a URL may not contain", path)
+	}
+	if _, err := url.Parse("https://host" + path); err != nil {
+		return "", fmt.Errorf("the path %q contains a percent sign without two hexadecimal digits after it", path)
 	}
 	e.Path = path
 	return rest, nil

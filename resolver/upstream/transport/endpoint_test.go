@@ -97,6 +97,7 @@ func TestParseEndpointRefuses(t *testing.T) {
 		{"udp://192.0.2.1:99999", "neither an IP address"},
 		{"tls://192.0.2.1/dns-query", "only https has one"},
 		{"https://dns.example/{a}", "may not contain"},
+		{"https://dns.example/a%zz", "two hexadecimal digits"},
 		{"udp://0.0.0.0", "one host"},
 		{"udp://[ff02::fb]", "one host"},
 		{"udp://192.0.2.1#name", "only tls, https and quic"},

@@ -11,7 +11,6 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -106,8 +105,7 @@ func requestURL(e Endpoint) string {
 	} else if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
-	path, query, _ := strings.Cut(e.Path, "?")
-	return (&url.URL{Scheme: "https", Host: host, Path: path, RawQuery: query}).String()
+	return "https://" + host + e.Path
 }
 
 // countedConn is a connection whose end is counted.
