@@ -76,6 +76,25 @@ func TestEncryptedTransportsShareConnection(t *testing.T) {
 	})
 }
 
+// TestFirstQuestionsShareConnection checks that many questions at the same time are answered over one connection although none is open yet.
+func TestFirstQuestionsShareConnection(t *testing.T) {
+	eachEncrypted(t, nil, func(t *testing.T, u *dnstest.Upstream, _, endpoint string) {
+		p := newPool(t, u.Roots, endpoint)
+		var asking sync.WaitGroup
+		for i := range 100 {
+			asking.Go(func() {
+				if _, err := exchangeWith(p, t.Context(), question(t, fmt.Sprintf("name-%d.example", i))); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		asking.Wait()
+		if n := u.Streams(); n != 1 {
+			t.Errorf("%d connections, want 1", n)
+		}
+	})
+}
+
 // TestEncryptedTransportsCheckCertificate checks that a certificate for another name, of an unknown authority or with a key that is not pinned is refused, and that a
 // pinned key is accepted.
 func TestEncryptedTransportsCheckCertificate(t *testing.T) {

@@ -70,6 +70,8 @@ func newHTTPSClient(c *Config, dial dialFunc) *httpsClient {
 		only2.SetHTTP2(true)
 		return &http.Transport{
 			Protocols:              only2,
+			MaxConnsPerHost:        1, // not counting connections without room: questions wait while one is opened, instead of opening one each
+			MaxIdleConnsPerHost:    maxLinks,
 			HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: writeTimeout},
 			IdleConnTimeout:        secureIdle,
 			MaxResponseHeaderBytes: maxHTTPHead,
