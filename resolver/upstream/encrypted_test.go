@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -213,6 +214,52 @@ func TestHTTPSPathIsSentAsConfigured(t *testing.T) {
 			t.Errorf("requested %q, want %q", got.Load(), path)
 		}
 	}
+}
+
+// openConns counts the open connections of a Dial function.
+type openConns struct{ n atomic.Int32 }
+
+func (o *openConns) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	o.n.Add(1)
+	return &closeNotedConn{conn, sync.OnceFunc(func() { o.n.Add(-1) })}, nil
+}
+
+// closeNotedConn is a connection that calls a function when it is closed.
+type closeNotedConn struct {
+	net.Conn
+	closed func()
+}
+
+func (c *closeNotedConn) Close() error {
+	c.closed()
+	return c.Conn.Close()
+}
+
+// shrinksTo waits until n connections are open.
+func (o *openConns) shrinksTo(t *testing.T, n int32, within time.Duration) {
+	t.Helper()
+	for end := time.Now().Add(within); o.n.Load() > n; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d connections are open after %v, want %d", o.n.Load(), within, n)
+		}
+	}
+}
+
+// TestHTTPSConnectionsEndWithPool checks that connections with questions in flight are closed when the pool ends.
+func TestHTTPSConnectionsEndWithPool(t *testing.T) {
+	u := dnstest.NewUpstream(t, func(*dnstest.Query) {})
+	var open openConns
+	p := newPoolOf(t, Config{RootCAs: u.Roots, Dial: open.dial}, encrypted(t, u)["https"])
+	for range 10 {
+		go p.Exchange(t.Context(), question(t, "www.example"))
+	}
+	time.Sleep(100 * time.Millisecond)
+	p.group.end()
+	open.shrinksTo(t, 0, 3*time.Second)
 }
 
 // TestHTTPSResponsesAreChecked checks that responses without a sound message fail with a clear error, and that the time in an HTTP cache shortens TTLs.

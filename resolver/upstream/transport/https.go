@@ -46,7 +46,7 @@ type httpsClient struct {
 	current  *http.Transport // holds the connections for new questions
 }
 
-// newHTTPSClient makes a client. It opens nothing yet. Its unused connections are closed when the context of c ends.
+// newHTTPSClient makes a client. It opens nothing yet. Its connections are closed when the context of c ends.
 func newHTTPSClient(c *Config, dial dialFunc) *httpsClient {
 	e := c.Endpoint
 	links := make(chan struct{}, maxLinks)
@@ -61,7 +61,8 @@ func newHTTPSClient(c *Config, dial dialFunc) *httpsClient {
 			<-links
 			return nil, err
 		}
-		return &countedConn{Conn: conn, closed: sync.OnceFunc(func() { <-links })}, nil
+		stop := context.AfterFunc(c.Context, func() { conn.Close() })
+		return &countedConn{Conn: conn, closed: sync.OnceFunc(func() { stop(); <-links })}, nil
 	}
 	secure := dialTLS(e, tlsConfig(e, c.RootCAs, "h2"), plain)
 	h := &httpsClient{endpoint: e, url: requestURL(e), spend: c.Spend}
@@ -92,7 +93,6 @@ func newHTTPSClient(c *Config, dial dialFunc) *httpsClient {
 		}
 	}
 	h.current = h.open()
-	context.AfterFunc(c.Context, h.retire)
 	return h
 }
 
