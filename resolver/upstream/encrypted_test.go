@@ -262,6 +262,25 @@ func TestHTTPSConnectionsEndWithPool(t *testing.T) {
 	open.shrinksTo(t, 0, 3*time.Second)
 }
 
+// TestRetiredHTTPSConnectionsAreClosed checks that retired connections with questions in flight are closed soon after these have ended, although they are not idle when
+// they are retired.
+func TestRetiredHTTPSConnectionsAreClosed(t *testing.T) {
+	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
+		time.Sleep(200 * time.Millisecond)
+		dnstest.Answer("@ 300 IN A 192.0.2.1")(q)
+	})
+	var open openConns
+	p := newPoolOf(t, Config{RootCAs: u.Roots, Dial: open.dial, patience: defaultTimeout, plainAfter: defaultTimeout}, encrypted(t, u)["https"])
+	var asking sync.WaitGroup
+	for range 5 {
+		asking.Go(func() { exchange(t, p, "www.example") })
+		time.Sleep(100 * time.Millisecond)
+		p.members[0].via.Retire()
+	}
+	asking.Wait()
+	open.shrinksTo(t, 0, 8*time.Second)
+}
+
 // TestHTTPSResponsesAreChecked checks that responses without a sound message fail with a clear error, and that the time in an HTTP cache shortens TTLs.
 func TestHTTPSResponsesAreChecked(t *testing.T) {
 	var respond atomic.Pointer[func(http.ResponseWriter)]

@@ -207,11 +207,12 @@ func shortenTTLs(msg []byte, age uint32) {
 	}
 }
 
-// retire makes new questions use other connections. Connections in use are closed after the last of their questions.
+// retire makes new questions use other connections. Connections in use are closed when their questions have ended.
 func (h *httpsClient) retire() {
 	h.mu.Lock()
 	old := h.current
 	h.current = h.open()
 	h.mu.Unlock()
 	old.CloseIdleConnections()
+	time.AfterFunc(retireAfter, old.CloseIdleConnections) // those that were in use
 }
