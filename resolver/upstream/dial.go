@@ -116,8 +116,8 @@ func addressesOf(msg []byte, typ uint16, ttl time.Duration) ([]netip.Addr, time.
 			continue
 		}
 		ttl = min(ttl, time.Duration(rr.TTL)*time.Second)
-		if a, ok := netip.AddrFromSlice(msg[rr.Data:rr.End]); ok && rr.Type == typ && !a.IsUnspecified() && !a.IsMulticast() { // some filters answer 0.0.0.0
-
+		a, ok := netip.AddrFromSlice(msg[rr.Data:rr.End])
+		if a = a.Unmap(); ok && rr.Type == typ && !a.IsUnspecified() && !a.IsMulticast() { // some filters answer 0.0.0.0 or ::ffff:0.0.0.0
 			addrs = append(addrs, a)
 		}
 	}

@@ -44,6 +44,20 @@ func TestLookupReturnsBothFamilies(t *testing.T) {
 	}
 }
 
+// TestLookupLeavesOutUnspecifiedAddresses checks the answers of filters that block the name: a connection to such an address would reach this machine.
+func TestLookupLeavesOutUnspecifiedAddresses(t *testing.T) {
+	p := newPool(t, nil, overUDP(dnstest.NewUpstream(t, func(q *dnstest.Query) {
+		if q.Msg.Question[0].Qtype == dns.TypeAAAA {
+			dnstest.Answer("@ 300 IN AAAA ::", "@ 300 IN AAAA ::ffff:0.0.0.0")(q)
+			return
+		}
+		dnstest.Answer("@ 300 IN A 0.0.0.0")(q)
+	})))
+	if got, err := p.lookup(t.Context(), "dns.example.org"); err == nil {
+		t.Errorf("addresses %v, want none", got.List)
+	}
+}
+
 func TestInterleave(t *testing.T) {
 	for _, tt := range []struct{ a, b, want []netip.Addr }{
 		{nil, nil, nil},
