@@ -3,9 +3,11 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,6 +129,50 @@ func TestHostsAreLookedUpAgain(t *testing.T) {
 		time.Sleep(10 * maxLookupRetry)
 		if n := book.count() - before; n < 5 || n > 25 {
 			t.Errorf("%d lookups in ten minutes of failures, want about ten", n)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// countedUpstream is a muteUpstream that counts questions.
+type countedUpstream struct {
+	muteUpstream
+	questions *atomic.Int32
+}
+
+func (u countedUpstream) Exchange(ctx context.Context, q *transport.Request) (transport.Reply, error) {
+	u.questions.Add(1)
+	return u.muteUpstream.Exchange(ctx, q)
+}
+
+// TestReplacedPoolsAreNotMonitored checks that a Switch whose hosts are looked up one after the other, so that each lookup makes a new pool, checks each upstream in
+// the last pool only.
+func TestReplacedPoolsAreNotMonitored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var questions, lookups atomic.Int32
+		s := NewSwitch(Config{open: func(transport.Endpoint) exchanger { return countedUpstream{questions: &questions} }}, func(context.Context, string) (Addresses, error) {
+			n := lookups.Add(1)
+			time.Sleep(time.Duration(n) * time.Millisecond)
+			return Addresses{[]netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})}, time.Hour}, nil
+		})
+		const hosts = 20
+		var urls []string
+		for i := range hosts {
+			urls = append(urls, fmt.Sprintf("tls://h%d.example", i))
+		}
+		if _, err := s.Replace(parseList(t, urls...)); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		time.Sleep(2 * time.Second)
+		if n := len(upstreamsOf(s)); n != hosts {
+			t.Errorf("%d upstreams, want %d", n, hosts)
+		}
+		if n := questions.Load(); n != hosts {
+			t.Errorf("%d questions to check for loops, want %d", n, hosts)
 		}
 		cancel()
 		<-done

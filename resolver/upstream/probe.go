@@ -22,6 +22,13 @@ const (
 // Run monitors the upstreams until ctx ends: it probes upstreams that are down until they answer, and detects upstreams that forward queries back to this server.
 // When Run returns, every goroutine that Run or Exchange started has ended, every connection is closed, and Exchange returns only errors. It is called once.
 func (p *Pool) Run(ctx context.Context) error {
+	p.monitor(ctx)
+	p.group.end()
+	return nil
+}
+
+// monitor is Run, except that it does not end the exchanges.
+func (p *Pool) monitor(ctx context.Context) {
 	var keepers sync.WaitGroup
 	for _, m := range p.members {
 		keepers.Go(func() { p.keepUp(ctx, m) })
@@ -29,8 +36,6 @@ func (p *Pool) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	keepers.Wait()
-	p.group.end()
-	return nil
 }
 
 // keepUp probes one upstream whenever it is down.

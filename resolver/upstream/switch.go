@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rempart/internal/pause"
 	"rempart/resolver/upstream/transport"
 )
 
@@ -34,7 +35,7 @@ type Switch struct {
 	draining   sync.WaitGroup
 }
 
-// drainTime is how long a replaced pool keeps running for its unanswered questions.
+// drainTime is how long a replaced pool keeps its connections for its unanswered questions. Its upstreams are no longer monitored.
 const drainTime = 10 * time.Second
 
 // NewSwitch returns a Switch without a pool. made is the configuration of every pool; its endpoints are those of Replace. Hosts of endpoints are looked up by
@@ -99,8 +100,12 @@ func (s *Switch) Run(ctx context.Context) error {
 	s.running = ctx
 	s.run = func(p *Pool) (stop func()) {
 		running, cancel := context.WithCancel(ctx)
-		s.draining.Go(func() { _ = p.Run(running) }) // its error is the end of running
-		return func() { time.AfterFunc(drainTime, cancel) }
+		s.draining.Go(func() {
+			p.monitor(running)
+			pause.For(ctx, drainTime)
+			p.group.end()
+		})
+		return cancel
 	}
 	if p := s.current.Load(); p != nil {
 		s.stop = s.run(p)
