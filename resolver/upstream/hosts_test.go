@@ -248,3 +248,20 @@ func TestSwitchRefusesHostsWithoutLookup(t *testing.T) {
 		t.Error("an endpoint without an address was accepted")
 	}
 }
+
+// TestSwitchRefusesTooManyUpstreams checks that more than maxEndpoints upstreams are refused, with addresses or with host names, instead of not being used.
+func TestSwitchRefusesTooManyUpstreams(t *testing.T) {
+	for _, format := range []string{"udp://192.0.2.%d", "tls://h%d.example"} {
+		s := NewSwitch(Config{}, new(phoneBook).lookup)
+		var urls []string
+		for i := range maxEndpoints + 1 {
+			urls = append(urls, fmt.Sprintf(format, i))
+		}
+		if _, err := s.Replace(parseList(t, urls[1:]...)); err != nil {
+			t.Error(err)
+		}
+		if _, err := s.Replace(parseList(t, urls...)); err == nil {
+			t.Errorf("%d upstreams like %s were accepted", len(urls), urls[0])
+		}
+	}
+}

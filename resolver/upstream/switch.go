@@ -55,6 +55,9 @@ func (s *Switch) Replace(list []transport.Endpoint) (changed bool, err error) {
 	if slices.Equal(list, s.configured) {
 		return false, nil
 	}
+	if len(list) > maxEndpoints { // expand shortens a list that the addresses of hosts make longer
+		return false, fmt.Errorf("upstream: %d upstreams are configured, at most %d are possible", len(list), maxEndpoints)
+	}
 	if i := slices.IndexFunc(list, transport.Endpoint.NeedsLookup); i >= 0 && s.lookup == nil {
 		return false, fmt.Errorf("upstream: endpoint %v has no address", list[i])
 	}
