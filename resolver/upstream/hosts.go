@@ -19,6 +19,7 @@ const (
 	maxLookupEvery   = 24 * time.Hour
 	minLookupRetry   = 500 * time.Millisecond // the same after failures: it doubles
 	maxLookupRetry   = time.Minute
+	maxFirstRetry    = 5 * time.Second  // instead, while no address of the host is known
 	maxFirstLookup   = 3 * time.Second  // how long a question waits for the first lookup after the start
 	outageCheck      = 10 * time.Second // time between two checks whether all addresses of a host are down, so that a new lookup may help
 )
@@ -146,13 +147,23 @@ func (s *Switch) follow(ctx context.Context, h *host) {
 		wait := min(max(found.TTL, minLookupEvery), maxLookupEvery)
 		if err != nil {
 			wait = jitter(retry)
-			retry = min(2*retry, maxLookupRetry)
+			retry = min(2*retry, s.maxRetry(h))
 		} else {
 			retry = minLookupRetry
 		}
 		s.learn(h, found.List, err)
 		s.waitForLookup(ctx, h, wait)
 	}
+}
+
+// maxRetry returns the longest time between two lookups of h that fail. Without an address, clients may have no DNS until the next lookup.
+func (s *Switch) maxRetry(h *host) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(h.addrs) == 0 {
+		return maxFirstRetry
+	}
+	return maxLookupRetry
 }
 
 // waitForLookup waits until h is to be looked up again, after a time at the latest.

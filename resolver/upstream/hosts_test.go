@@ -135,6 +135,30 @@ func TestHostsAreLookedUpAgain(t *testing.T) {
 	})
 }
 
+// TestHostWithoutAddressIsLookedUpSoonAfterLongOutage checks that a host which could not be looked up for ten minutes after the start is in use a few seconds after
+// the lookup works: until then, clients have no DNS.
+func TestHostWithoutAddressIsLookedUpSoonAfterLongOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		book := &phoneBook{addrs: map[string][]string{}, ttl: time.Hour}
+		s := NewSwitch(Config{open: func(transport.Endpoint) exchanger { return muteUpstream{} }}, book.lookup)
+		if _, err := s.Replace(parseList(t, "tls://dns.example")); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		time.Sleep(10 * time.Minute)
+		book.set("dns.example", "192.0.2.1")
+		time.Sleep(maxFirstRetry * 5 / 4)
+		synctest.Wait()
+		if got, want := upstreamsOf(s), []string{"tls://dns.example@192.0.2.1"}; !slices.Equal(got, want) {
+			t.Errorf("upstreams %v, want %v", got, want)
+		}
+		cancel()
+		<-done
+	})
+}
+
 // countedUpstream is a muteUpstream that counts questions.
 type countedUpstream struct {
 	muteUpstream
