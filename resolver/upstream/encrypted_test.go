@@ -96,6 +96,24 @@ func TestFirstQuestionsShareConnection(t *testing.T) {
 	})
 }
 
+// TestSlowEncryptedUpstreamGetsPaddedQueriesOnly checks that no query without EDNS is sent to an encrypted upstream that is slow: it would not be padded, and its length
+// would reveal the name.
+func TestSlowEncryptedUpstreamGetsPaddedQueriesOnly(t *testing.T) {
+	eachEncrypted(t, dnstest.Delay(600*time.Millisecond, dnstest.Answer("@ 300 IN A 192.0.2.1")), func(t *testing.T, u *dnstest.Upstream, _, endpoint string) {
+		p := newPoolOf(t, Config{RootCAs: u.Roots}, endpoint)
+		var asking sync.WaitGroup
+		for i := range 4 {
+			asking.Go(func() { exchange(t, p, fmt.Sprintf("name-%d.example", i)) })
+		}
+		asking.Wait()
+		for _, q := range u.Seen() {
+			if q.Size%128 != 0 {
+				t.Errorf("a query of %d bytes, want a multiple of 128", q.Size)
+			}
+		}
+	})
+}
+
 // TestEncryptedTransportsCheckCertificate checks that a certificate for another name, of an unknown authority or with a key that is not pinned is refused, and that a
 // pinned key is accepted.
 func TestEncryptedTransportsCheckCertificate(t *testing.T) {

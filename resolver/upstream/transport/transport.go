@@ -247,8 +247,9 @@ func (t *Transport) askEither(ctx context.Context, q *Request) (Reply, error) {
 	}
 	late := time.AfterFunc(after, func() {
 		t.group.start(func() {
-			// The upstream is known to understand EDNS if it echoes cookies, and an answer without EDNS has no cookie by which a forged one is recognized.
-			if t.cookies.active() || !t.spend(false) {
+			// Nobody on the way sees the OPT in an encrypted query, and without it the query is not padded. An upstream is known to understand EDNS if it echoes
+			// cookies, and an answer without EDNS has no cookie by which a forged one is recognized.
+			if t.pad || t.cookies.active() || !t.spend(false) {
 				return
 			}
 			if r, err := t.ask(either, q, false); err == nil && !r.bare && pause.For(either, plainGrace) {
