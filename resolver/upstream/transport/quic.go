@@ -96,10 +96,15 @@ func (c *quicClient) exchange(ctx context.Context, frame []byte) ([]byte, error)
 	case err == nil:
 	case ctx.Err() != nil:
 		err = fmt.Errorf("waiting over QUIC: %w", context.Cause(ctx))
-	case conn.Context().Err() != nil:
+	case errors.Is(err, errMalformed):
+	case errors.As(err, new(*quic.StreamError)): // the upstream ended this stream only
+		err = fmt.Errorf("%w: %w", errMalformed, err)
+	default:
 		err = fmt.Errorf("%w: %w", ErrDied, err)
-	case !errors.Is(err, errMalformed):
-		err = fmt.Errorf("%w: %w", errMalformed, err) // the upstream ended this stream only
+		select {
+		case <-conn.Context().Done(): // a moment later than its streams; until then, connection would return conn again
+		case <-ctx.Done():
+		}
 	}
 	return msg, err
 }
