@@ -17,8 +17,9 @@ import (
 )
 
 // ServeHTTPS makes the upstream answer over HTTPS as well, with HTTP/2 or HTTP/1.1 and on every path, until the test ends. Queries have the network "https". check
-// sees every request before it is answered; if it returns true, it has written the response itself. check may be nil.
-func (u *Upstream) ServeHTTPS(t testing.TB, check func(http.ResponseWriter, *http.Request) bool) netip.AddrPort {
+// sees every request before it is answered; if it returns true, it has written the response itself. check may be nil. Each of configure may change the server before it
+// starts.
+func (u *Upstream) ServeHTTPS(t testing.TB, check func(http.ResponseWriter, *http.Request) bool, configure ...func(*http.Server)) netip.AddrPort {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -34,6 +35,9 @@ func (u *Upstream) ServeHTTPS(t testing.TB, check func(http.ResponseWriter, *htt
 			}
 			u.serveRequest(w, r)
 		}),
+	}
+	for _, change := range configure {
+		change(s)
 	}
 	u.work.Go(func() { _ = s.ServeTLS(l, "", "") })
 	t.Cleanup(func() { s.Close() })

@@ -354,6 +354,24 @@ func TestHTTPSResponsesAreChecked(t *testing.T) {
 	}
 }
 
+// TestHTTPSQuestionsWaitForRoom checks that questions wait if the upstream allows one question per connection, and that few connections are opened.
+func TestHTTPSQuestionsWaitForRoom(t *testing.T) {
+	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
+		time.Sleep(10 * time.Millisecond)
+		dnstest.Answer("@ 300 IN A 192.0.2.1")(q)
+	})
+	at := u.ServeHTTPS(t, nil, func(s *http.Server) { s.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 1} })
+	p := newPool(t, u.Roots, fmt.Sprintf("https://%s/dns-query#%s", at, dnstest.TLSName))
+	var asking sync.WaitGroup
+	for i := range 60 {
+		asking.Go(func() { exchange(t, p, fmt.Sprintf("name-%d.example", i)) })
+	}
+	asking.Wait()
+	if n := u.Streams(); n > 32 { // 16 at a time
+		t.Errorf("%d connections for 60 questions", n)
+	}
+}
+
 // TestQUICUpstreamRestarts checks that questions are answered soon after a server on the same address replaced the one that knew the connection.
 func TestQUICUpstreamRestarts(t *testing.T) {
 	u := dnstest.NewUpstream(t, nil)

@@ -80,7 +80,7 @@ func NewForwarding(c *config.Config, log *slog.Logger, questions int) (*Forwardi
 	}
 	f.Refresh()
 	for _, z := range zones {
-		made.Strategy = strategies.of(z.text)
+		made.Strategy = strategies.of(z.name)
 		group := upstream.NewSwitch(made, lookup)
 		if _, err := group.Replace(z.endpoints); err != nil {
 			return nil, err
@@ -122,7 +122,6 @@ func (f *Forwarding) setBootstrap(needed bool) error {
 
 // zone is a zone of REMPART_FORWARD.
 type zone struct {
-	text      string // as configured
 	name      string // in wire format
 	endpoints []transport.Endpoint
 }
@@ -144,7 +143,7 @@ func parseZones(forwards []config.Forward) (zones []zone, err error) {
 		i := slices.IndexFunc(zones, func(z zone) bool { return z.name == string(name) })
 		if i < 0 {
 			i = len(zones)
-			zones = append(zones, zone{text: f.Zone, name: string(name)})
+			zones = append(zones, zone{name: string(name)})
 		}
 		zones[i].endpoints = append(zones[i].endpoints, one...)
 	}
@@ -154,12 +153,12 @@ func parseZones(forwards []config.Forward) (zones []zone, err error) {
 // strategies are the strategies of REMPART_UPSTREAMS and of the zones that have one of their own.
 type strategies struct {
 	main  upstream.Strategy
-	zones map[string]upstream.Strategy // by the text of the zone, in lower case
+	zones map[string]upstream.Strategy // by the zone in wire format
 }
 
 // of returns the strategy of a zone.
 func (s *strategies) of(zone string) upstream.Strategy {
-	if own, ok := s.zones[strings.ToLower(zone)]; ok {
+	if own, ok := s.zones[zone]; ok {
 		return own
 	}
 	return s.main
@@ -175,18 +174,21 @@ func parseStrategies(values []string, zones []zone) (strategies, error) {
 			name, text = "", value
 		}
 		parsed, err := upstream.ParseStrategy(text)
-		switch {
-		case err != nil:
+		if err != nil {
 			return s, config.Bad("STRATEGY", value, err.Error())
-		case !isZone && seen:
-			return s, config.Bad("STRATEGY", value, "two strategies for all zones: write zone=strategy for a zone of REMPART_FORWARD")
-		case !isZone:
+		}
+		if !isZone {
+			if seen {
+				return s, config.Bad("STRATEGY", value, "two strategies for all zones: write zone=strategy for a zone of REMPART_FORWARD")
+			}
 			s.main, seen = parsed, true
 			continue
-		case !slices.ContainsFunc(zones, func(z zone) bool { return strings.EqualFold(z.text, name) }):
+		}
+		wire, err := blocklist.AppendName(nil, name)
+		if err != nil || !slices.ContainsFunc(zones, func(z zone) bool { return z.name == string(wire) }) {
 			return s, config.Bad("STRATEGY", value, "the zone is not one of REMPART_FORWARD")
 		}
-		s.zones[strings.ToLower(name)] = parsed
+		s.zones[string(wire)] = parsed
 	}
 	return s, nil
 }

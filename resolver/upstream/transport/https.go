@@ -17,16 +17,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rempart/internal/pause"
 	"rempart/internal/wire"
 )
 
 const (
-	maxRequests  = 1024             // questions in flight to an upstream over HTTPS or QUIC
-	maxLinks     = 16               // HTTP/2 connections to one upstream: each takes as many questions as the upstream allows, mostly 100 or more
-	secureIdle   = 30 * time.Second // an unused HTTP/2 or QUIC connection is closed
-	pingAfter    = time.Second      // time without a frame, with questions in flight, after which an HTTP/2 connection is tested
-	pingTimeout  = 2 * time.Second  // time to answer that test
-	maxHTTPHead  = 16 << 10         // bytes of the head of a response
+	maxRequests  = 1024                  // questions in flight to an upstream over HTTPS or QUIC
+	maxLinks     = 16                    // HTTP/2 connections to one upstream: each takes as many questions as the upstream allows, mostly 100 or more
+	secureIdle   = 30 * time.Second      // an unused HTTP/2 or QUIC connection is closed
+	pingAfter    = time.Second           // time without a frame, with questions in flight, after which an HTTP/2 connection is tested
+	pingTimeout  = 2 * time.Second       // time to answer that test
+	roomCheck    = 20 * time.Millisecond // time between two looks for room while all connections are full
+	maxHTTPHead  = 16 << 10              // bytes of the head of a response
 	messageMedia = "application/dns-message"
 )
 
@@ -130,15 +132,25 @@ func (h *httpsClient) ask(ctx context.Context, q *Question, f Form) (r Reply, ec
 	}
 	defer h.inFlight.Add(-1)
 	sent := AppendQuery(make([]byte, 0, maxQuery), q, 0, f) // the ID is 0 (RFC 8484 section 4.1)
-	msg, err := h.post(ctx, sent)
+	msg, err := h.postWithRoom(ctx, sent)
 	if errors.Is(err, ErrDied) && ctx.Err() == nil && h.spend(true) {
-		msg, err = h.post(ctx, sent)
+		msg, err = h.postWithRoom(ctx, sent)
 	}
 	if err != nil {
 		return r, false, err
 	}
 	o := receive(msg, &call{question: q, sent: sent})
 	return o.reply, o.echoed, o.err
+}
+
+// postWithRoom calls post until there is room for a question: an upstream may allow few questions on one connection.
+func (h *httpsClient) postWithRoom(ctx context.Context, query []byte) ([]byte, error) {
+	for {
+		msg, err := h.post(ctx, query)
+		if !errors.Is(err, errFull) || !pause.For(ctx, roomCheck) {
+			return msg, err
+		}
+	}
 }
 
 // post sends a query, and returns the message in the response. The error is ErrDied if a connection ended.
@@ -172,10 +184,19 @@ func (h *httpsClient) post(ctx context.Context, query []byte) ([]byte, error) {
 	return msg, err
 }
 
+// statusError returns the error of a response with another status than 200.
+func statusError(status int) error {
+	err := fmt.Errorf("%w %d", errStatus, status)
+	if status == http.StatusNotFound || status == http.StatusMethodNotAllowed {
+		err = fmt.Errorf("%w: is the path of the URL right?", err)
+	}
+	return err
+}
+
 // readResponse returns the message in a response.
 func readResponse(response *http.Response) ([]byte, error) {
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%w %d: is the path of the URL right?", errStatus, response.StatusCode)
+		return nil, statusError(response.StatusCode)
 	}
 	if media, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); err != nil || media != messageMedia {
 		return nil, fmt.Errorf("%w: the response has the content type %.60q instead of %s", errMalformed, response.Header.Get("Content-Type"), messageMedia)
