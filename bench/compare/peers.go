@@ -33,8 +33,8 @@ type peer struct {
 	settings string   // its configuration in words
 
 	// The command. In the arguments, the environment and the files, words in braces are replaced: {dir} is its own folder, {port} and {addr} are where it
-	// answers, {upstream} is where it forwards to ({upstreamhost}, {upstreamport}), {encrypted} the same over TLS, with a key of the hash {pin}, {list} is the file of names, {zone} the same as a response policy zone,
-	// {cache} a folder in memory if there is one.
+	// answers, {upstream} is where it forwards to ({upstreamhost}, {upstreamport}), {encrypted} is where it forwards to over TLS, with a key of the hash {pin},
+	// {list} is the file of names, {zone} the same as a response policy zone, {cache} a folder in memory if there is one.
 	args  []string
 	env   []string
 	files map[string]string // by name, in {dir}
@@ -104,7 +104,7 @@ var bareForwarder = peer{
 	args:     []string{"{addr}", "{upstream}"}, env: []string{"GOMAXPROCS=1"},
 }
 
-// overTLS returns those of the servers that are also measured under misses while they forward over TLS.
+// overTLS returns the servers that are also measured with misses while they forward over TLS, with the settings for TLS.
 func overTLS(servers []peer) (all []peer) {
 	for _, p := range servers {
 		switch p.key {
@@ -244,7 +244,7 @@ type setup struct {
 	shared   string // a folder in memory, or dir
 	list     string
 	zone     string
-	upstream where
+	upstream endpoints
 	paths    map[string]string // of the programs
 }
 

@@ -16,7 +16,7 @@ func TestConfigurationsHaveNoPlaceholders(t *testing.T) {
 		paths[p.program] = "/usr/bin/" + p.program
 	}
 	dir := t.TempDir()
-	s := setup{dir: dir, shared: dir, list: "/l/list.txt", zone: "/l/list.rpz", upstream: where{addr: "127.0.0.1:5301"}, paths: paths}
+	s := setup{dir: dir, shared: dir, list: "/l/list.txt", zone: "/l/list.rpz", upstream: endpoints{addr: "127.0.0.1:5301"}, paths: paths}
 	for _, p := range peers {
 		run, forget, err := s.prepare(p, p.key, "127.0.0.1:5300", "EXTRA=1")
 		if err != nil {

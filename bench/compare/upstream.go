@@ -64,7 +64,7 @@ func (u upstream) Fast(batch []wire.Query) {
 func (upstream) Slow(context.Context, *wire.Query) {}
 func (upstream) Shed(*wire.Query)                  {}
 
-// serveUpstream is the child: it serves addr, and encrypted over TLS, until it gets a signal.
+// serveUpstream is the child process. It answers at the address addr over UDP and TCP, and at the address encrypted over TLS, until it gets a signal.
 func serveUpstream(addr, encrypted, certificate string) error {
 	at, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -82,12 +82,12 @@ func serveUpstream(addr, encrypted, certificate string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	overTLS, err := listenTLS(encrypted, certificate)
+	secure, err := listenTLS(encrypted, certificate)
 	if err != nil {
 		return err
 	}
-	context.AfterFunc(ctx, func() { overTLS.Close() })
-	go acceptTLS(overTLS, upstream{&asked, count})
+	context.AfterFunc(ctx, func() { secure.Close() })
+	go acceptTLS(secure, upstream{&asked, count})
 	return s.Run(ctx)
 }
 
@@ -105,15 +105,15 @@ func upstreamAsked(addr string) (uint32, error) {
 	return 0, fmt.Errorf("the upstream does not say what it was asked: %v", a)
 }
 
-// where says where the upstream answers.
-type where struct {
+// endpoints holds the addresses at which the upstream answers.
+type endpoints struct {
 	addr      string // over UDP and TCP
 	encrypted string // over TLS
 	pin       string // SHA-256 hash of its key, in base64
 }
 
 // launchUpstream runs this program again as the upstream, on the load generator's core.
-func launchUpstream(dir string) (p *process, at where, err error) {
+func launchUpstream(dir string) (p *process, at endpoints, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, at, err
