@@ -20,7 +20,7 @@ const (
 	maxCookieLen    = clientCookieLen + 32
 
 	cookieLife    = time.Hour   // after this time a client cookie is replaced
-	cookieStrikes = 3           // questions in a row that only TCP answers, until cookies are given up
+	cookieStrikes = 3           // questions in a row that only TCP answers, after which cookies are given up
 	offerWait     = time.Second // how long the answer to an offer is waited for
 )
 
@@ -33,13 +33,13 @@ var (
 // cookie is a client cookie, with the server cookie that the upstream returned for it last. It never changes.
 type cookie struct {
 	text  [maxCookieLen]byte // the client cookie, then the server cookie
-	size  int                // of the text; clientCookieLen while there is no server cookie
+	size  int                // of text, in bytes; clientCookieLen while there is no server cookie
 	local netip.Addr         // the address of this machine from which it is sent; invalid if unknown
 	born  time.Time
 }
 
-// newCookie returns a random client cookie. It is not the hash of both addresses and a secret that RFC 7873 appendix A.1 describes: behind routers, this machine may
-// have the same private address in several networks, and would send the same hash from all of them.
+// newCookie returns a random client cookie. It is not the hash of both addresses and a secret that RFC 7873 appendix A.1 describes: behind routers, this
+// machine may have the same private address in several networks, and would send the same hash from all of them.
 func newCookie(local netip.Addr) *cookie {
 	k := &cookie{size: clientCookieLen, local: local, born: time.Now()}
 	rand.Read(k.text[:clientCookieLen])
@@ -58,13 +58,13 @@ func (k *cookie) with(option []byte) *cookie {
 
 // cookies holds the cookie of one upstream (RFC 7873). Its methods may be called concurrently. The zero value sends no cookies.
 //
-// A client cookie identifies this machine to everybody on the path, so it must not follow this machine from one network to another (RFC 9018 section 3). It is
-// sent from one local address only and for an hour at most. It is forgotten when the upstream goes down: the network may have changed while the local address is the
-// same.
+// A client cookie identifies this machine to everybody on the path, so it must not follow this machine from one network to another (RFC 9018 section 3). It
+// is sent from one local address only and for an hour at most. It is forgotten when the upstream goes down: the network may have changed while the local
+// address is the same.
 type cookies struct {
 	current atomic.Pointer[cookie] // nil: the upstream is not known to echo cookies
-	strikes atomic.Int32           // towards lost
-	lost    quirk                  // it echoed cookies, and no longer does
+	strikes atomic.Int32           // questions in a row towards cookieStrikes
+	lost    quirk                  // the upstream echoed cookies, and no longer does
 }
 
 // active reports whether queries carry cookies, and answers must.
@@ -123,11 +123,11 @@ func (c *cookies) store(option []byte) {
 	if k == nil || !bytes.Equal(k.text[:clientCookieLen], option[:clientCookieLen]) || bytes.Equal(k.value(), option) {
 		return
 	}
-	c.current.CompareAndSwap(k, k.with(option)) // if another answer was faster, its cookie is as good
+	c.current.CompareAndSwap(k, k.with(option)) // if another answer has replaced the cookie meanwhile, that one is as good
 }
 
 // strike notes that only TCP answered a question, because the answer over UDP did not echo the client cookie, or refused the server cookie twice. A single such
-// answer may be forged. Several in a row are from an upstream that no longer knows cookies, or from another site of its anycast address.
+// answer may be forged. Several in a row are from an upstream that no longer supports cookies, or from another site of its anycast address.
 func (c *cookies) strike() {
 	if c.strikes.Add(1) >= cookieStrikes {
 		c.strikes.Store(0)

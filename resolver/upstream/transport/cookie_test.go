@@ -90,7 +90,7 @@ func TestAnswersAreJudgedByTheirCookie(t *testing.T) {
 	}
 	plain := AppendQuery(nil, &q, 77, Form{EDNS: true})
 	if m, err := c.judge(answerTo(t, plain, nil), plain, false, false); m != exact || err != nil {
-		t.Errorf("an answer without a cookie to a query without: %d, %v", m, err)
+		t.Errorf("an answer without a cookie to a query without a cookie: %d, %v; want %d", m, err, exact)
 	}
 }
 
@@ -134,7 +134,7 @@ func TestClientCookieIsReplaced(t *testing.T) {
 	})
 }
 
-// TestJudgingCookiesAllocatesNothing checks what every datagram with a cookie passes.
+// TestJudgingCookiesAllocatesNothing checks the method that judges every datagram with a cookie.
 func TestJudgingCookiesAllocatesNothing(t *testing.T) {
 	q := Question{Name: wireName(t, "www.example.org"), Type: 1, Class: 1}
 	c := inUse()

@@ -45,7 +45,7 @@ type Endpoint struct {
 }
 
 const (
-	maxEndpoint = 1024 // bytes of an endpoint in text Form: a host name, a path, pins and more
+	maxEndpoint = 1024 // bytes of an endpoint as text: a host name, a path, pins and more
 	maxPins     = 8
 	maxWeight   = 100
 	defaultPath = "/dns-query"
@@ -60,7 +60,7 @@ func (e Endpoint) WithAddress(a netip.Addr) Endpoint {
 	return e
 }
 
-// ParseEndpoint reads an upstream in text Form:
+// ParseEndpoint reads an upstream from text:
 //
 //	[transport://]host[:port][/path][@address][#[name][&pin-sha256=hash]...[&weight=number]]
 //
@@ -75,7 +75,7 @@ func ParseEndpoint(s string) (Endpoint, error) {
 		return fail("longer than %d bytes", maxEndpoint)
 	}
 	if strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
-		return fail("it contains a space or a character that is not ASCII")
+		return fail("it contains a space or a character that is not ASCII; several upstreams are separated by commas")
 	}
 	e := Endpoint{}
 	scheme, rest, found := strings.Cut(s, "://")
@@ -215,7 +215,7 @@ func (e *Endpoint) setName(name string, more bool) error {
 	case !e.Protocol.Encrypted():
 		return fmt.Errorf("#name is the name on the certificate, and %v has no certificate: only tls, https and quic have one", e.Protocol)
 	case found && hostName(before):
-		return fmt.Errorf("%q is not a host name: the port stands before it, as in %v://%s:%s#%s", name, e.Protocol, e.hostText(), port, before)
+		return fmt.Errorf("%q is not a host name: the port belongs before #, as in %v://%s:%s#%s", name, e.Protocol, e.hostText(), port, before)
 	case !hostName(name):
 		return fmt.Errorf("%q is not a host name", name)
 	}

@@ -15,11 +15,11 @@ type Failure uint8
 const (
 	Timeout     Failure = iota // no answer in time
 	Unreachable                // the network or the host refused, or closed the connection
-	Untrusted                  // TLS could not be agreed on, or the certificate is not the one expected
-	Malformed                  // it answered something that is no sound answer
-	Overload                   // too much is in flight to it already
+	Untrusted                  // the TLS handshake failed, for example because the certificate is not valid for the upstream
+	Malformed                  // the upstream sent a message that is no valid answer
+	Overload                   // too many questions are in flight to the upstream
 	Local                      // this machine lacks a descriptor, memory or a port for the attempt: the upstream is not at fault
-	Rcode                      // it answered with an error of its own: SERVFAIL, REFUSED and the like
+	Rcode                      // the upstream answered with an error: SERVFAIL, REFUSED and the like
 	Failures                   // the number of kinds
 )
 
@@ -28,7 +28,7 @@ func (f Failure) String() string {
 	return [...]string{"timeout", "unreachable", "untrusted", "malformed", "overload", "local", "rcode"}[f]
 }
 
-// KindOf sorts an error of Transport.Exchange.
+// KindOf returns the kind of an error of Transport.Exchange.
 func KindOf(err error) Failure {
 	switch {
 	case errors.Is(err, errFull):
@@ -45,8 +45,8 @@ func KindOf(err error) Failure {
 	return Unreachable
 }
 
-// shortages are the errors of system calls on a machine that lacks something: a descriptor (EMFILE, ENFILE), memory or room in a buffer (ENOBUFS, ENOMEM), a local port
-// or room in the buffer of a socket (EAGAIN). EADDRNOTAVAIL is not one of them: a machine without an IPv6 address returns it for every upstream over IPv6.
+// shortages are the errors of system calls on a machine that lacks a descriptor (EMFILE, ENFILE), memory or room in a buffer (ENOBUFS, ENOMEM), a local
+// port or room in the buffer of a socket (EAGAIN). EADDRNOTAVAIL is not one of them: a machine without an IPv6 address returns it for every upstream over IPv6.
 var shortages = []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EAGAIN}
 
 // IsShortage reports whether err is caused by a lack of descriptors, memory, ports or room in a buffer on this machine.

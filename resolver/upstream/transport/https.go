@@ -112,7 +112,7 @@ func requestURL(e Endpoint) string {
 	return "https://" + host + e.Path
 }
 
-// countedConn is a connection whose end is counted.
+// countedConn is a connection that calls closed when it is closed.
 type countedConn struct {
 	net.Conn
 	closed func()

@@ -18,7 +18,7 @@ type Question struct {
 
 const (
 	optionPadding = 12  // RFC 7830
-	padBlock      = 128 // bytes to which a query over TLS is padded (RFC 8467 section 4.1)
+	padBlock      = 128 // the length of a query over an encrypted protocol is a multiple of this number of bytes (RFC 8467 section 4.1)
 )
 
 // Form is the form of one query, apart from the question.
@@ -72,9 +72,9 @@ func AppendQuery(dst []byte, q *Question, id uint16, f Form) []byte {
 }
 
 const (
-	// MaxQuery is the longest query for a datagram that AppendQuery makes, in bytes.
+	// MaxQuery is the length of the longest query for a datagram that AppendQuery makes, in bytes.
 	MaxQuery = wire.HeaderLen + wire.MaxName + 4 + wire.OPTLen + wire.OptionLen + maxCookieLen
-	// maxQuery is the longest query AppendQuery makes, padding and the framing of a stream included.
+	// maxQuery is the length of the longest query that AppendQuery makes, in bytes, with padding and the length field of a stream.
 	maxQuery = 2 + max(MaxQuery, (wire.HeaderLen+wire.MaxName+4+wire.OPTLen+wire.OptionLen+padBlock-1)/padBlock*padBlock)
 )
 
@@ -85,8 +85,8 @@ func randomID() uint16 {
 	return binary.BigEndian.Uint16(b[:])
 }
 
-// MixCase gives every letter of a canonical name a random case, by the bits that random returns. An answer must repeat it (draft-vixie-dnsext-dns0x20): up to
-// one more bit per letter that a forger must guess.
+// MixCase gives every letter of a canonical name a random case, from the bits that random returns. An answer must echo the case (draft-vixie-dnsext-dns0x20),
+// so that an attacker who forges an answer must guess one more bit per letter.
 func MixCase(name []byte, random func() uint64) {
 	bits := uint64(0)
 	for i, c := range name {
@@ -108,14 +108,14 @@ func randomBits() uint64 {
 	return binary.BigEndian.Uint64(b[:])
 }
 
-// Match is how far a message answers a query.
+// Match is the result of the comparison of a message with a query.
 type Match uint8
 
-// Foreign and Bare are the results of which callers of JudgeDatagram know: a message with any other result is decoded by Read.
+// Callers of JudgeDatagram handle Foreign and Bare, and decode a message with any other result by Read.
 const (
-	Foreign Match = iota // not an answer to it at all
-	recased              // its question differs in the case of letters
-	Bare                 // the right ID and an error, without a question (RFC 1035 allows it): Restore
+	Foreign Match = iota // no answer to the query
+	recased              // an answer whose question differs in the case of letters
+	Bare                 // the right ID and an error, without a question (RFC 1035 allows it): use Restore
 	exact
 )
 
@@ -152,14 +152,14 @@ func compare(msg, sent []byte) Match {
 	return recased
 }
 
-// questionless reports whether msg, which is Foreign to sent, has its ID and no question: an upstream that leaves the question out of sound answers, or
-// somebody who guessed the ID. The question must be asked over another transport.
+// questionless reports whether msg, which is Foreign to sent, has the ID of sent and no question. Either the upstream leaves the question out of valid answers,
+// or an attacker guessed the ID. The question must be asked over TCP.
 func questionless(msg, sent []byte) bool {
 	return len(msg) >= wire.HeaderLen && wire.ID(msg) == wire.ID(sent) && wire.Flags(msg)&wire.FlagQR != 0 &&
 		wire.Count(msg, wire.SectionQuestion) == 0
 }
 
-// judgeDatagram is JudgeDatagram without regard to cookies.
+// judgeDatagram is JudgeDatagram without the check of cookies.
 func judgeDatagram(msg, sent []byte, mixed, cut bool) (Match, error) {
 	switch m := compare(msg, sent); {
 	case m == Foreign && questionless(msg, sent):
@@ -182,17 +182,17 @@ func questionEnd(sent []byte) int {
 
 // Reply is a sound answer to the question asked.
 type Reply struct {
-	Packed   []byte // the caller's own; the question in canonical case, nothing behind the last record
+	Packed   []byte // owned by the caller; with the question in canonical case, and without bytes after the last record
 	Rcode    int    // the whole rcode, extended bits included
 	edns     bool   // it has an OPT
 	dnssec   bool   // an extended error says that validation failed
 	bare     bool   // it came without a question
-	Stripped bool   // DNSSEC records were wanted, but could not be asked for
+	Stripped bool   // the client wants DNSSEC records, which the upstream could not be asked for
 }
 
 var errMalformed = errors.New("malformed answer")
 
-// Read decodes msg, which JudgeDatagram or compare found to answer q. It keeps and changes msg.
+// Read decodes msg, which JudgeDatagram or compare found to answer q. It changes msg, and the Reply uses its memory.
 func Read(msg []byte, q *Question) (Reply, error) {
 	r := Reply{Packed: msg, Rcode: wire.Rcode(msg)}
 	copy(msg[wire.HeaderLen:], q.Name)
@@ -216,7 +216,7 @@ func Read(msg []byte, q *Question) (Reply, error) {
 	return r, nil
 }
 
-// Restore makes an answer to q from msg, which JudgeDatagram or compare found Bare: its header, and the question that is missing. Everything else in msg is dropped.
+// Restore makes an answer to q from msg, which JudgeDatagram or compare found Bare. The answer has the header of msg and the missing question, and nothing else.
 func Restore(msg []byte, q *Question) Reply {
 	packed := AppendQuery(make([]byte, 0, wire.HeaderLen+len(q.Name)+4), q, wire.ID(msg), Form{})
 	wire.SetFlags(packed, wire.Flags(msg)&^(wire.FlagTC|wire.FlagAD))

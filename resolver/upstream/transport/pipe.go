@@ -52,7 +52,7 @@ type pipe struct {
 	suspect bool      // a message arrived that no correct upstream sends, and no correct answer arrived since
 	retired bool      // takes no more questions
 
-	arrived []*Posting // of the goroutine that reads: answered, and not passed on yet
+	arrived []*Posting // answered, and not delivered yet; used by the goroutine that reads
 }
 
 // call is one question in flight.
@@ -288,18 +288,18 @@ func (p *pipe) read(conn net.Conn) error {
 	return fmt.Errorf("%w: %d consecutive messages answer no question", errMalformed, maxStrange)
 }
 
-// hand passes on the outcome of a question: at once if a goroutine waits for it, else with the next deliver.
+// hand passes on the outcome of a question: at once if a goroutine waits for it, otherwise with the next call of deliver.
 func (p *pipe) hand(c *call, o outcome) {
 	if c.posting == nil {
 		c.done <- o
 		return
 	}
-	o.reply.bare = false // on a connection nobody else sends
+	o.reply.bare = false // only the upstream can send on the connection
 	c.posting.Result = Result{o.reply, o.err}
 	p.arrived = append(p.arrived, c.posting)
 }
 
-// deliver passes the postings that arrived to their owners.
+// deliver passes the postings in arrived to their Postboxes.
 func (p *pipe) deliver() {
 	for all := p.arrived; len(all) > 0; {
 		n := 1
@@ -321,8 +321,8 @@ func buffered(r *bufio.Reader) bool {
 	return err == nil && r.Buffered() >= 2+int(binary.BigEndian.Uint16(head))
 }
 
-// message reads the next message, which is valid until the next call of it if it was complete in the buffer. After its first byte, the rest must arrive within
-// messageWithin.
+// message reads the next message. If the whole message was in the buffer, it is valid only until the next call. After its first byte, the rest must arrive
+// within messageWithin.
 func (p *pipe) message(r *bufio.Reader) ([]byte, error) {
 	_, err := r.Peek(1)
 	if err != nil {
@@ -377,7 +377,7 @@ func receive(msg []byte, c *call) outcome {
 	return outcome{reply: r, echoed: m == exact, err: err, trailing: len(r.Packed) < len(msg)}
 }
 
-// find returns the question in flight that has the ID of msg, or nil. A posting is no longer in flight then.
+// find returns the question in flight that has the ID of msg, or nil. A call with a posting is then no longer in flight.
 func (p *pipe) find(msg []byte) *call {
 	if len(msg) < wire.HeaderLen {
 		return nil

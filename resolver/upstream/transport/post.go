@@ -6,14 +6,14 @@ import (
 	"rempart/internal/wire"
 )
 
-// Posting is a question that Transport.Post sends over a connection that many questions share, without a goroutine that waits for its answer. Its owner makes it by
-// NewPosting, and may use it again after the Postbox received it or Withdraw returned true.
+// Posting is a question that Transport.Post sends over a connection that many questions share, without a goroutine that waits for its answer. Its owner makes
+// it by NewPosting, and may use it again after the Postbox has received it or Withdraw has returned true.
 type Posting struct {
 	Owner  any    // of the caller's choice
 	Result Result // set when the Postbox receives the Posting; the packed reply is valid only until Received returns
 
 	to       Postbox
-	pipe     *pipe // over which it was sent
+	pipe     *pipe // the connection over which it was sent
 	question Question
 	call     call
 	frame    [maxQuery]byte
@@ -24,7 +24,7 @@ type Postbox interface {
 	Received([]*Posting)
 }
 
-// NewPosting returns a Posting that to will receive.
+// NewPosting returns a Posting. The Postbox to receives it when its question has ended.
 func NewPosting(to Postbox) *Posting { return &Posting{to: to} }
 
 // appendFrame appends a query with its length before it (RFC 1035 section 4.2.2).
@@ -35,14 +35,15 @@ func appendFrame(dst []byte, q *Question, id uint16, f Form) []byte {
 	return dst
 }
 
-// Set makes q the question of p. It copies the name.
+// Set makes q the question of p. The caller must not change the name until Post has returned.
 func (p *Posting) Set(q *Question) {
 	p.question = *q
 	p.Result = Result{}
 }
 
-// Post sends questions with EDNS over an open connection with room for them, together. It does not wait. It returns how many of the batch it sent, the first ones: none if the
-// upstream is not asked over TCP or TLS, or if no connection is open and has room; Exchange opens one.
+// Post sends questions with EDNS together over open connections that have room. It does not wait for answers. It returns the number of questions that it sent,
+// which are the first ones of the batch. It sends none if the upstream is not asked over TCP or TLS, or if no open connection has room: it opens no connection,
+// but Exchange does.
 func (t *Transport) Post(batch []*Posting) (sent int) {
 	s, ok := t.stream.(*stream)
 	if !ok || t.datagrams != nil {
@@ -62,7 +63,8 @@ func (t *Transport) Post(batch []*Posting) (sent int) {
 	return sent
 }
 
-// openPipe returns an open connection with room for questions, and how many; 0 if there is none. It is called with mu held.
+// openPipe returns an open connection with room for questions, and the number of questions for which it has room. The number is 0 if there is no such
+// connection. It is called with mu held.
 func (s *stream) openPipe() (p *pipe, room int) {
 	limit := s.bound.limit()
 	for _, p := range s.pipes {
@@ -89,8 +91,8 @@ func (p *pipe) post(batch []*Posting, f Form) {
 	p.enqueue(frames)
 }
 
-// Withdraw takes back a question: its answer, if one arrives, is counted as one that answers nothing. It returns false if the answer arrived already, so that the Postbox
-// receives it.
+// Withdraw ends the wait for an answer. If the answer arrives later, it is recorded as a foreign message. Withdraw returns false if the question has ended
+// already: then the Postbox receives the Posting.
 func (p *Posting) Withdraw() bool {
 	s := p.pipe.stream
 	s.mu.Lock()

@@ -23,7 +23,7 @@ const (
 )
 
 const (
-	retireAfter      = 5 * time.Second // after a connection was replaced, it is closed; its questions have ended
+	retireAfter      = 5 * time.Second // time from the replacement of a connection until it is closed, by which its questions have ended
 	quicStreamWindow = 128 << 10       // bytes that an upstream may send on one stream, and on one connection, before they are read
 	quicLinkWindow   = 4 << 20
 )
@@ -41,7 +41,7 @@ type quicClient struct {
 	current  *quicLink // nil if there is none
 }
 
-// quicLink is a connection that is open or being opened.
+// quicLink is a connection: being opened, open or closed.
 type quicLink struct {
 	opened chan struct{} // closed when conn or err is set
 	conn   *quic.Conn

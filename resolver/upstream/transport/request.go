@@ -13,13 +13,13 @@ type Request struct {
 	Sent   *Datagram // the datagram that was sent for the question already; nil if there is none
 	Partly func()    // called when the upstream has answered over UDP, but truncated or not beyond doubt; may be nil
 
-	// OfferCookie makes Exchange offer a client cookie over UDP if it is unknown whether the upstream echoes cookies (RFC 7873). It takes up to a second longer if
-	// the upstream does not answer queries with the option.
+	// OfferCookie makes Exchange offer a client cookie over UDP if it is not known whether the upstream echoes cookies (RFC 7873). Exchange then takes up to a
+	// second longer if the upstream does not answer queries with the option.
 	OfferCookie bool
 }
 
 // Datagram is a query with an OPT that was sent, over UDP or by Post, before Exchange was called: the first attempt of Exchange waits for its answer instead of
-// sending another query. The caller that receives the answer calls Deliver; if it reads the socket, it judges the answer by JudgeDatagram before.
+// sending another query. The caller that receives the answer calls Deliver; an answer over UDP it judges by JudgeDatagram first.
 type Datagram struct {
 	At     time.Time // when it was sent
 	used   atomic.Bool

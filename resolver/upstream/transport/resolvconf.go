@@ -13,7 +13,7 @@ import (
 const maxResolvConf = 64 << 10
 
 // ResolvConf reads the nameserver lines of a resolv.conf as UDP endpoints, each once, in their order; other lines are ignored. A line with an unusable address
-// is left out and named in the error. The valid endpoints are returned with the error.
+// is ignored, and the error names the line. The valid endpoints are returned with the error.
 func ResolvConf(r io.Reader) ([]Endpoint, error) {
 	var out []Endpoint
 	var errs []error

@@ -15,10 +15,10 @@ import (
 
 const sessionsKept = 4 // TLS sessions for resumption (RFC 8446 section 2.2), per upstream
 
-// errHandshake is wrapped by errors that occur after the connection was established, while TLS is agreed on.
+// errHandshake is wrapped by the errors of a TLS handshake.
 var errHandshake = errors.New("TLS handshake")
 
-// errPins is returned if no key of the server is a pinned one.
+// errPins is wrapped by the error that no key of the server is pinned.
 var errPins = errors.New("the certificate is not pinned")
 
 // tlsConfig returns the TLS configuration for an encrypted endpoint. protocol is its name in ALPN (RFC 7301).
@@ -39,7 +39,7 @@ func tlsConfig(e Endpoint, roots *x509.CertPool, protocol string) *tls.Config {
 
 // checkPins returns an error unless the key of the server, or of an authority on each verified chain to it, is pinned.
 func checkPins(pins []string, state tls.ConnectionState) error {
-	chain := state.PeerCertificates[:1] // a server can send any further certificates: they prove something only in a verified chain
+	chain := state.PeerCertificates[:1] // a server can send any further certificates, so that only those of a verified chain are compared
 	if len(state.VerifiedChains) > 0 {
 		chain = state.VerifiedChains[0]
 	}
@@ -57,7 +57,7 @@ func keyHash(c *x509.Certificate) string {
 	return base64.StdEncoding.EncodeToString(hash[:])
 }
 
-// dialTLS returns a function that opens TLS connections to e. plain opens the TCP connections below.
+// dialTLS returns a function that opens TLS connections to e, over the TCP connections that plain opens.
 func dialTLS(e Endpoint, config *tls.Config, plain func(context.Context) (net.Conn, error)) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) {
 		conn, err := plain(ctx)

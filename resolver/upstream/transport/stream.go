@@ -22,7 +22,7 @@ const (
 )
 
 // ErrDied is the error of a question whose connection ended without an answer.
-var ErrDied = errors.New("connection ended with the question unanswered")
+var ErrDied = errors.New("the connection ended before the question was answered")
 
 var (
 	errMismatch = fmt.Errorf("%w: not to the question of its ID", errMalformed)
@@ -43,7 +43,7 @@ type stream struct {
 	dial    func(context.Context) (net.Conn, error)
 	group   group
 	spend   func(free bool) bool // notes that a question is sent again and, unless free, takes a token; false if there is none
-	foreign *atomic.Uint64       // counts messages nobody waits for
+	foreign *atomic.Uint64       // counts messages that answer no question
 
 	mu      sync.Mutex // guards the fields below and the state of each pipe
 	pipes   []*pipe    // those that are not retired, the oldest first
@@ -64,7 +64,7 @@ func (s *stream) ask(ctx context.Context, q *Question, f Form) (r Reply, echoed 
 	}
 }
 
-// isLost reports whether err says that a connection ended, or was confused, before the question was answered.
+// isLost reports whether err says that a connection ended, or that its answers did not fit the questions, before the question was answered.
 func isLost(err error) bool { return errors.Is(err, ErrDied) || errors.Is(err, errMismatch) }
 
 // askOnce asks over one connection, on which no other question is sent if alone is true.
@@ -85,15 +85,15 @@ func (s *stream) askOnce(ctx context.Context, q *Question, f Form, alone bool) o
 		return outcome{err: fmt.Errorf("waiting on a connection: %w", context.Cause(ctx))}
 	}
 	select {
-	case o := <-c.done: // it came last, just before the end
+	case o := <-c.done: // the answer arrived just before the connection ended
 		return o
 	default:
 		return outcome{err: p.err, free: p.free}
 	}
 }
 
-// take puts the question on a connection with room for one more, opened if need be. It waits for one where there
-// may be no more of them. After success the caller calls done.
+// take puts the question in flight on a connection that has room. If there is none, take opens one. If no further connection is allowed, take waits for room.
+// After success the caller calls done.
 func (s *stream) take(ctx context.Context, q *Question, f Form, alone bool) (*pipe, *call, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,7 +107,7 @@ func (s *stream) take(ctx context.Context, q *Question, f Form, alone bool) (*pi
 			var p *pipe
 			if p, err = s.pipe(alone); p != nil {
 				c := p.add(q, f)
-				s.wake() // there may be room for another
+				s.wake() // there may be room for another question
 				return p, c, nil
 			}
 		}
@@ -128,7 +128,7 @@ func (s *stream) done() {
 	s.asking--
 }
 
-// pipe finds a connection with room, or opens one; nil if there may be no more. It is called with mu held.
+// pipe returns a connection with room, and opens one if there is none. It returns nil if no further connection is allowed. It is called with mu held.
 func (s *stream) pipe(alone bool) (*pipe, error) {
 	limit := s.bound.limit()
 	for _, p := range s.pipes {
@@ -167,8 +167,8 @@ func (s *stream) open(alone bool) (*pipe, error) {
 	return p, nil
 }
 
-// wait waits until there may be room for a question: behind the others of its kind the first time, and before them after that, so that it does not lose its
-// turn. It is called with mu held, and gives it up meanwhile.
+// wait waits until there may be room for a question. The first time, the question waits behind the others of its kind; after that, before them, so that it does
+// not lose its turn. wait is called with mu held, and releases mu while it waits.
 func (s *stream) wait(ctx context.Context, alone, first bool) error {
 	room := make(chan struct{})
 	q := &s.waiting[0]
@@ -196,12 +196,12 @@ func (s *stream) wait(ctx context.Context, alone, first bool) error {
 	if i := slices.Index(*q, room); i >= 0 {
 		*q = slices.Delete(*q, i, i+1)
 	} else {
-		s.wake() // it was this one's turn
+		s.wake() // it was the turn of this question
 	}
 	return err
 }
 
-// wake lets the question that has waited longest try again, of both kinds: there may be room for one only. It is called with mu held.
+// wake makes the question of each kind that has waited longest try again, because there may be room for one question. It is called with mu held.
 func (s *stream) wake() {
 	for i := range s.waiting {
 		if q := &s.waiting[i]; len(*q) > 0 {

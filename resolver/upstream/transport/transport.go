@@ -15,16 +15,16 @@ import (
 
 const (
 	quirkMemory = 15 * time.Minute // after this time, a feature that an upstream lacks is tried again
-	caseStrikes = 3                // unechoed cases over UDP, while TCP gives no answer, until 0x20 is given up
+	caseStrikes = 3                // questions whose case is not echoed over UDP, and that TCP does not answer, until 0x20 is given up
 	dialTimeout = 3 * time.Second  // TCP and TLS handshakes together
 
-	// An upstream, or a box before it, may drop queries with EDNS. The question is also sent without EDNS if it was not
-	// answered for this time: before the first answer with EDNS; once EDNS is proven to work; for a question with DO.
+	// An upstream, or a firewall before it, may drop queries with EDNS. A question that stays unanswered for this time is also sent without EDNS. The time
+	// depends on what is known: before the first answer with EDNS; after an answer with EDNS; for a question with DO.
 	plainAfterFirst  = 250 * time.Millisecond
 	plainAfterProven = time.Second
 	plainAfterDO     = 1500 * time.Millisecond
-	plainGrace       = 50 * time.Millisecond // during which an answer with EDNS may still arrive
-	ednsStrikes      = 3                     // answers in a row to the question without EDNS only, until EDNS is given up
+	plainGrace       = 50 * time.Millisecond // how long an answer with EDNS is still preferred to an answer without
+	ednsStrikes      = 3                     // questions in a row that are answered only without EDNS, until EDNS is given up
 )
 
 // Reasons for which an answer over UDP is not accepted, so that the question is sent over TCP.
@@ -35,8 +35,8 @@ var (
 	errQuestionless = errors.New("answer without its question")
 )
 
-// ErrFlooded is another such reason: MaxForeign datagrams arrived on a socket that answer no question.
-var ErrFlooded = errors.New("too many answers that are not to the question")
+// ErrFlooded is another such reason: a socket received MaxForeign datagrams that answer no question.
+var ErrFlooded = errors.New("too many datagrams that do not answer the question")
 
 // wantsTCP reports whether err says that the question has to be asked over TCP.
 func wantsTCP(err error) bool {
@@ -50,14 +50,15 @@ var errConnecting = errors.New("connecting")
 // errPlain ends the wait for an answer with EDNS: the question was answered without.
 var errPlain = errors.New("answered without EDNS")
 
-// quirk records that an upstream lacks a feature. It is valid for a limited time. The zero value is no quirk.
+// quirk records something that was learned about an upstream, mostly that it lacks a feature. A quirk is forgotten after quirkMemory. The zero value means
+// that nothing was learned.
 type quirk struct{ until atomic.Int64 }
 
 func (k *quirk) forget()      { k.until.Store(0) }
 func (k *quirk) believe()     { k.until.Store(time.Now().Add(quirkMemory).UnixNano()) }
 func (k *quirk) active() bool { return time.Now().UnixNano() < k.until.Load() }
 
-// group starts the goroutines of a Transport, as Config says.
+// group starts the goroutines of a Transport. Its fields are Context and Start of the Config.
 type group struct {
 	ctx   context.Context     // ends when the Transport has to end
 	start func(f func()) bool // runs f in a goroutine; false if none may start any more
@@ -68,8 +69,8 @@ type Config struct {
 	Endpoint Endpoint
 	RootCAs  *x509.CertPool // for encrypted protocols; nil: the system's
 
-	// Dial opens every connection except those of QUIC, over "udp" or "tcp"; TLS is spoken over the latter. Over "udp" one Write sends one datagram, and one Read receives one.
-	// nil: sockets of this machine.
+	// Dial opens every connection except those of QUIC. The network is "udp" or "tcp"; TLS and HTTPS use "tcp". Over "udp" one Write sends one datagram, and
+	// one Read receives one. nil: sockets of this machine.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	Context context.Context      // every connection is closed when it ends
@@ -87,14 +88,14 @@ type Transport struct {
 	group     group
 	pad       bool // queries are padded, because the transport is encrypted
 
-	noEDNS   quirk // answers FORMERR or NOTIMP to an OPT, and otherwise without
+	noEDNS   quirk // answers FORMERR or NOTIMP to a query with an OPT, and another rcode to one without
 	dropEDNS quirk // leaves queries with an OPT unanswered
 	hasEDNS  quirk // answers queries with an OPT
 	noMix    quirk // does not echo the case of a question
 	cookies  cookies
 
-	strikes     atomic.Int32 // towards noMix
-	ednsStrikes atomic.Int32 // towards dropEDNS
+	strikes     atomic.Int32 // questions in a row towards caseStrikes
+	ednsStrikes atomic.Int32 // questions in a row towards the constant ednsStrikes
 	spend       func(free bool) bool
 
 	plain time.Duration // Config.PlainAfter
@@ -135,14 +136,14 @@ func newStream(c *Config, dial dialFunc) *stream {
 	return &stream{dial: connect, group: group{c.Context, c.Start}, spend: c.Spend, foreign: c.Foreign}
 }
 
-// asker asks one upstream over connections, on which nobody but the upstream can send. echoed reports whether the answer repeated the case of the question.
+// asker asks one upstream over connections, on which only the upstream can send. echoed reports whether the answer repeated the case of the question.
 type asker interface {
 	ask(ctx context.Context, q *Question, f Form) (r Reply, echoed bool, err error)
 	retire() // makes new questions use other connections
 }
 
-// Retire takes open connections out of use for new questions, and cookies out of use until the upstream is found to echo them again: the upstream no longer
-// answers, and this machine may have moved to another network.
+// Retire is called when the upstream no longer answers, because this machine may have moved to another network. New questions use other connections, and
+// carry no cookies until the upstream echoes an offered one again.
 func (t *Transport) Retire() {
 	t.cookies.forget()
 	t.stream.retire()
@@ -157,20 +158,20 @@ func (t *Transport) MixesCase() bool { return !t.noMix.active() }
 // SendsCookies reports whether queries with an OPT over UDP carry a cookie (RFC 7873), because the upstream is known to echo it.
 func (t *Transport) SendsCookies() bool { return t.cookies.active() }
 
-// Cookie returns the value of the COOKIE option for a query with an OPT that is sent from a local address at the time now; nil if the query must have no such option.
-// The caller must not change the value.
+// Cookie returns the value of the COOKIE option for a query with an OPT that is sent from a local address at the time now; nil if the query must have no such
+// option. The caller must not change the value.
 func (t *Transport) Cookie(local netip.Addr, now time.Time) []byte {
 	return t.cookies.use(local, now)
 }
 
-// JudgeDatagram judges msg, a datagram of any bytes, as an answer to sent, a query of AppendQuery. mixed says that the query is in random case, cut that the end of
-// the datagram is missing. An error says why the question has to be asked over TCP. The result is Foreign if the datagram may be forged. JudgeDatagram stores the
-// server cookie of an answer that echoes the client cookie of the query.
+// JudgeDatagram judges msg, a datagram of any bytes, as an answer to sent, a query of AppendQuery. mixed says that the query is in random case. cut says that
+// the end of the datagram is missing. An error says why the question has to be asked over TCP. The result is Foreign if the datagram may be forged.
+// JudgeDatagram stores the server cookie of an answer that echoes the client cookie of the query.
 func (t *Transport) JudgeDatagram(msg, sent []byte, mixed, cut bool) (Match, error) {
 	return t.cookies.judge(msg, sent, mixed, cut)
 }
 
-// NoteEDNS notes that the upstream answered a datagram with an OPT that was not sent by Exchange.
+// NoteEDNS notes that the upstream answered a query with an OPT. Package upstream calls it for queries that Exchange did not send.
 func (t *Transport) NoteEDNS() {
 	t.ednsStrikes.Store(0)
 	t.hasEDNS.believe()
@@ -178,13 +179,12 @@ func (t *Transport) NoteEDNS() {
 
 // Exchange sends the question of q and returns its answer, final or not, soon after ctx ends at the latest.
 //
-// It sends the question, and sends it again without EDNS if the upstream may not understand EDNS or may drop
-// it. If an earlier answer said that the upstream does not understand EDNS, a question for DNSSEC records is still sent
-// with EDNS first: that answer may have been forged, and DNSSEC records need EDNS. If the upstream has dropped queries
-// with EDNS, every question is sent without EDNS only, because nobody can forge a missing answer.
+// Exchange sends the question again without EDNS if the upstream may not understand EDNS, or may drop queries with EDNS. After an answer which shows that the
+// upstream does not understand EDNS, a question for DNSSEC records is still sent with EDNS first: that answer may have been forged, and DNSSEC records need
+// EDNS. If the upstream has dropped queries with EDNS, every question is sent without EDNS only, because nobody can forge a missing answer.
 //
-// An error without a question can be forged more easily than an answer: it has to match the ID and the port only. It
-// is accepted only after the upstream was asked a second time.
+// An error without a question is easier to forge than an answer, because it has to match only the ID and the port. Exchange accepts such an error only after it
+// has asked the upstream a second time.
 func (t *Transport) Exchange(ctx context.Context, q *Request) (Reply, error) {
 	if q.OfferCookie && t.mayOffer() {
 		if r, settled := t.offer(ctx, q); settled {
@@ -212,19 +212,19 @@ func (t *Transport) Exchange(ctx context.Context, q *Request) (Reply, error) {
 		return r, err
 	}
 	r.Stripped = q.DO
-	if !r.Declines() { // else it is the question that it does not understand
+	if !r.Declines() { // otherwise the upstream does not understand the question itself
 		t.noEDNS.believe()
 	}
 	return r, nil
 }
 
-// mayOffer reports whether it is unknown if the upstream echoes cookies.
+// mayOffer reports whether a cookie may be offered: the upstream is asked over UDP, and it is not known whether it echoes cookies.
 func (t *Transport) mayOffer() bool {
 	return t.datagrams != nil && t.UsesEDNS() && !t.cookies.active() && !t.cookies.lost.active()
 }
 
-// offer asks with a new client cookie, and makes further queries carry it if the answer echoes it. Because the option may be the reason for silence or for an error,
-// only an answer that settles the question is returned, and nothing is learned from any other: the question must be asked again without the option.
+// offer asks with a new client cookie, and makes further queries carry it if the answer echoes it. The option may be the reason for silence or for an error.
+// offer therefore returns only an answer that settles the question, and learns nothing from any other: the question must be asked again without the option.
 func (t *Transport) offer(ctx context.Context, q *Request) (r Reply, settled bool) {
 	ctx, cancel := context.WithTimeout(ctx, offerWait)
 	defer cancel()
@@ -236,7 +236,7 @@ func (t *Transport) offer(ctx context.Context, q *Request) (r Reply, settled boo
 	return r, true
 }
 
-// askEither asks with EDNS, and without as well if that stays unanswered for some time.
+// askEither asks with EDNS, and also without EDNS if the question stays unanswered for some time.
 func (t *Transport) askEither(ctx context.Context, q *Request) (Reply, error) {
 	either, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -270,7 +270,7 @@ func (t *Transport) askEither(ctx context.Context, q *Request) (Reply, error) {
 		return r, err
 	}
 	if t.ednsStrikes.Add(1) >= ednsStrikes {
-		t.ednsStrikes.Store(ednsStrikes - 1) // when it was forgotten, one is enough
+		t.ednsStrikes.Store(ednsStrikes - 1) // after dropEDNS was forgotten, one further strike is enough
 		t.hasEDNS.forget()
 		t.dropEDNS.believe()
 	}
@@ -291,7 +291,7 @@ func (t *Transport) PlainAfter(q *Question) time.Duration {
 	return plainAfterFirst
 }
 
-// ask asks once, over TCP if UDP will not do.
+// ask asks once: over UDP, and over TCP if wantsTCP reports true for the error of UDP, or over the protocol of the endpoint.
 func (t *Transport) ask(ctx context.Context, q *Request, edns bool) (Reply, error) {
 	if t.datagrams == nil {
 		if q.Sent != nil && edns && q.Sent.used.CompareAndSwap(false, true) { // that query has an OPT
@@ -301,7 +301,7 @@ func (t *Transport) ask(ctx context.Context, q *Request, edns bool) (Reply, erro
 			}
 		}
 		r, _, err := t.stream.ask(ctx, &q.Question, Form{EDNS: edns, Pad: t.pad})
-		r.bare = false // on a connection nobody else sends
+		r.bare = false // only the upstream can send on the connection
 		return r, err
 	}
 	f := Form{EDNS: edns, Mix: !t.noMix.active()}
@@ -318,7 +318,7 @@ func (t *Transport) ask(ctx context.Context, q *Request, edns bool) (Reply, erro
 	gaveUp := false
 	switch {
 	case !recased:
-	case err == nil && echoed: // the answer over UDP was forged, or changed on its way: the upstream keeps the case
+	case err == nil && echoed: // the upstream keeps the case: the answer over UDP was forged, or changed in transit
 		t.strikes.Store(0)
 	default:
 		gaveUp = t.recased(err == nil)
@@ -335,8 +335,8 @@ func (t *Transport) ask(ctx context.Context, q *Request, edns bool) (Reply, erro
 	return r, fmt.Errorf("%w; over TCP: %w", why, err)
 }
 
-// recased notes that the case of a question did not come back over UDP, and not over TCP either; certain says that TCP answered. Where TCP cannot be
-// had, the answer may have been forged: it takes several to make Rempart give up a protection. It reports whether this one did.
+// recased notes that no answer echoed the case of a question. certain says that the upstream answered over TCP. If it did not, the answer over UDP may be
+// forged, and only the last of caseStrikes such questions makes the Transport give up random case. recased reports whether this question did.
 func (t *Transport) recased(certain bool) (gaveUp bool) {
 	if !certain && t.strikes.Add(1) < caseStrikes {
 		return false

@@ -52,7 +52,8 @@ func newTransport(t *testing.T, endpoint string) *Transport {
 	return New(Config{Endpoint: e, Context: g.ctx, Start: g.start, Spend: func(bool) bool { return true }, Foreign: new(atomic.Uint64)})
 }
 
-// TestEDNSIsTriedAgain checks that EDNS is tried again some time after it was given up: one silence is then enough to give it up again, and one answer to use it.
+// TestEDNSIsTriedAgain checks that EDNS is tried again some time after it was given up: one silence is then enough to give it up again, and one answer to use
+// it.
 func TestEDNSIsTriedAgain(t *testing.T) {
 	var drop atomic.Bool // leave queries with an OPT unanswered
 	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
@@ -101,8 +102,8 @@ func TestEDNSIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestClosedConnectionsLeaveNoQuestions checks that no question is in flight or waiting after many questions to a server that closes each connection after a number of
-// answers, and that the stream learns that a server takes one question per connection.
+// TestClosedConnectionsLeaveNoQuestions checks that no question is in flight or waiting after many questions to a server that closes each connection after a
+// number of answers, and that the stream learns that a server takes one question per connection.
 func TestClosedConnectionsLeaveNoQuestions(t *testing.T) {
 	for _, most := range []int{1, 2, 30, 100, 128} {
 		t.Run(fmt.Sprint(most), func(t *testing.T) {

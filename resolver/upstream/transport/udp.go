@@ -17,15 +17,15 @@ import (
 const (
 	// MaxDatagram is the size of a receive buffer, in bytes. A longer datagram is truncated, and the query is sent over TCP.
 	MaxDatagram = 4096
-	// MaxForeign is the number of datagrams on one socket that answer no question, until its questions are sent over TCP instead.
+	// MaxForeign is the number of datagrams on one socket that answer no question, after which its questions are sent over TCP.
 	MaxForeign = 20
 )
 
 // datagrams asks one upstream over UDP, each query from a socket of its own: the kernel
-// chooses the port at random and lets nothing in from another source (RFC 5452 section 9.2).
+// chooses the port at random, and drops datagrams from other sources (RFC 5452 section 9.2).
 type datagrams struct {
 	addr    *net.UDPAddr
-	dial    dialFunc       // nil: use a socket
+	dial    dialFunc       // nil: sockets of this machine
 	foreign *atomic.Uint64 // counts datagrams that were no answer to the question
 	cookies *cookies
 	buffers sync.Pool
@@ -43,8 +43,8 @@ func (d *datagrams) open(ctx context.Context) (net.Conn, error) {
 	return net.DialUDP("udp", nil, d.addr)
 }
 
-// ask sends q and waits for its answer until ctx ends. An error that wantsTCP says that TCP has to be used. If the upstream refuses the server cookie, ask sends
-// the question once more, with the server cookie of that answer (RFC 7873 section 5.3).
+// ask sends q and waits for its answer until ctx ends. If wantsTCP reports true for the error, the question has to be sent over TCP. If the upstream refuses
+// the server cookie, ask sends the question once more, with the server cookie of that answer (RFC 7873 section 5.3).
 func (d *datagrams) ask(ctx context.Context, q *Request, f Form) (Reply, error) {
 	r, err := d.askOnce(ctx, q, f)
 	if err != nil || r.Rcode != wire.BadCookie || !f.EDNS || !d.cookies.active() {
@@ -73,8 +73,8 @@ func (d *datagrams) offer(ctx context.Context, q *Request, f Form) (Reply, error
 	return d.send(ctx, q, f, newCookie(netip.Addr{}))
 }
 
-// send sends one datagram for q and waits for its answer until ctx ends. offered is a cookie that was never sent before, or nil: the query carries the current
-// one, if any, and the answer must.
+// send sends one datagram for q and waits for its answer until ctx ends. offered is a cookie that was never sent before. If offered is
+// nil, the query carries the current cookie, if there is one, and the answer must echo it.
 func (d *datagrams) send(ctx context.Context, q *Request, f Form, offered *cookie) (Reply, error) {
 	conn, err := d.open(ctx)
 	if err != nil {
