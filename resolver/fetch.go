@@ -58,7 +58,7 @@ func failureOf(err error) []wire.EDE {
 	case errors.Is(err, upstream.ErrBusy), errors.Is(err, upstream.ErrShortage):
 		return []wire.EDE{{Code: wire.EDENetworkError, Text: "overloaded"}}
 	case errors.Is(err, upstream.ErrLoop):
-		return []wire.EDE{{Code: wire.EDENetworkError, Text: "upstream leads back here"}}
+		return []wire.EDE{{Code: wire.EDENetworkError, Text: "upstream forwards back to this server"}}
 	default:
 		return []wire.EDE{{Code: wire.EDENoReachable}}
 	}

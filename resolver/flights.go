@@ -99,8 +99,8 @@ func (l *waitList) remove(w *waiter) {
 }
 
 // init allows at most that many questions upstream at a time. No zone and no client gets all places, so that questions for zones with silent servers leave
-// places for others. Names with the same three last labels take at most half of the places, and names with the same two last labels three quarters: the two last labels
-// may be those of a registry, such as co.uk, and a flood of names below victim.co.uk leaves places to the other names below co.uk.
+// places for others. Names with the same three last labels take at most half of the places, and names with the same two last labels three quarters: the two
+// last labels may be those of a registry, such as co.uk, and a flood of names below victim.co.uk leaves places to the other names below co.uk.
 func (f *flights) init(most int) {
 	f.zones = fair.New[uint64](most, most/2)
 	f.clients = fair.New[netip.Prefix](most, most/8) // fewer than zones reserve, so that one silent zone cannot take all places of a resolver that asks for many people

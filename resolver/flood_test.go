@@ -211,8 +211,9 @@ func numbered(n int, format string) (names []string) {
 	return names
 }
 
-// TestManyQuestionsAtSilentUpstream asks 50,000 different questions at once, whose upstream never answers. Every client gets an answer, stale or SERVFAIL with an
-// extended error, and blocked and cached names are answered meanwhile. At most 4,096 questions are on their way; the memory of the process grew by 70 MB (113 MB with the race detector).
+// TestManyQuestionsAtSilentUpstream asks 50,000 different questions at once, whose upstream never answers. Every client gets an answer, stale or SERVFAIL
+// with an extended error, and blocked and cached names are answered meanwhile. At most 4,096 questions are on their way; the memory of the process grew by 70
+// MB (113 MB with the race detector).
 func TestManyQuestionsAtSilentUpstream(t *testing.T) {
 	if !byForward {
 		t.Skip("it calls Forward itself")
@@ -301,8 +302,8 @@ func usedMemory() uint64 {
 	return m.HeapInuse + m.StackInuse
 }
 
-// TestOtherNamesDuringFloodOfRandomNames asks for random names below one zone, which are answered after three seconds, and for as many other names, which the same
-// upstream answers at once.
+// TestOtherNamesDuringFloodOfRandomNames asks for random names below one zone, which are answered after three seconds, and for as many other names, which the
+// same upstream answers at once.
 func TestOtherNamesDuringFloodOfRandomNames(t *testing.T) {
 	if !byForward {
 		t.Skip("it calls Forward itself")

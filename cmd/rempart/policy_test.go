@@ -86,7 +86,7 @@ func TestOwnUpstreamLoopIsDetected(t *testing.T) {
 	t.Parallel()
 	addr := dnstest.FreeAddr(t)
 	p := start(t, "REMPART_LISTEN="+addr, "REMPART_UPSTREAMS=udp://"+addr)
-	dnstest.Eventually(t, "the loop is logged", func() bool { return strings.Contains(p.Stderr(), "leads back to this resolver") })
+	dnstest.Eventually(t, "the loop is logged", func() bool { return strings.Contains(p.Stderr(), "forwards back to this server") })
 	m := ask(t, p, "good.example")
 	if m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("a query: %v", m)
@@ -118,7 +118,7 @@ func TestLoopThroughUpstreamIsDetected(t *testing.T) {
 	})
 	good := dnstest.NewUpstream(t, nil)
 	p := start(t, "REMPART_LISTEN="+addr, upstreams(u)+",udp://"+good.Addr.String())
-	dnstest.Eventually(t, "the loop is logged", func() bool { return strings.Contains(p.Stderr(), "leads back to this resolver") })
+	dnstest.Eventually(t, "the loop is logged", func() bool { return strings.Contains(p.Stderr(), "forwards back to this server") })
 	if got := address(ask(t, p, "good.example")); got != origin {
 		t.Errorf("with another upstream: %s", got)
 	}

@@ -68,7 +68,7 @@ func dialEach(ctx context.Context, addrs []netip.Addr, dial func(context.Context
 	return nil, failure
 }
 
-// lookup returns the addresses of host in the order they are to be tried, and the time for which all of them are valid.
+// lookup returns the addresses of host in the order in which they are to be tried, and the time for which all of them are valid.
 func (p *Pool) lookup(ctx context.Context, host string) (Addresses, error) {
 	name, err := wire.AppendName(nil, strings.TrimSuffix(host, "."))
 	if err != nil {
@@ -87,7 +87,7 @@ func (p *Pool) lookup(ctx context.Context, host string) (Addresses, error) {
 	}
 	addrs := interleave(families[0], families[1])
 	if len(addrs) == 0 {
-		return Addresses{}, cmp.Or(failure, errors.New("it has no address"))
+		return Addresses{}, cmp.Or(failure, errors.New("the name has no address"))
 	}
 	return Addresses{addrs[:min(len(addrs), maxAddresses)], ttl}, nil
 }

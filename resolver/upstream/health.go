@@ -94,8 +94,8 @@ func (h *health) patienceLocked() time.Duration {
 	return min(max(3*h.latency.p95, minPatience), maxPatience)
 }
 
-// silence returns how long the upstream may leave a question unanswered, while it sends nothing else, before it is considered down: the time that a client waits,
-// or more for a slow upstream.
+// silence returns how long the upstream may leave a question unanswered, while it sends nothing else, before it is considered down: the time that a client
+// waits, or more for a slow upstream.
 func (h *health) silence() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -161,7 +161,7 @@ func (h *health) revived() {
 	h.riseLocked()
 }
 
-// riseLocked notes that the answer heard last was a good one.
+// riseLocked notes that the newest answer is a good one. It is called with mu held.
 func (h *health) riseLocked() {
 	if h.down {
 		h.changed = h.heard
@@ -214,7 +214,7 @@ func (h *health) fallLocked() bool {
 	return true
 }
 
-// loopChanged notes that the upstream was found to lead back to this process, or no longer to do so.
+// loopChanged notes that the upstream was found to forward back to this process, or no longer does.
 func (h *health) loopChanged() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -89,7 +89,7 @@ func (s *Switch) pool(ctx context.Context) *Pool {
 	return s.current.Load()
 }
 
-// endFirstLookup lets the questions continue that wait for the first lookup. It is called with mu held.
+// endFirstLookup makes the questions continue that wait for the first lookup. It is called with mu held.
 func (s *Switch) endFirstLookup() {
 	select {
 	case <-s.lookedUp:
@@ -142,7 +142,7 @@ func (s *Switch) follow(ctx context.Context, h *host) {
 			return
 		}
 		if err == nil && len(found.List) == 0 {
-			err = errors.New("it has no address")
+			err = errors.New("the name has no address")
 		}
 		wait := min(max(found.TTL, minLookupEvery), maxLookupEvery)
 		if err != nil {

@@ -79,8 +79,8 @@ func parseList(t *testing.T, urls ...string) (list []transport.Endpoint) {
 	return list
 }
 
-// TestHostsAreLookedUpAgain follows the addresses of a host over an hour: they are renewed when their TTL ends, stay in use while they are valid or cannot be looked
-// up, and are never more than maxHostAddresses.
+// TestHostsAreLookedUpAgain follows the addresses of a host over an hour: they are renewed when their TTL ends, stay in use while they are valid or cannot be
+// looked up, and are never more than maxHostAddresses.
 func TestHostsAreLookedUpAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book := &phoneBook{addrs: map[string][]string{}, ttl: 5 * time.Minute}
@@ -110,7 +110,7 @@ func TestHostsAreLookedUpAgain(t *testing.T) {
 		time.Sleep(book.ttl - time.Minute)
 		want("tls://dns.example@192.0.2.1", "tls://dns.example@2001:db8::1", "udp://192.0.2.9")
 		if n := book.count() - before; n != 0 {
-			t.Errorf("%d lookups before the end of the TTL", n)
+			t.Errorf("%d lookups before the end of the TTL, want none", n)
 		}
 		pool := s.current.Load()
 		book.set("dns.example", "2001:db8::1", "192.0.2.1") // in another order
@@ -227,8 +227,8 @@ func TestHostIsLookedUpAgainWhenItIsDown(t *testing.T) {
 	})
 }
 
-// TestQuestionWaitsForFirstLookup checks that a question which arrives before the first lookup has ended is answered, and that later questions fail at once if the lookup
-// failed.
+// TestQuestionWaitsForFirstLookup checks that a question which arrives before the first lookup has ended is answered, and that later questions fail at once
+// if the lookup failed.
 func TestQuestionWaitsForFirstLookup(t *testing.T) {
 	u := dnstest.NewUpstream(t, nil)
 	release := make(chan error)

@@ -35,11 +35,11 @@ type line struct {
 	links   []*link       // by member; nil before the first use
 	out     datagramBatch
 	joined  segments
-	most    int           // questions over a port, until it is replaced
-	life    time.Duration // of a port, until it is replaced
+	most    int           // questions over a port, after which it is replaced
+	life    time.Duration // age at which a port is replaced
 
 	mu      sync.Mutex
-	open    []carrier // the links, and all ports with a socket, those that take no more questions included
+	open    []carrier // the links, and all ports with a socket, even those that take no more questions
 	ticking atomic.Bool
 }
 
@@ -86,8 +86,8 @@ func (l *line) send(batch []*Pending) (left []*Pending) {
 	return left
 }
 
-// valid moves questions whose names are not valid to the end of the batch, and splits it there. Exchange returns an error for them. Appending to either part does not
-// write to the memory of the caller.
+// valid moves questions whose names are not valid to the end of the batch, and splits it there. Exchange returns an error for them. Appending to either part
+// does not write to the memory of the caller.
 func valid(batch []*Pending) (good, bad []*Pending) {
 	n := len(batch)
 	for i := 0; i < n; {
@@ -101,8 +101,9 @@ func valid(batch []*Pending) (good, bad []*Pending) {
 	return batch[:n:n], batch[n:len(batch):len(batch)]
 }
 
-// sendOver sends at most maxDatagrams questions over a port. If some cannot be sent, it returns them, and the port takes no more: the address of this machine may
-// have changed. If only room for them is missing in the buffer of the socket, the port stays in use. All are due at the same time, so that the order of sending is the order of due times.
+// sendOver sends at most maxDatagrams questions over a port, and returns those that could not be sent. After a failure the port takes no more questions, because
+// the address of this machine may have changed; if only the buffer of the socket is full, the port stays in use. All questions of a batch are due at the same
+// time, so that the order of sending is the order of due times.
 func (l *line) sendOver(to *port, t *transport.Transport, batch []*Pending, mix, alone bool) (unsent []*Pending) {
 	now := time.Now()
 	due := now.Add(to.member.after(t, &batch[0].Question, alone))
@@ -152,7 +153,7 @@ func (l *line) port(m *member) *port {
 		l.ports[i] = append(all, fresh)
 		return fresh
 	case len(all) > 0:
-		return serving(all, at) // no further descriptor is free: the old ports have to serve
+		return serving(all, at) // no socket can be opened: continue with the old ports
 	}
 	return nil
 }
@@ -200,7 +201,7 @@ func (l *line) tick() {
 	}
 }
 
-// watch looks for overdue questions until none was on its way for some time.
+// watch looks for overdue questions until no question has been on its way for some time.
 func (l *line) watch() {
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
@@ -300,7 +301,7 @@ func (l *line) race(q *Pending, sent *transport.Datagram) {
 	}
 }
 
-// raced passes on a question whose race has ended.
+// raced passes a question whose race has ended to the receiver.
 func (l *line) raced(q *Pending) {
 	l.pool.inFlight.Add(-1)
 	q.over.leave(q)

@@ -13,24 +13,24 @@ import (
 // sparePostings is the number of postings that a link keeps for later use.
 const sparePostings = 256
 
-// link carries the questions of one line to one upstream over connections, which its transport opens and shares among all lines and races. While no connection is
-// open, or none has room, questions are asked by Exchange, which opens one.
+// link carries the questions of one line to one upstream over connections, which its transport opens and shares among all lines and races. While no
+// connection is open, or none has room, questions are asked by Exchange, which opens one.
 type link struct {
 	line   *line
 	member *member
 	via    *transport.Transport
-	batch  []*transport.Posting // of the goroutine that sends
+	batch  []*transport.Posting // used by the goroutine that sends
 
 	mu     sync.Mutex
-	fresh  order // questions that wait for their answers, by due
-	late   order // the same: questions without room for a race
+	fresh  order // questions that wait for their answers, the one that is due first at the front
+	late   order // the same for overdue questions without room for a race
 	count  int
 	spare  []*transport.Posting
-	boards []*board
+	spares []*sorted
 }
 
-// board holds the questions that one call of Received ends.
-type board struct {
+// sorted holds the questions that one call of Received passes on: clean ones have ended, others continue with a race.
+type sorted struct {
 	clean  []*Pending
 	others []unclean
 }
@@ -63,7 +63,7 @@ func (k *link) send(batch []*Pending, alone bool) (unsent []*Pending) {
 	return batch[sent:]
 }
 
-// post posts questions, and returns how many were sent. It holds mu, so that no question ends, and is used again, before it is in its order.
+// post posts questions, and returns how many were sent. It holds mu, so that no question ends before it is in its order.
 func (k *link) post(batch []*Pending, now, due time.Time) (sent int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -125,7 +125,7 @@ func (k *link) withdraw(q *Pending) {
 		k.free(q)
 		return
 	}
-	q.posted.Owner = nil // Received gets it in a moment
+	q.posted.Owner = nil // the question has ended: Received gets the posting in a moment
 	q.posted = nil
 }
 
@@ -164,7 +164,7 @@ func (k *link) overdue(now time.Time, reserve func() bool) (o overdue, left bool
 	return o, k.count > 0
 }
 
-// Received implements transport.Postbox: it passes on the questions that have ended.
+// Received implements transport.Postbox. It passes on the questions of postings that have ended.
 func (k *link) Received(all []*transport.Posting) {
 	now := time.Now()
 	b := k.sort(all)
@@ -179,16 +179,16 @@ func (k *link) Received(all []*transport.Posting) {
 	clear(b.others)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.boards = append(k.boards, b)
+	k.spares = append(k.spares, b)
 }
 
 // sort ends the use of postings, delivers the results for which races wait, and returns the other questions.
-func (k *link) sort(all []*transport.Posting) *board {
+func (k *link) sort(all []*transport.Posting) *sorted {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	b := &board{}
-	if n := len(k.boards); n > 0 {
-		b, k.boards = k.boards[n-1], k.boards[:n-1]
+	b := &sorted{}
+	if n := len(k.spares); n > 0 {
+		b, k.spares = k.spares[n-1], k.spares[:n-1]
 	}
 	b.clean, b.others = b.clean[:0], b.others[:0]
 	for _, p := range all {

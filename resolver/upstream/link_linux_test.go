@@ -53,8 +53,8 @@ func sendAll(t *testing.T, p *Pool, s *Sender, e *ended, all []*Pending) (exchan
 	return len(left)
 }
 
-// TestSenderSharesConnections checks that questions over TCP and TLS are sent by the Sender once a connection is open, over one connection, that answers in another
-// order reach their questions, and that the questions cost no goroutine.
+// TestSenderSharesConnections checks that questions over TCP and TLS are sent by the Sender once a connection is open, over one connection, that answers in
+// another order reach their questions, and that the questions cost no goroutine.
 func TestSenderSharesConnections(t *testing.T) {
 	for network := range streams(dnstest.NewUpstream(t, nil)) {
 		t.Run(network, func(t *testing.T) {
@@ -83,8 +83,8 @@ func TestSenderSharesConnections(t *testing.T) {
 	}
 }
 
-// TestSenderSurvivesClosedConnections checks that every question is answered although the upstream closes its connections again and again, with questions on their
-// way.
+// TestSenderSurvivesClosedConnections checks that every question is answered although the upstream closes its connections again and again, with questions on
+// their way.
 func TestSenderSurvivesClosedConnections(t *testing.T) {
 	for network := range streams(dnstest.NewUpstream(t, nil)) {
 		t.Run(network, func(t *testing.T) {
@@ -109,9 +109,9 @@ func TestSenderSurvivesClosedConnections(t *testing.T) {
 	}
 }
 
-// TestLateAnswersOverConnectionsReachNobodyElse checks that answers which arrive after another upstream has answered do no harm: postings are used again for other
-// questions.
-func TestLateAnswersOverConnectionsReachNobodyElse(t *testing.T) {
+// TestLateAnswersOverConnectionsEndNoOtherQuestion checks that answers which arrive after another upstream has answered do no harm: postings are used again for
+// other questions.
+func TestLateAnswersOverConnectionsEndNoOtherQuestion(t *testing.T) {
 	slow := dnstest.NewUpstream(t, func(q *dnstest.Query) {
 		time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
 		dnstest.Answer("@ 300 IN A 192.0.2.1")(q)
@@ -134,7 +134,8 @@ func TestLateAnswersOverConnectionsReachNobodyElse(t *testing.T) {
 	}
 }
 
-// TestSilentUpstreamOverTLSEndsQuestions checks that questions to an upstream that accepts them and never answers end with an error in time, and are no longer in flight.
+// TestSilentUpstreamOverTLSEndsQuestions checks that questions to an upstream that accepts them and never answers end with an error in time, and are no
+// longer in flight.
 func TestSilentUpstreamOverTLSEndsQuestions(t *testing.T) {
 	var silent atomic.Bool
 	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {
@@ -155,11 +156,11 @@ func TestSilentUpstreamOverTLSEndsQuestions(t *testing.T) {
 	defer e.mu.Unlock()
 	for name, all := range e.all {
 		if len(all) != 1 || all[0].Err == nil {
-			t.Errorf("%q ended %d times, with %v", name, len(all), all[0].Err)
+			t.Errorf("%q ended %d times, with the error %v; want once, with an error", name, len(all), all[0].Err)
 		}
 	}
 	if n := p.Stats().InFlight; n != 0 {
-		t.Errorf("%d questions are in flight", n)
+		t.Errorf("%d questions are in flight at the end, want none", n)
 	}
 }
 

@@ -23,7 +23,7 @@ const (
 	firstCheck    = 500 * time.Millisecond // the listeners must be open, or the check finds nothing
 	checkTimeout  = 5 * time.Second
 	checkInterval = 5 * time.Minute
-	minRecheck    = time.Second      // after a check without a result, or of an upstream that leads back here
+	minRecheck    = time.Second      // after a check without a result, or of an upstream that forwards back here
 	maxRecheck    = 30 * time.Minute // of the latter
 	probeMemory   = time.Minute      // how late a probe may arrive and still be known: others see its name too
 )
@@ -33,7 +33,7 @@ const (
 const maxReturns = 3
 
 // sighting is a loop probe that was sent. Its name is not encrypted, and anybody who sees it can send it here, so its arrival proves nothing. The proof is the
-// secret, which only a query for the name that arrives here returns: an upstream whose answer to the probe contains it leads back here.
+// secret, which only a query for the name that arrives here returns: an upstream whose answer to the probe contains it forwards back here.
 type sighting struct {
 	secret string // text of a TXT record
 	sent   time.Time
@@ -87,8 +87,8 @@ const (
 	isLoop
 )
 
-// checkLoop detects whether m leads back to this process, directly or through others, and refuses it then. It asks m even if m is down: if every query goes
-// round, only the probe comes back from m. A check that m does not answer does not change its health.
+// checkLoop detects whether m forwards back to this process, directly or through others, and refuses m if it does. It asks m even if m is down: if every query
+// runs in a loop, only the probe gets an answer from m. A check that m does not answer does not change its health.
 func (p *Pool) checkLoop(ctx context.Context, m *member) loopState {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
@@ -102,7 +102,7 @@ func (p *Pool) checkLoop(ctx context.Context, m *member) loopState {
 	r, err := m.via.Exchange(ctx, &transport.Request{Question: Question{Name: name, Type: wire.TypeTXT, Class: wire.ClassIN, CD: true}, OfferCookie: true})
 	asking.Wait()
 	if self {
-		p.refuse(m, "it is this resolver itself")
+		p.refuse(m, "it is this server itself")
 		return isLoop
 	}
 	sent := p.sightingOf(name)
@@ -117,7 +117,7 @@ func (p *Pool) checkLoop(ctx context.Context, m *member) loopState {
 		m.returns = 0
 		if m.looping.CompareAndSwap(true, false) {
 			m.health.loopChanged()
-			p.log.Info("upstream no longer leads back to this resolver: it is used again", "upstream", m.name)
+			p.log.Info("upstream no longer forwards back to this server: it is used again", "upstream", m.name)
 		}
 		return noLoop
 	case !sent.back || m.health.state().good.After(started):
@@ -203,7 +203,7 @@ func (p *Pool) Sighted(name []byte) (secret string) {
 func (p *Pool) refuse(m *member, why string) {
 	if m.looping.CompareAndSwap(false, true) {
 		m.health.loopChanged()
-		p.log.Error("upstream refused: it leads back to this resolver, which would ask itself without end; configure a resolver that does not forward here",
+		p.log.Error("upstream refused: it forwards back to this server, which would ask itself without end; configure a resolver that does not forward here",
 			"upstream", m.name, "found", why)
 	}
 }

@@ -19,7 +19,7 @@ import (
 
 var (
 	ErrUnreachable = errors.New("no upstream answered")
-	ErrLoop        = errors.New("every upstream leads back to this resolver")
+	ErrLoop        = errors.New("every upstream forwards back to this server")
 	ErrBusy        = errors.New("too many questions in flight upstream")
 	ErrShortage    = errors.New("this machine lacks what it needs to ask an upstream")
 )
@@ -36,8 +36,8 @@ const (
 // Config configures a Pool.
 type Config struct {
 	Endpoints []transport.Endpoint // in order of preference, at least one
-	Identity  string               // of this process, random: an upstream that returns it is this process; "" checks nothing
-	RootCAs   *x509.CertPool       // of encrypted protocols; nil: the system's
+	Identity  string               // a random text of this process: an upstream that returns it is this process; "" disables this check
+	RootCAs   *x509.CertPool       // for encrypted protocols; nil: the system's
 	Strategy  Strategy             // chooses among healthy upstreams
 	Timeout   time.Duration        // of a whole exchange whose context has no earlier deadline; 0: 5 s
 	Log       *slog.Logger         // nil: nothing is logged
@@ -45,13 +45,13 @@ type Config struct {
 	// MaxInFlight is the maximum of exchanges at a time; 0: the constant MaxInFlight. Over UDP each exchange has a socket, and every fourth a second one.
 	MaxInFlight int
 
-	// Dial opens every connection to an upstream, over "udp" or "tcp"; TLS is spoken over the latter. Over "udp" one Write sends one datagram, and
-	// one Read receives one. nil: sockets of this machine.
+	// Dial opens every connection to an upstream except those of QUIC. The network is "udp" or "tcp"; TLS and HTTPS use "tcp". Over "udp" one Write sends one
+	// datagram, and one Read receives one. nil: sockets of this machine.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	open func(transport.Endpoint) exchanger // for tests without sockets; nil: transport.New
 
-	// For tests with sockets, where a slow machine is no dead upstream and no upstream without EDNS; 0: as learned.
+	// Fixed waiting times for tests with sockets, so that an upstream on a slow machine is not taken for a dead one or for one without EDNS; 0: as learned.
 	patience, plainAfter time.Duration
 }
 
@@ -68,11 +68,11 @@ type exchanger interface {
 // Answer is the result of an exchange.
 type Answer struct {
 	// Packed is the whole message as received, except that the question is in canonical lower case, and that bytes after the last record are cut off. The caller
-	// owns it. Its rcode may be an error on which every upstream agreed; its records are framed soundly, and not checked further. An error that arrived without
-	// its question contains the question here.
+	// owns it. Its rcode may be an error on which every upstream agreed. Its records have valid lengths, and are not checked further. If an error arrived without
+	// its question, Packed contains the question nevertheless.
 	Packed []byte
-	// Authenticated is set if the answer came over TLS or from a loopback address: nobody changed its AD bit on the way. It is not set if DNSSEC records were
-	// wanted from an upstream without EDNS, which cannot be asked for them.
+	// Authenticated is set if the answer arrived over an encrypted protocol or from a loopback address, so that nobody changed its AD bit in transit. It is not
+	// set if DNSSEC records were wanted from an upstream without EDNS, which cannot be asked for them.
 	Authenticated bool
 }
 
@@ -107,10 +107,10 @@ type Pool struct {
 // member is one upstream of a pool.
 type member struct {
 	endpoint transport.Endpoint
-	name     string // endpoint's text form
+	name     string // the endpoint as text
 	via      exchanger
 	batched  bool // it is asked over UDP sockets of this machine, or over TCP or TLS, so that Senders may send to it
-	trusted  bool // its AD bit cannot be changed on the way
+	trusted  bool // the AD bits of its answers cannot be changed in transit
 	health   health
 	looping  atomic.Bool
 	returns  int           // probes in a row that arrived here without an answer; used by the goroutine that checks for loops
@@ -125,7 +125,7 @@ func (m *member) isDown() bool {
 	return m.health.state().down
 }
 
-// New makes a pool. It opens nothing yet.
+// New makes a pool. It opens no connection yet.
 func New(c Config) (*Pool, error) {
 	if len(c.Endpoints) == 0 || len(c.Endpoints) > maxEndpoints {
 		return nil, fmt.Errorf("upstream: %d upstreams are configured, 1 to %d are possible", len(c.Endpoints), maxEndpoints)
@@ -168,9 +168,9 @@ func New(c Config) (*Pool, error) {
 	return p, nil
 }
 
-// Exchange asks q of the healthy upstream that the strategy chooses, of others when that one fails or is slow, and returns the first answer that settles the question. If all
-// answer SERVFAIL, REFUSED or the like, that is the answer. The errors are ErrUnreachable (no useful answer in time), ErrLoop, ErrBusy, ErrShortage (this machine
-// lacks descriptors, memory or ports), and context.Canceled when ctx was cancelled.
+// Exchange sends q to the healthy upstream that the strategy chooses, and to others if that one fails or is slow. It returns the first answer that settles the
+// question. If all upstreams answer SERVFAIL, REFUSED or the like, Exchange returns such an answer. The errors are ErrUnreachable (no useful answer in time),
+// ErrLoop, ErrBusy, ErrShortage (this machine lacks descriptors, memory or ports), and context.Canceled when ctx was cancelled.
 func (p *Pool) Exchange(ctx context.Context, q Question) (Answer, error) {
 	if n := wire.NameLen(q.Name); n == 0 || n != len(q.Name) {
 		return Answer{}, fmt.Errorf("upstream: %w", wire.ErrName)
@@ -204,7 +204,7 @@ func (p *Pool) reserve() bool {
 }
 
 // order returns the upstreams to ask: the healthy ones in the order of the strategy, then those that are down, the one with the newest good answer first. Those
-// that lead back here are never asked.
+// that forward back to this process are never asked.
 func (p *Pool) order() []lane {
 	lanes := make([]lane, 0, len(p.members))
 	var outs []lane
@@ -224,7 +224,7 @@ func (p *Pool) order() []lane {
 	return append(lanes, outs...)
 }
 
-// spend notes that a question is sent to m again, and reports whether it may be: that takes a token, unless it is free.
+// spend reports whether a question may be sent to m again, and notes that it is sent. Unless free is set, this takes a token.
 func (p *Pool) spend(m *member, free bool) bool {
 	if !free && !p.budget.take(0) {
 		p.denied.Add(1)
@@ -251,7 +251,7 @@ func (p *Pool) ask(ctx context.Context, m *member, q *transport.Request, sent ti
 			m.via.Retire()
 		}
 	case ctx.Err() != nil:
-		// Given up, because of the time or because another was faster.
+		// Given up: the time is over, or another upstream was faster.
 		m.health.outlasted(elapsed)
 		if elapsed >= m.health.silence() && !m.health.state().heard.After(sent) || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			m.counters.failures[transport.Timeout].Add(1)
@@ -267,8 +267,8 @@ func (p *Pool) ask(ctx context.Context, m *member, q *transport.Request, sent ti
 	return r, err
 }
 
-// meritOf returns what r, an answer to a question for records of type typ, shows about its upstream. Many home routers refuse all but a few types, and are healthy
-// nevertheless.
+// meritOf returns what r, an answer to a question for records of type typ, shows about its upstream. Many home routers refuse all but a few types, and are
+// healthy nevertheless.
 func meritOf(r *transport.Reply, typ uint16) merit {
 	switch {
 	case r.Final():
@@ -298,8 +298,8 @@ func (p *Pool) failed(m *member, kind transport.Failure, sent time.Time, err err
 	}
 }
 
-// silent notes that m left a question sent at sent unanswered for too long. A single lost packet moves the clients to another healthy upstream; if there is
-// none, it must not cause an alarm. A connection loses no packets.
+// silent notes that m left a question sent at sent unanswered for too long. A single lost packet makes m go down if another upstream is healthy; if there is
+// none, a single lost packet must not cause an alarm. A connection loses no packets.
 func (p *Pool) silent(m *member, sent time.Time) {
 	enough := 1
 	if m.endpoint.Protocol == transport.UDP && !slices.ContainsFunc(p.members, func(o *member) bool {

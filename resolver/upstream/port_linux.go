@@ -53,11 +53,11 @@ type port struct {
 
 	mu        sync.Mutex
 	buckets   [idBuckets]*Pending
-	fresh     order // questions that wait for their answers, by due
-	late      order // the same: questions without room for a race, and answers that races no longer wait for
+	fresh     order // questions that wait for their answers, the one that is due first at the front
+	late      order // the same for overdue questions without room for a race, and for answers that no race waits for any more
 	count     int
 	questions int
-	foreign   int // datagrams that answer no question, and are not owed
+	foreign   int // datagrams that answer no question, except late answers, see owed
 	owed      int // questions that were given up, whose answers may still arrive until owedEnd
 	owedEnd   time.Time
 	recent    [64]uint16 // IDs of questions that ended
@@ -75,7 +75,7 @@ type port struct {
 	others  []unclean
 }
 
-// unclean is a question whose datagram has an answer that does not settle it.
+// unclean is a question whose query ended with an error, or with an answer that does not settle the question.
 type unclean struct {
 	q      *Pending
 	result transport.Result
@@ -120,8 +120,8 @@ func (p *port) isClosing() bool {
 	return p.closing
 }
 
-// send puts questions into the table and sends their queries, which are in the line's batch. It returns how many were sent. It holds mu, so that no question ends,
-// and is used again, before its query was sent.
+// send puts questions into the table and sends their queries, which are in the line's batch. It returns how many were sent. It holds mu, so that no question
+// ends before its query was sent.
 func (p *port) send(batch []*Pending, random *rand.ChaCha8) (sent int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,7 +133,8 @@ func (p *port) send(batch []*Pending, random *rand.ChaCha8) (sent int) {
 	return sent
 }
 
-// write sends the first n datagrams of the line's batch, and returns how many. If it returns less than n, writing.errno is the reason, or 0 if the port is closed.
+// write sends the first n datagrams of the line's batch, and returns how many it sent. If it returns less than n, writing.errno is the reason, or 0 if the
+// port is closed.
 func (p *port) write(n int) (sent int) {
 	w, joined := &p.writing, &p.line.joined
 	for w.from, w.to, w.errno = 0, joined.join(&p.line.out, 0, n), 0; w.from < w.to; {
@@ -148,7 +149,7 @@ func (p *port) write(n int) (sent int) {
 		case !joined.off && cannotDivide(w.errno):
 			joined.off = true
 			w.from, w.to = 0, joined.join(&p.line.out, joined.first[w.from], n)
-		case errno == 0 && !transport.IsShortage(w.errno): // the error may belong to an earlier datagram (ICMP): once more
+		case errno == 0 && !transport.IsShortage(w.errno): // the error may belong to an earlier datagram (ICMP): try once more
 		default:
 			return joined.first[w.from]
 		}

@@ -83,7 +83,7 @@ func (p *Pool) revive(ctx context.Context, m *member, backoff time.Duration) tim
 		}
 		if !logged && ctx.Err() == nil {
 			logged = true
-			p.log.Warn("upstream does not answer: it is left out until it does", "upstream", m.name, "error", err)
+			p.log.Warn("upstream does not answer: it is used only if no healthy upstream is left, until it answers again", "upstream", m.name, "error", err)
 		}
 		backoff = longer(backoff)
 	}

@@ -14,7 +14,7 @@ import (
 
 const (
 	maxTries = 2 // how often a question is sent to one upstream, unless its answers to others pay for more
-	maxSends = 8 // the same over UDP if they do: at a loss of one packet in five, one question in 400,000 loses all packets
+	maxSends = 8 // the same over UDP if its answers pay: at a loss of one packet in five, one question in 400,000 loses all packets
 
 	maxPause    = 600 * time.Millisecond // before a question is sent again to an upstream that did not answer it
 	resendAfter = time.Second            // how often a race that can send nothing looks again
@@ -59,7 +59,7 @@ type attempt struct {
 	silence time.Duration
 	overdue time.Duration
 	cancel  context.CancelCauseFunc
-	partly  atomic.Bool // answered over UDP, and asked over TCP: asking over UDP again is useless
+	partly  atomic.Bool // answered over UDP, and being asked over TCP: asking over UDP again is useless
 
 	// Its end; read after it arrived through race.ended.
 	over  bool
@@ -96,7 +96,7 @@ func (r *race) run(client context.Context) (Answer, error) {
 				continue // the timer keeps running for those
 			}
 			r.hedge = false
-			if r.waitsForFree(a) {
+			if r.waitsForResources(a) {
 				break
 			}
 			if !r.resend() && r.hopeless() {
@@ -114,7 +114,7 @@ func (r *race) run(client context.Context) (Answer, error) {
 	}
 }
 
-// start sends the question over l. If it was sent before, allowed has taken a place among the repetitions, which is given back at the end of the attempt.
+// start sends the question over l. If this is a repetition, allowed has taken a place among the repetitions, and the end of the attempt frees the place.
 func (r *race) start(l *lane) {
 	l.tries++
 	r.running++
@@ -262,16 +262,16 @@ func (r *race) resend() bool {
 	return false
 }
 
-// refusedAgain reports whether the attempt a, which failed, is a repetition over UDP that was refused while an earlier attempt over the same lane is unanswered: the
-// upstream is restarting, and lost the earlier datagram. The question is sent again later.
+// refusedAgain reports whether the attempt a, which failed, is a repetition over UDP that was refused while an earlier attempt over the same lane is
+// unanswered: the upstream is restarting, and lost the earlier datagram. The question is sent again later.
 func (r *race) refusedAgain(a *attempt) bool {
 	return a.err != nil && a.lane.member.endpoint.Protocol == transport.UDP && transport.KindOf(a.err) == transport.Unreachable &&
 		slices.ContainsFunc(r.attempts, func(o *attempt) bool { return o.lane == a.lane && !o.over })
 }
 
-// waitsForFree reports whether the next try should wait, and plans it: the attempt a failed because this machine lacks a descriptor, memory or a port, and no upstream
-// is left that was not asked. An upstream that was not asked may have an open connection, and is asked at once.
-func (r *race) waitsForFree(a *attempt) bool {
+// waitsForResources reports whether the next try should wait, and plans it: the attempt a failed because this machine lacks a descriptor, memory or a port, and
+// every upstream was asked. An upstream that was not asked yet may have an open connection, and is asked at once.
+func (r *race) waitsForResources(a *attempt) bool {
 	if !transport.IsShortage(a.err) {
 		return false
 	}

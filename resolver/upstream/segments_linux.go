@@ -10,8 +10,8 @@ import (
 	"rempart/internal/mmsg"
 )
 
-// segments joins datagrams of the same length that follow one another in a batch into one message, which the kernel divides again (UDP_SEGMENT, udp(7)): most of
-// the cost of a datagram is its way through the kernel, which a message takes once.
+// segments joins consecutive datagrams of a batch that have the same length into one message, which the kernel divides again (UDP_SEGMENT, udp(7)). Most of the
+// cost of a datagram is its way through the kernel, which a message takes only once.
 type segments struct {
 	headers [maxDatagrams]mmsg.Header
 	first   [maxDatagrams + 1]int // by message: the index of its first datagram; then the number of datagrams
@@ -55,5 +55,5 @@ func (s *segments) join(b *datagramBatch, at, n int) (messages int) {
 	return messages
 }
 
-// cannotDivide reports whether errno says that a message could not be divided: an old kernel does not know how, or the network device computes no checksums.
+// cannotDivide reports whether errno says that a message could not be divided: the kernel is too old, or the network device computes no checksums.
 func cannotDivide(errno unix.Errno) bool { return errno == unix.EIO || errno == unix.EINVAL }

@@ -21,7 +21,7 @@ func TestQueriesOfSameLengthAreJoined(t *testing.T) {
 		b.set(i, make([]byte, length))
 	}
 	if n := s.join(&b, 0, 6); n != 3 || s.first[0] != 0 || s.first[1] != 3 || s.first[2] != 4 || s.first[3] != 6 {
-		t.Errorf("%d messages, the first datagrams are %v", n, s.first[:n+1])
+		t.Errorf("%d messages, the first datagrams are %v; want 3 messages, with the first datagrams 0, 3 and 4", n, s.first[:n+1])
 	}
 	for i, want := range []uint64{3, 1, 2} {
 		if h := s.headers[i].Hdr; uint64(h.Iovlen) != want || (h.Control != nil) != (want > 1) {
@@ -30,7 +30,7 @@ func TestQueriesOfSameLengthAreJoined(t *testing.T) {
 	}
 	s.off = true
 	if n := s.join(&b, 1, 6); n != 5 || s.first[0] != 1 || s.first[5] != 6 {
-		t.Errorf("without joining: %d messages, the first datagrams are %v", n, s.first[:n+1])
+		t.Errorf("without joining: %d messages, the first datagrams are %v; want 5 messages, one for each datagram", n, s.first[:n+1])
 	}
 }
 

@@ -41,13 +41,13 @@ func (s *Switch) NewSender(limit time.Duration, receive func([]*Pending)) *Sende
 	return &Sender{current: s.current.Load, limit: limit, receive: receive}
 }
 
-// Send sends questions to the healthy upstream that the strategy chooses, over UDP sockets or connections that many questions share. It does not wait for answers. If no
-// upstream is healthy, if no connection has room, or if the upstream is asked over HTTPS or QUIC or does not understand EDNS, Send returns the questions, and the caller
-// should ask them by Exchange. The slice that it returns may be a part of batch.
+// Send sends questions to the healthy upstream that the strategy chooses, over UDP sockets or connections that many questions share. It does not wait for
+// answers. Send returns the questions that it cannot send, and the caller should ask them by Exchange: if no upstream is healthy, if no connection has room, or
+// if the upstream is asked over HTTPS or QUIC or does not understand EDNS. The returned slice may be a part of batch.
 //
-// An answer that settles a question ends it. A race (see race.go) continues a question whose answer is late, truncated or an error, or does not repeat the case of
-// the question or the cookie of the query, or whose query was refused or lost with its connection. The first attempt of the race is the query that was sent. If there are too many
-// races, such a question ends with ErrBusy, except that a late answer is waited for.
+// An answer that settles a question ends it. A race (see race.go) continues a question if its answer is late, truncated or an error, if the answer does not echo
+// the case of the question or the cookie of the query, or if the query was refused or lost with its connection. The first attempt of the race is the query that
+// was sent. If there are too many races, a question whose answer is late keeps waiting, and any other such question ends with ErrBusy.
 func (s *Sender) Send(batch []*Pending) (left []*Pending) {
 	p := s.current()
 	if p == nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// shortageEnd is the time without a further failure after which a shortage has ended: the next failure is logged again.
+// shortageEnd is the time without a failure after which a shortage has ended, so that the next failure is logged again.
 const shortageEnd = time.Minute
 
 // shortage logs that this machine lacks descriptors, memory or ports for questions: one line per episode, not one per question. Its methods may be called
@@ -23,7 +23,7 @@ func (s *shortage) note(log *slog.Logger, err error) {
 	switch {
 	case !errors.Is(err, syscall.EMFILE):
 		if isFirst(&s.others, now) {
-			log.Warn("this machine lacks memory, ports or descriptors for questions to upstreams: some queries fail or get stale answers, upstreams stay in use", "error", err)
+			log.Warn("this machine lacks memory, ports or descriptors to ask upstreams: some queries fail or get stale answers; the upstreams stay in use", "error", err)
 		}
 	case isFirst(&s.descriptors, now):
 		log.Warn("the limit of open files and sockets is reached, so that no further socket can be opened to ask upstreams: the open sockets stay in use, and some queries "+

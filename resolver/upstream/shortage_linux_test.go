@@ -223,7 +223,7 @@ func TestShortageIsNotBlamedOnUpstream(t *testing.T) {
 	}
 }
 
-// TestFullSendBufferLosesNoQuestion makes sendmmsg(2) fail for want of room, after it has sent nothing or some datagrams of a batch. Every question is answered, the
+// TestFullSendBufferLosesNoQuestion makes sendmmsg(2) fail for lack of room, after it has sent nothing or some datagrams of a batch. Every question is answered, the
 // port stays in use, and the upstream stays healthy.
 func TestFullSendBufferLosesNoQuestion(t *testing.T) {
 	const batches, size = 20, 20

@@ -7,7 +7,7 @@ import (
 	"rempart/resolver/upstream/transport"
 )
 
-// counters are one upstream's.
+// counters holds the counters of one upstream.
 type counters struct {
 	queries  atomic.Uint64
 	retries  atomic.Uint64
@@ -21,13 +21,13 @@ type counters struct {
 type Stat struct {
 	Upstream  string    // as configured
 	Protocol  string    // by which it is asked: "udp", "tcp", "tls", "https" or "quic"
-	Healthy   bool      // asked without waiting for another to fail
-	Looping   bool      // it leads back here, and is refused
+	Healthy   bool      // not down and not looping; also before its first answer
+	Looping   bool      // it forwards back to this process, and is not used
 	Cookies   bool      // queries to it carry DNS cookies, which it echoes
-	Since     time.Time // when it became healthy, went down, or was found to lead back here; the start of the pool if nothing changed
-	Queries   uint64    // attempts, retries and hedges included, probes not
-	Retries   uint64    // sent because another attempt had failed
-	Hedges    uint64    // sent because another attempt was slow
+	Since     time.Time // when it became healthy, went down, or was found to be looping; the start of the pool if nothing changed
+	Queries   uint64    // attempts, without probes; an attempt may send several queries
+	Retries   uint64    // repetitions because an earlier query failed: further attempts, and queries sent again within an attempt or a probe
+	Hedges    uint64    // attempts because another attempt was slow
 	Foreign   uint64    // messages that answer no question, forged or too late
 	Failures  [transport.Failures]uint64
 	InFlight  int64
@@ -42,11 +42,11 @@ type Stat struct {
 	EstimatedP95 time.Duration // estimate of the 95th percentile after which a hedge is sent
 }
 
-// Stats are the statistics of a Pool. The numbers are read one after the other and need not add up.
+// Stats are the statistics of a Pool. The numbers are read one after the other, so that their sums may differ by some questions.
 type Stats struct {
 	Upstreams  []Stat // in order of preference
 	Queries    uint64 // questions asked
-	Unanswered uint64 // of those, ended with an error
+	Unanswered uint64 // questions that ended with an error
 	Shed       uint64 // questions for which there was no room for a race
 	Denied     uint64 // questions of which a retry or hedge was not sent because the budget was used up
 	InFlight   int64

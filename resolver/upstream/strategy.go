@@ -13,11 +13,11 @@ type Strategy uint8
 
 const (
 	Ordered Strategy = iota // the first one in the configured order
-	Fastest                 // the one with the lowest mean round-trip time; one question in exploreEvery is sent to any, so that the times stay known
-	Spread                  // any, in proportion to the weights of the endpoints
+	Fastest                 // the one with the lowest mean round-trip time; one question in exploreEvery is sent to a random one, to measure the others
+	Spread                  // a random one, in proportion to the weights of the endpoints
 )
 
-// exploreEvery is the number of questions of which one explores, with Fastest.
+// exploreEvery is the number of questions of which, with Fastest, one measures a random upstream.
 const exploreEvery = 50
 
 // ParseStrategy reads "ordered", "fastest" or "spread".
@@ -32,8 +32,8 @@ func ParseStrategy(text string) (Strategy, error) {
 // weight returns the share of m's questions with Spread.
 func (m *member) weight() uint64 { return uint64(max(m.endpoint.Weight, 1)) }
 
-// preferred returns the upstream to which new questions are sent, chosen by the strategy among the healthy ones; nil if none is healthy. alone is set if no other
-// upstream is healthy.
+// preferred returns the upstream to which new questions are sent, chosen by the strategy among the healthy ones; nil if none is healthy. alone is set if no
+// other upstream is healthy.
 func (p *Pool) preferred() (first *member, alone bool) {
 	explore := p.strategy == Fastest && rand.Uint64N(exploreEvery) == 0
 	var total uint64 // weight of the healthy upstreams so far

@@ -89,14 +89,14 @@ func TestSpreadUsesEveryUpstream(t *testing.T) {
 		exchange(t, p, fmt.Sprintf("n%d.example", i))
 	}
 	if a.Queries() < 20 || b.Queries() < 20 || silent.Queries() == 0 {
-		t.Errorf("%d, %d and %d queries", a.Queries(), b.Queries(), silent.Queries())
+		t.Errorf("%d, %d and %d queries; want at least 20, 20 and 1", a.Queries(), b.Queries(), silent.Queries())
 	}
 }
 
 func TestParseStrategy(t *testing.T) {
 	for text, want := range map[string]Strategy{"ordered": Ordered, "fastest": Fastest, "spread": Spread} {
 		if got, err := ParseStrategy(text); err != nil || got != want {
-			t.Errorf("%q: %v, %v", text, got, err)
+			t.Errorf("ParseStrategy(%q): %v, %v; want %v", text, got, err, want)
 		}
 	}
 	if _, err := ParseStrategy("random"); err == nil {

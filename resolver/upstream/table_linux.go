@@ -18,7 +18,7 @@ type sending struct {
 	over   carrier
 	id     uint16
 	mix    bool                // the name is in random case
-	raced  *transport.Datagram // a race waits for the answer; nil if none does
+	raced  *transport.Datagram // by which a race waits for the answer; nil if no race does
 	posted *transport.Posting  // over a link
 	listed bool                // it is in the table, or on its way over the link
 	length uint16              // of query
@@ -126,7 +126,7 @@ func (p *port) giveUp(q *Pending, now time.Time) {
 }
 
 // leave ends the use of q by its race. If its answer has not arrived, another Pending takes its place in the table, so that an answer that is only late is not
-// taken for a missing or a forged one: the first attempt of the race still gets it.
+// taken for a missing or a forged one: the first attempt of the race still receives it.
 func (p *port) leave(q *Pending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -143,7 +143,7 @@ func (p *port) leave(q *Pending) {
 // overdue are questions that have waited for an answer for long enough.
 type overdue struct {
 	raced  []*Pending  // a race is to continue them
-	silent []time.Time // when those were sent for which there is no room for a race: they keep waiting
+	silent []time.Time // when questions without room for a race were sent: they keep waiting
 	ended  []*Pending  // they have waited for as long as a question may
 }
 
@@ -163,7 +163,7 @@ func (o *overdue) collect(fresh, late *order, now time.Time, limit time.Duration
 	}
 	for q := late.first; q != nil && !q.due.After(now); q = late.first {
 		giveUp(q)
-		if q.raced == nil { // else its race has ended
+		if q.raced == nil { // otherwise its race has ended
 			o.ended = append(o.ended, q)
 		}
 	}
