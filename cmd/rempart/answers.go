@@ -81,8 +81,11 @@ func (s *server) status() local.Status {
 		problem("this machine does not have the address " + addr.String() + " (REMPART_LISTEN): no query to it arrives")
 	}
 	for _, u := range st.Upstreams {
-		if !u.Healthy {
-			problem("the upstream " + u.Name + " does not answer")
+		switch {
+		case u.Looping:
+			problem("the upstream " + u.Name + " forwards back to this server: configure a resolver that does not forward here")
+		case !u.Healthy:
+			problem("the upstream " + u.Name + " does not answer: the log of the server says why")
 		}
 	}
 	for _, l := range lists.Lists {

@@ -161,8 +161,8 @@ func serveUDP(t *testing.T, addr string) (stop func()) {
 	return stop
 }
 
-// TestUpstreamRestarts closes the socket of the only upstream for some time, during which the system refuses queries to it by ICMP, and opens the socket again. Every
-// query is answered, and with an address soon after the restart.
+// TestUpstreamRestarts closes the socket of the only upstream for some time, during which the system refuses queries to it by ICMP, and opens the socket
+// again. Every query is answered, and with an address soon after the restart.
 func TestUpstreamRestarts(t *testing.T) {
 	t.Parallel()
 	addr := dnstest.FreeAddr(t)
@@ -188,8 +188,8 @@ func TestUpstreamRestarts(t *testing.T) {
 	}
 }
 
-// TestUpstreamIsSuspendedAndContinues suspends the process of the only upstream, and continues it, so that it answers everything late. Every query is answered, and
-// with an address soon after that.
+// TestUpstreamIsSuspendedAndContinues suspends the process of the only upstream, and continues it, so that it answers everything late. Every query is
+// answered, and with an address soon after that.
 func TestUpstreamIsSuspendedAndContinues(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, nil)
@@ -211,8 +211,9 @@ func TestUpstreamIsSuspendedAndContinues(t *testing.T) {
 	}
 }
 
-// TestLimitOfDescriptorsIsReached lowers the limit of open files and sockets of the running program until no socket can be opened. Questions over the open sockets
-// are answered, those that need a further socket fail with an extended error, the upstream stays in use, and one log line says that the limit was reached.
+// TestLimitOfDescriptorsIsReached lowers the limit of open files and sockets of the running program until no socket can be opened. Questions over the open
+// sockets are answered, those that need a further socket fail with an extended error, the upstream stays in use, and one log line says that the limit was
+// reached.
 func TestLimitOfDescriptorsIsReached(t *testing.T) {
 	t.Parallel()
 	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {

@@ -58,14 +58,14 @@ type Upstream struct {
 	Looping bool   `json:"looping,omitempty"`
 }
 
-// UpstreamGroup holds the upstreams of one part of the name space, and the numbers of the questions that were asked of them together since the start.
+// UpstreamGroup holds the upstreams of one part of the name space, and the numbers of the questions to all of them since the start.
 type UpstreamGroup struct {
 	Zone       string          `json:"zone"`              // a zone of REMPART_FORWARD; "." for every name that is in none
 	Missing    string          `json:"missing,omitempty"` // why there is no upstream
 	Questions  uint64          `json:"questions"`
 	Unanswered uint64          `json:"unanswered"` // questions that no upstream answered
-	Shed       uint64          `json:"shed"`       // questions for which there was no room among those that are asked again
-	Denied     uint64          `json:"denied"`     // questions of which a retry or hedge was withheld because such attempts are limited
+	Shed       uint64          `json:"shed"`       // questions without room for a further attempt
+	Denied     uint64          `json:"denied"`     // questions of which a retry or hedge was not sent because such attempts are limited
 	InFlight   int64           `json:"in_flight"`
 	Upstreams  []UpstreamStats `json:"upstreams"` // in order of preference
 }
@@ -74,7 +74,7 @@ type UpstreamGroup struct {
 type UpstreamState string
 
 const (
-	UpstreamHealthy UpstreamState = "healthy" // asked without waiting for another to fail
+	UpstreamHealthy UpstreamState = "healthy" // in use, also before its first answer
 	UpstreamDown    UpstreamState = "down"    // asked only if no healthy one is left
 	UpstreamLoop    UpstreamState = "loop"    // it forwards back to this server, and is not used
 )
@@ -92,7 +92,7 @@ type UpstreamStats struct {
 	P99            time.Duration     `json:"p99_ns"`
 	Answers        uint64            `json:"answers"`                   // answers with a round-trip time, errors such as SERVFAIL included
 	LastGoodAnswer time.Time         `json:"last_good_answer,omitzero"` // zero before the first
-	Queries        uint64            `json:"queries"`                   // attempts, retries and hedges included
+	Queries        uint64            `json:"queries"`                   // attempts, without probes
 	Retries        uint64            `json:"retries"`
 	Hedges         uint64            `json:"hedges"`
 	Failures       map[string]uint64 `json:"failures"`        // attempts that failed, by kind

@@ -63,7 +63,7 @@ func findService(ctx context.Context, paths ...*string) (*service, error) {
 	default:
 		settings, err := readSystemSettings()
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%w: no server answers on the socket %s (set REMPART_DATA_DIR or REMPART_SOCKET to the value of the server), none of the variables REMPART_LISTS, REMPART_FEEDS and REMPART_CONTROL is set, and there is no %s",
+			return nil, fmt.Errorf("%w: no server answers on the socket %s (is it running? if it is, set REMPART_DATA_DIR or REMPART_SOCKET to the value that it has), none of the variables REMPART_LISTS, REMPART_FEEDS and REMPART_CONTROL is set, and there is no %s",
 				errNoService, strings.Join(sockets, " or "), systemSettings)
 		}
 		if err != nil {

@@ -22,18 +22,28 @@ func upstreamsCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "upstreams", Short: "Show the upstreams of the running server", Args: cobra.NoArgs,
-		Long: `Show the upstreams to which the running server forwards: those of REMPART_UPSTREAMS (zone "."), and those of each zone of REMPART_FORWARD, in order of preference.
-The numbers are those since the start of the server, or since the last change of the addresses in a zone: of the system's resolvers, or
-of a host name.
+		Long: `Show the upstreams to which the running server forwards: those of REMPART_UPSTREAMS (zone "."), and those of each zone of REMPART_FORWARD, in the
+configured order. The numbers start at the start of the server. They start again when the addresses of upstreams change: those of the system's resolvers, or
+those of a host name. The log of the server says why an upstream is down.
 
-  state             healthy, down (asked only if no healthy upstream is left), or that the upstream forwards back to this server and is not used
+  state             healthy (also before its first answer), down (asked only if no healthy upstream is left), or that the upstream forwards back to this
+                    server and is not used
+  last good answer  the time since the last answer to a query or a probe, errors such as SERVFAIL not included
   p50, p95, p99     round-trip times that 50, 95 and 99 of 100 answers do not exceed, of the newest 512 answers
   mean              mean of the round-trip times, in which newer answers have more weight
-  queries           queries sent to the upstream, retries and hedges included
-  retries           queries sent because another attempt had failed
-  hedges            queries sent because another attempt was slow
+  queries           attempts to get an answer from the upstream; probes are not included
+  retries           queries sent again because an earlier one had failed, by a further attempt, within an attempt, or within a probe
+  hedges            attempts because another attempt was slow
+  in flight         attempts that wait for an answer now
   foreign answers   messages that answer no question: forged or too late
-  failures          timeout, unreachable, untrusted (TLS), malformed, overload (too many questions were in flight), rcode (SERVFAIL, REFUSED and the like)
+  failures          failed attempts, by kind:
+                    timeout      no answer in time
+                    unreachable  the network or the upstream refused the connection or the query, or closed the connection
+                    untrusted    the TLS handshake failed, for example because the certificate is not valid for the upstream
+                    malformed    no valid answer, for example an HTTP error
+                    overload     too many questions were in flight
+                    local        this machine lacks file descriptors, memory or ports
+                    rcode        SERVFAIL, REFUSED and the like
 
 ` + runningOnly + `
 

@@ -36,7 +36,7 @@ type Forwarding struct {
 	ZoneGroups  []*upstream.Switch // the upstreams of Zones, in the same order
 	bootstrap   *upstream.Switch   // looks up the host names of upstreams; nil if no upstream has one; may be Main
 	system      *upstream.Switch   // its endpoints are the system's resolvers; nil if they are not used
-	systemNeeds string             // the variable to set if the system's resolvers cannot be used
+	systemNeeds string             // the setting, without its prefix, to use if the system's resolvers cannot be used
 
 	mu      sync.Mutex // for Refresh
 	problem string     // why the system's resolvers cannot be used; "" if they can
@@ -102,7 +102,7 @@ func (f *Forwarding) setBootstrap(needed bool) error {
 		return err
 	}
 	if i := slices.IndexFunc(list, transport.Endpoint.NeedsLookup); i >= 0 {
-		return config.Bad("BOOTSTRAP", f.config.Bootstrap[i], "the host must be an IP address, or its address must follow after @: these resolvers look up the host names of the others")
+		return config.Bad("BOOTSTRAP", f.config.Bootstrap[i], "the host must be an IP address, or its address must follow after @, because these resolvers look up the host names of the upstreams")
 	}
 	switch {
 	case !needed:
@@ -179,14 +179,14 @@ func parseStrategies(values []string, zones []zone) (strategies, error) {
 		}
 		if !isZone {
 			if seen {
-				return s, config.Bad("STRATEGY", value, "two strategies for all zones: write zone=strategy for a zone of REMPART_FORWARD")
+				return s, config.Bad("STRATEGY", value, "only one strategy can apply to all upstreams: write zone=strategy for a zone of REMPART_FORWARD")
 			}
 			s.main, seen = parsed, true
 			continue
 		}
 		wire, err := blocklist.AppendName(nil, name)
 		if err != nil || !slices.ContainsFunc(zones, func(z zone) bool { return z.name == string(wire) }) {
-			return s, config.Bad("STRATEGY", value, "the zone is not one of REMPART_FORWARD")
+			return s, config.Bad("STRATEGY", value, "the zone is not in REMPART_FORWARD")
 		}
 		s.zones[string(wire)] = parsed
 	}
@@ -208,8 +208,11 @@ func (f *Forwarding) Refresh() (changed bool) {
 	if err != nil {
 		if problem := err.Error(); problem != f.problem {
 			f.problem = problem
-			f.log.Warn("the system names no resolver to ask; until it names one, queries that are neither blocked nor cached fail or get stale answers",
-				"error", err)
+			consequence := "queries that are neither blocked nor cached fail or get stale answers"
+			if f.system != f.Main {
+				consequence = "the host names of upstreams cannot be looked up"
+			}
+			f.log.Warn("no resolver of the system can be used; until that changes, "+consequence, "error", err)
 		}
 		return false
 	}
@@ -218,7 +221,7 @@ func (f *Forwarding) Refresh() (changed bool) {
 	case f.system == f.Main:
 		f.log.Info("forwarding to the system's resolvers", "upstreams", list)
 	default:
-		f.log.Info("looking up the host names of upstreams by the system's resolvers", "resolvers", list)
+		f.log.Info("the system's resolvers look up the host names of upstreams", "resolvers", list)
 	}
 	f.problem = ""
 	return changed

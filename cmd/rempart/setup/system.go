@@ -21,7 +21,8 @@ const (
 )
 
 // systemEndpoints returns the resolvers in the file at path, without this process itself. If one of them is the stub of systemd-resolved, the resolvers to which
-// the stub forwards follow, from the file at behind: the stub may be switched off, or forward to this process. variable is the one to set, without its prefix, if no resolver can be used.
+// the stub forwards follow, from the file at behind: the stub may be switched off, or forward to this process. Errors say to set variable, which is the name of
+// a setting without its prefix.
 func systemEndpoints(c *config.Config, variable, path, behind string) ([]transport.Endpoint, error) {
 	all, err := readResolvConf(variable, path)
 	if err != nil {
@@ -35,7 +36,7 @@ func systemEndpoints(c *config.Config, variable, path, behind string) ([]transpo
 	}
 	others := slices.DeleteFunc(slices.Clone(all), func(e transport.Endpoint) bool { return listensOn(c, e.Addr) })
 	if len(all) > 0 && len(others) == 0 {
-		return nil, fmt.Errorf("%s leads back to this server: Rempart itself answers on its name server %s; set %s to the resolvers to ask",
+		return nil, fmt.Errorf("%s names only this server: Rempart itself answers on %s; set %s to the resolvers to ask",
 			path, all[0], config.Prefix+variable)
 	}
 	if len(others) == 0 {
