@@ -354,6 +354,19 @@ func TestHTTPSResponsesAreChecked(t *testing.T) {
 	}
 }
 
+// TestHTTPSUpstreamWithWrongPathGoesDownAtOnce checks that an upstream whose path is wrong is not taken for one that cannot answer some questions: the operator must see
+// the reason in the log at once.
+func TestHTTPSUpstreamWithWrongPathGoesDownAtOnce(t *testing.T) {
+	u := dnstest.NewUpstream(t, nil)
+	for status, down := range map[int]bool{http.StatusNotFound: true, http.StatusForbidden: true, http.StatusServiceUnavailable: false} {
+		at := u.ServeHTTPS(t, func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(status); return true })
+		p := newPool(t, u.Roots, fmt.Sprintf("https://%s/dns-query#%s", at, dnstest.TLSName))
+		if _, err := p.Exchange(t.Context(), question(t, "www.example")); !errors.Is(err, ErrUnreachable) || p.members[0].isDown() != down {
+			t.Errorf("HTTP status %d: %v, down: %v, want %v", status, err, p.members[0].isDown(), down)
+		}
+	}
+}
+
 // TestHTTPSQuestionsWaitForRoom checks that questions wait if the upstream allows one question per connection, and that few connections are opened.
 func TestHTTPSQuestionsWaitForRoom(t *testing.T) {
 	u := dnstest.NewUpstream(t, func(q *dnstest.Query) {

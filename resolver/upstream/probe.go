@@ -83,7 +83,11 @@ func (p *Pool) revive(ctx context.Context, m *member, backoff time.Duration) tim
 		}
 		if !logged && ctx.Err() == nil {
 			logged = true
-			p.log.Warn("upstream does not answer: it is used only if no healthy upstream is left, until it answers again", "upstream", m.name, "error", err)
+			text := "upstream does not answer: it is used only if no healthy upstream is left, until it answers again"
+			if transport.KindOf(err) == transport.Untrusted {
+				text = "the certificate or the key of an upstream was refused, so that it is not used: check its name and its pins"
+			}
+			p.log.Warn(text, "upstream", m.name, "error", err)
 		}
 		backoff = longer(backoff)
 	}

@@ -77,17 +77,25 @@ func ParseEndpoint(s string) (Endpoint, error) {
 	if strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
 		return fail("it contains a space or a character that is not ASCII; several upstreams are separated by commas")
 	}
+	if strings.ContainsAny(s, `"'`) {
+		return fail("remove the quotation marks")
+	}
+	if strings.Contains(s, ";") {
+		return fail("several upstreams are separated by commas")
+	}
 	e := Endpoint{}
 	scheme, rest, found := strings.Cut(s, "://")
+	if word, _, _ := strings.Cut(s, ":"); !found && (isProtocol(word) || isProtocol(strings.TrimRight(strings.SplitN(s, "/", 2)[0], ":"))) {
+		return fail("the transport is followed by ://, as in udp://192.0.2.1")
+	}
 	if !found {
 		scheme, rest = "udp", s
 	}
-	all := []Protocol{UDP, TCP, TLS, HTTPS, QUIC}
-	i := slices.IndexFunc(all, func(t Protocol) bool { return t.String() == strings.ToLower(scheme) })
+	i := protocolOf(scheme)
 	if i < 0 {
 		return fail("%w", unsupported(scheme, rest))
 	}
-	e.Protocol = all[i]
+	e.Protocol = Protocol(i)
 	rest, fragment, hasFragment := strings.Cut(rest, "#")
 	rest, at, hasAt := strings.Cut(rest, "@")
 	rest, err := e.cutPath(rest)
@@ -105,6 +113,13 @@ func ParseEndpoint(s string) (Endpoint, error) {
 	}
 	return e, nil
 }
+
+// protocolOf returns the protocol with a name, as a number; -1 if there is none.
+func protocolOf(scheme string) int {
+	return slices.IndexFunc([]Protocol{UDP, TCP, TLS, HTTPS, QUIC}, func(t Protocol) bool { return t.String() == strings.ToLower(scheme) })
+}
+
+func isProtocol(word string) bool { return protocolOf(word) >= 0 }
 
 // cutPath sets the path, and returns the text before it.
 func (e *Endpoint) cutPath(text string) (rest string, err error) {

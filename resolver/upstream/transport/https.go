@@ -32,9 +32,6 @@ const (
 	messageMedia = "application/dns-message"
 )
 
-// errStatus is wrapped by the error of a response with another status than 200.
-var errStatus = fmt.Errorf("%w: HTTP status", errMalformed)
-
 // httpsClient asks one upstream over HTTPS (RFC 8484): each question is one POST request over HTTP/2. A request has no header that identifies this
 // program, its version or its language. Redirects are not followed.
 type httpsClient struct {
@@ -184,13 +181,15 @@ func (h *httpsClient) post(ctx context.Context, query []byte) ([]byte, error) {
 	return msg, err
 }
 
-// statusError returns the error of a response with another status than 200.
+// statusError returns the error of a response with another status than 200. It is not errMalformed if the server answers no question under this URL.
 func statusError(status int) error {
-	err := fmt.Errorf("%w %d", errStatus, status)
-	if status == http.StatusNotFound || status == http.StatusMethodNotAllowed {
-		err = fmt.Errorf("%w: is the path of the URL right?", err)
+	switch status {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusPermanentRedirect, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
+		return fmt.Errorf("HTTP status %d: the path of the URL is wrong", status)
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fmt.Errorf("HTTP status %d: the server does not accept queries from here, or the path of the URL is wrong", status)
 	}
-	return err
+	return fmt.Errorf("%w: HTTP status %d", errMalformed, status)
 }
 
 // readResponse returns the message in a response.
