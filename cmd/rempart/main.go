@@ -22,6 +22,8 @@ func main() { os.Exit(run()) }
 
 // run runs the program and returns its exit code.
 func run() int {
+	// quic-go writes a warning to standard error if the system limits the buffers of its sockets, which answers of DNS never fill.
+	_ = os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
 	serve, control := serveCommand(), controlCommand()
 	root := &cobra.Command{
 		Use:     "rempart",
