@@ -103,7 +103,7 @@ func TestServerStartsWithoutNetwork(t *testing.T) {
 	const addr = "10.53.0.1:5353"
 	rewrite := systemResolvers(t)
 	p := dnstest.StartProgram(t, exec.Command("rempart"), "REMPART_LISTEN="+addr, "REMPART_PAGE_LISTEN=10.53.0.1:8080", "REMPART_PAGE_IPV4="+page)
-	for want, times := range map[string]int{"does not have the address": 2, "variable=REMPART_LISTEN": 1, "variable=REMPART_PAGE_LISTEN": 1, "msg=\"the system names no resolver": 1} {
+	for want, times := range map[string]int{"does not have the address": 2, "variable=REMPART_LISTEN": 1, "variable=REMPART_PAGE_LISTEN": 1, "msg=\"no resolver of the system can be used": 1} {
 		dnstest.Eventually(t, fmt.Sprintf("the log says %q %d times", want, times), func() bool { return strings.Count(p.Stderr(), want) >= times })
 		if n := strings.Count(p.Stderr(), want); n != times {
 			t.Errorf("the log says %q %d times, want %d", want, n, times)
