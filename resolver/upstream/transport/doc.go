@@ -12,7 +12,7 @@
 //     Request.OfferCookie detects such upstreams.
 //   - Over TCP and TLS many questions share a connection (stream.go, pipe.go). If the upstream closes a connection, the unanswered questions are sent again
 //     over another connection. The Transport learns how many questions the upstream answers per connection (bound.go).
-//   - Over HTTPS (https.go) each question is a request. Over QUIC (quic.go) each question has a stream of its own. The certificate of an encrypted protocol
+//   - Over HTTPS (https.go) each question is a request. Over QUIC (quic.go) each question has a stream of its own (both: requests.go). The certificate of an encrypted protocol
 //     is always verified, or its key is pinned (secure.go). Queries are padded, so that their length does not reveal the name.
 //   - Exchange returns a Reply, final or not, or an error. KindOf returns the kind of the error (failure.go).
 //   - Post (post.go) sends a batch of questions over an open connection, without a goroutine for each.

@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"rempart/internal/pause"
@@ -35,14 +34,12 @@ const (
 // httpsClient asks one upstream over HTTPS (RFC 8484): each question is one POST request over HTTP/2. A request has no header that identifies this
 // program, its version or its language. Redirects are not followed.
 type httpsClient struct {
-	endpoint Endpoint
-	url      string
-	open     func() *http.Transport
-	spend    func(free bool) bool // notes that a question is sent again; false if it must not be
+	requests
+	url  string
+	open func() *http.Transport
 
-	inFlight atomic.Int64
-	mu       sync.Mutex
-	current  *http.Transport // holds the connections for new questions
+	mu      sync.Mutex
+	current *http.Transport // holds the connections for new questions
 }
 
 // newHTTPSClient makes a client. It opens nothing yet. Its connections are closed when the context of c ends.
@@ -64,7 +61,8 @@ func newHTTPSClient(c *Config, dial dialFunc) *httpsClient {
 		return &countedConn{Conn: conn, closed: sync.OnceFunc(func() { stop(); <-links })}, nil
 	}
 	secure := dialTLS(e, tlsConfig(e, c.RootCAs, "h2"), plain)
-	h := &httpsClient{endpoint: e, url: requestURL(e), spend: c.Spend}
+	h := &httpsClient{url: requestURL(e)}
+	h.send, h.spend = h.postWithRoom, c.Spend
 	h.open = func() *http.Transport {
 		only2 := new(http.Protocols)
 		only2.SetHTTP2(true)
@@ -120,30 +118,10 @@ func (c *countedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// ask sends q and waits for its answer until ctx ends. echoed reports whether the answer repeated the case of the question. A question whose connection
-// ends is sent again once, over another connection.
-func (h *httpsClient) ask(ctx context.Context, q *Question, f Form) (r Reply, echoed bool, err error) {
-	if h.inFlight.Add(1) > maxRequests {
-		h.inFlight.Add(-1)
-		return r, false, errFull
-	}
-	defer h.inFlight.Add(-1)
-	sent := AppendQuery(make([]byte, 0, maxQuery), q, 0, f) // the ID is 0 (RFC 8484 section 4.1)
-	msg, err := h.postWithRoom(ctx, sent)
-	if errors.Is(err, ErrDied) && ctx.Err() == nil && h.spend(true) {
-		msg, err = h.postWithRoom(ctx, sent)
-	}
-	if err != nil {
-		return r, false, err
-	}
-	o := receive(msg, &call{question: q, sent: sent})
-	return o.reply, o.echoed, o.err
-}
-
 // postWithRoom calls post until there is room for a question: an upstream may allow few questions on one connection.
-func (h *httpsClient) postWithRoom(ctx context.Context, query []byte) ([]byte, error) {
+func (h *httpsClient) postWithRoom(ctx context.Context, framed []byte) ([]byte, error) {
 	for {
-		msg, err := h.post(ctx, query)
+		msg, err := h.post(ctx, framed[2:])
 		if !errors.Is(err, errFull) || !pause.For(ctx, roomCheck) {
 			return msg, err
 		}

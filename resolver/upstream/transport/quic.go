@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -31,14 +30,13 @@ const (
 // quicClient asks one upstream over QUIC (RFC 9250): each question has a stream of its own on one connection, which is opened when it is needed. No question is
 // sent as early data, because an observer could repeat it.
 type quicClient struct {
+	requests
 	endpoint Endpoint
 	dial     func(context.Context) (*quic.Conn, error)
 	group    group
-	spend    func(free bool) bool // notes that a question is sent again; false if it must not be
 
-	inFlight atomic.Int64
-	mu       sync.Mutex
-	current  *quicLink // nil if there is none
+	mu      sync.Mutex
+	current *quicLink // nil if there is none
 }
 
 // quicLink is a connection: being opened, open or closed.
@@ -61,28 +59,9 @@ func newQUICClient(c *Config) *quicClient {
 	dial := func(ctx context.Context) (*quic.Conn, error) {
 		return quic.DialAddr(ctx, e.Addr.String(), secure, config)
 	}
-	return &quicClient{endpoint: e, dial: dial, group: group{c.Context, c.Start}, spend: c.Spend}
-}
-
-// ask sends q and waits for its answer until ctx ends. echoed reports whether the answer repeated the case of the question. A question whose connection
-// ends is sent again once, over another connection.
-func (c *quicClient) ask(ctx context.Context, q *Question, f Form) (r Reply, echoed bool, err error) {
-	if c.inFlight.Add(1) > maxRequests {
-		c.inFlight.Add(-1)
-		return r, false, errFull
-	}
-	defer c.inFlight.Add(-1)
-	frame := AppendQuery(make([]byte, 2, maxQuery), q, 0, f) // the ID is 0 (RFC 9250 section 4.2.1)
-	binary.BigEndian.PutUint16(frame, uint16(len(frame)-2))
-	msg, err := c.exchange(ctx, frame)
-	if errors.Is(err, ErrDied) && ctx.Err() == nil && c.spend(true) {
-		msg, err = c.exchange(ctx, frame)
-	}
-	if err != nil {
-		return r, false, err
-	}
-	o := receive(msg, &call{question: q, sent: frame[2:]})
-	return o.reply, o.echoed, o.err
+	client := &quicClient{endpoint: e, dial: dial, group: group{c.Context, c.Start}}
+	client.send, client.spend = client.exchange, c.Spend
+	return client
 }
 
 // exchange sends a query on a stream of its own, and returns the message that answers it. The error is ErrDied if the connection ended.
