@@ -16,14 +16,11 @@ import (
 // DialContext connects to a host and port as net.Dialer does, but finds the host's addresses through
 // this pool: a machine whose only resolver is this process can fetch its lists before it serves.
 func (p *Pool) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	return dial(ctx, network, address, func(ctx context.Context, host string) ([]netip.Addr, error) {
-		found, err := p.lookup(ctx, host)
-		return found.List, err
-	})
+	return dial(ctx, network, address, p.lookup)
 }
 
 // dial connects to a host whose addresses lookup finds.
-func dial(ctx context.Context, network, address string, lookup func(context.Context, string) ([]netip.Addr, error)) (net.Conn, error) {
+func dial(ctx context.Context, network, address string, lookup Lookup) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -32,11 +29,11 @@ func dial(ctx context.Context, network, address string, lookup func(context.Cont
 	if _, err := netip.ParseAddr(host); err == nil || host == "localhost" {
 		return d.DialContext(ctx, network, address)
 	}
-	addrs, err := lookup(ctx, host)
+	found, err := lookup(ctx, host)
 	if err != nil {
 		return nil, fmt.Errorf("looking up %s: %w", host, err)
 	}
-	return dialEach(ctx, addrs, func(ctx context.Context, a netip.Addr) (net.Conn, error) {
+	return dialEach(ctx, found.List, func(ctx context.Context, a netip.Addr) (net.Conn, error) {
 		return d.DialContext(ctx, network, net.JoinHostPort(a.String(), port))
 	})
 }

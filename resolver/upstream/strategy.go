@@ -32,6 +32,13 @@ func ParseStrategy(text string) (Strategy, error) {
 // weight returns the share of m's questions with Spread.
 func (m *member) weight() uint64 { return uint64(max(m.endpoint.Weight, 1)) }
 
+// drawn adds the weight of m to total, and reports whether m replaces the upstream that was drawn from those before it. If this is done for several upstreams in turn,
+// the chance of each to be the last one drawn is its weight divided by the final total.
+func (m *member) drawn(total *uint64) bool {
+	*total += m.weight()
+	return rand.Uint64N(*total) < m.weight()
+}
+
 // preferred returns the upstream to which new questions are sent, chosen by the strategy among the healthy ones; nil if none is healthy. alone is set if no
 // other upstream is healthy.
 func (p *Pool) preferred() (first *member, alone bool) {
@@ -49,8 +56,7 @@ func (p *Pool) preferred() (first *member, alone bool) {
 		alone = first == nil
 		switch {
 		case p.strategy == Spread:
-			total += m.weight()
-			if rand.Uint64N(total) < m.weight() { // the chance of each is its weight divided by the final total
+			if m.drawn(&total) {
 				first = m
 			}
 		case explore:
@@ -88,8 +94,7 @@ func (p *Pool) arrange(healthy []lane) {
 func drawByWeight(lanes []lane) (drawn int) {
 	var total uint64
 	for i, l := range lanes {
-		total += l.member.weight()
-		if rand.Uint64N(total) < l.member.weight() {
+		if l.member.drawn(&total) {
 			drawn = i
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -141,10 +140,7 @@ func (s *Switch) Sighted(name []byte) (secret string) {
 
 // DialContext is Pool.DialContext of the current pool. An IP address is dialled even if there is no pool.
 func (s *Switch) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	return dial(ctx, network, address, func(ctx context.Context, host string) ([]netip.Addr, error) {
-		found, err := s.Lookup(ctx, host)
-		return found.List, err
-	})
+	return dial(ctx, network, address, s.Lookup)
 }
 
 // Stats is Pool.Stats of the current pool; without a pool it has no upstreams.

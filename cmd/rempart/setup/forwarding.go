@@ -260,7 +260,7 @@ func (f *Forwarding) run(ctx context.Context, groups []*upstream.Switch, changed
 	for _, s := range groups {
 		g.Go(func() error { return s.Run(ctx) })
 	}
-	if f.system != nil {
+	if slices.Contains(groups, f.system) {
 		g.Go(func() error {
 			filewatch.New(resolvConf, stubResolvConf).Run(ctx, resolversEvery, func([]string) {
 				if f.Refresh() {

@@ -37,7 +37,7 @@ func tlsConfig(e Endpoint, roots *x509.CertPool, protocol string) *tls.Config {
 	return config
 }
 
-// checkPins returns an error unless the key of the server, or of an authority on each verified chain to it, is pinned.
+// checkPins returns an error unless the key of the server, or of an authority on the first verified chain to it, is pinned.
 func checkPins(pins []string, state tls.ConnectionState) error {
 	chain := state.PeerCertificates[:1] // a server can send any further certificates, so that only those of a verified chain are compared
 	if len(state.VerifiedChains) > 0 {
