@@ -319,7 +319,7 @@ func TestOtherNamesDuringFloodOfRandomNames(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			const each, together = 8000, 16
+			const each, together, atOnce = 8000, 16, upstream.MaxInFlight + 512
 			zone := tt.flooded[strings.IndexByte(tt.flooded, '.'):]
 			flooded := func(name string) bool { return strings.HasSuffix(name, zone) }
 			u := newQuickUpstream(t, func(name string) time.Duration {
@@ -330,15 +330,16 @@ func TestOtherNamesDuringFloodOfRandomNames(t *testing.T) {
 			})
 			pool := u.start(t)
 			b := newBench(t, func(c *Config) { c.Upstreams = pool })
-			bad, good := newCrowd(b, numbered(each, tt.flooded), tt.clients), newCrowd(b, numbered(each, tt.other), tt.clients)
+			bad, good := newCrowd(b, numbered(atOnce+each, tt.flooded), tt.clients), newCrowd(b, numbered(each, tt.other), tt.clients)
 			began := time.Now()
+			bad.send(0, atOnce) // more than there are places, also where the machine is too slow to keep them taken with the loop below
 			for i := 0; i < each; i += together {
-				bad.send(i, i+together)
+				bad.send(atOnce+i, atOnce+i+together)
 				good.send(i, i+together)
 				good.waitFor(i + together)
 			}
 			sent := time.Since(began)
-			bad.waitFor(each)
+			bad.waitFor(atOnce + each)
 			others, flood := good.result(everyName), bad.result(everyName)
 			counted := b.r.slow.shed.Load()
 			t.Logf("other names %+v, flooded zone %+v, %d counted as shed, within %v, longest other answer %v", others, flood, counted, sent, time.Duration(good.longest.Load()))
