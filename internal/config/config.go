@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +23,7 @@ const Prefix = "REMPART_"
 // Config holds all settings. The doc tags and the titles of the groups are the text of deploy/settings.md, which a test keeps equal.
 type Config struct {
 	DNS           `title:"Answering queries"`
+	Encrypted     `title:"Encrypted transports"`
 	Upstream      `title:"Forwarding"`
 	Blocklists    `title:"Lists and guards"`
 	Blocking      `title:"Blocked answers and the warning page"`
@@ -190,11 +190,6 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 	if c.PageIPv6.IsValid() && (c.PageIPv6.Is4() || c.PageIPv6.Is4In6() || c.PageIPv6.Zone() != "") {
 		bad("PAGE_IPV6", `an IPv6 address like 2001:db8::1, or "none"`)
 	}
-	for _, addr := range c.MetricsListen {
-		if addr.Port() != 0 && slices.Contains(c.PageListen, addr) {
-			bad("METRICS_LISTEN", addr.String()+" is where the page is served (REMPART_PAGE_LISTEN): each needs an address or a port of its own")
-		}
-	}
 	if len(c.Listen) == 0 {
 		bad("LISTEN", "at least one address, like 127.0.0.1:5300 or :53")
 	}
@@ -204,6 +199,8 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 	if len(c.Contact) > 200 || len(c.Organisation) > 100 {
 		bad("CONTACT", "at most 200 bytes, and at most 100 of "+Prefix+"ORGANISATION: both must fit a DNS answer")
 	}
+	c.checkListeners(bad)
+	c.checkEncrypted(bad)
 	c.checkControl(bad)
 	c.checkRPZ(bad)
 	return errs

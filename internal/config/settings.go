@@ -12,6 +12,15 @@ type DNS struct {
 	BusyPoll   time.Duration `env:"BUSY_POLL" envDefault:"0s" doc:"How long a core that has just answered over UDP keeps asking for the next query before it sleeps, up to 1 ms. Answers arrive earlier by the time of one wake-up; the core is busy while queries arrive. Do not set it on a machine with one core. Linux only."`
 }
 
+// Encrypted are the settings of the encrypted transports.
+type Encrypted struct {
+	TLSListen   Addrs `env:"TLS_LISTEN" doc:"Addresses on which Rempart answers DNS over TLS (port 853), separated by commas. Empty: none."`
+	HTTPSListen Addrs `env:"HTTPS_LISTEN" doc:"Addresses on which Rempart answers DNS over HTTPS (port 443), with HTTP/2 over TCP and HTTP/3 over UDP, separated by commas. The path is /dns-query. Empty: none."`
+	QUICListen  Addrs `env:"QUIC_LISTEN" doc:"Addresses on which Rempart answers DNS over QUIC (UDP port 853), separated by commas. Empty: none."`
+	Cert        List  `env:"CERT" doc:"Paths of the certificate chains of the encrypted transports, PEM, separated by commas. A client gets the certificate that is valid for the name it asks for (SNI), else the first one. The first name in the first certificate is this resolver's own name."`
+	Key         List  `env:"KEY" doc:"Paths of the private keys of REMPART_CERT, PEM, in the same order."`
+}
+
 // Upstream are the settings of the resolvers to which queries are forwarded.
 type Upstream struct {
 	Upstreams List     `env:"UPSTREAMS" doc:"Resolvers to forward to, separated by commas: \"udp://192.0.2.1\", \"tcp://192.0.2.1:53\", \"tls://dns.example\", \"https://dns.example/dns-query\", \"quic://dns.example\". The host is an address or a name; the address of a name may follow after @ (\"tls://dns.example@192.0.2.1\"). Options follow after #, separated by &: the name on the certificate if it is not the host, \"pin-sha256=\" with the hash of a key, \"weight=\" with a number from 1 to 100 (see upstreams.md). Empty: the name servers of /etc/resolv.conf."`

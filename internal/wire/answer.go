@@ -27,6 +27,9 @@ const (
 
 	edeFixedLen        = OptionLen + 2
 	keepaliveOptionLen = OptionLen + 2
+
+	// paddedTo divides the length of a padded answer (RFC 8467 section 4.1).
+	paddedTo = 468
 )
 
 // DNSSEC reports whether the error says that DNSSEC validation failed: unsupported algorithm or digest, bogus, or missing signatures and keys (RFC 8914 section
@@ -116,8 +119,8 @@ func (q *Query) AddSOA(ttl uint32, zoneAt int) {
 }
 
 // Finish ends the answer: an OPT exactly if the query had one, with the extended errors that fit, and truncation if the records do not fit. rcode is the whole
-// rcode, extended bits included. A stream client that sent edns-tcp-keepalive gets q.Idle (RFC 7828). EXTRA-TEXT is dropped before a whole error, and errors
-// before records.
+// rcode, extended bits included. A client over TCP or TLS that sent edns-tcp-keepalive gets q.Idle (RFC 7828). EXTRA-TEXT is dropped before a whole error, and
+// errors before records. Encrypted answers are padded to a multiple of 468 bytes if the client asked for padding, over QUIC always (RFC 9250 section 5.4).
 func (q *Query) Finish(rcode int, errs ...EDE) {
 	q.Rcode = rcode
 	limit := q.Limit()
@@ -128,7 +131,7 @@ func (q *Query) Finish(rcode int, errs ...EDE) {
 		return
 	}
 	fixed := OPTLen
-	keepalive := q.Keepalive && q.Transport != UDP
+	keepalive := q.Keepalive && (q.Transport == TCP || q.Transport == TLS)
 	if keepalive {
 		fixed += keepaliveOptionLen
 	}
@@ -148,8 +151,23 @@ func (q *Query) Finish(rcode int, errs ...EDE) {
 		q.Out = binary.BigEndian.AppendUint16(q.Out, q.Idle)
 	}
 	q.addErrors(room, errs)
+	if q.Padding && q.Transport > TCP || q.Transport == QUIC {
+		q.pad(limit)
+	}
 	binary.BigEndian.PutUint16(q.Out[lengthAt:], uint16(len(q.Out)-lengthAt-2))
 	SetCount(q.Out, SectionAdditional, Count(q.Out, SectionAdditional)+1)
+}
+
+// pad appends a Padding option that makes the length of the answer a multiple of paddedTo, or limit.
+func (q *Query) pad(limit int) {
+	n := len(q.Out) + OptionLen
+	zeros := min((n+paddedTo-1)/paddedTo*paddedTo, limit) - n
+	if zeros < 0 {
+		return
+	}
+	q.Out = binary.BigEndian.AppendUint16(q.Out, OptionPadding)
+	q.Out = binary.BigEndian.AppendUint16(q.Out, uint16(zeros))
+	q.Out = append(q.Out, make([]byte, zeros)...)
 }
 
 // addErrors appends the options of errs that fit in room bytes.

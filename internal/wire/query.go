@@ -20,6 +20,7 @@ const (
 	OptionECS       uint16 = 8
 	OptionCookie    uint16 = 10
 	OptionKeepalive uint16 = 11
+	OptionPadding   uint16 = 12
 	OptionEDE       uint16 = 15
 )
 
@@ -35,11 +36,14 @@ type Transport uint8
 const (
 	UDP Transport = iota
 	TCP
+	TLS        // RFC 7858
+	HTTPS      // RFC 8484, over HTTP/2 or HTTP/3
+	QUIC       // RFC 9250
 	Transports // the number of transports
 )
 
 func (t Transport) String() string {
-	return [...]string{"udp", "tcp"}[t]
+	return [...]string{"udp", "tcp", "tls", "https", "quic"}[t]
 }
 
 // Outcome is the result of a step for a query.
@@ -59,6 +63,7 @@ type Query struct {
 	Packet    []byte     // as received
 	Out       []byte     // the answer; its capacity is reused
 	Client    netip.Addr // the client's address: never logged, never stored
+	Local     netip.Addr // the address that the query was sent to; not valid if the system does not report it
 	Transport Transport
 	Idle      uint16   // of a stream: how long it may stay idle, in units of 100 ms
 	Return    Returner // takes the query back if it is answered after its batch
@@ -83,6 +88,7 @@ type Query struct {
 	Version    uint8  // of EDNS
 	Structured bool   // the client supports structured DNS errors
 	Keepalive  bool   // it sent an edns-tcp-keepalive option (RFC 7828)
+	Padding    bool   // it sent a Padding option (RFC 7830)
 	Size       uint16 // largest UDP payload that it accepts; MinUDP without EDNS
 	BodyAt     int    // offset after the question; HeaderLen if none could be read
 	nameLen    int
@@ -121,7 +127,7 @@ func (q *Query) Parse(structured uint16) Shape {
 func (q *Query) parse(structured uint16) Shape {
 	q.Outcome, q.Rcode, q.Cached, q.Renew, q.Verdict = Pending, 0, false, false, 0
 	q.Type, q.Class, q.nameLen, q.BodyAt = 0, 0, 0, HeaderLen
-	q.EDNS, q.DO, q.Structured, q.Keepalive, q.Version, q.Size = false, false, false, false, 0, MinUDP
+	q.EDNS, q.DO, q.Structured, q.Keepalive, q.Padding, q.Version, q.Size = false, false, false, false, false, 0, MinUDP
 	msg := q.Packet
 	if len(msg) < HeaderLen {
 		return NotAQuery
@@ -236,6 +242,8 @@ func (q *Query) parseOptions(data []byte, structured uint16) bool {
 		switch {
 		case code == OptionKeepalive:
 			q.Keepalive = true
+		case code == OptionPadding:
+			q.Padding = true
 		case code == structured && structured != 0 && len(value) == 0:
 			q.Structured = true
 		}

@@ -76,7 +76,8 @@ func (m *messages) query(q *wire.Query, i int) {
 	q.Packet = m.packets[i*(packetSize+apart):][:m.in[i].Len]
 	var port uint16
 	q.Client, port = peer(&m.peers[i])
-	if answersAll(port) || port == m.at.Port() && q.Client == m.destination(i) {
+	q.Local = m.destination(i)
+	if answersAll(port) || port == m.at.Port() && q.Client == q.Local {
 		q.Packet = nil // the handler drops such a packet; a packet from our own address is forged
 	}
 }

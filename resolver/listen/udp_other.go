@@ -46,6 +46,10 @@ func (w *udpWorker) run() {
 	q.Out = make([]byte, 0, answerSize)
 	packet := make([]byte, packetSize)
 	at := localAddr(w.conn) // for a wildcard address, the destination of a packet is not known
+	local := at.Addr()
+	if local.IsUnspecified() {
+		local = netip.Addr{}
+	}
 	for {
 		n, peer, err := w.conn.ReadFromUDPAddrPort(packet)
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
@@ -55,7 +59,7 @@ func (w *udpWorker) run() {
 		if err != nil || answersAll(from.Port()) || from == at {
 			continue
 		}
-		q.Packet, q.Transport, q.Client = packet[:n], wire.UDP, from.Addr()
+		q.Packet, q.Transport, q.Client, q.Local = packet[:n], wire.UDP, from.Addr(), local
 		w.handler.Fast(batch)
 		if q.Outcome == wire.Slow && !w.handOver(q, peer) {
 			w.handler.Shed(q)

@@ -1,0 +1,43 @@
+package config
+
+import "fmt"
+
+// IsEncrypted reports whether a transport with TLS is configured.
+func (e *Encrypted) IsEncrypted() bool {
+	return len(e.TLSListen)+len(e.HTTPSListen)+len(e.QUICListen) > 0
+}
+
+// checkEncrypted checks the settings of the encrypted transports together with each other.
+func (c *Config) checkEncrypted(bad func(variable, right string)) {
+	switch {
+	case len(c.Cert) != len(c.Key):
+		bad("KEY", fmt.Sprintf("one path for each of the %d in %sCERT, in the same order", len(c.Cert), Prefix))
+	case len(c.Cert) == 0 && c.IsEncrypted():
+		bad("CERT", "the paths of a certificate chain and, in "+Prefix+"KEY, of its private key: encrypted transports need them; for a trial without them, leave "+
+			Prefix+"TLS_LISTEN, "+Prefix+"HTTPS_LISTEN and "+Prefix+"QUIC_LISTEN empty")
+	}
+}
+
+// checkListeners checks that each listener has an address or a port of its own.
+func (c *Config) checkListeners(bad func(variable, right string)) {
+	used := map[string]string{} // the variables by address; UDP and TCP apart
+	for _, l := range []struct {
+		variable string
+		addrs    Addrs
+		networks []string
+	}{
+		{"LISTEN", c.Listen, []string{"tcp", "udp"}}, {"PAGE_LISTEN", c.PageListen, []string{"tcp"}}, {"METRICS_LISTEN", c.MetricsListen, []string{"tcp"}},
+		{"TLS_LISTEN", c.TLSListen, []string{"tcp"}}, {"HTTPS_LISTEN", c.HTTPSListen, []string{"tcp", "udp"}}, {"QUIC_LISTEN", c.QUICListen, []string{"udp"}},
+	} {
+		for _, addr := range l.addrs {
+			for _, network := range l.networks {
+				other, taken := used[network+addr.String()]
+				if taken && addr.Port() != 0 && other != l.variable {
+					bad(l.variable, fmt.Sprintf("%s is in use by %s%s: each needs an address or a port of its own", addr, Prefix, other))
+					break
+				}
+				used[network+addr.String()] = l.variable
+			}
+		}
+	}
+}

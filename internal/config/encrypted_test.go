@@ -1,0 +1,39 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestEncryptedSettings checks the settings of the encrypted transports against each other.
+func TestEncryptedSettings(t *testing.T) {
+	both := map[string]string{"CERT": "a.pem,b.pem", "KEY": "a.key,b.key"}
+	for _, tt := range []struct {
+		name     string
+		settings map[string]string
+		want     string // a part of the error; "" for none
+	}{
+		{"all transports", map[string]string{"TLS_LISTEN": ":853", "HTTPS_LISTEN": ":443", "QUIC_LISTEN": ":853"}, ""},
+		{"a missing key", map[string]string{"KEY": "a.key"}, "one path for each of the 2"},
+		{"no certificate", map[string]string{"TLS_LISTEN": ":853", "CERT": "", "KEY": ""}, "encrypted transports need them"},
+		{"TLS where DNS listens", map[string]string{"LISTEN": ":53", "TLS_LISTEN": ":53"}, "is in use by REMPART_LISTEN"},
+		{"QUIC where DNS listens", map[string]string{"LISTEN": ":53", "QUIC_LISTEN": ":53"}, "is in use by REMPART_LISTEN"},
+		{"QUIC where HTTP/3 listens", map[string]string{"HTTPS_LISTEN": ":443", "QUIC_LISTEN": ":443"}, "is in use by REMPART_HTTPS_LISTEN"},
+		{"HTTPS where TLS listens", map[string]string{"HTTPS_LISTEN": ":853", "TLS_LISTEN": ":853"}, "is in use by REMPART_TLS_LISTEN"},
+		{"HTTPS where the page is", map[string]string{"HTTPS_LISTEN": "127.0.0.1:8080"}, "is in use by REMPART_PAGE_LISTEN"},
+		{"port 0 is a port of its own", map[string]string{"HTTPS_LISTEN": "127.0.0.1:0", "QUIC_LISTEN": "127.0.0.1:0"}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			environ := map[string]string{"HOME": "/"}
+			for _, from := range []map[string]string{both, tt.settings} {
+				for name, value := range from {
+					environ[Prefix+name] = value
+				}
+			}
+			_, err := LoadFrom(environ)
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("the error is %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}
