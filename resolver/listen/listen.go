@@ -2,6 +2,7 @@ package listen
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,6 +37,9 @@ type Forwarder interface {
 // Config configures a Server.
 type Config struct {
 	Addrs      []netip.AddrPort             // each served over UDP and TCP
+	TLS        []netip.AddrPort             // each served over TLS (RFC 7858)
+	HTTPS      []netip.AddrPort             // each served over HTTPS (RFC 8484)
+	Secure     *tls.Config                  // certificates of the encrypted transports; the rest is set by New
 	Packets    []net.PacketConn             // bound sockets from a supervisor
 	Streams    []net.Listener               // listening sockets from a supervisor
 	NewHandler func() Handler               // called once per UDP worker, and once for streams
@@ -106,17 +110,18 @@ func New(c Config) (_ *Server, err error) {
 			return nil, err
 		}
 	}
-	s.streams.listeners = append(s.streams.listeners, c.Streams...)
+	for _, l := range c.Streams {
+		s.streams.listeners = append(s.streams.listeners, listener{l, wire.TCP, nil})
+	}
+	if err := s.bindSecure(c); err != nil {
+		return nil, err
+	}
 	for _, addr := range c.Addrs {
 		err := s.bind(addr, c)
 		for tries := 1; addr.Port() == 0 && errors.Is(err, ErrTaken) && tries < portTries; tries++ {
 			err = s.bind(addr, c) // the port that the system chose for TCP is taken over UDP: try another
 		}
-		if errors.Is(err, syscall.EAFNOSUPPORT) && addr.Addr() == netip.IPv6Unspecified() && len(c.Addrs) > 1 {
-			c.Log.Warn("this machine has no IPv6: not listening there", "address", addr)
-			continue
-		}
-		if err != nil {
+		if err != nil && !withoutIPv6(err, addr, c.Addrs, c.Log) {
 			return nil, err
 		}
 	}
@@ -126,11 +131,41 @@ func New(c Config) (_ *Server, err error) {
 	return s, nil
 }
 
+// withoutIPv6 reports whether addr is the IPv6 wildcard, next to another address, on a machine that has no IPv6, and logs that.
+func withoutIPv6(err error, addr netip.AddrPort, addrs []netip.AddrPort, log *slog.Logger) bool {
+	if !errors.Is(err, syscall.EAFNOSUPPORT) || addr.Addr() != netip.IPv6Unspecified() || len(addrs) == 1 {
+		return false
+	}
+	log.Warn("this machine has no IPv6: not listening there", "address", addr)
+	return true
+}
+
+// bindSecure opens the listeners of the encrypted transports.
+func (s *Server) bindSecure(c Config) error {
+	for _, t := range []struct {
+		transport wire.Transport
+		addrs     []netip.AddrPort
+		setting   string
+	}{{wire.TLS, c.TLS, "REMPART_TLS_LISTEN"}, {wire.HTTPS, c.HTTPS, "REMPART_HTTPS_LISTEN"}} {
+		for _, addr := range t.addrs {
+			l, err := Stream(addr)
+			if err != nil {
+				if withoutIPv6(err, addr, t.addrs, c.Log) {
+					continue
+				}
+				return explain("TCP", t.setting, addr, err)
+			}
+			s.streams.listeners = append(s.streams.listeners, listener{l, t.transport, serverTLS(c.Secure, t.transport)})
+		}
+	}
+	return nil
+}
+
 // bind opens an address's TCP listener, whose port UDP shares, and its UDP sockets.
 func (s *Server) bind(addr netip.AddrPort, c Config) (err error) {
 	l, err := Stream(addr)
 	if err != nil {
-		return explain("TCP", addr, err)
+		return explain("TCP", listenSetting, addr, err)
 	}
 	defer func() {
 		if err != nil {
@@ -145,13 +180,13 @@ func (s *Server) bind(addr netip.AddrPort, c Config) (err error) {
 	for range workers {
 		conn, err := Packet(addr)
 		if err != nil {
-			return explain("UDP", addr, err)
+			return explain("UDP", listenSetting, addr, err)
 		}
 		if err := s.addWorker(conn, addr.Addr().IsUnspecified(), c); err != nil {
 			return err
 		}
 	}
-	s.streams.listeners = append(s.streams.listeners, l)
+	s.streams.listeners = append(s.streams.listeners, listener{l, wire.TCP, nil})
 	return nil
 }
 
@@ -217,23 +252,28 @@ func network(proto string, addr netip.AddrPort) string {
 	return proto + "6"
 }
 
+const listenSetting = "REMPART_LISTEN"
+
 // explain returns an error that says what to do about an address that cannot be bound.
-func explain(proto string, addr netip.AddrPort, err error) error {
+func explain(proto, setting string, addr netip.AddrPort, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("%w: another program already answers on %s over %s; stop it, or set REMPART_LISTEN to another address or port",
-			ErrTaken, addr, proto)
+		return fmt.Errorf("%w: another program already answers on %s over %s; stop it, or set %s to another address or port",
+			ErrTaken, addr, proto, setting)
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-		return fmt.Errorf("this user may not listen on %s over %s: give the program CAP_NET_BIND_SERVICE, or set REMPART_LISTEN to a port from 1024 on: %w",
-			addr, proto, err)
+		return fmt.Errorf("this user may not listen on %s over %s: give the program CAP_NET_BIND_SERVICE, or set %s to a port from 1024 on: %w",
+			addr, proto, setting, err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("this machine has no address %s (set REMPART_LISTEN to one it has): %w", addr.Addr(), err)
+		return fmt.Errorf("this machine has no address %s (set %s to one it has): %w", addr.Addr(), setting, err)
 	}
 	return fmt.Errorf("listening on %s over %s: %w", addr, proto, err)
 }
 
-// Addrs returns the addresses that are served, each once.
-func (s *Server) Addrs() (addrs []netip.AddrPort) {
+// Addrs returns the addresses that are served over UDP and TCP, each once.
+func (s *Server) Addrs() (addrs []netip.AddrPort) { return s.AddrsOf(wire.TCP, wire.UDP) }
+
+// AddrsOf returns the addresses that are served over one of the transports, each once.
+func (s *Server) AddrsOf(transports ...wire.Transport) (addrs []netip.AddrPort) {
 	seen := map[netip.AddrPort]bool{}
 	add := func(a net.Addr) {
 		ap, err := netip.ParseAddrPort(a.String())
@@ -243,10 +283,14 @@ func (s *Server) Addrs() (addrs []netip.AddrPort) {
 		}
 	}
 	for _, l := range s.streams.listeners {
-		add(l.Addr())
+		if slices.Contains(transports, l.transport) {
+			add(l.Addr())
+		}
 	}
 	for _, w := range s.workers {
-		add(w.conn.LocalAddr())
+		if slices.Contains(transports, wire.UDP) {
+			add(w.conn.LocalAddr())
+		}
 	}
 	return addrs
 }

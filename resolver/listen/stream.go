@@ -2,6 +2,7 @@ package listen
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -11,14 +12,16 @@ import (
 	"time"
 
 	"rempart/internal/fair"
+	"rempart/internal/wire"
 )
 
 // Bounds of the stream transports (RFC 7766 section 6).
 const (
 	maxConns          = 4096             // of all connections
 	maxConnsPerClient = 256              // per address, or per IPv6 /64: resolvers and NATs ask for many clients
-	idleTimeout       = 10 * time.Second // also for a query to arrive completely, and for an answer to be read
-	busyIdleTimeout   = 2 * time.Second  // the same while half of all connections are taken
+	idleTimeout       = 10 * time.Second // over TCP; also for a query to arrive completely, and for an answer to be read
+	secureIdleTimeout = time.Minute      // over TLS, where a new connection costs a handshake
+	busyIdleTimeout   = 2 * time.Second  // of all while half of all connections are taken
 	acceptPause       = 50 * time.Millisecond
 	acceptQuiet       = time.Minute // after this time without a failure, the next one is logged again
 
@@ -33,31 +36,44 @@ const (
 
 // streamLimits are the bounds that a test can change.
 type streamLimits struct {
-	conns, perClient   int
-	untaken            int64
-	idle, unauthorized time.Duration // how long a connection may be idle, and how long one of an unauthorized client lives
+	conns, perClient int
+	untaken          int64
+	idle, secureIdle time.Duration // how long a connection may be idle, over TCP and over TLS
+	unauthorized     time.Duration // how long a connection of an unauthorized client lives
 }
 
-// streamServer serves TCP connections.
+// listener is a listening socket with its transport.
+type listener struct {
+	net.Listener
+	transport wire.Transport
+	tls       *tls.Config // nil over TCP
+}
+
+// streamServer serves connections over TCP, with or without TLS.
 type streamServer struct {
-	listeners []net.Listener
+	listeners []listener
 	handler   Handler
 	pool      *pool
 	serves    func(netip.Addr) bool // reports whether a client may ask
 	log       *slog.Logger
 	limits    streamLimits
 
-	admission *fair.Admission[*stream]
-	conns     sync.WaitGroup
-	refused   atomic.Uint64
-	evicted   atomic.Uint64
-	untaken   atomic.Int64 // bytes of answers that were not written yet, over all connections
+	admission  *fair.Admission[*connection]
+	workspaces workspaces
+	turns      chan struct{} // of TLS handshakes
+	conns      sync.WaitGroup
+	open       [wire.Transports]atomic.Int64 // connections by transport
+	refused    atomic.Uint64
+	evicted    atomic.Uint64
+	handshakes atomic.Uint64 // completed ones
+	failed     atomic.Uint64 // handshakes that failed
+	untaken    atomic.Int64  // bytes of answers that were not written yet, over all connections
 }
 
 func newStreamServer(h Handler, p *pool, serves func(netip.Addr) bool, log *slog.Logger) *streamServer {
 	return &streamServer{
-		handler: h, pool: p, serves: serves, log: log, limits: streamLimits{maxConns, maxConnsPerClient, maxUntaken, idleTimeout, unauthorizedTimeout},
-		admission: fair.NewAdmission((*stream).lastUse, fair.Class{}, fair.Class{Conns: maxUnauthorized, PerClient: maxUnauthorized}),
+		handler: h, pool: p, serves: serves, log: log, limits: streamLimits{maxConns, maxConnsPerClient, maxUntaken, idleTimeout, secureIdleTimeout, unauthorizedTimeout}, turns: newTurns(),
+		admission: fair.NewAdmission((*connection).lastUse, fair.Class{}, fair.Class{Conns: maxUnauthorized, PerClient: maxUnauthorized}),
 	}
 }
 
@@ -79,13 +95,13 @@ func (s *streamServer) run(ctx context.Context) {
 	s.conns.Wait()
 }
 
-func (s *streamServer) accept(ctx context.Context, l net.Listener) {
+func (s *streamServer) accept(ctx context.Context, l listener) {
 	var failed time.Time // when the last connection could not be accepted
 	for {
 		conn, err := l.Accept()
 		switch {
 		case err == nil:
-			s.serve(conn)
+			s.serve(ctx, conn, l)
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
@@ -103,17 +119,23 @@ func (s *streamServer) accept(ctx context.Context, l net.Listener) {
 }
 
 // serve starts a connection, or closes it if there is no place.
-func (s *streamServer) serve(conn net.Conn) {
-	client := netip.Addr{}
-	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-		client = a.AddrPort().Addr().Unmap().WithZone("")
+func (s *streamServer) serve(ctx context.Context, conn net.Conn, l listener) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok { // the listening sockets of a supervisor are checked by their kind only
+		conn.Close()
+		return
 	}
-	st := &stream{server: s, conn: conn, client: client, class: authorized, slots: make(chan struct{}, maxPipelined)}
-	if !s.serves(client) {
-		st.class = unauthorized
+	c := &connection{server: s, transport: l.transport, class: authorized, slots: make(chan struct{}, maxPipelined)}
+	c.socket.conn, c.from = tcp, &s.workspaces
+	c.client, c.local = ipOf(conn.RemoteAddr()), ipOf(conn.LocalAddr())
+	if !s.serves(c.client) {
+		c.class = unauthorized
 	}
-	st.asked.Store(time.Now().UnixNano())
-	ok, evicted := s.admission.Admit(st, client, st.class)
+	c.asked.Store(time.Now().UnixNano())
+	evicted := (*connection)(nil)
+	if ok = c.class == authorized || l.tls == nil; ok { // no handshake is computed for an unauthorized client
+		ok, evicted = s.admission.Admit(c, c.client, c.class)
+	}
 	if !ok {
 		s.refused.Add(1)
 		conn.Close()
@@ -123,18 +145,64 @@ func (s *streamServer) serve(conn net.Conn) {
 		s.evicted.Add(1)
 		evicted.abort()
 	}
-	s.conns.Go(func() {
-		st.run()
-		s.admission.Release(st)
-	})
+	s.open[l.transport].Add(1)
+	s.conns.Go(func() { s.start(ctx, c, l) })
 }
 
-// idle returns how long a connection may now stay without a query.
-func (s *streamServer) idle() time.Duration {
-	if s.count() > s.limits.conns/2 {
-		return min(s.limits.idle, busyIdleTimeout)
+// ipOf returns the address of a socket, as queries hold it.
+func ipOf(a net.Addr) netip.Addr {
+	if a, ok := a.(*net.TCPAddr); ok {
+		return a.AddrPort().Addr().Unmap().WithZone("")
 	}
-	return s.limits.idle
+	return netip.Addr{}
+}
+
+// start makes the handshake, if there is one, and then serves the connection.
+func (s *streamServer) start(ctx context.Context, c *connection, l listener) {
+	serve := func() {
+		(&stream{connection: c}).run()
+		s.end(c)
+	}
+	if l.tls == nil {
+		serve()
+		return
+	}
+	protocol, err := c.handshake(ctx, l.tls)
+	if err != nil {
+		s.failed.Add(1)
+		c.conn.Close()
+		s.end(c)
+		return
+	}
+	s.handshakes.Add(1)
+	if l.transport == wire.HTTPS {
+		serve = func() {
+			s.serveHTTPS(c, protocol)
+			s.end(c)
+		}
+	}
+	s.conns.Go(serve) // in a goroutine of its own, because the handshake made the stack of this one large
+}
+
+// end frees the place of a connection.
+func (s *streamServer) end(c *connection) {
+	s.open[c.transport].Add(-1)
+	s.admission.Release(c)
+}
+
+// pressed reports whether so many connections are open that they must be used.
+func (s *streamServer) pressed() bool { return s.count() > s.limits.conns/2 }
+
+// idle returns how long a connection may now stay without a query.
+func (s *streamServer) idle(t wire.Transport) time.Duration {
+	idle := s.limits.idle
+	if t != wire.TCP {
+		idle = s.limits.secureIdle
+	}
+	if s.pressed() {
+		return min(idle, busyIdleTimeout)
+	}
+	return idle
 }
 
 // stop accepts no more connections, and no more queries on open ones.
@@ -143,11 +211,11 @@ func (s *streamServer) stop() {
 		l.Close()
 	}
 	s.admission.Close()
-	s.admission.Each((*stream).stop)
+	s.admission.Each((*connection).stop)
 }
 
 // hangUp closes every open connection.
-func (s *streamServer) hangUp() { s.admission.Each(func(st *stream) { st.conn.Close() }) }
+func (s *streamServer) hangUp() { s.admission.Each(func(c *connection) { c.conn.Close() }) }
 
 // count returns the number of open connections.
 func (s *streamServer) count() int {

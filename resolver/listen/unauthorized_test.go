@@ -55,14 +55,27 @@ func TestUnauthorizedConnectionsUseNoSharedPlaces(t *testing.T) {
 	}
 }
 
-// TestIdleConnectionFreesLargeAnswers checks that the memory of an idle connection does not depend on the size of the answers that were sent over it.
-func TestIdleConnectionFreesLargeAnswers(t *testing.T) {
-	st := &stream{}
-	buf := make([]byte, 0, 60000)
-	if got := st.shrink(buf[:10]); cap(got) > keptRoom || len(got) != 10 {
-		t.Errorf("kept a buffer of %d bytes for %d bytes of data", cap(got), len(got))
+// TestIdleConnectionHoldsNoMemory checks that a connection gives its workspace back, without the memory that large messages needed.
+func TestIdleConnectionHoldsNoMemory(t *testing.T) {
+	c := &connection{server: &streamServer{}}
+	c.from = &c.server.workspaces
+	c.ws = c.from.take()
+	c.ws.in = append(make([]byte, 0, 60000), "the beginning of a message"...)
+	c.ws.out = make([]byte, 0, 2*pieceRoom)
+	c.ws.batch[:1][0].Out = make([]byte, 0, 60000)
+	ws := c.ws
+	c.used(4)
+	if got := string(c.ws.in); got != "beginning of a message" || cap(c.ws.in) > inRoom {
+		t.Errorf("the connection holds %q in %d bytes", got, cap(c.ws.in))
 	}
-	if got := st.shrink(buf[:9000]); len(got) != 9000 {
-		t.Errorf("%d bytes that were read are missing", 9000-len(got))
+	if c.release(); c.ws == nil {
+		t.Fatal("a workspace with data was given back")
+	}
+	c.used(len(c.ws.in))
+	if c.release(); c.ws != nil {
+		t.Error("a workspace without data is held")
+	}
+	if kept := cap(ws.in) + cap(ws.out) + cap(ws.batch[:1][0].Out); kept > inRoom+pieceRoom+keptRoom {
+		t.Errorf("the workspace keeps %d bytes", kept)
 	}
 }
