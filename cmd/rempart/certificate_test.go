@@ -73,7 +73,7 @@ func TestRenewedCertificateIsUsed(t *testing.T) {
 	}
 	serves(first)
 	if _, metrics := get(t, control, "/metrics"); !strings.Contains(metrics, `rempart_certificate_unusable{setting="REMPART_PUSH_CERT"} 1`) ||
-		!strings.Contains(metrics, `rempart_certificate_expiry_timestamp_seconds{setting="REMPART_PUSH_CERT"} `) {
+		!strings.Contains(metrics, `rempart_certificate_expiry_timestamp_seconds{path="`+ca.path("control.pem")+`",setting="REMPART_PUSH_CERT"} `) {
 		t.Error("the metrics do not show the failure")
 	}
 

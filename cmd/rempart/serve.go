@@ -70,6 +70,7 @@ type server struct {
 	control   *controlServer // nil unless control runs in the same process
 	feeds     *setup.FeedsFile
 	resolver  *resolver.Resolver
+	secure    *setup.Certificates // nil: no encrypted transports
 	clients   *setup.ClientWatcher
 	registry  *prometheus.Registry
 	page      *web.Page
@@ -120,6 +121,9 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 	if err != nil {
 		return nil, err
 	}
+	if s.secure, err = setup.NewPublicCertificates(c, log); err != nil {
+		return nil, err
+	}
 	s.clients = setup.NewClientWatcher(c.Clients, s.resolver.SetClients, s.resolver.Refused(), log)
 	s.page, err = web.New(web.Config{View: s.set().View, Contact: c.Contact, Organisation: c.Organisation})
 	if err != nil {
@@ -132,6 +136,9 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 	}
 	if s.control != nil {
 		s.control.registerOwn(s.registry)
+	}
+	if s.secure != nil {
+		s.registry.MustRegister(s.secure)
 	}
 	s.registry.MustRegister(s.forward.Main.Collector("."))
 	for i, group := range s.forward.ZoneGroups {
@@ -160,6 +167,9 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	below.Go(func() error { return s.lists.Run(background) })
 	below.Go(func() error { return s.clients.Run(background) })
 	below.Go(func() error { return s.watchNetwork(background) })
+	if s.secure != nil {
+		below.Go(func() error { return s.secure.Run(background) })
+	}
 	if s.control != nil {
 		below.Go(func() error { return s.control.run(background) })
 	}
@@ -218,6 +228,11 @@ func (s *server) listen(workers int) (*listen.Server, error) {
 	}
 	if len(activated.Packets)+len(activated.Streams) > 0 {
 		lc.Addrs, lc.Packets, lc.Streams = nil, activated.Packets, activated.Streams
+	}
+	if s.secure != nil {
+		lc.Secure, lc.TLS, lc.HTTPS = s.secure.TLS(), s.config.TLSListen, s.config.HTTPSListen
+		setup.LogAbsent(s.log, "REMPART_TLS_LISTEN", lc.TLS)
+		setup.LogAbsent(s.log, "REMPART_HTTPS_LISTEN", lc.HTTPS)
 	}
 	return listen.New(lc)
 }
@@ -281,6 +296,9 @@ func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 		s.feeds.Reload()
 		look()
 		s.forward.Refresh()
+		if s.secure != nil {
+			s.secure.Reload()
+		}
 		if s.control != nil {
 			s.control.reload(ctx)
 		}

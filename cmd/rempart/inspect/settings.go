@@ -105,6 +105,8 @@ func validate(c *config.Config, log *slog.Logger) error {
 		_, err := setup.ParseRootKeys(c.ControlKey)
 		errs = append(errs, err)
 	}
+	_, publicErr := setup.NewPublicCertificates(c, log)
+	errs = append(errs, publicErr)
 	var secure *setup.ServerCertificate
 	if len(c.PushListen)+len(c.RPZTLSListen) > 0 || c.PushCert != "" {
 		var err error

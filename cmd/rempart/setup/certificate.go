@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"rempart/cmd/rempart/report"
 	"rempart/internal/config"
@@ -22,11 +23,47 @@ const (
 	expiryEvery = 24 * time.Hour
 )
 
+// Certificates are the certificates of a setting, each with its key. They are loaded again when their files change.
+type Certificates struct {
+	log     *slog.Logger
+	setting string
+	pairs   []*Reloadable[*tls.Certificate] // at least one
+	more    []ReloadableFile                // other files whose state belongs to the same metrics
+}
+
+// NewPublicCertificates reads the certificates of the encrypted transports (REMPART_CERT); it returns nil if there are none.
+func NewPublicCertificates(c *config.Config, log *slog.Logger) (*Certificates, error) {
+	if len(c.Cert) == 0 {
+		return nil, nil
+	}
+	return newCertificates("CERT", c.Cert, c.Key, log)
+}
+
+// newCertificates reads certificates and their keys, in the same order. variable names the setting of the certificates, without prefix.
+func newCertificates(variable string, certificates, keys []string, log *slog.Logger) (*Certificates, error) {
+	s := &Certificates{log: log, setting: config.Prefix + variable}
+	for i, certificate := range certificates {
+		started := false
+		pair, err := newReloadable(log, s.setting, []string{certificate, keys[i]}, func() (*tls.Certificate, error) {
+			pair, err := readPair(certificate, keys[i])
+			if err == nil && started { // an expired certificate does not prevent a start
+				err = validNow(pair.Leaf, time.Now())
+			}
+			return pair, err
+		})
+		if err != nil {
+			return nil, config.Bad(variable, certificate, err.Error())
+		}
+		started = true
+		s.pairs = append(s.pairs, pair)
+	}
+	return s, nil
+}
+
 // ServerCertificate is the certificate of REMPART_PUSH_CERT, which the operators' API and policy zones share, and the authorities for client certificates. Both
 // are loaded again when their files change.
 type ServerCertificate struct {
-	log     *slog.Logger
-	pair    *Reloadable[*tls.Certificate]
+	*Certificates
 	clients *Reloadable[*x509.CertPool] // nil: no client certificates
 }
 
@@ -35,20 +72,11 @@ func NewServerCertificate(c *config.Config, log *slog.Logger) (*ServerCertificat
 	if c.PushCert == "" {
 		return nil, nil
 	}
-	s := &ServerCertificate{log: log}
-	started := false
-	var err error
-	s.pair, err = newReloadable(log, "REMPART_PUSH_CERT", []string{c.PushCert, c.PushKey}, func() (*tls.Certificate, error) {
-		pair, err := readPair(c.PushCert, c.PushKey)
-		if err == nil && started { // an expired certificate does not prevent a start
-			err = validNow(pair.Leaf, time.Now())
-		}
-		return pair, err
-	})
+	pair, err := newCertificates("PUSH_CERT", []string{c.PushCert}, []string{c.PushKey}, log)
 	if err != nil {
-		return nil, config.Bad("PUSH_CERT", c.PushCert, err.Error())
+		return nil, err
 	}
-	started = true
+	s := &ServerCertificate{Certificates: pair}
 	if c.PushClientCA == "" {
 		return s, nil
 	}
@@ -56,6 +84,7 @@ func NewServerCertificate(c *config.Config, log *slog.Logger) (*ServerCertificat
 	if err != nil {
 		return nil, config.Bad("PUSH_CLIENT_CA", c.PushClientCA, err.Error())
 	}
+	s.more = append(s.more, s.clients)
 	return s, nil
 }
 
@@ -98,9 +127,33 @@ func validNow(leaf *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// HasName reports whether the certificate in use is valid for a host name.
-func (s *ServerCertificate) HasName(name string) bool {
-	return s.pair.get().Leaf.VerifyHostname(name) == nil
+// HasName reports whether the first certificate in use is valid for a host name.
+func (s *Certificates) HasName(name string) bool {
+	return s.pairs[0].get().Leaf.VerifyHostname(name) == nil
+}
+
+// Leafs returns the certificates in use.
+func (s *Certificates) Leafs() (all []*x509.Certificate) {
+	for _, pair := range s.pairs {
+		all = append(all, pair.get().Leaf)
+	}
+	return all
+}
+
+// TLS returns the TLS settings of a server. A client gets the first certificate that is valid for the name it asks for and whose key it supports, else the first
+// one.
+func (s *Certificates) TLS() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			for _, pair := range s.pairs {
+				if c := pair.get(); hello.SupportsCertificate(c) == nil {
+					return c, nil
+				}
+			}
+			return s.pairs[0].get(), nil
+		},
+	}
 }
 
 // ServerTLS returns the TLS settings of a server that does not request client certificates. It returns nil for a nil certificate.
@@ -108,10 +161,7 @@ func (s *ServerCertificate) ServerTLS() *tls.Config {
 	if s == nil {
 		return nil
 	}
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.pair.get(), nil },
-	}
+	return s.TLS()
 }
 
 // APITLS returns the TLS settings of the operators' API, where a client certificate can identify the caller. It returns nil for a nil certificate.
@@ -136,22 +186,48 @@ func (s *ServerCertificate) APITLS() *tls.Config {
 }
 
 // Files returns the files that are loaded again when they change.
-func (s *ServerCertificate) Files() (all []ReloadableFile) {
+func (s *ServerCertificate) Files() []ReloadableFile {
 	if s == nil {
 		return nil
 	}
-	all = append(all, s.pair)
-	if s.clients != nil {
-		all = append(all, s.clients)
-	}
-	return all
+	return s.Certificates.Files()
 }
 
-// RunWarnings logs warnings before the certificate in use expires. It returns when ctx ends.
+// RunWarnings is Certificates.RunWarnings, also for a nil certificate.
 func (s *ServerCertificate) RunWarnings(ctx context.Context) error {
 	if s == nil {
 		return nil
 	}
+	return s.Certificates.RunWarnings(ctx)
+}
+
+// Files returns the files that are loaded again when they change.
+func (s *Certificates) Files() (all []ReloadableFile) {
+	for _, pair := range s.pairs {
+		all = append(all, pair)
+	}
+	return append(all, s.more...)
+}
+
+// Run loads changed files again, and logs warnings before a certificate expires, until ctx ends.
+func (s *Certificates) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, f := range s.Files() {
+		g.Go(func() error { return f.Run(ctx) })
+	}
+	g.Go(func() error { return s.RunWarnings(ctx) })
+	return g.Wait()
+}
+
+// Reload reads the files now.
+func (s *Certificates) Reload() {
+	for _, f := range s.Files() {
+		f.Reload()
+	}
+}
+
+// RunWarnings logs warnings before a certificate in use expires. It returns when ctx ends.
+func (s *Certificates) RunWarnings(ctx context.Context) error {
 	ticker := time.NewTicker(expiryEvery)
 	defer ticker.Stop()
 	for {
@@ -164,40 +240,58 @@ func (s *ServerCertificate) RunWarnings(ctx context.Context) error {
 	}
 }
 
-// warnExpiry logs that the certificate in use expires soon, or has expired.
-func (s *ServerCertificate) warnExpiry(now time.Time) {
-	end := s.pair.get().Leaf.NotAfter
-	switch left := end.Sub(now); {
-	case left <= 0:
-		s.log.Error("the certificate has expired: clients and servers refuse it; renew it", "setting", s.pair.name, "path", s.pair.paths[0], "expired", report.Moment(end))
-	case left <= expiryWarning:
-		s.log.Warn("the certificate expires soon: renew it", "setting", s.pair.name, "path", s.pair.paths[0], "expires", report.Moment(end), "days", int(left/(24*time.Hour)))
+// warnExpiry logs which certificates in use expire soon, or have expired.
+func (s *Certificates) warnExpiry(now time.Time) {
+	for _, pair := range s.pairs {
+		end := pair.get().Leaf.NotAfter
+		switch left := end.Sub(now); {
+		case left <= 0:
+			s.log.Error("the certificate has expired: clients and servers refuse it; renew it", "setting", s.setting, "path", pair.paths[0], "expired", report.Moment(end))
+		case left <= expiryWarning:
+			s.log.Warn("the certificate expires soon: renew it", "setting", s.setting, "path", pair.paths[0], "expires", report.Moment(end), "days", int(left/(24*time.Hour)))
+		}
 	}
 }
 
-var (
-	certificateEnd = prometheus.NewDesc("rempart_certificate_expiry_timestamp_seconds",
-		"When the certificate in use expires, in Unix seconds.", []string{"setting"}, nil)
-	certificateRefused = prometheus.NewDesc("rempart_certificate_unusable",
-		"1 while a changed certificate file cannot be used and its earlier content stays in use.", []string{"setting"}, nil)
-)
+// The descriptions of the metrics hold the setting, so that one registry takes the certificates of several settings.
+func endDesc(setting string) *prometheus.Desc {
+	return prometheus.NewDesc("rempart_certificate_expiry_timestamp_seconds", "When the certificate in use expires, in Unix seconds.",
+		[]string{"path"}, prometheus.Labels{"setting": setting})
+}
+
+func refusedDesc(setting string) *prometheus.Desc {
+	return prometheus.NewDesc("rempart_certificate_unusable", "1 while a changed certificate file cannot be used and its earlier content stays in use.",
+		nil, prometheus.Labels{"setting": setting})
+}
 
 // Describe implements prometheus.Collector.
-func (s *ServerCertificate) Describe(to chan<- *prometheus.Desc) {
-	to <- certificateEnd
-	to <- certificateRefused
+func (s *Certificates) Describe(to chan<- *prometheus.Desc) {
+	to <- endDesc(s.setting)
+	for setting := range s.refused() {
+		to <- refusedDesc(setting)
+	}
 }
 
 // Collect implements prometheus.Collector.
-func (s *ServerCertificate) Collect(to chan<- prometheus.Metric) {
-	to <- prometheus.MustNewConstMetric(certificateEnd, prometheus.GaugeValue, float64(s.pair.get().Leaf.NotAfter.Unix()), s.pair.name)
-	for _, f := range s.Files() {
-		value := 0.0
-		if f.refused() {
-			value = 1
-		}
-		to <- prometheus.MustNewConstMetric(certificateRefused, prometheus.GaugeValue, value, f.Setting())
+func (s *Certificates) Collect(to chan<- prometheus.Metric) {
+	for _, pair := range s.pairs {
+		to <- prometheus.MustNewConstMetric(endDesc(s.setting), prometheus.GaugeValue, float64(pair.get().Leaf.NotAfter.Unix()), pair.paths[0])
 	}
+	for setting, value := range s.refused() {
+		to <- prometheus.MustNewConstMetric(refusedDesc(setting), prometheus.GaugeValue, value)
+	}
+}
+
+// refused returns 1 for each setting with a changed file that cannot be used, and 0 for the others.
+func (s *Certificates) refused() map[string]float64 {
+	all := map[string]float64{}
+	for _, f := range s.Files() {
+		all[f.Setting()] += 0
+		if f.refused() {
+			all[f.Setting()] = 1
+		}
+	}
+	return all
 }
 
 // NewAuthorities reads the certificates of REMPART_CONTROL_CA. It returns nil if the setting is empty, so that the authorities of the system apply.
