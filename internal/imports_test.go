@@ -110,7 +110,7 @@ var outside = map[string]struct {
 	"github.com/nats-io":         {[]string{"internal/journal/stream/"}, "one package knows the storage of the journal: all others know records, objects and buckets"},
 	"log/slog":                   {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/changeset/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "code on the path of a query logs nothing: it has metrics"},
 	"net/http":                   {[]string{"blocklist/feed/fetch/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "internal/local/", "internal/redirect/", "internal/hosts/", "internal/dnstest/", "resolver/upstream/transport/https.go", "resolver/upstream/encrypted_test.go", "bench/", "cmd/"}, "the resolver knows no HTTP, except to ask an upstream over HTTPS"},
-	"github.com/quic-go/quic-go": {[]string{"resolver/upstream/transport/quic.go", "internal/dnstest/"}, "only DNS over QUIC needs it"},
+	"github.com/quic-go/quic-go": {[]string{"resolver/upstream/transport/quic.go", "resolver/listen/", "internal/dnstest/", "bench/secure/"}, "only DNS over QUIC and HTTP/3 need it"},
 	"os":                         {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "internal/setfile/", "internal/signing/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
 

@@ -27,7 +27,7 @@ func (st *stream) run() {
 		idle := st.idle()
 		// The time for a whole message to arrive starts here: the connection of a client that sends byte by byte is closed.
 		st.allow(idle)
-		if !st.fill() {
+		if !st.fill(messageLen) {
 			return
 		}
 		st.asked.Store(time.Now().UnixNano())
@@ -40,38 +40,26 @@ func (st *stream) run() {
 	}
 }
 
-// fill reads until the input begins with a whole message, and takes further messages that have arrived already.
-func (st *stream) fill() bool {
-	for {
-		if st.ws != nil && len(st.ws.in) >= frameHeader {
-			in := st.ws.in
-			need := frameHeader + int(in[0])<<8 + int(in[1])
-			if len(in) >= need {
-				st.gather()
-				return true
-			}
-			if need > cap(in) {
-				st.ws.in = append(make([]byte, 0, need), in...)
-			}
-		}
-		if st.more() != nil {
-			return false
-		}
+// messageLen returns the length of the first message in buf with the length before it.
+func messageLen(buf []byte) int {
+	if len(buf) < frameHeader {
+		return frameHeader
 	}
+	return frameHeader + int(buf[0])<<8 + int(buf[1])
 }
 
 // frames makes queries of the whole messages at the start of buf, at most a batch. used is the length of these messages.
 func (st *stream) frames(batch []wire.Query, buf []byte, idle time.Duration) (_ []wire.Query, used int) {
-	for len(batch) < cap(batch) && len(buf)-used >= frameHeader {
-		n := int(buf[used])<<8 + int(buf[used+1])
-		if len(buf)-used < frameHeader+n {
+	for len(batch) < cap(batch) {
+		n := messageLen(buf[used:])
+		if n > len(buf)-used {
 			break
 		}
 		batch = batch[:len(batch)+1]
 		q := &batch[len(batch)-1]
-		q.Packet = buf[used+frameHeader:][:n]
+		q.Packet = buf[used+frameHeader : used+n]
 		q.Client, q.Local, q.Transport, q.Idle = st.client, st.local, st.transport, uint16(idle/(100*time.Millisecond))
-		used += frameHeader + n
+		used += n
 	}
 	return batch, used
 }

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	maxPipelined = 16                    // queries of one connection on the slow path, and answers that the client has not read yet; above it, the connection is not read from
+	maxPipelined = 100                   // queries of one connection on the slow path, and answers that the client has not read yet; above it, the connection is not read from
 	drainRead    = 50 * time.Millisecond // for data that a client sent before it knew that the connection ends
 	drainBytes   = 1 << 20
 )
@@ -107,6 +107,26 @@ func (c *connection) idle() time.Duration {
 }
 
 func (c *connection) busy() bool { return len(c.slots) > 0 }
+
+// fill reads until the input begins with a whole message, whose length is need of the input; need returns more than there is if it is not known yet. It also
+// takes what has arrived behind it.
+func (c *connection) fill(need func(in []byte) int) bool {
+	for {
+		if c.ws != nil {
+			n := need(c.ws.in)
+			if n <= len(c.ws.in) {
+				c.gather()
+				return true
+			}
+			if n > cap(c.ws.in) {
+				c.ws.in = append(make([]byte, 0, n), c.ws.in...)
+			}
+		}
+		if c.more() != nil {
+			return false
+		}
+	}
+}
 
 // more waits for data from the client and adds it to c.ws.in.
 func (c *connection) more() error {

@@ -22,6 +22,7 @@ type workspace struct {
 	in      []byte // decrypted, or over TCP as received: messages
 	batch   []wire.Query
 	out     []byte // answers of a batch
+	scratch []byte // queries of GET requests; only for HTTP/2
 }
 
 // workspaces lends workspaces to connections. The zero value is ready for use.
@@ -38,7 +39,7 @@ func (w *workspaces) take() *workspace {
 func (w *workspaces) giveBack(ws *workspace) {
 	ws.records, ws.at = ws.records[:0], 0
 	ws.in = small(ws.in, inRoom)
-	ws.out = small(ws.out, pieceRoom)
+	ws.out, ws.scratch = small(ws.out, pieceRoom), small(ws.scratch, inRoom)
 	batch := ws.batch[:cap(ws.batch)]
 	for i := range batch {
 		q := &batch[i]

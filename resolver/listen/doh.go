@@ -1,0 +1,93 @@
+package listen
+
+import (
+	"encoding/base64"
+	"strings"
+
+	"rempart/internal/wire"
+)
+
+// DoHPath is the path of DNS over HTTPS (RFC 8484 section 4.1.1; the same on every server of ours, so that clients can be configured by the host name alone).
+const DoHPath = "/dns-query"
+
+const (
+	dnsMessage = "application/dns-message" // RFC 8484 section 6
+	// maxEncoded is the largest dns parameter: a message of the largest size, in base64url.
+	maxEncoded = (wire.MaxMessage*4 + 2) / 3
+)
+
+// Statuses of HTTP responses (RFC 9110 section 15).
+const (
+	statusOK         = 200
+	statusBadRequest = 400
+	statusNotFound   = 404
+	statusBadMethod  = 405
+	statusTooLarge   = 413
+	statusMediaType  = 415
+)
+
+// explanationOfRequest is the content of every response without an answer.
+const explanationOfRequest = "This is a DNS over HTTPS server (RFC 8484): send a DNS query in application/dns-message to " + DoHPath + ", by POST, or by GET in the parameter dns.\n"
+
+// dohRequest is what DNS over HTTPS needs of an HTTP request.
+type dohRequest struct {
+	method, target, contentType string // target is the path with the parameters
+	length                      uint64 // of the content, as announced; 0 if it was not
+}
+
+// status returns statusOK if the request may hold a query, else the status of the response.
+func (r *dohRequest) status() int {
+	path, _, _ := strings.Cut(r.target, "?")
+	switch {
+	case path != DoHPath:
+		return statusNotFound
+	case r.method == "GET":
+	case r.method != "POST":
+		return statusBadMethod
+	case r.contentType != dnsMessage:
+		return statusMediaType
+	case r.length > wire.MaxMessage:
+		return statusTooLarge
+	}
+	return statusOK
+}
+
+// appendQuery appends the query of a GET request to dst (RFC 8484 section 4.1). If there is none, the status is not statusOK.
+func (r *dohRequest) appendQuery(dst []byte) (_ []byte, status int) {
+	_, parameters, _ := strings.Cut(r.target, "?")
+	for parameters != "" {
+		var one string
+		one, parameters, _ = strings.Cut(parameters, "&")
+		encoded, ok := strings.CutPrefix(one, "dns=")
+		if !ok {
+			continue
+		}
+		if len(encoded) > maxEncoded {
+			return dst, statusTooLarge
+		}
+		out, err := base64.RawURLEncoding.AppendDecode(dst, []byte(strings.TrimRight(encoded, "=")))
+		if err != nil {
+			return dst, statusBadRequest
+		}
+		return out, statusOK
+	}
+	return dst, statusBadRequest
+}
+
+// maxAge returns for how many seconds an HTTP cache may hold an answer: its smallest TTL (RFC 8484 section 5.1); 0 for a failure.
+func maxAge(answer []byte) uint32 {
+	if rcode := wire.Rcode(answer); rcode != wire.Success && rcode != wire.NXDomain {
+		return 0
+	}
+	age, found := ^uint32(0), false
+	records := wire.ReadRecords(answer)
+	for rr := (wire.Record{}); records.Next(&rr); {
+		if rr.Type != wire.TypeOPT {
+			age, found = min(age, rr.TTL), true
+		}
+	}
+	if !found {
+		return 0
+	}
+	return age
+}
