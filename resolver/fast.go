@@ -102,7 +102,7 @@ func (r *Resolver) begin(q *wire.Query, shape wire.Shape) (use specialUse, judge
 		r.otherClass(q)
 		return use, false
 	}
-	if q.Type != wire.TypeA && r.metaType(q) { // most ask for A
+	if q.Type != wire.TypeA && (r.metaType(q) || r.answerDiscovery(q)) { // most ask for A
 		return use, false
 	}
 	use, zoneAt := r.specialUse(q)

@@ -30,6 +30,7 @@ func TestFastDoesNotAllocate(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	b := newBench(t, nil, "evil.example")
+	b.r.SetDesignated(designated(t, nil))
 	for _, tt := range []struct {
 		name    string
 		query   *dns.Msg
@@ -42,6 +43,7 @@ func TestFastDoesNotAllocate(t *testing.T) {
 		{"special use", query(t, "printer.local", "A"), wire.Answered},
 		{"reverse", query(t, "1.0.0.10.in-addr.arpa", "PTR"), wire.Answered},
 		{"refused", query(t, "example.com", "AXFR"), wire.Answered},
+		{"discovery by name", query(t, "_dns.dns.example", "SVCB", "+edns"), wire.Answered},
 	} {
 		if tt.name == "hit" {
 			warm := fastBatch(t, tt.query)

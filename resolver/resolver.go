@@ -92,6 +92,7 @@ type Resolver struct {
 	rebinding  rebinding
 	embeddings embeddings
 	reasons    atomic.Pointer[reasons]
+	designated atomic.Pointer[designation]
 	enforced   blocklist.Categories
 	observe    bool
 	identity   []byte // as TXT data

@@ -44,7 +44,7 @@ func specialUses(canaries Canary) map[string]specialUse {
 		"home.arpa", // RFC 8375
 	)
 	add(probed, upstream.ProbeZone)
-	add(empty, "resolver.arpa") // RFC 9462 section 6.4: a resolver without designated ones
+	add(empty, "resolver.arpa") // RFC 9462 section 6.4; answerDiscovery answers first
 	// Locally served reverse zones: RFC 6303 section 4, RFC 7793.
 	add(denied,
 		"0.in-addr.arpa", "10.in-addr.arpa", "127.in-addr.arpa", "254.169.in-addr.arpa", "168.192.in-addr.arpa",

@@ -72,9 +72,12 @@ func (q *Query) Begin(rcode int) {
 	q.Outcome = Answered
 }
 
+// OwnerPointer is a compression pointer to the question's name (RFC 1035 section 4.1.4).
+const OwnerPointer = "\xc0\x0c"
+
 // addHeader appends the fixed part of a record of the question's name and counts it.
 func (q *Query) addHeader(section int, typ uint16, ttl uint32, dataLen int) {
-	q.Out = append(q.Out, 0xc0, HeaderLen) // a pointer to the question's name
+	q.Out = append(q.Out, OwnerPointer...)
 	q.Out = binary.BigEndian.AppendUint16(q.Out, typ)
 	q.Out = binary.BigEndian.AppendUint16(q.Out, q.Class)
 	q.Out = binary.BigEndian.AppendUint32(q.Out, ttl)
@@ -100,6 +103,15 @@ func (q *Query) AddData(section int, typ uint16, ttl uint32, data []byte) {
 	q.addHeader(section, typ, ttl, len(data))
 	q.Out = append(q.Out, data...)
 }
+
+// AddPacked adds n records that are already in wire format, with owner, type, class and TTL. An owner that is the question's name may be OwnerPointer.
+func (q *Query) AddPacked(section, n int, records []byte) {
+	q.Out = append(q.Out, records...)
+	SetCount(q.Out, section, Count(q.Out, section)+n)
+}
+
+// Fits reports whether n further bytes and an OPT without options fit in the answer.
+func (q *Query) Fits(n int) bool { return len(q.Out)+n+OPTLen <= q.Limit() }
 
 // AddSOA adds to the authority section the SOA that makes a negative answer cacheable for ttl seconds (RFC 2308 section 5), at the part of the question's name
 // that begins at byte zoneAt (0: the whole name).

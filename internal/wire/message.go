@@ -64,6 +64,8 @@ const (
 	TypeMAILA  uint16 = 254
 	TypeANY    uint16 = 255
 
+	TypeRESINFO uint16 = 261 // RFC 9606
+
 	ClassIN uint16 = 1
 	ClassCH uint16 = 3
 )
