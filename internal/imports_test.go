@@ -70,10 +70,12 @@ var cmdRules = map[string]struct {
 }{
 	"cmd/rempart":         {[]string{"cmd/rempart/cli", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/setup"}, "main wires everything together"},
 	"cmd/rempart/operate": {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup"}, "commands of operators know no lists of this machine"},
-	"cmd/rempart/inspect": {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup"}, "commands that examine lists call no control"},
+	"cmd/rempart/inspect": {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/report", "cmd/rempart/setup"}, "commands that examine lists call no control"},
 	"cmd/rempart/setup":   {[]string{"cmd/rempart/report"}, "parts are made from settings, independent of the command"},
 	"cmd/rempart/cli":     {[]string{"cmd/rempart/report"}, "it does not depend on what a command does"},
 	"cmd/rempart/report":  {nil, "it only describes"},
+
+	"cmd/rempart/clientsetup": {nil, "it only writes settings of clients, independent of where a server's own settings are"},
 }
 
 // TestCommandImports checks the imports between the packages below cmd.
@@ -105,13 +107,15 @@ var outside = map[string]struct {
 		"decoded messages allocate: only the complete decoder on the slow path, zone transfers, which no query waits for, and tests use them"},
 	"github.com/prometheus/client_golang": {[]string{"resolver/metrics.go", "resolver/listen/metrics.go", "resolver/upstream/metrics.go",
 		"blocklist/feed/metrics.go", "internal/journal/metrics.go", "internal/pushapi/metrics.go", "internal/rpz/metrics.go", "internal/admin/", "cmd/"}, "metrics are collected in one file per package; blocklist and cache only have Stats"},
-	"github.com/spf13/cobra":     {[]string{"cmd/"}, "commands are wiring"},
-	"github.com/caarlos0/env":    {[]string{"internal/config/"}, "the environment is read in one place"},
-	"github.com/nats-io":         {[]string{"internal/journal/stream/"}, "one package knows the storage of the journal: all others know records, objects and buckets"},
-	"log/slog":                   {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/changeset/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "code on the path of a query logs nothing: it has metrics"},
-	"net/http":                   {[]string{"blocklist/feed/fetch/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "internal/local/", "internal/redirect/", "internal/hosts/", "internal/dnstest/", "resolver/upstream/transport/https.go", "resolver/upstream/encrypted_test.go", "bench/", "cmd/"}, "the resolver knows no HTTP, except to ask an upstream over HTTPS"},
-	"github.com/quic-go/quic-go": {[]string{"resolver/upstream/transport/quic.go", "resolver/listen/", "internal/dnstest/", "bench/secure/"}, "only DNS over QUIC and HTTP/3 need it"},
-	"os":                         {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "internal/setfile/", "internal/signing/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
+	"github.com/spf13/cobra":       {[]string{"cmd/"}, "commands are wiring"},
+	"github.com/caarlos0/env":      {[]string{"internal/config/"}, "the environment is read in one place"},
+	"github.com/nats-io":           {[]string{"internal/journal/stream/"}, "one package knows the storage of the journal: all others know records, objects and buckets"},
+	"log/slog":                     {[]string{"resolver/listen/", "resolver/upstream/", "blocklist/feed/", "internal/changeset/", "internal/journal/", "internal/pushapi/", "internal/rpz/", "cmd/"}, "code on the path of a query logs nothing: it has metrics"},
+	"net/http":                     {[]string{"blocklist/feed/fetch/", "internal/journal/mirror/", "internal/pushapi/", "internal/web/", "internal/admin/", "internal/local/", "internal/redirect/", "internal/hosts/", "internal/dnstest/", "resolver/upstream/transport/https.go", "resolver/upstream/encrypted_test.go", "bench/", "cmd/"}, "the resolver knows no HTTP, except to ask an upstream over HTTPS"},
+	"github.com/smallstep/pkcs7":   {[]string{"cmd/rempart/clientsetup/"}, "only profiles of devices are signed with CMS"},
+	"github.com/boombuler/barcode": {[]string{"cmd/rempart/clientsetup/"}, "only the settings of clients have a QR code"},
+	"github.com/quic-go/quic-go":   {[]string{"resolver/upstream/transport/quic.go", "resolver/listen/", "internal/dnstest/", "bench/secure/"}, "only DNS over QUIC and HTTP/3 need it"},
+	"os":                           {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "internal/setfile/", "internal/signing/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 }
 
 // pure lists packages that do no I/O although they are in a folder for which outside allows it.

@@ -1,0 +1,80 @@
+// Package clientsetup writes the settings by which devices and programs use this server over its encrypted transports, as text to paste or as files.
+package clientsetup
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+)
+
+// Service describes how clients reach a server.
+type Service struct {
+	Name         string       // its own name: the name by which clients check its certificate
+	Organisation string       // that runs it
+	Addrs        []netip.Addr // its addresses as clients see them; may be empty
+	Path         string       // of DNS over HTTPS
+	DNSPort      uint16       // of unencrypted DNS; 0: not served to other machines
+	TLSPort      uint16       // of DNS over TLS; 0: not served
+	HTTPSPort    uint16       // of DNS over HTTPS; 0: not served
+	Link         string       // URL for the QR code; "" for the content that suits the transports
+}
+
+// The ports that clients use if no other is named.
+const (
+	dnsPort   = 53
+	tlsPort   = 853
+	httpsPort = 443
+)
+
+// URL returns the URL of DNS over HTTPS.
+func (s *Service) URL() string {
+	host := s.Name
+	if s.HTTPSPort != httpsPort {
+		host = net.JoinHostPort(host, strconv.Itoa(int(s.HTTPSPort)))
+	}
+	return "https://" + host + s.Path
+}
+
+// Missing is the reason why a client cannot use a server.
+type Missing string
+
+func (m Missing) Error() string { return string(m) }
+
+// Reasons why a client cannot use a server.
+const (
+	noHTTPS     = Missing("it needs DNS over HTTPS: set REMPART_HTTPS_LISTEN=:443")
+	noTLS       = Missing("it needs DNS over TLS: set REMPART_TLS_LISTEN=:853")
+	noAddresses = Missing("it needs the address of this server, which neither the certificate nor a REMPART_*_LISTEN names: add --address")
+	noDNS       = Missing("it needs unencrypted DNS, which other machines cannot reach here: set REMPART_LISTEN=:53")
+)
+
+// needHTTPS returns an error unless the server answers DNS over HTTPS.
+func (s *Service) needHTTPS() error {
+	if s.HTTPSPort == 0 {
+		return noHTTPS
+	}
+	return nil
+}
+
+// needUsualTLS returns an error unless the server answers DNS over TLS on the only port that the client can use.
+func (s *Service) needUsualTLS() error {
+	switch s.TLSPort {
+	case 0:
+		return noTLS
+	case tlsPort:
+		return nil
+	}
+	return Missing(fmt.Sprintf("it uses DNS over TLS on port %d only, and this server answers on port %d: set REMPART_TLS_LISTEN=:%d", tlsPort, s.TLSPort, tlsPort))
+}
+
+// needTLSAddress returns an error unless the server answers DNS over TLS at a known address.
+func (s *Service) needTLSAddress() error {
+	switch {
+	case s.TLSPort == 0:
+		return noTLS
+	case len(s.Addrs) == 0:
+		return noAddresses
+	}
+	return nil
+}
