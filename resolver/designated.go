@@ -27,6 +27,7 @@ type Endpoint struct {
 
 // designation holds the answers made of a Designated. It is immutable.
 type designation struct {
+	name      []byte                         // the own name, canonical
 	service   []byte                         // the name _dns.<own name>, canonical
 	byAddress map[netip.Addr]*serviceRecords // by the address asked
 	byName    *serviceRecords                // for service asked at another address; nil: no record
@@ -52,6 +53,7 @@ func (r *Resolver) SetDesignated(d *Designated) {
 		return
 	}
 	table := &designation{
+		name:      slices.Clone(d.Name),
 		service:   append([]byte("\x04_dns"), d.Name...),
 		byAddress: map[netip.Addr]*serviceRecords{},
 		byName:    d.records(netip.Addr{}),
@@ -136,16 +138,25 @@ func appendRecord(dst, owner []byte, typ uint16, data []byte) []byte {
 	return append(dst, data...)
 }
 
-// answerDiscovery answers a query for the encrypted transports of this resolver, and reports whether it did. A client that asks by an address gets records only
-// if the certificate is valid for that address, because the client checks this (RFC 9462 section 4.2). A client that asks by the own name checks the name only.
+// answerDiscovery answers a query about this resolver itself, and reports whether it did: for its encrypted transports (SVCB) or for information (RESINFO).
+// Other types have no such answer.
 func (r *Resolver) answerDiscovery(q *wire.Query) bool {
-	if q.Type != wire.TypeSVCB {
+	if q.Type != wire.TypeSVCB && q.Type != wire.TypeRESINFO {
 		return false
 	}
 	d := r.designated.Load()
-	if d == nil {
+	switch {
+	case d == nil:
 		return false
+	case q.Type == wire.TypeRESINFO:
+		return r.answerInfo(q, d)
 	}
+	return r.answerServices(q, d)
+}
+
+// answerServices answers a query for the encrypted transports. A client that asks by an address gets records only if the certificate is valid for that address,
+// because the client checks this (RFC 9462 section 4.2). A client that asks by the own name checks the name only.
+func (r *Resolver) answerServices(q *wire.Query, d *designation) bool {
 	records := d.byAddress[q.Local]
 	switch name := q.Name(); {
 	case string(name) == string(d.service):
@@ -167,7 +178,8 @@ func (r *Resolver) answerDiscovery(q *wire.Query) bool {
 	return true
 }
 
-// forwardsResolverArpa reports whether the zone of Config.Forward that contains name, _dns.resolver.arpa, is not merely the root or arpa.
+// forwardsResolverArpa reports whether the zone of Config.Forward that contains name, at or below resolver.arpa, is not merely the root or
+// arpa.
 func (r *Resolver) forwardsResolverArpa(name []byte) bool {
 	z := r.zone(name)
 	return z != nil && wire.Labels(z.Name) > 1

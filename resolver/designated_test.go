@@ -149,7 +149,7 @@ func TestOtherNamesAreUnchangedByDiscovery(t *testing.T) {
 	}
 }
 
-// TestDiscoveryNeedsNoRecursion asks without RD, as RFC 9606 section 3 recommends for queries that must not be forwarded.
+// TestDiscoveryNeedsNoRecursion asks without RD, so that the query cannot be forwarded.
 func TestDiscoveryNeedsNoRecursion(t *testing.T) {
 	b := newBench(t, nil, "dns.example")
 	b.r.SetDesignated(designated(t, nil))

@@ -44,6 +44,7 @@ func TestFastDoesNotAllocate(t *testing.T) {
 		{"reverse", query(t, "1.0.0.10.in-addr.arpa", "PTR"), wire.Answered},
 		{"refused", query(t, "example.com", "AXFR"), wire.Answered},
 		{"discovery by name", query(t, "_dns.dns.example", "SVCB", "+edns"), wire.Answered},
+		{"information by name", query(t, "dns.example", "RESINFO", "+edns"), wire.Answered},
 	} {
 		if tt.name == "hit" {
 			warm := fastBatch(t, tt.query)

@@ -93,6 +93,7 @@ type Resolver struct {
 	embeddings embeddings
 	reasons    atomic.Pointer[reasons]
 	designated atomic.Pointer[designation]
+	info       []byte // RESINFO data
 	enforced   blocklist.Categories
 	observe    bool
 	identity   []byte // as TXT data
@@ -138,6 +139,7 @@ func New(c Config) (*Resolver, error) {
 		identity: append([]byte{byte(len(c.Identity))}, c.Identity...),
 		blocked:  blocked, special: specialUses(c.Canaries), keepSingle: c.KeepSingleLabels, denyBelow: c.DenyBelow, epoch: time.Now(), slow: &counts{},
 	}
+	r.info = resolverInfo(c.Contact)
 	r.clients.notices = make(chan string, kinds)
 	r.clients.table.Store(&clientTable{everyone: len(c.Clients) == 0, prefixes: c.Clients})
 	if r.rebinding, err = newRebinding(c); err != nil {
