@@ -146,9 +146,11 @@ func TestMissingTransportIsNamed(t *testing.T) {
 		{none, map[string]string{
 			"android": "TLS_LISTEN", "apple": "HTTPS_LISTEN", "apple-tls": "TLS_LISTEN", "windows": "HTTPS_LISTEN", "powershell": "HTTPS_LISTEN", "firefox": "HTTPS_LISTEN",
 			"chrome": "HTTPS_LISTEN", "unbound": "TLS_LISTEN", "systemd-resolved": "TLS_LISTEN", "stubby": "TLS_LISTEN", "dnsmasq": "REMPART_LISTEN", "qr": "TLS_LISTEN",
+			"dnr-dnsmasq": "TLS_LISTEN", "dnr-kea4": "TLS_LISTEN", "dnr-kea6": "TLS_LISTEN",
 		}},
 		{nowhere, map[string]string{
 			"windows": "--address", "powershell": "--address", "unbound": "--address", "systemd-resolved": "--address", "stubby": "--address", "dnsmasq": "--address",
+			"dnr-dnsmasq": "--address", "dnr-kea4": "--address", "dnr-kea6": "--address",
 		}},
 		{unusual, map[string]string{"android": "on port 8853", "apple-tls": "on port 8853"}},
 	} {

@@ -29,6 +29,9 @@ func Sections() []Section {
 		{"systemd-resolved", "/etc/systemd/resolved.conf.d/rempart.conf; then restart systemd-resolved", resolved},
 		{"stubby", "/etc/stubby/stubby.yml", stubby},
 		{"dnsmasq", "a file in /etc/dnsmasq.d; dnsmasq does not encrypt: use it in the network of this server only", dnsmasq},
+		{"dnr-dnsmasq", "announce this server by DHCP (RFC 9463): lines for dnsmasq.conf", dnrDnsmasq},
+		{"dnr-kea4", "the same for Kea: an element of option-data of the DHCPv4 server", dnrKea4},
+		{"dnr-kea6", "the same for Kea: an element of option-data of the DHCPv6 server", dnrKea6},
 		{QR, "a QR code for phones", qrCode},
 	}
 }
