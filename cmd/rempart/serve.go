@@ -192,6 +192,9 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	above, ctx := errgroup.WithContext(ctx)
 	above.Go(func() error { return s.resolver.Run(ctx) })
 	above.Go(func() error { return sockets.Run(ctx) })
+	if s.secure != nil {
+		above.Go(func() error { return s.designate(ctx, sockets) })
+	}
 	if err := s.serveHTTP(ctx, above); err != nil {
 		s.log.Error("a web listener could not be opened; DNS is answered without it", "error", err)
 	}
