@@ -4,9 +4,14 @@ import (
 	"crypto/x509"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/miekg/dns"
 
 	"rempart/internal/dnstest"
 )
@@ -85,5 +90,58 @@ func TestClientSetupOfRunningServer(t *testing.T) {
 	stdout, stderr, code := operatorEnv(t, []string{"REMPART_DATA_DIR=" + p.DataDir, "HOME=" + os.TempDir()}, "client-setup", "chrome")
 	if code != 0 || !strings.Contains(stdout, "https://dns.example:"+port+"/dns-query") {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+}
+
+// TestResolversUseTheirSettings runs Unbound and stubby with the printed settings, as forwarders to a server that they reach over TLS only. The settings are
+// completed by the authority of the test and by the address at which the program answers.
+func TestResolversUseTheirSettings(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	ca.issue("dns", publicTemplate())
+	_, port, err := net.SplitHostPort(dnstest.FreeAddr(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, upstreams(dnstest.NewUpstream(t, nil)), "REMPART_TLS_LISTEN=127.0.0.1:"+port, "REMPART_CERT="+ca.path("dns.pem"), "REMPART_KEY="+ca.path("dns.key"))
+	settings := func(client string) string {
+		stdout, stderr, code := operatorEnv(t, []string{"REMPART_DATA_DIR=" + p.DataDir, "HOME=" + os.TempDir()}, "client-setup", client, "--address", "127.0.0.1")
+		if code != 0 {
+			t.Fatalf("%s: %s", client, stderr)
+		}
+		return stdout
+	}
+	for _, tt := range []struct {
+		program  string
+		settings func(at string, port string) string
+		args     []string
+	}{
+		{"unbound", func(at, port string) string {
+			return strings.Replace(settings("unbound"), `"/etc/ssl/certs/ca-certificates.crt"`, `"`+ca.path("ca.pem")+`"`, 1) +
+				"server:\n    interface: " + at + "\n    port: " + port + "\n    do-not-query-localhost: no\n    use-syslog: no\n    chroot: \"\"\n    username: \"\"\n    pidfile: \"\"\n"
+		}, []string{"-d", "-c"}},
+		{"stubby", func(at, port string) string {
+			return strings.Replace(settings("stubby"), "  - 127.0.0.1\n  - 0::1\n", "  - "+at+"@"+port+"\n", 1) + "tls_ca_file: \"" + ca.path("ca.pem") + "\"\n"
+		}, []string{"-C"}},
+	} {
+		t.Run(tt.program, func(t *testing.T) {
+			dnstest.Need(t, tt.program)
+			at := dnstest.FreeAddr(t)
+			host, port, err := net.SplitHostPort(at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(t.TempDir(), tt.program+".yml") // stubby reads YAML by the ending
+			write(t, file, tt.settings(host, port))
+			peer := dnstest.StartPeer(t, exec.Command(tt.program, append(tt.args, file)...))
+			client := dns.Client{Timeout: 2 * time.Second}
+			peer.Answers(t, func() bool {
+				a, _, err := client.Exchange(question("good.example"), at)
+				return err == nil && address(a) == origin
+			})
+			if a, _, err := client.Exchange(question("phishing.test"), at); err != nil || tt.program == "stubby" && address(a) != page { // Unbound answers .test itself
+				t.Errorf("a blocked name: %v, %v", a, err)
+			}
+		})
 	}
 }
