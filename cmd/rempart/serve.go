@@ -233,9 +233,10 @@ func (s *server) listen(workers int) (*listen.Server, error) {
 		lc.Addrs, lc.Packets, lc.Streams = nil, activated.Packets, activated.Streams
 	}
 	if s.secure != nil {
-		lc.Secure, lc.TLS, lc.HTTPS = s.secure.TLS(), s.config.TLSListen, s.config.HTTPSListen
+		lc.Secure, lc.TLS, lc.HTTPS, lc.QUIC = s.secure.TLS(), s.config.TLSListen, s.config.HTTPSListen, s.config.QUICListen
 		setup.LogAbsent(s.log, "REMPART_TLS_LISTEN", lc.TLS)
 		setup.LogAbsent(s.log, "REMPART_HTTPS_LISTEN", lc.HTTPS)
+		setup.LogAbsent(s.log, "REMPART_QUIC_LISTEN", lc.QUIC)
 	}
 	return listen.New(lc)
 }

@@ -2,6 +2,7 @@ package listen
 
 import (
 	"encoding/base64"
+	"strconv"
 	"strings"
 
 	"rempart/internal/wire"
@@ -34,6 +35,39 @@ type dohRequest struct {
 	method, target, contentType string // target is the path with the parameters
 	length                      uint64 // of the content, as announced; 0 if it was not
 }
+
+// requestHead collects the header fields of a request.
+type requestHead struct {
+	dohRequest
+	size      int  // of the fields, as RFC 9113 section 6.5.2 and RFC 9114 section 4.2.2 count
+	malformed bool // RFC 9113 section 8.3, RFC 9114 section 4.3
+	regular   bool // a field that is no pseudo-header field was added
+}
+
+// add adds a field.
+func (h *requestHead) add(name, value string) {
+	h.size += len(name) + len(value) + 32
+	pseudo := strings.HasPrefix(name, ":")
+	h.malformed = h.malformed || pseudo && h.regular
+	h.regular = h.regular || !pseudo
+	switch name {
+	case ":method":
+		h.malformed = h.malformed || h.method != ""
+		h.method = value
+	case ":path":
+		h.malformed = h.malformed || h.target != ""
+		h.target = value
+	case "content-type":
+		h.contentType = value
+	case "content-length":
+		n, err := strconv.ParseUint(value, 10, 63)
+		h.malformed = h.malformed || err != nil
+		h.length = n
+	}
+}
+
+// isMalformed reports whether the fields make no request.
+func (h *requestHead) isMalformed() bool { return h.malformed || h.method == "" || h.target == "" }
 
 // status returns statusOK if the request may hold a query, else the status of the response.
 func (r *dohRequest) status() int {

@@ -2,7 +2,6 @@ package listen
 
 import (
 	"encoding/binary"
-	"strconv"
 	"time"
 
 	"golang.org/x/net/http2/hpack"
@@ -41,24 +40,20 @@ type h2Conn struct {
 
 // h2Stream is a stream whose request is incomplete, is on the slow path, or whose answer waits for the client's window.
 type h2Stream struct {
-	request dohRequest
-	body    []byte // of a POST request, as far as it arrived
-	done    bool   // the request is complete
-	window  int64  // bytes that may be sent, beyond the initial window
-	rest    []byte // of the response's content, not sent yet
-	owed    int    // bytes that are counted as untaken for rest
+	body   []byte // of a POST request, as far as it arrived
+	done   bool   // the request is complete
+	window int64  // bytes that may be sent, beyond the initial window
+	rest   []byte // of the response's content, not sent yet
+	owed   int    // bytes that are counted as untaken for rest
 }
 
 // h2Head is the header block that arrives now.
 type h2Head struct {
-	stream    uint32 // 0: none
-	end       bool   // the request has no content
-	block     []byte
-	frames    int
-	request   dohRequest
-	size      int // of the decompressed fields
-	malformed bool
-	regular   bool // a field that is no pseudo-header field arrived
+	requestHead
+	stream uint32 // 0: none
+	end    bool   // the request has no content
+	block  []byte
+	frames int
 }
 
 func newH2(c *connection) *h2Conn {
@@ -249,27 +244,8 @@ func (h *h2Conn) continuation(f *h2Frame) []byte {
 
 // field takes a decompressed header field.
 func (h *h2Conn) field(f hpack.HeaderField) {
-	head := &h.head
-	if head.size += int(f.Size()); head.size > maxHeaderList {
+	if h.head.add(f.Name, f.Value); h.head.size > maxHeaderList {
 		h.decoder.SetEmitEnabled(false) // what follows only changes the table
-		return
-	}
-	pseudo := f.IsPseudo()
-	head.malformed = head.malformed || pseudo && head.regular // RFC 9113 section 8.3
-	head.regular = head.regular || !pseudo
-	switch f.Name {
-	case ":method":
-		head.malformed = head.malformed || head.request.method != ""
-		head.request.method = f.Value
-	case ":path":
-		head.malformed = head.malformed || head.request.target != ""
-		head.request.target = f.Value
-	case "content-type":
-		head.request.contentType = f.Value
-	case "content-length":
-		n, err := strconv.ParseUint(f.Value, 10, 63)
-		head.malformed = head.malformed || err != nil
-		head.request.length = n
 	}
 }
 
@@ -298,7 +274,7 @@ func (h *h2Conn) endHeaders(block []byte) []byte {
 		return h.complete(head.stream, st)
 	}
 	h.last = head.stream
-	if head.malformed || head.request.method == "" || head.request.target == "" {
+	if head.isMalformed() {
 		h.refuse(head.stream, h2ProtocolError)
 		return nil
 	}
@@ -307,9 +283,9 @@ func (h *h2Conn) endHeaders(block []byte) []byte {
 
 // begin returns the query of a request without content, and prepares for the content of another one.
 func (h *h2Conn) begin(head *h2Head) []byte {
-	status := head.request.status()
+	status := head.status()
 	if status == statusOK && head.end {
-		if head.request.method == "GET" {
+		if head.method == "GET" {
 			return h.get(head)
 		}
 		status = statusBadRequest
@@ -324,7 +300,7 @@ func (h *h2Conn) begin(head *h2Head) []byte {
 		h.sendLocked(appendNumbers(nil, frameReset, head.stream, h2RefusedStream))
 		return nil
 	}
-	h.streams[head.stream] = &h2Stream{request: head.request}
+	h.streams[head.stream] = &h2Stream{}
 	return nil
 }
 
@@ -332,7 +308,7 @@ func (h *h2Conn) begin(head *h2Head) []byte {
 func (h *h2Conn) get(head *h2Head) []byte {
 	at := len(h.ws.scratch)
 	var status int
-	if h.ws.scratch, status = head.request.appendQuery(h.ws.scratch); status != statusOK {
+	if h.ws.scratch, status = head.appendQuery(h.ws.scratch); status != statusOK {
 		h.explain(head.stream, status, false)
 		return nil
 	}

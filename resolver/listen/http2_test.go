@@ -5,12 +5,14 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
@@ -126,11 +128,13 @@ func (c *h2Client) goAway() (code http2.ErrCode, ok bool) {
 	}
 }
 
-// TestHTTPSRequests checks the statuses of requests, with Go's client.
+// TestHTTPSRequests checks the statuses of requests, with Go's client of HTTP/2 and with quic-go's client of HTTP/3.
 func TestHTTPSRequests(t *testing.T) {
 	s, client := serveTLS(t, &fakeHandler{}, Config{}, nil)
-	transport := &http.Transport{TLSClientConfig: client, ForceAttemptHTTP2: true}
-	defer transport.CloseIdleConnections()
+	over2 := &http.Transport{TLSClientConfig: client, ForceAttemptHTTP2: true}
+	defer over2.CloseIdleConnections()
+	over3 := &http3.Transport{TLSClientConfig: client.Clone()}
+	defer over3.Close()
 	at := "https://" + s.AddrsOf(wire.HTTPS)[0].String()
 	q := query(t, 0, "a.example")
 	encoded := base64.RawURLEncoding.EncodeToString(q)
@@ -140,6 +144,7 @@ func TestHTTPSRequests(t *testing.T) {
 		want                            int
 	}{
 		{"POST", "POST", "/dns-query", dnsMessage, q, 200},
+		{"POST of a slow query", "POST", "/dns-query", dnsMessage, query(t, 0, "slow.example"), 200},
 		{"GET", "GET", "/dns-query?dns=" + encoded, "", nil, 200},
 		{"GET with another parameter", "GET", "/dns-query?ct=x&dns=" + encoded, "", nil, 200},
 		{"GET with padding", "GET", "/dns-query?dns=" + encoded + "==", "", nil, 200},
@@ -152,33 +157,35 @@ func TestHTTPSRequests(t *testing.T) {
 		{"another type", "POST", "/dns-query", "application/json", q, 415},
 		{"too much content", "POST", "/dns-query", dnsMessage, make([]byte, 70_000), 413},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			r, err := http.NewRequest(tt.method, at+tt.path, bytes.NewReader(tt.body))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if tt.contentType != "" {
-				r.Header.Set("Content-Type", tt.contentType)
-			}
-			res, err := transport.RoundTrip(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer res.Body.Close()
-			content, err := io.ReadAll(res.Body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if res.StatusCode != tt.want || res.ProtoMajor != 2 {
-				t.Errorf("status %s over %s, want %d", res.Status, res.Proto, tt.want)
-			}
-			if tt.want == 200 && (res.Header.Get("Cache-Control") != "max-age=1" || res.Header.Get("Content-Type") != dnsMessage || len(unpack(t, content).Answer) != 1) {
-				t.Errorf("unexpected response %v:\n%v", res.Header, unpack(t, content))
-			}
-			if tt.want != 200 && !strings.Contains(string(content), "RFC 8484") {
-				t.Errorf("the response does not explain: %q", content)
-			}
-		})
+		for proto, transport := range map[int]http.RoundTripper{2: over2, 3: over3} {
+			t.Run(fmt.Sprintf("%s over HTTP/%d", tt.name, proto), func(t *testing.T) {
+				r, err := http.NewRequest(tt.method, at+tt.path, bytes.NewReader(tt.body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if tt.contentType != "" {
+					r.Header.Set("Content-Type", tt.contentType)
+				}
+				res, err := transport.RoundTrip(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer res.Body.Close()
+				content, err := io.ReadAll(res.Body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if res.StatusCode != tt.want || res.ProtoMajor != proto {
+					t.Errorf("status %s over %s, want %d", res.Status, res.Proto, tt.want)
+				}
+				if tt.want == 200 && (res.Header.Get("Cache-Control") != "max-age=1" || res.Header.Get("Content-Type") != dnsMessage || len(unpack(t, content).Answer) != 1) {
+					t.Errorf("unexpected response %v:\n%v", res.Header, unpack(t, content))
+				}
+				if tt.want != 200 && !strings.Contains(string(content), "RFC 8484") {
+					t.Errorf("the response does not explain: %q", content)
+				}
+			})
+		}
 	}
 }
 

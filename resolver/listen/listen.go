@@ -38,7 +38,8 @@ type Forwarder interface {
 type Config struct {
 	Addrs      []netip.AddrPort             // each served over UDP and TCP
 	TLS        []netip.AddrPort             // each served over TLS (RFC 7858)
-	HTTPS      []netip.AddrPort             // each served over HTTPS (RFC 8484)
+	HTTPS      []netip.AddrPort             // each served over HTTPS (RFC 8484), with HTTP/2 and HTTP/3
+	QUIC       []netip.AddrPort             // each served over QUIC (RFC 9250)
 	Secure     *tls.Config                  // certificates of the encrypted transports; the rest is set by New
 	Packets    []net.PacketConn             // bound sockets from a supervisor
 	Streams    []net.Listener               // listening sockets from a supervisor
@@ -140,27 +141,6 @@ func withoutIPv6(err error, addr netip.AddrPort, addrs []netip.AddrPort, log *sl
 	return true
 }
 
-// bindSecure opens the listeners of the encrypted transports.
-func (s *Server) bindSecure(c Config) error {
-	for _, t := range []struct {
-		transport wire.Transport
-		addrs     []netip.AddrPort
-		setting   string
-	}{{wire.TLS, c.TLS, "REMPART_TLS_LISTEN"}, {wire.HTTPS, c.HTTPS, "REMPART_HTTPS_LISTEN"}} {
-		for _, addr := range t.addrs {
-			l, err := Stream(addr)
-			if err != nil {
-				if withoutIPv6(err, addr, t.addrs, c.Log) {
-					continue
-				}
-				return explain("TCP", t.setting, addr, err)
-			}
-			s.streams.listeners = append(s.streams.listeners, listener{l, t.transport, serverTLS(c.Secure, t.transport)})
-		}
-	}
-	return nil
-}
-
 // bind opens an address's TCP listener, whose port UDP shares, and its UDP sockets.
 func (s *Server) bind(addr netip.AddrPort, c Config) (err error) {
 	l, err := Stream(addr)
@@ -193,7 +173,7 @@ func (s *Server) bind(addr netip.AddrPort, c Config) (err error) {
 // Stream opens a TCP listener on addr, of addr's family only: each wildcard can be opened beside the other. On Linux the machine need not have the
 // address yet.
 func Stream(addr netip.AddrPort) (net.Listener, error) {
-	lc := net.ListenConfig{Control: controlStream}
+	lc := net.ListenConfig{Control: controlAlone}
 	return lc.Listen(context.Background(), network("tcp", addr), addr.String())
 }
 
@@ -287,6 +267,11 @@ func (s *Server) AddrsOf(transports ...wire.Transport) (addrs []netip.AddrPort) 
 			add(l.Addr())
 		}
 	}
+	for _, l := range s.streams.quic {
+		if slices.Contains(transports, l.transport) {
+			add(l.packets.LocalAddr())
+		}
+	}
 	for _, w := range s.workers {
 		if slices.Contains(transports, wire.UDP) {
 			add(w.conn.LocalAddr())
@@ -336,5 +321,8 @@ func (s *Server) close() {
 	}
 	for _, l := range s.streams.listeners {
 		l.Close()
+	}
+	for _, l := range s.streams.quic {
+		l.close()
 	}
 }

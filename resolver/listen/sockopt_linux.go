@@ -60,12 +60,12 @@ func bindFreely(fd uintptr) {
 	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
 }
 
-// controlStream sets the options of a TCP socket before it is bound, so that both wildcards can be bound.
-func controlStream(network, _ string, c syscall.RawConn) error {
+// controlAlone sets the options of a socket that no other socket shares its address with, before it is bound: both wildcards can be bound.
+func controlAlone(network, _ string, c syscall.RawConn) error {
 	var err error
 	ctl := c.Control(func(fd uintptr) {
 		bindFreely(fd)
-		if network != "tcp6" {
+		if network != "tcp6" && network != "udp6" {
 			return
 		}
 		err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1))

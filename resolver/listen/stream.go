@@ -49,16 +49,24 @@ type listener struct {
 	tls       *tls.Config // nil over TCP
 }
 
-// streamServer serves connections over TCP, with or without TLS.
+// session is an open connection, over TCP or over QUIC.
+type session interface {
+	lastUse() int64 // when the last query arrived, in Unix nanoseconds
+	stop()          // takes no further queries
+	abort()         // ends it at once
+}
+
+// streamServer serves connections: TCP with or without TLS, and QUIC.
 type streamServer struct {
 	listeners []listener
+	quic      []*quicListener
 	handler   Handler
 	pool      *pool
 	serves    func(netip.Addr) bool // reports whether a client may ask
 	log       *slog.Logger
 	limits    streamLimits
 
-	admission  *fair.Admission[*connection]
+	admission  *fair.Admission[session]
 	workspaces workspaces
 	turns      chan struct{} // of TLS handshakes
 	conns      sync.WaitGroup
@@ -73,7 +81,7 @@ type streamServer struct {
 func newStreamServer(h Handler, p *pool, serves func(netip.Addr) bool, log *slog.Logger) *streamServer {
 	return &streamServer{
 		handler: h, pool: p, serves: serves, log: log, limits: streamLimits{maxConns, maxConnsPerClient, maxUntaken, idleTimeout, secureIdleTimeout, unauthorizedTimeout}, turns: newTurns(),
-		admission: fair.NewAdmission((*connection).lastUse, fair.Class{}, fair.Class{Conns: maxUnauthorized, PerClient: maxUnauthorized}),
+		admission: fair.NewAdmission(session.lastUse, fair.Class{}, fair.Class{Conns: maxUnauthorized, PerClient: maxUnauthorized}),
 	}
 }
 
@@ -90,6 +98,13 @@ func (s *streamServer) run(ctx context.Context) {
 	var loops sync.WaitGroup
 	for _, l := range s.listeners {
 		loops.Go(func() { s.accept(ctx, l) })
+	}
+	for _, l := range s.quic {
+		if err := l.listen(); err != nil { // the settings of this program would be wrong
+			s.log.Error("QUIC is not served", "address", l.packets.LocalAddr(), "error", err)
+			continue
+		}
+		loops.Go(l.accept)
 	}
 	loops.Wait()
 	s.conns.Wait()
@@ -132,7 +147,7 @@ func (s *streamServer) serve(ctx context.Context, conn net.Conn, l listener) {
 		c.class = unauthorized
 	}
 	c.asked.Store(time.Now().UnixNano())
-	evicted := (*connection)(nil)
+	var evicted session
 	if ok = c.class == authorized || l.tls == nil; ok { // no handshake is computed for an unauthorized client
 		ok, evicted = s.admission.Admit(c, c.client, c.class)
 	}
@@ -210,12 +225,15 @@ func (s *streamServer) stop() {
 	for _, l := range s.listeners {
 		l.Close()
 	}
+	for _, l := range s.quic {
+		l.stop()
+	}
 	s.admission.Close()
-	s.admission.Each((*connection).stop)
+	s.admission.Each(session.stop)
 }
 
 // hangUp closes every open connection.
-func (s *streamServer) hangUp() { s.admission.Each(func(c *connection) { c.conn.Close() }) }
+func (s *streamServer) hangUp() { s.admission.Each(session.abort) }
 
 // count returns the number of open connections.
 func (s *streamServer) count() int {

@@ -46,11 +46,11 @@ func identity(t testing.TB) (server, client *tls.Config) {
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}}}, &tls.Config{RootCAs: roots, ServerName: "dns.example"}
 }
 
-// serveTLS runs a server with DNS over TLS and over HTTPS.
+// serveTLS runs a server with all transports.
 func serveTLS(t testing.TB, h Handler, c Config, change func(*Server)) (s *Server, client *tls.Config) {
 	t.Helper()
 	c.Secure, client = identity(t)
-	c.Addrs, c.TLS, c.HTTPS = loopback, loopback, loopback
+	c.Addrs, c.TLS, c.HTTPS, c.QUIC = loopback, loopback, loopback, loopback
 	s, _ = serve(t, h, c, change)
 	return s, client
 }

@@ -115,4 +115,4 @@ func (w *udpWorker) handOver(q *wire.Query, peer netip.AddrPort) bool {
 func (w *udpWorker) drops() uint64 { return 0 }
 
 func controlPacket(_, _ string, _ syscall.RawConn) error { return nil }
-func controlStream(_, _ string, _ syscall.RawConn) error { return nil }
+func controlAlone(_, _ string, _ syscall.RawConn) error  { return nil }

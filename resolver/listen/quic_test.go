@@ -1,0 +1,227 @@
+package listen
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"rempart/internal/wire"
+)
+
+// dialQUIC opens a connection of a transport.
+func dialQUIC(t testing.TB, s *Server, client *tls.Config, transport wire.Transport) *quic.Conn {
+	t.Helper()
+	config := client.Clone()
+	config.NextProtos = []string{protocolDoQ}
+	if transport == wire.HTTPS {
+		config.NextProtos = []string{protocolHTTP3}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	c, err := quic.DialAddr(ctx, s.AddrsOf(transport)[len(s.AddrsOf(transport))-1].String(), config, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.CloseWithError(0, "") })
+	return c
+}
+
+// open opens a stream and writes to it.
+func open(t testing.TB, c *quic.Conn, parts ...[]byte) *quic.Stream {
+	t.Helper()
+	st, err := c.OpenStreamSync(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = st.SetDeadline(time.Now().Add(deadline))
+	for _, p := range parts {
+		if _, err := st.Write(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return st
+}
+
+// askDoQ sends a query on a stream of its own.
+func askDoQ(t testing.TB, c *quic.Conn, packet []byte) *quic.Stream {
+	t.Helper()
+	st := open(t, c, framed(packet))
+	st.Close()
+	return st
+}
+
+// readDoQ reads the answer on a stream.
+func readDoQ(t testing.TB, st *quic.Stream) []byte {
+	t.Helper()
+	b, err := io.ReadAll(st)
+	if err != nil || len(b) < 2 || int(binary.BigEndian.Uint16(b)) != len(b)-2 {
+		t.Fatalf("unexpected answer of %d bytes: %v", len(b), err)
+	}
+	return b[2:]
+}
+
+// TestQueriesOverQUIC sends queries on many streams: whole, byte by byte, the largest, and slow ones that are answered in any order.
+func TestQueriesOverQUIC(t *testing.T) {
+	g := &gates{}
+	s, client := serveTLS(t, &fakeHandler{gate: g.wait, large: 30_000}, Config{}, nil)
+	c := dialQUIC(t, s, client, wire.QUIC)
+	slow := askDoQ(t, c, query(t, 0, "slow.example"))
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			for range 20 {
+				st := askDoQ(t, c, query(t, 0, "a.example"))
+				if m := unpack(t, readDoQ(t, st)[:45]); len(m.Question) != 1 || !m.Response {
+					t.Errorf("unexpected answer: %v", m)
+				}
+			}
+		})
+	}
+	all.Wait()
+	late := open(t, c)
+	for _, b := range framed(query(t, 0, "a.example")) {
+		if _, err := late.Write([]byte{b}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	late.Close()
+	readDoQ(t, late)
+	readDoQ(t, askDoQ(t, c, append(query(t, 0, "a.example"), make([]byte, wire.MaxMessage-27)...)))
+	g.release("slow")
+	readDoQ(t, slow)
+}
+
+// TestViolationsOverQUIC checks the errors with which connections end.
+func TestViolationsOverQUIC(t *testing.T) {
+	ok := query(t, 0, "a.example")
+	keepalive := query(t, 0, "a.example")
+	keepalive[11] = 1
+	keepalive = append(keepalive, 0, 0, 41, 0, 0, 0, 0, 0, 0, 0, 4, 0, 11, 0, 0)
+	request := func(section, content string) []byte {
+		return append(h3Frame(h3Headers, []byte(section)), h3Frame(h3Data, []byte(content))...)
+	}
+	uni := func(data ...byte) func(*testing.T, *quic.Conn) {
+		return func(t *testing.T, c *quic.Conn) {
+			st, err := c.OpenUniStreamSync(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = st.Write(data)
+			st.Close()
+		}
+	}
+	bidi := func(data []byte) func(*testing.T, *quic.Conn) {
+		return func(t *testing.T, c *quic.Conn) { open(t, c, data).Close() }
+	}
+	for _, tt := range []struct {
+		name      string
+		transport wire.Transport
+		send      func(*testing.T, *quic.Conn)
+		want      quic.ApplicationErrorCode
+	}{
+		{"an ID", wire.QUIC, bidi(framed(query(t, 1, "a.example"))), doqProtocolError},
+		{"edns-tcp-keepalive", wire.QUIC, bidi(framed(keepalive)), doqProtocolError},
+		{"two queries", wire.QUIC, bidi(framed(ok, ok)), doqProtocolError},
+		{"a part of a query", wire.QUIC, bidi(framed(ok)[:20]), doqProtocolError},
+		{"no query", wire.QUIC, bidi(nil), doqProtocolError},
+		{"no DNS", wire.QUIC, bidi(framed([]byte("hello"))), doqProtocolError},
+		{"more than a query", wire.QUIC, func(t *testing.T, c *quic.Conn) {
+			st := open(t, c)
+			_, _ = st.Write(make([]byte, 200_000))
+		}, doqProtocolError},
+		{"no frame", wire.HTTPS, bidi([]byte{1, 50, 0}), h3FrameError},
+		{"content before the header", wire.HTTPS, bidi(h3Frame(h3Data, ok)), h3FrameUnexpected},
+		{"settings on a request", wire.HTTPS, bidi(h3Frame(h3Settings, nil)), h3FrameUnexpected},
+		{"a damaged header", wire.HTTPS, bidi(request("\x00\x00\xff\xff\xff\xff", "")), h3Decompression},
+		{"a dynamic table", wire.HTTPS, bidi(request("\x05\x00\x80", "")), h3Decompression},
+		{"no path", wire.HTTPS, bidi(request("\x00\x00\xd1", "")), h3Message},
+		{"large header fields", wire.HTTPS, bidi(request("\x00\x00"+strings.Repeat("\xec", 5000), "")), h3ExcessiveLoad},
+		{"a control stream without settings", wire.HTTPS, uni(h3ControlStream, h3GoAway, 1, 0), h3MissingSettings},
+		{"the end of the control stream", wire.HTTPS, uni(h3ControlStream, h3Settings, 0), h3ClosedCritical},
+		{"a push", wire.HTTPS, uni(h3PushStream, 0), h3StreamCreation},
+		{"a flood on the control stream", wire.HTTPS, uni(append([]byte{h3ControlStream, h3Settings, 0}, make([]byte, 2*maxCriticalData)...)...), h3ExcessiveLoad},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, client := serveTLS(t, &fakeHandler{}, Config{}, nil)
+			c := dialQUIC(t, s, client, tt.transport)
+			go tt.send(t, c)
+			<-c.Context().Done()
+			var end *quic.ApplicationError
+			if err := context.Cause(c.Context()); !errors.As(err, &end) || !end.Remote || end.ErrorCode != tt.want {
+				t.Errorf("the connection ended with %v, want %#x", err, uint64(tt.want))
+			}
+			eventually(t, "no connection is open", func() bool { return s.streams.count() == 0 })
+		})
+	}
+}
+
+// TestResetStreams checks that a client that resets its streams, or never ends them, keeps its connection and holds back nobody.
+func TestResetStreams(t *testing.T) {
+	s, client := serveTLS(t, &fakeHandler{}, Config{}, func(s *Server) { s.streams.limits.idle = 300 * time.Millisecond })
+	c := dialQUIC(t, s, client, wire.QUIC)
+	var unfinished []*quic.Stream
+	for i := range maxPipelined {
+		st := open(t, c, framed(query(t, 0, "a.example"))[:10])
+		if i%2 == 0 {
+			st.CancelWrite(3)
+			continue
+		}
+		unfinished = append(unfinished, st)
+	}
+	readDoQ(t, askDoQ(t, c, query(t, 0, "a.example")))
+	for _, st := range unfinished {
+		if _, err := io.ReadAll(st); err == nil {
+			t.Fatal("an unfinished query got an answer")
+		}
+	}
+}
+
+// TestRetryUnderLoad checks that a client proves its address when many handshakes are unfinished, and that unauthorized clients get none.
+func TestRetryUnderLoad(t *testing.T) {
+	var refuses atomic.Bool
+	s, client := serveTLS(t, &fakeHandler{}, Config{Serves: func(netip.Addr) bool { return !refuses.Load() }}, nil)
+	s.streams.quic[1].unfinished.Add(maxUnverified + 1)
+	readDoQ(t, askDoQ(t, dialQUIC(t, s, client, wire.QUIC), query(t, 0, "a.example"))) // a Retry is a matter of the library
+	if !s.streams.quic[1].quic.VerifySourceAddress(nil) {
+		t.Error("the address is not verified")
+	}
+	refuses.Store(true)
+	config := client.Clone()
+	config.NextProtos = []string{protocolDoQ}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	if _, err := quic.DialAddr(ctx, s.AddrsOf(wire.QUIC)[0].String(), config, nil); err == nil || ctx.Err() != nil {
+		t.Errorf("an unauthorized client is not refused: %v", err)
+	}
+}
+
+// TestStopOverQUIC checks that queries on the slow path are answered while the server stops, and that the connection ends without an error.
+func TestStopOverQUIC(t *testing.T) {
+	g := &gates{}
+	secure, client := identity(t)
+	s, stop := serve(t, &fakeHandler{gate: g.wait}, Config{Addrs: loopback, QUIC: loopback, Secure: secure}, nil)
+	c := dialQUIC(t, s, client, wire.QUIC)
+	slow := askDoQ(t, c, query(t, 0, "slow.example"))
+	eventually(t, "the query is on the slow path", func() bool { return !s.pool.idle() })
+	time.AfterFunc(20*time.Millisecond, func() { g.release("slow") })
+	var reading sync.WaitGroup
+	reading.Go(func() { readDoQ(t, slow) }) // quic-go discards what was not read when the connection ends
+	stop()
+	reading.Wait()
+	<-c.Context().Done()
+	var end *quic.ApplicationError
+	if err := context.Cause(c.Context()); !errors.As(err, &end) || end.ErrorCode != doqNoError {
+		t.Errorf("the connection ended with %v", err)
+	}
+}

@@ -1,0 +1,238 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"rempart/internal/wire"
+)
+
+// arrivedSoon is the time in which a query arrives whose first packet is here; slower ones are waited for in a goroutine of their own.
+const arrivedSoon = time.Millisecond
+
+// quicFraming is a protocol over QUIC in which each stream of the client holds one query: DNS over QUIC or HTTP/3. Its methods are called concurrently.
+type quicFraming interface {
+	codes() quicCodes
+	begin(*quicSession) // begins a connection, after its handshake
+	end(*quicSession)   // announces the end of a connection to the client
+	// query returns the query in what a client sent on a stream. Without a query it returns the response to send, or the error of the connection.
+	query(received []byte) (query, response []byte, violation quic.ApplicationErrorCode)
+	// isViolation reports whether a query, which Fast has seen, ends the connection.
+	isViolation(*wire.Query) bool
+	response(answer []byte) []byte
+}
+
+// quicCodes are the error codes of a protocol over QUIC.
+type quicCodes struct {
+	done     quic.ApplicationErrorCode // the end of a connection without an error
+	violated quic.ApplicationErrorCode
+	overload quic.ApplicationErrorCode
+	internal quic.StreamErrorCode
+}
+
+// quicSession is a connection over QUIC, from its first packet.
+type quicSession struct {
+	listener *quicListener
+	framing  quicFraming
+	client   netip.Addr
+	local    netip.Addr
+	conn     atomic.Pointer[quic.Conn] // nil during the handshake
+	asked    atomic.Int64
+	ended    atomic.Bool // the handshake succeeded or failed
+	slots    chan struct{}
+	slow     sync.WaitGroup
+	last     quic.StreamID    // the last stream that was accepted; negative: none
+	control  *quic.SendStream // of HTTP/3; set by begin
+}
+
+// finish records that the handshake is over. It returns false if it was before.
+func (q *quicSession) finish() bool {
+	if q.ended.Swap(true) {
+		return false
+	}
+	q.listener.unfinished.Add(-1)
+	return true
+}
+
+func (q *quicSession) lastUse() int64 { return q.asked.Load() }
+
+// stop does nothing: the end of the listener ends the loop of each session.
+func (q *quicSession) stop() {}
+
+func (q *quicSession) abort() {
+	if c := q.conn.Load(); c != nil {
+		_ = c.CloseWithError(q.framing.codes().overload, "")
+	}
+}
+
+// violated ends the connection after a violation of the protocol.
+func (q *quicSession) violated(code quic.ApplicationErrorCode, why string) {
+	_ = q.conn.Load().CloseWithError(code, why)
+}
+
+// run answers the queries of a connection, one per stream, until the client closes it, is idle for too long, or the server stops.
+func (q *quicSession) run() {
+	q.framing.begin(q)
+	ws := q.listener.server.workspaces.take()
+	defer q.listener.server.workspaces.giveBack(ws)
+	for {
+		st, err := q.conn.Load().AcceptStream(q.listener.serving)
+		if err != nil {
+			break
+		}
+		q.last = st.StreamID()
+		_ = st.SetReadDeadline(time.Now().Add(arrivedSoon))
+		var state readState
+		if ws.in, state = readStream(st, ws.in[:0]); state == readLate {
+			received := append(make([]byte, 0, inRoom), ws.in...)
+			q.slow.Go(func() { q.waitFor(st, received) })
+			continue
+		}
+		q.serve(st, ws.batch[:1], ws.in, state)
+	}
+	q.framing.end(q)
+	q.slow.Wait()
+	c := q.conn.Load()
+	select {
+	case <-c.Context().Done():
+	case <-time.After(drainRead): // closing the connection at once would discard answers that were not sent yet
+	}
+	_ = c.CloseWithError(q.framing.codes().done, "")
+}
+
+// waitFor answers a query that arrives slowly.
+func (q *quicSession) waitFor(st *quic.Stream, received []byte) {
+	_ = st.SetReadDeadline(time.Now().Add(q.listener.server.limits.idle))
+	received, state := readStream(st, received)
+	q.serve(st, make([]wire.Query, 1), received, state)
+}
+
+// readState is the state of a stream of which was read.
+type readState int
+
+const (
+	readWhole   readState = iota // it ended
+	readLate                     // its end did not arrive in time
+	readReset                    // the client reset it
+	readTooLong                  // it holds more than any query
+)
+
+// readStream reads a stream to its end, behind received.
+func readStream(st *quic.Stream, received []byte) ([]byte, readState) {
+	for {
+		if len(received) == cap(received) {
+			if len(received) > quicStreamWindow {
+				return received, readTooLong
+			}
+			received = append(received, make([]byte, len(received)+1)...)[:len(received)]
+		}
+		n, err := st.Read(received[len(received):cap(received)])
+		received = received[:len(received)+n]
+		var timeout interface{ Timeout() bool }
+		switch {
+		case err == io.EOF:
+			return received, readWhole
+		case errors.As(err, &timeout) && timeout.Timeout():
+			return received, readLate
+		case err != nil:
+			return received, readReset
+		}
+	}
+}
+
+// serve answers the query that was received on a stream. batch has one element and is used for the query.
+func (q *quicSession) serve(st *quic.Stream, batch []wire.Query, received []byte, state readState) {
+	codes := q.framing.codes()
+	switch state {
+	case readTooLong:
+		q.violated(codes.violated, "the stream holds more than a query")
+		return
+	case readLate, readReset:
+		st.CancelRead(codes.internal)
+		st.CancelWrite(codes.internal)
+		return
+	}
+	query, response, violation := q.framing.query(received)
+	switch {
+	case violation != 0:
+		q.violated(violation, "the stream holds no query")
+	case query == nil:
+		q.send(st, response)
+	default:
+		q.answer(st, batch, query)
+	}
+}
+
+// answer answers one query.
+func (q *quicSession) answer(st *quic.Stream, batch []wire.Query, query []byte) {
+	s := q.listener.server
+	q.asked.Store(time.Now().UnixNano())
+	one := &batch[0]
+	one.Packet, one.Client, one.Local, one.Transport = query, q.client, q.local, q.listener.transport
+	s.handler.Fast(batch)
+	switch {
+	case q.framing.isViolation(one):
+		q.violated(q.framing.codes().violated, "not a query of this protocol")
+		return
+	case one.Outcome == wire.Dropped:
+		st.CancelWrite(q.framing.codes().internal)
+		return
+	case one.Outcome == wire.Slow:
+		if q.handOver(st, one) {
+			return
+		}
+		s.handler.Shed(one)
+	}
+	q.send(st, q.framing.response(one.Out))
+	if one.Renew {
+		q.handOver(nil, one)
+	}
+	one.Out = small(one.Out, keptRoom)
+}
+
+// send writes a response and ends the stream.
+func (q *quicSession) send(st *quic.Stream, response []byte) {
+	_ = st.SetWriteDeadline(time.Now().Add(q.listener.server.limits.idle))
+	if _, err := st.Write(response); err != nil {
+		st.CancelWrite(q.framing.codes().internal)
+		return
+	}
+	_ = st.Close()
+}
+
+// handOver copies a query to the slow path, and waits while this connection has its share there. The answer is sent on st, unless it is nil. handOver returns
+// false if there is no place at all.
+func (q *quicSession) handOver(st *quic.Stream, query *wire.Query) bool {
+	q.slots <- struct{}{}
+	copied := *query
+	copied.Packet = append([]byte(nil), query.Packet...)
+	copied.Out = nil
+	q.slow.Add(1)
+	s := q.listener.server
+	done := func() {
+		<-q.slots
+		q.slow.Done()
+	}
+	ok := s.pool.run(q.client, func(ctx context.Context) {
+		s.handler.Slow(ctx, &copied)
+		if st == nil || copied.Outcome != wire.Answered {
+			done()
+			return
+		}
+		go func() { // the place on the slow path is free while the client takes the answer
+			defer done()
+			q.send(st, q.framing.response(copied.Out))
+		}()
+	})
+	if !ok {
+		done()
+	}
+	return ok
+}

@@ -1,0 +1,58 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+
+	"rempart/internal/wire"
+)
+
+// bindSecure opens the listeners of the encrypted transports.
+func (s *Server) bindSecure(c Config) error {
+	for _, t := range []struct {
+		transport wire.Transport
+		addrs     []netip.AddrPort
+		setting   string
+	}{{wire.TLS, c.TLS, "REMPART_TLS_LISTEN"}, {wire.HTTPS, c.HTTPS, "REMPART_HTTPS_LISTEN"}, {wire.QUIC, c.QUIC, "REMPART_QUIC_LISTEN"}} {
+		for _, addr := range t.addrs {
+			err := s.bindOne(addr, t.transport, t.setting, c)
+			for tries := 1; addr.Port() == 0 && errors.Is(err, ErrTaken) && tries < portTries; tries++ {
+				err = s.bindOne(addr, t.transport, t.setting, c)
+			}
+			if err != nil && !withoutIPv6(err, addr, t.addrs, c.Log) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// bindOne opens the sockets of one address: HTTPS has one for HTTP/2 and, with the same port, one for HTTP/3.
+func (s *Server) bindOne(addr netip.AddrPort, transport wire.Transport, setting string, c Config) error {
+	var over net.Listener
+	if transport != wire.QUIC {
+		l, err := Stream(addr)
+		if err != nil {
+			return explain("TCP", setting, addr, err)
+		}
+		over = l
+		addr = netip.AddrPortFrom(addr.Addr(), uint16(l.Addr().(*net.TCPAddr).Port))
+	}
+	if transport != wire.TLS {
+		lc := net.ListenConfig{Control: controlAlone} // not shared with another process
+		packets, err := lc.ListenPacket(context.Background(), network("udp", addr), addr.String())
+		if err != nil {
+			if over != nil {
+				over.Close()
+			}
+			return explain("UDP", setting, addr, err)
+		}
+		s.streams.addQUIC(packets.(*net.UDPConn), c.Secure, transport)
+	}
+	if over != nil {
+		s.streams.listeners = append(s.streams.listeners, listener{over, transport, serverTLS(c.Secure, transport)})
+	}
+	return nil
+}
