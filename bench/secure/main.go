@@ -32,11 +32,18 @@ func main() {
 	flag.DurationVar(&l.duration, "time", 5*time.Second, "how long to send queries")
 	pid := flag.Int("pid", 0, "process of the server, whose CPU time is reported")
 	names := flag.String("names", "", "file with one name per line (required)")
+	idle := flag.Int("idle", 0, "open so many idle connections over TLS instead, and print the memory that the server uses for each")
+	handshakes := flag.Bool("handshakes", false, "make full TLS handshakes instead, and print how many the server makes per second of CPU time")
+	bare := flag.String("bare", "", "serve TLS handshakes on this address instead, as a comparison, with -cert and -key")
+	certificate, key := flag.String("cert", "", "certificate for -bare"), flag.String("key", "", "key for -bare")
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), "usage: secure -names FILE [flags] tls://ADDRESS:PORT | https://ADDRESS:PORT/dns-query | h3://ADDRESS:PORT/dns-query | quic://ADDRESS:PORT\n")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
+	if *bare != "" {
+		log.Fatal(serveBare(*bare, *certificate, *key))
+	}
 	if flag.NArg() != 1 || *names == "" {
 		flag.Usage()
 		os.Exit(2)
@@ -52,7 +59,15 @@ func main() {
 	if !known {
 		log.Fatalf("%s: the transport is none of tls, https, h3 and quic", flag.Arg(0))
 	}
-	if err := l.run(target, ask, *pid); err != nil {
+	switch {
+	case *idle > 0:
+		err = l.hold(target, *idle, *pid)
+	case *handshakes:
+		err = l.handshakes(target, *pid)
+	default:
+		err = l.run(target, ask, *pid)
+	}
+	if err != nil {
 		log.Fatal(err)
 	}
 }

@@ -86,8 +86,10 @@ type server struct {
 func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress *cli.Progress) (*server, error) {
 	s := &server{config: c, log: log, progress: progress, registry: prometheus.NewRegistry(), started: time.Now(), again: make(chan struct{}, 1), changed: make(chan struct{}, 1), publish: make(chan struct{}, 1)}
 	setup.WarnSecrets(c, log)
-	s.shares = setup.ProcessDescriptors(log)
 	var err error
+	if s.shares, err = setup.ProcessDescriptors(c.Connections, log); err != nil {
+		return nil, err
+	}
 	if s.forward, err = setup.NewForwarding(c, log, s.shares.Questions); err != nil {
 		return nil, err
 	}

@@ -172,6 +172,9 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 	if c.BlockTTL < time.Second || c.BlockTTL > time.Hour {
 		bad("BLOCK_TTL", "from 1s to 1h")
 	}
+	if c.Connections < 0 || c.Connections > 10_000_000 {
+		bad("CONNECTIONS", "0, or the number of connections, at most 10000000")
+	}
 	if c.BusyPoll < 0 || c.BusyPoll > time.Millisecond {
 		bad("BUSY_POLL", "from 0s, never, to 1ms")
 	}

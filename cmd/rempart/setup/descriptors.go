@@ -1,11 +1,17 @@
 package setup
 
-import "log/slog"
+import (
+	"fmt"
+	"log/slog"
+	"strconv"
+
+	"rempart/internal/config"
+)
 
 // Descriptors holds the maximum number of sockets for each kind of connection. The sum is less than the system's limit of open files and sockets of this
 // process, so that no kind uses sockets that another needs. The rest is for lists, copies and the journal.
 type Descriptors struct {
-	Streams   int // DNS connections over TCP
+	Streams   int // DNS connections over TCP and TLS; those over QUIC need no descriptor of their own, but are counted among them
 	Questions int // questions to upstreams that have sockets of their own; a few need two. The others share some sockets per core and upstream
 	Web       int // connections to one listener of the page or the metrics
 	API       int // connections to one listener of the operators' API
@@ -25,14 +31,22 @@ func ShareDescriptors(limit uint64) Descriptors {
 	}
 }
 
-// ProcessDescriptors returns the shares of this process. It logs a warning if a higher limit would allow more connections and questions of DNS.
-func ProcessDescriptors(log *slog.Logger) Descriptors {
+// ProcessDescriptors returns the shares of this process. connections replaces the share of DNS connections, unless it is 0. ProcessDescriptors logs a warning if a
+// higher limit would allow more connections and questions of DNS, and returns an error if connections do not fit beside the other shares.
+func ProcessDescriptors(connections int, log *slog.Logger) (Descriptors, error) {
 	limit := DescriptorLimit()
 	d, most := ShareDescriptors(limit), ShareDescriptors(enoughDescriptors)
+	if connections > 0 {
+		d.Streams, most.Streams = connections, connections
+		if room := limit - min(limit, uint64(d.Questions+2*d.Web)+limit/16); uint64(connections) > room {
+			return d, config.Bad("CONNECTIONS", strconv.Itoa(connections), fmt.Sprintf(
+				"at most %d with the system's limit of %d open files and sockets: raise LimitNOFILE= in the unit, or ulimit -n", room, limit))
+		}
+	}
 	if d.Streams == most.Streams && d.Questions == most.Questions {
-		return d
+		return d, nil
 	}
 	log.Warn("the system's limit of open files and sockets is low, so that fewer connections and questions are possible at a time: raise LimitNOFILE= in the unit, or ulimit -n",
 		"limit", limit, "enough", enoughDescriptors)
-	return d
+	return d, nil
 }

@@ -1,6 +1,10 @@
 package setup
 
-import "testing"
+import (
+	"log/slog"
+	"strings"
+	"testing"
+)
 
 // TestDescriptorsStayBelowLimit checks that the descriptors of all kinds together stay below the limit, with two web listeners and five sockets per four
 // queries.
@@ -16,5 +20,16 @@ func TestDescriptorsStayBelowLimit(t *testing.T) {
 	}
 	if d := ShareDescriptors(enoughDescriptors); d != (Descriptors{4096, 4096, 512, 8192}) {
 		t.Errorf("ShareDescriptors: %+v, want {4096 4096 512 8192}", d)
+	}
+}
+
+// TestConfiguredConnections checks that REMPART_CONNECTIONS replaces the share of connections, and is refused where the system allows fewer.
+func TestConfiguredConnections(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	if d, err := ProcessDescriptors(7, log); err != nil || d.Streams != 7 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if _, err := ProcessDescriptors(9_999_999, log); err == nil || !strings.Contains(err.Error(), "LimitNOFILE") {
+		t.Errorf("unexpected error %v", err)
 	}
 }
