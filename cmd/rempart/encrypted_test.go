@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"rempart/internal/dnstest"
+)
+
+// encryptedServer is a running program with all transports, and a client for each.
+type encryptedServer struct {
+	*dnstest.Program
+	clients map[string]func(t *testing.T, query []byte) []byte
+}
+
+// startEncrypted starts the program with all transports.
+func startEncrypted(t *testing.T, env ...string) *encryptedServer {
+	t.Helper()
+	ca := newAuthority(t)
+	template := publicTemplate()
+	template.IPAddresses = append(template.IPAddresses, net.IPv4(127, 0, 0, 1))
+	ca.issue("dns", template)
+	overTLS, overHTTPS, overQUIC := dnstest.FreeAddr(t), dnstest.FreeAddr(t), dnstest.FreeAddr(t)
+	p := start(t, append(env, "REMPART_CERT="+ca.path("dns.pem"), "REMPART_KEY="+ca.path("dns.key"),
+		"REMPART_TLS_LISTEN="+overTLS, "REMPART_HTTPS_LISTEN="+overHTTPS, "REMPART_QUIC_LISTEN="+overQUIC)...)
+	roots := x509.NewCertPool()
+	pem, err := os.ReadFile(ca.path("ca.pem"))
+	if err != nil || !roots.AppendCertsFromPEM(pem) {
+		t.Fatalf("no authority: %v", err)
+	}
+	settings := func(protocols ...string) *tls.Config {
+		return &tls.Config{RootCAs: roots, ServerName: "dns.example", NextProtos: protocols}
+	}
+	over2 := &http.Transport{TLSClientConfig: settings(), ForceAttemptHTTP2: true}
+	over3 := &http3.Transport{TLSClientConfig: settings()}
+	t.Cleanup(func() { over2.CloseIdleConnections(); over3.Close() })
+	url := "https://" + overHTTPS + "/dns-query"
+	plain := func(network string) func(*testing.T, []byte) []byte {
+		return func(t *testing.T, query []byte) []byte {
+			answer, err := dnstest.ExchangePacked(network, p.DNS, query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return answer
+		}
+	}
+	return &encryptedServer{p, map[string]func(*testing.T, []byte) []byte{
+		"udp": plain("udp"), "tcp": plain("tcp"),
+		"tls":    func(t *testing.T, query []byte) []byte { return askTLS(t, overTLS, settings("dot"), query) },
+		"https":  func(t *testing.T, query []byte) []byte { return askHTTPS(t, over2, http.MethodPost, url, query) },
+		"get":    func(t *testing.T, query []byte) []byte { return askHTTPS(t, over2, http.MethodGet, url, query) },
+		"http/3": func(t *testing.T, query []byte) []byte { return askHTTPS(t, over3, http.MethodPost, url, query) },
+		"quic":   func(t *testing.T, query []byte) []byte { return askQUIC(t, overQUIC, settings("doq"), query) },
+	}}
+}
+
+// askTLS asks over a new connection.
+func askTLS(t *testing.T, addr string, settings *tls.Config, query []byte) []byte {
+	t.Helper()
+	c, err := tls.Dial("tcp", addr, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)); err != nil {
+		t.Fatal(err)
+	}
+	var size [2]byte
+	if _, err := io.ReadFull(c, size[:]); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, binary.BigEndian.Uint16(size[:]))
+	if _, err := io.ReadFull(c, answer); err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+// askHTTPS sends a request.
+func askHTTPS(t *testing.T, over http.RoundTripper, method, url string, query []byte) []byte {
+	t.Helper()
+	if method == http.MethodGet {
+		url += "?dns=" + base64.RawURLEncoding.EncodeToString(query)
+	}
+	r, err := http.NewRequest(method, url, bytes.NewReader(query))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/dns-message")
+	res, err := over.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("%s, %v", res.Status, err)
+	}
+	return answer
+}
+
+// askQUIC asks over a new connection, with ID 0.
+func askQUIC(t *testing.T, addr string, settings *tls.Config, query []byte) []byte {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := quic.DialAddr(ctx, addr, settings, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseWithError(0, "")
+	st, err := c.OpenStreamSync(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query = slices.Concat([]byte{byte(len(query) >> 8), byte(len(query)), 0, 0}, query[2:])
+	if _, err := st.Write(query); err != nil {
+		t.Fatal(err)
+	}
+	st.Close()
+	answer, err := io.ReadAll(st)
+	if err != nil || len(answer) < 4 {
+		t.Fatalf("an answer of %d bytes, %v", len(answer), err)
+	}
+	return answer[2:]
+}
+
+// TestSameAnswerOverEveryTransport asks for names with each verdict, in each style of a blocked answer and with each kind of EDNS, and compares the answers of all
+// transports with the one over TCP.
+func TestSameAnswerOverEveryTransport(t *testing.T) {
+	t.Parallel()
+	edns := map[string]func(*dns.OPT){
+		"no EDNS": nil, "EDNS": func(*dns.OPT) {}, "DO": func(o *dns.OPT) { o.SetDo() },
+		"structured errors": func(o *dns.OPT) { o.Option = append(o.Option, &dns.EDNS0_LOCAL{Code: 65001}) },
+		"padding":           func(o *dns.OPT) { o.Option = append(o.Option, &dns.EDNS0_PADDING{Padding: make([]byte, 10)}) },
+	}
+	for _, style := range []string{"page", "nxdomain", "nodata", "refused", "null"} {
+		t.Run(style, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			write(t, dir+"/list.txt", "blocked.example", "allowed.example")
+			write(t, dir+"/allow.txt", "allowed.example")
+			u := dnstest.NewUpstream(t, dnstest.Answer("passed.example. 300 IN A 192.0.2.1"))
+			s := startEncrypted(t, upstreams(u), "REMPART_LISTS="+dir+"/list.txt", "REMPART_ALLOW="+dir+"/allow.txt", "REMPART_BLOCK_ANSWER="+style, "REMPART_CONTACT=mailto:help@isp.example")
+			for _, name := range []string{"blocked.example.", "www.blocked.example.", "passed.example.", "allowed.example.", "host.local.", "_dns.resolver.arpa."} {
+				for _, typ := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS} {
+					for kind, change := range edns {
+						m := new(dns.Msg).SetQuestion(name, typ)
+						m.Id = 0
+						if change != nil {
+							o := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT, Class: 1232}}
+							change(o)
+							m.Extra = []dns.RR{o}
+						}
+						packed, err := m.Pack()
+						if err != nil {
+							t.Fatal(err)
+						}
+						want := comparable(t, s.clients["tcp"](t, packed))
+						for transport, ask := range s.clients {
+							if diff := cmp.Diff(want, comparable(t, ask(t, packed))); diff != "" {
+								t.Errorf("%s %s with %s over %s:\n%s", name, dns.TypeToString[typ], kind, transport, diff)
+							}
+						}
+					}
+				}
+			}
+			_, metrics := get(t, s.Program, "/metrics")
+			for _, transport := range []string{"udp", "tcp", "tls", "https", "quic"} {
+				if !regexp.MustCompile(fmt.Sprintf(`rempart_queries_total\{[^}]*transport=%q[^}]*verdict="block[^}]*\} [1-9]`, transport)).MatchString(metrics) {
+					t.Errorf("the metrics do not show queries over %s", transport)
+				}
+			}
+		})
+	}
+}
+
+// comparable returns a message as text, without what differs between transports and with time: TTLs and padding.
+func comparable(t *testing.T, packed []byte) string {
+	t.Helper()
+	m := new(dns.Msg)
+	if err := m.Unpack(packed); err != nil {
+		t.Fatal(err)
+	}
+	for _, rr := range slices.Concat(m.Answer, m.Ns) {
+		rr.Header().Ttl = 0
+	}
+	if o := m.IsEdns0(); o != nil {
+		o.Option = slices.DeleteFunc(o.Option, func(e dns.EDNS0) bool { return e.Option() == dns.EDNS0PADDING })
+	}
+	return m.String()
+}
