@@ -194,7 +194,7 @@ func TestSameAnswerOverEveryTransport(t *testing.T) {
 	}
 }
 
-// comparable returns a message as text, without what differs between transports and with time: TTLs and padding.
+// comparable returns a message as text without TTLs and padding: TTLs change with time, and only encrypted answers are padded.
 func comparable(t *testing.T, packed []byte) string {
 	t.Helper()
 	m := new(dns.Msg)

@@ -222,7 +222,7 @@ func (s *server) listen(workers int) (*listen.Server, error) {
 	setup.LogAbsent(s.log, "REMPART_LISTEN", s.config.Listen)
 	lc := listen.Config{
 		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves, Workers: workers, Spin: s.config.BusyPoll, MaxStreams: s.shares.Streams,
-		NewHandler: func() listen.Handler { return s.resolver.NewWorker() },
+		NewHandler: func() listen.Handler { return s.resolver.NewWorker() }, Backend: s.config.BackendListen, Proxies: s.config.Proxies,
 	}
 	for _, l := range s.config.Limits {
 		lc.Limits = append(lc.Limits, listen.AnswerLimit(l))

@@ -16,6 +16,9 @@ func (c *Config) checkEncrypted(bad func(variable, right string)) {
 		bad("CERT", "the paths of a certificate chain and, in "+Prefix+"KEY, of its private key: encrypted transports need them; for a trial without them, leave "+
 			Prefix+"TLS_LISTEN, "+Prefix+"HTTPS_LISTEN and "+Prefix+"QUIC_LISTEN empty")
 	}
+	if len(c.BackendListen) > 0 && len(c.Proxies) == 0 {
+		bad("DOH_BACKEND_LISTEN", "with "+Prefix+"PROXIES, the prefixes of the reverse proxies: only they may name clients")
+	}
 }
 
 // checkListeners checks that each listener has an address or a port of its own.
@@ -28,6 +31,7 @@ func (c *Config) checkListeners(bad func(variable, right string)) {
 	}{
 		{"LISTEN", c.Listen, []string{"tcp", "udp"}}, {"PAGE_LISTEN", c.PageListen, []string{"tcp"}}, {"METRICS_LISTEN", c.MetricsListen, []string{"tcp"}},
 		{"TLS_LISTEN", c.TLSListen, []string{"tcp"}}, {"HTTPS_LISTEN", c.HTTPSListen, []string{"tcp", "udp"}}, {"QUIC_LISTEN", c.QUICListen, []string{"udp"}},
+		{"DOH_BACKEND_LISTEN", c.BackendListen, []string{"tcp"}},
 	} {
 		for _, addr := range l.addrs {
 			for _, network := range l.networks {

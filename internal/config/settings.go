@@ -15,11 +15,13 @@ type DNS struct {
 
 // Encrypted are the settings of the encrypted transports.
 type Encrypted struct {
-	TLSListen   Addrs `env:"TLS_LISTEN" doc:"Addresses on which Rempart answers DNS over TLS (port 853), separated by commas. Empty: none."`
-	HTTPSListen Addrs `env:"HTTPS_LISTEN" doc:"Addresses on which Rempart answers DNS over HTTPS (port 443), with HTTP/2 over TCP and HTTP/3 over UDP, separated by commas. The path is /dns-query. Empty: none."`
-	QUICListen  Addrs `env:"QUIC_LISTEN" doc:"Addresses on which Rempart answers DNS over QUIC (UDP port 853), separated by commas. Empty: none."`
-	Cert        List  `env:"CERT" doc:"Paths of the certificate chains of the encrypted transports, PEM, separated by commas. A client gets the certificate that is valid for the name it asks for (SNI), else the first one. The first name in the first certificate is this resolver's own name."`
-	Key         List  `env:"KEY" doc:"Paths of the private keys of REMPART_CERT, PEM, in the same order."`
+	TLSListen     Addrs      `env:"TLS_LISTEN" doc:"Addresses on which Rempart answers DNS over TLS (port 853), separated by commas. Empty: none."`
+	HTTPSListen   Addrs      `env:"HTTPS_LISTEN" doc:"Addresses on which Rempart answers DNS over HTTPS (port 443), with HTTP/2 over TCP and HTTP/3 over UDP, separated by commas. The path is /dns-query. Empty: none."`
+	QUICListen    Addrs      `env:"QUIC_LISTEN" doc:"Addresses on which Rempart answers DNS over QUIC (UDP port 853), separated by commas. Empty: none."`
+	BackendListen Addrs      `env:"DOH_BACKEND_LISTEN" doc:"Addresses on which Rempart answers DNS over HTTPS without TLS, with HTTP/1.1 and HTTP/2, to the reverse proxies of REMPART_PROXIES, separated by commas. A proxy names the client in the field Forwarded or X-Forwarded-For, or by the PROXY protocol. Empty: none."`
+	Proxies       PrefixList `env:"PROXIES" doc:"Prefixes of the proxies and load balancers in front of this server, separated by commas. Their connections (TCP, TLS, HTTPS) and their UDP datagrams must begin with a header of the PROXY protocol, version 2, which names the client. Nobody else can name a client. Empty: none."`
+	Cert          List       `env:"CERT" doc:"Paths of the certificate chains of the encrypted transports, PEM, separated by commas. A client gets the certificate that is valid for the name it asks for (SNI), else the first one. The first name in the first certificate is this resolver's own name."`
+	Key           List       `env:"KEY" doc:"Paths of the private keys of REMPART_CERT, PEM, in the same order."`
 }
 
 // Upstream are the settings of the resolvers to which queries are forwarded.

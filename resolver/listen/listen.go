@@ -40,6 +40,8 @@ type Config struct {
 	TLS        []netip.AddrPort             // each served over TLS (RFC 7858)
 	HTTPS      []netip.AddrPort             // each served over HTTPS (RFC 8484), with HTTP/2 and HTTP/3
 	QUIC       []netip.AddrPort             // each served over QUIC (RFC 9250)
+	Backend    []netip.AddrPort             // each served over HTTP without TLS, to Proxies
+	Proxies    []netip.Prefix               // their connections and datagrams begin with a header of the PROXY protocol, version 2
 	Secure     *tls.Config                  // certificates of the encrypted transports; the rest is set by New
 	Packets    []net.PacketConn             // bound sockets from a supervisor
 	Streams    []net.Listener               // listening sockets from a supervisor
@@ -114,6 +116,7 @@ func New(c Config) (_ *Server, err error) {
 	for _, l := range c.Streams {
 		s.streams.listeners = append(s.streams.listeners, listener{l, wire.TCP, nil})
 	}
+	s.streams.proxies = c.Proxies
 	if err := s.bindSecure(c); err != nil {
 		return nil, err
 	}
@@ -324,5 +327,8 @@ func (s *Server) close() {
 	}
 	for _, l := range s.streams.quic {
 		l.close()
+	}
+	for _, l := range s.streams.backends {
+		l.Close()
 	}
 }

@@ -26,6 +26,15 @@ func (s *Server) bindSecure(c Config) error {
 			}
 		}
 	}
+	for _, addr := range c.Backend {
+		l, err := Stream(addr)
+		switch {
+		case err == nil:
+			s.streams.backends = append(s.streams.backends, l)
+		case !withoutIPv6(err, addr, c.Backend, c.Log):
+			return explain("TCP", "REMPART_DOH_BACKEND_LISTEN", addr, err)
+		}
+	}
 	return nil
 }
 

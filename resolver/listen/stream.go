@@ -60,29 +60,35 @@ type session interface {
 type streamServer struct {
 	listeners []listener
 	quic      []*quicListener
+	backends  []net.Listener // of DNS over HTTPS behind proxies
+	backend   *backend
 	handler   Handler
 	pool      *pool
 	serves    func(netip.Addr) bool // reports whether a client may ask
 	log       *slog.Logger
 	limits    streamLimits
+	proxies   []netip.Prefix // from which connections begin with a header of the PROXY protocol
 
-	admission  *fair.Admission[session]
-	workspaces workspaces
-	turns      chan struct{} // of TLS handshakes
-	conns      sync.WaitGroup
-	open       [wire.Transports]atomic.Int64 // connections by transport
-	refused    atomic.Uint64
-	evicted    atomic.Uint64
-	handshakes atomic.Uint64 // completed ones
-	failed     atomic.Uint64 // handshakes that failed
-	untaken    atomic.Int64  // bytes of answers that were not written yet, over all connections
+	admission     *fair.Admission[session]
+	workspaces    workspaces
+	turns         chan struct{} // of TLS handshakes
+	conns         sync.WaitGroup
+	open          [wire.Transports]atomic.Int64 // connections by transport
+	refused       atomic.Uint64
+	evicted       atomic.Uint64
+	handshakes    atomic.Uint64 // completed ones
+	failed        atomic.Uint64 // handshakes that failed
+	proxyFailures atomic.Uint64 // connections of proxies without a valid header
+	untaken       atomic.Int64  // bytes of answers that were not written yet, over all connections
 }
 
 func newStreamServer(h Handler, p *pool, serves func(netip.Addr) bool, log *slog.Logger) *streamServer {
-	return &streamServer{
+	s := &streamServer{
 		handler: h, pool: p, serves: serves, log: log, limits: streamLimits{maxConns, maxConnsPerClient, maxUntaken, idleTimeout, secureIdleTimeout, unauthorizedTimeout}, turns: newTurns(),
 		admission: fair.NewAdmission(session.lastUse, fair.Class{}, fair.Class{Conns: maxUnauthorized, PerClient: maxUnauthorized}),
 	}
+	s.backend = newBackend(s)
+	return s
 }
 
 // The classes of connections: those of clients that may ask, and the others.
@@ -98,6 +104,9 @@ func (s *streamServer) run(ctx context.Context) {
 	var loops sync.WaitGroup
 	for _, l := range s.listeners {
 		loops.Go(func() { s.accept(ctx, l) })
+	}
+	for _, l := range s.backends {
+		loops.Go(func() { s.backend.serve(l, s.limits.conns) })
 	}
 	for _, l := range s.quic {
 		if err := l.listen(); err != nil { // the settings of this program would be wrong
@@ -140,14 +149,36 @@ func (s *streamServer) serve(ctx context.Context, conn net.Conn, l listener) {
 		conn.Close()
 		return
 	}
-	c := &connection{server: s, transport: l.transport, class: authorized, slots: make(chan struct{}, maxPipelined)}
-	c.socket.conn, c.from = tcp, &s.workspaces
-	c.client, c.local = ipOf(conn.RemoteAddr()), ipOf(conn.LocalAddr())
+	client, local := ipOf(conn.RemoteAddr()), ipOf(conn.LocalAddr())
+	if !isProxy(s.proxies, client) {
+		s.admit(ctx, tcp, client, local, l)
+		return
+	}
+	s.conns.Go(func() {
+		_ = tcp.SetReadDeadline(time.Now().Add(proxyPatience))
+		h, err := readProxyHeader(tcp)
+		if err != nil {
+			s.proxyFailures.Add(1)
+			conn.Close()
+			return
+		}
+		_ = tcp.SetReadDeadline(time.Time{})
+		if h.client.IsValid() {
+			client, local = h.client.Addr(), h.local.Addr()
+		}
+		s.admit(ctx, tcp, client, local, l)
+	})
+}
+
+// admit starts a connection of a client to the address local, or closes it if there is no place.
+func (s *streamServer) admit(ctx context.Context, conn *net.TCPConn, client, local netip.Addr, l listener) {
+	c := &connection{server: s, transport: l.transport, client: client, local: local, class: authorized, slots: make(chan struct{}, maxPipelined)}
+	c.socket.conn, c.from = conn, &s.workspaces
 	if !s.serves(c.client) {
 		c.class = unauthorized
 	}
 	c.asked.Store(time.Now().UnixNano())
-	var evicted session
+	ok, evicted := false, session(nil)
 	if ok = c.class == authorized || l.tls == nil; ok { // no handshake is computed for an unauthorized client
 		ok, evicted = s.admission.Admit(c, c.client, c.class)
 	}
@@ -225,6 +256,9 @@ func (s *streamServer) stop() {
 	for _, l := range s.listeners {
 		l.Close()
 	}
+	for _, l := range s.backends {
+		l.Close()
+	}
 	for _, l := range s.quic {
 		l.stop()
 	}
@@ -233,7 +267,10 @@ func (s *streamServer) stop() {
 }
 
 // hangUp closes every open connection.
-func (s *streamServer) hangUp() { s.admission.Each(session.abort) }
+func (s *streamServer) hangUp() {
+	s.admission.Each(session.abort)
+	s.backend.http.Close()
+}
 
 // count returns the number of open connections.
 func (s *streamServer) count() int {
