@@ -34,8 +34,10 @@ var packageRules = map[string]struct {
 	"internal/hosts":           {nil, "it only compares names"},
 	"internal/redirect":        {nil, "it follows any URL, independent of the content"},
 	"internal/mmsg":            {nil, "it only calls the kernel"},
-	"resolver/listen":          {[]string{"internal/fair", "internal/mmsg", "internal/wire"}, "sockets and framing call a Handler they define: any resolver can implement it"},
-	"resolver":                 {[]string{"blocklist", "internal/fair", "internal/wire", "resolver/cache", "resolver/upstream"}, "the path of a query knows no feed, page, push or file"},
+	"resolver/listen":          {[]string{"internal/fair", "internal/mmsg", "internal/wire", "resolver/limits"}, "sockets and framing call a Handler they define: any resolver can implement it"},
+	"resolver":                 {[]string{"blocklist", "internal/fair", "internal/wire", "resolver/cache", "resolver/cookie", "resolver/upstream"}, "the path of a query knows no feed, page, push or file"},
+	"resolver/cookie":          {[]string{"internal/wire"}, "a cookie depends on the client and the time only"},
+	"resolver/limits":          {[]string{"internal/wire"}, "it judges answers, independent of how they are sent"},
 	"resolver/cache":           {[]string{"internal/wire"}, "it holds packed answers, independent of the verdicts on their names"},
 	"resolver/upstream":        {[]string{"internal/mmsg", "internal/pause", "internal/wire", "resolver/upstream/transport"}, "exchanging does not depend on what is asked"},
 	"blocklist":                {[]string{"internal/wire"}, "the set does no I/O: it is the same on an edge, in control, in a test"},
@@ -116,6 +118,7 @@ var outside = map[string]struct {
 	"github.com/boombuler/barcode": {[]string{"cmd/rempart/clientsetup/"}, "only the settings of clients have a QR code"},
 	"github.com/quic-go/quic-go":   {[]string{"resolver/upstream/transport/quic.go", "resolver/listen/", "internal/dnstest/", "bench/secure/"}, "only DNS over QUIC and HTTP/3 need it"},
 	"os":                           {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "internal/setfile/", "internal/signing/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
+	"github.com/dchest/siphash":    {[]string{"resolver/cookie/"}, "only server cookies need it"},
 }
 
 // pure lists packages that do no I/O although they are in a folder for which outside allows it.

@@ -6,6 +6,7 @@ import (
 	"rempart/blocklist"
 	"rempart/internal/wire"
 	"rempart/resolver/cache"
+	"rempart/resolver/cookie"
 )
 
 // chunk is the number of queries per step: about as many reads of memory as a core can have under way.
@@ -14,17 +15,17 @@ const chunk = 32
 // Fast takes each query of a batch as far as possible without waiting: answered, dropped, or left to Slow. It reads the clock and the set once per batch, never
 // blocks and allocates nothing.
 func (w *Worker) Fast(batch []wire.Query) {
-	now, view := w.now(), w.set.View()
+	now, view, secrets := w.now(), w.set.View(), w.cookies()
 	for rest := batch; len(rest) > 0; {
 		n := min(len(rest), chunk)
-		w.decideAll(rest[:n], view, now)
+		w.decideAll(rest[:n], view, secrets, now)
 		rest = rest[n:]
 	}
 	w.counts.batch(w.now().nano-now.nano, batch)
 }
 
 // decideAll takes a chunk of queries through the steps of decide, one step for all queries before the next, so that the reads of memory overlap.
-func (w *Worker) decideAll(queries []wire.Query, view *blocklist.View, now clock) {
+func (w *Worker) decideAll(queries []wire.Query, view *blocklist.View, secrets *cookie.Secrets, now clock) {
 	var (
 		open     [chunk]*wire.Query
 		uses     [chunk]specialUse
@@ -37,6 +38,9 @@ func (w *Worker) decideAll(queries []wire.Query, view *blocklist.View, now clock
 		q := &queries[i]
 		q.Asked = now.nano
 		shape := q.Parse(w.blocked.option)
+		if q.Cookie > wire.MalformedCookie && secrets != nil {
+			secrets.Serve(q, now.unix)
+		}
 		if shape == wire.Uncommon && w.Serves(q.Client) {
 			q.Outcome = wire.Slow
 			continue
@@ -94,8 +98,12 @@ func (r *Resolver) begin(q *wire.Query, shape wire.Shape) (use specialUse, judge
 		q.Fail(wire.Refused, wire.EDE{Code: wire.EDEProhibited})
 		return use, false
 	}
-	if shape == wire.BadEDNS {
+	switch shape {
+	case wire.BadEDNS:
 		q.Fail(wire.BadVers)
+		return use, false
+	case wire.CookieOnly:
+		r.answerCookie(q)
 		return use, false
 	}
 	if q.Class != wire.ClassIN {
@@ -112,6 +120,18 @@ func (r *Resolver) begin(q *wire.Query, shape wire.Shape) (use specialUse, judge
 	}
 	r.answerSpecial(q, use, zoneAt)
 	return use, false
+}
+
+// answerCookie answers a query without a question (RFC 7873 section 5.4).
+func (r *Resolver) answerCookie(q *wire.Query) {
+	switch {
+	case r.cookies() == nil:
+		q.Fail(wire.FormErr)
+	case q.Cookie == wire.WrongCookie:
+		q.Fail(wire.BadCookie)
+	default:
+		q.Fail(wire.Success)
+	}
 }
 
 // settle answers queries that the verdict and the query's own facts decide. It returns false for a query that the cache may answer.

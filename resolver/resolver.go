@@ -14,6 +14,7 @@ import (
 	"rempart/blocklist"
 	"rempart/internal/wire"
 	"rempart/resolver/cache"
+	"rempart/resolver/cookie"
 	"rempart/resolver/upstream"
 )
 
@@ -56,6 +57,9 @@ type Config struct {
 	Clients  []netip.Prefix       // prefixes of clients that may ask; empty: every client
 	Identity string               // of this process, for detecting loops of upstreams
 
+	// Cookies returns the secrets of server cookies; Fast calls it once per batch. nil: answers have no cookies.
+	Cookies func() *cookie.Secrets
+
 	Canaries         Canary // names that do not exist here, so that programs do not bypass the filter
 	DenyBelow        bool   // a cached NXDOMAIN also denies the names below (RFC 8020), which are then not asked upstream
 	KeepSingleLabels bool   // names of one label are not forwarded, unless a zone of Forward or the root contains them
@@ -89,6 +93,7 @@ type Resolver struct {
 	upstreams  Exchanger
 	zones      []Zone // longest first
 	clients    clients
+	cookies    func() *cookie.Secrets // never nil; returns nil if answers have no cookies
 	rebinding  rebinding
 	embeddings embeddings
 	reasons    atomic.Pointer[reasons]
@@ -135,11 +140,14 @@ func New(c Config) (*Resolver, error) {
 	}
 	r := &Resolver{
 		set: c.Set, cache: c.Cache, upstreams: c.Upstreams, zones: slices.Clone(c.Forward),
-		enforced: c.Enforced, observe: c.Observe,
+		enforced: c.Enforced, observe: c.Observe, cookies: c.Cookies,
 		identity: append([]byte{byte(len(c.Identity))}, c.Identity...),
 		blocked:  blocked, special: specialUses(c.Canaries), keepSingle: c.KeepSingleLabels, denyBelow: c.DenyBelow, epoch: time.Now(), slow: &counts{},
 	}
 	r.info = resolverInfo(c.Contact)
+	if r.cookies == nil {
+		r.cookies = func() *cookie.Secrets { return nil }
+	}
 	r.clients.notices = make(chan string, kinds)
 	r.clients.table.Store(&clientTable{everyone: len(c.Clients) == 0, prefixes: c.Clients})
 	if r.rebinding, err = newRebinding(c); err != nil {

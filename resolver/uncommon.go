@@ -1,6 +1,8 @@
 package resolver
 
 import (
+	"encoding/hex"
+
 	"github.com/miekg/dns"
 
 	"rempart/internal/wire"
@@ -36,6 +38,10 @@ func (r *Resolver) refuseSignature(q *wire.Query, m *dns.Msg, t *dns.TSIG) {
 	a.RecursionAvailable = true
 	if opt := m.IsEdns0(); opt != nil {
 		a.SetEdns0(wire.UDPLimit, opt.Do())
+		if cookie := q.AnswerCookie(); cookie != nil {
+			own := a.IsEdns0()
+			own.Option = append(own.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: hex.EncodeToString(cookie)})
+		}
 	}
 	a.Extra = append(a.Extra, &dns.TSIG{
 		Hdr:       dns.RR_Header{Name: t.Hdr.Name, Rrtype: dns.TypeTSIG, Class: dns.ClassANY},

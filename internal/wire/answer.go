@@ -142,11 +142,7 @@ func (q *Query) Finish(rcode int, errs ...EDE) {
 		}
 		return
 	}
-	fixed := OPTLen
-	keepalive := q.Keepalive && (q.Transport == TCP || q.Transport == TLS)
-	if keepalive {
-		fixed += keepaliveOptionLen
-	}
+	fixed := q.OPTSize()
 	if len(q.Out)+fixed > limit {
 		q.Truncate()
 	}
@@ -157,10 +153,13 @@ func (q *Query) Finish(rcode int, errs ...EDE) {
 	if q.DO {
 		q.Out[lengthAt-2] = 0x80
 	}
-	if keepalive {
+	if q.keepsAlive() {
 		q.Out = binary.BigEndian.AppendUint16(q.Out, OptionKeepalive)
 		q.Out = append(q.Out, 0, 2)
 		q.Out = binary.BigEndian.AppendUint16(q.Out, q.Idle)
+	}
+	if q.serves {
+		q.addCookie()
 	}
 	q.addErrors(room, errs)
 	if q.Padding && q.Transport > TCP || q.Transport == QUIC {
@@ -181,6 +180,24 @@ func (q *Query) pad(limit int) {
 	q.Out = binary.BigEndian.AppendUint16(q.Out, uint16(zeros))
 	q.Out = append(q.Out, make([]byte, zeros)...)
 }
+
+// OPTSize returns the size in bytes of the OPT in the answer, without extended errors; 0 if the answer has none.
+func (q *Query) OPTSize() int {
+	if !q.EDNS {
+		return 0
+	}
+	size := OPTLen
+	if q.keepsAlive() {
+		size += keepaliveOptionLen
+	}
+	if q.serves {
+		size += cookieOptionLen
+	}
+	return size
+}
+
+// keepsAlive reports whether the answer has an edns-tcp-keepalive option.
+func (q *Query) keepsAlive() bool { return q.Keepalive && (q.Transport == TCP || q.Transport == TLS) }
 
 // addErrors appends the options of errs that fit in room bytes.
 func (q *Query) addErrors(room int, errs []EDE) {
@@ -207,7 +224,7 @@ func (q *Query) addErrors(room int, errs []EDE) {
 
 // Room returns how many bytes of EXTRA-TEXT one extended error can have in the present answer.
 func (q *Query) Room() int {
-	return q.Limit() - len(q.Out) - OPTLen - edeFixedLen
+	return q.Limit() - len(q.Out) - q.OPTSize() - edeFixedLen
 }
 
 // Truncate cuts the answer down to its question and sets TC (RFC 2181 section 9).
@@ -219,8 +236,9 @@ func (q *Query) Truncate() {
 	SetCount(q.Out, SectionAdditional, 0)
 }
 
-// Shorten replaces a finished answer by a truncated one: the same rcode, without records and extended errors.
+// Shorten answers with a truncated answer, which has no records and no extended errors. The rcode is that of the finished answer if there is one, else Success.
 func (q *Query) Shorten() {
+	q.Begin(q.Rcode)
 	q.Truncate()
 	q.Finish(q.Rcode)
 }

@@ -89,9 +89,14 @@ type Query struct {
 	Structured bool   // the client supports structured DNS errors
 	Keepalive  bool   // it sent an edns-tcp-keepalive option (RFC 7828)
 	Padding    bool   // it sent a Padding option (RFC 7830)
+	Cookie     Cookie // what is known of its DNS cookies; ServeCookie changes it
+	serves     bool   // the answer has a COOKIE option
 	Size       uint16 // largest UDP payload that it accepts; MinUDP without EDNS
 	BodyAt     int    // offset after the question; HeaderLen if none could be read
 	nameLen    int
+	cookieAt   uint16       // offset of the client cookie
+	cookieLen  uint8        // of client and server cookie together
+	server     ServerCookie // of the answer
 	name       [MaxName]byte
 }
 
@@ -109,12 +114,13 @@ func (q *Query) Has(flag uint16) bool { return q.Flags&flag != 0 }
 type Shape uint8
 
 const (
-	Common    Shape = iota // one question of class IN or CH, at most an OPT: everything is known
-	Uncommon               // sound so far, but with records that need the complete decoder
-	NotAQuery              // too short, or an answer: never to be answered (RFC 8906 section 2)
-	BadFormat              // FORMERR
-	BadOpcode              // NOTIMP
-	BadEDNS                // BADVERS (RFC 6891 section 6.1.3)
+	Common     Shape = iota // one question of class IN or CH, at most an OPT: everything is known
+	Uncommon                // sound so far, but with records that need the complete decoder
+	NotAQuery               // too short, or an answer: never to be answered (RFC 8906 section 2)
+	BadFormat               // FORMERR
+	BadOpcode               // NOTIMP
+	BadEDNS                 // BADVERS (RFC 6891 section 6.1.3)
+	CookieOnly              // no question, but a COOKIE option: the client asks for a server cookie (RFC 7873 section 5.4)
 )
 
 // Parse reads the facts of q.Packet into q. structured is the EDNS option code by which clients ask for structured DNS errors, 0 for none. It allocates
@@ -128,6 +134,7 @@ func (q *Query) parse(structured uint16) Shape {
 	q.Outcome, q.Rcode, q.Cached, q.Renew, q.Verdict = Pending, 0, false, false, 0
 	q.Type, q.Class, q.nameLen, q.BodyAt = 0, 0, 0, HeaderLen
 	q.EDNS, q.DO, q.Structured, q.Keepalive, q.Padding, q.Version, q.Size = false, false, false, false, false, 0, MinUDP
+	q.Cookie, q.serves = NoCookie, false
 	msg := q.Packet
 	if len(msg) < HeaderLen {
 		return NotAQuery
@@ -144,7 +151,9 @@ func (q *Query) parse(structured uint16) Shape {
 	// RFC 9619: a query has one question. It has no answer and no authority records, except an SOA for IXFR (RFC 1995 section 3).
 	questions := Count(msg, SectionQuestion)
 	if questions != 1 || !q.parseQuestion() || Count(msg, SectionAnswer) != 0 || Count(msg, SectionAuthority) != 0 && q.Type != TypeIXFR {
-		q.parseAdditional(structured)
+		if shape := q.parseAdditional(structured); shape == Common && q.Cookie != NoCookie && questions+Count(msg, SectionAnswer)+Count(msg, SectionAuthority) == 0 {
+			return CookieOnly
+		}
 		return BadFormat
 	}
 	if Count(msg, SectionAdditional)+Count(msg, SectionAuthority) == 0 {
@@ -156,7 +165,7 @@ func (q *Query) parse(structured uint16) Shape {
 	if rr := msg[q.BodyAt:]; Count(msg, SectionAdditional) == 1 && Count(msg, SectionAuthority) == 0 && len(rr) >= OPTLen && rr[0] == 0 && binary.BigEndian.Uint16(rr[1:]) == TypeOPT &&
 		int(binary.BigEndian.Uint16(rr[OPTLen-2:])) == len(rr)-OPTLen {
 		// An OPT and nothing else, as in nearly all queries.
-		if !q.parseOPT(binary.BigEndian.Uint16(rr[3:]), binary.BigEndian.Uint32(rr[5:]), rr[OPTLen:], structured) {
+		if !q.parseOPT(binary.BigEndian.Uint16(rr[3:]), binary.BigEndian.Uint32(rr[5:]), q.BodyAt+OPTLen, len(msg), structured) {
 			return BadFormat
 		}
 		if q.Version != 0 {
@@ -210,7 +219,7 @@ func (q *Query) parseAdditional(structured uint16) Shape {
 		case q.EDNS || rr.Section != SectionAdditional || q.Packet[rr.Name] != 0:
 			q.EDNS = true
 			shape = BadFormat // a second one, a misplaced one, or not at the root (RFC 6891 section 6.1.1)
-		case !q.parseOPT(rr.Class, rr.TTL, q.Packet[rr.Data:rr.End], structured):
+		case !q.parseOPT(rr.Class, rr.TTL, rr.Data, rr.End, structured):
 			shape = BadFormat
 		}
 	}
@@ -223,23 +232,27 @@ func (q *Query) parseAdditional(structured uint16) Shape {
 	return shape
 }
 
-// parseOPT reads an OPT by its class, TTL and data (RFC 6891 section 6.1.3); false if its options are broken.
-func (q *Query) parseOPT(class uint16, ttl uint32, data []byte, structured uint16) bool {
+// parseOPT reads an OPT by its class, its TTL and the place of its data in the packet (RFC 6891 section 6.1.3); false if its options are broken.
+func (q *Query) parseOPT(class uint16, ttl uint32, from, to int, structured uint16) bool {
 	q.EDNS = true
 	q.DO = ttl&(1<<15) != 0
 	q.Version = uint8(ttl >> 16)
 	q.Size = max(class, MinUDP) // RFC 6891 section 6.2.3: below 512 is 512
-	return q.parseOptions(data, structured)
+	return q.parseOptions(from, to, structured)
 }
 
-// parseOptions walks an OPT's options; false if their framing is broken. The content of an option without an effect is not judged.
-func (q *Query) parseOptions(data []byte, structured uint16) bool {
-	for len(data) > 0 {
-		code, value, rest, ok := NextOption(data)
+// parseOptions walks the options in a part of the packet; false if their framing or the cookie is broken. The content of an option without an effect is not judged.
+func (q *Query) parseOptions(from, to int, structured uint16) bool {
+	for from < to {
+		code, value, rest, ok := NextOption(q.Packet[from:to])
 		if !ok {
 			return false
 		}
 		switch {
+		case code == OptionCookie && q.Cookie == NoCookie: // RFC 7873 section 5.2: only the first one is read
+			if !q.parseCookie(from+OptionLen, len(value)) {
+				return false
+			}
 		case code == OptionKeepalive:
 			q.Keepalive = true
 		case code == OptionPadding:
@@ -247,7 +260,7 @@ func (q *Query) parseOptions(data []byte, structured uint16) bool {
 		case code == structured && structured != 0 && len(value) == 0:
 			q.Structured = true
 		}
-		data = rest
+		from = to - len(rest)
 	}
 	return true
 }

@@ -190,6 +190,7 @@ func seeds(f *testing.F) {
 	f.Add(packed(f, nil))
 	f.Add(packed(f, func(m *dns.Msg) { m.Extra = []dns.RR{opt(true, &dns.EDNS0_LOCAL{Code: signal})} }))
 	f.Add(packed(f, func(m *dns.Msg) { m.SetTsig("key.", dns.HmacSHA256, 300, 1) }))
+	f.Add(packed(f, func(m *dns.Msg) { m.Extra = []dns.RR{opt(true, cookie(24), cookie(9))} }))
 }
 
 // FuzzParse compares Parse with the complete decoder, which reads every message that Parse calls Common with the same facts; and every answer built in place
@@ -248,6 +249,9 @@ func sameFacts(t *testing.T, q *Query) {
 }
 
 func answers(t *testing.T, q *Query) {
+	if q.Cookie > MalformedCookie {
+		q.ServeCookie(WrongCookie, ServerCookie{})
+	}
 	q.Begin(Success)
 	if q.BodyAt > HeaderLen {
 		q.AddAddress(30, netip.MustParseAddr("192.0.2.1"))

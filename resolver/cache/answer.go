@@ -251,10 +251,7 @@ func (e *Answer) WriteAnswer(q *wire.Query, now int64, stale bool) {
 // fitting returns the part of the body that fits q's limit: the whole body, or the body without optional records. It returns nil if the required records do not
 // fit, so that the answer must be truncated (RFC 2181 section 9).
 func (e *Answer) fitting(q *wire.Query) (body []byte, counts [3]uint16) {
-	room := q.Limit() - len(q.Out)
-	if q.EDNS {
-		room -= wire.OPTLen
-	}
+	room := q.Limit() - len(q.Out) - q.OPTSize()
 	body, counts = e.data[e.name:e.bodyEnd], e.counts
 	if len(body) > room {
 		body, counts[2] = body[:e.ends[1]], 0
