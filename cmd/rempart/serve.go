@@ -72,6 +72,7 @@ type server struct {
 	resolver  *resolver.Resolver
 	secure    *setup.Certificates // nil: no encrypted transports
 	clients   *setup.ClientWatcher
+	cookies   *setup.Cookies
 	registry  *prometheus.Registry
 	page      *web.Page
 	started   time.Time
@@ -107,6 +108,9 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 	if err := s.follow(ctx); err != nil {
 		return nil, err
 	}
+	if s.cookies, err = setup.NewCookies(c, log); err != nil {
+		return nil, err
+	}
 	rebindingAllow, err := setup.ParseNames("REBINDING_ALLOW", c.RebindingAllow)
 	if err != nil {
 		return nil, err
@@ -114,7 +118,7 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 	s.resolver, err = resolver.New(resolver.Config{
 		MaxQuestions: s.shares.Questions,
 		Set:          s.set(), Cache: answers, Upstreams: s.forward.Main, Forward: s.forward.Zones,
-		Observe: c.Mode == config.Observe, Clients: c.Clients.Prefixes, Identity: s.forward.Identity,
+		Observe: c.Mode == config.Observe, Clients: c.Clients.Prefixes, Identity: s.forward.Identity, Cookies: s.cookies.Secrets,
 		Canaries: setup.Canaries(c.Canary), KeepSingleLabels: c.SingleLabels == config.KeepSingleLabels, DenyBelow: c.NXDomain == config.DenySubtree,
 		RefuseRebinding: c.Rebinding == config.RefuseRebinding, RebindingAllow: rebindingAllow, NAT64: c.NAT64,
 		Style: setup.BlockStyle(c.BlockAnswer), PageIPv4: c.PageIPv4.Addr, PageIPv6: c.PageIPv6.Addr, BlockTTL: c.BlockTTL,
@@ -168,6 +172,7 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	}
 	below.Go(func() error { return s.lists.Run(background) })
 	below.Go(func() error { return s.clients.Run(background) })
+	below.Go(func() error { return s.cookies.Run(background) })
 	below.Go(func() error { return s.watchNetwork(background) })
 	if s.secure != nil {
 		below.Go(func() error { return s.secure.Run(background) })
@@ -223,9 +228,7 @@ func (s *server) listen(workers int) (*listen.Server, error) {
 	lc := listen.Config{
 		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves, Workers: workers, Spin: s.config.BusyPoll, MaxStreams: s.shares.Streams,
 		NewHandler: func() listen.Handler { return s.resolver.NewWorker() }, Backend: s.config.BackendListen, Proxies: s.config.Proxies,
-	}
-	for _, l := range s.config.Limits {
-		lc.Limits = append(lc.Limits, listen.AnswerLimit(l))
+		Limits: setup.AnswerLimits(s.config), Ignored: s.config.IgnoredPorts,
 	}
 	activated, err := setup.ActivatedSockets()
 	if err != nil {
@@ -300,6 +303,7 @@ func (s *server) reloads(ctx context.Context, hangup <-chan os.Signal) error {
 			return nil
 		}
 		s.feeds.Reload()
+		s.cookies.Reload()
 		look()
 		s.forward.Refresh()
 		if s.secure != nil {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,34 +103,6 @@ func TestDurationsAndSizes(t *testing.T) {
 	}
 	if c.Refresh != 24*time.Hour || c.ControlStale != 7*24*time.Hour || c.CacheBytes != 128<<20 || c.BlockTTL != 90*time.Second {
 		t.Errorf("refresh %v, stale %v, cache %d bytes, block TTL %v; want 24h, 168h, 128 MiB, 90s", c.Refresh, c.ControlStale, c.CacheBytes, c.BlockTTL)
-	}
-}
-
-// TestLimits checks limits for all clients and for the clients in a prefix.
-func TestLimits(t *testing.T) {
-	all := func(n int64) Limits {
-		return Limits{{netip.MustParsePrefix("0.0.0.0/0"), n}, {netip.MustParsePrefix("::/0"), n}}
-	}
-	for text, want := range map[string]Limits{
-		"":                                all(256 << 10),
-		"none":                            all(0),
-		"1MiB,::ffff:192.0.2.64/122=2MiB": append(all(1<<20), Limit{netip.MustParsePrefix("192.0.2.64/26"), 2 << 20}),
-		"1MiB, 192.0.2.53 = none, 2001:db8::/32=16MiB": append(all(1<<20),
-			Limit{netip.MustParsePrefix("192.0.2.53/32"), 0}, Limit{netip.MustParsePrefix("2001:db8::/32"), 16 << 20}),
-	} {
-		var got Limits
-		if err := got.UnmarshalText([]byte(text)); err != nil || !slices.Equal(got, want) {
-			t.Errorf("%q: %v, %v; want %v", text, got, err, want)
-		}
-	}
-	for text, says := range map[string]string{
-		"0": `"0" is no limit`, "1M,192.0.2.1=1M, 192.0.2.1/32=none": "192.0.2.1/32 has two limits", "192.0.2.1=1M": "one limit for everyone", "1M,2M": "one limit for everyone", "1M,x=2M": "is not a prefix", "1M,on-link=2M": "is not a prefix: write 192.0.2.0/28=16MiB", "1M,=2M": "one limit for everyone",
-		"1M,::/0=fast": `"fast" is no limit`, "12 parsecs": "is no limit", strings.Repeat("1M,", 300): "more than 256",
-	} {
-		var got Limits
-		if err := got.UnmarshalText([]byte(text)); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%q: %v, want %q", text, err, says)
-		}
 	}
 }
 

@@ -122,62 +122,6 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Limit is the number of bytes per second that the clients in a prefix may be sent; 0 means no limit.
-type Limit struct {
-	Clients netip.Prefix
-	Bytes   int64
-}
-
-// Limits are the limits of all clients: first the limit for everyone, then those for prefixes.
-type Limits []Limit
-
-const (
-	defaultLimit = "256KiB"
-	minLimit     = 1024 // one large answer per second
-)
-
-// UnmarshalText reads a limit for everyone, then prefix=limit pairs.
-func (l *Limits) UnmarshalText(text []byte) error {
-	*l = nil
-	var items List
-	_ = items.UnmarshalText(text)
-	if len(items) == 0 {
-		items = List{defaultLimit}
-	}
-	if len(items) > 256 {
-		return errors.New("more than 256 limits")
-	}
-	for i, item := range items {
-		prefix, limit, pair := strings.Cut(item, "=")
-		prefix, limit = strings.TrimSpace(prefix), strings.TrimSpace(limit)
-		if !pair {
-			prefix, limit = "", item
-		}
-		if pair == (i == 0) || pair && prefix == "" {
-			return fmt.Errorf("%q: write one limit for everyone, then prefix=limit pairs, like 256KiB,192.0.2.0/28=16MiB", item)
-		}
-		n := Bytes(0)
-		if limit != none {
-			if err := n.UnmarshalText([]byte(limit)); err != nil || n < minLimit {
-				return fmt.Errorf("%q is no limit: write a number of bytes per second, 1KiB at least, like 256KiB, or none", limit)
-			}
-		}
-		if !pair {
-			*l = append(*l, Limit{netip.PrefixFrom(netip.IPv4Unspecified(), 0), int64(n)}, Limit{netip.PrefixFrom(netip.IPv6Unspecified(), 0), int64(n)})
-			continue
-		}
-		var clients Prefixes
-		if clients.UnmarshalText([]byte(prefix)) != nil {
-			return fmt.Errorf("%q is not a prefix: write 192.0.2.0/28=16MiB or 2001:db8::/32=16MiB", prefix)
-		}
-		if slices.ContainsFunc((*l)[2:], func(other Limit) bool { return other.Clients == clients[0] }) { // the first two apply to all clients
-			return fmt.Errorf("%s has two limits", clients[0])
-		}
-		*l = append(*l, Limit{clients[0], int64(n)})
-	}
-	return nil
-}
-
 // Mode is whether blocks are enforced.
 type Mode bool
 

@@ -129,7 +129,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("the error %v contains a secret", err)
 		}
 	}
-	if Random().keys[0] == Random().keys[0] {
+	if one, other := Random(), Random(); one.keys[0] == other.keys[0] {
 		t.Error("two random secrets are equal")
 	}
 }

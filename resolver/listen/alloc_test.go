@@ -13,7 +13,7 @@ import (
 func TestBatchAllocatesNothing(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
 		s, err := New(Config{
-			Addrs: []netip.AddrPort{netip.MustParseAddrPort(addr)}, Workers: 1,
+			Addrs: []netip.AddrPort{netip.MustParseAddrPort(addr)}, Workers: 1, Limits: everyone(1<<20, 1<<20),
 			NewHandler: func() Handler { return &fakeHandler{} },
 		})
 		if err != nil {

@@ -39,11 +39,14 @@ func (l *lateAnswers) init(w *udpWorker) {
 func (l *lateAnswers) send(queries ...*wire.Query) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	now := l.worker.limiter.Now()
 	for _, q := range queries {
 		if q.Outcome != wire.Answered || len(q.Out) == 0 {
 			continue
 		}
-		l.worker.amplify.enforce(q)
+		if l.worker.limiter.Weigh(q, now); q.Outcome != wire.Answered {
+			continue
+		}
 		l.add(asSlow(q))
 		if l.to == batchSize {
 			l.flush()
@@ -72,11 +75,11 @@ func (l *lateAnswers) add(s *slowQuery) {
 func (l *lateAnswers) flush() {
 	for l.from = 0; l.from < l.to; {
 		if err := l.worker.raw.Write(l.write); err != nil {
-			l.worker.sendFailures.Add(uint64(l.to - l.from))
+			l.worker.counts.sendFailures.Add(uint64(l.to - l.from))
 			break
 		}
 		if l.errno != 0 {
-			l.worker.sendFailures.Add(1)
+			l.worker.counts.sendFailures.Add(1)
 			l.sent = 1
 		}
 		l.from += l.sent

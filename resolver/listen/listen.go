@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rempart/internal/wire"
+	"rempart/resolver/limits"
 )
 
 // Handler answers queries. One loop at a time calls Fast of a Handler for UDP; streams call it concurrently. Slow and Shed are called concurrently.
@@ -48,7 +49,8 @@ type Config struct {
 	NewHandler func() Handler               // called once per UDP worker, and once for streams
 	Serves     func(client netip.Addr) bool // reports whether a client may ask, and so gets a share of the connections; nil: every client may
 	Workers    int                          // UDP workers per address; default one per core
-	Limits     []AnswerLimit                // limits of UDP answers to client networks; empty: no limit
+	Limits     limits.Config                // of UDP answers to client networks
+	Ignored    []uint16                     // UDP ports to which nothing is answered, in addition to those of neverClients
 	Spin       time.Duration                // how long a UDP worker keeps asking its socket before it sleeps; Linux only
 	MaxStreams int                          // TCP connections at a time; default 4,096
 	MaxSlow    int                          // queries on the slow path at a time; default 10,000
@@ -62,19 +64,13 @@ const (
 	portTries      = 10
 )
 
-// neverClients are the UDP ports below 20 from which no query is sent: 0, to which nobody can answer, and the ports of services that answer every packet (echo,
-// discard, daytime, qotd, chargen). With a forged source, such a service would answer our answer, without end.
-const neverClients = 1<<0 | 1<<7 | 1<<9 | 1<<13 | 1<<17 | 1<<19
-
-// answersAll reports whether that port is no client's port.
-func answersAll(port uint16) bool { return port < 20 && neverClients>>port&1 != 0 }
-
 // Server holds the sockets.
 type Server struct {
 	workers []*udpWorker
 	streams *streamServer
 	pool    *pool
-	amplify *amplification
+	limiter *limits.Limiter // nil: no limits
+	ports   *ignoredPorts
 	drain   time.Duration
 }
 
@@ -98,8 +94,9 @@ func New(c Config) (_ *Server, err error) {
 	if c.Serves == nil {
 		c.Serves = func(netip.Addr) bool { return true }
 	}
-	s := &Server{pool: newPool(c.MaxSlow), amplify: newAmplification(c.Limits), drain: c.Drain}
+	s := &Server{pool: newPool(c.MaxSlow), limiter: limits.New(c.Limits), ports: newIgnoredPorts(c.Ignored), drain: c.Drain}
 	s.streams = newStreamServer(c.NewHandler(), s.pool, c.Serves, c.Log)
+	s.streams.ports = s.ports
 	if c.MaxStreams > 0 {
 		s.streams.limits.conns = c.MaxStreams
 	}

@@ -1,15 +1,26 @@
 package listen
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rempart/internal/wire"
+	"rempart/resolver/limits"
+)
 
 // Collector returns the collector of the sockets' metrics.
 func (s *Server) Collector() prometheus.Collector {
-	d := func(name, help string) *prometheus.Desc { return prometheus.NewDesc("rempart_"+name, help, nil, nil) }
+	d := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("rempart_"+name, help, labels, nil)
+	}
 	return &collector{
 		s:        s,
 		drops:    d("udp_receive_drops_total", "Queries the kernel dropped because a socket's receive queue was full."),
 		failures: d("udp_send_failures_total", "UDP answers the kernel did not take."),
-		amplify:  d("udp_answers_limited_total", "UDP answers that were truncated because the client's network exceeded its limit (REMPART_LIMITS)."),
+		ignored:  d("udp_queries_ignored_total", "UDP packets that got no answer, by reason: sent from a port that no client uses (REMPART_IGNORED_PORTS) or, forged, from the server's own address.", "reason"),
+		limited:  d("udp_answers_limited_total", "UDP answers above the limit of their client's network (REMPART_LIMITS), by the kind of limit and by what was done (REMPART_LIMITS_ACTION).", "limit", "action"),
+		cookies:  d("udp_cookies_total", "UDP queries with a DNS cookie, by what the cookie was: a client cookie alone, a valid, a wrong or expired server cookie, or malformed.", "cookie"),
 		slow:     d("slow_queries", "Queries on the slow path now."),
 		conns:    d("tcp_connections", "TCP connections open now."),
 		refused:  d("tcp_connections_refused_total", "TCP connections closed at once: too many, in all or of one client."),
@@ -18,28 +29,50 @@ func (s *Server) Collector() prometheus.Collector {
 }
 
 type collector struct {
-	s                                                       *Server
-	drops, failures, amplify, slow, conns, refused, evicted *prometheus.Desc
+	s                                          *Server
+	drops, failures, ignored, limited, cookies *prometheus.Desc
+	slow, conns, refused, evicted              *prometheus.Desc
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
 
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	send := func(d *prometheus.Desc, t prometheus.ValueType, v float64) {
-		ch <- prometheus.MustNewConstMetric(d, t, v)
+	send := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, t, v, labels...)
 	}
 	var drops, failures uint64
+	var ignored [ignoreReasons]uint64
+	var cookies [wire.Cookies]uint64
 	for _, w := range c.s.workers {
 		drops += w.drops()
-		failures += w.sendFailures.Load()
+		failures += w.counts.sendFailures.Load()
+		sum(ignored[:], w.counts.ignored[:])
+		sum(cookies[:], w.counts.cookies[:])
 	}
 	send(c.drops, prometheus.CounterValue, float64(drops))
 	send(c.failures, prometheus.CounterValue, float64(failures))
-	if a := c.s.amplify; a != nil {
-		send(c.amplify, prometheus.CounterValue, float64(a.truncated.Load()))
+	for i, reason := range [...]string{ignoredPort: "port", ignoredOwnAddress: "own-address"} {
+		send(c.ignored, prometheus.CounterValue, float64(ignored[i]), reason)
+	}
+	for _, cookie := range [...]wire.Cookie{wire.MalformedCookie, wire.ClientCookie, wire.WrongCookie, wire.ValidCookie} {
+		send(c.cookies, prometheus.CounterValue, float64(cookies[cookie]), cookie.String())
+	}
+	if numbers := c.s.limiter.Stats(); numbers != nil {
+		for k := range limits.Kinds {
+			for a := range limits.Actions {
+				send(c.limited, prometheus.CounterValue, float64(numbers[k][a]), k.String(), a.String())
+			}
+		}
 	}
 	send(c.slow, prometheus.GaugeValue, float64(c.s.pool.running.Load()))
 	send(c.conns, prometheus.GaugeValue, float64(c.s.streams.count()))
 	send(c.refused, prometheus.CounterValue, float64(c.s.streams.refused.Load()))
 	send(c.evicted, prometheus.CounterValue, float64(c.s.streams.evicted.Load()))
+}
+
+// sum adds the numbers of one worker to those of all.
+func sum(all []uint64, one []atomic.Uint64) {
+	for i := range one {
+		all[i] += one[i].Load()
+	}
 }

@@ -32,13 +32,15 @@ type messages struct {
 	controls [batchSize][controlSize]byte
 	packets  []byte
 	at       netip.AddrPort // the address of the socket
-	wildcard bool           // the destination of each query is received with it, and the answer is sent from that address
-	used     int            // of in, by the last batch
-	ready    int            // of out
+	ports    *ignoredPorts
+	counts   *udpCounts
+	wildcard bool // the destination of each query is received with it, and the answer is sent from that address
+	used     int  // of in, by the last batch
+	ready    int  // of out
 }
 
-func newMessages(at netip.AddrPort, wildcard bool) *messages {
-	m := &messages{at: at, wildcard: wildcard, packets: make([]byte, batchSize*(packetSize+apart)), used: batchSize}
+func newMessages(at netip.AddrPort, wildcard bool, ports *ignoredPorts, counts *udpCounts) *messages {
+	m := &messages{at: at, ports: ports, counts: counts, wildcard: wildcard, packets: make([]byte, batchSize*(packetSize+apart)), used: batchSize}
 	for i := range m.in {
 		m.inVec[i].Base = &m.packets[i*(packetSize+apart)]
 		m.inVec[i].SetLen(packetSize)
@@ -77,9 +79,15 @@ func (m *messages) query(q *wire.Query, i int) {
 	var port uint16
 	q.Client, port = peer(&m.peers[i])
 	q.Local = m.destination(i)
-	if answersAll(port) || port == m.at.Port() && q.Client == q.Local {
-		q.Packet = nil // the handler drops such a packet; a packet from our own address is forged
+	switch {
+	case m.ports.has(port):
+		m.counts.ignored[ignoredPort].Add(1)
+	case port == m.at.Port() && q.Client == q.Local:
+		m.counts.ignored[ignoredOwnAddress].Add(1) // it is forged
+	default:
+		return
 	}
+	q.Packet = nil // the handler drops such a packet
 }
 
 // destination returns the address that message i was sent to; it is not valid if the kernel did not report it.

@@ -79,7 +79,7 @@ func (l *quicListener) admit(ctx context.Context, info *quic.ClientInfo) (contex
 	if a, ok := info.RemoteAddr.(*net.UDPAddr); ok {
 		at := a.AddrPort()
 		q.client = at.Addr().Unmap().WithZone("")
-		if answersAll(at.Port()) {
+		if l.server.ports.has(at.Port()) {
 			return nil, errNoPlace
 		}
 	}

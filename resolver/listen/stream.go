@@ -65,6 +65,7 @@ type streamServer struct {
 	handler   Handler
 	pool      *pool
 	serves    func(netip.Addr) bool // reports whether a client may ask
+	ports     *ignoredPorts         // of QUIC
 	log       *slog.Logger
 	limits    streamLimits
 	proxies   []netip.Prefix // from which connections begin with a header of the PROXY protocol

@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rempart/internal/wire"
+	"rempart/resolver/limits"
 )
 
 const reusePort = true
@@ -24,7 +24,7 @@ type udpWorker struct {
 	raw     syscall.RawConn
 	handler Handler
 	pool    *pool
-	amplify *amplification
+	limiter *limits.Limiter
 	copies  sync.Pool // of *slowQuery
 	spin    time.Duration
 
@@ -42,7 +42,7 @@ type udpWorker struct {
 	poll  func(fd uintptr) bool // the same, and reports whether to wait for more
 	send  func(fd uintptr) bool
 
-	sendFailures atomic.Uint64
+	counts udpCounts
 }
 
 func newUDPWorker(conn *net.UDPConn, wildcard bool, c Config, s *Server) (*udpWorker, error) {
@@ -50,8 +50,9 @@ func newUDPWorker(conn *net.UDPConn, wildcard bool, c Config, s *Server) (*udpWo
 	if err != nil {
 		return nil, err
 	}
-	w := &udpWorker{conn: conn, raw: raw, handler: c.NewHandler(), pool: s.pool, amplify: s.amplify, spin: c.Spin,
-		queries: make([]wire.Query, batchSize), msgs: newMessages(localAddr(conn), wildcard)}
+	w := &udpWorker{conn: conn, raw: raw, handler: c.NewHandler(), pool: s.pool, limiter: s.limiter, spin: c.Spin,
+		queries: make([]wire.Query, batchSize)}
+	w.msgs = newMessages(localAddr(conn), wildcard, s.ports, &w.counts)
 	w.copies.New = func() any { return &slowQuery{} }
 	w.forward, _ = w.handler.(Forwarder)
 	w.late.init(w)
@@ -140,6 +141,9 @@ func (w *udpWorker) batch() []wire.Query {
 func (w *udpWorker) answer(batch []wire.Query) {
 	renewals := false
 	w.leaving = w.leaving[:0]
+	w.counts.countCookies(batch)
+	now := w.limiter.Now()
+	w.limiter.Count(batch, now)
 	for i := range batch {
 		q := &batch[i]
 		switch q.Outcome {
@@ -152,9 +156,10 @@ func (w *udpWorker) answer(batch []wire.Query) {
 		default:
 			continue
 		}
-		w.amplify.enforce(q)
-		w.msgs.answer(i, q.Out)
 		renewals = renewals || q.Renew
+		if w.limiter.Weigh(q, now); q.Outcome == wire.Answered {
+			w.msgs.answer(i, q.Out)
+		}
 	}
 	w.sendAll()
 	if renewals {
@@ -171,11 +176,11 @@ func (w *udpWorker) answer(batch []wire.Query) {
 func (w *udpWorker) sendAll() {
 	for w.sent = 0; w.sent < w.msgs.ready; {
 		if err := w.raw.Write(w.send); err != nil {
-			w.sendFailures.Add(uint64(w.msgs.ready - w.sent))
+			w.counts.sendFailures.Add(uint64(w.msgs.ready - w.sent))
 			break
 		}
 		if w.errno != 0 {
-			w.sendFailures.Add(1)
+			w.counts.sendFailures.Add(1)
 			w.sent++
 		}
 	}

@@ -9,11 +9,11 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"rempart/internal/wire"
+	"rempart/resolver/limits"
 )
 
 const (
@@ -25,16 +25,17 @@ const (
 // udpWorker is one loop over one socket, one query per batch. On a wildcard address the answer leaves from the address that the system chooses: if there are
 // several, listen on the addresses themselves.
 type udpWorker struct {
-	conn         *net.UDPConn
-	handler      Handler
-	pool         *pool
-	amplify      *amplification
-	copies       sync.Pool // of *slowQuery
-	sendFailures atomic.Uint64
+	conn    *net.UDPConn
+	handler Handler
+	pool    *pool
+	limiter *limits.Limiter
+	ports   *ignoredPorts
+	copies  sync.Pool // of *slowQuery
+	counts  udpCounts
 }
 
 func newUDPWorker(conn *net.UDPConn, _ bool, c Config, s *Server) (*udpWorker, error) {
-	w := &udpWorker{conn: conn, handler: c.NewHandler(), pool: s.pool, amplify: s.amplify}
+	w := &udpWorker{conn: conn, handler: c.NewHandler(), pool: s.pool, limiter: s.limiter, ports: s.ports}
 	w.copies.New = func() any { return &slowQuery{} }
 	return w, nil
 }
@@ -56,22 +57,39 @@ func (w *udpWorker) run() {
 			return
 		}
 		from := netip.AddrPortFrom(peer.Addr().Unmap().WithZone(""), peer.Port())
-		if err != nil || answersAll(from.Port()) || from == at {
+		if err != nil || w.ignores(from, at) {
 			continue
 		}
 		q.Packet, q.Transport, q.Client, q.Local = packet[:n], wire.UDP, from.Addr(), local
 		w.handler.Fast(batch)
+		w.counts.countCookies(batch)
+		now := w.limiter.Now()
+		w.limiter.Count(batch, now)
 		if q.Outcome == wire.Slow && !w.handOver(q, peer) {
 			w.handler.Shed(q)
 		}
 		if q.Outcome == wire.Answered {
-			w.amplify.enforce(q)
-			w.send(q.Out, peer)
-			if q.Renew {
+			if w.limiter.Weigh(q, now); q.Outcome == wire.Answered {
+				w.send(q.Out, peer)
+			}
+			if q.Outcome == wire.Answered && q.Renew {
 				w.handOver(q, peer)
 			}
 		}
 	}
+}
+
+// ignores reports whether a packet from that address gets no answer, and counts it.
+func (w *udpWorker) ignores(from, at netip.AddrPort) bool {
+	switch {
+	case w.ports.has(from.Port()):
+		w.counts.ignored[ignoredPort].Add(1)
+	case from == at:
+		w.counts.ignored[ignoredOwnAddress].Add(1) // it is forged
+	default:
+		return false
+	}
+	return true
 }
 
 // stop makes run return after the current query.
@@ -79,7 +97,7 @@ func (w *udpWorker) stop() { _ = w.conn.SetReadDeadline(time.Unix(1, 0)) }
 
 func (w *udpWorker) send(answer []byte, peer netip.AddrPort) {
 	if _, err := w.conn.WriteToUDPAddrPort(answer, peer); err != nil {
-		w.sendFailures.Add(1)
+		w.counts.sendFailures.Add(1)
 	}
 }
 
@@ -100,8 +118,9 @@ func (w *udpWorker) handOver(q *wire.Query, peer netip.AddrPort) bool {
 		renew := s.Renew
 		w.handler.Slow(ctx, &s.Query)
 		if s.Outcome == wire.Answered && !renew && len(s.Out) > 0 {
-			w.amplify.enforce(&s.Query)
-			w.send(s.Out, peer)
+			if w.limiter.Weigh(&s.Query, w.limiter.Now()); s.Outcome == wire.Answered {
+				w.send(s.Out, peer)
+			}
 		}
 		w.copies.Put(s)
 	})

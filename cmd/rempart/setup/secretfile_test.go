@@ -21,9 +21,9 @@ func TestReadableSecretFileIsReported(t *testing.T) {
 		return path
 	}
 	c := &config.Config{}
-	c.PushKey, c.ControlTokenFile, c.RPZKeys, c.NATSCreds, c.NATSSystem = file("push.key", "x"), file("token", "x"), file("rpz", "x"), file("creds", "x"), file("system", "x")
+	c.PushKey, c.ControlTokenFile, c.RPZKeys, c.NATSCreds, c.NATSSystem, c.CookieSecrets = file("push.key", "x"), file("token", "x"), file("rpz", "x"), file("creds", "x"), file("system", "x"), file("cookies", "x")
 	c.Feeds = file("feeds.toml", "[[feed]]\nname=\"a\"\nurl=\"https://user:secret@lists.example/a\"\n")
-	paths := []string{c.PushKey, c.ControlTokenFile, c.RPZKeys, c.NATSCreds, c.NATSSystem, c.Feeds}
+	paths := []string{c.PushKey, c.ControlTokenFile, c.RPZKeys, c.NATSCreds, c.NATSSystem, c.CookieSecrets, c.Feeds}
 	warned := func(mode os.FileMode) string {
 		t.Helper()
 		for _, path := range paths {
