@@ -39,6 +39,10 @@ func TestInterop(t *testing.T) {
 		{"unbound upstream", []string{"unbound"}, testUnboundUpstream},
 		{"unbound downstream", []string{"unbound"}, testUnboundDownstream},
 		{"named upstream", []string{"named"}, testNamedCookies},
+		{"dig with cookies", []string{"dig"}, testDigCookies},
+		{"kdig with cookies", []string{"kdig"}, testKdigCookies},
+		{"named with shared cookies", []string{"named"}, testSharedCookies},
+		{"cookies between two", nil, testOwnCookies},
 		{"dnsperf", []string{"dnsperf"}, testDnsperf},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -167,7 +171,8 @@ func testDig(t *testing.T, p *peers) {
 		{"good.example +opcode=notify", []string{`opcode: NOTIFY, status: NOTIMP`}, nil},
 		{"good.example +opcode=status", []string{`opcode: STATUS, status: NOTIMP`}, nil},
 		{"good.example +opcode=15", []string{`opcode: RESERVED15, status: NOTIMP`}, nil},
-		{"+header-only", []string{status("FORMERR"), `QUERY: 0`}, nil},
+		{"+header-only +nocookie", []string{status("FORMERR"), `QUERY: 0`}, nil},
+		{"+header-only", []string{status("NOERROR"), `QUERY: 0`, `COOKIE: .* \(good\)`}, nil}, // RFC 7873 section 5.4
 		{"good.example ANY", []string{status("NOERROR"), `IN\s+HINFO\s+"RFC8482" ""`}, []string{malformed}},
 		{"bad.example ANY", []string{status("NOERROR"), `IN\s+SOA`, ede[1]}, []string{`HINFO`, malformed}},
 		{"bad.example HTTPS", []string{status("NOERROR"), `ANSWER: 0`, `IN\s+SOA`, ede[1]}, []string{malformed}},
