@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 
 	"github.com/miekg/dns"
@@ -10,6 +11,8 @@ import (
 	"rempart/internal/wire"
 	"rempart/resolver"
 	"rempart/resolver/cache"
+	"rempart/resolver/cookie"
+	"rempart/resolver/limits"
 	"rempart/resolver/upstream"
 )
 
@@ -38,10 +41,11 @@ func Resolver(v *blocklist.View) (*resolver.Resolver, error) {
 	if err != nil {
 		return nil, err
 	}
+	secrets := cookie.Random()
 	return resolver.New(resolver.Config{
 		Set: blocklist.NewSet(v), Cache: store, Upstreams: oneAddress{},
 		Clients:  []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")},
-		PageIPv4: netip.MustParseAddr("192.0.2.66"), StructuredOption: 65001,
+		PageIPv4: netip.MustParseAddr("192.0.2.66"), StructuredOption: 65001, Cookies: func() *cookie.Secrets { return secrets },
 	})
 }
 
@@ -79,4 +83,58 @@ func Warm(r *resolver.Resolver, w *resolver.Worker, packets [][]byte) {
 			r.Slow(context.Background(), &one[0])
 		}
 	}
+}
+
+// Spread gives the queries of a batch clients in other networks, one after the other, at most 65,536; n is the number of the batch.
+func Spread(batch []wire.Query, n, networks int) {
+	for i := range batch {
+		network := (n*len(batch) + i) % networks
+		batch[i].Client = netip.AddrFrom4([4]byte{10, byte(network >> 8), byte(network), 1})
+	}
+}
+
+// Limiter returns a limiter with the default limits, which apply to every client.
+func Limiter() *limits.Limiter {
+	return limits.New(limits.Config{Limits: []limits.Limit{
+		{Clients: netip.MustParsePrefix("0.0.0.0/0"), Bytes: 256 << 10, Answers: 1_000_000}, {Clients: netip.MustParsePrefix("::/0"), Bytes: 256 << 10, Answers: 1_000_000},
+	}})
+}
+
+// Limited does for a batch what a UDP listener does between receiving and sending: Fast, then the limits.
+func Limited(w *resolver.Worker, l *limits.Limiter, batch []wire.Query) {
+	w.Fast(batch)
+	now := l.Now()
+	l.Count(batch, now)
+	for i := range batch {
+		l.Weigh(&batch[i], now)
+	}
+}
+
+// WithCookies returns the packets with a DNS cookie each: that of the answer that w gives to the client of Batch, or a client cookie alone.
+func WithCookies(w *resolver.Worker, packets [][]byte, valid bool) ([][]byte, error) {
+	with := make([][]byte, len(packets))
+	value := "0123456789abcdef"
+	for i := range packets {
+		var m dns.Msg
+		if err := m.Unpack(packets[i]); err != nil {
+			return nil, err
+		}
+		own := &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: value}
+		m.IsEdns0().Option = append(m.IsEdns0().Option, own)
+		var err error
+		if with[i], err = m.Pack(); err != nil {
+			return nil, err
+		}
+		if !valid || i > 0 {
+			continue
+		}
+		one := []wire.Query{{Packet: with[i], Client: client}}
+		w.Fast(one)
+		value = fmt.Sprintf("%x", one[0].AnswerCookie())
+		own.Cookie = value
+		if with[i], err = m.Pack(); err != nil {
+			return nil, err
+		}
+	}
+	return with, nil
 }

@@ -14,11 +14,15 @@ const Counted = 320 * BatchSize
 
 // fastLoad is a set of names, with or without EDNS, and the outcome of Fast for them.
 type fastLoad struct {
-	name string
-	of   int
-	edns bool
-	want wire.Outcome
+	name    string
+	of      int
+	edns    bool
+	want    wire.Outcome
+	limited bool // with limits, and clients in many networks
+	cookie  bool // with a client cookie, to which each answer adds a server cookie
 }
+
+const names = 1024 // in each load, and networks of clients
 
 const (
 	ofListed = iota
@@ -28,11 +32,13 @@ const (
 
 func fastLoads() []fastLoad {
 	return []fastLoad{
-		{"hit", ofCached, false, wire.Answered},
-		{"hit-edns", ofCached, true, wire.Answered},
-		{"block", ofListed, false, wire.Answered},
-		{"block-edns", ofListed, true, wire.Answered},
-		{"miss", ofOther, false, wire.Slow},
+		{name: "hit", of: ofCached, want: wire.Answered},
+		{name: "hit-edns", of: ofCached, edns: true, want: wire.Answered},
+		{name: "hit-limits", of: ofCached, edns: true, want: wire.Answered, limited: true},
+		{name: "hit-cookie", of: ofCached, edns: true, want: wire.Answered, limited: true, cookie: true},
+		{name: "block", of: ofListed, want: wire.Answered},
+		{name: "block-edns", of: ofListed, edns: true, want: wire.Answered},
+		{name: "miss", of: ofOther, want: wire.Slow},
 	}
 }
 
@@ -44,7 +50,6 @@ func RunLoad(name string, toggle func()) error {
 	if i < 0 {
 		return fmt.Errorf("there is no load %q", name)
 	}
-	const names = 1024
 	listed, err := Blocked(10_000)
 	if err != nil {
 		return err
@@ -73,18 +78,30 @@ func RunLoad(name string, toggle func()) error {
 	if err != nil {
 		return err
 	}
+	if loads[i].cookie {
+		if packets, err = WithCookies(w, packets, false); err != nil {
+			return err
+		}
+	}
 	return loads[i].run(w, packets, toggle)
 }
 
 func (l fastLoad) run(w *resolver.Worker, packets [][]byte, toggle func()) error {
-	batch := Batch()
+	batch, answer := Batch(), w.Fast
+	if l.limited {
+		limiter := Limiter()
+		answer = func(batch []wire.Query) { Limited(w, limiter, batch) }
+	}
 	for at := 0; at < Counted; at += len(batch) {
 		for i := range batch {
 			batch[i].Packet = packets[(at+i)%len(packets)]
 		}
+		if l.limited {
+			Spread(batch, at/len(batch), names)
+		}
 		runtime.Gosched() // so that the scheduler has no reason to run during the batch
 		toggle()
-		w.Fast(batch)
+		answer(batch)
 		toggle()
 		for i := range batch {
 			if batch[i].Outcome != l.want {
