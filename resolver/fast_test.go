@@ -2,7 +2,9 @@ package resolver
 
 import (
 	"context"
+	"encoding/hex"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -66,6 +68,7 @@ func FuzzFast(f *testing.F) {
 	for _, m := range []*dns.Msg{
 		query(f, "www.evil.example", "A", "+sde"), query(f, "example.com", "ANY"), query(f, "x.test", "HTTPS", "+do"),
 		query(f, "1.0.0.10.in-addr.arpa", "PTR"), query(f, ".", "NS", "+edns"),
+		carry(query(f, "www.evil.example", "A"), clientCookie), carry(query(f, "example.com", "A"), clientCookie+"0100000000000000deadbeefdeadbeef"),
 	} {
 		packed, err := m.Pack()
 		if err != nil {
@@ -73,7 +76,7 @@ func FuzzFast(f *testing.F) {
 		}
 		f.Add(packed)
 	}
-	b := newBench(f, nil, "evil.example", "test", "=exact.example")
+	b := newBench(f, withCookies, "evil.example", "test", "=exact.example")
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		if len(packet) > wire.MaxMessage {
 			return
@@ -99,6 +102,9 @@ func FuzzFast(f *testing.F) {
 		}
 		if !a.Response || a.Id != wire.ID(packet) || a.Authoritative || (a.IsEdns0() != nil) != q.EDNS {
 			t.Fatalf("wrong header or EDNS in the answer %v", &a)
+		}
+		if client, _ := q.ReadCookies(); len(client) > 0 && !strings.HasPrefix(cookieOf(&a), hex.EncodeToString(client)) {
+			t.Fatalf("the answer to the client cookie %x has the cookie %q", client, cookieOf(&a))
 		}
 	})
 }

@@ -107,6 +107,8 @@ func validate(c *config.Config, log *slog.Logger) error {
 	}
 	_, publicErr := setup.NewPublicCertificates(c, log)
 	errs = append(errs, publicErr)
+	_, cookiesErr := setup.NewCookies(c, log)
+	errs = append(errs, cookiesErr)
 	var secure *setup.ServerCertificate
 	if len(c.PushListen)+len(c.RPZTLSListen) > 0 || c.PushCert != "" {
 		var err error
