@@ -228,7 +228,7 @@ func (s *server) listen(workers int) (*listen.Server, error) {
 	lc := listen.Config{
 		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves, Workers: workers, Spin: s.config.BusyPoll, MaxStreams: s.shares.Streams,
 		NewHandler: func() listen.Handler { return s.resolver.NewWorker() }, Backend: s.config.BackendListen, Proxies: s.config.Proxies,
-		Limits: setup.AnswerLimits(s.config), Ignored: s.config.IgnoredPorts,
+		Limits: setup.AnswerLimits(s.config), Handshakes: setup.HandshakeLimits(s.config), Ignored: s.config.IgnoredPorts,
 	}
 	activated, err := setup.ActivatedSockets()
 	if err != nil {

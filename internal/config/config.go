@@ -175,6 +175,9 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 	if c.Connections < 0 || c.Connections > 10_000_000 {
 		bad("CONNECTIONS", "0, or the number of connections, at most 10000000")
 	}
+	if c.Handshakes < 0 || c.Handshakes > maxAnswers {
+		bad("HANDSHAKES", fmt.Sprintf("from 0, no limit, to %d", maxAnswers))
+	}
 	if c.BusyPoll < 0 || c.BusyPoll > time.Millisecond {
 		bad("BUSY_POLL", "from 0s, never, to 1ms")
 	}

@@ -143,6 +143,23 @@ func (l *Limiter) count(batch []wire.Query, now time.Duration) {
 	}
 }
 
+// Allow charges one answer to the network of a client, and reports whether it had one left, or whether limits are only observed. It also serves
+// for other events than answers, in a Limiter of their own.
+func (l *Limiter) Allow(client netip.Addr, now time.Duration) bool {
+	if l == nil {
+		return true
+	}
+	r, network := l.rules.find(client)
+	if r.answerCost == 0 {
+		return true
+	}
+	if c := l.accounts.charge(network, Answers, r.answerCost); c.pay(now) {
+		return true
+	}
+	l.limited[Answers][l.action].Add(1)
+	return l.action == Observe
+}
+
 // Weigh charges an answer to its client's network by its size. If the network has used up its bytes, the query is answered otherwise, or its outcome becomes Dropped.
 func (l *Limiter) Weigh(q *wire.Query, now time.Duration) {
 	size, asked := len(q.Out)+ipHeaders, len(q.Packet)+ipHeaders

@@ -125,3 +125,30 @@ func TestProxiedConnection(t *testing.T) {
 		t.Error("connections without a header are not counted")
 	}
 }
+
+// TestProxiedDatagram checks queries over UDP with a header of the PROXY protocol, and that others are dropped.
+func TestProxiedDatagram(t *testing.T) {
+	s, _ := serveBehind(t, &fakeHandler{}, "127.0.0.0/8")
+	c := dial(t, "udp", addrOf(s))
+	local := netip.MustParseAddrPort("198.51.100.1:53")
+	for _, packet := range [][]byte{
+		query(t, 1, "a.example"), []byte(proxySignature), append(proxyHeader(netip.MustParseAddrPort("192.0.2.7:19"), local, ""), query(t, 2, "a.example")...),
+		append(proxyHeader(netip.MustParseAddrPort("192.0.2.7:1234"), local, "\x04\x00\x01\x00"), query(t, 3, "slow.example")...),
+	} {
+		if _, err := c.Write(packet); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m := unpack(t, readDatagram(t, c)); m.Id != 3 || m.Answer[0].(*dns.A).A.String() != "192.0.2.7" {
+		t.Errorf("unexpected answer: %v", m)
+	}
+	if _, err := c.Write(append(proxyHeader(netip.AddrPort{}, netip.AddrPort{}, ""), query(t, 4, "a.example")...)); err != nil {
+		t.Fatal(err)
+	}
+	if m := unpack(t, readDatagram(t, c)); m.Id != 4 || m.Answer[0].(*dns.A).A.String() != "127.0.0.1" {
+		t.Errorf("unexpected answer to the proxy itself: %v", m)
+	}
+	if n := metric(t, s, "rempart_proxy_failures_total"); n != 2 {
+		t.Errorf("%v failures are counted, want 2", n)
+	}
+}

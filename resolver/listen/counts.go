@@ -15,9 +15,10 @@ const (
 
 // udpCounts are the numbers of one UDP worker, summed when they are scraped.
 type udpCounts struct {
-	sendFailures atomic.Uint64
-	ignored      [ignoreReasons]atomic.Uint64
-	cookies      [wire.Cookies]atomic.Uint64 // queries
+	sendFailures  atomic.Uint64
+	proxyFailures atomic.Uint64 // datagrams of proxies without a valid header
+	ignored       [ignoreReasons]atomic.Uint64
+	cookies       [wire.Cookies]atomic.Uint64 // queries
 }
 
 // countCookies counts the cookies of queries that are not dropped.

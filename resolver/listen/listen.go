@@ -50,6 +50,7 @@ type Config struct {
 	Serves     func(client netip.Addr) bool // reports whether a client may ask, and so gets a share of the connections; nil: every client may
 	Workers    int                          // UDP workers per address; default one per core
 	Limits     limits.Config                // of UDP answers to client networks
+	Handshakes limits.Config                // of TLS and QUIC handshakes of client networks, as answers
 	Ignored    []uint16                     // UDP ports to which nothing is answered, in addition to those of neverClients
 	Spin       time.Duration                // how long a UDP worker keeps asking its socket before it sleeps; Linux only
 	MaxStreams int                          // TCP connections at a time; default 4,096
@@ -96,7 +97,7 @@ func New(c Config) (_ *Server, err error) {
 	}
 	s := &Server{pool: newPool(c.MaxSlow), limiter: limits.New(c.Limits), ports: newIgnoredPorts(c.Ignored), drain: c.Drain}
 	s.streams = newStreamServer(c.NewHandler(), s.pool, c.Serves, c.Log)
-	s.streams.ports = s.ports
+	s.streams.ports, s.streams.proxies, s.streams.handshakeLimit = s.ports, c.Proxies, limits.New(c.Handshakes)
 	if c.MaxStreams > 0 {
 		s.streams.limits.conns = c.MaxStreams
 	}
@@ -113,7 +114,6 @@ func New(c Config) (_ *Server, err error) {
 	for _, l := range c.Streams {
 		s.streams.listeners = append(s.streams.listeners, listener{l, wire.TCP, nil})
 	}
-	s.streams.proxies = c.Proxies
 	if err := s.bindSecure(c); err != nil {
 		return nil, err
 	}

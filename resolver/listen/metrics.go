@@ -22,9 +22,12 @@ func (s *Server) Collector() prometheus.Collector {
 		limited:  d("udp_answers_limited_total", "UDP answers above the limit of their client's network (REMPART_LIMITS), by the kind of limit and by what was done (REMPART_LIMITS_ACTION).", "limit", "action"),
 		cookies:  d("udp_cookies_total", "UDP queries with a DNS cookie, by what the cookie was: a client cookie alone, a valid, a wrong or expired server cookie, or malformed.", "cookie"),
 		slow:     d("slow_queries", "Queries on the slow path now."),
-		conns:    d("tcp_connections", "TCP connections open now."),
-		refused:  d("tcp_connections_refused_total", "TCP connections closed at once: too many, in all or of one client."),
-		evicted:  d("tcp_connections_evicted_total", "TCP connections closed because another client needed the place, or because their client left too many answers unread."),
+		conns:    d("connections", "Connections open now, by transport.", "transport"),
+		refused:  d("connections_refused_total", "Connections closed at once: too many, in all or of one client; too many handshakes of one network; over TLS and QUIC also of clients that may not ask."),
+		evicted:  d("connections_evicted_total", "Connections closed because another client needed the place, or because their client left too many answers unread."),
+		shaken:   d("handshakes_total", "TLS and QUIC handshakes, by result.", "result"),
+		shakes:   d("handshakes_limited_total", "Handshakes above the limit of their client's network (REMPART_HANDSHAKES), by what was done (REMPART_LIMITS_ACTION).", "action"),
+		proxy:    d("proxy_failures_total", "Connections, datagrams and requests of REMPART_PROXIES that did not name a client as they must."),
 	}
 }
 
@@ -32,6 +35,7 @@ type collector struct {
 	s                                          *Server
 	drops, failures, ignored, limited, cookies *prometheus.Desc
 	slow, conns, refused, evicted              *prometheus.Desc
+	shaken, shakes, proxy                      *prometheus.Desc
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
@@ -40,12 +44,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	send := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, t, v, labels...)
 	}
-	var drops, failures uint64
+	var drops, failures, proxyFailures uint64
 	var ignored [ignoreReasons]uint64
 	var cookies [wire.Cookies]uint64
 	for _, w := range c.s.workers {
 		drops += w.drops()
 		failures += w.counts.sendFailures.Load()
+		proxyFailures += w.counts.proxyFailures.Load()
 		sum(ignored[:], w.counts.ignored[:])
 		sum(cookies[:], w.counts.cookies[:])
 	}
@@ -65,9 +70,25 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	send(c.slow, prometheus.GaugeValue, float64(c.s.pool.running.Load()))
-	send(c.conns, prometheus.GaugeValue, float64(c.s.streams.count()))
-	send(c.refused, prometheus.CounterValue, float64(c.s.streams.refused.Load()))
-	send(c.evicted, prometheus.CounterValue, float64(c.s.streams.evicted.Load()))
+	c.collectStreams(send)
+	send(c.proxy, prometheus.CounterValue, float64(proxyFailures+c.s.streams.proxyFailures.Load()))
+}
+
+// collectStreams collects the metrics of connections.
+func (c *collector) collectStreams(send func(*prometheus.Desc, prometheus.ValueType, float64, ...string)) {
+	s := c.s.streams
+	for t := wire.TCP; t < wire.Transports; t++ {
+		send(c.conns, prometheus.GaugeValue, float64(s.open[t].Load()), t.String())
+	}
+	send(c.refused, prometheus.CounterValue, float64(s.refused.Load()))
+	send(c.evicted, prometheus.CounterValue, float64(s.evicted.Load()))
+	send(c.shaken, prometheus.CounterValue, float64(s.handshakes.Load()), "completed")
+	send(c.shaken, prometheus.CounterValue, float64(s.failed.Load()), "failed")
+	if numbers := s.handshakeLimit.Stats(); numbers != nil {
+		for _, a := range []limits.Action{limits.Drop, limits.Observe} {
+			send(c.shakes, prometheus.CounterValue, float64(numbers[limits.Answers][a]), a.String())
+		}
+	}
 }
 
 // sum adds the numbers of one worker to those of all.

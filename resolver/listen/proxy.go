@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/netip"
 	"time"
+
+	"rempart/internal/wire"
 )
 
 // The header of the PROXY protocol, version 2 (https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt section 2.2): a proxy sends it before a connection or a
@@ -78,6 +80,24 @@ func isProxy(proxies []netip.Prefix, addr netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// unwrap removes the header before a query that a proxy sent over UDP, and takes the client from it. Without a valid header, or if nothing is answered to the port of
+// the client, the query loses its packet, so that the handler drops it.
+func unwrap(q *wire.Query, ports *ignoredPorts, counts *udpCounts) {
+	h, err := readProxied(q.Packet)
+	switch {
+	case err != nil:
+		counts.proxyFailures.Add(1)
+		q.Packet = nil
+	case h.client.IsValid() && ports.has(h.client.Port()):
+		counts.ignored[ignoredPort].Add(1)
+		q.Packet = nil
+	case h.client.IsValid():
+		q.Packet, q.Client, q.Local = q.Packet[h.size:], h.client.Addr(), h.local.Addr()
+	default:
+		q.Packet = q.Packet[h.size:]
+	}
 }
 
 // readProxyHeader reads the header at the start of a connection, and nothing behind it.

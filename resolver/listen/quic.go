@@ -87,6 +87,9 @@ func (l *quicListener) admit(ctx context.Context, info *quic.ClientInfo) (contex
 	s := l.server
 	var evicted session
 	ok := s.serves(q.client)
+	if ok && info.AddrVerified { // an unverified address may be forged, and somebody else's allowance
+		ok = s.handshakeLimit.Allow(q.client, s.handshakeLimit.Now())
+	}
 	if ok {
 		ok, evicted = s.admission.Admit(q, q.client, authorized)
 	}

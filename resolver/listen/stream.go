@@ -13,6 +13,7 @@ import (
 
 	"rempart/internal/fair"
 	"rempart/internal/wire"
+	"rempart/resolver/limits"
 )
 
 // Bounds of the stream transports (RFC 7766 section 6).
@@ -58,17 +59,18 @@ type session interface {
 
 // streamServer serves connections: TCP with or without TLS, and QUIC.
 type streamServer struct {
-	listeners []listener
-	quic      []*quicListener
-	backends  []net.Listener // of DNS over HTTPS behind proxies
-	backend   *backend
-	handler   Handler
-	pool      *pool
-	serves    func(netip.Addr) bool // reports whether a client may ask
-	ports     *ignoredPorts         // of QUIC
-	log       *slog.Logger
-	limits    streamLimits
-	proxies   []netip.Prefix // from which connections begin with a header of the PROXY protocol
+	listeners      []listener
+	quic           []*quicListener
+	backends       []net.Listener // of DNS over HTTPS behind proxies
+	backend        *backend
+	handler        Handler
+	pool           *pool
+	serves         func(netip.Addr) bool // reports whether a client may ask
+	ports          *ignoredPorts         // of QUIC
+	log            *slog.Logger
+	limits         streamLimits
+	handshakeLimit *limits.Limiter // nil: no limit
+	proxies        []netip.Prefix  // from which connections begin with a header of the PROXY protocol
 
 	admission     *fair.Admission[session]
 	workspaces    workspaces
@@ -179,9 +181,12 @@ func (s *streamServer) admit(ctx context.Context, conn *net.TCPConn, client, loc
 		c.class = unauthorized
 	}
 	c.asked.Store(time.Now().UnixNano())
-	ok, evicted := false, session(nil)
-	if ok = c.class == authorized || l.tls == nil; ok { // no handshake is computed for an unauthorized client
-		ok, evicted = s.admission.Admit(c, c.client, c.class)
+	ok, evicted := true, session(nil)
+	if l.tls != nil { // no handshake is computed for an unauthorized client
+		ok = c.class == authorized && s.handshakeLimit.Allow(client, s.handshakeLimit.Now())
+	}
+	if ok {
+		ok, evicted = s.admission.Admit(c, client, c.class)
 	}
 	if !ok {
 		s.refused.Add(1)

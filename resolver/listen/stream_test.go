@@ -209,7 +209,7 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 	silent := dial(t, "tcp", addrOf(s))
 	closed(t, silent)
 	closed(t, dialUsed(t, s))
-	eventually(t, "none is open", func() bool { return metric(t, s, "rempart_tcp_connections") == 0 })
+	eventually(t, "none is open", func() bool { return metric(t, s, "rempart_connections", "tcp") == 0 })
 }
 
 // dialUsed returns a connection over which one query was answered. On a slow machine that may take longer than a connection may be idle; then dialUsed tries
@@ -330,13 +330,13 @@ func TestConnectionsPerClientAreBounded(t *testing.T) {
 	served(fourth) // the fifth connection: the client with most connections loses the connection that it used longest ago
 	closed(t, first)
 	closed(t, from("127.0.0.5")) // is refused, because now no client has more than one connection
-	for name, want := range map[string]float64{"rempart_tcp_connections_refused_total": 2, "rempart_tcp_connections_evicted_total": 1} {
+	for name, want := range map[string]float64{"rempart_connections_refused_total": 2, "rempart_connections_evicted_total": 1} {
 		if got := metric(t, s, name); got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)
 		}
 	}
 	fourth.Close()
-	eventually(t, "one connection has ended", func() bool { return metric(t, s, "rempart_tcp_connections") == 3 })
+	eventually(t, "one connection has ended", func() bool { return metric(t, s, "rempart_connections", "tcp") == 3 })
 	served(from("127.0.0.1"))
 }
 
@@ -384,7 +384,7 @@ func TestConnectionWithUnreadAnswersIsClosed(t *testing.T) {
 			}
 		}
 	})
-	eventually(t, "it is hung up on", func() bool { return metric(t, s, "rempart_tcp_connections") == 0 })
+	eventually(t, "it is hung up on", func() bool { return metric(t, s, "rempart_connections", "tcp") == 0 })
 	c.Close()
 	writing.Wait()
 }
@@ -410,10 +410,10 @@ func TestClientsWithTooManyUnreadBytesAreDisconnected(t *testing.T) {
 			}
 		}()
 	}
-	eventually(t, "connections were closed", func() bool { return metric(t, s, "rempart_tcp_connections_evicted_total") > 0 })
+	eventually(t, "connections were closed", func() bool { return metric(t, s, "rempart_connections_evicted_total") > 0 })
 	tcp := dial(t, "tcp", addrOf(s))
 	writeFrames(t, tcp, query(t, 1, "a.example"))
 	readFrame(t, tcp)
-	eventually(t, "all that read nothing were closed", func() bool { return metric(t, s, "rempart_tcp_connections") <= 1 })
+	eventually(t, "all that read nothing were closed", func() bool { return metric(t, s, "rempart_connections", "tcp") <= 1 })
 	eventually(t, "all bytes are taken or given up", func() bool { return s.streams.untaken.Load() == 0 })
 }

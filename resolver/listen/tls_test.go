@@ -13,11 +13,13 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
 
 	"rempart/internal/wire"
+	"rempart/resolver/limits"
 )
 
 var loopback = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
@@ -293,4 +295,49 @@ func TestStopOverTLS(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the connection ends with %v, want close_notify", err)
 	}
+}
+
+// TestHandshakesAreLimited checks the limit of handshakes of a network, over TLS and QUIC, and that observing it closes nothing.
+func TestHandshakesAreLimited(t *testing.T) {
+	for _, action := range []limits.Action{limits.Drop, limits.Observe} {
+		everyone := limits.Limit{Clients: netip.MustParsePrefix("0.0.0.0/0"), Answers: 2}
+		s, client := serveTLS(t, &fakeHandler{}, Config{Handshakes: limits.Config{Limits: []limits.Limit{everyone}, Action: action}}, nil)
+		failed := 0
+		for range 6 {
+			if c := tls.Client(dial(t, "tcp", s.AddrsOf(wire.TLS)[0].String()), client); c.Handshake() != nil {
+				failed++
+			}
+		}
+		if limited := metric(t, s, "rempart_handshakes_limited_total", action.String()); limited < 2 || (action == limits.Drop) != (failed >= 2) {
+			t.Errorf("%s: %d handshakes of 6 failed, %v are counted", action, failed, limited)
+		}
+	}
+}
+
+// TestHandshakeFlood checks that queries are answered while many clients make handshakes, of which few are computed at a time.
+func TestHandshakeFlood(t *testing.T) {
+	s, client := serveTLS(t, &fakeHandler{}, Config{}, nil)
+	at := s.AddrsOf(wire.TLS)[0].String()
+	var flood sync.WaitGroup
+	end := time.Now().Add(500 * time.Millisecond)
+	for range 50 {
+		flood.Go(func() {
+			for time.Now().Before(end) {
+				if c, err := tls.Dial("tcp", at, client); err == nil {
+					c.Close()
+				}
+			}
+		})
+	}
+	c := dial(t, "udp", addrOf(s))
+	for i := uint16(0); time.Now().Before(end); i++ {
+		if m := ask(t, c, i, "a.example"); m.Id != i {
+			t.Fatalf("unexpected answer: %v", m)
+		}
+		if n := len(s.streams.turns); n > max(1, runtime.GOMAXPROCS(0)/2) {
+			t.Fatalf("%d handshakes are computed at a time", n)
+		}
+	}
+	flood.Wait()
+	eventually(t, "every turn is free", func() bool { return len(s.streams.turns) == 0 && s.streams.count() == 0 })
 }

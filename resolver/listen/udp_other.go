@@ -30,12 +30,13 @@ type udpWorker struct {
 	pool    *pool
 	limiter *limits.Limiter
 	ports   *ignoredPorts
+	proxies []netip.Prefix
 	copies  sync.Pool // of *slowQuery
 	counts  udpCounts
 }
 
 func newUDPWorker(conn *net.UDPConn, _ bool, c Config, s *Server) (*udpWorker, error) {
-	w := &udpWorker{conn: conn, handler: c.NewHandler(), pool: s.pool, limiter: s.limiter, ports: s.ports}
+	w := &udpWorker{conn: conn, handler: c.NewHandler(), pool: s.pool, limiter: s.limiter, ports: s.ports, proxies: c.Proxies}
 	w.copies.New = func() any { return &slowQuery{} }
 	return w, nil
 }
@@ -61,6 +62,9 @@ func (w *udpWorker) run() {
 			continue
 		}
 		q.Packet, q.Transport, q.Client, q.Local = packet[:n], wire.UDP, from.Addr(), local
+		if isProxy(w.proxies, q.Client) {
+			unwrap(q, w.ports, &w.counts)
+		}
 		w.handler.Fast(batch)
 		w.counts.countCookies(batch)
 		now := w.limiter.Now()

@@ -260,15 +260,17 @@ func TestMetrics(t *testing.T) {
 	writeFrames(t, tcp, query(t, 1, "a.example"))
 	readFrame(t, tcp)
 	for name, want := range map[string]float64{
-		"rempart_udp_receive_drops_total":       0,
-		"rempart_udp_send_failures_total":       0,
-		"rempart_slow_queries":                  0,
-		"rempart_tcp_connections":               1,
-		"rempart_tcp_connections_refused_total": 0,
+		"rempart_udp_receive_drops_total":   0,
+		"rempart_udp_send_failures_total":   0,
+		"rempart_slow_queries":              0,
+		"rempart_connections_refused_total": 0,
 	} {
 		if got := metric(t, s, name); got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)
 		}
+	}
+	if n := metric(t, s, "rempart_connections", "tcp"); n != 1 {
+		t.Errorf("%v connections over TCP are open, want 1", n)
 	}
 }
 

@@ -19,3 +19,19 @@ func AnswerLimits(c *config.Config) limits.Config {
 	}
 	return l
 }
+
+// HandshakeLimits returns the limits of handshakes: REMPART_HANDSHAKES for each network that has a limit of answers.
+func HandshakeLimits(c *config.Config) limits.Config {
+	l := AnswerLimits(c)
+	for i := range l.Limits {
+		limit := &l.Limits[i]
+		limit.Bytes = 0
+		if limit.Answers > 0 {
+			limit.Answers = int64(c.Handshakes)
+		}
+	}
+	if l.Action == limits.Truncate {
+		l.Action = limits.Drop // a handshake cannot be truncated
+	}
+	return l
+}
