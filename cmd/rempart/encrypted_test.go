@@ -28,7 +28,10 @@ import (
 // encryptedServer is a running program with all transports, and a client for each.
 type encryptedServer struct {
 	*dnstest.Program
-	clients map[string]func(t *testing.T, query []byte) []byte
+	tls, https, quic string // addresses
+	ca               *authority
+	settings         func(protocols ...string) *tls.Config // of a client
+	clients          map[string]func(t *testing.T, query []byte) []byte
 }
 
 // startEncrypted starts the program with all transports.
@@ -62,7 +65,7 @@ func startEncrypted(t *testing.T, env ...string) *encryptedServer {
 			return answer
 		}
 	}
-	return &encryptedServer{p, map[string]func(*testing.T, []byte) []byte{
+	return &encryptedServer{p, overTLS, overHTTPS, overQUIC, ca, settings, map[string]func(*testing.T, []byte) []byte{
 		"udp": plain("udp"), "tcp": plain("tcp"),
 		"tls":    func(t *testing.T, query []byte) []byte { return askTLS(t, overTLS, settings("dot"), query) },
 		"https":  func(t *testing.T, query []byte) []byte { return askHTTPS(t, over2, http.MethodPost, url, query) },
