@@ -124,9 +124,26 @@ func askHTTPS(t *testing.T, over http.RoundTripper, method, url string, query []
 // askQUIC asks over a new connection, with ID 0.
 func askQUIC(t *testing.T, addr string, settings *tls.Config, query []byte) []byte {
 	t.Helper()
+	packets, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packets.Close()
+	return askQUICFrom(t, packets, addr, settings, query)
+}
+
+// askQUICFrom is askQUIC from a socket.
+func askQUICFrom(t *testing.T, packets net.PacketConn, addr string, settings *tls.Config, query []byte) []byte {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	c, err := quic.DialAddr(ctx, addr, settings, nil)
+	to, err := net.ResolveUDPAddr("udp4", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := &quic.Transport{Conn: packets}
+	defer over.Close()
+	c, err := over.Dial(ctx, to, settings, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

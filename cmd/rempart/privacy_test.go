@@ -38,7 +38,8 @@ func TestClientAddressIsNeverWritten(t *testing.T) {
 	})
 	list := filepath.Join(t.TempDir(), "list.txt")
 	write(t, list, "bad.example")
-	p := start(t, upstreams(u), "REMPART_LISTS="+list)
+	s := startEncrypted(t, upstreams(u), "REMPART_LISTS="+list)
+	p := s.Program
 
 	udp := &net.Dialer{LocalAddr: &net.UDPAddr{IP: local}, Timeout: time.Minute}
 	tcp := &net.Dialer{LocalAddr: &net.TCPAddr{IP: local}, Timeout: time.Minute}
@@ -69,6 +70,7 @@ func TestClientAddressIsNeverWritten(t *testing.T) {
 		_, _ = conn.Write([]byte("\x00\x10no query at all."))
 		conn.Close()
 	}
+	askEncrypted(t, s, local, benign)
 	var read strings.Builder
 	web := &http.Client{Transport: &http.Transport{DialContext: tcp.DialContext, DisableKeepAlives: true}, Timeout: time.Minute}
 	for _, url := range []string{"http://" + p.Page + "/" + benign, "http://" + p.Metrics + "/metrics", "http://" + p.Metrics + "/readyz"} {
@@ -137,5 +139,48 @@ func TestClientAddressIsNeverWritten(t *testing.T) {
 				t.Errorf("%q is in %s", secret, where)
 			}
 		}
+	}
+}
+
+// askEncrypted asks over the encrypted transports from an address, and sends data that is neither TLS nor QUIC.
+func askEncrypted(t *testing.T, s *encryptedServer, from net.IP, benign string) {
+	t.Helper()
+	tcp := &net.Dialer{LocalAddr: &net.TCPAddr{IP: from}, Timeout: time.Minute}
+	over := &http.Transport{DialContext: tcp.DialContext, TLSClientConfig: s.settings(), ForceAttemptHTTP2: true}
+	defer over.CloseIdleConnections()
+	packets, err := net.ListenUDP("udp4", &net.UDPAddr{IP: from})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packets.Close()
+	for _, name := range []string{benign + "-encrypted.example", "bad.example"} {
+		m := question(name)
+		m.Id = 0
+		packed, err := m.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := &dns.Client{Net: "tcp-tls", Dialer: tcp, TLSConfig: s.settings("dot"), Timeout: time.Minute}
+		if _, _, err := client.Exchange(m, s.tls); err != nil {
+			t.Errorf("query for %s over TLS: %v", name, err)
+		}
+		askHTTPS(t, over, http.MethodPost, "https://"+s.https+"/dns-query", packed)
+		askQUICFrom(t, packets, s.quic, s.settings("doq"), packed)
+	}
+	for _, at := range []string{s.tls, s.https} {
+		conn, err := tcp.Dial("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = conn.Write([]byte("\x16\x03\x01\x00\x03no TLS"))
+		_, _ = io.Copy(io.Discard, conn)
+		conn.Close()
+	}
+	for _, at := range []string{s.https, s.quic} {
+		to, err := net.ResolveUDPAddr("udp4", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = packets.WriteToUDP(append([]byte("\xc0\x00\x00\x00\x01"), make([]byte, 1300)...), to)
 	}
 }
