@@ -71,6 +71,7 @@ type server struct {
 	feeds     *setup.FeedsFile
 	resolver  *resolver.Resolver
 	secure    *setup.Certificates // nil: no encrypted transports
+	tap       *setup.Tap          // nil: no dnstap
 	clients   *setup.ClientWatcher
 	cookies   *setup.Cookies
 	registry  *prometheus.Registry
@@ -130,6 +131,9 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 	if s.secure, err = setup.NewPublicCertificates(c, log); err != nil {
 		return nil, err
 	}
+	if s.tap = setup.NewTap(c, cli.Version(), log); s.tap != nil {
+		s.registry.MustRegister(s.tap)
+	}
 	s.clients = setup.NewClientWatcher(c.Clients, s.resolver.SetClients, s.resolver.Refused(), log)
 	s.page, err = web.New(web.Config{View: s.set().View, Contact: c.Contact, Organisation: c.Organisation})
 	if err != nil {
@@ -174,6 +178,9 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	below.Go(func() error { return s.clients.Run(background) })
 	below.Go(func() error { return s.cookies.Run(background) })
 	below.Go(func() error { return s.watchNetwork(background) })
+	if s.tap != nil {
+		below.Go(func() error { return s.tap.Run(background) })
+	}
 	if s.secure != nil {
 		below.Go(func() error { return s.secure.Run(background) })
 	}
@@ -227,7 +234,7 @@ func (s *server) listen(workers int) (*listen.Server, error) {
 	setup.LogAbsent(s.log, "REMPART_LISTEN", s.config.Listen)
 	lc := listen.Config{
 		Addrs: s.config.Listen, Log: s.log, Serves: s.resolver.Serves, Workers: workers, Spin: s.config.BusyPoll, MaxStreams: s.shares.Streams,
-		NewHandler: func() listen.Handler { return s.resolver.NewWorker() }, Backend: s.config.BackendListen, Proxies: s.config.Proxies,
+		NewHandler: s.newHandler, Backend: s.config.BackendListen, Proxies: s.config.Proxies,
 		Limits: setup.AnswerLimits(s.config), Handshakes: setup.HandshakeLimits(s.config), Ignored: s.config.IgnoredPorts,
 	}
 	activated, err := setup.ActivatedSockets()
@@ -244,6 +251,14 @@ func (s *server) listen(workers int) (*listen.Server, error) {
 		setup.LogAbsent(s.log, "REMPART_QUIC_LISTEN", lc.QUIC)
 	}
 	return listen.New(lc)
+}
+
+// newHandler returns the handler of one loop over a socket.
+func (s *server) newHandler() listen.Handler {
+	if s.tap != nil {
+		return s.tap.Wrap(s.resolver.NewWorker())
+	}
+	return s.resolver.NewWorker()
 }
 
 // serveHTTP begins to serve the page and the metrics. DNS does not depend on them.

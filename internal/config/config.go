@@ -178,6 +178,9 @@ func (c *Config) check(environ map[string]string) (errs []error) {
 	if c.Handshakes < 0 || c.Handshakes > maxAnswers {
 		bad("HANDSHAKES", fmt.Sprintf("from 0, no limit, to %d", maxAnswers))
 	}
+	if c.DnstapSample < 1 || c.DnstapSample > 1_000_000 {
+		bad("DNSTAP_SAMPLE", "from 1, every answer, to 1000000")
+	}
 	if c.BusyPoll < 0 || c.BusyPoll > time.Millisecond {
 		bad("BUSY_POLL", "from 0s, never, to 1ms")
 	}

@@ -65,9 +65,12 @@ type Blocking struct {
 
 // Process are the settings of the process itself.
 type Process struct {
-	DataDir       string `env:"DATA_DIR" doc:"Folder for the set, its version and the last good copy of each list. Empty: systemd's state folder, else the folder rempart in the user's state folder (~/.local/state)."`
-	Socket        string `env:"SOCKET" doc:"Path of the Unix socket by which commands on this machine reach the server. \"none\" opens no socket. Empty: rempart.sock in systemd's runtime folder, else in the data folder."`
-	MetricsListen Addrs  `env:"METRICS_LISTEN" envDefault:"127.0.0.1:9253" doc:"Addresses on which /metrics, /livez and /readyz are served, separated by commas. \"none\" serves none."`
+	DataDir       string        `env:"DATA_DIR" doc:"Folder for the set, its version and the last good copy of each list. Empty: systemd's state folder, else the folder rempart in the user's state folder (~/.local/state)."`
+	Socket        string        `env:"SOCKET" doc:"Path of the Unix socket by which commands on this machine reach the server. \"none\" opens no socket. Empty: rempart.sock in systemd's runtime folder, else in the data folder."`
+	Dnstap        Dnstap        `env:"DNSTAP" doc:"Collector that receives a sample of the answers (dnstap), as \"unix:/run/dnstap.sock\" or \"tcp:192.0.2.1:6000\". The messages hold queried names. Empty: none."`
+	DnstapSample  int           `env:"DNSTAP_SAMPLE" envDefault:"1000" doc:"One answer in so many is sent to the collector; 1 sends all."`
+	DnstapClients DnstapClients `env:"DNSTAP_CLIENTS" envDefault:"cut" doc:"Clients in these messages: \"cut\" (the network, IPv4 /24 and IPv6 /48), \"keyed\" (a pseudonym, an address in fd00::/8 that changes every day) or \"none\"."`
+	MetricsListen Addrs         `env:"METRICS_LISTEN" envDefault:"127.0.0.1:9253" doc:"Addresses on which /metrics, /livez and /readyz are served, separated by commas. \"none\" serves none."`
 }
 
 // Home are the settings that close ways around the filter and into a home network.

@@ -24,6 +24,7 @@ func Need(t testing.TB, program string) {
 // Peer is a process of another project's program. It is stopped at the end of the test, and its output is logged if the test fails. Its methods are safe for
 // concurrent use.
 type Peer struct {
+	cmd   *exec.Cmd
 	said  output
 	ended chan struct{}
 }
@@ -31,26 +32,31 @@ type Peer struct {
 // StartPeer starts cmd as a Peer.
 func StartPeer(t testing.TB, cmd *exec.Cmd) *Peer {
 	t.Helper()
-	p := &Peer{ended: make(chan struct{})}
+	p := &Peer{cmd: cmd, ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &p.said, &p.said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() { _ = cmd.Wait(); close(p.ended) }()
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-p.ended:
-		case <-time.After(programPatience):
-			_ = cmd.Process.Kill()
-			<-p.ended
-		}
+		p.Stop()
 		if t.Failed() {
 			said := p.Said()
 			t.Logf("%s wrote:\n%s", cmd.Args[0], said[max(0, len(said)-8000):])
 		}
 	})
 	return p
+}
+
+// Stop ends the process.
+func (p *Peer) Stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.ended:
+	case <-time.After(programPatience):
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+	}
 }
 
 // Said returns the output of the process so far.

@@ -1,0 +1,36 @@
+package setup
+
+import (
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rempart/internal/config"
+	"rempart/internal/dnstap"
+)
+
+// Tap sends a sample of the answers to the collector of REMPART_DNSTAP, and has metrics.
+type Tap struct{ *dnstap.Tap }
+
+// NewTap returns the Tap that the settings name; nil if they name none.
+func NewTap(c *config.Config, version string, log *slog.Logger) *Tap {
+	if c.Dnstap.Addr == nil {
+		return nil
+	}
+	clients := map[config.DnstapClients]dnstap.Clients{"cut": dnstap.Cut, "keyed": dnstap.Keyed, "none": dnstap.None}[c.DnstapClients]
+	return &Tap{dnstap.New(dnstap.Config{Sink: c.Dnstap.Addr, Every: c.DnstapSample, Clients: clients, Node: c.Node, Version: version, Log: log})}
+}
+
+func tapDesc() *prometheus.Desc {
+	return prometheus.NewDesc("rempart_dnstap_messages_total", "Messages for the dnstap collector, by result: passed on, or dropped because the collector does not take them.", []string{"result"}, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (t *Tap) Describe(to chan<- *prometheus.Desc) { to <- tapDesc() }
+
+// Collect implements prometheus.Collector.
+func (t *Tap) Collect(to chan<- prometheus.Metric) {
+	sent, dropped := t.Stats()
+	to <- prometheus.MustNewConstMetric(tapDesc(), prometheus.CounterValue, float64(sent), "sent")
+	to <- prometheus.MustNewConstMetric(tapDesc(), prometheus.CounterValue, float64(dropped), "dropped")
+}
