@@ -37,13 +37,17 @@ type Forwarder interface {
 
 // Config configures a Server.
 type Config struct {
-	Addrs      []netip.AddrPort             // each served over UDP and TCP
-	TLS        []netip.AddrPort             // each served over TLS (RFC 7858)
-	HTTPS      []netip.AddrPort             // each served over HTTPS (RFC 8484), with HTTP/2 and HTTP/3
-	QUIC       []netip.AddrPort             // each served over QUIC (RFC 9250)
-	Backend    []netip.AddrPort             // each served over HTTP without TLS, to Proxies
-	Proxies    []netip.Prefix               // their connections and datagrams begin with a header of the PROXY protocol, version 2
-	Secure     *tls.Config                  // certificates of the encrypted transports; the rest is set by New
+	Addrs   []netip.AddrPort // each served over UDP and TCP
+	TLS     []netip.AddrPort // each served over TLS (RFC 7858)
+	HTTPS   []netip.AddrPort // each served over HTTPS (RFC 8484), with HTTP/2 and HTTP/3
+	QUIC    []netip.AddrPort // each served over QUIC (RFC 9250)
+	Backend []netip.AddrPort // each served over HTTP without TLS, to Proxies
+	Proxies []netip.Prefix   // their connections and datagrams begin with a header of the PROXY protocol, version 2
+
+	// Secure holds the certificates of the encrypted transports; the rest is set by New. NextProtos may name further protocols (ALPN) of which only the
+	// handshake over TCP is served, to any client that offers no other protocol and for which GetCertificate, which must not be nil then, returns a certificate.
+	Secure *tls.Config
+
 	Packets    []net.PacketConn             // bound sockets from a supervisor
 	Streams    []net.Listener               // listening sockets from a supervisor
 	NewHandler func() Handler               // called once per UDP worker, and once for streams
@@ -112,7 +116,7 @@ func New(c Config) (_ *Server, err error) {
 		}
 	}
 	for _, l := range c.Streams {
-		s.streams.listeners = append(s.streams.listeners, listener{l, wire.TCP, nil})
+		s.streams.listeners = append(s.streams.listeners, listener{Listener: l, transport: wire.TCP})
 	}
 	if err := s.bindSecure(c); err != nil {
 		return nil, err
@@ -166,7 +170,7 @@ func (s *Server) bind(addr netip.AddrPort, c Config) (err error) {
 			return err
 		}
 	}
-	s.streams.listeners = append(s.streams.listeners, listener{l, wire.TCP, nil})
+	s.streams.listeners = append(s.streams.listeners, listener{Listener: l, transport: wire.TCP})
 	return nil
 }
 

@@ -61,7 +61,7 @@ func (s *Server) bindOne(addr netip.AddrPort, transport wire.Transport, setting 
 		s.streams.addQUIC(packets.(*net.UDPConn), c.Secure, transport)
 	}
 	if over != nil {
-		s.streams.listeners = append(s.streams.listeners, listener{over, transport, serverTLS(c.Secure, transport)})
+		s.streams.listeners = append(s.streams.listeners, listener{over, transport, serverTLS(c.Secure, transport), c.Secure.NextProtos})
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,7 @@ type listener struct {
 	net.Listener
 	transport wire.Transport
 	tls       *tls.Config // nil over TCP
+	others    []string    // protocols (ALPN) of which only the handshake is served
 }
 
 // session is an open connection, over TCP or over QUIC.
@@ -182,8 +184,8 @@ func (s *streamServer) admit(ctx context.Context, conn *net.TCPConn, client, loc
 	}
 	c.asked.Store(time.Now().UnixNano())
 	ok, evicted := true, session(nil)
-	if l.tls != nil { // no handshake is computed for an unauthorized client
-		ok = c.class == authorized && s.handshakeLimit.Allow(client, s.handshakeLimit.Now())
+	if l.tls != nil { // no handshake is computed for an unauthorized client, except for another protocol
+		ok = (c.class == authorized || len(l.others) > 0) && s.handshakeLimit.Allow(client, s.handshakeLimit.Now())
 	}
 	if ok {
 		ok, evicted = s.admission.Admit(c, client, c.class)
@@ -227,7 +229,13 @@ func (s *streamServer) start(ctx context.Context, c *connection, l listener) {
 		return
 	}
 	s.handshakes.Add(1)
-	if l.transport == wire.HTTPS {
+	switch {
+	case slices.Contains(l.others, protocol):
+		serve = func() {
+			c.close()
+			s.end(c)
+		}
+	case l.transport == wire.HTTPS:
 		serve = func() {
 			s.serveHTTPS(c, protocol)
 			s.end(c)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"time"
 
 	"rempart/internal/wire"
@@ -19,15 +20,18 @@ const (
 	protocolDoH  = "h2"                          // ALPN of HTTP/2
 	protocolHTTP = "http/1.1"                    // offered only to answer that it is not supported
 	handshakeFor = 5 * time.Second               // for a TLS handshake
-	handshakeNow = 2 * time.Second               // the same while half of all connections are taken
+	handshakeNow = 2 * time.Second               // the same while half of all connections are taken, and of unauthorized clients
 )
+
+// errUnauthorized ends the handshake of an unauthorized client before it is computed.
+var errUnauthorized = errors.New("the client may not ask")
 
 // serverTLS returns the settings of TLS for a transport over TCP, based on certificates.
 func serverTLS(base *tls.Config, transport wire.Transport) *tls.Config {
 	c := base.Clone()
 	c.DynamicRecordSizingDisabled = true // answers of a batch leave in one record
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		return nil, hello.Conn.(*records).begin(hello.Context())
+		return nil, hello.Conn.(*records).admit(hello, base)
 	}
 	switch transport {
 	case wire.HTTPS:
@@ -35,6 +39,7 @@ func serverTLS(base *tls.Config, transport wire.Transport) *tls.Config {
 	default:
 		c.MinVersion, c.NextProtos = tls.VersionTLS12, []string{protocolDoT}
 	}
+	c.NextProtos = append(c.NextProtos, base.NextProtos...)
 	return c
 }
 
@@ -55,7 +60,24 @@ type records struct {
 // newTurns returns the turns of handshakes: at most half of the cores compute them, so that a flood of handshakes leaves time for queries.
 func newTurns() chan struct{} { return make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)) }
 
-// begin waits for the turn of this handshake. It is called when the client's first message was read.
+// admit decides whether the handshake continues, and waits for its turn. It is called when the client's first message was read. A client that offers only
+// protocols of base, such as the authority that checks an ACME challenge, needs a certificate for its protocol and name; any other must be authorized.
+func (r *records) admit(hello *tls.ClientHelloInfo, base *tls.Config) error {
+	other := len(hello.SupportedProtos) > 0
+	for _, p := range hello.SupportedProtos {
+		other = other && slices.Contains(base.NextProtos, p)
+	}
+	if other {
+		if _, err := base.GetCertificate(hello); err != nil {
+			return err
+		}
+	} else if r.c.class == unauthorized {
+		return errUnauthorized
+	}
+	return r.begin(hello.Context())
+}
+
+// begin waits for the turn of this handshake.
 func (r *records) begin(ctx context.Context) error {
 	select {
 	case r.turns <- struct{}{}:
@@ -139,7 +161,7 @@ func (c *connection) handshake(ctx context.Context, config *tls.Config) (protoco
 	c.secure = tls.Server(c.layer, config)
 	defer c.layer.end()
 	by := handshakeFor
-	if c.server.pressed() {
+	if c.class == unauthorized || c.server.pressed() {
 		by = handshakeNow
 	}
 	ctx, cancel := context.WithTimeout(ctx, by)
