@@ -74,10 +74,11 @@ var cmdRules = map[string]struct {
 	"cmd/rempart":         {[]string{"cmd/rempart/cli", "cmd/rempart/inspect", "cmd/rempart/operate", "cmd/rempart/report", "cmd/rempart/setup"}, "main wires everything together"},
 	"cmd/rempart/operate": {[]string{"cmd/rempart/cli", "cmd/rempart/report", "cmd/rempart/setup"}, "commands of operators know no lists of this machine"},
 	"cmd/rempart/inspect": {[]string{"cmd/rempart/cli", "cmd/rempart/clientsetup", "cmd/rempart/report", "cmd/rempart/setup"}, "commands that examine lists call no control"},
-	"cmd/rempart/setup":   {[]string{"cmd/rempart/report"}, "parts are made from settings, independent of the command"},
+	"cmd/rempart/setup":   {[]string{"cmd/rempart/report", "cmd/rempart/setup/acme"}, "parts are made from settings, independent of the command"},
 	"cmd/rempart/cli":     {[]string{"cmd/rempart/report"}, "it does not depend on what a command does"},
 	"cmd/rempart/report":  {nil, "it only describes"},
 
+	"cmd/rempart/setup/acme":  {nil, "it gets certificates, independent of the settings and of who uses them"},
 	"cmd/rempart/clientsetup": {nil, "it only writes settings of clients, independent of where a server's own settings are"},
 }
 
@@ -121,6 +122,10 @@ var outside = map[string]struct {
 	"github.com/quic-go/quic-go":   {[]string{"resolver/upstream/transport/quic.go", "resolver/listen/", "internal/dnstest/", "bench/secure/"}, "only DNS over QUIC and HTTP/3 need it"},
 	"os":                           {[]string{"blocklist/feed/", "blocklist/guard/generate/", "internal/changeset/", "internal/config/", "internal/durable/", "internal/filewatch/", "internal/local/", "internal/dnstest/", "internal/journal/", "internal/pushapi/", "internal/setfile/", "internal/signing/", "resolver/listen/", "resolver/upstream/", "bench/", "cmd/"}, "the set and the resolver do no I/O"},
 	"github.com/dchest/siphash":    {[]string{"resolver/cookie/"}, "only server cookies need it"},
+
+	"github.com/caddyserver/certmagic": {[]string{"cmd/rempart/setup/acme/"}, "one package knows how certificates are requested: all others know certificates"},
+	"github.com/mholt/acmez":           {[]string{"cmd/rempart/setup/acme/"}, "ACME is spoken in one package"},
+	"go.uber.org/zap":                  {[]string{"cmd/rempart/setup/acme/"}, "certmagic logs with it; we log with slog"},
 }
 
 // pure lists packages that do no I/O although they are in a folder for which outside allows it.
