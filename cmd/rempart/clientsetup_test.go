@@ -48,6 +48,8 @@ func TestClientSetup(t *testing.T) {
 		{"without the key", with(both, "REMPART_KEY=/missing.key"), "apple", 0, []string{"<plist", "the profile is not signed, and devices will say so", "/missing.key"}},
 		{"QR code of a page", both, "qr --url https://isp.example/profile", 0, []string{"The code contains: https://isp.example/profile"}},
 
+		{"names of ACME", []string{"HOME=" + t.TempDir(), "REMPART_ACME=dns.example,b.example", "REMPART_HTTPS_LISTEN=:443"}, "apple", 0, []string{"https://dns.example/dns-query", "the profile is not signed"}},
+
 		{"no encrypted transport", base, "", 2, []string{"no encrypted transport is configured (by the environment)", "REMPART_TLS_LISTEN=:853", "REMPART_HTTPS_LISTEN=:443"}},
 		{"a missing transport", with(base, "REMPART_TLS_LISTEN=:853"), "firefox", 2, []string{"firefox: it needs DNS over HTTPS: set REMPART_HTTPS_LISTEN=:443"}},
 		{"a misspelt client", both, "andriod", 2, []string{`no settings for "andriod": did you mean android?`}},

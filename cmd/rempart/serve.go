@@ -70,12 +70,12 @@ type server struct {
 	control   *controlServer // nil unless control runs in the same process
 	feeds     *setup.FeedsFile
 	resolver  *resolver.Resolver
-	secure    *setup.Certificates // nil: no encrypted transports
-	tap       *setup.Tap          // nil: no dnstap
+	secure    certificates // nil: no encrypted transports
+	tap       *setup.Tap   // nil: no dnstap
 	clients   *setup.ClientWatcher
 	cookies   *setup.Cookies
 	registry  *prometheus.Registry
-	page      *web.Page
+	page      http.Handler // the warning page, and ACME challenges
 	started   time.Time
 	again     chan struct{}    // signals that a command requests a reload
 	dnsAt     []netip.AddrPort // addresses of the DNS listeners
@@ -128,15 +128,15 @@ func newServer(ctx context.Context, c *config.Config, log *slog.Logger, progress
 	if err != nil {
 		return nil, err
 	}
-	if s.secure, err = setup.NewPublicCertificates(c, log); err != nil {
-		return nil, err
-	}
 	if s.tap = setup.NewTap(c, cli.Version(), log); s.tap != nil {
 		s.registry.MustRegister(s.tap)
 	}
 	s.clients = setup.NewClientWatcher(c.Clients, s.resolver.SetClients, s.resolver.Refused(), log)
 	s.page, err = web.New(web.Config{View: s.set().View, Contact: c.Contact, Organisation: c.Organisation})
 	if err != nil {
+		return nil, err
+	}
+	if err := s.openCertificates(); err != nil {
 		return nil, err
 	}
 	s.registry.MustRegister(buildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -181,9 +181,6 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	if s.tap != nil {
 		below.Go(func() error { return s.tap.Run(background) })
 	}
-	if s.secure != nil {
-		below.Go(func() error { return s.secure.Run(background) })
-	}
 	if s.control != nil {
 		below.Go(func() error { return s.control.run(background) })
 	}
@@ -211,6 +208,9 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	}
 	if err := s.serveHTTP(ctx, above); err != nil {
 		s.log.Error("a web listener could not be opened; DNS is answered without it", "error", err)
+	}
+	if s.secure != nil {
+		below.Go(func() error { return s.secure.Run(background) }) // when the listeners are open, which answer the challenges of an ACME authority
 	}
 	above.Go(func() error { return s.reloads(ctx, hangup) })
 	s.dnsAt = sockets.Addrs()

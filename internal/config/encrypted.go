@@ -12,13 +12,16 @@ func (c *Config) checkEncrypted(bad func(variable, right string)) {
 	switch {
 	case len(c.Cert) != len(c.Key):
 		bad("KEY", fmt.Sprintf("one path for each of the %d in %sCERT, in the same order", len(c.Cert), Prefix))
-	case len(c.Cert) == 0 && c.IsEncrypted():
-		bad("CERT", "the paths of a certificate chain and, in "+Prefix+"KEY, of its private key: encrypted transports need them; for a trial without them, leave "+
+	case len(c.Cert) > 0 && len(c.ACME) > 0:
+		bad("ACME", "certificates come either from files, which "+Prefix+"CERT and "+Prefix+"KEY name, or from an ACME authority: leave one of them empty")
+	case len(c.Cert) == 0 && len(c.ACME) == 0 && c.IsEncrypted():
+		bad("CERT", "the paths of a certificate chain and, in "+Prefix+"KEY, of its private key, or in "+Prefix+"ACME the names for which to request certificates: encrypted transports need them; for a trial without them, leave "+
 			Prefix+"TLS_LISTEN, "+Prefix+"HTTPS_LISTEN and "+Prefix+"QUIC_LISTEN empty")
 	}
 	if len(c.BackendListen) > 0 && len(c.Proxies) == 0 {
 		bad("DOH_BACKEND_LISTEN", "with "+Prefix+"PROXIES, the prefixes of the reverse proxies: only they may name clients")
 	}
+	c.checkACME(bad)
 }
 
 // checkListeners checks that each listener has an address or a port of its own.

@@ -27,6 +27,11 @@ type Encrypted struct {
 	Proxies       PrefixList `env:"PROXIES" doc:"Prefixes of the proxies and load balancers in front of this server, separated by commas. Their connections (TCP, TLS, HTTPS) and their UDP datagrams must begin with a header of the PROXY protocol, version 2, which names the client. Nobody else can name a client. Empty: none."`
 	Cert          List       `env:"CERT" doc:"Paths of the certificate chains of the encrypted transports, PEM, separated by commas. A client gets the certificate that is valid for the name it asks for (SNI), else the first one. The first name in the first certificate is this resolver's own name."`
 	Key           List       `env:"KEY" doc:"Paths of the private keys of REMPART_CERT, PEM, in the same order."`
+
+	ACME       HostNames `env:"ACME" doc:"Names of this resolver for which Rempart gets and renews certificates by ACME (RFC 8555), separated by commas, instead of REMPART_CERT; the first one is this resolver's own name. Each name gets a certificate of its own. The authority checks that each name leads here: over TLS on port 443 of REMPART_HTTPS_LISTEN or REMPART_TLS_LISTEN, or over HTTP on port 80 of REMPART_PAGE_LISTEN. Keys and certificates are stored in the folder acme in the data folder. Whoever sets it accepts the terms of service of the authority."`
+	ACMEEmail  string    `env:"ACME_EMAIL" doc:"Address at which the authority reaches the owner of the account, given when the account is created. Empty: none."`
+	ACMECA     string    `env:"ACME_CA" envDefault:"https://acme-v02.api.letsencrypt.org/directory" doc:"URL of the directory of the ACME authority. The default is Let's Encrypt; its test authority, whose certificates no client trusts, is https://acme-staging-v02.api.letsencrypt.org/directory."`
+	ACMECARoot string    `env:"ACME_CA_ROOT" doc:"Path of PEM certificates against which the certificate of REMPART_ACME_CA is checked, for an internal authority. Empty: the system's authorities."`
 }
 
 // Upstream are the settings of the resolvers to which queries are forwarded.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -40,7 +41,8 @@ client are printed without a heading, so that they can be written to a file.
 
 ` + sections.String() + `
 The settings are those of the server that runs on this machine, or of the environment. The name of the server is the first one in the first certificate of
-REMPART_CERT. A profile is signed with that certificate if this user can read its key; otherwise it is printed unsigned, with a note.`,
+REMPART_CERT, or the first one of REMPART_ACME. A profile is signed with the certificate of REMPART_CERT if this user can read its key; otherwise it is
+printed unsigned, with a note.`,
 		Example: `  rempart client-setup
   rempart client-setup apple > rempart.mobileconfig
   rempart client-setup qr --url https://isp.example/rempart.mobileconfig`,
@@ -64,11 +66,11 @@ func (o *clientSetup) run(cmd *cobra.Command, names []string) error {
 	if err := mustBeEncrypted(of); err != nil {
 		return err
 	}
-	chain, err := setup.ReadChain(of.config.Cert[0])
+	server, err := identify(of.config)
 	if err != nil {
 		return err
 	}
-	service, err := o.service(of.config, chain[0])
+	service, err := o.service(of.config, server)
 	if err != nil {
 		return err
 	}
@@ -80,7 +82,7 @@ func (o *clientSetup) run(cmd *cobra.Command, names []string) error {
 		return fmt.Errorf("%s: %w", sections[0].Name, err)
 	}
 	if name := sections[0].Name; !o.unsigned && (name == clientsetup.Apple || name == clientsetup.AppleTLS) {
-		return writeProfile(cmd, []byte(text), chain, of.config)
+		return writeProfile(cmd, []byte(text), server.chain, of.config)
 	}
 	_, err = io.WriteString(cmd.OutOrStdout(), text)
 	return err
@@ -114,27 +116,46 @@ func mustBeEncrypted(of *service) error {
 	if of.config.IsEncrypted() {
 		return nil
 	}
-	return fmt.Errorf("no encrypted transport is configured (by %s): set REMPART_CERT and REMPART_KEY, and REMPART_TLS_LISTEN=:853 (Android, resolvers), REMPART_HTTPS_LISTEN=:443 (Apple, Windows, browsers) or both",
+	return fmt.Errorf("no encrypted transport is configured (by %s): set REMPART_CERT and REMPART_KEY, or REMPART_ACME, and REMPART_TLS_LISTEN=:853 (Android, resolvers), REMPART_HTTPS_LISTEN=:443 (Apple, Windows, browsers) or both",
 		of.from)
 }
 
-// service describes how clients reach the server that c configures and that has the certificate leaf.
-func (o *clientSetup) service(c *config.Config, leaf *x509.Certificate) (*clientsetup.Service, error) {
-	_, name, err := setup.OwnName(leaf)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.Cert[0], err)
+// identity is what clients check of a server.
+type identity struct {
+	name      string
+	addresses []net.IP            // in its certificate
+	chain     []*x509.Certificate // nil: an ACME authority issues it, perhaps later
+}
+
+// identify returns the identity of the server that c configures: that of the first certificate, or the first name for which certificates are requested.
+func identify(c *config.Config) (identity, error) {
+	if len(c.ACME) > 0 {
+		return identity{name: c.ACME[0]}, nil
 	}
+	chain, err := setup.ReadChain(c.Cert[0])
+	if err != nil {
+		return identity{}, err
+	}
+	_, name, err := setup.OwnName(chain[0])
+	if err != nil {
+		return identity{}, fmt.Errorf("%s: %w", c.Cert[0], err)
+	}
+	return identity{name, chain[0].IPAddresses, chain}, nil
+}
+
+// service describes how clients reach the server that c configures.
+func (o *clientSetup) service(c *config.Config, server identity) (s *clientsetup.Service, err error) {
 	if o.link != "" {
 		if u, err := url.Parse(o.link); err != nil || u.Scheme == "" {
 			return nil, fmt.Errorf("--url %s: not a URL: write it like https://isp.example/rempart.mobileconfig", o.link)
 		}
 	}
-	s := &clientsetup.Service{
-		Name: name, Organisation: c.Organisation, Path: setup.DoHPath, Link: o.link,
+	s = &clientsetup.Service{
+		Name: server.name, Organisation: c.Organisation, Path: setup.DoHPath, Link: o.link,
 		TLSPort: usualPort(c.TLSListen, 853), HTTPSPort: usualPort(c.HTTPSListen, 443),
 	}
 	s.DNSPort = usualPort(slices.DeleteFunc(slices.Clone(c.Listen), func(a netip.AddrPort) bool { return a.Addr().IsLoopback() }), 53)
-	s.Addrs, err = o.addrs(c, leaf)
+	s.Addrs, err = o.addrs(c, server.addresses)
 	return s, err
 }
 
@@ -150,7 +171,7 @@ func usualPort(listen config.Addrs, usual uint16) uint16 {
 }
 
 // addrs returns the addresses of the server as clients see them: those of the flag, else those in the certificate, else those on which it listens.
-func (o *clientSetup) addrs(c *config.Config, leaf *x509.Certificate) (all []netip.Addr, err error) {
+func (o *clientSetup) addrs(c *config.Config, certified []net.IP) (all []netip.Addr, err error) {
 	add := func(addr netip.Addr) {
 		if addr = addr.Unmap(); addr.IsValid() && !addr.IsUnspecified() && !slices.Contains(all, addr) {
 			all = append(all, addr)
@@ -166,7 +187,7 @@ func (o *clientSetup) addrs(c *config.Config, leaf *x509.Certificate) (all []net
 	if len(all) > 0 {
 		return all, nil
 	}
-	for _, ip := range leaf.IPAddresses {
+	for _, ip := range certified {
 		addr, _ := netip.AddrFromSlice(ip)
 		add(addr)
 	}
@@ -205,6 +226,11 @@ func writeSections(out io.Writer, sections []clientsetup.Section, service *clien
 
 // writeProfile writes a profile, signed with the first certificate of the settings. If that is not possible, it writes the profile unsigned, and says why.
 func writeProfile(cmd *cobra.Command, profile []byte, chain []*x509.Certificate, c *config.Config) error {
+	if chain == nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), "the profile is not signed, and devices will say so: only the server uses the certificates of REMPART_ACME")
+		_, err := cmd.OutOrStdout().Write(profile)
+		return err
+	}
 	pair, err := setup.LoadKeyPair(c.Cert[0], c.Key[0])
 	signed := profile
 	if err == nil {

@@ -31,11 +31,8 @@ type Certificates struct {
 	more    []ReloadableFile                // other files whose state belongs to the same metrics
 }
 
-// NewPublicCertificates reads the certificates of the encrypted transports (REMPART_CERT); it returns nil if there are none.
+// NewPublicCertificates reads the certificates of the encrypted transports (REMPART_CERT).
 func NewPublicCertificates(c *config.Config, log *slog.Logger) (*Certificates, error) {
-	if len(c.Cert) == 0 {
-		return nil, nil
-	}
 	return newCertificates("CERT", c.Cert, c.Key, log)
 }
 
@@ -228,10 +225,15 @@ func (s *Certificates) Reload() {
 
 // RunWarnings logs warnings before a certificate in use expires. It returns when ctx ends.
 func (s *Certificates) RunWarnings(ctx context.Context) error {
+	return warnDaily(ctx, s.warnExpiry)
+}
+
+// warnDaily calls warn now and then once a day. It returns when ctx ends.
+func warnDaily(ctx context.Context, warn func(now time.Time)) error {
 	ticker := time.NewTicker(expiryEvery)
 	defer ticker.Stop()
 	for {
-		s.warnExpiry(time.Now())
+		warn(time.Now())
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
