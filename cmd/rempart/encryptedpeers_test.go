@@ -34,6 +34,9 @@ func TestClientsOverEncryptedTransports(t *testing.T) {
 	t.Parallel()
 	s := startEncrypted(t, upstreams(dnstest.NewUpstream(t, dnstest.Answer("@ 300 IN A "+origin))), "REMPART_PAGE_IPV4=127.0.0.1")
 	ca := s.ca.path("ca.pem")
+	if status, _, _ := operatorEnv(t, []string{"REMPART_DATA_DIR=" + s.DataDir, "HOME=" + t.TempDir()}, "status"); !strings.Contains(status, "tls://"+s.tls+", https://"+s.https+", quic://"+s.quic) {
+		t.Errorf("rempart status does not name the encrypted transports:\n%s", status)
+	}
 	for _, tt := range []struct {
 		name, addr string
 		flags      []string

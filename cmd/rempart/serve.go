@@ -26,6 +26,7 @@ import (
 	"rempart/internal/admin"
 	"rempart/internal/config"
 	"rempart/internal/web"
+	"rempart/internal/wire"
 	"rempart/resolver"
 	"rempart/resolver/cache"
 	"rempart/resolver/listen"
@@ -58,30 +59,31 @@ func serveCommand() *cobra.Command {
 
 // server holds all parts of "rempart serve".
 type server struct {
-	config    *config.Config
-	log       *slog.Logger
-	progress  *cli.Progress // until the greeting
-	shares    setup.Descriptors
-	forward   *setup.Forwarding
-	lists     *feed.Lists
-	changed   chan struct{}  // signals the edge that the set of the lists changed
-	publish   chan struct{}  // signals control that the set of the lists changed
-	edge      *setup.Edge    // nil: the set of the lists is in force
-	control   *controlServer // nil unless control runs in the same process
-	feeds     *setup.FeedsFile
-	resolver  *resolver.Resolver
-	secure    certificates // nil: no encrypted transports
-	tap       *setup.Tap   // nil: no dnstap
-	clients   *setup.ClientWatcher
-	cookies   *setup.Cookies
-	registry  *prometheus.Registry
-	page      http.Handler // the warning page, and ACME challenges
-	started   time.Time
-	again     chan struct{}    // signals that a command requests a reload
-	dnsAt     []netip.AddrPort // addresses of the DNS listeners
-	pageAt    []netip.AddrPort // addresses of the page
-	metricsAt []netip.AddrPort // addresses of the metrics
-	ending    atomic.Bool
+	config      *config.Config
+	log         *slog.Logger
+	progress    *cli.Progress // until the greeting
+	shares      setup.Descriptors
+	forward     *setup.Forwarding
+	lists       *feed.Lists
+	changed     chan struct{}  // signals the edge that the set of the lists changed
+	publish     chan struct{}  // signals control that the set of the lists changed
+	edge        *setup.Edge    // nil: the set of the lists is in force
+	control     *controlServer // nil unless control runs in the same process
+	feeds       *setup.FeedsFile
+	resolver    *resolver.Resolver
+	secure      certificates // nil: no encrypted transports
+	tap         *setup.Tap   // nil: no dnstap
+	clients     *setup.ClientWatcher
+	cookies     *setup.Cookies
+	registry    *prometheus.Registry
+	page        http.Handler // the warning page, and ACME challenges
+	started     time.Time
+	again       chan struct{}    // signals that a command requests a reload
+	dnsAt       []netip.AddrPort // addresses of the DNS listeners over UDP and TCP
+	encryptedAt []string         // URLs of the encrypted transports
+	pageAt      []netip.AddrPort // addresses of the page
+	metricsAt   []netip.AddrPort // addresses of the metrics
+	ending      atomic.Bool
 }
 
 // newServer creates the parts. Nothing runs and no socket is open afterwards.
@@ -214,6 +216,11 @@ func (s *server) run(ctx context.Context, cmd *cobra.Command, hangup <-chan os.S
 	}
 	above.Go(func() error { return s.reloads(ctx, hangup) })
 	s.dnsAt = sockets.Addrs()
+	for _, t := range []wire.Transport{wire.TLS, wire.HTTPS, wire.QUIC} {
+		for _, addr := range sockets.AddrsOf(t) {
+			s.encryptedAt = append(s.encryptedAt, t.String()+"://"+addr.String())
+		}
+	}
 	s.serveSocket(ctx, above)
 	above.Go(func() error { return s.feeds.Run(ctx) })
 	greet(cli.Redact(cmd.OutOrStdout()), s, sockets)
