@@ -225,3 +225,22 @@ func TestStopOverQUIC(t *testing.T) {
 		t.Errorf("the connection ended with %v", err)
 	}
 }
+
+// TestNoEarlyData checks that a client that resumes its session sends its query after the handshake only.
+func TestNoEarlyData(t *testing.T) {
+	s, client := serveTLS(t, &fakeHandler{}, Config{}, nil)
+	client.ClientSessionCache, client.NextProtos = tls.NewLRUClientSessionCache(1), []string{protocolDoQ}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	for i := range 2 {
+		c, err := quic.DialAddrEarly(ctx, s.AddrsOf(wire.QUIC)[0].String(), client, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		readDoQ(t, askDoQ(t, c, query(t, 0, "a.example")))
+		if state := c.ConnectionState(); state.Used0RTT || state.TLS.DidResume != (i == 1) {
+			t.Errorf("connection %d: early data %v, resumed %v", i, state.Used0RTT, state.TLS.DidResume)
+		}
+		c.CloseWithError(0, "")
+	}
+}
